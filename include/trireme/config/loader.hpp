@@ -1,0 +1,42 @@
+// TOML files to Policy and Identity: everything is read and checked first, every problem found in one run.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trireme/policy/identity.hpp"
+#include "trireme/policy/policy.hpp"
+
+namespace trireme::config {
+
+/// One problem: "policy.toml:12:8: error: unknown key 'form' in [[allow]]; did you mean 'from'?"
+struct Diagnostic {
+  enum class Severity : std::uint8_t { warning, error };
+  Severity severity = Severity::error;
+  policy::SourceLocation where;  // line 0: the file as a whole
+  std::string message;
+  std::string hint;
+  [[nodiscard]] std::string text() const;
+};
+
+struct Configuration {
+  policy::Policy policy;
+  policy::Identity identity;
+  std::vector<Diagnostic> diagnostics;
+  [[nodiscard]] bool valid() const;  // no diagnostic is an error
+};
+
+/// A file's name as diagnostics show it, and its bytes: what the fuzz targets feed.
+struct Source {
+  std::string file;
+  std::string content;
+};
+
+/// Pure: no file is touched. Runs [[test]] too; a failing test is an error.
+[[nodiscard]] Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity);
+
+/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical order; a missing file is an empty one, a missing
+/// DIR is an error) and the files that identity.toml names (their modes). File names in diagnostics are relative to DIR.
+[[nodiscard]] Configuration load(const std::string& directory);
+
+}  // namespace trireme::config

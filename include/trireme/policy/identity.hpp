@@ -1,0 +1,52 @@
+// identity.toml and identity.d: who this host is, and who becomes a workload.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trireme/policy/policy.hpp"
+
+namespace trireme::policy {
+
+struct DockerSettings {
+  enum class Containers : std::uint8_t { all, labelled, host_network, none };
+  std::string socket = "/run/docker.sock";
+  Containers containers = Containers::all;
+  std::vector<std::string> image_labels;   // label keys that give identity although the image brings them; a trailing '*' is a prefix
+  std::vector<std::string> ignore_labels = {"org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"};
+};
+
+/// A systemd unit that is a workload, by fnmatch(3) pattern of its full name.
+struct UnitRule {
+  std::string name;
+  LabelSet labels;
+  SourceLocation where;
+};
+
+/// Who besides root may start workloads, and with which labels. Exactly one of user and group is set.
+struct LaunchGrant {
+  std::string user;
+  std::string group;
+  std::vector<Label> labels;  // a value may end in '*' for a prefix
+  SourceLocation where;
+  /// Every label of the set is covered by some entry.
+  [[nodiscard]] bool permits(const LabelSet& requested) const;
+};
+
+struct Trust {
+  std::string certificate, key, psk_file;
+  std::vector<std::string> ca, revoked;
+};
+
+struct Identity {
+  std::string host_name;
+  LabelSet host_labels;  // added to every workload of this host
+  std::vector<Prefix> peers;
+  Trust trust;
+  DockerSettings docker;
+  std::vector<UnitRule> units;
+  std::vector<LaunchGrant> launches;
+  std::string metrics_listen;  // empty: off
+};
+
+}  // namespace trireme::policy

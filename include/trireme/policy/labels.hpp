@@ -1,0 +1,50 @@
+// Labels and label sets.
+#pragma once
+
+#include <compare>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "trireme/base/result.hpp"
+
+namespace trireme::policy {
+
+/// At most this many labels in a set, and this many bytes in its encoding (keys, values and separators).
+inline constexpr std::size_t kMaxLabels = 128;
+inline constexpr std::size_t kMaxLabelSetBytes = 8192;
+
+struct Label {
+  std::string key;
+  std::string value;
+  auto operator<=>(const Label&) const = default;
+};
+
+/// Parses an operator's `key=value`: Kubernetes label syntax for the key (dots, slashes, dashes), a value without '=', ',', parentheses,
+/// '*' or white space. A second '=' is an error, never a silent cut.
+[[nodiscard]] Result<Label> parse_label(std::string_view text);
+
+/// An unordered set of labels with unique keys. Values that come from Docker may hold any printable text.
+class LabelSet {
+ public:
+  using Map = std::map<std::string, std::string, std::less<>>;
+
+  /// Adds or replaces. Errors: invalid key, control characters in the value, set too large.
+  [[nodiscard]] Status set(std::string_view key, std::string_view value);
+  /// The value of `key`, or null.
+  [[nodiscard]] const std::string* find(std::string_view key) const;
+  [[nodiscard]] const Map& items() const { return items_; }
+  [[nodiscard]] bool empty() const { return items_.empty(); }
+  /// "app=web,env=prod", keys in order, for people.
+  [[nodiscard]] std::string text() const;
+  /// One `key=value` line per label, keys in order: the xattr's format, and the key that makes identities equal.
+  [[nodiscard]] std::string encode() const;
+  [[nodiscard]] static Result<LabelSet> decode(std::string_view encoded);
+
+  auto operator<=>(const LabelSet&) const = default;
+
+ private:
+  Map items_;
+};
+
+}  // namespace trireme::policy

@@ -1,0 +1,44 @@
+// Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by commas (AND); `v*` matches a prefix; `*` is everything.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trireme/policy/labels.hpp"
+
+namespace trireme::policy {
+
+struct Requirement {
+  enum class Operator { in, not_in, exists, not_exists };  // `=` is `in` with one value, `!=` is `not_in` with one
+  std::string key;
+  Operator op = Operator::exists;
+  std::vector<std::string> values;  // a trailing '*' makes a value a prefix; sorted, unique
+
+  /// Kubernetes semantics: `!=` and `notin` hold where the key is absent.
+  [[nodiscard]] bool matches(const LabelSet& labels) const;
+  auto operator<=>(const Requirement&) const = default;
+};
+
+/// Where in the selector's text a parse failed: a 0-based byte offset.
+struct SelectorError {
+  std::size_t offset = 0;
+  Error error;
+};
+
+class Selector {
+ public:
+  [[nodiscard]] static tl::expected<Selector, SelectorError> parse(std::string_view text);
+  /// All requirements hold. Counts requirements, not labels.
+  [[nodiscard]] bool matches(const LabelSet& labels) const;
+  [[nodiscard]] const std::vector<Requirement>& requirements() const { return requirements_; }
+  /// Canonical text: equal selectors have equal text, whatever the order they were written in.
+  [[nodiscard]] std::string text() const;
+  auto operator<=>(const Selector&) const = default;
+
+ private:
+  std::vector<Requirement> requirements_;  // empty: `*`; sorted, unique
+};
+
+}  // namespace trireme::policy

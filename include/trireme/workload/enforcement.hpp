@@ -1,0 +1,27 @@
+// What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction, in force when it returns.
+#pragma once
+
+#include "trireme/workload/workload.hpp"
+
+namespace trireme::workload {
+
+/// A cgroup as rules see it. `level` is its depth below the root (1 for "/trireme.slice").
+struct CgroupRef {
+  std::uint64_t id = 0;
+  std::uint32_t level = 0;
+};
+
+class Enforcement {
+ public:
+  virtual ~Enforcement() = default;
+
+  /// Puts the cgroup under policy with these labels, replacing a quarantine of the same cgroup. `number` 0 takes a fresh one; the number used is
+  /// returned. Flows that sockets of the cgroup already have are judged, not waved through.
+  virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) = 0;
+  /// Drops everything to and from the cgroup.
+  virtual Status quarantine(CgroupRef cgroup) = 0;
+  /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone.
+  virtual Status end(std::uint64_t cgroup_id, policy::Number number) = 0;
+};
+
+}  // namespace trireme::workload

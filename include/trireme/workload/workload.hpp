@@ -1,0 +1,38 @@
+// What a workload is, whoever started it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "trireme/policy/compile.hpp"
+#include "trireme/policy/labels.hpp"
+
+namespace trireme::workload {
+
+enum class Kind : std::uint8_t { process, container, unit };
+
+enum class State : std::uint8_t {
+  enforced,     // the kernel judges its traffic by its labels
+  quarantined,  // everything to and from it is dropped; `reason` says why
+  unenforced,   // known, but outside this enforcement point (a bridge container); left alone
+};
+
+[[nodiscard]] const char* text(Kind kind);
+[[nodiscard]] const char* text(State state);
+
+struct Workload {
+  std::string name;            // of the scope, the container or the unit; unique among live workloads
+  Kind kind = Kind::process;
+  policy::LabelSet labels;     // [host] labels included
+  State state = State::quarantined;
+  std::string reason;          // why it is not enforced
+  std::string cgroup_path;     // below the cgroup v2 root: "/trireme.slice/x.scope"; empty where unenforced
+  std::uint64_t cgroup_id = 0; // inode number of that directory
+  policy::Number number = 0;   // 0 unless enforced
+  std::uint32_t pid = 0;       // of a process in it, for the capability check; 0 where unknown
+  std::string container_id;    // 64 hex digits; containers only
+  std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
+};
+
+}  // namespace trireme::workload

@@ -1,0 +1,47 @@
+#include "trireme/base/file.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "trireme/base/fd.hpp"
+
+namespace trireme {
+
+Result<std::string> read_file(const std::string& path, std::size_t limit) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    return fail_errno("cannot read " + path);
+  }
+  std::string content;
+  char buffer[16384];
+  while (true) {
+    const ssize_t count = ::read(fd.get(), buffer, sizeof buffer);
+    if (count < 0) {
+      if (errno == EINTR) {
+        continue;
+      }
+      return fail_errno("cannot read " + path);
+    }
+    if (count == 0) {
+      return content;
+    }
+    content.append(buffer, static_cast<std::size_t>(count));
+    if (content.size() > limit) {
+      return fail("cannot read " + path + ": larger than " + std::to_string(limit) + " bytes");
+    }
+  }
+}
+
+Status write_file(const std::string& path, std::string_view content) {
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!fd.valid()) {
+    return fail_errno("cannot write " + path);
+  }
+  const ssize_t count = ::write(fd.get(), content.data(), content.size());
+  if (count < 0 || static_cast<std::size_t>(count) != content.size()) {
+    return fail_errno("cannot write " + path, count < 0 ? errno : EIO);
+  }
+  return {};
+}
+
+}  // namespace trireme

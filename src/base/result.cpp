@@ -1,0 +1,11 @@
+#include "trireme/base/result.hpp"
+
+#include <system_error>
+
+namespace trireme {
+
+tl::unexpected<Error> fail_errno(std::string_view what, int error) {
+  return fail(std::string(what) + ": " + std::generic_category().message(error));
+}
+
+}  // namespace trireme
