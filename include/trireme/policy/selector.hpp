@@ -1,7 +1,10 @@
-// Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by commas (AND); `v*` matches a prefix; `*` is everything.
+// Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by commas (AND); `v*` matches a prefix; `*` is
+// everything.
 #pragma once
 
+#include <compare>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,14 +13,19 @@
 
 namespace trireme::policy {
 
+/// Whether `value` is `pattern`, or starts with it where the pattern ends in '*'.
+[[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view value);
+
 struct Requirement {
-  enum class Operator { in, not_in, exists, not_exists };  // `=` is `in` with one value, `!=` is `not_in` with one
+  enum class Operator : std::uint8_t { in, not_in, exists, not_exists };  // `=` is `in` with one value, `!=` is `not_in` with one
   std::string key;
   Operator op = Operator::exists;
   std::vector<std::string> values;  // a trailing '*' makes a value a prefix; sorted, unique
 
   /// Kubernetes semantics: `!=` and `notin` hold where the key is absent.
   [[nodiscard]] bool matches(const LabelSet& labels) const;
+  /// "app=web", "env in (prod, staging)", "!quarantine".
+  [[nodiscard]] std::string text() const;
   auto operator<=>(const Requirement&) const = default;
 };
 

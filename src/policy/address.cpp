@@ -1,0 +1,106 @@
+#include "trireme/policy/address.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+
+namespace trireme::policy {
+namespace {
+
+constexpr std::array<std::uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};  // RFC 4291, 2.5.5.2
+
+std::optional<Address> parse_literally(std::string_view text) {
+  const std::string terminated(text);
+  if (terminated.find('\0') != std::string::npos) {
+    return std::nullopt;
+  }
+  Address address;
+  address.family = text.find(':') == std::string_view::npos ? Address::Family::v4 : Address::Family::v6;
+  const int family = address.family == Address::Family::v4 ? AF_INET : AF_INET6;
+  if (::inet_pton(family, terminated.c_str(), address.bytes.data()) != 1) {
+    return std::nullopt;
+  }
+  return address;
+}
+
+bool is_mapped(const Address& address) {
+  return address.family == Address::Family::v6 && std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), address.bytes.begin());
+}
+
+Address unmapped(const Address& address) {
+  if (!is_mapped(address)) {
+    return address;
+  }
+  Address plain;
+  std::copy(address.bytes.begin() + kMappedPrefix.size(), address.bytes.end(), plain.bytes.begin());
+  return plain;
+}
+
+tl::unexpected<Error> bad_address(std::string_view text) {
+  return fail(fmt::format("'{}' is no IP address", text), "write it as 192.0.2.1 or 2001:db8::1; names go into `names`");
+}
+
+// `address` with all bits after the first `length` cleared.
+Address masked(Address address, unsigned length) {
+  for (std::size_t i = 0; i < address.bytes.size(); ++i) {
+    const unsigned before = static_cast<unsigned>(i) * 8;
+    const unsigned kept = length <= before ? 0 : std::min(8U, length - before);
+    address.bytes[i] = static_cast<std::uint8_t>(address.bytes[i] & (0xFF00U >> kept));
+  }
+  return address;
+}
+
+}  // namespace
+
+Result<Address> Address::parse(std::string_view text) {
+  const auto address = parse_literally(text);
+  if (!address) {
+    return bad_address(text);
+  }
+  return unmapped(*address);
+}
+
+std::string Address::text() const {
+  char buffer[INET6_ADDRSTRLEN] = {};
+  ::inet_ntop(family == Family::v4 ? AF_INET : AF_INET6, bytes.data(), buffer, sizeof buffer);
+  return buffer;
+}
+
+Result<Prefix> Prefix::parse(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  const auto address = parse_literally(text.substr(0, slash));
+  if (!address) {
+    return bad_address(text.substr(0, slash));
+  }
+  const auto bits = static_cast<unsigned>(address->size() * 8);
+  unsigned length = bits;
+  if (slash != std::string_view::npos) {
+    const std::string_view digits = text.substr(slash + 1);
+    const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
+    if (status != std::errc{} || end != digits.data() + digits.size() || length > bits) {
+      return fail(fmt::format("'{}' is no prefix length", digits), fmt::format("a number from 0 to {}", bits));
+    }
+  }
+  Prefix prefix{masked(*address, length), static_cast<std::uint8_t>(length)};
+  if (prefix.address != *address) {
+    return fail(fmt::format("'{}' has bits set beyond its prefix length", text),
+                fmt::format("did you mean {} or {}/{}?", prefix.text(), address->text(), bits));
+  }
+  if (is_mapped(prefix.address) && length >= 96) {
+    prefix = {unmapped(prefix.address), static_cast<std::uint8_t>(length - 96)};
+  }
+  return prefix;
+}
+
+bool Prefix::contains(const Address& other) const {
+  return other.family == address.family && masked(other, length) == address;
+}
+
+std::string Prefix::text() const {
+  return fmt::format("{}/{}", address.text(), length);
+}
+
+}  // namespace trireme::policy

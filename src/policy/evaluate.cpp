@@ -1,0 +1,125 @@
+#include "trireme/policy/evaluate.hpp"
+
+#include <algorithm>
+
+namespace trireme::policy {
+namespace {
+
+bool is_workload(const Endpoint& end) {
+  return end.kind == Endpoint::Kind::workload;
+}
+
+bool in_network(const Network& network, const Endpoint& end) {
+  return end.address &&
+         std::any_of(network.cidrs.begin(), network.cidrs.end(), [&](const Prefix& cidr) { return cidr.contains(*end.address); });
+}
+
+bool covers_entity(const Policy& policy, const Entity& entity, const Endpoint& end) {
+  if (is_workload(end)) {
+    return false;
+  }
+  switch (entity.kind) {
+    case Entity::Kind::host:
+      return end.kind == Endpoint::Kind::host;
+    case Entity::Kind::world:
+      return end.kind == Endpoint::Kind::world;
+    case Entity::Kind::network:
+      return entity.network < policy.networks.size() && in_network(policy.networks[entity.network], end);
+  }
+  return false;
+}
+
+bool any_covers(const Policy& policy, const std::vector<Peer>& peers, const Endpoint& end) {
+  return std::any_of(peers.begin(), peers.end(), [&](const Peer& peer) { return covers(policy, peer, end); });
+}
+
+bool applies(const Policy& policy, const Rule& rule, const Endpoint& from, const Endpoint& to, std::uint8_t protocol, std::uint16_t port) {
+  const auto covers_port = [&](const PortRange& range) { return range.contains(protocol, port); };
+  return (rule.ports.empty() || std::any_of(rule.ports.begin(), rule.ports.end(), covers_port)) && any_covers(policy, rule.from, from) &&
+         any_covers(policy, rule.to, to);
+}
+
+bool share_a_label(const LabelSet& a, const LabelSet& b) {
+  return std::any_of(a.items().begin(), a.items().end(), [&](const auto& item) {
+    const std::string* other = b.find(item.first);
+    return other != nullptr && *other == item.second;
+  });
+}
+
+bool baseline_allows(Baseline baseline, const Endpoint& from, const Endpoint& to) {
+  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() || !is_workload(from) || !is_workload(to)) {
+    return false;
+  }
+  switch (baseline) {
+    case Baseline::same_labels:
+      return *from.labels == *to.labels;
+    case Baseline::any_common_label:
+      return share_a_label(*from.labels, *to.labels);
+    case Baseline::none:
+      return false;
+  }
+  return false;
+}
+
+// The first rule of each sort, in file order, that applies.
+struct Matches {
+  const Rule* deny = nullptr;
+  const Rule* allow = nullptr;
+  const Rule* audited_deny = nullptr;
+  const Rule* audited_allow = nullptr;
+  bool log = false;
+
+  void add(const Rule& rule) {
+    const bool audited = rule.mode == Mode::audit;
+    const Rule*& first = rule.action == Rule::Action::deny ? (audited ? audited_deny : deny) : (audited ? audited_allow : allow);
+    if (first == nullptr) {
+      first = &rule;
+    }
+    log = log || (rule.log && !audited);
+  }
+};
+
+Decision decide(const Matches& matches, bool baseline) {
+  if (matches.deny != nullptr) {
+    return {Verdict::deny, Reason::deny_rule, matches.deny, matches.log};
+  }
+  if (matches.allow == nullptr && !baseline) {
+    const Reason reason = matches.audited_allow != nullptr ? Reason::audited_allow : Reason::no_rule;
+    return {Verdict::deny, reason, matches.audited_allow, matches.log};
+  }
+  if (matches.audited_deny != nullptr) {
+    return {Verdict::audit, Reason::audited_deny, matches.audited_deny, matches.log};
+  }
+  return {Verdict::allow, matches.allow != nullptr ? Reason::allow_rule : Reason::baseline, matches.allow, matches.log};
+}
+
+}  // namespace
+
+bool covers(const Policy& policy, const Peer& peer, const Endpoint& end) {
+  if (const auto* selector = std::get_if<Selector>(&peer)) {
+    return is_workload(end) && end.labels != nullptr && selector->matches(*end.labels);
+  }
+  return covers_entity(policy, std::get<Entity>(peer), end);
+}
+
+Decision evaluate(const Policy& policy, const Endpoint& from, const Endpoint& to, std::uint8_t protocol, std::uint16_t port) {
+  if (!is_workload(from) && !is_workload(to)) {
+    return {Verdict::allow, Reason::unprotected, nullptr, false};
+  }
+  if (is_workload(from) && is_workload(to) && from.workload != 0 && from.workload == to.workload) {
+    return {Verdict::allow, Reason::self, nullptr, false};
+  }
+  Matches matches;
+  for (const Rule& rule : policy.rules) {
+    if (applies(policy, rule, from, to, protocol, port)) {
+      matches.add(rule);
+    }
+  }
+  Decision decision = decide(matches, baseline_allows(policy.baseline, from, to));
+  if (decision.verdict == Verdict::deny && policy.mode == Mode::audit) {
+    decision.verdict = Verdict::audit;
+  }
+  return decision;
+}
+
+}  // namespace trireme::policy

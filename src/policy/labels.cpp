@@ -1,0 +1,198 @@
+#include "trireme/policy/labels.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace trireme::policy {
+namespace {
+
+bool is_alphanumeric(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+unsigned byte_at(std::string_view text, std::size_t at) {
+  return static_cast<unsigned char>(text[at]);
+}
+
+// Length of the sequence that a lead byte announces; 0 for a byte that cannot lead.
+std::size_t sequence_length(unsigned lead) {
+  if (lead < 0x80) {
+    return 1;
+  }
+  if (lead >= 0xC2 && lead < 0xE0) {
+    return 2;
+  }
+  if (lead >= 0xE0 && lead < 0xF0) {
+    return 3;
+  }
+  return lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+}
+
+bool is_printable_code_point(std::uint32_t code, std::size_t length) {
+  constexpr std::uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
+  const bool control = code < 0x20 || (code >= 0x7F && code < 0xA0);
+  const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
+  return !control && !surrogate && code >= kSmallest[length] && code <= 0x10FFFF;
+}
+
+// Offset of the first byte that is no printable UTF-8 (RFC 3629; C0, DEL and C1 are control characters); npos where all is well.
+// JSON and terminals downstream rely on it.
+std::size_t find_unprintable(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const unsigned lead = byte_at(text, at);
+    const std::size_t length = sequence_length(lead);
+    if (length == 0 || at + length > text.size()) {
+      return at;
+    }
+    std::uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
+    for (std::size_t i = 1; i < length; ++i) {
+      const unsigned next = byte_at(text, at + i);
+      if ((next & 0xC0U) != 0x80U) {
+        return at;
+      }
+      code = (code << 6U) | (next & 0x3FU);
+    }
+    if (!is_printable_code_point(code, length)) {
+      return at;
+    }
+    at += length;
+  }
+  return std::string_view::npos;
+}
+
+std::size_t encoded_size(std::string_view key, std::string_view value) {
+  return key.size() + value.size() + 2;
+}
+
+// What any source may bring as a key: enough to keep the encoding and its readers unambiguous.
+Status check_foreign_key(std::string_view key) {
+  if (key.empty()) {
+    return fail("a label needs a key");
+  }
+  if (key.size() > kMaxKeyBytes) {
+    return fail(fmt::format("label key of {} bytes is too long", key.size()), fmt::format("at most {} bytes", kMaxKeyBytes));
+  }
+  if (find_unprintable(key) != std::string_view::npos || key.find_first_of("= ") != std::string_view::npos) {
+    return fail("label key holds a space, '=' or a control character");
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_key(std::string_view key) {
+  if (auto status = check_foreign_key(key); !status) {
+    return status;
+  }
+  const auto allowed = [](char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-' || c == '/'; };
+  const auto bad = std::find_if_not(key.begin(), key.end(), allowed);
+  if (bad != key.end()) {
+    return fail(fmt::format("label key '{}' holds a character that keys cannot have", key), "letters, digits and . _ - / are allowed");
+  }
+  if (!is_alphanumeric(key.front()) || !is_alphanumeric(key.back())) {
+    return fail(fmt::format("label key '{}' must start and end with a letter or digit", key));
+  }
+  return {};
+}
+
+Status check_value(std::string_view value) {
+  if (find_unprintable(value) != std::string_view::npos) {
+    return fail("label value holds a control character or is no UTF-8");
+  }
+  const std::size_t bad = value.find_first_of("=,()* ");
+  if (bad != std::string_view::npos) {
+    return fail(fmt::format("label value '{}' cannot hold '{}'", value, value[bad]),
+                "'=', ',', '(', ')', '*' and white space mean something in selectors");
+  }
+  return {};
+}
+
+Result<Label> parse_label(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos) {
+    return fail(fmt::format("label '{}' has no value", text), "write key=value");
+  }
+  const std::string_view key = text.substr(0, equals);
+  const std::string_view value = text.substr(equals + 1);
+  if (auto status = check_key(key); !status) {
+    return tl::unexpected(status.error());
+  }
+  if (auto status = check_value(value); !status) {
+    return tl::unexpected(status.error());
+  }
+  return Label{std::string(key), std::string(value)};
+}
+
+Status LabelSet::set(std::string_view key, std::string_view value) {
+  if (auto status = check_foreign_key(key); !status) {
+    return status;
+  }
+  if (find_unprintable(value) != std::string_view::npos) {
+    return fail(fmt::format("value of label '{}' holds a control character or is no UTF-8", key));
+  }
+  std::size_t bytes = encoded_size(key, value);
+  std::size_t count = 1;
+  for (const auto& [other_key, other_value] : items_) {
+    if (other_key != key) {
+      bytes += encoded_size(other_key, other_value);
+      ++count;
+    }
+  }
+  if (count > kMaxLabels) {
+    return fail(fmt::format("more than {} labels", kMaxLabels), "remove labels, or ignore some with [docker] ignore_labels");
+  }
+  if (bytes > kMaxLabelSetBytes) {
+    return fail(fmt::format("labels take {} bytes with '{}', more than {}", bytes, key, kMaxLabelSetBytes),
+                "shorten them, or ignore some with [docker] ignore_labels");
+  }
+  items_.insert_or_assign(std::string(key), std::string(value));
+  return {};
+}
+
+const std::string* LabelSet::find(std::string_view key) const {
+  const auto found = items_.find(key);
+  return found == items_.end() ? nullptr : &found->second;
+}
+
+std::string LabelSet::text() const {
+  std::string text;
+  for (const auto& [key, value] : items_) {
+    text += fmt::format("{}{}={}", text.empty() ? "" : ",", key, value);
+  }
+  return text;
+}
+
+std::string LabelSet::encode() const {
+  std::string encoded;
+  for (const auto& [key, value] : items_) {
+    encoded.append(key).append(1, '=').append(value).append(1, '\n');
+  }
+  return encoded;
+}
+
+Result<LabelSet> LabelSet::decode(std::string_view encoded) {
+  if (encoded.size() > kMaxLabelSetBytes) {
+    return fail(fmt::format("encoded label set of {} bytes is larger than {}", encoded.size(), kMaxLabelSetBytes));
+  }
+  LabelSet labels;
+  while (!encoded.empty()) {
+    const std::size_t end = encoded.find('\n');
+    const std::string_view line = encoded.substr(0, end);
+    const std::size_t equals = line.find('=');
+    if (end == std::string_view::npos || equals == std::string_view::npos) {
+      return fail("encoded label set is cut short");
+    }
+    if (labels.find(line.substr(0, equals)) != nullptr) {
+      return fail(fmt::format("encoded label set has '{}' twice", line.substr(0, equals)));
+    }
+    if (auto status = labels.set(line.substr(0, equals), line.substr(equals + 1)); !status) {
+      return tl::unexpected(status.error());
+    }
+    encoded.remove_prefix(end + 1);
+  }
+  return labels;
+}
+
+}  // namespace trireme::policy
