@@ -1,0 +1,79 @@
+// Why a flow is allowed or refused, for people: the deciding rule, or the closest ones and what differs.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trireme/policy/evaluate.hpp"
+
+namespace trireme::policy {
+
+/// One end of the flow in question; owns what Endpoint only points to.
+struct ExplainPeer {
+  std::string text;  // as asked for
+  std::string name;  // of the live workload; empty otherwise
+  Endpoint::Kind kind = Endpoint::Kind::world;
+  LabelSet labels;
+  std::uint64_t workload = 0;  // see Endpoint::workload
+  std::optional<Address> address;
+
+  [[nodiscard]] Endpoint endpoint() const;
+  /// "app=web (x.scope)", "@host", "10.0.0.53 (@world, @corp-dns)"
+  [[nodiscard]] std::string describe(const Policy& policy) const;
+};
+
+/// What parse_peer() cannot know by itself; either may be empty.
+struct PeerLookup {
+  std::function<std::optional<ExplainPeer>(std::string_view name)> workload;  // a live workload
+  std::function<bool(const Address&)> is_local;                               // an address of this enforcement point
+};
+
+/// The name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME` of a [[network]] (its first address speaks for
+/// it), or an address (@host where is_local or loopback, @world otherwise).
+[[nodiscard]] Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, const PeerLookup& lookup);
+
+/// "tcp/5432", "udp/53", "icmp", "icmpv6", or "5432" for TCP. One port: first == last; ICMP has port 0.
+[[nodiscard]] Result<PortRange> parse_port(std::string_view text);
+/// "tcp/5432", "icmp": what parse_port() reads.
+[[nodiscard]] std::string port_text(std::uint8_t protocol, std::uint16_t port);
+
+/// A rule that would have decided otherwise, and each thing that keeps it from applying.
+struct NearMiss {
+  const Rule* rule = nullptr;
+  std::vector<std::string> differences;  // "source lacks env in (prod, staging): it has no env", "port tcp/80 is not among tcp/5432"
+};
+
+/// What one end's enforcement point does; both ends judge by the same rules.
+struct EndDecision {
+  bool judged = false;  // false: no workload at this end, and trireme does not look there
+  std::string text;     // "allow 'web to db' (policy.toml:12:1)" or why it is not judged
+};
+
+struct Explanation {
+  Decision decision;
+  std::string from;  // ExplainPeer::describe
+  std::string to;
+  std::string port;
+  EndDecision source;
+  EndDecision destination;
+  std::string reason;                // one sentence
+  std::vector<NearMiss> closest;     // refused without a deny rule: the allow rules that differ least, at most 3, closest first
+  std::vector<const Rule*> audited;  // matching rules in audit mode, which decide nothing
+  /// Whether the flow passes.
+  [[nodiscard]] bool passes() const { return decision.verdict != Verdict::deny; }
+  /// Several lines for a terminal.
+  [[nodiscard]] std::string render() const;
+};
+
+/// The result points into `policy`.
+[[nodiscard]] Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to, std::uint8_t protocol,
+                                  std::uint16_t port);
+
+/// "no rule allows it": the reason for people, for flows and explanations alike.
+[[nodiscard]] const char* text(Reason reason);
+[[nodiscard]] const char* text(Verdict verdict);
+
+}  // namespace trireme::policy
