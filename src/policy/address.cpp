@@ -99,6 +99,14 @@ bool Prefix::contains(const Address& other) const {
   return other.family == address.family && masked(other, length) == address;
 }
 
+Address Prefix::last() const {
+  Address last = address;
+  for (unsigned bit = length; bit < address.size() * 8; ++bit) {
+    last.bytes[bit / 8] = static_cast<std::uint8_t>(last.bytes[bit / 8] | (0x80U >> (bit % 8)));
+  }
+  return last;
+}
+
 std::string Prefix::text() const {
   return fmt::format("{}/{}", address.text(), length);
 }

@@ -37,29 +37,23 @@ bool is_printable_code_point(std::uint32_t code, std::size_t length) {
   return !control && !surrogate && code >= kSmallest[length] && code <= 0x10FFFF;
 }
 
-// Offset of the first byte that is no printable UTF-8 (RFC 3629; C0, DEL and C1 are control characters); npos where all is well.
-// JSON and terminals downstream rely on it.
-std::size_t find_unprintable(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    const unsigned lead = byte_at(text, at);
-    const std::size_t length = sequence_length(lead);
-    if (length == 0 || at + length > text.size()) {
-      return at;
-    }
-    std::uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
-    for (std::size_t i = 1; i < length; ++i) {
-      const unsigned next = byte_at(text, at + i);
-      if ((next & 0xC0U) != 0x80U) {
-        return at;
-      }
-      code = (code << 6U) | (next & 0x3FU);
-    }
-    if (!is_printable_code_point(code, length)) {
-      return at;
-    }
-    at += length;
+// Takes one character off the front; false where the bytes are no UTF-8 or it is a control character.
+bool take_printable(std::string_view& text) {
+  const unsigned lead = byte_at(text, 0);
+  const std::size_t length = sequence_length(lead);
+  if (length == 0 || length > text.size()) {
+    return false;
   }
-  return std::string_view::npos;
+  std::uint32_t code = length == 1 ? lead : lead & (0x7FU >> length);
+  for (std::size_t i = 1; i < length; ++i) {
+    const unsigned next = byte_at(text, i);
+    if ((next & 0xC0U) != 0x80U) {
+      return false;
+    }
+    code = (code << 6U) | (next & 0x3FU);
+  }
+  text.remove_prefix(length);
+  return is_printable_code_point(code, length);
 }
 
 std::size_t encoded_size(std::string_view key, std::string_view value) {
@@ -74,13 +68,22 @@ Status check_foreign_key(std::string_view key) {
   if (key.size() > kMaxKeyBytes) {
     return fail(fmt::format("label key of {} bytes is too long", key.size()), fmt::format("at most {} bytes", kMaxKeyBytes));
   }
-  if (find_unprintable(key) != std::string_view::npos || key.find_first_of("= ") != std::string_view::npos) {
+  if (!is_printable(key) || key.find_first_of("= ") != std::string_view::npos) {
     return fail("label key holds a space, '=' or a control character");
   }
   return {};
 }
 
 }  // namespace
+
+bool is_printable(std::string_view text) {
+  while (!text.empty()) {
+    if (!take_printable(text)) {
+      return false;
+    }
+  }
+  return true;
+}
 
 Status check_key(std::string_view key) {
   if (auto status = check_foreign_key(key); !status) {
@@ -98,7 +101,7 @@ Status check_key(std::string_view key) {
 }
 
 Status check_value(std::string_view value) {
-  if (find_unprintable(value) != std::string_view::npos) {
+  if (!is_printable(value)) {
     return fail("label value holds a control character or is no UTF-8");
   }
   const std::size_t bad = value.find_first_of("=,()* ");
@@ -129,7 +132,7 @@ Status LabelSet::set(std::string_view key, std::string_view value) {
   if (auto status = check_foreign_key(key); !status) {
     return status;
   }
-  if (find_unprintable(value) != std::string_view::npos) {
+  if (!is_printable(value)) {
     return fail(fmt::format("value of label '{}' holds a control character or is no UTF-8", key));
   }
   std::size_t bytes = encoded_size(key, value);

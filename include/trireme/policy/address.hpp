@@ -30,6 +30,7 @@ struct Prefix {
 
   [[nodiscard]] static Result<Prefix> parse(std::string_view text);  // a bare address is a /32 or /128
   [[nodiscard]] bool contains(const Address& other) const;
+  [[nodiscard]] Address last() const;  // the first one is `address`
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Prefix&) const = default;
 };

@@ -22,6 +22,8 @@ struct Label {
   auto operator<=>(const Label&) const = default;
 };
 
+/// UTF-8 (RFC 3629) without control characters (C0, DEL, C1): safe in JSON, journals and terminals.
+[[nodiscard]] bool is_printable(std::string_view text);
 /// An operator's key: letters, digits and `. _ - /`, a letter or digit at both ends, at most kMaxKeyBytes.
 [[nodiscard]] Status check_key(std::string_view key);
 /// An operator's value: printable UTF-8 without '=', ',', parentheses, '*' or white space. May be empty.
