@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -20,7 +20,8 @@ inline constexpr const char* kRecordXattr = "trusted.trireme.record";
 /// The mounted cgroup v2 hierarchy, unified or hybrid. Paths are relative to its root and start with '/'.
 class CgroupTree {
  public:
-  /// Finds the mount in /proc/self/mountinfo. An error where cgroup v2 is not mounted.
+  /// Finds the mount in /proc/self/mountinfo; where none shows the whole of our cgroup namespace (`ip netns exec` hides /sys), attaches one
+  /// of its own to no directory (fsmount(2), Linux 5.2, CAP_SYS_ADMIN). An error where neither works.
   [[nodiscard]] static Result<CgroupTree> find();
 
   [[nodiscard]] const std::string& mount() const { return mount_; }
@@ -39,19 +40,21 @@ class CgroupTree {
   [[nodiscard]] std::vector<std::uint32_t> pids(const std::string& path) const;
   /// True while the cgroup or a descendant holds a process.
   [[nodiscard]] bool populated(const std::string& path) const;
-  /// nullopt where the attribute is not set.
+  /// An xattr of the directory (trusted.* needs CAP_SYS_ADMIN); nullopt where it is not set.
   [[nodiscard]] Result<std::optional<std::string>> attribute(const std::string& path, const char* name) const;
   [[nodiscard]] Status set_attribute(const std::string& path, const char* name, const std::string& value) const;
   [[nodiscard]] Status clear_attribute(const std::string& path, const char* name) const;
 
-  /// The v2 path of a process: the "0::" line of /proc/PID/cgroup.
+  /// The v2 path of a process: the "0::" line of /proc/PID/cgroup. A cgroup that was removed under it has " (deleted)" at its end.
   [[nodiscard]] static Result<std::string> of(std::uint32_t pid);
   /// Depth below the root: 0 for "/", 2 for "/a/b".
   [[nodiscard]] static std::uint32_t level(const std::string& path);
 
  private:
-  explicit CgroupTree(std::string mount) : mount_(std::move(mount)) {}
+  explicit CgroupTree(std::string mount, std::shared_ptr<const Fd> detached = nullptr)
+      : mount_(std::move(mount)), detached_(std::move(detached)) {}
   std::string mount_;
+  std::shared_ptr<const Fd> detached_;  // of a mount of our own; mount_ is then its /proc/self/fd path
 };
 
 /// Births and deaths of cgroup directories through inotify, one watch per parent directory; no event loop inside.

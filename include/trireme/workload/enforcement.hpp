@@ -15,12 +15,13 @@ class Enforcement {
  public:
   virtual ~Enforcement() = default;
 
-  /// Puts the cgroup under policy with these labels, replacing a quarantine of the same cgroup. `number` 0 takes a fresh one; the number used is
-  /// returned. Flows that sockets of the cgroup already have are judged, not waved through.
+  /// Puts the cgroup under policy with these labels. `number` 0 takes a fresh one; the number used is returned. Flows that sockets of the
+  /// cgroup already have are judged, not waved through. Replaces, in the same transaction, what the cgroup had before: a quarantine, or an
+  /// enrolment with other labels, whose number ends with it.
   virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) = 0;
-  /// Drops everything to and from the cgroup.
+  /// Drops everything to and from the cgroup. Replaces an enrolment, whose number ends with it; of a cgroup in quarantine nothing changes.
   virtual Status quarantine(CgroupRef cgroup) = 0;
-  /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone.
+  /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are workloads no longer.
   virtual Status end(std::uint64_t cgroup_id, policy::Number number) = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/workload/enforcement.hpp"
@@ -22,52 +23,72 @@ struct Description {
   std::string cgroup_path;
   std::uint32_t pid = 0;
   std::string container_id;
+  std::vector<std::string> warnings = {};  // what the source knows; the registry adds what the capabilities of `pid` say
 };
 
 class Registry {
  public:
   Registry(const kernel::CgroupTree& tree, Enforcement& enforcement);
 
-  /// [host] labels from identity.toml, added to every workload; a change re-enrols what is enforced.
+  /// [host] labels from identity.toml, added to every workload; where a workload has the same key, the host's value wins. A change
+  /// re-enrols what is enforced, under fresh numbers.
   void set_host_labels(const policy::LabelSet& labels);
 
-  /// Workloads whose records are on their cgroups, found by walking the tree; called once, before Enforcement is live: enrols each with the number
-  /// it had. Returns how many.
+  /// Workloads whose records are on their cgroups, found by walking the tree; called once, before Enforcement is live and after
+  /// set_host_labels(): enrols each with the number it had, quarantines what was in quarantine and what has an unreadable record. Records
+  /// of another network namespace's daemon are left alone. Returns how many it took over.
   Result<std::size_t> recover();
 
   /// Puts the workload under policy: kernel first, then the xattrs, then the registry. On failure it is quarantined and the error returned.
-  /// Known already with the same labels and cgroup: nothing happens.
+  /// Known already with the same labels and cgroup: nothing happens (pid and warnings are brought up to date). Other labels: a fresh
+  /// number. A name that another workload bears: containers and units get a suffix, a process (trirun) is refused.
   Status enrol(const Description& description);
-  /// Drops all its traffic until enrol() or end().
+  /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the same, and the error returned.
   Status quarantine(const Description& description, const std::string& reason);
-  /// Lists a workload that is outside this enforcement point (bridge container); `reason` is shown.
+  /// Lists a workload that is outside this enforcement point (bridge container); `reason` is shown. It has no cgroup_path here.
   void list_unenforced(const Description& description, const std::string& reason);
-  /// The cgroup or the container is gone.
+  /// The cgroup is gone. Where a directory with the same inode number is still there, nothing happens: the news was of an older one.
   void end_cgroup(const std::string& cgroup_path);
+  /// The container is gone. While processes remain in its cgroup they are quarantined, until end_cgroup().
   void end_container(const std::string& container_id);
   /// No longer a workload although its cgroup lives on ([[unit]] entry removed): forgets it and clears the xattrs.
   void release(const std::string& cgroup_path);
+  /// Looks at the capabilities of the workload's process again (after trirun's exec, before a listing); cheap: one small file is read.
+  void examine(const std::string& cgroup_path);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
+  /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest ancestor that is one.
+  [[nodiscard]] const Workload* find_enclosing(const std::string& cgroup_path) const;
   [[nodiscard]] const Workload* find_container(const std::string& container_id) const;
   [[nodiscard]] const Workload* find_name(const std::string& name) const;
   [[nodiscard]] const Workload* find_number(policy::Number number) const;
   /// In name order.
   [[nodiscard]] std::vector<const Workload*> all() const;
-  [[nodiscard]] std::size_t size() const;
+  [[nodiscard]] std::size_t size() const { return by_key_.size(); }
 
   /// Called after each change of a workload; `ended` true when it left the registry.
   std::function<void(const Workload&, bool ended)> on_change;
 
  private:
-  struct Entry;
+  Result<Workload> describe(const Description& description);
+  Status apply(Workload workload, policy::Number number);
+  Status put_in_quarantine(Workload workload, const std::string& reason);
+  Status write_record(const Workload& workload) const;
+  std::string unique_name(const Description& description, const std::string& key) const;
+  void store(Workload workload);
+  void forget(const std::string& key);
+
   const kernel::CgroupTree& tree_;
   Enforcement& enforcement_;
   policy::LabelSet host_labels_;
-  std::map<std::string, Workload> by_key_;                  // key: cgroup path, or container id where there is no cgroup
+  std::map<std::string, Workload> by_key_;  // key: cgroup path, or container id where there is no cgroup
   std::map<std::string, std::string> key_by_container_;
   std::map<std::string, std::string> key_by_name_;
   std::map<policy::Number, std::string> key_by_number_;
 };
+
+/// Clears the records of this network namespace's daemon from every cgroup: what `trirectl flush` does after the table is gone. Returns how
+/// many.
+std::size_t clear_records(const kernel::CgroupTree& tree);
 
 }  // namespace trireme::workload

@@ -1,4 +1,4 @@
-// What every source of workloads shares: the event loop, the registry, and the parts of identity.toml it obeys.
+// What every source of workloads shares: settings, news of cgroups, a line for `trirectl status`.
 #pragma once
 
 #include <memory>
@@ -17,9 +17,11 @@ class Source {
   virtual ~Source() = default;
   /// New settings after a reload; the source reconciles by itself.
   virtual void configure(std::shared_ptr<const policy::Identity> identity) = 0;
-  /// A cgroup directory appeared. Returns true when it belongs to this source. Must act at once: the first instruction follows in milliseconds.
+  /// A cgroup directory appeared, or was there when CgroupEvents started. Returns true when it belongs to this source. Must act at once:
+  /// the first instruction follows in milliseconds. Never called twice for one directory, but for a path again when a new directory has
+  /// taken it.
   virtual bool cgroup_born(const std::string& path) = 0;
-  /// A cgroup directory went away.
+  /// A cgroup directory went away. The registry forgets the workload by itself afterwards.
   virtual void cgroup_gone(const std::string& path) = 0;
   /// One line for `trirectl status`: "connected, 12 containers" or why not.
   [[nodiscard]] virtual std::string status() const = 0;

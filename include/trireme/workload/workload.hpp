@@ -22,17 +22,22 @@ enum class State : std::uint8_t {
 [[nodiscard]] const char* text(State state);
 
 struct Workload {
-  std::string name;            // of the scope, the container or the unit; unique among live workloads
+  std::string name;  // of the scope, the container or the unit; unique among live workloads
   Kind kind = Kind::process;
-  policy::LabelSet labels;     // [host] labels included
+  policy::LabelSet labels;      // [host] labels included
+  policy::LabelSet own_labels;  // as its source gave them, without [host] labels
   State state = State::quarantined;
-  std::string reason;          // why it is not enforced
-  std::string cgroup_path;     // below the cgroup v2 root: "/trireme.slice/x.scope"; empty where unenforced
-  std::uint64_t cgroup_id = 0; // inode number of that directory
-  policy::Number number = 0;   // 0 unless enforced
-  std::uint32_t pid = 0;       // of a process in it, for the capability check; 0 where unknown
-  std::string container_id;    // 64 hex digits; containers only
+  std::string reason;                 // why it is not enforced
+  std::string cgroup_path;            // below the cgroup v2 root: "/trireme.slice/x.scope"; empty where unenforced
+  std::uint64_t cgroup_id = 0;        // inode number of that directory
+  policy::Number number = 0;          // 0 unless enforced
+  std::uint32_t pid = 0;              // of a process in it, for the capability check; 0 where unknown
+  std::string container_id;           // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
 };
+
+/// What the effective and bounding capabilities of `pid` let it do to its own policy, a line each; empty where they let it do nothing, or
+/// where the process is gone. Reads /proc/PID/status.
+[[nodiscard]] std::vector<std::string> capability_warnings(std::uint32_t pid);
 
 }  // namespace trireme::workload
