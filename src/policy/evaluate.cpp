@@ -95,6 +95,40 @@ Decision decide(const Matches& matches, bool baseline) {
 
 }  // namespace
 
+const char* text(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::allow:
+      return "allow";
+    case Verdict::deny:
+      return "deny";
+    case Verdict::audit:
+      return "audit";
+  }
+  return "unknown";
+}
+
+const char* text(Reason reason) {
+  switch (reason) {
+    case Reason::unprotected:
+      return "unprotected";
+    case Reason::self:
+      return "self";
+    case Reason::deny_rule:
+      return "deny_rule";
+    case Reason::audited_deny:
+      return "audited_deny";
+    case Reason::allow_rule:
+      return "allow_rule";
+    case Reason::baseline:
+      return "baseline";
+    case Reason::audited_allow:
+      return "audited_allow";
+    case Reason::no_rule:
+      return "no_rule";
+  }
+  return "unknown";
+}
+
 bool covers(const Policy& policy, const Peer& peer, const Endpoint& end) {
   if (const auto* selector = std::get_if<Selector>(&peer)) {
     return is_workload(end) && end.labels != nullptr && selector->matches(*end.labels);

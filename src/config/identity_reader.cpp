@@ -1,0 +1,214 @@
+#include "identity_reader.hpp"
+
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include "policy_reader.hpp"
+#include "suggest.hpp"
+
+namespace trireme::config {
+
+void IdentityReader::read(const std::vector<Document>& documents) {
+  for (const Document& document : documents) {
+    TableReader top(document, document.root(), "", reporter_);
+    read_host(top);
+    read_trust(top);
+    read_docker(top);
+    for (auto& entry : top.entries("unit")) {
+      read_unit(std::move(entry));
+    }
+    for (auto& entry : top.entries("launch")) {
+      read_launch(std::move(entry));
+    }
+    read_metrics(top);
+    top.finish({"defaults", "network", "allow", "deny", "test"}, "policy.toml");
+  }
+  check_unit_sizes();
+}
+
+void IdentityReader::read_host(TableReader& top) {
+  auto section = top.section("host");
+  if (!section || !claim_section(*section, "host", section_places_)) {
+    return;
+  }
+  if (const auto name = section->name("name")) {
+    identity_.host_name = name->value;
+  }
+  identity_.host_labels = section->labels("labels");
+  for (const Text& text : section->list("peers")) {
+    if (auto prefix = policy::Prefix::parse(text.value)) {
+      identity_.peers.push_back(*prefix);
+    } else {
+      reporter_.error(section->document().inside(*text.node, 0), prefix.error());
+    }
+  }
+  if (const auto* peers = section->find("peers"); peers != nullptr && !identity_.peers.empty()) {
+    reporter_.warn(section->document().at(*peers), "not enforced yet: [host] peers; no other host can prove labels to this one",
+                   "they are judged as @world and by [[network]] cidrs");
+  }
+  section->finish();
+}
+
+std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section, std::string_view key) {
+  std::vector<std::string> patterns;
+  for (const Text& text : section.list(key)) {
+    const std::string_view pattern = text.value;
+    const std::string_view plain = pattern.substr(0, pattern.find('*'));
+    const bool star_at_end = plain.size() == pattern.size() || plain.size() + 1 == pattern.size();
+    // "com.docker." before a star is no whole key: give it an end to be checked with.
+    const auto status =
+        pattern == "*" ? Status{} : policy::check_key(plain.size() == pattern.size() ? std::string(plain) : std::string(plain) + "x");
+    if (!star_at_end) {
+      section.error(text, fmt::format("'*' can only end '{}'", pattern), "com.example.* matches every key that starts with com.example.");
+    } else if (!status) {
+      reporter_.error(section.where(text), status.error());
+    } else {
+      patterns.push_back(text.value);
+    }
+  }
+  return patterns;
+}
+
+void IdentityReader::read_docker(TableReader& top) {
+  using Containers = policy::DockerSettings::Containers;
+  auto section = top.section("docker");
+  if (!section || !claim_section(*section, "docker", section_places_)) {
+    return;
+  }
+  policy::DockerSettings& docker = identity_.docker;
+  if (const auto socket = section->name("socket")) {
+    docker.socket = socket->value;
+    if (!docker.socket.starts_with('/')) {
+      const bool url = docker.socket.starts_with("unix://");
+      section->error(*socket, fmt::format("'{}' is no absolute path", socket->value),
+                     url ? fmt::format("write {}", socket->value.substr(7)) : "socket = \"/run/docker.sock\"");
+    }
+  }
+  section->choice<Containers>("containers",
+                              {{"all", Containers::all},
+                               {"labelled", Containers::labelled},
+                               {"host-network", Containers::host_network},
+                               {"none", Containers::none}},
+                              docker.containers);
+  docker.image_labels = read_key_patterns(*section, "image_labels");
+  auto ignored = read_key_patterns(*section, "ignore_labels");
+  if (section->has("ignore_labels")) {
+    docker.ignore_labels = std::move(ignored);
+  }
+  section->finish();
+}
+
+void IdentityReader::read_unit(TableReader reader) {
+  policy::UnitRule unit;
+  unit.where = reader.where();
+  reader.knows({"name", "labels"});
+  read_unit_name(reader, unit);
+  const std::size_t errors = reporter_.errors();
+  unit.labels = reader.labels("labels");
+  if (unit.labels.empty() && (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
+    reader.error("this unit has no labels", "labels = { app = \"db\" }");
+  }
+  reader.finish();
+  identity_.units.push_back(std::move(unit));
+}
+
+void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit) {
+  const auto name = reader.name("name");
+  if (!name) {
+    if (reader.lacks("name")) {
+      reader.error("this unit has no 'name'", "name = \"postgresql@*.service\"");
+    }
+    return;
+  }
+  unit.name = name->value;
+  const auto [place, first] = unit_places_.emplace(name->value, reader.where(*name));
+  if (!first) {
+    reader.error(*name, fmt::format("unit '{}' stands in {} already", name->value, place->second.text()), "a unit has one set of labels");
+  } else if (!name->value.ends_with(".service") && !name->value.ends_with(".scope")) {
+    reader.error(*name, fmt::format("'{}' names no service or scope", name->value), fmt::format("did you mean '{}.service'?", name->value));
+  } else if (name->value.find('/') != std::string::npos) {
+    reader.error(*name, fmt::format("unit name '{}' holds a '/'", name->value), "a name as systemctl shows it, not a path");
+  } else if (::fnmatch(name->value.c_str(), "trireme.service", 0) == 0) {
+    reader.error(*name, fmt::format("'{}' covers trireme.service itself", name->value), "trireme cannot be a workload; narrow the pattern");
+  }
+}
+
+// [host] labels are added to each workload, and may stand in a later file.
+void IdentityReader::check_unit_sizes() {
+  for (const auto& unit : identity_.units) {
+    policy::LabelSet together = unit.labels;
+    for (const auto& [key, value] : identity_.host_labels.items()) {
+      if (auto status = together.set(key, value); !status) {
+        reporter_.error(unit.where, "with the labels of [host]: " + status.error().message, status.error().hint);
+        break;
+      }
+    }
+  }
+}
+
+void IdentityReader::read_launch(TableReader reader) {
+  policy::LaunchGrant launch;
+  launch.where = reader.where();
+  reader.knows({"user", "group", "labels"});
+  if (const auto user = reader.name("user")) {
+    launch.user = user->value;
+  }
+  if (const auto group = reader.name("group")) {
+    launch.group = group->value;
+  }
+  if (reader.has("user") && reader.has("group")) {
+    reader.error("this launch grant has both 'user' and 'group'", "write two [[launch]] entries");
+  } else if (reader.lacks("user") && reader.lacks("group")) {
+    reader.error("this launch grant has no 'user' or 'group'", "user = \"deploy\"; root needs no grant");
+  }
+  read_grants(reader, launch);
+  reader.finish();
+  identity_.launches.push_back(std::move(launch));
+}
+
+void IdentityReader::read_grants(TableReader& reader, policy::LaunchGrant& launch) {
+  const std::size_t errors = reporter_.errors();
+  for (const Text& text : reader.list("labels")) {
+    const bool prefix = text.value.ends_with('*');
+    auto label = policy::parse_label(std::string_view(text.value).substr(0, text.value.size() - (prefix ? 1 : 0)));
+    if (!label) {
+      reporter_.error(reader.where(text), label.error());
+      continue;
+    }
+    if (prefix) {
+      label->value += '*';
+    }
+    launch.labels.push_back(std::move(*label));
+  }
+  if (launch.labels.empty() && (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
+    reader.error("this launch grant has no labels", "labels = [\"app=web*\", \"env=dev\"]");
+  }
+}
+
+void IdentityReader::read_metrics(TableReader& top) {
+  auto section = top.section("metrics");
+  if (!section || !claim_section(*section, "metrics", section_places_)) {
+    return;
+  }
+  const auto listen = section->name("listen");
+  section->finish();
+  if (!listen) {
+    return;
+  }
+  const std::size_t colon = listen->value.rfind(':');
+  std::string_view host = std::string_view(listen->value).substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) {
+    host = host.substr(1, host.size() - 2);
+  }
+  const std::string port = colon == std::string::npos ? "" : listen->value.substr(colon + 1);
+  const bool number = !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos &&
+                      std::stoul(port) >= 1 && std::stoul(port) <= 65535;
+  if (!policy::Address::parse(host) || !number) {
+    section->error(*listen, fmt::format("'{}' is no address and port", listen->value), "write 127.0.0.1:9464 or [::1]:9464");
+    return;
+  }
+  identity_.metrics_listen = listen->value;
+  reporter_.warn(section->where(*listen), "not enforced yet: [metrics]; nothing listens there");
+}
+
+}  // namespace trireme::config

@@ -1,0 +1,48 @@
+// identity.toml and identity.d to an Identity.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "table_reader.hpp"
+
+namespace trireme::config {
+
+/// A file that [trust] names; load() looks at it, parse() touches no file.
+struct TrustFile {
+  std::string path;
+  bool secret = false;  // nobody but its owner may read it
+  policy::SourceLocation where;
+};
+
+class IdentityReader {
+ public:
+  IdentityReader(policy::Identity& identity, Reporter& reporter) : identity_(identity), reporter_(reporter) {}
+
+  void read(const std::vector<Document>& documents);
+  [[nodiscard]] const std::vector<TrustFile>& trust_files() const { return trust_files_; }
+
+ private:
+  void read_host(TableReader& top);
+  void read_trust(TableReader& top);
+  void check_trust(TableReader& section);
+  [[nodiscard]] std::string read_trust_file(TableReader& section, std::string_view key, bool secret);
+  [[nodiscard]] std::vector<std::string> read_trust_files(TableReader& section, std::string_view key);
+  void read_docker(TableReader& top);
+  [[nodiscard]] std::vector<std::string> read_key_patterns(TableReader& section, std::string_view key);
+  void read_unit(TableReader reader);
+  void read_unit_name(TableReader& reader, policy::UnitRule& unit);
+  void check_unit_sizes();
+  void read_launch(TableReader reader);
+  void read_grants(TableReader& reader, policy::LaunchGrant& launch);
+  void read_metrics(TableReader& top);
+
+  policy::Identity& identity_;
+  Reporter& reporter_;
+  std::vector<TrustFile> trust_files_;
+  std::map<std::string, policy::SourceLocation> section_places_;
+  std::map<std::string, policy::SourceLocation> unit_places_;
+};
+
+}  // namespace trireme::config

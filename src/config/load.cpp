@@ -1,0 +1,156 @@
+#include <fmt/format.h>
+#include <grp.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "parse.hpp"
+#include "trireme/base/file.hpp"
+
+namespace trireme::config {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxFileBytes = 4U << 20U;
+
+policy::SourceLocation whole(const std::string& file) {
+  return {file, 0, 0};
+}
+
+class Loader {
+ public:
+  Loader(std::string directory, Reporter& reporter) : directory_(std::move(directory)), reporter_(reporter) {}
+
+  // NAME.toml, then NAME.d/*.toml in byte order.
+  std::vector<Source> read(const std::string& name) {
+    std::vector<Source> sources;
+    read_file(name + ".toml", sources);
+    for (const auto& file : drop_ins(name + ".d")) {
+      read_file(file, sources);
+    }
+    return sources;
+  }
+
+  void check_trust_file(const TrustFile& file);
+  void check_launch(const policy::LaunchGrant& launch);
+
+ private:
+  [[nodiscard]] std::string absolute(const std::string& path) const { return path.starts_with('/') ? path : directory_ + "/" + path; }
+  void read_file(const std::string& name, std::vector<Source>& sources);
+  std::vector<std::string> drop_ins(const std::string& name);
+
+  std::string directory_;
+  Reporter& reporter_;
+};
+
+// A file that is gone is an empty one; a link that leads nowhere is a mistake.
+void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
+  const std::string path = absolute(name);
+  struct stat status = {};
+  struct stat link = {};
+  if (::stat(path.c_str(), &status) != 0) {
+    const int error = errno;
+    if (error != ENOENT || ::lstat(path.c_str(), &link) == 0) {
+      reporter_.error(whole(name), fail_errno("cannot read it", error).value());
+    }
+    return;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    reporter_.error(whole(name), "not a regular file", "remove it, or rename it so that it does not end in .toml");
+    return;
+  }
+  if ((status.st_mode & S_IWOTH) != 0) {
+    reporter_.warn(whole(name), "everybody on this host can write this file", fmt::format("chmod o-w {}", path));
+  }
+  auto content = trireme::read_file(path, kMaxFileBytes);
+  if (content) {
+    sources.push_back({name, std::move(*content)});
+  } else {
+    reporter_.error(whole(name), content.error());
+  }
+}
+
+std::vector<std::string> Loader::drop_ins(const std::string& name) {
+  std::error_code error;
+  std::vector<std::string> files;
+  fs::directory_iterator entries(absolute(name), error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    const std::string file = entries->path().filename().string();
+    if (file.ends_with(".toml") && !file.starts_with('.')) {
+      files.push_back(name + "/" + file);
+    }
+  }
+  if (error && error != std::errc::no_such_file_or_directory) {
+    reporter_.error(whole(name), "cannot list the directory: " + error.message());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+void Loader::check_trust_file(const TrustFile& file) {
+  const std::string path = absolute(file.path);
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) {
+    reporter_.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
+    return;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    reporter_.error(file.where, fmt::format("'{}' is not a regular file", path));
+    return;
+  }
+  if (file.secret && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+    reporter_.error(file.where,
+                    fmt::format("'{}' holds a secret that others than its owner can reach (mode {:04o})", path, status.st_mode & 07777U),
+                    fmt::format("chmod 600 {}", path));
+  }
+  if (::access(path.c_str(), R_OK) != 0) {
+    reporter_.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
+  }
+}
+
+void Loader::check_launch(const policy::LaunchGrant& launch) {
+  if (!launch.user.empty() && ::getpwnam(launch.user.c_str()) == nullptr) {
+    reporter_.warn(launch.where, fmt::format("user '{}' does not exist", launch.user), "the grant counts once the user is there");
+  }
+  if (!launch.group.empty() && ::getgrnam(launch.group.c_str()) == nullptr) {
+    reporter_.warn(launch.where, fmt::format("group '{}' does not exist", launch.group), "the grant counts once the group is there");
+  }
+}
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+}  // namespace
+
+Configuration load(const std::string& directory) {
+  Reporter reporter;
+  std::error_code error;
+  if (!fs::is_directory(directory, error)) {
+    const std::string reason = error ? error.message() : std::string("not a directory");
+    reporter.error({}, fmt::format("cannot read the configuration directory '{}': {}", directory, reason), "name it with --config-dir");
+    return {{}, {}, reporter.take({})};
+  }
+  Loader loader(directory, reporter);
+  const auto policy = loader.read("policy");
+  const auto identity = loader.read("identity");
+  Parsed parsed = parse_sources(policy, identity, reporter);
+  for (const auto& file : parsed.trust_files) {
+    loader.check_trust_file(file);
+  }
+  for (const auto& launch : parsed.identity.launches) {
+    loader.check_launch(launch);
+  }
+  if (parsed.identity.host_name.empty()) {
+    parsed.identity.host_name = host_name();
+  }
+  return {std::move(parsed.policy), std::move(parsed.identity), reporter.take(file_names(policy, identity))};
+}
+
+}  // namespace trireme::config

@@ -1,0 +1,132 @@
+// The [[network]] part of PolicyReader.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "policy_reader.hpp"
+#include "words.hpp"
+
+namespace trireme::config {
+namespace {
+
+bool is_word_character(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+}
+
+// A DNS name of at most 253 bytes in labels of at most 63 (RFC 1035, 2.3.4), the first of which may be "*".
+bool is_dns_name(std::string_view name) {
+  if (name.starts_with("*.")) {
+    name.remove_prefix(2);
+  }
+  if (name.empty() || name.size() > 253) {
+    return false;
+  }
+  std::size_t length = 0;
+  for (const char c : name) {
+    if (c == '.') {
+      if (length == 0) {
+        return false;
+      }
+      length = 0;
+    } else if (!is_word_character(c) || ++length > 63) {
+      return false;
+    }
+  }
+  return length > 0;
+}
+
+bool is_network_name(std::string_view name) {
+  const std::string lower = lower_case(name);
+  return std::all_of(lower.begin(), lower.end(), [](char c) { return is_word_character(c) || c == '.'; });
+}
+
+}  // namespace
+
+void PolicyReader::read_network(TableReader reader) {
+  policy::Network network;
+  network.where = reader.where();
+  reader.knows({"name", "cidrs", "names"});
+  read_network_name(reader, network);
+  read_cidrs(reader, network);
+  read_dns_names(reader, network);
+  reader.finish();
+  if (reader.lacks("cidrs") && reader.lacks("names")) {
+    reader.error("this network has no addresses", "give it cidrs = [\"10.0.0.0/8\"]");
+  }
+  if (!network.name.empty() && bounded(policy_.networks.size(), "networks", reader)) {
+    networks_.emplace(network.name, policy_.networks.size());
+    policy_.networks.push_back(std::move(network));
+  }
+}
+
+void PolicyReader::read_network_name(TableReader& reader, policy::Network& network) {
+  const auto name = reader.name("name");
+  if (!name) {
+    if (reader.lacks("name")) {
+      reader.error("this network has no 'name'", "rules call it by that: name = \"corp-dns\" is @corp-dns");
+    }
+    return;
+  }
+  const std::string lower = lower_case(name->value);
+  if (name->value.starts_with('@')) {
+    reader.error(*name, fmt::format("network name '{}' starts with '@'", name->value), "leave it out here; rules write it");
+    return;
+  }
+  if (!is_network_name(name->value)) {
+    reader.error(*name, fmt::format("network name '{}' holds a character that names cannot have", name->value),
+                 "letters, digits and - _ . are allowed");
+    return;
+  }
+  if (lower == "host" || lower == "world") {
+    reader.error(*name, fmt::format("network name '{}' is reserved for @{}", name->value, lower), "choose another name");
+    return;
+  }
+  const auto [place, first] = network_places_.emplace(lower, reader.where(*name));
+  if (!first) {
+    reader.error(*name, fmt::format("network name '{}' is taken by {}", name->value, place->second.text()),
+                 "one network can hold several cidrs; upper and lower case count as the same");
+    return;
+  }
+  network.name = name->value;
+}
+
+void PolicyReader::read_cidrs(TableReader& reader, policy::Network& network) {
+  for (const Text& text : reader.list("cidrs")) {
+    auto prefix = policy::Prefix::parse(text.value);
+    if (prefix) {
+      network.cidrs.push_back(*prefix);
+    } else {
+      reporter_.error(reader.document().inside(*text.node, 0), prefix.error());
+    }
+  }
+  const auto* node = reader.find("cidrs");
+  if (node != nullptr && node->is_array() && node->as_array()->empty()) {
+    reporter_.error(reader.document().at(*node), "'cidrs' is an empty list", "give it addresses or leave it out");
+  }
+}
+
+void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network) {
+  const auto* node = reader.find("names");
+  for (const Text& text : reader.list("names")) {
+    const std::string name = lower_case(text.value);
+    if (policy::Prefix::parse(name)) {
+      reader.error(text, fmt::format("'{}' is an address, not a name", text.value), "put it into cidrs");
+    } else if (!is_dns_name(name)) {
+      reader.error(text, fmt::format("'{}' is no DNS name", text.value), "write deb.example.org, or *.example.org for every name below");
+    } else {
+      network.names.push_back(name);
+    }
+  }
+  if (node == nullptr) {
+    return;
+  }
+  if (node->is_array() && node->as_array()->empty()) {
+    reporter_.error(reader.document().at(*node), "'names' is an empty list", "give it names or leave it out");
+  }
+  if (!network.names.empty()) {
+    reporter_.warn(reader.document().at(*node), fmt::format("not enforced yet: names of network '{}'; only its cidrs count", network.name),
+                   "what no rule allows stays refused");
+  }
+}
+
+}  // namespace trireme::config

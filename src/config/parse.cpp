@@ -1,0 +1,50 @@
+#include "parse.hpp"
+
+#include "policy_reader.hpp"
+#include "test_runner.hpp"
+
+namespace trireme::config {
+namespace {
+
+std::vector<Document> parse_documents(const std::vector<Source>& sources, Reporter& reporter) {
+  std::vector<Document> documents;
+  for (const Source& source : sources) {
+    if (auto document = Document::parse(source, reporter)) {
+      documents.push_back(std::move(*document));
+    }
+  }
+  return documents;
+}
+
+}  // namespace
+
+Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source>& identity, Reporter& reporter) {
+  Parsed parsed;
+  const std::size_t errors = reporter.errors();
+  PolicyReader(parsed.policy, reporter).read(parse_documents(policy, reporter));
+  if (reporter.errors() == errors) {
+    run_tests(parsed.policy, reporter);
+  }
+  IdentityReader reader(parsed.identity, reporter);
+  reader.read(parse_documents(identity, reporter));
+  parsed.trust_files = reader.trust_files();
+  return parsed;
+}
+
+std::vector<std::string> file_names(const std::vector<Source>& policy, const std::vector<Source>& identity) {
+  std::vector<std::string> names;
+  for (const auto* sources : {&policy, &identity}) {
+    for (const Source& source : *sources) {
+      names.push_back(source.file);
+    }
+  }
+  return names;
+}
+
+Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity) {
+  Reporter reporter;
+  Parsed parsed = parse_sources(policy, identity, reporter);
+  return {std::move(parsed.policy), std::move(parsed.identity), reporter.take(file_names(policy, identity))};
+}
+
+}  // namespace trireme::config

@@ -1,0 +1,108 @@
+#include "trireme/config/peer.hpp"
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "peer_reader.hpp"
+#include "words.hpp"
+
+namespace trireme::config {
+namespace {
+
+NetworkIndex index_of(const policy::Policy& policy) {
+  NetworkIndex index;
+  for (std::size_t i = 0; i < policy.networks.size(); ++i) {
+    index.emplace(policy.networks[i].name, i);
+  }
+  return index;
+}
+
+Result<policy::TestPeer> parse_labels(std::string_view text) {
+  policy::LabelSet labels;
+  for (const std::string_view part : split_at_commas(text)) {
+    auto label = policy::parse_label(part);
+    if (!label) {
+      return tl::unexpected(label.error());
+    }
+    if (labels.find(label->key) != nullptr) {
+      return fail(fmt::format("label '{}' stands twice", label->key));
+    }
+    if (auto status = labels.set(label->key, label->value); !status) {
+      return tl::unexpected(status.error());
+    }
+  }
+  return policy::TestPeer{std::move(labels), std::nullopt};
+}
+
+std::vector<policy::Endpoint> network_endpoints(const policy::Policy& policy, std::size_t index) {
+  std::set<policy::Address> addresses;
+  for (const auto& own : policy.networks.at(index).cidrs) {
+    for (const auto& network : policy.networks) {
+      for (const auto& cidr : network.cidrs) {
+        for (const auto& address : {cidr.address, cidr.last()}) {
+          if (own.contains(address)) {
+            addresses.insert(address);
+          }
+        }
+      }
+    }
+  }
+  std::vector<policy::Endpoint> ends;
+  for (const auto& address : addresses) {
+    ends.push_back({policy::Endpoint::Kind::world, nullptr, 0, address});
+  }
+  return ends;
+}
+
+}  // namespace
+
+Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Policy& policy) {
+  const std::string_view trimmed = trim(text);
+  if (trimmed.empty()) {
+    return fail("this end of the flow is empty", "write labels as app=web,env=prod, or @host, @world, @NETWORK, or an address");
+  }
+  if (trimmed.starts_with('@')) {
+    auto entity = parse_entity(trimmed, index_of(policy));
+    return entity ? Result<policy::TestPeer>(policy::TestPeer{*entity, std::nullopt}) : tl::unexpected(entity.error());
+  }
+  if (trimmed.find('=') == std::string_view::npos) {
+    if (auto address = policy::Address::parse(trimmed)) {
+      return policy::TestPeer{policy::Entity{policy::Entity::Kind::world, 0}, *address};
+    }
+  }
+  return parse_labels(trimmed);
+}
+
+Result<policy::PortRange> parse_port_range(std::string_view text) {
+  auto ports = parse_ports(text);
+  return ports ? Result<policy::PortRange>(*ports) : tl::unexpected(ports.error().error);
+}
+
+std::string text(const policy::Policy& policy, const policy::TestPeer& peer) {
+  if (const auto* labels = std::get_if<policy::LabelSet>(&peer.peer)) {
+    return labels->empty() ? "a workload without labels" : labels->text();
+  }
+  const auto& entity = std::get<policy::Entity>(peer.peer);
+  if (entity.kind == policy::Entity::Kind::network) {
+    return "@" + policy.networks.at(entity.network).name;
+  }
+  if (peer.address) {
+    return peer.address->text();
+  }
+  return entity.kind == policy::Entity::Kind::host ? "@host" : "@world";
+}
+
+std::vector<policy::Endpoint> endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload) {
+  using Kind = policy::Endpoint::Kind;
+  if (const auto* labels = std::get_if<policy::LabelSet>(&peer.peer)) {
+    return {{Kind::workload, labels, workload, std::nullopt}};
+  }
+  const auto& entity = std::get<policy::Entity>(peer.peer);
+  if (entity.kind == policy::Entity::Kind::network) {
+    return network_endpoints(policy, entity.network);
+  }
+  return {{entity.kind == policy::Entity::Kind::host ? Kind::host : Kind::world, nullptr, 0, peer.address}};
+}
+
+}  // namespace trireme::config

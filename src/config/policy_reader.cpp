@@ -1,0 +1,231 @@
+#include "policy_reader.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "trireme/config/peer.hpp"
+#include "words.hpp"
+
+namespace trireme::config {
+namespace {
+
+using policy::Rule;
+
+const std::vector<std::pair<std::string, policy::Mode>> kModes = {{"enforce", policy::Mode::enforce}, {"audit", policy::Mode::audit}};
+
+bool all_entities(const std::vector<policy::Peer>& peers) {
+  return std::all_of(peers.begin(), peers.end(), [](const policy::Peer& peer) { return std::holds_alternative<policy::Entity>(peer); });
+}
+
+}  // namespace
+
+bool claim_section(TableReader& section, const std::string& name, std::map<std::string, policy::SourceLocation>& places) {
+  const auto [place, first] = places.emplace(name, section.where());
+  if (!first) {
+    section.error(fmt::format("[{}] stands in {} already", name, place->second.text()),
+                  "merge the two: which of them holds must not hang on file names");
+  }
+  return first;
+}
+
+void PolicyReader::read(const std::vector<Document>& documents) {
+  for (const Document& document : documents) {
+    TableReader top(document, document.root(), "", reporter_);
+    read_defaults(top);
+    for (auto& entry : top.entries("network")) {
+      read_network(std::move(entry));
+    }
+    (void)top.find("allow");
+    (void)top.find("deny");
+    (void)top.find("test");
+    top.finish({"host", "trust", "docker", "unit", "launch", "metrics"}, "identity.toml");
+  }
+  for (const Document& document : documents) {
+    TableReader top(document, document.root(), "", reporter_);
+    for (auto& entry : top.entries("allow")) {
+      read_rule(std::move(entry), Rule::Action::allow);
+    }
+    for (auto& entry : top.entries("deny")) {
+      read_rule(std::move(entry), Rule::Action::deny);
+    }
+    for (auto& entry : top.entries("test")) {
+      read_test(std::move(entry));
+    }
+  }
+}
+
+void PolicyReader::read_defaults(TableReader& top) {
+  using policy::Baseline;
+  using policy::Refuse;
+  auto section = top.section("defaults");
+  if (!section || !claim_section(*section, "defaults", section_places_)) {
+    return;
+  }
+  section->choice<policy::Mode>("mode", kModes, policy_.mode);
+  section->choice<Baseline>(
+      "baseline", {{"same-labels", Baseline::same_labels}, {"any-common-label", Baseline::any_common_label}, {"none", Baseline::none}},
+      policy_.baseline);
+  section->choice<Refuse>("refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}}, policy_.refuse);
+  section->finish();
+}
+
+bool PolicyReader::bounded(std::size_t count, std::string_view what, const TableReader& reader) {
+  if (count == kMaxEntries) {
+    reporter_.error(reader.where(), fmt::format("more than {} {}", kMaxEntries, what),
+                    "selectors and lists cover many peers with one rule");
+  }
+  return count < kMaxEntries;
+}
+
+void PolicyReader::read_rule(TableReader reader, Rule::Action action) {
+  Rule rule;
+  rule.action = action;
+  rule.where = reader.where();
+  reader.knows({"name", "from", "to", "ports", "log", "mode"});
+  const std::size_t errors = reporter_.errors();
+  read_rule_name(reader, rule);
+  rule.from = read_peers(reader, "from");
+  rule.to = read_peers(reader, "to");
+  read_rule_ports(reader, rule);
+  rule.log = reader.boolean("log").value_or(false);
+  reader.choice<policy::Mode>("mode", kModes, rule.mode);
+  reader.finish();
+  if (reporter_.errors() == errors) {
+    check_rule(reader, rule);
+  }
+  if (bounded(policy_.rules.size(), "rules", reader)) {
+    policy_.rules.push_back(std::move(rule));
+  }
+}
+
+void PolicyReader::read_rule_name(TableReader& reader, Rule& rule) {
+  const auto name = reader.name("name");
+  if (!name) {
+    return;
+  }
+  rule.name = name->value;
+  const auto [place, first] = rule_places_.emplace(name->value, reader.where(*name));
+  if (!first) {
+    reader.error(*name, fmt::format("rule name '{}' is taken by {}", name->value, place->second.text()),
+                 "logs name rules: give each its own");
+  }
+}
+
+std::vector<policy::Peer> PolicyReader::read_peers(TableReader& reader, std::string_view side) {
+  const std::vector<Text> texts = reader.text_or_list(side);
+  if (reader.lacks(side)) {
+    reader.error(fmt::format("this rule has no '{}'", side), fmt::format("{} = \"*\" is every workload", side));
+  }
+  if (!reader.has(side)) {
+    return {};
+  }
+  if (const auto* node = reader.find(side); node->is_array() && node->as_array()->empty()) {
+    reporter_.error(reader.document().at(*node), fmt::format("'{}' is an empty list, which matches nobody", side),
+                    "\"*\" is every workload");
+  }
+  std::vector<policy::Peer> peers;
+  for (const Text& text : texts) {
+    if (auto peer = read_peer(reader, text, networks_)) {
+      peers.push_back(std::move(*peer));
+    }
+  }
+  return peers;
+}
+
+void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
+  const std::vector<Text> texts = reader.text_or_list("ports");
+  const auto* node = reader.find("ports");
+  if (node != nullptr && node->is_array() && node->as_array()->empty()) {
+    reporter_.error(reader.document().at(*node), "'ports' is an empty list, which matches nothing", "leave it out for every port");
+  }
+  for (const Text& text : texts) {
+    if (auto ports = read_ports(reader, text)) {
+      rule.ports.push_back(*ports);
+    }
+  }
+}
+
+void PolicyReader::check_rule(const TableReader& reader, const Rule& rule) {
+  if (all_entities(rule.from) && all_entities(rule.to)) {
+    reporter_.error(reader.where(), "neither side of this rule can be a workload, so it would never be asked",
+                    "trireme judges flows of workloads only; put a selector on one side");
+    return;
+  }
+  check_rule_networks(rule);
+}
+
+// Names are not resolved, so a rule covers only what the CIDRs say. For an allow rule that is closed; a deny rule would let pass what it
+// forbids.
+void PolicyReader::check_rule_networks(const Rule& rule) {
+  std::vector<policy::Peer> peers = rule.from;
+  peers.insert(peers.end(), rule.to.begin(), rule.to.end());
+  for (const auto& peer : peers) {
+    const auto* entity = std::get_if<policy::Entity>(&peer);
+    if (entity == nullptr || entity->kind != policy::Entity::Kind::network || policy_.networks[entity->network].names.empty()) {
+      continue;
+    }
+    const policy::Network& network = policy_.networks[entity->network];
+    if (rule.action == Rule::Action::deny && rule.mode == policy::Mode::enforce) {
+      reporter_.error(rule.where,
+                      fmt::format("a deny rule cannot rely on '@{}': its names are not enforced yet, and would pass", network.name),
+                      "deny it by cidrs");
+    } else if (network.cidrs.empty()) {
+      reporter_.warn(rule.where, fmt::format("not enforced yet: '@{}' has names only, so this rule matches nothing there", network.name),
+                     "add cidrs to the network");
+    }
+  }
+}
+
+std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader, std::string_view side) {
+  if (reader.lacks(side)) {
+    reader.error(fmt::format("this test has no '{}'", side), fmt::format("{} = {{ app = \"web\" }}", side));
+  }
+  if (!reader.has(side)) {
+    return std::nullopt;
+  }
+  const std::size_t errors = reporter_.errors();
+  if (reader.table(side)) {
+    policy::TestPeer peer{reader.labels(side), std::nullopt};
+    return reporter_.errors() == errors ? std::optional(std::move(peer)) : std::nullopt;
+  }
+  const auto written = reader.text(side);
+  if (!written) {
+    return std::nullopt;
+  }
+  auto peer = parse_test_peer(written->value, policy_);
+  if (!peer) {
+    reporter_.error(reader.where(*written), peer.error());
+    return std::nullopt;
+  }
+  return std::move(*peer);
+}
+
+void PolicyReader::read_test(TableReader reader) {
+  policy::PolicyTest test;
+  test.where = reader.where();
+  reader.knows({"from", "to", "port", "expect"});
+  auto from = read_test_peer(reader, "from");
+  auto to = read_test_peer(reader, "to");
+  const std::size_t errors = reporter_.errors();
+  if (const auto port = reader.text("port")) {
+    test.port = read_ports(reader, *port);
+  }
+  reader.choice<bool>("expect", {{"allow", true}, {"deny", false}}, test.expect_allow);
+  if (reader.lacks("expect")) {
+    reader.error("this test has no 'expect'", "expect = \"allow\" or \"deny\"");
+  }
+  reader.finish();
+  if (!from || !to || reporter_.errors() != errors) {
+    return;
+  }
+  if (std::holds_alternative<policy::Entity>(from->peer) && std::holds_alternative<policy::Entity>(to->peer)) {
+    reader.error("neither side of this test is a workload", "give one side labels: { app = \"web\" }");
+    return;
+  }
+  test.from = std::move(*from);
+  test.to = std::move(*to);
+  policy_.tests.push_back(std::move(test));
+}
+
+}  // namespace trireme::config

@@ -1,0 +1,49 @@
+// policy.toml and policy.d to a Policy.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "peer_reader.hpp"
+
+namespace trireme::config {
+
+class PolicyReader {
+ public:
+  /// Rules and networks are numbered with 16 bits further down.
+  static constexpr std::size_t kMaxEntries = 65535;
+
+  PolicyReader(policy::Policy& policy, Reporter& reporter) : policy_(policy), reporter_(reporter) {}
+
+  /// Reads every document: networks of all files first, so that rules can name those of later files. Does not run the tests.
+  void read(const std::vector<Document>& documents);
+
+ private:
+  void read_defaults(TableReader& top);
+  void read_network(TableReader reader);
+  void read_network_name(TableReader& reader, policy::Network& network);
+  void read_cidrs(TableReader& reader, policy::Network& network);
+  void read_dns_names(TableReader& reader, policy::Network& network);
+  void read_rule(TableReader reader, policy::Rule::Action action);
+  void read_rule_name(TableReader& reader, policy::Rule& rule);
+  void read_rule_ports(TableReader& reader, policy::Rule& rule);
+  [[nodiscard]] std::vector<policy::Peer> read_peers(TableReader& reader, std::string_view side);
+  void check_rule(const TableReader& reader, const policy::Rule& rule);
+  void check_rule_networks(const policy::Rule& rule);
+  void read_test(TableReader reader);
+  [[nodiscard]] std::optional<policy::TestPeer> read_test_peer(TableReader& reader, std::string_view side);
+  [[nodiscard]] bool bounded(std::size_t count, std::string_view what, const TableReader& reader);
+
+  policy::Policy& policy_;
+  Reporter& reporter_;
+  NetworkIndex networks_;
+  std::map<std::string, policy::SourceLocation> network_places_;  // by lower-case name: @Corp beside @corp would be read wrongly by people
+  std::map<std::string, policy::SourceLocation> rule_places_;
+  std::map<std::string, policy::SourceLocation> section_places_;
+};
+
+/// Reports `[section]` where an earlier file had it too, naming both places. Returns whether it is the first.
+bool claim_section(TableReader& section, const std::string& name, std::map<std::string, policy::SourceLocation>& places);
+
+}  // namespace trireme::config

@@ -1,0 +1,32 @@
+// Collects every problem of one load.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trireme/config/loader.hpp"
+
+namespace trireme::config {
+
+class Reporter {
+ public:
+  /// More errors than this are counted, not kept: nobody reads them, and a hostile file could make millions.
+  static constexpr std::size_t kMaxKept = 1000;
+
+  void error(policy::SourceLocation where, std::string message, std::string hint = {});
+  void error(policy::SourceLocation where, Error error) { this->error(std::move(where), std::move(error.message), std::move(error.hint)); }
+  void warn(policy::SourceLocation where, std::string message, std::string hint = {});
+  [[nodiscard]] std::size_t errors() const { return errors_; }
+
+  /// What was reported, by file in the order of `files`, then by line and column.
+  [[nodiscard]] std::vector<Diagnostic> take(const std::vector<std::string>& files);
+
+ private:
+  void add(Diagnostic diagnostic);
+
+  std::vector<Diagnostic> diagnostics_;
+  std::size_t errors_ = 0;
+  std::size_t left_out_ = 0;
+};
+
+}  // namespace trireme::config

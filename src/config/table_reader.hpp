@@ -1,0 +1,100 @@
+// Typed access to one TOML table: whatever is of the wrong type or unknown is reported where it stands.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "document.hpp"
+
+namespace trireme::config {
+
+/// A string of the file.
+struct Text {
+  std::string value;
+  const toml::node* node = nullptr;
+};
+
+class TableReader {
+ public:
+  /// `title` is how messages call the table: "[[allow]]"; empty for the top level of a file.
+  TableReader(const Document& document, const toml::table& table, std::string title, Reporter& reporter)
+      : document_(&document), table_(&table), title_(std::move(title)), reporter_(&reporter) {}
+
+  [[nodiscard]] const Document& document() const { return *document_; }
+  [[nodiscard]] Reporter& reporter() const { return *reporter_; }
+  [[nodiscard]] policy::SourceLocation where() const { return document_->at(*table_); }
+  [[nodiscard]] policy::SourceLocation where(const Text& text) const { return document_->at(*text.node); }
+
+  /// The node of `key`, or null; makes the key a known one.
+  const toml::node* find(std::string_view key);
+  /// Whether the key was written at all, be its value right or wrong.
+  [[nodiscard]] bool has(std::string_view key) const { return table_->contains(key); }
+
+  /// Makes the keys known ones, before lacks() is asked.
+  void knows(const std::vector<std::string>& keys) { known_ = keys; }
+  /// Whether the key is absent, and no unknown key looks like a misspelling of it (which finish() reports already).
+  [[nodiscard]] bool lacks(std::string_view key) const;
+
+  std::optional<Text> text(std::string_view key);
+  /// A string that must not be empty or hold control characters.
+  std::optional<Text> name(std::string_view key);
+  std::optional<bool> boolean(std::string_view key);
+  /// A list of strings; elements of other types are reported and left out.
+  std::vector<Text> list(std::string_view key);
+  /// A list, or one string that stands for a list of one.
+  std::vector<Text> text_or_list(std::string_view key);
+  /// A table of labels.
+  policy::LabelSet labels(std::string_view key);
+  /// [key]
+  std::optional<TableReader> section(std::string_view key);
+  /// [[key]]
+  std::vector<TableReader> entries(std::string_view key);
+  /// The table that `key` holds where it is one; other types are left to the caller.
+  [[nodiscard]] std::optional<TableReader> table(std::string_view key);
+
+  /// One of the words; `out` keeps its value where the key is absent or wrong.
+  template <typename T>
+  void choice(std::string_view key, const std::vector<std::pair<std::string, T>>& words, T& out) {
+    const auto written = text(key);
+    if (!written) {
+      return;
+    }
+    std::vector<std::string> known;
+    for (const auto& [word, value] : words) {
+      if (written->value == word) {
+        out = value;
+        return;
+      }
+      known.push_back(word);
+    }
+    unknown_word(key, *written, known);
+  }
+
+  void error(const Text& text, std::string message, std::string hint = {}) {
+    reporter_->error(where(text), std::move(message), std::move(hint));
+  }
+  void error(std::string message, std::string hint = {}) { reporter_->error(where(), std::move(message), std::move(hint)); }
+
+  /// Reports every key that nobody asked for. `elsewhere`: keys that belong to `elsewhere_file`.
+  void finish(const std::vector<std::string>& elsewhere = {}, std::string_view elsewhere_file = {});
+
+ private:
+  void unknown_word(std::string_view key, const Text& written, const std::vector<std::string>& known);
+  void wrong_type(const toml::node& node, std::string_view key, std::string_view expected, std::string hint = {});
+  void set_label(policy::LabelSet& labels, const toml::key& key, const toml::node& value);
+  [[nodiscard]] std::string in_title() const { return title_.empty() ? "" : " in " + title_; }
+
+  const Document* document_;
+  const toml::table* table_;
+  std::string title_;
+  Reporter* reporter_;
+  std::vector<std::string> known_;
+};
+
+/// "an integer", "a list", for messages.
+[[nodiscard]] std::string_view describe(const toml::node& node);
+
+}  // namespace trireme::config

@@ -1,0 +1,64 @@
+// The [trust] part of IdentityReader.
+#include <fmt/format.h>
+
+#include "identity_reader.hpp"
+#include "policy_reader.hpp"
+
+namespace trireme::config {
+
+std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key, bool secret) {
+  const auto path = section.name(key);
+  if (!path) {
+    return {};
+  }
+  trust_files_.push_back({path->value, secret, section.where(*path)});
+  return path->value;
+}
+
+std::vector<std::string> IdentityReader::read_trust_files(TableReader& section, std::string_view key) {
+  std::vector<std::string> paths;
+  for (const Text& text : section.text_or_list(key)) {
+    if (text.value.empty() || !policy::is_printable(text.value)) {
+      section.error(text, fmt::format("'{}' in [trust] holds a path that is empty or not printable", key));
+      continue;
+    }
+    trust_files_.push_back({text.value, false, section.where(text)});
+    paths.push_back(text.value);
+  }
+  return paths;
+}
+
+void IdentityReader::read_trust(TableReader& top) {
+  auto section = top.section("trust");
+  if (!section || !claim_section(*section, "trust", section_places_)) {
+    return;
+  }
+  policy::Trust& trust = identity_.trust;
+  trust.certificate = read_trust_file(*section, "certificate", false);
+  trust.key = read_trust_file(*section, "key", true);
+  trust.ca = read_trust_files(*section, "ca");
+  trust.revoked = read_trust_files(*section, "revoked");
+  trust.psk_file = read_trust_file(*section, "psk_file", true);
+  section->finish();
+  check_trust(*section);
+}
+
+void IdentityReader::check_trust(TableReader& section) {
+  const bool psk = section.has("psk_file");
+  const bool certificates = section.has("certificate") || section.has("key") || section.has("ca") || section.has("revoked");
+  if (psk && certificates) {
+    section.error("[trust] has both psk_file and certificates", "keep one: a shared secret or a CA");
+  } else if (certificates) {
+    for (const std::string_view key : {"certificate", "key", "ca"}) {
+      if (!section.has(key)) {
+        section.error(fmt::format("[trust] has no '{}'", key), "certificate, key and ca go together; trirectl pki issue writes all three");
+      }
+    }
+  }
+  if (psk || certificates) {
+    reporter_.warn(section.where(), "not enforced yet: [trust]; labels of other hosts are not verified and count for nothing",
+                   "this host alone is protected");
+  }
+}
+
+}  // namespace trireme::config
