@@ -21,7 +21,7 @@ struct ExplainPeer {
   std::optional<Address> address;
 
   [[nodiscard]] Endpoint endpoint() const;
-  /// "app=web (x.scope)", "@host", "10.0.0.53 (@world, @corp-dns)"
+  /// "x.scope (app=web)", "@host", "10.0.0.53 (@world, @corp-dns)"
   [[nodiscard]] std::string describe(const Policy& policy) const;
 };
 

@@ -1,0 +1,271 @@
+#include "connection.hpp"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <systemd/sd-event.h>
+
+#include <array>
+
+namespace trireme::control {
+
+void SourceDeleter::operator()(sd_event_source* source) const {
+  sd_event_source_disable_unref(source);
+}
+
+Connection::Connection(Fd fd, Caller caller, const Limits& limits, Callbacks callbacks)
+    : fd_(std::move(fd)), caller_(std::move(caller)), limits_(limits), callbacks_(std::move(callbacks)) {}
+
+Status Connection::start(sd_event* event) {
+  sd_event_source* source = nullptr;
+  if (const int rc = sd_event_add_io(event, &source, fd_.get(), EPOLLIN, &Connection::on_io, this); rc < 0) {
+    return fail_errno("cannot watch a control connection", -rc);
+  }
+  io_.reset(source);
+  const std::uint64_t accuracy = limits_.stall_usec / 10;
+  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, limits_.stall_usec, accuracy, &Connection::on_timer, this);
+      rc < 0) {
+    return fail_errno("cannot time a control connection", -rc);
+  }
+  timer_.reset(source);
+  armed_ = true;
+  return {};
+}
+
+int Connection::on_io(sd_event_source* /*source*/, int /*fd*/, std::uint32_t events, void* self) {
+  const auto connection = static_cast<Connection*>(self)->shared_from_this();
+  // HUP means that both directions are shut: nobody will read an answer. A caller that only ended its own direction still gets one.
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+    connection->close();
+    return 0;
+  }
+  if ((events & EPOLLOUT) != 0) {
+    connection->flush();
+  }
+  if ((events & EPOLLIN) != 0) {
+    connection->receive();
+  }
+  connection->process();
+  return 0;
+}
+
+int Connection::on_timer(sd_event_source* /*source*/, std::uint64_t /*now*/, void* self) {
+  const auto connection = static_cast<Connection*>(self)->shared_from_this();
+  connection->close();
+  return 0;
+}
+
+void Connection::receive() {
+  std::array<char, 65536> chunk{};
+  const ssize_t count = ::recv(fd_.get(), chunk.data(), chunk.size(), MSG_DONTWAIT);
+  if (count > 0) {
+    input_.append(chunk.data(), static_cast<std::size_t>(count));
+  } else if (count == 0) {
+    ended_ = true;
+  } else if (errno != EAGAIN && errno != EINTR) {
+    drop_soon();
+  }
+}
+
+void Connection::process() {
+  if (processing_) {
+    return;
+  }
+  processing_ = true;
+  while (alive_ && !busy_) {
+    const std::size_t end = input_.find('\n');
+    if (end > limits_.line_bytes && input_.size() > limits_.line_bytes) {
+      refuse("a request is longer than " + std::to_string(limits_.line_bytes) + " bytes");
+      break;
+    }
+    if (end == std::string::npos) {
+      break;
+    }
+    const std::string line = input_.substr(0, end);
+    input_.erase(0, end + 1);
+    if (!line.empty()) {
+      callbacks_.request(*this, line);
+    }
+  }
+  processing_ = false;
+  if (alive_ && ended_ && !busy_ && output_.empty()) {
+    drop_soon();
+  }
+  watch();
+  arm(false);
+}
+
+void Connection::refuse(const std::string& message) {
+  input_.clear();
+  ended_ = true;
+  append({{"error", {{"message", message}, {"hint", ""}}}});
+}
+
+void Connection::expect(std::weak_ptr<Reply::State> pending) {
+  pending_ = std::move(pending);
+  busy_ = true;
+}
+
+void Connection::stream(const nlohmann::json& line) {
+  if (!alive_) {
+    return;
+  }
+  if (output_.size() - written_ > limits_.backlog_bytes) {
+    drop_soon();
+    return;
+  }
+  append(line);
+  watch();
+  arm(false);
+}
+
+void Connection::finish(const nlohmann::json& line) {
+  busy_ = false;
+  pending_.reset();
+  if (!alive_) {
+    return;
+  }
+  append(line);
+  process();
+}
+
+void Connection::append(const nlohmann::json& line) {
+  // Labels of containers may hold any bytes; JSON may not.
+  output_ += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  output_ += '\n';
+  flush();
+}
+
+void Connection::flush() {
+  while (alive_ && written_ < output_.size()) {
+    const ssize_t count = ::send(fd_.get(), output_.data() + written_, output_.size() - written_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count < 0) {
+      if (errno == EINTR) {
+        continue;
+      }
+      if (errno != EAGAIN) {
+        drop_soon();
+      }
+      break;
+    }
+    written_ += static_cast<std::size_t>(count);
+    arm(true);
+  }
+  if (written_ == output_.size()) {
+    output_.clear();
+    written_ = 0;
+  } else if (written_ > (1U << 20U)) {
+    output_.erase(0, written_);
+    written_ = 0;
+  }
+}
+
+/// Reads while there is room for a request, writes while there is something to write.
+void Connection::watch() {
+  if (!io_) {
+    return;
+  }
+  std::uint32_t events = 0;
+  if (!ended_ && input_.size() <= limits_.line_bytes) {
+    events |= EPOLLIN;
+  }
+  if (!output_.empty()) {
+    events |= EPOLLOUT;
+  }
+  sd_event_source_set_io_events(io_.get(), events);
+}
+
+/// The clock runs while the caller owes us something: a whole request, or reading its answer. It starts when that begins and anew with each
+/// write that goes through; bytes of an unfinished request do not move it.
+void Connection::arm(bool progress) {
+  if (!timer_ || !alive_) {
+    return;
+  }
+  const bool owes = !busy_ || !output_.empty();
+  if (owes && (!armed_ || progress)) {
+    sd_event_source_set_time_relative(timer_.get(), limits_.stall_usec);
+    sd_event_source_set_enabled(timer_.get(), SD_EVENT_ONESHOT);
+  } else if (!owes) {
+    sd_event_source_set_enabled(timer_.get(), SD_EVENT_OFF);
+  }
+  armed_ = owes;
+}
+
+void Connection::drop_soon() {
+  alive_ = false;
+  if (io_) {
+    sd_event_source_set_enabled(io_.get(), SD_EVENT_OFF);
+  }
+  if (timer_) {
+    sd_event_source_set_time(timer_.get(), 0);
+    sd_event_source_set_enabled(timer_.get(), SD_EVENT_ONESHOT);
+  }
+}
+
+void Connection::close() {
+  alive_ = false;
+  io_.reset();
+  timer_.reset();
+  fd_.reset();
+  busy_ = false;
+  if (const auto pending = pending_.lock()) {
+    pending->hang_up();
+  }
+  callbacks_.gone(*this);
+}
+
+Reply::State::~State() {
+  if (!answered) {
+    finish({{"error", {{"message", "the daemon gave no answer"}, {"hint", "this is a defect of trireme: its log may say more"}}}});
+  }
+}
+
+void Reply::State::finish(const nlohmann::json& line) {
+  if (answered) {
+    return;
+  }
+  answered = true;
+  on_close = {};
+  if (const auto open = connection.lock()) {
+    open->finish(line);
+  }
+}
+
+void Reply::State::hang_up() {
+  connection.reset();
+  if (const auto function = std::exchange(on_close, {})) {
+    function();
+  }
+}
+
+void Reply::result(const nlohmann::json& value) const {
+  state_->finish({{"result", value}});
+}
+
+void Reply::error(const Error& error) const {
+  state_->finish({{"error", {{"message", error.message}, {"hint", error.hint}}}});
+}
+
+void Reply::event(const nlohmann::json& value) const {
+  const auto connection = state_->connection.lock();
+  if (connection && !state_->answered) {
+    connection->stream({{"event", value}});
+  }
+}
+
+bool Reply::open() const {
+  const auto connection = state_->connection.lock();
+  return connection && connection->alive() && !state_->answered;
+}
+
+void Reply::on_close(std::function<void()> function) const {
+  if (state_->answered) {
+    return;
+  }
+  if (state_->connection.expired()) {
+    function();
+    return;
+  }
+  state_->on_close = std::move(function);
+}
+
+}  // namespace trireme::control

@@ -1,0 +1,84 @@
+// One caller of the control socket: lines in, lines out, one request at a time.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "trireme/control/server.hpp"
+
+struct sd_event_source;
+
+namespace trireme::control {
+
+/// Owns an event source and takes it out of its loop.
+struct SourceDeleter {
+  void operator()(sd_event_source* source) const;
+};
+using EventSource = std::unique_ptr<sd_event_source, SourceDeleter>;
+
+/// Never closes itself while one of its functions is called from outside: a reader that failed is dropped from the event loop.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  struct Callbacks {
+    std::function<void(Connection&, const std::string& line)> request;  // answers through finish(), now or later
+    std::function<void(Connection&)> gone;                              // the connection may be destroyed
+  };
+
+  Connection(Fd fd, Caller caller, const Limits& limits, Callbacks callbacks);
+
+  [[nodiscard]] Status start(sd_event* event);
+  [[nodiscard]] const Caller& caller() const { return caller_; }
+  [[nodiscard]] bool alive() const { return alive_; }
+
+  /// The request that request() handed out; told when the caller hangs up.
+  void expect(std::weak_ptr<Reply::State> pending);
+  /// A line of a stream.
+  void stream(const nlohmann::json& line);
+  /// The answer to the pending request.
+  void finish(const nlohmann::json& line);
+
+ private:
+  static int on_io(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_timer(sd_event_source* source, std::uint64_t now, void* self);
+  void receive();
+  void process();
+  void refuse(const std::string& message);
+  void append(const nlohmann::json& line);
+  void flush();
+  void watch();
+  void arm(bool progress);
+  void drop_soon();
+  void close();
+
+  Fd fd_;
+  Caller caller_;
+  Limits limits_;
+  Callbacks callbacks_;
+  EventSource io_;
+  EventSource timer_;
+  std::string input_;
+  std::string output_;
+  std::size_t written_ = 0;  // bytes of output_ that the kernel has
+  std::weak_ptr<Reply::State> pending_;
+  bool busy_ = false;        // a request waits for its answer
+  bool processing_ = false;  // process() is on the stack
+  bool ended_ = false;       // the caller sends no more, or nothing more is wanted from it
+  bool alive_ = true;
+  bool armed_ = false;
+};
+
+/// What the copies of a Reply share.
+struct Reply::State {
+  std::weak_ptr<Connection> connection;
+  std::function<void()> on_close;
+  bool answered = false;
+
+  ~State();
+  void finish(const nlohmann::json& line);
+  /// The caller is gone.
+  void hang_up();
+};
+
+}  // namespace trireme::control

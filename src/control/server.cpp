@@ -1,0 +1,262 @@
+#include "trireme/control/server.hpp"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <map>
+#include <unordered_map>
+
+#include "connection.hpp"
+#include "trireme/control/client.hpp"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77  // asm-generic/socket.h, Linux 6.5
+#endif
+
+namespace trireme::control {
+
+namespace {
+
+constexpr int kBacklog = 4096;                 // the kernel caps it at net.core.somaxconn
+constexpr std::uint64_t kPauseUsec = 100'000;  // without descriptors to accept with
+constexpr int kAcceptsPerTurn = 64;
+
+Result<Caller> caller_of(int fd) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
+    return fail_errno("cannot read a caller's credentials");
+  }
+  Caller caller{.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid, .pidfd = {}};
+  int pidfd = -1;
+  size = sizeof pidfd;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0) {
+    caller.pidfd.reset(pidfd);
+  }
+  return caller;
+}
+
+/// The file at `path` may be replaced: nothing there, or a socket that nobody answers.
+Status check_replaceable(const std::string& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) {
+    return errno == ENOENT ? Status{} : fail_errno("cannot look at " + path);
+  }
+  if (!S_ISSOCK(info.st_mode)) {
+    return fail(path + " exists and is no socket", "move it away, or choose another --runtime-dir");
+  }
+  if (Client::connect(path)) {
+    return fail("another trireme answers at " + path, "stop it, or choose another --runtime-dir");
+  }
+  return {};
+}
+
+Result<Fd> bind_socket(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  // Bound under another name and renamed over the old one: callers meet either the old socket or one that listens.
+  const std::string fresh = path + ".new";
+  if (fresh.size() >= sizeof address.sun_path) {
+    return fail("the socket path " + path + " is too long", "choose a shorter --runtime-dir");
+  }
+  std::memcpy(address.sun_path, fresh.c_str(), fresh.size() + 1);
+  Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) {
+    return fail_errno("cannot make a socket");
+  }
+  ::unlink(fresh.c_str());
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return fail_errno("cannot bind " + fresh);
+  }
+  if (::chmod(fresh.c_str(), 0666) != 0 || ::listen(fd.get(), kBacklog) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(fresh.c_str());
+    return fail_errno("cannot listen on " + path, error);
+  }
+  return fd;
+}
+
+}  // namespace
+
+struct Server::Core {
+  struct Method {
+    Access access = Access::root;
+    Handler handler;
+  };
+
+  sd_event* event = nullptr;
+  std::string path;
+  Limits limits;
+  Fd listener;
+  ino_t inode = 0;
+  EventSource accepting;
+  EventSource pause;
+  std::map<std::string, Method, std::less<>> methods;
+  std::unordered_map<Connection*, std::shared_ptr<Connection>> connections;
+  std::map<uid_t, std::size_t> by_uid;
+
+  static int on_accept(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_pause_over(sd_event_source* source, std::uint64_t now, void* self);
+  /// Takes a waiting connection. False when there is none, or no descriptor for it.
+  bool accept_one();
+  void admit(Fd fd, Caller caller);
+  [[nodiscard]] bool has_room(uid_t uid) const;
+  void request(Connection& connection, const std::string& line);
+  void forget(Connection& connection);
+};
+
+int Server::Core::on_accept(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  auto& core = *static_cast<Core*>(self);
+  for (int i = 0; i < kAcceptsPerTurn && core.accept_one(); ++i) {
+  }
+  return 0;
+}
+
+int Server::Core::on_pause_over(sd_event_source* /*source*/, std::uint64_t /*now*/, void* self) {
+  sd_event_source_set_enabled(static_cast<Core*>(self)->accepting.get(), SD_EVENT_ON);
+  return 0;
+}
+
+bool Server::Core::accept_one() {
+  Fd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid()) {
+    if (errno == ECONNABORTED || errno == EINTR) {
+      return true;
+    }
+    if (errno != EAGAIN) {
+      // Out of descriptors or memory: the waiting connection would wake us for ever.
+      sd_event_source_set_enabled(accepting.get(), SD_EVENT_OFF);
+      sd_event_source_set_time_relative(pause.get(), kPauseUsec);
+      sd_event_source_set_enabled(pause.get(), SD_EVENT_ONESHOT);
+    }
+    return false;
+  }
+  if (auto caller = caller_of(fd.get())) {
+    admit(std::move(fd), std::move(*caller));
+  }
+  return true;
+}
+
+bool Server::Core::has_room(uid_t uid) const {
+  if (connections.size() >= limits.connections) {
+    return false;
+  }
+  if (uid == 0) {
+    return true;
+  }
+  const auto mine = by_uid.find(uid);
+  const auto root = by_uid.find(0);
+  const std::size_t unprivileged = connections.size() - (root == by_uid.end() ? 0 : root->second);
+  return unprivileged < limits.connections_unprivileged && (mine == by_uid.end() || mine->second < limits.connections_per_uid);
+}
+
+void Server::Core::admit(Fd fd, Caller caller) {
+  const uid_t uid = caller.uid;
+  if (!has_room(uid)) {
+    constexpr std::string_view kBusy = R"({"error":{"message":"too many connections to trireme","hint":"try again in a moment"}})"
+                                       "\n";
+    [[maybe_unused]] const ssize_t sent = ::send(fd.get(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    return;
+  }
+  const auto connection = std::make_shared<Connection>(
+      std::move(fd), std::move(caller), limits,
+      Connection::Callbacks{.request = [this](Connection& from, const std::string& line) { request(from, line); },
+                            .gone = [this](Connection& from) { forget(from); }});
+  if (!connection->start(event)) {
+    return;  // out of descriptors: the caller sees the connection end
+  }
+  connections.emplace(connection.get(), connection);
+  ++by_uid[uid];
+}
+
+void Server::Core::request(Connection& connection, const std::string& line) {
+  const auto state = std::make_shared<Reply::State>();
+  state->connection = connection.weak_from_this();
+  connection.expect(state);
+  const Reply reply(state);
+
+  const auto message = nlohmann::json::parse(line, nullptr, false);
+  const auto name = message.is_object() ? message.find("method") : message.end();
+  if (!message.is_object() || name == message.end() || !name->is_string()) {
+    return reply.error({"the request is no JSON object with a method", R"(send one line like {"method": "status", "params": {}})"});
+  }
+  const auto method = methods.find(name->get_ref<const std::string&>());
+  if (method == methods.end()) {
+    return reply.error({"there is no method '" + name->get<std::string>() + "'", "the tool and the daemon may be of different versions"});
+  }
+  if (method->second.access == Access::root && connection.caller().uid != 0) {
+    return reply.error({"only root may ask for '" + method->first + "'", "run it with sudo"});
+  }
+  const auto params = message.value("params", nlohmann::json::object());
+  if (!params.is_object()) {
+    return reply.error({"params is no JSON object", ""});
+  }
+  const Handler handler = method->second.handler;  // a copy: the handler may replace itself
+  try {
+    handler(connection.caller(), params, reply);
+  } catch (const std::exception& exception) {
+    // What handlers throw comes from the request: a parameter of the wrong type.
+    reply.error({"cannot answer '" + method->first + "': " + exception.what(), ""});
+  }
+}
+
+void Server::Core::forget(Connection& connection) {
+  const uid_t uid = connection.caller().uid;
+  if (const auto count = by_uid.find(uid); count != by_uid.end() && --count->second == 0) {
+    by_uid.erase(count);
+  }
+  connections.erase(&connection);
+}
+
+Server::Server(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+Server::~Server() {
+  struct stat info {};
+  if (::lstat(core_->path.c_str(), &info) == 0 && info.st_ino == core_->inode) {
+    ::unlink(core_->path.c_str());
+  }
+}
+
+Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::string& path, Limits limits) {
+  if (auto status = check_replaceable(path); !status) {
+    return tl::unexpected(status.error());
+  }
+  auto fd = bind_socket(path);
+  if (!fd) {
+    return tl::unexpected(fd.error());
+  }
+  auto core = std::make_unique<Core>();
+  core->event = event;
+  core->path = path;
+  core->limits = limits;
+  core->listener = std::move(*fd);
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) == 0) {
+    core->inode = info.st_ino;
+  }
+  sd_event_source* source = nullptr;
+  if (const int rc = sd_event_add_io(event, &source, core->listener.get(), EPOLLIN, &Core::on_accept, core.get()); rc < 0) {
+    return fail_errno("cannot watch " + path, -rc);
+  }
+  core->accepting.reset(source);
+  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, kPauseUsec, 0, &Core::on_pause_over, core.get()); rc < 0) {
+    return fail_errno("cannot make a timer for " + path, -rc);
+  }
+  core->pause.reset(source);
+  return std::unique_ptr<Server>(new Server(std::move(core)));
+}
+
+void Server::on(std::string method, Access access, Handler handler) {
+  core_->methods.insert_or_assign(std::move(method), Core::Method{.access = access, .handler = std::move(handler)});
+}
+
+std::size_t Server::connections() const {
+  return core_->connections.size();
+}
+
+}  // namespace trireme::control

@@ -1,0 +1,308 @@
+#include "trireme/policy/explain.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+
+namespace trireme::policy {
+namespace {
+
+constexpr std::size_t kClosestRules = 3;
+constexpr std::size_t kOtherKind = 2;  // a peer of another kind is further away than one requirement that fails
+
+/// How far an end is from one alternative of a rule; cost 0 means covered.
+struct Gap {
+  std::size_t cost = 0;
+  std::string text;
+};
+
+std::string peer_text(const Policy& policy, const Peer& peer) {
+  if (const auto* selector = std::get_if<Selector>(&peer)) {
+    return selector->text();
+  }
+  const auto& entity = std::get<Entity>(peer);
+  switch (entity.kind) {
+    case Entity::Kind::host:
+      return "@host";
+    case Entity::Kind::world:
+      return "@world";
+    case Entity::Kind::network:
+      return "@" + (entity.network < policy.networks.size() ? policy.networks[entity.network].name : std::string("?"));
+  }
+  return "?";
+}
+
+Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& end) {
+  if (end.kind != Endpoint::Kind::workload) {
+    return {kOtherKind, fmt::format("the {} is no workload, the rule wants {}", side, selector.text())};
+  }
+  Gap gap;
+  std::vector<std::string> parts;
+  for (const Requirement& requirement : selector.requirements()) {
+    if (requirement.matches(end.labels)) {
+      continue;
+    }
+    ++gap.cost;
+    const std::string* value = end.labels.find(requirement.key);
+    const std::string has = value != nullptr ? requirement.key + "=" + *value : "no " + requirement.key;
+    parts.push_back(fmt::format("{} (it has {})", requirement.text(), has));
+  }
+  if (gap.cost > 0) {
+    gap.text = fmt::format("the {} is not {}", side, fmt::join(parts, ", nor "));
+  }
+  return gap;
+}
+
+/// To the nearest alternative.
+Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& peers, const ExplainPeer& end) {
+  Gap nearest;
+  for (const Peer& peer : peers) {
+    if (covers(policy, peer, end.endpoint())) {
+      return {};
+    }
+    const auto* selector = std::get_if<Selector>(&peer);
+    Gap gap = selector != nullptr ? selector_gap(side, *selector, end)
+                                  : Gap{kOtherKind, fmt::format("the {} is not in {}", side, peer_text(policy, peer))};
+    if (nearest.cost == 0 || gap.cost < nearest.cost) {
+      nearest = std::move(gap);
+    }
+  }
+  return nearest;
+}
+
+bool has_ports(std::uint8_t protocol) {
+  return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
+std::string range_text(const PortRange& range) {
+  if (!has_ports(range.protocol)) {
+    return port_text(range.protocol, 0);
+  }
+  return range.first == range.last ? port_text(range.protocol, range.first)
+                                   : fmt::format("{}-{}", port_text(range.protocol, range.first), range.last);
+}
+
+Gap port_gap(const Rule& rule, std::uint8_t protocol, std::uint16_t port) {
+  std::vector<std::string> ranges;
+  for (const PortRange& range : rule.ports) {
+    if (range.contains(protocol, port)) {
+      return {};
+    }
+    ranges.push_back(range_text(range));
+  }
+  if (ranges.empty()) {
+    return {};
+  }
+  return {1, fmt::format("{} is not among its ports {}", port_text(protocol, port), fmt::join(ranges, ", "))};
+}
+
+struct Question {
+  const Policy& policy;
+  const ExplainPeer& from;
+  const ExplainPeer& to;
+  std::uint8_t protocol;
+  std::uint16_t port;
+};
+
+struct Measured {
+  std::size_t cost = 0;
+  std::size_t sides = 0;  // of source, destination and port: how many do not fit
+  NearMiss miss;
+};
+
+Measured measure(const Question& q, const Rule& rule) {
+  Measured measured;
+  measured.miss.rule = &rule;
+  for (const Gap& gap : {side_gap(q.policy, "source", rule.from, q.from), side_gap(q.policy, "destination", rule.to, q.to),
+                         port_gap(rule, q.protocol, q.port)}) {
+    if (gap.cost > 0) {
+      measured.cost += gap.cost;
+      ++measured.sides;
+      measured.miss.differences.push_back(gap.text);
+    }
+  }
+  const bool opposite = side_gap(q.policy, "source", rule.from, q.to).cost == 0 &&
+                        side_gap(q.policy, "destination", rule.to, q.from).cost == 0 && port_gap(rule, q.protocol, q.port).cost == 0;
+  if (measured.cost > 0 && opposite) {
+    measured.cost = 1;
+    measured.sides = 1;
+    measured.miss.differences = {"it allows the opposite direction only"};
+  }
+  return measured;
+}
+
+/// Allow rules in force that fit in part, closest first.
+std::vector<NearMiss> closest_rules(const Question& q) {
+  std::vector<Measured> candidates;
+  for (const Rule& rule : q.policy.rules) {
+    if (rule.action != Rule::Action::allow || rule.mode != Mode::enforce) {
+      continue;
+    }
+    Measured measured = measure(q, rule);
+    const std::size_t all_sides = rule.ports.empty() ? 2 : 3;
+    if (measured.sides > 0 && measured.sides < all_sides) {
+      candidates.push_back(std::move(measured));
+    }
+  }
+  std::stable_sort(candidates.begin(), candidates.end(), [](const Measured& a, const Measured& b) { return a.cost < b.cost; });
+  candidates.resize(std::min(candidates.size(), kClosestRules));
+  std::vector<NearMiss> misses;
+  for (Measured& candidate : candidates) {
+    misses.push_back(std::move(candidate.miss));
+  }
+  return misses;
+}
+
+const char* baseline_text(Baseline baseline) {
+  switch (baseline) {
+    case Baseline::same_labels:
+      return "same-labels";
+    case Baseline::any_common_label:
+      return "any-common-label";
+    case Baseline::none:
+      return "none";
+  }
+  return "none";
+}
+
+/// Keys whose values differ, for the baseline's refusal.
+std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
+  std::vector<std::string> keys;
+  const auto collect = [&](const LabelSet& left, const LabelSet& right) {
+    for (const auto& [key, value] : left.items()) {
+      const std::string* other = right.find(key);
+      if ((other == nullptr || *other != value) && std::find(keys.begin(), keys.end(), key) == keys.end()) {
+        keys.push_back(key);
+      }
+    }
+  };
+  collect(a, b);
+  collect(b, a);
+  return keys;
+}
+
+std::string refusal_text(const Question& q) {
+  std::string reason = text(Reason::no_rule);
+  if (q.from.kind != Endpoint::Kind::workload || q.to.kind != Endpoint::Kind::workload) {
+    return reason + ", and the baseline speaks for two workloads only";
+  }
+  if (q.policy.baseline == Baseline::none) {
+    return reason + ", and there is no baseline";
+  }
+  if (q.from.labels.empty() || q.to.labels.empty()) {
+    return reason + ", and the baseline matches no workload without labels";
+  }
+  const auto keys = differing_keys(q.from.labels, q.to.labels);
+  return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason, baseline_text(q.policy.baseline),
+                     fmt::join(keys, ", "));
+}
+
+std::string reason_text(const Question& q, const Decision& decision) {
+  std::string reason;
+  switch (decision.reason) {
+    case Reason::no_rule:
+      reason = refusal_text(q);
+      break;
+    case Reason::baseline:
+      reason = fmt::format("the baseline {} allows it", baseline_text(q.policy.baseline));
+      break;
+    default:
+      reason = text(decision.reason);
+      if (decision.rule != nullptr) {
+        reason += ": " + decision.rule->text();
+      }
+  }
+  const bool refused =
+      decision.reason == Reason::deny_rule || decision.reason == Reason::no_rule || decision.reason == Reason::audited_allow;
+  if (refused && decision.verdict == Verdict::audit) {
+    reason += "; mode = \"audit\" in [defaults] lets it pass";
+  }
+  return reason;
+}
+
+EndDecision end_decision(const ExplainPeer& end, const Decision& decision, const std::string& reason) {
+  if (end.kind != Endpoint::Kind::workload) {
+    return {false, "no workload here: the other end judges"};
+  }
+  const char* word = decision.verdict == Verdict::deny ? "refuses" : decision.verdict == Verdict::audit ? "lets pass (audit)" : "allows";
+  return {true, fmt::format("{}: {}", word, decision.rule != nullptr ? decision.rule->text() : reason)};
+}
+
+}  // namespace
+
+Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to, std::uint8_t protocol, std::uint16_t port) {
+  const Question q{.policy = policy, .from = from, .to = to, .protocol = protocol, .port = port};
+  Explanation result;
+  result.decision = evaluate(policy, from.endpoint(), to.endpoint(), protocol, port);
+  result.from = from.describe(policy);
+  result.to = to.describe(policy);
+  result.port = port_text(protocol, port);
+  result.reason = reason_text(q, result.decision);
+  result.source = end_decision(from, result.decision, result.reason);
+  result.destination = end_decision(to, result.decision, result.reason);
+  if (result.decision.reason == Reason::no_rule || result.decision.reason == Reason::audited_allow) {
+    result.closest = closest_rules(q);
+  }
+  for (const Rule& rule : policy.rules) {
+    if (rule.mode == Mode::audit && measure(q, rule).cost == 0) {
+      result.audited.push_back(&rule);
+    }
+  }
+  return result;
+}
+
+std::string Explanation::render() const {
+  const char* verdict = decision.verdict == Verdict::deny ? "refused" : decision.verdict == Verdict::audit ? "passes (audit)" : "allowed";
+  std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict);
+  out += fmt::format("  why:         {}\n", reason);
+  out += fmt::format("  source:      {}\n", source.text);
+  out += fmt::format("  destination: {}\n", destination.text);
+  for (const NearMiss& miss : closest) {
+    out += fmt::format("  close:       {}\n", miss.rule->text());
+    for (const std::string& difference : miss.differences) {
+      out += fmt::format("               but {}\n", difference);
+    }
+  }
+  for (const Rule* rule : audited) {
+    out += fmt::format("  audit mode:  {}\n", rule->text());
+  }
+  return out;
+}
+
+const char* text(Reason reason) {
+  switch (reason) {
+    case Reason::unprotected:
+      return "neither end is a workload";
+    case Reason::self:
+      return "a workload reaches itself";
+    case Reason::deny_rule:
+      return "a rule denies it";
+    case Reason::audited_deny:
+      return "only a rule in audit mode denies it";
+    case Reason::allow_rule:
+      return "a rule allows it";
+    case Reason::baseline:
+      return "the baseline allows it";
+    case Reason::audited_allow:
+      return "only a rule in audit mode would allow it";
+    case Reason::no_rule:
+      return "no rule allows it";
+  }
+  return "unknown";
+}
+
+const char* text(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::allow:
+      return "allow";
+    case Verdict::deny:
+      return "deny";
+    case Verdict::audit:
+      return "audit";
+  }
+  return "deny";
+}
+
+}  // namespace trireme::policy

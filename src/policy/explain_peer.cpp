@@ -1,0 +1,167 @@
+// The ends and the port of a flow that somebody asks about.
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+
+#include "trireme/policy/explain.hpp"
+
+namespace trireme::policy {
+namespace {
+
+std::string protocol_text(std::uint8_t protocol) {
+  switch (protocol) {
+    case IPPROTO_TCP:
+      return "tcp";
+    case IPPROTO_UDP:
+      return "udp";
+    case IPPROTO_ICMP:
+      return "icmp";
+    case IPPROTO_ICMPV6:
+      return "icmpv6";
+    default:
+      return std::to_string(protocol);
+  }
+}
+
+bool is_loopback(const Address& address) {
+  static const Prefix v4 = Prefix::parse("127.0.0.0/8").value();
+  static const Prefix v6 = Prefix::parse("::1/128").value();
+  return v4.contains(address) || v6.contains(address);
+}
+
+ExplainPeer at_address(std::string_view text, const Address& address, const PeerLookup& lookup) {
+  const bool local = is_loopback(address) || (lookup.is_local && lookup.is_local(address));
+  ExplainPeer peer;
+  peer.text = text;
+  peer.kind = local ? Endpoint::Kind::host : Endpoint::Kind::world;
+  peer.address = address;
+  return peer;
+}
+
+Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy, const PeerLookup& lookup) {
+  ExplainPeer peer;
+  peer.text = text;
+  if (text == "@host" || text == "@world") {
+    peer.kind = text == "@host" ? Endpoint::Kind::host : Endpoint::Kind::world;
+    return peer;
+  }
+  for (const Network& network : policy.networks) {
+    if (network.name != text.substr(1)) {
+      continue;
+    }
+    if (network.cidrs.empty()) {
+      return fail(fmt::format("the network {} has no cidrs", text), "give the address that is meant");
+    }
+    return at_address(text, network.cidrs.front().address, lookup);
+  }
+  return fail(fmt::format("there is no network '{}'", text), "@host, @world, or the name of a [[network]] of the policy");
+}
+
+Result<ExplainPeer> parse_labels(std::string_view text) {
+  ExplainPeer peer;
+  peer.text = text;
+  peer.kind = Endpoint::Kind::workload;
+  std::string_view rest = text;
+  while (true) {
+    const std::size_t comma = rest.find(',');
+    const auto label = parse_label(rest.substr(0, comma));
+    if (!label) {
+      return tl::unexpected(label.error());
+    }
+    if (peer.labels.find(label->key) != nullptr) {
+      return fail(fmt::format("the label '{}' is given twice", label->key));
+    }
+    if (auto status = peer.labels.set(label->key, label->value); !status) {
+      return tl::unexpected(status.error());
+    }
+    if (comma == std::string_view::npos) {
+      return peer;
+    }
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+}  // namespace
+
+Endpoint ExplainPeer::endpoint() const {
+  return {.kind = kind, .labels = kind == Endpoint::Kind::workload ? &labels : nullptr, .workload = workload, .address = address};
+}
+
+std::string ExplainPeer::describe(const Policy& policy) const {
+  if (kind == Endpoint::Kind::workload) {
+    const std::string shown = labels.empty() ? "no labels" : labels.text();
+    return name.empty() ? shown : fmt::format("{} ({})", name, shown);
+  }
+  const std::string entity = kind == Endpoint::Kind::host ? "@host" : "@world";
+  if (!address) {
+    return entity;
+  }
+  std::string networks;
+  for (std::size_t i = 0; i < policy.networks.size(); ++i) {
+    if (covers(policy, Entity{.kind = Entity::Kind::network, .network = i}, endpoint())) {
+      networks += ", @" + policy.networks[i].name;
+    }
+  }
+  return fmt::format("{} ({}{})", address->text(), entity, networks);
+}
+
+Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, const PeerLookup& lookup) {
+  if (text.empty()) {
+    return fail("an end of the flow is empty", "a workload's name, labels like app=web,env=prod, @host, @world, @NETWORK or an address");
+  }
+  if (text.front() == '@') {
+    return parse_entity(text, policy, lookup);
+  }
+  if (lookup.workload) {
+    if (auto peer = lookup.workload(text)) {
+      peer->text = text;
+      return std::move(*peer);
+    }
+  }
+  if (text.find('=') != std::string_view::npos) {
+    return parse_labels(text);
+  }
+  if (const auto address = Address::parse(text)) {
+    return at_address(text, *address, lookup);
+  }
+  return fail(fmt::format("'{}' is no live workload, label list, entity or address", text),
+              lookup.workload ? "'trirectl workloads' lists the names; labels are written app=web,env=prod"
+                              : "names of workloads are known to the daemon only; labels are written app=web,env=prod");
+}
+
+Result<PortRange> parse_port(std::string_view text) {
+  const auto bad = [&] { return fail(fmt::format("'{}' is no port", text), "tcp/5432, udp/53, icmp or icmpv6"); };
+  const auto one = [](int protocol, std::uint16_t port) {
+    return PortRange{.protocol = static_cast<std::uint8_t>(protocol), .first = port, .last = port};
+  };
+  if (text == "icmp") {
+    return one(IPPROTO_ICMP, 0);
+  }
+  if (text == "icmpv6") {
+    return one(IPPROTO_ICMPV6, 0);
+  }
+  int protocol = IPPROTO_TCP;
+  if (const std::size_t slash = text.find('/'); slash != std::string_view::npos) {
+    const std::string_view word = text.substr(0, slash);
+    if (word != "tcp" && word != "udp") {
+      return bad();
+    }
+    protocol = word == "tcp" ? IPPROTO_TCP : IPPROTO_UDP;
+    text.remove_prefix(slash + 1);
+  }
+  const bool digits =
+      !text.empty() && text.size() <= 5 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const int port = digits ? std::stoi(std::string(text)) : -1;
+  if (port < 1 || port > 65535) {
+    return bad();
+  }
+  return one(protocol, static_cast<std::uint16_t>(port));
+}
+
+std::string port_text(std::uint8_t protocol, std::uint16_t port) {
+  const bool ports = protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+  return ports ? fmt::format("{}/{}", protocol_text(protocol), port) : protocol_text(protocol);
+}
+
+}  // namespace trireme::policy

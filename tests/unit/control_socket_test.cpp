@@ -1,0 +1,409 @@
+// The control socket as a caller meets it: answers, order, streams, limits, and what a hostile or dead caller can do.
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-event.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "trireme/control/client.hpp"
+#include "trireme/control/instance.hpp"
+#include "trireme/control/server.hpp"
+
+namespace trireme::control {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+/// A server on its own thread and a directory that goes away with it.
+class ControlSocket : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = "/tmp/trireme-control-XXXXXX";
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    path_ = socket_path(directory_);
+    ASSERT_GE(sd_event_new(&event_), 0);
+  }
+
+  void TearDown() override {
+    stop();
+    server_.reset();
+    sd_event_unref(event_);
+    std::filesystem::remove_all(directory_);
+  }
+
+  void serve(Limits limits = {}) {
+    auto server = Server::listen(event_, path_, limits);
+    ASSERT_TRUE(server) << server.error().text();
+    server_ = std::move(*server);
+    server_->on("echo", Access::anyone, [](const Caller& /*caller*/, const json& params, const Reply& reply) { reply.result(params); });
+    server_->on("whoami", Access::root, [](const Caller& caller, const json& /*params*/, const Reply& reply) {
+      reply.result({{"pid", caller.pid}, {"uid", caller.uid}});
+    });
+    server_->on("fail", Access::anyone, [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+      reply.error({"no", "try again"});
+    });
+    server_->on("throw", Access::anyone, [](const Caller& /*caller*/, const json& params, const Reply& reply) {
+      reply.result(params.at("missing").get<std::string>());
+    });
+    server_->on("forget", Access::anyone, [](const Caller& /*caller*/, const json& /*params*/, const Reply& /*reply*/) {});
+    server_->on("count", Access::anyone, [](const Caller& /*caller*/, const json& params, const Reply& reply) {
+      const int count = params.at("count").get<int>();
+      for (int i = 0; i < count; ++i) {
+        reply.event({{"n", i}, {"padding", params.value("padding", "")}});
+      }
+      reply.result({{"count", count}});
+    });
+    server_->on("hold", Access::anyone, [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+      reply.on_close([this] { ++closed_; });
+      held_.push_back(reply);
+    });
+    server_->on("release", Access::anyone, [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+      for (const Reply& held : held_) {
+        held.result("released");
+      }
+      held_.clear();
+      reply.result(closed_.load());
+    });
+  }
+
+  void start() {
+    thread_ = std::thread([this] {
+      while (!stopping_) {
+        sd_event_run(event_, 10'000);
+      }
+      held_.clear();
+    });
+  }
+
+  void stop() {
+    stopping_ = true;
+    if (thread_.joinable()) {
+      thread_.join();
+    }
+  }
+
+  Fd raw() {
+    Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path_.c_str(), path_.size() + 1);
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  }
+
+  /// Everything until the server hangs up, or until `lines` lines came.
+  static std::string read(const Fd& fd, int lines) {
+    std::string text;
+    char chunk[4096];
+    while (std::count(text.begin(), text.end(), '\n') < lines) {
+      pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
+      if (::poll(&entry, 1, 5000) <= 0) {
+        return text + "<silence>";
+      }
+      const ssize_t count = ::recv(fd.get(), chunk, sizeof chunk, 0);
+      if (count <= 0) {
+        return text + "<end>";
+      }
+      text.append(chunk, static_cast<std::size_t>(count));
+    }
+    return text;
+  }
+
+  static void write(const Fd& fd, std::string_view text) { EXPECT_GE(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL), 0); }
+
+  template <typename Condition>
+  static bool eventually(Condition condition) {
+    for (int i = 0; i < 500; ++i) {
+      if (condition()) {
+        return true;
+      }
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  }
+
+  std::string directory_;
+  std::string path_;
+  sd_event* event_ = nullptr;
+  std::unique_ptr<Server> server_;
+  std::vector<Reply> held_;
+  std::atomic<int> closed_ = 0;
+  std::atomic<bool> stopping_ = false;
+  std::thread thread_;
+};
+
+TEST_F(ControlSocket, AnswersWithTheResult) {
+  serve();
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client) << client.error().text();
+  for (int i = 0; i < 3; ++i) {
+    const auto answer = client->call("echo", {{"n", i}}, 5s);
+    ASSERT_TRUE(answer) << answer.error().text();
+    EXPECT_EQ(answer->at("n"), i);
+  }
+}
+
+TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
+  serve();
+  start();
+  for (const auto& [method, message, hint] : std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"fail", "no", "try again"}, {"nothing", "no method 'nothing'", "versions"}, {"forget", "no answer", "defect"}}) {
+    auto client = Client::connect(path_);
+    ASSERT_TRUE(client);
+    const auto answer = client->call(method, json::object(), 5s);
+    ASSERT_FALSE(answer);
+    EXPECT_NE(answer.error().message.find(message), std::string::npos) << answer.error().message;
+    EXPECT_NE(answer.error().hint.find(hint), std::string::npos) << answer.error().hint;
+  }
+}
+
+TEST_F(ControlSocket, AHandlerThatThrowsIsAnError) {
+  serve();
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  EXPECT_FALSE(client->call("throw", json::object(), 5s));
+  EXPECT_TRUE(client->call("echo", json::object(), 5s));
+}
+
+TEST_F(ControlSocket, TellsTheHandlerWhoCalls) {
+  if (::getuid() != 0) {
+    GTEST_SKIP() << "needs root";
+  }
+  serve();
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  const auto answer = client->call("whoami", json::object(), 5s);
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->at("pid"), ::getpid());
+  EXPECT_EQ(answer->at("uid"), 0);
+}
+
+TEST_F(ControlSocket, RefusesRootMethodsToOthers) {
+  if (::getuid() != 0) {
+    GTEST_SKIP() << "needs root";
+  }
+  ASSERT_EQ(::chmod(directory_.c_str(), 0755), 0);
+  serve();
+  start();
+  std::string answers;
+  // A thread of its own: seteuid(2) through the raw call changes that thread only.
+  std::thread([&] {
+    ASSERT_EQ(::syscall(117 /* setresuid */, -1, 65534, -1), 0);
+    const Fd fd = raw();
+    write(fd, "{\"method\":\"whoami\"}\n{\"method\":\"echo\"}\n");
+    answers = read(fd, 2);
+  }).join();
+  EXPECT_NE(answers.find("only root"), std::string::npos) << answers;
+  EXPECT_NE(answers.find("\"result\":{}"), std::string::npos) << answers;
+}
+
+TEST_F(ControlSocket, AnswersLinesThatCameTogetherInOrder) {
+  serve();
+  start();
+  const Fd fd = raw();
+  write(fd, R"({"method":"echo","params":{"n":1}})"
+            "\n\nnonsense\n"
+            R"({"method":"echo","params":[]})"
+            "\n"
+            R"({"method":"echo","params":{"n":2}})"
+            "\n");
+  const std::string answers = read(fd, 4);
+  const auto first = answers.find("\"n\":1");
+  const auto second = answers.find("no JSON object with a method");
+  const auto third = answers.find("params is no JSON object");
+  const auto fourth = answers.find("\"n\":2");
+  EXPECT_LT(first, second);
+  EXPECT_LT(second, third);
+  EXPECT_LT(third, fourth);
+  EXPECT_NE(fourth, std::string::npos) << answers;
+}
+
+TEST_F(ControlSocket, AnswersACallerThatEndedItsOwnDirection) {
+  serve();
+  start();
+  const Fd fd = raw();
+  write(fd, "{\"method\":\"echo\"}\n");
+  ::shutdown(fd.get(), SHUT_WR);
+  EXPECT_EQ(read(fd, 2), "{\"result\":{}}\n<end>");
+}
+
+TEST_F(ControlSocket, StreamsEventsBeforeTheResult) {
+  serve();
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  int seen = 0;
+  const auto answer = client->call("count", {{"count", 100}}, 5s, [&](const json& event) { return event.at("n") == seen++; });
+  ASSERT_TRUE(answer) << answer.error().text();
+  EXPECT_EQ(seen, 100);
+  EXPECT_EQ(answer->at("count"), 100);
+}
+
+TEST_F(ControlSocket, TellsAHandlerThatTheCallerHungUp) {
+  serve();
+  start();
+  {
+    const Fd fd = raw();
+    write(fd, "{\"method\":\"hold\"}\n");
+    auto client = Client::connect(path_);
+    ASSERT_TRUE(client);
+    ASSERT_TRUE(client->call("echo", json::object(), 5s));
+    EXPECT_EQ(closed_, 0);
+  }
+  EXPECT_TRUE(eventually([&] { return closed_ == 1; }));
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  EXPECT_TRUE(client->call("release", json::object(), 5s)) << "answering a caller that is gone does nothing";
+}
+
+TEST_F(ControlSocket, AnswersLater) {
+  serve();
+  start();
+  const Fd fd = raw();
+  write(fd, "{\"method\":\"hold\"}\n{\"method\":\"echo\"}\n");
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  ASSERT_TRUE(eventually([&] {
+    const auto rc = client->call("release", json::object(), 5s);
+    pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
+    return ::poll(&entry, 1, 10) > 0;
+  }));
+  EXPECT_EQ(read(fd, 2), "{\"result\":\"released\"}\n{\"result\":{}}\n");
+  EXPECT_EQ(closed_, 0);
+}
+
+TEST_F(ControlSocket, EndsALineWithoutEnd) {
+  serve({.line_bytes = 1000});
+  start();
+  const Fd fd = raw();
+  write(fd, std::string(5000, '['));
+  const std::string answer = read(fd, 2);
+  EXPECT_NE(answer.find("longer than 1000 bytes"), std::string::npos) << answer;
+  EXPECT_NE(answer.find("<end>"), std::string::npos) << answer;
+}
+
+TEST_F(ControlSocket, DropsAReaderThatDoesNotRead) {
+  serve({.backlog_bytes = 100'000});
+  start();
+  const Fd fd = raw();
+  write(fd, json{{"method", "count"}, {"params", {{"count", 5000}, {"padding", std::string(1000, 'x')}}}}.dump() + "\n");
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  EXPECT_TRUE(client->call("echo", json::object(), 5s)) << "others are served meanwhile";
+  EXPECT_NE(read(fd, 100'000).find("<end>"), std::string::npos);
+}
+
+TEST_F(ControlSocket, DropsCallersThatStall) {
+  serve({.stall_usec = 200'000});
+  start();
+  const Fd idle = raw();
+  const Fd half = raw();
+  write(half, "{\"method\":");
+  const Fd waiting = raw();
+  write(waiting, "{\"method\":\"hold\"}\n");
+  EXPECT_EQ(read(idle, 1), "<end>");
+  EXPECT_EQ(read(half, 1), "<end>");
+  std::this_thread::sleep_for(300ms);
+  EXPECT_EQ(closed_, 0) << "who waits for an answer is not stalling";
+}
+
+TEST_F(ControlSocket, BoundsConnections) {
+  serve({.connections = 3});
+  start();
+  std::vector<Fd> open;
+  for (int i = 0; i < 3; ++i) {
+    open.push_back(raw());
+    write(open.back(), "{\"method\":\"echo\"}\n");
+    EXPECT_EQ(read(open.back(), 1), "{\"result\":{}}\n");
+  }
+  const Fd fourth = raw();
+  EXPECT_NE(read(fourth, 2).find("too many connections"), std::string::npos);
+  open.clear();
+  EXPECT_TRUE(eventually([&] {
+    auto client = Client::connect(path_);
+    return client && client->call("echo", json::object(), 5s);
+  }));
+}
+
+TEST_F(ControlSocket, SurvivesBytesThatAreNoUtf8) {
+  serve();
+  server_->on("bytes", Access::anyone,
+              [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) { reply.result(std::string("a\xff") + "b"); });
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  const auto answer = client->call("bytes", json::object(), 5s);
+  ASSERT_TRUE(answer) << answer.error().text();
+  EXPECT_EQ(answer->get<std::string>(),
+            "a\xEF\xBF\xBD"
+            "b");
+}
+
+TEST_F(ControlSocket, ReplacesASocketNobodyAnswersAndNothingElse) {
+  serve();
+  const auto second = Server::listen(event_, path_);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().message.find("another trireme answers"), std::string::npos) << second.error().text();
+
+  const std::string stale = directory_ + "/stale.sock";
+  {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, stale.c_str(), stale.size() + 1);
+    const Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  {
+    const auto third = Server::listen(event_, stale);
+    ASSERT_TRUE(third) << third.error().text();
+    struct stat info {};
+    ASSERT_EQ(::stat(stale.c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777U, 0666U);
+  }
+  EXPECT_FALSE(std::filesystem::exists(stale)) << "a server takes its socket with it";
+
+  const std::string file = directory_ + "/file.sock";
+  std::ofstream(file) << "precious";
+  EXPECT_FALSE(Server::listen(event_, file));
+  EXPECT_TRUE(std::filesystem::is_regular_file(file));
+  EXPECT_FALSE(Server::listen(event_, directory_ + "/" + std::string(200, 'x')));
+}
+
+TEST_F(ControlSocket, SaysHowToReachADaemonThatIsNotThere) {
+  const auto client = Client::connect(path_);
+  ASSERT_FALSE(client);
+  EXPECT_NE(client.error().hint.find("systemctl start trireme"), std::string::npos);
+}
+
+TEST_F(ControlSocket, ASilentDaemonIsATimeout) {
+  serve();  // and nobody runs the loop
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  const auto answer = client->call("echo", json::object(), 100ms);
+  ASSERT_FALSE(answer);
+  EXPECT_NE(answer.error().message.find("in time"), std::string::npos);
+}
+
+TEST_F(ControlSocket, OneInstancePerDirectory) {
+  auto first = lock_instance(directory_);
+  ASSERT_TRUE(first) << first.error().text();
+  EXPECT_FALSE(lock_instance(directory_));
+  first->reset();
+  EXPECT_TRUE(lock_instance(directory_));
+}
+
+}  // namespace
+}  // namespace trireme::control
