@@ -1,0 +1,235 @@
+#include "trireme/config/watcher.hpp"
+
+#include <fmt/format.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <system_error>
+
+namespace trireme::config {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Names that come and go; enough for directories that are only passed through.
+constexpr std::uint32_t kNameEvents = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+// IN_MODIFY beside IN_CLOSE_WRITE, for writers that keep the file open; IN_ATTRIB, for a key whose mode was mended.
+constexpr std::uint32_t kContentEvents = kNameEvents | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB;
+constexpr int kMaxLinks = 40;       // as the kernel's own limit, path_resolution(7)
+constexpr int kMaxArmAttempts = 8;  // each one but the last saw the tree change under its hands
+
+bool is_drop_in(std::string_view name) {
+  return name.ends_with(".toml") && !name.starts_with('.');
+}
+
+// Puts the components of `path` in front of those still to be walked.
+void prepend(std::deque<std::string>& components, const fs::path& path) {
+  std::deque<std::string> first;
+  for (const auto& component : path.relative_path()) {
+    if (!component.empty() && component != ".") {
+      first.push_back(component.string());
+    }
+  }
+  components.insert(components.begin(), first.begin(), first.end());
+}
+
+// Walks an absolute path as the kernel would, and calls step(directory, name, last) for each name that is looked up on the way. Returns the
+// place it leads to, without symbolic links, or nothing where it leads nowhere.
+template <typename Step>
+std::string resolve(const std::string& path, const Step& step) {
+  std::deque<std::string> rest;
+  prepend(rest, path);
+  fs::path here = "/";
+  for (int links = 0; !rest.empty();) {
+    const std::string name = rest.front();
+    rest.pop_front();
+    if (name == "..") {
+      here = here.parent_path();
+      continue;
+    }
+    step(here.string(), name, rest.empty());
+    std::error_code error;
+    const fs::file_status status = fs::symlink_status(here / name, error);
+    if (!fs::exists(status)) {
+      return {};
+    }
+    if (!fs::is_symlink(status)) {
+      here /= name;
+      continue;
+    }
+    const fs::path target = fs::read_symlink(here / name, error);
+    if (error || ++links > kMaxLinks) {
+      return {};
+    }
+    here = target.is_absolute() ? fs::path("/") : here;
+    prepend(rest, target);
+  }
+  return here.string();
+}
+
+}  // namespace
+
+Result<Watcher> Watcher::open(std::string directory) {
+  std::error_code error;
+  const fs::path absolute = fs::absolute(directory, error);
+  Fd fd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  if (!fd.valid()) {
+    return fail_errno("cannot watch the configuration (inotify_init1)");
+  }
+  Watcher watcher(error ? directory : absolute.string(), std::move(fd));
+  if (auto armed = watcher.arm(); !armed) {
+    return tl::unexpected(armed.error());
+  }
+  return watcher;
+}
+
+Status Watcher::set_extra_files(std::vector<std::string> files) {
+  extra_files_ = std::move(files);
+  auto armed = arm();
+  return armed ? Status{} : tl::unexpected(armed.error());
+}
+
+Result<bool> Watcher::drain() {
+  const auto relevant = read_events();
+  if (!relevant) {
+    return relevant;
+  }
+  const auto rearmed = arm();
+  if (!rearmed) {
+    return rearmed;
+  }
+  return *relevant || *rearmed;
+}
+
+Result<bool> Watcher::read_events() {
+  bool relevant = false;
+  alignas(inotify_event) std::array<char, 16384> buffer{};
+  while (true) {
+    const ssize_t count = ::read(fd_.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0 && errno != EAGAIN) {
+      return fail_errno("cannot read from inotify");
+    }
+    if (count <= 0) {
+      return relevant;
+    }
+    for (std::size_t at = 0; at < static_cast<std::size_t>(count);) {
+      inotify_event event{};
+      std::memcpy(&event, buffer.data() + at, sizeof event);
+      const char* name = buffer.data() + at + sizeof event;
+      relevant = is_relevant(event.wd, event.mask, event.len == 0 ? std::string_view{} : std::string_view(name)) || relevant;
+      at += sizeof event + event.len;
+    }
+  }
+}
+
+bool Watcher::is_relevant(int watch, std::uint32_t mask, std::string_view name) const {
+  if ((mask & IN_Q_OVERFLOW) != 0) {
+    return true;
+  }
+  const auto found = watches_.find(watch);
+  if (found == watches_.end() || (mask & IN_IGNORED) != 0) {
+    return false;
+  }
+  const Interest& interest = found->second;
+  return (mask & (IN_DELETE_SELF | IN_MOVE_SELF)) != 0 || interest.names.contains(name) || (interest.drop_ins && is_drop_in(name));
+}
+
+// Surveys again after watching until two surveys agree: what changes later than that raises an event.
+Result<bool> Watcher::arm() {
+  bool changed = false;
+  for (int attempt = 0; attempt < kMaxArmAttempts; ++attempt) {
+    Interests wanted = survey();
+    const std::map<int, Interest> before = watches_;
+    if (auto status = watch(wanted); !status) {
+      return tl::unexpected(status.error());
+    }
+    const bool settled = wanted == interests_ && before == watches_;
+    interests_ = std::move(wanted);
+    if (settled) {
+      break;
+    }
+    changed = true;
+  }
+  return changed;
+}
+
+void Watcher::Interest::add(const std::string& name, bool last) {
+  mask |= last ? kContentEvents : kNameEvents;
+  names.insert(name);
+}
+
+Watcher::Interests Watcher::survey() const {
+  Interests interests;
+  const auto note = [&interests](const std::string& directory, const std::string& name, bool last) {
+    interests[directory].add(name, last);
+  };
+  for (const char* name : {"policy.toml", "identity.toml"}) {
+    (void)resolve(directory_ + "/" + name, note);
+  }
+  for (const auto& file : extra_files_) {
+    (void)resolve(file.starts_with('/') ? file : directory_ + "/" + file, note);
+  }
+  for (const char* name : {"policy.d", "identity.d"}) {
+    survey_drop_ins(directory_ + "/" + name, interests);
+  }
+  return interests;
+}
+
+void Watcher::survey_drop_ins(const std::string& path, Interests& interests) const {
+  const auto note = [&interests](const std::string& directory, const std::string& name, bool last) {
+    interests[directory].add(name, last);
+  };
+  const std::string place = resolve(path, note);
+  std::error_code error;
+  if (place.empty() || !fs::is_directory(place, error)) {
+    return;
+  }
+  interests[place].mask |= kContentEvents;
+  interests[place].drop_ins = true;
+  fs::directory_iterator entries(place, error);
+  for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
+    if (is_drop_in(entries->path().filename().string()) && entries->is_symlink(error)) {
+      (void)resolve(entries->path().string(), note);
+    }
+  }
+}
+
+Status Watcher::watch(const Interests& wanted) {
+  std::map<int, Interest> watches;
+  Status result;
+  for (const auto& [path, interest] : wanted) {
+    int watch = ::inotify_add_watch(fd_.get(), path.c_str(), interest.mask);
+    if (const auto known = watches.find(watch); watch >= 0 && known != watches.end()) {
+      // Two paths, one inode (a bind mount): both interests count.
+      watch = ::inotify_add_watch(fd_.get(), path.c_str(), interest.mask | known->second.mask);
+    }
+    if (watch < 0) {
+      // Gone again, or never ours to read: the directory above tells when that changes.
+      if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
+        result = tl::unexpected(Error{fail_errno("cannot watch " + path).value().message, "raise fs.inotify.max_user_watches"});
+      }
+      continue;
+    }
+    Interest& merged = watches[watch];
+    merged.mask |= interest.mask;
+    merged.names.insert(interest.names.begin(), interest.names.end());
+    merged.drop_ins = merged.drop_ins || interest.drop_ins;
+  }
+  for (const auto& [watch, interest] : watches_) {
+    if (!watches.contains(watch)) {
+      (void)::inotify_rm_watch(fd_.get(), watch);
+    }
+  }
+  watches_ = std::move(watches);
+  return result;
+}
+
+}  // namespace trireme::config
