@@ -1,0 +1,122 @@
+#include "trireme/policy/labels.hpp"
+
+#include <gtest/gtest.h>
+
+#include "trireme/policy/identity.hpp"
+
+namespace trireme::policy {
+namespace {
+
+LabelSet make(std::initializer_list<std::pair<std::string_view, std::string_view>> items) {
+  LabelSet labels;
+  for (const auto& [key, value] : items) {
+    EXPECT_TRUE(labels.set(key, value)) << key;
+  }
+  return labels;
+}
+
+TEST(ParseLabel, TakesKubernetesKeys) {
+  for (const char* text : {"app=web", "app.kubernetes.io/name=web", "a-b_c.d=1", "A9=x", "app=", "app=é", "app=a/b:c@d!"}) {
+    EXPECT_TRUE(parse_label(text)) << text;
+  }
+  const auto label = parse_label("app.kubernetes.io/name=web");
+  EXPECT_EQ(label->key, "app.kubernetes.io/name");
+  EXPECT_EQ(label->value, "web");
+}
+
+TEST(ParseLabel, RefusesWhatSelectorsCouldNotSay) {
+  for (const char* text : {"", "app", "=web", "-app=web", "app-=web", "a b=c", "a,b=c", "k=a b", "k=a,b", "k=(a", "k=a)", "k=a*", "k=*",
+                           "k=a\nb", "k=\x7f", "k=\xff", "k\x01=v"}) {
+    EXPECT_FALSE(parse_label(text)) << text;
+  }
+}
+
+// lessons.md: tags with two '=' vanished silently.
+TEST(ParseLabel, ASecondEqualsSignIsAnErrorNeverACut) {
+  const auto label = parse_label("app=web=1");
+  ASSERT_FALSE(label);
+  EXPECT_EQ(label.error().message, "label value 'web=1' cannot hold '='");
+}
+
+TEST(ParseLabel, BoundsTheKey) {
+  EXPECT_TRUE(parse_label(std::string(kMaxKeyBytes, 'k') + "=v"));
+  EXPECT_FALSE(parse_label(std::string(kMaxKeyBytes + 1, 'k') + "=v"));
+}
+
+TEST(IsPrintable, FollowsRfc3629) {
+  for (const char* good : {"", "plain text", "é", "€", "😀", "\u00a0", "\uFFFD"}) {
+    EXPECT_TRUE(is_printable(good)) << good;
+  }
+  for (const char* bad :
+       {"\t", "\n", "\x1b[31m", "\x7f", "\xc2\x80", "\xc2\x9f", "\x80", "\xc3", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf",
+        "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xe2\x28\xa1"}) {
+    EXPECT_FALSE(is_printable(bad)) << bad;
+  }
+}
+
+TEST(LabelSet, KeepsOneValueAKey) {
+  LabelSet labels = make({{"b", "2"}, {"a", "1"}});
+  EXPECT_TRUE(labels.set("a", "3"));
+  EXPECT_EQ(labels.text(), "a=3,b=2");
+  ASSERT_NE(labels.find("a"), nullptr);
+  EXPECT_EQ(*labels.find("a"), "3");
+  EXPECT_EQ(labels.find("c"), nullptr);
+  EXPECT_EQ(labels, make({{"a", "3"}, {"b", "2"}}));
+}
+
+TEST(LabelSet, TakesWhatDockerBrings) {
+  LabelSet labels;
+  EXPECT_TRUE(labels.set("maintainer", "NGINX Docker Maintainers <docker-maint@nginx.com>"));
+  EXPECT_TRUE(labels.set("traefik.http.routers.x.tls.domains[0].main", "a=b,c*"));
+  EXPECT_FALSE(labels.set("", "x"));
+  EXPECT_FALSE(labels.set("a=b", "x"));
+  EXPECT_FALSE(labels.set("a b", "x"));
+  EXPECT_FALSE(labels.set("a", "x\ny=z"));
+  EXPECT_EQ(labels.items().size(), 2U);
+}
+
+TEST(LabelSet, IsBounded) {
+  LabelSet labels;
+  for (std::size_t i = 0; i < kMaxLabels; ++i) {
+    ASSERT_TRUE(labels.set("k" + std::to_string(i), "v"));
+  }
+  EXPECT_FALSE(labels.set("one-more", "v"));
+  EXPECT_TRUE(labels.set("k0", "other")) << "replacing adds none";
+  LabelSet large;
+  EXPECT_TRUE(large.set("k", std::string(kMaxLabelSetBytes - 3, 'v')));
+  EXPECT_EQ(large.encode().size(), kMaxLabelSetBytes);
+  EXPECT_FALSE(large.set("k", std::string(kMaxLabelSetBytes - 2, 'v')));
+  EXPECT_FALSE(large.set("j", ""));
+  EXPECT_EQ(large.find("k")->size(), kMaxLabelSetBytes - 3) << "a refused change leaves the set as it was";
+}
+
+TEST(LabelSet, EncodingIsUnambiguousAndRoundTrips) {
+  const LabelSet labels = make({{"b", "x=y,z"}, {"a", ""}, {"c", "é *"}});
+  EXPECT_EQ(labels.encode(), "a=\nb=x=y,z\nc=é *\n");
+  const auto decoded = LabelSet::decode(labels.encode());
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(*decoded, labels);
+  EXPECT_EQ(LabelSet::decode("")->items().size(), 0U);
+}
+
+TEST(LabelSet, DecodeRefusesWhatEncodeCannotHaveWritten) {
+  for (const char* bad : {"a", "a=1", "a\n", "=1\n", "a=1\na=2\n", "a=1\n\n", "a b=1\n", "a=\t\n", "a=\xff\n"}) {
+    EXPECT_FALSE(LabelSet::decode(bad)) << bad;
+  }
+  EXPECT_FALSE(LabelSet::decode("a=" + std::string(kMaxLabelSetBytes, 'v') + "\n"));
+}
+
+TEST(LaunchGrant, PermitsOnlyWhatSomeEntryCovers) {
+  LaunchGrant grant;
+  grant.labels = {{"app", "web*"}, {"env", "dev"}};
+  EXPECT_TRUE(grant.permits(make({{"app", "web"}})));
+  EXPECT_TRUE(grant.permits(make({{"app", "web-2"}, {"env", "dev"}})));
+  EXPECT_TRUE(grant.permits({}));
+  EXPECT_FALSE(grant.permits(make({{"app", "we"}})));
+  EXPECT_FALSE(grant.permits(make({{"app", "web"}, {"env", "prod"}})));
+  EXPECT_FALSE(grant.permits(make({{"app", "web"}, {"role", "db"}})));
+  EXPECT_FALSE(grant.permits(make({{"ap", "web"}}))) << "keys are never prefixes";
+}
+
+}  // namespace
+}  // namespace trireme::policy
