@@ -26,13 +26,33 @@ constexpr int kBacklog = 4096;                 // the kernel caps it at net.core
 constexpr std::uint64_t kPauseUsec = 100'000;  // without descriptors to accept with
 constexpr int kAcceptsPerTurn = 64;
 
+Result<std::vector<gid_t>> groups_of(int fd) {
+  std::vector<gid_t> groups(64);
+  while (true) {
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    const int rc = ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+    groups.resize(size / sizeof(gid_t));  // with ERANGE, the size that it takes
+    if (rc == 0) {
+      return groups;
+    }
+    if (errno != ERANGE) {
+      return fail_errno("cannot read a caller's groups");
+    }
+  }
+}
+
 Result<Caller> caller_of(int fd) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
     return fail_errno("cannot read a caller's credentials");
   }
-  Caller caller{.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid, .pidfd = {}};
+  Caller caller{.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid, .groups = {}, .pidfd = {}};
+  auto groups = groups_of(fd);
+  if (!groups) {
+    return tl::unexpected(groups.error());
+  }
+  caller.groups = std::move(*groups);
   int pidfd = -1;
   size = sizeof pidfd;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0) {

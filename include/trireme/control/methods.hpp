@@ -29,10 +29,10 @@ inline constexpr const char* reload = "reload";
 /// a live workload, a label list, an entity (@host, @world, @NAME of a network) or an address. Root only.
 inline constexpr const char* explain = "explain";
 
-/// params {"labels": ["app=web"], "properties": ["MemoryMax=1G"], "unit": "NAME or empty", "slice": "optional"}
+/// params {"labels": ["app=web"], "properties": ["MemoryMax=1G"], "unit": "NAME, or empty", "changes_user": false}
 /// -> {"name": "x.scope", "cgroup": "/trireme.slice/x.scope"}: the calling process is in that cgroup, and the kernel enforces it. The
-/// caller keeps the connection open until then and calls exec next; hanging up earlier takes everything back. Anyone; the handler checks
-/// the grants.
+/// caller keeps the connection open until then and calls exec next; hanging up earlier takes everything back. `changes_user`: it will
+/// change uid or gid before. Anyone; the handler checks the grants.
 inline constexpr const char* launch = "launch";
 
 /// params {"unit": "postgresql@14-main.service"} -> {"state": "enforced"} once the unit's cgroup is enforced (or {"state": "none"} where no

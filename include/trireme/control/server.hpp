@@ -12,6 +12,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
@@ -25,7 +26,8 @@ struct Caller {
   pid_t pid = 0;  // in our pid namespace; 0 where the caller has no pid there
   uid_t uid = 0;
   gid_t gid = 0;
-  Fd pidfd;  // SO_PEERPIDFD (Linux 6.5), close on exec; not valid on older kernels
+  std::vector<gid_t> groups;  // supplementary (SO_PEERGROUPS)
+  Fd pidfd;                   // SO_PEERPIDFD (Linux 6.5), close on exec; not valid on older kernels
 };
 
 enum class Access : std::uint8_t {
