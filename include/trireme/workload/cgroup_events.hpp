@@ -39,6 +39,7 @@ class CgroupEvents {
   void rescan();
   /// Every known directory below watched parents, in path order: what a source with new settings looks through.
   [[nodiscard]] std::vector<std::string> known() const;
+  [[nodiscard]] const std::string& strict_slice() const { return strict_slice_; }
 
  private:
   CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree, kernel::CgroupWatch watch, Registry& registry, Enforcement& enforcement,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,7 +11,8 @@
 
 namespace trireme::workload {
 
-/// [[launch]] entries with their names resolved. Names that do not exist (yet) are looked up again at each request.
+/// [[launch]] entries, their names resolved once; names that do not exist (yet) are looked up again at each request. A user or group may be
+/// a number.
 class LaunchGrants {
  public:
   void configure(std::shared_ptr<const policy::Identity> identity);
@@ -19,7 +21,11 @@ class LaunchGrants {
   [[nodiscard]] Status permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels) const;
 
  private:
+  using Ids = std::map<std::string, std::uint32_t, std::less<>>;
+
   std::shared_ptr<const policy::Identity> identity_;
+  mutable Ids users_;
+  mutable Ids groups_;
 };
 
 /// Properties that a caller other than root may set: Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec,

@@ -34,7 +34,7 @@ struct LaunchRequest {
   Fd pidfd;                           // SO_PEERPIDFD (Linux 6.5); where invalid, the launcher opens one and compares start times
   policy::LabelSet labels;
   std::vector<std::string> properties;  // NAME=VALUE
-  std::string unit;                     // without ".scope" or with it; empty: trirun-<pid>-<counter>
+  std::string unit;                     // without ".scope" or with it; empty: trirun-<pid>-<8 random hex digits>
   bool changes_user = false;            // --uid or --gid: trirun does it after the answer; only root may
 };
 
@@ -60,15 +60,15 @@ class Launcher {
 
  private:
   struct Attempt;
-  Result<std::string> scope_name(const LaunchRequest& request) const;
+  Status prepare(Attempt& attempt) const;
   Status authorise(const LaunchRequest& request, const std::vector<Property>& properties) const;
-  void placed(Attempt& attempt, const std::string& path);
+  Status may_leave(const LaunchRequest& request) const;
+  Result<Launched> placed(const Attempt& attempt, const std::string& path);
 
   Registry& registry_;
   ScopeDriver& scopes_;
   LaunchGrants grants_;
-  std::shared_ptr<bool> alive_;  // a scope that arrives after the launcher has gone calls nobody
-  mutable std::uint64_t counter_ = 0;
+  std::shared_ptr<bool> alive_;  // a scope that is ready after the launcher has gone calls nobody
 };
 
 /// A name for a scope from what the user asked: valid unit name characters only, at most 200 bytes, ".scope" added. Errors name the

@@ -70,11 +70,14 @@ class Registry {
   std::function<void(const Workload&, bool ended)> on_change;
 
  private:
-  Result<Workload> describe(const Description& description);
-  Status apply(Workload workload, policy::Number number);
-  Status put_in_quarantine(Workload workload, const std::string& reason);
-  Status write_record(const Workload& workload) const;
-  std::string unique_name(const Description& description, const std::string& key) const;
+  Result<policy::LabelSet> with_host_labels(const policy::LabelSet& own) const;
+  std::string free_name(const std::string& wanted, const std::string& container_id, const std::string& key) const;
+  Status refresh(Workload known, const Description& description);
+  void supersede(const Description& description, std::uint64_t id);
+  Status enforce(Workload workload, policy::Number number);
+  Status shut(Workload workload, const std::string& reason);
+  void take_over(Workload workload);
+  void end(const std::string& key);
   void store(Workload workload);
   void forget(const std::string& key);
 

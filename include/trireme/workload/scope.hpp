@@ -65,6 +65,7 @@ class SystemdScopes final : public ScopeDriver, private SystemdBus::Listener {
   struct Pending;
   void job_removed(const std::string& job, const std::string& result) override;
   void disconnected() override;
+  void started(std::uint64_t id, Result<sd_bus_message*> reply);
   void finish(std::uint64_t id, Result<std::string> result);
 
   sd_event* loop_;
@@ -72,6 +73,7 @@ class SystemdScopes final : public ScopeDriver, private SystemdBus::Listener {
   std::string slice_;
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, std::unique_ptr<Pending>> pending_;
+  std::shared_ptr<bool> alive_;  // a reply that comes after us calls nobody
 };
 
 /// Plain directories SLICE/NAME.scope for machines without systemd. A scope is removed when its last process has ended. Knows TasksMax,
@@ -92,14 +94,13 @@ class CgroupfsScopes final : public ScopeDriver {
   [[nodiscard]] const char* name() const override { return "cgroupfs"; }
 
  private:
-  CgroupfsScopes(sd_event* loop, const kernel::CgroupTree& tree, std::string slice, Fd inotify);
+  CgroupfsScopes(const kernel::CgroupTree& tree, std::string slice, Fd inotify);
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   Result<std::string> make(const ScopeRequest& request);
   Status adopt(const std::string& path);
   void remove_if_empty(const std::string& path);
-  bool remove_tree(const std::string& path);
+  void remove_tree(const std::string& path);
 
-  sd_event* loop_;
   const kernel::CgroupTree& tree_;
   std::string slice_;
   Fd inotify_;

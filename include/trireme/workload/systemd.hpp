@@ -2,18 +2,15 @@
 // over the system bus. Reconnects by itself after a daemon-reexec or a restart of dbus.
 #pragma once
 
+#include <systemd/sd-bus.h>
+
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "trireme/base/result.hpp"
-
-struct sd_bus;
-struct sd_bus_message;
-struct sd_bus_slot;
-struct sd_event;
-struct sd_event_source;
 
 namespace trireme::workload {
 
@@ -45,6 +42,7 @@ class SystemdBus {
   [[nodiscard]] sd_bus* bus() const { return bus_; }
   /// An empty call of a Manager method, to append arguments to and hand to send(); the caller owns it. Null while there is no connection.
   [[nodiscard]] sd_bus_message* manager_call(const char* method) const;
+  [[nodiscard]] sd_bus_message* object_call(const char* path, const char* interface, const char* method) const;
   /// Takes the message over, sends it and hands the reply to `reply`, exactly once unless this object goes first. 25 s is systemd's own
   /// limit.
   void send(sd_bus_message* message, Reply reply);
@@ -55,10 +53,10 @@ class SystemdBus {
   explicit SystemdBus(sd_event* loop) : loop_(loop) {}
   struct Call;
   Status open();
-  Status open_transport();
+  Status subscribe();
   void lost();
   void retry_later();
-  static int on_signal(sd_bus_message* message, void* self, void* error);
+  static int on_signal(sd_bus_message* message, void* self, sd_bus_error* error);
   static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
 
   sd_event* loop_;

@@ -1,0 +1,62 @@
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "trireme/kernel/cgroup.hpp"
+
+namespace trireme::kernel {
+
+Result<CgroupWatch> CgroupWatch::open(const CgroupTree& tree) {
+  Fd fd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  if (!fd.valid()) {
+    return tl::unexpected(Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
+  }
+  return CgroupWatch(tree, std::move(fd));
+}
+
+Status CgroupWatch::add(const std::string& path) {
+  const int watch = ::inotify_add_watch(fd_.get(), tree_->absolute(path).c_str(), IN_CREATE | IN_DELETE | IN_ONLYDIR);
+  if (watch < 0) {
+    const int error = errno;
+    return tl::unexpected(Error{fail_errno("cannot watch cgroup " + path, error).value().message,
+                                error == ENOSPC ? "raise fs.inotify.max_user_watches" : ""});
+  }
+  by_watch_[watch] = path;
+  by_path_[path] = watch;
+  return {};
+}
+
+std::vector<CgroupWatch::Event> CgroupWatch::drain() {
+  std::vector<Event> events;
+  alignas(inotify_event) char buffer[65536];
+  for (ssize_t size = 0; (size = ::read(fd_.get(), buffer, sizeof buffer)) > 0;) {
+    for (ssize_t offset = 0; offset < size;) {
+      inotify_event event{};
+      std::memcpy(&event, buffer + offset, sizeof event);
+      const char* name = buffer + offset + sizeof event;
+      offset += static_cast<ssize_t>(sizeof event + event.len);
+      if ((event.mask & IN_Q_OVERFLOW) != 0) {
+        events.push_back({Event::What::overflow, {}});
+        continue;
+      }
+      const auto parent = by_watch_.find(event.wd);
+      if (parent == by_watch_.end()) {
+        continue;
+      }
+      if ((event.mask & IN_IGNORED) != 0) {
+        // The path may have been born again and have a younger watch by now.
+        if (const auto own = by_path_.find(parent->second); own != by_path_.end() && own->second == event.wd) {
+          by_path_.erase(own);
+        }
+        by_watch_.erase(parent);
+      } else if ((event.mask & IN_ISDIR) != 0 && event.len > 0) {
+        const auto what = (event.mask & IN_CREATE) != 0 ? Event::What::born : Event::What::gone;
+        events.push_back({what, (parent->second == "/" ? "" : parent->second) + "/" + name});
+      }
+    }
+  }
+  return events;
+}
+
+}  // namespace trireme::kernel

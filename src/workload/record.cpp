@@ -1,0 +1,128 @@
+#include "record.hpp"
+
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+
+namespace trireme::workload {
+namespace {
+
+using nlohmann::json;
+
+/// FNV-1a: tells whether labels and record were written together. Not against malice; only root writes trusted.* xattrs.
+std::uint64_t digest(const std::string& text) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const char byte : text) {
+    hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001b3U;
+  }
+  return hash;
+}
+
+std::optional<Kind> kind_of(const std::string& name) {
+  for (const Kind kind : {Kind::process, Kind::container, Kind::unit}) {
+    if (name == text(kind)) {
+      return kind;
+    }
+  }
+  return std::nullopt;
+}
+
+/// Throws json::exception on missing keys and wrong types.
+Workload from_json(const json& record) {
+  Workload workload;
+  workload.name = record.at("name").get<std::string>();
+  workload.number = record.at("number").get<policy::Number>();
+  workload.container_id = record.at("container_id").get<std::string>();
+  workload.state = record.at("state").get<std::string>() == text(State::enforced) ? State::enforced : State::quarantined;
+  workload.reason = record.at("reason").get<std::string>();
+  return workload;
+}
+
+}  // namespace
+
+std::uint64_t own_netns() {
+  struct stat info {};
+  return ::stat("/proc/self/ns/net", &info) == 0 ? static_cast<std::uint64_t>(info.st_ino) : 0;
+}
+
+Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
+  const std::string labels = workload.own_labels.encode();
+  const json record = {
+      {"name", workload.name},         {"kind", text(workload.kind)}, {"number", workload.number}, {"container_id", workload.container_id},
+      {"state", text(workload.state)}, {"reason", workload.reason},   {"digest", digest(labels)},  {"netns", own_netns()}};
+  // Names come from Docker and units: replace what is no UTF-8 rather than throw.
+  const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);
+  // The record first: it says whose both are, and its digest shows labels that are not its own.
+  if (auto written = tree.set_attribute(workload.cgroup_path, kernel::kRecordXattr, bytes); !written) {
+    return written;
+  }
+  return tree.set_attribute(workload.cgroup_path, kernel::kLabelsXattr, labels);
+}
+
+Status clear_record(const kernel::CgroupTree& tree, const std::string& cgroup_path) {
+  if (auto cleared = tree.clear_attribute(cgroup_path, kernel::kLabelsXattr); !cleared) {
+    return cleared;
+  }
+  return tree.clear_attribute(cgroup_path, kernel::kRecordXattr);
+}
+
+Result<std::optional<Workload>> read_record(const kernel::CgroupTree& tree, const std::string& cgroup_path) {
+  const auto record = tree.attribute(cgroup_path, kernel::kRecordXattr);
+  const auto labels = tree.attribute(cgroup_path, kernel::kLabelsXattr);
+  if (!record || !labels) {
+    return tl::unexpected(!record ? record.error() : labels.error());
+  }
+  if (!record->has_value() && !labels->has_value()) {
+    return std::nullopt;
+  }
+  const json content = json::parse(record->value_or(""), nullptr, false);
+  if (content.is_object() && content.value("netns", json()).is_number_unsigned() && content["netns"] != own_netns()) {
+    return std::nullopt;
+  }
+  if (!content.is_object() || !labels->has_value()) {
+    return fail("half of its record is missing or no JSON");
+  }
+  auto own = policy::LabelSet::decode(labels->value());
+  if (!own) {
+    return fail("its labels are unreadable: " + own.error().message);
+  }
+  try {
+    Workload workload = from_json(content);
+    if (content.at("digest").get<std::uint64_t>() != digest(labels->value())) {
+      return fail("its labels and its record were not written together");
+    }
+    const auto kind = kind_of(content.at("kind").get<std::string>());
+    const bool numbered = workload.number >= policy::kFirstNumber && workload.number <= policy::kLastNumber;
+    if (!kind || (workload.number != 0 && !numbered)) {
+      return fail("its record holds a kind or number that nobody wrote");
+    }
+    workload.kind = *kind;
+    workload.own_labels = std::move(*own);
+    workload.cgroup_path = cgroup_path;
+    return workload;
+  } catch (const json::exception& error) {
+    return fail(std::string("its record is unreadable: ") + error.what());
+  }
+}
+
+std::vector<std::string> find_records(const kernel::CgroupTree& tree) {
+  std::vector<std::string> found;
+  std::vector<std::string> open = {""};
+  while (!open.empty()) {
+    const std::string path = std::move(open.back());
+    open.pop_back();
+    for (const std::string& name : tree.children(path)) {
+      open.push_back(path + "/" + name);
+    }
+    for (const char* name : {kernel::kRecordXattr, kernel::kLabelsXattr}) {
+      const auto value = tree.attribute(path, name);
+      if (value && value->has_value()) {
+        found.push_back(path);
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+}  // namespace trireme::workload

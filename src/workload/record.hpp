@@ -1,0 +1,27 @@
+// What the registry keeps on a workload's cgroup, so that a restarted daemon finds it.
+#pragma once
+
+#include <optional>
+
+#include "trireme/kernel/cgroup.hpp"
+#include "trireme/workload/workload.hpp"
+
+namespace trireme::workload {
+
+/// Inode number of our own network namespace: whose records are ours where several daemons share a cgroup tree.
+[[nodiscard]] std::uint64_t own_netns();
+
+/// Writes both xattrs. The labels are the workload's own: [host] labels are added when it is read, as they are then.
+[[nodiscard]] Status write_record(const kernel::CgroupTree& tree, const Workload& workload);
+
+/// Clears both xattrs; a cgroup that is gone is fine.
+[[nodiscard]] Status clear_record(const kernel::CgroupTree& tree, const std::string& cgroup_path);
+
+/// Takes a workload from its cgroup: everything but `labels` and `warnings`. nullopt: no record, or that of another network namespace's
+/// daemon. `number` is 0 where the labels are not those that the record was written for (a crash between the two). Errors: unreadable.
+[[nodiscard]] Result<std::optional<Workload>> read_record(const kernel::CgroupTree& tree, const std::string& cgroup_path);
+
+/// Every cgroup path with a record, another daemon's and unreadable ones included.
+[[nodiscard]] std::vector<std::string> find_records(const kernel::CgroupTree& tree);
+
+}  // namespace trireme::workload

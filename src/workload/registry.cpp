@@ -1,0 +1,290 @@
+#include "trireme/workload/registry.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "record.hpp"
+
+namespace trireme::workload {
+namespace {
+
+std::string key_of(const Workload& workload) {
+  return workload.cgroup_path.empty() ? workload.container_id : workload.cgroup_path;
+}
+
+CgroupRef reference(const Workload& workload) {
+  return {workload.cgroup_id, kernel::CgroupTree::level(workload.cgroup_path)};
+}
+
+Workload from(const Description& description, std::uint64_t id) {
+  Workload workload;
+  workload.name = description.name;
+  workload.kind = description.kind;
+  workload.own_labels = description.labels;
+  workload.labels = description.labels;
+  workload.cgroup_path = description.cgroup_path;
+  workload.cgroup_id = id;
+  workload.pid = description.pid;
+  workload.container_id = description.container_id;
+  workload.warnings = description.warnings;
+  return workload;
+}
+
+void look_at_capabilities(Workload& workload) {
+  std::erase_if(workload.warnings, [](const std::string& warning) { return warning.starts_with("CAP_"); });
+  if (workload.pid != 0) {
+    std::ranges::move(capability_warnings(workload.pid), std::back_inserter(workload.warnings));
+  }
+}
+
+}  // namespace
+
+Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement) : tree_(tree), enforcement_(enforcement) {}
+
+Result<policy::LabelSet> Registry::with_host_labels(const policy::LabelSet& own) const {
+  policy::LabelSet labels = own;
+  for (const auto& [key, value] : host_labels_.items()) {
+    if (auto added = labels.set(key, value); !added) {
+      return fail("with the host's labels: " + added.error().message);
+    }
+  }
+  return labels;
+}
+
+std::string Registry::free_name(const std::string& wanted, const std::string& container_id, const std::string& key) const {
+  const auto is_free = [&](const std::string& name) {
+    const auto owner = key_by_name_.find(name);
+    return owner == key_by_name_.end() || owner->second == key;
+  };
+  if (is_free(wanted)) {
+    return wanted;
+  }
+  if (const std::string name = wanted + "-" + container_id.substr(0, 12); !container_id.empty() && is_free(name)) {
+    return name;
+  }
+  for (unsigned i = 2;; ++i) {
+    if (const std::string name = wanted + "-" + std::to_string(i); is_free(name)) {
+      return name;
+    }
+  }
+}
+
+Status Registry::enrol(const Description& description) {
+  const auto id = tree_.id(description.cgroup_path);
+  if (!id) {
+    return tl::unexpected(id.error());
+  }
+  supersede(description, *id);
+  const auto labels = with_host_labels(description.labels);
+  if (const Workload* known = find_cgroup(description.cgroup_path); known != nullptr && labels && known->state == State::enforced &&
+                                                                    known->kind == description.kind && known->labels == *labels &&
+                                                                    known->own_labels == description.labels) {
+    return refresh(*known, description);
+  }
+  Workload workload = from(description, *id);
+  workload.name = free_name(description.name, description.container_id, description.cgroup_path);
+  if (description.kind == Kind::process && workload.name != description.name) {
+    const std::string reason = "another workload is called " + description.name;
+    std::ignore = shut(std::move(workload), reason);
+    return fail(reason);
+  }
+  if (!labels) {
+    std::ignore = shut(std::move(workload), labels.error().message);
+    return tl::unexpected(labels.error());
+  }
+  workload.labels = *labels;
+  return enforce(std::move(workload), 0);
+}
+
+/// The same identity on the same cgroup: nothing for the kernel to do.
+Status Registry::refresh(Workload known, const Description& description) {
+  const Workload before = known;
+  known.name = free_name(description.name, description.container_id, description.cgroup_path);
+  known.container_id = description.container_id;
+  if (description.pid != 0) {
+    known.pid = description.pid;
+  }
+  known.warnings = description.warnings;
+  look_at_capabilities(known);
+  if (known.name != before.name || known.container_id != before.container_id) {
+    if (auto written = write_record(tree_, known); !written) {
+      std::ignore = shut(std::move(known), written.error().message);
+      return written;
+    }
+  }
+  if (known.name != before.name || known.container_id != before.container_id || known.pid != before.pid ||
+      known.warnings != before.warnings) {
+    store(std::move(known));
+  }
+  return {};
+}
+
+/// Ends what the description replaces: an older directory of the same path, and the container's entry of an earlier life.
+void Registry::supersede(const Description& description, std::uint64_t id) {
+  if (const Workload* older = find_cgroup(description.cgroup_path); older != nullptr && older->cgroup_id != id) {
+    end(description.cgroup_path);
+  }
+  if (const Workload* older = find_container(description.container_id);
+      !description.container_id.empty() && older != nullptr && older->cgroup_path != description.cgroup_path) {
+    end_container(description.container_id);
+  }
+}
+
+Status Registry::quarantine(const Description& description, const std::string& reason) {
+  const auto id = tree_.id(description.cgroup_path);
+  if (!id) {
+    return tl::unexpected(id.error());
+  }
+  supersede(description, *id);
+  Workload workload = from(description, *id);
+  workload.labels = with_host_labels(description.labels).value_or(description.labels);
+  workload.name = free_name(description.name, description.container_id, description.cgroup_path);
+  return shut(std::move(workload), reason);
+}
+
+Status Registry::enforce(Workload workload, policy::Number number) {
+  const auto used = enforcement_.enrol(reference(workload), workload.labels, number);
+  if (!used) {
+    std::ignore = shut(std::move(workload), used.error().message);
+    return tl::unexpected(used.error());
+  }
+  workload.number = *used;
+  workload.state = State::enforced;
+  workload.reason.clear();
+  if (auto written = write_record(tree_, workload); !written) {
+    std::ignore = shut(std::move(workload), written.error().message);
+    return written;
+  }
+  look_at_capabilities(workload);
+  store(std::move(workload));
+  return {};
+}
+
+Status Registry::shut(Workload workload, const std::string& reason) {
+  const Status dropped = enforcement_.quarantine(reference(workload));
+  if (!dropped) {
+    spdlog::error("workload {}: cannot be quarantined: {}", workload.name, dropped.error().text());
+  }
+  workload.number = 0;
+  workload.state = State::quarantined;
+  workload.reason = reason;
+  if (auto written = write_record(tree_, workload); !written) {
+    // Without it a restarted daemon does not know of this quarantine; the workload's source will tell it again.
+    spdlog::warn("workload {}: {}", workload.name, written.error().text());
+  }
+  store(std::move(workload));
+  return dropped;
+}
+
+void Registry::list_unenforced(const Description& description, const std::string& reason) {
+  if (const Workload* older = find_container(description.container_id); older != nullptr && !older->cgroup_path.empty()) {
+    end_container(description.container_id);
+  }
+  Workload workload = from(description, 0);
+  workload.cgroup_path.clear();
+  workload.labels = with_host_labels(description.labels).value_or(description.labels);
+  workload.name = free_name(description.name, description.container_id, description.container_id);
+  workload.state = State::unenforced;
+  workload.reason = reason;
+  look_at_capabilities(workload);
+  store(std::move(workload));
+}
+
+void Registry::end_cgroup(const std::string& cgroup_path) {
+  const Workload* workload = find_cgroup(cgroup_path);
+  if (workload == nullptr) {
+    return;
+  }
+  if (const auto id = tree_.id(cgroup_path); id && *id == workload->cgroup_id) {
+    return;
+  }
+  end(cgroup_path);
+}
+
+void Registry::end_container(const std::string& container_id) {
+  const Workload* workload = find_container(container_id);
+  if (workload == nullptr) {
+    return;
+  }
+  if (workload->cgroup_path.empty()) {
+    forget(container_id);
+    return;
+  }
+  const auto id = tree_.id(workload->cgroup_path);
+  if (!id || *id != workload->cgroup_id) {
+    end(workload->cgroup_path);
+  } else if (tree_.populated(workload->cgroup_path)) {
+    std::ignore = shut(*workload, "its container has ended, but processes remain");
+  } else {
+    release(workload->cgroup_path);
+  }
+}
+
+void Registry::release(const std::string& cgroup_path) {
+  if (find_cgroup(cgroup_path) == nullptr) {
+    return;
+  }
+  if (auto cleared = clear_record(tree_, cgroup_path); !cleared) {
+    spdlog::warn("workload {}: {}", cgroup_path, cleared.error().text());
+  }
+  end(cgroup_path);
+}
+
+void Registry::end(const std::string& key) {
+  const Workload& workload = by_key_.at(key);
+  if (auto ended = enforcement_.end(workload.cgroup_id, workload.number); !ended) {
+    spdlog::error("workload {}: the kernel keeps it: {}", workload.name, ended.error().text());
+  }
+  forget(key);
+}
+
+void Registry::examine(const std::string& cgroup_path) {
+  const Workload* known = find_cgroup(cgroup_path);
+  if (known == nullptr) {
+    return;
+  }
+  Workload workload = *known;
+  look_at_capabilities(workload);
+  if (workload.warnings != known->warnings) {
+    store(std::move(workload));
+  }
+}
+
+void Registry::store(Workload workload) {
+  const std::string key = key_of(workload);
+  if (const auto older = by_key_.find(key); older != by_key_.end()) {
+    key_by_container_.erase(older->second.container_id);
+    key_by_name_.erase(older->second.name);
+    key_by_number_.erase(older->second.number);
+  }
+  if (!workload.container_id.empty()) {
+    key_by_container_[workload.container_id] = key;
+  }
+  if (workload.number != 0) {
+    key_by_number_[workload.number] = key;
+  }
+  key_by_name_[workload.name] = key;
+  const Workload& stored = by_key_.insert_or_assign(key, std::move(workload)).first->second;
+  if (on_change) {
+    on_change(stored, false);
+  }
+}
+
+void Registry::forget(const std::string& key) {
+  const auto node = by_key_.extract(key);
+  if (node.empty()) {
+    return;
+  }
+  const Workload& workload = node.mapped();
+  key_by_container_.erase(workload.container_id);
+  key_by_name_.erase(workload.name);
+  key_by_number_.erase(workload.number);
+  if (on_change) {
+    on_change(workload, true);
+  }
+}
+
+}  // namespace trireme::workload

@@ -1,0 +1,154 @@
+// The registry's answers, and what it does for all workloads at once.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "record.hpp"
+#include "trireme/workload/registry.hpp"
+
+namespace trireme::workload {
+namespace {
+
+std::string last_part(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
+template <typename Index, typename Key>
+const Workload* look_up(const std::map<std::string, Workload>& workloads, const Index& index, const Key& key) {
+  const auto found = index.find(key);
+  return found == index.end() ? nullptr : &workloads.at(found->second);
+}
+
+}  // namespace
+
+Result<std::size_t> Registry::recover() {
+  std::vector<Workload> numbered;
+  std::vector<Workload> others;
+  std::set<policy::Number> taken;
+  for (const std::string& path : find_records(tree_)) {
+    const auto id = tree_.id(path);
+    if (!id) {
+      continue;  // ended while we walked
+    }
+    auto record = read_record(tree_, path);
+    if (record && !record->has_value()) {
+      continue;
+    }
+    Workload workload;
+    workload.cgroup_path = path;
+    if (record) {
+      workload = std::move(**record);
+    } else {
+      workload.reason = record.error().message;
+      workload.name = last_part(path);
+    }
+    workload.cgroup_id = *id;
+    workload.name = free_name(workload.name, workload.container_id, path);
+    // A number on two cgroups would merge two identities: only the first keeps it.
+    const bool keeps = workload.state == State::enforced && workload.number != 0 && taken.insert(workload.number).second;
+    workload.number = keeps ? workload.number : 0;
+    (keeps ? numbered : others).push_back(std::move(workload));
+  }
+  const std::size_t count = numbered.size() + others.size();
+  // Recorded numbers first: a fresh one could otherwise be one that a later record holds.
+  for (auto* group : {&numbered, &others}) {
+    std::ranges::for_each(*group, [this](Workload& workload) { take_over(std::move(workload)); });
+  }
+  return count;
+}
+
+void Registry::take_over(Workload workload) {
+  const std::vector<std::uint32_t> pids = tree_.pids(workload.cgroup_path);
+  workload.pid = pids.empty() ? 0 : pids.front();
+  workload.name = free_name(workload.name, workload.container_id, workload.cgroup_path);
+  const policy::Number number = std::exchange(workload.number, 0);
+  const auto labels = with_host_labels(workload.own_labels);
+  workload.labels = labels.value_or(workload.own_labels);
+  Status done;
+  if (workload.state != State::enforced) {
+    const std::string reason = workload.reason;
+    done = shut(std::move(workload), reason);
+  } else if (!labels) {
+    done = shut(std::move(workload), labels.error().message);
+  } else {
+    done = enforce(std::move(workload), number);
+  }
+  if (!done) {
+    spdlog::error("a workload of the last run: {}", done.error().text());
+  }
+}
+
+void Registry::set_host_labels(const policy::LabelSet& labels) {
+  if (labels == host_labels_) {
+    return;
+  }
+  host_labels_ = labels;
+  std::vector<Workload> known;
+  std::ranges::transform(by_key_, std::back_inserter(known), [](const auto& item) { return item.second; });
+  for (Workload& workload : known) {
+    const auto merged = with_host_labels(workload.own_labels);
+    workload.labels = merged.value_or(workload.own_labels);
+    if (workload.state != State::enforced) {
+      store(std::move(workload));
+      continue;
+    }
+    const std::string name = workload.name;
+    const Status done = merged ? enforce(std::move(workload), 0) : shut(std::move(workload), merged.error().message);
+    if (!done) {
+      spdlog::error("workload {}: new host labels: {}", name, done.error().text());
+    }
+  }
+}
+
+const Workload* Registry::find_cgroup(const std::string& cgroup_path) const {
+  const auto found = by_key_.find(cgroup_path);
+  return found == by_key_.end() || found->second.cgroup_path.empty() ? nullptr : &found->second;
+}
+
+const Workload* Registry::find_enclosing(const std::string& cgroup_path) const {
+  for (std::string path = cgroup_path; !path.empty(); path.resize(path.rfind('/'))) {
+    if (const Workload* workload = find_cgroup(path)) {
+      return workload;
+    }
+  }
+  return nullptr;
+}
+
+const Workload* Registry::find_container(const std::string& container_id) const {
+  return look_up(by_key_, key_by_container_, container_id);
+}
+
+const Workload* Registry::find_name(const std::string& name) const {
+  return look_up(by_key_, key_by_name_, name);
+}
+
+const Workload* Registry::find_number(policy::Number number) const {
+  return look_up(by_key_, key_by_number_, number);
+}
+
+std::vector<const Workload*> Registry::all() const {
+  std::vector<const Workload*> workloads;
+  workloads.reserve(key_by_name_.size());
+  std::ranges::transform(key_by_name_, std::back_inserter(workloads), [this](const auto& item) { return &by_key_.at(item.second); });
+  return workloads;
+}
+
+std::size_t clear_records(const kernel::CgroupTree& tree) {
+  std::size_t cleared = 0;
+  for (const std::string& path : find_records(tree)) {
+    const auto record = read_record(tree, path);
+    if (record && !record->has_value()) {
+      continue;  // another network namespace's
+    }
+    if (auto done = clear_record(tree, path); !done) {
+      spdlog::warn("{}", done.error().text());
+      continue;
+    }
+    ++cleared;
+  }
+  return cleared;
+}
+
+}  // namespace trireme::workload

@@ -1,0 +1,84 @@
+#include "trireme/workload/workload.hpp"
+
+#include <linux/capability.h>
+#include <sys/stat.h>
+
+#include <charconv>
+
+#include "trireme/base/file.hpp"
+
+namespace trireme::workload {
+namespace {
+
+/// Capabilities count in the host's network namespace only when they are held in the user namespace that owns it, which is ours.
+bool in_other_user_namespace(const std::string& process) {
+  struct stat own {};
+  struct stat other {};
+  return ::stat("/proc/self/ns/user", &own) == 0 && ::stat((process + "/ns/user").c_str(), &other) == 0 && own.st_ino != other.st_ino;
+}
+
+std::uint64_t permitted_capabilities(const std::string& status) {
+  constexpr std::string_view kField = "\nCapPrm:\t";
+  const std::size_t at = status.find(kField);
+  std::uint64_t mask = 0;
+  if (at != std::string::npos) {
+    const char* digits = status.data() + at + kField.size();
+    std::from_chars(digits, status.data() + status.size(), mask, 16);
+  }
+  return mask;
+}
+
+}  // namespace
+
+const char* text(Kind kind) {
+  switch (kind) {
+    case Kind::process:
+      return "process";
+    case Kind::container:
+      return "container";
+    case Kind::unit:
+      return "unit";
+  }
+  return "?";
+}
+
+const char* text(State state) {
+  switch (state) {
+    case State::enforced:
+      return "enforced";
+    case State::quarantined:
+      return "quarantined";
+    case State::unenforced:
+      return "unenforced";
+  }
+  return "?";
+}
+
+std::vector<std::string> capability_warnings(std::uint32_t pid) {
+  struct Meaning {
+    unsigned capability;
+    const char* warning;
+  };
+  static constexpr Meaning kMeanings[] = {
+      {CAP_NET_ADMIN, "CAP_NET_ADMIN: can remove the rules"},
+      {CAP_NET_RAW, "CAP_NET_RAW: can send frames below the rules, and sniff"},
+      {CAP_SYS_ADMIN, "CAP_SYS_ADMIN: can rewrite labels and leave its cgroup"},
+      {CAP_SYS_PTRACE, "CAP_SYS_PTRACE: can act through other processes"},
+      {CAP_SYS_MODULE, "CAP_SYS_MODULE: can change the kernel"},
+  };
+  std::vector<std::string> warnings;
+  const std::string process = "/proc/" + std::to_string(pid);
+  const auto status = read_file(process + "/status");
+  if (!status || in_other_user_namespace(process)) {
+    return warnings;
+  }
+  const std::uint64_t held = permitted_capabilities(*status);
+  for (const Meaning& meaning : kMeanings) {
+    if ((held >> meaning.capability & 1U) != 0) {
+      warnings.emplace_back(meaning.warning);
+    }
+  }
+  return warnings;
+}
+
+}  // namespace trireme::workload
