@@ -1,0 +1,22 @@
+// The compiler's sets as nf_tables elements.
+#pragma once
+
+#include "trireme/kernel/nft.hpp"
+#include "trireme/policy/compile.hpp"
+
+namespace trireme::enforcer {
+
+/// Adds (or, with `remove`, deletes) elements of the hash sets. The constant classes of peers without labels live in the tables.
+void write_elements(kernel::NftBatch& batch, const policy::Elements& elements, bool remove);
+
+/// Fills the interval maps, ports and addresses; flush_tables() empties them, earlier in the same batch or never where the table is new.
+void flush_tables(kernel::NftBatch& batch);
+void write_tables(kernel::NftBatch& batch, const policy::Tables& tables);
+
+/// Conntrack labels of these numbers.
+void write_numbers(kernel::NftBatch& batch, const std::vector<policy::Number>& numbers, bool remove);
+
+/// What happens to refused packets; the map is new or flushed.
+void write_refusal(kernel::NftBatch& batch, const policy::Policy& policy);
+
+}  // namespace trireme::enforcer

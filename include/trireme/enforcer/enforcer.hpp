@@ -1,0 +1,70 @@
+// Keeps the kernel equal to registry x policy: every change is one nf_tables transaction, the old state or the new.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "trireme/enforcer/ruleset.hpp"
+#include "trireme/kernel/nft.hpp"
+#include "trireme/policy/compile.hpp"
+#include "trireme/workload/enforcement.hpp"
+
+namespace trireme::enforcer {
+
+class Enforcer final : public workload::Enforcement {
+ public:
+  /// Opens the netlink socket of the present network namespace; changes nothing yet.
+  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(std::shared_ptr<const policy::Policy> policy);
+
+  /// Replaces whatever table is there by ours, with everything enrolled so far, in one transaction: there is no moment without rules.
+  /// Before start(), enrol() and the others only remember.
+  [[nodiscard]] Status start();
+
+  Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override;
+  Status quarantine(workload::CgroupRef cgroup) override;
+  Status end(std::uint64_t cgroup_id, policy::Number number) override;
+
+  /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows are revoked by revoke().
+  [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
+
+  /// Takes the authorisation from live flows that the policy in force does not allow. Returns how many. Also called once more shortly after
+  /// a reload, for flows that a packet judged by the old policy has marked in between.
+  [[nodiscard]] Result<std::size_t> revoke();
+
+  /// Writes everything anew, as start() does: after somebody else changed the table.
+  [[nodiscard]] Status repair() { return start(); }
+
+  [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
+  /// Label set of a workload that is enrolled, or null.
+  [[nodiscard]] const policy::LabelSet* labels(policy::Number number) const;
+  [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
+
+ private:
+  Enforcer(kernel::NftSocket socket, std::shared_ptr<const policy::Policy> policy);
+  struct Member {
+    std::uint32_t level = 0;
+    policy::Number number = 0;  // kQuarantine or a workload's
+  };
+
+  Status write(const policy::Delta& delta, const std::vector<std::pair<std::uint64_t, Member>>& join,
+               const std::vector<std::pair<std::uint64_t, Member>>& leave, const std::vector<policy::Number>& named,
+               const std::vector<policy::Number>& unnamed);
+  Status write_everything();
+  Status judge_existing(std::uint64_t cgroup_id);
+  [[nodiscard]] Result<policy::Number> fresh_number();
+  [[nodiscard]] std::uint32_t depth() const;
+
+  kernel::NftSocket socket_;
+  std::shared_ptr<const policy::Policy> policy_;
+  policy::Compiler compiler_;
+  std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
+  std::unordered_map<policy::Number, policy::LabelSet> labels_;
+  std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level
+  std::uint32_t written_depth_ = 0;
+  policy::Number last_number_ = policy::kFirstNumber - 1;
+  bool live_ = false;
+};
+
+}  // namespace trireme::enforcer

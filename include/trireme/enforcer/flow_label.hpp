@@ -1,0 +1,44 @@
+// What a flow's conntrack label (128 bits) says: verdict bits, and the numbers of both ends for revocation and the flow log.
+//
+// The kernel only ORs labels. A number is therefore stored with its complement: two different numbers ORed together give neither, and
+// decode() reports a conflict instead of a third party's number.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "trireme/kernel/nft.hpp"
+#include "trireme/policy/compile.hpp"
+
+namespace trireme::enforcer {
+
+/// Conntrack label bits 0..31.
+enum FlowBit : std::uint32_t {
+  kAuthorised = 1U << 0U,  // judged and allowed, touches a workload
+  kExempt = 1U << 1U,      // judged: touches no workload
+  kAudited = 1U << 2U,     // would have been refused
+  kLogged = 1U << 3U,      // its log line is written
+};
+
+/// Numbers that are no workload's.
+inline constexpr policy::Number kNoNumber = 0;    // a peer elsewhere
+inline constexpr policy::Number kHost = 1;        // a process of this host that is no workload
+inline constexpr policy::Number kQuarantine = 2;  // everything to and from it is dropped
+
+/// Four 32-bit words in host order, as nf_tables registers and the conntrack entry hold them.
+struct FlowLabel {
+  std::array<std::uint32_t, 4> words{};
+
+  [[nodiscard]] static FlowLabel bits(std::uint32_t flags);
+  [[nodiscard]] static FlowLabel source(policy::Number number, std::uint32_t flags);
+  [[nodiscard]] static FlowLabel destination(policy::Number number, std::uint32_t flags);
+  [[nodiscard]] kernel::NftBytes nft() const;
+
+  [[nodiscard]] std::uint32_t flags() const { return words[0]; }
+  /// kNoNumber where nothing was stored; nullopt where two writers disagreed.
+  [[nodiscard]] std::optional<policy::Number> source() const;
+  [[nodiscard]] std::optional<policy::Number> destination() const;
+};
+
+}  // namespace trireme::enforcer

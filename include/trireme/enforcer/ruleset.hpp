@@ -1,0 +1,49 @@
+// Table inet trireme: its sets and its fixed chains. docs/datapath.md tells the story; the order of rules here is the story's order.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "trireme/kernel/nft.hpp"
+
+namespace trireme::enforcer {
+
+inline constexpr const char* kTable = "trireme";
+/// Group of the log messages (nfnetlink_log) that the daemon listens to.
+inline constexpr std::uint16_t kLogGroup = 7434;
+/// Deepest cgroup that can be enrolled, counted from the root of the hierarchy.
+inline constexpr std::uint32_t kMaxLevel = 8;
+
+/// Every named set and map. Numbers, groups, classes, profiles and outcomes are 32-bit values in host order, shown by nft as marks.
+struct Sets {
+  kernel::NftSet workloads;                                               // cgroup id (8 bytes, host order) -> number
+  kernel::NftSet groups;                                                  // number -> group
+  kernel::NftSet classes;                                                 // number -> class
+  kernel::NftSet same;                                                    // group . group, equal pairs only
+  kernel::NftSet pairs;                                                   // source class . destination class -> profile
+  kernel::NftSet ports;                                                   // protocol . port -> port class
+  kernel::NftSet outcomes;                                                // profile . port class -> policy::Outcome
+  kernel::NftSet ends;                                                    // policy::Outcome -> chain
+  kernel::NftSet local4, local6, remote4, remote6;                        // address -> class of an unlabelled peer there
+  kernel::NftSet source, destination;                                     // number -> conntrack label
+  kernel::NftSet enter_out_lo, enter_out_net, enter_in_lo, enter_in_net;  // family -> chain of the deepest level in use
+  kernel::NftSet refusal;                                                 // family -> chain: what [defaults] refuse and mode say
+  kernel::NftSet refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
+
+  [[nodiscard]] std::array<const kernel::NftSet*, 20> all() const;
+};
+
+[[nodiscard]] const Sets& sets();
+
+/// The table anew: chains, sets, rules, and the elements that never change. Comes first in a batch.
+void write_ruleset(kernel::NftBatch& batch);
+
+/// Elements for the four `enter_*` maps, new or flushed: start at `level`.
+void write_depth(kernel::NftBatch& batch, std::uint32_t level);
+
+/// Chains that `refusal` may name.
+inline constexpr const char* kReject = "refuse_reject";
+inline constexpr const char* kSilent = "refuse_drop";
+inline constexpr const char* kAudit = "refuse_audit";
+
+}  // namespace trireme::enforcer

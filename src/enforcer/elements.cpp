@@ -1,0 +1,124 @@
+#include "trireme/enforcer/elements.hpp"
+
+#include <netinet/in.h>
+// The kernel's headers define what netinet/in.h has not.
+#include <linux/netfilter.h>
+
+#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/enforcer/ruleset.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftBatch;
+using kernel::NftBytes;
+using kernel::NftElement;
+
+namespace {
+
+void write(NftBatch& batch, const kernel::NftSet& set, const std::vector<NftElement>& elements, bool remove) {
+  if (elements.empty()) {
+    return;
+  }
+  if (remove) {
+    batch.delete_elements(set, elements);
+  } else {
+    batch.add_elements(set, elements);
+  }
+}
+
+NftBytes pair_key(std::uint32_t first, std::uint32_t second) {
+  return NftBytes::u32(first).add_u32(second);
+}
+
+NftElement element(NftBytes key, std::optional<std::uint32_t> data) {
+  NftElement result{.key = key};
+  if (data) {
+    result.data = NftBytes::twice(*data);
+  }
+  return result;
+}
+
+}  // namespace
+
+void write_elements(NftBatch& batch, const policy::Elements& elements, bool remove) {
+  std::vector<NftElement> list;
+  const auto emit = [&](const kernel::NftSet& set) {
+    write(batch, set, list, remove);
+    list.clear();
+  };
+  for (const auto& [number, group] : elements.groups) {
+    list.push_back(element(NftBytes::u32(number), group));
+  }
+  emit(sets().groups);
+  for (const auto& [number, klass] : elements.classes) {
+    list.push_back(element(NftBytes::u32(number), klass));
+  }
+  emit(sets().classes);
+  for (const std::uint32_t group : elements.same) {
+    list.push_back(element(pair_key(group, group), std::nullopt));
+  }
+  emit(sets().same);
+  for (const auto& [key, profile] : elements.pairs) {
+    list.push_back(element(pair_key(key.first, key.second), profile));
+  }
+  emit(sets().pairs);
+  for (const auto& [key, outcome] : elements.verdicts) {
+    list.push_back(element(pair_key(key.first, key.second), static_cast<std::uint32_t>(outcome)));
+  }
+  emit(sets().outcomes);
+}
+
+void write_tables(NftBatch& batch, const policy::Tables& tables) {
+  const auto addresses = [&batch](const kernel::NftSet& set, const std::vector<policy::AddressInterval>& intervals) {
+    // The intervals cover the whole family, so each ends where the next begins, and the last one not at all.
+    std::vector<NftElement> list;
+    for (const auto& interval : intervals) {
+      const NftBytes first = NftBytes().add_raw({interval.first.bytes.data(), interval.first.size()});
+      if (!list.empty()) {
+        list.push_back({.key = first, .interval_end = true});
+      }
+      list.push_back(element(first, interval.address_class));
+    }
+    write(batch, set, list, false);
+  };
+  addresses(sets().local4, tables.local4);
+  addresses(sets().local6, tables.local6);
+  addresses(sets().remote4, tables.remote4);
+  addresses(sets().remote6, tables.remote6);
+
+  std::vector<NftElement> ports = {{.key = {}, .catch_all = true, .data = NftBytes::twice(0)}};
+  for (const auto& interval : tables.ports) {
+    NftElement entry = element(NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.first), interval.port_class);
+    entry.key_end = NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.last);
+    ports.push_back(entry);
+  }
+  write(batch, sets().ports, ports, false);
+}
+
+void write_numbers(NftBatch& batch, const std::vector<policy::Number>& numbers, bool remove) {
+  std::vector<NftElement> sources;
+  std::vector<NftElement> destinations;
+  for (const policy::Number number : numbers) {
+    sources.push_back({.key = NftBytes::u32(number), .data = FlowLabel::source(number, kAuthorised).nft()});
+    destinations.push_back({.key = NftBytes::u32(number), .data = FlowLabel::destination(number, kAuthorised).nft()});
+  }
+  write(batch, sets().source, sources, remove);
+  write(batch, sets().destination, destinations, remove);
+}
+
+void flush_tables(NftBatch& batch) {
+  for (const kernel::NftSet* set : {&sets().local4, &sets().local6, &sets().remote4, &sets().remote6, &sets().ports}) {
+    batch.flush_set(*set);
+  }
+}
+
+void write_refusal(NftBatch& batch, const policy::Policy& policy) {
+  const char* chain = policy.mode == policy::Mode::audit ? kAudit : policy.refuse == policy::Refuse::drop ? kSilent : kReject;
+  std::vector<NftElement> list;
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    list.push_back({.key = NftBytes::u8(nfproto), .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
+  }
+  batch.add_elements(sets().refusal, list);
+}
+
+}  // namespace trireme::enforcer

@@ -1,0 +1,83 @@
+#include <linux/netfilter.h>
+
+#include "trireme/enforcer/ruleset.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftSet;
+using kernel::SetType;
+
+namespace {
+
+NftSet set_of(const char* name, std::vector<SetType> key, std::uint32_t key_size) {
+  return {.name = name, .key_types = std::move(key), .key_size = key_size, .data_types = {}};
+}
+
+/// Of numbers, each stored twice: see NftRule::map.
+NftSet numbers(const char* name, std::vector<SetType> key, std::uint32_t key_size) {
+  NftSet set = set_of(name, std::move(key), key_size);
+  set.data_types = {SetType::mark, SetType::mark};
+  set.data_size = 8;
+  return set;
+}
+
+NftSet intervals(const char* name, std::vector<SetType> key, std::uint32_t key_size) {
+  NftSet set = numbers(name, std::move(key), key_size);
+  set.interval = true;
+  return set;
+}
+
+NftSet labels(const char* name) {
+  NftSet set = set_of(name, {SetType::mark}, 4);
+  set.data_types = {SetType::integer};
+  set.data_size = 16;
+  return set;
+}
+
+NftSet verdicts(const char* name, SetType key, std::uint32_t key_size) {
+  NftSet set = set_of(name, {key}, key_size);
+  set.data_types = {SetType::verdict};
+  return set;
+}
+
+Sets make() {
+  Sets sets;
+  const std::vector<SetType> pair = {SetType::mark, SetType::mark};
+  sets.workloads = numbers("workloads", {SetType::integer}, 8);
+  sets.groups = numbers("groups", {SetType::mark}, 4);
+  sets.classes = numbers("classes", {SetType::mark}, 4);
+  sets.same = set_of("same", pair, 8);
+  sets.pairs = numbers("pairs", pair, 8);
+  sets.ports = intervals("ports", {SetType::inet_proto, SetType::inet_service}, 8);
+  sets.outcomes = numbers("outcomes", pair, 8);
+  sets.ends = verdicts("ends", SetType::mark, 4);
+  sets.local4 = intervals("local4", {SetType::ipv4_addr}, 4);
+  sets.local6 = intervals("local6", {SetType::ipv6_addr}, 16);
+  sets.remote4 = intervals("remote4", {SetType::ipv4_addr}, 4);
+  sets.remote6 = intervals("remote6", {SetType::ipv6_addr}, 16);
+  sets.source = labels("source");
+  sets.destination = labels("destination");
+  sets.enter_out_lo = verdicts("enter_out_lo", SetType::nfproto, 1);
+  sets.enter_out_net = verdicts("enter_out_net", SetType::nfproto, 1);
+  sets.enter_in_lo = verdicts("enter_in_lo", SetType::nfproto, 1);
+  sets.enter_in_net = verdicts("enter_in_net", SetType::nfproto, 1);
+  sets.refusal = verdicts("refusal", SetType::nfproto, 1);
+  sets.refused = set_of("refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
+  sets.refused.dynamic_timeout_ms = 5000;
+  sets.refused.size = 4096;
+  return sets;
+}
+
+}  // namespace
+
+std::array<const NftSet*, 20> Sets::all() const {
+  return {&workloads, &groups,  &classes, &same,        &pairs,        &ports,         &outcomes,    &ends,         &local4,  &local6,
+          &remote4,   &remote6, &source,  &destination, &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net, &refusal, &refused};
+}
+
+const Sets& sets() {
+  static const Sets instance = make();
+  return instance;
+}
+
+}  // namespace trireme::enforcer

@@ -1,0 +1,281 @@
+#include <cstdio>
+
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include <cstring>
+#include <new>
+
+#include "trireme/kernel/nft.hpp"
+
+namespace trireme::kernel {
+
+namespace {
+
+constexpr std::uint32_t reg32(std::uint32_t reg) {
+  return NFT_REG32_00 + reg;
+}
+
+}  // namespace
+
+NftBytes NftBytes::u64(std::uint64_t value) {
+  NftBytes bytes;
+  std::memcpy(bytes.bytes_.data(), &value, sizeof value);
+  bytes.size_ = sizeof value;
+  return bytes;
+}
+
+NftBytes& NftBytes::add_u32(std::uint32_t value) {
+  std::memcpy(bytes_.data() + size_, &value, sizeof value);
+  size_ += sizeof value;
+  return *this;
+}
+
+NftBytes& NftBytes::add_be16(std::uint16_t value) {
+  bytes_.at(size_) = static_cast<std::uint8_t>(value >> 8U);
+  bytes_.at(size_ + 1) = static_cast<std::uint8_t>(value & 0xffU);
+  size_ += 4;
+  return *this;
+}
+
+NftBytes& NftBytes::add_u8(std::uint8_t value) {
+  bytes_.at(size_) = value;
+  size_ += 4;
+  return *this;
+}
+
+NftBytes& NftBytes::add_raw(std::span<const std::uint8_t> bytes) {
+  std::memcpy(bytes_.data() + size_, bytes.data(), bytes.size());
+  size_ += bytes.size();
+  return *this;
+}
+
+bool NftBytes::operator==(const NftBytes& other) const {
+  return size_ == other.size_ && std::memcmp(bytes_.data(), other.bytes_.data(), size_) == 0;
+}
+
+void NftRule::Free::operator()(nftnl_rule* rule) const {
+  nftnl_rule_free(rule);
+}
+
+NftRule::NftRule() : rule_(nftnl_rule_alloc()) {
+  if (!rule_) {
+    throw std::bad_alloc();
+  }
+}
+NftRule::~NftRule() = default;
+NftRule::NftRule(NftRule&&) noexcept = default;
+NftRule& NftRule::operator=(NftRule&&) noexcept = default;
+
+nftnl_expr* NftRule::append(const char* name) {
+  nftnl_expr* expr = nftnl_expr_alloc(name);
+  if (expr == nullptr) {
+    throw std::bad_alloc();
+  }
+  nftnl_rule_add_expr(rule_.get(), expr);
+  return expr;
+}
+
+NftRule& NftRule::meta(std::uint32_t key, std::uint32_t reg) {
+  nftnl_expr* expr = append("meta");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, key);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_META_DREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length, std::uint32_t reg) {
+  nftnl_expr* expr = append("payload");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_BASE, base);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_LEN, length);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_DREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::ct(std::uint32_t key, std::uint32_t reg) {
+  nftnl_expr* expr = append("ct");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, key);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::ct_reply(std::uint32_t key, std::uint32_t reg) {
+  nftnl_expr* expr = append("ct");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, key);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, reg32(reg));
+  nftnl_expr_set_u8(expr, NFTNL_EXPR_CT_DIR, 1);  // IP_CT_DIR_REPLY
+  return *this;
+}
+
+NftRule& NftRule::socket_level(std::uint32_t level, std::uint32_t reg) {
+  nftnl_expr* expr = append("socket");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_KEY, NFT_SOCKET_CGROUPV2);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_LEVEL, level);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_DREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::socket(std::uint32_t key, std::uint32_t reg) {
+  nftnl_expr* expr = append("socket");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_KEY, key);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_SOCKET_DREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::immediate(std::uint32_t reg, const NftBytes& value) {
+  nftnl_expr* expr = append("immediate");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, reg32(reg));
+  nftnl_expr_set(expr, NFTNL_EXPR_IMM_DATA, value.view().data(), static_cast<std::uint32_t>(value.size()));
+  return *this;
+}
+
+NftRule& NftRule::map(const std::string& set, std::uint32_t key_reg, std::uint32_t data_reg) {
+  meta(NFT_META_CPU, data_reg);
+  return map_bytes(set, key_reg, data_reg - 1);
+}
+
+NftRule& NftRule::map_bytes(const std::string& set, std::uint32_t key_reg, std::uint32_t data_reg) {
+  nftnl_expr* expr = append("lookup");
+  nftnl_expr_set_str(expr, NFTNL_EXPR_LOOKUP_SET, set.c_str());
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_SREG, reg32(key_reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_DREG, reg32(data_reg));
+  return *this;
+}
+
+NftRule& NftRule::mask(std::uint32_t reg, const NftBytes& mask) {
+  const std::array<std::uint8_t, NftBytes::kCapacity> zeros{};
+  NftBytes zero;
+  zero.add_raw({zeros.data(), mask.size()});
+  const auto size = static_cast<std::uint32_t>(mask.size());
+  nftnl_expr* expr = append("bitwise");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_SREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_DREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_LEN, size);
+  nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_MASK, mask.view().data(), size);
+  nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_XOR, zero.view().data(), size);
+  return *this;
+}
+
+namespace {
+
+void compare(nftnl_expr* expr, std::uint32_t reg, std::uint32_t op, const NftBytes& value) {
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_SREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_OP, op);
+  nftnl_expr_set(expr, NFTNL_EXPR_CMP_DATA, value.view().data(), static_cast<std::uint32_t>(value.size()));
+}
+
+}  // namespace
+
+NftRule& NftRule::equal(std::uint32_t reg, const NftBytes& value) {
+  compare(append("cmp"), reg, NFT_CMP_EQ, value);
+  return *this;
+}
+
+NftRule& NftRule::not_equal(std::uint32_t reg, const NftBytes& value) {
+  compare(append("cmp"), reg, NFT_CMP_NEQ, value);
+  return *this;
+}
+
+NftRule& NftRule::at_most(std::uint32_t reg, const NftBytes& value) {
+  compare(append("cmp"), reg, NFT_CMP_LTE, value);
+  return *this;
+}
+
+NftRule& NftRule::in(const std::string& set, std::uint32_t reg) {
+  nftnl_expr* expr = append("lookup");
+  nftnl_expr_set_str(expr, NFTNL_EXPR_LOOKUP_SET, set.c_str());
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_SREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::not_in(const std::string& set, std::uint32_t reg) {
+  nftnl_expr* expr = append("lookup");
+  nftnl_expr_set_str(expr, NFTNL_EXPR_LOOKUP_SET, set.c_str());
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_SREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+  return *this;
+}
+
+NftRule& NftRule::set_meta(std::uint32_t key, std::uint32_t reg) {
+  nftnl_expr* expr = append("meta");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_META_KEY, key);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_META_SREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::set_ct(std::uint32_t key, std::uint32_t reg) {
+  nftnl_expr* expr = append("ct");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, key);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_SREG, reg32(reg));
+  return *this;
+}
+
+NftRule& NftRule::add_to(const std::string& set, std::uint32_t reg) {
+  nftnl_expr* expr = append("dynset");
+  nftnl_expr_set_str(expr, NFTNL_EXPR_DYNSET_SET_NAME, set.c_str());
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_DYNSET_SREG_KEY, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_ADD);
+  return *this;
+}
+
+NftRule& NftRule::log(std::uint16_t group, const std::string& prefix) {
+  nftnl_expr* expr = append("log");
+  nftnl_expr_set_u16(expr, NFTNL_EXPR_LOG_GROUP, group);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOG_SNAPLEN, 128);
+  nftnl_expr_set_str(expr, NFTNL_EXPR_LOG_PREFIX, prefix.c_str());
+  return *this;
+}
+
+NftRule& NftRule::tproxy(std::uint32_t family, std::uint32_t address_reg, std::uint32_t port_reg) {
+  nftnl_expr* expr = append("tproxy");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_TPROXY_FAMILY, family);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_TPROXY_REG_ADDR, reg32(address_reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_TPROXY_REG_PORT, reg32(port_reg));
+  return *this;
+}
+
+NftRule& NftRule::vmap(const std::string& set, std::uint32_t reg) {
+  nftnl_expr* expr = append("lookup");
+  nftnl_expr_set_str(expr, NFTNL_EXPR_LOOKUP_SET, set.c_str());
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_SREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_LOOKUP_DREG, NFT_REG_VERDICT);
+  return *this;
+}
+
+NftRule& NftRule::verdict(const NftVerdict& verdict) {
+  nftnl_expr* expr = append("immediate");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_VERDICT, static_cast<std::uint32_t>(verdict.code));
+  if (!verdict.chain.empty()) {
+    nftnl_expr_set_str(expr, NFTNL_EXPR_IMM_CHAIN, verdict.chain.c_str());
+  }
+  return *this;
+}
+
+NftRule& NftRule::comment(const std::string& text) {
+  // nft's user data: type 0 (comment), length, text with its NUL.
+  std::string data;
+  data += '\0';
+  data += static_cast<char>(text.size() + 1);
+  data += text;
+  data += '\0';
+  nftnl_rule_set_data(rule_.get(), NFTNL_RULE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+  return *this;
+}
+
+NftRule& NftRule::reject_tcp_reset() {
+  nftnl_expr* expr = append("reject");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST);
+  nftnl_expr_set_u8(expr, NFTNL_EXPR_REJECT_CODE, 0);
+  return *this;
+}
+
+NftRule& NftRule::reject_admin_prohibited() {
+  nftnl_expr* expr = append("reject");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH);
+  nftnl_expr_set_u8(expr, NFTNL_EXPR_REJECT_CODE, NFT_REJECT_ICMPX_ADMIN_PROHIBITED);
+  return *this;
+}
+
+}  // namespace trireme::kernel
