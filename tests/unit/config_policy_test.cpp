@@ -1,0 +1,176 @@
+#include <gmock/gmock.h>
+
+#include "config_support.hpp"
+
+namespace trireme::config {
+namespace {
+
+using policy::Baseline;
+using policy::Entity;
+using policy::Mode;
+using policy::Refuse;
+using policy::Rule;
+using policy::Selector;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// The example of the contract, word for word.
+constexpr const char* kExample = R"toml(# policy.toml
+[defaults]
+mode = "enforce"              # enforce | audit: log what would be refused, let it pass
+baseline = "same-labels"      # same-labels | any-common-label | none: the rule that is there before yours
+refuse = "reject"             # reject (TCP reset, ICMP) | drop
+
+[[network]]                   # a peer without labels, by address or name
+name = "corp-dns"
+cidrs = ["10.0.0.53/32", "fd00::53/128"]
+[[network]]
+name = "mirror"
+names = ["deb.example.org", "*.pool.example.org"]
+
+[[allow]]
+name = "web to db"
+from = "app=web, env in (prod, staging)"
+to   = "app=db"
+ports = ["tcp/5432", "udp/8000-8010"]      # absent: all; also "icmp", "icmpv6"
+log = true
+[[allow]]
+from = ["app=web", "app=api"]              # a list is OR, commas are AND
+to   = "@corp-dns"
+ports = ["udp/53", "tcp/53"]
+[[allow]]
+from = "@host"                             # any process here that is no workload
+to   = "app=nginx"
+ports = ["tcp/80"]
+mode = "audit"                             # one rule can be tried before it counts
+
+[[deny]]                                   # deny wins over allow, whatever the order
+from = "quarantine"
+to   = "*"
+
+[[test]]                                   # checked before the policy is applied: a policy that fails its own tests is refused
+from = { app = "web", env = "prod" }
+to   = { app = "db" }
+port = "tcp/5432"
+expect = "allow"
+)toml";
+
+TEST(ParsePolicy, ReadsTheExampleOfTheContract) {
+  const Configuration configuration = parse_policy(kExample);
+  EXPECT_TRUE(configuration.valid());
+  EXPECT_THAT(texts(configuration),
+              ElementsAre("policy.toml:12:9: warning: not enforced yet: names of network 'mirror'; only its cidrs count; "
+                          "what no rule allows stays refused"));
+  const policy::Policy& policy = configuration.policy;
+  EXPECT_EQ(policy.mode, Mode::enforce);
+  EXPECT_EQ(policy.baseline, Baseline::same_labels);
+  EXPECT_EQ(policy.refuse, Refuse::reject);
+  ASSERT_EQ(policy.networks.size(), 2U);
+  EXPECT_EQ(policy.networks[0].cidrs[1].text(), "fd00::53/128");
+  EXPECT_THAT(policy.networks[1].names, ElementsAre("deb.example.org", "*.pool.example.org"));
+  ASSERT_EQ(policy.rules.size(), 4U);
+  EXPECT_EQ(policy.tests.size(), 1U);
+}
+
+TEST(ParsePolicy, ReadsEveryPartOfARule) {
+  const policy::Policy policy = parse_policy(kExample).policy;
+  const Rule& web = policy.rules[0];
+  EXPECT_EQ(web.text(), "allow 'web to db' (policy.toml:14:1)");
+  EXPECT_EQ(std::get<Selector>(web.from.at(0)).text(), "app=web,env in (prod, staging)");
+  EXPECT_THAT(web.ports, ElementsAre(policy::PortRange{6, 5432, 5432}, policy::PortRange{17, 8000, 8010}));
+  EXPECT_TRUE(web.log);
+  EXPECT_EQ(policy.rules[1].from.size(), 2U);
+  EXPECT_EQ(std::get<Entity>(policy.rules[1].to.at(0)), (Entity{Entity::Kind::network, 0}));
+  EXPECT_EQ(std::get<Entity>(policy.rules[2].from.at(0)).kind, Entity::Kind::host);
+  EXPECT_EQ(policy.rules[2].mode, Mode::audit);
+  EXPECT_EQ(policy.rules[3].action, Rule::Action::deny);
+  EXPECT_EQ(std::get<Selector>(policy.rules[3].to.at(0)).text(), "*");
+  EXPECT_THAT(policy.rules[3].ports, IsEmpty());
+}
+
+TEST(ParsePolicy, NothingAtAllIsTheDefaultPolicy) {
+  const Configuration configuration = parse({}, {});
+  EXPECT_TRUE(configuration.valid());
+  EXPECT_THAT(configuration.diagnostics, IsEmpty());
+  EXPECT_EQ(configuration.policy.baseline, Baseline::same_labels);
+  EXPECT_TRUE(parse_policy("").valid());
+}
+
+TEST(ParsePolicy, ReadsTheOtherChoices) {
+  const auto policy = parse_policy("[defaults]\nmode='audit'\nbaseline='any-common-label'\nrefuse='drop'\n").policy;
+  EXPECT_EQ(policy.mode, Mode::audit);
+  EXPECT_EQ(policy.baseline, Baseline::any_common_label);
+  EXPECT_EQ(policy.refuse, Refuse::drop);
+  EXPECT_EQ(parse_policy("[defaults]\nbaseline='none'\n").policy.baseline, Baseline::none);
+}
+
+TEST(ParsePolicy, ProtocolsWithoutPortsCoverAll) {
+  const auto configuration = parse_policy("[[allow]]\nfrom='*'\nto='*'\nports=['icmp','icmpv6','tcp','udp']\n");
+  EXPECT_TRUE(configuration.valid());
+  EXPECT_THAT(configuration.policy.rules.at(0).ports, ElementsAre(policy::PortRange{1, 0, 65535}, policy::PortRange{58, 0, 65535},
+                                                                  policy::PortRange{6, 0, 65535}, policy::PortRange{17, 0, 65535}));
+}
+
+TEST(ParsePolicy, RulesMayNameNetworksOfLaterFiles) {
+  const Configuration configuration = parse(
+      {{"policy.toml", "[[allow]]\nfrom='*'\nto='@dns'\n"}, {"policy.d/20.toml", "[[network]]\nname='dns'\ncidrs=['10.0.0.53']\n"}}, {});
+  EXPECT_THAT(texts(configuration), IsEmpty());
+  EXPECT_EQ(std::get<Entity>(configuration.policy.rules.at(0).to.at(0)).kind, Entity::Kind::network);
+}
+
+TEST(ParsePolicy, AnEntityMayHaveSpaceAround) {
+  EXPECT_TRUE(parse_policy("[[allow]]\nfrom=' @host '\nto='app'\n").valid());
+}
+
+// What reaches the kernel must not depend on names that nobody resolves.
+TEST(ParsePolicy, NamesAreNotEnforcedAndSaidSo) {
+  const std::string network = "[[network]]\nname='mirror'\nnames=['deb.example.org']\n";
+  const Configuration allowed = parse_policy(network + "[[allow]]\nfrom='*'\nto='@mirror'\n");
+  EXPECT_TRUE(allowed.valid());
+  EXPECT_THAT(texts(allowed),
+              ElementsAre(HasSubstr("policy.toml:3:7: warning: not enforced yet"),
+                          HasSubstr("policy.toml:4:1: warning: not enforced yet: '@mirror' has names only, so this rule matches nothing")));
+  const Configuration denied = parse_policy(network + "[[deny]]\nfrom='*'\nto='@mirror'\n");
+  EXPECT_FALSE(denied.valid()) << "a deny rule that cannot hold must not look as if it did";
+}
+
+TEST(ParsePolicy, CountsAreBounded) {
+  std::string content;
+  for (int i = 0; i < 65536; ++i) {
+    content += "[[deny]]\nfrom='*'\nto='*'\n";
+  }
+  const Configuration configuration = parse_policy(content);
+  EXPECT_THAT(texts(configuration),
+              ElementsAre("policy.toml:196606:1: error: more than 65535 rules; selectors and lists cover many peers with one rule"));
+}
+
+TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
+  std::string deep = "a";
+  for (int i = 0; i < 100'000; ++i) {
+    deep += ".a";
+  }
+  for (const std::string& content : {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n"}) {
+    EXPECT_THAT(texts(parse_policy("\n" + content)),
+                ElementsAre(HasSubstr("policy.toml:2: error: a key with this many dots nests too deep")));
+  }
+  EXPECT_FALSE(parse_policy("x = " + std::string(100'000, '[') + "\n").valid());
+  const std::string dots(100, '.');
+  EXPECT_TRUE(parse_policy("# " + dots + "\n[[allow]]\nname = \"" + dots + "\"\nfrom='*'\nto='*'\n").valid())
+      << "dots in text nest nothing";
+  EXPECT_TRUE(parse_policy("[[allow]]\nname = \"\"\"\n\\\" ' " + dots + "\"\"\"\nfrom='*'\nto='*'\n").valid());
+}
+
+TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {
+  std::string content;
+  for (int i = 0; i < 3000; ++i) {
+    content += "k" + std::to_string(i) + " = 1\n";
+  }
+  const Configuration configuration = parse_policy(content);
+  EXPECT_EQ(configuration.diagnostics.size(), 1001U);
+  EXPECT_THAT(configuration.diagnostics.back().text(), HasSubstr("2000 more problems are not shown"));
+  EXPECT_FALSE(configuration.valid());
+}
+
+}  // namespace
+}  // namespace trireme::config
