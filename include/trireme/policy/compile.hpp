@@ -75,8 +75,9 @@ struct Delta {
 /// workload's labels and, for labels never seen before that rules tell apart, with the classes that those rules reach.
 class Compiler {
  public:
-  /// `policy` is shared and immutable.
-  explicit Compiler(std::shared_ptr<const Policy> policy);
+  /// `policy` is shared and immutable. Groups, classes (those in tables() too) and profiles are numbered from `first_id` on: a reload gives the two
+  /// policies disjoint ranges, so that a packet which the reload overtakes between two look-ups finds nothing rather than a mixture.
+  Compiler(std::shared_ptr<const Policy> policy, std::uint32_t first_id);
   ~Compiler();
   Compiler(Compiler&&) noexcept;
   Compiler& operator=(Compiler&&) noexcept;
@@ -86,6 +87,7 @@ class Compiler {
   /// Ends a workload; what only it needed goes too (groups, classes, pairs).
   Delta remove(Number number);
 
+  [[nodiscard]] std::uint32_t first_id() const;
   [[nodiscard]] const Tables& tables() const;
   /// Everything that add() and remove() returned, summed up.
   [[nodiscard]] const Elements& elements() const;
