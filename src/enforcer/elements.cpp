@@ -40,7 +40,7 @@ NftElement element(NftBytes key, std::optional<std::uint32_t> data) {
 
 }  // namespace
 
-void write_elements(NftBatch& batch, const policy::Elements& elements, bool remove) {
+void write_elements(NftBatch& batch, const policy::Elements& elements, std::uint32_t first_id, bool remove) {
   std::vector<NftElement> list;
   const auto emit = [&](const kernel::NftSet& set) {
     write(batch, set, list, remove);
@@ -63,12 +63,12 @@ void write_elements(NftBatch& batch, const policy::Elements& elements, bool remo
   }
   emit(sets().pairs);
   for (const auto& [key, outcome] : elements.verdicts) {
-    list.push_back(element(pair_key(key.first, key.second), static_cast<std::uint32_t>(outcome)));
+    list.push_back(element(pair_key(key.first, first_id + key.second), static_cast<std::uint32_t>(outcome)));
   }
   emit(sets().outcomes);
 }
 
-void write_tables(NftBatch& batch, const policy::Tables& tables) {
+void write_tables(NftBatch& batch, const policy::Tables& tables, std::uint32_t first_id) {
   const auto addresses = [&batch](const kernel::NftSet& set, const std::vector<policy::AddressInterval>& intervals) {
     // The intervals cover the whole family, so each ends where the next begins, and the last one not at all.
     std::vector<NftElement> list;
@@ -86,9 +86,9 @@ void write_tables(NftBatch& batch, const policy::Tables& tables) {
   addresses(sets().remote4, tables.remote4);
   addresses(sets().remote6, tables.remote6);
 
-  std::vector<NftElement> ports = {{.key = {}, .catch_all = true, .data = NftBytes::twice(0)}};
+  std::vector<NftElement> ports = {{.key = {}, .catch_all = true, .data = NftBytes::twice(first_id)}};
   for (const auto& interval : tables.ports) {
-    NftElement entry = element(NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.first), interval.port_class);
+    NftElement entry = element(NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.first), first_id + interval.port_class);
     entry.key_end = NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.last);
     ports.push_back(entry);
   }

@@ -10,15 +10,35 @@ using kernel::NftBytes;
 using kernel::NftElement;
 using policy::Number;
 
-Enforcer::Enforcer(kernel::NftSocket socket, std::shared_ptr<const policy::Policy> policy)
-    : socket_(std::move(socket)), policy_(policy), compiler_(std::move(policy)) {}
+/// What one transaction changes. Removals come before additions of the same key.
+struct Enforcer::Change {
+  std::vector<policy::Delta> deltas;  // in this order
+  std::vector<std::uint64_t> leaving;
+  std::vector<std::pair<std::uint64_t, Number>> joining;
+  std::vector<Number> named;
+  std::vector<Number> unnamed;
+};
 
-Result<std::unique_ptr<Enforcer>> Enforcer::open(std::shared_ptr<const policy::Policy> policy) {
+Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, const kernel::CgroupTree& tree,
+                   std::shared_ptr<const policy::Policy> policy)
+    : socket_(std::move(socket)),
+      conntrack_(std::move(conntrack)),
+      sockets_(std::move(sockets)),
+      tree_(tree),
+      policy_(policy),
+      compiler_(std::move(policy), 1) {}
+
+Result<std::unique_ptr<Enforcer>> Enforcer::open(const kernel::CgroupTree& tree, std::shared_ptr<const policy::Policy> policy) {
   auto socket = kernel::NftSocket::open();
-  if (!socket) {
-    return tl::unexpected(socket.error());
+  auto conntrack = kernel::Conntrack::open();
+  auto sockets = kernel::SocketTable::open();
+  for (const Error* error :
+       {socket ? nullptr : &socket.error(), conntrack ? nullptr : &conntrack.error(), sockets ? nullptr : &sockets.error()}) {
+    if (error != nullptr) {
+      return tl::unexpected(*error);
+    }
   }
-  return std::unique_ptr<Enforcer>(new Enforcer(std::move(*socket), std::move(policy)));
+  return std::unique_ptr<Enforcer>(new Enforcer(std::move(*socket), std::move(*conntrack), std::move(*sockets), tree, std::move(policy)));
 }
 
 Status Enforcer::start() {
@@ -31,10 +51,9 @@ Status Enforcer::write_everything() {
   NftBatch batch(kTable);
   write_ruleset(batch);
   write_refusal(batch, *policy_);
-  write_tables(batch, compiler_.tables());
-  write_elements(batch, compiler_.elements(), false);
-  std::vector<Number> numbers;
-  numbers.reserve(labels_.size());
+  write_tables(batch, compiler_.tables(), compiler_.first_id());
+  write_elements(batch, compiler_.elements(), compiler_.first_id(), false);
+  std::vector<Number> numbers = {kHost};
   for (const auto& [number, labels] : labels_) {
     numbers.push_back(number);
   }
@@ -52,18 +71,210 @@ Status Enforcer::write_everything() {
   return committed;
 }
 
+Status Enforcer::commit(const Change& change) {
+  if (!live_) {
+    return {};
+  }
+  NftBatch batch(kTable);
+  if (depth() != written_depth_) {
+    for (const kernel::NftSet* set : {&sets().enter_out_lo, &sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
+      batch.flush_set(*set);
+    }
+    write_depth(batch, depth());
+  }
+  std::vector<NftElement> leaving;
+  for (const std::uint64_t id : change.leaving) {
+    leaving.push_back({.key = NftBytes::u64(id)});
+  }
+  batch.delete_elements(sets().workloads, leaving);
+  write_numbers(batch, change.unnamed, true);
+  for (const policy::Delta& delta : change.deltas) {
+    write_elements(batch, delta.remove, compiler_.first_id(), true);
+    write_elements(batch, delta.add, compiler_.first_id(), false);
+  }
+  write_numbers(batch, change.named, false);
+  std::vector<NftElement> joining;
+  for (const auto& [id, number] : change.joining) {
+    joining.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(number)});
+  }
+  batch.add_elements(sets().workloads, joining);
+  const Status committed = socket_.commit(std::move(batch));
+  if (committed) {
+    written_depth_ = depth();
+    return {};
+  }
+  // Somebody else changed the table, or it is gone: everything is written anew, the change included.
+  return write_everything();
+}
+
 std::uint32_t Enforcer::depth() const {
   return levels_.empty() ? 1 : levels_.rbegin()->first;
 }
 
+void Enforcer::remember(std::uint64_t cgroup_id, Member member) {
+  members_[cgroup_id] = member;
+  levels_[member.level]++;
+}
+
+void Enforcer::forget(std::uint64_t cgroup_id) {
+  const auto member = members_.find(cgroup_id);
+  if (member == members_.end()) {
+    return;
+  }
+  const auto level = levels_.find(member->second.level);
+  if (--level->second == 0) {
+    levels_.erase(level);
+  }
+  members_.erase(member);
+}
+
 Result<Number> Enforcer::fresh_number() {
-  for (std::uint32_t tries = 0; tries <= policy::kLastNumber - policy::kFirstNumber; tries++) {
+  for (Number tries = policy::kFirstNumber; tries <= policy::kLastNumber; tries++) {
     last_number_ = last_number_ >= policy::kLastNumber ? policy::kFirstNumber : last_number_ + 1;
     if (!labels_.contains(last_number_)) {
       return last_number_;
     }
   }
-  return fail("no workload number is free");
+  return fail("all 16 million workload numbers are in use");
+}
+
+Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
+    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  }
+  const auto known = members_.find(cgroup.id);
+  const std::optional<Member> before = known == members_.end() ? std::nullopt : std::optional(known->second);
+  const bool renumber = before && before->number != kQuarantine;
+  if (number == 0) {
+    const auto fresh = fresh_number();
+    if (!fresh) {
+      return tl::unexpected(fresh.error());
+    }
+    number = *fresh;
+  } else if (number < policy::kFirstNumber || number > policy::kLastNumber || labels_.contains(number)) {
+    return fail("workload number " + std::to_string(number) + " is taken or out of range");
+  }
+  last_number_ = std::max(last_number_, number);
+
+  Change change;
+  std::optional<policy::LabelSet> old_labels;
+  if (renumber) {
+    old_labels = labels_.at(before->number);
+    change.deltas.push_back(compiler_.remove(before->number));
+    change.unnamed.push_back(before->number);
+    labels_.erase(before->number);
+  }
+  if (before) {
+    change.leaving.push_back(cgroup.id);
+    forget(cgroup.id);
+  }
+  change.deltas.push_back(compiler_.add(number, labels));
+  change.named.push_back(number);
+  change.joining.emplace_back(cgroup.id, number);
+  labels_[number] = labels;
+  remember(cgroup.id, {cgroup.level, number});
+
+  const Status committed = commit(change);
+  if (!committed) {
+    // The kernel kept what it had; so do we.
+    compiler_.remove(number);
+    labels_.erase(number);
+    forget(cgroup.id);
+    if (renumber) {
+      compiler_.add(before->number, *old_labels);
+      labels_[before->number] = *old_labels;
+    }
+    if (before) {
+      remember(cgroup.id, *before);
+    }
+    return tl::unexpected(committed.error());
+  }
+  if (live_ && !cgroup.path.empty()) {
+    unsettled_.push_back(cgroup.path);
+  }
+  return number;
+}
+
+Status Enforcer::quarantine(workload::CgroupRef cgroup) {
+  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
+    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  }
+  const auto known = members_.find(cgroup.id);
+  if (known != members_.end() && known->second.number == kQuarantine) {
+    return {};
+  }
+  Change change;
+  if (known != members_.end()) {
+    const Number old = known->second.number;
+    change.deltas.push_back(compiler_.remove(old));
+    change.unnamed.push_back(old);
+    change.leaving.push_back(cgroup.id);
+    labels_.erase(old);
+    forget(cgroup.id);
+  }
+  change.joining.emplace_back(cgroup.id, kQuarantine);
+  remember(cgroup.id, {cgroup.level, kQuarantine});
+  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next write brings the kernel along.
+  return commit(change);
+}
+
+Status Enforcer::end(std::uint64_t cgroup_id, Number number) {
+  const auto known = members_.find(cgroup_id);
+  if (known == members_.end()) {
+    return {};
+  }
+  if (number != 0 && known->second.number != number) {
+    return fail("cgroup " + std::to_string(cgroup_id) + " has number " + std::to_string(known->second.number) + ", not " +
+                std::to_string(number));
+  }
+  Change change;
+  change.leaving.push_back(cgroup_id);
+  if (known->second.number != kQuarantine) {
+    change.deltas.push_back(compiler_.remove(known->second.number));
+    change.unnamed.push_back(known->second.number);
+    labels_.erase(known->second.number);
+  }
+  forget(cgroup_id);
+  return commit(change);
+}
+
+Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy) {
+  // Identifiers of the two policies are disjoint, so that no packet is judged by half of each (see Writer::twice).
+  constexpr std::uint32_t kSecondHalf = 1U << 31U;
+  policy::Compiler next(policy, compiler_.first_id() == kSecondHalf ? 1 : kSecondHalf);
+  for (const auto& [number, labels] : labels_) {
+    next.add(number, labels);
+  }
+  if (live_) {
+    const policy::Delta delta = policy::difference(compiler_.elements(), next.elements());
+    NftBatch batch(kTable);
+    flush_tables(batch);
+    write_tables(batch, next.tables(), next.first_id());
+    batch.flush_set(sets().refusal);
+    write_refusal(batch, *policy);
+    write_elements(batch, delta.remove, compiler_.first_id(), true);
+    write_elements(batch, delta.add, next.first_id(), false);
+    Status committed = socket_.commit(std::move(batch));
+    if (!committed) {
+      std::swap(policy_, policy);
+      std::swap(compiler_, next);
+      committed = write_everything();
+      if (!committed) {
+        std::swap(policy_, policy);
+        std::swap(compiler_, next);
+        return committed;
+      }
+      return {};
+    }
+  }
+  policy_ = std::move(policy);
+  compiler_ = std::move(next);
+  return {};
+}
+
+const policy::LabelSet* Enforcer::labels(Number number) const {
+  const auto found = labels_.find(number);
+  return found == labels_.end() ? nullptr : &found->second;
 }
 
 }  // namespace trireme::enforcer

@@ -7,7 +7,10 @@
 #include <unordered_map>
 
 #include "trireme/enforcer/ruleset.hpp"
+#include "trireme/kernel/cgroup.hpp"
+#include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/nft.hpp"
+#include "trireme/kernel/sockets.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/workload/enforcement.hpp"
 
@@ -16,7 +19,7 @@ namespace trireme::enforcer {
 class Enforcer final : public workload::Enforcement {
  public:
   /// Opens the netlink socket of the present network namespace; changes nothing yet.
-  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(std::shared_ptr<const policy::Policy> policy);
+  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(const kernel::CgroupTree& tree, std::shared_ptr<const policy::Policy> policy);
 
   /// Replaces whatever table is there by ours, with everything enrolled so far, in one transaction: there is no moment without rules.
   /// Before start(), enrol() and the others only remember.
@@ -29,9 +32,13 @@ class Enforcer final : public workload::Enforcement {
   /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows are revoked by revoke().
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
 
-  /// Takes the authorisation from live flows that the policy in force does not allow. Returns how many. Also called once more shortly after
-  /// a reload, for flows that a packet judged by the old policy has marked in between.
+  /// Takes the authorisation from live flows that the policy in force does not allow, and returns how many. Called after apply(), and once
+  /// more shortly after: a packet judged by the old policy may have marked its flow in between.
   [[nodiscard]] Result<std::size_t> revoke();
+
+  /// Judges anew the flows that cgroups enrolled since the last call already had: their sockets' entries lose their bits (TCP) or go (UDP),
+  /// and the next packet is judged. The daemon calls it before it sleeps. Returns how many flows.
+  [[nodiscard]] Result<std::size_t> settle();
 
   /// Writes everything anew, as start() does: after somebody else changed the table.
   [[nodiscard]] Status repair() { return start(); }
@@ -42,21 +49,26 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
 
  private:
-  Enforcer(kernel::NftSocket socket, std::shared_ptr<const policy::Policy> policy);
+  Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, const kernel::CgroupTree& tree,
+           std::shared_ptr<const policy::Policy> policy);
   struct Member {
     std::uint32_t level = 0;
     policy::Number number = 0;  // kQuarantine or a workload's
   };
 
-  Status write(const policy::Delta& delta, const std::vector<std::pair<std::uint64_t, Member>>& join,
-               const std::vector<std::pair<std::uint64_t, Member>>& leave, const std::vector<policy::Number>& named,
-               const std::vector<policy::Number>& unnamed);
+  struct Change;
+  Status commit(const Change& change);
   Status write_everything();
-  Status judge_existing(std::uint64_t cgroup_id);
+  void remember(std::uint64_t cgroup_id, Member member);
+  void forget(std::uint64_t cgroup_id);
+  [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] Result<policy::Number> fresh_number();
   [[nodiscard]] std::uint32_t depth() const;
 
   kernel::NftSocket socket_;
+  kernel::Conntrack conntrack_;
+  kernel::SocketTable sockets_;
+  const kernel::CgroupTree& tree_;
   std::shared_ptr<const policy::Policy> policy_;
   policy::Compiler compiler_;
   std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
@@ -64,6 +76,7 @@ class Enforcer final : public workload::Enforcement {
   std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level
   std::uint32_t written_depth_ = 0;
   policy::Number last_number_ = policy::kFirstNumber - 1;
+  std::vector<std::string> unsettled_;  // cgroup paths
   bool live_ = false;
 };
 

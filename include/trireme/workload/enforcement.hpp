@@ -1,6 +1,8 @@
 // What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction, in force when it returns.
 #pragma once
 
+#include <string>
+
 #include "trireme/workload/workload.hpp"
 
 namespace trireme::workload {
@@ -9,6 +11,7 @@ namespace trireme::workload {
 struct CgroupRef {
   std::uint64_t id = 0;
   std::uint32_t level = 0;
+  std::string path = {};  // below the root; where it is given, flows that its sockets had before are judged
 };
 
 class Enforcement {

@@ -1,0 +1,163 @@
+#include "trireme/kernel/conntrack.hpp"
+
+#include <arpa/inet.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
+#include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
+
+#include <cstring>
+
+namespace trireme::kernel {
+
+namespace {
+
+constexpr unsigned kLabelBits = 128;
+
+struct Free {
+  void operator()(nf_conntrack* entry) const { nfct_destroy(entry); }
+};
+using Entry = std::unique_ptr<nf_conntrack, Free>;
+
+policy::Address address(const nf_conntrack* entry, nf_conntrack_attr v4, nf_conntrack_attr v6) {
+  policy::Address result;
+  const bool is_v6 = nfct_get_attr_u8(entry, ATTR_L3PROTO) == AF_INET6;
+  result.family = is_v6 ? policy::Address::Family::v6 : policy::Address::Family::v4;
+  if (const void* bytes = nfct_get_attr(entry, is_v6 ? v6 : v4)) {
+    std::memcpy(result.bytes.data(), bytes, result.size());
+  }
+  return result;
+}
+
+TrackedFlow read(const nf_conntrack* entry) {
+  TrackedFlow flow;
+  flow.protocol = nfct_get_attr_u8(entry, ATTR_L4PROTO);
+  flow.original = {address(entry, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC), address(entry, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST)};
+  flow.reply = {address(entry, ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV6_SRC), address(entry, ATTR_REPL_IPV4_DST, ATTR_REPL_IPV6_DST)};
+  const auto port = [entry](nf_conntrack_attr attribute) -> std::uint16_t {
+    return nfct_attr_is_set(entry, attribute) > 0 ? ntohs(nfct_get_attr_u16(entry, attribute)) : std::uint16_t{0};
+  };
+  flow.original.source_port = port(ATTR_ORIG_PORT_SRC);
+  flow.original.destination_port = port(ATTR_ORIG_PORT_DST);
+  flow.reply.source_port = port(ATTR_REPL_PORT_SRC);
+  flow.reply.destination_port = port(ATTR_REPL_PORT_DST);
+  if (const auto* labels = static_cast<const nfct_bitmask*>(nfct_get_attr(entry, ATTR_CONNLABELS))) {
+    for (unsigned bit = 0; bit < kLabelBits && bit <= nfct_bitmask_maxbit(labels); bit++) {
+      if (nfct_bitmask_test_bit(labels, static_cast<std::uint16_t>(bit)) != 0) {
+        flow.label.at(bit / 32) |= 1U << bit % 32;
+      }
+    }
+  }
+  return flow;
+}
+
+/// An object that names the entry by its original direction.
+Entry name(std::uint8_t protocol, const FlowTuple& original) {
+  Entry entry(nfct_new());
+  if (!entry) {
+    throw std::bad_alloc();
+  }
+  const bool v6 = original.source.family == policy::Address::Family::v6;
+  nfct_set_attr_u8(entry.get(), ATTR_ORIG_L3PROTO, v6 ? AF_INET6 : AF_INET);
+  nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_SRC : ATTR_ORIG_IPV4_SRC, original.source.bytes.data());
+  nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV4_DST, original.destination.bytes.data());
+  nfct_set_attr_u8(entry.get(), ATTR_ORIG_L4PROTO, protocol);
+  nfct_set_attr_u16(entry.get(), ATTR_ORIG_PORT_SRC, htons(original.source_port));
+  nfct_set_attr_u16(entry.get(), ATTR_ORIG_PORT_DST, htons(original.destination_port));
+  return entry;
+}
+
+}  // namespace
+
+struct Conntrack::Handle {
+  nfct_handle* query = nullptr;
+  nfct_handle* change = nullptr;  // its own socket: a change must not mix with a listing's answers
+  Handle() = default;
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() {
+    for (nfct_handle* handle : {query, change}) {
+      if (handle != nullptr) {
+        nfct_close(handle);
+      }
+    }
+  }
+};
+
+Conntrack::Conntrack(std::unique_ptr<Handle> handle) : handle_(std::move(handle)) {}
+Conntrack::Conntrack(Conntrack&&) noexcept = default;
+Conntrack& Conntrack::operator=(Conntrack&&) noexcept = default;
+Conntrack::~Conntrack() = default;
+
+Result<Conntrack> Conntrack::open() {
+  auto handle = std::make_unique<Handle>();
+  handle->query = nfct_open(CONNTRACK, 0);
+  handle->change = nfct_open(CONNTRACK, 0);
+  if (handle->query == nullptr || handle->change == nullptr) {
+    return fail_errno("cannot open a netlink socket to conntrack");
+  }
+  return Conntrack(std::move(handle));
+}
+
+Status Conntrack::each(const std::function<void(const TrackedFlow&)>& callback) {
+  const auto on_entry = [](nf_conntrack_msg_type /*type*/, nf_conntrack* entry, void* data) -> int {
+    (*static_cast<const std::function<void(const TrackedFlow&)>*>(data))(read(entry));
+    return NFCT_CB_CONTINUE;
+  };
+  auto* data = const_cast<std::function<void(const TrackedFlow&)>*>(&callback);  // libnetfilter_conntrack takes void*
+  nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, data);
+  Status status;
+  for (const std::uint32_t family : {std::uint32_t{AF_INET}, std::uint32_t{AF_INET6}}) {
+    if (nfct_query(handle_->query, NFCT_Q_DUMP, &family) < 0) {
+      status = fail_errno("cannot list conntrack entries");
+      break;
+    }
+  }
+  nfct_callback_unregister(handle_->query);
+  return status;
+}
+
+Result<bool> Conntrack::find(std::uint8_t protocol, const FlowTuple& original, TrackedFlow& found) {
+  const auto on_entry = [](nf_conntrack_msg_type /*type*/, nf_conntrack* entry, void* data) -> int {
+    *static_cast<TrackedFlow*>(data) = read(entry);
+    return NFCT_CB_CONTINUE;
+  };
+  const Entry wanted = name(protocol, original);
+  nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, &found);
+  const int status = nfct_query(handle_->query, NFCT_Q_GET, wanted.get());
+  const int error = errno;
+  nfct_callback_unregister(handle_->query);
+  if (status < 0 && error != ENOENT) {
+    return fail_errno("cannot read a conntrack entry", error);
+  }
+  return status >= 0;
+}
+
+Status Conntrack::clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
+  const Entry entry = name(flow.protocol, flow.original);
+  nfct_bitmask* value = nfct_bitmask_new(kLabelBits - 1);
+  nfct_bitmask* mask = nfct_bitmask_new(kLabelBits - 1);
+  if (value == nullptr || mask == nullptr) {
+    throw std::bad_alloc();
+  }
+  for (std::uint16_t bit = 0; bit < 32; bit++) {
+    if ((bits >> bit & 1U) != 0) {
+      nfct_bitmask_set_bit(mask, bit);
+    }
+  }
+  nfct_set_attr(entry.get(), ATTR_CONNLABELS, value);  // the entry owns both from here on
+  nfct_set_attr(entry.get(), ATTR_CONNLABELS_MASK, mask);
+  // ENOSPC: the entry is older than the first rule that sets a label; it has none.
+  if (nfct_query(handle_->change, NFCT_Q_UPDATE, entry.get()) < 0 && errno != ENOENT && errno != ENOSPC) {
+    return fail_errno("cannot change the label of a conntrack entry");
+  }
+  return {};
+}
+
+Status Conntrack::remove(const TrackedFlow& flow) {
+  const Entry entry = name(flow.protocol, flow.original);
+  if (nfct_query(handle_->change, NFCT_Q_DESTROY, entry.get()) < 0 && errno != ENOENT) {
+    return fail_errno("cannot delete a conntrack entry");
+  }
+  return {};
+}
+
+}  // namespace trireme::kernel
