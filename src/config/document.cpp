@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "words.hpp"
+
 namespace trireme::config {
 namespace {
 
@@ -61,8 +63,11 @@ std::size_t find_deep_key(std::string_view content) {
 
 std::string syntax_message(std::string_view description) {
   constexpr std::string_view kPrefix = "Error while ";
-  return description.starts_with(kPrefix) ? "syntax error while " + std::string(description.substr(kPrefix.size()))
-                                          : "syntax error: " + std::string(description);
+  if (description.starts_with(kPrefix)) {
+    return "syntax error while " + std::string(description.substr(kPrefix.size()));
+  }
+  return "syntax error: " + lower_case(description.substr(0, 1)) +
+         std::string(description.substr(std::min<std::size_t>(1, description.size())));
 }
 
 std::string syntax_hint(std::string_view description) {

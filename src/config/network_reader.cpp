@@ -13,26 +13,26 @@ bool is_word_character(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
 }
 
-// A DNS name of at most 253 bytes in labels of at most 63 (RFC 1035, 2.3.4), the first of which may be "*".
+bool is_dns_label(std::string_view label) {
+  return !label.empty() && label.size() <= 63 && std::all_of(label.begin(), label.end(), is_word_character) && label.front() != '-' &&
+         label.back() != '-';
+}
+
+// RFC 1035, 2.3.4: at most 253 bytes in labels of at most 63, the first of which may be "*" here.
 bool is_dns_name(std::string_view name) {
   if (name.starts_with("*.")) {
     name.remove_prefix(2);
   }
-  if (name.empty() || name.size() > 253) {
+  if (name.size() > 253) {
     return false;
   }
-  std::size_t length = 0;
-  for (const char c : name) {
-    if (c == '.') {
-      if (length == 0) {
-        return false;
-      }
-      length = 0;
-    } else if (!is_word_character(c) || ++length > 63) {
+  for (std::size_t dot = name.find('.'); dot != std::string_view::npos; dot = name.find('.')) {
+    if (!is_dns_label(name.substr(0, dot))) {
       return false;
     }
+    name.remove_prefix(dot + 1);
   }
-  return length > 0;
+  return is_dns_label(name);
 }
 
 bool is_network_name(std::string_view name) {

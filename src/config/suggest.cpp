@@ -50,7 +50,7 @@ std::string nearest(std::string_view written, const std::vector<std::string>& kn
   std::string best;
   std::size_t best_distance = kLongestWord;
   for (const auto& word : known) {
-    const std::size_t allowed = word.size() <= 3 ? 1 : 2;
+    const std::size_t allowed = word.size() <= 5 ? 1 : 2;
     if (word.size() > written.size() + allowed || written.size() > word.size() + allowed) {
       continue;
     }

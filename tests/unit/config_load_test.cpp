@@ -1,0 +1,154 @@
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "config_support.hpp"
+
+namespace trireme::config {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class Load : public testing::Test {
+ protected:
+  [[nodiscard]] Configuration load() const { return config::load(directory_.path()); }
+  [[nodiscard]] std::vector<std::string> rule_names() const {
+    std::vector<std::string> names;
+    for (const auto& rule : load().policy.rules) {
+      names.push_back(rule.name);
+    }
+    return names;
+  }
+  void write_rule(const std::string& file, const std::string& name) const {
+    directory_.write(file, "[[allow]]\nname = '" + name + "'\nfrom = '*'\nto = '*'\n");
+  }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(Load, AnEmptyDirectoryIsTheDefaultPolicyOfThisHost) {
+  const Configuration configuration = load();
+  EXPECT_THAT(texts(configuration), IsEmpty());
+  char name[256] = {};
+  ASSERT_EQ(::gethostname(name, sizeof name), 0);
+  EXPECT_EQ(configuration.identity.host_name, name);
+}
+
+TEST_F(Load, AMissingDirectoryIsAnError) {
+  EXPECT_THAT(texts(config::load(directory_.path("none"))),
+              ElementsAre("error: cannot read the configuration directory '" + directory_.path("none") +
+                          "': No such file or directory; name it with --config-dir"));
+  directory_.write("file", "");
+  EXPECT_THAT(texts(config::load(directory_.path("file"))), ElementsAre(HasSubstr("not a directory")));
+}
+
+TEST_F(Load, ReadsDropInsInLexicalOrderAfterTheMainFile) {
+  write_rule("policy.d/20-b.toml", "3");
+  write_rule("policy.d/10-a.toml", "2");
+  write_rule("policy.d/9.toml", "4");
+  write_rule("policy.toml", "1");
+  EXPECT_THAT(rule_names(), ElementsAre("1", "2", "3", "4"));
+}
+
+TEST_F(Load, LeavesOtherNamesAlone) {
+  for (const char* name : {"policy.d/.hidden.toml", "policy.d/a.toml~", "policy.d/a.toml.bak", "policy.d/README", "policy.d/.a.toml.swp"}) {
+    directory_.write(name, "no toml at all");
+  }
+  fs::create_directory(directory_.path("policy.d/dir"));
+  EXPECT_THAT(texts(load()), IsEmpty());
+}
+
+TEST_F(Load, FileNamesAreRelativeToTheDirectory) {
+  directory_.write("policy.toml", "x = 1\n");
+  directory_.write("policy.d/10-a.toml", "[default]\n");
+  directory_.write("identity.toml", "[[unit]]\n");
+  directory_.write("identity.d/b.toml", "y = 2\n");
+  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("policy.toml:1:1: error: "), HasSubstr("policy.d/10-a.toml:1:2: error: "),
+                                         HasSubstr("identity.toml:1:1: error: "), HasSubstr("identity.toml:1:1: error: "),
+                                         HasSubstr("identity.d/b.toml:1:1: error: ")));
+}
+
+TEST_F(Load, FollowsSymbolicLinks) {
+  write_rule("..v1/policy.toml", "linked");
+  write_rule("..v1/drop.toml", "dropped");
+  fs::create_symlink("..v1", directory_.path("..data"));
+  fs::create_symlink("..data/policy.toml", directory_.path("policy.toml"));
+  fs::create_directory(directory_.path("policy.d"));
+  fs::create_symlink("../..data/drop.toml", directory_.path("policy.d/drop.toml"));
+  EXPECT_THAT(rule_names(), ElementsAre("linked", "dropped"));
+}
+
+TEST_F(Load, ALinkToNowhereIsAnErrorAMissingFileIsNot) {
+  fs::create_symlink("gone.toml", directory_.path("policy.toml"));
+  EXPECT_THAT(texts(load()), ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
+}
+
+TEST_F(Load, TakesOnlyRegularFiles) {
+  fs::create_directories(directory_.path("policy.d/dir.toml"));
+  ASSERT_EQ(::mkfifo(directory_.path("identity.toml").c_str(), 0600), 0);
+  EXPECT_THAT(texts(load()), testing::UnorderedElementsAre(
+                                 "policy.d/dir.toml: error: not a regular file; remove it, or rename it so that it does not end in .toml",
+                                 "identity.toml: error: not a regular file; remove it, or rename it so that it does not end in .toml"));
+}
+
+TEST_F(Load, BoundsTheSizeOfAFile) {
+  directory_.write("policy.toml", std::string((4U << 20U) + 1, '#'));
+  directory_.write("identity.toml", std::string(4U << 20U, '#'));
+  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("policy.toml: error: cannot read ")));
+}
+
+TEST_F(Load, WarnsOfAFileThatEverybodyCanWrite) {
+  write_rule("policy.toml", "1");
+  ASSERT_EQ(::chmod(directory_.path("policy.toml").c_str(), 0666), 0);
+  EXPECT_THAT(texts(load()),
+              ElementsAre("policy.toml: warning: everybody on this host can write this file; chmod o-w " + directory_.path("policy.toml")));
+}
+
+TEST_F(Load, SecretsMustBeTheirOwnersAlone) {
+  directory_.write("psk", "secret");
+  directory_.write("identity.toml", "[trust]\npsk_file = 'psk'\n");
+  const std::string path = directory_.path("psk");
+  for (const mode_t mode : {0644U, 0640U, 0604U, 0620U}) {
+    ASSERT_EQ(::chmod(path.c_str(), mode), 0);
+    EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("[trust]"), HasSubstr("identity.toml:2:12: error: '" + path +
+                                                                           "' holds a secret that others than its owner can reach")));
+  }
+  ASSERT_EQ(::chmod(path.c_str(), 0600), 0);
+  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("warning: not enforced yet: [trust]")));
+}
+
+TEST_F(Load, NamesEachTrustFileThatCannotBeRead) {
+  directory_.write("identity.toml", "[trust]\ncertificate = 'host.pem'\nkey = '" + directory_.path("k/host.key") +
+                                        "'\nca = ['ca.pem', 'no.pem']\nrevoked = ['dir']\n");
+  directory_.write("k/host.key", "key");
+  ASSERT_EQ(::chmod(directory_.path("k/host.key").c_str(), 0644), 0);
+  directory_.write("ca.pem", "certificate");
+  fs::create_directory(directory_.path("dir"));
+  EXPECT_THAT(
+      texts(load()),
+      ElementsAre(HasSubstr("identity.toml:1:1: warning: not enforced yet: [trust]"),
+                  "identity.toml:2:15: error: cannot read '" + directory_.path("host.pem") + "': No such file or directory",
+                  "identity.toml:3:7: error: '" + directory_.path("k/host.key") +
+                      "' holds a secret that others than its owner can reach (mode 0644); chmod 600 " + directory_.path("k/host.key"),
+                  "identity.toml:4:17: error: cannot read '" + directory_.path("no.pem") + "': No such file or directory",
+                  "identity.toml:5:12: error: '" + directory_.path("dir") + "' is not a regular file"));
+}
+
+TEST_F(Load, WarnsOfUsersAndGroupsThatDoNotExist) {
+  directory_.write("identity.toml",
+                   "[[launch]]\nuser = 'no-such-user'\nlabels = ['app=a']\n[[launch]]\ngroup = 'no-such-group'\nlabels = "
+                   "['app=a']\n[[launch]]\nuser = 'root'\nlabels = ['app=a']\n");
+  const Configuration configuration = load();
+  EXPECT_TRUE(configuration.valid());
+  EXPECT_THAT(texts(configuration),
+              ElementsAre("identity.toml:1:1: warning: user 'no-such-user' does not exist; the grant counts once the user is there",
+                          "identity.toml:4:1: warning: group 'no-such-group' does not exist; the grant counts once the group is there"));
+}
+
+}  // namespace
+}  // namespace trireme::config
