@@ -1,0 +1,88 @@
+// Containers of Docker, or of Podman's compatible socket, as workloads.
+//
+// Two streams of news meet here: births of cgroups, which come before a container's first instruction, and Docker's events, which tell
+// the labels from `create` on, before the start. A host-network container's cgroup is enrolled at birth where its labels are known by then,
+// and quarantined at birth until they are. Whether a container shares our network namespace is NetworkMode's word before the start, and
+// /proc/PID/ns/net's after it. A container of another network namespace (a bridge's) is listed as unenforced and left alone.
+//
+// Identity is the container's labels without those that its image brings with the same value, unless image_labels lists them, and without
+// ignore_labels. `docker run -l app=nginx` over an image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
+//
+// What fails is retried and stays quarantined meanwhile; what is enforced stays enforced while Docker is away. One container's failure
+// touches no other.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trireme/workload/cgroup_events.hpp"
+#include "trireme/workload/source.hpp"
+
+namespace trireme::workload {
+
+class DockerImages;
+class DockerLink;
+class DockerRetries;
+struct ContainerFacts;
+struct DockerEvent;
+
+class DockerSource final : public Source {
+ public:
+  /// Connects at the first configure(). All references outlive this object.
+  DockerSource(sd_event* loop, const kernel::CgroupTree& tree, Registry& registry, CgroupEvents& events);
+  ~DockerSource() override;
+  DockerSource(const DockerSource&) = delete;
+  DockerSource& operator=(const DockerSource&) = delete;
+
+  void configure(std::shared_ptr<const policy::Identity> identity) override;
+  /// Takes docker-ID.scope and libpod-ID.scope wherever they are, and ID itself below parents that containers are known to be in.
+  bool cgroup_born(const std::string& path) override;
+  void cgroup_gone(const std::string& path) override;
+  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected and what that means.
+  [[nodiscard]] std::string status() const override;
+
+ private:
+  struct Container;
+  enum class Network : std::uint8_t { ours, other, unknown };
+
+  [[nodiscard]] const policy::DockerSettings& settings() const;
+  [[nodiscard]] bool takes_births_of(const std::string& path) const;
+  void offer_known();
+
+  // News from Docker.
+  void on_event(const DockerEvent& event);
+  void on_listing(std::vector<ContainerFacts> listed);
+  void glance(const std::string& id);
+  void inspect(const std::string& id);
+  void learn(ContainerFacts facts);
+  void not_found(const std::string& id);
+  void failed(const std::string& id, const std::string& reason);
+
+  // From what is known to what is done.
+  void settle(const std::string& id);
+  void settle_as(Container& container, Network network, const policy::LabelSet& labels);
+  void find_process(Container& container);
+  [[nodiscard]] Network network_of(Container& container);
+  [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth);
+  void resolve(const std::string& reference);
+  void enforce(Container& container, const policy::LabelSet& labels);
+  void list_unenforced(Container& container, const policy::LabelSet& labels, const std::string& reason);
+  void hold(Container& container, const std::string& reason);
+  void leave(Container& container);
+  [[nodiscard]] Description describe(const Container& container, const policy::LabelSet& labels) const;
+
+  const kernel::CgroupTree& tree_;
+  Registry& registry_;
+  CgroupEvents& events_;
+  std::shared_ptr<const policy::Identity> identity_;
+  std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
+  std::map<std::string, std::string, std::less<>> ids_by_reference_;           // what NetworkMode container:REFERENCE stands for
+  std::unique_ptr<DockerRetries> retries_;
+  std::unique_ptr<DockerImages> images_;
+  std::unique_ptr<DockerLink> link_;
+};
+
+}  // namespace trireme::workload
