@@ -184,7 +184,7 @@ std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
 }
 
 std::string refusal_text(const Question& q) {
-  std::string reason = text(Reason::no_rule);
+  std::string reason = sentence(Reason::no_rule);
   if (q.from.kind != Endpoint::Kind::workload || q.to.kind != Endpoint::Kind::workload) {
     return reason + ", and the baseline speaks for two workloads only";
   }
@@ -209,7 +209,7 @@ std::string reason_text(const Question& q, const Decision& decision) {
       reason = fmt::format("the baseline {} allows it", baseline_text(q.policy.baseline));
       break;
     default:
-      reason = text(decision.reason);
+      reason = sentence(decision.reason);
       if (decision.rule != nullptr) {
         reason += ": " + decision.rule->text();
       }
@@ -222,12 +222,12 @@ std::string reason_text(const Question& q, const Decision& decision) {
   return reason;
 }
 
-EndDecision end_decision(const ExplainPeer& end, const Decision& decision, const std::string& reason) {
+EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
   if (end.kind != Endpoint::Kind::workload) {
     return {false, "no workload here: the other end judges"};
   }
   const char* word = decision.verdict == Verdict::deny ? "refuses" : decision.verdict == Verdict::audit ? "lets pass (audit)" : "allows";
-  return {true, fmt::format("{}: {}", word, decision.rule != nullptr ? decision.rule->text() : reason)};
+  return {true, fmt::format("{}: {}", word, decision.rule != nullptr ? decision.rule->text() : sentence(decision.reason))};
 }
 
 }  // namespace
@@ -240,8 +240,8 @@ Explanation explain(const Policy& policy, const ExplainPeer& from, const Explain
   result.to = to.describe(policy);
   result.port = port_text(protocol, port);
   result.reason = reason_text(q, result.decision);
-  result.source = end_decision(from, result.decision, result.reason);
-  result.destination = end_decision(to, result.decision, result.reason);
+  result.source = end_decision(from, result.decision);
+  result.destination = end_decision(to, result.decision);
   if (result.decision.reason == Reason::no_rule || result.decision.reason == Reason::audited_allow) {
     result.closest = closest_rules(q);
   }
@@ -271,7 +271,7 @@ std::string Explanation::render() const {
   return out;
 }
 
-const char* text(Reason reason) {
+const char* sentence(Reason reason) {
   switch (reason) {
     case Reason::unprotected:
       return "neither end is a workload";
@@ -291,18 +291,6 @@ const char* text(Reason reason) {
       return "no rule allows it";
   }
   return "unknown";
-}
-
-const char* text(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::allow:
-      return "allow";
-    case Verdict::deny:
-      return "deny";
-    case Verdict::audit:
-      return "audit";
-  }
-  return "deny";
 }
 
 }  // namespace trireme::policy

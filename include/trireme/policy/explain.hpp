@@ -73,7 +73,6 @@ struct Explanation {
                                   std::uint16_t port);
 
 /// "no rule allows it": the reason for people, for flows and explanations alike.
-[[nodiscard]] const char* text(Reason reason);
-[[nodiscard]] const char* text(Verdict verdict);
+[[nodiscard]] const char* sentence(Reason reason);
 
 }  // namespace trireme::policy

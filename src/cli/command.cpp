@@ -1,0 +1,43 @@
+#include "command.hpp"
+
+#include <cstdio>
+
+#include "trireme/control/instance.hpp"
+
+namespace trireme::cli {
+
+CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name, const std::string& description) {
+  CLI::App* command = parent.add_subcommand(name, description);
+  command->add_flag("--json", globals.json, "print JSON for programs");
+  command->add_option("--runtime-dir", globals.runtime_dir, "directory of the instance to ask (/run/trireme)");
+  command->add_option("--config-dir", globals.config_dir, "where policy.toml is (/etc/trireme)");
+  return command;
+}
+
+Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlohmann::json& params, std::chrono::milliseconds timeout,
+                           const std::function<bool(const nlohmann::json&)>& on_event) {
+  auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
+  if (!client) {
+    return tl::unexpected(client.error());
+  }
+  return client->call(method, params, timeout, on_event);
+}
+
+int report(const Globals& globals, const Error& error) {
+  if (globals.json) {
+    print_json({{"error", {{"message", error.message}, {"hint", error.hint}}}});
+  }
+  std::fprintf(stderr, "trirectl: %s\n", error.message.c_str());
+  if (!error.hint.empty()) {
+    std::fprintf(stderr, "trirectl: hint: %s\n", error.hint.c_str());
+  }
+  return kNo;
+}
+
+void print_json(const nlohmann::json& value) {
+  std::puts(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  // A follower behind a pipe sees each line when it happens.
+  std::fflush(stdout);
+}
+
+}  // namespace trireme::cli

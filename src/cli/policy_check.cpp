@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "command.hpp"
+#include "diagnostics.hpp"
+#include "table.hpp"
+
+namespace trireme::cli {
+namespace {
+
+int check(const Globals& globals, const std::string& directory) {
+  const auto configuration = config::load(directory);
+  const bool valid = configuration.valid();
+  if (globals.json) {
+    print_json({{"valid", valid},
+                {"directory", directory},
+                {"rules", configuration.policy.rules.size()},
+                {"tests", configuration.policy.tests.size()},
+                {"diagnostics", to_json(configuration.diagnostics)}});
+    return valid ? kYes : kNo;
+  }
+  for (const auto& diagnostic : configuration.diagnostics) {
+    fmt::print("{}\n", diagnostic.text());
+  }
+  const auto errors = std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
+  if (valid) {
+    fmt::print("{}: valid, {} rules, {} tests passed\n", directory, configuration.policy.rules.size(), configuration.policy.tests.size());
+    return kYes;
+  }
+  fmt::print("{}: not valid, {} {}\n", directory, errors, errors == 1 ? "error" : "errors");
+  return kNo;
+}
+
+}  // namespace
+
+void add_policy_check(CLI::App& parent, Globals& globals, Action& action) {
+  CLI::App* command = add_command(parent, globals, "check", "Check a configuration directory; the daemon is not asked");
+  const auto directory = std::make_shared<std::string>();
+  command->add_option("DIR", *directory, "directory to check (/etc/trireme)");
+  command->callback([&globals, &action, directory] {
+    action = [&globals, directory] { return check(globals, directory->empty() ? globals.configuration() : *directory); };
+  });
+}
+
+}  // namespace trireme::cli

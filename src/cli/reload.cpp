@@ -1,0 +1,31 @@
+#include <fmt/format.h>
+
+#include "command.hpp"
+#include "table.hpp"
+#include "trireme/control/methods.hpp"
+
+namespace trireme::cli {
+
+void add_reload(CLI::App& parent, Globals& globals, Action& action) {
+  CLI::App* command = add_command(parent, globals, "reload", "Read the configuration again, whole or not at all");
+  command->callback([&] {
+    action = [&] {
+      const auto answer = ask(globals, control::method::reload, nlohmann::json::object(), std::chrono::minutes(2));
+      if (!answer) {
+        return report(globals, answer.error());
+      }
+      if (globals.json) {
+        print_json(*answer);
+        return kYes;
+      }
+      for (const auto& warning : answer->value("warnings", nlohmann::json::array())) {
+        fmt::print("{}\n", printable(warning.get<std::string>()));
+      }
+      fmt::print("{}: generation {}, {} rules\n", answer->value("changed", true) ? "reloaded" : "nothing changed",
+                 answer->value("generation", 0), answer->value("rules", 0));
+      return kYes;
+    };
+  });
+}
+
+}  // namespace trireme::cli

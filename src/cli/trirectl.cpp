@@ -1,0 +1,58 @@
+// trirectl: asks the daemon, and checks policies without it. One file per subcommand.
+#include <cstdio>
+
+#include "command.hpp"
+#include "trireme/control/instance.hpp"
+
+namespace trireme::cli {
+namespace {
+
+int run(int argc, char** argv) {
+  Globals globals;
+  globals.runtime_dir = control::default_runtime_dir();
+  Action action;
+  CLI::App app("Shows and checks what trireme enforces", "trirectl");
+  app.set_version_flag("--version", "trirectl " TRIREME_VERSION);
+  app.require_subcommand(1);
+  app.failure_message(CLI::FailureMessage::simple);
+  add_status(app, globals, action);
+  add_workloads(app, globals, action);
+  add_flows(app, globals, action);
+  add_reload(app, globals, action);
+  CLI::App* policy = app.add_subcommand("policy", "Check, test and explain policy");
+  policy->require_subcommand(1);
+  add_policy_check(*policy, globals, action);
+  add_policy_test(*policy, globals, action);
+  add_policy_explain(*policy, globals, action);
+  add_metrics(app, globals, action);
+  add_unit_gate(app, globals, action);
+  app.get_formatter()->column_width(24);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 misses a subcommand before it looks at the word that is none.
+    const auto words = app.remaining(true);
+    if (!words.empty()) {
+      std::fprintf(stderr, "trirectl: unknown word '%s'\nRun with --help for more information.\n", words.front().c_str());
+      return kUsage;
+    }
+    app.exit(error);
+    return kUsage;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kYes : kUsage;
+  }
+  return action ? action() : kUsage;
+}
+
+}  // namespace
+}  // namespace trireme::cli
+
+int main(int argc, char** argv) {
+  try {
+    return trireme::cli::run(argc, argv);
+  } catch (const std::exception& exception) {
+    // What the daemon answers may be of another version: a key of another type ends here.
+    std::fprintf(stderr, "trirectl: %s\n", exception.what());
+    return trireme::cli::kNo;
+  }
+}
