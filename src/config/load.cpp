@@ -81,8 +81,13 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
   fs::directory_iterator entries(absolute(name), error);
   for (; !error && entries != fs::directory_iterator(); entries.increment(error)) {
     const std::string file = entries->path().filename().string();
-    if (file.ends_with(".toml") && !file.starts_with('.')) {
+    if (!file.ends_with(".toml") || file.starts_with('.')) {
+      continue;
+    }
+    if (policy::is_printable(file)) {
       files.push_back(name + "/" + file);
+    } else {
+      reporter_.error(whole(name), fmt::format("the file name '{}' holds a control character", file), "rename it");
     }
   }
   if (error && error != std::errc::no_such_file_or_directory) {

@@ -6,6 +6,8 @@
 #include <map>
 #include <tuple>
 
+#include "words.hpp"
+
 namespace trireme::config {
 
 std::string Diagnostic::text() const {
@@ -29,6 +31,8 @@ void Reporter::warn(policy::SourceLocation where, std::string message, std::stri
 }
 
 void Reporter::add(Diagnostic diagnostic) {
+  diagnostic.message = printable(std::move(diagnostic.message));
+  diagnostic.hint = printable(std::move(diagnostic.hint));
   // The first error is kept however many warnings came before it: valid() looks for it.
   const bool first_error = diagnostic.severity == Diagnostic::Severity::error && errors_ == 1;
   if (diagnostics_.size() < kMaxKept || first_error) {

@@ -1,6 +1,10 @@
 #include "words.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+
+#include "trireme/policy/labels.hpp"
 
 namespace trireme::config {
 
@@ -18,6 +22,18 @@ std::vector<std::string_view> split_at_commas(std::string_view text) {
     start = end + 1;
   }
   return parts;
+}
+
+std::string printable(std::string text) {
+  if (policy::is_printable(text)) {
+    return text;
+  }
+  std::string escaped;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    escaped += byte >= 0x20 && byte < 0x7F ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
+  }
+  return escaped;
 }
 
 std::string lower_case(std::string_view text) {

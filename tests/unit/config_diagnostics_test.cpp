@@ -198,6 +198,8 @@ TEST(Diagnostics, OneRunFindsEverything) {
 TEST(Diagnostics, ControlCharactersNeverReachTheLog) {
   EXPECT_THAT(of_rule("name = \"a\\u001b[31m\"\nfrom='*'\nto='*'\n"),
               ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] holds a control character"));
+  EXPECT_THAT(texts(parse_policy("\"a\\u001b[31m\\u009b\" = 1\n")),
+              ElementsAre(HasSubstr("policy.toml:1:1: error: unknown key 'a\\x1b[31m\\xc2\\x9b'")));
 }
 
 }  // namespace

@@ -1,0 +1,36 @@
+// Any bytes as identity.toml: no crash, and an identity that is valid keeps its promises.
+#include "fuzz_support.hpp"
+
+namespace {
+
+using namespace trireme;
+
+void check_identity(const policy::Identity& identity) {
+  for (const auto& unit : identity.units) {
+    fuzz::require(!unit.name.empty() && !unit.labels.empty(), "a unit has a name and labels");
+    policy::LabelSet together = unit.labels;
+    for (const auto& [key, value] : identity.host_labels.items()) {
+      fuzz::require(together.set(key, value).has_value(), "a unit's labels fit together with the host's");
+    }
+    const auto decoded = policy::LabelSet::decode(together.encode());
+    fuzz::require(decoded.has_value() && *decoded == together, "labels survive their encoding");
+  }
+  for (const auto& launch : identity.launches) {
+    fuzz::require(launch.user.empty() != launch.group.empty(), "a grant is for a user or a group");
+    fuzz::require(!launch.labels.empty(), "a grant has labels");
+  }
+  fuzz::require(identity.trust.psk_file.empty() || identity.trust.certificate.empty(), "one kind of trust");
+  fuzz::require(identity.docker.socket.starts_with('/'), "the socket is an absolute path");
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const auto sources = fuzz::sources(data, size, "identity");
+  const auto configuration = config::parse({}, sources);
+  fuzz::check_diagnostics(configuration, sources);
+  if (configuration.valid()) {
+    check_identity(configuration.identity);
+  }
+  return 0;
+}
