@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs what trireme is built and tested with, on Debian 12. Starts no service. Does nothing when all is there.
+#
+#   tests/install-deps.sh [--build-only]
+set -euo pipefail
+
+build=(build-essential cmake ninja-build pkg-config ccache scdoc
+       libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-queue-dev libnetfilter-conntrack-dev
+       libmbedtls-dev libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev
+       libexpected-dev libgtest-dev libgmock-dev)
+tests=(clang clang-format systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
+       curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
+       bash-completion libcap2-bin)
+
+packages=("${build[@]}")
+[[ ${1:-} == --build-only ]] || packages+=("${tests[@]}")
+
+missing=()
+for package in "${packages[@]}"; do
+  status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [[ $status == installed ]] || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+if ((EUID != 0)); then
+  echo "install-deps: not root; missing packages: ${missing[*]}" >&2
+  exit 1
+fi
+
+# Installing nginx or Docker for the tests must not start them on this host.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+  trap 'rm -f "$policy"' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+try() { apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" </dev/null >&2; }
+apt-get -qq update </dev/null >&2 && try
