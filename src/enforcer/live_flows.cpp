@@ -18,7 +18,7 @@ policy::SetPeer peer(policy::Number number, const policy::Address& address) {
   if (number == kNoNumber || number == kHost) {
     return {.number = 0, .address = address, .local = number == kHost};
   }
-  return {.number = number};
+  return {.number = number, .address = {}};
 }
 
 /// Two ends of a connection as a socket sees them: its own, then the other.
@@ -134,6 +134,21 @@ Result<std::size_t> Enforcer::settle() {
     }
   }
   return flows.size();
+}
+
+std::vector<std::vector<std::uint8_t>> Enforcer::refused_keys() {
+  return socket_.keys(kTable, sets().refused.name).value_or(std::vector<std::vector<std::uint8_t>>{});
+}
+
+std::optional<TrackedFlow> Enforcer::find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple) {
+  TrackedFlow flow;
+  const kernel::FlowTuple reverse{tuple.destination, tuple.source, tuple.destination_port, tuple.source_port};
+  for (const kernel::FlowTuple& candidate : {tuple, reverse}) {
+    if (conntrack_.find(protocol, candidate, flow).value_or(false)) {
+      return flow;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace trireme::enforcer

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <utility>
 
 #include "trireme/kernel/cgroup.hpp"
 
@@ -16,15 +17,39 @@ Result<CgroupWatch> CgroupWatch::open(const CgroupTree& tree) {
 }
 
 Status CgroupWatch::add(const std::string& path) {
-  const int watch = ::inotify_add_watch(fd_.get(), tree_->absolute(path).c_str(), IN_CREATE | IN_DELETE | IN_ONLYDIR);
-  if (watch < 0) {
-    const int error = errno;
-    return tl::unexpected(Error{fail_errno("cannot watch cgroup " + path, error).value().message,
-                                error == ENOSPC ? "raise fs.inotify.max_user_watches" : ""});
+  while (true) {
+    const auto id = tree_->id(path);
+    if (!id) {
+      return tl::unexpected(id.error());
+    }
+    const int watch = ::inotify_add_watch(fd_.get(), tree_->absolute(path).c_str(), IN_CREATE | IN_DELETE | IN_ONLYDIR);
+    if (watch < 0) {
+      const int error = errno;
+      return tl::unexpected(Error{fail_errno("cannot watch cgroup " + path, error).value().message,
+                                  error == ENOSPC ? "raise fs.inotify.max_user_watches" : ""});
+    }
+    if (const auto older = by_path_.find(path); older != by_path_.end() && older->second.watch != watch) {
+      ::inotify_rm_watch(fd_.get(), older->second.watch);
+    }
+    by_watch_[watch] = path;
+    by_path_[path] = {watch, *id};
+    if (const auto now = tree_->id(path); now && *now == *id) {
+      return {};
+    }
   }
-  by_watch_[watch] = path;
-  by_path_[path] = watch;
-  return {};
+}
+
+/// kernfs directories keep their inode, and so their watch, when they are removed: nothing would ever say IN_IGNORED.
+void CgroupWatch::drop_if_gone(const std::string& path) {
+  const auto watched = by_path_.find(path);
+  if (watched == by_path_.end()) {
+    return;
+  }
+  if (const auto id = tree_->id(path); id && *id == watched->second.id) {
+    return;  // the news is of an older directory
+  }
+  ::inotify_rm_watch(fd_.get(), watched->second.watch);
+  by_path_.erase(watched);
 }
 
 std::vector<CgroupWatch::Event> CgroupWatch::drain() {
@@ -46,13 +71,17 @@ std::vector<CgroupWatch::Event> CgroupWatch::drain() {
       }
       if ((event.mask & IN_IGNORED) != 0) {
         // The path may have been born again and have a younger watch by now.
-        if (const auto own = by_path_.find(parent->second); own != by_path_.end() && own->second == event.wd) {
+        if (const auto own = by_path_.find(parent->second); own != by_path_.end() && own->second.watch == event.wd) {
           by_path_.erase(own);
         }
         by_watch_.erase(parent);
       } else if ((event.mask & IN_ISDIR) != 0 && event.len > 0) {
         const auto what = (event.mask & IN_CREATE) != 0 ? Event::What::born : Event::What::gone;
-        events.push_back({what, (parent->second == "/" ? "" : parent->second) + "/" + name});
+        std::string path = (parent->second == "/" ? "" : parent->second) + "/" + name;
+        if (what == Event::What::gone) {
+          drop_if_gone(path);
+        }
+        events.push_back({what, std::move(path)});
       }
     }
   }

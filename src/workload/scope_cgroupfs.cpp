@@ -157,9 +157,7 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
   done = done ? adopt(path) : done;
   done = done ? tree_.place(path, request.pid) : done;
   if (!done) {
-    if (auto removed = tree_.remove(path); !removed) {
-      spdlog::warn("{}", removed.error().text());
-    }
+    remove_if_empty(path);
     return tl::unexpected(done.error());
   }
   return path;
@@ -201,8 +199,15 @@ int CgroupfsScopes::on_readable(sd_event_source*, int fd, std::uint32_t, void* s
 }
 
 void CgroupfsScopes::remove_if_empty(const std::string& path) {
-  if (tree_.id(path) && !tree_.populated(path)) {
-    remove_tree(path);
+  if (tree_.populated(path)) {
+    return;
+  }
+  remove_tree(path);
+  // kernfs says no IN_IGNORED for files that go away: the watch would stay for ever.
+  const auto watched = std::ranges::find_if(by_watch_, [&](const auto& item) { return item.second == path; });
+  if (watched != by_watch_.end()) {
+    ::inotify_rm_watch(inotify_.get(), watched->first);
+    by_watch_.erase(watched);
   }
 }
 

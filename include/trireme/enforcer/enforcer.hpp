@@ -46,6 +46,10 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
   /// Label set of a workload that is enrolled, or null.
   [[nodiscard]] const policy::LabelSet* labels(policy::Number number) const;
+  /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
+  [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
+  /// The conntrack entry that a packet with this tuple belongs to, in either direction.
+  [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple);
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
 
  private:

@@ -77,10 +77,16 @@ class CgroupWatch {
 
  private:
   CgroupWatch(const CgroupTree& tree, Fd fd) : tree_(&tree), fd_(std::move(fd)) {}
+  struct Watched {
+    int watch = -1;
+    std::uint64_t id = 0;  // inode number, to tell a directory from a later one of the same path
+  };
+  void drop_if_gone(const std::string& path);
+
   const CgroupTree* tree_;
   Fd fd_;
   std::unordered_map<int, std::string> by_watch_;
-  std::unordered_map<std::string, int> by_path_;
+  std::unordered_map<std::string, Watched> by_path_;
 };
 
 }  // namespace trireme::kernel

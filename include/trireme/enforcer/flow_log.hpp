@@ -1,0 +1,59 @@
+// What the kernel logged about refused, audited and logged flows, told in the operator's words. The ring behind `trirectl flows`.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "trireme/enforcer/enforcer.hpp"
+#include "trireme/kernel/packet_log.hpp"
+#include "trireme/workload/registry.hpp"
+
+namespace trireme::enforcer {
+
+/// One end of a flow, as it was when the packet came.
+struct FlowEnd {
+  std::optional<policy::LabelSet> labels;  // of a workload
+  std::string workload;                    // its name; empty where it has gone, or is none
+  std::string entity;                      // "@host" or "@world" where there are no labels
+  bool quarantined = false;
+  policy::Address address;
+};
+
+struct FlowRecord {
+  std::chrono::system_clock::time_point time;
+  policy::Verdict verdict = policy::Verdict::deny;
+  FlowEnd source;
+  FlowEnd destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;  // of the destination; 0 for ICMP
+  std::string rule;        // Rule::text() of the rule that decided; empty where none did
+  std::string reason;
+};
+
+class FlowLog {
+ public:
+  [[nodiscard]] static Result<FlowLog> open();
+
+  [[nodiscard]] int fd() const { return packets_.fd(); }
+  /// Reads what the kernel has logged; each refused (source, destination, protocol, port) comes once in a few seconds.
+  [[nodiscard]] std::vector<FlowRecord> read(Enforcer& enforcer, const workload::Registry& registry);
+  [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
+
+ private:
+  using RefusedKey = std::tuple<policy::Number, policy::Number, std::uint8_t, std::uint16_t>;
+  using Clock = std::chrono::steady_clock;
+
+  explicit FlowLog(kernel::PacketLog packets) : packets_(std::move(packets)) {}
+  std::optional<RefusedKey> refused_ends(const kernel::LoggedPacket& packet, const std::vector<RefusedKey>& keys);
+
+  kernel::PacketLog packets_;
+  std::map<RefusedKey, Clock::time_point> told_;
+};
+
+}  // namespace trireme::enforcer

@@ -1,0 +1,160 @@
+#include "trireme/enforcer/flow_log.hpp"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/policy/explain.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::LoggedPacket;
+using policy::Number;
+
+namespace {
+
+constexpr std::size_t kBatch = 512;
+constexpr auto kTellAgain = std::chrono::seconds(5);  // as long as the kernel keeps an element of `refused`
+
+std::uint16_t destination_port(const LoggedPacket& packet) {
+  return packet.tuple.destination_port;
+}
+
+FlowEnd describe(Number number, const policy::Address& address, const workload::Registry& registry, const Enforcer& enforcer) {
+  FlowEnd end;
+  end.address = address;
+  if (number >= policy::kFirstNumber) {
+    if (const workload::Workload* workload = registry.find_number(number)) {
+      end.workload = workload->name;
+    }
+    const policy::LabelSet* labels = enforcer.labels(number);
+    end.labels = labels == nullptr ? policy::LabelSet{} : *labels;
+    return end;
+  }
+  end.quarantined = number == kQuarantine;
+  end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
+  return end;
+}
+
+policy::Endpoint endpoint(const FlowEnd& end, Number number) {
+  policy::Endpoint result;
+  if (end.labels) {
+    result.kind = policy::Endpoint::Kind::workload;
+    result.labels = &*end.labels;
+    result.workload = number;
+  } else {
+    result.kind = end.entity == "@world" ? policy::Endpoint::Kind::world : policy::Endpoint::Kind::host;
+    result.address = end.address;
+  }
+  return result;
+}
+
+void explain(FlowRecord& record, const Enforcer& enforcer, Number source, Number destination) {
+  if (record.source.quarantined || record.destination.quarantined) {
+    record.reason = record.source.quarantined ? "the source is quarantined" : "the destination is quarantined";
+    return;
+  }
+  const auto decision = policy::evaluate(enforcer.policy(), endpoint(record.source, source), endpoint(record.destination, destination),
+                                         record.protocol, record.port);
+  if (decision.verdict == policy::Verdict::allow && record.verdict != policy::Verdict::allow) {
+    // A datagram or segment of a flow that nobody began, or policy has changed since.
+    record.reason = "the packet belongs to no flow that was allowed";
+    return;
+  }
+  record.reason = policy::text(decision.reason);
+  if (decision.rule != nullptr) {
+    record.rule = decision.rule->text();
+  }
+}
+
+std::vector<std::tuple<Number, Number, std::uint8_t, std::uint16_t>> decode(const std::vector<std::vector<std::uint8_t>>& keys) {
+  std::vector<std::tuple<Number, Number, std::uint8_t, std::uint16_t>> result;
+  for (const auto& key : keys) {
+    if (key.size() < 14) {
+      continue;
+    }
+    Number source = 0;
+    Number destination = 0;
+    std::memcpy(&source, key.data(), sizeof source);
+    std::memcpy(&destination, key.data() + 4, sizeof destination);
+    result.emplace_back(source, destination, key[8], static_cast<std::uint16_t>(key[12] << 8U | key[13]));
+  }
+  return result;
+}
+
+}  // namespace
+
+Result<FlowLog> FlowLog::open() {
+  auto packets = kernel::PacketLog::open(kLogGroup);
+  if (!packets) {
+    return tl::unexpected(packets.error());
+  }
+  return FlowLog(std::move(*packets));
+}
+
+std::optional<FlowLog::RefusedKey> FlowLog::refused_ends(const LoggedPacket& packet, const std::vector<RefusedKey>& keys) {
+  const auto now = Clock::now();
+  const bool has_port = packet.protocol == IPPROTO_TCP || packet.protocol == IPPROTO_UDP;
+  for (const RefusedKey& key : keys) {
+    const auto& [source, destination, protocol, port] = key;
+    const bool same_ends = packet.loopback == (source != kNoNumber && destination != kNoNumber);
+    if (protocol != packet.protocol || (has_port && port != destination_port(packet)) || !same_ends) {
+      continue;
+    }
+    auto& told = told_[key];
+    if (told + kTellAgain <= now) {
+      told = now;
+      return key;
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<FlowRecord> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
+  std::vector<FlowRecord> records;
+  const std::vector<LoggedPacket> packets = packets_.drain(kBatch);
+  std::erase_if(told_, [now = Clock::now()](const auto& item) { return item.second + kTellAgain <= now; });
+  std::vector<RefusedKey> keys;
+  if (std::any_of(packets.begin(), packets.end(), [](const LoggedPacket& packet) { return packet.prefix == "deny"; })) {
+    keys = decode(enforcer.refused_keys());
+  }
+  for (const LoggedPacket& packet : packets) {
+    FlowRecord record;
+    record.time = std::chrono::system_clock::now();
+    record.protocol = packet.protocol;
+    record.port = destination_port(packet);
+    Number source = kNoNumber;
+    Number destination = kNoNumber;
+    kernel::FlowTuple tuple = packet.tuple;
+    if (packet.prefix == "deny") {
+      const auto ends = refused_ends(packet, keys);
+      if (!ends) {
+        continue;  // told a moment ago
+      }
+      source = std::get<0>(*ends);
+      destination = std::get<1>(*ends);
+      const bool audit = enforcer.policy().mode == policy::Mode::audit && source != kQuarantine && destination != kQuarantine;
+      record.verdict = audit ? policy::Verdict::audit : policy::Verdict::deny;
+    } else {
+      record.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
+      const auto flow = enforcer.find_flow(packet.protocol, tuple);
+      if (!flow) {
+        continue;  // ended already
+      }
+      source = FlowLabel{flow->label}.source().value_or(kNoNumber);
+      destination = FlowLabel{flow->label}.destination().value_or(kNoNumber);
+      tuple.source = flow->original.source;
+      tuple.destination = flow->reply.source;
+      record.port = flow->reply.source_port;
+    }
+    record.source = describe(source, tuple.source, registry, enforcer);
+    record.destination = describe(destination, tuple.destination, registry, enforcer);
+    explain(record, enforcer, source, destination);
+    records.push_back(std::move(record));
+  }
+  return records;
+}
+
+}  // namespace trireme::enforcer

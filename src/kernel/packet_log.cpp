@@ -1,0 +1,178 @@
+#include "trireme/kernel/packet_log.hpp"
+
+#include <libmnl/libmnl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+// The kernel's headers define what netinet/in.h has not.
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_log.h>
+
+#include <array>
+#include <cstring>
+#include <span>
+
+namespace trireme::kernel {
+
+namespace {
+
+constexpr std::uint32_t kCopyBytes = 128;
+constexpr std::uint32_t kLoopback = 1;  // ifindex of lo
+
+std::uint16_t be16(std::span<const std::uint8_t> bytes, std::size_t offset) {
+  return static_cast<std::uint16_t>(bytes[offset] << 8U | bytes[offset + 1]);
+}
+
+policy::Address address(std::span<const std::uint8_t> bytes, std::size_t offset, std::size_t size) {
+  policy::Address result;
+  result.family = size == 4 ? policy::Address::Family::v4 : policy::Address::Family::v6;
+  std::memcpy(result.bytes.data(), bytes.data() + offset, size);
+  return result;
+}
+
+void read_ports(std::span<const std::uint8_t> bytes, std::size_t offset, LoggedPacket& packet) {
+  if ((packet.protocol == IPPROTO_TCP || packet.protocol == IPPROTO_UDP) && bytes.size() >= offset + 4) {
+    packet.tuple.source_port = be16(bytes, offset);
+    packet.tuple.destination_port = be16(bytes, offset + 2);
+  }
+}
+
+/// Skips extension headers (RFC 8200); returns the offset of the upper-layer header, or the end.
+std::size_t skip_extensions(std::span<const std::uint8_t> bytes, std::uint8_t& protocol) {
+  std::size_t offset = 40;
+  while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING || protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT) {
+    if (bytes.size() < offset + 8) {
+      return bytes.size();
+    }
+    const std::size_t length = protocol == IPPROTO_FRAGMENT ? 8 : (bytes[offset + 1] + 1U) * 8U;
+    protocol = bytes[offset];
+    offset += length;
+  }
+  return std::min(offset, bytes.size());
+}
+
+bool read_packet(std::span<const std::uint8_t> bytes, LoggedPacket& packet) {
+  const unsigned version = bytes.empty() ? 0 : bytes[0] >> 4U;
+  if (version == 4 && bytes.size() >= 20) {
+    packet.protocol = bytes[9];
+    packet.tuple.source = address(bytes, 12, 4);
+    packet.tuple.destination = address(bytes, 16, 4);
+    read_ports(bytes, (bytes[0] & 15U) * 4U, packet);
+    return true;
+  }
+  if (version == 6 && bytes.size() >= 40) {
+    packet.protocol = bytes[6];
+    packet.tuple.source = address(bytes, 8, 16);
+    packet.tuple.destination = address(bytes, 24, 16);
+    const std::size_t offset = skip_extensions(bytes, packet.protocol);
+    read_ports(bytes, offset, packet);
+    return true;
+  }
+  return false;
+}
+
+int on_attribute(const nlattr* attribute, void* data) {
+  auto& table = *static_cast<std::array<const nlattr*, NFULA_MAX + 1>*>(data);
+  if (mnl_attr_type_valid(attribute, NFULA_MAX) > 0) {
+    table.at(mnl_attr_get_type(attribute)) = attribute;
+  }
+  return MNL_CB_OK;
+}
+
+bool read_message(const nlmsghdr* header, LoggedPacket& packet) {
+  std::array<const nlattr*, NFULA_MAX + 1> table{};
+  mnl_attr_parse(header, sizeof(nfgenmsg), on_attribute, &table);
+  if (table.at(NFULA_PAYLOAD) == nullptr || table.at(NFULA_PACKET_HDR) == nullptr ||
+      mnl_attr_get_payload_len(table.at(NFULA_PACKET_HDR)) < sizeof(nfulnl_msg_packet_hdr)) {
+    return false;
+  }
+  const auto* description = static_cast<const nfulnl_msg_packet_hdr*>(mnl_attr_get_payload(table.at(NFULA_PACKET_HDR)));
+  packet.input = description->hook == NF_INET_LOCAL_IN;
+  const nlattr* device = table.at(packet.input ? NFULA_IFINDEX_INDEV : NFULA_IFINDEX_OUTDEV);
+  packet.loopback = device != nullptr && ntohl(mnl_attr_get_u32(device)) == kLoopback;
+  if (table.at(NFULA_PREFIX) != nullptr) {
+    const auto* text = static_cast<const char*>(mnl_attr_get_payload(table.at(NFULA_PREFIX)));
+    packet.prefix.assign(text, ::strnlen(text, mnl_attr_get_payload_len(table.at(NFULA_PREFIX))));
+  }
+  return read_packet(
+      {static_cast<const std::uint8_t*>(mnl_attr_get_payload(table.at(NFULA_PAYLOAD))), mnl_attr_get_payload_len(table.at(NFULA_PAYLOAD))},
+      packet);
+}
+
+Status configure(int fd, std::uint16_t group, const std::function<void(nlmsghdr*)>& attributes) {
+  std::array<char, 512> buffer{};
+  nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
+  header->nlmsg_type = NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_CONFIG;
+  header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+  auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
+  generic->nfgen_family = AF_UNSPEC;
+  generic->version = NFNETLINK_V0;
+  generic->res_id = htons(group);
+  attributes(header);
+  if (::send(fd, header, header->nlmsg_len, 0) < 0) {
+    return fail_errno("cannot ask for the packet log");
+  }
+  const ssize_t length = ::recv(fd, buffer.data(), buffer.size(), 0);
+  if (length < static_cast<ssize_t>(sizeof(nlmsghdr) + sizeof(nlmsgerr))) {
+    return fail_errno("no answer about the packet log");
+  }
+  const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
+  return answer->error == 0 ? Status{} : fail_errno("cannot listen to packet log group " + std::to_string(group), -answer->error);
+}
+
+}  // namespace
+
+Result<PacketLog> PacketLog::open(std::uint16_t group) {
+  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+  if (!fd.valid()) {
+    return fail_errno("cannot open a netlink socket to the packet log");
+  }
+  const int size = 1 << 20;
+  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+  Status bound = configure(fd.get(), group, [](nlmsghdr* header) {
+    const nfulnl_msg_config_cmd command{.command = NFULNL_CFG_CMD_BIND};
+    mnl_attr_put(header, NFULA_CFG_CMD, sizeof command, &command);
+  });
+  if (bound) {
+    bound = configure(fd.get(), group, [](nlmsghdr* header) {
+      nfulnl_msg_config_mode mode{};
+      mode.copy_range = htonl(kCopyBytes);
+      mode.copy_mode = NFULNL_COPY_PACKET;
+      mnl_attr_put(header, NFULA_CFG_MODE, sizeof mode, &mode);
+      // One packet a message, at once: a refusal is shown when it happens.
+      mnl_attr_put_u32(header, NFULA_CFG_QTHRESH, htonl(1));
+    });
+  }
+  if (!bound) {
+    return tl::unexpected(bound.error());
+  }
+  return PacketLog(std::move(fd));
+}
+
+std::vector<LoggedPacket> PacketLog::drain(std::size_t limit) {
+  std::vector<LoggedPacket> packets;
+  std::array<char, 16384> buffer{};
+  while (packets.size() < limit) {
+    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (length < 0) {
+      if (errno == ENOBUFS) {
+        lost_++;
+        continue;
+      }
+      if (errno == EINTR) {
+        continue;
+      }
+      break;
+    }
+    int left = static_cast<int>(length);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+      LoggedPacket packet;
+      if (header->nlmsg_type == (NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_PACKET) && read_message(header, packet)) {
+        packets.push_back(std::move(packet));
+      }
+    }
+  }
+  return packets;
+}
+
+}  // namespace trireme::kernel
