@@ -18,8 +18,8 @@ std::string end_text(const json& end) {
     for (const auto& [key, value] : labels->items()) {
       text += (text.empty() ? "" : ",") + key + "=" + value.get<std::string>();
     }
-  } else if (end.contains("entity")) {
-    text = end.value("entity", "");
+  } else {
+    text = end.value("quarantined", false) ? "(quarantined)" : end.value("entity", "");
   }
   const std::string address = end.value("address", "");
   return text.empty() ? address : address.empty() ? text : fmt::format("{} [{}]", text, address);
@@ -35,11 +35,7 @@ void print_flow(const json& flow) {
   const std::string line = fmt::format("{:<5} {} -> {} {}", flow.value("verdict", "?"), end_text(flow.value("source", json::object())),
                                        end_text(flow.value("destination", json::object())), service);
   const std::string why = rule.empty() ? reason : rule;
-  std::string count;
-  if (const int times = flow.value("count", 1); times > 1) {
-    count = fmt::format(" ({} times)", times);
-  }
-  fmt::print("{} {}{}\n", flow.value("time", "?"), printable(line), count);
+  fmt::print("{} {}\n", flow.value("time", "?"), printable(line));
   fmt::print("      {}\n", printable(why));
   std::fflush(stdout);
 }

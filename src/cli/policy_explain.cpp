@@ -1,14 +1,11 @@
 #include <fmt/format.h>
-#include <ifaddrs.h>
-#include <netinet/in.h>
 
-#include <cstring>
 #include <memory>
 
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "table.hpp"
-#include "trireme/control/explain_json.hpp"
+#include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
 
 namespace trireme::cli {
@@ -20,33 +17,6 @@ struct Question {
   std::string port;
 };
 
-/// Addresses of this network namespace: what @host speaks from.
-std::vector<policy::Address> local_addresses() {
-  std::vector<policy::Address> addresses;
-  ifaddrs* list = nullptr;
-  if (::getifaddrs(&list) != 0) {
-    return addresses;
-  }
-  for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
-    if (entry->ifa_addr == nullptr) {
-      continue;
-    }
-    policy::Address address;
-    if (entry->ifa_addr->sa_family == AF_INET) {
-      const auto* v4 = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr);
-      std::memcpy(address.bytes.data(), &v4->sin_addr, sizeof v4->sin_addr);
-      addresses.push_back(address);
-    } else if (entry->ifa_addr->sa_family == AF_INET6) {
-      const auto* v6 = reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr);
-      address.family = policy::Address::Family::v6;
-      std::memcpy(address.bytes.data(), &v6->sin6_addr, sizeof v6->sin6_addr);
-      addresses.push_back(address);
-    }
-  }
-  ::freeifaddrs(list);
-  return addresses;
-}
-
 /// Without the daemon: the files of a directory decide, and no live workload has a name.
 Result<nlohmann::json> explain_locally(const std::string& directory, const Question& question) {
   const auto configuration = config::load(directory);
@@ -55,23 +25,7 @@ Result<nlohmann::json> explain_locally(const std::string& directory, const Quest
       return fail("the policy of " + directory + " is not valid: " + diagnostic.text(), "'trirectl policy check' shows every error");
     }
   }
-  policy::PeerLookup lookup;
-  lookup.is_local = [addresses = local_addresses()](const policy::Address& address) {
-    return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
-  };
-  const auto from = policy::parse_peer(question.from, configuration.policy, lookup);
-  if (!from) {
-    return tl::unexpected(from.error());
-  }
-  const auto to = policy::parse_peer(question.to, configuration.policy, lookup);
-  if (!to) {
-    return tl::unexpected(to.error());
-  }
-  const auto port = policy::parse_port(question.port);
-  if (!port) {
-    return tl::unexpected(port.error());
-  }
-  return control::to_json(policy::explain(configuration.policy, *from, *to, port->protocol, port->first));
+  return control::explain(configuration.policy, question.from, question.to, question.port, {});
 }
 
 int explain(const Globals& globals, const Question& question) {

@@ -21,8 +21,7 @@ void add_reload(CLI::App& parent, Globals& globals, Action& action) {
       for (const auto& warning : answer->value("warnings", nlohmann::json::array())) {
         fmt::print("{}\n", printable(warning.get<std::string>()));
       }
-      fmt::print("{}: generation {}, {} rules\n", answer->value("changed", true) ? "reloaded" : "nothing changed",
-                 answer->value("generation", 0), answer->value("rules", 0));
+      fmt::print("reloaded: generation {}, {} rules\n", answer->value("generation", 0), answer->value("rules", 0));
       return kYes;
     };
   });

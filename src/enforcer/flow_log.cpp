@@ -63,7 +63,7 @@ void explain(FlowRecord& record, const Enforcer& enforcer, Number source, Number
     record.reason = "the packet belongs to no flow that was allowed";
     return;
   }
-  record.reason = policy::text(decision.reason);
+  record.reason = policy::sentence(decision.reason);
   if (decision.rule != nullptr) {
     record.rule = decision.rule->text();
   }
