@@ -1,0 +1,176 @@
+#include <algorithm>
+
+#include "compile_state.hpp"
+#include "compile_tables.hpp"
+
+namespace trireme::policy {
+
+namespace {
+
+void place(CompilerState::ByGroup& where, CompilerState::Class& klass, bool come) {
+  if (come) {
+    where[klass.group].insert(&klass);
+    return;
+  }
+  const auto bucket = where.find(klass.group);
+  bucket->second.erase(&klass);
+  if (bucket->second.empty()) {
+    where.erase(bucket);
+  }
+}
+
+// All but the classes that `klass` shares its group with.
+void collect(const CompilerState::ByGroup& from, const CompilerState::Class& klass, std::vector<CompilerState::Class*>& into) {
+  for (const auto& [group, members] : from) {
+    if (group == 0 || group != klass.group) {
+      into.insert(into.end(), members.begin(), members.end());
+    }
+  }
+}
+
+void sort_unique(std::vector<CompilerState::Class*>& classes) {
+  std::sort(classes.begin(), classes.end());
+  classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
+}
+
+bool share_a_label(const LabelSet& a, const LabelSet& b) {
+  return std::any_of(a.items().begin(), a.items().end(), [&](const auto& item) {
+    const std::string* other = b.find(item.first);
+    return other != nullptr && *other == item.second;
+  });
+}
+
+}  // namespace
+
+void CompilerState::make_tables() {
+  tables.ports = rules.ports();
+  tables.local4 = addresses(Entity::Kind::host, Address::Family::v4);
+  tables.local6 = addresses(Entity::Kind::host, Address::Family::v6);
+  tables.remote4 = addresses(Entity::Kind::world, Address::Family::v4);
+  tables.remote6 = addresses(Entity::Kind::world, Address::Family::v6);
+}
+
+std::vector<AddressInterval> CompilerState::addresses(Entity::Kind kind, Address::Family family) {
+  return partition_addresses(*policy, rules.networks(), family, [&](const std::vector<std::size_t>& networks) {
+    const Signature signature = rules.match(kind, networks);
+    const auto [found, fresh] = address_classes.try_emplace(signature);
+    auto& [key, klass] = found->second;
+    if (fresh) {
+      key.signature = signature;
+      klass.id = class_ids.take();
+      klass.unlabelled = true;
+      klass.key = &key;
+      index(klass, true);
+    }
+    return klass.id;
+  });
+}
+
+CompilerState::Classes::iterator CompilerState::acquire_class(ClassKey key, std::uint32_t group) {
+  const auto [found, fresh] = classes.try_emplace(std::move(key));
+  Class& klass = found->second;
+  ++klass.users;
+  if (fresh) {
+    klass.id = class_ids.take();
+    klass.key = &found->first;
+    klass.group = group;
+    index(klass, true);
+    connect(klass);
+  }
+  return found;
+}
+
+void CompilerState::release_class(Classes::iterator found) {
+  Class& klass = found->second;
+  if (--klass.users > 0) {
+    return;
+  }
+  const auto unlink = [&](Class& from, Class& to) {
+    const auto pair = from.out.find(&to);
+    profiles.release(pair->second);
+    from.out.erase(pair);
+    to.in.erase(&from);
+    ledger.erase(&Elements::pairs, std::pair(from.id, to.id));
+  };
+  while (!klass.out.empty()) {
+    unlink(klass, *klass.out.begin()->first);
+  }
+  while (!klass.in.empty()) {
+    unlink(**klass.in.begin(), klass);
+  }
+  index(klass, false);
+  class_ids.give_back(klass.id);
+  classes.erase(found);
+}
+
+void CompilerState::index(Class& klass, bool come) {
+  const auto allows = [&](RuleNumber rule) { return (rules.rules()[rule].effect & kAllows) != 0; };
+  for (const RuleNumber rule : klass.key->signature.from) {
+    if (allows(rule)) {
+      place(sources[rule], klass, come);
+    }
+  }
+  for (const RuleNumber rule : klass.key->signature.to) {
+    if (allows(rule)) {
+      place(destinations[rule], klass, come);
+    }
+  }
+  if (policy->baseline != Baseline::any_common_label) {
+    return;
+  }
+  for (const auto& [key, value] : klass.key->labels.items()) {
+    const auto where = by_label.try_emplace(Label{key, value}).first;
+    place(where->second, klass, come);
+    if (where->second.empty()) {
+      by_label.erase(where);
+    }
+  }
+}
+
+// Pairs of a new class with all that an allowing rule or the baseline lets it talk to, itself included.
+void CompilerState::connect(Class& klass) {
+  std::vector<Class*> reached;
+  std::vector<Class*> reaching;
+  for (const RuleNumber rule : klass.key->signature.from) {
+    collect(destinations[rule], klass, reached);
+  }
+  for (const RuleNumber rule : klass.key->signature.to) {
+    collect(sources[rule], klass, reaching);
+  }
+  for (const auto& [key, value] : klass.key->labels.items()) {
+    if (const auto found = by_label.find(Label{key, value}); found != by_label.end()) {
+      collect(found->second, klass, reached);
+      collect(found->second, klass, reaching);
+    }
+  }
+  if (policy->baseline == Baseline::same_labels && !klass.key->labels.empty()) {
+    reached.push_back(&klass);
+  }
+  sort_unique(reached);
+  sort_unique(reaching);
+  for (Class* to : reached) {
+    link(klass, *to);
+  }
+  for (Class* from : reaching) {
+    if (from != &klass) {
+      link(*from, klass);
+    }
+  }
+}
+
+void CompilerState::link(Class& from, Class& to) {
+  const auto handle = profiles.acquire({between(from.key->signature, to.key->signature), baseline_allows(from, to)});
+  if (!handle) {
+    return;
+  }
+  from.out.emplace(&to, *handle);
+  to.in.insert(&from);
+  ledger.put(&Elements::pairs, std::pair(from.id, to.id), (*handle)->second.profile->second.id);
+}
+
+bool CompilerState::baseline_allows(const Class& from, const Class& to) const {
+  return policy->baseline == Baseline::any_common_label ? share_a_label(from.key->labels, to.key->labels)
+                                                        : &from == &to && !from.key->labels.empty();
+}
+
+}  // namespace trireme::policy
