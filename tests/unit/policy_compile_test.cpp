@@ -110,6 +110,24 @@ TEST(CompileSize, IdentitiesWithOneLabelInCommonShareItsGroup) {
   end_all(compiler, kMany);
 }
 
+// Each talks freely among its own; only together they meet the rule.
+TEST(CompileJudge, ADenyingRuleKeepsItsTwoSidesOutOfOneGroup) {
+  Builder builder(Baseline::any_common_label);
+  builder.deny(selector("app=web"), selector("app=db"));
+  Compiler compiler(builder.policy, 1);
+  const char* const apps[] = {"other", "web", "db"};
+  for (Number i = 0; i < 3; ++i) {
+    compiler.add(kFirstNumber + i, labelled({{"app", apps[i]}, {"env", "prod"}}));
+  }
+  for (Number from = 0; from < 3; ++from) {
+    for (Number to = 0; to < 3; ++to) {
+      const auto outcome = judge(compiler.tables(), compiler.elements(), {.number = kFirstNumber + from, .address = {}},
+                                 {.number = kFirstNumber + to, .address = {}}, kTcp, 80);
+      EXPECT_EQ(outcome.has_value(), !(from == 1 && to == 2)) << apps[from] << " to " << apps[to];
+    }
+  }
+}
+
 TEST(CompileSize, DefaultAuditAddsNothing) {
   Builder builder(Baseline::same_labels);
   builder.policy->mode = Mode::audit;

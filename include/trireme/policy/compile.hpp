@@ -4,11 +4,13 @@
 //   1. same:   groups[w] == groups[v], and that group is in `same`: allowed, whatever the port.
 //   2. pairs:  profile = pairs[classes[w], classes[v]]; port class = ports[protocol, port] (0 where no interval covers it);
 //              verdicts[profile, port class]. Any miss on the way: refused.
+//      (Under `[defaults] mode = "audit"` what the kernel refuses passes as audit; the sets do not depend on that mode.)
 // Peers without labels have no number; their class comes from their address: `local4/6` for processes of this host (@host),
 // `remote4/6` for everybody else (@world), each a partition of the address space.
 //
 // Identities that rules cannot tell apart share a class, so that pairs count classes, not identities. Identities whose members may all talk
-// to each other on every port without a log line share a group; any other workload has a group of its own (a workload always reaches itself).
+// to each other on every port without a log line share a group; any other workload has a group of its own (a workload always reaches
+// itself).
 #pragma once
 
 #include <cstdint>
@@ -56,11 +58,11 @@ struct Tables {
 
 /// The part that workloads add to. Hash sets in the kernel.
 struct Elements {
-  std::map<Number, std::uint32_t> groups;                                          // workload -> group
-  std::map<Number, std::uint32_t> classes;                                         // workload -> class
-  std::set<std::uint32_t> same;                                                    // groups whose members reach each other
-  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> pairs;          // (source class, destination class) -> profile
-  std::map<std::pair<std::uint32_t, std::uint32_t>, Outcome> verdicts;             // (profile, port class) -> outcome
+  std::map<Number, std::uint32_t> groups;                                  // workload -> group
+  std::map<Number, std::uint32_t> classes;                                 // workload -> class
+  std::set<std::uint32_t> same;                                            // groups whose members reach each other
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> pairs;  // (source class, destination class) -> profile
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Outcome> verdicts;     // (profile, port class) -> outcome
   bool operator==(const Elements&) const = default;
 };
 
@@ -73,18 +75,24 @@ struct Delta {
 
 /// Incremental compiler. The cost of add() and remove() does not grow with the number of workloads; it grows with the rules that match the
 /// workload's labels and, for labels never seen before that rules tell apart, with the classes that those rules reach.
+///
+/// Two cases make a class of every label set: the baseline same-labels where a deny, audited deny or logging rule restricts what an
+/// identity may do with its own, and the baseline any-common-label. If a rule then allows from everybody to everybody, pairs grow with the
+/// square of the label sets; under any-common-label those that share a group (of the label most in use when they came) need none among
+/// themselves.
 class Compiler {
  public:
-  /// `policy` is shared and immutable. Groups, classes (those in tables() too) and profiles are numbered from `first_id` on: a reload gives the two
-  /// policies disjoint ranges, so that a packet which the reload overtakes between two look-ups finds nothing rather than a mixture.
+  /// `policy` is shared and immutable. Groups, classes (those in tables() too) and profiles are numbered from `first_id` on: a reload gives
+  /// the two policies disjoint ranges, so that a packet which the reload overtakes between two look-ups finds nothing rather than a
+  /// mixture.
   Compiler(std::shared_ptr<const Policy> policy, std::uint32_t first_id);
   ~Compiler();
   Compiler(Compiler&&) noexcept;
   Compiler& operator=(Compiler&&) noexcept;
 
-  /// Enrols a workload. `number` is in kFirstNumber..kLastNumber and not enrolled.
+  /// Enrols a workload. `number` is in kFirstNumber..kLastNumber; if it is enrolled, that workload ends first, in the same delta.
   Delta add(Number number, const LabelSet& labels);
-  /// Ends a workload; what only it needed goes too (groups, classes, pairs).
+  /// Ends a workload; what only it needed goes too (groups, classes, pairs). Nothing where nobody has the number.
   Delta remove(Number number);
 
   [[nodiscard]] std::uint32_t first_id() const;
@@ -97,11 +105,13 @@ class Compiler {
   std::unique_ptr<State> state_;
 };
 
-/// From `before` to `after`: what a reload writes.
+/// From `before` to `after`: what a reload writes. A key whose value changes is in both halves; removals come first.
 [[nodiscard]] Delta difference(const Elements& before, const Elements& after);
 
-/// The kernel's algorithm over the sets, step by step as in this file's header: what tests hold against evaluate(). `from` and `to` are a number,
-/// or 0 and an address with `local` true for a process of this host. Returns nothing where the kernel refuses.
+/// The kernel's algorithm over the sets, step by step as in this file's header: what tests hold against evaluate(). `from` and `to` are a
+/// number, or 0 and an address with `local` true for a process of this host. Returns nothing where the kernel refuses: under `[defaults]
+/// mode = "audit"` its refusal lets pass, so nothing stands for evaluate()'s audit of any reason but audited_deny. The sets say nothing
+/// about flows without a workload at either end, which the kernel never looks up: nothing is returned for them too.
 struct SetPeer {
   Number number = 0;
   Address address;
