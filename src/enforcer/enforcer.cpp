@@ -111,6 +111,11 @@ std::uint32_t Enforcer::depth() const {
   return levels_.empty() ? 1 : levels_.rbegin()->first;
 }
 
+/// Where the kernel has no such filter, the host does without: multicast() says so.
+Status Enforcer::shut_multicast(const std::string& path) const {
+  return multicast_ && !path.empty() ? multicast_->attach(tree_.absolute(path)) : Status{};
+}
+
 void Enforcer::remember(std::uint64_t cgroup_id, Member member) {
   members_[cgroup_id] = member;
   levels_[member.level]++;
@@ -142,6 +147,9 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
     return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
   }
+  if (Status shut = shut_multicast(cgroup.path); !shut) {
+    return tl::unexpected(shut.error());
+  }
   const auto known = members_.find(cgroup.id);
   const std::optional<Member> before = known == members_.end() ? std::nullopt : std::optional(known->second);
   const bool renumber = before && before->number != kQuarantine;
@@ -172,7 +180,7 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   change.named.push_back(number);
   change.joining.emplace_back(cgroup.id, number);
   labels_[number] = labels;
-  remember(cgroup.id, {cgroup.level, number});
+  remember(cgroup.id, {cgroup.level, number, cgroup.path});
 
   const Status committed = commit(change);
   if (!committed) {
@@ -213,9 +221,11 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     forget(cgroup.id);
   }
   change.joining.emplace_back(cgroup.id, kQuarantine);
-  remember(cgroup.id, {cgroup.level, kQuarantine});
+  remember(cgroup.id, {cgroup.level, kQuarantine, cgroup.path});
   // A failed transaction leaves the model ahead of the kernel, on the closed side; the next write brings the kernel along.
-  return commit(change);
+  const Status committed = commit(change);
+  const Status shut = shut_multicast(cgroup.path);
+  return committed ? shut : committed;
 }
 
 Status Enforcer::end(std::uint64_t cgroup_id, Number number) {
@@ -234,8 +244,13 @@ Status Enforcer::end(std::uint64_t cgroup_id, Number number) {
     change.unnamed.push_back(known->second.number);
     labels_.erase(known->second.number);
   }
+  const std::string path = known->second.path;
   forget(cgroup_id);
-  return commit(change);
+  const Status committed = commit(change);
+  if (const auto there = tree_.id(path); committed && !path.empty() && there && *there == cgroup_id) {
+    return kernel::MulticastFilter::detach(tree_.absolute(path));  // a workload no longer, though its cgroup lives on
+  }
+  return committed;
 }
 
 Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy) {

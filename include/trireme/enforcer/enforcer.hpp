@@ -9,6 +9,7 @@
 #include "trireme/enforcer/ruleset.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/kernel/conntrack.hpp"
+#include "trireme/kernel/multicast_filter.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/kernel/sockets.hpp"
 #include "trireme/policy/compile.hpp"
@@ -51,6 +52,8 @@ class Enforcer final : public workload::Enforcement {
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple);
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
+  /// Whether multicast is kept from workloads; the error where this kernel cannot.
+  [[nodiscard]] Status multicast() const { return multicast_ ? Status{} : Status(tl::unexpected(multicast_.error())); }
 
  private:
   Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, const kernel::CgroupTree& tree,
@@ -58,10 +61,12 @@ class Enforcer final : public workload::Enforcement {
   struct Member {
     std::uint32_t level = 0;
     policy::Number number = 0;  // kQuarantine or a workload's
+    std::string path = {};      // where the multicast filter is; may be empty
   };
 
   struct Change;
   Status commit(const Change& change);
+  Status shut_multicast(const std::string& path) const;
   Status write_everything();
   void remember(std::uint64_t cgroup_id, Member member);
   void forget(std::uint64_t cgroup_id);
@@ -72,6 +77,7 @@ class Enforcer final : public workload::Enforcement {
   kernel::NftSocket socket_;
   kernel::Conntrack conntrack_;
   kernel::SocketTable sockets_;
+  Result<kernel::MulticastFilter> multicast_ = kernel::MulticastFilter::load();
   const kernel::CgroupTree& tree_;
   std::shared_ptr<const policy::Policy> policy_;
   policy::Compiler compiler_;
