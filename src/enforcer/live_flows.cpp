@@ -44,6 +44,9 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
   if (!known(*source) || !known(*destination) || (*source <= kHost && *destination <= kHost)) {
     return false;
   }
+  if (policy_->mode == policy::Mode::audit) {
+    return true;  // what is refused passes and was logged; it need not be logged again
+  }
   return policy::judge(compiler_.tables(), compiler_.elements(), peer(*source, flow.original.source), peer(*destination, flow.reply.source),
                        flow.protocol, flow.reply.source_port)
       .has_value();
