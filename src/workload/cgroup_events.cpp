@@ -76,6 +76,14 @@ Status CgroupEvents::start() {
   }
   started_ = true;
   watch_and_list("/");
+  // Of an earlier daemon's workloads, those whose cgroups went away before they were watched: nobody will tell.
+  std::vector<std::string> lost;
+  for (const Workload* workload : registry_.all()) {
+    if (!workload->cgroup_path.empty() && !tree_.id(workload->cgroup_path)) {
+      lost.push_back(workload->cgroup_path);
+    }
+  }
+  std::ranges::for_each(lost, [this](const std::string& path) { registry_.end_cgroup(path); });
   return {};
 }
 
