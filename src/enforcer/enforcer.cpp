@@ -116,6 +116,13 @@ Status Enforcer::shut_multicast(const std::string& path) const {
   return multicast_ && !path.empty() ? multicast_->attach(tree_.absolute(path)) : Status{};
 }
 
+/// A cgroup without a process has no sockets: that of a container at its birth.
+void Enforcer::note_unsettled(const std::string& path) {
+  if (!path.empty() && tree_.populated(path)) {
+    unsettled_.push_back(path);
+  }
+}
+
 void Enforcer::remember(std::uint64_t cgroup_id, Member member) {
   members_[cgroup_id] = member;
   levels_[member.level]++;
@@ -197,8 +204,8 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     }
     return tl::unexpected(committed.error());
   }
-  if (live_ && !cgroup.path.empty()) {
-    unsettled_.push_back(cgroup.path);
+  if (!before && !cgroup.settled) {
+    note_unsettled(cgroup.path);
   }
   return number;
 }
@@ -219,6 +226,9 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     change.leaving.push_back(cgroup.id);
     labels_.erase(old);
     forget(cgroup.id);
+  }
+  if (!cgroup.settled) {
+    note_unsettled(cgroup.path);
   }
   change.joining.emplace_back(cgroup.id, kQuarantine);
   remember(cgroup.id, {cgroup.level, kQuarantine, cgroup.path});

@@ -228,6 +228,7 @@ Result<Launched> Launcher::placed(const Attempt& attempt, const std::string& pat
   description.labels = attempt.request.labels;
   description.cgroup_path = path;
   description.pid = attempt.request.pid;
+  description.settled = true;  // trirun has just been put there, and has opened nothing since
   if (auto enrolled = registry_.enrol(description); !enrolled) {
     return tl::unexpected(enrolled.error());
   }

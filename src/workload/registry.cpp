@@ -15,8 +15,8 @@ std::string key_of(const Workload& workload) {
   return workload.cgroup_path.empty() ? workload.container_id : workload.cgroup_path;
 }
 
-CgroupRef reference(const Workload& workload) {
-  return {workload.cgroup_id, kernel::CgroupTree::level(workload.cgroup_path)};
+CgroupRef reference(const Workload& workload, bool settled) {
+  return {workload.cgroup_id, kernel::CgroupTree::level(workload.cgroup_path), workload.cgroup_path, settled};
 }
 
 Workload from(const Description& description, std::uint64_t id) {
@@ -96,7 +96,7 @@ Status Registry::enrol(const Description& description) {
     return tl::unexpected(labels.error());
   }
   workload.labels = *labels;
-  return enforce(std::move(workload), 0);
+  return enforce(std::move(workload), 0, description.settled);
 }
 
 /// The same identity on the same cgroup: nothing for the kernel to do.
@@ -145,8 +145,8 @@ Status Registry::quarantine(const Description& description, const std::string& r
   return shut(std::move(workload), reason);
 }
 
-Status Registry::enforce(Workload workload, policy::Number number) {
-  const auto used = enforcement_.enrol(reference(workload), workload.labels, number);
+Status Registry::enforce(Workload workload, policy::Number number, bool settled) {
+  const auto used = enforcement_.enrol(reference(workload, settled), workload.labels, number);
   if (!used) {
     std::ignore = shut(std::move(workload), used.error().message);
     return tl::unexpected(used.error());
@@ -164,7 +164,7 @@ Status Registry::enforce(Workload workload, policy::Number number) {
 }
 
 Status Registry::shut(Workload workload, const std::string& reason) {
-  const Status dropped = enforcement_.quarantine(reference(workload));
+  const Status dropped = enforcement_.quarantine(reference(workload, false));
   if (!dropped) {
     spdlog::error("workload {}: cannot be quarantined: {}", workload.name, dropped.error().text());
   }

@@ -73,7 +73,7 @@ void Registry::take_over(Workload workload) {
   } else if (!labels) {
     done = shut(std::move(workload), labels.error().message);
   } else {
-    done = enforce(std::move(workload), number);
+    done = enforce(std::move(workload), number, true);
   }
   if (!done) {
     spdlog::error("a workload of the last run: {}", done.error().text());
@@ -95,7 +95,7 @@ void Registry::set_host_labels(const policy::LabelSet& labels) {
       continue;
     }
     const std::string name = workload.name;
-    const Status done = merged ? enforce(std::move(workload), 0) : shut(std::move(workload), merged.error().message);
+    const Status done = merged ? enforce(std::move(workload), 0, true) : shut(std::move(workload), merged.error().message);
     if (!done) {
       spdlog::error("workload {}: new host labels: {}", name, done.error().text());
     }

@@ -68,6 +68,7 @@ class Enforcer final : public workload::Enforcement {
   Status commit(const Change& change);
   Status shut_multicast(const std::string& path) const;
   Status write_everything();
+  void note_unsettled(const std::string& path);
   void remember(std::uint64_t cgroup_id, Member member);
   void forget(std::uint64_t cgroup_id);
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;

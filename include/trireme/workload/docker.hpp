@@ -15,17 +15,19 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "trireme/workload/cgroup_events.hpp"
 #include "trireme/workload/source.hpp"
 
+struct sd_event_source;
+
 namespace trireme::workload {
 
-class DockerImages;
 class DockerLink;
-class DockerRetries;
 struct ContainerFacts;
 struct DockerEvent;
 
@@ -46,42 +48,46 @@ class DockerSource final : public Source {
 
  private:
   struct Container;
+  struct Image;
   enum class Network : std::uint8_t { ours, other, unknown };
 
-  [[nodiscard]] const policy::DockerSettings& settings() const;
-  [[nodiscard]] bool takes_births_of(const std::string& path) const;
-  void offer_known();
+  [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
+  [[nodiscard]] std::string container_of(const std::string& path) const;
+  Container& entry(const std::string& id);
 
   // News from Docker.
   void on_event(const DockerEvent& event);
   void on_listing(std::vector<ContainerFacts> listed);
-  void glance(const std::string& id);
   void inspect(const std::string& id);
-  void learn(ContainerFacts facts);
-  void not_found(const std::string& id);
-  void failed(const std::string& id, const std::string& reason);
+  void inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer);
+  void learn(Container& container, ContainerFacts facts);
+  void not_there(const std::string& id);
+  void look_at_image(const std::string& image_id);
+  void retry_later(const std::string& id);
+  static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
 
   // From what is known to what is done.
-  void settle(const std::string& id);
-  void settle_as(Container& container, Network network, const policy::LabelSet& labels);
-  void find_process(Container& container);
-  [[nodiscard]] Network network_of(Container& container);
-  [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth);
-  void resolve(const std::string& reference);
+  void settle(Container& container);
   void enforce(Container& container, const policy::LabelSet& labels);
-  void list_unenforced(Container& container, const policy::LabelSet& labels, const std::string& reason);
+  void list_unenforced(Container& container, const policy::LabelSet& labels);
+  void wait(Container& container, const std::string& reason);
   void hold(Container& container, const std::string& reason);
   void leave(Container& container);
+  [[nodiscard]] Network network_of(const Container& container) const;
+  [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth) const;
+  [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
   [[nodiscard]] Description describe(const Container& container, const policy::LabelSet& labels) const;
 
+  sd_event* loop_;
   const kernel::CgroupTree& tree_;
   Registry& registry_;
   CgroupEvents& events_;
   std::shared_ptr<const policy::Identity> identity_;
   std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
-  std::map<std::string, std::string, std::less<>> ids_by_reference_;           // what NetworkMode container:REFERENCE stands for
-  std::unique_ptr<DockerRetries> retries_;
-  std::unique_ptr<DockerImages> images_;
+  std::map<std::string, Image> images_;                                        // by id, of containers that have labels
+  std::set<std::string> parents_;                                              // cgroups that containers are known to be made in
+  std::set<std::string> failed_;                                               // containers to inspect again
+  sd_event_source* retry_ = nullptr;
   std::unique_ptr<DockerLink> link_;
 };
 

@@ -11,7 +11,8 @@ namespace trireme::workload {
 struct CgroupRef {
   std::uint64_t id = 0;
   std::uint32_t level = 0;
-  std::string path = {};  // below the root; where it is given, flows that its sockets had before are judged
+  std::string path = {};  // below the root
+  bool settled = false;   // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
 };
 
 class Enforcement {
@@ -19,10 +20,11 @@ class Enforcement {
   virtual ~Enforcement() = default;
 
   /// Puts the cgroup under policy with these labels. `number` 0 takes a fresh one; the number used is returned. Flows that sockets of the
-  /// cgroup already have are judged, not waved through. Replaces, in the same transaction, what the cgroup had before: a quarantine, or an
-  /// enrolment with other labels, whose number ends with it.
+  /// cgroup already have are judged anew, unless it is `settled` or has been in quarantine. Replaces, in the same transaction, what the
+  /// cgroup had before: a quarantine, or an enrolment with other labels, whose number ends with it.
   virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) = 0;
-  /// Drops everything to and from the cgroup. Replaces an enrolment, whose number ends with it; of a cgroup in quarantine nothing changes.
+  /// Drops everything to and from the cgroup, flows that it already has included. Replaces an enrolment, whose number ends with it; of a
+  /// cgroup in quarantine nothing changes.
   virtual Status quarantine(CgroupRef cgroup) = 0;
   /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are workloads no longer.
   virtual Status end(std::uint64_t cgroup_id, policy::Number number) = 0;

@@ -23,6 +23,7 @@ struct Description {
   std::string cgroup_path;
   std::uint32_t pid = 0;
   std::string container_id;
+  bool settled = false;                    // as in CgroupRef
   std::vector<std::string> warnings = {};  // what the source knows; the registry adds what the capabilities of `pid` say
 };
 
@@ -74,7 +75,7 @@ class Registry {
   std::string free_name(const std::string& wanted, const std::string& container_id, const std::string& key) const;
   Status refresh(Workload known, const Description& description);
   void supersede(const Description& description, std::uint64_t id);
-  Status enforce(Workload workload, policy::Number number);
+  Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);
   void end(const std::string& key);

@@ -36,8 +36,8 @@ struct Workload {
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
 };
 
-/// What the permitted capabilities of `pid` let it do to its own policy, a line each that starts with "CAP_"; empty where they let it do nothing
-/// (those of a user namespace of its own do not), or where the process is gone. Reads /proc/PID/status.
+/// What the permitted capabilities of `pid` let it do to its own policy, a line each that starts with "CAP_"; empty where they let it do
+/// nothing (those of a user namespace of its own do not), or where the process is gone. Reads /proc/PID/status.
 [[nodiscard]] std::vector<std::string> capability_warnings(std::uint32_t pid);
 
 }  // namespace trireme::workload

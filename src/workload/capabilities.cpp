@@ -1,0 +1,50 @@
+#include "trireme/workload/capabilities.hpp"
+
+#include <algorithm>
+#include <cctype>
+
+namespace trireme::workload {
+namespace {
+
+std::string plain(std::string name) {
+  std::ranges::transform(name, name.begin(), [](char c) { return static_cast<char>(std::toupper(static_cast<unsigned char>(c))); });
+  return name.starts_with("CAP_") ? name.substr(4) : name;
+}
+
+bool names(const std::vector<std::string>& list, const std::string& capability) {
+  return std::ranges::any_of(list, [&](const std::string& name) { return plain(name) == capability || plain(name) == "ALL"; });
+}
+
+}  // namespace
+
+std::vector<std::string> container_warnings(const ContainerCapabilities& capabilities, const std::vector<std::string>& held) {
+  if (capabilities.privileged) {
+    return {"privileged: can do anything to this host"};
+  }
+  struct Meaning {
+    const char* capability;
+    bool by_default;
+    const char* warning;
+  };
+  static constexpr Meaning kMeanings[] = {
+      {"NET_ADMIN", false, "may come to hold CAP_NET_ADMIN: could remove the rules"},
+      {"NET_RAW", true, "may come to hold CAP_NET_RAW: could send frames below the rules, and sniff ('docker run --cap-drop NET_RAW')"},
+      {"SYS_ADMIN", false, "may come to hold CAP_SYS_ADMIN: could rewrite labels and leave its cgroup"},
+      {"SYS_PTRACE", false, "may come to hold CAP_SYS_PTRACE: could act through other processes"},
+      {"SYS_MODULE", false, "may come to hold CAP_SYS_MODULE: could change the kernel"},
+  };
+  std::vector<std::string> warnings;
+  for (const Meaning& meaning : kMeanings) {
+    const std::string name = meaning.capability;
+    // Docker takes what is dropped from the defaults, then adds; an added one counts whatever is dropped as ALL.
+    const bool dropped = names(capabilities.drop, name);
+    const bool may = names(capabilities.add, name) || (meaning.by_default && !dropped);
+    const bool told = std::ranges::any_of(held, [&](const std::string& line) { return line.starts_with("CAP_" + name + ":"); });
+    if (may && !told) {
+      warnings.emplace_back(meaning.warning);
+    }
+  }
+  return warnings;
+}
+
+}  // namespace trireme::workload
