@@ -1,0 +1,294 @@
+#include "daemon.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include <csignal>
+#include <functional>
+
+#include "trireme/control/instance.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+constexpr std::uint64_t kSecondLook = 100'000;  // µs; longer than any packet is between two rules
+
+Status event_error(const char* what, int rc) {
+  return rc >= 0 ? Status{} : fail_errno(what, -rc);
+}
+
+/// The strict slice of an instance: one daemon's alone, though several run on a machine (each in its own network namespace).
+std::string cgroupfs_slice(const std::string& runtime_dir) {
+  if (runtime_dir == TRIREME_RUNTIMEDIR) {
+    return "/trireme.slice";
+  }
+  return fmt::format("/trireme-{:016x}.slice", std::hash<std::string>{}(runtime_dir));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
+  std::unique_ptr<Daemon> daemon(new Daemon(options));
+  for (const auto step : {&Daemon::prepare, &Daemon::assemble, &Daemon::enforce, &Daemon::serve}) {
+    if (Status done = (daemon.get()->*step)(); !done) {
+      return tl::unexpected(done.error());
+    }
+  }
+  return daemon;
+}
+
+Daemon::~Daemon() {
+  sd_event_source_disable_unref(second_look_);
+}
+
+/// One instance, its loop and its settings.
+Status Daemon::prepare() {
+  if (::mkdir(options_.runtime_dir.c_str(), 0755) != 0 && errno != EEXIST) {
+    return fail_errno("cannot make " + options_.runtime_dir);
+  }
+  auto lock = control::lock_instance(options_.runtime_dir);
+  if (!lock) {
+    return tl::unexpected(lock.error());
+  }
+  lock_ = std::move(*lock);
+
+  sd_event* loop = nullptr;
+  int rc = sd_event_new(&loop);
+  loop_.reset(loop);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
+    sigaddset(&signals, signal);
+  }
+  ::sigprocmask(SIG_BLOCK, &signals, nullptr);
+  for (const auto& [signal, handler] : {std::pair{SIGTERM, &on_stop}, {SIGINT, &on_stop}, {SIGHUP, &on_hangup}}) {
+    rc = rc < 0 ? rc : sd_event_add_signal(loop, nullptr, signal, handler, this);
+  }
+  rc = rc < 0 ? rc : sd_event_set_watchdog(loop, 1);
+  if (rc < 0) {
+    return event_error("cannot set up the event loop", rc);
+  }
+
+  auto settings = Settings::open(options_.config_dir);
+  if (!settings) {
+    return tl::unexpected(settings.error());
+  }
+  settings_ = std::move(*settings);
+  for (const std::string& line : settings_->warnings()) {
+    spdlog::warn("{}", line);
+  }
+  if (settings_->policy() != nullptr) {
+    return {};
+  }
+  for (const std::string& line : settings_->errors()) {
+    spdlog::error("{}", line);
+  }
+  return fail(options_.config_dir + " is not valid", "correct the files; 'triremed --check' shows every error");
+}
+
+/// The model of what is to be enforced; the kernel is not touched yet.
+Status Daemon::assemble() {
+  auto tree = kernel::CgroupTree::find();
+  if (!tree) {
+    return tl::unexpected(tree.error());
+  }
+  tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
+  auto enforcer = enforcer::Enforcer::open(*tree_, settings_->policy());
+  if (!enforcer) {
+    return tl::unexpected(enforcer.error());
+  }
+  enforcer_ = std::move(*enforcer);
+  note("workloads receive multicast unjudged", enforcer_->multicast());
+  registry_ = std::make_unique<workload::Registry>(*tree_, *enforcer_);
+  registry_->set_host_labels(settings_->identity()->host_labels);
+  const auto recovered = registry_->recover();
+  if (!recovered) {
+    return tl::unexpected(recovered.error());
+  }
+  spdlog::info("{} workloads of an earlier daemon taken over", *recovered);
+  // Before any new number is given out: flows of numbers that nobody has any more end here, or a newcomer would inherit them.
+  revoke();
+
+  if (Status opened = open_scopes(); !opened) {
+    return opened;
+  }
+  auto events = workload::CgroupEvents::create(loop_.get(), *tree_, *registry_, *enforcer_, scopes_->slice());
+  if (!events) {
+    return tl::unexpected(events.error());
+  }
+  events_ = std::move(*events);
+  docker_ = std::make_unique<workload::DockerSource>(loop_.get(), *tree_, *registry_, *events_);
+  units_ = std::make_unique<workload::UnitSource>(*tree_, *registry_, *events_, bus_.get(), TRIREME_BINDIR "/trirectl");
+  launcher_ = std::make_unique<workload::Launcher>(*registry_, *scopes_);
+  events_->add_source(*docker_);
+  events_->add_source(*units_);
+  configure(settings_->identity());
+  return events_->start();
+}
+
+Status Daemon::open_scopes() {
+  const bool booted = sd_booted() > 0;
+  if (options_.driver != CgroupDriver::cgroupfs && booted) {
+    auto bus = workload::SystemdBus::connect(loop_.get());
+    if (bus) {
+      bus_ = std::move(*bus);
+      scopes_ = std::make_unique<workload::SystemdScopes>(loop_.get(), *bus_);
+      return {};
+    }
+    // Where systemd runs, its cgroups are not ours to make: no falling back.
+    return tl::unexpected(bus.error());
+  }
+  if (options_.driver == CgroupDriver::systemd) {
+    return fail("systemd is not PID 1 here", "use --cgroup-driver auto or cgroupfs");
+  }
+  auto scopes = workload::CgroupfsScopes::open(loop_.get(), *tree_, cgroupfs_slice(options_.runtime_dir));
+  if (!scopes) {
+    return tl::unexpected(scopes.error());
+  }
+  scopes_ = std::move(*scopes);
+  return {};
+}
+
+/// From the model to the kernel, in one transaction.
+Status Daemon::enforce() {
+  if (Status written = enforcer_->start(); !written) {
+    return written;
+  }
+  revoke();
+  int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, kSecondLook, 0, on_second_look, this);
+  rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
+  return event_error("cannot set up the event loop", rc);
+}
+
+/// Ears and mouth.
+Status Daemon::serve() {
+  auto flows = FlowFeed::open(loop_.get(), *enforcer_, *registry_);
+  if (flows) {
+    flows_ = std::move(*flows);
+  } else {
+    note("flow log", tl::unexpected(flows.error()));
+  }
+  Status followed = settings_->follow(
+      loop_.get(), [this](auto policy, auto identity) { return apply(std::move(policy), std::move(identity)); },
+      [this] { tell_systemd(); });
+  if (!followed) {
+    return followed;
+  }
+  auto server = control::Server::listen(loop_.get(), control::socket_path(options_.runtime_dir));
+  if (!server) {
+    return tl::unexpected(server.error());
+  }
+  server_ = std::move(*server);
+  register_methods(*server_, *this);
+  return {};
+}
+
+Status Daemon::run() {
+  sd_notify(0, "READY=1");
+  tell_systemd();
+  spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}", settings_->policy()->rules.size(), registry_->size(),
+               scopes_->name());
+  const int rc = sd_event_loop(loop_.get());
+  sd_notify(0, "STOPPING=1");
+  spdlog::info("ended; table inet {} stays and goes on enforcing what it knew", enforcer::kTable);
+  return event_error("the event loop failed", rc);
+}
+
+Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity) {
+  if (Status applied = enforcer_->apply(std::move(policy)); !applied) {
+    return applied;
+  }
+  registry_->set_host_labels(identity->host_labels);
+  configure(identity);
+  revoke();
+  sd_event_source_set_time_relative(second_look_, kSecondLook);
+  sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
+  return {};
+}
+
+void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) {
+  docker_->configure(identity);
+  units_->configure(identity);
+  launcher_->configure(identity);
+}
+
+void Daemon::revoke() {
+  const auto count = enforcer_->revoke();
+  note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
+  if (count && *count > 0) {
+    revoked_ += *count;
+    spdlog::info("{} live flows are allowed no longer", *count);
+  }
+}
+
+void Daemon::note(const std::string& topic, const Status& outcome) {
+  if (outcome) {
+    problems_.erase(topic);
+    return;
+  }
+  const std::string text = topic + ": " + outcome.error().text();
+  if (problems_[topic] != text) {
+    problems_[topic] = text;
+    spdlog::error("{}", text);
+  }
+}
+
+std::map<std::string, std::string> Daemon::sources() const {
+  return {{"docker", docker_->status()}, {"units", units_->status()}};
+}
+
+std::vector<std::string> Daemon::problems() const {
+  std::vector<std::string> lines;
+  for (const auto& [topic, text] : problems_) {
+    lines.push_back(text);
+  }
+  return lines;
+}
+
+std::chrono::seconds Daemon::uptime() const {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_);
+}
+
+void Daemon::tell_systemd() {
+  std::string text = fmt::format("{} workloads; policy generation {}, {} rules", registry_->size(), settings_->generation(),
+                                 settings_->policy()->rules.size());
+  if (!settings_->errors().empty()) {
+    const std::string& first = settings_->errors().front();
+    text = fmt::format("NOT VALID: {}; generation {} stays in force", first.substr(0, first.find('\n')), settings_->generation());
+  }
+  if (text != told_) {
+    told_ = text;
+    sd_notifyf(0, "STATUS=%s", text.c_str());
+  }
+}
+
+int Daemon::on_stop(sd_event_source* source, const signalfd_siginfo* /*info*/, void* /*self*/) {
+  return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+int Daemon::on_hangup(sd_event_source* /*source*/, const signalfd_siginfo* /*info*/, void* self) {
+  (void)static_cast<Daemon*>(self)->settings_->reload();
+  return 0;
+}
+
+int Daemon::on_second_look(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  static_cast<Daemon*>(self)->revoke();
+  return 0;
+}
+
+/// After everything that happened and before the loop sleeps.
+int Daemon::on_round(sd_event_source* /*source*/, void* self) {
+  auto& daemon = *static_cast<Daemon*>(self);
+  const auto settled = daemon.enforcer_->settle();
+  daemon.note("flows of new workloads", settled ? Status{} : Status(tl::unexpected(settled.error())));
+  if (settled && *settled > 0) {
+    spdlog::info("{} live flows of new workloads are judged anew", *settled);
+  }
+  daemon.tell_systemd();
+  return 0;
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,107 @@
+// triremed, put together: settings and sources from above, the registry in the middle, the kernel below. One thread, one event loop.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "flow_feed.hpp"
+#include "settings.hpp"
+#include "trireme/control/server.hpp"
+#include "trireme/enforcer/enforcer.hpp"
+#include "trireme/workload/docker.hpp"
+#include "trireme/workload/launcher.hpp"
+#include "trireme/workload/units.hpp"
+
+namespace trireme::daemon {
+
+enum class CgroupDriver : std::uint8_t { automatic, systemd, cgroupfs };
+
+struct Options {
+  std::string config_dir = TRIREME_SYSCONFDIR;
+  std::string runtime_dir;
+  CgroupDriver driver = CgroupDriver::automatic;
+  bool foreground = false;
+  std::string log_level = "info";
+  bool check = false;
+};
+
+class Daemon {
+ public:
+  /// Everything up to the moment at which the kernel enforces and callers are answered.
+  [[nodiscard]] static Result<std::unique_ptr<Daemon>> start(const Options& options);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  /// Until SIGTERM or SIGINT. The rules stay.
+  [[nodiscard]] Status run();
+
+  // What the control methods show and use.
+  [[nodiscard]] const Options& options() const { return options_; }
+  [[nodiscard]] Settings& settings() { return *settings_; }
+  [[nodiscard]] workload::Registry& registry() { return *registry_; }
+  [[nodiscard]] workload::Launcher& launcher() { return *launcher_; }
+  [[nodiscard]] workload::UnitSource& units() { return *units_; }
+  [[nodiscard]] FlowFeed* flows() { return flows_.get(); }
+  [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
+  [[nodiscard]] std::map<std::string, std::string> sources() const;
+  /// What keeps the daemon from doing its whole job, a line each.
+  [[nodiscard]] std::vector<std::string> problems() const;
+  [[nodiscard]] std::chrono::seconds uptime() const;
+  [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
+
+ private:
+  explicit Daemon(Options options) : options_(std::move(options)) {}
+  struct LoopDeleter {
+    void operator()(sd_event* loop) const { sd_event_unref(loop); }
+  };
+
+  Status prepare();
+  Status assemble();
+  Status open_scopes();
+  Status enforce();
+  Status serve();
+  Status apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity);
+  void configure(const std::shared_ptr<const policy::Identity>& identity);
+  void revoke();
+  void note(const std::string& topic, const Status& outcome);
+  void tell_systemd();
+  static int on_stop(sd_event_source* source, const signalfd_siginfo* info, void* self);
+  static int on_hangup(sd_event_source* source, const signalfd_siginfo* info, void* self);
+  static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
+  static int on_round(sd_event_source* source, void* self);
+
+  Options options_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::unique_ptr<sd_event, LoopDeleter> loop_;
+  Fd lock_;
+  std::unique_ptr<Settings> settings_;
+  std::unique_ptr<kernel::CgroupTree> tree_;
+  std::unique_ptr<enforcer::Enforcer> enforcer_;
+  std::unique_ptr<workload::Registry> registry_;
+  std::unique_ptr<workload::SystemdBus> bus_;
+  std::unique_ptr<workload::ScopeDriver> scopes_;
+  std::unique_ptr<workload::CgroupEvents> events_;
+  std::unique_ptr<workload::DockerSource> docker_;
+  std::unique_ptr<workload::UnitSource> units_;
+  std::unique_ptr<workload::Launcher> launcher_;
+  std::unique_ptr<FlowFeed> flows_;
+  std::unique_ptr<control::Server> server_;
+  sd_event_source* second_look_ = nullptr;
+  std::map<std::string, std::string> problems_;  // by topic
+  std::string told_;                             // the last STATUS=
+  std::uint64_t revoked_ = 0;
+};
+
+/// Registers every method of control/methods.hpp.
+void register_methods(control::Server& server, Daemon& daemon);
+
+/// Prometheus exposition format 0.0.4.
+[[nodiscard]] std::string metrics_text(Daemon& daemon);
+
+}  // namespace trireme::daemon

@@ -1,0 +1,93 @@
+#include "log.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/sinks/systemd_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <syslog.h>
+#include <systemd/sd-journal.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <vector>
+
+#include "trireme/policy/explain.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+bool to_journal = false;
+
+/// systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream that stderr was connected to.
+bool stderr_is_journal() {
+  const char* stream = std::getenv("JOURNAL_STREAM");  // NOLINT(concurrency-mt-unsafe): no thread has started
+  struct stat status = {};
+  return stream != nullptr && ::fstat(STDERR_FILENO, &status) == 0 && stream == fmt::format("{}:{}", status.st_dev, status.st_ino);
+}
+
+std::string end_text(const enforcer::FlowEnd& end) {
+  std::string text = end.labels ? end.labels->text() : end.entity;
+  if (end.quarantined) {
+    text = "a quarantined workload";
+  }
+  if (!end.workload.empty()) {
+    text = text.empty() ? end.workload : fmt::format("{} ({})", end.workload, text);
+  }
+  return fmt::format("{} [{}]", text, end.address.text());
+}
+
+}  // namespace
+
+Status set_up_log(const std::string& level, bool foreground) {
+  const spdlog::level::level_enum wanted = spdlog::level::from_str(level);
+  if (wanted == spdlog::level::off) {
+    return fail("unknown log level '" + level + "'", "use trace, debug, info, warn or error");
+  }
+  to_journal = !foreground && stderr_is_journal();
+  std::shared_ptr<spdlog::sinks::sink> sink;
+  if (to_journal) {
+    sink = std::make_shared<spdlog::sinks::systemd_sink_mt>("triremed");
+  } else {
+    sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+    sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$: %v");
+  }
+  auto logger = std::make_shared<spdlog::logger>("triremed", std::move(sink));
+  logger->set_level(wanted);
+  spdlog::set_default_logger(std::move(logger));
+  return {};
+}
+
+void log_flow(const enforcer::FlowRecord& record) {
+  const std::string source = end_text(record.source);
+  const std::string destination = end_text(record.destination);
+  const char* verdict = policy::text(record.verdict);
+  const std::string service = policy::port_text(record.protocol, record.port);
+  const std::string message = fmt::format("{} {} -> {} {}: {}{}", verdict, source, destination, service, record.reason,
+                                          record.rule.empty() ? "" : ", " + record.rule);
+  if (!to_journal) {
+    spdlog::info("{}", message);
+    return;
+  }
+  const std::vector<std::string> fields = {
+      "MESSAGE=" + message,
+      fmt::format("PRIORITY={}", record.verdict == policy::Verdict::allow ? LOG_INFO : LOG_NOTICE),
+      "SYSLOG_IDENTIFIER=triremed",
+      fmt::format("TRIREME_VERDICT={}", verdict),
+      "TRIREME_RULE=" + record.rule,
+      "TRIREME_REASON=" + record.reason,
+      "TRIREME_SOURCE=" + source,
+      "TRIREME_DESTINATION=" + destination,
+      "TRIREME_PROTOCOL=" + service.substr(0, service.find('/')),
+      fmt::format("TRIREME_PORT={}", record.port),
+  };
+  std::array<iovec, 10> parts{};
+  for (std::size_t i = 0; i < fields.size(); i++) {
+    parts.at(i) = {.iov_base = const_cast<char*>(fields[i].data()), .iov_len = fields[i].size()};
+  }
+  (void)sd_journal_sendv(parts.data(), static_cast<int>(fields.size()));
+}
+
+}  // namespace trireme::daemon

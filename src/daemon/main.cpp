@@ -1,0 +1,74 @@
+// triremed: options, then Daemon.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "daemon.hpp"
+#include "log.hpp"
+#include "trireme/control/instance.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+int complain(const Error& error) {
+  std::fprintf(stderr, "triremed: %s\n", error.message.c_str());
+  if (!error.hint.empty()) {
+    std::fprintf(stderr, "triremed: hint: %s\n", error.hint.c_str());
+  }
+  return 1;
+}
+
+/// Every diagnostic on stderr; 0 where none is an error.
+int check(const std::string& directory) {
+  const config::Configuration configuration = config::load(directory);
+  for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
+    std::fprintf(stderr, "%s\n", diagnostic.text().c_str());
+  }
+  return configuration.valid() ? 0 : 1;
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  options.runtime_dir = control::default_runtime_dir();
+  CLI::App app("Gives processes and containers an identity of labels, and enforces policy over labels", "triremed");
+  app.set_version_flag("--version", "triremed " TRIREME_VERSION);
+  app.failure_message(CLI::FailureMessage::simple);
+  app.add_option("--config-dir", options.config_dir, "directory of policy.toml and identity.toml")->capture_default_str();
+  app.add_option("--runtime-dir", options.runtime_dir, "directory of the control socket")->capture_default_str();
+  const std::map<std::string, CgroupDriver> drivers = {
+      {"auto", CgroupDriver::automatic}, {"systemd", CgroupDriver::systemd}, {"cgroupfs", CgroupDriver::cgroupfs}};
+  app.add_option("--cgroup-driver", options.driver, "who makes the cgroups of trirun: auto, systemd or cgroupfs")
+      ->transform(CLI::CheckedTransformer(drivers))
+      ->default_str("auto");
+  app.add_flag("--foreground", options.foreground, "log to stderr even where that is the journal");
+  app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")->capture_default_str();
+  app.add_flag("--check", options.check, "only check the configuration: exit 0 where it is valid, 1 where not");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (options.check) {
+    return check(options.config_dir);
+  }
+  if (const Status ready = set_up_log(options.log_level, options.foreground); !ready) {
+    return complain(ready.error());
+  }
+  auto daemon = Daemon::start(options);
+  if (!daemon) {
+    return complain(daemon.error());
+  }
+  const Status ended = (*daemon)->run();
+  return ended ? 0 : complain(ended.error());
+}
+
+}  // namespace
+}  // namespace trireme::daemon
+
+int main(int argc, char** argv) {
+  try {
+    return trireme::daemon::run(argc, argv);
+  } catch (const std::exception& exception) {
+    std::fprintf(stderr, "triremed: %s\n", exception.what());
+    return 1;
+  }
+}

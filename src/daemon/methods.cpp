@@ -1,0 +1,178 @@
+// The control methods, from JSON to what the daemon does and back.
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "daemon.hpp"
+#include "trireme/control/explain.hpp"
+#include "trireme/control/methods.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using control::Access;
+using control::Caller;
+using control::Reply;
+using nlohmann::json;
+
+json workload_json(const workload::Workload& workload) {
+  return {{"name", workload.name},          {"kind", workload::text(workload.kind)},   {"labels", workload.labels.items()},
+          {"identity", workload.number},    {"state", workload::text(workload.state)}, {"reason", workload.reason},
+          {"cgroup", workload.cgroup_path}, {"container", workload.container_id},      {"warnings", workload.warnings}};
+}
+
+json status_json(Daemon& daemon) {
+  const Settings& settings = daemon.settings();
+  json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
+  for (const workload::Workload* workload : daemon.registry().all()) {
+    auto& count = counts[workload::text(workload->state)];
+    count = count.get<int>() + 1;
+  }
+  return {{"version", TRIREME_VERSION},
+          {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
+          {"uptime_seconds", daemon.uptime().count()},
+          {"policy",
+           {{"directory", settings.directory()},
+            {"generation", settings.generation()},
+            {"rules", settings.policy()->rules.size()},
+            {"loaded", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
+            {"errors", settings.errors()},
+            {"warnings", settings.warnings()}}},
+          {"workloads", counts},
+          {"sources", daemon.sources()},
+          {"cgroup_driver", daemon.cgroup_driver()},
+          {"problems", daemon.problems()}};
+}
+
+json workloads_json(workload::Registry& registry) {
+  std::vector<std::string> cgroups;
+  for (const workload::Workload* workload : registry.all()) {
+    if (workload->state == workload::State::enforced) {
+      cgroups.push_back(workload->cgroup_path);
+    }
+  }
+  for (const std::string& cgroup : cgroups) {
+    registry.examine(cgroup);
+  }
+  json list = json::array();
+  for (const workload::Workload* workload : registry.all()) {
+    list.push_back(workload_json(*workload));
+  }
+  return list;
+}
+
+Result<json> explain(Daemon& daemon, const json& params) {
+  const auto lookup = [&registry = daemon.registry()](std::string_view name) -> std::optional<policy::ExplainPeer> {
+    const workload::Workload* workload = registry.find_name(std::string(name));
+    if (workload == nullptr) {
+      return std::nullopt;
+    }
+    policy::ExplainPeer peer;
+    peer.text = name;
+    peer.name = name;
+    peer.kind = policy::Endpoint::Kind::workload;
+    peer.labels = workload->labels;
+    peer.workload = workload->number;
+    return peer;
+  };
+  return control::explain(*daemon.settings().policy(), params.at("from").get<std::string>(), params.at("to").get<std::string>(),
+                          params.at("port").get<std::string>(), lookup);
+}
+
+Result<workload::LaunchRequest> launch_request(const Caller& caller, const json& params) {
+  workload::LaunchRequest request;
+  request.pid = static_cast<std::uint32_t>(caller.pid);
+  request.uid = caller.uid;
+  request.gid = caller.gid;
+  request.groups.assign(caller.groups.begin(), caller.groups.end());
+  if (caller.pidfd.valid()) {
+    request.pidfd = Fd(::fcntl(caller.pidfd.get(), F_DUPFD_CLOEXEC, 3));
+    if (!request.pidfd.valid()) {
+      return fail_errno("cannot hold on to the calling process");
+    }
+  }
+  for (const json& text : params.at("labels")) {
+    const auto label = policy::parse_label(text.get<std::string>());
+    if (!label) {
+      return tl::unexpected(label.error());
+    }
+    if (const std::string* before = request.labels.find(label->key); before != nullptr && *before != label->value) {
+      return fail("label '" + label->key + "' is given twice, as '" + *before + "' and '" + label->value + "'");
+    }
+    if (Status added = request.labels.set(label->key, label->value); !added) {
+      return tl::unexpected(added.error());
+    }
+  }
+  request.properties = params.value("properties", std::vector<std::string>{});
+  request.unit = params.value("unit", "");
+  request.changes_user = params.value("changes_user", false);
+  return request;
+}
+
+void launch(workload::Launcher& launcher, const Caller& caller, const json& params, const Reply& reply) {
+  auto request = launch_request(caller, params);
+  if (!request) {
+    reply.error(request.error());
+    return;
+  }
+  const auto pid = request->pid;
+  const auto uid = request->uid;
+  const std::string labels = request->labels.text();
+  launcher.launch(std::move(*request), [reply, pid, uid, labels](Result<workload::Launched> launched) {
+    if (!launched) {
+      spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid, pid, launched.error().text());
+      reply.error(launched.error());
+      return;
+    }
+    spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
+    reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
+  });
+}
+
+/// A handler that computes its answer at once.
+template <typename Function>
+control::Handler answer(Function function) {
+  return [function](const Caller& /*caller*/, const json& params, const Reply& reply) { reply.result(function(params)); };
+}
+
+}  // namespace
+
+void register_methods(control::Server& server, Daemon& daemon) {
+  namespace method = control::method;
+  server.on(method::status, Access::root, answer([&daemon](const json&) { return status_json(daemon); }));
+  server.on(method::workloads, Access::root, answer([&daemon](const json&) { return workloads_json(daemon.registry()); }));
+  server.on(method::metrics, Access::root, answer([&daemon](const json&) { return json{{"text", metrics_text(daemon)}}; }));
+  server.on(method::reload, Access::root, [&daemon](const Caller&, const json&, const Reply& reply) {
+    if (const Status reloaded = daemon.settings().reload(); !reloaded) {
+      reply.error(reloaded.error());
+      return;
+    }
+    const Settings& settings = daemon.settings();
+    reply.result({{"generation", settings.generation()}, {"rules", settings.policy()->rules.size()}, {"warnings", settings.warnings()}});
+  });
+  server.on(method::explain, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
+    const auto explanation = explain(daemon, params);
+    explanation ? reply.result(*explanation) : reply.error(explanation.error());
+  });
+  server.on(method::launch, Access::anyone,
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) { launch(daemon.launcher(), caller, params, reply); });
+  server.on(method::unit_gate, Access::root, [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+    const auto unit = params.at("unit").get<std::string>();
+    if (const Status open = daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid)); !open) {
+      spdlog::error("{} may not start: {}", unit, open.error().text());
+      reply.error(open.error());
+      return;
+    }
+    reply.result({{"state", "enforced"}});
+  });
+  server.on(method::flows, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
+    if (daemon.flows() == nullptr) {
+      reply.error({"no flow log: it could not be opened", "'trirectl status' says why"});
+      return;
+    }
+    daemon.flows()->answer(params.value("limit", std::size_t{100}), params.value("follow", false), reply);
+  });
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,129 @@
+#include "settings.hpp"
+
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+
+namespace trireme::daemon {
+namespace {
+
+constexpr std::uint64_t kQuiet = 200'000;       // µs without a change before a reload
+constexpr std::uint64_t kPatience = 1'000'000;  // µs after which a reload comes even if saves never cease
+
+std::string join(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) {
+    text += (text.empty() ? "" : "\n") + line;
+  }
+  return text;
+}
+
+std::vector<std::string> trust_files(const policy::Trust& trust) {
+  std::vector<std::string> files = {trust.certificate, trust.key, trust.psk_file};
+  files.insert(files.end(), trust.ca.begin(), trust.ca.end());
+  files.insert(files.end(), trust.revoked.begin(), trust.revoked.end());
+  std::erase(files, "");
+  return files;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory) {
+  auto watcher = config::Watcher::open(directory);
+  if (!watcher) {
+    return tl::unexpected(watcher.error());
+  }
+  std::unique_ptr<Settings> settings(new Settings(directory, std::move(*watcher)));
+  (void)settings->load();
+  return settings;
+}
+
+Settings::~Settings() {
+  sd_event_source_disable_unref(changed_);
+  sd_event_source_disable_unref(quiet_);
+}
+
+Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outcome) {
+  loop_ = loop;
+  apply_ = std::move(apply);
+  outcome_ = std::move(outcome);
+  int rc = sd_event_add_io(loop, &changed_, watcher_.fd(), EPOLLIN, on_change, this);
+  if (rc >= 0) {
+    rc = sd_event_add_time_relative(loop, &quiet_, CLOCK_MONOTONIC, 0, 0, on_quiet, this);
+  }
+  if (rc >= 0) {
+    rc = sd_event_source_set_enabled(quiet_, SD_EVENT_OFF);
+  }
+  return rc >= 0 ? Status{} : fail_errno("cannot follow changes of " + directory_, -rc);
+}
+
+int Settings::on_change(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  auto& settings = *static_cast<Settings*>(self);
+  const auto relevant = settings.watcher_.drain();
+  if (!relevant) {
+    spdlog::error("changes of {} may go unnoticed: {}", settings.directory_, relevant.error().text());
+  } else if (!*relevant) {
+    return 0;
+  }
+  std::uint64_t now = 0;
+  sd_event_now(settings.loop_, CLOCK_MONOTONIC, &now);
+  if (settings.first_change_ == 0) {
+    settings.first_change_ = now;
+  }
+  sd_event_source_set_time(settings.quiet_, std::min(now + kQuiet, settings.first_change_ + kPatience));
+  sd_event_source_set_enabled(settings.quiet_, SD_EVENT_ONESHOT);
+  return 0;
+}
+
+int Settings::on_quiet(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  (void)static_cast<Settings*>(self)->reload();
+  return 0;
+}
+
+Status Settings::load() {
+  config::Configuration configuration = config::load(directory_);
+  errors_.clear();
+  std::vector<std::string> warnings;
+  for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
+    (diagnostic.severity == config::Diagnostic::Severity::error ? errors_ : warnings).push_back(diagnostic.text());
+  }
+  if (!errors_.empty()) {
+    return fail(join(errors_), "'trirectl policy check' shows them as well");
+  }
+  auto policy = std::make_shared<const policy::Policy>(std::move(configuration.policy));
+  auto identity = std::make_shared<const policy::Identity>(std::move(configuration.identity));
+  if (apply_) {
+    if (Status applied = apply_(policy, identity); !applied) {
+      errors_.push_back("the policy is valid but could not be put in force: " + applied.error().text());
+      return fail(errors_.back());
+    }
+  }
+  if (Status watched = watcher_.set_extra_files(trust_files(identity->trust)); !watched) {
+    spdlog::error("{}", watched.error().text());
+  }
+  policy_ = std::move(policy);
+  identity_ = std::move(identity);
+  warnings_ = std::move(warnings);
+  generation_++;
+  loaded_ = std::chrono::system_clock::now();
+  return {};
+}
+
+Status Settings::reload() {
+  first_change_ = 0;
+  sd_event_source_set_enabled(quiet_, SD_EVENT_OFF);
+  Status done = load();
+  (done ? reloads_ : failed_reloads_)++;
+  if (done) {
+    spdlog::info("{}: generation {} in force, {} rules", directory_, generation_, policy_->rules.size());
+    std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
+  } else {
+    std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });
+    spdlog::error("{}: not valid; generation {} stays in force", directory_, generation_);
+  }
+  outcome_();
+  return done;
+}
+
+}  // namespace trireme::daemon

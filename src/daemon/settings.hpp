@@ -1,0 +1,69 @@
+// The configuration in force, and when it changes: a save on disk (debounced), SIGHUP, `trirectl reload`. All or nothing.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "trireme/config/loader.hpp"
+#include "trireme/config/watcher.hpp"
+
+namespace trireme::daemon {
+
+class Settings {
+ public:
+  /// Arms the watcher, then loads. Errors: no watches to be had. Diagnostics of the load are in errors() and warnings(): where there are
+  /// errors, policy() is null.
+  [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory);
+  ~Settings();
+  Settings(const Settings&) = delete;
+  Settings& operator=(const Settings&) = delete;
+
+  /// From now on changes on disk lead to reload() by themselves. `apply` puts a valid configuration in force, whole or not at all;
+  /// `outcome` hears after each reload.
+  using Apply = std::function<Status(std::shared_ptr<const policy::Policy>, std::shared_ptr<const policy::Identity>)>;
+  [[nodiscard]] Status follow(sd_event* loop, Apply apply, std::function<void()> outcome);
+
+  /// Reads everything again and puts it in force. The error's message holds every diagnostic, one a line; nothing has changed then.
+  Status reload();
+
+  [[nodiscard]] const std::string& directory() const { return directory_; }
+  [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
+  [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const { return identity_; }
+  [[nodiscard]] std::uint64_t generation() const { return generation_; }
+  [[nodiscard]] std::chrono::system_clock::time_point loaded() const { return loaded_; }
+  [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }      // of the last load
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }  // of the configuration in force
+  [[nodiscard]] std::uint64_t reloads() const { return reloads_; }
+  [[nodiscard]] std::uint64_t failed_reloads() const { return failed_reloads_; }
+
+ private:
+  Settings(std::string directory, config::Watcher watcher) : directory_(std::move(directory)), watcher_(std::move(watcher)) {}
+  static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
+  Status load();
+
+  std::string directory_;
+  config::Watcher watcher_;
+  sd_event* loop_ = nullptr;
+  sd_event_source* changed_ = nullptr;
+  sd_event_source* quiet_ = nullptr;
+  std::uint64_t first_change_ = 0;  // µs, CLOCK_MONOTONIC; 0: no reload is due
+  Apply apply_;
+  std::function<void()> outcome_;
+  std::shared_ptr<const policy::Policy> policy_;
+  std::shared_ptr<const policy::Identity> identity_;
+  std::uint64_t generation_ = 0;
+  std::chrono::system_clock::time_point loaded_;
+  std::vector<std::string> errors_;
+  std::vector<std::string> warnings_;
+  std::uint64_t reloads_ = 0;
+  std::uint64_t failed_reloads_ = 0;
+};
+
+}  // namespace trireme::daemon
