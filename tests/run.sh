@@ -112,6 +112,7 @@ fuzz() { # SECONDS for each target
 }
 export -f build unit_tests fuzz
 export jobs
+export TRIREME_PRODUCTS=$PWD/build/release TRIREME_LONG=$long
 
 summary() {
   local i failed=0
@@ -149,4 +150,31 @@ if wanted fuzz; then
   step build-fuzz 900 bash -c 'build fuzz trireme_tests' &&
     step fuzz 3600 bash -c "fuzz $((long ? 300 : 8))"
 fi
+
+# A machine on which these cannot run fails them: nothing is left out in silence.
+system_tests() {
+  local file name names_to_run=() limit=$((long ? 7200 : 600))
+  for file in tests/system/test_*.py; do
+    name=$(basename "${file#tests/system/test_}" .py)
+    if ! wanted "$name"; then
+      continue
+    elif ((!lab)) && grep -q LabCase "$file"; then
+      not_run "$name" --no-lab
+    else
+      names_to_run+=("$name")
+    fi
+  done
+  ((${#names_to_run[@]})) || return 0
+  step is-root 5 test "$EUID" -eq 0 && step build-release 1200 bash -c 'build release' || return
+  sweep
+  for name in "${names_to_run[@]}"; do
+    step "$name" "$limit" /usr/bin/python3 -B -m tests.system "tests.system.test_$name"
+  done
+  sweep
+}
+
+# What an earlier run that was killed has left.
+sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
+
+system_tests
 summary

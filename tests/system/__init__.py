@@ -1,0 +1,1 @@
+"""System tests: the real programs against the real kernel, each in namespaces and cgroups of its own."""

@@ -1,0 +1,323 @@
+"""A process that does with sockets what a test tells it: one JSON line for each order on stdin, one for its outcome on stdout.
+
+Run as a workload, or as a plain process; the same file is its own client (class Agent).
+"""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
+
+
+class AgentEnded(AssertionError):
+    pass
+
+
+class Agent:
+    """The test's end."""
+
+    def __init__(self, argv, spawn=subprocess.Popen, **options):
+        """`spawn` starts `argv` followed by this file's command line."""
+        self.process = spawn([*argv, "/usr/bin/python3", "-B", os.path.abspath(__file__)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True, **options)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def send(self, order, *arguments, **named):
+        try:
+            self.process.stdin.write(json.dumps([order, arguments, named]) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise AgentEnded(f"{' '.join(self.process.args)} ended with {self.process.wait()}") from None
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise AgentEnded(f"{' '.join(self.process.args)} ended with {self.process.wait()}")
+        value = json.loads(line)
+        if isinstance(value, dict) and "broken" in value:
+            raise AssertionError(value["broken"])
+        return value
+
+    def __getattr__(self, order):
+        def call(*arguments, **named):
+            self.send(order, *arguments, **named)
+            return self.answer()
+        return call
+
+    def end(self):
+        """SIGKILL, and gone when this returns."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+def _family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _outcome(error):
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return "timeout"
+    return errno.errorcode.get(error.errno, str(error))
+
+
+class Orders:
+    """What can be ordered. Those that return an outcome say "ok" or the error's name: ECONNREFUSED, EHOSTUNREACH, timeout ..."""
+
+    def __init__(self):
+        self.sockets = {}
+        self.servers = {}
+        self.probes = {}
+
+    # --- single sockets, by name ---
+
+    def open(self, name, kind, address, port=0, listen=None, reuse=True, options=()):
+        """Bound where an address is given. Returns the outcome."""
+        opened = socket.socket(_family(address), KINDS[kind])
+        try:
+            if reuse:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for level, option, value in options:
+                opened.setsockopt(level, option, value)
+            opened.bind((address, port))
+            if listen is not None:
+                opened.listen(listen)
+        except OSError as error:
+            opened.close()
+            return _outcome(error)
+        self.sockets[name] = opened
+        return "ok"
+
+    def port(self, name):
+        return self.sockets[name].getsockname()[1]
+
+    def connect(self, name, address, port, timeout=2.0):
+        return self._try(name, timeout, lambda opened: opened.connect((address, port)))
+
+    def connect_start(self, name, address, port):
+        """Without waiting: the connection is left half-open."""
+        self.sockets[name].setblocking(False)
+        return errno.errorcode.get(self.sockets[name].connect_ex((address, port)), "ok")
+
+    def state(self, name):
+        """Of a TCP socket, as include/net/tcp_states.h numbers them: 1 established, 2 SYN_SENT, 7 closed."""
+        return self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+    def accept(self, name, new, timeout=2.0):
+        def take(opened):
+            self.sockets[new] = opened.accept()[0]
+        return self._try(name, timeout, take)
+
+    def send_text(self, name, text, timeout=2.0):
+        return self._try(name, timeout, lambda opened: opened.sendall(text.encode()))
+
+    def send_to(self, name, text, address, port):
+        return self._try(name, 2.0, lambda opened: opened.sendto(text.encode(), (address, port)))
+
+    def receive(self, name, timeout=2.0):
+        """{"text": ...} or {"error": outcome}; an empty text is the end."""
+        opened = self.sockets[name]
+        opened.settimeout(timeout)
+        try:
+            return {"text": opened.recv(65536).decode()}
+        except OSError as error:
+            return {"error": _outcome(error)}
+
+    def close(self, name, reset=False):
+        opened = self.sockets.pop(name)
+        if reset:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        opened.close()
+        return "ok"
+
+    def shutdown(self, name):
+        return self._try(name, 2.0, lambda opened: opened.shutdown(socket.SHUT_WR))
+
+    def _try(self, name, timeout, action):
+        opened = self.sockets[name]
+        opened.settimeout(timeout)
+        try:
+            action(opened)
+            return "ok"
+        except OSError as error:
+            return _outcome(error)
+
+    # --- servers that echo and count ---
+
+    def serve(self, kind, address, port=0, greeting="", options=()):
+        """Returns the port."""
+        server = socket.socket(_family(address), KINDS[kind])
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for level, option, value in options:
+            server.setsockopt(level, option, value)
+        server.bind((address, port))
+        port = server.getsockname()[1]
+        count = {"accepted": 0, "bytes": 0}
+        self.servers[f"{kind}/{port}"] = count
+        self.sockets[f"server {kind}/{port}"] = server
+        if kind == "tcp":
+            server.listen(1024)
+        target = self._tcp_server if kind == "tcp" else self._udp_server
+        threading.Thread(target=target, args=(server, greeting, count), daemon=True).start()
+        return port
+
+    def served(self, kind, port):
+        return self.servers[f"{kind}/{port}"]
+
+    def stop_serving(self, kind, port):
+        server = self.sockets.pop(f"server {kind}/{port}")
+        if kind == "tcp":
+            server.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+    def _tcp_server(self, server, greeting, count):
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            count["accepted"] += 1
+            threading.Thread(target=self._tcp_echo, args=(connection, greeting, count), daemon=True).start()
+
+    @staticmethod
+    def _tcp_echo(connection, greeting, count):
+        try:
+            with connection:
+                if greeting:
+                    connection.sendall(greeting.encode())
+                while data := connection.recv(65536):
+                    count["bytes"] += len(data)
+                    connection.sendall(data)
+        except OSError:
+            pass
+
+    @staticmethod
+    def _udp_server(server, _, count):
+        while True:
+            try:
+                data, sender = server.recvfrom(65536)
+            except OSError:
+                return
+            count["accepted"] += 1
+            count["bytes"] += len(data)
+            try:
+                server.sendto(data, sender)
+            except OSError:
+                pass
+
+    # --- whole exchanges ---
+
+    def exchange(self, kind, address, port, source=None, timeout=2.0, text="ping"):
+        """Connects, sends, and gets the same back."""
+        with socket.socket(_family(address), KINDS[kind]) as client:
+            client.settimeout(timeout)
+            try:
+                if source:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    client.bind(tuple(source))
+                client.connect((address, port))
+                client.sendall(text.encode())
+                answer = client.recv(65536).decode()
+            except OSError as error:
+                return _outcome(error)
+            return "ok" if answer == text else f"unexpected answer {answer!r}"
+
+    def ping(self, address, timeout=1.0):
+        """An ICMP echo through a ping socket; root may open raw ones."""
+        six = ":" in address
+        protocol = socket.getprotobyname("ipv6-icmp" if six else "icmp")
+        with socket.socket(_family(address), socket.SOCK_RAW, protocol) as raw:
+            raw.settimeout(timeout)
+            identifier = os.getpid() & 0xFFFF
+            header = struct.pack("!BBHHH", 128 if six else 8, 0, 0, identifier, 1)
+            if not six:
+                total = sum(struct.unpack("!4H", header))
+                total = (total & 0xFFFF) + (total >> 16)
+                header = struct.pack("!BBHHH", 8, 0, ~total & 0xFFFF, identifier, 1)
+            try:
+                raw.sendto(header, (address, 0))
+                deadline = time.monotonic() + timeout
+                while time.monotonic() < deadline:
+                    data = raw.recv(1024)
+                    reply = data if six else data[(data[0] & 15) * 4:]
+                    if reply[0] == (129 if six else 0) and struct.unpack("!H", reply[4:6])[0] == identifier:
+                        return "ok"
+            except OSError as error:
+                return _outcome(error)
+            return "timeout"
+
+    def in_child(self, order, *arguments, **named):
+        """The same by a grandchild that has left our session."""
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.write(write, json.dumps(getattr(self, order)(*arguments, **named)).encode())
+            os._exit(0)
+        os.close(write)
+        os.wait()
+        with os.fdopen(read) as pipe:
+            return json.loads(pipe.read())
+
+    # --- one attempt after the other, until told to end ---
+
+    def probe(self, name, kind, address, port, timeout=0.5):
+        probe = {"stop": False, "ok": 0, "failed": 0, "outcomes": {}}
+        probe["thread"] = threading.Thread(target=self._probe, args=(probe, kind, address, port, timeout), daemon=True)
+        self.probes[name] = probe
+        probe["thread"].start()
+
+    def probed(self, name):
+        return {key: self.probes[name][key] for key in ("ok", "failed", "outcomes")}
+
+    def probe_end(self, name):
+        self.probes[name]["stop"] = True
+        self.probes[name]["thread"].join()
+        return self.probed(name)
+
+    def _probe(self, probe, kind, address, port, timeout):
+        while not probe["stop"]:
+            outcome = self.exchange(kind, address, port, timeout=timeout)
+            probe["ok" if outcome == "ok" else "failed"] += 1
+            probe["outcomes"][outcome] = probe["outcomes"].get(outcome, 0) + 1
+
+    # --- the process itself ---
+
+    def cgroup(self):
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            return next(line[3:].strip() for line in file if line.startswith("0::"))
+
+    def run(self, argv, timeout=20):
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, check=False)
+        return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+
+
+def main():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    orders = Orders()
+    for line in sys.stdin:
+        order, arguments, named = json.loads(line)
+        try:
+            outcome = getattr(orders, order)(*arguments, **named)
+        except Exception as error:  # told to the test, which fails
+            outcome = {"broken": f"{order}{tuple(arguments)}: {type(error).__name__}: {error}"}
+        print(json.dumps(outcome), flush=True)
+
+
+if __name__ == "__main__":
+    main()

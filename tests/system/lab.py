@@ -1,0 +1,235 @@
+"""A booted systemd with a real Docker, over an overlay of this machine's root: what docs call a host.
+
+Everything that it makes is in a cgroup, mounts and a directory of its own; the journal of undo.py takes them away, whatever happens.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import unittest
+
+from tests.system import images, undo, waiting
+from tests.system.host import PRODUCTS, cgroup_mount, kill_quietly
+
+NEEDED = ("systemd-nspawn", "dockerd", "docker", "nsenter", "busybox", "nginx", "curl")
+
+
+class Lab:
+    def __init__(self, install=True, files=()):
+        """Booted, with Docker and the installed products, when this returns; trireme is not started. `files` are (path, text) in /."""
+        for program in NEEDED:
+            if shutil.which(program) is None:
+                raise AssertionError(f"{program} is missing: tests/install-deps.sh installs it")
+        self.undo = undo.Undo()
+        self.directory = self.undo.directory
+        self.root = self.directory + "/root"
+        self.log = self.directory + "/console.log"
+        self.cgroup = f"{cgroup_mount()}/{undo.PREFIX}{os.getpid()}-{os.path.basename(self.directory)}"
+        self.nspawn = None
+        try:
+            self._mount()
+            for path, text in files:
+                self.write(path, text)
+            if install:
+                subprocess.run(["cmake", "--install", PRODUCTS], env={**os.environ, "DESTDIR": self.root}, check=True,
+                               stdout=subprocess.DEVNULL)
+            self._boot()
+        except BaseException:
+            self.show()
+            self.close()
+            raise
+
+    def _mount(self):
+        changes = self.directory + "/changes"
+        os.mkdir(changes)
+        os.mkdir(self.root)
+        os.mkdir(self.directory + "/docker")
+        for path in (changes, self.root):
+            self.undo.add("mount", path)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", changes], check=True)
+        for name in ("upper", "work"):
+            os.mkdir(f"{changes}/{name}")
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={changes}/upper,workdir={changes}/work", self.root],
+                       check=True)
+        # This machine's settings and services are not what is tested. A first boot only ever enables: nothing may.
+        for path in ("etc/trireme", "etc/docker", "etc/systemd/system"):
+            shutil.rmtree(f"{self.root}/{path}", ignore_errors=True)
+        self.write("etc/machine-id", "uninitialized\n")
+        self.write("etc/systemd/system-preset/00-lab.preset", "disable *\n")
+        self.write("etc/hostname", "lab\n")
+
+    def write(self, path, text):
+        """A save, as an editor does it: written beside, renamed over."""
+        path = f"{self.root}/{path.lstrip('/')}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+
+    def _boot(self):
+        self.undo.add("cgroup", self.cgroup)
+        os.mkdir(self.cgroup)
+        command = ["systemd-nspawn", "-q", "-M", self.undo.name("lab"), "-D", self.root, "--boot", "--register=no", "--keep-unit",
+                   "--private-network", "--capability=all", "--system-call-filter=add_key keyctl bpf", "--console=pipe",
+                   "--link-journal=no", f"--bind={self.directory}/docker:/var/lib/docker"]
+        self.undo.call(self._end)
+        with open(self.log, "w", encoding="utf-8") as log:
+            self.nspawn = subprocess.Popen(self._in_cgroup(self.cgroup, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                           env={**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"}, preexec_fn=undo.die_with_parent)
+        self.leader = waiting.until(self._find_leader, "systemd is started", 30)
+        self.payload = waiting.until(self._find_payload, "systemd is in its cgroup", 30)
+        self.shell = self.payload + "/shell"
+        os.mkdir(self.shell)
+        waiting.until(lambda: self.run(["systemctl", "is-system-running"]).stdout.strip() in ("running", "degraded"), "the boot is complete",
+                      120, 0.1)
+
+    @staticmethod
+    def _in_cgroup(path, command):
+        return ["sh", "-c", f'echo $$ >{path}/cgroup.procs && exec "$@"', "sh", *command]
+
+    def _find_leader(self):
+        if self.nspawn.poll() is not None:
+            raise AssertionError(f"systemd-nspawn ended with {self.nspawn.returncode}")
+        for child in _children(self.nspawn.pid):
+            if _read(f"/proc/{child}/comm") == "systemd\n":
+                return child
+        return None
+
+    def _find_payload(self):
+        found = re.search(r"^0::(.*)/init\.scope$", _read(f"/proc/{self.leader}/cgroup"), re.M)
+        return found and cgroup_mount() + found[1]
+
+    # --- commands: each from a cgroup of its own that is no systemd unit, like a shell ---
+
+    def inside(self, argv):
+        return self._in_cgroup(self.shell, ["nsenter", "-a", "-t", str(self.leader), "--", *argv])
+
+    def popen(self, argv, **options):
+        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+        return subprocess.Popen(self.inside(argv), env=environment, cwd="/", preexec_fn=undo.die_with_parent, **options)
+
+    def run(self, argv, timeout=60, **options):
+        with self.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+    def sh(self, line, timeout=60):
+        """One line as typed into a root shell."""
+        return self.run(["bash", "-c", line], timeout)
+
+    def must(self, line, timeout=60):
+        done = self.sh(line, timeout)
+        if done.returncode != 0:
+            raise AssertionError(f"{line}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout.rstrip("\n")
+
+    # --- Docker and trireme ---
+
+    def start_docker(self):
+        self.must("systemctl start docker", 120)
+        for name, tar, changes in images.all_images():
+            with subprocess.Popen(self.inside(["docker", "import", *changes, "-", name]), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                  preexec_fn=undo.die_with_parent) as process:
+                process.communicate(tar)
+            if process.returncode != 0:
+                raise AssertionError(f"docker import {name} failed")
+
+    def start_trireme(self):
+        self.must("systemctl start trireme")
+
+    def workloads(self):
+        return json.loads(self.must("trirectl workloads --json"))
+
+    def workload_of(self, container):
+        for workload in self.workloads():
+            if workload.get("container", "").startswith(container):
+                return workload
+        return None
+
+    def await_state(self, container, state, seconds=15):
+        return waiting.until(lambda: (self.workload_of(container) or {}).get("state") == state, f"{container} is {state}", seconds)
+
+    def status(self):
+        return json.loads(self.must("trirectl status --json"))
+
+    def policy(self, text):
+        """In force when this returns."""
+        self.write("etc/trireme/policy.toml", text)
+        self.must("trirectl reload")
+
+    def remove_containers(self):
+        self.sh("docker ps -aq | xargs -r docker rm -f", 120)
+
+    # --- the end ---
+
+    def show(self):
+        if self.nspawn is not None and self.nspawn.poll() is None and hasattr(self, "leader"):
+            for line in ("journalctl -b --no-pager -n 60 -u trireme -u docker", "systemctl --failed --no-pager"):
+                done = self.sh(line)
+                print(f"--- {line}\n{done.stdout}{done.stderr}", flush=True)
+        else:
+            print(_read(self.log)[-4000:], flush=True)
+
+    def _end(self):
+        if self.nspawn is not None:
+            kill = self.cgroup + "/cgroup.kill"
+            if os.path.exists(kill):
+                with open(kill, "w", encoding="ascii") as file:
+                    file.write("1")
+            kill_quietly(self.nspawn)
+
+    def close(self):
+        self.undo.run()
+
+
+def _children(pid):
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        found += [int(child) for child in _read(f"/proc/{pid}/task/{task}/children").split()]
+    return found
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class LabCase(unittest.TestCase):
+    """Tests in one lab; the daemon runs, with the shipped configuration."""
+
+    DOCKER = True
+    FILES = ()
+
+    @classmethod
+    def setUpClass(cls):
+        began = time.monotonic()
+        cls.lab = Lab(files=cls.FILES)
+        cls.addClassCleanup(cls.lab.close)
+        try:
+            if cls.DOCKER:
+                cls.lab.start_docker()
+            cls.lab.start_trireme()
+        except BaseException:
+            cls.lab.show()
+            raise
+        print(f"the lab is up after {time.monotonic() - began:.1f} s", flush=True)
+
+    def setUp(self):
+        self.addCleanup(self.lab.remove_containers if self.DOCKER else lambda: None)
+
+    def _callTestMethod(self, method):
+        try:
+            method()
+        except BaseException:
+            self.lab.show()
+            raise

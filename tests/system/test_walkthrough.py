@@ -1,0 +1,49 @@
+"""The walkthrough of the README, as typed."""
+
+import unittest
+
+from tests.system.lab import LabCase
+
+
+class Walkthrough(LabCase):
+    def test_as_typed(self):
+        lab = self.lab
+        self.assertEqual(lab.must("systemctl is-active trireme"), "active")
+
+        container = lab.must("docker run -l app=nginx --net=host -d nginx")
+        self.assertEqual(lab.must(f"docker inspect -f '{{{{.HostConfig.NetworkMode}}}}' {container}"), "host")
+        lab.await_state(container, "enforced")
+
+        refused = lab.sh("curl -sS --max-time 5 http://127.0.0.1")
+        self.assertNotEqual(refused.returncode, 0)
+        self.assertIn("127.0.0.1 port 80", refused.stderr)
+
+        # Until containers of other networks carry proof, they are listed and left alone.
+        bridge = lab.must("docker run -l app=nginx -itd curlimages/curl sh")
+        lab.await_state(bridge, "unenforced")
+        self.assertTrue(lab.workload_of(bridge)["reason"])
+
+        self.assertEqual(lab.must("trirun --label app=nginx -- curl -sS --max-time 5 http://127.0.0.1"), "hello from nginx")
+        other = lab.sh("trirun --label app=other -- curl -sS --max-time 5 http://127.0.0.1")
+        self.assertNotEqual(other.returncode, 0)
+
+        # What the container forks and what docker exec runs in it is held to the same policy.
+        self.assertEqual(lab.must(f"docker exec {container} wget -qO- http://127.0.0.1"), "hello from nginx")
+        lab.sh("mkdir -p /tmp/plain && echo plain >/tmp/plain/index.html")
+        lab.must("busybox httpd -p 127.0.0.1:8080 -h /tmp/plain")
+        self.assertEqual(lab.must("curl -sS http://127.0.0.1:8080/index.html"), "plain")
+        done = lab.sh(f"docker exec {container} wget -qO- http://127.0.0.1:8080/index.html")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("Connection refused", done.stderr)
+        forked = "(setsid wget -qO- http://127.0.0.1{} &) | cat"
+        self.assertEqual(lab.must(f"docker exec {container} sh -c '{forked.format('')}'"), "hello from nginx")
+        self.assertEqual(lab.must(f"docker exec {container} sh -c '{forked.format(':8080/index.html')}'"), "")
+
+        # Others notice nothing.
+        foreign = lab.must("docker run -d --net=host busybox httpd -f -p 8081 -h /etc")
+        self.assertEqual(lab.must("curl -sS --retry 5 --retry-connrefused http://127.0.0.1:8081/group"), "root:x:0:")
+        lab.must(f"docker rm -f {foreign}")
+
+
+if __name__ == "__main__":
+    unittest.main()

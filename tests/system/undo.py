@@ -1,0 +1,131 @@
+"""What a test has made on this machine, and how it goes away again: at its end, after a failure, after a signal, and after a crash.
+
+Each thing is written into a journal before it is made. The journal lies in a directory that carries the number of the process that
+made it; the next run undoes the journals of processes that are gone.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PREFIX = "trireme-test-"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent():
+    """For Popen's preexec_fn: however the test's process ends, this one is killed."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _empty_cgroup(path):
+    with contextlib.suppress(OSError), open(path + "/cgroup.kill", "w", encoding="ascii") as kill:
+        kill.write("1")
+    deadline = time.monotonic() + 10
+    while "populated 1" in _read(path + "/cgroup.events") and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _read(path):
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:
+        return file.read()
+    return ""
+
+
+def _remove_cgroup(path):
+    if not os.path.isdir(path):
+        return
+    _empty_cgroup(path)
+    for directory, _, _ in os.walk(path, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
+def _unmount(path):
+    subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL, check=False)
+
+
+def _delete_netns(name):
+    subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL, check=False)
+
+
+def _remove_tree(path):
+    # Never into something that is still mounted below.
+    if any(line.split()[4].startswith(path + "/") for line in _read("/proc/self/mountinfo").splitlines()):
+        print(f"{path} is left: something is mounted in it", file=sys.stderr)
+        return
+    shutil.rmtree(path, ignore_errors=True)
+
+
+_ACTIONS = {"netns": _delete_netns, "cgroup": _remove_cgroup, "mount": _unmount, "directory": _remove_tree}
+
+
+class Undo:
+    """A journal and its directory. Names made with name() are this process's own."""
+
+    _count = 0
+
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-")
+        self._owner = os.getpid()
+        self._journal = self.directory + "/journal"
+        self._calls = []
+        atexit.register(self.run)
+
+    def name(self, what):
+        """Short enough for a network interface."""
+        Undo._count += 1
+        return f"t{self._owner}-{what}{Undo._count}"[:15]
+
+    def add(self, action, target):
+        """Before the thing is made."""
+        assert action in _ACTIONS
+        with open(self._journal, "a", encoding="utf-8") as journal:
+            journal.write(json.dumps([action, target]) + "\n")
+
+    def call(self, function):
+        """Something that only this process can undo, done before the journal."""
+        self._calls.append(function)
+
+    def run(self):
+        if os.getpid() != self._owner:  # a child that inherited us
+            return
+        atexit.unregister(self.run)
+        while self._calls:
+            try:
+                self._calls.pop()()
+            except Exception as error:  # the rest must be undone all the same
+                print(f"undo: {error}", file=sys.stderr)
+        undo_journal(self.directory)
+
+
+def undo_journal(directory):
+    for line in reversed(_read(directory + "/journal").splitlines()):
+        with contextlib.suppress(ValueError):
+            action, target = json.loads(line)
+            _ACTIONS[action](target)
+    _remove_tree(directory)
+
+
+def sweep():
+    """Undoes what runs have left that were killed."""
+    for directory in glob.glob(f"{tempfile.gettempdir()}/{PREFIX}*"):
+        owner = re.match(PREFIX + r"(\d+)-", os.path.basename(directory))
+        if owner and not os.path.exists(f"/proc/{owner[1]}"):
+            undo_journal(directory)
+
+
+def end_on_signals():
+    """A test run that is told to end goes through atexit."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
