@@ -39,6 +39,7 @@ void add_policy_check(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_explain(CLI::App& parent, Globals& globals, Action& action);
 void add_metrics(CLI::App& parent, Globals& globals, Action& action);
+void add_flush(CLI::App& parent, Globals& globals, Action& action);
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
 
 /// One call to the daemon. Events as in control::Client::call.

@@ -7,7 +7,6 @@
 #include <systemd/sd-daemon.h>
 
 #include <csignal>
-#include <functional>
 
 #include "trireme/control/instance.hpp"
 
@@ -18,14 +17,6 @@ constexpr std::uint64_t kSecondLook = 100'000;  // µs; longer than any packet i
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
-}
-
-/// The strict slice of an instance: one daemon's alone, though several run on a machine (each in its own network namespace).
-std::string cgroupfs_slice(const std::string& runtime_dir) {
-  if (runtime_dir == TRIREME_RUNTIMEDIR) {
-    return "/trireme.slice";
-  }
-  return fmt::format("/trireme-{:016x}.slice", std::hash<std::string>{}(runtime_dir));
 }
 
 }  // namespace
@@ -144,7 +135,7 @@ Status Daemon::open_scopes() {
   if (options_.driver == CgroupDriver::systemd) {
     return fail("systemd is not PID 1 here", "use --cgroup-driver auto or cgroupfs");
   }
-  auto scopes = workload::CgroupfsScopes::open(loop_.get(), *tree_, cgroupfs_slice(options_.runtime_dir));
+  auto scopes = workload::CgroupfsScopes::open(loop_.get(), *tree_, workload::strict_slice(options_.runtime_dir));
   if (!scopes) {
     return tl::unexpected(scopes.error());
   }
@@ -220,7 +211,7 @@ void Daemon::revoke() {
   note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
   if (count && *count > 0) {
     revoked_ += *count;
-    spdlog::info("{} live flows are allowed no longer", *count);
+    spdlog::info("{} flows lost their authorisation: policy allows them no longer, or an end has gone", *count);
   }
 }
 

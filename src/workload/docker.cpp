@@ -391,7 +391,9 @@ void DockerSource::list_unenforced(Container& container, const policy::LabelSet&
   description.cgroup_path.clear();
   const Workload* known = registry_.find_container(container.id);
   if (known == nullptr || known->state != State::unenforced || known->own_labels != labels || known->pid != description.pid) {
-    spdlog::warn("container {}: it has a network of its own, where nothing is enforced yet", description.name);
+    if (known == nullptr || known->state != State::unenforced) {
+      spdlog::warn("container {}: it has a network namespace of its own, where nothing is enforced yet", description.name);
+    }
     registry_.list_unenforced(description, "it has a network namespace of its own, where nothing is enforced yet");
   }
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "record.hpp"
+#include "trireme/kernel/multicast_filter.hpp"
 #include "trireme/workload/registry.hpp"
 
 namespace trireme::workload {
@@ -142,9 +143,10 @@ std::size_t clear_records(const kernel::CgroupTree& tree) {
     if (record && !record->has_value()) {
       continue;  // another network namespace's
     }
-    if (auto done = clear_record(tree, path); !done) {
-      spdlog::warn("{}", done.error().text());
-      continue;
+    for (const Status& done : {clear_record(tree, path), kernel::MulticastFilter::detach(tree.absolute(path))}) {
+      if (!done) {
+        spdlog::warn("{}", done.error().text());
+      }
     }
     ++cleared;
   }

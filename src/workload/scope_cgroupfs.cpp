@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
@@ -6,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -77,6 +79,13 @@ Status enable(const kernel::CgroupTree& tree, const std::string& slice, const st
 }
 
 }  // namespace
+
+std::string strict_slice(const std::string& runtime_dir) {
+  if (runtime_dir == TRIREME_RUNTIMEDIR) {
+    return "/trireme.slice";
+  }
+  return fmt::format("/trireme-{:016x}.slice", std::hash<std::string>{}(runtime_dir));
+}
 
 Result<std::unique_ptr<CgroupfsScopes>> CgroupfsScopes::open(sd_event* loop, const kernel::CgroupTree& tree, std::string slice) {
   Fd inotify(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));

@@ -91,4 +91,13 @@ class Enforcer final : public workload::Enforcement {
   bool live_ = false;
 };
 
+struct Flushed {
+  bool table = false;         // there was one
+  std::size_t workloads = 0;  // records taken off cgroups
+};
+
+/// Removes what enforcement leaves in the kernel: the table, the authorisation of flows, the records and filters on cgroups, those of the
+/// strict slice of `runtime_dir` included. Everything that was refused passes from then on. For when no daemon runs.
+[[nodiscard]] Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir);
+
 }  // namespace trireme::enforcer

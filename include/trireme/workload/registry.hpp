@@ -91,8 +91,7 @@ class Registry {
   std::map<policy::Number, std::string> key_by_number_;
 };
 
-/// Clears the records of this network namespace's daemon from every cgroup: what `trirectl flush` does after the table is gone. Returns how
-/// many.
+/// Takes the records of this network namespace's daemon, and the multicast filter, off every cgroup. Returns how many had a record.
 std::size_t clear_records(const kernel::CgroupTree& tree);
 
 }  // namespace trireme::workload

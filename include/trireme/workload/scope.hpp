@@ -16,6 +16,9 @@ struct sd_event_source;
 
 namespace trireme::workload {
 
+/// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's own, "/trireme-<hash>.slice" for others.
+[[nodiscard]] std::string strict_slice(const std::string& runtime_dir);
+
 /// `NAME=VALUE` as given to trirun -p.
 struct Property {
   std::string name;
