@@ -20,7 +20,7 @@ http {
 }
 """
 
-APPLETS = ("sh", "nc", "wget", "httpd", "sleep", "cat", "echo", "true", "kill", "ps", "ip", "seq", "id", "test", "env", "setsid")
+APPLETS = ("sh", "nc", "wget", "httpd", "sleep", "cat", "echo", "true", "kill", "ps", "ip", "seq", "id", "test", "env", "setsid", "timeout")
 
 
 def _libraries(program):
@@ -70,6 +70,7 @@ class _Tar:
         self.file("/etc/passwd", b"root:x:0:0:root:/:/bin/sh\n")
         self.file("/etc/group", b"root:x:0:\n")
         self.file("/etc/nsswitch.conf", b"hosts: files dns\n")
+        self.file("/srv/served", b"served\n")
 
     def done(self):
         self.tar.close()

@@ -60,6 +60,7 @@ class Lab:
         self.write("etc/machine-id", "uninitialized\n")
         self.write("etc/systemd/system-preset/00-lab.preset", "disable *\n")
         self.write("etc/hostname", "lab\n")
+        self.write("srv/served", "served\n")
 
     def write(self, path, text):
         """A save, as an editor does it: written beside, renamed over."""
@@ -155,6 +156,14 @@ class Lab:
 
     def await_state(self, container, state, seconds=15):
         return waiting.until(lambda: (self.workload_of(container) or {}).get("state") == state, f"{container} is {state}", seconds)
+
+    def ask(self, port, labels=None):
+        """What `busybox httpd -h /srv` there says to a client with these labels, or to a plain one: "served", or "" for a refusal."""
+        wrapper = f"trirun --label {labels} -- " if labels else ""
+        return self.sh(f"{wrapper}curl -s --max-time 3 http://127.0.0.1:{port}/served").stdout.strip()
+
+    def await_served(self, port, labels=None, seconds=15):
+        waiting.until(lambda: self.ask(port, labels) == "served", f"{labels} is served at {port}", seconds, 0.05)
 
     def status(self):
         return json.loads(self.must("trirectl status --json"))

@@ -1,0 +1,189 @@
+"""Docker's host-network containers: from their first instruction to their last, whatever happens to Docker or to trireme."""
+
+import json
+import unittest
+
+from tests.system import waiting
+from tests.system.host import LONG
+from tests.system.lab import LabCase
+
+SERVE = "httpd -f -p {port} -h /srv"
+FETCH = "wget -qO- http://127.0.0.1:{port}/served"
+STRICT = "--cgroup-parent=trireme-docker.slice"
+
+
+class Containers(LabCase):
+    def run_container(self, options, command=None, image="busybox"):
+        """A host-network container with app=web, detached; its id."""
+        return self.lab.must(f"docker run -d --net=host {options} {image} {command or SERVE.format(port=7001)}")
+
+    def assert_held(self, port, labels="app=web"):
+        self.lab.await_served(port, labels)
+        self.assertEqual(self.lab.ask(port), "")
+        self.assertEqual(self.lab.ask(port, "app=other"), "")
+
+    def test_labels_decide(self):
+        container = self.run_container("-l app=web")
+        self.lab.await_state(container, "enforced")
+        self.assert_held(7001)
+        mine = self.lab.workload_of(container)
+        self.assertEqual((mine["kind"], mine["labels"]), ("container", {"app": "web"}))
+
+    def test_exec_and_children(self):
+        container = self.run_container("-l app=web")
+        self.lab.await_state(container, "enforced")
+        self.lab.must("busybox httpd -p 7002 -h /srv")
+        self.lab.await_served(7002)
+        self.lab.await_served(7001, "app=web")
+        for port, answer in ((7001, "served"), (7002, "")):
+            fetch = FETCH.format(port=port)
+            for command in (fetch, f"sh -c '{fetch}'", f"sh -c '(setsid {fetch} & wait) | cat'"):
+                self.assertEqual(self.lab.sh(f"docker exec {container} {command}").stdout.strip(), answer, command)
+        # A server that exec started is the container's as well.
+        self.lab.must(f"docker exec -d {container} {SERVE.format(port=7003)}")
+        self.assert_held(7003)
+
+    def test_a_container_in_anothers_network(self):
+        first = self.run_container("-l app=web")
+        second = self.lab.must(f"docker run -d --net=container:{first} -l app=db busybox {SERVE.format(port=7004)}")
+        for container in (first, second):
+            self.lab.await_state(container, "enforced")
+        self.assert_held(7001)
+        self.assert_held(7004, "app=db")
+
+    def test_pause_restart_and_kill(self):
+        container = self.run_container("-l app=web")
+        self.assert_held(7001)
+        self.lab.must(f"docker pause {container}")
+        self.assertEqual(self.lab.ask(7001), "")
+        self.lab.must(f"docker unpause {container}")
+        self.assert_held(7001)
+        self.lab.must(f"docker restart -t 0 {container}")
+        self.lab.await_state(container, "enforced")
+        self.assert_held(7001)
+        self.lab.must(f"docker kill {container}")
+        waiting.until(lambda: self.lab.workload_of(container) is None, "it is no workload any more")
+        self.lab.must(f"docker start {container}")
+        self.assert_held(7001)
+
+    def test_a_crash_loop(self):
+        """Each life is held to the policy: the server serves its friend for some of its lives, and a stranger in none."""
+        self.lab.must("docker run -d --name looping --restart=always --net=host -l app=web busybox "
+                      "sh -c 'httpd -f -p 7005 & sleep 0.3; kill $!'")
+        stranger = self.prober(7005)
+        waiting.until(lambda: int(self.lab.must("docker inspect -f '{{.RestartCount}}' looping")) >= 3, "three restarts", 30, 0.1)
+        self.assertEqual(self.end_prober(stranger), 0)
+        self.assertNotEqual(self.lab.must("docker inspect -f '{{.State.Status}}' looping"), "exited")
+
+    def prober(self, *ports, seconds=600):
+        """Connects to the ports in turn as fast as it can from a plain process, and counts what is accepted."""
+        script = ("import socket, sys, time\n"
+                  f"end, ok, tries = time.monotonic() + {seconds}, 0, 0\n"
+                  "while time.monotonic() < end:\n"
+                  f"    for port in {list(ports)!r}:\n"
+                  "        s = socket.socket()\n"
+                  "        s.settimeout(0.2)\n"
+                  "        try:\n"
+                  "            s.connect(('127.0.0.1', port))\n"
+                  "            ok += 1\n"
+                  "        except OSError:\n"
+                  "            pass\n"
+                  "        s.close()\n"
+                  "        tries += 1\n"
+                  "    print(ok, tries, flush=True)\n")
+        return self.lab.popen(["/usr/bin/python3", "-c", script], stdout=open(self.lab.directory + "/probe", "w", encoding="ascii"))
+
+    def end_prober(self, process):
+        process.kill()
+        process.wait()
+        with open(self.lab.directory + "/probe", encoding="ascii") as file:
+            accepted, tries = file.read().strip().rsplit("\n", 1)[-1].split()
+        self.assertGreater(int(tries), 100)
+        return int(accepted)
+
+    def test_the_start_window(self):
+        """Containers that listen from their first instruction: not one connection of a plain process is accepted by any of them."""
+        ports = range(7100, 7100 + (200 if LONG else 20))
+        prober = self.prober(*ports)
+        for port in ports:
+            strict = STRICT if port % 4 == 0 else ""
+            self.lab.must(f"docker run -d --net=host {strict} -l app=web busybox {SERVE.format(port=port)}")
+        waiting.until(lambda: self.lab.status()["workloads"]["enforced"] >= len(ports), "all are enforced", 30)
+        self.lab.await_served(ports[-1], "app=web")
+        self.assertEqual(self.end_prober(prober), 0)
+
+    def test_a_strict_slice_needs_no_daemon(self):
+        """Started while the daemon is dead: denied everything, and enforced when it is back."""
+        self.lab.must("systemctl stop trireme")
+        try:
+            prober = self.prober(7006)
+            container = self.run_container(f"-l app=web {STRICT}", SERVE.format(port=7006))
+            waiting.until(lambda: self.lab.sh(f"docker exec {container} true").returncode == 0, "it runs")
+            self.assertEqual(self.lab.sh(f"docker exec {container} timeout 1 {FETCH.format(port=7006)}").stdout, "")
+            self.assertEqual(self.end_prober(prober), 0)
+        finally:
+            self.lab.start_trireme()
+        self.lab.await_state(container, "enforced")
+        self.assert_held(7006)
+
+    def test_killed_at_any_moment_the_strict_slice_holds(self):
+        ports = range(7300, 7300 + (50 if LONG else 8))
+        prober = self.prober(*ports)
+        for port in ports:
+            self.lab.must("systemctl kill -s KILL trireme")
+            self.lab.must(f"docker run -d --net=host {STRICT} -l app=web busybox {SERVE.format(port=port)}")
+        waiting.until(lambda: self.lab.sh("trirectl status").returncode == 0, "systemd has started it again", 30, 0.1)
+        waiting.until(lambda: self.lab.status()["workloads"]["enforced"] >= len(ports), "all are enforced", 30, 0.1)
+        self.lab.await_served(ports[-1], "app=web")
+        self.assertEqual(self.end_prober(prober), 0)
+
+    def test_an_existing_container_is_found_at_start(self):
+        self.lab.must("systemctl stop trireme")
+        container = self.run_container("-l app=web")
+        self.lab.await_served(7001)
+        self.lab.start_trireme()
+        self.lab.await_state(container, "enforced")
+        self.assert_held(7001)
+
+    def test_labels_of_the_image_are_no_identity(self):
+        container = self.lab.must(f"docker run -d --net=host impostor {SERVE.format(port=7007)}")
+        waiting.until(lambda: self.lab.workload_of(container), "it is listed")
+        self.assertNotIn("app", self.lab.workload_of(container)["labels"])
+        self.assertEqual(self.lab.ask(7007, "app=nginx"), "")
+
+    def test_docker_restarts(self):
+        container = self.run_container("-l app=web --restart=always")
+        self.assert_held(7001)
+        self.lab.must("systemctl kill -s KILL docker", 60)
+        self.assertEqual(self.lab.ask(7001), "")
+        self.lab.must("systemctl restart docker", 120)
+        self.lab.must(f"docker start {container}")
+        self.assert_held(7001)
+        fresh = self.run_container("-l app=fresh", SERVE.format(port=7008))
+        self.lab.await_state(fresh, "enforced")
+        self.assert_held(7008, "app=fresh")
+
+    def test_one_bad_container_stops_nobody(self):
+        """A label that is none of ours, and a container that ends at once, among good ones."""
+        bad = self.run_container('-l "app=web" -l "Bad/Key!=x" -l "spaces=x y" -l "empty="', SERVE.format(port=7009))
+        self.lab.must("docker run -d --net=host -l app=web busybox true")
+        good = self.run_container("-l app=web")
+        self.lab.await_state(good, "enforced")
+        self.assert_held(7001)
+        self.assertIsNotNone(self.lab.workload_of(bad))
+        self.assertEqual(self.lab.ask(7009), "")
+
+    def test_a_published_port_of_a_bridge_container_is_left_alone(self):
+        container = self.lab.must("docker run -d -p 7010:80 -l app=web nginx")
+        self.lab.await_state(container, "unenforced")
+        self.assertEqual(self.lab.must("curl -sS --max-time 5 http://127.0.0.1:7010"), "hello from nginx")
+        self.assertEqual(self.lab.must("curl -sS --max-time 5 http://172.17.0.1:7010"), "hello from nginx")
+
+    def test_capabilities_are_warned_of(self):
+        container = self.run_container("-l app=web --cap-add NET_ADMIN")
+        self.lab.await_state(container, "enforced")
+        self.assertIn("CAP_NET_ADMIN", json.dumps(self.lab.workload_of(container)["warnings"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
