@@ -32,8 +32,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
   }
 }
 
-Status write_file(const std::string& path, std::string_view content) {
-  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+Status write_file(const std::string& path, std::string_view content, unsigned mode) {
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
   if (!fd.valid()) {
     return fail_errno("cannot write " + path);
   }

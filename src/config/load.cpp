@@ -155,7 +155,7 @@ Configuration load(const std::string& directory) {
   if (parsed.identity.host_name.empty()) {
     parsed.identity.host_name = host_name();
   }
-  return {std::move(parsed.policy), std::move(parsed.identity), reporter.take(file_names(policy, identity))};
+  return {std::move(parsed.policy), std::move(parsed.identity), reporter.take(file_names(policy, identity)), policy, identity};
 }
 
 }  // namespace trireme::config

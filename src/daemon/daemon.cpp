@@ -63,7 +63,7 @@ Status Daemon::prepare() {
     return event_error("cannot set up the event loop", rc);
   }
 
-  auto settings = Settings::open(options_.config_dir);
+  auto settings = Settings::open(options_.config_dir, options_.runtime_dir);
   if (!settings) {
     return tl::unexpected(settings.error());
   }
@@ -71,13 +71,16 @@ Status Daemon::prepare() {
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }
-  if (settings_->policy() != nullptr) {
-    return {};
-  }
   for (const std::string& line : settings_->errors()) {
     spdlog::error("{}", line);
   }
-  return fail(options_.config_dir + " is not valid", "correct the files; 'triremed --check' shows every error");
+  if (settings_->policy() == nullptr) {
+    return fail(options_.config_dir + " is not valid", "correct the files; 'triremed --check' shows every error");
+  }
+  if (!settings_->errors().empty()) {
+    spdlog::error("{} is not valid; enforcing the last files that were", options_.config_dir);
+  }
+  return {};
 }
 
 /// The model of what is to be enforced; the kernel is not touched yet.

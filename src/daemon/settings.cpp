@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "last_good.hpp"
+
 namespace trireme::daemon {
 namespace {
 
@@ -29,13 +31,17 @@ std::vector<std::string> trust_files(const policy::Trust& trust) {
 
 }  // namespace
 
-Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory) {
+Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory, const std::string& runtime_dir) {
   auto watcher = config::Watcher::open(directory);
   if (!watcher) {
     return tl::unexpected(watcher.error());
   }
-  std::unique_ptr<Settings> settings(new Settings(directory, std::move(*watcher)));
-  (void)settings->load();
+  std::unique_ptr<Settings> settings(new Settings(directory, runtime_dir, std::move(*watcher)));
+  if (!settings->load()) {
+    if (auto last_good = read_last_good(runtime_dir)) {
+      (void)settings->take(std::move(*last_good));  // nothing is there yet that could refuse it
+    }
+  }
   return settings;
 }
 
@@ -84,19 +90,31 @@ int Settings::on_quiet(sd_event_source* /*source*/, std::uint64_t /*usec*/, void
 Status Settings::load() {
   config::Configuration configuration = config::load(directory_);
   errors_.clear();
-  std::vector<std::string> warnings;
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
-    (diagnostic.severity == config::Diagnostic::Severity::error ? errors_ : warnings).push_back(diagnostic.text());
+    if (diagnostic.severity == config::Diagnostic::Severity::error) {
+      errors_.push_back(diagnostic.text());
+    }
   }
   if (!errors_.empty()) {
     return fail(join(errors_), "'trirectl policy check' shows them as well");
   }
+  if (Status kept = keep_last_good(runtime_dir_, configuration); !kept) {
+    spdlog::error("{}", kept.error().text());
+  }
+  Status taken = take(std::move(configuration));
+  if (!taken) {
+    errors_.push_back("the policy is valid but could not be put in force: " + taken.error().text());
+    return fail(errors_.back());
+  }
+  return {};
+}
+
+Status Settings::take(config::Configuration configuration) {
   auto policy = std::make_shared<const policy::Policy>(std::move(configuration.policy));
   auto identity = std::make_shared<const policy::Identity>(std::move(configuration.identity));
   if (apply_) {
     if (Status applied = apply_(policy, identity); !applied) {
-      errors_.push_back("the policy is valid but could not be put in force: " + applied.error().text());
-      return fail(errors_.back());
+      return applied;
     }
   }
   if (Status watched = watcher_.set_extra_files(trust_files(identity->trust)); !watched) {
@@ -104,7 +122,10 @@ Status Settings::load() {
   }
   policy_ = std::move(policy);
   identity_ = std::move(identity);
-  warnings_ = std::move(warnings);
+  warnings_.clear();
+  for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
+    warnings_.push_back(diagnostic.text());
+  }
   generation_++;
   loaded_ = std::chrono::system_clock::now();
   return {};

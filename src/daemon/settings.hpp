@@ -17,9 +17,9 @@ namespace trireme::daemon {
 
 class Settings {
  public:
-  /// Arms the watcher, then loads. Errors: no watches to be had. Diagnostics of the load are in errors() and warnings(): where there are
-  /// errors, policy() is null.
-  [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory);
+  /// Arms the watcher, then loads. Errors: no watches to be had. Where the files are not valid, errors() says so and the last valid ones,
+  /// kept in the runtime directory, are in force; where there are none either, policy() is null.
+  [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory, const std::string& runtime_dir);
   ~Settings();
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
@@ -43,12 +43,15 @@ class Settings {
   [[nodiscard]] std::uint64_t failed_reloads() const { return failed_reloads_; }
 
  private:
-  Settings(std::string directory, config::Watcher watcher) : directory_(std::move(directory)), watcher_(std::move(watcher)) {}
+  Settings(std::string directory, std::string runtime_dir, config::Watcher watcher)
+      : directory_(std::move(directory)), runtime_dir_(std::move(runtime_dir)), watcher_(std::move(watcher)) {}
   static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
   Status load();
+  Status take(config::Configuration configuration);
 
   std::string directory_;
+  std::string runtime_dir_;
   config::Watcher watcher_;
   sd_event* loop_ = nullptr;
   sd_event_source* changed_ = nullptr;

@@ -11,7 +11,8 @@ namespace trireme {
 /// The content of a file of at most `limit` bytes; larger is an error.
 [[nodiscard]] Result<std::string> read_file(const std::string& path, std::size_t limit = 16U << 20U);
 
-/// Writes `content` in one write(2) to an existing or new file (for cgroup and proc files, and for small files of our own).
-[[nodiscard]] Status write_file(const std::string& path, std::string_view content);
+/// Writes `content` in one write(2) to an existing file, or a new one of this mode (for cgroup and proc files, and for small files of our
+/// own).
+[[nodiscard]] Status write_file(const std::string& path, std::string_view content, unsigned mode = 0644);
 
 }  // namespace trireme

@@ -19,24 +19,26 @@ struct Diagnostic {
   [[nodiscard]] std::string text() const;
 };
 
-struct Configuration {
-  policy::Policy policy;
-  policy::Identity identity;
-  std::vector<Diagnostic> diagnostics;
-  [[nodiscard]] bool valid() const;  // no diagnostic is an error
-};
-
 /// A file's name as diagnostics show it, and its bytes: what the fuzz targets feed.
 struct Source {
   std::string file;
   std::string content;
 };
 
+struct Configuration {
+  policy::Policy policy;
+  policy::Identity identity;
+  std::vector<Diagnostic> diagnostics;
+  std::vector<Source> policy_sources = {};  // what it was read from
+  std::vector<Source> identity_sources = {};
+  [[nodiscard]] bool valid() const;  // no diagnostic is an error
+};
+
 /// Pure: no file is touched. Runs [[test]] too; a failing test is an error.
 [[nodiscard]] Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity);
 
-/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical order; a missing file is an empty one, a missing
-/// DIR is an error) and the files that identity.toml names (their modes). File names in diagnostics are relative to DIR.
+/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical order; a missing file is an empty one, a
+/// missing DIR is an error) and the files that identity.toml names (their modes). File names in diagnostics are relative to DIR.
 [[nodiscard]] Configuration load(const std::string& directory);
 
 }  // namespace trireme::config
