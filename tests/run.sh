@@ -50,8 +50,11 @@ child=''
 
 # A step that is interrupted ends with what it started; the system tests clean up after themselves when they are told to end.
 interrupted() {
-  [[ -z $child ]] || kill -TERM -- "-$child" 2>/dev/null
-  [[ -z $child ]] || wait "$child"
+  if [[ -n $child ]]; then
+    kill -TERM "$child" 2>/dev/null # timeout, which hands it on and waits
+    wait "$child"
+    kill -KILL -- "-$child" 2>/dev/null
+  fi
   exit 130
 }
 trap interrupted INT TERM HUP

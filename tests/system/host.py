@@ -33,6 +33,12 @@ def cgroup_mount():
     raise AssertionError("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
 
 
+def cgroup_v1_mounts():
+    """Of the hierarchies beside v2, where there are any."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        return [line.split()[4] for line in table if " - cgroup " in line]
+
+
 def kill_quietly(process):
     if process.poll() is None:
         process.kill()

@@ -12,7 +12,7 @@ import time
 import unittest
 
 from tests.system import images, undo, waiting
-from tests.system.host import PRODUCTS, cgroup_mount, kill_quietly
+from tests.system.host import PRODUCTS, cgroup_mount, cgroup_v1_mounts, kill_quietly
 
 NEEDED = ("systemd-nspawn", "dockerd", "docker", "nsenter", "busybox", "nginx", "curl")
 
@@ -27,7 +27,7 @@ class Lab:
         self.directory = self.undo.directory
         self.root = self.directory + "/root"
         self.log = self.directory + "/console.log"
-        self.cgroup = f"{cgroup_mount()}/{undo.PREFIX}{os.getpid()}-{os.path.basename(self.directory)}"
+        self.cgroup = f"{cgroup_mount()}/{os.path.basename(self.directory)}"
         self.nspawn = None
         try:
             self._mount()
@@ -71,7 +71,9 @@ class Lab:
         os.rename(path + ".new", path)
 
     def _boot(self):
-        self.undo.add("cgroup", self.cgroup)
+        # systemd-nspawn mirrors its cgroup in the old hierarchies.
+        for mount in (*cgroup_v1_mounts(), cgroup_mount()):
+            self.undo.add("cgroup", f"{mount}/{os.path.basename(self.cgroup)}")
         os.mkdir(self.cgroup)
         command = ["systemd-nspawn", "-q", "-M", self.undo.name("lab"), "-D", self.root, "--boot", "--register=no", "--keep-unit",
                    "--private-network", "--capability=all", "--system-call-filter=add_key keyctl bpf", "--console=pipe",
