@@ -62,11 +62,13 @@ Result<std::size_t> Enforcer::revoke() {
   if (!listed) {
     return tl::unexpected(listed.error());
   }
+  Status first_error;  // which keeps no other flow from its end
   for (const TrackedFlow& flow : refused) {
     const Status cleared = conntrack_.clear_label_bits(flow, kAuthorised | kExempt | kAudited | kLogged);
-    if (!cleared) {
-      return tl::unexpected(cleared.error());
-    }
+    first_error = first_error ? cleared : first_error;
+  }
+  if (!first_error) {
+    return tl::unexpected(first_error.error());
   }
   return refused.size();
 }

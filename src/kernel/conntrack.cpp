@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack.h>
 #include <libnetfilter_conntrack/libnetfilter_conntrack_tcp.h>
+#include <netinet/in.h>
 
 #include <cstring>
 
@@ -16,6 +17,10 @@ struct Free {
   void operator()(nf_conntrack* entry) const { nfct_destroy(entry); }
 };
 using Entry = std::unique_ptr<nf_conntrack, Free>;
+
+bool is_icmp(std::uint8_t protocol) {
+  return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
 
 policy::Address address(const nf_conntrack* entry, nf_conntrack_attr v4, nf_conntrack_attr v6) {
   policy::Address result;
@@ -39,6 +44,12 @@ TrackedFlow read(const nf_conntrack* entry) {
   flow.original.destination_port = port(ATTR_ORIG_PORT_DST);
   flow.reply.source_port = port(ATTR_REPL_PORT_SRC);
   flow.reply.destination_port = port(ATTR_REPL_PORT_DST);
+  flow.zone = nfct_get_attr_u16(entry, ATTR_ZONE);
+  if (is_icmp(flow.protocol)) {
+    flow.icmp_type = nfct_get_attr_u8(entry, ATTR_ICMP_TYPE);
+    flow.icmp_code = nfct_get_attr_u8(entry, ATTR_ICMP_CODE);
+    flow.icmp_id = port(ATTR_ICMP_ID);
+  }
   if (const auto* labels = static_cast<const nfct_bitmask*>(nfct_get_attr(entry, ATTR_CONNLABELS))) {
     for (unsigned bit = 0; bit < kLabelBits && bit <= nfct_bitmask_maxbit(labels); bit++) {
       if (nfct_bitmask_test_bit(labels, static_cast<std::uint16_t>(bit)) != 0) {
@@ -50,18 +61,28 @@ TrackedFlow read(const nf_conntrack* entry) {
 }
 
 /// An object that names the entry by its original direction.
-Entry name(std::uint8_t protocol, const FlowTuple& original) {
+Entry name(const TrackedFlow& flow) {
   Entry entry(nfct_new());
   if (!entry) {
     throw std::bad_alloc();
   }
+  const FlowTuple& original = flow.original;
   const bool v6 = original.source.family == policy::Address::Family::v6;
   nfct_set_attr_u8(entry.get(), ATTR_ORIG_L3PROTO, v6 ? AF_INET6 : AF_INET);
   nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_SRC : ATTR_ORIG_IPV4_SRC, original.source.bytes.data());
   nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV4_DST, original.destination.bytes.data());
-  nfct_set_attr_u8(entry.get(), ATTR_ORIG_L4PROTO, protocol);
-  nfct_set_attr_u16(entry.get(), ATTR_ORIG_PORT_SRC, htons(original.source_port));
-  nfct_set_attr_u16(entry.get(), ATTR_ORIG_PORT_DST, htons(original.destination_port));
+  nfct_set_attr_u8(entry.get(), ATTR_ORIG_L4PROTO, flow.protocol);
+  if (is_icmp(flow.protocol)) {
+    nfct_set_attr_u8(entry.get(), ATTR_ICMP_TYPE, flow.icmp_type);
+    nfct_set_attr_u8(entry.get(), ATTR_ICMP_CODE, flow.icmp_code);
+    nfct_set_attr_u16(entry.get(), ATTR_ICMP_ID, htons(flow.icmp_id));
+  } else {
+    nfct_set_attr_u16(entry.get(), ATTR_ORIG_PORT_SRC, htons(original.source_port));
+    nfct_set_attr_u16(entry.get(), ATTR_ORIG_PORT_DST, htons(original.destination_port));
+  }
+  if (flow.zone != 0) {
+    nfct_set_attr_u16(entry.get(), ATTR_ZONE, flow.zone);
+  }
   return entry;
 }
 
@@ -120,7 +141,10 @@ Result<bool> Conntrack::find(std::uint8_t protocol, const FlowTuple& original, T
     *static_cast<TrackedFlow*>(data) = read(entry);
     return NFCT_CB_CONTINUE;
   };
-  const Entry wanted = name(protocol, original);
+  TrackedFlow tuple;
+  tuple.protocol = protocol;
+  tuple.original = original;
+  const Entry wanted = name(tuple);
   nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, &found);
   const int status = nfct_query(handle_->query, NFCT_Q_GET, wanted.get());
   const int error = errno;
@@ -132,7 +156,7 @@ Result<bool> Conntrack::find(std::uint8_t protocol, const FlowTuple& original, T
 }
 
 Status Conntrack::clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
-  const Entry entry = name(flow.protocol, flow.original);
+  const Entry entry = name(flow);
   nfct_bitmask* value = nfct_bitmask_new(kLabelBits - 1);
   nfct_bitmask* mask = nfct_bitmask_new(kLabelBits - 1);
   if (value == nullptr || mask == nullptr) {
@@ -153,7 +177,7 @@ Status Conntrack::clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) 
 }
 
 Status Conntrack::remove(const TrackedFlow& flow) {
-  const Entry entry = name(flow.protocol, flow.original);
+  const Entry entry = name(flow);
   if (nfct_query(handle_->change, NFCT_Q_DESTROY, entry.get()) < 0 && errno != ENOENT) {
     return fail_errno("cannot delete a conntrack entry");
   }

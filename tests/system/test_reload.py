@@ -185,6 +185,20 @@ class LiveFlows(HostCase):
                     self.assert_allowed(self.echo(same), "a flow by the baseline")
                 self.host.explicit_reload(OPEN + '[[allow]]\nfrom = "app=web"\nto = "app=cache"\n')
 
+    def test_pings_and_zones_keep_no_flow_from_its_end(self):
+        """Entries that are named by more than addresses and ports: an ICMP id, and the zone that a router puts its flows into."""
+        self.host.nft("table inet zones {\nchain out {\ntype filter hook output priority raw\nct zone set 7\n}\n"
+                      "chain pre {\ntype filter hook prerouting priority raw\nct zone set 7\n}\n}")
+        self.addCleanup(self.host.nft, "delete table inet zones")
+        self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = ["@host", "app=db"]\n')
+        web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
+        self.connect(web, db)
+        for address in ("127.0.0.1", "::1"):
+            self.assert_allowed(web.ping(address))
+        self.host.explicit_reload("")
+        self.assertEqual(self.host.status()["problems"], [])
+        waiting.until(lambda: self.echo(web, 0.2) != "ok", "the flow ends", 3)
+
     def test_a_thousand_reloads_under_load(self):
         """What both policies allow never fails, what both deny never passes, and each reload counts at once."""
         both = '[[allow]]\nfrom = "app=a"\nto = "app=s"\n'
