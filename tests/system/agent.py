@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 
+# As in waiting.py, which this file, run by itself, cannot import.
+PATIENT = 20.0 if os.environ.get("TRIREME_SLOW") == "1" else 2.0
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
 
@@ -106,7 +108,7 @@ class Orders:
     def port(self, name):
         return self.sockets[name].getsockname()[1]
 
-    def connect(self, name, address, port, timeout=2.0):
+    def connect(self, name, address, port, timeout=PATIENT):
         return self._try(name, timeout, lambda opened: opened.connect((address, port)))
 
     def connect_start(self, name, address, port):
@@ -118,18 +120,18 @@ class Orders:
         """Of a TCP socket, as include/net/tcp_states.h numbers them: 1 established, 2 SYN_SENT, 7 closed."""
         return self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
-    def accept(self, name, new, timeout=2.0):
+    def accept(self, name, new, timeout=PATIENT):
         def take(opened):
             self.sockets[new] = opened.accept()[0]
         return self._try(name, timeout, take)
 
-    def send_text(self, name, text, timeout=2.0):
+    def send_text(self, name, text, timeout=PATIENT):
         return self._try(name, timeout, lambda opened: opened.sendall(text.encode()))
 
     def send_to(self, name, text, address, port):
-        return self._try(name, 2.0, lambda opened: opened.sendto(text.encode(), (address, port)))
+        return self._try(name, PATIENT, lambda opened: opened.sendto(text.encode(), (address, port)))
 
-    def receive(self, name, timeout=2.0):
+    def receive(self, name, timeout=PATIENT):
         """{"text": ...} or {"error": outcome}; an empty text is the end."""
         opened = self.sockets[name]
         opened.settimeout(timeout)
@@ -146,7 +148,7 @@ class Orders:
         return "ok"
 
     def shutdown(self, name):
-        return self._try(name, 2.0, lambda opened: opened.shutdown(socket.SHUT_WR))
+        return self._try(name, PATIENT, lambda opened: opened.shutdown(socket.SHUT_WR))
 
     def _try(self, name, timeout, action):
         opened = self.sockets[name]
@@ -222,7 +224,7 @@ class Orders:
 
     # --- whole exchanges ---
 
-    def exchange(self, kind, address, port, source=None, timeout=2.0, text="ping"):
+    def exchange(self, kind, address, port, source=None, timeout=PATIENT, text="ping"):
         """Connects, sends, and gets the same back."""
         with socket.socket(_family(address), KINDS[kind]) as client:
             client.settimeout(timeout)
@@ -237,7 +239,7 @@ class Orders:
                 return _outcome(error)
             return "ok" if answer == text else f"unexpected answer {answer!r}"
 
-    def ping(self, address, timeout=1.0):
+    def ping(self, address, timeout=PATIENT / 2):
         """An ICMP echo through a ping socket; root may open raw ones."""
         six = ":" in address
         protocol = socket.getprotobyname("ipv6-icmp" if six else "icmp")

@@ -74,6 +74,7 @@ class Host:
             try:
                 self.start()
             except BaseException:
+                print(f"triremed's log:\n{self.log_text()}{self.trirectl('status').stderr}", flush=True)
                 self.close()
                 raise
 

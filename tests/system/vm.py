@@ -1,0 +1,123 @@
+"""Debian's own kernel under QEMU, with an initramfs of this machine's programs, the products and these tests.
+
+The kernel's package is downloaded, never installed. Software emulation: slow, and the same everywhere.
+"""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+
+from tests.system.host import PRODUCTS, ROOT
+
+PACKAGE = "linux-image-cloud-amd64"
+PROGRAMS = ("python3", "ip", "nft", "nsenter", "setpriv", "sysctl", "conntrack", "getfattr", "bash", "timeout", "umount", "mount", "sh", "cat",
+            "seq", "sleep", "touch", "id", "true", "tty", "env", "busybox", "kmod")
+MODULE_TREES = ("net", "lib", "crypto", "drivers/net/veth.ko", "arch/x86/crypto")
+PYTHON = "/usr/lib/python3.11"
+UNUSED_PYTHON = shutil.ignore_patterns("test", "idlelib", "tkinter", "__pycache__", "pydoc_data", "ensurepip", "distutils", "lib2to3",
+                                       "config-*")
+
+INIT = """#!/bin/busybox sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 TRIREME_PRODUCTS=/products TRIREME_SLOW=1 LC_ALL=C.UTF-8
+mount -t proc proc /proc && mount -t sysfs sysfs /sys && mount -t devtmpfs dev /dev
+mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /run && mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up
+ulimit -n 65536
+cd /
+uname -r
+python3 -B -m tests.system {modules} </dev/null
+echo "VM-RESULT: $?"
+busybox poweroff -f
+"""
+
+
+def fetch_kernel(directory):
+    """The package's files below `directory`; a download is kept there for the next run."""
+    found = glob.glob(directory + "/*.deb")
+    if not found:
+        os.makedirs(directory, exist_ok=True)
+        depends = subprocess.run(["apt-cache", "depends", PACKAGE], capture_output=True, text=True, check=True).stdout
+        image = re.search(r"Depends: (linux-image-\S+)", depends)[1]
+        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", image], cwd=directory, check=True)
+        found = glob.glob(directory + "/*.deb")
+    target = directory + "/kernel"
+    if not os.path.isdir(target):
+        subprocess.run(["dpkg-deb", "-x", found[0], target + ".new"], check=True)
+        os.rename(target + ".new", target)
+    return target
+
+
+def _copy_program(path, root):
+    wanted = [path] + re.findall(r"(/\S+)", re.sub(r"\(0x[0-9a-f]+\)", "", subprocess.run(
+        ["ldd", path], capture_output=True, text=True, check=False).stdout))
+    for source in wanted:
+        if os.path.exists(source) and not os.path.exists(root + source):
+            os.makedirs(os.path.dirname(root + source), exist_ok=True)
+            shutil.copy(source, root + source)
+
+
+def _links(root):
+    for name in ("bin", "sbin", "lib", "lib64"):
+        os.makedirs(f"{root}/usr/{name}", exist_ok=True)
+        os.symlink(f"usr/{name}", f"{root}/{name}")
+
+
+def make_initramfs(kernel, directory, modules):
+    """Path of the compressed archive."""
+    root = directory + "/root"
+    os.mkdir(root)
+    _links(root)
+    for name in PROGRAMS:
+        _copy_program(shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin"), root)
+    os.symlink("kmod", root + "/usr/bin/modprobe")
+    os.makedirs(root + "/usr/sbin", exist_ok=True)
+    os.symlink("/usr/bin/kmod", root + "/usr/sbin/modprobe")
+    for program in ("src/daemon/triremed", "src/cli/trirun", "src/cli/trirectl"):
+        _copy_program(f"{PRODUCTS}/{program}", root)
+        os.makedirs(f"{root}/products/{os.path.dirname(program)}", exist_ok=True)
+        shutil.copy(f"{PRODUCTS}/{program}", f"{root}/products/{program}")
+    shutil.copytree(PYTHON, root + PYTHON, ignore=UNUSED_PYTHON)
+    for library in glob.glob(PYTHON + "/lib-dynload/*.so"):
+        for found in re.findall(r"=> (/\S+)", subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout):
+            _copy_program(found, root)
+    shutil.copytree(ROOT + "/tests/system", root + "/tests/system", ignore=shutil.ignore_patterns("__pycache__"))
+    _kernel_modules(kernel, root)
+    for path in ("proc", "sys", "dev", "tmp", "run", "etc", "root", "var"):
+        os.makedirs(f"{root}/{path}", exist_ok=True)
+    for name in ("passwd", "group", "protocols", "services"):
+        if os.path.exists("/etc/" + name):
+            shutil.copy("/etc/" + name, root + "/etc/" + name)
+    with open(root + "/init", "w", encoding="utf-8") as file:
+        file.write(INIT.format(modules=" ".join(modules)))
+    os.chmod(root + "/init", 0o755)
+    archive = directory + "/initramfs"
+    subprocess.run(f"find . | cpio -o -H newc --quiet | gzip -1 >{archive}", shell=True, cwd=root, check=True)
+    return archive
+
+
+def _kernel_modules(kernel, root):
+    (release,) = os.listdir(kernel + "/lib/modules")
+    source, target = f"{kernel}/lib/modules/{release}", f"{root}/usr/lib/modules/{release}"
+    for tree in MODULE_TREES:
+        path = f"{source}/kernel/{tree}"
+        os.makedirs(os.path.dirname(f"{target}/kernel/{tree}"), exist_ok=True)
+        (shutil.copytree if os.path.isdir(path) else shutil.copy)(path, f"{target}/kernel/{tree}")
+    for name in glob.glob(source + "/modules.*"):
+        shutil.copy(name, target)
+    subprocess.run(["depmod", "-b", root + "/usr", release], check=True, stderr=subprocess.DEVNULL)
+
+
+def boot(kernel, archive, console, seconds):
+    """The exit code of the tests in there, and what was written on the console, which is the file `console`."""
+    (image,) = glob.glob(kernel + "/boot/vmlinuz-*")
+    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048", "-cpu", "max", "-nodefaults", "-no-user-config",
+               "-display", "none", "-no-reboot", "-serial", f"file:{console}", "-kernel", image, "-initrd", archive, "-append",
+               "console=ttyS0 quiet panic=-1 mitigations=off"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, timeout=seconds, check=True)
+    with open(console, encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    result = re.search(r"VM-RESULT: (\d+)", text)
+    return (int(result[1]) if result else -1), text
