@@ -140,6 +140,12 @@ class Orders:
         except OSError as error:
             return {"error": _outcome(error)}
 
+    def join(self, name, group):
+        """Receives the multicast group's datagrams on loopback."""
+        self.sockets[name].setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton("127.0.0.1"))
+        self.sockets[name].setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        return "ok"
+
     def close(self, name, reset=False):
         opened = self.sockets.pop(name)
         if reset:

@@ -179,6 +179,39 @@ class Containers(LabCase):
         self.assertEqual(self.lab.must("curl -sS --max-time 5 http://127.0.0.1:7010"), "hello from nginx")
         self.assertEqual(self.lab.must("curl -sS --max-time 5 http://172.17.0.1:7010"), "hello from nginx")
 
+    def test_docker_proxy_is_the_host(self):
+        """A host-network workload reaches a published port through docker-proxy, a plain process, only where a rule names @host."""
+        self.lab.must("docker run -d -p 127.0.0.1:7011:80 nginx")
+        self.assertEqual(self.lab.must("curl -sS --retry 9 --retry-connrefused http://127.0.0.1:7011"), "hello from nginx")
+        container = self.run_container("-l app=web")
+        self.lab.await_state(container, "enforced")
+        fetch = f"docker exec {container} wget -qO- http://127.0.0.1:7011"
+        self.assertEqual(self.lab.sh(fetch).stdout, "")
+        self.addCleanup(self.lab.policy, "")
+        self.lab.policy('[[allow]]\nfrom = "app=web"\nto = ["@host", "@world"]\n')
+        self.assertEqual(self.lab.sh(fetch).stdout.strip(), "hello from nginx")
+
+    def test_a_slice_that_was_restarted_while_the_daemon_was_dead(self):
+        """It is another cgroup; the daemon finds it when it comes back, and what starts in it is denied until it is known."""
+        self.lab.must("systemctl stop trireme")
+        try:
+            slice_path = "/sys/fs/cgroup/trireme.slice/trireme-docker.slice"
+            before = self.lab.must(f"stat -c %i {slice_path}")
+            self.lab.must("mkdir -p /run/systemd/system/trireme-docker.slice.d && printf '[Unit]\\nRefuseManualStop=no\\n' "
+                          ">/run/systemd/system/trireme-docker.slice.d/test.conf && systemctl daemon-reload && "
+                          "systemctl stop trireme-docker.slice && systemctl start trireme-docker.slice")
+            self.assertNotEqual(self.lab.must(f"stat -c %i {slice_path}"), before)
+        finally:
+            self.lab.start_trireme()
+        container = self.run_container(f"-l app=web {STRICT}")
+        self.lab.await_state(container, "enforced")
+        self.assert_held(7001)
+        unknown = "mkdir -p /sys/fs/cgroup/trireme.slice/trireme-docker.slice/x.scope && " \
+                  "echo $$ >/sys/fs/cgroup/trireme.slice/trireme-docker.slice/x.scope/cgroup.procs && "
+        self.lab.must("busybox httpd -p 7012 -h /srv")
+        self.lab.await_served(7012)
+        self.assertEqual(self.lab.sh(unknown + "curl -s --max-time 1 http://127.0.0.1:7012/served").stdout, "")
+
     def test_capabilities_are_warned_of(self):
         container = self.run_container("-l app=web --cap-add NET_ADMIN")
         self.lab.await_state(container, "enforced")

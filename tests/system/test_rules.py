@@ -164,6 +164,36 @@ class Rules(HostCase):
         self.host.explicit_reload("")
 
 
+class Multicast(HostCase):
+    """Judged on one socket and delivered to all: so workloads get none, whoever sends."""
+
+    GROUP, PORT = "224.0.0.251", 5353
+
+    def sender(self, agent):
+        self.assertEqual(agent.open("s", "udp", "127.0.0.1"), "ok")
+        agent.join("s", self.GROUP)
+        return agent
+
+    def listener(self, agent):
+        self.assertEqual(agent.open("m", "udp", self.GROUP, self.PORT), "ok")
+        agent.join("m", self.GROUP)
+        return agent
+
+    def test_others_receive_it(self):
+        listener, sender = self.listener(self.host.plain()), self.sender(self.host.plain())
+        self.assertEqual(sender.send_to("s", "to all", self.GROUP, self.PORT), "ok")
+        self.assertEqual(listener.receive("m"), {"text": "to all"})
+
+    def test_workloads_receive_none(self):
+        """Not even where a rule would let the one socket have it that was judged."""
+        self.host.explicit_reload('[[allow]]\nfrom = "@host"\nto = "app=open"\n')
+        listeners = [self.listener(self.host.labelled(labels)) for labels in ("app=web", "app=open")]
+        for agent in (self.host.plain(), self.host.labelled("app=web")):
+            self.sender(agent).send_to("s", "to all", self.GROUP, self.PORT)
+            for listener in listeners:
+                self.assertEqual(listener.receive("m", timeout=0.2), {"error": "timeout"})
+
+
 class Outside(HostCase):
     """A neighbour in a namespace of its own, on the other end of a wire."""
 
