@@ -3,7 +3,9 @@
 #include <netinet/in.h>
 // The kernel's headers define what netinet/in.h has not.
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/rtnetlink.h>
 
 #include "trireme/enforcer/flow_label.hpp"
 
@@ -340,12 +342,20 @@ void write_prerouting(Writer& writer) {
 
 void write_output(Writer& writer) {
   writer.riders("output");
+  // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
+  // other way round.
+  NftRule translated;
+  translated.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
+  writer.rule("output", std::move(translated));
   NftRule loopback;
-  loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback));
-  loopback.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0);
-  loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0);
-  writer.rule("output", std::move(loopback));
-  writer.rule("output", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
+  writer.rule("output", std::move(loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
+  writer.rule("output", std::move(NftRule().go_to("output_net")));
+  NftRule to_us;
+  writer.rule("output_nat", std::move(to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).go_to("output_lo")));
+  writer.rule("output_nat", std::move(NftRule().go_to("output_net")));
+  writer.rule("output_lo", std::move(NftRule().immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0)));
+  writer.rule("output_lo", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0)));
+  writer.rule("output_net", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
   for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
     NftRule stamp;  // on lo the source's number travels in the packet's priority
     socket_end(level).number(stamp, kNumber);
@@ -476,8 +486,9 @@ void add_chains(NftBatch& batch) {
   batch.add_chain("prerouting", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -90});      // after DNAT
   batch.add_chain("output", kernel::NftBaseChain{NF_INET_LOCAL_OUT, -50});            // after DNAT
   batch.add_chain("input", kernel::NftBaseChain{NF_INET_LOCAL_IN, -50});              // before SNAT
-  for (const char* name : {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit, "out_net_host",
-                           "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply"}) {
+  for (const char* name :
+       {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit, "output_nat", "output_lo", "output_net",
+        "out_net_host", "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply"}) {
     batch.add_chain(name);
   }
   for (std::uint32_t level = 1; level <= kMaxLevel; level++) {

@@ -123,6 +123,14 @@ NftRule& NftRule::socket(std::uint32_t key, std::uint32_t reg) {
   return *this;
 }
 
+NftRule& NftRule::fib_destination_type(std::uint32_t reg) {
+  nftnl_expr* expr = append("fib");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_DADDR);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_FIB_DREG, reg32(reg));
+  return *this;
+}
+
 NftRule& NftRule::immediate(std::uint32_t reg, const NftBytes& value) {
   nftnl_expr* expr = append("immediate");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, reg32(reg));

@@ -3,7 +3,7 @@
 import subprocess
 import unittest
 
-from tests.system import agent
+from tests.system import agent, waiting
 from tests.system.host import LOCAL4, LOCAL6, HostCase
 
 FAR4, NEAR4, ELSEWHERE4 = "192.0.2.2", "192.0.2.1", "203.0.113.1"
@@ -43,6 +43,7 @@ class Translated(HostCase):
         web, egress, plain = self.host.labelled("app=web"), self.host.labelled("app=egress"), self.host.plain()
         for family, local, there in (("ip", LOCAL4, FAR4), ("ip6", LOCAL6, FAR6)):
             ports = {kind: far.serve(kind, there) for kind in ("tcp", "udp")}
+            waiting.until(lambda to=there, at=ports["tcp"]: plain.exchange("tcp", to, at) == "ok", "the neighbour has been found")
             self.translate(family, [(kind, local, 8080, there, port) for kind, port in ports.items()])
             for kind, port in ports.items():
                 self.assert_refused(web.exchange(kind, local, 8080), f"{kind} {local}")

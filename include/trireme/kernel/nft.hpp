@@ -99,6 +99,8 @@ class NftRule {
   NftRule& ct_reply(std::uint32_t key, std::uint32_t reg);                                              // of the reply direction's tuple
   NftRule& socket_level(std::uint32_t level, std::uint32_t reg);                                        // cgroup id, 8 bytes
   NftRule& socket(std::uint32_t key, std::uint32_t reg);                                                // enum nft_socket_keys
+  /// RTN_LOCAL, RTN_UNICAST ... (linux/rtnetlink.h) of the packet's present destination address, by the routing tables.
+  NftRule& fib_destination_type(std::uint32_t reg);
   NftRule& immediate(std::uint32_t reg, const NftBytes& value);
   /// Looks a number up; the map stores it twice (NftBytes::twice) and it lands in data_reg - 1 and data_reg. Keys and comparisons take the
   /// second copy: nft 1.0.6 aborts on a key that it knows to come from a map (netlink_parse_concat_expr, a width of 0), so the second
