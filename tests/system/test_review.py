@@ -43,7 +43,8 @@ class Translated(HostCase):
         web, egress, plain = self.host.labelled("app=web"), self.host.labelled("app=egress"), self.host.plain()
         for family, local, there in (("ip", LOCAL4, FAR4), ("ip6", LOCAL6, FAR6)):
             ports = {kind: far.serve(kind, there) for kind in ("tcp", "udp")}
-            waiting.until(lambda to=there, at=ports["tcp"]: plain.exchange("tcp", to, at) == "ok", "the neighbour has been found")
+            warm = far.serve("tcp", there)
+            waiting.until(lambda to=there, at=warm: plain.exchange("tcp", to, at) == "ok", "the neighbour has been found")
             self.translate(family, [(kind, local, 8080, there, port) for kind, port in ports.items()])
             for kind, port in ports.items():
                 self.assert_refused(web.exchange(kind, local, 8080), f"{kind} {local}")
