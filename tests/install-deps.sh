@@ -1,19 +1,29 @@
 #!/usr/bin/env bash
 # Installs what trireme is built and tested with, on Debian 12. Starts no service. Does nothing when all is there.
 #
-#   tests/install-deps.sh [--build-only]
+#   tests/install-deps.sh [--build-only | --quickstart]
 set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
-       libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-queue-dev libnetfilter-conntrack-dev
-       libmbedtls-dev libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev
+       libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev
+       libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev
        libexpected-dev libgtest-dev libgmock-dev)
 tests=(clang clang-format systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
        bash-completion libcap2-bin kmod)
 
+quickstart=(busybox-static curl iproute2 nftables procps)
+
 packages=("${build[@]}")
-[[ ${1:-} == --build-only ]] || packages+=("${tests[@]}")
+case ${1:-} in
+  --build-only) ;;
+  --quickstart) packages+=("${quickstart[@]}") ;;
+  '') packages+=("${tests[@]}") ;;
+  *)
+    echo "install-deps: unknown option $1" >&2
+    exit 2
+    ;;
+esac
 
 missing=()
 for package in "${packages[@]}"; do

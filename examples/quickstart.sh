@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds trireme, starts it, and shows what it refuses and what it allows. Leaves the machine as it was, but for
+# the packages and build/release.
+#
+#   sudo examples/quickstart.sh
+#
+# Where systemd runs, trireme enforces on this very host for a minute, with transient scopes, and Docker takes part if it runs. Elsewhere it
+# gets a network namespace of its own and plain cgroups.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+die() {
+  echo "quickstart: $*" >&2
+  exit 1
+}
+((EUID == 0)) || die "run it as root: sudo examples/quickstart.sh"
+
+tests/install-deps.sh --quickstart
+if command -v ccache >/dev/null; then export TRIREME_COMPILER_LAUNCHER=ccache; fi
+echo "building in build/release ..."
+mkdir -p build
+{ cmake --preset release && cmake --build --preset release -j "$(nproc)"; } >build/quickstart.log 2>&1 || {
+  tail -n 30 build/quickstart.log >&2
+  die "the build failed; all of it is in build/quickstart.log"
+}
+export PATH="$PWD/build/release/src/daemon:$PWD/build/release/src/cli:$PATH"
+
+dir=$(mktemp -d /tmp/trireme-quickstart.XXXXXX)
+unit=trireme-quickstart port=18080
+pids=() containers=() image='' netns='' inside=() systemd=0 docker=0
+mkdir "$dir/etc" "$dir/www" "$dir/run"
+echo 'hello from nginx' >"$dir/www/index.html"
+
+end() {
+  local rc=$? pid
+  set +e
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+  ((${#containers[@]})) && docker rm -f "${containers[@]}" >/dev/null
+  [[ -z $image ]] || docker image rm "$image" >/dev/null
+  if ((systemd)); then
+    systemctl stop "$unit" 2>/dev/null
+  fi
+  wait
+  [[ -z ${TRIREME_RUNTIME_DIR:-} ]] || "${inside[@]}" trirectl flush >/dev/null
+  if ((systemd)); then
+    systemctl stop trireme.slice 2>/dev/null
+    [[ -z ${TRIREME_RUNTIME_DIR:-} ]] || rm -rf "$TRIREME_RUNTIME_DIR"
+  else
+    rmdir "$(mount_of_cgroup2)"/trireme-*.slice/*.scope "$(mount_of_cgroup2)"/trireme-*.slice 2>/dev/null
+    [[ -z $netns ]] || ip netns delete "$netns"
+  fi
+  rm -rf "$dir"
+  exit "$rc"
+}
+trap end EXIT
+trap 'exit 130' INT TERM
+
+mount_of_cgroup2() { awk '$(NF-2) == "cgroup2" && $4 == "/" { print $5; exit }' /proc/self/mountinfo; }
+
+# The daemon, with the shipped policy: same labels may talk.
+cp etc/policy.toml "$dir/etc/policy.toml"
+if [[ -d /run/systemd/system ]]; then
+  systemd=1
+  export TRIREME_RUNTIME_DIR=/run/trireme
+  [[ ! -S $TRIREME_RUNTIME_DIR/trireme.sock ]] || { unset TRIREME_RUNTIME_DIR; die "trireme runs here already; stop it first: systemctl stop trireme"; }
+  ! nft list table inet trireme >/dev/null 2>&1 || { unset TRIREME_RUNTIME_DIR; die "table inet trireme is here already; remove it first: trirectl flush"; }
+  if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
+    # Host-network containers of yours would be held to this policy for that minute.
+    if [[ -z $(docker ps -q --filter network=host) ]]; then docker=1; else echo "host-network containers run here: Docker is left out"; fi
+  fi
+  ((docker)) && printf '[docker]\ncontainers = "host-network"\n' >"$dir/etc/identity.toml" || printf '[docker]\ncontainers = "none"\n' >"$dir/etc/identity.toml"
+  systemd-run --quiet --collect --unit="$unit" --service-type=notify "$(command -v triremed)" --config-dir "$dir/etc"
+else
+  netns=trireme-quickstart-$$
+  ip netns add "$netns"
+  inside=(nsenter "--net=/run/netns/$netns" --)
+  "${inside[@]}" ip link set lo up
+  export TRIREME_RUNTIME_DIR=$dir/run
+  "${inside[@]}" triremed --config-dir "$dir/etc" --cgroup-driver cgroupfs --foreground 2>"$dir/log" &
+  pids+=($!)
+  for _ in $(seq 200); do
+    "${inside[@]}" trirectl status >/dev/null 2>&1 && break
+    kill -0 "${pids[0]}" 2>/dev/null || { cat "$dir/log" >&2; die "triremed ended"; }
+    read -rt 0.05 <> <(:) || true
+  done
+fi
+
+# show EXPECTED COMMAND...: runs it, says what came of it, and fails where that is not what policy says.
+show() {
+  local expected=$1 output rc=0
+  shift
+  printf '\n$ %s\n' "$*"
+  output=$("${inside[@]}" "$@" 2>&1) || rc=$?
+  printf '%s\n' "$output"
+  if [[ $expected == allowed && $rc != 0 ]] || [[ $expected == refused && $rc == 0 ]]; then
+    die "expected it to be $expected"
+  fi
+  printf '=> %s, as it should be\n' "$expected"
+}
+# run COMMAND...: one that is no attempt to talk.
+run() {
+  printf '\n$ %s\n' "$*"
+  "${inside[@]}" "$@"
+}
+# await_listener PORT: until somebody listens there.
+await_listener() {
+  local hex
+  hex=$(printf ':%04X 0' "$1")
+  for _ in $(seq 200); do
+    "${inside[@]}" grep -q "$hex.* 0A " /proc/self/net/tcp /proc/self/net/tcp6 && return
+    read -rt 0.05 <> <(:) || true
+  done
+  die "nobody listens on port $1"
+}
+
+printf '\n$ trirun --label app=nginx --uid nobody -- busybox httpd -f -p %s &\n' "$port"
+chmod 755 "$dir" "$dir/www"
+"${inside[@]}" trirun --label app=nginx --uid nobody -- busybox httpd -f -p "$port" -h "$dir/www" &
+pids+=($!)
+await_listener "$port"
+show refused curl -sS -m 3 "http://127.0.0.1:$port"
+show allowed trirun --label app=nginx -- curl -sS -m 3 "http://127.0.0.1:$port"
+show refused trirun --label app=other -- curl -sS -m 3 "http://127.0.0.1:$port"
+
+if ((docker)); then
+  image=trireme-quickstart
+  mkdir -p "$dir/image/bin" "$dir/image/www"
+  cp "$(command -v busybox)" "$dir/image/bin/busybox"
+  ldd "$dir/image/bin/busybox" >/dev/null 2>&1 && die "busybox is not static: apt-get install busybox-static"
+  cp "$dir/www/index.html" "$dir/image/www/"
+  tar -C "$dir/image" -c . | docker import - "$image" >/dev/null
+  printf '\n$ docker run -l app=nginx --net=host -d %s busybox httpd -f -p %s\n' "$image" "$((port + 1))"
+  containers+=("$(docker run -l app=nginx --net=host -d "$image" /bin/busybox httpd -f -p "$((port + 1))" -h /www)")
+  await_listener "$((port + 1))"
+  show refused curl -sS -m 3 "http://127.0.0.1:$((port + 1))"
+  show allowed trirun --label app=nginx -- curl -sS -m 3 "http://127.0.0.1:$((port + 1))"
+fi
+
+printf '\n$ cat >>policy.toml\n'
+cat <<X | tee -a "$dir/etc/policy.toml"
+[[allow]]
+name = "this host's own processes"
+from = "@host"
+to   = "app=nginx"
+ports = ["tcp/$port"]
+X
+run trirectl reload
+show allowed curl -sS -m 3 "http://127.0.0.1:$port"
+run trirectl workloads
+run trirectl flows
+printf '\nAll of it went as policy says. Next: README.md, "In earnest".\n'
