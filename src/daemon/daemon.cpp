@@ -162,6 +162,11 @@ Status Daemon::serve() {
   auto flows = FlowFeed::open(loop_.get(), *enforcer_, *registry_);
   if (flows) {
     flows_ = std::move(*flows);
+    registry_->on_change = [this](const workload::Workload& workload, bool ended) {
+      if (ended) {
+        flows_->ended(workload);
+      }
+    };
   } else {
     note("flow log", tl::unexpected(flows.error()));
   }

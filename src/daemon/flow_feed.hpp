@@ -25,6 +25,7 @@ class FlowFeed {
   FlowFeed(const FlowFeed&) = delete;
   FlowFeed& operator=(const FlowFeed&) = delete;
 
+  void ended(const workload::Workload& workload) { log_.ended(workload); }
   /// Method `flows`: the newest `limit`, and then each as it happens where `follow`.
   void answer(std::size_t limit, bool follow, const control::Reply& reply);
 

@@ -16,26 +16,11 @@ using policy::Number;
 namespace {
 
 constexpr std::size_t kBatch = 512;
+constexpr std::size_t kRemembered = 1024;             // workloads that have ended
 constexpr auto kTellAgain = std::chrono::seconds(5);  // as long as the kernel keeps an element of `refused`
 
 std::uint16_t destination_port(const LoggedPacket& packet) {
   return packet.tuple.destination_port;
-}
-
-FlowEnd describe(Number number, const policy::Address& address, const workload::Registry& registry, const Enforcer& enforcer) {
-  FlowEnd end;
-  end.address = address;
-  if (number >= policy::kFirstNumber) {
-    if (const workload::Workload* workload = registry.find_number(number)) {
-      end.workload = workload->name;
-    }
-    const policy::LabelSet* labels = enforcer.labels(number);
-    end.labels = labels == nullptr ? policy::LabelSet{} : *labels;
-    return end;
-  }
-  end.quarantined = number == kQuarantine;
-  end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
-  return end;
 }
 
 policy::Endpoint endpoint(const FlowEnd& end, Number number) {
@@ -92,6 +77,41 @@ Result<FlowLog> FlowLog::open() {
     return tl::unexpected(packets.error());
   }
   return FlowLog(std::move(*packets));
+}
+
+void FlowLog::ended(const workload::Workload& workload) {
+  if (workload.number == 0) {
+    return;
+  }
+  ended_[workload.number] = {workload.name, workload.labels};
+  ended_order_.push_back(workload.number);
+  if (ended_order_.size() > kRemembered) {
+    ended_.erase(ended_order_.front());
+    ended_order_.pop_front();
+  }
+}
+
+FlowEnd FlowLog::describe(Number number, const policy::Address& address, const workload::Registry& registry,
+                          const Enforcer& enforcer) const {
+  FlowEnd end;
+  end.address = address;
+  if (number < policy::kFirstNumber) {
+    end.quarantined = number == kQuarantine;
+    end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
+    return end;
+  }
+  if (const workload::Workload* workload = registry.find_number(number)) {
+    end.workload = workload->name;
+  }
+  if (const policy::LabelSet* labels = enforcer.labels(number)) {
+    end.labels = *labels;
+  } else if (const auto known = ended_.find(number); known != ended_.end()) {
+    end.workload = known->second.name;
+    end.labels = known->second.labels;
+  } else {
+    end.labels.emplace();
+  }
+  return end;
 }
 
 std::optional<FlowLog::RefusedKey> FlowLog::refused_ends(const LoggedPacket& packet, const std::vector<RefusedKey>& keys) {

@@ -43,6 +43,8 @@ class FlowLog {
   [[nodiscard]] int fd() const { return packets_.fd(); }
   /// Reads what the kernel has logged; each refused (source, destination, protocol, port) comes once in a few seconds.
   [[nodiscard]] std::vector<FlowRecord> read(Enforcer& enforcer, const workload::Registry& registry);
+  /// Remembers a workload that has ended for the packets that it still has in the log.
+  void ended(const workload::Workload& workload);
   [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
 
  private:
@@ -50,10 +52,20 @@ class FlowLog {
   using Clock = std::chrono::steady_clock;
 
   explicit FlowLog(kernel::PacketLog packets) : packets_(std::move(packets)) {}
+  /// Who had a number, as long as it is worth telling.
+  struct Ended {
+    std::string name;
+    policy::LabelSet labels;
+  };
+
+  FlowEnd describe(policy::Number number, const policy::Address& address, const workload::Registry& registry,
+                   const Enforcer& enforcer) const;
   std::optional<RefusedKey> refused_ends(const kernel::LoggedPacket& packet, const std::vector<RefusedKey>& keys);
 
   kernel::PacketLog packets_;
   std::map<RefusedKey, Clock::time_point> told_;
+  std::map<policy::Number, Ended> ended_;
+  std::deque<policy::Number> ended_order_;  // oldest first
 };
 
 }  // namespace trireme::enforcer
