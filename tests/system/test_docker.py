@@ -91,7 +91,8 @@ class Containers(LabCase):
                   "        s.close()\n"
                   "        tries += 1\n"
                   "    print(ok, tries, flush=True)\n")
-        return self.lab.popen(["/usr/bin/python3", "-c", script], stdout=open(self.lab.directory + "/probe", "w", encoding="ascii"))
+        with open(self.lab.directory + "/probe", "w", encoding="ascii") as counts:
+            return self.lab.popen(["/usr/bin/python3", "-c", script], stdout=counts)
 
     def end_prober(self, process):
         process.kill()
