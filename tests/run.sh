@@ -36,13 +36,10 @@ while (($#)); do
 done
 
 # Every name that --only knows.
-steps() {
-  printf '%s\n' unit tsan fuzz
-  basename -s .py -a tests/system/test_*.py | sed 's/^test_//'
-}
+mapfile -t steps < <(printf '%s\n' unit tsan fuzz && basename -s .py -a tests/system/test_*.py | sed 's/^test_//')
 for name in "${only[@]}"; do
-  if ! steps | grep -qxF "$name"; then
-    echo "no step is named '$name'; there are:" $(steps) >&2
+  if [[ " ${steps[*]} " != *" $name "* ]]; then
+    echo "no step is named '$name'; there are: ${steps[*]}" >&2
     exit 2
   fi
 done
