@@ -1,0 +1,92 @@
+#include "ruleset_writer.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftBytes;
+using kernel::NftRule;
+using kernel::NftVerdict;
+
+namespace {
+
+void write_input_to_workload(Writer& writer, std::uint32_t level) {
+  const End destination = socket_end(level);
+  const std::string local = at("in_lo_to", level);
+  const std::string remote = at("in_net_to", level);
+  const std::string local_reply = at("in_lo_reply", level);
+  const std::string remote_reply = at("in_net_reply", level);
+
+  writer.replies(local, local_reply);
+  writer.replies(remote, remote_reply);
+  writer.twice([&](std::uint8_t nfproto) {
+    if (nfproto == NFPROTO_IPV4) {
+      NftRule same = same_group(priority_end(), destination);
+      write_labels(same, priority_end(), destination);
+      writer.rule(local, std::move(same.go_to("allow")));
+      writer.rule(local, forward(NftRule(), priority_end(), destination));
+      writer.rule(local_reply, std::move(same_group(priority_end(), destination).go_to("allow")));
+      writer.rule(local_reply, backward(NftRule(), priority_end(), destination));
+    }
+    const auto from_host = [nfproto] {
+      NftRule rule = of_family(nfproto);
+      rule.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(kHost));
+      return rule;
+    };
+    writer.rule(local, forward(from_host(), local_end(nfproto, true), destination));
+    writer.rule(local_reply, backward(from_host(), local_end(nfproto, true), destination));
+    writer.rule(remote, forward(of_family(nfproto), remote_end(nfproto, true), destination));
+    writer.rule(remote_reply, backward(of_family(nfproto), remote_end(nfproto, true), destination));
+  });
+  writer.refusals(local, priority_end(), destination);
+  writer.refusals(remote, remote_end(NFPROTO_IPV4, true), destination);
+}
+
+/// From anybody on this host to a socket that is no workload's, or to none.
+void write_input_to_host(Writer& writer) {
+  NftRule again = connection_request();  // a repeated or taken-over request of an allowed flow
+  writer.rule("in_lo_host", std::move(flow_has(again, kAuthorised).jump("in_lo_again")));
+  NftRule found;
+  writer.rule("in_lo_again", std::move(full_socket(found).verdict({NftVerdict::Code::ret, {}})));
+  NftRule half_open;  // the listener has a request from this flow already and repeats its SYN-ACK by itself
+  writer.rule("in_lo_again", std::move(any_socket(half_open).drop()));
+  for (const std::uint32_t number : {kHost, kNoNumber}) {
+    NftRule plain;
+    plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number));
+    writer.rule("in_lo_host", std::move(plain.go_to("in_lo_plain")));
+  }
+  writer.exempt("in_lo_plain");
+  NftRule quarantined;
+  quarantined.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(kQuarantine));
+  writer.rule("in_lo_host", std::move(quarantined.go_to("in_lo_to_host")));
+  NftRule somebody;
+  writer.rule("in_lo_host", std::move(any_socket(somebody).go_to("in_lo_to_host")));
+  for (const std::uint8_t number : {std::uint8_t{IPPROTO_TCP}, std::uint8_t{IPPROTO_UDP}}) {
+    writer.rule("in_lo_host", std::move(protocol(number).accept()));  // nobody listens: the kernel says so
+  }
+  writer.rule("in_lo_host", std::move(NftRule().go_to("in_lo_to_host")));
+
+  writer.replies("in_lo_to_host", "in_lo_host_reply");
+  writer.twice([&](std::uint8_t nfproto) {
+    writer.rule("in_lo_to_host", forward(of_family(nfproto), priority_end(), local_end(nfproto, false)));
+    writer.rule("in_lo_host_reply", backward(of_family(nfproto), priority_end(), local_end(nfproto, false)));
+  });
+  writer.refusals("in_lo_to_host", priority_end(), local_end(NFPROTO_IPV4, false));
+}
+
+}  // namespace
+
+void write_input(Writer& writer) {
+  writer.riders("input");
+  NftRule loopback;
+  loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+  writer.rule("input", std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));
+  writer.rule("input", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
+  for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
+    writer.dispatch("in_lo", level, "in_lo_to", "in_lo_host");
+    writer.dispatch("in_net", level, "in_net_to", "in_net_host");
+    write_input_to_workload(writer, level);
+  }
+  write_input_to_host(writer);
+  writer.exempt("in_net_host");
+}
+
+}  // namespace trireme::enforcer

@@ -1,0 +1,72 @@
+#include "ruleset_writer.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftBytes;
+using kernel::NftRule;
+
+void write_prerouting(Writer& writer) {
+  // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any priority.
+  NftRule injected;
+  injected.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+  injected.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
+  injected.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0);
+  writer.rule("prerouting_lo", std::move(injected));
+
+  const auto bare_request = [] {
+    NftRule rule = protocol(IPPROTO_TCP);
+    tcp_flags(rule, kFin | kSyn | kRst | kAck).equal(0, NftBytes::u8(kSyn));
+    return rule;
+  };
+  NftRule found = bare_request();
+  full_socket(found).accept();
+  writer.rule("prerouting", std::move(found));
+  // tproxy's look-up ends a TIME_WAIT socket that a request meets, if somebody listens there; the listener is then found on INPUT and
+  // judged. No listener of that kind (IP_TRANSPARENT) is ever assigned that the packet would not have met anyway: address and port are its
+  // own.
+  NftRule reopen4 = bare_request();
+  any_socket(reopen4).meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(NFPROTO_IPV4));
+  reopen4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, 0).payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1);
+  writer.rule("prerouting", std::move(reopen4.tproxy(NFPROTO_IPV4, 0, 1)));
+  NftRule reopen6 = bare_request();
+  any_socket(reopen6).meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(NFPROTO_IPV6));
+  reopen6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 16, 0).payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 4);
+  writer.rule("prerouting", std::move(reopen6.tproxy(NFPROTO_IPV6, 0, 4)));
+}
+
+void write_output(Writer& writer) {
+  writer.riders("output");
+  // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
+  // other way round.
+  NftRule translated;
+  translated.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
+  writer.rule("output", std::move(translated));
+  NftRule loopback;
+  writer.rule("output", std::move(loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
+  writer.rule("output", std::move(NftRule().go_to("output_net")));
+  NftRule to_us;
+  writer.rule("output_nat", std::move(to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).go_to("output_lo")));
+  writer.rule("output_nat", std::move(NftRule().go_to("output_net")));
+  writer.rule("output_lo", std::move(NftRule().immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0)));
+  writer.rule("output_lo", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0)));
+  writer.rule("output_net", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
+  for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
+    NftRule stamp;  // on lo the source's number travels in the packet's priority
+    socket_end(level).number(stamp, kNumberRegister);
+    writer.rule(at("out_lo", level), std::move(stamp.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).accept()));
+    writer.rule(at("out_lo", level), std::move(level > 1 ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
+
+    writer.dispatch("out_net", level, "out_net_from", "out_net_host");
+    const std::string chain = at("out_net_from", level);
+    const End source = socket_end(level);
+    writer.replies(chain, at("out_net_reply", level));
+    writer.twice([&](std::uint8_t nfproto) {
+      writer.rule(at("out_net_reply", level), backward(of_family(nfproto), source, remote_end(nfproto, false)));
+      writer.rule(chain, forward(of_family(nfproto), source, remote_end(nfproto, false)));
+    });
+    writer.refusals(chain, source, remote_end(NFPROTO_IPV4, false));
+  }
+  writer.exempt("out_net_host");
+}
+
+}  // namespace trireme::enforcer

@@ -1,0 +1,187 @@
+#include "ruleset_rules.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftBytes;
+using kernel::NftRule;
+
+namespace {
+
+const NftBytes& label_mask(std::uint32_t bits) {
+  thread_local NftBytes bytes;
+  bytes = FlowLabel::bits(bits).nft();
+  return bytes;
+}
+
+// Registers of a judging rule. A look-up fills the register that it is named after and the one before it, so keys are filled from the back.
+constexpr std::uint32_t kSourceId = 1;  // class or group
+constexpr std::uint32_t kDestinationId = 2;
+constexpr std::uint32_t kSocketKey = 4;  // 4..5: a cgroup id
+constexpr std::uint32_t kNumber = kNumberRegister;
+constexpr std::uint32_t kAddressKey = 4;  // 4..7: an address
+constexpr std::uint32_t kLabel = 8;       // 8..11
+constexpr std::uint32_t kProfile = 9;
+constexpr std::uint32_t kPortClass = 10;
+constexpr std::uint32_t kPortKey = 12;  // 12..13: protocol, port
+constexpr std::uint32_t kOutcome = 15;
+
+}  // namespace
+
+// --- matches ---
+
+NftRule protocol(std::uint8_t number) {
+  NftRule rule;
+  rule.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(number));
+  return rule;
+}
+
+NftRule& tcp_flags(NftRule& rule, std::uint8_t mask) {
+  return rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 0).mask(0, NftBytes::u8(mask));
+}
+
+NftRule connection_request() {
+  NftRule rule = protocol(IPPROTO_TCP);
+  tcp_flags(rule, kSyn | kAck).equal(0, NftBytes::u8(kSyn));
+  return rule;
+}
+
+NftRule segment() {
+  NftRule rule = protocol(IPPROTO_TCP);
+  tcp_flags(rule, kSyn | kAck).not_equal(0, NftBytes::u8(kSyn));
+  return rule;
+}
+
+NftRule& flow_has(NftRule& rule, std::uint32_t bits) {
+  return rule.ct(NFT_CT_LABELS, 0).mask(0, label_mask(bits)).not_equal(0, FlowLabel{}.nft());
+}
+
+NftRule& flow_lacks(NftRule& rule, std::uint32_t bits) {
+  return rule.ct(NFT_CT_LABELS, 0).mask(0, label_mask(bits)).equal(0, FlowLabel{}.nft());
+}
+
+NftRule& reply_direction(NftRule& rule) {
+  return rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(1));
+}
+
+NftRule& full_socket(NftRule& rule) {
+  return rule.socket(NFT_SOCKET_MARK, 0).mask(0, NftBytes::u32(0)).equal(0, NftBytes::u32(0));
+}
+
+NftRule& any_socket(NftRule& rule) {
+  return rule.socket(NFT_SOCKET_TRANSPARENT, 0).at_most(0, NftBytes::u8(1));
+}
+
+NftRule of_family(std::uint8_t nfproto) {
+  NftRule rule;
+  rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
+  return rule;
+}
+
+// --- the two ends of a packet ---
+
+void End::number(NftRule& rule, std::uint32_t reg) const {
+  if (kind == Kind::socket) {
+    rule.socket_level(level, kSocketKey).map(sets().workloads.name, kSocketKey, reg);
+  } else {
+    rule.meta(NFT_META_PRIORITY, reg);
+  }
+}
+
+void End::group(NftRule& rule, std::uint32_t reg) const {
+  number(rule, kNumber);
+  rule.map(sets().groups.name, kNumber, reg);
+}
+
+void End::class_of(NftRule& rule, std::uint32_t reg) const {
+  if (numbered()) {
+    number(rule, kNumber);
+    rule.map(sets().classes.name, kNumber, reg);
+    return;
+  }
+  const bool v4 = nfproto == NFPROTO_IPV4;
+  const std::uint32_t offset = v4 ? (of_source ? 12 : 16) : (of_source ? 8 : 24);
+  const auto& set = kind == Kind::local ? (v4 ? sets().local4 : sets().local6) : (v4 ? sets().remote4 : sets().remote6);
+  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, v4 ? 4 : 16, kAddressKey).map(set.name, kAddressKey, reg);
+}
+
+std::string End::text() const {
+  switch (kind) {
+    case Kind::socket:
+      return "socket";
+    case Kind::priority:
+      return "priority";
+    case Kind::local:
+      return "local address";
+    case Kind::remote:
+      break;
+  }
+  return "remote address";
+}
+
+End socket_end(std::uint32_t level) {
+  return {.kind = End::Kind::socket, .level = level};
+}
+End priority_end() {
+  return {.kind = End::Kind::priority};
+}
+End local_end(std::uint8_t nfproto, bool of_source) {
+  return {.kind = End::Kind::local, .of_source = of_source, .nfproto = nfproto};
+}
+End remote_end(std::uint8_t nfproto, bool of_source) {
+  return {.kind = End::Kind::remote, .of_source = of_source, .nfproto = nfproto};
+}
+
+void write_labels(NftRule& rule, const End& source, const End& destination) {
+  const auto write = [&rule](const End& end, const kernel::NftSet& labels, const FlowLabel& host) {
+    if (end.numbered()) {
+      end.number(rule, kNumber);
+      rule.map_bytes(labels.name, kNumber, kLabel).set_ct(NFT_CT_LABELS, kLabel);
+    } else if (end.kind == End::Kind::local) {
+      rule.immediate(kLabel, host.nft()).set_ct(NFT_CT_LABELS, kLabel);
+    }
+  };
+  write(source, sets().source, FlowLabel::source(kHost, kAuthorised));
+  write(destination, sets().destination, FlowLabel::destination(kHost, kAuthorised));
+}
+
+namespace {
+
+/// profile = pairs[source class . destination class]; outcome = outcomes[profile . ports[protocol . port]]; ends at any miss.
+void judge(NftRule& rule, const End& source, const End& destination, bool reply) {
+  destination.class_of(rule, kDestinationId);
+  source.class_of(rule, kSourceId);
+  rule.meta(NFT_META_L4PROTO, kPortKey);
+  if (reply) {
+    rule.ct_reply(NFT_CT_PROTO_SRC, kPortKey + 1);  // the real port that the flow was sent to, after any DNAT
+  } else {
+    rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, kPortKey + 1);
+  }
+  rule.map(sets().ports.name, kPortKey, kPortClass);
+  rule.map(sets().pairs.name, kSourceId, kProfile);
+  rule.map(sets().outcomes.name, kProfile, kOutcome);
+}
+
+}  // namespace
+
+NftRule forward(NftRule rule, const End& source, const End& destination) {
+  judge(rule, source, destination, false);
+  write_labels(rule, source, destination);
+  rule.vmap(sets().ends.name, kOutcome).comment("outcome by class: " + source.text() + " to " + destination.text());
+  return rule;
+}
+
+NftRule backward(NftRule rule, const End& source, const End& destination) {
+  judge(rule, destination, source, true);
+  rule.vmap(sets().ends.name, kOutcome).comment("outcome by class: reply of " + source.text() + " to " + destination.text());
+  return rule;
+}
+
+NftRule same_group(const End& source, const End& destination) {
+  NftRule rule;
+  destination.group(rule, kDestinationId);
+  source.group(rule, kSourceId);
+  rule.in(sets().same.name, kSourceId).comment("same group: " + source.text() + " and " + destination.text());
+  return rule;
+}
+
+}  // namespace trireme::enforcer

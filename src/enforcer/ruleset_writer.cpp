@@ -1,0 +1,78 @@
+#include "ruleset_writer.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftBytes;
+using kernel::NftRule;
+
+std::string at(const std::string& chain, std::uint32_t level) {
+  return chain + "_" + std::to_string(level);
+}
+
+void Writer::riders(const std::string& chain) {
+  NftRule authorised = segment();
+  flow_has(authorised, kAuthorised | kExempt).accept();
+  rule(chain, std::move(authorised));
+  NftRule reset = protocol(IPPROTO_TCP);  // carries no data, and tells a refused client at once
+  tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept();
+  rule(chain, std::move(reset));
+  NftRule related;
+  related.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateRelated)).not_equal(0, NftBytes::u32(0)).jump("related");
+  rule(chain, std::move(related));
+}
+
+void Writer::dispatch(const std::string& chain, std::uint32_t level, const std::string& handler, const std::string& none) {
+  NftRule enrolled;
+  socket_end(level).number(enrolled, kNumberRegister);
+  enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
+      .go_to(at(handler, level))
+      .comment("the socket's cgroup is enrolled at level " + std::to_string(level));
+  rule(at(chain, level), std::move(enrolled));
+  rule(at(chain, level), std::move(NftRule().go_to(level > 1 ? at(chain, level - 1) : none)));
+}
+
+void Writer::replies(const std::string& chain, const std::string& to) {
+  NftRule tcp = segment();
+  reply_direction(tcp).jump(to);
+  rule(chain, std::move(tcp));
+  NftRule other;
+  other.meta(NFT_META_L4PROTO, 0).not_equal(0, NftBytes::u8(IPPROTO_TCP));
+  flow_has(reply_direction(other), kAuthorised).jump(to);
+  rule(chain, std::move(other));
+}
+
+void Writer::refusals(const std::string& chain, const End& source, const End& destination) {
+  NftRule log;
+  const auto load = [&log](const End& end, std::uint32_t reg) {
+    if (end.numbered()) {
+      end.number(log, reg);
+    } else {
+      log.immediate(reg, NftBytes::u32(end.kind == End::Kind::local ? kHost : kNoNumber));
+    }
+  };
+  constexpr std::uint32_t key = 9;
+  load(destination, key + 1);
+  load(source, key);
+  log.meta(NFT_META_L4PROTO, key + 2).payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, key + 3);
+  log.not_in(sets().refused.name, key).add_to(sets().refused.name, key).log(kLogGroup, "deny");
+  log.comment("once in a while: number of " + source.text() + ", number of " + destination.text());
+  rule(chain, std::move(log));
+  for (const End& end : {source, destination}) {
+    if (end.numbered()) {
+      NftRule quarantined;
+      end.number(quarantined, kNumberRegister);
+      quarantined.equal(kNumberRegister, NftBytes::u32(kQuarantine)).drop().comment("quarantined: " + end.text());
+      rule(chain, std::move(quarantined));
+    }
+  }
+  rule(chain, std::move(NftRule().go_to("refuse")));
+}
+
+void Writer::exempt(const std::string& chain) {
+  NftRule remember = connection_request();
+  full_socket(flow_lacks(remember, kAuthorised | kExempt)).immediate(8, FlowLabel::bits(kExempt).nft()).set_ct(NFT_CT_LABELS, 8);
+  rule(chain, std::move(remember));
+  rule(chain, std::move(NftRule().accept()));
+}
+
+}  // namespace trireme::enforcer

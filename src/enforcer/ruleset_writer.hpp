@@ -1,0 +1,49 @@
+// Writes rules into a batch: what several chains of table inet trireme have in common, and the parts that make the table.
+#pragma once
+
+#include "ruleset_rules.hpp"
+
+namespace trireme::enforcer {
+
+/// Chains that exist once for each level of the cgroup hierarchy.
+[[nodiscard]] std::string at(const std::string& chain, std::uint32_t level);
+
+class Writer {
+ public:
+  explicit Writer(kernel::NftBatch& batch) : batch_(batch) {}
+
+  void rule(const std::string& chain, kernel::NftRule&& rule) { batch_.add_rule(chain, rule); }
+
+  /// Calls `rules` for both families, twice over. Identifiers of two policies are disjoint, so a packet that a commit overtakes between two
+  /// look-ups misses; its second look meets the new policy alone. Nothing is allowed by half a policy, and nothing is refused by one.
+  template <typename Rules>
+  void twice(const Rules& rules) {
+    for (int look = 0; look < 2; look++) {
+      rules(std::uint8_t{NFPROTO_IPV4});
+      rules(std::uint8_t{NFPROTO_IPV6});
+    }
+  }
+
+  /// What every packet meets first, on OUTPUT and on INPUT.
+  void riders(const std::string& chain);
+  /// Goes to `handler` where the packet's socket belongs to a cgroup enrolled at `level`, else on to the next level up.
+  void dispatch(const std::string& chain, std::uint32_t level, const std::string& handler, const std::string& none);
+  /// Replies of UDP flows that were authorised, and segments of TCP flows that carry no bit yet.
+  void replies(const std::string& chain, const std::string& to);
+  /// Logs a refusal once, drops silently where an end is quarantined, refuses otherwise.
+  void refusals(const std::string& chain, const End& source, const End& destination);
+  /// No workload at either end: remembered, so that the rest of the connection passes at once.
+  void exempt(const std::string& chain);
+
+ private:
+  kernel::NftBatch& batch_;
+};
+
+/// Before the hooks that judge: what their look-ups of sockets and of the packet's priority rely on.
+void write_prerouting(Writer& writer);
+/// Judges what leaves for other hosts; on lo the sender's number is put on the packet.
+void write_output(Writer& writer);
+/// Judges what arrives, from lo by both ends, from elsewhere by the receiver.
+void write_input(Writer& writer);
+
+}  // namespace trireme::enforcer
