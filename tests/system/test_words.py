@@ -1,0 +1,80 @@
+"""What users read is true: the quickstart runs, examples are valid, pages and completions name what the programs know."""
+
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+
+from tests.system.host import ROOT, TRIRECTL, TRIREMED, TRIRUN
+
+
+def text(path):
+    with open(f"{ROOT}/{path}", encoding="utf-8") as file:
+        return file.read()
+
+
+def output(*argv):
+    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+
+
+def options(page):
+    return set(re.findall(r"--[a-z][a-z-]+", page))
+
+
+class Words(unittest.TestCase):
+    def subcommands(self):
+        return set(re.findall(r"^  ([a-z]+)  ", output(TRIRECTL, "--help").split("Subcommands:")[1], re.M))
+
+    def test_examples_are_valid(self):
+        names = os.listdir(f"{ROOT}/examples/policies")
+        self.assertIn("three-tier", names)
+        for name in [*(f"examples/policies/{each}" for each in names), "etc"]:
+            done = subprocess.run([TRIRECTL, "policy", "check", f"{ROOT}/{name}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout)
+            self.assertNotIn("warning", done.stdout)
+
+    def test_the_policy_of_the_readme_is_valid(self):
+        policy = re.search(r"```toml\n(.*?)```", text("README.md"), re.S)[1]
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+            file.write(policy)
+        self.assertIn("1 tests passed", output(TRIRECTL, "policy", "check", directory))
+        command = re.search(r"trirectl (policy explain .*)", text("README.md"))[1].replace("/etc/trireme", directory)
+        shown = text("README.md").split(command.replace(directory, "/etc/trireme"))[1].split("```")[0].strip().splitlines()
+        self.assertEqual(output(TRIRECTL, *command.split()).splitlines()[: len(shown)], shown)
+
+    def test_man_pages_name_every_option(self):
+        for program, page in ((TRIRUN, "trirun.1"), (TRIREMED, "triremed.8")):
+            missing = options(output(program, "--help")) - options(text(f"docs/man/{page}.scd"))
+            self.assertEqual(missing, set(), page)
+        page = text("docs/man/trirectl.1.scd")
+        for name in self.subcommands() - {"policy"}:
+            self.assertIn(f"*{name}*", page)
+        for name in ("check", "test", "explain"):
+            self.assertIn(f"*policy {name}*", page)
+
+    def test_completions_know_every_subcommand_and_option(self):
+        for name in ("trirectl.bash", "_trirectl", "trirectl.fish"):
+            words = set(re.findall(r"[a-z]+", text(f"etc/completions/{name}")))
+            self.assertEqual(self.subcommands() - words, set(), name)
+        for name in ("trirun.bash", "_trirun", "trirun.fish"):
+            known = options(text(f"etc/completions/{name}")) | {f"--{each}" for each in re.findall(r"-l ([a-z-]+)", text(f"etc/completions/{name}"))}
+            self.assertEqual(options(output(TRIRUN, "--help")) - known - {"--help", "--version"}, set(), name)
+
+    def test_bash_completes(self):
+        script = f". {ROOT}/etc/completions/trirectl.bash; COMP_WORDS=(trirectl w); COMP_CWORD=1; _trirectl; echo \"${{COMPREPLY[*]}}\""
+        self.assertEqual(output("bash", "-c", script).strip(), "workloads")
+
+    def test_quickstart(self):
+        before = output("ip", "netns", "list")
+        done = subprocess.run([ROOT + "/examples/quickstart.sh"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=500, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertEqual(done.stdout.count("=> refused, as it should be"), 2)
+        self.assertEqual(done.stdout.count("=> allowed, as it should be"), 2)
+        self.assertEqual(output("ip", "netns", "list"), before)
+
+
+if __name__ == "__main__":
+    unittest.main()
