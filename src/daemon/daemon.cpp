@@ -148,6 +148,11 @@ Status Daemon::open_scopes() {
 
 /// From the model to the kernel, in one transaction.
 Status Daemon::enforce() {
+  auto drift = Drift::open(loop_.get(), *enforcer_, [this] { look_again(); });
+  if (!drift) {
+    return tl::unexpected(drift.error());
+  }
+  drift_ = std::move(*drift);
   if (Status written = enforcer_->start(); !written) {
     return written;
   }
@@ -202,9 +207,7 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_p
   }
   registry_->set_host_labels(identity->host_labels);
   configure(identity);
-  revoke();
-  sd_event_source_set_time_relative(second_look_, kSecondLook);
-  sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
+  look_again();
   return {};
 }
 
@@ -221,6 +224,12 @@ void Daemon::revoke() {
     revoked_ += *count;
     spdlog::info("{} flows lost their authorisation: policy allows them no longer, or an end has gone", *count);
   }
+}
+
+void Daemon::look_again() {
+  revoke();
+  sd_event_source_set_time_relative(second_look_, kSecondLook);
+  sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
 }
 
 void Daemon::note(const std::string& topic, const Status& outcome) {
@@ -243,6 +252,9 @@ std::vector<std::string> Daemon::problems() const {
   std::vector<std::string> lines;
   for (const auto& [topic, text] : problems_) {
     lines.push_back(text);
+  }
+  if (const auto drift = drift_->problem()) {
+    lines.push_back(*drift);
   }
   return lines;
 }
@@ -286,6 +298,7 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   if (settled && *settled > 0) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
+  daemon.drift_->catch_up();
   daemon.tell_systemd();
   return 0;
 }

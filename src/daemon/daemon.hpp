@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "drift.hpp"
 #include "flow_feed.hpp"
 #include "settings.hpp"
 #include "trireme/control/server.hpp"
@@ -53,6 +54,7 @@ class Daemon {
   /// What keeps the daemon from doing its whole job, a line each.
   [[nodiscard]] std::vector<std::string> problems() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
+  [[nodiscard]] std::uint64_t repairs() const { return drift_->repairs(); }
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:
@@ -69,6 +71,7 @@ class Daemon {
   Status apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
   void revoke();
+  void look_again();
   void note(const std::string& topic, const Status& outcome);
   void tell_systemd();
   static int on_stop(sd_event_source* source, const signalfd_siginfo* info, void* self);
@@ -91,6 +94,7 @@ class Daemon {
   std::unique_ptr<workload::UnitSource> units_;
   std::unique_ptr<workload::Launcher> launcher_;
   std::unique_ptr<FlowFeed> flows_;
+  std::unique_ptr<Drift> drift_;
   std::unique_ptr<control::Server> server_;
   sd_event_source* second_look_ = nullptr;
   std::map<std::string, std::string> problems_;  // by topic

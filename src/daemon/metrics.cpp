@@ -37,6 +37,8 @@ std::string metrics_text(Daemon& daemon) {
   text += fmt::format("trireme_reloads_total{{result=\"applied\"}} {}\n", settings.reloads());
   text += fmt::format("trireme_reloads_total{{result=\"refused\"}} {}\n", settings.failed_reloads());
   single(text, "trireme_revoked_flows_total", "counter", "Live flows that lost their authorisation.", daemon.revoked());
+  single(text, "trireme_table_repairs_total", "counter", "Times at which the table had to be written anew: others changed it.",
+         daemon.repairs());
   if (const FlowFeed* flows = daemon.flows()) {
     head(text, "trireme_flows_total", "counter", "Flows told, by verdict; a refusal that repeats within seconds counts once.");
     for (const char* verdict : {"allow", "audit", "deny"}) {

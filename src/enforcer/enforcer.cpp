@@ -65,6 +65,7 @@ Status Enforcer::write_everything() {
   batch.add_elements(sets().workloads, list);
   write_depth(batch, depth());
   const Status committed = socket_.commit(std::move(batch));
+  behind_ = !committed;
   if (committed) {
     written_depth_ = depth();
   }
@@ -74,6 +75,9 @@ Status Enforcer::write_everything() {
 Status Enforcer::commit(const Change& change) {
   if (!live_) {
     return {};
+  }
+  if (behind_) {
+    return write_everything();
   }
   NftBatch batch(kTable);
   if (depth() != written_depth_) {
@@ -216,7 +220,7 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   }
   const auto known = members_.find(cgroup.id);
   if (known != members_.end() && known->second.number == kQuarantine) {
-    return {};
+    return behind_ ? commit({}) : Status{};
   }
   Change change;
   if (known != members_.end()) {
@@ -232,7 +236,7 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   }
   change.joining.emplace_back(cgroup.id, kQuarantine);
   remember(cgroup.id, {cgroup.level, kQuarantine, cgroup.path});
-  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next write brings the kernel along.
+  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change, or repair(), brings the kernel along.
   const Status committed = commit(change);
   const Status shut = shut_multicast(cgroup.path);
   return committed ? shut : committed;

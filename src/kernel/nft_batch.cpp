@@ -351,6 +351,10 @@ Status dump(mnl_socket* socket, nlmsghdr* request, int (*callback)(const nlmsghd
 
 }  // namespace
 
+std::uint32_t NftSocket::port() const {
+  return mnl_socket_get_portid(socket_);
+}
+
 Result<bool> NftSocket::table_exists(const std::string& name) {
   std::vector<char> buffer(kRequest);
   Table table(checked(nftnl_table_alloc()));

@@ -11,6 +11,7 @@
 #include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/multicast_filter.hpp"
 #include "trireme/kernel/nft.hpp"
+#include "trireme/kernel/nft_watch.hpp"
 #include "trireme/kernel/sockets.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/workload/enforcement.hpp"
@@ -43,6 +44,10 @@ class Enforcer final : public workload::Enforcement {
 
   /// Writes everything anew, as start() does: after somebody else changed the table.
   [[nodiscard]] Status repair() { return start(); }
+  /// Hears when somebody else changes the table.
+  [[nodiscard]] Result<kernel::NftWatch> watch() const { return kernel::NftWatch::open(kTable, socket_.port()); }
+  /// True where the kernel refused a change that this object has made: repair() is due.
+  [[nodiscard]] bool behind() const { return behind_; }
 
   [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
   /// Label set of a workload that is enrolled, or null.
@@ -89,6 +94,7 @@ class Enforcer final : public workload::Enforcement {
   policy::Number last_number_ = policy::kFirstNumber - 1;
   std::vector<std::string> unsettled_;  // cgroup paths
   bool live_ = false;
+  bool behind_ = false;
 };
 
 struct Flushed {

@@ -187,6 +187,8 @@ class NftSocket {
 
   /// The old ruleset or the new, never half (docs: "replacement is atomic"). On error nothing has changed.
   [[nodiscard]] Status commit(NftBatch&& batch);
+  /// The netlink address that NftWatch tells our own changes by.
+  [[nodiscard]] std::uint32_t port() const;
   [[nodiscard]] Result<bool> table_exists(const std::string& table);
   /// Keys of all elements of a set, in no order.
   [[nodiscard]] Result<std::vector<std::vector<std::uint8_t>>> keys(const std::string& table, const std::string& set);

@@ -1,0 +1,54 @@
+// Keeps the table as the daemon wrote it: what another program changed in it, or the kernel refused to take, is written anew.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "trireme/enforcer/enforcer.hpp"
+
+namespace trireme::daemon {
+
+class Drift {
+ public:
+  /// `repaired` is called after each repair. All references outlive this object. Errors: the event loop, no netlink socket.
+  [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop, enforcer::Enforcer& enforcer, std::function<void()> repaired);
+  ~Drift();
+  Drift(const Drift&) = delete;
+  Drift& operator=(const Drift&) = delete;
+
+  /// Repairs what the kernel has refused; at most once a second, as with changes by others.
+  void catch_up();
+
+  [[nodiscard]] std::uint64_t repairs() const { return repairs_; }
+  /// A line for 'trirectl status': while the table is not as it should be, and for ten minutes after.
+  [[nodiscard]] std::optional<std::string> problem() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, std::function<void()> repaired)
+      : enforcer_(enforcer), watch_(std::move(watch)), repaired_(std::move(repaired)) {}
+  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
+  void repair_soon(const std::string& reason);
+  void repair();
+
+  enforcer::Enforcer& enforcer_;
+  kernel::NftWatch watch_;
+  std::function<void()> repaired_;
+  sd_event_source* readable_ = nullptr;
+  sd_event_source* timer_ = nullptr;
+  bool due_ = false;     // a repair is to be made, now or by the timer
+  std::string reason_;   // of the last repair, or the one that is due
+  std::string failure_;  // why the last attempt failed; empty where it did not
+  std::optional<Clock::time_point> tried_;
+  std::uint64_t repairs_ = 0;
+};
+
+}  // namespace trireme::daemon

@@ -1,0 +1,123 @@
+#include "trireme/kernel/nft_watch.hpp"
+
+#include <arpa/inet.h>
+#include <libmnl/libmnl.h>
+#include <linux/filter.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace trireme::kernel {
+
+namespace {
+
+constexpr const char* kSomebody = "another program";
+
+/// What a transaction of our own tells would fill the buffer: the filter drops it before.
+Status ignore_port(int fd, std::uint32_t port) {
+  std::array<sock_filter, 4> code = {{
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(nlmsghdr, nlmsg_pid)},  // read as big-endian, kept in host order
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, htonl(port)},
+      {BPF_RET | BPF_K, 0, 0, 0},
+      {BPF_RET | BPF_K, 0, 0, 0xffffffffU},
+  }};
+  const sock_fprog program{code.size(), code.data()};
+  return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? Status{}
+                                                                                       : fail_errno("cannot filter nf_tables events");
+}
+
+std::string text(const nlattr* attribute) {
+  const auto* bytes = static_cast<const char*>(mnl_attr_get_payload(attribute));
+  return {bytes, ::strnlen(bytes, mnl_attr_get_payload_len(attribute))};
+}
+
+struct Wanted {
+  std::uint16_t type = 0;
+  const nlattr* found = nullptr;
+};
+
+const nlattr* attribute(const nlmsghdr* header, std::uint16_t type) {
+  Wanted wanted{.type = type};
+  const auto look = [](const nlattr* each, void* data) -> int {
+    auto& sought = *static_cast<Wanted*>(data);
+    sought.found = mnl_attr_get_type(each) == sought.type ? each : sought.found;
+    return MNL_CB_OK;
+  };
+  mnl_attr_parse(header, sizeof(nfgenmsg), look, &wanted);
+  return wanted.found;
+}
+
+/// Chains, rules, sets and elements name their table in the attribute that holds a table's own name.
+bool touches(const nlmsghdr* header, const std::string& table) {
+  const auto* generic = static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(header));
+  const nlattr* name = attribute(header, NFTA_TABLE_NAME);
+  return generic->nfgen_family == NFPROTO_INET && name != nullptr && text(name) == table;
+}
+
+/// Whose transaction it was; NEWGEN comes after all that the transaction changed.
+std::string author(const nlmsghdr* header) {
+  const nlattr* name = attribute(header, NFTA_GEN_PROC_NAME);
+  const nlattr* pid = attribute(header, NFTA_GEN_PROC_PID);
+  if (name == nullptr || pid == nullptr || mnl_attr_get_payload_len(pid) < sizeof(std::uint32_t)) {
+    return kSomebody;
+  }
+  return text(name) + " (pid " + std::to_string(ntohl(mnl_attr_get_u32(pid))) + ")";
+}
+
+}  // namespace
+
+Result<NftWatch> NftWatch::open(std::string table, std::uint32_t own_port) {
+  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+  if (!fd.valid()) {
+    return fail_errno("cannot open a netlink socket to follow nf_tables");
+  }
+  if (Status filtered = ignore_port(fd.get(), own_port); !filtered) {
+    return tl::unexpected(filtered.error());
+  }
+  const int size = 1 << 22;
+  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+  sockaddr_nl self{};
+  self.nl_family = AF_NETLINK;  // without a port of its own a socket is in no group
+  const int group = NFNLGRP_NFTABLES;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0 ||
+      ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
+    return fail_errno("cannot follow nf_tables");
+  }
+  return NftWatch(std::move(fd), std::move(table));
+}
+
+std::optional<std::string> NftWatch::drain() {
+  std::optional<std::string> who;
+  std::array<char, 65536> buffer{};
+  bool touched = false;  // by the transaction that is being told
+  while (true) {
+    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (length < 0 && errno == EINTR) {
+      continue;
+    }
+    if (length < 0 && errno == ENOBUFS) {
+      who = who.value_or(kSomebody);
+      continue;
+    }
+    if (length < 0) {
+      return who || !touched ? who : kSomebody;
+    }
+    int left = static_cast<int>(length);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+      if (header->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWGEN)) {
+        who = touched ? author(header) : who;
+        touched = false;
+      } else if (header->nlmsg_type >> 8U == NFNL_SUBSYS_NFTABLES && mnl_nlmsg_get_payload_len(header) >= sizeof(nfgenmsg)) {
+        touched = touched || touches(header, table_);
+      }
+    }
+  }
+}
+
+}  // namespace trireme::kernel
