@@ -12,7 +12,15 @@ std::string plain(std::string name) {
 }
 
 bool names(const std::vector<std::string>& list, const std::string& capability) {
-  return std::ranges::any_of(list, [&](const std::string& name) { return plain(name) == capability || plain(name) == "ALL"; });
+  return std::ranges::any_of(list, [&](const std::string& name) { return plain(name) == capability; });
+}
+
+/// As Docker does it (oci/caps/utils.go, TweakCapabilities).
+bool may_hold(const ContainerCapabilities& capabilities, const std::string& name, bool by_default) {
+  if (names(capabilities.add, "ALL")) {
+    return !names(capabilities.drop, name);
+  }
+  return names(capabilities.add, name) || (by_default && !names(capabilities.drop, name) && !names(capabilities.drop, "ALL"));
 }
 
 }  // namespace
@@ -36,13 +44,16 @@ std::vector<std::string> container_warnings(const ContainerCapabilities& capabil
   std::vector<std::string> warnings;
   for (const Meaning& meaning : kMeanings) {
     const std::string name = meaning.capability;
-    // Docker takes what is dropped from the defaults, then adds; an added one counts whatever is dropped as ALL.
-    const bool dropped = names(capabilities.drop, name);
-    const bool may = names(capabilities.add, name) || (meaning.by_default && !dropped);
     const bool told = std::ranges::any_of(held, [&](const std::string& line) { return line.starts_with("CAP_" + name + ":"); });
-    if (may && !told) {
+    if (may_hold(capabilities, name, meaning.by_default) && !told) {
       warnings.emplace_back(meaning.warning);
     }
+  }
+  if (capabilities.has_host_pids) {
+    warnings.emplace_back("host PID namespace: can act through other processes of its user");
+  }
+  if (capabilities.has_docker_socket) {
+    warnings.emplace_back("has Docker's socket: can start containers with any labels, or none");
   }
   return warnings;
 }

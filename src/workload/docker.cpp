@@ -1,45 +1,22 @@
 #include "trireme/workload/docker.hpp"
 
+// News: of cgroups, and from Docker. What follows from them is in docker_settle.cpp.
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <utility>
 
-#include "docker_labels.hpp"
+#include "docker_cgroup.hpp"
 #include "docker_link.hpp"
+#include "docker_state.hpp"
 
 namespace trireme::workload {
 namespace {
 
 constexpr std::uint64_t kRetry = 1'000'000;  // µs
-constexpr const char* kWaiting = "Docker has not told its labels yet";
-constexpr const char* kImageWaiting = "the labels of its image are not known yet";
-constexpr const char* kImageGone = "its image is gone, so its own labels cannot be told from the image's: make the container again";
-
-/// The inode of a process's network namespace; 0 where it is gone.
-std::uint64_t netns_of(const std::string& process) {
-  struct stat status {};
-  return ::stat(("/proc/" + process + "/ns/net").c_str(), &status) == 0 ? status.st_ino : 0;
-}
 
 }  // namespace
-
-struct DockerSource::Container {
-  std::string id;
-  std::string cgroup;                   // its directory's path while there is one
-  std::optional<ContainerFacts> facts;  // the newest that Docker told
-  bool is_asked = false;                // an inspection is under way
-  bool ask_again = false;               // something happened meanwhile
-};
-
-/// The labels of an image: not known yet, not to be had any more, or known.
-struct DockerSource::Image {
-  bool is_asked = false;
-  bool is_gone = false;
-  std::optional<RawLabels> labels;
-};
 
 DockerSource::DockerSource(sd_event* loop, const kernel::CgroupTree& tree, Registry& registry, CgroupEvents& events)
     : loop_(loop), tree_(tree), registry_(registry), events_(events), identity_(std::make_shared<policy::Identity>()) {
@@ -57,14 +34,40 @@ DockerSource::~DockerSource() {
 
 void DockerSource::configure(std::shared_ptr<const policy::Identity> identity) {
   identity_ = std::move(identity);
-  const bool used = settings().containers != policy::DockerSettings::Containers::none;
-  link_->connect(used ? settings().socket : "");
+  if (settings().containers == policy::DockerSettings::Containers::none) {
+    link_->connect("");
+    forget_all();
+    return;
+  }
+  link_->connect(settings().socket);
   for (const std::string& path : events_.known()) {
     std::ignore = cgroup_born(path);  // while [docker] was off, births were not taken
   }
-  std::vector<Container*> all;
-  std::ranges::transform(containers_, std::back_inserter(all), [](const auto& item) { return item.second.get(); });
-  std::ranges::for_each(all, [this](Container* container) { settle(*container); });
+  for (Container* container : all()) {
+    settle(*container);
+  }
+}
+
+/// Containers are no workloads any more, those of an earlier daemon included.
+void DockerSource::forget_all() {
+  containers_.clear();
+  images_.clear();
+  failed_.clear();
+  std::vector<Workload> known;
+  for (const Workload* workload : registry_.all()) {
+    if (workload->kind == Kind::container) {
+      known.push_back(*workload);
+    }
+  }
+  for (const Workload& workload : known) {
+    workload.cgroup_path.empty() ? registry_.end_container(workload.container_id) : registry_.release(workload.cgroup_path);
+  }
+}
+
+std::vector<DockerSource::Container*> DockerSource::all() const {
+  std::vector<Container*> pointers;
+  std::ranges::transform(containers_, std::back_inserter(pointers), [](const auto& item) { return item.second.get(); });
+  return pointers;
 }
 
 std::string DockerSource::status() const {
@@ -77,16 +80,13 @@ std::string DockerSource::status() const {
 
 std::string DockerSource::container_of(const std::string& path) const {
   const std::size_t slash = path.rfind('/');
-  std::string name = path.substr(slash + 1);
-  for (const char* prefix : {"docker-", "libpod-"}) {
-    if (name.starts_with(prefix) && name.ends_with(".scope")) {
-      name = name.substr(7, name.size() - 13);
-      return is_container_id(name) ? name : "";
-    }
+  const std::string name = path.substr(slash + 1);
+  if (std::string id = id_of_scope(name); !id.empty()) {
+    return id;
   }
   const std::string parent = path.substr(0, slash);
   const bool known = parent == "/docker" || parent == "/libpod_parent" || parents_.contains(parent);
-  return known && is_container_id(name) ? name : "";
+  return known ? id_of_directory(name) : "";
 }
 
 DockerSource::Container& DockerSource::entry(const std::string& id) {
@@ -142,11 +142,11 @@ void DockerSource::on_listing(std::vector<ContainerFacts> listed) {
   for (ContainerFacts& facts : listed) {
     there.insert(facts.id);
     Container& container = entry(facts.id);
+    keep_inspected(container, facts);
     container.facts = std::move(facts);
   }
-  std::vector<Container*> all;
-  std::ranges::transform(containers_, std::back_inserter(all), [](const auto& item) { return item.second.get(); });
-  for (Container* container : all) {
+  forget_unused_images();
+  for (Container* container : all()) {
     if (there.contains(container->id)) {
       learn(*container, *container->facts);
     }
@@ -154,6 +154,27 @@ void DockerSource::on_listing(std::vector<ContainerFacts> listed) {
       inspect(container->id);
     }
   }
+}
+
+/// A list says less than the inspection before it. A pid of an earlier start does no harm: it is in no cgroup of this one.
+void DockerSource::keep_inspected(const Container& container, ContainerFacts& listed) {
+  if (container.facts && container.facts->is_inspected && listed.is_running) {
+    listed.is_inspected = true;
+    listed.pid = container.facts->pid;
+    listed.cgroup_parent = container.facts->cgroup_parent;
+    listed.publishes_ports = container.facts->publishes_ports;
+    listed.capabilities = container.facts->capabilities;
+  }
+}
+
+void DockerSource::forget_unused_images() {
+  std::set<std::string> used;
+  for (const auto& [id, container] : containers_) {
+    if (container->facts) {
+      used.insert(container->facts->image_id);
+    }
+  }
+  std::erase_if(images_, [&](const auto& item) { return !item.second.is_asked && !used.contains(item.first); });
 }
 
 void DockerSource::on_event(const DockerEvent& event) {
@@ -179,8 +200,8 @@ void DockerSource::inspected(const std::string& id, Result<std::optional<Contain
   container.is_asked = false;
   const bool again = std::exchange(container.ask_again, false);
   if (!answer) {
-    spdlog::warn("container {}: {}", id.substr(0, 12), answer.error().message);
-    wait(container, "Docker could not tell its labels: " + answer.error().message);
+    complain(container, "Docker could not tell its labels: " + answer.error().message);
+    wait(container, container.problem);
     retry_later(id);
   } else if (!answer->has_value()) {
     not_there(id);
@@ -193,20 +214,35 @@ void DockerSource::inspected(const std::string& id, Result<std::optional<Contain
 }
 
 void DockerSource::learn(Container& container, ContainerFacts facts) {
-  if (facts.cgroup_parent.starts_with('/') && parents_.insert(facts.cgroup_parent).second) {
-    events_.watch(facts.cgroup_parent);
+  if (const auto parent = parent_path(facts.cgroup_parent)) {
+    remember_parent(*parent);
   }
-  const bool has_labels = !facts.labels.empty();
-  const std::string image = facts.image_id;
   if (facts.pid != 0 && container.cgroup.empty()) {
-    const auto cgroup = kernel::CgroupTree::of(facts.pid);
-    container.cgroup = cgroup && container_of(*cgroup) == container.id ? *cgroup : "";
+    locate(container, facts.pid);
   }
   container.facts = std::move(facts);
-  if (has_labels) {
-    look_at_image(image);
+  if (!container.facts->labels.empty()) {
+    look_at_image(container.facts->image_id);
   }
   settle(container);
+}
+
+/// From here on births and deaths below `parent` are told.
+void DockerSource::remember_parent(const std::string& parent) {
+  if (parents_.insert(parent).second && !parent.empty()) {
+    events_.watch(parent);
+  }
+}
+
+/// Of a cgroup whose birth nobody told, because its parent was not known: Docker's own cgroup-parent= is in no inspection.
+void DockerSource::locate(Container& container, std::uint32_t pid) {
+  const auto path = kernel::CgroupTree::of(pid);
+  const std::string own = path ? own_part(*path, container.id) : "";
+  if (own.empty() || !tree_.id(own)) {
+    return;
+  }
+  remember_parent(own.substr(0, own.rfind('/')));
+  container.cgroup = own;
 }
 
 void DockerSource::not_there(const std::string& id) {
@@ -214,6 +250,7 @@ void DockerSource::not_there(const std::string& id) {
   registry_.end_container(id);
   if (container.cgroup.empty() || !tree_.id(container.cgroup)) {
     containers_.erase(id);
+    forget_unused_images();
     return;
   }
   container.facts.reset();
@@ -264,170 +301,6 @@ int DockerSource::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, 
     }
   }
   return 0;
-}
-
-// --- from what is known to what is done ---
-
-void DockerSource::settle(Container& container) {
-  if (!container.facts) {
-    wait(container, kWaiting);
-    return;
-  }
-  const Network network = network_of(container);
-  if (network == Network::unknown) {
-    wait(container, "the container whose network it shares is not known yet");
-    return;
-  }
-  const auto labels = labels_of(container);
-  if (!labels) {
-    network == Network::ours ? hold(container, labels.error().text()) : leave(container);
-    return;
-  }
-  if (!labels->has_value()) {
-    const auto image = images_.find(container.facts->image_id);
-    wait(container, image != images_.end() && image->second.is_gone ? kImageGone : kImageWaiting);
-    return;
-  }
-  using Containers = policy::DockerSettings::Containers;
-  const Containers wanted = settings().containers;
-  if (wanted == Containers::none || (wanted == Containers::labelled && (*labels)->empty()) ||
-      (wanted == Containers::host_network && network != Network::ours)) {
-    leave(container);
-  } else if (network == Network::ours) {
-    enforce(container, **labels);
-  } else {
-    list_unenforced(container, **labels);
-  }
-}
-
-/// Before the start the configuration tells, from the start on the process.
-DockerSource::Network DockerSource::network_of(const Container& container) const {
-  if (container.facts->pid != 0) {
-    if (const std::uint64_t inode = netns_of(std::to_string(container.facts->pid)); inode != 0) {
-      return inode == netns_of("self") ? Network::ours : Network::other;
-    }
-  }
-  return network_by_mode(container.facts->network_mode, 0);
-}
-
-DockerSource::Network DockerSource::network_by_mode(const std::string& mode, unsigned depth) const {
-  if (mode == "host") {
-    return Network::ours;
-  }
-  constexpr std::string_view kShared = "container:";
-  if (!mode.starts_with(kShared)) {
-    return Network::other;
-  }
-  const std::string reference = mode.substr(kShared.size());
-  for (const auto& [id, other] : containers_) {
-    if (other->facts && (id.starts_with(reference) || other->facts->name == reference)) {
-      return depth > 8 ? Network::unknown : network_by_mode(other->facts->network_mode, depth + 1);
-    }
-  }
-  return Network::unknown;
-}
-
-/// nullopt: not to be told before the image's labels are known.
-Result<std::optional<policy::LabelSet>> DockerSource::labels_of(const Container& container) const {
-  const ContainerFacts& facts = *container.facts;
-  static const RawLabels none;
-  const RawLabels* of_image = &none;
-  if (!facts.labels.empty()) {
-    const auto image = images_.find(facts.image_id);
-    if (image == images_.end() || !image->second.labels) {
-      return std::optional<policy::LabelSet>();
-    }
-    of_image = &*image->second.labels;
-  }
-  auto labels = identity_labels(facts.labels, *of_image, settings());
-  if (!labels) {
-    return tl::unexpected(labels.error());
-  }
-  return std::optional(std::move(*labels));
-}
-
-Description DockerSource::describe(const Container& container, const policy::LabelSet& labels) const {
-  Description description;
-  description.name = container.id.substr(0, 12);
-  description.kind = Kind::container;
-  description.labels = labels;
-  description.cgroup_path = container.cgroup;
-  description.container_id = container.id;
-  if (container.facts) {
-    const ContainerFacts& facts = *container.facts;
-    description.name = facts.name.empty() ? description.name : facts.name;
-    description.pid = facts.pid;
-    if (facts.is_inspected) {
-      description.warnings =
-          container_warnings(facts.capabilities, facts.pid == 0 ? std::vector<std::string>() : capability_warnings(facts.pid));
-    }
-  }
-  return description;
-}
-
-void DockerSource::enforce(Container& container, const policy::LabelSet& labels) {
-  if (container.cgroup.empty()) {
-    if (!container.facts->is_running) {
-      registry_.end_container(container.id);
-    }
-    return;
-  }
-  if (const Status enrolled = registry_.enrol(describe(container, labels)); !enrolled && tree_.id(container.cgroup)) {
-    spdlog::error("container {}: quarantined: {}", container.id.substr(0, 12), enrolled.error().text());
-    retry_later(container.id);
-  }
-}
-
-void DockerSource::list_unenforced(Container& container, const policy::LabelSet& labels) {
-  if (!container.facts->is_running) {
-    // Its cgroup, if there is one already, is of a start under way; in another network namespace it is never judged here.
-    registry_.end_container(container.id);
-    return;
-  }
-  if (!container.cgroup.empty()) {
-    registry_.release(container.cgroup);  // from its quarantine since birth
-  }
-  Description description = describe(container, labels);
-  description.cgroup_path.clear();
-  const Workload* known = registry_.find_container(container.id);
-  if (known == nullptr || known->state != State::unenforced || known->own_labels != labels || known->pid != description.pid) {
-    if (known == nullptr || known->state != State::unenforced) {
-      spdlog::warn("container {}: it has a network namespace of its own, where nothing is enforced yet", description.name);
-    }
-    registry_.list_unenforced(description, "it has a network namespace of its own, where nothing is enforced yet");
-  }
-}
-
-/// In quarantine until more is known. What an earlier daemon, or an earlier connection, knew enough about to enforce stays enforced.
-void DockerSource::wait(Container& container, const std::string& reason) {
-  const Workload* known = container.cgroup.empty() ? nullptr : registry_.find_cgroup(container.cgroup);
-  const auto id = tree_.id(container.cgroup);
-  if (known == nullptr || !id || known->cgroup_id != *id || known->state != State::enforced) {
-    hold(container, reason);
-  }
-}
-
-void DockerSource::hold(Container& container, const std::string& reason) {
-  if (container.cgroup.empty()) {
-    return;
-  }
-  const Workload* known = registry_.find_cgroup(container.cgroup);
-  const auto id = tree_.id(container.cgroup);
-  if (!id || (known != nullptr && known->cgroup_id == *id && known->state == State::quarantined && known->reason == reason)) {
-    return;
-  }
-  if (const Status held = registry_.quarantine(describe(container, {}), reason); !held) {
-    spdlog::error("container {}: {}", container.id.substr(0, 12), held.error().text());
-  }
-}
-
-void DockerSource::leave(Container& container) {
-  if (!container.cgroup.empty()) {
-    registry_.release(container.cgroup);
-  }
-  if (const Workload* known = registry_.find_container(container.id); known != nullptr && known->cgroup_path.empty()) {
-    registry_.end_container(container.id);
-  }
 }
 
 }  // namespace trireme::workload

@@ -63,6 +63,24 @@ std::string own_name(const json& names) {
   return {};
 }
 
+/// Docker's or Podman's socket, or a directory that it is in.
+bool holds_socket(const json& mount) {
+  const std::string source = text_of(member(mount, "Source"));
+  return source.ends_with("/docker.sock") || source.ends_with("/podman.sock") || source == "/run" || source == "/var/run" || source == "/";
+}
+
+ContainerCapabilities capabilities_of(const json& inspection) {
+  const json& host = member(inspection, "HostConfig");
+  const json& mounts = member(inspection, "Mounts");
+  ContainerCapabilities capabilities;
+  capabilities.privileged = member(host, "Privileged") == true;
+  capabilities.add = texts_of(member(host, "CapAdd"));
+  capabilities.drop = texts_of(member(host, "CapDrop"));
+  capabilities.has_host_pids = text_of(member(host, "PidMode")) == "host";
+  capabilities.has_docker_socket = mounts.is_array() && std::ranges::any_of(mounts, holds_socket);
+  return capabilities;
+}
+
 }  // namespace
 
 bool is_container_id(std::string_view text) {
@@ -130,9 +148,8 @@ Result<ContainerFacts> parse_inspection(std::string_view text) {
   facts.labels = std::move(*labels);
   facts.network_mode = text_of(member(host, "NetworkMode"));
   facts.cgroup_parent = text_of(member(host, "CgroupParent"));
-  facts.capabilities.privileged = member(host, "Privileged") == true;
-  facts.capabilities.add = texts_of(member(host, "CapAdd"));
-  facts.capabilities.drop = texts_of(member(host, "CapDrop"));
+  facts.publishes_ports = member(host, "PublishAllPorts") == true || !member(host, "PortBindings").empty();
+  facts.capabilities = capabilities_of(*inspection);
   const json& pid = member(member(*inspection, "State"), "Pid");
   facts.pid = pid.is_number_unsigned() && pid.get<std::uint64_t>() <= UINT32_MAX ? pid.get<std::uint32_t>() : 0;
   facts.is_running = facts.pid != 0;

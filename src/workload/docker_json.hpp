@@ -28,6 +28,7 @@ struct ContainerFacts {
   bool is_inspected = false;
   std::uint32_t pid = 0;
   std::string cgroup_parent;
+  bool publishes_ports = false;
   ContainerCapabilities capabilities;
 };
 

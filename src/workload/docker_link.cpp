@@ -56,6 +56,7 @@ int DockerLink::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, vo
 
 void DockerLink::open() {
   listed_ = false;
+  is_lost_ = false;
   early_.clear();
   client_.reset();
   struct stat status {};
@@ -82,9 +83,15 @@ void DockerLink::open() {
 void DockerLink::list() {
   client_->get("/info", kAnswerBytes, [this](Result<DockerClient::Answer> answer) {
     const auto info = answer && answer->status == 200 ? parse_info(answer->body) : fail("no answer to /info");
+    if (is_lost_) {
+      return;
+    }
     state_ = info ? "Docker " + info->version + ", cgroup driver " + info->cgroup_driver : "connected to " + socket_;
   });
   client_->get("/containers/json?all=true", kAnswerBytes, [this](Result<DockerClient::Answer> answer) {
+    if (is_lost_) {
+      return;
+    }
     if (!answer || answer->status != 200) {
       lost(answer ? "/containers/json: HTTP status " + std::to_string(answer->status) : answer.error().message);
       return;
@@ -108,8 +115,11 @@ void DockerLink::list() {
   });
 }
 
-/// Called by the client's own handlers: the client goes at the retry, not under their feet.
+/// Called by the client's own handlers: the client goes at the retry, not under their feet. Inspections go on until then.
 void DockerLink::lost(const std::string& reason) {
+  if (std::exchange(is_lost_, true)) {
+    return;
+  }
   if (state_ != "not connected: " + reason) {
     spdlog::warn("Docker: {}; new containers stay quarantined until it answers", reason);
   }
@@ -121,6 +131,9 @@ void DockerLink::lost(const std::string& reason) {
 }
 
 void DockerLink::on_line(const std::string& line) {
+  if (is_lost_) {
+    return;  // the list after the next connect tells it all
+  }
   const auto event = parse_event(line);
   if (!event) {
     // What it said is lost, so everything is looked at again.

@@ -50,6 +50,7 @@ class DockerLink {
   sd_event_source* retry_ = nullptr;
   std::uint64_t backoff_ = 0;  // µs
   bool listed_ = false;
+  bool is_lost_ = false;            // this connection is given up; the next one is due
   std::vector<DockerEvent> early_;  // between the stream's start and the list
 };
 

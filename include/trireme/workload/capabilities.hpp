@@ -9,11 +9,14 @@
 
 namespace trireme::workload {
 
-/// HostConfig of `docker inspect`: Privileged, CapAdd, CapDrop. Names with or without "CAP_", any case; "ALL" is every one.
+/// Of `docker inspect`: HostConfig's Privileged, CapAdd, CapDrop and PidMode, and Mounts. Names with or without "CAP_", any case; "ALL" is
+/// every one.
 struct ContainerCapabilities {
   bool privileged = false;
   std::vector<std::string> add;
   std::vector<std::string> drop;
+  bool has_host_pids = false;      // PidMode "host"
+  bool has_docker_socket = false;  // a mount that holds Docker's or Podman's socket
 };
 
 /// A line for each thing that the container may do and that `held`, the warnings about its process, does not say yet. Docker's default set

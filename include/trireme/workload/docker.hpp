@@ -3,7 +3,8 @@
 // Two streams of news meet here: births of cgroups, which come before a container's first instruction, and Docker's events, which tell
 // the labels from `create` on, before the start. A host-network container's cgroup is enrolled at birth where its labels are known by then,
 // and quarantined at birth until they are. Whether a container shares our network namespace is NetworkMode's word before the start, and
-// /proc/PID/ns/net's after it. A container of another network namespace (a bridge's) is listed as unenforced and left alone.
+// /proc/PID/ns/net's after it; where neither tells, it waits in quarantine. A container of another network namespace (a bridge's) is listed
+// as unenforced and left alone. So is, loudly, one that shares our network but has no cgroup of its own in cgroup v2.
 //
 // Identity is the container's labels without those that its image brings with the same value, unless image_labels lists them, and without
 // ignore_labels. `docker run -l app=nginx` over an image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
@@ -54,27 +55,41 @@ class DockerSource final : public Source {
   [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
   [[nodiscard]] std::string container_of(const std::string& path) const;
   Container& entry(const std::string& id);
+  [[nodiscard]] std::vector<Container*> all() const;
+  void forget_all();
 
   // News from Docker.
   void on_event(const DockerEvent& event);
   void on_listing(std::vector<ContainerFacts> listed);
+  static void keep_inspected(const Container& container, ContainerFacts& listed);
+  void forget_unused_images();
   void inspect(const std::string& id);
   void inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer);
   void learn(Container& container, ContainerFacts facts);
+  void remember_parent(const std::string& parent);
+  void locate(Container& container, std::uint32_t pid);
   void not_there(const std::string& id);
   void look_at_image(const std::string& image_id);
   void retry_later(const std::string& id);
   static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
 
   // From what is known to what is done.
+  static void complain(Container& container, const std::string& problem);
   void settle(Container& container);
+  void settle_here(Container& container);
+  void settle_elsewhere(Container& container);
   void enforce(Container& container, const policy::LabelSet& labels);
-  void list_unenforced(Container& container, const policy::LabelSet& labels);
+  void enforce_without_cgroup(Container& container, const policy::LabelSet& labels);
+  void list_elsewhere(Container& container, const policy::LabelSet& labels);
+  void list(const Container& container, const Description& description, const std::string& reason);
   void wait(Container& container, const std::string& reason);
   void hold(Container& container, const std::string& reason);
   void leave(Container& container);
+  [[nodiscard]] bool has_process(const Container& container) const;
   [[nodiscard]] Network network_of(const Container& container) const;
   [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth) const;
+  [[nodiscard]] const Container* by_reference(const std::string& reference) const;
+  [[nodiscard]] bool is_image_gone(const Container& container) const;
   [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
   [[nodiscard]] Description describe(const Container& container, const policy::LabelSet& labels) const;
 

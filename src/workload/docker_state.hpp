@@ -1,0 +1,28 @@
+// What DockerSource knows of a container and of an image.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "docker_json.hpp"
+#include "trireme/workload/docker.hpp"
+
+namespace trireme::workload {
+
+struct DockerSource::Container {
+  std::string id;
+  std::string cgroup;                   // its directory's path while there is one
+  std::optional<ContainerFacts> facts;  // the newest that Docker told
+  bool is_asked = false;                // an inspection is under way
+  bool ask_again = false;               // something happened meanwhile
+  std::string problem;                  // the last one that was logged
+};
+
+/// The labels of an image: not known yet, not to be had any more, or known.
+struct DockerSource::Image {
+  bool is_asked = false;
+  bool is_gone = false;
+  std::optional<RawLabels> labels;
+};
+
+}  // namespace trireme::workload
