@@ -1,0 +1,289 @@
+// A Docker engine of scripted answers on a Unix socket, and a cgroup hierarchy that holds nobody else's containers.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
+
+#include "trireme/base/fd.hpp"
+#include "workload_support.hpp"
+
+namespace trireme::workload::test {
+
+using nlohmann::json;
+
+/// Speaks HTTP on the test's own event loop: it answers while the test awaits something.
+class FakeDocker {
+ public:
+  explicit FakeDocker(sd_event* loop) : loop_(loop) {
+    std::string pattern = (std::filesystem::temp_directory_path() / "trireme-docker-XXXXXX").string();
+    directory_ = ::mkdtemp(pattern.data());
+  }
+  ~FakeDocker() {
+    stop();
+    std::filesystem::remove_all(directory_);
+  }
+  FakeDocker(const FakeDocker&) = delete;
+  FakeDocker& operator=(const FakeDocker&) = delete;
+
+  [[nodiscard]] std::string socket() const { return directory_ + "/docker.sock"; }
+
+  void start() {
+    listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    socket().copy(address.sun_path, sizeof address.sun_path - 1);
+    const void* raw = &address;
+    ASSERT_EQ(::bind(listener_.get(), static_cast<const sockaddr*>(raw), sizeof address), 0);
+    ASSERT_EQ(::listen(listener_.get(), 64), 0);
+    ASSERT_GE(sd_event_add_io(loop_, &accepting_, listener_.get(), EPOLLIN, on_connection, this), 0);
+  }
+  /// As a crash: every connection ends, and the socket is gone.
+  void stop() {
+    accepting_ = sd_event_source_disable_unref(accepting_);
+    listener_ = Fd();
+    while (!connections_.empty()) {
+      drop(*connections_.begin()->second);
+    }
+    std::filesystem::remove(socket());
+  }
+
+  /// A line of /events, to all who listen.
+  void tell(const std::string& action, const std::string& id) {
+    say(json{{"Type", "container"}, {"Action", action}, {"Actor", {{"ID", id}}}}.dump() + "\n");
+  }
+  /// Raw bytes of the event stream.
+  void say(const std::string& text) {
+    for (const auto& [fd, connection] : connections_) {
+      if (connection->is_stream) {
+        send(*connection, chunk(text));
+      }
+    }
+  }
+  void end_streams() {
+    std::vector<Connection*> streams;
+    for (const auto& [fd, connection] : connections_) {
+      if (connection->is_stream) {
+        streams.push_back(connection.get());
+      }
+    }
+    for (Connection* stream : streams) {
+      drop(*stream);
+    }
+  }
+  [[nodiscard]] bool is_listened_to() const {
+    return std::ranges::any_of(connections_, [](const auto& item) { return item.second->is_stream; });
+  }
+
+  std::map<std::string, json> containers;  // id -> inspection
+  std::map<std::string, json> images;      // id -> labels
+  std::set<std::string> failing;           // their inspections end with HTTP status 500
+  std::set<std::string> silent;            // their inspections are not answered
+  std::vector<json> more_listed;           // entries of the list beside `containers`
+  std::function<void()> on_list;           // called before the list is made
+  unsigned lists = 0;
+  unsigned inspections = 0;
+
+ private:
+  struct Connection {
+    FakeDocker* docker = nullptr;
+    Fd fd;
+    sd_event_source* source = nullptr;
+    std::string input;
+    bool is_stream = false;
+  };
+
+  static std::string chunk(const std::string& text) {
+    char size[20];
+    std::snprintf(size, sizeof size, "%zx\r\n", text.size());
+    return size + text + "\r\n";
+  }
+  static void send(const Connection& connection, const std::string& text) {
+    const ssize_t sent = ::send(connection.fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
+    EXPECT_TRUE(sent == static_cast<ssize_t>(text.size()) || errno == EPIPE);  // who asked may be gone
+  }
+  static int on_connection(sd_event_source*, int fd, std::uint32_t, void* self) {
+    auto& docker = *static_cast<FakeDocker*>(self);
+    auto connection = std::make_unique<Connection>();
+    connection->docker = &docker;
+    connection->fd = Fd(::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC));
+    sd_event_add_io(docker.loop_, &connection->source, connection->fd.get(), EPOLLIN, on_request, connection.get());
+    docker.connections_[connection->fd.get()] = std::move(connection);
+    return 0;
+  }
+  static int on_request(sd_event_source*, int fd, std::uint32_t, void* of) {
+    auto& connection = *static_cast<Connection*>(of);
+    char buffer[8192];
+    const ssize_t size = ::recv(fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (size <= 0) {
+      connection.docker->drop(connection);
+      return 0;
+    }
+    connection.input.append(buffer, static_cast<std::size_t>(size));
+    for (std::size_t end = 0; (end = connection.input.find("\r\n\r\n")) != std::string::npos;) {
+      const std::string path = connection.input.substr(4, connection.input.find(' ', 4) - 4);
+      connection.input.erase(0, end + 4);
+      connection.docker->answer(connection, path);
+    }
+    return 0;
+  }
+  void drop(Connection& connection) {
+    sd_event_source_disable_unref(connection.source);
+    connections_.erase(connection.fd.get());
+  }
+  static void respond(Connection& connection, int status, const std::string& body) {
+    send(connection, "HTTP/1.1 " + std::to_string(status) + " X\r\nServer: Docker/1\r\nContent-Length: " + std::to_string(body.size()) +
+                         "\r\n\r\n" + body);
+  }
+  void answer(Connection& connection, const std::string& path) {
+    if (path.starts_with("/events")) {
+      connection.is_stream = true;
+      send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    } else if (path == "/info") {
+      respond(connection, 200, R"({"ServerVersion":"20.10.24","CgroupDriver":"systemd","CgroupVersion":"2"})");
+    } else if (path.starts_with("/containers/json")) {
+      ++lists;
+      respond(connection, 200, list().dump());
+    } else if (path.starts_with("/containers/")) {
+      inspection(connection, path.substr(12, 64));
+    } else {
+      std::string id = path.substr(8, path.rfind('/') - 8);  // /images/ID/json
+      if (const std::size_t colon = id.find("%3A"); colon != std::string::npos) {
+        id.replace(colon, 3, ":");
+      }
+      const auto found = images.find(id);
+      found == images.end() ? respond(connection, 404, "{}")
+                            : respond(connection, 200, json{{"Config", {{"Labels", found->second}}}}.dump());
+    }
+  }
+  json list() {
+    json all = json::array();
+    for (const auto& [id, container] : containers) {
+      const bool running = container["State"]["Pid"] != 0;
+      all.push_back({{"Id", id},
+                     {"Names", {container["Name"]}},
+                     {"ImageID", container["Image"]},
+                     {"Labels", container["Config"]["Labels"]},
+                     {"State", running ? "running" : "created"},
+                     {"HostConfig", {{"NetworkMode", container["HostConfig"]["NetworkMode"]}}}});
+    }
+    std::ranges::copy(more_listed, std::back_inserter(all));
+    if (on_list) {
+      std::exchange(on_list, nullptr)();  // what happens now is not in this list
+    }
+    return all;
+  }
+  void inspection(Connection& connection, const std::string& id) {
+    ++inspections;
+    const auto found = containers.find(id);
+    if (silent.contains(id)) {
+      return;
+    }
+    if (failing.contains(id)) {
+      respond(connection, 500, R"({"message":"broken"})");
+    } else if (found == containers.end()) {
+      respond(connection, 404, R"({"message":"No such container"})");
+    } else {
+      respond(connection, 200, found->second.dump());
+    }
+  }
+
+  sd_event* loop_;
+  std::string directory_;
+  Fd listener_;
+  sd_event_source* accepting_ = nullptr;
+  std::map<int, std::unique_ptr<Connection>> connections_;
+};
+
+/// A process in a network namespace of its own, or in ours.
+class Process {
+ public:
+  explicit Process(bool own_network) {
+    int ready[2];
+    EXPECT_EQ(::pipe(ready), 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      const bool done = !own_network || ::unshare(CLONE_NEWNET) == 0;
+      std::ignore = ::write(ready[1], done ? "y" : "n", 1);
+      ::close_range(3, ~0U, 0);  // connections end when the test closes them
+      while (true) {
+        ::pause();
+      }
+    }
+    char answer = 0;
+    EXPECT_EQ(::read(ready[0], &answer, 1), 1);
+    EXPECT_EQ(answer, 'y');
+    ::close(ready[0]);
+    ::close(ready[1]);
+  }
+  ~Process() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  [[nodiscard]] std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+/// CgroupTest in a cgroup namespace of its own: tree_'s root is a directory that the test made.
+class CgroupNamespaceTest : public CgroupTest {
+ protected:
+  void SetUp() override {
+    CgroupTest::SetUp();
+    if (IsSkipped()) {
+      return;
+    }
+    outer_ = std::move(tree_);
+    home_ = *kernel::CgroupTree::of(static_cast<std::uint32_t>(::getpid()));
+    namespace_ = Fd(::open("/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(outer_->place(base_, static_cast<std::uint32_t>(::getpid())));
+    if (::unshare(CLONE_NEWCGROUP) != 0) {
+      GTEST_SKIP() << "cannot make a cgroup namespace";
+    }
+    auto tree = kernel::CgroupTree::find();
+    ASSERT_TRUE(tree) << tree.error().text();
+    tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
+    outer_base_ = std::exchange(base_, "");
+  }
+  void TearDown() override {
+    if (outer_) {
+      EXPECT_EQ(::setns(namespace_.get(), CLONE_NEWCGROUP), 0);
+      EXPECT_TRUE(outer_->place(home_, static_cast<std::uint32_t>(::getpid())));
+      tree_ = std::move(outer_);
+      base_ = outer_base_.empty() ? base_ : outer_base_;
+    }
+    CgroupTest::TearDown();
+  }
+  /// Runs the loop until `condition` holds; false after 10 s.
+  [[nodiscard]] bool await(const std::function<bool()>& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > end) {
+        return false;
+      }
+      sd_event_run(loop_, 20'000);
+    }
+    return true;
+  }
+
+ private:
+  std::unique_ptr<kernel::CgroupTree> outer_;
+  std::string home_;
+  std::string outer_base_;
+  Fd namespace_;
+};
+
+}  // namespace trireme::workload::test
