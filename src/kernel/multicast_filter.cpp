@@ -5,6 +5,8 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,7 +21,7 @@ namespace trireme::kernel {
 namespace {
 
 /// How bpftool shows it; the digit changes with the program, so that an older one is replaced.
-constexpr const char* kName = "trireme_mcast1";
+constexpr const char* kName = "trireme_mcast2";
 constexpr const char* kFamily = "trireme_mcast";
 constexpr std::size_t kMaxPrograms = 128;  // of one cgroup with its ancestors; the kernel allows 64 on each
 
@@ -32,12 +34,29 @@ constexpr bpf_insn insn(unsigned code, unsigned destination, unsigned source, in
 }
 
 /// Passes what was sent to this host alone: by the link (no PACKET_BROADCAST, PACKET_MULTICAST, PACKET_LOOPBACK) and by the destination
-/// address (below 224.0.0.0; not in ff00::/8). Jumps count from the next instruction.
-std::array<bpf_insn, 20> program() {
+/// address (below 224.0.0.0; not in ff00::/8). Before that, what a socket of a transport gets that rules find no socket for: nothing.
+/// Jumps count from the next instruction.
+std::array<bpf_insn, 35> program() {
   constexpr int kV4 = __builtin_bswap16(ETH_P_IP);  // __sk_buff.protocol is in network byte order
   constexpr int packet_type = offsetof(__sk_buff, pkt_type);
   constexpr int protocol = offsetof(__sk_buff, protocol);
+  constexpr int socket = offsetof(__sk_buff, sk);
   return {
+      insn(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0),
+      insn(BPF_LDX | BPF_MEM | BPF_DW, 1, 1, socket, 0),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 11, 0),  // -> judged by its packet
+      insn(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sk_fullsock),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 9, 0),
+      insn(BPF_LDX | BPF_MEM | BPF_W, 2, 0, offsetof(bpf_sock, protocol), 0),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 7, IPPROTO_TCP),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 6, IPPROTO_UDP),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 5, IPPROTO_ICMP),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 4, IPPROTO_ICMPV6),
+      insn(BPF_LDX | BPF_MEM | BPF_W, 2, 0, offsetof(bpf_sock, type), 0),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 2, SOCK_RAW),
+      insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0),  // UDP-Lite, SCTP, DCCP, L2TP: refuse
+      insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+      insn(BPF_ALU64 | BPF_MOV | BPF_X, 1, 6, 0, 0),
       insn(BPF_LDX | BPF_MEM | BPF_W, 2, 1, packet_type, 0),
       insn(BPF_JMP | BPF_JNE | BPF_K, 2, 0, 13, PACKET_HOST),  // -> refuse
       insn(BPF_LDX | BPF_MEM | BPF_W, 7, 1, protocol, 0),

@@ -123,6 +123,31 @@ TEST_F(MulticastFilterTest, OnlyUnicastReachesTheCgroup) {
   EXPECT_TRUE(MulticastFilter::detach(directory)) << "there is none any more";
 }
 
+/// nf_tables finds no socket for such a packet, so that nobody could say whose it is.
+TEST_F(MulticastFilterTest, NoTransportReachesTheCgroupThatRulesCannotJudge) {
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0) << std::strerror(errno);
+  bring_lo_up();
+  const auto filter = MulticastFilter::load();
+  ASSERT_TRUE(filter) << filter.error().text();
+  const std::string directory = tree_->absolute(path_);
+  ASSERT_TRUE(filter->attach(directory));
+  const sockaddr_in address = to("127.0.0.1");
+  enter(path_);
+  const Fd inside(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDPLITE));
+  enter(home_);
+  if (!inside.valid()) {
+    GTEST_SKIP() << "this kernel has no UDP-Lite";
+  }
+  ASSERT_EQ(::bind(inside.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  const Fd sender(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDPLITE));
+  const auto send_one = [&] { return ::sendto(sender.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address), sizeof address); };
+  ASSERT_EQ(send_one(), 1);
+  EXPECT_EQ(received(inside), "");
+  ASSERT_TRUE(MulticastFilter::detach(directory));
+  ASSERT_EQ(send_one(), 1);
+  EXPECT_EQ(received(inside), "x ") << "the filter is what kept it away";
+}
+
 TEST_F(MulticastFilterTest, ACgroupThatIsGoneIsFine) {
   const auto filter = MulticastFilter::load();
   ASSERT_TRUE(filter) << filter.error().text();

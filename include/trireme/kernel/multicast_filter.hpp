@@ -1,7 +1,8 @@
 // Keeps multicast and broadcast datagrams from the sockets of a cgroup and of those below it.
 //
 // nf_tables sees such a datagram once and the kernel then delivers it to every socket that wants it, so rules that judge by the socket
-// cannot judge it. A BPF program on the cgroup (BPF_CGROUP_INET_INGRESS) is run for each copy instead.
+// cannot judge it. A BPF program on the cgroup (BPF_CGROUP_INET_INGRESS) is run for each copy instead. It also keeps UDP-Lite, SCTP, DCCP
+// and L2TP from those sockets: nf_tables finds no socket for such packets. Raw sockets get what they get, but for multicast.
 #pragma once
 
 #include <string>
