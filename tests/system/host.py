@@ -156,7 +156,9 @@ class Host:
         return json.loads(self.must([TRIRECTL, "status", "--json"]))
 
     def workloads(self):
-        return json.loads(self.must([TRIRECTL, "workloads", "--json"]))
+        """Those that this host launched: a daemon also finds what other instances on the machine have labelled."""
+        listed = json.loads(self.must([TRIRECTL, "workloads", "--json"]))
+        return [each for each in listed if each["cgroup"].startswith(f"{self.slice}/")]
 
     def generation(self):
         return self.status()["policy"]["generation"]
