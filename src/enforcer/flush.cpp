@@ -1,3 +1,4 @@
+#include "live_flows.hpp"
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 #include "trireme/workload/registry.hpp"
@@ -12,17 +13,10 @@ Status forget_flows() {
   if (!conntrack) {
     return tl::unexpected(conntrack.error());
   }
-  constexpr std::uint32_t kBits = kAuthorised | kExempt | kAudited | kLogged;
-  std::vector<kernel::TrackedFlow> marked;
-  Status done = conntrack->each([&](const kernel::TrackedFlow& flow) {
-    if ((flow.label[0] & kBits) != 0) {
-      marked.push_back(flow);
-    }
-  });
-  for (auto flow = marked.begin(); done && flow != marked.end(); ++flow) {
-    done = conntrack->clear_label_bits(*flow, kBits);
-  }
-  return done;
+  const auto changed = change_flows(
+      *conntrack, [](const kernel::TrackedFlow& flow) { return (flow.label[0] & kFlowBits) != 0; },
+      [&](const kernel::TrackedFlow& flow) { return conntrack->clear_label_bits(flow, kFlowBits); });
+  return changed ? Status{} : Status(tl::unexpected(changed.error()));
 }
 
 }  // namespace

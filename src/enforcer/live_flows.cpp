@@ -1,8 +1,12 @@
 // Flows that are alive while policy or membership changes.
+#include "live_flows.hpp"
+
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
+#include <tuple>
 
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
@@ -21,17 +25,61 @@ policy::SetPeer peer(policy::Number number, const policy::Address& address) {
   return {.number = number, .address = {}};
 }
 
-/// Two ends of a connection as a socket sees them: its own, then the other.
-struct Ends {
-  std::uint8_t protocol = 0;
-  policy::Address local;
-  std::uint16_t local_port = 0;
-  policy::Address remote;
-  std::uint16_t remote_port = 0;
-  auto operator<=>(const Ends&) const = default;
+/// The flows that sockets have, or may have yet.
+class Touched {
+ public:
+  void add(const kernel::InetSocket& socket) {
+    if (socket.protocol == IPPROTO_UDP) {
+      open_.insert({socket.protocol, socket.local, socket.local_port});
+    } else if (socket.remote_port != 0) {
+      connections_.insert({socket.protocol, {socket.local, socket.remote, socket.local_port, socket.remote_port}});
+    } else {
+      // sock_diag does not tell the cgroup of a handshake under way: its connection is the listener's.
+      open_.insert({socket.protocol, socket.local, socket.local_port});
+    }
+  }
+
+  [[nodiscard]] bool empty() const { return open_.empty() && connections_.empty(); }
+
+  /// A client sees the original direction, a server the reply's.
+  [[nodiscard]] bool has(const TrackedFlow& flow) const {
+    return is_from(flow.protocol, flow.original) || is_from(flow.protocol, flow.reply);
+  }
+
+ private:
+  [[nodiscard]] bool is_from(std::uint8_t protocol, const kernel::FlowTuple& tuple) const {
+    policy::Address any4;
+    policy::Address any6;
+    any6.family = policy::Address::Family::v6;
+    return connections_.contains({protocol, tuple}) ||
+           std::ranges::any_of(std::array{tuple.source, any4, any6}, [&](const policy::Address& local) {
+             return open_.contains({protocol, local, tuple.source_port});
+           });
+  }
+
+  std::set<std::tuple<std::uint8_t, policy::Address, std::uint16_t>> open_;  // local ends: of listeners and of UDP
+  std::set<std::pair<std::uint8_t, kernel::FlowTuple>> connections_;         // as the socket sends
 };
 
 }  // namespace
+
+Result<std::size_t> change_flows(kernel::Conntrack& conntrack, const std::function<bool(const TrackedFlow&)>& which,
+                                 const std::function<Status(const TrackedFlow&)>& change) {
+  std::vector<TrackedFlow> flows;
+  Status outcome = conntrack.each([&](const TrackedFlow& flow) {
+    if (which(flow)) {
+      flows.push_back(flow);
+    }
+  });
+  for (const TrackedFlow& flow : flows) {
+    const Status changed = change(flow);
+    outcome = outcome ? changed : outcome;
+  }
+  if (!outcome) {
+    return tl::unexpected(outcome.error());
+  }
+  return flows.size();
+}
 
 bool Enforcer::allows(const TrackedFlow& flow) const {
   const FlowLabel label{flow.label};
@@ -53,34 +101,17 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
 }
 
 Result<std::size_t> Enforcer::revoke() {
-  std::vector<TrackedFlow> refused;
-  const Status listed = conntrack_.each([&](const TrackedFlow& flow) {
-    if ((flow.label[0] & kAuthorised) != 0 && !allows(flow)) {
-      refused.push_back(flow);
-    }
-  });
-  if (!listed) {
-    return tl::unexpected(listed.error());
-  }
-  Status first_error;  // which keeps no other flow from its end
-  for (const TrackedFlow& flow : refused) {
-    const Status cleared = conntrack_.clear_label_bits(flow, kAuthorised | kExempt | kAudited | kLogged);
-    first_error = first_error ? cleared : first_error;
-  }
-  if (!first_error) {
-    return tl::unexpected(first_error.error());
-  }
-  return refused.size();
+  return change_flows(
+      conntrack_, [this](const TrackedFlow& flow) { return (flow.label[0] & kAuthorised) != 0 && !allows(flow); },
+      [this](const TrackedFlow& flow) { return conntrack_.clear_label_bits(flow, kFlowBits); });
 }
 
 Result<std::size_t> Enforcer::settle() {
   if (unsettled_.empty()) {
     return std::size_t{0};
   }
-  std::vector<std::string> paths;
-  paths.swap(unsettled_);
-  std::set<Ends> connections;
-  std::set<std::pair<policy::Address, std::uint16_t>> datagrams;  // local ends of UDP sockets
+  std::vector<std::string> paths = unsettled_;
+  Touched touched;
   while (!paths.empty()) {
     const std::string path = std::move(paths.back());
     paths.pop_back();
@@ -95,50 +126,23 @@ Result<std::size_t> Enforcer::settle() {
     if (!found) {
       return tl::unexpected(found.error());
     }
-    for (const kernel::InetSocket& socket : *found) {
-      if (socket.protocol == IPPROTO_UDP) {
-        datagrams.emplace(socket.local, socket.local_port);
-      } else if (socket.remote_port != 0) {
-        connections.insert({socket.protocol, socket.local, socket.local_port, socket.remote, socket.remote_port});
-      }
-    }
+    std::ranges::for_each(*found, [&touched](const kernel::InetSocket& socket) { touched.add(socket); });
   }
-  if (connections.empty() && datagrams.empty()) {
-    return std::size_t{0};
-  }
-  const auto is_datagram_of = [&](const policy::Address& address, std::uint16_t port) {
-    policy::Address any;
-    const auto has = [&](const policy::Address& local) { return datagrams.contains({local, port}); };
-    if (has(address) || has(any)) {
-      return true;
-    }
-    any.family = policy::Address::Family::v6;
-    return has(any);
-  };
-  std::vector<TrackedFlow> flows;
-  const Status listed = conntrack_.each([&](const TrackedFlow& flow) {
-    const auto touches = [&](const kernel::FlowTuple& tuple) {
-      return flow.protocol == IPPROTO_UDP
-                 ? is_datagram_of(tuple.source, tuple.source_port)
-                 : connections.contains({flow.protocol, tuple.source, tuple.source_port, tuple.destination, tuple.destination_port});
-    };
-    // A client sees the original direction, a server the reply's.
-    if (touches(flow.original) || touches(flow.reply)) {
-      flows.push_back(flow);
-    }
-  });
-  if (!listed) {
-    return tl::unexpected(listed.error());
-  }
-  for (const TrackedFlow& flow : flows) {
+  std::size_t count = 0;
+  if (!touched.empty()) {
     // A UDP entry older than the table could never be marked; a new one can. TCP's next segment is judged by the sockets at both ends.
-    const Status done = flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow)
-                                                     : conntrack_.clear_label_bits(flow, kAuthorised | kExempt | kAudited | kLogged);
-    if (!done) {
-      return tl::unexpected(done.error());
+    const auto changed = change_flows(
+        conntrack_, [&touched](const TrackedFlow& flow) { return touched.has(flow); },
+        [this](const TrackedFlow& flow) {
+          return flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow) : conntrack_.clear_label_bits(flow, kFlowBits);
+        });
+    if (!changed) {
+      return changed;
     }
+    count = *changed;
   }
-  return flows.size();
+  unsettled_.clear();  // not before: what failed is tried again
+  return count;
 }
 
 std::vector<std::vector<std::uint8_t>> Enforcer::refused_keys() {

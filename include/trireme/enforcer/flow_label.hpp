@@ -21,6 +21,9 @@ enum FlowBit : std::uint32_t {
   kLogged = 1U << 3U,      // its log line is written
 };
 
+/// All of them: a flow without is judged.
+inline constexpr std::uint32_t kFlowBits = kAuthorised | kExempt | kAudited | kLogged;
+
 /// Numbers that are no workload's.
 inline constexpr policy::Number kNoNumber = 0;    // a peer elsewhere
 inline constexpr policy::Number kHost = 1;        // a process of this host that is no workload

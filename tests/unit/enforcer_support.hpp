@@ -1,0 +1,247 @@
+// What the enforcer's tests share: a network namespace and cgroups of their own, and sockets that belong to those cgroups.
+#pragma once
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "trireme/enforcer/enforcer.hpp"
+#include "trireme/enforcer/flow_label.hpp"
+
+namespace trireme::enforcer {
+
+inline policy::LabelSet labelled(const char* key, const char* value) {
+  policy::LabelSet set;
+  EXPECT_TRUE(set.set(key, value));
+  return set;
+}
+
+inline policy::Selector selector(const std::string& text) {
+  const auto parsed = policy::Selector::parse(text);
+  EXPECT_TRUE(parsed) << text;
+  return *parsed;
+}
+
+inline policy::Rule allow(const policy::Peer& from, const policy::Peer& to) {
+  policy::Rule rule;
+  rule.from = {from};
+  rule.to = {to};
+  return rule;
+}
+
+inline std::shared_ptr<const policy::Policy> policy_of(std::vector<policy::Rule> rules) {
+  policy::Policy policy;
+  policy.rules = std::move(rules);
+  return std::make_shared<const policy::Policy>(std::move(policy));
+}
+
+/// Without rights over the network until the object goes.
+class Powerless {
+ public:
+  Powerless() { EXPECT_EQ(::seteuid(65534), 0); }
+  ~Powerless() { EXPECT_EQ(::seteuid(0), 0); }
+  Powerless(const Powerless&) = delete;
+  Powerless& operator=(const Powerless&) = delete;
+};
+
+/// Skips where we are not root, have no cgroup v2, or may not make a network namespace.
+class EnforcerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) {
+      GTEST_SKIP() << "needs root";
+    }
+    auto tree = kernel::CgroupTree::find();
+    auto home = kernel::CgroupTree::of(self());
+    if (!tree || !home) {
+      GTEST_SKIP() << "no cgroup v2";
+    }
+    if (::unshare(CLONE_NEWNET) != 0) {
+      GTEST_SKIP() << "cannot make a network namespace";
+    }
+    tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
+    home_ = *home;
+    static unsigned counter = 0;
+    base_ = "/trireme-test-enforcer-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
+    ASSERT_TRUE(tree_->create(base_));
+    bring_lo_up();
+    open(std::make_shared<policy::Policy>());
+  }
+
+  void TearDown() override {
+    enforcer_.reset();
+    if (tree_) {
+      EXPECT_TRUE(tree_->place(home_, self()));
+      remove(base_);
+    }
+  }
+
+  void open(std::shared_ptr<const policy::Policy> policy) {
+    auto enforcer = Enforcer::open(*tree_, std::move(policy));
+    ASSERT_TRUE(enforcer) << enforcer.error().text();
+    enforcer_ = std::move(*enforcer);
+  }
+
+  [[nodiscard]] static std::uint32_t self() { return static_cast<std::uint32_t>(::getpid()); }
+
+  std::string make(const std::string& name) {
+    const std::string path = base_ + "/" + name;
+    EXPECT_TRUE(tree_->create(path));
+    return path;
+  }
+  workload::CgroupRef ref(const std::string& path) {
+    return {.id = tree_->id(path).value_or(0), .level = kernel::CgroupTree::level(path), .path = path};
+  }
+  policy::Number enrol(const std::string& path, const policy::LabelSet& labels) {
+    const auto number = enforcer_->enrol(ref(path), labels, 0);
+    EXPECT_TRUE(number) << number.error().text();
+    return number.value_or(0);
+  }
+  void remove(const std::string& path) {
+    for (const std::string& name : tree_->children(path)) {
+      remove(path + "/" + name);
+    }
+    EXPECT_TRUE(tree_->remove(path));
+  }
+
+  // --- sockets ---
+
+  /// A socket belongs for life to the cgroup in which it was made; empty: to no workload's.
+  Fd socket_in(const std::string& path, int type = SOCK_STREAM) {
+    EXPECT_TRUE(tree_->place(path.empty() ? home_ : path, self()));
+    Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    EXPECT_TRUE(tree_->place(home_, self()));
+    const timeval patience{.tv_sec = 0, .tv_usec = 200'000};  // what is dropped silently ends with EINPROGRESS
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return fd;
+  }
+  static sockaddr_in loopback(std::uint16_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return address;
+  }
+  static std::uint16_t port_of(const Fd& fd) {
+    sockaddr_in address{};
+    socklen_t size = sizeof address;
+    EXPECT_EQ(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+    return ntohs(address.sin_port);
+  }
+  Fd listen_in(const std::string& path) {
+    Fd fd = socket_in(path);
+    const sockaddr_in address = loopback(0);
+    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    EXPECT_EQ(::listen(fd.get(), 8), 0);
+    return fd;
+  }
+  /// 0, or why the connection failed.
+  static int connect(const Fd& fd, std::uint16_t port) {
+    const sockaddr_in address = loopback(port);
+    return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
+  }
+  int connect_from(const std::string& path, const Fd& listener) { return connect(socket_in(path), port_of(listener)); }
+
+  struct Connection {
+    Fd client;
+    Fd server;
+  };
+  Connection connection(const std::string& from, const Fd& listener) {
+    Connection made{socket_in(from), Fd{}};
+    EXPECT_EQ(connect(made.client, port_of(listener)), 0);
+    made.server = Fd(::accept(listener.get(), nullptr, nullptr));
+    EXPECT_TRUE(made.server.valid());
+    return made;
+  }
+  static bool readable(const Fd& fd, int timeout_ms) {
+    pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
+    return ::poll(&entry, 1, timeout_ms) > 0;
+  }
+  /// Whether a byte of `from` arrives: what passes the loopback is there when send(2) returns, or soon after.
+  static bool passes(const Fd& from, const Fd& to) {
+    char byte = 'x';
+    return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 && readable(to, 100) && ::recv(to.get(), &byte, 1, MSG_DONTWAIT) == 1;
+  }
+
+  // --- what the kernel holds ---
+
+  using Keys = std::multiset<std::vector<std::uint8_t>>;
+  static Keys keys(const kernel::NftSet& set) {
+    auto socket = kernel::NftSocket::open();
+    EXPECT_TRUE(socket);
+    const auto list = socket->keys(kTable, set.name);
+    EXPECT_TRUE(list) << set.name << ": " << (list ? "" : list.error().text());
+    return list ? Keys(list->begin(), list->end()) : Keys{};
+  }
+  /// Of every set but what refused packets leave.
+  static std::map<std::string, Keys> all_keys() {
+    std::map<std::string, Keys> all;
+    for (const kernel::NftSet* set : sets().all()) {
+      if (set->dynamic_timeout_ms == 0) {
+        all[set->name] = keys(*set);
+      }
+    }
+    return all;
+  }
+  static bool has(const kernel::NftSet& set, const kernel::NftBytes& key) {
+    return keys(set).contains({key.view().begin(), key.view().end()});
+  }
+  /// What a command prints; the test fails where it exits with an error.
+  static std::string output(const std::string& command) {
+    std::string text;
+    std::FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+    if (pipe == nullptr) {
+      ADD_FAILURE() << command << ": " << std::strerror(errno);
+      return text;
+    }
+    std::array<char, 4096> buffer{};
+    for (std::size_t size = 0; (size = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) {
+      text.append(buffer.data(), size);
+    }
+    EXPECT_EQ(::pclose(pipe), 0) << command << ": " << text;
+    return text;
+  }
+  /// How many flows bear one of these bits.
+  static std::size_t flows_with(std::uint32_t bits) {
+    auto conntrack = kernel::Conntrack::open();
+    std::size_t count = 0;
+    EXPECT_TRUE(conntrack && conntrack->each([&](const kernel::TrackedFlow& flow) { count += (flow.label[0] & bits) != 0 ? 1U : 0U; }));
+    return count;
+  }
+  static void delete_table() {
+    auto socket = kernel::NftSocket::open();
+    kernel::NftBatch batch(kTable);
+    batch.delete_table();
+    ASSERT_TRUE(socket && socket->commit(std::move(batch)));
+  }
+
+  std::unique_ptr<kernel::CgroupTree> tree_;
+  std::string home_;
+  std::string base_;
+  std::unique_ptr<Enforcer> enforcer_;
+
+ private:
+  static void bring_lo_up() {
+    const Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq request{};
+    std::strncpy(request.ifr_name, "lo", IFNAMSIZ - 1);
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    ASSERT_EQ(::ioctl(fd.get(), SIOCSIFFLAGS, &request), 0);
+  }
+};
+
+}  // namespace trireme::enforcer
