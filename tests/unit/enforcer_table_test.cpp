@@ -1,0 +1,243 @@
+// The enforcer and table inet trireme of a network namespace of our own: what is written, and that it is all or nothing.
+#include "enforcer_support.hpp"
+
+namespace trireme::enforcer {
+namespace {
+
+using kernel::NftBytes;
+
+using EnforcerTable = EnforcerTest;
+
+/// Rules and chains as nft lists them, without elements.
+std::string chains(const std::string& listing) {
+  std::string text;
+  for (std::size_t at = listing.find("\tchain "); at != std::string::npos; at = listing.find("\tchain ", at + 1)) {
+    text += listing.substr(at, listing.find("\n\t}", at) - at);
+  }
+  return text;
+}
+
+constexpr const char* kList = "nft -a list table inet trireme";
+
+TEST_F(EnforcerTable, NothingIsWrittenBeforeTheStart) {
+  enrol(make("a"), labelled("app", "web"));
+  EXPECT_FALSE(*kernel::NftSocket::open()->table_exists(kTable));
+  EXPECT_EQ(enforcer_->enrolled(), 1U);
+}
+
+TEST_F(EnforcerTable, TheStartWritesWhatIsEnrolledAndCanBeListed) {
+  const std::string a = make("a");
+  const std::string deep = make("b/c");
+  const policy::Number number = enrol(a, labelled("app", "web"));
+  ASSERT_TRUE(enforcer_->quarantine(ref(deep)));
+  ASSERT_TRUE(enforcer_->start());
+  const auto workloads = keys(sets().workloads);
+  EXPECT_EQ(workloads.size(), 2U);
+  EXPECT_TRUE(has(sets().workloads, NftBytes::u64(ref(a).id)));
+  EXPECT_TRUE(has(sets().workloads, NftBytes::u64(ref(deep).id)));
+  for (const kernel::NftSet* set : {&sets().groups, &sets().classes, &sets().source, &sets().destination}) {
+    EXPECT_TRUE(has(*set, NftBytes::u32(number))) << set->name;
+  }
+  const std::string listing = output(kList);
+  EXPECT_NE(listing.find("goto out_net_3"), std::string::npos) << "the deepest level in use: " << ref(deep).level;
+  EXPECT_EQ(listing.find("goto out_net_4"), listing.find("goto out_net_4 ")) << "no level deeper";
+  output("nft list ruleset");
+  output("nft -j list ruleset");
+}
+
+TEST_F(EnforcerTable, WorkloadsChangeElementsOnly) {
+  ASSERT_TRUE(enforcer_->start());
+  const std::string before = chains(output(kList));
+  ASSERT_NE(before, "");
+  const auto elements = all_keys();
+  const std::string a = make("a");
+  const std::string b = make("b");
+  const policy::Number first = enrol(a, labelled("app", "web"));
+  EXPECT_NE(all_keys(), elements);
+  ASSERT_TRUE(enforcer_->quarantine(ref(b)));
+  const policy::Number second = enrol(b, labelled("app", "db"));
+  const policy::Number third = enrol(b, labelled("app", "cache"));
+  EXPECT_NE(second, third) << "other labels, another number";
+  EXPECT_FALSE(has(sets().groups, NftBytes::u32(second)));
+  ASSERT_TRUE(enforcer_->apply(policy_of({allow(selector("app=web"), selector("app=db"))})));
+  EXPECT_EQ(chains(output(kList)), before);
+  ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
+  EXPECT_FALSE(enforcer_->end(ref(a).id, third)) << "the number is another workload's";
+  ASSERT_TRUE(enforcer_->end(ref(a).id, first));
+  ASSERT_TRUE(enforcer_->end(ref(b).id, third));
+  EXPECT_TRUE(enforcer_->end(ref(b).id, third)) << "gone already";
+  EXPECT_EQ(all_keys(), elements) << "what has ended leaves nothing";
+  EXPECT_EQ(chains(output(kList)), before);
+  EXPECT_EQ(enforcer_->enrolled(), 0U);
+}
+
+TEST_F(EnforcerTable, ManyWorkloadsComeAndGo) {
+  ASSERT_TRUE(enforcer_->start());
+  const auto elements = all_keys();
+  std::vector<policy::Number> members;
+  constexpr std::uint64_t kFirst = 1ULL << 40U;  // cgroups that nobody has
+  for (std::uint64_t i = 0; i < 700; i++) {
+    const auto number = enforcer_->enrol({.id = kFirst + i, .level = 2}, labelled("app", i % 2 == 0 ? "even" : "odd"), 0);
+    ASSERT_TRUE(number);
+    members.push_back(*number);
+  }
+  EXPECT_EQ(keys(sets().workloads).size(), 700U);
+  const auto full = all_keys();
+  ASSERT_TRUE(enforcer_->repair());
+  EXPECT_EQ(all_keys(), full) << "written anew, in several messages";
+  for (std::uint64_t i = 0; i < 700; i++) {
+    ASSERT_TRUE(enforcer_->end(kFirst + i, members[i]));
+  }
+  EXPECT_EQ(all_keys(), elements);
+}
+
+TEST_F(EnforcerTable, LabelsDecide) {
+  const std::string web = make("web");
+  const std::string more = make("more");
+  const std::string db = make("db");
+  const Fd listener = listen_in(web);
+  const Fd plain = listen_in("");
+  enrol(web, labelled("app", "web"));
+  enrol(more, labelled("app", "web"));
+  enrol(db, labelled("app", "db"));
+  ASSERT_TRUE(enforcer_->start());
+  EXPECT_EQ(connect_from(more, listener), 0);
+  EXPECT_EQ(connect_from(web, listener), 0);
+  EXPECT_EQ(connect_from(db, listener), ECONNREFUSED);
+  EXPECT_EQ(connect_from("", listener), ECONNREFUSED) << "a process that is no workload";
+  EXPECT_EQ(connect_from(web, plain), ECONNREFUSED);
+  EXPECT_EQ(connect_from("", plain), 0) << "nobody's business";
+  ASSERT_TRUE(enforcer_->quarantine(ref(more)));
+  EXPECT_EQ(connect_from(more, listener), EINPROGRESS) << "quarantine is silent";
+  EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
+}
+
+TEST_F(EnforcerTable, TheDeepestEnrolledCgroupWins) {
+  const std::string outer = make("outer");
+  const std::string inner = make("outer/inner");
+  const Fd listener = listen_in(outer);
+  enrol(outer, labelled("app", "web"));
+  ASSERT_TRUE(enforcer_->start());
+  EXPECT_EQ(connect_from(inner, listener), 0) << "what a workload has below itself is its own";
+  const policy::Number number = enrol(inner, labelled("app", "other"));
+  EXPECT_EQ(connect_from(inner, listener), ECONNREFUSED);
+  ASSERT_TRUE(enforcer_->end(ref(inner).id, number));
+  EXPECT_EQ(connect_from(inner, listener), 0);
+}
+
+TEST_F(EnforcerTable, NumbersAreNobodyElsesWhileInUse) {
+  ASSERT_TRUE(enforcer_->start());
+  const policy::Number first = enrol(make("a"), labelled("app", "web"));
+  const auto b = ref(make("b"));
+  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), first));
+  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), kHost));
+  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), kQuarantine));
+  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), policy::kLastNumber + 1));
+  EXPECT_FALSE(has(sets().workloads, NftBytes::u64(b.id)));
+  ASSERT_EQ(enforcer_->enrol(b, labelled("app", "web"), policy::kLastNumber), policy::kLastNumber);
+  // The numbers begin again, and pass over the one in use.
+  EXPECT_EQ(first, policy::kFirstNumber);
+  EXPECT_EQ(enrol(make("c"), labelled("app", "web")), policy::kFirstNumber + 1);
+  EXPECT_FALSE(enforcer_->enrol({.id = 1ULL << 40U, .level = 0}, labelled("app", "web"), 0));
+  EXPECT_FALSE(enforcer_->enrol({.id = 1ULL << 40U, .level = kMaxLevel + 1}, labelled("app", "web"), 0));
+  EXPECT_FALSE(enforcer_->quarantine({.id = 1ULL << 40U, .level = kMaxLevel + 1}));
+}
+
+TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
+  const auto old = policy_of({allow(selector("app=web"), policy::Entity{})});
+  open(old);
+  const std::string a = make("a");
+  const policy::Number number = enrol(a, labelled("app", "web"));
+  ASSERT_TRUE(enforcer_->start());
+  const auto elements = all_keys();
+  const workload::CgroupRef known{.id = ref(a).id, .level = ref(a).level};
+  const workload::CgroupRef other{.id = 1ULL << 40U, .level = 2};
+  {
+    const Powerless powerless;
+    EXPECT_FALSE(enforcer_->enrol(other, labelled("app", "db"), 0));
+    EXPECT_FALSE(enforcer_->enrol(known, labelled("app", "db"), 0));
+    EXPECT_FALSE(enforcer_->apply(std::make_shared<policy::Policy>()));
+    EXPECT_FALSE(enforcer_->repair());
+  }
+  EXPECT_EQ(all_keys(), elements);
+  EXPECT_EQ(enforcer_->enrolled(), 1U);
+  ASSERT_NE(enforcer_->labels(number), nullptr);
+  EXPECT_EQ(*enforcer_->labels(number), labelled("app", "web"));
+  EXPECT_EQ(&enforcer_->policy(), old.get());
+  // What follows is built on the state that both kept.
+  const Fd listener = listen_in(a);
+  const std::string b = make("b");
+  const policy::Number same = enrol(b, labelled("app", "web"));
+  EXPECT_EQ(connect_from(b, listener), 0);
+  const auto next = enforcer_->enrol(other, labelled("app", "db"), 0);
+  ASSERT_TRUE(next);
+  ASSERT_TRUE(enforcer_->end(other.id, *next));
+  ASSERT_TRUE(enforcer_->end(ref(b).id, same));
+  for (const auto& [name, before] : elements) {
+    EXPECT_EQ(all_keys()[name].size(), before.size()) << name;
+  }
+}
+
+TEST_F(EnforcerTable, AQuarantineThatFailedIsMadeUpFor) {
+  const std::string a = make("a");
+  enrol(a, labelled("app", "web"));
+  ASSERT_TRUE(enforcer_->start());
+  {
+    const Powerless powerless;
+    EXPECT_FALSE(enforcer_->quarantine({.id = ref(a).id, .level = ref(a).level}));
+  }
+  EXPECT_EQ(enforcer_->enrolled(), 0U);
+  ASSERT_TRUE(enforcer_->quarantine({.id = 1ULL << 40U, .level = 2})) << "the next change";
+  const Fd plain = listen_in("");
+  EXPECT_EQ(connect_from(a, plain), EINPROGRESS);
+  EXPECT_EQ(keys(sets().groups).size(), 0U);
+}
+
+TEST_F(EnforcerTable, AChangeByOthersIsUndone) {
+  const std::string a = make("a");
+  enrol(a, labelled("app", "web"));
+  ASSERT_TRUE(enforcer_->start());
+  const auto elements = all_keys();
+  delete_table();
+  ASSERT_TRUE(enforcer_->repair());
+  EXPECT_EQ(all_keys(), elements);
+  delete_table();
+  const policy::Number number = enrol(make("b"), labelled("app", "db"));
+  ASSERT_NE(number, 0U) << "a change that finds no table writes all of it";
+  ASSERT_TRUE(enforcer_->end(ref(base_ + "/b").id, number));
+  EXPECT_EQ(all_keys(), elements);
+  delete_table();
+  ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
+  EXPECT_EQ(keys(sets().workloads), elements.at("workloads"));
+}
+
+TEST_F(EnforcerTable, TheTablesOfOthersStay) {
+  output("nft 'table inet other { chain input { type filter hook input priority 0; counter; }; }'");
+  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(enforcer_->repair());
+  ASSERT_TRUE(flush(*tree_, base_));
+  EXPECT_EQ(output("nft list tables"), "table inet other\n");
+}
+
+TEST_F(EnforcerTable, AReloadDecidesAtOnce) {
+  const std::string web = make("web");
+  const std::string db = make("db");
+  const Fd listener = listen_in(db);
+  enrol(web, labelled("app", "web"));
+  enrol(db, labelled("app", "db"));
+  ASSERT_TRUE(enforcer_->start());
+  const auto closed = std::make_shared<policy::Policy>();
+  const auto open = policy_of({allow(selector("app=web"), selector("app=db"))});
+  for (int i = 0; i < 5; i++) {
+    ASSERT_TRUE(enforcer_->apply(open));
+    EXPECT_EQ(connect_from(web, listener), 0);
+    ASSERT_TRUE(enforcer_->apply(closed));
+    EXPECT_EQ(connect_from(web, listener), ECONNREFUSED);
+    const auto elements = all_keys();
+    ASSERT_TRUE(enforcer_->repair());
+    EXPECT_EQ(all_keys(), elements) << "the difference of two policies leaves what the second alone is";
+  }
+}
+
+}  // namespace
+}  // namespace trireme::enforcer
