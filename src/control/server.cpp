@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
@@ -57,6 +58,10 @@ Result<Caller> caller_of(int fd) {
   size = sizeof pidfd;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0) {
     caller.pidfd.reset(pidfd);
+  } else {
+    // Held from now on: the pid is nobody else's for as long as the connection lasts.
+    caller.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, caller.pid, 0)));
+    caller.pid = caller.pidfd.valid() ? caller.pid : 0;  // gone already: whoever has its pid next is not the caller
   }
   return caller;
 }

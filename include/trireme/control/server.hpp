@@ -27,7 +27,7 @@ struct Caller {
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;  // supplementary (SO_PEERGROUPS)
-  Fd pidfd;                   // SO_PEERPIDFD (Linux 6.5), close on exec; not valid on older kernels
+  Fd pidfd;                   // SO_PEERPIDFD (Linux 6.5), before that as of accept(2); close on exec
 };
 
 enum class Access : std::uint8_t {
