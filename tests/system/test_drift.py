@@ -68,8 +68,9 @@ class Drift(HostCase):
     def test_a_table_that_cannot_be_written_is_told_until_it_can(self):
         """Another program owns a table of our name: the kernel refuses us until it ends."""
         self.host.must(["nft", "delete", "table", "inet", "trireme"])
-        with self.host.popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as owner:
-            owner.stdin.write("delete table inet trireme\nadd table inet trireme { flags owner; }\n")
+        with self.host.popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             text=True) as owner:
+            owner.stdin.write("add table inet trireme\ndelete table inet trireme\nadd table inet trireme { flags owner; }\n")
             owner.stdin.flush()
             waiting.until(lambda: any("cannot be written" in line for line in self.host.status()["problems"]), "the failure is told", 5)
             refused = self.host.trirun("app=late", ["true"])
