@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -81,8 +82,9 @@ class FakeDocker {
       drop(*stream);
     }
   }
-  [[nodiscard]] bool is_listened_to() const {
-    return std::ranges::any_of(connections_, [](const auto& item) { return item.second->is_stream; });
+  void release_list() {
+    respond(*held_.first, 200, held_.second);
+    is_list_held = false;
   }
 
   std::map<std::string, json> containers;  // id -> inspection
@@ -90,7 +92,7 @@ class FakeDocker {
   std::set<std::string> failing;           // their inspections end with HTTP status 500
   std::set<std::string> silent;            // their inspections are not answered
   std::vector<json> more_listed;           // entries of the list beside `containers`
-  std::function<void()> on_list;           // called before the list is made
+  bool is_list_held = false;               // made when asked for, sent by release_list()
   unsigned lists = 0;
   unsigned inspections = 0;
 
@@ -153,7 +155,10 @@ class FakeDocker {
       respond(connection, 200, R"({"ServerVersion":"20.10.24","CgroupDriver":"systemd","CgroupVersion":"2"})");
     } else if (path.starts_with("/containers/json")) {
       ++lists;
-      respond(connection, 200, list().dump());
+      held_ = {&connection, list().dump()};
+      if (!is_list_held) {
+        release_list();
+      }
     } else if (path.starts_with("/containers/")) {
       inspection(connection, path.substr(12, 64));
     } else {
@@ -178,9 +183,6 @@ class FakeDocker {
                      {"HostConfig", {{"NetworkMode", container["HostConfig"]["NetworkMode"]}}}});
     }
     std::ranges::copy(more_listed, std::back_inserter(all));
-    if (on_list) {
-      std::exchange(on_list, nullptr)();  // what happens now is not in this list
-    }
     return all;
   }
   void inspection(Connection& connection, const std::string& id) {
@@ -199,6 +201,7 @@ class FakeDocker {
   }
 
   sd_event* loop_;
+  std::pair<Connection*, std::string> held_;
   std::string directory_;
   Fd listener_;
   sd_event_source* accepting_ = nullptr;
@@ -213,6 +216,7 @@ class Process {
     EXPECT_EQ(::pipe(ready), 0);
     pid_ = ::fork();
     if (pid_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       const bool done = !own_network || ::unshare(CLONE_NEWNET) == 0;
       std::ignore = ::write(ready[1], done ? "y" : "n", 1);
       ::close_range(3, ~0U, 0);  // connections end when the test closes them
