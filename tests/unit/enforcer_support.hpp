@@ -179,13 +179,26 @@ class EnforcerTest : public ::testing::Test {
 
   // --- what the kernel holds ---
 
-  using Keys = std::multiset<std::vector<std::uint8_t>>;
+  using Keys = std::set<std::vector<std::uint8_t>>;
+  /// A dump repeats and leaves out elements while the kernel still resizes the set: read until two in a row agree.
   static Keys keys(const kernel::NftSet& set) {
     auto socket = kernel::NftSocket::open();
     EXPECT_TRUE(socket);
-    const auto list = socket->keys(kTable, set.name);
-    EXPECT_TRUE(list) << set.name << ": " << (list ? "" : list.error().text());
-    return list ? Keys(list->begin(), list->end()) : Keys{};
+    std::optional<Keys> before;
+    for (int attempt = 0; attempt < 1000; attempt++) {
+      const auto list = socket->keys(kTable, set.name);
+      EXPECT_TRUE(list) << set.name << ": " << (list ? "" : list.error().text());
+      if (!list) {
+        break;
+      }
+      Keys now(list->begin(), list->end());
+      if (now.size() == list->size() && before == now) {
+        return now;
+      }
+      before = std::move(now);
+    }
+    ADD_FAILURE() << set.name << " is never the same twice";
+    return {};
   }
   /// Of every set but what refused packets leave.
   static std::map<std::string, Keys> all_keys() {
