@@ -148,6 +148,17 @@ Status Daemon::open_scopes() {
 
 /// From the model to the kernel, in one transaction.
 Status Daemon::enforce() {
+  // Only one program at a time has the log group: a second daemon in this network namespace ends here, before it has changed anything.
+  auto flows = FlowFeed::open(loop_.get(), *enforcer_, *registry_);
+  if (!flows) {
+    return fail(flows.error().message, "does another triremed run in this network namespace?");
+  }
+  flows_ = std::move(*flows);
+  registry_->on_change = [this](const workload::Workload& workload, bool ended) {
+    if (ended) {
+      flows_->ended(workload);
+    }
+  };
   auto drift = Drift::open(loop_.get(), *enforcer_, [this] { look_again(); });
   if (!drift) {
     return tl::unexpected(drift.error());
@@ -164,17 +175,6 @@ Status Daemon::enforce() {
 
 /// Ears and mouth.
 Status Daemon::serve() {
-  auto flows = FlowFeed::open(loop_.get(), *enforcer_, *registry_);
-  if (flows) {
-    flows_ = std::move(*flows);
-    registry_->on_change = [this](const workload::Workload& workload, bool ended) {
-      if (ended) {
-        flows_->ended(workload);
-      }
-    };
-  } else {
-    note("flow log", tl::unexpected(flows.error()));
-  }
   Status followed = settings_->follow(
       loop_.get(), [this](auto policy, auto identity) { return apply(std::move(policy), std::move(identity)); },
       [this] { tell_systemd(); });

@@ -48,7 +48,7 @@ class Daemon {
   [[nodiscard]] workload::Registry& registry() { return *registry_; }
   [[nodiscard]] workload::Launcher& launcher() { return *launcher_; }
   [[nodiscard]] workload::UnitSource& units() { return *units_; }
-  [[nodiscard]] FlowFeed* flows() { return flows_.get(); }
+  [[nodiscard]] FlowFeed& flows() { return *flows_; }
   [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
   [[nodiscard]] std::map<std::string, std::string> sources() const;
   /// What keeps the daemon from doing its whole job, a line each.

@@ -167,11 +167,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
     reply.result({{"state", "enforced"}});
   });
   server.on(method::flows, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
-    if (daemon.flows() == nullptr) {
-      reply.error({"no flow log: it could not be opened", "'trirectl status' says why"});
-      return;
-    }
-    daemon.flows()->answer(params.value("limit", std::size_t{100}), params.value("follow", false), reply);
+    daemon.flows().answer(params.value("limit", std::size_t{100}), params.value("follow", false), reply);
   });
 }
 

@@ -39,15 +39,14 @@ std::string metrics_text(Daemon& daemon) {
   single(text, "trireme_revoked_flows_total", "counter", "Live flows that lost their authorisation.", daemon.revoked());
   single(text, "trireme_table_repairs_total", "counter", "Times at which the table had to be written anew: others changed it.",
          daemon.repairs());
-  if (const FlowFeed* flows = daemon.flows()) {
-    head(text, "trireme_flows_total", "counter", "Flows told, by verdict; a refusal that repeats within seconds counts once.");
-    for (const char* verdict : {"allow", "audit", "deny"}) {
-      const auto found = flows->counts().find(verdict);
-      text += fmt::format("trireme_flows_total{{verdict=\"{}\"}} {}\n", verdict, found == flows->counts().end() ? 0 : found->second);
-    }
-    single(text, "trireme_flow_log_lost_total", "counter", "Times at which the kernel's log messages did not fit.", flows->lost());
-    single(text, "trireme_flow_log_suppressed_total", "counter", "Flows kept out of the journal by its rate limit.", flows->suppressed());
+  const FlowFeed& flows = daemon.flows();
+  head(text, "trireme_flows_total", "counter", "Flows told, by verdict; a refusal that repeats within seconds counts once.");
+  for (const char* verdict : {"allow", "audit", "deny"}) {
+    const auto found = flows.counts().find(verdict);
+    text += fmt::format("trireme_flows_total{{verdict=\"{}\"}} {}\n", verdict, found == flows.counts().end() ? 0 : found->second);
   }
+  single(text, "trireme_flow_log_lost_total", "counter", "Times at which the kernel's log messages did not fit.", flows.lost());
+  single(text, "trireme_flow_log_suppressed_total", "counter", "Flows kept out of the journal by its rate limit.", flows.suppressed());
   single(text, "trireme_problems", "gauge", "Problems that 'trirectl status' lists.", daemon.problems().size());
   return text;
 }

@@ -50,6 +50,9 @@ Status Enforcer::start() {
 Status Enforcer::write_everything() {
   NftBatch batch(kTable);
   write_ruleset(batch);
+  if (multicast_) {
+    write_multicast(batch);
+  }
   write_refusal(batch, *policy_);
   write_tables(batch, compiler_.tables(), compiler_.first_id());
   write_elements(batch, compiler_.elements(), compiler_.first_id(), false);

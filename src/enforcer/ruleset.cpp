@@ -39,13 +39,13 @@ void write_ends(Writer& writer) {
 }
 
 void add_chains(NftBatch& batch) {
-  batch.add_chain("prerouting_lo", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -300});  // before conntrack
+  batch.add_chain("prerouting_lo", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -350});  // before conntrack, and before raw chains
   batch.add_chain("prerouting", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -90});      // after DNAT
   batch.add_chain("output", kernel::NftBaseChain{NF_INET_LOCAL_OUT, -50});            // after DNAT
   batch.add_chain("input", kernel::NftBaseChain{NF_INET_LOCAL_IN, -50});              // before SNAT
   for (const char* name :
        {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit, "output_nat", "output_lo", "output_net",
-        "out_net_host", "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply"}) {
+        "out_net_host", "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply", "in_multicast"}) {
     batch.add_chain(name);
   }
   for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
@@ -80,6 +80,14 @@ void write_ruleset(NftBatch& batch) {
   };
   const std::array ends = {end(Outcome::allow, "allow"), end(Outcome::allow_log, "allow_log"), end(Outcome::audit, "allow_audit")};
   batch.add_elements(sets().ends, ends);
+}
+
+void write_multicast(NftBatch& batch) {
+  std::vector<kernel::NftElement> elements;
+  for (const std::uint8_t nfproto : {NFPROTO_IPV4, NFPROTO_IPV6}) {
+    elements.push_back({.key = NftBytes::u8(nfproto), .verdict = NftVerdict{NftVerdict::Code::go_to, "in_multicast"}});
+  }
+  batch.add_elements(sets().multicast, elements);
 }
 
 void write_depth(NftBatch& batch, std::uint32_t level) {

@@ -1,3 +1,5 @@
+#include <linux/if_packet.h>
+
 #include "ruleset_writer.hpp"
 
 namespace trireme::enforcer {
@@ -72,10 +74,32 @@ void write_input_to_host(Writer& writer) {
   writer.refusals("in_lo_to_host", priority_end(), local_end(NFPROTO_IPV4, false));
 }
 
+/// To many sockets at once: the multicast filter on cgroups keeps it from workloads, so rules look at a sender on this host alone.
+void write_input_of_multicast(Writer& writer) {
+  const auto to_many = [&writer](NftRule& rule) {
+    writer.rule("input", std::move(rule.meta(NFT_META_NFPROTO, 0).vmap(sets().multicast.name, 0)));
+  };
+  NftRule by_link;
+  to_many(by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST)));
+  NftRule by_address4 = of_family(NFPROTO_IPV4);  // 224.0.0.0/4 and 255.255.255.255
+  to_many(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0).mask(0, NftBytes::u8(0xe0)).equal(0, NftBytes::u8(0xe0)));
+  NftRule by_address6 = of_family(NFPROTO_IPV6);  // ff00::/8
+  to_many(by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0).equal(0, NftBytes::u8(0xff)));
+
+  NftRule from_elsewhere;
+  writer.rule("in_multicast", std::move(from_elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
+  for (const std::uint32_t number : {kHost, kNoNumber}) {
+    NftRule plain;
+    writer.rule("in_multicast", std::move(plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number)).accept()));
+  }
+  writer.rule("in_multicast", std::move(NftRule().go_to("in_lo_to_host")));
+}
+
 }  // namespace
 
 void write_input(Writer& writer) {
   writer.riders("input");
+  write_input_of_multicast(writer);
   NftRule loopback;
   loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
   writer.rule("input", std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));

@@ -6,12 +6,20 @@ using kernel::NftBytes;
 using kernel::NftRule;
 
 void write_prerouting(Writer& writer) {
-  // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any priority.
-  NftRule injected;
-  injected.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
-  injected.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
-  injected.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0);
-  writer.rule("prerouting_lo", std::move(injected));
+  // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any priority; so could a packet that conntrack
+  // called invalid on OUTPUT. A workload's number counts with neither: such a packet is dropped as a quarantined one.
+  const auto untracked = [] {
+    NftRule rule;
+    rule.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+    rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
+    return rule;
+  };
+  for (const std::uint32_t number : {kNoNumber, kHost}) {
+    NftRule plain = untracked();
+    plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number));
+    writer.rule("prerouting_lo", std::move(plain.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0).accept()));
+  }
+  writer.rule("prerouting_lo", std::move(untracked().immediate(0, NftBytes::u32(kQuarantine)).set_meta(NFT_META_PRIORITY, 0)));
 
   const auto bare_request = [] {
     NftRule rule = protocol(IPPROTO_TCP);

@@ -61,6 +61,7 @@ Sets make() {
   sets.enter_out_net = verdicts("enter_out_net", SetType::nfproto, 1);
   sets.enter_in_lo = verdicts("enter_in_lo", SetType::nfproto, 1);
   sets.enter_in_net = verdicts("enter_in_net", SetType::nfproto, 1);
+  sets.multicast = verdicts("multicast", SetType::nfproto, 1);
   sets.refusal = verdicts("refusal", SetType::nfproto, 1);
   sets.refused = set_of("refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
@@ -70,9 +71,10 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 20> Sets::all() const {
-  return {&workloads, &groups,  &classes, &same,        &pairs,        &ports,         &outcomes,    &ends,         &local4,  &local6,
-          &remote4,   &remote6, &source,  &destination, &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net, &refusal, &refused};
+std::array<const NftSet*, 21> Sets::all() const {
+  return {&workloads,    &groups,        &classes,     &same,         &pairs,     &ports,   &outcomes,
+          &ends,         &local4,        &local6,      &remote4,      &remote6,   &source,  &destination,
+          &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net, &multicast, &refusal, &refused};
 }
 
 const Sets& sets() {

@@ -8,7 +8,8 @@
 
 namespace trireme::workload {
 
-/// Inode number of our own network namespace: whose records are ours where several daemons share a cgroup tree.
+/// What names our own network namespace: whose records are ours where several daemons share a cgroup tree. SO_NETNS_COOKIE (Linux 5.14),
+/// which no later namespace gets again; before, the inode number.
 [[nodiscard]] std::uint64_t own_netns();
 
 /// Writes both xattrs. The labels are the workload's own: [host] labels are added when it is read, as they are then.

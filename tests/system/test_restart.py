@@ -84,7 +84,7 @@ class Down(HostCase):
         for kind in self.ports:
             outcomes = {name: prober.probe_end(kind) for name, prober in probes.items()}
             # A packet that the swap overtakes between two rules may be refused, never let in.
-            self.assertLessEqual(outcomes["web"]["failed"], 30, f"{kind} {outcomes}")
+            self.assertLess(outcomes["web"]["failed"] * 50, outcomes["web"]["ok"], f"{kind} {outcomes}")
             self.assertGreater(outcomes["web"]["ok"], 500, kind)
             for name in ("plain", "other"):
                 self.assertEqual(outcomes[name]["ok"], 0, f"{kind} {outcomes}")

@@ -194,6 +194,25 @@ class Multicast(HostCase):
                 self.assertEqual(listener.receive("m", timeout=0.2), {"error": "timeout"})
 
 
+    def test_a_workload_in_the_group_takes_it_from_nobody(self):
+        self.host.explicit_reload("")
+        for first in ("plain", "labelled"):
+            agents = {"labelled": lambda: self.host.labelled("app=web"), "plain": self.host.plain}
+            made = {kind: self.listener(agents[kind]()) for kind in (first, *(kind for kind in agents if kind != first))}
+            self.assertEqual(self.sender(self.host.plain()).send_to("s", "to all", self.GROUP, self.PORT), "ok")
+            self.assertEqual(made["plain"].receive("m"), {"text": "to all"}, f"{first} first")
+            self.assertEqual(made["labelled"].receive("m", timeout=0.2), {"error": "timeout"}, f"{first} first")
+            self.host.kill_agents()
+
+    def test_a_workload_that_sends_is_judged(self):
+        listener = self.listener(self.host.plain())
+        sender = self.sender(self.host.labelled("app=web"))
+        for policy, answer in (("", {"error": "timeout"}), ('[[allow]]\nfrom = "app=web"\nto = "@host"\n', {"text": "to all"})):
+            self.host.explicit_reload(policy)
+            sender.send_to("s", "to all", self.GROUP, self.PORT)
+            self.assertEqual(listener.receive("m", timeout=0.5), answer, policy)
+
+
 class Outside(HostCase):
     """A neighbour in a namespace of its own, on the other end of a wire."""
 

@@ -27,10 +27,11 @@ struct Sets {
   kernel::NftSet local4, local6, remote4, remote6;                        // address -> class of an unlabelled peer there
   kernel::NftSet source, destination;                                     // number -> conntrack label
   kernel::NftSet enter_out_lo, enter_out_net, enter_in_lo, enter_in_net;  // family -> chain of the deepest level in use
+  kernel::NftSet multicast;                                               // family -> chain, where workloads' sockets get none
   kernel::NftSet refusal;                                                 // family -> chain: what [defaults] refuse and mode say
   kernel::NftSet refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 20> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 21> all() const;
 };
 
 [[nodiscard]] const Sets& sets();
@@ -40,6 +41,10 @@ void write_ruleset(kernel::NftBatch& batch);
 
 /// Elements for the four `enter_*` maps, new or flushed: start at `level`.
 void write_depth(kernel::NftBatch& batch, std::uint32_t level);
+
+/// Lets multicast pass by the rules, which see one receiver of many: for a kernel that keeps it from workloads' sockets by itself. New
+/// table.
+void write_multicast(kernel::NftBatch& batch);
 
 /// Chains that `refusal` may name.
 inline constexpr const char* kReject = "refuse_reject";
