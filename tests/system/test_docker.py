@@ -1,10 +1,11 @@
 """Docker's host-network containers: from their first instruction to their last, whatever happens to Docker or to trireme."""
 
 import json
+import subprocess
 import unittest
 
 from tests.system import waiting
-from tests.system.host import LONG
+from tests.system.host import LONG, kill_quietly
 from tests.system.lab import LabCase
 
 SERVE = "httpd -f -p {port} -h /srv"
@@ -145,6 +146,40 @@ class Containers(LabCase):
         self.lab.start_trireme()
         self.lab.await_state(container, "enforced")
         self.assert_held(7001)
+
+    def test_what_began_while_it_was_down_is_cut(self):
+        """Outside the strict slice the window is the downtime: a plain process gets in, and is out once the daemon is back."""
+        self.lab.must("systemctl stop trireme")
+        try:
+            container = self.run_container("-l app=web", "nc -ll -p 7009 -e cat")
+            script = ("import socket, sys, time\n"
+                      "end = time.monotonic() + 20\n"
+                      "while time.monotonic() < end:\n"
+                      "    try:\n"
+                      "        s = socket.create_connection(('127.0.0.1', 7009), 5)\n"
+                      "        break\n"
+                      "    except ConnectionRefusedError:\n"
+                      "        pass\n"
+                      "s.settimeout(3)\n"
+                      "for line in sys.stdin:\n"
+                      "    try:\n"
+                      "        s.sendall(b'x')\n"
+                      "        answer = s.recv(1)\n"
+                      "        print('echo' if answer else 'end', flush=True)\n"
+                      "    except OSError as error:\n"
+                      "        print(type(error).__name__, flush=True)\n")
+            client = self.lab.popen(["/usr/bin/python3", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.addCleanup(kill_quietly, client)
+
+            def exchange():
+                client.stdin.write("go\n")
+                client.stdin.flush()
+                return client.stdout.readline().strip()
+            self.assertEqual(exchange(), "echo")
+        finally:
+            self.lab.start_trireme()
+        self.lab.await_state(container, "enforced")
+        self.assertNotEqual(exchange(), "echo")
 
     def test_labels_of_the_image_are_no_identity(self):
         container = self.lab.must(f"docker run -d --net=host impostor {SERVE.format(port=7007)}")
