@@ -83,8 +83,9 @@ class Down(HostCase):
             self.host.restart(number)
         for kind in self.ports:
             outcomes = {name: prober.probe_end(kind) for name, prober in probes.items()}
-            # A packet that the swap overtakes between two rules may be refused, never let in.
-            self.assertLess(outcomes["web"]["failed"] * 50, outcomes["web"]["ok"], f"{kind} {outcomes}")
+            # What comes during the swap may be refused, never let in: milliseconds, half a second on an emulated processor.
+            share = 5 if os.environ.get("TRIREME_SLOW") == "1" else 50
+            self.assertLess(outcomes["web"]["failed"] * share, outcomes["web"]["ok"], f"{kind} {outcomes}")
             self.assertGreater(outcomes["web"]["ok"], 500, kind)
             for name in ("plain", "other"):
                 self.assertEqual(outcomes[name]["ok"], 0, f"{kind} {outcomes}")
