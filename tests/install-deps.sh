@@ -5,7 +5,7 @@
 set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
-       libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev
+       libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
        libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev
        libexpected-dev libgtest-dev libgmock-dev)
 tests=(clang clang-format systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light

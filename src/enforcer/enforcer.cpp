@@ -245,26 +245,26 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   return committed ? shut : committed;
 }
 
-Status Enforcer::end(std::uint64_t cgroup_id, Number number) {
-  const auto known = members_.find(cgroup_id);
+Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
+  const auto known = members_.find(cgroup.id);
   if (known == members_.end()) {
     return {};
   }
   if (number != 0 && known->second.number != number) {
-    return fail("cgroup " + std::to_string(cgroup_id) + " has number " + std::to_string(known->second.number) + ", not " +
+    return fail("cgroup " + std::to_string(cgroup.id) + " has number " + std::to_string(known->second.number) + ", not " +
                 std::to_string(number));
   }
   Change change;
-  change.leaving.push_back(cgroup_id);
+  change.leaving.push_back(cgroup.id);
   if (known->second.number != kQuarantine) {
     change.deltas.push_back(compiler_.remove(known->second.number));
     change.unnamed.push_back(known->second.number);
     labels_.erase(known->second.number);
   }
   const std::string path = known->second.path;
-  forget(cgroup_id);
+  forget(cgroup.id);
   const Status committed = commit(change);
-  if (const auto there = tree_.id(path); committed && !path.empty() && there && *there == cgroup_id) {
+  if (const auto there = tree_.id(path); committed && !path.empty() && there && *there == cgroup.id) {
     return kernel::MulticastFilter::detach(tree_.absolute(path));  // a workload no longer, though its cgroup lives on
   }
   return committed;

@@ -186,7 +186,7 @@ void CgroupEvents::gone(const std::string& path) {
   std::ranges::for_each(sources_, [&](Source* source) { source->cgroup_gone(path); });
   registry_.end_cgroup(path);
   if (path == strict_slice_) {
-    if (auto ended = enforcement_.end(id, 0); !ended) {
+    if (auto ended = enforcement_.end({.id = id}, 0); !ended) {
       spdlog::error("{}: {}", path, ended.error().text());
     }
   }

@@ -235,7 +235,7 @@ void Registry::release(const std::string& cgroup_path) {
 
 void Registry::end(const std::string& key) {
   const Workload& workload = by_key_.at(key);
-  if (auto ended = enforcement_.end(workload.cgroup_id, workload.number); !ended) {
+  if (auto ended = enforcement_.end(reference(workload, true), workload.number); !ended) {
     spdlog::error("workload {}: the kernel keeps it: {}", workload.name, ended.error().text());
   }
   forget(key);

@@ -83,7 +83,7 @@ nlohmann::json enrolment(const kernel::CgroupTree& tree, const std::vector<std::
     for (std::size_t take = 0; take < kTakes; take++) {
       policy::Number number = 0;
       came.push_back(timed([&] { number = enrol(there); }));
-      went.push_back(timed([&] { must(enforcer->end(kFirstCgroup + there, number)); }));
+      went.push_back(timed([&] { must(enforcer->end({.id = kFirstCgroup + there}, number)); }));
     }
     result[std::to_string(count)] = {{"enrol", median(came)}, {"end", median(went)}};
   }

@@ -62,10 +62,10 @@ TEST_F(EnforcerTable, WorkloadsChangeElementsOnly) {
   ASSERT_TRUE(enforcer_->apply(policy_of({allow(selector("app=web"), selector("app=db"))})));
   EXPECT_EQ(chains(output(kList)), before);
   ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
-  EXPECT_FALSE(enforcer_->end(ref(a).id, third)) << "the number is another workload's";
-  ASSERT_TRUE(enforcer_->end(ref(a).id, first));
-  ASSERT_TRUE(enforcer_->end(ref(b).id, third));
-  EXPECT_TRUE(enforcer_->end(ref(b).id, third)) << "gone already";
+  EXPECT_FALSE(enforcer_->end(ref(a), third)) << "the number is another workload's";
+  ASSERT_TRUE(enforcer_->end(ref(a), first));
+  ASSERT_TRUE(enforcer_->end(ref(b), third));
+  EXPECT_TRUE(enforcer_->end(ref(b), third)) << "gone already";
   EXPECT_EQ(all_keys(), elements) << "what has ended leaves nothing";
   EXPECT_EQ(chains(output(kList)), before);
   EXPECT_EQ(enforcer_->enrolled(), 0U);
@@ -86,7 +86,7 @@ TEST_F(EnforcerTable, ManyWorkloadsComeAndGo) {
   ASSERT_TRUE(enforcer_->repair());
   EXPECT_EQ(all_keys(), full) << "written anew, in several messages";
   for (std::uint64_t i = 0; i < 700; i++) {
-    ASSERT_TRUE(enforcer_->end(kFirst + i, members[i]));
+    ASSERT_TRUE(enforcer_->end({.id = kFirst + i}, members[i]));
   }
   EXPECT_EQ(all_keys(), elements);
 }
@@ -121,7 +121,7 @@ TEST_F(EnforcerTable, TheDeepestEnrolledCgroupWins) {
   EXPECT_EQ(connect_from(inner, listener), 0) << "what a workload has below itself is its own";
   const policy::Number number = enrol(inner, labelled("app", "other"));
   EXPECT_EQ(connect_from(inner, listener), ECONNREFUSED);
-  ASSERT_TRUE(enforcer_->end(ref(inner).id, number));
+  ASSERT_TRUE(enforcer_->end(ref(inner), number));
   EXPECT_EQ(connect_from(inner, listener), 0);
 }
 
@@ -171,8 +171,8 @@ TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
   EXPECT_EQ(connect_from(b, listener), 0);
   const auto next = enforcer_->enrol(other, labelled("app", "db"), 0);
   ASSERT_TRUE(next);
-  ASSERT_TRUE(enforcer_->end(other.id, *next));
-  ASSERT_TRUE(enforcer_->end(ref(b).id, same));
+  ASSERT_TRUE(enforcer_->end(other, *next));
+  ASSERT_TRUE(enforcer_->end(ref(b), same));
   for (const auto& [name, before] : elements) {
     EXPECT_EQ(all_keys()[name].size(), before.size()) << name;
   }
@@ -204,7 +204,7 @@ TEST_F(EnforcerTable, AChangeByOthersIsUndone) {
   delete_table();
   const policy::Number number = enrol(make("b"), labelled("app", "db"));
   ASSERT_NE(number, 0U) << "a change that finds no table writes all of it";
-  ASSERT_TRUE(enforcer_->end(ref(base_ + "/b").id, number));
+  ASSERT_TRUE(enforcer_->end(ref(base_ + "/b"), number));
   EXPECT_EQ(all_keys(), elements);
   delete_table();
   ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));

@@ -41,8 +41,8 @@ class FakeEnforcement final : public Enforcement {
     cgroups[cgroup.id] = {0, {}, cgroup.level};
     return {};
   }
-  Status end(std::uint64_t cgroup_id, policy::Number number) override {
-    const auto found = cgroups.find(cgroup_id);
+  Status end(const CgroupRef& cgroup, policy::Number number) override {
+    const auto found = cgroups.find(cgroup.id);
     if (found == cgroups.end() || found->second.number != number) {
       return fail("no such cgroup with that number");
     }

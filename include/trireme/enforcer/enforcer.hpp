@@ -29,7 +29,7 @@ class Enforcer final : public workload::Enforcement {
 
   Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override;
   Status quarantine(workload::CgroupRef cgroup) override;
-  Status end(std::uint64_t cgroup_id, policy::Number number) override;
+  Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
   /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows are revoked by revoke().
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "trireme/base/result.hpp"
+#include "trireme/kernel/queue.hpp"
 
 struct mnl_socket;
 struct nftnl_rule;
@@ -109,6 +110,14 @@ class NftRule {
   NftRule& map(const std::string& set, std::uint32_t key_reg, std::uint32_t data_reg);
   NftRule& map_bytes(const std::string& set, std::uint32_t key_reg, std::uint32_t data_reg);  // of any width, as they are stored
   NftRule& mask(std::uint32_t reg, const NftBytes& mask);
+  /// reg = (reg & mask) ^ toggle; both of one size.
+  NftRule& mask_toggle(std::uint32_t reg, const NftBytes& mask, const NftBytes& toggle);
+  /// reg <<= bits, within 4 bytes in host order (Linux 5.6).
+  NftRule& shift_left(std::uint32_t reg, std::uint32_t bits);
+  /// reg = a hash of addresses and ports below `modulus`, the same in both directions of a flow; host order.
+  NftRule& symmetric_hash(std::uint32_t reg, std::uint32_t modulus);
+  /// Ends the rule where the TCP header has no such option.
+  NftRule& tcp_option(std::uint8_t kind);
   // Comparisons: a mismatch ends the rule.
   NftRule& equal(std::uint32_t reg, const NftBytes& value);
   NftRule& not_equal(std::uint32_t reg, const NftBytes& value);
@@ -128,6 +137,8 @@ class NftRule {
   NftRule& drop() { return verdict({NftVerdict::Code::drop, {}}); }
   NftRule& go_to(const std::string& chain) { return verdict({NftVerdict::Code::go_to, chain}); }
   NftRule& jump(const std::string& chain) { return verdict({NftVerdict::Code::jump, chain}); }
+  /// Hands the packet to user space; without a listener it is dropped. An accept there goes on with the next base chain of the hook.
+  NftRule& queue(QueueMechanism mechanism, std::uint16_t number);
   NftRule& reject_tcp_reset();
   NftRule& reject_admin_prohibited();
   /// Shown by `nft list`; at most 120 bytes.

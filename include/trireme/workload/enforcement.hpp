@@ -1,8 +1,10 @@
 // What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction, in force when it returns.
 #pragma once
 
+#include <memory>
 #include <string>
 
+#include "trireme/kernel/netns.hpp"
 #include "trireme/workload/workload.hpp"
 
 namespace trireme::workload {
@@ -11,8 +13,10 @@ namespace trireme::workload {
 struct CgroupRef {
   std::uint64_t id = 0;
   std::uint32_t level = 0;
-  std::string path = {};  // below the root
+  std::string path = {};  // below the root; may be empty where `whole_network`
   bool settled = false;   // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
+  std::shared_ptr<const kernel::Netns> network = nullptr;  // where its sockets are; null: the daemon's own network namespace
+  bool whole_network = false;                              // every socket of `network` that no other enrolled cgroup has is this one's
 };
 
 class Enforcement {
@@ -27,7 +31,7 @@ class Enforcement {
   /// cgroup in quarantine nothing changes.
   virtual Status quarantine(CgroupRef cgroup) = 0;
   /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are workloads no longer.
-  virtual Status end(std::uint64_t cgroup_id, policy::Number number) = 0;
+  virtual Status end(const CgroupRef& cgroup, policy::Number number) = 0;
 };
 
 }  // namespace trireme::workload

@@ -1,0 +1,33 @@
+// Network namespaces: held by a descriptor, entered by one thread for the time of a call.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "trireme/base/fd.hpp"
+#include "trireme/base/result.hpp"
+
+namespace trireme::kernel {
+
+/// Holds a network namespace; while it is held, the namespace lives.
+class Netns {
+ public:
+  /// That of the calling thread.
+  [[nodiscard]] static Result<std::shared_ptr<const Netns>> own();
+  /// That of a process, through /proc/PID/ns/net. Errors: the process is gone.
+  [[nodiscard]] static Result<std::shared_ptr<const Netns>> of_process(std::uint32_t pid);
+
+  /// Its inode number on nsfs: its name among live namespaces, used again after it is gone.
+  [[nodiscard]] std::uint64_t inode() const { return inode_; }
+  /// Calls `function` with this thread inside (setns(2), CAP_SYS_ADMIN) and returns when it is back outside; sockets that it opens stay
+  /// here. Errors: cannot enter. Ends the process where it cannot come back: nothing may go on in the wrong namespace.
+  [[nodiscard]] Status within(const std::function<void()>& function) const;
+
+ private:
+  Netns(Fd fd, std::uint64_t inode) : fd_(std::move(fd)), inode_(inode) {}
+  Fd fd_;
+  std::uint64_t inode_ = 0;
+};
+
+}  // namespace trireme::kernel

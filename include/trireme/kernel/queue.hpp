@@ -1,0 +1,64 @@
+// One NFQUEUE of the present network namespace: packets in batches, verdicts in arrival order and coalesced into one message.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "trireme/base/fd.hpp"
+#include "trireme/base/result.hpp"
+
+namespace trireme::kernel {
+
+struct QueuedPacket {
+  std::uint32_t id = 0;
+  std::uint8_t hook = 0;        // enum nf_inet_hooks
+  std::uint32_t priority = 0;   // skb->priority, host order
+  std::uint32_t mark = 0;       // skb->mark, host order
+  std::uint32_t in_device = 0;  // ifindex; 0: none
+  std::uint32_t out_device = 0;
+  std::span<const std::uint8_t> bytes;  // from the IP header on, the first Queue::kCopied of them
+  std::size_t length = 0;               // of the whole packet
+};
+
+class Queue {
+ public:
+  static constexpr std::size_t kCopied = 1600;  // bytes of a packet that are copied to us: any token, and the headers of anything else
+  static constexpr std::size_t kBatch = 64;     // packets at a time
+
+  /// Binds queue `number` in the present network namespace; at most `length` packets wait in it. Without fail-open: packets beyond that, or
+  /// without a listener, are dropped. Segmentation offload packets come whole. Errors: another program has the queue, no nfnetlink_queue.
+  [[nodiscard]] static Result<Queue> bind(std::uint16_t number, std::uint32_t length);
+  Queue(Queue&&) noexcept;
+  Queue& operator=(Queue&&) noexcept;
+  ~Queue();
+
+  [[nodiscard]] int fd() const;
+  /// What waits, at most kBatch, in arrival order; never blocks. Valid until the next call. Empty: nothing waits.
+  [[nodiscard]] std::span<const QueuedPacket> receive();
+  /// Verdicts, sent by flush() in this order. The priority becomes the packet's (NFQA_PRIORITY, Linux 5.18).
+  void accept(std::uint32_t id, std::uint32_t priority);
+  /// With other bytes in the packet's place; checksums must be right.
+  void accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed);
+  void drop(std::uint32_t id);
+  /// Sends the verdicts given since the last call, in as few messages as they fit. A packet that is gone is fine.
+  void flush();
+  /// Times at which the kernel could not hand packets over (ENOBUFS), and messages that were malformed.
+  [[nodiscard]] std::uint64_t lost() const;
+
+ private:
+  struct State;
+  explicit Queue(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// How rules hand packets to a queue.
+enum class QueueMechanism : std::uint8_t {
+  native,  // nf_tables' own `queue` expression (CONFIG_NFT_QUEUE)
+  target,  // the xtables target NFQUEUE, revision 3 (CONFIG_NETFILTER_XT_TARGET_NFQUEUE through nft_compat)
+};
+[[nodiscard]] const char* text(QueueMechanism mechanism);  // "nf_tables queue", "xtables NFQUEUE target"
+/// Which this kernel has, tried in a table that is never committed or is removed at once; `native` where both are. Errors: neither.
+[[nodiscard]] Result<QueueMechanism> probe_queue();
+
+}  // namespace trireme::kernel

@@ -1,0 +1,72 @@
+// The bytes of HELLO and REPLY. docs/protocol.md has the layout; numbers are big endian.
+//
+//   0   8  magic                     28  2  length of the credential
+//   8   1  version                   30  2  length of the labels (REPLY: sealed, without the tag)
+//   9   1  message                   32     credential
+//   10  1  credential type                  labels (REPLY: sealed labels, then a tag of 16 bytes)
+//   11  1  flags, 0
+//   12  16 nonce
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include <tl/expected.hpp>
+
+namespace trireme::wire {
+
+inline constexpr std::array<std::uint8_t, 8> kMagic = {0x89, 'T', 'R', 'I', 'R', 'E', 'M', 'E'};
+inline constexpr std::uint8_t kVersion = 1;
+inline constexpr std::size_t kTokenHeader = 32;
+inline constexpr std::size_t kNonceSize = 16;
+inline constexpr std::size_t kTagSize = 16;  // of REPLY's seal, and PROOF
+/// Largest token: fits IPv6's minimum MTU with 40 bytes of TCP options.
+inline constexpr std::size_t kMaxToken = 1280 - 40 - 20 - 40;
+
+using Nonce = std::array<std::uint8_t, kNonceSize>;
+using Tag = std::array<std::uint8_t, kTagSize>;
+
+enum class Message : std::uint8_t { hello = 1, reply = 2 };
+
+/// Which secret the pair key comes from.
+enum class CredentialType : std::uint8_t {
+  certificate = 1,  // DER of an X.509 leaf
+  psk = 2,          // 8 bytes that name the shared secret, then the name of the host that holds it, 1 to 64 bytes
+  local = 3,        // 16 bytes that name a daemon to itself
+};
+
+/// A view into the bytes that it was read from.
+struct Token {
+  Message message = Message::hello;
+  CredentialType type = CredentialType::certificate;
+  std::uint8_t flags = 0;
+  std::span<const std::uint8_t, kNonceSize> nonce;
+  std::span<const std::uint8_t> credential;
+  std::span<const std::uint8_t> labels;  // plain in HELLO, sealed in REPLY
+  std::span<const std::uint8_t> tag;     // REPLY: 16 bytes; HELLO: empty
+};
+
+enum class BadToken : std::uint8_t {
+  no_token,    // the magic is not there: data of somebody else
+  truncated,   // lengths go beyond the data, or data beyond the lengths
+  version,     // another version than kVersion
+  message,     // not the message that belongs here
+  credential,  // unknown type, or a credential of impossible length
+  flags,       // a flag that this version does not know
+};
+[[nodiscard]] const char* text(BadToken bad);
+
+/// Reads one message of the kind expected; every byte must be accounted for.
+[[nodiscard]] tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::uint8_t> bytes);
+
+[[nodiscard]] constexpr std::size_t hello_size(std::size_t credential, std::size_t labels) {
+  return kTokenHeader + credential + labels;
+}
+[[nodiscard]] constexpr std::size_t reply_size(std::size_t credential, std::size_t labels) {
+  return kTokenHeader + credential + labels + kTagSize;
+}
+/// Writes a message into `out` and returns its size, 0 where it does not fit. `tag` is for REPLY only, and empty for HELLO.
+[[nodiscard]] std::size_t write_token(const Token& token, std::span<std::uint8_t> out);
+
+}  // namespace trireme::wire
