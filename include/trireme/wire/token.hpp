@@ -66,7 +66,7 @@ enum class BadToken : std::uint8_t {
 [[nodiscard]] constexpr std::size_t reply_size(std::size_t credential, std::size_t labels) {
   return kTokenHeader + credential + labels + kTagSize;
 }
-/// Writes a message into `out` and returns its size, 0 where it does not fit. `tag` is for REPLY only, and empty for HELLO.
+/// Writes a message into `out` and returns its size, 0 where it does not fit or read_token() would refuse it.
 [[nodiscard]] std::size_t write_token(const Token& token, std::span<std::uint8_t> out);
 
 }  // namespace trireme::wire
