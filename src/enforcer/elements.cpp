@@ -106,6 +106,25 @@ void write_numbers(NftBatch& batch, const std::vector<policy::Number>& numbers, 
   write(batch, sets().destination, destinations, remove);
 }
 
+void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers) {
+  std::vector<NftElement> four;
+  std::vector<NftElement> six;
+  for (const policy::Prefix& prefix : speakers) {
+    const policy::Address last = prefix.last();
+    auto& list = prefix.address.family == policy::Address::Family::v4 ? four : six;
+    list.push_back({.key = NftBytes().add_raw({prefix.address.bytes.data(), prefix.address.size()})});
+    // An interval ends with the first address after it; one that reaches the family's last has no end.
+    policy::Address after = last;
+    for (std::size_t i = after.size(); i-- > 0 && ++after.bytes.at(i) == 0;) {
+    }
+    if (after > last) {
+      list.push_back({.key = NftBytes().add_raw({after.bytes.data(), after.size()}), .interval_end = true});
+    }
+  }
+  write(batch, sets().speakers4, four, false);
+  write(batch, sets().speakers6, six, false);
+}
+
 void flush_tables(NftBatch& batch) {
   for (const kernel::NftSet* set : {&sets().local4, &sets().local6, &sets().remote4, &sets().remote6, &sets().ports}) {
     batch.flush_set(*set);

@@ -1,5 +1,9 @@
 #include "trireme/enforcer/enforcer.hpp"
 
+#include <netinet/in.h>
+// The kernel's headers define what netinet/in.h has not.
+#include <linux/netfilter.h>
+
 #include "trireme/enforcer/elements.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 
@@ -17,18 +21,33 @@ struct Enforcer::Change {
   std::vector<std::pair<std::uint64_t, Number>> joining;
   std::vector<Number> named;
   std::vector<Number> unnamed;
+  std::optional<Number> owner;
 };
 
-Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, const kernel::CgroupTree& tree,
+namespace {
+
+void write_owner(NftBatch& batch, Number number) {
+  std::vector<NftElement> list;
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    list.push_back({.key = NftBytes::u8(nfproto), .data = NftBytes::twice(number)});
+  }
+  batch.add_elements(sets().owner, list);
+}
+
+}  // namespace
+
+Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, Common& common, Layout layout,
                    std::shared_ptr<const policy::Policy> policy)
     : socket_(std::move(socket)),
       conntrack_(std::move(conntrack)),
       sockets_(std::move(sockets)),
-      tree_(tree),
+      common_(common),
+      layout_(layout),
+      tree_(common.tree),
       policy_(policy),
       compiler_(std::move(policy), 1) {}
 
-Result<std::unique_ptr<Enforcer>> Enforcer::open(const kernel::CgroupTree& tree, std::shared_ptr<const policy::Policy> policy) {
+Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy) {
   auto socket = kernel::NftSocket::open();
   auto conntrack = kernel::Conntrack::open();
   auto sockets = kernel::SocketTable::open();
@@ -38,7 +57,8 @@ Result<std::unique_ptr<Enforcer>> Enforcer::open(const kernel::CgroupTree& tree,
       return tl::unexpected(*error);
     }
   }
-  return std::unique_ptr<Enforcer>(new Enforcer(std::move(*socket), std::move(*conntrack), std::move(*sockets), tree, std::move(policy)));
+  return std::unique_ptr<Enforcer>(
+      new Enforcer(std::move(*socket), std::move(*conntrack), std::move(*sockets), common, layout, std::move(policy)));
 }
 
 Status Enforcer::start() {
@@ -49,8 +69,8 @@ Status Enforcer::start() {
 
 Status Enforcer::write_everything() {
   NftBatch batch(kTable);
-  write_ruleset(batch);
-  if (multicast_) {
+  write_ruleset(batch, layout_);
+  if (common_.multicast) {
     write_multicast(batch);
   }
   write_refusal(batch, *policy_);
@@ -62,10 +82,19 @@ Status Enforcer::write_everything() {
   }
   write_numbers(batch, numbers, false);
   std::vector<NftElement> list;
+  Number owner = kQuarantine;
   for (const auto& [id, member] : members_) {
-    list.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(member.number)});
+    if (member.level == 0) {
+      owner = member.number;
+    } else {
+      list.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(member.number)});
+    }
   }
   batch.add_elements(sets().workloads, list);
+  if (layout_.owned) {
+    write_owner(batch, owner);
+  }
+  write_speakers(batch, speakers_);
   write_depth(batch, depth());
   const Status committed = socket_.commit(std::move(batch));
   behind_ = !committed;
@@ -105,6 +134,10 @@ Status Enforcer::commit(const Change& change) {
     joining.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(number)});
   }
   batch.add_elements(sets().workloads, joining);
+  if (change.owner) {
+    batch.flush_set(sets().owner);
+    write_owner(batch, *change.owner);
+  }
   const Status committed = socket_.commit(std::move(batch));
   if (committed) {
     written_depth_ = depth();
@@ -115,18 +148,20 @@ Status Enforcer::commit(const Change& change) {
 }
 
 std::uint32_t Enforcer::depth() const {
-  return levels_.empty() ? 1 : levels_.rbegin()->first;
+  return levels_.empty() ? (layout_.owned ? 0 : 1) : levels_.rbegin()->first;
 }
 
 /// Where the kernel has no such filter, the host does without: multicast() says so.
 Status Enforcer::shut_multicast(const std::string& path) const {
-  return multicast_ && !path.empty() ? multicast_->attach(tree_.absolute(path)) : Status{};
+  return common_.multicast && !path.empty() ? common_.multicast->attach(tree_.absolute(path)) : Status{};
 }
 
 /// A cgroup without a process has no sockets: that of a container at its birth.
-void Enforcer::note_unsettled(const std::string& path) {
-  if (!path.empty() && tree_.populated(path)) {
-    unsettled_.push_back(path);
+void Enforcer::note_unsettled(const workload::CgroupRef& cgroup) {
+  if (cgroup.whole_network) {
+    all_unsettled_ = true;
+  } else if (!cgroup.path.empty() && tree_.populated(cgroup.path)) {
+    unsettled_.push_back(cgroup.path);
   }
 }
 
@@ -147,19 +182,26 @@ void Enforcer::forget(std::uint64_t cgroup_id) {
   members_.erase(member);
 }
 
-Result<Number> Enforcer::fresh_number() {
-  for (Number tries = policy::kFirstNumber; tries <= policy::kLastNumber; tries++) {
-    last_number_ = last_number_ >= policy::kLastNumber ? policy::kFirstNumber : last_number_ + 1;
-    if (!labels_.contains(last_number_)) {
-      return last_number_;
-    }
+Status Enforcer::check_level(const workload::CgroupRef& cgroup) const {
+  if (cgroup.whole_network) {
+    return layout_.owned ? Status{} : fail("nobody can have the whole network namespace of this host");
   }
-  return fail("all 16 million workload numbers are in use");
+  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
+    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  }
+  return {};
+}
+
+void Enforcer::leave(Number number) {
+  common_.numbers.give_back(number);
+  if (common_.on_leave) {
+    common_.on_leave(number);
+  }
 }
 
 Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
-  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
-    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  if (Status fits = check_level(cgroup); !fits) {
+    return tl::unexpected(fits.error());
   }
   if (Status shut = shut_multicast(cgroup.path); !shut) {
     return tl::unexpected(shut.error());
@@ -168,15 +210,17 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   const std::optional<Member> before = known == members_.end() ? std::nullopt : std::optional(known->second);
   const bool renumber = before && before->number != kQuarantine;
   if (number == 0) {
-    const auto fresh = fresh_number();
+    const auto fresh = common_.numbers.take();
     if (!fresh) {
-      return tl::unexpected(fresh.error());
+      return fail("all 16 million workload numbers are in use");
     }
     number = *fresh;
-  } else if (number < policy::kFirstNumber || number > policy::kLastNumber || labels_.contains(number)) {
+  } else if (!common_.numbers.take(number)) {
     return fail("workload number " + std::to_string(number) + " is taken or out of range");
   }
-  last_number_ = std::max(last_number_, number);
+  if (common_.on_join) {
+    common_.on_join(number, labels);
+  }
 
   Change change;
   std::optional<policy::LabelSet> old_labels;
@@ -187,14 +231,20 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     labels_.erase(before->number);
   }
   if (before) {
-    change.leaving.push_back(cgroup.id);
+    if (before->level != 0) {
+      change.leaving.push_back(cgroup.id);
+    }
     forget(cgroup.id);
   }
   change.deltas.push_back(compiler_.add(number, labels));
   change.named.push_back(number);
-  change.joining.emplace_back(cgroup.id, number);
+  if (cgroup.whole_network) {
+    change.owner = number;
+  } else {
+    change.joining.emplace_back(cgroup.id, number);
+  }
   labels_[number] = labels;
-  remember(cgroup.id, {cgroup.level, number, cgroup.path});
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number, cgroup.path});
 
   const Status committed = commit(change);
   if (!committed) {
@@ -209,38 +259,52 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     if (before) {
       remember(cgroup.id, *before);
     }
+    leave(number);
     return tl::unexpected(committed.error());
   }
+  if (renumber) {
+    leave(before->number);
+  }
   if (!before && !cgroup.settled) {
-    note_unsettled(cgroup.path);
+    note_unsettled(cgroup);
   }
   return number;
 }
 
 Status Enforcer::quarantine(workload::CgroupRef cgroup) {
-  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
-    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  if (Status fits = check_level(cgroup); !fits) {
+    return fits;
   }
   const auto known = members_.find(cgroup.id);
   if (known != members_.end() && known->second.number == kQuarantine) {
     return behind_ ? commit({}) : Status{};
   }
   Change change;
+  std::optional<Number> old;
   if (known != members_.end()) {
-    const Number old = known->second.number;
-    change.deltas.push_back(compiler_.remove(old));
-    change.unnamed.push_back(old);
-    change.leaving.push_back(cgroup.id);
-    labels_.erase(old);
+    old = known->second.number;
+    change.deltas.push_back(compiler_.remove(*old));
+    change.unnamed.push_back(*old);
+    if (known->second.level != 0) {
+      change.leaving.push_back(cgroup.id);
+    }
+    labels_.erase(*old);
     forget(cgroup.id);
   }
   if (!cgroup.settled) {
-    note_unsettled(cgroup.path);
+    note_unsettled(cgroup);
   }
-  change.joining.emplace_back(cgroup.id, kQuarantine);
-  remember(cgroup.id, {cgroup.level, kQuarantine, cgroup.path});
+  if (cgroup.whole_network) {
+    change.owner = kQuarantine;
+  } else {
+    change.joining.emplace_back(cgroup.id, kQuarantine);
+  }
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, kQuarantine, cgroup.path});
   // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change, or repair(), brings the kernel along.
   const Status committed = commit(change);
+  if (old) {
+    leave(*old);
+  }
   const Status shut = shut_multicast(cgroup.path);
   return committed ? shut : committed;
 }
@@ -255,8 +319,13 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
                 std::to_string(number));
   }
   Change change;
-  change.leaving.push_back(cgroup.id);
-  if (known->second.number != kQuarantine) {
+  if (known->second.level == 0) {
+    change.owner = kQuarantine;  // while the namespace lives, and with it perhaps others in it
+  } else {
+    change.leaving.push_back(cgroup.id);
+  }
+  const Number old = known->second.number;
+  if (old != kQuarantine) {
     change.deltas.push_back(compiler_.remove(known->second.number));
     change.unnamed.push_back(known->second.number);
     labels_.erase(known->second.number);
@@ -264,6 +333,9 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   const std::string path = known->second.path;
   forget(cgroup.id);
   const Status committed = commit(change);
+  if (old != kQuarantine) {
+    leave(old);
+  }
   if (const auto there = tree_.id(path); committed && !path.empty() && there && *there == cgroup.id) {
     return kernel::MulticastFilter::detach(tree_.absolute(path));  // a workload no longer, though its cgroup lives on
   }
@@ -302,6 +374,28 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy) {
   policy_ = std::move(policy);
   compiler_ = std::move(next);
   return {};
+}
+
+Status Enforcer::set_speakers(std::vector<policy::Prefix> speakers) {
+  if (speakers == speakers_) {
+    return {};
+  }
+  std::swap(speakers, speakers_);
+  if (!live_) {
+    return {};
+  }
+  NftBatch batch(kTable);
+  batch.flush_set(sets().speakers4);
+  batch.flush_set(sets().speakers6);
+  write_speakers(batch, speakers_);
+  Status committed = behind_ ? fail("the table is not up to date") : socket_.commit(std::move(batch));
+  if (!committed) {
+    committed = write_everything();
+  }
+  if (!committed) {
+    std::swap(speakers, speakers_);
+  }
+  return committed;
 }
 
 const policy::LabelSet* Enforcer::labels(Number number) const {

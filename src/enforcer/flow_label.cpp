@@ -4,37 +4,9 @@ namespace trireme::enforcer {
 
 namespace {
 
-constexpr unsigned kWidth = 24;  // bits of a number
-constexpr std::uint32_t kMask = (1U << kWidth) - 1U;
-constexpr unsigned kSource = 32;  // first bit of the source's number; its complement follows
-constexpr unsigned kDestination = kSource + 2 * kWidth;
+constexpr std::uint32_t kMask = (1U << 24U) - 1U;  // of a number
 
-void store(FlowLabel& label, unsigned position, std::uint32_t value) {
-  for (unsigned bit = 0; bit < kWidth; bit++) {
-    if ((value >> bit & 1U) != 0) {
-      label.words[(position + bit) / 32] |= 1U << (position + bit) % 32;
-    }
-  }
-}
-
-std::uint32_t load(const FlowLabel& label, unsigned position) {
-  std::uint32_t value = 0;
-  for (unsigned bit = 0; bit < kWidth; bit++) {
-    value |= (label.words[(position + bit) / 32] >> (position + bit) % 32 & 1U) << bit;
-  }
-  return value;
-}
-
-FlowLabel numbered(unsigned position, policy::Number number, std::uint32_t flags) {
-  FlowLabel label = FlowLabel::bits(flags);
-  store(label, position, number & kMask);
-  store(label, position + kWidth, ~number & kMask);
-  return label;
-}
-
-std::optional<policy::Number> number_at(const FlowLabel& label, unsigned position) {
-  const std::uint32_t number = load(label, position);
-  const std::uint32_t complement = load(label, position + kWidth);
+std::optional<policy::Number> checked(std::uint32_t number, std::uint32_t complement) {
   if (number == 0 && complement == 0) {
     return kNoNumber;
   }
@@ -48,11 +20,11 @@ FlowLabel FlowLabel::bits(std::uint32_t flags) {
 }
 
 FlowLabel FlowLabel::source(policy::Number number, std::uint32_t flags) {
-  return numbered(kSource, number, flags);
+  return {{flags | (~number & kMask) << kFlagsWidth, number & kMask, 0, 0}};
 }
 
 FlowLabel FlowLabel::destination(policy::Number number, std::uint32_t flags) {
-  return numbered(kDestination, number, flags);
+  return {{flags, 0, number & kMask, ~number & kMask}};
 }
 
 kernel::NftBytes FlowLabel::nft() const {
@@ -64,11 +36,11 @@ kernel::NftBytes FlowLabel::nft() const {
 }
 
 std::optional<policy::Number> FlowLabel::source() const {
-  return number_at(*this, kSource);
+  return checked(words[1], words[0] >> kFlagsWidth);
 }
 
 std::optional<policy::Number> FlowLabel::destination() const {
-  return number_at(*this, kDestination);
+  return checked(words[2], words[3]);
 }
 
 }  // namespace trireme::enforcer

@@ -81,19 +81,38 @@ Result<std::size_t> change_flows(kernel::Conntrack& conntrack, const std::functi
   return flows.size();
 }
 
+/// Whose number it is: a workload's here or elsewhere, or nobody's in particular.
+bool Enforcer::knows(policy::Number number) const {
+  return number == kNoNumber || number == kHost || labels_.contains(number) || common_.identities.find(number) != nullptr;
+}
+
+/// The evaluator's word on a flow with a peer elsewhere that proved its labels.
+bool Enforcer::agrees(const TrackedFlow& flow, policy::Number source, policy::Number destination) const {
+  const auto remote = common_.identities.find(labels_.contains(source) ? destination : source);
+  const auto local = labels_.find(labels_.contains(source) ? source : destination);
+  if (remote == nullptr || local == labels_.end()) {
+    return false;
+  }
+  const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local->second, .workload = local->first, .address = {}};
+  const policy::Endpoint there{.kind = policy::Endpoint::Kind::workload, .labels = &remote->labels, .workload = 0, .address = {}};
+  const bool outgoing = local->first == source;
+  return policy::evaluate(*policy_, outgoing ? here : there, outgoing ? there : here, flow.protocol, flow.reply.source_port).verdict !=
+         policy::Verdict::deny;
+}
+
 bool Enforcer::allows(const TrackedFlow& flow) const {
   const FlowLabel label{flow.label};
   const auto source = label.source();
   const auto destination = label.destination();
-  if (!source || !destination) {
-    return false;
-  }
-  const auto known = [this](policy::Number number) { return number == kNoNumber || number == kHost || labels_.contains(number); };
-  if (!known(*source) || !known(*destination) || (*source <= kHost && *destination <= kHost)) {
+  if (!source || !destination || !knows(*source) || !knows(*destination) || (*source <= kHost && *destination <= kHost)) {
     return false;
   }
   if (policy_->mode == policy::Mode::audit) {
     return true;  // what is refused passes and was logged; it need not be logged again
+  }
+  const auto is_remote = [this](policy::Number number) { return number >= policy::kFirstNumber && !labels_.contains(number); };
+  if (is_remote(*source) || is_remote(*destination)) {
+    return agrees(flow, *source, *destination);
   }
   return policy::judge(compiler_.tables(), compiler_.elements(), peer(*source, flow.original.source), peer(*destination, flow.reply.source),
                        flow.protocol, flow.reply.source_port)
@@ -103,10 +122,45 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
 Result<std::size_t> Enforcer::revoke() {
   return change_flows(
       conntrack_, [this](const TrackedFlow& flow) { return (flow.label[0] & kAuthorised) != 0 && !allows(flow); },
+      [this](const TrackedFlow& flow) { return conntrack_.clear_label_bits(flow, kVerdictBits); });
+}
+
+Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {
+  std::unordered_set<policy::Number> numbers;
+  const Status read = conntrack_.each([&numbers](const TrackedFlow& flow) {
+    const FlowLabel label{flow.label};
+    numbers.insert(label.source().value_or(kNoNumber));
+    numbers.insert(label.destination().value_or(kNoNumber));
+  });
+  return read ? Result<std::unordered_set<policy::Number>>(std::move(numbers)) : tl::unexpected(read.error());
+}
+
+Status Enforcer::remove() {
+  live_ = false;
+  kernel::NftBatch batch(kTable);
+  batch.add_table();  // so that the deletion cannot fail
+  batch.delete_table();
+  if (Status removed = socket_.commit(std::move(batch)); !removed) {
+    return removed;
+  }
+  const auto forgotten = change_flows(
+      conntrack_, [](const TrackedFlow& flow) { return (flow.label[0] & kFlowBits) != 0; },
       [this](const TrackedFlow& flow) { return conntrack_.clear_label_bits(flow, kFlowBits); });
+  return forgotten ? Status{} : Status(tl::unexpected(forgotten.error()));
+}
+
+/// A UDP entry older than the table could never be marked; a new one can. TCP's next segment is judged by the sockets at both ends.
+Status Enforcer::judge_anew(const TrackedFlow& flow) {
+  return flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow) : conntrack_.clear_label_bits(flow, kVerdictBits);
 }
 
 Result<std::size_t> Enforcer::settle() {
+  if (all_unsettled_) {
+    const auto changed = change_flows(conntrack_, [](const TrackedFlow&) { return true; },
+                                      [this](const TrackedFlow& flow) { return judge_anew(flow); });
+    all_unsettled_ = all_unsettled_ && !changed;
+    return changed;
+  }
   if (unsettled_.empty()) {
     return std::size_t{0};
   }
@@ -130,12 +184,9 @@ Result<std::size_t> Enforcer::settle() {
   }
   std::size_t count = 0;
   if (!touched.empty()) {
-    // A UDP entry older than the table could never be marked; a new one can. TCP's next segment is judged by the sockets at both ends.
     const auto changed = change_flows(
         conntrack_, [&touched](const TrackedFlow& flow) { return touched.has(flow); },
-        [this](const TrackedFlow& flow) {
-          return flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow) : conntrack_.clear_label_bits(flow, kFlowBits);
-        });
+        [this](const TrackedFlow& flow) { return judge_anew(flow); });
     if (!changed) {
       return changed;
     }

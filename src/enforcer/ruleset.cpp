@@ -38,7 +38,7 @@ void write_ends(Writer& writer) {
   writer.rule(kAudit, std::move(NftRule().immediate(8, FlowLabel::bits(kAuthorised | kAudited).nft()).set_ct(NFT_CT_LABELS, 8).accept()));
 }
 
-void add_chains(NftBatch& batch) {
+void add_chains(NftBatch& batch, const Layout& layout) {
   batch.add_chain("prerouting_lo", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -350});  // before conntrack, and before raw chains
   batch.add_chain("prerouting", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -90});      // after DNAT
   batch.add_chain("output", kernel::NftBaseChain{NF_INET_LOCAL_OUT, -50});            // after DNAT
@@ -48,7 +48,8 @@ void add_chains(NftBatch& batch) {
         "out_net_host", "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply", "in_multicast"}) {
     batch.add_chain(name);
   }
-  for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
+  add_token_chains(batch, layout);
+  for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
     for (const char* name : {"out_lo", "out_net", "out_net_from", "out_net_reply", "in_lo", "in_lo_to", "in_lo_reply", "in_net",
                              "in_net_to", "in_net_reply"}) {
       batch.add_chain(at(name, level));
@@ -58,20 +59,22 @@ void add_chains(NftBatch& batch) {
 
 }  // namespace
 
-void write_ruleset(NftBatch& batch) {
+void write_ruleset(NftBatch& batch, const Layout& layout) {
   // Added first so that the deletion cannot fail: the three together replace whatever was there.
   batch.add_table();
   batch.delete_table();
   batch.add_table("owned by trireme; see trirectl(1)");
-  add_chains(batch);
+  add_chains(batch, layout);
   for (const kernel::NftSet* set : sets().all()) {
     batch.add_set(*set);
   }
-  Writer writer(batch);
+  Writer writer(batch, layout);
   write_prerouting(writer);
   write_output(writer);
   write_input(writer);
+  write_tokens(writer);
   write_ends(writer);
+  write_token_elements(batch, layout);
 
   using policy::Outcome;
   const auto end = [](Outcome outcome, const char* chain) {

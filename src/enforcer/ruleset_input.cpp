@@ -1,6 +1,7 @@
 #include <linux/if_packet.h>
 
 #include "ruleset_writer.hpp"
+#include "trireme/wire/token.hpp"
 
 namespace trireme::enforcer {
 
@@ -9,6 +10,13 @@ using kernel::NftRule;
 using kernel::NftVerdict;
 
 namespace {
+
+/// A request for a connection whose data begin with a token's magic.
+NftRule request_with_token() {
+  NftRule rule = connection_request();
+  rule.payload(NFT_PAYLOAD_INNER_HEADER, 0, wire::kMagic.size(), 0).equal(0, NftBytes().add_raw(wire::kMagic));
+  return rule;
+}
 
 void write_input_to_workload(Writer& writer, std::uint32_t level) {
   const End destination = socket_end(level);
@@ -19,6 +27,7 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
 
   writer.replies(local, local_reply);
   writer.replies(remote, remote_reply);
+  writer.ask(remote, request_with_token(), destination, false, false);
   writer.twice([&](std::uint8_t nfproto) {
     if (nfproto == NFPROTO_IPV4) {
       NftRule same = same_group(priority_end(), destination);
@@ -104,7 +113,7 @@ void write_input(Writer& writer) {
   loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
   writer.rule("input", std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));
   writer.rule("input", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
-  for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
+  for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     writer.dispatch("in_lo", level, "in_lo_to", "in_lo_host");
     writer.dispatch("in_net", level, "in_net_to", "in_net_host");
     write_input_to_workload(writer, level);

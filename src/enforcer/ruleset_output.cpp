@@ -42,13 +42,32 @@ void write_prerouting(Writer& writer) {
   writer.rule("prerouting", std::move(reopen6.tproxy(NFPROTO_IPV6, 0, 4)));
 }
 
+namespace {
+
+/// A request for a connection with an address from where tokens are expected. Whether NAT chose it matters to who answers in its name.
+NftRule request_to_speaker(std::uint8_t nfproto, bool translated) {
+  NftRule rule = connection_request();
+  rule.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_DST_NAT));
+  if (translated) {
+    rule.not_equal(0, NftBytes::u32(0));
+  } else {
+    rule.equal(0, NftBytes::u32(0));
+  }
+  rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
+  const bool v4 = nfproto == NFPROTO_IPV4;
+  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0).in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
+  return rule;
+}
+
+}  // namespace
+
 void write_output(Writer& writer) {
   writer.riders("output");
   // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
   // other way round.
-  NftRule translated;
-  translated.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
-  writer.rule("output", std::move(translated));
+  NftRule changed;
+  changed.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
+  writer.rule("output", std::move(changed));
   NftRule loopback;
   writer.rule("output", std::move(loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
   writer.rule("output", std::move(NftRule().go_to("output_net")));
@@ -58,16 +77,21 @@ void write_output(Writer& writer) {
   writer.rule("output_lo", std::move(NftRule().immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0)));
   writer.rule("output_lo", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0)));
   writer.rule("output_net", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
-  for (std::uint32_t level = 1; level <= kMaxLevel; level++) {
+  for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     NftRule stamp;  // on lo the source's number travels in the packet's priority
     socket_end(level).number(stamp, kNumberRegister);
     writer.rule(at("out_lo", level), std::move(stamp.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).accept()));
-    writer.rule(at("out_lo", level), std::move(level > 1 ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
+    writer.rule(at("out_lo", level), std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
 
     writer.dispatch("out_net", level, "out_net_from", "out_net_host");
     const std::string chain = at("out_net_from", level);
     const End source = socket_end(level);
     writer.replies(chain, at("out_net_reply", level));
+    for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+      for (const bool translated : {false, true}) {
+        writer.ask(chain, request_to_speaker(nfproto, translated), source, true, translated);
+      }
+    }
     writer.twice([&](std::uint8_t nfproto) {
       writer.rule(at("out_net_reply", level), backward(of_family(nfproto), source, remote_end(nfproto, false)));
       writer.rule(chain, forward(of_family(nfproto), source, remote_end(nfproto, false)));

@@ -80,7 +80,9 @@ NftRule of_family(std::uint8_t nfproto) {
 // --- the two ends of a packet ---
 
 void End::number(NftRule& rule, std::uint32_t reg) const {
-  if (kind == Kind::socket) {
+  if (kind == Kind::socket && level == 0) {
+    rule.meta(NFT_META_NFPROTO, kSocketKey).map(sets().owner.name, kSocketKey, reg);
+  } else if (kind == Kind::socket) {
     rule.socket_level(level, kSocketKey).map(sets().workloads.name, kSocketKey, reg);
   } else {
     rule.meta(NFT_META_PRIORITY, reg);
@@ -107,7 +109,7 @@ void End::class_of(NftRule& rule, std::uint32_t reg) const {
 std::string End::text() const {
   switch (kind) {
     case Kind::socket:
-      return "socket";
+      return level == 0 ? "owner" : "socket";
     case Kind::priority:
       return "priority";
     case Kind::local:

@@ -63,6 +63,15 @@ Sets make() {
   sets.enter_in_net = verdicts("enter_in_net", SetType::nfproto, 1);
   sets.multicast = verdicts("multicast", SetType::nfproto, 1);
   sets.refusal = verdicts("refusal", SetType::nfproto, 1);
+  sets.owner = numbers("owner", {SetType::nfproto}, 1);
+  sets.speakers4 = set_of("speakers4", {SetType::ipv4_addr}, 4);
+  sets.speakers4.interval = true;
+  sets.speakers6 = set_of("speakers6", {SetType::ipv6_addr}, 16);
+  sets.speakers6.interval = true;
+  sets.neighbours = set_of("neighbours", {SetType::icmpv6_type}, 1);
+  sets.hashes = verdicts("hashes", SetType::mark, 4);
+  sets.rulings_in = verdicts("rulings_in", SetType::mark, 4);
+  sets.rulings_out = verdicts("rulings_out", SetType::mark, 4);
   sets.refused = set_of("refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
@@ -71,10 +80,10 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 21> Sets::all() const {
-  return {&workloads,    &groups,        &classes,     &same,         &pairs,     &ports,   &outcomes,
-          &ends,         &local4,        &local6,      &remote4,      &remote6,   &source,  &destination,
-          &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net, &multicast, &refusal, &refused};
+std::array<const NftSet*, 28> Sets::all() const {
+  return {&workloads,    &groups,        &classes,     &same,         &pairs,     &ports,   &outcomes,  &ends,      &local4,
+          &local6,       &remote4,       &remote6,     &source,       &destination, &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net,
+          &multicast,    &refusal,       &owner,       &speakers4,    &speakers6, &neighbours, &hashes,  &rulings_in, &rulings_out, &refused};
 }
 
 const Sets& sets() {

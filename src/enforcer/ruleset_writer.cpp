@@ -10,15 +10,26 @@ std::string at(const std::string& chain, std::uint32_t level) {
 }
 
 void Writer::riders(const std::string& chain) {
-  NftRule authorised = segment();
-  flow_has(authorised, kAuthorised | kExempt).accept();
-  rule(chain, std::move(authorised));
+  NftRule authorised = protocol(IPPROTO_TCP);
+  tcp_flags(authorised, kSyn).equal(0, NftBytes::u8(0));
+  rule(chain, std::move(flow_has(authorised, kAuthorised | kExempt).accept()));
   NftRule reset = protocol(IPPROTO_TCP);  // carries no data, and tells a refused client at once
   tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept();
   rule(chain, std::move(reset));
+  NftRule token = segment();
+  rule(chain, std::move(flow_has(token, kToken).go_to(chain + "_token")));
+  NftRule answer = segment();  // a SYN-ACK: those of token flows, authorised ones too, carry a token
+  rule(chain, std::move(flow_has(answer, kAuthorised | kExempt).accept()));
   NftRule related;
   related.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateRelated)).not_equal(0, NftBytes::u32(0)).jump("related");
   rule(chain, std::move(related));
+  if (layout_.owned) {
+    // The kernel's own words on behalf of the namespace, which no policy is about: neighbours, routers, group membership.
+    NftRule neighbours = protocol(IPPROTO_ICMPV6);
+    neighbours.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0).in(sets().neighbours.name, 0).accept();
+    rule(chain, std::move(neighbours));
+    rule(chain, std::move(protocol(IPPROTO_IGMP).accept()));
+  }
 }
 
 void Writer::dispatch(const std::string& chain, std::uint32_t level, const std::string& handler, const std::string& none) {
@@ -26,9 +37,9 @@ void Writer::dispatch(const std::string& chain, std::uint32_t level, const std::
   socket_end(level).number(enrolled, kNumberRegister);
   enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
       .go_to(at(handler, level))
-      .comment("the socket's cgroup is enrolled at level " + std::to_string(level));
+      .comment(level == 0 ? "the namespace has an owner" : "the socket's cgroup is enrolled at level " + std::to_string(level));
   rule(at(chain, level), std::move(enrolled));
-  rule(at(chain, level), std::move(NftRule().go_to(level > 1 ? at(chain, level - 1) : none)));
+  rule(at(chain, level), std::move(NftRule().go_to(level > last_level() ? at(chain, level - 1) : none)));
 }
 
 void Writer::replies(const std::string& chain, const std::string& to) {
@@ -69,6 +80,12 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
 }
 
 void Writer::exempt(const std::string& chain) {
+  if (chain == "out_net_host") {
+    // The ports of a workload's handshake, used again by a process that is none: the verifier lets its packets be.
+    NftRule again = connection_request();
+    flow_has(again, kToken).immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0).go_to("ask");
+    rule(chain, std::move(again));
+  }
   NftRule remember = connection_request();
   full_socket(flow_lacks(remember, kAuthorised | kExempt)).immediate(8, FlowLabel::bits(kExempt).nft()).set_ct(NFT_CT_LABELS, 8);
   rule(chain, std::move(remember));

@@ -10,7 +10,11 @@ namespace trireme::enforcer {
 
 class Writer {
  public:
-  explicit Writer(kernel::NftBatch& batch) : batch_(batch) {}
+  Writer(kernel::NftBatch& batch, const Layout& layout) : batch_(batch), layout_(layout) {}
+
+  [[nodiscard]] const Layout& layout() const { return layout_; }
+  /// The level that a look-up of sockets ends with: 0 stands for the owner of the namespace.
+  [[nodiscard]] std::uint32_t last_level() const { return layout_.owned ? 0 : 1; }
 
   void rule(const std::string& chain, kernel::NftRule&& rule) { batch_.add_rule(chain, rule); }
 
@@ -34,9 +38,13 @@ class Writer {
   void refusals(const std::string& chain, const End& source, const End& destination);
   /// No workload at either end: remembered, so that the rest of the connection passes at once.
   void exempt(const std::string& chain);
+  /// A request for a connection that the verifier takes part in: marks the flow, names the workload on the packet, asks.
+  /// `ends` has matched the packet; `remote_is_source` tells which end the workload is not.
+  void ask(const std::string& chain, kernel::NftRule rule, const End& workload, bool workload_is_source, bool translated);
 
  private:
   kernel::NftBatch& batch_;
+  const Layout& layout_;
 };
 
 /// Before the hooks that judge: what their look-ups of sockets and of the packet's priority rely on.
@@ -45,5 +53,10 @@ void write_prerouting(Writer& writer);
 void write_output(Writer& writer);
 /// Judges what arrives, from lo by both ends, from elsewhere by the receiver.
 void write_input(Writer& writer);
+/// The way to the verifier and back, and what it rules.
+void write_tokens(Writer& writer);
+/// Its chains and the elements of its verdict maps.
+void add_token_chains(kernel::NftBatch& batch, const Layout& layout);
+void write_token_elements(kernel::NftBatch& batch, const Layout& layout);
 
 }  // namespace trireme::enforcer

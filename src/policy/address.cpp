@@ -111,4 +111,15 @@ std::string Prefix::text() const {
   return fmt::format("{}/{}", address.text(), length);
 }
 
+std::vector<Prefix> disjoint(std::vector<Prefix> prefixes) {
+  std::ranges::sort(prefixes);  // of two that begin alike, the shorter, which contains the other, comes first
+  std::vector<Prefix> result;
+  for (const Prefix& prefix : prefixes) {
+    if (result.empty() || !result.back().contains(prefix.address)) {
+      result.push_back(prefix);
+    }
+  }
+  return result;
+}
+
 }  // namespace trireme::policy

@@ -16,6 +16,9 @@ void write_tables(kernel::NftBatch& batch, const policy::Tables& tables, std::ui
 /// Conntrack labels of these numbers.
 void write_numbers(kernel::NftBatch& batch, const std::vector<policy::Number>& numbers, bool remove);
 
+/// Addresses at which tokens are expected; the sets are new or flushed.
+void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& speakers);
+
 /// What happens to refused packets; the map is new or flushed.
 void write_refusal(kernel::NftBatch& batch, const policy::Policy& policy);
 

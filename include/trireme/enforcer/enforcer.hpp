@@ -1,10 +1,12 @@
 // Keeps the kernel equal to registry x policy: every change is one nf_tables transaction, the old state or the new.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "trireme/enforcer/ruleset.hpp"
 #include "trireme/kernel/cgroup.hpp"
@@ -13,15 +15,31 @@
 #include "trireme/kernel/nft.hpp"
 #include "trireme/kernel/nft_watch.hpp"
 #include "trireme/kernel/sockets.hpp"
+#include "trireme/kernel/traffic_gate.hpp"
 #include "trireme/policy/compile.hpp"
+#include "trireme/policy/numbers.hpp"
+#include "trireme/verifier/identities.hpp"
 #include "trireme/workload/enforcement.hpp"
 
 namespace trireme::enforcer {
 
+/// What the enforcers of all network namespaces share; outlives them.
+struct Common {
+  const kernel::CgroupTree& tree;
+  policy::Numbers& numbers;
+  const verifier::Identities& identities;
+  Result<kernel::MulticastFilter> multicast = kernel::MulticastFilter::load();
+  Result<kernel::TrafficGate> gate = kernel::TrafficGate::load();
+  /// A workload's number, before the first packet can bear it; and after the last.
+  std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
+  std::function<void(policy::Number)> on_leave = {};
+};
+
+/// Of one network namespace.
 class Enforcer final : public workload::Enforcement {
  public:
-  /// Opens the netlink socket of the present network namespace; changes nothing yet.
-  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(const kernel::CgroupTree& tree, std::shared_ptr<const policy::Policy> policy);
+  /// Opens the netlink sockets of the present network namespace; changes nothing yet.
+  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
 
   /// Replaces whatever table is there by ours, with everything enrolled so far, in one transaction: there is no moment without rules.
   /// Before start(), enrol() and the others only remember.
@@ -34,9 +52,14 @@ class Enforcer final : public workload::Enforcement {
   /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows are revoked by revoke().
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
 
+  /// Addresses at which peers are expected to speak tokens, disjoint and sorted. On error the kernel and this object keep what they had.
+  [[nodiscard]] Status set_speakers(std::vector<policy::Prefix> speakers);
+
   /// Takes the authorisation from live flows that the policy in force does not allow, and returns how many. Called after apply(), and once
   /// more shortly after: a packet judged by the old policy may have marked its flow in between.
   [[nodiscard]] Result<std::size_t> revoke();
+  /// The numbers that flows in force bear, those of peers elsewhere among them.
+  [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 
   /// Judges anew the flows that cgroups enrolled since the last call already had: their sockets' entries lose their bits (TCP) or go (UDP),
   /// and the next packet is judged. The daemon calls it before it sleeps. Returns how many flows.
@@ -57,14 +80,16 @@ class Enforcer final : public workload::Enforcement {
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple);
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
-  /// Whether multicast is kept from workloads; the error where this kernel cannot.
-  [[nodiscard]] Status multicast() const { return multicast_ ? Status{} : Status(tl::unexpected(multicast_.error())); }
+  /// Whether nothing is enrolled or quarantined here.
+  [[nodiscard]] bool empty() const { return members_.empty(); }
+  /// Takes the table and the verdicts of flows away: whatever was refused passes. For a namespace whose workloads are none any more.
+  [[nodiscard]] Status remove();
 
  private:
-  Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, const kernel::CgroupTree& tree,
+  Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, Common& common, Layout layout,
            std::shared_ptr<const policy::Policy> policy);
   struct Member {
-    std::uint32_t level = 0;
+    std::uint32_t level = 0;    // 0: it has the namespace
     policy::Number number = 0;  // kQuarantine or a workload's
     std::string path = {};      // where the multicast filter is; may be empty
   };
@@ -73,17 +98,22 @@ class Enforcer final : public workload::Enforcement {
   Status commit(const Change& change);
   Status shut_multicast(const std::string& path) const;
   Status write_everything();
-  void note_unsettled(const std::string& path);
+  void note_unsettled(const workload::CgroupRef& cgroup);
   void remember(std::uint64_t cgroup_id, Member member);
   void forget(std::uint64_t cgroup_id);
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
-  [[nodiscard]] Result<policy::Number> fresh_number();
+  [[nodiscard]] Status check_level(const workload::CgroupRef& cgroup) const;
+  [[nodiscard]] bool knows(policy::Number number) const;
+  [[nodiscard]] bool agrees(const kernel::TrackedFlow& flow, policy::Number source, policy::Number destination) const;
+  [[nodiscard]] Status judge_anew(const kernel::TrackedFlow& flow);
+  void leave(policy::Number number);
   [[nodiscard]] std::uint32_t depth() const;
 
   kernel::NftSocket socket_;
   kernel::Conntrack conntrack_;
   kernel::SocketTable sockets_;
-  Result<kernel::MulticastFilter> multicast_ = kernel::MulticastFilter::load();
+  Common& common_;
+  const Layout layout_;
   const kernel::CgroupTree& tree_;
   std::shared_ptr<const policy::Policy> policy_;
   policy::Compiler compiler_;
@@ -91,8 +121,9 @@ class Enforcer final : public workload::Enforcement {
   std::unordered_map<policy::Number, policy::LabelSet> labels_;
   std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level
   std::uint32_t written_depth_ = 0;
-  policy::Number last_number_ = policy::kFirstNumber - 1;
+  std::vector<policy::Prefix> speakers_;
   std::vector<std::string> unsettled_;  // cgroup paths
+  bool all_unsettled_ = false;          // of the namespace's owner
   bool live_ = false;
   bool behind_ = false;
 };

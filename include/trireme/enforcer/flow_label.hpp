@@ -1,7 +1,9 @@
 // What a flow's conntrack label (128 bits) says: verdict bits, and the numbers of both ends for revocation and the flow log.
 //
 // The kernel only ORs labels. A number is therefore stored with its complement: two different numbers ORed together give neither, and
-// decode() reports a conflict instead of a third party's number.
+// decode() reports a conflict instead of a third party's number. Rules compute the words from a number in a register, so each part of it
+// begins a word: bits 0-7 are flags, the rest of word 0 the complement of the source, word 1 the source, word 2 the destination, word 3 its
+// complement; 24 bits each.
 #pragma once
 
 #include <array>
@@ -13,16 +15,19 @@
 
 namespace trireme::enforcer {
 
-/// Conntrack label bits 0..31.
+/// Conntrack label bits 0..7.
 enum FlowBit : std::uint32_t {
   kAuthorised = 1U << 0U,  // judged and allowed, touches a workload
   kExempt = 1U << 1U,      // judged: touches no workload
   kAudited = 1U << 2U,     // would have been refused
   kLogged = 1U << 3U,      // its log line is written
+  kToken = 1U << 4U,       // its ends exchange tokens: segments go to the verifier until it is authorised
 };
 
-/// All of them: a flow without is judged.
-inline constexpr std::uint32_t kFlowBits = kAuthorised | kExempt | kAudited | kLogged;
+/// Verdicts: a flow without them is judged. kToken stays with a flow, so that the verifier hears of what goes on in it.
+inline constexpr std::uint32_t kVerdictBits = kAuthorised | kExempt | kAudited | kLogged;
+inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken;
+inline constexpr unsigned kFlagsWidth = 8;  // bits of word 0 that are no number's
 
 /// Numbers that are no workload's.
 inline constexpr policy::Number kNoNumber = 0;    // a peer elsewhere
@@ -38,7 +43,7 @@ struct FlowLabel {
   [[nodiscard]] static FlowLabel destination(policy::Number number, std::uint32_t flags);
   [[nodiscard]] kernel::NftBytes nft() const;
 
-  [[nodiscard]] std::uint32_t flags() const { return words[0]; }
+  [[nodiscard]] std::uint32_t flags() const { return words[0] & ((1U << kFlagsWidth) - 1U); }
   /// kNoNumber where nothing was stored; nullopt where two writers disagreed.
   [[nodiscard]] std::optional<policy::Number> source() const;
   [[nodiscard]] std::optional<policy::Number> destination() const;

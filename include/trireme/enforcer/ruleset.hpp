@@ -14,6 +14,13 @@ inline constexpr std::uint16_t kLogGroup = 7434;
 /// Deepest cgroup that can be enrolled, counted from the root of the hierarchy.
 inline constexpr std::uint32_t kMaxLevel = 8;
 
+/// What differs between network namespaces.
+struct Layout {
+  bool owned = false;      // a workload has the whole namespace: what no enrolled cgroup has is its (level 0)
+  std::size_t queues = 0;  // threads of the verifier; 0: there is none, and what would be asked is dropped
+  kernel::QueueMechanism mechanism = kernel::QueueMechanism::native;
+};
+
 /// Every named set and map. Numbers, groups, classes, profiles and outcomes are 32-bit values in host order, shown by nft as marks.
 struct Sets {
   kernel::NftSet workloads;                                               // cgroup id (8 bytes, host order) -> number
@@ -29,15 +36,20 @@ struct Sets {
   kernel::NftSet enter_out_lo, enter_out_net, enter_in_lo, enter_in_net;  // family -> chain of the deepest level in use
   kernel::NftSet multicast;                                               // family -> chain, where workloads' sockets get none
   kernel::NftSet refusal;                                                 // family -> chain: what [defaults] refuse and mode say
+  kernel::NftSet owner;                                                   // family -> number of the workload that has the namespace
+  kernel::NftSet speakers4, speakers6;                                    // addresses whose peers are expected to speak tokens
+  kernel::NftSet neighbours;                                              // ICMPv6 types of neighbour and router discovery, and MLD
+  kernel::NftSet hashes;                                                  // symmetric hash of a flow -> chain of its queue
+  kernel::NftSet rulings_in, rulings_out;                                 // handshake::Ruling in the packet's priority -> chain
   kernel::NftSet refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 21> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 28> all() const;
 };
 
 [[nodiscard]] const Sets& sets();
 
 /// The table anew: chains, sets, rules, and the elements that never change. Comes first in a batch.
-void write_ruleset(kernel::NftBatch& batch);
+void write_ruleset(kernel::NftBatch& batch, const Layout& layout);
 
 /// Elements for the four `enter_*` maps, new or flushed: start at `level`.
 void write_depth(kernel::NftBatch& batch, std::uint32_t level);

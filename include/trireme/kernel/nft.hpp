@@ -29,6 +29,7 @@ enum class SetType : std::uint32_t {
   inet_proto = 12,
   inet_service = 13,
   mark = 19,
+  icmpv6_type = 29,
 };
 
 /// A verdict of a rule or of a verdict map's element; `chain` for jump and go_to.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "trireme/base/result.hpp"
 
@@ -34,5 +35,8 @@ struct Prefix {
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Prefix&) const = default;
 };
+
+/// The same addresses as sorted prefixes of which none contains another.
+[[nodiscard]] std::vector<Prefix> disjoint(std::vector<Prefix> prefixes);
 
 }  // namespace trireme::policy

@@ -1,0 +1,87 @@
+// Every enforcement point of the daemon: its own network namespace, and those of containers, each with a table, queues and sockets there.
+//
+// A container's point is made when its first workload is enrolled, and goes when its last one ends. What all points share is done here: which
+// addresses speak tokens, policy, revocation, and where a cgroup is enrolled.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "trireme/enforcer/enforcer.hpp"
+#include "trireme/kernel/addresses.hpp"
+#include "trireme/kernel/netns.hpp"
+#include "trireme/verifier/verifier.hpp"
+
+namespace trireme::enforcer {
+
+struct Point {
+  handshake::PointId id = 0;                      // 0: the daemon's own namespace
+  std::shared_ptr<const kernel::Netns> network;   // null: the daemon's own
+  std::unique_ptr<Enforcer> enforcer;
+  std::unique_ptr<kernel::AddressWatch> addresses;
+  std::vector<policy::Prefix> speakers;           // its own part: what is on its links, or its very addresses where it is the daemon's own
+};
+
+class Points final : public workload::Enforcement {
+ public:
+  /// Opens the daemon's own point. `verifier` may be null: this kernel has no queues, and nothing is exchanged with other points.
+  [[nodiscard]] static Result<std::unique_ptr<Points>> open(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism,
+                                                            std::shared_ptr<const policy::Policy> policy);
+
+  /// Called when a container's point is there (inside its namespace: sockets opened then are there), and before it goes. An error of
+  /// `on_open` keeps its workload in quarantine.
+  std::function<Status(Point&)> on_open;
+  std::function<void(Point&)> on_close;
+
+  /// Puts everything enrolled so far in force, this host first. Before it enrol() and the others only remember.
+  [[nodiscard]] Status start();
+  [[nodiscard]] Enforcer& host() { return *host_.enforcer; }
+  [[nodiscard]] Point& host_point() { return host_; }
+
+  Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override;
+  Status quarantine(workload::CgroupRef cgroup) override;
+  Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
+
+  /// The new policy everywhere; on error at one point the others have it already, and that one is behind (see problems()).
+  [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
+  /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for them.
+  void set_peers(std::vector<policy::Prefix> peers);
+  /// Looks at the addresses of a point again; brings every point up to date where speakers have changed.
+  void look_at_addresses(Point& point);
+
+  /// As Enforcer's, at every point. The first error, after all were tried.
+  [[nodiscard]] Result<std::size_t> revoke();
+  [[nodiscard]] Result<std::size_t> settle();
+  /// Numbers that flows bear at any point.
+  [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
+  /// Points where the kernel did not take a change; each is tried again by its Drift.
+  [[nodiscard]] std::vector<Point*> all();
+  [[nodiscard]] std::size_t size() const { return 1 + points_.size(); }
+
+ private:
+  Points(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism, std::shared_ptr<const policy::Policy> policy)
+      : common_(common), verifier_(verifier), mechanism_(mechanism), policy_(std::move(policy)) {}
+  [[nodiscard]] Layout layout(bool owned) const;
+  [[nodiscard]] Status open_here(Point& point, bool owned);
+  [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
+  [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
+  Status leave_elsewhere(const workload::CgroupRef& cgroup, const Point& stays);
+  void close_if_empty(Point& point);
+  void spread_speakers();
+
+  Common& common_;
+  verifier::Verifier* verifier_;
+  kernel::QueueMechanism mechanism_;
+  std::shared_ptr<const policy::Policy> policy_;
+  Point host_;
+  std::map<std::uint64_t, std::unique_ptr<Point>> points_;    // by inode of the namespace
+  std::map<std::uint64_t, std::uint64_t> homes_;              // cgroup id -> inode of the namespace in which it is enrolled; 0: our own
+  std::vector<policy::Prefix> peers_;
+  std::vector<policy::Prefix> speakers_;
+  handshake::PointId last_id_ = 0;
+  bool live_ = false;
+};
+
+}  // namespace trireme::enforcer

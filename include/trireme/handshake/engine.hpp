@@ -1,0 +1,106 @@
+// The handshakes of one thread: from each packet that a queue hands over to what becomes of it. Knows nothing of sockets, queues or files.
+//
+// handle() is the packet path. A client's SYN gets HELLO; its server's SYN-ACK is verified here and answered with PROOF. A server's SYN is
+// judged by HELLO's labels, its SYN-ACK gets REPLY, and the first segments wait for PROOF. Nothing is authorised on HELLO alone.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "trireme/handshake/codes.hpp"
+#include "trireme/handshake/identities.hpp"
+#include "trireme/handshake/reason.hpp"
+#include "trireme/policy/evaluate.hpp"
+#include "trireme/wire/segment.hpp"
+
+namespace trireme::handshake {
+
+/// Of an enforcement point within this process.
+using PointId = std::uint32_t;
+
+/// What the queue tells beside the packet's bytes.
+struct PacketFacts {
+  PointId point = 0;
+  bool outgoing = false;
+  std::uint32_t priority = 0;  // codes.hpp
+  std::uint32_t mark = 0;
+  std::uint32_t out_device = 0;  // ifindex
+};
+
+struct Now {
+  std::chrono::milliseconds monotonic{};
+  credentials::Time wall;
+};
+
+/// What becomes of a packet. `changed` and `proof` are valid until the next call.
+struct Answer {
+  bool drop = false;
+  std::uint32_t priority = 0;                   // unless dropped
+  const wire::PacketBuffer* changed = nullptr;  // in the packet's place
+  const wire::ProofAck* proof = nullptr;        // to be sent before the packet goes on
+  wire::Tag tag{};                              // of `proof`
+  std::uint32_t proof_mark = 0;                 // as the client's SYN had it
+  std::uint32_t proof_device = 0;
+  bool translated = false;  // the client's destination is another than `proof` says: conntrack knows
+};
+
+/// Something worth telling an operator: a refusal, or an allowed flow whose rule is logged.
+struct Event {
+  policy::Verdict verdict = policy::Verdict::deny;
+  Reason reason = Reason::none;
+  std::string detail;  // policy: why, in a sentence; else what exactly was wrong; may be empty
+  std::string rule;    // Rule::text() of the rule that decided, where one did
+  wire::Ends ends;     // as the client sends
+  bool local_is_client = false;
+  policy::Number local = 0;                      // 0: not known
+  std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or none that are believed
+};
+
+struct EngineStatistics {
+  std::array<std::uint64_t, kReasons> refused{};
+  std::uint64_t hellos = 0;         // sent
+  std::uint64_t replies = 0;        // sent
+  std::uint64_t authorised = 0;     // flows, by proof
+  std::uint64_t unproved = 0;       // flows allowed to peers that offered no proof
+  std::uint64_t verifications = 0;  // of credentials: public-key work
+  std::uint64_t evicted = 0;        // handshakes given up for newer ones
+  std::uint64_t handshakes = 0;     // in the table now
+};
+
+class Engine {
+ public:
+  /// `capacity` bounds the handshakes remembered. The book outlives the engine. Errors: no randomness.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::size_t capacity, IdentityBook& book);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  void set_policy(std::shared_ptr<const policy::Policy> policy);
+  void set_trust(std::shared_ptr<const credentials::Trust> trust);
+  /// Where [host] peers are; destinations elsewhere are enforcement points of this daemon.
+  void set_peers(std::vector<policy::Prefix> peers);
+  void add_local(std::shared_ptr<const LocalIdentity> identity);
+  void remove_local(policy::Number number);
+  /// Handshakes of an enforcement point that is gone.
+  void forget_point(PointId point);
+
+  /// `bytes` are the packet from its IP header on, as far as they were copied; `length` is all of it.
+  [[nodiscard]] Answer handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes, std::size_t length, const Now& now);
+
+  /// Called for each event, from handle().
+  std::function<void(Event&&)> on_event;
+
+  [[nodiscard]] const EngineStatistics& statistics() const;
+
+ private:
+  class State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace trireme::handshake

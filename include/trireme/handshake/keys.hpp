@@ -1,0 +1,54 @@
+// The key schedule of docs/protocol.md: from the secret of a pair of credentials to REPLY's seal and PROOF. Belongs to one thread.
+#pragma once
+
+#include "trireme/credentials/crypto.hpp"
+#include "trireme/wire/token.hpp"
+
+namespace trireme::handshake {
+
+using credentials::Bytes;
+using credentials::Digest;
+using credentials::Key;
+using wire::Nonce;
+using wire::Tag;
+
+/// Type and flags of the message at hand.
+struct Shape {
+  wire::CredentialType type = wire::CredentialType::local;
+  std::uint8_t flags = 0;
+};
+
+/// T1: names a HELLO.
+[[nodiscard]] Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client, const Digest& labels);
+
+/// Between one client's and one server's credential.
+class PairKeys {
+ public:
+  PairKeys(const Key& secret, const Digest& client, const Digest& server);
+
+  /// K': seals one REPLY.
+  [[nodiscard]] Key reply_key(const Digest& hello, const Nonce& server_nonce);
+  /// PROOF for the handshake whose T2 this is.
+  [[nodiscard]] Tag proof(const Digest& transcript);
+
+ private:
+  credentials::Hmac key_;
+};
+
+/// What REPLY's tag covers beside the labels.
+struct ReplyContext {
+  Shape shape;
+  const Digest& hello;  // T1
+  const Nonce& server_nonce;
+  const Digest& server;  // hash of the credential
+};
+/// `sealed` is as long as `labels`.
+void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels, std::span<std::uint8_t> sealed,
+                std::span<std::uint8_t, wire::kTagSize> tag);
+/// False where the tag does not fit.
+[[nodiscard]] bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes sealed, Bytes tag,
+                              std::span<std::uint8_t> labels);
+/// T2: names a REPLY and all before it.
+[[nodiscard]] Digest reply_transcript(const ReplyContext& context, Bytes sealed, Bytes tag);
+
+}  // namespace trireme::handshake

@@ -1,0 +1,27 @@
+// Names of workloads, here and elsewhere, that are one number each in kernel sets and conntrack labels.
+#pragma once
+
+#include <mutex>
+#include <optional>
+#include <unordered_set>
+
+#include "trireme/policy/compile.hpp"
+
+namespace trireme::policy {
+
+/// kFirstNumber to kLastNumber, none twice while it is in use, and as late as possible after. Thread-safe.
+class Numbers {
+ public:
+  /// One that nobody has; nullopt where all are in use.
+  [[nodiscard]] std::optional<Number> take();
+  /// This very one; false where it is out of range or in use.
+  [[nodiscard]] bool take(Number number);
+  void give_back(Number number);
+
+ private:
+  std::mutex mutex_;
+  std::unordered_set<Number> used_;
+  Number last_ = kFirstNumber - 1;
+};
+
+}  // namespace trireme::policy

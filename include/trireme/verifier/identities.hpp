@@ -1,0 +1,55 @@
+// Workloads elsewhere that proved their labels to this host, and this host's numbers for them. One book for all threads.
+//
+// It is kept in a file, so that a restarted daemon knows whose the numbers in live flows' conntrack labels are: without it such flows end.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_set>
+
+#include "trireme/handshake/identities.hpp"
+#include "trireme/policy/numbers.hpp"
+
+namespace trireme::verifier {
+
+class Identities final : public handshake::IdentityBook {
+ public:
+  /// `file` is read by load() and written by save(). `numbers` outlives the book.
+  Identities(std::string file, policy::Numbers& numbers) : file_(std::move(file)), numbers_(numbers) {}
+
+  std::shared_ptr<const handshake::RemoteIdentity> enter(const handshake::RemoteIdentity& identity) override;
+
+  /// What an earlier daemon has saved, as far as `trust` still believes it; a file that is missing holds nothing. Returns how many.
+  [[nodiscard]] Result<std::size_t> load(const credentials::Trust& trust, credentials::Time now);
+  /// Writes the file anew where something was entered or left since.
+  [[nodiscard]] Status save();
+  /// Forgets those that `trust` believes no longer, their credential or their labels; find() then knows them no more.
+  void set_trust(const credentials::Trust& trust, credentials::Time now);
+  /// Forgets those that have no flow (`in_use`), are remembered by no thread, and are older than a quarter of an hour.
+  void prune(const std::unordered_set<policy::Number>& in_use, std::chrono::steady_clock::time_point now);
+
+  /// Null where nobody has the number, or nobody believes its holder any more.
+  [[nodiscard]] std::shared_ptr<const handshake::RemoteIdentity> find(policy::Number number) const;
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct Entry {
+    std::shared_ptr<const handshake::RemoteIdentity> identity;
+    std::chrono::steady_clock::time_point entered;
+  };
+  using Key = std::pair<credentials::Digest, credentials::Digest>;  // credential, labels
+
+  static constexpr std::size_t kMost = 1U << 16U;
+
+  std::string file_;
+  policy::Numbers& numbers_;
+  mutable std::mutex mutex_;
+  std::map<Key, Entry> entries_;
+  std::map<policy::Number, Key> by_number_;
+  bool changed_ = false;
+};
+
+}  // namespace trireme::verifier

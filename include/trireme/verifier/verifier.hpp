@@ -1,0 +1,84 @@
+// The threads of the token path: one for each queue number, serving that queue in every enforcement point's network namespace.
+//
+// A flow always meets the same thread (the rules choose the queue by a symmetric hash), so threads share no handshakes and take no locks
+// per packet. What changes - policy, trust, workloads, enforcement points - reaches them as messages that they read before the packets that
+// came later.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "trireme/handshake/engine.hpp"
+#include "trireme/kernel/conntrack.hpp"
+#include "trireme/kernel/netns.hpp"
+#include "trireme/kernel/queue.hpp"
+#include "trireme/kernel/raw_sender.hpp"
+
+namespace trireme::verifier {
+
+/// The queue that the first thread serves; the others' follow.
+inline constexpr std::uint16_t kFirstQueue = 7434;
+inline constexpr std::size_t kMostThreads = 4;
+
+/// Sockets of one enforcement point, a queue for each thread.
+class PointSockets {
+ public:
+  /// Opens them in the present network namespace.
+  [[nodiscard]] static Result<PointSockets> open(std::size_t threads);
+
+ private:
+  friend class Verifier;
+  PointSockets(kernel::RawSender sender, kernel::Conntrack conntrack) : sender_(std::move(sender)), conntrack_(std::move(conntrack)) {}
+  std::vector<kernel::Queue> queues_;
+  kernel::RawSender sender_;
+  kernel::Conntrack conntrack_;
+};
+
+struct VerifierStatistics : handshake::EngineStatistics {
+  std::uint64_t packets = 0;
+  std::uint64_t lost = 0;         // by queues: the kernel could not hand them over
+  std::uint64_t proofs_lost = 0;  // PROOFs that could not be sent; the server asks again
+  std::uint64_t events_lost = 0;  // refusals that were not told: too many at a time
+};
+
+class Verifier {
+ public:
+  /// Threads wait for enforcement points. The book outlives the verifier. Errors: no threads, no randomness.
+  [[nodiscard]] static Result<std::unique_ptr<Verifier>> start(std::size_t threads, handshake::IdentityBook& book);
+  ~Verifier();
+  Verifier(const Verifier&) = delete;
+  Verifier& operator=(const Verifier&) = delete;
+
+  [[nodiscard]] std::size_t threads() const { return workers_.size(); }
+
+  // Messages to the threads: each is acted upon before any packet that the kernel queues after the call has returned.
+  void set_policy(const std::shared_ptr<const policy::Policy>& policy);
+  void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
+  void set_peers(const std::vector<policy::Prefix>& peers);
+  void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity);
+  void remove_local(policy::Number number);
+  void add_point(handshake::PointId point, PointSockets sockets);
+  void remove_point(handshake::PointId point);
+
+  /// Readable when take_events() has something to give.
+  [[nodiscard]] int fd() const { return event_.get(); }
+  /// What was refused, or is to be logged, since the last call; the same refusal comes once in five seconds.
+  [[nodiscard]] std::vector<handshake::Event> take_events();
+  [[nodiscard]] VerifierStatistics statistics() const;
+
+ private:
+  class Worker;
+  Verifier() = default;
+  void post(const std::function<void(Worker&)>& message);
+
+  Fd event_;  // eventfd
+  std::vector<std::unique_ptr<Worker>> workers_;
+};
+
+}  // namespace trireme::verifier

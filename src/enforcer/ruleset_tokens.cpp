@@ -1,0 +1,162 @@
+// The way to the verifier and back: docs/datapath.md, "Tokens".
+#include "ruleset_writer.hpp"
+#include "trireme/handshake/codes.hpp"
+#include "trireme/verifier/verifier.hpp"
+
+namespace trireme::enforcer {
+
+using handshake::Ruling;
+using kernel::NftBytes;
+using kernel::NftRule;
+using kernel::NftVerdict;
+
+namespace {
+
+constexpr std::uint32_t kLabel = 8;  // registers 8..11
+constexpr std::uint8_t kProofOption = 253;
+constexpr const char* kIn = "ruled_in";
+constexpr const char* kOut = "ruled_out";
+
+std::string queue_chain(std::size_t queue) {
+  return "ask_" + std::to_string(queue);
+}
+
+/// Words 0 and 1 of a label whose source is the number in both registers.
+NftRule& make_source(NftRule& rule, std::uint32_t flags) {
+  return rule.shift_left(kLabel, kFlagsWidth)
+      .mask_toggle(kLabel, NftBytes::u32(~0U << kFlagsWidth), NftBytes::u32(~0U << kFlagsWidth | flags))
+      .immediate(kLabel + 2, NftBytes::u32(0).add_u32(0));
+}
+
+/// Words 2 and 3 of a label whose destination is the number in both registers.
+NftRule& make_destination(NftRule& rule, std::uint32_t flags) {
+  return rule.mask_toggle(kLabel + 3, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kNumberMask))
+      .immediate(kLabel, NftBytes::u32(flags).add_u32(0));
+}
+
+/// Segments of token flows that are not authorised, and every SYN-ACK of them.
+void write_unauthorised(Writer& writer) {
+  NftRule ours;  // PROOF, which the verifier sends itself; see threat-model.md on who else could
+  ours.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(handshake::kProofPriority)).tcp_option(kProofOption).accept();
+  writer.rule("output_token", std::move(ours));
+  writer.rule("output_token", std::move(NftRule().go_to("ask")));
+
+  NftRule answer = protocol(IPPROTO_TCP);
+  tcp_flags(answer, kSyn).not_equal(0, NftBytes::u8(0)).go_to("ask");
+  writer.rule("input_token", std::move(answer));
+  writer.rule("input_token", std::move(NftRule().tcp_option(kProofOption).go_to("ask")));
+  NftRule data;
+  data.payload(NFT_PAYLOAD_INNER_HEADER, 0, 1, 0).at_most(0, NftBytes::u8(0xff)).go_to("ask");
+  writer.rule("input_token", std::move(data));
+  writer.rule("input_token", std::move(NftRule().drop().comment("an acknowledgement ahead of PROOF says nothing")));
+}
+
+void write_queues(Writer& writer) {
+  if (writer.layout().queues > 0) {
+    NftRule choose;
+    choose.symmetric_hash(0, static_cast<std::uint32_t>(writer.layout().queues)).vmap(sets().hashes.name, 0);
+    writer.rule("ask", std::move(choose));
+  }
+  writer.rule("ask", std::move(NftRule().drop()));
+  for (std::size_t i = 0; i < writer.layout().queues; i++) {
+    NftRule queue;
+    queue.queue(writer.layout().mechanism, static_cast<std::uint16_t>(verifier::kFirstQueue + i));
+    writer.rule(queue_chain(i), std::move(queue));
+  }
+}
+
+/// The number of the peer elsewhere goes into the flow's label: it is the source of what comes in and of what is answered.
+void write_authorise(Writer& writer, const std::string& chain, bool input, std::uint32_t flags) {
+  for (const bool original : {true, false}) {
+    NftRule rule;
+    rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
+    const bool peer_is_source = input == original;
+    for (const std::uint32_t reg : {peer_is_source ? kLabel : kLabel + 2, peer_is_source ? kLabel + 1 : kLabel + 3}) {
+      rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
+    }
+    (peer_is_source ? make_source(rule, flags) : make_destination(rule, flags)).set_ct(NFT_CT_LABELS, kLabel);
+    writer.rule(chain, std::move(rule));
+  }
+  NftRule done;
+  done.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0);
+  writer.rule(chain, std::move(flow_has(done, kAuthorised).accept()));
+  writer.rule(chain, std::move(NftRule().go_to("refuse")));
+}
+
+/// What comes back from the verifier, in later base chains of the same hooks. Only flows that it was asked about can.
+void write_rulings(Writer& writer, const std::string& base, const std::string& ruled, const kernel::NftSet& rulings, bool input) {
+  NftRule answered;
+  answered.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kReserved)).equal(0, NftBytes::u32(handshake::kReserved));
+  writer.rule(base, std::move(flow_has(answered, kToken).go_to(ruled)));
+  NftRule which;
+  which.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).vmap(rulings.name, 0);
+  writer.rule(ruled, std::move(which));
+  writer.rule(ruled, std::move(NftRule().drop()));
+  write_authorise(writer, ruled + "_authorise", input, kAuthorised);
+  write_authorise(writer, ruled + "_audit", input, kAuthorised | kAudited);
+}
+
+}  // namespace
+
+void Writer::ask(const std::string& chain, NftRule request, const End& workload, bool workload_is_source, bool translated) {
+  workload.group(request, kLabel + 1);  // a quarantined one has none: no questions are asked for it
+  workload.number(request, workload_is_source ? kLabel + 1 : kLabel + 3);
+  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken)).set_ct(NFT_CT_LABELS, kLabel);
+  workload.number(request, kNumberRegister);
+  if (translated) {
+    request.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kTranslated));
+  }
+  request.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).go_to("ask");
+  rule(chain, std::move(request));
+}
+
+void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {
+  // Right after the chains that ask: an accept from the queue goes on there.
+  batch.add_chain("output_ruled", kernel::NftBaseChain{NF_INET_LOCAL_OUT, -49});
+  batch.add_chain("input_ruled", kernel::NftBaseChain{NF_INET_LOCAL_IN, -49});
+  for (const char* name : {"output_token", "input_token", "ask", kIn, kOut, "ruled_in_authorise", "ruled_in_audit", "ruled_out_authorise",
+                           "ruled_out_audit", "ruled_pass", "ruled_refuse"}) {
+    batch.add_chain(name);
+  }
+  for (std::size_t i = 0; i < layout.queues; i++) {
+    batch.add_chain(queue_chain(i));
+  }
+}
+
+void write_tokens(Writer& writer) {
+  write_unauthorised(writer);
+  write_queues(writer);
+  write_rulings(writer, "input_ruled", kIn, sets().rulings_in, true);
+  write_rulings(writer, "output_ruled", kOut, sets().rulings_out, false);
+  const auto reset_priority = [] { return std::move(NftRule().immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0)); };
+  writer.rule("ruled_pass", std::move(reset_priority().accept()));
+  writer.rule("ruled_refuse", reset_priority());
+  writer.rule("ruled_refuse", std::move(NftRule().go_to("refuse")));
+}
+
+void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
+  std::vector<kernel::NftElement> hashes;
+  for (std::size_t i = 0; i < layout.queues; i++) {
+    hashes.push_back(
+        {.key = NftBytes::u32(static_cast<std::uint32_t>(i)), .verdict = NftVerdict{NftVerdict::Code::go_to, queue_chain(i)}});
+  }
+  batch.add_elements(sets().hashes, hashes);
+  for (const auto& [set, ruled] : {std::pair{&sets().rulings_in, kIn}, {&sets().rulings_out, kOut}}) {
+    const auto element = [](std::uint32_t ruling, const std::string& chain) {
+      return kernel::NftElement{.key = NftBytes::u32(ruling), .verdict = NftVerdict{NftVerdict::Code::go_to, chain}};
+    };
+    const std::array rulings = {element(static_cast<std::uint32_t>(Ruling::pass), "ruled_pass"),
+                                element(static_cast<std::uint32_t>(Ruling::authorise), std::string(ruled) + "_authorise"),
+                                element(static_cast<std::uint32_t>(Ruling::audit), std::string(ruled) + "_audit"),
+                                element(static_cast<std::uint32_t>(Ruling::refuse), "ruled_refuse"),
+                                element(handshake::kProofPriority, "ruled_pass")};
+    batch.add_elements(*set, rulings);
+  }
+  std::vector<kernel::NftElement> neighbours;  // MLD (RFC 2710, RFC 3810), router and neighbour discovery (RFC 4861)
+  for (const auto type : std::to_array<std::uint8_t>({130, 131, 132, 133, 134, 135, 136, 137, 143})) {
+    neighbours.push_back({.key = NftBytes::u8(type)});
+  }
+  batch.add_elements(sets().neighbours, neighbours);
+}
+
+}  // namespace trireme::enforcer

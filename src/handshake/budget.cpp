@@ -1,0 +1,55 @@
+#include "budget.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace trireme::handshake {
+namespace {
+
+// A verification takes about 2 ms. A source's burst lets a host behind it be seen by several threads and after a rotation; everybody's rate
+// bounds the work to a fifth of a core.
+constexpr float kSourceRate = 4;  // a second
+constexpr float kSourceBurst = 16;
+constexpr float kRate = 100;
+constexpr float kBurst = 100;
+
+}  // namespace
+
+bool Budget::Bucket::take(float rate, float burst, std::chrono::milliseconds now, bool commit) {
+  const float passed = used ? static_cast<float>((now - filled).count()) / 1000.0F : 0;
+  tokens = used ? std::min(burst, tokens + passed * rate) : burst;
+  filled = now;
+  used = true;
+  if (tokens < 1) {
+    return false;
+  }
+  tokens -= commit ? 1 : 0;
+  return true;
+}
+
+std::size_t Budget::slot(const policy::Address& source) const {
+  std::uint64_t network = 0;  // the first 64 bits: all of an IPv4 address
+  std::memcpy(&network, source.bytes.data(), sizeof network);
+  network = (network ^ seed_) * 0x9e3779b97f4a7c15U;
+  return network >> 52U;  // 12 bits
+}
+
+bool Budget::may_verify(const policy::Address& source, std::chrono::milliseconds now) {
+  Bucket& own = sources_[slot(source)].verifications;
+  return own.take(kSourceRate, kSourceBurst, now, false) && all_.take(kRate, kBurst, now, true) &&
+         own.take(kSourceRate, kSourceBurst, now, true);
+}
+
+bool Budget::may_open(const policy::Address& source) const {
+  return sources_[slot(source)].open < share_;
+}
+
+void Budget::opened(const policy::Address& source) {
+  sources_[slot(source)].open++;
+}
+
+void Budget::closed(const policy::Address& source) {
+  sources_[slot(source)].open--;
+}
+
+}  // namespace trireme::handshake

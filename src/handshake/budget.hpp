@@ -1,0 +1,45 @@
+// What one source, and all of them together, may cost: public-key work and table space. Fixed memory, whatever addresses come.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "trireme/policy/address.hpp"
+
+namespace trireme::handshake {
+
+/// Sources are /32 or /64 prefixes, thrown together by a seeded hash.
+class Budget {
+ public:
+  Budget(std::size_t share, std::uint64_t seed) : share_(static_cast<std::uint32_t>(share)), sources_(kSources), seed_(seed) {}
+
+  /// Takes one verification of an unknown credential from the source's allowance and from everybody's.
+  [[nodiscard]] bool may_verify(const policy::Address& source, std::chrono::milliseconds now);
+  /// Whether one more half-open handshake of the source is within its share.
+  [[nodiscard]] bool may_open(const policy::Address& source) const;
+  void opened(const policy::Address& source);
+  void closed(const policy::Address& source);
+
+ private:
+  static constexpr std::size_t kSources = 4096;
+  struct Bucket {
+    float tokens = 0;
+    std::chrono::milliseconds filled{};
+    bool used = false;
+    [[nodiscard]] bool take(float rate, float burst, std::chrono::milliseconds now, bool commit);
+  };
+  struct Source {
+    Bucket verifications;
+    std::uint32_t open = 0;
+  };
+  [[nodiscard]] std::size_t slot(const policy::Address& source) const;
+
+  std::uint32_t share_;
+  std::vector<Source> sources_;
+  Bucket all_;
+  std::uint64_t seed_;
+};
+
+}  // namespace trireme::handshake

@@ -1,0 +1,204 @@
+#include "trireme/handshake/engine.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine_state.hpp"
+
+namespace trireme::handshake {
+
+using wire::TcpFlag;
+
+Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random)
+    : budget(capacity / 8, seed), table(capacity, seed, budget), book_(book), random_(std::move(random)) {}
+
+FlowKey Engine::State::Packet::key(Role role) const {
+  return facts.outgoing ? FlowKey{ends.source, ends.destination, ends.source_port, ends.destination_port, facts.point, role}
+                        : FlowKey{ends.destination, ends.source, ends.destination_port, ends.source_port, facts.point, role};
+}
+
+/// Every packet of the token path begins here.
+Answer Engine::State::handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now) {
+  const Packet packet{facts, segment, now, segment.ends()};
+  const unsigned flags = segment.flags() & (TcpFlag::kSyn | TcpFlag::kAck);
+  if (flags == TcpFlag::kSyn) {
+    return facts.outgoing ? ask(packet) : take_hello(packet);
+  }
+  if (flags == (TcpFlag::kSyn | TcpFlag::kAck)) {
+    return facts.outgoing ? reply(packet) : take_reply(packet);
+  }
+  return facts.outgoing ? segment_out(packet) : segment_in(packet);
+}
+
+Answer Engine::State::malformed(wire::Malformed /*what*/) {
+  return drop(Reason::malformed_packet);
+}
+
+Answer Engine::State::accept(Ruling ruling, policy::Number remote) {
+  Answer answer;
+  answer.priority = static_cast<std::uint32_t>(ruling) | remote;
+  return answer;
+}
+
+Answer Engine::State::accept_changed(Ruling ruling, policy::Number remote) {
+  Answer answer = accept(ruling, remote);
+  answer.changed = &changed_;
+  return answer;
+}
+
+Answer Engine::State::drop(Reason reason) {
+  statistics.refused[static_cast<std::size_t>(reason)]++;
+  Answer answer;
+  answer.drop = true;
+  return answer;
+}
+
+Answer Engine::State::refuse(const Packet& packet, Reason reason, Event told) {
+  statistics.refused[static_cast<std::size_t>(reason)]++;
+  told.reason = reason;
+  told.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
+  tell(std::move(told));
+  // A token never reaches an application, and a reset must acknowledge what the sender's TCP has sent: nothing but the SYN.
+  const bool has_token = packet.segment.payload_size() > 0 && (packet.segment.flags() & TcpFlag::kSyn) != 0;
+  const Ruling ruling = audits() ? Ruling::audit : Ruling::refuse;
+  if (!has_token) {
+    return accept(ruling);
+  }
+  return wire::strip(packet.segment, changed_) ? accept_changed(ruling) : drop(Reason::malformed_packet);
+}
+
+Event Engine::State::event(const Packet& packet, Role role, const Handshake* handshake) const {
+  Event told;
+  const FlowKey key = packet.key(role);
+  told.local_is_client = role == Role::client;
+  told.ends = told.local_is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+                                   : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
+  if (handshake != nullptr && handshake->local) {
+    told.local = handshake->local->number;
+    told.remote = handshake->remote;
+  }
+  return told;
+}
+
+void Engine::State::tell(Event&& told) {
+  if (on_event) {
+    on_event(std::move(told));
+  }
+}
+
+bool Engine::State::is_peer(const policy::Address& address) const {
+  return std::ranges::any_of(networks, [&](const policy::Prefix& network) { return network.contains(address); });
+}
+
+std::shared_ptr<const RemoteIdentity> Engine::State::identity(KnownPeer& peer, Bytes labels, Reason& reason) {
+  const Digest hash = credentials::sha256({labels});
+  const std::string_view name(reinterpret_cast<const char*>(hash.data()), hash.size());
+  thread_local std::string key;
+  key.assign(name);
+  if (const auto known = peer.identities.find(key); known != peer.identities.end()) {
+    return known->second;
+  }
+  auto set = policy::LabelSet::decode({reinterpret_cast<const char*>(labels.data()), labels.size()});
+  // One encoding for one set: what is not written as we write it is not a token's.
+  if (!set || set->encode() != std::string_view(reinterpret_cast<const char*>(labels.data()), labels.size())) {
+    reason = Reason::malformed_token;
+    return nullptr;
+  }
+  if (!peer.peer->constraints.permit(*set)) {
+    reason = Reason::label_constraint;
+    return nullptr;
+  }
+  return std::make_shared<const RemoteIdentity>(RemoteIdentity{.number = 0, .labels = std::move(*set), .hash = hash, .peer = peer.peer});
+}
+
+Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) {
+  if (const auto local = locals.find(handshake.local->number); local == locals.end() || local->second != handshake.local) {
+    return Reason::unknown_workload;
+  }
+  const credentials::Peer& peer = *handshake.remote->peer;
+  if (handshake.trust == peers.trust()) {
+    return packet.now.wall <= peer.not_after ? Reason::none : Reason::expired;
+  }
+  // The trust has changed since: so may have what this credential is worth.
+  const auto known = peers.find(peer.type, peer.credential, packet.remote(), budget, packet.now);
+  if (!known) {
+    return known.error();
+  }
+  return (*known)->peer->constraints.permit(handshake.remote->labels) ? Reason::none : Reason::label_constraint;
+}
+
+Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
+  const bool is_client = handshake.key.role == Role::client;
+  const Reason doubt = believe(packet, handshake);
+  const policy::Decision decision =
+      judge.labelled(*handshake.local, *handshake.remote, is_client, is_client ? handshake.key.remote_port : handshake.key.local_port);
+  if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {
+    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit, handshake.remote->number);
+  }
+  Event told = event(packet, handshake.key.role, &handshake);
+  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+  table.remove(handshake);
+  return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBook& book) {
+  auto random = credentials::Random::open();
+  if (!random) {
+    return tl::unexpected(random.error());
+  }
+  std::array<std::uint8_t, 8> bytes{};
+  if (!random->fill(bytes)) {
+    return fail("the random number generator failed");
+  }
+  std::uint64_t seed = 0;
+  std::memcpy(&seed, bytes.data(), sizeof seed);
+  return std::unique_ptr<Engine>(new Engine(std::make_unique<State>(capacity, seed, book, std::move(*random))));
+}
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
+  state_->on_event = [this](Event&& event) {
+    if (on_event) {
+      on_event(std::move(event));
+    }
+  };
+}
+
+Engine::~Engine() = default;
+
+void Engine::set_policy(std::shared_ptr<const policy::Policy> policy) {
+  state_->judge.set_policy(std::move(policy));
+}
+
+void Engine::set_trust(std::shared_ptr<const credentials::Trust> trust) {
+  state_->peers.set_trust(std::move(trust));
+}
+
+void Engine::set_peers(std::vector<policy::Prefix> peers) {
+  state_->networks = std::move(peers);
+}
+
+void Engine::add_local(std::shared_ptr<const LocalIdentity> identity) {
+  state_->locals[identity->number] = std::move(identity);
+}
+
+void Engine::remove_local(policy::Number number) {
+  state_->locals.erase(number);
+}
+
+void Engine::forget_point(PointId point) {
+  state_->table.forget_point(point);
+}
+
+Answer Engine::handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes, std::size_t length, const Now& now) {
+  const auto segment = wire::Segment::parse(bytes, length);
+  Answer answer = segment ? state_->handle(facts, *segment, now) : state_->malformed(segment.error());
+  state_->statistics.handshakes = state_->table.size();
+  state_->statistics.evicted = state_->table.evicted();
+  return answer;
+}
+
+const EngineStatistics& Engine::statistics() const {
+  return state_->statistics;
+}
+
+}  // namespace trireme::handshake

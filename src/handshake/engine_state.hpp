@@ -1,0 +1,92 @@
+// What Engine is made of: dispatch in engine.cpp, the two roles in client.cpp and server.cpp.
+#pragma once
+
+#include "flow_table.hpp"
+#include "judge.hpp"
+#include "peer_cache.hpp"
+#include "trireme/credentials/crypto.hpp"
+#include "trireme/wire/token.hpp"
+
+namespace trireme::handshake {
+
+class Engine::State {
+ public:
+  State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random);
+
+  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now);
+
+  Judge judge;
+  EngineStatistics statistics;
+  PeerCache peers{statistics};
+  std::vector<policy::Prefix> networks;  // [host] peers
+  std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>> locals;
+  Budget budget;
+  FlowTable table;
+  std::function<void(Event&&)> on_event;
+
+  [[nodiscard]] Answer malformed(wire::Malformed what);
+
+ private:
+  /// The packet at hand, and what is known of it.
+  struct Packet {
+    const PacketFacts& facts;
+    const wire::Segment& segment;
+    const Now& now;
+    wire::Ends ends;
+    [[nodiscard]] FlowKey key(Role role) const;
+    [[nodiscard]] const policy::Address& remote() const { return facts.outgoing ? ends.destination : ends.source; }
+    [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
+  };
+
+  // client.cpp
+  Answer ask(const Packet& packet);         // its SYN leaves
+  Answer take_reply(const Packet& packet);  // a SYN-ACK comes
+  Answer take_no_reply(const Packet& packet, Handshake& handshake);
+  Answer check_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
+  Answer finish_reply(const Packet& packet, Handshake& handshake, const wire::Token& token, KnownPeer& peer, PairKeys& keys);
+  Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
+  Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
+  [[nodiscard]] Nonce fresh_nonce(bool& drawn);
+
+  // server.cpp
+  Answer take_hello(const Packet& packet);  // a SYN with data comes
+  Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
+  Answer reply(const Packet& packet);  // a SYN-ACK leaves
+  [[nodiscard]] PairKeys* server_keys(const Handshake& handshake, const credentials::Peer& peer, const Digest& own);
+  Answer take_proof(const Packet& packet, Handshake& handshake);
+  Answer segment_in(const Packet& packet);
+  Answer segment_out(const Packet& packet);
+
+  // Both.
+  /// Judged anew: flows whose authorisation was taken away, and segments that were on their way when it was given.
+  Answer rejudge(const Packet& packet, Handshake& handshake);
+  /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its labels.
+  [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);
+  [[nodiscard]] std::shared_ptr<const RemoteIdentity> identity(KnownPeer& peer, Bytes labels, Reason& reason);
+  /// The identity with a number, now that it is proved. Null: no room.
+  [[nodiscard]] std::shared_ptr<const RemoteIdentity> enter(KnownPeer& peer, const RemoteIdentity& proved);
+  /// Tells of an allowed flow where its rule is logged or audited.
+  void report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision);
+  [[nodiscard]] bool is_peer(const policy::Address& address) const;
+  [[nodiscard]] bool audits() const { return judge.policy().mode == policy::Mode::audit; }
+
+  [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
+  [[nodiscard]] Answer accept_changed(Ruling ruling, policy::Number remote = 0);
+  [[nodiscard]] Answer drop(Reason reason);
+  /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is in audit mode it passes.
+  Answer refuse(const Packet& packet, Reason reason, Event event);
+  [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;
+  void tell(Event&& event);
+
+  IdentityBook& book_;
+  credentials::Random random_;
+  credentials::Aead aead_;
+  wire::PacketBuffer changed_;
+  std::optional<PairKeys> spare_keys_;
+  std::array<std::uint8_t, wire::kMaxToken> token_{};
+  std::array<std::uint8_t, wire::kMaxToken> labels_{};
+
+  friend class Engine;
+};
+
+}  // namespace trireme::handshake

@@ -1,0 +1,38 @@
+#include "judge.hpp"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+
+namespace trireme::handshake {
+
+void Judge::set_policy(std::shared_ptr<const policy::Policy> policy) {
+  policy_ = std::move(policy);
+  std::ranges::fill(remembered_, Remembered{});
+}
+
+policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentity& remote, bool local_is_client, std::uint16_t port) {
+  // Numbers are used again, but not before a reload: see IdentityBook and the enforcer's numbers. Unproved identities have none.
+  const std::uint64_t key = std::uint64_t{local.number} << 40U ^ std::uint64_t{remote.number} << 16U ^ port;
+  Remembered& slot = remembered_[(key * 0x9e3779b97f4a7c15U >> 52U) % kRemembered];
+  if (remote.number != 0 && slot.local == local.number && slot.remote == remote.number && slot.port == port &&
+      slot.local_is_client == local_is_client) {
+    return slot.decision;
+  }
+  const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local.labels, .workload = local.number, .address = {}};
+  const policy::Endpoint there{.kind = policy::Endpoint::Kind::workload, .labels = &remote.labels, .workload = 0, .address = {}};
+  const policy::Decision decision =
+      policy::evaluate(*policy_, local_is_client ? here : there, local_is_client ? there : here, IPPROTO_TCP, port);
+  if (remote.number != 0) {
+    slot = {local.number, remote.number, port, local_is_client, decision};
+  }
+  return decision;
+}
+
+policy::Decision Judge::unlabelled(const LocalIdentity& local, const policy::Address& peer, std::uint16_t port) const {
+  const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local.labels, .workload = local.number, .address = {}};
+  const policy::Endpoint there{.kind = policy::Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = peer};
+  return policy::evaluate(*policy_, here, there, IPPROTO_TCP, port);
+}
+
+}  // namespace trireme::handshake

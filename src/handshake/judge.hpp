@@ -1,0 +1,39 @@
+// Policy over labels for the packet path: the one evaluator, with its answers remembered.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "trireme/handshake/identities.hpp"
+#include "trireme/policy/evaluate.hpp"
+
+namespace trireme::handshake {
+
+class Judge {
+ public:
+  Judge() : remembered_(kRemembered) {}
+
+  void set_policy(std::shared_ptr<const policy::Policy> policy);
+  [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
+
+  /// A TCP flow between a workload here and one elsewhere, to `port` of whichever is the server.
+  [[nodiscard]] policy::Decision labelled(const LocalIdentity& local, const RemoteIdentity& remote, bool local_is_client,
+                                          std::uint16_t port);
+  /// From a workload here to a peer that offered no proof.
+  [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, const policy::Address& peer, std::uint16_t port) const;
+
+ private:
+  static constexpr std::size_t kRemembered = 4096;
+  struct Remembered {
+    policy::Number local = 0;  // 0: empty
+    policy::Number remote = 0;
+    std::uint16_t port = 0;
+    bool local_is_client = false;
+    policy::Decision decision;
+  };
+  std::shared_ptr<const policy::Policy> policy_;
+  std::vector<Remembered> remembered_;  // by a hash of the key; the newest of those that meet stays
+};
+
+}  // namespace trireme::handshake

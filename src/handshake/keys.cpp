@@ -1,0 +1,64 @@
+#include "trireme/handshake/keys.hpp"
+
+#include <string_view>
+
+#include "trireme/credentials/trust.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+Bytes text(std::string_view value) {
+  return {reinterpret_cast<const std::uint8_t*>(value.data()), value.size()};
+}
+
+std::array<std::uint8_t, 3> shape_bytes(Shape shape) {
+  return {wire::kVersion, static_cast<std::uint8_t>(shape.type), shape.flags};
+}
+
+/// T1 . version . type . flags . server's nonce . s
+using Additional = std::array<std::uint8_t, 32 + 3 + wire::kNonceSize + 32>;
+
+Additional additional_data(const ReplyContext& context) {
+  Additional bytes{};
+  auto* end = std::copy(context.hello.begin(), context.hello.end(), bytes.begin());
+  const auto shape = shape_bytes(context.shape);
+  end = std::copy(shape.begin(), shape.end(), end);
+  end = std::copy(context.server_nonce.begin(), context.server_nonce.end(), end);
+  std::copy(context.server.begin(), context.server.end(), end);
+  return bytes;
+}
+
+}  // namespace
+
+Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client, const Digest& labels) {
+  return credentials::sha256({text("trireme v1 hello"), shape_bytes(shape), client_nonce, client, labels});
+}
+
+PairKeys::PairKeys(const Key& secret, const Digest& client, const Digest& server) : key_(credentials::pair_key(secret, client, server)) {}
+
+Key PairKeys::reply_key(const Digest& hello, const Nonce& server_nonce) {
+  return key_({text("trireme v1 reply"), hello, server_nonce});
+}
+
+Tag PairKeys::proof(const Digest& transcript) {
+  const Digest whole = key_({text("trireme v1 proof"), transcript});
+  Tag tag;
+  std::copy_n(whole.begin(), tag.size(), tag.begin());
+  return tag;
+}
+
+void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels, std::span<std::uint8_t> sealed,
+                std::span<std::uint8_t, wire::kTagSize> tag) {
+  aead.seal(key, additional_data(context), labels, sealed, tag);
+}
+
+bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes sealed, Bytes tag,
+                std::span<std::uint8_t> labels) {
+  return aead.open(key, additional_data(context), sealed, tag, labels);
+}
+
+Digest reply_transcript(const ReplyContext& context, Bytes sealed, Bytes tag) {
+  return credentials::sha256({text("trireme v1 proof"), additional_data(context), sealed, tag});
+}
+
+}  // namespace trireme::handshake

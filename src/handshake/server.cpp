@@ -1,0 +1,249 @@
+// The server's part of a handshake: HELLO judged, REPLY with the SYN-ACK, PROOF checked before anything reaches the application.
+#include <algorithm>
+
+#include "engine_state.hpp"
+
+namespace trireme::handshake {
+
+using wire::Token;
+
+namespace {
+
+/// How long a handshake under way keeps its ports from another SYN. TCP repeats that one.
+constexpr Milliseconds kUndisturbed{3'000};
+
+bool is_half_open(const Handshake& handshake) {
+  return handshake.phase == Phase::asked || handshake.phase == Phase::answered;
+}
+
+}  // namespace
+
+Answer Engine::State::take_hello(const Packet& packet) {
+  const FlowKey key = packet.key(Role::server);
+  Event told = event(packet, Role::server, nullptr);
+  told.local = packet.number();
+  const auto local = locals.find(packet.number());
+  if (local == locals.end()) {
+    return refuse(packet, Reason::unknown_workload, std::move(told));
+  }
+  const auto token = wire::read_token(wire::Message::hello, packet.segment.payload());
+  if (!token || !packet.segment.is_whole()) {
+    const bool version = !token && token.error() == wire::BadToken::version;
+    told.detail = token ? "" : wire::text(token.error());
+    return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
+  }
+  if (const Handshake* client = table.find(packet.key(Role::client)); client != nullptr && client->phase == Phase::asked) {
+    told.reason = Reason::simultaneous_open;
+    tell(std::move(told));
+    return drop(Reason::simultaneous_open);
+  }
+  if (Handshake* known = table.find(key); known != nullptr && is_half_open(*known)) {
+    const bool same = known->sequence == packet.segment.sequence() && std::ranges::equal(known->client_nonce, token->nonce) &&
+                      known->local == local->second;
+    if (same) {
+      return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
+    }
+    if (known->since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+      return drop(Reason::conflict);
+    }
+  }
+  return judge_hello(packet, *token, local->second);
+}
+
+Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std::shared_ptr<const LocalIdentity> local) {
+  Event told = event(packet, Role::server, nullptr);
+  told.local = local->number;
+  const auto known = peers.find(token.type, token.credential, packet.ends.source, budget, packet.now);
+  if (!known) {
+    // An honest client repeats its SYN.
+    return known.error() == Reason::busy ? drop(Reason::busy) : refuse(packet, known.error(), std::move(told));
+  }
+  if (!budget.may_open(packet.ends.source)) {
+    return drop(Reason::crowded);
+  }
+  Reason reason = Reason::none;
+  auto remote = identity(**known, token.labels, reason);
+  if (remote == nullptr) {
+    told.detail = (*known)->peer->name;
+    return refuse(packet, reason, std::move(told));
+  }
+  const policy::Decision decision = judge.labelled(*local, *remote, false, packet.ends.destination_port);
+  if (decision.verdict == policy::Verdict::deny) {
+    told.remote = std::move(remote);  // as it says itself: nothing is proved yet
+    told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+    return refuse(packet, Reason::policy, std::move(told));
+  }
+  if (!wire::strip(packet.segment, changed_)) {
+    return drop(Reason::malformed_packet);
+  }
+  Handshake& handshake = table.make(packet.key(Role::server), packet.now.monotonic);
+  handshake.sequence = packet.segment.sequence();
+  handshake.trust = peers.trust();
+  handshake.type = token.type;
+  handshake.local = std::move(local);
+  handshake.remote = std::move(remote);
+  std::copy(token.nonce.begin(), token.nonce.end(), handshake.client_nonce.begin());
+  handshake.hello =
+      hello_transcript({token.type, token.flags}, handshake.client_nonce, handshake.remote->peer->hash, handshake.remote->hash);
+  return accept_changed(Ruling::pass);
+}
+
+Answer Engine::State::reply(const Packet& packet) {
+  Handshake* handshake = table.find(packet.key(Role::server));
+  if (handshake == nullptr) {
+    return refuse(packet, Reason::unknown_handshake, event(packet, Role::server, nullptr));
+  }
+  if (handshake->phase == Phase::open) {
+    return accept(Ruling::pass);
+  }
+  if (!handshake->has_server_nonce) {
+    handshake->server_nonce = fresh_nonce(handshake->has_server_nonce);
+    if (!handshake->has_server_nonce) {
+      return drop(Reason::trust_failed);
+    }
+  }
+  const credentials::Trust& trust = *handshake->trust;
+  const credentials::Peer& peer = *handshake->remote->peer;
+  const Digest& own = trust.hash(handshake->type);
+  const std::string& encoded = handshake->local->encoded;
+  const auto sealed = std::span(labels_).first(std::min(encoded.size(), labels_.size()));
+  Tag tag{};
+  Token token{.message = wire::Message::reply,
+              .type = handshake->type,
+              .flags = 0,
+              .nonce = handshake->server_nonce,
+              .credential = trust.credential(handshake->type),
+              .labels = sealed,
+              .tag = tag};
+  const bool fits =
+      sealed.size() == encoded.size() && wire::reply_size(token.credential.size(), sealed.size()) <= wire::token_room(packet.segment);
+  if (!fits || packet.segment.is_signed()) {
+    Event told = event(packet, Role::server, handshake);
+    told.detail = "the token takes " + std::to_string(wire::reply_size(token.credential.size(), encoded.size())) + " bytes, " +
+                  std::to_string(encoded.size()) + " of them labels; there is room for " + std::to_string(wire::token_room(packet.segment));
+    table.remove(*handshake);
+    return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large, std::move(told));
+  }
+  // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key seals one text.
+  PairKeys* keys = server_keys(*handshake, peer, own);
+  const ReplyContext context{{handshake->type, 0}, handshake->hello, handshake->server_nonce, own};
+  seal_reply(aead_, keys->reply_key(handshake->hello, handshake->server_nonce), context,
+             {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
+  handshake->proof = keys->proof(reply_transcript(context, sealed, tag));
+  const std::size_t size = wire::write_token(token, token_);
+  if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
+    return drop(Reason::malformed_packet);
+  }
+  if (handshake->phase == Phase::asked) {
+    table.enter(*handshake, Phase::answered, packet.now.monotonic);
+  }
+  statistics.replies++;
+  return accept_changed(Ruling::pass);
+}
+
+/// Remembered with the peer; those of a peer that was forgotten meanwhile are made anew.
+PairKeys* Engine::State::server_keys(const Handshake& handshake, const credentials::Peer& peer, const Digest& own) {
+  if (KnownPeer* known = handshake.trust == peers.trust() ? peers.remembered(peer.type, peer.credential) : nullptr) {
+    if (!known->as_server) {
+      known->as_server.emplace(peer.secret, peer.hash, own);
+    }
+    return &*known->as_server;
+  }
+  spare_keys_.emplace(peer.secret, peer.hash, own);
+  return &*spare_keys_;
+}
+
+/// Data, acknowledgements and PROOF that come on a flow without authorisation.
+Answer Engine::State::segment_in(const Packet& packet) {
+  Handshake* handshake = table.find(packet.key(Role::server));
+  if (handshake == nullptr) {
+    handshake = table.find(packet.key(Role::client));
+  }
+  if (handshake == nullptr || handshake->phase == Phase::refused ||
+      (handshake->phase == Phase::asked && handshake->key.role == Role::server)) {
+    const Role role = handshake == nullptr ? Role::server : handshake->key.role;
+    return refuse(packet, Reason::unknown_handshake, event(packet, role, handshake));
+  }
+  if (handshake->phase == Phase::open) {
+    return accept(Ruling::pass);
+  }
+  if (handshake->phase == Phase::complete) {
+    return rejudge(packet, *handshake);
+  }
+  return packet.segment.proof() ? take_proof(packet, *handshake) : drop(Reason::unproved_data);
+}
+
+Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
+  if (handshake.key.role != Role::server || !credentials::equal(*packet.segment.proof(), handshake.proof)) {
+    Event told = event(packet, handshake.key.role, &handshake);
+    told.reason = Reason::forged_proof;
+    tell(std::move(told));
+    return drop(Reason::forged_proof);  // the client's own may still come
+  }
+  if (!wire::strip_proof(packet.segment, changed_)) {
+    return drop(Reason::malformed_packet);
+  }
+  Reason doubt = believe(packet, handshake);
+  if (doubt == Reason::busy) {
+    return drop(Reason::busy);
+  }
+  if (doubt == Reason::none && handshake.remote->number == 0) {
+    const auto known = peers.find(handshake.type, handshake.remote->peer->credential, packet.ends.source, budget, packet.now);
+    auto remote = known ? enter(**known, *handshake.remote) : nullptr;
+    doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
+    handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
+  }
+  const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
+  if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
+    Event told = event(packet, Role::server, &handshake);
+    told.rule = doubt == Reason::none && decision.rule != nullptr ? decision.rule->text() : "";
+    table.enter(handshake, Phase::refused, packet.now.monotonic);
+    return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+  }
+  report(packet, handshake, decision);
+  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  statistics.authorised++;
+  return accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise, handshake.remote->number);
+}
+
+/// What leaves on a flow whose authorisation was taken away, or that never had one.
+Answer Engine::State::segment_out(const Packet& packet) {
+  for (const Role role : {Role::client, Role::server}) {
+    Handshake* handshake = table.find(packet.key(role));
+    if (handshake == nullptr) {
+      continue;
+    }
+    if (handshake->phase == Phase::open) {
+      return accept(Ruling::pass);
+    }
+    if (handshake->phase == Phase::complete) {
+      return rejudge(packet, *handshake);
+    }
+  }
+  return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
+}
+
+std::shared_ptr<const RemoteIdentity> Engine::State::enter(KnownPeer& peer, const RemoteIdentity& proved) {
+  constexpr std::size_t kIdentities = 4096;  // of one peer
+  if (peer.identities.size() >= kIdentities) {
+    return nullptr;
+  }
+  auto entered = book_.enter(proved);
+  if (entered != nullptr) {
+    peer.identities.emplace(std::string(reinterpret_cast<const char*>(proved.hash.data()), proved.hash.size()), entered);
+  }
+  return entered;
+}
+
+void Engine::State::report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision) {
+  if (decision.verdict != policy::Verdict::audit && !decision.log) {
+    return;
+  }
+  Event told = event(packet, handshake.key.role, &handshake);
+  told.verdict = decision.verdict;
+  told.reason = decision.verdict == policy::Verdict::audit ? Reason::policy : Reason::none;
+  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+  tell(std::move(told));
+}
+
+}  // namespace trireme::handshake

@@ -1,0 +1,165 @@
+#include "trireme/verifier/identities.hpp"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "trireme/base/file.hpp"
+
+namespace trireme::verifier {
+
+using handshake::RemoteIdentity;
+using nlohmann::json;
+
+namespace {
+
+constexpr auto kKept = std::chrono::minutes(15);
+
+/// What the trust in force thinks of an identity that was proved earlier.
+std::shared_ptr<const RemoteIdentity> believed(const credentials::Trust& trust, const RemoteIdentity& identity, wire::CredentialType type,
+                                               credentials::Bytes credential, credentials::Time now) {
+  // A daemon's own name for itself is new at each start; what it once proved to itself stays true.
+  const bool is_local = type == wire::CredentialType::local;
+  auto peer = trust.verify(type, is_local ? trust.credential(type) : credential, now);
+  if (!peer || !(*peer)->constraints.permit(identity.labels)) {
+    return nullptr;
+  }
+  RemoteIdentity renewed = identity;
+  renewed.peer = std::move(*peer);
+  return std::make_shared<const RemoteIdentity>(std::move(renewed));
+}
+
+json to_json(const RemoteIdentity& identity) {
+  return {{"number", identity.number},
+          {"labels", identity.labels.encode()},
+          {"type", static_cast<unsigned>(identity.peer->type)},
+          {"credential", identity.peer->credential}};
+}
+
+}  // namespace
+
+std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& identity) {
+  const std::scoped_lock lock(mutex_);
+  const Key key{identity.peer->hash, identity.hash};
+  if (const auto known = entries_.find(key); known != entries_.end()) {
+    return known->second.identity;
+  }
+  const auto number = entries_.size() < kMost ? numbers_.take() : std::nullopt;
+  if (!number) {
+    return nullptr;
+  }
+  RemoteIdentity numbered = identity;
+  numbered.number = *number;
+  auto entered = std::make_shared<const RemoteIdentity>(std::move(numbered));
+  entries_[key] = {entered, std::chrono::steady_clock::now()};
+  by_number_[*number] = key;
+  changed_ = true;
+  return entered;
+}
+
+Result<std::size_t> Identities::load(const credentials::Trust& trust, credentials::Time now) {
+  const auto content = read_file(file_, std::size_t{256} << 20U);
+  if (!content) {
+    return std::size_t{0};  // none yet: flows of unknown numbers end
+  }
+  const json list = json::parse(*content, nullptr, false);
+  if (!list.is_array()) {
+    return fail(file_ + " holds no list", "flows with other hosts that it knew end");
+  }
+  const std::scoped_lock lock(mutex_);
+  for (const json& item : list) {
+    try {
+      auto labels = policy::LabelSet::decode(item.at("labels").get<std::string>());
+      const auto number = item.at("number").get<policy::Number>();
+      const auto type = static_cast<wire::CredentialType>(item.at("type").get<unsigned>());
+      const auto credential = item.at("credential").get<std::vector<std::uint8_t>>();
+      if (!labels || !numbers_.take(number)) {
+        continue;
+      }
+      const std::string encoded = labels->encode();
+      const auto hash = credentials::sha256({{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
+      const RemoteIdentity saved{.number = number, .labels = std::move(*labels), .hash = hash, .peer = nullptr};
+      auto identity = believed(trust, saved, type, credential, now);
+      if (identity == nullptr) {
+        numbers_.give_back(number);
+        changed_ = true;
+        continue;
+      }
+      const Key key{identity->peer->hash, hash};
+      entries_[key] = {std::move(identity), std::chrono::steady_clock::now()};
+      by_number_[number] = key;
+    } catch (const json::exception&) {
+      changed_ = true;  // not an entry that anybody wrote: left out of the next file
+    }
+  }
+  return entries_.size();
+}
+
+Status Identities::save() {
+  json list = json::array();
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!changed_) {
+      return {};
+    }
+    changed_ = false;
+    for (const auto& [key, entry] : entries_) {
+      list.push_back(to_json(*entry.identity));
+    }
+  }
+  const std::string fresh = file_ + ".new";
+  Status written = write_file(fresh, list.dump(), 0600);
+  if (written && std::rename(fresh.c_str(), file_.c_str()) != 0) {
+    written = fail_errno("cannot replace " + file_);
+  }
+  if (!written) {
+    const std::scoped_lock lock(mutex_);
+    changed_ = true;
+  }
+  return written;
+}
+
+void Identities::set_trust(const credentials::Trust& trust, credentials::Time now) {
+  const std::scoped_lock lock(mutex_);
+  for (auto entry = entries_.begin(); entry != entries_.end();) {
+    const RemoteIdentity& known = *entry->second.identity;
+    auto renewed = believed(trust, known, known.peer->type, known.peer->credential, now);
+    if (renewed != nullptr) {
+      entry->second.identity = std::move(renewed);
+      ++entry;
+      continue;
+    }
+    by_number_.erase(known.number);
+    numbers_.give_back(known.number);
+    entry = entries_.erase(entry);
+    changed_ = true;
+  }
+}
+
+void Identities::prune(const std::unordered_set<policy::Number>& in_use, std::chrono::steady_clock::time_point now) {
+  const std::scoped_lock lock(mutex_);
+  for (auto entry = entries_.begin(); entry != entries_.end();) {
+    const auto& identity = entry->second.identity;
+    if (in_use.contains(identity->number) || identity.use_count() > 1 || entry->second.entered + kKept > now) {
+      ++entry;
+      continue;
+    }
+    by_number_.erase(identity->number);
+    numbers_.give_back(identity->number);
+    entry = entries_.erase(entry);
+    changed_ = true;
+  }
+}
+
+std::shared_ptr<const RemoteIdentity> Identities::find(policy::Number number) const {
+  const std::scoped_lock lock(mutex_);
+  const auto key = by_number_.find(number);
+  return key == by_number_.end() ? nullptr : entries_.at(key->second).identity;
+}
+
+std::size_t Identities::size() const {
+  const std::scoped_lock lock(mutex_);
+  return entries_.size();
+}
+
+}  // namespace trireme::verifier

@@ -1,0 +1,107 @@
+#include "trireme/verifier/verifier.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "worker.hpp"
+
+namespace trireme::verifier {
+namespace {
+
+constexpr std::uint32_t kQueueLength = 4'096;  // packets, of one queue
+
+}  // namespace
+
+Result<PointSockets> PointSockets::open(std::size_t threads) {
+  auto sender = kernel::RawSender::open(handshake::kProofPriority);
+  if (!sender) {
+    return tl::unexpected(sender.error());
+  }
+  auto conntrack = kernel::Conntrack::open();
+  if (!conntrack) {
+    return tl::unexpected(conntrack.error());
+  }
+  PointSockets sockets(std::move(*sender), std::move(*conntrack));
+  for (std::size_t i = 0; i < threads; i++) {
+    auto queue = kernel::Queue::bind(static_cast<std::uint16_t>(kFirstQueue + i), kQueueLength);
+    if (!queue) {
+      return tl::unexpected(queue.error());
+    }
+    sockets.queues_.push_back(std::move(*queue));
+  }
+  return sockets;
+}
+
+Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads, handshake::IdentityBook& book) {
+  std::unique_ptr<Verifier> verifier(new Verifier());
+  verifier->event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!verifier->event_.valid()) {
+    return fail_errno("cannot set up the verifier");
+  }
+  for (std::size_t i = 0; i < std::clamp<std::size_t>(threads, 1, kMostThreads); i++) {
+    auto worker = Worker::create(book, verifier->event_.get());
+    if (!worker) {
+      return tl::unexpected(worker.error());
+    }
+    verifier->workers_.push_back(std::move(*worker));
+  }
+  std::ranges::for_each(verifier->workers_, [](const auto& worker) { worker->begin(); });
+  return verifier;
+}
+
+Verifier::~Verifier() = default;
+
+void Verifier::post(const std::function<void(Worker&)>& message) {
+  std::ranges::for_each(workers_, [&](const auto& worker) { worker->post(message); });
+}
+
+void Verifier::set_policy(const std::shared_ptr<const policy::Policy>& policy) {
+  post([policy](Worker& worker) { worker.engine().set_policy(policy); });
+}
+
+void Verifier::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
+  post([trust](Worker& worker) { worker.engine().set_trust(trust); });
+}
+
+void Verifier::set_peers(const std::vector<policy::Prefix>& peers) {
+  post([peers](Worker& worker) { worker.engine().set_peers(peers); });
+}
+
+void Verifier::add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity) {
+  post([identity](Worker& worker) { worker.engine().add_local(identity); });
+}
+
+void Verifier::remove_local(policy::Number number) {
+  post([number](Worker& worker) { worker.engine().remove_local(number); });
+}
+
+void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
+  auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_));
+  for (std::size_t i = 0; i < workers_.size(); i++) {
+    // A message can be copied, a queue cannot.
+    auto queue = std::make_shared<kernel::Queue>(std::move(sockets.queues_.at(i)));
+    workers_[i]->post([point, queue, shared](Worker& worker) { worker.attach(point, std::move(*queue), shared); });
+  }
+}
+
+void Verifier::remove_point(handshake::PointId point) {
+  post([point](Worker& worker) { worker.detach(point); });
+}
+
+std::vector<handshake::Event> Verifier::take_events() {
+  std::uint64_t counter = 0;
+  std::ignore = ::read(event_.get(), &counter, sizeof counter);
+  std::vector<handshake::Event> events;
+  std::ranges::for_each(workers_, [&](const auto& worker) { worker->take_events(events); });
+  return events;
+}
+
+VerifierStatistics Verifier::statistics() const {
+  VerifierStatistics sum;
+  std::ranges::for_each(workers_, [&](const auto& worker) { worker->add_statistics(sum); });
+  return sum;
+}
+
+}  // namespace trireme::verifier

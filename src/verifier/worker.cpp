@@ -1,0 +1,286 @@
+#include "worker.hpp"
+
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <linux/netfilter.h>
+
+#include <algorithm>
+#include <csignal>
+
+namespace trireme::verifier {
+
+using handshake::Answer;
+using handshake::Event;
+using std::chrono::milliseconds;
+
+namespace {
+
+constexpr std::size_t kHandshakes = 16'384;  // of one thread
+constexpr std::size_t kEvents = 1'024;       // that wait to be taken
+constexpr milliseconds kTellAgain{5'000};
+constexpr std::uint64_t kWake = ~std::uint64_t{0};  // epoll's name for the eventfd
+
+milliseconds monotonic() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 1 to 4 ms behind: read for each batch
+  return std::chrono::duration_cast<milliseconds>(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+}
+
+void signal_event(int fd) {
+  const std::uint64_t one = 1;
+  std::ignore = ::write(fd, &one, sizeof one);  // a full counter is readable as well
+}
+
+std::uint64_t hash(const Event& event) {
+  std::uint64_t value = std::uint64_t{event.local} << 40U ^ std::uint64_t{event.ends.destination_port} << 16U ^
+                        static_cast<std::uint64_t>(event.reason) << 8U ^ static_cast<std::uint64_t>(event.verdict) << 1U ^
+                        static_cast<std::uint64_t>(event.local_is_client);
+  const policy::Address& far = event.local_is_client ? event.ends.destination : event.ends.source;
+  for (const std::uint8_t byte : far.bytes) {
+    value = (value ^ byte) * 0x100000001b3U;
+  }
+  return value | 1U;
+}
+
+}  // namespace
+
+bool Told::first(const Event& event, milliseconds now) {
+  const std::uint64_t key = hash(event);
+  Slot& slot = slots_[(key * 0x9e3779b97f4a7c15U >> 32U) % kSlots];
+  if (slot.key == key && now < slot.until) {
+    return false;
+  }
+  slot = {key, now + kTellAgain};
+  return true;
+}
+
+Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::IdentityBook& book, int event) {
+  auto engine = handshake::Engine::create(kHandshakes, book);
+  if (!engine) {
+    return tl::unexpected(engine.error());
+  }
+  Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
+  Fd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  epoll_event readable{.events = EPOLLIN, .data = {.u64 = kWake}};
+  if (!epoll.valid() || !wake.valid() || ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &readable) != 0) {
+    return fail_errno("cannot set up a verifier thread");
+  }
+  return std::unique_ptr<Worker>(new Worker(std::move(*engine), std::move(epoll), std::move(wake), event));
+}
+
+Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event)
+    : engine_(std::move(engine)), epoll_(std::move(epoll)), wake_(std::move(wake)), event_(event) {
+  engine_->on_event = [this](Event&& told) { take(std::move(told)); };
+  events_.reserve(kEvents);
+}
+
+Verifier::Worker::~Worker() {
+  if (thread_.joinable()) {
+    stop_ = true;
+    signal_event(wake_.get());
+    thread_.join();
+  }
+}
+
+void Verifier::Worker::begin() {
+  // Signals are the main thread's.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { run(); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::pthread_setname_np(thread_.native_handle(), "verifier");
+}
+
+void Verifier::Worker::post(Message message) {
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    mail_.push_back(std::move(message));
+  }
+  has_mail_ = true;
+  signal_event(wake_.get());
+}
+
+void Verifier::Worker::run() {
+  std::array<epoll_event, 64> ready{};
+  while (!stop_) {
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    for (int i = 0; i < count; i++) {
+      const std::uint64_t name = ready.at(static_cast<std::size_t>(i)).data.u64;
+      if (name == kWake) {
+        std::uint64_t counter = 0;
+        std::ignore = ::read(wake_.get(), &counter, sizeof counter);
+        read_mail();
+      } else if (const auto point = points_.find(static_cast<handshake::PointId>(name)); point != points_.end()) {
+        serve(*point->second);
+      }
+    }
+    publish();
+  }
+}
+
+void Verifier::Worker::read_mail() {
+  if (!has_mail_.exchange(false)) {
+    return;
+  }
+  std::vector<Message> mail;
+  {
+    const std::scoped_lock lock(mail_mutex_);
+    mail.swap(mail_);
+  }
+  for (const Message& message : mail) {
+    message(*this);
+  }
+}
+
+/// The packet path: a batch from the queue, each packet through the engine, the verdicts back in order.
+void Verifier::Worker::serve(Point& point) {
+  const handshake::PointId id = point.id;
+  const auto packets = point.queue.receive();
+  // A workload's labels are posted before the kernel lets its first packet through: read what was posted before these packets came.
+  if (has_mail_) {
+    read_mail();
+    if (!points_.contains(id)) {
+      return;
+    }
+  }
+  now_ = monotonic();
+  const handshake::Now now{now_, std::chrono::system_clock::now()};
+  for (const kernel::QueuedPacket& packet : packets) {
+    rule(point, packet, now);
+  }
+  point.queue.flush();
+  packets_ += packets.size();
+}
+
+void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now) {
+  const handshake::PacketFacts facts{.point = point.id,
+                                     .outgoing = packet.hook == NF_INET_LOCAL_OUT,
+                                     .priority = packet.priority,
+                                     .mark = packet.mark,
+                                     .out_device = packet.out_device};
+  const Answer answer = engine_->handle(facts, packet.bytes, packet.length, now);
+  if (answer.proof != nullptr) {
+    send_proof(point, answer);
+  }
+  if (answer.drop) {
+    point.queue.drop(packet.id);
+  } else if (answer.changed != nullptr) {
+    point.queue.accept(packet.id, answer.priority, answer.changed->view());
+  } else {
+    point.queue.accept(packet.id, answer.priority);
+  }
+}
+
+void Verifier::Worker::send_proof(Point& point, const Answer& answer) {
+  wire::ProofAck ack = *answer.proof;
+  if (answer.translated) {
+    const auto ends = original(*point.shared, ack.ends);
+    if (!ends) {
+      proofs_lost_++;
+      return;
+    }
+    ack.ends = *ends;
+  }
+  wire::write_proof(ack, answer.tag, proof_);
+  if (!point.shared->sender.send(proof_.view(), ack.ends.destination, answer.translated ? 0 : answer.proof_device, answer.proof_mark)) {
+    proofs_lost_++;
+  }
+}
+
+/// The client's flow as it was before NAT changed its destination.
+std::optional<wire::Ends> Verifier::Worker::original(Shared& shared, const wire::Ends& translated) {
+  const std::scoped_lock lock(shared.mutex);
+  kernel::TrackedFlow flow;
+  const auto is_it = [&](const kernel::TrackedFlow& candidate) {
+    return candidate.protocol == IPPROTO_TCP && candidate.reply.source == translated.destination &&
+           candidate.reply.source_port == translated.destination_port && candidate.original.source == translated.source &&
+           candidate.original.source_port == translated.source_port;
+  };
+  const kernel::FlowTuple reply{translated.destination, translated.source, translated.destination_port, translated.source_port};
+  bool found = shared.conntrack.find(IPPROTO_TCP, reply, flow).value_or(false) && is_it(flow);
+  if (!found) {
+    // Its source is translated as well, after us: only a look at all entries tells.
+    std::ignore = shared.conntrack.each([&](const kernel::TrackedFlow& candidate) {
+      if (is_it(candidate)) {
+        flow = candidate;
+        found = true;
+      }
+    });
+  }
+  if (!found) {
+    return std::nullopt;
+  }
+  return wire::Ends{flow.original.source, flow.original.destination, flow.original.source_port, flow.original.destination_port};
+}
+
+/// Refusals are told without ever waiting for who reads them.
+void Verifier::Worker::take(Event&& event) {
+  if (!told_.first(event, now_)) {
+    return;
+  }
+  const std::unique_lock lock(events_mutex_, std::try_to_lock);
+  if (!lock || events_.size() >= kEvents) {
+    events_lost_++;
+    return;
+  }
+  events_.push_back(std::move(event));
+  signal_event(event_);
+}
+
+void Verifier::Worker::take_events(std::vector<Event>& events) {
+  const std::scoped_lock lock(events_mutex_);
+  std::ranges::move(events_, std::back_inserter(events));
+  events_.clear();
+}
+
+void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue, std::shared_ptr<Shared> shared) {
+  epoll_event readable{.events = EPOLLIN, .data = {.u64 = point}};
+  const int fd = queue.fd();
+  points_[point] = std::make_unique<Point>(Point{point, std::move(queue), std::move(shared)});
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &readable);
+}
+
+void Verifier::Worker::detach(handshake::PointId point) {
+  if (const auto gone = points_.find(point); gone != points_.end()) {
+    lost_before_ += gone->second->queue.lost();
+    points_.erase(gone);  // closing the socket takes it out of epoll
+  }
+  engine_->forget_point(point);
+}
+
+void Verifier::Worker::publish() {
+  const handshake::EngineStatistics& engine = engine_->statistics();
+  std::uint64_t lost = lost_before_;
+  for (const auto& [id, point] : points_) {
+    lost += point->queue.lost();
+  }
+  const std::array values = {
+      engine.hellos, engine.replies, engine.authorised, engine.unproved, engine.verifications, engine.evicted, engine.handshakes,
+      packets_,      lost,           proofs_lost_,      events_lost_};
+  static_assert(values.size() + handshake::kReasons == kCounters);
+  std::size_t index = 0;
+  for (const auto& list : {std::span<const std::uint64_t>(engine.refused), std::span<const std::uint64_t>(values)}) {
+    for (const std::uint64_t value : list) {
+      counters_.at(index++).store(value, std::memory_order_relaxed);
+    }
+  }
+}
+
+void Verifier::Worker::add_statistics(VerifierStatistics& sum) const {
+  std::size_t index = 0;
+  const auto next = [&] { return counters_.at(index++).load(std::memory_order_relaxed); };
+  for (std::uint64_t& refused : sum.refused) {
+    refused += next();
+  }
+  for (std::uint64_t* value : {&sum.hellos, &sum.replies, &sum.authorised, &sum.unproved, &sum.verifications, &sum.evicted, &sum.handshakes,
+                               &sum.packets, &sum.lost, &sum.proofs_lost, &sum.events_lost}) {
+    *value += next();
+  }
+}
+
+}  // namespace trireme::verifier

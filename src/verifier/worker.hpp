@@ -1,0 +1,97 @@
+// One thread of the token path.
+#pragma once
+
+#include <thread>
+#include <unordered_map>
+
+#include "trireme/verifier/verifier.hpp"
+
+namespace trireme::verifier {
+
+/// What one enforcement point's threads share beside their queues.
+struct Shared {
+  Shared(kernel::RawSender raw, kernel::Conntrack table) : sender(std::move(raw)), conntrack(std::move(table)) {}
+  kernel::RawSender sender;
+  std::mutex mutex;
+  kernel::Conntrack conntrack;  // under the mutex: asked for translated flows alone
+};
+
+/// Refusals told lately: each once in five seconds, whatever is repeated.
+class Told {
+ public:
+  Told() : slots_(kSlots) {}
+  /// True the first time, and again after five seconds.
+  [[nodiscard]] bool first(const handshake::Event& event, std::chrono::milliseconds now);
+
+ private:
+  static constexpr std::size_t kSlots = 1024;
+  struct Slot {
+    std::uint64_t key = 0;
+    std::chrono::milliseconds until{};
+  };
+  std::vector<Slot> slots_;
+};
+
+class Verifier::Worker {
+ public:
+  using Message = std::function<void(Worker&)>;
+
+  /// `event` is written to when there are events to take.
+  [[nodiscard]] static Result<std::unique_ptr<Worker>> create(handshake::IdentityBook& book, int event);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void begin();
+  /// From the other threads.
+  void post(Message message);
+  void take_events(std::vector<handshake::Event>& events);
+  void add_statistics(VerifierStatistics& sum) const;
+
+  // From messages, in this thread.
+  void attach(handshake::PointId point, kernel::Queue queue, std::shared_ptr<Shared> shared);
+  void detach(handshake::PointId point);
+  [[nodiscard]] handshake::Engine& engine() { return *engine_; }
+
+ private:
+  struct Point {
+    handshake::PointId id;
+    kernel::Queue queue;
+    std::shared_ptr<Shared> shared;
+  };
+  static constexpr std::size_t kCounters = handshake::kReasons + 11;
+
+  Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event);
+  void run();
+  void read_mail();
+  void serve(Point& point);
+  void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
+  void send_proof(Point& point, const handshake::Answer& answer);
+  [[nodiscard]] static std::optional<wire::Ends> original(Shared& shared, const wire::Ends& translated);
+  void take(handshake::Event&& event);
+  void publish();
+
+  std::unique_ptr<handshake::Engine> engine_;
+  Fd epoll_;
+  Fd wake_;  // eventfd
+  int event_;
+  std::unordered_map<handshake::PointId, std::unique_ptr<Point>> points_;
+  std::chrono::milliseconds now_{};
+  Told told_;
+  wire::PacketBuffer proof_;
+  std::uint64_t packets_ = 0;
+  std::uint64_t lost_before_ = 0;  // of queues that are gone
+  std::uint64_t proofs_lost_ = 0;
+  std::uint64_t events_lost_ = 0;
+
+  std::atomic<bool> has_mail_ = false;
+  std::mutex mail_mutex_;
+  std::vector<Message> mail_;
+  std::mutex events_mutex_;
+  std::vector<handshake::Event> events_;
+  std::array<std::atomic<std::uint64_t>, kCounters> counters_{};
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace trireme::verifier
