@@ -169,14 +169,10 @@ void IdentityReader::read_launch(TableReader reader) {
 void IdentityReader::read_grants(TableReader& reader, policy::LaunchGrant& launch) {
   const std::size_t errors = reporter_.errors();
   for (const Text& text : reader.list("labels")) {
-    const bool prefix = text.value.ends_with('*');
-    auto label = policy::parse_label(std::string_view(text.value).substr(0, text.value.size() - (prefix ? 1 : 0)));
+    auto label = policy::parse_label_pattern(text.value);
     if (!label) {
       reporter_.error(reader.where(text), label.error());
       continue;
-    }
-    if (prefix) {
-      label->value += '*';
     }
     launch.labels.push_back(std::move(*label));
   }

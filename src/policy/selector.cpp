@@ -232,6 +232,22 @@ bool matches_pattern(std::string_view pattern, std::string_view value) {
   return pattern.ends_with('*') ? value.starts_with(pattern.substr(0, pattern.size() - 1)) : value == pattern;
 }
 
+Result<Label> parse_label_pattern(std::string_view text) {
+  const bool prefix = text.ends_with('*');
+  auto label = parse_label(text.substr(0, text.size() - (prefix ? 1 : 0)));
+  if (label && prefix) {
+    label->value += '*';
+  }
+  return label;
+}
+
+bool cover(const std::vector<Label>& patterns, const LabelSet& labels) {
+  return std::all_of(labels.items().begin(), labels.items().end(), [&patterns](const auto& item) {
+    return std::any_of(patterns.begin(), patterns.end(),
+                       [&item](const Label& pattern) { return pattern.key == item.first && matches_pattern(pattern.value, item.second); });
+  });
+}
+
 bool Requirement::matches(const LabelSet& labels) const {
   const std::string* value = labels.find(key);
   const auto listed = [&] {

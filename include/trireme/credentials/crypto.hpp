@@ -1,4 +1,5 @@
-// The primitives that tokens are made of, from mbedTLS. Nothing here allocates but the constructors; objects belong to one thread.
+// The primitives that tokens are made of, from mbedTLS. Nothing here allocates but the constructors and hkdf(); objects belong to one
+// thread.
 #pragma once
 
 #include <array>

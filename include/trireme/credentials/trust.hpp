@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ enum class Distrust : std::uint8_t {
   malformed,     // no certificate, one with trailing bytes, or with a key that is not P-256
   untrusted,     // no CA of ours has signed it
   expired,       // or not valid yet, beyond the leeway for clocks
-  usage,         // not made for client and server authentication, or a CA's own
+  usage,         // made for neither client nor server authentication, or a CA's own
   revoked,
   labels,  // it does not vouch for the labels claimed
   failed,  // the library could not do its work
@@ -68,8 +69,9 @@ struct Peer {
 /// Files of [trust], read; paths are for messages.
 struct TrustMaterial {
   struct File {
-    std::string path;
+    std::string path;  // empty: not named
     std::string content;
+    ~File();  // wipes the content
   };
   std::string host_name;  // part of the PSK's credential
   policy::LabelSet host_labels;
@@ -77,6 +79,11 @@ struct TrustMaterial {
   File psk;  // base64, a secret a line: the first is offered, all are accepted (rotation: add the new one, swap, take the old one away)
   std::vector<File> authorities;
   std::vector<File> revoked;
+};
+
+/// What is wrong, and with which file of TrustMaterial; its path is empty where it is none of them.
+struct TrustProblem : Error {
+  std::string path;
 };
 
 class Trust {
@@ -87,8 +94,9 @@ class Trust {
   /// Every problem of the material, not only the first: a certificate that has expired, does not belong to the key or to any CA, is no
   /// P-256 or RSA-signed, revoked itself, does not permit the host's labels, too large to fit a token (with the numbers); a PSK below 32
   /// bytes.
-  [[nodiscard]] static tl::expected<std::shared_ptr<const Trust>, std::vector<Error>> load(const TrustMaterial& material,
-                                                                                           std::shared_ptr<const Trust> previous, Time now);
+  [[nodiscard]] static tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> load(const TrustMaterial& material,
+                                                                                                  std::shared_ptr<const Trust> previous,
+                                                                                                  Time now);
   virtual ~Trust() = default;
 
   /// Whether we have a credential of that type to offer, and its bytes and hash.

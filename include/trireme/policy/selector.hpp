@@ -15,6 +15,10 @@ namespace trireme::policy {
 
 /// Whether `value` is `pattern`, or starts with it where the pattern ends in '*'.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view value);
+/// "app=web*": an operator's label (parse_label) whose value may end in '*', and keeps it. What grants and certificates are made of.
+[[nodiscard]] Result<Label> parse_label_pattern(std::string_view text);
+/// Whether every label of the set is covered by some pattern.
+[[nodiscard]] bool cover(const std::vector<Label>& patterns, const LabelSet& labels);
 
 struct Requirement {
   enum class Operator : std::uint8_t { in, not_in, exists, not_exists };  // `=` is `in` with one value, `!=` is `not_in` with one

@@ -1,0 +1,180 @@
+#include "trireme/credentials/crypto.hpp"
+
+#include <mbedtls/chachapoly.h>
+#include <mbedtls/ctr_drbg.h>
+#include <mbedtls/entropy.h>
+#include <mbedtls/hkdf.h>
+#include <mbedtls/md.h>
+#include <mbedtls/platform_util.h>
+#include <mbedtls/sha256.h>
+#include <mbedtls/version.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+
+#include "failure.hpp"
+
+// Without extern "C" of its own in 2.28.
+extern "C" {
+#include <mbedtls/constant_time.h>
+}
+
+// 2.28 has functions that cannot fail under the names that 3.0 gave to those that can.
+#if MBEDTLS_VERSION_NUMBER < 0x03000000
+#define mbedtls_sha256_starts mbedtls_sha256_starts_ret
+#define mbedtls_sha256_update mbedtls_sha256_update_ret
+#define mbedtls_sha256_finish mbedtls_sha256_finish_ret
+#endif
+
+namespace trireme::credentials {
+namespace {
+
+// Software hashes and ciphers with arguments of the right size fail for want of memory or not at all; whatever else it is, no verdict may
+// be built on it.
+void must(int rc) {
+  if (rc == MBEDTLS_ERR_MD_ALLOC_FAILED) {
+    throw std::bad_alloc();
+  }
+  if (rc != 0) {
+    std::fprintf(stderr, "trireme: mbedTLS failed: %s\n", failure_text(rc).c_str());
+    std::abort();
+  }
+}
+
+const mbedtls_md_info_t* sha256_info() {
+  return mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+}
+
+constexpr std::array<std::uint8_t, 12> kNonce = {};
+
+}  // namespace
+
+Digest sha256(std::initializer_list<Bytes> parts) {
+  Digest digest;
+  mbedtls_sha256_context context;
+  mbedtls_sha256_init(&context);
+  must(mbedtls_sha256_starts(&context, 0));
+  for (const Bytes part : parts) {
+    must(mbedtls_sha256_update(&context, part.data(), part.size()));
+  }
+  must(mbedtls_sha256_finish(&context, digest.data()));
+  mbedtls_sha256_free(&context);
+  return digest;
+}
+
+Key hkdf(Bytes input, Bytes salt, Bytes info) {
+  Key key;
+  must(mbedtls_hkdf(sha256_info(), salt.data(), salt.size(), input.data(), input.size(), info.data(), info.size(), key.data(), key.size()));
+  return key;
+}
+
+bool equal(Bytes left, Bytes right) {
+  return left.size() == right.size() && (left.empty() || mbedtls_ct_memcmp(left.data(), right.data(), left.size()) == 0);
+}
+
+void wipe(std::span<std::uint8_t> secret) {
+  if (!secret.empty()) {
+    mbedtls_platform_zeroize(secret.data(), secret.size());
+  }
+}
+
+struct Hmac::State {
+  mbedtls_md_context_t context;
+  State() { mbedtls_md_init(&context); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() { mbedtls_md_free(&context); }
+};
+
+Hmac::Hmac(const Key& key) : state_(std::make_unique<State>()) {
+  must(mbedtls_md_setup(&state_->context, sha256_info(), 1));
+  must(mbedtls_md_hmac_starts(&state_->context, key.data(), key.size()));
+}
+Hmac::Hmac(Hmac&&) noexcept = default;
+Hmac& Hmac::operator=(Hmac&&) noexcept = default;
+Hmac::~Hmac() = default;
+
+Digest Hmac::operator()(std::initializer_list<Bytes> parts) {
+  Digest digest;
+  must(mbedtls_md_hmac_reset(&state_->context));
+  for (const Bytes part : parts) {
+    must(mbedtls_md_hmac_update(&state_->context, part.data(), part.size()));
+  }
+  must(mbedtls_md_hmac_finish(&state_->context, digest.data()));
+  return digest;
+}
+
+struct Aead::State {
+  mbedtls_chachapoly_context context;
+  State() { mbedtls_chachapoly_init(&context); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() { mbedtls_chachapoly_free(&context); }
+};
+
+Aead::Aead() : state_(std::make_unique<State>()) {}
+Aead::Aead(Aead&&) noexcept = default;
+Aead& Aead::operator=(Aead&&) noexcept = default;
+Aead::~Aead() = default;
+
+void Aead::seal(const Key& key, Bytes additional, Bytes plain, std::span<std::uint8_t> out, std::span<std::uint8_t, 16> tag) {
+  must(out.size() == plain.size() ? 0 : MBEDTLS_ERR_MD_BAD_INPUT_DATA);
+  must(mbedtls_chachapoly_setkey(&state_->context, key.data()));
+  must(mbedtls_chachapoly_encrypt_and_tag(&state_->context, plain.size(), kNonce.data(), additional.data(), additional.size(), plain.data(),
+                                          out.data(), tag.data()));
+}
+
+bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag, std::span<std::uint8_t> out) {
+  if (tag.size() != 16 || out.size() != sealed.size()) {
+    wipe(out);
+    return false;
+  }
+  must(mbedtls_chachapoly_setkey(&state_->context, key.data()));
+  // Wipes the output itself where the tag does not fit.
+  return mbedtls_chachapoly_auth_decrypt(&state_->context, sealed.size(), kNonce.data(), additional.data(), additional.size(), tag.data(),
+                                         sealed.data(), out.data()) == 0;
+}
+
+struct Random::State {
+  mbedtls_entropy_context entropy;
+  mbedtls_ctr_drbg_context generator;
+  State() {
+    mbedtls_entropy_init(&entropy);
+    mbedtls_ctr_drbg_init(&generator);
+  }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    mbedtls_ctr_drbg_free(&generator);
+    mbedtls_entropy_free(&entropy);
+  }
+};
+
+Random::Random(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Random::Random(Random&&) noexcept = default;
+Random& Random::operator=(Random&&) noexcept = default;
+Random::~Random() = default;
+
+Result<Random> Random::open() {
+  auto state = std::make_unique<State>();
+  const int rc = mbedtls_ctr_drbg_seed(&state->generator, mbedtls_entropy_func, &state->entropy, nullptr, 0);
+  if (rc != 0) {
+    return fail("cannot seed the random generator: " + failure_text(rc));
+  }
+  return Random(std::move(state));
+}
+
+bool Random::fill(std::span<std::uint8_t> out) {
+  while (!out.empty()) {
+    const auto part = out.first(std::min<std::size_t>(out.size(), MBEDTLS_CTR_DRBG_MAX_REQUEST));
+    if (mbedtls_ctr_drbg_random(&state_->generator, part.data(), part.size()) != 0) {
+      return false;
+    }
+    out = out.subspan(part.size());
+  }
+  return true;
+}
+
+}  // namespace trireme::credentials

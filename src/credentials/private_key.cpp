@@ -1,0 +1,62 @@
+#include "private_key.hpp"
+
+#include <mbedtls/ecdh.h>
+#include <mbedtls/version.h>
+
+#include "failure.hpp"
+
+namespace trireme::credentials {
+namespace {
+
+using EcdhContext = Owned<mbedtls_ecdh_context, mbedtls_ecdh_init, mbedtls_ecdh_free>;
+
+int parse_key(mbedtls_pk_context* key, const unsigned char* bytes, std::size_t size, [[maybe_unused]] Random& random) {
+#if MBEDTLS_VERSION_NUMBER < 0x03000000
+  return mbedtls_pk_parse_key(key, bytes, size, nullptr, 0);
+#else
+  return mbedtls_pk_parse_key(key, bytes, size, nullptr, 0, draw, &random);
+#endif
+}
+
+int check_pair(const mbedtls_pk_context* other, const mbedtls_pk_context* own, [[maybe_unused]] Random& random) {
+#if MBEDTLS_VERSION_NUMBER < 0x03000000
+  return mbedtls_pk_check_pair(other, own);
+#else
+  return mbedtls_pk_check_pair(other, own, draw, &random);
+#endif
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PrivateKey>> PrivateKey::parse(const std::string& content, Random& random) {
+  std::unique_ptr<PrivateKey> key(new PrivateKey());
+  // PEM is told by a NUL at its end, DER must have none.
+  const bool pem = content.find("-----BEGIN ") != std::string::npos;
+  const int rc =
+      parse_key(key->context_.get(), reinterpret_cast<const unsigned char*>(content.c_str()), content.size() + (pem ? 1 : 0), random);
+  if (rc == MBEDTLS_ERR_PK_PASSWORD_REQUIRED) {
+    return fail("is encrypted, and nobody is there to give the password", "openssl pkey -in OLD -out NEW");
+  }
+  if (rc != 0) {
+    return fail("holds no private key: " + failure_text(rc));
+  }
+  const bool curve = mbedtls_pk_get_type(key->context_.get()) == MBEDTLS_PK_ECKEY;
+  if (!curve || mbedtls_pk_ec(*key->context_.get())->grp.id != MBEDTLS_ECP_DP_SECP256R1) {
+    return fail("holds a key that is not P-256", "trirectl pki issue makes one that is");
+  }
+  return key;
+}
+
+bool PrivateKey::belongs_to(const Certificate& certificate, Random& random) const {
+  return check_pair(&certificate.context()->pk, context_.get(), random) == 0;
+}
+
+bool PrivateKey::agree(const Certificate& certificate, Random& random, Key& secret) const {
+  std::size_t size = 0;
+  EcdhContext ecdh;
+  return mbedtls_ecdh_get_params(ecdh.get(), mbedtls_pk_ec(*context_.get()), MBEDTLS_ECDH_OURS) == 0 &&
+         mbedtls_ecdh_get_params(ecdh.get(), mbedtls_pk_ec(certificate.context()->pk), MBEDTLS_ECDH_THEIRS) == 0 &&
+         mbedtls_ecdh_calc_secret(ecdh.get(), &size, secret.data(), secret.size(), draw, &random) == 0 && size == secret.size();
+}
+
+}  // namespace trireme::credentials

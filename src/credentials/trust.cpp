@@ -1,0 +1,71 @@
+#include "trireme/credentials/trust.hpp"
+
+#include "keyring.hpp"
+#include "trireme/policy/selector.hpp"
+#include "trust_loader.hpp"
+
+namespace trireme::credentials {
+namespace {
+
+Bytes bytes_of(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+}  // namespace
+
+const char* text(Distrust distrust) {
+  switch (distrust) {
+    case Distrust::unknown_type:
+      return "a kind of credential that this host has none of";
+    case Distrust::malformed:
+      return "no usable certificate";
+    case Distrust::untrusted:
+      return "signed by no CA of this host";
+    case Distrust::expired:
+      return "expired, or not valid yet";
+    case Distrust::usage:
+      return "not made for client or server authentication";
+    case Distrust::revoked:
+      return "revoked";
+    case Distrust::labels:
+      return "does not vouch for these labels";
+    case Distrust::failed:
+      return "could not be verified";
+  }
+  return "unknown";
+}
+
+bool LabelConstraints::permit(const policy::LabelSet& labels) const {
+  return !limited_ || policy::cover(patterns_, labels);
+}
+
+Digest credential_hash(CredentialType type, Bytes credential) {
+  const auto byte = static_cast<std::uint8_t>(type);
+  return sha256({Bytes(&byte, 1), credential});
+}
+
+Key pair_key(const Key& secret, const Digest& client, const Digest& server) {
+  std::array<std::uint8_t, 4 + 2 * sizeof(Digest)> info = {'p', 'a', 'i', 'r'};
+  std::copy(client.begin(), client.end(), info.begin() + 4);
+  std::copy(server.begin(), server.end(), info.begin() + 4 + sizeof(Digest));
+  return hkdf(secret, bytes_of("trireme v1"), info);
+}
+
+TrustMaterial::File::~File() {
+  wipe({reinterpret_cast<std::uint8_t*>(content.data()), content.size()});
+}
+
+Result<std::shared_ptr<const Trust>> Trust::local() {
+  auto loaded = load({}, nullptr, std::chrono::system_clock::now());
+  if (!loaded) {
+    return tl::unexpected<Error>(loaded.error().front());
+  }
+  return *loaded;
+}
+
+tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> Trust::load(const TrustMaterial& material,
+                                                                                  std::shared_ptr<const Trust> previous, Time now) {
+  return TrustLoader(material, now).load(dynamic_cast<const Keyring*>(previous.get()));
+}
+
+}  // namespace trireme::credentials

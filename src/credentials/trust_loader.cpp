@@ -1,0 +1,281 @@
+#include "trust_loader.hpp"
+
+#include <fmt/format.h>
+#include <mbedtls/base64.h>
+
+#include <algorithm>
+
+#include "der.hpp"
+#include "failure.hpp"
+
+namespace trireme::credentials {
+namespace {
+
+constexpr std::size_t kRoomForLabels = 64;  // of a token, at the least
+constexpr std::size_t kMinSecret = 32;
+constexpr std::size_t kMaxSecret = 1024;
+constexpr std::size_t kMaxSecrets = 16;
+constexpr const char* kMakeAuthority = "trirectl pki init makes a P-256 CA, and trirectl pki issue certificates of it";
+
+}  // namespace
+
+tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> TrustLoader::load(const Keyring* previous) {
+  auto random = Random::open();
+  auto own_random = Random::open();
+  if (!random || !own_random) {
+    return tl::unexpected(std::vector<TrustProblem>{{random ? own_random.error() : random.error(), ""}});
+  }
+  auto keyring = std::make_shared<Keyring>(std::move(*own_random));
+  if (previous != nullptr) {
+    keyring->keep_local(*previous);
+  } else if (Status made = keyring->make_local(); !made) {
+    return tl::unexpected(std::vector<TrustProblem>{{made.error(), ""}});
+  }
+  read_authorities();
+  for (const File& file : material_.revoked) {
+    read_revoked(file);
+  }
+  if (!material_.certificate.path.empty() || !material_.key.path.empty()) {
+    read_certificate(*keyring, *random);
+  }
+  if (!material_.psk.path.empty()) {
+    read_secrets(*keyring);
+  }
+  if (!problems_.empty()) {
+    return tl::unexpected(std::move(problems_));
+  }
+  keyring->set_authorities(std::move(authorities_));
+  return keyring;
+}
+
+void TrustLoader::problem(const File& file, const std::string& what, std::string hint) {
+  problems_.push_back({{fmt::format("'{}' {}", file.path, what), std::move(hint)}, file.path});
+}
+
+void TrustLoader::read_authorities() {
+  for (const File& file : material_.authorities) {
+    const auto blocks = read_blocks(file.content, "CERTIFICATE");
+    if (blocks.empty()) {
+      problem(file, "holds no certificate", "a CA's certificate as PEM or DER");
+    }
+    for (const auto& der : blocks) {
+      read_authority(file, der);
+    }
+  }
+}
+
+// One that has expired does no harm: nothing that it signed is believed. It may stay until a rotation is over.
+void TrustLoader::read_authority(const File& file, Bytes der) {
+  auto certificate = Certificate::parse(der);
+  if (!certificate) {
+    problem(file, "holds a certificate that cannot be read: " + failure_text(certificate.error()));
+    return;
+  }
+  const Certificate& authority = **certificate;
+  if (!authority.has_p256_key()) {
+    problem(
+        file,
+        fmt::format("is a CA with a key of type {}, not P-256: a token has {} bytes for a certificate and labels, and a certificate under "
+                    "RSA-4096 alone takes about 1,121",
+                    authority.key_text(), wire::kMaxToken),
+        kMakeAuthority);
+  } else if (!authority.is_authority() || mbedtls_x509_crt_check_key_usage(authority.context(), MBEDTLS_X509_KU_KEY_CERT_SIGN) != 0) {
+    problem(file, fmt::format("holds a certificate of '{}' that is no CA's", authority.subject_text()),
+            "'ca' lists those that sign, 'certificate' is the host's own");
+  } else if (authority.constraints().limited()) {
+    problem(file, "is a CA whose certificate limits labels: only a host's certificate can");
+  } else {
+    authorities_.add(std::move(*certificate));
+  }
+}
+
+// Certificates and revocation lists, in any mixture.
+void TrustLoader::read_revoked(const File& file) {
+  const std::string_view content = file.content;
+  const bool pem = content.find("-----BEGIN ") != std::string_view::npos;
+  std::size_t found = 0;
+  for (const auto& der : read_blocks(file.content, "CERTIFICATE")) {
+    if (const auto certificate = Certificate::parse(der)) {
+      authorities_.revoke(**certificate);
+      found++;
+    } else if (pem) {
+      problem(file, "holds a certificate that cannot be read: " + failure_text(certificate.error()));
+      return;
+    }
+  }
+  for (const auto& der : read_blocks(pem || found == 0 ? file.content : std::string(), "X509 CRL")) {
+    RevocationContext list;
+    if (const int rc = mbedtls_x509_crl_parse_der(list.get(), der.data(), der.size()); rc != 0) {
+      problem(file, "holds neither a certificate nor a revocation list that can be read: " + failure_text(rc));
+      return;
+    }
+    if (!authorities_.revoke(*list.get())) {
+      problem(file, "is a revocation list that no CA of 'ca' has signed");
+      return;
+    }
+    found++;
+  }
+  if (found == 0) {
+    problem(file, "holds neither a certificate nor a revocation list", "PEM or DER");
+  }
+}
+
+void TrustLoader::read_certificate(Keyring& keyring, Random& random) {
+  auto key = PrivateKey::parse(material_.key.content, random);
+  if (!key) {
+    problem(material_.key, key.error().message, key.error().hint);
+  }
+  auto leaf = read_leaf();
+  if (!leaf) {
+    return;
+  }
+  check_leaf(*leaf);
+  check_size(material_.certificate, leaf->der().size());
+  if (key && !(*key)->belongs_to(*leaf, random)) {
+    problem(material_.key, fmt::format("is not the key of '{}'", material_.certificate.path));
+  }
+  if (const Certificate* issuer = check_issuer(*leaf); issuer != nullptr && key) {
+    keyring.set_certificate(std::move(leaf), std::move(*key), *issuer);
+  }
+}
+
+// Of a chain, the first: those who verify hold the rest.
+std::unique_ptr<Certificate> TrustLoader::read_leaf() {
+  const auto blocks = read_blocks(material_.certificate.content, "CERTIFICATE");
+  if (blocks.empty()) {
+    problem(material_.certificate, "holds no certificate", "trirectl pki issue writes one");
+    return nullptr;
+  }
+  auto leaf = Certificate::parse(blocks.front());
+  if (!leaf) {
+    problem(material_.certificate, "holds a certificate that cannot be read: " + failure_text(leaf.error()));
+    return nullptr;
+  }
+  if (!(*leaf)->has_p256_key()) {
+    problem(material_.certificate, fmt::format("has a key of type {}, not P-256", (*leaf)->key_text()), kMakeAuthority);
+    return nullptr;
+  }
+  if ((*leaf)->is_signed_with_rsa()) {
+    problem(material_.certificate,
+            fmt::format("is signed with RSA and has {} bytes: a token has {} for a certificate and labels", blocks.front().size(),
+                        wire::kMaxToken),
+            kMakeAuthority);
+    return nullptr;
+  }
+  return std::move(*leaf);
+}
+
+void TrustLoader::check_leaf(const Certificate& leaf) {
+  const File& file = material_.certificate;
+  if (leaf.context()->version != 3) {
+    problem(file, fmt::format("is an X.509 certificate of version {}, not 3", leaf.context()->version));
+  }
+  if (leaf.name().empty()) {
+    problem(file, "names no host", "it needs a subject alternative name: a DNS name or a SPIFFE URI");
+  }
+  if (leaf.has_bad_constraints()) {
+    problem(file, "limits labels in a way that cannot be read", "key=value or key=prefix*, each a UTF8String");
+  }
+  if (leaf.is_authority()) {
+    problem(file, "is a CA's certificate, not a host's");
+  }
+  if (!leaf.has_usage()) {
+    problem(file, "is not made for client or server authentication",
+            "keyUsage digitalSignature or keyAgreement, extendedKeyUsage clientAuth or serverAuth");
+  }
+  if (!leaf.is_current(now_)) {
+    const bool early = now_ < leaf.not_before();
+    problem(file,
+            fmt::format("{} {}", early ? "is not valid before" : "expired on", date_text(early ? leaf.not_before() : leaf.not_after())),
+            early ? "is the clock right?" : "trirectl pki issue writes a fresh one");
+  }
+  if (!leaf.constraints().permit(material_.host_labels)) {
+    problem(file, fmt::format("does not vouch for the labels of [host]: {}", material_.host_labels.text()),
+            "issue it with labels that cover them");
+  }
+}
+
+const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
+  const File& file = material_.certificate;
+  if (authorities_.has_revoked(leaf)) {
+    problem(file, "is revoked itself");
+    return nullptr;
+  }
+  const auto issuer = authorities_.issuer_of(leaf, now_);
+  if (issuer) {
+    return *issuer;
+  }
+  switch (issuer.error()) {
+    case Distrust::revoked:
+      problem(file, "is revoked itself");
+      break;
+    case Distrust::expired:
+      problem(file, "is signed by a CA that has expired or is not valid yet");
+      break;
+    case Distrust::untrusted:
+      problem(file, "is signed by no CA of 'ca'", "list the CA that issued it, an intermediate one too");
+      break;
+    default:
+      problem(file, "could not be verified");
+  }
+  return nullptr;
+}
+
+void TrustLoader::check_size(const File& file, std::size_t size) {
+  constexpr std::size_t kLimit = wire::kMaxToken - wire::reply_size(0, 0);
+  const std::size_t labels = material_.host_labels.encode().size();
+  if (size + std::max(labels, kRoomForLabels) > kLimit) {
+    problem(file,
+            fmt::format("does not fit a token: the credential has {} bytes, credential and labels together at most {}, of which labels "
+                        "need {} at least; those of [host] have {}",
+                        size, kLimit, kRoomForLabels, labels),
+            "shorter names in the certificate, or fewer labels");
+  }
+}
+
+void TrustLoader::read_secrets(Keyring& keyring) {
+  const File& file = material_.psk;
+  std::vector<SharedSecret> secrets;
+  const std::string_view content = file.content;
+  const std::size_t problems = problems_.size();
+  std::size_t number = 0;
+  for (std::size_t at = 0; at < content.size();) {
+    const std::size_t end = std::min(content.find('\n', at), content.size());
+    std::string_view line = content.substr(at, end - at);
+    at = end + 1;
+    number++;
+    line = line.substr(0, line.find_last_not_of(" \t\r") + 1);
+    if (line.empty()) {
+      continue;
+    }
+    std::array<std::uint8_t, kMaxSecret> secret = {};
+    std::size_t size = 0;
+    const int rc =
+        mbedtls_base64_decode(secret.data(), secret.size(), &size, reinterpret_cast<const unsigned char*>(line.data()), line.size());
+    if (rc != 0) {
+      problem(file, fmt::format("line {} is no base64 of at most {} bytes", number, kMaxSecret), "trirectl pki psk writes a fresh secret");
+    } else if (size < kMinSecret) {
+      problem(file, fmt::format("line {} has {} bytes; a secret has {} or more", number, size, kMinSecret),
+              "trirectl pki psk writes a fresh secret");
+    } else {
+      secrets.push_back(shared_secret(Bytes(secret).first(size)));
+    }
+    wipe(secret);
+  }
+  if (secrets.empty() && problems_.size() == problems) {
+    problem(file, "holds no secret", "trirectl pki psk writes one");
+  }
+  if (secrets.size() > kMaxSecrets) {
+    problem(file, fmt::format("holds {} secrets; at most {} are accepted", secrets.size(), kMaxSecrets));
+  }
+  const std::string& host = material_.host_name;
+  if (host.empty() || host.size() > 64 || !policy::is_printable(host)) {
+    problem(file, fmt::format("goes together with the host's name, and '{}' is none of 1 to 64 bytes", host), "name in [host]");
+  }
+  check_size(file, sizeof(SecretName) + host.size());
+  if (problems_.empty()) {
+    keyring.set_secrets(std::move(secrets), host);
+  }
+}
+
+}  // namespace trireme::credentials
