@@ -81,6 +81,10 @@ Answer Engine::State::ask(const Packet& packet) {
   if (elsewhere && !offered) {
     return refuse(packet, Reason::no_credential, std::move(told));
   }
+  if (elsewhere && !peers.trust()->constraints().permit(local->second->labels)) {
+    told.detail = "this host's own certificate";
+    return refuse(packet, Reason::label_constraint, std::move(told));
+  }
   if (packet.segment.is_signed()) {
     return refuse(packet, Reason::signed_segments, std::move(told));
   }

@@ -1,0 +1,38 @@
+#include "handshake_support.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+TEST(Engine, AuthorisesBothEndsByProof) {
+  End client(psk_trust("a", kSecret), "app=web");
+  End server(psk_trust("b", kSecret), "app=web");
+  const Connection connection;
+  const Outcome asked = client.out(connection.syn());
+  ASSERT_TRUE(asked.passes());
+  EXPECT_EQ(asked.ruling, Ruling::pass);
+  EXPECT_GT(segment(asked.packet).payload_size(), 0U);
+  const Outcome heard = server.in(asked.packet);
+  ASSERT_EQ(heard.ruling, Ruling::pass) << (server.events.empty() ? "" : text(server.events.back().reason));
+  EXPECT_EQ(segment(heard.packet).payload_size(), 0U) << "HELLO stops here";
+  const Outcome replied = server.out(connection.syn_ack());
+  ASSERT_EQ(replied.ruling, Ruling::pass);
+  EXPECT_GT(segment(replied.packet).payload_size(), 0U);
+  const Outcome verified = client.in(replied.packet);
+  ASSERT_EQ(verified.ruling, Ruling::authorise) << (client.events.empty() ? "" : text(client.events.back().reason));
+  EXPECT_GE(verified.number, 1000U);
+  EXPECT_EQ(segment(verified.packet).payload_size(), 0U) << "REPLY stops here";
+  ASSERT_TRUE(verified.proof);
+  EXPECT_TRUE(server.in(connection.data()).drop) << "data ahead of PROOF";
+  const Outcome proved = server.in(*verified.proof);
+  ASSERT_EQ(proved.ruling, Ruling::authorise);
+  EXPECT_GE(proved.number, 1000U);
+  EXPECT_FALSE(segment(proved.packet).proof()) << "PROOF stops here";
+  EXPECT_EQ(segment(proved.packet).sequence(), 1001U);
+  EXPECT_EQ(segment(proved.packet).acknowledgement(), 5001U);
+  EXPECT_EQ(server.in(connection.data()).ruling, Ruling::authorise) << "data right behind PROOF";
+  EXPECT_TRUE(client.events.empty());
+  EXPECT_EQ(server.events.size(), 0U);
+}
+
+}  // namespace
+}  // namespace trireme::handshake
