@@ -3,7 +3,9 @@
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/xt_NFQUEUE.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -16,6 +18,14 @@ namespace {
 constexpr std::uint32_t reg32(std::uint32_t reg) {
   return NFT_REG32_00 + reg;
 }
+
+constexpr std::uint32_t kPresentReg = 15;  // for what is compared at once
+
+/// The kernel wants the size of an xtables target rounded up to this (XT_ALIGN).
+struct alignas(8) QueueTarget {
+  xt_NFQ_info_v3 info;
+};
+constexpr std::uint32_t kQueueTargetRevision = 3;
 
 }  // namespace
 
@@ -155,14 +165,47 @@ NftRule& NftRule::mask(std::uint32_t reg, const NftBytes& mask) {
   const std::array<std::uint8_t, NftBytes::kCapacity> zeros{};
   NftBytes zero;
   zero.add_raw({zeros.data(), mask.size()});
+  return mask_toggle(reg, mask, zero);
+}
+
+NftRule& NftRule::mask_toggle(std::uint32_t reg, const NftBytes& mask, const NftBytes& toggle) {
   const auto size = static_cast<std::uint32_t>(mask.size());
   nftnl_expr* expr = append("bitwise");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_SREG, reg32(reg));
   nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_DREG, reg32(reg));
   nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_LEN, size);
   nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_MASK, mask.view().data(), size);
-  nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_XOR, zero.view().data(), size);
+  nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_XOR, toggle.view().data(), size);
   return *this;
+}
+
+NftRule& NftRule::shift_left(std::uint32_t reg, std::uint32_t bits) {
+  nftnl_expr* expr = append("bitwise");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_SREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_DREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_OP, NFT_BITWISE_LSHIFT);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_BITWISE_LEN, sizeof bits);
+  nftnl_expr_set(expr, NFTNL_EXPR_BITWISE_DATA, &bits, sizeof bits);
+  return *this;
+}
+
+NftRule& NftRule::symmetric_hash(std::uint32_t reg, std::uint32_t modulus) {
+  nftnl_expr* expr = append("hash");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_HASH_TYPE, NFT_HASH_SYM);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_HASH_DREG, reg32(reg));
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_HASH_MODULUS, modulus);
+  return *this;
+}
+
+NftRule& NftRule::tcp_option(std::uint8_t kind) {
+  nftnl_expr* expr = append("exthdr");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_TCPOPT);
+  nftnl_expr_set_u8(expr, NFTNL_EXPR_EXTHDR_TYPE, kind);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_OFFSET, 0);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_LEN, 1);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_FLAGS, NFT_EXTHDR_F_PRESENT);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_EXTHDR_DREG, reg32(kPresentReg));
+  return equal(kPresentReg, NftBytes::u8(1));
 }
 
 namespace {
@@ -258,6 +301,26 @@ NftRule& NftRule::verdict(const NftVerdict& verdict) {
   if (!verdict.chain.empty()) {
     nftnl_expr_set_str(expr, NFTNL_EXPR_IMM_CHAIN, verdict.chain.c_str());
   }
+  return *this;
+}
+
+NftRule& NftRule::queue(QueueMechanism mechanism, std::uint16_t number) {
+  if (mechanism == QueueMechanism::native) {
+    nftnl_expr* expr = append("queue");
+    nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_NUM, number);
+    nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_TOTAL, 1);
+    return *this;
+  }
+  nftnl_expr* expr = append("target");
+  auto* target = static_cast<QueueTarget*>(std::calloc(1, sizeof(QueueTarget)));  // the expression frees it
+  if (target == nullptr) {
+    throw std::bad_alloc();
+  }
+  target->info.queuenum = number;
+  target->info.queues_total = 1;
+  nftnl_expr_set_str(expr, NFTNL_EXPR_TG_NAME, "NFQUEUE");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_TG_REV, kQueueTargetRevision);
+  nftnl_expr_set(expr, NFTNL_EXPR_TG_INFO, target, sizeof *target);
   return *this;
 }
 

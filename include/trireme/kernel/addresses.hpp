@@ -31,6 +31,7 @@ class AddressWatch {
   AddressWatch(Fd events, Fd requests) : events_(std::move(events)), requests_(std::move(requests)) {}
   Fd events_;
   Fd requests_;
+  std::uint32_t sequence_ = 0;
 };
 
 }  // namespace trireme::kernel

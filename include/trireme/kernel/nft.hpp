@@ -117,7 +117,7 @@ class NftRule {
   NftRule& shift_left(std::uint32_t reg, std::uint32_t bits);
   /// reg = a hash of addresses and ports below `modulus`, the same in both directions of a flow; host order.
   NftRule& symmetric_hash(std::uint32_t reg, std::uint32_t modulus);
-  /// Ends the rule where the TCP header has no such option.
+  /// Ends the rule where the TCP header has no such option. Uses register 15.
   NftRule& tcp_option(std::uint8_t kind);
   // Comparisons: a mismatch ends the rule.
   NftRule& equal(std::uint32_t reg, const NftBytes& value);

@@ -1,0 +1,309 @@
+#include "trireme/kernel/queue.hpp"
+
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+// The kernel's headers define what netinet/in.h has not.
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+// Its own copy of nfnetlink_queue.h is older than the kernel's.
+#include <libnetfilter_queue/libnetfilter_queue.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace trireme::kernel {
+namespace {
+
+constexpr std::size_t kMessage = Queue::kCopied + 448;  // a packet with its attributes: 136 bytes, and room for later kernels'
+constexpr std::size_t kVerdicts = 1U << 16U;            // bytes of verdicts in one send(2)
+constexpr std::size_t kVerdict = 64;                    // bytes of one verdict without payload, at most
+constexpr int kMaxReceiveBuffer = 16 << 20;
+
+/// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser drops attributes that are newer than
+/// its build, NFQA_PRIORITY among them.
+struct Message {
+  const nfqnl_msg_packet_hdr* header = nullptr;
+  const nlattr* payload = nullptr;
+  QueuedPacket packet;
+};
+
+std::uint32_t be32(const nlattr* attribute) {
+  return mnl_attr_get_payload_len(attribute) >= sizeof(std::uint32_t) ? ntohl(mnl_attr_get_u32(attribute)) : 0;
+}
+
+void read_attribute(const nlattr* attribute, Message& message) {
+  switch (mnl_attr_get_type(attribute)) {
+    case NFQA_PACKET_HDR:
+      if (mnl_attr_get_payload_len(attribute) >= sizeof(nfqnl_msg_packet_hdr)) {
+        message.header = static_cast<const nfqnl_msg_packet_hdr*>(mnl_attr_get_payload(attribute));
+      }
+      break;
+    case NFQA_PAYLOAD:
+      message.payload = attribute;
+      break;
+    case NFQA_PRIORITY:
+      message.packet.priority = be32(attribute);
+      break;
+    case NFQA_MARK:
+      message.packet.mark = be32(attribute);
+      break;
+    case NFQA_IFINDEX_INDEV:
+      message.packet.in_device = be32(attribute);
+      break;
+    case NFQA_IFINDEX_OUTDEV:
+      message.packet.out_device = be32(attribute);
+      break;
+    case NFQA_CAP_LEN:
+      message.packet.length = be32(attribute);
+      break;
+    default:
+      break;
+  }
+}
+
+Message read_message(const nlmsghdr* header) {
+  Message message;
+  const auto read = [](const nlattr* attribute, void* data) -> int {
+    read_attribute(attribute, *static_cast<Message*>(data));
+    return MNL_CB_OK;
+  };
+  mnl_attr_parse(header, sizeof(nfgenmsg), read, &message);
+  if (message.header != nullptr) {
+    message.packet.id = ntohl(message.header->packet_id);
+    message.packet.hook = message.header->hook;
+  }
+  if (message.payload != nullptr) {
+    message.packet.bytes = {static_cast<const std::uint8_t*>(mnl_attr_get_payload(message.payload)),
+                            mnl_attr_get_payload_len(message.payload)};
+    message.packet.length = std::max(message.packet.length, message.packet.bytes.size());  // NFQA_CAP_LEN is there where it was cut
+  }
+  return message;
+}
+
+/// The kernel answers a request before send(2) returns.
+Status configure(const Fd& fd, std::uint16_t number, std::uint32_t length) {
+  std::array<char, 512> buffer{};
+  nlmsghdr* header = nfq_nlmsg_put(buffer.data(), NFQNL_MSG_CONFIG, number);
+  header->nlmsg_flags |= NLM_F_ACK;
+  nfq_nlmsg_cfg_put_cmd(header, AF_UNSPEC, NFQNL_CFG_CMD_BIND);
+  nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_PACKET, static_cast<int>(Queue::kCopied));
+  nfq_nlmsg_cfg_put_qmaxlen(header, length);
+  mnl_attr_put_u32(header, NFQA_CFG_FLAGS, htonl(NFQA_CFG_F_GSO));
+  mnl_attr_put_u32(header, NFQA_CFG_MASK, htonl(NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN));
+  if (::send(fd.get(), header, header->nlmsg_len, 0) < 0) {
+    return fail_errno("cannot ask for queue " + std::to_string(number));
+  }
+  const ssize_t size = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
+  if (size < 0) {
+    return fail_errno("no answer about queue " + std::to_string(number));
+  }
+  if (static_cast<std::size_t>(size) < sizeof(nlmsghdr) + sizeof(nlmsgerr) || header->nlmsg_type != NLMSG_ERROR) {
+    return fail("no answer about queue " + std::to_string(number));
+  }
+  const int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
+  if (error == EBUSY) {
+    return fail("another program has queue " + std::to_string(number), "see /proc/net/netfilter/nfnetlink_queue");
+  }
+  if (error == EPERM) {
+    return fail("another program has queue " + std::to_string(number) + ", or CAP_NET_ADMIN is missing",
+                "see /proc/net/netfilter/nfnetlink_queue");
+  }
+  return error == 0 ? Status{} : fail_errno("cannot bind queue " + std::to_string(number), error);
+}
+
+Result<Fd> open_socket(std::uint32_t length) {
+  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER));
+  sockaddr_nl self{};
+  self.nl_family = AF_NETLINK;
+  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0) {
+    return fail_errno("cannot open a netlink socket to the queues");
+  }
+  // A full buffer drops what comes, and no more: without this the kernel would hand over nothing until all was read.
+  const int on = 1;
+  const auto size = static_cast<int>(std::min<std::uint64_t>(std::uint64_t{length} * 2048U, kMaxReceiveBuffer));
+  if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on) != 0 ||
+      ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) != 0 ||
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0) {
+    return fail_errno("cannot set up a netlink socket to the queues");
+  }
+  return fd;
+}
+
+}  // namespace
+
+struct Queue::State {
+  State(Fd socket_, Fd counters_, std::uint16_t number_) : socket(std::move(socket_)), counters(std::move(counters_)), number(number_) {
+    for (std::size_t i = 0; i < kBatch; i++) {
+      parts.at(i) = {buffer.data() + i * kMessage, kMessage};
+      messages.at(i).msg_hdr.msg_iov = &parts.at(i);
+      messages.at(i).msg_hdr.msg_iovlen = 1;
+    }
+  }
+
+  void read(const mmsghdr& message, char* bytes);
+  nlmsghdr* begin(std::uint32_t id, int verdict, std::size_t payload);
+  void end(const nlmsghdr* header) { used += NLMSG_ALIGN(std::size_t{header->nlmsg_len}); }
+  void drop(std::uint32_t id) { end(begin(id, NF_DROP, 0)); }
+  void flush();
+  std::uint64_t dropped() const;
+
+  Fd socket;
+  Fd counters;  // of all queues of this network namespace
+  std::uint16_t number = 0;
+  std::vector<char> buffer = std::vector<char>(kBatch * kMessage);
+  std::array<iovec, kBatch> parts{};
+  std::array<mmsghdr, kBatch> messages{};
+  std::array<QueuedPacket, kBatch> packets;
+  std::size_t count = 0;
+  std::vector<char> verdicts = std::vector<char>(kVerdicts);
+  std::size_t used = 0;
+  std::uint64_t lost = 0;
+};
+
+/// One netlink message a datagram. Errors are about verdicts on packets that are gone.
+void Queue::State::read(const mmsghdr& message, char* bytes) {
+  const auto* header = reinterpret_cast<const nlmsghdr*>(bytes);
+  const bool whole = mnl_nlmsg_ok(header, static_cast<int>(message.msg_len));
+  if (whole && header->nlmsg_type == NLMSG_ERROR) {
+    return;
+  }
+  if (!whole || (message.msg_hdr.msg_flags & MSG_TRUNC) != 0 || header->nlmsg_type != (NFNL_SUBSYS_QUEUE << 8U | NFQNL_MSG_PACKET) ||
+      mnl_nlmsg_get_payload_len(header) < sizeof(nfgenmsg)) {
+    lost++;
+    return;
+  }
+  const Message read = read_message(header);
+  if (read.header != nullptr && read.payload != nullptr) {
+    packets.at(count++) = read.packet;
+    return;
+  }
+  lost++;
+  if (read.header != nullptr) {
+    drop(read.packet.id);
+  }
+}
+
+nlmsghdr* Queue::State::begin(std::uint32_t id, int verdict, std::size_t payload) {
+  if (used + kVerdict + payload > verdicts.size()) {
+    flush();
+  }
+  nlmsghdr* header = nfq_nlmsg_put(verdicts.data() + used, NFQNL_MSG_VERDICT, number);
+  nfq_nlmsg_verdict_put(header, static_cast<int>(id), verdict);
+  return header;
+}
+
+void Queue::State::flush() {
+  while (used > 0 && ::send(socket.get(), verdicts.data(), used, 0) < 0) {
+    if (errno != EINTR) {
+      lost++;
+      break;
+    }
+  }
+  used = 0;
+}
+
+/// Lines of NUMBER PORT WAITING MODE RANGE DROPPED USER_DROPPED ... (net/netfilter/nfnetlink_queue.c, seq_show): the queue was full, or
+/// our buffer.
+std::uint64_t Queue::State::dropped() const {
+  std::string text;
+  std::array<char, 4096> part{};
+  for (ssize_t size = 0; (size = ::pread(counters.get(), part.data(), part.size(), static_cast<off_t>(text.size()))) > 0;) {
+    text.append(part.data(), static_cast<std::size_t>(size));
+  }
+  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
+    unsigned queue = 0;
+    unsigned full = 0;
+    unsigned unsent = 0;
+    if (std::sscanf(text.c_str() + at, "%u %*u %*u %*u %*u %u %u", &queue, &full, &unsent) == 3 && queue == number) {
+      return std::uint64_t{full} + unsent;
+    }
+    if (text.find('\n', at) == std::string::npos) {
+      break;
+    }
+  }
+  return 0;
+}
+
+Queue::Queue(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Queue::Queue(Queue&&) noexcept = default;
+Queue& Queue::operator=(Queue&&) noexcept = default;
+Queue::~Queue() = default;
+
+Result<Queue> Queue::bind(std::uint16_t number, std::uint32_t length) {
+  auto socket = open_socket(length);
+  if (!socket) {
+    return tl::unexpected(socket.error());
+  }
+  if (Status bound = configure(*socket, number, length); !bound) {
+    return tl::unexpected(bound.error());
+  }
+  Fd counters(::open("/proc/thread-self/net/netfilter/nfnetlink_queue", O_RDONLY | O_CLOEXEC));
+  if (!counters.valid()) {
+    return fail_errno("cannot read what queues have lost");
+  }
+  return Queue(std::make_unique<State>(std::move(*socket), std::move(counters), number));
+}
+
+int Queue::fd() const {
+  return state_->socket.get();
+}
+
+std::span<const QueuedPacket> Queue::receive() {
+  State& state = *state_;
+  state.count = 0;
+  while (state.count == 0) {
+    const int received = ::recvmmsg(state.socket.get(), state.messages.data(), kBatch, MSG_DONTWAIT, nullptr);
+    if (received < 0 && errno == EINTR) {
+      continue;
+    }
+    if (received < 0 && errno == ENOBUFS) {
+      state.lost++;
+      continue;
+    }
+    if (received <= 0) {
+      break;
+    }
+    for (std::size_t i = 0; i < static_cast<std::size_t>(received); i++) {
+      state.read(state.messages.at(i), state.buffer.data() + i * kMessage);
+    }
+  }
+  return std::span(state.packets).first(state.count);
+}
+
+void Queue::accept(std::uint32_t id, std::uint32_t priority) {
+  nlmsghdr* header = state_->begin(id, NF_ACCEPT, 0);
+  mnl_attr_put_u32(header, NFQA_PRIORITY, htonl(priority));
+  state_->end(header);
+}
+
+void Queue::accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed) {
+  if (changed.size() > kVerdicts - 2 * kVerdict) {  // no attribute holds it
+    drop(id);
+    return;
+  }
+  nlmsghdr* header = state_->begin(id, NF_ACCEPT, changed.size());
+  mnl_attr_put_u32(header, NFQA_PRIORITY, htonl(priority));
+  mnl_attr_put(header, NFQA_PAYLOAD, changed.size(), changed.data());
+  state_->end(header);
+}
+
+void Queue::drop(std::uint32_t id) {
+  state_->drop(id);
+}
+
+void Queue::flush() {
+  state_->flush();
+}
+
+std::uint64_t Queue::lost() const {
+  return state_->lost + state_->dropped();
+}
+
+}  // namespace trireme::kernel

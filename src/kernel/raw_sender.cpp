@@ -1,0 +1,110 @@
+#include "trireme/kernel/raw_sender.hpp"
+
+#include <linux/filter.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <cstring>
+
+namespace trireme::kernel {
+namespace {
+
+/// `level` and `option` are those that let a socket bring its own headers.
+Result<Fd> open_socket(int family, int level, int option, std::uint32_t priority) {
+  const std::string name = family == AF_INET ? "IPv4" : "IPv6";
+  Fd fd(::socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
+  if (!fd.valid()) {
+    return fail_errno("cannot open a raw " + name + " socket");
+  }
+  std::array<sock_filter, 1> nothing = {{{BPF_RET | BPF_K, 0, 0, 0}}};  // protocol 255 would be received
+  const sock_fprog program{nothing.size(), nothing.data()};
+  const int on = 1;
+  if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0 ||
+      ::setsockopt(fd.get(), level, option, &on, sizeof on) != 0 ||
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority) != 0) {
+    return fail_errno("cannot set up a raw " + name + " socket");
+  }
+  return fd;
+}
+
+/// Ancillary data of one message: SO_MARK (it counts for routing since Linux 5.5), and the device where there is one.
+class Ancillary {
+ public:
+  template <typename T>
+  void add(int level, int type, const T& value) {
+    cmsghdr header{};
+    header.cmsg_len = CMSG_LEN(sizeof value);
+    header.cmsg_level = level;
+    header.cmsg_type = type;
+    std::memcpy(buffer_.data() + size_, &header, sizeof header);
+    std::memcpy(buffer_.data() + size_ + CMSG_LEN(0), &value, sizeof value);
+    size_ += CMSG_SPACE(sizeof value);
+  }
+  void attach(msghdr& message) {
+    message.msg_control = buffer_.data();
+    message.msg_controllen = size_;
+  }
+
+ private:
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(std::uint32_t)) + CMSG_SPACE(sizeof(in6_pktinfo))> buffer_{};
+  std::size_t size_ = 0;
+};
+
+Status send_message(const Fd& fd, msghdr& message, std::span<const std::uint8_t> packet) {
+  iovec part{const_cast<std::uint8_t*>(packet.data()), packet.size()};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  const ssize_t sent = ::sendmsg(fd.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent >= 0 ? Status{} : fail_errno("cannot send a packet");
+}
+
+bool is_link_local(const in6_addr& address) {
+  return IN6_IS_ADDR_LINKLOCAL(&address) || IN6_IS_ADDR_MC_LINKLOCAL(&address);
+}
+
+}  // namespace
+
+Result<RawSender> RawSender::open(std::uint32_t priority) {
+  auto four = open_socket(AF_INET, IPPROTO_IP, IP_HDRINCL, priority);
+  if (!four) {
+    return tl::unexpected(four.error());
+  }
+  auto six = open_socket(AF_INET6, IPPROTO_IPV6, IPV6_HDRINCL, priority);
+  return RawSender(std::move(*four), six ? std::move(*six) : Fd());
+}
+
+Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Address& destination, std::uint32_t device,
+                       std::uint32_t mark) const {
+  msghdr message{};
+  Ancillary ancillary;
+  ancillary.add(SOL_SOCKET, SO_MARK, mark);
+  if (destination.family == policy::Address::Family::v4) {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    std::memcpy(&to.sin_addr, destination.bytes.data(), sizeof to.sin_addr);
+    if (device != 0) {
+      ancillary.add(IPPROTO_IP, IP_PKTINFO, in_pktinfo{.ipi_ifindex = static_cast<int>(device), .ipi_spec_dst = {}, .ipi_addr = {}});
+    }
+    message.msg_name = &to;
+    message.msg_namelen = sizeof to;
+    ancillary.attach(message);
+    return send_message(four_, message, packet);
+  }
+  if (!six_.valid()) {
+    return fail("cannot send an IPv6 packet: this kernel opened no raw IPv6 socket");
+  }
+  sockaddr_in6 to{};
+  to.sin6_family = AF_INET6;
+  std::memcpy(&to.sin6_addr, destination.bytes.data(), sizeof to.sin6_addr);
+  to.sin6_scope_id = is_link_local(to.sin6_addr) ? device : 0;
+  if (device != 0) {
+    ancillary.add(IPPROTO_IPV6, IPV6_PKTINFO, in6_pktinfo{.ipi6_addr = {}, .ipi6_ifindex = device});
+  }
+  message.msg_name = &to;
+  message.msg_namelen = sizeof to;
+  ancillary.attach(message);
+  return send_message(six_, message, packet);
+}
+
+}  // namespace trireme::kernel
