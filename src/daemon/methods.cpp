@@ -17,9 +17,12 @@ using control::Reply;
 using nlohmann::json;
 
 json workload_json(const workload::Workload& workload) {
-  return {{"name", workload.name},          {"kind", workload::text(workload.kind)},   {"labels", workload.labels.items()},
-          {"identity", workload.number},    {"state", workload::text(workload.state)}, {"reason", workload.reason},
-          {"cgroup", workload.cgroup_path}, {"container", workload.container_id},      {"warnings", workload.warnings}};
+  const char* network = workload::network_text(workload);
+  return {
+      {"name", workload.name},          {"kind", workload::text(workload.kind)},   {"labels", workload.labels.items()},
+      {"identity", workload.number},    {"state", workload::text(workload.state)}, {"reason", workload.reason},
+      {"cgroup", workload.cgroup_path}, {"container", workload.container_id},      {"network", network == nullptr ? json() : json(network)},
+      {"warnings", workload.warnings}};
 }
 
 json status_json(Daemon& daemon) {
@@ -48,7 +51,7 @@ json status_json(Daemon& daemon) {
 json workloads_json(workload::Registry& registry) {
   std::vector<std::string> cgroups;
   for (const workload::Workload* workload : registry.all()) {
-    if (workload->state == workload::State::enforced) {
+    if (workload->state == workload::State::enforced && !workload->cgroup_path.empty()) {
       cgroups.push_back(workload->cgroup_path);
     }
   }

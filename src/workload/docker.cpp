@@ -16,12 +16,19 @@ namespace {
 
 constexpr std::uint64_t kRetry = 1'000'000;  // µs
 
+/// As urgent as births: it is the other half of a start.
+constexpr std::int64_t kSeekPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
+
 }  // namespace
 
 DockerSource::DockerSource(sd_event* loop, const kernel::CgroupTree& tree, Registry& registry, CgroupEvents& events)
     : loop_(loop), tree_(tree), registry_(registry), events_(events), identity_(std::make_shared<policy::Identity>()) {
   if (sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, 0, 1, on_retry, this) >= 0) {
     sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
+  }
+  if (sd_event_add_time_relative(loop_, &seek_, CLOCK_MONOTONIC, 0, 1, on_seek, this) >= 0) {
+    sd_event_source_set_priority(seek_, kSeekPriority);
+    sd_event_source_set_enabled(seek_, SD_EVENT_OFF);
   }
   link_ =
       std::make_unique<DockerLink>(loop_, DockerLink::Handlers{[this](const DockerEvent& event) { on_event(event); },
@@ -30,6 +37,7 @@ DockerSource::DockerSource(sd_event* loop, const kernel::CgroupTree& tree, Regis
 
 DockerSource::~DockerSource() {
   sd_event_source_disable_unref(retry_);
+  sd_event_source_disable_unref(seek_);
 }
 
 void DockerSource::configure(std::shared_ptr<const policy::Identity> identity) {
@@ -53,6 +61,7 @@ void DockerSource::forget_all() {
   containers_.clear();
   images_.clear();
   failed_.clear();
+  sought_.clear();
   std::vector<Workload> known;
   for (const Workload* workload : registry_.all()) {
     if (workload->kind == Kind::container) {
@@ -108,11 +117,7 @@ bool DockerSource::cgroup_born(const std::string& path) {
   }
   Container& container = entry(id);
   if (container.cgroup != path) {
-    container.cgroup = path;
-    if (container.facts) {
-      container.facts->pid = 0;  // of an earlier start
-      container.facts->is_inspected = false;
-    }
+    begin_start(container, path);
   }
   settle(container);
   if (!container.facts || !container.facts->is_inspected) {
@@ -124,7 +129,7 @@ bool DockerSource::cgroup_born(const std::string& path) {
 void DockerSource::cgroup_gone(const std::string& path) {
   const std::string id = container_of(path);
   if (const auto found = containers_.find(id); !id.empty() && found != containers_.end() && found->second->cgroup == path) {
-    found->second->cgroup.clear();
+    forget_start(*found->second);
   }
 }
 
@@ -156,8 +161,12 @@ void DockerSource::on_listing(std::vector<ContainerFacts> listed) {
   }
 }
 
-/// A list says less than the inspection before it. A pid of an earlier start does no harm: it is in no cgroup of this one.
+/// A list says less than the inspection before it: Podman's says NetworkMode "host" of every container, and a mode is for life. A pid of an
+/// earlier start does no harm: it is in no cgroup of this one.
 void DockerSource::keep_inspected(const Container& container, ContainerFacts& listed) {
+  if (container.facts && !container.facts->network_mode.empty()) {
+    listed.network_mode = container.facts->network_mode;
+  }
   if (container.facts && container.facts->is_inspected && listed.is_running) {
     listed.is_inspected = true;
     listed.pid = container.facts->pid;
@@ -250,6 +259,7 @@ void DockerSource::not_there(const std::string& id) {
   registry_.end_container(id);
   if (container.cgroup.empty() || !tree_.id(container.cgroup)) {
     containers_.erase(id);
+    sought_.erase(id);
     forget_unused_images();
     return;
   }

@@ -1,6 +1,8 @@
 // What DockerSource knows of a container and of an image.
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -11,11 +13,13 @@ namespace trireme::workload {
 
 struct DockerSource::Container {
   std::string id;
-  std::string cgroup;                   // its directory's path while there is one
-  std::optional<ContainerFacts> facts;  // the newest that Docker told
-  bool is_asked = false;                // an inspection is under way
-  bool ask_again = false;               // something happened meanwhile
-  std::string problem;                  // the last one that was logged
+  std::string cgroup;                                      // its directory's path while there is one
+  std::uint64_t born = 0;                                  // when that was first seen, in µs of CLOCK_MONOTONIC
+  std::shared_ptr<const kernel::Netns> network = nullptr;  // that of this start where it is another than ours; null: ours, or not known
+  std::optional<ContainerFacts> facts;                     // the newest that Docker told
+  bool is_asked = false;                                   // an inspection is under way
+  bool ask_again = false;                                  // something happened meanwhile
+  std::string problem;                                     // the last one that was logged
 };
 
 /// The labels of an image: not known yet, not to be had any more, or known.

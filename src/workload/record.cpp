@@ -28,15 +28,18 @@ std::optional<Kind> kind_of(const std::string& name) {
   return std::nullopt;
 }
 
-/// Throws json::exception on missing keys and wrong types.
-Workload from_json(const json& record) {
-  Workload workload;
-  workload.name = record.at("name").get<std::string>();
-  workload.number = record.at("number").get<policy::Number>();
-  workload.container_id = record.at("container_id").get<std::string>();
-  workload.state = record.at("state").get<std::string>() == text(State::enforced) ? State::enforced : State::quarantined;
-  workload.reason = record.at("reason").get<std::string>();
-  return workload;
+/// Throws json::exception on missing keys and wrong types. Older records have no keys about a network.
+Record from_json(const json& content) {
+  Record record;
+  Workload& workload = record.workload;
+  workload.name = content.at("name").get<std::string>();
+  workload.number = content.at("number").get<policy::Number>();
+  workload.container_id = content.at("container_id").get<std::string>();
+  workload.state = content.at("state").get<std::string>() == text(State::enforced) ? State::enforced : State::quarantined;
+  workload.reason = content.at("reason").get<std::string>();
+  record.network = content.contains("network") ? content["network"].get<std::uint64_t>() : 0;
+  workload.whole_network = content.contains("whole_network") && content["whole_network"].get<bool>();
+  return record;
 }
 
 }  // namespace
@@ -53,10 +56,17 @@ std::uint64_t own_netns() {
 }
 
 Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
+  if (workload.cgroup_path.empty()) {
+    return {};
+  }
   const std::string labels = workload.own_labels.encode();
-  const json record = {
+  json record = {
       {"name", workload.name},         {"kind", text(workload.kind)}, {"number", workload.number}, {"container_id", workload.container_id},
       {"state", text(workload.state)}, {"reason", workload.reason},   {"digest", digest(labels)},  {"netns", own_netns()}};
+  if (workload.network) {
+    record["network"] = workload.network->inode();
+    record["whole_network"] = workload.whole_network;
+  }
   // Names come from Docker and units: replace what is no UTF-8 rather than throw.
   const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);
   // The record first: it says whose both are, and its digest shows labels that are not its own.
@@ -73,7 +83,7 @@ Status clear_record(const kernel::CgroupTree& tree, const std::string& cgroup_pa
   return tree.clear_attribute(cgroup_path, kernel::kRecordXattr);
 }
 
-Result<std::optional<Workload>> read_record(const kernel::CgroupTree& tree, const std::string& cgroup_path) {
+Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree, const std::string& cgroup_path) {
   const auto record = tree.attribute(cgroup_path, kernel::kRecordXattr);
   const auto labels = tree.attribute(cgroup_path, kernel::kLabelsXattr);
   if (!record || !labels) {
@@ -94,7 +104,8 @@ Result<std::optional<Workload>> read_record(const kernel::CgroupTree& tree, cons
     return fail("its labels are unreadable: " + own.error().message);
   }
   try {
-    Workload workload = from_json(content);
+    Record found = from_json(content);
+    Workload& workload = found.workload;
     if (content.at("digest").get<std::uint64_t>() != digest(labels->value())) {
       return fail("its labels and its record were not written together");
     }
@@ -106,7 +117,7 @@ Result<std::optional<Workload>> read_record(const kernel::CgroupTree& tree, cons
     workload.kind = *kind;
     workload.own_labels = std::move(*own);
     workload.cgroup_path = cgroup_path;
-    return workload;
+    return found;
   } catch (const json::exception& error) {
     return fail(std::string("its record is unreadable: ") + error.what());
   }

@@ -6,17 +6,23 @@
 #include <set>
 #include <utility>
 
+#include "network.hpp"
 #include "record.hpp"
 
 namespace trireme::workload {
 namespace {
 
-std::string key_of(const Workload& workload) {
-  return workload.cgroup_path.empty() ? workload.container_id : workload.cgroup_path;
+std::string key_of(const std::string& cgroup_path, const std::string& container_id) {
+  return cgroup_path.empty() ? container_id : cgroup_path;
 }
 
 CgroupRef reference(const Workload& workload, bool settled) {
-  return {workload.cgroup_id, kernel::CgroupTree::level(workload.cgroup_path), workload.cgroup_path, settled};
+  return {.id = workload.cgroup_id,
+          .level = kernel::CgroupTree::level(workload.cgroup_path),
+          .path = workload.cgroup_path,
+          .settled = settled,
+          .network = workload.network,
+          .whole_network = workload.whole_network};
 }
 
 Workload from(const Description& description, std::uint64_t id) {
@@ -30,6 +36,8 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.pid = description.pid;
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
+  workload.network = description.network;
+  workload.whole_network = description.whole_network;
   return workload;
 }
 
@@ -72,20 +80,32 @@ std::string Registry::free_name(const std::string& wanted, const std::string& co
   }
 }
 
+Result<std::uint64_t> Registry::id_of(const Description& description) const {
+  if (!description.cgroup_path.empty()) {
+    return tree_.id(description.cgroup_path);
+  }
+  if (description.container_id.empty() || !description.network || !description.whole_network) {
+    return fail("it has neither a cgroup nor a network namespace of its own: nothing tells its traffic apart");
+  }
+  return 0;
+}
+
 Status Registry::enrol(const Description& description) {
-  const auto id = tree_.id(description.cgroup_path);
+  const auto id = id_of(description);
   if (!id) {
     return tl::unexpected(id.error());
   }
   supersede(description, *id);
+  leave_network(description);
   const auto labels = with_host_labels(description.labels);
-  if (const Workload* known = find_cgroup(description.cgroup_path); known != nullptr && labels && known->state == State::enforced &&
-                                                                    known->kind == description.kind && known->labels == *labels &&
-                                                                    known->own_labels == description.labels) {
+  const std::string key = key_of(description.cgroup_path, description.container_id);
+  if (const Workload* known = find_key(key); known != nullptr && labels && known->state == State::enforced &&
+                                             known->kind == description.kind && known->labels == *labels &&
+                                             known->own_labels == description.labels) {
     return refresh(*known, description);
   }
   Workload workload = from(description, *id);
-  workload.name = free_name(description.name, description.container_id, description.cgroup_path);
+  workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is called " + description.name;
     std::ignore = shut(std::move(workload), reason);
@@ -102,7 +122,7 @@ Status Registry::enrol(const Description& description) {
 /// The same identity on the same cgroup: nothing for the kernel to do.
 Status Registry::refresh(Workload known, const Description& description) {
   const Workload before = known;
-  known.name = free_name(description.name, description.container_id, description.cgroup_path);
+  known.name = free_name(description.name, description.container_id, key_of(known.cgroup_path, known.container_id));
   known.container_id = description.container_id;
   if (description.pid != 0) {
     known.pid = description.pid;
@@ -122,26 +142,43 @@ Status Registry::refresh(Workload known, const Description& description) {
   return {};
 }
 
-/// Ends what the description replaces: an older directory of the same path, and the container's entry of an earlier life.
+/// Ends what the description replaces: an older directory of the same path, and the container's entry of an earlier start.
 void Registry::supersede(const Description& description, std::uint64_t id) {
   if (const Workload* older = find_cgroup(description.cgroup_path); older != nullptr && older->cgroup_id != id) {
     end(description.cgroup_path);
   }
   if (const Workload* older = find_container(description.container_id);
-      !description.container_id.empty() && older != nullptr && older->cgroup_path != description.cgroup_path) {
+      !description.container_id.empty() && older != nullptr &&
+      (older->cgroup_path != description.cgroup_path ||
+       (description.cgroup_path.empty() && !is_same_network(older->network, description.network)))) {
     end_container(description.container_id);
   }
 }
 
+/// The same cgroup in another network namespace than was thought, or with another share of it. Enrolments of two namespaces are two
+/// transactions: between them it is shut, never open.
+void Registry::leave_network(const Description& description) {
+  const Workload* known = find_cgroup(description.cgroup_path);
+  if (known != nullptr && known->state == State::enforced &&
+      !(is_same_network(known->network, description.network) && known->whole_network == description.whole_network)) {
+    std::ignore = shut(*known, "it is found in another network namespace");
+  }
+}
+
 Status Registry::quarantine(const Description& description, const std::string& reason) {
-  const auto id = tree_.id(description.cgroup_path);
+  const auto id = id_of(description);
   if (!id) {
     return tl::unexpected(id.error());
   }
   supersede(description, *id);
+  const std::string key = key_of(description.cgroup_path, description.container_id);
   Workload workload = from(description, *id);
   workload.labels = with_host_labels(description.labels).value_or(description.labels);
-  workload.name = free_name(description.name, description.container_id, description.cgroup_path);
+  workload.name = free_name(description.name, description.container_id, key);
+  if (const Workload* known = find_key(key); known != nullptr && !workload.network) {
+    workload.network = known->network;
+    workload.whole_network = known->whole_network;
+  }
   return shut(std::move(workload), reason);
 }
 
@@ -180,7 +217,7 @@ Status Registry::shut(Workload workload, const std::string& reason) {
 }
 
 void Registry::list_unenforced(const Description& description, const std::string& reason) {
-  if (const Workload* older = find_container(description.container_id); older != nullptr && !older->cgroup_path.empty()) {
+  if (const Workload* older = find_container(description.container_id); older != nullptr && older->state != State::unenforced) {
     end_container(description.container_id);
   }
   Workload workload = from(description, 0);
@@ -210,7 +247,7 @@ void Registry::end_container(const std::string& container_id) {
     return;
   }
   if (workload->cgroup_path.empty()) {
-    forget(container_id);
+    workload->state == State::unenforced ? forget(container_id) : end(container_id);
     return;
   }
   const auto id = tree_.id(workload->cgroup_path);
@@ -254,7 +291,7 @@ void Registry::examine(const std::string& cgroup_path) {
 }
 
 void Registry::store(Workload workload) {
-  const std::string key = key_of(workload);
+  const std::string key = key_of(workload.cgroup_path, workload.container_id);
   if (const auto older = by_key_.find(key); older != by_key_.end()) {
     key_by_container_.erase(older->second.container_id);
     key_by_name_.erase(older->second.name);

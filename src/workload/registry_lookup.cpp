@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "network.hpp"
 #include "record.hpp"
 #include "trireme/kernel/multicast_filter.hpp"
 #include "trireme/workload/registry.hpp"
@@ -14,6 +15,18 @@ namespace {
 
 std::string last_part(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
+}
+
+/// Of a workload that was in the network namespace `inode`, 0 for ours.
+void find_network_again(const kernel::CgroupTree& tree, Workload& workload, std::uint64_t inode) {
+  if (inode == 0) {
+    return;
+  }
+  workload.network = find_network(tree, workload.cgroup_path, inode);
+  if (!workload.network && workload.state == State::enforced) {
+    workload.state = State::quarantined;
+    workload.reason = "none of its processes is in the network namespace that it had";
+  }
 }
 
 template <typename Index, typename Key>
@@ -40,7 +53,8 @@ Result<std::size_t> Registry::recover() {
     Workload workload;
     workload.cgroup_path = path;
     if (record) {
-      workload = std::move(**record);
+      workload = std::move((*record)->workload);
+      find_network_again(tree_, workload, (*record)->network);
     } else {
       workload.reason = record.error().message;
       workload.name = last_part(path);
@@ -104,8 +118,13 @@ void Registry::set_host_labels(const policy::LabelSet& labels) {
 }
 
 const Workload* Registry::find_cgroup(const std::string& cgroup_path) const {
-  const auto found = by_key_.find(cgroup_path);
-  return found == by_key_.end() || found->second.cgroup_path.empty() ? nullptr : &found->second;
+  const Workload* found = find_key(cgroup_path);
+  return found == nullptr || found->cgroup_path.empty() ? nullptr : found;
+}
+
+const Workload* Registry::find_key(const std::string& key) const {
+  const auto found = by_key_.find(key);
+  return found == by_key_.end() ? nullptr : &found->second;
 }
 
 const Workload* Registry::find_enclosing(const std::string& cgroup_path) const {

@@ -54,6 +54,13 @@ const char* text(State state) {
   return "?";
 }
 
+const char* network_text(const Workload& workload) {
+  if (workload.network) {
+    return workload.whole_network ? "own" : "shared";
+  }
+  return workload.kind == Kind::container && workload.state != State::enforced ? nullptr : "host";
+}
+
 std::vector<std::string> capability_warnings(std::uint32_t pid) {
   struct Meaning {
     unsigned capability;

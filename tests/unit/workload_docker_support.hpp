@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "trireme/base/fd.hpp"
+#include "trireme/workload/docker.hpp"
 #include "workload_support.hpp"
 
 namespace trireme::workload::test {
@@ -92,6 +93,7 @@ class FakeDocker {
   std::set<std::string> failing;           // their inspections end with HTTP status 500
   std::set<std::string> silent;            // their inspections are not answered
   std::vector<json> more_listed;           // entries of the list beside `containers`
+  bool lists_host_networks = false;        // as Podman does, whatever the network
   bool is_list_held = false;               // made when asked for, sent by release_list()
   unsigned lists = 0;
   unsigned inspections = 0;
@@ -180,7 +182,7 @@ class FakeDocker {
                      {"ImageID", container["Image"]},
                      {"Labels", container["Config"]["Labels"]},
                      {"State", running ? "running" : "created"},
-                     {"HostConfig", {{"NetworkMode", container["HostConfig"]["NetworkMode"]}}}});
+                     {"HostConfig", {{"NetworkMode", lists_host_networks ? json("host") : container["HostConfig"]["NetworkMode"]}}}});
     }
     std::ranges::copy(more_listed, std::back_inserter(all));
     return all;
@@ -208,38 +210,82 @@ class FakeDocker {
   std::map<int, std::unique_ptr<Connection>> connections_;
 };
 
-/// A process in a network namespace of its own, or in ours.
+/// A process in a network namespace of its own, or in ours, that can be told to go to another.
 class Process {
  public:
   explicit Process(bool own_network) {
-    int ready[2];
-    EXPECT_EQ(::pipe(ready), 0);
-    pid_ = ::fork();
+    int orders[2];
+    int answers[2];
+    EXPECT_EQ(::pipe2(orders, O_CLOEXEC), 0);
+    EXPECT_EQ(::pipe2(answers, O_CLOEXEC), 0);
+    pid_ = outer_ = ::fork();
     if (pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const bool done = !own_network || ::unshare(CLONE_NEWNET) == 0;
-      std::ignore = ::write(ready[1], done ? "y" : "n", 1);
-      ::close_range(3, ~0U, 0);  // connections end when the test closes them
-      while (true) {
-        ::pause();
-      }
+      obey(orders[0], answers[1]);
     }
-    char answer = 0;
-    EXPECT_EQ(::read(ready[0], &answer, 1), 1);
-    EXPECT_EQ(answer, 'y');
-    ::close(ready[0]);
-    ::close(ready[1]);
+    orders_ = Fd(orders[1]);
+    answers_ = Fd(answers[0]);
+    ::close(orders[0]);
+    ::close(answers[1]);
+    if (own_network) {
+      leave_network();
+    }
   }
   ~Process() {
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
+    ::kill(outer_, SIGKILL);
+    ::waitpid(outer_, nullptr, 0);
   }
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
+
   [[nodiscard]] std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
+  [[nodiscard]] std::uint64_t network() const { return (*kernel::Netns::of_process(pid()))->inode(); }
+  void leave_network() { EXPECT_EQ(order(kLeave), 0); }
+  void join_network(const Process& other) { EXPECT_EQ(order(other.pid_), 0); }
+  /// From now on this is a child of the process that it was.
+  void become_child() { pid_ = order(kFork); }
 
  private:
+  static constexpr pid_t kLeave = -1;
+  static constexpr pid_t kFork = -2;
+
+  pid_t order(pid_t what) {
+    pid_t answer = -1;
+    EXPECT_EQ(::write(orders_.get(), &what, sizeof what), static_cast<ssize_t>(sizeof what));
+    EXPECT_EQ(::read(answers_.get(), &answer, sizeof answer), static_cast<ssize_t>(sizeof answer));
+    return answer;
+  }
+  [[noreturn]] static void obey(int orders, int answers) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::dup2(orders, 0);
+    ::dup2(answers, 1);
+    ::close_range(3, ~0U, 0);  // connections end when the test closes them
+    for (pid_t what = 0; ::read(0, &what, sizeof what) == static_cast<ssize_t>(sizeof what);) {
+      pid_t answer = -1;
+      if (what == kLeave) {
+        answer = ::unshare(CLONE_NEWNET);
+      } else if (what == kFork) {
+        answer = ::fork();
+        if (answer == 0) {
+          ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+          continue;  // the parent answers, and obeys no more
+        }
+        std::ignore = ::write(1, &answer, sizeof answer);
+        break;
+      } else {
+        const Fd network(::open(("/proc/" + std::to_string(what) + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+        answer = ::setns(network.get(), CLONE_NEWNET);
+      }
+      std::ignore = ::write(1, &answer, sizeof answer);
+    }
+    while (true) {
+      ::pause();
+    }
+  }
+
   pid_t pid_ = -1;
+  pid_t outer_ = -1;
+  Fd orders_;
+  Fd answers_;
 };
 
 /// CgroupTest in a cgroup namespace of its own: tree_'s root is a directory that the test made.
@@ -288,6 +334,113 @@ class CgroupNamespaceTest : public CgroupTest {
   std::string home_;
   std::string outer_base_;
   Fd namespace_;
+};
+
+inline std::string hex(char digit) {
+  return std::string(64, digit);
+}
+
+/// Docker, the daemon around DockerSource, and a kernel that keeps what it is told.
+class DockerTest : public CgroupNamespaceTest {
+ protected:
+  void SetUp() override {
+    CgroupNamespaceTest::SetUp();
+    if (IsSkipped()) {
+      return;
+    }
+    docker_ = std::make_unique<FakeDocker>(loop_);
+    docker_->images["sha256:base"] = nullptr;
+    settings_.docker.socket = docker_->socket();
+    ASSERT_TRUE(tree_->create("/system.slice"));
+    start_daemon();
+  }
+  void TearDown() override {
+    source_.reset();
+    events_.reset();
+    registry_.reset();
+    processes_.clear();
+    docker_.reset();
+    CgroupNamespaceTest::TearDown();
+  }
+  void start_daemon() {
+    source_.reset();
+    events_.reset();
+    registry_ = std::make_unique<Registry>(*tree_, kernel_);
+    registry_->on_change = [this](const Workload& workload, bool ended) {
+      news_.push_back(workload.name + " " + (ended ? "ended" : text(workload.state)));
+    };
+    auto events = CgroupEvents::create(loop_, *tree_, *registry_, kernel_, "/trireme.slice");
+    ASSERT_TRUE(events);
+    events_ = std::move(*events);
+    source_ = std::make_unique<DockerSource>(loop_, *tree_, *registry_, *events_);
+    events_->add_source(*source_);
+    ASSERT_TRUE(registry_->recover());
+    ASSERT_TRUE(events_->start());
+    configure();
+  }
+  void configure() { source_->configure(std::make_shared<policy::Identity>(settings_)); }
+
+  /// Docker knows a container that has not been started.
+  void create(const std::string& id, const std::string& name, const json& set = {{"app", "web"}}, const std::string& network = "host") {
+    docker_->containers[id] = {{"Id", id},
+                               {"Name", "/" + name},
+                               {"Image", "sha256:base"},
+                               {"Config", {{"Labels", set}}},
+                               {"HostConfig", {{"NetworkMode", network}, {"CapDrop", {"NET_RAW"}}}},
+                               {"State", {{"Pid", 0}}}};
+  }
+  /// Its cgroup is born.
+  std::string bear(const std::string& id) { return bear_at("/system.slice/docker-" + id + ".scope"); }
+  std::string bear_at(const std::string& path) {
+    EXPECT_TRUE(tree_->create(path));
+    return path;
+  }
+  /// A process runs in it, and Docker says so.
+  std::uint32_t run(const std::string& id, const std::string& path, bool own_network = false) {
+    const std::uint32_t pid = place(path, own_network).pid();
+    docker_->containers[id]["State"]["Pid"] = pid;
+    return pid;
+  }
+  /// A process of the runtime's, of which Docker says nothing yet.
+  Process& place(const std::string& path, bool own_network = false) {
+    processes_.push_back(std::make_unique<Process>(own_network));
+    EXPECT_TRUE(tree_->place(path, processes_.back()->pid()));
+    return *processes_.back();
+  }
+  void stop(const std::string& id, const std::string& path) {
+    docker_->containers[id]["State"]["Pid"] = 0;
+    processes_.clear();
+    ASSERT_TRUE(await([&] { return !tree_->populated(path); }));
+    ASSERT_TRUE(tree_->remove(path));
+    docker_->tell("die", id);
+  }
+  void launch(const std::string& id, bool own_network = false) {
+    run(id, bear(id), own_network);
+    docker_->tell("start", id);
+  }
+  void connect() {
+    docker_->start();
+    ASSERT_TRUE(await([&] { return is_connected(); })) << source_->status();
+  }
+  [[nodiscard]] bool is_connected() const { return source_->status().starts_with("Docker 20.10.24, cgroup driver systemd, "); }
+  /// Its state's name, "" where it is no workload.
+  [[nodiscard]] std::string state(const std::string& id) const {
+    const Workload* workload = registry_->find_container(id);
+    return workload == nullptr ? "" : text(workload->state);
+  }
+  [[nodiscard]] bool becomes(const std::string& id, const std::string& wanted) {
+    return await([&] { return state(id) == wanted; });
+  }
+  [[nodiscard]] bool is_in_kernel(const std::string& path) { return kernel_.cgroups.contains(id(path)); }
+
+  FakeEnforcement kernel_;
+  policy::Identity settings_;
+  std::unique_ptr<FakeDocker> docker_;
+  std::unique_ptr<Registry> registry_;
+  std::unique_ptr<CgroupEvents> events_;
+  std::unique_ptr<DockerSource> source_;
+  std::vector<std::unique_ptr<Process>> processes_;
+  std::vector<std::string> news_;
 };
 
 }  // namespace trireme::workload::test

@@ -7,10 +7,12 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/workload/enforcement.hpp"
@@ -24,36 +26,53 @@ class FakeEnforcement final : public Enforcement {
     policy::Number number = 0;  // 0: quarantined
     policy::LabelSet labels;
     std::uint32_t level = 0;
+    std::uint64_t network = 0;  // inode number; 0: ours
+    bool whole_network = false;
   };
 
   Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override {
     ++enrolments;
+    note("enrol", cgroup);
     if (refuse_enrolment) {
       return fail("no memory for elements");
     }
     if (number == 0) {
       number = next++;
     }
-    cgroups[cgroup.id] = {number, labels, cgroup.level};
+    entry(cgroup) = {number, labels, cgroup.level, inode(cgroup), cgroup.whole_network};
     return number;
   }
   Status quarantine(CgroupRef cgroup) override {
-    cgroups[cgroup.id] = {0, {}, cgroup.level};
+    note("quarantine", cgroup);
+    entry(cgroup) = {0, {}, cgroup.level, inode(cgroup), cgroup.whole_network};
     return {};
   }
   Status end(const CgroupRef& cgroup, policy::Number number) override {
-    const auto found = cgroups.find(cgroup.id);
-    if (found == cgroups.end() || found->second.number != number) {
+    note("end", cgroup);
+    auto& among = cgroup.id == 0 ? networks : cgroups;
+    const auto found = among.find(cgroup.id == 0 ? inode(cgroup) : cgroup.id);
+    if (found == among.end() || found->second.number != number || (number != 0 && found->second.network != inode(cgroup))) {
+      ADD_FAILURE() << "ends what there is not: " << calls.back();
       return fail("no such cgroup with that number");
     }
-    cgroups.erase(found);
+    among.erase(found);
     return {};
   }
 
-  std::map<std::uint64_t, Entry> cgroups;
+  std::map<std::uint64_t, Entry> cgroups;   // by id
+  std::map<std::uint64_t, Entry> networks;  // of those without a cgroup, by the network's inode number
+  std::vector<std::string> calls;           // "enrol /a/b own": "own" or "shared" where it is in a network of another than ours
   policy::Number next = 1000;
   unsigned enrolments = 0;
   bool refuse_enrolment = false;
+
+ private:
+  static std::uint64_t inode(const CgroupRef& cgroup) { return cgroup.network ? cgroup.network->inode() : 0; }
+  Entry& entry(const CgroupRef& cgroup) { return cgroup.id == 0 ? networks[inode(cgroup)] : cgroups[cgroup.id]; }
+  void note(const std::string& what, const CgroupRef& cgroup) {
+    const std::string network = cgroup.whole_network ? " own" : " shared";
+    calls.push_back(what + " " + cgroup.path + (cgroup.network ? network : ""));
+  }
 };
 
 inline policy::LabelSet labels(std::initializer_list<std::pair<const char*, const char*>> items) {
@@ -131,9 +150,10 @@ class CgroupTest : public ::testing::Test {
     }
     EXPECT_TRUE(tree_->remove(path));
   }
-  /// Runs the loop until nothing happens for 50 ms.
+  /// Runs the loop until nothing happens for 50 ms, or for 300 ms where something always does.
   void settle() {
-    while (sd_event_run(loop_, 50'000) > 0) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+    while (std::chrono::steady_clock::now() < end && sd_event_run(loop_, 50'000) > 0) {
     }
   }
 

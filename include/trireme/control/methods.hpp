@@ -3,7 +3,8 @@
 // workload object (methods workloads and explain):
 //   {"name": "x.scope", "kind": "process|container|unit", "labels": {"app": "web"}, "identity": 17, "state":
 //   "enforced|quarantined|unenforced",
-//    "reason": "", "cgroup": "/trireme.slice/x.scope", "container": "<64 hex digits, or empty>", "warnings": ["CAP_NET_ADMIN: ..."]}
+//    "reason": "", "cgroup": "/trireme.slice/x.scope", "container": "<64 hex digits, or empty>", "network": "host|own|shared", or null
+//    where that is not known yet, "warnings": ["CAP_NET_ADMIN: ..."]}
 #pragma once
 
 namespace trireme::control::method {

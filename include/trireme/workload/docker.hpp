@@ -3,8 +3,13 @@
 // Two streams of news meet here: births of cgroups, which come before a container's first instruction, and Docker's events, which tell
 // the labels from `create` on, before the start. A host-network container's cgroup is enrolled at birth where its labels are known by then,
 // and quarantined at birth until they are. Whether a container shares our network namespace is NetworkMode's word before the start, and
-// /proc/PID/ns/net's after it; where neither tells, it waits in quarantine. A container of another network namespace (a bridge's) is listed
-// as unenforced and left alone. So is, loudly, one that shares our network but has no cgroup of its own in cgroup v2.
+// /proc/PID/ns/net's after it; where neither tells, it waits in quarantine.
+//
+// A container of another network namespace (a bridge's, none, another container's) is quarantined at birth and enrolled in that namespace
+// as soon as its first processes are in it, which is before its first instruction: the runtime's own processes go first, and the search
+// looks at them every few milliseconds. Whose namespace it is has the whole of it; who joined is told apart by the cgroup. One without a
+// cgroup of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is enrolled by its namespace alone, from its start on, where that
+// is its own; else it is listed as unenforced, loudly.
 //
 // Identity is the container's labels without those that its image brings with the same value, unless image_labels lists them, and without
 // ignore_labels. `docker run -l app=nginx` over an image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
@@ -50,7 +55,7 @@ class DockerSource final : public Source {
  private:
   struct Container;
   struct Image;
-  enum class Network : std::uint8_t { ours, other, unknown };
+  enum class Network : std::uint8_t { ours, other, unknown };  // `other`: Container::network, or null while it is being made
 
   [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
   [[nodiscard]] std::string container_of(const std::string& path) const;
@@ -76,22 +81,28 @@ class DockerSource final : public Source {
   // From what is known to what is done.
   static void complain(Container& container, const std::string& problem);
   void settle(Container& container);
-  void settle_here(Container& container);
-  void settle_elsewhere(Container& container);
+  void settle_by_labels(Container& container, Network network);
   void enforce(Container& container, const policy::LabelSet& labels);
-  void enforce_without_cgroup(Container& container, const policy::LabelSet& labels);
-  void list_elsewhere(Container& container, const policy::LabelSet& labels);
-  void list(const Container& container, const Description& description, const std::string& reason);
+  void list_unprotected(Container& container, const Description& description);
   void wait(Container& container, const std::string& reason);
   void hold(Container& container, const std::string& reason);
   void leave(Container& container);
-  [[nodiscard]] bool has_process(const Container& container) const;
-  [[nodiscard]] Network network_of(const Container& container) const;
-  [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth) const;
-  [[nodiscard]] const Container* by_reference(const std::string& reference) const;
+  [[nodiscard]] const Workload* registered(const Container& container) const;
   [[nodiscard]] bool is_image_gone(const Container& container) const;
   [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
   [[nodiscard]] Description describe(const Container& container, const policy::LabelSet& labels) const;
+
+  // Whose network it shares.
+  [[nodiscard]] bool has_process(const Container& container) const;
+  Network network_of(Container& container);
+  bool find_network(Container& container) const;
+  [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth) const;
+  [[nodiscard]] const Container* by_reference(const std::string& reference) const;
+  [[nodiscard]] static bool has_own_network(const std::string& mode);
+  void begin_start(Container& container, const std::string& cgroup);
+  void forget_start(Container& container);
+  void seek(const Container& container);
+  static int on_seek(sd_event_source* source, std::uint64_t usec, void* self);
 
   sd_event* loop_;
   const kernel::CgroupTree& tree_;
@@ -103,6 +114,8 @@ class DockerSource final : public Source {
   std::set<std::string> parents_;                                              // cgroups that containers are known to be made in
   std::set<std::string> failed_;                                               // containers to inspect again
   sd_event_source* retry_ = nullptr;
+  std::set<std::string> sought_;  // containers that start, their network not known yet
+  sd_event_source* seek_ = nullptr;
   std::unique_ptr<DockerLink> link_;
 };
 

@@ -1,7 +1,8 @@
 // Every workload of this enforcement point, and the one way to change that: sources call it, it calls Enforcement.
 //
 // The labels and the number of an enforced workload are written on its cgroup, so a restarted daemon finds them again (recover()).
-// Failures leave the workload quarantined with a reason, never open; one workload's failure touches no other.
+// Failures leave the workload quarantined with a reason, never open; one workload's failure touches no other. A workload without a cgroup
+// of its own is known by its container's id, has no record, and can only be one with a whole network namespace.
 #pragma once
 
 #include <functional>
@@ -23,8 +24,10 @@ struct Description {
   std::string cgroup_path;
   std::uint32_t pid = 0;
   std::string container_id;
-  bool settled = false;                    // as in CgroupRef
-  std::vector<std::string> warnings = {};  // what the source knows; the registry adds what the capabilities of `pid` say
+  bool settled = false;                                    // as in CgroupRef
+  std::vector<std::string> warnings = {};                  // what the source knows; the registry adds what the capabilities of `pid` say
+  std::shared_ptr<const kernel::Netns> network = nullptr;  // as in CgroupRef
+  bool whole_network = false;
 };
 
 class Registry {
@@ -36,17 +39,20 @@ class Registry {
   void set_host_labels(const policy::LabelSet& labels);
 
   /// Workloads whose records are on their cgroups, found by walking the tree; called once, before Enforcement is live and after
-  /// set_host_labels(): enrols each with the number it had, quarantines what was in quarantine and what has an unreadable record. Records
-  /// of another network namespace's daemon are left alone. Returns how many it took over.
+  /// set_host_labels(): enrols each with the number it had, in the network namespace it had. Quarantines what was in quarantine, what has
+  /// an unreadable record, and what has no process left in that namespace. Records of another network namespace's daemon are left alone.
+  /// Returns how many it took over.
   Result<std::size_t> recover();
 
   /// Puts the workload under policy: kernel first, then the xattrs, then the registry. On failure it is quarantined and the error returned.
-  /// Known already with the same labels and cgroup: nothing happens (pid and warnings are brought up to date). Other labels: a fresh
-  /// number. A name that another workload bears: containers and units get a suffix, a process (trirun) is refused.
+  /// Known already with the same labels, cgroup and network: nothing happens (pid and warnings are brought up to date). Other labels: a
+  /// fresh number. Another network: a fresh number, and quarantine in between. A name that another workload bears: containers and units
+  /// get a suffix, a process (trirun) is refused.
   Status enrol(const Description& description);
-  /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the same, and the error returned.
+  /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the same, and the error returned. A network
+  /// that is known and not described stays known.
   Status quarantine(const Description& description, const std::string& reason);
-  /// Lists a workload that is outside this enforcement point (bridge container); `reason` is shown. It has no cgroup_path here.
+  /// Lists a container that nothing in the kernel tells apart; `reason` is shown. It has no cgroup_path here.
   void list_unenforced(const Description& description, const std::string& reason);
   /// The cgroup is gone. Where a directory with the same inode number is still there, nothing happens: the news was of an older one.
   void end_cgroup(const std::string& cgroup_path);
@@ -74,7 +80,10 @@ class Registry {
   Result<policy::LabelSet> with_host_labels(const policy::LabelSet& own) const;
   std::string free_name(const std::string& wanted, const std::string& container_id, const std::string& key) const;
   Status refresh(Workload known, const Description& description);
+  [[nodiscard]] Result<std::uint64_t> id_of(const Description& description) const;
+  [[nodiscard]] const Workload* find_key(const std::string& key) const;
   void supersede(const Description& description, std::uint64_t id);
+  void leave_network(const Description& description);
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "trireme/kernel/netns.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/policy/labels.hpp"
 
@@ -15,7 +17,7 @@ enum class Kind : std::uint8_t { process, container, unit };
 enum class State : std::uint8_t {
   enforced,     // the kernel judges its traffic by its labels
   quarantined,  // everything to and from it is dropped; `reason` says why
-  unenforced,   // known, but outside this enforcement point (a bridge container); left alone
+  unenforced,   // known, but cannot be judged; `reason` says why
 };
 
 [[nodiscard]] const char* text(Kind kind);
@@ -28,13 +30,19 @@ struct Workload {
   policy::LabelSet own_labels;  // as its source gave them, without [host] labels
   State state = State::quarantined;
   std::string reason;                 // why it is not enforced
-  std::string cgroup_path;            // below the cgroup v2 root: "/trireme.slice/x.scope"; empty where unenforced
+  std::string cgroup_path;            // below the cgroup v2 root: "/trireme.slice/x.scope"; empty: it has none, its network tells it apart
   std::uint64_t cgroup_id = 0;        // inode number of that directory
   policy::Number number = 0;          // 0 unless enforced
   std::uint32_t pid = 0;              // of a process in it, for the capability check; 0 where unknown
   std::string container_id;           // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
+  std::shared_ptr<const kernel::Netns> network = nullptr;  // where its sockets are; null: our own, or not known yet
+  bool whole_network = false;                              // as in CgroupRef
 };
+
+/// Where the workload's sockets are: "host" (our own network namespace), "own" (one that is its own) or "shared" (another container's);
+/// null where that is not known yet.
+[[nodiscard]] const char* network_text(const Workload& workload);
 
 /// What the permitted capabilities of `pid` let it do to its own policy, a line each that starts with "CAP_"; empty where they let it do
 /// nothing (those of a user namespace of its own do not), or where the process is gone. Reads /proc/PID/status.

@@ -1,0 +1,85 @@
+#include "network.hpp"
+
+#include <sys/stat.h>
+
+#include <charconv>
+#include <vector>
+
+#include "trireme/base/file.hpp"
+
+namespace trireme::workload {
+namespace {
+
+std::uint64_t inode_of(const std::string& process) {
+  struct stat status {};
+  return ::stat(("/proc/" + process + "/ns/net").c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_ino) : 0;
+}
+
+/// 0 where it is gone, or where its parent is in a pid namespace that we cannot see.
+std::uint32_t parent_of(std::uint32_t pid) {
+  constexpr std::string_view kField = "\nPPid:\t";
+  const auto status = read_file("/proc/" + std::to_string(pid) + "/status");
+  const std::size_t at = status ? status->find(kField) : std::string::npos;
+  std::uint32_t parent = 0;
+  if (at != std::string::npos) {
+    std::from_chars(status->data() + at + kField.size(), status->data() + status->size(), parent);
+  }
+  return parent;
+}
+
+/// The process may have moved on, or gone and its pid be another's: what is returned has been seen to be the namespace looked for.
+std::shared_ptr<const kernel::Netns> hold(std::uint32_t pid, std::uint64_t inode) {
+  auto held = kernel::Netns::of_process(pid);
+  return held && (*held)->inode() == inode ? *held : nullptr;
+}
+
+}  // namespace
+
+std::uint64_t own_network() {
+  return inode_of("thread-self");
+}
+
+std::uint64_t network_of_process(std::uint32_t pid) {
+  return inode_of(std::to_string(pid));
+}
+
+bool is_same_network(const std::shared_ptr<const kernel::Netns>& one, const std::shared_ptr<const kernel::Netns>& other) {
+  return one && other ? one->inode() == other->inode() : !one && !other;
+}
+
+std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree, const std::string& cgroup, std::uint64_t inode) {
+  if (inode == own_network()) {
+    return nullptr;
+  }
+  std::vector<std::string> open = {cgroup};
+  while (!open.empty()) {
+    const std::string path = std::move(open.back());
+    open.pop_back();
+    for (const std::uint32_t pid : tree.pids(path)) {
+      if (auto network = network_of_process(pid) == inode ? hold(pid, inode) : nullptr) {
+        return network;
+      }
+    }
+    for (const std::string& name : tree.children(path)) {
+      open.push_back(path + "/" + name);
+    }
+  }
+  return nullptr;
+}
+
+std::shared_ptr<const kernel::Netns> find_entered_network(const kernel::CgroupTree& tree, const std::string& cgroup) {
+  const std::uint64_t own = own_network();
+  for (const std::uint32_t pid : tree.pids(cgroup)) {
+    const std::uint64_t inode = network_of_process(pid);
+    if (inode == 0 || inode == own) {
+      continue;
+    }
+    const std::uint64_t makers = network_of_process(parent_of(pid));
+    if (auto network = makers != 0 && makers != inode ? hold(pid, inode) : nullptr) {
+      return network;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace trireme::workload
