@@ -3,7 +3,6 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/epoll.h>
 
 #include <algorithm>
 
@@ -18,8 +17,6 @@ using nlohmann::json;
 constexpr std::size_t kRecent = 1000;  // flows kept
 constexpr double kBurst = 200;         // journal lines at once
 constexpr double kPerSecond = 20;      // journal lines in the long run
-/// Below everything that changes who may talk: a flood of refusals delays nobody's enrolment.
-constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 
 std::string time_text(std::chrono::system_clock::time_point time) {
   const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
@@ -31,6 +28,9 @@ json end_json(const enforcer::FlowEnd& end) {
   if (end.labels) {
     result["labels"] = end.labels->items();
     result["workload"] = end.workload;
+    if (!end.host.empty()) {
+      result["host"] = end.host;
+    }
   } else if (end.quarantined) {
     result["quarantined"] = true;
   } else {
@@ -41,7 +41,7 @@ json end_json(const enforcer::FlowEnd& end) {
 
 json flow_json(const enforcer::FlowRecord& record) {
   const std::string service = policy::port_text(record.protocol, record.port);
-  return {{"time", time_text(record.time)},
+  json flow = {{"time", time_text(record.time)},
           {"verdict", policy::text(record.verdict)},
           {"source", end_json(record.source)},
           {"destination", end_json(record.destination)},
@@ -49,37 +49,13 @@ json flow_json(const enforcer::FlowRecord& record) {
           {"port", record.port},
           {"rule", record.rule},
           {"reason", record.reason}};
+  if (!record.cause.empty()) {
+    flow["cause"] = record.cause;
+  }
+  return flow;
 }
 
 }  // namespace
-
-Result<std::unique_ptr<FlowFeed>> FlowFeed::open(sd_event* loop, enforcer::Enforcer& enforcer, const workload::Registry& registry) {
-  auto log = enforcer::FlowLog::open();
-  if (!log) {
-    return tl::unexpected(log.error());
-  }
-  std::unique_ptr<FlowFeed> feed(new FlowFeed(std::move(*log), enforcer, registry));
-  int rc = sd_event_add_io(loop, &feed->readable_, feed->log_.fd(), EPOLLIN, on_readable, feed.get());
-  if (rc >= 0) {
-    rc = sd_event_source_set_priority(feed->readable_, kPriority);
-  }
-  if (rc < 0) {
-    return fail_errno("cannot follow the packet log", -rc);
-  }
-  return feed;
-}
-
-FlowFeed::~FlowFeed() {
-  sd_event_source_disable_unref(readable_);
-}
-
-int FlowFeed::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
-  auto& feed = *static_cast<FlowFeed*>(self);
-  for (const enforcer::FlowRecord& record : feed.log_.read(feed.enforcer_, feed.registry_)) {
-    feed.take(record);
-  }
-  return 0;
-}
 
 void FlowFeed::take(const enforcer::FlowRecord& record) {
   counts_[policy::text(record.verdict)]++;

@@ -36,7 +36,7 @@ std::string end_text(const enforcer::FlowEnd& end) {
   if (!end.workload.empty()) {
     text = text.empty() ? end.workload : fmt::format("{} ({})", end.workload, text);
   }
-  return fmt::format("{} [{}]", text, end.address.text());
+  return fmt::format("{} [{}{}]", text, end.address.text(), end.host.empty() ? "" : ", " + end.host);
 }
 
 }  // namespace

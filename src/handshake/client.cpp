@@ -161,7 +161,7 @@ Answer Engine::State::take_reply(const Packet& packet) {
 Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {
   const policy::Decision decision = judge.unlabelled(*handshake.local, handshake.key.remote, handshake.key.remote_port);
   Event told = event(packet, Role::client, &handshake);
-  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+  say(told, decision);
   if (decision.verdict == policy::Verdict::deny) {
     return refuse_client(packet, handshake, Reason::no_proof, std::move(told));
   }
@@ -230,7 +230,7 @@ Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, c
   const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, true, handshake.key.remote_port);
   if (decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::client, &handshake);
-    told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+    say(told, decision);
     return refuse_client(packet, handshake, Reason::policy, std::move(told));
   }
   handshake.proof = keys.proof(reply_transcript(context, token.labels, token.tag));

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine_state.hpp"
+#include "trireme/policy/explain.hpp"
 
 namespace trireme::handshake {
 
@@ -80,6 +81,12 @@ Event Engine::State::event(const Packet& packet, Role role, const Handshake* han
   return told;
 }
 
+/// Why policy decided so.
+void Engine::State::say(Event& told, const policy::Decision& decision) {
+  told.detail = policy::sentence(decision.reason);
+  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+}
+
 void Engine::State::tell(Event&& told) {
   if (on_event) {
     on_event(std::move(told));
@@ -136,7 +143,9 @@ Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
     return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit, handshake.remote->number);
   }
   Event told = event(packet, handshake.key.role, &handshake);
-  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+  if (doubt == Reason::none) {
+    say(told, decision);
+  }
   table.remove(handshake);
   return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
 }

@@ -76,6 +76,7 @@ class Engine::State {
   /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is in audit mode it passes.
   Answer refuse(const Packet& packet, Reason reason, Event event);
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;
+  static void say(Event& event, const policy::Decision& decision);
   void tell(Event&& event);
 
   IdentityBook& book_;

@@ -70,7 +70,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std:
   const policy::Decision decision = judge.labelled(*local, *remote, false, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(remote);  // as it says itself: nothing is proved yet
-    told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+    say(told, decision);
     return refuse(packet, Reason::policy, std::move(told));
   }
   if (!wire::strip(packet.segment, changed_)) {
@@ -196,7 +196,9 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
   const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
   if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::server, &handshake);
-    told.rule = doubt == Reason::none && decision.rule != nullptr ? decision.rule->text() : "";
+    if (doubt == Reason::none) {
+      say(told, decision);
+    }
     table.enter(handshake, Phase::refused, packet.now.monotonic);
     return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
   }
@@ -242,7 +244,7 @@ void Engine::State::report(const Packet& packet, const Handshake& handshake, con
   Event told = event(packet, handshake.key.role, &handshake);
   told.verdict = decision.verdict;
   told.reason = decision.verdict == policy::Verdict::audit ? Reason::policy : Reason::none;
-  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+  say(told, decision);
   tell(std::move(told));
 }
 

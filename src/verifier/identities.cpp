@@ -1,5 +1,8 @@
 #include "trireme/verifier/identities.hpp"
 
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -38,6 +41,9 @@ json to_json(const RemoteIdentity& identity) {
 
 }  // namespace
 
+Identities::Identities(std::string file, policy::Numbers& numbers)
+    : file_(std::move(file)), numbers_(numbers), entered_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
 std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& identity) {
   const std::scoped_lock lock(mutex_);
   const Key key{identity.peer->hash, identity.hash};
@@ -54,6 +60,8 @@ std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& id
   entries_[key] = {entered, std::chrono::steady_clock::now()};
   by_number_[*number] = key;
   changed_ = true;
+  const std::uint64_t one = 1;
+  std::ignore = ::write(entered_.get(), &one, sizeof one);
   return entered;
 }
 
@@ -96,6 +104,8 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
 }
 
 Status Identities::save() {
+  std::uint64_t counter = 0;
+  std::ignore = ::read(entered_.get(), &counter, sizeof counter);
   json list = json::array();
   {
     const std::scoped_lock lock(mutex_);

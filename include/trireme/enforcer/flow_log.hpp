@@ -21,6 +21,7 @@ struct FlowEnd {
   std::optional<policy::LabelSet> labels;  // of a workload
   std::string workload;                    // its name; empty where it has gone, or is none
   std::string entity;                      // "@host" or "@world" where there are no labels
+  std::string host;                        // that vouches for the labels; empty: this one
   bool quarantined = false;
   policy::Address address;
 };
@@ -34,6 +35,7 @@ struct FlowRecord {
   std::uint16_t port = 0;  // of the destination; 0 for ICMP
   std::string rule;        // Rule::text() of the rule that decided; empty where none did
   std::string reason;
+  std::string cause;  // handshake::text(Reason) of a handshake; empty: rules in the kernel decided
 };
 
 class FlowLog {

@@ -10,6 +10,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "trireme/base/fd.hpp"
 #include "trireme/handshake/identities.hpp"
 #include "trireme/policy/numbers.hpp"
 
@@ -18,7 +19,10 @@ namespace trireme::verifier {
 class Identities final : public handshake::IdentityBook {
  public:
   /// `file` is read by load() and written by save(). `numbers` outlives the book.
-  Identities(std::string file, policy::Numbers& numbers) : file_(std::move(file)), numbers_(numbers) {}
+  Identities(std::string file, policy::Numbers& numbers);
+
+  /// Readable after something was entered, until save().
+  [[nodiscard]] int fd() const { return entered_.get(); }
 
   std::shared_ptr<const handshake::RemoteIdentity> enter(const handshake::RemoteIdentity& identity) override;
 
@@ -46,6 +50,7 @@ class Identities final : public handshake::IdentityBook {
 
   std::string file_;
   policy::Numbers& numbers_;
+  Fd entered_;  // eventfd
   mutable std::mutex mutex_;
   std::map<Key, Entry> entries_;
   std::map<policy::Number, Key> by_number_;

@@ -1,0 +1,55 @@
+#include "point_watch.hpp"
+
+#include <sys/epoll.h>
+
+namespace trireme::daemon {
+namespace {
+
+/// Below everything that changes who may talk: a flood of refusals delays nobody's enrolment.
+constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+
+}  // namespace
+
+Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
+                                                     const workload::Registry& registry, std::function<void()> repaired) {
+  auto log = enforcer::FlowLog::open();
+  if (!log) {
+    return tl::unexpected(log.error());
+  }
+  auto drift = Drift::open(loop, *point.enforcer, std::move(repaired));
+  if (!drift) {
+    return tl::unexpected(drift.error());
+  }
+  std::unique_ptr<PointWatch> watch(new PointWatch(std::move(*log), points, point, feed, registry));
+  watch->drift_ = std::move(*drift);
+  int rc = sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
+  rc = rc < 0 ? rc : sd_event_source_set_priority(watch->logged_, kLogPriority);
+  rc = rc < 0 ? rc : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses, watch.get());
+  if (rc < 0) {
+    return fail_errno("cannot follow a network namespace", -rc);
+  }
+  return watch;
+}
+
+PointWatch::~PointWatch() {
+  sd_event_source_disable_unref(logged_);
+  sd_event_source_disable_unref(addresses_);
+}
+
+int PointWatch::on_logged(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  auto& watch = *static_cast<PointWatch*>(self);
+  for (const enforcer::FlowRecord& record : watch.log_.read(*watch.point_.enforcer, watch.registry_)) {
+    watch.feed_.take(record);
+  }
+  return 0;
+}
+
+int PointWatch::on_addresses(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  auto& watch = *static_cast<PointWatch*>(self);
+  if (watch.point_.addresses->drain()) {
+    watch.points_.look_at_addresses(watch.point_);
+  }
+  return 0;
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,42 @@
+// What the event loop follows at one enforcement point: changes of its table by others, logged packets, its addresses.
+#pragma once
+
+#include "drift.hpp"
+#include "flow_feed.hpp"
+#include "trireme/enforcer/points.hpp"
+
+namespace trireme::daemon {
+
+class PointWatch {
+ public:
+  /// Opens its sockets in the present network namespace, which is the point's. `repaired` is called after each repair of the table. All
+  /// references outlive this object. Errors: another program has the log group, no netlink, the event loop.
+  [[nodiscard]] static Result<std::unique_ptr<PointWatch>> open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
+                                                                FlowFeed& feed, const workload::Registry& registry,
+                                                                std::function<void()> repaired);
+  ~PointWatch();
+  PointWatch(const PointWatch&) = delete;
+  PointWatch& operator=(const PointWatch&) = delete;
+
+  [[nodiscard]] Drift& drift() { return *drift_; }
+  void ended(const workload::Workload& workload) { log_.ended(workload); }
+  /// Times at which the kernel's log messages did not fit.
+  [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }
+
+ private:
+  PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed, const workload::Registry& registry)
+      : log_(std::move(log)), points_(points), point_(point), feed_(feed), registry_(registry) {}
+  static int on_logged(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_addresses(sd_event_source* source, int fd, std::uint32_t events, void* self);
+
+  std::unique_ptr<Drift> drift_;
+  enforcer::FlowLog log_;
+  enforcer::Points& points_;
+  enforcer::Point& point_;
+  FlowFeed& feed_;
+  const workload::Registry& registry_;
+  sd_event_source* logged_ = nullptr;
+  sd_event_source* addresses_ = nullptr;
+};
+
+}  // namespace trireme::daemon

@@ -1,0 +1,127 @@
+#include "tokens.hpp"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+
+#include <thread>
+
+namespace trireme::daemon {
+namespace {
+
+/// As that of the kernel's log messages.
+constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+
+enforcer::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
+  enforcer::FlowEnd end;
+  end.address = address;
+  if (event.remote != nullptr) {
+    end.labels = event.remote->labels;
+    end.host = event.remote->peer->name;
+  } else {
+    end.entity = "@world";
+  }
+  return end;
+}
+
+enforcer::FlowEnd local_end(const handshake::Event& event, const policy::Address& address, const workload::Registry& registry) {
+  enforcer::FlowEnd end;
+  end.address = address;
+  if (const workload::Workload* workload = registry.find_number(event.local)) {
+    end.workload = workload->name;
+    end.labels = workload->labels;
+  } else {
+    end.entity = "@host";
+  }
+  return end;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokens>> Tokens::start(const std::string& runtime_dir, policy::Numbers& numbers,
+                                              const std::shared_ptr<const policy::Policy>& policy,
+                                              const std::shared_ptr<const credentials::Trust>& trust) {
+  std::unique_ptr<Tokens> tokens(new Tokens(runtime_dir, numbers));
+  const auto known = tokens->identities_.load(*trust, std::chrono::system_clock::now());
+  if (!known) {
+    spdlog::error("{}", known.error().text());
+  }
+  const auto mechanism = kernel::probe_queue();
+  if (!mechanism) {
+    tokens->problem_ = "nothing is exchanged with containers of other networks and with other hosts: " + mechanism.error().text();
+    return tokens;
+  }
+  tokens->mechanism_ = *mechanism;
+  auto verifier = verifier::Verifier::start(std::thread::hardware_concurrency(), tokens->identities_);
+  if (!verifier) {
+    return tl::unexpected(verifier.error());
+  }
+  tokens->verifier_ = std::move(*verifier);
+  tokens->verifier_->set_policy(policy);
+  tokens->verifier_->set_trust(trust);
+  spdlog::info("tokens: {} threads, {}; {}", tokens->verifier_->threads(), kernel::text(*mechanism), trust->description());
+  return tokens;
+}
+
+Tokens::~Tokens() {
+  sd_event_source_disable_unref(events_);
+  sd_event_source_disable_unref(entered_);
+}
+
+Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry) {
+  feed_ = &feed;
+  registry_ = &registry;
+  if (verifier_ == nullptr) {
+    return {};
+  }
+  int rc = sd_event_add_io(loop, &events_, verifier_->fd(), EPOLLIN, on_events, this);
+  rc = rc < 0 ? rc : sd_event_source_set_priority(events_, kEventsPriority);
+  rc = rc < 0 ? rc : sd_event_add_io(loop, &entered_, identities_.fd(), EPOLLIN, on_identities, this);
+  return rc < 0 ? fail_errno("cannot follow the verifier", -rc) : Status{};
+}
+
+void Tokens::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
+  if (verifier_ != nullptr) {
+    verifier_->set_trust(trust);
+  }
+  identities_.set_trust(*trust, std::chrono::system_clock::now());
+  if (Status saved = identities_.save(); !saved) {
+    spdlog::error("{}", saved.error().text());
+  }
+}
+
+int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  auto& tokens = *static_cast<Tokens*>(self);
+  for (const handshake::Event& event : tokens.verifier_->take_events()) {
+    tokens.feed_->take(tokens.record(event));
+  }
+  return 0;
+}
+
+int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  if (Status saved = static_cast<Tokens*>(self)->identities_.save(); !saved) {
+    spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
+  }
+  return 0;
+}
+
+enforcer::FlowRecord Tokens::record(const handshake::Event& event) const {
+  enforcer::FlowRecord record;
+  record.time = std::chrono::system_clock::now();
+  record.verdict = event.verdict;
+  record.protocol = IPPROTO_TCP;
+  record.port = event.ends.destination_port;
+  const auto end = [&](bool is_local, const policy::Address& address) {
+    return is_local ? local_end(event, address, *registry_) : remote_end(event, address);
+  };
+  record.source = end(event.local_is_client, event.ends.source);
+  record.destination = end(!event.local_is_client, event.ends.destination);
+  record.rule = event.rule;
+  record.cause = handshake::text(event.reason);
+  const std::string sentence = handshake::sentence(event.reason);
+  record.reason = event.detail.empty() ? sentence : sentence.empty() ? event.detail : fmt::format("{}: {}", sentence, event.detail);
+  return record;
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,52 @@
+// The token path as the daemon has it: the verifier's threads, the identities that they met, and what they tell.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include <memory>
+#include <string>
+
+#include "flow_feed.hpp"
+#include "trireme/verifier/identities.hpp"
+#include "trireme/verifier/verifier.hpp"
+
+namespace trireme::daemon {
+
+class Tokens {
+ public:
+  /// Starts the threads where this kernel has queues; problem() says why where it has none. `runtime_dir` keeps the identities.
+  [[nodiscard]] static Result<std::unique_ptr<Tokens>> start(const std::string& runtime_dir, policy::Numbers& numbers,
+                                                             const std::shared_ptr<const policy::Policy>& policy,
+                                                             const std::shared_ptr<const credentials::Trust>& trust);
+  ~Tokens();
+  Tokens(const Tokens&) = delete;
+  Tokens& operator=(const Tokens&) = delete;
+
+  /// Refusals go to `feed` and new identities to their file from now on.
+  [[nodiscard]] Status follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry);
+  /// Another trust: peers are verified anew, and identities that it does not believe are forgotten.
+  void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
+
+  [[nodiscard]] verifier::Identities& identities() { return identities_; }
+  /// Null where this kernel has no queues.
+  [[nodiscard]] verifier::Verifier* verifier() { return verifier_.get(); }
+  [[nodiscard]] kernel::QueueMechanism mechanism() const { return mechanism_; }
+  [[nodiscard]] const std::string& problem() const { return problem_; }
+
+ private:
+  Tokens(const std::string& runtime_dir, policy::Numbers& numbers) : identities_(runtime_dir + "/identities.json", numbers) {}
+  static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  [[nodiscard]] enforcer::FlowRecord record(const handshake::Event& event) const;
+
+  verifier::Identities identities_;
+  std::unique_ptr<verifier::Verifier> verifier_;
+  kernel::QueueMechanism mechanism_ = kernel::QueueMechanism::native;
+  std::string problem_;
+  FlowFeed* feed_ = nullptr;
+  const workload::Registry* registry_ = nullptr;
+  sd_event_source* events_ = nullptr;
+  sd_event_source* entered_ = nullptr;
+};
+
+}  // namespace trireme::daemon
