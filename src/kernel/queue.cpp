@@ -24,6 +24,7 @@ namespace {
 constexpr std::size_t kMessage = Queue::kCopied + 448;  // a packet with its attributes: 136 bytes, and room for later kernels'
 constexpr std::size_t kVerdicts = 1U << 16U;            // bytes of verdicts in one send(2)
 constexpr std::size_t kVerdict = 64;                    // bytes of one verdict without payload, at most
+constexpr std::size_t kMaxChanged = 65'000;             // bytes; an attribute holds little more
 constexpr int kMaxReceiveBuffer = 16 << 20;
 
 /// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser drops attributes that are newer than
@@ -284,7 +285,7 @@ void Queue::accept(std::uint32_t id, std::uint32_t priority) {
 }
 
 void Queue::accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed) {
-  if (changed.size() > kVerdicts - 2 * kVerdict) {  // no attribute holds it
+  if (changed.size() > kMaxChanged) {
     drop(id);
     return;
   }
