@@ -109,12 +109,9 @@ Status configure(const Fd& fd, std::uint16_t number, std::uint32_t length) {
     return fail("no answer about queue " + std::to_string(number));
   }
   const int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
-  if (error == EBUSY) {
+  // EPERM: the kernel looks whose the queue is before it looks what is asked; setting up the socket has shown that we have CAP_NET_ADMIN.
+  if (error == EBUSY || error == EPERM) {
     return fail("another program has queue " + std::to_string(number), "see /proc/net/netfilter/nfnetlink_queue");
-  }
-  if (error == EPERM) {
-    return fail("another program has queue " + std::to_string(number) + ", or CAP_NET_ADMIN is missing",
-                "see /proc/net/netfilter/nfnetlink_queue");
   }
   return error == 0 ? Status{} : fail_errno("cannot bind queue " + std::to_string(number), error);
 }
