@@ -24,6 +24,7 @@ namespace {
 constexpr std::size_t kMessage = Queue::kCopied + 448;  // a packet with its attributes: 136 bytes, and room for later kernels'
 constexpr std::size_t kVerdicts = 1U << 16U;            // bytes of verdicts in one send(2)
 constexpr std::size_t kVerdict = 64;                    // bytes of one verdict without payload, at most
+constexpr std::size_t kMaxChanged = 65'000;             // bytes; an attribute holds little more
 constexpr int kMaxReceiveBuffer = 16 << 20;
 
 /// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser drops attributes that are newer than
@@ -108,12 +109,9 @@ Status configure(const Fd& fd, std::uint16_t number, std::uint32_t length) {
     return fail("no answer about queue " + std::to_string(number));
   }
   const int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
-  if (error == EBUSY) {
+  // EPERM: the kernel looks whose the queue is before it looks what is asked; setting up the socket has shown that we have CAP_NET_ADMIN.
+  if (error == EBUSY || error == EPERM) {
     return fail("another program has queue " + std::to_string(number), "see /proc/net/netfilter/nfnetlink_queue");
-  }
-  if (error == EPERM) {
-    return fail("another program has queue " + std::to_string(number) + ", or CAP_NET_ADMIN is missing",
-                "see /proc/net/netfilter/nfnetlink_queue");
   }
   return error == 0 ? Status{} : fail_errno("cannot bind queue " + std::to_string(number), error);
 }
@@ -284,7 +282,7 @@ void Queue::accept(std::uint32_t id, std::uint32_t priority) {
 }
 
 void Queue::accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed) {
-  if (changed.size() > kVerdicts - 2 * kVerdict) {  // no attribute holds it
+  if (changed.size() > kMaxChanged) {
     drop(id);
     return;
   }

@@ -59,10 +59,6 @@ Status send_message(const Fd& fd, msghdr& message, std::span<const std::uint8_t>
   return sent >= 0 ? Status{} : fail_errno("cannot send a packet");
 }
 
-bool is_link_local(const in6_addr& address) {
-  return IN6_IS_ADDR_LINKLOCAL(&address) || IN6_IS_ADDR_MC_LINKLOCAL(&address);
-}
-
 }  // namespace
 
 Result<RawSender> RawSender::open(std::uint32_t priority) {
@@ -97,8 +93,7 @@ Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Addre
   sockaddr_in6 to{};
   to.sin6_family = AF_INET6;
   std::memcpy(&to.sin6_addr, destination.bytes.data(), sizeof to.sin6_addr);
-  to.sin6_scope_id = is_link_local(to.sin6_addr) ? device : 0;
-  if (device != 0) {
+  if (device != 0) {  // stands for sin6_scope_id too
     ancillary.add(IPPROTO_IPV6, IPV6_PKTINFO, in6_pktinfo{.ipi6_addr = {}, .ipi6_ifindex = device});
   }
   message.msg_name = &to;

@@ -17,8 +17,10 @@ struct QueuedPacket {
   std::uint32_t mark = 0;       // skb->mark, host order
   std::uint32_t in_device = 0;  // ifindex; 0: none
   std::uint32_t out_device = 0;
-  std::span<const std::uint8_t> bytes;  // from the IP header on, the first Queue::kCopied of them
-  std::size_t length = 0;               // of the whole packet
+  /// From the IP header on, the first Queue::kCopied of them. Of a packet that this host made, the TCP or UDP checksum may be unfinished
+  /// (the pseudo-header's sum alone; left to the device): compute it anew rather than adjust it.
+  std::span<const std::uint8_t> bytes;
+  std::size_t length = 0;  // of the whole packet
 };
 
 class Queue {
@@ -38,12 +40,13 @@ class Queue {
   [[nodiscard]] std::span<const QueuedPacket> receive();
   /// Verdicts, sent by flush() in this order. The priority becomes the packet's (NFQA_PRIORITY, Linux 5.18).
   void accept(std::uint32_t id, std::uint32_t priority);
-  /// With other bytes in the packet's place; checksums must be right.
+  /// With other bytes in the packet's place, at most 65,000; checksums must be right and whole.
   void accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed);
   void drop(std::uint32_t id);
   /// Sends the verdicts given since the last call, in as few messages as they fit. A packet that is gone is fine.
   void flush();
-  /// Times at which the kernel could not hand packets over (ENOBUFS), and messages that were malformed.
+  /// Packets that the kernel dropped since bind() because the queue or its socket's buffer was full (/proc/net/netfilter/nfnetlink_queue),
+  /// messages that were malformed, and flushes that failed. Reads a file: not for every packet.
   [[nodiscard]] std::uint64_t lost() const;
 
  private:

@@ -1,5 +1,6 @@
 // Keeps every packet from the sockets of a cgroup and of those below it, in whatever network namespace they are: BPF programs on the cgroup
-// (BPF_CGROUP_INET_INGRESS and _EGRESS) that drop all. For the time until rules hold; stays when this process ends.
+// (BPF_CGROUP_INET_INGRESS and _EGRESS) that drop all. For the time until rules hold; stays when this process ends. Packet sockets
+// (AF_PACKET) are not held, and what the kernel sends without a socket of theirs (a reset to a closed port, an ACK out of TIME_WAIT).
 #pragma once
 
 #include <string>
