@@ -2,7 +2,7 @@
 _trirectl() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} words
   case $previous in
-    --config-dir | --runtime-dir | check) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --config-dir | --runtime-dir | --out | check | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --from | --to)
       words="@host @world $(trirectl workloads --json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d'"' -f4)"
       mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
@@ -10,8 +10,20 @@ _trirectl() {
       ;;
   esac
   case $COMP_CWORD:$command in
-    1:*) words='status workloads flows reload policy metrics flush --help --version' ;;
+    1:*) words='status workloads flows reload policy pki metrics flush --help --version' ;;
     2:policy) words='check test explain' ;;
+    2:pki) words='init issue psk' ;;
+    *:pki)
+      if [[ ${COMP_WORDS[2]} == psk && $word != -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+      fi
+      words='--json --help'
+      case ${COMP_WORDS[2]} in
+        init) words+=' --name' ;;
+        issue) words+=' --host --labels --days --out' ;;
+      esac
+      ;;
     *:flows) words='--follow --limit --json --runtime-dir --config-dir --help' ;;
     *:policy)
       words='--json --runtime-dir --config-dir --help'

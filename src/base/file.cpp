@@ -44,4 +44,21 @@ Status write_file(const std::string& path, std::string_view content, unsigned mo
   return {};
 }
 
+Status write_new_file(const std::string& path, std::string_view content, unsigned mode) {
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!fd.valid()) {
+    return fail_errno("cannot create " + path);
+  }
+  while (!content.empty()) {
+    const ssize_t count = ::write(fd.get(), content.data(), content.size());
+    if (count < 0 && errno != EINTR) {
+      const int error = errno;
+      ::unlink(path.c_str());
+      return fail_errno("cannot write " + path, error);
+    }
+    content.remove_prefix(count < 0 ? 0 : static_cast<std::size_t>(count));
+  }
+  return {};
+}
+
 }  // namespace trireme

@@ -24,6 +24,7 @@ void IdentityReader::read(const std::vector<Document>& documents) {
     top.finish({"defaults", "network", "allow", "deny", "test"}, "policy.toml");
   }
   check_unit_sizes();
+  check_peers();
 }
 
 void IdentityReader::read_host(TableReader& top) {
@@ -42,11 +43,18 @@ void IdentityReader::read_host(TableReader& top) {
       reporter_.error(section->document().inside(*text.node, 0), prefix.error());
     }
   }
-  if (const auto* peers = section->find("peers"); peers != nullptr && !identity_.peers.empty()) {
-    reporter_.warn(section->document().at(*peers), "not enforced yet: [host] peers; no other host can prove labels to this one",
-                   "they are judged as @world and by [[network]] cidrs");
+  if (const auto* peers = section->find("peers"); peers != nullptr) {
+    peers_place_ = section->document().at(*peers);
   }
   section->finish();
+}
+
+// [trust] may stand in a later file.
+void IdentityReader::check_peers() {
+  if (!identity_.peers.empty() && trust_files_.empty()) {
+    reporter_.warn(peers_place_, "[host] has peers and there is no [trust]: other hosts stay unlabelled",
+                   "trirectl pki makes certificates or a shared secret; until then they are @world, or a [[network]]");
+  }
 }
 
 std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section, std::string_view key) {

@@ -9,13 +9,6 @@
 
 namespace trireme::config {
 
-/// A file that [trust] names; load() looks at it, parse() touches no file.
-struct TrustFile {
-  std::string path;
-  bool secret = false;  // nobody but its owner may read it
-  policy::SourceLocation where;
-};
-
 class IdentityReader {
  public:
   IdentityReader(policy::Identity& identity, Reporter& reporter) : identity_(identity), reporter_(reporter) {}
@@ -25,10 +18,11 @@ class IdentityReader {
 
  private:
   void read_host(TableReader& top);
+  void check_peers();
   void read_trust(TableReader& top);
   void check_trust(TableReader& section);
-  [[nodiscard]] std::string read_trust_file(TableReader& section, std::string_view key, bool secret);
-  [[nodiscard]] std::vector<std::string> read_trust_files(TableReader& section, std::string_view key);
+  [[nodiscard]] std::string read_trust_file(TableReader& section, std::string_view key, TrustFile::Role role);
+  [[nodiscard]] std::vector<std::string> read_trust_files(TableReader& section, std::string_view key, TrustFile::Role role);
   void read_docker(TableReader& top);
   [[nodiscard]] std::vector<std::string> read_key_patterns(TableReader& section, std::string_view key);
   void read_unit(TableReader reader);
@@ -41,6 +35,7 @@ class IdentityReader {
   policy::Identity& identity_;
   Reporter& reporter_;
   std::vector<TrustFile> trust_files_;
+  policy::SourceLocation peers_place_;
   std::map<std::string, policy::SourceLocation> section_places_;
   std::map<std::string, policy::SourceLocation> unit_places_;
 };

@@ -10,6 +10,7 @@
 
 #include "parse.hpp"
 #include "trireme/base/file.hpp"
+#include "trust_files.hpp"
 
 namespace trireme::config {
 namespace {
@@ -36,7 +37,6 @@ class Loader {
     return sources;
   }
 
-  void check_trust_file(const TrustFile& file);
   void check_launch(const policy::LaunchGrant& launch);
 
  private:
@@ -97,27 +97,6 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
   return files;
 }
 
-void Loader::check_trust_file(const TrustFile& file) {
-  const std::string path = absolute(file.path);
-  struct stat status = {};
-  if (::stat(path.c_str(), &status) != 0) {
-    reporter_.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
-    return;
-  }
-  if (!S_ISREG(status.st_mode)) {
-    reporter_.error(file.where, fmt::format("'{}' is not a regular file", path));
-    return;
-  }
-  if (file.secret && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    reporter_.error(file.where,
-                    fmt::format("'{}' holds a secret that others than its owner can reach (mode {:04o})", path, status.st_mode & 07777U),
-                    fmt::format("chmod 600 {}", path));
-  }
-  if (::access(path.c_str(), R_OK) != 0) {
-    reporter_.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
-  }
-}
-
 void Loader::check_launch(const policy::LaunchGrant& launch) {
   if (!launch.user.empty() && ::getpwnam(launch.user.c_str()) == nullptr) {
     reporter_.warn(launch.where, fmt::format("user '{}' does not exist", launch.user), "the grant counts once the user is there");
@@ -127,9 +106,11 @@ void Loader::check_launch(const policy::LaunchGrant& launch) {
   }
 }
 
-std::string host_name() {
+void name_host(policy::Identity& identity) {
   char name[256] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+  if (identity.host_name.empty()) {
+    identity.host_name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+  }
 }
 
 }  // namespace
@@ -146,16 +127,27 @@ Configuration load(const std::string& directory) {
   const auto policy = loader.read("policy");
   const auto identity = loader.read("identity");
   Parsed parsed = parse_sources(policy, identity, reporter);
-  for (const auto& file : parsed.trust_files) {
-    loader.check_trust_file(file);
-  }
   for (const auto& launch : parsed.identity.launches) {
     loader.check_launch(launch);
   }
-  if (parsed.identity.host_name.empty()) {
-    parsed.identity.host_name = host_name();
+  name_host(parsed.identity);
+  auto trust = read_trust(directory, parsed.trust_files, parsed.identity, reporter);
+  return {std::move(parsed.policy),
+          std::move(parsed.identity),
+          reporter.take(file_names(policy, identity)),
+          policy,
+          identity,
+          std::move(parsed.trust_files),
+          std::move(trust)};
+}
+
+void complete(const std::string& directory, Configuration& configuration) {
+  Reporter reporter;
+  name_host(configuration.identity);
+  configuration.trust = read_trust(directory, configuration.trust_files, configuration.identity, reporter);
+  for (Diagnostic& diagnostic : reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
+    configuration.diagnostics.push_back(std::move(diagnostic));
   }
-  return {std::move(parsed.policy), std::move(parsed.identity), reporter.take(file_names(policy, identity)), policy, identity};
 }
 
 }  // namespace trireme::config

@@ -44,7 +44,8 @@ std::vector<std::string> file_names(const std::vector<Source>& policy, const std
 Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity) {
   Reporter reporter;
   Parsed parsed = parse_sources(policy, identity, reporter);
-  return {std::move(parsed.policy), std::move(parsed.identity), reporter.take(file_names(policy, identity)), policy, identity};
+  return {std::move(parsed.policy),     std::move(parsed.identity), reporter.take(file_names(policy, identity)), policy, identity,
+          std::move(parsed.trust_files)};
 }
 
 }  // namespace trireme::config

@@ -6,23 +6,23 @@
 
 namespace trireme::config {
 
-std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key, bool secret) {
+std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key, TrustFile::Role role) {
   const auto path = section.name(key);
   if (!path) {
     return {};
   }
-  trust_files_.push_back({path->value, secret, section.where(*path)});
+  trust_files_.push_back({role, path->value, section.where(*path)});
   return path->value;
 }
 
-std::vector<std::string> IdentityReader::read_trust_files(TableReader& section, std::string_view key) {
+std::vector<std::string> IdentityReader::read_trust_files(TableReader& section, std::string_view key, TrustFile::Role role) {
   std::vector<std::string> paths;
   for (const Text& text : section.text_or_list(key)) {
     if (text.value.empty() || !policy::is_printable(text.value)) {
       section.error(text, fmt::format("'{}' in [trust] holds a path that is empty or not printable", key));
       continue;
     }
-    trust_files_.push_back({text.value, false, section.where(text)});
+    trust_files_.push_back({role, text.value, section.where(text)});
     paths.push_back(text.value);
   }
   return paths;
@@ -34,11 +34,11 @@ void IdentityReader::read_trust(TableReader& top) {
     return;
   }
   policy::Trust& trust = identity_.trust;
-  trust.certificate = read_trust_file(*section, "certificate", false);
-  trust.key = read_trust_file(*section, "key", true);
-  trust.ca = read_trust_files(*section, "ca");
-  trust.revoked = read_trust_files(*section, "revoked");
-  trust.psk_file = read_trust_file(*section, "psk_file", true);
+  trust.certificate = read_trust_file(*section, "certificate", TrustFile::Role::certificate);
+  trust.key = read_trust_file(*section, "key", TrustFile::Role::key);
+  trust.ca = read_trust_files(*section, "ca", TrustFile::Role::authority);
+  trust.revoked = read_trust_files(*section, "revoked", TrustFile::Role::revoked);
+  trust.psk_file = read_trust_file(*section, "psk_file", TrustFile::Role::psk);
   section->finish();
   check_trust(*section);
 }
@@ -54,10 +54,6 @@ void IdentityReader::check_trust(TableReader& section) {
         section.error(fmt::format("[trust] has no '{}'", key), "certificate, key and ca go together; trirectl pki issue writes all three");
       }
     }
-  }
-  if (psk || certificates) {
-    reporter_.warn(section.where(), "not enforced yet: [trust]; labels of other hosts are not verified and count for nothing",
-                   "this host alone is protected");
   }
 }
 

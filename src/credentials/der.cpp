@@ -1,9 +1,9 @@
 #include "der.hpp"
 
-#include <mbedtls/base64.h>
+#include "mbedtls.hpp"
+// After that, which opens private members.
 #include <mbedtls/pem.h>
 
-#include "mbedtls.hpp"
 #include "trireme/policy/selector.hpp"
 
 namespace trireme::credentials {

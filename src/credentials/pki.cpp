@@ -1,15 +1,15 @@
 #include "trireme/credentials/pki.hpp"
 
 #include <fmt/format.h>
-#include <mbedtls/asn1write.h>
-#include <mbedtls/base64.h>
-#include <mbedtls/oid.h>
-
 #include <algorithm>
 
 #include "der.hpp"
 #include "failure.hpp"
 #include "private_key.hpp"
+// After these, which open private members.
+#include <mbedtls/asn1write.h>
+#include <mbedtls/base64.h>
+#include <mbedtls/oid.h>
 
 namespace trireme::credentials {
 namespace {

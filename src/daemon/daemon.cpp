@@ -97,6 +97,7 @@ Status Daemon::assemble() {
   enforcer_ = std::move(*enforcer);
   note("workloads receive multicast unjudged", enforcer_->multicast());
   registry_ = std::make_unique<workload::Registry>(*tree_, *enforcer_);
+  trust_ = settings_->trust();
   registry_->set_host_labels(settings_->identity()->host_labels);
   const auto recovered = registry_->recover();
   if (!recovered) {
@@ -176,7 +177,8 @@ Status Daemon::enforce() {
 /// Ears and mouth.
 Status Daemon::serve() {
   Status followed = settings_->follow(
-      loop_.get(), [this](auto policy, auto identity) { return apply(std::move(policy), std::move(identity)); },
+      loop_.get(),
+      [this](auto policy, auto identity, auto trust) { return apply(std::move(policy), std::move(identity), std::move(trust)); },
       [this] { tell_systemd(); });
   if (!followed) {
     return followed;
@@ -201,10 +203,12 @@ Status Daemon::run() {
   return event_error("the event loop failed", rc);
 }
 
-Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity) {
+Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity,
+                     std::shared_ptr<const credentials::Trust> trust) {
   if (Status applied = enforcer_->apply(std::move(policy)); !applied) {
     return applied;
   }
+  trust_ = std::move(trust);
   registry_->set_host_labels(identity->host_labels);
   configure(identity);
   look_again();

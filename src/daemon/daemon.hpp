@@ -68,7 +68,8 @@ class Daemon {
   Status open_scopes();
   Status enforce();
   Status serve();
-  Status apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity);
+  Status apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity,
+               std::shared_ptr<const credentials::Trust> trust);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
   void revoke();
   void look_again();
@@ -84,6 +85,7 @@ class Daemon {
   std::unique_ptr<sd_event, LoopDeleter> loop_;
   Fd lock_;
   std::unique_ptr<Settings> settings_;
+  std::shared_ptr<const credentials::Trust> trust_;  // who this host is to others, and whom it believes
   std::unique_ptr<kernel::CgroupTree> tree_;
   std::unique_ptr<enforcer::Enforcer> enforcer_;
   std::unique_ptr<workload::Registry> registry_;

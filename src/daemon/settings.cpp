@@ -38,9 +38,7 @@ Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory, c
   }
   std::unique_ptr<Settings> settings(new Settings(directory, runtime_dir, std::move(*watcher)));
   if (!settings->load()) {
-    if (auto last_good = read_last_good(runtime_dir)) {
-      (void)settings->take(std::move(*last_good));  // nothing is there yet that could refuse it
-    }
+    settings->fall_back();
   }
   return settings;
 }
@@ -109,11 +107,38 @@ Status Settings::load() {
   return {};
 }
 
+// To the last files that were valid. They name keys and do not hold them.
+void Settings::fall_back() {
+  auto last_good = read_last_good(runtime_dir_);
+  if (!last_good) {
+    return;
+  }
+  config::complete(directory_, *last_good);
+  const auto is_error = [](const config::Diagnostic& diagnostic) { return diagnostic.severity == config::Diagnostic::Severity::error; };
+  if (!last_good->valid()) {
+    errors_.push_back("the keys of [trust] are of no use either: other hosts stay unlabelled");
+    for (const config::Diagnostic& diagnostic : last_good->diagnostics) {
+      if (is_error(diagnostic)) {
+        errors_.push_back(diagnostic.text());
+      }
+    }
+    std::erase_if(last_good->diagnostics, is_error);
+    last_good->trust = {};
+  }
+  if (Status taken = take(std::move(*last_good)); !taken) {
+    errors_.push_back(taken.error().text());
+  }
+}
+
 Status Settings::take(config::Configuration configuration) {
+  auto trust = credentials::Trust::load(configuration.trust, trust_, std::chrono::system_clock::now());
+  if (!trust) {
+    return tl::unexpected<Error>(trust.error().front());
+  }
   auto policy = std::make_shared<const policy::Policy>(std::move(configuration.policy));
   auto identity = std::make_shared<const policy::Identity>(std::move(configuration.identity));
   if (apply_) {
-    if (Status applied = apply_(policy, identity); !applied) {
+    if (Status applied = apply_(policy, identity, *trust); !applied) {
       return applied;
     }
   }
@@ -122,6 +147,7 @@ Status Settings::take(config::Configuration configuration) {
   }
   policy_ = std::move(policy);
   identity_ = std::move(identity);
+  trust_ = std::move(*trust);
   warnings_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     warnings_.push_back(diagnostic.text());

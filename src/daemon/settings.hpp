@@ -18,7 +18,8 @@ namespace trireme::daemon {
 class Settings {
  public:
   /// Arms the watcher, then loads. Errors: no watches to be had. Where the files are not valid, errors() says so and the last valid ones,
-  /// kept in the runtime directory, are in force; where there are none either, policy() is null.
+  /// kept in the runtime directory, are in force; where there are none either, policy() is null. Keys are not kept: those on disk are
+  /// used as they are, and where they are of no use, other hosts stay unlabelled, which errors() says too.
   [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory, const std::string& runtime_dir);
   ~Settings();
   Settings(const Settings&) = delete;
@@ -26,7 +27,8 @@ class Settings {
 
   /// From now on changes on disk lead to reload() by themselves. `apply` puts a valid configuration in force, whole or not at all;
   /// `outcome` hears after each reload.
-  using Apply = std::function<Status(std::shared_ptr<const policy::Policy>, std::shared_ptr<const policy::Identity>)>;
+  using Apply = std::function<Status(std::shared_ptr<const policy::Policy>, std::shared_ptr<const policy::Identity>,
+                                     std::shared_ptr<const credentials::Trust>)>;
   [[nodiscard]] Status follow(sd_event* loop, Apply apply, std::function<void()> outcome);
 
   /// Reads everything again and puts it in force. The error's message holds every diagnostic, one a line; nothing has changed then.
@@ -35,6 +37,7 @@ class Settings {
   [[nodiscard]] const std::string& directory() const { return directory_; }
   [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
   [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const { return identity_; }
+  [[nodiscard]] const std::shared_ptr<const credentials::Trust>& trust() const { return trust_; }
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
   [[nodiscard]] std::chrono::system_clock::time_point loaded() const { return loaded_; }
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }      // of the last load
@@ -48,6 +51,7 @@ class Settings {
   static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
   Status load();
+  void fall_back();
   Status take(config::Configuration configuration);
 
   std::string directory_;
@@ -61,6 +65,7 @@ class Settings {
   std::function<void()> outcome_;
   std::shared_ptr<const policy::Policy> policy_;
   std::shared_ptr<const policy::Identity> identity_;
+  std::shared_ptr<const credentials::Trust> trust_;
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
   std::vector<std::string> errors_;

@@ -45,9 +45,7 @@ listen = "127.0.0.1:9464"            # Prometheus; absent: off
 TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   const Configuration configuration = parse_identity(kExample);
   EXPECT_TRUE(configuration.valid());
-  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:5:9: warning: not enforced yet: [host] peers"),
-                                                HasSubstr("identity.toml:7:1: warning: not enforced yet: [trust]"),
-                                                HasSubstr("identity.toml:29:10: warning: not enforced yet: [metrics]")));
+  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:29:10: warning: not enforced yet: [metrics]")));
   const policy::Identity& identity = configuration.identity;
   EXPECT_EQ(identity.host_name, "web-1");
   EXPECT_EQ(identity.host_labels.text(), "zone=eu-1");
@@ -126,17 +124,23 @@ TEST(ParseIdentity, HostAndPeers) {
       ElementsAre("identity.toml:2:9: error: 'peers' in [host] must be a list of strings, not a string; put it in brackets: [\"…\"]"));
 }
 
+TEST(ParseIdentity, PeersWithoutTrustStayUnlabelled) {
+  const std::string host = "[host]\npeers = ['10.0.0.0/8']\n";
+  EXPECT_THAT(texts(parse_identity(host)),
+              ElementsAre(HasSubstr("identity.toml:2:9: warning: [host] has peers and there is no [trust]: other hosts stay unlabelled")));
+  EXPECT_THAT(texts(parse_identity(host + "[trust]\npsk_file = 'psk'\n")), IsEmpty());
+  EXPECT_THAT(texts(parse({}, {{"identity.toml", host}, {"identity.d/1.toml", "[trust]\npsk_file = 'psk'\n"}})), IsEmpty());
+}
+
 TEST(ParseIdentity, Trust) {
-  const auto warning = HasSubstr("warning: not enforced yet: [trust]");
-  EXPECT_THAT(texts(parse_identity("[trust]\npsk_file='psk'\n")), ElementsAre(warning));
-  EXPECT_THAT(
-      texts(parse_identity("[trust]\npsk_file='psk'\ncertificate='c'\nkey='k'\nca='ca'\n")),
-      ElementsAre("identity.toml:1:1: error: [trust] has both psk_file and certificates; keep one: a shared secret or a CA", warning));
+  EXPECT_THAT(texts(parse_identity("[trust]\npsk_file='psk'\n")), IsEmpty());
+  EXPECT_THAT(texts(parse_identity("[trust]\npsk_file='psk'\ncertificate='c'\nkey='k'\nca='ca'\n")),
+              ElementsAre("identity.toml:1:1: error: [trust] has both psk_file and certificates; keep one: a shared secret or a CA"));
   EXPECT_THAT(
       texts(parse_identity("[trust]\ncertificate='c'\n")),
       ElementsAre(
           "identity.toml:1:1: error: [trust] has no 'key'; certificate, key and ca go together; trirectl pki issue writes all three",
-          HasSubstr("[trust] has no 'ca'"), warning));
+          HasSubstr("[trust] has no 'ca'")));
   EXPECT_THAT(texts(parse_identity("[trust]\n")), IsEmpty());
   EXPECT_THAT(texts(parse_identity("[trust]\npsk='x'\n")),
               ElementsAre("identity.toml:2:1: error: unknown key 'psk' in [trust]; did you mean 'psk_file'?"));

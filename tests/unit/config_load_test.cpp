@@ -109,36 +109,6 @@ TEST_F(Load, WarnsOfAFileThatEverybodyCanWrite) {
               ElementsAre("policy.toml: warning: everybody on this host can write this file; chmod o-w " + directory_.path("policy.toml")));
 }
 
-TEST_F(Load, SecretsMustBeTheirOwnersAlone) {
-  directory_.write("psk", "secret");
-  directory_.write("identity.toml", "[trust]\npsk_file = 'psk'\n");
-  const std::string path = directory_.path("psk");
-  for (const mode_t mode : {0644U, 0640U, 0604U, 0620U}) {
-    ASSERT_EQ(::chmod(path.c_str(), mode), 0);
-    EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("[trust]"), HasSubstr("identity.toml:2:12: error: '" + path +
-                                                                           "' holds a secret that others than its owner can reach")));
-  }
-  ASSERT_EQ(::chmod(path.c_str(), 0600), 0);
-  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("warning: not enforced yet: [trust]")));
-}
-
-TEST_F(Load, NamesEachTrustFileThatCannotBeRead) {
-  directory_.write("identity.toml", "[trust]\ncertificate = 'host.pem'\nkey = '" + directory_.path("k/host.key") +
-                                        "'\nca = ['ca.pem', 'no.pem']\nrevoked = ['dir']\n");
-  directory_.write("k/host.key", "key");
-  ASSERT_EQ(::chmod(directory_.path("k/host.key").c_str(), 0644), 0);
-  directory_.write("ca.pem", "certificate");
-  fs::create_directory(directory_.path("dir"));
-  EXPECT_THAT(
-      texts(load()),
-      ElementsAre(HasSubstr("identity.toml:1:1: warning: not enforced yet: [trust]"),
-                  "identity.toml:2:15: error: cannot read '" + directory_.path("host.pem") + "': No such file or directory",
-                  "identity.toml:3:7: error: '" + directory_.path("k/host.key") +
-                      "' holds a secret that others than its owner can reach (mode 0644); chmod 600 " + directory_.path("k/host.key"),
-                  "identity.toml:4:17: error: cannot read '" + directory_.path("no.pem") + "': No such file or directory",
-                  "identity.toml:5:12: error: '" + directory_.path("dir") + "' is not a regular file"));
-}
-
 TEST_F(Load, WarnsOfUsersAndGroupsThatDoNotExist) {
   directory_.write("identity.toml",
                    "[[launch]]\nuser = 'no-such-user'\nlabels = ['app=a']\n[[launch]]\ngroup = 'no-such-group'\nlabels = "

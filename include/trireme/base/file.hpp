@@ -15,4 +15,7 @@ namespace trireme {
 /// own).
 [[nodiscard]] Status write_file(const std::string& path, std::string_view content, unsigned mode = 0644);
 
+/// Creates a file of this mode with `content`, whole or not at all. One that is there already, a link too, is an error and stays as it is.
+[[nodiscard]] Status write_new_file(const std::string& path, std::string_view content, unsigned mode);
+
 }  // namespace trireme

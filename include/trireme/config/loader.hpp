@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/credentials/trust.hpp"
 #include "trireme/policy/identity.hpp"
 #include "trireme/policy/policy.hpp"
 
@@ -25,20 +26,35 @@ struct Source {
   std::string content;
 };
 
+/// A file that [trust] names.
+struct TrustFile {
+  enum class Role : std::uint8_t { certificate, key, authority, revoked, psk };
+  Role role = Role::certificate;
+  std::string path;  // as it was written
+  policy::SourceLocation where;
+};
+
 struct Configuration {
   policy::Policy policy;
   policy::Identity identity;
   std::vector<Diagnostic> diagnostics;
   std::vector<Source> policy_sources = {};  // what it was read from
   std::vector<Source> identity_sources = {};
-  [[nodiscard]] bool valid() const;  // no diagnostic is an error
+  std::vector<TrustFile> trust_files = {};
+  credentials::TrustMaterial trust = {};  // what they hold; empty where parse() made this
+  [[nodiscard]] bool valid() const;       // no diagnostic is an error
 };
 
 /// Pure: no file is touched. Runs [[test]] too; a failing test is an error.
 [[nodiscard]] Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity);
 
 /// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical order; a missing file is an empty one, a
-/// missing DIR is an error) and the files that identity.toml names (their modes). File names in diagnostics are relative to DIR.
+/// missing DIR is an error) and the files that [trust] names, which credentials::Trust::load() must accept. File names in diagnostics are
+/// relative to DIR.
 [[nodiscard]] Configuration load(const std::string& directory);
+
+/// To what parse() made, adds what load() reads beyond TOML: the host's own name where the files give none, and the files of [trust] with
+/// what is wrong with them.
+void complete(const std::string& directory, Configuration& configuration);
 
 }  // namespace trireme::config

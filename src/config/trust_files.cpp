@@ -1,0 +1,121 @@
+#include "trust_files.hpp"
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "trireme/base/file.hpp"
+
+namespace trireme::config {
+namespace {
+
+using Role = TrustFile::Role;
+
+constexpr std::size_t kMaxTrustFileBytes = std::size_t{1} << 20U;
+
+std::string user_name(uid_t uid) {
+  const passwd* user = ::getpwuid(uid);
+  return user == nullptr ? std::to_string(uid) : user->pw_name;
+}
+
+// A key that somebody else can read is somebody else's; one that they can write is chosen by them.
+void check_secret(const TrustFile& file, const std::string& path, const struct stat& status, Reporter& reporter) {
+  if (status.st_uid != 0 && status.st_uid != ::geteuid()) {
+    reporter.error(file.where, fmt::format("'{}' holds a secret and belongs to user {}", path, user_name(status.st_uid)),
+                   fmt::format("chown root {}", path));
+  }
+  const auto mode = status.st_mode & 07777U;
+  if ((mode & S_IRWXO) != 0) {
+    reporter.error(file.where, fmt::format("'{}' holds a secret that everybody on this host can reach (mode {:04o})", path, mode),
+                   fmt::format("chmod 600 {}", path));
+  } else if ((mode & S_IRWXG) != 0) {
+    reporter.error(file.where, fmt::format("'{}' holds a secret that its group can reach (mode {:04o})", path, mode),
+                   fmt::format("chmod 600 {}", path));
+  }
+}
+
+std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, const std::string& path, Reporter& reporter) {
+  struct stat status = {};
+  if (::stat(path.c_str(), &status) != 0) {
+    reporter.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
+    return std::nullopt;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    reporter.error(file.where, fmt::format("'{}' is not a regular file", path));
+    return std::nullopt;
+  }
+  if (file.role == Role::key || file.role == Role::psk) {
+    check_secret(file, path, status, reporter);
+  }
+  auto content = read_file(path, kMaxTrustFileBytes);
+  if (!content) {
+    reporter.error(file.where, content.error());
+    return std::nullopt;
+  }
+  return credentials::TrustMaterial::File{path, std::move(*content)};
+}
+
+void put(credentials::TrustMaterial& material, Role role, credentials::TrustMaterial::File file) {
+  switch (role) {
+    case Role::certificate:
+      material.certificate = std::move(file);
+      break;
+    case Role::key:
+      material.key = std::move(file);
+      break;
+    case Role::authority:
+      material.authorities.push_back(std::move(file));
+      break;
+    case Role::revoked:
+      material.revoked.push_back(std::move(file));
+      break;
+    case Role::psk:
+      material.psk = std::move(file);
+      break;
+  }
+}
+
+// A secret, or a certificate with all that belongs to it; anything else is reported where it was written.
+bool is_complete(const credentials::TrustMaterial& material) {
+  const bool certificate = !material.certificate.path.empty();
+  const bool whole = certificate == !material.key.path.empty() && certificate == !material.authorities.empty();
+  return whole && certificate == material.psk.path.empty();
+}
+
+}  // namespace
+
+credentials::TrustMaterial read_trust(const std::string& directory, const std::vector<TrustFile>& files, const policy::Identity& identity,
+                                      Reporter& reporter) {
+  credentials::TrustMaterial material;
+  material.host_name = identity.host_name;
+  material.host_labels = identity.host_labels;
+  const auto absolute = [&directory](const TrustFile& file) {
+    return file.path.starts_with('/') ? file.path : directory + "/" + file.path;
+  };
+  bool all = true;
+  for (const TrustFile& file : files) {
+    auto content = read(file, absolute(file), reporter);
+    all = all && content;
+    if (content) {
+      put(material, file.role, std::move(*content));
+    }
+  }
+  if (!all || !is_complete(material)) {
+    return material;
+  }
+  const auto loaded = credentials::Trust::load(material, nullptr, std::chrono::system_clock::now());
+  if (loaded) {
+    return material;
+  }
+  for (const credentials::TrustProblem& problem : loaded.error()) {
+    const auto named = std::ranges::find_if(files, [&](const TrustFile& file) { return absolute(file) == problem.path; });
+    reporter.error((named == files.end() ? files.front() : *named).where, problem.message, problem.hint);
+  }
+  return material;
+}
+
+}  // namespace trireme::config
