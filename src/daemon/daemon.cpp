@@ -13,6 +13,7 @@
 namespace trireme::daemon {
 namespace {
 
+constexpr std::uint64_t kPrune = 600'000'000;   // µs
 constexpr std::uint64_t kSecondLook = 100'000;  // µs; longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
@@ -33,6 +34,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
 
 Daemon::~Daemon() {
   sd_event_source_disable_unref(second_look_);
+  sd_event_source_disable_unref(prune_);
 }
 
 /// One instance, its loop and its settings.
@@ -90,14 +92,10 @@ Status Daemon::assemble() {
     return tl::unexpected(tree.error());
   }
   tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
-  auto enforcer = enforcer::Enforcer::open(*tree_, settings_->policy());
-  if (!enforcer) {
-    return tl::unexpected(enforcer.error());
+  if (Status opened = open_points(); !opened) {
+    return opened;
   }
-  enforcer_ = std::move(*enforcer);
-  note("workloads receive multicast unjudged", enforcer_->multicast());
-  registry_ = std::make_unique<workload::Registry>(*tree_, *enforcer_);
-  trust_ = settings_->trust();
+  registry_ = std::make_unique<workload::Registry>(*tree_, *points_);
   registry_->set_host_labels(settings_->identity()->host_labels);
   const auto recovered = registry_->recover();
   if (!recovered) {
@@ -110,7 +108,7 @@ Status Daemon::assemble() {
   if (Status opened = open_scopes(); !opened) {
     return opened;
   }
-  auto events = workload::CgroupEvents::create(loop_.get(), *tree_, *registry_, *enforcer_, scopes_->slice());
+  auto events = workload::CgroupEvents::create(loop_.get(), *tree_, *registry_, *points_, scopes_->slice());
   if (!events) {
     return tl::unexpected(events.error());
   }
@@ -122,6 +120,58 @@ Status Daemon::assemble() {
   events_->add_source(*units_);
   configure(settings_->identity());
   return events_->start();
+}
+
+/// The kernel's side: enforcement points, and the threads that serve their queues.
+Status Daemon::open_points() {
+  auto tokens = Tokens::start(options_.runtime_dir, numbers_, settings_->policy(), settings_->trust());
+  if (!tokens) {
+    return tl::unexpected(tokens.error());
+  }
+  tokens_ = std::move(*tokens);
+  if (!tokens_->problem().empty()) {
+    note("tokens", fail(tokens_->problem()));
+  }
+  common_ = std::make_unique<enforcer::Common>(enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
+  if (verifier::Verifier* verifier = tokens_->verifier()) {
+    common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
+      verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));
+    };
+    common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
+  }
+  if (!common_->multicast) {
+    note("workloads receive multicast unjudged", tl::unexpected(common_->multicast.error()));
+  }
+  if (!common_->gate) {
+    note("containers that start are not shut before their network is known", tl::unexpected(common_->gate.error()));
+  }
+  auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(), settings_->policy());
+  if (!points) {
+    return fail(points.error().message, "does another triremed run in this network namespace?");
+  }
+  points_ = std::move(*points);
+  points_->on_open = [this](enforcer::Point& point) { return watch(point); };
+  points_->on_close = [this](enforcer::Point& point) { watches_.erase(point.id); };
+  expect_peers(*settings_->identity(), *settings_->trust());
+  return {};
+}
+
+/// In the point's network namespace.
+Status Daemon::watch(enforcer::Point& point) {
+  auto watch = PointWatch::open(loop_.get(), *points_, point, flows_, *registry_, [this] { look_again(); });
+  if (!watch) {
+    return tl::unexpected(watch.error());
+  }
+  watches_[point.id] = std::move(*watch);
+  return {};
+}
+
+/// Peers elsewhere are asked for tokens only where there is a credential to ask with.
+void Daemon::expect_peers(const policy::Identity& identity, const credentials::Trust& trust) {
+  points_->set_peers(trust.offered() ? identity.peers : std::vector<policy::Prefix>());
+  if (verifier::Verifier* verifier = tokens_->verifier()) {
+    verifier->set_peers(identity.peers);
+  }
 }
 
 Status Daemon::open_scopes() {
@@ -150,26 +200,25 @@ Status Daemon::open_scopes() {
 /// From the model to the kernel, in one transaction.
 Status Daemon::enforce() {
   // Only one program at a time has the log group: a second daemon in this network namespace ends here, before it has changed anything.
-  auto flows = FlowFeed::open(loop_.get(), *enforcer_, *registry_);
-  if (!flows) {
-    return fail(flows.error().message, "does another triremed run in this network namespace?");
+  if (Status watched = watch(points_->host_point()); !watched) {
+    return fail(watched.error().message, "does another triremed run in this network namespace?");
   }
-  flows_ = std::move(*flows);
   registry_->on_change = [this](const workload::Workload& workload, bool ended) {
-    if (ended) {
-      flows_->ended(workload);
+    for (const auto& [id, watch] : watches_) {
+      if (ended) {
+        watch->ended(workload);
+      }
     }
   };
-  auto drift = Drift::open(loop_.get(), *enforcer_, [this] { look_again(); });
-  if (!drift) {
-    return tl::unexpected(drift.error());
+  if (Status followed = tokens_->follow(loop_.get(), flows_, *registry_); !followed) {
+    return followed;
   }
-  drift_ = std::move(*drift);
-  if (Status written = enforcer_->start(); !written) {
+  if (Status written = points_->start(); !written) {
     return written;
   }
   revoke();
   int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, kSecondLook, 0, on_second_look, this);
+  rc = rc < 0 ? rc : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0, on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
   return event_error("cannot set up the event loop", rc);
 }
@@ -205,10 +254,11 @@ Status Daemon::run() {
 
 Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity,
                      std::shared_ptr<const credentials::Trust> trust) {
-  if (Status applied = enforcer_->apply(std::move(policy)); !applied) {
+  if (Status applied = points_->apply(std::move(policy)); !applied) {
     return applied;
   }
-  trust_ = std::move(trust);
+  tokens_->set_trust(trust);
+  expect_peers(*identity, *trust);
   registry_->set_host_labels(identity->host_labels);
   configure(identity);
   look_again();
@@ -222,7 +272,7 @@ void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) 
 }
 
 void Daemon::revoke() {
-  const auto count = enforcer_->revoke();
+  const auto count = points_->revoke();
   note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
   if (count && *count > 0) {
     revoked_ += *count;
@@ -257,14 +307,32 @@ std::vector<std::string> Daemon::problems() const {
   for (const auto& [topic, text] : problems_) {
     lines.push_back(text);
   }
-  if (const auto drift = drift_->problem()) {
-    lines.push_back(*drift);
+  for (const auto& [id, watch] : watches_) {
+    if (const auto drift = watch->drift().problem()) {
+      lines.push_back(*drift);
+    }
   }
   return lines;
 }
 
 std::chrono::seconds Daemon::uptime() const {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_);
+}
+
+std::uint64_t Daemon::repairs() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, watch] : watches_) {
+    count += watch->drift().repairs();
+  }
+  return count;
+}
+
+std::uint64_t Daemon::logs_lost() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, watch] : watches_) {
+    count += watch->lost();
+  }
+  return count;
 }
 
 void Daemon::tell_systemd() {
@@ -294,15 +362,30 @@ int Daemon::on_second_look(sd_event_source* /*source*/, std::uint64_t /*usec*/, 
   return 0;
 }
 
+/// Identities of peers elsewhere that nobody needs any more, and their numbers.
+void Daemon::prune() {
+  if (const auto in_use = points_->numbers_in_use()) {
+    tokens_->identities().prune(*in_use, std::chrono::steady_clock::now());
+  }
+}
+
+int Daemon::on_prune(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  static_cast<Daemon*>(self)->prune();
+  sd_event_source_set_time_relative(source, kPrune);
+  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
 /// After everything that happened and before the loop sleeps.
 int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   auto& daemon = *static_cast<Daemon*>(self);
-  const auto settled = daemon.enforcer_->settle();
+  const auto settled = daemon.points_->settle();
   daemon.note("flows of new workloads", settled ? Status{} : Status(tl::unexpected(settled.error())));
   if (settled && *settled > 0) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
-  daemon.drift_->catch_up();
+  for (const auto& [id, watch] : daemon.watches_) {
+    watch->drift().catch_up();
+  }
   daemon.tell_systemd();
   return 0;
 }

@@ -9,11 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "drift.hpp"
 #include "flow_feed.hpp"
+#include "point_watch.hpp"
 #include "settings.hpp"
+#include "tokens.hpp"
 #include "trireme/control/server.hpp"
-#include "trireme/enforcer/enforcer.hpp"
+#include "trireme/enforcer/points.hpp"
 #include "trireme/workload/docker.hpp"
 #include "trireme/workload/launcher.hpp"
 #include "trireme/workload/units.hpp"
@@ -48,13 +49,17 @@ class Daemon {
   [[nodiscard]] workload::Registry& registry() { return *registry_; }
   [[nodiscard]] workload::Launcher& launcher() { return *launcher_; }
   [[nodiscard]] workload::UnitSource& units() { return *units_; }
-  [[nodiscard]] FlowFeed& flows() { return *flows_; }
+  [[nodiscard]] FlowFeed& flows() { return flows_; }
   [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
   [[nodiscard]] std::map<std::string, std::string> sources() const;
   /// What keeps the daemon from doing its whole job, a line each.
   [[nodiscard]] std::vector<std::string> problems() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
-  [[nodiscard]] std::uint64_t repairs() const { return drift_->repairs(); }
+  [[nodiscard]] std::uint64_t repairs() const;
+  /// Times at which the kernel's log messages did not fit.
+  [[nodiscard]] std::uint64_t logs_lost() const;
+  [[nodiscard]] Tokens& tokens() { return *tokens_; }
+  [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:
@@ -70,6 +75,9 @@ class Daemon {
   Status serve();
   Status apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity,
                std::shared_ptr<const credentials::Trust> trust);
+  Status open_points();
+  Status watch(enforcer::Point& point);
+  void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
   void revoke();
   void look_again();
@@ -77,6 +85,8 @@ class Daemon {
   void tell_systemd();
   static int on_stop(sd_event_source* source, const signalfd_siginfo* info, void* self);
   static int on_hangup(sd_event_source* source, const signalfd_siginfo* info, void* self);
+  void prune();
+  static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_round(sd_event_source* source, void* self);
 
@@ -85,9 +95,11 @@ class Daemon {
   std::unique_ptr<sd_event, LoopDeleter> loop_;
   Fd lock_;
   std::unique_ptr<Settings> settings_;
-  std::shared_ptr<const credentials::Trust> trust_;  // who this host is to others, and whom it believes
   std::unique_ptr<kernel::CgroupTree> tree_;
-  std::unique_ptr<enforcer::Enforcer> enforcer_;
+  policy::Numbers numbers_;
+  std::unique_ptr<Tokens> tokens_;
+  std::unique_ptr<enforcer::Common> common_;
+  std::unique_ptr<enforcer::Points> points_;
   std::unique_ptr<workload::Registry> registry_;
   std::unique_ptr<workload::SystemdBus> bus_;
   std::unique_ptr<workload::ScopeDriver> scopes_;
@@ -95,10 +107,11 @@ class Daemon {
   std::unique_ptr<workload::DockerSource> docker_;
   std::unique_ptr<workload::UnitSource> units_;
   std::unique_ptr<workload::Launcher> launcher_;
-  std::unique_ptr<FlowFeed> flows_;
-  std::unique_ptr<Drift> drift_;
+  FlowFeed flows_;
+  std::map<handshake::PointId, std::unique_ptr<PointWatch>> watches_;
   std::unique_ptr<control::Server> server_;
   sd_event_source* second_look_ = nullptr;
+  sd_event_source* prune_ = nullptr;
   std::map<std::string, std::string> problems_;  // by topic
   std::string told_;                             // the last STATUS=
   std::uint64_t revoked_ = 0;

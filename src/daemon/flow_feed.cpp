@@ -42,13 +42,13 @@ json end_json(const enforcer::FlowEnd& end) {
 json flow_json(const enforcer::FlowRecord& record) {
   const std::string service = policy::port_text(record.protocol, record.port);
   json flow = {{"time", time_text(record.time)},
-          {"verdict", policy::text(record.verdict)},
-          {"source", end_json(record.source)},
-          {"destination", end_json(record.destination)},
-          {"protocol", service.substr(0, service.find('/'))},
-          {"port", record.port},
-          {"rule", record.rule},
-          {"reason", record.reason}};
+               {"verdict", policy::text(record.verdict)},
+               {"source", end_json(record.source)},
+               {"destination", end_json(record.destination)},
+               {"protocol", service.substr(0, service.find('/'))},
+               {"port", record.port},
+               {"rule", record.rule},
+               {"reason", record.reason}};
   if (!record.cause.empty()) {
     flow["cause"] = record.cause;
   }

@@ -25,6 +25,21 @@ json workload_json(const workload::Workload& workload) {
       {"warnings", workload.warnings}};
 }
 
+json tokens_json(Daemon& daemon) {
+  Tokens& tokens = daemon.tokens();
+  const policy::Identity& identity = *daemon.settings().identity();
+  json peers = json::array();
+  for (const policy::Prefix& prefix : identity.peers) {
+    peers.push_back(prefix.text());
+  }
+  return {{"queues", tokens.verifier() == nullptr ? "none" : kernel::text(tokens.mechanism())},
+          {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
+          {"credential", daemon.settings().trust()->description()},
+          {"peers", std::move(peers)},
+          {"enforcement_points", daemon.points()},
+          {"peer_identities", tokens.identities().size()}};
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -45,6 +60,7 @@ json status_json(Daemon& daemon) {
           {"workloads", counts},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
+          {"tokens", tokens_json(daemon)},
           {"problems", daemon.problems()}};
 }
 

@@ -156,8 +156,8 @@ Status Enforcer::judge_anew(const TrackedFlow& flow) {
 
 Result<std::size_t> Enforcer::settle() {
   if (all_unsettled_) {
-    const auto changed = change_flows(conntrack_, [](const TrackedFlow&) { return true; },
-                                      [this](const TrackedFlow& flow) { return judge_anew(flow); });
+    const auto changed = change_flows(
+        conntrack_, [](const TrackedFlow&) { return true; }, [this](const TrackedFlow& flow) { return judge_anew(flow); });
     all_unsettled_ = all_unsettled_ && !changed;
     return changed;
   }

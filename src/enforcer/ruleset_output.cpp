@@ -81,7 +81,8 @@ void write_output(Writer& writer) {
     NftRule stamp;  // on lo the source's number travels in the packet's priority
     socket_end(level).number(stamp, kNumberRegister);
     writer.rule(at("out_lo", level), std::move(stamp.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).accept()));
-    writer.rule(at("out_lo", level), std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
+    writer.rule(at("out_lo", level),
+                std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
 
     writer.dispatch("out_net", level, "out_net_from", "out_net_host");
     const std::string chain = at("out_net_from", level);

@@ -81,9 +81,10 @@ Sets make() {
 }  // namespace
 
 std::array<const NftSet*, 28> Sets::all() const {
-  return {&workloads,    &groups,        &classes,     &same,         &pairs,     &ports,   &outcomes,  &ends,      &local4,
-          &local6,       &remote4,       &remote6,     &source,       &destination, &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net,
-          &multicast,    &refusal,       &owner,       &speakers4,    &speakers6, &neighbours, &hashes,  &rulings_in, &rulings_out, &refused};
+  return {&workloads,    &groups,        &classes,     &same,         &pairs,      &ports,       &outcomes,
+          &ends,         &local4,        &local6,      &remote4,      &remote6,    &source,      &destination,
+          &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net, &multicast,  &refusal,     &owner,
+          &speakers4,    &speakers6,     &neighbours,  &hashes,       &rulings_in, &rulings_out, &refused};
 }
 
 const Sets& sets() {

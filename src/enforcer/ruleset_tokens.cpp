@@ -137,8 +137,7 @@ void write_tokens(Writer& writer) {
 void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
   std::vector<kernel::NftElement> hashes;
   for (std::size_t i = 0; i < layout.queues; i++) {
-    hashes.push_back(
-        {.key = NftBytes::u32(static_cast<std::uint32_t>(i)), .verdict = NftVerdict{NftVerdict::Code::go_to, queue_chain(i)}});
+    hashes.push_back({.key = NftBytes::u32(static_cast<std::uint32_t>(i)), .verdict = NftVerdict{NftVerdict::Code::go_to, queue_chain(i)}});
   }
   batch.add_elements(sets().hashes, hashes);
   for (const auto& [set, ruled] : {std::pair{&sets().rulings_in, kIn}, {&sets().rulings_out, kOut}}) {

@@ -60,7 +60,8 @@ class Engine::State {
   // Both.
   /// Judged anew: flows whose authorisation was taken away, and segments that were on their way when it was given.
   Answer rejudge(const Packet& packet, Handshake& handshake);
-  /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its labels.
+  /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its
+  /// labels.
   [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);
   [[nodiscard]] std::shared_ptr<const RemoteIdentity> identity(KnownPeer& peer, Bytes labels, Reason& reason);
   /// The identity with a number, now that it is proved. Null: no room.

@@ -21,6 +21,7 @@ namespace {
 constexpr std::size_t kHandshakes = 16'384;  // of one thread
 constexpr std::size_t kEvents = 1'024;       // that wait to be taken
 constexpr milliseconds kTellAgain{5'000};
+constexpr milliseconds kReadLost{1'000};
 constexpr std::uint64_t kWake = ~std::uint64_t{0};  // epoll's name for the eventfd
 
 milliseconds monotonic() {
@@ -255,13 +256,16 @@ void Verifier::Worker::detach(handshake::PointId point) {
 
 void Verifier::Worker::publish() {
   const handshake::EngineStatistics& engine = engine_->statistics();
-  std::uint64_t lost = lost_before_;
-  for (const auto& [id, point] : points_) {
-    lost += point->queue.lost();
+  if (now_ >= lost_read_ + kReadLost) {
+    lost_read_ = now_;
+    lost_ = lost_before_;
+    for (const auto& [id, point] : points_) {
+      lost_ += point->queue.lost();  // reads a file
+    }
   }
-  const std::array values = {
-      engine.hellos, engine.replies, engine.authorised, engine.unproved, engine.verifications, engine.evicted, engine.handshakes,
-      packets_,      lost,           proofs_lost_,      events_lost_};
+  const std::array values = {engine.hellos,  engine.replies,    engine.authorised, engine.unproved, engine.verifications,
+                             engine.evicted, engine.handshakes, packets_,          lost_,           proofs_lost_,
+                             events_lost_};
   static_assert(values.size() + handshake::kReasons == kCounters);
   std::size_t index = 0;
   for (const auto& list : {std::span<const std::uint64_t>(engine.refused), std::span<const std::uint64_t>(values)}) {

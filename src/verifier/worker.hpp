@@ -81,6 +81,8 @@ class Verifier::Worker {
   wire::PacketBuffer proof_;
   std::uint64_t packets_ = 0;
   std::uint64_t lost_before_ = 0;  // of queues that are gone
+  std::uint64_t lost_ = 0;
+  std::chrono::milliseconds lost_read_{};
   std::uint64_t proofs_lost_ = 0;
   std::uint64_t events_lost_ = 0;
 

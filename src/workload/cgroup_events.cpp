@@ -193,7 +193,9 @@ void CgroupEvents::gone(const std::string& path) {
 }
 
 void CgroupEvents::deny_strict(std::uint64_t id) {
-  if (auto denied = enforcement_.quarantine({id, kernel::CgroupTree::level(strict_slice_), strict_slice_, true}); !denied) {
+  if (auto denied = enforcement_.quarantine(
+          {.id = id, .level = kernel::CgroupTree::level(strict_slice_), .path = strict_slice_, .settled = true, .is_default = true});
+      !denied) {
     spdlog::error("{}: what is unknown below it is not denied: {}", strict_slice_, denied.error().text());
   }
 }

@@ -1,7 +1,7 @@
 // Every enforcement point of the daemon: its own network namespace, and those of containers, each with a table, queues and sockets there.
 //
-// A container's point is made when its first workload is enrolled, and goes when its last one ends. What all points share is done here: which
-// addresses speak tokens, policy, revocation, and where a cgroup is enrolled.
+// A container's point is made when its first workload is enrolled, and goes when its last one ends. What all points share is done here:
+// which addresses speak tokens, policy, revocation, and where a cgroup is enrolled.
 #pragma once
 
 #include <functional>
@@ -17,11 +17,11 @@
 namespace trireme::enforcer {
 
 struct Point {
-  handshake::PointId id = 0;                      // 0: the daemon's own namespace
-  std::shared_ptr<const kernel::Netns> network;   // null: the daemon's own
+  handshake::PointId id = 0;                     // 0: the daemon's own namespace
+  std::shared_ptr<const kernel::Netns> network;  // null: the daemon's own
   std::unique_ptr<Enforcer> enforcer;
   std::unique_ptr<kernel::AddressWatch> addresses;
-  std::vector<policy::Prefix> speakers;           // its own part: what is on its links, or its very addresses where it is the daemon's own
+  std::vector<policy::Prefix> speakers;  // its own part: what is on its links, or its very addresses where it is the daemon's own
 };
 
 class Points final : public workload::Enforcement {
@@ -76,8 +76,8 @@ class Points final : public workload::Enforcement {
   kernel::QueueMechanism mechanism_;
   std::shared_ptr<const policy::Policy> policy_;
   Point host_;
-  std::map<std::uint64_t, std::unique_ptr<Point>> points_;    // by inode of the namespace
-  std::map<std::uint64_t, std::uint64_t> homes_;              // cgroup id -> inode of the namespace in which it is enrolled; 0: our own
+  std::map<std::uint64_t, std::unique_ptr<Point>> points_;  // by inode of the namespace
+  std::map<std::uint64_t, std::uint64_t> homes_;            // cgroup id -> inode of the namespace in which it is enrolled; 0: our own
   std::vector<policy::Prefix> peers_;
   std::vector<policy::Prefix> speakers_;
   handshake::PointId last_id_ = 0;

@@ -12,7 +12,7 @@ struct DockerSettings {
   enum class Containers : std::uint8_t { all, labelled, host_network, none };
   std::string socket = "/run/docker.sock";
   Containers containers = Containers::all;
-  std::vector<std::string> image_labels;   // label keys that give identity although the image brings them; a trailing '*' is a prefix
+  std::vector<std::string> image_labels;  // label keys that give identity although the image brings them; a trailing '*' is a prefix
   std::vector<std::string> ignore_labels = {"org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"};
 };
 

@@ -13,9 +13,9 @@ namespace trireme::workload {
 struct CgroupRef {
   std::uint64_t id = 0;
   std::uint32_t level = 0;
-  std::string path = {};  // below the root; may be empty where `whole_network`
-  bool settled = false;   // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
-  bool is_default = false;                                  // stands for those below it that are not enrolled themselves
+  std::string path = {};    // below the root; may be empty where `whole_network`
+  bool settled = false;     // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
+  bool is_default = false;  // stands for those below it that are not enrolled themselves
   std::shared_ptr<const kernel::Netns> network = nullptr;  // where its sockets are; null: the daemon's own network namespace
   bool whole_network = false;                              // every socket of `network` that no other enrolled cgroup has is this one's
 };
