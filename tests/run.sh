@@ -116,7 +116,7 @@ fuzz() { # SECONDS for each target
     name=$(basename -s .cpp "${source/fuzz_/}")
     mkdir -p "$scratch/$name" || return 1
     local dictionary=()
-    [[ $name == selector || $name == certificate ]] || dictionary=(-dict=tests/fuzz/config.dict)
+    [[ $name == policy || $name == identity ]] && dictionary=(-dict=tests/fuzz/config.dict)
     echo "== $name, $1 s"
     "build/fuzz/tests/fuzz/fuzz_$name" -max_total_time="$1" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -artifact_prefix="$scratch/" \
       "${dictionary[@]}" "$scratch/$name" "tests/fuzz/corpus/$name" || return 1

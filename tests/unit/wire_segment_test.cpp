@@ -124,7 +124,7 @@ TEST(Segment, RefusesSourceRoutesThatGoOn) {
   routing.second[2] = 1;
   EXPECT_EQ(why(v6_packet({routing}).bytes()), Malformed::no_tcp);
   Packet packet;
-  for (const char* route : {"83 07 04 0a000001 00", "01 89 07 04 0a000001", "83 02 00 00"}) {
+  for (const char* route : {"83 07 04 0a000001 00", "83 07 07 0a000001 00", "01 89 07 04 0a000001", "83 02 00 00"}) {
     packet.ip_options = hex(route);
     EXPECT_EQ(why(packet.bytes()), Malformed::no_tcp) << route;
   }

@@ -19,22 +19,32 @@ using Octets = std::vector<std::uint8_t>;
 
 inline Octets hex(std::string_view text) {
   Octets octets;
-  std::string digits;
+  octets.reserve(text.size() / 2);
+  bool half = false;
   for (const char c : text) {
-    if (c != ' ') {
-      digits += c;
+    if (c == ' ') {
+      continue;
     }
-    if (digits.size() == 2) {
-      octets.push_back(static_cast<std::uint8_t>(std::stoul(digits, nullptr, 16)));
-      digits.clear();
+    const int digit = c <= '9' ? c - '0' : c - 'a' + 10;
+    EXPECT_TRUE(digit >= 0 && digit < 16) << text;
+    if (half) {
+      octets.back() = static_cast<std::uint8_t>(octets.back() * 16 + digit);
+    } else {
+      octets.push_back(static_cast<std::uint8_t>(digit));
     }
+    half = !half;
   }
-  EXPECT_TRUE(digits.empty()) << text;
+  EXPECT_FALSE(half) << text;
   return octets;
 }
 
 inline Octets join(std::initializer_list<Octets> parts) {
+  std::size_t size = 0;
+  for (const auto& part : parts) {
+    size += part.size();
+  }
   Octets all;
+  all.reserve(size);
   for (const auto& part : parts) {
     all.insert(all.end(), part.begin(), part.end());
   }
@@ -50,9 +60,9 @@ inline Octets octets(const PacketBuffer& buffer) {
 }
 
 inline Octets number(std::size_t value, unsigned size) {
-  Octets result;
-  while (size-- > 0) {
-    result.push_back(static_cast<std::uint8_t>(value >> (8 * size)));
+  Octets result(size);
+  for (auto& octet : result) {
+    octet = static_cast<std::uint8_t>(value >> (8 * --size));
   }
   return result;
 }
