@@ -2,57 +2,83 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
-#include <utility>
 
 namespace trireme::kernel {
 namespace {
 
-/// Opens a network namespace by its file, and tells its inode number.
-Result<std::pair<Fd, std::uint64_t>> open_namespace(const std::string& path) {
+constexpr const char* kOwn = "/proc/thread-self/ns/net";
+
+Result<Fd> open_namespace(const std::string& path) {
   Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status {};
-  if (!fd.valid() || ::fstat(fd.get(), &status) != 0) {
-    return fail_errno("cannot open " + path);
+  if (!fd.valid()) {
+    return fail_errno("cannot open the network namespace " + path);
   }
-  return std::pair(std::move(fd), static_cast<std::uint64_t>(status.st_ino));
+  return fd;
 }
+
+/// Brings the thread home, also where the function throws.
+class WayBack {
+ public:
+  explicit WayBack(const Fd& home) : home_(home.get()) {}
+  WayBack(const WayBack&) = delete;
+  WayBack& operator=(const WayBack&) = delete;
+  ~WayBack() {
+    if (::setns(home_, CLONE_NEWNET) != 0) {
+      std::fprintf(stderr, "cannot come back to the own network namespace: %s; ending\n", std::strerror(errno));
+      std::abort();
+    }
+  }
+
+ private:
+  int home_;
+};
 
 }  // namespace
 
-Result<std::shared_ptr<const Netns>> Netns::own() {
-  auto opened = open_namespace("/proc/thread-self/ns/net");
-  if (!opened) {
-    return tl::unexpected(opened.error());
+Result<std::shared_ptr<const Netns>> Netns::at(const std::string& path) {
+  auto fd = open_namespace(path);
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  return std::shared_ptr<const Netns>(new Netns(std::move(opened->first), opened->second));
+  struct stat status {};
+  if (::fstat(fd->get(), &status) != 0) {
+    return fail_errno("cannot tell which network namespace " + path + " is");
+  }
+  return std::shared_ptr<const Netns>(new Netns(std::move(*fd), status.st_dev, status.st_ino));
+}
+
+Result<std::shared_ptr<const Netns>> Netns::own() {
+  return at(kOwn);
 }
 
 Result<std::shared_ptr<const Netns>> Netns::of_process(std::uint32_t pid) {
-  auto opened = open_namespace("/proc/" + std::to_string(pid) + "/ns/net");
-  if (!opened) {
-    return tl::unexpected(opened.error());
-  }
-  return std::shared_ptr<const Netns>(new Netns(std::move(opened->first), opened->second));
+  return at("/proc/" + std::to_string(pid) + "/ns/net");
 }
 
 Status Netns::within(const std::function<void()>& function) const {
-  const auto home = open_namespace("/proc/thread-self/ns/net");
+  const auto home = open_namespace(kOwn);
   if (!home) {
     return tl::unexpected(home.error());
   }
+  struct stat status {};
+  if (::fstat(home->get(), &status) != 0) {
+    return fail_errno("cannot tell which network namespace this thread is in");
+  }
+  if (status.st_dev == device_ && status.st_ino == inode_) {
+    function();
+    return {};
+  }
   if (::setns(fd_.get(), CLONE_NEWNET) != 0) {
-    return fail_errno("cannot enter network namespace " + std::to_string(inode_));
+    return fail_errno("cannot enter a network namespace");
   }
+  const WayBack back(*home);
   function();
-  if (::setns(home->first.get(), CLONE_NEWNET) != 0) {
-    spdlog::critical("{}", fail_errno("cannot come back from network namespace " + std::to_string(inode_)).value().text());
-    std::abort();
-  }
   return {};
 }
 

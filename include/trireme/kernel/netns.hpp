@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
@@ -25,8 +26,10 @@ class Netns {
   [[nodiscard]] Status within(const std::function<void()>& function) const;
 
  private:
-  Netns(Fd fd, std::uint64_t inode) : fd_(std::move(fd)), inode_(inode) {}
+  Netns(Fd fd, std::uint64_t device, std::uint64_t inode) : fd_(std::move(fd)), device_(device), inode_(inode) {}
+  static Result<std::shared_ptr<const Netns>> at(const std::string& path);
   Fd fd_;
+  std::uint64_t device_ = 0;
   std::uint64_t inode_ = 0;
 };
 
