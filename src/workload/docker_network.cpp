@@ -51,19 +51,19 @@ DockerSource::Network DockerSource::network_of(Container& container) {
     container.network = known->network;  // an earlier daemon's finding
   }
   const Network told = network_by_mode(container.facts->network_mode, 0);
-  if (told == Network::ours && container.facts->is_inspected) {
-    return container.network ? Network::other : Network::ours;
+  if (told != Network::ours) {
+    return find_network(container) ? Network::other : told;
   }
-  if (!find_network(container)) {
-    return told;
-  }
-  // Podman's list says "host" of every container: what contradicts it waits for the inspection.
-  return told == Network::ours ? Network::unknown : Network::other;
+  // Podman's list says "host" of every container: where a process contradicts it, the inspection is waited for.
+  const bool is_sure = container.facts->is_inspected;
+  const bool is_elsewhere = container.network || (!is_sure && !container.cgroup.empty() && find_entered_network(tree_, container.cgroup));
+  return !is_elsewhere ? Network::ours : is_sure ? Network::other : Network::unknown;
 }
 
-/// Looks at the first processes of a start. True where Container::network is known.
+/// Looks at the first processes of a start. True where Container::network is known. A container that runs may have made further
+/// namespaces: there the process counts that the inspection tells.
 bool DockerSource::find_network(Container& container) const {
-  if (!container.network && !container.cgroup.empty()) {
+  if (!container.network && !container.cgroup.empty() && !container.facts->is_running) {
     container.network = find_entered_network(tree_, container.cgroup);
   }
   return container.network != nullptr;

@@ -105,8 +105,8 @@ Description DockerSource::describe(const Container& container, const policy::Lab
     description.name = facts.name.empty() ? description.name : facts.name;
     description.pid = has_process(container) ? facts.pid : 0;
     if (facts.is_inspected) {
-      description.warnings =
-          container_warnings(facts.capabilities, description.pid == 0 ? std::vector<std::string>() : capability_warnings(description.pid));
+      const auto held = description.pid == 0 ? std::vector<std::string>() : capability_warnings(description.pid, container.network.get());
+      description.warnings = container_warnings(facts.capabilities, held);
       if (container.network && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
       }

@@ -44,7 +44,7 @@ Workload from(const Description& description, std::uint64_t id) {
 void look_at_capabilities(Workload& workload) {
   std::erase_if(workload.warnings, [](const std::string& warning) { return warning.starts_with("CAP_"); });
   if (workload.pid != 0) {
-    std::ranges::move(capability_warnings(workload.pid), std::back_inserter(workload.warnings));
+    std::ranges::move(capability_warnings(workload.pid, workload.network.get()), std::back_inserter(workload.warnings));
   }
 }
 

@@ -5,16 +5,29 @@
 
 #include <charconv>
 
+#include "network.hpp"
 #include "trireme/base/file.hpp"
 
 namespace trireme::workload {
 namespace {
 
-/// Capabilities count in the host's network namespace only when they are held in the user namespace that owns it, which is ours.
+constexpr std::uint64_t bit(unsigned capability) {
+  return std::uint64_t{1} << capability;
+}
+
 bool in_other_user_namespace(const std::string& process) {
   struct stat own {};
   struct stat other {};
   return ::stat("/proc/self/ns/user", &own) == 0 && ::stat((process + "/ns/user").c_str(), &other) == 0 && own.st_ino != other.st_ino;
+}
+
+/// The capabilities that mean anything for the rules: all where they are held in our user namespace, which owns the host's network
+/// namespace and its own descendants'. Another user namespace may own the workload's network namespace, where two of them count.
+std::uint64_t meaningful(std::uint32_t pid, const std::string& process, const kernel::Netns* network) {
+  if (!in_other_user_namespace(process)) {
+    return ~std::uint64_t{0};
+  }
+  return network != nullptr && network_of_process(pid) == network->inode() ? bit(CAP_NET_ADMIN) | bit(CAP_NET_RAW) : 0;
 }
 
 std::uint64_t permitted_capabilities(const std::string& status) {
@@ -61,7 +74,7 @@ const char* network_text(const Workload& workload) {
   return workload.kind == Kind::container && workload.state != State::enforced ? nullptr : "host";
 }
 
-std::vector<std::string> capability_warnings(std::uint32_t pid) {
+std::vector<std::string> capability_warnings(std::uint32_t pid, const kernel::Netns* network) {
   struct Meaning {
     unsigned capability;
     const char* warning;
@@ -76,12 +89,12 @@ std::vector<std::string> capability_warnings(std::uint32_t pid) {
   std::vector<std::string> warnings;
   const std::string process = "/proc/" + std::to_string(pid);
   const auto status = read_file(process + "/status");
-  if (!status || in_other_user_namespace(process)) {
+  if (!status) {
     return warnings;
   }
-  const std::uint64_t held = permitted_capabilities(*status);
+  const std::uint64_t held = permitted_capabilities(*status) & meaningful(pid, process, network);
   for (const Meaning& meaning : kMeanings) {
-    if ((held >> meaning.capability & 1U) != 0) {
+    if ((held & bit(meaning.capability)) != 0) {
       warnings.emplace_back(meaning.warning);
     }
   }

@@ -49,6 +49,8 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   ASSERT_TRUE(await([&] { return registry_->find_container(hex('b'))->pid == process.pid(); }));
   EXPECT_EQ(kernel_.calls.size(), 2U) << "the start says nothing new";
   EXPECT_STREQ(network_text(*registry_->find_container(hex('b'))), "own");
+  settle();
+  EXPECT_EQ(sd_event_run(loop_, 50'000), 0) << "the search has ended";
   EXPECT_THAT(registry_->find_container(hex('b'))->warnings, ::testing::Contains(::testing::StartsWith("published ports: docker-proxy")));
 
   stop(hex('b'), path);
@@ -176,6 +178,23 @@ TEST_F(DockerNetworkTest, PodmansListTellsNoNetwork) {
   ASSERT_TRUE(await([&] { return docker_->lists == 3 && is_connected(); }));
   settle();
   EXPECT_EQ(kernel_.enrolments, 1U) << "the list's word does not undo the inspection's";
+}
+
+TEST_F(DockerNetworkTest, OfOneThatRunsTheInspectionTells) {
+  create(hex('b'), "docker-in-docker", {{"app", "web"}}, "default");
+  const std::string path = bear(hex('b'));
+  place(path, true);  // of a container in the container
+  run(hex('b'), path, true);
+  docker_->silent.insert(hex('b'));
+  connect();
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined");
+  docker_->silent.clear();
+  docker_->end_streams();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.enrolments, 1U);
+  EXPECT_EQ(entry(path).network, processes_[1]->network());
 }
 
 TEST_F(DockerNetworkTest, EachStartHasAnotherNetwork) {

@@ -240,13 +240,15 @@ class Process {
   [[nodiscard]] std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
   [[nodiscard]] std::uint64_t network() const { return (*kernel::Netns::of_process(pid()))->inode(); }
   void leave_network() { EXPECT_EQ(order(kLeave), 0); }
+  void leave_user_namespace() { EXPECT_EQ(order(kLeaveUser), 0); }
   void join_network(const Process& other) { EXPECT_EQ(order(other.pid_), 0); }
   /// From now on this is a child of the process that it was.
   void become_child() { pid_ = order(kFork); }
 
  private:
   static constexpr pid_t kLeave = -1;
-  static constexpr pid_t kFork = -2;
+  static constexpr pid_t kLeaveUser = -2;
+  static constexpr pid_t kFork = -3;
 
   pid_t order(pid_t what) {
     pid_t answer = -1;
@@ -261,8 +263,8 @@ class Process {
     ::close_range(3, ~0U, 0);  // connections end when the test closes them
     for (pid_t what = 0; ::read(0, &what, sizeof what) == static_cast<ssize_t>(sizeof what);) {
       pid_t answer = -1;
-      if (what == kLeave) {
-        answer = ::unshare(CLONE_NEWNET);
+      if (what == kLeave || what == kLeaveUser) {
+        answer = ::unshare(what == kLeave ? CLONE_NEWNET : CLONE_NEWUSER);
       } else if (what == kFork) {
         answer = ::fork();
         if (answer == 0) {

@@ -153,6 +153,15 @@ TEST_F(RegistryTest, RecoversUnderTheHostLabelsOfToday) {
   EXPECT_EQ(registry_->find_cgroup(path)->labels, labels({{"app", "web"}, {"zone", "us"}}));
 }
 
+TEST_F(RegistryTest, ARecordWithoutANetworkIsOfOurs) {
+  const std::string path = make("web.scope");
+  ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
+  EXPECT_EQ((*tree_->attribute(path, kernel::kRecordXattr))->find("network"), std::string::npos) << "as older daemons wrote it";
+  restart();
+  EXPECT_EQ(*registry_->recover(), 1U);
+  EXPECT_EQ(registry_->find_cgroup(path)->network, nullptr);
+}
+
 TEST_F(RegistryTest, UnreadableRecordsMeanQuarantine) {
   const auto spoil = [&](const std::string& name, const char* attribute, const std::string& content) {
     const std::string path = make(name);

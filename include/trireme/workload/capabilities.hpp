@@ -1,6 +1,6 @@
 // What Docker lets a container do to its own policy, from its configuration: known before there is a process to look at.
 //
-// capability_warnings(pid) of workload.hpp tells what the process holds now. A container can come to hold what its bounding set allows: a
+// capability_warnings() of workload.hpp tells what the process holds now. A container can come to hold what its bounding set allows: a
 // set-user-id program or file capabilities in its image are enough.
 #pragma once
 

@@ -29,7 +29,7 @@ class Enforcement {
   /// cgroup had before: a quarantine, or an enrolment with other labels, whose number ends with it.
   virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) = 0;
   /// Drops everything to and from the cgroup, flows that it already has included. Replaces an enrolment, whose number ends with it; of a
-  /// cgroup in quarantine nothing changes.
+  /// cgroup in quarantine nothing changes. Without a cgroup (id 0): everything of its whole network, that of other enrolled cgroups apart.
   virtual Status quarantine(CgroupRef cgroup) = 0;
   /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are workloads no longer.
   virtual Status end(const CgroupRef& cgroup, policy::Number number) = 0;

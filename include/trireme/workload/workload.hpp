@@ -45,7 +45,8 @@ struct Workload {
 [[nodiscard]] const char* network_text(const Workload& workload);
 
 /// What the permitted capabilities of `pid` let it do to its own policy, a line each that starts with "CAP_"; empty where they let it do
-/// nothing (those of a user namespace of its own do not), or where the process is gone. Reads /proc/PID/status.
-[[nodiscard]] std::vector<std::string> capability_warnings(std::uint32_t pid);
+/// nothing, or where the process is gone. Those of a user namespace of its own count only against rules in `network`, the workload's where
+/// it is another than ours, and only while the process is in that. Reads /proc/PID/status.
+[[nodiscard]] std::vector<std::string> capability_warnings(std::uint32_t pid, const kernel::Netns* network);
 
 }  // namespace trireme::workload

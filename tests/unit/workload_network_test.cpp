@@ -1,0 +1,162 @@
+// Workloads in network namespaces other than ours, in the registry and over a restart.
+#include <gmock/gmock.h>
+
+#include "trireme/workload/registry.hpp"
+#include "workload_docker_support.hpp"
+
+namespace trireme::workload {
+namespace {
+
+using test::hex;
+using test::labels;
+using test::Process;
+using Calls = std::vector<std::string>;
+
+class NetworkTest : public test::CgroupTest {
+ protected:
+  void SetUp() override {
+    CgroupTest::SetUp();
+    if (!IsSkipped()) {
+      registry_ = std::make_unique<Registry>(*tree_, kernel_);
+    }
+  }
+  Description describe(const std::string& path, const Process& process, bool whole) {
+    Description description;
+    description.name = "web";
+    description.kind = Kind::container;
+    description.labels = labels({{"app", "web"}});
+    description.cgroup_path = path;
+    description.container_id = hex('a');
+    description.network = *kernel::Netns::of_process(process.pid());
+    description.whole_network = whole;
+    return description;
+  }
+  /// An enforced container with these processes in it; then the daemon comes again.
+  const Workload* restart(const std::string& path, const Description& description, const std::vector<const Process*>& processes) {
+    EXPECT_TRUE(registry_->enrol(description));
+    for (const Process* process : processes) {
+      EXPECT_TRUE(tree_->place(path, process->pid()));
+    }
+    kernel_.cgroups.clear();
+    kernel_.calls.clear();
+    registry_ = std::make_unique<Registry>(*tree_, kernel_);
+    EXPECT_EQ(*registry_->recover(), 1U);
+    return registry_->find_cgroup(path.substr(0, path.find("/below")));
+  }
+
+  test::FakeEnforcement kernel_;
+  std::unique_ptr<Registry> registry_;
+};
+
+TEST_F(NetworkTest, IsFoundAgainByItsProcesses) {
+  const Process process(true);
+  const Process inner(true);  // a container in the container
+  const Process executed(false);
+  const std::string path = make("docker-1.scope");
+  for (const bool whole : {true, false}) {
+    const Workload* workload = restart(path, describe(path, process, whole), {&inner, &executed, &process});
+    ASSERT_NE(workload, nullptr);
+    EXPECT_EQ(workload->state, State::enforced);
+    EXPECT_EQ(workload->whole_network, whole);
+    EXPECT_EQ(workload->network->inode(), process.network());
+    EXPECT_EQ(workload->number, kernel_.next - 1) << "the one it had";
+    EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + (whole ? " own" : " shared")});
+    registry_->release(path);
+  }
+}
+
+TEST_F(NetworkTest, IsFoundAgainBelowItsCgroup) {
+  const Process process(true);
+  const std::string path = make("docker-1.scope");
+  const Description description = describe(path, process, true);
+  const std::string below = make("docker-1.scope/below/it");
+  const Workload* workload = restart(below, description, {&process});
+  ASSERT_NE(workload, nullptr);
+  EXPECT_EQ(workload->state, State::enforced);
+  EXPECT_EQ(workload->network->inode(), process.network());
+}
+
+TEST_F(NetworkTest, ThatNobodyIsInAnyMoreMeansQuarantine) {
+  const Process gone(true);
+  const Process ours(false);
+  const Process other(true);
+  unsigned number = 0;
+  for (const std::vector<const Process*>& left : {std::vector<const Process*>{}, {&ours}, {&other}}) {
+    const std::string path = make("docker-" + std::to_string(++number) + ".scope");
+    const Workload* workload = restart(path, describe(path, gone, true), left);
+    ASSERT_NE(workload, nullptr);
+    EXPECT_EQ(workload->state, State::quarantined);
+    EXPECT_EQ(workload->reason, "none of its processes is in the network namespace that it had");
+    EXPECT_EQ(kernel_.calls, Calls{"quarantine " + path});
+    registry_->release(path);
+  }
+}
+
+TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
+  Process process(true);
+  const std::string path = make("docker-1.scope");
+  const Description description = describe(path, process, true);
+  ASSERT_TRUE(tree_->place(path, process.pid()));
+  ASSERT_TRUE(registry_->enrol(description));
+  // Its record as that of a container in a namespace that is, by now, the daemon's own.
+  auto record = test::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
+  record["network"] = (*kernel::Netns::own())->inode();
+  ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
+  const Process ours(false);
+  ASSERT_TRUE(tree_->place(path, ours.pid()));
+  registry_ = std::make_unique<Registry>(*tree_, kernel_);
+  ASSERT_EQ(*registry_->recover(), 1U);
+  EXPECT_EQ(registry_->find_cgroup(path)->state, State::quarantined);
+  // And one whose keys are of another type than anybody writes.
+  record["network"] = "mine";
+  ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
+  registry_ = std::make_unique<Registry>(*tree_, kernel_);
+  ASSERT_EQ(*registry_->recover(), 1U);
+  EXPECT_THAT(registry_->find_cgroup(path)->reason, ::testing::StartsWith("its record is unreadable"));
+}
+
+TEST_F(NetworkTest, AnotherOneIsReachedThroughQuarantineOnly) {
+  const Process first(true);
+  const Process second(true);
+  const std::string path = make("docker-1.scope");
+  ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
+  ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
+  EXPECT_EQ(kernel_.calls.size(), 1U) << "the same again is nothing new";
+  ASSERT_TRUE(registry_->enrol(describe(path, second, true)));
+  EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "quarantine " + path + " own", "enrol " + path + " own"}));
+  EXPECT_EQ(registry_->find_cgroup(path)->number, 1001U);
+  EXPECT_EQ(kernel_.cgroups.at(id(path)).network, second.network());
+  Description unknown = describe(path, second, true);
+  unknown.network = nullptr;
+  ASSERT_TRUE(registry_->quarantine(unknown, "Docker knows no such container"));
+  EXPECT_EQ(registry_->find_cgroup(path)->network->inode(), second.network()) << "what is known stays known";
+}
+
+TEST_F(NetworkTest, NothingTellsApartWhatHasNeitherCgroupNorNetwork) {
+  const Process process(true);
+  const Description shared = describe("", process, false);
+  EXPECT_FALSE(registry_->enrol(shared));
+  EXPECT_FALSE(registry_->quarantine(shared, "no"));
+  EXPECT_TRUE(kernel_.calls.empty());
+  const Description own = describe("", process, true);
+  ASSERT_TRUE(registry_->enrol(own));
+  EXPECT_EQ(registry_->find_container(hex('a'))->state, State::enforced);
+  registry_->set_host_labels(labels({{"zone", "eu"}}));
+  EXPECT_EQ(kernel_.networks.at(process.network()).labels, labels({{"app", "web"}, {"zone", "eu"}}));
+  registry_->list_unenforced(own, "NOT PROTECTED");
+  EXPECT_TRUE(kernel_.networks.empty()) << "listed as what it is";
+}
+
+TEST_F(NetworkTest, CapabilitiesOfItsOwnUserNamespaceCountInItsOwnNetwork) {
+  Process process(false);
+  process.leave_user_namespace();
+  EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty());
+  process.leave_network();
+  EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty()) << "one that trireme does not judge";
+  const auto network = *kernel::Netns::of_process(process.pid());
+  EXPECT_THAT(capability_warnings(process.pid(), network.get()),
+              ::testing::ElementsAre(::testing::StartsWith("CAP_NET_ADMIN"), ::testing::StartsWith("CAP_NET_RAW")));
+}
+
+}  // namespace
+}  // namespace trireme::workload
