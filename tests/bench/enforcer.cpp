@@ -68,7 +68,10 @@ std::shared_ptr<const policy::Policy> policy_of(std::size_t rules, std::uint16_t
 /// Workloads of their own label set each, as `count` grows; then one more comes and goes.
 nlohmann::json enrolment(const kernel::CgroupTree& tree, const std::vector<std::size_t>& counts) {
   nlohmann::json result;
-  const auto enforcer = must(Enforcer::open(tree, policy_of(20, 1000)));
+  policy::Numbers numbers;
+  const verifier::Identities identities("", numbers);
+  Common common{.tree = tree, .numbers = numbers, .identities = identities};
+  const auto enforcer = must(Enforcer::open(common, {}, policy_of(20, 1000)));
   must(enforcer->start());
   std::size_t there = 0;
   const auto enrol = [&](std::size_t i) {
@@ -93,8 +96,11 @@ nlohmann::json enrolment(const kernel::CgroupTree& tree, const std::vector<std::
 /// Every port changes with every reload.
 nlohmann::json reloads(const kernel::CgroupTree& tree, const std::vector<std::size_t>& counts) {
   nlohmann::json result;
+  policy::Numbers numbers;
+  const verifier::Identities identities("", numbers);
+  Common common{.tree = tree, .numbers = numbers, .identities = identities};
   for (const std::size_t rules : counts) {
-    const auto enforcer = must(Enforcer::open(tree, policy_of(rules, 1000)));
+    const auto enforcer = must(Enforcer::open(common, {}, policy_of(rules, 1000)));
     must(enforcer->start());
     for (std::size_t i = 0; i < kReloadWorkloads; i++) {
       must(enforcer->enrol({.id = kFirstCgroup + i, .level = 2}, labels("w" + std::to_string(i)), 0));

@@ -209,22 +209,46 @@ class Containers(LabCase):
         self.assertIsNotNone(self.lab.workload_of(bad))
         self.assertEqual(self.lab.ask(7009), "")
 
-    def test_a_published_port_of_a_bridge_container_is_left_alone(self):
+    def test_a_published_port_of_a_bridge_container(self):
+        """Whoever shows no labels is the world to it, this host's processes too; a labelled process is let in by its own address."""
         container = self.lab.must("docker run -d -p 7010:80 -l app=web nginx")
-        self.lab.await_state(container, "unenforced")
-        self.assertEqual(self.lab.must("curl -sS --max-time 5 http://127.0.0.1:7010"), "hello from nginx")
-        self.assertEqual(self.lab.must("curl -sS --max-time 5 http://172.17.0.1:7010"), "hello from nginx")
+        self.lab.await_state(container, "enforced")
+        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {container}")
+        waiting.until(lambda: self.lab.sh(f"trirun --label app=web -- curl -sS --max-time 5 http://{address}").stdout.strip() ==
+                      "hello from nginx", "same labels are let in", 20)
+        for place in ("127.0.0.1:7010", "172.17.0.1:7010", address):
+            self.assertNotEqual(self.lab.sh(f"curl -sS --max-time 5 http://{place}").stdout.strip(), "hello from nginx", place)
+        self.assertNotEqual(self.lab.sh(f"trirun --label app=other -- curl -sS --max-time 5 http://{address}").returncode, 0)
+        self.addCleanup(self.lab.policy, "")
+        self.lab.policy('[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["tcp/80"]\n')
+        for place in ("127.0.0.1:7010", "172.17.0.1:7010", address):
+            self.assertEqual(self.lab.must(f"curl -sS --max-time 5 http://{place}"), "hello from nginx", place)
+
+    def test_two_bridge_containers(self):
+        server = self.lab.must("docker run -d -l app=web nginx")
+        self.lab.await_state(server, "enforced")
+        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {server}")
+        fetch = f"curlimages/curl curl -sS --max-time 5 http://{address}"
+        waiting.until(lambda: self.lab.sh(f"docker run --rm -l app=web {fetch}").stdout.strip() == "hello from nginx", "same labels", 20)
+        for labels in ("-l app=other", ""):
+            self.assertEqual(self.lab.sh(f"docker run --rm {labels} {fetch}").stdout, "", labels)
+        # In the network namespace of the server, with labels of its own.
+        self.assertEqual(self.lab.sh(f"docker run --rm --net=container:{server} -l app=other curlimages/curl curl -sS --max-time 5 http://127.0.0.1").stdout, "")
+        self.assertEqual(self.lab.must(f"docker run --rm --net=container:{server} -l app=web curlimages/curl curl -sS --max-time 5 http://127.0.0.1"),
+                         "hello from nginx")
 
     def test_docker_proxy_is_the_host(self):
         """A host-network workload reaches a published port through docker-proxy, a plain process, only where a rule names @host."""
+        world = '[[allow]]\nfrom = "@world"\nto = "*"\nports = ["tcp/80"]\n'
+        self.addCleanup(self.lab.policy, "")
+        self.lab.policy(world)
         self.lab.must("docker run -d -p 127.0.0.1:7011:80 nginx")
         self.assertEqual(self.lab.must("curl -sS --retry 9 --retry-connrefused http://127.0.0.1:7011"), "hello from nginx")
         container = self.run_container("-l app=web")
         self.lab.await_state(container, "enforced")
         fetch = f"docker exec {container} wget -qO- http://127.0.0.1:7011"
         self.assertEqual(self.lab.sh(fetch).stdout, "")
-        self.addCleanup(self.lab.policy, "")
-        self.lab.policy('[[allow]]\nfrom = "app=web"\nto = ["@host", "@world"]\n')
+        self.lab.policy(world + '[[allow]]\nfrom = "app=web"\nto = ["@host", "@world"]\n')
         self.assertEqual(self.lab.sh(fetch).stdout.strip(), "hello from nginx")
 
     def test_a_slice_that_was_restarted_while_the_daemon_was_dead(self):

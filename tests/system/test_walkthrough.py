@@ -18,10 +18,13 @@ class Walkthrough(LabCase):
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("127.0.0.1 port 80", refused.stderr)
 
-        # Until containers of other networks carry proof, they are listed and left alone.
+        # From a network namespace of its own: its labels come along in the handshake.
         bridge = lab.must("docker run -l app=nginx -itd curlimages/curl sh")
-        lab.await_state(bridge, "unenforced")
-        self.assertTrue(lab.workload_of(bridge)["reason"])
+        lab.await_state(bridge, "enforced")
+        self.assertEqual(lab.must(f"docker exec {bridge} curl -sS --max-time 5 http://172.17.0.1"), "hello from nginx")
+        stranger = lab.must("docker run -l app=stranger -itd curlimages/curl sh")
+        lab.await_state(stranger, "enforced")
+        self.assertNotEqual(lab.sh(f"docker exec {stranger} curl -sS --max-time 5 http://172.17.0.1").returncode, 0)
 
         self.assertEqual(lab.must("trirun --label app=nginx -- curl -sS --max-time 5 http://127.0.0.1"), "hello from nginx")
         other = lab.sh("trirun --label app=other -- curl -sS --max-time 5 http://127.0.0.1")
@@ -40,7 +43,6 @@ class Walkthrough(LabCase):
         self.assertEqual(lab.must(f"docker exec {container} sh -c '{forked.format(':8080/index.html')}'"), "")
 
         # Others notice nothing.
-        self.assertEqual(lab.must("docker run --rm busybox wget -qO- http://172.17.0.1:8080/index.html"), "plain")
         self.assertEqual(lab.must("curl -sS http://127.0.0.1:8080/index.html"), "plain")
 
 

@@ -110,7 +110,7 @@ TEST_F(ElementsTest, TheKernelHoldsTheModel) {
     compiler.add(17, labelled("app", "db"));
     compiler.add(18, labelled("tier", "x"));
     NftBatch batch(kTable);
-    write_ruleset(batch);
+    write_ruleset(batch, {});
     write_tables(batch, compiler.tables(), first_id);
     write_elements(batch, compiler.elements(), first_id, false);
     commit(std::move(batch));
@@ -155,7 +155,7 @@ TEST_F(ElementsTest, TheKernelHoldsTheModel) {
 TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
   policy::Compiler compiler(rich(), 1);
   NftBatch batch(kTable);
-  write_ruleset(batch);
+  write_ruleset(batch, {});
   write_tables(batch, compiler.tables(), 1);
   commit(std::move(batch));
   const auto check_all = [](const kernel::NftSet& set, const std::vector<policy::AddressInterval>& intervals) {
@@ -196,7 +196,7 @@ TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
 TEST_F(ElementsTest, RefusalFollowsThePolicy) {
   const auto chain_of = [](const policy::Policy& policy) {
     NftBatch batch(kTable);
-    write_ruleset(batch);
+    write_ruleset(batch, {});
     write_refusal(batch, policy);
     commit(std::move(batch));
     const auto elements = listed(sets().refusal);

@@ -74,6 +74,9 @@ class EnforcerTest : public ::testing::Test {
       GTEST_SKIP() << "cannot make a network namespace";
     }
     tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
+    numbers_ = std::make_unique<policy::Numbers>();
+    identities_ = std::make_unique<verifier::Identities>("", *numbers_);
+    common_ = std::make_unique<Common>(Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_});
     home_ = *home;
     static unsigned counter = 0;
     base_ = "/trireme-test-enforcer-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
@@ -91,7 +94,7 @@ class EnforcerTest : public ::testing::Test {
   }
 
   void open(std::shared_ptr<const policy::Policy> policy) {
-    auto enforcer = Enforcer::open(*tree_, std::move(policy));
+    auto enforcer = Enforcer::open(*common_, {}, std::move(policy));
     ASSERT_TRUE(enforcer) << enforcer.error().text();
     enforcer_ = std::move(*enforcer);
   }
@@ -243,6 +246,9 @@ class EnforcerTest : public ::testing::Test {
   }
 
   std::unique_ptr<kernel::CgroupTree> tree_;
+  std::unique_ptr<policy::Numbers> numbers_;
+  std::unique_ptr<verifier::Identities> identities_;
+  std::unique_ptr<Common> common_;
   std::string home_;
   std::string base_;
   std::unique_ptr<Enforcer> enforcer_;

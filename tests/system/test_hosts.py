@@ -1,0 +1,167 @@
+"""Two hosts, each with a daemon of its own, that prove labels to each other inside TCP's handshake."""
+
+import subprocess
+import unittest
+
+from tests.system import host, undo, waiting
+
+SERVER4, SERVER6 = "10.98.0.2", "fd00:98::2"
+CLIENT4, CLIENT6 = "10.98.0.1", "fd00:98::1"
+PORT = 8080
+IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n'
+
+
+class HostsCase:
+    """A client host and a server host on one link; subclasses give them credentials."""
+
+    @classmethod
+    def trust(cls, directory):
+        """Writes what both hosts need into `directory`; returns the [trust] sections of client and server."""
+        raise NotImplementedError
+
+    @classmethod
+    def setUpClass(cls):
+        cls.hosts = []
+        cls.addClassCleanup(lambda: [each.close() for each in cls.hosts])
+        files = undo.Undo()
+        cls.addClassCleanup(files.run)
+        for name, section in zip(("client", "server"), cls.trust(files.directory)):
+            cls.hosts.append(host.Host(identity=IDENTITY.format(name=name) + section, start=False))
+        cls.client, cls.server = cls.hosts
+        here, there = cls.client.undo.name("v"), cls.server.undo.name("v")
+        subprocess.run(["ip", "link", "add", here, "netns", cls.client.netns, "type", "veth", "peer", "name", there, "netns",
+                        cls.server.netns], check=True)
+        for each, link, four, six in ((cls.client, here, CLIENT4, CLIENT6), (cls.server, there, SERVER4, SERVER6)):
+            each.ip(f"addr add {four}/24 dev {link}")
+            each.ip(f"addr add {six}/64 dev {link} nodad")
+            each.ip(f"link set {link} up")
+        for each in cls.hosts:
+            each.start()
+
+    def setUp(self):
+        for each in self.hosts:
+            self.addCleanup(each.kill_agents)
+
+    def _callTestMethod(self, method):
+        try:
+            method()
+        except BaseException:
+            for each in self.hosts:
+                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
+            raise
+
+    def serve(self, labels):
+        server = self.server.labelled(labels) if labels else self.server.plain()
+        server.serve("tcp", "::", PORT)
+        return server
+
+    def test_same_labels_talk(self):
+        server = self.serve("app=web")
+        client = self.client.labelled("app=web")
+        for address in (SERVER4, SERVER6):
+            for _ in range(5):
+                self.assertEqual(client.exchange("tcp", address, PORT), "ok", address)
+        self.assertEqual(server.served("tcp", PORT)["accepted"], 10)
+
+    def test_other_labels_are_refused_at_once(self):
+        server = self.serve("app=web")
+        client = self.client.labelled("app=other")
+        for address in (SERVER4, SERVER6):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
+        self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
+        told = waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "policy"], "the server tells")[0]
+        self.assertEqual(told["source"]["labels"], {"app": "other"})
+        self.assertEqual(told["verdict"], "deny")
+
+    def test_an_unlabelled_client_is_refused(self):
+        server = self.serve("app=web")
+        client = self.client.plain()
+        for address in (SERVER4, SERVER6):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
+        self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
+
+    def test_a_server_without_labels_is_refused_by_the_client(self):
+        server = self.serve("")
+        client = self.client.labelled("app=web")
+        for address in (SERVER4, SERVER6):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
+        self.assertEqual(server.served("tcp", PORT)["bytes"], 0)
+        waiting.until(lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"], "the client tells")
+
+    def test_processes_without_labels_are_left_alone(self):
+        self.serve("")
+        client = self.client.plain()
+        for address in (SERVER4, SERVER6):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ok", address)
+
+    def test_a_connection_survives_restarts_of_both_daemons(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=web")
+        client.open("c", "tcp", CLIENT4)
+        self.assertEqual(client.connect("c", SERVER4, PORT), "ok")
+        for each in self.hosts:
+            each.restart()
+        self.assertEqual(client.send_text("c", "ping"), "ok")
+        self.assertEqual(client.receive("c"), {"text": "ping"})
+        self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ok")
+
+    def test_nobody_gets_in_while_the_daemon_is_dead(self):
+        server = self.serve("app=web")
+        client = self.client.labelled("app=web")
+        self.server.stop(9)
+        try:
+            self.assertEqual(client.exchange("tcp", SERVER4, PORT, timeout=1.5), "timeout")
+            self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
+        finally:
+            self.server.start()
+        self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ok")
+
+
+class SharedSecret(HostsCase, unittest.TestCase):
+    @classmethod
+    def trust(cls, directory):
+        path = directory + "/psk"
+        subprocess.run([host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL)
+        return [f'[trust]\npsk_file = "{path}"\n'] * 2
+
+
+class Certificates(HostsCase, unittest.TestCase):
+    @classmethod
+    def trust(cls, directory):
+        subprocess.run([host.TRIRECTL, "pki", "init", directory + "/ca", "--name", "fleet"], check=True, stdout=subprocess.DEVNULL)
+        sections = []
+        for name in ("client", "server"):
+            out = f"{directory}/{name}"
+            subprocess.run([host.TRIRECTL, "pki", "issue", directory + "/ca", "--host", name, "--out", out], check=True,
+                           stdout=subprocess.DEVNULL)
+            sections.append(f'[trust]\ncertificate = "{out}/host.pem"\nkey = "{out}/host.key"\nca = ["{out}/ca.pem"]\n')
+        return sections
+
+
+class Strangers(HostsCase, unittest.TestCase):
+    """Hosts that share no secret: nothing of the other counts."""
+
+    @classmethod
+    def trust(cls, directory):
+        sections = []
+        for name in ("client", "server"):
+            path = f"{directory}/{name}"
+            subprocess.run([host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL)
+            sections.append(f'[trust]\npsk_file = "{path}"\n')
+        return sections
+
+    def test_same_labels_talk(self):
+        server = self.serve("app=web")
+        client = self.client.labelled("app=web")
+        for address in (SERVER4, SERVER6):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
+        self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
+        waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "untrusted"], "the server tells")
+
+    test_other_labels_are_refused_at_once = None
+    test_a_connection_survives_restarts_of_both_daemons = None
+    test_nobody_gets_in_while_the_daemon_is_dead = None
+
+
+if __name__ == "__main__":
+    unittest.main()

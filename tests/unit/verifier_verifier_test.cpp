@@ -1,0 +1,129 @@
+#include "trireme/verifier/verifier.hpp"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <thread>
+
+#include "trireme/verifier/identities.hpp"
+
+namespace trireme::verifier {
+namespace {
+
+policy::LabelSet labels(const std::string& value) {
+  policy::LabelSet set;
+  EXPECT_TRUE(set.set("app", value));
+  return set;
+}
+
+std::string scratch_file() {
+  return testing::TempDir() + "trireme-identities-" + std::to_string(::getpid()) + ".json";
+}
+
+handshake::RemoteIdentity identity(const credentials::Trust& trust, const std::string& value) {
+  handshake::RemoteIdentity result;
+  result.labels = labels(value);
+  const std::string encoded = result.labels.encode();
+  result.hash = credentials::sha256({{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
+  result.peer =
+      trust.verify(wire::CredentialType::local, trust.credential(wire::CredentialType::local), std::chrono::system_clock::now()).value();
+  return result;
+}
+
+TEST(Identities, GivesOneNumberToOneIdentity) {
+  policy::Numbers numbers;
+  Identities book(scratch_file(), numbers);
+  const auto trust = credentials::Trust::local().value();
+  const auto web = book.enter(identity(*trust, "web"));
+  const auto again = book.enter(identity(*trust, "web"));
+  const auto db = book.enter(identity(*trust, "db"));
+  ASSERT_TRUE(web && again && db);
+  EXPECT_EQ(web->number, again->number);
+  EXPECT_NE(web->number, db->number);
+  EXPECT_EQ(book.find(db->number)->labels, labels("db"));
+  EXPECT_EQ(book.find(db->number + 1), nullptr);
+}
+
+TEST(Identities, OutliveTheDaemonInTheirFile) {
+  const std::string file = scratch_file();
+  const auto trust = credentials::Trust::local().value();
+  policy::Number number = 0;
+  {
+    policy::Numbers numbers;
+    Identities book(file, numbers);
+    number = book.enter(identity(*trust, "web"))->number;
+    ASSERT_TRUE(book.save());
+  }
+  policy::Numbers numbers;
+  Identities book(file, numbers);
+  const auto next = credentials::Trust::local().value();  // a new start has a new name for itself
+  EXPECT_EQ(book.load(*next, std::chrono::system_clock::now()).value(), 1U);
+  ASSERT_NE(book.find(number), nullptr);
+  EXPECT_EQ(book.find(number)->labels, labels("web"));
+  EXPECT_FALSE(numbers.take(number)) << "nobody else gets it";
+  EXPECT_EQ(::unlink(file.c_str()), 0);
+}
+
+TEST(Identities, AreForgottenWhenNobodyNeedsThem) {
+  policy::Numbers numbers;
+  Identities book(scratch_file(), numbers);
+  const auto trust = credentials::Trust::local().value();
+  const policy::Number unused = book.enter(identity(*trust, "unused"))->number;
+  const policy::Number flows = book.enter(identity(*trust, "flows"))->number;
+  const auto held = book.enter(identity(*trust, "held"));
+  const auto now = std::chrono::steady_clock::now();
+  book.prune({flows}, now);
+  EXPECT_NE(book.find(unused), nullptr) << "too young";
+  book.prune({flows}, now + std::chrono::hours(1));
+  EXPECT_EQ(book.find(unused), nullptr);
+  EXPECT_NE(book.find(flows), nullptr);
+  EXPECT_NE(book.find(held->number), nullptr);
+  EXPECT_TRUE(numbers.take(unused));
+}
+
+/// The threads, busy with messages of every kind; for the thread sanitizer.
+TEST(Verifier, TakesMessagesWhileItServesAPoint) {
+  if (::geteuid() != 0 || ::unshare(CLONE_NEWNET) != 0) {
+    GTEST_SKIP() << "cannot make a network namespace";
+  }
+  policy::Numbers numbers;
+  Identities book(scratch_file(), numbers);
+  auto verifier = Verifier::start(2, book);
+  ASSERT_TRUE(verifier) << verifier.error().text();
+  (*verifier)->set_policy(std::make_shared<const policy::Policy>());
+  (*verifier)->set_trust(credentials::Trust::local().value());
+  for (int round = 0; round < 20; round++) {
+    auto sockets = PointSockets::open((*verifier)->threads());
+    for (int i = 0; !sockets && i < 500; i++) {  // the threads close the sockets of the round before
+      std::this_thread::yield();
+      sockets = PointSockets::open((*verifier)->threads());
+    }
+    ASSERT_TRUE(sockets) << sockets.error().text();
+    (*verifier)->add_point(7, std::move(*sockets));
+    for (policy::Number number = 16; number < 40; number++) {
+      (*verifier)->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels(std::to_string(number))));
+    }
+    (*verifier)->set_policy(std::make_shared<const policy::Policy>());
+    (*verifier)->set_trust(credentials::Trust::local().value());
+    (*verifier)->set_peers({});
+    EXPECT_EQ((*verifier)->statistics().packets, 0U);
+    EXPECT_TRUE((*verifier)->take_events().empty());
+    for (policy::Number number = 16; number < 40; number++) {
+      (*verifier)->remove_local(number);
+    }
+    (*verifier)->remove_point(7);
+  }
+}
+
+TEST(Verifier, TakesEveryQueueOrNone) {
+  if (::geteuid() != 0 || ::unshare(CLONE_NEWNET) != 0) {
+    GTEST_SKIP() << "cannot make a network namespace";
+  }
+  const auto first = PointSockets::open(2);
+  ASSERT_TRUE(first) << first.error().text();
+  EXPECT_FALSE(PointSockets::open(2)) << "another daemon has them";
+}
+
+}  // namespace
+}  // namespace trireme::verifier
