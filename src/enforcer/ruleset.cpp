@@ -38,11 +38,18 @@ void write_ends(Writer& writer) {
   writer.rule(kAudit, std::move(NftRule().immediate(8, FlowLabel::bits(kAuthorised | kAudited).nft()).set_ct(NFT_CT_LABELS, 8).accept()));
 }
 
+// Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from the verifier's queue goes on in the last two.
+constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 6> kBaseChains = {{{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
+                                                                                      {"prerouting", {NF_INET_PRE_ROUTING, -90}},
+                                                                                      {"output", {NF_INET_LOCAL_OUT, -50}},
+                                                                                      {"input", {NF_INET_LOCAL_IN, -50}},
+                                                                                      {"output_ruled", {NF_INET_LOCAL_OUT, -49}},
+                                                                                      {"input_ruled", {NF_INET_LOCAL_IN, -49}}}};
+
 void add_chains(NftBatch& batch, const Layout& layout) {
-  batch.add_chain("prerouting_lo", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -350});  // before conntrack, and before raw chains
-  batch.add_chain("prerouting", kernel::NftBaseChain{NF_INET_PRE_ROUTING, -90});      // after DNAT
-  batch.add_chain("output", kernel::NftBaseChain{NF_INET_LOCAL_OUT, -50});            // after DNAT
-  batch.add_chain("input", kernel::NftBaseChain{NF_INET_LOCAL_IN, -50});              // before SNAT
+  for (const auto& [name, place] : kBaseChains) {
+    batch.add_chain(name, place);
+  }
   for (const char* name :
        {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit, "output_nat", "output_lo", "output_net",
         "out_net_host", "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply", "in_multicast"}) {
@@ -62,6 +69,12 @@ void add_chains(NftBatch& batch, const Layout& layout) {
 void write_ruleset(NftBatch& batch, const Layout& layout) {
   // Added first so that the deletion cannot fail: the three together replace whatever was there.
   batch.add_table();
+  // The kernel takes the old table's rules away one by one, and its hooks last: until then they would judge by sets that are empty already,
+  // and refuse what is allowed. So its hooks go first.
+  for (const auto& [name, place] : kBaseChains) {
+    batch.add_chain(name, place);
+    batch.delete_chain(name);
+  }
   batch.delete_table();
   batch.add_table("owned by trireme; see trirectl(1)");
   add_chains(batch, layout);

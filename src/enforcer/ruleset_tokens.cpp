@@ -111,9 +111,6 @@ void Writer::ask(const std::string& chain, NftRule request, const End& workload,
 }
 
 void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {
-  // Right after the chains that ask: an accept from the queue goes on there.
-  batch.add_chain("output_ruled", kernel::NftBaseChain{NF_INET_LOCAL_OUT, -49});
-  batch.add_chain("input_ruled", kernel::NftBaseChain{NF_INET_LOCAL_IN, -49});
   for (const char* name : {"output_token", "input_token", "ask", kIn, kOut, "ruled_in_authorise", "ruled_in_audit", "ruled_out_authorise",
                            "ruled_out_audit", "ruled_pass", "ruled_refuse"}) {
     batch.add_chain(name);

@@ -33,6 +33,7 @@ struct Releaser {
 };
 using Table = std::unique_ptr<nftnl_table, Releaser<nftnl_table, nftnl_table_free>>;
 using Chain = std::unique_ptr<nftnl_chain, Releaser<nftnl_chain, nftnl_chain_free>>;
+using Rule = std::unique_ptr<nftnl_rule, Releaser<nftnl_rule, nftnl_rule_free>>;
 using Set = std::unique_ptr<nftnl_set, Releaser<nftnl_set, nftnl_set_free>>;
 
 template <typename T>
@@ -136,6 +137,20 @@ void NftBatch::add_chain(const std::string& name, std::optional<NftBaseChain> ba
     nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
   }
   nftnl_chain_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWCHAIN, NLM_F_CREATE)), chain.get());
+  buffer_->advance();
+}
+
+void NftBatch::delete_chain(const std::string& name) {
+  Rule rules(checked(nftnl_rule_alloc()));
+  nftnl_rule_set_u32(rules.get(), NFTNL_RULE_FAMILY, kFamily);
+  nftnl_rule_set_str(rules.get(), NFTNL_RULE_TABLE, table_.c_str());
+  nftnl_rule_set_str(rules.get(), NFTNL_RULE_CHAIN, name.c_str());
+  nftnl_rule_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELRULE, 0)), rules.get());
+  buffer_->advance();
+  Chain chain(checked(nftnl_chain_alloc()));
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table_.c_str());
+  nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, name.c_str());
+  nftnl_chain_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELCHAIN, 0)), chain.get());
   buffer_->advance();
 }
 

@@ -171,6 +171,8 @@ class NftBatch {
   void add_table(const std::string& comment = {});
   void delete_table();
   void add_chain(const std::string& name, std::optional<NftBaseChain> base = std::nullopt);
+  /// With its rules; nothing may jump to it.
+  void delete_chain(const std::string& name);
   void add_set(const NftSet& set);
   void add_rule(const std::string& chain, const NftRule& rule);
   void add_elements(const NftSet& set, std::span<const NftElement> elements);
