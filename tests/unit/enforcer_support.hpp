@@ -74,9 +74,6 @@ class EnforcerTest : public ::testing::Test {
       GTEST_SKIP() << "cannot make a network namespace";
     }
     tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
-    numbers_ = std::make_unique<policy::Numbers>();
-    identities_ = std::make_unique<verifier::Identities>("", *numbers_);
-    common_ = std::make_unique<Common>(Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_});
     home_ = *home;
     static unsigned counter = 0;
     base_ = "/trireme-test-enforcer-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
@@ -94,6 +91,10 @@ class EnforcerTest : public ::testing::Test {
   }
 
   void open(std::shared_ptr<const policy::Policy> policy) {
+    enforcer_.reset();  // a daemon after the other: each with numbers of its own
+    numbers_ = std::make_unique<policy::Numbers>();
+    identities_ = std::make_unique<verifier::Identities>("", *numbers_);
+    common_ = std::make_unique<Common>(Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_});
     auto enforcer = Enforcer::open(*common_, {}, std::move(policy));
     ASSERT_TRUE(enforcer) << enforcer.error().text();
     enforcer_ = std::move(*enforcer);
