@@ -108,7 +108,7 @@ class Service(LabCase):
         listing = self.lab.sh("systemd-analyze security --no-pager trireme").stdout
         exposure = float(listing.rstrip().splitlines()[-1].split("trireme.service:")[1].split()[0])
         self.assertLessEqual(exposure, EXPOSURE_LIMIT)
-        self.assertEqual(self.show("CapabilityBoundingSet"), "cap_net_admin cap_sys_ptrace cap_sys_admin")
+        self.assertEqual(self.show("CapabilityBoundingSet"), "cap_net_admin cap_net_raw cap_sys_ptrace cap_sys_admin")
 
     def test_launched_scopes_are_systemds(self):
         self.assertEqual(self.lab.must("trirun --label app=x --unit shown -p MemoryMax=64M -p 'Description=the shop' -- "
