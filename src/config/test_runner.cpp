@@ -20,7 +20,7 @@ using policy::PortRange;
 using policy::Reason;
 
 // Every protocol that rules can name, and one (SCTP) for all that they cannot.
-constexpr std::uint8_t kProtocols[] = {6, 17, 1, 58, 132};
+constexpr std::uint8_t kProbed[] = {6, 17, 1, 58, 132};
 
 bool has_ports(std::uint8_t protocol) {
   return protocol == 6 || protocol == 17;
@@ -54,7 +54,7 @@ std::vector<PortRange> questions(const policy::PolicyTest& test, const Policy& p
   if (test.port) {
     asked.push_back(*test.port);
   } else {
-    for (const std::uint8_t protocol : kProtocols) {
+    for (const std::uint8_t protocol : kProbed) {
       asked.push_back({protocol, 0, 65535});
     }
   }

@@ -13,10 +13,6 @@ namespace {
 constexpr std::size_t kLocalName = 16;
 constexpr std::size_t kMaxHostName = 64;
 
-Bytes bytes_of(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 std::string hex(Bytes bytes) {
   std::string text;
   for (const std::uint8_t byte : bytes) {

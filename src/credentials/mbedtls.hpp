@@ -36,6 +36,10 @@ using KeyContext = Owned<mbedtls_pk_context, mbedtls_pk_init, mbedtls_pk_free>;
   return {buffer.p, buffer.len};
 }
 
+[[nodiscard]] inline Bytes bytes_of(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
 /// f_rng of mbedTLS; `random` is a Random.
 inline int draw(void* random, unsigned char* out, std::size_t size) {
   return static_cast<Random*>(random)->fill({out, size}) ? 0 : MBEDTLS_ERR_ECP_RANDOM_FAILED;

@@ -5,14 +5,6 @@
 #include "trust_loader.hpp"
 
 namespace trireme::credentials {
-namespace {
-
-Bytes bytes_of(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
-}  // namespace
-
 const char* text(Distrust distrust) {
   switch (distrust) {
     case Distrust::unknown_type:

@@ -12,7 +12,7 @@ using kernel::NftVerdict;
 
 namespace {
 
-constexpr std::uint32_t kLabel = 8;  // registers 8..11
+constexpr std::uint32_t kWords = 8;  // registers 8..11
 constexpr std::uint8_t kProofOption = 253;
 constexpr const char* kIn = "ruled_in";
 constexpr const char* kOut = "ruled_out";
@@ -23,15 +23,15 @@ std::string queue_chain(std::size_t queue) {
 
 /// Words 0 and 1 of a label whose source is the number in both registers.
 NftRule& make_source(NftRule& rule, std::uint32_t flags) {
-  return rule.shift_left(kLabel, kFlagsWidth)
-      .mask_toggle(kLabel, NftBytes::u32(~0U << kFlagsWidth), NftBytes::u32(~0U << kFlagsWidth | flags))
-      .immediate(kLabel + 2, NftBytes::u32(0).add_u32(0));
+  return rule.shift_left(kWords, kFlagsWidth)
+      .mask_toggle(kWords, NftBytes::u32(~0U << kFlagsWidth), NftBytes::u32(~0U << kFlagsWidth | flags))
+      .immediate(kWords + 2, NftBytes::u32(0).add_u32(0));
 }
 
 /// Words 2 and 3 of a label whose destination is the number in both registers.
 NftRule& make_destination(NftRule& rule, std::uint32_t flags) {
-  return rule.mask_toggle(kLabel + 3, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kNumberMask))
-      .immediate(kLabel, NftBytes::u32(flags).add_u32(0));
+  return rule.mask_toggle(kWords + 3, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kNumberMask))
+      .immediate(kWords, NftBytes::u32(flags).add_u32(0));
 }
 
 /// Segments of token flows that are not authorised, and every SYN-ACK of them.
@@ -71,10 +71,10 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
     NftRule rule;
     rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
     const bool peer_is_source = input == original;
-    for (const std::uint32_t reg : {peer_is_source ? kLabel : kLabel + 2, peer_is_source ? kLabel + 1 : kLabel + 3}) {
+    for (const std::uint32_t reg : {peer_is_source ? kWords : kWords + 2, peer_is_source ? kWords + 1 : kWords + 3}) {
       rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
     }
-    (peer_is_source ? make_source(rule, flags) : make_destination(rule, flags)).set_ct(NFT_CT_LABELS, kLabel);
+    (peer_is_source ? make_source(rule, flags) : make_destination(rule, flags)).set_ct(NFT_CT_LABELS, kWords);
     writer.rule(chain, std::move(rule));
   }
   NftRule done;
@@ -99,9 +99,9 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
 }  // namespace
 
 void Writer::ask(const std::string& chain, NftRule request, const End& workload, bool workload_is_source, bool translated) {
-  workload.group(request, kLabel + 1);  // a quarantined one has none: no questions are asked for it
-  workload.number(request, workload_is_source ? kLabel + 1 : kLabel + 3);
-  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken)).set_ct(NFT_CT_LABELS, kLabel);
+  workload.group(request, kWords + 1);  // a quarantined one has none: no questions are asked for it
+  workload.number(request, workload_is_source ? kWords + 1 : kWords + 3);
+  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken)).set_ct(NFT_CT_LABELS, kWords);
   workload.number(request, kNumberRegister);
   if (translated) {
     request.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kTranslated));

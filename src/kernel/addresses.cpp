@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kTries = 8;  // of a listing that changes while it is read
 
-Result<Fd> open_socket(std::uint32_t groups) {
+Result<Fd> open_route_socket(std::uint32_t groups) {
   Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
   sockaddr_nl self{};
   self.nl_family = AF_NETLINK;
@@ -30,7 +30,7 @@ struct Attributes {
   const nlattr* address = nullptr;  // the own address, or the peer's
 };
 
-int on_attribute(const nlattr* attribute, void* data) {
+int on_address_attribute(const nlattr* attribute, void* data) {
   auto& found = *static_cast<Attributes*>(data);
   if (mnl_attr_get_type(attribute) == IFA_LOCAL) {
     found.local = attribute;
@@ -43,7 +43,7 @@ int on_attribute(const nlattr* attribute, void* data) {
 void read_address(const nlmsghdr* header, std::vector<InterfaceAddress>& list) {
   const auto* message = static_cast<const ifaddrmsg*>(mnl_nlmsg_get_payload(header));
   Attributes found;
-  mnl_attr_parse(header, sizeof *message, on_attribute, &found);
+  mnl_attr_parse(header, sizeof *message, on_address_attribute, &found);
   const nlattr* attribute = found.local != nullptr ? found.local : found.address;
   InterfaceAddress result;
   result.address.family = message->ifa_family == AF_INET6 ? policy::Address::Family::v6 : policy::Address::Family::v4;
@@ -91,8 +91,8 @@ Result<bool> read_listing(const Fd& fd, std::uint32_t sequence, std::vector<Inte
 }  // namespace
 
 Result<AddressWatch> AddressWatch::open() {
-  auto events = open_socket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
-  auto requests = open_socket(0);
+  auto events = open_route_socket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
+  auto requests = open_route_socket(0);
   if (!events || !requests) {
     return tl::unexpected(events ? requests.error() : events.error());
   }

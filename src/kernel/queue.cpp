@@ -116,7 +116,7 @@ Status configure(const Fd& fd, std::uint16_t number, std::uint32_t length) {
   return error == 0 ? Status{} : fail_errno("cannot bind queue " + std::to_string(number), error);
 }
 
-Result<Fd> open_socket(std::uint32_t length) {
+Result<Fd> open_queue_socket(std::uint32_t length) {
   Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER));
   sockaddr_nl self{};
   self.nl_family = AF_NETLINK;
@@ -235,7 +235,7 @@ Queue& Queue::operator=(Queue&&) noexcept = default;
 Queue::~Queue() = default;
 
 Result<Queue> Queue::bind(std::uint16_t number, std::uint32_t length) {
-  auto socket = open_socket(length);
+  auto socket = open_queue_socket(length);
   if (!socket) {
     return tl::unexpected(socket.error());
   }

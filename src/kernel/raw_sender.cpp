@@ -11,7 +11,7 @@ namespace trireme::kernel {
 namespace {
 
 /// `level` and `option` are those that let a socket bring its own headers.
-Result<Fd> open_socket(int family, int level, int option, std::uint32_t priority) {
+Result<Fd> open_raw_socket(int family, int level, int option, std::uint32_t priority) {
   const std::string name = family == AF_INET ? "IPv4" : "IPv6";
   Fd fd(::socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
   if (!fd.valid()) {
@@ -62,11 +62,11 @@ Status send_message(const Fd& fd, msghdr& message, std::span<const std::uint8_t>
 }  // namespace
 
 Result<RawSender> RawSender::open(std::uint32_t priority) {
-  auto four = open_socket(AF_INET, IPPROTO_IP, IP_HDRINCL, priority);
+  auto four = open_raw_socket(AF_INET, IPPROTO_IP, IP_HDRINCL, priority);
   if (!four) {
     return tl::unexpected(four.error());
   }
-  auto six = open_socket(AF_INET6, IPPROTO_IPV6, IPV6_HDRINCL, priority);
+  auto six = open_raw_socket(AF_INET6, IPPROTO_IPV6, IPV6_HDRINCL, priority);
   return RawSender(std::move(*four), six ? std::move(*six) : Fd());
 }
 

@@ -7,7 +7,7 @@
 namespace trireme::kernel {
 namespace {
 
-constexpr CgroupProgram kProgram = {.name = "trireme_gate1", .family = "trireme_gate", .description = "traffic gate"};
+constexpr CgroupProgram kGate = {.name = "trireme_gate1", .family = "trireme_gate", .description = "traffic gate"};
 constexpr std::array kDirections = {BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_EGRESS};
 
 /// return 0: drop
@@ -19,7 +19,7 @@ constexpr std::array<bpf_insn, 2> kDropAll = {{
 }  // namespace
 
 Result<TrafficGate> TrafficGate::load() {
-  auto loaded = kProgram.load(kDropAll);
+  auto loaded = kGate.load(kDropAll);
   if (!loaded) {
     return tl::unexpected(loaded.error());
   }
@@ -28,7 +28,7 @@ Result<TrafficGate> TrafficGate::load() {
 
 Status TrafficGate::shut(const std::string& directory) const {
   for (const bpf_attach_type direction : kDirections) {
-    if (Status attached = kProgram.attach(program_, directory, direction); !attached) {
+    if (Status attached = kGate.attach(program_, directory, direction); !attached) {
       return attached;
     }
   }
@@ -38,7 +38,7 @@ Status TrafficGate::shut(const std::string& directory) const {
 Status TrafficGate::open(const std::string& directory) {
   Status opened;
   for (const bpf_attach_type direction : kDirections) {
-    if (Status detached = kProgram.detach(directory, direction); !detached) {
+    if (Status detached = kGate.detach(directory, direction); !detached) {
       opened = detached;
     }
   }

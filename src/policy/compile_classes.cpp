@@ -33,13 +33,6 @@ void sort_unique(std::vector<CompilerState::Class*>& classes) {
   classes.erase(std::unique(classes.begin(), classes.end()), classes.end());
 }
 
-bool share_a_label(const LabelSet& a, const LabelSet& b) {
-  return std::any_of(a.items().begin(), a.items().end(), [&](const auto& item) {
-    const std::string* other = b.find(item.first);
-    return other != nullptr && *other == item.second;
-  });
-}
-
 }  // namespace
 
 void CompilerState::make_tables() {
@@ -169,7 +162,7 @@ void CompilerState::link(Class& from, Class& to) {
 }
 
 bool CompilerState::baseline_allows(const Class& from, const Class& to) const {
-  return policy->baseline == Baseline::any_common_label ? share_a_label(from.key->labels, to.key->labels)
+  return policy->baseline == Baseline::any_common_label ? from.key->labels.shares_a_label(to.key->labels)
                                                         : &from == &to && !from.key->labels.empty();
 }
 

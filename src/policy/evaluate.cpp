@@ -39,13 +39,6 @@ bool applies(const Policy& policy, const Rule& rule, const Endpoint& from, const
          any_covers(policy, rule.to, to);
 }
 
-bool share_a_label(const LabelSet& a, const LabelSet& b) {
-  return std::any_of(a.items().begin(), a.items().end(), [&](const auto& item) {
-    const std::string* other = b.find(item.first);
-    return other != nullptr && *other == item.second;
-  });
-}
-
 bool baseline_allows(Baseline baseline, const Endpoint& from, const Endpoint& to) {
   if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() || !is_workload(from) || !is_workload(to)) {
     return false;
@@ -54,7 +47,7 @@ bool baseline_allows(Baseline baseline, const Endpoint& from, const Endpoint& to
     case Baseline::same_labels:
       return *from.labels == *to.labels;
     case Baseline::any_common_label:
-      return share_a_label(*from.labels, *to.labels);
+      return from.labels->shares_a_label(*to.labels);
     case Baseline::none:
       return false;
   }

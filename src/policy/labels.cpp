@@ -159,6 +159,13 @@ const std::string* LabelSet::find(std::string_view key) const {
   return found == items_.end() ? nullptr : &found->second;
 }
 
+bool LabelSet::shares_a_label(const LabelSet& other) const {
+  return std::ranges::any_of(items_, [&](const auto& item) {
+    const std::string* value = other.find(item.first);
+    return value != nullptr && *value == item.second;
+  });
+}
+
 std::string LabelSet::text() const {
   std::string text;
   for (const auto& [key, value] : items_) {

@@ -6,12 +6,12 @@ namespace trireme::workload {
 namespace {
 
 /// A key, or a prefix that ends in '*'.
-bool matches(const std::string& pattern, const std::string& key) {
+bool pattern_matches(const std::string& pattern, const std::string& key) {
   return pattern.ends_with('*') ? key.starts_with(pattern.substr(0, pattern.size() - 1)) : key == pattern;
 }
 
 bool is_listed(const std::vector<std::string>& patterns, const std::string& key) {
-  return std::ranges::any_of(patterns, [&](const std::string& pattern) { return matches(pattern, key); });
+  return std::ranges::any_of(patterns, [&](const std::string& pattern) { return pattern_matches(pattern, key); });
 }
 
 }  // namespace

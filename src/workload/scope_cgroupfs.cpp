@@ -18,7 +18,7 @@
 namespace trireme::workload {
 namespace {
 
-constexpr std::uint64_t kInfinity = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
 /// A property that is one file of a cgroup v2 controller.
 struct Limit {
@@ -48,9 +48,9 @@ Result<std::string> file_content(const Property& property) {
   }
   if (property.name == "CPUQuota") {
     // Of each 100 ms, the kernel's default period.
-    return (*number == kInfinity ? "max" : std::to_string(*number / 10)) + " 100000";
+    return (*number == kUnlimited ? "max" : std::to_string(*number / 10)) + " 100000";
   }
-  return *number == kInfinity ? "max" : std::to_string(*number);
+  return *number == kUnlimited ? "max" : std::to_string(*number);
 }
 
 bool has_word(const std::string& text, std::string_view word) {

@@ -40,6 +40,8 @@ class LabelSet {
   [[nodiscard]] Status set(std::string_view key, std::string_view value);
   /// The value of `key`, or null.
   [[nodiscard]] const std::string* find(std::string_view key) const;
+  /// One key with one value at least is in both.
+  [[nodiscard]] bool shares_a_label(const LabelSet& other) const;
   [[nodiscard]] const Map& items() const { return items_; }
   [[nodiscard]] bool empty() const { return items_.empty(); }
   /// "app=web,env=prod", keys in order, for people.
