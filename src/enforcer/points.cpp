@@ -126,7 +126,10 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
     }
   }
   if (!enrolled) {
-    close_if_empty(**point);
+    // A table of an earlier daemon, where there is one, goes on refusing.
+    if ((*point)->network != nullptr && (*point)->enforcer->empty()) {
+      close(**point);
+    }
     return enrolled;
   }
   if (Status left = leave_elsewhere(cgroup, **point); !left) {
@@ -204,11 +207,16 @@ void Points::close_if_empty(Point& point) {
   if (point.network == nullptr || !point.enforcer->empty()) {
     return;
   }
-  if (on_close) {
-    on_close(point);
-  }
   if (Status removed = point.enforcer->remove(); !removed) {
     spdlog::error("a network namespace that has no workload any more keeps its table: {}", removed.error().text());
+  }
+  close(point);
+}
+
+/// Lets go of the namespace; what is written there stays.
+void Points::close(Point& point) {
+  if (on_close) {
+    on_close(point);
   }
   if (verifier_ != nullptr) {
     verifier_->remove_point(point.id);

@@ -131,7 +131,7 @@ Answer Engine::State::take_reply(const Packet& packet) {
     return accept(Ruling::pass);
   }
   if (handshake->phase == Phase::refused) {
-    return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, handshake));
+    return turn_away(packet);  // told already
   }
   if (packet.segment.acknowledgement() != handshake->sequence + 1) {
     return drop(Reason::conflict);
@@ -172,6 +172,7 @@ Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) 
     tell(std::move(told));
   }
   statistics.unproved++;
+  handshake.is_unlabelled = true;
   table.enter(handshake, Phase::open, packet.now.monotonic);
   return accept(audited ? Ruling::audit : Ruling::authorise);
 }

@@ -59,6 +59,10 @@ Answer Engine::State::refuse(const Packet& packet, Reason reason, Event told) {
   told.reason = reason;
   told.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
   tell(std::move(told));
+  return turn_away(packet);
+}
+
+Answer Engine::State::turn_away(const Packet& packet) {
   // A token never reaches an application, and a reset must acknowledge what the sender's TCP has sent: nothing but the SYN.
   const bool has_token = packet.segment.payload_size() > 0 && (packet.segment.flags() & TcpFlag::kSyn) != 0;
   const Ruling ruling = audits() ? Ruling::audit : Ruling::refuse;
@@ -148,6 +152,24 @@ Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
   }
   table.remove(handshake);
   return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+}
+
+Answer Engine::State::rejudge_open(const Packet& packet, Handshake& handshake) {
+  if (handshake.local == nullptr) {
+    return accept(Ruling::pass);
+  }
+  if (audits()) {
+    return accept(Ruling::audit);
+  }
+  if (handshake.is_unlabelled && locals.contains(handshake.local->number)) {
+    const policy::Decision decision = judge.unlabelled(*handshake.local, handshake.key.remote, handshake.key.remote_port);
+    if (decision.verdict != policy::Verdict::deny) {
+      return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
+    }
+  }
+  Event told = event(packet, handshake.key.role, &handshake);
+  table.remove(handshake);
+  return refuse(packet, Reason::no_proof, std::move(told));
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBook& book) {

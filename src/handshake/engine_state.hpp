@@ -60,6 +60,8 @@ class Engine::State {
   // Both.
   /// Judged anew: flows whose authorisation was taken away, and segments that were on their way when it was given.
   Answer rejudge(const Packet& packet, Handshake& handshake);
+  /// The same where no proof was exchanged: a process that is no workload passes, an unlabelled peer as policy has it now.
+  Answer rejudge_open(const Packet& packet, Handshake& handshake);
   /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its
   /// labels.
   [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);
@@ -76,6 +78,8 @@ class Engine::State {
   [[nodiscard]] Answer drop(Reason reason);
   /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is in audit mode it passes.
   Answer refuse(const Packet& packet, Reason reason, Event event);
+  /// The same without telling it.
+  Answer turn_away(const Packet& packet);
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;
   static void say(Event& event, const policy::Decision& decision);
   void tell(Event&& event);

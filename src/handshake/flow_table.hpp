@@ -47,6 +47,7 @@ struct Handshake {
   Nonce client_nonce{};
   Nonce server_nonce{};  // server: drawn when REPLY is first made
   bool has_server_nonce = false;
+  bool is_unlabelled = false;  // open: policy allowed the peer as one that offered no proof
   Digest hello{};  // T1
   Tag proof{};     // server: expected; client: sent
   // Client: what PROOF is made of, from the SYN and the SYN-ACK.

@@ -165,7 +165,7 @@ Answer Engine::State::segment_in(const Packet& packet) {
     return refuse(packet, Reason::unknown_handshake, event(packet, role, handshake));
   }
   if (handshake->phase == Phase::open) {
-    return accept(Ruling::pass);
+    return rejudge_open(packet, *handshake);
   }
   if (handshake->phase == Phase::complete) {
     return rejudge(packet, *handshake);
@@ -216,7 +216,7 @@ Answer Engine::State::segment_out(const Packet& packet) {
       continue;
     }
     if (handshake->phase == Phase::open) {
-      return accept(Ruling::pass);
+      return rejudge_open(packet, *handshake);
     }
     if (handshake->phase == Phase::complete) {
       return rejudge(packet, *handshake);

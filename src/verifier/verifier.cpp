@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <latch>
 
 #include "worker.hpp"
 
@@ -57,12 +58,21 @@ void Verifier::post(const std::function<void(Worker&)>& message) {
   std::ranges::for_each(workers_, [&](const auto& worker) { worker->post(message); });
 }
 
+void Verifier::post_and_wait(const std::function<void(Worker&)>& message) {
+  const auto read = std::make_shared<std::latch>(static_cast<std::ptrdiff_t>(workers_.size()));
+  post([message, read](Worker& worker) {
+    message(worker);
+    read->count_down();
+  });
+  read->wait();
+}
+
 void Verifier::set_policy(const std::shared_ptr<const policy::Policy>& policy) {
-  post([policy](Worker& worker) { worker.engine().set_policy(policy); });
+  post_and_wait([policy](Worker& worker) { worker.engine().set_policy(policy); });
 }
 
 void Verifier::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
-  post([trust](Worker& worker) { worker.engine().set_trust(trust); });
+  post_and_wait([trust](Worker& worker) { worker.engine().set_trust(trust); });
 }
 
 void Verifier::set_peers(const std::vector<policy::Prefix>& peers) {

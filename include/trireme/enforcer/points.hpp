@@ -44,7 +44,8 @@ class Points final : public workload::Enforcement {
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
-  /// The new policy everywhere; on error at one point the others have it already, and that one is behind (see problems()).
+  /// The new policy everywhere, this host first: where that refuses, nothing has changed. On a later error the point concerned keeps the old
+  /// policy, and the next apply() tries again.
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
   /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for them.
   void set_peers(std::vector<policy::Prefix> peers);
@@ -56,7 +57,7 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Result<std::size_t> settle();
   /// Numbers that flows bear at any point.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
-  /// Points where the kernel did not take a change; each is tried again by its Drift.
+  /// This host's first.
   [[nodiscard]] std::vector<Point*> all();
   [[nodiscard]] std::size_t size() const { return 1 + points_.size(); }
 
@@ -69,6 +70,7 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
   Status leave_elsewhere(const workload::CgroupRef& cgroup, const Point& stays);
   void close_if_empty(Point& point);
+  void close(Point& point);
   void spread_speakers();
 
   Common& common_;

@@ -58,6 +58,7 @@ class Verifier {
   [[nodiscard]] std::size_t threads() const { return workers_.size(); }
 
   // Messages to the threads: each is acted upon before any packet that the kernel queues after the call has returned.
+  /// These two return when no thread decides by the former any more, so that what is revoked afterwards is all there is.
   void set_policy(const std::shared_ptr<const policy::Policy>& policy);
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
   void set_peers(const std::vector<policy::Prefix>& peers);
@@ -76,6 +77,7 @@ class Verifier {
   class Worker;
   Verifier() = default;
   void post(const std::function<void(Worker&)>& message);
+  void post_and_wait(const std::function<void(Worker&)>& message);
 
   Fd event_;  // eventfd
   std::vector<std::unique_ptr<Worker>> workers_;
