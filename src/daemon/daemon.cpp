@@ -113,9 +113,9 @@ Status Daemon::assemble() {
     return tl::unexpected(events.error());
   }
   events_ = std::move(*events);
-  docker_ = std::make_unique<workload::DockerSource>(loop_.get(), *tree_, *registry_, *events_);
-  units_ = std::make_unique<workload::UnitSource>(*tree_, *registry_, *events_, bus_.get(), TRIREME_BINDIR "/trirectl");
-  launcher_ = std::make_unique<workload::Launcher>(*registry_, *scopes_);
+  docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
+  units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(), TRIREME_BINDIR "/trirectl");
+  launcher_ = std::make_unique<systemd::Launcher>(*registry_, *scopes_);
   events_->add_source(*docker_);
   events_->add_source(*units_);
   configure(settings_->identity());
@@ -177,10 +177,10 @@ void Daemon::expect_peers(const policy::Identity& identity, const credentials::T
 Status Daemon::open_scopes() {
   const bool booted = sd_booted() > 0;
   if (options_.driver != CgroupDriver::cgroupfs && booted) {
-    auto bus = workload::SystemdBus::connect(loop_.get());
+    auto bus = systemd::Bus::connect(loop_.get());
     if (bus) {
       bus_ = std::move(*bus);
-      scopes_ = std::make_unique<workload::SystemdScopes>(loop_.get(), *bus_);
+      scopes_ = std::make_unique<systemd::SystemdScopes>(loop_.get(), *bus_);
       return {};
     }
     // Where systemd runs, its cgroups are not ours to make: no falling back.
@@ -189,7 +189,7 @@ Status Daemon::open_scopes() {
   if (options_.driver == CgroupDriver::systemd) {
     return fail("systemd is not PID 1 here", "use --cgroup-driver auto or cgroupfs");
   }
-  auto scopes = workload::CgroupfsScopes::open(loop_.get(), *tree_, workload::strict_slice(options_.runtime_dir));
+  auto scopes = systemd::CgroupfsScopes::open(loop_.get(), *tree_, workload::strict_slice(options_.runtime_dir));
   if (!scopes) {
     return tl::unexpected(scopes.error());
   }

@@ -14,10 +14,10 @@
 #include "settings.hpp"
 #include "tokens.hpp"
 #include "trireme/control/server.hpp"
+#include "trireme/docker/source.hpp"
 #include "trireme/enforcer/points.hpp"
-#include "trireme/workload/docker.hpp"
-#include "trireme/workload/launcher.hpp"
-#include "trireme/workload/units.hpp"
+#include "trireme/systemd/launcher.hpp"
+#include "trireme/systemd/units.hpp"
 
 namespace trireme::daemon {
 
@@ -47,8 +47,8 @@ class Daemon {
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] Settings& settings() { return *settings_; }
   [[nodiscard]] workload::Registry& registry() { return *registry_; }
-  [[nodiscard]] workload::Launcher& launcher() { return *launcher_; }
-  [[nodiscard]] workload::UnitSource& units() { return *units_; }
+  [[nodiscard]] systemd::Launcher& launcher() { return *launcher_; }
+  [[nodiscard]] systemd::UnitSource& units() { return *units_; }
   [[nodiscard]] FlowFeed& flows() { return flows_; }
   [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
   [[nodiscard]] std::map<std::string, std::string> sources() const;
@@ -101,12 +101,12 @@ class Daemon {
   std::unique_ptr<enforcer::Common> common_;
   std::unique_ptr<enforcer::Points> points_;
   std::unique_ptr<workload::Registry> registry_;
-  std::unique_ptr<workload::SystemdBus> bus_;
-  std::unique_ptr<workload::ScopeDriver> scopes_;
+  std::unique_ptr<systemd::Bus> bus_;
+  std::unique_ptr<systemd::ScopeDriver> scopes_;
   std::unique_ptr<workload::CgroupEvents> events_;
-  std::unique_ptr<workload::DockerSource> docker_;
-  std::unique_ptr<workload::UnitSource> units_;
-  std::unique_ptr<workload::Launcher> launcher_;
+  std::unique_ptr<docker::Source> docker_;
+  std::unique_ptr<systemd::UnitSource> units_;
+  std::unique_ptr<systemd::Launcher> launcher_;
   FlowFeed flows_;
   std::map<handshake::PointId, std::unique_ptr<PointWatch>> watches_;
   std::unique_ptr<control::Server> server_;

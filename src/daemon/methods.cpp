@@ -99,8 +99,8 @@ Result<json> explain(Daemon& daemon, const json& params) {
                           params.at("port").get<std::string>(), lookup);
 }
 
-Result<workload::LaunchRequest> launch_request(const Caller& caller, const json& params) {
-  workload::LaunchRequest request;
+Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {
+  systemd::LaunchRequest request;
   request.pid = static_cast<std::uint32_t>(caller.pid);
   request.uid = caller.uid;
   request.gid = caller.gid;
@@ -129,7 +129,7 @@ Result<workload::LaunchRequest> launch_request(const Caller& caller, const json&
   return request;
 }
 
-void launch(workload::Launcher& launcher, const Caller& caller, const json& params, const Reply& reply) {
+void launch(systemd::Launcher& launcher, const Caller& caller, const json& params, const Reply& reply) {
   auto request = launch_request(caller, params);
   if (!request) {
     reply.error(request.error());
@@ -138,7 +138,7 @@ void launch(workload::Launcher& launcher, const Caller& caller, const json& para
   const auto pid = request->pid;
   const auto uid = request->uid;
   const std::string labels = request->labels.text();
-  launcher.launch(std::move(*request), [reply, pid, uid, labels](Result<workload::Launched> launched) {
+  launcher.launch(std::move(*request), [reply, pid, uid, labels](Result<systemd::Launched> launched) {
     if (!launched) {
       spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid, pid, launched.error().text());
       reply.error(launched.error());

@@ -2,7 +2,6 @@
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 #include "trireme/workload/registry.hpp"
-#include "trireme/workload/scope.hpp"
 
 namespace trireme::enforcer {
 namespace {

@@ -1,4 +1,4 @@
-#include "network.hpp"
+#include "trireme/workload/network.hpp"
 
 #include <sys/stat.h>
 

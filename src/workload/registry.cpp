@@ -6,8 +6,8 @@
 #include <set>
 #include <utility>
 
-#include "network.hpp"
 #include "record.hpp"
+#include "trireme/workload/network.hpp"
 
 namespace trireme::workload {
 namespace {

@@ -5,9 +5,9 @@
 #include <set>
 #include <utility>
 
-#include "network.hpp"
 #include "record.hpp"
 #include "trireme/kernel/multicast_filter.hpp"
+#include "trireme/workload/network.hpp"
 #include "trireme/workload/registry.hpp"
 
 namespace trireme::workload {

@@ -1,12 +1,14 @@
 #include "trireme/workload/workload.hpp"
 
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/stat.h>
 
 #include <charconv>
+#include <functional>
 
-#include "network.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/workload/network.hpp"
 
 namespace trireme::workload {
 namespace {
@@ -65,6 +67,13 @@ const char* text(State state) {
       return "unenforced";
   }
   return "?";
+}
+
+std::string strict_slice(const std::string& runtime_dir) {
+  if (runtime_dir == TRIREME_RUNTIMEDIR) {
+    return "/trireme.slice";
+  }
+  return fmt::format("/trireme-{:016x}.slice", std::hash<std::string>{}(runtime_dir));
 }
 
 const char* network_text(const Workload& workload) {

@@ -1,8 +1,10 @@
 // Workloads in network namespaces other than ours, in the registry and over a restart.
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
+
 #include "trireme/workload/registry.hpp"
-#include "workload_docker_support.hpp"
+#include "workload_support.hpp"
 
 namespace trireme::workload {
 namespace {
@@ -99,7 +101,7 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
   ASSERT_TRUE(tree_->place(path, process.pid()));
   ASSERT_TRUE(registry_->enrol(description));
   // Its record as that of a container in a namespace that is, by now, the daemon's own.
-  auto record = test::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
+  auto record = nlohmann::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
   record["network"] = (*kernel::Netns::own())->inode();
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   const Process ours(false);

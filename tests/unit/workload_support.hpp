@@ -1,19 +1,23 @@
 // What the workload tests share: a fake kernel, a cgroup of their own, a process to move about.
 #pragma once
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "trireme/base/fd.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/workload/enforcement.hpp"
 
@@ -161,5 +165,137 @@ class CgroupTest : public ::testing::Test {
   std::string base_;
   sd_event* loop_ = nullptr;
 };
+
+/// A process in a network namespace of its own, or in ours, that can be told to go to another.
+class Process {
+ public:
+  explicit Process(bool own_network) {
+    int orders[2];
+    int answers[2];
+    EXPECT_EQ(::pipe2(orders, O_CLOEXEC), 0);
+    EXPECT_EQ(::pipe2(answers, O_CLOEXEC), 0);
+    pid_ = outer_ = ::fork();
+    if (pid_ == 0) {
+      obey(orders[0], answers[1]);
+    }
+    orders_ = Fd(orders[1]);
+    answers_ = Fd(answers[0]);
+    ::close(orders[0]);
+    ::close(answers[1]);
+    if (own_network) {
+      leave_network();
+    }
+  }
+  ~Process() {
+    ::kill(outer_, SIGKILL);
+    ::waitpid(outer_, nullptr, 0);
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  [[nodiscard]] std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
+  [[nodiscard]] std::uint64_t network() const { return (*kernel::Netns::of_process(pid()))->inode(); }
+  void leave_network() { EXPECT_EQ(order(kLeave), 0); }
+  void leave_user_namespace() { EXPECT_EQ(order(kLeaveUser), 0); }
+  void join_network(const Process& other) { EXPECT_EQ(order(other.pid_), 0); }
+  /// From now on this is a child of the process that it was.
+  void become_child() { pid_ = order(kFork); }
+
+ private:
+  static constexpr pid_t kLeave = -1;
+  static constexpr pid_t kLeaveUser = -2;
+  static constexpr pid_t kFork = -3;
+
+  pid_t order(pid_t what) {
+    pid_t answer = -1;
+    EXPECT_EQ(::write(orders_.get(), &what, sizeof what), static_cast<ssize_t>(sizeof what));
+    EXPECT_EQ(::read(answers_.get(), &answer, sizeof answer), static_cast<ssize_t>(sizeof answer));
+    return answer;
+  }
+  [[noreturn]] static void obey(int orders, int answers) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::dup2(orders, 0);
+    ::dup2(answers, 1);
+    ::close_range(3, ~0U, 0);  // connections end when the test closes them
+    for (pid_t what = 0; ::read(0, &what, sizeof what) == static_cast<ssize_t>(sizeof what);) {
+      pid_t answer = -1;
+      if (what == kLeave || what == kLeaveUser) {
+        answer = ::unshare(what == kLeave ? CLONE_NEWNET : CLONE_NEWUSER);
+      } else if (what == kFork) {
+        answer = ::fork();
+        if (answer == 0) {
+          ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+          continue;  // the parent answers, and obeys no more
+        }
+        std::ignore = ::write(1, &answer, sizeof answer);
+        break;
+      } else {
+        const Fd network(::open(("/proc/" + std::to_string(what) + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+        answer = ::setns(network.get(), CLONE_NEWNET);
+      }
+      std::ignore = ::write(1, &answer, sizeof answer);
+    }
+    while (true) {
+      ::pause();
+    }
+  }
+
+  pid_t pid_ = -1;
+  pid_t outer_ = -1;
+  Fd orders_;
+  Fd answers_;
+};
+
+/// CgroupTest in a cgroup namespace of its own: tree_'s root is a directory that the test made.
+class CgroupNamespaceTest : public CgroupTest {
+ protected:
+  void SetUp() override {
+    CgroupTest::SetUp();
+    if (IsSkipped()) {
+      return;
+    }
+    outer_ = std::move(tree_);
+    home_ = *kernel::CgroupTree::of(static_cast<std::uint32_t>(::getpid()));
+    namespace_ = Fd(::open("/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(outer_->place(base_, static_cast<std::uint32_t>(::getpid())));
+    if (::unshare(CLONE_NEWCGROUP) != 0) {
+      GTEST_SKIP() << "cannot make a cgroup namespace";
+    }
+    auto tree = kernel::CgroupTree::find();
+    ASSERT_TRUE(tree) << tree.error().text();
+    tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
+    outer_base_ = std::exchange(base_, "");
+  }
+  void TearDown() override {
+    if (outer_) {
+      EXPECT_EQ(::setns(namespace_.get(), CLONE_NEWCGROUP), 0);
+      EXPECT_TRUE(outer_->place(home_, static_cast<std::uint32_t>(::getpid())));
+      tree_ = std::move(outer_);
+      base_ = outer_base_.empty() ? base_ : outer_base_;
+    }
+    CgroupTest::TearDown();
+  }
+  /// Runs the loop until `condition` holds; false after 10 s.
+  [[nodiscard]] bool await(const std::function<bool()>& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > end) {
+        return false;
+      }
+      sd_event_run(loop_, 20'000);
+    }
+    return true;
+  }
+
+ private:
+  std::unique_ptr<kernel::CgroupTree> outer_;
+  std::string home_;
+  std::string outer_base_;
+  Fd namespace_;
+};
+
+inline std::string hex(char digit) {
+  return std::string(64, digit);
+}
 
 }  // namespace trireme::workload::test

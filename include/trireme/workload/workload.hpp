@@ -40,6 +40,9 @@ struct Workload {
   bool whole_network = false;                              // as in CgroupRef
 };
 
+/// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's own, "/trireme-<hash>.slice" for others.
+[[nodiscard]] std::string strict_slice(const std::string& runtime_dir);
+
 /// Where the workload's sockets are: "host" (our own network namespace), "own" (one that is its own) or "shared" (another container's);
 /// null where that is not known yet.
 [[nodiscard]] const char* network_text(const Workload& workload);

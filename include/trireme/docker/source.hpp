@@ -1,0 +1,122 @@
+// Containers of Docker, or of Podman's compatible socket, as workloads.
+//
+// Two streams of news meet here: births of cgroups, which come before a container's first instruction, and Docker's events, which tell
+// the labels from `create` on, before the start. A host-network container's cgroup is enrolled at birth where its labels are known by then,
+// and quarantined at birth until they are. Whether a container shares our network namespace is NetworkMode's word before the start, and
+// /proc/PID/ns/net's after it; where neither tells, it waits in quarantine.
+//
+// A container of another network namespace (a bridge's, none, another container's) is quarantined at birth and enrolled in that namespace
+// as soon as its first processes are in it, which is before its first instruction: the runtime's own processes go first, and the search
+// looks at them every few milliseconds. Whose namespace it is has the whole of it; who joined is told apart by the cgroup. One without a
+// cgroup of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is enrolled by its namespace alone, from its start on, where that
+// is its own; else it is listed as unenforced, loudly.
+//
+// Identity is the container's labels without those that its image brings with the same value, unless image_labels lists them, and without
+// ignore_labels. `docker run -l app=nginx` over an image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
+//
+// What fails is retried and stays quarantined meanwhile; what is enforced stays enforced while Docker is away. One container's failure
+// touches no other.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "trireme/workload/cgroup_events.hpp"
+#include "trireme/workload/source.hpp"
+
+struct sd_event_source;
+
+namespace trireme::docker {
+
+class Link;
+struct ContainerFacts;
+struct Event;
+
+class Source final : public workload::Source {
+ public:
+  /// Connects at the first configure(). All references outlive this object.
+  Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry, workload::CgroupEvents& events);
+  ~Source() override;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+
+  void configure(std::shared_ptr<const policy::Identity> identity) override;
+  /// Takes docker-ID.scope and libpod-ID.scope wherever they are, and ID itself below parents that containers are known to be in.
+  bool cgroup_born(const std::string& path) override;
+  void cgroup_gone(const std::string& path) override;
+  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected and what that means.
+  [[nodiscard]] std::string status() const override;
+
+ private:
+  struct Container;
+  struct Image;
+  enum class Network : std::uint8_t { ours, other, unknown };  // `other`: Container::network, or null while it is being made
+
+  [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
+  [[nodiscard]] std::string container_of(const std::string& path) const;
+  Container& entry(const std::string& id);
+  [[nodiscard]] std::vector<Container*> all() const;
+  void forget_all();
+
+  // News from Docker.
+  void on_event(const Event& event);
+  void on_listing(std::vector<ContainerFacts> listed);
+  static void keep_inspected(const Container& container, ContainerFacts& listed);
+  void forget_unused_images();
+  void inspect(const std::string& id);
+  void inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer);
+  void learn(Container& container, ContainerFacts facts);
+  void remember_parent(const std::string& parent);
+  void locate(Container& container, std::uint32_t pid);
+  void not_there(const std::string& id);
+  void look_at_image(const std::string& image_id);
+  void retry_later(const std::string& id);
+  static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
+
+  // From what is known to what is done.
+  static void complain(Container& container, const std::string& problem);
+  void settle(Container& container);
+  void settle_by_labels(Container& container, Network network);
+  void enforce(Container& container, const policy::LabelSet& labels);
+  void list_unprotected(Container& container, const workload::Description& description);
+  void wait(Container& container, const std::string& reason);
+  void hold(Container& container, const std::string& reason);
+  void leave(Container& container);
+  [[nodiscard]] const workload::Workload* registered(const Container& container) const;
+  [[nodiscard]] bool is_image_gone(const Container& container) const;
+  [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
+  [[nodiscard]] workload::Description describe(const Container& container, const policy::LabelSet& labels) const;
+
+  // Whose network it shares.
+  [[nodiscard]] bool has_process(const Container& container) const;
+  Network network_of(Container& container);
+  bool find_network(Container& container) const;
+  [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth) const;
+  [[nodiscard]] const Container* by_reference(const std::string& reference) const;
+  [[nodiscard]] static bool has_own_network(const std::string& mode);
+  void begin_start(Container& container, const std::string& cgroup);
+  void forget_start(Container& container);
+  void seek(const Container& container);
+  static int on_seek(sd_event_source* source, std::uint64_t usec, void* self);
+
+  sd_event* loop_;
+  const kernel::CgroupTree& tree_;
+  workload::Registry& registry_;
+  workload::CgroupEvents& events_;
+  std::shared_ptr<const policy::Identity> identity_;
+  std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
+  std::map<std::string, Image> images_;                                        // by id, of containers that have labels
+  std::set<std::string> parents_;                                              // cgroups that containers are known to be made in
+  std::set<std::string> failed_;                                               // containers to inspect again
+  sd_event_source* retry_ = nullptr;
+  std::set<std::string> sought_;  // containers that start, their network not known yet
+  sd_event_source* seek_ = nullptr;
+  std::unique_ptr<Link> link_;
+};
+
+}  // namespace trireme::docker

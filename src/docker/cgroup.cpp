@@ -1,0 +1,52 @@
+#include "cgroup.hpp"
+
+#include <filesystem>
+
+#include "json.hpp"
+
+namespace trireme::docker {
+
+std::string id_of_scope(std::string_view name) {
+  constexpr std::string_view kSuffix = ".scope";
+  for (const std::string_view prefix : {"docker-", "libpod-"}) {
+    if (name.starts_with(prefix) && name.ends_with(kSuffix)) {
+      name.remove_prefix(prefix.size());
+      name.remove_suffix(kSuffix.size());
+      return is_container_id(name) ? std::string(name) : std::string();
+    }
+  }
+  return {};
+}
+
+std::string id_of_directory(std::string_view name) {
+  constexpr std::string_view kPrefix = "libpod-";
+  if (name.starts_with(kPrefix)) {
+    name.remove_prefix(kPrefix.size());
+  }
+  return is_container_id(name) ? std::string(name) : std::string();
+}
+
+std::string own_part(const std::string& path, std::string_view id) {
+  for (std::size_t begin = 0; begin < path.size();) {
+    const std::size_t end = std::min(path.find('/', begin + 1), path.size());
+    const std::string_view name = std::string_view(path).substr(begin + 1, end - begin - 1);
+    if (id_of_scope(name) == id || id_of_directory(name) == id) {
+      return path.substr(0, end);
+    }
+    begin = end;
+  }
+  return {};
+}
+
+std::optional<std::string> parent_path(const std::string& cgroup_parent) {
+  if (!cgroup_parent.starts_with('/')) {
+    return std::nullopt;
+  }
+  std::string path = std::filesystem::path(cgroup_parent).lexically_normal();
+  while (path.ends_with('/')) {
+    path.pop_back();
+  }
+  return path;
+}
+
+}  // namespace trireme::docker

@@ -1,0 +1,79 @@
+// HTTP/1.1 over a Unix socket on the event loop: nothing here ever blocks.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trireme/base/result.hpp"
+
+struct sd_event;
+struct sd_event_source;
+
+namespace trireme::docker {
+
+class Client {
+ public:
+  struct Answer {
+    long status = 0;
+    std::string body;
+    std::string server;  // the Server: header, "Docker/20.10.24 (linux)"
+  };
+  using Done = std::function<void(Result<Answer>)>;
+  /// An answer without an end, in lines. `ended` comes once, and nothing after it.
+  struct Stream {
+    std::function<void(const Answer&)> opened;  // status and server; the body has not begun
+    std::function<void(const std::string&)> line;
+    std::function<void(const Error&)> ended;
+  };
+
+  [[nodiscard]] static Result<std::unique_ptr<Client>> create(sd_event* loop, std::string socket);
+  /// Drops everything under way; no handler is called any more. Handlers may destroy the client.
+  ~Client();
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  /// GET `path` ("/info"). A body above `limit` bytes, and no answer within 20 s of its turn, are errors. Any HTTP status is an answer.
+  void get(const std::string& path, std::size_t limit, Done done);
+  /// GET without a time limit. A line above `line_limit` bytes ends it.
+  void stream(const std::string& path, std::size_t line_limit, Stream handlers);
+
+ private:
+  struct Transfer;
+  Client(sd_event* loop, std::string socket);
+  Status open();
+  [[nodiscard]] bool prepare(Transfer& transfer) const;
+  void start(std::unique_ptr<Transfer> transfer);
+  void start_waiting();
+  void act(curl_socket_t fd, int events);
+  [[nodiscard]] bool deliver_streams(const std::weak_ptr<bool>& alive);
+  void finish_ended(const std::weak_ptr<bool>& alive);
+  void watch_socket(curl_socket_t fd, int what);
+  void set_timer(long milliseconds);
+
+  static int on_socket(CURL* easy, curl_socket_t fd, int what, void* self, void* source);
+  static int on_timer(CURLM* multi, long milliseconds, void* self);
+  static int on_io(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_time(sd_event_source* source, std::uint64_t usec, void* self);
+
+  sd_event* loop_;
+  std::string socket_;
+  CURLM* multi_ = nullptr;
+  sd_event_source* timer_ = nullptr;
+  std::map<int, sd_event_source*> watched_;
+  std::map<CURL*, std::unique_ptr<Transfer>> active_;
+  std::deque<std::unique_ptr<Transfer>> waiting_;
+  std::shared_ptr<bool> alive_;
+};
+
+/// `text` as it stands in a URL's query or path (RFC 3986).
+[[nodiscard]] std::string url_encode(std::string_view text);
+
+}  // namespace trireme::docker

@@ -1,0 +1,193 @@
+#include "link.hpp"
+
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <systemd/sd-event.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace trireme::docker {
+namespace {
+
+constexpr std::uint64_t kFirstRetry = 250'000;   // µs
+constexpr std::uint64_t kLastRetry = 5'000'000;  // µs
+constexpr std::uint64_t kNoSocket = 1'000'000;   // µs between looks for a socket that is not there
+constexpr std::size_t kAnswerBytes = 64U << 20U;
+constexpr std::size_t kLineBytes = 4U << 20U;
+
+/// The URL of /events for containers alone: {"type":["container"]}.
+std::string events_path() {
+  return "/events?filters=" + url_encode(R"({"type":["container"]})");
+}
+
+}  // namespace
+
+Link::Link(sd_event* loop, Handlers handlers) : loop_(loop), handlers_(std::move(handlers)) {
+  const int rc = sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, 0, 1, on_retry, this);
+  if (rc >= 0) {
+    sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
+  }
+}
+
+Link::~Link() {
+  sd_event_source_disable_unref(retry_);
+}
+
+void Link::connect(const std::string& socket) {
+  if (socket == socket_ && (client_ || socket.empty())) {
+    return;
+  }
+  socket_ = socket;
+  client_.reset();
+  listed_ = false;
+  backoff_ = 0;
+  sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
+  state_ = "not used";
+  if (!socket_.empty()) {
+    open();
+  }
+}
+
+int Link::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  static_cast<Link*>(self)->open();
+  return 0;
+}
+
+void Link::open() {
+  listed_ = false;
+  is_lost_ = false;
+  early_.clear();
+  client_.reset();
+  struct stat status {};
+  if (::stat(socket_.c_str(), &status) != 0) {
+    state_ = "not running: there is no " + socket_;
+    sd_event_source_set_time_relative(retry_, kNoSocket);
+    sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
+    return;
+  }
+  auto client = Client::create(loop_, socket_);
+  if (!client) {
+    lost(client.error().text());
+    return;
+  }
+  client_ = std::move(*client);
+  state_ = "connecting to " + socket_;
+  client_->stream(events_path(), kLineBytes,
+                  {.opened = [this](const Client::Answer&) { list(); },
+                   .line = [this](const std::string& line) { on_line(line); },
+                   .ended = [this](const Error& error) { lost(error.message); }});
+}
+
+/// The stream is open: whatever happens from here on is told, so the list misses nothing.
+void Link::list() {
+  client_->get("/info", kAnswerBytes, [this](Result<Client::Answer> answer) {
+    const auto info = answer && answer->status == 200 ? parse_info(answer->body) : fail("no answer to /info");
+    if (is_lost_) {
+      return;
+    }
+    state_ = info ? "Docker " + info->version + ", cgroup driver " + info->cgroup_driver : "connected to " + socket_;
+  });
+  client_->get("/containers/json?all=true", kAnswerBytes, [this](Result<Client::Answer> answer) {
+    if (is_lost_) {
+      return;
+    }
+    if (!answer || answer->status != 200) {
+      lost(answer ? "/containers/json: HTTP status " + std::to_string(answer->status) : answer.error().message);
+      return;
+    }
+    std::size_t malformed = 0;
+    auto containers = parse_listing(answer->body, malformed);
+    if (!containers) {
+      lost(containers.error().message);
+      return;
+    }
+    if (malformed != 0) {
+      spdlog::warn("Docker lists {} containers that cannot be understood; they stay quarantined", malformed);
+    }
+    spdlog::info("connected to Docker: {} containers", containers->size());
+    backoff_ = 0;
+    listed_ = true;
+    handlers_.listing(std::move(*containers));
+    for (const Event& event : std::exchange(early_, {})) {
+      handlers_.event(event);
+    }
+  });
+}
+
+/// Called by the client's own handlers: the client goes at the retry, not under their feet. Inspections go on until then.
+void Link::lost(const std::string& reason) {
+  if (std::exchange(is_lost_, true)) {
+    return;
+  }
+  if (state_ != "not connected: " + reason) {
+    spdlog::warn("Docker: {}; new containers stay quarantined until it answers", reason);
+  }
+  state_ = "not connected: " + reason;
+  listed_ = false;
+  backoff_ = std::clamp(backoff_ * 2, kFirstRetry, kLastRetry);
+  sd_event_source_set_time_relative(retry_, backoff_);
+  sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
+}
+
+void Link::on_line(const std::string& line) {
+  if (is_lost_) {
+    return;  // the list after the next connect tells it all
+  }
+  const auto event = parse_event(line);
+  if (!event) {
+    // What it said is lost, so everything is looked at again.
+    lost(event.error().message);
+    return;
+  }
+  if (!event->has_value()) {
+    return;
+  }
+  if (listed_) {
+    handlers_.event(**event);
+  } else {
+    early_.push_back(**event);
+  }
+}
+
+void Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> done) {
+  if (!client_) {
+    return;  // the listing after the next connect leads here again
+  }
+  client_->get("/containers/" + id + "/json", kAnswerBytes, [id, done = std::move(done)](Result<Client::Answer> answer) {
+    if (!answer) {
+      done(tl::unexpected(answer.error()));
+    } else if (answer->status == 404) {
+      done(std::optional<ContainerFacts>());
+    } else if (answer->status != 200) {
+      done(fail("HTTP status " + std::to_string(answer->status)));
+    } else if (auto facts = parse_inspection(answer->body); !facts) {
+      done(tl::unexpected(facts.error()));
+    } else if (facts->id != id) {
+      done(fail("Docker answered about another container"));
+    } else {
+      done(std::optional(std::move(*facts)));
+    }
+  });
+}
+
+void Link::image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done) {
+  if (!client_) {
+    return;
+  }
+  client_->get("/images/" + url_encode(image_id) + "/json", kAnswerBytes, [done = std::move(done)](Result<Client::Answer> answer) {
+    if (!answer) {
+      done(tl::unexpected(answer.error()));
+    } else if (answer->status == 404) {
+      done(std::optional<RawLabels>());
+    } else if (answer->status != 200) {
+      done(fail("its image: HTTP status " + std::to_string(answer->status)));
+    } else if (auto labels = parse_image_labels(answer->body); !labels) {
+      done(tl::unexpected(labels.error()));
+    } else {
+      done(std::optional(std::move(*labels)));
+    }
+  });
+}
+
+}  // namespace trireme::docker

@@ -1,0 +1,57 @@
+// The connection to Docker: events first, then the list, and again from the start whenever the stream ends.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "client.hpp"
+#include "json.hpp"
+
+namespace trireme::docker {
+
+class Link {
+ public:
+  struct Handlers {
+    std::function<void(const Event&)> event;
+    /// Everything there is, after each connect; events since then come after it.
+    std::function<void(std::vector<ContainerFacts>)> listing;
+  };
+
+  Link(sd_event* loop, Handlers handlers);
+  ~Link();
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+
+  /// Connects, and stays connected from then on. Another socket than before drops the old connection; empty: none.
+  void connect(const std::string& socket);
+  [[nodiscard]] bool is_connected() const { return listed_; }
+  /// "Docker 20.10.24, cgroup driver systemd", or why not connected.
+  [[nodiscard]] const std::string& state() const { return state_; }
+
+  template <typename Value>
+  using Done = std::function<void(Result<Value>)>;
+  /// nullopt: there is none (any more). Never called from within.
+  void inspect(const std::string& id, Done<std::optional<ContainerFacts>> done);
+  void image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done);
+
+ private:
+  static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
+  void open();
+  void list();
+  void lost(const std::string& reason);
+  void on_line(const std::string& line);
+
+  sd_event* loop_;
+  Handlers handlers_;
+  std::string socket_;
+  std::string state_ = "not configured";
+  std::unique_ptr<Client> client_;
+  sd_event_source* retry_ = nullptr;
+  std::uint64_t backoff_ = 0;  // µs
+  bool listed_ = false;
+  bool is_lost_ = false;      // this connection is given up; the next one is due
+  std::vector<Event> early_;  // between the stream's start and the list
+};
+
+}  // namespace trireme::docker

@@ -1,0 +1,189 @@
+// From what is known of a container to what is done about it.
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "labels.hpp"
+#include "link.hpp"
+#include "state.hpp"
+#include "trireme/workload/network.hpp"
+
+namespace trireme::docker {
+namespace {
+
+constexpr const char* kWaiting = "Docker has not told its labels yet";
+constexpr const char* kNetworkWaiting = "it is not known yet whose network it shares";
+constexpr const char* kNetworkToCome = "its network namespace is still to be made";
+constexpr const char* kImageWaiting = "the labels of its image are not known yet";
+constexpr const char* kImageGone = "its image is gone, so its own labels cannot be told from the image's: make the container again";
+constexpr const char* kPublished =
+    "published ports: docker-proxy answers some of their traffic as a process of this host ('userland-proxy=false')";
+
+}  // namespace
+
+void Source::complain(Container& container, const std::string& problem) {
+  if (container.problem != problem) {
+    container.problem = problem;
+    spdlog::error("container {}: {}", container.id.substr(0, 12), problem);
+  }
+}
+
+void Source::settle(Container& container) {
+  sought_.erase(container.id);
+  if (!container.facts) {
+    wait(container, kWaiting);
+    return;
+  }
+  if (container.cgroup.empty() && !container.facts->is_running) {
+    forget_start(container);
+    registry_.end_container(container.id);
+    return;
+  }
+  const Network network = network_of(container);
+  if (network == Network::unknown) {
+    wait(container, kNetworkWaiting);
+    seek(container);
+  } else if (network == Network::other && settings().containers == policy::DockerSettings::Containers::host_network) {
+    leave(container);
+  } else {
+    settle_by_labels(container, network);
+  }
+}
+
+void Source::settle_by_labels(Container& container, Network network) {
+  const auto labels = labels_of(container);
+  if (!labels) {
+    complain(container, labels.error().text());
+    hold(container, labels.error().text());
+  } else if (!labels->has_value()) {
+    wait(container, is_image_gone(container) ? kImageGone : kImageWaiting);
+  } else if (settings().containers == policy::DockerSettings::Containers::labelled && (*labels)->empty()) {
+    leave(container);
+  } else if (network == Network::other && !container.network) {
+    wait(container, kNetworkToCome);
+    seek(container);
+  } else {
+    enforce(container, **labels);
+  }
+}
+
+bool Source::is_image_gone(const Container& container) const {
+  const auto image = images_.find(container.facts->image_id);
+  return image != images_.end() && image->second.is_gone;
+}
+
+/// nullopt: not to be told before the image's labels are known.
+Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& container) const {
+  const ContainerFacts& facts = *container.facts;
+  static const RawLabels none;
+  const RawLabels* of_image = &none;
+  if (!facts.labels.empty()) {
+    const auto image = images_.find(facts.image_id);
+    if (image == images_.end() || !image->second.labels) {
+      return std::optional<policy::LabelSet>();
+    }
+    of_image = &*image->second.labels;
+  }
+  auto labels = identity_labels(facts.labels, *of_image, settings());
+  if (!labels) {
+    return tl::unexpected(labels.error());
+  }
+  return std::optional(std::move(*labels));
+}
+
+workload::Description Source::describe(const Container& container, const policy::LabelSet& labels) const {
+  workload::Description description;
+  description.name = container.id.substr(0, 12);
+  description.kind = workload::Kind::container;
+  description.labels = labels;
+  description.cgroup_path = container.cgroup;
+  description.container_id = container.id;
+  description.network = container.network;
+  if (container.facts) {
+    description.whole_network = container.network && has_own_network(container.facts->network_mode);
+    const ContainerFacts& facts = *container.facts;
+    description.name = facts.name.empty() ? description.name : facts.name;
+    description.pid = has_process(container) ? facts.pid : 0;
+    if (facts.is_inspected) {
+      const auto held =
+          description.pid == 0 ? std::vector<std::string>() : workload::capability_warnings(description.pid, container.network.get());
+      description.warnings = container_warnings(facts.capabilities, held);
+      if (container.network && facts.publishes_ports) {
+        description.warnings.emplace_back(kPublished);
+      }
+    }
+  }
+  return description;
+}
+
+void Source::enforce(Container& container, const policy::LabelSet& labels) {
+  const workload::Description description = describe(container, labels);
+  if (container.cgroup.empty() && !description.whole_network) {
+    list_unprotected(container, description);
+    return;
+  }
+  if (const Status enrolled = registry_.enrol(description); !enrolled && (container.cgroup.empty() || tree_.id(container.cgroup))) {
+    complain(container, "quarantined: " + enrolled.error().text());
+    retry_later(container.id);
+    return;
+  }
+  container.problem.clear();
+}
+
+/// Not inspected yet; or in a cgroup that is not its own, as with the cgroupfs driver beside cgroup v1, in a network namespace that is not
+/// its own either: nothing can be done about that one but to say so.
+void Source::list_unprotected(Container& container, const workload::Description& description) {
+  const auto path = container.facts->pid == 0 ? Result<std::string>() : kernel::CgroupTree::of(container.facts->pid);
+  if (container.facts->pid == 0 || !path) {
+    return;
+  }
+  const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path + ", which is not its own; Docker needs cgroup v2";
+  complain(container, reason);
+  const workload::Workload* known = registry_.find_container(container.id);
+  if (known == nullptr || known->state != workload::State::unenforced || known->reason != reason ||
+      known->own_labels != description.labels || known->pid != description.pid || !known->name.starts_with(description.name)) {
+    registry_.list_unenforced(description, reason);
+  }
+}
+
+/// What the registry has of this very start; null where that is nothing, or something older.
+const workload::Workload* Source::registered(const Container& container) const {
+  if (container.cgroup.empty()) {
+    const workload::Workload* known = registry_.find_container(container.id);
+    return known != nullptr && known->cgroup_path.empty() && workload::is_same_network(known->network, container.network) ? known : nullptr;
+  }
+  const workload::Workload* known = registry_.find_cgroup(container.cgroup);
+  const auto id = tree_.id(container.cgroup);
+  return known != nullptr && id && known->cgroup_id == *id ? known : nullptr;
+}
+
+/// In quarantine until more is known. What an earlier daemon, or an earlier connection, knew enough about to enforce stays enforced.
+void Source::wait(Container& container, const std::string& reason) {
+  if (const workload::Workload* known = registered(container); known == nullptr || known->state != workload::State::enforced) {
+    hold(container, reason);
+  }
+}
+
+void Source::hold(Container& container, const std::string& reason) {
+  const workload::Workload* known = registered(container);
+  if (known != nullptr && known->state == workload::State::quarantined && known->reason == reason) {
+    return;
+  }
+  const workload::Description description = describe(container, {});
+  if (container.cgroup.empty() ? !description.whole_network : !tree_.id(container.cgroup)) {
+    return;  // nothing to shut
+  }
+  if (const Status held = registry_.quarantine(description, reason); !held) {
+    complain(container, held.error().text());
+  }
+}
+
+/// No workload: neither judged nor listed.
+void Source::leave(Container& container) {
+  registry_.release(container.cgroup);
+  if (const workload::Workload* known = registry_.find_container(container.id); known != nullptr && known->cgroup_path.empty()) {
+    registry_.end_container(container.id);
+  }
+}
+
+}  // namespace trireme::docker

@@ -1,0 +1,315 @@
+#include "trireme/docker/source.hpp"
+
+// News: of cgroups, and from Docker. What follows from them is in docker_settle.cpp.
+#include <spdlog/spdlog.h>
+#include <systemd/sd-event.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "cgroup.hpp"
+#include "link.hpp"
+#include "state.hpp"
+
+namespace trireme::docker {
+namespace {
+
+constexpr std::uint64_t kRetry = 1'000'000;  // µs
+
+/// As urgent as births: it is the other half of a start.
+constexpr std::int64_t kSeekPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
+
+}  // namespace
+
+Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry, workload::CgroupEvents& events)
+    : loop_(loop), tree_(tree), registry_(registry), events_(events), identity_(std::make_shared<policy::Identity>()) {
+  if (sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, 0, 1, on_retry, this) >= 0) {
+    sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
+  }
+  if (sd_event_add_time_relative(loop_, &seek_, CLOCK_MONOTONIC, 0, 1, on_seek, this) >= 0) {
+    sd_event_source_set_priority(seek_, kSeekPriority);
+    sd_event_source_set_enabled(seek_, SD_EVENT_OFF);
+  }
+  link_ = std::make_unique<Link>(loop_, Link::Handlers{[this](const Event& event) { on_event(event); },
+                                                       [this](std::vector<ContainerFacts> all) { on_listing(std::move(all)); }});
+}
+
+Source::~Source() {
+  sd_event_source_disable_unref(retry_);
+  sd_event_source_disable_unref(seek_);
+}
+
+void Source::configure(std::shared_ptr<const policy::Identity> identity) {
+  identity_ = std::move(identity);
+  if (settings().containers == policy::DockerSettings::Containers::none) {
+    link_->connect("");
+    forget_all();
+    return;
+  }
+  link_->connect(settings().socket);
+  for (const std::string& path : events_.known()) {
+    std::ignore = cgroup_born(path);  // while [docker] was off, births were not taken
+  }
+  for (Container* container : all()) {
+    settle(*container);
+  }
+}
+
+/// Containers are no workloads any more, those of an earlier daemon included.
+void Source::forget_all() {
+  containers_.clear();
+  images_.clear();
+  failed_.clear();
+  sought_.clear();
+  std::vector<workload::Workload> known;
+  for (const workload::Workload* workload : registry_.all()) {
+    if (workload->kind == workload::Kind::container) {
+      known.push_back(*workload);
+    }
+  }
+  for (const workload::Workload& workload : known) {
+    workload.cgroup_path.empty() ? registry_.end_container(workload.container_id) : registry_.release(workload.cgroup_path);
+  }
+}
+
+std::vector<Source::Container*> Source::all() const {
+  std::vector<Container*> pointers;
+  std::ranges::transform(containers_, std::back_inserter(pointers), [](const auto& item) { return item.second.get(); });
+  return pointers;
+}
+
+std::string Source::status() const {
+  const auto running =
+      std::ranges::count_if(containers_, [](const auto& item) { return item.second->facts && item.second->facts->is_running; });
+  return link_->is_connected() ? link_->state() + ", " + std::to_string(running) + " containers" : link_->state();
+}
+
+// --- births ---
+
+std::string Source::container_of(const std::string& path) const {
+  const std::size_t slash = path.rfind('/');
+  const std::string name = path.substr(slash + 1);
+  if (std::string id = id_of_scope(name); !id.empty()) {
+    return id;
+  }
+  const std::string parent = path.substr(0, slash);
+  const bool known = parent == "/docker" || parent == "/libpod_parent" || parents_.contains(parent);
+  return known ? id_of_directory(name) : "";
+}
+
+Source::Container& Source::entry(const std::string& id) {
+  auto& container = containers_[id];
+  if (!container) {
+    container = std::make_unique<Container>();
+    container->id = id;
+  }
+  return *container;
+}
+
+bool Source::cgroup_born(const std::string& path) {
+  if (settings().containers == policy::DockerSettings::Containers::none) {
+    return false;
+  }
+  const std::string id = container_of(path);
+  if (id.empty()) {
+    return false;
+  }
+  Container& container = entry(id);
+  if (container.cgroup != path) {
+    begin_start(container, path);
+  }
+  settle(container);
+  if (!container.facts || !container.facts->is_inspected) {
+    inspect(id);
+  }
+  return true;
+}
+
+void Source::cgroup_gone(const std::string& path) {
+  const std::string id = container_of(path);
+  if (const auto found = containers_.find(id); !id.empty() && found != containers_.end() && found->second->cgroup == path) {
+    forget_start(*found->second);
+  }
+}
+
+// --- news from Docker ---
+
+void Source::on_listing(std::vector<ContainerFacts> listed) {
+  // Answers to what was asked over an earlier connection never come.
+  for (const auto& [id, container] : containers_) {
+    container->is_asked = container->ask_again = false;
+  }
+  for (auto& [id, image] : images_) {
+    image.is_asked = false;
+  }
+  std::set<std::string> there;
+  for (ContainerFacts& facts : listed) {
+    there.insert(facts.id);
+    Container& container = entry(facts.id);
+    keep_inspected(container, facts);
+    container.facts = std::move(facts);
+  }
+  forget_unused_images();
+  for (Container* container : all()) {
+    if (there.contains(container->id)) {
+      learn(*container, *container->facts);
+    }
+    if (!there.contains(container->id) || container->facts->is_running || !container->cgroup.empty()) {
+      inspect(container->id);
+    }
+  }
+}
+
+/// A list says less than the inspection before it: Podman's says NetworkMode "host" of every container, and a mode is for life. A pid of an
+/// earlier start does no harm: it is in no cgroup of this one.
+void Source::keep_inspected(const Container& container, ContainerFacts& listed) {
+  if (container.facts && !container.facts->network_mode.empty()) {
+    listed.network_mode = container.facts->network_mode;
+  }
+  if (container.facts && container.facts->is_inspected && listed.is_running) {
+    listed.is_inspected = true;
+    listed.pid = container.facts->pid;
+    listed.cgroup_parent = container.facts->cgroup_parent;
+    listed.publishes_ports = container.facts->publishes_ports;
+    listed.capabilities = container.facts->capabilities;
+  }
+}
+
+void Source::forget_unused_images() {
+  std::set<std::string> used;
+  for (const auto& [id, container] : containers_) {
+    if (container->facts) {
+      used.insert(container->facts->image_id);
+    }
+  }
+  std::erase_if(images_, [&](const auto& item) { return !item.second.is_asked && !used.contains(item.first); });
+}
+
+void Source::on_event(const Event& event) {
+  static const std::set<std::string, std::less<>> kTelling = {"create", "start",  "die",     "destroy", "rename",
+                                                              "update", "remove", "restart", "stop",    "kill"};
+  if (kTelling.contains(event.action)) {
+    inspect(event.id);
+  }
+}
+
+void Source::inspect(const std::string& id) {
+  Container& container = entry(id);
+  if (container.is_asked) {
+    container.ask_again = true;
+    return;
+  }
+  container.is_asked = true;
+  link_->inspect(id, [this, id](Result<std::optional<ContainerFacts>> answer) { inspected(id, std::move(answer)); });
+}
+
+void Source::inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer) {
+  Container& container = entry(id);
+  container.is_asked = false;
+  const bool again = std::exchange(container.ask_again, false);
+  if (!answer) {
+    complain(container, "Docker could not tell its labels: " + answer.error().message);
+    wait(container, container.problem);
+    retry_later(id);
+  } else if (!answer->has_value()) {
+    not_there(id);
+  } else {
+    learn(container, std::move(**answer));
+  }
+  if (again) {
+    inspect(id);
+  }
+}
+
+void Source::learn(Container& container, ContainerFacts facts) {
+  if (const auto parent = parent_path(facts.cgroup_parent)) {
+    remember_parent(*parent);
+  }
+  if (facts.pid != 0 && container.cgroup.empty()) {
+    locate(container, facts.pid);
+  }
+  container.facts = std::move(facts);
+  if (!container.facts->labels.empty()) {
+    look_at_image(container.facts->image_id);
+  }
+  settle(container);
+}
+
+/// From here on births and deaths below `parent` are told.
+void Source::remember_parent(const std::string& parent) {
+  if (parents_.insert(parent).second && !parent.empty()) {
+    events_.watch(parent);
+  }
+}
+
+/// Of a cgroup whose birth nobody told, because its parent was not known: Docker's own cgroup-parent= is in no inspection.
+void Source::locate(Container& container, std::uint32_t pid) {
+  const auto path = kernel::CgroupTree::of(pid);
+  const std::string own = path ? own_part(*path, container.id) : "";
+  if (own.empty() || !tree_.id(own)) {
+    return;
+  }
+  remember_parent(own.substr(0, own.rfind('/')));
+  container.cgroup = own;
+}
+
+void Source::not_there(const std::string& id) {
+  Container& container = entry(id);
+  registry_.end_container(id);
+  if (container.cgroup.empty() || !tree_.id(container.cgroup)) {
+    containers_.erase(id);
+    sought_.erase(id);
+    forget_unused_images();
+    return;
+  }
+  container.facts.reset();
+  hold(container, "Docker knows no such container");
+}
+
+void Source::look_at_image(const std::string& image_id) {
+  Image& image = images_[image_id];
+  if (image.labels || image.is_asked) {
+    return;
+  }
+  image.is_asked = true;
+  link_->image_labels(image_id, [this, image_id](Result<std::optional<RawLabels>> answer) {
+    Image& asked = images_[image_id];
+    asked.is_asked = false;
+    asked.is_gone = answer && !answer->has_value();
+    if (answer && answer->has_value()) {
+      asked.labels = std::move(**answer);
+    }
+    std::vector<Container*> users;
+    for (const auto& [id, container] : containers_) {
+      if (container->facts && container->facts->image_id == image_id) {
+        users.push_back(container.get());
+      }
+    }
+    for (Container* user : users) {
+      settle(*user);
+      if (!answer) {
+        retry_later(user->id);
+      }
+    }
+  });
+}
+
+void Source::retry_later(const std::string& id) {
+  if (failed_.empty()) {
+    sd_event_source_set_time_relative(retry_, kRetry);
+    sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
+  }
+  failed_.insert(id);
+}
+
+int Source::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  auto& source = *static_cast<Source*>(self);
+  for (const std::string& id : std::exchange(source.failed_, {})) {
+    if (source.containers_.contains(id)) {
+      source.inspect(id);
+    }
+  }
+  return 0;
+}
+
+}  // namespace trireme::docker

@@ -1,0 +1,93 @@
+#include "trireme/systemd/drop_ins.hpp"
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "trireme/base/file.hpp"
+
+namespace trireme::systemd {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kFile = "50-trireme.conf";
+
+}  // namespace
+
+DropIns::DropIns(std::string gate_command, std::string directory)
+    : gate_command_(std::move(gate_command)), directory_(std::move(directory)) {}
+
+std::string DropIns::content() const {
+  return "# Written by trireme for a [[unit]] of identity.toml; goes away with it.\n"
+         "[Unit]\n"
+         "After=trireme.service\n"
+         "[Service]\n"
+         "ExecCondition=+/bin/sh -c '\"" +
+         gate_command_ + "\" unit-gate \"%n\" || exit 255'\n";
+}
+
+std::string DropIns::file(const std::string& unit) const {
+  return directory_ + "/" + unit + ".d/" + kFile;
+}
+
+Result<bool> DropIns::apply(const std::set<std::string>& units) const {
+  bool changed = false;
+  for (const std::string& unit : present()) {
+    if (!units.contains(unit)) {
+      if (auto removed = remove(unit); !removed) {
+        return tl::unexpected(removed.error());
+      }
+      changed = true;
+    }
+  }
+  for (const std::string& unit : units) {
+    const auto written = write(unit);
+    if (!written) {
+      return written;
+    }
+    changed = changed || *written;
+  }
+  return changed;
+}
+
+std::set<std::string> DropIns::present() const {
+  std::set<std::string> units;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory_, error)) {
+    const std::string name = entry.path().filename();
+    if (name.ends_with(".d") && fs::exists(entry.path() / kFile, error)) {
+      units.insert(name.substr(0, name.size() - 2));
+    }
+  }
+  return units;
+}
+
+Result<bool> DropIns::write(const std::string& unit) const {
+  const std::string path = file(unit);
+  if (const auto present = read_file(path); present && *present == content()) {
+    return false;
+  }
+  std::error_code error;
+  fs::create_directories(fs::path(path).parent_path(), error);
+  if (error) {
+    return fail("cannot make the directory of " + path + ": " + error.message());
+  }
+  if (auto written = write_file(path, content()); !written) {
+    return tl::unexpected(written.error());
+  }
+  return true;
+}
+
+Status DropIns::remove(const std::string& unit) const {
+  const std::string path = file(unit);
+  std::error_code error;
+  fs::remove(path, error);
+  if (error) {
+    return fail("cannot remove " + path + ": " + error.message());
+  }
+  fs::remove(fs::path(path).parent_path(), error);  // stays where others have drop-ins in it
+  return {};
+}
+
+}  // namespace trireme::systemd

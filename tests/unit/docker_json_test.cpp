@@ -1,0 +1,156 @@
+#include "../../src/docker/json.hpp"
+
+#include <gmock/gmock.h>
+
+#include "../../src/docker/cgroup.hpp"
+#include "../../src/docker/labels.hpp"
+
+namespace trireme::docker {
+
+using namespace workload;
+
+namespace {
+
+const std::string kId(64, 'a');
+
+std::string inspection(const std::string& members) {
+  return R"({"Id":")" + kId + R"(","HostConfig":{"NetworkMode":"host"})" + members + "}";
+}
+
+TEST(DockerJson, Events) {
+  const auto event = parse_event(R"({"Type":"container","Action":"start","Actor":{"ID":")" + kId + R"(","Attributes":{}},"time":1})");
+  ASSERT_TRUE(event && event->has_value());
+  EXPECT_EQ((*event)->action, "start");
+  EXPECT_EQ((*event)->id, kId);
+  for (const char* other : {R"({"Type":"network"})", R"({"Type":"container","Actor":{"ID":"../x"}})", R"({"Type":7})", "[]", "{}"}) {
+    const auto none = parse_event(other);
+    ASSERT_TRUE(none) << other;
+    EXPECT_FALSE(none->has_value()) << other;
+  }
+  for (const char* bad : {"", "{", "7", "null", "\"x\""}) {
+    EXPECT_FALSE(parse_event(bad)) << bad;
+  }
+}
+
+TEST(DockerJson, ListsLeaveOutWhatCannotBeUnderstood) {
+  std::size_t malformed = 0;
+  const auto listing = parse_listing(
+      R"([{"Id":")" + kId + R"(","Names":["/alias/web","/web"],"ImageID":"sha256:1","Labels":{"app":"web"},"State":"paused",)" +
+          R"("HostConfig":{"NetworkMode":"host"}},null,7,{"Id":"short"},{"Id":")" + std::string(64, 'b') + R"(","Labels":["x"]},{"Id":")" +
+          std::string(64, 'c') + R"("}])",
+      malformed);
+  ASSERT_TRUE(listing);
+  EXPECT_EQ(malformed, 4U);
+  ASSERT_EQ(listing->size(), 2U);
+  const ContainerFacts& web = listing->front();
+  EXPECT_EQ(web.name, "web");
+  EXPECT_EQ(web.network_mode, "host");
+  EXPECT_TRUE(web.is_running);
+  EXPECT_FALSE(web.is_inspected);
+  EXPECT_EQ(listing->back().network_mode, "");
+  EXPECT_FALSE(parse_listing("{}", malformed));
+  EXPECT_FALSE(parse_listing("[", malformed));
+}
+
+TEST(DockerJson, Inspections) {
+  const auto facts = parse_inspection(R"({"Id":")" + kId + R"(","Name":"/web","Image":"sha256:1","State":{"Pid":17},)" +
+                                      R"("Config":{"Labels":{"app":"web"}},"Mounts":[{"Source":"/var/run/docker.sock"}],)" +
+                                      R"("HostConfig":{"NetworkMode":"host","Privileged":true,"CapAdd":["NET_ADMIN"],"CapDrop":null,)" +
+                                      R"("PidMode":"host","CgroupParent":"/x","PortBindings":{"80/tcp":[]}}})");
+  ASSERT_TRUE(facts) << facts.error().text();
+  EXPECT_EQ(facts->name, "web");
+  EXPECT_EQ(facts->pid, 17U);
+  EXPECT_TRUE(facts->is_running && facts->is_inspected && facts->publishes_ports);
+  EXPECT_EQ(facts->cgroup_parent, "/x");
+  EXPECT_TRUE(facts->capabilities.privileged && facts->capabilities.has_host_pids && facts->capabilities.has_docker_socket);
+  EXPECT_EQ(facts->capabilities.add, std::vector<std::string>{"NET_ADMIN"});
+  const auto least = parse_inspection(inspection(""));
+  ASSERT_TRUE(least);
+  EXPECT_FALSE(least->is_running || least->publishes_ports);
+  EXPECT_EQ(parse_inspection(inspection(R"(,"State":{"Pid":-1})"))->pid, 0U);
+  EXPECT_EQ(parse_inspection(inspection(R"(,"State":{"Pid":4294967296})"))->pid, 0U);
+  for (const std::string& bad : {inspection(R"(,"Config":{"Labels":{"app":7}})"), inspection(R"(,"Config":{"Labels":"x"})"),
+                                 R"({"Id":")" + kId + R"("})", std::string("{}"), std::string("[]"), std::string("")}) {
+    EXPECT_FALSE(parse_inspection(bad)) << bad;
+  }
+}
+
+TEST(DockerJson, Images) {
+  EXPECT_EQ(parse_image_labels(R"({"Config":{"Labels":{"a":"b"}}})").value(), (RawLabels{{"a", "b"}}));
+  EXPECT_EQ(parse_image_labels(R"({"Config":{"Labels":null}})").value(), RawLabels());
+  EXPECT_FALSE(parse_image_labels("{}"));
+}
+
+TEST(DockerCgroup, NamesTellIds) {
+  EXPECT_EQ(id_of_scope("docker-" + kId + ".scope"), kId);
+  EXPECT_EQ(id_of_scope("libpod-" + kId + ".scope"), kId);
+  for (const std::string& other :
+       {kId, "docker-" + kId, std::string("docker-x.scope"), "libpod-conmon-" + kId + ".scope", std::string("docker-.scope")}) {
+    EXPECT_EQ(id_of_scope(other), "") << other;
+  }
+  EXPECT_EQ(id_of_directory(kId), kId);
+  EXPECT_EQ(id_of_directory("libpod-" + kId), kId);
+  EXPECT_EQ(id_of_directory("init.scope"), "");
+}
+
+TEST(DockerCgroup, TheOwnPartEndsWithTheId) {
+  const std::string scope = "/a.slice/docker-" + kId + ".scope";
+  EXPECT_EQ(own_part(scope, kId), scope);
+  EXPECT_EQ(own_part(scope + "/init.scope", kId), scope);
+  EXPECT_EQ(own_part("/docker/" + kId, kId), "/docker/" + kId);
+  EXPECT_EQ(own_part("/docker/" + kId, std::string(64, 'b')), "");
+  EXPECT_EQ(own_part("/", kId), "");
+  EXPECT_EQ(own_part("", kId), "");
+}
+
+TEST(DockerCgroup, Parents) {
+  EXPECT_EQ(parent_path("/a/b/"), "/a/b");
+  EXPECT_EQ(parent_path("/a//x/../b"), "/a/b");
+  EXPECT_EQ(parent_path("/../../etc"), "/etc");
+  EXPECT_EQ(parent_path("/"), "");
+  EXPECT_EQ(parent_path("trireme-docker.slice"), std::nullopt);
+  EXPECT_EQ(parent_path(""), std::nullopt);
+}
+
+TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
+  policy::DockerSettings settings;
+  const RawLabels image = {{"app", "web"}, {"tier", "x"}};
+  const RawLabels both = {{"app", "web"}, {"tier", "y"}, {"own", "1"}, {"com.docker.compose.project", "p"}};
+  const auto keys = [&] {
+    std::vector<std::string> found;
+    const policy::LabelSet identity = identity_labels(both, image, settings).value();
+    for (const auto& [key, value] : identity.items()) {
+      found.push_back(key);
+    }
+    return found;
+  };
+  EXPECT_THAT(keys(), ::testing::UnorderedElementsAre("own", "tier"));
+  settings.image_labels = {"app"};
+  settings.ignore_labels = {"own"};
+  settings.ignore_labels.emplace_back("com.*");
+  EXPECT_THAT(keys(), ::testing::UnorderedElementsAre("app", "tier"));
+  EXPECT_FALSE(identity_labels({{"no label", "x"}}, {}, settings));
+}
+
+TEST(ContainerWarnings, FollowDockersOwnRules) {
+  const auto warns = [](std::vector<std::string> add, std::vector<std::string> drop, const char* capability) {
+    ContainerCapabilities capabilities;
+    capabilities.add = std::move(add);
+    capabilities.drop = std::move(drop);
+    const auto lines = container_warnings(capabilities, {});
+    return std::ranges::any_of(lines, [&](const std::string& line) { return line.find(capability) != std::string::npos; });
+  };
+  EXPECT_TRUE(warns({}, {}, "CAP_NET_RAW")) << "it is in the default set";
+  EXPECT_FALSE(warns({}, {"net_raw"}, "CAP_NET_RAW"));
+  EXPECT_FALSE(warns({}, {"ALL"}, "CAP_NET_RAW"));
+  EXPECT_TRUE(warns({"CAP_NET_RAW"}, {"ALL"}, "CAP_NET_RAW"));
+  EXPECT_FALSE(warns({"ALL"}, {"NET_RAW"}, "CAP_NET_RAW"));
+  EXPECT_TRUE(warns({"all"}, {"NET_RAW"}, "CAP_NET_ADMIN"));
+  EXPECT_FALSE(warns({}, {}, "CAP_NET_ADMIN"));
+  ContainerCapabilities privileged;
+  privileged.privileged = true;
+  EXPECT_EQ(container_warnings(privileged, {}).size(), 1U);
+}
+
+}  // namespace
+}  // namespace trireme::docker

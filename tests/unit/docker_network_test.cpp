@@ -1,0 +1,305 @@
+// Containers in network namespaces other than ours: the start window, whose namespace it is, and the end.
+#include <gmock/gmock.h>
+
+#include "docker_support.hpp"
+
+namespace trireme::docker {
+
+using namespace workload;
+
+namespace {
+
+using test::hex;
+using test::json;
+using test::labels;
+using test::Process;
+using Calls = std::vector<std::string>;
+using Containers = policy::DockerSettings::Containers;
+
+class DockerNetworkTest : public test::DockerTest {
+ protected:
+  /// Docker has told of a container that is not started.
+  void tell(const std::string& id, const std::string& name, const json& set, const std::string& network) {
+    create(id, name, set, network);
+    docker_->tell("create", id);
+    const unsigned before = docker_->inspections;
+    ASSERT_TRUE(await([&] { return docker_->inspections > before; }));
+    settle();
+  }
+  [[nodiscard]] const test::FakeEnforcement::Entry& entry(const std::string& path) { return kernel_.cgroups.at(id(path)); }
+};
+
+TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
+  connect();
+  create(hex('b'), "bridge", {{"app", "web"}}, "default");
+  docker_->containers[hex('b')]["HostConfig"]["PortBindings"] = {{"80/tcp", {{{"HostPort", "80"}}}}};
+  docker_->tell("create", hex('b'));
+  settle();
+  const std::string path = bear(hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+  EXPECT_EQ(network_text(*registry_->find_container(hex('b'))), nullptr);
+  Process& process = place(path);
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined") << "still in our network";
+  process.leave_network();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " own"}));
+  EXPECT_EQ(entry(path).network, process.network());
+  EXPECT_EQ(entry(path).labels, labels({{"app", "web"}}));
+
+  docker_->containers[hex('b')]["State"]["Pid"] = process.pid();
+  docker_->tell("start", hex('b'));
+  ASSERT_TRUE(await([&] { return registry_->find_container(hex('b'))->pid == process.pid(); }));
+  EXPECT_EQ(kernel_.calls.size(), 2U) << "the start says nothing new";
+  EXPECT_STREQ(network_text(*registry_->find_container(hex('b'))), "own");
+  settle();
+  EXPECT_EQ(sd_event_run(loop_, 50'000), 0) << "the search has ended";
+  EXPECT_THAT(registry_->find_container(hex('b'))->warnings, ::testing::Contains(::testing::StartsWith("published ports: docker-proxy")));
+
+  stop(hex('b'), path);
+  EXPECT_TRUE(becomes(hex('b'), ""));
+  EXPECT_EQ(kernel_.calls.back(), "end " + path + " own");
+  EXPECT_TRUE(kernel_.cgroups.empty());
+}
+
+TEST_F(DockerNetworkTest, IsFoundBeforeItsLabelsAreKnown) {
+  create(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = bear(hex('b'));
+  place(path, true);
+  ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+  docker_->start();
+  ASSERT_TRUE(becomes(hex('b'), "enforced")) << "before the start event";
+  EXPECT_EQ(kernel_.calls.back(), "enrol " + path + " own");
+}
+
+TEST_F(DockerNetworkTest, IsEnrolledAtBirthWhereItIsThereAlready) {
+  connect();
+  tell(hex('b'), "bridge", {{"app", "web"}}, "none");
+  const std::string path = bear(hex('b'));
+  const Process& process = place(path, true);
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + " own"});
+  EXPECT_EQ(entry(path).network, process.network());
+}
+
+TEST_F(DockerNetworkTest, TheProcessSaysWhoseNetworkItIs) {
+  connect();
+  create(hex('a'), "impostor", {{"app", "web"}}, "default");  // says bridge, is in ours
+  create(hex('b'), "stranger", {{"app", "web"}}, "default");
+  create(hex('c'), "elsewhere");  // says host, is in another
+  launch(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  EXPECT_EQ(entry(registry_->find_container(hex('a'))->cgroup_path).network, 0U);
+  EXPECT_STREQ(network_text(*registry_->find_container(hex('a'))), "host");
+  // A pid that is not in the container's cgroup was used again by somebody else.
+  bear(hex('b'));
+  const Process stranger(true);
+  docker_->containers[hex('b')]["State"]["Pid"] = stranger.pid();
+  docker_->tell("start", hex('b'));
+  EXPECT_TRUE(becomes(hex('b'), "quarantined"));
+  const std::string path = bear(hex('c'));
+  ASSERT_TRUE(becomes(hex('c'), "enforced"));
+  settle();
+  kernel_.calls.clear();
+  run(hex('c'), path, true);
+  docker_->tell("start", hex('c'));
+  ASSERT_TRUE(await([&] { return kernel_.calls.size() == 2; }));
+  EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " shared"})) << "shut in between; the namespace is not its own";
+}
+
+TEST_F(DockerNetworkTest, AJoinedOneIsToldApartByItsCgroup) {
+  create(hex('a'), "host");
+  create(hex('b'), hex('a').substr(0, 12), {{"app", "x"}}, "default");  // a name that looks like the beginning of an id
+  create(hex('c'), "with-host", {{"app", "db"}}, "container:" + hex('a'));
+  create(hex('d'), "with-bridge", {{"app", "db"}}, "container:" + hex('a').substr(0, 12));
+  create(hex('e'), "by-path", {{"app", "cache"}}, "ns:/run/netns/x");
+  connect();
+  const std::string with_host = bear(hex('c'));
+  ASSERT_TRUE(becomes(hex('c'), "enforced"));
+  EXPECT_EQ(entry(with_host).labels, labels({{"app", "db"}})) << "labels of its own";
+  EXPECT_EQ(entry(with_host).network, 0U);
+  const Process& owner = place(bear(hex('b')), true);
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  for (const char digit : {'d', 'e'}) {
+    const std::string path = bear(hex(digit));
+    ASSERT_TRUE(becomes(hex(digit), "quarantined"));
+    place(path).join_network(owner);
+    ASSERT_TRUE(becomes(hex(digit), "enforced"));
+    EXPECT_EQ(kernel_.calls.back(), "enrol " + path + " shared");
+    EXPECT_EQ(entry(path).network, owner.network());
+    EXPECT_STREQ(network_text(*registry_->find_container(hex(digit))), "shared");
+  }
+  EXPECT_TRUE(entry(registry_->find_container(hex('b'))->cgroup_path).whole_network);
+}
+
+TEST_F(DockerNetworkTest, AnOwnerThatIsLeftAloneOwnsNothing) {
+  settings_.docker.containers = Containers::labelled;
+  configure();
+  connect();
+  tell(hex('a'), "bare", nullptr, "default");
+  tell(hex('b'), "joined", {{"app", "web"}}, "container:" + hex('a'));
+  const std::string bare = bear(hex('a'));
+  const Process& owner = place(bare, true);
+  const std::string joined = bear(hex('b'));
+  place(joined).join_network(owner);
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.calls.back(), "enrol " + joined + " shared");
+  EXPECT_FALSE(is_in_kernel(bare));
+}
+
+TEST_F(DockerNetworkTest, TheNetworkOfDockerItselfIsNoContainers) {
+  connect();
+  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = bear(hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+  Process runtime(true);  // where all of Docker is in another network namespace than we
+  runtime.become_child();
+  ASSERT_TRUE(tree_->place(path, runtime.pid()));
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined");
+  runtime.leave_network();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(entry(path).network, runtime.network());
+}
+
+TEST_F(DockerNetworkTest, PodmansListTellsNoNetwork) {
+  docker_->lists_host_networks = true;
+  create(hex('b'), "bridge", {{"app", "web"}}, "bridge");
+  const std::string path = bear(hex('b'));
+  run(hex('b'), path, true);
+  docker_->silent.insert(hex('b'));
+  connect();
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined");
+  EXPECT_EQ(kernel_.enrolments, 0U);
+  docker_->silent.clear();
+  docker_->end_streams();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.calls.back(), "enrol " + path + " own");
+  docker_->end_streams();
+  ASSERT_TRUE(await([&] { return docker_->lists == 3 && is_connected(); }));
+  settle();
+  EXPECT_EQ(kernel_.enrolments, 1U) << "the list's word does not undo the inspection's";
+}
+
+TEST_F(DockerNetworkTest, OfOneThatRunsTheInspectionTells) {
+  create(hex('b'), "docker-in-docker", {{"app", "web"}}, "default");
+  const std::string path = bear(hex('b'));
+  place(path, true);  // of a container in the container
+  run(hex('b'), path, true);
+  docker_->silent.insert(hex('b'));
+  connect();
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined");
+  docker_->silent.clear();
+  docker_->end_streams();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.enrolments, 1U);
+  EXPECT_EQ(entry(path).network, processes_[1]->network());
+}
+
+TEST_F(DockerNetworkTest, EachStartHasAnotherNetwork) {
+  connect();
+  tell(hex('b'), "loop", {{"app", "web"}}, "default");
+  std::vector<std::unique_ptr<Process>> kept;  // so that no inode number is used again
+  for (unsigned i = 0; i < 3; ++i) {
+    kernel_.calls.clear();
+    const std::string path = bear(hex('b'));
+    ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+    kept.push_back(std::make_unique<Process>(true));
+    Process& process = place(path);
+    process.join_network(*kept.back());
+    docker_->containers[hex('b')]["State"]["Pid"] = process.pid();
+    ASSERT_TRUE(becomes(hex('b'), "enforced"));
+    docker_->tell("start", hex('b'));
+    settle();
+    EXPECT_EQ(entry(path).network, kept.back()->network());
+    stop(hex('b'), path);
+    ASSERT_TRUE(becomes(hex('b'), ""));
+    EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " own", "end " + path + " own"}));
+  }
+}
+
+TEST_F(DockerNetworkTest, ARestartedDaemonFindsItAgain) {
+  connect();
+  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = bear(hex('b'));
+  const std::uint32_t pid = run(hex('b'), path, true);
+  docker_->tell("start", hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  const policy::Number number = registry_->find_container(hex('b'))->number;
+  docker_->stop();
+  kernel_.cgroups.clear();
+  kernel_.calls.clear();
+  start_daemon();
+  settle();
+  EXPECT_EQ(state(hex('b')), "enforced");
+  docker_->start();
+  ASSERT_TRUE(await([&] { return is_connected() && registry_->find_container(hex('b'))->pid == pid; }));
+  settle();
+  EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + " own"}) << "once, in its network, and never shut";
+  EXPECT_EQ(registry_->find_container(hex('b'))->number, number);
+  // While nobody looks it dies.
+  docker_->stop();
+  start_daemon();
+  stop(hex('b'), path);
+  docker_->start();
+  EXPECT_TRUE(becomes(hex('b'), ""));
+  EXPECT_TRUE(kernel_.cgroups.empty());
+}
+
+TEST_F(DockerNetworkTest, WithoutACgroupOfItsOwnTheNetworkTellsItApart) {
+  connect();
+  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
+  tell(hex('c'), "joined", {{"app", "db"}}, "container:" + hex('b'));
+  const std::string common = bear_at("/containerd");
+  run(hex('b'), common, true);
+  docker_->tell("start", hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.calls, Calls{"enrol  own"});
+  EXPECT_EQ(kernel_.networks.at(processes_[0]->network()).labels, labels({{"app", "web"}}));
+  run(hex('c'), common);
+  processes_[1]->join_network(*processes_[0]);
+  docker_->tell("start", hex('c'));
+  ASSERT_TRUE(becomes(hex('c'), "unenforced"));
+  EXPECT_THAT(registry_->find_container(hex('c'))->reason, ::testing::StartsWith("NOT PROTECTED"));
+  // Started again between two looks: another namespace, the same container.
+  run(hex('b'), common, true);
+  docker_->tell("start", hex('b'));
+  ASSERT_TRUE(await([&] { return kernel_.networks.contains(processes_[2]->network()); }));
+  EXPECT_EQ(kernel_.networks.size(), 1U);
+  docker_->containers[hex('b')]["State"]["Pid"] = 0;
+  docker_->tell("die", hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), ""));
+  EXPECT_TRUE(kernel_.networks.empty());
+}
+
+TEST_F(DockerNetworkTest, ARefusedEnrolmentIsTriedAgain) {
+  connect();
+  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
+  kernel_.refuse_enrolment = true;
+  const std::string path = bear(hex('b'));
+  place(path, true);
+  ASSERT_TRUE(await([&] { return kernel_.enrolments > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined");
+  kernel_.refuse_enrolment = false;
+  EXPECT_TRUE(becomes(hex('b'), "enforced"));
+}
+
+TEST_F(DockerNetworkTest, OnlyHostNetworksLeavesItAlone) {
+  settings_.docker.containers = Containers::host_network;
+  configure();
+  connect();
+  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = bear(hex('b'));
+  place(path, true);
+  settle();
+  EXPECT_FALSE(is_in_kernel(path));
+  EXPECT_EQ(state(hex('b')), "");
+}
+
+}  // namespace
+}  // namespace trireme::docker

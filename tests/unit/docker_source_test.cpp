@@ -1,0 +1,364 @@
+#include "trireme/docker/source.hpp"
+
+#include <gmock/gmock.h>
+
+#include "docker_support.hpp"
+
+namespace trireme::docker {
+
+using namespace workload;
+
+namespace {
+
+using test::DockerTest;
+using test::hex;
+using test::json;
+using test::labels;
+using test::Process;
+using Containers = policy::DockerSettings::Containers;
+
+TEST_F(DockerTest, LabelsKnownBeforeTheStartAreEnforcedAtBirth) {
+  connect();
+  create(hex('a'), "web");
+  docker_->tell("create", hex('a'));
+  ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
+  settle();
+  const std::string path = bear(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  EXPECT_EQ(news_, std::vector<std::string>{"web enforced"}) << "never quarantined";
+  EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "web"}}));
+}
+
+TEST_F(DockerTest, UnknownOnesAreQuarantinedAtBirthUntilInspected) {
+  EXPECT_EQ(source_->status(), "not running: there is no " + docker_->socket());
+  create(hex('a'), "web");
+  const std::string path = bear(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "quarantined"));
+  EXPECT_EQ(kernel_.cgroups.at(id(path)).number, 0U);
+  run(hex('a'), path);
+  docker_->start();
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+  EXPECT_EQ(source_->status(), "Docker 20.10.24, cgroup driver systemd, 1 containers");
+}
+
+TEST_F(DockerTest, AnUnknownNetworkWaitsInQuarantine) {
+  connect();
+  create(hex('a'), "web", {{"app", "web"}}, "");
+  const std::string path = bear(hex('a'));
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('a')), "quarantined");
+  run(hex('a'), path);
+  docker_->tell("start", hex('a'));
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+}
+
+TEST_F(DockerTest, LabelsOfTheImageAreNoIdentity) {
+  docker_->images["sha256:base"] = {{"app", "web"}, {"maintainer", "x"}, {"role", "front"}};
+  settings_.docker.image_labels = {"ro*"};
+  configure();
+  connect();
+  create(hex('a'), "web", {{"app", "web"}, {"maintainer", "me"}, {"role", "front"}, {"org.opencontainers.image.title", "t"}});
+  launch(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  EXPECT_EQ(registry_->find_container(hex('a'))->labels, labels({{"maintainer", "me"}, {"role", "front"}}));
+  settings_.docker.image_labels = {"*"};
+  configure();
+  EXPECT_EQ(registry_->find_container(hex('a'))->labels, labels({{"app", "web"}, {"maintainer", "me"}, {"role", "front"}}));
+}
+
+TEST_F(DockerTest, AnImageThatIsGoneKeepsItsContainersShut) {
+  docker_->images.clear();
+  connect();
+  create(hex('a'), "web");
+  create(hex('b'), "bridge", {{"app", "web"}}, "default");
+  launch(hex('a'));
+  launch(hex('b'), true);
+  for (const char digit : {'a', 'b'}) {
+    ASSERT_TRUE(await([&] {
+      const Workload* workload = registry_->find_container(hex(digit));
+      return workload != nullptr && workload->reason.starts_with("its image is gone");
+    }));
+    EXPECT_EQ(state(hex(digit)), "quarantined");
+  }
+}
+
+TEST_F(DockerTest, TheSettingSaysWhichContainersAreWorkloads) {
+  connect();
+  create(hex('a'), "labelled");
+  create(hex('b'), "bare", nullptr);
+  create(hex('c'), "bridge", {{"app", "web"}}, "default");
+  launch(hex('a'));
+  launch(hex('b'));
+  launch(hex('c'), true);
+  using States = std::vector<std::string>;
+  const auto states = [&] { return States{state(hex('a')), state(hex('b')), state(hex('c'))}; };
+  EXPECT_TRUE(await([&] { return states() == States{"enforced", "enforced", "enforced"}; }));
+  const std::pair<Containers, States> cases[] = {{Containers::labelled, {"enforced", "", "enforced"}},
+                                                 {Containers::host_network, {"enforced", "enforced", ""}},
+                                                 {Containers::none, {"", "", ""}},
+                                                 {Containers::all, {"enforced", "enforced", "enforced"}}};
+  for (const auto& [containers, expected] : cases) {
+    settings_.docker.containers = containers;
+    configure();
+    EXPECT_TRUE(await([&] { return states() == expected; })) << static_cast<int>(containers);
+  }
+}
+
+TEST_F(DockerTest, NoneReleasesThoseOfAnEarlierDaemon) {
+  connect();
+  create(hex('a'), "web");
+  launch(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  bear(hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+  settings_.docker.containers = Containers::none;
+  start_daemon();
+  EXPECT_EQ(registry_->size(), 0U);
+  EXPECT_TRUE(kernel_.cgroups.empty());
+  bear(hex('c'));
+  settle();
+  EXPECT_EQ(registry_->size(), 0U);
+}
+
+TEST_F(DockerTest, WhatHappensWhileTheListIsMadeIsNotMissed) {
+  docker_->is_list_held = true;
+  docker_->start();
+  ASSERT_TRUE(await([&] { return docker_->lists == 1; }));
+  create(hex('a'), "web");
+  docker_->tell("create", hex('a'));
+  settle();
+  docker_->release_list();
+  ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
+  settle();
+  bear(hex('a'));
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+  EXPECT_EQ(news_, std::vector<std::string>{"web enforced"}) << "its labels were known at birth";
+}
+
+TEST_F(DockerTest, OneBadContainerStopsNoOther) {
+  create(hex('a'), "broken");
+  create(hex('b'), "good");
+  create(hex('c'), "no-label-of-ours", {{"Bad Key", "x"}});
+  docker_->failing.insert(hex('a'));
+  docker_->more_listed = {nullptr, 7, {{"Id", "../../x"}}, {{"Id", hex('d')}, {"Labels", {{"app", 7}}}}};
+  run(hex('a'), bear(hex('a')));
+  run(hex('b'), bear(hex('b')));
+  run(hex('c'), bear(hex('c')));
+  bear(hex('d'));
+  docker_->start();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_TRUE(becomes(hex('c'), "quarantined"));
+  EXPECT_TRUE(becomes(hex('d'), "quarantined"));
+  EXPECT_TRUE(await([&] { return registry_->find_container(hex('c'))->reason.find("Bad Key") != std::string::npos; }));
+  // What the list tells of the first is enough; the last is asked for again until it can be understood.
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+  create(hex('d'), "late");
+  docker_->more_listed.clear();
+  docker_->failing.clear();
+  docker_->tell("start", hex('d'));
+  EXPECT_TRUE(becomes(hex('d'), "enforced"));
+}
+
+TEST_F(DockerTest, AFailedInspectionIsTriedAgain) {
+  connect();
+  create(hex('a'), "web");
+  docker_->failing.insert(hex('a'));
+  bear(hex('a'));
+  ASSERT_TRUE(await([&] {
+    const Workload* workload = registry_->find_container(hex('a'));
+    return workload != nullptr && workload->reason == "Docker could not tell its labels: HTTP status 500";
+  }));
+  docker_->failing.clear();
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+}
+
+TEST_F(DockerTest, AFailedEnrolmentIsTriedAgain) {
+  connect();
+  create(hex('a'), "web");
+  kernel_.refuse_enrolment = true;
+  launch(hex('a'));
+  ASSERT_TRUE(await([&] { return kernel_.enrolments > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('a')), "quarantined");
+  kernel_.refuse_enrolment = false;
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+}
+
+TEST_F(DockerTest, OneThatDoesNotAnswerStopsNoOther) {
+  connect();
+  create(hex('a'), "slow");
+  create(hex('b'), "good");
+  docker_->silent.insert(hex('a'));
+  launch(hex('a'));
+  launch(hex('b'));
+  EXPECT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(state(hex('a')), "quarantined");
+}
+
+TEST_F(DockerTest, AStreamThatIsCutIsOpenedAgainAndNothingIsUnprotectedMeanwhile) {
+  create(hex('a'), "web");
+  create(hex('b'), "leaves", {{"app", "db"}});
+  run(hex('a'), bear(hex('a')));
+  connect();
+  const std::string leaving = bear(hex('b'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  const policy::Number number = registry_->find_container(hex('a'))->number;
+  news_.clear();
+  docker_->say(R"({"Type":"container","Action":"cre)");
+  settle();
+  docker_->end_streams();
+  ASSERT_TRUE(await([&] { return !is_connected(); }));
+  EXPECT_EQ(state(hex('a')), "enforced");
+  docker_->containers.erase(hex('b'));
+  create(hex('c'), "comes");
+  ASSERT_TRUE(await([&] { return is_connected() && docker_->lists == 2; }));
+  EXPECT_TRUE(becomes(hex('b'), "quarantined")) << "its cgroup is still there";
+  ASSERT_TRUE(tree_->remove(leaving));
+  EXPECT_TRUE(becomes(hex('b'), ""));
+  bear(hex('c'));
+  EXPECT_TRUE(becomes(hex('c'), "enforced"));
+  EXPECT_EQ(registry_->find_container(hex('a'))->number, number);
+  EXPECT_THAT(news_, ::testing::Not(::testing::Contains("web quarantined")));
+}
+
+TEST_F(DockerTest, ALineThatIsNoJsonMeansLookingAtEverythingAgain) {
+  connect();
+  docker_->say("{\"Type\":\"conta\n");
+  EXPECT_TRUE(await([&] { return docker_->lists == 2 && is_connected(); }));
+  docker_->say("\n");
+  create(hex('a'), "web");
+  launch(hex('a'));
+  EXPECT_TRUE(becomes(hex('a'), "enforced"));
+}
+
+TEST_F(DockerTest, DockerRestarts) {
+  create(hex('a'), "web");
+  connect();
+  const std::string path = bear(hex('a'));
+  run(hex('a'), path);
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  docker_->stop();
+  ASSERT_TRUE(await([&] { return !is_connected(); }));
+  create(hex('b'), "new");
+  const std::string fresh = bear(hex('b'));
+  ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+  EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "web"}}));
+  EXPECT_TRUE(await([&] { return source_->status().starts_with("not "); })) << source_->status();
+  docker_->start();
+  EXPECT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(state(hex('a')), "enforced");
+}
+
+TEST_F(DockerTest, ARestartedDaemonKeepsWhatDockerCannotTellNow) {
+  create(hex('a'), "web");
+  connect();
+  run(hex('a'), bear(hex('a')));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  const policy::Number number = registry_->find_container(hex('a'))->number;
+  docker_->stop();
+  kernel_.cgroups.clear();
+  start_daemon();
+  settle();
+  EXPECT_EQ(state(hex('a')), "enforced");
+  EXPECT_EQ(registry_->find_container(hex('a'))->number, number);
+}
+
+TEST_F(DockerTest, EachStartIsEnforcedAgain) {
+  connect();
+  create(hex('a'), "loop");
+  const std::string path = "/system.slice/docker-" + hex('a') + ".scope";
+  std::uint64_t last = 0;
+  for (unsigned i = 0; i < 5; ++i) {
+    run(hex('a'), bear(hex('a')));
+    docker_->tell("start", hex('a'));
+    ASSERT_TRUE(becomes(hex('a'), "enforced"));
+    ASSERT_NE(id(path), last) << "another cgroup each time";
+    last = id(path);
+    EXPECT_NE(kernel_.cgroups.at(last).number, 0U);
+    processes_.clear();
+    docker_->containers[hex('a')]["State"]["Pid"] = 0;
+    ASSERT_TRUE(await([&] { return !tree_->populated(path); }));
+    ASSERT_TRUE(tree_->remove(path));
+    docker_->tell("die", hex('a'));
+    ASSERT_TRUE(becomes(hex('a'), ""));
+    ASSERT_TRUE(kernel_.cgroups.empty());
+  }
+}
+
+TEST_F(DockerTest, ARemovedContainerIsNoWorkload) {
+  connect();
+  create(hex('a'), "web");
+  const std::string path = bear(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  ASSERT_TRUE(tree_->remove(path));
+  docker_->containers.clear();
+  docker_->tell("destroy", hex('a'));
+  EXPECT_TRUE(becomes(hex('a'), ""));
+  EXPECT_TRUE(kernel_.cgroups.empty());
+}
+
+TEST_F(DockerTest, FindsContainersUnderEitherDriverAndAnyParent) {
+  connect();
+  create(hex('a'), "slice");
+  create(hex('b'), "cgroupfs");
+  create(hex('c'), "parent");
+  create(hex('d'), "daemons-parent");
+  create(hex('e'), "sibling");
+  docker_->containers[hex('c')]["HostConfig"]["CgroupParent"] = "/custom/deep/";
+  docker_->tell("create", hex('c'));
+  ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
+  settle();
+  bear_at("/trireme.slice/trireme-docker.slice/docker-" + hex('a') + ".scope");
+  bear_at("/docker/" + hex('b'));
+  bear_at("/custom/deep/" + hex('c'));
+  for (const char digit : {'a', 'b', 'c'}) {
+    EXPECT_TRUE(becomes(hex(digit), "enforced")) << digit;
+  }
+  // Dockerd's own cgroup-parent= is in no inspection: the first container below it is found by its process, in a cgroup below its own.
+  const std::string deep = bear_at("/elsewhere/" + hex('d') + "/init.scope");
+  run(hex('d'), deep);
+  docker_->tell("start", hex('d'));
+  ASSERT_TRUE(becomes(hex('d'), "enforced"));
+  EXPECT_EQ(registry_->find_container(hex('d'))->cgroup_path, "/elsewhere/" + hex('d'));
+  bear_at("/elsewhere/" + hex('e'));
+  EXPECT_TRUE(becomes(hex('e'), "enforced")) << "at birth from then on";
+}
+
+TEST_F(DockerTest, AnExcludedContainerStaysDeniedInTheStrictSlice) {
+  settings_.docker.containers = Containers::labelled;
+  configure();
+  connect();
+  create(hex('a'), "bare", nullptr);
+  const std::string path = bear_at("/trireme.slice/docker-" + hex('a') + ".scope");
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  EXPECT_FALSE(is_in_kernel(path));
+  ASSERT_TRUE(is_in_kernel("/trireme.slice"));
+  EXPECT_EQ(kernel_.cgroups.at(id("/trireme.slice")).number, 0U);
+}
+
+TEST_F(DockerTest, AContainerWithoutACgroupOfItsOwnIsListedAsUnprotected) {
+  connect();
+  create(hex('a'), "web");
+  run(hex('a'), bear_at("/containerd"));
+  docker_->tell("start", hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "unenforced"));
+  EXPECT_THAT(registry_->find_container(hex('a'))->reason, ::testing::StartsWith("NOT PROTECTED: its processes are in cgroup /containerd"));
+}
+
+TEST_F(DockerTest, WarnsOfWhatUndoesPolicy) {
+  connect();
+  create(hex('a'), "web");
+  docker_->containers[hex('a')]["HostConfig"].update({{"CapDrop", nullptr}, {"PidMode", "host"}});
+  docker_->containers[hex('a')]["Mounts"] = {{{"Source", "/run/docker.sock"}}};
+  bear(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
+              ::testing::ElementsAre(::testing::StartsWith("may come to hold CAP_NET_RAW"), ::testing::StartsWith("host PID namespace"),
+                                     ::testing::StartsWith("has Docker's socket")));
+}
+
+}  // namespace
+}  // namespace trireme::docker
