@@ -42,7 +42,7 @@ Result<std::unique_ptr<Points>> Points::open(Common& common, verifier::Verifier*
 }
 
 Layout Points::layout(bool owned) const {
-  return {.home = owned ? kernel::netns_cookie() : 0,
+  return {.home = owned ? home_ : 0,
           .owned = owned, 
           .queues = verifier_ == nullptr ? 0 : verifier_->threads(),
           .mechanism = mechanism_};

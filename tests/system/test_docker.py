@@ -150,9 +150,11 @@ class Containers(LabCase):
     def test_flush_reaches_containers_of_every_kind(self):
         """What has a network namespace of its own, and what is shut before anything is known of it."""
         bridged = self.lab.must("docker run -d -l app=web busybox httpd -f -p 7010 -h /srv")
-        shut = self.run_container("-l app=web -l key=" + "v" * 64)  # longer than a label may be: it stays in quarantine
+        many = " ".join(f"-l key{i}={'v' * 60}" for i in range(20))  # more than a token has room for: it stays in quarantine
+        shut = self.run_container("-l app=web " + many)
         self.lab.await_state(bridged, "enforced")
         self.lab.await_state(shut, "quarantined")
+        self.assertRegex(self.lab.workload_of(shut)["reason"], r"its labels take 1\d{3} bytes")
         address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
         pid = self.lab.must("docker inspect -f '{{.State.Pid}}' " + bridged)
         fetches = [f"curl -s --max-time 2 http://{target}/served" for target in (f"{address}:7010", "127.0.0.1:7001")]
