@@ -39,9 +39,10 @@ void add_flush(CLI::App& parent, Globals& globals, Action& action) {
         return report(globals, flushed.error());
       }
       if (globals.json) {
-        print_json({{"table", flushed->table}, {"workloads", flushed->workloads}});
+        print_json({{"table", flushed->table}, {"containers", flushed->containers}, {"workloads", flushed->workloads}});
       } else {
-        fmt::print("{}; {} workloads forgotten\n", flushed->table ? "table inet trireme removed" : "there was no table inet trireme",
+        fmt::print("{}; {} in network namespaces of containers removed; {} workloads forgotten\n",
+                   flushed->table ? "table inet trireme removed" : "there was no table inet trireme", flushed->containers,
                    flushed->workloads);
       }
       return kYes;

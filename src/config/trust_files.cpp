@@ -107,8 +107,13 @@ credentials::TrustMaterial read_trust(const std::string& directory, const std::v
   if (!all || !is_complete(material)) {
     return material;
   }
-  const auto loaded = credentials::Trust::load(material, nullptr, std::chrono::system_clock::now());
+  const auto now = std::chrono::system_clock::now();
+  const auto loaded = credentials::Trust::load(material, nullptr, now);
   if (loaded) {
+    if (const auto doubt = (*loaded)->doubt(now)) {
+      const auto certificate = std::ranges::find(files, Role::certificate, &TrustFile::role);
+      reporter.warn((certificate == files.end() ? files.front() : *certificate).where, doubt->message, doubt->hint);
+    }
     return material;
   }
   for (const credentials::TrustProblem& problem : loaded.error()) {

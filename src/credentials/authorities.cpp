@@ -48,7 +48,7 @@ bool Authorities::revoke(const mbedtls_x509_crl& list) {
 // mbedTLS gets one CA at a time, so that it is known which of several with the same name it was; dates are ours to judge, with leeway.
 tl::expected<const Certificate*, Distrust> Authorities::issuer_of(const Certificate& leaf, Time now) const {
   constexpr std::uint32_t kDates = MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE;
-  Distrust distrust = Distrust::untrusted;
+  const Certificate* outdated = nullptr;
   for (const auto& authority : list_) {
     if (!std::ranges::equal(authority->subject(), leaf.issuer())) {
       continue;
@@ -62,15 +62,18 @@ tl::expected<const Certificate*, Distrust> Authorities::issuer_of(const Certific
     if ((flags & ~kDates) != 0) {
       continue;
     }
-    if (!authority->is_current(now)) {
-      distrust = Distrust::expired;
-    } else if (serials_.contains({authority.get(), number(leaf.serial())})) {
+    if (serials_.contains({authority.get(), number(leaf.serial())})) {
       return tl::unexpected(Distrust::revoked);
-    } else {
+    }
+    if (authority->is_current(now)) {
       return authority.get();
     }
+    outdated = authority.get();
   }
-  return tl::unexpected(distrust);
+  if (outdated == nullptr) {
+    return tl::unexpected(Distrust::untrusted);
+  }
+  return outdated;
 }
 
 }  // namespace trireme::credentials

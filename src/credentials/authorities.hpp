@@ -22,7 +22,7 @@ class Authorities {
   /// Whether a CA has this name (DER).
   [[nodiscard]] bool know(Bytes issuer) const;
   [[nodiscard]] bool has_revoked(const Certificate& leaf) const { return revoked_.contains(leaf.signed_hash()); }
-  /// The CA that signed it and is valid at `now`. Public-key work: one thread at a time.
+  /// The CA that signed it: one that is valid at `now` before one that is not. Public-key work: one thread at a time.
   [[nodiscard]] tl::expected<const Certificate*, Distrust> issuer_of(const Certificate& leaf, Time now) const;
 
  private:

@@ -11,6 +11,7 @@ namespace trireme::credentials {
 namespace {
 
 constexpr std::size_t kLocalName = 16;
+constexpr std::chrono::days kSoon(14);
 constexpr std::size_t kMaxHostName = 64;
 
 std::string hex(Bytes bytes) {
@@ -54,25 +55,54 @@ void Keyring::set_certificate(std::unique_ptr<Certificate> certificate, std::uni
   set_own(CredentialType::certificate, {der.begin(), der.end()});
   key_ = std::move(key);
   constraints_ = certificate->constraints();
+  from_ = with_leeway(std::max(certificate->not_before(), issuer.not_before()), -kLeeway);
   expires_ = std::min(certificate->not_after(), issuer.not_after());
   description_ = fmt::format("certificate of {} by {}, until {}", certificate->name(), issuer.subject_text(), date_text(expires_));
 }
 
 void Keyring::set_secrets(std::vector<SharedSecret> secrets, const std::string& host_name) {
   secrets_ = std::move(secrets);
-  const SecretName& name = secrets_.front().name;
-  std::vector<std::uint8_t> credential(name.begin(), name.end());
-  credential.insert(credential.end(), host_name.begin(), host_name.end());
-  set_own(CredentialType::psk, std::move(credential));
-  description_ = fmt::format("shared secret {} of {}, {} accepted", hex(name), host_name, secrets_.size());
+  for (const SharedSecret& secret : secrets_) {
+    std::vector<std::uint8_t> credential(secret.name.begin(), secret.name.end());
+    credential.insert(credential.end(), host_name.begin(), host_name.end());
+    const Digest hash = credential_hash(CredentialType::psk, credential);
+    under_secret_.push_back({std::move(credential), hash});
+  }
+  set_own(CredentialType::psk, under_secret_.front().bytes);
+  description_ = fmt::format("shared secret {} of {}, {} accepted", hex(secrets_.front().name), host_name, secrets_.size());
 }
 
-const Keyring::Own& Keyring::own(CredentialType type) const {
+std::optional<Error> Keyring::doubt(Time now) const {
+  constexpr const char* kIssue = "trirectl pki issue writes a fresh one";
+  if (now < from_) {
+    return Error{fmt::format("the {}, is not valid before {}: no connection to or from other hosts until then", description_,
+                             date_text(with_leeway(from_, kLeeway))),
+                 "is the clock right?"};
+  }
+  if (!is_current(now)) {
+    return Error{fmt::format("the {}, has expired: no connection to or from other hosts", description_), kIssue};
+  }
+  if (expires_ < now + kSoon) {
+    return Error{fmt::format("the {}, expires soon", description_), kIssue};
+  }
+  return std::nullopt;
+}
+
+const OwnCredential& Keyring::answer(const Peer& peer) const {
+  if (peer.type == CredentialType::psk) {
+    if (const SharedSecret* secret = secret_of(peer.credential)) {
+      return under_secret_[static_cast<std::size_t>(secret - secrets_.data())];
+    }
+  }
+  return own(peer.type);
+}
+
+const OwnCredential& Keyring::own(CredentialType type) const {
   return own_[std::min<std::size_t>(static_cast<std::size_t>(type), own_.size() - 1)];
 }
 
 void Keyring::set_own(CredentialType type, std::vector<std::uint8_t> bytes) {
-  Own& own = own_[static_cast<std::size_t>(type)];
+  OwnCredential& own = own_[static_cast<std::size_t>(type)];
   own.bytes = std::move(bytes);
   own.hash = credential_hash(type, own.bytes);
 }
@@ -147,6 +177,9 @@ Keyring::Verified Keyring::verify_certificate(Bytes der, Time now) const {
   const auto issuer = authorities_.issuer_of(**leaf, now);
   if (!issuer) {
     return tl::unexpected(issuer.error());
+  }
+  if (!(*issuer)->is_current(now)) {
+    return tl::unexpected(Distrust::expired);
   }
   auto peer = std::make_shared<Peer>();
   if (!key_->agree(**leaf, random_, peer->secret)) {

@@ -25,12 +25,6 @@ struct SharedSecret {
 /// Filled by TrustLoader, then never changed.
 class Keyring final : public Trust {
  public:
-  /// A credential of our own; none where `bytes` is empty.
-  struct Own {
-    std::vector<std::uint8_t> bytes;
-    Digest hash{};
-  };
-
   explicit Keyring(Random random) : random_(std::move(random)) {}
   ~Keyring() override { wipe(local_key_); }
   Keyring(const Keyring&) = delete;
@@ -40,6 +34,9 @@ class Keyring final : public Trust {
   [[nodiscard]] Status make_local();
   void keep_local(const Keyring& previous);
   void set_authorities(Authorities authorities) { authorities_ = std::move(authorities); }
+  void set_material(const Digest& digest) { material_ = digest; }
+  /// digest() of what it was made of.
+  [[nodiscard]] const Digest& material() const { return material_; }
   void set_certificate(std::unique_ptr<Certificate> certificate, std::unique_ptr<PrivateKey> key, const Certificate& issuer);
   /// The first is offered under this host's name.
   void set_secrets(std::vector<SharedSecret> secrets, const std::string& host_name);
@@ -47,29 +44,35 @@ class Keyring final : public Trust {
   [[nodiscard]] bool has(CredentialType type) const override { return !own(type).bytes.empty(); }
   [[nodiscard]] Bytes credential(CredentialType type) const override { return own(type).bytes; }
   [[nodiscard]] const Digest& hash(CredentialType type) const override { return own(type).hash; }
+  [[nodiscard]] const OwnCredential& answer(const Peer& peer) const override;
   [[nodiscard]] std::optional<CredentialType> offered() const override;
   [[nodiscard]] const LabelConstraints& constraints() const override { return constraints_; }
   [[nodiscard]] Time expires() const override { return expires_; }
+  [[nodiscard]] bool is_current(Time now) const override { return from_ <= now && now <= with_leeway(expires_, kLeeway); }
+  [[nodiscard]] std::optional<Error> doubt(Time now) const override;
   [[nodiscard]] std::string description() const override { return description_; }
   [[nodiscard]] tl::expected<std::shared_ptr<const Peer>, Distrust> verify(CredentialType type, Bytes credential, Time now) const override;
   [[nodiscard]] bool plausible(CredentialType type, Bytes credential) const override;
 
  private:
   using Verified = tl::expected<std::shared_ptr<Peer>, Distrust>;
-  [[nodiscard]] const Own& own(CredentialType type) const;
+  [[nodiscard]] const OwnCredential& own(CredentialType type) const;
   void set_own(CredentialType type, std::vector<std::uint8_t> bytes);
   [[nodiscard]] Verified verify_certificate(Bytes der, Time now) const;
   [[nodiscard]] Verified verify_secret(Bytes credential) const;
   [[nodiscard]] Verified verify_local(Bytes credential) const;
   [[nodiscard]] const SharedSecret* secret_of(Bytes credential) const;
 
-  std::array<Own, 4> own_;  // by CredentialType
+  std::array<OwnCredential, 4> own_;       // by CredentialType
+  std::vector<OwnCredential> under_secret_;  // in the order of secrets_
   Key local_key_{};
   std::vector<SharedSecret> secrets_;
   Authorities authorities_;
   std::unique_ptr<PrivateKey> key_;
   LabelConstraints constraints_;
+  Time from_ = Time::min();  // leeway included
   Time expires_ = Time::max();
+  Digest material_{};
   std::string description_ = "this host only";
   mutable std::mutex public_key_work_;  // mbedTLS's contexts change while they are read; guards random_ too
   mutable Random random_;

@@ -182,7 +182,11 @@ Status try_out(const Issued& issued, const TrustMaterial::File& authority, const
   material.key.content = issued.key;
   material.authorities = {authority};
   const auto loaded = Trust::load(material, nullptr, now);
-  return loaded ? Status{} : Status(tl::unexpected<Error>(loaded.error().front()));
+  if (!loaded) {
+    return tl::unexpected<Error>(loaded.error().front());
+  }
+  const auto doubt = (*loaded)->is_current(now) ? std::nullopt : (*loaded)->doubt(now);
+  return doubt ? Status(tl::unexpected(*doubt)) : Status{};
 }
 
 }  // namespace

@@ -1,10 +1,13 @@
 #include "trireme/credentials/trust.hpp"
 
+#include <algorithm>
+
 #include "keyring.hpp"
 #include "trireme/policy/selector.hpp"
 #include "trust_loader.hpp"
 
 namespace trireme::credentials {
+
 const char* text(Distrust distrust) {
   switch (distrust) {
     case Distrust::unknown_type:
@@ -43,6 +46,13 @@ Key pair_key(const Key& secret, const Digest& client, const Digest& server) {
   return hkdf(secret, bytes_of("trireme v1"), info);
 }
 
+std::size_t room_for_labels(const Trust& trust) {
+  const std::size_t local = trust.credential(CredentialType::local).size();
+  const std::size_t offered = trust.offered() ? trust.credential(*trust.offered()).size() : 0;
+  const std::size_t taken = wire::reply_size(std::max(local, offered), 0);
+  return taken < wire::kMaxToken ? wire::kMaxToken - taken : 0;
+}
+
 TrustMaterial::File::~File() {
   wipe({reinterpret_cast<std::uint8_t*>(content.data()), content.size()});
 }
@@ -57,7 +67,11 @@ Result<std::shared_ptr<const Trust>> Trust::local() {
 
 tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> Trust::load(const TrustMaterial& material,
                                                                                   std::shared_ptr<const Trust> previous, Time now) {
-  return TrustLoader(material, now).load(dynamic_cast<const Keyring*>(previous.get()));
+  const auto* known = dynamic_cast<const Keyring*>(previous.get());
+  if (known != nullptr && known->material() == digest(material)) {
+    return previous;
+  }
+  return TrustLoader(material, now).load(known);
 }
 
 }  // namespace trireme::credentials

@@ -45,7 +45,28 @@ tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> TrustLoade
     return tl::unexpected(std::move(problems_));
   }
   keyring->set_authorities(std::move(authorities_));
+  keyring->set_material(digest(material_));
   return keyring;
+}
+
+Digest digest(const TrustMaterial& material) {
+  std::vector<Digest> parts;
+  const auto add = [&parts](std::string_view text) { parts.push_back(sha256({bytes_of(text)})); };
+  const auto add_files = [&](std::span<const TrustMaterial::File> files) {
+    for (const TrustMaterial::File& file : files) {
+      add(file.path);
+      add(file.content);
+    }
+    add({});
+  };
+  add(material.host_name);
+  add(material.host_labels.encode());
+  for (const TrustMaterial::File* file : {&material.certificate, &material.key, &material.psk}) {
+    add_files({file, 1});
+  }
+  add_files(material.authorities);
+  add_files(material.revoked);
+  return sha256({Bytes(parts.front().data(), parts.size() * sizeof(Digest))});
 }
 
 void TrustLoader::problem(const File& file, const std::string& what, std::string hint) {
@@ -183,12 +204,6 @@ void TrustLoader::check_leaf(const Certificate& leaf) {
     problem(file, "is not made for client or server authentication",
             "keyUsage digitalSignature or keyAgreement, extendedKeyUsage clientAuth or serverAuth");
   }
-  if (!leaf.is_current(now_)) {
-    const bool early = now_ < leaf.not_before();
-    problem(file,
-            fmt::format("{} {}", early ? "is not valid before" : "expired on", date_text(early ? leaf.not_before() : leaf.not_after())),
-            early ? "is the clock right?" : "trirectl pki issue writes a fresh one");
-  }
   if (!leaf.constraints().permit(material_.host_labels)) {
     problem(file, fmt::format("does not vouch for the labels of [host]: {}", material_.host_labels.text()),
             "issue it with labels that cover them");
@@ -208,9 +223,6 @@ const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
   switch (issuer.error()) {
     case Distrust::revoked:
       problem(file, "is revoked itself");
-      break;
-    case Distrust::expired:
-      problem(file, "is signed by a CA that has expired or is not valid yet");
       break;
     case Distrust::untrusted:
       problem(file, "is signed by no CA of 'ca'", "list the CA that issued it, an intermediate one too");

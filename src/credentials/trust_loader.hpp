@@ -5,6 +5,9 @@
 
 namespace trireme::credentials {
 
+/// What tells one material from another; of everything in it.
+[[nodiscard]] Digest digest(const TrustMaterial& material);
+
 class TrustLoader {
  public:
   TrustLoader(const TrustMaterial& material, Time now) : material_(material), now_(now) {}

@@ -133,6 +133,7 @@ Status Daemon::open_points() {
     note("tokens", fail(tokens_->problem()));
   }
   common_ = std::make_unique<enforcer::Common>(enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
+  common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
       verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));
@@ -166,8 +167,15 @@ Status Daemon::watch(enforcer::Point& point) {
   return {};
 }
 
+/// Time passes while files stay.
+void Daemon::look_at_certificate(const credentials::Trust& trust) {
+  const auto doubt = trust.doubt(std::chrono::system_clock::now());
+  note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
+}
+
 /// Peers elsewhere are asked for tokens only where there is a credential to ask with.
 void Daemon::expect_peers(const policy::Identity& identity, const credentials::Trust& trust) {
+  look_at_certificate(trust);
   points_->set_peers(trust.offered() ? identity.peers : std::vector<policy::Prefix>());
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->set_peers(identity.peers);
@@ -370,7 +378,9 @@ void Daemon::prune() {
 }
 
 int Daemon::on_prune(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  static_cast<Daemon*>(self)->prune();
+  auto& daemon = *static_cast<Daemon*>(self);
+  daemon.prune();
+  daemon.look_at_certificate(*daemon.settings_->trust());
   sd_event_source_set_time_relative(source, kPrune);
   return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }

@@ -43,6 +43,7 @@ Result<std::unique_ptr<Tokens>> Tokens::start(const std::string& runtime_dir, po
                                               const std::shared_ptr<const policy::Policy>& policy,
                                               const std::shared_ptr<const credentials::Trust>& trust) {
   std::unique_ptr<Tokens> tokens(new Tokens(runtime_dir, numbers));
+  tokens->trust_ = trust;
   const auto known = tokens->identities_.load(*trust, std::chrono::system_clock::now());
   if (!known) {
     spdlog::error("{}", known.error().text());
@@ -82,6 +83,10 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
 }
 
 void Tokens::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
+  if (trust == trust_) {
+    return;
+  }
+  trust_ = trust;
   if (verifier_ != nullptr) {
     verifier_->set_trust(trust);
   }
@@ -89,6 +94,16 @@ void Tokens::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
   if (Status saved = identities_.save(); !saved) {
     spdlog::error("{}", saved.error().text());
   }
+}
+
+Status Tokens::check_labels(const policy::LabelSet& labels) const {
+  const std::size_t size = labels.encode().size();
+  const std::size_t room = credentials::room_for_labels(*trust_);
+  if (verifier_ == nullptr || size <= room) {
+    return {};
+  }
+  return fail(fmt::format("its labels take {} bytes, and a token has room for {} beside this host's credential", size, room),
+              "fewer or shorter labels; [docker] ignore_labels leaves out those that no policy names");
 }
 
 int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {

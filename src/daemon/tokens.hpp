@@ -24,8 +24,11 @@ class Tokens {
 
   /// Refusals go to `feed` and new identities to their file from now on.
   [[nodiscard]] Status follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry);
-  /// Another trust: peers are verified anew, and identities that it does not believe are forgotten.
+  /// Another trust: peers are verified anew, and identities that it does not believe are forgotten. The same: nothing happens.
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
+
+  /// Whether labels fit a token beside this host's credential.
+  [[nodiscard]] Status check_labels(const policy::LabelSet& labels) const;
 
   [[nodiscard]] verifier::Identities& identities() { return identities_; }
   /// Null where this kernel has no queues.
@@ -34,12 +37,13 @@ class Tokens {
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
  private:
-  Tokens(const std::string& runtime_dir, policy::Numbers& numbers) : identities_(runtime_dir + "/identities.json", numbers) {}
+  Tokens(const std::string& runtime_dir, policy::Numbers& numbers) : identities_(verifier::identities_file(runtime_dir), numbers) {}
   static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);
   [[nodiscard]] enforcer::FlowRecord record(const handshake::Event& event) const;
 
   verifier::Identities identities_;
+  std::shared_ptr<const credentials::Trust> trust_;
   std::unique_ptr<verifier::Verifier> verifier_;
   kernel::QueueMechanism mechanism_ = kernel::QueueMechanism::native;
   std::string problem_;

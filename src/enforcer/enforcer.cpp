@@ -210,6 +210,9 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   const std::optional<Member> before = known == members_.end() ? std::nullopt : std::optional(known->second);
   const bool renumber = before && before->number != kQuarantine;
   if (number == 0) {
+    if (Status provable = common_.check ? common_.check(labels) : Status{}; !provable) {
+      return tl::unexpected(provable.error());
+    }
     const auto fresh = common_.numbers.take();
     if (!fresh) {
       return fail("all 16 million workload numbers are in use");

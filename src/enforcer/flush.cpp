@@ -18,33 +18,57 @@ Status forget_flows() {
   return changed ? Status{} : Status(tl::unexpected(changed.error()));
 }
 
-}  // namespace
-
-Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir) {
+/// In the present network namespace, where its table is one of the daemon's of `home` (0: whoever's). Returns whether there was one.
+Result<bool> remove_table(std::uint64_t home) {
   auto socket = kernel::NftSocket::open();
   if (!socket) {
     return tl::unexpected(socket.error());
   }
-  const auto exists = socket->table_exists(kTable);
-  if (!exists) {
-    return tl::unexpected(exists.error());
+  const auto comment = socket->table_comment(kTable);
+  if (!comment) {
+    return tl::unexpected(comment.error());
   }
-  Flushed flushed{.table = *exists};
-  if (*exists) {
-    kernel::NftBatch batch(kTable);
-    batch.delete_table();
-    if (Status removed = socket->commit(std::move(batch)); !removed) {
-      return tl::unexpected(removed.error());
+  if (!comment->has_value() || (home != 0 && **comment != table_comment(home))) {
+    return false;
+  }
+  kernel::NftBatch batch(kTable);
+  batch.delete_table();
+  Status removed = socket->commit(std::move(batch));
+  removed = removed ? forget_flows() : removed;
+  return removed ? Result<bool>(true) : tl::unexpected(removed.error());
+}
+
+/// Those of containers' network namespaces, as long as a process is in them. All are tried.
+Result<std::size_t> remove_containers_tables() {
+  const std::uint64_t home = kernel::netns_cookie();
+  Result<std::size_t> count = std::size_t{0};
+  for (const auto& network : kernel::other_networks()) {
+    Result<bool> removed = false;
+    if (Status entered = network->within([&] { removed = remove_table(home); }); !entered) {
+      removed = tl::unexpected(entered.error());
+    }
+    if (!removed) {
+      count = tl::unexpected(removed.error());
+    } else if (count && *removed) {
+      ++*count;
     }
   }
-  if (Status forgotten = forget_flows(); !forgotten) {
-    return tl::unexpected(forgotten.error());
+  return count;
+}
+
+}  // namespace
+
+Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir) {
+  const auto here = remove_table(0);
+  const auto there = remove_containers_tables();
+  if (!here || !there) {
+    return tl::unexpected(!here ? here.error() : there.error());
   }
   if (Status detached = kernel::MulticastFilter::detach(tree.absolute(workload::strict_slice(runtime_dir))); !detached) {
     return tl::unexpected(detached.error());
   }
-  flushed.workloads = workload::clear_records(tree);
-  return flushed;
+  verifier::forget_identities(runtime_dir);
+  return Flushed{.table = *here, .containers = *there, .workloads = workload::clear_records(tree)};
 }
 
 }  // namespace trireme::enforcer

@@ -66,6 +66,11 @@ void add_chains(NftBatch& batch, const Layout& layout) {
 
 }  // namespace
 
+std::string table_comment(std::uint64_t home) {
+  const std::string owner = "owned by trireme; see trirectl(1)";
+  return home == 0 ? owner : owner + "; written from network namespace " + std::to_string(home);
+}
+
 void write_ruleset(NftBatch& batch, const Layout& layout) {
   // Added first so that the deletion cannot fail: the three together replace whatever was there.
   batch.add_table();
@@ -76,7 +81,7 @@ void write_ruleset(NftBatch& batch, const Layout& layout) {
     batch.delete_chain(name);
   }
   batch.delete_table();
-  batch.add_table("owned by trireme; see trirectl(1)");
+  batch.add_table(table_comment(layout.home));
   add_chains(batch, layout);
   for (const kernel::NftSet* set : sets().all()) {
     batch.add_set(*set);

@@ -81,6 +81,9 @@ Answer Engine::State::ask(const Packet& packet) {
   if (elsewhere && !offered) {
     return refuse(packet, Reason::no_credential, std::move(told));
   }
+  if (elsewhere && !peers.trust()->is_current(packet.now.wall)) {
+    return refuse(packet, Reason::own_expired, std::move(told));
+  }
   if (elsewhere && !peers.trust()->constraints().permit(local->second->labels)) {
     told.detail = "this host's own certificate";
     return refuse(packet, Reason::label_constraint, std::move(told));

@@ -22,6 +22,7 @@ constexpr std::array<Words, kReasons> kWords = {{
     {"trust_failed", "the peer's credential could not be verified"},
     {"unknown_workload", "the workload has ended"},
     {"no_credential", "this host has no [trust] credential for peers elsewhere"},
+    {"own_expired", "this host's own certificate has expired, or is not valid yet"},
     {"token_too_large", "labels and credential do not fit the handshake"},
     {"signed_segments", "TCP MD5 or AO signs the segments, so that no token can be added"},
     {"unknown_handshake", "nobody here knows the handshake: trireme was restarted, or it took too long"},

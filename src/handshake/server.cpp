@@ -58,6 +58,9 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std:
     // An honest client repeats its SYN.
     return known.error() == Reason::busy ? drop(Reason::busy) : refuse(packet, known.error(), std::move(told));
   }
+  if (token.type == wire::CredentialType::certificate && !peers.trust()->is_current(packet.now.wall)) {
+    return refuse(packet, Reason::own_expired, std::move(told));
+  }
   if (!budget.may_open(packet.ends.source)) {
     return drop(Reason::crowded);
   }
@@ -104,7 +107,7 @@ Answer Engine::State::reply(const Packet& packet) {
   }
   const credentials::Trust& trust = *handshake->trust;
   const credentials::Peer& peer = *handshake->remote->peer;
-  const Digest& own = trust.hash(handshake->type);
+  const credentials::OwnCredential& own = trust.answer(peer);
   const std::string& encoded = handshake->local->encoded;
   const auto sealed = std::span(labels_).first(std::min(encoded.size(), labels_.size()));
   Tag tag{};
@@ -112,7 +115,7 @@ Answer Engine::State::reply(const Packet& packet) {
               .type = handshake->type,
               .flags = 0,
               .nonce = handshake->server_nonce,
-              .credential = trust.credential(handshake->type),
+              .credential = own.bytes,
               .labels = sealed,
               .tag = tag};
   const bool fits =
@@ -125,8 +128,8 @@ Answer Engine::State::reply(const Packet& packet) {
     return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large, std::move(told));
   }
   // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key seals one text.
-  PairKeys* keys = server_keys(*handshake, peer, own);
-  const ReplyContext context{{handshake->type, 0}, handshake->hello, handshake->server_nonce, own};
+  PairKeys* keys = server_keys(*handshake, peer, own.hash);
+  const ReplyContext context{{handshake->type, 0}, handshake->hello, handshake->server_nonce, own.hash};
   seal_reply(aead_, keys->reply_key(handshake->hello, handshake->server_nonce), context,
              {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
   handshake->proof = keys->proof(reply_transcript(context, sealed, tag));

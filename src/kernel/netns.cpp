@@ -2,11 +2,15 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <map>
 #include <string>
 
 namespace trireme::kernel {
@@ -80,6 +84,44 @@ Status Netns::within(const std::function<void()>& function) const {
   const WayBack back(*home);
   function();
   return {};
+}
+
+std::uint64_t netns_cookie() {
+  const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  std::uint64_t cookie = 0;
+  socklen_t size = sizeof cookie;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0) {
+    return cookie;
+  }
+  struct stat info {};
+  return ::stat(kOwn, &info) == 0 ? static_cast<std::uint64_t>(info.st_ino) : 0;
+}
+
+std::vector<std::shared_ptr<const Netns>> other_networks() {
+  std::map<std::uint64_t, std::shared_ptr<const Netns>> found;
+  const auto own = Netns::own();
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", none)) {
+    const std::string name = entry.path().filename();
+    std::uint32_t pid = 0;
+    if (std::from_chars(name.data(), name.data() + name.size(), pid).ptr != name.data() + name.size()) {
+      continue;
+    }
+    // Most processes share few namespaces: looked at before one is opened.
+    struct stat status {};
+    if (::stat(("/proc/" + name + "/ns/net").c_str(), &status) != 0 || found.contains(status.st_ino) ||
+        (own && (*own)->inode() == status.st_ino)) {
+      continue;
+    }
+    if (auto network = Netns::of_process(pid)) {
+      found.emplace((*network)->inode(), std::move(*network));
+    }
+  }
+  std::vector<std::shared_ptr<const Netns>> list;
+  for (auto& [inode, network] : found) {
+    list.push_back(std::move(network));
+  }
+  return list;
 }
 
 }  // namespace trireme::kernel

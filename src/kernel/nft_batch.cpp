@@ -370,18 +370,36 @@ std::uint32_t NftSocket::port() const {
   return mnl_socket_get_portid(socket_);
 }
 
-Result<bool> NftSocket::table_exists(const std::string& name) {
+Result<bool> NftSocket::table_exists(const std::string& table) {
+  const auto comment = table_comment(table);
+  return comment ? Result<bool>(comment->has_value()) : tl::unexpected(comment.error());
+}
+
+Result<std::optional<std::string>> NftSocket::table_comment(const std::string& name) {
   std::vector<char> buffer(kRequest);
   Table table(checked(nftnl_table_alloc()));
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
   nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, kFamily, NLM_F_ACK, ++sequence_);
   nftnl_table_nlmsg_build_payload(request, table.get());
-  const Status status = dump(socket_, request, nullptr, nullptr);
+  std::string comment;
+  const auto read_comment = [](const nlmsghdr* header, void* context) -> int {
+    const Table told(checked(nftnl_table_alloc()));
+    std::uint32_t length = 0;
+    const auto* data = nftnl_table_nlmsg_parse(header, told.get()) < 0
+                           ? nullptr
+                           : static_cast<const char*>(nftnl_table_get_data(told.get(), NFTNL_TABLE_USERDATA, &length));
+    // As add_table() writes it: type, length, text with its NUL.
+    if (data != nullptr && length > 3 && data[0] == 0) {
+      static_cast<std::string*>(context)->assign(data + 2, length - 3);
+    }
+    return MNL_CB_OK;
+  };
+  const Status status = dump(socket_, request, read_comment, &comment);
   if (status) {
-    return true;
+    return std::optional(comment);
   }
   if (errno == ENOENT) {
-    return false;
+    return std::nullopt;
   }
   return tl::unexpected(status.error());
 }

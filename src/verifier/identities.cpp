@@ -18,18 +18,22 @@ namespace {
 
 constexpr auto kKept = std::chrono::minutes(15);
 
-/// What the trust in force thinks of an identity that was proved earlier.
-std::shared_ptr<const RemoteIdentity> believed(const credentials::Trust& trust, const RemoteIdentity& identity, wire::CredentialType type,
-                                               credentials::Bytes credential, credentials::Time now) {
+/// What the trust in force thinks of a credential that was proved earlier; null: nothing any more.
+std::shared_ptr<const credentials::Peer> believed(const credentials::Trust& trust, wire::CredentialType type, credentials::Bytes credential,
+                                                  credentials::Time now) {
   // A daemon's own name for itself is new at each start; what it once proved to itself stays true.
   const bool is_local = type == wire::CredentialType::local;
-  auto peer = trust.verify(type, is_local ? trust.credential(type) : credential, now);
-  if (!peer || !(*peer)->constraints.permit(identity.labels)) {
+  return trust.verify(type, is_local ? trust.credential(type) : credential, now).value_or(nullptr);
+}
+
+/// The identity under that peer; null where the peer is null or does not vouch for the labels.
+std::shared_ptr<const RemoteIdentity> renewed(const RemoteIdentity& identity, std::shared_ptr<const credentials::Peer> peer) {
+  if (peer == nullptr || !peer->constraints.permit(identity.labels)) {
     return nullptr;
   }
-  RemoteIdentity renewed = identity;
-  renewed.peer = std::move(*peer);
-  return std::make_shared<const RemoteIdentity>(std::move(renewed));
+  RemoteIdentity fresh = identity;
+  fresh.peer = std::move(peer);
+  return std::make_shared<const RemoteIdentity>(std::move(fresh));
 }
 
 json to_json(const RemoteIdentity& identity) {
@@ -40,6 +44,14 @@ json to_json(const RemoteIdentity& identity) {
 }
 
 }  // namespace
+
+std::string identities_file(const std::string& runtime_dir) {
+  return runtime_dir + "/identities.json";
+}
+
+void forget_identities(const std::string& runtime_dir) {
+  std::ignore = std::remove(identities_file(runtime_dir).c_str());
+}
 
 Identities::Identities(std::string file, policy::Numbers& numbers)
     : file_(std::move(file)), numbers_(numbers), entered_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
@@ -74,6 +86,8 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
   if (!list.is_array()) {
     return fail(file_ + " holds no list", "flows with other hosts that it knew end");
   }
+  // Many identities of one host: its credential is verified once.
+  std::map<std::pair<wire::CredentialType, std::vector<std::uint8_t>>, std::shared_ptr<const credentials::Peer>> peers;
   const std::scoped_lock lock(mutex_);
   for (const json& item : list) {
     try {
@@ -87,7 +101,11 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
       const std::string encoded = labels->encode();
       const auto hash = credentials::sha256({{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
       const RemoteIdentity saved{.number = number, .labels = std::move(*labels), .hash = hash, .peer = nullptr};
-      auto identity = believed(trust, saved, type, credential, now);
+      const auto [peer, is_new] = peers.try_emplace({type, credential});
+      if (is_new) {
+        peer->second = believed(trust, type, credential, now);
+      }
+      auto identity = renewed(saved, peer->second);
       if (identity == nullptr) {
         numbers_.give_back(number);
         changed_ = true;
@@ -130,12 +148,27 @@ Status Identities::save() {
 }
 
 void Identities::set_trust(const credentials::Trust& trust, credentials::Time now) {
+  // The packet path waits for the lock, and a certificate takes milliseconds: verified outside, once for all identities of a host.
+  std::map<credentials::Digest, std::shared_ptr<const credentials::Peer>> peers;
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto& [key, entry] : entries_) {
+      peers.emplace(key.first, entry.identity->peer);
+    }
+  }
+  for (auto& [hash, peer] : peers) {
+    peer = believed(trust, peer->type, peer->credential, now);
+  }
   const std::scoped_lock lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end();) {
     const RemoteIdentity& known = *entry->second.identity;
-    auto renewed = believed(trust, known, known.peer->type, known.peer->credential, now);
-    if (renewed != nullptr) {
-      entry->second.identity = std::move(renewed);
+    const auto peer = peers.find(entry->first.first);
+    if (peer == peers.end()) {
+      ++entry;  // entered meanwhile, by a thread that has this trust already
+      continue;
+    }
+    if (auto fresh = renewed(known, peer->second)) {
+      entry->second.identity = std::move(fresh);
       ++entry;
       continue;
     }

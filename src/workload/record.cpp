@@ -1,9 +1,8 @@
 #include "record.hpp"
 
-#include <sys/socket.h>
-#include <sys/stat.h>
-
 #include <nlohmann/json.hpp>
+
+#include "trireme/kernel/netns.hpp"
 
 namespace trireme::workload {
 namespace {
@@ -44,17 +43,6 @@ Record from_json(const json& content) {
 
 }  // namespace
 
-std::uint64_t own_netns() {
-  const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  std::uint64_t cookie = 0;
-  socklen_t size = sizeof cookie;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0) {
-    return cookie;
-  }
-  struct stat info {};
-  return ::stat("/proc/self/ns/net", &info) == 0 ? static_cast<std::uint64_t>(info.st_ino) : 0;
-}
-
 Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
   if (workload.cgroup_path.empty()) {
     return {};
@@ -62,7 +50,7 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
   const std::string labels = workload.own_labels.encode();
   json record = {
       {"name", workload.name},         {"kind", text(workload.kind)}, {"number", workload.number}, {"container_id", workload.container_id},
-      {"state", text(workload.state)}, {"reason", workload.reason},   {"digest", digest(labels)},  {"netns", own_netns()}};
+      {"state", text(workload.state)}, {"reason", workload.reason},   {"digest", digest(labels)},  {"netns", kernel::netns_cookie()}};
   if (workload.network) {
     record["network"] = workload.network->inode();
     record["whole_network"] = workload.whole_network;
@@ -93,7 +81,7 @@ Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree, const 
     return std::nullopt;
   }
   const json content = json::parse(record->value_or(""), nullptr, false);
-  if (content.is_object() && content.value("netns", json()).is_number_unsigned() && content["netns"] != own_netns()) {
+  if (content.is_object() && content.value("netns", json()).is_number_unsigned() && content["netns"] != kernel::netns_cookie()) {
     return std::nullopt;
   }
   if (!content.is_object() || !labels->has_value()) {

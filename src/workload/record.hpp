@@ -8,10 +8,6 @@
 
 namespace trireme::workload {
 
-/// What names our own network namespace: whose records are ours where several daemons share a cgroup tree. SO_NETNS_COOKIE (Linux 5.14),
-/// which no later namespace gets again; before, the inode number.
-[[nodiscard]] std::uint64_t own_netns();
-
 struct Record {
   Workload workload;          // everything but `labels`, `warnings` and `network`
   std::uint64_t network = 0;  // the inode number of its network namespace; 0: it was the daemon's own

@@ -147,6 +147,32 @@ class Containers(LabCase):
         self.lab.await_state(container, "enforced")
         self.assert_held(7001)
 
+    def test_flush_reaches_containers_of_every_kind(self):
+        """What has a network namespace of its own, and what is shut before anything is known of it."""
+        bridged = self.lab.must("docker run -d -l app=web busybox httpd -f -p 7010 -h /srv")
+        many = " ".join(f"-l key{i}={'v' * 60}" for i in range(20))  # more than a token has room for: it stays in quarantine
+        shut = self.run_container("-l app=web " + many)
+        self.lab.await_state(bridged, "enforced")
+        self.lab.await_state(shut, "quarantined")
+        self.assertRegex(self.lab.workload_of(shut)["reason"], r"its labels take 1\d{3} bytes")
+        address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
+        pid = self.lab.must("docker inspect -f '{{.State.Pid}}' " + bridged)
+        fetches = [f"curl -s --max-time 2 http://{target}/served" for target in (f"{address}:7010", "127.0.0.1:7001")]
+        self.assertEqual([self.lab.sh(each).stdout.strip() for each in fetches], ["", ""])
+        foreign = f"nsenter -n -t {pid} nft add table inet others"
+        self.lab.must(foreign)
+        self.lab.must("systemctl stop trireme")
+        try:
+            self.assertEqual([self.lab.sh(each).stdout.strip() for each in fetches], ["", ""])
+            told = json.loads(self.lab.must("trirectl flush --json"))
+            self.assertEqual((told["table"], told["containers"]), (True, 1))
+            self.assertEqual([self.lab.must(each) for each in fetches], ["served", "served"])
+            self.assertEqual(self.lab.must(f"nsenter -n -t {pid} nft list tables"), "table inet others")
+        finally:
+            self.lab.start_trireme()
+        self.lab.await_state(bridged, "enforced")
+        self.assertEqual(self.lab.sh(fetches[0]).stdout.strip(), "")
+
     def test_what_began_while_it_was_down_is_cut(self):
         """Outside the strict slice the window is the downtime: a plain process gets in, and is out once the daemon is back."""
         self.lab.must("systemctl stop trireme")

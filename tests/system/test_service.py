@@ -76,7 +76,7 @@ class Service(LabCase):
         self.lab.must("systemctl restart trireme")
         waiting.until(lambda: "policy.toml:2:1" in self.show("StatusText"), "the status line still names the place")
         self.assertEqual(self.lab.status()["policy"]["rules"], 0, "the last good files are in force")
-        self.lab.must("systemctl stop trireme")
+        self.lab.must("systemctl stop trireme && rm /run/trireme/last-good.json")
         self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
         self.assertIn("table inet trireme", self.lab.must("nft list tables"))
 

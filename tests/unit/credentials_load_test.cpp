@@ -62,17 +62,15 @@ TEST_F(LoadTrust, ReportsEveryProblemAndWhoseItIs) {
   for (const auto& problem : loaded.error()) {
     paths.push_back(problem.path);
   }
-  EXPECT_THAT(paths, ElementsAre("junk.pem", "gone.pem", "host.pem", "host.pem", "host.key", "host.pem"));
+  EXPECT_THAT(paths, ElementsAre("junk.pem", "gone.pem", "host.pem", "host.key", "host.pem"));
   EXPECT_THAT(problems(bad), ElementsAre(HasSubstr("'junk.pem' holds a certificate that cannot be read: X509"),
                                          "'gone.pem' holds neither a certificate nor a revocation list; PEM or DER",
                                          HasSubstr("'host.pem' is not made for client or server authentication"),
-                                         "'host.pem' expired on 2026-06-01; trirectl pki issue writes a fresh one",
                                          "'host.key' is not the key of 'host.pem'",
                                          "'host.pem' is signed by no CA of 'ca'; list the CA that issued it, an intermediate one too"));
 }
 
 TEST_F(LoadTrust, TheHostsOwnCertificate) {
-  EXPECT_THAT(problems(material(), day(2025, 12, 1)), ElementsAre("'host.pem' is not valid before 2026-01-01; is the clock right?"));
   EXPECT_THAT(problems(material({.extensions = {}})), ElementsAre(HasSubstr("'host.pem' names no host")));
   EXPECT_THAT(problems(material({.extensions = {san(dns("a")), labels({"*"})}})), ElementsAre(HasSubstr("limits labels in a way")));
   EXPECT_THAT(problems(material({.version = MBEDTLS_X509_CRT_VERSION_1, .extensions = {}})),
@@ -85,8 +83,48 @@ TEST_F(LoadTrust, TheHostsOwnCertificate) {
   TrustMaterial revoked = material();
   revoked.revoked = {revoked.certificate};
   EXPECT_THAT(problems(revoked), ElementsAre("'host.pem' is revoked itself"));
-  EXPECT_THAT(problems(material({.from = "20200101000000", .to = "20400101000000"}), day(2036, 1, 1)),
-              ElementsAre("'host.pem' is signed by a CA that has expired or is not valid yet"));
+}
+
+/// A host whose certificate has expired, or whose clock is wrong at boot, goes on protecting what is its own.
+TEST_F(LoadTrust, DatesAreDoubtsAndNoProblems) {
+  const auto doubt = [](const TrustMaterial& with, Time at) {
+    const auto trust = Trust::load(with, nullptr, at).value();
+    const auto found = trust->doubt(at);
+    return std::pair(trust->is_current(at), found ? found->text() : "");
+  };
+  const TrustMaterial host = material({.from = "20260101000000", .to = "20260601000000"});
+  EXPECT_EQ(doubt(host, day(2026, 3, 1)), std::pair(true, std::string()));
+  EXPECT_EQ(doubt(host, day(2026, 5, 20)),
+            std::pair(true, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, expires soon; "
+                                        "trirectl pki issue writes a fresh one")));
+  EXPECT_EQ(doubt(host, day(2026, 6, 2)),
+            std::pair(false, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, has expired: no connection to or from other "
+                                         "hosts; trirectl pki issue writes a fresh one")));
+  EXPECT_THAT(doubt(host, day(2025, 12, 1)), testing::Pair(false, HasSubstr("is not valid before 2026-01-01")));
+  EXPECT_THAT(doubt(material({.from = "20200101000000", .to = "20400101000000"}), day(2036, 1, 1)),
+              testing::Pair(false, HasSubstr("until 2035-01-01, has expired")));
+}
+
+TEST_F(LoadTrust, TheSameFilesAreTheSameTrust) {
+  const TrustMaterial first = material();
+  const auto trust = Trust::load(first, nullptr, now()).value();
+  EXPECT_EQ(Trust::load(first, trust, now()).value(), trust);
+  TrustMaterial other = first;
+  other.host_labels = policy::LabelSet::decode("zone=eu-1\n").value();
+  EXPECT_NE(Trust::load(other, trust, now()).value(), trust);
+  other = first;
+  other.authorities.push_back(file("other.pem", TestAuthority("CN=other").certificate));
+  EXPECT_NE(Trust::load(other, trust, now()).value(), trust);
+  other = first;
+  other.revoked.push_back(file("gone.pem", authority_.issue({.serial = "77"}, key_)));
+  EXPECT_NE(Trust::load(other, trust, now()).value(), trust);
+}
+
+TEST_F(LoadTrust, LabelsHaveTheRoomThatTheCredentialLeaves) {
+  const auto trust = Trust::load(material(), nullptr, now()).value();
+  const std::size_t certificate = trust->credential(CredentialType::certificate).size();
+  EXPECT_EQ(wire::reply_size(certificate, room_for_labels(*trust)), wire::kMaxToken);
+  EXPECT_EQ(wire::reply_size(16, room_for_labels(*Trust::local().value())), wire::kMaxToken);
 }
 
 TEST_F(LoadTrust, MustVouchForTheHostsLabels) {

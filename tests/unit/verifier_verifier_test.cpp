@@ -4,6 +4,8 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <functional>
+#include <future>
 #include <thread>
 
 #include "trireme/verifier/identities.hpp"
@@ -63,6 +65,63 @@ TEST(Identities, OutliveTheDaemonInTheirFile) {
   EXPECT_EQ(book.find(number)->labels, labels("web"));
   EXPECT_FALSE(numbers.take(number)) << "nobody else gets it";
   EXPECT_EQ(::unlink(file.c_str()), 0);
+}
+
+/// A trust that counts what it is asked, takes time, and may have stopped believing.
+class SlowTrust final : public credentials::Trust {
+ public:
+  explicit SlowTrust(std::shared_ptr<const Trust> real) : real_(std::move(real)) {}
+  bool has(credentials::CredentialType type) const override { return real_->has(type); }
+  credentials::Bytes credential(credentials::CredentialType type) const override { return real_->credential(type); }
+  const credentials::Digest& hash(credentials::CredentialType type) const override { return real_->hash(type); }
+  const credentials::OwnCredential& answer(const credentials::Peer& peer) const override { return real_->answer(peer); }
+  std::optional<credentials::CredentialType> offered() const override { return real_->offered(); }
+  const credentials::LabelConstraints& constraints() const override { return real_->constraints(); }
+  credentials::Time expires() const override { return real_->expires(); }
+  bool is_current(credentials::Time now) const override { return real_->is_current(now); }
+  std::optional<Error> doubt(credentials::Time now) const override { return real_->doubt(now); }
+  std::string description() const override { return real_->description(); }
+  bool plausible(credentials::CredentialType type, credentials::Bytes credential) const override {
+    return real_->plausible(type, credential);
+  }
+  tl::expected<std::shared_ptr<const credentials::Peer>, credentials::Distrust> verify(credentials::CredentialType type,
+                                                                                       credentials::Bytes credential,
+                                                                                       credentials::Time now) const override {
+    verified++;
+    on_verify();
+    return believes ? real_->verify(type, credential, now) : tl::unexpected(credentials::Distrust::revoked);
+  }
+
+  std::function<void()> on_verify = [] {};
+  bool believes = true;
+  mutable int verified = 0;
+
+ private:
+  std::shared_ptr<const Trust> real_;
+};
+
+TEST(Identities, AreVerifiedOnceForAHostAndNobodyWaits) {
+  policy::Numbers numbers;
+  Identities book(scratch_file(), numbers);
+  const auto local = credentials::Trust::local().value();
+  SlowTrust trust(local);
+  const policy::Number web = book.enter(identity(*local, "web"))->number;
+  book.enter(identity(*local, "db"));
+  bool entered = false;
+  trust.on_verify = [&] {
+    // The packet path goes on meanwhile: under the book's lock this would never end.
+    entered = std::async(std::launch::async, [&] { return book.enter(identity(*local, "new")) != nullptr; }).get();
+  };
+  book.set_trust(trust, std::chrono::system_clock::now());
+  EXPECT_TRUE(entered);
+  EXPECT_EQ(trust.verified, 1);
+  EXPECT_EQ(book.size(), 3U);
+  EXPECT_NE(book.find(web), nullptr);
+  trust.on_verify = [] {};
+  trust.believes = false;
+  book.set_trust(trust, std::chrono::system_clock::now());
+  EXPECT_EQ(book.size(), 0U);
+  EXPECT_TRUE(numbers.take(web)) << "its number is free again";
 }
 
 TEST(Identities, AreForgottenWhenNobodyNeedsThem) {

@@ -60,6 +60,12 @@ struct Peer {
   ~Peer() { wipe(secret); }
 };
 
+/// A credential of this host's own.
+struct OwnCredential {
+  std::vector<std::uint8_t> bytes;  // none where empty
+  Digest hash{};                    // credential_hash() of them
+};
+
 /// SHA-256 of the type's byte and the credential: what names it in keys and caches.
 [[nodiscard]] Digest credential_hash(CredentialType type, Bytes credential);
 
@@ -81,6 +87,10 @@ struct TrustMaterial {
   std::vector<File> revoked;
 };
 
+class Trust;
+/// Bytes of encoded labels that a token has room for, beside the largest credential that this host sends.
+[[nodiscard]] std::size_t room_for_labels(const Trust& trust);
+
 /// What is wrong, and with which file of TrustMaterial; its path is empty where it is none of them.
 struct TrustProblem : Error {
   std::string path;
@@ -90,10 +100,11 @@ class Trust {
  public:
   /// No credential but the daemon's own (CredentialType::local), made of fresh random bytes.
   [[nodiscard]] static Result<std::shared_ptr<const Trust>> local();
-  /// The same, and what [trust] names. `previous`, where there is one: its local credential goes on, so that handshakes under way end well.
-  /// Every problem of the material, not only the first: a certificate that has expired, does not belong to the key or to any CA, is no
-  /// P-256 or RSA-signed, revoked itself, does not permit the host's labels, too large to fit a token (with the numbers); a PSK below 32
-  /// bytes.
+  /// The same, and what [trust] names. `previous`, where there is one: made of the same material, it is returned as it is; else its local
+  /// credential goes on, so that handshakes under way end well.
+  /// Every problem of the material, not only the first: a certificate that does not belong to the key or to any CA, is no P-256 or
+  /// RSA-signed, revoked itself, does not permit the host's labels, too large to fit a token (with the numbers); a PSK below 32 bytes. A
+  /// certificate that has expired is none: time passes while files stay; is_current() and doubt() tell.
   [[nodiscard]] static tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> load(const TrustMaterial& material,
                                                                                                   std::shared_ptr<const Trust> previous,
                                                                                                   Time now);
@@ -103,11 +114,18 @@ class Trust {
   [[nodiscard]] virtual bool has(CredentialType type) const = 0;
   [[nodiscard]] virtual Bytes credential(CredentialType type) const = 0;
   [[nodiscard]] virtual const Digest& hash(CredentialType type) const = 0;
+  /// What we answer a peer with: of its type, and where that is a shared secret, under the very one that the peer has named, whichever we
+  /// offer ourselves. So a secret can be swapped on one host after the other.
+  [[nodiscard]] virtual const OwnCredential& answer(const Peer& peer) const = 0;
   /// What hosts beyond this one are offered: certificate or psk; nullopt where [trust] names neither.
   [[nodiscard]] virtual std::optional<CredentialType> offered() const = 0;
   /// What our own certificate lets us vouch for.
   [[nodiscard]] virtual const LabelConstraints& constraints() const = 0;
   [[nodiscard]] virtual Time expires() const = 0;
+  /// Whether others believe our certificate now: between its dates and its CA's, as far as clocks may differ. True where we have none.
+  [[nodiscard]] virtual bool is_current(Time now) const = 0;
+  /// What an operator should know of our certificate's dates: it is not current, or ends within two weeks.
+  [[nodiscard]] virtual std::optional<Error> doubt(Time now) const = 0;
   /// One line for `trirectl status`: "certificate of web-1 by CN=fleet, until 2027-01-01".
   [[nodiscard]] virtual std::string description() const = 0;
 

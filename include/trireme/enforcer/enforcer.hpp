@@ -30,6 +30,8 @@ struct Common {
   const verifier::Identities& identities;
   Result<kernel::MulticastFilter> multicast = kernel::MulticastFilter::load();
   Result<kernel::TrafficGate> gate = kernel::TrafficGate::load();
+  /// Whether labels can be proved to others; an error keeps a new workload with them from being enrolled.
+  std::function<Status(const policy::LabelSet&)> check = {};
   /// A workload's number, before the first packet can bear it; and after the last.
   std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
   std::function<void(policy::Number)> on_leave = {};
@@ -129,12 +131,13 @@ class Enforcer final : public workload::Enforcement {
 };
 
 struct Flushed {
-  bool table = false;         // there was one
-  std::size_t workloads = 0;  // records taken off cgroups
+  bool table = false;          // there was one
+  std::size_t containers = 0;  // tables in network namespaces of containers
+  std::size_t workloads = 0;   // records taken off cgroups
 };
 
-/// Removes what enforcement leaves in the kernel: the table, the authorisation of flows, the records and filters on cgroups, those of the
-/// strict slice of `runtime_dir` included. Everything that was refused passes from then on. For when no daemon runs.
+/// Removes what enforcement leaves in the kernel: the table, those that the daemon of this network namespace has written in others, the
+/// authorisation of flows, the records, filters and gates on cgroups, those of the strict slice of `runtime_dir` included. Everything that was refused passes from then on. For when no daemon runs.
 [[nodiscard]] Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir);
 
 }  // namespace trireme::enforcer

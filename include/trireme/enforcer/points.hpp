@@ -74,6 +74,7 @@ class Points final : public workload::Enforcement {
   void spread_speakers();
 
   Common& common_;
+  const std::uint64_t home_ = kernel::netns_cookie();
   verifier::Verifier* verifier_;
   kernel::QueueMechanism mechanism_;
   std::shared_ptr<const policy::Policy> policy_;

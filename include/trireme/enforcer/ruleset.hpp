@@ -16,6 +16,7 @@ inline constexpr std::uint32_t kMaxLevel = 8;
 
 /// What differs between network namespaces.
 struct Layout {
+  std::uint64_t home = 0;  // kernel::netns_cookie() of the daemon; 0: it is this very namespace
   bool owned = false;      // a workload has the whole namespace: what no enrolled cgroup has is its (level 0)
   std::size_t queues = 0;  // threads of the verifier; 0: there is none, and what would be asked is dropped
   kernel::QueueMechanism mechanism = kernel::QueueMechanism::native;
@@ -47,6 +48,9 @@ struct Sets {
 };
 
 [[nodiscard]] const Sets& sets();
+
+/// What the table of a container's namespace says of itself: which daemon has written it, so that `trirectl flush` takes no other's away.
+[[nodiscard]] std::string table_comment(std::uint64_t home);
 
 /// The table anew: chains, sets, rules, and the elements that never change. Comes first in a batch.
 void write_ruleset(kernel::NftBatch& batch, const Layout& layout);

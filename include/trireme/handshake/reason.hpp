@@ -22,6 +22,7 @@ enum class Reason : std::uint8_t {
   // What stands in the way at this end.
   unknown_workload,   // the workload has ended
   no_credential,      // [trust] names none, and the peer is elsewhere
+  own_expired,        // this host's own certificate is not valid now
   token_too_large,    // labels and credential do not fit the SYN
   signed_segments,    // TCP MD5 or AO: nothing can be added
   unknown_handshake,  // nobody here began it: trireme was restarted, or it took too long

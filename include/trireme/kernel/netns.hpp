@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
@@ -32,5 +33,12 @@ class Netns {
   std::uint64_t device_ = 0;
   std::uint64_t inode_ = 0;
 };
+
+/// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which no later one gets again; before, the inode
+/// number.
+[[nodiscard]] std::uint64_t netns_cookie();
+
+/// Every network namespace that some process is in, but the calling thread's.
+[[nodiscard]] std::vector<std::shared_ptr<const Netns>> other_networks();
 
 }  // namespace trireme::kernel

@@ -204,6 +204,8 @@ class NftSocket {
   /// The netlink address that NftWatch tells our own changes by.
   [[nodiscard]] std::uint32_t port() const;
   [[nodiscard]] Result<bool> table_exists(const std::string& table);
+  /// The comment that add_table() gave it, empty without one; nullopt: there is no such table.
+  [[nodiscard]] Result<std::optional<std::string>> table_comment(const std::string& table);
   /// Keys of all elements of a set, in no order.
   [[nodiscard]] Result<std::vector<std::vector<std::uint8_t>>> keys(const std::string& table, const std::string& set);
 

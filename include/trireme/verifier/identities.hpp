@@ -16,6 +16,11 @@
 
 namespace trireme::verifier {
 
+/// Where a daemon with this runtime directory keeps its book.
+[[nodiscard]] std::string identities_file(const std::string& runtime_dir);
+/// Removes that file: no flow bears the numbers any more.
+void forget_identities(const std::string& runtime_dir);
+
 class Identities final : public handshake::IdentityBook {
  public:
   /// `file` is read by load() and written by save(). `numbers` outlives the book.
@@ -30,7 +35,8 @@ class Identities final : public handshake::IdentityBook {
   [[nodiscard]] Result<std::size_t> load(const credentials::Trust& trust, credentials::Time now);
   /// Writes the file anew where something was entered or left since.
   [[nodiscard]] Status save();
-  /// Forgets those that `trust` believes no longer, their credential or their labels; find() then knows them no more.
+  /// Forgets those that `trust` believes no longer, their credential or their labels; find() then knows them no more. By then the threads
+  /// that enter() have that trust. One at a time.
   void set_trust(const credentials::Trust& trust, credentials::Time now);
   /// Forgets those that have no flow (`in_use`), are remembered by no thread, and are older than a quarter of an hour.
   void prune(const std::unordered_set<policy::Number>& in_use, std::chrono::steady_clock::time_point now);

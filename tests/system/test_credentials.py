@@ -1,0 +1,209 @@
+"""Credentials over time: rotated under load, revoked, expired; and label sets that no token has room for."""
+
+import json
+import subprocess
+import unittest
+
+from tests.system import fleet, host, waiting
+
+PORT = 8080
+ROUNDS, RATE = (100, 500) if host.LONG else (5, 200)
+# Connects `rate` times a second, in turn to every address, and prints what failed when told to end.
+LOAD = """import collections, json, select, socket, sys, time
+rate, addresses = int(sys.argv[1]), sys.argv[2:]
+counts, began = collections.Counter(), time.monotonic()
+while not select.select([sys.stdin], [], [], 0)[0]:
+    n = sum(counts.values())
+    time.sleep(max(0, began + n / rate - time.monotonic()))
+    try:
+        with socket.create_connection((addresses[n % len(addresses)], 8080), 10) as s:
+            s.sendall(b"x")
+            counts["ok" if s.recv(1) == b"x" else "closed"] += 1
+    except OSError as error:
+        counts[repr(error)] += 1
+print(json.dumps(counts))
+"""
+
+
+class Pair(unittest.TestCase):
+    TRUST = staticmethod(fleet.certificates)
+
+    def setUp(self):
+        self.fleet = fleet.Fleet(("client", "server"), self.TRUST)
+        self.addCleanup(self.fleet.close)
+        self.client, self.server = self.fleet["client"], self.fleet["server"]
+        self.directory = self.fleet.undo.directory
+
+    def _callTestMethod(self, method):
+        try:
+            method()
+        except BaseException:
+            self.fleet.last_words()
+            raise
+
+    def identity(self, name, trust):
+        """Saved and in force when this returns."""
+        each = self.fleet[name]
+        before = each.generation()
+        each.write("identity.toml", fleet.IDENTITY.format(name=name, more="", trust=trust))
+        waiting.until(lambda: each.generation() > before, f"{name} has taken it")
+
+    def serve(self):
+        self.agent = self.server.labelled("app=web")
+        self.agent.serve("tcp", "::", PORT)
+        return self.client.labelled("app=web")
+
+    def load(self):
+        return self.client.popen([host.TRIRUN, "--label", "app=web", "--", "/usr/bin/python3", "-c", LOAD, str(RATE),
+                                  *self.fleet.addresses("server")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def under_load(self, steps):
+        load = self.load()
+        try:
+            for step in steps:
+                step()
+        finally:
+            out, _ = load.communicate("\n", timeout=60)
+        counts = json.loads(out)
+        self.assertEqual(set(counts), {"ok"}, counts)
+        self.assertGreater(counts["ok"], len(steps) * 10)
+        return counts["ok"]
+
+
+class Certificates(Pair):
+    def test_rotation_under_load(self):
+        """Certificates of both hosts anew, each in turn; in the middle of it the CA as well, with both trusted for a while."""
+        self.serve()
+        client = self.fleet["client"].labelled("app=web")
+        client.open("old", "tcp", "")
+        self.assertEqual(client.connect("old", self.fleet.addresses("server")[0], PORT), "ok")
+        fleet.pki("init", self.directory + "/ca2", "--name", "fleet-2")
+        both = f'ca = ["{self.directory}/ca/ca.pem", "{self.directory}/ca2/ca.pem"]'
+
+        def section(name, number, authority):
+            text = fleet.certificate_section(self.directory, f"{name}-{number}", authority)
+            return "\n".join(both if line.startswith("ca =") else line for line in text.splitlines()) + "\n"
+
+        steps = []
+        for number in range(ROUNDS):
+            authority = "ca" if number < ROUNDS // 2 else "ca2"
+            for name in ("client", "server"):
+                # Before the first certificate under the new CA both hosts know it.
+                steps.append(lambda name=name, number=number, authority=authority: self.identity(name, section(name, number, authority)))
+        made = self.under_load(steps)
+        self.assertEqual(client.send_text("old", "still here"), "ok")
+        self.assertEqual(client.receive("old"), {"text": "still here"})
+        print(f"{made} connections over {ROUNDS} rotations on both hosts, none failed", flush=True)
+
+    def test_a_revoked_host_loses_its_flows(self):
+        client = self.serve()
+        address = self.fleet.addresses("server")[0]
+        client.open("c", "tcp", "")
+        self.assertEqual(client.connect("c", address, PORT), "ok")
+        self.assertEqual(client.send_text("c", "ping"), "ok")
+        self.assertEqual(client.receive("c"), {"text": "ping"})
+        trust = (f'[trust]\ncertificate = "{self.directory}/server/host.pem"\nkey = "{self.directory}/server/host.key"\n'
+                 f'ca = ["{self.directory}/ca/ca.pem"]\nrevoked = ["{self.directory}/client/host.pem"]\n')
+        self.identity("server", trust)
+        before = self.agent.served("tcp", PORT)["bytes"]
+        client.send_text("c", "more")
+        self.assertNotEqual(client.receive("c"), {"text": "more"})
+        self.assertEqual(self.agent.served("tcp", PORT)["bytes"], before)
+        self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED")
+        waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "revoked"], "the server tells")
+
+    def test_a_reload_that_changes_no_key_verifies_nobody_again(self):
+        client = self.serve()
+        address = self.fleet.addresses("server")[0]
+        for _ in range(40):  # so that every thread of the server has met the client
+            self.assertEqual(client.exchange("tcp", address, PORT), "ok")
+
+        def verifications():
+            text = self.server.must([host.TRIRECTL, "metrics"])
+            return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith("trireme_credential_verifications_total"))
+        before = verifications()
+        self.assertGreater(before, 0)
+        self.server.policy('[[allow]]\nfrom = "app=a"\nto = "app=b"\n')
+        for _ in range(40):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ok")
+        self.assertEqual(verifications(), before)
+
+    def test_an_expired_host_protects_its_own_and_says_why_others_refuse_it(self):
+        client = self.serve()
+        self.client.stop()
+        self.expired("client")
+        self.client.write("identity.toml", fleet.IDENTITY.format(name="client", more="", trust=self.section("expired")))
+        self.client.start()
+        self.assertIn("has expired", self.client.log_text())
+        self.assertTrue(any("has expired" in line for line in self.client.status()["problems"]))
+        port = self.client.labelled("app=web").serve("tcp", "127.0.0.1")
+        client = self.client.labelled("app=web")
+        self.assertEqual(client.exchange("tcp", "127.0.0.1", port), "ok")
+        self.assertEqual(self.client.plain().exchange("tcp", "127.0.0.1", port), "ECONNREFUSED")
+        self.assertEqual(client.exchange("tcp", self.fleet.addresses("server")[0], PORT), "ECONNREFUSED")
+        waiting.until(lambda: [flow for flow in self.client.flows() if flow.get("cause") == "own_expired"], "the client tells")
+
+    def section(self, name):
+        out = f"{self.directory}/{name}"
+        return f'[trust]\ncertificate = "{out}/host.pem"\nkey = "{out}/host.key"\nca = ["{self.directory}/ca/ca.pem"]\n'
+
+    def expired(self, name):
+        """What trirectl does not issue: a certificate of that host that ended long ago, under the same CA."""
+        out, ca = self.directory + "/expired", self.directory + "/ca"
+        subprocess.run(["cp", "-a", f"{self.directory}/{name}", out], check=True)
+        files = {"serial": "07\n", "index": "",
+                 "ca.cnf": f"[ca]\ndefault_ca=d\n[d]\ndatabase={out}/index\nserial={out}/serial\nnew_certs_dir={out}\ndefault_md=sha256\n"
+                           "policy=p\nx509_extensions=e\n[p]\ncommonName=supplied\n"
+                           f"[e]\nsubjectAltName=DNS:{name}\nkeyUsage=digitalSignature\nextendedKeyUsage=clientAuth,serverAuth\n"}
+        for file, text in files.items():
+            with open(f"{out}/{file}", "w", encoding="ascii") as opened:
+                opened.write(text)
+        for line in (f"req -new -key {out}/host.key -subj /CN={name} -out {out}/csr",
+                     f"ca -batch -config {out}/ca.cnf -cert {ca}/ca.pem -keyfile {ca}/ca.key -in {out}/csr -out {out}/host.pem -notext "
+                     "-startdate 20200101000000Z -enddate 20200201000000Z"):
+            subprocess.run(["openssl", *line.split()], check=True, stderr=subprocess.DEVNULL)
+
+
+class Secrets(Pair):
+    TRUST = staticmethod(fleet.shared_secret)
+
+    def test_rotation_under_load(self):
+        """Add the new secret behind the old one everywhere, swap them, take the old one away."""
+        self.serve()
+        path = self.directory + "/psk"
+
+        def read(name):
+            with open(name, encoding="ascii") as file:
+                return file.read()
+        old, steps = read(path), []
+        for name in ("client", "server"):
+            # Each host has a file of its own, as it would.
+            self.put(name, old)
+        for number in range(ROUNDS):
+            fresh = f"{self.directory}/psk-{number}"
+            fleet.pki("psk", fresh)
+            new = read(fresh)
+            for content in (old + new, new + old, new):
+                for name in ("client", "server"):
+                    steps.append(lambda name=name, content=content: self.put(name, content))
+            old = new
+        made = self.under_load(steps)
+        print(f"{made} connections over {ROUNDS} rotations of the secret, none failed", flush=True)
+
+    def put(self, name, content):
+        each = self.fleet[name]
+        each.write("psk", content)
+        subprocess.run(["chmod", "600", each.config + "/psk"], check=True)
+        self.identity(name, '[trust]\npsk_file = "psk"\n')
+
+    def test_labels_that_no_token_has_room_for_are_refused_with_the_numbers(self):
+        many = ",".join(f"key{i}={'v' * 60}" for i in range(20))
+        done = self.client.trirun(many, ["true"])
+        self.assertNotEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, r"its labels take 1\d{3} bytes, and a token has room for 1\d{3} beside this host's credential")
+        few = ",".join(f"key{i}={'v' * 60}" for i in range(14))
+        self.assertEqual(self.client.trirun(few, ["true"]).returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
