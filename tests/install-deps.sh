@@ -6,11 +6,13 @@ set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
-       libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev
+       libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
        libexpected-dev libgtest-dev libgmock-dev)
 tests=(clang clang-format systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
-       bash-completion libcap2-bin kmod redis-server libnginx-mod-stream openssl)
+       bash-completion libcap2-bin kmod
+       redis-server libnginx-mod-stream openssl
+       prometheus lintian)
 
 quickstart=(busybox-static curl iproute2 nftables procps)
 

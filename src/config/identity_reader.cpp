@@ -199,20 +199,16 @@ void IdentityReader::read_metrics(TableReader& top) {
   if (!listen) {
     return;
   }
-  const std::size_t colon = listen->value.rfind(':');
-  std::string_view host = std::string_view(listen->value).substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) {
-    host = host.substr(1, host.size() - 2);
-  }
-  const std::string port = colon == std::string::npos ? "" : listen->value.substr(colon + 1);
-  const bool number = !port.empty() && port.size() <= 5 && port.find_first_not_of("0123456789") == std::string::npos &&
-                      std::stoul(port) >= 1 && std::stoul(port) <= 65535;
-  if (!policy::Address::parse(host) || !number) {
-    section->error(*listen, fmt::format("'{}' is no address and port", listen->value), "write 127.0.0.1:9464 or [::1]:9464");
+  auto address = policy::SocketAddress::parse(listen->value);
+  if (!address) {
+    reporter_.error(section->where(*listen), address.error());
     return;
   }
-  identity_.metrics_listen = listen->value;
-  reporter_.warn(section->where(*listen), "not enforced yet: [metrics]; nothing listens there");
+  if (!address->address.is_loopback()) {
+    reporter_.warn(section->where(*listen), "the metrics can be read from beyond this host, by whoever reaches " + address->text(),
+                   "they need no password; 127.0.0.1 keeps them here");
+  }
+  identity_.metrics_listen = *address;
 }
 
 }  // namespace trireme::config

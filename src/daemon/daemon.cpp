@@ -13,8 +13,9 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;   // µs
-constexpr std::uint64_t kSecondLook = 100'000;  // µs; longer than any packet is between two rules
+constexpr std::uint64_t kPrune = 600'000'000;      // µs
+constexpr std::uint64_t kListenAgain = 5'000'000;  // µs
+constexpr std::uint64_t kSecondLook = 100'000;     // µs; longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
@@ -35,6 +36,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
 Daemon::~Daemon() {
   sd_event_source_disable_unref(second_look_);
   sd_event_source_disable_unref(prune_);
+  sd_event_source_disable_unref(listen_);
 }
 
 /// One instance, its loop and its settings.
@@ -236,7 +238,10 @@ Status Daemon::serve() {
   Status followed = settings_->follow(
       loop_.get(),
       [this](auto policy, auto identity, auto trust) { return apply(std::move(policy), std::move(identity), std::move(trust)); },
-      [this] { tell_systemd(); });
+      [this] {
+        listen();
+        tell_systemd();
+      });
   if (!followed) {
     return followed;
   }
@@ -246,6 +251,9 @@ Status Daemon::serve() {
   }
   server_ = std::move(*server);
   register_methods(*server_, *this);
+  if (const int rc = sd_event_add_time_relative(loop_.get(), &listen_, CLOCK_MONOTONIC, 0, 0, on_listen, this); rc < 0) {
+    return event_error("cannot set up the event loop", rc);
+  }
   return {};
 }
 
@@ -277,6 +285,34 @@ void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) 
   docker_->configure(identity);
   units_->configure(identity);
   launcher_->configure(identity);
+}
+
+/// [metrics] listen, as the settings have it. Enforcement does not hang on it: while the address is another program's, a problem says so.
+void Daemon::listen() {
+  const auto& wanted = settings_->identity()->metrics_listen;
+  if (wanted == listens_ && (metrics_ != nullptr || !wanted)) {
+    return;
+  }
+  metrics_.reset();
+  listens_ = wanted;
+  if (!wanted) {
+    note("metrics", {});
+    return;
+  }
+  auto listener = MetricsListener::open(loop_.get(), *wanted, [this] { return metrics_text(*this); });
+  note("metrics", listener ? Status{} : Status(tl::unexpected(listener.error())));
+  if (listener) {
+    metrics_ = std::move(*listener);
+    spdlog::info("metrics: http://{}/metrics", wanted->text());
+    return;
+  }
+  sd_event_source_set_time_relative(listen_, kListenAgain);
+  sd_event_source_set_enabled(listen_, SD_EVENT_ONESHOT);
+}
+
+int Daemon::on_listen(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  static_cast<Daemon*>(self)->listen();
+  return 0;
 }
 
 void Daemon::revoke() {
@@ -339,6 +375,14 @@ std::uint64_t Daemon::logs_lost() const {
   std::uint64_t count = 0;
   for (const auto& [id, watch] : watches_) {
     count += watch->lost();
+  }
+  return count;
+}
+
+std::uint64_t Daemon::queued() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, watch] : watches_) {
+    count += watch->queued();
   }
   return count;
 }

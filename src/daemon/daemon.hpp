@@ -6,10 +6,12 @@
 #include <chrono>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "flow_feed.hpp"
+#include "metrics_listener.hpp"
 #include "point_watch.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
@@ -58,6 +60,8 @@ class Daemon {
   [[nodiscard]] std::uint64_t repairs() const;
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t logs_lost() const;
+  /// Packets that wait in the verifier's queues, at every point.
+  [[nodiscard]] std::uint64_t queued() const;
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
@@ -80,6 +84,7 @@ class Daemon {
   void look_at_certificate(const credentials::Trust& trust);
   void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
+  void listen();
   void revoke();
   void look_again();
   void note(const std::string& topic, const Status& outcome);
@@ -90,6 +95,7 @@ class Daemon {
   static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_round(sd_event_source* source, void* self);
+  static int on_listen(sd_event_source* source, std::uint64_t usec, void* self);
 
   Options options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -111,6 +117,9 @@ class Daemon {
   FlowFeed flows_;
   std::map<handshake::PointId, std::unique_ptr<PointWatch>> watches_;
   std::unique_ptr<control::Server> server_;
+  std::unique_ptr<MetricsListener> metrics_;
+  std::optional<policy::SocketAddress> listens_;  // where metrics_ does
+  sd_event_source* listen_ = nullptr;             // another attempt
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
   std::map<std::string, std::string> problems_;  // by topic

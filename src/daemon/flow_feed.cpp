@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "log.hpp"
+#include "trireme/handshake/reason.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::daemon {
@@ -55,10 +56,21 @@ json flow_json(const enforcer::FlowRecord& record) {
   return flow;
 }
 
+/// For counters: a word of few.
+std::string why(const enforcer::FlowRecord& record) {
+  if (!record.cause.empty() && record.cause != handshake::text(handshake::Reason::policy)) {
+    return record.cause;
+  }
+  if (record.source.quarantined || record.destination.quarantined) {
+    return "quarantined";
+  }
+  return record.rule.empty() ? "no_rule" : "rule";
+}
+
 }  // namespace
 
 void FlowFeed::take(const enforcer::FlowRecord& record) {
-  counts_[policy::text(record.verdict)]++;
+  counts_[{policy::text(record.verdict), why(record)}]++;
   recent_.push_back(flow_json(record));
   if (recent_.size() > kRecent) {
     recent_.pop_front();

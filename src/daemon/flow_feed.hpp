@@ -23,8 +23,10 @@ class FlowFeed {
   /// Method `flows`: the newest `limit`, and then each as it happens where `follow`.
   void answer(std::size_t limit, bool follow, const control::Reply& reply);
 
-  /// Flows told so far, by verdict ("allow", "deny", "audit").
-  [[nodiscard]] const std::map<std::string, std::uint64_t>& counts() const { return counts_; }
+  /// A verdict ("allow", "deny", "audit") and why: "rule", "no_rule", "quarantined", or the handshake's reason.
+  using Key = std::pair<std::string, std::string>;
+  /// Flows told so far.
+  [[nodiscard]] const std::map<Key, std::uint64_t>& counts() const { return counts_; }
   /// Journal lines held back.
   [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
 
@@ -33,7 +35,7 @@ class FlowFeed {
 
   std::deque<nlohmann::json> recent_;
   std::vector<control::Reply> followers_;
-  std::map<std::string, std::uint64_t> counts_;
+  std::map<Key, std::uint64_t> counts_;
   double allowance_ = 0;  // journal lines
   std::chrono::steady_clock::time_point refilled_;
   std::uint64_t suppressed_ = 0;

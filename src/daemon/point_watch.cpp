@@ -22,6 +22,9 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   }
   std::unique_ptr<PointWatch> watch(new PointWatch(std::move(*log), points, point, feed, registry));
   watch->drift_ = std::move(*drift);
+  if (auto queues = kernel::QueueCounters::open()) {
+    watch->queues_ = std::move(*queues);
+  }
   int rc = sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(watch->logged_, kLogPriority);
   rc = rc < 0 ? rc : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses, watch.get());
@@ -34,6 +37,16 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
 PointWatch::~PointWatch() {
   sd_event_source_disable_unref(logged_);
   sd_event_source_disable_unref(addresses_);
+}
+
+std::uint32_t PointWatch::queued() const {
+  std::uint32_t waiting = 0;
+  for (const kernel::QueueCounter& counter : queues_ ? queues_->read() : std::vector<kernel::QueueCounter>()) {
+    if (counter.number >= verifier::kFirstQueue && counter.number < verifier::kFirstQueue + verifier::kMostThreads) {
+      waiting += counter.waiting;
+    }
+  }
+  return waiting;
 }
 
 int PointWatch::on_logged(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {

@@ -4,6 +4,7 @@
 #include "drift.hpp"
 #include "flow_feed.hpp"
 #include "trireme/enforcer/points.hpp"
+#include "trireme/kernel/queue_counters.hpp"
 
 namespace trireme::daemon {
 
@@ -22,6 +23,8 @@ class PointWatch {
   void ended(const workload::Workload& workload) { log_.ended(workload); }
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }
+  /// Packets that wait in the verifier's queues.
+  [[nodiscard]] std::uint32_t queued() const;
 
  private:
   PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed, const workload::Registry& registry)
@@ -31,6 +34,7 @@ class PointWatch {
 
   std::unique_ptr<Drift> drift_;
   enforcer::FlowLog log_;
+  std::optional<kernel::QueueCounters> queues_;  // nullopt where this kernel has none
   enforcer::Points& points_;
   enforcer::Point& point_;
   FlowFeed& feed_;

@@ -12,6 +12,7 @@ constexpr std::chrono::milliseconds kRefused{10'000};
 void PeerCache::set_trust(std::shared_ptr<const credentials::Trust> trust) {
   by_key_.clear();
   recent_.clear();
+  statistics_.peers = 0;
   trust_ = std::move(trust);
 }
 
@@ -45,6 +46,7 @@ tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Byte
     const bool is_current =
         entry.known ? entry.known->peer->not_before <= now.wall && now.wall <= entry.known->peer->not_after : now.monotonic < entry.until;
     if (is_current) {
+      statistics_.remembered++;
       recent_.splice(recent_.begin(), recent_, found->second);
       return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known) : tl::unexpected(entry.known.error());
     }
@@ -91,6 +93,7 @@ void PeerCache::insert(std::string key, tl::expected<KnownPeer, Reason> known, s
   }
   recent_.push_front({std::move(key), std::move(known), until});
   by_key_.emplace(recent_.front().key, recent_.begin());
+  statistics_.peers = recent_.size();
 }
 
 }  // namespace trireme::handshake

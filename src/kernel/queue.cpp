@@ -1,6 +1,5 @@
 #include "trireme/kernel/queue.hpp"
 
-#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -13,10 +12,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstring>
 #include <string>
 #include <vector>
+
+#include "trireme/kernel/queue_counters.hpp"
 
 namespace trireme::kernel {
 namespace {
@@ -137,7 +137,8 @@ Result<Fd> open_queue_socket(std::uint32_t length) {
 }  // namespace
 
 struct Queue::State {
-  State(Fd socket_, Fd counters_, std::uint16_t number_) : socket(std::move(socket_)), counters(std::move(counters_)), number(number_) {
+  State(Fd socket_, QueueCounters counters_, std::uint16_t number_)
+      : socket(std::move(socket_)), counters(std::move(counters_)), number(number_) {
     for (std::size_t i = 0; i < kBatch; i++) {
       parts.at(i) = {buffer.data() + i * kMessage, kMessage};
       messages.at(i).msg_hdr.msg_iov = &parts.at(i);
@@ -153,7 +154,7 @@ struct Queue::State {
   std::uint64_t dropped() const;
 
   Fd socket;
-  Fd counters;  // of all queues of this network namespace
+  QueueCounters counters;
   std::uint16_t number = 0;
   std::vector<char> buffer = std::vector<char>(kBatch * kMessage);
   std::array<iovec, kBatch> parts{};
@@ -207,26 +208,10 @@ void Queue::State::flush() {
   used = 0;
 }
 
-/// Lines of NUMBER PORT WAITING MODE RANGE DROPPED USER_DROPPED ... (net/netfilter/nfnetlink_queue.c, seq_show): the queue was full, or
-/// our buffer.
 std::uint64_t Queue::State::dropped() const {
-  std::string text;
-  std::array<char, 4096> part{};
-  for (ssize_t size = 0; (size = ::pread(counters.get(), part.data(), part.size(), static_cast<off_t>(text.size()))) > 0;) {
-    text.append(part.data(), static_cast<std::size_t>(size));
-  }
-  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) {
-    unsigned queue = 0;
-    unsigned full = 0;
-    unsigned unsent = 0;
-    if (std::sscanf(text.c_str() + at, "%u %*u %*u %*u %*u %u %u", &queue, &full, &unsent) == 3 && queue == number) {
-      return std::uint64_t{full} + unsent;
-    }
-    if (text.find('\n', at) == std::string::npos) {
-      break;
-    }
-  }
-  return 0;
+  const auto all = counters.read();
+  const auto own = std::ranges::find(all, number, &QueueCounter::number);
+  return own == all.end() ? 0 : own->dropped;
 }
 
 Queue::Queue(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -242,11 +227,11 @@ Result<Queue> Queue::bind(std::uint16_t number, std::uint32_t length) {
   if (Status bound = configure(*socket, number, length); !bound) {
     return tl::unexpected(bound.error());
   }
-  Fd counters(::open("/proc/thread-self/net/netfilter/nfnetlink_queue", O_RDONLY | O_CLOEXEC));
-  if (!counters.valid()) {
-    return fail_errno("cannot read what queues have lost");
+  auto counters = QueueCounters::open();
+  if (!counters) {
+    return tl::unexpected(counters.error());
   }
-  return Queue(std::make_unique<State>(std::move(*socket), std::move(counters), number));
+  return Queue(std::make_unique<State>(std::move(*socket), std::move(*counters), number));
 }
 
 int Queue::fd() const {

@@ -69,6 +69,37 @@ std::string Address::text() const {
   return buffer;
 }
 
+bool Address::is_loopback() const {
+  if (family == Family::v4) {
+    return bytes[0] == 127;
+  }
+  return bytes.back() == 1 && std::all_of(bytes.begin(), bytes.end() - 1, [](std::uint8_t byte) { return byte == 0; });
+}
+
+Result<SocketAddress> SocketAddress::parse(std::string_view text) {
+  const auto bad = [&] { return fail(fmt::format("'{}' is no address and port", text), "write 127.0.0.1:9464 or [::1]:9464"); };
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos) {
+    return bad();
+  }
+  std::string_view host = text.substr(0, colon);
+  const bool bracketed = host.size() > 2 && host.starts_with('[') && host.ends_with(']');
+  const auto address = Address::parse(bracketed ? host.substr(1, host.size() - 2) : host);
+  const std::string_view digits = text.substr(colon + 1);
+  SocketAddress result;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), result.port);
+  if (!address || bracketed != (host.find(':') != std::string_view::npos) || error != std::errc() || end != digits.data() + digits.size() ||
+      result.port == 0) {
+    return bad();
+  }
+  result.address = *address;
+  return result;
+}
+
+std::string SocketAddress::text() const {
+  return address.family == Address::Family::v4 ? fmt::format("{}:{}", address.text(), port) : fmt::format("[{}]:{}", address.text(), port);
+}
+
 Result<Prefix> Prefix::parse(std::string_view text) {
   const std::size_t slash = text.find('/');
   const auto address = parse_literally(text.substr(0, slash));

@@ -263,9 +263,9 @@ void Verifier::Worker::publish() {
       lost_ += point->queue.lost();  // reads a file
     }
   }
-  const std::array values = {engine.hellos,  engine.replies,    engine.authorised, engine.unproved, engine.verifications,
-                             engine.evicted, engine.handshakes, packets_,          lost_,           proofs_lost_,
-                             events_lost_};
+  const std::array values = {
+      engine.hellos,  engine.replies,    engine.authorised, engine.unproved, engine.verifications, engine.remembered, engine.peers,
+      engine.evicted, engine.handshakes, packets_,          lost_,           proofs_lost_,         events_lost_};
   static_assert(values.size() + handshake::kReasons == kCounters);
   std::size_t index = 0;
   for (const auto& list : {std::span<const std::uint64_t>(engine.refused), std::span<const std::uint64_t>(values)}) {
@@ -281,8 +281,8 @@ void Verifier::Worker::add_statistics(VerifierStatistics& sum) const {
   for (std::uint64_t& refused : sum.refused) {
     refused += next();
   }
-  for (std::uint64_t* value : {&sum.hellos, &sum.replies, &sum.authorised, &sum.unproved, &sum.verifications, &sum.evicted, &sum.handshakes,
-                               &sum.packets, &sum.lost, &sum.proofs_lost, &sum.events_lost}) {
+  for (std::uint64_t* value : {&sum.hellos, &sum.replies, &sum.authorised, &sum.unproved, &sum.verifications, &sum.remembered, &sum.peers,
+                               &sum.evicted, &sum.handshakes, &sum.packets, &sum.lost, &sum.proofs_lost, &sum.events_lost}) {
     *value += next();
   }
 }

@@ -59,7 +59,7 @@ class Verifier::Worker {
     kernel::Queue queue;
     std::shared_ptr<Shared> shared;
   };
-  static constexpr std::size_t kCounters = handshake::kReasons + 11;
+  static constexpr std::size_t kCounters = handshake::kReasons + 13;
 
   Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event);
   void run();

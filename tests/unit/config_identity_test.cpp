@@ -45,7 +45,7 @@ listen = "127.0.0.1:9464"            # Prometheus; absent: off
 TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   const Configuration configuration = parse_identity(kExample);
   EXPECT_TRUE(configuration.valid());
-  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:29:10: warning: not enforced yet: [metrics]")));
+  EXPECT_THAT(texts(configuration), IsEmpty());
   const policy::Identity& identity = configuration.identity;
   EXPECT_EQ(identity.host_name, "web-1");
   EXPECT_EQ(identity.host_labels.text(), "zone=eu-1");
@@ -65,7 +65,8 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   ASSERT_EQ(identity.launches.size(), 1U);
   EXPECT_EQ(identity.launches[0].user, "deploy");
   EXPECT_THAT(identity.launches[0].labels, ElementsAre(policy::Label{"app", "web*"}, policy::Label{"env", "dev"}));
-  EXPECT_EQ(identity.metrics_listen, "127.0.0.1:9464");
+  ASSERT_TRUE(identity.metrics_listen);
+  EXPECT_EQ(identity.metrics_listen->text(), "127.0.0.1:9464");
 }
 
 TEST(ParseIdentity, TheDefaultsHoldWithoutADockerTable) {
@@ -185,11 +186,19 @@ TEST(ParseIdentity, Launches) {
 }
 
 TEST(ParseIdentity, Metrics) {
-  for (const char* good : {"127.0.0.1:9464", "[::1]:9464", "0.0.0.0:1"}) {
-    EXPECT_TRUE(parse_identity("[metrics]\nlisten='" + std::string(good) + "'\n").valid()) << good;
+  for (const char* here : {"127.0.0.1:9464", "[::1]:9464", "127.9.9.9:65535"}) {
+    const Configuration configuration = parse_identity("[metrics]\nlisten='" + std::string(here) + "'\n");
+    EXPECT_THAT(texts(configuration), IsEmpty());
+    ASSERT_TRUE(configuration.identity.metrics_listen);
+    EXPECT_EQ(configuration.identity.metrics_listen->text(), here);
+  }
+  for (const char* everywhere : {"0.0.0.0:1", "[::]:9464", "192.0.2.1:9464"}) {
+    const Configuration configuration = parse_identity("[metrics]\nlisten='" + std::string(everywhere) + "'\n");
+    EXPECT_TRUE(configuration.valid());
+    EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:2:8: warning: the metrics can be read from beyond this host")));
   }
   for (const char* bad : {"9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536",
-                          "127.0.0.1:99999999999999999999", "127.0.0.1:x"}) {
+                          "127.0.0.1:99999999999999999999", "127.0.0.1:x", "127.0.0.1:+1", "::1:9464", "[127.0.0.1]:9464", "[::1", "[]:1"}) {
     EXPECT_THAT(texts(parse_identity("[metrics]\nlisten='" + std::string(bad) + "'\n")),
                 ElementsAre(HasSubstr("is no address and port; write 127.0.0.1:9464 or [::1]:9464")))
         << bad;

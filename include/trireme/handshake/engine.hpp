@@ -68,6 +68,8 @@ struct EngineStatistics {
   std::uint64_t authorised = 0;     // flows, by proof
   std::uint64_t unproved = 0;       // flows allowed to peers that offered no proof
   std::uint64_t verifications = 0;  // of credentials: public-key work
+  std::uint64_t remembered = 0;     // credentials met again that needed none
+  std::uint64_t peers = 0;          // credentials remembered now, refused ones too
   std::uint64_t evicted = 0;        // handshakes given up for newer ones
   std::uint64_t handshakes = 0;     // in the table now
 };

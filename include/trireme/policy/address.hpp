@@ -21,6 +21,7 @@ struct Address {
   [[nodiscard]] static Result<Address> parse(std::string_view text);  // IPv4-mapped IPv6 becomes IPv4
   [[nodiscard]] std::string text() const;
   [[nodiscard]] std::size_t size() const { return family == Family::v4 ? 4 : 16; }
+  [[nodiscard]] bool is_loopback() const;  // 127.0.0.0/8, ::1
   auto operator<=>(const Address&) const = default;
 };
 
@@ -34,6 +35,16 @@ struct Prefix {
   [[nodiscard]] Address last() const;  // the first one is `address`
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Prefix&) const = default;
+};
+
+/// Where a TCP server listens: "127.0.0.1:9464", "[::1]:9464".
+struct SocketAddress {
+  Address address;
+  std::uint16_t port = 0;
+
+  [[nodiscard]] static Result<SocketAddress> parse(std::string_view text);
+  [[nodiscard]] std::string text() const;
+  auto operator<=>(const SocketAddress&) const = default;
 };
 
 /// The same addresses as sorted prefixes of which none contains another.

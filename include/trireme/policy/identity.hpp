@@ -1,6 +1,7 @@
 // identity.toml and identity.d: who this host is, and who becomes a workload.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,7 +47,7 @@ struct Identity {
   DockerSettings docker;
   std::vector<UnitRule> units;
   std::vector<LaunchGrant> launches;
-  std::string metrics_listen;  // empty: off
+  std::optional<SocketAddress> metrics_listen;  // nullopt: off
 };
 
 }  // namespace trireme::policy

@@ -1,0 +1,35 @@
+// A page in Prometheus's text format, 0.0.4: families of samples, each with its help and type.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace trireme::daemon {
+
+class Exposition {
+ public:
+  using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
+
+  /// A family of one sample without labels.
+  void counter(std::string_view name, std::string_view help, std::uint64_t value);
+  void gauge(std::string_view name, std::string_view help, std::uint64_t value);
+  /// Begins a family; its samples follow at once, each with labels of its own.
+  void counters(std::string_view name, std::string_view help) { family(name, "counter", help); }
+  void gauges(std::string_view name, std::string_view help) { family(name, "gauge", help); }
+  void sample(const Labels& labels, std::uint64_t value);
+  void sample(const Labels& labels, double value);
+
+  [[nodiscard]] std::string take() { return std::move(text_); }
+
+ private:
+  void family(std::string_view name, std::string_view type, std::string_view help);
+  void begin_sample(const Labels& labels);
+
+  std::string text_;
+  std::string name_;  // of the family
+};
+
+}  // namespace trireme::daemon

@@ -1,0 +1,187 @@
+#include "metrics_listener.hpp"
+
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+#include "trireme/base/fd.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+/// As low as that of the flow log.
+constexpr std::int64_t kMetricsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+constexpr unsigned kConnections = 8;
+constexpr unsigned kSeconds = 5;              // that a connection may last, whatever it does
+constexpr std::size_t kRequest = 8192;        // bytes of memory for what a client sends
+constexpr std::uint64_t kSecond = 1'000'000;  // µs
+constexpr std::uint64_t kFresh = kSecond;     // µs for which a text is served again
+constexpr const char* kFormat = "text/plain; version=0.0.4; charset=utf-8";
+
+Result<Fd> listen_on(const policy::SocketAddress& address) {
+  const bool v4 = address.address.family == policy::Address::Family::v4;
+  Fd fd(::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  sockaddr_in6 six{};
+  six.sin6_family = AF_INET6;
+  six.sin6_port = htons(address.port);
+  std::memcpy(&six.sin6_addr, address.address.bytes.data(), sizeof six.sin6_addr);
+  sockaddr_in four{};
+  four.sin_family = AF_INET;
+  four.sin_port = htons(address.port);
+  std::memcpy(&four.sin_addr, address.address.bytes.data(), sizeof four.sin_addr);
+  const auto* name = v4 ? reinterpret_cast<const sockaddr*>(&four) : reinterpret_cast<const sockaddr*>(&six);
+  const int on = 1;
+  if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      // The daemon starts before addresses are there.
+      ::setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on) != 0 || ::bind(fd.get(), name, v4 ? sizeof four : sizeof six) != 0 ||
+      ::listen(fd.get(), kConnections) != 0) {
+    return fail_errno("cannot listen on " + address.text());
+  }
+  return fd;
+}
+
+MHD_Result answer(MHD_Connection* connection, unsigned status, std::string_view text, const char* type, const char* allow = nullptr) {
+  MHD_Response* response =
+      MHD_create_response_from_buffer(text.size(), const_cast<char*>(text.data()), MHD_RESPMEM_MUST_COPY);  // copied, not written
+  if (response == nullptr) {
+    return MHD_NO;
+  }
+  MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+  MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+  if (allow != nullptr) {
+    MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
+  }
+  const MHD_Result queued = MHD_queue_response(connection, status, response);
+  MHD_destroy_response(response);
+  return queued;
+}
+
+}  // namespace
+
+struct MetricsCallbacks {
+  static MHD_Result on_request(void* self, MHD_Connection* connection, const char* path, const char* method, const char* /*version*/,
+                               const char* /*upload*/, std::size_t* /*upload_size*/, void** /*request*/) {
+    const std::string_view verb(method);
+    if (verb != MHD_HTTP_METHOD_GET && verb != MHD_HTTP_METHOD_HEAD) {
+      return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n", "text/plain", "GET, HEAD");
+    }
+    if (std::string_view(path) != "/metrics") {
+      return answer(connection, MHD_HTTP_NOT_FOUND, "trireme's metrics are at /metrics\n", "text/plain");
+    }
+    return answer(connection, MHD_HTTP_OK, static_cast<MetricsListener*>(self)->fresh_text(), kFormat);
+  }
+
+  static void on_connection(void* self, MHD_Connection* connection, void** /*context*/, MHD_ConnectionNotificationCode what) {
+    auto& listener = *static_cast<MetricsListener*>(self);
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+      listener.began_[connection] = listener.now();
+    } else {
+      listener.began_.erase(connection);
+    }
+  }
+};
+
+Result<std::unique_ptr<MetricsListener>> MetricsListener::open(sd_event* loop, const policy::SocketAddress& address,
+                                                               std::function<std::string()> text) {
+  std::unique_ptr<MetricsListener> listener(new MetricsListener(loop, std::move(text)));
+  if (Status started = listener->start(address); !started) {
+    return tl::unexpected(started.error());
+  }
+  return listener;
+}
+
+Status MetricsListener::start(const policy::SocketAddress& address) {
+  auto socket = listen_on(address);
+  if (!socket) {
+    return tl::unexpected(socket.error());
+  }
+  const unsigned flags = MHD_USE_EPOLL | (address.address.family == policy::Address::Family::v6 ? unsigned{MHD_USE_IPv6} : 0U);
+  server_ = MHD_start_daemon(flags, address.port, nullptr, nullptr, &MetricsCallbacks::on_request, this,  //
+                             MHD_OPTION_LISTEN_SOCKET, socket->get(),                                     //
+                             MHD_OPTION_CONNECTION_LIMIT, kConnections,                                   //
+                             MHD_OPTION_CONNECTION_TIMEOUT, kSeconds,                                     //
+                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, kRequest,                                //
+                             MHD_OPTION_NOTIFY_CONNECTION, &MetricsCallbacks::on_connection, this,        //
+                             MHD_OPTION_END);
+  if (server_ == nullptr) {
+    return fail("cannot serve HTTP on " + address.text());
+  }
+  std::ignore = socket->release();  // the server closes it
+  const MHD_DaemonInfo* info = MHD_get_daemon_info(server_, MHD_DAEMON_INFO_EPOLL_FD);
+  int rc = info == nullptr ? -EBADF : sd_event_add_io(loop_, &readable_, info->epoll_fd, EPOLLIN, on_readable, this);
+  rc = rc < 0 ? rc : sd_event_source_set_priority(readable_, kMetricsPriority);
+  rc = rc < 0 ? rc : sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, 0, 0, on_timer, this);
+  rc = rc < 0 ? rc : sd_event_source_set_priority(timer_, kMetricsPriority);
+  return rc < 0 ? fail_errno("cannot serve HTTP on " + address.text(), -rc) : Status{};
+}
+
+MetricsListener::~MetricsListener() {
+  sd_event_source_disable_unref(readable_);
+  sd_event_source_disable_unref(timer_);
+  if (server_ != nullptr) {
+    MHD_stop_daemon(server_);
+  }
+}
+
+int MetricsListener::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  static_cast<MetricsListener*>(self)->run();
+  return 0;
+}
+
+int MetricsListener::on_timer(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  static_cast<MetricsListener*>(self)->run();
+  return 0;
+}
+
+void MetricsListener::run() {
+  end_old_connections();
+  MHD_run(server_);
+  std::uint64_t wait = ~std::uint64_t{0};
+  MHD_UNSIGNED_LONG_LONG milliseconds = 0;
+  if (MHD_get_timeout(server_, &milliseconds) == MHD_YES) {
+    wait = milliseconds * 1000;
+  }
+  for (const auto& [connection, began] : began_) {
+    const std::uint64_t end = began + kSeconds * kSecond;
+    wait = std::min(wait, end > now() ? end - now() : kSecond);
+  }
+  if (wait == ~std::uint64_t{0}) {
+    sd_event_source_set_enabled(timer_, SD_EVENT_OFF);
+    return;
+  }
+  sd_event_source_set_time_relative(timer_, wait);
+  sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
+}
+
+/// The library's own limit is for silent clients; one that sends a byte now and then would stay.
+void MetricsListener::end_old_connections() {
+  for (const auto& [connection, began] : began_) {
+    if (now() < began + kSeconds * kSecond) {
+      continue;
+    }
+    if (const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD); info != nullptr) {
+      ::shutdown(info->connect_fd, SHUT_RDWR);
+    }
+  }
+}
+
+const std::string& MetricsListener::fresh_text() {
+  if (served_.empty() || now() >= made_ + kFresh) {
+    served_ = text_();
+    made_ = now();
+  }
+  return served_;
+}
+
+std::uint64_t MetricsListener::now() const {
+  std::uint64_t usec = 0;
+  sd_event_now(loop_, CLOCK_MONOTONIC, &usec);
+  return usec;
+}
+
+}  // namespace trireme::daemon

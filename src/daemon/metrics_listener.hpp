@@ -1,0 +1,52 @@
+// [metrics] listen: answers GET /metrics over HTTP from the event loop, below everything that decides or enrols.
+//
+// libmicrohttpd does HTTP, driven by its epoll descriptor: no thread, no lock, and it never blocks. A few connections at a time, each for a
+// few seconds; further ones wait in the kernel.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "trireme/policy/address.hpp"
+
+struct MHD_Connection;
+struct MHD_Daemon;
+
+namespace trireme::daemon {
+
+class MetricsListener {
+ public:
+  /// `text` makes what is served; it is asked at most once a second. Errors: the address is another program's, or the event loop.
+  [[nodiscard]] static Result<std::unique_ptr<MetricsListener>> open(sd_event* loop, const policy::SocketAddress& address,
+                                                                     std::function<std::string()> text);
+  ~MetricsListener();
+  MetricsListener(const MetricsListener&) = delete;
+  MetricsListener& operator=(const MetricsListener&) = delete;
+
+ private:
+  friend struct MetricsCallbacks;  // libmicrohttpd's
+  MetricsListener(sd_event* loop, std::function<std::string()> text) : loop_(loop), text_(std::move(text)) {}
+  Status start(const policy::SocketAddress& address);
+  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
+  void run();
+  void end_old_connections();
+  [[nodiscard]] const std::string& fresh_text();
+  [[nodiscard]] std::uint64_t now() const;
+
+  sd_event* loop_;
+  std::function<std::string()> text_;
+  MHD_Daemon* server_ = nullptr;
+  sd_event_source* readable_ = nullptr;
+  sd_event_source* timer_ = nullptr;
+  std::map<MHD_Connection*, std::uint64_t> began_;  // µs
+  std::string served_;
+  std::uint64_t made_ = 0;  // µs; when served_ was
+};
+
+}  // namespace trireme::daemon
