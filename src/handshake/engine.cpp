@@ -102,16 +102,14 @@ bool Engine::State::is_peer(const policy::Address& address) const {
 }
 
 std::shared_ptr<const RemoteIdentity> Engine::State::identity(KnownPeer& peer, Bytes labels, Reason& reason) {
-  const Digest hash = credentials::sha256({labels});
-  const std::string_view name(reinterpret_cast<const char*>(hash.data()), hash.size());
   thread_local std::string key;
-  key.assign(name);
+  key.assign(reinterpret_cast<const char*>(labels.data()), labels.size());
   if (const auto known = peer.identities.find(key); known != peer.identities.end()) {
     return known->second;
   }
-  auto set = policy::LabelSet::decode({reinterpret_cast<const char*>(labels.data()), labels.size()});
+  auto set = policy::LabelSet::decode(key);
   // One encoding for one set: what is not written as we write it is not a token's.
-  if (!set || set->encode() != std::string_view(reinterpret_cast<const char*>(labels.data()), labels.size())) {
+  if (!set || set->encode() != key) {
     reason = Reason::malformed_token;
     return nullptr;
   }
@@ -119,7 +117,8 @@ std::shared_ptr<const RemoteIdentity> Engine::State::identity(KnownPeer& peer, B
     reason = Reason::label_constraint;
     return nullptr;
   }
-  return std::make_shared<const RemoteIdentity>(RemoteIdentity{.number = 0, .labels = std::move(*set), .hash = hash, .peer = peer.peer});
+  return std::make_shared<const RemoteIdentity>(
+      RemoteIdentity{.number = 0, .labels = std::move(*set), .hash = credentials::sha256({labels}), .peer = peer.peer});
 }
 
 Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) {

@@ -19,7 +19,7 @@ struct KnownPeer {
   std::shared_ptr<const credentials::Peer> peer;
   std::optional<PairKeys> as_client;  // we are the client
   std::optional<PairKeys> as_server;
-  /// By the hash of the labels as tokens carry them.
+  /// By the labels as tokens carry them.
   std::unordered_map<std::string, std::shared_ptr<const RemoteIdentity>> identities;
 };
 

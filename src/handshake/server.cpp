@@ -235,7 +235,7 @@ std::shared_ptr<const RemoteIdentity> Engine::State::enter(KnownPeer& peer, cons
   }
   auto entered = book_.enter(proved);
   if (entered != nullptr) {
-    peer.identities.emplace(std::string(reinterpret_cast<const char*>(proved.hash.data()), proved.hash.size()), entered);
+    peer.identities.emplace(proved.labels.encode(), entered);
   }
   return entered;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What the token path costs between two hosts, as ratios in one run: the same work bare, under trireme, and through a pair of nginx proxies that
-speak TLS with client certificates, with and without session reuse, taking turns.
+speak TLS with client certificates, with and without session reuse, taking turns; and with conntrack alone, which every Docker host has.
 
     sudo python3 tests/bench/tokens.py [--rounds N] [--seconds S] [--only NAME ...] [--json]
 
@@ -73,11 +73,14 @@ def resident(pid):
 class Variant:
     """Two hosts, the work between them, and which processes carry it."""
 
-    def __init__(self, name, trust=fleet.bare, tls=None):
+    def __init__(self, name, trust=fleet.bare, tls=None, rules=""):
         self.name = name
         self.tls = tls
         self.fleet = fleet.Fleet(("client", "server"), trust, start=trust is not fleet.bare)
         self.client, self.server = self.fleet["client"], self.fleet["server"]
+        if rules:
+            for each in (self.client, self.server):
+                each.nft(rules)
         self.daemons = [each.daemon for each in (self.client, self.server) if each.daemon is not None]
         self.wrapper = [TRIRUN, "--label", "app=bench", "--"] if self.daemons else []
         self.target, self.port, self.iperf = ("127.0.0.1", 9080, "127.0.0.1") if tls else (SERVER, 8080, SERVER)
@@ -151,7 +154,8 @@ class Variant:
         self.fleet.close()
 
 
-VARIANTS = {"bare": {}, "psk": {"trust": fleet.shared_secret}, "x509": {"trust": fleet.certificates}, "mtls": {"tls": "reuse"},
+TRACK = "table inet bench {\nchain c {\ntype filter hook input priority 0\nct state established accept\n}\n}\n"
+VARIANTS = {"bare": {}, "conntrack": {"rules": TRACK}, "psk": {"trust": fleet.shared_secret}, "x509": {"trust": fleet.certificates}, "mtls": {"tls": "reuse"},
             "mtls full": {"tls": "full"}}
 
 
@@ -183,13 +187,13 @@ def main():
         print(json.dumps(result))
         return
     path = result["path"]
-    print(f"{'':18}" + "".join(f"{name:>12}" for name in path))
+    print(f"{'':18}" + "".join(f"{name:>11}" for name in path))
     for key in next(iter(path.values())):
-        print(f"{key:18}" + "".join(f"{values[key]:12,.1f}" for values in path.values()))
-    for other in path:
-        ours = [name for name in ("psk", "x509") if name in path and name != other]
-        print(f"of {other}: " + "; ".join(f"{name} {path[name]['connections/s'] / path[other]['connections/s']:.2f} of its connections/s, "
-                                          f"{path[name]['Gbit/s'] / path[other]['Gbit/s']:.2f} of its throughput" for name in ours))
+        print(f"{key:18}" + "".join(f"{values[key]:11,.1f}" for values in path.values()))
+    for key in ("connections/s", "Gbit/s"):
+        for name in [each for each in ("psk", "x509") if each in path]:
+            ratios = (f"{path[name][key] / path[other][key]:.2f} of {other}" for other in path if other not in ("psk", "x509"))
+            print(f"{key}, {name}: " + ", ".join(ratios))
     print("first answer of a pair, us: " + ", ".join(f"{name} {value:,.0f}" for name, value in result["first answer of a pair us"].items()))
 
 

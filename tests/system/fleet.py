@@ -91,7 +91,13 @@ class Fleet:
             each.start()
 
     def _wire(self):
-        """A bridge in a namespace of its own is the link; a router's far side is one of its ports."""
+        """A bridge in a namespace of its own is the link, a router's far side one of its ports; two hosts alone are joined as they are."""
+        if not self.routed and len(self.names) == 2:
+            one, other = (self.hosts[name] for name in self.names)
+            self._pair("net0", one.netns, "net0", other.netns)
+            for number, each in enumerate((one, other), 1):
+                self._configure(each, f"10.98.0.{number}/24", f"fd00:98::{number}/64")
+            return
         self.link = self.undo.name("b")
         self.undo.add("netns", self.link)
         subprocess.run(["ip", "netns", "add", self.link], check=True)
