@@ -6,6 +6,19 @@ from tests.system import host, undo
 
 IDENTITY = '[host]\nname = "{name}"\npeers = ["10.97.0.0/24", "10.98.0.0/24", "fd00:97::/64", "fd00:98::/64"]\n{more}\n{trust}'
 
+# A host that drops what its conntrack does not understand, after trireme.
+STRICT = """table inet strict {
+chain in {
+  type filter hook input priority 10
+  ct state invalid drop
+}
+chain out {
+  type filter hook output priority 10
+  ct state invalid drop
+}
+}
+"""
+
 
 def pki(*arguments):
     subprocess.run([host.TRIRECTL, "pki", *arguments], check=True, stdout=subprocess.DEVNULL)
@@ -38,11 +51,19 @@ class Router:
     calls INVALID, and hands port 8081 of its own near addresses to the server's 8080."""
 
     RULES = """table inet router {
-chain forward { type filter hook forward priority 0; ct state invalid drop; }
-chain pre { type nat hook prerouting priority -100;
+chain forward {
+  type filter hook forward priority 0
+  ct state invalid drop
+}
+chain pre {
+  type nat hook prerouting priority -100
   ip daddr 10.97.0.254 tcp dport 8081 dnat ip to 10.98.0.2:8080
-  ip6 daddr fd00:97::fe tcp dport 8081 dnat ip6 to [fd00:98::2]:8080 }
-chain post { type nat hook postrouting priority 100; oifname "far*" masquerade; }
+  ip6 daddr fd00:97::fe tcp dport 8081 dnat ip6 to [fd00:98::2]:8080
+}
+chain post {
+  type nat hook postrouting priority 100
+  oifname "far*" masquerade
+}
 }
 """
 
@@ -119,9 +140,8 @@ class Fleet:
             self._port("net0", each.netns)
             self._configure(each, f"10.98.0.{number}/24", f"fd00:98::{number}/64")
         if self.routed:
-            for name in far:
-                self.hosts[name].nft("table inet strict { chain i { type filter hook input priority 10; ct state invalid drop; }\n"
-                                     "chain o { type filter hook output priority 10; ct state invalid drop; } }")
+            for each in self.hosts.values():
+                each.nft(STRICT)
 
     def _ip(self, *words):
         subprocess.run(["ip", "-n", self.link, *words], check=True)

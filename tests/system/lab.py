@@ -18,8 +18,9 @@ NEEDED = ("systemd-nspawn", "dockerd", "docker", "nsenter", "busybox", "nginx", 
 
 
 class Lab:
-    def __init__(self, install=True, files=()):
+    def __init__(self, install=True, files=(), name="lab"):
         """Booted, with Docker and the installed products, when this returns; trireme is not started. `files` are (path, text) in /."""
+        self.name = name
         for program in NEEDED:
             if shutil.which(program) is None:
                 raise AssertionError(f"{program} is missing: tests/install-deps.sh installs it")
@@ -59,7 +60,7 @@ class Lab:
             shutil.rmtree(f"{self.root}/{path}", ignore_errors=True)
         self.write("etc/machine-id", "uninitialized\n")
         self.write("etc/systemd/system-preset/00-lab.preset", "disable *\n")
-        self.write("etc/hostname", "lab\n")
+        self.write("etc/hostname", self.name + "\n")
         self.write("srv/served", "served\n")
 
     def write(self, path, text):
@@ -132,6 +133,15 @@ class Lab:
         if done.returncode != 0:
             raise AssertionError(f"{line}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout.rstrip("\n")
+
+    def link(self, other, *addresses):
+        """A cable between two labs, with an interface `net0` at both ends; `addresses` are this lab's and the other's, as (here, there)."""
+        subprocess.run(["ip", "link", "add", "net0", "netns", str(self.leader), "type", "veth", "peer", "name", "net0", "netns",
+                        str(other.leader)], check=True)
+        for lab, mine in zip((self, other), zip(*addresses)):
+            for address in mine:
+                lab.must(f"ip addr add {address} dev net0" + (" nodad" if ":" in address else ""))
+            lab.must("ip link set net0 up")
 
     # --- Docker and trireme ---
 

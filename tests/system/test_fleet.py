@@ -1,0 +1,147 @@
+"""Hosts behind a router that masquerades, drops what conntrack calls INVALID and hands a port on; and the programs that people run."""
+
+import json
+import subprocess
+import unittest
+
+from tests.system import fleet, waiting
+from tests.system.host import TRIRUN
+
+PORT = 8080
+NEAR = ("10.97.0.254", "fd00:97::fe")  # the router's own addresses, of which it hands port 8081 to the server's 8080
+NGINX = """daemon off; master_process off; pid {0}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 256; }}
+http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};
+server {{ listen 8080; listen [::]:8080 ipv6only=on; location / {{ return 200 "from nginx"; }} }} }}
+"""
+
+
+class Routed:
+    """A client, and beyond a router a server and a third host."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.fleet = fleet.Fleet(("client", "server", "third"), cls.TRUST, routed=True)
+        cls.addClassCleanup(cls.fleet.close)
+        cls.client, cls.server, cls.third = (cls.fleet[name] for name in ("client", "server", "third"))
+
+    def setUp(self):
+        self.addCleanup(self.fleet.kill_agents)
+
+    def _callTestMethod(self, method):
+        try:
+            method()
+        except BaseException:
+            self.fleet.last_words()
+            raise
+
+    def ends(self):
+        """Of the server, as the client reaches it: through the masquerade, and through the DNAT."""
+        return [(address, PORT) for address in self.fleet.addresses("server")] + [(address, 8081) for address in NEAR]
+
+    def start(self, each, labels, *argv):
+        """A program that runs to the end of the test, as a workload there."""
+        process = each.popen([TRIRUN, "--label", labels, "--", *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+        def end():
+            process.kill()
+            process.wait()
+        self.addCleanup(end)
+        return process
+
+    def test_the_same_labels_talk_and_no_others(self):
+        server = self.server.labelled("app=web")
+        server.serve("tcp", "::", PORT)
+        web, other, plain = self.client.labelled("app=web"), self.client.labelled("app=other"), self.client.plain()
+        for address, port in self.ends():
+            for _ in range(3):
+                self.assertEqual(web.exchange("tcp", address, port), "ok", address)
+            self.assertEqual(other.exchange("tcp", address, port), "ECONNREFUSED", address)
+            self.assertEqual(plain.exchange("tcp", address, port), "ECONNREFUSED", address)
+        self.assertEqual(server.served("tcp", PORT)["accepted"], 3 * len(self.ends()))
+
+    def test_a_server_of_another_kind_behind_the_same_address(self):
+        """Whoever a DNAT leads to answers for itself."""
+        server = self.server.plain()
+        server.serve("tcp", "::", PORT)
+        client = self.client.labelled("app=web")
+        for address, port in self.ends():
+            self.assertEqual(client.exchange("tcp", address, port), "ECONNREFUSED", address)
+        self.assertEqual(server.served("tcp", PORT)["bytes"], 0)
+
+    def test_the_third_host(self):
+        """From it and to it, next to the server and across the router."""
+        agents = {name: self.fleet[name].labelled("app=web") for name in self.fleet.names}
+        for name in ("server", "third"):
+            agents[name].serve("tcp", "::", PORT)
+        for source, target in (("third", "server"), ("server", "third"), ("client", "third")):
+            for address in self.fleet.addresses(target):
+                self.assertEqual(agents[source].exchange("tcp", address, PORT), "ok", f"{source} to {target}")
+        stranger = self.third.labelled("app=other")
+        for address in self.fleet.addresses("server"):
+            self.assertEqual(stranger.exchange("tcp", address, PORT), "ECONNREFUSED")
+
+    def test_nginx_and_curl(self):
+        directory = self.server.undo.directory
+        subprocess.run(["chmod", "777", directory], check=True)
+        with open(directory + "/nginx.conf", "w", encoding="utf-8") as file:
+            file.write(NGINX.format(directory))
+        self.start(self.server, "app=web", "nginx", "-c", directory + "/nginx.conf")
+
+        def get(labels, address, port):
+            url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
+            curl = ["curl", "-sS", "--max-time", "5", url]
+            return self.client.trirun(labels, curl) if labels else self.client.run(curl)
+        waiting.until(lambda: get("app=web", *self.ends()[0]).stdout == "from nginx", "nginx answers")
+        for address, port in self.ends():
+            self.assertEqual(get("app=web", address, port).stdout, "from nginx")
+            for labels in ("app=other", ""):
+                self.assertEqual(get(labels, address, port).returncode, 7, "curl: Failed to connect")
+
+
+class RoutedCertificates(Routed, unittest.TestCase):
+    TRUST = staticmethod(fleet.certificates)
+
+    def test_iperf3(self):
+        """Both directions, several connections: whole megabytes through flows that are authorised once."""
+        for address in self.fleet.addresses("server"):
+            server = self.start(self.server, "app=web", "iperf3", "-s", "-1", "-B", address)
+            waiting.until(lambda: self.server.run(["ss", "-Hltn", "sport = :5201"]).stdout, "iperf3 listens")
+            out = self.client.trirun("app=web", ["iperf3", "-c", address, "-n", "20M", "-P", "2", "--bidir", "-J"], timeout=30).stdout
+            sums = json.loads(out)["end"]
+            received = [sums[name]["bytes"] for name in ("sum_received", "sum_received_bidir_reverse")]
+            self.assertGreater(sum(received), 20_000_000)
+            self.assertGreater(min(received), 1_000_000, "the one that ends first ends both")
+            server.wait(10)
+
+    def test_a_redis_connection_outlives_restarts_of_both_daemons(self):
+        address = self.fleet.addresses("server")[0]
+        self.start(self.server, "app=db", "redis-server", "--port", "6379", "--bind", address, "--save", "", "--protected-mode", "no",
+                   "--dir", self.server.undo.directory)
+        waiting.until(lambda: self.server.run(["ss", "-Hltn", "sport = :6379"]).stdout, "redis listens")
+        client = self.client.labelled("app=db")
+        client.open("redis", "tcp", "")
+        self.assertEqual(client.connect("redis", address, 6379), "ok")
+
+        def ask(line):
+            self.assertEqual(client.send_text("redis", line + "\r\n"), "ok")
+            return client.receive("redis").get("text")
+        self.assertEqual(ask("SET life long"), "+OK\r\n")
+        for each in (self.client, self.server):
+            for signal in (9, 15):
+                each.restart(signal)
+                self.assertEqual(ask("GET life"), "$4\r\nlong\r\n")
+        self.assertEqual(self.client.labelled("app=web").exchange("tcp", address, 6379), "ECONNREFUSED")
+        # And where it is stopped for good.
+        for each in (self.client, self.server):
+            each.stop(15)
+            self.assertEqual(ask("GET life"), "$4\r\nlong\r\n")
+            each.start()
+
+
+class RoutedSecret(Routed, unittest.TestCase):
+    TRUST = staticmethod(fleet.shared_secret)
+
+
+if __name__ == "__main__":
+    unittest.main()
