@@ -1,4 +1,4 @@
-"""The local path on Debian's own kernel, with the cgroupfs driver."""
+"""The local path and the token path on Debian's own kernel, with the cgroupfs driver: one that has nf_tables' native `queue`."""
 
 import shutil
 import unittest
@@ -6,11 +6,11 @@ import unittest
 from tests.system import undo, vm
 from tests.system.host import LONG, ROOT
 
-MODULES = ("local", "rules", "takeover", "restart") if LONG else ("local",)
+MODULES = ("local", "rules", "takeover", "restart", "hosts") if LONG else ("local", "hosts.SharedSecret")
 
 
 class DebianKernel(unittest.TestCase):
-    def test_the_local_path(self):
+    def test_both_paths(self):
         for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
             self.assertIsNotNone(shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it")
         scratch = undo.Undo()
@@ -21,6 +21,7 @@ class DebianKernel(unittest.TestCase):
         print(text[-30000:], flush=True)
         self.assertEqual(code, 0)
         self.assertRegex(text, r"\b6\.1\.\d+")
+        self.assertIn("this kernel has: nf_tables queue", text)
 
 
 if __name__ == "__main__":

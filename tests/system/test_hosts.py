@@ -124,6 +124,14 @@ class SharedSecret(HostsCase, unittest.TestCase):
         subprocess.run([host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL)
         return [f'[trust]\npsk_file = "{path}"\n'] * 2
 
+    def test_the_kind_of_queue_is_told(self):
+        kind = self.client.status()["tokens"]["queues"]
+        self.assertIn(f"threads, {kind}; shared secret", self.client.log_text())
+        self.assertIn(kind, ("nf_tables queue", "xtables NFQUEUE target"))
+        native = self.client.run(["nft", "-c", "table inet probe { chain c { queue num 1; }; }"]).returncode == 0
+        self.assertEqual(kind == "nf_tables queue", native)
+        print(f"this kernel has: {kind}", flush=True)
+
 
 class Certificates(HostsCase, unittest.TestCase):
     @classmethod
