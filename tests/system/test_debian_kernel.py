@@ -6,7 +6,9 @@ import unittest
 from tests.system import undo, vm
 from tests.system.host import LONG, ROOT
 
-MODULES = ("local", "rules", "takeover", "restart", "hosts") if LONG else ("local", "hosts.SharedSecret")
+TOKENS = tuple(f"hosts.SharedSecret.test_{name}" for name in ("same_labels_talk", "other_labels_are_refused_at_once",
+                                                             "an_unlabelled_client_is_refused", "the_kind_of_queue_is_told"))
+MODULES = ("local", "rules", "takeover", "restart", "hosts") if LONG else ("local", *TOKENS)
 
 
 class DebianKernel(unittest.TestCase):

@@ -1,0 +1,69 @@
+"""Podman's compatible socket in Docker's place: containers of the host's network and of networks of their own."""
+
+import shutil
+import subprocess
+import unittest
+
+from tests.system import images, waiting
+from tests.system.lab import LabCase
+
+SERVE = "httpd -f -p {port} -h /srv"
+IDENTITY = '[docker]\nsocket = "/run/podman/podman.sock"\n'
+# Docker's directory is the lab's only one that is no overlay.
+STORAGE = '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/docker/podman"\n'
+# There are no cgroup controllers in the lab.
+LIMITS = "[containers]\npids_limit = 0\n"
+
+
+class Podman(LabCase):
+    DOCKER = False
+    FILES = (("etc/trireme/identity.toml", IDENTITY), ("etc/containers/storage.conf", STORAGE),
+             ("etc/containers/containers.conf", LIMITS))
+
+    @classmethod
+    def setUpClass(cls):
+        if shutil.which("podman") is None:
+            raise AssertionError("podman is missing: tests/install-deps.sh installs it")
+        super().setUpClass()
+        lab = cls.lab
+        lab.must("systemctl start podman.socket")
+        for name, tar, changes in images.all_images():
+            if name != "nginx":
+                with subprocess.Popen(lab.inside(["podman", "import", *changes, "-", name]), stdin=subprocess.PIPE,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                    process.communicate(tar)
+                assert process.returncode == 0, "podman import"
+        waiting.until(lambda: "cgroup driver" in lab.status()["sources"]["docker"], "trireme follows Podman", 20)
+
+    def setUp(self):
+        self.addCleanup(lambda: self.lab.sh("podman rm -fa -t 0", 60))
+
+    def container(self, options, command, labels="app=web", image="busybox"):
+        made = self.lab.must(f"podman run -d -l {labels} {options} {image} {command}")
+        self.lab.await_state(made, "enforced")
+        return made
+
+    def test_the_hosts_network(self):
+        made = self.container("--net=host", SERVE.format(port=7001))
+        self.lab.await_served(7001, "app=web")
+        self.assertEqual(self.lab.ask(7001), "")
+        self.assertEqual(self.lab.ask(7001, "app=other"), "")
+        self.assertEqual(self.lab.workload_of(made)["labels"], {"app": "web"})
+        self.assertEqual(self.lab.must(f"podman exec {made} wget -qO- http://127.0.0.1:7001/served"), "served")
+        self.lab.must(f"podman rm -f -t 0 {made}")
+        waiting.until(lambda: self.lab.workload_of(made) is None, "it is no workload any more")
+
+    def test_a_network_of_its_own(self):
+        made = self.container("", SERVE.format(port=7002))
+        address = self.lab.must("podman inspect -f '{{.NetworkSettings.IPAddress}}' " + made)
+        fetch = f"curl -sS --max-time 5 http://{address}:7002/served"
+        self.assertEqual(self.lab.must(f"trirun --label app=web -- {fetch}"), "served")
+        self.assertNotEqual(self.lab.sh(f"trirun --label app=other -- {fetch}").returncode, 0)
+        self.assertNotEqual(self.lab.sh(fetch).returncode, 0)
+        friend, stranger = (self.container("", "sleep 600", labels, "curlimages/curl") for labels in ("app=web", "app=other"))
+        self.assertEqual(self.lab.must(f"podman exec {friend} {fetch}"), "served")
+        self.assertNotEqual(self.lab.sh(f"podman exec {stranger} {fetch}").returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
