@@ -1,5 +1,6 @@
 """Two hosts, each with a daemon of its own, that prove labels to each other inside TCP's handshake."""
 
+import os
 import subprocess
 import unittest
 
@@ -99,7 +100,8 @@ class HostsCase:
         client = self.client.labelled("app=web")
         client.open("c", "tcp", CLIENT4)
         self.assertEqual(client.connect("c", SERVER4, PORT), "ok")
-        for each in self.hosts:
+        for each in self.hosts:  # who the peer is, is written down just after its first connection
+            waiting.until(lambda each=each: os.path.exists(each.runtime + "/identities.json"), "the peer is in the book")
             each.restart()
         self.assertEqual(client.send_text("c", "ping"), "ok")
         self.assertEqual(client.receive("c"), {"text": "ping"})
