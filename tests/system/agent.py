@@ -84,6 +84,7 @@ class Orders:
     def __init__(self):
         self.sockets = {}
         self.servers = {}
+        self.connections = {}
         self.probes = {}
 
     # --- single sockets, by name ---
@@ -187,6 +188,12 @@ class Orders:
     def served(self, kind, port):
         return self.servers[f"{kind}/{port}"]
 
+    def end_served(self, kind, port):
+        """Ends the connections that were accepted; our side alone."""
+        for connection in self.connections.pop(f"{kind}/{port}", []):
+            connection.shutdown(socket.SHUT_RDWR)
+        return "ok"
+
     def stop_serving(self, kind, port):
         server = self.sockets.pop(f"server {kind}/{port}")
         if kind == "tcp":
@@ -200,6 +207,7 @@ class Orders:
             except OSError:
                 return
             count["accepted"] += 1
+            self.connections.setdefault(f"tcp/{server.getsockname()[1]}", []).append(connection)
             threading.Thread(target=self._tcp_echo, args=(connection, greeting, count), daemon=True).start()
 
     @staticmethod

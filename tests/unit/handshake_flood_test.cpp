@@ -83,7 +83,7 @@ TEST_F(Floods, UnknownCertificatesCostNoMoreWorkThanIsAllowed) {
   // Each a certificate with another signature: as plausible as a bad one can be.
   Packet changed(hello().begin(), hello().end());
   const std::size_t at = wire::kTokenHeader + wire::read_token(wire::Message::hello, hello())->credential.size() - 5;
-  constexpr int kSeconds = 10;
+  constexpr int kSeconds = 4;
   ASSERT_TRUE(still_serves(0));
   for (int i = 0; i < kSeconds * 1'000; i++) {
     for (std::size_t byte = 0; byte < 4; byte++) {
@@ -97,7 +97,7 @@ TEST_F(Floods, UnknownCertificatesCostNoMoreWorkThanIsAllowed) {
     }
   }
   EXPECT_LE(server.engine->statistics().verifications, 100U * (kSeconds + 1) + 1);
-  EXPECT_GT(server.refused(Reason::busy), 8'000U);
+  EXPECT_GT(server.refused(Reason::busy), 3'000U);
 }
 
 TEST_F(Floods, AKnownHostIsServedThoughItsCertificateIsForgottenInAFlood) {
