@@ -253,6 +253,25 @@ class Orders:
                 return _outcome(error)
             return "ok" if answer == text else f"unexpected answer {answer!r}"
 
+    def burst(self, address, port, count, timeout, apart=0.0):
+        """That many exchanges at the same time: the outcomes, counted, and how long those took that were well, in seconds."""
+        outcomes, times, lock = {}, [], threading.Lock()
+
+        def one():
+            started = time.monotonic()
+            outcome = self.exchange("tcp", address, port, timeout=timeout)
+            with lock:
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+                if outcome == "ok":
+                    times.append(time.monotonic() - started)
+        threads = [threading.Thread(target=one) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+            time.sleep(apart)
+        for thread in threads:
+            thread.join()
+        return {"outcomes": outcomes, "times": sorted(times)}
+
     def ping(self, address, timeout=PATIENT / 2):
         """An ICMP echo through a ping socket; root may open raw ones."""
         six = ":" in address

@@ -1,61 +1,24 @@
 """Somebody without a credential on the link between two hosts: forges, repeats, splices, cuts and flips what they say to each other."""
 
 import random
-import re
-import subprocess
 import unittest
 
-from tests.system import host, packets, undo, waiting, wire
+from tests.system import host, linked, packets, waiting
+from tests.system.linked import CLIENT, PORT, SERVER, STRANGER
 from tests.system.packets import ACK, HELLO, PSH, REPLY, RST, SYN, Segment
 
-SERVER, CLIENT, STRANGER = "10.98.0.2", "10.98.0.1", "10.98.0.66"
-PORT = 8080
 OPEN_PORT = 8081  # reachable for @world
-IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24"]\n[trust]\npsk_file = "{psk}"\n'
-OPEN = f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["tcp/{OPEN_PORT}"]\n'
 
 
-class Hostile(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.hosts = []
-        cls.addClassCleanup(lambda: [each.close() for each in cls.hosts])
-        files = undo.Undo()
-        cls.addClassCleanup(files.run)
-        psk = files.directory + "/psk"
-        subprocess.run([host.TRIRECTL, "pki", "psk", psk], check=True, stdout=subprocess.DEVNULL)
-        for name in ("client", "server"):
-            cls.hosts.append(host.Host(policy=OPEN, identity=IDENTITY.format(name=name, psk=psk), start=False))
-        cls.client, cls.server = cls.hosts
-        cls.wire = wire.Wire(cls.client, cls.server, (CLIENT + "/24",), (SERVER + "/24",))
-        cls.addClassCleanup(cls.wire.close)
-        cls.server.ip(f"neigh add {STRANGER} lladdr 02:00:00:00:00:66 dev {cls.server_device()}")
-        for each in cls.hosts:
-            each.start()
-
-    @classmethod
-    def server_device(cls):
-        return re.search(r"dev (\S+)", cls.server.must(["ip", "route", "get", CLIENT])).group(1)
+class Hostile(linked.LinkedCase):
+    POLICY = f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["tcp/{OPEN_PORT}"]\n'
 
     def setUp(self):
-        for each in self.hosts:
-            self.addCleanup(each.kill_agents)
-        self.addCleanup(self.wire.be)
+        super().setUp()
         self.to_server, self.to_client = self.wire.tap("server"), self.wire.tap("client")
         self.addCleanup(self.to_server.close)
         self.addCleanup(self.to_client.close)
-        self.workload = self.server.labelled("app=web")
-        self.workload.serve("tcp", "0.0.0.0", PORT)
-        self.friend = self.client.labelled("app=web")
         self.port = random.randrange(20_000, 30_000)
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            for each in self.hosts:
-                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
-            raise
 
     # --- what both hosts really say, overheard ---
 
@@ -89,13 +52,6 @@ class Hostile(unittest.TestCase):
         self.stranger(ACK, port, seq=1001, ack=answer.seq + 1)
         self.stranger(ACK | PSH, port, seq=1001, ack=answer.seq + 1, data=data)
 
-    def counted(self, reason, where=None):
-        text = (where or self.server).must([host.TRIRECTL, "metrics"])
-        return int(re.search(rf'^trireme_handshakes_refused_total\{{reason="{reason}"\}} (\d+)', text, re.M).group(1))
-
-    def served(self, port=PORT):
-        return dict(self.workload.served("tcp", port))
-
     def assert_nothing_came_in(self, before, port=PORT):
         """Once the server's verifier has seen all that was sent: a friend's exchange comes after it."""
         self.assertEqual(self.friend.exchange("tcp", SERVER, PORT), "ok")
@@ -109,7 +65,7 @@ class Hostile(unittest.TestCase):
 
     def test_hello_repeated_by_a_stranger_gets_nowhere_without_proof(self):
         hello, reply, proof = self.overhear()
-        before, forged, log = self.served(), self.counted("forged_proof"), len(self.server.log_text())
+        before, forged, log = self.served(), self.refused("forged_proof"), len(self.server.log_text())
         for tag in (None, proof.proof, bytes(16), reply.data[-16:]):
             answer = self.ask(hello.data)
             self.assertEqual(answer.flags & (SYN | ACK | RST), SYN | ACK)
@@ -119,8 +75,8 @@ class Hostile(unittest.TestCase):
         for _ in range(50):
             self.go_on(answer, tag=random.randbytes(16))
         self.assert_nothing_came_in(before)
-        waiting.until(lambda: self.counted("forged_proof") == forged + 53, "all are counted")
-        self.assertGreaterEqual(self.counted("unproved_data"), 4)
+        waiting.until(lambda: self.refused("forged_proof") == forged + 53, "all are counted")
+        self.assertGreaterEqual(self.refused("unproved_data"), 4)
         # Five seconds after another test's, it is told again.
         told = waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "forged_proof"], "it is told")
         self.assertEqual(told[0]["source"]["address"], STRANGER)
@@ -145,11 +101,11 @@ class Hostile(unittest.TestCase):
                 self.go_on(answer, tag=proof.proof)
         self.assertGreater(answers["refused"], 10, answers)
         self.assert_nothing_came_in(before)
-        self.assertGreaterEqual(self.counted("malformed_token"), 7)
+        self.assertGreaterEqual(self.refused("malformed_token"), 7)
 
     def test_a_reply_of_another_connection_is_not_believed(self):
         _, reply, _ = self.overhear()
-        forged = self.counted("forged_reply", self.client)
+        forged = self.refused("forged_reply", self.client)
         self.wire.be(hold="tcp flags & (syn|ack) == (syn|ack)", from_side="server")
         self.friend.open("c", "tcp", CLIENT)
         self.to_client.drain()
@@ -163,7 +119,7 @@ class Hostile(unittest.TestCase):
         # Whatever became of it: no connection, and no PROOF.
         self.assertIn(self.friend.state("c"), (2, 7))
         self.assertIsNone(self.to_client.read(lambda segment: segment.proof, 0.2))
-        self.assertGreater(self.counted("forged_reply", self.client), forged)
+        self.assertGreater(self.refused("forged_reply", self.client), forged)
 
     def test_a_forged_reply_leaves_the_handshake_to_the_true_one(self):
         _, reply, _ = self.overhear()

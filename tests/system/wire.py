@@ -68,15 +68,16 @@ class Wire:
     def be(self, loss=0, twice=0, hold="", from_side=None):
         """Loses and repeats that share of frames, in percent; holds back those that match `hold` (nft), of one side or both."""
         rules = ["add table netdev wire", "delete table netdev wire", "add table netdev wire"]
+        share = {percent: f"numgen random mod 100 < {percent} " if percent < 100 else "" for percent in (loss, twice)}
         for side, to in (("client", "server"), ("server", "client")):
             chain = f"from_{side}"
             rules.append(f"add chain netdev wire {chain} {{ type filter hook ingress device {self.ends[side]} priority 0; }}")
             if hold and from_side in (None, side):
                 rules.append(f"add rule netdev wire {chain} {hold} counter drop")
             if loss:
-                rules.append(f"add rule netdev wire {chain} meta l4proto tcp numgen random mod 100 < {loss} counter drop")
+                rules.append(f"add rule netdev wire {chain} meta l4proto tcp {share[loss]}counter drop")
             if twice:
-                rules.append(f"add rule netdev wire {chain} meta l4proto tcp numgen random mod 100 < {twice} counter dup to {self.ends[to]}")
+                rules.append(f"add rule netdev wire {chain} meta l4proto tcp {share[twice]}counter dup to {self.ends[to]}")
             rules.append(f"add rule netdev wire {chain} fwd to {self.ends[to]}")
         self._run("nft", "\n".join(rules))
 
@@ -134,5 +135,32 @@ class Tap:
                 return segment
         return None
 
+    def flood(self, sent, seconds, rate):
+        """IPv4 packets, one after the other and over again, as many a second as the machine gives up to `rate`. Returns how many."""
+        batch = 64
+        frames = [ctypes.create_string_buffer(self.mac + b"\x02\0\0\0\0\x66\x08\x00" + packet) for packet in sent]
+        vectors = (_Vector * len(frames))(*[_Vector(ctypes.addressof(frame), len(frame) - 1) for frame in frames])
+        messages = (_Message * len(frames))()
+        for index, message in enumerate(messages):
+            message.vector, message.vectors = ctypes.pointer(vectors[index]), 1
+        begin, count = time.monotonic(), 0
+        while (passed := time.monotonic() - begin) < seconds:
+            if count > passed * rate:
+                time.sleep(0.001)
+                continue
+            at = count % (len(frames) - batch + 1)
+            done = _LIBC.sendmmsg(self.socket.fileno(), ctypes.byref(messages, at * ctypes.sizeof(_Message)), batch, 0)
+            count += max(done, 0)
+        return count
+
     def close(self):
         self.socket.close()
+
+
+class _Vector(ctypes.Structure):  # struct iovec
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class _Message(ctypes.Structure):  # struct mmsghdr
+    _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("vector", ctypes.POINTER(_Vector)), ("vectors", ctypes.c_size_t),
+                ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t), ("flags", ctypes.c_int), ("sent", ctypes.c_uint)]
