@@ -27,17 +27,29 @@ bool Budget::Bucket::take(float rate, float burst, std::chrono::milliseconds now
   return true;
 }
 
-std::size_t Budget::slot(const policy::Address& source) const {
-  std::uint64_t network = 0;  // the first 64 bits: all of an IPv4 address
+/// The first 64 bits: all of an IPv4 address.
+std::uint64_t Budget::network(const policy::Address& source) {
+  std::uint64_t network = 0;
   std::memcpy(&network, source.bytes.data(), sizeof network);
-  network = (network ^ seed_) * 0x9e3779b97f4a7c15U;
-  return network >> 52U;  // 12 bits
+  return network;
+}
+
+std::size_t Budget::slot(const policy::Address& source) const {
+  return ((network(source) ^ seed_) * 0x9e3779b97f4a7c15U) >> 52U;  // 12 bits
 }
 
 bool Budget::may_verify(const policy::Address& source, std::chrono::milliseconds now) {
-  Bucket& own = sources_[slot(source)].verifications;
+  Source& of = sources_[slot(source)];
+  if (of.known != 0 && of.known == network(source)) {
+    return of.known_verifications.take(kSourceRate, kSourceBurst, now, true);
+  }
+  Bucket& own = of.verifications;
   return own.take(kSourceRate, kSourceBurst, now, false) && all_.take(kRate, kBurst, now, true) &&
          own.take(kSourceRate, kSourceBurst, now, true);
+}
+
+void Budget::verified(const policy::Address& source) {
+  sources_[slot(source)].known = network(source);
 }
 
 bool Budget::may_open(const policy::Address& source) const {

@@ -15,8 +15,10 @@ class Budget {
  public:
   Budget(std::size_t share, std::uint64_t seed) : share_(static_cast<std::uint32_t>(share)), sources_(kSources), seed_(seed) {}
 
-  /// Takes one verification of an unknown credential from the source's allowance and from everybody's.
+  /// Takes one verification of an unknown credential from the source's allowance and from that of all strangers.
   [[nodiscard]] bool may_verify(const policy::Address& source, std::chrono::milliseconds now);
+  /// A credential from there was good: the source is no stranger, and has an allowance that no flood of others uses up.
+  void verified(const policy::Address& source);
   /// Whether one more half-open handshake of the source is within its share.
   [[nodiscard]] bool may_open(const policy::Address& source) const;
   void opened(const policy::Address& source);
@@ -32,8 +34,11 @@ class Budget {
   };
   struct Source {
     Bucket verifications;
+    Bucket known_verifications;
+    std::uint64_t known = 0;  // the network of the source that was verified last; 0: none
     std::uint32_t open = 0;
   };
+  [[nodiscard]] static std::uint64_t network(const policy::Address& source);
   [[nodiscard]] std::size_t slot(const policy::Address& source) const;
 
   std::uint32_t share_;

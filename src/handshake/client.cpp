@@ -58,7 +58,7 @@ Nonce Engine::State::fresh_nonce(bool& drawn) {
 
 Answer Engine::State::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
-  Handshake* known = table.find(key);
+  Handshake* known = table.find(key, packet.now.monotonic);
   if (packet.number() == kHost) {
     // The ports of a workload's flow are in use by a process that is none: its packets go on as they are.
     Handshake& handshake = table.make(key, packet.now.monotonic);
@@ -72,8 +72,10 @@ Answer Engine::State::ask(const Packet& packet) {
     told.local = packet.number();
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
-  const bool again = known != nullptr && known->phase == Phase::asked && known->sequence == packet.segment.sequence() &&
-                     known->local == local->second && known->trust == peers.trust();
+  // A repeated SYN says the same, whatever has become of our trust, and though its REPLY is on its way up already: the server has answered
+  // this HELLO and no other.
+  const bool again = known != nullptr && (known->phase == Phase::asked || known->phase == Phase::complete) &&
+                     known->sequence == packet.segment.sequence() && known->local == local->second;
   const auto offered = peers.trust()->offered();
   const bool elsewhere = is_peer(packet.ends.destination);
   Event told = event(packet, Role::client, nullptr);
@@ -126,7 +128,7 @@ Answer Engine::State::ask(const Packet& packet) {
 }
 
 Answer Engine::State::take_reply(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::client));
+  Handshake* handshake = table.find(packet.key(Role::client), packet.now.monotonic);
   if (handshake == nullptr) {
     return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
   }
@@ -190,22 +192,35 @@ Answer Engine::State::check_reply(const Packet& packet, Handshake& handshake, co
     return known.error() == Reason::busy ? drop(Reason::busy) : doubt(known.error());
   }
   KnownPeer& peer = **known;
-  const credentials::Trust& trust = *handshake.trust;
-  const Digest& own = trust.hash(handshake.type);
-  if (handshake.trust != peers.trust()) {
-    // HELLO spoke with an earlier credential of ours: the secret is that one's. Happens while credentials are rotated.
-    const auto earlier = trust.verify(token.type, token.credential, packet.now.wall);
-    if (!earlier) {
-      return doubt(PeerCache::reason_of(earlier.error()));
-    }
-    statistics.verifications++;
-    PairKeys keys((*earlier)->secret, own, (*earlier)->hash);
+  const bool is_current = handshake.trust == peers.trust();
+  if (is_current && peer.as_client) {
+    return finish_reply(packet, handshake, token, peer, *peer.as_client);
+  }
+  const auto secret = client_secret(packet, handshake, *peer.peer);
+  if (!secret) {
+    return doubt(secret.error());
+  }
+  PairKeys keys(*secret, handshake.trust->hash(handshake.type), peer.peer->hash);
+  if (!is_current) {
     return finish_reply(packet, handshake, token, peer, keys);
   }
-  if (!peer.as_client) {
-    peer.as_client.emplace(peer.peer->secret, own, peer.peer->hash);
+  return finish_reply(packet, handshake, token, peer, peer.as_client.emplace(std::move(keys)));
+}
+
+/// What the pair's key is made of is the client's to say: the key of the certificate in HELLO, or the shared secret that HELLO names. While
+/// credentials are rotated HELLO's may be an earlier one than we would offer now, and a shared secret another than the server offers.
+tl::expected<Key, Reason> Engine::State::client_secret(const Packet& packet, const Handshake& handshake, const credentials::Peer& peer) {
+  const credentials::Trust& trust = *handshake.trust;
+  const bool is_shared = handshake.type == CredentialType::psk;
+  if (!is_shared && handshake.trust == peers.trust()) {
+    return peer.secret;
   }
-  return finish_reply(packet, handshake, token, peer, *peer.as_client);
+  const auto earlier = trust.verify(handshake.type, is_shared ? trust.credential(handshake.type) : peer.credential, packet.now.wall);
+  if (!earlier) {
+    return tl::unexpected(PeerCache::reason_of(earlier.error()));
+  }
+  statistics.verifications += is_shared ? 0 : 1;
+  return (*earlier)->secret;
 }
 
 Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, const Token& token, KnownPeer& peer, PairKeys& keys) {
@@ -231,6 +246,7 @@ Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, c
     }
   }
   handshake.remote = std::move(remote);
+  handshake.peer = peer.peer;
   const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, true, handshake.key.remote_port);
   if (decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::client, &handshake);

@@ -20,6 +20,7 @@ FlowKey Engine::State::Packet::key(Role role) const {
 
 /// Every packet of the token path begins here.
 Answer Engine::State::handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now) {
+  table.expire(now.monotonic);
   const Packet packet{facts, segment, now, segment.ends()};
   const unsigned flags = segment.flags() & (TcpFlag::kSyn | TcpFlag::kAck);
   if (flags == TcpFlag::kSyn) {
@@ -125,7 +126,7 @@ Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) 
   if (const auto local = locals.find(handshake.local->number); local == locals.end() || local->second != handshake.local) {
     return Reason::unknown_workload;
   }
-  const credentials::Peer& peer = *handshake.remote->peer;
+  const credentials::Peer& peer = *handshake.peer;
   if (handshake.trust == peers.trust()) {
     return packet.now.wall <= peer.not_after ? Reason::none : Reason::expired;
   }
@@ -140,6 +141,9 @@ Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) 
 Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
   const bool is_client = handshake.key.role == Role::client;
   const Reason doubt = believe(packet, handshake);
+  if (doubt == Reason::busy) {
+    return drop(Reason::busy);  // TCP repeats it
+  }
   const policy::Decision decision =
       judge.labelled(*handshake.local, *handshake.remote, is_client, is_client ? handshake.key.remote_port : handshake.key.local_port);
   if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {

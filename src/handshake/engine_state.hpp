@@ -43,6 +43,7 @@ class Engine::State {
   Answer take_reply(const Packet& packet);  // a SYN-ACK comes
   Answer take_no_reply(const Packet& packet, Handshake& handshake);
   Answer check_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
+  [[nodiscard]] tl::expected<Key, Reason> client_secret(const Packet& packet, const Handshake& handshake, const credentials::Peer& peer);
   Answer finish_reply(const Packet& packet, Handshake& handshake, const wire::Token& token, KnownPeer& peer, PairKeys& keys);
   Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
@@ -52,8 +53,9 @@ class Engine::State {
   Answer take_hello(const Packet& packet);  // a SYN with data comes
   Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet);  // a SYN-ACK leaves
-  [[nodiscard]] PairKeys* server_keys(const Handshake& handshake, const credentials::Peer& peer, const Digest& own);
+  [[nodiscard]] PairKeys* server_keys(const Handshake& handshake, const Digest& own);
   Answer take_proof(const Packet& packet, Handshake& handshake);
+  Answer ask_for_proof(const Packet& packet, const Handshake& handshake);
   Answer segment_in(const Packet& packet);
   Answer segment_out(const Packet& packet);
 

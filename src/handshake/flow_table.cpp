@@ -32,20 +32,24 @@ std::size_t FlowTable::bucket(const FlowKey& key) const {
   return mix(add(add(seed_, key.local), key.remote) ^ rest) & (buckets_.size() - 1);
 }
 
-Handshake* FlowTable::find(const FlowKey& key) {
+Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
   for (Index slot = buckets_[bucket(key)]; slot != kNone; slot = slots_[slot].next_in_bucket) {
-    if (slots_[slot].handshake.key == key) {
+    if (slots_[slot].handshake.key != key) {
+      continue;
+    }
+    if (!is_over(slots_[slot], now)) {
       return &slots_[slot].handshake;
     }
+    remove(slot);
+    break;
   }
   return nullptr;
 }
 
 Handshake& FlowTable::make(const FlowKey& key, Milliseconds now) {
-  if (Handshake* known = find(key)) {
+  if (Handshake* known = find(key, now)) {
     remove(*known);
   }
-  expire(now);
   const Index slot = take_slot();
   Slot& taken = slots_[slot];
   taken.handshake = Handshake{};
@@ -129,6 +133,10 @@ void FlowTable::close(Slot& slot) {
   }
 }
 
+bool FlowTable::is_over(const Slot& slot, Milliseconds now) const {
+  return slot.handshake.since + kAge[static_cast<std::size_t>(slot.list)] <= now;
+}
+
 /// A few at a time, so that no packet pays for many.
 void FlowTable::expire(Milliseconds now) {
   constexpr int kAtATime = 2;
@@ -136,7 +144,7 @@ void FlowTable::expire(Milliseconds now) {
     const auto number = static_cast<std::size_t>(list);
     for (int count = 0; count < kAtATime; count++) {
       const Index oldest = lists_[number].oldest;
-      if (oldest == kNone || slots_[oldest].handshake.since + kAge[number] > now) {
+      if (oldest == kNone || !is_over(slots_[oldest], now)) {
         break;
       }
       remove(oldest);
@@ -177,6 +185,7 @@ void FlowTable::remove(Index slot) {
   gone.handshake.trust.reset();
   gone.handshake.local.reset();
   gone.handshake.remote.reset();
+  gone.handshake.peer.reset();
   append(slot, List::free);
   size_--;
 }

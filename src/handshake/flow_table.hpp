@@ -39,17 +39,20 @@ struct Handshake {
   FlowKey key;
   Phase phase = Phase::asked;
   std::uint32_t sequence = 0;                       // of the client's SYN
+  std::uint32_t reply_sequence = 0;                 // server: of its SYN-ACK
   Milliseconds since{};                             // the last change of phase
   std::shared_ptr<const credentials::Trust> trust;  // whose credential of ours is in use
   wire::CredentialType type = wire::CredentialType::local;
   std::shared_ptr<const LocalIdentity> local;
   std::shared_ptr<const RemoteIdentity> remote;  // number 0 until it was proved
+  /// As `trust` verified it: an identity that was proved earlier holds the secret shared with an earlier key of ours.
+  std::shared_ptr<const credentials::Peer> peer;
   Nonce client_nonce{};
   Nonce server_nonce{};  // server: drawn when REPLY is first made
   bool has_server_nonce = false;
   bool is_unlabelled = false;  // open: policy allowed the peer as one that offered no proof
-  Digest hello{};  // T1
-  Tag proof{};     // server: expected; client: sent
+  Digest hello{};              // T1
+  Tag proof{};                 // server: expected; client: sent
   // Client: what PROOF is made of, from the SYN and the SYN-ACK.
   std::uint32_t mark = 0;
   std::uint32_t device = 0;
@@ -68,13 +71,16 @@ class FlowTable {
   /// Half-open handshakes of servers are counted against their clients' share in `budget`.
   FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget);
 
-  [[nodiscard]] Handshake* find(const FlowKey& key);
-  /// A new handshake, of which only the key is set, in the place of one with the same key. Gives up what is too old, and where the table is
-  /// full what is oldest: completed ones first.
+  /// Null where there is none, or its time is over.
+  [[nodiscard]] Handshake* find(const FlowKey& key, Milliseconds now);
+  /// A new handshake, of which only the key is set, in the place of one with the same key. Where the table is full the oldest is given up:
+  /// completed ones first.
   Handshake& make(const FlowKey& key, Milliseconds now);
   /// To be called when the phase changes: ages are counted from then.
   void enter(Handshake& handshake, Phase phase, Milliseconds now);
   void remove(Handshake& handshake);
+  /// Gives up some of what is too old. To be called for each packet: shares must come back though nothing new is let in.
+  void expire(Milliseconds now);
   void forget_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return size_; }
@@ -103,7 +109,7 @@ class FlowTable {
   [[nodiscard]] static List list_of(Role role, Phase phase);
   void append(Index slot, List list);
   void unlink(Index slot);
-  void expire(Milliseconds now);
+  [[nodiscard]] bool is_over(const Slot& slot, Milliseconds now) const;
   void close(Slot& slot);
   Index take_slot();
   void remove(Index slot);

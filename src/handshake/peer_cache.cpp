@@ -66,6 +66,7 @@ tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Byte
   auto verified = trust_->verify(type, credential, now.wall);
   tl::expected<KnownPeer, Reason> known = tl::unexpected(Reason::none);
   if (verified) {
+    budget.verified(source);
     known = KnownPeer{.peer = std::move(*verified), .as_client = {}, .as_server = {}, .identities = {}};
   } else {
     known = tl::unexpected(reason_of(verified.error()));

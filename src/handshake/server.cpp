@@ -16,6 +16,12 @@ bool is_half_open(const Handshake& handshake) {
   return handshake.phase == Phase::asked || handshake.phase == Phase::answered;
 }
 
+/// Whether it is this handshake's own SYN that comes again, perhaps after its PROOF.
+bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& token, const std::shared_ptr<const LocalIdentity>& local) {
+  return (is_half_open(handshake) || handshake.phase == Phase::complete) && handshake.sequence == syn.sequence() &&
+         std::ranges::equal(handshake.client_nonce, token.nonce) && handshake.local == local;
+}
+
 }  // namespace
 
 Answer Engine::State::take_hello(const Packet& packet) {
@@ -32,18 +38,15 @@ Answer Engine::State::take_hello(const Packet& packet) {
     told.detail = token ? "" : wire::text(token.error());
     return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
   }
-  if (const Handshake* client = table.find(packet.key(Role::client)); client != nullptr && client->phase == Phase::asked) {
-    told.reason = Reason::simultaneous_open;
-    tell(std::move(told));
-    return drop(Reason::simultaneous_open);
+  if (const Handshake* client = table.find(packet.key(Role::client), packet.now.monotonic);
+      client != nullptr && client->phase == Phase::asked) {
+    return refuse(packet, Reason::simultaneous_open, std::move(told));
   }
-  if (Handshake* known = table.find(key); known != nullptr && is_half_open(*known)) {
-    const bool same = known->sequence == packet.segment.sequence() && std::ranges::equal(known->client_nonce, token->nonce) &&
-                      known->local == local->second;
-    if (same) {
+  if (Handshake* known = table.find(key, packet.now.monotonic)) {
+    if (repeats(*known, packet.segment, *token, local->second)) {
       return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
     }
-    if (known->since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+    if (is_half_open(*known) && known->since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
       return drop(Reason::conflict);
     }
   }
@@ -85,14 +88,14 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std:
   handshake.type = token.type;
   handshake.local = std::move(local);
   handshake.remote = std::move(remote);
+  handshake.peer = (*known)->peer;
   std::copy(token.nonce.begin(), token.nonce.end(), handshake.client_nonce.begin());
-  handshake.hello =
-      hello_transcript({token.type, token.flags}, handshake.client_nonce, handshake.remote->peer->hash, handshake.remote->hash);
+  handshake.hello = hello_transcript({token.type, token.flags}, handshake.client_nonce, handshake.peer->hash, handshake.remote->hash);
   return accept_changed(Ruling::pass);
 }
 
 Answer Engine::State::reply(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::server));
+  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
     return refuse(packet, Reason::unknown_handshake, event(packet, Role::server, nullptr));
   }
@@ -106,8 +109,7 @@ Answer Engine::State::reply(const Packet& packet) {
     }
   }
   const credentials::Trust& trust = *handshake->trust;
-  const credentials::Peer& peer = *handshake->remote->peer;
-  const credentials::OwnCredential& own = trust.answer(peer);
+  const credentials::OwnCredential& own = trust.answer(*handshake->peer);
   const std::string& encoded = handshake->local->encoded;
   const auto sealed = std::span(labels_).first(std::min(encoded.size(), labels_.size()));
   Tag tag{};
@@ -128,7 +130,7 @@ Answer Engine::State::reply(const Packet& packet) {
     return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large, std::move(told));
   }
   // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key seals one text.
-  PairKeys* keys = server_keys(*handshake, peer, own.hash);
+  PairKeys* keys = server_keys(*handshake, own.hash);
   const ReplyContext context{{handshake->type, 0}, handshake->hello, handshake->server_nonce, own.hash};
   seal_reply(aead_, keys->reply_key(handshake->hello, handshake->server_nonce), context,
              {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
@@ -137,6 +139,7 @@ Answer Engine::State::reply(const Packet& packet) {
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
     return drop(Reason::malformed_packet);
   }
+  handshake->reply_sequence = packet.segment.sequence();
   if (handshake->phase == Phase::asked) {
     table.enter(*handshake, Phase::answered, packet.now.monotonic);
   }
@@ -145,7 +148,8 @@ Answer Engine::State::reply(const Packet& packet) {
 }
 
 /// Remembered with the peer; those of a peer that was forgotten meanwhile are made anew.
-PairKeys* Engine::State::server_keys(const Handshake& handshake, const credentials::Peer& peer, const Digest& own) {
+PairKeys* Engine::State::server_keys(const Handshake& handshake, const Digest& own) {
+  const credentials::Peer& peer = *handshake.peer;
   if (KnownPeer* known = handshake.trust == peers.trust() ? peers.remembered(peer.type, peer.credential) : nullptr) {
     if (!known->as_server) {
       known->as_server.emplace(peer.secret, peer.hash, own);
@@ -158,9 +162,9 @@ PairKeys* Engine::State::server_keys(const Handshake& handshake, const credentia
 
 /// Data, acknowledgements and PROOF that come on a flow without authorisation.
 Answer Engine::State::segment_in(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::server));
+  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
-    handshake = table.find(packet.key(Role::client));
+    handshake = table.find(packet.key(Role::client), packet.now.monotonic);
   }
   if (handshake == nullptr || handshake->phase == Phase::refused ||
       (handshake->phase == Phase::asked && handshake->key.role == Role::server)) {
@@ -173,7 +177,20 @@ Answer Engine::State::segment_in(const Packet& packet) {
   if (handshake->phase == Phase::complete) {
     return rejudge(packet, *handshake);
   }
-  return packet.segment.proof() ? take_proof(packet, *handshake) : drop(Reason::unproved_data);
+  return packet.segment.proof() ? take_proof(packet, *handshake) : ask_for_proof(packet, *handshake);
+}
+
+/// PROOF was lost, or overtaken. The client's TCP does not know, and the server's would ask again only after a second and a few times: in
+/// the segment's place it gets the client's SYN, which it answers with its SYN-ACK (twice a second at most, tcp_invalid_ratelimit), and the
+/// client's verifier with PROOF.
+Answer Engine::State::ask_for_proof(const Packet& packet, const Handshake& handshake) {
+  const bool is_answer = handshake.key.role == Role::server && packet.segment.acknowledgement() == handshake.reply_sequence + 1;
+  if (!is_answer) {  // who has not seen the SYN-ACK makes nobody send another
+    return drop(Reason::unproved_data);
+  }
+  statistics.refused[static_cast<std::size_t>(Reason::unproved_data)]++;
+  wire::write_request(packet.segment, handshake.sequence, changed_);
+  return accept_changed(Ruling::pass);
 }
 
 Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
@@ -191,7 +208,7 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
     return drop(Reason::busy);
   }
   if (doubt == Reason::none && handshake.remote->number == 0) {
-    const auto known = peers.find(handshake.type, handshake.remote->peer->credential, packet.ends.source, budget, packet.now);
+    const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source, budget, packet.now);
     auto remote = known ? enter(**known, *handshake.remote) : nullptr;
     doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
     handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
@@ -214,7 +231,7 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
 /// What leaves on a flow whose authorisation was taken away, or that never had one.
 Answer Engine::State::segment_out(const Packet& packet) {
   for (const Role role : {Role::client, Role::server}) {
-    Handshake* handshake = table.find(packet.key(role));
+    Handshake* handshake = table.find(packet.key(role), packet.now.monotonic);
     if (handshake == nullptr) {
       continue;
     }
@@ -231,7 +248,7 @@ Answer Engine::State::segment_out(const Packet& packet) {
 std::shared_ptr<const RemoteIdentity> Engine::State::enter(KnownPeer& peer, const RemoteIdentity& proved) {
   constexpr std::size_t kIdentities = 4096;  // of one peer
   if (peer.identities.size() >= kIdentities) {
-    return nullptr;
+    peer.identities.clear();  // the book knows those in use
   }
   auto entered = book_.enter(proved);
   if (entered != nullptr) {

@@ -52,6 +52,7 @@ Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads, handshake
   return verifier;
 }
 
+Verifier::Verifier() : told_(std::make_unique<Told>()) {}
 Verifier::~Verifier() = default;
 
 void Verifier::post(const std::function<void(Worker&)>& message) {
@@ -105,6 +106,8 @@ std::vector<handshake::Event> Verifier::take_events() {
   std::ignore = ::read(event_.get(), &counter, sizeof counter);
   std::vector<handshake::Event> events;
   std::ranges::for_each(workers_, [&](const auto& worker) { worker->take_events(events); });
+  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch());
+  std::erase_if(events, [&](const handshake::Event& event) { return !told_->first(event, now); });
   return events;
 }
 

@@ -186,6 +186,10 @@ void write_proof(const ProofAck& ack, std::span<const std::uint8_t, 16> tag, Pac
              ack.timestamps ? std::span(options) : proof, out);
 }
 
+void write_request(const Segment& segment, std::uint32_t sequence, PacketBuffer& out) {
+  write_bare({segment.ends(), sequence, 0, kSyn, segment.window(), segment.traffic_class(), segment.flow_label()}, {}, out);
+}
+
 void write_reset(const Segment& segment, PacketBuffer& out) {
   write_bare({segment.ends(), segment.sequence(), segment.acknowledgement(), kRst | kAck, 0, segment.traffic_class(), segment.flow_label()},
              {}, out);

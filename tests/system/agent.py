@@ -84,6 +84,7 @@ class Orders:
     def __init__(self):
         self.sockets = {}
         self.servers = {}
+        self.connections = {}
         self.probes = {}
 
     # --- single sockets, by name ---
@@ -187,6 +188,12 @@ class Orders:
     def served(self, kind, port):
         return self.servers[f"{kind}/{port}"]
 
+    def end_served(self, kind, port):
+        """Ends the connections that were accepted; our side alone."""
+        for connection in self.connections.pop(f"{kind}/{port}", []):
+            connection.shutdown(socket.SHUT_RDWR)
+        return "ok"
+
     def stop_serving(self, kind, port):
         server = self.sockets.pop(f"server {kind}/{port}")
         if kind == "tcp":
@@ -200,6 +207,7 @@ class Orders:
             except OSError:
                 return
             count["accepted"] += 1
+            self.connections.setdefault(f"tcp/{server.getsockname()[1]}", []).append(connection)
             threading.Thread(target=self._tcp_echo, args=(connection, greeting, count), daemon=True).start()
 
     @staticmethod
@@ -244,6 +252,25 @@ class Orders:
             except OSError as error:
                 return _outcome(error)
             return "ok" if answer == text else f"unexpected answer {answer!r}"
+
+    def burst(self, address, port, count, timeout, apart=0.0):
+        """That many exchanges at the same time: the outcomes, counted, and how long those took that were well, in seconds."""
+        outcomes, times, lock = {}, [], threading.Lock()
+
+        def one():
+            started = time.monotonic()
+            outcome = self.exchange("tcp", address, port, timeout=timeout)
+            with lock:
+                outcomes[outcome] = outcomes.get(outcome, 0) + 1
+                if outcome == "ok":
+                    times.append(time.monotonic() - started)
+        threads = [threading.Thread(target=one) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+            time.sleep(apart)
+        for thread in threads:
+            thread.join()
+        return {"outcomes": outcomes, "times": sorted(times)}
 
     def ping(self, address, timeout=PATIENT / 2):
         """An ICMP echo through a ping socket; root may open raw ones."""

@@ -22,7 +22,7 @@ TEST(Engine, AuthorisesBothEndsByProof) {
   EXPECT_GE(verified.number, 1000U);
   EXPECT_EQ(segment(verified.packet).payload_size(), 0U) << "REPLY stops here";
   ASSERT_TRUE(verified.proof);
-  EXPECT_TRUE(server.in(connection.data()).drop) << "data ahead of PROOF";
+  EXPECT_TRUE(is_kept_back(server.in(connection.data()))) << "data ahead of PROOF";
   const Outcome proved = server.in(*verified.proof);
   ASSERT_EQ(proved.ruling, Ruling::authorise);
   EXPECT_GE(proved.number, 1000U);

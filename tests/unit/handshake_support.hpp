@@ -3,11 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "trireme/credentials/pki.hpp"
 #include "trireme/handshake/engine.hpp"
 
 namespace trireme::handshake {
@@ -38,7 +41,7 @@ struct Draft {
   std::uint32_t acknowledgement = 0;
   std::uint16_t window = 64'240;
   Packet options = {2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0};  // MSS 1460, scale 7, SACK, timestamps
-  Packet data;
+  Packet data = {};
 
   [[nodiscard]] Packet bytes() const {
     Packet tcp;
@@ -80,6 +83,18 @@ struct Draft {
     return ip;
   }
 };
+
+/// One bit of a copy is another.
+inline Packet flipped(Packet packet, std::size_t bit) {
+  packet.at(bit / 8) = static_cast<std::uint8_t>(packet.at(bit / 8) ^ 1U << bit % 8);
+  return packet;
+}
+
+/// `few` cases in every run, `many` with TRIREME_LONG=1.
+inline int cases(int few, int many) {
+  const char* longer = std::getenv("TRIREME_LONG");
+  return longer != nullptr && std::string_view(longer) == "1" ? many : few;
+}
 
 /// Numbers in the order in which identities come.
 class Book final : public IdentityBook {
@@ -151,6 +166,21 @@ struct End {
   Outcome in(const Packet& packet, std::uint32_t priority = kNumber) { return handle(packet, false, priority); }
 
   [[nodiscard]] std::uint64_t refused(Reason reason) const { return engine->statistics().refused.at(static_cast<std::size_t>(reason)); }
+  /// "policy 3 busy 1": for messages.
+  [[nodiscard]] std::string tally() const {
+    std::string list;
+    for (std::size_t reason = 0; reason < kReasons; reason++) {
+      if (const std::uint64_t count = engine->statistics().refused.at(reason); count > 0) {
+        list += std::string(" ") + text(static_cast<Reason>(reason)) + " " + std::to_string(count);
+      }
+    }
+    return list;
+  }
+  [[nodiscard]] Reason last() const { return events.empty() ? Reason::none : events.back().reason; }
+  void pass_time(std::chrono::milliseconds time) {
+    now.monotonic += time;
+    now.wall += time;
+  }
 
   Book book;
   std::unique_ptr<Engine> engine;
@@ -167,15 +197,71 @@ struct Connection {
   wire::Ends ends{address("10.0.0.1"), address("10.0.0.2"), 40'000, 80};
 
   [[nodiscard]] wire::Ends back() const { return {ends.destination, ends.source, ends.destination_port, ends.source_port}; }
-  [[nodiscard]] Packet syn(std::uint32_t sequence = 1000) const { return Draft{.ends = ends, .sequence = sequence, .data = {}}.bytes(); }
-  [[nodiscard]] Packet syn_ack() const {
-    return Draft{.ends = back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = 1001, .data = {}}.bytes();
+  [[nodiscard]] Packet syn(std::uint32_t sequence = 1000) const { return Draft{.ends = ends, .sequence = sequence}.bytes(); }
+  [[nodiscard]] Packet syn_ack(std::uint32_t of_syn = 1000) const {
+    return Draft{.ends = back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = of_syn + 1}.bytes();
   }
   [[nodiscard]] Packet data() const {
     return Draft{.ends = ends, .flags = wire::kAck | wire::kPsh, .sequence = 1001, .acknowledgement = 5001, .options = {}, .data = {'G'}}
         .bytes();
   }
+  [[nodiscard]] Packet answer() const {
+    return Draft{
+        .ends = back(), .flags = wire::kAck | wire::kPsh, .sequence = 5001, .acknowledgement = 1002, .options = {}, .data = {'O', 'K'}}
+        .bytes();
+  }
+  [[nodiscard]] Packet reset() const { return Draft{.ends = ends, .flags = wire::kRst, .sequence = 1001, .options = {}}.bytes(); }
+
+  /// The n-th connection between the same hosts.
+  [[nodiscard]] static Connection number(std::uint16_t n) {
+    Connection connection;
+    connection.ends.source_port = static_cast<std::uint16_t>(1'024 + n);
+    return connection;
+  }
 };
+
+/// Whether nothing of a segment gets to the application: it is dropped, or replaced by the request that makes TCP ask for PROOF again.
+inline bool is_kept_back(const Outcome& outcome) {
+  return outcome.drop ||
+         (outcome.ruling == Ruling::pass && segment(outcome.packet).flags() == wire::kSyn && segment(outcome.packet).payload_size() == 0);
+}
+
+/// What both ends said to each other on one connection, as it was on the wire; empty where it did not come so far.
+struct Exchange {
+  Packet hello;
+  Packet reply;
+  Packet proof;
+  Outcome heard;     // HELLO by the server
+  Outcome verified;  // REPLY by the client
+};
+
+/// Up to PROOF, which the server has yet to see.
+inline Exchange exchange(End& client, End& server, const Connection& connection) {
+  Exchange said;
+  const Outcome asked = client.out(connection.syn());
+  if (!asked.passes()) {
+    return said;
+  }
+  said.hello = asked.packet;
+  said.heard = server.in(said.hello);
+  if (!said.heard.passes()) {
+    return said;
+  }
+  const Outcome replied = server.out(connection.syn_ack());
+  if (!replied.passes()) {
+    return said;
+  }
+  said.reply = replied.packet;
+  said.verified = client.in(said.reply);
+  said.proof = said.verified.proof.value_or(Packet{});
+  return said;
+}
+
+/// Whether it ends with both ends authorised.
+inline bool connects(End& client, End& server, const Connection& connection) {
+  const Exchange said = exchange(client, server, connection);
+  return !said.proof.empty() && said.verified.authorises() && server.in(said.proof).authorises();
+}
 
 inline std::shared_ptr<const credentials::Trust> psk_trust(const std::string& host, const std::string& secret) {
   credentials::TrustMaterial material;
@@ -187,5 +273,55 @@ inline std::shared_ptr<const credentials::Trust> psk_trust(const std::string& ho
 }
 
 inline constexpr const char* kSecret = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n";
+inline constexpr const char* kNextSecret = "OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg=\n";
+
+/// A CA and the hosts that it vouches for.
+class Fleet {
+ public:
+  using Time = credentials::Time;
+
+  explicit Fleet(const std::string& name = "fleet") : authority_(credentials::make_authority(name, start(), random_).value()) {}
+
+  static Time start() { return std::chrono::system_clock::now() - std::chrono::hours(24 * 1000); }
+
+  [[nodiscard]] credentials::Issued issue(const std::string& host, std::optional<std::string> labels = {},
+                                          Time at = std::chrono::system_clock::now(), unsigned days = 365) {
+    credentials::HostRequest request{.host = host, .labels = {}, .days = days};
+    if (labels) {
+      request.labels.emplace();
+      request.labels->push_back(policy::parse_label_pattern(*labels).value());
+    }
+    auto issued = credentials::issue({.path = "ca.pem", .content = authority_.certificate}, {.path = "ca.key", .content = authority_.key},
+                                     request, at, random_);
+    EXPECT_TRUE(issued) << (issued ? "" : issued.error().text());
+    return std::move(*issued);
+  }
+
+  /// A host's [trust]. `others` are CAs that it believes beside this one.
+  [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(const credentials::Issued& host,
+                                                                const std::vector<std::string>& revoked = {},
+                                                                const std::vector<const Fleet*>& others = {},
+                                                                Time at = std::chrono::system_clock::now()) const {
+    credentials::TrustMaterial material;
+    material.host_name = "host";
+    material.certificate = {"host.pem", host.certificate};
+    material.key = {"host.key", host.key};
+    material.authorities.push_back({"ca.pem", authority_.certificate});
+    for (const Fleet* other : others) {
+      material.authorities.push_back({"other.pem", other->authority_.certificate});
+    }
+    for (const std::string& certificate : revoked) {
+      material.revoked.push_back({"revoked.pem", certificate});
+    }
+    auto trust = credentials::Trust::load(material, nullptr, at);
+    EXPECT_TRUE(trust) << (trust ? "" : trust.error().front().text());
+    return *trust;
+  }
+  [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(const std::string& host) { return trust(issue(host)); }
+
+ private:
+  credentials::Random random_ = credentials::Random::open().value();
+  credentials::Issued authority_;
+};
 
 }  // namespace trireme::handshake

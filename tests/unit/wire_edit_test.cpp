@@ -283,5 +283,21 @@ TEST(WriteReset, AnswersInPlaceOfASynAck) {
                          "9c4001bb 01020304 a1a2a3a4 5014 0000 0000 0000"));
 }
 
+TEST(WriteRequest, IsABareSynOfTheSameFlow) {
+  Packet packet;
+  packet.flags = kAck | kPsh;
+  packet.acknowledgement = 0xa1a2a3a4;
+  packet.options = hex("0101080a 00000001 00000002");
+  packet.data = hex("474554");
+  const Octets bytes = packet.bytes();
+  PacketBuffer out;
+  write_request(*parse(bytes), 0x01020303, out);
+  Octets written = octets(out);
+  EXPECT_EQ(faults(written, 20), "");
+  written[10] = written[11] = written[36] = written[37] = 0;
+  EXPECT_EQ(written, hex("4500 0028 0000 4000 4006 0000 c0000201 c6336402"
+                         "9c4001bb 01020303 00000000 5002 faf0 0000 0000"));
+}
+
 }  // namespace
 }  // namespace trireme::wire

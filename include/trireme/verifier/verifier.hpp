@@ -47,6 +47,8 @@ struct VerifierStatistics : handshake::EngineStatistics {
   std::uint64_t events_lost = 0;  // refusals that were not told: too many at a time
 };
 
+class Told;
+
 class Verifier {
  public:
   /// Threads wait for enforcement points. The book outlives the verifier. Errors: no threads, no randomness.
@@ -75,12 +77,13 @@ class Verifier {
 
  private:
   class Worker;
-  Verifier() = default;
+  Verifier();
   void post(const std::function<void(Worker&)>& message);
   void post_and_wait(const std::function<void(Worker&)>& message);
 
   Fd event_;  // eventfd
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Told> told_;  // by any thread
 };
 
 }  // namespace trireme::verifier

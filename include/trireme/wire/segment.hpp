@@ -126,6 +126,10 @@ struct ProofAck {
 /// A packet without data, TTL 64, don't-fragment, not ECN-capable, with the timestamps and the option.
 void write_proof(const ProofAck& ack, std::span<const std::uint8_t, 16> tag, PacketBuffer& out);
 
+/// A SYN with that sequence number in place of `segment`, which came after it: for a server's TCP that has an unfinished handshake, and so
+/// knows the options already. No data, no options.
+void write_request(const Segment& segment, std::uint32_t sequence, PacketBuffer& out);
+
 /// A reset in place of `segment`, a SYN-ACK, acceptable to the client that it is for (RFC 9293, section 3.10.7.3): no options, no data, no
 /// IPv4 options or IPv6 extension headers.
 void write_reset(const Segment& segment, PacketBuffer& out);

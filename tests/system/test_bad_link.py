@@ -1,0 +1,58 @@
+"""A link that loses and repeats: every allowed connection completes, however long TCP takes, and no refused one does."""
+
+import unittest
+
+from tests.system import host, linked
+from tests.system.linked import CLIENT, PORT, SERVER, SERVER6
+
+PATIENCE = 130  # TCP's own (tcp_syn_retries)
+
+
+class BadLink(linked.LinkedCase):
+    def setUp(self):
+        super().setUp()
+        self.stranger = self.client.labelled("app=other")
+
+    def expect_all(self, loss, twice, count, address=SERVER):
+        count = 1000 if host.LONG else count
+        before = self.served()["accepted"]
+        self.wire.be(loss=loss, twice=twice)
+        self.stranger.send("burst", address, PORT, count // 3, 5.0)
+        done = self.friend.burst(address, PORT, count, PATIENCE, apart=0.01)
+        refused = self.stranger.answer()
+        self.assertEqual(done["outcomes"], {"ok": count})
+        self.assertNotIn("ok", refused["outcomes"])
+        self.assertEqual(self.served()["accepted"], before + count)
+        times = done["times"]
+        print(f"\n{loss} % lost, {twice} % repeated: connect and exchange p50 {times[len(times) // 2] * 1000:.1f} ms, "
+              f"longest {times[-1]:.2f} s", flush=True)
+        return times
+
+    def test_one_percent(self):
+        self.expect_all(1, 1, 60)
+
+    def test_ten_percent(self):
+        self.expect_all(10, 10, 30)
+
+    def test_thirty_percent(self):
+        self.expect_all(30, 10, 12, SERVER6)
+
+    def test_everything_comes_twice(self):
+        self.assertLess(self.expect_all(0, 100, 60)[-1], 0.9, "nothing waits for a time-out")
+
+    def test_a_client_that_has_lost_its_connection_connects_again(self):
+        """The server's end lives on: its answer to the new SYN tells the client, whose reset ends it (RFC 9293, section 3.5.1)."""
+        port = 45_000
+        self.friend.open("old", "tcp", CLIENT, port)
+        self.assertEqual(self.friend.connect("old", SERVER, PORT), "ok")
+        self.wire.be(hold="meta l4proto tcp", from_side="client")
+        self.friend.close("old", reset=True)
+        self.wire.be()
+        self.friend.open("new", "tcp", CLIENT, port)
+        self.assertEqual(self.friend.connect("new", SERVER, PORT, timeout=5), "ok")
+        self.assertEqual(self.friend.send_text("new", "ping"), "ok")
+        self.assertEqual(self.friend.receive("new"), {"text": "ping"})
+
+
+if __name__ == "__main__":
+    unittest.main()

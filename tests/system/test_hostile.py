@@ -1,0 +1,206 @@
+"""Somebody without a credential on the link between two hosts: forges, repeats, splices, cuts and flips what they say to each other."""
+
+import random
+import unittest
+
+from tests.system import host, linked, packets, waiting
+from tests.system.linked import CLIENT, PORT, SERVER, STRANGER
+from tests.system.packets import ACK, HELLO, PSH, REPLY, RST, SYN, Segment
+
+OPEN_PORT = 8081  # reachable for @world
+
+
+class Hostile(linked.LinkedCase):
+    POLICY = f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["tcp/{OPEN_PORT}"]\n'
+
+    def setUp(self):
+        super().setUp()
+        self.to_server, self.to_client = self.wire.tap("server"), self.wire.tap("client")
+        self.addCleanup(self.to_server.close)
+        self.addCleanup(self.to_client.close)
+        self.port = random.randrange(20_000, 30_000)
+
+    # --- what both hosts really say, overheard ---
+
+    def overhear(self):
+        """HELLO, REPLY and PROOF of a connection between friends."""
+        self.to_server.drain()
+        self.to_client.drain()
+        self.assertEqual(self.friend.exchange("tcp", SERVER, PORT), "ok")
+        hello = self.to_client.read(lambda segment: segment.token == HELLO)
+        proof = self.to_client.read(lambda segment: segment.proof)
+        reply = self.to_server.read(lambda segment: segment.token == REPLY)
+        self.assertTrue(hello and reply and proof)
+        return hello, reply, proof
+
+    # --- the stranger's own part ---
+
+    def stranger(self, flags, port=PORT, **fields):
+        self.to_server.send(Segment(STRANGER, SERVER, self.port, port, flags, **fields).packet())
+
+    def ask(self, data, port=PORT, seconds=3.0):
+        """A SYN with that data from a new port; the server's answer, None where there is none."""
+        self.port += 1
+        self.to_server.drain()
+        self.stranger(SYN, port, seq=1000, options=packets.OPTIONS, data=data)
+        return self.to_server.read(lambda segment: segment.dport == self.port, seconds)
+
+    def go_on(self, answer, port=PORT, tag=None, data=b"let me in"):
+        """Behind a SYN-ACK: PROOF where there is a tag, then data."""
+        if tag is not None:
+            self.stranger(ACK, port, seq=1001, ack=answer.seq + 1, options=packets.proof_option(tag))
+        self.stranger(ACK, port, seq=1001, ack=answer.seq + 1)
+        self.stranger(ACK | PSH, port, seq=1001, ack=answer.seq + 1, data=data)
+
+    def assert_nothing_came_in(self, before, port=PORT):
+        """Once the server's verifier has seen all that was sent: a friend's exchange comes after it."""
+        self.assertEqual(self.friend.exchange("tcp", SERVER, PORT), "ok")
+        expected = dict(before)
+        if port == PORT:
+            expected = {"accepted": before["accepted"] + 1, "bytes": before["bytes"] + 4}
+        waiting.until(lambda: self.served(port)["bytes"] >= expected["bytes"], "the friend's data")
+        self.assertEqual(self.served(port), expected)
+
+    # --- tests ---
+
+    def test_hello_repeated_by_a_stranger_gets_nowhere_without_proof(self):
+        hello, reply, proof = self.overhear()
+        before, forged, log = self.served(), self.refused("forged_proof"), len(self.server.log_text())
+        for tag in (None, proof.proof, bytes(16), reply.data[-16:]):
+            answer = self.ask(hello.data)
+            self.assertEqual(answer.flags & (SYN | ACK | RST), SYN | ACK)
+            self.assertEqual(answer.token, REPLY)
+            self.assertNotEqual(answer.data, reply.data)
+            self.go_on(answer, tag=tag)
+        for _ in range(50):
+            self.go_on(answer, tag=random.randbytes(16))
+        self.assert_nothing_came_in(before)
+        waiting.until(lambda: self.refused("forged_proof") == forged + 53, "all are counted")
+        self.assertGreaterEqual(self.refused("unproved_data"), 4)
+        # Five seconds after another test's, it is told again.
+        told = waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "forged_proof"], "it is told")
+        self.assertEqual(told[0]["source"]["address"], STRANGER)
+        lines = [line for line in self.server.log_text()[log:].splitlines() if "proof does not hold" in line]
+        self.assertLessEqual(len(lines), 1, "one in five seconds: " + "\n".join(lines))
+
+    def test_changed_hellos_are_refused(self):
+        hello, _, proof = self.overhear()
+        before = self.served()
+        size = len(hello.data)
+        changes = [hello.data[:cut] for cut in (8, 9, 20, 31, 32, 40, size - 1)] + [hello.data + b"x"]
+        changes += [packets.flip(hello.data, bit) for bit in range(64, size * 8, host.LONG and 1 or 11)]
+        answers = {"refused": 0, "silent": 0, "answered": 0}
+        for data in changes:
+            answer = self.ask(data, seconds=0.3)
+            if answer is None:
+                answers["silent"] += 1
+            elif answer.flags & RST:
+                answers["refused"] += 1
+            else:
+                answers["answered"] += 1
+                self.go_on(answer, tag=proof.proof)
+        self.assertGreater(answers["refused"], 10, answers)
+        self.assert_nothing_came_in(before)
+        self.assertGreaterEqual(self.refused("malformed_token"), 7)
+
+    def test_a_reply_of_another_connection_is_not_believed(self):
+        _, reply, _ = self.overhear()
+        forged = self.refused("forged_reply", self.client)
+        self.wire.be(hold="tcp flags & (syn|ack) == (syn|ack)", from_side="server")
+        self.friend.open("c", "tcp", CLIENT)
+        self.to_client.drain()
+        self.friend.connect_start("c", SERVER, PORT)
+        syn = self.to_client.read(lambda segment: segment.token == HELLO)
+        true = self.to_server.read(lambda segment: segment.token == REPLY and segment.dport == syn.sport)
+        for data in [reply.data] + [packets.flip(true.data, bit) for bit in range(64, len(true.data) * 8, 23)]:
+            self.to_client.send(true.changed(data=data).packet())
+            if self.friend.state("c") != 2:
+                break
+        # Whatever became of it: no connection, and no PROOF.
+        self.assertIn(self.friend.state("c"), (2, 7))
+        self.assertIsNone(self.to_client.read(lambda segment: segment.proof, 0.2))
+        self.assertGreater(self.refused("forged_reply", self.client), forged)
+
+    def test_a_forged_reply_leaves_the_handshake_to_the_true_one(self):
+        _, reply, _ = self.overhear()
+        self.wire.be(hold="tcp flags & (syn|ack) == (syn|ack)", from_side="server")
+        self.friend.open("c", "tcp", CLIENT)
+        self.to_client.drain()
+        self.friend.connect_start("c", SERVER, PORT)
+        syn = self.to_client.read(lambda segment: segment.token == HELLO)
+        true = self.to_server.read(lambda segment: segment.token == REPLY and segment.dport == syn.sport)
+        for data in (reply.data, packets.flip(true.data, len(true.data) * 8 - 1), packets.flip(true.data, 12 * 8)):
+            self.to_client.send(true.changed(data=data).packet())
+        self.assertEqual(self.friend.state("c"), 2)
+        self.to_client.send(true.packet())
+        waiting.until(lambda: self.friend.state("c") == 1, "the true REPLY connects")
+
+    def test_a_server_that_takes_the_token_off_is_refused(self):
+        self.wire.be(hold="tcp flags & (syn|ack) == (syn|ack)", from_side="server")
+        self.to_client.drain()
+        self.friend.open("c", "tcp", CLIENT)
+        self.friend.connect_start("c", SERVER, PORT)
+        syn = self.to_client.read(lambda segment: segment.token == HELLO)
+        true = self.to_server.read(lambda segment: segment.token == REPLY and segment.dport == syn.sport)
+        self.to_client.send(true.changed(data=b"").packet())
+        waiting.until(lambda: self.friend.state("c") == 7, "refused")
+        waiting.until(lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"], "the client tells")
+
+    def test_proof_flipped_on_the_wire_delays_and_nothing_else(self):
+        before = self.served()
+        self.wire.be(hold="meta length 72 tcp flags & (syn|ack|psh) == ack", from_side="client")  # PROOF, behind timestamps
+        self.to_client.drain()
+        self.friend.open("c", "tcp", CLIENT)
+        self.assertEqual(self.friend.connect("c", SERVER, PORT), "ok", "the client has what it needs")
+        true = self.to_client.read(lambda segment: segment.proof)
+        for bit in range(128):
+            self.to_server.send(true.changed(options=packets.proof_option(packets.flip(true.proof, bit))).packet())
+        self.assertEqual(self.friend.send_text("c", "ping"), "ok")
+        self.assertEqual(self.friend.receive("c", timeout=0.3), {"error": "timeout"})
+        self.assertEqual(self.served(), before)
+        self.wire.be()
+        self.assertEqual(self.friend.receive("c", timeout=10), {"text": "ping"})
+
+    def test_nothing_rides_on_what_was_allowed_before(self):
+        """A connection to a process without labels (EXEMPT), or one that @world may have (AUTH), closed halfway so that conntrack
+        remembers it; then, on the same ports, a HELLO overheard elsewhere, and data without PROOF."""
+        hello, _, _ = self.overhear()
+        self.workload.serve("tcp", "0.0.0.0", OPEN_PORT)
+        plain = self.server.plain()
+        plain_port = plain.serve("tcp", "0.0.0.0")
+        for port, owner in ((plain_port, plain), (OPEN_PORT, self.workload)):
+            with self.subTest(port=port):
+                self.port += 1
+                self.to_server.drain()
+                self.stranger(SYN, port, seq=1000, options=packets.OPTIONS)
+                answer = self.to_server.read(lambda segment: segment.dport == self.port)
+                self.assertEqual(answer.flags & (SYN | ACK | RST), SYN | ACK, "without labels it may be reached")
+                self.stranger(ACK, port, seq=1001, ack=answer.seq + 1)
+                waiting.until(lambda: owner.served("tcp", port)["accepted"] == 1, "the earlier connection")
+                owner.end_served("tcp", port)
+                end = self.to_server.read(lambda segment: segment.dport == self.port and segment.flags & 1)
+                self.stranger(ACK, port, seq=1001, ack=end.seq + 1)
+                # The owner's own last word is said: the kernel keeps no more than a FIN_WAIT2 of it.
+                if owner is plain:
+                    plain.end()
+                    self.server.agents.remove(plain)
+                    self.workload.serve("tcp", "0.0.0.0", port)
+                before = self.served(port)
+                self.to_server.drain()
+                self.stranger(SYN, port, seq=900_000, options=packets.OPTIONS, data=hello.data)
+                again = self.to_server.read(lambda segment: segment.dport == self.port and segment.flags & SYN, 1.2)
+                if again is not None:
+                    self.stranger(ACK | PSH, port, seq=900_001, ack=again.seq + 1, data=b"let me in")
+                self.assert_nothing_came_in(before, port)
+
+    def test_a_stranger_without_hello_reaches_what_the_world_may(self):
+        """So that the tests above fail for what they say."""
+        self.workload.serve("tcp", "0.0.0.0", OPEN_PORT)
+        answer = self.ask(b"", OPEN_PORT)
+        self.go_on(answer, OPEN_PORT)
+        waiting.until(lambda: self.served(OPEN_PORT)["bytes"] == len(b"let me in"), "the data")
+        self.assertTrue(self.ask(b"").flags & RST)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,258 @@
+// What TCP does beside the plain three segments: repetition, odd options, ports used again, both ends at once, resets.
+#include "handshake_support.hpp"
+#include "trireme/wire/token.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+struct Segments : testing::Test {
+  End client{psk_trust("client", kSecret), "app=web"};
+  End server{psk_trust("server", kSecret), "app=web"};
+  Connection connection;
+
+  static std::size_t count(const Packet& packet, std::uint8_t kind) {  // options of that kind
+    const wire::Segment view = segment(packet);
+    std::size_t found = 0;
+    for (std::size_t at = view.tcp_offset() + 20; at < view.header_size() && packet[at] != 0;) {
+      found += packet[at] == kind ? 1U : 0U;
+      at += packet[at] == 1 ? 1U : std::max<std::size_t>(packet[at + 1], 1);
+    }
+    return found;
+  }
+  /// A whole handshake whose SYN and SYN-ACK have these options.
+  void expect_connects_with(const Packet& options, const Packet& data = {}) {
+    const Outcome asked = client.out(Draft{.ends = connection.ends, .sequence = 1000, .options = options, .data = data}.bytes());
+    ASSERT_TRUE(asked.passes()) << text(client.last());
+    ASSERT_LE(asked.packet.size(), wire::kMaxTokenPacket);
+    ASSERT_TRUE(server.in(asked.packet).passes()) << text(server.last());
+    const Outcome replied = server.out(
+        Draft{.ends = connection.back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = 1001, .options = options}
+            .bytes());
+    ASSERT_TRUE(replied.passes()) << text(server.last());
+    const Outcome verified = client.in(replied.packet);
+    ASSERT_TRUE(verified.authorises()) << text(client.last());
+    ASSERT_TRUE(server.in(*verified.proof).authorises()) << text(server.last());
+    said_ = asked.packet;
+    connection.ends.source_port++;
+  }
+  Packet said_;
+};
+
+TEST_F(Segments, ARepeatedSynCarriesTheSameHello) {
+  const Packet first = client.out(connection.syn()).packet;
+  EXPECT_EQ(client.out(connection.syn()).packet, first);
+  client.pass_time(std::chrono::seconds(63));
+  EXPECT_EQ(client.out(connection.syn()).packet, first);
+  EXPECT_NE(client.out(connection.syn(77)).packet, first) << "another connection";
+}
+
+TEST_F(Segments, ARepeatedSynCarriesTheSameHelloWhileItsReplyIsOnTheWay) {
+  const Exchange said = exchange(client, server, connection);
+  // The client's kernel repeats its SYN before REPLY's verdict reaches it.
+  EXPECT_EQ(client.out(connection.syn()).packet, said.hello);
+  EXPECT_TRUE(server.in(said.hello).passes());
+  EXPECT_TRUE(server.in(said.proof).authorises());
+  // A lost PROOF is still sent again.
+  const Outcome again = client.in(said.reply);
+  EXPECT_TRUE(again.drop);
+  EXPECT_EQ(again.proof, said.proof);
+}
+
+TEST_F(Segments, ASynThatArrivesLateLeavesACompleteHandshakeAlone) {
+  const Exchange said = exchange(client, server, connection);
+  ASSERT_TRUE(server.in(said.proof).authorises());
+  const Outcome late = server.in(said.hello);
+  EXPECT_EQ(late.ruling, Ruling::pass);
+  EXPECT_EQ(segment(late.packet).payload_size(), 0U);
+  EXPECT_TRUE(server.in(connection.data()).authorises()) << "data that was queued behind it";
+}
+
+TEST_F(Segments, ARepeatedSynAckCarriesTheIdenticalReply) {
+  const Packet first = exchange(client, server, connection).reply;
+  EXPECT_EQ(server.out(connection.syn_ack()).packet, first);
+  server.pass_time(std::chrono::seconds(31));
+  EXPECT_EQ(server.out(connection.syn_ack()).packet, first);
+}
+
+TEST_F(Segments, AReplyIsIdenticalAfterTrustAndLabelsHaveChanged) {
+  const Packet first = exchange(client, server, connection).reply;
+  server.engine->set_trust(psk_trust("server", std::string(kNextSecret) + kSecret));
+  server.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web,zone=b")));
+  EXPECT_EQ(server.out(connection.syn_ack()).packet, first) << "a key seals one text";
+}
+
+TEST_F(Segments, ALostProofIsSentAgainForEachRepeatedSynAck) {
+  const Exchange said = exchange(client, server, connection);
+  for (int times = 0; times < 5; times++) {
+    const Outcome again = client.in(server.out(connection.syn_ack()).packet);
+    EXPECT_TRUE(again.drop) << "nothing new to the client's TCP";
+    ASSERT_EQ(again.proof, said.proof);
+  }
+  EXPECT_TRUE(server.in(said.proof).authorises());
+  EXPECT_TRUE(server.in(said.proof).authorises()) << "a duplicate does no harm";
+  EXPECT_TRUE(server.in(connection.data()).authorises());
+}
+
+TEST_F(Segments, MultipathOptionsLeave) {
+  expect_connects_with({2, 4, 5, 180, 30, 4, 0, 1});
+  EXPECT_EQ(count(said_, 30), 0U);
+}
+
+TEST_F(Segments, FastOpenCookiesLeave) {
+  expect_connects_with({2, 4, 5, 180, 34, 2, 1, 1});
+  EXPECT_EQ(count(said_, 34), 0U);
+  expect_connects_with({34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1});
+  EXPECT_EQ(count(said_, 34), 0U);
+  expect_connects_with({254, 4, 0xf9, 0x89});
+  EXPECT_EQ(count(said_, 254), 0U);
+}
+
+TEST_F(Segments, FastOpenDataIsSentLater) {
+  expect_connects_with({34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1}, {'G', 'E', 'T'});
+  const auto payload = segment(said_).payload();
+  EXPECT_TRUE(wire::read_token(wire::Message::hello, payload)) << "HELLO is all that the SYN carries";
+}
+
+TEST_F(Segments, FullOptionSpaceIsNoObstacle) {
+  Packet options = {2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 3, 3, 7};
+  options.resize(40, 1);
+  expect_connects_with(options);
+}
+
+TEST_F(Segments, ASmallMssIsNoObstacle) {
+  expect_connects_with({2, 4, 2, 24});  // 536
+}
+
+TEST_F(Segments, NoOptionsAtAllAreNoObstacle) {
+  expect_connects_with({});
+}
+
+TEST_F(Segments, SignedSegmentsAreRefusedAtOnce) {
+  Packet options(20, 1);
+  options[0] = 19;  // MD5, RFC 2385
+  options[1] = 18;
+  EXPECT_EQ(client.out(Draft{.ends = connection.ends, .sequence = 1000, .options = options}.bytes()).ruling, Ruling::refuse);
+  EXPECT_EQ(client.last(), Reason::signed_segments);
+}
+
+TEST_F(Segments, LabelsThatDoNotFitAreRefusedWithTheNumbers) {
+  std::string labels = "app=web";
+  for (int i = 0; i < 20; i++) {
+    labels += ",label-" + std::to_string(i) + "=" + std::string(63, 'x');
+  }
+  client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set(labels)));
+  EXPECT_EQ(client.out(connection.syn()).ruling, Ruling::refuse);
+  EXPECT_EQ(client.last(), Reason::token_too_large);
+  EXPECT_NE(client.events.back().detail.find("there is room for"), std::string::npos) << client.events.back().detail;
+}
+
+TEST_F(Segments, PortsAreUsedAgain) {
+  ASSERT_TRUE(connects(client, server, connection));
+  const Outcome asked = client.out(connection.syn(90'000));
+  ASSERT_TRUE(asked.passes());
+  ASSERT_EQ(server.in(asked.packet).ruling, Ruling::pass);
+  const Outcome replied = server.out(connection.syn_ack(90'000));
+  const Outcome verified = client.in(replied.packet);
+  ASSERT_TRUE(verified.authorises()) << text(client.last());
+  EXPECT_TRUE(server.in(*verified.proof).authorises());
+}
+
+TEST_F(Segments, PortsAreUsedAgainByAWorkloadWithOtherLabels) {
+  ASSERT_TRUE(connects(client, server, connection));
+  constexpr policy::Number kOther = 78;
+  client.engine->add_local(std::make_shared<const LocalIdentity>(kOther, label_set("app=other")));
+  const Outcome asked = client.out(connection.syn(), kOther);  // even with the same sequence number
+  ASSERT_TRUE(asked.passes());
+  EXPECT_EQ(server.in(asked.packet).ruling, Ruling::refuse);
+  EXPECT_EQ(server.last(), Reason::policy);
+}
+
+TEST_F(Segments, PortsOfAHandshakeUnderWayAreAnothersAfterAMoment) {
+  ASSERT_FALSE(exchange(client, server, connection).reply.empty());  // abandoned: the client is gone
+  const Outcome asked = client.out(connection.syn(90'000));
+  EXPECT_TRUE(server.in(asked.packet).drop);
+  EXPECT_EQ(server.refused(Reason::conflict), 1U);
+  for (End* end : {&client, &server}) {
+    end->pass_time(std::chrono::milliseconds(3'100));  // TCP repeats the SYN after 1 and after 3 seconds
+  }
+  const Outcome again = client.out(connection.syn(90'000));
+  EXPECT_EQ(again.packet, asked.packet);
+  EXPECT_EQ(server.in(again.packet).ruling, Ruling::pass);
+}
+
+TEST_F(Segments, AnotherSynCannotTakeAHandshakeAway) {
+  const Exchange said = exchange(client, server, connection);
+  End stranger(psk_trust("client", kSecret), "app=web");
+  EXPECT_TRUE(server.in(stranger.out(connection.syn(2'000)).packet).drop);
+  EXPECT_TRUE(server.in(said.proof).authorises());
+}
+
+TEST_F(Segments, SimultaneousOpenIsRefusedAtOnceAtBothEnds) {
+  const Packet ours = client.out(connection.syn()).packet;
+  const Packet theirs = server.out(Draft{.ends = connection.back(), .sequence = 9000}.bytes()).packet;
+  const Outcome here = client.in(theirs);
+  EXPECT_EQ(here.ruling, Ruling::refuse);
+  EXPECT_EQ(client.last(), Reason::simultaneous_open);
+  EXPECT_EQ(server.in(ours).ruling, Ruling::refuse);
+  EXPECT_EQ(server.last(), Reason::simultaneous_open);
+}
+
+TEST_F(Segments, AFlowFromAnAddressToItselfAuthorisesNothing) {
+  Connection own;
+  own.ends.destination = own.ends.source;
+  own.ends.destination_port = own.ends.source_port;  // TCP's self-connect; over lo the kernel's rules decide and nobody is asked
+  const Outcome asked = client.out(own.syn());
+  ASSERT_TRUE(asked.passes());
+  EXPECT_FALSE(client.in(asked.packet).authorises());
+  EXPECT_FALSE(client.out(own.syn_ack()).authorises());
+  EXPECT_FALSE(client.in(own.syn_ack()).authorises());
+  EXPECT_FALSE(client.in(own.data()).authorises());
+}
+
+TEST_F(Segments, AResetAuthorisesNothingInAnyState) {
+  const auto is_nothing = [&](const char* state) {
+    for (const bool outgoing : {false, true}) {
+      EXPECT_FALSE(client.handle(connection.reset(), outgoing).authorises()) << state;
+      EXPECT_FALSE(server.handle(connection.reset(), outgoing).authorises()) << state;
+    }
+  };
+  is_nothing("none");
+  const Packet hello = client.out(connection.syn()).packet;
+  is_nothing("asked");
+  ASSERT_TRUE(server.in(hello).passes());
+  is_nothing("heard");
+  const Packet reply = server.out(connection.syn_ack()).packet;
+  is_nothing("answered");
+  const Outcome verified = client.in(reply);
+  ASSERT_TRUE(verified.authorises()) << "a reset does not end a handshake: anybody can send one, and TCP looks at its numbers";
+  EXPECT_TRUE(server.in(*verified.proof).authorises());
+}
+
+TEST_F(Segments, FragmentsOfHeadersAreDropped) {
+  Packet packet = connection.syn();
+  packet.resize(30);
+  EXPECT_TRUE(client.handle(packet, true).drop);
+  EXPECT_EQ(client.refused(Reason::malformed_packet), 1U);
+}
+
+TEST_F(Segments, AProofWithDataBringsItsData) {
+  // Nobody here sends one, but another implementation may.
+  const Exchange said = exchange(client, server, connection);
+  Draft draft{.ends = connection.ends, .flags = wire::kAck, .sequence = 1001, .acknowledgement = 5001, .options = {}, .data = {'G'}};
+  const auto tag = segment(said.proof).proof().value();
+  draft.options = {253, 20, 0x54, 0x33};
+  draft.options.insert(draft.options.end(), tag.begin(), tag.end());
+  const Outcome proved = server.in(draft.bytes());
+  ASSERT_TRUE(proved.authorises());
+  EXPECT_EQ(segment(proved.packet).payload_size(), 1U);
+}
+
+TEST_F(Segments, Ipv6IsTheSame) {
+  Connection six;
+  six.ends.source = address("fd00::1");
+  six.ends.destination = address("fd00::2");
+  EXPECT_TRUE(connects(client, server, six));
+}
+
+}  // namespace
+}  // namespace trireme::handshake

@@ -1,0 +1,309 @@
+// Two hosts under simulated time: an engine each, the kernel's rules around it (docs/datapath.md, "Tokens"), TCP reduced to what a
+// handshake takes, and a network that loses, repeats, delays and overtakes.
+#pragma once
+
+#include <functional>
+#include <queue>
+#include <random>
+
+#include "handshake_support.hpp"
+
+namespace trireme::handshake {
+
+/// What the network does to one packet.
+struct Fate {
+  bool lost = false;
+  bool twice = false;
+  std::chrono::milliseconds delay{1};
+  std::chrono::milliseconds delay_of_second{1};
+};
+
+/// What a packet is for.
+enum class Kind : std::uint8_t { hello, reply, proof, data, answer, other };
+
+class Simulation {
+ public:
+  using Time = std::chrono::milliseconds;
+  /// How often the same kind of packet was sent before on that connection.
+  using Network = std::function<Fate(Kind kind, int before)>;
+
+  Simulation(End& client, End& server) : hosts_{Host{&client, {}}, Host{&server, {}}} {}
+
+  Network network = [](Kind, int) { return Fate{}; };
+  /// Called when simulated time reaches it.
+  void at(Time when, std::function<void()> what) { events_.push({when, order_++, std::move(what)}); }
+
+  void connect(std::uint16_t number, Time when = Time(0)) {
+    at(when, [this, number] { begin(number); });
+  }
+  void run() {
+    while (!events_.empty()) {
+      const Event next = events_.top();
+      events_.pop();
+      advance(next.when);
+      next.what();
+    }
+  }
+
+  struct Result {
+    bool connected = false;  // the client's connect() returned
+    bool delivered = false;  // its data reached the server's application
+    bool answered = false;   // and the answer the client
+    bool refused = false;    // by a reset
+    Time took{};             // until answered
+  };
+  [[nodiscard]] Result result(std::uint16_t number) const {
+    return connections_.contains(number) ? connections_.at(number).result : Result{};
+  }
+  [[nodiscard]] std::size_t count(bool Result::*what) const {
+    std::size_t sum = 0;
+    for (const auto& [number, connection] : connections_) {
+      sum += connection.result.*what ? 1U : 0U;
+    }
+    return sum;
+  }
+  [[nodiscard]] Time longest() const {
+    Time longest{};
+    for (const auto& [number, connection] : connections_) {
+      longest = std::max(longest, connection.result.took);
+    }
+    return longest;
+  }
+  [[nodiscard]] Time now() const { return now_; }
+
+ private:
+  static constexpr std::size_t kClient = 0;
+  static constexpr std::size_t kServer = 1;
+  static constexpr Time kFirstTimeout{1'000};  // TCP's before it has measured (RFC 6298)
+
+  struct Event {
+    Time when;
+    std::uint64_t order;
+    std::function<void()> what;
+    bool operator<(const Event& other) const { return std::tie(when, order) > std::tie(other.when, other.order); }
+  };
+  struct Host {
+    End* end;
+    std::map<std::uint16_t, bool> authorised;  // what conntrack remembers
+  };
+  struct Tcp {
+    enum class State : std::uint8_t { closed, syn_sent, syn_received, established } state = State::closed;
+    int epoch = 0;  // of timers
+  };
+  struct Peers {
+    Tcp client;
+    Tcp server;
+    Time began{};
+    bool acknowledged = false;  // the client's data
+    std::map<Kind, int> sent;
+    Result result;
+  };
+
+  void advance(Time when) {
+    for (Host& host : hosts_) {
+      host.end->pass_time(when - now_);
+    }
+    now_ = when;
+  }
+
+  // --- TCP ---
+
+  void begin(std::uint16_t number) {
+    Peers& peers = connections_[number];
+    peers.began = now_;
+    peers.client.state = Tcp::State::syn_sent;
+    repeat(number, kFirstTimeout, 7, [this, number] {
+      Peers& here = connections_[number];
+      if (here.client.state == Tcp::State::syn_sent) {
+        leave(kClient, number, Connection::number(number).syn(), Kind::hello);
+      }
+      return here.client.state == Tcp::State::syn_sent;
+    });
+  }
+
+  /// Sends now and again with doubled time-outs, as often as `times`, as long as `send` says so.
+  void repeat(std::uint16_t number, Time timeout, int times, const std::function<bool()>& send) {
+    if (times > 0 && send()) {
+      at(now_ + timeout, [=, this] { repeat(number, timeout * 2, times - 1, send); });
+    }
+  }
+
+  void send_data(std::uint16_t number) {
+    repeat(number, Time(200), 12, [this, number] {
+      Peers& here = connections_[number];
+      if (!here.acknowledged && here.client.state == Tcp::State::established) {
+        leave(kClient, number, Connection::number(number).data(), Kind::data);
+        return true;
+      }
+      return false;
+    });
+  }
+
+  void to_client(std::uint16_t number, const wire::Segment& segment) {
+    Peers& peers = connections_[number];
+    const Connection connection = Connection::number(number);
+    if ((segment.flags() & wire::kRst) != 0) {
+      const bool acceptable = peers.client.state != Tcp::State::syn_sent || segment.acknowledgement() == 1001;
+      if (acceptable) {
+        peers.client.state = Tcp::State::closed;
+        peers.result.refused = true;
+      }
+      return;
+    }
+    if ((segment.flags() & wire::kSyn) != 0) {
+      ASSERT_EQ(segment.payload_size(), 0U) << "REPLY reached TCP";
+      const bool first = peers.client.state == Tcp::State::syn_sent;
+      if (peers.client.state == Tcp::State::closed) {
+        leave(kClient, number, connection.reset(), Kind::other);
+        return;
+      }
+      peers.client.state = Tcp::State::established;
+      peers.result.connected = true;
+      leave(kClient, number, ack(connection), Kind::other);
+      if (first) {
+        send_data(number);
+      }
+      return;
+    }
+    if (segment.payload_size() > 0 && !peers.result.answered) {
+      peers.result.answered = true;
+      peers.result.took = now_ - peers.began;
+    }
+    peers.acknowledged = peers.acknowledged || segment.acknowledgement() == 1002;
+  }
+
+  void to_server(std::uint16_t number, const wire::Segment& segment) {
+    Peers& peers = connections_[number];
+    const Connection connection = Connection::number(number);
+    if ((segment.flags() & wire::kRst) != 0) {
+      peers.server.state = Tcp::State::closed;
+      return;
+    }
+    if ((segment.flags() & wire::kSyn) != 0) {
+      ASSERT_EQ(segment.payload_size(), 0U) << "HELLO reached TCP";
+      if (peers.server.state == Tcp::State::closed) {
+        peers.server.state = Tcp::State::syn_received;
+        repeat(number, kFirstTimeout, 6, [this, number, connection] {
+          const bool waits = connections_[number].server.state == Tcp::State::syn_received;
+          if (waits) {
+            leave(kServer, number, connection.syn_ack(), Kind::reply);
+          }
+          return waits;
+        });
+      } else if (peers.server.state == Tcp::State::syn_received) {
+        leave(kServer, number, connection.syn_ack(), Kind::reply);
+      }
+      return;
+    }
+    ASSERT_FALSE(segment.proof()) << "PROOF reached TCP";
+    if (peers.server.state == Tcp::State::syn_received) {
+      peers.server.state = Tcp::State::established;
+    }
+    if (peers.server.state == Tcp::State::established && segment.payload_size() > 0) {
+      EXPECT_TRUE(hosts_[kServer].authorised[number]) << "data without authorisation";
+      peers.result.delivered = true;
+      leave(kServer, number, connection.answer(), Kind::answer);
+    }
+  }
+
+  static Packet ack(const Connection& connection) {
+    return Draft{.ends = connection.ends, .flags = wire::kAck, .sequence = 1001, .acknowledgement = 5001, .options = {}}.bytes();
+  }
+
+  // --- the rules: riders, resets, and what the engine is asked about ---
+
+  void leave(std::size_t from, std::uint16_t number, const Packet& packet, Kind kind) {
+    Host& host = hosts_[from];
+    const wire::Segment parsed = segment(packet);
+    const bool syn = (parsed.flags() & wire::kSyn) != 0;
+    if (!syn && ((parsed.flags() & wire::kRst) != 0 || host.authorised[number])) {
+      carry(from, number, packet, kind);
+      return;
+    }
+    const Outcome outcome = host.end->out(packet);
+    settle(host, number, outcome);
+    if (outcome.proof) {
+      carry(from, number, *outcome.proof, Kind::proof);
+    }
+    if (outcome.drop) {
+      return;
+    }
+    if (outcome.ruling == Ruling::refuse) {
+      arrive_at_tcp(from, number, refusal(packet));
+      return;
+    }
+    carry(from, number, outcome.packet, kind);
+  }
+
+  void arrive(std::size_t to, std::uint16_t number, const Packet& packet) {
+    Host& host = hosts_[to];
+    const wire::Segment parsed = segment(packet);
+    const unsigned flags = parsed.flags() & (wire::kSyn | wire::kAck);
+    if ((parsed.flags() & wire::kRst) != 0 || ((flags & wire::kSyn) == 0 && host.authorised[number])) {
+      if (!parsed.proof()) {  // an option that a kernel does not know: the segment is an acknowledgement to it
+        arrive_at_tcp(to, number, packet);
+      }
+      return;
+    }
+    if (flags == wire::kSyn && host.authorised[number]) {
+      return;  // what follows would ride on an earlier verdict
+    }
+    if (flags == wire::kAck && !parsed.proof() && parsed.payload_size() == 0) {
+      return;  // an acknowledgement ahead of PROOF
+    }
+    const Outcome outcome = host.end->in(packet);
+    settle(host, number, outcome);
+    if (outcome.proof) {
+      carry(to, number, *outcome.proof, Kind::proof);
+    }
+    if (outcome.drop) {
+      return;
+    }
+    if (outcome.ruling == Ruling::refuse) {
+      carry(to, number, refusal(packet), Kind::other);
+      return;
+    }
+    arrive_at_tcp(to, number, outcome.packet);
+  }
+
+  void arrive_at_tcp(std::size_t to, std::uint16_t number, const Packet& packet) {
+    to == kClient ? to_client(number, segment(packet)) : to_server(number, segment(packet));
+  }
+
+  static void settle(Host& host, std::uint16_t number, const Outcome& outcome) {
+    host.authorised[number] = host.authorised[number] || outcome.authorises();
+  }
+
+  /// As nftables' `reject with tcp reset` answers.
+  static Packet refusal(const Packet& packet) {
+    const wire::Segment to = segment(packet);
+    const wire::Ends ends = to.ends();
+    Draft draft{.ends = {ends.destination, ends.source, ends.destination_port, ends.source_port}, .flags = wire::kRst, .options = {}};
+    if ((to.flags() & wire::kAck) != 0) {
+      draft.sequence = to.acknowledgement();
+    } else {
+      draft.flags = wire::kRst | wire::kAck;
+      draft.acknowledgement = to.sequence() + 1;
+    }
+    return draft.bytes();
+  }
+
+  void carry(std::size_t from, std::uint16_t number, const Packet& packet, Kind kind) {
+    const Fate fate = network(kind, connections_[number].sent[kind]++);
+    const std::size_t to = from == kClient ? kServer : kClient;
+    if (!fate.lost) {
+      at(now_ + fate.delay, [=, this] { arrive(to, number, packet); });
+    }
+    if (fate.twice) {
+      at(now_ + fate.delay_of_second, [=, this] { arrive(to, number, packet); });
+    }
+  }
+
+  std::array<Host, 2> hosts_;
+  std::map<std::uint16_t, Peers> connections_;
+  std::priority_queue<Event> events_;
+  std::uint64_t order_ = 0;
+  Time now_{};
+};
+
+}  // namespace trireme::handshake
