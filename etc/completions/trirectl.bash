@@ -9,9 +9,13 @@ _trirectl() {
       return
       ;;
   esac
+  if [[ $previous == convert ]]; then
+    mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    return
+  fi
   case $COMP_CWORD:$command in
     1:*) words='status workloads flows reload policy pki metrics flush --help --version' ;;
-    2:policy) words='check test explain' ;;
+    2:policy) words='check test explain convert' ;;
     2:pki) words='init issue psk' ;;
     *:pki)
       if [[ ${COMP_WORDS[2]} == psk && $word != -* ]]; then

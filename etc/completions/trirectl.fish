@@ -8,10 +8,10 @@ complete -c trirectl -n __fish_use_subcommand -a policy -d 'Check, test and expl
 complete -c trirectl -n __fish_use_subcommand -a pki -d 'Make certificates and secrets'
 complete -c trirectl -n __fish_use_subcommand -a metrics -d 'Counters for Prometheus'
 complete -c trirectl -n __fish_use_subcommand -a flush -d 'After a stop, remove the rules'
-complete -c trirectl -n '__fish_seen_subcommand_from policy; and not __fish_seen_subcommand_from check test explain' -a 'check test explain'
+complete -c trirectl -n '__fish_seen_subcommand_from policy; and not __fish_seen_subcommand_from check test explain convert' -a 'check test explain convert'
 complete -c trirectl -n '__fish_seen_subcommand_from pki; and not __fish_seen_subcommand_from init issue psk' -a 'init issue psk'
 complete -c trirectl -n '__fish_seen_subcommand_from init issue' -a '(__fish_complete_directories)'
-complete -c trirectl -n '__fish_seen_subcommand_from psk' -F
+complete -c trirectl -n '__fish_seen_subcommand_from psk convert' -F
 complete -c trirectl -n '__fish_seen_subcommand_from init' -l name -x
 complete -c trirectl -n '__fish_seen_subcommand_from issue' -l host -x
 complete -c trirectl -n '__fish_seen_subcommand_from issue' -l labels -x

@@ -38,6 +38,7 @@ void add_reload(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_explain(CLI::App& parent, Globals& globals, Action& action);
+void add_policy_convert(CLI::App& parent, Globals& globals, Action& action);
 void add_pki(CLI::App& parent, Globals& globals, Action& action);
 void add_metrics(CLI::App& parent, Globals& globals, Action& action);
 void add_flush(CLI::App& parent, Globals& globals, Action& action);

@@ -24,6 +24,7 @@ int run(int argc, char** argv) {
   add_policy_check(*policy, globals, action);
   add_policy_test(*policy, globals, action);
   add_policy_explain(*policy, globals, action);
+  add_policy_convert(*policy, globals, action);
   add_pki(app, globals, action);
   add_metrics(app, globals, action);
   add_flush(app, globals, action);

@@ -52,6 +52,7 @@ class Certificate {
   [[nodiscard]] Bytes subject() const { return bytes_of(context_->subject_raw); }
   [[nodiscard]] Bytes issuer() const { return bytes_of(context_->issuer_raw); }
   [[nodiscard]] Bytes serial() const { return bytes_of(context_->serial); }
+  [[nodiscard]] Bytes extensions() const { return bytes_of(context_->v3_ext); }
   [[nodiscard]] Bytes der() const { return bytes_of(context_->raw); }
   /// SHA-256 of what the CA signed. The whole certificate's would not do to revoke one: who holds it can write the signature in other ways.
   [[nodiscard]] Digest signed_hash() const { return sha256({bytes_of(context_->tbs)}); }

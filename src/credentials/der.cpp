@@ -1,5 +1,7 @@
 #include "der.hpp"
 
+#include <algorithm>
+
 #include "mbedtls.hpp"
 // After that, which opens private members.
 #include <mbedtls/pem.h>
@@ -63,6 +65,23 @@ std::optional<Bytes> issuer_name(Bytes certificate) {
     return std::nullopt;
   }
   return from.first(from.size() - fields.rest().size());
+}
+
+std::optional<Bytes> subject_key_identifier(Bytes extensions) {
+  constexpr std::array<std::uint8_t, 3> kOid = {0x55, 0x1D, 0x0E};
+  DerReader outer(extensions);
+  DerReader list(outer.take(kSequence).value_or(Bytes()));
+  while (const auto extension = list.take(kSequence)) {
+    DerReader fields(*extension);
+    const auto oid = fields.take(MBEDTLS_ASN1_OID);
+    if (!oid || !std::ranges::equal(*oid, kOid)) {
+      continue;
+    }
+    std::ignore = fields.take(MBEDTLS_ASN1_BOOLEAN);  // critical, where it is said
+    DerReader value(fields.take(MBEDTLS_ASN1_OCTET_STRING).value_or(Bytes()));
+    return value.take(MBEDTLS_ASN1_OCTET_STRING);
+  }
+  return std::nullopt;
 }
 
 std::optional<std::vector<policy::Label>> read_label_patterns(Bytes value) {

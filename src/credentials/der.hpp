@@ -35,6 +35,10 @@ class DerReader {
 /// The issuer's name, tag and length included, of what looks like a certificate: one SEQUENCE and nothing behind it.
 [[nodiscard]] std::optional<Bytes> issuer_name(Bytes certificate);
 
+/// The subject key identifier (RFC 5280, section 4.2.1.2) among a certificate's extensions, SEQUENCE OF Extension; nullopt where it has
+/// none.
+[[nodiscard]] std::optional<Bytes> subject_key_identifier(Bytes extensions);
+
 /// The extension's value, kLabelsOid; nullopt where any of it is no pattern.
 [[nodiscard]] std::optional<std::vector<policy::Label>> read_label_patterns(Bytes value);
 [[nodiscard]] std::vector<std::uint8_t> write_label_patterns(const std::vector<policy::Label>& patterns);

@@ -154,6 +154,27 @@ Result<Authority> read_authority(const TrustMaterial::File& file, const TrustMat
   return Authority{std::move(*certificate), std::move(*key)};
 }
 
+// A CA's name for its key. Any bytes do (RFC 5280, section 4.2.1.2); they stand in every certificate of a host, so in every HELLO: 8 of
+// them, where a hash would take 20.
+int set_own_key_identifier(Writer& writer, Random& random) {
+  std::array<std::uint8_t, 8> identifier = {};
+  if (!random.fill(identifier)) {
+    return MBEDTLS_ERR_ECP_RANDOM_FAILED;
+  }
+  return set_extension(writer, oid(MBEDTLS_OID_SUBJECT_KEY_IDENTIFIER, MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_KEY_IDENTIFIER)), false,
+                       write_der(MBEDTLS_ASN1_OCTET_STRING, identifier));
+}
+
+// RFC 5280 demands the CA's, and `openssl verify -x509_strict` asks for it. A CA without one cannot be named so.
+int set_issuers_key_identifier(Writer& writer, const Certificate& authority) {
+  const auto identifier = subject_key_identifier(authority.extensions());
+  if (!identifier) {
+    return 0;
+  }
+  return set_extension(writer, oid(MBEDTLS_OID_AUTHORITY_KEY_IDENTIFIER, MBEDTLS_OID_SIZE(MBEDTLS_OID_AUTHORITY_KEY_IDENTIFIER)), false,
+                       write_der(0x30, write_der(MBEDTLS_ASN1_CONTEXT_SPECIFIC, *identifier)));
+}
+
 Status set_host_extensions(Writer& writer, const HostRequest& request) {
   const Bytes host(reinterpret_cast<const std::uint8_t*>(request.host.data()), request.host.size());
   const auto names = write_der(0x30, write_der(MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_DNS_NAME, host));
@@ -212,7 +233,7 @@ Result<Issued> make_authority(const std::string& name, Time now, Random& random)
                                  kNoFurtherAuthorities);
           })
           .then([&] { return mbedtls_x509write_crt_set_key_usage(writer.get(), MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN); })
-          .then([&] { return mbedtls_x509write_crt_set_subject_key_identifier(writer.get()); })
+          .then([&] { return set_own_key_identifier(writer, random); })
           .done("cannot write the extensions of the CA's certificate");
   if (!extended) {
     return tl::unexpected(extended.error());
@@ -236,11 +257,15 @@ Result<Issued> issue(const TrustMaterial::File& authority_file, const TrustMater
   }
   KeyContext key;
   Writer writer;
-  const Status ready =
-      make_key(key, random)
-          .and_then([&] { return prepare(writer, request.host, now, end, key.get(), authority->key->context(), random); })
-          .and_then([&] { return set_host_extensions(writer, request); })
-          .and_then([&] { return Steps().then([&] { return copy_issuer(writer, *authority->certificate); }).done("cannot name the CA"); });
+  const Status ready = make_key(key, random)
+                           .and_then([&] { return prepare(writer, request.host, now, end, key.get(), authority->key->context(), random); })
+                           .and_then([&] { return set_host_extensions(writer, request); })
+                           .and_then([&] {
+                             return Steps()
+                                 .then([&] { return copy_issuer(writer, *authority->certificate); })
+                                 .then([&] { return set_issuers_key_identifier(writer, *authority->certificate); })
+                                 .done("cannot name the CA");
+                           });
   if (!ready) {
     return tl::unexpected(ready.error());
   }

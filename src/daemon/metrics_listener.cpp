@@ -140,7 +140,11 @@ int MetricsListener::on_timer(sd_event_source* /*source*/, std::uint64_t /*usec*
 
 void MetricsListener::run() {
   end_old_connections();
+  const bool was_full = began_.size() >= kConnections;
   MHD_run(server_);
+  if (was_full && began_.size() < kConnections) {
+    MHD_run(server_);  // takes the listening socket back into its epoll only when it begins
+  }
   std::uint64_t wait = ~std::uint64_t{0};
   MHD_UNSIGNED_LONG_LONG milliseconds = 0;
   if (MHD_get_timeout(server_, &milliseconds) == MHD_YES) {

@@ -1,0 +1,144 @@
+"""The documents are true: the cookbook's policies pass their tests, in files and between real sockets; commands exist; links lead somewhere."""
+
+import os
+import re
+import subprocess
+import tempfile
+import tomllib
+import unittest
+
+from tests.system.host import ROOT, TRIRECTL, TRIREMED, TRIRUN, HostCase
+
+PROGRAMS = {"trirectl": TRIRECTL, "trirun": TRIRUN, "triremed": TRIREMED}
+
+ORIGINAL = """{
+  "Shop": {
+    "ApplicationACLs": [{"Address": "0.0.0.0/0", "Port": "53", "Protocol": "udp", "Policy": {"Action": 1, "PolicyID": "1", "ServiceID": ""}}],
+    "NetworkACLs": [],
+    "TagSelectors": [
+      {"Clause": [{"Key": "@usr:app", "Operator": "=", "Value": ["web"]}], "Policy": {"Action": 1, "PolicyID": "2", "ServiceID": ""}}%s
+    ]
+  }
+}
+"""
+MORE = ', {"Clause": [{"Key": "@sys:image", "Operator": "=", "Value": ["x"]}], "Policy": {"Action": 1, "PolicyID": "3", "ServiceID": ""}}'
+
+
+def document(path):
+    with open(f"{ROOT}/{path}", encoding="utf-8") as file:
+        return file.read()
+
+
+def recipes():
+    """(title, policy) of the cookbook."""
+    for part in document("docs/cookbook.md").split("\n## ")[1:]:
+        for block in re.findall(r"```toml\n(.*?)```", part, re.S):
+            yield part.split("\n")[0], block
+
+
+class Cookbook(HostCase):
+    def test_each_recipe_passes_its_own_tests(self):
+        self.assertGreater(len(list(recipes())), 8)
+        for title, policy in recipes():
+            with self.subTest(title), tempfile.TemporaryDirectory() as directory:
+                with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                    file.write(policy)
+                done = subprocess.run([TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False)
+                self.assertEqual(done.returncode, 0, done.stdout)
+                self.assertRegex(done.stdout, r"[1-9]\d* tests passed")
+                self.assertNotIn("warning", done.stdout)
+
+    def test_identity_is_valid(self):
+        block = re.search(r"```toml identity\n(.*?)```", document("docs/cookbook.md"), re.S)[1]
+        with tempfile.TemporaryDirectory() as directory:
+            for name, content in (("policy.toml", ""), ("identity.toml", block)):
+                with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
+                    file.write(content)
+            done = subprocess.run([TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout.count("warning")), (0, 0), done.stdout)
+
+    def test_each_recipe_holds_between_real_sockets(self):
+        tried = 0
+        for title, policy in recipes():
+            parsed = tomllib.loads(policy)
+            if parsed.get("defaults", {}).get("mode") == "audit":
+                continue
+            self.host.explicit_reload(policy)
+            for test in parsed["test"]:
+                protocol, _, port = test["port"].partition("/")
+                if protocol not in ("tcp", "udp") or not all(isinstance(test[end], dict) or test[end] == "@host" for end in ("from", "to")):
+                    continue
+                with self.subTest(title, test=test):
+                    source, destination = (self.end(test[side]) for side in ("from", "to"))
+                    destination.serve(protocol, "127.0.0.1", int(port))
+                    outcome = source.exchange(protocol, "127.0.0.1", int(port), timeout=5.0)
+                    (self.assert_allowed if test["expect"] == "allow" else self.assert_refused)(outcome, title)
+                    tried += 1
+                self.host.kill_agents()
+        self.assertGreater(tried, 12)
+
+    def end(self, end):
+        return self.host.plain() if end == "@host" else self.host.labelled(",".join(f"{key}={value}" for key, value in end.items()))
+
+
+class Documents(unittest.TestCase):
+    def pages(self):
+        return ["README.md", *(f"docs/{name}" for name in os.listdir(ROOT + "/docs") if name.endswith(".md"))]
+
+    def test_links_lead_somewhere(self):
+        for page in self.pages():
+            for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document(page)):
+                if not target.startswith("http"):
+                    self.assertTrue(os.path.exists(f"{ROOT}/{os.path.dirname(page)}/{target}"), f"{page}: {target}")
+
+    def test_commands_exist(self):
+        seen = set()
+        for page in self.pages():
+            text = document(page)
+            code = " ".join(re.findall(r"`([^`\n]+)`", text) + re.findall(r"```\w*\n(.*?)```", text, re.S))
+            for command in re.findall(r"\btrirectl ((?:policy |pki )?[a-z][a-z-]+)", code):
+                seen.add(command)
+        self.assertGreater(len(seen), 8)
+        for command in seen:
+            done = subprocess.run([TRIRECTL, *command.split(), "--help"], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, command)
+
+    def test_the_readmes_first_part_is_a_screen(self):
+        self.assertLessEqual(len(document("README.md").split("## See it")[0].splitlines()), 24)
+
+
+class Convert(unittest.TestCase):
+    """The original's policy.json, as docs/migration.md tells."""
+
+    def convert(self, text, *options):
+        with tempfile.TemporaryDirectory() as directory:
+            with open(directory + "/policy.json", "w", encoding="utf-8") as file:
+                file.write(text)
+            done = subprocess.run([TRIRECTL, "policy", "convert", "policy.json", *options], cwd=directory, capture_output=True, text=True,
+                                  check=False)
+            with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                file.write(done.stdout)
+            check = subprocess.run([TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False)
+        return done, check
+
+    def test_what_comes_out_is_a_policy(self):
+        done, check = self.convert(ORIGINAL % "")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("2 rules", check.stdout)
+        self.assertEqual(check.returncode, 0)
+
+    def test_what_has_no_words_is_told(self):
+        done, check = self.convert(ORIGINAL % MORE)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("trirectl: not expressed: Shop.TagSelectors[1]: '@sys:image' is a tag", done.stderr)
+        self.assertIn("# NOT EXPRESSED: Shop.TagSelectors[1]", done.stdout)
+        self.assertIn("2 rules", check.stdout)
+
+    def test_mistakes_are_placed(self):
+        done, _ = self.convert('{\n  "Shop": {,}\n}')
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("policy.json:2:12: this is no JSON", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
