@@ -13,9 +13,11 @@ Fleet::Time day_from_now(int days) {
   return std::chrono::system_clock::now() + days * kDay;
 }
 
-/// What the server thinks of a client with that [trust].
-Reason server_on(const std::shared_ptr<const credentials::Trust>& theirs, const std::shared_ptr<const credentials::Trust>& ours) {
+/// What the server thinks of a client with that [trust], whose clock says `their_time`.
+Reason server_on(const std::shared_ptr<const credentials::Trust>& theirs, const std::shared_ptr<const credentials::Trust>& ours,
+                 Fleet::Time their_time = std::chrono::system_clock::now()) {
   End client(theirs, "app=web");
+  client.now.wall = their_time;
   End server(ours, "app=web");
   const Exchange said = exchange(client, server, Connection{});
   EXPECT_EQ(said.heard.ruling, Ruling::refuse) << "at once";
@@ -25,10 +27,12 @@ Reason server_on(const std::shared_ptr<const credentials::Trust>& theirs, const 
   return server.last();
 }
 
-/// What the client thinks of a server with that [trust], which itself believes the client.
-Reason client_on(const std::shared_ptr<const credentials::Trust>& ours, const std::shared_ptr<const credentials::Trust>& theirs) {
+/// What the client thinks of a server with that [trust], which itself believes the client, and whose clock says `their_time`.
+Reason client_on(const std::shared_ptr<const credentials::Trust>& ours, const std::shared_ptr<const credentials::Trust>& theirs,
+                 Fleet::Time their_time = std::chrono::system_clock::now()) {
   End client(ours, "app=web");
   End server(theirs, "app=web");
+  server.now.wall = their_time;
   const Exchange said = exchange(client, server, Connection{});
   EXPECT_FALSE(said.reply.empty());
   EXPECT_FALSE(said.verified.authorises());
@@ -62,10 +66,10 @@ TEST(PeerTrust, ACertificateIsBelievedInItsTimeOnly) {
   const auto of = [&](int from, unsigned days) {
     return fleet.trust(fleet.issue("a", {}, day_from_now(from), days), {}, {}, day_from_now(from));
   };
-  EXPECT_EQ(server_on(of(-40, 30), fleet.trust("b")), Reason::expired);
-  EXPECT_EQ(server_on(of(10, 30), fleet.trust("b")), Reason::expired) << "not valid yet";
-  EXPECT_EQ(client_on(fleet.trust("a"), of(-40, 30)), Reason::expired);
-  EXPECT_EQ(client_on(fleet.trust("a"), of(10, 30)), Reason::expired);
+  for (const int from : {-40, 10}) {  // expired, and not valid yet: by our clock, not by theirs
+    EXPECT_EQ(server_on(of(from, 30), fleet.trust("b"), day_from_now(from)), Reason::expired);
+    EXPECT_EQ(client_on(fleet.trust(fleet.issue("b", {}, day_from_now(-41))), of(from, 30), day_from_now(from)), Reason::expired);
+  }
 }
 
 TEST(PeerTrust, ACertificateThatExpiresBetweenHelloAndProofIsRefused) {
