@@ -29,7 +29,7 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
   writer.replies(remote, remote_reply);
   // Rules cannot take a bit back: what follows this request would ride on an earlier verdict, without PROOF.
   NftRule decided = request_with_token();
-  writer.rule(remote, std::move(flow_has(decided, kAuthorised | kExempt).drop()));
+  writer.ask_again(remote, std::move(flow_has(decided, kAuthorised | kExempt)), destination);
   writer.ask(remote, request_with_token(), destination, false, false);
   writer.twice([&](std::uint8_t nfproto) {
     if (nfproto == NFPROTO_IPV4) {

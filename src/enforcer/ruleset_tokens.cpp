@@ -48,6 +48,9 @@ void write_unauthorised(Writer& writer) {
   NftRule data;
   data.payload(NFT_PAYLOAD_INNER_HEADER, 0, 1, 0).at_most(0, NftBytes::u8(0xff)).go_to("ask");
   writer.rule("input_token", std::move(data));
+  NftRule unexpected = protocol(IPPROTO_TCP);  // RFC 9293, section 3.5.1: a server that knows another connection answers a SYN so
+  tcp_flags(unexpected, kFin | kAck).equal(0, NftBytes::u8(kAck));
+  writer.rule("input_token", std::move(reply_direction(unexpected).accept()));
   writer.rule("input_token", std::move(NftRule().drop().comment("an acknowledgement ahead of PROOF says nothing")));
 }
 
@@ -85,8 +88,15 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
 
 /// What comes back from the verifier, in later base chains of the same hooks. Only flows that it was asked about can.
 void write_rulings(Writer& writer, const std::string& base, const std::string& ruled, const kernel::NftSet& rulings, bool input) {
-  NftRule answered;
-  answered.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kReserved)).equal(0, NftBytes::u32(handshake::kReserved));
+  const auto reserved = [] {
+    NftRule rule;
+    rule.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kReserved)).equal(0, NftBytes::u32(handshake::kReserved));
+    return rule;
+  };
+  NftRule reset = reserved();  // passes without a question: the ruling on it is its sender's own
+  reset.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(IPPROTO_TCP));
+  writer.rule(base, std::move(tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept()));
+  NftRule answered = reserved();
   writer.rule(base, std::move(flow_has(answered, kToken).go_to(ruled)));
   NftRule which;
   which.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).vmap(rulings.name, 0);
@@ -108,6 +118,12 @@ void Writer::ask(const std::string& chain, NftRule request, const End& workload,
   }
   request.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).go_to("ask");
   rule(chain, std::move(request));
+}
+
+void Writer::ask_again(const std::string& chain, NftRule request, const End& workload) {
+  workload.group(request, kWords + 1);
+  request.immediate(kWords, FlowLabel::bits(kToken).nft()).set_ct(NFT_CT_LABELS, kWords);
+  rule(chain, std::move(request.immediate(0, NftBytes::u32(handshake::kDecided)).set_meta(NFT_META_PRIORITY, 0).go_to("ask")));
 }
 
 void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {

@@ -41,6 +41,8 @@ class Writer {
   /// A request for a connection that the verifier takes part in: marks the flow, names the workload on the packet, asks.
   /// `ends` has matched the packet; `remote_is_source` tells which end the workload is not.
   void ask(const std::string& chain, kernel::NftRule rule, const End& workload, bool workload_is_source, bool translated);
+  /// The same on a flow that is authorised, or exempt, already: its SYN-ACK, if there is one, comes to the verifier, who refuses it.
+  void ask_again(const std::string& chain, kernel::NftRule rule, const End& workload);
 
  private:
   kernel::NftBatch& batch_;

@@ -51,6 +51,7 @@ class Engine::State {
 
   // server.cpp
   Answer take_hello(const Packet& packet);  // a SYN with data comes
+  Answer take_hello_again(const Packet& packet);
   Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet);  // a SYN-ACK leaves
   [[nodiscard]] PairKeys* server_keys(const Handshake& handshake, const Digest& own);

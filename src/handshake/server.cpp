@@ -24,7 +24,21 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 
 }  // namespace
 
+/// Where the earlier connection lives on, its TCP answers with an acknowledgement, and a client that has lost it with a reset (RFC 9293,
+/// section 3.5.1); then it can connect. Where only the flow's authorisation is left, nothing must ride on it: there is no handshake for
+/// which a SYN-ACK would leave, see reply().
+Answer Engine::State::take_hello_again(const Packet& packet) {
+  if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic); known != nullptr && known->phase != Phase::complete) {
+    table.remove(*known);
+  }
+  statistics.refused[static_cast<std::size_t>(Reason::conflict)]++;
+  return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
+}
+
 Answer Engine::State::take_hello(const Packet& packet) {
+  if ((packet.facts.priority & kDecided) != 0) {
+    return take_hello_again(packet);
+  }
   const FlowKey key = packet.key(Role::server);
   Event told = event(packet, Role::server, nullptr);
   told.local = packet.number();
@@ -101,6 +115,9 @@ Answer Engine::State::reply(const Packet& packet) {
   }
   if (handshake->phase == Phase::open) {
     return accept(Ruling::pass);
+  }
+  if (handshake->phase == Phase::complete) {
+    return drop(Reason::conflict);  // PROOF has come since, or it answers a request on a flow that is authorised
   }
   if (!handshake->has_server_nonce) {
     handshake->server_nonce = fresh_nonce(handshake->has_server_nonce);

@@ -35,7 +35,7 @@ class BadLink(linked.LinkedCase):
         self.expect_all(10, 10, 30)
 
     def test_thirty_percent(self):
-        self.expect_all(30, 10, 12, SERVER6)
+        self.expect_all(30, 10, 8, SERVER6)
 
     def test_everything_comes_twice(self):
         self.assertLess(self.expect_all(0, 100, 60)[-1], 0.9, "nothing waits for a time-out")

@@ -180,6 +180,23 @@ TEST_F(Segments, PortsOfAHandshakeUnderWayAreAnothersAfterAMoment) {
   EXPECT_EQ(server.in(again.packet).ruling, Ruling::pass);
 }
 
+TEST_F(Segments, ARequestOnAnAuthorisedFlowBeginsNoHandshake) {
+  End other(psk_trust("other", kSecret), "app=web");
+  const Packet hello = other.out(connection.syn(90'000)).packet;
+  for (const char* state : {"none", "answered", "complete"}) {
+    const Outcome passed = server.in(hello, kDecided);
+    EXPECT_EQ(passed.ruling, Ruling::pass) << state << ": the earlier connection's TCP answers";
+    EXPECT_EQ(segment(passed.packet).payload_size(), 0U);
+    const Outcome replied = server.out(connection.syn_ack(90'000));
+    EXPECT_TRUE(replied.drop || replied.ruling == Ruling::refuse) << state << ": no SYN-ACK leaves";
+    EXPECT_FALSE(server.in(connection.data()).authorises() && std::string_view(state) != "complete") << state;
+    const Exchange said = exchange(client, server, connection);
+    if (std::string_view(state) == "answered") {
+      ASSERT_TRUE(server.in(said.proof).authorises());
+    }
+  }
+}
+
 TEST_F(Segments, AnotherSynCannotTakeAHandshakeAway) {
   const Exchange said = exchange(client, server, connection);
   End stranger(psk_trust("client", kSecret), "app=web");

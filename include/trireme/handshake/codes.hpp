@@ -9,6 +9,8 @@ namespace trireme::handshake {
 inline constexpr std::uint32_t kNumberMask = 0x00ffffff;
 /// With it: NAT has changed the packet's destination on OUTPUT.
 inline constexpr std::uint32_t kTranslated = 0x01000000;
+/// Instead of a number: a request on a flow that is authorised already.
+inline constexpr std::uint32_t kDecided = 0x02000000;
 
 /// From the verifier, in the high 8 bits; priorities of kReserved and above are nobody else's, and taken off other packets.
 inline constexpr std::uint32_t kReserved = 0xf0000000;
