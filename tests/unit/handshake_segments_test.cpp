@@ -180,20 +180,22 @@ TEST_F(Segments, PortsOfAHandshakeUnderWayAreAnothersAfterAMoment) {
   EXPECT_EQ(server.in(again.packet).ruling, Ruling::pass);
 }
 
-TEST_F(Segments, ARequestOnAnAuthorisedFlowBeginsNoHandshake) {
-  End other(psk_trust("other", kSecret), "app=web");
-  const Packet hello = other.out(connection.syn(90'000)).packet;
-  for (const char* state : {"none", "answered", "complete"}) {
-    const Outcome passed = server.in(hello, kDecided);
-    EXPECT_EQ(passed.ruling, Ruling::pass) << state << ": the earlier connection's TCP answers";
-    EXPECT_EQ(segment(passed.packet).payload_size(), 0U);
-    const Outcome replied = server.out(connection.syn_ack(90'000));
-    EXPECT_TRUE(replied.drop || replied.ruling == Ruling::refuse) << state << ": no SYN-ACK leaves";
-    EXPECT_FALSE(server.in(connection.data()).authorises() && std::string_view(state) != "complete") << state;
-    const Exchange said = exchange(client, server, connection);
-    if (std::string_view(state) == "answered") {
+TEST_F(Segments, NothingFollowsARequestOnAnAuthorisedFlow) {
+  enum class Before : std::uint8_t { nothing, answered, complete };
+  std::uint16_t number = 0;
+  for (const Before before : {Before::nothing, Before::answered, Before::complete}) {
+    const Connection flow = Connection::number(number++);
+    const Exchange said = before == Before::nothing ? Exchange{} : exchange(client, server, flow);
+    if (before == Before::complete) {
       ASSERT_TRUE(server.in(said.proof).authorises());
     }
+    End other(psk_trust("other", kSecret), "app=web");
+    const Outcome passed = server.in(other.out(flow.syn(90'000)).packet, kDecided);
+    EXPECT_EQ(passed.ruling, Ruling::pass) << "the earlier connection's TCP answers, if there is one";
+    EXPECT_EQ(segment(passed.packet).payload_size(), 0U);
+    const Outcome replied = server.out(flow.syn_ack(90'000));
+    EXPECT_TRUE(replied.drop || replied.ruling == Ruling::refuse) << "no SYN-ACK leaves";
+    EXPECT_EQ(server.in(flow.data()).authorises(), before == Before::complete) << "as it was";
   }
 }
 
