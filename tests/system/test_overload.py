@@ -109,7 +109,7 @@ class Overload(linked.LinkedCase):
         self.while_it_is_away(1.0)
         self.server.daemon.send_signal(signal.SIGCONT)
         self.expect_back_at_once()
-        waiting.until(lambda: self.metric(self.server, "trireme_verifier_lost_total") > 0, "what did not fit is counted")
+        waiting.until(lambda: self.metric(self.server, "trireme_queue_dropped_total") > 0, "what did not fit is counted")
 
     def resident(self):
         with open(f"/proc/{self.server.daemon.pid}/status", encoding="utf-8") as status:
@@ -139,7 +139,7 @@ class Overload(linked.LinkedCase):
         lines = self.server.log_text()[log:].count("\n")
         print(f"\n{sent[0] / seconds:,.0f} bad requests a second for {seconds} s: resident {before} to {after} kB, connect and exchange "
               f"p50/p99 {calm[0]:.1f}/{calm[1]:.1f} ms without, {rough[0]:.1f}/{rough[1]:.1f} ms with it; {lines} lines of log, "
-              f"{self.metric(self.server, 'trireme_verifier_lost_total')} did not fit the queues", flush=True)
+              f"{self.metric(self.server, 'trireme_queue_dropped_total')} did not fit the queues", flush=True)
         self.assertLess(after - before, 4096)
         self.assertLess(lines, 250 + 25 * seconds)
         self.assertGreater(self.refused("malformed_token") + self.refused("untrusted") + self.refused("policy"), 1_000)
