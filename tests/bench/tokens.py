@@ -29,8 +29,8 @@ events {{ worker_connections 4096; }}
 WEB = HEAD + """http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};
 server {{ listen 8080 backlog=4096; location / {{ return 200 "ok"; }} }} }}
 """
-# The proxies: plain at the client's own loopback, TLS between the hosts, plain again.
-OUTWARD = HEAD + """stream {{ proxy_ssl on; proxy_ssl_certificate {0}/tls.pem; proxy_ssl_certificate_key {0}/tls.key; proxy_ssl_verify on;
+# The proxies: plain at the client's own loopback, TLS between the hosts, plain again. TLS 1.2: with 1.3 nginx 1.22 resumes no session here.
+OUTWARD = HEAD + """stream {{ proxy_ssl on; proxy_ssl_protocols TLSv1.2; proxy_ssl_certificate {0}/tls.pem; proxy_ssl_certificate_key {0}/tls.key; proxy_ssl_verify on;
 proxy_ssl_trusted_certificate {0}/tls.pem; proxy_ssl_name bench; proxy_ssl_session_reuse {reuse};
 server {{ listen 127.0.0.1:9080 backlog=4096; proxy_pass {server}:9443; }} server {{ listen 127.0.0.1:5201; proxy_pass {server}:9444; }} }}
 """
