@@ -63,7 +63,7 @@ class Keyring final : public Trust {
   [[nodiscard]] Verified verify_local(Bytes credential) const;
   [[nodiscard]] const SharedSecret* secret_of(Bytes credential) const;
 
-  std::array<OwnCredential, 4> own_;       // by CredentialType
+  std::array<OwnCredential, 4> own_;         // by CredentialType
   std::vector<OwnCredential> under_secret_;  // in the order of secrets_
   Key local_key_{};
   std::vector<SharedSecret> secrets_;

@@ -42,10 +42,7 @@ Result<std::unique_ptr<Points>> Points::open(Common& common, verifier::Verifier*
 }
 
 Layout Points::layout(bool owned) const {
-  return {.home = owned ? home_ : 0,
-          .owned = owned, 
-          .queues = verifier_ == nullptr ? 0 : verifier_->threads(),
-          .mechanism = mechanism_};
+  return {.home = owned ? home_ : 0, .owned = owned, .queues = verifier_ == nullptr ? 0 : verifier_->threads(), .mechanism = mechanism_};
 }
 
 /// In the present namespace.

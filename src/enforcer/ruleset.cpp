@@ -38,7 +38,8 @@ void write_ends(Writer& writer) {
   writer.rule(kAudit, std::move(NftRule().immediate(8, FlowLabel::bits(kAuthorised | kAudited).nft()).set_ct(NFT_CT_LABELS, 8).accept()));
 }
 
-// Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from the verifier's queue goes on in the last two.
+// Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from the verifier's queue goes on in the last
+// two.
 constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 6> kBaseChains = {{{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
                                                                                       {"prerouting", {NF_INET_PRE_ROUTING, -90}},
                                                                                       {"output", {NF_INET_LOCAL_OUT, -50}},

@@ -125,7 +125,8 @@ Status Conntrack::each(const std::function<void(const TrackedFlow&)>& callback) 
   };
   auto* data = const_cast<std::function<void(const TrackedFlow&)>*>(&callback);  // libnetfilter_conntrack takes void*
   nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, data);
-  // Both families at once: each listing makes the kernel walk the hash table of all network namespaces, tens of milliseconds where it is large.
+  // Both families at once: each listing makes the kernel walk the hash table of all network namespaces, tens of milliseconds where it is
+  // large.
   const std::uint32_t family = AF_UNSPEC;
   const Status status = nfct_query(handle_->query, NFCT_Q_DUMP, &family) < 0 ? fail_errno("cannot list conntrack entries") : Status{};
   nfct_callback_unregister(handle_->query);

@@ -29,8 +29,8 @@ events {{ worker_connections 4096; }}
 WEB = HEAD + """http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};
 server {{ listen 8080 backlog=4096; location / {{ return 200 "ok"; }} }} }}
 """
-# The proxies: plain at the client's own loopback, TLS between the hosts, plain again.
-OUTWARD = HEAD + """stream {{ proxy_ssl on; proxy_ssl_certificate {0}/tls.pem; proxy_ssl_certificate_key {0}/tls.key; proxy_ssl_verify on;
+# The proxies: plain at the client's own loopback, TLS between the hosts, plain again. TLS 1.2: with 1.3 nginx 1.22 resumes no session here.
+OUTWARD = HEAD + """stream {{ proxy_ssl on; proxy_ssl_protocols TLSv1.2; proxy_ssl_certificate {0}/tls.pem; proxy_ssl_certificate_key {0}/tls.key; proxy_ssl_verify on;
 proxy_ssl_trusted_certificate {0}/tls.pem; proxy_ssl_name bench; proxy_ssl_session_reuse {reuse};
 server {{ listen 127.0.0.1:9080 backlog=4096; proxy_pass {server}:9443; }} server {{ listen 127.0.0.1:5201; proxy_pass {server}:9444; }} }}
 """
@@ -171,7 +171,18 @@ def measure(names, rounds, seconds):
                 taken[variant.name].append(variant.measure(seconds))
         cold = {variant.name: statistics.median(variant.cold() for _ in range(rounds)) for variant in variants if variant.daemons}
     medians = {name: {key: statistics.median(each[key] for each in all_of_them) for key in all_of_them[0]} for name, all_of_them in taken.items()}
-    return {"path": medians, "first answer of a pair us": cold}
+    return {"path": medians, "ratios": ratios(taken), "first answer of a pair us": cold}
+
+
+def ratios(taken):
+    """Of what the daemons carry to what is there otherwise: within each round, and their median, since the machine's speed drifts."""
+    result = {}
+    for key in ("connections/s", "Gbit/s"):
+        for ours in (name for name in ("psk", "x509") if name in taken):
+            others = [name for name in taken if name not in ("psk", "x509")]
+            result[f"{key}, {ours}"] = {other: statistics.median(mine[key] / theirs[key] for mine, theirs in zip(taken[ours], taken[other]))
+                                        for other in others}
+    return result
 
 
 def main():
@@ -190,10 +201,8 @@ def main():
     print(f"{'':18}" + "".join(f"{name:>11}" for name in path))
     for key in next(iter(path.values())):
         print(f"{key:18}" + "".join(f"{values[key]:11,.1f}" for values in path.values()))
-    for key in ("connections/s", "Gbit/s"):
-        for name in [each for each in ("psk", "x509") if each in path]:
-            ratios = (f"{path[name][key] / path[other][key]:.2f} of {other}" for other in path if other not in ("psk", "x509"))
-            print(f"{key}, {name}: " + ", ".join(ratios))
+    for title, values in result["ratios"].items():
+        print(f"{title}: " + ", ".join(f"{value:.2f} of {other}" for other, value in values.items()))
     print("first answer of a pair, us: " + ", ".join(f"{name} {value:,.0f}" for name, value in result["first answer of a pair us"].items()))
 
 

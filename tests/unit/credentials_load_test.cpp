@@ -97,9 +97,10 @@ TEST_F(LoadTrust, DatesAreDoubtsAndNoProblems) {
   EXPECT_EQ(doubt(host, day(2026, 5, 20)),
             std::pair(true, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, expires soon; "
                                         "trirectl pki issue writes a fresh one")));
-  EXPECT_EQ(doubt(host, day(2026, 6, 2)),
-            std::pair(false, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, has expired: no connection to or from other "
-                                         "hosts; trirectl pki issue writes a fresh one")));
+  EXPECT_EQ(
+      doubt(host, day(2026, 6, 2)),
+      std::pair(false, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, has expired: no connection to or from other "
+                                   "hosts; trirectl pki issue writes a fresh one")));
   EXPECT_THAT(doubt(host, day(2025, 12, 1)), testing::Pair(false, HasSubstr("is not valid before 2026-01-01")));
   EXPECT_THAT(doubt(material({.from = "20200101000000", .to = "20400101000000"}), day(2036, 1, 1)),
               testing::Pair(false, HasSubstr("until 2035-01-01, has expired")));

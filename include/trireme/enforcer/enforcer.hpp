@@ -137,7 +137,8 @@ struct Flushed {
 };
 
 /// Removes what enforcement leaves in the kernel: the table, those that the daemon of this network namespace has written in others, the
-/// authorisation of flows, the records, filters and gates on cgroups, those of the strict slice of `runtime_dir` included. Everything that was refused passes from then on. For when no daemon runs.
+/// authorisation of flows, the records, filters and gates on cgroups, those of the strict slice of `runtime_dir` included. Everything that
+/// was refused passes from then on. For when no daemon runs.
 [[nodiscard]] Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir);
 
 }  // namespace trireme::enforcer

@@ -34,8 +34,8 @@ class Netns {
   std::uint64_t inode_ = 0;
 };
 
-/// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which no later one gets again; before, the inode
-/// number.
+/// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which no later one gets again; before, the
+/// inode number.
 [[nodiscard]] std::uint64_t netns_cookie();
 
 /// Every network namespace that some process is in, but the calling thread's.
