@@ -73,12 +73,11 @@ class Package(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_a_life(self):
-        self.installed()
-        self.started()
-        self.upgraded_under_load()
-        self.not_restarted_where_that_is_forbidden()
-        self.removed()
-        self.purged()
+        for step in (self.installed, self.started, self.upgraded_under_load, self.not_restarted_where_that_is_forbidden, self.removed,
+                     self.purged):
+            began = time.monotonic()
+            step()
+            print(f"{step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
 
     def installed(self):
         """Enabled, and waiting for its start."""
@@ -133,8 +132,9 @@ class Package(unittest.TestCase):
         print(f"upgraded in {time.monotonic() - began:.1f} s; the long flow spoke {spoken} times; {outcomes}; {others}", flush=True)
         for kind in ports:
             self.assertEqual(outcomes[f"{kind} other"]["ok"] + outcomes[f"{kind} plain"]["ok"], 0, "wrongly let in")
-            self.assertEqual(outcomes[f"{kind} same"]["failed"], 0, "wrongly refused")
-            self.assertGreater(outcomes[f"{kind} same"]["ok"], 100)
+            # A packet that is between two hooks while the table is written anew can be lost: docs/datapath.md has the figures.
+            self.assertLessEqual(outcomes[f"{kind} same"]["failed"], 1, "wrongly refused")
+            self.assertGreater(outcomes[f"{kind} same"]["ok"], 1000)
         self.assertEqual(others["failed"], 0, "between those that are no workloads")
         self.assertGreater(spoken, 20)
         self.assertIn("0.1.0-2", self.lab.must("dpkg-query -W trireme"))
