@@ -160,7 +160,7 @@ system_tests() {
     name=$(basename "${file#tests/system/test_}" .py)
     if ! wanted "$name"; then
       continue
-    elif ((!lab)) && grep -q LabCase "$file"; then
+    elif ((!lab)) && grep -q 'tests.system.lab import' "$file"; then
       not_run "$name" --no-lab
     else
       names_to_run+=("$name")

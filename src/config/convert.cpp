@@ -7,7 +7,6 @@
 #include <set>
 
 #include "original_words.hpp"
-#include "trireme/policy/selector.hpp"
 
 namespace trireme::config {
 namespace {
@@ -79,14 +78,14 @@ class Converter {
   }
 
  private:
-  static std::string own(const OriginalPolicy& policy) { return "PolicyIndex=" + policy.name; }
+  static std::string own(const OriginalPolicy& policy) { return own_selector(policy.name).value_or(""); }
 
   bool usable(const OriginalPolicy& policy) {
     if (policy.name == "default") {
       leave_out(policy.name, "the original put its own policy in the place of one with this name");
       return false;
     }
-    if (policy.name.empty() || policy.name.ends_with('*') || !policy::Selector::parse(own(policy))) {
+    if (!own_selector(policy.name)) {
       leave_out(policy.name, "the name cannot be the value of a label, so that nothing could be under this policy");
       return false;
     }
@@ -156,7 +155,7 @@ class Converter {
     }
     const std::string senders = *original_selector(exposure);
     for (const OriginalPolicy& sender : policies) {
-      if (!sender.dependencies || sender.name == "default" || !policy::Selector::parse(own(sender))) {
+      if (!sender.dependencies || sender.name == "default" || !own_selector(sender.name)) {
         continue;
       }
       for (const OriginalTagRule& dependency : *sender.dependencies) {

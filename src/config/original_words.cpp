@@ -12,27 +12,53 @@
 namespace trireme::config {
 namespace {
 
+/// "80", "80-90".
+bool is_port_range(std::string_view text) {
+  const auto port = [](std::string_view digits) {
+    std::uint16_t number = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+    return error == std::errc() && end == digits.data() + digits.size() ? number : std::uint16_t{0};
+  };
+  const std::size_t dash = text.find('-');
+  const auto first = port(text.substr(0, dash));
+  const auto last = dash == std::string_view::npos ? first : port(text.substr(dash + 1));
+  return first != 0 && first <= last;
+}
+
+/// Whether the text means these very requirements: names of the file may hold what a selector reads otherwise, a comma for one.
+bool means(const std::string& text, std::vector<policy::Requirement> wanted) {
+  std::ranges::sort(wanted);
+  const auto parsed = policy::Selector::parse(text);
+  return parsed && parsed->requirements() == wanted;
+}
+
 Result<std::string> requirement(const OriginalClause& clause) {
+  using policy::Requirement;
   if (clause.key.starts_with("@sys:") || clause.key.starts_with("$")) {
     return fail(fmt::format("'{}' is a tag that the original found out by itself, no label", clause.key));
   }
   const std::string key = clause.key.starts_with("@usr:") ? clause.key.substr(5) : clause.key;
-  policy::Requirement made{.key = key, .op = policy::Requirement::Operator::in, .values = clause.values};
-  std::string text;
+  std::vector<std::string> values = clause.values;
+  std::ranges::sort(values);
+  values.erase(std::unique(values.begin(), values.end()), values.end());
+  std::vector<Requirement> wanted;
   if (clause.op == "=") {
-    text = made.text();
+    wanted = {{.key = key, .op = Requirement::Operator::in, .values = values}};
   } else if (clause.op == "=!" || clause.op == "!=") {  // there the key had to be present
-    made.op = policy::Requirement::Operator::not_in;
-    text = key + ", " + made.text();
+    wanted = {{.key = key, .op = Requirement::Operator::exists, .values = {}},
+              {.key = key, .op = Requirement::Operator::not_in, .values = values}};
   } else if (clause.op == "*") {
-    text = key;
+    wanted = {{.key = key, .op = Requirement::Operator::exists, .values = {}}};
   } else if (clause.op == "!*") {
-    text = "!" + key;
+    wanted = {{.key = key, .op = Requirement::Operator::not_exists, .values = {}}};
   } else {
     return fail(fmt::format("operator '{}' is not known", clause.op));
   }
-  const bool needs_values = clause.op == "=" || clause.op == "=!" || clause.op == "!=";
-  if ((needs_values && clause.values.empty()) || !policy::Selector::parse(text)) {
+  std::string text;
+  for (const Requirement& each : wanted) {
+    text += (text.empty() ? "" : ", ") + each.text();
+  }
+  if (!means(text, wanted)) {
     return fail(fmt::format("'{} {} {}' makes no selector", clause.key, clause.op, fmt::join(clause.values, ",")));
   }
   return text;
@@ -77,6 +103,9 @@ Result<std::vector<std::string>> original_services(const OriginalAcl& acl) {
     }
     for (std::string ports : acl.ports.empty() ? std::vector<std::string>{""} : acl.ports) {
       std::ranges::replace(ports, ':', '-');
+      if (!ports.empty() && !is_port_range(ports)) {
+        return fail(fmt::format("'{}' is no range of ports", ports));
+      }
       everything = everything || (known->second.size() > 1 && ports.empty());
       for (const std::string& name : known->second) {
         result.push_back(name.starts_with("icmp") || ports.empty() ? name : name + "/" + ports);
@@ -99,6 +128,13 @@ Result<std::string> original_selector(const OriginalTagRule& rule) {
     result += (result.empty() ? "" : ", ") + *text;
   }
   return result;
+}
+
+std::optional<std::string> own_selector(const std::string& name) {
+  const std::string text = "PolicyIndex=" + name;
+  const bool plain =
+      !name.ends_with('*') && means(text, {{.key = "PolicyIndex", .op = policy::Requirement::Operator::in, .values = {name}}});
+  return plain ? std::optional(text) : std::nullopt;
 }
 
 }  // namespace trireme::config

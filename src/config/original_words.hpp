@@ -12,4 +12,7 @@ namespace trireme::config {
 /// "" where there are no clauses.
 [[nodiscard]] Result<std::string> original_selector(const OriginalTagRule& rule);
 
+/// Of the containers that a policy of this name is for; nullopt where the name cannot be the value of a label.
+[[nodiscard]] std::optional<std::string> own_selector(const std::string& name);
+
 }  // namespace trireme::config

@@ -63,6 +63,14 @@ class HostsCase:
             for _ in range(5):
                 self.assertEqual(client.exchange("tcp", address, PORT), "ok", address)
         self.assertEqual(server.served("tcp", PORT)["accepted"], 10)
+        for each in self.hosts:
+            for name, least in (("handshakes_authorised_total", 10), ("credential_cache_entries", 1), ("credential_cache_hits_total", 6)):
+                waiting.until(lambda each=each, name=name, least=least: self.metric(each, name) >= least, f"trireme_{name} tells")
+
+    @staticmethod
+    def metric(of, name):
+        lines = of.must([host.TRIRECTL, "metrics"]).splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(f"trireme_{name} ")))
 
     def test_other_labels_are_refused_at_once(self):
         server = self.serve("app=web")

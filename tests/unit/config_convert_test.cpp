@@ -1,4 +1,6 @@
 // The original's policy file: what it says in policy.toml's words, and that nothing becomes wider.
+#include <gmock/gmock.h>
+
 #include "config_support.hpp"
 #include "trireme/config/convert.hpp"
 
@@ -107,6 +109,8 @@ TEST(ConvertOriginal, WhatCannotBeSaidIsACommentAndNeverARule) {
         {"Clause": [], "Policy": {"Action": 1}},
         {"Clause": [{"Key": "app", "Operator": "=", "Value": ["x"]}], "Policy": {"Action": 5}},
         {"Clause": [{"Key": "app", "Operator": "=", "Value": ["x"]}], "Policy": {"Action": 17}},
+        {"Clause": [{"Key": "x, app", "Operator": "=", "Value": ["y"]}], "Policy": {"Action": 1}},
+        {"Clause": [{"Key": "app", "Operator": "=", "Value": ["a) , b in (c"]}], "Policy": {"Action": 1}},
         {"Clause": [{"Key": "app", "Operator": "=", "Value": ["x\"\n[[allow]]"]}], "Policy": {"Action": 1}}
       ],
       "ApplicationACLs": [
@@ -122,7 +126,7 @@ TEST(ConvertOriginal, WhatCannotBeSaidIsACommentAndNeverARule) {
   })json",
                                          &left_out);
   EXPECT_EQ(policy.policy.rules.size(), 0U);
-  EXPECT_EQ(left_out.size(), 15U);
+  EXPECT_EQ(left_out.size(), 17U);
   EXPECT_THAT(left_out,
               testing::Contains(HasSubstr("A.TagSelectors[1]: '@sys:image' is a tag that the original found out by itself, no label; "
                                           "it rejects: a [[deny]] is to be written by hand")));
@@ -141,6 +145,21 @@ TEST(ConvertOriginal, ListsOfTheLaterForm) {
   EXPECT_TRUE(parse({{"policy.toml", made->toml}}, {}).valid());
 }
 
+TEST(ConvertOriginal, WhateverIsWrittenWhatComesOutIsAPolicy) {
+  const std::string shop = kShop;
+  std::size_t converted = 0;
+  for (std::size_t at = 0; at < shop.size(); at += 2) {
+    for (const char* put : {"\\n", "\\\"", "*", "\\u007f"}) {
+      const auto made = convert_original(shop.substr(0, at) + put + shop.substr(at + 1));
+      if (made) {
+        converted++;
+        EXPECT_THAT(texts(parse({{"policy.toml", made->toml}}, {})), IsEmpty()) << made->toml;
+      }
+    }
+  }
+  EXPECT_GT(converted, 500U);
+}
+
 TEST(ConvertOriginal, OtherFiles) {
   for (const auto& [json, error] : std::vector<std::pair<std::string, std::string>>{
            {"{\n  \"A\": {\n  },\n}", "4:1: this is no JSON"},
@@ -156,7 +175,7 @@ TEST(ConvertOriginal, OtherFiles) {
     ASSERT_FALSE(made) << json;
     EXPECT_THAT(made.error().text(), HasSubstr(error));
   }
-  EXPECT_THAT(convert_original("{}")->toml, Not(HasSubstr("[[")));
+  EXPECT_THAT(convert_original("{}")->toml, Not(HasSubstr("\n[[")));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "kernel_support.hpp"
+#include "trireme/kernel/queue_counters.hpp"
 
 namespace trireme::kernel {
 namespace {
@@ -201,6 +202,29 @@ TEST_F(QueueTest, WhatTheQueueHasNoRoomForIsDroppedAndCounted) {
   queue_->flush();
   EXPECT_EQ(all_received(receiver), "abc") << "no fail-open";
   EXPECT_EQ(queue_->lost(), 2U);
+}
+
+TEST_F(QueueTest, WhatWaitsIsCounted) {
+  queue_output();
+  auto counters = QueueCounters::open();
+  ASSERT_TRUE(counters) << counters.error().text();
+  EXPECT_TRUE(counters->read().empty()) << "nobody has a queue";
+  bind();
+  for (const char* text : {"1", "2", "3"}) {
+    send(text);
+  }
+  auto now = counters->read();
+  ASSERT_EQ(now.size(), 1U);
+  EXPECT_EQ(now[0].number, kNumber);
+  EXPECT_EQ(now[0].waiting, 3U);
+  EXPECT_EQ(now[0].dropped, 0U);
+  for (const QueuedPacket& packet : queue_->receive()) {
+    queue_->drop(packet.id);
+  }
+  queue_->flush();
+  now = counters->read();
+  ASSERT_EQ(now.size(), 1U);
+  EXPECT_EQ(now[0].waiting, 0U);
 }
 
 TEST_F(QueueTest, NothingPassesWithoutAListener) {
