@@ -44,8 +44,8 @@ class Points final : public workload::Enforcement {
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
-  /// The new policy everywhere, this host first: where that refuses, nothing has changed. On a later error the point concerned keeps the old
-  /// policy, and the next apply() tries again.
+  /// The new policy everywhere, this host first: where that refuses, nothing has changed. On a later error the point concerned keeps the
+  /// old policy, and the next apply() tries again.
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
   /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for them.
   void set_peers(std::vector<policy::Prefix> peers);
