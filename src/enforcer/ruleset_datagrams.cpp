@@ -122,13 +122,13 @@ void write_datagrams_of_host(Writer& writer) {
     rule.immediate(0, NftBytes::u32(kHost | flags)).set_meta(NFT_META_PRIORITY, 0).go_to("ask");
     return rule;
   };
-  for (const char* chain : {"out_net_host", "in_net_host"}) {
-    for (const Direction& direction : kDirections) {
-      NftRule taken_over = of_flow(kToken);
-      writer.rule(chain, ask_about_host(std::move(in_direction(taken_over, direction)), direction.flag | handshake::kTakenOver));
-    }
-  }
   // Where nobody listens the kernel says so.
+  for (const Direction& direction : kDirections) {
+    NftRule out = of_flow(kToken);
+    writer.rule("out_net_host", ask_about_host(std::move(in_direction(out, direction)), direction.flag | handshake::kTakenOver));
+    NftRule in = of_flow(kToken);
+    writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)), direction.flag | handshake::kTakenOver));
+  }
   NftRule control = protocol(IPPROTO_UDP);
   writer.rule("in_net_host", std::move(any_socket(begins_with_magic(control)).drop()));
 }

@@ -240,8 +240,14 @@ void Datagrams::settle_refused(Exchange& exchange, const Now& now) {
   release(exchange, static_cast<std::uint32_t>(Ruling::refuse));
 }
 
-Answer Datagrams::take_reply(const Packet& packet) {
+/// What this end has begun. Answers to a closing handshake reach whatever socket has the ports now; others only the flow's own.
+Exchange* Datagrams::find_asking(const Packet& packet) {
   Exchange* exchange = table_.find(packet.key(Role::client));
+  return exchange != nullptr && (exchange->is_closing || !packet.is(kTakenOver)) ? exchange : nullptr;
+}
+
+Answer Datagrams::take_reply(const Packet& packet) {
+  Exchange* exchange = find_asking(packet);
   if (exchange == nullptr || exchange->stage != Stage::asking) {
     return drop(exchange == nullptr ? Reason::unknown_handshake : Reason::none);  // a repeated one is nothing new
   }
@@ -331,7 +337,7 @@ void Datagrams::prove(Exchange& exchange, const policy::Decision& decision, cons
 }
 
 Answer Datagrams::take_ready(const Packet& packet) {
-  Exchange* exchange = table_.find(packet.key(Role::client));
+  Exchange* exchange = find_asking(packet);
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());
   if (exchange == nullptr || exchange->stage != Stage::proving || !ready) {
     return drop(ready ? Reason::none : Reason::malformed_token);

@@ -21,6 +21,9 @@ bool is_on_link(const policy::Address& address) {
 
 Answer Datagrams::take_hello(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
+  if (packet.is(kTakenOver) && packet.is(kAnswers)) {
+    return drop(Reason::taken_over);  // the flow that this end began is ended first
+  }
   Event told = event(key, nullptr);
   told.local = packet.number();
   const auto local = around_.locals.find(packet.number());
@@ -77,6 +80,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::sha
   }
   Exchange& exchange = make(packet.key(Role::server), packet.now);
   exchange.is_closing = is_closing;
+  exchange.took_over = packet.is(kTakenOver);
   exchange.trust = around_.peers.trust();
   exchange.type = token.type;
   exchange.local = std::move(local);
@@ -156,9 +160,10 @@ Answer Datagrams::take_proof(const Packet& packet) {
 Answer Datagrams::accept_proof(const Packet& packet, Exchange& exchange) {
   if (exchange.is_closing) {
     drop_held(exchange);
-    change(exchange.key, FlowChange::forget);
     table_.settle(exchange, Stage::complete, packet.now.monotonic);
-    return confirm(exchange);
+    Answer answer = confirm(exchange);  // as a packet of the flow that is about to go
+    change(exchange.key, FlowChange::forget);
+    return answer;
   }
   Reason doubt = believe(exchange, packet.now);
   if (doubt == Reason::busy) {
@@ -187,6 +192,9 @@ Answer Datagrams::accept_proof(const Packet& packet, Exchange& exchange) {
   table_.settle(exchange, Stage::complete, packet.now.monotonic);
   around_.statistics.authorised++;
   const Ruling ruling = decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
+  if (exchange.took_over) {
+    change(exchange.key, FlowChange::forget);  // and READY makes a new one
+  }
   Answer answer = confirm(exchange);
   release(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
   return answer;

@@ -34,6 +34,7 @@ struct Exchange {
   FlowKey key;
   Stage stage = Stage::asking;
   bool is_closing = false;   // it ends the flow instead of authorising it
+  bool took_over = false;    // server: conntrack's entry is another's until PROOF holds
   bool was_open = false;     // with is_renewing: it was authorised without proof
   bool is_renewing = false;  // the flow is authorised, and stays so until this has ended
   std::uint8_t attempts = 0;

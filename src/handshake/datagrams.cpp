@@ -80,10 +80,6 @@ Answer Datagrams::arrive(const Packet& packet) {
 }
 
 Answer Datagrams::take_control(const Packet& packet) {
-  if (packet.is(kTakenOver)) {
-    change(packet.key(packet.role()), FlowChange::forget);  // a repeated HELLO finds no trace of it
-    return drop(Reason::taken_over);
-  }
   switch (static_cast<wire::Message>(wire::control_message(packet.datagram.payload()))) {
     case wire::Message::hello:
       return take_hello(packet);
@@ -97,9 +93,9 @@ Answer Datagrams::take_control(const Packet& packet) {
   return drop(Reason::malformed_token);
 }
 
-/// The flow has the number of somebody else, whose ports this socket has now.
+/// The flow has the number of somebody else, whose ports this socket has now. Conntrack's entry stays until both ends know that the flow
+/// has ended: it is what keeps this one out.
 Answer Datagrams::take_over(const Packet& packet) {
-  constexpr policy::Number kHost = 1;
   const FlowKey key = packet.key(packet.role());
   if (packet.facts.outgoing && !packet.is(kAnswers)) {
     // The far end still knows the flow: it is ended there first.
@@ -111,9 +107,6 @@ Answer Datagrams::take_over(const Packet& packet) {
       std::ignore = ask(packet, known, {.closing = true});
     }
     return drop(Reason::taken_over);
-  }
-  if (packet.number() != kHost) {
-    change(key, FlowChange::forget);
   }
   Event told = event(key, nullptr);
   told.local = packet.number();

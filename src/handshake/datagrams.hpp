@@ -107,6 +107,7 @@ class Datagrams {
   void repeat_proof(Exchange& exchange, const Now& now);
   void give_up(Exchange& exchange, const Now& now);
   void open(Exchange& exchange, const policy::Decision& decision, const Now& now);
+  [[nodiscard]] Exchange* find_asking(const Packet& packet);
   Answer take_reply(const Packet& packet);
   Answer check_reply(const Packet& packet, Exchange& exchange, const wire::Token& token);
   Answer finish_reply(const Packet& packet, Exchange& exchange, const wire::Token& token, KnownPeer& peer, PairKeys& keys);

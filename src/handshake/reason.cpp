@@ -12,7 +12,7 @@ constexpr std::array<Words, kReasons> kWords = {{
     {"none", ""},
     {"policy", "policy refuses it"},
     {"no_proof", "the peer offered no proof of labels"},
-    {"no_answer", "the peer did not answer the handshake: it has no trireme, or the way there loses it"},
+    {"no_answer", "the peer did not answer the handshake: it refuses, has no trireme, or the way there loses it"},
     {"unknown_type", "the peer's kind of credential is not one of this host's [trust]"},
     {"bad_credential", "the peer's credential is malformed"},
     {"untrusted", "no CA or secret of this host's [trust] vouches for the peer"},
