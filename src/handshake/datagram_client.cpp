@@ -339,8 +339,11 @@ void Datagrams::prove(Exchange& exchange, const policy::Decision& decision, cons
 Answer Datagrams::take_ready(const Packet& packet) {
   Exchange* exchange = find_asking(packet);
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());
-  if (exchange == nullptr || exchange->stage != Stage::proving || !ready) {
-    return drop(ready ? Reason::none : Reason::malformed_token);
+  if (exchange == nullptr || exchange->stage != Stage::proving) {
+    return drop(Reason::none);
+  }
+  if (!ready || !belongs_to(*ready, *exchange)) {
+    return drop(Reason::malformed_token);
   }
   if (!credentials::equal(ready->tag, exchange->ready)) {
     tell(event(exchange->key, exchange), Reason::forged_reply);

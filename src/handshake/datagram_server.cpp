@@ -147,8 +147,11 @@ std::size_t Datagrams::write_reply(Exchange& exchange) {
 Answer Datagrams::take_proof(const Packet& packet) {
   Exchange* exchange = table_.find(packet.key(Role::server));
   const auto proof = wire::read_tag_message(wire::Message::proof, packet.datagram.payload());
-  if (exchange == nullptr || (exchange->stage != Stage::answered && exchange->stage != Stage::complete) || !proof) {
-    return drop(proof ? Reason::unknown_handshake : Reason::malformed_token);
+  if (exchange == nullptr || (exchange->stage != Stage::answered && exchange->stage != Stage::complete)) {
+    return drop(Reason::unknown_handshake);
+  }
+  if (!proof || !belongs_to(*proof, *exchange)) {
+    return drop(Reason::malformed_token);
   }
   if (!credentials::equal(proof->tag, exchange->proof)) {
     tell(event(exchange->key, exchange), Reason::forged_proof);

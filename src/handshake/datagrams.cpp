@@ -188,6 +188,10 @@ std::size_t Datagrams::write_tag(const Exchange& exchange, wire::Message message
   return wire::kTagDatagram;
 }
 
+bool Datagrams::belongs_to(const wire::TagMessage& message, const Exchange& exchange) {
+  return message.type == exchange.type && ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
+}
+
 policy::Decision Datagrams::decide(const Exchange& exchange) {
   const bool is_client = exchange.key.role == Role::client;
   return judge_.labelled(*exchange.local, *exchange.remote, is_client, is_client ? exchange.key.remote_port : exchange.key.local_port);

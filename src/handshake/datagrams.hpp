@@ -81,6 +81,7 @@ class Datagrams {
   void send(const Exchange& exchange, std::size_t size);
   [[nodiscard]] ControlDatagram control(const Exchange& exchange, std::size_t size) const;
   [[nodiscard]] std::size_t write_tag(const Exchange& exchange, wire::Message message, const Tag& tag);
+  [[nodiscard]] static bool belongs_to(const wire::TagMessage& message, const Exchange& exchange);
   Answer rejudge(const Packet& packet, Exchange& exchange);
   Answer rejudge_open(const Packet& packet, Exchange& exchange);
   [[nodiscard]] Reason believe(const Exchange& exchange, const Now& now);
