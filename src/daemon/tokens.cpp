@@ -30,6 +30,8 @@ enforcer::FlowEnd local_end(const handshake::Event& event, const policy::Address
   if (const workload::Workload* workload = registry.find_number(event.local)) {
     end.workload = workload->name;
     end.labels = workload->labels;
+  } else if (event.self != nullptr && event.self->number != 0) {
+    end.labels = event.self->labels;
   } else {
     end.entity = "@host";
   }

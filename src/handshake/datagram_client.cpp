@@ -22,7 +22,7 @@ constexpr Milliseconds kRenewal{1'000};
 }  // namespace
 
 Answer Datagrams::leave_as_client(const Packet& packet) {
-  Exchange* known = table_.find(packet.key(Role::client));
+  DatagramExchange* known = table_.find(packet.key(Role::client));
   if (packet.is(kRenew)) {
     return renew(packet, known);
   }
@@ -48,7 +48,7 @@ Answer Datagrams::leave_as_client(const Packet& packet) {
 }
 
 /// The far end has refused a datagram of an authorised flow: perhaps it was restarted. Nothing is taken away on that word.
-Answer Datagrams::renew(const Packet& packet, Exchange* known) {
+Answer Datagrams::renew(const Packet& packet, DatagramExchange* known) {
   change(packet.key(Role::client), FlowChange::renewed);
   const bool is_under_way = known != nullptr && (known->stage == Stage::asking || known->stage == Stage::proving);
   const bool is_recent = known != nullptr && known->began + kRenewal > packet.now.monotonic;
@@ -71,7 +71,7 @@ Reason Datagrams::may_ask(const FlowKey& key, const LocalIdentity& local, const 
   return around_.peers.trust()->constraints().permit(local.labels) ? Reason::none : Reason::label_constraint;
 }
 
-Answer Datagrams::ask(const Packet& packet, Exchange* known, Purpose purpose) {
+Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
   const FlowKey key = packet.key(Role::client);
   const auto found = around_.locals.find(packet.number());
   Event told = event(key, nullptr);
@@ -95,7 +95,7 @@ Answer Datagrams::ask(const Packet& packet, Exchange* known, Purpose purpose) {
   const std::uint8_t failures = known == nullptr ? 0 : known->failures;
   const bool had_proof = known != nullptr && (known->stage == Stage::complete || known->stage == Stage::proving);
   const auto remote = had_proof ? known->remote : nullptr;
-  Exchange& exchange = make(key, packet.now);
+  DatagramExchange& exchange = make(key, packet.now);
   exchange.is_closing = purpose.closing;
   exchange.is_renewing = purpose.renewing || purpose.probing;
   exchange.was_open = purpose.probing;
@@ -104,7 +104,7 @@ Answer Datagrams::ask(const Packet& packet, Exchange* known, Purpose purpose) {
   return begin(packet, exchange, local);
 }
 
-Answer Datagrams::begin(const Packet& packet, Exchange& exchange, std::shared_ptr<const LocalIdentity> local) {
+Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
   const bool elsewhere = contains(around_.networks, exchange.key.remote);
   exchange.trust = around_.peers.trust();
   exchange.type = elsewhere ? *exchange.trust->offered() : CredentialType::local;
@@ -149,14 +149,14 @@ Answer Datagrams::begin(const Packet& packet, Exchange& exchange, std::shared_pt
 
 /// Policy allows the peer without proof, and it had none to offer a moment ago.
 Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& decision) {
-  Exchange& exchange = make(packet.key(Role::client), packet.now);
+  DatagramExchange& exchange = make(packet.key(Role::client), packet.now);
   exchange.trust = around_.peers.trust();
   exchange.local = around_.locals.at(packet.number());
   open(exchange, decision, packet.now);
   return accept(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise);
 }
 
-std::size_t Datagrams::write_hello(const Exchange& exchange) {
+std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
   const std::string& labels = exchange.local->encoded;
   return wire::write_datagram_token({.message = wire::Message::hello,
                                      .type = exchange.type,
@@ -168,7 +168,7 @@ std::size_t Datagrams::write_hello(const Exchange& exchange) {
                                     data_);
 }
 
-void Datagrams::repeat_hello(Exchange& exchange, const Now& now) {
+void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
   const bool may_be_open =
       !exchange.is_closing && exchange.attempts >= kShortWait &&
@@ -182,7 +182,7 @@ void Datagrams::repeat_hello(Exchange& exchange, const Now& now) {
   table_.repeat(exchange, now.monotonic);
 }
 
-void Datagrams::repeat_proof(Exchange& exchange, const Now& now) {
+void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
   if (exchange.attempts >= DatagramTable::kRepeat.size()) {
     table_.settle(exchange, Stage::complete, now.monotonic);
@@ -193,7 +193,7 @@ void Datagrams::repeat_proof(Exchange& exchange, const Now& now) {
 }
 
 /// Nobody has answered.
-void Datagrams::give_up(Exchange& exchange, const Now& now) {
+void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
   Event told = event(exchange.key, &exchange);
   if (exchange.is_closing) {
     around_.statistics.refused[static_cast<std::size_t>(Reason::taken_over)]++;
@@ -214,7 +214,7 @@ void Datagrams::give_up(Exchange& exchange, const Now& now) {
   settle_refused(exchange, now);
 }
 
-void Datagrams::open(Exchange& exchange, const policy::Decision& decision, const Now& now) {
+void Datagrams::open(DatagramExchange& exchange, const policy::Decision& decision, const Now& now) {
   const bool audited = decision.verdict == policy::Verdict::audit;
   if ((audited || decision.log) && around_.on_event) {
     Event told = event(exchange.key, &exchange);
@@ -229,7 +229,7 @@ void Datagrams::open(Exchange& exchange, const policy::Decision& decision, const
 }
 
 /// What waited is refused, and so is what comes until the pause is over.
-void Datagrams::settle_refused(Exchange& exchange, const Now& now) {
+void Datagrams::settle_refused(DatagramExchange& exchange, const Now& now) {
   if (exchange.is_renewing) {
     change(exchange.key, FlowChange::withdraw);
   }
@@ -241,13 +241,13 @@ void Datagrams::settle_refused(Exchange& exchange, const Now& now) {
 }
 
 /// What this end has begun. Answers to a closing handshake reach whatever socket has the ports now; others only the flow's own.
-Exchange* Datagrams::find_asking(const Packet& packet) {
-  Exchange* exchange = table_.find(packet.key(Role::client));
+DatagramExchange* Datagrams::find_asking(const Packet& packet) {
+  DatagramExchange* exchange = table_.find(packet.key(Role::client));
   return exchange != nullptr && (exchange->is_closing || !packet.is(kTakenOver)) ? exchange : nullptr;
 }
 
 Answer Datagrams::take_reply(const Packet& packet) {
-  Exchange* exchange = find_asking(packet);
+  DatagramExchange* exchange = find_asking(packet);
   if (exchange == nullptr || exchange->stage != Stage::asking) {
     return drop(exchange == nullptr ? Reason::unknown_handshake : Reason::none);  // a repeated one is nothing new
   }
@@ -260,7 +260,7 @@ Answer Datagrams::take_reply(const Packet& packet) {
   return check_reply(packet, *exchange, *token);
 }
 
-Answer Datagrams::check_reply(const Packet& packet, Exchange& exchange, const Token& token) {
+Answer Datagrams::check_reply(const Packet& packet, DatagramExchange& exchange, const Token& token) {
   if (token.type != exchange.type) {
     return drop(Reason::unknown_type);
   }
@@ -277,7 +277,7 @@ Answer Datagrams::check_reply(const Packet& packet, Exchange& exchange, const To
   return keys ? finish_reply(packet, exchange, token, **known, **keys) : drop(keys.error());
 }
 
-Answer Datagrams::finish_reply(const Packet& packet, Exchange& exchange, const Token& token, KnownPeer& peer, PairKeys& keys) {
+Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange, const Token& token, KnownPeer& peer, PairKeys& keys) {
   std::copy(token.nonce.begin(), token.nonce.end(), exchange.server_nonce.begin());
   const ReplyContext context{{token.type, token.flags}, exchange.hello, exchange.server_nonce, peer.peer->hash};
   const auto labels = std::span(labels_).first(token.labels.size());
@@ -322,7 +322,7 @@ Answer Datagrams::finish_reply(const Packet& packet, Exchange& exchange, const T
 }
 
 /// PROOF, and behind it what waited.
-void Datagrams::prove(Exchange& exchange, const policy::Decision& decision, const Now& now) {
+void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now) {
   exchange.stage = Stage::proving;
   exchange.attempts = 0;
   send(exchange, write_tag(exchange, wire::Message::proof, exchange.proof));
@@ -337,7 +337,7 @@ void Datagrams::prove(Exchange& exchange, const policy::Decision& decision, cons
 }
 
 Answer Datagrams::take_ready(const Packet& packet) {
-  Exchange* exchange = find_asking(packet);
+  DatagramExchange* exchange = find_asking(packet);
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());
   if (exchange == nullptr || exchange->stage != Stage::proving) {
     return drop(Reason::none);
@@ -359,7 +359,7 @@ Answer Datagrams::take_ready(const Packet& packet) {
 }
 
 /// REPLY holds, but policy or credentials do not allow the flow.
-Answer Datagrams::refuse_client(const Packet& packet, Exchange& exchange, Reason reason, Event told) {
+Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason, Event told) {
   around_.statistics.refused[static_cast<std::size_t>(reason)]++;
   tell(std::move(told), reason);
   if (audits()) {

@@ -36,7 +36,7 @@ Answer Datagrams::take_hello(const Packet& packet) {
     told.detail = token ? "" : wire::text(token.error());
     return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
   }
-  if (Exchange* known = table_.find(key); known != nullptr) {
+  if (DatagramExchange* known = table_.find(key); known != nullptr) {
     const bool is_same = std::ranges::equal(known->client_nonce, token->nonce) && known->local == local->second;
     if (is_same && known->stage == Stage::answered) {
       return reply(packet, *known);
@@ -78,7 +78,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::sha
     say(told, decision);
     return refuse(packet, Reason::policy, std::move(told));
   }
-  Exchange& exchange = make(packet.key(Role::server), packet.now);
+  DatagramExchange& exchange = make(packet.key(Role::server), packet.now);
   exchange.is_closing = is_closing;
   exchange.took_over = packet.is(kTakenOver);
   exchange.trust = around_.peers.trust();
@@ -100,7 +100,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::sha
 }
 
 /// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began; then REPLY is sent.
-Answer Datagrams::reply(const Packet& packet, Exchange& exchange) {
+Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   const std::size_t size = write_reply(exchange);
   if (size == 0 || size > packet.datagram.payload_size()) {
     Event told = event(exchange.key, &exchange);
@@ -118,7 +118,7 @@ Answer Datagrams::reply(const Packet& packet, Exchange& exchange) {
 }
 
 /// The same again, byte for byte, for a repeated HELLO: the nonce was drawn once, and so the key seals one text.
-std::size_t Datagrams::write_reply(Exchange& exchange) {
+std::size_t Datagrams::write_reply(DatagramExchange& exchange) {
   const std::string& encoded = exchange.local->encoded;
   const credentials::OwnCredential& own = exchange.trust->answer(*exchange.peer);
   if (wire::reply_size(own.bytes.size(), encoded.size()) > wire::kMaxControl) {
@@ -145,7 +145,7 @@ std::size_t Datagrams::write_reply(Exchange& exchange) {
 }
 
 Answer Datagrams::take_proof(const Packet& packet) {
-  Exchange* exchange = table_.find(packet.key(Role::server));
+  DatagramExchange* exchange = table_.find(packet.key(Role::server));
   const auto proof = wire::read_tag_message(wire::Message::proof, packet.datagram.payload());
   if (exchange == nullptr || (exchange->stage != Stage::answered && exchange->stage != Stage::complete)) {
     return drop(Reason::unknown_handshake);
@@ -160,7 +160,7 @@ Answer Datagrams::take_proof(const Packet& packet) {
   return exchange->stage == Stage::complete ? confirm(*exchange) : accept_proof(packet, *exchange);
 }
 
-Answer Datagrams::accept_proof(const Packet& packet, Exchange& exchange) {
+Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
   if (exchange.is_closing) {
     drop_held(exchange);
     table_.settle(exchange, Stage::complete, packet.now.monotonic);
@@ -204,7 +204,7 @@ Answer Datagrams::accept_proof(const Packet& packet, Exchange& exchange) {
 }
 
 /// READY: no larger than PROOF.
-Answer Datagrams::confirm(Exchange& exchange) {
+Answer Datagrams::confirm(DatagramExchange& exchange) {
   send(exchange, write_tag(exchange, wire::Message::ready, exchange.ready));
   return drop(Reason::none);
 }

@@ -15,7 +15,7 @@ std::size_t DatagramTable::bucket(const FlowKey& key) const {
   return hash(key, seed_) & (buckets_.size() - 1);
 }
 
-Exchange* DatagramTable::find(const FlowKey& key) {
+DatagramExchange* DatagramTable::find(const FlowKey& key) {
   for (Index slot = buckets_[bucket(key)]; slot != kNone; slot = slots_[slot].next_in_bucket) {
     if (slots_[slot].exchange.key == key) {
       return &slots_[slot].exchange;
@@ -24,7 +24,7 @@ Exchange* DatagramTable::find(const FlowKey& key) {
   return nullptr;
 }
 
-Exchange& DatagramTable::make(const FlowKey& key, Milliseconds now) {
+DatagramExchange& DatagramTable::make(const FlowKey& key, Milliseconds now) {
   Ends& free = lists_[kFreeList];
   Index slot = free.oldest;
   if (slot == kNone) {
@@ -35,7 +35,7 @@ Exchange& DatagramTable::make(const FlowKey& key, Milliseconds now) {
     unlink(slot);
   }
   Slot& taken = slots_[slot];
-  taken.exchange = Exchange{};
+  taken.exchange = DatagramExchange{};
   taken.exchange.key = key;
   taken.exchange.since = now;
   taken.exchange.began = now;
@@ -51,22 +51,22 @@ Exchange& DatagramTable::make(const FlowKey& key, Milliseconds now) {
   return taken.exchange;
 }
 
-void DatagramTable::repeat(Exchange& exchange, Milliseconds now) {
+void DatagramTable::repeat(DatagramExchange& exchange, Milliseconds now) {
   move(exchange, exchange.attempts, now);
 }
 
-void DatagramTable::await_proof(Exchange& exchange, Milliseconds now) {
+void DatagramTable::await_proof(DatagramExchange& exchange, Milliseconds now) {
   exchange.stage = Stage::answered;
   move(exchange, kAnsweredList, now);
 }
 
-void DatagramTable::settle(Exchange& exchange, Stage stage, Milliseconds now) {
+void DatagramTable::settle(DatagramExchange& exchange, Stage stage, Milliseconds now) {
   exchange.stage = stage;
   close(slots_[index(exchange)]);
   move(exchange, kSettledList, now);
 }
 
-void DatagramTable::remove(Exchange& exchange) {
+void DatagramTable::remove(DatagramExchange& exchange) {
   const Index slot = index(exchange);
   Slot& gone = slots_[slot];
   Index* link = &buckets_[bucket(gone.exchange.key)];
@@ -76,12 +76,12 @@ void DatagramTable::remove(Exchange& exchange) {
   *link = gone.next_in_bucket;
   unlink(slot);
   close(gone);
-  gone.exchange = Exchange{};  // lets go of what it shares
+  gone.exchange = DatagramExchange{};  // lets go of what it shares
   append(slot, kFreeList);
   size_--;
 }
 
-Exchange* DatagramTable::due(Milliseconds now) {
+DatagramExchange* DatagramTable::due(Milliseconds now) {
   for (std::size_t list = 0; list < kFreeList; list++) {
     const Index oldest = lists_.at(list).oldest;
     if (oldest != kNone && slots_[oldest].exchange.since + age(list) <= now) {
@@ -102,7 +102,7 @@ std::optional<Milliseconds> DatagramTable::next_due() const {
   return next;
 }
 
-Exchange* DatagramTable::surplus() {
+DatagramExchange* DatagramTable::surplus() {
   if (size_ < capacity_) {
     return nullptr;
   }
@@ -119,7 +119,7 @@ Exchange* DatagramTable::surplus() {
   return nullptr;
 }
 
-Exchange* DatagramTable::of_point(PointId point) {
+DatagramExchange* DatagramTable::of_point(PointId point) {
   for (Slot& slot : slots_) {
     if (slot.list != kFreeList && slot.exchange.key.point == point) {
       return &slot.exchange;
@@ -128,12 +128,12 @@ Exchange* DatagramTable::of_point(PointId point) {
   return nullptr;
 }
 
-DatagramTable::Index DatagramTable::index(const Exchange& exchange) const {
+DatagramTable::Index DatagramTable::index(const DatagramExchange& exchange) const {
   // The exchange is a slot's first member.
   return static_cast<Index>(reinterpret_cast<const Slot*>(&exchange) - slots_.data());
 }
 
-void DatagramTable::move(Exchange& exchange, std::size_t list, Milliseconds now) {
+void DatagramTable::move(DatagramExchange& exchange, std::size_t list, Milliseconds now) {
   exchange.since = now;
   const Index slot = index(exchange);
   unlink(slot);

@@ -30,7 +30,7 @@ struct Held {
   std::size_t bytes = 0;
 };
 
-struct Exchange {
+struct DatagramExchange {
   FlowKey key;
   Stage stage = Stage::asking;
   bool is_closing = false;   // it ends the flow instead of authorising it
@@ -72,25 +72,25 @@ class DatagramTable {
   /// Half-open exchanges of servers are counted against their clients' share in `budget`.
   DatagramTable(std::size_t capacity, std::uint64_t seed, Budget& budget);
 
-  [[nodiscard]] Exchange* find(const FlowKey& key);
+  [[nodiscard]] DatagramExchange* find(const FlowKey& key);
   /// A new exchange, of which only the key is set. None with this key may be there, and surplus() is null.
-  Exchange& make(const FlowKey& key, Milliseconds now);
+  DatagramExchange& make(const FlowKey& key, Milliseconds now);
   /// Due again when kRepeat[attempts] has passed.
-  void repeat(Exchange& exchange, Milliseconds now);
+  void repeat(DatagramExchange& exchange, Milliseconds now);
   /// Due when the client has had long enough to prove.
-  void await_proof(Exchange& exchange, Milliseconds now);
+  void await_proof(DatagramExchange& exchange, Milliseconds now);
   /// Remembered for a while.
-  void settle(Exchange& exchange, Stage stage, Milliseconds now);
-  void remove(Exchange& exchange);
+  void settle(DatagramExchange& exchange, Stage stage, Milliseconds now);
+  void remove(DatagramExchange& exchange);
 
   /// The next exchange whose time has come, or null. It stays due until one of the above is called for it.
-  [[nodiscard]] Exchange* due(Milliseconds now);
+  [[nodiscard]] DatagramExchange* due(Milliseconds now);
   /// When that will be; nullopt: never.
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
   /// The one to be given up for another, where the table is full; null where it is not.
-  [[nodiscard]] Exchange* surplus();
+  [[nodiscard]] DatagramExchange* surplus();
   /// The next exchange of the point, or null.
-  [[nodiscard]] Exchange* of_point(PointId point);
+  [[nodiscard]] DatagramExchange* of_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return size_; }
 
@@ -101,7 +101,7 @@ class DatagramTable {
   static constexpr std::size_t kAnsweredList = kRepeat.size(), kSettledList = kAnsweredList + 1, kFreeList = kSettledList + 1,
                                kLists = kFreeList + 1;
   struct Slot {
-    Exchange exchange;
+    DatagramExchange exchange;
     Index next_in_bucket = kNone;
     Index older = kNone;
     Index newer = kNone;
@@ -114,8 +114,8 @@ class DatagramTable {
   };
   [[nodiscard]] static Milliseconds age(std::size_t list);
   [[nodiscard]] std::size_t bucket(const FlowKey& key) const;
-  [[nodiscard]] Index index(const Exchange& exchange) const;
-  void move(Exchange& exchange, std::size_t list, Milliseconds now);
+  [[nodiscard]] Index index(const DatagramExchange& exchange) const;
+  void move(DatagramExchange& exchange, std::size_t list, Milliseconds now);
   void append(Index slot, std::size_t list);
   void unlink(Index slot);
   void close(Slot& slot);

@@ -46,7 +46,7 @@ Answer Datagrams::leave(const Packet& packet) {
   if (!packet.is(kAnswers)) {
     return leave_as_client(packet);
   }
-  Exchange* exchange = table_.find(packet.key(Role::server));
+  DatagramExchange* exchange = table_.find(packet.key(Role::server));
   if (exchange == nullptr || exchange->stage != Stage::complete || exchange->is_closing) {
     return refuse(packet, Reason::unknown_handshake, event(packet.key(Role::server), exchange));
   }
@@ -58,7 +58,7 @@ Answer Datagrams::arrive(const Packet& packet) {
     return take_over(packet);
   }
   for (const Role role : {Role::server, Role::client}) {
-    Exchange* exchange = table_.find(packet.key(role));
+    DatagramExchange* exchange = table_.find(packet.key(role));
     if (exchange == nullptr || exchange->is_closing) {
       continue;
     }
@@ -99,7 +99,7 @@ Answer Datagrams::take_over(const Packet& packet) {
   const FlowKey key = packet.key(packet.role());
   if (packet.facts.outgoing && !packet.is(kAnswers)) {
     // The far end still knows the flow: it is ended there first.
-    Exchange* known = table_.find(key);
+    DatagramExchange* known = table_.find(key);
     if (known != nullptr && known->is_closing && (known->stage == Stage::asking || known->stage == Stage::proving)) {
       return drop(Reason::taken_over);
     }
@@ -113,7 +113,7 @@ Answer Datagrams::take_over(const Packet& packet) {
   return refuse(packet, Reason::taken_over, std::move(told));
 }
 
-Answer Datagrams::hold(const Packet& packet, Exchange& exchange) {
+Answer Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
   Waiting& all = waiting_.at(static_cast<std::size_t>(exchange.key.role));
   Held& held = exchange.held;
   const std::size_t size = packet.datagram.length();
@@ -129,33 +129,33 @@ Answer Datagrams::hold(const Packet& packet, Exchange& exchange) {
   return answer;
 }
 
-void Datagrams::release(Exchange& exchange, std::uint32_t priority) {
+void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority) {
   for (std::size_t i = 0; i < exchange.held.count; i++) {
     port->release(exchange.key.point, exchange.held.packets.at(i), priority);
   }
   let_go(exchange);
 }
 
-void Datagrams::let_go(Exchange& exchange) {
+void Datagrams::let_go(DatagramExchange& exchange) {
   Waiting& all = waiting_.at(static_cast<std::size_t>(exchange.key.role));
   all.count -= exchange.held.count;
   all.bytes -= exchange.held.bytes;
   exchange.held = {};
 }
 
-void Datagrams::drop_held(Exchange& exchange) {
+void Datagrams::drop_held(DatagramExchange& exchange) {
   for (std::size_t i = 0; i < exchange.held.count; i++) {
     port->drop(exchange.key.point, exchange.held.packets.at(i));
   }
   let_go(exchange);
 }
 
-Exchange& Datagrams::make(const FlowKey& key, const Now& now) {
-  if (Exchange* known = table_.find(key)) {
+DatagramExchange& Datagrams::make(const FlowKey& key, const Now& now) {
+  if (DatagramExchange* known = table_.find(key)) {
     drop_held(*known);
     table_.remove(*known);
   }
-  while (Exchange* surplus = table_.surplus()) {
+  while (DatagramExchange* surplus = table_.surplus()) {
     evicted_++;
     drop_held(*surplus);
     table_.remove(*surplus);
@@ -163,7 +163,7 @@ Exchange& Datagrams::make(const FlowKey& key, const Now& now) {
   return table_.make(key, now.monotonic);
 }
 
-ControlDatagram Datagrams::control(const Exchange& exchange, std::size_t size) const {
+ControlDatagram Datagrams::control(const DatagramExchange& exchange, std::size_t size) const {
   const FlowKey& key = exchange.key;
   return {.point = key.point,
           .ends = {key.local, key.remote, key.local_port, key.remote_port},
@@ -176,28 +176,28 @@ ControlDatagram Datagrams::control(const Exchange& exchange, std::size_t size) c
           .translated = exchange.translated};
 }
 
-void Datagrams::send(const Exchange& exchange, std::size_t size) {
+void Datagrams::send(const DatagramExchange& exchange, std::size_t size) {
   if (size != 0) {
     port->send(control(exchange, size));
   }
 }
 
-std::size_t Datagrams::write_tag(const Exchange& exchange, wire::Message message, const Tag& tag) {
+std::size_t Datagrams::write_tag(const DatagramExchange& exchange, wire::Message message, const Tag& tag) {
   const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
   wire::write_tag_message({message, exchange.type, flags, tag}, std::span(data_).first<wire::kTagDatagram>());
   return wire::kTagDatagram;
 }
 
-bool Datagrams::belongs_to(const wire::TagMessage& message, const Exchange& exchange) {
+bool Datagrams::belongs_to(const wire::TagMessage& message, const DatagramExchange& exchange) {
   return message.type == exchange.type && ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
 }
 
-policy::Decision Datagrams::decide(const Exchange& exchange) {
+policy::Decision Datagrams::decide(const DatagramExchange& exchange) {
   const bool is_client = exchange.key.role == Role::client;
   return judge_.labelled(*exchange.local, *exchange.remote, is_client, is_client ? exchange.key.remote_port : exchange.key.local_port);
 }
 
-Reason Datagrams::believe(const Exchange& exchange, const Now& now) {
+Reason Datagrams::believe(const DatagramExchange& exchange, const Now& now) {
   if (const auto local = around_.locals.find(exchange.local->number); local == around_.locals.end() || local->second != exchange.local) {
     return Reason::unknown_workload;
   }
@@ -214,7 +214,7 @@ Reason Datagrams::believe(const Exchange& exchange, const Now& now) {
 }
 
 /// A flow that was authorised by proof, and is so no longer or not yet.
-Answer Datagrams::rejudge(const Packet& packet, Exchange& exchange) {
+Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   const Reason doubt = believe(exchange, packet.now);
   if (doubt == Reason::busy) {
     return drop(Reason::busy);
@@ -232,7 +232,7 @@ Answer Datagrams::rejudge(const Packet& packet, Exchange& exchange) {
   return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
 }
 
-Answer Datagrams::rejudge_open(const Packet& packet, Exchange& exchange) {
+Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
   if (around_.locals.contains(exchange.local->number)) {
     const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.remote, exchange.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {
@@ -245,7 +245,7 @@ Answer Datagrams::rejudge_open(const Packet& packet, Exchange& exchange) {
 }
 
 void Datagrams::tick(const Now& now) {
-  while (Exchange* exchange = table_.due(now.monotonic)) {
+  while (DatagramExchange* exchange = table_.due(now.monotonic)) {
     switch (exchange->stage) {
       case Stage::asking:
         repeat_hello(*exchange, now);
@@ -266,7 +266,7 @@ void Datagrams::tick(const Now& now) {
 
 /// Its queue is gone, and what waited in it.
 void Datagrams::forget_point(PointId point) {
-  while (Exchange* exchange = table_.of_point(point)) {
+  while (DatagramExchange* exchange = table_.of_point(point)) {
     let_go(*exchange);
     table_.remove(*exchange);
   }
@@ -313,7 +313,7 @@ Answer Datagrams::turn_away(const Packet& packet) const {
   return accept(packet.is(kTakenOver) ? Ruling::pass : Ruling::audit);
 }
 
-Event Datagrams::event(const FlowKey& key, const Exchange* exchange) {
+Event Datagrams::event(const FlowKey& key, const DatagramExchange* exchange) {
   Event told;
   told.protocol = kUdp;
   told.local_is_client = key.role == Role::client;
@@ -321,6 +321,7 @@ Event Datagrams::event(const FlowKey& key, const Exchange* exchange) {
                                    : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
   if (exchange != nullptr && exchange->local) {
     told.local = exchange->local->number;
+    told.self = exchange->local;
     told.remote = exchange->remote;
   }
   return told;
@@ -334,7 +335,7 @@ void Datagrams::tell(Event&& told, Reason reason) {
   }
 }
 
-void Datagrams::report(const Exchange& exchange, const policy::Decision& decision) {
+void Datagrams::report(const DatagramExchange& exchange, const policy::Decision& decision) {
   if ((decision.verdict != policy::Verdict::audit && !decision.log) || !around_.on_event) {
     return;
   }

@@ -95,6 +95,7 @@ struct Event {
   std::uint8_t protocol = 6;  // IANA number: TCP or UDP
   bool local_is_client = false;
   policy::Number local = 0;                      // 0: not known
+  std::shared_ptr<const LocalIdentity> self;     // of `local`, which may have ended since; null: see the registry
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or none that are believed
 };
 
