@@ -213,6 +213,55 @@ TEST_F(DatagramTest, AnotherSocketOnTheServersPortGetsNothing) {
   EXPECT_EQ(server.events.back().reason, Reason::taken_over);
 }
 
+TEST_F(DatagramTest, HandshakesUnderWaySurviveRotation) {
+  Fleet fleet;
+  client.engine->set_trust(fleet.trust("a"));
+  server.engine->set_trust(fleet.trust("b"));
+  const Packet asked = hello();
+  client.engine->set_trust(fleet.trust("a2"));
+  const auto reply = server.hear_hello(asked, kFresh);
+  ASSERT_TRUE(reply);
+  server.engine->set_trust(fleet.trust("b2"));
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  ASSERT_EQ(client.port.verdicts.size(), 1U);
+  EXPECT_TRUE(server.arrive(data()).hold);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.verdicts.size(), 1U);
+  EXPECT_EQ(server.refused(Reason::forged_proof), 0U);
+}
+
+TEST_F(DatagramTest, InAuditModeEverythingPassesAndIsTold) {
+  policy::Policy audit;
+  audit.mode = policy::Mode::audit;
+  audit.baseline = policy::Baseline::none;
+  client.set_policy(audit);
+  server.set_policy(audit);
+  authorise();
+  EXPECT_EQ(client.port.verdicts.front().priority, ruling(Ruling::audit, 1000));
+  EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::audit, 1000));
+  EXPECT_EQ(client.events.back().verdict, policy::Verdict::audit);
+  ends.source_port++;
+  std::ignore = hello();
+  for (int i = 0; i < 20; i++) {
+    client.pass(50);
+  }
+  EXPECT_EQ(client.port.verdicts.back().priority, ruling(Ruling::audit)) << "a silent peer";
+  EXPECT_EQ(client.events.back().reason, Reason::no_answer);
+}
+
+TEST_F(DatagramTest, ADenialThatComesAfterHelloCounts) {
+  const auto reply = server.hear_hello(hello(), kFresh);
+  EXPECT_TRUE(server.arrive(data()).hold);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  policy::Policy none;
+  none.baseline = policy::Baseline::none;
+  server.set_policy(none);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.verdicts, (std::vector<Port::Verdict>{{2, false, ruling(Ruling::refuse)}}));
+  EXPECT_TRUE(server.port.sent.empty()) << "no READY";
+  EXPECT_EQ(server.refused(Reason::policy), 1U);
+}
+
 TEST_F(DatagramTest, ThePointsEndTakesWhatWaitedWithIt) {
   std::ignore = hello();
   client.engine->forget_point(0);
