@@ -10,7 +10,7 @@ build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libexpected-dev libgtest-dev libgmock-dev)
 tests=(clang clang-format systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
-       bash-completion libcap2-bin kmod
+       bash-completion libcap2-bin kmod dnsmasq-base
        redis-server libnginx-mod-stream openssl
        prometheus lintian podman openssl file)
 

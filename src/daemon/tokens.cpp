@@ -1,7 +1,6 @@
 #include "tokens.hpp"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 
@@ -31,6 +30,8 @@ enforcer::FlowEnd local_end(const handshake::Event& event, const policy::Address
   if (const workload::Workload* workload = registry.find_number(event.local)) {
     end.workload = workload->name;
     end.labels = workload->labels;
+  } else if (event.self != nullptr && event.self->number != 0) {
+    end.labels = event.self->labels;
   } else {
     end.entity = "@host";
   }
@@ -125,7 +126,7 @@ enforcer::FlowRecord Tokens::record(const handshake::Event& event) const {
   enforcer::FlowRecord record;
   record.time = std::chrono::system_clock::now();
   record.verdict = event.verdict;
-  record.protocol = IPPROTO_TCP;
+  record.protocol = event.protocol;
   record.port = event.ends.destination_port;
   const auto end = [&](bool is_local, const policy::Address& address) {
     return is_local ? local_end(event, address, *registry_) : remote_end(event, address);

@@ -98,12 +98,17 @@ void write_tables(NftBatch& batch, const policy::Tables& tables, std::uint32_t f
 void write_numbers(NftBatch& batch, const std::vector<policy::Number>& numbers, bool remove) {
   std::vector<NftElement> sources;
   std::vector<NftElement> destinations;
+  std::vector<NftElement> selves;
   for (const policy::Number number : numbers) {
     sources.push_back({.key = NftBytes::u32(number), .data = FlowLabel::source(number, kAuthorised).nft()});
     destinations.push_back({.key = NftBytes::u32(number), .data = FlowLabel::destination(number, kAuthorised).nft()});
+    if (number >= policy::kFirstNumber) {
+      selves.push_back({.key = pair_key(number, number)});
+    }
   }
   write(batch, sets().source, sources, remove);
   write(batch, sets().destination, destinations, remove);
+  write(batch, sets().selves, selves, remove);
 }
 
 void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers) {

@@ -34,6 +34,15 @@ void write_ends(Writer& writer) {
   writer.rule("refuse", std::move(NftRule().drop()));
   writer.rule(kReject, std::move(protocol(IPPROTO_TCP).reject_tcp_reset()));
   writer.rule(kReject, std::move(NftRule().reject_admin_prohibited()));
+  // A datagram of a flow that a peer believes to be authorised and that is not known here: its sender must hear of it, or it would send
+  // into the void for ever. Rules cannot tell such flows from others.
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    const bool v4 = nfproto == NFPROTO_IPV4;
+    NftRule peer = protocol(IPPROTO_UDP);
+    peer.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
+    peer.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : 8, v4 ? 4 : 16, 0).in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
+    writer.rule(kSilent, std::move(peer.reject_admin_prohibited()));
+  }
   writer.rule(kSilent, std::move(NftRule().drop()));
   writer.rule(kAudit, std::move(NftRule().immediate(8, FlowLabel::bits(kAuthorised | kAudited).nft()).set_ct(NFT_CT_LABELS, 8).accept()));
 }
@@ -57,6 +66,7 @@ void add_chains(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);
+  add_datagram_chains(batch, layout);
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
     for (const char* name : {"out_lo", "out_net", "out_net_from", "out_net_reply", "in_lo", "in_lo_to", "in_lo_reply", "in_net",
                              "in_net_to", "in_net_reply"}) {

@@ -25,6 +25,7 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
   const std::string local_reply = at("in_lo_reply", level);
   const std::string remote_reply = at("in_net_reply", level);
 
+  write_datagrams_in(writer, level);
   writer.replies(local, local_reply);
   writer.replies(remote, remote_reply);
   // Rules cannot take a bit back: what follows this request would ride on an earlier verdict, without PROOF.
@@ -110,6 +111,7 @@ void write_input_of_multicast(Writer& writer) {
 }  // namespace
 
 void write_input(Writer& writer) {
+  write_datagrams(writer);
   writer.riders("input");
   write_input_of_multicast(writer);
   NftRule loopback;
@@ -122,6 +124,8 @@ void write_input(Writer& writer) {
     write_input_to_workload(writer, level);
   }
   write_input_to_host(writer);
+  write_datagrams_of_host(writer);
+  writer.exempt("out_net_host");
   writer.exempt("in_net_host");
 }
 

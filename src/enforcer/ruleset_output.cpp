@@ -1,4 +1,5 @@
 #include "ruleset_writer.hpp"
+#include "trireme/handshake/codes.hpp"
 
 namespace trireme::enforcer {
 
@@ -63,6 +64,8 @@ NftRule request_to_speaker(std::uint8_t nfproto, bool translated) {
 
 void write_output(Writer& writer) {
   writer.riders("output");
+  NftRule ours = of_priority(handshake::kControlPriority);
+  writer.rule("output", std::move(begins_with_magic(ours).go_to("output_control")));
   // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
   // other way round.
   NftRule changed;
@@ -87,6 +90,7 @@ void write_output(Writer& writer) {
     writer.dispatch("out_net", level, "out_net_from", "out_net_host");
     const std::string chain = at("out_net_from", level);
     const End source = socket_end(level);
+    write_datagrams_out(writer, level);
     writer.replies(chain, at("out_net_reply", level));
     for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
       for (const bool translated : {false, true}) {
@@ -99,7 +103,6 @@ void write_output(Writer& writer) {
     });
     writer.refusals(chain, source, remote_end(NFPROTO_IPV4, false));
   }
-  writer.exempt("out_net_host");
 }
 
 }  // namespace trireme::enforcer

@@ -1,5 +1,8 @@
 #include "ruleset_rules.hpp"
 
+#include "trireme/handshake/codes.hpp"
+#include "trireme/wire/token.hpp"
+
 namespace trireme::enforcer {
 
 using kernel::NftBytes;
@@ -75,6 +78,16 @@ NftRule of_family(std::uint8_t nfproto) {
   NftRule rule;
   rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
   return rule;
+}
+
+NftRule of_priority(std::uint32_t code) {
+  NftRule rule = protocol(IPPROTO_UDP);
+  rule.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).equal(0, NftBytes::u32(code));
+  return rule;
+}
+
+NftRule& begins_with_magic(NftRule& rule) {
+  return rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 8, wire::kMagic.size(), 0).equal(0, NftBytes().add_raw(wire::kMagic));
 }
 
 // --- the two ends of a packet ---

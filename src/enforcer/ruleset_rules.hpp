@@ -38,6 +38,10 @@ kernel::NftRule& reply_direction(kernel::NftRule& rule);
 kernel::NftRule& full_socket(kernel::NftRule& rule);
 kernel::NftRule& any_socket(kernel::NftRule& rule);
 [[nodiscard]] kernel::NftRule of_family(std::uint8_t nfproto);
+/// A UDP packet whose priority has these high 8 bits.
+[[nodiscard]] kernel::NftRule of_priority(std::uint32_t code);
+/// A UDP datagram of the token protocol.
+kernel::NftRule& begins_with_magic(kernel::NftRule& rule);
 
 // --- the two ends of a packet ---
 
@@ -63,6 +67,18 @@ struct End {
 [[nodiscard]] End priority_end();
 [[nodiscard]] End local_end(std::uint8_t nfproto, bool of_source);
 [[nodiscard]] End remote_end(std::uint8_t nfproto, bool of_source);
+
+/// Registers of a label's four words; a number is put into both words of its end before the label is made of it.
+inline constexpr std::uint32_t kWords = 8;
+/// Words 0 and 1 of a label whose source is the number in both registers.
+kernel::NftRule& make_source(kernel::NftRule& rule, std::uint32_t flags);
+/// Words 2 and 3 of a label whose destination is the number in both registers.
+kernel::NftRule& make_destination(kernel::NftRule& rule, std::uint32_t flags);
+/// Puts the number in kNumberRegister, and the register before it, into the packet's priority, for the verifier; `flags`:
+/// handshake/codes.hpp.
+kernel::NftRule& tell_number(kernel::NftRule& rule, std::uint32_t flags);
+/// The same with the end's number, and asks.
+kernel::NftRule& ask_about(kernel::NftRule& rule, const End& workload, std::uint32_t flags);
 
 /// Stores both ends' numbers and the authorisation in the flow.
 void write_labels(kernel::NftRule& rule, const End& source, const End& destination);

@@ -1,3 +1,5 @@
+#include <netinet/in.h>
+// The kernel's headers define what netinet/in.h has not.
 #include <linux/netfilter.h>
 
 #include "trireme/enforcer/ruleset.hpp"
@@ -72,6 +74,7 @@ Sets make() {
   sets.hashes = verdicts("hashes", SetType::mark, 4);
   sets.rulings_in = verdicts("rulings_in", SetType::mark, 4);
   sets.rulings_out = verdicts("rulings_out", SetType::mark, 4);
+  sets.selves = set_of("selves", pair, 8);
   sets.refused = set_of("refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
@@ -80,11 +83,11 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 28> Sets::all() const {
-  return {&workloads,    &groups,        &classes,     &same,         &pairs,      &ports,       &outcomes,
-          &ends,         &local4,        &local6,      &remote4,      &remote6,    &source,      &destination,
-          &enter_out_lo, &enter_out_net, &enter_in_lo, &enter_in_net, &multicast,  &refusal,     &owner,
-          &speakers4,    &speakers6,     &neighbours,  &hashes,       &rulings_in, &rulings_out, &refused};
+std::array<const NftSet*, 29> Sets::all() const {
+  return {&workloads,   &groups,       &classes,     &same,    &pairs,  &ports,       &outcomes,     &ends,
+          &local4,      &local6,       &remote4,     &remote6, &source, &destination, &enter_out_lo, &enter_out_net,
+          &enter_in_lo, &enter_in_net, &multicast,   &refusal, &owner,  &speakers4,   &speakers6,    &neighbours,
+          &hashes,      &rulings_in,   &rulings_out, &selves,  &refused};
 }
 
 const Sets& sets() {

@@ -12,26 +12,12 @@ using kernel::NftVerdict;
 
 namespace {
 
-constexpr std::uint32_t kWords = 8;  // registers 8..11
 constexpr std::uint8_t kProofOption = 253;
 constexpr const char* kIn = "ruled_in";
 constexpr const char* kOut = "ruled_out";
 
 std::string queue_chain(std::size_t queue) {
   return "ask_" + std::to_string(queue);
-}
-
-/// Words 0 and 1 of a label whose source is the number in both registers.
-NftRule& make_source(NftRule& rule, std::uint32_t flags) {
-  return rule.shift_left(kWords, kFlagsWidth)
-      .mask_toggle(kWords, NftBytes::u32(~0U << kFlagsWidth), NftBytes::u32(~0U << kFlagsWidth | flags))
-      .immediate(kWords + 2, NftBytes::u32(0).add_u32(0));
-}
-
-/// Words 2 and 3 of a label whose destination is the number in both registers.
-NftRule& make_destination(NftRule& rule, std::uint32_t flags) {
-  return rule.mask_toggle(kWords + 3, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kNumberMask))
-      .immediate(kWords, NftBytes::u32(flags).add_u32(0));
 }
 
 /// Segments of token flows that are not authorised, and every SYN-ACK of them.
@@ -82,7 +68,13 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   }
   NftRule done;
   done.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0);
-  writer.rule(chain, std::move(flow_has(done, kAuthorised).accept()));
+  writer.rule(chain, std::move(done));
+  if (input) {
+    // While it waited its socket may have closed, and another have taken the port: judged by the one that is there now.
+    writer.rule(chain, std::move(protocol(IPPROTO_UDP).go_to(at("in_again", kMaxLevel))));
+  }
+  NftRule authorised;
+  writer.rule(chain, std::move(flow_has(authorised, kAuthorised).accept()));
   writer.rule(chain, std::move(NftRule().go_to("refuse")));
 }
 
@@ -107,6 +99,39 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
 }
 
 }  // namespace
+
+NftRule& make_source(NftRule& rule, std::uint32_t flags) {
+  return rule.shift_left(kWords, kFlagsWidth)
+      .mask_toggle(kWords, NftBytes::u32(~0U << kFlagsWidth), NftBytes::u32(~0U << kFlagsWidth | flags))
+      .immediate(kWords + 2, NftBytes::u32(0).add_u32(0));
+}
+
+NftRule& make_destination(NftRule& rule, std::uint32_t flags) {
+  return rule.mask_toggle(kWords + 3, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kNumberMask))
+      .immediate(kWords, NftBytes::u32(flags).add_u32(0));
+}
+
+void Writer::ask_for_datagrams(const std::string& chain, NftRule request, const End& workload, bool workload_is_source,
+                               std::uint32_t flags) {
+  workload.number(request, workload_is_source ? kWords + 1 : kWords + 3);
+  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken)).set_ct(NFT_CT_LABELS, kWords);
+  ask_about(request, workload, flags);
+  rule(chain, std::move(request));
+}
+
+NftRule& ask_about(NftRule& rule, const End& workload, std::uint32_t flags) {
+  workload.number(rule, kNumberRegister);
+  return tell_number(rule, flags).go_to("ask");
+}
+
+NftRule& tell_number(NftRule& rule, std::uint32_t flags) {
+  // A quarantined one is nobody whom anything is asked about.
+  rule.not_equal(kNumberRegister, NftBytes::u32(kQuarantine));
+  if (flags != 0) {
+    rule.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(flags));
+  }
+  return rule.set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
+}
 
 void Writer::ask(const std::string& chain, NftRule request, const End& workload, bool workload_is_source, bool translated) {
   workload.group(request, kWords + 1);  // a quarantined one has none: no questions are asked for it

@@ -43,6 +43,8 @@ class Writer {
   void ask(const std::string& chain, kernel::NftRule rule, const End& workload, bool workload_is_source, bool translated);
   /// The same on a flow that is authorised, or exempt, already: its SYN-ACK, if there is one, comes to the verifier, who refuses it.
   void ask_again(const std::string& chain, kernel::NftRule rule, const End& workload);
+  /// The same for the first datagram of a flow; `flags` are those of handshake/codes.hpp.
+  void ask_for_datagrams(const std::string& chain, kernel::NftRule rule, const End& workload, bool workload_is_source, std::uint32_t flags);
 
  private:
   kernel::NftBatch& batch_;
@@ -57,6 +59,14 @@ void write_output(Writer& writer);
 void write_input(Writer& writer);
 /// The way to the verifier and back, and what it rules.
 void write_tokens(Writer& writer);
+/// UDP between enforcement points: what the chains that judge by a socket at `level` begin with.
+void write_datagrams_out(Writer& writer, std::uint32_t level);
+void write_datagrams_in(Writer& writer, std::uint32_t level);
+/// The same for sockets that are no workload's.
+void write_datagrams_of_host(Writer& writer);
+/// The verifier's own datagrams, what tells it that a flow must be renewed, and the way of datagrams that waited.
+void write_datagrams(Writer& writer);
+void add_datagram_chains(kernel::NftBatch& batch, const Layout& layout);
 /// Its chains and the elements of its verdict maps.
 void add_token_chains(kernel::NftBatch& batch, const Layout& layout);
 void write_token_elements(kernel::NftBatch& batch, const Layout& layout);

@@ -192,35 +192,8 @@ Answer Engine::State::check_reply(const Packet& packet, Handshake& handshake, co
     return known.error() == Reason::busy ? drop(Reason::busy) : doubt(known.error());
   }
   KnownPeer& peer = **known;
-  const bool is_current = handshake.trust == peers.trust();
-  if (is_current && peer.as_client) {
-    return finish_reply(packet, handshake, token, peer, *peer.as_client);
-  }
-  const auto secret = client_secret(packet, handshake, *peer.peer);
-  if (!secret) {
-    return doubt(secret.error());
-  }
-  PairKeys keys(*secret, handshake.trust->hash(handshake.type), peer.peer->hash);
-  if (!is_current) {
-    return finish_reply(packet, handshake, token, peer, keys);
-  }
-  return finish_reply(packet, handshake, token, peer, peer.as_client.emplace(std::move(keys)));
-}
-
-/// What the pair's key is made of is the client's to say: the key of the certificate in HELLO, or the shared secret that HELLO names. While
-/// credentials are rotated HELLO's may be an earlier one than we would offer now, and a shared secret another than the server offers.
-tl::expected<Key, Reason> Engine::State::client_secret(const Packet& packet, const Handshake& handshake, const credentials::Peer& peer) {
-  const credentials::Trust& trust = *handshake.trust;
-  const bool is_shared = handshake.type == CredentialType::psk;
-  if (!is_shared && handshake.trust == peers.trust()) {
-    return peer.secret;
-  }
-  const auto earlier = trust.verify(handshake.type, is_shared ? trust.credential(handshake.type) : peer.credential, packet.now.wall);
-  if (!earlier) {
-    return tl::unexpected(PeerCache::reason_of(earlier.error()));
-  }
-  statistics.verifications += is_shared ? 0 : 1;
-  return (*earlier)->secret;
+  const auto keys = peers.client_keys(handshake.trust, handshake.type, peer, packet.now);
+  return keys ? finish_reply(packet, handshake, token, peer, **keys) : doubt(keys.error());
 }
 
 Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, const Token& token, KnownPeer& peer, PairKeys& keys) {
@@ -235,12 +208,12 @@ Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, c
     return drop(Reason::forged_reply);
   }
   Reason reason = Reason::none;
-  auto remote = identity(peer, labels, reason);
+  auto remote = peer.identity(labels, reason);
   if (remote == nullptr) {
     return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
   }
   if (remote->number == 0) {
-    remote = enter(peer, *remote);
+    remote = peer.enter(book_, *remote);
     if (remote == nullptr) {
       return refuse_client(packet, handshake, Reason::crowded, event(packet, Role::client, &handshake));
     }

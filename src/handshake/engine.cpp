@@ -11,7 +11,11 @@ namespace trireme::handshake {
 using wire::TcpFlag;
 
 Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random)
-    : budget(capacity / 8, seed), table(capacity, seed, budget), book_(book), random_(std::move(random)) {}
+    : budget(capacity / 8, seed),
+      table(capacity, seed, budget),
+      book_(book),
+      random_(std::move(random)),
+      datagrams_(capacity, seed, {statistics, peers, budget, networks, locals, book_, random_, aead_, on_event}) {}
 
 FlowKey Engine::State::Packet::key(Role role) const {
   return facts.outgoing ? FlowKey{ends.source, ends.destination, ends.source_port, ends.destination_port, facts.point, role}
@@ -86,8 +90,7 @@ Event Engine::State::event(const Packet& packet, Role role, const Handshake* han
   return told;
 }
 
-/// Why policy decided so.
-void Engine::State::say(Event& told, const policy::Decision& decision) {
+void say(Event& told, const policy::Decision& decision) {
   told.detail = policy::sentence(decision.reason);
   told.rule = decision.rule != nullptr ? decision.rule->text() : "";
 }
@@ -99,27 +102,7 @@ void Engine::State::tell(Event&& told) {
 }
 
 bool Engine::State::is_peer(const policy::Address& address) const {
-  return std::ranges::any_of(networks, [&](const policy::Prefix& network) { return network.contains(address); });
-}
-
-std::shared_ptr<const RemoteIdentity> Engine::State::identity(KnownPeer& peer, Bytes labels, Reason& reason) {
-  thread_local std::string key;
-  key.assign(reinterpret_cast<const char*>(labels.data()), labels.size());
-  if (const auto known = peer.identities.find(key); known != peer.identities.end()) {
-    return known->second;
-  }
-  auto set = policy::LabelSet::decode(key);
-  // One encoding for one set: what is not written as we write it is not a token's.
-  if (!set || set->encode() != key) {
-    reason = Reason::malformed_token;
-    return nullptr;
-  }
-  if (!peer.peer->constraints.permit(*set)) {
-    reason = Reason::label_constraint;
-    return nullptr;
-  }
-  return std::make_shared<const RemoteIdentity>(
-      RemoteIdentity{.number = 0, .labels = std::move(*set), .hash = credentials::sha256({labels}), .peer = peer.peer});
+  return contains(networks, address);
 }
 
 Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) {
@@ -200,6 +183,7 @@ Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
 Engine::~Engine() = default;
 
 void Engine::set_policy(std::shared_ptr<const policy::Policy> policy) {
+  state_->datagrams_.set_policy(policy);
   state_->judge.set_policy(std::move(policy));
 }
 
@@ -221,14 +205,38 @@ void Engine::remove_local(policy::Number number) {
 
 void Engine::forget_point(PointId point) {
   state_->table.forget_point(point);
+  state_->datagrams_.forget_point(point);
 }
 
 Answer Engine::handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes, std::size_t length, const Now& now) {
-  const auto segment = wire::Segment::parse(bytes, length);
-  Answer answer = segment ? state_->handle(facts, *segment, now) : state_->malformed(segment.error());
-  state_->statistics.handshakes = state_->table.size();
-  state_->statistics.evicted = state_->table.evicted();
+  Answer answer;
+  if (wire::is_datagram(bytes, length)) {
+    const auto datagram = wire::Datagram::parse(bytes, length);
+    answer = datagram ? state_->datagrams_.handle(facts, *datagram, now) : state_->malformed(datagram.error());
+  } else {
+    const auto segment = wire::Segment::parse(bytes, length);
+    answer = segment ? state_->handle(facts, *segment, now) : state_->malformed(segment.error());
+  }
+  count();
   return answer;
+}
+
+void Engine::tick(const Now& now) {
+  state_->datagrams_.tick(now);
+  count();
+}
+
+std::optional<std::chrono::milliseconds> Engine::next_tick() const {
+  return state_->datagrams_.next_due();
+}
+
+void Engine::set_port(DatagramPort* port) {
+  state_->datagrams_.port = port;
+}
+
+void Engine::count() {
+  state_->statistics.handshakes = state_->table.size() + state_->datagrams_.size();
+  state_->statistics.evicted = state_->table.evicted() + state_->datagrams_.evicted();
 }
 
 const EngineStatistics& Engine::statistics() const {

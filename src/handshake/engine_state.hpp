@@ -1,6 +1,7 @@
 // What Engine is made of: dispatch in engine.cpp, the two roles in client.cpp and server.cpp.
 #pragma once
 
+#include "datagrams.hpp"
 #include "flow_table.hpp"
 #include "judge.hpp"
 #include "peer_cache.hpp"
@@ -15,7 +16,7 @@ class Engine::State {
 
   [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now);
 
-  Judge judge;
+  Judge judge{6};  // TCP
   EngineStatistics statistics;
   PeerCache peers{statistics};
   std::vector<policy::Prefix> networks;  // [host] peers
@@ -43,7 +44,6 @@ class Engine::State {
   Answer take_reply(const Packet& packet);  // a SYN-ACK comes
   Answer take_no_reply(const Packet& packet, Handshake& handshake);
   Answer check_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
-  [[nodiscard]] tl::expected<Key, Reason> client_secret(const Packet& packet, const Handshake& handshake, const credentials::Peer& peer);
   Answer finish_reply(const Packet& packet, Handshake& handshake, const wire::Token& token, KnownPeer& peer, PairKeys& keys);
   Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
@@ -54,7 +54,6 @@ class Engine::State {
   Answer take_hello_again(const Packet& packet);
   Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet);  // a SYN-ACK leaves
-  [[nodiscard]] PairKeys* server_keys(const Handshake& handshake, const Digest& own);
   Answer take_proof(const Packet& packet, Handshake& handshake);
   Answer ask_for_proof(const Packet& packet, const Handshake& handshake);
   Answer segment_in(const Packet& packet);
@@ -68,9 +67,6 @@ class Engine::State {
   /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its
   /// labels.
   [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);
-  [[nodiscard]] std::shared_ptr<const RemoteIdentity> identity(KnownPeer& peer, Bytes labels, Reason& reason);
-  /// The identity with a number, now that it is proved. Null: no room.
-  [[nodiscard]] std::shared_ptr<const RemoteIdentity> enter(KnownPeer& peer, const RemoteIdentity& proved);
   /// Tells of an allowed flow where its rule is logged or audited.
   void report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision);
   [[nodiscard]] bool is_peer(const policy::Address& address) const;
@@ -84,16 +80,15 @@ class Engine::State {
   /// The same without telling it.
   Answer turn_away(const Packet& packet);
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;
-  static void say(Event& event, const policy::Decision& decision);
   void tell(Event&& event);
 
   IdentityBook& book_;
   credentials::Random random_;
   credentials::Aead aead_;
   wire::PacketBuffer changed_;
-  std::optional<PairKeys> spare_keys_;
   std::array<std::uint8_t, wire::kMaxToken> token_{};
   std::array<std::uint8_t, wire::kMaxToken> labels_{};
+  Datagrams datagrams_;
 
   friend class Engine;
 };

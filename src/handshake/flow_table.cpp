@@ -26,10 +26,14 @@ std::uint64_t add(std::uint64_t hash, const policy::Address& address) {
 FlowTable::FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
     : capacity_(capacity), buckets_(std::bit_ceil(capacity * 2), kNone), seed_(seed), budget_(budget) {}
 
-std::size_t FlowTable::bucket(const FlowKey& key) const {
+std::uint64_t hash(const FlowKey& key, std::uint64_t seed) {
   const std::uint64_t rest = std::uint64_t{key.point} << 33U | std::uint64_t{key.local_port} << 17U | std::uint64_t{key.remote_port} << 1U |
                              static_cast<std::uint64_t>(key.role);
-  return mix(add(add(seed_, key.local), key.remote) ^ rest) & (buckets_.size() - 1);
+  return mix(add(add(seed, key.local), key.remote) ^ rest);
+}
+
+std::size_t FlowTable::bucket(const FlowKey& key) const {
+  return hash(key, seed_) & (buckets_.size() - 1);
 }
 
 Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {

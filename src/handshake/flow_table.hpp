@@ -26,6 +26,7 @@ struct FlowKey {
   Role role = Role::client;
   bool operator==(const FlowKey&) const = default;
 };
+[[nodiscard]] std::uint64_t hash(const FlowKey& key, std::uint64_t seed);
 
 enum class Phase : std::uint8_t {
   asked,     // client: HELLO is sent; server: HELLO is accepted

@@ -1,10 +1,12 @@
 #include "judge.hpp"
 
-#include <netinet/in.h>
-
 #include <algorithm>
 
 namespace trireme::handshake {
+
+bool contains(const std::vector<policy::Prefix>& networks, const policy::Address& address) {
+  return std::ranges::any_of(networks, [&](const policy::Prefix& network) { return network.contains(address); });
+}
 
 void Judge::set_policy(std::shared_ptr<const policy::Policy> policy) {
   policy_ = std::move(policy);
@@ -22,7 +24,7 @@ policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentit
   const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local.labels, .workload = local.number, .address = {}};
   const policy::Endpoint there{.kind = policy::Endpoint::Kind::workload, .labels = &remote.labels, .workload = 0, .address = {}};
   const policy::Decision decision =
-      policy::evaluate(*policy_, local_is_client ? here : there, local_is_client ? there : here, IPPROTO_TCP, port);
+      policy::evaluate(*policy_, local_is_client ? here : there, local_is_client ? there : here, protocol_, port);
   if (remote.number != 0) {
     slot = {local.number, remote.number, port, local_is_client, decision};
   }
@@ -32,7 +34,7 @@ policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentit
 policy::Decision Judge::unlabelled(const LocalIdentity& local, const policy::Address& peer, std::uint16_t port) const {
   const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local.labels, .workload = local.number, .address = {}};
   const policy::Endpoint there{.kind = policy::Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = peer};
-  return policy::evaluate(*policy_, here, there, IPPROTO_TCP, port);
+  return policy::evaluate(*policy_, here, there, protocol_, port);
 }
 
 }  // namespace trireme::handshake

@@ -10,14 +10,17 @@
 
 namespace trireme::handshake {
 
+[[nodiscard]] bool contains(const std::vector<policy::Prefix>& networks, const policy::Address& address);
+
 class Judge {
  public:
-  Judge() : remembered_(kRemembered) {}
+  /// Of flows of one protocol (IANA number).
+  explicit Judge(std::uint8_t protocol) : protocol_(protocol), remembered_(kRemembered) {}
 
   void set_policy(std::shared_ptr<const policy::Policy> policy);
   [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
 
-  /// A TCP flow between a workload here and one elsewhere, to `port` of whichever is the server.
+  /// A flow between a workload here and one elsewhere, to `port` of whichever is the server.
   [[nodiscard]] policy::Decision labelled(const LocalIdentity& local, const RemoteIdentity& remote, bool local_is_client,
                                           std::uint16_t port);
   /// From a workload here to a peer that offered no proof.
@@ -32,6 +35,7 @@ class Judge {
     bool local_is_client = false;
     policy::Decision decision;
   };
+  std::uint8_t protocol_;
   std::shared_ptr<const policy::Policy> policy_;
   std::vector<Remembered> remembered_;  // by a hash of the key; the newest of those that meet stays
 };

@@ -40,11 +40,22 @@ Key PairKeys::reply_key(const Digest& hello, const Nonce& server_nonce) {
   return key_({text("trireme v1 reply"), hello, server_nonce});
 }
 
-Tag PairKeys::proof(const Digest& transcript) {
-  const Digest whole = key_({text("trireme v1 proof"), transcript});
+namespace {
+
+Tag first_of(const Digest& whole) {
   Tag tag;
   std::copy_n(whole.begin(), tag.size(), tag.begin());
   return tag;
+}
+
+}  // namespace
+
+Tag PairKeys::proof(const Digest& transcript) {
+  return first_of(key_({text("trireme v1 proof"), transcript}));
+}
+
+Tag PairKeys::ready(const Digest& transcript) {
+  return first_of(key_({text("trireme v1 ready"), transcript}));
 }
 
 void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels, std::span<std::uint8_t> sealed,

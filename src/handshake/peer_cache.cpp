@@ -39,6 +39,78 @@ Reason PeerCache::reason_of(credentials::Distrust distrust) {
   return Reason::trust_failed;
 }
 
+std::shared_ptr<const RemoteIdentity> KnownPeer::identity(Bytes labels, Reason& reason) const {
+  thread_local std::string key;
+  key.assign(reinterpret_cast<const char*>(labels.data()), labels.size());
+  if (const auto known = identities.find(key); known != identities.end()) {
+    return known->second;
+  }
+  auto set = policy::LabelSet::decode(key);
+  // One encoding for one set: what is not written as we write it is not a token's.
+  if (!set || set->encode() != key) {
+    reason = Reason::malformed_token;
+    return nullptr;
+  }
+  if (!peer->constraints.permit(*set)) {
+    reason = Reason::label_constraint;
+    return nullptr;
+  }
+  return std::make_shared<const RemoteIdentity>(
+      RemoteIdentity{.number = 0, .labels = std::move(*set), .hash = credentials::sha256({labels}), .peer = peer});
+}
+
+std::shared_ptr<const RemoteIdentity> KnownPeer::enter(IdentityBook& book, const RemoteIdentity& proved) {
+  constexpr std::size_t kIdentities = 4096;  // of one peer
+  if (identities.size() >= kIdentities) {
+    identities.clear();  // the book knows those in use
+  }
+  auto entered = book.enter(proved);
+  if (entered != nullptr) {
+    identities.emplace(proved.labels.encode(), entered);
+  }
+  return entered;
+}
+
+PairKeys& PeerCache::server_keys(const std::shared_ptr<const credentials::Trust>& spoke, const credentials::Peer& peer) {
+  const Digest& own = spoke->answer(peer).hash;
+  if (KnownPeer* known = spoke == trust_ ? remembered(peer.type, peer.credential) : nullptr) {
+    if (!known->as_server) {
+      known->as_server.emplace(peer.secret, peer.hash, own);
+    }
+    return *known->as_server;
+  }
+  return spare_keys_.emplace(peer.secret, peer.hash, own);
+}
+
+tl::expected<PairKeys*, Reason> PeerCache::client_keys(const std::shared_ptr<const credentials::Trust>& spoke, wire::CredentialType type,
+                                                       KnownPeer& peer, const Now& now) {
+  const bool is_current = spoke == trust_;
+  if (is_current && peer.as_client) {
+    return &*peer.as_client;
+  }
+  const auto secret = client_secret(*spoke, type, *peer.peer, now);
+  if (!secret) {
+    return tl::unexpected(secret.error());
+  }
+  return &(is_current ? peer.as_client : spare_keys_).emplace(*secret, spoke->hash(type), peer.peer->hash);
+}
+
+/// What the pair's key is made of is the client's to say: the key of the certificate in HELLO, or the shared secret that HELLO names. While
+/// credentials are rotated HELLO's may be an earlier one than we would offer now, and a shared secret another than the server offers.
+tl::expected<Key, Reason> PeerCache::client_secret(const credentials::Trust& spoke, wire::CredentialType type,
+                                                   const credentials::Peer& peer, const Now& now) {
+  const bool is_shared = type == wire::CredentialType::psk;
+  if (!is_shared && &spoke == trust_.get()) {
+    return peer.secret;
+  }
+  const auto earlier = spoke.verify(type, is_shared ? spoke.credential(type) : peer.credential, now.wall);
+  if (!earlier) {
+    return tl::unexpected(reason_of(earlier.error()));
+  }
+  statistics_.verifications += is_shared ? 0 : 1;
+  return (*earlier)->secret;
+}
+
 tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Bytes credential, const policy::Address& source, Budget& budget,
                                                  const Now& now) {
   if (const auto found = by_key_.find(key(type, credential)); found != by_key_.end()) {

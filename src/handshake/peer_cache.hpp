@@ -16,6 +16,12 @@ namespace trireme::handshake {
 
 /// A peer and the keys of both roles, made when they are first needed.
 struct KnownPeer {
+  /// The identity that the labels, as a token carries them, make; with a number where it was proved before. Null: they are not what this
+  /// peer may say, and why.
+  [[nodiscard]] std::shared_ptr<const RemoteIdentity> identity(Bytes labels, Reason& reason) const;
+  /// The identity with a number, now that it is proved. Null: no room.
+  [[nodiscard]] std::shared_ptr<const RemoteIdentity> enter(IdentityBook& book, const RemoteIdentity& proved);
+
   std::shared_ptr<const credentials::Peer> peer;
   std::optional<PairKeys> as_client;  // we are the client
   std::optional<PairKeys> as_server;
@@ -40,6 +46,14 @@ class PeerCache {
   /// The same without looking at the credential again; null where it is not remembered.
   [[nodiscard]] KnownPeer* remembered(wire::CredentialType type, Bytes credential);
 
+  /// Keys of a handshake in which we, with that trust's credential, are the server. Those of a peer that was forgotten meanwhile are made
+  /// anew. Valid until the next call of this or of find().
+  [[nodiscard]] PairKeys& server_keys(const std::shared_ptr<const credentials::Trust>& spoke, const credentials::Peer& peer);
+  /// The same where we are the client. HELLO may have spoken with an earlier credential of ours than the one in force: the secret is that
+  /// one's.
+  [[nodiscard]] tl::expected<PairKeys*, Reason> client_keys(const std::shared_ptr<const credentials::Trust>& spoke,
+                                                            wire::CredentialType type, KnownPeer& peer, const Now& now);
+
   [[nodiscard]] static Reason reason_of(credentials::Distrust distrust);
 
  private:
@@ -50,6 +64,8 @@ class PeerCache {
   };
   using Entries = std::list<Entry>;
 
+  [[nodiscard]] tl::expected<Key, Reason> client_secret(const credentials::Trust& spoke, wire::CredentialType type,
+                                                        const credentials::Peer& peer, const Now& now);
   [[nodiscard]] const std::string& key(wire::CredentialType type, Bytes credential);
   void insert(std::string key, tl::expected<KnownPeer, Reason> known, std::chrono::milliseconds until);
 
@@ -58,6 +74,7 @@ class PeerCache {
   Entries recent_;  // most recently used first
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
   std::string scratch_;  // the key looked up
+  std::optional<PairKeys> spare_keys_;
 };
 
 }  // namespace trireme::handshake

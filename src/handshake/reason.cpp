@@ -12,6 +12,7 @@ constexpr std::array<Words, kReasons> kWords = {{
     {"none", ""},
     {"policy", "policy refuses it"},
     {"no_proof", "the peer offered no proof of labels"},
+    {"no_answer", "the peer did not answer the handshake: it refuses, has no trireme, or the way there loses it"},
     {"unknown_type", "the peer's kind of credential is not one of this host's [trust]"},
     {"bad_credential", "the peer's credential is malformed"},
     {"untrusted", "no CA or secret of this host's [trust] vouches for the peer"},
@@ -34,6 +35,7 @@ constexpr std::array<Words, kReasons> kWords = {{
     {"forged_proof", "the client's proof does not hold: its holder does not have the credential, or somebody changed it"},
     {"unproved_data", "data came ahead of the client's proof"},
     {"conflict", "another handshake is under way between the same ports"},
+    {"taken_over", "the flow between these ports is another's: they were in use a moment ago"},
     {"busy", "too many unknown credentials at a time"},
     {"crowded", "too many handshakes or identities of one peer"},
 }};

@@ -82,7 +82,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std:
     return drop(Reason::crowded);
   }
   Reason reason = Reason::none;
-  auto remote = identity(**known, token.labels, reason);
+  auto remote = (*known)->identity(token.labels, reason);
   if (remote == nullptr) {
     told.detail = (*known)->peer->name;
     return refuse(packet, reason, std::move(told));
@@ -147,11 +147,11 @@ Answer Engine::State::reply(const Packet& packet) {
     return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large, std::move(told));
   }
   // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key seals one text.
-  PairKeys* keys = server_keys(*handshake, own.hash);
+  PairKeys& keys = peers.server_keys(handshake->trust, *handshake->peer);
   const ReplyContext context{{handshake->type, 0}, handshake->hello, handshake->server_nonce, own.hash};
-  seal_reply(aead_, keys->reply_key(handshake->hello, handshake->server_nonce), context,
+  seal_reply(aead_, keys.reply_key(handshake->hello, handshake->server_nonce), context,
              {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
-  handshake->proof = keys->proof(reply_transcript(context, sealed, tag));
+  handshake->proof = keys.proof(reply_transcript(context, sealed, tag));
   const std::size_t size = wire::write_token(token, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
     return drop(Reason::malformed_packet);
@@ -162,19 +162,6 @@ Answer Engine::State::reply(const Packet& packet) {
   }
   statistics.replies++;
   return accept_changed(Ruling::pass);
-}
-
-/// Remembered with the peer; those of a peer that was forgotten meanwhile are made anew.
-PairKeys* Engine::State::server_keys(const Handshake& handshake, const Digest& own) {
-  const credentials::Peer& peer = *handshake.peer;
-  if (KnownPeer* known = handshake.trust == peers.trust() ? peers.remembered(peer.type, peer.credential) : nullptr) {
-    if (!known->as_server) {
-      known->as_server.emplace(peer.secret, peer.hash, own);
-    }
-    return &*known->as_server;
-  }
-  spare_keys_.emplace(peer.secret, peer.hash, own);
-  return &*spare_keys_;
 }
 
 /// Data, acknowledgements and PROOF that come on a flow without authorisation.
@@ -226,7 +213,7 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
   }
   if (doubt == Reason::none && handshake.remote->number == 0) {
     const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source, budget, packet.now);
-    auto remote = known ? enter(**known, *handshake.remote) : nullptr;
+    auto remote = known ? (*known)->enter(book_, *handshake.remote) : nullptr;
     doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
     handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
   }
@@ -260,18 +247,6 @@ Answer Engine::State::segment_out(const Packet& packet) {
     }
   }
   return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
-}
-
-std::shared_ptr<const RemoteIdentity> Engine::State::enter(KnownPeer& peer, const RemoteIdentity& proved) {
-  constexpr std::size_t kIdentities = 4096;  // of one peer
-  if (peer.identities.size() >= kIdentities) {
-    peer.identities.clear();  // the book knows those in use
-  }
-  auto entered = book_.enter(proved);
-  if (entered != nullptr) {
-    peer.identities.emplace(proved.labels.encode(), entered);
-  }
-  return entered;
 }
 
 void Engine::State::report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision) {

@@ -67,7 +67,20 @@ Result<RawSender> RawSender::open(std::uint32_t priority) {
     return tl::unexpected(four.error());
   }
   auto six = open_raw_socket(AF_INET6, IPPROTO_IPV6, IPV6_HDRINCL, priority);
-  return RawSender(std::move(*four), six ? std::move(*six) : Fd());
+  return RawSender(std::move(*four), six ? std::move(*six) : Fd(), priority);
+}
+
+Status RawSender::set_priority(std::uint32_t priority) {
+  if (priority == priority_) {
+    return {};
+  }
+  for (const Fd* fd : {&four_, &six_}) {
+    if (fd->valid() && ::setsockopt(fd->get(), SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority) != 0) {
+      return fail_errno("cannot set the priority of packets");
+    }
+  }
+  priority_ = priority;
+  return {};
 }
 
 Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Address& destination, std::uint32_t device,

@@ -31,6 +31,11 @@ Result<PointSockets> PointSockets::open(std::size_t threads) {
       return tl::unexpected(queue.error());
     }
     sockets.queues_.push_back(std::move(*queue));
+    auto control = kernel::RawSender::open(handshake::kControlPriority);
+    if (!control) {
+      return tl::unexpected(control.error());
+    }
+    sockets.controls_.push_back(std::move(*control));
   }
   return sockets;
 }
@@ -91,9 +96,11 @@ void Verifier::remove_local(policy::Number number) {
 void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
   auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_));
   for (std::size_t i = 0; i < workers_.size(); i++) {
-    // A message can be copied, a queue cannot.
+    // A message can be copied, sockets cannot.
     auto queue = std::make_shared<kernel::Queue>(std::move(sockets.queues_.at(i)));
-    workers_[i]->post([point, queue, shared](Worker& worker) { worker.attach(point, std::move(*queue), shared); });
+    auto control = std::make_shared<kernel::RawSender>(std::move(sockets.controls_.at(i)));
+    workers_[i]->post(
+        [point, queue, control, shared](Worker& worker) { worker.attach(point, std::move(*queue), std::move(*control), shared); });
   }
 }
 

@@ -24,21 +24,15 @@ constexpr milliseconds kTellAgain{5'000};
 constexpr milliseconds kReadLost{1'000};
 constexpr std::uint64_t kWake = ~std::uint64_t{0};  // epoll's name for the eventfd
 
-milliseconds monotonic() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 1 to 4 ms behind: read for each batch
-  return std::chrono::duration_cast<milliseconds>(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
-}
-
 void signal_event(int fd) {
   const std::uint64_t one = 1;
   std::ignore = ::write(fd, &one, sizeof one);  // a full counter is readable as well
 }
 
 std::uint64_t hash(const Event& event) {
-  std::uint64_t value = std::uint64_t{event.local} << 40U ^ std::uint64_t{event.ends.destination_port} << 16U ^
-                        static_cast<std::uint64_t>(event.reason) << 8U ^ static_cast<std::uint64_t>(event.verdict) << 1U ^
-                        static_cast<std::uint64_t>(event.local_is_client);
+  std::uint64_t value = std::uint64_t{event.local} << 40U ^ std::uint64_t{event.protocol} << 32U ^
+                        std::uint64_t{event.ends.destination_port} << 16U ^ static_cast<std::uint64_t>(event.reason) << 8U ^
+                        static_cast<std::uint64_t>(event.verdict) << 1U ^ static_cast<std::uint64_t>(event.local_is_client);
   const policy::Address& far = event.local_is_client ? event.ends.destination : event.ends.source;
   for (const std::uint8_t byte : far.bytes) {
     value = (value ^ byte) * 0x100000001b3U;
@@ -47,6 +41,12 @@ std::uint64_t hash(const Event& event) {
 }
 
 }  // namespace
+
+milliseconds monotonic() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 1 to 4 ms behind: read for each batch
+  return std::chrono::duration_cast<milliseconds>(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+}
 
 bool Told::first(const Event& event, milliseconds now) {
   const std::uint64_t key = hash(event);
@@ -74,6 +74,7 @@ Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::Id
 
 Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event)
     : engine_(std::move(engine)), epoll_(std::move(epoll)), wake_(std::move(wake)), event_(event) {
+  engine_->set_port(this);
   engine_->on_event = [this](Event&& told) { take(std::move(told)); };
   events_.reserve(kEvents);
 }
@@ -109,7 +110,7 @@ void Verifier::Worker::post(Message message) {
 void Verifier::Worker::run() {
   std::array<epoll_event, 64> ready{};
   while (!stop_) {
-    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), -1);
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), milliseconds_to_tick());
     for (int i = 0; i < count; i++) {
       const std::uint64_t name = ready.at(static_cast<std::size_t>(i)).data.u64;
       if (name == kWake) {
@@ -120,6 +121,7 @@ void Verifier::Worker::run() {
         serve(*point->second);
       }
     }
+    tick();
     publish();
   }
 }
@@ -163,10 +165,15 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, co
                                      .outgoing = packet.hook == NF_INET_LOCAL_OUT,
                                      .priority = packet.priority,
                                      .mark = packet.mark,
-                                     .out_device = packet.out_device};
+                                     .out_device = packet.out_device,
+                                     .in_device = packet.in_device,
+                                     .id = packet.id};
   const Answer answer = engine_->handle(facts, packet.bytes, packet.length, now);
   if (answer.proof != nullptr) {
     send_proof(point, answer);
+  }
+  if (answer.hold) {
+    return;
   }
   if (answer.drop) {
     point.queue.drop(packet.id);
@@ -175,12 +182,16 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, co
   } else {
     point.queue.accept(packet.id, answer.priority);
   }
+  if (answer.reply != nullptr) {
+    point.queue.flush();  // conntrack knows the flow when the packet has gone on
+    send(*answer.reply);
+  }
 }
 
 void Verifier::Worker::send_proof(Point& point, const Answer& answer) {
   wire::ProofAck ack = *answer.proof;
   if (answer.translated) {
-    const auto ends = original(*point.shared, ack.ends);
+    const auto ends = original(*point.shared, IPPROTO_TCP, ack.ends);
     if (!ends) {
       proofs_lost_++;
       return;
@@ -191,32 +202,6 @@ void Verifier::Worker::send_proof(Point& point, const Answer& answer) {
   if (!point.shared->sender.send(proof_.view(), ack.ends.destination, answer.translated ? 0 : answer.proof_device, answer.proof_mark)) {
     proofs_lost_++;
   }
-}
-
-/// The client's flow as it was before NAT changed its destination.
-std::optional<wire::Ends> Verifier::Worker::original(Shared& shared, const wire::Ends& translated) {
-  const std::scoped_lock lock(shared.mutex);
-  kernel::TrackedFlow flow;
-  const auto is_it = [&](const kernel::TrackedFlow& candidate) {
-    return candidate.protocol == IPPROTO_TCP && candidate.reply.source == translated.destination &&
-           candidate.reply.source_port == translated.destination_port && candidate.original.source == translated.source &&
-           candidate.original.source_port == translated.source_port;
-  };
-  const kernel::FlowTuple reply{translated.destination, translated.source, translated.destination_port, translated.source_port};
-  bool found = shared.conntrack.find(IPPROTO_TCP, reply, flow).value_or(false) && is_it(flow);
-  if (!found) {
-    // Its source is translated as well, after us: only a look at all entries tells.
-    std::ignore = shared.conntrack.each([&](const kernel::TrackedFlow& candidate) {
-      if (is_it(candidate)) {
-        flow = candidate;
-        found = true;
-      }
-    });
-  }
-  if (!found) {
-    return std::nullopt;
-  }
-  return wire::Ends{flow.original.source, flow.original.destination, flow.original.source_port, flow.original.destination_port};
 }
 
 /// Refusals are told without ever waiting for who reads them.
@@ -239,10 +224,10 @@ void Verifier::Worker::take_events(std::vector<Event>& events) {
   events_.clear();
 }
 
-void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue, std::shared_ptr<Shared> shared) {
+void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control, std::shared_ptr<Shared> shared) {
   epoll_event readable{.events = EPOLLIN, .data = {.u64 = point}};
   const int fd = queue.fd();
-  points_[point] = std::make_unique<Point>(Point{point, std::move(queue), std::move(shared)});
+  points_[point] = std::make_unique<Point>(Point{point, std::move(queue), std::move(control), std::move(shared)});
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &readable);
 }
 

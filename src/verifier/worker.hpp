@@ -8,6 +8,9 @@
 
 namespace trireme::verifier {
 
+/// CLOCK_MONOTONIC_COARSE.
+[[nodiscard]] std::chrono::milliseconds monotonic();
+
 /// What one enforcement point's threads share beside their queues.
 struct Shared {
   Shared(kernel::RawSender raw, kernel::Conntrack table) : sender(std::move(raw)), conntrack(std::move(table)) {}
@@ -32,13 +35,13 @@ class Told {
   std::vector<Slot> slots_;
 };
 
-class Verifier::Worker {
+class Verifier::Worker final : private handshake::DatagramPort {
  public:
   using Message = std::function<void(Worker&)>;
 
   /// `event` is written to when there are events to take.
   [[nodiscard]] static Result<std::unique_ptr<Worker>> create(handshake::IdentityBook& book, int event);
-  ~Worker();
+  ~Worker() override;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -49,7 +52,7 @@ class Verifier::Worker {
   void add_statistics(VerifierStatistics& sum) const;
 
   // From messages, in this thread.
-  void attach(handshake::PointId point, kernel::Queue queue, std::shared_ptr<Shared> shared);
+  void attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control, std::shared_ptr<Shared> shared);
   void detach(handshake::PointId point);
   [[nodiscard]] handshake::Engine& engine() { return *engine_; }
 
@@ -57,6 +60,7 @@ class Verifier::Worker {
   struct Point {
     handshake::PointId id;
     kernel::Queue queue;
+    kernel::RawSender control;
     std::shared_ptr<Shared> shared;
   };
   static constexpr std::size_t kCounters = handshake::kReasons + 13;
@@ -67,7 +71,17 @@ class Verifier::Worker {
   void serve(Point& point);
   void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
   void send_proof(Point& point, const handshake::Answer& answer);
-  [[nodiscard]] static std::optional<wire::Ends> original(Shared& shared, const wire::Ends& translated);
+  // Of UDP: datagram_port.cpp.
+  void send(const handshake::ControlDatagram& datagram) override;
+  void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
+  void drop(handshake::PointId point, std::uint32_t id) override;
+  void change(handshake::PointId point, const wire::Ends& ends, handshake::FlowChange change) override;
+  [[nodiscard]] Point* find(handshake::PointId point);
+  [[nodiscard]] int milliseconds_to_tick() const;
+  void tick();
+  /// Conntrack's entry of the flow whose client sends so when NAT has changed its destination. Under the mutex of `shared`.
+  [[nodiscard]] static std::optional<kernel::TrackedFlow> entry_of(Shared& shared, std::uint8_t protocol, const wire::Ends& translated);
+  [[nodiscard]] static std::optional<wire::Ends> original(Shared& shared, std::uint8_t protocol, const wire::Ends& translated);
   void take(handshake::Event&& event);
   void publish();
 

@@ -1,4 +1,4 @@
-// Where things are in the headers: RFC 791, RFC 8200, RFC 9293.
+// Where things are in the headers: RFC 791, RFC 8200, RFC 9293, RFC 768.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,9 @@
 
 namespace trireme::wire {
 
-inline constexpr std::uint8_t kTcp = 6;  // as a protocol or next header
+// As a protocol or next header.
+inline constexpr std::uint8_t kTcp = 6;
+inline constexpr std::uint8_t kUdp = 17;
 
 inline constexpr std::size_t kIpv4Header = 20;  // without options
 inline constexpr std::size_t kIpv6Header = 40;
@@ -27,6 +29,12 @@ inline constexpr std::size_t kLength = 4, kNextHeader = 6, kHopLimit = 7, kSourc
 namespace tcp {
 inline constexpr std::size_t kSourcePort = 0, kDestinationPort = 2, kSequence = 4, kAcknowledgement = 8, kDataOffset = 12, kFlags = 13,
                              kWindow = 14, kChecksum = 16;
+}
+
+/// The UDP header (RFC 768).
+inline constexpr std::size_t kUdpHeader = 8;
+namespace udp {
+inline constexpr std::size_t kSourcePort = 0, kDestinationPort = 2, kLength = 4, kChecksum = 6;
 }
 
 /// TCP options (IANA).

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bytes.hpp"
+#include "trireme/wire/control.hpp"
 
 namespace trireme::wire {
 namespace {
@@ -28,9 +29,18 @@ std::size_t tag_size(Message message) {
   return message == Message::reply ? kTagSize : 0;
 }
 
+/// Flags of a token in a TCP segment, and of one in a datagram.
+bool are_for_segments(std::uint8_t flags) {
+  return flags == 0;
+}
+
+bool are_for_datagrams(std::uint8_t flags) {
+  return (flags & ~kClosing) == kDatagram;
+}
+
 bool is_writable(const Token& token) {
-  return (token.message == Message::hello || token.message == Message::reply) && token.flags == 0 &&
-         is_possible(token.type, token.credential.size()) && token.labels.size() <= 0xFFFF && token.tag.size() == tag_size(token.message);
+  return (token.message == Message::hello || token.message == Message::reply) && is_possible(token.type, token.credential.size()) &&
+         token.labels.size() <= 0xFFFF && token.tag.size() == tag_size(token.message);
 }
 
 }  // namespace
@@ -53,8 +63,11 @@ const char* text(BadToken bad) {
   return "bad token";
 }
 
-tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::uint8_t> bytes) {
-  if (bytes.size() < kMagic.size() || !std::equal(kMagic.begin(), kMagic.end(), bytes.begin())) {
+namespace {
+
+/// A token at the start of `bytes`, whatever follows.
+tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::uint8_t> bytes, bool (*are_known)(std::uint8_t flags)) {
+  if (!is_control(bytes)) {
     return tl::unexpected(BadToken::no_token);
   }
   if (bytes.size() < kTokenHeader) {
@@ -72,32 +85,40 @@ tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::
   if (!is_possible(type, credential)) {
     return tl::unexpected(BadToken::credential);
   }
-  if (bytes[kFlagsAt] != 0) {
+  if (!are_known(bytes[kFlagsAt])) {
     return tl::unexpected(BadToken::flags);
   }
-  if (bytes.size() != kTokenHeader + credential + labels + tag_size(expected)) {
+  const auto body = bytes.subspan(kTokenHeader);
+  if (body.size() < credential + labels + tag_size(expected)) {
     return tl::unexpected(BadToken::truncated);
   }
-  const auto body = bytes.subspan(kTokenHeader);
   return Token{expected,
                type,
                bytes[kFlagsAt],
                bytes.subspan<kNonceAt, kNonceSize>(),
                body.first(credential),
                body.subspan(credential, labels),
-               body.subspan(credential + labels)};
+               body.subspan(credential + labels, tag_size(expected))};
 }
 
-std::size_t write_token(const Token& token, std::span<std::uint8_t> out) {
-  const std::size_t size = kTokenHeader + token.credential.size() + token.labels.size() + token.tag.size();
+std::size_t size_of(const Token& token) {
+  return kTokenHeader + token.credential.size() + token.labels.size() + token.tag.size();
+}
+
+void write_start(std::uint8_t message, CredentialType type, std::uint8_t flags, std::span<std::uint8_t> out) {
+  std::copy(kMagic.begin(), kMagic.end(), out.begin());
+  out[kVersionAt] = kVersion;
+  out[kMessageAt] = message;
+  out[kTypeAt] = static_cast<std::uint8_t>(type);
+  out[kFlagsAt] = flags;
+}
+
+std::size_t write_whole(const Token& token, std::span<std::uint8_t> out) {
+  const std::size_t size = size_of(token);
   if (!is_writable(token) || size > out.size()) {
     return 0;
   }
-  std::copy(kMagic.begin(), kMagic.end(), out.begin());
-  out[kVersionAt] = kVersion;
-  out[kMessageAt] = static_cast<std::uint8_t>(token.message);
-  out[kTypeAt] = static_cast<std::uint8_t>(token.type);
-  out[kFlagsAt] = token.flags;
+  write_start(static_cast<std::uint8_t>(token.message), token.type, token.flags, out);
   std::copy(token.nonce.begin(), token.nonce.end(), out.begin() + kNonceAt);
   write16(out, kCredentialLengthAt, token.credential.size());
   write16(out, kLabelsLengthAt, token.labels.size());
@@ -105,6 +126,79 @@ std::size_t write_token(const Token& token, std::span<std::uint8_t> out) {
   end = std::copy(token.labels.begin(), token.labels.end(), end);
   std::copy(token.tag.begin(), token.tag.end(), end);
   return size;
+}
+
+}  // namespace
+
+tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::uint8_t> bytes) {
+  const auto token = read_first(expected, bytes, are_for_segments);
+  if (token && size_of(*token) != bytes.size()) {
+    return tl::unexpected(BadToken::truncated);
+  }
+  return token;
+}
+
+std::size_t write_token(const Token& token, std::span<std::uint8_t> out) {
+  return are_for_segments(token.flags) ? write_whole(token, out) : 0;
+}
+
+bool is_control(std::span<const std::uint8_t> data) {
+  return data.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), data.begin());
+}
+
+std::uint8_t control_message(std::span<const std::uint8_t> data) {
+  return data.size() > kMessageAt ? data[kMessageAt] : 0;
+}
+
+tl::expected<Token, BadToken> read_datagram_token(Message expected, std::span<const std::uint8_t> data) {
+  const auto token = read_first(expected, data, are_for_datagrams);
+  if (!token) {
+    return token;
+  }
+  const auto rest = data.subspan(size_of(*token));
+  const bool is_padding = expected == Message::hello && std::ranges::all_of(rest, [](std::uint8_t byte) { return byte == 0; });
+  return rest.empty() || is_padding ? token : tl::unexpected(BadToken::truncated);
+}
+
+std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out) {
+  const auto room = out.first(std::min(out.size(), kMaxControl));
+  const std::size_t size = are_for_datagrams(token.flags) ? write_whole(token, room) : 0;
+  if (size == 0 || token.message == Message::reply) {
+    return size;
+  }
+  if (room.size() < kHelloDatagram) {
+    return 0;
+  }
+  std::ranges::fill(room.subspan(size), std::uint8_t{0});
+  return kHelloDatagram;
+}
+
+tl::expected<TagMessage, BadToken> read_tag_message(Message expected, std::span<const std::uint8_t> data) {
+  if (!is_control(data)) {
+    return tl::unexpected(BadToken::no_token);
+  }
+  if (data.size() != kTagDatagram) {
+    return tl::unexpected(BadToken::truncated);
+  }
+  if (data[kVersionAt] != kVersion) {
+    return tl::unexpected(BadToken::version);
+  }
+  if (data[kMessageAt] != static_cast<std::uint8_t>(expected)) {
+    return tl::unexpected(BadToken::message);
+  }
+  if (data[kTypeAt] < static_cast<std::uint8_t>(CredentialType::certificate) ||
+      data[kTypeAt] > static_cast<std::uint8_t>(CredentialType::local)) {
+    return tl::unexpected(BadToken::credential);
+  }
+  if (!are_for_datagrams(data[kFlagsAt])) {
+    return tl::unexpected(BadToken::flags);
+  }
+  return TagMessage{expected, static_cast<CredentialType>(data[kTypeAt]), data[kFlagsAt], data.subspan<kNonceAt, kTagSize>()};
+}
+
+void write_tag_message(const TagMessage& message, std::span<std::uint8_t, kTagDatagram> out) {
+  write_start(static_cast<std::uint8_t>(message.message), message.type, message.flags, out);
+  std::copy(message.tag.begin(), message.tag.end(), out.begin() + kNonceAt);
 }
 
 }  // namespace trireme::wire

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "fuzz_support.hpp"
+#include "trireme/wire/datagram.hpp"
 #include "trireme/wire/segment.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -85,7 +86,24 @@ void check_proof(const wire::Segment& segment) {
   fuzz::require(ack.timestamps().has_value() == segment.timestamps().has_value(), "a proof has timestamps where the connection has");
 }
 
+void check_datagram(Bytes packet, std::size_t length) {
+  const auto datagram = wire::Datagram::parse(packet, length);
+  if (!datagram) {
+    return;
+  }
+  fuzz::require(wire::is_datagram(packet, length) && datagram->payload().size() <= datagram->payload_size(), "a datagram is one");
+  wire::PacketBuffer out;
+  const auto data = datagram->payload().first(std::min(datagram->payload().size(), wire::kMaxControl));
+  wire::write_datagram(datagram->ends(), datagram->traffic_class(), datagram->flow_label(), data, out);
+  const auto ours = wire::Datagram::parse(out.view(), out.size);
+  fuzz::require(ours && ours->ends() == datagram->ends() && equal(ours->payload(), data), "our datagram says the same");
+  wire::write_sink(*datagram, out);
+  const auto sink = wire::Datagram::parse(out.view(), out.size);
+  fuzz::require(sink && sink->ends().destination_port == 0 && sink->payload_size() == 0, "a sink is empty and nobody's");
+}
+
 void check_packet(Bytes packet, std::size_t length) {
+  check_datagram(packet, length);
   const auto segment = wire::Segment::parse(packet, length);
   if (!segment) {
     fuzz::require(wire::text(segment.error()) != nullptr, "a malformed packet has a reason");

@@ -1,8 +1,11 @@
-// Any bytes as HELLO or REPLY: no crash, and what is read is written back as the same bytes.
+// Any bytes as HELLO or REPLY, in a segment or in a datagram, and as PROOF or READY: no crash, and what is read is written back as the same
+// bytes.
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "fuzz_support.hpp"
+#include "trireme/wire/control.hpp"
 #include "trireme/wire/token.hpp"
 
 namespace {
@@ -26,11 +29,43 @@ bool check_message(wire::Message message, std::span<const std::uint8_t> bytes) {
   return true;
 }
 
+bool check_datagram(wire::Message message, std::span<const std::uint8_t> bytes) {
+  const auto token = wire::read_datagram_token(message, bytes);
+  if (!token) {
+    fuzz::require(wire::text(token.error()) != nullptr, "a bad token has a reason");
+    return false;
+  }
+  fuzz::require((token->flags & wire::kDatagram) != 0, "a datagram's token says so");
+  std::vector<std::uint8_t> out(wire::kMaxControl, 0xFF);
+  const std::size_t size = wire::write_datagram_token(*token, out);
+  const bool fits = bytes.size() <= wire::kMaxControl;
+  fuzz::require(!fits || size != 0, "what is read and not too large can be written");
+  fuzz::require(message == wire::Message::hello ? size == 0 || size == wire::kHelloDatagram : size == 0 || size == bytes.size(),
+                "HELLO is padded, REPLY is not");
+  fuzz::require(
+      size == 0 || std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(std::min(size, bytes.size())), bytes.begin()),
+      "it is the same bytes");
+  return true;
+}
+
+bool check_tag(wire::Message message, std::span<const std::uint8_t> bytes) {
+  const auto read = wire::read_tag_message(message, bytes);
+  if (!read) {
+    return false;
+  }
+  std::array<std::uint8_t, wire::kTagDatagram> out{};
+  wire::write_tag_message(*read, out);
+  fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()), "it is the same bytes");
+  return true;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const bool hello = check_message(wire::Message::hello, {data, size});
   const bool reply = check_message(wire::Message::reply, {data, size});
-  fuzz::require(!hello || !reply, "a message is HELLO or REPLY");
+  const bool in_datagram = check_datagram(wire::Message::hello, {data, size}) || check_datagram(wire::Message::reply, {data, size});
+  const bool tag = check_tag(wire::Message::proof, {data, size}) || check_tag(wire::Message::ready, {data, size});
+  fuzz::require(hello + reply + in_datagram + tag <= 1, "a message is one of them");
   return 0;
 }

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import selectors
 import signal
 import socket
 import struct
@@ -19,6 +20,7 @@ import time
 PATIENT = 20.0 if os.environ.get("TRIREME_SLOW") == "1" else 2.0
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 
 
 class AgentEnded(AssertionError):
@@ -235,6 +237,39 @@ class Orders:
                 server.sendto(data, sender)
             except OSError:
                 pass
+
+    def serve_ports(self, address, first, count):
+        """UDP on many ports, from one thread."""
+        selector = selectors.DefaultSelector()
+        for port in range(first, first + count):
+            server = socket.socket(_family(address), socket.SOCK_DGRAM)
+            server.bind((address, port))
+            selector.register(server, selectors.EVENT_READ)
+        threading.Thread(target=self._echo_ports, args=(selector,), daemon=True).start()
+        return "ok"
+
+    @staticmethod
+    def _echo_ports(selector):
+        while True:
+            for key, _ in selector.select():
+                data, sender = key.fileobj.recvfrom(65536)
+                with contextlib.suppress(OSError):
+                    key.fileobj.sendto(data, sender)
+
+    def ask_ports(self, address, first, count, timeout=PATIENT):
+        """One socket sends to many ports before it looks at an answer. Returns how many have answered."""
+        with socket.socket(_family(address), socket.SOCK_DGRAM) as client:
+            client.settimeout(timeout)
+            client.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+            for port in range(first, first + count):
+                client.sendto(str(port).encode(), (address, port))
+            answered = set()
+            with contextlib.suppress(TimeoutError):
+                while len(answered) < count:
+                    data, sender = client.recvfrom(65536)
+                    if data.decode() == str(sender[1]):
+                        answered.add(sender[1])
+        return len(answered)
 
     # --- whole exchanges ---
 

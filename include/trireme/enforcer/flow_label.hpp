@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "trireme/handshake/codes.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/policy/compile.hpp"
 
@@ -21,12 +22,14 @@ enum FlowBit : std::uint32_t {
   kExempt = 1U << 1U,      // judged: touches no workload
   kAudited = 1U << 2U,     // would have been refused
   kLogged = 1U << 3U,      // its log line is written
-  kToken = 1U << 4U,       // its ends exchange tokens: segments go to the verifier until it is authorised
+  kToken = 1U << 4U,       // its ends exchange tokens: packets go to the verifier until it is authorised
+  kRenewal = 1U << 5U,     // UDP: the far end does not know it; the next datagram goes to the verifier, which takes the bit away
 };
 
 /// Verdicts: a flow without them is judged. kToken stays with a flow, so that the verifier hears of what goes on in it.
 inline constexpr std::uint32_t kVerdictBits = kAuthorised | kExempt | kAudited | kLogged;
-inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken;
+inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken | kRenewal;
+static_assert(kVerdictBits == handshake::kVerdictsOfFlow && kRenewal == handshake::kRenewalOfFlow);
 inline constexpr unsigned kFlagsWidth = 8;  // bits of word 0 that are no number's
 
 /// Numbers that are no workload's.

@@ -42,9 +42,10 @@ struct Sets {
   kernel::NftSet neighbours;                                              // ICMPv6 types of neighbour and router discovery, and MLD
   kernel::NftSet hashes;                                                  // symmetric hash of a flow -> chain of its queue
   kernel::NftSet rulings_in, rulings_out;                                 // handshake::Ruling in the packet's priority -> chain
+  kernel::NftSet selves;                                                  // number . number, equal pairs only: of every workload
   kernel::NftSet refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 28> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 29> all() const;
 };
 
 [[nodiscard]] const Sets& sets();

@@ -9,8 +9,16 @@ namespace trireme::handshake {
 inline constexpr std::uint32_t kNumberMask = 0x00ffffff;
 /// With it: NAT has changed the packet's destination on OUTPUT.
 inline constexpr std::uint32_t kTranslated = 0x01000000;
-/// Instead of a number: a request on a flow that is authorised already.
-inline constexpr std::uint32_t kDecided = 0x02000000;
+/// With it, of UDP: the flow has another's number, and is not this socket's.
+inline constexpr std::uint32_t kTakenOver = 0x02000000;
+/// Of UDP: the first datagram of a flow that conntrack knows.
+inline constexpr std::uint32_t kFresh = 0x04000000;
+/// Of UDP: the flow is authorised, but the far end said that it does not know it.
+inline constexpr std::uint32_t kRenew = 0x08000000;
+/// Of UDP: in the direction of replies.
+inline constexpr std::uint32_t kAnswers = 0x10000000;
+/// Of TCP, instead of a number: a request on a flow that is authorised already.
+inline constexpr std::uint32_t kDecided = 0x20000000;
 
 /// From the verifier, in the high 8 bits; priorities of kReserved and above are nobody else's, and taken off other packets.
 inline constexpr std::uint32_t kReserved = 0xf0000000;
@@ -23,5 +31,11 @@ enum class Ruling : std::uint32_t {
 };
 /// On packets that the verifier sends itself: PROOF.
 inline constexpr std::uint32_t kProofPriority = 0xf4000000;
+/// UDP's messages; low 24 bits: the number of the workload at this end, 0: the flow is to have no label.
+inline constexpr std::uint32_t kControlPriority = 0xf5000000;
+
+/// Bits of the first word of a flow's conntrack label that the verifier takes away: its verdicts, and the order to renew it.
+inline constexpr std::uint32_t kVerdictsOfFlow = 0x0f;
+inline constexpr std::uint32_t kRenewalOfFlow = 0x20;
 
 }  // namespace trireme::handshake

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -30,6 +31,8 @@ struct PacketFacts {
   std::uint32_t priority = 0;  // codes.hpp
   std::uint32_t mark = 0;
   std::uint32_t out_device = 0;  // ifindex
+  std::uint32_t in_device = 0;
+  std::uint32_t id = 0;  // the queue's name for the packet
 };
 
 struct Now {
@@ -37,27 +40,62 @@ struct Now {
   credentials::Time wall;
 };
 
-/// What becomes of a packet. `changed` and `proof` are valid until the next call.
+/// A datagram of the token protocol, to be sent by the verifier.
+struct ControlDatagram {
+  PointId point = 0;
+  wire::Ends ends;  // as this end sends
+  std::span<const std::uint8_t> data;
+  std::uint32_t priority = 0;  // kControlPriority and the number
+  std::uint32_t mark = 0;
+  std::uint32_t device = 0;
+  std::uint32_t flow_label = 0;  // as the flow's own datagrams have it: it is part of the hash that chooses the queue
+  std::uint8_t traffic_class = 0;
+  bool translated = false;  // the destination is another than `ends` says: conntrack knows
+};
+
+/// What is to change in conntrack's entry of a flow.
+enum class FlowChange : std::uint8_t {
+  renewed,   // kRenew is taken off
+  withdraw,  // its authorisation is taken away
+  forget,    // the entry goes
+};
+
+/// What the handshakes of UDP flows do beside their answers. Datagrams that are held get their verdict through it.
+class DatagramPort {
+ public:
+  virtual ~DatagramPort() = default;
+  virtual void send(const ControlDatagram& datagram) = 0;
+  virtual void release(PointId point, std::uint32_t id, std::uint32_t priority) = 0;
+  virtual void drop(PointId point, std::uint32_t id) = 0;
+  /// `ends` as the client sends.
+  virtual void change(PointId point, const wire::Ends& ends, FlowChange change) = 0;
+};
+
+/// What becomes of a packet. `changed`, `proof` and `reply` are valid until the next call.
 struct Answer {
   bool drop = false;
+  bool hold = false;                            // no verdict now: DatagramPort gives it
   std::uint32_t priority = 0;                   // unless dropped
   const wire::PacketBuffer* changed = nullptr;  // in the packet's place
   const wire::ProofAck* proof = nullptr;        // to be sent before the packet goes on
   wire::Tag tag{};                              // of `proof`
   std::uint32_t proof_mark = 0;                 // as the client's SYN had it
   std::uint32_t proof_device = 0;
-  bool translated = false;  // the client's destination is another than `proof` says: conntrack knows
+  bool translated = false;                 // the client's destination is another than `proof` says: conntrack knows
+  const ControlDatagram* reply = nullptr;  // UDP: to be sent when the packet has gone on
 };
 
 /// Something worth telling an operator: a refusal, or an allowed flow whose rule is logged.
 struct Event {
   policy::Verdict verdict = policy::Verdict::deny;
   Reason reason = Reason::none;
-  std::string detail;  // policy: why, in a sentence; else what exactly was wrong; may be empty
-  std::string rule;    // Rule::text() of the rule that decided, where one did
-  wire::Ends ends;     // as the client sends
+  std::string detail;         // policy: why, in a sentence; else what exactly was wrong; may be empty
+  std::string rule;           // Rule::text() of the rule that decided, where one did
+  wire::Ends ends;            // as the client sends
+  std::uint8_t protocol = 6;  // IANA number: TCP or UDP
   bool local_is_client = false;
   policy::Number local = 0;                      // 0: not known
+  std::shared_ptr<const LocalIdentity> self;     // of `local`, which may have ended since; null: see the registry
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or none that are believed
 };
 
@@ -94,13 +132,20 @@ class Engine {
   /// `bytes` are the packet from its IP header on, as far as they were copied; `length` is all of it.
   [[nodiscard]] Answer handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes, std::size_t length, const Now& now);
 
-  /// Called for each event, from handle().
+  /// Repeats what was not answered, and gives up what never was. To be called when next_tick() has come.
+  void tick(const Now& now);
+  [[nodiscard]] std::optional<std::chrono::milliseconds> next_tick() const;
+  /// Outlives the engine; without one there is no handshake of UDP.
+  void set_port(DatagramPort* port);
+
+  /// Called for each event, from handle() and tick().
   std::function<void(Event&&)> on_event;
 
   [[nodiscard]] const EngineStatistics& statistics() const;
 
  private:
   class State;
+  void count();
   explicit Engine(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -30,6 +30,8 @@ class PairKeys {
   [[nodiscard]] Key reply_key(const Digest& hello, const Nonce& server_nonce);
   /// PROOF for the handshake whose T2 this is.
   [[nodiscard]] Tag proof(const Digest& transcript);
+  /// READY, the server's answer to it.
+  [[nodiscard]] Tag ready(const Digest& transcript);
 
  private:
   credentials::Hmac key_;

@@ -11,6 +11,7 @@ enum class Reason : std::uint8_t {
   // Policy and credentials.
   policy,        // policy refuses the labels at both ends
   no_proof,      // the peer answered without a token, and policy does not allow it as one without labels
+  no_answer,     // UDP: the peer did not answer HELLO, and policy does not allow it as one without labels
   unknown_type,  // credentials::Distrust, one by one
   bad_credential,
   untrusted,
@@ -35,6 +36,7 @@ enum class Reason : std::uint8_t {
   forged_proof,
   unproved_data,  // data came ahead of PROOF, or without; TCP repeats it
   conflict,       // another SYN for a handshake under way
+  taken_over,     // UDP: somebody else's flow, whose ports are in use again
   // Bounds.
   busy,     // too many unknown credentials at a time
   crowded,  // too many handshakes of one source, or identities of one peer

@@ -36,6 +36,7 @@ class PointSockets {
   friend class Verifier;
   PointSockets(kernel::RawSender sender, kernel::Conntrack conntrack) : sender_(std::move(sender)), conntrack_(std::move(conntrack)) {}
   std::vector<kernel::Queue> queues_;
+  std::vector<kernel::RawSender> controls_;  // for UDP's messages, whose priority differs
   kernel::RawSender sender_;
   kernel::Conntrack conntrack_;
 };
@@ -43,7 +44,7 @@ class PointSockets {
 struct VerifierStatistics : handshake::EngineStatistics {
   std::uint64_t packets = 0;
   std::uint64_t lost = 0;         // by queues: the kernel could not hand them over
-  std::uint64_t proofs_lost = 0;  // PROOFs that could not be sent; the server asks again
+  std::uint64_t proofs_lost = 0;  // PROOFs and UDP's messages that could not be sent; the peer asks again
   std::uint64_t events_lost = 0;  // refusals that were not told: too many at a time
 };
 

@@ -27,7 +27,7 @@ inline constexpr std::size_t kMaxToken = 1280 - 40 - 20 - 40;
 using Nonce = std::array<std::uint8_t, kNonceSize>;
 using Tag = std::array<std::uint8_t, kTagSize>;
 
-enum class Message : std::uint8_t { hello = 1, reply = 2 };
+enum class Message : std::uint8_t { hello = 1, reply = 2, proof = 3, ready = 4 };  // the last two: control.hpp
 
 /// Which secret the pair key comes from.
 enum class CredentialType : std::uint8_t {

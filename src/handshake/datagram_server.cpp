@@ -1,0 +1,212 @@
+// The server's part of a UDP flow's handshake: HELLO judged and answered, PROOF checked before anything reaches the application.
+#include <algorithm>
+
+#include "datagrams.hpp"
+
+namespace trireme::handshake {
+
+using wire::Token;
+
+namespace {
+
+/// How long a handshake under way keeps its ports from another HELLO.
+constexpr Milliseconds kUndisturbed{1'000};
+
+/// fe80::/10: where that is, the device tells.
+bool is_on_link(const policy::Address& address) {
+  return address.family == policy::Address::Family::v6 && address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
+}
+
+}  // namespace
+
+Answer Datagrams::take_hello(const Packet& packet) {
+  const FlowKey key = packet.key(Role::server);
+  if (packet.is(kTakenOver) && packet.is(kAnswers)) {
+    return drop(Reason::taken_over);  // the flow that this end began is ended first
+  }
+  Event told = event(key, nullptr);
+  told.local = packet.number();
+  const auto local = around_.locals.find(packet.number());
+  if (local == around_.locals.end()) {
+    return refuse(packet, Reason::unknown_workload, std::move(told));
+  }
+  const auto token = wire::read_datagram_token(wire::Message::hello, packet.datagram.payload());
+  if (!token || !packet.datagram.is_whole()) {
+    const bool version = !token && token.error() == wire::BadToken::version;
+    told.detail = token ? "" : wire::text(token.error());
+    return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
+  }
+  if (DatagramExchange* known = table_.find(key); known != nullptr) {
+    const bool is_same = std::ranges::equal(known->client_nonce, token->nonce) && known->local == local->second;
+    if (is_same && known->stage == Stage::answered) {
+      return reply(packet, *known);
+    }
+    if (is_same && known->stage == Stage::complete) {
+      return drop(Reason::none);  // late, or a replay
+    }
+    if (known->stage == Stage::answered && known->began + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+      return drop(Reason::conflict);
+    }
+  }
+  return judge_hello(packet, *token, local->second);
+}
+
+Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::shared_ptr<const LocalIdentity> local) {
+  Event told = event(packet.key(Role::server), nullptr);
+  told.local = local->number;
+  const auto known = around_.peers.find(token.type, token.credential, packet.ends.source, around_.budget, packet.now);
+  if (!known) {
+    // An honest client repeats its HELLO.
+    return known.error() == Reason::busy ? drop(Reason::busy) : refuse(packet, known.error(), std::move(told));
+  }
+  if (token.type == wire::CredentialType::certificate && !around_.peers.trust()->is_current(packet.now.wall)) {
+    return refuse(packet, Reason::own_expired, std::move(told));
+  }
+  if (!around_.budget.may_open(packet.ends.source)) {
+    return drop(Reason::crowded);
+  }
+  Reason reason = Reason::none;
+  auto remote = (*known)->identity(token.labels, reason);
+  if (remote == nullptr) {
+    told.detail = (*known)->peer->name;
+    return refuse(packet, reason, std::move(told));
+  }
+  const bool is_closing = (token.flags & wire::kClosing) != 0;
+  const policy::Decision decision = judge_.labelled(*local, *remote, false, packet.ends.destination_port);
+  if (!is_closing && decision.verdict == policy::Verdict::deny) {
+    told.remote = std::move(remote);  // as it says itself: nothing is proved yet
+    say(told, decision);
+    return refuse(packet, Reason::policy, std::move(told));
+  }
+  DatagramExchange& exchange = make(packet.key(Role::server), packet.now);
+  exchange.is_closing = is_closing;
+  exchange.took_over = packet.is(kTakenOver);
+  exchange.trust = around_.peers.trust();
+  exchange.type = token.type;
+  exchange.local = std::move(local);
+  exchange.remote = std::move(remote);
+  exchange.peer = (*known)->peer;
+  exchange.mark = packet.facts.mark;
+  exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
+  exchange.flow_label = packet.datagram.flow_label();
+  std::copy(token.nonce.begin(), token.nonce.end(), exchange.client_nonce.begin());
+  exchange.hello = hello_transcript({token.type, token.flags}, exchange.client_nonce, exchange.peer->hash, exchange.remote->hash);
+  if (!around_.random.fill(exchange.server_nonce)) {
+    table_.remove(exchange);
+    return drop(Reason::trust_failed);
+  }
+  table_.await_proof(exchange, packet.now.monotonic);
+  return reply(packet, exchange);
+}
+
+/// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began; then REPLY is sent.
+Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
+  const std::size_t size = write_reply(exchange);
+  if (size == 0 || size > packet.datagram.payload_size()) {
+    Event told = event(exchange.key, &exchange);
+    told.detail = size == 0 ? "with " + std::to_string(exchange.local->encoded.size()) + " bytes of labels" : "HELLO is shorter than REPLY";
+    table_.remove(exchange);
+    return refuse(packet, size == 0 ? Reason::token_too_large : Reason::malformed_token, std::move(told));
+  }
+  around_.statistics.replies++;
+  wire::write_sink(packet.datagram, changed_);
+  reply_ = control(exchange, size);
+  Answer answer = accept(Ruling::pass);
+  answer.changed = &changed_;
+  answer.reply = &reply_;
+  return answer;
+}
+
+/// The same again, byte for byte, for a repeated HELLO: the nonce was drawn once, and so the key seals one text.
+std::size_t Datagrams::write_reply(DatagramExchange& exchange) {
+  const std::string& encoded = exchange.local->encoded;
+  const credentials::OwnCredential& own = exchange.trust->answer(*exchange.peer);
+  if (wire::reply_size(own.bytes.size(), encoded.size()) > wire::kMaxControl) {
+    return 0;
+  }
+  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  const auto sealed = std::span(labels_).first(encoded.size());
+  Tag tag{};
+  PairKeys& keys = around_.peers.server_keys(exchange.trust, *exchange.peer);
+  const ReplyContext context{{exchange.type, flags}, exchange.hello, exchange.server_nonce, own.hash};
+  seal_reply(around_.aead, keys.reply_key(exchange.hello, exchange.server_nonce), context,
+             {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
+  const Digest transcript = reply_transcript(context, sealed, tag);
+  exchange.proof = keys.proof(transcript);
+  exchange.ready = keys.ready(transcript);
+  return wire::write_datagram_token({.message = wire::Message::reply,
+                                     .type = exchange.type,
+                                     .flags = flags,
+                                     .nonce = exchange.server_nonce,
+                                     .credential = own.bytes,
+                                     .labels = sealed,
+                                     .tag = tag},
+                                    data_);
+}
+
+Answer Datagrams::take_proof(const Packet& packet) {
+  DatagramExchange* exchange = table_.find(packet.key(Role::server));
+  const auto proof = wire::read_tag_message(wire::Message::proof, packet.datagram.payload());
+  if (exchange == nullptr || (exchange->stage != Stage::answered && exchange->stage != Stage::complete)) {
+    return drop(Reason::unknown_handshake);
+  }
+  if (!proof || !belongs_to(*proof, *exchange)) {
+    return drop(Reason::malformed_token);
+  }
+  if (!credentials::equal(proof->tag, exchange->proof)) {
+    tell(event(exchange->key, exchange), Reason::forged_proof);
+    return drop(Reason::forged_proof);  // the client's own may still come
+  }
+  return exchange->stage == Stage::complete ? confirm(*exchange) : accept_proof(packet, *exchange);
+}
+
+Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
+  if (exchange.is_closing) {
+    drop_held(exchange);
+    table_.settle(exchange, Stage::complete, packet.now.monotonic);
+    Answer answer = confirm(exchange);  // as a packet of the flow that is about to go
+    change(exchange.key, FlowChange::forget);
+    return answer;
+  }
+  Reason doubt = believe(exchange, packet.now);
+  if (doubt == Reason::busy) {
+    return drop(Reason::busy);
+  }
+  if (doubt == Reason::none && exchange.remote->number == 0) {
+    const auto known = around_.peers.find(exchange.type, exchange.peer->credential, packet.ends.source, around_.budget, packet.now);
+    auto remote = known ? (*known)->enter(around_.book, *exchange.remote) : nullptr;
+    doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
+    exchange.remote = remote == nullptr ? exchange.remote : std::move(remote);
+  }
+  const policy::Decision decision = decide(exchange);
+  if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
+    Event told = event(exchange.key, &exchange);
+    if (doubt == Reason::none) {
+      say(told, decision);
+    }
+    const Reason reason = doubt == Reason::none ? Reason::policy : doubt;
+    around_.statistics.refused[static_cast<std::size_t>(reason)]++;
+    tell(std::move(told), reason);
+    table_.settle(exchange, Stage::refused, packet.now.monotonic);
+    release(exchange, turn_away(packet).drop ? static_cast<std::uint32_t>(Ruling::audit) : static_cast<std::uint32_t>(Ruling::refuse));
+    return drop(Reason::none);
+  }
+  report(exchange, decision);
+  table_.settle(exchange, Stage::complete, packet.now.monotonic);
+  around_.statistics.authorised++;
+  const Ruling ruling = decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
+  if (exchange.took_over) {
+    change(exchange.key, FlowChange::forget);  // and READY makes a new one
+  }
+  Answer answer = confirm(exchange);
+  release(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
+  return answer;
+}
+
+/// READY: no larger than PROOF.
+Answer Datagrams::confirm(DatagramExchange& exchange) {
+  send(exchange, write_tag(exchange, wire::Message::ready, exchange.ready));
+  return drop(Reason::none);
+}
+
+}  // namespace trireme::handshake

@@ -1,0 +1,349 @@
+#include "datagrams.hpp"
+
+#include <algorithm>
+
+#include "trireme/policy/explain.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+constexpr std::uint8_t kUdp = 17;
+// What waits: of one flow, and of all flows of a thread in one role. The kernel's queue has room for more than both roles together.
+constexpr std::size_t kBytesOfFlow = std::size_t{128} << 10U;
+constexpr std::size_t kAllHeld = 1'024;
+constexpr std::size_t kAllBytes = std::size_t{4} << 20U;
+
+}  // namespace
+
+Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surroundings& surroundings)
+    : around_(surroundings),
+      judge_(kUdp),
+      table_(capacity, seed, surroundings.budget),
+      nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})) {}
+
+FlowKey Datagrams::Packet::key(Role role) const {
+  return facts.outgoing ? FlowKey{ends.source, ends.destination, ends.source_port, ends.destination_port, facts.point, role}
+                        : FlowKey{ends.destination, ends.source, ends.destination_port, ends.source_port, facts.point, role};
+}
+
+/// Every UDP packet of the token path begins here.
+Answer Datagrams::handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now) {
+  const Packet packet{facts, datagram, now, datagram.ends()};
+  if (port == nullptr) {
+    return drop(Reason::unknown_handshake);
+  }
+  const bool is_control = wire::is_control(datagram.payload());
+  if (facts.outgoing) {
+    return is_control ? drop(Reason::malformed_token) : leave(packet);  // ours do not come here
+  }
+  return is_control ? take_control(packet) : arrive(packet);
+}
+
+Answer Datagrams::leave(const Packet& packet) {
+  if (packet.is(kTakenOver)) {
+    return take_over(packet);
+  }
+  if (!packet.is(kAnswers)) {
+    return leave_as_client(packet);
+  }
+  DatagramExchange* exchange = table_.find(packet.key(Role::server));
+  if (exchange == nullptr || exchange->stage != Stage::complete || exchange->is_closing) {
+    return refuse(packet, Reason::unknown_handshake, event(packet.key(Role::server), exchange));
+  }
+  return rejudge(packet, *exchange);
+}
+
+Answer Datagrams::arrive(const Packet& packet) {
+  if (packet.is(kTakenOver)) {
+    return take_over(packet);
+  }
+  for (const Role role : {Role::server, Role::client}) {
+    DatagramExchange* exchange = table_.find(packet.key(role));
+    if (exchange == nullptr || exchange->is_closing) {
+      continue;
+    }
+    switch (exchange->stage) {
+      case Stage::answered:
+        return hold(packet, *exchange);  // PROOF is on its way, or will be repeated
+      case Stage::proving:
+      case Stage::complete:
+        return rejudge(packet, *exchange);
+      case Stage::open:
+        return rejudge_open(packet, *exchange);
+      case Stage::asking:
+        return drop(Reason::unproved_data);
+      case Stage::refused:
+        break;
+    }
+  }
+  return refuse(packet, Reason::unknown_handshake, event(packet.key(packet.role()), nullptr));
+}
+
+Answer Datagrams::take_control(const Packet& packet) {
+  switch (static_cast<wire::Message>(wire::control_message(packet.datagram.payload()))) {
+    case wire::Message::hello:
+      return take_hello(packet);
+    case wire::Message::reply:
+      return take_reply(packet);
+    case wire::Message::proof:
+      return take_proof(packet);
+    case wire::Message::ready:
+      return take_ready(packet);
+  }
+  return drop(Reason::malformed_token);
+}
+
+/// The flow has the number of somebody else, whose ports this socket has now. Conntrack's entry stays until both ends know that the flow
+/// has ended: it is what keeps this one out.
+Answer Datagrams::take_over(const Packet& packet) {
+  const FlowKey key = packet.key(packet.role());
+  if (packet.facts.outgoing && !packet.is(kAnswers)) {
+    // The far end still knows the flow: it is ended there first.
+    DatagramExchange* known = table_.find(key);
+    if (known != nullptr && known->is_closing && (known->stage == Stage::asking || known->stage == Stage::proving)) {
+      return drop(Reason::taken_over);
+    }
+    if (known == nullptr || known->refused_until <= packet.now.monotonic) {
+      std::ignore = ask(packet, known, {.closing = true});
+    }
+    return drop(Reason::taken_over);
+  }
+  Event told = event(key, nullptr);
+  told.local = packet.number();
+  return refuse(packet, Reason::taken_over, std::move(told));
+}
+
+Answer Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
+  Waiting& all = waiting_.at(static_cast<std::size_t>(exchange.key.role));
+  Held& held = exchange.held;
+  const std::size_t size = packet.datagram.length();
+  if (held.count >= Held::kMost || held.bytes + size > kBytesOfFlow || all.count >= kAllHeld || all.bytes + size > kAllBytes) {
+    return drop(Reason::crowded);
+  }
+  held.packets.at(held.count++) = packet.facts.id;
+  held.bytes += size;
+  all.count++;
+  all.bytes += size;
+  Answer answer;
+  answer.hold = true;
+  return answer;
+}
+
+void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority) {
+  for (std::size_t i = 0; i < exchange.held.count; i++) {
+    port->release(exchange.key.point, exchange.held.packets.at(i), priority);
+  }
+  let_go(exchange);
+}
+
+void Datagrams::let_go(DatagramExchange& exchange) {
+  Waiting& all = waiting_.at(static_cast<std::size_t>(exchange.key.role));
+  all.count -= exchange.held.count;
+  all.bytes -= exchange.held.bytes;
+  exchange.held = {};
+}
+
+void Datagrams::drop_held(DatagramExchange& exchange) {
+  for (std::size_t i = 0; i < exchange.held.count; i++) {
+    port->drop(exchange.key.point, exchange.held.packets.at(i));
+  }
+  let_go(exchange);
+}
+
+DatagramExchange& Datagrams::make(const FlowKey& key, const Now& now) {
+  if (DatagramExchange* known = table_.find(key)) {
+    drop_held(*known);
+    table_.remove(*known);
+  }
+  while (DatagramExchange* surplus = table_.surplus()) {
+    evicted_++;
+    drop_held(*surplus);
+    table_.remove(*surplus);
+  }
+  return table_.make(key, now.monotonic);
+}
+
+ControlDatagram Datagrams::control(const DatagramExchange& exchange, std::size_t size) const {
+  const FlowKey& key = exchange.key;
+  return {.point = key.point,
+          .ends = {key.local, key.remote, key.local_port, key.remote_port},
+          .data = std::span(data_).first(size),
+          .priority = kControlPriority | exchange.local->number,
+          .mark = exchange.mark,
+          .device = exchange.device,
+          .flow_label = exchange.flow_label,
+          .traffic_class = exchange.traffic_class,
+          .translated = exchange.translated};
+}
+
+void Datagrams::send(const DatagramExchange& exchange, std::size_t size) {
+  if (size != 0) {
+    port->send(control(exchange, size));
+  }
+}
+
+std::size_t Datagrams::write_tag(const DatagramExchange& exchange, wire::Message message, const Tag& tag) {
+  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  wire::write_tag_message({message, exchange.type, flags, tag}, std::span(data_).first<wire::kTagDatagram>());
+  return wire::kTagDatagram;
+}
+
+bool Datagrams::belongs_to(const wire::TagMessage& message, const DatagramExchange& exchange) {
+  return message.type == exchange.type && ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
+}
+
+policy::Decision Datagrams::decide(const DatagramExchange& exchange) {
+  const bool is_client = exchange.key.role == Role::client;
+  return judge_.labelled(*exchange.local, *exchange.remote, is_client, is_client ? exchange.key.remote_port : exchange.key.local_port);
+}
+
+Reason Datagrams::believe(const DatagramExchange& exchange, const Now& now) {
+  if (const auto local = around_.locals.find(exchange.local->number); local == around_.locals.end() || local->second != exchange.local) {
+    return Reason::unknown_workload;
+  }
+  const credentials::Peer& peer = *exchange.peer;
+  if (exchange.trust == around_.peers.trust()) {
+    return now.wall <= peer.not_after ? Reason::none : Reason::expired;
+  }
+  // The trust has changed since: so may have what this credential is worth.
+  const auto known = around_.peers.find(peer.type, peer.credential, exchange.key.remote, around_.budget, now);
+  if (!known) {
+    return known.error();
+  }
+  return (*known)->peer->constraints.permit(exchange.remote->labels) ? Reason::none : Reason::label_constraint;
+}
+
+/// A flow that was authorised by proof, and is so no longer or not yet.
+Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
+  const Reason doubt = believe(exchange, packet.now);
+  if (doubt == Reason::busy) {
+    return drop(Reason::busy);
+  }
+  const policy::Decision decision = decide(exchange);
+  if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {
+    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit, exchange.remote->number);
+  }
+  Event told = event(exchange.key, &exchange);
+  if (doubt == Reason::none) {
+    say(told, decision);
+  }
+  drop_held(exchange);
+  table_.remove(exchange);
+  return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+}
+
+Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
+  if (around_.locals.contains(exchange.local->number)) {
+    const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.remote, exchange.key.remote_port);
+    if (decision.verdict != policy::Verdict::deny) {
+      return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
+    }
+  }
+  Event told = event(exchange.key, &exchange);
+  table_.remove(exchange);
+  return refuse(packet, Reason::no_answer, std::move(told));
+}
+
+void Datagrams::tick(const Now& now) {
+  while (DatagramExchange* exchange = table_.due(now.monotonic)) {
+    switch (exchange->stage) {
+      case Stage::asking:
+        repeat_hello(*exchange, now);
+        break;
+      case Stage::proving:
+        repeat_proof(*exchange, now);
+        break;
+      case Stage::answered:
+      case Stage::complete:
+      case Stage::open:
+      case Stage::refused:
+        drop_held(*exchange);
+        table_.remove(*exchange);
+        break;
+    }
+  }
+}
+
+/// Its queue is gone, and what waited in it.
+void Datagrams::forget_point(PointId point) {
+  while (DatagramExchange* exchange = table_.of_point(point)) {
+    let_go(*exchange);
+    table_.remove(*exchange);
+  }
+}
+
+void Datagrams::change(const FlowKey& key, FlowChange what) {
+  const bool is_client = key.role == Role::client;
+  port->change(key.point,
+               is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+                         : wire::Ends{key.remote, key.local, key.remote_port, key.local_port},
+               what);
+}
+
+Answer Datagrams::accept(Ruling ruling, policy::Number remote) {
+  Answer answer;
+  answer.priority = static_cast<std::uint32_t>(ruling) | remote;
+  return answer;
+}
+
+Answer Datagrams::drop(Reason reason) {
+  if (reason != Reason::none) {
+    around_.statistics.refused[static_cast<std::size_t>(reason)]++;
+  }
+  Answer answer;
+  answer.drop = true;
+  return answer;
+}
+
+Answer Datagrams::refuse(const Packet& packet, Reason reason, Event told) {
+  around_.statistics.refused[static_cast<std::size_t>(reason)]++;
+  tell(std::move(told), reason);
+  return turn_away(packet);
+}
+
+Answer Datagrams::turn_away(const Packet& packet) const {
+  if (!audits()) {
+    return accept(Ruling::refuse);
+  }
+  if (wire::is_control(packet.datagram.payload())) {
+    Answer answer;
+    answer.drop = true;
+    return answer;
+  }
+  return accept(packet.is(kTakenOver) ? Ruling::pass : Ruling::audit);
+}
+
+Event Datagrams::event(const FlowKey& key, const DatagramExchange* exchange) {
+  Event told;
+  told.protocol = kUdp;
+  told.local_is_client = key.role == Role::client;
+  told.ends = told.local_is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+                                   : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
+  if (exchange != nullptr && exchange->local) {
+    told.local = exchange->local->number;
+    told.self = exchange->local;
+    told.remote = exchange->remote;
+  }
+  return told;
+}
+
+void Datagrams::tell(Event&& told, Reason reason) {
+  told.reason = reason;
+  told.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
+  if (around_.on_event) {
+    around_.on_event(std::move(told));
+  }
+}
+
+void Datagrams::report(const DatagramExchange& exchange, const policy::Decision& decision) {
+  if ((decision.verdict != policy::Verdict::audit && !decision.log) || !around_.on_event) {
+    return;
+  }
+  Event told = event(exchange.key, &exchange);
+  told.verdict = decision.verdict;
+  told.reason = decision.verdict == policy::Verdict::audit ? Reason::policy : Reason::none;
+  say(told, decision);
+  around_.on_event(std::move(told));
+}
+
+}  // namespace trireme::handshake

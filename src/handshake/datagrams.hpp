@@ -1,0 +1,142 @@
+// The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in datagram_client.cpp and datagram_server.cpp.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <unordered_map>
+
+#include "datagram_table.hpp"
+#include "judge.hpp"
+#include "peer_cache.hpp"
+#include "silent_peers.hpp"
+#include "trireme/credentials/crypto.hpp"
+#include "trireme/wire/control.hpp"
+
+namespace trireme::handshake {
+
+/// Why policy decided so.
+void say(Event& told, const policy::Decision& decision);
+
+/// What they share with the handshakes of TCP.
+struct Surroundings {
+  EngineStatistics& statistics;
+  PeerCache& peers;
+  Budget& budget;
+  const std::vector<policy::Prefix>& networks;  // [host] peers
+  const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
+  IdentityBook& book;
+  credentials::Random& random;
+  credentials::Aead& aead;
+  const std::function<void(Event&&)>& on_event;
+};
+
+class Datagrams {
+ public:
+  Datagrams(std::size_t capacity, std::uint64_t seed, const Surroundings& surroundings);
+
+  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now);
+  void tick(const Now& now);
+  [[nodiscard]] std::optional<Milliseconds> next_due() const { return table_.next_due(); }
+  void set_policy(std::shared_ptr<const policy::Policy> policy) { judge_.set_policy(std::move(policy)); }
+  void forget_point(PointId point);
+
+  [[nodiscard]] std::size_t size() const { return table_.size(); }
+  [[nodiscard]] std::uint64_t evicted() const { return evicted_; }
+
+  DatagramPort* port = nullptr;
+
+ private:
+  /// The packet at hand.
+  struct Packet {
+    const PacketFacts& facts;
+    const wire::Datagram& datagram;
+    const Now& now;
+    wire::Ends ends;
+    [[nodiscard]] FlowKey key(Role role) const;
+    [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
+    [[nodiscard]] bool is(std::uint32_t flag) const { return (facts.priority & flag) != 0; }
+    [[nodiscard]] Role role() const { return facts.outgoing == is(kAnswers) ? Role::server : Role::client; }
+  };
+  struct Purpose {
+    bool closing = false;
+    bool renewing = false;  // the flow is authorised
+    bool probing = false;   // and that without proof, with a peer that did not answer some time ago
+  };
+  /// Of all flows in one role: what waits in the queue.
+  struct Waiting {
+    std::size_t count = 0;
+    std::size_t bytes = 0;
+  };
+
+  // datagrams.cpp
+  Answer leave(const Packet& packet);   // an application's, on OUTPUT
+  Answer arrive(const Packet& packet);  // for an application, on INPUT
+  Answer take_control(const Packet& packet);
+  Answer take_over(const Packet& packet);
+  Answer hold(const Packet& packet, DatagramExchange& exchange);
+  void release(DatagramExchange& exchange, std::uint32_t priority);
+  void drop_held(DatagramExchange& exchange);
+  void let_go(DatagramExchange& exchange);
+  DatagramExchange& make(const FlowKey& key, const Now& now);
+  void send(const DatagramExchange& exchange, std::size_t size);
+  [[nodiscard]] ControlDatagram control(const DatagramExchange& exchange, std::size_t size) const;
+  [[nodiscard]] std::size_t write_tag(const DatagramExchange& exchange, wire::Message message, const Tag& tag);
+  [[nodiscard]] static bool belongs_to(const wire::TagMessage& message, const DatagramExchange& exchange);
+  Answer rejudge(const Packet& packet, DatagramExchange& exchange);
+  Answer rejudge_open(const Packet& packet, DatagramExchange& exchange);
+  [[nodiscard]] Reason believe(const DatagramExchange& exchange, const Now& now);
+  [[nodiscard]] policy::Decision decide(const DatagramExchange& exchange);
+  void change(const FlowKey& key, FlowChange what);
+  [[nodiscard]] bool audits() const { return judge_.policy().mode == policy::Mode::audit; }
+  [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
+  Answer drop(Reason reason);
+  Answer refuse(const Packet& packet, Reason reason, Event told);
+  [[nodiscard]] Answer turn_away(const Packet& packet) const;
+  [[nodiscard]] static Event event(const FlowKey& key, const DatagramExchange* exchange);
+  void tell(Event&& told, Reason reason);
+  void report(const DatagramExchange& exchange, const policy::Decision& decision);
+
+  // datagram_client.cpp
+  Answer leave_as_client(const Packet& packet);
+  Answer ask(const Packet& packet, DatagramExchange* known, Purpose purpose);
+  Answer begin(const Packet& packet, DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
+  Answer renew(const Packet& packet, DatagramExchange* known);
+  [[nodiscard]] Answer open_at_once(const Packet& packet, const policy::Decision& decision);
+  [[nodiscard]] Reason may_ask(const FlowKey& key, const LocalIdentity& local, const Now& now) const;
+  [[nodiscard]] std::size_t write_hello(const DatagramExchange& exchange);
+  void repeat_hello(DatagramExchange& exchange, const Now& now);
+  void repeat_proof(DatagramExchange& exchange, const Now& now);
+  void give_up(DatagramExchange& exchange, const Now& now);
+  void open(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
+  [[nodiscard]] DatagramExchange* find_asking(const Packet& packet);
+  Answer take_reply(const Packet& packet);
+  Answer check_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
+  Answer finish_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token, KnownPeer& peer, PairKeys& keys);
+  void prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
+  Answer take_ready(const Packet& packet);
+  Answer refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason, Event told);
+  void settle_refused(DatagramExchange& exchange, const Now& now);
+
+  // datagram_server.cpp
+  Answer take_hello(const Packet& packet);
+  Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
+  Answer reply(const Packet& packet, DatagramExchange& exchange);
+  [[nodiscard]] std::size_t write_reply(DatagramExchange& exchange);
+  Answer take_proof(const Packet& packet);
+  Answer accept_proof(const Packet& packet, DatagramExchange& exchange);
+  Answer confirm(DatagramExchange& exchange);
+
+  Surroundings around_;
+  Judge judge_;
+  DatagramTable table_;
+  SilentPeers silent_;
+  std::shared_ptr<const LocalIdentity> nobody_;  // in whose name flows are closed
+  std::array<Waiting, 2> waiting_;               // by role
+  std::uint64_t evicted_ = 0;
+  std::array<std::uint8_t, wire::kMaxControl> data_{};
+  std::array<std::uint8_t, wire::kMaxControl> labels_{};
+  wire::PacketBuffer changed_;
+  ControlDatagram reply_;
+};
+
+}  // namespace trireme::handshake

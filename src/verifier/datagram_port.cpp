@@ -1,0 +1,123 @@
+// What the handshakes of UDP flows do to the world: datagrams of their own, verdicts on those that waited, conntrack's entries.
+#include <netinet/in.h>
+
+#include <algorithm>
+
+#include "trireme/handshake/codes.hpp"
+#include "trireme/wire/datagram.hpp"
+#include "worker.hpp"
+
+namespace trireme::verifier {
+
+using handshake::FlowChange;
+
+Verifier::Worker::Point* Verifier::Worker::find(handshake::PointId point) {
+  const auto found = points_.find(point);
+  return found == points_.end() ? nullptr : found->second.get();
+}
+
+void Verifier::Worker::send(const handshake::ControlDatagram& datagram) {
+  Point* point = find(datagram.point);
+  std::optional<wire::Ends> ends = datagram.ends;
+  if (point != nullptr && datagram.translated) {
+    ends = original(*point->shared, IPPROTO_UDP, datagram.ends);
+  }
+  if (point == nullptr || !ends || !point->control.set_priority(datagram.priority)) {
+    proofs_lost_++;
+    return;
+  }
+  wire::write_datagram(*ends, datagram.traffic_class, datagram.flow_label, datagram.data, proof_);
+  if (!point->control.send(proof_.view(), ends->destination, datagram.device, datagram.mark)) {
+    proofs_lost_++;
+  }
+}
+
+void Verifier::Worker::release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) {
+  if (Point* there = find(point)) {
+    there->queue.accept(id, priority);
+  }
+}
+
+void Verifier::Worker::drop(handshake::PointId point, std::uint32_t id) {
+  if (Point* there = find(point)) {
+    there->queue.drop(id);
+  }
+}
+
+void Verifier::Worker::change(handshake::PointId point, const wire::Ends& ends, FlowChange change) {
+  Point* there = find(point);
+  if (there == nullptr) {
+    return;
+  }
+  Shared& shared = *there->shared;
+  const std::scoped_lock lock(shared.mutex);
+  const auto flow = entry_of(shared, IPPROTO_UDP, ends);
+  if (!flow) {
+    return;
+  }
+  switch (change) {
+    case FlowChange::renewed:
+      std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kRenewalOfFlow);
+      break;
+    case FlowChange::withdraw:
+      std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kVerdictsOfFlow | handshake::kRenewalOfFlow);
+      break;
+    case FlowChange::forget:
+      std::ignore = shared.conntrack.remove(*flow);
+      break;
+  }
+}
+
+int Verifier::Worker::milliseconds_to_tick() const {
+  const auto next = engine_->next_tick();
+  if (!next) {
+    return -1;
+  }
+  // The clock is 1 to 4 ms behind.
+  return static_cast<int>(std::clamp<std::int64_t>((*next - monotonic()).count() + 1, 1, 60'000));
+}
+
+void Verifier::Worker::tick() {
+  const auto next = engine_->next_tick();
+  if (!next || *next > monotonic()) {
+    return;
+  }
+  now_ = monotonic();
+  engine_->tick({now_, std::chrono::system_clock::now()});
+  for (const auto& [id, point] : points_) {
+    point->queue.flush();
+  }
+}
+
+std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, std::uint8_t protocol, const wire::Ends& translated) {
+  kernel::TrackedFlow flow;
+  const auto is_it = [&](const kernel::TrackedFlow& candidate) {
+    return candidate.protocol == protocol && candidate.reply.source == translated.destination &&
+           candidate.reply.source_port == translated.destination_port && candidate.original.source == translated.source &&
+           candidate.original.source_port == translated.source_port;
+  };
+  const kernel::FlowTuple reply{translated.destination, translated.source, translated.destination_port, translated.source_port};
+  bool found = shared.conntrack.find(protocol, reply, flow).value_or(false) && is_it(flow);
+  if (!found) {
+    // Its source is translated as well, after us: only a look at all entries tells.
+    std::ignore = shared.conntrack.each([&](const kernel::TrackedFlow& candidate) {
+      if (is_it(candidate)) {
+        flow = candidate;
+        found = true;
+      }
+    });
+  }
+  return found ? std::optional(flow) : std::nullopt;
+}
+
+/// The client's flow as it was before NAT changed its destination.
+std::optional<wire::Ends> Verifier::Worker::original(Shared& shared, std::uint8_t protocol, const wire::Ends& translated) {
+  const std::scoped_lock lock(shared.mutex);
+  const auto flow = entry_of(shared, protocol, translated);
+  if (!flow) {
+    return std::nullopt;
+  }
+  return wire::Ends{flow->original.source, flow->original.destination, flow->original.source_port, flow->original.destination_port};
+}
+
+}  // namespace trireme::verifier

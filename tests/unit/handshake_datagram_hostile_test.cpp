@@ -1,0 +1,206 @@
+// What others may do to UDP's handshake, and what it costs.
+#include <algorithm>
+
+#include "handshake_datagram_support.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+/// The datagram with one bit of its data flipped.
+Packet flipped(const Packet& packet, const wire::Ends& ends, std::size_t bit) {
+  const auto payload = parsed(packet).payload();
+  Packet data(payload.begin(), payload.end());
+  data[bit / 8] ^= static_cast<std::uint8_t>(1U << bit % 8);
+  return datagram(ends, data);
+}
+
+TEST_F(DatagramTest, NoBitOfHelloCanBeFlipped) {
+  const Packet asked = hello();
+  const std::size_t said = wire::hello_size(8 + 1, 8) * 8;
+  for (std::size_t bit = 0; bit < said; bit += 3) {
+    Host victim(psk_trust("b", kSecret), "app=web");
+    const auto reply = victim.hear_hello(flipped(asked, ends, bit), kFresh);
+    if (reply) {
+      EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+    }
+    ASSERT_TRUE(client.port.verdicts.empty()) << "bit " << bit;
+  }
+}
+
+TEST_F(DatagramTest, NoBitOfReplyProofOrReadyCanBeFlipped) {
+  const Packet asked = hello();
+  const auto reply = server.hear_hello(asked, kFresh);
+  ASSERT_TRUE(reply);
+  const auto bits = [](const Packet& packet) { return parsed(packet).payload_size() * 8; };
+  for (std::size_t bit = 0; bit < bits(*reply); bit++) {
+    EXPECT_TRUE(client.arrive(flipped(*reply, back, bit), kAnswers).drop);
+    ASSERT_TRUE(client.port.verdicts.empty() && client.port.sent.empty()) << "bit " << bit;
+  }
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  EXPECT_EQ(client.port.verdicts.size(), 1U) << "the server's own word still counts";
+  const Packet proof = client.port.take();
+  EXPECT_TRUE(server.arrive(data()).hold);
+  constexpr std::size_t kBehindMagic = 64;  // without the magic it is an application's
+  for (std::size_t bit = kBehindMagic; bit < bits(proof); bit++) {
+    const Answer answer = server.arrive(flipped(proof, ends, bit));
+    EXPECT_TRUE(answer.drop || answer.priority == ruling(Ruling::refuse)) << "bit " << bit;
+    ASSERT_TRUE(server.port.verdicts.empty() && server.port.sent.empty()) << "bit " << bit;
+  }
+  EXPECT_TRUE(server.arrive(proof).drop);
+  const Packet ready = server.port.take();
+  for (std::size_t bit = kBehindMagic; bit < bits(ready); bit++) {
+    EXPECT_TRUE(client.arrive(flipped(ready, back, bit), kAnswers).drop);
+  }
+  client.pass(100);
+  EXPECT_EQ(client.port.sent.size(), 1U) << "PROOF is repeated: none of them was READY";
+}
+
+TEST_F(DatagramTest, AReplayAuthorisesNothing) {
+  const Packet asked = hello();
+  const auto reply = server.hear_hello(asked, kFresh);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  const Packet proof = client.port.take();
+  EXPECT_TRUE(server.arrive(proof).drop);
+  // Everything that was said, once more: to another server of the same name, and to the same one from another flow.
+  Host other(psk_trust("b", kSecret), "app=web");
+  ASSERT_TRUE(other.hear_hello(asked, kFresh));
+  EXPECT_TRUE(other.arrive(data()).hold);
+  EXPECT_TRUE(other.arrive(proof).drop);
+  EXPECT_TRUE(other.port.verdicts.empty());
+  EXPECT_EQ(other.refused(Reason::forged_proof), 1U);
+  const auto moved = [&](const Packet& packet) {
+    wire::Ends from = ends;
+    from.source_port = 50'000;
+    const auto payload = parsed(packet).payload();
+    return datagram(from, payload);
+  };
+  server.port.sent.clear();
+  ASSERT_TRUE(server.hear_hello(moved(asked), kFresh));
+  EXPECT_TRUE(server.arrive(moved(data())).hold);
+  EXPECT_TRUE(server.arrive(moved(proof)).drop);
+  EXPECT_TRUE(server.port.verdicts.empty());
+  EXPECT_TRUE(server.port.sent.empty()) << "no READY";
+  // And a REPLY of another handshake to this client.
+  Host second(psk_trust("a", kSecret), "app=web");
+  EXPECT_TRUE(second.leave(data(), kFresh).hold);
+  EXPECT_TRUE(second.arrive(*reply, kAnswers).drop);
+  EXPECT_TRUE(second.port.verdicts.empty());
+  EXPECT_EQ(second.refused(Reason::forged_reply), 1U);
+}
+
+TEST_F(DatagramTest, MessagesOfTcpAreNoneOfUdp) {
+  End tcp(psk_trust("a", kSecret), "app=web");
+  const Connection connection;
+  const Outcome asked = tcp.out(connection.syn());
+  const auto token = segment(asked.packet).payload();
+  EXPECT_FALSE(server.hear_hello(datagram(ends, token), kFresh));
+  EXPECT_EQ(server.refused(Reason::malformed_token), 1U);
+  const Packet padded = hello();
+  const auto said = parsed(padded).payload();
+  EXPECT_FALSE(wire::read_token(wire::Message::hello, said));
+}
+
+TEST_F(DatagramTest, AForgedTearDownEndsNothing) {
+  authorise();
+  Host stranger(psk_trust("x", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n"), "app=web");
+  EXPECT_TRUE(stranger.give(data(), true, kTakenOver, 1).drop);
+  const Packet closing = stranger.port.take();
+  EXPECT_FALSE(server.hear_hello(closing)) << "another secret";
+  // One's own words of another handshake, with the flag set.
+  Host again(psk_trust("a", kSecret), "app=web");
+  EXPECT_TRUE(again.give(data(), true, kTakenOver, 1).drop);
+  const auto reply = server.hear_hello(again.port.take());
+  ASSERT_TRUE(reply);
+  std::array<std::uint8_t, wire::kTagDatagram> forged{};
+  wire::write_tag_message({wire::Message::proof, wire::CredentialType::psk, wire::kDatagram | wire::kClosing, wire::Tag{}}, forged);
+  EXPECT_TRUE(server.arrive(datagram(ends, forged)).drop);
+  wire::write_tag_message({wire::Message::ready, wire::CredentialType::psk, wire::kDatagram | wire::kClosing, wire::Tag{}}, forged);
+  EXPECT_TRUE(client.arrive(datagram(back, forged), kAnswers).drop);
+  EXPECT_TRUE(server.port.changes.empty());
+  EXPECT_TRUE(client.port.changes.empty());
+}
+
+TEST_F(DatagramTest, NothingIsAmplified) {
+  // A HELLO without its padding is shorter than the REPLY that it would get.
+  const Packet asked = hello();
+  const auto whole = parsed(asked).payload();
+  const std::size_t token = wire::hello_size(8 + 1, 8);
+  EXPECT_FALSE(server.hear_hello(datagram(ends, whole.first(token)), kFresh));
+  EXPECT_EQ(server.events.back().detail, "HELLO is shorter than REPLY");
+  // Whatever else comes is answered by nothing.
+  for (const std::size_t size : {std::size_t{8}, std::size_t{12}, std::size_t{28}, std::size_t{100}, whole.size() - 1}) {
+    for (std::uint8_t message = 0; message < 8; message++) {
+      Packet junk(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+      if (junk.size() > 9) {
+        junk[9] = message;
+      }
+      junk[junk.size() - 1] ^= 1;
+      EXPECT_EQ(server.arrive(datagram(ends, junk), kFresh).reply, nullptr);
+    }
+  }
+  EXPECT_TRUE(server.port.sent.empty());
+}
+
+TEST_F(DatagramTest, HeldDatagramsAreBounded) {
+  std::ignore = hello();
+  std::size_t held = 1;
+  for (int i = 0; i < 100; i++) {
+    held += client.leave(data()).hold ? 1U : 0U;
+  }
+  EXPECT_EQ(held, 16U);
+  EXPECT_EQ(client.refused(Reason::crowded), 101 - held);
+  Host big(psk_trust("a", kSecret), "app=web");
+  std::size_t bytes = 0;
+  for (int i = 0; i < 16; i++) {
+    // As the queue hands over a large one: its first bytes.
+    Packet packet = datagram(ends, std::string(1'000, 'x'));
+    const std::size_t length = 60'000;
+    packet[2] = static_cast<std::uint8_t>(length >> 8U);
+    packet[3] = static_cast<std::uint8_t>(length & 0xffU);
+    packet[24] = static_cast<std::uint8_t>((length - 20) >> 8U);
+    packet[25] = static_cast<std::uint8_t>((length - 20) & 0xffU);
+    const Answer answer =
+        big.engine->handle({.point = 0, .outgoing = true, .priority = End::kNumber | kFresh, .id = 1}, packet, length, big.now);
+    bytes += answer.hold ? length : 0;
+  }
+  EXPECT_GT(bytes, 60'000U);
+  EXPECT_LE(bytes, std::size_t{128} << 10U);
+}
+
+TEST_F(DatagramTest, AFloodOfHellosCostsTheTableAndNoMore) {
+  Host small(psk_trust("b", kSecret), "app=web", 64);
+  const Packet asked = hello();
+  const auto payload = parsed(asked).payload();
+  const Packet said(payload.begin(), payload.end());
+  for (std::uint32_t i = 0; i < 5'000; i++) {
+    wire::Ends from = ends;
+    from.source.bytes[2] = static_cast<std::uint8_t>(i >> 8U);
+    from.source.bytes[1] = static_cast<std::uint8_t>(i);
+    std::ignore = small.hear_hello(datagram(from, said), kFresh);
+    std::ignore = small.arrive(datagram(from, std::string("x")));
+  }
+  EXPECT_LE(small.engine->statistics().handshakes, 64U);
+  EXPECT_GT(small.engine->statistics().evicted, 4'000U);
+  small.pass(11'000);
+  EXPECT_EQ(small.engine->statistics().handshakes, 0U) << "unproved ones end in ten seconds";
+  EXPECT_TRUE(std::ranges::all_of(small.port.verdicts, [](const Port::Verdict& verdict) { return verdict.drop; })) << "what waited";
+}
+
+TEST_F(DatagramTest, AThousandFlowsOfOneSocket) {
+  Host many(psk_trust("a", kSecret), "app=web", 4'096);
+  Host all(psk_trust("b", kSecret), "app=web", 16'384);
+  for (std::uint16_t port = 1; port <= 1'000; port++) {
+    const wire::Ends flow{ends.source, ends.destination, 40'000, port};
+    ASSERT_TRUE(many.leave(datagram(flow, std::string("x")), kFresh).hold);
+    const auto reply = all.hear_hello(many.port.take(), kFresh);
+    ASSERT_TRUE(reply);
+    EXPECT_TRUE(many.arrive(*reply, kAnswers).drop);
+    EXPECT_TRUE(all.arrive(many.port.take()).drop);
+    EXPECT_TRUE(many.arrive(all.port.take(), kAnswers).drop);
+  }
+  EXPECT_EQ(many.port.verdicts.size(), 1'000U);
+  EXPECT_EQ(all.book.size(), 1U);
+}
+
+}  // namespace
+}  // namespace trireme::handshake

@@ -1,0 +1,274 @@
+// UDP's handshake between two engines: what is said, held, repeated and given up.
+#include "handshake_datagram_support.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+TEST_F(DatagramTest, AuthorisesBothEndsByProof) {
+  const Packet asked = hello();
+  EXPECT_EQ(client.port.numbers.front(), kControlPriority | End::kNumber);
+  EXPECT_TRUE(client.leave(data("second")).hold);
+  const auto reply = server.hear_hello(asked, kFresh);
+  ASSERT_TRUE(reply) << text(server.events.back().reason);
+  EXPECT_LE(reply->size(), asked.size());
+  EXPECT_TRUE(server.arrive(data("early")).hold) << "ahead of PROOF";
+  EXPECT_TRUE(client.port.verdicts.empty());
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop) << "REPLY stops here";
+  ASSERT_EQ(client.port.verdicts.size(), 2U);
+  EXPECT_EQ(client.port.verdicts[0], (Port::Verdict{1, false, ruling(Ruling::authorise, 1000)}));
+  EXPECT_EQ(client.port.verdicts[1].id, 2U) << "in order";
+  EXPECT_EQ(client.port.order, (std::vector<std::string>{"send", "send", "release", "release"})) << "PROOF goes ahead";
+  const Packet proof = client.port.take();
+  EXPECT_TRUE(server.arrive(proof).drop);
+  EXPECT_EQ(server.port.verdicts, (std::vector<Port::Verdict>{{2, false, ruling(Ruling::authorise, 1000)}}));
+  const Packet ready = server.port.take();
+  EXPECT_LE(ready.size(), proof.size());
+  EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::authorise, 1000)) << "behind PROOF";
+  EXPECT_TRUE(client.arrive(ready, kAnswers).drop);
+  pass(5'000);
+  EXPECT_TRUE(client.port.sent.empty()) << "READY ends the repetition of PROOF";
+  EXPECT_TRUE(client.events.empty() && server.events.empty());
+}
+
+TEST_F(DatagramTest, IPv6) {
+  ends = {address("fd00::1"), address("fd00::2"), 40'000, 53};
+  back = {ends.destination, ends.source, ends.destination_port, ends.source_port};
+  authorise();
+  EXPECT_EQ(client.port.verdicts.size(), 1U);
+}
+
+TEST_F(DatagramTest, EveryMessageMayBeLost) {
+  const Packet first = hello();
+  pass(100);
+  const Packet second = client.port.take();
+  EXPECT_EQ(first, second) << "the same HELLO again";
+  const auto lost = server.hear_hello(second, kFresh);
+  pass(150);
+  const auto reply = server.hear_hello(client.port.take());
+  ASSERT_TRUE(lost && reply);
+  EXPECT_EQ(*lost, *reply) << "byte for byte: no key seals two texts";
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  std::ignore = client.port.take();  // PROOF is lost
+  EXPECT_TRUE(server.arrive(data()).hold);
+  pass(100);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.verdicts.size(), 1U);
+  std::ignore = server.port.take();  // READY is lost
+  pass(150);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_TRUE(client.arrive(server.port.take(), kAnswers).drop);
+  pass(10'000);
+  EXPECT_TRUE(client.port.sent.empty());
+  EXPECT_EQ(client.engine->statistics().authorised, 1U);
+  EXPECT_EQ(server.engine->statistics().authorised, 1U);
+}
+
+TEST_F(DatagramTest, DuplicatesAreHarmless) {
+  const Packet asked = hello();
+  const auto reply = server.hear_hello(asked, kFresh);
+  EXPECT_EQ(server.hear_hello(asked), reply);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  const Packet proof = client.port.take();
+  EXPECT_TRUE(server.arrive(proof).drop);
+  EXPECT_TRUE(server.arrive(proof).drop);
+  EXPECT_FALSE(server.hear_hello(asked)) << "a late HELLO of a handshake that is complete";
+  const Packet ready = server.port.take();
+  EXPECT_TRUE(client.arrive(ready, kAnswers).drop);
+  EXPECT_TRUE(client.arrive(ready, kAnswers).drop);
+  EXPECT_EQ(client.port.verdicts.size(), 1U);
+  EXPECT_EQ(server.engine->statistics().authorised, 1U);
+}
+
+TEST_F(DatagramTest, SilenceIsRefusedAfterThreeSecondsWithPauses) {
+  std::ignore = hello();
+  int hellos = 1;
+  int waited = 0;
+  while (client.port.verdicts.empty() && waited < 10'000) {
+    client.pass(50);
+    waited += 50;
+    hellos += static_cast<int>(client.port.sent.size());
+    client.port.sent.clear();
+  }
+  EXPECT_EQ(waited, 3'000);
+  EXPECT_EQ(hellos, 7);
+  EXPECT_EQ(client.port.verdicts.front().priority, ruling(Ruling::refuse));
+  EXPECT_EQ(client.refused(Reason::no_answer), 1U);
+  EXPECT_EQ(client.events.back().protocol, 17);
+  EXPECT_EQ(client.leave(data()).priority, ruling(Ruling::refuse)) << "not asked again at once";
+  EXPECT_TRUE(client.port.sent.empty());
+  client.pass(1'000);
+  EXPECT_TRUE(client.leave(data()).hold) << "but after a pause";
+  client.port.sent.clear();
+  client.pass(900);
+  for (int i = 0; i < 10; i++) {
+    client.pass(500);
+  }
+  EXPECT_EQ(client.port.verdicts.size(), 2U);
+  client.port.sent.clear();
+  EXPECT_EQ(client.leave(data()).priority, ruling(Ruling::refuse));
+}
+
+TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
+  policy::Policy policy;
+  policy.networks.push_back({.name = "dns", .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()}, .names = {}, .where = {}});
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse("*").value());
+  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
+  policy.rules.push_back(rule);
+  client.set_policy(policy);
+  std::ignore = hello();
+  for (int waited = 0; waited < 900; waited += 50) {
+    EXPECT_TRUE(client.port.verdicts.empty());
+    client.pass(50);
+  }
+  EXPECT_EQ(client.port.verdicts, (std::vector<Port::Verdict>{{1, false, ruling(Ruling::authorise)}}));
+  client.port.sent.clear();
+  ends.source_port++;
+  EXPECT_EQ(client.leave(data(), kFresh).priority, ruling(Ruling::authorise)) << "the next flow does not wait";
+  EXPECT_TRUE(client.port.sent.empty());
+  client.pass(61'000);
+  ends.source_port++;
+  EXPECT_EQ(client.leave(data(), kFresh).priority, ruling(Ruling::authorise));
+  EXPECT_EQ(client.port.sent.size(), 1U) << "nor does this one, but the peer is asked again";
+}
+
+TEST_F(DatagramTest, PolicyIsAskedAboutUdp) {
+  policy::Policy policy;
+  policy::Rule rule;
+  rule.action = policy::Rule::Action::deny;
+  rule.from.emplace_back(policy::Selector::parse("*").value());
+  rule.to.emplace_back(policy::Selector::parse("*").value());
+  rule.ports.push_back({17, 53, 53});
+  policy.rules.push_back(rule);
+  const Packet asked = hello();
+  server.set_policy(policy);
+  const Answer refused = server.arrive(asked, kFresh);
+  EXPECT_EQ(refused.priority, ruling(Ruling::refuse));
+  EXPECT_EQ(refused.reply, nullptr);
+  EXPECT_EQ(server.events.back().reason, Reason::policy);
+  server.set_policy({});
+  const auto reply = server.hear_hello(asked, kFresh);
+  client.set_policy(policy);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  EXPECT_EQ(client.port.verdicts, (std::vector<Port::Verdict>{{1, false, ruling(Ruling::refuse)}}));
+  EXPECT_EQ(client.refused(Reason::policy), 1U);
+}
+
+TEST_F(DatagramTest, AFlowIsRenewedWithoutBeingDisturbed) {
+  authorise();
+  client.port.changes.clear();
+  client.pass(1'500);
+  EXPECT_EQ(client.leave(data(), kRenew).priority, ruling(Ruling::pass)) << "the datagram goes on";
+  ASSERT_EQ(client.port.changes.size(), 1U);
+  EXPECT_EQ(client.port.changes[0].second, FlowChange::renewed);
+  EXPECT_EQ(client.leave(data(), kRenew).priority, ruling(Ruling::pass));
+  EXPECT_EQ(client.port.sent.size(), 1U) << "one HELLO, however often it is told to";
+  Host fresh(psk_trust("b", kSecret), "app=web");
+  const auto reply = fresh.hear_hello(client.port.take(), kFresh);
+  ASSERT_TRUE(reply);
+  EXPECT_TRUE(fresh.arrive(data()).hold);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  EXPECT_TRUE(fresh.arrive(client.port.take()).drop);
+  EXPECT_EQ(fresh.port.verdicts.size(), 1U) << "what waited is let through";
+}
+
+TEST_F(DatagramTest, ARenewalWithoutAnswerEndsTheFlow) {
+  authorise();
+  client.pass(1'500);
+  EXPECT_EQ(client.leave(data(), kRenew).priority, ruling(Ruling::pass));
+  client.port.changes.clear();
+  for (int i = 0; i < 100; i++) {
+    client.pass(50);
+  }
+  ASSERT_EQ(client.port.changes.size(), 1U);
+  EXPECT_EQ(client.port.changes[0], (std::pair{ends, FlowChange::withdraw}));
+  EXPECT_EQ(client.refused(Reason::no_answer), 1U);
+}
+
+TEST_F(DatagramTest, WhoTakesTheClientsPortsWaitsUntilTheServerHasForgotten) {
+  authorise();
+  EXPECT_TRUE(client.give(data("taken"), true, kTakenOver, 1).drop);
+  EXPECT_TRUE(client.port.changes.empty()) << "not before the server has confirmed";
+  const Packet closing = client.port.take();
+  EXPECT_EQ(client.port.numbers.back(), kControlPriority) << "its flow gets no label";
+  const auto reply = server.hear_hello(closing);
+  ASSERT_TRUE(reply);
+  EXPECT_TRUE(client.give(*reply, false, kTakenOver | kAnswers, 1).drop);
+  EXPECT_TRUE(server.port.changes.empty()) << "not on HELLO alone";
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
+  EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, 1).drop);
+  EXPECT_EQ(client.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
+  EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::refuse)) << "a closing handshake authorises nothing";
+}
+
+TEST_F(DatagramTest, AnotherSocketOnTheServersPortGetsNothing) {
+  authorise();
+  for (const policy::Number number : {policy::Number{1}, policy::Number{78}}) {
+    EXPECT_EQ(server.give(data(), false, kTakenOver, number).priority, ruling(Ruling::refuse));
+    EXPECT_EQ(server.give(answer_data(), true, kTakenOver | kAnswers, number).priority, ruling(Ruling::refuse));
+  }
+  EXPECT_TRUE(server.port.changes.empty());
+  EXPECT_EQ(server.events.back().reason, Reason::taken_over);
+}
+
+TEST_F(DatagramTest, HandshakesUnderWaySurviveRotation) {
+  Fleet fleet;
+  client.engine->set_trust(fleet.trust("a"));
+  server.engine->set_trust(fleet.trust("b"));
+  const Packet asked = hello();
+  client.engine->set_trust(fleet.trust("a2"));
+  const auto reply = server.hear_hello(asked, kFresh);
+  ASSERT_TRUE(reply);
+  server.engine->set_trust(fleet.trust("b2"));
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  ASSERT_EQ(client.port.verdicts.size(), 1U);
+  EXPECT_TRUE(server.arrive(data()).hold);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.verdicts.size(), 1U);
+  EXPECT_EQ(server.refused(Reason::forged_proof), 0U);
+}
+
+TEST_F(DatagramTest, InAuditModeEverythingPassesAndIsTold) {
+  policy::Policy audit;
+  audit.mode = policy::Mode::audit;
+  audit.baseline = policy::Baseline::none;
+  client.set_policy(audit);
+  server.set_policy(audit);
+  authorise();
+  EXPECT_EQ(client.port.verdicts.front().priority, ruling(Ruling::audit, 1000));
+  EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::audit, 1000));
+  EXPECT_EQ(client.events.back().verdict, policy::Verdict::audit);
+  ends.source_port++;
+  std::ignore = hello();
+  for (int i = 0; i < 20; i++) {
+    client.pass(50);
+  }
+  EXPECT_EQ(client.port.verdicts.back().priority, ruling(Ruling::audit)) << "a silent peer";
+  EXPECT_EQ(client.events.back().reason, Reason::no_answer);
+}
+
+TEST_F(DatagramTest, ADenialThatComesAfterHelloCounts) {
+  const auto reply = server.hear_hello(hello(), kFresh);
+  EXPECT_TRUE(server.arrive(data()).hold);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  policy::Policy none;
+  none.baseline = policy::Baseline::none;
+  server.set_policy(none);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.verdicts, (std::vector<Port::Verdict>{{2, false, ruling(Ruling::refuse)}}));
+  EXPECT_TRUE(server.port.sent.empty()) << "no READY";
+  EXPECT_EQ(server.refused(Reason::policy), 1U);
+}
+
+TEST_F(DatagramTest, ThePointsEndTakesWhatWaitedWithIt) {
+  std::ignore = hello();
+  client.engine->forget_point(0);
+  client.pass(5'000);
+  EXPECT_TRUE(client.port.verdicts.empty()) << "its queue is gone";
+  EXPECT_EQ(client.engine->statistics().handshakes, 0U);
+}
+
+}  // namespace
+}  // namespace trireme::handshake
