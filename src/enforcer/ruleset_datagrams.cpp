@@ -161,6 +161,9 @@ void write_datagrams(Writer& writer) {
   NftRule go;
   writer.rule("output_control", std::move(go.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).accept()));
 
+  NftRule let;
+  writer.rule("ruled_in_let",
+              std::move(let.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).go_to(at("in_again", kMaxLevel))));
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     const End socket = socket_end(level);
     NftRule enrolled;
@@ -169,9 +172,8 @@ void write_datagrams(Writer& writer) {
     writer.rule(at("in_again", level),
                 std::move(level > writer.last_level() ? NftRule().go_to(at("in_again", level - 1)) : NftRule().drop()));
     for (const Direction& direction : kDirections) {
-      NftRule settled;
-      writer.rule(at("in_again_to", level),
-                  std::move(is_its_own(is_settled(in_direction(settled, direction), false), socket, direction.number == 1).accept()));
+      NftRule own;
+      writer.rule(at("in_again_to", level), std::move(is_its_own(in_direction(own, direction), socket, direction.number == 1).accept()));
     }
     writer.rule(at("in_again_to", level), std::move(NftRule().drop()));
   }
@@ -179,6 +181,7 @@ void write_datagrams(Writer& writer) {
 
 void add_datagram_chains(kernel::NftBatch& batch, const Layout& layout) {
   batch.add_chain("output_control");
+  batch.add_chain("ruled_in_let");
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
     for (const char* name : {"out_flow", "in_flow", "in_control", "in_again", "in_again_to"}) {
       batch.add_chain(at(name, level));

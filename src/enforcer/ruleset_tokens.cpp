@@ -186,6 +186,7 @@ void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
                                 element(static_cast<std::uint32_t>(Ruling::authorise), std::string(ruled) + "_authorise"),
                                 element(static_cast<std::uint32_t>(Ruling::audit), std::string(ruled) + "_audit"),
                                 element(static_cast<std::uint32_t>(Ruling::refuse), "ruled_refuse"),
+                                element(static_cast<std::uint32_t>(Ruling::let), set == &sets().rulings_in ? "ruled_in_let" : "ruled_pass"),
                                 element(handshake::kProofPriority, "ruled_pass")};
     batch.add_elements(*set, rulings);
   }

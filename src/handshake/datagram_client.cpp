@@ -324,6 +324,7 @@ Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange,
 /// PROOF, and behind it what waited.
 void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now) {
   exchange.stage = Stage::proving;
+  exchange.proved = now.monotonic;
   exchange.attempts = 0;
   send(exchange, write_tag(exchange, wire::Message::proof, exchange.proof));
   table_.repeat(exchange, now.monotonic);
@@ -333,7 +334,7 @@ void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decisi
   report(exchange, decision);
   around_.statistics.authorised++;
   const Ruling ruling = decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
-  release(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
+  release_proved(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
 }
 
 Answer Datagrams::take_ready(const Packet& packet) {

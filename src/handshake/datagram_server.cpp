@@ -192,6 +192,7 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
     return drop(Reason::none);
   }
   report(exchange, decision);
+  exchange.proved = packet.now.monotonic;
   table_.settle(exchange, Stage::complete, packet.now.monotonic);
   around_.statistics.authorised++;
   const Ruling ruling = decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
@@ -199,7 +200,7 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
     change(exchange.key, FlowChange::forget);  // and READY makes a new one
   }
   Answer answer = confirm(exchange);
-  release(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
+  release_proved(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
   return answer;
 }
 

@@ -41,6 +41,7 @@ struct DatagramExchange {
   std::uint8_t failures = 0;     // refusals in a row for want of an answer
   Milliseconds since{};          // of the list that it is on
   Milliseconds began{};          // of the handshake
+  Milliseconds proved{};         // when REPLY, or PROOF, held
   Milliseconds refused_until{};  // no HELLO before
   std::shared_ptr<const credentials::Trust> trust;
   wire::CredentialType type = wire::CredentialType::local;

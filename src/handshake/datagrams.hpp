@@ -76,6 +76,7 @@ class Datagrams {
   Answer hold(const Packet& packet, DatagramExchange& exchange);
   void release(DatagramExchange& exchange, std::uint32_t priority);
   void drop_held(DatagramExchange& exchange);
+  void release_proved(DatagramExchange& exchange, std::uint32_t authorisation);
   void let_go(DatagramExchange& exchange);
   DatagramExchange& make(const FlowKey& key, const Now& now);
   void send(const DatagramExchange& exchange, std::size_t size);

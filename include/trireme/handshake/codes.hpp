@@ -28,6 +28,7 @@ enum class Ruling : std::uint32_t {
   authorise = 0xf1000000,  // and so does its flow from here on; low 24 bits: the number of the peer elsewhere, 0 for one without labels
   audit = 0xf2000000,      // the same for a flow that policy would refuse, were it not in audit mode
   refuse = 0xf3000000,     // as policy says: reset or silence
+  let = 0xf6000000,        // UDP: goes on to the flow's own socket; its flow is not authorised by it yet
 };
 /// On packets that the verifier sends itself: PROOF.
 inline constexpr std::uint32_t kProofPriority = 0xf4000000;
