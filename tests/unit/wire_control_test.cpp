@@ -61,7 +61,7 @@ TEST(Control, NoMessageIsLargerThanHello) {
 
 TEST(Control, SegmentsAndDatagramsDoNotTakeEachOthersTokens) {
   Octets of_segment = padded(kHelloBytes);
-  for (const std::uint8_t flags : {0x00, 0x01, 0x40, 0x82, 0xff}) {
+  for (const auto flags : std::to_array<std::uint8_t>({0x00, 0x01, 0x40, 0x82, 0xff})) {
     of_segment[11] = flags;
     EXPECT_EQ(fault(Message::hello, of_segment), BadToken::flags) << unsigned{flags};
   }
