@@ -20,8 +20,14 @@ std::string end_text(const json& end) {
     }
   } else {
     text = end.value("quarantined", false) ? "(quarantined)" : end.value("entity", "");
+    for (const json& network : end.value("networks", json::array())) {
+      text += ",@" + network.get<std::string>();
+    }
   }
-  const std::string address = end.value("address", "");
+  std::string address = end.value("address", "");
+  if (const json names = end.value("names", json::array()); !names.empty()) {
+    address += " " + names.front().get<std::string>();
+  }
   return text.empty() ? address : address.empty() ? text : fmt::format("{} [{}]", text, address);
 }
 

@@ -123,10 +123,6 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
   if (node->is_array() && node->as_array()->empty()) {
     reporter_.error(reader.document().at(*node), "'names' is an empty list", "give it names or leave it out");
   }
-  if (!network.names.empty()) {
-    reporter_.warn(reader.document().at(*node), fmt::format("not enforced yet: names of network '{}'; only its cidrs count", network.name),
-                   "what no rule allows stays refused");
-  }
 }
 
 }  // namespace trireme::config

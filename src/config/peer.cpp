@@ -5,6 +5,8 @@
 #include <set>
 
 #include "peer_reader.hpp"
+#include "trireme/policy/names.hpp"
+#include "trireme/policy/samples.hpp"
 #include "words.hpp"
 
 namespace trireme::config {
@@ -35,22 +37,19 @@ Result<policy::TestPeer> parse_labels(std::string_view text) {
   return policy::TestPeer{std::move(labels), std::nullopt};
 }
 
-std::vector<policy::Endpoint> network_endpoints(const policy::Policy& policy, std::size_t index) {
-  std::set<policy::Address> addresses;
-  for (const auto& own : policy.networks.at(index).cidrs) {
-    for (const auto& network : policy.networks) {
-      for (const auto& cidr : network.cidrs) {
-        for (const auto& address : {cidr.address, cidr.last()}) {
-          if (own.contains(address)) {
-            addresses.insert(address);
-          }
-        }
-      }
-    }
+Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
+  Ends ends;
+  for (const policy::Address& address : policy::samples(policy, index)) {
+    ends.list.push_back({policy::Endpoint::Kind::world, nullptr, 0, address});
   }
-  std::vector<policy::Endpoint> ends;
-  for (const auto& address : addresses) {
-    ends.push_back({policy::Endpoint::Kind::world, nullptr, 0, address});
+  std::set<std::vector<std::size_t>> seen;
+  const policy::NameIndex names(policy);
+  for (const std::string& name : policy.networks.at(index).names) {
+    auto named = std::make_shared<const std::vector<std::size_t>>(names.match(name));
+    if (seen.insert(*named).second) {
+      ends.list.push_back({.kind = policy::Endpoint::Kind::world, .address = {}, .named = *named});
+      ends.named.push_back(std::move(named));
+    }
   }
   return ends;
 }
@@ -93,16 +92,16 @@ std::string text(const policy::Policy& policy, const policy::TestPeer& peer) {
   return entity.kind == policy::Entity::Kind::host ? "@host" : "@world";
 }
 
-std::vector<policy::Endpoint> endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload) {
+Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload) {
   using Kind = policy::Endpoint::Kind;
   if (const auto* labels = std::get_if<policy::LabelSet>(&peer.peer)) {
-    return {{Kind::workload, labels, workload, std::nullopt}};
+    return {.list = {{Kind::workload, labels, workload, std::nullopt}}};
   }
   const auto& entity = std::get<policy::Entity>(peer.peer);
   if (entity.kind == policy::Entity::Kind::network) {
     return network_endpoints(policy, entity.network);
   }
-  return {{entity.kind == policy::Entity::Kind::host ? Kind::host : Kind::world, nullptr, 0, peer.address}};
+  return {.list = {{entity.kind == policy::Entity::Kind::host ? Kind::host : Kind::world, nullptr, 0, peer.address}}};
 }
 
 }  // namespace trireme::config

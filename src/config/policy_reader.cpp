@@ -155,24 +155,21 @@ void PolicyReader::check_rule(const TableReader& reader, const Rule& rule) {
   check_rule_networks(rule);
 }
 
-// Names are not resolved, so a rule covers only what the CIDRs say. For an allow rule that is closed; a deny rule would let pass what it
-// forbids.
+// An address is known once a workload was told it. An allow rule is closed until then; a deny rule is open.
 void PolicyReader::check_rule_networks(const Rule& rule) {
+  if (rule.action != Rule::Action::deny) {
+    return;
+  }
   std::vector<policy::Peer> peers = rule.from;
   peers.insert(peers.end(), rule.to.begin(), rule.to.end());
   for (const auto& peer : peers) {
     const auto* entity = std::get_if<policy::Entity>(&peer);
-    if (entity == nullptr || entity->kind != policy::Entity::Kind::network || policy_.networks[entity->network].names.empty()) {
-      continue;
-    }
-    const policy::Network& network = policy_.networks[entity->network];
-    if (rule.action == Rule::Action::deny && rule.mode == policy::Mode::enforce) {
-      reporter_.error(rule.where,
-                      fmt::format("a deny rule cannot rely on '@{}': its names are not enforced yet, and would pass", network.name),
-                      "deny it by cidrs");
-    } else if (network.cidrs.empty()) {
-      reporter_.warn(rule.where, fmt::format("not enforced yet: '@{}' has names only, so this rule matches nothing there", network.name),
-                     "add cidrs to the network");
+    if (entity != nullptr && entity->kind == policy::Entity::Kind::network && !policy_.networks[entity->network].names.empty()) {
+      reporter_.warn(rule.where,
+                     fmt::format("this deny rule holds for addresses of '@{}' that a workload was told in answer to a name; "
+                                 "whoever knows them otherwise passes",
+                                 policy_.networks[entity->network].name),
+                     "deny by cidrs, or allow by name what is meant and nothing else");
     }
   }
 }

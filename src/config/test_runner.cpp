@@ -117,14 +117,10 @@ std::optional<std::string> find_failure(const Policy& policy, const policy::Poli
 }
 
 void run_test(const Policy& policy, const policy::PolicyTest& test, Reporter& reporter) {
-  const auto froms = endpoints(policy, test.from, 1);
-  const auto tos = endpoints(policy, test.to, 2);
-  if (froms.empty() || tos.empty()) {
-    reporter.warn(test.where, "not enforced yet: this test names a network without cidrs, so it was not run");
-    return;
-  }
-  for (const Endpoint& from : froms) {
-    for (const Endpoint& to : tos) {
+  const Ends froms = endpoints(policy, test.from, 1);
+  const Ends tos = endpoints(policy, test.to, 2);
+  for (const Endpoint& from : froms.list) {
+    for (const Endpoint& to : tos.list) {
       if (auto failure = find_failure(policy, test, from, to)) {
         reporter.error(test.where, std::move(*failure), test.port ? "" : "without 'port' a test asks about every protocol and port");
         return;

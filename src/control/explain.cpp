@@ -75,13 +75,12 @@ nlohmann::json to_json(const policy::Explanation& explanation) {
           {"destination", to_json(explanation.destination)},
           {"closest", std::move(closest)},
           {"audited", std::move(audited)},
+          {"notes", explanation.notes},
           {"text", explanation.render()}};
 }
 
 Result<nlohmann::json> explain(const policy::Policy& policy, const std::string& from, const std::string& to, const std::string& port,
-                               WorkloadLookup workload) {
-  policy::PeerLookup lookup;
-  lookup.workload = std::move(workload);
+                               policy::PeerLookup lookup) {
   lookup.is_local = [addresses = local_addresses()](const policy::Address& address) {
     return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
   };

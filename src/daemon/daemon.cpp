@@ -140,6 +140,9 @@ Status Daemon::open_points() {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
       verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));
     };
+    common_->on_named = [verifier](handshake::PointId point, const policy::Address& address, std::vector<std::string> names) {
+      verifier->named().set(point, address, std::move(names));
+    };
     common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
   }
   if (!common_->multicast) {
@@ -385,6 +388,21 @@ std::uint64_t Daemon::queued() const {
     count += watch->queued();
   }
   return count;
+}
+
+NameCounts Daemon::names() const {
+  NameCounts sum;
+  for (enforcer::Point* point : points_->all()) {
+    sum.addresses += point->enforcer->named();
+  }
+  for (const auto& [id, watch] : watches_) {
+    if (const AnswerWatch* answers = watch->answers()) {
+      sum.believed += answers->believed();
+      sum.doubted += answers->doubted();
+      sum.lost += answers->lost();
+    }
+  }
+  return sum;
 }
 
 void Daemon::tell_systemd() {

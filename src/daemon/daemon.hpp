@@ -34,6 +34,14 @@ struct Options {
   bool check = false;
 };
 
+/// Of all enforcement points.
+struct NameCounts {
+  std::size_t addresses = 0;  // in a network by a name
+  std::uint64_t believed = 0;
+  std::uint64_t doubted = 0;
+  std::uint64_t lost = 0;
+};
+
 class Daemon {
  public:
   /// Everything up to the moment at which the kernel enforces and callers are answered.
@@ -64,6 +72,8 @@ class Daemon {
   [[nodiscard]] std::uint64_t queued() const;
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
+  [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
+  [[nodiscard]] NameCounts names() const;
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:

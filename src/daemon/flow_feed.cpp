@@ -36,6 +36,12 @@ json end_json(const enforcer::FlowEnd& end) {
     result["quarantined"] = true;
   } else {
     result["entity"] = end.entity;
+    if (!end.networks.empty()) {
+      result["networks"] = end.networks;
+    }
+    if (!end.names.empty()) {
+      result["names"] = end.names;
+    }
   }
   return result;
 }

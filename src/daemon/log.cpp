@@ -36,7 +36,11 @@ std::string end_text(const enforcer::FlowEnd& end) {
   if (!end.workload.empty()) {
     text = text.empty() ? end.workload : fmt::format("{} ({})", end.workload, text);
   }
-  return fmt::format("{} [{}{}]", text, end.address.text(), end.host.empty() ? "" : ", " + end.host);
+  for (const std::string& network : end.networks) {
+    text += ", @" + network;
+  }
+  const std::string name = end.names.empty() ? "" : ", " + end.names.front();
+  return fmt::format("{} [{}{}{}]", text, end.address.text(), name, end.host.empty() ? "" : ", " + end.host);
 }
 
 }  // namespace

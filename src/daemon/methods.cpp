@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <set>
+
 #include "daemon.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
@@ -40,6 +42,14 @@ json tokens_json(Daemon& daemon) {
           {"peer_identities", tokens.identities().size()}};
 }
 
+json names_json(Daemon& daemon) {
+  const NameCounts counts = daemon.names();
+  return {{"addresses", counts.addresses},
+          {"answers_believed", counts.believed},
+          {"answers_doubted", counts.doubted},
+          {"answers_lost", counts.lost}};
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -61,6 +71,7 @@ json status_json(Daemon& daemon) {
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"tokens", tokens_json(daemon)},
+          {"names", names_json(daemon)},
           {"problems", daemon.problems()}};
 }
 
@@ -95,8 +106,26 @@ Result<json> explain(Daemon& daemon, const json& params) {
     peer.workload = workload->number;
     return peer;
   };
+  const auto addresses = [&daemon](const std::string& name) {
+    std::set<policy::Address> found;
+    for (const enforcer::Point* point : daemon.enforcement_points()) {
+      for (const policy::Address& address : point->enforcer->addresses(name)) {
+        found.insert(address);
+      }
+    }
+    return std::vector<policy::Address>(found.begin(), found.end());
+  };
+  const auto named = [&daemon](const policy::Address& address) {
+    std::set<std::size_t> found;
+    for (const enforcer::Point* point : daemon.enforcement_points()) {
+      const auto here = point->enforcer->named_networks(address);
+      found.insert(here.begin(), here.end());
+    }
+    return std::vector<std::size_t>(found.begin(), found.end());
+  };
   return control::explain(*daemon.settings().policy(), params.at("from").get<std::string>(), params.at("to").get<std::string>(),
-                          params.at("port").get<std::string>(), lookup);
+                          params.at("port").get<std::string>(),
+                          {.workload = lookup, .is_local = {}, .addresses = addresses, .named = named});
 }
 
 Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {

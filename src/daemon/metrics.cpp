@@ -97,6 +97,13 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
   }
 }
 
+void names(Exposition& page, const NameCounts& sum) {
+  page.gauge("trireme_named_addresses", "Addresses that are in a network by a DNS name.", sum.addresses);
+  page.counter("trireme_name_answers_believed_total", "Answers of name servers that put addresses into a network.", sum.believed);
+  page.counter("trireme_name_answers_doubted_total", "Answers for such names from servers that no rule lets be asked.", sum.doubted);
+  page.counter("trireme_name_answers_lost_total", "Answers that did not fit the queue.", sum.lost);
+}
+
 void credentials_known(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics& sum) {
   page.gauge("trireme_peer_identities", "Label sets that peers elsewhere have proved.", daemon.tokens().identities().size());
   page.gauge("trireme_credential_cache_entries", "Peers' credentials that the verifier's threads remember.", sum.peers);
@@ -125,6 +132,7 @@ std::string metrics_text(Daemon& daemon) {
   queues(page, daemon, sum);
   handshakes(page, sum);
   credentials_known(page, daemon, sum);
+  names(page, daemon.names());
   page.gauge("trireme_problems", "Problems that 'trirectl status' lists.", daemon.problems().size());
   process(page, daemon);
   return page.take();

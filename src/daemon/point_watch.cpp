@@ -25,6 +25,13 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   if (auto queues = kernel::QueueCounters::open()) {
     watch->queues_ = std::move(*queues);
   }
+  if (point.enforcer->has_queues()) {
+    auto answers = AnswerWatch::open(loop, *point.enforcer);
+    if (!answers) {
+      return tl::unexpected(answers.error());
+    }
+    watch->answers_ = std::move(*answers);
+  }
   int rc = sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(watch->logged_, kLogPriority);
   rc = rc < 0 ? rc : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses, watch.get());

@@ -1,6 +1,8 @@
-// What the event loop follows at one enforcement point: changes of its table by others, logged packets, its addresses.
+// What the event loop follows at one enforcement point: changes of its table by others, logged packets, its addresses, answers of name
+// servers.
 #pragma once
 
+#include "answer_watch.hpp"
 #include "drift.hpp"
 #include "flow_feed.hpp"
 #include "trireme/enforcer/points.hpp"
@@ -20,6 +22,8 @@ class PointWatch {
   PointWatch& operator=(const PointWatch&) = delete;
 
   [[nodiscard]] Drift& drift() { return *drift_; }
+  /// Null where this kernel has no queues.
+  [[nodiscard]] const AnswerWatch* answers() const { return answers_.get(); }
   void ended(const workload::Workload& workload) { log_.ended(workload); }
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }
@@ -33,6 +37,7 @@ class PointWatch {
   static int on_addresses(sd_event_source* source, int fd, std::uint32_t events, void* self);
 
   std::unique_ptr<Drift> drift_;
+  std::unique_ptr<AnswerWatch> answers_;
   enforcer::FlowLog log_;
   std::optional<kernel::QueueCounters> queues_;  // nullopt where this kernel has none
   enforcer::Points& points_;

@@ -6,6 +6,7 @@
 
 #include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/ruleset.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::enforcer {
 
@@ -143,6 +144,74 @@ void write_refusal(NftBatch& batch, const policy::Policy& policy) {
     list.push_back({.key = NftBytes::u8(nfproto), .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
   }
   batch.add_elements(sets().refusal, list);
+  if (policy.mode == policy::Mode::audit) {
+    batch.add_elements(sets().auditing,
+                       std::array{NftElement{.key = NftBytes::u8(NFPROTO_IPV4)}, NftElement{.key = NftBytes::u8(NFPROTO_IPV6)}});
+  }
+}
+
+namespace {
+
+/// Calls `write` with each set that has an element for a named address of this family, and what the class there is; none: a plain set.
+template <typename Write>
+void each_named_set(policy::Address::Family family, const Write& write) {
+  const bool v4 = family == policy::Address::Family::v4;
+  const Sets& all = sets();
+  write(v4 ? all.local_named4 : all.local_named6, &NamedAddress::local_class);
+  write(v4 ? all.remote_named4 : all.remote_named6, &NamedAddress::remote_class);
+  write(v4 ? all.named4 : all.named6, static_cast<std::uint32_t NamedAddress::*>(nullptr));
+}
+
+constexpr std::array kFamilies = {policy::Address::Family::v4, policy::Address::Family::v6};
+
+}  // namespace
+
+void write_named(NftBatch& batch, const std::vector<NamedAddress>& addresses) {
+  for (const auto family : kFamilies) {
+    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*klass) {
+      std::vector<NftElement> list;
+      for (const NamedAddress& named : addresses) {
+        if (named.address.family == family) {
+          const NftBytes key = NftBytes().add_raw({named.address.bytes.data(), named.address.size()});
+          NftElement item = element(key, klass == nullptr ? std::nullopt : std::optional(named.*klass));
+          item.timeout = named.timeout;
+          item.comment = named.comment;
+          list.push_back(std::move(item));
+        }
+      }
+      write(batch, set, list, false);
+    });
+  }
+}
+
+void remove_named(NftBatch& batch, const std::vector<policy::Address>& addresses) {
+  for (const auto family : kFamilies) {
+    std::vector<NftElement> list;
+    for (const policy::Address& address : addresses) {
+      if (address.family == family) {
+        list.push_back({.key = NftBytes().add_raw({address.bytes.data(), address.size()})});
+      }
+    }
+    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*) { write(batch, set, list, true); });
+  }
+}
+
+void flush_named(NftBatch& batch) {
+  for (const auto family : kFamilies) {
+    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*) { batch.flush_set(set); });
+  }
+}
+
+void write_answers(NftBatch& batch, const policy::Policy& policy) {
+  if (policy::NameIndex(policy).empty()) {
+    return;
+  }
+  const char* chain = policy::denies_names(policy) ? kAnswersHeld : kAnswersPass;
+  std::vector<NftElement> list;
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    list.push_back({.key = NftBytes::u8(nfproto), .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
+  }
+  batch.add_elements(sets().answers, list);
 }
 
 }  // namespace trireme::enforcer

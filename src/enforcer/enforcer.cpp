@@ -4,6 +4,8 @@
 // The kernel's headers define what netinet/in.h has not.
 #include <linux/netfilter.h>
 
+#include "enforcer_change.hpp"
+#include "learned_names.hpp"
 #include "trireme/enforcer/elements.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 
@@ -13,16 +15,6 @@ using kernel::NftBatch;
 using kernel::NftBytes;
 using kernel::NftElement;
 using policy::Number;
-
-/// What one transaction changes. Removals come before additions of the same key.
-struct Enforcer::Change {
-  std::vector<policy::Delta> deltas;  // in this order
-  std::vector<std::uint64_t> leaving;
-  std::vector<std::pair<std::uint64_t, Number>> joining;
-  std::vector<Number> named;
-  std::vector<Number> unnamed;
-  std::optional<Number> owner;
-};
 
 namespace {
 
@@ -45,7 +37,10 @@ Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel
       layout_(layout),
       tree_(common.tree),
       policy_(policy),
-      compiler_(std::move(policy), 1) {}
+      compiler_(policy, 1),
+      names_(std::make_unique<NameBook>(std::make_shared<const policy::NameIndex>(*policy))) {}
+
+Enforcer::~Enforcer() = default;
 
 Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy) {
   auto socket = kernel::NftSocket::open();
@@ -57,8 +52,12 @@ Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout, 
       return tl::unexpected(*error);
     }
   }
-  return std::unique_ptr<Enforcer>(
+  std::unique_ptr<Enforcer> enforcer(
       new Enforcer(std::move(*socket), std::move(*conntrack), std::move(*sockets), common, layout, std::move(policy)));
+  if (Status recalled = enforcer->recall_names(); !recalled) {
+    return tl::unexpected(recalled.error());
+  }
+  return enforcer;
 }
 
 Status Enforcer::start() {
@@ -76,6 +75,8 @@ Status Enforcer::write_everything() {
   write_refusal(batch, *policy_);
   write_tables(batch, compiler_.tables(), compiler_.first_id());
   write_elements(batch, compiler_.elements(), compiler_.first_id(), false);
+  write_named(batch, named_elements(*names_, names_->all(), compiler_.elements()));
+  write_answers(batch, *policy_);
   std::vector<Number> numbers = {kHost};
   for (const auto& [number, labels] : labels_) {
     numbers.push_back(number);
@@ -124,11 +125,13 @@ Status Enforcer::commit(const Change& change) {
   }
   batch.delete_elements(sets().workloads, leaving);
   write_numbers(batch, change.unnamed, true);
+  remove_named(batch, change.forgotten);
   for (const policy::Delta& delta : change.deltas) {
     write_elements(batch, delta.remove, compiler_.first_id(), true);
     write_elements(batch, delta.add, compiler_.first_id(), false);
   }
   write_numbers(batch, change.named, false);
+  write_named(batch, named_elements(*names_, change.learned, compiler_.elements()));
   std::vector<NftElement> joining;
   for (const auto& [id, number] : change.joining) {
     joining.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(number)});
@@ -352,30 +355,45 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy) {
   for (const auto& [number, labels] : labels_) {
     next.add(number, labels);
   }
+  auto names = std::make_unique<NameBook>(*names_);
+  names->set_index(std::make_shared<const policy::NameIndex>(*policy));
+  for (const policy::Address& address : names->all()) {
+    next.name(address, names->networks(address));
+  }
   if (live_) {
     const policy::Delta delta = policy::difference(compiler_.elements(), next.elements());
     NftBatch batch(kTable);
     flush_tables(batch);
     write_tables(batch, next.tables(), next.first_id());
     batch.flush_set(sets().refusal);
+    batch.flush_set(sets().auditing);
     write_refusal(batch, *policy);
     write_elements(batch, delta.remove, compiler_.first_id(), true);
     write_elements(batch, delta.add, next.first_id(), false);
+    flush_named(batch);
+    write_named(batch, named_elements(*names, names->all(), next.elements()));
+    batch.flush_set(sets().answers);
+    write_answers(batch, *policy);
     Status committed = socket_.commit(std::move(batch));
-    if (!committed) {
+    const auto exchange = [&] {
       std::swap(policy_, policy);
       std::swap(compiler_, next);
-      committed = write_everything();
-      if (!committed) {
-        std::swap(policy_, policy);
-        std::swap(compiler_, next);
+      std::swap(names_, names);
+    };
+    if (!committed) {
+      exchange();
+      if (committed = write_everything(); !committed) {
+        exchange();
         return committed;
       }
-      return {};
+      exchange();  // as below
     }
   }
   policy_ = std::move(policy);
   compiler_ = std::move(next);
+  std::swap(names_, names);
+  const std::vector<policy::Address> before = names->all();
+  tell_names({before.begin(), before.end()});
   return {};
 }
 

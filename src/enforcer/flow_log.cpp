@@ -32,6 +32,7 @@ policy::Endpoint endpoint(const FlowEnd& end, Number number) {
   } else {
     result.kind = end.entity == "@world" ? policy::Endpoint::Kind::world : policy::Endpoint::Kind::host;
     result.address = end.address;
+    result.named = end.named;
   }
   return result;
 }
@@ -98,6 +99,14 @@ FlowEnd FlowLog::describe(Number number, const policy::Address& address, const w
   if (number < policy::kFirstNumber) {
     end.quarantined = number == kQuarantine;
     end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
+    end.named = enforcer.named_networks(address);
+    end.names = enforcer.names(address);
+    const policy::Policy& policy = enforcer.policy();
+    for (std::size_t i = 0; i < policy.networks.size() && !end.quarantined; i++) {
+      if (policy::covers(policy, policy::Entity{.kind = policy::Entity::Kind::network, .network = i}, endpoint(end, number))) {
+        end.networks.push_back(policy.networks[i].name);
+      }
+    }
     return end;
   }
   if (const workload::Workload* workload = registry.find_number(number)) {

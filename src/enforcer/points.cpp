@@ -41,13 +41,17 @@ Result<std::unique_ptr<Points>> Points::open(Common& common, verifier::Verifier*
   return points;
 }
 
-Layout Points::layout(bool owned) const {
-  return {.home = owned ? home_ : 0, .owned = owned, .queues = verifier_ == nullptr ? 0 : verifier_->threads(), .mechanism = mechanism_};
+Layout Points::layout(handshake::PointId point, bool owned) const {
+  return {.home = owned ? home_ : 0,
+          .owned = owned,
+          .point = point,
+          .queues = verifier_ == nullptr ? 0 : verifier_->threads(),
+          .mechanism = mechanism_};
 }
 
 /// In the present namespace.
 Status Points::open_here(Point& point, bool owned) {
-  auto enforcer = Enforcer::open(common_, layout(owned), policy_);
+  auto enforcer = Enforcer::open(common_, layout(point.id, owned), policy_);
   if (!enforcer) {
     return tl::unexpected(enforcer.error());
   }

@@ -49,20 +49,22 @@ void write_ends(Writer& writer) {
 
 // Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from the verifier's queue goes on in the last
 // two.
-constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 6> kBaseChains = {{{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
+constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 7> kBaseChains = {{{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
                                                                                       {"prerouting", {NF_INET_PRE_ROUTING, -90}},
                                                                                       {"output", {NF_INET_LOCAL_OUT, -50}},
                                                                                       {"input", {NF_INET_LOCAL_IN, -50}},
                                                                                       {"output_ruled", {NF_INET_LOCAL_OUT, -49}},
-                                                                                      {"input_ruled", {NF_INET_LOCAL_IN, -49}}}};
+                                                                                      {"input_ruled", {NF_INET_LOCAL_IN, -49}},
+                                                                                      {"input_answers", {NF_INET_LOCAL_IN, -48}}}};
 
 void add_chains(NftBatch& batch, const Layout& layout) {
   for (const auto& [name, place] : kBaseChains) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit, "output_nat", "output_lo", "output_net",
-        "out_net_host", "in_net_host", "in_lo_host", "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply", "in_multicast"}) {
+       {"related",     "allow",       "allow_log",     "allow_audit",      "refuse",       kReject,       kSilent,
+        kAudit,        "output_nat",  "output_lo",     "output_net",       "out_net_host", "in_net_host", "in_lo_host",
+        "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply", "in_multicast", kAnswersHeld,  kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);
@@ -102,6 +104,7 @@ void write_ruleset(NftBatch& batch, const Layout& layout) {
   write_output(writer);
   write_input(writer);
   write_tokens(writer);
+  write_answers(writer);
   write_ends(writer);
   write_token_elements(batch, layout);
 

@@ -32,8 +32,8 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
   NftRule decided = request_with_token();
   writer.ask_again(remote, std::move(flow_has(decided, kAuthorised | kExempt)), destination);
   writer.ask(remote, request_with_token(), destination, false, false);
-  writer.twice([&](std::uint8_t nfproto) {
-    if (nfproto == NFPROTO_IPV4) {
+  writer.twice([&](std::uint8_t nfproto, bool named) {
+    if (nfproto == NFPROTO_IPV4 && named) {  // once a look
       NftRule same = same_group(priority_end(), destination);
       write_labels(same, priority_end(), destination);
       writer.rule(local, std::move(same.go_to("allow")));
@@ -46,10 +46,10 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
       rule.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(kHost));
       return rule;
     };
-    writer.rule(local, forward(from_host(), local_end(nfproto, true), destination));
-    writer.rule(local_reply, backward(from_host(), local_end(nfproto, true), destination));
-    writer.rule(remote, forward(of_family(nfproto), remote_end(nfproto, true), destination));
-    writer.rule(remote_reply, backward(of_family(nfproto), remote_end(nfproto, true), destination));
+    writer.rule(local, forward(from_host(), local_end(nfproto, true, named), destination));
+    writer.rule(local_reply, backward(from_host(), local_end(nfproto, true, named), destination));
+    writer.rule(remote, forward(of_family(nfproto), remote_end(nfproto, true, named), destination));
+    writer.rule(remote_reply, backward(of_family(nfproto), remote_end(nfproto, true, named), destination));
   });
   writer.refusals(local, priority_end(), destination);
   writer.refusals(remote, remote_end(NFPROTO_IPV4, true), destination);
@@ -80,9 +80,9 @@ void write_input_to_host(Writer& writer) {
   writer.rule("in_lo_host", std::move(NftRule().go_to("in_lo_to_host")));
 
   writer.replies("in_lo_to_host", "in_lo_host_reply");
-  writer.twice([&](std::uint8_t nfproto) {
-    writer.rule("in_lo_to_host", forward(of_family(nfproto), priority_end(), local_end(nfproto, false)));
-    writer.rule("in_lo_host_reply", backward(of_family(nfproto), priority_end(), local_end(nfproto, false)));
+  writer.twice([&](std::uint8_t nfproto, bool named) {
+    writer.rule("in_lo_to_host", forward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
+    writer.rule("in_lo_host_reply", backward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
   });
   writer.refusals("in_lo_to_host", priority_end(), local_end(NFPROTO_IPV4, false));
 }

@@ -97,9 +97,9 @@ void write_output(Writer& writer) {
         writer.ask(chain, request_to_speaker(nfproto, translated), source, true, translated);
       }
     }
-    writer.twice([&](std::uint8_t nfproto) {
-      writer.rule(at("out_net_reply", level), backward(of_family(nfproto), source, remote_end(nfproto, false)));
-      writer.rule(chain, forward(of_family(nfproto), source, remote_end(nfproto, false)));
+    writer.twice([&](std::uint8_t nfproto, bool named) {
+      writer.rule(at("out_net_reply", level), backward(of_family(nfproto), source, remote_end(nfproto, false, named)));
+      writer.rule(chain, forward(of_family(nfproto), source, remote_end(nfproto, false, named)));
     });
     writer.refusals(chain, source, remote_end(NFPROTO_IPV4, false));
   }

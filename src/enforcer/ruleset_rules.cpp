@@ -115,8 +115,15 @@ void End::class_of(NftRule& rule, std::uint32_t reg) const {
   }
   const bool v4 = nfproto == NFPROTO_IPV4;
   const std::uint32_t offset = v4 ? (of_source ? 12 : 16) : (of_source ? 8 : 24);
-  const auto& set = kind == Kind::local ? (v4 ? sets().local4 : sets().local6) : (v4 ? sets().remote4 : sets().remote6);
-  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, v4 ? 4 : 16, kAddressKey).map(set.name, kAddressKey, reg);
+  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, v4 ? 4 : 16, kAddressKey);
+  const Sets& all = sets();
+  if (named) {
+    const auto& set = kind == Kind::local ? (v4 ? all.local_named4 : all.local_named6) : (v4 ? all.remote_named4 : all.remote_named6);
+    rule.map(set.name, kAddressKey, reg);
+    return;
+  }
+  const auto& set = kind == Kind::local ? (v4 ? all.local4 : all.local6) : (v4 ? all.remote4 : all.remote6);
+  rule.not_in((v4 ? all.named4 : all.named6).name, kAddressKey).map(set.name, kAddressKey, reg);
 }
 
 std::string End::text() const {
@@ -126,11 +133,11 @@ std::string End::text() const {
     case Kind::priority:
       return "priority";
     case Kind::local:
-      return "local address";
+      return named ? "named local address" : "local address";
     case Kind::remote:
       break;
   }
-  return "remote address";
+  return named ? "named remote address" : "remote address";
 }
 
 End socket_end(std::uint32_t level) {
@@ -139,11 +146,11 @@ End socket_end(std::uint32_t level) {
 End priority_end() {
   return {.kind = End::Kind::priority};
 }
-End local_end(std::uint8_t nfproto, bool of_source) {
-  return {.kind = End::Kind::local, .of_source = of_source, .nfproto = nfproto};
+End local_end(std::uint8_t nfproto, bool of_source, bool named) {
+  return {.kind = End::Kind::local, .of_source = of_source, .nfproto = nfproto, .named = named};
 }
-End remote_end(std::uint8_t nfproto, bool of_source) {
-  return {.kind = End::Kind::remote, .of_source = of_source, .nfproto = nfproto};
+End remote_end(std::uint8_t nfproto, bool of_source, bool named) {
+  return {.kind = End::Kind::remote, .of_source = of_source, .nfproto = nfproto, .named = named};
 }
 
 void write_labels(NftRule& rule, const End& source, const End& destination) {

@@ -54,6 +54,7 @@ struct End {
   std::uint32_t level = 0;   // socket; 0: whoever has the namespace
   bool of_source = false;    // local, remote: which address
   std::uint8_t nfproto = 0;  // local, remote
+  bool named = false;        // local, remote: an address that has a name; else, one that has none
 
   [[nodiscard]] bool numbered() const { return kind == Kind::socket || kind == Kind::priority; }
   /// Each loads the register, or ends the rule where nothing is known.
@@ -65,8 +66,8 @@ struct End {
 
 [[nodiscard]] End socket_end(std::uint32_t level);
 [[nodiscard]] End priority_end();
-[[nodiscard]] End local_end(std::uint8_t nfproto, bool of_source);
-[[nodiscard]] End remote_end(std::uint8_t nfproto, bool of_source);
+[[nodiscard]] End local_end(std::uint8_t nfproto, bool of_source, bool named = false);
+[[nodiscard]] End remote_end(std::uint8_t nfproto, bool of_source, bool named = false);
 
 /// Registers of a label's four words; a number is put into both words of its end before the label is made of it.
 inline constexpr std::uint32_t kWords = 8;

@@ -29,6 +29,12 @@ NftSet intervals(const char* name, std::vector<SetType> key, std::uint32_t key_s
   return set;
 }
 
+/// Of elements that end by themselves.
+NftSet timed(NftSet set) {
+  set.timeouts = true;
+  return set;
+}
+
 NftSet labels(const char* name) {
   NftSet set = set_of(name, {SetType::mark}, 4);
   set.data_types = {SetType::integer};
@@ -57,6 +63,13 @@ Sets make() {
   sets.local6 = intervals("local6", {SetType::ipv6_addr}, 16);
   sets.remote4 = intervals("remote4", {SetType::ipv4_addr}, 4);
   sets.remote6 = intervals("remote6", {SetType::ipv6_addr}, 16);
+  sets.local_named4 = timed(numbers("local_named4", {SetType::ipv4_addr}, 4));
+  sets.local_named6 = timed(numbers("local_named6", {SetType::ipv6_addr}, 16));
+  sets.remote_named4 = timed(numbers("remote_named4", {SetType::ipv4_addr}, 4));
+  sets.remote_named6 = timed(numbers("remote_named6", {SetType::ipv6_addr}, 16));
+  sets.named4 = timed(set_of("named4", {SetType::ipv4_addr}, 4));
+  sets.named6 = timed(set_of("named6", {SetType::ipv6_addr}, 16));
+  sets.answers = verdicts("answers", SetType::nfproto, 1);
   sets.source = labels("source");
   sets.destination = labels("destination");
   sets.enter_out_lo = verdicts("enter_out_lo", SetType::nfproto, 1);
@@ -65,6 +78,7 @@ Sets make() {
   sets.enter_in_net = verdicts("enter_in_net", SetType::nfproto, 1);
   sets.multicast = verdicts("multicast", SetType::nfproto, 1);
   sets.refusal = verdicts("refusal", SetType::nfproto, 1);
+  sets.auditing = set_of("auditing", {SetType::nfproto}, 1);
   sets.owner = numbers("owner", {SetType::nfproto}, 1);
   sets.speakers4 = set_of("speakers4", {SetType::ipv4_addr}, 4);
   sets.speakers4.interval = true;
@@ -83,11 +97,12 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 29> Sets::all() const {
-  return {&workloads,   &groups,       &classes,     &same,    &pairs,  &ports,       &outcomes,     &ends,
-          &local4,      &local6,       &remote4,     &remote6, &source, &destination, &enter_out_lo, &enter_out_net,
-          &enter_in_lo, &enter_in_net, &multicast,   &refusal, &owner,  &speakers4,   &speakers6,    &neighbours,
-          &hashes,      &rulings_in,   &rulings_out, &selves,  &refused};
+std::array<const NftSet*, 37> Sets::all() const {
+  return {&workloads,    &groups,     &classes,     &same,     &pairs,        &ports,        &outcomes,      &ends,
+          &local4,       &local6,     &remote4,     &remote6,  &local_named4, &local_named6, &remote_named4, &remote_named6,
+          &named4,       &named6,     &answers,     &source,   &destination,  &enter_out_lo, &enter_out_net, &enter_in_lo,
+          &enter_in_net, &multicast,  &refusal,     &auditing, &owner,        &speakers4,    &speakers6,     &neighbours,
+          &hashes,       &rulings_in, &rulings_out, &selves,   &refused};
 }
 
 const Sets& sets() {

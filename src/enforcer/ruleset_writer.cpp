@@ -53,6 +53,17 @@ void Writer::replies(const std::string& chain, const std::string& to) {
 }
 
 void Writer::refusals(const std::string& chain, const End& source, const End& destination) {
+  // Audit mode: as an audited deny, so that each flow is told, and by what would have decided. Never where an end is quarantined.
+  NftRule audited;
+  audited.meta(NFT_META_NFPROTO, 0).in(sets().auditing.name, 0).ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(0));
+  for (const End& end : {source, destination}) {
+    if (end.numbered()) {
+      end.number(audited, kNumberRegister);
+      audited.not_equal(kNumberRegister, NftBytes::u32(kQuarantine));
+    }
+  }
+  write_labels(audited, source, destination);
+  rule(chain, std::move(audited.go_to("allow_audit").comment("audit: number of " + source.text() + ", number of " + destination.text())));
   NftRule log;
   const auto load = [&log](const End& end, std::uint32_t reg) {
     if (end.numbered()) {

@@ -18,13 +18,16 @@ class Writer {
 
   void rule(const std::string& chain, kernel::NftRule&& rule) { batch_.add_rule(chain, rule); }
 
-  /// Calls `rules` for both families, twice over. Identifiers of two policies are disjoint, so a packet that a commit overtakes between two
-  /// look-ups misses; its second look meets the new policy alone. Nothing is allowed by half a policy, and nothing is refused by one.
+  /// Calls `rules` for both families, for addresses that have a name and for those that have none, twice over. Identifiers of two policies
+  /// are disjoint, so a packet that a commit overtakes between two look-ups misses; its second look meets the new policy alone. Nothing is
+  /// allowed by half a policy, and nothing is refused by one.
   template <typename Rules>
   void twice(const Rules& rules) {
     for (int look = 0; look < 2; look++) {
-      rules(std::uint8_t{NFPROTO_IPV4});
-      rules(std::uint8_t{NFPROTO_IPV6});
+      for (const bool named : {true, false}) {
+        rules(std::uint8_t{NFPROTO_IPV4}, named);
+        rules(std::uint8_t{NFPROTO_IPV6}, named);
+      }
     }
   }
 
@@ -57,6 +60,8 @@ void write_prerouting(Writer& writer);
 void write_output(Writer& writer);
 /// Judges what arrives, from lo by both ends, from elsewhere by the receiver.
 void write_input(Writer& writer);
+/// The way of name servers' answers to the daemon that reads them.
+void write_answers(Writer& writer);
 /// The way to the verifier and back, and what it rules.
 void write_tokens(Writer& writer);
 /// UDP between enforcement points: what the chains that judge by a socket at `level` begin with.

@@ -164,7 +164,8 @@ Answer Engine::State::take_reply(const Packet& packet) {
 }
 
 Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {
-  const policy::Decision decision = judge.unlabelled(*handshake.local, handshake.key.remote, handshake.key.remote_port);
+  const policy::Decision decision =
+      judge.unlabelled(*handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
   Event told = event(packet, Role::client, &handshake);
   say(told, decision);
   if (decision.verdict == policy::Verdict::deny) {

@@ -85,7 +85,7 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
     return refuse(packet, reason, std::move(told));
   }
   if (!purpose.closing && !purpose.renewing) {
-    const policy::Decision decision = judge_.unlabelled(*local, key.remote, key.remote_port);
+    const policy::Decision decision = judge_.unlabelled(*local, key.point, key.remote, key.remote_port);
     const auto silent = silent_.find(key.remote, key.remote_port, packet.now.monotonic);
     if (decision.verdict != policy::Verdict::deny && silent == SilentPeers::Known::lately) {
       return open_at_once(packet, decision);
@@ -170,9 +170,9 @@ std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
-  const bool may_be_open =
-      !exchange.is_closing && exchange.attempts >= kShortWait &&
-      judge_.unlabelled(*exchange.local, exchange.key.remote, exchange.key.remote_port).verdict != policy::Verdict::deny;
+  const bool may_be_open = !exchange.is_closing && exchange.attempts >= kShortWait &&
+                           judge_.unlabelled(*exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port).verdict !=
+                               policy::Verdict::deny;
   if (may_be_open || exchange.attempts >= DatagramTable::kRepeat.size()) {
     give_up(exchange, now);
     return;
@@ -201,7 +201,7 @@ void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
     settle_refused(exchange, now);
     return;
   }
-  const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.remote, exchange.key.remote_port);
+  const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
   if (decision.verdict != policy::Verdict::deny) {
     silent_.add(exchange.key.remote, exchange.key.remote_port, now.monotonic);
     exchange.remote = nullptr;

@@ -246,7 +246,7 @@ Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
 
 Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
   if (around_.locals.contains(exchange.local->number)) {
-    const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.remote, exchange.key.remote_port);
+    const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {
       return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
     }

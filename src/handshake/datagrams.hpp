@@ -38,6 +38,7 @@ class Datagrams {
   void tick(const Now& now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const { return table_.next_due(); }
   void set_policy(std::shared_ptr<const policy::Policy> policy) { judge_.set_policy(std::move(policy)); }
+  void set_named(const NamedPeers* named) { judge_.set_named(named); }
   void forget_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }

@@ -148,7 +148,8 @@ Answer Engine::State::rejudge_open(const Packet& packet, Handshake& handshake) {
     return accept(Ruling::audit);
   }
   if (handshake.is_unlabelled && locals.contains(handshake.local->number)) {
-    const policy::Decision decision = judge.unlabelled(*handshake.local, handshake.key.remote, handshake.key.remote_port);
+    const policy::Decision decision =
+        judge.unlabelled(*handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {
       return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
     }
@@ -193,6 +194,11 @@ void Engine::set_trust(std::shared_ptr<const credentials::Trust> trust) {
 
 void Engine::set_peers(std::vector<policy::Prefix> peers) {
   state_->networks = std::move(peers);
+}
+
+void Engine::set_named(const NamedPeers* named) {
+  state_->judge.set_named(named);
+  state_->datagrams_.set_named(named);
 }
 
 void Engine::add_local(std::shared_ptr<const LocalIdentity> identity) {

@@ -10,6 +10,7 @@ bool contains(const std::vector<policy::Prefix>& networks, const policy::Address
 
 void Judge::set_policy(std::shared_ptr<const policy::Policy> policy) {
   policy_ = std::move(policy);
+  index_.emplace(*policy_);
   std::ranges::fill(remembered_, Remembered{});
 }
 
@@ -31,9 +32,16 @@ policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentit
   return decision;
 }
 
-policy::Decision Judge::unlabelled(const LocalIdentity& local, const policy::Address& peer, std::uint16_t port) const {
+policy::Decision Judge::unlabelled(const LocalIdentity& local, std::uint32_t point, const policy::Address& peer, std::uint16_t port) const {
+  std::vector<std::size_t> networks;
+  if (named_ != nullptr && index_ && !index_->empty()) {
+    for (const std::string& name : named_->names(point, peer)) {
+      const auto more = index_->match(name);
+      networks.insert(networks.end(), more.begin(), more.end());
+    }
+  }
   const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local.labels, .workload = local.number, .address = {}};
-  const policy::Endpoint there{.kind = policy::Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = peer};
+  const policy::Endpoint there{.kind = policy::Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = peer, .named = networks};
   return policy::evaluate(*policy_, here, there, protocol_, port);
 }
 

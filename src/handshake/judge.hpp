@@ -3,10 +3,13 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "trireme/handshake/identities.hpp"
+#include "trireme/handshake/named_peers.hpp"
 #include "trireme/policy/evaluate.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::handshake {
 
@@ -23,8 +26,11 @@ class Judge {
   /// A flow between a workload here and one elsewhere, to `port` of whichever is the server.
   [[nodiscard]] policy::Decision labelled(const LocalIdentity& local, const RemoteIdentity& remote, bool local_is_client,
                                           std::uint16_t port);
-  /// From a workload here to a peer that offered no proof.
-  [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, const policy::Address& peer, std::uint16_t port) const;
+  /// Who has which DNS names; outlives this object. Null: nobody has any.
+  void set_named(const NamedPeers* named) { named_ = named; }
+  /// From a workload here, at this enforcement point, to a peer that offered no proof.
+  [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, std::uint32_t point, const policy::Address& peer,
+                                            std::uint16_t port) const;
 
  private:
   static constexpr std::size_t kRemembered = 4096;
@@ -37,6 +43,8 @@ class Judge {
   };
   std::uint8_t protocol_;
   std::shared_ptr<const policy::Policy> policy_;
+  std::optional<policy::NameIndex> index_;
+  const NamedPeers* named_ = nullptr;
   std::vector<Remembered> remembered_;  // by a hash of the key; the newest of those that meet stays
 };
 

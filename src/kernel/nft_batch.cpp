@@ -60,6 +60,22 @@ Set describe(const std::string& table, const NftSet& set) {
   return result;
 }
 
+/// nft's user data: type 0 (comment), length, text with its NUL.
+std::string comment_data(const std::string& comment) {
+  std::string data;
+  data += '\0';
+  data += static_cast<char>(comment.size() + 1);
+  data += comment;
+  data += '\0';
+  return data;
+}
+
+/// The other way round; empty where it is no comment.
+std::string comment_of(std::string_view data) {
+  const auto length = data.size() < 3 || data[0] != '\0' ? 0U : static_cast<unsigned char>(data[1]);
+  return length < 1 || data.size() < 2 + std::size_t{length} ? std::string() : std::string(data.substr(2, length - 1U));
+}
+
 std::uint32_t flags_of(const NftSet& set) {
   std::uint32_t flags = 0;
   const auto raise = [&flags](bool condition, std::uint32_t flag) { flags |= condition ? flag : 0U; };
@@ -67,6 +83,7 @@ std::uint32_t flags_of(const NftSet& set) {
   raise(set.key_types.size() > 1, NFT_SET_CONCAT);
   raise(!set.data_types.empty(), NFT_SET_MAP);
   raise(set.dynamic_timeout_ms > 0, NFT_SET_EVAL | NFT_SET_TIMEOUT);
+  raise(set.timeouts, NFT_SET_TIMEOUT);
   return flags;
 }
 
@@ -106,12 +123,7 @@ void NftBatch::add_table(const std::string& comment) {
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, table_.c_str());
   nftnl_table_set_u32(table.get(), NFTNL_TABLE_FAMILY, kFamily);
   if (!comment.empty()) {
-    // nft's user data: type 0 (comment), length, text with its NUL.
-    std::string data;
-    data += '\0';
-    data += static_cast<char>(comment.size() + 1);
-    data += comment;
-    data += '\0';
+    const std::string data = comment_data(comment);
     nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
   }
   nftnl_table_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWTABLE, NLM_F_CREATE)), table.get());
@@ -208,6 +220,13 @@ nftnl_set_elem* describe(const NftElement& element) {
   }
   if (element.data.size() > 0) {
     nftnl_set_elem_set(object, NFTNL_SET_ELEM_DATA, element.data.view().data(), static_cast<std::uint32_t>(element.data.size()));
+  }
+  if (element.timeout.count() > 0) {
+    nftnl_set_elem_set_u64(object, NFTNL_SET_ELEM_TIMEOUT, static_cast<std::uint64_t>(element.timeout.count()));
+  }
+  if (!element.comment.empty()) {
+    const std::string data = comment_data(element.comment);
+    nftnl_set_elem_set(object, NFTNL_SET_ELEM_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
   }
   if (element.verdict) {
     nftnl_set_elem_set_u32(object, NFTNL_SET_ELEM_VERDICT, static_cast<std::uint32_t>(element.verdict->code));
@@ -404,31 +423,54 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
   return tl::unexpected(status.error());
 }
 
-Result<std::vector<std::vector<std::uint8_t>>> NftSocket::keys(const std::string& table, const std::string& set) {
-  std::vector<std::vector<std::uint8_t>> result;
+Result<std::vector<NftListed>> NftSocket::elements(const std::string& table, const std::string& set) {
+  std::vector<NftListed> result;
   std::vector<char> buffer(kRequest);
   nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, kFamily, NLM_F_DUMP, ++sequence_);
   const Set object = describe(table, NftSet{.name = set, .key_types = {}, .data_types = {}});
   nftnl_set_elems_nlmsg_build_payload(request, object.get());
-  const auto collect_keys = [](const nlmsghdr* header, void* context) -> int {
+  const auto collect = [](const nlmsghdr* header, void* context) -> int {
     const Set part(checked(nftnl_set_alloc()));
     if (nftnl_set_elems_nlmsg_parse(header, part.get()) < 0) {
       return MNL_CB_ERROR;
     }
     nftnl_set_elems_iter* iterator = nftnl_set_elems_iter_create(part.get());
     while (nftnl_set_elem* element = nftnl_set_elems_iter_next(iterator)) {
+      NftListed listed;
       std::uint32_t length = 0;
-      const auto* key = static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length));
-      if (key != nullptr) {
-        static_cast<std::vector<std::vector<std::uint8_t>>*>(context)->emplace_back(key, key + length);
+      if (const auto* key = static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length))) {
+        listed.key.assign(key, key + length);
       }
+      if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_EXPIRATION)) {
+        listed.remaining = std::chrono::milliseconds(nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION));
+      }
+      if (const auto* data = static_cast<const char*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_USERDATA, &length))) {
+        listed.comment = comment_of({data, length});
+      }
+      static_cast<std::vector<NftListed>*>(context)->push_back(std::move(listed));
     }
     nftnl_set_elems_iter_destroy(iterator);
     return MNL_CB_OK;
   };
-  const Status status = dump(socket_, request, collect_keys, &result);
-  if (!status) {
+  if (const Status status = dump(socket_, request, collect, &result); !status) {
     return tl::unexpected(status.error());
+  }
+  return result;
+}
+
+Result<std::vector<NftListed>> NftSocket::list(const std::string& table, const std::string& set) {
+  auto listed = elements(table, set);
+  return !listed && errno == ENOENT ? Result<std::vector<NftListed>>() : listed;
+}
+
+Result<std::vector<std::vector<std::uint8_t>>> NftSocket::keys(const std::string& table, const std::string& set) {
+  const auto listed = elements(table, set);
+  if (!listed) {
+    return tl::unexpected(listed.error());
+  }
+  std::vector<std::vector<std::uint8_t>> result;
+  for (const NftListed& element : *listed) {
+    result.push_back(element.key);
   }
   return result;
 }

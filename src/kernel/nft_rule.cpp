@@ -36,6 +36,11 @@ NftBytes NftBytes::u64(std::uint64_t value) {
   return bytes;
 }
 
+NftBytes NftBytes::be16(std::uint16_t value) {
+  const std::array<std::uint8_t, 2> bytes = {static_cast<std::uint8_t>(value >> 8U), static_cast<std::uint8_t>(value & 0xffU)};
+  return NftBytes().add_raw(bytes);
+}
+
 NftBytes& NftBytes::add_u32(std::uint32_t value) {
   std::memcpy(bytes_.data() + size_, &value, sizeof value);
   size_ += sizeof value;
@@ -110,12 +115,20 @@ NftRule& NftRule::ct(std::uint32_t key, std::uint32_t reg) {
   return *this;
 }
 
-NftRule& NftRule::ct_reply(std::uint32_t key, std::uint32_t reg) {
+NftRule& NftRule::ct_of(std::uint8_t direction, std::uint32_t key, std::uint32_t reg) {
   nftnl_expr* expr = append("ct");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_KEY, key);
   nftnl_expr_set_u32(expr, NFTNL_EXPR_CT_DREG, reg32(reg));
-  nftnl_expr_set_u8(expr, NFTNL_EXPR_CT_DIR, 1);  // IP_CT_DIR_REPLY
+  nftnl_expr_set_u8(expr, NFTNL_EXPR_CT_DIR, direction);
   return *this;
+}
+
+NftRule& NftRule::ct_original(std::uint32_t key, std::uint32_t reg) {
+  return ct_of(0, key, reg);  // IP_CT_DIR_ORIGINAL
+}
+
+NftRule& NftRule::ct_reply(std::uint32_t key, std::uint32_t reg) {
+  return ct_of(1, key, reg);  // IP_CT_DIR_REPLY
 }
 
 NftRule& NftRule::socket_level(std::uint32_t level, std::uint32_t reg) {
@@ -304,11 +317,14 @@ NftRule& NftRule::verdict(const NftVerdict& verdict) {
   return *this;
 }
 
-NftRule& NftRule::queue(QueueMechanism mechanism, std::uint16_t number) {
+NftRule& NftRule::queue(QueueMechanism mechanism, std::uint16_t number, bool bypass) {
   if (mechanism == QueueMechanism::native) {
     nftnl_expr* expr = append("queue");
     nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_NUM, number);
     nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_TOTAL, 1);
+    if (bypass) {
+      nftnl_expr_set_u16(expr, NFTNL_EXPR_QUEUE_FLAGS, NFT_QUEUE_FLAG_BYPASS);
+    }
     return *this;
   }
   nftnl_expr* expr = append("target");
@@ -318,6 +334,7 @@ NftRule& NftRule::queue(QueueMechanism mechanism, std::uint16_t number) {
   }
   target->info.queuenum = number;
   target->info.queues_total = 1;
+  target->info.flags = bypass ? NFQ_FLAG_BYPASS : 0;
   nftnl_expr_set_str(expr, NFTNL_EXPR_TG_NAME, "NFQUEUE");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_TG_REV, kQueueTargetRevision);
   nftnl_expr_set(expr, NFTNL_EXPR_TG_INFO, target, sizeof *target);

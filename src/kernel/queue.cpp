@@ -21,10 +21,10 @@
 namespace trireme::kernel {
 namespace {
 
-constexpr std::size_t kMessage = Queue::kCopied + 448;  // a packet with its attributes: 136 bytes, and room for later kernels'
-constexpr std::size_t kVerdicts = 1U << 16U;            // bytes of verdicts in one send(2)
-constexpr std::size_t kVerdict = 64;                    // bytes of one verdict without payload, at most
-constexpr std::size_t kMaxChanged = 65'000;             // bytes; an attribute holds little more
+constexpr std::size_t kAttributes = 448;      // of a packet: 136 bytes, and room for later kernels'
+constexpr std::size_t kVerdicts = 1U << 16U;  // bytes of verdicts in one send(2)
+constexpr std::size_t kVerdict = 64;          // bytes of one verdict without payload, at most
+constexpr std::size_t kMaxChanged = 65'000;   // bytes; an attribute holds little more
 constexpr int kMaxReceiveBuffer = 16 << 20;
 
 /// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser drops attributes that are newer than
@@ -89,13 +89,13 @@ Message read_message(const nlmsghdr* header) {
 }
 
 /// The kernel answers a request before send(2) returns.
-Status configure(const Fd& fd, std::uint16_t number, std::uint32_t length) {
+Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wanted) {
   std::array<char, 512> buffer{};
   nlmsghdr* header = nfq_nlmsg_put(buffer.data(), NFQNL_MSG_CONFIG, number);
   header->nlmsg_flags |= NLM_F_ACK;
   nfq_nlmsg_cfg_put_cmd(header, AF_UNSPEC, NFQNL_CFG_CMD_BIND);
-  nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_PACKET, static_cast<int>(Queue::kCopied));
-  nfq_nlmsg_cfg_put_qmaxlen(header, length);
+  nfq_nlmsg_cfg_put_params(header, NFQNL_COPY_PACKET, static_cast<int>(size_wanted.copied));
+  nfq_nlmsg_cfg_put_qmaxlen(header, size_wanted.length);
   mnl_attr_put_u32(header, NFQA_CFG_FLAGS, htonl(NFQA_CFG_F_GSO));
   mnl_attr_put_u32(header, NFQA_CFG_MASK, htonl(NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN));
   if (::send(fd.get(), header, header->nlmsg_len, 0) < 0) {
@@ -137,16 +137,21 @@ Result<Fd> open_queue_socket(std::uint32_t length) {
 }  // namespace
 
 struct Queue::State {
-  State(Fd socket_, QueueCounters counters_, std::uint16_t number_)
-      : socket(std::move(socket_)), counters(std::move(counters_)), number(number_) {
-    for (std::size_t i = 0; i < kBatch; i++) {
-      parts.at(i) = {buffer.data() + i * kMessage, kMessage};
+  State(Fd socket_, QueueCounters counters_, std::uint16_t number_, const QueueSize& size)
+      : socket(std::move(socket_)),
+        counters(std::move(counters_)),
+        number(number_),
+        batch(std::min(size.batch, kBatch)),
+        message(size.copied + kAttributes),
+        buffer(std::make_unique_for_overwrite<char[]>(batch * message)) {
+    for (std::size_t i = 0; i < batch; i++) {
+      parts.at(i) = {buffer.get() + i * message, message};
       messages.at(i).msg_hdr.msg_iov = &parts.at(i);
       messages.at(i).msg_hdr.msg_iovlen = 1;
     }
   }
 
-  void read(const mmsghdr& message, char* bytes);
+  void read(const mmsghdr& received, char* bytes);
   nlmsghdr* begin(std::uint32_t id, int verdict, std::size_t payload);
   void end(const nlmsghdr* header) { used += NLMSG_ALIGN(std::size_t{header->nlmsg_len}); }
   void drop(std::uint32_t id) { end(begin(id, NF_DROP, 0)); }
@@ -156,7 +161,9 @@ struct Queue::State {
   Fd socket;
   QueueCounters counters;
   std::uint16_t number = 0;
-  std::vector<char> buffer = std::vector<char>(kBatch * kMessage);
+  std::size_t batch;
+  std::size_t message;
+  std::unique_ptr<char[]> buffer;
   std::array<iovec, kBatch> parts{};
   std::array<mmsghdr, kBatch> messages{};
   std::array<QueuedPacket, kBatch> packets;
@@ -167,13 +174,13 @@ struct Queue::State {
 };
 
 /// One netlink message a datagram. Errors are about verdicts on packets that are gone.
-void Queue::State::read(const mmsghdr& message, char* bytes) {
+void Queue::State::read(const mmsghdr& received, char* bytes) {
   const auto* header = reinterpret_cast<const nlmsghdr*>(bytes);
-  const bool whole = mnl_nlmsg_ok(header, static_cast<int>(message.msg_len));
+  const bool whole = mnl_nlmsg_ok(header, static_cast<int>(received.msg_len));
   if (whole && header->nlmsg_type == NLMSG_ERROR) {
     return;
   }
-  if (!whole || (message.msg_hdr.msg_flags & MSG_TRUNC) != 0 || header->nlmsg_type != (NFNL_SUBSYS_QUEUE << 8U | NFQNL_MSG_PACKET) ||
+  if (!whole || (received.msg_hdr.msg_flags & MSG_TRUNC) != 0 || header->nlmsg_type != (NFNL_SUBSYS_QUEUE << 8U | NFQNL_MSG_PACKET) ||
       mnl_nlmsg_get_payload_len(header) < sizeof(nfgenmsg)) {
     lost++;
     return;
@@ -219,19 +226,19 @@ Queue::Queue(Queue&&) noexcept = default;
 Queue& Queue::operator=(Queue&&) noexcept = default;
 Queue::~Queue() = default;
 
-Result<Queue> Queue::bind(std::uint16_t number, std::uint32_t length) {
-  auto socket = open_queue_socket(length);
+Result<Queue> Queue::bind(std::uint16_t number, const QueueSize& size) {
+  auto socket = open_queue_socket(size.length);
   if (!socket) {
     return tl::unexpected(socket.error());
   }
-  if (Status bound = configure(*socket, number, length); !bound) {
+  if (Status bound = configure(*socket, number, size); !bound) {
     return tl::unexpected(bound.error());
   }
   auto counters = QueueCounters::open();
   if (!counters) {
     return tl::unexpected(counters.error());
   }
-  return Queue(std::make_unique<State>(std::move(*socket), std::move(*counters), number));
+  return Queue(std::make_unique<State>(std::move(*socket), std::move(*counters), number, size));
 }
 
 int Queue::fd() const {
@@ -242,7 +249,7 @@ std::span<const QueuedPacket> Queue::receive() {
   State& state = *state_;
   state.count = 0;
   while (state.count == 0) {
-    const int received = ::recvmmsg(state.socket.get(), state.messages.data(), kBatch, MSG_DONTWAIT, nullptr);
+    const int received = ::recvmmsg(state.socket.get(), state.messages.data(), static_cast<unsigned>(state.batch), MSG_DONTWAIT, nullptr);
     if (received < 0 && errno == EINTR) {
       continue;
     }
@@ -254,7 +261,7 @@ std::span<const QueuedPacket> Queue::receive() {
       break;
     }
     for (std::size_t i = 0; i < static_cast<std::size_t>(received); i++) {
-      state.read(state.messages.at(i), state.buffer.data() + i * kMessage);
+      state.read(state.messages.at(i), state.buffer.get() + i * state.message);
     }
   }
   return std::span(state.packets).first(state.count);

@@ -1,6 +1,9 @@
 #include "trireme/policy/compile.hpp"
 
+#include <algorithm>
+
 #include "compile_state.hpp"
+#include "compile_tables.hpp"
 
 namespace trireme::policy {
 
@@ -44,6 +47,30 @@ void CompilerState::remove(Number number) {
   release_identity(workload.identity);
 }
 
+void CompilerState::name(const Address& address, const std::vector<std::size_t>& networks) {
+  std::vector<std::size_t> all = networks_at(*policy, rules.networks(), address);
+  all.insert(all.end(), networks.begin(), networks.end());
+  std::ranges::sort(all);
+  all.erase(std::ranges::unique(all).begin(), all.end());
+  const std::array now = {acquire_address_class(rules.match(Entity::Kind::host, all)),
+                          acquire_address_class(rules.match(Entity::Kind::world, all))};
+  unname(address);
+  named.emplace(address, now);
+  ledger.put(&Elements::local_named, address, now[0]->second.second.id);
+  ledger.put(&Elements::remote_named, address, now[1]->second.second.id);
+}
+
+void CompilerState::unname(const Address& address) {
+  const auto found = named.find(address);
+  if (found == named.end()) {
+    return;
+  }
+  ledger.erase(&Elements::local_named, address);
+  ledger.erase(&Elements::remote_named, address);
+  std::ranges::for_each(found->second, [this](const auto& klass) { release_address_class(klass); });
+  named.erase(found);
+}
+
 Compiler::Compiler(std::shared_ptr<const Policy> policy, std::uint32_t first_id)
     : state_(std::make_unique<State>(std::move(policy), first_id)) {}
 
@@ -59,6 +86,16 @@ Delta Compiler::add(Number number, const LabelSet& labels) {
 
 Delta Compiler::remove(Number number) {
   state_->remove(number);
+  return state_->ledger.take();
+}
+
+Delta Compiler::name(const Address& address, const std::vector<std::size_t>& networks) {
+  state_->name(address, networks);
+  return state_->ledger.take();
+}
+
+Delta Compiler::unname(const Address& address) {
+  state_->unname(address);
   return state_->ledger.take();
 }
 

@@ -45,18 +45,34 @@ void CompilerState::make_tables() {
 
 std::vector<AddressInterval> CompilerState::addresses(Entity::Kind kind, Address::Family family) {
   return partition_addresses(*policy, rules.networks(), family, [&](const std::vector<std::size_t>& networks) {
-    const Signature signature = rules.match(kind, networks);
-    const auto [found, fresh] = address_classes.try_emplace(signature);
-    auto& [key, klass] = found->second;
-    if (fresh) {
-      key.signature = signature;
-      klass.id = class_ids.take();
-      klass.unlabelled = true;
-      klass.key = &key;
-      index(klass, true);
-    }
-    return klass.id;
+    return acquire_address_class(rules.match(kind, networks))->second.second.id;
   });
+}
+
+CompilerState::AddressClasses::iterator CompilerState::acquire_address_class(Signature signature) {
+  const auto [found, fresh] = address_classes.try_emplace(std::move(signature));
+  auto& [key, klass] = found->second;
+  ++klass.users;
+  if (fresh) {
+    key.signature = found->first;
+    klass.id = class_ids.take();
+    klass.unlabelled = true;
+    klass.key = &key;
+    index(klass, true);
+    connect(klass);
+  }
+  return found;
+}
+
+void CompilerState::release_address_class(AddressClasses::iterator found) {
+  Class& klass = found->second.second;
+  if (--klass.users > 0) {
+    return;
+  }
+  disconnect(klass);
+  index(klass, false);
+  class_ids.give_back(klass.id);
+  address_classes.erase(found);
 }
 
 CompilerState::Classes::iterator CompilerState::acquire_class(ClassKey key, std::uint32_t group) {
@@ -78,6 +94,13 @@ void CompilerState::release_class(Classes::iterator found) {
   if (--klass.users > 0) {
     return;
   }
+  disconnect(klass);
+  index(klass, false);
+  class_ids.give_back(klass.id);
+  classes.erase(found);
+}
+
+void CompilerState::disconnect(Class& klass) {
   const auto unlink = [&](Class& from, Class& to) {
     const auto pair = from.out.find(&to);
     profiles.release(pair->second);
@@ -91,9 +114,6 @@ void CompilerState::release_class(Classes::iterator found) {
   while (!klass.in.empty()) {
     unlink(**klass.in.begin(), klass);
   }
-  index(klass, false);
-  class_ids.give_back(klass.id);
-  classes.erase(found);
 }
 
 void CompilerState::index(Class& klass, bool come) {
@@ -141,11 +161,14 @@ void CompilerState::connect(Class& klass) {
   }
   sort_unique(reached);
   sort_unique(reaching);
+  const auto is_ours = [&klass](const Class& other) { return !klass.unlabelled || !other.unlabelled; };  // a workload at one end
   for (Class* to : reached) {
-    link(klass, *to);
+    if (is_ours(*to)) {
+      link(klass, *to);
+    }
   }
   for (Class* from : reaching) {
-    if (from != &klass) {
+    if (from != &klass && is_ours(*from)) {
       link(*from, klass);
     }
   }

@@ -30,6 +30,9 @@ std::optional<std::uint32_t> class_of(const Tables& tables, const Elements& elem
   if (peer.number != 0) {
     return find(elements.classes, peer.number);
   }
+  if (const auto named = find(peer.local ? elements.local_named : elements.remote_named, peer.address)) {
+    return named;
+  }
   const bool v4 = peer.address.family == Address::Family::v4;
   return class_at(peer.local ? (v4 ? tables.local4 : tables.local6) : (v4 ? tables.remote4 : tables.remote6), peer.address);
 }

@@ -8,6 +8,7 @@
 // set (same-labels); `common` among label sets that share a chosen label and that no restrictive rule tells apart (any-common-label).
 #pragma once
 
+#include <array>
 #include <map>
 #include <set>
 #include <string>
@@ -48,11 +49,12 @@ struct CompilerState {
     bool unlabelled = false;  // of addresses
     const ClassKey* key = nullptr;
     std::uint32_t group = 0;
-    std::size_t users = 0;  // identities
+    std::size_t users = 0;  // identities; of addresses: intervals and names
     std::map<Class*, Profiles::Handle> out;
     std::set<Class*> in;
   };
   using Classes = std::map<ClassKey, Class>;
+  using AddressClasses = std::map<Signature, std::pair<ClassKey, Class>>;
 
   struct Identity {
     LabelSet labels;
@@ -72,6 +74,8 @@ struct CompilerState {
   // compile.cpp
   void add(Number number, const LabelSet& labels);
   void remove(Number number);
+  void name(const Address& address, const std::vector<std::size_t>& networks);
+  void unname(const Address& address);
 
   // compile_identity.cpp: what an identity needs, when its first workload comes and when its last one goes.
   Identities::iterator acquire_identity(const LabelSet& labels);
@@ -88,8 +92,11 @@ struct CompilerState {
   std::vector<AddressInterval> addresses(Entity::Kind kind, Address::Family family);
   Classes::iterator acquire_class(ClassKey key, std::uint32_t group);
   void release_class(Classes::iterator place);
+  AddressClasses::iterator acquire_address_class(Signature signature);
+  void release_address_class(AddressClasses::iterator place);
   void index(Class& klass, bool come);
   void connect(Class& klass);
+  void disconnect(Class& klass);
   void link(Class& from, Class& to);
   [[nodiscard]] bool baseline_allows(const Class& from, const Class& to) const;
 
@@ -104,7 +111,8 @@ struct CompilerState {
   IdPool class_ids;
   Groups groups;
   Classes classes;
-  std::map<Signature, std::pair<ClassKey, Class>> address_classes;
+  AddressClasses address_classes;
+  std::map<Address, std::array<AddressClasses::iterator, 2>> named;  // as a local peer, as a remote one
   Identities identities;
   std::unordered_map<Number, Workload> workloads;
 

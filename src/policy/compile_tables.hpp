@@ -23,4 +23,7 @@ struct PortPartition {
     const Policy& policy, const std::vector<std::size_t>& networks, Address::Family family,
     const std::function<std::uint32_t(const std::vector<std::size_t>&)>& class_of);
 
+/// Those of `networks` that have the address by a CIDR.
+[[nodiscard]] std::vector<std::size_t> networks_at(const Policy& policy, const std::vector<std::size_t>& networks, const Address& address);
+
 }  // namespace trireme::policy

@@ -9,9 +9,12 @@ bool is_workload(const Endpoint& end) {
   return end.kind == Endpoint::Kind::workload;
 }
 
-bool in_network(const Network& network, const Endpoint& end) {
-  return end.address &&
-         std::any_of(network.cidrs.begin(), network.cidrs.end(), [&](const Prefix& cidr) { return cidr.contains(*end.address); });
+bool in_network(const Policy& policy, std::size_t index, const Endpoint& end) {
+  if (std::ranges::find(end.named, index) != end.named.end()) {
+    return true;
+  }
+  const std::vector<Prefix>& cidrs = policy.networks[index].cidrs;
+  return end.address && std::ranges::any_of(cidrs, [&](const Prefix& cidr) { return cidr.contains(*end.address); });
 }
 
 bool covers_entity(const Policy& policy, const Entity& entity, const Endpoint& end) {
@@ -24,7 +27,7 @@ bool covers_entity(const Policy& policy, const Entity& entity, const Endpoint& e
     case Entity::Kind::world:
       return end.kind == Endpoint::Kind::world;
     case Entity::Kind::network:
-      return entity.network < policy.networks.size() && in_network(policy.networks[entity.network], end);
+      return entity.network < policy.networks.size() && in_network(policy, entity.network, end);
   }
   return false;
 }

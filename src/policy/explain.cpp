@@ -245,6 +245,11 @@ Explanation explain(const Policy& policy, const ExplainPeer& from, const Explain
   if (result.decision.reason == Reason::no_rule || result.decision.reason == Reason::audited_allow) {
     result.closest = closest_rules(q);
   }
+  for (const ExplainPeer* peer : {&from, &to}) {
+    if (!peer->note.empty()) {
+      result.notes.push_back(peer->note);
+    }
+  }
   for (const Rule& rule : policy.rules) {
     if (rule.mode == Mode::audit && measure(q, rule).cost == 0) {
       result.audited.push_back(&rule);
@@ -259,6 +264,9 @@ std::string Explanation::render() const {
   out += fmt::format("  why:         {}\n", reason);
   out += fmt::format("  source:      {}\n", source.text);
   out += fmt::format("  destination: {}\n", destination.text);
+  for (const std::string& note : notes) {
+    out += fmt::format("  note:        {}\n", note);
+  }
   for (const NearMiss& miss : closest) {
     out += fmt::format("  close:       {}\n", miss.rule->text());
     for (const std::string& difference : miss.differences) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "trireme/policy/explain.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::policy {
 namespace {
@@ -36,7 +37,30 @@ ExplainPeer at_address(std::string_view text, const Address& address, const Peer
   peer.text = text;
   peer.kind = local ? Endpoint::Kind::host : Endpoint::Kind::world;
   peer.address = address;
+  peer.named = lookup.named ? lookup.named(address) : std::vector<std::size_t>();
   return peer;
+}
+
+/// Somebody at an address of a DNS name; where it was seen to have one, that one.
+ExplainPeer at_name(std::string_view text, const std::string& name, std::vector<std::size_t> networks, const PeerLookup& lookup) {
+  const std::vector<Address> addresses = lookup.addresses ? lookup.addresses(name) : std::vector<Address>();
+  ExplainPeer peer;
+  if (!addresses.empty()) {
+    peer = at_address(text, addresses.front(), lookup);
+    peer.note = fmt::format("{} was seen to have {}{}", name, addresses.front().text(),
+                            addresses.size() > 1 ? fmt::format(" and {} other addresses", addresses.size() - 1) : "");
+  } else if (lookup.addresses) {
+    peer.note = fmt::format("no answer was seen for {}: until a workload asks a name server for it, its addresses are refused", name);
+  }
+  peer.text = text;
+  peer.named = std::move(networks);
+  return peer;
+}
+
+std::string plain_name(std::string_view text) {
+  std::string name(text.substr(0, text.size() - (text.ends_with('.') ? 1 : 0)));
+  std::ranges::transform(name, name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return name;
 }
 
 Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy, const PeerLookup& lookup) {
@@ -51,7 +75,7 @@ Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy, co
       continue;
     }
     if (network.cidrs.empty()) {
-      return fail(fmt::format("the network {} has no cidrs", text), "give the address that is meant");
+      return at_name(text, network.names.front(), NameIndex(policy).match(network.names.front()), lookup);
     }
     return at_address(text, network.cidrs.front().address, lookup);
   }
@@ -85,7 +109,11 @@ Result<ExplainPeer> parse_labels(std::string_view text) {
 }  // namespace
 
 Endpoint ExplainPeer::endpoint() const {
-  return {.kind = kind, .labels = kind == Endpoint::Kind::workload ? &labels : nullptr, .workload = workload, .address = address};
+  return {.kind = kind,
+          .labels = kind == Endpoint::Kind::workload ? &labels : nullptr,
+          .workload = workload,
+          .address = address,
+          .named = named};
 }
 
 std::string ExplainPeer::describe(const Policy& policy) const {
@@ -94,16 +122,19 @@ std::string ExplainPeer::describe(const Policy& policy) const {
     return name.empty() ? shown : fmt::format("{} ({})", name, shown);
   }
   const std::string entity = kind == Endpoint::Kind::host ? "@host" : "@world";
-  if (!address) {
+  if (!address && named.empty()) {
     return entity;
   }
+  const std::string where = !address                                           ? text
+                            : text == address->text() || text.starts_with('@') ? address->text()
+                                                                               : text + " at " + address->text();
   std::string networks;
   for (std::size_t i = 0; i < policy.networks.size(); ++i) {
     if (covers(policy, Entity{.kind = Entity::Kind::network, .network = i}, endpoint())) {
       networks += ", @" + policy.networks[i].name;
     }
   }
-  return fmt::format("{} ({}{})", address->text(), entity, networks);
+  return fmt::format("{} ({}{})", where, entity, networks);
 }
 
 Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, const PeerLookup& lookup) {
@@ -125,7 +156,11 @@ Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, cons
   if (const auto address = Address::parse(text)) {
     return at_address(text, *address, lookup);
   }
-  return fail(fmt::format("'{}' is no live workload, label list, entity or address", text),
+  const std::string name = plain_name(text);
+  if (auto networks = NameIndex(policy).match(name); !networks.empty()) {
+    return at_name(text, name, std::move(networks), lookup);
+  }
+  return fail(fmt::format("'{}' is no live workload, label list, entity, address, or name of a [[network]]", text),
               lookup.workload ? "'trirectl workloads' lists the names; labels are written app=web,env=prod"
                               : "names of workloads are known to the daemon only; labels are written app=web,env=prod");
 }

@@ -51,6 +51,7 @@ Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads, handshake
     if (!worker) {
       return tl::unexpected(worker.error());
     }
+    (*worker)->engine().set_named(&verifier->named_);
     verifier->workers_.push_back(std::move(*worker));
   }
   std::ranges::for_each(verifier->workers_, [](const auto& worker) { worker->begin(); });
@@ -106,6 +107,7 @@ void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
 
 void Verifier::remove_point(handshake::PointId point) {
   post([point](Worker& worker) { worker.detach(point); });
+  named_.forget_point(point);
 }
 
 std::vector<handshake::Event> Verifier::take_events() {

@@ -21,6 +21,8 @@ PATIENT = 20.0 if os.environ.get("TRIREME_SLOW") == "1" else 2.0
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+# RFC 9260, section 3.3.2, without a checksum.
+SCTP_INIT = struct.pack("!HHIIBBHIIHHI", 1000, 2000, 0, 0, 1, 0, 20, 1, 65535, 1, 1, 1)
 
 
 class AgentEnded(AssertionError):
@@ -133,6 +135,10 @@ class Orders:
 
     def send_to(self, name, text, address, port):
         return self._try(name, PATIENT, lambda opened: opened.sendto(text.encode(), (address, port)))
+
+    def send_bytes(self, name, text, address, port):
+        """`text` in hexadecimal."""
+        return self._try(name, PATIENT, lambda opened: opened.sendto(bytes.fromhex(text), (address, port)))
 
     def receive(self, name, timeout=PATIENT):
         """{"text": ...} or {"error": outcome}; an empty text is the end."""
@@ -284,6 +290,8 @@ class Orders:
                 client.connect((address, port))
                 client.sendall(text.encode())
                 answer = client.recv(65536).decode()
+                while len(answer) < len(text) and (more := client.recv(65536)):
+                    answer += more.decode()
             except OSError as error:
                 return _outcome(error)
             return "ok" if answer == text else f"unexpected answer {answer!r}"
@@ -306,6 +314,16 @@ class Orders:
         for thread in threads:
             thread.join()
         return {"outcomes": outcomes, "times": sorted(times)}
+
+    def look_up_and_connect(self, name, server, port):
+        """Asks for the name's IPv4 address and connects to it with the answer in hand: [address, outcome]."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(PATIENT)
+            asking.connect((server, 53))
+            labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+            asking.sendall(struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1))
+            address = socket.inet_ntop(socket.AF_INET, asking.recv(4096)[-4:])
+        return [address, self.exchange("tcp", address, port)]
 
     def ping(self, address, timeout=PATIENT / 2):
         """An ICMP echo through a ping socket; root may open raw ones."""
@@ -330,6 +348,15 @@ class Orders:
             except OSError as error:
                 return _outcome(error)
             return "timeout"
+
+    def send_raw(self, address, protocol):
+        """A packet of any protocol; the outcome is the sender's kernel's."""
+        with socket.socket(_family(address), socket.SOCK_RAW, protocol) as raw:
+            try:
+                raw.sendto(SCTP_INIT if protocol == 132 else bytes(16), (address, 0))
+            except OSError as error:
+                return _outcome(error)
+        return "ok"
 
     def in_child(self, order, *arguments, **named):
         """The same by a grandchild that has left our session."""

@@ -123,12 +123,33 @@ TEST(TestPeer, TextIsTheInverseOfParsing) {
     const auto peer = parse_test_peer(written, policy);
     ASSERT_TRUE(peer) << written << ": " << peer.error().text();
     EXPECT_EQ(text(policy, *peer), written);
-    EXPECT_FALSE(endpoints(policy, *peer, 1).empty());
+    EXPECT_FALSE(endpoints(policy, *peer, 1).list.empty());
   }
   EXPECT_FALSE(parse_test_peer("", policy));
   EXPECT_FALSE(parse_test_peer("@nobody", policy));
   EXPECT_TRUE(parse_port_range("udp/8000-8010"));
   EXPECT_FALSE(parse_port_range("udp/"));
+}
+
+TEST(PolicyTest, ANetworkOfNamesIsAskedForItsNames) {
+  const std::string networks =
+      "[[network]]\nname='mirror'\nnames=['deb.example.org','a.example.net']\n"
+      "[[network]]\nname='bad'\nnames=['*.example.net']\n[[allow]]\nfrom='app=web'\nto='@mirror'\n";
+  const std::string test = "[[test]]\nfrom={app='web'}\nto='@mirror'\nport='tcp/80'\nexpect='allow'\n";
+  EXPECT_TRUE(parse_policy(networks + test).valid());
+  EXPECT_FALSE(parse_policy(networks + "[[deny]]\nfrom='*'\nto='@bad'\n" + test).valid()) << "one of its names is in both";
+}
+
+TEST(PolicyTest, AHugeNetworkCostsNoMoreThanItsKinds) {
+  std::string cidrs;
+  for (int i = 0; i < 10'000; i++) {
+    cidrs += "'10." + std::to_string(i / 250) + "." + std::to_string(i % 250) + ".1',";
+  }
+  const policy::Policy policy =
+      parse_policy("[[network]]\nname='list'\ncidrs=[" + cidrs + "]\n[[network]]\nname='part'\ncidrs=['10.3.0.0/16']\n").policy;
+  const auto peer = parse_test_peer("@list", policy);
+  ASSERT_TRUE(peer);
+  EXPECT_EQ(endpoints(policy, *peer, 1).list.size(), 2U) << "within the other and without";
 }
 
 }  // namespace

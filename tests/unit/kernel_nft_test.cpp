@@ -212,5 +212,36 @@ TEST_F(NftTest, RulesAreChecked) {
   EXPECT_FALSE(commit(std::move(loop)));
 }
 
+TEST_F(NftTest, ElementsHaveTimeoutsAndComments) {
+  using std::chrono::milliseconds;
+  EXPECT_TRUE(socket_->list("nobodys", "numbers").value().empty()) << "there is no such set";
+  NftSet timed = numbers();
+  timed.timeouts = true;
+  NftBatch batch(kTable);
+  batch.add_table();
+  batch.add_set(timed);
+  const std::array list = {NftElement{.key = NftBytes::u32(1), .timeout = milliseconds(60'000), .comment = std::string(240, 'c')},
+                           NftElement{.key = NftBytes::u32(2)}, NftElement{.key = NftBytes::u32(3), .timeout = milliseconds(1)}};
+  batch.add_elements(timed, list);
+  ASSERT_TRUE(commit(std::move(batch)));
+  std::vector<NftListed> listed;
+  do {
+    listed = socket_->list(kTable, "numbers").value();
+  } while (listed.size() > 2);  // the third ends by itself
+  std::ranges::sort(listed, {}, &NftListed::key);
+  ASSERT_EQ(listed.size(), 2U);
+  EXPECT_EQ(listed[0].comment, std::string(240, 'c'));
+  EXPECT_GT(listed[0].remaining, milliseconds(50'000));
+  EXPECT_LE(listed[0].remaining, milliseconds(60'000));
+  EXPECT_EQ(listed[1].comment, "");
+  EXPECT_EQ(listed[1].remaining, milliseconds(0));
+  // Written anew with another end, in one transaction.
+  NftBatch again(kTable);
+  again.delete_elements(timed, std::array{NftElement{.key = NftBytes::u32(1)}});
+  again.add_elements(timed, std::array{NftElement{.key = NftBytes::u32(1), .timeout = milliseconds(600'000), .comment = "x"}});
+  ASSERT_TRUE(commit(std::move(again)));
+  EXPECT_EQ(socket_->list(kTable, "numbers").value().size(), 2U);
+}
+
 }  // namespace
 }  // namespace trireme::kernel

@@ -257,14 +257,14 @@ TEST_F(QueueTest, ASegmentationOffloadPacketComesWhole) {
   while (got.size() < sent.size() && readable(queue_->fd())) {
     for (const QueuedPacket& packet : queue_->receive()) {
       longest = std::max(longest, packet.length);
-      EXPECT_EQ(packet.bytes.size(), std::min(packet.length, Queue::kCopied));
+      EXPECT_EQ(packet.bytes.size(), std::min(packet.length, QueueSize{}.copied));
       queue_->accept(packet.id, 0);
     }
     queue_->flush();
     got += received(server);
   }
   EXPECT_EQ(got, sent);
-  EXPECT_GT(longest, Queue::kCopied);
+  EXPECT_GT(longest, QueueSize{}.copied);
 }
 
 TEST_F(QueueTest, AVerdictOnAPacketThatIsGoneStopsNoOther) {

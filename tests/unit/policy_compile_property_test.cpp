@@ -41,6 +41,7 @@ struct PlainEnd {
   Number number = 0;
   bool local = false;
   std::string address;
+  std::vector<std::size_t> named;  // networks that the address is in by a DNS name
 };
 
 struct PlainNetwork {
@@ -114,7 +115,7 @@ bool is_peer(const std::vector<PlainPeer>& peers, const PlainEnd& end) {
         matches = matches && holds(condition, *end.labels);
       }
     } else if (peer.kind == "network") {
-      matches = in_plain_network(peer.network, end.address);
+      matches = in_plain_network(peer.network, end.address) || std::count(end.named.begin(), end.named.end(), peer.network) > 0;
     } else {
       matches = peer.kind == (end.local ? "host" : "world");
     }
@@ -250,6 +251,7 @@ std::string evaluated(const Policy& policy, const PlainEnd& from, const PlainEnd
     } else {
       result.kind = end.local ? Endpoint::Kind::host : Endpoint::Kind::world;
       result.address = address(end.address);
+      result.named = end.named;
     }
     return result;
   };
@@ -314,9 +316,20 @@ class World {
   PlainEnd end(const std::map<Number, Labels>& workloads, int workload_percent) {
     if (!workloads.empty() && chance(workload_percent)) {
       const auto workload = std::next(workloads.begin(), pick(workloads.size()));
-      return {&workload->second, workload->first, false, {}};
+      return {&workload->second, workload->first, false, {}, {}};
     }
-    return {nullptr, 0, chance(50), kAddresses[static_cast<std::size_t>(pick(kAddresses.size()))]};
+    return {nullptr, 0, chance(50), kAddresses[static_cast<std::size_t>(pick(kAddresses.size()))], {}};
+  }
+
+  /// An address, and the networks that it has by a name; none: it has no name any more.
+  std::pair<std::string, std::vector<std::size_t>> name() {
+    std::vector<std::size_t> networks;
+    for (std::size_t network = 0; network < kNetworks.size(); network++) {
+      if (chance(40)) {
+        networks.push_back(network);
+      }
+    }
+    return {kAddresses[static_cast<std::size_t>(pick(kAddresses.size()))], networks};
   }
 
  private:
@@ -384,6 +397,9 @@ class Trial {
     while (!workloads_.empty()) {
       end(workloads_.begin()->first);
     }
+    while (!named_.empty()) {
+      rename({named_.begin()->first, {}});
+    }
     EXPECT_EQ(compiler_.elements(), Elements{}) << "ended workloads leave something";
     EXPECT_EQ(sum_, Elements{});
   }
@@ -396,8 +412,20 @@ class Trial {
     workloads_.erase(number);
   }
 
+  void rename(const std::pair<std::string, std::vector<std::size_t>>& change) {
+    const auto& [text, networks] = change;
+    apply(sum_, networks.empty() ? compiler_.unname(address(text)) : compiler_.name(address(text), networks));
+    if (networks.empty()) {
+      named_.erase(text);
+    } else {
+      named_[text] = networks;
+    }
+  }
+
   void change() {
-    if (!workloads_.empty() && world_.chance(30)) {
+    if (world_.chance(30)) {
+      rename(world_.name());
+    } else if (!workloads_.empty() && world_.chance(30)) {
       end(std::next(workloads_.begin(), world_.pick(workloads_.size()))->first);
     } else {
       const auto number = static_cast<Number>(kFirstNumber + static_cast<Number>(world_.pick(40)));
@@ -412,8 +440,12 @@ class Trial {
   }
 
   void check(const Compiler& compiler) {
-    const PlainEnd from = world_.end(workloads_, 75);
-    const PlainEnd to = world_.end(workloads_, from.labels != nullptr ? 75 : 100);
+    PlainEnd from = world_.end(workloads_, 75);
+    PlainEnd to = world_.end(workloads_, from.labels != nullptr ? 75 : 100);
+    for (PlainEnd* end : {&from, &to}) {
+      const auto name = named_.find(end->address);
+      end->named = name == named_.end() ? std::vector<std::size_t>() : name->second;
+    }
     if (from.labels == nullptr && to.labels == nullptr) {
       return;
     }
@@ -432,11 +464,16 @@ class Trial {
     for (auto workload = workloads_.rbegin(); workload != workloads_.rend(); ++workload) {
       fresh.add(workload->first, labelled(workload->second));
     }
+    for (const auto& [text, networks] : named_) {
+      fresh.name(address(text), networks);
+    }
     for (int flow = 0; flow < flows && !testing::Test::HasFailure(); ++flow) {
       check(fresh);
     }
     Elements copy = compiler_.elements();
     apply(copy, difference(compiler_.elements(), fresh.elements()));
+    copy.local_named = fresh.elements().local_named;  // no part of a difference
+    copy.remote_named = fresh.elements().remote_named;
     EXPECT_EQ(copy, fresh.elements());
     EXPECT_TRUE(difference(fresh.elements(), fresh.elements()).empty());
   }
@@ -452,6 +489,7 @@ class Trial {
   std::uint32_t first_id_;
   Compiler compiler_;
   std::map<Number, Labels> workloads_;
+  std::map<std::string, std::vector<std::size_t>> named_;
   Elements sum_;
 };
 

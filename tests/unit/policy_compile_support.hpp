@@ -50,6 +50,8 @@ inline void apply(Elements& elements, const Delta& delta) {
   apply_to(&Elements::same);
   apply_to(&Elements::pairs);
   apply_to(&Elements::verdicts);
+  apply_to(&Elements::local_named);
+  apply_to(&Elements::remote_named);
 }
 
 inline std::size_t size(const Elements& elements) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,8 +20,14 @@ namespace trireme::config {
 /// "app=web,env=prod", "@corp-dns", "192.0.2.1": the inverse of parse_test_peer.
 [[nodiscard]] std::string text(const policy::Policy& policy, const policy::TestPeer& peer);
 
-/// What to ask evaluate() for. One endpoint, or for a network one for each address at which some network's CIDR begins or ends in it (in
-/// the world, as an @host process has other addresses); none for a network without CIDRs. `peer` must outlive the endpoints.
-[[nodiscard]] std::vector<policy::Endpoint> endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload);
+struct Ends {
+  std::vector<policy::Endpoint> list;
+  std::vector<std::shared_ptr<const std::vector<std::size_t>>> named = {};  // that endpoints point to
+};
+
+/// What to ask evaluate() for. One endpoint, or for a network policy::samples() of it (in the world, as an @host process has other
+/// addresses), and one for each of its names that other networks have in common with it. `peer`
+/// must outlive the endpoints.
+[[nodiscard]] Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::uint64_t workload);
 
 }  // namespace trireme::config

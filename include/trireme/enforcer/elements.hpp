@@ -19,7 +19,21 @@ void write_numbers(kernel::NftBatch& batch, const std::vector<policy::Number>& n
 /// Addresses at which tokens are expected; the sets are new or flushed.
 void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& speakers);
 
-/// What happens to refused packets; the map is new or flushed.
+/// What happens to refused packets; the map and the set are new or flushed.
 void write_refusal(kernel::NftBatch& batch, const policy::Policy& policy);
+
+/// An address that is in networks by a DNS name.
+struct NamedAddress {
+  policy::Address address;
+  std::uint32_t local_class = 0;
+  std::uint32_t remote_class = 0;
+  std::chrono::milliseconds timeout{};
+  std::string comment;  // its names
+};
+void write_named(kernel::NftBatch& batch, const std::vector<NamedAddress>& addresses);
+void remove_named(kernel::NftBatch& batch, const std::vector<policy::Address>& addresses);
+void flush_named(kernel::NftBatch& batch);
+/// Whether answers of name servers are read: where `policy` has networks with names.
+void write_answers(kernel::NftBatch& batch, const policy::Policy& policy);
 
 }  // namespace trireme::enforcer

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -16,12 +17,15 @@
 #include "trireme/kernel/nft_watch.hpp"
 #include "trireme/kernel/sockets.hpp"
 #include "trireme/kernel/traffic_gate.hpp"
+#include "trireme/names/answer.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/policy/numbers.hpp"
 #include "trireme/verifier/identities.hpp"
 #include "trireme/workload/enforcement.hpp"
 
 namespace trireme::enforcer {
+
+class NameBook;
 
 /// What the enforcers of all network namespaces share; outlives them.
 struct Common {
@@ -35,6 +39,8 @@ struct Common {
   /// A workload's number, before the first packet can bear it; and after the last.
   std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
   std::function<void(policy::Number)> on_leave = {};
+  /// The names of an address at an enforcement point, whenever they change.
+  std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named = {};
 };
 
 /// Of one network namespace.
@@ -77,10 +83,31 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
   /// Label set of a workload that is enrolled, or null.
   [[nodiscard]] const policy::LabelSet* labels(policy::Number number) const;
+  // --- addresses of names (docs/datapath.md, "Names") ---
+
+  [[nodiscard]] bool has_queues() const { return layout_.queues > 0; }
+  /// Whether policy has a network with this name: lower case, no final dot.
+  [[nodiscard]] bool knows_name(const std::string& name) const;
+  /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt where it counts. It has to answer a
+  /// workload of this enforcement point, and a rule has to let that ask this server: its own, and those of the baseline, could be its
+  /// accomplices.
+  [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends);
+  /// Puts the addresses into their networks, in one transaction. On error they may not be in force.
+  [[nodiscard]] Status hear(const std::vector<names::Answer>& answers);
+  /// Takes addresses out whose time is over and that no authorised flow uses. To be called every kNamesRound.
+  [[nodiscard]] Status end_names();
+  static constexpr std::chrono::seconds kNamesRound{15};
+  /// Networks (indices into the policy's) that an address is in by name, and which names those are.
+  [[nodiscard]] std::vector<std::size_t> named_networks(const policy::Address& address) const;
+  [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
+  [[nodiscard]] std::vector<policy::Address> addresses(const std::string& name) const;
+  [[nodiscard]] std::size_t named() const;
+
   /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple);
+  ~Enforcer() override;
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
   /// Whether nothing is enrolled or quarantined here.
   [[nodiscard]] bool empty() const { return members_.empty(); }
@@ -98,6 +125,9 @@ class Enforcer final : public workload::Enforcement {
 
   struct Change;
   Status commit(const Change& change);
+  Status recall_names();
+  void tell_names(const std::set<policy::Address>& addresses) const;
+  Status write_names(const std::set<policy::Address>& written, const std::set<policy::Address>& gone);
   Status shut_multicast(const std::string& path) const;
   Status write_everything();
   void note_unsettled(const workload::CgroupRef& cgroup);
@@ -119,6 +149,7 @@ class Enforcer final : public workload::Enforcement {
   const kernel::CgroupTree& tree_;
   std::shared_ptr<const policy::Policy> policy_;
   policy::Compiler compiler_;
+  std::unique_ptr<NameBook> names_;
   std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
   std::unordered_map<policy::Number, policy::LabelSet> labels_;
   std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level

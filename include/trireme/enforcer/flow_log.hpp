@@ -21,6 +21,9 @@ struct FlowEnd {
   std::optional<policy::LabelSet> labels;  // of a workload
   std::string workload;                    // its name; empty where it has gone, or is none
   std::string entity;                      // "@host" or "@world" where there are no labels
+  std::vector<std::string> networks;       // that its address is in, where there are no labels
+  std::vector<std::string> names;          // DNS names that its address was learned for
+  std::vector<std::size_t> named;          // networks by those names, indices into the policy's
   std::string host;                        // that vouches for the labels; empty: this one
   bool quarantined = false;
   policy::Address address;

@@ -64,7 +64,7 @@ class Points final : public workload::Enforcement {
  private:
   Points(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism, std::shared_ptr<const policy::Policy> policy)
       : common_(common), verifier_(verifier), mechanism_(mechanism), policy_(std::move(policy)) {}
-  [[nodiscard]] Layout layout(bool owned) const;
+  [[nodiscard]] Layout layout(handshake::PointId point, bool owned) const;
   [[nodiscard]] Status open_here(Point& point, bool owned);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);

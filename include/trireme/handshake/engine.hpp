@@ -15,6 +15,7 @@
 
 #include "trireme/handshake/codes.hpp"
 #include "trireme/handshake/identities.hpp"
+#include "trireme/handshake/named_peers.hpp"
 #include "trireme/handshake/reason.hpp"
 #include "trireme/policy/evaluate.hpp"
 #include "trireme/wire/segment.hpp"
@@ -124,6 +125,8 @@ class Engine {
   void set_trust(std::shared_ptr<const credentials::Trust> trust);
   /// Where [host] peers are; destinations elsewhere are enforcement points of this daemon.
   void set_peers(std::vector<policy::Prefix> peers);
+  /// Peers that have DNS names; outlive the engine.
+  void set_named(const NamedPeers* named);
   void add_local(std::shared_ptr<const LocalIdentity> identity);
   void remove_local(policy::Number number);
   /// Handshakes of an enforcement point that is gone.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -49,6 +50,8 @@ class NftBytes {
   [[nodiscard]] static NftBytes u64(std::uint64_t value);
   /// One byte, unpadded: for one-byte keys and masks.
   [[nodiscard]] static NftBytes u8(std::uint8_t value) { return NftBytes().add_raw({&value, 1}); }
+  /// Two bytes, unpadded, big endian: a port that is compared.
+  [[nodiscard]] static NftBytes be16(std::uint16_t value);
   NftBytes& add_u32(std::uint32_t value);
   /// What NftRule::map expects.
   [[nodiscard]] static NftBytes twice(std::uint32_t value) { return u32(value).add_u32(value); }
@@ -74,6 +77,7 @@ struct NftSet {
   std::uint32_t data_size = 0;           // bytes; ignored for verdicts
   bool interval = false;                 // one type: a start and an end element each; several: key..key_end
   std::uint64_t dynamic_timeout_ms = 0;  // > 0: packets add elements that live this long
+  bool timeouts = false;                 // elements have a timeout each
   std::uint32_t size = 0;                // 0: unlimited
 };
 
@@ -84,6 +88,15 @@ struct NftElement {
   bool catch_all = false;     // no key: what no other element matches
   NftBytes data{};
   std::optional<NftVerdict> verdict{};
+  std::chrono::milliseconds timeout{};  // 0: none
+  std::string comment{};                // shown by `nft list`; at most 240 bytes: the kernel counts an element's parts in 8 bits
+};
+
+/// An element as the kernel has it.
+struct NftListed {
+  std::vector<std::uint8_t> key;
+  std::chrono::milliseconds remaining{};  // until it ends; 0: no timeout
+  std::string comment;
 };
 
 /// One rule, built expression by expression. Registers are the 4-byte ones, 0..15; wider values take consecutive registers.
@@ -98,6 +111,7 @@ class NftRule {
   NftRule& meta(std::uint32_t key, std::uint32_t reg);                                                  // enum nft_meta_keys
   NftRule& payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length, std::uint32_t reg);  // enum nft_payload_bases
   NftRule& ct(std::uint32_t key, std::uint32_t reg);                                                    // enum nft_ct_keys
+  NftRule& ct_original(std::uint32_t key, std::uint32_t reg);                                           // of the original direction's tuple
   NftRule& ct_reply(std::uint32_t key, std::uint32_t reg);                                              // of the reply direction's tuple
   NftRule& socket_level(std::uint32_t level, std::uint32_t reg);                                        // cgroup id, 8 bytes
   NftRule& socket(std::uint32_t key, std::uint32_t reg);                                                // enum nft_socket_keys
@@ -138,8 +152,9 @@ class NftRule {
   NftRule& drop() { return verdict({NftVerdict::Code::drop, {}}); }
   NftRule& go_to(const std::string& chain) { return verdict({NftVerdict::Code::go_to, chain}); }
   NftRule& jump(const std::string& chain) { return verdict({NftVerdict::Code::jump, chain}); }
-  /// Hands the packet to user space; without a listener it is dropped. An accept there goes on with the next base chain of the hook.
-  NftRule& queue(QueueMechanism mechanism, std::uint16_t number);
+  /// Hands the packet to user space; without a listener it is dropped, or accepted where `bypass` says so. An accept there goes on with the
+  /// next base chain of the hook.
+  NftRule& queue(QueueMechanism mechanism, std::uint16_t number, bool bypass = false);
   NftRule& reject_tcp_reset();
   NftRule& reject_admin_prohibited();
   /// Shown by `nft list`; at most 120 bytes.
@@ -148,6 +163,7 @@ class NftRule {
  private:
   friend class NftBatch;
   nftnl_expr* append(const char* name);
+  NftRule& ct_of(std::uint8_t direction, std::uint32_t key, std::uint32_t reg);
   struct Free {
     void operator()(nftnl_rule* rule) const;
   };
@@ -208,9 +224,12 @@ class NftSocket {
   [[nodiscard]] Result<std::optional<std::string>> table_comment(const std::string& table);
   /// Keys of all elements of a set, in no order.
   [[nodiscard]] Result<std::vector<std::vector<std::uint8_t>>> keys(const std::string& table, const std::string& set);
+  /// All elements of a set, in no order; none where there is no such set.
+  [[nodiscard]] Result<std::vector<NftListed>> list(const std::string& table, const std::string& set);
 
  private:
   explicit NftSocket(mnl_socket* socket);
+  [[nodiscard]] Result<std::vector<NftListed>> elements(const std::string& table, const std::string& set);
   mnl_socket* socket_;
   std::uint32_t sequence_;
 };

@@ -17,26 +17,33 @@ struct QueuedPacket {
   std::uint32_t mark = 0;       // skb->mark, host order
   std::uint32_t in_device = 0;  // ifindex; 0: none
   std::uint32_t out_device = 0;
-  /// From the IP header on, the first Queue::kCopied of them. Of a packet that this host made, the TCP or UDP checksum may be unfinished
+  /// From the IP header on, the first QueueSize::copied of them. Of a packet that this host made, the TCP or UDP checksum may be unfinished
   /// (the pseudo-header's sum alone; left to the device): compute it anew rather than adjust it.
   std::span<const std::uint8_t> bytes;
   std::size_t length = 0;  // of the whole packet
 };
 
+struct QueueSize {
+  std::uint32_t length = 0;   // packets that wait at most
+  std::size_t copied = 1600;  // bytes of a packet that are copied to us: any token, and the headers of anything else
+  std::size_t batch = 64;     // packets at a time, at most Queue::kBatch
+};
+
 class Queue {
  public:
-  static constexpr std::size_t kCopied = 1600;  // bytes of a packet that are copied to us: any token, and the headers of anything else
-  static constexpr std::size_t kBatch = 64;     // packets at a time
+  static constexpr std::size_t kBatch = 64;
 
-  /// Binds queue `number` in the present network namespace; at most `length` packets wait in it. Without fail-open: packets beyond that, or
-  /// without a listener, are dropped. Segmentation offload packets come whole. Errors: another program has the queue, no nfnetlink_queue.
-  [[nodiscard]] static Result<Queue> bind(std::uint16_t number, std::uint32_t length);
+  /// Binds queue `number` in the present network namespace. Without fail-open: packets beyond its length, or without a listener, are
+  /// dropped. Segmentation offload packets come whole. Memory is taken as packets need it. Errors: another program has the queue, no
+  /// nfnetlink_queue.
+  [[nodiscard]] static Result<Queue> bind(std::uint16_t number, const QueueSize& size);
+  [[nodiscard]] static Result<Queue> bind(std::uint16_t number, std::uint32_t length) { return bind(number, QueueSize{.length = length}); }
   Queue(Queue&&) noexcept;
   Queue& operator=(Queue&&) noexcept;
   ~Queue();
 
   [[nodiscard]] int fd() const;
-  /// What waits, at most kBatch, in arrival order; never blocks. Valid until the next call. Empty: nothing waits.
+  /// What waits, at most a batch, in arrival order; never blocks. Valid until the next call. Empty: nothing waits.
   [[nodiscard]] std::span<const QueuedPacket> receive();
   /// Verdicts, sent by flush() in this order. The priority becomes the packet's (NFQA_PRIORITY, Linux 5.18).
   void accept(std::uint32_t id, std::uint32_t priority);

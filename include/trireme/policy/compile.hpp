@@ -6,7 +6,8 @@
 //              verdicts[profile, port class]. Any miss on the way: refused.
 //      (Under `[defaults] mode = "audit"` what the kernel refuses passes as audit; the sets do not depend on that mode.)
 // Peers without labels have no number; their class comes from their address: `local4/6` for processes of this host (@host),
-// `remote4/6` for everybody else (@world), each a partition of the address space.
+// `remote4/6` for everybody else (@world), each a partition of the address space. Addresses that are in networks by a DNS name too have
+// their class from `local_named` and `remote_named` instead, which name() fills.
 //
 // Identities that rules cannot tell apart share a class, so that pairs count classes, not identities. Identities whose members may all talk
 // to each other on every port without a log line share a group; any other workload has a group of its own (a workload always reaches
@@ -56,13 +57,14 @@ struct Tables {
   bool operator==(const Tables&) const = default;
 };
 
-/// The part that workloads add to. Hash sets in the kernel.
+/// The part that workloads, and addresses learned from DNS, add to. Hash sets in the kernel.
 struct Elements {
   std::map<Number, std::uint32_t> groups;                                  // workload -> group
   std::map<Number, std::uint32_t> classes;                                 // workload -> class
   std::set<std::uint32_t> same;                                            // groups whose members reach each other
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint32_t> pairs;  // (source class, destination class) -> profile
   std::map<std::pair<std::uint32_t, std::uint32_t>, Outcome> verdicts;     // (profile, port class) -> outcome
+  std::map<Address, std::uint32_t> local_named, remote_named;              // address of a name -> class of an unlabelled peer there
   bool operator==(const Elements&) const = default;
 };
 
@@ -94,6 +96,10 @@ class Compiler {
   Delta add(Number number, const LabelSet& labels);
   /// Ends a workload; what only it needed goes too (groups, classes, pairs). Nothing where nobody has the number.
   Delta remove(Number number);
+  /// From now on `address` is in `networks` (indices into Policy::networks, sorted), and in those that its CIDRs put it in.
+  Delta name(const Address& address, const std::vector<std::size_t>& networks);
+  /// From now on its CIDRs alone count. Nothing where it has no name.
+  Delta unname(const Address& address);
 
   [[nodiscard]] std::uint32_t first_id() const;
   [[nodiscard]] const Tables& tables() const;
@@ -105,7 +111,8 @@ class Compiler {
   std::unique_ptr<State> state_;
 };
 
-/// From `before` to `after`: what a reload writes. A key whose value changes is in both halves; removals come first.
+/// From `before` to `after`: what a reload writes. A key whose value changes is in both halves; removals come first. Addresses of names are
+/// not in it: their elements carry more than the compiler knows.
 [[nodiscard]] Delta difference(const Elements& before, const Elements& after);
 
 /// The kernel's algorithm over the sets, step by step as in this file's header: what tests hold against evaluate(). `from` and `to` are a

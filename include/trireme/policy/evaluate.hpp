@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "trireme/policy/policy.hpp"
 
@@ -15,6 +16,8 @@ struct Endpoint {
   const LabelSet* labels = nullptr;  // workload only; not owned
   std::uint64_t workload = 0;        // workload only: equal and non-zero at both ends means the very same workload
   std::optional<Address> address;    // host and world: decides [[network]] membership by CIDR
+  /// host and world: networks (indices into Policy::networks) that the end is in by a DNS name; not owned.
+  std::span<const std::size_t> named = {};
 };
 
 enum class Verdict : std::uint8_t { allow, deny, audit };  // audit: would be refused, passes
@@ -47,7 +50,7 @@ struct Decision {
 [[nodiscard]] Decision evaluate(const Policy& policy, const Endpoint& from, const Endpoint& to, std::uint8_t protocol, std::uint16_t port);
 
 /// Whether `peer` (one alternative of a rule) covers `end`. @world and @host contain the addresses of networks; a network contains
-/// unlabelled peers of either kind at its addresses; selectors match workloads only.
+/// unlabelled peers of either kind at its addresses, those of its names included; selectors match workloads only.
 [[nodiscard]] bool covers(const Policy& policy, const Peer& peer, const Endpoint& end);
 
 }  // namespace trireme::policy

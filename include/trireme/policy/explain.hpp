@@ -19,6 +19,8 @@ struct ExplainPeer {
   LabelSet labels;
   std::uint64_t workload = 0;  // see Endpoint::workload
   std::optional<Address> address;
+  std::vector<std::size_t> named = {};  // see Endpoint::named
+  std::string note = {};                // what else there is to say of it
 
   [[nodiscard]] Endpoint endpoint() const;
   /// "x.scope (app=web)", "@host", "10.0.0.53 (@world, @corp-dns)"
@@ -29,10 +31,12 @@ struct ExplainPeer {
 struct PeerLookup {
   std::function<std::optional<ExplainPeer>(std::string_view name)> workload;  // a live workload
   std::function<bool(const Address&)> is_local;                               // an address of this enforcement point
+  std::function<std::vector<Address>(const std::string&)> addresses;          // that a DNS name was seen to have
+  std::function<std::vector<std::size_t>(const Address&)> named;              // networks that an address is in by a name
 };
 
-/// The name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME` of a [[network]] (its first address speaks for
-/// it), or an address (@host where is_local or loopback, @world otherwise).
+/// The name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME` of a [[network]] (its first address or name
+/// speaks for it), a DNS name that networks have, or an address (@host where is_local or loopback, @world otherwise).
 [[nodiscard]] Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, const PeerLookup& lookup);
 
 /// "tcp/5432", "udp/53", "icmp", "icmpv6", or "5432" for TCP. One port: first == last; ICMP has port 0.
@@ -62,6 +66,7 @@ struct Explanation {
   std::string reason;                // one sentence
   std::vector<NearMiss> closest;     // refused without a deny rule: the allow rules that differ least, at most 3, closest first
   std::vector<const Rule*> audited;  // matching rules in audit mode, which decide nothing
+  std::vector<std::string> notes;    // of the ends
   /// Whether the flow passes.
   [[nodiscard]] bool passes() const { return decision.verdict != Verdict::deny; }
   /// Several lines for a terminal.

@@ -67,6 +67,8 @@ class Verifier {
   void set_peers(const std::vector<policy::Prefix>& peers);
   void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity);
   void remove_local(policy::Number number);
+  /// Peers that have DNS names: at once, for all threads.
+  [[nodiscard]] handshake::NamedPeers& named() { return named_; }
   void add_point(handshake::PointId point, PointSockets sockets);
   void remove_point(handshake::PointId point);
 
@@ -82,6 +84,7 @@ class Verifier {
   void post(const std::function<void(Worker&)>& message);
   void post_and_wait(const std::function<void(Worker&)>& message);
 
+  handshake::NamedPeers named_;
   Fd event_;  // eventfd
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Told> told_;  // by any thread

@@ -1,0 +1,97 @@
+#include "answer_watch.hpp"
+
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+
+namespace trireme::daemon {
+namespace {
+
+/// Below everything that changes who may talk, above what is merely told.
+constexpr std::int64_t kAnswersPriority = SD_EVENT_PRIORITY_NORMAL + 5;
+/// Answers are as long as a packet can be, and few.
+constexpr kernel::QueueSize kQueueSize{.length = 1024, .copied = 65'531, .batch = 16};
+constexpr auto kTellAgain = std::chrono::seconds(5);
+
+std::uint64_t microseconds(std::chrono::seconds time) {
+  return static_cast<std::uint64_t>(std::chrono::microseconds(time).count());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AnswerWatch>> AnswerWatch::open(sd_event* loop, enforcer::Enforcer& enforcer) {
+  auto queue = kernel::Queue::bind(enforcer::kAnswerQueue, kQueueSize);
+  if (!queue) {
+    return tl::unexpected(queue.error());
+  }
+  std::unique_ptr<AnswerWatch> watch(new AnswerWatch(std::move(*queue), enforcer));
+  int rc = sd_event_add_io(loop, &watch->readable_, watch->queue_.fd(), EPOLLIN, on_readable, watch.get());
+  rc = rc < 0 ? rc : sd_event_source_set_priority(watch->readable_, kAnswersPriority);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop, &watch->round_, CLOCK_MONOTONIC, microseconds(enforcer::Enforcer::kNamesRound), 0,
+                                           on_round, watch.get());
+  return rc < 0 ? Result<std::unique_ptr<AnswerWatch>>(fail_errno("cannot follow answers of name servers", -rc)) : std::move(watch);
+}
+
+AnswerWatch::~AnswerWatch() {
+  sd_event_source_disable_unref(readable_);
+  sd_event_source_disable_unref(round_);
+}
+
+int AnswerWatch::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+  static_cast<AnswerWatch*>(self)->serve();
+  return 0;
+}
+
+/// A batch: all that it teaches goes to the kernel in one transaction, and only then are the answers released.
+void AnswerWatch::serve() {
+  std::vector<const kernel::QueuedPacket*> teaching;
+  std::vector<names::Answer> answers;
+  for (const kernel::QueuedPacket& packet : queue_.receive()) {
+    names::Heard heard = reader_.read(packet.bytes, packet.length);
+    if (heard.early) {
+      queue_.drop(packet.id);
+      continue;
+    }
+    std::erase_if(heard.answers, [this](const names::Answer& answer) { return !enforcer_.knows_name(answer.name); });
+    const auto doubt = heard.answers.empty() ? std::nullopt : enforcer_.doubt(heard.protocol, heard.ends);
+    if (doubt) {
+      tell_doubt(heard, heard.answers.front().name, *doubt);
+    }
+    if (heard.answers.empty() || doubt) {
+      queue_.accept(packet.id, packet.priority);
+      continue;
+    }
+    std::ranges::move(heard.answers, std::back_inserter(answers));
+    teaching.push_back(&packet);
+  }
+  const Status known = enforcer_.hear(answers);
+  if (!known) {
+    spdlog::error("answers of name servers are dropped, and will be asked for again: {}", known.error().text());
+  }
+  for (const kernel::QueuedPacket* packet : teaching) {
+    known ? queue_.accept(packet->id, packet->priority) : queue_.drop(packet->id);
+  }
+  believed_ += known ? answers.size() : 0;
+  queue_.flush();
+}
+
+void AnswerWatch::tell_doubt(const names::Heard& heard, const std::string& name, const std::string& why) {
+  doubted_++;
+  const auto now = Clock::now();
+  if (now >= told_ + kTellAgain) {
+    told_ = now;
+    spdlog::warn("what {} says of {} puts no address into a network: {}", heard.ends.source.text(), name, why);
+  }
+}
+
+int AnswerWatch::on_round(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  if (Status ended = static_cast<AnswerWatch*>(self)->enforcer_.end_names(); !ended) {
+    spdlog::error("addresses of names stay longer than they should: {}", ended.error().text());
+  }
+  sd_event_source_set_time_relative(source, microseconds(enforcer::Enforcer::kNamesRound));
+  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+}  // namespace trireme::daemon
