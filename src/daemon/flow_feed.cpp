@@ -17,7 +17,8 @@ using nlohmann::json;
 
 constexpr std::size_t kRecent = 1000;  // flows kept
 constexpr double kBurst = 200;         // journal lines at once
-constexpr double kPerSecond = 20;      // journal lines in the long run
+constexpr auto kTellSuppressed = std::chrono::seconds(5);
+constexpr double kPerSecond = 20;  // journal lines in the long run
 
 std::string time_text(std::chrono::system_clock::time_point time) {
   const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
@@ -89,9 +90,10 @@ void FlowFeed::take(const enforcer::FlowRecord& record) {
     suppressed_++;
     return;
   }
-  if (suppressed_ != told_suppressed_) {
+  if (suppressed_ != told_suppressed_ && refilled_ >= suppressions_told_ + kTellSuppressed) {
     spdlog::warn("{} flows were not written here, to keep the journal readable; 'trirectl flows' has them", suppressed_ - told_suppressed_);
     told_suppressed_ = suppressed_;
+    suppressions_told_ = refilled_;
   }
   log_flow(record);
 }

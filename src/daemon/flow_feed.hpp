@@ -40,6 +40,7 @@ class FlowFeed {
   std::chrono::steady_clock::time_point refilled_;
   std::uint64_t suppressed_ = 0;
   std::uint64_t told_suppressed_ = 0;
+  std::chrono::steady_clock::time_point suppressions_told_;
 };
 
 }  // namespace trireme::daemon

@@ -100,6 +100,11 @@ class Overload(linked.LinkedCase):
                                 data=data[kind]).packet())
         return made
 
+    def waiting_packets(self):
+        """In the server's queues."""
+        lines = self.server.must(["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
+        return sum(int(line.split()[2]) for line in lines)
+
     def test_queue_overflow(self):
         requests = self.bad_requests(2_000)
         tap = self.wire.tap("server")
@@ -107,7 +112,10 @@ class Overload(linked.LinkedCase):
         self.stop_daemon()
         self.assertGreater(tap.flood(requests, 1.0, 100_000), 10_000)
         self.while_it_is_away(1.0)
+        self.assertGreater(self.waiting_packets(), 4_000)
         self.server.daemon.send_signal(signal.SIGCONT)
+        # A request that meets a full queue is repeated by TCP after a second.
+        waiting.until(lambda: self.waiting_packets() < 1_000, "the queues are worked off", 1)
         self.expect_back_at_once()
         waiting.until(lambda: self.metric(self.server, "trireme_queue_dropped_total") > 0, "what did not fit is counted")
 
