@@ -3,6 +3,7 @@
 Debian's dnsmasq answers where answers are ordinary; this one is for those that are not.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -65,7 +66,8 @@ class Answers:
 def serve_udp(server, answers):
     while True:
         query, sender = server.recvfrom(4096)
-        server.sendto(answers.answer(query), sender)
+        with contextlib.suppress(UnicodeDecodeError, IndexError, struct.error):  # no query: a token, for one
+            server.sendto(answers.answer(query), sender)
 
 
 def serve_tcp(server, answers):

@@ -102,7 +102,7 @@ class BetweenHosts(unittest.TestCase):
             client = self.client.labelled("app=web")
             self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
             kind = "AAAA" if ":" in address else "A"
-            self.assertEqual(client.run(["dig", "+short", "+tries=1", f"@{asked}", "deb.example.org", kind])["out"].split(), [address])
+            self.assertEqual(client.run(["dig", "+short", "+tries=1", "+time=8", f"@{asked}", "deb.example.org", kind])["out"].split(), [address])
             self.assertEqual(client.exchange("tcp", address, PORT), "ok", address)
             host.kill_quietly(name_server)
 
