@@ -9,6 +9,7 @@
 namespace trireme::wire {
 namespace {
 
+using Bytes = std::span<const std::uint8_t>;
 using Found = tl::expected<Upper, Malformed>;
 
 /// A field of 16 bits is 0 where the number does not fit (IPv6 jumbograms, RFC 2675; segmentation offload of both families in Linux).
