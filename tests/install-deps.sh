@@ -12,7 +12,8 @@ tests=(clang clang-format systemd systemd-container dbus docker.io nftables ipta
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
        bash-completion libcap2-bin kmod dnsmasq-base
        redis-server libnginx-mod-stream openssl
-       prometheus lintian podman openssl file)
+       prometheus lintian podman openssl file
+       graphviz chromium fish zsh)
 
 quickstart=(busybox-static curl iproute2 nftables procps)
 

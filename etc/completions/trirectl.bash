@@ -1,13 +1,28 @@
 # bash completion of trirectl(1)
 _trirectl() {
-  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} words
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]} words
+  local common='--json --runtime-dir --config-dir --help' ends='--from --to --with --port --protocol --since'
+  # readline breaks words at '=' and ':'; a label is one word here.
+  if [[ $word == = ]]; then
+    word=
+  fi
+  if ((COMP_CWORD > 2)) && [[ ${COMP_WORDS[COMP_CWORD - 1]} == = ]]; then
+    local key=${COMP_WORDS[COMP_CWORD - 2]}
+    mapfile -t COMPREPLY < <(compgen -W "$(trirectl words labels 2>/dev/null | sed -n "s/^$key=//p")" -- "$word")
+    return
+  fi
   case $previous in
-    --config-dir | --runtime-dir | --out | check | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
-    --from | --to)
-      words="@host @world $(trirectl workloads --json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d'"' -f4)"
-      mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+    --config-dir | --runtime-dir | --out | check | diff | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --from | --to | --with)
+      mapfile -t COMPREPLY < <(compgen -W "@host @world $(trirectl words workloads labels networks 2>/dev/null)" -- "$word")
       return
       ;;
+    --verdict) mapfile -t COMPREPLY < <(compgen -W 'allow deny audit' -- "$word"); return ;;
+    --protocol) mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word"); return ;;
+    --format) mapfile -t COMPREPLY < <(compgen -W 'dot svg html json' -- "$word"); return ;;
+    --port) mapfile -t COMPREPLY < <(compgen -W 'tcp/ udp/ icmp icmpv6' -- "$word"); return ;;
+    --since) mapfile -t COMPREPLY < <(compgen -W '15m 1h 1d 7d' -- "$word"); return ;;
+    --limit | -n | --name | --host | --labels | --days) return ;;
   esac
   if [[ $previous == convert ]]; then
     mapfile -t COMPREPLY < <(compgen -f -- "$word")
@@ -15,25 +30,35 @@ _trirectl() {
   fi
   case $COMP_CWORD:$command in
     1:*) words='status workloads flows reload policy pki metrics flush --help --version' ;;
-    2:policy) words='check test explain convert' ;;
-    2:pki) words='init issue psk' ;;
+    2:policy) words='check test explain diff suggest graph convert --help' ;;
+    2:pki) words='init issue psk --help' ;;
     *:pki)
-      if [[ ${COMP_WORDS[2]} == psk && $word != -* ]]; then
+      if [[ $sub == psk && $word != -* ]]; then
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
       fi
       words='--json --help'
-      case ${COMP_WORDS[2]} in
+      case $sub in
         init) words+=' --name' ;;
         issue) words+=' --host --labels --days --out' ;;
       esac
       ;;
-    *:flows) words='--follow --limit --json --runtime-dir --config-dir --help' ;;
+    *:flows) words="--follow --summary --live --verbose --limit --verdict $ends $common" ;;
     *:policy)
-      words='--json --runtime-dir --config-dir --help'
-      [[ ${COMP_WORDS[2]} != explain ]] || words+=' --from --to --port'
+      words=$common
+      case $sub in
+        explain) words+=' --from --to --port' ;;
+        suggest) words+=" --denied $ends" ;;
+        graph) words+=' --format' ;;
+        test)
+          if [[ $word != -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -f -- "$word")
+            return
+          fi
+          ;;
+      esac
       ;;
-    *) words='--json --runtime-dir --config-dir --help' ;;
+    *) words=$common ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 }

@@ -1,27 +1,43 @@
 # fish completion of trirectl(1)
+function __trirectl_ends
+    printf '%s\n' @host @world
+    trirectl words workloads labels networks 2>/dev/null
+end
+function __trirectl_in
+    __fish_seen_subcommand_from $argv
+end
 complete -c trirectl -f
 complete -c trirectl -n __fish_use_subcommand -a status -d 'What the daemon does'
 complete -c trirectl -n __fish_use_subcommand -a workloads -d 'List the workloads'
-complete -c trirectl -n __fish_use_subcommand -a flows -d 'Refused, audited or logged flows'
+complete -c trirectl -n __fish_use_subcommand -a flows -d 'Refused, audited, logged and live flows'
 complete -c trirectl -n __fish_use_subcommand -a reload -d 'Read the configuration again'
-complete -c trirectl -n __fish_use_subcommand -a policy -d 'Check, test and explain policy'
+complete -c trirectl -n __fish_use_subcommand -a policy -d 'Check, test, explain, compare, suggest, draw'
 complete -c trirectl -n __fish_use_subcommand -a pki -d 'Make certificates and secrets'
 complete -c trirectl -n __fish_use_subcommand -a metrics -d 'Counters for Prometheus'
 complete -c trirectl -n __fish_use_subcommand -a flush -d 'After a stop, remove the rules'
-complete -c trirectl -n '__fish_seen_subcommand_from policy; and not __fish_seen_subcommand_from check test explain convert' -a 'check test explain convert'
-complete -c trirectl -n '__fish_seen_subcommand_from pki; and not __fish_seen_subcommand_from init issue psk' -a 'init issue psk'
-complete -c trirectl -n '__fish_seen_subcommand_from init issue' -a '(__fish_complete_directories)'
-complete -c trirectl -n '__fish_seen_subcommand_from psk convert' -F
-complete -c trirectl -n '__fish_seen_subcommand_from init' -l name -x
-complete -c trirectl -n '__fish_seen_subcommand_from issue' -l host -x
-complete -c trirectl -n '__fish_seen_subcommand_from issue' -l labels -x
-complete -c trirectl -n '__fish_seen_subcommand_from issue' -l days -x
-complete -c trirectl -n '__fish_seen_subcommand_from issue' -l out -x -a '(__fish_complete_directories)'
-complete -c trirectl -n '__fish_seen_subcommand_from flows' -s f -l follow -d 'Go on as they happen'
-complete -c trirectl -n '__fish_seen_subcommand_from flows' -s n -l limit -x -d 'At most this many'
-complete -c trirectl -n '__fish_seen_subcommand_from explain' -l from -x -a '@host @world'
-complete -c trirectl -n '__fish_seen_subcommand_from explain' -l to -x -a '@host @world'
-complete -c trirectl -n '__fish_seen_subcommand_from explain' -l port -x
+complete -c trirectl -n '__trirectl_in policy; and not __trirectl_in check test explain diff suggest graph convert' -a 'check test explain diff suggest graph convert'
+complete -c trirectl -n '__trirectl_in pki; and not __trirectl_in init issue psk' -a 'init issue psk'
+complete -c trirectl -n '__trirectl_in init issue check diff' -a '(__fish_complete_directories)'
+complete -c trirectl -n '__trirectl_in psk test convert' -F
+complete -c trirectl -n '__trirectl_in init' -l name -x
+complete -c trirectl -n '__trirectl_in issue' -l host -x
+complete -c trirectl -n '__trirectl_in issue' -l labels -x
+complete -c trirectl -n '__trirectl_in issue' -l days -x
+complete -c trirectl -n '__trirectl_in issue' -l out -x -a '(__fish_complete_directories)'
+complete -c trirectl -n '__trirectl_in flows' -s f -l follow -d 'Go on as they happen'
+complete -c trirectl -n '__trirectl_in flows' -s s -l summary -d 'Alike ones together'
+complete -c trirectl -n '__trirectl_in flows' -s L -l live -d 'Connections that are alive'
+complete -c trirectl -n '__trirectl_in flows' -s v -l verbose -d 'Everything in full'
+complete -c trirectl -n '__trirectl_in flows' -s n -l limit -x -d 'At most this many'
+complete -c trirectl -n '__trirectl_in flows' -l verdict -x -a 'allow deny audit'
+complete -c trirectl -n '__trirectl_in suggest' -l denied -d 'What was refused as well'
+complete -c trirectl -n '__trirectl_in flows suggest explain' -l from -x -a '(__trirectl_ends)'
+complete -c trirectl -n '__trirectl_in flows suggest explain' -l to -x -a '(__trirectl_ends)'
+complete -c trirectl -n '__trirectl_in flows suggest' -l with -x -a '(__trirectl_ends)'
+complete -c trirectl -n '__trirectl_in flows suggest' -l protocol -x -a 'tcp udp icmp icmpv6'
+complete -c trirectl -n '__trirectl_in flows suggest' -l since -x -a '15m 1h 1d 7d'
+complete -c trirectl -n '__trirectl_in flows suggest explain' -l port -x -a 'tcp/ udp/ icmp icmpv6'
+complete -c trirectl -n '__trirectl_in graph' -l format -x -a 'dot svg html json'
 complete -c trirectl -l json -d 'JSON for programs'
 complete -c trirectl -l runtime-dir -x -a '(__fish_complete_directories)'
 complete -c trirectl -l config-dir -x -a '(__fish_complete_directories)'

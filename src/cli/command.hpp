@@ -39,10 +39,14 @@ void add_policy_check(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_explain(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_convert(CLI::App& parent, Globals& globals, Action& action);
+void add_policy_diff(CLI::App& parent, Globals& globals, Action& action);
+void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action);
+void add_policy_graph(CLI::App& parent, Globals& globals, Action& action);
 void add_pki(CLI::App& parent, Globals& globals, Action& action);
 void add_metrics(CLI::App& parent, Globals& globals, Action& action);
 void add_flush(CLI::App& parent, Globals& globals, Action& action);
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
+void add_words(CLI::App& parent, Globals& globals, Action& action);
 
 /// One call to the daemon. Events as in control::Client::call.
 [[nodiscard]] Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlohmann::json& params,

@@ -1,10 +1,16 @@
 #include <fmt/format.h>
 
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 #include <memory>
 
 #include "command.hpp"
+#include "flow_line.hpp"
+#include "flow_query.hpp"
 #include "table.hpp"
+#include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
 
 namespace trireme::cli {
@@ -12,62 +18,136 @@ namespace {
 
 using nlohmann::json;
 
-std::string end_text(const json& end) {
-  std::string text;
-  if (const auto labels = end.find("labels"); labels != end.end() && labels->is_object()) {
-    for (const auto& [key, value] : labels->items()) {
-      text += (text.empty() ? "" : ",") + key + "=" + value.get<std::string>();
-    }
-  } else {
-    text = end.value("quarantined", false) ? "(quarantined)" : end.value("entity", "");
-    for (const json& network : end.value("networks", json::array())) {
-      text += ",@" + network.get<std::string>();
-    }
-  }
-  std::string address = end.value("address", "");
-  if (const json names = end.value("names", json::array()); !names.empty()) {
-    address += " " + names.front().get<std::string>();
-  }
-  return text.empty() ? address : address.empty() ? text : fmt::format("{} [{}]", text, address);
-}
-
-/// Two lines a flow: what, then why. Labels are too long for one line of 80.
-void print_flow(const json& flow) {
-  const std::string protocol = flow.value("protocol", "?");
-  const int port = flow.value("port", 0);
-  const std::string rule = flow.value("rule", "");
-  const std::string reason = flow.value("reason", "");
-  const std::string service = port == 0 ? protocol : fmt::format("{}/{}", protocol, port);
-  const std::string line = fmt::format("{:<5} {} -> {} {}", flow.value("verdict", "?"), end_text(flow.value("source", json::object())),
-                                       end_text(flow.value("destination", json::object())), service);
-  const std::string why = rule.empty() ? reason : rule;
-  fmt::print("{} {}\n", flow.value("time", "?"), printable(line));
-  fmt::print("      {}\n", printable(why));
-  std::fflush(stdout);
-}
-
 struct FlowOptions {
+  std::shared_ptr<FlowQuery> query = std::make_shared<FlowQuery>();
   bool follow = false;
+  bool summary = false;
+  bool live = false;
+  bool verbose = false;
   unsigned limit = 100;
 };
 
-int run_flows(const Globals& globals, const FlowOptions& options) {
+void print_flow(const json& flow, bool verbose) {
+  const std::string line = verbose || !on_terminal() ? full_flow_line(flow) : flow_line(flow, terminal_width());
+  fmt::print("{}\n", verbose ? fit(line, 6) : line);
+  std::fflush(stdout);
+}
+
+void print_tallies(const std::vector<json>& flows, bool live) {
+  Table table(live ? std::vector<std::string>{"COUNT", "VERDICT", "FROM", "TO", "PORT"}
+                   : std::vector<std::string>{"COUNT", "LAST", "VERDICT", "FROM", "TO", "PORT", "WHY"});
+  table.paint_column(live ? 1 : 2);
+  for (const json& flow : flows) {
+    std::vector<std::string> row = {std::to_string(flow.value("count", std::uint64_t{0}))};
+    if (!live) {
+      const std::string last = clock_text(flow.value("time", "?"));
+      row.push_back(last.substr(0, last.find('.')));
+    }
+    row.insert(row.end(), {flow.value("verdict", "?"), end_text(flow.value("source", json::object()), false),
+                           end_text(flow.value("destination", json::object()), false), service_text(flow)});
+    if (!live) {
+      row.push_back(why_text(flow));
+    }
+    table.add(std::move(row));
+  }
+  fmt::print("{}", table.render(terminal_width()));
+}
+
+int run_live(const Globals& globals, const FlowOptions& options, json params) {
+  params["limit"] = options.limit;
+  const auto answer = ask(globals, control::method::connections, params);
+  if (!answer) {
+    return report(globals, answer.error());
+  }
+  const auto list = answer->value("connections", std::vector<json>{});
+  if (globals.json) {
+    for (const json& flow : list) {
+      print_json(flow);
+    }
+    return kYes;
+  }
+  print_tallies(list, true);
+  if (const auto left = answer->value("left_out", 0U); left > 0) {
+    fmt::print("and {} more kinds of connection: -n shows more\n", left);
+  }
+  return kYes;
+}
+
+int run_summary(const Globals& globals, json params) {
+  std::vector<json> flows;
+  params["summary"] = true;
+  const auto answer = ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
+    flows.push_back(flow);
+    return true;
+  });
+  if (!answer) {
+    return report(globals, answer.error());
+  }
+  if (!globals.json) {
+    print_tallies(flows, false);
+    return kYes;
+  }
+  for (const json& flow : flows) {
+    print_json(flow);
+  }
+  return kYes;
+}
+
+/// As they come. Ends without a word when nobody reads any more, and with one when the daemon goes.
+int run_list(const Globals& globals, const FlowOptions& options, json params) {
+  std::signal(SIGPIPE, SIG_IGN);
+  params["follow"] = options.follow;
   const auto show = [&](const json& flow) {
-    globals.json ? print_json(flow) : print_flow(flow);
+    globals.json ? print_json(flow) : print_flow(flow, options.verbose);
     return std::ferror(stdout) == 0;
   };
   const std::chrono::milliseconds timeout = options.follow ? std::chrono::milliseconds(0) : std::chrono::seconds(30);
-  const auto answer = ask(globals, control::method::flows, {{"follow", options.follow}, {"limit", options.limit}}, timeout, show);
-  return answer ? kYes : report(globals, answer.error());
+  auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
+  if (!client) {
+    return report(globals, client.error());
+  }
+  client->end_with_reader(STDOUT_FILENO);
+  const auto answer = client->call(control::method::flows, params, timeout, show);
+  if (answer) {
+    return kYes;
+  }
+  if (options.follow && answer.error().message.find("hung up") != std::string::npos) {
+    return report(globals, {"trireme ended, was restarted, or dropped this reader because it fell behind: no more flows follow",
+                            "see 'trirectl status'; then run this again"});
+  }
+  return report(globals, answer.error());
+}
+
+int run_flows(const Globals& globals, const FlowOptions& options) {
+  auto params = flow_params(*options.query);
+  if (!params) {
+    return report(globals, params.error());
+  }
+  (*params)["limit"] = options.limit;
+  return options.live      ? run_live(globals, options, std::move(*params))
+         : options.summary ? run_summary(globals, std::move(*params))
+                           : run_list(globals, options, std::move(*params));
 }
 
 }  // namespace
 
 void add_flows(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "flows", "Show flows that were refused, audited or logged");
+  CLI::App* command = add_command(parent, globals, "flows", "Show refused, audited, logged and live flows");
   const auto options = std::make_shared<FlowOptions>();
-  command->add_flag("-f,--follow", options->follow, "go on as they happen");
+  auto* follow = command->add_flag("-f,--follow", options->follow, "go on as they happen");
+  auto* summary = command->add_flag("-s,--summary", options->summary, "alike ones together, most frequent first");
+  auto* live = command->add_flag("-L,--live", options->live, "connections that are alive, alike ones together");
+  summary->excludes(follow);
+  live->excludes(follow)->excludes(summary);
+  command->add_flag("-v,--verbose", options->verbose, "addresses, rule and reason in full");
   command->add_option("-n,--limit", options->limit, "at most this many past flows")->capture_default_str();
+  command->add_option("--verdict", options->query->verdicts, "only allow, deny, audit")->allow_extra_args(false)->delimiter(',');
+  add_flow_query(*command, options->query);
+  command->footer(
+      "An end is a workload's name ('web*' for several), a selector like\n"
+      "app=web,env=prod, @host, @world, @NAME of a [[network]], an address or a CIDR.\n"
+      "Options can be repeated: one of them must fit.\n"
+      "One flow a line; with --json one object a line.");
   command->callback([&globals, &action, options] { action = [&globals, options] { return run_flows(globals, *options); }; });
 }
 

@@ -31,7 +31,7 @@ Result<enforcer::Flushed> flush(const Globals& globals) {
 }  // namespace
 
 void add_flush(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "flush", "After a stop, remove the rules: everything may talk to everything again");
+  CLI::App* command = add_command(parent, globals, "flush", "After a stop, remove the rules: everything may talk");
   command->callback([&] {
     action = [&] {
       const auto flushed = flush(globals);

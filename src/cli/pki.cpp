@@ -161,7 +161,7 @@ CLI::App* add(CLI::App& parent, Globals& globals, const std::string& name, const
 
 void add_pki(CLI::App& parent, Globals& globals, Action& action) {
   const auto wanted = std::make_shared<Wanted>();
-  CLI::App* pki = parent.add_subcommand("pki", "Make certificates and secrets for [trust]; files that exist are left alone");
+  CLI::App* pki = parent.add_subcommand("pki", "Make certificates and secrets for [trust]");
   pki->require_subcommand(1);
 
   CLI::App* command = add(*pki, globals, "init", "Make a CA: DIR/ca.pem and DIR/ca.key");
@@ -169,7 +169,7 @@ void add_pki(CLI::App& parent, Globals& globals, Action& action) {
   command->add_option("--name", wanted->name, "the trust domain, such as fleet.example.org")->required();
   command->callback([&globals, &action, wanted] { action = [&globals, wanted] { return init(globals, *wanted); }; });
 
-  command = add(*pki, globals, "issue", "Make a host's host.pem and host.key, with ca.pem beside them");
+  command = add(*pki, globals, "issue", "Make a host's host.pem and host.key, and ca.pem");
   command->add_option("DIR", wanted->directory, "directory of the CA")->required();
   command->add_option("--host", wanted->name, "name of the host")->required();
   const auto* labels = command->add_option("--labels", wanted->labels, "labels it may vouch for: 'app=web*,env=dev' (any)");

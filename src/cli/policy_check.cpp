@@ -22,7 +22,7 @@ int check(const Globals& globals, const std::string& directory) {
     return valid ? kYes : kNo;
   }
   for (const auto& diagnostic : configuration.diagnostics) {
-    fmt::print("{}\n", diagnostic.text());
+    fmt::print("{}\n", fit(printable(diagnostic.text()), 4));
   }
   const auto errors = std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
   if (valid) {

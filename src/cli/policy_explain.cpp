@@ -17,6 +17,16 @@ struct Question {
   std::string port;
 };
 
+std::string printable_lines(const std::string& text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    out += printable(std::string_view(text).substr(at, end - at)) + "\n";
+    at = end + 1;
+  }
+  return out;
+}
+
 /// Without the daemon: the files of a directory decide, and no live workload has a name.
 Result<nlohmann::json> explain_locally(const std::string& directory, const Question& question) {
   const auto configuration = config::load(directory);
@@ -38,7 +48,7 @@ int explain(const Globals& globals, const Question& question) {
   if (globals.json) {
     print_json(*answer);
   } else {
-    fmt::print("{}", answer->value("text", ""));
+    fmt::print("{}", fit(printable_lines(answer->value("text", "")), 15));
   }
   return answer->value("passes", false) ? kYes : kNo;
 }

@@ -6,6 +6,7 @@
 
 #include "command.hpp"
 #include "diagnostics.hpp"
+#include "table.hpp"
 #include "trireme/base/file.hpp"
 
 namespace trireme::cli {
@@ -71,7 +72,7 @@ int test(const Globals& globals, const std::vector<std::string>& files) {
     return configuration.valid() ? kYes : kNo;
   }
   for (const auto& diagnostic : configuration.diagnostics) {
-    fmt::print("{}\n", diagnostic.text());
+    fmt::print("{}\n", fit(printable(diagnostic.text()), 4));
   }
   const std::size_t count = configuration.policy.tests.size();
   fmt::print("{} {}, {}\n", count, count == 1 ? "test" : "tests", failed == 0 ? "all passed" : fmt::format("{} errors", failed));
@@ -81,7 +82,7 @@ int test(const Globals& globals, const std::vector<std::string>& files) {
 }  // namespace
 
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "test", "Run the [[test]] entries of a policy; the daemon is not asked");
+  CLI::App* command = add_command(parent, globals, "test", "Run the [[test]] entries of a policy, without the daemon");
   const auto files = std::make_shared<std::vector<std::string>>();
   command->add_option("FILE", *files, "more tests, held against that policy");
   command->callback([&globals, &action, files] { action = [&globals, files] { return test(globals, *files); }; });

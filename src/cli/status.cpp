@@ -11,34 +11,69 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::size_t kHead = 13;  // columns of the names on the left
+
+void print_field(const std::string& head, const std::string& text) {
+  fmt::print("{}\n", fit(fmt::format("{:<12} {}", head, printable(text)), kHead));
+}
+
 void print_list(const json& list, const char* head) {
   for (const auto& item : list) {
-    fmt::print("{:<12} {}\n", head, printable(item.get<std::string>()));
+    print_field(head, item.get<std::string>());
     head = "";
   }
 }
 
-void print_status(const json& status) {
-  const json policy = status.value("policy", json::object());
-  fmt::print("{:<12} {}\n", "trireme", status.value("version", "?"));
-  fmt::print("{:<12} {}\n", "mode", status.value("mode", "?"));
-  fmt::print("{:<12} generation {}, {} rules, loaded {}\n", "policy", policy.value("generation", 0), policy.value("rules", 0),
-             policy.value("loaded", "?"));
-  fmt::print("{:<12} {}\n", "", printable(policy.value("directory", "?")));
+std::string peers_text(const json& peers) {
+  std::string text;
+  for (const auto& peer : peers) {
+    text += (text.empty() ? "" : ", ") + peer.get<std::string>();
+  }
+  return text.empty() ? "none: this host only" : text;
+}
+
+/// How labels are proved beyond one network, and to whom.
+void print_tokens(const json& tokens) {
+  if (!tokens.is_object()) {
+    return;
+  }
+  print_field("credential", tokens.value("credential", "?"));
+  print_field("peers", fmt::format("{}; {} label sets proved", peers_text(tokens.value("peers", json::array())),
+                                   tokens.value("peer_identities", 0)));
+  const std::string queues = tokens.value("queues", "?");
+  const int threads = tokens.value("threads", 0);
+  const int points = tokens.value("enforcement_points", 0);
+  print_field("tokens", fmt::format("{} queues, {} {}, {} enforcement {}", queues, threads, threads == 1 ? "thread" : "threads", points,
+                                    points == 1 ? "point" : "points"));
+}
+
+void print_policy(const json& policy) {
+  const auto generation = policy.value("generation", 0);
+  print_field("policy",
+              fmt::format("generation {}, {} rules, loaded {}", generation, policy.value("rules", 0), policy.value("loaded", "?")));
+  print_field("", policy.value("directory", "?"));
   if (const json errors = policy.value("errors", json::array()); !errors.empty()) {
-    fmt::print("{:<12} the files on disk are not valid; generation {} stays in force:\n", "", policy.value("generation", 0));
+    print_field("", fmt::format("the files on disk are not valid; generation {} stays in force:", generation));
     print_list(errors, "errors");
   }
   print_list(policy.value("warnings", json::array()), "warnings");
+}
+
+void print_status(const json& status) {
+  print_field("trireme", status.value("version", "?"));
+  const std::string mode = status.value("mode", "?");
+  fmt::print("{:<12} {}{}\n", "mode", paint_verdict(mode, mode), mode == "audit" ? ": nothing is refused, what would be is told" : "");
+  print_policy(status.value("policy", json::object()));
   if (const json counts = status.value("workloads", json()); counts.is_object()) {
-    fmt::print("{:<12} {} enforced, {} quarantined, {} unenforced\n", "workloads", counts.value("enforced", 0),
-               counts.value("quarantined", 0), counts.value("unenforced", 0));
+    print_field("workloads", fmt::format("{} enforced, {} quarantined, {} unenforced", counts.value("enforced", 0),
+                                         counts.value("quarantined", 0), counts.value("unenforced", 0)));
   }
   const json sources = status.value("sources", json::object());
   for (const auto& [name, state] : sources.items()) {
-    fmt::print("{:<12} {}\n", name, printable(state.get<std::string>()));
+    print_field(name, state.get<std::string>());
   }
-  fmt::print("{:<12} {}\n", "cgroups", status.value("cgroup_driver", "?"));
+  print_field("cgroups", status.value("cgroup_driver", "?"));
+  print_tokens(status.value("tokens", json()));
   print_list(status.value("problems", json::array()), "problems");
 }
 

@@ -3,7 +3,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <numeric>
 
 namespace trireme::cli {
@@ -12,14 +16,19 @@ namespace {
 constexpr std::size_t kGap = 2;
 constexpr std::size_t kNarrowest = 8;  // no column shrinks below this
 constexpr std::size_t kDefaultWidth = 80;
+constexpr std::size_t kNarrowTerminal = 40;  // nothing fits one that is narrower
+
+bool is_colourful() {
+  static const bool colourful = [] {
+    const char* none = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): one thread
+    const char* term = std::getenv("TERM");      // NOLINT(concurrency-mt-unsafe)
+    return on_terminal() && (none == nullptr || *none == '\0') && term != nullptr && std::string_view(term) != "dumb";
+  }();
+  return colourful;
+}
 
 bool continues(char c) {
   return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U;
-}
-
-/// Characters of UTF-8 text; wide ones count as one.
-std::size_t length(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return !continues(c); }));
 }
 
 /// The bytes of the first `characters` characters.
@@ -34,7 +43,7 @@ std::size_t bytes_of(std::string_view text, std::size_t characters) {
   return at;
 }
 
-std::vector<std::string> wrap(std::string_view text, std::size_t width) {
+std::vector<std::string> lines_of(std::string_view text, std::size_t width) {
   std::vector<std::string> lines;
   while (length(text) > width) {
     const std::size_t most = bytes_of(text, width);
@@ -49,12 +58,75 @@ std::vector<std::string> wrap(std::string_view text, std::size_t width) {
 
 }  // namespace
 
+bool on_terminal() {
+  static const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  return terminal;
+}
+
 std::size_t terminal_width() {
   winsize size{};
-  if (::isatty(STDOUT_FILENO) == 1 && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) {
-    return std::max<std::size_t>(size.ws_col, kDefaultWidth);
+  if (on_terminal() && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= kNarrowTerminal) {
+    return size.ws_col;
   }
   return kDefaultWidth;
+}
+
+std::string paint(Colour colour, std::string_view text) {
+  static constexpr std::array<const char*, 5> kCodes = {"1", "31", "32", "33", "2"};
+  if (!is_colourful()) {
+    return std::string(text);
+  }
+  return fmt::format("\x1b[{}m{}\x1b[0m", kCodes.at(static_cast<std::size_t>(colour)), text);
+}
+
+std::string paint_verdict(const std::string& word, std::string_view text) {
+  if (word == "deny" || word == "quarantined" || word == "refused") {
+    return paint(Colour::red, text);
+  }
+  if (word == "audit" || word == "unenforced") {
+    return paint(Colour::yellow, text);
+  }
+  return word == "allow" || word == "enforced" || word == "allowed" ? paint(Colour::green, text) : std::string(text);
+}
+
+std::size_t length(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return !continues(c); }));
+}
+
+std::string clip(std::string_view text, std::size_t width) {
+  if (length(text) <= width) {
+    return std::string(text);
+  }
+  return std::string(text.substr(0, bytes_of(text, width == 0 ? 0 : width - 1))) + (width == 0 ? "" : "…");
+}
+
+std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
+  const std::size_t first = length(text) > width ? width : length(text);
+  auto lines = lines_of(text, std::max<std::size_t>(first, 1));
+  if (lines.size() == 1) {
+    return lines.front();
+  }
+  std::string out = lines.front();
+  const std::string_view rest = text.substr(lines.front().size());
+  out.erase(out.find_last_not_of(' ') + 1);
+  for (std::string& line : lines_of(rest, width > indent + kNarrowest ? width - indent : kNarrowest)) {
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += '\n' + std::string(indent, ' ') + line;
+  }
+  return out;
+}
+
+std::string fit(const std::string& text, std::size_t indent) {
+  if (!on_terminal()) {
+    return text;
+  }
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    out += wrap(std::string_view(text).substr(at, end - at), terminal_width(), indent) + (end < text.size() ? "\n" : "");
+    at = end + 1;
+  }
+  return out;
 }
 
 std::string printable(std::string_view text) {
@@ -97,14 +169,15 @@ std::string Table::render(std::size_t width) const {
     std::vector<std::vector<std::string>> cells;
     std::size_t height = 1;
     for (std::size_t i = 0; i < row.size(); ++i) {
-      cells.push_back(wrap(row[i], columns[i]));
+      cells.push_back(lines_of(row[i], columns[i]));
       height = std::max(height, cells.back().size());
     }
     for (std::size_t line = 0; line < height; ++line) {
       std::string text;
       for (std::size_t i = 0; i < cells.size(); ++i) {
         const std::string cell = line < cells[i].size() ? cells[i][line] : "";
-        text += cell + std::string(columns[i] - std::min(columns[i], length(cell)) + kGap, ' ');
+        const std::string shown = &row == &rows_.front() ? paint(Colour::bold, cell) : i == painted_ ? paint_verdict(cell, cell) : cell;
+        text += shown + std::string(columns[i] - std::min(columns[i], length(cell)) + kGap, ' ');
       }
       text.erase(text.find_last_not_of(' ') + 1);
       out += text + '\n';

@@ -3,6 +3,7 @@
 
 #include "command.hpp"
 #include "trireme/control/instance.hpp"
+#include "usage.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -19,30 +20,25 @@ int run(int argc, char** argv) {
   add_workloads(app, globals, action);
   add_flows(app, globals, action);
   add_reload(app, globals, action);
-  CLI::App* policy = app.add_subcommand("policy", "Check, test and explain policy");
+  CLI::App* policy = app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");
   policy->require_subcommand(1);
   add_policy_check(*policy, globals, action);
   add_policy_test(*policy, globals, action);
   add_policy_explain(*policy, globals, action);
   add_policy_convert(*policy, globals, action);
+  add_policy_diff(*policy, globals, action);
+  add_policy_suggest(*policy, globals, action);
+  add_policy_graph(*policy, globals, action);
   add_pki(app, globals, action);
   add_metrics(app, globals, action);
   add_flush(app, globals, action);
   add_unit_gate(app, globals, action);
+  add_words(app, globals, action);
   app.get_formatter()->column_width(24);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::RequiredError& error) {
-    // CLI11 misses a subcommand before it looks at the word that is none.
-    const auto words = app.remaining(true);
-    if (!words.empty()) {
-      std::fprintf(stderr, "trirectl: unknown word '%s'\nRun with --help for more information.\n", words.front().c_str());
-      return kUsage;
-    }
-    app.exit(error);
-    return kUsage;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kYes : kUsage;
+    return complain(app, error);
   }
   return action ? action() : kUsage;
 }

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "command.hpp"
+#include "flow_line.hpp"
 #include "table.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -9,20 +10,13 @@ namespace {
 
 using nlohmann::json;
 
-std::string label_text(const json& labels) {
-  std::string text;
-  for (const auto& [key, value] : labels.items()) {
-    text += (text.empty() ? "" : ",") + key + "=" + value.get<std::string>();
-  }
-  return text.empty() ? "-" : text;
-}
-
 void print_workloads(const json& workloads) {
   Table table({"NAME", "KIND", "STATE", "LABELS"});
+  table.paint_column(2);
   std::string notes;
   for (const auto& workload : workloads) {
     const std::string name = workload.value("name", "?");
-    table.add({name, workload.value("kind", "?"), workload.value("state", "?"), label_text(workload.value("labels", json::object()))});
+    table.add({name, workload.value("kind", "?"), workload.value("state", "?"), labels_text(workload.value("labels", json::object()))});
     if (const std::string reason = workload.value("reason", ""); !reason.empty()) {
       notes += fmt::format("{}: {}\n", printable(name), printable(reason));
     }
@@ -32,7 +26,7 @@ void print_workloads(const json& workloads) {
   }
   fmt::print("{}", table.render(terminal_width()));
   if (!notes.empty()) {
-    fmt::print("\n{}", notes);
+    fmt::print("\n{}", fit(notes, 4));
   }
 }
 

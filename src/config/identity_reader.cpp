@@ -4,7 +4,7 @@
 #include <fnmatch.h>
 
 #include "policy_reader.hpp"
-#include "suggest.hpp"
+#include "trireme/base/nearest.hpp"
 
 namespace trireme::config {
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "suggest.hpp"
+#include "trireme/base/nearest.hpp"
 #include "words.hpp"
 
 namespace trireme::config {

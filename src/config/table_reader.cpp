@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "suggest.hpp"
+#include "trireme/base/nearest.hpp"
 
 namespace trireme::config {
 

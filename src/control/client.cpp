@@ -14,18 +14,20 @@ namespace {
 constexpr std::size_t kLineLimit = 256U << 20U;  // far above any answer: a guard against a peer that is no trireme
 constexpr timeval kConnectTimeout{.tv_sec = 10, .tv_usec = 0};
 
-/// Waits for `events`. False when `timeout` passed; zero waits for ever.
-Result<bool> wait(int fd, short events, std::chrono::milliseconds timeout) {
-  pollfd entry{.fd = fd, .events = events, .revents = 0};
+enum class Waited : std::uint8_t { ready, silent, reader_gone };
+
+/// Waits for `events`, at most `timeout`; zero waits for ever. A pipe `reader` (-1: none) that nobody reads ends the wait.
+Result<Waited> wait(int fd, short events, std::chrono::milliseconds timeout, int reader = -1) {
+  std::array<pollfd, 2> entries = {pollfd{.fd = fd, .events = events, .revents = 0}, pollfd{.fd = reader, .events = 0, .revents = 0}};
   const int limit = timeout.count() == 0 ? -1 : static_cast<int>(timeout.count());
   int rc = 0;
   do {
-    rc = ::poll(&entry, 1, limit);
+    rc = ::poll(entries.data(), entries.size(), limit);
   } while (rc < 0 && errno == EINTR);
   if (rc < 0) {
     return fail_errno("cannot wait for trireme");
   }
-  return rc > 0;
+  return (entries[1].revents & POLLERR) != 0 ? Waited::reader_gone : rc > 0 ? Waited::ready : Waited::silent;
 }
 
 tl::unexpected<Error> silent() {
@@ -62,7 +64,7 @@ Status Client::send(const std::string& line, std::chrono::milliseconds timeout) 
     if (!ready) {
       return tl::unexpected(ready.error());
     }
-    if (!*ready) {
+    if (*ready == Waited::silent) {
       return silent();
     }
     const ssize_t count = ::send(fd_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -77,7 +79,7 @@ Status Client::send(const std::string& line, std::chrono::milliseconds timeout) 
   return {};
 }
 
-Result<std::string> Client::read_line(std::chrono::milliseconds timeout) {
+Result<std::optional<std::string>> Client::read_line(std::chrono::milliseconds timeout) {
   std::array<char, 65536> chunk{};
   std::size_t searched = 0;
   while (true) {
@@ -90,12 +92,15 @@ Result<std::string> Client::read_line(std::chrono::milliseconds timeout) {
     if (searched > kLineLimit) {
       return fail("trireme's answer is too long");
     }
-    const auto ready = wait(fd_.get(), POLLIN, timeout);
+    const auto ready = wait(fd_.get(), POLLIN, timeout, reader_);
     if (!ready) {
       return tl::unexpected(ready.error());
     }
-    if (!*ready) {
+    if (*ready == Waited::silent) {
       return silent();
+    }
+    if (*ready == Waited::reader_gone) {
+      return std::nullopt;
     }
     const ssize_t count = ::recv(fd_.get(), chunk.data(), chunk.size(), MSG_DONTWAIT);
     if (count == 0 || (count < 0 && errno == ECONNRESET)) {
@@ -119,7 +124,10 @@ Result<nlohmann::json> Client::call(const std::string& method, const nlohmann::j
     if (!line) {
       return tl::unexpected(line.error());
     }
-    auto answer = nlohmann::json::parse(*line, nullptr, false);
+    if (!*line) {
+      return nlohmann::json();
+    }
+    auto answer = nlohmann::json::parse(**line, nullptr, false);
     if (!answer.is_object()) {
       return fail("trireme's answer is no JSON object", "is the socket trireme's?");
     }

@@ -11,7 +11,7 @@ namespace trireme::credentials {
 namespace {
 
 constexpr std::size_t kLocalName = 16;
-constexpr std::chrono::days kSoon(14);
+constexpr std::chrono::days kSoon(30);  // or a third of its life, where that is less
 constexpr std::size_t kMaxHostName = 64;
 
 std::string hex(Bytes bytes) {
@@ -82,7 +82,7 @@ std::optional<Error> Keyring::doubt(Time now) const {
   if (!is_current(now)) {
     return Error{fmt::format("the {}, has expired: no connection to or from other hosts", description_), kIssue};
   }
-  if (expires_ < now + kSoon) {
+  if (expires_ != Time::max() && expires_ - now < std::min<Time::duration>(kSoon, (expires_ - from_) / 3)) {
     return Error{fmt::format("the {}, expires soon", description_), kIssue};
   }
   return std::nullopt;

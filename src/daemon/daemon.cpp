@@ -8,6 +8,7 @@
 
 #include <csignal>
 
+#include "first_start.hpp"
 #include "trireme/control/instance.hpp"
 
 namespace trireme::daemon {
@@ -83,6 +84,9 @@ Status Daemon::prepare() {
   }
   if (!settings_->errors().empty()) {
     spdlog::error("{} is not valid; enforcing the last files that were", options_.config_dir);
+  }
+  for (const std::string& line : look_at_first_start(*settings_->policy(), *settings_->identity()).lines) {
+    spdlog::warn("{}", line);
   }
   return {};
 }

@@ -1,66 +1,43 @@
 #include "flow_feed.hpp"
 
-#include <fmt/chrono.h>
-#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 
 #include "log.hpp"
 #include "trireme/handshake/reason.hpp"
-#include "trireme/policy/explain.hpp"
 
 namespace trireme::daemon {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kRecent = 1000;  // flows kept
-constexpr double kBurst = 200;         // journal lines at once
-constexpr auto kTellSuppressed = std::chrono::seconds(5);
+constexpr double kBurst = 200;     // journal lines at once
 constexpr double kPerSecond = 20;  // journal lines in the long run
+constexpr auto kTellSuppressed = std::chrono::seconds(5);
+constexpr std::size_t kLimit = 100;
 
-std::string time_text(std::chrono::system_clock::time_point time) {
-  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(time)), micros % 1'000'000);
+control::FlowEnd end_of(const enforcer::FlowEnd& end) {
+  return {.labels = end.labels,
+          .workload = end.workload,
+          .entity = end.entity,
+          .host = end.host,
+          .quarantined = end.quarantined,
+          .address = end.address,
+          .networks = end.networks,
+          .names = end.names};
 }
 
-json end_json(const enforcer::FlowEnd& end) {
-  json result = {{"address", end.address.text()}};
-  if (end.labels) {
-    result["labels"] = end.labels->items();
-    result["workload"] = end.workload;
-    if (!end.host.empty()) {
-      result["host"] = end.host;
-    }
-  } else if (end.quarantined) {
-    result["quarantined"] = true;
-  } else {
-    result["entity"] = end.entity;
-    if (!end.networks.empty()) {
-      result["networks"] = end.networks;
-    }
-    if (!end.names.empty()) {
-      result["names"] = end.names;
-    }
-  }
-  return result;
-}
-
-json flow_json(const enforcer::FlowRecord& record) {
-  const std::string service = policy::port_text(record.protocol, record.port);
-  json flow = {{"time", time_text(record.time)},
-               {"verdict", policy::text(record.verdict)},
-               {"source", end_json(record.source)},
-               {"destination", end_json(record.destination)},
-               {"protocol", service.substr(0, service.find('/'))},
-               {"port", record.port},
-               {"rule", record.rule},
-               {"reason", record.reason}};
-  if (!record.cause.empty()) {
-    flow["cause"] = record.cause;
-  }
-  return flow;
+control::Flow flow_of(const enforcer::FlowRecord& record) {
+  return {.time = record.time,
+          .verdict = record.verdict,
+          .source = end_of(record.source),
+          .destination = end_of(record.destination),
+          .protocol = record.protocol,
+          .port = record.port,
+          .rule = record.rule,
+          .reason = record.reason,
+          .cause = record.cause};
 }
 
 /// For counters: a word of few.
@@ -78,14 +55,7 @@ std::string why(const enforcer::FlowRecord& record) {
 
 void FlowFeed::take(const enforcer::FlowRecord& record) {
   counts_[{policy::text(record.verdict), why(record)}]++;
-  recent_.push_back(flow_json(record));
-  if (recent_.size() > kRecent) {
-    recent_.pop_front();
-  }
-  std::erase_if(followers_, [](const control::Reply& follower) { return !follower.open(); });
-  for (const control::Reply& follower : followers_) {
-    follower.event(recent_.back());
-  }
+  tell_followers(store_.add(flow_of(record)));
   if (!may_log()) {
     suppressed_++;
     return;
@@ -96,6 +66,19 @@ void FlowFeed::take(const enforcer::FlowRecord& record) {
     suppressions_told_ = refilled_;
   }
   log_flow(record);
+}
+
+void FlowFeed::tell_followers(const control::Flow& flow) {
+  std::erase_if(followers_, [](const Follower& follower) { return !follower.reply.open(); });
+  json line;  // made once, and only where somebody wants it
+  for (const Follower& follower : followers_) {
+    if (follower.filter.matches(flow)) {
+      if (line.is_null()) {
+        line = to_json(flow);
+      }
+      follower.reply.event(line);
+    }
+  }
 }
 
 bool FlowFeed::may_log() {
@@ -109,13 +92,25 @@ bool FlowFeed::may_log() {
   return true;
 }
 
-void FlowFeed::answer(std::size_t limit, bool follow, const control::Reply& reply) {
-  const std::size_t count = std::min(limit, recent_.size());
-  std::for_each(recent_.end() - static_cast<std::ptrdiff_t>(count), recent_.end(), [&](const json& flow) { reply.event(flow); });
-  if (follow) {
-    followers_.push_back(reply);
+void FlowFeed::answer(const json& params, const policy::Policy& policy, const control::Reply& reply) {
+  auto filter = control::FlowFilter::parse(params, policy);
+  if (!filter) {
+    reply.error(filter.error());
+    return;
+  }
+  const auto limit = params.value("limit", kLimit);
+  if (params.value("summary", false)) {
+    const auto found = store_.tallies(*filter, limit);
+    std::ranges::for_each(found, [&](const control::FlowTally* tally) { reply.event(to_json(*tally)); });
+    reply.result({{"count", found.size()}});
+    return;
+  }
+  const auto found = store_.recent(*filter, limit);
+  std::ranges::for_each(found, [&](const control::Flow* flow) { reply.event(to_json(*flow)); });
+  if (params.value("follow", false)) {
+    followers_.push_back({reply, std::move(*filter)});
   } else {
-    reply.result({{"count", count}});
+    reply.result({{"count", found.size()}});
   }
 }
 

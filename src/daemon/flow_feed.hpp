@@ -1,16 +1,12 @@
 // Flows that were refused or are to be logged, to the journal and to `trirectl flows`: the newest are kept, followers hear of each at once.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <cstdint>
-#include <deque>
 #include <map>
-#include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "trireme/control/flow.hpp"
 #include "trireme/control/server.hpp"
 #include "trireme/enforcer/flow_log.hpp"
 
@@ -20,21 +16,27 @@ class FlowFeed {
  public:
   /// One more flow, from rules or from a handshake.
   void take(const enforcer::FlowRecord& record);
-  /// Method `flows`: the newest `limit`, and then each as it happens where `follow`.
-  void answer(std::size_t limit, bool follow, const control::Reply& reply);
+  /// Method `flows`. Names of networks in `params` are those of `policy`.
+  void answer(const nlohmann::json& params, const policy::Policy& policy, const control::Reply& reply);
 
   /// A verdict ("allow", "deny", "audit") and why: "rule", "no_rule", "quarantined", or the handshake's reason.
   using Key = std::pair<std::string, std::string>;
   /// Flows told so far.
   [[nodiscard]] const std::map<Key, std::uint64_t>& counts() const { return counts_; }
+  [[nodiscard]] const control::FlowStore& store() const { return store_; }
   /// Journal lines held back.
   [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
 
  private:
+  struct Follower {
+    control::Reply reply;
+    control::FlowFilter filter;
+  };
   [[nodiscard]] bool may_log();
+  void tell_followers(const control::Flow& flow);
 
-  std::deque<nlohmann::json> recent_;
-  std::vector<control::Reply> followers_;
+  control::FlowStore store_;
+  std::vector<Follower> followers_;
   std::map<Key, std::uint64_t> counts_;
   double allowance_ = 0;  // journal lines
   std::chrono::steady_clock::time_point refilled_;

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "daemon.hpp"
+#include "first_start.hpp"
 #include "log.hpp"
 #include "trireme/control/instance.hpp"
 
@@ -17,13 +18,19 @@ int complain(const Error& error) {
   return 1;
 }
 
-/// Every diagnostic on stderr; 0 where none is an error.
+/// Every diagnostic on stderr, and what a first start would cut; 0 where no diagnostic is an error.
 int check(const std::string& directory) {
   const config::Configuration configuration = config::load(directory);
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     std::fprintf(stderr, "%s\n", diagnostic.text().c_str());
   }
-  return configuration.valid() ? 0 : 1;
+  if (!configuration.valid()) {
+    return 1;
+  }
+  for (const std::string& line : look_at_first_start(configuration.policy, configuration.identity).lines) {
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+  return 0;
 }
 
 int run(int argc, char** argv) {
@@ -41,7 +48,9 @@ int run(int argc, char** argv) {
       ->default_str("auto");
   app.add_flag("--foreground", options.foreground, "log to stderr even where that is the journal");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")->capture_default_str();
-  app.add_flag("--check", options.check, "only check the configuration: exit 0 where it is valid, 1 where not");
+  app.add_flag(
+      "--check", options.check,
+      "only check the configuration, and say which live connections a first start would cut: exit 0 where it is valid, 1 where not");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <limits>
 #include <set>
 
+#include "connections.hpp"
 #include "daemon.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
@@ -27,6 +29,13 @@ json workload_json(const workload::Workload& workload) {
       {"warnings", workload.warnings}};
 }
 
+json expiry_json(const credentials::Trust& trust) {
+  if (trust.expires() == credentials::Time::max()) {
+    return nullptr;
+  }
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
+}
+
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
   const policy::Identity& identity = *daemon.settings().identity();
@@ -37,6 +46,7 @@ json tokens_json(Daemon& daemon) {
   return {{"queues", tokens.verifier() == nullptr ? "none" : kernel::text(tokens.mechanism())},
           {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
           {"credential", daemon.settings().trust()->description()},
+          {"expires", expiry_json(*daemon.settings().trust())},
           {"peers", std::move(peers)},
           {"enforcement_points", daemon.points()},
           {"peer_identities", tokens.identities().size()}};
@@ -73,6 +83,58 @@ json status_json(Daemon& daemon) {
           {"tokens", tokens_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};
+}
+
+json policy_json(const Settings& settings) {
+  json sources = json::array();
+  for (const config::Source& source : settings.policy_sources()) {
+    sources.push_back({{"file", source.file}, {"content", source.content}});
+  }
+  return {{"directory", settings.directory()},
+          {"generation", settings.generation()},
+          {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
+          {"sources", std::move(sources)}};
+}
+
+Result<json> connections_json(Daemon& daemon, const json& params) {
+  const auto filter = control::FlowFilter::parse(params, *daemon.settings().policy());
+  if (!filter) {
+    return tl::unexpected(filter.error());
+  }
+  const auto found = connections(daemon);
+  if (!found) {
+    return tl::unexpected(found.error());
+  }
+  const auto limit = params.value("limit", std::numeric_limits<std::size_t>::max());
+  json list = json::array();
+  std::size_t left_out = 0;
+  for (const control::FlowTally& tally : found->tallies) {
+    if (!filter->matches(tally.last)) {
+      continue;
+    }
+    list.size() < limit ? list.push_back(to_json(tally)) : void(++left_out);
+  }
+  return json{{"flows", found->flows},
+              {"unknown", found->unknown},
+              {"complete", found->complete},
+              {"left_out", left_out},
+              {"connections", std::move(list)}};
+}
+
+json words_json(Daemon& daemon) {
+  std::set<std::string> names;
+  std::set<std::string> labels;
+  for (const workload::Workload* workload : daemon.registry().all()) {
+    names.insert(workload->name);
+    for (const auto& [key, value] : workload->labels.items()) {
+      labels.insert(key + "=" + value);
+    }
+  }
+  std::set<std::string> networks;
+  for (const policy::Network& network : daemon.settings().policy()->networks) {
+    networks.insert("@" + network.name);
+  }
+  return {{"workloads", names}, {"labels", labels}, {"networks", networks}};
 }
 
 json workloads_json(workload::Registry& registry) {
@@ -215,8 +277,14 @@ void register_methods(control::Server& server, Daemon& daemon) {
     reply.result({{"state", "enforced"}});
   });
   server.on(method::flows, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
-    daemon.flows().answer(params.value("limit", std::size_t{100}), params.value("follow", false), reply);
+    daemon.flows().answer(params, *daemon.settings().policy(), reply);
   });
+  server.on(method::connections, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
+    const auto listed = connections_json(daemon, params);
+    listed ? reply.result(*listed) : reply.error(listed.error());
+  });
+  server.on(method::policy, Access::root, answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
+  server.on(method::words, Access::root, answer([&daemon](const json&) { return words_json(daemon); }));
 }
 
 }  // namespace trireme::daemon

@@ -148,6 +148,7 @@ Status Settings::take(config::Configuration configuration) {
   policy_ = std::move(policy);
   identity_ = std::move(identity);
   trust_ = std::move(*trust);
+  policy_sources_ = std::move(configuration.policy_sources);
   warnings_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     warnings_.push_back(diagnostic.text());

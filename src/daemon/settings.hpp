@@ -38,6 +38,8 @@ class Settings {
   [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
   [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const { return identity_; }
   [[nodiscard]] const std::shared_ptr<const credentials::Trust>& trust() const { return trust_; }
+  /// What the policy in force was read from.
+  [[nodiscard]] const std::vector<config::Source>& policy_sources() const { return policy_sources_; }
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
   [[nodiscard]] std::chrono::system_clock::time_point loaded() const { return loaded_; }
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }      // of the last load
@@ -66,6 +68,7 @@ class Settings {
   std::shared_ptr<const policy::Policy> policy_;
   std::shared_ptr<const policy::Identity> identity_;
   std::shared_ptr<const credentials::Trust> trust_;
+  std::vector<config::Source> policy_sources_;
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
   std::vector<std::string> errors_;

@@ -18,22 +18,6 @@ struct Gap {
   std::string text;
 };
 
-std::string peer_text(const Policy& policy, const Peer& peer) {
-  if (const auto* selector = std::get_if<Selector>(&peer)) {
-    return selector->text();
-  }
-  const auto& entity = std::get<Entity>(peer);
-  switch (entity.kind) {
-    case Entity::Kind::host:
-      return "@host";
-    case Entity::Kind::world:
-      return "@world";
-    case Entity::Kind::network:
-      return "@" + (entity.network < policy.networks.size() ? policy.networks[entity.network].name : std::string("?"));
-  }
-  return "?";
-}
-
 Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& end) {
   if (end.kind != Endpoint::Kind::workload) {
     return {kOtherKind, fmt::format("the {} is no workload, the rule wants {}", side, selector.text())};
@@ -70,18 +54,6 @@ Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& pe
     }
   }
   return nearest;
-}
-
-bool has_ports(std::uint8_t protocol) {
-  return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
-}
-
-std::string range_text(const PortRange& range) {
-  if (!has_ports(range.protocol)) {
-    return port_text(range.protocol, 0);
-  }
-  return range.first == range.last ? port_text(range.protocol, range.first)
-                                   : fmt::format("{}-{}", port_text(range.protocol, range.first), range.last);
 }
 
 Gap port_gap(const Rule& rule, std::uint8_t protocol, std::uint16_t port) {
@@ -155,18 +127,6 @@ std::vector<NearMiss> closest_rules(const Question& q) {
   return misses;
 }
 
-const char* baseline_text(Baseline baseline) {
-  switch (baseline) {
-    case Baseline::same_labels:
-      return "same-labels";
-    case Baseline::any_common_label:
-      return "any-common-label";
-    case Baseline::none:
-      return "none";
-  }
-  return "none";
-}
-
 /// Keys whose values differ, for the baseline's refusal.
 std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
   std::vector<std::string> keys;
@@ -195,8 +155,7 @@ std::string refusal_text(const Question& q) {
     return reason + ", and the baseline matches no workload without labels";
   }
   const auto keys = differing_keys(q.from.labels, q.to.labels);
-  return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason, baseline_text(q.policy.baseline),
-                     fmt::join(keys, ", "));
+  return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason, text(q.policy.baseline), fmt::join(keys, ", "));
 }
 
 std::string reason_text(const Question& q, const Decision& decision) {
@@ -206,7 +165,7 @@ std::string reason_text(const Question& q, const Decision& decision) {
       reason = refusal_text(q);
       break;
     case Reason::baseline:
-      reason = fmt::format("the baseline {} allows it", baseline_text(q.policy.baseline));
+      reason = fmt::format("the baseline {} allows it", text(q.policy.baseline));
       break;
     default:
       reason = sentence(decision.reason);
@@ -277,6 +236,18 @@ std::string Explanation::render() const {
     out += fmt::format("  audit mode:  {}\n", rule->text());
   }
   return out;
+}
+
+const char* text(Baseline baseline) {
+  switch (baseline) {
+    case Baseline::same_labels:
+      return "same-labels";
+    case Baseline::any_common_label:
+      return "any-common-label";
+    case Baseline::none:
+      return "none";
+  }
+  return "none";
 }
 
 const char* sentence(Reason reason) {

@@ -199,4 +199,28 @@ std::string port_text(std::uint8_t protocol, std::uint16_t port) {
   return ports ? fmt::format("{}/{}", protocol_text(protocol), port) : protocol_text(protocol);
 }
 
+std::string range_text(const PortRange& range) {
+  if (range.protocol != IPPROTO_TCP && range.protocol != IPPROTO_UDP) {
+    return port_text(range.protocol, 0);
+  }
+  return range.first == range.last ? port_text(range.protocol, range.first)
+                                   : fmt::format("{}-{}", port_text(range.protocol, range.first), range.last);
+}
+
+std::string peer_text(const Policy& policy, const Peer& peer) {
+  if (const auto* selector = std::get_if<Selector>(&peer)) {
+    return selector->text();
+  }
+  const auto& entity = std::get<Entity>(peer);
+  switch (entity.kind) {
+    case Entity::Kind::host:
+      return "@host";
+    case Entity::Kind::world:
+      return "@world";
+    case Entity::Kind::network:
+      return "@" + (entity.network < policy.networks.size() ? policy.networks[entity.network].name : std::string("?"));
+  }
+  return "?";
+}
+
 }  // namespace trireme::policy

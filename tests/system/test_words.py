@@ -51,7 +51,7 @@ class Words(unittest.TestCase):
         page = text("docs/man/trirectl.1.scd")
         for name in self.subcommands() - {"policy", "pki"}:
             self.assertIn(f"*{name}*", page)
-        for name in ("policy check", "policy test", "policy explain", "pki init", "pki issue", "pki psk"):
+        for name in ("policy check", "policy test", "policy explain", "policy diff", "policy suggest", "policy graph", "pki init", "pki issue", "pki psk"):
             self.assertIn(f"*{name}*", page)
 
     def test_completions_know_every_subcommand_and_option(self):

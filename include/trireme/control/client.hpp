@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "trireme/base/fd.hpp"
@@ -21,11 +22,16 @@ class Client {
   [[nodiscard]] Result<nlohmann::json> call(const std::string& method, const nlohmann::json& params, std::chrono::milliseconds timeout,
                                             const std::function<bool(const nlohmann::json&)>& on_event = {});
 
+  /// A call also ends early, as if on_event had said so, when nobody reads the pipe `fd` any more. The caller keeps it open.
+  void end_with_reader(int fd) { reader_ = fd; }
+
  private:
   explicit Client(Fd fd) : fd_(std::move(fd)) {}
   [[nodiscard]] Status send(const std::string& line, std::chrono::milliseconds timeout);
-  [[nodiscard]] Result<std::string> read_line(std::chrono::milliseconds timeout);
+  /// nullopt: the reader has gone.
+  [[nodiscard]] Result<std::optional<std::string>> read_line(std::chrono::milliseconds timeout);
   Fd fd_;
+  int reader_ = -1;
   std::string buffer_;
 };
 

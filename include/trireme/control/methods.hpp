@@ -15,6 +15,8 @@ namespace trireme::control::method {
 ///              "warnings": []},
 ///   "workloads": {"enforced": 1, "quarantined": 0, "unenforced": 0},
 ///   "sources": {"docker": "connected, 2 containers", "units": "..."},
+///   "tokens": {"queues": "native|xtables|none", "threads": 2, "credential": "certificate of web-1 by CN=fleet, until 2027-01-01",
+///              "expires": "2027-01-01T00:00:00Z, or null", "peers": ["10.0.0.0/8"], "enforcement_points": 1, "peer_identities": 0},
 ///   "cgroup_driver": "systemd|cgroupfs", "problems": ["what keeps the daemon from doing its whole job"]}
 /// `errors` are those of the last load; while there are any, the generation in force is an older one. Root only.
 inline constexpr const char* status = "status";
@@ -39,13 +41,26 @@ inline constexpr const char* launch = "launch";
 /// matches it any more; an error where that cannot be. Called by the gate in a unit's ExecStartPre. Root only.
 inline constexpr const char* unit_gate = "unit-gate";
 
-/// params {"follow": true, "limit": 100} -> event lines, each a flow; the newest `limit` ones first, oldest to newest, then, with follow,
-/// each as it happens and no result; without follow the result is {"count": 100}.
+/// params {"follow": true, "limit": 100, "summary": false, and what FlowFilter::parse() reads} -> event lines, each a flow; the newest
+/// `limit` ones first, oldest to newest, then, with follow, each as it happens and no result; without follow the result is {"count": 100}.
 ///   {"time": "2026-01-31T12:00:00.123456Z", "verdict": "allow|deny|audit",
 ///    "source": {"labels": {...}, "workload": "x.scope", "address": "127.0.0.1"}, "destination": {..., "entity": "@host"},
 ///    "protocol": "tcp", "port": 80, "rule": "allow 'web to db' (policy.toml:12:1)", "reason": "no rule allows it"}
-/// An end has "labels" and "workload", or "entity"; "address" where known. Root only.
+/// An end has "labels" and "workload", or "entity"; "address" where known. With summary each line stands for many alike, the most frequent
+/// first: "count", "first", and "time" of the newest; they reach further back. Root only.
 inline constexpr const char* flows = "flows";
+
+/// params {"limit": 100, and what FlowFilter::parse() reads} -> {"flows": 12, "unknown": 0, "complete": true, "left_out": 0, "connections": [a flow as
+/// above with "count", ...]}: what is alive by now and touches a workload, alike ones together, the most frequent first. `left_out` did not
+/// fit the limit; of `unknown` ones (audited, and told long ago) nobody knows the ends; not `complete`: there are more kinds than the daemon tells apart. Root only.
+inline constexpr const char* connections = "connections";
+
+/// params {} -> {"directory": "/etc/trireme", "generation": 3, "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content":
+/// "..."}]}: the policy in force as it was read. Root only.
+inline constexpr const char* policy = "policy";
+
+/// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: what a shell completes. Root only.
+inline constexpr const char* words = "words";
 
 /// params {} -> {"text": "Prometheus exposition format"}. Root only.
 inline constexpr const char* metrics = "metrics";

@@ -105,6 +105,8 @@ class Enforcer final : public workload::Enforcement {
 
   /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
+  /// Every conntrack entry here, to look at.
+  [[nodiscard]] Status each_flow(const std::function<void(const kernel::TrackedFlow&)>& function) { return conntrack_.each(function); }
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple);
   ~Enforcer() override;

@@ -43,6 +43,10 @@ struct PeerLookup {
 [[nodiscard]] Result<PortRange> parse_port(std::string_view text);
 /// "tcp/5432", "icmp": what parse_port() reads.
 [[nodiscard]] std::string port_text(std::uint8_t protocol, std::uint16_t port);
+/// "tcp/8000-8010", "tcp/80", "icmp": as rules write it.
+[[nodiscard]] std::string range_text(const PortRange& range);
+/// One alternative of a rule's end, as rules write it: "app=web", "@host", "@corp-dns".
+[[nodiscard]] std::string peer_text(const Policy& policy, const Peer& peer);
 
 /// A rule that would have decided otherwise, and each thing that keeps it from applying.
 struct NearMiss {
@@ -76,6 +80,9 @@ struct Explanation {
 /// The result points into `policy`.
 [[nodiscard]] Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to, std::uint8_t protocol,
                                   std::uint16_t port);
+
+/// "same-labels", "any-common-label", "none": as files write it.
+[[nodiscard]] const char* text(Baseline baseline);
 
 /// "no rule allows it": the reason for people, for flows and explanations alike.
 [[nodiscard]] const char* sentence(Reason reason);

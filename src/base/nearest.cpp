@@ -1,11 +1,11 @@
-#include "suggest.hpp"
+#include "trireme/base/nearest.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <numeric>
 
-namespace trireme::config {
+namespace trireme {
 namespace {
 
 constexpr std::size_t kLongestWord = 64;
@@ -68,4 +68,4 @@ std::string did_you_mean(std::string_view written, const std::vector<std::string
   return word.empty() ? std::move(otherwise) : fmt::format("did you mean '{}'?", word);
 }
 
-}  // namespace trireme::config
+}  // namespace trireme

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace trireme::config {
+namespace trireme {
 
 /// The nearest of `known` by edits (insert, delete, replace, swap of neighbours; case counts for nothing), else the only one that starts
 /// like it, or empty.
@@ -14,4 +14,4 @@ namespace trireme::config {
 /// "did you mean 'X'?", or where nothing is near: `otherwise`.
 [[nodiscard]] std::string did_you_mean(std::string_view written, const std::vector<std::string>& known, std::string otherwise);
 
-}  // namespace trireme::config
+}  // namespace trireme

@@ -1,0 +1,115 @@
+// A flow as operators hear of it: its JSON, what a filter picks, and the newest ones in bounded memory.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "trireme/policy/policy.hpp"
+#include "trireme/policy/seen.hpp"
+
+namespace trireme::control {
+
+struct FlowEnd {
+  std::optional<policy::LabelSet> labels;  // of a workload
+  std::string workload;                    // its name; empty where it has gone, or is none
+  std::string entity;                      // "@host" or "@world" where there are no labels
+  std::string host;                        // that vouches for the labels; empty: this one
+  bool quarantined = false;
+  std::optional<policy::Address> address;
+  std::vector<std::string> networks = {};  // of an end without labels: [[network]]s that it is in
+  std::vector<std::string> names = {};     // that its address was learned by
+};
+
+struct Flow {
+  std::chrono::system_clock::time_point time;
+  policy::Verdict verdict = policy::Verdict::deny;
+  FlowEnd source;
+  FlowEnd destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;  // of the destination; 0 for ICMP
+  std::string rule;        // Rule::text() of the rule that decided; empty where none did
+  std::string reason;
+  std::string cause;  // of a handshake, one word; empty: rules in the kernel decided
+};
+
+/// As methods.hpp describes it.
+[[nodiscard]] nlohmann::json to_json(const Flow& flow);
+/// The inverse for suggestions and graphs: {"count": n} where it is a summary's. Empty where policy has no say in the flow: a quarantined
+/// end, a handshake that failed for another reason than policy, a protocol without a number here.
+[[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
+
+/// Which flows are asked for; all conditions hold together, the alternatives of one are OR.
+class FlowFilter {
+ public:
+  FlowFilter() = default;
+  /// {"verdict": ["deny"], "from": [END], "to": [END], "with": [END], "port": ["tcp/80", "8000-8010"], "protocol": ["udp"], "since":
+  /// seconds}. An END is a workload's name ('*' at its end is a prefix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a
+  /// network of `policy`, an address or a CIDR. "with": either end.
+  [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params, const policy::Policy& policy);
+  [[nodiscard]] bool matches(const Flow& flow) const;
+
+ private:
+  using EndTest = std::function<bool(const FlowEnd&)>;
+  [[nodiscard]] static Result<EndTest> parse_end(const std::string& text, const policy::Policy& policy);
+  [[nodiscard]] static Result<policy::PortRange> parse_ports(const std::string& text);
+
+  std::vector<policy::Verdict> verdicts_;
+  std::vector<EndTest> from_, to_, with_;
+  std::vector<policy::PortRange> ports_;  // protocol 0: any
+  std::vector<std::uint8_t> protocols_;
+  std::optional<std::chrono::seconds> since_;
+};
+
+/// The same flow, again and again: same verdict, labels or addresses at both ends, port, rule and reason.
+struct FlowTally {
+  Flow last;
+  std::chrono::system_clock::time_point first;
+  std::uint64_t count = 0;
+};
+
+/// The newest flows, and tallies that reach further back. Both are bounded in number and in bytes; what is oldest goes.
+class FlowStore {
+ public:
+  struct Limits {
+    std::size_t recent = 4096;
+    std::size_t tallies = 10'000;
+    std::size_t bytes = 8U << 20U;  // of each
+  };
+  FlowStore() : FlowStore(Limits()) {}
+  explicit FlowStore(Limits limits) : limits_(limits) {}
+
+  const Flow& add(Flow flow);
+  /// The newest `limit` that match, oldest first.
+  [[nodiscard]] std::vector<const Flow*> recent(const FlowFilter& filter, std::size_t limit) const;
+  /// The `limit` most frequent, most frequent first. `since` is compared with the newest of each.
+  [[nodiscard]] std::vector<const FlowTally*> tallies(const FlowFilter& filter, std::size_t limit) const;
+  /// Tallies that had to go.
+  [[nodiscard]] std::uint64_t forgotten() const { return forgotten_; }
+
+ private:
+  struct Kept {
+    std::string key;
+    FlowTally tally;
+  };
+  void count(const Flow& flow);
+
+  Limits limits_;
+  std::deque<Flow> recent_;
+  std::size_t recent_bytes_ = 0;
+  std::list<Kept> tallies_;  // the one counted last is at the front
+  std::unordered_map<std::string_view, std::list<Kept>::iterator> by_key_;
+  std::size_t tally_bytes_ = 0;
+  std::uint64_t forgotten_ = 0;
+};
+
+[[nodiscard]] nlohmann::json to_json(const FlowTally& tally);
+
+}  // namespace trireme::control

@@ -1,0 +1,93 @@
+#include "loaded.hpp"
+
+#include <map>
+
+#include "diagnostics.hpp"
+#include "trireme/control/flow.hpp"
+#include "trireme/control/methods.hpp"
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMostTallies = 100'000;  // more than the daemon keeps
+
+}  // namespace
+
+Result<policy::Policy> loaded_policy(const Globals& globals) {
+  const auto answer = ask(globals, control::method::policy, json::object());
+  if (!answer) {
+    return tl::unexpected(answer.error());
+  }
+  std::vector<config::Source> sources;
+  for (const json& source : answer->at("sources")) {
+    sources.push_back({source.at("file").get<std::string>(), source.at("content").get<std::string>()});
+  }
+  auto configuration = config::parse(sources, {});
+  for (const auto& diagnostic : configuration.diagnostics) {
+    if (is_error(diagnostic)) {
+      return fail("the policy in force cannot be read here: " + diagnostic.text(), "trirectl and triremed may be of different versions");
+    }
+  }
+  return std::move(configuration.policy);
+}
+
+Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
+  const auto workloads = ask(globals, control::method::workloads, json::object());
+  if (!workloads) {
+    return tl::unexpected(workloads.error());
+  }
+  std::map<policy::LabelSet, std::vector<std::string>> names;
+  for (const json& workload : *workloads) {
+    policy::LabelSet labels;
+    const json items = workload.value("labels", json::object());
+    for (const auto& [key, value] : items.items()) {
+      if (Status set = labels.set(key, value.get<std::string>()); !set) {
+        return tl::unexpected(set.error());
+      }
+    }
+    names[labels].push_back(workload.value("name", "?"));
+  }
+  std::vector<policy::Party> parties;
+  for (auto& [labels, members] : names) {
+    parties.push_back(policy::party_of(labels));
+    parties.back().members = std::move(members);
+  }
+  return parties;
+}
+
+Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals, json params) {
+  std::vector<policy::SeenFlow> flows;
+  params["summary"] = true;
+  params["limit"] = kMostTallies;
+  const auto answer = ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
+    if (auto seen = control::seen_flow(flow)) {
+      flows.push_back(std::move(*seen));
+    }
+    return true;
+  });
+  if (!answer) {
+    return tl::unexpected(answer.error());
+  }
+  return flows;
+}
+
+Result<std::vector<policy::SeenFlow>> live_flows(const Globals& globals, std::uint64_t* unknown) {
+  const auto answer = ask(globals, control::method::connections, json::object());
+  if (!answer) {
+    return tl::unexpected(answer.error());
+  }
+  if (unknown != nullptr) {
+    *unknown = answer->value("unknown", std::uint64_t{0});
+  }
+  std::vector<policy::SeenFlow> flows;
+  for (const json& flow : answer->value("connections", json::array())) {
+    if (auto seen = control::seen_flow(flow)) {
+      flows.push_back(std::move(*seen));
+    }
+  }
+  return flows;
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+
+#include "loaded.hpp"
+#include "trireme/control/graph.hpp"
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+
+bool has_graphviz() {
+  const char* path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): one thread
+  std::string rest = path == nullptr ? "" : path;
+  while (!rest.empty()) {
+    const std::size_t colon = std::min(rest.find(':'), rest.size());
+    if (::access((rest.substr(0, colon) + "/dot").c_str(), X_OK) == 0) {
+      return true;
+    }
+    rest.erase(0, colon + 1);
+  }
+  return false;
+}
+
+/// Graphviz writes to our stdout.
+Status print_svg(const std::string& text) {
+  if (!has_graphviz()) {
+    return fail("SVG is drawn by Graphviz, and there is no program 'dot' here", "apt-get install graphviz; or --format html needs nothing");
+  }
+  std::fflush(stdout);
+  std::FILE* pipe = ::popen("dot -Tsvg", "w");  // NOLINT(cert-env33-c): a constant command
+  if (pipe == nullptr) {
+    return fail_errno("cannot start dot");
+  }
+  const bool written = std::fwrite(text.data(), 1, text.size(), pipe) == text.size();
+  const int status = ::pclose(pipe);
+  return written && status == 0 ? Status{} : Status(fail("dot could not draw the graph", "--format dot shows what it was given"));
+}
+
+int draw(const Globals& globals, const std::string& format) {
+  const auto policy = loaded_policy(globals);
+  if (!policy) {
+    return report(globals, policy.error());
+  }
+  auto present = present_parties(globals);
+  auto seen = recent_flows(globals, json::object());
+  const auto live = live_flows(globals);
+  if (!present || !seen || !live) {
+    return report(globals, !present ? present.error() : !seen ? seen.error() : live.error());
+  }
+  seen->insert(seen->end(), live->begin(), live->end());
+  const auto graph = policy::graph(*policy, std::move(*present), *seen);
+  if (globals.json || format == "json") {
+    print_json(control::to_json(graph));
+  } else if (format == "html") {
+    const std::string page =
+        control::graph_page(graph, fmt::format("trireme: {} label sets and peers, {} lines", graph.nodes.size(), graph.edges.size()));
+    std::fwrite(page.data(), 1, page.size(), stdout);
+  } else if (format == "svg") {
+    if (Status drawn = print_svg(policy::dot(graph)); !drawn) {
+      return report(globals, drawn.error());
+    }
+  } else {
+    fmt::print("{}", policy::dot(graph));
+  }
+  return kYes;
+}
+
+}  // namespace
+
+void add_policy_graph(CLI::App& parent, Globals& globals, Action& action) {
+  CLI::App* command = add_command(parent, globals, "graph", "Draw who may talk to whom, and who did");
+  const auto format = std::make_shared<std::string>("dot");
+  command->add_option("--format", *format, "dot, svg (by Graphviz), html (a page) or json")
+      ->check(CLI::IsMember({"dot", "svg", "html", "json"}))
+      ->type_name("FORMAT")
+      ->capture_default_str();
+  command->footer("For example: trirectl policy graph --format html >graph.html");
+  command->callback([&globals, &action, format] { action = [&globals, format] { return draw(globals, *format); }; });
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,100 @@
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "flow_query.hpp"
+#include "loaded.hpp"
+#include "table.hpp"
+#include "trireme/policy/explain.hpp"
+#include "trireme/policy/suggest.hpp"
+
+namespace trireme::cli {
+namespace {
+
+using nlohmann::json;
+
+json suggestion_json(const policy::Suggestion& suggestion, const std::string& toml) {
+  json networks = json::array();
+  for (const auto& network : suggestion.networks) {
+    json cidrs = json::array();
+    for (const policy::Prefix& cidr : network.cidrs) {
+      cidrs.push_back(cidr.text());
+    }
+    networks.push_back({{"name", network.name}, {"cidrs", std::move(cidrs)}});
+  }
+  json rules = json::array();
+  for (const auto& rule : suggestion.rules) {
+    json ports = json::array();
+    for (const policy::PortRange& range : rule.ports) {
+      ports.push_back(policy::range_text(range));
+    }
+    rules.push_back({{"name", rule.name},
+                     {"from", rule.from},
+                     {"to", rule.to},
+                     {"ports", std::move(ports)},
+                     {"flows", rule.flows},
+                     {"example", rule.example},
+                     {"last", rule.last},
+                     {"comments", rule.comments}});
+  }
+  return {{"networks", std::move(networks)}, {"rules", std::move(rules)},     {"left_out", suggestion.left_out},
+          {"needed", suggestion.needed},     {"allowed", suggestion.allowed}, {"toml", toml}};
+}
+
+int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
+  auto params = flow_params(query);
+  if (!params) {
+    return report(globals, params.error());
+  }
+  (*params)["verdict"] = denied ? json{"audit", "deny"} : json{"audit"};
+  const auto policy = loaded_policy(globals);
+  if (!policy) {
+    return report(globals, policy.error());
+  }
+  const auto flows = recent_flows(globals, *params);
+  if (!flows) {
+    return report(globals, flows.error());
+  }
+  const auto present = present_parties(globals);
+  if (!present) {
+    return report(globals, present.error());
+  }
+  std::vector<policy::LabelSet> labels;
+  for (const policy::Party& party : *present) {
+    labels.push_back(party.labels);
+  }
+  const auto suggestion = policy::suggest(*policy, *flows, labels);
+  const std::string toml =
+      suggestion.toml(fmt::format("trirectl policy suggest{}: from {} kinds of flow that were {}.", denied ? " --denied" : "",
+                                  flows->size(), denied ? "audited or refused" : "audited"));
+  if (globals.json) {
+    print_json(suggestion_json(suggestion, toml));
+  } else {
+    fmt::print("{}", toml);
+  }
+  if (flows->empty() && !globals.json) {
+    fmt::print(stderr, "trirectl: nothing was {} yet\n", denied ? "audited or refused" : "audited");
+    if (!denied) {
+      fmt::print(stderr,
+                 "trirectl: hint: refused flows count with --denied; mode = \"audit\" in [defaults] lets everything pass and tells it\n");
+    }
+  }
+  return kYes;
+}
+
+}  // namespace
+
+void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action) {
+  CLI::App* command = add_command(parent, globals, "suggest", "Print the rules that would allow what was audited");
+  const auto query = std::make_shared<FlowQuery>();
+  const auto denied = std::make_shared<bool>(false);
+  command->add_flag("--denied", *denied, "what was refused as well");
+  add_flow_query(*command, query);
+  command->footer(
+      "Prints TOML for a file below policy.d; read every rule first. For example:\n"
+      "trirectl policy suggest --since 7d >/etc/trireme/policy.d/suggested.toml");
+  command->callback(
+      [&globals, &action, query, denied] { action = [&globals, query, denied] { return suggest(globals, *query, *denied); }; });
+}
+
+}  // namespace trireme::cli

@@ -1,0 +1,83 @@
+#include "usage.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "command.hpp"
+#include "table.hpp"
+#include "trireme/base/nearest.hpp"
+
+namespace trireme::cli {
+namespace {
+
+std::vector<std::string> subcommands_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* each : app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); })) {
+    names.push_back(each->get_name());
+  }
+  return names;
+}
+
+std::vector<std::string> options_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options([](const CLI::Option*) { return true; })) {
+    for (const std::string& name : option->get_lnames()) {
+      names.push_back("--" + name);
+    }
+    for (const std::string& name : option->get_snames()) {
+      names.push_back("-" + name);
+    }
+  }
+  return names;
+}
+
+std::string joined_words(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) {
+    text += (text.empty() ? "" : ", ") + word;
+  }
+  return text;
+}
+
+/// What CLI11 says, or better: which word is wrong, and which was meant.
+std::string message_for(const CLI::App& app, const std::string& path, const std::vector<std::string>& rest, const CLI::ParseError& error) {
+  const auto subcommands = subcommands_of(app);
+  if (!rest.empty() && rest.front().starts_with('-') && rest.front() != "--") {
+    const std::string written = rest.front().substr(0, rest.front().find('='));
+    return "unknown option '" + written + "' of '" + path + "'; " +
+           did_you_mean(written, options_of(app), "'" + path + " --help' lists them");
+  }
+  if (!subcommands.empty()) {
+    return rest.empty() ? "'" + path + "' needs a word more: " + joined_words(subcommands)
+                        : "unknown word '" + rest.front() + "' after '" + path + "'; " +
+                              did_you_mean(rest.front(), subcommands, "known are " + joined_words(subcommands));
+  }
+  // CLI11 keeps the word to itself where it throws from inside a subcommand.
+  constexpr std::string_view kUnexpected = "The following argument was not expected: ";
+  if (const std::string said = error.what(); said.starts_with(kUnexpected)) {
+    return "'" + path + "' takes no word '" + said.substr(kUnexpected.size()) + "'";
+  }
+  if (!rest.empty() && error.get_name() == "ExtrasError") {
+    return "'" + path + "' takes no word '" + rest.front() + "'";
+  }
+  return error.what();
+}
+
+}  // namespace
+
+int complain(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) {
+    return app.exit(error) == 0 ? kYes : kUsage;
+  }
+  const CLI::App* innermost = &app;
+  std::string path = app.get_name();
+  for (auto chosen = innermost->get_subcommands(); !chosen.empty(); chosen = innermost->get_subcommands()) {
+    innermost = chosen.front();
+    path += " " + innermost->get_name();
+  }
+  std::fprintf(stderr, "trirectl: %s\n", printable(message_for(*innermost, path, app.remaining(true), error)).c_str());
+  std::fprintf(stderr, "trirectl: hint: see '%s --help'\n", path.c_str());
+  return kUsage;
+}
+
+}  // namespace trireme::cli

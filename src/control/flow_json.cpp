@@ -1,0 +1,115 @@
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include "trireme/control/flow.hpp"
+#include "trireme/policy/explain.hpp"
+
+namespace trireme::control {
+namespace {
+
+using nlohmann::json;
+
+std::string time_text(std::chrono::system_clock::time_point time) {
+  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(time)), micros % 1'000'000);
+}
+
+json end_json(const FlowEnd& end) {
+  json result = json::object();
+  if (end.address) {
+    result["address"] = end.address->text();
+  }
+  if (end.labels) {
+    result["labels"] = end.labels->items();
+    result["workload"] = end.workload;
+    if (!end.host.empty()) {
+      result["host"] = end.host;
+    }
+  } else if (end.quarantined) {
+    result["quarantined"] = true;
+  } else {
+    result["entity"] = end.entity;
+    if (!end.networks.empty()) {
+      result["networks"] = end.networks;
+    }
+    if (!end.names.empty()) {
+      result["names"] = end.names;
+    }
+  }
+  return result;
+}
+
+std::optional<policy::SeenEnd> seen_end(const json& end) {
+  policy::SeenEnd seen;
+  if (end.value("quarantined", false)) {
+    return std::nullopt;
+  }
+  if (const auto address = policy::Address::parse(end.value("address", ""))) {
+    seen.address = *address;
+  }
+  if (const auto labels = end.find("labels"); labels != end.end() && labels->is_object()) {
+    seen.labels.emplace();
+    for (const auto& [key, value] : labels->items()) {
+      if (!value.is_string() || !seen.labels->set(key, value.get<std::string>())) {
+        return std::nullopt;
+      }
+    }
+    seen.workload = end.value("workload", "");
+  } else {
+    seen.host = end.value("entity", "") == "@host";
+  }
+  return seen;
+}
+
+}  // namespace
+
+json to_json(const Flow& flow) {
+  const std::string service = policy::port_text(flow.protocol, flow.port);
+  json result = {{"time", time_text(flow.time)},
+                 {"verdict", policy::text(flow.verdict)},
+                 {"source", end_json(flow.source)},
+                 {"destination", end_json(flow.destination)},
+                 {"protocol", service.substr(0, service.find('/'))},
+                 {"port", flow.port},
+                 {"rule", flow.rule},
+                 {"reason", flow.reason}};
+  if (!flow.cause.empty()) {
+    result["cause"] = flow.cause;
+  }
+  return result;
+}
+
+json to_json(const FlowTally& tally) {
+  json result = to_json(tally.last);
+  result["count"] = tally.count;
+  result["first"] = time_text(tally.first);
+  return result;
+}
+
+std::optional<policy::SeenFlow> seen_flow(const json& flow) {
+  const std::string cause = flow.value("cause", "");
+  if (!cause.empty() && cause != "policy" && cause != "none" && cause != "no_proof") {
+    return std::nullopt;
+  }
+  const auto from = seen_end(flow.value("source", json::object()));
+  const auto to = seen_end(flow.value("destination", json::object()));
+  const std::string protocol = flow.value("protocol", "");
+  const auto port = flow.value("port", 0U);
+  const bool has_port = protocol == "tcp" || protocol == "udp";
+  const auto service = policy::parse_port(has_port ? fmt::format("{}/{}", protocol, port) : protocol);
+  if (!from || !to || !service || port > 65535) {
+    return std::nullopt;
+  }
+  policy::SeenFlow seen;
+  seen.from = *from;
+  seen.to = *to;
+  seen.protocol = service->protocol;
+  seen.port = service->first;
+  seen.count = flow.value("count", std::uint64_t{1});
+  seen.last = flow.value("time", "");
+  const std::string verdict = flow.value("verdict", "");
+  seen.verdict = verdict == "deny" ? policy::Verdict::deny : verdict == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
+  return seen;
+}
+
+}  // namespace trireme::control

@@ -1,0 +1,180 @@
+#include "connections.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+#include <unordered_map>
+
+#include "trireme/enforcer/flow_label.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using enforcer::FlowLabel;
+using policy::Number;
+
+constexpr std::size_t kMostKinds = 100'000;
+
+/// What is told apart: identities, addresses of those without, service, verdict.
+struct Kind {
+  Number source = 0;
+  Number destination = 0;
+  policy::Address from;
+  policy::Address to;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;
+  bool audited = false;
+  bool operator==(const Kind&) const = default;
+};
+
+struct KindHash {
+  std::size_t operator()(const Kind& kind) const {
+    const auto bytes = [](const policy::Address& address) {
+      return std::string_view(reinterpret_cast<const char*>(address.bytes.data()), address.bytes.size());
+    };
+    std::size_t hash = (std::size_t{kind.source} << 32U) ^ kind.destination;
+    for (const std::size_t part : {std::hash<std::string_view>()(bytes(kind.from)), std::hash<std::string_view>()(bytes(kind.to)),
+                                   (std::size_t{kind.protocol} << 17U) ^ (std::size_t{kind.port} << 1U) ^ std::size_t{kind.audited}}) {
+      hash = (hash * 1'099'511'628'211U) ^ part;
+    }
+    return hash;
+  }
+};
+
+bool is_workload(Number number) {
+  return number >= policy::kFirstNumber;
+}
+
+class Reading {
+ public:
+  explicit Reading(Daemon& daemon) : daemon_(daemon) {}
+
+  Status read(enforcer::Point& point) {
+    return point.enforcer->each_flow([this](const kernel::TrackedFlow& flow) { take(flow); });
+  }
+
+  Connections result() {
+    Connections found;
+    found.flows = flows_;
+    found.complete = complete_;
+    for (const auto& [kind, count] : kinds_) {
+      found.tallies.push_back(tally(kind, count));
+    }
+    add_audited(found);
+    std::ranges::sort(found.tallies, std::greater{}, &control::FlowTally::count);
+    return found;
+  }
+
+ private:
+  void take(const kernel::TrackedFlow& flow) {
+    const FlowLabel label{flow.label};
+    const auto source = label.source();
+    const auto destination = label.destination();
+    const bool passes = (label.flags() & (enforcer::kAuthorised | enforcer::kAudited)) != 0;
+    if ((label.flags() & enforcer::kAudited) != 0 && label.source() == enforcer::kNoNumber && label.destination() == enforcer::kNoNumber) {
+      audited_[{flow.protocol, flow.reply.source_port, flow.original.source, flow.reply.source}]++;
+      flows_++;
+      return;
+    }
+    if (!passes || !source || !destination || *source == *destination || (!is_workload(*source) && !is_workload(*destination))) {
+      return;
+    }
+    // Both points of a connection between networks have it.
+    const bool is_new =
+        (label.flags() & enforcer::kToken) == 0 ||
+        between_points_.emplace(flow.original.source, flow.reply.source, flow.original.source_port, flow.reply.source_port).second;
+    if (!is_new) {
+      return;
+    }
+    flows_++;
+    Kind kind{.source = *source,
+              .destination = *destination,
+              .from = is_workload(*source) ? policy::Address() : flow.original.source,
+              .to = is_workload(*destination) ? policy::Address() : flow.reply.source,
+              .protocol = flow.protocol,
+              .port = flow.reply.source_port,
+              .audited = (label.flags() & enforcer::kAudited) != 0};
+    if (const auto found = kinds_.find(kind); found != kinds_.end()) {
+      found->second++;
+    } else if (kinds_.size() < kMostKinds) {
+      kinds_.emplace(kind, 1);
+    } else {
+      complete_ = false;
+    }
+  }
+
+  /// mode = "audit" lets pass without noting whose flow it is: the flow log tells, by addresses and port.
+  void add_audited(Connections& found) const {
+    std::map<AuditedKey, const control::Flow*> told;
+    const auto filter = control::FlowFilter::parse({{"verdict", {"audit"}}}, {});
+    for (const control::FlowTally* tally : daemon_.flows().store().tallies(*filter, kMostKinds)) {
+      const control::Flow& flow = tally->last;
+      if (flow.source.address && flow.destination.address) {
+        told.try_emplace({flow.protocol, flow.port, *flow.source.address, *flow.destination.address}, &flow);
+      }
+    }
+    for (const auto& [key, count] : audited_) {
+      if (const auto flow = told.find(key); flow != told.end()) {
+        found.tallies.push_back({.last = *flow->second, .first = now_, .count = count});
+        found.tallies.back().last.time = now_;
+      } else {
+        found.unknown += count;
+      }
+    }
+  }
+
+  [[nodiscard]] control::FlowEnd end(Number number, const policy::Address& address) const {
+    control::FlowEnd end;
+    if (!is_workload(number)) {
+      end.address = address;
+      end.entity = number == enforcer::kHost ? "@host" : "@world";
+    } else if (const workload::Workload* workload = daemon_.registry().find_number(number)) {
+      end.labels = workload->labels;
+      end.workload = workload->name;
+    } else if (const auto remote = daemon_.tokens().identities().find(number)) {
+      end.labels = remote->labels;
+      end.host = remote->peer->name;
+    } else {
+      end.labels.emplace();
+    }
+    return end;
+  }
+
+  [[nodiscard]] control::FlowTally tally(const Kind& kind, std::uint64_t count) const {
+    control::FlowTally made;
+    made.count = count;
+    made.first = now_;
+    made.last.time = now_;
+    made.last.verdict = kind.audited ? policy::Verdict::audit : policy::Verdict::allow;
+    made.last.source = end(kind.source, kind.from);
+    made.last.destination = end(kind.destination, kind.to);
+    made.last.protocol = kind.protocol;
+    made.last.port = kind.port;
+    return made;
+  }
+
+  using AuditedKey = std::tuple<std::uint8_t, std::uint16_t, policy::Address, policy::Address>;
+
+  Daemon& daemon_;
+  std::map<AuditedKey, std::uint64_t> audited_;
+  std::chrono::system_clock::time_point now_ = std::chrono::system_clock::now();
+  std::unordered_map<Kind, std::uint64_t, KindHash> kinds_;
+  std::set<std::tuple<policy::Address, policy::Address, std::uint16_t, std::uint16_t>> between_points_;
+  std::uint64_t flows_ = 0;
+  bool complete_ = true;
+};
+
+}  // namespace
+
+Result<Connections> connections(Daemon& daemon) {
+  Reading reading(daemon);
+  for (enforcer::Point* point : daemon.enforcement_points()) {
+    if (Status read = reading.read(*point); !read) {
+      return tl::unexpected(read.error());
+    }
+  }
+  return reading.result();
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,89 @@
+#include "first_start.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "survey.hpp"
+#include "trireme/enforcer/ruleset.hpp"
+#include "trireme/kernel/nft.hpp"
+#include "trireme/policy/evaluate.hpp"
+#include "trireme/policy/explain.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+constexpr std::chrono::milliseconds kDockerPatience(3000);
+constexpr std::size_t kMostLines = 20;
+
+/// Nothing is enforced here, nor was since the last boot.
+bool has_no_table() {
+  auto socket = kernel::NftSocket::open();
+  return socket && !socket->table_exists(enforcer::kTable).value_or(true);
+}
+
+std::string end_text(const policy::SeenEnd& end) {
+  return end.workload.empty() ? end.text() : fmt::format("{} ({})", end.workload, end.text());
+}
+
+void add_advice(std::vector<std::string>& lines) {
+  lines.emplace_back("to begin without cutting anything, save this in policy.toml: [defaults] with the line mode = \"audit\"");
+  lines.emplace_back(
+      "then 'trirectl flows --follow' tells what would be refused, and 'trirectl policy suggest' writes the rules, DNS and ways out among "
+      "them");
+}
+
+}  // namespace
+
+FirstStart look_at_first_start(const policy::Policy& policy, const policy::Identity& identity) {
+  FirstStart found;
+  if (::geteuid() != 0) {
+    found.lines.emplace_back("not root: it was not looked at which live connections a first start would cut");
+    return found;
+  }
+  if (!has_no_table()) {
+    return found;
+  }
+  const auto tree = kernel::CgroupTree::find();
+  if (!tree) {
+    found.lines.push_back("it was not looked at which live connections a first start would cut: " + tree.error().text());
+    return found;
+  }
+  const Survey survey = look_at_host(*tree, identity, kDockerPatience);
+  policy::Policy enforced = policy;
+  enforced.mode = policy::Mode::enforce;
+  std::vector<std::pair<std::uint64_t, std::string>> cuts;
+  for (const policy::SeenFlow& flow : survey.flows) {
+    found.live += flow.count;
+    const auto decision = policy::evaluate(enforced, flow.from.endpoint(), flow.to.endpoint(), flow.protocol, flow.port);
+    const bool is_self = !flow.from.workload.empty() && flow.from.workload == flow.to.workload;
+    if (decision.verdict == policy::Verdict::deny && !is_self) {
+      found.cut += flow.count;
+      cuts.emplace_back(flow.count, fmt::format("  {} x {} -> {} {}: {}", flow.count, end_text(flow.from), end_text(flow.to),
+                                                policy::port_text(flow.protocol, flow.port),
+                                                decision.rule != nullptr ? decision.rule->text() : policy::sentence(decision.reason)));
+    }
+  }
+  found.lines = survey.problems;
+  if (survey.workloads == 0 && found.lines.empty()) {
+    return found;
+  }
+  const bool audit = policy.mode == policy::Mode::audit;
+  found.lines.push_back(fmt::format("first start here: {} containers and units would be under policy; {} of their {} live connections {}",
+                                    survey.workloads, found.cut, found.live,
+                                    audit ? "would be refused; mode = \"audit\" lets them pass" : "would be cut"));
+  std::ranges::stable_sort(cuts, std::greater{}, [](const auto& cut) { return cut.first; });
+  for (std::size_t i = 0; i < std::min(cuts.size(), kMostLines); ++i) {
+    found.lines.push_back(cuts[i].second);
+  }
+  if (cuts.size() > kMostLines) {
+    found.lines.push_back(fmt::format("  and {} more kinds", cuts.size() - kMostLines));
+  }
+  if (found.cut > 0 && !audit) {
+    add_advice(found.lines);
+  }
+  return found;
+}
+
+}  // namespace trireme::daemon

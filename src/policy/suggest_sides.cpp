@@ -1,0 +1,262 @@
+#include "suggest_sides.hpp"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace trireme::policy {
+namespace {
+
+constexpr std::size_t kMostPrefixes = 32;  // of a suggested network; beyond, nobody would read them
+
+/// Both halves of a prefix become that prefix, again and again.
+std::vector<Prefix> joined(std::vector<Prefix> prefixes) {
+  prefixes = disjoint(std::move(prefixes));
+  for (bool changed = true; changed;) {
+    changed = false;
+    std::vector<Prefix> next;
+    for (const Prefix& prefix : prefixes) {
+      if (!next.empty() && prefix.length > 0 && next.back().length == prefix.length) {
+        Prefix parent{next.back().address, static_cast<std::uint8_t>(prefix.length - 1)};
+        const auto byte = static_cast<std::size_t>(parent.length / 8);
+        const auto bit = static_cast<std::uint8_t>(0x80U >> (parent.length % 8U));
+        if ((parent.address.bytes.at(byte) & bit) == 0 && parent.contains(prefix.address)) {
+          next.back() = parent;
+          changed = true;
+          continue;
+        }
+      }
+      next.push_back(prefix);
+    }
+    prefixes = std::move(next);
+  }
+  return prefixes;
+}
+
+/// Every label of `part` is in `whole`.
+bool includes(const LabelSet& whole, const LabelSet& part) {
+  return std::ranges::all_of(part.items(), [&](const auto& item) {
+    const std::string* value = whole.find(item.first);
+    return value != nullptr && *value == item.second;
+  });
+}
+
+LabelSet common_labels(const std::vector<const LabelSet*>& sets) {
+  LabelSet common;
+  if (sets.empty()) {
+    return common;
+  }
+  for (const auto& [key, value] : sets.front()->items()) {
+    LabelSet one;
+    if (one.set(key, value) && std::ranges::all_of(sets, [&](const LabelSet* set) { return includes(*set, one); })) {
+      (void)common.set(key, value);
+    }
+  }
+  return common;
+}
+
+const char* service_name(const PortRange& ports) {
+  switch (ports.first) {
+    case 53:
+      return "dns";
+    case 123:
+      return "ntp";
+    case 80:
+    case 443:
+      return "web";
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+LabelSet expressible(const LabelSet& labels) {
+  LabelSet result;
+  for (const auto& [key, value] : labels.items()) {
+    LabelSet one;
+    if (!one.set(key, value)) {
+      continue;
+    }
+    const auto selector = Selector::parse(key + "=" + value);
+    // Parsed, and it means this label: "a=x*" would be a prefix, "k in (a)" another key.
+    if (selector && selector->matches(one) && selector->requirements().size() == 1 && selector->text() == key + "=" + value &&
+        !value.ends_with('*')) {
+      (void)result.set(key, value);
+    }
+  }
+  return result;
+}
+
+std::string selector_text(const LabelSet& labels) {
+  return labels.text();
+}
+
+bool is_by_address(const SeenEnd& end, bool is_dns) {
+  static const Prefix loopback = Prefix::parse("127.0.0.0/8").value();
+  static const Prefix own = Prefix::parse("127.0.0.1/32").value();
+  if (end.labels || !end.address) {
+    return false;
+  }
+  // 127.0.0.53 is systemd-resolved; 127.0.0.1 anybody.
+  return !end.host || (is_dns && loopback.contains(*end.address) && !own.contains(*end.address));
+}
+
+Sides::Sides(const Policy& policy, const std::vector<LabelSet>& present) : policy_(policy), present_(present.begin(), present.end()) {}
+
+const Network* Sides::known_network(const SeenEnd& end) const {
+  const Network* narrowest = nullptr;
+  int longest = -1;
+  for (const Network& network : policy_.networks) {
+    for (const Prefix& cidr : network.cidrs) {
+      if (cidr.contains(*end.address) && cidr.length > longest) {
+        longest = cidr.length;
+        narrowest = &network;
+      }
+    }
+  }
+  return narrowest;
+}
+
+void Sides::note_use(const SeenEnd& end, AddressUse use) {
+  if (end.labels) {
+    present_.insert(*end.labels);
+  } else if (is_by_address(end, use.ports.first == 53 && !use.is_source) && known_network(end) == nullptr) {
+    uses_[*end.address].insert(std::move(use));
+  }
+}
+
+std::string Sides::network_name(const std::set<AddressUse>& uses) const {
+  const AddressUse& first = *uses.begin();
+  std::string base = first.is_source ? "clients" : "port-" + std::to_string(first.ports.first);
+  if (!first.is_source && first.ports.protocol != IPPROTO_TCP && first.ports.protocol != IPPROTO_UDP) {
+    base = "hosts";
+  } else if (const char* service = service_name(first.ports); service != nullptr && !first.is_source) {
+    base = service;
+  }
+  const auto taken = [this](const std::string& name) {
+    return name == "host" || name == "world" || std::ranges::any_of(policy_.networks, [&](const Network& n) { return n.name == name; }) ||
+           std::ranges::any_of(networks_, [&](const SuggestedNetwork& n) { return n.name == name; });
+  };
+  std::string name = base;
+  for (int i = 2; taken(name); ++i) {
+    name = fmt::format("{}-{}", base, i);
+  }
+  return name;
+}
+
+void Sides::settle() {
+  for (const LabelSet& labels : present_) {
+    for (const auto& label : labels.items()) {
+      by_label_[{label.first, label.second}].push_back(&labels);
+    }
+  }
+  std::map<std::set<AddressUse>, std::vector<Prefix>> groups;
+  for (const auto& [address, uses] : uses_) {
+    groups[uses].push_back({address, static_cast<std::uint8_t>(address.size() * 8)});
+  }
+  for (const auto& [uses, addresses] : groups) {
+    const auto cidrs = joined(addresses);
+    Side side;
+    if (cidrs.size() > kMostPrefixes) {
+      side.text = "@world";
+      side.comment =
+          fmt::format("@world stands for {} addresses that were seen, {} and {} among them: name a [[network]] where you know one",
+                      addresses.size(), addresses.front().address.text(), addresses.back().address.text());
+    } else {
+      networks_.push_back({network_name(uses), cidrs});
+      side.text = "@" + networks_.back().name;
+    }
+    const SideId id = add(std::move(side));
+    for (const Prefix& address : addresses) {
+      by_address_[address.address] = id;
+    }
+  }
+}
+
+SideId Sides::add(Side side) {
+  const auto [found, is_new] = by_text_.try_emplace(side.text, sides_.size());
+  if (is_new) {
+    sides_.push_back(std::move(side));
+  } else if (sides_[found->second].comment.empty()) {
+    sides_[found->second].comment = side.comment;
+  }
+  return found->second;
+}
+
+SideId Sides::of(const SeenEnd& end, bool is_dns) {
+  if (end.labels) {
+    const LabelSet labels = expressible(*end.labels);
+    return add({selector_text(labels), labels, {}});
+  }
+  if (is_by_address(end, is_dns)) {
+    if (const Network* network = known_network(end)) {
+      return add({"@" + network->name, {}, {}});
+    }
+    return by_address_.at(*end.address);
+  }
+  return add({end.host ? "@host" : "@world", {}, {}});
+}
+
+std::vector<std::string> Sides::texts(const std::set<SideId>& sides) const {
+  std::vector<std::string> labelled;
+  std::vector<std::string> others;
+  std::vector<const LabelSet*> sets;
+  for (const SideId id : sides) {
+    const Side& side = sides_[id];
+    (side.labels.empty() ? others : labelled).push_back(side.text);
+    if (!side.labels.empty()) {
+      sets.push_back(&side.labels);
+    }
+  }
+  const LabelSet common = common_labels(sets);
+  const std::set<LabelSet> exact = [&] {
+    std::set<LabelSet> known;
+    std::ranges::for_each(sets, [&](const LabelSet* set) { known.insert(*set); });
+    return known;
+  }();
+  const auto is_other = [&](const LabelSet* labels) { return !exact.contains(expressible(*labels)); };
+  if (sets.size() > 1 && !common.empty() && std::ranges::none_of(present_with(common), is_other)) {
+    labelled = {selector_text(common)};
+  }
+  std::ranges::sort(labelled);
+  std::ranges::sort(others);
+  labelled.insert(labelled.end(), others.begin(), others.end());
+  return labelled;
+}
+
+std::vector<const LabelSet*> Sides::present_with(const LabelSet& part) const {
+  const std::vector<const LabelSet*>* fewest = nullptr;
+  for (const auto& label : part.items()) {
+    const auto found = by_label_.find({label.first, label.second});
+    if (found == by_label_.end()) {
+      return {};
+    }
+    fewest = fewest == nullptr || found->second.size() < fewest->size() ? &found->second : fewest;
+  }
+  std::vector<const LabelSet*> result;
+  std::ranges::copy_if(*fewest, std::back_inserter(result), [&](const LabelSet* labels) { return includes(*labels, part); });
+  return result;
+}
+
+std::string Sides::caught(const std::set<SideId>& sides) const {
+  std::set<LabelSet> meant;
+  std::ranges::for_each(sides, [&](SideId id) { meant.insert(sides_[id].labels); });
+  std::set<const LabelSet*> others;
+  for (const SideId id : sides) {
+    for (const LabelSet* labels : sides_[id].labels.empty() ? std::vector<const LabelSet*>() : present_with(sides_[id].labels)) {
+      if (!meant.contains(expressible(*labels))) {
+        others.insert(labels);
+      }
+    }
+  }
+  if (others.empty()) {
+    return "";
+  }
+  const std::string more = others.size() == 1 ? "" : fmt::format(" and {} more", others.size() - 1);
+  return fmt::format("also catches {}{}, of which nothing was seen", (*others.begin())->text(), more);
+}
+
+}  // namespace trireme::policy

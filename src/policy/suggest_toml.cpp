@@ -1,0 +1,96 @@
+// A suggestion as a file that an operator reads, cuts down, and saves.
+#include <fmt/format.h>
+
+#include "trireme/policy/explain.hpp"
+#include "trireme/policy/suggest.hpp"
+
+namespace trireme::policy {
+namespace {
+
+constexpr std::size_t kLineWidth = 100;
+
+/// Names come from elsewhere: a line break would end the comment.
+std::string comment_line(std::string_view text) {
+  std::string line = "# ";
+  for (const char c : text) {
+    line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  }
+  return line + "\n";
+}
+
+std::string toml_list(const std::vector<std::string>& items) {
+  if (items.size() == 1) {
+    return toml_string(items.front());
+  }
+  std::string one_line;
+  for (const std::string& item : items) {
+    one_line += (one_line.empty() ? "" : ", ") + toml_string(item);
+  }
+  if (one_line.size() <= kLineWidth) {
+    return "[" + one_line + "]";
+  }
+  std::string lines = "[\n";
+  for (const std::string& item : items) {
+    lines += "  " + toml_string(item) + ",\n";
+  }
+  return lines + "]";
+}
+
+std::string toml_array(const std::vector<std::string>& items) {
+  const std::string list = toml_list(items);
+  return list.front() == '[' ? list : "[" + list + "]";
+}
+
+}  // namespace
+
+std::string toml_string(std::string_view text) {
+  std::string result = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+      result += fmt::format("\\u{:04X}", static_cast<unsigned char>(c));
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+std::string Suggestion::toml(const std::string& context) const {
+  std::string out = comment_line(context);
+  out += fmt::format("# {} flows need these {} rules; the policy allows {} more already.\n", needed, rules.size(), allowed);
+  out += "# Read every rule before you save it below policy.d: what was seen need not be what is right.\n";
+  for (const SuggestedNetwork& network : networks) {
+    std::vector<std::string> cidrs;
+    for (const Prefix& cidr : network.cidrs) {
+      cidrs.push_back(cidr.text());
+    }
+    out += fmt::format("\n[[network]]\nname = {}\ncidrs = {}\n", toml_string(network.name), toml_array(cidrs));
+  }
+  for (const SuggestedRule& rule : rules) {
+    out += "\n" + comment_line(fmt::format("{} {}, for example {}", rule.flows, rule.flows == 1 ? "flow" : "flows", rule.example));
+    if (!rule.last.empty()) {
+      out += comment_line("last seen " + rule.last);
+    }
+    for (const std::string& comment : rule.comments) {
+      out += comment_line(comment);
+    }
+    std::vector<std::string> ports;
+    for (const PortRange& range : rule.ports) {
+      ports.push_back(range_text(range));
+    }
+    out += fmt::format("[[allow]]\nname = {}\nfrom = {}\nto = {}\nports = {}\n", toml_string(rule.name), toml_list(rule.from),
+                       toml_list(rule.to), toml_array(ports));
+  }
+  if (!left_out.empty()) {
+    out += "\n# Not suggested:\n";
+    for (const std::string& line : left_out) {
+      out += comment_line(line);
+    }
+  }
+  return out;
+}
+
+}  // namespace trireme::policy

@@ -1,0 +1,118 @@
+// The newest flows: which a filter picks, what is counted together, and what is forgotten.
+#include "trireme/control/flow.hpp"
+
+#include <gtest/gtest.h>
+
+namespace trireme::control {
+namespace {
+
+using nlohmann::json;
+
+Flow flow(const std::string& app, std::uint16_t port, policy::Verdict verdict = policy::Verdict::deny) {
+  Flow made;
+  made.time = std::chrono::system_clock::now();
+  made.verdict = verdict;
+  made.source.labels.emplace();
+  EXPECT_TRUE(made.source.labels->set("app", app));
+  made.source.workload = app + ".scope";
+  made.source.address = *policy::Address::parse("10.0.0.1");
+  made.destination.entity = "@world";
+  made.destination.address = *policy::Address::parse("192.0.2.53");
+  made.protocol = 17;
+  made.port = port;
+  made.reason = "no rule allows it";
+  return made;
+}
+
+policy::Policy with_network() {
+  policy::Policy policy;
+  policy.networks = {{.name = "dns", .cidrs = {*policy::Prefix::parse("192.0.2.0/24")}, .names = {}, .where = {}}};
+  return policy;
+}
+
+bool picks(const json& params, const Flow& flow) {
+  const auto filter = FlowFilter::parse(params, with_network());
+  EXPECT_TRUE(filter) << (filter ? "" : filter.error().text());
+  return filter && filter->matches(flow);
+}
+
+TEST(FlowFilter, PicksByWhatWasAsked) {
+  const Flow web = flow("web", 53);
+  for (const json& yes :
+       {json::object(), json{{"verdict", {"audit", "deny"}}}, json{{"from", "app=web"}}, json{{"from", {"app=x", "app in (web)"}}},
+        json{{"from", "web.scope"}}, json{{"from", "we*"}}, json{{"to", "@world"}}, json{{"to", "@dns"}}, json{{"with", "192.0.2.53"}},
+        json{{"with", "10.0.0.0/8"}}, json{{"port", "53"}}, json{{"port", "udp/50-60"}}, json{{"protocol", "udp"}}, json{{"since", 60U}},
+        json{{"from", "*"}}}) {
+    EXPECT_TRUE(picks(yes, web)) << yes;
+  }
+  for (const json& no : {json{{"verdict", "allow"}}, json{{"from", "app=db"}}, json{{"from", "@host"}}, json{{"to", "@host"}},
+                         json{{"to", "app=web"}}, json{{"from", "@dns"}}, json{{"with", "10.1.0.0/16"}}, json{{"port", "tcp/53"}},
+                         json{{"port", "54-60"}}, json{{"protocol", "icmp"}}, json{{"from", "app=web"}, {"verdict", "audit"}}}) {
+    EXPECT_FALSE(picks(no, web)) << no;
+  }
+}
+
+TEST(FlowFilter, SaysWhatItDoesNotUnderstand) {
+  for (const json& bad : {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}}, json{{"from", "app=(x"}}, json{{"port", "tcp/"}},
+                          json{{"port", "70000"}}, json{{"port", "9-8"}}, json{{"protocol", "sctp"}}}) {
+    EXPECT_FALSE(FlowFilter::parse(bad, with_network())) << bad;
+  }
+}
+
+TEST(FlowStore, TheNewestThatMatchComeOldestFirst) {
+  FlowStore store;
+  for (std::uint16_t port = 1; port <= 9; ++port) {
+    store.add(flow(port % 2 == 0 ? "even" : "odd", port));
+  }
+  const auto filter = *FlowFilter::parse({{"from", "app=odd"}}, {});
+  const auto found = store.recent(filter, 2);
+  ASSERT_EQ(found.size(), 2U);
+  EXPECT_EQ(found[0]->port, 7);
+  EXPECT_EQ(found[1]->port, 9);
+}
+
+TEST(FlowStore, CountsTheSameTogetherAndForgetsTheOldest) {
+  FlowStore store({.recent = 10, .tallies = 3, .bytes = 1U << 20U});
+  for (int i = 0; i < 5; ++i) {
+    store.add(flow("web", 53));
+  }
+  for (const std::uint16_t port : std::initializer_list<std::uint16_t>{1, 2, 53, 3}) {
+    store.add(flow("web", port));
+  }
+  const auto found = store.tallies({}, 10);
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0]->count, 6U);
+  EXPECT_EQ(found[0]->last.port, 53);
+  EXPECT_EQ(store.forgotten(), 1U);
+}
+
+TEST(FlowStore, BytesAreBoundedWhateverTheLabels) {
+  FlowStore store({.recent = 1000, .tallies = 1000, .bytes = 64U << 10U});
+  for (std::uint16_t port = 0; port < 1000; ++port) {
+    Flow large = flow("web", port);
+    EXPECT_TRUE(large.source.labels->set("note", std::string(4000, 'x')));
+    store.add(std::move(large));
+  }
+  EXPECT_LT(store.recent({}, 1000).size(), 20U);
+  EXPECT_LT(store.tallies({}, 1000).size(), 20U);
+  EXPECT_EQ(store.recent({}, 1).front()->port, 999);
+}
+
+TEST(Flow, ItsJsonIsReadBack) {
+  FlowStore store;
+  store.add(flow("web", 53));
+  store.add(flow("web", 53));
+  const auto seen = seen_flow(to_json(*store.tallies({}, 1).front()));
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->from.text(), "app=web");
+  EXPECT_EQ(seen->to.text(), "192.0.2.53");
+  EXPECT_EQ(seen->count, 2U);
+  EXPECT_EQ(seen->protocol, 17);
+  EXPECT_EQ(seen->verdict, policy::Verdict::deny);
+  Flow failed = flow("web", 53);
+  failed.cause = "untrusted";
+  EXPECT_FALSE(seen_flow(to_json(failed)));
+}
+
+}  // namespace
+}  // namespace trireme::control

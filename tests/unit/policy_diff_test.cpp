@@ -1,0 +1,125 @@
+#include "trireme/policy/diff.hpp"
+
+#include <gtest/gtest.h>
+
+namespace trireme::policy {
+namespace {
+
+LabelSet labels_of(std::string_view key, std::string_view value) {
+  LabelSet labels;
+  EXPECT_TRUE(labels.set(key, value));
+  return labels;
+}
+
+class Diff : public testing::Test {
+ protected:
+  static Rule allow(std::string_view from, std::string_view to, std::vector<PortRange> ports) {
+    Rule rule;
+    rule.from = {*Selector::parse(from)};
+    rule.to = {*Selector::parse(to)};
+    rule.ports = std::move(ports);
+    rule.where = {"policy.toml", 3, 1};
+    return rule;
+  }
+  static SeenFlow flow(const LabelSet& from, const LabelSet& to, std::uint16_t port, std::uint64_t count) {
+    SeenFlow made;
+    made.from.labels = from;
+    made.to.labels = to;
+    made.protocol = 6;
+    made.port = port;
+    made.count = count;
+    return made;
+  }
+
+  LabelSet web_ = labels_of("app", "web");
+  LabelSet db_ = labels_of("app", "db");
+  std::vector<Party> present_ = {party_of(web_), party_of(db_), party_of(labels_of("app", "other"))};
+  Policy before_;
+  Policy after_;
+};
+
+TEST_F(Diff, EqualPoliciesDifferInNothingWhereverTheirRulesAreWritten) {
+  before_.rules = {allow("app=web", "app=db", {{6, 5432, 5432}}), allow("app=other", "app=db", {})};
+  after_.rules = {before_.rules[1], before_.rules[0]};
+  after_.rules[0].where = {"policy.d/x.toml", 9, 1};
+  after_.rules[0].name = "renamed";
+  EXPECT_TRUE(diff(before_, after_, present_, {}).empty());
+}
+
+TEST_F(Diff, SaysWhoGainsAndWhoLosesWhichPorts) {
+  before_.rules = {allow("app=web", "app=db", {{6, 5000, 5009}})};
+  after_.rules = {allow("app=web", "app=db", {{6, 5005, 5020}, {17, 53, 53}})};
+  const PolicyDiff found = diff(before_, after_, present_, {});
+  ASSERT_EQ(found.access.size(), 1U);
+  EXPECT_EQ(found.access[0].from, std::vector<std::string>{"app=web"});
+  EXPECT_EQ(found.access[0].to, std::vector<std::string>{"app=db"});
+  EXPECT_EQ(ports_text(found.access[0].gained), "tcp/5010-5020, udp/53");
+  EXPECT_EQ(ports_text(found.access[0].lost), "tcp/5000-5004");
+}
+
+TEST_F(Diff, ADenyRuleTakesWhatTheBaselineGave) {
+  after_.rules = {allow("app=web", "*", {})};
+  after_.rules[0].action = Rule::Action::deny;
+  const PolicyDiff found = diff(before_, after_, present_, {});
+  ASSERT_EQ(found.access.size(), 1U);
+  EXPECT_EQ(found.access[0].from, found.access[0].to);
+  EXPECT_EQ(ports_text(found.access[0].lost), "all ports");
+  EXPECT_EQ(found.access[0].because, (std::vector<std::string>{"now: deny (policy.toml:3:1)", "was: the baseline allows it"}));
+}
+
+TEST_F(Diff, ABaselineThatGoesIsLostAmongEqualLabelsOnly) {
+  after_.baseline = Baseline::none;
+  const PolicyDiff found = diff(before_, after_, present_, {});
+  EXPECT_EQ(found.settings, std::vector<std::string>{"baseline: same-labels -> none"});
+  ASSERT_EQ(found.access.size(), 1U);
+  EXPECT_EQ(found.access[0].only, AccessMap::Relation::equal);
+  EXPECT_EQ(found.access[0].from.size(), 3U);
+}
+
+TEST_F(Diff, ANetworkThatGrowsOpensTheAddressesItGains) {
+  before_.networks = {{.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53")}, .names = {}, .where = {}}};
+  after_.networks = {{.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53"), *Prefix::parse("10.1.0.0/16")}, .names = {}, .where = {}}};
+  before_.rules = {allow("app=web", "app=db", {{17, 53, 53}})};
+  before_.rules[0].to = {Entity{Entity::Kind::network, 0}};
+  after_.rules = before_.rules;
+  const PolicyDiff found = diff(before_, after_, present_, {});
+  ASSERT_EQ(found.access.size(), 1U);
+  EXPECT_EQ(found.access[0].to, std::vector<std::string>{"10.1.0.0/16"});
+  EXPECT_EQ(ports_text(found.access[0].gained), "udp/53");
+}
+
+TEST_F(Diff, CountsLiveFlowsThatWouldEnd) {
+  before_.rules = {allow("app=web", "app=db", {{6, 5432, 5433}})};
+  after_.rules = {allow("app=web", "app=db", {{6, 5432, 5432}})};
+  const PolicyDiff found = diff(before_, after_, present_, {flow(web_, db_, 5432, 4), flow(web_, db_, 5433, 3), flow(web_, web_, 80, 2)});
+  EXPECT_EQ(found.live, 9U);
+  EXPECT_EQ(found.live_cut, 3U);
+  ASSERT_EQ(found.cuts.size(), 1U);
+  EXPECT_EQ(found.cuts[0].reason, "no rule allows it");
+}
+
+TEST_F(Diff, FromAuditToEnforceCutsWhatOnlyAuditLetPass) {
+  before_.mode = Mode::audit;
+  const PolicyDiff found = diff(before_, after_, present_, {flow(web_, db_, 5432, 4)});
+  EXPECT_EQ(found.settings, std::vector<std::string>{"mode: audit -> enforce"});
+  EXPECT_TRUE(found.access.empty());
+  EXPECT_EQ(found.live_cut, 4U);
+}
+
+TEST_F(Diff, TenThousandLabelSetsTakeNoPairs) {
+  std::vector<Party> many;
+  for (int i = 0; i < 10'000; ++i) {
+    many.push_back(party_of(labels_of("app", "a" + std::to_string(i))));
+  }
+  for (int i = 0; i < 100; ++i) {
+    before_.rules.push_back(allow("app=a" + std::to_string(i), "app=a" + std::to_string(i + 1), {{6, 80, 80}}));
+  }
+  after_ = before_;
+  after_.rules[7].ports = {{6, 81, 81}};
+  const PolicyDiff found = diff(before_, after_, std::move(many), {});
+  ASSERT_EQ(found.access.size(), 1U);
+  EXPECT_EQ(found.access[0].from, std::vector<std::string>{"app=a7"});
+}
+
+}  // namespace
+}  // namespace trireme::policy

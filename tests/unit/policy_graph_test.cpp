@@ -1,0 +1,91 @@
+#include "trireme/policy/graph.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace trireme::policy {
+namespace {
+
+LabelSet app(const std::string& value) {
+  LabelSet labels;
+  EXPECT_TRUE(labels.set("app", value));
+  return labels;
+}
+
+Party present(const std::string& value) {
+  Party party = party_of(app(value));
+  party.members = {value + "-1"};
+  return party;
+}
+
+Policy web_to_db() {
+  Policy policy;
+  policy.networks = {{.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53")}, .names = {}, .where = {}},
+                     {.name = "idle", .cidrs = {*Prefix::parse("10.9.0.0/16")}, .names = {}, .where = {}}};
+  Rule rule;
+  rule.from = {*Selector::parse("app=web")};
+  rule.to = {*Selector::parse("app=db")};
+  rule.ports = {{6, 5432, 5432}};
+  policy.rules = {rule};
+  return policy;
+}
+
+const GraphEdge* find(const Graph& graph, const std::string& from, const std::string& to) {
+  const auto found = std::ranges::find_if(
+      graph.edges, [&](const GraphEdge& edge) { return graph.nodes[edge.from].text == from && graph.nodes[edge.to].text == to; });
+  return found == graph.edges.end() ? nullptr : &*found;
+}
+
+TEST(Graph, ShowsWhoMayAndWhoDid) {
+  SeenFlow refused;
+  refused.from.address = *Address::parse("10.0.0.53");
+  refused.to.labels = app("db");
+  refused.protocol = 6;
+  refused.port = 22;
+  refused.count = 3;
+  refused.verdict = Verdict::deny;
+  const Graph drawn = graph(web_to_db(), {present("web"), present("db")}, {refused, refused});
+  const GraphEdge* allowed = find(drawn, "app=web", "app=db");
+  ASSERT_NE(allowed, nullptr);
+  EXPECT_EQ(ports_text(allowed->may), "tcp/5432");
+  EXPECT_TRUE(allowed->did.empty());
+  EXPECT_EQ(find(drawn, "app=db", "app=web"), nullptr);
+  EXPECT_NE(find(drawn, "app=db", "app=db"), nullptr);  // the baseline
+  const GraphEdge* did = find(drawn, "@dns", "app=db");
+  ASSERT_NE(did, nullptr);
+  EXPECT_TRUE(did->may.empty());
+  ASSERT_EQ(did->did.size(), 1U);
+  EXPECT_EQ(did->did[0].count, 6U);
+  EXPECT_TRUE(std::ranges::none_of(drawn.nodes, [](const GraphNode& node) { return node.text == "@idle"; }));
+}
+
+TEST(Graph, AWorkloadThatHasGoneIsStillDrawn) {
+  SeenFlow flow;
+  flow.from.labels = app("gone");
+  flow.to.host = true;
+  const Graph drawn = graph(web_to_db(), {present("web")}, {flow});
+  EXPECT_NE(find(drawn, "app=gone", "@host"), nullptr);
+}
+
+TEST(Graph, ManyLabelSetsThatNoRuleTellsApartAreOneNode) {
+  std::vector<Party> many;
+  for (int i = 0; i < 1000; ++i) {
+    many.push_back(present("x" + std::to_string(i)));
+  }
+  many.push_back(present("web"));
+  const Graph drawn = graph(web_to_db(), std::move(many), {});
+  EXPECT_TRUE(drawn.folded);
+  EXPECT_TRUE(std::ranges::any_of(drawn.nodes, [](const GraphNode& node) { return node.workloads == 1000; }));
+  EXPECT_LT(drawn.nodes.size(), 10U);
+}
+
+TEST(Graph, DotQuotesWhatNamesHold) {
+  Party party = present("web");
+  party.text = "app=\"web\\";
+  const std::string text = dot(graph(web_to_db(), {party}, {}));
+  EXPECT_NE(text.find(R"(label="app=\"web\\)"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace trireme::policy
