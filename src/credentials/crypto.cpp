@@ -80,36 +80,17 @@ void wipe(std::span<std::uint8_t> secret) {
   }
 }
 
-/// RFC 2104, section 4: SHA-256 after the padded key, inner and outer, is kept; mbedTLS's own HMAC would hash both again for each message.
 struct Hmac::State {
-  mbedtls_sha256_context inner, outer, work;
-  State() {
-    for (mbedtls_sha256_context* context : {&inner, &outer, &work}) {
-      mbedtls_sha256_init(context);
-    }
-  }
+  mbedtls_md_context_t context;
+  State() { mbedtls_md_init(&context); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
-  ~State() {
-    for (mbedtls_sha256_context* context : {&inner, &outer, &work}) {
-      mbedtls_sha256_free(context);
-    }
-  }
+  ~State() { mbedtls_md_free(&context); }
 };
 
 Hmac::Hmac(const Key& key) : state_(std::make_unique<State>()) {
-  const auto begin = [&key](mbedtls_sha256_context& context, std::uint8_t pad) {
-    std::array<std::uint8_t, 64> block;  // SHA-256's
-    block.fill(pad);
-    for (std::size_t i = 0; i < key.size(); i++) {
-      block.at(i) ^= key.at(i);
-    }
-    must(mbedtls_sha256_starts(&context, 0));
-    must(mbedtls_sha256_update(&context, block.data(), block.size()));
-    wipe(block);
-  };
-  begin(state_->inner, 0x36);
-  begin(state_->outer, 0x5c);
+  must(mbedtls_md_setup(&state_->context, sha256_info(), 1));
+  must(mbedtls_md_hmac_starts(&state_->context, key.data(), key.size()));
 }
 Hmac::Hmac(Hmac&&) noexcept = default;
 Hmac& Hmac::operator=(Hmac&&) noexcept = default;
@@ -117,15 +98,11 @@ Hmac::~Hmac() = default;
 
 Digest Hmac::operator()(std::initializer_list<Bytes> parts) {
   Digest digest;
-  mbedtls_sha256_context& work = state_->work;
-  mbedtls_sha256_clone(&work, &state_->inner);
+  must(mbedtls_md_hmac_reset(&state_->context));
   for (const Bytes part : parts) {
-    must(mbedtls_sha256_update(&work, part.data(), part.size()));
+    must(mbedtls_md_hmac_update(&state_->context, part.data(), part.size()));
   }
-  must(mbedtls_sha256_finish(&work, digest.data()));
-  mbedtls_sha256_clone(&work, &state_->outer);
-  must(mbedtls_sha256_update(&work, digest.data(), digest.size()));
-  must(mbedtls_sha256_finish(&work, digest.data()));
+  must(mbedtls_md_hmac_finish(&state_->context, digest.data()));
   return digest;
 }
 

@@ -23,7 +23,11 @@ void write_ends(Writer& writer) {
 
   const auto log_once = [&writer](const std::string& chain, const std::string& prefix, std::uint32_t bits) {
     NftRule log;
-    flow_lacks(log, kLogged).log(kLogGroup, prefix).immediate(8, FlowLabel::bits(bits).nft()).set_ct(NFT_CT_LABELS, 8);
+    // Not where the flow cannot carry a label, being older than the table: each of its packets would be told, and nobody knew whose it is.
+    flow_has(flow_lacks(log, kLogged), kAuthorised)
+        .log(kLogGroup, prefix)
+        .immediate(8, FlowLabel::bits(bits).nft())
+        .set_ct(NFT_CT_LABELS, 8);
     writer.rule(chain, std::move(log));
     writer.rule(chain, std::move(NftRule().go_to("allow")));
   };

@@ -53,17 +53,25 @@ void Writer::replies(const std::string& chain, const std::string& to) {
 }
 
 void Writer::refusals(const std::string& chain, const End& source, const End& destination) {
-  // Audit mode: as an audited deny, so that each flow is told, and by what would have decided. Never where an end is quarantined.
-  NftRule audited;
-  audited.meta(NFT_META_NFPROTO, 0).in(sets().auditing.name, 0).ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(0));
-  for (const End& end : {source, destination}) {
-    if (end.numbered()) {
-      end.number(audited, kNumberRegister);
-      audited.not_equal(kNumberRegister, NftBytes::u32(kQuarantine));
+  // Audit mode: as an audited deny, so that each flow is told, and by what would have decided; its answers are told with it. Never where an
+  // end is quarantined.
+  const auto audited = [&](std::uint8_t direction) {
+    NftRule rule;
+    rule.meta(NFT_META_NFPROTO, 0).in(sets().auditing.name, 0).ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(direction));
+    for (const End& end : {source, destination}) {
+      if (end.numbered()) {
+        end.number(rule, kNumberRegister);
+        rule.not_equal(kNumberRegister, NftBytes::u32(kQuarantine));
+      }
     }
-  }
-  write_labels(audited, source, destination);
-  rule(chain, std::move(audited.go_to("allow_audit").comment("audit: number of " + source.text() + ", number of " + destination.text())));
+    return rule;
+  };
+  NftRule told = audited(0);
+  write_labels(told, source, destination);
+  rule(chain, std::move(flow_has(told, kAuthorised)
+                            .go_to("allow_audit")
+                            .comment("audit: number of " + source.text() + ", number of " + destination.text())));
+  rule(chain, std::move(audited(1).go_to("refuse").comment("audit: answers")));
   NftRule log;
   const auto load = [&log](const End& end, std::uint32_t reg) {
     if (end.numbered()) {
