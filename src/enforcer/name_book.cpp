@@ -24,7 +24,7 @@ void NameBook::sum_up(Known& known) {
     known.until = std::max(known.until, entry.until);
   }
   std::ranges::sort(known.networks);
-  known.networks.erase(std::ranges::unique(known.networks).begin(), known.networks.end());
+  known.networks.erase(std::unique(known.networks.begin(), known.networks.end()), known.networks.end());
 }
 
 void NameBook::place(Book::iterator known) {

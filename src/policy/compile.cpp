@@ -51,7 +51,7 @@ void CompilerState::name(const Address& address, const std::vector<std::size_t>&
   std::vector<std::size_t> all = networks_at(*policy, rules.networks(), address);
   all.insert(all.end(), networks.begin(), networks.end());
   std::ranges::sort(all);
-  all.erase(std::ranges::unique(all).begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
   const std::array now = {acquire_address_class(rules.match(Entity::Kind::host, all)),
                           acquire_address_class(rules.match(Entity::Kind::world, all))};
   unname(address);

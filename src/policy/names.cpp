@@ -24,7 +24,7 @@ std::vector<std::size_t> NameIndex::match(std::string_view name) const {
     add("*" + std::string(name.substr(dot)));
   }
   std::ranges::sort(result);
-  result.erase(std::ranges::unique(result).begin(), result.end());
+  result.erase(std::unique(result.begin(), result.end()), result.end());
   return result;
 }
 
