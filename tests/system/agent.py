@@ -32,10 +32,9 @@ class AgentEnded(AssertionError):
 class Agent:
     """The test's end."""
 
-    def __init__(self, argv, spawn=subprocess.Popen, **options):
-        """`spawn` starts `argv` followed by this file's command line."""
-        self.process = spawn([*argv, "/usr/bin/python3", "-B", os.path.abspath(__file__)], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE, text=True, **options)
+    def __init__(self, argv, spawn=subprocess.Popen, program=os.path.abspath(__file__), **options):
+        """`spawn` starts `argv` followed by this file's command line; `program` is where it finds this file."""
+        self.process = spawn([*argv, "/usr/bin/python3", "-B", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
 
     @property
     def pid(self):

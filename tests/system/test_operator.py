@@ -303,7 +303,7 @@ class Operator(HostCase):
         words = {"bash": ["bash", "-c", f'. {ROOT}/etc/completions/trirectl.bash; COMP_LINE="$1"; COMP_WORDS=($1); [[ $1 != *" " ]] || COMP_WORDS+=(""); '
                           'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _trirectl; printf "%s\\n" "${COMPREPLY[@]}"', "-", line],
                  "fish": ["fish", "--no-config", "-c", f"source {ROOT}/etc/completions/trirectl.fish; complete -C $argv[1]", line]}[shell]
-        done = self.host.run(["env", f"PATH={os.path.dirname(TRIRECTL)}:{os.environ['PATH']}", "HOME=/nonexistent", *words])
+        done = self.host.run(["env", f"PATH={os.path.dirname(TRIRECTL)}:{os.environ['PATH']}", f"HOME={self.host.undo.directory}", *words])
         return [each.split("\t")[0] for each in done.stdout.splitlines()]
 
     def test_completion_knows_names_and_labels(self):

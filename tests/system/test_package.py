@@ -7,8 +7,7 @@ import subprocess
 import time
 import unittest
 
-from tests.system import undo, waiting
-from tests.system.agent import Agent
+from tests.system import agent, undo, waiting
 from tests.system.host import LONG, PRODUCTS
 from tests.system.lab import Lab
 
@@ -33,6 +32,7 @@ class Package(unittest.TestCase):
         cls.addClassCleanup(cls.lab.close)
         for path in made:
             shutil.copy(path, cls.lab.root + "/srv")
+        shutil.copy(agent.__file__, cls.lab.root + "/srv/agent.py")  # the tree itself may be where the lab has other files
         cls.first, cls.second = ("/srv/" + os.path.basename(path) for path in made)
         # The machine beneath and the lab forbid what a Debian allows.
         cls.lab.must("rm -f /usr/sbin/policy-rc.d /etc/systemd/system-preset/00-lab.preset")
@@ -40,7 +40,7 @@ class Package(unittest.TestCase):
 
     def setUp(self):
         self.agents = []
-        self.addCleanup(lambda: [agent.end() for agent in self.agents])
+        self.addCleanup(lambda: [each.end() for each in self.agents])
         self.addCleanup(self.lab.sh, "dpkg --purge trireme")
 
     def _callTestMethod(self, method):
@@ -52,7 +52,7 @@ class Package(unittest.TestCase):
 
     def agent(self, labels=None):
         wrapper = ["trirun", "--label", labels, "--"] if labels else []
-        made = Agent([*wrapper, "nice", "-n", "10"], spawn=self.lab.popen)  # the load does not starve what is tested
+        made = agent.Agent([*wrapper, "nice", "-n", "10"], spawn=self.lab.popen, program="/srv/agent.py")  # the load does not starve what is tested
         self.agents.append(made)
         made.cgroup()
         return made
@@ -165,8 +165,8 @@ class Package(unittest.TestCase):
         self.lab.must("ls /etc/trireme/policy.toml /etc/trireme/identity.d/more.toml")
 
     def purged(self):
-        for agent in self.agents:
-            agent.end()
+        for each in self.agents:
+            each.end()
         self.lab.must("dpkg --purge trireme")
         self.assertEqual(self.files(), [])
         self.assertEqual(self.lab.must("find /run -iname '*trireme*' -not -path '/run/log/*'"), "")
