@@ -197,8 +197,9 @@ TEST(ParseIdentity, Metrics) {
     EXPECT_TRUE(configuration.valid());
     EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:2:8: warning: the metrics can be read from beyond this host")));
   }
-  for (const char* bad : {"9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536",
-                          "127.0.0.1:99999999999999999999", "127.0.0.1:x", "127.0.0.1:+1", "::1:9464", "[127.0.0.1]:9464", "[::1", "[]:1"}) {
+  for (const char* bad :
+       {"9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:99999999999999999999",
+        "127.0.0.1:x", "127.0.0.1:+1", "::1:9464", "[127.0.0.1]:9464", "[::1", "[]:1"}) {
     EXPECT_THAT(texts(parse_identity("[metrics]\nlisten='" + std::string(bad) + "'\n")),
                 ElementsAre(HasSubstr("is no address and port; write 127.0.0.1:9464 or [::1]:9464")))
         << bad;

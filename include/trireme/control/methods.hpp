@@ -50,9 +50,10 @@ inline constexpr const char* unit_gate = "unit-gate";
 /// first: "count", "first", and "time" of the newest; they reach further back. Root only.
 inline constexpr const char* flows = "flows";
 
-/// params {"limit": 100, and what FlowFilter::parse() reads} -> {"flows": 12, "unknown": 0, "complete": true, "left_out": 0, "connections": [a flow as
-/// above with "count", ...]}: what is alive by now and touches a workload, alike ones together, the most frequent first. `left_out` did not
-/// fit the limit; of `unknown` ones (audited, and told long ago) nobody knows the ends; not `complete`: there are more kinds than the daemon tells apart. Root only.
+/// params {"limit": 100, and what FlowFilter::parse() reads} -> {"flows": 12, "unknown": 0, "complete": true, "left_out": 0, "connections":
+/// [a flow as above with "count", ...]}: what is alive by now and touches a workload, alike ones together, the most frequent first.
+/// `left_out` did not fit the limit; of `unknown` ones (audited, and told long ago) nobody knows the ends; not `complete`: there are more
+/// kinds than the daemon tells apart. Root only.
 inline constexpr const char* connections = "connections";
 
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content":
