@@ -177,3 +177,14 @@ class Fleet:
         for each in self.hosts.values():
             each.close()
         self.undo.run()
+
+
+class FleetCase:
+    """Of a test with a `fleet`: what its daemons said last is shown where it fails."""
+
+    def _callTestMethod(self, method):
+        try:
+            method()
+        except BaseException:
+            self.fleet.last_words()
+            raise

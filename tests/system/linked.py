@@ -5,6 +5,7 @@ import subprocess
 import unittest
 
 from tests.system import host, undo, wire
+from tests.system.pair import SeveralHosts
 
 SERVER, CLIENT = "10.98.0.2", "10.98.0.1"
 SERVER6, CLIENT6 = "fd00:98::2", "fd00:98::1"
@@ -14,7 +15,7 @@ PORT = 8080
 IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n[trust]\npsk_file = "{psk}"\n'
 
 
-class LinkedCase(unittest.TestCase):
+class LinkedCase(SeveralHosts, unittest.TestCase):
     POLICY = ""
 
     @classmethod
@@ -36,20 +37,11 @@ class LinkedCase(unittest.TestCase):
             each.start()
 
     def setUp(self):
-        for each in self.hosts:
-            self.addCleanup(each.kill_agents)
+        super().setUp()
         self.addCleanup(self.wire.be)
         self.workload = self.server.labelled("app=web")
         self.workload.serve("tcp", "::", PORT)
         self.friend = self.client.labelled("app=web")
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            for each in self.hosts:
-                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
-            raise
 
     def served(self, port=PORT):
         return dict(self.workload.served("tcp", port))

@@ -10,7 +10,23 @@ PORT = 8080
 IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n'
 
 
-class PairCase:
+class SeveralHosts:
+    """Of a test with `hosts`: their agents end with it, and what their daemons said last is shown where it fails."""
+
+    def setUp(self):
+        for each in self.hosts:
+            self.addCleanup(each.kill_agents)
+
+    def _callTestMethod(self, method):
+        try:
+            method()
+        except BaseException:
+            for each in self.hosts:
+                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
+            raise
+
+
+class PairCase(SeveralHosts):
     """Subclasses give the hosts credentials."""
 
     POLICY = ""
@@ -38,18 +54,6 @@ class PairCase:
             each.ip(f"link set {link} up")
         for each in cls.hosts:
             each.start()
-
-    def setUp(self):
-        for each in self.hosts:
-            self.addCleanup(each.kill_agents)
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            for each in self.hosts:
-                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
-            raise
 
 
 class SharedSecretPair(PairCase):

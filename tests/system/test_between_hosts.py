@@ -4,12 +4,12 @@ are expected."""
 import unittest
 
 from tests.system import host, nameserver, waiting
-from tests.system.fleet import Fleet, shared_secret
+from tests.system.fleet import Fleet, FleetCase, shared_secret
 
 PORT = 8080
 
 
-class BetweenHosts(unittest.TestCase):
+class BetweenHosts(FleetCase, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.fleet = Fleet(("client", "server"), shared_secret, routed=True)
@@ -22,13 +22,6 @@ class BetweenHosts(unittest.TestCase):
         self.addCleanup(self.fleet.kill_agents)
         for each in (self.client, self.server):
             each.explicit_reload("")
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            self.fleet.last_words()
-            raise
 
     def addresses(self):
         return self.fleet.addresses("server")

@@ -12,20 +12,20 @@ ROUNDS, RATE = (100, 500) if host.LONG else (5, 200)
 LOAD = """import collections, json, select, socket, sys, time
 rate, addresses = int(sys.argv[1]), sys.argv[2:]
 counts, began = collections.Counter(), time.monotonic()
-while not select.select([sys.stdin], [], [], 0)[0]:
-    n = sum(counts.values())
-    time.sleep(max(0, began + n / rate - time.monotonic()))
+n = 0
+while not select.select([sys.stdin], [], [], max(0, began + n / rate - time.monotonic()))[0]:
     try:
         with socket.create_connection((addresses[n % len(addresses)], 8080), 10) as s:
             s.sendall(b"x")
             counts["ok" if s.recv(1) == b"x" else "closed"] += 1
     except OSError as error:
         counts[repr(error)] += 1
+    n += 1
 print(json.dumps(counts))
 """
 
 
-class Pair(unittest.TestCase):
+class Pair(fleet.FleetCase, unittest.TestCase):
     TRUST = staticmethod(fleet.certificates)
 
     def setUp(self):
@@ -33,13 +33,6 @@ class Pair(unittest.TestCase):
         self.addCleanup(self.fleet.close)
         self.client, self.server = self.fleet["client"], self.fleet["server"]
         self.directory = self.fleet.undo.directory
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            self.fleet.last_words()
-            raise
 
     def identity(self, name, trust):
         """Saved and in force when this returns."""

@@ -16,7 +16,7 @@ server {{ listen 8080; listen [::]:8080 ipv6only=on; location / {{ return 200 "f
 """
 
 
-class Routed:
+class Routed(fleet.FleetCase):
     """A client, and beyond a router a server and a third host."""
 
     @classmethod
@@ -27,13 +27,6 @@ class Routed:
 
     def setUp(self):
         self.addCleanup(self.fleet.kill_agents)
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            self.fleet.last_words()
-            raise
 
     def ends(self):
         """Of the server, as the client reaches it: through the masquerade, and through the DNAT."""

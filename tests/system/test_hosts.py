@@ -4,53 +4,11 @@ import os
 import subprocess
 import unittest
 
-from tests.system import host, undo, waiting
-
-SERVER4, SERVER6 = "10.98.0.2", "fd00:98::2"
-CLIENT4, CLIENT6 = "10.98.0.1", "fd00:98::1"
-PORT = 8080
-IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n'
+from tests.system import host, waiting
+from tests.system.pair import CLIENT4, PORT, SERVER4, SERVER6, PairCase
 
 
-class HostsCase:
-    """A client host and a server host on one link; subclasses give them credentials."""
-
-    @classmethod
-    def trust(cls, directory):
-        """Writes what both hosts need into `directory`; returns the [trust] sections of client and server."""
-        raise NotImplementedError
-
-    @classmethod
-    def setUpClass(cls):
-        cls.hosts = []
-        cls.addClassCleanup(lambda: [each.close() for each in cls.hosts])
-        files = undo.Undo()
-        cls.addClassCleanup(files.run)
-        for name, section in zip(("client", "server"), cls.trust(files.directory)):
-            cls.hosts.append(host.Host(identity=IDENTITY.format(name=name) + section, start=False))
-        cls.client, cls.server = cls.hosts
-        here, there = cls.client.undo.name("v"), cls.server.undo.name("v")
-        subprocess.run(["ip", "link", "add", here, "netns", cls.client.netns, "type", "veth", "peer", "name", there, "netns",
-                        cls.server.netns], check=True)
-        for each, link, four, six in ((cls.client, here, CLIENT4, CLIENT6), (cls.server, there, SERVER4, SERVER6)):
-            each.ip(f"addr add {four}/24 dev {link}")
-            each.ip(f"addr add {six}/64 dev {link} nodad")
-            each.ip(f"link set {link} up")
-        for each in cls.hosts:
-            each.start()
-
-    def setUp(self):
-        for each in self.hosts:
-            self.addCleanup(each.kill_agents)
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            for each in self.hosts:
-                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
-            raise
-
+class HostsCase(PairCase):
     def serve(self, labels):
         server = self.server.labelled(labels) if labels else self.server.plain()
         server.serve("tcp", "::", PORT)
