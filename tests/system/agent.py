@@ -373,24 +373,38 @@ class Orders:
     # --- one attempt after the other, until told to end ---
 
     def probe(self, name, kind, address, port, timeout=0.5):
-        probe = {"stop": False, "ok": 0, "failed": 0, "outcomes": {}}
+        probe = {"stop": False, "ok": 0, "failed": 0, "outcomes": {}, "longest": 0.0, "counted": threading.Condition()}
         probe["thread"] = threading.Thread(target=self._probe, args=(probe, kind, address, port, timeout), daemon=True)
         self.probes[name] = probe
         probe["thread"].start()
 
     def probed(self, name):
-        return {key: self.probes[name][key] for key in ("ok", "failed", "outcomes")}
+        """`longest`: in seconds, from a failure to the next success."""
+        return {key: self.probes[name][key] for key in ("ok", "failed", "outcomes", "longest")}
 
-    def probe_end(self, name):
-        self.probes[name]["stop"] = True
-        self.probes[name]["thread"].join()
+    def probe_end(self, name, ok=0, failed=0, seconds=60):
+        """Not before it has counted so many, or `seconds` have passed: how fast a machine is must not decide a test."""
+        probe = self.probes[name]
+        with probe["counted"]:
+            probe["counted"].wait_for(lambda: probe["ok"] >= ok and probe["failed"] >= failed, seconds)
+        probe["stop"] = True
+        probe["thread"].join()
         return self.probed(name)
 
     def _probe(self, probe, kind, address, port, timeout):
+        broken = None
         while not probe["stop"]:
+            began = time.monotonic()
             outcome = self.exchange(kind, address, port, timeout=timeout)
-            probe["ok" if outcome == "ok" else "failed"] += 1
-            probe["outcomes"][outcome] = probe["outcomes"].get(outcome, 0) + 1
+            if outcome != "ok":
+                broken = broken or began
+            elif broken is not None:
+                probe["longest"] = max(probe["longest"], began - broken)
+                broken = None
+            with probe["counted"]:
+                probe["ok" if outcome == "ok" else "failed"] += 1
+                probe["outcomes"][outcome] = probe["outcomes"].get(outcome, 0) + 1
+                probe["counted"].notify()
 
     # --- the process itself ---
 

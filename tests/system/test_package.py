@@ -127,17 +127,17 @@ class Package(unittest.TestCase):
                 spoken += 1
             self.assertEqual(upgrade.returncode, 0, upgrade.stdout.read())
         waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "the new one runs")
-        outcomes = {f"{kind} {name}": prober.probe_end(kind) for kind in ports
-                    for name, prober in (("same", same), ("other", other), ("plain", plain))}
+        outcomes = {f"{kind} {name}": prober.probe_end(kind, ok=enough) for kind in ports
+                    for name, prober, enough in (("same", same, 500), ("other", other, 0), ("plain", plain, 0))}
         others = plain.probe_end("others")
         print(f"upgraded in {time.monotonic() - began:.1f} s; the long flow spoke {spoken} times; {outcomes}; {others}", flush=True)
         for kind in ports:
             self.assertEqual(outcomes[f"{kind} other"]["ok"] + outcomes[f"{kind} plain"]["ok"], 0, "wrongly let in")
             # A packet that is between two hooks while the table is written anew can be lost: docs/datapath.md has the figures.
             self.assertLessEqual(outcomes[f"{kind} same"]["failed"], 1, "wrongly refused")
-            self.assertGreater(outcomes[f"{kind} same"]["ok"], 1000)
+            self.assertGreaterEqual(outcomes[f"{kind} same"]["ok"], 500)
         self.assertEqual(others["failed"], 0, "between those that are no workloads")
-        self.assertGreater(spoken, 20)
+        self.assertGreater(spoken, 3)
         self.assertIn("0.1.0-2", self.lab.must("dpkg-query -W trireme"))
         self.assertIn('name = "mine"', self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
