@@ -28,8 +28,8 @@ void remember_syn(Handshake& handshake, const PacketFacts& facts, const Segment&
   handshake.timestamp = syn.timestamps().value_or(wire::Timestamps{}).value;
 }
 
-wire::ProofAck proof_ack(const Handshake& handshake, const Segment& syn_ack) {
-  wire::ProofAck ack;
+wire::OwnSegment proof_ack(const Handshake& handshake, const Segment& syn_ack) {
+  wire::OwnSegment ack;
   ack.ends = {handshake.key.local, handshake.key.remote, handshake.key.local_port, handshake.key.remote_port};
   ack.sequence = handshake.sequence + 1;
   ack.acknowledgement = syn_ack.sequence() + 1;
@@ -145,11 +145,7 @@ Answer Engine::State::take_reply(const Packet& packet) {
     // PROOF was lost: the server asks again. Its SYN-ACK is nothing new to the client.
     Answer answer;
     answer.drop = true;
-    answer.proof = &handshake->ack;
-    answer.tag = handshake->proof;
-    answer.proof_mark = handshake->mark;
-    answer.proof_device = handshake->device;
-    answer.translated = handshake->translated;
+    answer.own = own_segment(*handshake);
     return answer;
   }
   const auto token = wire::read_token(wire::Message::reply, packet.segment.payload());
@@ -236,15 +232,11 @@ Answer Engine::State::prove(const Packet& packet, Handshake& handshake, const po
     return drop(Reason::malformed_packet);
   }
   report(packet, handshake, decision);
-  handshake.ack = proof_ack(handshake, packet.segment);
+  handshake.own = proof_ack(handshake, packet.segment);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
   statistics.authorised++;
   Answer answer = accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise, handshake.remote->number);
-  answer.proof = &handshake.ack;
-  answer.tag = handshake.proof;
-  answer.proof_mark = handshake.mark;
-  answer.proof_device = handshake.device;
-  answer.translated = handshake.translated;
+  answer.own = own_segment(handshake);
   return answer;
 }
 

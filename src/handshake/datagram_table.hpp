@@ -9,6 +9,7 @@
 
 #include "budget.hpp"
 #include "flow_table.hpp"
+#include "held.hpp"
 #include "trireme/handshake/keys.hpp"
 
 namespace trireme::handshake {
@@ -20,14 +21,6 @@ enum class Stage : std::uint8_t {
   complete,  // authorised by proof
   open,      // client: nothing was proved; policy allows the peer as one without labels
   refused,
-};
-
-/// Datagrams that wait in the kernel's queue, in the order in which they came.
-struct Held {
-  static constexpr std::size_t kMost = 16;
-  std::array<std::uint32_t, kMost> packets{};  // the queue's names for them
-  std::size_t count = 0;
-  std::size_t bytes = 0;
 };
 
 struct DatagramExchange {

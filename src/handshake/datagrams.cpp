@@ -8,12 +8,8 @@ namespace trireme::handshake {
 namespace {
 
 constexpr std::uint8_t kUdp = 17;
-// What waits: of one flow, and of all flows of a thread in one role. The kernel's queue has room for more than both roles together.
-constexpr std::size_t kBytesOfFlow = std::size_t{128} << 10U;
-constexpr std::size_t kAllHeld = 1'024;
 // From PROOF on: datagrams that come together go through the queue together, in their order. The clock's step is 4 ms.
 constexpr Milliseconds kTogether{4};
-constexpr std::size_t kAllBytes = std::size_t{4} << 20U;
 
 }  // namespace
 
@@ -116,16 +112,10 @@ Answer Datagrams::take_over(const Packet& packet) {
 }
 
 Answer Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
-  Waiting& all = waiting_.at(static_cast<std::size_t>(exchange.key.role));
-  Held& held = exchange.held;
-  const std::size_t size = packet.datagram.length();
-  if (held.count >= Held::kMost || held.bytes + size > kBytesOfFlow || all.count >= kAllHeld || all.bytes + size > kAllBytes) {
+  Holding& all = held_.at(static_cast<std::size_t>(exchange.key.role));
+  if (!all.add(exchange.held, packet.facts.id, packet.datagram.length())) {
     return drop(Reason::crowded);
   }
-  held.packets.at(held.count++) = packet.facts.id;
-  held.bytes += size;
-  all.count++;
-  all.bytes += size;
   Answer answer;
   answer.hold = true;
   return answer;
@@ -146,10 +136,7 @@ void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authori
 }
 
 void Datagrams::let_go(DatagramExchange& exchange) {
-  Waiting& all = waiting_.at(static_cast<std::size_t>(exchange.key.role));
-  all.count -= exchange.held.count;
-  all.bytes -= exchange.held.bytes;
-  exchange.held = {};
+  held_.at(static_cast<std::size_t>(exchange.key.role)).forget(exchange.held);
 }
 
 void Datagrams::drop_held(DatagramExchange& exchange) {

@@ -44,7 +44,7 @@ class Datagrams {
   [[nodiscard]] std::size_t size() const { return table_.size(); }
   [[nodiscard]] std::uint64_t evicted() const { return evicted_; }
 
-  DatagramPort* port = nullptr;
+  Port* port = nullptr;
 
  private:
   /// The packet at hand.
@@ -62,11 +62,6 @@ class Datagrams {
     bool closing = false;
     bool renewing = false;  // the flow is authorised
     bool probing = false;   // and that without proof, with a peer that did not answer some time ago
-  };
-  /// Of all flows in one role: what waits in the queue.
-  struct Waiting {
-    std::size_t count = 0;
-    std::size_t bytes = 0;
   };
 
   // datagrams.cpp
@@ -133,7 +128,7 @@ class Datagrams {
   DatagramTable table_;
   SilentPeers silent_;
   std::shared_ptr<const LocalIdentity> nobody_;  // in whose name flows are closed
-  std::array<Waiting, 2> waiting_;               // by role
+  std::array<Holding, 2> held_;                  // by role
   std::uint64_t evicted_ = 0;
   std::array<std::uint8_t, wire::kMaxControl> data_{};
   std::array<std::uint8_t, wire::kMaxControl> labels_{};

@@ -228,15 +228,18 @@ Answer Engine::handle(const PacketFacts& facts, std::span<const std::uint8_t> by
 }
 
 void Engine::tick(const Now& now) {
+  state_->tick(now);
   state_->datagrams_.tick(now);
   count();
 }
 
 std::optional<std::chrono::milliseconds> Engine::next_tick() const {
-  return state_->datagrams_.next_due();
+  const auto early = state_->early_.next_due();
+  const auto datagrams = state_->datagrams_.next_due();
+  return early && datagrams ? std::min(*early, *datagrams) : (early ? early : datagrams);
 }
 
-void Engine::set_port(DatagramPort* port) {
+void Engine::set_port(Port* port) {
   state_->datagrams_.port = port;
 }
 

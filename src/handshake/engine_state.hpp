@@ -1,7 +1,8 @@
-// What Engine is made of: dispatch in engine.cpp, the two roles in client.cpp and server.cpp.
+// What Engine is made of: dispatch in engine.cpp, the two roles in client.cpp and server.cpp, what comes after in segments.cpp.
 #pragma once
 
 #include "datagrams.hpp"
+#include "early_data.hpp"
 #include "flow_table.hpp"
 #include "judge.hpp"
 #include "peer_cache.hpp"
@@ -26,6 +27,8 @@ class Engine::State {
   std::function<void(Event&&)> on_event;
 
   [[nodiscard]] Answer malformed(wire::Malformed what);
+  /// Gives up what has waited too long.
+  void tick(const Now& now);
 
  private:
   /// The packet at hand, and what is known of it.
@@ -54,10 +57,14 @@ class Engine::State {
   Answer take_hello_again(const Packet& packet);
   Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet);  // a SYN-ACK leaves
-  Answer take_proof(const Packet& packet, Handshake& handshake);
-  Answer ask_for_proof(const Packet& packet, const Handshake& handshake);
+
+  // segments.cpp
   Answer segment_in(const Packet& packet);
   Answer segment_out(const Packet& packet);
+  Answer await_proof(const Packet& packet, Handshake& handshake);
+  Answer take_proof(const Packet& packet, Handshake& handshake);
+  void drop_held(PointId point, const Held& held);
+  [[nodiscard]] static OwnSegment own_segment(const Handshake& handshake);
 
   // Both.
   /// Judged anew: flows whose authorisation was taken away, and segments that were on their way when it was given.
@@ -88,6 +95,7 @@ class Engine::State {
   wire::PacketBuffer changed_;
   std::array<std::uint8_t, wire::kMaxToken> token_{};
   std::array<std::uint8_t, wire::kMaxToken> labels_{};
+  EarlyData early_;
   Datagrams datagrams_;
 
   friend class Engine;

@@ -40,7 +40,6 @@ struct Handshake {
   FlowKey key;
   Phase phase = Phase::asked;
   std::uint32_t sequence = 0;                       // of the client's SYN
-  std::uint32_t reply_sequence = 0;                 // server: of its SYN-ACK
   Milliseconds since{};                             // the last change of phase
   std::shared_ptr<const credentials::Trust> trust;  // whose credential of ours is in use
   wire::CredentialType type = wire::CredentialType::local;
@@ -54,9 +53,13 @@ struct Handshake {
   bool is_unlabelled = false;  // open: policy allowed the peer as one that offered no proof
   Digest hello{};              // T1
   Tag proof{};                 // server: expected; client: sent
-  // Client: what PROOF is made of, from the SYN and the SYN-ACK.
+  std::uint64_t early = 0;     // server: what waits for PROOF, see EarlyData
+  Milliseconds asked_again{};  // server: for PROOF
+  // What this end's own segment is like: a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again.
+  wire::OwnSegment own;
   std::uint32_t mark = 0;
   std::uint32_t device = 0;
+  // Client: of the SYN.
   bool translated = false;
   std::uint16_t window = 0;
   std::uint8_t window_scale = 0;
@@ -64,7 +67,6 @@ struct Handshake {
   std::uint8_t traffic_class = 0;
   std::uint32_t flow_label = 0;
   std::uint32_t timestamp = 0;
-  wire::ProofAck ack;
 };
 
 class FlowTable {

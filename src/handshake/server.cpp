@@ -1,4 +1,4 @@
-// The server's part of a handshake: HELLO judged, REPLY with the SYN-ACK, PROOF checked before anything reaches the application.
+// The server's part of a handshake until PROOF: HELLO judged, REPLY with the SYN-ACK.
 #include <algorithm>
 
 #include "engine_state.hpp"
@@ -11,6 +11,14 @@ namespace {
 
 /// How long a handshake under way keeps its ports from another SYN. TCP repeats that one.
 constexpr Milliseconds kUndisturbed{3'000};
+
+/// What it would be like if it had to be sent once more: see await_proof().
+void remember_syn_ack(const PacketFacts& facts, const wire::Segment& syn_ack, Handshake& handshake) {
+  handshake.mark = facts.mark;
+  handshake.device = facts.out_device;
+  handshake.own = {syn_ack.ends(),       syn_ack.sequence(),      syn_ack.acknowledgement(), syn_ack.window(),
+                   syn_ack.timestamps(), syn_ack.traffic_class(), syn_ack.flow_label()};
+}
 
 bool is_half_open(const Handshake& handshake) {
   return handshake.phase == Phase::asked || handshake.phase == Phase::answered;
@@ -156,97 +164,12 @@ Answer Engine::State::reply(const Packet& packet) {
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
     return drop(Reason::malformed_packet);
   }
-  handshake->reply_sequence = packet.segment.sequence();
+  remember_syn_ack(packet.facts, packet.segment, *handshake);
   if (handshake->phase == Phase::asked) {
     table.enter(*handshake, Phase::answered, packet.now.monotonic);
   }
   statistics.replies++;
   return accept_changed(Ruling::pass);
-}
-
-/// Data, acknowledgements and PROOF that come on a flow without authorisation.
-Answer Engine::State::segment_in(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
-  if (handshake == nullptr) {
-    handshake = table.find(packet.key(Role::client), packet.now.monotonic);
-  }
-  if (handshake == nullptr || handshake->phase == Phase::refused ||
-      (handshake->phase == Phase::asked && handshake->key.role == Role::server)) {
-    const Role role = handshake == nullptr ? Role::server : handshake->key.role;
-    return refuse(packet, Reason::unknown_handshake, event(packet, role, handshake));
-  }
-  if (handshake->phase == Phase::open) {
-    return rejudge_open(packet, *handshake);
-  }
-  if (handshake->phase == Phase::complete) {
-    return rejudge(packet, *handshake);
-  }
-  return packet.segment.proof() ? take_proof(packet, *handshake) : ask_for_proof(packet, *handshake);
-}
-
-/// PROOF was lost, or overtaken. The client's TCP does not know, and the server's would ask again only after a second and a few times: in
-/// the segment's place it gets the client's SYN, which it answers with its SYN-ACK (twice a second at most, tcp_invalid_ratelimit), and the
-/// client's verifier with PROOF.
-Answer Engine::State::ask_for_proof(const Packet& packet, const Handshake& handshake) {
-  const bool is_answer = handshake.key.role == Role::server && packet.segment.acknowledgement() == handshake.reply_sequence + 1;
-  if (!is_answer) {  // who has not seen the SYN-ACK makes nobody send another
-    return drop(Reason::unproved_data);
-  }
-  statistics.refused[static_cast<std::size_t>(Reason::unproved_data)]++;
-  wire::write_request(packet.segment, handshake.sequence, changed_);
-  return accept_changed(Ruling::pass);
-}
-
-Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
-  if (handshake.key.role != Role::server || !credentials::equal(*packet.segment.proof(), handshake.proof)) {
-    Event told = event(packet, handshake.key.role, &handshake);
-    told.reason = Reason::forged_proof;
-    tell(std::move(told));
-    return drop(Reason::forged_proof);  // the client's own may still come
-  }
-  if (!wire::strip_proof(packet.segment, changed_)) {
-    return drop(Reason::malformed_packet);
-  }
-  Reason doubt = believe(packet, handshake);
-  if (doubt == Reason::busy) {
-    return drop(Reason::busy);
-  }
-  if (doubt == Reason::none && handshake.remote->number == 0) {
-    const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source, budget, packet.now);
-    auto remote = known ? (*known)->enter(book_, *handshake.remote) : nullptr;
-    doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
-    handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
-  }
-  const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
-  if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
-    Event told = event(packet, Role::server, &handshake);
-    if (doubt == Reason::none) {
-      say(told, decision);
-    }
-    table.enter(handshake, Phase::refused, packet.now.monotonic);
-    return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
-  }
-  report(packet, handshake, decision);
-  table.enter(handshake, Phase::complete, packet.now.monotonic);
-  statistics.authorised++;
-  return accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise, handshake.remote->number);
-}
-
-/// What leaves on a flow whose authorisation was taken away, or that never had one.
-Answer Engine::State::segment_out(const Packet& packet) {
-  for (const Role role : {Role::client, Role::server}) {
-    Handshake* handshake = table.find(packet.key(role), packet.now.monotonic);
-    if (handshake == nullptr) {
-      continue;
-    }
-    if (handshake->phase == Phase::open) {
-      return rejudge_open(packet, *handshake);
-    }
-    if (handshake->phase == Phase::complete) {
-      return rejudge(packet, *handshake);
-    }
-  }
-  return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
 }
 
 void Engine::State::report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision) {

@@ -26,8 +26,8 @@ void Verifier::Worker::send(const handshake::ControlDatagram& datagram) {
     proofs_lost_++;
     return;
   }
-  wire::write_datagram(*ends, datagram.traffic_class, datagram.flow_label, datagram.data, proof_);
-  if (!point->control.send(proof_.view(), ends->destination, datagram.device, datagram.mark)) {
+  wire::write_datagram(*ends, datagram.traffic_class, datagram.flow_label, datagram.data, own_);
+  if (!point->control.send(own_.view(), ends->destination, datagram.device, datagram.mark)) {
     proofs_lost_++;
   }
 }

@@ -169,8 +169,8 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, co
                                      .in_device = packet.in_device,
                                      .id = packet.id};
   const Answer answer = engine_->handle(facts, packet.bytes, packet.length, now);
-  if (answer.proof != nullptr) {
-    send_proof(point, answer);
+  if (answer.own) {
+    send(point, *answer.own);
   }
   if (answer.hold) {
     return;
@@ -182,24 +182,31 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, co
   } else {
     point.queue.accept(packet.id, answer.priority);
   }
+  for (const std::uint32_t held : answer.behind) {
+    point.queue.accept(held, answer.priority);
+  }
   if (answer.reply != nullptr) {
     point.queue.flush();  // conntrack knows the flow when the packet has gone on
     send(*answer.reply);
   }
 }
 
-void Verifier::Worker::send_proof(Point& point, const Answer& answer) {
-  wire::ProofAck ack = *answer.proof;
-  if (answer.translated) {
-    const auto ends = original(*point.shared, IPPROTO_TCP, ack.ends);
+void Verifier::Worker::send(Point& point, const handshake::OwnSegment& own) {
+  wire::OwnSegment segment = own.segment;
+  if (own.translated) {
+    const auto ends = original(*point.shared, IPPROTO_TCP, segment.ends);
     if (!ends) {
       proofs_lost_++;
       return;
     }
-    ack.ends = *ends;
+    segment.ends = *ends;
   }
-  wire::write_proof(ack, answer.tag, proof_);
-  if (!point.shared->sender.send(proof_.view(), ack.ends.destination, answer.translated ? 0 : answer.proof_device, answer.proof_mark)) {
+  if (own.proof) {
+    wire::write_proof(segment, *own.proof, own_);
+  } else {
+    wire::write_syn_ack(segment, own_);
+  }
+  if (!point.shared->sender.send(own_.view(), segment.ends.destination, own.translated ? 0 : own.device, own.mark)) {
     proofs_lost_++;
   }
 }

@@ -35,7 +35,7 @@ class Told {
   std::vector<Slot> slots_;
 };
 
-class Verifier::Worker final : private handshake::DatagramPort {
+class Verifier::Worker final : private handshake::Port {
  public:
   using Message = std::function<void(Worker&)>;
 
@@ -70,7 +70,7 @@ class Verifier::Worker final : private handshake::DatagramPort {
   void read_mail();
   void serve(Point& point);
   void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
-  void send_proof(Point& point, const handshake::Answer& answer);
+  void send(Point& point, const handshake::OwnSegment& own);
   // Of UDP: datagram_port.cpp.
   void send(const handshake::ControlDatagram& datagram) override;
   void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
@@ -92,7 +92,7 @@ class Verifier::Worker final : private handshake::DatagramPort {
   std::unordered_map<handshake::PointId, std::unique_ptr<Point>> points_;
   std::chrono::milliseconds now_{};
   Told told_;
-  wire::PacketBuffer proof_;
+  wire::PacketBuffer own_;  // a packet of our own
   std::uint64_t packets_ = 0;
   std::uint64_t lost_before_ = 0;  // of queues that are gone
   std::uint64_t lost_ = 0;

@@ -61,6 +61,26 @@ void write_bare(const Bare& bare, Bytes options, PacketBuffer& out) {
   finish(out, tcp, kTcp);
 }
 
+// NOP NOP TS as RFC 7323, appendix A, advises.
+constexpr std::size_t kPaddedTimestamps = 2 + option::kTimestampsSize;
+
+/// Bytes written: none where the connection has no timestamps.
+std::size_t write_timestamps(const OwnSegment& own, std::span<std::uint8_t> out) {
+  if (!own.timestamps) {
+    return 0;
+  }
+  out[0] = out[1] = option::kNop;
+  out[2] = option::kTimestamps;
+  out[3] = option::kTimestampsSize;
+  write32(out, 4, own.timestamps->value);
+  write32(out, 8, own.timestamps->echo);
+  return kPaddedTimestamps;
+}
+
+void write_own(const OwnSegment& own, std::uint8_t flags, Bytes options, PacketBuffer& out) {
+  write_bare({own.ends, own.sequence, own.acknowledgement, flags, own.window, own.traffic_class, own.flow_label}, options, out);
+}
+
 }  // namespace
 
 std::size_t token_room(const Segment& segment) {
@@ -107,25 +127,21 @@ bool strip_proof(const Segment& segment, PacketBuffer& out) {
   return true;
 }
 
-void write_proof(const ProofAck& ack, std::span<const std::uint8_t, 16> tag, PacketBuffer& out) {
-  // NOP NOP TS as RFC 7323, appendix A, advises; then PROOF.
-  constexpr std::size_t kWithPadding = 2 + option::kTimestampsSize;
-  std::array<std::uint8_t, kWithPadding + kProofSize> options{option::kNop, option::kNop, option::kTimestamps, option::kTimestampsSize};
-  const auto proof = std::span(options).subspan(kWithPadding);
-  if (ack.timestamps) {
-    write32(options, 4, ack.timestamps->value);
-    write32(options, 8, ack.timestamps->echo);
-  }
+void write_proof(const OwnSegment& own, std::span<const std::uint8_t, 16> tag, PacketBuffer& out) {
+  std::array<std::uint8_t, kPaddedTimestamps + kProofSize> options{};
+  const std::size_t before = write_timestamps(own, options);
+  const auto proof = std::span(options).subspan(before, kProofSize);
   proof[0] = kProofKind;
   proof[1] = kProofSize;
   write16(proof, 2, kProofExid);
   std::copy(tag.begin(), tag.end(), proof.begin() + kProofPrefix);
-  write_bare({ack.ends, ack.sequence, ack.acknowledgement, kAck, ack.window, ack.traffic_class, ack.flow_label},
-             ack.timestamps ? std::span(options) : proof, out);
+  write_own(own, kAck, std::span(options).first(before + kProofSize), out);
 }
 
-void write_request(const Segment& segment, std::uint32_t sequence, PacketBuffer& out) {
-  write_bare({segment.ends(), sequence, 0, kSyn, segment.window(), segment.traffic_class(), segment.flow_label()}, {}, out);
+void write_syn_ack(const OwnSegment& own, PacketBuffer& out) {
+  std::array<std::uint8_t, kPaddedTimestamps> options{};
+  const std::size_t size = write_timestamps(own, options);
+  write_own(own, kSyn | kAck, std::span(options).first(size), out);
 }
 
 void write_reset(const Segment& segment, PacketBuffer& out) {

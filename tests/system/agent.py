@@ -124,6 +124,10 @@ class Orders:
         """Of a TCP socket, as include/net/tcp_states.h numbers them: 1 established, 2 SYN_SENT, 7 closed."""
         return self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
+    def retransmissions(self, name):
+        """Segments that a TCP socket has sent again: tcpi_total_retrans of linux/tcp.h."""
+        return struct.unpack_from("I", self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
+
     def accept(self, name, new, timeout=PATIENT):
         def take(opened):
             self.sockets[new] = opened.accept()[0]

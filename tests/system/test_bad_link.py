@@ -40,6 +40,20 @@ class BadLink(linked.LinkedCase):
     def test_everything_comes_twice(self):
         self.assertLess(self.expect_all(0, 100, 60)[-1], 0.9, "nothing waits for a time-out")
 
+    def test_a_lost_proof_costs_data_no_time_out(self):
+        """The server's end holds them and asks for PROOF: the client's TCP repeats nothing."""
+        unproved, repeated = self.refused("unproved_data"), []
+        for number in range(5):  # a slow machine may take longer than a time-out once
+            self.wire.be(hold="meta length 72 tcp flags & (syn|ack|psh) == ack numgen inc mod 1000000 == 0", from_side="client")
+            name = f"lost {number}"
+            self.friend.open(name, "tcp", CLIENT)
+            self.assertEqual(self.friend.connect(name, SERVER, PORT), "ok")
+            self.assertEqual(self.friend.send_text(name, "ping"), "ok")
+            self.assertEqual(self.friend.receive(name), {"text": "ping"})
+            self.assertGreater(self.refused("unproved_data"), unproved + number, "PROOF was lost")
+            repeated.append(self.friend.retransmissions(name))
+        self.assertEqual(min(repeated), 0, repeated)
+
     def test_a_client_that_has_lost_its_connection_connects_again(self):
         """The server's end lives on: its answer to the new SYN tells the client, whose reset ends it (RFC 9293, section 3.5.1)."""
         port = 45_000

@@ -183,7 +183,8 @@ TEST_F(DatagramTest, AFloodOfHellosCostsTheTableAndNoMore) {
   EXPECT_GT(small.engine->statistics().evicted, 4'000U);
   small.pass(11'000);
   EXPECT_EQ(small.engine->statistics().handshakes, 0U) << "unproved ones end in ten seconds";
-  EXPECT_TRUE(std::ranges::all_of(small.port.verdicts, [](const Port::Verdict& verdict) { return verdict.drop; })) << "what waited";
+  EXPECT_TRUE(std::ranges::all_of(small.port.verdicts, [](const RecordingPort::Verdict& verdict) { return verdict.drop; }))
+      << "what waited";
 }
 
 TEST_F(DatagramTest, AThousandFlowsOfOneSocket) {

@@ -23,7 +23,7 @@ inline wire::Datagram parsed(const Packet& packet) {
 }
 
 /// What an engine has done beside its answers.
-struct Port final : DatagramPort {
+struct RecordingPort final : Port {
   struct Verdict {
     std::uint32_t id;
     bool drop;
@@ -95,7 +95,7 @@ struct Host : End {
     engine->tick(now);
   }
 
-  Port port;
+  RecordingPort port;
   std::uint32_t last_id = 0;
 };
 

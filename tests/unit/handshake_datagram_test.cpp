@@ -15,12 +15,13 @@ TEST_F(DatagramTest, AuthorisesBothEndsByProof) {
   EXPECT_TRUE(client.port.verdicts.empty());
   EXPECT_TRUE(client.arrive(*reply, kAnswers).drop) << "REPLY stops here";
   ASSERT_EQ(client.port.verdicts.size(), 2U);
-  EXPECT_EQ(client.port.verdicts[0], (Port::Verdict{1, false, ruling(Ruling::let)})) << "several do not authorise: others would overtake";
+  EXPECT_EQ(client.port.verdicts[0], (RecordingPort::Verdict{1, false, ruling(Ruling::let)}))
+      << "several do not authorise: others would overtake";
   EXPECT_EQ(client.port.verdicts[1].id, 2U) << "in order";
   EXPECT_EQ(client.port.order, (std::vector<std::string>{"send", "send", "release", "release"})) << "PROOF goes ahead";
   const Packet proof = client.port.take();
   EXPECT_TRUE(server.arrive(proof).drop);
-  EXPECT_EQ(server.port.verdicts, (std::vector<Port::Verdict>{{2, false, ruling(Ruling::let)}}));
+  EXPECT_EQ(server.port.verdicts, (std::vector<RecordingPort::Verdict>{{2, false, ruling(Ruling::let)}}));
   const Packet ready = server.port.take();
   EXPECT_LE(ready.size(), proof.size());
   EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::let)) << "right behind PROOF";
@@ -125,7 +126,7 @@ TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
     EXPECT_TRUE(client.port.verdicts.empty());
     client.pass(50);
   }
-  EXPECT_EQ(client.port.verdicts, (std::vector<Port::Verdict>{{1, false, ruling(Ruling::authorise)}}));
+  EXPECT_EQ(client.port.verdicts, (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::authorise)}}));
   client.port.sent.clear();
   ends.source_port++;
   EXPECT_EQ(client.leave(data(), kFresh).priority, ruling(Ruling::authorise)) << "the next flow does not wait";
@@ -154,7 +155,7 @@ TEST_F(DatagramTest, PolicyIsAskedAboutUdp) {
   const auto reply = server.hear_hello(asked, kFresh);
   client.set_policy(policy);
   EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
-  EXPECT_EQ(client.port.verdicts, (std::vector<Port::Verdict>{{1, false, ruling(Ruling::refuse)}}));
+  EXPECT_EQ(client.port.verdicts, (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::refuse)}}));
   EXPECT_EQ(client.refused(Reason::policy), 1U);
 }
 
@@ -261,7 +262,7 @@ TEST_F(DatagramTest, ADenialThatComesAfterHelloCounts) {
   none.baseline = policy::Baseline::none;
   server.set_policy(none);
   EXPECT_TRUE(server.arrive(client.port.take()).drop);
-  EXPECT_EQ(server.port.verdicts, (std::vector<Port::Verdict>{{2, false, ruling(Ruling::refuse)}}));
+  EXPECT_EQ(server.port.verdicts, (std::vector<RecordingPort::Verdict>{{2, false, ruling(Ruling::refuse)}}));
   EXPECT_TRUE(server.port.sent.empty()) << "no READY";
   EXPECT_EQ(server.refused(Reason::policy), 1U);
 }

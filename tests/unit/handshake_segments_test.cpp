@@ -93,6 +93,147 @@ TEST_F(Segments, ALostProofIsSentAgainForEachRepeatedSynAck) {
   EXPECT_TRUE(server.in(connection.data()).authorises());
 }
 
+/// Data as a client sends them in a row.
+struct Early : Segments {
+  [[nodiscard]] Packet part(std::uint32_t number, std::size_t size = 1) const {
+    return Draft{.ends = connection.ends,
+                 .flags = wire::kAck,
+                 .sequence = 1001 + number * 100,
+                 .acknowledgement = 5001,
+                 .options = {},
+                 .data = Packet(size, 'x')}
+        .bytes();
+  }
+  void pass_time(std::chrono::milliseconds time) {
+    server.pass_time(time);
+    server.engine->tick(server.now);
+  }
+};
+
+TEST_F(Early, DataAheadOfProofWaitForItInTheirOrder) {
+  const Exchange said = exchange(client, server, connection);
+  for (std::uint32_t number = 0; number < 3; number++) {
+    const Outcome early = server.in(part(number));
+    EXPECT_TRUE(early.hold);
+    EXPECT_EQ(early.syn_ack.has_value(), number == 0) << "PROOF is asked for once";
+  }
+  const Outcome proved = server.in(said.proof);
+  ASSERT_TRUE(proved.authorises());
+  EXPECT_EQ(proved.behind, (std::vector<Packet>{part(0), part(1), part(2)}));
+  EXPECT_TRUE(server.held.empty());
+  EXPECT_TRUE(server.in(said.proof).behind.empty()) << "once";
+}
+
+TEST_F(Early, ALostProofIsAskedForByTheServersOwnSynAck) {
+  const Exchange said = exchange(client, server, connection);
+  const Outcome early = server.in(connection.data());
+  ASSERT_TRUE(early.syn_ack);
+  const wire::Segment asks = segment(*early.syn_ack);
+  EXPECT_EQ(asks.flags(), wire::kSyn | wire::kAck);
+  EXPECT_EQ(asks.ends(), connection.back());
+  EXPECT_EQ(asks.sequence(), 5000U);
+  EXPECT_EQ(asks.acknowledgement(), 1001U);
+  const Outcome leaves = server.out(*early.syn_ack);
+  ASSERT_TRUE(leaves.passes()) << "as one of the server's TCP";
+  const Outcome answered = client.in(leaves.packet);
+  EXPECT_TRUE(answered.drop);
+  ASSERT_EQ(answered.proof, said.proof);
+  EXPECT_EQ(server.in(*answered.proof).behind, std::vector<Packet>{connection.data()});
+}
+
+TEST_F(Early, RepeatedDataAskAgainAndDoNotWaitTwice) {
+  const Exchange said = exchange(client, server, connection);
+  EXPECT_TRUE(server.in(part(0)).syn_ack);
+  pass_time(std::chrono::milliseconds(99));
+  const Outcome soon = server.in(part(0));
+  EXPECT_TRUE(soon.drop);
+  EXPECT_FALSE(soon.syn_ack) << "ten times a second at most";
+  pass_time(std::chrono::milliseconds(1));
+  const Outcome later = server.in(part(0));
+  EXPECT_TRUE(later.drop);
+  EXPECT_TRUE(later.syn_ack);
+  EXPECT_EQ(server.in(said.proof).behind, std::vector<Packet>{part(0)});
+}
+
+TEST_F(Early, WhoHasNotSeenTheSynAckMakesNobodyAsk) {
+  std::ignore = exchange(client, server, connection);
+  const Packet blind =
+      Draft{.ends = connection.ends, .flags = wire::kAck, .sequence = 1001, .acknowledgement = 77, .options = {}, .data = {'x'}}.bytes();
+  const Outcome outcome = server.in(blind);
+  EXPECT_TRUE(outcome.drop);
+  EXPECT_FALSE(outcome.syn_ack);
+  EXPECT_EQ(server.refused(Reason::unproved_data), 1U);
+}
+
+TEST_F(Early, NobodyWaitsLongerThanThreeSeconds) {
+  const Exchange said = exchange(client, server, connection);
+  ASSERT_TRUE(server.in(part(0)).hold);
+  EXPECT_EQ(server.engine->next_tick(), server.now.monotonic + std::chrono::seconds(3));
+  pass_time(std::chrono::milliseconds(2'999));
+  EXPECT_EQ(server.held.size(), 1U);
+  pass_time(std::chrono::milliseconds(1));
+  EXPECT_TRUE(server.held.empty()) << "dropped";
+  EXPECT_FALSE(server.engine->next_tick());
+  const Outcome proved = server.in(said.proof);
+  EXPECT_TRUE(proved.authorises());
+  EXPECT_TRUE(proved.behind.empty());
+}
+
+TEST_F(Early, DataOfARefusedHandshakeAreDropped) {
+  const Exchange said = exchange(client, server, connection);
+  ASSERT_TRUE(server.in(part(0)).hold);
+  policy::Policy nothing;
+  nothing.baseline = policy::Baseline::none;
+  server.set_policy(nothing);
+  EXPECT_EQ(server.in(said.proof).ruling, Ruling::refuse);
+  EXPECT_TRUE(server.held.empty());
+}
+
+TEST_F(Early, DataWaitForTheirOwnHandshakeAlone) {
+  const Exchange said = exchange(client, server, connection);
+  ASSERT_TRUE(server.in(part(0)).hold);
+  for (End* end : {&client, &server}) {
+    end->pass_time(std::chrono::milliseconds(2'900));  // not long enough for the data to be given up
+  }
+  server.pass_time(std::chrono::milliseconds(100));
+  client.pass_time(std::chrono::milliseconds(100));
+  const Outcome asked = client.out(connection.syn(90'000));  // ports used again
+  ASSERT_TRUE(server.in(asked.packet).passes()) << text(server.last());
+  const Outcome verified = client.in(server.out(connection.syn_ack(90'000)).packet);
+  const Outcome proved = server.in(verified.proof.value());
+  EXPECT_TRUE(proved.authorises());
+  EXPECT_TRUE(proved.behind.empty());
+}
+
+TEST_F(Early, WhatWaitsIsBounded) {
+  std::ignore = exchange(client, server, connection);
+  for (std::uint32_t number = 0; number < 20; number++) {
+    EXPECT_EQ(server.in(part(number)).hold, number < 16) << number;
+  }
+  pass_time(std::chrono::seconds(3));
+  EXPECT_TRUE(server.in(part(20, 60'000)).hold);
+  EXPECT_TRUE(server.in(part(21, 60'000)).hold);
+  EXPECT_TRUE(server.in(part(22, 60'000)).drop) << "128 KiB of one connection";
+}
+
+TEST_F(Early, WhatWaitsOfAllConnectionsIsBounded) {
+  End many_client(psk_trust("client", kSecret), "app=web", "10.0.0.0/8", 16'384);
+  End many(psk_trust("server", kSecret), "app=web", "10.0.0.0/8", 16'384);
+  std::vector<Exchange> said;
+  for (std::uint16_t number = 0; number < 1'100; number++) {
+    said.push_back(exchange(many_client, many, Connection::number(number)));
+    const Outcome early = many.in(Connection::number(number).data());
+    EXPECT_EQ(early.hold, number < 1'024);
+    EXPECT_TRUE(early.syn_ack) << "what cannot wait is asked for none the less";
+  }
+  EXPECT_EQ(many.in(said[5].proof).behind.size(), 1U) << "in the middle";
+  EXPECT_EQ(many.in(said[0].proof).behind.size(), 1U);
+  EXPECT_TRUE(many.in(Connection::number(1'050).data()).hold) << "there is room again";
+  many.pass_time(std::chrono::seconds(3));
+  many.engine->tick(many.now);
+  EXPECT_TRUE(many.held.empty());
+}
+
 TEST_F(Segments, MultipathOptionsLeave) {
   expect_connects_with({2, 4, 5, 180, 30, 4, 0, 1});
   EXPECT_EQ(count(said_, 30), 0U);

@@ -102,6 +102,7 @@ class Simulation {
   void advance(Time when) {
     for (Host& host : hosts_) {
       host.end->pass_time(when - now_);
+      host.end->engine->tick(host.end->now);
     }
     now_ = when;
   }
@@ -256,7 +257,10 @@ class Simulation {
     if (outcome.proof) {
       carry(to, number, *outcome.proof, Kind::proof);
     }
-    if (outcome.drop) {
+    if (outcome.syn_ack) {
+      leave(to, number, *outcome.syn_ack, Kind::reply);
+    }
+    if (outcome.drop || outcome.hold) {
       return;
     }
     if (outcome.ruling == Ruling::refuse) {
@@ -264,6 +268,9 @@ class Simulation {
       return;
     }
     arrive_at_tcp(to, number, outcome.packet);
+    for (const Packet& behind : outcome.behind) {
+      arrive_at_tcp(to, number, behind);
+    }
   }
 
   void arrive_at_tcp(std::size_t to, std::uint16_t number, const Packet& packet) {

@@ -123,13 +123,16 @@ struct Outcome {
   policy::Number number = 0;
   Packet packet;  // as it goes on
   std::optional<Packet> proof;
+  bool hold = false;
+  std::optional<Packet> syn_ack;  // of the verifier's own, before it gets its REPLY
+  std::vector<Packet> behind;     // were held until now
 
-  [[nodiscard]] bool passes() const { return !drop && ruling != Ruling::refuse; }
-  [[nodiscard]] bool authorises() const { return !drop && (ruling == Ruling::authorise || ruling == Ruling::audit); }
+  [[nodiscard]] bool passes() const { return !drop && !hold && ruling != Ruling::refuse; }
+  [[nodiscard]] bool authorises() const { return !drop && !hold && (ruling == Ruling::authorise || ruling == Ruling::audit); }
 };
 
 /// One end: an engine and its workload.
-struct End {
+struct End : private Port {
   static constexpr policy::Number kNumber = 77;
 
   explicit End(std::shared_ptr<const credentials::Trust> trust, const std::string& labels, const std::string& peers = "10.0.0.0/8",
@@ -139,26 +142,38 @@ struct End {
     engine->set_trust(std::move(trust));
     engine->set_peers({policy::Prefix::parse(peers).value(), policy::Prefix::parse("fd00::/16").value()});
     engine->add_local(std::make_shared<const LocalIdentity>(kNumber, label_set(labels)));
+    engine->set_port(this);
     engine->on_event = [this](Event&& event) { events.push_back(std::move(event)); };
   }
 
   void set_policy(policy::Policy policy) { engine->set_policy(std::make_shared<const policy::Policy>(std::move(policy))); }
 
   Outcome handle(const Packet& packet, bool outgoing, std::uint32_t priority = kNumber) {
-    const Answer answer =
-        engine->handle({.point = 0, .outgoing = outgoing, .priority = priority, .mark = 5, .out_device = 3}, packet, packet.size(), now);
+    const PacketFacts facts{.point = 0, .outgoing = outgoing, .priority = priority, .mark = 5, .out_device = 3, .id = ++last_id};
+    const Answer answer = engine->handle(facts, packet, packet.size(), now);
     Outcome outcome;
     outcome.drop = answer.drop;
+    outcome.hold = answer.hold;
+    if (answer.hold) {
+      held[last_id] = packet;
+    }
+    for (const std::uint32_t id : answer.behind) {
+      outcome.behind.push_back(held.extract(id).mapped());
+    }
     outcome.ruling = static_cast<Ruling>(answer.priority & kRulingMask);
     outcome.number = answer.priority & kNumberMask;
     outcome.packet = packet;
     if (answer.changed != nullptr) {
       outcome.packet.assign(answer.changed->view().begin(), answer.changed->view().end());
     }
-    if (answer.proof != nullptr) {
-      wire::PacketBuffer proof;
-      wire::write_proof(*answer.proof, answer.tag, proof);
-      outcome.proof.emplace(proof.view().begin(), proof.view().end());
+    if (answer.own) {
+      wire::PacketBuffer own;
+      if (answer.own->proof) {
+        wire::write_proof(answer.own->segment, *answer.own->proof, own);
+      } else {
+        wire::write_syn_ack(answer.own->segment, own);
+      }
+      (answer.own->proof ? outcome.proof : outcome.syn_ack).emplace(own.view().begin(), own.view().end());
     }
     return outcome;
   }
@@ -182,10 +197,18 @@ struct End {
     now.wall += time;
   }
 
+  std::map<std::uint32_t, Packet> held;  // wait in the queue
+  std::uint32_t last_id = 0;
   Book book;
   std::unique_ptr<Engine> engine;
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
+
+ private:
+  void send(const ControlDatagram& /*datagram*/) override {}
+  void release(PointId /*point*/, std::uint32_t /*id*/, std::uint32_t /*priority*/) override {}
+  void drop(PointId /*point*/, std::uint32_t id) override { EXPECT_EQ(held.erase(id), 1U); }
+  void change(PointId /*point*/, const wire::Ends& /*ends*/, FlowChange /*change*/) override {}
 };
 
 inline wire::Segment segment(const Packet& packet) {
@@ -220,10 +243,9 @@ struct Connection {
   }
 };
 
-/// Whether nothing of a segment gets to the application: it is dropped, or replaced by the request that makes TCP ask for PROOF again.
+/// Whether nothing of a segment gets to the application.
 inline bool is_kept_back(const Outcome& outcome) {
-  return outcome.drop ||
-         (outcome.ruling == Ruling::pass && segment(outcome.packet).flags() == wire::kSyn && segment(outcome.packet).payload_size() == 0);
+  return outcome.drop || outcome.hold;
 }
 
 /// What both ends said to each other on one connection, as it was on the wire; empty where it did not come so far.

@@ -207,7 +207,7 @@ TEST(StripProof, ClosesTheGapWhereverTheOptionStands) {
 }
 
 TEST(WriteProof, KnownBytes) {
-  ProofAck ack{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677}, 0xBB, 0};
+  OwnSegment ack{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677}, 0xBB, 0};
   PacketBuffer out;
   write_proof(ack, kTag, out);
   Octets expected =
@@ -283,20 +283,23 @@ TEST(WriteReset, AnswersInPlaceOfASynAck) {
                          "9c4001bb 01020304 a1a2a3a4 5014 0000 0000 0000"));
 }
 
-TEST(WriteRequest, IsABareSynOfTheSameFlow) {
-  Packet packet;
-  packet.flags = kAck | kPsh;
-  packet.acknowledgement = 0xa1a2a3a4;
-  packet.options = hex("0101080a 00000001 00000002");
-  packet.data = hex("474554");
-  const Octets bytes = packet.bytes();
+TEST(WriteSynAck, KnownBytes) {
+  const OwnSegment own{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677}, 0xBB, 0};
   PacketBuffer out;
-  write_request(*parse(bytes), 0x01020303, out);
+  write_syn_ack(own, out);
   Octets written = octets(out);
   EXPECT_EQ(faults(written, 20), "");
   written[10] = written[11] = written[36] = written[37] = 0;
-  EXPECT_EQ(written, hex("4500 0028 0000 4000 4006 0000 c0000201 c6336402"
-                         "9c4001bb 01020303 00000000 5002 faf0 0000 0000"));
+  EXPECT_EQ(written, hex("45b8 0034 0000 4000 4006 0000 c0000201 c6336402"
+                         "9c4001bb 01020305 a1a2a3a4 8012 01f6 0000 0000"
+                         "0101 080a 00112233 44556677"));
+  write_syn_ack({ends(true), 1, 2, 3, std::nullopt, 0, 0xABCDE}, out);
+  const auto six = Segment::parse(out.view(), out.size);
+  ASSERT_TRUE(six);
+  EXPECT_EQ(faults(octets(out), 40), "");
+  EXPECT_EQ(six->flags(), kSyn | kAck);
+  EXPECT_EQ(six->flow_label(), 0xABCDEU);
+  EXPECT_EQ(six->header_size(), 60U) << "no options, no data";
 }
 
 }  // namespace

@@ -61,10 +61,10 @@ enum class FlowChange : std::uint8_t {
   forget,    // the entry goes
 };
 
-/// What the handshakes of UDP flows do beside their answers. Datagrams that are held get their verdict through it.
-class DatagramPort {
+/// What handshakes do beside their answers. Packets that are held get their verdict through it.
+class Port {
  public:
-  virtual ~DatagramPort() = default;
+  virtual ~Port() = default;
   virtual void send(const ControlDatagram& datagram) = 0;
   virtual void release(PointId point, std::uint32_t id, std::uint32_t priority) = 0;
   virtual void drop(PointId point, std::uint32_t id) = 0;
@@ -72,18 +72,24 @@ class DatagramPort {
   virtual void change(PointId point, const wire::Ends& ends, FlowChange change) = 0;
 };
 
-/// What becomes of a packet. `changed`, `proof` and `reply` are valid until the next call.
+/// A TCP segment of the verifier's own.
+struct OwnSegment {
+  wire::OwnSegment segment;
+  std::optional<wire::Tag> proof;  // nullopt: a SYN-ACK, which gets its REPLY where it leaves
+  std::uint32_t mark = 0;          // as this end's TCP has it
+  std::uint32_t device = 0;
+  bool translated = false;  // the destination is another than `segment` says: conntrack knows
+};
+
+/// What becomes of a packet. Pointers are valid until the next call.
 struct Answer {
   bool drop = false;
-  bool hold = false;                            // no verdict now: DatagramPort gives it
+  bool hold = false;                            // no verdict now: Port gives it, or `behind` of another answer
   std::uint32_t priority = 0;                   // unless dropped
   const wire::PacketBuffer* changed = nullptr;  // in the packet's place
-  const wire::ProofAck* proof = nullptr;        // to be sent before the packet goes on
-  wire::Tag tag{};                              // of `proof`
-  std::uint32_t proof_mark = 0;                 // as the client's SYN had it
-  std::uint32_t proof_device = 0;
-  bool translated = false;                 // the client's destination is another than `proof` says: conntrack knows
-  const ControlDatagram* reply = nullptr;  // UDP: to be sent when the packet has gone on
+  std::optional<OwnSegment> own;                // to be sent before the packet goes on
+  std::span<const std::uint32_t> behind;        // packets held until now, to go on right behind this one with the same priority
+  const ControlDatagram* reply = nullptr;       // UDP: to be sent when the packet has gone on
 };
 
 /// Something worth telling an operator: a refusal, or an allowed flow whose rule is logged.
@@ -138,8 +144,8 @@ class Engine {
   /// Repeats what was not answered, and gives up what never was. To be called when next_tick() has come.
   void tick(const Now& now);
   [[nodiscard]] std::optional<std::chrono::milliseconds> next_tick() const;
-  /// Outlives the engine; without one there is no handshake of UDP.
-  void set_port(DatagramPort* port);
+  /// Outlives the engine; without one there is no handshake of UDP, and nothing is held.
+  void set_port(Port* port);
 
   /// Called for each event, from handle() and tick().
   std::function<void(Event&&)> on_event;

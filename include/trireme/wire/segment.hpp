@@ -113,9 +113,10 @@ struct PacketBuffer {
 /// The segment without its PROOF option; other options stay as they are. False where it has none or is not whole.
 [[nodiscard]] bool strip_proof(const Segment& segment, PacketBuffer& out);
 
-/// What the verifier needs to answer for a client's TCP: the acknowledgement that carries PROOF.
-struct ProofAck {
-  Ends ends;  // as the client sends, before any NAT; both of one family
+/// What the verifier needs to speak for a TCP of its own end: the acknowledgement that carries PROOF for a client's, a SYN-ACK for a
+/// server's.
+struct OwnSegment {
+  Ends ends;  // as this end sends; a client's before any NAT; both of one family
   std::uint32_t sequence = 0;
   std::uint32_t acknowledgement = 0;
   std::uint16_t window = 0;              // as it stands in the header: scaled down
@@ -124,11 +125,9 @@ struct ProofAck {
   std::uint32_t flow_label = 0;  // IPv6
 };
 /// A packet without data, TTL 64, don't-fragment, not ECN-capable, with the timestamps and the option.
-void write_proof(const ProofAck& ack, std::span<const std::uint8_t, 16> tag, PacketBuffer& out);
-
-/// A SYN with that sequence number in place of `segment`, which came after it: for a server's TCP that has an unfinished handshake, and so
-/// knows the options already. No data, no options.
-void write_request(const Segment& segment, std::uint32_t sequence, PacketBuffer& out);
+void write_proof(const OwnSegment& own, std::span<const std::uint8_t, 16> tag, PacketBuffer& out);
+/// The same as a SYN-ACK, without other options: for a client's end that has seen the first one.
+void write_syn_ack(const OwnSegment& own, PacketBuffer& out);
 
 /// A reset in place of `segment`, a SYN-ACK, acceptable to the client that it is for (RFC 9293, section 3.10.7.3): no options, no data, no
 /// IPv4 options or IPv6 extension headers.

@@ -1,0 +1,128 @@
+// What is neither SYN nor SYN-ACK: PROOF, data that come ahead of it, and segments of flows that have no authorisation any more.
+#include "engine_state.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+/// Between two requests for PROOF on one connection.
+constexpr Milliseconds kAskAgain{100};
+
+}  // namespace
+
+OwnSegment Engine::State::own_segment(const Handshake& handshake) {
+  OwnSegment own{
+      .segment = handshake.own, .proof = {}, .mark = handshake.mark, .device = handshake.device, .translated = handshake.translated};
+  if (handshake.key.role == Role::client) {
+    own.proof = handshake.proof;
+  }
+  return own;
+}
+
+/// Data, acknowledgements and PROOF that come on a flow without authorisation.
+Answer Engine::State::segment_in(const Packet& packet) {
+  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
+  if (handshake == nullptr) {
+    handshake = table.find(packet.key(Role::client), packet.now.monotonic);
+  }
+  if (handshake == nullptr || handshake->phase == Phase::refused ||
+      (handshake->phase == Phase::asked && handshake->key.role == Role::server)) {
+    const Role role = handshake == nullptr ? Role::server : handshake->key.role;
+    return refuse(packet, Reason::unknown_handshake, event(packet, role, handshake));
+  }
+  if (handshake->phase == Phase::open) {
+    return rejudge_open(packet, *handshake);
+  }
+  if (handshake->phase == Phase::complete) {
+    return rejudge(packet, *handshake);
+  }
+  return packet.segment.proof() ? take_proof(packet, *handshake) : await_proof(packet, *handshake);
+}
+
+/// PROOF was lost, or overtaken, and the client's TCP does not know: its data wait, and the server's SYN-ACK is sent again, which the
+/// client's verifier answers with PROOF.
+Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
+  statistics.refused[static_cast<std::size_t>(Reason::unproved_data)]++;
+  const bool is_answer = handshake.key.role == Role::server && packet.segment.acknowledgement() == handshake.own.sequence + 1;
+  Answer answer;
+  if (!is_answer) {  // who has not seen the SYN-ACK makes nobody send another
+    answer.drop = true;
+    return answer;
+  }
+  answer.hold = datagrams_.port != nullptr && early_.hold(handshake, packet.facts.id, packet.segment, packet.now.monotonic);
+  answer.drop = !answer.hold;
+  if (handshake.asked_again + kAskAgain <= packet.now.monotonic) {
+    handshake.asked_again = packet.now.monotonic;
+    answer.own = own_segment(handshake);
+  }
+  return answer;
+}
+
+Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
+  if (handshake.key.role != Role::server || !credentials::equal(*packet.segment.proof(), handshake.proof)) {
+    Event told = event(packet, handshake.key.role, &handshake);
+    told.reason = Reason::forged_proof;
+    tell(std::move(told));
+    return drop(Reason::forged_proof);  // the client's own may still come
+  }
+  if (!wire::strip_proof(packet.segment, changed_)) {
+    return drop(Reason::malformed_packet);
+  }
+  Reason doubt = believe(packet, handshake);
+  if (doubt == Reason::busy) {
+    return drop(Reason::busy);
+  }
+  if (doubt == Reason::none && handshake.remote->number == 0) {
+    const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source, budget, packet.now);
+    auto remote = known ? (*known)->enter(book_, *handshake.remote) : nullptr;
+    doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
+    handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
+  }
+  const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
+  if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
+    Event told = event(packet, Role::server, &handshake);
+    if (doubt == Reason::none) {
+      say(told, decision);
+    }
+    table.enter(handshake, Phase::refused, packet.now.monotonic);
+    drop_held(handshake.key.point, early_.take(handshake));
+    return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+  }
+  report(packet, handshake, decision);
+  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  statistics.authorised++;
+  Answer answer = accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise, handshake.remote->number);
+  const Held& early = early_.take(handshake);
+  answer.behind = std::span(early.packets).first(early.count);
+  return answer;
+}
+
+void Engine::State::drop_held(PointId point, const Held& held) {
+  for (std::size_t i = 0; i < held.count; i++) {
+    datagrams_.port->drop(point, held.packets.at(i));
+  }
+}
+
+void Engine::State::tick(const Now& now) {
+  while (const auto overdue = early_.overdue(now.monotonic)) {
+    drop_held(overdue->point, overdue->held);
+  }
+}
+
+/// What leaves on a flow whose authorisation was taken away, or that never had one.
+Answer Engine::State::segment_out(const Packet& packet) {
+  for (const Role role : {Role::client, Role::server}) {
+    Handshake* handshake = table.find(packet.key(role), packet.now.monotonic);
+    if (handshake == nullptr) {
+      continue;
+    }
+    if (handshake->phase == Phase::open) {
+      return rejudge_open(packet, *handshake);
+    }
+    if (handshake->phase == Phase::complete) {
+      return rejudge(packet, *handshake);
+    }
+  }
+  return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
+}
+
+}  // namespace trireme::handshake
