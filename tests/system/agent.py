@@ -18,9 +18,10 @@ import time
 
 # As in waiting.py, which this file, run by itself, cannot import.
 PATIENT = 20.0 if os.environ.get("TRIREME_SLOW") == "1" else 2.0
-KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "mptcp": (socket.SOCK_STREAM, socket.IPPROTO_MPTCP)}
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
+SOL_MPTCP, MPTCP_INFO = 284, 1  # linux/mptcp.h
 # RFC 9260, section 3.3.2, without a checksum.
 SCTP_INIT = struct.pack("!HHIIBBHIIHHI", 1000, 2000, 0, 0, 1, 0, 20, 1, 65535, 1, 1, 1)
 
@@ -94,7 +95,7 @@ class Orders:
 
     def open(self, name, kind, address, port=0, listen=None, reuse=True, options=()):
         """Bound where an address is given. Returns the outcome."""
-        opened = socket.socket(_family(address), KINDS[kind])
+        opened = socket.socket(_family(address), *KINDS[kind])
         try:
             if reuse:
                 opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -127,6 +128,15 @@ class Orders:
     def retransmissions(self, name):
         """Segments that a TCP socket has sent again: tcpi_total_retrans of linux/tcp.h."""
         return struct.unpack_from("I", self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
+
+    def is_multipath(self, name):
+        """Of a connected socket of that kind: whether it has not fallen back to TCP."""
+        try:
+            return len(self.sockets[name].getsockopt(SOL_MPTCP, MPTCP_INFO, 64)) > 0
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return False
+            raise
 
     def accept(self, name, new, timeout=PATIENT):
         def take(opened):
@@ -181,7 +191,7 @@ class Orders:
 
     def serve(self, kind, address, port=0, greeting="", options=()):
         """Returns the port."""
-        server = socket.socket(_family(address), KINDS[kind])
+        server = socket.socket(_family(address), *KINDS[kind])
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for level, option, value in options:
             server.setsockopt(level, option, value)
@@ -190,9 +200,9 @@ class Orders:
         count = {"accepted": 0, "bytes": 0}
         self.servers[f"{kind}/{port}"] = count
         self.sockets[f"server {kind}/{port}"] = server
-        if kind == "tcp":
+        if kind != "udp":
             server.listen(1024)
-        target = self._tcp_server if kind == "tcp" else self._udp_server
+        target = self._udp_server if kind == "udp" else self._tcp_server
         threading.Thread(target=target, args=(server, greeting, count), daemon=True).start()
         return port
 
@@ -282,11 +292,13 @@ class Orders:
 
     # --- whole exchanges ---
 
-    def exchange(self, kind, address, port, source=None, timeout=PATIENT, text="ping"):
+    def exchange(self, kind, address, port, source=None, timeout=PATIENT, text="ping", options=()):
         """Connects, sends, and gets the same back."""
-        with socket.socket(_family(address), KINDS[kind]) as client:
+        with socket.socket(_family(address), *KINDS[kind]) as client:
             client.settimeout(timeout)
             try:
+                for level, option, value in options:
+                    client.setsockopt(level, option, value)
                 if source:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     client.bind(tuple(source))
