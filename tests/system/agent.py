@@ -373,6 +373,12 @@ class Orders:
                 return _outcome(error)
         return "ok"
 
+    def send_packet(self, address, packet, priority):
+        """A whole IPv4 packet, in hexadecimal; the priority is skb->priority."""
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, struct.pack("I", priority))
+            return raw.sendto(bytes.fromhex(packet), (address, 0))
+
     def in_child(self, order, *arguments, **named):
         """The same by a grandchild that has left our session."""
         read, write = os.pipe()

@@ -8,6 +8,10 @@ from tests.system.linked import CLIENT, PORT, SERVER, SERVER6
 PATIENCE = 130  # TCP's own (tcp_syn_retries)
 
 
+def quantiles(times):
+    return ", ".join(f"{name} {times[min(len(times) * percent // 100, len(times) - 1)]:.3f} s" for name, percent in (("p50", 50), ("p90", 90), ("p99", 99), ("longest", 100)))
+
+
 class BadLink(linked.LinkedCase):
     def setUp(self):
         super().setUp()
@@ -23,10 +27,12 @@ class BadLink(linked.LinkedCase):
         self.assertEqual(done["outcomes"], {"ok": count})
         self.assertNotIn("ok", refused["outcomes"])
         self.assertEqual(self.served()["accepted"], before + count)
-        times = done["times"]
-        print(f"\n{loss} % lost, {twice} % repeated: connect and exchange p50 {times[len(times) // 2] * 1000:.1f} ms, "
-              f"longest {times[-1]:.2f} s", flush=True)
-        return times
+        print(f"\n{loss} % lost, {twice} % repeated, connect and exchange: {quantiles(done['times'])}", flush=True)
+        if host.LONG:
+            bystander = self.server.plain()
+            bystander.serve("tcp", "::", PORT + 1)
+            print(f"without tokens: {quantiles(self.client.plain().burst(address, PORT + 1, count, PATIENCE, apart=0.01)['times'])}", flush=True)
+        return done["times"]
 
     def test_one_percent(self):
         self.expect_all(1, 1, 60)

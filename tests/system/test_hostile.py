@@ -63,6 +63,19 @@ class Hostile(linked.LinkedCase):
 
     # --- tests ---
 
+    def test_a_reset_with_a_forged_ruling_authorises_nothing(self):
+        """Root on the server's own host plays the verifier for a stranger: resets pass unasked, with whatever priority they have."""
+        hello, _, _ = self.overhear()
+        before, confederate = self.served(), self.server.plain()
+        for ruling in (0xf1000000, 0xf2000000, 0xf1000000 | 1000):
+            answer = self.ask(hello.data)
+            reset = Segment(SERVER, STRANGER, PORT, self.port, RST, seq=answer.seq + 1)
+            self.to_server.drain()
+            confederate.send_packet(STRANGER, reset.packet().hex(), ruling)
+            self.assertTrue(self.to_server.read(lambda segment: segment.flags & RST and segment.dport == self.port), "it leaves")
+            self.go_on(answer)
+        self.assert_nothing_came_in(before)
+
     def test_hello_repeated_by_a_stranger_gets_nowhere_without_proof(self):
         hello, reply, proof = self.overhear()
         before, forged, log = self.served(), self.refused("forged_proof"), len(self.server.log_text())
