@@ -54,43 +54,28 @@ Answer Datagrams::take_hello(const Packet& packet) {
 Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::shared_ptr<const LocalIdentity> local) {
   Event told = event(packet.key(Role::server), nullptr);
   told.local = local->number;
-  const auto known = around_.peers.find(token.type, token.credential, packet.ends.source, around_.budget, packet.now);
-  if (!known) {
-    // An honest client repeats its HELLO.
-    return known.error() == Reason::busy ? drop(Reason::busy) : refuse(packet, known.error(), std::move(told));
+  Claim claim = examine(token, packet.ends.source, around_.peers, around_.budget, packet.now);
+  if (claim.silent) {
+    return drop(claim.refusal);
   }
-  if (token.type == wire::CredentialType::certificate && !around_.peers.trust()->is_current(packet.now.wall)) {
-    return refuse(packet, Reason::own_expired, std::move(told));
-  }
-  if (!around_.budget.may_open(packet.ends.source)) {
-    return drop(Reason::crowded);
-  }
-  Reason reason = Reason::none;
-  auto remote = (*known)->identity(token.labels, reason);
-  if (remote == nullptr) {
-    told.detail = (*known)->peer->name;
-    return refuse(packet, reason, std::move(told));
+  if (claim.remote == nullptr) {
+    told.detail = std::move(claim.detail);
+    return refuse(packet, claim.refusal, std::move(told));
   }
   const bool is_closing = (token.flags & wire::kClosing) != 0;
-  const policy::Decision decision = judge_.labelled(*local, *remote, false, packet.ends.destination_port);
+  const policy::Decision decision = judge_.labelled(*local, *claim.remote, false, packet.ends.destination_port);
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
-    told.remote = std::move(remote);  // as it says itself: nothing is proved yet
+    told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
     return refuse(packet, Reason::policy, std::move(told));
   }
   DatagramExchange& exchange = make(packet.key(Role::server), packet.now);
   exchange.is_closing = is_closing;
   exchange.took_over = packet.is(kTakenOver);
-  exchange.trust = around_.peers.trust();
-  exchange.type = token.type;
-  exchange.local = std::move(local);
-  exchange.remote = std::move(remote);
-  exchange.peer = (*known)->peer;
+  handshake::begin(exchange, token, claim, std::move(local), around_.peers.trust());
   exchange.mark = packet.facts.mark;
   exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
   exchange.flow_label = packet.datagram.flow_label();
-  std::copy(token.nonce.begin(), token.nonce.end(), exchange.client_nonce.begin());
-  exchange.hello = hello_transcript({token.type, token.flags}, exchange.client_nonce, exchange.peer->hash, exchange.remote->hash);
   if (!around_.random.fill(exchange.server_nonce)) {
     table_.remove(exchange);
     return drop(Reason::trust_failed);

@@ -265,10 +265,10 @@ void Datagrams::tick(const Now& now) {
 
 /// Its queue is gone, and what waited in it.
 void Datagrams::forget_point(PointId point) {
-  while (DatagramExchange* exchange = table_.of_point(point)) {
-    let_go(*exchange);
-    table_.remove(*exchange);
-  }
+  table_.each_of_point(point, [this](DatagramExchange& gone) {
+    let_go(gone);
+    table_.remove(gone);
+  });
 }
 
 void Datagrams::change(const FlowKey& key, FlowChange what) {

@@ -78,26 +78,17 @@ Answer Engine::State::take_hello(const Packet& packet) {
 Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std::shared_ptr<const LocalIdentity> local) {
   Event told = event(packet, Role::server, nullptr);
   told.local = local->number;
-  const auto known = peers.find(token.type, token.credential, packet.ends.source, budget, packet.now);
-  if (!known) {
-    // An honest client repeats its SYN.
-    return known.error() == Reason::busy ? drop(Reason::busy) : refuse(packet, known.error(), std::move(told));
+  Claim claim = examine(token, packet.ends.source, peers, budget, packet.now);
+  if (claim.silent) {
+    return drop(claim.refusal);
   }
-  if (token.type == wire::CredentialType::certificate && !peers.trust()->is_current(packet.now.wall)) {
-    return refuse(packet, Reason::own_expired, std::move(told));
+  if (claim.remote == nullptr) {
+    told.detail = std::move(claim.detail);
+    return refuse(packet, claim.refusal, std::move(told));
   }
-  if (!budget.may_open(packet.ends.source)) {
-    return drop(Reason::crowded);
-  }
-  Reason reason = Reason::none;
-  auto remote = (*known)->identity(token.labels, reason);
-  if (remote == nullptr) {
-    told.detail = (*known)->peer->name;
-    return refuse(packet, reason, std::move(told));
-  }
-  const policy::Decision decision = judge.labelled(*local, *remote, false, packet.ends.destination_port);
+  const policy::Decision decision = judge.labelled(*local, *claim.remote, false, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
-    told.remote = std::move(remote);  // as it says itself: nothing is proved yet
+    told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
     return refuse(packet, Reason::policy, std::move(told));
   }
@@ -106,13 +97,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std:
   }
   Handshake& handshake = table.make(packet.key(Role::server), packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
-  handshake.trust = peers.trust();
-  handshake.type = token.type;
-  handshake.local = std::move(local);
-  handshake.remote = std::move(remote);
-  handshake.peer = (*known)->peer;
-  std::copy(token.nonce.begin(), token.nonce.end(), handshake.client_nonce.begin());
-  handshake.hello = hello_transcript({token.type, token.flags}, handshake.client_nonce, handshake.peer->hash, handshake.remote->hash);
+  begin(handshake, token, claim, std::move(local), peers.trust());
   return accept_changed(Ruling::pass);
 }
 

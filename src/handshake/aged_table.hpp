@@ -1,0 +1,151 @@
+// A bounded table of handshakes by flow, each on a list of those that grow equally old, so that time costs nothing per handshake.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <vector>
+
+#include "budget.hpp"
+#include "flow_key.hpp"
+
+namespace trireme::handshake {
+
+/// `Entry` has a `key` and `since`, when it came on its list. Entries never move in memory. Half-open ones of servers count against their
+/// clients' share in the budget.
+template <typename Entry, std::size_t kLists>
+class AgedTable {
+ public:
+  AgedTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
+      : capacity_(capacity), buckets_(std::bit_ceil(capacity * 2), kNone), seed_(seed), budget_(budget) {}
+
+  [[nodiscard]] Entry* find(const FlowKey& key) {
+    for (Index slot = buckets_[bucket(key)]; slot != kNone; slot = slots_[slot].next_in_bucket) {
+      if (slots_[slot].entry.key == key) {
+        return &slots_[slot].entry;
+      }
+    }
+    return nullptr;
+  }
+  /// A new entry, of which only `key` and `since` are set; half-open. None with this key may be there, and the table is not full.
+  Entry& make(const FlowKey& key, std::size_t list, Milliseconds now) {
+    const Index slot = take_slot();
+    Slot& taken = slots_[slot];
+    taken.entry = Entry{};
+    taken.entry.key = key;
+    taken.entry.since = now;
+    Index& head = buckets_[bucket(key)];
+    taken.next_in_bucket = head;
+    head = slot;
+    append(slot, list);
+    if (key.role == Role::server) {
+      taken.half_open = true;
+      budget_.opened(key.remote);
+    }
+    size_++;
+    return taken.entry;
+  }
+  void move(Entry& entry, std::size_t list, Milliseconds now) {
+    entry.since = now;
+    const Index slot = index(entry);
+    unlink(slot);
+    append(slot, list);
+  }
+  /// It is half-open no longer.
+  void close(Entry& entry) {
+    Slot& slot = slots_[index(entry)];
+    if (slot.half_open) {
+      slot.half_open = false;
+      budget_.closed(entry.key.remote);
+    }
+  }
+  void remove(Entry& entry) {
+    close(entry);
+    const Index slot = index(entry);
+    Index* link = &buckets_[bucket(entry.key)];
+    while (*link != slot) {
+      link = &slots_[*link].next_in_bucket;
+    }
+    *link = slots_[slot].next_in_bucket;
+    unlink(slot);
+    entry = Entry{};  // lets go of what it shares
+    append(slot, kFree);
+    size_--;
+  }
+
+  /// The one that came on this list first; null where it is empty.
+  [[nodiscard]] Entry* oldest(std::size_t list) {
+    const Index slot = lists_.at(list).oldest;
+    return slot == kNone ? nullptr : &slots_[slot].entry;
+  }
+  [[nodiscard]] const Entry* oldest(std::size_t list) const {
+    const Index slot = lists_.at(list).oldest;
+    return slot == kNone ? nullptr : &slots_[slot].entry;
+  }
+  [[nodiscard]] std::size_t list_of(const Entry& entry) const { return slots_[index(entry)].list; }
+  /// `what` is called with each entry of the point, and may remove it.
+  template <typename What>
+  void each_of_point(PointId point, const What& what) {
+    for (Slot& slot : slots_) {
+      if (slot.list != kFree && slot.entry.key.point == point) {
+        what(slot.entry);
+      }
+    }
+  }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] bool is_full() const { return size_ >= capacity_; }
+
+ private:
+  using Index = std::uint32_t;
+  static constexpr Index kNone = ~Index{0};
+  static constexpr std::size_t kFree = kLists;
+  struct Slot {
+    Entry entry;  // the first member: see index()
+    Index next_in_bucket = kNone;
+    Index older = kNone;
+    Index newer = kNone;
+    std::size_t list = kFree;
+    bool half_open = false;  // counted
+  };
+  struct Ends {
+    Index oldest = kNone;
+    Index newest = kNone;
+  };
+
+  [[nodiscard]] std::size_t bucket(const FlowKey& key) const { return hash(key, seed_) & (buckets_.size() - 1); }
+  [[nodiscard]] Index index(const Entry& entry) const { return static_cast<Index>(reinterpret_cast<const Slot*>(&entry) - slots_.data()); }
+  [[nodiscard]] Index take_slot() {
+    const Index slot = lists_[kFree].oldest;
+    if (slot != kNone) {
+      unlink(slot);
+      return slot;
+    }
+    slots_.reserve(capacity_);
+    slots_.emplace_back();
+    return static_cast<Index>(slots_.size() - 1);
+  }
+  void append(Index slot, std::size_t list) {
+    Ends& ends = lists_.at(list);
+    Slot& added = slots_[slot];
+    added.list = list;
+    added.newer = kNone;
+    added.older = ends.newest;
+    (ends.newest == kNone ? ends.oldest : slots_[ends.newest].newer) = slot;
+    ends.newest = slot;
+  }
+  void unlink(Index slot) {
+    Slot& gone = slots_[slot];
+    Ends& ends = lists_.at(gone.list);
+    (gone.older == kNone ? ends.oldest : slots_[gone.older].newer) = gone.newer;
+    (gone.newer == kNone ? ends.newest : slots_[gone.newer].older) = gone.older;
+  }
+
+  std::vector<Slot> slots_;  // grows to the capacity and stays
+  std::size_t capacity_;
+  std::vector<Index> buckets_;
+  std::array<Ends, kLists + 1> lists_;
+  std::uint64_t seed_;
+  Budget& budget_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace trireme::handshake

@@ -1,0 +1,26 @@
+// A flow as an enforcement point sees it, in one of its two roles.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "trireme/handshake/engine.hpp"
+
+namespace trireme::handshake {
+
+using Milliseconds = std::chrono::milliseconds;
+
+enum class Role : std::uint8_t { client, server };
+
+struct FlowKey {
+  policy::Address local;
+  policy::Address remote;
+  std::uint16_t local_port = 0;
+  std::uint16_t remote_port = 0;
+  PointId point = 0;
+  Role role = Role::client;
+  bool operator==(const FlowKey&) const = default;
+};
+[[nodiscard]] std::uint64_t hash(const FlowKey& key, std::uint64_t seed);
+
+}  // namespace trireme::handshake
