@@ -15,28 +15,33 @@ void EarlyData::pass_empty() {
   }
 }
 
-bool EarlyData::hold(Handshake& handshake, std::uint32_t packet, const wire::Segment& segment, Milliseconds now) {
+EarlyData::Result EarlyData::hold(Handshake& handshake, std::uint32_t packet, const wire::Segment& segment, const OwnSegment& question,
+                                  Milliseconds now) {
   const std::size_t size = segment.header_size() + segment.payload_size();
-  Entry* known = find(handshake);
-  if (known != nullptr) {
-    const auto ahead = static_cast<std::int32_t>(segment.sequence() - known->last_sequence);
-    if (ahead <= 0 || !all_.add(known->held, packet, size)) {
-      return false;
+  if (Entry* known = find(handshake)) {
+    if (static_cast<std::int32_t>(segment.sequence() - known->last_sequence) <= 0) {
+      return Result::repeats;
+    }
+    if (!all_.add(known->held, packet, size)) {
+      return Result::no_room;
     }
     known->last_sequence = segment.sequence();
-    return true;
+    return Result::waits;
   }
   pass_empty();
   if (next_ - oldest_ >= kEntries) {
-    return false;
+    return Result::no_room;
   }
-  Entry& entry = at(next_);
-  entry = {handshake.key.point, now + kWait, segment.sequence(), {}};
-  if (!all_.add(entry.held, packet, size)) {
-    return false;
+  Held held;
+  if (!all_.add(held, packet, size)) {
+    return Result::no_room;
   }
+  if (oldest_ == next_) {
+    looked_ = now;
+  }
+  at(next_) = {handshake.key.point, now, 0, segment.sequence(), held, question};
   handshake.early = next_++;
-  return true;
+  return Result::begins;
 }
 
 const Held& EarlyData::take(Handshake& handshake) {
@@ -44,24 +49,40 @@ const Held& EarlyData::take(Handshake& handshake) {
   if (Entry* known = find(handshake)) {
     taken_ = known->held;
     all_.forget(known->held);
+    pass_empty();
   }
   return taken_;
 }
 
-std::optional<Milliseconds> EarlyData::next_due() {
-  pass_empty();
-  return oldest_ < next_ ? std::optional(at(oldest_).until) : std::nullopt;
+std::optional<Milliseconds> EarlyData::next_due() const {
+  return oldest_ < next_ ? std::optional(looked_ + kStep) : std::nullopt;
 }
 
-std::optional<EarlyData::Overdue> EarlyData::overdue(Milliseconds now) {
-  pass_empty();
-  if (oldest_ == next_ || at(oldest_).until > now) {
-    return std::nullopt;
+void EarlyData::tick(Port& port, Milliseconds now) {
+  if (oldest_ == next_ || looked_ + kStep > now) {
+    return;
   }
-  Entry& entry = at(oldest_);
-  const Overdue due{entry.point, entry.held};
+  looked_ = now;
+  for (std::uint64_t number = oldest_; number < next_; number++) {
+    Entry& entry = at(number);
+    if (entry.held.count == 0) {
+      continue;
+    }
+    if (entry.began + kWait <= now) {
+      drop(port, entry);
+    } else if (entry.asked < kRepeat.size() && entry.began + kRepeat.at(entry.asked) <= now) {
+      entry.asked++;
+      port.send(entry.point, entry.question);
+    }
+  }
+  pass_empty();
+}
+
+void EarlyData::drop(Port& port, Entry& entry) {
+  for (std::size_t i = 0; i < entry.held.count; i++) {
+    port.drop(entry.point, entry.held.packets.at(i));
+  }
   all_.forget(entry.held);
-  return due;
 }
 
 }  // namespace trireme::handshake

@@ -27,7 +27,7 @@ class Engine::State {
   std::function<void(Event&&)> on_event;
 
   [[nodiscard]] Answer malformed(wire::Malformed what);
-  /// Gives up what has waited too long.
+  /// Asks again for what is missing, and gives up what has waited too long.
   void tick(const Now& now);
 
  private:

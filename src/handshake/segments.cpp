@@ -4,7 +4,7 @@
 namespace trireme::handshake {
 namespace {
 
-/// Between two requests for PROOF on one connection.
+/// Between two requests for PROOF on one connection whose data find no room to wait.
 constexpr Milliseconds kAskAgain{100};
 
 }  // namespace
@@ -48,11 +48,15 @@ Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
     answer.drop = true;
     return answer;
   }
-  answer.hold = datagrams_.port != nullptr && early_.hold(handshake, packet.facts.id, packet.segment, packet.now.monotonic);
+  const OwnSegment question = own_segment(handshake);
+  const auto result = datagrams_.port == nullptr ? EarlyData::Result::no_room
+                                                 : early_.hold(handshake, packet.facts.id, packet.segment, question, packet.now.monotonic);
+  answer.hold = result == EarlyData::Result::begins || result == EarlyData::Result::waits;
   answer.drop = !answer.hold;
-  if (handshake.asked_again + kAskAgain <= packet.now.monotonic) {
+  const bool may_ask = result == EarlyData::Result::no_room && handshake.asked_again + kAskAgain <= packet.now.monotonic;
+  if (result == EarlyData::Result::begins || may_ask) {
     handshake.asked_again = packet.now.monotonic;
-    answer.own = own_segment(handshake);
+    answer.own = question;
   }
   return answer;
 }
@@ -103,8 +107,8 @@ void Engine::State::drop_held(PointId point, const Held& held) {
 }
 
 void Engine::State::tick(const Now& now) {
-  while (const auto overdue = early_.overdue(now.monotonic)) {
-    drop_held(overdue->point, overdue->held);
+  if (datagrams_.port != nullptr) {
+    early_.tick(*datagrams_.port, now.monotonic);
   }
 }
 

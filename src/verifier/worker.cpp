@@ -170,7 +170,7 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, co
                                      .id = packet.id};
   const Answer answer = engine_->handle(facts, packet.bytes, packet.length, now);
   if (answer.own) {
-    send(point, *answer.own);
+    send(point.id, *answer.own);
   }
   if (answer.hold) {
     return;
@@ -188,26 +188,6 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, co
   if (answer.reply != nullptr) {
     point.queue.flush();  // conntrack knows the flow when the packet has gone on
     send(*answer.reply);
-  }
-}
-
-void Verifier::Worker::send(Point& point, const handshake::OwnSegment& own) {
-  wire::OwnSegment segment = own.segment;
-  if (own.translated) {
-    const auto ends = original(*point.shared, IPPROTO_TCP, segment.ends);
-    if (!ends) {
-      proofs_lost_++;
-      return;
-    }
-    segment.ends = *ends;
-  }
-  if (own.proof) {
-    wire::write_proof(segment, *own.proof, own_);
-  } else {
-    wire::write_syn_ack(segment, own_);
-  }
-  if (!point.shared->sender.send(own_.view(), segment.ends.destination, own.translated ? 0 : own.device, own.mark)) {
-    proofs_lost_++;
   }
 }
 

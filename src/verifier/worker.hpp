@@ -70,9 +70,9 @@ class Verifier::Worker final : private handshake::Port {
   void read_mail();
   void serve(Point& point);
   void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
-  void send(Point& point, const handshake::OwnSegment& own);
-  // Of UDP: datagram_port.cpp.
+  // port.cpp
   void send(const handshake::ControlDatagram& datagram) override;
+  void send(handshake::PointId id, const handshake::OwnSegment& own) override;
   void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
   void drop(handshake::PointId point, std::uint32_t id) override;
   void change(handshake::PointId point, const wire::Ends& ends, handshake::FlowChange change) override;

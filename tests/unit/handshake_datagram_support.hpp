@@ -35,6 +35,7 @@ struct RecordingPort final : Port {
     numbers.push_back(control.priority);
     order.push_back("send");
   }
+  void send(PointId /*point*/, const OwnSegment& /*segment*/) override {}
   void release(PointId /*point*/, std::uint32_t id, std::uint32_t priority) override {
     verdicts.push_back({id, false, priority});
     order.push_back("release");

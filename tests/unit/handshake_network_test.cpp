@@ -30,8 +30,8 @@ TEST_F(Networks, EachPacketMayBeLostInTurn) {
       simulation.connect(++number);
       simulation.run();
       EXPECT_TRUE(simulation.result(number).answered) << static_cast<int>(kind) << " lost " << times << " times";
-      // PROOF comes again as soon as data are there; those of the second and third time are TCP's own repetitions.
-      EXPECT_LE(simulation.result(number).took, milliseconds(kind == Kind::proof ? (times == 1 ? 10 : 700) : (times == 1 ? 1'500 : 7'100)))
+      // PROOF is asked for as soon as data are there, and again.
+      EXPECT_LE(simulation.result(number).took, milliseconds(kind == Kind::proof ? (times == 1 ? 10 : 310) : (times == 1 ? 1'500 : 7'100)))
           << static_cast<int>(kind);
       EXPECT_FALSE(simulation.result(number).refused);
     }

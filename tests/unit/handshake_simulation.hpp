@@ -27,7 +27,7 @@ class Simulation {
   /// How often the same kind of packet was sent before on that connection.
   using Network = std::function<Fate(Kind kind, int before)>;
 
-  Simulation(End& client, End& server) : hosts_{Host{&client, {}}, Host{&server, {}}} {}
+  Simulation(End& client, End& server) : hosts_{Host{&client, {}, Time(-1)}, Host{&server, {}, Time(-1)}} {}
 
   Network network = [](Kind, int) { return Fate{}; };
   /// Called when simulated time reaches it.
@@ -42,6 +42,7 @@ class Simulation {
       events_.pop();
       advance(next.when);
       next.what();
+      plan_ticks();
     }
   }
 
@@ -85,6 +86,7 @@ class Simulation {
   struct Host {
     End* end;
     std::map<std::uint16_t, bool> authorised;  // what conntrack remembers
+    Time tick{-1};                             // planned
   };
   struct Tcp {
     enum class State : std::uint8_t { closed, syn_sent, syn_received, established } state = State::closed;
@@ -103,8 +105,25 @@ class Simulation {
     for (Host& host : hosts_) {
       host.end->pass_time(when - now_);
       host.end->engine->tick(host.end->now);
+      for (const Packet& packet : std::exchange(host.end->asked, {})) {
+        leave(&host == hosts_.data() ? kClient : kServer, static_cast<std::uint16_t>(segment(packet).ends().destination_port - 1'024),
+              packet, Kind::reply);
+      }
     }
     now_ = when;
+  }
+
+  /// Time goes on until the engines want to hear of it.
+  void plan_ticks() {
+    for (Host& host : hosts_) {
+      if (const auto next = host.end->engine->next_tick()) {
+        const Time when = std::max(now_, *next - (host.end->now.monotonic - now_));
+        if (host.tick != when) {
+          host.tick = when;
+          at(when, [] {});
+        }
+      }
+    }
   }
 
   // --- TCP ---

@@ -167,13 +167,7 @@ struct End : private Port {
       outcome.packet.assign(answer.changed->view().begin(), answer.changed->view().end());
     }
     if (answer.own) {
-      wire::PacketBuffer own;
-      if (answer.own->proof) {
-        wire::write_proof(answer.own->segment, *answer.own->proof, own);
-      } else {
-        wire::write_syn_ack(answer.own->segment, own);
-      }
-      (answer.own->proof ? outcome.proof : outcome.syn_ack).emplace(own.view().begin(), own.view().end());
+      (answer.own->proof ? outcome.proof : outcome.syn_ack) = written(*answer.own);
     }
     return outcome;
   }
@@ -204,8 +198,20 @@ struct End : private Port {
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
 
+  std::vector<Packet> asked;  // SYN-ACKs by which it asks again for PROOF
+
  private:
+  static Packet written(const OwnSegment& own) {
+    wire::PacketBuffer buffer;
+    if (own.proof) {
+      wire::write_proof(own.segment, *own.proof, buffer);
+    } else {
+      wire::write_syn_ack(own.segment, buffer);
+    }
+    return {buffer.view().begin(), buffer.view().end()};
+  }
   void send(const ControlDatagram& /*datagram*/) override {}
+  void send(PointId /*point*/, const OwnSegment& segment) override { asked.push_back(written(segment)); }
   void release(PointId /*point*/, std::uint32_t /*id*/, std::uint32_t /*priority*/) override {}
   void drop(PointId /*point*/, std::uint32_t id) override { EXPECT_EQ(held.erase(id), 1U); }
   void change(PointId /*point*/, const wire::Ends& /*ends*/, FlowChange /*change*/) override {}

@@ -54,6 +54,15 @@ struct ControlDatagram {
   bool translated = false;  // the destination is another than `ends` says: conntrack knows
 };
 
+/// A TCP segment of the verifier's own.
+struct OwnSegment {
+  wire::OwnSegment segment;
+  std::optional<wire::Tag> proof;  // nullopt: a SYN-ACK, which gets its REPLY where it leaves
+  std::uint32_t mark = 0;          // as this end's TCP has it
+  std::uint32_t device = 0;
+  bool translated = false;  // the destination is another than `segment` says: conntrack knows
+};
+
 /// What is to change in conntrack's entry of a flow.
 enum class FlowChange : std::uint8_t {
   renewed,   // kRenew is taken off
@@ -66,19 +75,11 @@ class Port {
  public:
   virtual ~Port() = default;
   virtual void send(const ControlDatagram& datagram) = 0;
+  virtual void send(PointId point, const OwnSegment& segment) = 0;
   virtual void release(PointId point, std::uint32_t id, std::uint32_t priority) = 0;
   virtual void drop(PointId point, std::uint32_t id) = 0;
   /// `ends` as the client sends.
   virtual void change(PointId point, const wire::Ends& ends, FlowChange change) = 0;
-};
-
-/// A TCP segment of the verifier's own.
-struct OwnSegment {
-  wire::OwnSegment segment;
-  std::optional<wire::Tag> proof;  // nullopt: a SYN-ACK, which gets its REPLY where it leaves
-  std::uint32_t mark = 0;          // as this end's TCP has it
-  std::uint32_t device = 0;
-  bool translated = false;  // the destination is another than `segment` says: conntrack knows
 };
 
 /// What becomes of a packet. Pointers are valid until the next call.

@@ -1,4 +1,4 @@
-// What the handshakes of UDP flows do to the world: datagrams of their own, verdicts on those that waited, conntrack's entries.
+// What handshakes do to the world beside their answers: packets of their own, verdicts on those that waited, conntrack's entries.
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -28,6 +28,30 @@ void Verifier::Worker::send(const handshake::ControlDatagram& datagram) {
   }
   wire::write_datagram(*ends, datagram.traffic_class, datagram.flow_label, datagram.data, own_);
   if (!point->control.send(own_.view(), ends->destination, datagram.device, datagram.mark)) {
+    proofs_lost_++;
+  }
+}
+
+void Verifier::Worker::send(handshake::PointId id, const handshake::OwnSegment& own) {
+  Point* point = find(id);
+  if (point == nullptr) {
+    return;
+  }
+  wire::OwnSegment segment = own.segment;
+  if (own.translated) {
+    const auto ends = original(*point->shared, IPPROTO_TCP, segment.ends);
+    if (!ends) {
+      proofs_lost_++;
+      return;
+    }
+    segment.ends = *ends;
+  }
+  if (own.proof) {
+    wire::write_proof(segment, *own.proof, own_);
+  } else {
+    wire::write_syn_ack(segment, own_);
+  }
+  if (!point->shared->sender.send(own_.view(), segment.ends.destination, own.translated ? 0 : own.device, own.mark)) {
     proofs_lost_++;
   }
 }
