@@ -8,7 +8,6 @@ alone, up to 10,000 workloads). About two minutes.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from tests.bench import turns  # noqa: E402
 from tests.system import undo, waiting  # noqa: E402
 from tests.system.host import PRODUCTS, TRIRECTL, TRIRUN, Host  # noqa: E402
 
@@ -94,18 +94,10 @@ class Variant:
 
 
 def data_path(rounds, seconds):
-    track = "table inet bench {\nchain c {\ntype filter hook input priority 0\nct state established accept\n}\n}\n"
-    with contextlib.ExitStack() as stack:
-        variants = []
-        for make in (lambda: Variant("bare"), lambda: Variant("conntrack", rules=track),
-                     lambda: Variant("trireme", [TRIRUN, "--label", "app=bench", "--"], daemon=True)):
-            variants.append(make())
-            stack.callback(variants[-1].close)
-        taken = {variant.name: [] for variant in variants}
-        for _ in range(rounds):
-            for variant in variants:
-                taken[variant.name].append(variant.measure(seconds))
-    return {name: {key: statistics.median(each[key] for each in all_of_them) for key in all_of_them[0]} for name, all_of_them in taken.items()}
+    makers = (lambda: Variant("bare"), lambda: Variant("conntrack", rules=turns.CONNTRACK),
+              lambda: Variant("trireme", [TRIRUN, "--label", "app=bench", "--"], daemon=True))
+    with turns.made(makers) as variants:
+        return turns.taken(variants, rounds, seconds)
 
 
 def workloads(counts):
@@ -165,16 +157,18 @@ def main():
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     undo.end_on_signals()
-    path = data_path(options.rounds, options.seconds)
-    result = {"path": path, "trirun ms by workloads": workloads(options.workloads), "reload ms by rules": reloads([10, 100, 1000]),
+    results = data_path(options.rounds, options.seconds)
+    path = turns.medians(results)
+    ratios = {key: {other: turns.ratio(results, key, "trireme", other) for other in ("bare", "conntrack")} for key in path["bare"]}
+    result = {"path": path, "ratios": ratios, "trirun ms by workloads": workloads(options.workloads), "reload ms by rules": reloads([10, 100, 1000]),
               "kernel alone": kernel_alone()}
     if options.json:
         print(json.dumps(result))
         return
     print(f"{'':20}" + "".join(f"{name:>12}" for name in path) + f"{'/ bare':>9}{'/ conntrack':>12}")
     for key in path["bare"]:
-        bare, conntrack, ours = (path[name][key] for name in ("bare", "conntrack", "trireme"))
-        print(f"{key:20}" + "".join(f"{value:12,.1f}" for value in (bare, conntrack, ours)) + f"{ours / bare:9.2f}{ours / conntrack:12.2f}")
+        print(f"{key:20}" + "".join(f"{values[key]:12,.1f}" for values in path.values()) +
+              f"{ratios[key]['bare']:9.2f}{ratios[key]['conntrack']:12.2f}")
     for title in ("trirun ms by workloads", "reload ms by rules"):
         print(f"\n{title}: " + ", ".join(f"{count}: {value:.1f}" for count, value in result[title].items()))
     for title, costs in result["kernel alone"].items():

@@ -8,7 +8,6 @@ Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+from tests.bench import turns  # noqa: E402
 from tests.system import fleet, undo, waiting  # noqa: E402
 from tests.system.host import TRIRUN  # noqa: E402
 
@@ -154,35 +154,23 @@ class Variant:
         self.fleet.close()
 
 
-TRACK = "table inet bench {\nchain c {\ntype filter hook input priority 0\nct state established accept\n}\n}\n"
-VARIANTS = {"bare": {}, "conntrack": {"rules": TRACK}, "psk": {"trust": fleet.shared_secret}, "x509": {"trust": fleet.certificates}, "mtls": {"tls": "reuse"},
+VARIANTS = {"bare": {}, "conntrack": {"rules": turns.CONNTRACK}, "psk": {"trust": fleet.shared_secret}, "x509": {"trust": fleet.certificates}, "mtls": {"tls": "reuse"},
             "mtls full": {"tls": "full"}}
 
 
 def measure(names, rounds, seconds):
-    with contextlib.ExitStack() as stack:
-        variants = []
-        for name in names:
-            variants.append(Variant(name, **VARIANTS[name]))
-            stack.callback(variants[-1].close)
-        taken = {variant.name: [] for variant in variants}
-        for _ in range(rounds):
-            for variant in variants:
-                taken[variant.name].append(variant.measure(seconds))
+    with turns.made([lambda name=name: Variant(name, **VARIANTS[name]) for name in names]) as variants:
+        results = turns.taken(variants, rounds, seconds)
         cold = {variant.name: statistics.median(variant.cold() for _ in range(rounds)) for variant in variants if variant.daemons}
-    medians = {name: {key: statistics.median(each[key] for each in all_of_them) for key in all_of_them[0]} for name, all_of_them in taken.items()}
-    return {"path": medians, "ratios": ratios(taken), "first answer of a pair us": cold}
+    return {"path": turns.medians(results), "ratios": ratios(results), "first answer of a pair us": cold}
 
 
-def ratios(taken):
-    """Of what the daemons carry to what is there otherwise: within each round, and their median, since the machine's speed drifts."""
-    result = {}
-    for key in ("connections/s", "Gbit/s"):
-        for ours in (name for name in ("psk", "x509") if name in taken):
-            others = [name for name in taken if name not in ("psk", "x509")]
-            result[f"{key}, {ours}"] = {other: statistics.median(mine[key] / theirs[key] for mine, theirs in zip(taken[ours], taken[other]))
-                                        for other in others}
-    return result
+def ratios(results):
+    """Of what the daemons carry to what is there otherwise."""
+    ours = [name for name in ("psk", "x509") if name in results]
+    others = [name for name in results if name not in ours]
+    return {f"{key}, {name}": {other: turns.ratio(results, key, name, other) for other in others}
+            for key in ("connections/s", "Gbit/s") for name in ours}
 
 
 def main():

@@ -1,0 +1,36 @@
+"""What the benchmarks share: variants take turns, and each of ours is compared with the others of the same turn, since a machine's speed drifts."""
+
+import contextlib
+import statistics
+
+# What every Docker host pays anyway.
+CONNTRACK = "table inet bench {\nchain c {\ntype filter hook input priority 0\nct state established accept\n}\n}\n"
+
+
+@contextlib.contextmanager
+def made(makers):
+    """All variants at once; closed in the end, and where one of them cannot be made."""
+    with contextlib.ExitStack() as stack:
+        variants = []
+        for make in makers:
+            variants.append(make())
+            stack.callback(variants[-1].close)
+        yield variants
+
+
+def taken(variants, rounds, *arguments):
+    """By name: what `measure` returned, turn by turn."""
+    results = {variant.name: [] for variant in variants}
+    for _ in range(rounds):
+        for variant in variants:
+            results[variant.name].append(variant.measure(*arguments))
+    return results
+
+
+def medians(results):
+    return {name: {key: statistics.median(each[key] for each in turns) for key in turns[0]} for name, turns in results.items()}
+
+
+def ratio(results, key, ours, other):
+    """The median of each turn's."""
+    return statistics.median(mine[key] / theirs[key] for mine, theirs in zip(results[ours], results[other]))
