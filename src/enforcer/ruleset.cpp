@@ -66,9 +66,9 @@ void add_chains(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related",     "allow",       "allow_log",     "allow_audit",      "refuse",       kReject,       kSilent,
-        kAudit,        "output_nat",  "output_lo",     "output_net",       "out_net_host", "in_net_host", "in_lo_host",
-        "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply", "in_multicast", kAnswersHeld,  kAnswersPass}) {
+       {"related",     "allow",           "allow_log",      "allow_audit",      "refuse",       kReject,        kSilent,       kAudit,
+        "output_nat",  "output_datagram", "input_datagram", "output_lo",        "output_net",   "out_net_host", "in_net_host", "in_lo_host",
+        "in_lo_again", "in_lo_plain",     "in_lo_to_host",  "in_lo_host_reply", "in_multicast", kAnswersHeld,   kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);

@@ -9,6 +9,7 @@ namespace trireme::enforcer {
 
 using kernel::NftBytes;
 using kernel::NftRule;
+using kernel::NftVerdict;
 
 namespace {
 
@@ -37,18 +38,17 @@ NftRule& is_its_own(NftRule& rule, const End& socket, bool is_source) {
   return rule.in(sets().selves.name, word - 1);
 }
 
-/// Authorised, and not to be renewed.
+/// Of a flow with tokens: authorised, and not to be renewed.
 NftRule& is_settled(NftRule& rule, bool outgoing) {
-  const std::uint32_t bits = outgoing ? kAuthorised | kRenewal : std::uint32_t{kAuthorised};
-  return rule.ct(NFT_CT_LABELS, 0).mask(0, FlowLabel::bits(bits).nft()).equal(0, FlowLabel::bits(kAuthorised).nft());
+  const std::uint32_t settled = kToken | kAuthorised;
+  const std::uint32_t bits = outgoing ? settled | kRenewal : settled;
+  return rule.ct(NFT_CT_LABELS, 0).mask(0, FlowLabel::bits(bits).nft()).equal(0, FlowLabel::bits(settled).nft());
 }
 
-/// Datagrams of a flow whose ends exchange tokens.
+/// Datagrams of a flow whose ends exchange tokens, those of write_settled() aside.
 void write_flow(Writer& writer, const std::string& chain, const End& socket, bool outgoing) {
   for (const Direction& direction : kDirections) {
     const bool is_source = outgoing == (direction.number == 0);
-    NftRule settled;
-    writer.rule(chain, std::move(is_its_own(is_settled(in_direction(settled, direction), outgoing), socket, is_source).accept()));
     if (outgoing && is_source) {
       NftRule renewed;
       in_direction(flow_has(renewed, kRenewal), direction);
@@ -95,6 +95,21 @@ NftRule first_to_speaker(std::uint8_t nfproto, bool translated) {
 }
 
 }  // namespace
+
+void write_settled(Writer& writer, const std::string& chain, std::uint32_t level, bool outgoing) {
+  const std::string own = at(outgoing ? "out_settled" : "in_settled", level);
+  NftRule settled = protocol(IPPROTO_UDP);
+  writer.rule(chain, std::move(is_settled(settled, outgoing).jump(own)));
+  if (!outgoing) {  // what the other verifier says is never an application's
+    NftRule control;
+    writer.rule(own, std::move(begins_with_magic(control).verdict({NftVerdict::Code::ret, {}})));
+  }
+  for (const Direction& direction : kDirections) {
+    NftRule rule;
+    in_direction(rule, direction);
+    writer.rule(own, std::move(is_its_own(rule, socket_end(level), outgoing == (direction.number == 0)).accept()));
+  }
+}
 
 void write_datagrams_out(Writer& writer, std::uint32_t level) {
   const End socket = socket_end(level);
@@ -183,7 +198,7 @@ void add_datagram_chains(kernel::NftBatch& batch, const Layout& layout) {
   batch.add_chain("output_control");
   batch.add_chain("ruled_in_let");
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
-    for (const char* name : {"out_flow", "in_flow", "in_control", "in_again", "in_again_to"}) {
+    for (const char* name : {"out_settled", "in_settled", "out_flow", "in_flow", "in_control", "in_again", "in_again_to"}) {
       batch.add_chain(at(name, level));
     }
   }

@@ -88,17 +88,17 @@ void write_input_to_host(Writer& writer) {
 }
 
 /// To many sockets at once: the multicast filter on cgroups keeps it from workloads, so rules look at a sender on this host alone.
-void write_input_of_multicast(Writer& writer) {
-  const auto to_many = [&writer](NftRule& rule) {
-    writer.rule("input", std::move(rule.meta(NFT_META_NFPROTO, 0).vmap(sets().multicast.name, 0)));
-  };
+void write_input_of_multicast(Writer& writer, const char* chain) {
+  const auto to_many = [&](NftRule& rule) { writer.rule(chain, std::move(rule.meta(NFT_META_NFPROTO, 0).vmap(sets().multicast.name, 0))); };
   NftRule by_link;
   to_many(by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST)));
   NftRule by_address4 = of_family(NFPROTO_IPV4);  // 224.0.0.0/4 and 255.255.255.255
   to_many(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0).mask(0, NftBytes::u8(0xe0)).equal(0, NftBytes::u8(0xe0)));
   NftRule by_address6 = of_family(NFPROTO_IPV6);  // ff00::/8
   to_many(by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0).equal(0, NftBytes::u8(0xff)));
+}
 
+void write_multicast_chain(Writer& writer) {
   NftRule from_elsewhere;
   writer.rule("in_multicast", std::move(from_elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
   for (const std::uint32_t number : {kHost, kNoNumber}) {
@@ -111,15 +111,20 @@ void write_input_of_multicast(Writer& writer) {
 }  // namespace
 
 void write_input(Writer& writer) {
+  writer.most("input");
   write_datagrams(writer);
   writer.riders("input");
-  write_input_of_multicast(writer);
-  NftRule loopback;
-  loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
-  writer.rule("input", std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));
-  writer.rule("input", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
+  for (const char* chain : {"input", "input_datagram"}) {
+    write_input_of_multicast(writer, chain);
+    NftRule loopback;
+    loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+    writer.rule(chain, std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));
+    writer.rule(chain, std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
+  }
+  write_multicast_chain(writer);
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     writer.dispatch("in_lo", level, "in_lo_to", "in_lo_host");
+    write_settled(writer, at("in_net", level), level, false);
     writer.dispatch("in_net", level, "in_net_to", "in_net_host");
     write_input_to_workload(writer, level);
   }

@@ -9,9 +9,10 @@ using kernel::NftRule;
 void write_prerouting(Writer& writer) {
   // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any priority; so could a packet that conntrack
   // called invalid on OUTPUT. A workload's number counts with neither: such a packet is dropped as a quarantined one.
+  NftRule elsewhere;
+  writer.rule("prerouting_lo", std::move(elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
   const auto untracked = [] {
     NftRule rule;
-    rule.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
     rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
     return rule;
   };
@@ -22,6 +23,8 @@ void write_prerouting(Writer& writer) {
   }
   writer.rule("prerouting_lo", std::move(untracked().immediate(0, NftBytes::u32(kQuarantine)).set_meta(NFT_META_PRIORITY, 0)));
 
+  NftRule other;
+  writer.rule("prerouting", std::move(other.meta(NFT_META_L4PROTO, 0).not_equal(0, NftBytes::u8(IPPROTO_TCP)).accept()));
   const auto bare_request = [] {
     NftRule rule = protocol(IPPROTO_TCP);
     tcp_flags(rule, kFin | kSyn | kRst | kAck).equal(0, NftBytes::u8(kSyn));
@@ -63,17 +66,20 @@ NftRule request_to_speaker(std::uint8_t nfproto, bool translated) {
 }  // namespace
 
 void write_output(Writer& writer) {
+  writer.most("output");
   writer.riders("output");
   NftRule ours = of_priority(handshake::kControlPriority);
-  writer.rule("output", std::move(begins_with_magic(ours).go_to("output_control")));
-  // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
-  // other way round.
-  NftRule changed;
-  changed.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
-  writer.rule("output", std::move(changed));
-  NftRule loopback;
-  writer.rule("output", std::move(loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
-  writer.rule("output", std::move(NftRule().go_to("output_net")));
+  writer.rule("output_datagram", std::move(begins_with_magic(ours).go_to("output_control")));
+  for (const char* chain : {"output", "output_datagram"}) {
+    // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
+    // other way round.
+    NftRule changed;
+    changed.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
+    writer.rule(chain, std::move(changed));
+    NftRule loopback;
+    writer.rule(chain, std::move(loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
+    writer.rule(chain, std::move(NftRule().go_to("output_net")));
+  }
   NftRule to_us;
   writer.rule("output_nat", std::move(to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).go_to("output_lo")));
   writer.rule("output_nat", std::move(NftRule().go_to("output_net")));
@@ -87,6 +93,7 @@ void write_output(Writer& writer) {
     writer.rule(at("out_lo", level),
                 std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
 
+    write_settled(writer, at("out_net", level), level, true);
     writer.dispatch("out_net", level, "out_net_from", "out_net_host");
     const std::string chain = at("out_net_from", level);
     const End source = socket_end(level);

@@ -80,20 +80,16 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
 
 /// What comes back from the verifier, in later base chains of the same hooks. Only flows that it was asked about can.
 void write_rulings(Writer& writer, const std::string& base, const std::string& ruled, const kernel::NftSet& rulings, bool input) {
-  const auto reserved = [] {
-    NftRule rule;
-    rule.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kReserved)).equal(0, NftBytes::u32(handshake::kReserved));
-    return rule;
-  };
-  NftRule reset = reserved();  // passes without a question: the ruling on it is its sender's own
-  reset.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(IPPROTO_TCP));
-  writer.rule(base, std::move(tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept()));
-  NftRule answered = reserved();
-  writer.rule(base, std::move(flow_has(answered, kToken).go_to(ruled)));
+  NftRule reserved;
+  reserved.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kReserved)).equal(0, NftBytes::u32(handshake::kReserved));
+  writer.rule(base, std::move(reserved.go_to(ruled)));
+  NftRule reset = protocol(IPPROTO_TCP);  // passes without a question: the ruling on it is its sender's own
+  writer.rule(ruled, std::move(tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept()));
   NftRule which;
-  which.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).vmap(rulings.name, 0);
+  flow_has(which, kToken).meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).vmap(rulings.name, 0);
   writer.rule(ruled, std::move(which));
-  writer.rule(ruled, std::move(NftRule().drop()));
+  NftRule unknown;
+  writer.rule(ruled, std::move(flow_has(unknown, kToken).drop()));
   write_authorise(writer, ruled + "_authorise", input, kAuthorised);
   write_authorise(writer, ruled + "_audit", input, kAuthorised | kAudited);
 }

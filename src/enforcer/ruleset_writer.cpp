@@ -9,10 +9,14 @@ std::string at(const std::string& chain, std::uint32_t level) {
   return chain + "_" + std::to_string(level);
 }
 
-void Writer::riders(const std::string& chain) {
+void Writer::most(const std::string& chain) {
   NftRule authorised = protocol(IPPROTO_TCP);
   tcp_flags(authorised, kSyn).equal(0, NftBytes::u8(0));
   rule(chain, std::move(flow_has(authorised, kAuthorised | kExempt).accept()));
+  rule(chain, std::move(protocol(IPPROTO_UDP).go_to(chain + "_datagram")));
+}
+
+void Writer::riders(const std::string& chain) {
   NftRule reset = protocol(IPPROTO_TCP);  // carries no data, and tells a refused client at once
   tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept();
   rule(chain, std::move(reset));

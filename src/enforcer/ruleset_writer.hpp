@@ -31,7 +31,9 @@ class Writer {
     }
   }
 
-  /// What every packet meets first, on OUTPUT and on INPUT.
+  /// What every packet meets first, on OUTPUT and on INPUT: what most packets are is looked at before anything else.
+  void most(const std::string& chain);
+  /// What passes without its sockets, or goes to the verifier, of all but datagrams.
   void riders(const std::string& chain);
   /// Goes to `handler` where the packet's socket belongs to a cgroup enrolled at `level`, else on to the next level up.
   void dispatch(const std::string& chain, std::uint32_t level, const std::string& handler, const std::string& none);
@@ -69,6 +71,8 @@ void write_datagrams_out(Writer& writer, std::uint32_t level);
 void write_datagrams_in(Writer& writer, std::uint32_t level);
 /// The same for sockets that are no workload's.
 void write_datagrams_of_host(Writer& writer);
+/// Datagrams of authorised flows: ahead of the look-up that leads to those chains, which would be their second.
+void write_settled(Writer& writer, const std::string& chain, std::uint32_t level, bool outgoing);
 /// The verifier's own datagrams, what tells it that a flow must be renewed, and the way of datagrams that waited.
 void write_datagrams(Writer& writer);
 void add_datagram_chains(kernel::NftBatch& batch, const Layout& layout);
