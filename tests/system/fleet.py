@@ -57,8 +57,8 @@ chain forward {
 }
 chain pre {
   type nat hook prerouting priority -100
-  ip daddr 10.97.0.254 tcp dport 8081 dnat ip to 10.98.0.2:8080
-  ip6 daddr fd00:97::fe tcp dport 8081 dnat ip6 to [fd00:98::2]:8080
+  ip daddr 10.97.0.254 meta l4proto { tcp, udp } th dport 8081 dnat ip to 10.98.0.2:8080
+  ip6 daddr fd00:97::fe meta l4proto { tcp, udp } th dport 8081 dnat ip6 to [fd00:98::2]:8080
 }
 chain post {
   type nat hook postrouting priority 100

@@ -62,6 +62,64 @@ class Routed(fleet.FleetCase):
             self.assertEqual(client.exchange("tcp", address, port), "ECONNREFUSED", address)
         self.assertEqual(server.served("tcp", PORT)["bytes"], 0)
 
+    def open_flow(self, client, address, port, name=""):
+        """A connected socket for datagrams, named as its destination where no name is given."""
+        self.assertEqual(client.open(name or address, "udp", "::" if ":" in address else ""), "ok")
+        self.assertEqual(client.connect(name or address, address, port), "ok")
+
+    def test_datagrams_of_the_same_labels_and_no_others(self):
+        """Flows of many datagrams, several at a time on one client, through the masquerade and through the DNAT."""
+        for family in ("ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"):  # of the kernel: six errors to one address, then one a second
+            self.server.must(["sysctl", "-qw", f"net.{family}=0"])
+        server = self.server.labelled("app=web")
+        server.serve("udp", "::", PORT)
+        web, other, plain = self.client.labelled("app=web"), self.client.labelled("app=other"), self.client.plain()
+        for address, port in self.ends():
+            for flow in (f"{address} {number}" for number in range(3)):
+                self.open_flow(web, address, port, flow)
+                for text in ("first", *(f"{number}" * 100 for number in range(8))):
+                    self.assertEqual(web.send_text(flow, text), "ok", flow)
+                    self.assertEqual(web.receive(flow), {"text": text}, flow)
+            for stranger in (other, plain):
+                self.assertIn(stranger.exchange("udp", address, port), ("EHOSTUNREACH", "EACCES"), address)
+        self.assertEqual(server.served("udp", PORT)["accepted"], 27 * len(self.ends()))
+
+    def test_a_datagram_server_of_another_kind_behind_the_same_address(self):
+        server = self.server.plain()
+        server.serve("udp", "::", PORT)
+        client = self.client.labelled("app=web")
+        for address, port in self.ends():  # each is refused after a wait, so all at once
+            self.open_flow(client, address, port)
+            self.assertEqual(client.send_text(address, "ping"), "ok")
+        for address, _ in self.ends():
+            self.assertIn(client.receive(address, timeout=6).get("error"), ("EHOSTUNREACH", "EACCES"), address)
+        self.assertEqual(server.served("udp", PORT)["accepted"], 0, "not even the verifier's own datagrams")
+
+    def test_a_flow_of_datagrams_through_nat_ends_with_the_policy(self):
+        server = self.server.labelled("app=web")
+        server.serve("udp", "::", PORT)
+        client = self.client.labelled("app=web")
+
+        def answers(name, timeout=0.3):
+            client.send_text(name, name)  # whose outcome may be the refusal of the one before
+            return client.receive(name, timeout=timeout) == {"text": name}
+        names = [address for address, _ in self.ends()]
+        for address, port in self.ends():
+            self.open_flow(client, address, port)
+            self.assertTrue(answers(address, timeout=5), address)
+        self.server.policy('[[deny]]\nfrom = "app=web"\nto = "app=web"\n')
+        try:
+            for name in names:
+                waiting.until(lambda name=name: not answers(name), f"the flow to {name} has ended")
+            before = server.served("udp", PORT)["accepted"]
+            for name in names:
+                self.assertFalse(answers(name))
+            self.assertEqual(server.served("udp", PORT)["accepted"], before)
+        finally:
+            self.server.policy("")
+        for name in names:
+            waiting.until(lambda name=name: answers(name), f"the flow to {name} is allowed again", 20)
+
     def test_the_third_host(self):
         """From it and to it, next to the server and across the router."""
         agents = {name: self.fleet[name].labelled("app=web") for name in self.fleet.names}
