@@ -2,7 +2,7 @@
 
 import subprocess
 
-from tests.system import host, undo
+from tests.system import fleet, host, undo
 
 SERVER4, SERVER6 = "10.98.0.2", "fd00:98::2"
 CLIENT4, CLIENT6 = "10.98.0.1", "fd00:98::1"
@@ -62,3 +62,9 @@ class SharedSecretPair(PairCase):
         path = directory + "/psk"
         subprocess.run([host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL)
         return [f'[trust]\npsk_file = "{path}"\n'] * 2
+
+
+class CertificatePair(PairCase):
+    @classmethod
+    def trust(cls, directory):
+        return list(fleet.certificates(directory, ("client", "server")).values())

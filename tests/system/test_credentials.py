@@ -92,20 +92,33 @@ class Certificates(Pair):
         print(f"{made} connections over {ROUNDS} rotations on both hosts, none failed", flush=True)
 
     def test_a_revoked_host_loses_its_flows(self):
+        """Connections, and flows of datagrams."""
         client = self.serve()
-        address = self.fleet.addresses("server")[0]
-        client.open("c", "tcp", "")
-        self.assertEqual(client.connect("c", address, PORT), "ok")
-        self.assertEqual(client.send_text("c", "ping"), "ok")
-        self.assertEqual(client.receive("c"), {"text": "ping"})
+        self.agent.serve("udp", "::", PORT)
+        flows = {f"{kind} {address}": (kind, address) for kind in ("tcp", "udp") for address in self.fleet.addresses("server")}
+
+        def answers(name, text, timeout=waiting.PATIENCE * 2):
+            client.send_text(name, text)  # whose outcome may be the refusal of the one before
+            return client.receive(name, timeout=timeout) == {"text": text}
+
+        def arrived():
+            return {kind: dict(self.agent.served(kind, PORT)) for kind in ("tcp", "udp")}
+        for name, (kind, address) in flows.items():
+            client.open(name, kind, "::" if ":" in address else "")
+            self.assertEqual(client.connect(name, address, PORT), "ok")
+            for text in ("ping", "again"):
+                self.assertTrue(answers(name, text), name)
         trust = (f'[trust]\ncertificate = "{self.directory}/server/host.pem"\nkey = "{self.directory}/server/host.key"\n'
                  f'ca = ["{self.directory}/ca/ca.pem"]\nrevoked = ["{self.directory}/client/host.pem"]\n')
         self.identity("server", trust)
-        before = self.agent.served("tcp", PORT)["bytes"]
-        client.send_text("c", "more")
-        self.assertNotEqual(client.receive("c"), {"text": "more"})
-        self.assertEqual(self.agent.served("tcp", PORT)["bytes"], before)
-        self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED")
+        before = arrived()
+        for name in flows:
+            for _ in range(2):  # the second, when the client knows
+                self.assertFalse(answers(name, "more", 0.3), name)
+        for kind, refused in (("tcp", ("ECONNREFUSED",)), ("udp", ("EHOSTUNREACH", "EACCES"))):
+            for address in self.fleet.addresses("server"):
+                self.assertIn(client.exchange(kind, address, PORT, timeout=6), refused, address)
+        self.assertEqual(arrived(), before)
         waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "revoked"], "the server tells")
 
     def test_a_reload_that_changes_no_key_verifies_nobody_again(self):

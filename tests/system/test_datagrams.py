@@ -7,7 +7,7 @@ import time
 import unittest
 
 from tests.system import host, waiting
-from tests.system.pair import CLIENT4, PORT, SERVER4, SERVER6, SharedSecretPair
+from tests.system.pair import CLIENT4, CLIENT6, PORT, SERVER4, SERVER6, CertificatePair, PairCase, SharedSecretPair
 
 SERVERS = (SERVER4, SERVER6)
 # What the issue calls stated and short: how long a flow waits for a peer that never answers.
@@ -15,7 +15,7 @@ REFUSED_AFTER = 3.0
 MAGIC = "@th,64,64 0x8954524952454d45"
 
 
-class DatagramCase(SharedSecretPair):
+class DatagramCase(PairCase):
     def serve(self, labels, port=PORT):
         server = self.server.labelled(labels) if labels else self.server.plain()
         server.serve("udp", "::", port)
@@ -58,7 +58,9 @@ class DatagramCase(SharedSecretPair):
         return client.receive(name, timeout=0.3).get("text") == "again"
 
 
-class Datagrams(DatagramCase, unittest.TestCase):
+class Basics(DatagramCase):
+    """Whatever the hosts know each other by."""
+
     def test_same_labels_talk(self):
         server = self.serve("app=web")
         client = self.client.labelled("app=web")
@@ -91,6 +93,43 @@ class Datagrams(DatagramCase, unittest.TestCase):
             self.assertEqual(client.exchange("udp", address, PORT), outcome, address)
         self.assertEqual(server.served("udp", PORT)["accepted"], 0)
 
+    def test_large_datagrams(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=web")
+        for address in SERVERS:
+            for size in (1, 1400, 5000, 40000):
+                self.assertEqual(client.exchange("udp", address, PORT, text="x" * size), "ok", (address, size))
+
+    def test_what_waited_arrives_in_order(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=web")
+        for address in (CLIENT4, CLIENT6):
+            self.assertEqual(client.open(address, "udp", address), "ok")
+            self.assertEqual(client.connect(address, SERVER4 if address == CLIENT4 else SERVER6, PORT), "ok")
+            for i in range(10):
+                self.assertEqual(client.send_text(address, str(i)), "ok")
+            self.assertEqual([client.receive(address)["text"] for _ in range(10)], [str(i) for i in range(10)])
+
+    def test_a_flow_survives_restarts_of_both_daemons(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=web")
+        self.open_flow(client)
+        try:
+            for each in self.hosts:
+                each.stop(9)
+            self.assert_answers(client, text="nobody is there")
+        finally:
+            for each in self.hosts:
+                each.start()
+        self.assert_answers(client, text="both are back")
+        self.open_flow(client, "d")
+
+
+class Certificates(Basics, CertificatePair, unittest.TestCase):
+    pass
+
+
+class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
     def test_processes_without_labels_are_left_alone(self):
         self.serve("")
         client = self.client.plain()
@@ -112,23 +151,6 @@ class Datagrams(DatagramCase, unittest.TestCase):
         client = self.client.labelled("app=web")
         for address in SERVERS:
             self.assertEqual(client.exchange("udp", address, PORT + 1), "ECONNREFUSED", address)
-
-    def test_large_datagrams(self):
-        self.serve("app=web")
-        client = self.client.labelled("app=web")
-        for address in SERVERS:
-            for size in (1, 1400, 5000, 40000):
-                self.assertEqual(client.exchange("udp", address, PORT, text="x" * size), "ok", (address, size))
-
-    def test_what_waited_arrives_in_order(self):
-        self.serve("app=web")
-        client = self.client.labelled("app=web")
-        for address in (CLIENT4, "fd00:98::1"):
-            self.assertEqual(client.open(address, "udp", address), "ok")
-            self.assertEqual(client.connect(address, SERVER4 if address == CLIENT4 else SERVER6, PORT), "ok")
-            for i in range(10):
-                self.assertEqual(client.send_text(address, str(i)), "ok")
-            self.assertEqual([client.receive(address)["text"] for _ in range(10)], [str(i) for i in range(10)])
 
     def test_one_socket_and_a_thousand_peers(self):
         server = self.server.labelled("app=web")
@@ -153,20 +175,6 @@ class Datagrams(DatagramCase, unittest.TestCase):
         finally:
             for each in self.hosts:
                 each.nft("delete table inet lossy")
-
-    def test_a_flow_survives_restarts_of_both_daemons(self):
-        self.serve("app=web")
-        client = self.client.labelled("app=web")
-        self.open_flow(client)
-        try:
-            for each in self.hosts:
-                each.stop(9)
-            self.assert_answers(client, text="nobody is there")
-        finally:
-            for each in self.hosts:
-                each.start()
-        self.assert_answers(client, text="both are back")
-        self.open_flow(client, "d")
 
     def test_nobody_gets_in_while_the_daemon_is_dead(self):
         server = self.serve("app=web")

@@ -5,7 +5,7 @@ import subprocess
 import unittest
 
 from tests.system import host, waiting
-from tests.system.pair import CLIENT4, PORT, SERVER4, SERVER6, PairCase
+from tests.system.pair import CLIENT4, PORT, SERVER4, SERVER6, CertificatePair, PairCase, SharedSecretPair
 
 
 class HostsCase(PairCase):
@@ -85,13 +85,7 @@ class HostsCase(PairCase):
         self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ok")
 
 
-class SharedSecret(HostsCase, unittest.TestCase):
-    @classmethod
-    def trust(cls, directory):
-        path = directory + "/psk"
-        subprocess.run([host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL)
-        return [f'[trust]\npsk_file = "{path}"\n'] * 2
-
+class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
     def test_the_kind_of_queue_is_told(self):
         kind = self.client.status()["tokens"]["queues"]
         self.assertIn(f"threads, {kind}; shared secret", self.client.log_text())
@@ -101,17 +95,8 @@ class SharedSecret(HostsCase, unittest.TestCase):
         print(f"this kernel has: {kind}", flush=True)
 
 
-class Certificates(HostsCase, unittest.TestCase):
-    @classmethod
-    def trust(cls, directory):
-        subprocess.run([host.TRIRECTL, "pki", "init", directory + "/ca", "--name", "fleet"], check=True, stdout=subprocess.DEVNULL)
-        sections = []
-        for name in ("client", "server"):
-            out = f"{directory}/{name}"
-            subprocess.run([host.TRIRECTL, "pki", "issue", directory + "/ca", "--host", name, "--out", out], check=True,
-                           stdout=subprocess.DEVNULL)
-            sections.append(f'[trust]\ncertificate = "{out}/host.pem"\nkey = "{out}/host.key"\nca = ["{out}/ca.pem"]\n')
-        return sections
+class Certificates(HostsCase, CertificatePair, unittest.TestCase):
+    pass
 
 
 class Strangers(HostsCase, unittest.TestCase):
