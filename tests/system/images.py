@@ -77,6 +77,15 @@ class _Tar:
         return self.buffer.getvalue()
 
 
+def dns_image():
+    """A name server, and what asks one: dig, and libc by getent."""
+    tar = _Tar()
+    tar.busybox()
+    for name in ("dnsmasq", "dig", "getent"):
+        tar.program(os.path.realpath(shutil.which(name, path="/usr/sbin:/usr/bin")))
+    return "dns", tar.done(), ["-c", 'CMD ["sh"]']
+
+
 @functools.cache
 def all_images():
     """(name, tar file, options of docker import). The curl image's labels are its own, to imitate images that bring some."""

@@ -147,12 +147,15 @@ class Lab:
 
     def start_docker(self):
         self.must("systemctl start docker", 120)
-        for name, tar, changes in images.all_images():
-            with subprocess.Popen(self.inside(["docker", "import", *changes, "-", name]), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                  preexec_fn=undo.die_with_parent) as process:
-                process.communicate(tar)
-            if process.returncode != 0:
-                raise AssertionError(f"docker import {name} failed")
+        for image in images.all_images():
+            self.import_image(*image)
+
+    def import_image(self, name, tar, changes):
+        with subprocess.Popen(self.inside(["docker", "import", *changes, "-", name]), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                              preexec_fn=undo.die_with_parent) as process:
+            process.communicate(tar)
+        if process.returncode != 0:
+            raise AssertionError(f"docker import {name} failed")
 
     def start_trireme(self):
         self.must("systemctl start trireme")
