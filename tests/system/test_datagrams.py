@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import time
 import unittest
@@ -109,6 +110,32 @@ class Basics(DatagramCase):
             for i in range(10):
                 self.assertEqual(client.send_text(address, str(i)), "ok")
             self.assertEqual([client.receive(address)["text"] for _ in range(10)], [str(i) for i in range(10)])
+
+    def test_nothing_arrives_ahead_of_the_proof(self):
+        """At the client the first datagrams wait for REPLY, even if the server would let anybody in; at the server for PROOF."""
+        for where, message, policy in ((self.client, 2, f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["udp/{PORT}"]\n'), (self.server, 3, "")):
+            self.server.policy(policy)
+            server = self.serve("app=web")
+            client = self.client.labelled("app=web")
+            where.nft(f"add table inet lost; add chain inet lost in {{ type filter hook prerouting priority -400; }};"
+                      f"add rule inet lost in meta l4proto udp {MAGIC} @th,136,8 {message} counter drop")
+            try:
+                for address, source in ((SERVER4, CLIENT4), (SERVER6, CLIENT6)):
+                    self.assertEqual(client.open(address, "udp", source), "ok")
+                    self.assertEqual(client.connect(address, address, PORT), "ok")
+                    for number in range(3):
+                        self.assertEqual(client.send_text(address, str(number)), "ok")
+                waiting.until(lambda where=where: int(re.search(r"packets (\d+)", where.must(["nft", "list", "table", "inet", "lost"]))[1]) >= 4,
+                              "the message was sent and repeated for both flows")
+                self.assertEqual(server.served("udp", PORT)["accepted"], 0)
+                where.nft("flush chain inet lost in")  # a chain that goes takes with it what waits in queues
+                for address in SERVERS:
+                    self.assertEqual([client.receive(address).get("text") for _ in range(3)], ["0", "1", "2"])
+            finally:
+                where.nft("delete table inet lost")
+            where.kill_agents()
+            self.server.kill_agents()
+        self.server.policy("")
 
     def test_a_flow_survives_restarts_of_both_daemons(self):
         self.serve("app=web")

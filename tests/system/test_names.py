@@ -47,14 +47,26 @@ class Names(WorldCase):
         self.assert_refused(web.exchange("tcp", "10.97.1.2", PORT), "another address")
 
     def test_whose_address_changes_with_each_answer(self):
-        """The answer never overtakes the opening: each new address is reachable at once."""
-        addresses = many(100)
+        """The answer never overtakes the opening: each new address is reachable at once, even while others keep nf_tables busy."""
+        addresses = many(120)
         self.name_server({"deb.example.org": {"turn": addresses}})
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         self.assert_refused(web.exchange("tcp", addresses[0], PORT))
-        for address in addresses:
+        for at, address in enumerate(addresses):
+            if at == 100:
+                self.keep_nf_tables_busy()
             self.assertEqual(web.look_up_and_connect("deb.example.org", WORLD4, PORT), [address, "ok"])
+
+    def keep_nf_tables_busy(self):
+        """By transactions that are only checked: while one is, another waits."""
+        elements = ",".join(f"10.{at // 65536}.{at // 256 % 256}.{at % 256}" for at in range(20_000))
+        path = self.host.undo.directory + "/busy.nft"
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"table inet busy {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}\n")
+        busy = self.host.popen(["sh", "-c", f"nft -c -f {path} && echo; while nft -c -f {path}; do :; done"], stdout=subprocess.PIPE)
+        self.addCleanup(host.kill_quietly, busy)
+        self.assertEqual(busy.stdout.readline(), b"\n")
 
     def test_wildcards_aliases_and_names_beside_them(self):
         self.name_server({
