@@ -34,7 +34,7 @@ Result<policy::Policy> loaded_policy(const Globals& globals) {
 }
 
 Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
-  const auto workloads = ask(globals, control::method::workloads, json::object());
+  const auto workloads = ask(globals, control::method::workloads, {{"examine", false}});
   if (!workloads) {
     return tl::unexpected(workloads.error());
   }

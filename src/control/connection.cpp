@@ -7,6 +7,16 @@
 #include <array>
 
 namespace trireme::control {
+namespace {
+
+constexpr std::size_t kPiece = 32U << 10U;  // of a long answer, made in one turn of the loop
+
+/// Labels of containers may hold any bytes; JSON may not.
+std::string text(const nlohmann::json& value) {
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
 
 void SourceDeleter::operator()(sd_event_source* source) const {
   sd_event_source_disable_unref(source);
@@ -40,6 +50,7 @@ int Connection::on_io(sd_event_source* /*source*/, int /*fd*/, std::uint32_t eve
   }
   if ((events & EPOLLOUT) != 0) {
     connection->flush();
+    connection->refill();
   }
   if ((events & EPOLLIN) != 0) {
     connection->receive();
@@ -128,10 +139,33 @@ void Connection::finish(const nlohmann::json& line) {
   process();
 }
 
+void Connection::finish_in_pieces(More more) {
+  more_ = std::move(more);
+  refill();
+  watch();
+  process();
+}
+
 void Connection::append(const nlohmann::json& line) {
-  // Labels of containers may hold any bytes; JSON may not.
-  output_ += line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  output_ += text(line);
   output_ += '\n';
+  flush();
+}
+
+/// What the caller has read makes room for more.
+void Connection::refill() {
+  if (!more_ || !alive_) {
+    return;
+  }
+  bool follow = true;
+  while (follow && output_.size() - written_ < kPiece) {
+    follow = more_(output_);
+  }
+  if (!follow) {
+    more_ = {};
+    busy_ = false;
+    pending_.reset();
+  }
   flush();
 }
 
@@ -168,7 +202,7 @@ void Connection::watch() {
   if (!ended_ && input_.size() <= limits_.line_bytes) {
     events |= EPOLLIN;
   }
-  if (!output_.empty()) {
+  if (!output_.empty() || more_) {
     events |= EPOLLOUT;
   }
   sd_event_source_set_io_events(io_.get(), events);
@@ -207,6 +241,7 @@ void Connection::close() {
   timer_.reset();
   fd_.reset();
   busy_ = false;
+  more_ = {};
   if (const auto pending = pending_.lock()) {
     pending->hang_up();
   }
@@ -230,6 +265,17 @@ void Reply::State::finish(const nlohmann::json& line) {
   }
 }
 
+void Reply::State::finish_in_pieces(Connection::More more) {
+  if (answered) {
+    return;
+  }
+  answered = true;
+  on_close = {};
+  if (const auto open = connection.lock()) {
+    open->finish_in_pieces(std::move(more));
+  }
+}
+
 void Reply::State::hang_up() {
   connection.reset();
   if (const auto function = std::exchange(on_close, {})) {
@@ -250,6 +296,29 @@ void Reply::event(const nlohmann::json& value) const {
   if (connection && !state_->answered) {
     connection->stream({{"event", value}});
   }
+}
+
+void Reply::list(Next next) const {
+  state_->finish_in_pieces([next = std::move(next), before = R"({"result":[)"](std::string& output) mutable {
+    output += std::exchange(before, ",");
+    const auto value = next();
+    if (value) {
+      output += text(*value);
+    } else {
+      output.back() == ',' ? output.pop_back() : void();
+      output += "]}\n";
+    }
+    return value.has_value();
+  });
+}
+
+void Reply::list_events(Next next, nlohmann::json result) const {
+  state_->finish_in_pieces([next = std::move(next), result = std::move(result)](std::string& output) {
+    const auto value = next();
+    output += text(value ? nlohmann::json{{"event", *value}} : nlohmann::json{{"result", result}});
+    output += '\n';
+    return value.has_value();
+  });
 }
 
 bool Reply::open() const {

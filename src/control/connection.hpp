@@ -38,6 +38,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void stream(const nlohmann::json& line);
   /// The answer to the pending request.
   void finish(const nlohmann::json& line);
+  /// The same in pieces: `more` appends one, and tells whether others follow.
+  using More = std::function<bool(std::string&)>;
+  void finish_in_pieces(More more);
 
  private:
   static int on_io(sd_event_source* source, int fd, std::uint32_t events, void* self);
@@ -46,6 +49,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void process();
   void refuse(const std::string& message);
   void append(const nlohmann::json& line);
+  void refill();
   void flush();
   void watch();
   void arm(bool progress);
@@ -61,6 +65,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string input_;
   std::string output_;
   std::size_t written_ = 0;  // bytes of output_ that the kernel has
+  More more_;                // of the answer that is being given
   std::weak_ptr<Reply::State> pending_;
   bool busy_ = false;        // a request waits for its answer
   bool processing_ = false;  // process() is on the stack
@@ -77,6 +82,7 @@ struct Reply::State {
 
   ~State();
   void finish(const nlohmann::json& line);
+  void finish_in_pieces(Connection::More more);
   /// The caller is gone.
   void hang_up();
 };

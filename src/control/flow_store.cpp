@@ -20,8 +20,13 @@ std::string flow_key(const Flow& flow) {
   return key + '\0' + flow.rule + '\0' + flow.reason + '\0' + flow.cause;
 }
 
-std::size_t labels_size(const FlowEnd& end) {
+std::size_t end_size(const FlowEnd& end) {
   std::size_t bytes = 0;
+  for (const auto* words : {&end.networks, &end.names}) {
+    for (const std::string& word : *words) {
+      bytes += word.size() + sizeof word;
+    }
+  }
   if (end.labels) {
     for (const auto& [key, value] : end.labels->items()) {
       bytes += key.size() + value.size() + 100;  // and a node of the map
@@ -31,8 +36,7 @@ std::size_t labels_size(const FlowEnd& end) {
 }
 
 std::size_t size_of(const Flow& flow) {
-  return sizeof(Flow) + labels_size(flow.source) + labels_size(flow.destination) + flow.rule.size() + flow.reason.size() +
-         flow.cause.size();
+  return sizeof(Flow) + end_size(flow.source) + end_size(flow.destination) + flow.rule.size() + flow.reason.size() + flow.cause.size();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "log.hpp"
 #include "trireme/handshake/reason.hpp"
@@ -49,6 +50,17 @@ std::string why(const enforcer::FlowRecord& record) {
     return "quarantined";
   }
   return record.rule.empty() ? "no_rule" : "rule";
+}
+
+/// As they are now.
+template <typename Item>
+void tell(const std::vector<const Item*>& found, const control::Reply& reply) {
+  auto items = std::make_shared<std::vector<Item>>();
+  items->reserve(found.size());
+  std::ranges::for_each(found, [&](const Item* item) { items->push_back(*item); });
+  reply.list_events(
+      [items, next = std::size_t{0}]() mutable { return next < items->size() ? std::optional(to_json((*items)[next++])) : std::nullopt; },
+      {{"count", items->size()}});
 }
 
 }  // namespace
@@ -100,17 +112,15 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy, const co
   }
   const auto limit = params.value("limit", kLimit);
   if (params.value("summary", false)) {
-    const auto found = store_.tallies(*filter, limit);
-    std::ranges::for_each(found, [&](const control::FlowTally* tally) { reply.event(to_json(*tally)); });
-    reply.result({{"count", found.size()}});
+    tell(store_.tallies(*filter, limit), reply);
     return;
   }
   const auto found = store_.recent(*filter, limit);
-  std::ranges::for_each(found, [&](const control::Flow* flow) { reply.event(to_json(*flow)); });
   if (params.value("follow", false)) {
+    std::ranges::for_each(found, [&](const control::Flow* flow) { reply.event(to_json(*flow)); });
     followers_.push_back({reply, std::move(*filter)});
   } else {
-    reply.result({{"count", found.size()}});
+    tell(found, reply);
   }
 }
 

@@ -137,21 +137,26 @@ json words_json(Daemon& daemon) {
   return {{"workloads", names}, {"labels", labels}, {"networks", networks}};
 }
 
-json workloads_json(workload::Registry& registry) {
-  std::vector<std::string> cgroups;
+/// In name order, as they are when their turn comes; those that have ended meanwhile are left out.
+Reply::Next list_workloads(workload::Registry& registry, bool examine) {
+  auto names = std::make_shared<std::vector<std::string>>();
   for (const workload::Workload* workload : registry.all()) {
-    if (workload->state == workload::State::enforced && !workload->cgroup_path.empty()) {
-      cgroups.push_back(workload->cgroup_path);
+    names->push_back(workload->name);
+  }
+  return [&registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
+    while (next < names->size()) {
+      const std::string& name = (*names)[next++];
+      const workload::Workload* workload = registry.find_name(name);
+      if (examine && workload != nullptr && workload->state == workload::State::enforced && !workload->cgroup_path.empty()) {
+        registry.examine(std::string(workload->cgroup_path));
+        workload = registry.find_name(name);
+      }
+      if (workload != nullptr) {
+        return workload_json(*workload);
+      }
     }
-  }
-  for (const std::string& cgroup : cgroups) {
-    registry.examine(cgroup);
-  }
-  json list = json::array();
-  for (const workload::Workload* workload : registry.all()) {
-    list.push_back(workload_json(*workload));
-  }
-  return list;
+    return std::nullopt;
+  };
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
@@ -251,7 +256,9 @@ control::Handler answer(Function function) {
 void register_methods(control::Server& server, Daemon& daemon) {
   namespace method = control::method;
   server.on(method::status, Access::root, answer([&daemon](const json&) { return status_json(daemon); }));
-  server.on(method::workloads, Access::root, answer([&daemon](const json&) { return workloads_json(daemon.registry()); }));
+  server.on(method::workloads, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
+    reply.list(list_workloads(daemon.registry(), params.value("examine", true)));
+  });
   server.on(method::metrics, Access::root, answer([&daemon](const json&) { return json{{"text", metrics_text(daemon)}}; }));
   server.on(method::reload, Access::root, [&daemon](const Caller&, const json&, const Reply& reply) {
     if (const Status reloaded = daemon.settings().reload(); !reloaded) {

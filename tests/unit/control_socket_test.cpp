@@ -63,6 +63,13 @@ class ControlSocket : public ::testing::Test {
       }
       reply.result({{"count", count}});
     });
+    server_->on("list", Access::anyone, [this](const Caller& /*caller*/, const json& params, const Reply& reply) {
+      const auto next = [this, left = params.at("count").get<int>()]() mutable -> std::optional<json> {
+        ++asked_;
+        return left-- > 0 ? std::optional(json{{"padding", std::string(1000, 'x')}}) : std::nullopt;
+      };
+      params.value("events", false) ? reply.list_events(next, "all") : reply.list(next);
+    });
     server_->on("hold", Access::anyone, [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
       reply.on_close([this] { ++closed_; });
       held_.push_back(reply);
@@ -138,6 +145,7 @@ class ControlSocket : public ::testing::Test {
   std::unique_ptr<Server> server_;
   std::vector<Reply> held_;
   std::atomic<int> closed_ = 0;
+  std::atomic<int> asked_ = 0;  // for the next value of a list
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };
@@ -250,6 +258,61 @@ TEST_F(ControlSocket, StreamsEventsBeforeTheResult) {
   ASSERT_TRUE(answer) << answer.error().text();
   EXPECT_EQ(seen, 100);
   EXPECT_EQ(answer->at("count"), 100);
+}
+
+TEST_F(ControlSocket, AListIsAnArray) {
+  serve({.backlog_bytes = 1000});
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  for (const int count : {0, 1, 2, 10'000}) {
+    const auto answer = client->call("list", {{"count", count}}, 5s);
+    ASSERT_TRUE(answer) << answer.error().text();
+    EXPECT_TRUE(answer->is_array());
+    EXPECT_EQ(answer->size(), count);
+    EXPECT_TRUE(client->call("echo", json::object(), 5s)) << "and the next request is answered";
+  }
+}
+
+TEST_F(ControlSocket, AListOfEventsEndsWithItsResult) {
+  serve({.backlog_bytes = 1000});
+  start();
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  int events = 0;
+  const auto answer = client->call("list", {{"count", 10'000}, {"events", true}}, 5s, [&](const json& event) {
+    events += event.at("padding").is_string() ? 1 : 0;
+    return true;
+  });
+  ASSERT_TRUE(answer) << answer.error().text();
+  EXPECT_EQ(*answer, "all");
+  EXPECT_EQ(events, 10'000);
+}
+
+TEST_F(ControlSocket, AListWaitsForItsReaderAndNobodyElseDoes) {
+  serve();
+  start();
+  Fd fd = raw();
+  write(fd, R"({"method":"list","params":{"count":1000000}})"
+            "\n");
+  EXPECT_EQ(read(fd, 0), "");
+  ASSERT_TRUE(eventually([&] { return asked_ > 0; }));
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  EXPECT_TRUE(client->call("echo", json::object(), 5s));
+  EXPECT_LT(asked_, 10'000) << "what nobody reads is not made";
+  fd.reset();
+  EXPECT_TRUE(client->call("echo", json::object(), 5s));
+}
+
+TEST_F(ControlSocket, AListReachesACallerThatEndedItsOwnDirection) {
+  serve();
+  start();
+  const Fd fd = raw();
+  write(fd, R"({"method":"list","params":{"count":1000,"events":true}})"
+            "\n");
+  ::shutdown(fd.get(), SHUT_WR);
+  EXPECT_NE(read(fd, 1001).find(R"({"result":"all"})"), std::string::npos);
 }
 
 TEST_F(ControlSocket, TellsAHandlerThatTheCallerHungUp) {

@@ -21,7 +21,8 @@ namespace trireme::control::method {
 /// `errors` are those of the last load; while there are any, the generation in force is an older one. Root only.
 inline constexpr const char* status = "status";
 
-/// params {} -> [workload object, ...] in name order. Root only.
+/// params {"examine": true} -> [workload object, ...] in name order. Without `examine` warnings are those of the last time that somebody
+/// asked. Root only.
 inline constexpr const char* workloads = "workloads";
 
 /// params {} -> {"generation": 4, "rules": 2, "warnings": []}; an error where the files are not valid: its message holds

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,13 @@ class Reply {
   void error(const Error& error) const;
   /// One line of a stream. A reader with too much unread is disconnected.
   void event(const nlohmann::json& value) const;
+  /// The next of many values; empty: there are no more.
+  using Next = std::function<std::optional<nlohmann::json>()>;
+  /// Ends the request with an array as its result. `next` is asked as the caller reads, a few values in each turn of the loop: however many
+  /// there are, nothing else waits for them, and little of them is in memory.
+  void list(Next next) const;
+  /// The same with an event for each value, then `result`.
+  void list_events(Next next, nlohmann::json result) const;
   /// False once the caller hung up or the request was answered.
   [[nodiscard]] bool open() const;
   /// Called once if the caller hangs up before the request is answered; replaces an earlier function. Called at once where it hung up
