@@ -1,12 +1,21 @@
 #include "point_watch.hpp"
 
 #include <sys/epoll.h>
+#include <systemd/sd-event.h>
+
+#include <algorithm>
+#include <chrono>
 
 namespace trireme::daemon {
 namespace {
 
 /// Below everything that changes who may talk: a flood of refusals delays nobody's enrolment.
 constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+/// Each reading asks the kernel for everything that it has refused lately. Rests between readings leave a tenth of the time to them, and
+/// are short enough for what the kernel logs meanwhile to fit the socket.
+constexpr std::uint64_t kRests = 9;
+constexpr std::uint64_t kShortest = 1'000;  // microseconds; below, there is no rest
+constexpr std::uint64_t kLongest = 100'000;
 
 }  // namespace
 
@@ -34,6 +43,7 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   }
   int rc = sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(watch->logged_, kLogPriority);
+  rc = rc < 0 ? rc : sd_event_add_time_relative(loop, &watch->rested_, CLOCK_MONOTONIC, 0, 1, on_rested, watch.get());
   rc = rc < 0 ? rc : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses, watch.get());
   if (rc < 0) {
     return fail_errno("cannot follow a network namespace", -rc);
@@ -43,6 +53,7 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
 
 PointWatch::~PointWatch() {
   sd_event_source_disable_unref(logged_);
+  sd_event_source_disable_unref(rested_);
   sd_event_source_disable_unref(addresses_);
 }
 
@@ -56,11 +67,23 @@ std::uint32_t PointWatch::queued() const {
   return waiting;
 }
 
-int PointWatch::on_logged(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/, void* self) {
   auto& watch = *static_cast<PointWatch*>(self);
+  const auto began = std::chrono::steady_clock::now();
   for (const enforcer::FlowRecord& record : watch.log_.read(*watch.point_.enforcer, watch.registry_)) {
     watch.feed_.take(record);
   }
+  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
+  if (const auto rest = kRests * static_cast<std::uint64_t>(taken.count()); rest > kShortest) {
+    sd_event_source_set_enabled(source, SD_EVENT_OFF);
+    sd_event_source_set_time_relative(watch.rested_, std::min(rest, kLongest));
+    sd_event_source_set_enabled(watch.rested_, SD_EVENT_ONESHOT);
+  }
+  return 0;
+}
+
+int PointWatch::on_rested(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  sd_event_source_set_enabled(static_cast<PointWatch*>(self)->logged_, SD_EVENT_ON);
   return 0;
 }
 

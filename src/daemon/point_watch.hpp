@@ -34,6 +34,7 @@ class PointWatch {
   PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed, const workload::Registry& registry)
       : log_(std::move(log)), points_(points), point_(point), feed_(feed), registry_(registry) {}
   static int on_logged(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_addresses(sd_event_source* source, int fd, std::uint32_t events, void* self);
 
   std::unique_ptr<Drift> drift_;
@@ -45,6 +46,7 @@ class PointWatch {
   FlowFeed& feed_;
   const workload::Registry& registry_;
   sd_event_source* logged_ = nullptr;
+  sd_event_source* rested_ = nullptr;
   sd_event_source* addresses_ = nullptr;
 };
 

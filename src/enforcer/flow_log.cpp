@@ -16,8 +16,9 @@ using policy::Number;
 namespace {
 
 constexpr std::size_t kBatch = 512;
-constexpr std::size_t kRemembered = 1024;             // workloads that have ended
-constexpr auto kTellAgain = std::chrono::seconds(5);  // as long as the kernel keeps an element of `refused`
+constexpr std::size_t kRemembered = 1024;  // workloads that have ended
+constexpr auto kTellAgain =
+    std::chrono::seconds(4);  // the kernel keeps an element of `refused` for 5, and tells a little earlier than it is read
 
 std::uint16_t destination_port(const LoggedPacket& packet) {
   return packet.tuple.destination_port;
@@ -55,19 +56,13 @@ void explain(FlowRecord& record, const Enforcer& enforcer, Number source, Number
   }
 }
 
-std::vector<std::tuple<Number, Number, std::uint8_t, std::uint16_t>> decode(const std::vector<std::vector<std::uint8_t>>& keys) {
-  std::vector<std::tuple<Number, Number, std::uint8_t, std::uint16_t>> result;
-  for (const auto& key : keys) {
-    if (key.size() < 14) {
-      continue;
-    }
-    Number source = 0;
-    Number destination = 0;
-    std::memcpy(&source, key.data(), sizeof source);
-    std::memcpy(&destination, key.data() + 4, sizeof destination);
-    result.emplace_back(source, destination, key[8], static_cast<std::uint16_t>(key[12] << 8U | key[13]));
-  }
-  return result;
+bool has_ports(std::uint8_t protocol) {
+  return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
+/// What an element of `refused` and a packet have in common.
+std::uint32_t service(std::uint8_t protocol, std::uint16_t port) {
+  return std::uint32_t{protocol} << 16U | (has_ports(protocol) ? port : 0U);
 }
 
 }  // namespace
@@ -123,18 +118,36 @@ FlowEnd FlowLog::describe(Number number, const policy::Address& address, const w
   return end;
 }
 
-std::optional<FlowLog::RefusedKey> FlowLog::refused_ends(const LoggedPacket& packet, const std::vector<RefusedKey>& keys) {
+/// What the kernel says that it has refused lately, and was not told yet.
+FlowLog::RefusedEnds FlowLog::refused(Enforcer& enforcer) {
   const auto now = Clock::now();
-  const bool has_port = packet.protocol == IPPROTO_TCP || packet.protocol == IPPROTO_UDP;
-  for (const RefusedKey& key : keys) {
-    const auto& [source, destination, protocol, port] = key;
-    const bool same_ends = packet.loopback == (source != kNoNumber && destination != kNoNumber);
-    if (protocol != packet.protocol || (has_port && port != destination_port(packet)) || !same_ends) {
+  std::erase_if(told_, [now](const auto& item) { return item.second + kTellAgain <= now; });
+  RefusedEnds found;
+  for (const auto& key : enforcer.refused_keys()) {
+    if (key.size() < 14) {
       continue;
     }
-    auto& told = told_[key];
-    if (told + kTellAgain <= now) {
-      told = now;
+    Number source = 0;
+    Number destination = 0;
+    std::memcpy(&source, key.data(), sizeof source);
+    std::memcpy(&destination, key.data() + 4, sizeof destination);
+    const RefusedKey ends{source, destination, key[8], static_cast<std::uint16_t>(key[12] << 8U | key[13])};
+    if (!told_.contains(ends)) {
+      found.emplace(service(key[8], std::get<3>(ends)), ends);
+    }
+  }
+  return found;
+}
+
+/// Takes the packet's ends from those that were refused.
+std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet, RefusedEnds& refused) {
+  auto [candidate, end] = refused.equal_range(service(packet.protocol, destination_port(packet)));
+  for (; candidate != end; ++candidate) {
+    const RefusedKey key = candidate->second;
+    const bool is_local = std::get<0>(key) != kNoNumber && std::get<1>(key) != kNoNumber;
+    if (packet.loopback == is_local) {
+      refused.erase(candidate);
+      told_[key] = Clock::now();
       return key;
     }
   }
@@ -144,10 +157,9 @@ std::optional<FlowLog::RefusedKey> FlowLog::refused_ends(const LoggedPacket& pac
 std::vector<FlowRecord> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
   std::vector<FlowRecord> records;
   const std::vector<LoggedPacket> packets = packets_.drain(kBatch);
-  std::erase_if(told_, [now = Clock::now()](const auto& item) { return item.second + kTellAgain <= now; });
-  std::vector<RefusedKey> keys;
+  RefusedEnds refused_lately;
   if (std::any_of(packets.begin(), packets.end(), [](const LoggedPacket& packet) { return packet.prefix == "deny"; })) {
-    keys = decode(enforcer.refused_keys());
+    refused_lately = refused(enforcer);
   }
   for (const LoggedPacket& packet : packets) {
     FlowRecord record;
@@ -158,7 +170,7 @@ std::vector<FlowRecord> FlowLog::read(Enforcer& enforcer, const workload::Regist
     Number destination = kNoNumber;
     kernel::FlowTuple tuple = packet.tuple;
     if (packet.prefix == "deny") {
-      const auto ends = refused_ends(packet, keys);
+      const auto ends = take_ends(packet, refused_lately);
       if (!ends) {
         continue;  // told a moment ago
       }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "trireme/enforcer/enforcer.hpp"
@@ -54,6 +55,7 @@ class FlowLog {
 
  private:
   using RefusedKey = std::tuple<policy::Number, policy::Number, std::uint8_t, std::uint16_t>;
+  using RefusedEnds = std::unordered_multimap<std::uint32_t, RefusedKey>;  // by protocol and port
   using Clock = std::chrono::steady_clock;
 
   explicit FlowLog(kernel::PacketLog packets) : packets_(std::move(packets)) {}
@@ -65,7 +67,8 @@ class FlowLog {
 
   FlowEnd describe(policy::Number number, const policy::Address& address, const workload::Registry& registry,
                    const Enforcer& enforcer) const;
-  std::optional<RefusedKey> refused_ends(const kernel::LoggedPacket& packet, const std::vector<RefusedKey>& keys);
+  RefusedEnds refused(Enforcer& enforcer);
+  std::optional<RefusedKey> take_ends(const kernel::LoggedPacket& packet, RefusedEnds& refused);
 
   kernel::PacketLog packets_;
   std::map<RefusedKey, Clock::time_point> told_;
