@@ -1,32 +1,32 @@
-"""Commands of README, docs and man pages that are marked to be run are run, line by line, on a host like the one they are about.
+"""Commands of README, docs and man pages are run, line by line, on hosts like the ones they are about; test_typed.py has those for a whole machine.
 
-A code block is marked by the line before it: <!-- run --> in Markdown, ; run in a man page's source. Its lines are commands, or those that
-begin with "$ " are where there are any. Each must exit with 0, or with N where its comment says "exits N". What follows ends when it has
-shown a line.
+What a page shows beneath a command is what it prints. Otherwise it exits with 0, or with N where its comment says "exits N". What follows ends
+when it has shown a line.
 """
 
-import glob
 import os
 import re
 import subprocess
 import tempfile
 import unittest
 
-from tests.system import waiting
-from tests.system.host import ROOT, TRIRECTL, TRIREMED, Host
+from tests.system import documents, waiting
+from tests.system.host import TRIRECTL, TRIREMED, Host
+from tests.system.test_documents import MORE, ORIGINAL
 
-MARKED = re.compile(r"^(?:<!-- run -->|; run)\n+```[a-z]*\n(.*?)^```", re.M | re.S)
-PAGES = ["README.md", *sorted(os.path.relpath(path, ROOT) for pattern in ("docs/*.md", "docs/man/*.scd") for path in glob.glob(f"{ROOT}/{pattern}"))]
+# test_second_host.py, test_typed.py and this file.
+SCENES = {"run", "run: original", "run: slip", "run: lab", "run: two labs", "policy"}
+NOT_RUN = {"sudo examples/quickstart.sh": "installs packages", "cmake --preset release && cmake --build --preset release": "builds"}
 
 
-def blocks():
-    """(page, commands) of every marked block."""
-    for page in PAGES:
-        with open(f"{ROOT}/{page}", encoding="utf-8") as file:
-            for block in MARKED.findall(file.read()):
-                lines = [line for line in block.splitlines() if line and not line.startswith("#")]
-                prompted = [line[2:] for line in lines if line.startswith("$ ")]
-                yield page, prompted or lines
+def run(host, directory, line):
+    """As typed, with this host's files and this build's programs."""
+    line = line.replace("/etc/trireme", host.config).replace("triremed --check", f"triremed --check --config-dir {host.config}")
+    programs = ":".join((os.path.dirname(TRIRECTL), os.path.dirname(TRIREMED), os.environ["PATH"]))
+    script = 'sudo() { "$@"; }\n' + line
+    if "--follow" in line:
+        script = f"sudo() {{ stdbuf -oL \"$@\"; }}\n{line.split('#')[0]} | head -n 1 | grep ."
+    return host.run(["env", f"PATH={programs}", "bash", "-c", script], cwd=directory, stdin=subprocess.DEVNULL)
 
 
 class Commands(unittest.TestCase):
@@ -46,27 +46,59 @@ class Commands(unittest.TestCase):
         self.assertEqual(self.web.exchange("tcp", "127.0.0.1", 5432), "ok")
         self.assertEqual(self.web.exchange("udp", "127.0.0.53", 53), "ok")
 
-    def run_command(self, host, directory, line):
-        expected = int((re.search(r"#.*\bexits (\d+)", line) or [0, "0"])[1])
-        line = line.replace("/etc/trireme", host.config).replace("triremed --check", f"triremed --check --config-dir {host.config}")
-        programs = ":".join((os.path.dirname(TRIRECTL), os.path.dirname(TRIREMED), os.environ["PATH"]))
-        script = 'sudo() { "$@"; }\n' + line
-        if "--follow" in line:
-            script = f"sudo() {{ stdbuf -oL \"$@\"; }}\n{line.split('#')[0]} | head -n 1 | grep ."
-        done = host.run(["env", f"PATH={programs}", "bash", "-c", script], cwd=directory, stdin=subprocess.DEVNULL)
-        self.assertEqual(done.returncode, expected, f"{line}\n{done.stdout}{done.stderr}")
+    def must(self, host, directory, line):
+        done = run(host, directory, line)
+        self.assertEqual(done.returncode, documents.expected_exit(line), f"{line}\n{done.stdout}{done.stderr}")
+
+    def test_every_block_is_run_or_says_why_not(self):
+        left = {}
+        for block in documents.blocks():
+            if block.how.startswith("not run: "):
+                left[block.commands()[0][1].split("  ")[0]] = block.how.removeprefix("not run: ")
+            elif not block.how:
+                self.assertIn(block.language, ("toml", "toml identity", "json"), f"{block.page}: {block.text}")
+            else:
+                self.assertIn(block.how, SCENES, block.page)
+        self.assertEqual(left.keys(), NOT_RUN.keys())
+        for command, why in NOT_RUN.items():
+            self.assertIn(why, left[command])
 
     def test_marked_commands_run(self):
-        found = list(blocks())
+        found = documents.blocks("run")
         self.assertGreaterEqual(len(found), 4)
-        for page in sorted({page for page, _ in found}):
+        for page in sorted({block.page for block in found}):
             with self.subTest(page):
                 host = self.scene()
                 directory = self.enterContext(tempfile.TemporaryDirectory())
-                for commands in (commands for where, commands in found if where == page):
-                    for line in commands:
-                        self.run_command(host, directory, line)
+                for block in found:
+                    for _, line, _ in block.commands() if block.page == page else ():
+                        self.must(host, directory, line)
                 host.close()
+
+    def test_a_slip_is_placed(self):
+        """The policy that the README shows, with a slip in its third line, and then without."""
+        policy = documents.files("toml")[0]
+        self.assertEqual(policy[0], "README.md")
+        host = Host(policy[1])
+        self.addCleanup(host.close)
+        (block,) = documents.blocks("run: slip")
+        entries = block.commands()
+        self.assertEqual(len(entries), 2)
+        for text, (_, line, printed) in zip((re.sub("(?m)^from  =", "form  =", policy[1], count=1), policy[1]), entries):
+            host.write("policy.toml", text)
+            done = run(host, host.config, line)
+            self.assertEqual(documents.alike(done.stdout + done.stderr), documents.alike("\n".join(printed)), line)
+
+    def test_the_originals_policy_is_converted(self):
+        host = Host("", start=False)
+        self.addCleanup(host.close)
+        (block,) = documents.blocks("run: original")
+        for more in ("", MORE):
+            directory = self.enterContext(tempfile.TemporaryDirectory())
+            with open(directory + "/policy.json", "w", encoding="utf-8") as file:
+                file.write(ORIGINAL % more)
+            codes = [run(host, directory, line).returncode for _, line, _ in block.commands()]
+            self.assertEqual(codes, [1 if more else 0, 0])
 
 
 if __name__ == "__main__":

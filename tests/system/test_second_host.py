@@ -1,36 +1,13 @@
 """README, "A second host", followed to the letter on two machines that have just booted."""
 
-import re
 import shutil
 import unittest
 
-from tests.system import waiting
-from tests.system.host import ROOT
+from tests.system import documents, waiting
 from tests.system.lab import Lab
 
 ADDRESSES = {"web-1": ("10.0.0.1/24", "fd00:a::1/64"), "db-1": ("10.0.0.2/24", "fd00:a::2/64")}
 NAMES = "127.0.0.1 localhost\n10.0.0.1 web-1\n10.0.0.2 db-1\nfd00:a::2 db-1-six\n"
-
-
-def section():
-    with open(ROOT + "/README.md", encoding="utf-8") as file:
-        return file.read().split("## A second host")[1].split("\n## ")[0]
-
-
-def session(text):
-    """(host, command, what it prints) for each prompt."""
-    entries = []
-    for line in text.splitlines():
-        prompt = re.match(r"([a-z0-9-]+)\$ (.*)", line)
-        if prompt:
-            entries.append((prompt[1], prompt[2], []))
-        else:
-            entries[-1][2].append(line)
-    return entries
-
-
-def without_times(text):
-    return re.sub(r"after \d+ ms", "after 0 ms", text)
 
 
 class SecondHost(unittest.TestCase):
@@ -52,16 +29,17 @@ class SecondHost(unittest.TestCase):
             raise
 
     def test_to_the_letter(self):
-        commands, settings, shown = re.findall(r"```\w*\n(.*?)```", section(), re.S)[:3]
+        section = documents.document("README.md").split("## A second host")[1]
+        commands, settings, shown = [block for block in documents.blocks() if block.page == "README.md" and block.text in section][:3]
         web = self.labs["web-1"]
         for lab in self.labs.values():
             lab.start_trireme()
-        for line in commands.splitlines():
+        for _, line, _ in commands.commands():
             web.must("cd /root && " + line)
         for name, lab in self.labs.items():
             for file in ("host.pem", "host.key", "ca.pem"):
                 shutil.copy2(f"{web.root}/root/{name}/{file}", f"{lab.root}/etc/trireme/{file}")
-            lab.write("etc/trireme/identity.toml", settings)
+            lab.write("etc/trireme/identity.toml", settings.text)
             waiting.until(lambda lab=lab, name=name: f"certificate of {name} by CN=fleet" in lab.status()["tokens"]["credential"],
                           "a save is enough")
         self.follow(shown)
@@ -74,7 +52,8 @@ class SecondHost(unittest.TestCase):
                 lab.must("systemctl restart trireme")
 
     def follow(self, shown):
-        entries = session(shown)
+        self.assertEqual(shown.how, "run: two labs")
+        entries = shown.commands()
         self.assertEqual(sum(bool(printed) for _, _, printed in entries), 3)
         for name, command, printed in entries:
             quiet = command.replace("curl ", "curl -sS --max-time 5 ")  # no progress meter on a pipe
@@ -83,8 +62,8 @@ class SecondHost(unittest.TestCase):
                 continue
 
             def run(lab=self.labs[name], line=quiet):
-                return without_times(lab.sh(line + " 2>&1").stdout.strip())
-            waiting.until(lambda expected="\n".join(printed), run=run: run() == without_times(expected), f"{name}: {command}: {printed}", 15)
+                return documents.alike(lab.sh(line + " 2>&1").stdout)
+            waiting.until(lambda expected="\n".join(printed), run=run: run() == documents.alike(expected), f"{name}: {command}: {printed}", 15)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""What README, docs and man pages tell a reader to type: blocks, each with the word for how it is tested, and commands in running text.
+
+A block that begins with ```toml or ```json is a file, and so is one below "; policy". Every other one is commands, and the line before it says what becomes of them: <!-- run -->
+in Markdown, "; run" in a man page's source, or with a colon and a scene ("run: lab"), or "not run: WHY".
+"""
+
+import glob
+import os
+import re
+from typing import NamedTuple
+
+from tests.system.host import ROOT
+
+PAGES = ["README.md", *sorted(os.path.relpath(path, ROOT) for pattern in ("docs/*.md", "docs/man/*.scd") for path in glob.glob(f"{ROOT}/{pattern}"))]
+FENCED = re.compile(r"^(?:(?:<!-- ([^\n]*?) -->|; ([^\n]*))\n+)?```([^\n]*)\n(.*?)^```$", re.M | re.S)
+PROGRAMS = ("trirectl", "trirun", "triremed", "systemctl", "journalctl", "docker", "nft", "apt", "apt-get", "cmake", "dpkg")
+
+
+class Block(NamedTuple):
+    page: str
+    how: str  # "run", "run: SCENE", "not run: WHY", or "" of a file
+    language: str
+    text: str
+
+    def commands(self):
+        """(who, command, what it prints): who stands before "$ ". Without any "$ " each line is a command."""
+        lines = self.text.splitlines()
+        if not any(re.match(r"[a-z0-9-]*\$ ", line) for line in lines):
+            return [("", line, []) for line in lines if line and not line.startswith("#")]
+        entries = []
+        for line in lines:
+            prompt = re.match(r"([a-z0-9-]*)\$ (.*)", line)
+            if prompt:
+                entries.append((prompt[1], prompt[2], []))
+            else:
+                entries[-1][2].append(line)
+        return entries
+
+
+def document(page):
+    with open(f"{ROOT}/{page}", encoding="utf-8") as file:
+        return file.read()
+
+
+def blocks(how=None):
+    found = [Block(page, markdown or manual, language, text) for page in PAGES for markdown, manual, language, text in FENCED.findall(document(page))]
+    return [block for block in found if how is None or block.how == how]
+
+
+def files(language):
+    """(page, text) of the blocks that are files of that kind: "toml" is policy, "toml identity", "json"."""
+    return [(block.page, block.text) for block in blocks() if ("toml" if block.how == "policy" else block.language) == language]
+
+
+def expected_exit(command):
+    return int((re.search(r"#.*\bexits (\d+)", command) or [0, "0"])[1])
+
+
+def spans(page):
+    """Code in running text in Markdown."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", document(page), flags=re.M | re.S))]
+
+
+def inline():
+    """Command lines of running text: a program and at least one more word. In the order of the pages, each once, with its first page."""
+    found = {}
+    for page in PAGES:
+        for line in spans(page) if page.endswith(".md") else ():
+            words = line.replace("sudo ", "").split()
+            if len(words) > 1 and words[0] in PROGRAMS:
+                found.setdefault(" ".join(words), page)
+    return found
+
+
+def alike(text):
+    """Without what differs from run to run: times, names that Docker makes up, the widths of columns."""
+    text = re.sub(r"\bafter \d+ ms\b", "after N ms", text)
+    text = re.sub(r"\b\d\d:\d\d:\d\d\.\d+\b", "TIME", text)
+    text = re.sub(r"\b[a-z]+_[a-z]+\d?\b", "MADE_UP", text)
+    return "\n".join(re.sub(r" {2,}", "  ", line.rstrip()) for line in text.strip().splitlines())
