@@ -4,7 +4,7 @@ import json
 import subprocess
 import unittest
 
-from tests.system import fleet, host, waiting
+from tests.system import certificates, fleet, host, waiting
 
 PORT = 8080
 ROUNDS, RATE = (100, 500) if host.LONG else (5, 200)
@@ -140,7 +140,8 @@ class Certificates(Pair):
     def test_an_expired_host_protects_its_own_and_says_why_others_refuse_it(self):
         client = self.serve()
         self.client.stop()
-        self.expired("client")
+        subprocess.run(["cp", "-a", f"{self.directory}/client", f"{self.directory}/expired"], check=True)
+        certificates.issue(self.directory + "/ca", self.directory + "/expired", "client", "20200101000000Z", "20200201000000Z")
         self.client.write("identity.toml", fleet.IDENTITY.format(name="client", more="", trust=self.section("expired")))
         self.client.start()
         self.assertIn("has expired", self.client.log_text())
@@ -155,22 +156,6 @@ class Certificates(Pair):
     def section(self, name):
         out = f"{self.directory}/{name}"
         return f'[trust]\ncertificate = "{out}/host.pem"\nkey = "{out}/host.key"\nca = ["{self.directory}/ca/ca.pem"]\n'
-
-    def expired(self, name):
-        """What trirectl does not issue: a certificate of that host that ended long ago, under the same CA."""
-        out, ca = self.directory + "/expired", self.directory + "/ca"
-        subprocess.run(["cp", "-a", f"{self.directory}/{name}", out], check=True)
-        files = {"serial": "07\n", "index": "",
-                 "ca.cnf": f"[ca]\ndefault_ca=d\n[d]\ndatabase={out}/index\nserial={out}/serial\nnew_certs_dir={out}\ndefault_md=sha256\n"
-                           "policy=p\nx509_extensions=e\n[p]\ncommonName=supplied\n"
-                           f"[e]\nsubjectAltName=DNS:{name}\nkeyUsage=digitalSignature\nextendedKeyUsage=clientAuth,serverAuth\n"}
-        for file, text in files.items():
-            with open(f"{out}/{file}", "w", encoding="ascii") as opened:
-                opened.write(text)
-        for line in (f"req -new -key {out}/host.key -subj /CN={name} -out {out}/csr",
-                     f"ca -batch -config {out}/ca.cnf -cert {ca}/ca.pem -keyfile {ca}/ca.key -in {out}/csr -out {out}/host.pem -notext "
-                     "-startdate 20200101000000Z -enddate 20200201000000Z"):
-            subprocess.run(["openssl", *line.split()], check=True, stderr=subprocess.DEVNULL)
 
 
 class Secrets(Pair):

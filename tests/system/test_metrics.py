@@ -8,7 +8,7 @@ import time
 import unittest
 import urllib.parse
 
-from tests.system import waiting
+from tests.system import certificates, waiting
 from tests.system.host import ROOT, TRIRECTL, HostCase
 
 EXAMPLES = ROOT + "/examples/monitoring"
@@ -170,17 +170,60 @@ class Metrics(HostCase):
 
 
 class Certificate(HostCase):
-    def test_when_it_expires(self):
-        for command in (("init", "ca", "--name", "fleet"), ("issue", "ca", "--host", "web-1", "--out", "out")):
-            subprocess.run([TRIRECTL, "pki", *command], cwd=self.host.undo.directory, check=True, stdout=subprocess.DEVNULL)
-        self.assertNotIn("trireme_certificate_expiry", self.host.must([TRIRECTL, "metrics"]))
-        out = self.host.undo.directory + "/out"
+    """When this host's own certificate ends, and that it does so soon."""
+
+    def issue(self, name):
+        if not os.path.exists(self.host.undo.directory + "/ca"):
+            self.pki("init", "ca", "--name", "fleet")
+            certificates.age(self.host.undo.directory + "/ca", "fleet", "20200101000000Z", "20400101000000Z")
+        self.pki("issue", "ca", "--host", "web-1", "--out", name)
+        return f"{self.host.undo.directory}/{name}"
+
+    def pki(self, *arguments):
+        subprocess.run([TRIRECTL, "pki", *arguments], cwd=self.host.undo.directory, check=True, stdout=subprocess.DEVNULL)
+
+    def use(self, out):
         self.host.write("identity.toml", f'[trust]\ncertificate = "{out}/host.pem"\nkey = "{out}/host.key"\nca = ["{out}/ca.pem"]\n')
         self.host.must([TRIRECTL, "reload"])
+
+    def without(self):
+        self.host.write("identity.toml", "")
+        self.host.must([TRIRECTL, "reload"])
+
+    def expiry(self):
         found = re.search(r"^trireme_certificate_expiry_timestamp_seconds (\d+)$", self.host.must([TRIRECTL, "metrics"]), re.M)
+        return found and int(found[1])
+
+    def test_when_it_expires(self):
+        self.addCleanup(self.without)
+        self.assertIsNone(self.expiry())
+        out = self.issue("out")
+        self.use(out)
         end = subprocess.run(["openssl", "x509", "-enddate", "-noout", "-dateopt", "iso_8601", "-in", out + "/host.pem"],
                              capture_output=True, text=True, check=True).stdout.strip().removeprefix("notAfter=")
-        self.assertEqual(time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(int(found[1]))), end)
+        self.assertEqual(time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(self.expiry())), end)
+        self.assertEqual(self.host.status()["problems"], [])
+
+    def test_that_it_expires_soon(self):
+        """Told by check, status, journal and metrics, and no more once a fresh one is saved."""
+        self.addCleanup(self.without)
+        out = self.issue("soon")
+        day, now = 86400, time.time()
+        for age, left, soon in ((335, 31, False), (335, 29, True), (6, 4, False), (7, 3, True)):  # 30 days before, or a third of its life
+            with self.subTest(f"{age} days old, {left} left"):
+                start, end = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(now + days * day)) for days in (-age, left))
+                certificates.issue(self.host.undo.directory + "/ca", out, "web-1", start, end)
+                before = len(self.host.log_text())
+                self.use(out)
+                told = f"the certificate of web-1 by CN=fleet, until {time.strftime('%Y-%m-%d', time.gmtime(now + left * day))}, expires soon"
+                check = self.host.trirectl("policy", "check", self.host.config, "--json").stdout
+                for text in (json.dumps(self.host.status()["problems"]), self.host.log_text()[before:], check):
+                    (self.assertIn if soon else self.assertNotIn)(told, text)
+                self.assertEqual(self.expiry(), int(now + left * day))
+                self.assertIn(f"trireme_problems {int(soon)}\n", self.host.must([TRIRECTL, "metrics"]))
+        self.use(self.issue("fresh"))
+        self.assertEqual(self.host.status()["problems"], [])
+        self.assertIn("trireme_problems 0\n", self.host.must([TRIRECTL, "metrics"]))
 
 
 if __name__ == "__main__":

@@ -455,6 +455,39 @@ TEST(TrustSecret, RotatesWithoutAGap) {
   EXPECT_EQ(new_only->verify(CredentialType::psk, old_only->credential(CredentialType::psk), now()).error(), Distrust::untrusted);
 }
 
+TEST_F(TrustTest, TellsOfItsOwnCertificatesDates) {
+  struct Case {
+    const char* from;
+    const char* to;
+    Time at;
+    const char* told;
+  };
+  const Case cases[] = {
+      // Thirty days before.
+      {"20260101000000", "20270101000000", day(2026, 12, 1), ""},
+      {"20260101000000", "20270101000000", day(2026, 12, 3), "expires soon"},
+      // A third of its life, where that is less: of nine days, three.
+      {"20260601000000", "20260610000000", day(2026, 6, 6), ""},
+      {"20260601000000", "20260610000000", day(2026, 6, 7), "expires soon"},
+      {"20260601000000", "20260610000000", day(2026, 6, 10), "has expired"},
+      {"20260601000000", "20260610000000", day(2026, 5, 31), "is not valid before"},
+  };
+  for (const Case& each : cases) {
+    TrustMaterial own = material();
+    CertificateSpec spec{.subject = "CN=web-0", .extensions = {san(dns("web-0"))}};
+    spec.from = each.from;
+    spec.to = each.to;
+    own.certificate = file("host.pem", authority_.issue(spec, own_key_));
+    const auto doubt = load(own)->doubt(each.at);
+    EXPECT_EQ(doubt.has_value(), *each.told != '\0') << each.to << " " << each.told;
+    EXPECT_TRUE(!doubt || doubt->message.find(each.told) != std::string::npos) << doubt->message;
+  }
+}
+
+TEST(TrustSecret, HasNoDates) {
+  EXPECT_FALSE(Trust::load(secrets(kFirst), nullptr, now()).value()->doubt(now()));
+}
+
 TEST(TrustSecret, RefusesNamesThatCannotBe) {
   const auto trust = Trust::load(secrets(kFirst), nullptr, now()).value();
   const Der name = from_hex("afdc2ac5a1aa5e66");

@@ -124,7 +124,8 @@ class Trust {
   [[nodiscard]] virtual Time expires() const = 0;
   /// Whether others believe our certificate now: between its dates and its CA's, as far as clocks may differ. True where we have none.
   [[nodiscard]] virtual bool is_current(Time now) const = 0;
-  /// What an operator should know of our certificate's dates: it is not current, or ends within 30 days.
+  /// What an operator should know of our certificate's dates: it is not current, or ends within 30 days, or a third of its life where that
+  /// is less.
   [[nodiscard]] virtual std::optional<Error> doubt(Time now) const = 0;
   /// One line for `trirectl status`: "certificate of web-1 by CN=fleet, until 2027-01-01".
   [[nodiscard]] virtual std::string description() const = 0;
