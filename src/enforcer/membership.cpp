@@ -1,0 +1,203 @@
+// Who is a workload here: cgroups enrolled, quarantined and given up.
+#include "enforcer_change.hpp"
+#include "trireme/enforcer/flow_label.hpp"
+
+namespace trireme::enforcer {
+
+using policy::Number;
+
+/// Where the kernel has no such filter, the host does without: multicast() says so.
+Status Enforcer::shut_multicast(const std::string& path) const {
+  return common_.multicast && !path.empty() ? common_.multicast->attach(tree_.absolute(path)) : Status{};
+}
+
+/// A cgroup without a process has no sockets: that of a container at its birth.
+void Enforcer::note_unsettled(const workload::CgroupRef& cgroup) {
+  if (cgroup.whole_network) {
+    all_unsettled_ = true;
+  } else if (!cgroup.path.empty() && tree_.populated(cgroup.path)) {
+    unsettled_.push_back(cgroup.path);
+  }
+}
+
+void Enforcer::remember(std::uint64_t cgroup_id, Member member) {
+  members_[cgroup_id] = member;
+  levels_[member.level]++;
+}
+
+void Enforcer::forget(std::uint64_t cgroup_id) {
+  const auto member = members_.find(cgroup_id);
+  if (member == members_.end()) {
+    return;
+  }
+  const auto level = levels_.find(member->second.level);
+  if (--level->second == 0) {
+    levels_.erase(level);
+  }
+  members_.erase(member);
+}
+
+Status Enforcer::check_level(const workload::CgroupRef& cgroup) const {
+  if (cgroup.whole_network) {
+    return layout_.owned ? Status{} : fail("nobody can have the whole network namespace of this host");
+  }
+  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
+    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  }
+  return {};
+}
+
+void Enforcer::leave(Number number) {
+  common_.numbers.give_back(number);
+  if (common_.on_leave) {
+    common_.on_leave(number);
+  }
+}
+
+Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+  if (Status fits = check_level(cgroup); !fits) {
+    return tl::unexpected(fits.error());
+  }
+  if (Status shut = shut_multicast(cgroup.path); !shut) {
+    return tl::unexpected(shut.error());
+  }
+  const auto known = members_.find(cgroup.id);
+  const std::optional<Member> before = known == members_.end() ? std::nullopt : std::optional(known->second);
+  const bool renumber = before && before->number != kQuarantine;
+  if (number == 0) {
+    if (Status provable = common_.check ? common_.check(labels) : Status{}; !provable) {
+      return tl::unexpected(provable.error());
+    }
+    const auto fresh = common_.numbers.take();
+    if (!fresh) {
+      return fail("all 16 million workload numbers are in use");
+    }
+    number = *fresh;
+  } else if (!common_.numbers.take(number)) {
+    return fail("workload number " + std::to_string(number) + " is taken or out of range");
+  }
+  if (common_.on_join) {
+    common_.on_join(number, labels);
+  }
+
+  Change change;
+  std::optional<policy::LabelSet> old_labels;
+  if (renumber) {
+    old_labels = labels_.at(before->number);
+    change.deltas.push_back(compiler_.remove(before->number));
+    change.unnamed.push_back(before->number);
+    labels_.erase(before->number);
+  }
+  if (before) {
+    if (before->level != 0) {
+      change.leaving.push_back(cgroup.id);
+    }
+    forget(cgroup.id);
+  }
+  change.deltas.push_back(compiler_.add(number, labels));
+  change.named.push_back(number);
+  if (cgroup.whole_network) {
+    change.owner = number;
+  } else {
+    change.joining.emplace_back(cgroup.id, number);
+  }
+  labels_[number] = labels;
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number, cgroup.path});
+
+  const Status committed = commit(change);
+  if (!committed) {
+    // The kernel kept what it had; so do we.
+    compiler_.remove(number);
+    labels_.erase(number);
+    forget(cgroup.id);
+    if (renumber) {
+      compiler_.add(before->number, *old_labels);
+      labels_[before->number] = *old_labels;
+    }
+    if (before) {
+      remember(cgroup.id, *before);
+    }
+    leave(number);
+    return tl::unexpected(committed.error());
+  }
+  if (renumber) {
+    leave(before->number);
+  }
+  if (!before && !cgroup.settled) {
+    note_unsettled(cgroup);
+  }
+  return number;
+}
+
+Status Enforcer::quarantine(workload::CgroupRef cgroup) {
+  if (Status fits = check_level(cgroup); !fits) {
+    return fits;
+  }
+  const auto known = members_.find(cgroup.id);
+  if (known != members_.end() && known->second.number == kQuarantine) {
+    return behind_ ? commit({}) : Status{};
+  }
+  Change change;
+  std::optional<Number> old;
+  if (known != members_.end()) {
+    old = known->second.number;
+    change.deltas.push_back(compiler_.remove(*old));
+    change.unnamed.push_back(*old);
+    if (known->second.level != 0) {
+      change.leaving.push_back(cgroup.id);
+    }
+    labels_.erase(*old);
+    forget(cgroup.id);
+  }
+  if (!cgroup.settled) {
+    note_unsettled(cgroup);
+  }
+  if (cgroup.whole_network) {
+    change.owner = kQuarantine;
+  } else {
+    change.joining.emplace_back(cgroup.id, kQuarantine);
+  }
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, kQuarantine, cgroup.path});
+  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change, or repair(), brings the kernel along.
+  const Status committed = commit(change);
+  if (old) {
+    leave(*old);
+  }
+  const Status shut = shut_multicast(cgroup.path);
+  return committed ? shut : committed;
+}
+
+Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
+  const auto known = members_.find(cgroup.id);
+  if (known == members_.end()) {
+    return {};
+  }
+  if (number != 0 && known->second.number != number) {
+    return fail("cgroup " + std::to_string(cgroup.id) + " has number " + std::to_string(known->second.number) + ", not " +
+                std::to_string(number));
+  }
+  Change change;
+  if (known->second.level == 0) {
+    change.owner = kQuarantine;  // while the namespace lives, and with it perhaps others in it
+  } else {
+    change.leaving.push_back(cgroup.id);
+  }
+  const Number old = known->second.number;
+  if (old != kQuarantine) {
+    change.deltas.push_back(compiler_.remove(known->second.number));
+    change.unnamed.push_back(known->second.number);
+    labels_.erase(known->second.number);
+  }
+  const std::string path = known->second.path;
+  forget(cgroup.id);
+  const Status committed = commit(change);
+  if (old != kQuarantine) {
+    leave(old);
+  }
+  if (const auto there = tree_.id(path); committed && !path.empty() && there && *there == cgroup.id) {
+    return kernel::MulticastFilter::detach(tree_.absolute(path));  // a workload no longer, though its cgroup lives on
+  }
+  return committed;
+}
+
+}  // namespace trireme::enforcer

@@ -1,0 +1,118 @@
+// What an enforcer writes: all of its table, or one change of it.
+#include <netinet/in.h>
+// The kernel's headers define what netinet/in.h has not.
+#include <linux/netfilter.h>
+
+#include "enforcer_change.hpp"
+#include "learned_names.hpp"
+#include "trireme/enforcer/elements.hpp"
+#include "trireme/enforcer/flow_label.hpp"
+
+namespace trireme::enforcer {
+
+using kernel::NftBatch;
+using kernel::NftBytes;
+using kernel::NftElement;
+using policy::Number;
+
+namespace {
+
+void write_owner(NftBatch& batch, Number number) {
+  std::vector<NftElement> list;
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    list.push_back({.key = NftBytes::u8(nfproto), .data = NftBytes::twice(number)});
+  }
+  batch.add_elements(sets().owner, list);
+}
+
+}  // namespace
+
+Status Enforcer::write_everything() {
+  NftBatch batch(kTable);
+  write_ruleset(batch, layout_);
+  if (common_.multicast) {
+    write_multicast(batch);
+  }
+  write_refusal(batch, *policy_);
+  write_tables(batch, compiler_.tables(), compiler_.first_id());
+  write_elements(batch, compiler_.elements(), compiler_.first_id(), false);
+  write_named(batch, named_elements(*names_, names_->all(), compiler_.elements()));
+  write_answers(batch, *policy_);
+  std::vector<Number> numbers = {kHost};
+  for (const auto& [number, labels] : labels_) {
+    numbers.push_back(number);
+  }
+  write_numbers(batch, numbers, false);
+  std::vector<NftElement> list;
+  Number owner = kQuarantine;
+  for (const auto& [id, member] : members_) {
+    if (member.level == 0) {
+      owner = member.number;
+    } else {
+      list.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(member.number)});
+    }
+  }
+  batch.add_elements(sets().workloads, list);
+  if (layout_.owned) {
+    write_owner(batch, owner);
+  }
+  write_speakers(batch, speakers_);
+  write_depth(batch, depth());
+  const Status committed = socket_.commit(std::move(batch));
+  behind_ = !committed;
+  if (committed) {
+    written_depth_ = depth();
+  }
+  return committed;
+}
+
+Status Enforcer::commit(const Change& change) {
+  if (!live_) {
+    return {};
+  }
+  if (behind_) {
+    return write_everything();
+  }
+  NftBatch batch(kTable);
+  if (depth() != written_depth_) {
+    for (const kernel::NftSet* set : {&sets().enter_out_lo, &sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
+      batch.flush_set(*set);
+    }
+    write_depth(batch, depth());
+  }
+  std::vector<NftElement> leaving;
+  for (const std::uint64_t id : change.leaving) {
+    leaving.push_back({.key = NftBytes::u64(id)});
+  }
+  batch.delete_elements(sets().workloads, leaving);
+  write_numbers(batch, change.unnamed, true);
+  remove_named(batch, change.forgotten);
+  for (const policy::Delta& delta : change.deltas) {
+    write_elements(batch, delta.remove, compiler_.first_id(), true);
+    write_elements(batch, delta.add, compiler_.first_id(), false);
+  }
+  write_numbers(batch, change.named, false);
+  write_named(batch, named_elements(*names_, change.learned, compiler_.elements()));
+  std::vector<NftElement> joining;
+  for (const auto& [id, number] : change.joining) {
+    joining.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(number)});
+  }
+  batch.add_elements(sets().workloads, joining);
+  if (change.owner) {
+    batch.flush_set(sets().owner);
+    write_owner(batch, *change.owner);
+  }
+  const Status committed = socket_.commit(std::move(batch));
+  if (committed) {
+    written_depth_ = depth();
+    return {};
+  }
+  // Somebody else changed the table, or it is gone: everything is written anew, the change included.
+  return write_everything();
+}
+
+std::uint32_t Enforcer::depth() const {
+  return levels_.empty() ? (layout_.owned ? 0 : 1) : levels_.rbegin()->first;
+}
+
+}  // namespace trireme::enforcer
