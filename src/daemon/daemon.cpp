@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "first_start.hpp"
@@ -14,9 +15,8 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;      // µs
-constexpr std::uint64_t kListenAgain = 5'000'000;  // µs
-constexpr std::uint64_t kSecondLook = 100'000;     // µs; longer than any packet is between two rules
+constexpr std::uint64_t kPrune = 600'000'000;   // µs
+constexpr std::uint64_t kSecondLook = 100'000;  // µs; longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
@@ -37,7 +37,6 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
 Daemon::~Daemon() {
   sd_event_source_disable_unref(second_look_);
   sd_event_source_disable_unref(prune_);
-  sd_event_source_disable_unref(listen_);
 }
 
 /// One instance, its loop and its settings.
@@ -136,7 +135,7 @@ Status Daemon::open_points() {
   }
   tokens_ = std::move(*tokens);
   if (!tokens_->problem().empty()) {
-    note("tokens", fail(tokens_->problem()));
+    problems_.note("tokens", fail(tokens_->problem()));
   }
   common_ = std::make_unique<enforcer::Common>(enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
   common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
@@ -150,10 +149,10 @@ Status Daemon::open_points() {
     common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
   }
   if (!common_->multicast) {
-    note("workloads receive multicast unjudged", tl::unexpected(common_->multicast.error()));
+    problems_.note("workloads receive multicast unjudged", tl::unexpected(common_->multicast.error()));
   }
   if (!common_->gate) {
-    note("containers that start are not shut before their network is known", tl::unexpected(common_->gate.error()));
+    problems_.note("containers that start are not shut before their network is known", tl::unexpected(common_->gate.error()));
   }
   auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(), settings_->policy());
   if (!points) {
@@ -161,25 +160,20 @@ Status Daemon::open_points() {
   }
   points_ = std::move(*points);
   points_->on_open = [this](enforcer::Point& point) { return watch(point); };
-  points_->on_close = [this](enforcer::Point& point) { watches_.erase(point.id); };
+  points_->on_close = [this](enforcer::Point& point) { watches_.close(point); };
   expect_peers(*settings_->identity(), *settings_->trust());
   return {};
 }
 
 /// In the point's network namespace.
 Status Daemon::watch(enforcer::Point& point) {
-  auto watch = PointWatch::open(loop_.get(), *points_, point, flows_, *registry_, [this] { look_again(); });
-  if (!watch) {
-    return tl::unexpected(watch.error());
-  }
-  watches_[point.id] = std::move(*watch);
-  return {};
+  return watches_.open(loop_.get(), *points_, point, flows_, *registry_, [this] { look_again(); });
 }
 
 /// Time passes while files stay.
 void Daemon::look_at_certificate(const credentials::Trust& trust) {
   const auto doubt = trust.doubt(std::chrono::system_clock::now());
-  note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
+  problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
 }
 
 /// Peers elsewhere are asked for tokens only where there is a credential to ask with.
@@ -221,10 +215,8 @@ Status Daemon::enforce() {
     return fail(watched.error().message, "does another triremed run in this network namespace?");
   }
   registry_->on_change = [this](const workload::Workload& workload, bool ended) {
-    for (const auto& [id, watch] : watches_) {
-      if (ended) {
-        watch->ended(workload);
-      }
+    if (ended) {
+      watches_.ended(workload);
     }
   };
   if (Status followed = tokens_->follow(loop_.get(), flows_, *registry_); !followed) {
@@ -242,11 +234,16 @@ Status Daemon::enforce() {
 
 /// Ears and mouth.
 Status Daemon::serve() {
+  auto metrics = MetricsService::create(loop_.get(), problems_, [this] { return metrics_text(*this); });
+  if (!metrics) {
+    return tl::unexpected(metrics.error());
+  }
+  metrics_ = std::move(*metrics);
   Status followed = settings_->follow(
       loop_.get(),
       [this](auto policy, auto identity, auto trust) { return apply(std::move(policy), std::move(identity), std::move(trust)); },
       [this] {
-        listen();
+        metrics_->listen(settings_->identity()->metrics_listen);
         tell_systemd();
       });
   if (!followed) {
@@ -258,9 +255,7 @@ Status Daemon::serve() {
   }
   server_ = std::move(*server);
   register_methods(*server_, *this);
-  if (const int rc = sd_event_add_time_relative(loop_.get(), &listen_, CLOCK_MONOTONIC, 0, 0, on_listen, this); rc < 0) {
-    return event_error("cannot set up the event loop", rc);
-  }
+  metrics_->listen(settings_->identity()->metrics_listen);
   return {};
 }
 
@@ -294,37 +289,9 @@ void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) 
   launcher_->configure(identity);
 }
 
-/// [metrics] listen, as the settings have it. Enforcement does not hang on it: while the address is another program's, a problem says so.
-void Daemon::listen() {
-  const auto& wanted = settings_->identity()->metrics_listen;
-  if (wanted == listens_ && (metrics_ != nullptr || !wanted)) {
-    return;
-  }
-  metrics_.reset();
-  listens_ = wanted;
-  if (!wanted) {
-    note("metrics", {});
-    return;
-  }
-  auto listener = MetricsListener::open(loop_.get(), *wanted, [this] { return metrics_text(*this); });
-  note("metrics", listener ? Status{} : Status(tl::unexpected(listener.error())));
-  if (listener) {
-    metrics_ = std::move(*listener);
-    spdlog::info("metrics: http://{}/metrics", wanted->text());
-    return;
-  }
-  sd_event_source_set_time_relative(listen_, kListenAgain);
-  sd_event_source_set_enabled(listen_, SD_EVENT_ONESHOT);
-}
-
-int Daemon::on_listen(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  static_cast<Daemon*>(self)->listen();
-  return 0;
-}
-
 void Daemon::revoke() {
   const auto count = points_->revoke();
-  note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
+  problems_.note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
   if (count && *count > 0) {
     revoked_ += *count;
     spdlog::info("{} flows lost their authorisation: policy allows them no longer, or an end has gone", *count);
@@ -337,76 +304,26 @@ void Daemon::look_again() {
   sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
 }
 
-void Daemon::note(const std::string& topic, const Status& outcome) {
-  if (outcome) {
-    problems_.erase(topic);
-    return;
-  }
-  const std::string text = topic + ": " + outcome.error().text();
-  if (problems_[topic] != text) {
-    problems_[topic] = text;
-    spdlog::error("{}", text);
-  }
-}
-
 std::map<std::string, std::string> Daemon::sources() const {
   return {{"docker", docker_->status()}, {"units", units_->status()}};
 }
 
 std::vector<std::string> Daemon::problems() const {
-  std::vector<std::string> lines;
-  for (const auto& [topic, text] : problems_) {
-    lines.push_back(text);
-  }
-  for (const auto& [id, watch] : watches_) {
-    if (const auto drift = watch->drift().problem()) {
-      lines.push_back(*drift);
-    }
-  }
+  std::vector<std::string> lines = problems_.lines();
+  std::ranges::move(watches_.problems(), std::back_inserter(lines));
   return lines;
+}
+
+std::size_t Daemon::named() const {
+  std::size_t sum = 0;
+  for (enforcer::Point* point : points_->all()) {
+    sum += point->enforcer->named();
+  }
+  return sum;
 }
 
 std::chrono::seconds Daemon::uptime() const {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_);
-}
-
-std::uint64_t Daemon::repairs() const {
-  std::uint64_t count = 0;
-  for (const auto& [id, watch] : watches_) {
-    count += watch->drift().repairs();
-  }
-  return count;
-}
-
-std::uint64_t Daemon::logs_lost() const {
-  std::uint64_t count = 0;
-  for (const auto& [id, watch] : watches_) {
-    count += watch->lost();
-  }
-  return count;
-}
-
-std::uint64_t Daemon::queued() const {
-  std::uint64_t count = 0;
-  for (const auto& [id, watch] : watches_) {
-    count += watch->queued();
-  }
-  return count;
-}
-
-NameCounts Daemon::names() const {
-  NameCounts sum;
-  for (enforcer::Point* point : points_->all()) {
-    sum.addresses += point->enforcer->named();
-  }
-  for (const auto& [id, watch] : watches_) {
-    if (const AnswerWatch* answers = watch->answers()) {
-      sum.believed += answers->believed();
-      sum.doubted += answers->doubted();
-      sum.lost += answers->lost();
-    }
-  }
-  return sum;
 }
 
 void Daemon::tell_systemd() {
@@ -455,13 +372,11 @@ int Daemon::on_prune(sd_event_source* source, std::uint64_t /*usec*/, void* self
 int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   auto& daemon = *static_cast<Daemon*>(self);
   const auto settled = daemon.points_->settle();
-  daemon.note("flows of new workloads", settled ? Status{} : Status(tl::unexpected(settled.error())));
+  daemon.problems_.note("flows of new workloads", settled ? Status{} : Status(tl::unexpected(settled.error())));
   if (settled && *settled > 0) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
-  for (const auto& [id, watch] : daemon.watches_) {
-    watch->drift().catch_up();
-  }
+  daemon.watches_.catch_up();
   daemon.tell_systemd();
   return 0;
 }

@@ -11,8 +11,9 @@
 #include <vector>
 
 #include "flow_feed.hpp"
-#include "metrics_listener.hpp"
-#include "point_watch.hpp"
+#include "metrics_service.hpp"
+#include "point_watches.hpp"
+#include "problems.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
 #include "trireme/control/server.hpp"
@@ -32,14 +33,6 @@ struct Options {
   bool foreground = false;
   std::string log_level = "info";
   bool check = false;
-};
-
-/// Of all enforcement points.
-struct NameCounts {
-  std::size_t addresses = 0;  // in a network by a name
-  std::uint64_t believed = 0;
-  std::uint64_t doubted = 0;
-  std::uint64_t lost = 0;
 };
 
 class Daemon {
@@ -65,15 +58,12 @@ class Daemon {
   /// What keeps the daemon from doing its whole job, a line each.
   [[nodiscard]] std::vector<std::string> problems() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
-  [[nodiscard]] std::uint64_t repairs() const;
-  /// Times at which the kernel's log messages did not fit.
-  [[nodiscard]] std::uint64_t logs_lost() const;
-  /// Packets that wait in the verifier's queues, at every point.
-  [[nodiscard]] std::uint64_t queued() const;
+  [[nodiscard]] const PointWatches& watches() const { return watches_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
-  [[nodiscard]] NameCounts names() const;
+  /// Addresses that are in a network by a name.
+  [[nodiscard]] std::size_t named() const;
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:
@@ -94,10 +84,8 @@ class Daemon {
   void look_at_certificate(const credentials::Trust& trust);
   void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
-  void listen();
   void revoke();
   void look_again();
-  void note(const std::string& topic, const Status& outcome);
   void tell_systemd();
   static int on_stop(sd_event_source* source, const signalfd_siginfo* info, void* self);
   static int on_hangup(sd_event_source* source, const signalfd_siginfo* info, void* self);
@@ -105,12 +93,12 @@ class Daemon {
   static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_round(sd_event_source* source, void* self);
-  static int on_listen(sd_event_source* source, std::uint64_t usec, void* self);
 
   Options options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::unique_ptr<sd_event, LoopDeleter> loop_;
   Fd lock_;
+  Problems problems_;
   std::unique_ptr<Settings> settings_;
   std::unique_ptr<kernel::CgroupTree> tree_;
   policy::Numbers numbers_;
@@ -125,15 +113,12 @@ class Daemon {
   std::unique_ptr<systemd::UnitSource> units_;
   std::unique_ptr<systemd::Launcher> launcher_;
   FlowFeed flows_;
-  std::map<handshake::PointId, std::unique_ptr<PointWatch>> watches_;
+  PointWatches watches_;
   std::unique_ptr<control::Server> server_;
-  std::unique_ptr<MetricsListener> metrics_;
-  std::optional<policy::SocketAddress> listens_;  // where metrics_ does
-  sd_event_source* listen_ = nullptr;             // another attempt
+  std::unique_ptr<MetricsService> metrics_;
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
-  std::map<std::string, std::string> problems_;  // by topic
-  std::string told_;                             // the last STATUS=
+  std::string told_;  // the last STATUS=
   std::uint64_t revoked_ = 0;
 };
 

@@ -53,8 +53,8 @@ json tokens_json(Daemon& daemon) {
 }
 
 json names_json(Daemon& daemon) {
-  const NameCounts counts = daemon.names();
-  return {{"addresses", counts.addresses},
+  const AnswerCounts counts = daemon.watches().answers();
+  return {{"addresses", daemon.named()},
           {"answers_believed", counts.believed},
           {"answers_doubted", counts.doubted},
           {"answers_lost", counts.lost}};

@@ -71,13 +71,13 @@ void flows(Exposition& page, Daemon& daemon) {
   for (const auto& [key, count] : counts) {
     page.sample({{"verdict", key.first}, {"reason", key.second}}, count);
   }
-  page.counter("trireme_flow_log_lost_total", "Times at which the kernel's log messages did not fit.", daemon.logs_lost());
+  page.counter("trireme_flow_log_lost_total", "Times at which the kernel's log messages did not fit.", daemon.watches().logs_lost());
   page.counter("trireme_flow_log_suppressed_total", "Flows kept out of the journal by its rate limit.", feed.suppressed());
   page.counter("trireme_revoked_flows_total", "Live flows that lost their authorisation.", daemon.revoked());
 }
 
 void queues(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics& sum) {
-  page.gauge("trireme_queue_packets", "Packets that wait for the verifier, in all queues.", daemon.queued());
+  page.gauge("trireme_queue_packets", "Packets that wait for the verifier, in all queues.", daemon.watches().queued());
   page.counter("trireme_queue_dropped_total", "Packets that did not fit the queues.", sum.lost);
   page.counter("trireme_verifier_packets_total", "Packets that the verifier was asked about.", sum.packets);
 }
@@ -97,8 +97,8 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
   }
 }
 
-void names(Exposition& page, const NameCounts& sum) {
-  page.gauge("trireme_named_addresses", "Addresses that are in a network by a DNS name.", sum.addresses);
+void names(Exposition& page, std::size_t addresses, const AnswerCounts& sum) {
+  page.gauge("trireme_named_addresses", "Addresses that are in a network by a DNS name.", addresses);
   page.counter("trireme_name_answers_believed_total", "Answers of name servers that put addresses into a network.", sum.believed);
   page.counter("trireme_name_answers_doubted_total", "Answers for such names from servers that no rule lets be asked.", sum.doubted);
   page.counter("trireme_name_answers_lost_total", "Answers that did not fit the queue.", sum.lost);
@@ -125,14 +125,14 @@ std::string metrics_text(Daemon& daemon) {
   policy_in_force(page, daemon.settings());
   flows(page, daemon);
   page.counter("trireme_table_repairs_total", "Times at which a table had to be written anew: others changed it, or the kernel refused.",
-               daemon.repairs());
+               daemon.watches().repairs());
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.", daemon.points());
   const verifier::Verifier* verifier = daemon.tokens().verifier();
   const verifier::VerifierStatistics sum = verifier == nullptr ? verifier::VerifierStatistics{} : verifier->statistics();
   queues(page, daemon, sum);
   handshakes(page, sum);
   credentials_known(page, daemon, sum);
-  names(page, daemon.names());
+  names(page, daemon.named(), daemon.watches().answers());
   page.gauge("trireme_problems", "Problems that 'trirectl status' lists.", daemon.problems().size());
   process(page, daemon);
   return page.take();

@@ -1,0 +1,73 @@
+#include "point_watches.hpp"
+
+namespace trireme::daemon {
+
+Status PointWatches::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
+                          const workload::Registry& registry, std::function<void()> repaired) {
+  auto watch = PointWatch::open(loop, points, point, feed, registry, std::move(repaired));
+  if (!watch) {
+    return tl::unexpected(watch.error());
+  }
+  watches_[point.id] = std::move(*watch);
+  return {};
+}
+
+void PointWatches::ended(const workload::Workload& workload) {
+  for (const auto& [id, watch] : watches_) {
+    watch->ended(workload);
+  }
+}
+
+void PointWatches::catch_up() {
+  for (const auto& [id, watch] : watches_) {
+    watch->drift().catch_up();
+  }
+}
+
+std::vector<std::string> PointWatches::problems() const {
+  std::vector<std::string> lines;
+  for (const auto& [id, watch] : watches_) {
+    if (const auto drift = watch->drift().problem()) {
+      lines.push_back(*drift);
+    }
+  }
+  return lines;
+}
+
+std::uint64_t PointWatches::repairs() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, watch] : watches_) {
+    count += watch->drift().repairs();
+  }
+  return count;
+}
+
+std::uint64_t PointWatches::logs_lost() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, watch] : watches_) {
+    count += watch->lost();
+  }
+  return count;
+}
+
+std::uint64_t PointWatches::queued() const {
+  std::uint64_t count = 0;
+  for (const auto& [id, watch] : watches_) {
+    count += watch->queued();
+  }
+  return count;
+}
+
+AnswerCounts PointWatches::answers() const {
+  AnswerCounts sum;
+  for (const auto& [id, watch] : watches_) {
+    if (const AnswerWatch* answers = watch->answers()) {
+      sum.believed += answers->believed();
+      sum.doubted += answers->doubted();
+      sum.lost += answers->lost();
+    }
+  }
+  return sum;
+}
+
+}  // namespace trireme::daemon

@@ -1,0 +1,40 @@
+// The watches of all enforcement points, and what they count together.
+#pragma once
+
+#include <map>
+
+#include "point_watch.hpp"
+
+namespace trireme::daemon {
+
+/// Of answers of name servers.
+struct AnswerCounts {
+  std::uint64_t believed = 0;
+  std::uint64_t doubted = 0;
+  std::uint64_t lost = 0;
+};
+
+class PointWatches {
+ public:
+  /// In the point's network namespace; see PointWatch::open().
+  [[nodiscard]] Status open(sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
+                            const workload::Registry& registry, std::function<void()> repaired);
+  void close(const enforcer::Point& point) { watches_.erase(point.id); }
+  void ended(const workload::Workload& workload);
+  /// Repairs of tables that are due.
+  void catch_up();
+
+  [[nodiscard]] std::vector<std::string> problems() const;
+  /// Of tables that somebody else had changed.
+  [[nodiscard]] std::uint64_t repairs() const;
+  /// Times at which the kernel's log messages did not fit.
+  [[nodiscard]] std::uint64_t logs_lost() const;
+  /// Packets that wait in the verifier's queues.
+  [[nodiscard]] std::uint64_t queued() const;
+  [[nodiscard]] AnswerCounts answers() const;
+
+ private:
+  std::map<handshake::PointId, std::unique_ptr<PointWatch>> watches_;
+};
+
+}  // namespace trireme::daemon
