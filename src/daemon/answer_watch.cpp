@@ -55,12 +55,12 @@ void AnswerWatch::serve() {
       continue;
     }
     std::erase_if(heard.answers, [this](const names::Answer& answer) { return !enforcer_.knows_name(answer.name); });
-    const auto doubt = heard.answers.empty() ? std::nullopt : enforcer_.doubt(heard.protocol, heard.ends);
+    const auto doubt = heard.answers.empty() ? std::nullopt : enforcer_.doubt(heard.protocol, heard.ends, packet.priority);
     if (doubt) {
       tell_doubt(heard, heard.answers.front().name, *doubt);
     }
     if (heard.answers.empty() || doubt) {
-      queue_.accept(packet.id, packet.priority);
+      queue_.accept(packet.id, 0);
       continue;
     }
     std::ranges::move(heard.answers, std::back_inserter(answers));
@@ -71,7 +71,7 @@ void AnswerWatch::serve() {
     spdlog::error("answers of name servers are dropped, and will be asked for again: {}", known.error().text());
   }
   for (const kernel::QueuedPacket* packet : teaching) {
-    known ? queue_.accept(packet->id, packet->priority) : queue_.drop(packet->id);
+    known ? queue_.accept(packet->id, 0) : queue_.drop(packet->id);
   }
   believed_ += known ? answers.size() : 0;
   queue_.flush();

@@ -1,6 +1,7 @@
 // What name servers tell workloads: addresses that are in networks by their names.
 #include "learned_names.hpp"
 
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@ namespace trireme::enforcer {
 using kernel::TrackedFlow;
 using policy::Address;
 using policy::Endpoint;
+using policy::Number;
 using std::chrono::milliseconds;
 
 namespace {
@@ -57,16 +59,19 @@ bool Enforcer::knows_name(const std::string& name) const {
   return !names_->index().match(name).empty();
 }
 
-std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::Ends& ends) {
+std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::Ends& ends, Number asker) {
   const auto flow = find_flow(protocol, {ends.source, ends.destination, ends.source_port, ends.destination_port});
   if (!flow) {
     return "its flow has ended";
   }
-  const FlowLabel label{flow->label};
-  const auto source = label.source();
-  const auto destination = label.destination();
-  if (!source || !destination || !labels_.contains(*source)) {
+  if (!labels_.contains(asker)) {
     return "no workload asked";
+  }
+  const auto destination = FlowLabel{flow->label}.destination();
+  if (!destination) {
+    // The next question begins a flow of its own. TCP's cannot be of two servers.
+    const Status removed = protocol == IPPROTO_UDP ? conntrack_.remove(*flow) : Status{};
+    return removed ? "another server had these ports a moment ago" : removed.error().text();
   }
   if (layout_.owned && is_embedded_resolver(*flow)) {
     return std::nullopt;
@@ -75,7 +80,7 @@ std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::En
   const policy::LabelSet* server = labels(*destination);
   server = server == nullptr && remote != nullptr ? &remote->labels : server;
   const std::vector<std::size_t> named = names_->networks(flow->reply.source);
-  const Endpoint from{.kind = Endpoint::Kind::workload, .labels = labels(*source), .workload = *source, .address = {}};
+  const Endpoint from{.kind = Endpoint::Kind::workload, .labels = labels(asker), .workload = asker, .address = {}};
   const Endpoint to{.kind = server != nullptr       ? Endpoint::Kind::workload
                             : *destination == kHost ? Endpoint::Kind::host
                                                     : Endpoint::Kind::world,

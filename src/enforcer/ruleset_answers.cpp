@@ -5,10 +5,12 @@ namespace trireme::enforcer {
 
 using kernel::NftBytes;
 using kernel::NftRule;
+using kernel::NftVerdict;
 
 namespace {
 
 constexpr std::uint16_t kNameServer = 53;
+constexpr const char* kAsker = "asker";
 
 /// What comes back in a flow that was allowed, and was sent to a name server: by the port that was asked for, whatever NAT made of it.
 NftRule& answer(NftRule& rule) {
@@ -18,14 +20,33 @@ NftRule& answer(NftRule& rule) {
 
 }  // namespace
 
+void add_answer_chains(kernel::NftBatch& batch, const Layout& layout) {
+  for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
+    batch.add_chain(at(kAsker, level));
+  }
+}
+
 void write_answers(Writer& writer) {
   // Later than every verdict: what is queued here has been let in.
   writer.rule("input_answers", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
   if (writer.layout().queues == 0) {
     return;
   }
+  // Who asked is told by the socket that is about to get the answer: the flow's label is another's where the port was so a moment ago.
+  for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
+    NftRule enrolled;
+    socket_end(level).number(enrolled, kNumberRegister);
+    enrolled.not_equal(kNumberRegister, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
+    writer.rule(at(kAsker, level), std::move(enrolled.verdict({NftVerdict::Code::ret, {}})));
+    if (level > writer.last_level()) {
+      writer.rule(at(kAsker, level), std::move(NftRule().go_to(at(kAsker, level - 1))));
+    }
+  }
   for (const bool bypass : {false, true}) {
     const char* chain = bypass ? kAnswersPass : kAnswersHeld;
+    NftRule any;
+    answer(any).immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).jump(at(kAsker, kMaxLevel));
+    writer.rule(chain, std::move(any));
     const auto read = [&](NftRule&& rule) { writer.rule(chain, std::move(rule.queue(writer.layout().mechanism, kAnswerQueue, bypass))); };
     NftRule datagram = protocol(IPPROTO_UDP);
     read(std::move(answer(datagram)));

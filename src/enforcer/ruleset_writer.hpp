@@ -64,6 +64,7 @@ void write_output(Writer& writer);
 void write_input(Writer& writer);
 /// The way of name servers' answers to the daemon that reads them.
 void write_answers(Writer& writer);
+void add_answer_chains(kernel::NftBatch& batch, const Layout& layout);
 /// The way to the verifier and back, and what it rules.
 void write_tokens(Writer& writer);
 /// UDP between enforcement points: what the chains that judge by a socket at `level` begin with.

@@ -330,10 +330,11 @@ class Orders:
             thread.join()
         return {"outcomes": outcomes, "times": sorted(times)}
 
-    def look_up_and_connect(self, name, server, port):
-        """Asks for the name's IPv4 address and connects to it with the answer in hand: [address, outcome]."""
+    def look_up_and_connect(self, name, server, port, source=0):
+        """Asks for the name's IPv4 address, from that port where one is given, and connects to it with the answer in hand: [address, outcome]."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.settimeout(PATIENT)
+            asking.bind(("", source))
             asking.connect((server, 53))
             labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
             asking.sendall(struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1))

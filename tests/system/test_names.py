@@ -58,6 +58,16 @@ class Names(WorldCase):
                 self.keep_nf_tables_busy()
             self.assertEqual(web.look_up_and_connect("deb.example.org", WORLD4, PORT), [address, "ok"])
 
+    def test_who_asks_from_a_port_that_was_anothers(self):
+        """Conntrack's entry remembers the other; the answer is the asker's all the same, and an unlabelled one's teaches nothing."""
+        addresses = many(6)
+        self.name_server({"deb.example.org": {"turn": addresses}})
+        self.host.explicit_reload(POLICY)
+        askers = [self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.plain()]
+        for address, asker in zip(addresses, (*askers, *askers[:2])):
+            self.assertEqual(asker.look_up_and_connect("deb.example.org", WORLD4, PORT, source=5353), [address, "ok"])
+        self.assert_refused(askers[0].exchange("tcp", addresses[3], PORT), "what no workload asked for")
+
     def keep_nf_tables_busy(self):
         """By transactions that are only checked: while one is, another waits."""
         elements = ",".join(f"10.{at // 65536}.{at // 256 % 256}.{at % 256}" for at in range(20_000))

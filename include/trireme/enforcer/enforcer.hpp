@@ -88,10 +88,10 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool has_queues() const { return layout_.queues > 0; }
   /// Whether policy has a network with this name: lower case, no final dot.
   [[nodiscard]] bool knows_name(const std::string& name) const;
-  /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt where it counts. It has to answer a
-  /// workload of this enforcement point, and a rule has to let that ask this server: its own, and those of the baseline, could be its
-  /// accomplices.
-  [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends);
+  /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt where it counts. `asker` is the receiver's
+  /// number: it has to be a workload of this enforcement point, and a rule has to let that ask this server: its own, and those of the
+  /// baseline, could be its accomplices.
+  [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends, policy::Number asker);
   /// Puts the addresses into their networks, in one transaction. On error they may not be in force.
   [[nodiscard]] Status hear(const std::vector<names::Answer>& answers);
   /// Takes addresses out whose time is over and that no authorised flow uses. To be called every kNamesRound.
