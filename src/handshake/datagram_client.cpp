@@ -97,6 +97,9 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   const auto remote = had_proof ? known->remote : nullptr;
   DatagramExchange& exchange = make(key, packet.now);
   exchange.is_closing = purpose.closing;
+  // NAT on OUTPUT: once the entry has gone nobody knows where its datagrams were sent.
+  const bool waits = purpose.closing && found != around_.locals.end() && !packet.is(kTranslated);
+  exchange.successor = waits ? found->second : nullptr;
   exchange.is_renewing = purpose.renewing || purpose.probing;
   exchange.was_open = purpose.probing;
   exchange.failures = failures;
@@ -105,46 +108,78 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
 }
 
 Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
-  const bool elsewhere = contains(around_.networks, exchange.key.remote);
-  exchange.trust = around_.peers.trust();
-  exchange.type = elsewhere ? *exchange.trust->offered() : CredentialType::local;
-  exchange.local = std::move(local);
   exchange.mark = packet.facts.mark;
   exchange.translated = packet.is(kTranslated);
   exchange.device = exchange.translated ? 0 : packet.facts.out_device;
   exchange.flow_label = packet.datagram.flow_label();
   exchange.traffic_class = packet.datagram.traffic_class();
-  if (!around_.random.fill(exchange.client_nonce)) {
-    table_.remove(exchange);
-    return drop(Reason::trust_failed);
-  }
-  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
-  exchange.hello =
-      hello_transcript({exchange.type, flags}, exchange.client_nonce, exchange.trust->hash(exchange.type), exchange.local->hash);
-  const std::size_t size = write_hello(exchange);
-  if (size == 0) {
+  const auto size = write_first_hello(exchange, std::move(local));
+  if (!size) {
     Event told = event(exchange.key, &exchange);
-    const std::size_t labels = exchange.local->encoded.size();
-    told.detail = "the token takes " + std::to_string(wire::hello_size(exchange.trust->credential(exchange.type).size(), labels)) +
-                  " bytes, " + std::to_string(labels) + " of them labels; there is room for " + std::to_string(wire::kMaxControl);
+    told.detail = size.error() == Reason::token_too_large ? too_large(exchange) : "";
     table_.remove(exchange);
-    return refuse(packet, Reason::token_too_large, std::move(told));
+    return size.error() == Reason::trust_failed ? drop(Reason::trust_failed) : refuse(packet, size.error(), std::move(told));
   }
   table_.repeat(exchange, packet.now.monotonic);
   around_.statistics.hellos++;
   const bool is_known_to_conntrack = exchange.is_renewing || exchange.is_closing;
   if (exchange.translated && !is_known_to_conntrack) {
     // Where it was sent before NAT is known to nobody until a packet of the flow has passed: HELLO goes in the datagram's place.
-    wire::write_datagram(packet.ends, exchange.traffic_class, exchange.flow_label, std::span(data_).first(size), changed_);
+    wire::write_datagram(packet.ends, exchange.traffic_class, exchange.flow_label, std::span(data_).first(*size), changed_);
     Answer answer = accept(Ruling::pass);
     answer.changed = &changed_;
     return answer;
   }
-  send(exchange, size);
+  send(exchange, *size);
   if (exchange.is_renewing) {
     return accept(exchange.was_open ? Ruling::authorise : Ruling::pass);
   }
-  return exchange.is_closing ? drop(Reason::none) : hold(packet, exchange);
+  return exchange.is_closing && exchange.successor == nullptr ? drop(Reason::taken_over) : hold(packet, exchange);
+}
+
+/// Its size, or why there is none.
+tl::expected<std::size_t, Reason> Datagrams::write_first_hello(DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
+  const bool elsewhere = contains(around_.networks, exchange.key.remote);
+  exchange.trust = around_.peers.trust();
+  exchange.type = elsewhere ? *exchange.trust->offered() : CredentialType::local;
+  exchange.local = std::move(local);
+  if (!around_.random.fill(exchange.client_nonce)) {
+    return tl::unexpected(Reason::trust_failed);
+  }
+  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  exchange.hello =
+      hello_transcript({exchange.type, flags}, exchange.client_nonce, exchange.trust->hash(exchange.type), exchange.local->hash);
+  const std::size_t size = write_hello(exchange);
+  return size == 0 ? tl::expected<std::size_t, Reason>(tl::unexpected(Reason::token_too_large)) : size;
+}
+
+std::string Datagrams::too_large(const DatagramExchange& exchange) {
+  const std::size_t labels = exchange.local->encoded.size();
+  return "the token takes " + std::to_string(wire::hello_size(exchange.trust->credential(exchange.type).size(), labels)) + " bytes, " +
+         std::to_string(labels) + " of them labels; there is room for " + std::to_string(wire::kMaxControl);
+}
+
+/// Both ends have forgotten the flow that had these ports: what waited begins one of its own.
+void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
+  const auto local = std::exchange(exchange.successor, nullptr);
+  exchange.is_closing = false;
+  exchange.stage = Stage::asking;
+  exchange.attempts = 0;
+  exchange.began = now.monotonic;
+  const Reason reason = may_ask(exchange.key, *local, now);
+  const auto size = reason == Reason::none ? write_first_hello(exchange, local) : tl::unexpected(reason);
+  if (!size) {
+    exchange.local = local;
+    Event told = event(exchange.key, &exchange);
+    told.detail = size.error() == Reason::token_too_large ? too_large(exchange) : "";
+    around_.statistics.refused[static_cast<std::size_t>(size.error())]++;
+    tell(std::move(told), size.error());
+    settle_refused(exchange, now);
+    return;
+  }
+  around_.statistics.hellos++;
+  send(exchange, *size);
+  table_.repeat(exchange, now.monotonic);
 }
 
 /// Policy allows the peer without proof, and it had none to offer a moment ago.
@@ -185,7 +220,11 @@ void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
 void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
   if (exchange.attempts >= DatagramTable::kRepeat.size()) {
-    table_.settle(exchange, Stage::complete, now.monotonic);
+    if (exchange.is_closing) {
+      give_up(exchange, now);
+    } else {
+      table_.settle(exchange, Stage::complete, now.monotonic);
+    }
     return;
   }
   send(exchange, write_tag(exchange, wire::Message::proof, exchange.proof));
@@ -352,7 +391,11 @@ Answer Datagrams::take_ready(const Packet& packet) {
   }
   if (exchange->is_closing) {
     change(exchange->key, FlowChange::forget);
-    table_.remove(*exchange);
+    if (exchange->held.count > 0) {
+      succeed(*exchange, packet.now);
+    } else {
+      table_.remove(*exchange);
+    }
   } else {
     table_.settle(*exchange, Stage::complete, packet.now.monotonic);
   }

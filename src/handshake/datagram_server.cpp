@@ -44,6 +44,11 @@ Answer Datagrams::take_hello(const Packet& packet) {
     if (is_same && known->stage == Stage::complete) {
       return drop(Reason::none);  // late, or a replay
     }
+    // It came with conntrack's entry of the flow that was ended, which goes right behind READY: REPLY would begin one in the wrong
+    // direction.
+    if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) && known->since + kUndisturbed > packet.now.monotonic) {
+      return drop(Reason::taken_over);
+    }
     if (known->stage == Stage::answered && known->began + kUndisturbed > packet.now.monotonic && known->local == local->second) {
       return drop(Reason::conflict);
     }

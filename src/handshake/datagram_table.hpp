@@ -33,6 +33,7 @@ struct DatagramExchange : Conversation {
   Milliseconds proved{};         // when REPLY, or PROOF, held
   Milliseconds refused_until{};  // no HELLO before
   Tag ready{};
+  std::shared_ptr<const LocalIdentity> successor;  // closing: the workload that has the ports now, whose datagrams wait
   Held held;
 };
 

@@ -99,12 +99,11 @@ Answer Datagrams::take_over(const Packet& packet) {
     // The far end still knows the flow: it is ended there first.
     DatagramExchange* known = table_.find(key);
     if (known != nullptr && known->is_closing && (known->stage == Stage::asking || known->stage == Stage::proving)) {
-      return drop(Reason::taken_over);
+      const bool may_wait = known->successor != nullptr && known->successor->number == packet.number();
+      return may_wait ? hold(packet, *known) : drop(Reason::taken_over);
     }
-    if (known == nullptr || known->refused_until <= packet.now.monotonic) {
-      std::ignore = ask(packet, known, {.closing = true});
-    }
-    return drop(Reason::taken_over);
+    const bool may_ask = known == nullptr || known->refused_until <= packet.now.monotonic;
+    return may_ask ? ask(packet, known, {.closing = true}) : drop(Reason::taken_over);
   }
   Event told = event(key, nullptr);
   told.local = packet.number();

@@ -97,6 +97,9 @@ class Datagrams {
   Answer leave_as_client(const Packet& packet);
   Answer ask(const Packet& packet, DatagramExchange* known, Purpose purpose);
   Answer begin(const Packet& packet, DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
+  [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
+  void succeed(DatagramExchange& exchange, const Now& now);
+  [[nodiscard]] static std::string too_large(const DatagramExchange& exchange);
   Answer renew(const Packet& packet, DatagramExchange* known);
   [[nodiscard]] Answer open_at_once(const Packet& packet, const policy::Decision& decision);
   [[nodiscard]] Reason may_ask(const FlowKey& key, const LocalIdentity& local, const Now& now) const;

@@ -285,6 +285,17 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             taker.end()
         self.assertEqual(server.served("udp", PORT)["accepted"], before)
 
+    def test_workloads_that_have_a_port_in_turn_are_each_heard_at_once(self):
+        """As resolvers' ports are: the flow of the one before is ended at both ends, and what the next one says waits for that."""
+        server = self.serve("app=web")
+        for number in range(6):
+            client = self.client.labelled("app=web")
+            self.assertEqual(client.exchange("udp", SERVER4, PORT, source=(CLIENT4, 40002), text=f"from {number}"), "ok")
+            client.end()
+        self.assertEqual(server.served("udp", PORT)["accepted"], 6)
+        self.assertNotEqual(self.client.labelled("app=other").exchange("udp", SERVER4, PORT, source=(CLIENT4, 40002)), "ok")
+        self.assertEqual(server.served("udp", PORT)["accepted"], 6)
+
     def test_names_by_dnsmasq(self):
         """A name server as a workload, asked by dig."""
         server = self.server.labelled("app=dns")

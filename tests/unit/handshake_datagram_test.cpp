@@ -207,6 +207,59 @@ TEST_F(DatagramTest, WhoTakesTheClientsPortsWaitsUntilTheServerHasForgotten) {
   EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::refuse)) << "a closing handshake authorises nothing";
 }
 
+TEST_F(DatagramTest, AWorkloadThatTakesTheClientsPortsWaitsAndBeginsAFlowOfItsOwn) {
+  constexpr policy::Number kNext = 78;
+  client.engine->add_local(std::make_shared<const LocalIdentity>(kNext, label_set("app=web")));
+  authorise();
+  client.port.verdicts.clear();
+  EXPECT_TRUE(client.give(data("one"), true, kTakenOver, kNext).hold);
+  EXPECT_TRUE(client.give(data("two"), true, kTakenOver, kNext).hold);
+  EXPECT_TRUE(client.give(data("host"), true, kTakenOver, 1).drop) << "another socket still";
+  const auto reply = server.hear_hello(client.port.take());
+  ASSERT_TRUE(reply);
+  EXPECT_TRUE(client.give(*reply, false, kTakenOver | kAnswers, kNext).drop);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_TRUE(client.port.verdicts.empty());
+  EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, kNext).drop);
+  EXPECT_EQ(client.port.changes, (std::vector{std::pair{ends, FlowChange::forget}})) << "ahead of its own HELLO";
+  const Packet asked = client.port.take();
+  EXPECT_EQ(client.port.numbers.back(), kControlPriority | kNext);
+  const auto answered = server.hear_hello(asked, kFresh);
+  ASSERT_TRUE(answered);
+  EXPECT_TRUE(client.arrive(*answered).drop);
+  EXPECT_EQ(client.port.verdicts.size(), 2U) << "what waited goes on";
+  EXPECT_FALSE(client.port.verdicts[0].drop);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_NE(server.arrive(data("one")).priority, ruling(Ruling::refuse));
+}
+
+TEST_F(DatagramTest, AHelloThatCameWithTheEntryOfTheFlowThatWasEndedIsRepeated) {
+  authorise();
+  EXPECT_TRUE(client.give(data("taken"), true, kTakenOver, 1).drop);
+  const auto reply = server.hear_hello(client.port.take());
+  EXPECT_TRUE(client.give(*reply, false, kTakenOver | kAnswers, 1).drop);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  Host other(psk_trust("a", kSecret), "app=web");
+  EXPECT_TRUE(other.leave(data(), kFresh).hold);
+  const Packet asked = other.port.take();
+  EXPECT_TRUE(server.arrive(asked).drop) << "not the first datagram of an entry";
+  EXPECT_TRUE(server.hear_hello(asked, kFresh));
+}
+
+TEST_F(DatagramTest, WhatWaitsForAClosingThatNobodyAnswersIsRefused) {
+  constexpr policy::Number kNext = 78;
+  client.engine->add_local(std::make_shared<const LocalIdentity>(kNext, label_set("app=web")));
+  authorise();
+  client.port.verdicts.clear();
+  ASSERT_TRUE(client.give(data("one"), true, kTakenOver, kNext).hold);
+  for (int i = 0; i < 70; i++) {
+    client.pass(50);
+  }
+  ASSERT_EQ(client.port.verdicts.size(), 1U);
+  EXPECT_EQ(client.port.verdicts[0].priority, ruling(Ruling::refuse));
+  EXPECT_TRUE(client.give(data("one"), true, kTakenOver, kNext).drop) << "for a second";
+}
+
 TEST_F(DatagramTest, AnotherSocketOnTheServersPortGetsNothing) {
   authorise();
   for (const policy::Number number : {policy::Number{1}, policy::Number{78}}) {
