@@ -261,7 +261,7 @@ TEST_F(DockerTest, ARestartedDaemonKeepsWhatDockerCannotTellNow) {
   kernel_.cgroups.clear();
   start_daemon();
   settle();
-  EXPECT_EQ(state(hex('a')), "enforced");
+  EXPECT_EQ(state(hex('a')), "enforced") << registry_->find_container(hex('a'))->reason;
   EXPECT_EQ(registry_->find_container(hex('a'))->number, number);
 }
 
