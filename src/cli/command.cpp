@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "trireme/control/instance.hpp"
+#include "trireme/control/methods.hpp"
 
 namespace trireme::cli {
 
@@ -10,7 +11,7 @@ CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& nam
   CLI::App* command = parent.add_subcommand(name, description);
   command->add_flag("--json", globals.json, "print JSON for programs");
   command->add_option("--runtime-dir", globals.runtime_dir, "directory of the instance to ask (/run/trireme)");
-  command->add_option("--config-dir", globals.config_dir, "where policy.toml is (/etc/trireme)");
+  command->add_option("--config-dir", globals.config_dir, "where policy.toml is (the daemon's, or /etc/trireme)");
   return command;
 }
 
@@ -21,6 +22,15 @@ Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlo
     return tl::unexpected(client.error());
   }
   return client->call(method, params, timeout, on_event);
+}
+
+std::string configuration_dir(const Globals& globals) {
+  if (!globals.config_dir.empty()) {
+    return globals.config_dir;
+  }
+  const auto status = ask(globals, control::method::status, nlohmann::json::object(), std::chrono::seconds(5));
+  const auto policy = status ? status->value("policy", nlohmann::json::object()) : nlohmann::json::object();
+  return policy.value("directory", TRIREME_SYSCONFDIR);
 }
 
 int report(const Globals& globals, const Error& error) {

@@ -21,8 +21,6 @@ struct Globals {
   std::string runtime_dir;
   std::string config_dir;  // empty: not given
   bool json = false;
-
-  [[nodiscard]] std::string configuration() const { return config_dir.empty() ? TRIREME_SYSCONFDIR : config_dir; }
 };
 
 /// What the chosen subcommand does; its value is the exit code. Set by the subcommand's callback.
@@ -52,6 +50,10 @@ void add_words(CLI::App& parent, Globals& globals, Action& action);
 [[nodiscard]] Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlohmann::json& params,
                                          std::chrono::milliseconds timeout = std::chrono::seconds(30),
                                          const std::function<bool(const nlohmann::json&)>& on_event = {});
+
+/// --config-dir, else the directory that the running daemon reads, else /etc/trireme: where no daemon answers in seconds, or not to this
+/// user.
+[[nodiscard]] std::string configuration_dir(const Globals& globals);
 
 /// "trirectl: MESSAGE", and the hint on a line of its own, on stderr; with --json also {"error": ...} on stdout. Returns kNo.
 int report(const Globals& globals, const Error& error);

@@ -36,11 +36,11 @@ int check(const Globals& globals, const std::string& directory) {
 }  // namespace
 
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "check", "Check a configuration directory; the daemon is not asked");
+  CLI::App* command = add_command(parent, globals, "check", "Check a configuration directory: every problem at once");
   const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to check (/etc/trireme)");
+  command->add_option("DIR", *directory, "directory to check (the daemon's, or /etc/trireme)");
   command->callback([&globals, &action, directory] {
-    action = [&globals, directory] { return check(globals, directory->empty() ? globals.configuration() : *directory); };
+    action = [&globals, directory] { return check(globals, directory->empty() ? configuration_dir(globals) : *directory); };
   });
 }
 

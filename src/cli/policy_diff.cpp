@@ -173,13 +173,13 @@ int run_diff(const Globals& globals, const std::string& directory) {
 void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "diff", "Say what a directory would change, before it is applied");
   const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to compare (/etc/trireme)");
+  command->add_option("DIR", *directory, "directory to compare (the daemon's)");
   command->footer(
       "Compares the policy in force with a directory: which workloads that are here\n"
       "gain or lose access, to whom, on which ports, and which live connections end.\n"
       "Exit code 0: no difference; 1: there is one, or there is no answer.");
   command->callback([&globals, &action, directory] {
-    action = [&globals, directory] { return run_diff(globals, directory->empty() ? globals.configuration() : *directory); };
+    action = [&globals, directory] { return run_diff(globals, directory->empty() ? configuration_dir(globals) : *directory); };
   });
 }
 

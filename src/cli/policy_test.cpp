@@ -58,7 +58,7 @@ Result<std::vector<config::Source>> sources_of(const std::string& directory, con
 }
 
 int test(const Globals& globals, const std::vector<std::string>& files) {
-  const auto sources = sources_of(globals.configuration(), files);
+  const auto sources = sources_of(configuration_dir(globals), files);
   if (!sources) {
     return report(globals, sources.error());
   }
@@ -82,7 +82,7 @@ int test(const Globals& globals, const std::vector<std::string>& files) {
 }  // namespace
 
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "test", "Run the [[test]] entries of a policy, without the daemon");
+  CLI::App* command = add_command(parent, globals, "test", "Run the [[test]] entries of a policy");
   const auto files = std::make_shared<std::vector<std::string>>();
   command->add_option("FILE", *files, "more tests, held against that policy");
   command->callback([&globals, &action, files] { action = [&globals, files] { return test(globals, *files); }; });

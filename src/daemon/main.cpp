@@ -1,6 +1,7 @@
 // triremed: options, then Daemon.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 
 #include "daemon.hpp"
 #include "first_start.hpp"
@@ -59,6 +60,7 @@ int run(int argc, char** argv) {
   if (options.check) {
     return check(options.config_dir);
   }
+  options.config_dir = std::filesystem::absolute(options.config_dir);  // trirectl, which may be elsewhere, is told of it
   if (const Status ready = set_up_log(options.log_level, options.foreground); !ready) {
     return complain(ready.error());
   }

@@ -195,6 +195,28 @@ class Operator(HostCase):
 
     # --- graph ---
 
+    def test_the_directory_is_the_daemons(self):
+        """Where none is given: this one was started with another than /etc/trireme."""
+        self.addCleanup(self.host.policy, "")
+        self.host.write("policy.toml", '[[allow]]\nform = "app=a"\n')
+        check = self.host.trirectl("policy", "check")
+        self.assertEqual(check.returncode, 1)
+        self.assertIn("policy.toml:2:1: error: unknown key 'form'", check.stdout)
+        self.assertIn(f"{self.host.config}: not valid", check.stdout)
+        self.assertEqual(self.host.trirectl("policy", "test").returncode, 1)
+        diff = self.host.trirectl("policy", "diff")
+        self.assertEqual((diff.returncode, diff.stderr.splitlines()[-1]), (1, f"trirectl: {self.host.config} is not valid: nothing is compared"))
+        elsewhere = tempfile.mkdtemp(dir=self.host.undo.directory)
+        with open(elsewhere + "/policy.toml", "w", encoding="utf-8"):
+            pass
+        for arguments in ((elsewhere,), ("--config-dir", elsewhere)):
+            self.assertIn(f"{elsewhere}: valid", self.host.trirectl("policy", "check", *arguments).stdout)
+        # Nobody answers there, or not to this user.
+        nobody = self.host.run([TRIRECTL, "policy", "check", "--runtime-dir", elsewhere])
+        self.assertRegex(nobody.stdout, "(?m)^/etc/trireme: ")
+        user = self.host.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", TRIRECTL, "policy", "check"])
+        self.assertRegex(user.stdout, "(?m)^/etc/trireme: ")
+
     def test_graph(self):
         self.host.explicit_reload('[[allow]]\nname = "x</script>y"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7109"]\n')
         self.served("app=db", 7109)
