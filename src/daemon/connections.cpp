@@ -106,10 +106,10 @@ class Reading {
 
   /// mode = "audit" lets pass without noting whose flow it is: the flow log tells, by addresses and port.
   void add_audited(Connections& found) const {
-    std::map<AuditedKey, const control::Flow*> told;
+    std::map<AuditedKey, const policy::Flow*> told;
     const auto filter = control::FlowFilter::parse({{"verdict", {"audit"}}}, {});
     for (const control::FlowTally* tally : daemon_.flows().store().tallies(*filter, kMostKinds)) {
-      const control::Flow& flow = tally->last;
+      const policy::Flow& flow = tally->last;
       if (flow.source.address && flow.destination.address) {
         told.try_emplace({flow.protocol, flow.port, *flow.source.address, *flow.destination.address}, &flow);
       }
@@ -124,8 +124,8 @@ class Reading {
     }
   }
 
-  [[nodiscard]] control::FlowEnd end(Number number, const policy::Address& address) const {
-    control::FlowEnd end;
+  [[nodiscard]] policy::FlowEnd end(Number number, const policy::Address& address) const {
+    policy::FlowEnd end;
     if (!is_workload(number)) {
       end.address = address;
       end.entity = number == enforcer::kHost ? "@host" : "@world";

@@ -18,38 +18,15 @@ constexpr double kPerSecond = 20;  // journal lines in the long run
 constexpr auto kTellSuppressed = std::chrono::seconds(5);
 constexpr std::size_t kLimit = 100;
 
-control::FlowEnd end_of(const enforcer::FlowEnd& end) {
-  return {.labels = end.labels,
-          .workload = end.workload,
-          .entity = end.entity,
-          .host = end.host,
-          .quarantined = end.quarantined,
-          .address = end.address,
-          .networks = end.networks,
-          .names = end.names};
-}
-
-control::Flow flow_of(const enforcer::FlowRecord& record) {
-  return {.time = record.time,
-          .verdict = record.verdict,
-          .source = end_of(record.source),
-          .destination = end_of(record.destination),
-          .protocol = record.protocol,
-          .port = record.port,
-          .rule = record.rule,
-          .reason = record.reason,
-          .cause = record.cause};
-}
-
 /// For counters: a word of few.
-std::string why(const enforcer::FlowRecord& record) {
-  if (!record.cause.empty() && record.cause != handshake::text(handshake::Reason::policy)) {
-    return record.cause;
+std::string why(const policy::Flow& flow) {
+  if (!flow.cause.empty() && flow.cause != handshake::text(handshake::Reason::policy)) {
+    return flow.cause;
   }
-  if (record.source.quarantined || record.destination.quarantined) {
+  if (flow.source.quarantined || flow.destination.quarantined) {
     return "quarantined";
   }
-  return record.rule.empty() ? "no_rule" : "rule";
+  return flow.rule.empty() ? "no_rule" : "rule";
 }
 
 /// As they are now.
@@ -59,15 +36,18 @@ void tell(const std::vector<const Item*>& found, const control::Reply& reply) {
   items->reserve(found.size());
   std::ranges::for_each(found, [&](const Item* item) { items->push_back(*item); });
   reply.list_events(
-      [items, next = std::size_t{0}]() mutable { return next < items->size() ? std::optional(to_json((*items)[next++])) : std::nullopt; },
+      [items, next = std::size_t{0}]() mutable {
+        return next < items->size() ? std::optional(control::to_json((*items)[next++])) : std::nullopt;
+      },
       {{"count", items->size()}});
 }
 
 }  // namespace
 
-void FlowFeed::take(const enforcer::FlowRecord& record) {
-  counts_[{policy::text(record.verdict), why(record)}]++;
-  tell_followers(store_.add(flow_of(record)));
+void FlowFeed::take(policy::Flow taken) {
+  const policy::Flow& flow = store_.add(std::move(taken));
+  counts_[{policy::text(flow.verdict), why(flow)}]++;
+  tell_followers(flow);
   if (!may_log()) {
     suppressed_++;
     return;
@@ -77,16 +57,16 @@ void FlowFeed::take(const enforcer::FlowRecord& record) {
     told_suppressed_ = suppressed_;
     suppressions_told_ = refilled_;
   }
-  log_flow(record);
+  log_flow(flow);
 }
 
-void FlowFeed::tell_followers(const control::Flow& flow) {
+void FlowFeed::tell_followers(const policy::Flow& flow) {
   std::erase_if(followers_, [](const Follower& follower) { return !follower.reply.open(); });
   json line;  // made once, and only where somebody wants it
   for (const Follower& follower : followers_) {
     if (follower.filter.matches(flow)) {
       if (line.is_null()) {
-        line = to_json(flow);
+        line = control::to_json(flow);
       }
       follower.reply.event(line);
     }
@@ -117,7 +97,7 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy, const co
   }
   const auto found = store_.recent(*filter, limit);
   if (params.value("follow", false)) {
-    std::ranges::for_each(found, [&](const control::Flow* flow) { reply.event(to_json(*flow)); });
+    std::ranges::for_each(found, [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
     followers_.push_back({reply, std::move(*filter)});
   } else {
     tell(found, reply);

@@ -8,14 +8,13 @@
 
 #include "trireme/control/flow.hpp"
 #include "trireme/control/server.hpp"
-#include "trireme/enforcer/flow_log.hpp"
 
 namespace trireme::daemon {
 
 class FlowFeed {
  public:
   /// One more flow, from rules or from a handshake.
-  void take(const enforcer::FlowRecord& record);
+  void take(policy::Flow flow);
   /// Method `flows`. Names of networks in `params` are those of `policy`.
   void answer(const nlohmann::json& params, const policy::Policy& policy, const control::Reply& reply);
 
@@ -33,7 +32,7 @@ class FlowFeed {
     control::FlowFilter filter;
   };
   [[nodiscard]] bool may_log();
-  void tell_followers(const control::Flow& flow);
+  void tell_followers(const policy::Flow& flow);
 
   control::FlowStore store_;
   std::vector<Follower> followers_;

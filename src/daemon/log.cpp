@@ -28,7 +28,7 @@ bool stderr_is_journal() {
   return stream != nullptr && ::fstat(STDERR_FILENO, &status) == 0 && stream == fmt::format("{}:{}", status.st_dev, status.st_ino);
 }
 
-std::string end_text(const enforcer::FlowEnd& end) {
+std::string end_text(const policy::FlowEnd& end) {
   std::string text = end.labels ? end.labels->text() : end.entity;
   if (end.quarantined) {
     text = "a quarantined workload";
@@ -40,7 +40,7 @@ std::string end_text(const enforcer::FlowEnd& end) {
     text += ", @" + network;
   }
   const std::string name = end.names.empty() ? "" : ", " + end.names.front();
-  return fmt::format("{} [{}{}{}]", text, end.address.text(), name, end.host.empty() ? "" : ", " + end.host);
+  return fmt::format("{} [{}{}{}]", text, end.address ? end.address->text() : "", name, end.host.empty() ? "" : ", " + end.host);
 }
 
 }  // namespace
@@ -64,28 +64,28 @@ Status set_up_log(const std::string& level, bool foreground) {
   return {};
 }
 
-void log_flow(const enforcer::FlowRecord& record) {
-  const std::string source = end_text(record.source);
-  const std::string destination = end_text(record.destination);
-  const char* verdict = policy::text(record.verdict);
-  const std::string service = policy::port_text(record.protocol, record.port);
-  const std::string message = fmt::format("{} {} -> {} {}: {}{}", verdict, source, destination, service, record.reason,
-                                          record.rule.empty() ? "" : ", " + record.rule);
+void log_flow(const policy::Flow& flow) {
+  const std::string source = end_text(flow.source);
+  const std::string destination = end_text(flow.destination);
+  const char* verdict = policy::text(flow.verdict);
+  const std::string service = policy::port_text(flow.protocol, flow.port);
+  const std::string message =
+      fmt::format("{} {} -> {} {}: {}{}", verdict, source, destination, service, flow.reason, flow.rule.empty() ? "" : ", " + flow.rule);
   if (!to_journal) {
     spdlog::info("{}", message);
     return;
   }
   const std::vector<std::string> fields = {
       "MESSAGE=" + message,
-      fmt::format("PRIORITY={}", record.verdict == policy::Verdict::allow ? LOG_INFO : LOG_NOTICE),
+      fmt::format("PRIORITY={}", flow.verdict == policy::Verdict::allow ? LOG_INFO : LOG_NOTICE),
       "SYSLOG_IDENTIFIER=triremed",
       fmt::format("TRIREME_VERDICT={}", verdict),
-      "TRIREME_RULE=" + record.rule,
-      "TRIREME_REASON=" + record.reason,
+      "TRIREME_RULE=" + flow.rule,
+      "TRIREME_REASON=" + flow.reason,
       "TRIREME_SOURCE=" + source,
       "TRIREME_DESTINATION=" + destination,
       "TRIREME_PROTOCOL=" + service.substr(0, service.find('/')),
-      fmt::format("TRIREME_PORT={}", record.port),
+      fmt::format("TRIREME_PORT={}", flow.port),
   };
   std::array<iovec, 10> parts{};
   for (std::size_t i = 0; i < fields.size(); i++) {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "trireme/base/result.hpp"
-#include "trireme/enforcer/flow_log.hpp"
+#include "trireme/policy/flow.hpp"
 
 namespace trireme::daemon {
 
@@ -14,6 +14,6 @@ namespace trireme::daemon {
 
 /// One refused, audited or logged flow: in the journal with the fields TRIREME_VERDICT=, TRIREME_RULE=, TRIREME_REASON=, TRIREME_SOURCE=,
 /// TRIREME_DESTINATION=, TRIREME_PROTOCOL= and TRIREME_PORT=, on stderr as one line.
-void log_flow(const enforcer::FlowRecord& record);
+void log_flow(const policy::Flow& flow);
 
 }  // namespace trireme::daemon

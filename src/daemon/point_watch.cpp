@@ -70,8 +70,8 @@ std::uint32_t PointWatch::queued() const {
 int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/, void* self) {
   auto& watch = *static_cast<PointWatch*>(self);
   const auto began = std::chrono::steady_clock::now();
-  for (const enforcer::FlowRecord& record : watch.log_.read(*watch.point_.enforcer, watch.registry_)) {
-    watch.feed_.take(record);
+  for (policy::Flow& flow : watch.log_.read(*watch.point_.enforcer, watch.registry_)) {
+    watch.feed_.take(std::move(flow));
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
   if (const auto rest = kRests * static_cast<std::uint64_t>(taken.count()); rest > kShortest) {

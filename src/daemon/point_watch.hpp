@@ -5,6 +5,7 @@
 #include "answer_watch.hpp"
 #include "drift.hpp"
 #include "flow_feed.hpp"
+#include "trireme/enforcer/flow_log.hpp"
 #include "trireme/enforcer/points.hpp"
 #include "trireme/kernel/queue_counters.hpp"
 

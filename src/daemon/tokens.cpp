@@ -12,8 +12,8 @@ namespace {
 /// As that of the kernel's log messages.
 constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 
-enforcer::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
-  enforcer::FlowEnd end;
+policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
+  policy::FlowEnd end;
   end.address = address;
   if (event.remote != nullptr) {
     end.labels = event.remote->labels;
@@ -24,8 +24,8 @@ enforcer::FlowEnd remote_end(const handshake::Event& event, const policy::Addres
   return end;
 }
 
-enforcer::FlowEnd local_end(const handshake::Event& event, const policy::Address& address, const workload::Registry& registry) {
-  enforcer::FlowEnd end;
+policy::FlowEnd local_end(const handshake::Event& event, const policy::Address& address, const workload::Registry& registry) {
+  policy::FlowEnd end;
   end.address = address;
   if (const workload::Workload* workload = registry.find_number(event.local)) {
     end.workload = workload->name;
@@ -110,7 +110,7 @@ Status Tokens::check_labels(const policy::LabelSet& labels) const {
 int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   for (const handshake::Event& event : tokens.verifier_->take_events()) {
-    tokens.feed_->take(tokens.record(event));
+    tokens.feed_->take(tokens.flow_of(event));
   }
   return 0;
 }
@@ -122,22 +122,22 @@ int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t
   return 0;
 }
 
-enforcer::FlowRecord Tokens::record(const handshake::Event& event) const {
-  enforcer::FlowRecord record;
-  record.time = std::chrono::system_clock::now();
-  record.verdict = event.verdict;
-  record.protocol = event.protocol;
-  record.port = event.ends.destination_port;
+policy::Flow Tokens::flow_of(const handshake::Event& event) const {
+  policy::Flow flow;
+  flow.time = std::chrono::system_clock::now();
+  flow.verdict = event.verdict;
+  flow.protocol = event.protocol;
+  flow.port = event.ends.destination_port;
   const auto end = [&](bool is_local, const policy::Address& address) {
     return is_local ? local_end(event, address, *registry_) : remote_end(event, address);
   };
-  record.source = end(event.local_is_client, event.ends.source);
-  record.destination = end(!event.local_is_client, event.ends.destination);
-  record.rule = event.rule;
-  record.cause = handshake::text(event.reason);
+  flow.source = end(event.local_is_client, event.ends.source);
+  flow.destination = end(!event.local_is_client, event.ends.destination);
+  flow.rule = event.rule;
+  flow.cause = handshake::text(event.reason);
   const std::string sentence = handshake::sentence(event.reason);
-  record.reason = event.detail.empty() ? sentence : sentence.empty() ? event.detail : fmt::format("{}: {}", sentence, event.detail);
-  return record;
+  flow.reason = event.detail.empty() ? sentence : sentence.empty() ? event.detail : fmt::format("{}: {}", sentence, event.detail);
+  return flow;
 }
 
 }  // namespace trireme::daemon

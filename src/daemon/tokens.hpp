@@ -9,6 +9,7 @@
 #include "flow_feed.hpp"
 #include "trireme/verifier/identities.hpp"
 #include "trireme/verifier/verifier.hpp"
+#include "trireme/workload/registry.hpp"
 
 namespace trireme::daemon {
 
@@ -40,7 +41,7 @@ class Tokens {
   Tokens(const std::string& runtime_dir, policy::Numbers& numbers) : identities_(verifier::identities_file(runtime_dir), numbers) {}
   static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  [[nodiscard]] enforcer::FlowRecord record(const handshake::Event& event) const;
+  [[nodiscard]] policy::Flow flow_of(const handshake::Event& event) const;
 
   verifier::Identities identities_;
   std::shared_ptr<const credentials::Trust> trust_;

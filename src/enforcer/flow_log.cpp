@@ -24,7 +24,7 @@ std::uint16_t destination_port(const LoggedPacket& packet) {
   return packet.tuple.destination_port;
 }
 
-policy::Endpoint endpoint(const FlowEnd& end, Number number) {
+policy::Endpoint endpoint(const policy::FlowEnd& end, Number number) {
   policy::Endpoint result;
   if (end.labels) {
     result.kind = policy::Endpoint::Kind::workload;
@@ -38,21 +38,21 @@ policy::Endpoint endpoint(const FlowEnd& end, Number number) {
   return result;
 }
 
-void explain(FlowRecord& record, const Enforcer& enforcer, Number source, Number destination) {
-  if (record.source.quarantined || record.destination.quarantined) {
-    record.reason = record.source.quarantined ? "the source is quarantined" : "the destination is quarantined";
+void explain(policy::Flow& flow, const Enforcer& enforcer, Number source, Number destination) {
+  if (flow.source.quarantined || flow.destination.quarantined) {
+    flow.reason = flow.source.quarantined ? "the source is quarantined" : "the destination is quarantined";
     return;
   }
-  const auto decision = policy::evaluate(enforcer.policy(), endpoint(record.source, source), endpoint(record.destination, destination),
-                                         record.protocol, record.port);
-  if (decision.verdict == policy::Verdict::allow && record.verdict != policy::Verdict::allow) {
+  const auto decision =
+      policy::evaluate(enforcer.policy(), endpoint(flow.source, source), endpoint(flow.destination, destination), flow.protocol, flow.port);
+  if (decision.verdict == policy::Verdict::allow && flow.verdict != policy::Verdict::allow) {
     // A datagram or segment of a flow that nobody began, or policy has changed since.
-    record.reason = "the packet belongs to no flow that was allowed";
+    flow.reason = "the packet belongs to no flow that was allowed";
     return;
   }
-  record.reason = policy::sentence(decision.reason);
+  flow.reason = policy::sentence(decision.reason);
   if (decision.rule != nullptr) {
-    record.rule = decision.rule->text();
+    flow.rule = decision.rule->text();
   }
 }
 
@@ -87,9 +87,9 @@ void FlowLog::ended(const workload::Workload& workload) {
   }
 }
 
-FlowEnd FlowLog::describe(Number number, const policy::Address& address, const workload::Registry& registry,
-                          const Enforcer& enforcer) const {
-  FlowEnd end;
+policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address, const workload::Registry& registry,
+                                  const Enforcer& enforcer) const {
+  policy::FlowEnd end;
   end.address = address;
   if (number < policy::kFirstNumber) {
     end.quarantined = number == kQuarantine;
@@ -154,18 +154,18 @@ std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet
   return std::nullopt;
 }
 
-std::vector<FlowRecord> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
-  std::vector<FlowRecord> records;
+std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
+  std::vector<policy::Flow> flows;
   const std::vector<LoggedPacket> packets = packets_.drain(kBatch);
   RefusedEnds refused_lately;
   if (std::any_of(packets.begin(), packets.end(), [](const LoggedPacket& packet) { return packet.prefix == "deny"; })) {
     refused_lately = refused(enforcer);
   }
   for (const LoggedPacket& packet : packets) {
-    FlowRecord record;
-    record.time = std::chrono::system_clock::now();
-    record.protocol = packet.protocol;
-    record.port = destination_port(packet);
+    policy::Flow flow;
+    flow.time = std::chrono::system_clock::now();
+    flow.protocol = packet.protocol;
+    flow.port = destination_port(packet);
     Number source = kNoNumber;
     Number destination = kNoNumber;
     kernel::FlowTuple tuple = packet.tuple;
@@ -177,25 +177,25 @@ std::vector<FlowRecord> FlowLog::read(Enforcer& enforcer, const workload::Regist
       source = std::get<0>(*ends);
       destination = std::get<1>(*ends);
       const bool audit = enforcer.policy().mode == policy::Mode::audit && source != kQuarantine && destination != kQuarantine;
-      record.verdict = audit ? policy::Verdict::audit : policy::Verdict::deny;
+      flow.verdict = audit ? policy::Verdict::audit : policy::Verdict::deny;
     } else {
-      record.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
-      const auto flow = enforcer.find_flow(packet.protocol, tuple);
-      if (!flow) {
+      flow.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
+      const auto tracked = enforcer.find_flow(packet.protocol, tuple);
+      if (!tracked) {
         continue;  // ended already
       }
-      source = FlowLabel{flow->label}.source().value_or(kNoNumber);
-      destination = FlowLabel{flow->label}.destination().value_or(kNoNumber);
-      tuple.source = flow->original.source;
-      tuple.destination = flow->reply.source;
-      record.port = flow->reply.source_port;
+      source = FlowLabel{tracked->label}.source().value_or(kNoNumber);
+      destination = FlowLabel{tracked->label}.destination().value_or(kNoNumber);
+      tuple.source = tracked->original.source;
+      tuple.destination = tracked->reply.source;
+      flow.port = tracked->reply.source_port;
     }
-    record.source = describe(source, tuple.source, registry, enforcer);
-    record.destination = describe(destination, tuple.destination, registry, enforcer);
-    explain(record, enforcer, source, destination);
-    records.push_back(std::move(record));
+    flow.source = describe(source, tuple.source, registry, enforcer);
+    flow.destination = describe(destination, tuple.destination, registry, enforcer);
+    explain(flow, enforcer, source, destination);
+    flows.push_back(std::move(flow));
   }
-  return records;
+  return flows;
 }
 
 }  // namespace trireme::enforcer

@@ -12,33 +12,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "trireme/policy/flow.hpp"
 #include "trireme/policy/policy.hpp"
 #include "trireme/policy/seen.hpp"
 
 namespace trireme::control {
 
-struct FlowEnd {
-  std::optional<policy::LabelSet> labels;  // of a workload
-  std::string workload;                    // its name; empty where it has gone, or is none
-  std::string entity;                      // "@host" or "@world" where there are no labels
-  std::string host;                        // that vouches for the labels; empty: this one
-  bool quarantined = false;
-  std::optional<policy::Address> address;
-  std::vector<std::string> networks = {};  // of an end without labels: [[network]]s that it is in
-  std::vector<std::string> names = {};     // that its address was learned by
-};
-
-struct Flow {
-  std::chrono::system_clock::time_point time;
-  policy::Verdict verdict = policy::Verdict::deny;
-  FlowEnd source;
-  FlowEnd destination;
-  std::uint8_t protocol = 0;
-  std::uint16_t port = 0;  // of the destination; 0 for ICMP
-  std::string rule;        // Rule::text() of the rule that decided; empty where none did
-  std::string reason;
-  std::string cause;  // of a handshake, one word; empty: rules in the kernel decided
-};
+using policy::Flow;
+using policy::FlowEnd;
 
 /// As methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
