@@ -68,6 +68,9 @@ class Reading {
 
  private:
   void take(const kernel::TrackedFlow& flow) {
+    if (flow.ended) {
+      return;
+    }
     const FlowLabel label{flow.label};
     const auto source = label.source();
     const auto destination = label.destination();

@@ -294,7 +294,7 @@ void Daemon::revoke() {
   problems_.note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
   if (count && *count > 0) {
     revoked_ += *count;
-    spdlog::info("{} flows lost their authorisation: policy allows them no longer, or an end has gone", *count);
+    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone", *count);
   }
 }
 

@@ -107,8 +107,8 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
   if (!source || !destination || !knows(*source) || !knows(*destination) || (*source <= kHost && *destination <= kHost)) {
     return false;
   }
-  if (policy_->mode == policy::Mode::audit) {
-    return true;  // what is refused passes and was logged; it need not be logged again
+  if (policy_->mode == policy::Mode::audit && (label.flags() & (kAudited | kToken)) != 0) {
+    return true;  // it passes, and was told when it began; others are told with their next packet
   }
   const auto is_remote = [this](policy::Number number) { return number >= policy::kFirstNumber && !labels_.contains(number); };
   if (is_remote(*source) || is_remote(*destination)) {

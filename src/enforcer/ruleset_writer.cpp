@@ -75,6 +75,12 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
   rule(chain, std::move(flow_has(told, kAuthorised)
                             .go_to("allow_audit")
                             .comment("audit: number of " + source.text() + ", number of " + destination.text())));
+  // Of a flow that lost its bits, or that is older than its workload, an answer may come first: it is told as the flow that it answers.
+  NftRule first = audited(1);
+  write_labels(flow_lacks(first, kAuthorised), destination, source);
+  rule(chain, std::move(flow_has(first, kAuthorised)
+                            .go_to("allow_audit")
+                            .comment("audit: first an answer of " + source.text() + " to " + destination.text())));
   rule(chain, std::move(audited(1).go_to("refuse").comment("audit: answers")));
   NftRule log;
   const auto load = [&log](const End& end, std::uint32_t reg) {

@@ -45,6 +45,10 @@ TrackedFlow read(const nf_conntrack* entry) {
   flow.reply.source_port = port(ATTR_REPL_PORT_SRC);
   flow.reply.destination_port = port(ATTR_REPL_PORT_DST);
   flow.zone = nfct_get_attr_u16(entry, ATTR_ZONE);
+  if (nfct_attr_is_set(entry, ATTR_TCP_STATE) > 0) {
+    const std::uint8_t state = nfct_get_attr_u8(entry, ATTR_TCP_STATE);
+    flow.ended = state == TCP_CONNTRACK_LAST_ACK || state == TCP_CONNTRACK_TIME_WAIT || state == TCP_CONNTRACK_CLOSE;
+  }
   if (is_icmp(flow.protocol)) {
     flow.icmp_type = nfct_get_attr_u8(entry, ATTR_ICMP_TYPE);
     flow.icmp_code = nfct_get_attr_u8(entry, ATTR_ICMP_CODE);

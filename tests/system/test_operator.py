@@ -16,6 +16,10 @@ LONG_LABELS = "app=a-service-with-a-rather-long-name,env=production,team=platfor
 AUDIT = '[defaults]\nmode = "audit"\n'
 
 
+def end_of(end):
+    return ",".join(f"{key}={value}" for key, value in end["labels"].items()) if "labels" in end else end["entity"]
+
+
 class Operator(HostCase):
     def setUp(self):
         super().setUp()
@@ -77,6 +81,52 @@ class Operator(HostCase):
         live = self.flows("--live", "--port", "7102")
         self.assertEqual([(each["count"], each["verdict"], each["source"]["labels"]) for each in live], [(2, "allow", {"app": "web"})])
         self.assertEqual(self.flows("--live", "--port", "7102", "--from", "@host"), [])
+        client.close("one")
+        waiting.until(lambda: [each["count"] for each in self.flows("--live", "--port", "7102")] == [1], "what both ends have closed is not alive")
+        client.close("two", reset=True)
+        waiting.until(lambda: self.flows("--live", "--port", "7102") == [], "nor what one has reset")
+
+    def test_live_connections_that_audit_mode_let_pass_have_their_ends(self):
+        """In the flow itself: a restarted daemon, whose log is empty, knows them as well."""
+        self.host.explicit_reload(AUDIT)
+        self.served("app=db", 7112)
+        self.host.plain().serve("tcp", "0.0.0.0", 7113)
+        web, plain = self.host.labelled("app=web"), self.host.plain()
+        for name, client, port in (("a", web, 7112), ("b", plain, 7112), ("c", web, 7113)):
+            client.open(name, "tcp", "127.0.0.1")
+            self.assert_allowed(client.connect(name, "127.0.0.1", port))
+            client.send_text(name, "ping")
+            self.assertEqual(client.receive(name), {"text": "ping"})
+        db = self.host.agents[0]
+        db.open("u", "udp", "127.0.0.1", 7114)
+        self.assert_allowed(web.open("u", "udp", "127.0.0.1"))
+        web.send_to("u", "ping", "127.0.0.1", 7114)
+        self.assertEqual(db.receive("u"), {"text": "ping"})
+        self.host.restart()
+        live = [self.flows("--live", "--port", port) for port in ("7112", "7113", "7114")]
+        told = sorted((each["port"], each["verdict"], end_of(each["source"]), end_of(each["destination"])) for each in sum(live, []))
+        self.assertEqual(told, [(7112, "audit", "@host", "app=db"), (7112, "audit", "app=web", "app=db"), (7113, "audit", "app=web", "@host"),
+                                (7114, "audit", "app=web", "app=db")])
+
+    def test_a_flow_that_audit_mode_lets_go_on_is_told_whoever_speaks_first(self):
+        """It was allowed when it began, and is no more."""
+        self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
+        db, web = self.host.labelled("app=db"), self.host.labelled("app=web")
+        for name, port in (("question", 7115), ("answer", 7116)):
+            db.open(name, "tcp", "127.0.0.1", port, listen=1)
+            web.open(name, "tcp", "127.0.0.1")
+            self.assert_allowed(web.connect(name, "127.0.0.1", port))
+            self.assertEqual(db.accept(name, name + " taken"), "ok")
+        self.host.explicit_reload(AUDIT)
+        self.assertEqual(web.send_text("question", "ping"), "ok")
+        self.assertEqual(db.receive("question taken"), {"text": "ping"})
+        self.assertEqual(db.send_text("answer taken", "ping"), "ok")
+        self.assertEqual(web.receive("answer"), {"text": "ping"})
+        for port in ("7115", "7116"):
+            told = self.await_flow("--port", port)
+            self.assertEqual([(each["verdict"], end_of(each["source"]), end_of(each["destination"])) for each in told], [("audit", "app=web", "app=db")], port)
+            live = self.flows("--live", "--port", port)
+            self.assertEqual([(each["verdict"], end_of(each["source"]), end_of(each["destination"])) for each in live], [("audit", "app=web", "app=db")], port)
 
     def test_follow_is_one_line_for_each_flow_and_ends_with_the_daemon(self):
         self.served("app=db", 7103)

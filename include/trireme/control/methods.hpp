@@ -52,9 +52,9 @@ inline constexpr const char* unit_gate = "unit-gate";
 inline constexpr const char* flows = "flows";
 
 /// params {"limit": 100, and what FlowFilter::parse() reads} -> {"flows": 12, "unknown": 0, "complete": true, "left_out": 0, "connections":
-/// [a flow as above with "count", ...]}: what is alive by now and touches a workload, alike ones together, the most frequent first.
-/// `left_out` did not fit the limit; of `unknown` ones (audited, and told long ago) nobody knows the ends; not `complete`: there are more
-/// kinds than the daemon tells apart. Root only.
+/// [a flow as above with "count", ...]}: what is alive by now and touches a workload (TCP that both ends have closed is not), alike ones
+/// together, the most frequent first. `left_out` did not fit the limit; of `unknown` ones (audited, and told long ago) nobody knows the
+/// ends; not `complete`: there are more kinds than the daemon tells apart. Root only.
 inline constexpr const char* connections = "connections";
 
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content":

@@ -27,6 +27,7 @@ struct TrackedFlow {
   FlowTuple original;
   FlowTuple reply;                       // what the other end sends; its source is the real destination, after any DNAT
   std::array<std::uint32_t, 4> label{};  // 128 bits, words as the kernel holds them
+  bool ended = false;                    // TCP: both ends have closed it, or one has reset it; the entry stays for a while
   // What else it takes to name the entry to the kernel.
   std::uint16_t zone = 0;
   std::uint8_t icmp_type = 0;  // ICMP and ICMPv6, original direction; id in host order
