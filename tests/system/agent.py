@@ -395,9 +395,9 @@ class Orders:
 
     # --- one attempt after the other, until told to end ---
 
-    def probe(self, name, kind, address, port, timeout=0.5):
+    def probe(self, name, kind, address, port, timeout=0.5, apart=0.0):
         probe = {"stop": False, "ok": 0, "failed": 0, "outcomes": {}, "longest": 0.0, "counted": threading.Condition()}
-        probe["thread"] = threading.Thread(target=self._probe, args=(probe, kind, address, port, timeout), daemon=True)
+        probe["thread"] = threading.Thread(target=self._probe, args=(probe, kind, address, port, timeout, apart), daemon=True)
         self.probes[name] = probe
         probe["thread"].start()
 
@@ -414,9 +414,11 @@ class Orders:
         probe["thread"].join()
         return self.probed(name)
 
-    def _probe(self, probe, kind, address, port, timeout):
+    def _probe(self, probe, kind, address, port, timeout, apart):
         broken = None
         while not probe["stop"]:
+            if apart:
+                time.sleep(apart)
             began = time.monotonic()
             outcome = self.exchange(kind, address, port, timeout=timeout)
             if outcome != "ok":

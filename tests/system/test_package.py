@@ -74,8 +74,8 @@ class Package(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_a_life(self):
-        for step in (self.installed, self.started, self.upgraded_under_load, self.not_restarted_where_that_is_forbidden, self.removed,
-                     self.purged):
+        for step in (self.installed, self.started, self.upgraded_under_load, self.upgraded_with_containers,
+                     self.not_restarted_where_that_is_forbidden, self.removed, self.purged):
             began = time.monotonic()
             step()
             print(f"{step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
@@ -142,6 +142,61 @@ class Package(unittest.TestCase):
         self.assertIn('name = "mine"', self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
         self.assertEqual(sorted(each["labels"]["app"] for each in self.lab.workloads()), ["other", "shop", "web", "web"])
+
+    def container(self, labels):
+        """An agent that has all of a bridge container's network."""
+        made = self.lab.must(f"docker run -d -l {labels} busybox sleep 3600")
+        self.lab.await_state(made, "enforced")
+        pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {made}")
+        found = agent.Agent(["nsenter", "-t", pid, "-n", "nice", "-n", "10"], spawn=self.lab.popen, program="/srv/agent.py")
+        self.containers.append(found)
+        return found, self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {made}")
+
+    def upgraded_with_containers(self):
+        """Between networks a flow begins with the daemon's help. While it is away nothing new is let in, and TCP repeats its question until it is
+        back; a datagram may be lost."""
+        self.lab.start_docker()
+        self.addCleanup(self.lab.remove_containers)
+        self.containers = []
+        self.addCleanup(lambda: [each.end() for each in self.containers])
+        (same, inside), (other, _) = self.container("app=web"), self.container("app=other")
+        web, stranger = self.agent("app=web"), self.agent("app=other")
+        address = "172.17.0.1"
+        to_host = {kind: web.serve(kind, address) for kind in ("tcp", "udp")}
+        to_container = {kind: same.serve(kind, inside) for kind in ("tcp", "udp")}
+        self.assertEqual(same.open("long", "tcp", inside), "ok")
+        self.assertEqual(same.connect("long", address, to_host["tcp"]), "ok")
+        friends = {"to host": (same, address, to_host), "to container": (web, inside, to_container)}
+        strangers = {"to host": (other, address, to_host), "to container": (stranger, inside, to_container)}
+        probes = [(f"{kind} {way}", each, kind, *where) for group in (friends, strangers) for way, (each, *where) in group.items() for kind in to_host]
+        for name, each, kind, there, ports in probes:
+            each.probe(name, kind, there, ports[kind], timeout=5.0, apart=0.0 if LONG else 0.01)
+        before = self.show("MainPID")
+        spoken = 0
+        with self.lab.popen(["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as upgrade:
+            while upgrade.poll() is None:
+                self.assertEqual(same.send_text("long", "x"), "ok")
+                self.assertEqual(same.receive("long"), {"text": "x"})
+                spoken += 1
+            self.assertEqual(upgrade.returncode, 0, upgrade.stdout.read())
+        waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "the new one runs")
+        told = {f"{name} {'same' if each in (same, web) else 'other'}": each.probe_end(name, ok=100 if each in (same, web) else 0)
+                for name, each, _, _, _ in probes}
+        print(f"between networks the long flow spoke {spoken} times; {told}", flush=True)
+        for name, outcome in told.items():
+            if name.endswith("other"):
+                self.assertEqual(outcome["ok"], 0, f"wrongly let in: {name}")
+            else:
+                self.assertGreaterEqual(outcome["ok"], 100, name)
+                self.assertLessEqual(outcome["failed"], 0 if name.startswith("tcp") else 2, f"wrongly refused: {name}")
+        self.assertGreater(spoken, 3)
+        for each in self.containers:
+            each.end()
+        self.lab.remove_containers()
+        self.lab.must("systemctl stop docker docker.socket")
+        for each in (web, stranger):
+            each.end()
+            self.agents.remove(each)
 
     def not_restarted_where_that_is_forbidden(self):
         before = self.show("MainPID")
