@@ -89,7 +89,8 @@ def main():
         everybody.talk(options.flows / 60)
         began = time.monotonic()
         daemon.share()
-        told = {}
+        time.sleep(10)
+        result["CPU while nobody asks"] = daemon.share()
         for minute in range(1, options.minutes + 1):
             while time.monotonic() < began + 60 * minute:
                 ask_all(host, following, taken)
