@@ -1,4 +1,4 @@
-"""The local path and the token path on Debian's own kernel, with the cgroupfs driver: one that has nf_tables' native `queue`."""
+"""The local path, the token path, datagrams and names on Debian's own kernel, with the cgroupfs driver: one that has nf_tables' native `queue`."""
 
 import shutil
 import unittest
@@ -7,8 +7,14 @@ from tests.system import undo, vm
 from tests.system.host import LONG, ROOT
 
 TOKENS = tuple(f"hosts.SharedSecret.test_{name}" for name in ("same_labels_talk", "other_labels_are_refused_at_once",
-                                                             "an_unlabelled_client_is_refused", "the_kind_of_queue_is_told"))
-MODULES = ("local", "rules", "takeover", "restart", "hosts") if LONG else ("local", *TOKENS)
+                                                             "an_unlabelled_client_is_refused", "the_kind_of_queue_is_told",
+                                                             "hosts_of_which_one_sends_no_flow_labels",
+                                                             "many_flows_between_two_hosts_have_many_threads"))
+DATAGRAMS = tuple(f"datagrams.Datagrams.test_{name}" for name in ("same_labels_talk", "other_labels_are_refused_at_once", "large_datagrams",
+                                                                  "nothing_arrives_ahead_of_the_proof", "what_waited_arrives_in_order",
+                                                                  "an_authorised_flow_does_without_the_verifiers"))
+ANSWERS = "names.Names.test_whose_address_changes_with_each_answer"
+MODULES = ("local", "rules", "takeover", "restart", "hosts", "datagrams", ANSWERS) if LONG else ("local", *TOKENS, *DATAGRAMS, ANSWERS)
 
 
 class DebianKernel(unittest.TestCase):

@@ -86,6 +86,38 @@ class HostsCase(PairCase):
 
 
 class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
+    def test_hosts_of_which_one_sends_no_flow_labels(self):
+        """Both directions of a flow meet the same thread, whatever the kernel's hash makes of IPv6 flow labels."""
+        client, server = self.client.labelled("app=web"), self.serve("app=web")
+        server.serve("udp", "::", PORT)
+        try:
+            for silent, other in ((self.client, self.server), (self.server, self.client)):
+                silent.must(["sysctl", "-qw", "net.ipv6.auto_flowlabels=0"])
+                other.must(["sysctl", "-qw", "net.ipv6.auto_flowlabels=1"])
+                for kind in ("tcp", "udp"):
+                    for _ in range(12):
+                        self.assertEqual(client.exchange(kind, SERVER6, PORT), "ok", kind)
+        finally:
+            for each in self.hosts:
+                each.must(["sysctl", "-qw", "net.ipv6.auto_flowlabels=1"])
+
+    def test_many_flows_between_two_hosts_have_many_threads(self):
+        self.serve("app=web")
+        client = self.client.labelled("app=web")
+        for address in (SERVER4, SERVER6):
+            before = [self.taken(each) for each in self.hosts]
+            for _ in range(20):
+                self.assertEqual(client.exchange("tcp", address, PORT), "ok")
+            for each, earlier in zip(self.hosts, before):
+                for queue, count in self.taken(each).items():
+                    self.assertGreater(count, earlier[queue], f"queue {queue}, {address}")
+
+    @staticmethod
+    def taken(of):
+        """Packets by queue of the verifier's."""
+        lines = of.must(["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
+        return {int(words[0]): int(words[7]) for words in map(str.split, lines) if int(words[0]) < 7438}
+
     def test_the_kind_of_queue_is_told(self):
         kind = self.client.status()["tokens"]["queues"]
         self.assertIn(f"threads, {kind}; shared secret", self.client.log_text())
