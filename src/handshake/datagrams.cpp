@@ -10,6 +10,8 @@ namespace {
 constexpr std::uint8_t kUdp = 17;
 // From PROOF on: datagrams that come together go through the queue together, in their order. The clock's step is 4 ms.
 constexpr Milliseconds kTogether{4};
+/// Nor does one that is followed by others, for this long: a thread that is always behind would have all of a flow for ever.
+constexpr Milliseconds kLongest{100};
 
 }  // namespace
 
@@ -130,7 +132,7 @@ void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority) {
 /// One alone authorises the flow. Of several none does: what is sent right behind them would pass in the kernel, and overtake those that
 /// are still on their way through the queue.
 void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation) {
-  const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1;
+  const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1 && !port->is_followed(exchange.key.point);
   release(exchange, is_alone ? authorisation : static_cast<std::uint32_t>(Ruling::let));
 }
 
@@ -216,7 +218,8 @@ Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   }
   const policy::Decision decision = decide(exchange);
   if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {
-    if (exchange.proved + kTogether > packet.now.monotonic) {
+    const auto since = packet.now.monotonic - exchange.proved;
+    if (since < kTogether || (since < kLongest && port->is_followed(exchange.key.point))) {
       return accept(Ruling::let);
     }
     return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit, exchange.remote->number);

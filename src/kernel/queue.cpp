@@ -2,6 +2,7 @@
 
 #include <libmnl/libmnl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 // The kernel's headers define what netinet/in.h has not.
 #include <linux/netfilter.h>
@@ -265,6 +266,11 @@ std::span<const QueuedPacket> Queue::receive() {
     }
   }
   return std::span(state.packets).first(state.count);
+}
+
+bool Queue::waits() const {
+  pollfd readable{.fd = fd(), .events = POLLIN, .revents = 0};
+  return ::poll(&readable, 1, 0) > 0;
 }
 
 void Queue::accept(std::uint32_t id, std::uint32_t priority) {

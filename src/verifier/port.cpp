@@ -92,6 +92,11 @@ void Verifier::Worker::change(handshake::PointId point, const wire::Ends& ends, 
   }
 }
 
+bool Verifier::Worker::is_followed(handshake::PointId point) const {
+  const auto there = points_.find(point);
+  return behind_ > 0 || (there != points_.end() && there->second->queue.waits());
+}
+
 int Verifier::Worker::milliseconds_to_tick() const {
   const auto next = engine_->next_tick();
   if (!next) {

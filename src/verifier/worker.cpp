@@ -153,7 +153,9 @@ void Verifier::Worker::serve(Point& point) {
   }
   now_ = monotonic();
   const handshake::Now now{now_, std::chrono::system_clock::now()};
+  behind_ = packets.size();
   for (const kernel::QueuedPacket& packet : packets) {
+    behind_--;
     rule(point, packet, now);
   }
   point.queue.flush();

@@ -76,6 +76,7 @@ class Verifier::Worker final : private handshake::Port {
   void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
   void drop(handshake::PointId point, std::uint32_t id) override;
   void change(handshake::PointId point, const wire::Ends& ends, handshake::FlowChange change) override;
+  [[nodiscard]] bool is_followed(handshake::PointId point) const override;
   [[nodiscard]] Point* find(handshake::PointId point);
   [[nodiscard]] int milliseconds_to_tick() const;
   void tick();
@@ -94,6 +95,7 @@ class Verifier::Worker final : private handshake::Port {
   Told told_;
   wire::PacketBuffer own_;  // a packet of our own
   std::uint64_t packets_ = 0;
+  std::size_t behind_ = 0;         // packets of the batch at hand, after the one at hand
   std::uint64_t lost_before_ = 0;  // of queues that are gone
   std::uint64_t lost_ = 0;
   std::chrono::milliseconds lost_read_{};

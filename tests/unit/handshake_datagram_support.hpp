@@ -43,6 +43,8 @@ struct RecordingPort final : Port {
   void drop(PointId /*point*/, std::uint32_t id) override { verdicts.push_back({id, true, 0}); }
   void change(PointId /*point*/, const wire::Ends& ends, FlowChange change) override { changes.emplace_back(ends, change); }
 
+  [[nodiscard]] bool is_followed(PointId /*point*/) const override { return followed; }
+
   [[nodiscard]] Packet take() {
     EXPECT_FALSE(sent.empty());
     if (sent.empty()) {
@@ -58,6 +60,7 @@ struct RecordingPort final : Port {
   std::vector<Verdict> verdicts;
   std::vector<std::pair<wire::Ends, FlowChange>> changes;
   std::vector<std::string> order;
+  bool followed = false;
 };
 
 /// One end of UDP flows.

@@ -328,5 +328,22 @@ TEST_F(DatagramTest, ThePointsEndTakesWhatWaitedWithIt) {
   EXPECT_EQ(client.engine->statistics().handshakes, 0U);
 }
 
+TEST_F(DatagramTest, ADatagramThatIsFollowedDoesNotAuthorise) {
+  client.port.followed = server.port.followed = true;
+  authorise();
+  EXPECT_EQ(client.port.verdicts, (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::let)}}))
+      << "alone, but others come behind";
+  pass(4);
+  for (Host* each : {&client, &server}) {
+    const auto again = [&] { return each == &client ? each->leave(data()).priority : each->arrive(data()).priority; };
+    EXPECT_EQ(again(), ruling(Ruling::let));
+    each->port.followed = false;
+    EXPECT_EQ(again(), ruling(Ruling::authorise, 1000));
+    each->port.followed = true;
+    each->pass(100);
+    EXPECT_EQ(again(), ruling(Ruling::authorise, 1000)) << "not for ever";
+  }
+}
+
 }  // namespace
 }  // namespace trireme::handshake

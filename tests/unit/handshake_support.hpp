@@ -215,6 +215,7 @@ struct End : private Port {
   void release(PointId /*point*/, std::uint32_t /*id*/, std::uint32_t /*priority*/) override {}
   void drop(PointId /*point*/, std::uint32_t id) override { EXPECT_EQ(held.erase(id), 1U); }
   void change(PointId /*point*/, const wire::Ends& /*ends*/, FlowChange /*change*/) override {}
+  [[nodiscard]] bool is_followed(PointId /*point*/) const override { return false; }
 };
 
 inline wire::Segment segment(const Packet& packet) {

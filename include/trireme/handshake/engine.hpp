@@ -80,6 +80,8 @@ class Port {
   virtual void drop(PointId point, std::uint32_t id) = 0;
   /// `ends` as the client sends.
   virtual void change(PointId point, const wire::Ends& ends, FlowChange change) = 0;
+  /// Whether packets wait behind the one at hand, perhaps of the same flow: in the kernel they would be overtaken.
+  [[nodiscard]] virtual bool is_followed(PointId point) const = 0;
 };
 
 /// What becomes of a packet. Pointers are valid until the next call.

@@ -45,6 +45,8 @@ class Queue {
   [[nodiscard]] int fd() const;
   /// What waits, at most a batch, in arrival order; never blocks. Valid until the next call. Empty: nothing waits.
   [[nodiscard]] std::span<const QueuedPacket> receive();
+  /// Whether there is something to receive.
+  [[nodiscard]] bool waits() const;
   /// Verdicts, sent by flush() in this order. The priority becomes the packet's (NFQA_PRIORITY, Linux 5.18).
   void accept(std::uint32_t id, std::uint32_t priority);
   /// With other bytes in the packet's place, at most 65,000; checksums must be right and whole.
