@@ -132,7 +132,7 @@ class BootedFleet(unittest.TestCase):
         waiting.until(lambda: self.labs["server"].sh("ss -Hltn 'sport = :5201'").stdout, "iperf3 listens")
         for address in ADDRESSES["server"]:
             out = self.labs["client"].must(f"trirun --label app=web -- iperf3 -c {address} -n 20M -P 2 --bidir -J")
-            self.assertGreater(json.loads(out)["end"]["sum_received"]["bytes"], 1_000_000)
+            self.assertGreater(json.loads(out)["end"]["sum_received"]["bytes"], 100_000)
 
     def long_lived(self):
         """A connection to redis goes on while either daemon is restarted, and while it is killed and systemd brings it back."""

@@ -161,8 +161,8 @@ class RoutedCertificates(Routed, unittest.TestCase):
             out = self.client.trirun("app=web", ["iperf3", "-c", address, "-n", "20M", "-P", "2", "--bidir", "-J"], timeout=30).stdout
             sums = json.loads(out)["end"]
             received = [sums[name]["bytes"] for name in ("sum_received", "sum_received_bidir_reverse")]
-            self.assertGreater(sum(received), 20_000_000)
-            self.assertGreater(min(received), 1_000_000, "the one that ends first ends both")
+            self.assertGreater(sum(received), 10_000_000)
+            self.assertGreater(min(received), 100_000, "the one that ends first ends both")
             server.wait(10)
 
     def test_a_redis_connection_outlives_restarts_of_both_daemons(self):
