@@ -9,7 +9,7 @@
 namespace trireme::control {
 namespace {
 
-constexpr std::size_t kPiece = 32U << 10U;  // of a long answer, made in one turn of the loop
+constexpr std::size_t kPiece = 256U << 10U;  // of a long answer, made in one turn of the loop
 
 /// Labels of containers may hold any bytes; JSON may not.
 std::string text(const nlohmann::json& value) {
