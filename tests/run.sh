@@ -103,8 +103,8 @@ build() { # PRESET [TARGET...]
   cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" ${1:+--target "$@"}
 }
 
-unit_tests() { # PRESET
-  ctest --preset "$1" -j "$jobs" --timeout 300 --no-tests=error
+unit_tests() { # PRESET SECONDS
+  ctest --preset "$1" -j "$jobs" --timeout "$2" --no-tests=error
 }
 
 fuzz() { # SECONDS for each target
@@ -142,7 +142,7 @@ command -v ccache >/dev/null && export TRIREME_COMPILER_LAUNCHER=ccache
 
 if wanted unit; then
   step build-asan 1200 bash -c 'build asan trireme_tests' &&
-    UBSAN_OPTIONS=print_stacktrace=1 step unit 600 bash -c 'unit_tests asan'
+    UBSAN_OPTIONS=print_stacktrace=1 step unit $((long ? 7200 : 600)) bash -c "unit_tests asan $((long ? 1800 : 300))"
 fi
 # The rooms whose code runs in several threads.
 if wanted tsan; then
