@@ -163,6 +163,7 @@ std::string Datagrams::too_large(const DatagramExchange& exchange) {
 void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   const auto local = std::exchange(exchange.successor, nullptr);
   exchange.is_closing = false;
+  exchange.remote = nullptr;
   exchange.stage = Stage::asking;
   exchange.attempts = 0;
   exchange.began = now.monotonic;
