@@ -7,7 +7,6 @@ questions to a name server on the same host, without trireme, under it, and wher
 Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS. Wants dnsperf (apt install dnsperf). About two minutes.
 """
 
-import argparse
 import json
 import os
 import re
@@ -187,12 +186,7 @@ def show(part, result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=1)
-    parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = turns.options(__doc__, list(PARTS), 1)
     undo.end_on_signals()
     result = {part: measure(part, options.rounds, options.seconds) for part in options.only}
     if options.json:

@@ -7,7 +7,6 @@ speak TLS with client certificates, with and without session reuse, taking turns
 Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS. About two minutes.
 """
 
-import argparse
 import json
 import os
 import re
@@ -174,12 +173,7 @@ def ratios(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2)
-    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = turns.options(__doc__, list(VARIANTS), 2)
     undo.end_on_signals()
     result = measure(options.only, options.rounds, options.seconds)
     if options.json:

@@ -1,10 +1,21 @@
 """What the benchmarks share: variants take turns, and each of ours is compared with the others of the same turn, since a machine's speed drifts."""
 
+import argparse
 import contextlib
 import statistics
 
 # What every Docker host pays anyway.
 CONNTRACK = "table inet bench {\nchain c {\ntype filter hook input priority 0\nct state established accept\n}\n}\n"
+
+
+def options(description, names, seconds):
+    """--rounds, --seconds, --only some of `names`, --json."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=seconds)
+    parser.add_argument("--only", nargs="*", choices=names, default=names)
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
 
 
 @contextlib.contextmanager

@@ -63,6 +63,13 @@ class Agent:
             return self.answer()
         return call
 
+    def ask(self, name, text):
+        """Sends it over an open socket; what comes back, None where nothing does."""
+        outcome = self.send_text(name, text)
+        if outcome != "ok":
+            raise AssertionError(f"{name}: {outcome}")
+        return self.receive(name).get("text")
+
     def end(self):
         """SIGKILL, and gone when this returns."""
         self.process.kill()

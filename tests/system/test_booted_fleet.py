@@ -7,7 +7,7 @@ import subprocess
 import unittest
 
 from tests.system import agent, fleet, undo, waiting
-from tests.system.lab import Lab
+from tests.system.lab import Lab, SeveralLabs
 
 ADDRESSES = {"client": ("10.97.0.1", "fd00:97::1"), "server": ("10.98.0.2", "fd00:98::2"), "third": ("10.98.0.3", "fd00:98::3")}
 GATEWAYS = {"10.97": ("10.97.0.254", "fd00:97::fe"), "10.98": ("10.98.0.254", "fd00:98::fe")}
@@ -27,7 +27,7 @@ def url(address, port):
     return f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
 
 
-class BootedFleet(unittest.TestCase):
+class BootedFleet(SeveralLabs, unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.undo = undo.Undo()
@@ -68,14 +68,6 @@ class BootedFleet(unittest.TestCase):
             client.must(f"cd /root && trirectl pki issue ca --host {name} --out {name}")
             for file in ("psk", "ca/ca.pem", f"{name}/host.pem", f"{name}/host.key"):
                 shutil.copy2(f"{client.root}/root/{file}", f"{lab.root}/etc/trireme/")
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            for lab in self.labs.values():
-                lab.show()
-            raise
 
     def use(self, trust, described):
         for name, lab in self.labs.items():
@@ -143,16 +135,12 @@ class BootedFleet(unittest.TestCase):
         self.addCleanup(talker.end)
         talker.open("redis", "tcp", "0.0.0.0")
         self.assertEqual(talker.connect("redis", address, 6379), "ok")
-
-        def ask(line):
-            self.assertEqual(talker.send_text("redis", line + "\r\n"), "ok")
-            return talker.receive("redis").get("text")
-        self.assertEqual(ask("SET life long"), "+OK\r\n")
+        self.assertEqual(talker.ask("redis", "SET life long\r\n"), "+OK\r\n")
         for lab in (client, server):
             for command in ("systemctl restart trireme", "kill -9 $(systemctl show -P MainPID trireme)"):
                 before = lab.must("systemctl show -P MainPID trireme")
                 lab.must(command)
-                self.assertEqual(ask("GET life"), "$4\r\nlong\r\n", command)
+                self.assertEqual(talker.ask("redis", "GET life\r\n"), "$4\r\nlong\r\n", command)
                 waiting.until(lambda lab=lab, before=before: lab.sh("trirectl status").returncode == 0
                               and lab.must("systemctl show -P MainPID trireme") != before, "the daemon is back")
         self.assertEqual(self.get("client", "app=other", address, 6379), 7)

@@ -173,20 +173,16 @@ class RoutedCertificates(Routed, unittest.TestCase):
         client = self.client.labelled("app=db")
         client.open("redis", "tcp", "")
         self.assertEqual(client.connect("redis", address, 6379), "ok")
-
-        def ask(line):
-            self.assertEqual(client.send_text("redis", line + "\r\n"), "ok")
-            return client.receive("redis").get("text")
-        self.assertEqual(ask("SET life long"), "+OK\r\n")
+        self.assertEqual(client.ask("redis", "SET life long\r\n"), "+OK\r\n")
         for each in (self.client, self.server):
             for signal in (9, 15):
                 each.restart(signal)
-                self.assertEqual(ask("GET life"), "$4\r\nlong\r\n")
+                self.assertEqual(client.ask("redis", "GET life\r\n"), "$4\r\nlong\r\n")
         self.assertEqual(self.client.labelled("app=web").exchange("tcp", address, 6379), "ECONNREFUSED")
         # And where it is stopped for good.
         for each in (self.client, self.server):
             each.stop(15)
-            self.assertEqual(ask("GET life"), "$4\r\nlong\r\n")
+            self.assertEqual(client.ask("redis", "GET life\r\n"), "$4\r\nlong\r\n")
             each.start()
 
 

@@ -107,6 +107,18 @@ class Package(unittest.TestCase):
         self.assertIn("trireme_workloads", self.lab.must("curl -sS http://127.0.0.1:9464/metrics"))
         self.assertIn("50-trireme.conf", self.lab.must("find /run/systemd/system"))
 
+    def upgrade_while(self, speaker):
+        """To the second package, while the speaker's socket `long` is spoken over and echoes: how often it was."""
+        before = self.show("MainPID")
+        spoken = 0
+        with self.lab.popen(["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as upgrade:
+            while upgrade.poll() is None:
+                self.assertEqual(speaker.ask("long", "x"), "x")
+                spoken += 1
+            self.assertEqual(upgrade.returncode, 0, upgrade.stdout.read())
+        waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "the new one runs")
+        return spoken
+
     def upgraded_under_load(self):
         """Not one flow is wrongly let in or wrongly refused, and what the administrator changed stays."""
         web, same, other, plain = (self.agent(labels) for labels in ("app=web", "app=web", "app=other", None))
@@ -117,16 +129,8 @@ class Package(unittest.TestCase):
             for prober in (same, other, plain):
                 prober.probe(kind, kind, "127.0.0.1", port, timeout=3.0)
         plain.probe("others", "tcp", "127.0.0.1", plain.serve("tcp", "127.0.0.1"), timeout=3.0)
-        before = self.show("MainPID")
         began = time.monotonic()
-        spoken = 0
-        with self.lab.popen(["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as upgrade:
-            while upgrade.poll() is None:
-                self.assertEqual(same.send_text("long", "x"), "ok")
-                self.assertEqual(same.receive("long"), {"text": "x"})
-                spoken += 1
-            self.assertEqual(upgrade.returncode, 0, upgrade.stdout.read())
-        waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "the new one runs")
+        spoken = self.upgrade_while(same)
         outcomes = {f"{kind} {name}": prober.probe_end(kind, ok=enough) for kind in ports
                     for name, prober, enough in (("same", same, 500), ("other", other, 0), ("plain", plain, 0))}
         others = plain.probe_end("others")
@@ -171,15 +175,7 @@ class Package(unittest.TestCase):
         probes = [(f"{kind} {way}", each, kind, *where) for group in (friends, strangers) for way, (each, *where) in group.items() for kind in to_host]
         for name, each, kind, there, ports in probes:
             each.probe(name, kind, there, ports[kind], timeout=5.0, apart=0.0 if LONG else 0.01)
-        before = self.show("MainPID")
-        spoken = 0
-        with self.lab.popen(["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as upgrade:
-            while upgrade.poll() is None:
-                self.assertEqual(same.send_text("long", "x"), "ok")
-                self.assertEqual(same.receive("long"), {"text": "x"})
-                spoken += 1
-            self.assertEqual(upgrade.returncode, 0, upgrade.stdout.read())
-        waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "the new one runs")
+        spoken = self.upgrade_while(same)
         told = {f"{name} {'same' if each in (same, web) else 'other'}": each.probe_end(name, ok=100 if each in (same, web) else 0)
                 for name, each, _, _, _ in probes}
         print(f"between networks the long flow spoke {spoken} times; {told}", flush=True)

@@ -4,13 +4,13 @@ import shutil
 import unittest
 
 from tests.system import documents, waiting
-from tests.system.lab import Lab
+from tests.system.lab import Lab, SeveralLabs
 
 ADDRESSES = {"web-1": ("10.0.0.1/24", "fd00:a::1/64"), "db-1": ("10.0.0.2/24", "fd00:a::2/64")}
 NAMES = "127.0.0.1 localhost\n10.0.0.1 web-1\n10.0.0.2 db-1\nfd00:a::2 db-1-six\n"
 
 
-class SecondHost(unittest.TestCase):
+class SecondHost(SeveralLabs, unittest.TestCase):
     def setUp(self):
         self.labs = {}
         for name in ADDRESSES:
@@ -19,14 +19,6 @@ class SecondHost(unittest.TestCase):
         web, db = (self.labs[name] for name in ("web-1", "db-1"))
         web.link(db, *zip(ADDRESSES["web-1"], ADDRESSES["db-1"]))
         db.start_docker()
-
-    def _callTestMethod(self, method):
-        try:
-            method()
-        except BaseException:
-            for lab in self.labs.values():
-                lab.show()
-            raise
 
     def test_to_the_letter(self):
         section = documents.document("README.md").split("## A second host")[1]
