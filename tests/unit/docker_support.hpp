@@ -214,10 +214,10 @@ class FakeDocker {
 };
 
 /// Docker, the daemon around Source, and a kernel that keeps what it is told.
-class DockerTest : public CgroupNamespaceTest {
+class DockerTest : public CgroupTest {
  protected:
   void SetUp() override {
-    CgroupNamespaceTest::SetUp();
+    CgroupTest::SetUp();
     if (IsSkipped()) {
       return;
     }
@@ -233,7 +233,7 @@ class DockerTest : public CgroupNamespaceTest {
     registry_.reset();
     processes_.clear();
     docker_.reset();
-    CgroupNamespaceTest::TearDown();
+    CgroupTest::TearDown();
   }
   void start_daemon() {
     source_.reset();

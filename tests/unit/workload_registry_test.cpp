@@ -42,7 +42,8 @@ class RegistryTest : public test::CgroupTest {
 };
 
 TEST_F(RegistryTest, EnrolsKernelXattrsAndItself) {
-  const std::string path = make("web.scope");
+  make("apps.slice");
+  const std::string path = make("apps.slice/web.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
   const Workload* workload = registry_->find_cgroup(path);
   ASSERT_NE(workload, nullptr);
@@ -54,7 +55,7 @@ TEST_F(RegistryTest, EnrolsKernelXattrsAndItself) {
   EXPECT_EQ(registry_->find_name("web.scope"), workload);
   EXPECT_EQ(registry_->find_number(1000), workload);
   EXPECT_EQ(registry_->find_enclosing(path + "/below/it"), workload);
-  EXPECT_EQ(registry_->find_enclosing(base_), nullptr);
+  EXPECT_EQ(registry_->find_enclosing("/beside"), nullptr);
 }
 
 TEST_F(RegistryTest, TheSameAgainIsNothingNew) {
@@ -94,7 +95,7 @@ TEST_F(RegistryTest, OneFailureTouchesNoOther) {
   ASSERT_TRUE(registry_->enrol(describe(good, labels({{"app", "web"}}))));
   kernel_.refuse_enrolment = true;
   EXPECT_FALSE(registry_->enrol(describe(bad, labels({{"app", "web"}}))));
-  EXPECT_FALSE(registry_->enrol(describe(base_ + "/none.scope", labels({{"app", "web"}}))));
+  EXPECT_FALSE(registry_->enrol(describe("/none.scope", labels({{"app", "web"}}))));
   EXPECT_EQ(registry_->find_cgroup(good)->state, State::enforced);
   EXPECT_EQ(kernel_.cgroups.at(id(good)).number, 1000U);
   EXPECT_EQ(registry_->size(), 2U);

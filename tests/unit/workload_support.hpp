@@ -114,46 +114,49 @@ class Sleeper {
   pid_t pid_;
 };
 
-/// A cgroup directory that nobody else uses, below the root of the real hierarchy, in a network namespace of our own: records of daemons
-/// that run on this machine are not ours then. Skips where we are not root or have no cgroup v2.
+/// A network namespace and a cgroup namespace of our own: the root of tree_ is a directory that the test made, so that records of daemons and
+/// of tests that run beside it are not seen. Skips where we are not root or have no cgroup v2.
 class CgroupTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) {
       GTEST_SKIP() << "needs root";
     }
-    auto tree = kernel::CgroupTree::find();
-    if (!tree) {
-      GTEST_SKIP() << tree.error().text();
+    auto outer = kernel::CgroupTree::find();
+    if (!outer) {
+      GTEST_SKIP() << outer.error().text();
     }
     if (::unshare(CLONE_NEWNET) != 0) {
       GTEST_SKIP() << "cannot make a network namespace";
     }
-    tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
     static unsigned counter = 0;
-    base_ = "/trireme-test-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
-    ASSERT_TRUE(tree_->create(base_));
+    outer_ = std::make_unique<kernel::CgroupTree>(std::move(*outer));
+    outer_base_ = "/trireme-test-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
+    ASSERT_TRUE(outer_->create(outer_base_));
+    home_ = *kernel::CgroupTree::of(static_cast<std::uint32_t>(::getpid()));
+    namespace_ = Fd(::open("/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(outer_->place(outer_base_, static_cast<std::uint32_t>(::getpid())));
+    ASSERT_EQ(::unshare(CLONE_NEWCGROUP), 0);
+    auto tree = kernel::CgroupTree::find();
+    ASSERT_TRUE(tree) << tree.error().text();
+    tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
     ASSERT_GE(sd_event_new(&loop_), 0);
   }
   void TearDown() override {
     sd_event_unref(loop_);
-    if (tree_) {
-      remove(base_);
+    if (outer_) {
+      EXPECT_EQ(::setns(namespace_.get(), CLONE_NEWCGROUP), 0);
+      EXPECT_TRUE(outer_->place(home_, static_cast<std::uint32_t>(::getpid())));
+      remove(*outer_, outer_base_);
     }
   }
 
   std::string make(const std::string& name) {
-    std::string path = base_ + "/" + name;
+    std::string path = "/" + name;
     EXPECT_TRUE(tree_->create(path));
     return path;
   }
   std::uint64_t id(const std::string& path) { return tree_->id(path).value_or(0); }
-  void remove(const std::string& path) {
-    for (const std::string& name : tree_->children(path)) {
-      remove(path + "/" + name);
-    }
-    EXPECT_TRUE(tree_->remove(path));
-  }
   /// Runs the loop until nothing happens for 50 ms, or for 300 ms where something always does.
   void settle() {
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
@@ -161,9 +164,33 @@ class CgroupTest : public ::testing::Test {
     }
   }
 
+  /// Runs the loop until `condition` holds; false after 10 s.
+  [[nodiscard]] bool await(const std::function<bool()>& condition) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!condition()) {
+      if (std::chrono::steady_clock::now() > end) {
+        return false;
+      }
+      sd_event_run(loop_, 20'000);
+    }
+    return true;
+  }
+
   std::unique_ptr<kernel::CgroupTree> tree_;
-  std::string base_;
   sd_event* loop_ = nullptr;
+
+ private:
+  static void remove(const kernel::CgroupTree& tree, const std::string& path) {
+    for (const std::string& name : tree.children(path)) {
+      remove(tree, path + "/" + name);
+    }
+    EXPECT_TRUE(tree.remove(path));
+  }
+
+  std::unique_ptr<kernel::CgroupTree> outer_;
+  std::string outer_base_;
+  std::string home_;
+  Fd namespace_;
 };
 
 /// A process in a network namespace of its own, or in ours, that can be told to go to another.
@@ -244,54 +271,6 @@ class Process {
   pid_t outer_ = -1;
   Fd orders_;
   Fd answers_;
-};
-
-/// CgroupTest in a cgroup namespace of its own: tree_'s root is a directory that the test made.
-class CgroupNamespaceTest : public CgroupTest {
- protected:
-  void SetUp() override {
-    CgroupTest::SetUp();
-    if (IsSkipped()) {
-      return;
-    }
-    outer_ = std::move(tree_);
-    home_ = *kernel::CgroupTree::of(static_cast<std::uint32_t>(::getpid()));
-    namespace_ = Fd(::open("/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC));
-    ASSERT_TRUE(outer_->place(base_, static_cast<std::uint32_t>(::getpid())));
-    if (::unshare(CLONE_NEWCGROUP) != 0) {
-      GTEST_SKIP() << "cannot make a cgroup namespace";
-    }
-    auto tree = kernel::CgroupTree::find();
-    ASSERT_TRUE(tree) << tree.error().text();
-    tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
-    outer_base_ = std::exchange(base_, "");
-  }
-  void TearDown() override {
-    if (outer_) {
-      EXPECT_EQ(::setns(namespace_.get(), CLONE_NEWCGROUP), 0);
-      EXPECT_TRUE(outer_->place(home_, static_cast<std::uint32_t>(::getpid())));
-      tree_ = std::move(outer_);
-      base_ = outer_base_.empty() ? base_ : outer_base_;
-    }
-    CgroupTest::TearDown();
-  }
-  /// Runs the loop until `condition` holds; false after 10 s.
-  [[nodiscard]] bool await(const std::function<bool()>& condition) {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > end) {
-        return false;
-      }
-      sd_event_run(loop_, 20'000);
-    }
-    return true;
-  }
-
- private:
-  std::unique_ptr<kernel::CgroupTree> outer_;
-  std::string home_;
-  std::string outer_base_;
-  Fd namespace_;
 };
 
 inline std::string hex(char digit) {
