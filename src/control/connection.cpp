@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 
+#include <algorithm>
 #include <array>
 
 namespace trireme::control {
@@ -77,28 +78,27 @@ void Connection::receive() {
   }
 }
 
+/// Takes the next request: one in a turn of the loop, and none before the caller has room for the last answer. What a caller sends at once
+/// costs others nothing, and answers that nobody reads are not made.
 void Connection::process() {
   if (processing_) {
     return;
   }
   processing_ = true;
-  while (alive_ && !busy_) {
+  if (alive_ && !busy_ && output_.empty()) {
+    input_.erase(0, input_.find_first_not_of('\n'));  // empty lines are no requests
     const std::size_t end = input_.find('\n');
-    if (end > limits_.line_bytes && input_.size() > limits_.line_bytes) {
+    if (std::min(end, input_.size()) > limits_.line_bytes) {
       refuse("a request is longer than " + std::to_string(limits_.line_bytes) + " bytes");
-      break;
-    }
-    if (end == std::string::npos) {
-      break;
-    }
-    const std::string line = input_.substr(0, end);
-    input_.erase(0, end + 1);
-    if (!line.empty()) {
+    } else if (end != std::string::npos) {
+      const std::string line = input_.substr(0, end);
+      input_.erase(0, end + 1);
       callbacks_.request(*this, line);
     }
   }
   processing_ = false;
-  if (alive_ && ended_ && !busy_ && output_.empty()) {
+  waiting_ = input_.find('\n') != std::string::npos;
+  if (alive_ && ended_ && !waiting_ && !busy_ && output_.empty()) {
     drop_soon();
   }
   watch();
@@ -193,16 +193,17 @@ void Connection::flush() {
   }
 }
 
-/// Reads while there is room for a request, writes while there is something to write.
+/// Reads while no whole request waits, and there is room for one. Writes while there is something to write; a request that waits for its
+/// turn has it once the caller could be written to.
 void Connection::watch() {
   if (!io_) {
     return;
   }
   std::uint32_t events = 0;
-  if (!ended_ && input_.size() <= limits_.line_bytes) {
+  if (!ended_ && !waiting_ && input_.size() <= limits_.line_bytes) {
     events |= EPOLLIN;
   }
-  if (!output_.empty() || more_) {
+  if (!output_.empty() || more_ || (waiting_ && !busy_)) {
     events |= EPOLLOUT;
   }
   sd_event_source_set_io_events(io_.get(), events);

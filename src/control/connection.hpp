@@ -68,6 +68,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   More more_;                // of the answer that is being given
   std::weak_ptr<Reply::State> pending_;
   bool busy_ = false;        // a request waits for its answer
+  bool waiting_ = false;     // input_ holds a whole request
   bool processing_ = false;  // process() is on the stack
   bool ended_ = false;       // the caller sends no more, or nothing more is wanted from it
   bool alive_ = true;

@@ -56,8 +56,9 @@ class ControlSocket : public ::testing::Test {
       reply.result(params.at("missing").get<std::string>());
     });
     server_->on("forget", Access::anyone, [](const Caller& /*caller*/, const json& /*params*/, const Reply& /*reply*/) {});
-    server_->on("count", Access::anyone, [](const Caller& /*caller*/, const json& params, const Reply& reply) {
+    server_->on("count", Access::anyone, [this](const Caller& /*caller*/, const json& params, const Reply& reply) {
       const int count = params.at("count").get<int>();
+      ++counted_;
       for (int i = 0; i < count; ++i) {
         reply.event({{"n", i}, {"padding", params.value("padding", "")}});
       }
@@ -145,7 +146,8 @@ class ControlSocket : public ::testing::Test {
   std::unique_ptr<Server> server_;
   std::vector<Reply> held_;
   std::atomic<int> closed_ = 0;
-  std::atomic<int> asked_ = 0;  // for the next value of a list
+  std::atomic<int> asked_ = 0;    // for the next value of a list
+  std::atomic<int> counted_ = 0;  // requests of that name
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };
@@ -330,6 +332,46 @@ TEST_F(ControlSocket, TellsAHandlerThatTheCallerHungUp) {
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   EXPECT_TRUE(client->call("release", json::object(), 5s)) << "answering a caller that is gone does nothing";
+}
+
+TEST_F(ControlSocket, WhoSendsManyRequestsAtOnceHoldsNobodyUp) {
+  serve();
+  start();
+  const Fd fd = raw();
+  std::string many;
+  while (many.size() < (4U << 20U)) {
+    many += R"({"method":"count","params":{"count":0}})"
+            "\n\n";
+  }
+  std::thread sender([&] { ::send(fd.get(), many.data(), many.size(), MSG_NOSIGNAL); });
+  pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(::poll(&entry, 1, 5000), 1);
+  auto client = Client::connect(path_);
+  ASSERT_TRUE(client);
+  int before = counted_;
+  ASSERT_TRUE(eventually([&] { return std::exchange(before, counted_.load()) == counted_; })) << "answers that nobody reads are not made";
+  EXPECT_LT(counted_, 100'000 / 20);
+  EXPECT_TRUE(client->call("echo", json::object(), 5s));
+  ::shutdown(fd.get(), SHUT_RDWR);
+  sender.join();
+}
+
+TEST_F(ControlSocket, AnswersAllThatCameTogetherHoweverMany) {
+  serve();
+  start();
+  const Fd fd = raw();
+  std::string many(100'000, '\n');
+  for (int i = 0; i < 500; ++i) {
+    many += json{{"method", "echo"}, {"params", {{"n", i}}}}.dump() + "\n";
+  }
+  std::thread sender([&] {
+    write(fd, many);
+    ::shutdown(fd.get(), SHUT_WR);
+  });
+  const std::string answers = read(fd, 501);
+  sender.join();
+  EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 500);
+  EXPECT_NE(answers.find("{\"n\":499}}\n<end>"), std::string::npos);
 }
 
 TEST_F(ControlSocket, AnswersLater) {

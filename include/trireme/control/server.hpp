@@ -70,7 +70,7 @@ using Handler = std::function<void(const Caller& caller, const nlohmann::json& p
 
 /// What callers can take from the daemon at most.
 struct Limits {
-  std::size_t line_bytes = 1U << 20U;          // a request; a longer one ends the connection
+  std::size_t line_bytes = 128U << 10U;        // a request; a longer one ends the connection
   std::size_t backlog_bytes = 4U << 20U;       // unread output at which a stream's reader is dropped (a single result may be larger)
   std::size_t connections = 1024;              // of all callers; root may use all of them
   std::size_t connections_per_uid = 64;        // of one uid other than 0
