@@ -50,7 +50,7 @@ const char* text(BadToken bad) {
     case BadToken::no_token:
       return "no token";
     case BadToken::truncated:
-      return "lengths that do not add up";
+      return "lengths that do not add up, or too many bytes";
     case BadToken::version:
       return "another protocol version";
     case BadToken::message:
@@ -65,12 +65,13 @@ const char* text(BadToken bad) {
 
 namespace {
 
-/// A token at the start of `bytes`, whatever follows.
-tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::uint8_t> bytes, bool (*are_known)(std::uint8_t flags)) {
+/// A token at the start of `bytes`, whatever follows. Readers have room for `most` bytes.
+tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::uint8_t> bytes, std::size_t most,
+                                         bool (*are_known)(std::uint8_t flags)) {
   if (!is_control(bytes)) {
     return tl::unexpected(BadToken::no_token);
   }
-  if (bytes.size() < kTokenHeader) {
+  if (bytes.size() < kTokenHeader || bytes.size() > most) {
     return tl::unexpected(BadToken::truncated);
   }
   if (bytes[kVersionAt] != kVersion) {
@@ -131,7 +132,7 @@ std::size_t write_whole(const Token& token, std::span<std::uint8_t> out) {
 }  // namespace
 
 tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::uint8_t> bytes) {
-  const auto token = read_first(expected, bytes, are_for_segments);
+  const auto token = read_first(expected, bytes, kMaxToken, are_for_segments);
   if (token && size_of(*token) != bytes.size()) {
     return tl::unexpected(BadToken::truncated);
   }
@@ -139,7 +140,7 @@ tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::
 }
 
 std::size_t write_token(const Token& token, std::span<std::uint8_t> out) {
-  return are_for_segments(token.flags) ? write_whole(token, out) : 0;
+  return are_for_segments(token.flags) ? write_whole(token, out.first(std::min(out.size(), kMaxToken))) : 0;
 }
 
 bool is_control(std::span<const std::uint8_t> data) {
@@ -151,7 +152,7 @@ std::uint8_t control_message(std::span<const std::uint8_t> data) {
 }
 
 tl::expected<Token, BadToken> read_datagram_token(Message expected, std::span<const std::uint8_t> data) {
-  const auto token = read_first(expected, data, are_for_datagrams);
+  const auto token = read_first(expected, data, kMaxControl, are_for_datagrams);
   if (!token) {
     return token;
   }

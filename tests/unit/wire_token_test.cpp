@@ -146,10 +146,19 @@ TEST(Token, BoundsCredentialsByTheirType) {
     return !bytes.empty();
   };
   for (std::size_t length = 0; length < 1300; ++length) {
-    EXPECT_EQ(is_possible(CredentialType::certificate, length), length >= 1 && length <= 1180) << length;
+    EXPECT_EQ(is_possible(CredentialType::certificate, length), length >= 1 && kTokenHeader + length + kLabels.size() <= 1180) << length;
     EXPECT_EQ(is_possible(CredentialType::psk, length), length >= 9 && length <= 72) << length;
     EXPECT_EQ(is_possible(CredentialType::local, length), length == 16) << length;
     EXPECT_FALSE(is_possible(CredentialType{0}, length) || is_possible(CredentialType{4}, length)) << length;
+  }
+}
+
+TEST(Token, IsNoLargerThanReadersHaveRoomFor) {
+  for (const std::size_t size : {kMaxToken, kMaxToken + 1, std::size_t{65'535}}) {
+    const std::size_t labels = size - kTokenHeader - 12 - kTagSize;
+    const Octets bytes = join({slice(kReply, 0, 30), number(labels, 2), slice(kReply, 32, 12), Octets(labels, 'x'), kTag});
+    ASSERT_EQ(bytes.size(), size);
+    EXPECT_EQ(read_token(Message::reply, bytes).has_value(), size == kMaxToken) << size;
   }
 }
 
@@ -187,8 +196,10 @@ TEST(Token, WritesNothingThatDoesNotFitOrCannotBeRead) {
   token.labels = many;
   Octets large(0x20000);
   EXPECT_EQ(write_token(token, large), 0U);
-  token.labels = token.labels.first(0xFFFF);
-  EXPECT_EQ(write_token(token, large), hello_size(16, 0xFFFF));
+  token.labels = token.labels.first(kMaxToken - kTokenHeader - 16 + 1);
+  EXPECT_EQ(write_token(token, large), 0U);
+  token.labels = token.labels.first(kMaxToken - kTokenHeader - 16);
+  EXPECT_EQ(write_token(token, large), kMaxToken);
 }
 
 TEST(Token, AnyBytesAreRefusedOrWrittenBack) {

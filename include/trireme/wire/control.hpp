@@ -27,7 +27,7 @@ inline constexpr std::size_t kTagDatagram = 12 + kTagSize;
 /// Which message it claims to be. Nothing else of it is looked at.
 [[nodiscard]] std::uint8_t control_message(std::span<const std::uint8_t> data);
 
-/// HELLO or REPLY. `data` is all of the datagram; what follows HELLO must be zeros.
+/// HELLO or REPLY. `data` is all of the datagram, kMaxControl bytes at most; what follows HELLO must be zeros.
 [[nodiscard]] tl::expected<Token, BadToken> read_datagram_token(Message expected, std::span<const std::uint8_t> data);
 /// Writes HELLO with its padding, or REPLY; returns the size, 0 where it does not fit `out` or kMaxControl.
 [[nodiscard]] std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out);

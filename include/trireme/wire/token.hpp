@@ -49,7 +49,7 @@ struct Token {
 
 enum class BadToken : std::uint8_t {
   no_token,    // the magic is not there: data of somebody else
-  truncated,   // lengths go beyond the data, or data beyond the lengths
+  truncated,   // lengths go beyond the data, or data beyond the lengths or beyond any token's
   version,     // another version than kVersion
   message,     // not the message that belongs here
   credential,  // unknown type, or a credential of impossible length
@@ -57,7 +57,7 @@ enum class BadToken : std::uint8_t {
 };
 [[nodiscard]] const char* text(BadToken bad);
 
-/// Reads one message of the kind expected; every byte must be accounted for.
+/// Reads one message of the kind expected: kMaxToken bytes at most, and every one must be accounted for.
 [[nodiscard]] tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::uint8_t> bytes);
 
 [[nodiscard]] constexpr std::size_t hello_size(std::size_t credential, std::size_t labels) {
