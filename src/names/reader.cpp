@@ -15,10 +15,7 @@ constexpr std::size_t kPrefix = 2;  // bytes of the length before each message i
 
 Heard Reader::read(std::span<const std::uint8_t> packet, std::size_t length) {
   Heard heard;
-  if (packet.size() != length) {
-    return heard;
-  }
-  if (const auto datagram = wire::Datagram::parse(packet, length)) {
+  if (const auto datagram = wire::Datagram::parse(packet, length); datagram && datagram->is_whole()) {
     heard.protocol = IPPROTO_UDP;
     heard.ends = datagram->ends();
     if (auto answer = read_answer(datagram->payload())) {
@@ -27,7 +24,7 @@ Heard Reader::read(std::span<const std::uint8_t> packet, std::size_t length) {
   } else if (const auto segment = wire::Segment::parse(packet, length)) {
     heard.protocol = IPPROTO_TCP;
     heard.ends = segment->ends();
-    read_segment(*segment, heard);
+    segment->is_whole() ? read_segment(*segment, heard) : forget(heard.ends);
   }
   return heard;
 }
@@ -40,8 +37,8 @@ void Reader::read_segment(const wire::Segment& segment, Heard& heard) {
   }
   const std::uint32_t sequence = segment.sequence() + (begins ? 1U : 0U);
   Stream& known = stream(heard.ends, sequence);
-  if (begins) {
-    known = {heard.ends, sequence, {}};
+  if (begins && known.first != sequence) {
+    known = {heard.ends, sequence, sequence, {}};
   }
   const auto ahead = static_cast<std::int32_t>(sequence - known.next);
   if (ahead > 0) {
@@ -64,7 +61,7 @@ Reader::Stream& Reader::stream(const wire::Ends& ends, std::uint32_t sequence) {
     // Another connection by the same ports, or one whose segments we have missed: further off than any window.
     constexpr std::uint32_t kWindow = 1U << 24U;
     if (sequence - streams_.front().next + kWindow > 2 * kWindow) {
-      streams_.front() = {ends, sequence, {}};
+      streams_.front() = {ends, sequence, sequence, {}};
     }
     return streams_.front();
   }
@@ -72,9 +69,17 @@ Reader::Stream& Reader::stream(const wire::Ends& ends, std::uint32_t sequence) {
     by_ends_.erase(streams_.back().ends);
     streams_.pop_back();
   }
-  streams_.push_front({ends, sequence, {}});
+  streams_.push_front({ends, sequence, sequence, {}});
   by_ends_[ends] = streams_.begin();
   return streams_.front();
+}
+
+/// What was not seen as a whole is missing: the connection is taken up again with the next segment.
+void Reader::forget(const wire::Ends& ends) {
+  if (const auto known = by_ends_.find(ends); known != by_ends_.end()) {
+    streams_.erase(known->second);
+    by_ends_.erase(known);
+  }
 }
 
 void Reader::complete(Stream& stream, std::vector<Answer>& answers) {

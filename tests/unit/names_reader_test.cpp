@@ -84,6 +84,26 @@ TEST(Reader, PortsThatAreUsedAgainBeginAnew) {
   EXPECT_EQ(hear(reader, segment(0x80000000U, stream)).answers.size(), 1U) << "far off: its SYN-ACK was missed";
 }
 
+TEST(Reader, ALateCopyOfTheSynAckChangesNothing) {
+  Reader reader;
+  const Bytes stream = prefixed(kMessage);
+  hear(reader, segment(999, {}, 0x12));
+  hear(reader, segment(1000, part(stream, 0, 10)));
+  EXPECT_FALSE(hear(reader, segment(999, {}, 0x12)).early);
+  EXPECT_EQ(hear(reader, segment(1010, part(stream, 10, stream.size()))).answers.size(), 1U);
+}
+
+TEST(Reader, AfterASegmentThatWasNotSeenAsAWholeItGoesOn) {
+  Reader reader;
+  const Bytes stream = prefixed(kMessage);
+  hear(reader, segment(999, {}, 0x12));
+  const Bytes large = segment(1000, Bytes(500, 0));
+  EXPECT_FALSE(reader.read(std::span(large).first(100), large.size()).early);
+  const Heard next = hear(reader, segment(1500, stream));
+  EXPECT_FALSE(next.early) << "its sender would never repeat what was accepted";
+  EXPECT_EQ(next.answers.size(), 1U);
+}
+
 TEST(Reader, ConnectionsAreBounded) {
   Reader reader;
   for (int i = 0; i < 100'000; i++) {

@@ -31,12 +31,14 @@ class Reader {
   static constexpr std::size_t kStreams = 128;  // connections at a time; the one unused for longest gives way
   struct Stream {
     wire::Ends ends;
-    std::uint32_t next = 0;  // sequence number
+    std::uint32_t first = 0;  // sequence number; a late copy of the SYN-ACK has the same
+    std::uint32_t next = 0;
     std::vector<std::uint8_t> partial;
   };
 
   void read_segment(const wire::Segment& segment, Heard& heard);
   Stream& stream(const wire::Ends& ends, std::uint32_t sequence);
+  void forget(const wire::Ends& ends);
   static void complete(Stream& stream, std::vector<Answer>& answers);
 
   std::list<Stream> streams_;  // the most recently used first
