@@ -27,6 +27,7 @@ constexpr std::size_t kVerdicts = 1U << 16U;  // bytes of verdicts in one send(2
 constexpr std::size_t kVerdict = 64;          // bytes of one verdict without payload, at most
 constexpr std::size_t kMaxChanged = 65'000;   // bytes; an attribute holds little more
 constexpr int kMaxReceiveBuffer = 16 << 20;
+constexpr int kSendBuffer = 2 * int{kVerdicts};  // whatever net.core.wmem_default is
 
 /// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser drops attributes that are newer than
 /// its build, NFQA_PRIORITY among them.
@@ -129,7 +130,8 @@ Result<Fd> open_queue_socket(std::uint32_t length) {
   const auto size = static_cast<int>(std::min<std::uint64_t>(std::uint64_t{length} * 2048U, kMaxReceiveBuffer));
   if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on) != 0 ||
       ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) != 0 ||
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0) {
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0 ||
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSendBuffer, sizeof kSendBuffer) != 0) {
     return fail_errno("cannot set up a netlink socket to the queues");
   }
   return fd;
@@ -157,6 +159,7 @@ struct Queue::State {
   void end(const nlmsghdr* header) { used += NLMSG_ALIGN(std::size_t{header->nlmsg_len}); }
   void drop(std::uint32_t id) { end(begin(id, NF_DROP, 0)); }
   void flush();
+  bool send(const void* bytes, std::size_t size) const;
   std::uint64_t dropped() const;
 
   Fd socket;
@@ -207,13 +210,22 @@ nlmsghdr* Queue::State::begin(std::uint32_t id, int verdict, std::size_t payload
 }
 
 void Queue::State::flush() {
-  while (used > 0 && ::send(socket.get(), verdicts.data(), used, 0) < 0) {
-    if (errno != EINTR) {
-      lost++;
-      break;
+  if (used > 0 && !send(verdicts.data(), used)) {
+    // No memory for so many at a time: a packet without a verdict would wait for ever, and a queue full of them would drop what comes.
+    auto left = static_cast<int>(used);
+    for (auto* header = reinterpret_cast<nlmsghdr*>(verdicts.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+      lost += send(header, header->nlmsg_len) ? 0U : 1U;
     }
   }
   used = 0;
+}
+
+bool Queue::State::send(const void* bytes, std::size_t size) const {
+  ssize_t sent = -1;
+  do {
+    sent = ::send(socket.get(), bytes, size, 0);
+  } while (sent < 0 && errno == EINTR);
+  return sent >= 0;
 }
 
 std::uint64_t Queue::State::dropped() const {
