@@ -60,7 +60,11 @@ Answer Engine::State::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
   Handshake* known = table.find(key, packet.now.monotonic);
   if (packet.number() == kHost) {
-    // The ports of a workload's flow are in use by a process that is none: its packets go on as they are.
+    // The ports of a workload's flow are in use by a process that is none: its packets go on as they are, and need no verifier from here
+    // on.
+    if (datagrams_.port != nullptr) {
+      datagrams_.port->change(packet.facts.point, kTcp, packet.ends, FlowChange::release);
+    }
     Handshake& handshake = table.make(key, packet.now.monotonic);
     handshake.sequence = packet.segment.sequence();
     table.enter(handshake, Phase::open, packet.now.monotonic);
@@ -147,6 +151,9 @@ Answer Engine::State::take_reply(const Packet& packet) {
     answer.drop = true;
     answer.own = own_segment(*handshake);
     return answer;
+  }
+  if (!is_here(*handshake)) {
+    return refuse_client(packet, *handshake, Reason::unknown_workload, event(packet, Role::client, handshake));
   }
   const auto token = wire::read_token(wire::Message::reply, packet.segment.payload());
   if (!token && token.error() == wire::BadToken::no_token) {

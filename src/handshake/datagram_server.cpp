@@ -49,7 +49,10 @@ Answer Datagrams::take_hello(const Packet& packet) {
     if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) && known->since + kUndisturbed > packet.now.monotonic) {
       return drop(Reason::taken_over);
     }
-    if (known->stage == Stage::answered && known->began + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+    const bool is_other = (token->flags & wire::kClosing) == 0 && !packet.is(kFresh);  // and neither ends the flow nor begins a new one
+    const bool is_proved = known->stage == Stage::complete && !known->is_closing && is_other;
+    const Milliseconds since = is_proved ? known->proved : known->began;
+    if ((is_proved || known->stage == Stage::answered) && since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
       return drop(Reason::conflict);
     }
   }

@@ -275,7 +275,8 @@ void Datagrams::forget_point(PointId point) {
 
 void Datagrams::change(const FlowKey& key, FlowChange what) {
   const bool is_client = key.role == Role::client;
-  port->change(key.point,
+  constexpr std::uint8_t kUdp = 17;  // IANA's number
+  port->change(key.point, kUdp,
                is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
                          : wire::Ends{key.remote, key.local, key.remote_port, key.local_port},
                what);

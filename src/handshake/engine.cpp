@@ -105,8 +105,13 @@ bool Engine::State::is_peer(const policy::Address& address) const {
   return contains(networks, address);
 }
 
+bool Engine::State::is_here(const Handshake& handshake) const {
+  const auto local = locals.find(handshake.local->number);
+  return local != locals.end() && local->second == handshake.local;
+}
+
 Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) {
-  if (const auto local = locals.find(handshake.local->number); local == locals.end() || local->second != handshake.local) {
+  if (!is_here(handshake)) {
     return Reason::unknown_workload;
   }
   const credentials::Peer& peer = *handshake.peer;
@@ -147,7 +152,7 @@ Answer Engine::State::rejudge_open(const Packet& packet, Handshake& handshake) {
   if (audits()) {
     return accept(Ruling::audit);
   }
-  if (handshake.is_unlabelled && locals.contains(handshake.local->number)) {
+  if (handshake.is_unlabelled && is_here(handshake)) {
     const policy::Decision decision =
         judge.unlabelled(*handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {

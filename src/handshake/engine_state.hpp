@@ -11,13 +11,15 @@
 
 namespace trireme::handshake {
 
+inline constexpr std::uint8_t kTcp = 6;  // IANA's number
+
 class Engine::State {
  public:
   State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random);
 
   [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now);
 
-  Judge judge{6};  // TCP
+  Judge judge{kTcp};
   EngineStatistics statistics;
   PeerCache peers{statistics};
   std::vector<policy::Prefix> networks;  // [host] peers
@@ -71,6 +73,8 @@ class Engine::State {
   Answer rejudge(const Packet& packet, Handshake& handshake);
   /// The same where no proof was exchanged: a process that is no workload passes, an unlabelled peer as policy has it now.
   Answer rejudge_open(const Packet& packet, Handshake& handshake);
+  /// Whether its workload still has the labels that it began with.
+  [[nodiscard]] bool is_here(const Handshake& handshake) const;
   /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its
   /// labels.
   [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);

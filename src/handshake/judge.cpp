@@ -15,11 +15,11 @@ void Judge::set_policy(std::shared_ptr<const policy::Policy> policy) {
 }
 
 policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentity& remote, bool local_is_client, std::uint16_t port) {
-  // Numbers are used again, but not before a reload: see IdentityBook and the enforcer's numbers. Unproved identities have none.
+  // Numbers are used again, so the labels have to be the same too. Unproved identities have none.
   const std::uint64_t key = std::uint64_t{local.number} << 40U ^ std::uint64_t{remote.number} << 16U ^ port;
   Remembered& slot = remembered_[(key * 0x9e3779b97f4a7c15U >> 52U) % kRemembered];
   if (remote.number != 0 && slot.local == local.number && slot.remote == remote.number && slot.port == port &&
-      slot.local_is_client == local_is_client) {
+      slot.local_is_client == local_is_client && slot.labels == local.hash && slot.remote_labels == remote.hash) {
     return slot.decision;
   }
   const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local.labels, .workload = local.number, .address = {}};
@@ -27,7 +27,7 @@ policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentit
   const policy::Decision decision =
       policy::evaluate(*policy_, local_is_client ? here : there, local_is_client ? there : here, protocol_, port);
   if (remote.number != 0) {
-    slot = {local.number, remote.number, port, local_is_client, decision};
+    slot = {local.number, remote.number, port, local_is_client, local.hash, remote.hash, decision};
   }
   return decision;
 }

@@ -39,6 +39,8 @@ class Judge {
     policy::Number remote = 0;
     std::uint16_t port = 0;
     bool local_is_client = false;
+    credentials::Digest labels{};
+    credentials::Digest remote_labels{};
     policy::Decision decision;
   };
   std::uint8_t protocol_;

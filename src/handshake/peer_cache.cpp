@@ -3,7 +3,7 @@
 namespace trireme::handshake {
 namespace {
 
-constexpr std::size_t kPeers = 2048;
+constexpr std::size_t kPeers = 2048;  // of each type
 /// How long a refused credential is refused without another look.
 constexpr std::chrono::milliseconds kRefused{10'000};
 
@@ -11,7 +11,7 @@ constexpr std::chrono::milliseconds kRefused{10'000};
 
 void PeerCache::set_trust(std::shared_ptr<const credentials::Trust> trust) {
   by_key_.clear();
-  recent_.clear();
+  recent_ = {};
   statistics_.peers = 0;
   trust_ = std::move(trust);
 }
@@ -119,12 +119,13 @@ tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Byte
         entry.known ? entry.known->peer->not_before <= now.wall && now.wall <= entry.known->peer->not_after : now.monotonic < entry.until;
     if (is_current) {
       statistics_.remembered++;
-      recent_.splice(recent_.begin(), recent_, found->second);
+      Entries& alike = recent(type);
+      alike.splice(alike.begin(), alike, found->second);
       return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known) : tl::unexpected(entry.known.error());
     }
     const auto old = found->second;
     by_key_.erase(found);
-    recent_.erase(old);
+    recent(type).erase(old);
   }
   if (!trust_->plausible(type, credential)) {
     return tl::unexpected(trust_->has(type) ? Reason::untrusted : Reason::unknown_type);
@@ -143,8 +144,7 @@ tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Byte
   } else {
     known = tl::unexpected(reason_of(verified.error()));
   }
-  insert(scratch_, std::move(known), now.monotonic + kRefused);
-  Entry& entry = recent_.front();
+  Entry& entry = insert(type, std::move(known), now.monotonic + kRefused);
   return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known) : tl::unexpected(entry.known.error());
 }
 
@@ -159,14 +159,21 @@ const std::string& PeerCache::key(wire::CredentialType type, Bytes credential) {
   return scratch_;
 }
 
-void PeerCache::insert(std::string key, tl::expected<KnownPeer, Reason> known, std::chrono::milliseconds until) {
-  if (recent_.size() >= kPeers) {
-    by_key_.erase(recent_.back().key);
-    recent_.pop_back();
+PeerCache::Entries& PeerCache::recent(wire::CredentialType type) {
+  return recent_.at(static_cast<std::size_t>(type) - 1);
+}
+
+/// Under scratch_, the key last looked up.
+PeerCache::Entry& PeerCache::insert(wire::CredentialType type, tl::expected<KnownPeer, Reason> known, std::chrono::milliseconds until) {
+  Entries& alike = recent(type);
+  if (alike.size() >= kPeers) {
+    by_key_.erase(alike.back().key);
+    alike.pop_back();
   }
-  recent_.push_front({std::move(key), std::move(known), until});
-  by_key_.emplace(recent_.front().key, recent_.begin());
-  statistics_.peers = recent_.size();
+  alike.push_front({scratch_, std::move(known), until});
+  by_key_.emplace(alike.front().key, alike.begin());
+  statistics_.peers = by_key_.size();
+  return alike.front();
 }
 
 }  // namespace trireme::handshake

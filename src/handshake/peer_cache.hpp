@@ -29,7 +29,8 @@ struct KnownPeer {
   std::unordered_map<std::string, std::shared_ptr<const RemoteIdentity>> identities;
 };
 
-/// Belongs to one thread. Least recently used peers are forgotten.
+/// Belongs to one thread. Least recently used peers are forgotten, each for one of its own type: who has read a shared secret's name can
+/// claim to be any number of hosts, and must not make certificates be verified again by it.
 class PeerCache {
  public:
   explicit PeerCache(EngineStatistics& statistics) : statistics_(statistics) {}
@@ -67,11 +68,12 @@ class PeerCache {
   [[nodiscard]] tl::expected<Key, Reason> client_secret(const credentials::Trust& spoke, wire::CredentialType type,
                                                         const credentials::Peer& peer, const Now& now);
   [[nodiscard]] const std::string& key(wire::CredentialType type, Bytes credential);
-  void insert(std::string key, tl::expected<KnownPeer, Reason> known, std::chrono::milliseconds until);
+  [[nodiscard]] Entries& recent(wire::CredentialType type);
+  Entry& insert(wire::CredentialType type, tl::expected<KnownPeer, Reason> known, std::chrono::milliseconds until);
 
   EngineStatistics& statistics_;
   std::shared_ptr<const credentials::Trust> trust_;
-  Entries recent_;  // most recently used first
+  std::array<Entries, 3> recent_;  // of each type, most recently used first
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
   std::string scratch_;  // the key looked up
   std::optional<PairKeys> spare_keys_;

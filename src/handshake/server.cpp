@@ -24,20 +24,28 @@ bool is_half_open(const Handshake& handshake) {
   return handshake.phase == Phase::asked || handshake.phase == Phase::answered;
 }
 
-/// Whether it is this handshake's own SYN that comes again, perhaps after its PROOF.
+/// Whether it is this handshake's own SYN that comes again.
 bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& token, const std::shared_ptr<const LocalIdentity>& local) {
-  return (is_half_open(handshake) || handshake.phase == Phase::complete) && handshake.sequence == syn.sequence() &&
-         std::ranges::equal(handshake.client_nonce, token.nonce) && handshake.local == local;
+  return handshake.sequence == syn.sequence() && std::ranges::equal(handshake.client_nonce, token.nonce) && handshake.local == local;
 }
 
 }  // namespace
 
 /// Where the earlier connection lives on, its TCP answers with an acknowledgement, and a client that has lost it with a reset (RFC 9293,
-/// section 3.5.1); then it can connect. Where only the flow's authorisation is left, nothing must ride on it: there is no handshake for
-/// which a SYN-ACK would leave, see reply().
+/// section 3.5.1); then it can connect. Where only the flow's authorisation is left, nothing must ride on it, not even a request that the
+/// listener would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
 Answer Engine::State::take_hello_again(const Packet& packet) {
-  if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic); known != nullptr && known->phase != Phase::complete) {
+  Port* port = datagrams_.port;
+  const bool lives = port != nullptr && port->is_connected(packet.facts.point, packet.ends, packet.facts.in_device);
+  if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
+      known != nullptr && !(lives && known->phase == Phase::complete)) {
     table.remove(*known);
+  }
+  if (!lives) {
+    if (port != nullptr) {
+      port->change(packet.facts.point, kTcp, packet.ends, FlowChange::forget);
+    }
+    return drop(Reason::conflict);
   }
   statistics.refused[static_cast<std::size_t>(Reason::conflict)]++;
   return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
@@ -65,7 +73,11 @@ Answer Engine::State::take_hello(const Packet& packet) {
     return refuse(packet, Reason::simultaneous_open, std::move(told));
   }
   if (Handshake* known = table.find(key, packet.now.monotonic)) {
-    if (repeats(*known, packet.segment, *token, local->second)) {
+    const bool again = repeats(*known, packet.segment, *token, local->second);
+    if (again && known->phase == Phase::complete) {
+      return drop(Reason::conflict);  // late, or a replay after the connection has ended: data would be authorised by what it proved
+    }
+    if (again && is_half_open(*known)) {
       return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
     }
     if (is_half_open(*known) && known->since + kUndisturbed > packet.now.monotonic && known->local == local->second) {

@@ -6,6 +6,7 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -16,6 +17,9 @@ namespace trireme::kernel {
 
 namespace {
 
+/// States of tcp(7) that netinet/tcp.h and linux/tcp.h do not both have.
+enum : std::uint8_t { TCP_NEW_SYN_RECV = 12 };
+
 constexpr std::uint32_t kAllStates = 0xffffffffU;
 
 struct Request {
@@ -25,6 +29,13 @@ struct Request {
   inet_diag_bc_op op;
   std::uint64_t cgroup_id;
 } __attribute__((packed));
+
+/// In `idiag_timer`, of a socket of which only TIME_WAIT's little is left, whatever its state says.
+constexpr std::uint8_t kTimeWaitTimer = 3;
+
+void write_address(const policy::Address& address, __be32* words) {
+  std::memcpy(words, address.bytes.data(), address.size());
+}
 
 policy::Address address(std::uint8_t family, const __be32* words) {
   policy::Address result;
@@ -90,6 +101,47 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
       sockets.push_back({protocol, address(found->idiag_family, found->id.idiag_src), address(found->idiag_family, found->id.idiag_dst),
                          ntohs(found->id.idiag_sport), ntohs(found->id.idiag_dport)});
     }
+  }
+}
+
+Result<bool> SocketTable::has_connection(const InetSocket& ends, std::uint32_t device) {
+  struct {
+    nlmsghdr header;
+    inet_diag_req_v2 body;
+  } request{};
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.header.nlmsg_seq = ++sequence_;
+  request.body.sdiag_family = ends.local.family == policy::Address::Family::v4 ? AF_INET : AF_INET6;
+  request.body.sdiag_protocol = IPPROTO_TCP;
+  request.body.idiag_states = kAllStates;
+  write_address(ends.local, request.body.id.idiag_src);
+  write_address(ends.remote, request.body.id.idiag_dst);
+  request.body.id.idiag_sport = htons(ends.local_port);
+  request.body.id.idiag_dport = htons(ends.remote_port);
+  request.body.id.idiag_if = device;
+  std::ranges::fill(request.body.id.idiag_cookie, INET_DIAG_NOCOOKIE);
+  if (::send(fd_.get(), &request, sizeof request, 0) < 0) {
+    return fail_errno("cannot ask sock_diag");
+  }
+  std::array<char, 8192> buffer{};
+  while (true) {
+    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+    if (length < 0) {
+      return fail_errno("cannot read from sock_diag");
+    }
+    const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data());
+    if (!mnl_nlmsg_ok(header, static_cast<int>(length)) || header->nlmsg_seq != sequence_) {
+      continue;
+    }
+    if (header->nlmsg_type == NLMSG_ERROR) {
+      const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
+      return error->error == -ENOENT ? Result<bool>(false) : fail_errno("sock_diag refused the question", -error->error);
+    }
+    const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
+    const bool over = found->idiag_timer == kTimeWaitTimer || found->idiag_state == TCP_CLOSE;
+    return !over && found->idiag_state != TCP_LISTEN && found->idiag_state != TCP_SYN_RECV && found->idiag_state != TCP_NEW_SYN_RECV;
   }
 }
 

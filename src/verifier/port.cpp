@@ -68,14 +68,14 @@ void Verifier::Worker::drop(handshake::PointId point, std::uint32_t id) {
   }
 }
 
-void Verifier::Worker::change(handshake::PointId point, const wire::Ends& ends, FlowChange change) {
+void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends, FlowChange change) {
   Point* there = find(point);
   if (there == nullptr) {
     return;
   }
   Shared& shared = *there->shared;
   const std::scoped_lock lock(shared.mutex);
-  const auto flow = entry_of(shared, IPPROTO_UDP, ends);
+  const auto flow = entry_of(shared, protocol, ends);
   if (!flow) {
     return;
   }
@@ -86,10 +86,30 @@ void Verifier::Worker::change(handshake::PointId point, const wire::Ends& ends, 
     case FlowChange::withdraw:
       std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kVerdictsOfFlow | handshake::kRenewalOfFlow);
       break;
+    case FlowChange::release:
+      std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kOfFlow);
+      break;
     case FlowChange::forget:
       std::ignore = shared.conntrack.remove(*flow);
       break;
   }
+}
+
+bool Verifier::Worker::is_connected(handshake::PointId point, const wire::Ends& ends, std::uint32_t device) {
+  Point* there = find(point);
+  if (there == nullptr) {
+    return false;
+  }
+  Shared& shared = *there->shared;
+  const std::scoped_lock lock(shared.mutex);
+  return shared.sockets
+      .has_connection({.protocol = IPPROTO_TCP,
+                       .local = ends.destination,
+                       .remote = ends.source,
+                       .local_port = ends.destination_port,
+                       .remote_port = ends.source_port},
+                      device)
+      .value_or(false);
 }
 
 bool Verifier::Worker::is_followed(handshake::PointId point) const {

@@ -24,7 +24,11 @@ Result<PointSockets> PointSockets::open(std::size_t threads) {
   if (!conntrack) {
     return tl::unexpected(conntrack.error());
   }
-  PointSockets sockets(std::move(*sender), std::move(*conntrack));
+  auto table = kernel::SocketTable::open();
+  if (!table) {
+    return tl::unexpected(table.error());
+  }
+  PointSockets sockets(std::move(*sender), std::move(*conntrack), std::move(*table));
   for (std::size_t i = 0; i < threads; i++) {
     auto queue = kernel::Queue::bind(static_cast<std::uint16_t>(kFirstQueue + i), kQueueLength);
     if (!queue) {
@@ -95,7 +99,7 @@ void Verifier::remove_local(policy::Number number) {
 }
 
 void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
-  auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_));
+  auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_), std::move(sockets.sockets_));
   for (std::size_t i = 0; i < workers_.size(); i++) {
     // A message can be copied, sockets cannot.
     auto queue = std::make_shared<kernel::Queue>(std::move(sockets.queues_.at(i)));

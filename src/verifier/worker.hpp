@@ -13,10 +13,12 @@ namespace trireme::verifier {
 
 /// What one enforcement point's threads share beside their queues.
 struct Shared {
-  Shared(kernel::RawSender raw, kernel::Conntrack table) : sender(std::move(raw)), conntrack(std::move(table)) {}
+  Shared(kernel::RawSender raw, kernel::Conntrack table, kernel::SocketTable diag)
+      : sender(std::move(raw)), conntrack(std::move(table)), sockets(std::move(diag)) {}
   kernel::RawSender sender;
-  std::mutex mutex;
-  kernel::Conntrack conntrack;  // under the mutex: asked for translated flows alone
+  std::mutex mutex;  // of what few packets need
+  kernel::Conntrack conntrack;
+  kernel::SocketTable sockets;
 };
 
 /// Refusals told lately: each once in five seconds, whatever is repeated.
@@ -75,7 +77,8 @@ class Verifier::Worker final : private handshake::Port {
   void send(handshake::PointId id, const handshake::OwnSegment& own) override;
   void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
   void drop(handshake::PointId point, std::uint32_t id) override;
-  void change(handshake::PointId point, const wire::Ends& ends, handshake::FlowChange change) override;
+  void change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends, handshake::FlowChange change) override;
+  [[nodiscard]] bool is_connected(handshake::PointId point, const wire::Ends& ends, std::uint32_t device) override;
   [[nodiscard]] bool is_followed(handshake::PointId point) const override;
   [[nodiscard]] Point* find(handshake::PointId point);
   [[nodiscard]] int milliseconds_to_tick() const;

@@ -176,7 +176,8 @@ class Hostile(linked.LinkedCase):
 
     def test_nothing_rides_on_what_was_allowed_before(self):
         """A connection to a process without labels (EXEMPT), or one that @world may have (AUTH), closed halfway so that conntrack
-        remembers it; then, on the same ports, a HELLO overheard elsewhere, and data without PROOF."""
+        remembers it; then, on the same ports, a HELLO overheard elsewhere, and data without PROOF. A second request, with another
+        sequence number, would make a half-open connection tell its own (RFC 5961): no other answer leaves."""
         hello, _, _ = self.overhear()
         self.workload.serve("tcp", "0.0.0.0", OPEN_PORT)
         plain = self.server.plain()
@@ -201,9 +202,12 @@ class Hostile(linked.LinkedCase):
                 before = self.served(port)
                 self.to_server.drain()
                 self.stranger(SYN, port, seq=900_000, options=packets.OPTIONS, data=hello.data)
-                again = self.to_server.read(lambda segment: segment.dport == self.port and segment.flags & SYN, 1.2)
-                if again is not None:
-                    self.stranger(ACK | PSH, port, seq=900_001, ack=again.seq + 1, data=b"let me in")
+                self.stranger(SYN, port, seq=950_000, options=packets.OPTIONS, data=hello.data)
+                while again := self.to_server.read(lambda segment: segment.dport == self.port and not segment.flags & RST, 1.2):
+                    for start, number in ((900_001, again.seq), (950_001, again.seq), (900_001, again.seq + 1), (950_001, again.seq + 1)):
+                        self.stranger(ACK | PSH, port, seq=start, ack=number, data=b"let me in")
+                    if again.flags & SYN:
+                        break
                 self.assert_nothing_came_in(before, port)
 
     def test_a_stranger_without_hello_reaches_what_the_world_may(self):

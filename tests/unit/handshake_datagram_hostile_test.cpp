@@ -88,6 +88,18 @@ TEST_F(DatagramTest, AReplayAuthorisesNothing) {
   EXPECT_EQ(second.refused(Reason::forged_reply), 1U);
 }
 
+TEST_F(DatagramTest, AnotherHelloLeavesWhatWasJustProvedAlone) {
+  authorise();
+  Host other(psk_trust("a", kSecret), "app=web");
+  ASSERT_TRUE(other.leave(data(), kFresh).hold);
+  const Packet overheard = other.port.take();
+  EXPECT_FALSE(server.hear_hello(overheard));
+  EXPECT_EQ(server.refused(Reason::conflict), 1U);
+  EXPECT_FALSE(server.arrive(data()).hold) << "as before";
+  server.pass(1'100);
+  EXPECT_TRUE(server.hear_hello(overheard)) << "a client that was started again";
+}
+
 TEST_F(DatagramTest, MessagesOfTcpAreNoneOfUdp) {
   End tcp(psk_trust("a", kSecret), "app=web");
   const Connection connection;

@@ -41,7 +41,10 @@ struct RecordingPort final : Port {
     order.push_back("release");
   }
   void drop(PointId /*point*/, std::uint32_t id) override { verdicts.push_back({id, true, 0}); }
-  void change(PointId /*point*/, const wire::Ends& ends, FlowChange change) override { changes.emplace_back(ends, change); }
+  void change(PointId /*point*/, std::uint8_t /*protocol*/, const wire::Ends& ends, FlowChange change) override {
+    changes.emplace_back(ends, change);
+  }
+  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/, std::uint32_t /*device*/) override { return false; }
 
   [[nodiscard]] bool is_followed(PointId /*point*/) const override { return followed; }
 

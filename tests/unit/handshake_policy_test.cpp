@@ -265,6 +265,8 @@ TEST_F(Decisions, PortsThatAProcessWithoutLabelsUsesAgainAreItsOwn) {
   const Outcome plain = client.out(connection.syn(7'000), kHostNumber);
   EXPECT_EQ(plain.ruling, Ruling::pass);
   EXPECT_EQ(plain.packet, connection.syn(7'000)) << "without a token";
+  ASSERT_EQ(client.changes.size(), 1U) << "its packets come to no queue from here on";
+  EXPECT_EQ(client.changes.front(), std::pair(connection.ends, FlowChange::release));
   EXPECT_EQ(client.in(connection.syn_ack(7'000)).ruling, Ruling::pass);
   EXPECT_EQ(client.out(connection.data(), kHostNumber).ruling, Ruling::pass);
 }

@@ -61,9 +61,8 @@ TEST_F(Segments, ARepeatedSynCarriesTheSameHelloWhileItsReplyIsOnTheWay) {
 TEST_F(Segments, ASynThatArrivesLateLeavesACompleteHandshakeAlone) {
   const Exchange said = exchange(client, server, connection);
   ASSERT_TRUE(server.in(said.proof).authorises());
-  const Outcome late = server.in(said.hello);
-  EXPECT_EQ(late.ruling, Ruling::pass);
-  EXPECT_EQ(segment(late.packet).payload_size(), 0U);
+  EXPECT_TRUE(server.in(said.hello).drop) << "TCP has it already, or has forgotten it: then what it proved is no one's any more";
+  EXPECT_EQ(server.refused(Reason::conflict), 1U);
   EXPECT_TRUE(server.in(connection.data()).authorises()) << "data that was queued behind it";
 }
 
@@ -351,7 +350,58 @@ TEST_F(Segments, NothingFollowsARequestOnAnAuthorisedFlow) {
     const Outcome replied = server.out(flow.syn_ack(90'000));
     EXPECT_TRUE(replied.drop || replied.ruling == Ruling::refuse) << "no SYN-ACK leaves";
     EXPECT_EQ(server.in(flow.data()).authorises(), before == Before::complete) << "as it was";
+    EXPECT_TRUE(server.changes.empty());
   }
+}
+
+TEST_F(Segments, OfAConnectionThatIsOverNothingIsLeftForARequest) {
+  const Exchange said = exchange(client, server, connection);
+  ASSERT_TRUE(server.in(said.proof).authorises());
+  server.connected = false;
+  End other(psk_trust("other", kSecret), "app=web");
+  const Packet asked = other.out(connection.syn(90'000)).packet;
+  EXPECT_TRUE(server.in(asked, kDecided).drop) << "a listener would answer it";
+  ASSERT_EQ(server.changes.size(), 1U) << "conntrack's entry goes, and with it what it authorises";
+  EXPECT_EQ(server.changes.front(), std::pair(connection.ends, FlowChange::forget));
+  EXPECT_FALSE(server.in(connection.data()).passes());
+  EXPECT_EQ(server.in(asked).ruling, Ruling::pass) << "repeated by TCP, it begins a handshake of its own";
+  EXPECT_FALSE(server.in(connection.data()).passes());
+}
+
+TEST_F(Segments, AWorkloadWithOtherLabelsGetsNoAnswerToItsFormerQuestion) {
+  const Packet asked = client.out(connection.syn()).packet;
+  ASSERT_EQ(server.in(asked).ruling, Ruling::pass);
+  const Packet reply = server.out(connection.syn_ack()).packet;
+  client.engine->remove_local(End::kNumber);
+  EXPECT_FALSE(client.in(reply).authorises());
+  EXPECT_EQ(client.last(), Reason::unknown_workload);
+  const Connection next = Connection::number(1);
+  client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web")));
+  client.out(next.syn());
+  client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=other")));
+  EXPECT_FALSE(client.in(next.syn_ack()).authorises());
+}
+
+TEST_F(Segments, AReplyThatIsLargerThanAnyIsRefused) {
+  const Packet asked = client.out(connection.syn()).packet;
+  const Packet reply = server.in(asked).passes() ? server.out(connection.syn_ack()).packet : Packet{};
+  const auto token = wire::read_token(wire::Message::reply, segment(reply).payload());
+  ASSERT_TRUE(token);
+  constexpr std::size_t kLabels = 1403;  // and a packet of 1,500 bytes
+  Packet bytes(segment(reply).payload().begin(), segment(reply).payload().end());
+  bytes[29] = 9;  // as short as a credential can be
+  bytes[30] = kLabels >> 8U;
+  bytes[31] = kLabels & 0xffU;
+  bytes.resize(wire::kTokenHeader + 9 + kLabels + wire::kTagSize);
+  Packet larger = Draft{.ends = connection.back(),
+                        .flags = wire::kSyn | wire::kAck,
+                        .sequence = 5000,
+                        .acknowledgement = 1001,
+                        .options = {},
+                        .data = bytes}
+                      .bytes();
+  EXPECT_FALSE(client.in(larger).passes() && client.last() == Reason::none);
+  EXPECT_EQ(client.last(), Reason::malformed_token);
 }
 
 TEST_F(Segments, AnotherSynCannotTakeAHandshakeAway) {

@@ -198,7 +198,9 @@ struct End : private Port {
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
 
-  std::vector<Packet> asked;  // SYN-ACKs by which it asks again for PROOF
+  std::vector<Packet> asked;                               // SYN-ACKs by which it asks again for PROOF
+  bool connected = true;                                   // its TCP has the connection
+  std::vector<std::pair<wire::Ends, FlowChange>> changes;  // of conntrack's entries
 
  private:
   static Packet written(const OwnSegment& own) {
@@ -214,7 +216,11 @@ struct End : private Port {
   void send(PointId /*point*/, const OwnSegment& segment) override { asked.push_back(written(segment)); }
   void release(PointId /*point*/, std::uint32_t /*id*/, std::uint32_t /*priority*/) override {}
   void drop(PointId /*point*/, std::uint32_t id) override { EXPECT_EQ(held.erase(id), 1U); }
-  void change(PointId /*point*/, const wire::Ends& /*ends*/, FlowChange /*change*/) override {}
+  void change(PointId /*point*/, std::uint8_t protocol, const wire::Ends& ends, FlowChange change) override {
+    EXPECT_EQ(protocol, 6);
+    changes.emplace_back(ends, change);
+  }
+  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/, std::uint32_t /*device*/) override { return connected; }
   [[nodiscard]] bool is_followed(PointId /*point*/) const override { return false; }
 };
 

@@ -29,7 +29,7 @@ enum FlowBit : std::uint32_t {
 /// Verdicts: a flow without them is judged. kToken stays with a flow, so that the verifier hears of what goes on in it.
 inline constexpr std::uint32_t kVerdictBits = kAuthorised | kExempt | kAudited | kLogged;
 inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken | kRenewal;
-static_assert(kVerdictBits == handshake::kVerdictsOfFlow && kRenewal == handshake::kRenewalOfFlow);
+static_assert(kVerdictBits == handshake::kVerdictsOfFlow && kRenewal == handshake::kRenewalOfFlow && kFlowBits == handshake::kOfFlow);
 inline constexpr unsigned kFlagsWidth = 8;  // bits of word 0 that are no number's
 
 /// Numbers that are no workload's.

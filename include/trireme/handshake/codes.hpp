@@ -35,8 +35,9 @@ inline constexpr std::uint32_t kProofPriority = 0xf4000000;
 /// UDP's messages; low 24 bits: the number of the workload at this end, 0: the flow is to have no label.
 inline constexpr std::uint32_t kControlPriority = 0xf5000000;
 
-/// Bits of the first word of a flow's conntrack label that the verifier takes away: its verdicts, and the order to renew it.
+/// Bits of the first word of a flow's conntrack label that the verifier takes away: its verdicts, the order to renew it, all of them.
 inline constexpr std::uint32_t kVerdictsOfFlow = 0x0f;
 inline constexpr std::uint32_t kRenewalOfFlow = 0x20;
+inline constexpr std::uint32_t kOfFlow = 0x3f;
 
 }  // namespace trireme::handshake

@@ -67,6 +67,7 @@ struct OwnSegment {
 enum class FlowChange : std::uint8_t {
   renewed,   // kRenew is taken off
   withdraw,  // its authorisation is taken away
+  release,   // and whatever else of its label is ours
   forget,    // the entry goes
 };
 
@@ -78,8 +79,10 @@ class Port {
   virtual void send(PointId point, const OwnSegment& segment) = 0;
   virtual void release(PointId point, std::uint32_t id, std::uint32_t priority) = 0;
   virtual void drop(PointId point, std::uint32_t id) = 0;
-  /// `ends` as the client sends.
-  virtual void change(PointId point, const wire::Ends& ends, FlowChange change) = 0;
+  /// Of conntrack's entry of the flow; `ends` as the client sends, `protocol` is IANA's number.
+  virtual void change(PointId point, std::uint8_t protocol, const wire::Ends& ends, FlowChange change) = 0;
+  /// Whether TCP still has the connection; `ends` as a segment has them that came in by `device`.
+  [[nodiscard]] virtual bool is_connected(PointId point, const wire::Ends& ends, std::uint32_t device) = 0;
   /// Whether packets wait behind the one at hand, perhaps of the same flow: in the kernel they would be overtaken.
   [[nodiscard]] virtual bool is_followed(PointId point) const = 0;
 };

@@ -1,4 +1,4 @@
-// The TCP and UDP sockets of a cgroup, through sock_diag(7).
+// TCP and UDP sockets, through sock_diag(7): those of a cgroup, and one by its ends.
 #pragma once
 
 #include <cstdint>
@@ -24,6 +24,9 @@ class SocketTable {
   [[nodiscard]] static Result<SocketTable> open();
   /// Sockets that were created in exactly this cgroup, whatever their state. The kernel filters (INET_DIAG_BC_CGROUP_COND, Linux 5.9).
   [[nodiscard]] Result<std::vector<InetSocket>> of_cgroup(std::uint64_t cgroup_id);
+  /// Whether a TCP connection with these ends has a socket here: neither a listener, nor a request, nor what TIME_WAIT keeps. `device` is
+  /// where its packets come in (ifindex).
+  [[nodiscard]] Result<bool> has_connection(const InetSocket& ends, std::uint32_t device);
 
  private:
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}

@@ -19,6 +19,7 @@
 #include "trireme/kernel/netns.hpp"
 #include "trireme/kernel/queue.hpp"
 #include "trireme/kernel/raw_sender.hpp"
+#include "trireme/kernel/sockets.hpp"
 
 namespace trireme::verifier {
 
@@ -34,11 +35,13 @@ class PointSockets {
 
  private:
   friend class Verifier;
-  PointSockets(kernel::RawSender sender, kernel::Conntrack conntrack) : sender_(std::move(sender)), conntrack_(std::move(conntrack)) {}
+  PointSockets(kernel::RawSender sender, kernel::Conntrack conntrack, kernel::SocketTable sockets)
+      : sender_(std::move(sender)), conntrack_(std::move(conntrack)), sockets_(std::move(sockets)) {}
   std::vector<kernel::Queue> queues_;
   std::vector<kernel::RawSender> controls_;  // for UDP's messages, whose priority differs
   kernel::RawSender sender_;
   kernel::Conntrack conntrack_;
+  kernel::SocketTable sockets_;
 };
 
 struct VerifierStatistics : handshake::EngineStatistics {
