@@ -11,6 +11,8 @@ namespace {
 
 /// As that of the kernel's log messages.
 constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+/// After a save the next waits nine times as long as it took: however many identities there are, they get a tenth of the time.
+constexpr std::uint64_t kRests = 9;
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
   policy::FlowEnd end;
@@ -69,6 +71,7 @@ Result<std::unique_ptr<Tokens>> Tokens::start(const std::string& runtime_dir, po
 Tokens::~Tokens() {
   sd_event_source_disable_unref(events_);
   sd_event_source_disable_unref(entered_);
+  sd_event_source_disable_unref(rested_);
 }
 
 Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry) {
@@ -80,6 +83,7 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
   int rc = sd_event_add_io(loop, &events_, verifier_->fd(), EPOLLIN, on_events, this);
   rc = rc < 0 ? rc : sd_event_source_set_priority(events_, kEventsPriority);
   rc = rc < 0 ? rc : sd_event_add_io(loop, &entered_, identities_.fd(), EPOLLIN, on_identities, this);
+  rc = rc < 0 ? rc : sd_event_add_time_relative(loop, &rested_, CLOCK_MONOTONIC, 0, 1, on_rested, this);
   return rc < 0 ? fail_errno("cannot follow the verifier", -rc) : Status{};
 }
 
@@ -116,9 +120,20 @@ int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*e
 }
 
 int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
-  if (Status saved = static_cast<Tokens*>(self)->identities_.save(); !saved) {
+  auto& tokens = *static_cast<Tokens*>(self);
+  const auto began = std::chrono::steady_clock::now();
+  if (Status saved = tokens.identities_.save(); !saved) {
     spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
   }
+  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
+  sd_event_source_set_enabled(tokens.entered_, SD_EVENT_OFF);
+  sd_event_source_set_time_relative(tokens.rested_, kRests * static_cast<std::uint64_t>(taken.count()));
+  sd_event_source_set_enabled(tokens.rested_, SD_EVENT_ONESHOT);
+  return 0;
+}
+
+int Tokens::on_rested(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  sd_event_source_set_enabled(static_cast<Tokens*>(self)->entered_, SD_EVENT_ON);
   return 0;
 }
 

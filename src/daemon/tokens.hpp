@@ -40,6 +40,7 @@ class Tokens {
  private:
   Tokens(const std::string& runtime_dir, policy::Numbers& numbers) : identities_(verifier::identities_file(runtime_dir), numbers) {}
   static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);
   [[nodiscard]] policy::Flow flow_of(const handshake::Event& event) const;
 
@@ -52,6 +53,7 @@ class Tokens {
   const workload::Registry* registry_ = nullptr;
   sd_event_source* events_ = nullptr;
   sd_event_source* entered_ = nullptr;
+  sd_event_source* rested_ = nullptr;
 };
 
 }  // namespace trireme::daemon

@@ -18,12 +18,12 @@ namespace {
 
 constexpr auto kKept = std::chrono::minutes(15);
 
-/// What the trust in force thinks of a credential that was proved earlier; null: nothing any more.
+/// What the trust in force thinks of a credential that was proved earlier, when it was valid; null: nothing any more.
 std::shared_ptr<const credentials::Peer> believed(const credentials::Trust& trust, wire::CredentialType type, credentials::Bytes credential,
-                                                  credentials::Time now) {
+                                                  credentials::Time when) {
   // A daemon's own name for itself is new at each start; what it once proved to itself stays true.
   const bool is_local = type == wire::CredentialType::local;
-  return trust.verify(type, is_local ? trust.credential(type) : credential, now).value_or(nullptr);
+  return trust.verify(type, is_local ? trust.credential(type) : credential, when).value_or(nullptr);
 }
 
 /// The identity under that peer; null where the peer is null or does not vouch for the labels.
@@ -37,10 +37,24 @@ std::shared_ptr<const RemoteIdentity> renewed(const RemoteIdentity& identity, st
 }
 
 json to_json(const RemoteIdentity& identity) {
+  const auto seconds = [](credentials::Time time) {
+    return std::chrono::duration_cast<std::chrono::seconds>(time.time_since_epoch()).count();
+  };
   return {{"number", identity.number},
           {"labels", identity.labels.encode()},
           {"type", static_cast<unsigned>(identity.peer->type)},
-          {"credential", identity.peer->credential}};
+          {"credential", identity.peer->credential},
+          {"not_before", seconds(identity.peer->not_before)},
+          {"not_after", seconds(identity.peer->not_after)}};
+}
+
+/// `now`, or the nearest time at which the saved credential was valid. Older files do not tell.
+credentials::Time when_valid(const json& saved, credentials::Time now) {
+  if (!saved.contains("not_before") || !saved.contains("not_after")) {
+    return now;
+  }
+  const auto time = [&saved](const char* key) { return credentials::Time(std::chrono::seconds(saved[key].get<std::int64_t>())); };
+  return std::max(time("not_before"), std::min(time("not_after"), now));
 }
 
 }  // namespace
@@ -62,25 +76,45 @@ std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& id
   if (const auto known = entries_.find(key); known != entries_.end()) {
     return known->second.identity;
   }
-  const auto number = entries_.size() < kMost ? numbers_.take() : std::nullopt;
+  const auto of_peer = of_peer_.find(key.first);
+  const bool has_room = entries_.size() < kMost && (of_peer == of_peer_.end() || of_peer->second < kMostOfPeer);
+  const auto number = has_room ? numbers_.take() : std::nullopt;
   if (!number) {
     return nullptr;
   }
   RemoteIdentity numbered = identity;
   numbered.number = *number;
   auto entered = std::make_shared<const RemoteIdentity>(std::move(numbered));
-  entries_[key] = {entered, std::chrono::steady_clock::now()};
-  by_number_[*number] = key;
+  put(entered);
   changed_ = true;
   const std::uint64_t one = 1;
   std::ignore = ::write(entered_.get(), &one, sizeof one);
   return entered;
 }
 
+void Identities::put(std::shared_ptr<const RemoteIdentity> identity) {
+  const Key key{identity->peer->hash, identity->hash};
+  by_number_[identity->number] = key;
+  const auto [entry, is_new] = entries_.insert_or_assign(key, Entry{std::move(identity), std::chrono::steady_clock::now()});
+  of_peer_[key.first] += is_new ? 1 : 0;
+}
+
+Identities::Entries::iterator Identities::take_out(Entries::iterator entry) {
+  const RemoteIdentity& known = *entry->second.identity;
+  by_number_.erase(known.number);
+  numbers_.give_back(known.number);
+  if (const auto of_peer = of_peer_.find(entry->first.first); --of_peer->second == 0) {
+    of_peer_.erase(of_peer);
+  }
+  changed_ = true;
+  return entries_.erase(entry);
+}
+
 Result<std::size_t> Identities::load(const credentials::Trust& trust, credentials::Time now) {
   const auto content = read_file(file_, std::size_t{256} << 20U);
   if (!content) {
-    return std::size_t{0};  // none yet: flows of unknown numbers end
+    return ::access(file_.c_str(), F_OK) == 0 ? fail(content.error().message, "flows with other hosts that it knew end")
+                                              : Result<std::size_t>(0U);  // none yet: flows of unknown numbers end
   }
   const json list = json::parse(*content, nullptr, false);
   if (!list.is_array()) {
@@ -103,7 +137,7 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
       const RemoteIdentity saved{.number = number, .labels = std::move(*labels), .hash = hash, .peer = nullptr};
       const auto [peer, is_new] = peers.try_emplace({type, credential});
       if (is_new) {
-        peer->second = believed(trust, type, credential, now);
+        peer->second = believed(trust, type, credential, when_valid(item, now));
       }
       auto identity = renewed(saved, peer->second);
       if (identity == nullptr) {
@@ -111,9 +145,7 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
         changed_ = true;
         continue;
       }
-      const Key key{identity->peer->hash, hash};
-      entries_[key] = {std::move(identity), std::chrono::steady_clock::now()};
-      by_number_[number] = key;
+      put(std::move(identity));
     } catch (const json::exception&) {
       changed_ = true;  // not an entry that anybody wrote: left out of the next file
     }
@@ -124,7 +156,7 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
 Status Identities::save() {
   std::uint64_t counter = 0;
   std::ignore = ::read(entered_.get(), &counter, sizeof counter);
-  json list = json::array();
+  std::vector<std::shared_ptr<const RemoteIdentity>> identities;
   {
     const std::scoped_lock lock(mutex_);
     if (!changed_) {
@@ -132,8 +164,12 @@ Status Identities::save() {
     }
     changed_ = false;
     for (const auto& [key, entry] : entries_) {
-      list.push_back(to_json(*entry.identity));
+      identities.push_back(entry.identity);
     }
+  }
+  json list = json::array();
+  for (const auto& identity : identities) {
+    list.push_back(to_json(*identity));
   }
   const std::string fresh = file_ + ".new";
   Status written = write_file(fresh, list.dump(), 0600);
@@ -157,7 +193,7 @@ void Identities::set_trust(const credentials::Trust& trust, credentials::Time no
     }
   }
   for (auto& [hash, peer] : peers) {
-    peer = believed(trust, peer->type, peer->credential, now);
+    peer = believed(trust, peer->type, peer->credential, std::max(peer->not_before, std::min(peer->not_after, now)));
   }
   const std::scoped_lock lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end();) {
@@ -172,10 +208,7 @@ void Identities::set_trust(const credentials::Trust& trust, credentials::Time no
       ++entry;
       continue;
     }
-    by_number_.erase(known.number);
-    numbers_.give_back(known.number);
-    entry = entries_.erase(entry);
-    changed_ = true;
+    entry = take_out(entry);
   }
 }
 
@@ -187,10 +220,7 @@ void Identities::prune(const std::unordered_set<policy::Number>& in_use, std::ch
       ++entry;
       continue;
     }
-    by_number_.erase(identity->number);
-    numbers_.give_back(identity->number);
-    entry = entries_.erase(entry);
-    changed_ = true;
+    entry = take_out(entry);
   }
 }
 

@@ -28,8 +28,7 @@ handshake::RemoteIdentity identity(const credentials::Trust& trust, const std::s
   result.labels = labels(value);
   const std::string encoded = result.labels.encode();
   result.hash = credentials::sha256({{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
-  result.peer =
-      trust.verify(wire::CredentialType::local, trust.credential(wire::CredentialType::local), std::chrono::system_clock::now()).value();
+  result.peer = trust.verify(wire::CredentialType::local, trust.credential(wire::CredentialType::local), credentials::Time()).value();
   return result;
 }
 
@@ -89,11 +88,18 @@ class SlowTrust final : public credentials::Trust {
                                                                                        credentials::Time now) const override {
     verified++;
     on_verify();
+    if (until) {
+      auto peer = std::make_shared<credentials::Peer>(**real_->verify(type, credential, now));
+      peer->not_after = *until;
+      return now <= *until ? tl::expected<std::shared_ptr<const credentials::Peer>, credentials::Distrust>(std::move(peer))
+                           : tl::unexpected(credentials::Distrust::expired);
+    }
     return believes ? real_->verify(type, credential, now) : tl::unexpected(credentials::Distrust::revoked);
   }
 
   std::function<void()> on_verify = [] {};
   bool believes = true;
+  std::optional<credentials::Time> until;
   mutable int verified = 0;
 
  private:
@@ -122,6 +128,44 @@ TEST(Identities, AreVerifiedOnceForAHostAndNobodyWaits) {
   book.set_trust(trust, std::chrono::system_clock::now());
   EXPECT_EQ(book.size(), 0U);
   EXPECT_TRUE(numbers.take(web)) << "its number is free again";
+}
+
+TEST(Identities, OfOneHostLeaveRoomForOthers) {
+  policy::Numbers numbers;
+  Identities book(scratch_file(), numbers);
+  const auto greedy = credentials::Trust::local().value();
+  const auto other = credentials::Trust::local().value();
+  int entered = 0;
+  while (entered < 10'000 && book.enter(identity(*greedy, "label" + std::to_string(entered))) != nullptr) {
+    entered++;
+  }
+  EXPECT_EQ(entered, 4'096);
+  EXPECT_NE(book.enter(identity(*other, "web")), nullptr);
+  book.prune({}, std::chrono::steady_clock::now() + std::chrono::hours(1));
+  EXPECT_NE(book.enter(identity(*greedy, "later")), nullptr);
+}
+
+TEST(Identities, OfACertificateThatHasExpiredStayWhatTheyWere) {
+  const std::string file = scratch_file();
+  const auto now = std::chrono::system_clock::now();
+  SlowTrust trust(credentials::Trust::local().value());
+  trust.until = std::chrono::floor<std::chrono::seconds>(now);
+  policy::Number number = 0;
+  {
+    policy::Numbers numbers;
+    Identities book(file, numbers);
+    handshake::RemoteIdentity web = identity(trust, "web");
+    web.peer = trust.verify(wire::CredentialType::local, trust.credential(wire::CredentialType::local), *trust.until).value();
+    number = book.enter(web)->number;
+    book.set_trust(trust, now + std::chrono::hours(1));
+    EXPECT_NE(book.find(number), nullptr);
+    ASSERT_TRUE(book.save());
+  }
+  policy::Numbers numbers;
+  Identities book(file, numbers);
+  EXPECT_EQ(book.load(trust, now + std::chrono::hours(1)).value(), 1U);
+  EXPECT_NE(book.find(number), nullptr);
+  EXPECT_EQ(::unlink(file.c_str()), 0);
 }
 
 TEST(Identities, AreForgottenWhenNobodyNeedsThem) {

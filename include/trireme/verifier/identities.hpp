@@ -31,7 +31,8 @@ class Identities final : public handshake::IdentityBook {
 
   std::shared_ptr<const handshake::RemoteIdentity> enter(const handshake::RemoteIdentity& identity) override;
 
-  /// What an earlier daemon has saved, as far as `trust` still believes it; a file that is missing holds nothing. Returns how many.
+  /// What an earlier daemon has saved, as far as `trust` still believes it; a file that is missing holds nothing. A certificate that has
+  /// expired since it was proved loses nothing that it had. Returns how many.
   [[nodiscard]] Result<std::size_t> load(const credentials::Trust& trust, credentials::Time now);
   /// Writes the file anew where something was entered or left since.
   [[nodiscard]] Status save();
@@ -51,15 +52,22 @@ class Identities final : public handshake::IdentityBook {
     std::chrono::steady_clock::time_point entered;
   };
   using Key = std::pair<credentials::Digest, credentials::Digest>;  // credential, labels
+  using Entries = std::map<Key, Entry>;
+
+  // Under the mutex.
+  void put(std::shared_ptr<const handshake::RemoteIdentity> identity);
+  Entries::iterator take_out(Entries::iterator entry);
 
   static constexpr std::size_t kMost = 1U << 16U;
+  static constexpr std::size_t kMostOfPeer = 1U << 12U;  // so that no host takes the place of all others
 
   std::string file_;
   policy::Numbers& numbers_;
   Fd entered_;  // eventfd
   mutable std::mutex mutex_;
-  std::map<Key, Entry> entries_;
+  Entries entries_;
   std::map<policy::Number, Key> by_number_;
+  std::map<credentials::Digest, std::size_t> of_peer_;  // how many entries
   bool changed_ = false;
 };
 
