@@ -15,8 +15,8 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;   // µs
-constexpr std::uint64_t kSecondLook = 100'000;  // µs; longer than any packet is between two rules
+constexpr std::uint64_t kPrune = 600'000'000;          // µs
+constexpr std::chrono::milliseconds kSecondLook(100);  // longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
@@ -108,7 +108,7 @@ Status Daemon::assemble() {
   }
   spdlog::info("{} workloads of an earlier daemon taken over", *recovered);
   // Before any new number is given out: flows of numbers that nobody has any more end here, or a newcomer would inherit them.
-  revoke();
+  revoke(points_->all());
 
   if (Status opened = open_scopes(); !opened) {
     return opened;
@@ -161,13 +161,16 @@ Status Daemon::open_points() {
   points_ = std::move(*points);
   points_->on_open = [this](enforcer::Point& point) { return watch(point); };
   points_->on_close = [this](enforcer::Point& point) { watches_.close(point); };
+  points_->on_lost = [this](const std::shared_ptr<const kernel::Netns>& network, const Error& error) {
+    registry_->quarantine_network(network, error.message);
+  };
   expect_peers(*settings_->identity(), *settings_->trust());
   return {};
 }
 
 /// In the point's network namespace.
 Status Daemon::watch(enforcer::Point& point) {
-  return watches_.open(loop_.get(), *points_, point, flows_, *registry_, [this] { look_again(); });
+  return watches_.open(loop_.get(), *points_, point, flows_, *registry_, [this, &point] { look_again({&point}); });
 }
 
 /// Time passes while files stay.
@@ -225,10 +228,11 @@ Status Daemon::enforce() {
   if (Status written = points_->start(); !written) {
     return written;
   }
-  revoke();
-  int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, kSecondLook, 0, on_second_look, this);
+  int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, 0, 0, on_second_look, this);
+  rc = rc < 0 ? rc : sd_event_source_set_enabled(second_look_, SD_EVENT_OFF);
   rc = rc < 0 ? rc : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0, on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
+  look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
 }
 
@@ -279,7 +283,7 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_p
   expect_peers(*identity, *trust);
   registry_->set_host_labels(identity->host_labels);
   configure(identity);
-  look_again();
+  look_again(points_->all());
   return {};
 }
 
@@ -289,8 +293,8 @@ void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) 
   launcher_->configure(identity);
 }
 
-void Daemon::revoke() {
-  const auto count = points_->revoke();
+void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
+  const auto count = enforcer::Points::revoke(points);
   problems_.note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
   if (count && *count > 0) {
     revoked_ += *count;
@@ -298,10 +302,37 @@ void Daemon::revoke() {
   }
 }
 
-void Daemon::look_again() {
-  revoke();
-  sd_event_source_set_time_relative(second_look_, kSecondLook);
+/// Live flows are judged now and once more a moment later. Each look goes through every flow of the machine, so only where something
+/// changed.
+void Daemon::look_again(const std::vector<enforcer::Point*>& points) {
+  revoke(points);
+  const auto due = std::chrono::steady_clock::now() + kSecondLook;
+  for (const enforcer::Point* point : points) {
+    second_looks_[point->id] = due;
+  }
+  await_second_look();
+}
+
+void Daemon::await_second_look() {
+  if (second_looks_.empty()) {
+    return;
+  }
+  const auto next = std::ranges::min_element(second_looks_, {}, [](const auto& item) { return item.second; })->second;
+  const auto left = std::max<std::chrono::microseconds>(
+      std::chrono::ceil<std::chrono::microseconds>(next - std::chrono::steady_clock::now()), std::chrono::microseconds(0));
+  sd_event_source_set_time_relative(second_look_, static_cast<std::uint64_t>(left.count()));
   sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
+}
+
+/// A container whose own network namespace cannot be enforced is shut, until it can.
+void Daemon::give_up_on_unwritable() {
+  const std::vector<std::pair<enforcer::Point*, Error>> unwritable = watches_.unwritable();
+  for (const auto& [point, error] : unwritable) {
+    points_->lose(*point, error);
+  }
+  if (!unwritable.empty()) {
+    docker_->configure(settings_->identity());  // which tries again
+  }
 }
 
 std::map<std::string, std::string> Daemon::sources() const {
@@ -349,7 +380,16 @@ int Daemon::on_hangup(sd_event_source* /*source*/, const signalfd_siginfo* /*inf
 }
 
 int Daemon::on_second_look(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  static_cast<Daemon*>(self)->revoke();
+  auto& daemon = *static_cast<Daemon*>(self);
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<enforcer::Point*> points = daemon.points_->all();
+  std::erase_if(points, [&](const enforcer::Point* point) {
+    const auto due = daemon.second_looks_.find(point->id);
+    return due == daemon.second_looks_.end() || due->second > now;
+  });
+  std::erase_if(daemon.second_looks_, [now](const auto& item) { return item.second <= now; });
+  daemon.revoke(points);
+  daemon.await_second_look();
   return 0;
 }
 
@@ -377,6 +417,7 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
   daemon.watches_.catch_up();
+  daemon.give_up_on_unwritable();
   daemon.tell_systemd();
   return 0;
 }

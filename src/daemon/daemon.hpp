@@ -84,8 +84,10 @@ class Daemon {
   void look_at_certificate(const credentials::Trust& trust);
   void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
-  void revoke();
-  void look_again();
+  void revoke(const std::vector<enforcer::Point*>& points);
+  void look_again(const std::vector<enforcer::Point*>& points);
+  void await_second_look();
+  void give_up_on_unwritable();
   void tell_systemd();
   static int on_stop(sd_event_source* source, const signalfd_siginfo* info, void* self);
   static int on_hangup(sd_event_source* source, const signalfd_siginfo* info, void* self);
@@ -116,6 +118,7 @@ class Daemon {
   PointWatches watches_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
+  std::map<handshake::PointId, std::chrono::steady_clock::time_point> second_looks_;  // when each is due
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
   std::string told_;  // the last STATUS=

@@ -22,6 +22,7 @@ class PointWatch {
   PointWatch(const PointWatch&) = delete;
   PointWatch& operator=(const PointWatch&) = delete;
 
+  [[nodiscard]] enforcer::Point& point() { return point_; }
   [[nodiscard]] Drift& drift() { return *drift_; }
   /// Null where this kernel has no queues.
   [[nodiscard]] const AnswerWatch* answers() const { return answers_.get(); }

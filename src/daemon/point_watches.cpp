@@ -24,6 +24,16 @@ void PointWatches::catch_up() {
   }
 }
 
+std::vector<std::pair<enforcer::Point*, Error>> PointWatches::unwritable() const {
+  std::vector<std::pair<enforcer::Point*, Error>> points;
+  for (const auto& [id, watch] : watches_) {
+    if (watch->point().network != nullptr && !watch->drift().failure().empty()) {
+      points.emplace_back(&watch->point(), Error{watch->drift().failure()});
+    }
+  }
+  return points;
+}
+
 std::vector<std::string> PointWatches::problems() const {
   std::vector<std::string> lines;
   for (const auto& [id, watch] : watches_) {

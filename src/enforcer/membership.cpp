@@ -167,6 +167,16 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   return committed ? shut : committed;
 }
 
+void Enforcer::abandon() {
+  for (const auto& [number, labels] : labels_) {
+    leave(number);
+  }
+  labels_.clear();
+  members_.clear();
+  levels_.clear();
+  live_ = false;
+}
+
 Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   const auto known = members_.find(cgroup.id);
   if (known == members_.end()) {

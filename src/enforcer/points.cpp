@@ -17,6 +17,10 @@ std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network) {
   return network == nullptr ? 0 : network->inode();
 }
 
+Error unwritable(const Error& error) {
+  return {"its network namespace cannot be enforced: " + error.message, error.hint};
+}
+
 bool is_link_local(const policy::Address& address) {
   const bool v4 = address.family == policy::Address::Family::v4;
   return v4 ? address.bytes[0] == 169 && address.bytes[1] == 254 : address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
@@ -74,11 +78,33 @@ Status Points::open_here(Point& point, bool owned) {
 Status Points::start() {
   live_ = true;
   Status started = host_.enforcer->start();
-  for (const auto& [inode, point] : points_) {
-    const Status there = point->enforcer->start();
-    started = started ? there : started;
+  if (started) {
+    tell_all([](Enforcer& enforcer) { return enforcer.start(); });
   }
   return started;
+}
+
+/// Every container's point. Who has CAP_NET_ADMIN in a namespace can keep its point from being written, and must not harm anybody else by
+/// it.
+void Points::tell_all(const std::function<Status(Enforcer&)>& order) {
+  std::vector<std::pair<Point*, Error>> refused;
+  for (const auto& [inode, point] : points_) {
+    if (const Status done = order(*point->enforcer); !done) {
+      refused.emplace_back(point.get(), done.error());
+    }
+  }
+  for (const auto& [point, error] : refused) {
+    lose(*point, error);
+  }
+}
+
+void Points::lose(Point& point, const Error& error) {
+  const std::shared_ptr<const kernel::Netns> network = point.network;
+  point.enforcer->abandon();
+  close(point);
+  if (on_lost) {
+    on_lost(network, unwritable(error));
+  }
 }
 
 Point* Points::find(const std::shared_ptr<const kernel::Netns>& network) {
@@ -126,7 +152,7 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
     // The table is written with its first workload in it.
     if (Status started = (*point)->enforcer->start(); !started) {
       std::ignore = (*point)->enforcer->end(cgroup, *enrolled);
-      enrolled = tl::unexpected(started.error());
+      enrolled = tl::unexpected(unwritable(started.error()));
     }
   }
   if (!enrolled) {
@@ -230,7 +256,6 @@ void Points::close(Point& point) {
 }
 
 Status Points::apply(std::shared_ptr<const policy::Policy> policy) {
-  // This host first: where it refuses, nothing has changed anywhere.
   if (Status applied = host_.enforcer->apply(policy); !applied) {
     return applied;
   }
@@ -238,12 +263,8 @@ Status Points::apply(std::shared_ptr<const policy::Policy> policy) {
   if (verifier_ != nullptr) {
     verifier_->set_policy(policy);
   }
-  Status outcome;
-  for (const auto& [inode, point] : points_) {
-    const Status applied = point->enforcer->apply(policy);
-    outcome = outcome ? applied : outcome;
-  }
-  return outcome;
+  tell_all([&policy](Enforcer& enforcer) { return enforcer.apply(policy); });
+  return {};
 }
 
 void Points::set_peers(std::vector<policy::Prefix> peers) {
@@ -313,8 +334,8 @@ Result<std::size_t> sum(const std::vector<Point*>& points, Count count) {
 
 }  // namespace
 
-Result<std::size_t> Points::revoke() {
-  return sum(all(), [](Enforcer& enforcer) { return enforcer.revoke(); });
+Result<std::size_t> Points::revoke(const std::vector<Point*>& points) {
+  return sum(points, [](Enforcer& enforcer) { return enforcer.revoke(); });
 }
 
 Result<std::size_t> Points::settle() {

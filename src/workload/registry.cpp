@@ -182,6 +182,19 @@ Status Registry::quarantine(const Description& description, const std::string& r
   return shut(std::move(workload), reason);
 }
 
+void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& network, const std::string& reason) {
+  std::vector<Workload> concerned;
+  for (const auto& [key, workload] : by_key_) {
+    if (workload.state == State::enforced && is_same_network(workload.network, network)) {
+      concerned.push_back(workload);
+    }
+  }
+  for (Workload& workload : concerned) {
+    spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+    std::ignore = shut(std::move(workload), reason);
+  }
+}
+
 Status Registry::enforce(Workload workload, policy::Number number, bool settled) {
   const auto used = enforcement_.enrol(reference(workload, settled), workload.labels, number);
   if (!used) {

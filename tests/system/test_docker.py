@@ -263,6 +263,40 @@ class Containers(LabCase):
         self.assertEqual(self.lab.must(f"docker run --rm --net=container:{server} -l app=web curlimages/curl curl -sS --max-time 5 http://127.0.0.1"),
                          "hello from nginx")
 
+    def test_a_network_that_cannot_be_written_harms_its_own_container_alone(self):
+        """Who has CAP_NET_ADMIN in a container's network may own a table of our name there: the kernel refuses us until it ends."""
+        bad = self.lab.must("docker run -d -l app=bad nginx")
+        good = self.run_container("-l app=web")
+        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {bad}")
+        fetch = f"trirun --label app=bad -- curl -sS --max-time 2 http://{address}"
+        self.lab.await_state(bad, "enforced")
+        waiting.until(lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx", "same labels are let in", 20)
+        pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {bad}")
+        owner = self.lab.popen(["nsenter", "-t", pid, "-n", "nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, text=True)
+        self.addCleanup(kill_quietly, owner)
+        owner.stdin.write("add table inet trireme\ndelete table inet trireme\nadd table inet trireme { flags owner; }\n")
+        owner.stdin.flush()
+        self.lab.await_state(bad, "quarantined")
+        self.assertIn("cannot be enforced", self.lab.workload_of(bad)["reason"])
+        for when in ("while it runs", "after a restart"):
+            with self.subTest(when):
+                self.assertEqual(self.lab.sh(fetch).stdout, "")
+                self.assertEqual(self.lab.sh(f"curl -sS --max-time 2 http://{address}").stdout, "")
+                self.addCleanup(self.lab.policy, "")
+                self.lab.policy('[[allow]]\nfrom = "app=friend"\nto = "app=web"\n')  # in force, or it fails
+                self.lab.await_served(7001, "app=friend")
+                self.lab.policy("")
+                self.assertEqual(self.lab.ask(7001, "app=friend"), "")
+                self.assertEqual(self.lab.ask(7001), "")
+            self.lab.must("systemctl restart trireme", 60)
+            self.lab.await_state(good, "enforced")
+            self.lab.await_state(bad, "quarantined")
+        owner.stdin.close()
+        owner.wait(10)
+        self.lab.await_state(bad, "enforced")
+        waiting.until(lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx", "same labels are let in", 20)
+
     def test_docker_proxy_is_the_host(self):
         """A host-network workload reaches a published port through docker-proxy, a plain process, only where a rule names @host."""
         world = '[[allow]]\nfrom = "@world"\nto = "*"\nports = ["tcp/80"]\n'

@@ -115,6 +115,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool empty() const { return members_.empty(); }
   /// Takes the table and the verdicts of flows away: whatever was refused passes. For a namespace whose workloads are none any more.
   [[nodiscard]] Status remove();
+  /// Gives up everything enrolled; the kernel keeps what it has, and hears nothing more.
+  void abandon();
 
  private:
   Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, Common& common, Layout layout,

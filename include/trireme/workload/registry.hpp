@@ -52,6 +52,8 @@ class Registry {
   /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the same, and the error returned. A network
   /// that is known and not described stays known.
   Status quarantine(const Description& description, const std::string& reason);
+  /// The same for whatever is enforced in this network namespace, until its source enrols it again.
+  void quarantine_network(const std::shared_ptr<const kernel::Netns>& network, const std::string& reason);
   /// Lists a container that nothing in the kernel tells apart; `reason` is shown. It has no cgroup_path here.
   void list_unenforced(const Description& description, const std::string& reason);
   /// The cgroup is gone. Where a directory with the same inode number is still there, nothing happens: the news was of an older one.
