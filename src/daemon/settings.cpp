@@ -85,8 +85,31 @@ int Settings::on_quiet(sd_event_source* /*source*/, std::uint64_t /*usec*/, void
   return 0;
 }
 
+/// Those that the files on disk name, and those of the configuration in force. Returns whether they are others than before.
+bool Settings::watch_trust_files() {
+  std::vector<std::string> files = trust_files(named_);
+  if (identity_) {
+    std::ranges::move(trust_files(identity_->trust), std::back_inserter(files));
+  }
+  std::ranges::sort(files);
+  files.erase(std::ranges::unique(files).begin(), files.end());
+  if (files == watched_) {
+    return false;
+  }
+  watched_ = files;
+  if (Status watched = watcher_.set_extra_files(std::move(files)); !watched) {
+    spdlog::error("{}", watched.error().text());
+  }
+  return true;
+}
+
 Status Settings::load() {
   config::Configuration configuration = config::load(directory_);
+  // Also where they are what is wrong: mended, they are read again. What happened to them before they were watched is read now.
+  named_ = configuration.identity.trust;
+  if (watch_trust_files()) {
+    configuration = config::load(directory_);
+  }
   errors_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     if (diagnostic.severity == config::Diagnostic::Severity::error) {
@@ -96,13 +119,12 @@ Status Settings::load() {
   if (!errors_.empty()) {
     return fail(join(errors_), "'trirectl policy check' shows them as well");
   }
-  if (Status kept = keep_last_good(runtime_dir_, configuration); !kept) {
-    spdlog::error("{}", kept.error().text());
-  }
-  Status taken = take(std::move(configuration));
-  if (!taken) {
+  if (Status taken = take(configuration); !taken) {
     errors_.push_back("the policy is valid but could not be put in force: " + taken.error().text());
     return fail(errors_.back());
+  }
+  if (Status kept = keep_last_good(runtime_dir_, configuration); !kept) {
+    spdlog::error("{}", kept.error().text());
   }
   return {};
 }
@@ -128,6 +150,7 @@ void Settings::fall_back() {
   if (Status taken = take(std::move(*last_good)); !taken) {
     errors_.push_back(taken.error().text());
   }
+  watch_trust_files();
 }
 
 Status Settings::take(config::Configuration configuration) {
@@ -141,9 +164,6 @@ Status Settings::take(config::Configuration configuration) {
     if (Status applied = apply_(policy, identity, *trust); !applied) {
       return applied;
     }
-  }
-  if (Status watched = watcher_.set_extra_files(trust_files(identity->trust)); !watched) {
-    spdlog::error("{}", watched.error().text());
   }
   policy_ = std::move(policy);
   identity_ = std::move(identity);

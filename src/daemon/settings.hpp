@@ -52,6 +52,7 @@ class Settings {
       : directory_(std::move(directory)), runtime_dir_(std::move(runtime_dir)), watcher_(std::move(watcher)) {}
   static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
+  bool watch_trust_files();
   Status load();
   void fall_back();
   Status take(config::Configuration configuration);
@@ -68,6 +69,8 @@ class Settings {
   std::shared_ptr<const policy::Policy> policy_;
   std::shared_ptr<const policy::Identity> identity_;
   std::shared_ptr<const credentials::Trust> trust_;
+  policy::Trust named_;  // by the files on disk, valid or not
+  std::vector<std::string> watched_;
   std::vector<config::Source> policy_sources_;
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
