@@ -181,7 +181,7 @@ Status Launcher::authorise(const LaunchRequest& request, const std::vector<Prope
   for (const Property& property : properties) {
     if (!property_granted(property.name)) {
       return fail("only root may set the property '" + property.name + "'",
-                  "others may set workload::Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec, IOWeight");
+                  "others may set Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec, IOWeight");
     }
   }
   return may_leave(request);

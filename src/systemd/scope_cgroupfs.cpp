@@ -120,7 +120,7 @@ Status CgroupfsScopes::check(const ScopeRequest& request) const {
         continue;
       }
       return fail("property '" + property.name + "' needs systemd",
-                  "without it are known: workload::Description, TasksMax, MemoryMax, MemoryHigh, CPUQuota, CPUWeight");
+                  "without it are known: Description, TasksMax, MemoryMax, MemoryHigh, CPUQuota, CPUWeight");
     }
     if (auto content = file_content(property); !content) {
       return tl::unexpected(content.error());
