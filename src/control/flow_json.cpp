@@ -57,6 +57,11 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
     seen.workload = end.value("workload", "");
   } else {
     seen.host = end.value("entity", "") == "@host";
+    for (const json& name : end.value("names", json::array())) {
+      if (name.is_string()) {
+        seen.names.push_back(name.get<std::string>());
+      }
+    }
   }
   return seen;
 }

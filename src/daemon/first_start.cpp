@@ -53,10 +53,11 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
   const Survey survey = look_at_host(*tree, identity, kDockerPatience);
   policy::Policy enforced = policy;
   enforced.mode = policy::Mode::enforce;
+  const policy::NameIndex names(enforced);
   std::vector<std::pair<std::uint64_t, std::string>> cuts;
   for (const policy::SeenFlow& flow : survey.flows) {
     found.live += flow.count;
-    const auto decision = policy::evaluate(enforced, flow.from.endpoint(), flow.to.endpoint(), flow.protocol, flow.port);
+    const auto decision = policy::judge(enforced, names, flow);
     const bool is_self = !flow.from.workload.empty() && flow.from.workload == flow.to.workload;
     if (decision.verdict == policy::Verdict::deny && !is_self) {
       found.cut += flow.count;

@@ -40,8 +40,8 @@ std::set<std::uint32_t> port_steps(const std::vector<Rule>& rules, std::uint8_t 
 
 }  // namespace
 
-Endpoint Party::endpoint() const {
-  return {.kind = kind, .labels = kind == Endpoint::Kind::workload ? &labels : nullptr, .workload = 0, .address = address};
+Endpoint Party::endpoint(std::span<const std::size_t> named) const {
+  return {.kind = kind, .labels = kind == Endpoint::Kind::workload ? &labels : nullptr, .workload = 0, .address = address, .named = named};
 }
 
 Party party_of(LabelSet labels) {
@@ -58,13 +58,15 @@ std::vector<Party> entities_of(const Policy& policy) {
   parties[1].kind = Endpoint::Kind::world;
   parties[1].text = "@world";
   for (const Network& network : policy.networks) {
+    Party party = {.kind = Endpoint::Kind::world, .labels = {}, .address = {}, .text = "@" + network.name, .members = {}};
     if (!network.cidrs.empty()) {
-      parties.push_back({.kind = Endpoint::Kind::world,
-                         .labels = {},
-                         .address = network.cidrs.front().address,
-                         .text = "@" + network.name,
-                         .members = {}});
+      party.address = network.cidrs.front().address;
+    } else if (!network.names.empty()) {
+      party.name = network.names.front();
+    } else {
+      continue;
     }
+    parties.push_back(std::move(party));
   }
   return parties;
 }
@@ -89,8 +91,10 @@ AccessMap::AccessMap(const Policy& policy, const std::vector<Party>& parties) : 
   scratch_.baseline = policy.baseline;
   scratch_.networks = policy.networks;
   std::map<std::pair<std::vector<std::size_t>, std::vector<std::size_t>>, std::size_t> signatures;
+  const NameIndex index(policy);
   for (const Party& party : parties) {
-    const Endpoint end = party.endpoint();
+    named_.push_back(party.name.empty() ? std::vector<std::size_t>() : index.match(party.name));
+    const Endpoint end = party.endpoint(named_.back());
     std::vector<std::size_t> from;
     std::vector<std::size_t> to;
     for (std::size_t i = 0; i < policy.rules.size(); ++i) {
@@ -140,8 +144,8 @@ const std::vector<Opening>& AccessMap::between(std::size_t from, std::size_t to)
 }
 
 std::vector<Opening> AccessMap::open(std::size_t from, std::size_t to) {
-  const Endpoint source = parties_[from].endpoint();
-  const Endpoint destination = parties_[to].endpoint();
+  const Endpoint source = endpoint(from);
+  const Endpoint destination = endpoint(to);
   if (source.kind != Endpoint::Kind::workload && destination.kind != Endpoint::Kind::workload) {
     return {};  // not ours to judge
   }

@@ -133,7 +133,7 @@ class Differing {
     explain_change(change.lost, was, before_, reasons);
     // What is lost may be lost to a deny rule that is new.
     for (const PortRange& range : change.lost) {
-      const Decision decision = evaluate(after_, parties_[from].endpoint(), parties_[to].endpoint(), range.protocol, range.first);
+      const Decision decision = evaluate(after_, new_.endpoint(from), new_.endpoint(to), range.protocol, range.first);
       if (decision.reason == Reason::deny_rule) {
         reasons.insert("now: " + decision.rule->text());
       }
@@ -209,10 +209,12 @@ PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> pr
     result.settings.push_back(fmt::format("refuse: {} -> {}", refuse_word(before.refuse), refuse_word(after.refuse)));
   }
   result.access = Differing(before, after, std::move(present)).run();
+  const NameIndex old_names(before);
+  const NameIndex new_names(after);
   for (const SeenFlow& flow : live) {
     result.live += flow.count;
-    const Decision now = evaluate(after, flow.from.endpoint(), flow.to.endpoint(), flow.protocol, flow.port);
-    const Decision was = evaluate(before, flow.from.endpoint(), flow.to.endpoint(), flow.protocol, flow.port);
+    const Decision now = judge(after, new_names, flow);
+    const Decision was = judge(before, old_names, flow);
     if (now.verdict == Verdict::deny && was.verdict != Verdict::deny) {
       result.live_cut += flow.count;
       result.cuts.push_back({flow, now.rule != nullptr ? now.rule->text() : sentence(now.reason)});

@@ -69,14 +69,9 @@ std::set<std::size_t> rules_of_its_own(const Policy& policy, const Policy& other
 
 void add_entities(std::vector<Party>& parties, const Policy& before, const Policy& after) {
   std::set<std::string> known;
-  const auto cidrs = [](const Policy& policy, const std::string& name) {
-    std::set<Prefix> result;
-    for (const Network& network : policy.networks) {
-      if (network.name == name) {
-        result.insert(network.cidrs.begin(), network.cidrs.end());
-      }
-    }
-    return result;
+  const auto find = [](const Policy& policy, const std::string& name) {
+    const auto found = std::ranges::find(policy.networks, name, &Network::name);
+    return found == policy.networks.end() ? nullptr : &*found;
   };
   for (const Policy* policy : {&before, &after}) {
     for (Party& party : entities_of(*policy)) {
@@ -86,11 +81,20 @@ void add_entities(std::vector<Party>& parties, const Policy& before, const Polic
   for (const Policy* policy : {&before, &after}) {
     const Policy& other = policy == &before ? after : before;
     for (const Network& network : policy->networks) {
-      const auto there = cidrs(other, network.name);
+      const Network* there = find(other, network.name);
+      if (there == nullptr) {
+        continue;
+      }
       for (const Prefix& cidr : network.cidrs) {
-        if (!there.empty() && !there.contains(cidr)) {
+        if (std::ranges::find(there->cidrs, cidr) == there->cidrs.end()) {
           add_party(parties, known,
                     {.kind = Endpoint::Kind::world, .labels = {}, .address = cidr.address, .text = cidr.text(), .members = {}});
+        }
+      }
+      for (const std::string& name : network.names) {
+        if (std::ranges::find(there->names, name) == there->names.end()) {
+          add_party(parties, known,
+                    {.kind = Endpoint::Kind::world, .labels = {}, .address = {}, .text = name, .members = {}, .name = name});
         }
       }
     }

@@ -24,7 +24,7 @@ PortRange range_of(const SeenFlow& flow) {
 class Drawing {
  public:
   Drawing(const Policy& policy, std::vector<Party> present, const std::vector<SeenFlow>& seen)
-      : policy_(policy), parties_(everybody(policy, std::move(present), seen)), access_(policy, parties_) {
+      : policy_(policy), names_(policy), parties_(everybody(policy, std::move(present), seen)), access_(policy, parties_) {
     for (std::size_t i = 0; i < parties_.size(); ++i) {
       by_text_.emplace(parties_[i].text, i);
     }
@@ -119,10 +119,12 @@ class Drawing {
     if (end.labels) {
       return by_text_.at(party_of(*end.labels).text);
     }
+    const std::vector<std::size_t> named = end.networks(names_);
     for (const Network& network : policy_.networks) {
       const bool inside =
           end.address && std::ranges::any_of(network.cidrs, [&](const Prefix& cidr) { return cidr.contains(*end.address); });
-      if (inside) {
+      const auto index = static_cast<std::size_t>(&network - policy_.networks.data());
+      if (inside || std::ranges::find(named, index) != named.end()) {
         return by_text_.at("@" + network.name);
       }
     }
@@ -169,6 +171,7 @@ class Drawing {
   }
 
   const Policy& policy_;
+  NameIndex names_;
   std::vector<Party> parties_;
   AccessMap access_;
   std::map<std::string, std::size_t> by_text_;

@@ -2,11 +2,26 @@
 
 namespace trireme::policy {
 
-Endpoint SeenEnd::endpoint() const {
+Endpoint SeenEnd::endpoint(std::span<const std::size_t> named) const {
   if (labels) {
     return {.kind = Endpoint::Kind::workload, .labels = &*labels, .workload = 0, .address = {}};
   }
-  return {.kind = host ? Endpoint::Kind::host : Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = address};
+  return {.kind = host ? Endpoint::Kind::host : Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = address, .named = named};
+}
+
+std::vector<std::size_t> SeenEnd::networks(const NameIndex& index) const {
+  std::vector<std::size_t> result;
+  for (const std::string& name : names) {
+    const auto more = index.match(name);
+    result.insert(result.end(), more.begin(), more.end());
+  }
+  return result;
+}
+
+Decision judge(const Policy& policy, const NameIndex& names, const SeenFlow& flow) {
+  const auto from = flow.from.networks(names);
+  const auto to = flow.to.networks(names);
+  return evaluate(policy, flow.from.endpoint(from), flow.to.endpoint(to), flow.protocol, flow.port);
 }
 
 std::string SeenEnd::text() const {

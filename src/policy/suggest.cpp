@@ -118,8 +118,9 @@ class Suggesting {
     for (const Rule& rule : policy.rules) {
       names_.insert(rule.name);
     }
+    const NameIndex index(enforced);
     for (std::size_t i = 0; i < flows.size(); ++i) {
-      sort_out(enforced, i);
+      sort_out(enforced, index, i);
     }
   }
 
@@ -169,9 +170,9 @@ class Suggesting {
   }
 
   /// Needed, allowed already, or not to be had by another rule.
-  void sort_out(const Policy& enforced, std::size_t index) {
+  void sort_out(const Policy& enforced, const NameIndex& names, std::size_t index) {
     const SeenFlow& flow = flows_[index];
-    const Decision decision = evaluate(enforced, flow.from.endpoint(), flow.to.endpoint(), flow.protocol, flow.port);
+    const Decision decision = judge(enforced, names, flow);
     if (decision.verdict != Verdict::deny || is_answer(flow)) {
       result_.allowed += flow.count;
     } else if (decision.reason == Reason::deny_rule) {

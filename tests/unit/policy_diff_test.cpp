@@ -121,5 +121,27 @@ TEST_F(Diff, TenThousandLabelSetsTakeNoPairs) {
   EXPECT_EQ(found.access[0].from, std::vector<std::string>{"app=a7"});
 }
 
+TEST_F(Diff, NetworksByNameCount) {
+  Rule rule = allow("app=web", "app=db", {{6, 80, 80}});
+  rule.to = {Entity{Entity::Kind::network, 0}};
+  after_.networks = {{.name = "mirror", .cidrs = {}, .names = {"deb.example.org"}, .where = {}}};
+  after_.rules = {rule};
+  SeenFlow live = flow(web_, db_, 80, 2);
+  live.to = {};
+  live.to.address = *Address::parse("192.0.2.1");
+  live.to.names = {"deb.example.org"};
+  const PolicyDiff gained = diff(before_, after_, present_, {});
+  ASSERT_EQ(gained.access.size(), 1U);
+  EXPECT_EQ(gained.access[0].to, std::vector<std::string>{"@mirror"});
+  EXPECT_EQ(ports_text(gained.access[0].gained), "tcp/80");
+  EXPECT_EQ(diff(after_, before_, present_, {live}).live_cut, 2U) << "it was allowed by its name";
+  EXPECT_EQ(diff(after_, after_, present_, {live}).live_cut, 0U);
+  Policy more = after_;
+  more.networks[0].names.emplace_back("*.example.com");
+  const PolicyDiff one = diff(after_, more, present_, {});
+  ASSERT_EQ(one.access.size(), 1U);
+  EXPECT_EQ(one.access[0].to, std::vector<std::string>{"*.example.com"});
+}
+
 }  // namespace
 }  // namespace trireme::policy

@@ -60,6 +60,23 @@ TEST(Graph, ShowsWhoMayAndWhoDid) {
   EXPECT_TRUE(std::ranges::none_of(drawn.nodes, [](const GraphNode& node) { return node.text == "@idle"; }));
 }
 
+TEST(Graph, ANetworkThatHasNamesAloneIsDrawn) {
+  Policy policy = web_to_db();
+  policy.networks.push_back({.name = "mirror", .cidrs = {}, .names = {"*.example.org"}, .where = {}});
+  policy.rules[0].to = {Entity{Entity::Kind::network, 2}};
+  SeenFlow seen;
+  seen.from.labels = app("web");
+  seen.to.address = *Address::parse("192.0.2.1");
+  seen.to.names = {"deb.example.org"};
+  seen.protocol = 6;
+  seen.port = 5432;
+  const Graph drawn = graph(policy, {present("web")}, {seen});
+  const GraphEdge* edge = find(drawn, "app=web", "@mirror");
+  ASSERT_NE(edge, nullptr);
+  EXPECT_EQ(ports_text(edge->may), "tcp/5432");
+  ASSERT_EQ(edge->did.size(), 1U);
+}
+
 TEST(Graph, AWorkloadThatHasGoneIsStillDrawn) {
   SeenFlow flow;
   flow.from.labels = app("gone");

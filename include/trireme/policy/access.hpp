@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "trireme/policy/evaluate.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::policy {
 
@@ -19,12 +20,14 @@ struct Party {
   std::optional<Address> address;    // host and world: absent where it is in no network
   std::string text;                  // "app=web", "@host", "@corp-dns", "10.0.0.0/8"
   std::vector<std::string> members;  // names of the workloads that are present
+  std::string name = {};             // world: the DNS name that its address has, as a policy writes it; may be empty
 
-  [[nodiscard]] Endpoint endpoint() const;
+  /// `named` are the networks of a policy that the name is in; not owned.
+  [[nodiscard]] Endpoint endpoint(std::span<const std::size_t> named = {}) const;
 };
 
 [[nodiscard]] Party party_of(LabelSet labels);
-/// @host and @world, and each network of the policy at its first address ("@NAME"; those without addresses are left out).
+/// @host and @world, and each network of the policy ("@NAME") at its first address, or by its first name where it has no address.
 [[nodiscard]] std::vector<Party> entities_of(const Policy& policy);
 
 /// Ports that pass from one party to another, and why.
@@ -46,6 +49,8 @@ class AccessMap {
 
   /// Sorted, disjoint. Two different workloads where `from` is `to`.
   [[nodiscard]] const std::vector<Opening>& between(std::size_t from, std::size_t to);
+  /// The party as this policy sees it.
+  [[nodiscard]] Endpoint endpoint(std::size_t party) const { return parties_[party].endpoint(named_[party]); }
   /// Parties of one class are told apart by no rule, only by the baseline.
   [[nodiscard]] std::size_t class_of(std::size_t party) const { return classes_[party]; }
   [[nodiscard]] std::size_t classes() const { return from_rules_.size(); }
@@ -63,6 +68,7 @@ class AccessMap {
   const Policy& policy_;
   const std::vector<Party>& parties_;
   Policy scratch_;  // networks and baseline of the policy, and the few rules of the pair in question
+  std::vector<std::vector<std::size_t>> named_;  // networks that each party is in by its name
   std::vector<std::size_t> classes_;
   std::vector<std::vector<std::size_t>> from_rules_;
   std::vector<std::vector<std::size_t>> to_rules_;

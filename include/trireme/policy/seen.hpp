@@ -7,6 +7,7 @@
 #include <string>
 
 #include "trireme/policy/evaluate.hpp"
+#include "trireme/policy/names.hpp"
 
 namespace trireme::policy {
 
@@ -15,8 +16,11 @@ struct SeenEnd {
   std::string workload;            // the name of one that was seen; may be empty
   bool host = false;               // without labels: a process of this host; else a peer elsewhere
   std::optional<Address> address;
+  std::vector<std::string> names = {};  // DNS names that the address had, in lower case
 
-  [[nodiscard]] Endpoint endpoint() const;
+  /// `named` are the networks of a policy that the names are in; not owned.
+  [[nodiscard]] Endpoint endpoint(std::span<const std::size_t> named = {}) const;
+  [[nodiscard]] std::vector<std::size_t> networks(const NameIndex& index) const;
   /// "app=web", "@host", "10.0.0.53"
   [[nodiscard]] std::string text() const;
 };
@@ -30,5 +34,8 @@ struct SeenFlow {
   Verdict verdict = Verdict::allow;  // when it was seen
   std::string last;                  // time, as it is told; may be empty
 };
+
+/// What the policy says of it; `names` is the policy's index.
+[[nodiscard]] Decision judge(const Policy& policy, const NameIndex& names, const SeenFlow& flow);
 
 }  // namespace trireme::policy
