@@ -1,5 +1,7 @@
 #include "trireme/systemd/drop_ins.hpp"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -12,11 +14,16 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFile = "50-trireme.conf";
+constexpr const char* kLasting = "/etc/systemd/system";
+constexpr const char* kRuntime = "/run/systemd/system";
+
+std::string file(const std::string& directory, const std::string& unit) {
+  return directory + "/" + unit + ".d/" + kFile;
+}
 
 }  // namespace
 
-DropIns::DropIns(std::string gate_command, std::string directory)
-    : gate_command_(std::move(gate_command)), directory_(std::move(directory)) {}
+DropIns::DropIns(std::string gate_command) : gate_command_(std::move(gate_command)) {}
 
 std::string DropIns::content() const {
   return "# Written by trireme for a [[unit]] of identity.toml; goes away with it.\n"
@@ -27,22 +34,26 @@ std::string DropIns::content() const {
          gate_command_ + "\" unit-gate \"%n\" || exit 255'\n";
 }
 
-std::string DropIns::file(const std::string& unit) const {
-  return directory_ + "/" + unit + ".d/" + kFile;
+bool DropIns::last() const {
+  return ::access(kLasting, W_OK) == 0;
 }
 
 Result<bool> DropIns::apply(const std::set<std::string>& units) const {
+  const std::string chosen = last() ? kLasting : kRuntime;
   bool changed = false;
-  for (const std::string& unit : present()) {
-    if (!units.contains(unit)) {
-      if (auto removed = remove(unit); !removed) {
+  for (const std::string directory : {kLasting, kRuntime}) {
+    for (const std::string& unit : present(directory)) {
+      if (directory == chosen && units.contains(unit)) {
+        continue;
+      }
+      if (auto removed = remove(directory, unit); !removed) {
         return tl::unexpected(removed.error());
       }
       changed = true;
     }
   }
   for (const std::string& unit : units) {
-    const auto written = write(unit);
+    const auto written = write(chosen, unit);
     if (!written) {
       return written;
     }
@@ -51,10 +62,10 @@ Result<bool> DropIns::apply(const std::set<std::string>& units) const {
   return changed;
 }
 
-std::set<std::string> DropIns::present() const {
+std::set<std::string> DropIns::present(const std::string& directory) {
   std::set<std::string> units;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory_, error)) {
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename();
     if (name.ends_with(".d") && fs::exists(entry.path() / kFile, error)) {
       units.insert(name.substr(0, name.size() - 2));
@@ -63,8 +74,8 @@ std::set<std::string> DropIns::present() const {
   return units;
 }
 
-Result<bool> DropIns::write(const std::string& unit) const {
-  const std::string path = file(unit);
+Result<bool> DropIns::write(const std::string& directory, const std::string& unit) const {
+  const std::string path = file(directory, unit);
   if (const auto present = read_file(path); present && *present == content()) {
     return false;
   }
@@ -79,8 +90,8 @@ Result<bool> DropIns::write(const std::string& unit) const {
   return true;
 }
 
-Status DropIns::remove(const std::string& unit) const {
-  const std::string path = file(unit);
+Status DropIns::remove(const std::string& directory, const std::string& unit) {
+  const std::string path = file(directory, unit);
   std::error_code error;
   fs::remove(path, error);
   if (error) {

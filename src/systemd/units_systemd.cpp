@@ -203,17 +203,23 @@ void UnitSource::write_drop_ins(const std::set<std::string>& units) {
   const auto changed = drop_ins_.apply(units);
   if (!changed) {
     problem_ = "drop-ins: " + changed.error().message;
+    reload_due_ = true;  // some may have been written
     spdlog::error("[[unit]]: units start without waiting for enforcement: {}", changed.error().text());
     return;
   }
   gated_ = units;
-  problem_.clear();
-  if (!*changed) {
+  problem_ = units.empty() || drop_ins_.last() ? "" : "drop-ins: /etc/systemd/system is read-only: after a reboot they are gone";
+  // An earlier daemon may have written them and ended before systemd had read them.
+  reload_due_ = reload_due_ || *changed || (!asked_ && !units.empty());
+  asked_ = true;
+  if (!reload_due_) {
     return;
   }
+  reload_due_ = false;
   spdlog::info("[[unit]]: {} services wait at their start until they are enforced", units.size());
   bus_->send(bus_->manager_call("Reload"), [this, alive = std::weak_ptr(alive_)](const Result<sd_bus_message*>& reply) {
     if (!alive.expired() && !reply) {
+      reload_due_ = true;  // at the next look
       problem_ = "drop-ins: daemon-reload: " + reply.error().message;
       spdlog::error("[[unit]]: {}", problem_);
     }

@@ -105,7 +105,7 @@ class Package(unittest.TestCase):
         self.lab.must(f"printf '{RULE}' >>/etc/trireme/policy.toml && trirectl reload && systemctl daemon-reload && systemctl start shop")
         self.addCleanup(self.lab.sh, "systemctl stop shop; rm /etc/systemd/system/shop.service; systemctl daemon-reload")
         self.assertIn("trireme_workloads", self.lab.must("curl -sS http://127.0.0.1:9464/metrics"))
-        self.assertIn("50-trireme.conf", self.lab.must("find /run/systemd/system"))
+        self.assertIn("50-trireme.conf", self.lab.must("find /etc/systemd/system"))
 
     def upgrade_while(self, speaker):
         """To the second package, while the speaker's socket `long` is spoken over and echoes: how often it was."""

@@ -94,6 +94,20 @@ class Units(LabCase):
         self.lab.must("systemctl reset-failed shop; systemctl start shop")
         self.assertEqual(self.state("shop.service"), "enforced")
 
+    def test_the_gate_outlives_a_reboot(self):
+        self.lab.must("systemctl start shop && systemctl stop shop trireme")
+        self.lab.must("rm -rf /run/trireme /run/systemd/system/* && systemctl daemon-reload")  # what a reboot leaves of them
+        try:
+            self.assertNotEqual(self.lab.sh("systemctl start shop").returncode, 0)
+            self.assertEqual(self.lab.ask(6001), "")
+        finally:
+            self.lab.start_trireme()
+        self.lab.must("systemctl reset-failed shop; systemctl start shop")
+        self.assertEqual(self.state("shop.service"), "enforced")
+        self.lab.write("etc/trireme/identity.toml", "")
+        self.lab.must("trirectl reload")
+        waiting.until(lambda: "trireme" not in self.lab.must("systemctl cat shop"), "the gate goes with the entry")
+
     def test_a_unit_that_nothing_matches_is_left_alone(self):
         self.lab.must("systemctl start late")
         self.lab.await_served(6003)

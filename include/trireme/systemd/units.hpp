@@ -70,7 +70,9 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   std::set<std::string> gated_;                             // units and templates with a drop-in
   bool looking_ = false;                                    // look_at_units() is under way
   bool look_again_ = false;
-  std::string problem_;  // of the drop-ins, for status()
+  bool asked_ = false;       // systemd was told of drop-ins by this object
+  bool reload_due_ = false;  // it has not read all of them
+  std::string problem_;      // of the drop-ins, for status()
   std::shared_ptr<bool> alive_;
 };
 
