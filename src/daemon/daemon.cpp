@@ -11,6 +11,7 @@
 
 #include "first_start.hpp"
 #include "trireme/control/instance.hpp"
+#include "trireme/docker/running.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -120,7 +121,7 @@ Status Daemon::assemble() {
   events_ = std::move(*events);
   docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
   units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(), TRIREME_BINDIR "/trirectl");
-  launcher_ = std::make_unique<systemd::Launcher>(*registry_, *scopes_);
+  launcher_ = std::make_unique<systemd::Launcher>(*registry_, *scopes_, docker::is_container_cgroup);
   events_->add_source(*docker_);
   events_->add_source(*units_);
   configure(settings_->identity());

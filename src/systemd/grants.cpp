@@ -14,6 +14,7 @@ namespace {
 
 /// Enough for an entry of a large group; what does not fit is as good as unknown.
 constexpr std::size_t kEntryBytes = 1U << 17U;
+constexpr std::chrono::minutes kAgain(1);
 
 std::optional<std::uint32_t> number(const std::string& text) {
   std::uint32_t value = 0;
@@ -37,40 +38,42 @@ std::optional<std::uint32_t> group_id(const std::string& name) {
   return rc == 0 && found != nullptr ? std::optional<std::uint32_t>(found->gr_gid) : number(name);
 }
 
-template <typename Ids, typename Lookup>
-std::optional<std::uint32_t> resolve(Ids& known, const std::string& name, Lookup lookup) {
-  if (const auto found = known.find(name); found != known.end()) {
-    return found->second;
-  }
-  const std::optional<std::uint32_t> id = lookup(name);
-  if (id) {
-    known[name] = *id;
-  }
-  return id;
-}
-
 }  // namespace
 
 void LaunchGrants::configure(std::shared_ptr<const policy::Identity> identity) {
   identity_ = std::move(identity);
-  users_.clear();
-  groups_.clear();
+  ids_.assign(identity_->launches.size(), std::nullopt);
+  resolve();
 }
 
-Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels) const {
+void LaunchGrants::resolve() {
+  for (std::size_t i = 0; i < ids_.size(); ++i) {
+    const policy::LaunchGrant& grant = identity_->launches[i];
+    if (!ids_[i]) {
+      ids_[i] = grant.user.empty() ? group_id(grant.group) : user_id(grant.user);
+    }
+  }
+  resolved_ = std::chrono::steady_clock::now();
+}
+
+Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels) {
+  const bool is_complete = std::ranges::all_of(ids_, [](const auto& id) { return id.has_value(); });
+  if (!is_complete && resolved_ + kAgain <= std::chrono::steady_clock::now()) {
+    resolve();
+  }
   bool known = false;
-  for (const policy::LaunchGrant& grant : identity_ ? identity_->launches : std::vector<policy::LaunchGrant>()) {
-    const auto id = grant.user.empty() ? resolve(groups_, grant.group, group_id) : resolve(users_, grant.user, user_id);
-    const bool ours = id && (grant.user.empty() ? std::ranges::find(groups, *id) != groups.end() : *id == uid);
+  for (std::size_t i = 0; i < ids_.size(); ++i) {
+    const policy::LaunchGrant& grant = identity_->launches[i];
+    const bool ours = ids_[i] && (grant.user.empty() ? std::ranges::find(groups, *ids_[i]) != groups.end() : *ids_[i] == uid);
     known = known || ours;
     if (ours && grant.permits(labels)) {
       return {};
     }
   }
   if (!known) {
-    return fail("user " + unit_prefix(uid) + " may not start workloads", "a [[launch]] entry of identity.toml would let it");
+    return fail("user " + std::to_string(uid) + " may not start workloads", "a [[launch]] entry of identity.toml would let it");
   }
-  return fail("user " + unit_prefix(uid) + " may not start workloads with the labels " + labels.text(),
+  return fail("user " + std::to_string(uid) + " may not start workloads with the labels " + labels.text(),
               "no single [[launch]] entry of identity.toml covers all of them");
 }
 

@@ -99,8 +99,8 @@ Result<std::string> scope_unit_name(const std::string& unit) {
   return stem + std::string(kSuffix);
 }
 
-Launcher::Launcher(workload::Registry& registry, ScopeDriver& scopes)
-    : registry_(registry), scopes_(scopes), alive_(std::make_shared<bool>(true)) {}
+Launcher::Launcher(workload::Registry& registry, ScopeDriver& scopes, std::function<bool(const std::string& name)> is_reserved)
+    : registry_(registry), scopes_(scopes), is_reserved_(std::move(is_reserved)), alive_(std::make_shared<bool>(true)) {}
 
 Launcher::~Launcher() = default;
 
@@ -124,7 +124,7 @@ void Launcher::launch(LaunchRequest request, Done done) {
 }
 
 /// Everything that can be refused before anything is made.
-Status Launcher::prepare(Attempt& attempt) const {
+Status Launcher::prepare(Attempt& attempt) {
   LaunchRequest& request = attempt.request;
   if (request.pid == 0) {
     return fail("the caller's process is not visible to this daemon", "it is in another pid namespace");
@@ -155,6 +155,9 @@ Status Launcher::prepare(Attempt& attempt) const {
   if (!name) {
     return tl::unexpected(name.error());
   }
+  if (is_reserved_(*name)) {
+    return fail(*name + " would be a container's name", "choose another --unit");
+  }
   if (registry_.find_name(*name) != nullptr) {
     return fail("a workload is called " + *name + " already");
   }
@@ -166,7 +169,7 @@ Status Launcher::prepare(Attempt& attempt) const {
   return attempt.same_process();  // what was read of /proc meanwhile was this process's
 }
 
-Status Launcher::authorise(const LaunchRequest& request, const std::vector<Property>& properties) const {
+Status Launcher::authorise(const LaunchRequest& request, const std::vector<Property>& properties) {
   if (request.uid == 0) {
     return {};
   }
@@ -188,7 +191,7 @@ Status Launcher::authorise(const LaunchRequest& request, const std::vector<Prope
 }
 
 /// Whether a caller other than root may leave the cgroup it is in.
-Status Launcher::may_leave(const LaunchRequest& request) const {
+Status Launcher::may_leave(const LaunchRequest& request) {
   const auto cgroup = kernel::CgroupTree::of(request.pid);
   if (!cgroup) {
     return tl::unexpected(cgroup.error());

@@ -66,6 +66,9 @@ class Transparent(HostCase):
         taken = self.host.trirun("app=web", ["true"], "--unit", "shop")
         self.assertEqual(taken.returncode, 125)
         self.assertIn("shop.scope", taken.stderr)
+        container = self.host.trirun("app=web", ["true"], "--unit", "docker-" + "a" * 64)
+        self.assertEqual(container.returncode, 125, "it would be taken for a container's")
+        self.assertIn("container's name", container.stderr)
 
     def test_uid_and_gid(self):
         done = self.host.trirun("app=web", ["id", "-u"], "--uid", "nobody")

@@ -1,9 +1,10 @@
 // Who besides root may launch, with which labels and properties.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,21 +12,21 @@
 
 namespace trireme::systemd {
 
-/// [[launch]] entries, their names resolved once; names that do not exist (yet) are looked up again at each request. A user or group may be
-/// a number.
+/// [[launch]] entries, their names resolved when they come; those that do not exist yet are looked up again, at most once a minute: who
+/// answers may be slow, and anybody can ask. A user or group may be a number.
 class LaunchGrants {
  public:
   void configure(std::shared_ptr<const policy::Identity> identity);
 
   /// One grant, by user or by one of the groups, covers every label. The error says what is missing.
-  [[nodiscard]] Status permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels) const;
+  [[nodiscard]] Status permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels);
 
  private:
-  using Ids = std::map<std::string, std::uint32_t, std::less<>>;
+  void resolve();
 
   std::shared_ptr<const policy::Identity> identity_;
-  mutable Ids users_;
-  mutable Ids groups_;
+  std::vector<std::optional<std::uint32_t>> ids_;  // of each entry: its user's, or its group's
+  std::chrono::steady_clock::time_point resolved_;
 };
 
 /// Properties that a caller other than root may set: Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec,

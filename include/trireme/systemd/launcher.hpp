@@ -50,7 +50,9 @@ class Launcher {
   /// does, the strict slice denies it everything.
   using Done = std::function<void(Result<Launched>)>;
 
-  Launcher(workload::Registry& registry, ScopeDriver& scopes);
+  /// `is_reserved` tells scopes that are no launcher's to make: by their names others would take them for theirs. References outlive this
+  /// object.
+  Launcher(workload::Registry& registry, ScopeDriver& scopes, std::function<bool(const std::string& name)> is_reserved);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
@@ -60,13 +62,14 @@ class Launcher {
 
  private:
   struct Attempt;
-  Status prepare(Attempt& attempt) const;
-  Status authorise(const LaunchRequest& request, const std::vector<Property>& properties) const;
-  Status may_leave(const LaunchRequest& request) const;
+  Status prepare(Attempt& attempt);
+  Status authorise(const LaunchRequest& request, const std::vector<Property>& properties);
+  Status may_leave(const LaunchRequest& request);
   Result<Launched> placed(const Attempt& attempt, const std::string& path);
 
   workload::Registry& registry_;
   ScopeDriver& scopes_;
+  std::function<bool(const std::string&)> is_reserved_;
   LaunchGrants grants_;
   std::shared_ptr<bool> alive_;  // a scope that is ready after the launcher has gone calls nobody
 };
