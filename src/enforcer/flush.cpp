@@ -1,6 +1,7 @@
 #include "live_flows.hpp"
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
+#include "trireme/enforcer/flow_log.hpp"
 #include "trireme/workload/registry.hpp"
 
 namespace trireme::enforcer {
@@ -59,6 +60,11 @@ Result<std::size_t> remove_containers_tables() {
 }  // namespace
 
 Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir) {
+  // Whatever its runtime directory: a daemon that enforces here has the log group, and would be left with half of what it knows.
+  const auto alone = FlowLog::open();
+  if (!alone) {
+    return fail("a triremed may be running in this network namespace: " + alone.error().message, "stop it first");
+  }
   const auto here = remove_table(0);
   const auto there = remove_containers_tables();
   if (!here || !there) {

@@ -5,7 +5,7 @@ import signal
 import unittest
 
 from tests.system import waiting
-from tests.system.host import TRIREMED, Host, HostCase
+from tests.system.host import TRIRECTL, TRIREMED, Host, HostCase
 
 GOOD = '[[allow]]\nfrom = "app=web"\nto = "app=db"\n'
 
@@ -29,6 +29,22 @@ class LastGood(HostCase):
         self.host.policy("")
         self.assertEqual(self.host.status()["policy"]["errors"], [])
         self.assert_refused(web.exchange("tcp", "127.0.0.1", fresh))
+
+
+class Keys(HostCase):
+    def test_what_is_wrong_with_a_file_of_trust_is_mended_there(self):
+        """No other file is saved: its mode, and its being there, are changes too."""
+        secret, identity = self.host.config + "/psk", '[trust]\npsk_file = "psk"\n'
+        self.host.must([TRIRECTL, "pki", "psk", secret])
+        for spoil, mend in ((lambda: os.chmod(secret, 0o644), lambda: os.chmod(secret, 0o600)),
+                            (lambda: os.rename(secret, secret + ".away"), lambda: os.rename(secret + ".away", secret))):
+            self.host.write("identity.toml", "")
+            waiting.until(lambda: not self.host.status()["policy"]["errors"], "it is valid")
+            spoil()
+            self.host.write("identity.toml", identity)
+            waiting.until(lambda: self.host.status()["policy"]["errors"], "the error is told")
+            mend()
+            waiting.until(lambda: not self.host.status()["policy"]["errors"], "it is read again")
 
 
 class FirstStart(unittest.TestCase):
