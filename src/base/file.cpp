@@ -44,6 +44,23 @@ Status write_file(const std::string& path, std::string_view content, unsigned mo
   return {};
 }
 
+Status replace_file(const std::string& path, std::string_view content, unsigned mode) {
+  const std::string fresh = path + ".new";
+  if (::unlink(fresh.c_str()) != 0 && errno != ENOENT) {
+    return fail_errno("cannot remove " + fresh);
+  }
+  if (Status written = write_new_file(fresh, content, mode); !written) {
+    return written;
+  }
+  const Fd fd(::open(fresh.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid() || ::fsync(fd.get()) != 0 || std::rename(fresh.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(fresh.c_str());
+    return fail_errno("cannot replace " + path, error);
+  }
+  return {};
+}
+
 Status write_new_file(const std::string& path, std::string_view content, unsigned mode) {
   const Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd.valid()) {

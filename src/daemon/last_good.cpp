@@ -1,8 +1,5 @@
 #include "last_good.hpp"
 
-#include <sys/stat.h>
-
-#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "trireme/base/file.hpp"
@@ -35,13 +32,8 @@ std::vector<config::Source> sources(const json& list) {
 }  // namespace
 
 Status keep_last_good(const std::string& runtime_dir, const config::Configuration& configuration) {
-  const std::string path = file_of(runtime_dir);
-  const std::string fresh = path + ".new";
   const json value = {{"policy", to_json(configuration.policy_sources)}, {"identity", to_json(configuration.identity_sources)}};
-  if (Status written = write_file(fresh, value.dump(), 0600); !written) {
-    return written;
-  }
-  return std::rename(fresh.c_str(), path.c_str()) == 0 ? Status{} : fail_errno("cannot replace " + path);
+  return replace_file(file_of(runtime_dir), value.dump(), 0600);
 }
 
 std::optional<config::Configuration> read_last_good(const std::string& runtime_dir) {

@@ -38,28 +38,32 @@ bool DropIns::last() const {
   return ::access(kLasting, W_OK) == 0;
 }
 
-Result<bool> DropIns::apply(const std::set<std::string>& units) const {
-  const std::string chosen = last() ? kLasting : kRuntime;
+Result<bool> DropIns::apply(const std::set<std::string>& units, const std::set<std::string>& early) const {
+  const bool lasting = last();
+  const auto place = [&](const std::string& unit) { return lasting && !early.contains(unit) ? kLasting : kRuntime; };
+  Status outcome;
   bool changed = false;
+  std::set<std::string> missing;
+  for (const std::string& unit : units) {
+    if (const auto written = write(place(unit), unit)) {
+      changed = changed || *written;
+    } else {
+      missing.insert(unit);
+      outcome = outcome ? tl::unexpected(written.error()) : outcome;
+    }
+  }
+  // Not before what takes their place is there.
   for (const std::string directory : {kLasting, kRuntime}) {
     for (const std::string& unit : present(directory)) {
-      if (directory == chosen && units.contains(unit)) {
+      if (missing.contains(unit) || (units.contains(unit) && directory == place(unit))) {
         continue;
       }
-      if (auto removed = remove(directory, unit); !removed) {
-        return tl::unexpected(removed.error());
-      }
+      const Status removed = remove(directory, unit);
+      outcome = outcome ? removed : outcome;
       changed = true;
     }
   }
-  for (const std::string& unit : units) {
-    const auto written = write(chosen, unit);
-    if (!written) {
-      return written;
-    }
-    changed = changed || *written;
-  }
-  return changed;
+  return outcome ? Result<bool>(changed) : tl::unexpected(outcome.error());
 }
 
 std::set<std::string> DropIns::present(const std::string& directory) {
@@ -84,7 +88,7 @@ Result<bool> DropIns::write(const std::string& directory, const std::string& uni
   if (error) {
     return fail("cannot make the directory of " + path + ": " + error.message());
   }
-  if (auto written = write_file(path, content()); !written) {
+  if (auto written = replace_file(path, content(), 0644); !written) {
     return tl::unexpected(written.error());
   }
   return true;

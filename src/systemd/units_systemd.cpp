@@ -49,6 +49,11 @@ bool has_ip_listener(sd_bus_message* reply) {
   return found;
 }
 
+bool is_true(sd_bus_message* reply) {
+  int value = 0;
+  return sd_bus_message_enter_container(reply, 'v', "b") >= 0 && sd_bus_message_read(reply, "b", &value) > 0 && value != 0;
+}
+
 std::vector<std::string> strings_of_variant(sd_bus_message* reply) {
   std::vector<std::string> strings;
   const char* text = nullptr;
@@ -95,7 +100,7 @@ void UnitSource::look_at_units() {
   }
   if (identity_ == nullptr || identity_->units.empty()) {
     listeners_.clear();
-    write_drop_ins({});
+    write_drop_ins({}, {});
     return;
   }
   looking_ = true;
@@ -141,8 +146,43 @@ void UnitSource::with_units(UnitFiles& files, Result<sd_bus_message*> reply) {
     sd_bus_message_exit_container(*reply);
   }
   std::ranges::for_each(files.sockets, [this](const std::string& socket) { ask_socket(socket); });
-  write_drop_ins(gates_among(files.names));
-  looked({});
+  ask_order(gates_among(files.names));
+}
+
+/// Which units start before the system is up.
+struct UnitSource::Order {
+  std::set<std::string> units;
+  std::set<std::string> early;
+  std::size_t asked = 0;
+};
+
+void UnitSource::ask_order(const std::set<std::string>& units) {
+  const auto order = std::make_shared<Order>(Order{units, {}, units.size()});
+  const auto finish = [this](const Order& known) {
+    write_drop_ins(known.units, known.early);
+    looked({});
+  };
+  if (units.empty()) {
+    finish(*order);
+  }
+  for (const std::string& unit : units) {
+    std::string name = unit;
+    if (is_template(unit)) {
+      name.insert(name.find('@') + 1, "trireme");  // any instance
+    }
+    bus_->send(get_call(*bus_, name, kUnitInterface, "DefaultDependencies"),
+               [order, unit, finish, alive = std::weak_ptr(alive_)](const Result<sd_bus_message*>& reply) {
+                 if (alive.expired()) {
+                   return;
+                 }
+                 if (!reply || !is_true(*reply)) {
+                   order->early.insert(unit);
+                 }
+                 if (--order->asked == 0) {
+                   finish(*order);
+                 }
+               });
+  }
 }
 
 void UnitSource::looked(const Status& done) {
@@ -199,8 +239,8 @@ void UnitSource::ask_socket(const std::string& socket) {
              });
 }
 
-void UnitSource::write_drop_ins(const std::set<std::string>& units) {
-  const auto changed = drop_ins_.apply(units);
+void UnitSource::write_drop_ins(const std::set<std::string>& units, const std::set<std::string>& early) {
+  const auto changed = drop_ins_.apply(units, early);
   if (!changed) {
     problem_ = "drop-ins: " + changed.error().message;
     reload_due_ = true;  // some may have been written

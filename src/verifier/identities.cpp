@@ -77,7 +77,8 @@ std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& id
     return known->second.identity;
   }
   const auto of_peer = of_peer_.find(key.first);
-  const bool has_room = entries_.size() < kMost && (of_peer == of_peer_.end() || of_peer->second < kMostOfPeer);
+  const bool is_local = identity.peer->type == wire::CredentialType::local;
+  const bool has_room = entries_.size() < kMost && (is_local || of_peer == of_peer_.end() || of_peer->second < kMostOfPeer);
   const auto number = has_room ? numbers_.take() : std::nullopt;
   if (!number) {
     return nullptr;
@@ -171,11 +172,7 @@ Status Identities::save() {
   for (const auto& identity : identities) {
     list.push_back(to_json(*identity));
   }
-  const std::string fresh = file_ + ".new";
-  Status written = write_file(fresh, list.dump(), 0600);
-  if (written && std::rename(fresh.c_str(), file_.c_str()) != 0) {
-    written = fail_errno("cannot replace " + file_);
-  }
+  Status written = replace_file(file_, list.dump(), 0600);
   if (!written) {
     const std::scoped_lock lock(mutex_);
     changed_ = true;

@@ -15,6 +15,10 @@ namespace trireme {
 /// own).
 [[nodiscard]] Status write_file(const std::string& path, std::string_view content, unsigned mode = 0644);
 
+/// Makes `content` that of the file, whole or not at all, even if the machine goes down meanwhile: by way of `path`.new. `mode` is the new
+/// file's.
+[[nodiscard]] Status replace_file(const std::string& path, std::string_view content, unsigned mode);
+
 /// Creates a file of this mode with `content`, whole or not at all. One that is there already, a link too, is an error and stays as it is.
 [[nodiscard]] Status write_new_file(const std::string& path, std::string_view content, unsigned mode);
 

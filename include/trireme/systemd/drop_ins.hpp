@@ -19,9 +19,10 @@ class DropIns {
   /// `gate_command` is the absolute path of trirectl.
   explicit DropIns(std::string gate_command);
 
-  /// Makes exactly these units' and templates' ("postgresql@.service") drop-ins exist. Returns whether a file changed: then systemd must
-  /// reload.
-  Result<bool> apply(const std::set<std::string>& units) const;
+  /// Makes exactly these units' and templates' ("postgresql@.service") drop-ins exist. Those of `early` ones are in /run: they start before
+  /// trireme can, and would wait for what waits for them. Returns whether a file changed: then systemd must reload. The first error, after
+  /// all were tried.
+  Result<bool> apply(const std::set<std::string>& units, const std::set<std::string>& early) const;
   /// Whether they outlive a reboot.
   [[nodiscard]] bool last() const;
 

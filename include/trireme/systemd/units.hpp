@@ -1,7 +1,7 @@
 // systemd units that are workloads by [[unit]] of identity.toml.
 //
-// A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's first instruction; a runtime drop-in makes
-// a service's start wait for that, and fail while the daemon is down (drop_ins.hpp). Where several [[unit]] entries match, the first in
+// A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's first instruction; a drop-in makes a
+// service's start wait for that, and fail while the daemon is down (drop_ins.hpp). Where several [[unit]] entries match, the first in
 // file order decides. Matched are services, scopes outside the strict slice, and sockets: systemd opens a socket unit's listeners on its
 // own, so the .socket of a matched service takes part with the service's labels, and the service carries a warning. trireme.service itself
 // is never matched. Units that no entry matches are never touched.
@@ -41,6 +41,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
 
  private:
   struct UnitFiles;
+  struct Order;
   void unit_new(const std::string& name) override;
   void reloading(bool begins) override;
   void connected() override;
@@ -57,7 +58,8 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void looked(const Status& done);
   [[nodiscard]] std::set<std::string> gates_among(const std::set<std::string>& names) const;
   void ask_socket(const std::string& socket);
-  void write_drop_ins(const std::set<std::string>& units);
+  void ask_order(const std::set<std::string>& units);
+  void write_drop_ins(const std::set<std::string>& units, const std::set<std::string>& early);
 
   const kernel::CgroupTree& tree_;
   workload::Registry& registry_;
