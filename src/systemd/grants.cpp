@@ -14,7 +14,7 @@ namespace {
 
 /// Enough for an entry of a large group; what does not fit is as good as unknown.
 constexpr std::size_t kEntryBytes = 1U << 17U;
-constexpr std::chrono::minutes kAgain(1);
+constexpr std::chrono::seconds kAgain(5);
 
 std::optional<std::uint32_t> number(const std::string& text) {
   std::uint32_t value = 0;

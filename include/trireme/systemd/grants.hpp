@@ -12,8 +12,8 @@
 
 namespace trireme::systemd {
 
-/// [[launch]] entries, their names resolved when they come; those that do not exist yet are looked up again, at most once a minute: who
-/// answers may be slow, and anybody can ask. A user or group may be a number.
+/// [[launch]] entries, their names resolved when they come; those that do not exist yet are looked up again, at most once in five
+/// seconds: who answers may be slow, and anybody can ask. A user or group may be a number.
 class LaunchGrants {
  public:
   void configure(std::shared_ptr<const policy::Identity> identity);
