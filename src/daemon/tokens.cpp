@@ -72,6 +72,10 @@ Tokens::~Tokens() {
   sd_event_source_disable_unref(events_);
   sd_event_source_disable_unref(entered_);
   sd_event_source_disable_unref(rested_);
+  verifier_.reset();
+  if (Status saved = identities_.save(); !saved) {  // what came while it rested
+    spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
+  }
 }
 
 Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry) {

@@ -60,7 +60,7 @@ std::shared_ptr<const RemoteIdentity> KnownPeer::identity(Bytes labels, Reason& 
 }
 
 std::shared_ptr<const RemoteIdentity> KnownPeer::enter(IdentityBook& book, const RemoteIdentity& proved) {
-  constexpr std::size_t kIdentities = 4096;  // of one peer
+  constexpr std::size_t kIdentities = 512;  // of one peer
   if (identities.size() >= kIdentities) {
     identities.clear();  // the book knows those in use
   }

@@ -59,7 +59,7 @@ class Identities final : public handshake::IdentityBook {
   Entries::iterator take_out(Entries::iterator entry);
 
   static constexpr std::size_t kMost = 1U << 16U;
-  static constexpr std::size_t kMostOfPeer = 1U << 12U;  // so that no host takes the place of all others
+  static constexpr std::size_t kMostOfPeer = 1U << 12U;  // so that no other host takes the place of all; threads remember half of them
 
   std::string file_;
   policy::Numbers& numbers_;
