@@ -16,7 +16,8 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;          // µs
+constexpr std::uint64_t kPrune = 600'000'000;  // µs
+constexpr std::chrono::seconds kRevokeAgain(1);
 constexpr std::chrono::milliseconds kSecondLook(100);  // longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
@@ -161,7 +162,10 @@ Status Daemon::open_points() {
   }
   points_ = std::move(*points);
   points_->on_open = [this](enforcer::Point& point) { return watch(point); };
-  points_->on_close = [this](enforcer::Point& point) { watches_.close(point); };
+  points_->on_close = [this](enforcer::Point& point) {
+    watches_.close(point);
+    unrevoked_.erase(point.id);
+  };
   points_->on_lost = [this](const std::shared_ptr<const kernel::Netns>& network, const Error& error) {
     registry_->quarantine_network(network, error.message);
   };
@@ -294,23 +298,33 @@ void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) 
   launcher_->configure(identity);
 }
 
+/// Where it fails it is tried again.
 void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
-  const auto count = enforcer::Points::revoke(points);
-  problems_.note("revocation", count ? Status{} : Status(tl::unexpected(count.error())));
-  if (count && *count > 0) {
-    revoked_ += *count;
-    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone", *count);
+  std::size_t count = 0;
+  for (enforcer::Point* point : points) {
+    unrevoked_.erase(point->id);
+    if (const auto here = point->enforcer->revoke()) {
+      count += *here;
+    } else {
+      unrevoked_[point->id] = here.error();
+      second_looks_[point->id] = std::chrono::steady_clock::now() + kRevokeAgain;
+    }
+  }
+  problems_.note("revocation", unrevoked_.empty() ? Status{} : Status(tl::unexpected(unrevoked_.begin()->second)));
+  if (count > 0) {
+    revoked_ += count;
+    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone", count);
   }
 }
 
 /// Live flows are judged now and once more a moment later. Each look goes through every flow of the machine, so only where something
 /// changed.
 void Daemon::look_again(const std::vector<enforcer::Point*>& points) {
-  revoke(points);
   const auto due = std::chrono::steady_clock::now() + kSecondLook;
   for (const enforcer::Point* point : points) {
     second_looks_[point->id] = due;
   }
+  revoke(points);
   await_second_look();
 }
 
@@ -343,6 +357,11 @@ std::map<std::string, std::string> Daemon::sources() const {
 std::vector<std::string> Daemon::problems() const {
   std::vector<std::string> lines = problems_.lines();
   std::ranges::move(watches_.problems(), std::back_inserter(lines));
+  for (const workload::Workload* workload : registry_->all()) {
+    if (workload->reason.starts_with(workload::kNotShut)) {
+      lines.push_back(fmt::format("workload {}: {}", workload->name, workload->reason));
+    }
+  }
   return lines;
 }
 

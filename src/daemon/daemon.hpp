@@ -119,6 +119,7 @@ class Daemon {
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
   std::map<handshake::PointId, std::chrono::steady_clock::time_point> second_looks_;  // when each is due
+  std::map<handshake::PointId, Error> unrevoked_;                                     // where revocation has failed
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
   std::string told_;  // the last STATUS=

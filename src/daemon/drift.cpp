@@ -77,11 +77,13 @@ void Drift::repair() {
   tried_ = Clock::now();
   if (const Status written = enforcer_.repair(); !written) {
     failure_ = written.error().text();
+    failures_++;
     spdlog::error("{}, and cannot be written: {}", reason_, failure_);
     repair_soon(reason_);
     return;
   }
   failure_.clear();
+  failures_ = 0;
   repairs_++;
   spdlog::error("{}; the table has been written anew", reason_);
   repaired_();

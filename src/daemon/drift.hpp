@@ -25,8 +25,8 @@ class Drift {
   /// Repairs what the kernel has refused; at most once a second, as with changes by others.
   void catch_up();
 
-  /// Why the last attempt failed; empty where it did not.
-  [[nodiscard]] const std::string& failure() const { return failure_; }
+  /// Why the last attempts failed, where more than one did; else empty.
+  [[nodiscard]] std::string failure() const { return failures_ > 1 ? failure_ : ""; }
   [[nodiscard]] std::uint64_t repairs() const { return repairs_; }
   /// A line for 'trirectl status': while the table is not as it should be, and for ten minutes after.
   [[nodiscard]] std::optional<std::string> problem() const;
@@ -46,9 +46,10 @@ class Drift {
   std::function<void()> repaired_;
   sd_event_source* readable_ = nullptr;
   sd_event_source* timer_ = nullptr;
-  bool due_ = false;    // a repair is to be made, now or by the timer
-  std::string reason_;  // of the last repair, or the one that is due
-  std::string failure_;
+  bool due_ = false;     // a repair is to be made, now or by the timer
+  std::string reason_;   // of the last repair, or the one that is due
+  std::string failure_;  // why the last attempt failed; empty where it did not
+  unsigned failures_ = 0;
   std::optional<Clock::time_point> tried_;
   std::uint64_t repairs_ = 0;
 };

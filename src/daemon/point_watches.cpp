@@ -27,8 +27,8 @@ void PointWatches::catch_up() {
 std::vector<std::pair<enforcer::Point*, Error>> PointWatches::unwritable() const {
   std::vector<std::pair<enforcer::Point*, Error>> points;
   for (const auto& [id, watch] : watches_) {
-    if (watch->point().network != nullptr && !watch->drift().failure().empty()) {
-      points.emplace_back(&watch->point(), Error{watch->drift().failure()});
+    if (std::string failure = watch->drift().failure(); watch->point().network != nullptr && !failure.empty()) {
+      points.emplace_back(&watch->point(), Error{std::move(failure)});
     }
   }
   return points;

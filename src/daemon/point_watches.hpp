@@ -24,7 +24,7 @@ class PointWatches {
   /// Repairs of tables that are due.
   void catch_up();
 
-  /// Points of containers whose tables could not be repaired, and why.
+  /// Points of containers whose tables could not be repaired, tried more than once, and why.
   [[nodiscard]] std::vector<std::pair<enforcer::Point*, Error>> unwritable() const;
   [[nodiscard]] std::vector<std::string> problems() const;
   /// Of tables that somebody else had changed.

@@ -46,7 +46,7 @@ Status Enforcer::start() {
   return written;
 }
 
-Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy) {
+Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_error) {
   // Identifiers of the two policies are disjoint, so that no packet is judged by half of each (see Writer::twice).
   constexpr std::uint32_t kSecondHalf = 1U << 31U;
   policy::Compiler next(policy, compiler_.first_id() == kSecondHalf ? 1 : kSecondHalf);
@@ -80,11 +80,11 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy) {
     };
     if (!committed) {
       exchange();
-      if (committed = write_everything(); !committed) {
-        exchange();
+      committed = write_everything();
+      exchange();  // as below
+      if (!committed && on_error == OnError::keep_old) {
         return committed;
       }
-      exchange();  // as below
     }
   }
   policy_ = std::move(policy);

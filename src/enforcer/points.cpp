@@ -77,25 +77,19 @@ Status Points::open_here(Point& point, bool owned) {
 
 Status Points::start() {
   live_ = true;
-  Status started = host_.enforcer->start();
-  if (started) {
-    tell_all([](Enforcer& enforcer) { return enforcer.start(); });
+  if (Status started = host_.enforcer->start(); !started) {
+    return started;
   }
-  return started;
-}
-
-/// Every container's point. Who has CAP_NET_ADMIN in a namespace can keep its point from being written, and must not harm anybody else by
-/// it.
-void Points::tell_all(const std::function<Status(Enforcer&)>& order) {
   std::vector<std::pair<Point*, Error>> refused;
   for (const auto& [inode, point] : points_) {
-    if (const Status done = order(*point->enforcer); !done) {
+    if (const Status done = point->enforcer->start(); !done) {
       refused.emplace_back(point.get(), done.error());
     }
   }
   for (const auto& [point, error] : refused) {
     lose(*point, error);
   }
+  return {};
 }
 
 void Points::lose(Point& point, const Error& error) {
@@ -137,7 +131,9 @@ Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& netw
   }
   std::ignore = point->enforcer->set_speakers(speakers_);  // nothing is written yet
   Point* made = points_.emplace(network->inode(), std::move(point)).first->second.get();
-  look_at_addresses(*made);
+  if (!live_) {
+    look_at_addresses(*made);
+  }
   return made;
 }
 
@@ -153,6 +149,8 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
     if (Status started = (*point)->enforcer->start(); !started) {
       std::ignore = (*point)->enforcer->end(cgroup, *enrolled);
       enrolled = tl::unexpected(unwritable(started.error()));
+    } else {
+      look_at_addresses(**point);  // which tells every other point: not before it is sure that this one stays
     }
   }
   if (!enrolled) {
@@ -206,6 +204,9 @@ Status Points::quarantine(CgroupRef cgroup) {
     point = &host_;
     if (cgroup.path.empty()) {
       return fail("it has no cgroup that could be shut, and nothing is enforced in its network namespace");
+    }
+    if (shut && !common_.gate) {
+      shut = tl::unexpected(common_.gate.error());
     }
   }
   const Status dropped = point->enforcer->quarantine(cgroup);
@@ -263,7 +264,9 @@ Status Points::apply(std::shared_ptr<const policy::Policy> policy) {
   if (verifier_ != nullptr) {
     verifier_->set_policy(policy);
   }
-  tell_all([&policy](Enforcer& enforcer) { return enforcer.apply(policy); });
+  for (const auto& [inode, point] : points_) {
+    point->enforcer->apply_soon(policy);
+  }
   return {};
 }
 
@@ -333,10 +336,6 @@ Result<std::size_t> sum(const std::vector<Point*>& points, Count count) {
 }
 
 }  // namespace
-
-Result<std::size_t> Points::revoke(const std::vector<Point*>& points) {
-  return sum(points, [](Enforcer& enforcer) { return enforcer.revoke(); });
-}
 
 Result<std::size_t> Points::settle() {
   return sum(all(), [](Enforcer& enforcer) { return enforcer.settle(); });

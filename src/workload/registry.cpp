@@ -220,7 +220,7 @@ Status Registry::shut(Workload workload, const std::string& reason) {
   }
   workload.number = 0;
   workload.state = State::quarantined;
-  workload.reason = reason;
+  workload.reason = dropped ? reason : std::string(kNotShut) + " (" + dropped.error().message + "): " + reason;
   if (auto written = write_record(tree_, workload); !written) {
     // Without it a restarted daemon does not know of this quarantine; the workload's source will tell it again.
     spdlog::warn("workload {}: {}", workload.name, written.error().text());

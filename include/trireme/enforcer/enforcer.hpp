@@ -58,7 +58,9 @@ class Enforcer final : public workload::Enforcement {
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
   /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows are revoked by revoke().
-  [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
+  [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy) { return apply(std::move(policy), OnError::keep_old); }
+  /// The same, but on error this object has the new one, and is behind().
+  void apply_soon(std::shared_ptr<const policy::Policy> policy) { std::ignore = apply(std::move(policy), OnError::owe_new); }
 
   /// Addresses at which peers are expected to speak tokens, disjoint and sorted. On error the kernel and this object keep what they had.
   [[nodiscard]] Status set_speakers(std::vector<policy::Prefix> speakers);
@@ -119,6 +121,8 @@ class Enforcer final : public workload::Enforcement {
   void abandon();
 
  private:
+  enum class OnError : std::uint8_t { keep_old, owe_new };
+  Status apply(std::shared_ptr<const policy::Policy> policy, OnError on_error);
   Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, Common& common, Layout layout,
            std::shared_ptr<const policy::Policy> policy);
   struct Member {

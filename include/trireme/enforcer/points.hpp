@@ -38,7 +38,7 @@ class Points final : public workload::Enforcement {
   std::function<void(const std::shared_ptr<const kernel::Netns>&, const Error&)> on_lost;
 
   /// Puts everything enrolled so far in force, this host first: an error is this host's. A container's point that cannot be written is
-  /// lost. Before it enrol() and the others only remember.
+  /// lost: who has CAP_NET_ADMIN there can see to that, and must harm nobody else by it. Before it enrol() and the others only remember.
   [[nodiscard]] Status start();
   /// A container's point that cannot be written: closes it, and calls on_lost. What is written there stays, and may be anything.
   void lose(Point& point, const Error& error);
@@ -50,15 +50,14 @@ class Points final : public workload::Enforcement {
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
   /// The new policy everywhere, this host first: an error is this host's, and nothing has changed then. A container's point that refuses is
-  /// lost.
+  /// behind(): to be repaired with it.
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
   /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for them.
   void set_peers(std::vector<policy::Prefix> peers);
   /// Looks at the addresses of a point again; brings every point up to date where speakers have changed.
   void look_at_addresses(Point& point);
 
-  /// As Enforcer's, at these points, or at every one. The first error, after all were tried.
-  [[nodiscard]] static Result<std::size_t> revoke(const std::vector<Point*>& points);
+  /// As Enforcer's, at every point. The first error, after all were tried.
   [[nodiscard]] Result<std::size_t> settle();
   /// Numbers that flows bear at any point.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
@@ -76,7 +75,6 @@ class Points final : public workload::Enforcement {
   Status leave_elsewhere(const workload::CgroupRef& cgroup, const Point& stays);
   void close_if_empty(Point& point);
   void close(Point& point);
-  void tell_all(const std::function<Status(Enforcer&)>& order);
   void spread_speakers();
 
   Common& common_;

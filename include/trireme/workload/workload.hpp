@@ -20,6 +20,9 @@ enum class State : std::uint8_t {
   unenforced,   // known, but cannot be judged; `reason` says why
 };
 
+/// How the reason of one begins that is to be in quarantine, and that nothing keeps there.
+inline constexpr const char* kNotShut = "NOT SHUT";
+
 [[nodiscard]] const char* text(Kind kind);
 [[nodiscard]] const char* text(State state);
 
