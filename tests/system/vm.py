@@ -13,7 +13,7 @@ from tests.system.host import PRODUCTS, ROOT
 
 PACKAGE = "linux-image-cloud-amd64"
 PROGRAMS = ("python3", "ip", "nft", "nsenter", "setpriv", "sysctl", "conntrack", "getfattr", "bash", "timeout", "umount", "mount", "sh", "cat",
-            "seq", "sleep", "touch", "id", "true", "tty", "env", "busybox", "kmod")
+            "seq", "sleep", "touch", "id", "true", "tty", "env", "busybox", "kmod", "dig", "dnsmasq", "iperf3")
 MODULE_TREES = ("net", "lib", "crypto", "drivers/net/veth.ko", "arch/x86/crypto")
 PYTHON = "/usr/lib/python3.11"
 UNUSED_PYTHON = shutil.ignore_patterns("test", "idlelib", "tkinter", "__pycache__", "pydoc_data", "ensurepip", "distutils", "lib2to3",
