@@ -175,7 +175,7 @@ void write_named(NftBatch& batch, const std::vector<NamedAddress>& addresses) {
           const NftBytes key = NftBytes().add_raw({named.address.bytes.data(), named.address.size()});
           NftElement item = element(key, klass == nullptr ? std::nullopt : std::optional(named.*klass));
           item.timeout = named.timeout;
-          item.comment = named.comment;
+          item.comment = klass == nullptr ? named.comment : "";
           list.push_back(std::move(item));
         }
       }

@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::uint32_t kPage = 1U << 17U;        // one buffer of a batch
 constexpr std::uint32_t kOverrun = 1U << 17U;     // room behind it, for the message that crosses its end
-constexpr std::size_t kElementsPerMessage = 300;  // a netlink attribute holds 64 KiB; an element takes up to 200 bytes
+constexpr std::size_t kElementsPerMessage = 200;  // a netlink attribute holds 64 KiB; an element with a comment takes up to 304 bytes
 constexpr std::size_t kRequest = 8192;            // bytes, a question to the kernel
 constexpr std::uint16_t kFamily = NFPROTO_INET;
 
@@ -98,8 +98,12 @@ struct NftBatch::Buffer {
   Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { nftnl_batch_free(batch); }
   void advance() {
+    const std::size_t size = last == nullptr ? 0 : NLMSG_ALIGN(last->nlmsg_len);
     if (nftnl_batch_update(batch) < 0) {
       throw std::bad_alloc();
+    }
+    if (last != nullptr) {  // a message that crossed the end of its page is in the next one now
+      last = reinterpret_cast<nlmsghdr*>(static_cast<char*>(nftnl_batch_buffer(batch)) - size);
     }
   }
 };
@@ -342,7 +346,7 @@ Status NftSocket::commit(NftBatch&& batch) {
     return {};
   }
   auto& buffer = *batch.buffer_;
-  buffer.last->nlmsg_flags |= NLM_F_ACK;
+  std::exchange(buffer.last, nullptr)->nlmsg_flags |= NLM_F_ACK;
   nftnl_batch_end(static_cast<char*>(nftnl_batch_buffer(buffer.batch)), buffer.sequence++);
   buffer.advance();
   std::vector<iovec> parts(static_cast<std::size_t>(nftnl_batch_iovec_len(buffer.batch)));

@@ -212,6 +212,26 @@ TEST_F(NftTest, RulesAreChecked) {
   EXPECT_FALSE(commit(std::move(loop)));
 }
 
+TEST_F(NftTest, AnyNumberOfElementsWithTheLongestCommentsIsWritten) {
+  NftSet timed = numbers();
+  timed.timeouts = true;
+  for (const std::uint32_t count : {200U, 1000U, 1500U, 2000U}) {  // the last message ends in a page, and crosses its end
+    NftBatch batch(kTable);
+    batch.add_table();
+    batch.delete_table();
+    batch.add_table();
+    batch.add_set(timed);
+    std::vector<NftElement> list;
+    for (std::uint32_t i = 0; i < count; i++) {
+      list.push_back({.key = NftBytes::u32(i), .timeout = std::chrono::minutes(1), .comment = std::string(240, 'c')});
+    }
+    batch.add_elements(timed, list);
+    const Status committed = commit(std::move(batch));
+    ASSERT_TRUE(committed) << committed.error().text() << " with " << count;
+    EXPECT_EQ(socket_->list(kTable, "numbers").value().size(), count);
+  }
+}
+
 TEST_F(NftTest, ElementsHaveTimeoutsAndComments) {
   using std::chrono::milliseconds;
   EXPECT_TRUE(socket_->list("nobodys", "numbers").value().empty()) << "there is no such set";
