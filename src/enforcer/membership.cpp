@@ -8,7 +8,9 @@ using policy::Number;
 
 /// Where the kernel has no such filter, the host does without: multicast() says so.
 Status Enforcer::shut_multicast(const std::string& path) const {
-  return common_.multicast && !path.empty() ? common_.multicast->attach(tree_.absolute(path)) : Status{};
+  // The strict slice keeps its own as long as it is there. Another workload's goes when it is none any more.
+  const bool inherits = !common_.default_path.empty() && path.starts_with(common_.default_path + "/");
+  return common_.multicast && !path.empty() ? common_.multicast->attach(tree_.absolute(path), inherits) : Status{};
 }
 
 /// A cgroup without a process has no sockets: that of a container at its birth.
@@ -164,6 +166,9 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     leave(*old);
   }
   const Status shut = shut_multicast(cgroup.path);
+  if (cgroup.is_default && shut) {
+    common_.default_path = cgroup.path;
+  }
   return committed ? shut : committed;
 }
 

@@ -90,13 +90,13 @@ Result<Fd> CgroupProgram::load(std::span<const bpf_insn> code) const {
   return program;
 }
 
-Status CgroupProgram::attach(const Fd& program, const std::string& directory, bpf_attach_type type) const {
+Status CgroupProgram::attach(const Fd& program, const std::string& directory, bpf_attach_type type, bool inherits) const {
   const auto cgroup = open_cgroup(directory);
   if (!cgroup || !cgroup->valid()) {
     return cgroup ? Status{} : Status(tl::unexpected(cgroup.error()));
   }
   bool held = false;
-  Status listed = each(*cgroup, type, BPF_F_QUERY_EFFECTIVE, [&](const Fd&, const std::string& other) {
+  Status listed = each(*cgroup, type, inherits ? BPF_F_QUERY_EFFECTIVE : 0U, [&](const Fd&, const std::string& other) {
     held = other == name;
     return !held;
   });

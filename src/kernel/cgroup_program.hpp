@@ -28,9 +28,9 @@ struct CgroupProgram {
 
   /// For BPF_CGROUP_INET_INGRESS or _EGRESS: it may return 0 or 1.
   [[nodiscard]] Result<Fd> load(std::span<const bpf_insn> code) const;
-  /// Attaches a loaded one to the cgroup at `directory` in the place of older versions, unless it holds there already, by an ancestor's or
-  /// its own; a cgroup that is gone is fine.
-  [[nodiscard]] Status attach(const Fd& program, const std::string& directory, bpf_attach_type type) const;
+  /// Attaches a loaded one to the cgroup at `directory` in the place of older versions, unless it is there already, or `inherits` and an
+  /// ancestor has it; a cgroup that is gone is fine.
+  [[nodiscard]] Status attach(const Fd& program, const std::string& directory, bpf_attach_type type, bool inherits) const;
   /// Takes all versions off that very cgroup. One that is gone, or has none, is fine.
   [[nodiscard]] Status detach(const std::string& directory, bpf_attach_type type) const;
 };

@@ -13,12 +13,13 @@
 namespace trireme::kernel {
 namespace {
 
-constexpr CgroupProgram kProgram = {.name = "trireme_mcast2", .family = "trireme_mcast", .description = "multicast filter"};
+constexpr CgroupProgram kProgram = {.name = "trireme_mcast3", .family = "trireme_mcast", .description = "multicast filter"};
 
 /// Passes what was sent to this host alone: by the link (no PACKET_BROADCAST, PACKET_MULTICAST, PACKET_LOOPBACK) and by the destination
-/// address (below 224.0.0.0; not in ff00::/8). Before that, what a socket of a transport gets that rules find no socket for: nothing.
-/// Jumps count from the next instruction.
-std::array<bpf_insn, 35> program() {
+/// address (below 224.0.0.0; not in ff00::/8). Before that, what sockets get that rules do not find: those of other transports nothing, and
+/// those bound to a device what comes by that device alone. (For a packet of this host to the address of another device, TCP and UDP take
+/// that device for the one that it came by; it is lo, and nf_tables looks for sockets of lo.) Jumps count from the next instruction.
+std::array<bpf_insn, 39> program() {
   constexpr int kV4 = __builtin_bswap16(ETH_P_IP);  // __sk_buff.protocol is in network byte order
   constexpr int packet_type = offsetof(__sk_buff, pkt_type);
   constexpr int protocol = offsetof(__sk_buff, protocol);
@@ -26,9 +27,9 @@ std::array<bpf_insn, 35> program() {
   return {
       insn(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0),
       insn(BPF_LDX | BPF_MEM | BPF_DW, 1, 1, socket, 0),
-      insn(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 11, 0),  // -> judged by its packet
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 15, 0),  // -> judged by its packet
       insn(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_sk_fullsock),
-      insn(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 9, 0),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 13, 0),  // -> judged by its packet
       insn(BPF_LDX | BPF_MEM | BPF_W, 2, 0, offsetof(bpf_sock, protocol), 0),
       insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 7, IPPROTO_TCP),
       insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 6, IPPROTO_UDP),
@@ -38,7 +39,11 @@ std::array<bpf_insn, 35> program() {
       insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 2, SOCK_RAW),
       insn(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0),  // UDP-Lite, SCTP, DCCP, L2TP: refuse
       insn(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
-      insn(BPF_ALU64 | BPF_MOV | BPF_X, 1, 6, 0, 0),
+      insn(BPF_LDX | BPF_MEM | BPF_W, 2, 0, offsetof(bpf_sock, bound_dev_if), 0),
+      insn(BPF_JMP | BPF_JEQ | BPF_K, 2, 0, 2, 0),  // bound to none -> judged by its packet
+      insn(BPF_LDX | BPF_MEM | BPF_W, 3, 6, offsetof(__sk_buff, ifindex), 0),
+      insn(BPF_JMP | BPF_JNE | BPF_X, 2, 3, -6, 0),   // -> refuse
+      insn(BPF_ALU64 | BPF_MOV | BPF_X, 1, 6, 0, 0),  // judged by its packet
       insn(BPF_LDX | BPF_MEM | BPF_W, 2, 1, packet_type, 0),
       insn(BPF_JMP | BPF_JNE | BPF_K, 2, 0, 13, PACKET_HOST),  // -> refuse
       insn(BPF_LDX | BPF_MEM | BPF_W, 7, 1, protocol, 0),
@@ -72,8 +77,8 @@ Result<MulticastFilter> MulticastFilter::load() {
   return MulticastFilter(std::move(*loaded));
 }
 
-Status MulticastFilter::attach(const std::string& directory) const {
-  return kProgram.attach(program_, directory, BPF_CGROUP_INET_INGRESS);
+Status MulticastFilter::attach(const std::string& directory, bool inherits) const {
+  return kProgram.attach(program_, directory, BPF_CGROUP_INET_INGRESS, inherits);
 }
 
 Status MulticastFilter::detach(const std::string& directory) {

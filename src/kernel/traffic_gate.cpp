@@ -28,7 +28,7 @@ Result<TrafficGate> TrafficGate::load() {
 
 Status TrafficGate::shut(const std::string& directory) const {
   for (const bpf_attach_type direction : kDirections) {
-    if (Status attached = kGate.attach(program_, directory, direction); !attached) {
+    if (Status attached = kGate.attach(program_, directory, direction, false); !attached) {
       return attached;
     }
   }

@@ -148,6 +148,40 @@ TEST_F(MulticastFilterTest, NoTransportReachesTheCgroupThatRulesCannotJudge) {
   EXPECT_EQ(received(inside), "x ") << "the filter is what kept it away";
 }
 
+/// From this host to the address of a device: TCP and UDP find sockets of that device, nf_tables looks for sockets of lo.
+TEST_F(MulticastFilterTest, WhoIsBoundToADeviceIsReachedByThatDeviceAlone) {
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0) << std::strerror(errno);
+  bring_lo_up();
+  ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up && ip addr add 10.77.0.1/24 dev v0"), 0);
+  const auto filter = MulticastFilter::load();
+  ASSERT_TRUE(filter) << filter.error().text();
+  const std::string directory = tree_->absolute(path_);
+  enter(path_);
+  const Fd bound(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_in any = to("0.0.0.0");
+  const sockaddr_in address = to("10.77.0.1");
+  for (const Fd* socket : {&bound, &listener}) {
+    ASSERT_EQ(::setsockopt(socket->get(), SOL_SOCKET, SO_BINDTODEVICE, "v0", 2), 0) << std::strerror(errno);
+    ASSERT_EQ(::bind(socket->get(), reinterpret_cast<const sockaddr*>(&any), sizeof any), 0);
+  }
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  enter(home_);
+  const auto reach = [&] {
+    const Fd sender(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(::sendto(sender.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address), sizeof address), 1);
+    const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    std::ignore =
+        ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);  // loopback answers before it returns
+    pollfd connected{.fd = listener.get(), .events = POLLIN, .revents = 0};
+    return received(bound) + (::poll(&connected, 1, 0) == 1 ? "connected" : "");
+  };
+  ASSERT_TRUE(filter->attach(directory));
+  EXPECT_EQ(reach(), "");
+  ASSERT_TRUE(MulticastFilter::detach(directory));
+  EXPECT_EQ(reach(), "x connected") << "the filter is what kept it away";
+}
+
 TEST_F(MulticastFilterTest, ACgroupThatIsGoneIsFine) {
   const auto filter = MulticastFilter::load();
   ASSERT_TRUE(filter) << filter.error().text();

@@ -34,6 +34,8 @@ struct Common {
   const verifier::Identities& identities;
   Result<kernel::MulticastFilter> multicast = kernel::MulticastFilter::load();
   Result<kernel::TrafficGate> gate = kernel::TrafficGate::load();
+  /// The cgroup whose multicast filter is there for all below it; empty until it is.
+  std::string default_path = {};
   /// Whether labels can be proved to others; an error keeps a new workload with them from being enrolled.
   std::function<Status(const policy::LabelSet&)> check = {};
   /// A workload's number, before the first packet can bear it; and after the last.
