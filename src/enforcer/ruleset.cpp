@@ -36,6 +36,9 @@ void write_ends(Writer& writer) {
 
   writer.rule("refuse", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().refusal.name, 0)));
   writer.rule("refuse", std::move(NftRule().drop()));
+  // A segment far outside the window of an allowed connection is nobody's that conntrack knows; a reset would end that connection.
+  NftRule stray = segment();
+  writer.rule(kReject, std::move(stray.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0)).drop()));
   writer.rule(kReject, std::move(protocol(IPPROTO_TCP).reject_tcp_reset()));
   writer.rule(kReject, std::move(NftRule().reject_admin_prohibited()));
   // A datagram of a flow that a peer believes to be authorised and that is not known here: its sender must hear of it, or it would send
