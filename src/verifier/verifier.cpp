@@ -110,7 +110,8 @@ void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
 }
 
 void Verifier::remove_point(handshake::PointId point) {
-  post([point](Worker& worker) { worker.detach(point); });
+  // Its queues are free when this returns: the same namespace may be a point again at once.
+  post_and_wait([point](Worker& worker) { worker.detach(point); });
   named_.forget_point(point);
 }
 

@@ -275,10 +275,10 @@ class Containers(LabCase):
         owner = self.lab.popen(["nsenter", "-t", pid, "-n", "nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL, text=True)
         self.addCleanup(kill_quietly, owner)
-        owner.stdin.write("add table inet trireme\ndelete table inet trireme\nadd table inet trireme { flags owner; }\n")
+        owner.stdin.write("add table inet trireme; delete table inet trireme; add table inet trireme { flags owner; }\n")
         owner.stdin.flush()
-        self.lab.await_state(bad, "quarantined")
-        self.assertIn("cannot be enforced", self.lab.workload_of(bad)["reason"])
+        waiting.until(lambda: "cannot be enforced" in self.lab.workload_of(bad)["reason"], "it is shut, and why is told", 20)
+        self.assertEqual(self.lab.workload_of(bad)["state"], "quarantined")
         for when in ("while it runs", "after a restart"):
             with self.subTest(when):
                 self.assertEqual(self.lab.sh(fetch).stdout, "")

@@ -70,7 +70,7 @@ class Drift(HostCase):
         self.host.must(["nft", "delete", "table", "inet", "trireme"])
         with self.host.popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                              text=True) as owner:
-            owner.stdin.write("add table inet trireme\ndelete table inet trireme\nadd table inet trireme { flags owner; }\n")
+            owner.stdin.write("add table inet trireme; delete table inet trireme; add table inet trireme { flags owner; }\n")
             owner.stdin.flush()
             waiting.until(lambda: any("cannot be written" in line for line in self.host.status()["problems"]), "the failure is told", 5)
             refused = self.host.trirun("app=late", ["true"])
