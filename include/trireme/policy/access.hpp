@@ -67,7 +67,7 @@ class AccessMap {
 
   const Policy& policy_;
   const std::vector<Party>& parties_;
-  Policy scratch_;  // networks and baseline of the policy, and the few rules of the pair in question
+  Policy scratch_;                               // networks and baseline of the policy, and the few rules of the pair in question
   std::vector<std::vector<std::size_t>> named_;  // networks that each party is in by its name
   std::vector<std::size_t> classes_;
   std::vector<std::vector<std::size_t>> from_rules_;
