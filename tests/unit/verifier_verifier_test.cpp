@@ -133,16 +133,25 @@ TEST(Identities, AreVerifiedOnceForAHostAndNobodyWaits) {
 TEST(Identities, OfOneHostLeaveRoomForOthers) {
   policy::Numbers numbers;
   Identities book(scratch_file(), numbers);
-  const auto greedy = credentials::Trust::local().value();
-  const auto other = credentials::Trust::local().value();
+  const auto local = credentials::Trust::local().value();
+  auto elsewhere = std::make_shared<credentials::Peer>(*identity(*local, "web").peer);
+  elsewhere->type = wire::CredentialType::psk;
+  elsewhere->hash[0] ^= 1U;
+  const auto of_greedy = [&](const std::string& value) {
+    handshake::RemoteIdentity made = identity(*local, value);
+    made.peer = elsewhere;
+    return made;
+  };
   int entered = 0;
-  while (entered < 10'000 && book.enter(identity(*greedy, "label" + std::to_string(entered))) != nullptr) {
+  while (entered < 10'000 && book.enter(of_greedy("label" + std::to_string(entered))) != nullptr) {
     entered++;
   }
   EXPECT_EQ(entered, 4'096);
-  EXPECT_NE(book.enter(identity(*other, "web")), nullptr);
+  for (int i = 0; i < 5'000; i++) {
+    EXPECT_NE(book.enter(identity(*local, "label" + std::to_string(i))), nullptr) << "this host's own are not counted";
+  }
   book.prune({}, std::chrono::steady_clock::now() + std::chrono::hours(1));
-  EXPECT_NE(book.enter(identity(*greedy, "later")), nullptr);
+  EXPECT_NE(book.enter(of_greedy("later")), nullptr);
 }
 
 TEST(Identities, OfACertificateThatHasExpiredStayWhatTheyWere) {
