@@ -165,11 +165,17 @@ class Scale(HostCase):
         os.mkfifo(fifo)
         # Each holds the FIFO open for reading and ends when its writer does. At most 450 are on their way at a time.
         launch = (f'for n in $(seq "$1" "$2"); do {TRIRUN} --label app=w$n --unit w$n -- sh -c "read x" <"$3" & '
-                  '[ $((n % 50)) = 0 ] && [ $n -gt 400 ] && until [ -d "$4/w$((n - 400)).scope" ]; do sleep 0.01; done; done; wait')
+                  '[ $((n % 50)) = 0 ] && read -r go; done; wait')
         writer = os.open(fifo, os.O_RDWR)
         try:
-            process = self.host.popen(["sh", "-c", launch, "sh", "1", str(count), fifo, self.host.cgroups + self.host.slice],
-                                      stdout=subprocess.DEVNULL)
+            process = self.host.popen(["sh", "-c", launch, "sh", "1", str(count), fifo], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                      text=True)
+            for made in range(50, count + 1, 50):
+                if made > 400:
+                    before = f"{self.host.cgroups}{self.host.slice}/w{made - 400}.scope"
+                    waiting.until(lambda path=before: os.path.isdir(path), before, 60)
+                process.stdin.write("\n")
+                process.stdin.flush()
             waiting.until(lambda: len(self.host.workloads()) == count, f"{count} workloads", 900 if LONG else 120, 0.2)
             first, last = self.host.labelled("app=w1"), self.host.labelled(f"app=w{count}")
             port = first.serve("tcp", "127.0.0.1")
