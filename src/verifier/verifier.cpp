@@ -110,7 +110,7 @@ void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
 }
 
 void Verifier::remove_point(handshake::PointId point) {
-  // Its queues are free when this returns: the same namespace may be a point again at once.
+  // The same namespace may be a point again at once.
   post_and_wait([point](Worker& worker) { worker.detach(point); });
   named_.forget_point(point);
 }

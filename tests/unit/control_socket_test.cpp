@@ -350,7 +350,7 @@ TEST_F(ControlSocket, WhoSendsManyRequestsAtOnceHoldsNobodyUp) {
   ASSERT_TRUE(client);
   int before = counted_;
   ASSERT_TRUE(eventually([&] { return std::exchange(before, counted_.load()) == counted_; })) << "answers that nobody reads are not made";
-  EXPECT_LT(counted_, 100'000 / 20);
+  EXPECT_LT(counted_, 5'000);
   EXPECT_TRUE(client->call("echo", json::object(), 5s));
   ::shutdown(fd.get(), SHUT_RDWR);
   sender.join();

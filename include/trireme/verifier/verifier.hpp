@@ -73,6 +73,7 @@ class Verifier {
   /// Peers that have DNS names: at once, for all threads.
   [[nodiscard]] handshake::NamedPeers& named() { return named_; }
   void add_point(handshake::PointId point, PointSockets sockets);
+  /// Returns when the point's queues are free.
   void remove_point(handshake::PointId point);
 
   /// Readable when take_events() has something to give.
