@@ -7,7 +7,7 @@
 namespace trireme::handshake {
 namespace {
 
-constexpr std::uint8_t kUdp = 17;
+constexpr std::uint8_t kUdp = 17;  // IANA's number
 // From PROOF on: datagrams that come together go through the queue together, in their order. The clock's step is 4 ms.
 constexpr Milliseconds kTogether{4};
 /// Nor does one that is followed by others, for this long: a thread that is always behind would have all of a flow for ever.
@@ -275,7 +275,6 @@ void Datagrams::forget_point(PointId point) {
 
 void Datagrams::change(const FlowKey& key, FlowChange what) {
   const bool is_client = key.role == Role::client;
-  constexpr std::uint8_t kUdp = 17;  // IANA's number
   port->change(key.point, kUdp,
                is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
                          : wire::Ends{key.remote, key.local, key.remote_port, key.local_port},
