@@ -25,7 +25,8 @@ std::size_t distance(std::string_view a, std::string_view b) {
     for (std::size_t j = 1; j <= b.size(); ++j) {
       const bool equal = lower(a[i - 1]) == lower(b[j - 1]);
       row[j] = std::min({above[j] + 1, row[j - 1] + 1, above[j - 1] + (equal ? 0U : 1U)});
-      if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1])) {
+      if (i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) &&
+          lower(a[i - 2]) == lower(b[j - 1])) {
         row[j] = std::min(row[j], before[j - 2] + 1);
       }
     }
@@ -37,8 +38,12 @@ std::size_t distance(std::string_view a, std::string_view b) {
 
 // The one word that `written` is the beginning of, or empty.
 std::string completion(std::string_view written, const std::vector<std::string>& known) {
-  const auto begins = [written](const std::string& word) { return written.size() >= 3 && word.starts_with(written); };
-  return std::count_if(known.begin(), known.end(), begins) == 1 ? *std::find_if(known.begin(), known.end(), begins) : std::string();
+  const auto begins = [written](const std::string& word) {
+    return written.size() >= 3 && word.starts_with(written);
+  };
+  return std::count_if(known.begin(), known.end(), begins) == 1
+             ? *std::find_if(known.begin(), known.end(), begins)
+             : std::string();
 }
 
 }  // namespace
@@ -63,7 +68,8 @@ std::string nearest(std::string_view written, const std::vector<std::string>& kn
   return best.empty() ? completion(written, known) : best;
 }
 
-std::string did_you_mean(std::string_view written, const std::vector<std::string>& known, std::string otherwise) {
+std::string did_you_mean(std::string_view written, const std::vector<std::string>& known,
+                         std::string otherwise) {
   const std::string word = nearest(written, known);
   return word.empty() ? std::move(otherwise) : fmt::format("did you mean '{}'?", word);
 }

@@ -7,15 +7,19 @@
 
 namespace trireme::cli {
 
-CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name, const std::string& description) {
+CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
+                      const std::string& description) {
   CLI::App* command = parent.add_subcommand(name, description);
   command->add_flag("--json", globals.json, "print JSON for programs");
-  command->add_option("--runtime-dir", globals.runtime_dir, "directory of the instance to ask (/run/trireme)");
-  command->add_option("--config-dir", globals.config_dir, "where policy.toml is (the daemon's, or /etc/trireme)");
+  command->add_option("--runtime-dir", globals.runtime_dir,
+                      "directory of the instance to ask (/run/trireme)");
+  command->add_option("--config-dir", globals.config_dir,
+                      "where policy.toml is (the daemon's, or /etc/trireme)");
   return command;
 }
 
-Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlohmann::json& params, std::chrono::milliseconds timeout,
+Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlohmann::json& params,
+                           std::chrono::milliseconds timeout,
                            const std::function<bool(const nlohmann::json&)>& on_event) {
   auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
   if (!client) {
@@ -28,8 +32,10 @@ std::string configuration_dir(const Globals& globals) {
   if (!globals.config_dir.empty()) {
     return globals.config_dir;
   }
-  const auto status = ask(globals, control::method::status, nlohmann::json::object(), std::chrono::seconds(5));
-  const auto policy = status ? status->value("policy", nlohmann::json::object()) : nlohmann::json::object();
+  const auto status =
+      ask(globals, control::method::status, nlohmann::json::object(), std::chrono::seconds(5));
+  const auto policy =
+      status ? status->value("policy", nlohmann::json::object()) : nlohmann::json::object();
   return policy.value("directory", TRIREME_SYSCONFDIR);
 }
 

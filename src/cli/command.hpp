@@ -27,7 +27,8 @@ struct Globals {
 using Action = std::function<int()>;
 
 /// A subcommand with --json, --runtime-dir and --config-dir.
-CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name, const std::string& description);
+CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
+                      const std::string& description);
 
 void add_status(CLI::App& parent, Globals& globals, Action& action);
 void add_workloads(CLI::App& parent, Globals& globals, Action& action);
@@ -47,15 +48,17 @@ void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
 void add_words(CLI::App& parent, Globals& globals, Action& action);
 
 /// One call to the daemon. Events as in control::Client::call.
-[[nodiscard]] Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlohmann::json& params,
-                                         std::chrono::milliseconds timeout = std::chrono::seconds(30),
-                                         const std::function<bool(const nlohmann::json&)>& on_event = {});
+[[nodiscard]] Result<nlohmann::json> ask(
+    const Globals& globals, const char* method, const nlohmann::json& params,
+    std::chrono::milliseconds timeout = std::chrono::seconds(30),
+    const std::function<bool(const nlohmann::json&)>& on_event = {});
 
-/// --config-dir, else the directory that the running daemon reads, else /etc/trireme: where no daemon answers in seconds, or not to this
-/// user.
+/// --config-dir, else the directory that the running daemon reads, else /etc/trireme: where no
+/// daemon answers in seconds, or not to this user.
 [[nodiscard]] std::string configuration_dir(const Globals& globals);
 
-/// "trirectl: MESSAGE", and the hint on a line of its own, on stderr; with --json also {"error": ...} on stdout. Returns kNo.
+/// "trirectl: MESSAGE", and the hint on a line of its own, on stderr; with --json also {"error":
+/// ...} on stdout. Returns kNo.
 int report(const Globals& globals, const Error& error);
 
 /// One line on stdout for people and programs alike.

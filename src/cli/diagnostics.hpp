@@ -12,8 +12,8 @@ namespace trireme::cli {
   return diagnostic.severity == config::Diagnostic::Severity::error;
 }
 
-/// [{"severity": "error|warning", "file": "policy.toml", "line": 12, "column": 8, "message": "...", "hint": "...", "text": "all in one
-/// line"}]
+/// [{"severity": "error|warning", "file": "policy.toml", "line": 12, "column": 8, "message": "...",
+/// "hint": "...", "text": "all in one line"}]
 [[nodiscard]] nlohmann::json to_json(const std::vector<config::Diagnostic>& diagnostics);
 
 }  // namespace trireme::cli

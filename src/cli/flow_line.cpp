@@ -20,7 +20,8 @@ json member(const json& object, const char* key) {
 }
 
 /// Both ends in `room` characters: the longer gives way.
-std::pair<std::string, std::string> ends_in(const std::string& from, const std::string& to, std::size_t room) {
+std::pair<std::string, std::string> ends_in(const std::string& from, const std::string& to,
+                                            std::size_t room) {
   const std::size_t half = room / 2;
   const std::size_t left = length(from);
   const std::size_t right = length(to);
@@ -48,7 +49,7 @@ std::string end_text(const json& end, bool full) {
   }
   const auto labels = end.find("labels");
   const bool labelled = labels != end.end() && labels->is_object();
-  std::string text = labelled                          ? (labels->empty() ? "(no labels)" : labels_text(*labels))
+  std::string text = labelled ? (labels->empty() ? "(no labels)" : labels_text(*labels))
                      : end.value("quarantined", false) ? "(quarantined)"
                                                        : end.value("entity", "");
   for (const json& network : end.value("networks", json::array())) {
@@ -59,10 +60,12 @@ std::string end_text(const json& end, bool full) {
   }
   if (full) {
     const std::string host = end.value("host", "");
-    return printable(address.empty() ? text : fmt::format("{} [{}]", text, address)) + (host.empty() ? "" : printable(" at " + host));
+    return printable(address.empty() ? text : fmt::format("{} [{}]", text, address)) +
+           (host.empty() ? "" : printable(" at " + host));
   }
   // A peer without labels is known by its address only; @host's is one of our own.
-  return printable(text.starts_with("@world") && !address.empty() ? fmt::format("{} {}", text, address) : text);
+  return printable(
+      text.starts_with("@world") && !address.empty() ? fmt::format("{} {}", text, address) : text);
 }
 
 std::string service_text(const json& flow) {
@@ -103,19 +106,26 @@ std::string flow_line(const json& flow, std::size_t width) {
   const std::string from = end_text(member(flow, "source"), false);
   const std::string to = end_text(member(flow, "destination"), false);
   const std::size_t wanted = length(from) + length(to);
-  const std::size_t of_why = std::min(length(why), wanted < room ? std::max(room - wanted, kShortestReason) : kShortestReason);
-  const auto [source, destination] = ends_in(from, to, room > of_why + 2 * kShortestEnd ? room - of_why : 2 * kShortestEnd);
-  const std::size_t left = room > length(source) + length(destination) ? room - length(source) - length(destination) : 0;
-  return fmt::format("{} {} {} -> {} {}  {}", paint(Colour::dim, head), paint_verdict(verdict, fmt::format("{:<5}", verdict)), source,
-                     destination, service, clip(why, left));
+  const std::size_t of_why = std::min(
+      length(why), wanted < room ? std::max(room - wanted, kShortestReason) : kShortestReason);
+  const auto [source, destination] =
+      ends_in(from, to, room > of_why + 2 * kShortestEnd ? room - of_why : 2 * kShortestEnd);
+  const std::size_t left =
+      room > length(source) + length(destination) ? room - length(source) - length(destination) : 0;
+  return fmt::format("{} {} {} -> {} {}  {}", paint(Colour::dim, head),
+                     paint_verdict(verdict, fmt::format("{:<5}", verdict)), source, destination,
+                     service, clip(why, left));
 }
 
 std::string full_flow_line(const json& flow) {
   const std::string rule = flow.value("rule", "");
   const std::string reason = flow.value("reason", "");
-  const std::string why = rule.empty() ? reason : reason.empty() ? rule : fmt::format("{}: {}", reason, rule);
-  return fmt::format("{} {:<5} {} -> {} {}  {}", printable(flow.value("time", "?")), flow.value("verdict", "?"),
-                     end_text(member(flow, "source"), true), end_text(member(flow, "destination"), true), service_text(flow),
+  const std::string why = rule.empty()     ? reason
+                          : reason.empty() ? rule
+                                           : fmt::format("{}: {}", reason, rule);
+  return fmt::format("{} {:<5} {} -> {} {}  {}", printable(flow.value("time", "?")),
+                     flow.value("verdict", "?"), end_text(member(flow, "source"), true),
+                     end_text(member(flow, "destination"), true), service_text(flow),
                      printable(why));
 }
 

@@ -10,7 +10,11 @@ Result<std::uint64_t> seconds_of(const std::string& text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const std::string unit(end, text.data() + text.size());
-  const std::uint64_t factor = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : unit == "d" ? 86400 : 0;
+  const std::uint64_t factor = unit.empty() || unit == "s" ? 1
+                               : unit == "m"               ? 60
+                               : unit == "h"               ? 3600
+                               : unit == "d"               ? 86400
+                                                           : 0;
   if (error != std::errc() || factor == 0 || number > 1'000'000'000) {
     return fail("'" + text + "' is no time span", "90s, 15m, 2h or 7d");
   }
@@ -20,17 +24,24 @@ Result<std::uint64_t> seconds_of(const std::string& text) {
 }  // namespace
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query) {
-  command.add_option("--from", query->from, "only from: a name, labels, @host, a CIDR")->allow_extra_args(false);
+  command.add_option("--from", query->from, "only from: a name, labels, @host, a CIDR")
+      ->allow_extra_args(false);
   command.add_option("--to", query->to, "only to this end")->allow_extra_args(false);
-  command.add_option("--with", query->with, "only where this is either end")->allow_extra_args(false);
-  command.add_option("--port", query->ports, "only these: tcp/80, udp/8000-8010, 443")->allow_extra_args(false)->delimiter(',');
-  command.add_option("--protocol", query->protocols, "only tcp, udp, icmp, icmpv6")->allow_extra_args(false)->delimiter(',');
+  command.add_option("--with", query->with, "only where this is either end")
+      ->allow_extra_args(false);
+  command.add_option("--port", query->ports, "only these: tcp/80, udp/8000-8010, 443")
+      ->allow_extra_args(false)
+      ->delimiter(',');
+  command.add_option("--protocol", query->protocols, "only tcp, udp, icmp, icmpv6")
+      ->allow_extra_args(false)
+      ->delimiter(',');
   command.add_option("--since", query->since, "only of the last 90s, 15m, 2h, 7d");
 }
 
 Result<nlohmann::json> flow_params(const FlowQuery& query) {
-  nlohmann::json params = {{"verdict", query.verdicts}, {"from", query.from},  {"to", query.to},
-                           {"with", query.with},        {"port", query.ports}, {"protocol", query.protocols}};
+  nlohmann::json params = {
+      {"verdict", query.verdicts}, {"from", query.from},  {"to", query.to},
+      {"with", query.with},        {"port", query.ports}, {"protocol", query.protocols}};
   if (!query.since.empty()) {
     const auto seconds = seconds_of(query.since);
     if (!seconds) {

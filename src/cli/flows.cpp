@@ -28,14 +28,16 @@ struct FlowOptions {
 };
 
 void print_flow(const json& flow, bool verbose) {
-  const std::string line = verbose || !on_terminal() ? full_flow_line(flow) : flow_line(flow, terminal_width());
+  const std::string line =
+      verbose || !on_terminal() ? full_flow_line(flow) : flow_line(flow, terminal_width());
   fmt::print("{}\n", verbose ? fit(line, 6) : line);
   std::fflush(stdout);
 }
 
 void print_tallies(const std::vector<json>& flows, bool live) {
-  Table table(live ? std::vector<std::string>{"COUNT", "VERDICT", "FROM", "TO", "PORT"}
-                   : std::vector<std::string>{"COUNT", "LAST", "VERDICT", "FROM", "TO", "PORT", "WHY"});
+  Table table(
+      live ? std::vector<std::string>{"COUNT", "VERDICT", "FROM", "TO", "PORT"}
+           : std::vector<std::string>{"COUNT", "LAST", "VERDICT", "FROM", "TO", "PORT", "WHY"});
   table.paint_column(live ? 1 : 2);
   for (const json& flow : flows) {
     std::vector<std::string> row = {std::to_string(flow.value("count", std::uint64_t{0}))};
@@ -43,8 +45,9 @@ void print_tallies(const std::vector<json>& flows, bool live) {
       const std::string last = clock_text(flow.value("time", "?"));
       row.push_back(last.substr(0, last.find('.')));
     }
-    row.insert(row.end(), {flow.value("verdict", "?"), end_text(flow.value("source", json::object()), false),
-                           end_text(flow.value("destination", json::object()), false), service_text(flow)});
+    row.insert(row.end(),
+               {flow.value("verdict", "?"), end_text(flow.value("source", json::object()), false),
+                end_text(flow.value("destination", json::object()), false), service_text(flow)});
     if (!live) {
       row.push_back(why_text(flow));
     }
@@ -76,10 +79,11 @@ int run_live(const Globals& globals, const FlowOptions& options, json params) {
 int run_summary(const Globals& globals, json params) {
   std::vector<json> flows;
   params["summary"] = true;
-  const auto answer = ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
-    flows.push_back(flow);
-    return true;
-  });
+  const auto answer =
+      ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
+        flows.push_back(flow);
+        return true;
+      });
   if (!answer) {
     return report(globals, answer.error());
   }
@@ -101,7 +105,8 @@ int run_list(const Globals& globals, const FlowOptions& options, json params) {
     globals.json ? print_json(flow) : print_flow(flow, options.verbose);
     return std::ferror(stdout) == 0;
   };
-  const std::chrono::milliseconds timeout = options.follow ? std::chrono::milliseconds(0) : std::chrono::seconds(30);
+  const std::chrono::milliseconds timeout =
+      options.follow ? std::chrono::milliseconds(0) : std::chrono::seconds(30);
   auto client = control::Client::connect(control::socket_path(globals.runtime_dir));
   if (!client) {
     return report(globals, client.error());
@@ -112,7 +117,8 @@ int run_list(const Globals& globals, const FlowOptions& options, json params) {
     return kYes;
   }
   if (options.follow && answer.error().message.find("hung up") != std::string::npos) {
-    return report(globals, {"trireme ended, was restarted, or dropped this reader because it fell behind: no more flows follow",
+    return report(globals, {"trireme ended, was restarted, or dropped this reader because it fell "
+                            "behind: no more flows follow",
                             "see 'trirectl status'; then run this again"});
   }
   return report(globals, answer.error());
@@ -132,23 +138,31 @@ int run_flows(const Globals& globals, const FlowOptions& options) {
 }  // namespace
 
 void add_flows(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "flows", "Show refused, audited, logged and live flows");
+  CLI::App* command =
+      add_command(parent, globals, "flows", "Show refused, audited, logged and live flows");
   const auto options = std::make_shared<FlowOptions>();
   auto* follow = command->add_flag("-f,--follow", options->follow, "go on as they happen");
-  auto* summary = command->add_flag("-s,--summary", options->summary, "alike ones together, most frequent first");
-  auto* live = command->add_flag("-L,--live", options->live, "connections that are alive, alike ones together");
+  auto* summary = command->add_flag("-s,--summary", options->summary,
+                                    "alike ones together, most frequent first");
+  auto* live = command->add_flag("-L,--live", options->live,
+                                 "connections that are alive, alike ones together");
   summary->excludes(follow);
   live->excludes(follow)->excludes(summary);
   command->add_flag("-v,--verbose", options->verbose, "addresses, rule and reason in full");
-  command->add_option("-n,--limit", options->limit, "at most this many past flows")->capture_default_str();
-  command->add_option("--verdict", options->query->verdicts, "only allow, deny, audit")->allow_extra_args(false)->delimiter(',');
+  command->add_option("-n,--limit", options->limit, "at most this many past flows")
+      ->capture_default_str();
+  command->add_option("--verdict", options->query->verdicts, "only allow, deny, audit")
+      ->allow_extra_args(false)
+      ->delimiter(',');
   add_flow_query(*command, options->query);
   command->footer(
       "An end is a workload's name ('web*' for several), a selector like\n"
       "app=web,env=prod, @host, @world, @NAME of a [[network]], an address or a CIDR.\n"
       "Options can be repeated: one of them must fit.\n"
       "One flow a line; with --json one object a line.");
-  command->callback([&globals, &action, options] { action = [&globals, options] { return run_flows(globals, *options); }; });
+  command->callback([&globals, &action, options] {
+    action = [&globals, options] { return run_flows(globals, *options); };
+  });
 }
 
 }  // namespace trireme::cli

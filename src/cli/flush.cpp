@@ -31,7 +31,8 @@ Result<enforcer::Flushed> flush(const Globals& globals) {
 }  // namespace
 
 void add_flush(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "flush", "After a stop, remove the rules: everything may talk");
+  CLI::App* command =
+      add_command(parent, globals, "flush", "After a stop, remove the rules: everything may talk");
   command->callback([&] {
     action = [&] {
       const auto flushed = flush(globals);
@@ -39,11 +40,14 @@ void add_flush(CLI::App& parent, Globals& globals, Action& action) {
         return report(globals, flushed.error());
       }
       if (globals.json) {
-        print_json({{"table", flushed->table}, {"containers", flushed->containers}, {"workloads", flushed->workloads}});
+        print_json({{"table", flushed->table},
+                    {"containers", flushed->containers},
+                    {"workloads", flushed->workloads}});
       } else {
-        fmt::print("{}; {} in network namespaces of containers removed; {} workloads forgotten\n",
-                   flushed->table ? "table inet trireme removed" : "there was no table inet trireme", flushed->containers,
-                   flushed->workloads);
+        fmt::print(
+            "{}; {} in network namespaces of containers removed; {} workloads forgotten\n",
+            flushed->table ? "table inet trireme removed" : "there was no table inet trireme",
+            flushed->containers, flushed->workloads);
       }
       return kYes;
     };

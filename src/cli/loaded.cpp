@@ -22,12 +22,14 @@ Result<policy::Policy> loaded_policy(const Globals& globals) {
   }
   std::vector<config::Source> sources;
   for (const json& source : answer->at("sources")) {
-    sources.push_back({source.at("file").get<std::string>(), source.at("content").get<std::string>()});
+    sources.push_back(
+        {source.at("file").get<std::string>(), source.at("content").get<std::string>()});
   }
   auto configuration = config::parse(sources, {});
   for (const auto& diagnostic : configuration.diagnostics) {
     if (is_error(diagnostic)) {
-      return fail("the policy in force cannot be read here: " + diagnostic.text(), "trirectl and triremed may be of different versions");
+      return fail("the policy in force cannot be read here: " + diagnostic.text(),
+                  "trirectl and triremed may be of different versions");
     }
   }
   return std::move(configuration.policy);
@@ -61,12 +63,13 @@ Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals, json 
   std::vector<policy::SeenFlow> flows;
   params["summary"] = true;
   params["limit"] = kMostTallies;
-  const auto answer = ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
-    if (auto seen = control::seen_flow(flow)) {
-      flows.push_back(std::move(*seen));
-    }
-    return true;
-  });
+  const auto answer =
+      ask(globals, control::method::flows, params, std::chrono::seconds(30), [&](const json& flow) {
+        if (auto seen = control::seen_flow(flow)) {
+          flows.push_back(std::move(*seen));
+        }
+        return true;
+      });
   if (!answer) {
     return tl::unexpected(answer.error());
   }

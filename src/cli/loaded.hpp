@@ -1,4 +1,5 @@
-// What the daemon has, for questions that are answered here: the policy in force, who is present, what was seen.
+// What the daemon has, for questions that are answered here: the policy in force, who is present,
+// what was seen.
 #pragma once
 
 #include <vector>
@@ -15,8 +16,11 @@ namespace trireme::cli {
 /// Label sets of the workloads that are there, with their names.
 [[nodiscard]] Result<std::vector<policy::Party>> present_parties(const Globals& globals);
 /// Recent flows, alike ones together. `params` as the method `flows` reads them.
-[[nodiscard]] Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals, nlohmann::json params);
-/// Live connections, alike ones together. `unknown`, where given: audited ones beside them, of which nobody knows the ends any more.
-[[nodiscard]] Result<std::vector<policy::SeenFlow>> live_flows(const Globals& globals, std::uint64_t* unknown = nullptr);
+[[nodiscard]] Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals,
+                                                                 nlohmann::json params);
+/// Live connections, alike ones together. `unknown`, where given: audited ones beside them, of
+/// which nobody knows the ends any more.
+[[nodiscard]] Result<std::vector<policy::SeenFlow>> live_flows(const Globals& globals,
+                                                               std::uint64_t* unknown = nullptr);
 
 }  // namespace trireme::cli

@@ -6,7 +6,8 @@
 namespace trireme::cli {
 
 void add_metrics(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "metrics", "Print the daemon's counters for Prometheus");
+  CLI::App* command =
+      add_command(parent, globals, "metrics", "Print the daemon's counters for Prometheus");
   command->callback([&] {
     action = [&] {
       const auto answer = ask(globals, control::method::metrics, nlohmann::json::object());

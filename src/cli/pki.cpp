@@ -31,12 +31,14 @@ struct Wanted {
   std::string out;
 };
 
-/// All of them or none: what is there already is refused before anything is written, and stays as it is whoever made it meanwhile.
+/// All of them or none: what is there already is refused before anything is written, and stays as
+/// it is whoever made it meanwhile.
 Status write_all(const std::vector<NewFile>& files) {
   for (const NewFile& file : files) {
     struct stat status = {};
     if (::lstat(file.path.c_str(), &status) == 0) {
-      return fail(fmt::format("'{}' is there already and stays as it is", file.path), "move it away first, or choose another place");
+      return fail(fmt::format("'{}' is there already and stays as it is", file.path),
+                  "move it away first, or choose another place");
     }
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
@@ -51,7 +53,9 @@ Status write_all(const std::vector<NewFile>& files) {
 }
 
 Status make_directory(const std::string& path, unsigned mode) {
-  return ::mkdir(path.c_str(), mode) == 0 || errno == EEXIST ? Status{} : fail_errno(fmt::format("cannot make the directory '{}'", path));
+  return ::mkdir(path.c_str(), mode) == 0 || errno == EEXIST
+             ? Status{}
+             : fail_errno(fmt::format("cannot make the directory '{}'", path));
 }
 
 int finish(const Globals& globals, const std::vector<NewFile>& files) {
@@ -76,14 +80,16 @@ int init(const Globals& globals, const Wanted& wanted) {
   if (!random) {
     return report(globals, random.error());
   }
-  const auto made = credentials::make_authority(wanted.name, std::chrono::system_clock::now(), *random);
+  const auto made =
+      credentials::make_authority(wanted.name, std::chrono::system_clock::now(), *random);
   if (!made) {
     return report(globals, made.error());
   }
   if (const Status there = make_directory(wanted.directory, 0700); !there) {
     return report(globals, there.error());
   }
-  return finish(globals, {{wanted.directory + "/ca.pem", made->certificate, kPublic}, {wanted.directory + "/ca.key", made->key, kSecret}});
+  return finish(globals, {{wanted.directory + "/ca.pem", made->certificate, kPublic},
+                          {wanted.directory + "/ca.key", made->key, kSecret}});
 }
 
 Result<credentials::HostRequest> request(const Wanted& wanted, bool limited) {
@@ -94,7 +100,8 @@ Result<credentials::HostRequest> request(const Wanted& wanted, bool limited) {
   request.labels.emplace();
   for (std::size_t at = 0; at <= wanted.labels.size() && !wanted.labels.empty();) {
     const std::size_t comma = std::min(wanted.labels.find(',', at), wanted.labels.size());
-    auto label = policy::parse_label_pattern(std::string_view(wanted.labels).substr(at, comma - at));
+    auto label =
+        policy::parse_label_pattern(std::string_view(wanted.labels).substr(at, comma - at));
     if (!label) {
       return tl::unexpected(label.error());
     }
@@ -112,7 +119,8 @@ Result<credentials::TrustMaterial::File> read(const std::string& path) {
   return credentials::TrustMaterial::File{path, std::move(*content)};
 }
 
-Result<credentials::Issued> make(const Wanted& wanted, bool limited, const credentials::TrustMaterial::File& authority) {
+Result<credentials::Issued> make(const Wanted& wanted, bool limited,
+                                 const credentials::TrustMaterial::File& authority) {
   auto random = credentials::Random::open();
   if (!random) {
     return tl::unexpected(random.error());
@@ -147,11 +155,13 @@ int issue(const Globals& globals, const Wanted& wanted, bool limited) {
 
 int psk(const Globals& globals, const std::string& file) {
   auto random = credentials::Random::open();
-  const auto secret = random ? credentials::make_secret(*random) : Result<std::string>(tl::unexpected(random.error()));
+  const auto secret = random ? credentials::make_secret(*random)
+                             : Result<std::string>(tl::unexpected(random.error()));
   return secret ? finish(globals, {{file, *secret, kSecret}}) : report(globals, secret.error());
 }
 
-CLI::App* add(CLI::App& parent, Globals& globals, const std::string& name, const std::string& description) {
+CLI::App* add(CLI::App& parent, Globals& globals, const std::string& name,
+              const std::string& description) {
   CLI::App* command = parent.add_subcommand(name, description);
   command->add_flag("--json", globals.json, "print JSON for programs");
   return command;
@@ -165,23 +175,35 @@ void add_pki(CLI::App& parent, Globals& globals, Action& action) {
   pki->require_subcommand(1);
 
   CLI::App* command = add(*pki, globals, "init", "Make a CA: DIR/ca.pem and DIR/ca.key");
-  command->add_option("DIR", wanted->directory, "directory of the CA, made where it is missing")->required();
-  command->add_option("--name", wanted->name, "the trust domain, such as fleet.example.org")->required();
-  command->callback([&globals, &action, wanted] { action = [&globals, wanted] { return init(globals, *wanted); }; });
+  command->add_option("DIR", wanted->directory, "directory of the CA, made where it is missing")
+      ->required();
+  command->add_option("--name", wanted->name, "the trust domain, such as fleet.example.org")
+      ->required();
+  command->callback([&globals, &action, wanted] {
+    action = [&globals, wanted] { return init(globals, *wanted); };
+  });
 
   command = add(*pki, globals, "issue", "Make a host's host.pem and host.key, and ca.pem");
   command->add_option("DIR", wanted->directory, "directory of the CA")->required();
   command->add_option("--host", wanted->name, "name of the host")->required();
-  const auto* labels = command->add_option("--labels", wanted->labels, "labels it may vouch for: 'app=web*,env=dev' (any)");
-  command->add_option("--days", wanted->days, "how long it is valid (365)")->check(CLI::Range(1U, 3650U));
-  command->add_option("--out", wanted->out, "directory for the three files, made where it is missing")->required();
+  const auto* labels = command->add_option("--labels", wanted->labels,
+                                           "labels it may vouch for: 'app=web*,env=dev' (any)");
+  command->add_option("--days", wanted->days, "how long it is valid (365)")
+      ->check(CLI::Range(1U, 3650U));
+  command
+      ->add_option("--out", wanted->out, "directory for the three files, made where it is missing")
+      ->required();
   command->callback([&globals, &action, wanted, labels] {
-    action = [&globals, wanted, limited = labels->count() > 0] { return issue(globals, *wanted, limited); };
+    action = [&globals, wanted, limited = labels->count() > 0] {
+      return issue(globals, *wanted, limited);
+    };
   });
 
   command = add(*pki, globals, "psk", "Write a fresh shared secret");
   command->add_option("FILE", wanted->out, "the new psk_file")->required();
-  command->callback([&globals, &action, wanted] { action = [&globals, wanted] { return psk(globals, wanted->out); }; });
+  command->callback([&globals, &action, wanted] {
+    action = [&globals, wanted] { return psk(globals, wanted->out); };
+  });
 }
 
 }  // namespace trireme::cli

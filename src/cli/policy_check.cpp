@@ -24,9 +24,11 @@ int check(const Globals& globals, const std::string& directory) {
   for (const auto& diagnostic : configuration.diagnostics) {
     fmt::print("{}\n", fit(printable(diagnostic.text()), 4));
   }
-  const auto errors = std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
+  const auto errors =
+      std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
   if (valid) {
-    fmt::print("{}: valid, {} rules, {} tests passed\n", directory, configuration.policy.rules.size(), configuration.policy.tests.size());
+    fmt::print("{}: valid, {} rules, {} tests passed\n", directory,
+               configuration.policy.rules.size(), configuration.policy.tests.size());
     return kYes;
   }
   fmt::print("{}: not valid, {} {}\n", directory, errors, errors == 1 ? "error" : "errors");
@@ -36,11 +38,14 @@ int check(const Globals& globals, const std::string& directory) {
 }  // namespace
 
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "check", "Check a configuration directory: every problem at once");
+  CLI::App* command = add_command(parent, globals, "check",
+                                  "Check a configuration directory: every problem at once");
   const auto directory = std::make_shared<std::string>();
   command->add_option("DIR", *directory, "directory to check (the daemon's, or /etc/trireme)");
   command->callback([&globals, &action, directory] {
-    action = [&globals, directory] { return check(globals, directory->empty() ? configuration_dir(globals) : *directory); };
+    action = [&globals, directory] {
+      return check(globals, directory->empty() ? configuration_dir(globals) : *directory);
+    };
   });
 }
 

@@ -21,7 +21,8 @@ int convert(const Globals& globals, const std::string& path) {
   }
   // What is printed can be used as it is, or nothing is.
   if (const auto made = config::parse({{"policy.toml", converted->toml}}, {}); !made.valid()) {
-    return report(globals, Error{path + ": cannot be converted: " + made.diagnostics.front().text()});
+    return report(globals,
+                  Error{path + ": cannot be converted: " + made.diagnostics.front().text()});
   }
   if (globals.json) {
     print_json({{"policy", converted->toml}, {"left_out", converted->left_out}});
@@ -37,10 +38,12 @@ int convert(const Globals& globals, const std::string& path) {
 }  // namespace
 
 void add_policy_convert(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "convert", "Print the original Trireme's policy.json as policy.toml");
+  CLI::App* command = add_command(parent, globals, "convert",
+                                  "Print the original Trireme's policy.json as policy.toml");
   const auto path = std::make_shared<std::string>();
   command->add_option("FILE", *path, "the original's policy file")->required();
-  command->callback([&globals, &action, path] { action = [&globals, path] { return convert(globals, *path); }; });
+  command->callback(
+      [&globals, &action, path] { action = [&globals, path] { return convert(globals, *path); }; });
 }
 
 }  // namespace trireme::cli

@@ -34,7 +34,9 @@ std::string listed(const std::vector<std::string>& texts) {
   for (std::size_t i = 0; i < std::min(texts.size(), kMostListed); ++i) {
     text += (i == 0 ? "" : " | ") + texts[i];
   }
-  return texts.size() > kMostListed ? fmt::format("{} and {} more", text, texts.size() - kMostListed) : text;
+  return texts.size() > kMostListed
+             ? fmt::format("{} and {} more", text, texts.size() - kMostListed)
+             : text;
 }
 
 std::string ports_or_dash(const std::vector<policy::PortRange>& ranges) {
@@ -74,8 +76,9 @@ json diff_json(const policy::PolicyDiff& diff) {
                     {"count", cut.flow.count},
                     {"reason", cut.reason}});
   }
-  return {{"differs", !diff.empty()}, {"settings", diff.settings},       {"access", std::move(access)},
-          {"live_flows", diff.live},  {"live_flows_cut", diff.live_cut}, {"cuts", std::move(cuts)}};
+  return {{"differs", !diff.empty()},        {"settings", diff.settings},
+          {"access", std::move(access)},     {"live_flows", diff.live},
+          {"live_flows_cut", diff.live_cut}, {"cuts", std::move(cuts)}};
 }
 
 void print_access(const policy::PolicyDiff& diff) {
@@ -87,8 +90,8 @@ void print_access(const policy::PolicyDiff& diff) {
   for (std::size_t i = 0; i < std::min(diff.access.size(), kMostLines); ++i) {
     const auto& change = diff.access[i];
     const std::string only = relation_text(change.only);
-    table.add({listed(change.from), only.empty() ? listed(change.to) : "those with " + only, ports_or_dash(change.gained),
-               ports_or_dash(change.lost)});
+    table.add({listed(change.from), only.empty() ? listed(change.to) : "those with " + only,
+               ports_or_dash(change.gained), ports_or_dash(change.lost)});
     for (const std::string& because : change.because) {
       if (reasons.find(because + "\n") == std::string::npos) {
         reasons += because + "\n";
@@ -103,8 +106,9 @@ void print_access(const policy::PolicyDiff& diff) {
 }
 
 void print_cuts(const policy::PolicyDiff& diff) {
-  fmt::print("{}{} of {} live connections would end{}\n", diff.access.empty() && diff.settings.empty() ? "" : "\n", diff.live_cut,
-             diff.live, diff.live_cut == 0 ? "" : ":");
+  fmt::print("{}{} of {} live connections would end{}\n",
+             diff.access.empty() && diff.settings.empty() ? "" : "\n", diff.live_cut, diff.live,
+             diff.live_cut == 0 ? "" : ":");
   if (diff.cuts.empty()) {
     return;
   }
@@ -124,8 +128,8 @@ int run_diff(const Globals& globals, const std::string& directory) {
   const auto configuration = config::load(directory);
   if (!configuration.valid()) {
     if (globals.json) {
-      print_json(
-          {{"error", {{"message", directory + " is not valid"}, {"hint", ""}}}, {"diagnostics", to_json(configuration.diagnostics)}});
+      print_json({{"error", {{"message", directory + " is not valid"}, {"hint", ""}}},
+                  {"diagnostics", to_json(configuration.diagnostics)}});
     }
     for (const auto& diagnostic : configuration.diagnostics) {
       fmt::print(stderr, "{}\n", diagnostic.text());
@@ -163,7 +167,9 @@ int run_diff(const Globals& globals, const std::string& directory) {
   print_access(diff);
   print_cuts(diff);
   if (unknown > 0) {
-    fmt::print("{} audited connections are too old to say whose they are: see 'trirectl policy suggest'\n", unknown);
+    fmt::print(
+        "{} audited connections are too old to say whose they are: see 'trirectl policy suggest'\n",
+        unknown);
   }
   return kNo;
 }
@@ -171,7 +177,8 @@ int run_diff(const Globals& globals, const std::string& directory) {
 }  // namespace
 
 void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "diff", "Say what a directory would change, before it is applied");
+  CLI::App* command = add_command(parent, globals, "diff",
+                                  "Say what a directory would change, before it is applied");
   const auto directory = std::make_shared<std::string>();
   command->add_option("DIR", *directory, "directory to compare (the daemon's)");
   command->footer(
@@ -179,7 +186,9 @@ void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
       "gain or lose access, to whom, on which ports, and which live connections end.\n"
       "Exit code 0: no difference; 1: there is one, or there is no answer.");
   command->callback([&globals, &action, directory] {
-    action = [&globals, directory] { return run_diff(globals, directory->empty() ? configuration_dir(globals) : *directory); };
+    action = [&globals, directory] {
+      return run_diff(globals, directory->empty() ? configuration_dir(globals) : *directory);
+    };
   });
 }
 

@@ -32,16 +32,19 @@ Result<nlohmann::json> explain_locally(const std::string& directory, const Quest
   const auto configuration = config::load(directory);
   for (const auto& diagnostic : configuration.diagnostics) {
     if (is_error(diagnostic)) {
-      return fail("the policy of " + directory + " is not valid: " + diagnostic.text(), "'trirectl policy check' shows every error");
+      return fail("the policy of " + directory + " is not valid: " + diagnostic.text(),
+                  "'trirectl policy check' shows every error");
     }
   }
   return control::explain(configuration.policy, question.from, question.to, question.port, {});
 }
 
 int explain(const Globals& globals, const Question& question) {
-  const auto answer = globals.config_dir.empty()
-                          ? ask(globals, control::method::explain, {{"from", question.from}, {"to", question.to}, {"port", question.port}})
-                          : explain_locally(globals.config_dir, question);
+  const auto answer =
+      globals.config_dir.empty()
+          ? ask(globals, control::method::explain,
+                {{"from", question.from}, {"to", question.to}, {"port", question.port}})
+          : explain_locally(globals.config_dir, question);
   if (!answer) {
     return report(globals, answer.error());
   }
@@ -56,9 +59,11 @@ int explain(const Globals& globals, const Question& question) {
 }  // namespace
 
 void add_policy_explain(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "explain", "Say whether a flow is allowed, and which rule decides");
+  CLI::App* command = add_command(parent, globals, "explain",
+                                  "Say whether a flow is allowed, and which rule decides");
   const auto question = std::make_shared<Question>();
-  command->add_option("--from", question->from, "the source: a name, labels, @host, an address")->required();
+  command->add_option("--from", question->from, "the source: a name, labels, @host, an address")
+      ->required();
   command->add_option("--to", question->to, "the destination, likewise")->required();
   command->add_option("--port", question->port, "tcp/5432, udp/53, icmp, icmpv6")->required();
   command->footer(
@@ -66,7 +71,9 @@ void add_policy_explain(CLI::App& parent, Globals& globals, Action& action) {
       "@host, @world, @NAME of a [[network]], or an address.\n"
       "The running daemon answers; with --config-dir, the files in that directory.\n"
       "Exit code 0: the flow passes; 1: it is refused, or there is no answer.");
-  command->callback([&globals, &action, question] { action = [&globals, question] { return explain(globals, *question); }; });
+  command->callback([&globals, &action, question] {
+    action = [&globals, question] { return explain(globals, *question); };
+  });
 }
 
 }  // namespace trireme::cli

@@ -30,7 +30,8 @@ bool has_graphviz() {
 /// Graphviz writes to our stdout.
 Status print_svg(const std::string& text) {
   if (!has_graphviz()) {
-    return fail("SVG is drawn by Graphviz, and there is no program 'dot' here", "apt-get install graphviz; or --format html needs nothing");
+    return fail("SVG is drawn by Graphviz, and there is no program 'dot' here",
+                "apt-get install graphviz; or --format html needs nothing");
   }
   std::fflush(stdout);
   std::FILE* pipe = ::popen("dot -Tsvg", "w");  // NOLINT(cert-env33-c): a constant command
@@ -39,7 +40,9 @@ Status print_svg(const std::string& text) {
   }
   const bool written = std::fwrite(text.data(), 1, text.size(), pipe) == text.size();
   const int status = ::pclose(pipe);
-  return written && status == 0 ? Status{} : Status(fail("dot could not draw the graph", "--format dot shows what it was given"));
+  return written && status == 0
+             ? Status{}
+             : Status(fail("dot could not draw the graph", "--format dot shows what it was given"));
 }
 
 int draw(const Globals& globals, const std::string& format) {
@@ -59,7 +62,8 @@ int draw(const Globals& globals, const std::string& format) {
     print_json(control::to_json(graph));
   } else if (format == "html") {
     const std::string page =
-        control::graph_page(graph, fmt::format("trireme: {} label sets and peers, {} lines", graph.nodes.size(), graph.edges.size()));
+        control::graph_page(graph, fmt::format("trireme: {} label sets and peers, {} lines",
+                                               graph.nodes.size(), graph.edges.size()));
     std::fwrite(page.data(), 1, page.size(), stdout);
   } else if (format == "svg") {
     if (Status drawn = print_svg(policy::dot(graph)); !drawn) {
@@ -74,14 +78,17 @@ int draw(const Globals& globals, const std::string& format) {
 }  // namespace
 
 void add_policy_graph(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "graph", "Draw who may talk to whom, and who did");
+  CLI::App* command =
+      add_command(parent, globals, "graph", "Draw who may talk to whom, and who did");
   const auto format = std::make_shared<std::string>("dot");
   command->add_option("--format", *format, "dot, svg (by Graphviz), html (a page) or json")
       ->check(CLI::IsMember({"dot", "svg", "html", "json"}))
       ->type_name("FORMAT")
       ->capture_default_str();
   command->footer("For example: trirectl policy graph --format html >graph.html");
-  command->callback([&globals, &action, format] { action = [&globals, format] { return draw(globals, *format); }; });
+  command->callback([&globals, &action, format] {
+    action = [&globals, format] { return draw(globals, *format); };
+  });
 }
 
 }  // namespace trireme::cli

@@ -37,8 +37,9 @@ json suggestion_json(const policy::Suggestion& suggestion, const std::string& to
                      {"last", rule.last},
                      {"comments", rule.comments}});
   }
-  return {{"networks", std::move(networks)}, {"rules", std::move(rules)},     {"left_out", suggestion.left_out},
-          {"needed", suggestion.needed},     {"allowed", suggestion.allowed}, {"toml", toml}};
+  return {{"networks", std::move(networks)}, {"rules", std::move(rules)},
+          {"left_out", suggestion.left_out}, {"needed", suggestion.needed},
+          {"allowed", suggestion.allowed},   {"toml", toml}};
 }
 
 int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
@@ -64,9 +65,9 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
     labels.push_back(party.labels);
   }
   const auto suggestion = policy::suggest(*policy, *flows, labels);
-  const std::string toml =
-      suggestion.toml(fmt::format("trirectl policy suggest{}: from {} kinds of flow that were {}.", denied ? " --denied" : "",
-                                  flows->size(), denied ? "audited or refused" : "audited"));
+  const std::string toml = suggestion.toml(fmt::format(
+      "trirectl policy suggest{}: from {} kinds of flow that were {}.", denied ? " --denied" : "",
+      flows->size(), denied ? "audited or refused" : "audited"));
   if (globals.json) {
     print_json(suggestion_json(suggestion, toml));
   } else {
@@ -76,7 +77,8 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
     fmt::print(stderr, "trirectl: nothing was {} yet\n", denied ? "audited or refused" : "audited");
     if (!denied) {
       fmt::print(stderr,
-                 "trirectl: hint: refused flows count with --denied; mode = \"audit\" in [defaults] lets everything pass and tells it\n");
+                 "trirectl: hint: refused flows count with --denied; mode = \"audit\" in "
+                 "[defaults] lets everything pass and tells it\n");
     }
   }
   return kYes;
@@ -85,7 +87,8 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
 }  // namespace
 
 void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "suggest", "Print the rules that would allow what was audited");
+  CLI::App* command =
+      add_command(parent, globals, "suggest", "Print the rules that would allow what was audited");
   const auto query = std::make_shared<FlowQuery>();
   const auto denied = std::make_shared<bool>(false);
   command->add_flag("--denied", *denied, "what was refused as well");
@@ -93,8 +96,9 @@ void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action) {
   command->footer(
       "Prints TOML for a file below policy.d; read every rule first. For example:\n"
       "trirectl policy suggest --since 7d >/etc/trireme/policy.d/suggested.toml");
-  command->callback(
-      [&globals, &action, query, denied] { action = [&globals, query, denied] { return suggest(globals, *query, *denied); }; });
+  command->callback([&globals, &action, query, denied] {
+    action = [&globals, query, denied] { return suggest(globals, *query, *denied); };
+  });
 }
 
 }  // namespace trireme::cli

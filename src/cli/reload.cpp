@@ -7,10 +7,12 @@
 namespace trireme::cli {
 
 void add_reload(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "reload", "Read the configuration again, whole or not at all");
+  CLI::App* command =
+      add_command(parent, globals, "reload", "Read the configuration again, whole or not at all");
   command->callback([&] {
     action = [&] {
-      const auto answer = ask(globals, control::method::reload, nlohmann::json::object(), std::chrono::minutes(2));
+      const auto answer =
+          ask(globals, control::method::reload, nlohmann::json::object(), std::chrono::minutes(2));
       if (!answer) {
         return report(globals, answer.error());
       }
@@ -21,7 +23,8 @@ void add_reload(CLI::App& parent, Globals& globals, Action& action) {
       for (const auto& warning : answer->value("warnings", nlohmann::json::array())) {
         fmt::print("{}\n", printable(warning.get<std::string>()));
       }
-      fmt::print("reloaded: generation {}, {} rules\n", answer->value("generation", 0), answer->value("rules", 0));
+      fmt::print("reloaded: generation {}, {} rules\n", answer->value("generation", 0),
+                 answer->value("rules", 0));
       return kYes;
     };
   });

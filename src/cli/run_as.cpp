@@ -46,7 +46,8 @@ Result<gid_t> find_group(const std::string& text) {
 
 }  // namespace
 
-Result<RunAs> resolve_run_as(const std::optional<std::string>& user, const std::optional<std::string>& group) {
+Result<RunAs> resolve_run_as(const std::optional<std::string>& user,
+                             const std::optional<std::string>& group) {
   RunAs run_as;
   if (group) {
     const auto gid = find_group(*group);
@@ -65,7 +66,8 @@ Result<RunAs> resolve_run_as(const std::optional<std::string>& user, const std::
     return fail("there is no user '" + *user + "'");
   }
   if (entry == nullptr && !group) {
-    return fail("the user " + *user + " has no passwd entry, and so no group", "name one with --gid");
+    return fail("the user " + *user + " has no passwd entry, and so no group",
+                "name one with --gid");
   }
   run_as.uid = entry != nullptr ? entry->pw_uid : *uid;
   if (entry != nullptr) {

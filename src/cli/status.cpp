@@ -38,22 +38,25 @@ void print_tokens(const json& tokens) {
     return;
   }
   print_field("credential", tokens.value("credential", "?"));
-  print_field("peers", fmt::format("{}; {} label sets proved", peers_text(tokens.value("peers", json::array())),
+  print_field("peers", fmt::format("{}; {} label sets proved",
+                                   peers_text(tokens.value("peers", json::array())),
                                    tokens.value("peer_identities", 0)));
   const std::string queues = tokens.value("queues", "?");
   const int threads = tokens.value("threads", 0);
   const int points = tokens.value("enforcement_points", 0);
-  print_field("tokens", fmt::format("{} queues, {} {}, {} enforcement {}", queues, threads, threads == 1 ? "thread" : "threads", points,
+  print_field("tokens", fmt::format("{} queues, {} {}, {} enforcement {}", queues, threads,
+                                    threads == 1 ? "thread" : "threads", points,
                                     points == 1 ? "point" : "points"));
 }
 
 void print_policy(const json& policy) {
   const auto generation = policy.value("generation", 0);
-  print_field("policy",
-              fmt::format("generation {}, {} rules, loaded {}", generation, policy.value("rules", 0), policy.value("loaded", "?")));
+  print_field("policy", fmt::format("generation {}, {} rules, loaded {}", generation,
+                                    policy.value("rules", 0), policy.value("loaded", "?")));
   print_field("", policy.value("directory", "?"));
   if (const json errors = policy.value("errors", json::array()); !errors.empty()) {
-    print_field("", fmt::format("the files on disk are not valid; generation {} stays in force:", generation));
+    print_field("", fmt::format("the files on disk are not valid; generation {} stays in force:",
+                                generation));
     print_list(errors, "errors");
   }
   print_list(policy.value("warnings", json::array()), "warnings");
@@ -62,11 +65,14 @@ void print_policy(const json& policy) {
 void print_status(const json& status) {
   print_field("trireme", status.value("version", "?"));
   const std::string mode = status.value("mode", "?");
-  fmt::print("{:<12} {}{}\n", "mode", paint_verdict(mode, mode), mode == "audit" ? ": nothing is refused, what would be is told" : "");
+  fmt::print("{:<12} {}{}\n", "mode", paint_verdict(mode, mode),
+             mode == "audit" ? ": nothing is refused, what would be is told" : "");
   print_policy(status.value("policy", json::object()));
   if (const json counts = status.value("workloads", json()); counts.is_object()) {
-    print_field("workloads", fmt::format("{} enforced, {} quarantined, {} unenforced", counts.value("enforced", 0),
-                                         counts.value("quarantined", 0), counts.value("unenforced", 0)));
+    print_field(
+        "workloads",
+        fmt::format("{} enforced, {} quarantined, {} unenforced", counts.value("enforced", 0),
+                    counts.value("quarantined", 0), counts.value("unenforced", 0)));
   }
   const json sources = status.value("sources", json::object());
   for (const auto& [name, state] : sources.items()) {
@@ -80,7 +86,8 @@ void print_status(const json& status) {
 }  // namespace
 
 void add_status(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "status", "Show what the daemon does and which policy holds");
+  CLI::App* command =
+      add_command(parent, globals, "status", "Show what the daemon does and which policy holds");
   command->callback([&] {
     action = [&] {
       const auto status = ask(globals, control::method::status, json::object());

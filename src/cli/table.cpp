@@ -22,7 +22,8 @@ bool is_colourful() {
   static const bool colourful = [] {
     const char* none = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): one thread
     const char* term = std::getenv("TERM");      // NOLINT(concurrency-mt-unsafe)
-    return on_terminal() && (none == nullptr || *none == '\0') && term != nullptr && std::string_view(term) != "dumb";
+    return on_terminal() && (none == nullptr || *none == '\0') && term != nullptr &&
+           std::string_view(term) != "dumb";
   }();
   return colourful;
 }
@@ -65,7 +66,8 @@ bool on_terminal() {
 
 std::size_t terminal_width() {
   winsize size{};
-  if (on_terminal() && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= kNarrowTerminal) {
+  if (on_terminal() && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
+      size.ws_col >= kNarrowTerminal) {
     return size.ws_col;
   }
   return kDefaultWidth;
@@ -86,18 +88,21 @@ std::string paint_verdict(const std::string& word, std::string_view text) {
   if (word == "audit" || word == "unenforced") {
     return paint(Colour::yellow, text);
   }
-  return word == "allow" || word == "enforced" || word == "allowed" ? paint(Colour::green, text) : std::string(text);
+  return word == "allow" || word == "enforced" || word == "allowed" ? paint(Colour::green, text)
+                                                                    : std::string(text);
 }
 
 std::size_t length(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return !continues(c); }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return !continues(c); }));
 }
 
 std::string clip(std::string_view text, std::size_t width) {
   if (length(text) <= width) {
     return std::string(text);
   }
-  return std::string(text.substr(0, bytes_of(text, width == 0 ? 0 : width - 1))) + (width == 0 ? "" : "…");
+  return std::string(text.substr(0, bytes_of(text, width == 0 ? 0 : width - 1))) +
+         (width == 0 ? "" : "…");
 }
 
 std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
@@ -109,7 +114,8 @@ std::string wrap(std::string_view text, std::size_t width, std::size_t indent) {
   std::string out = lines.front();
   const std::string_view rest = text.substr(lines.front().size());
   out.erase(out.find_last_not_of(' ') + 1);
-  for (std::string& line : lines_of(rest, width > indent + kNarrowest ? width - indent : kNarrowest)) {
+  for (std::string& line :
+       lines_of(rest, width > indent + kNarrowest ? width - indent : kNarrowest)) {
     line.erase(line.find_last_not_of(' ') + 1);
     out += '\n' + std::string(indent, ' ') + line;
   }
@@ -123,7 +129,8 @@ std::string fit(const std::string& text, std::size_t indent) {
   std::string out;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
-    out += wrap(std::string_view(text).substr(at, end - at), terminal_width(), indent) + (end < text.size() ? "\n" : "");
+    out += wrap(std::string_view(text).substr(at, end - at), terminal_width(), indent) +
+           (end < text.size() ? "\n" : "");
     at = end + 1;
   }
   return out;
@@ -132,7 +139,8 @@ std::string fit(const std::string& text, std::size_t indent) {
 std::string printable(std::string_view text) {
   std::string out(text);
   std::replace_if(
-      out.begin(), out.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+      out.begin(), out.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
   return out;
 }
 
@@ -176,7 +184,9 @@ std::string Table::render(std::size_t width) const {
       std::string text;
       for (std::size_t i = 0; i < cells.size(); ++i) {
         const std::string cell = line < cells[i].size() ? cells[i][line] : "";
-        const std::string shown = &row == &rows_.front() ? paint(Colour::bold, cell) : i == painted_ ? paint_verdict(cell, cell) : cell;
+        const std::string shown = &row == &rows_.front() ? paint(Colour::bold, cell)
+                                  : i == painted_        ? paint_verdict(cell, cell)
+                                                         : cell;
         text += shown + std::string(columns[i] - std::min(columns[i], length(cell)) + kGap, ' ');
       }
       text.erase(text.find_last_not_of(' ') + 1);

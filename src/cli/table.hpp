@@ -19,18 +19,21 @@ enum class Colour : std::uint8_t { bold, red, green, yellow, dim };
 /// Of a verdict, "deny"; or of a workload's state.
 [[nodiscard]] std::string paint_verdict(const std::string& word, std::string_view text);
 
-/// Without control characters, which a name or label from elsewhere might hold to play tricks on the terminal.
+/// Without control characters, which a name or label from elsewhere might hold to play tricks on
+/// the terminal.
 [[nodiscard]] std::string printable(std::string_view text);
 /// Characters of UTF-8 text; wide ones count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
 /// At most `width` characters, the last of which is then an ellipsis.
 [[nodiscard]] std::string clip(std::string_view text, std::size_t width);
-/// Lines of at most `width` characters, broken after a comma or space where there is one; those after the first begin with `indent` spaces.
+/// Lines of at most `width` characters, broken after a comma or space where there is one; those
+/// after the first begin with `indent` spaces.
 [[nodiscard]] std::string wrap(std::string_view text, std::size_t width, std::size_t indent);
 /// The same for each line of a text that is for people; as it is where stdout is no terminal.
 [[nodiscard]] std::string fit(const std::string& text, std::size_t indent);
 
-/// Words for people. Cells that do not fit are wrapped, after a comma or space where there is one; nothing is cut off.
+/// Words for people. Cells that do not fit are wrapped, after a comma or space where there is one;
+/// nothing is cut off.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}

@@ -20,7 +20,8 @@ int run(int argc, char** argv) {
   add_workloads(app, globals, action);
   add_flows(app, globals, action);
   add_reload(app, globals, action);
-  CLI::App* policy = app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");
+  CLI::App* policy =
+      app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");
   policy->require_subcommand(1);
   add_policy_check(*policy, globals, action);
   add_policy_test(*policy, globals, action);

@@ -1,4 +1,5 @@
-// trirun: asks the daemon to make this very process a workload, waits for its word, and becomes the command.
+// trirun: asks the daemon to make this very process a workload, waits for its word, and becomes the
+// command.
 #include <unistd.h>
 
 #include <cerrno>
@@ -37,16 +38,18 @@ Status enrol(const TrirunOptions& options) {
   for (const auto& [key, value] : options.labels.items()) {
     labels.push_back(key + "=" + value);
   }
-  const nlohmann::json params = {{"labels", std::move(labels)},
-                                 {"properties", options.properties},
-                                 {"unit", options.unit},
-                                 {"changes_user", options.user.has_value() || options.group.has_value()}};
+  const nlohmann::json params = {
+      {"labels", std::move(labels)},
+      {"properties", options.properties},
+      {"unit", options.unit},
+      {"changes_user", options.user.has_value() || options.group.has_value()}};
   const auto answer = client->call(control::method::launch, params, kPatience);
   if (!answer) {
     return tl::unexpected(answer.error());
   }
   if (!answer->is_object() || !answer->contains("cgroup")) {
-    return fail("trireme's answer names no cgroup", "the tool and the daemon may be of different versions");
+    return fail("trireme's answer names no cgroup",
+                "the tool and the daemon may be of different versions");
   }
   return {};
 }
@@ -76,7 +79,8 @@ int run(int argc, char** argv) {
   }
   ::execvp(options->command.front(), options->command.data());
   const int error = errno;
-  std::fprintf(stderr, "trirun: cannot execute %s: %s\n", options->command.front(), std::strerror(error));  // NOLINT(concurrency-mt-unsafe)
+  std::fprintf(stderr, "trirun: cannot execute %s: %s\n", options->command.front(),
+               std::strerror(error));  // NOLINT(concurrency-mt-unsafe)
   return error == ENOENT ? kNotFound : kNotExecutable;
 }
 

@@ -28,7 +28,8 @@ Status add_label(TrirunOptions& options, const char* text) {
     return tl::unexpected(label.error());
   }
   if (options.labels.find(label->key) != nullptr) {
-    return fail("the label '" + label->key + "' is given twice", "a workload has one value for a key");
+    return fail("the label '" + label->key + "' is given twice",
+                "a workload has one value for a key");
   }
   return options.labels.set(label->key, label->value);
 }
@@ -90,7 +91,8 @@ Result<TrirunOptions> parse_trirun(int argc, char** argv) {
   while (true) {
     const char* word = optind < argc ? argv[optind == 0 ? 1 : optind] : nullptr;
     // '+': the command's own options are not ours.
-    const int letter = ::getopt_long(argc, argv, "+:l:p:", kOptions, nullptr);  // NOLINT(concurrency-mt-unsafe): one thread
+    const int letter = ::getopt_long(argc, argv, "+:l:p:", kOptions,
+                                     nullptr);  // NOLINT(concurrency-mt-unsafe): one thread
     if (letter == -1) {
       break;
     }
@@ -103,7 +105,9 @@ Result<TrirunOptions> parse_trirun(int argc, char** argv) {
   }
   options.command.assign(argv + optind, argv + argc);
   if (options.labels.empty()) {
-    return fail("no label given", "trirun --label app=web -- COMMAND; a workload without labels could talk to nobody");
+    return fail(
+        "no label given",
+        "trirun --label app=web -- COMMAND; a workload without labels could talk to nobody");
   }
   if (options.command.empty()) {
     return fail("no command given", kSeeHelp);
@@ -124,7 +128,8 @@ const char* trirun_usage() {
          "      --slice NAME           the scope's slice, below trireme.slice\n"
          "      --uid USER             run as this user, with its groups\n"
          "      --gid GROUP            run with this group\n"
-         "      --runtime-dir DIR      of the instance to ask (TRIREME_RUNTIME_DIR, else /run/trireme)\n"
+         "      --runtime-dir DIR      of the instance to ask (TRIREME_RUNTIME_DIR, else "
+         "/run/trireme)\n"
          "      --help, --version\n"
          "\n"
          "Exit codes: COMMAND's own; 125 trireme refuses or cannot be reached, or wrong usage;\n"

@@ -22,7 +22,8 @@ struct TrirunOptions {
   std::vector<char*> command;  // ends with a null pointer, as execvp(3) wants it
 };
 
-/// Options end at the first word that is none, or at "--". Labels and properties are checked here, before anything is asked of the daemon.
+/// Options end at the first word that is none, or at "--". Labels and properties are checked here,
+/// before anything is asked of the daemon.
 [[nodiscard]] Result<TrirunOptions> parse_trirun(int argc, char** argv);
 
 [[nodiscard]] const char* trirun_usage();

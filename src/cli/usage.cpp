@@ -12,7 +12,8 @@ namespace {
 
 std::vector<std::string> subcommands_of(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* each : app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); })) {
+  for (const CLI::App* each :
+       app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); })) {
     names.push_back(each->get_name());
   }
   return names;
@@ -40,7 +41,8 @@ std::string joined_words(const std::vector<std::string>& words) {
 }
 
 /// What CLI11 says, or better: which word is wrong, and which was meant.
-std::string message_for(const CLI::App& app, const std::string& path, const std::vector<std::string>& rest, const CLI::ParseError& error) {
+std::string message_for(const CLI::App& app, const std::string& path,
+                        const std::vector<std::string>& rest, const CLI::ParseError& error) {
   const auto subcommands = subcommands_of(app);
   if (!rest.empty() && rest.front().starts_with('-') && rest.front() != "--") {
     const std::string written = rest.front().substr(0, rest.front().find('='));
@@ -50,7 +52,8 @@ std::string message_for(const CLI::App& app, const std::string& path, const std:
   if (!subcommands.empty()) {
     return rest.empty() ? "'" + path + "' needs a word more: " + joined_words(subcommands)
                         : "unknown word '" + rest.front() + "' after '" + path + "'; " +
-                              did_you_mean(rest.front(), subcommands, "known are " + joined_words(subcommands));
+                              did_you_mean(rest.front(), subcommands,
+                                           "known are " + joined_words(subcommands));
   }
   // CLI11 keeps the word to itself where it throws from inside a subcommand.
   constexpr std::string_view kUnexpected = "The following argument was not expected: ";
@@ -71,11 +74,13 @@ int complain(const CLI::App& app, const CLI::ParseError& error) {
   }
   const CLI::App* innermost = &app;
   std::string path = app.get_name();
-  for (auto chosen = innermost->get_subcommands(); !chosen.empty(); chosen = innermost->get_subcommands()) {
+  for (auto chosen = innermost->get_subcommands(); !chosen.empty();
+       chosen = innermost->get_subcommands()) {
     innermost = chosen.front();
     path += " " + innermost->get_name();
   }
-  std::fprintf(stderr, "trirectl: %s\n", printable(message_for(*innermost, path, app.remaining(true), error)).c_str());
+  std::fprintf(stderr, "trirectl: %s\n",
+               printable(message_for(*innermost, path, app.remaining(true), error)).c_str());
   std::fprintf(stderr, "trirectl: hint: see '%s --help'\n", path.c_str());
   return kUsage;
 }

@@ -5,8 +5,8 @@
 
 namespace trireme::cli {
 
-/// Two lines on stderr: what is wrong, with the nearest word that is right, and where to read. Help and version go to stdout. The exit
-/// code.
+/// Two lines on stderr: what is wrong, with the nearest word that is right, and where to read. Help
+/// and version go to stdout. The exit code.
 [[nodiscard]] int complain(const CLI::App& app, const CLI::ParseError& error);
 
 }  // namespace trireme::cli

@@ -10,13 +10,16 @@ namespace trireme::cli {
 
 /// For the shells' completions: one word a line, nothing where the daemon does not answer.
 void add_words(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "words", "Print what shells complete: names, labels, networks");
+  CLI::App* command =
+      add_command(parent, globals, "words", "Print what shells complete: names, labels, networks");
   command->group("");
   const auto kinds = std::make_shared<std::vector<std::string>>();
-  command->add_option("KIND", *kinds, "workloads, labels, networks")->check(CLI::IsMember({"workloads", "labels", "networks"}));
+  command->add_option("KIND", *kinds, "workloads, labels, networks")
+      ->check(CLI::IsMember({"workloads", "labels", "networks"}));
   command->callback([&globals, &action, kinds] {
     action = [&globals, kinds] {
-      const auto words = ask(globals, control::method::words, nlohmann::json::object(), std::chrono::seconds(2));
+      const auto words =
+          ask(globals, control::method::words, nlohmann::json::object(), std::chrono::seconds(2));
       if (!words) {
         return kNo;
       }

@@ -16,12 +16,14 @@ void print_workloads(const json& workloads) {
   std::string notes;
   for (const auto& workload : workloads) {
     const std::string name = workload.value("name", "?");
-    table.add({name, workload.value("kind", "?"), workload.value("state", "?"), labels_text(workload.value("labels", json::object()))});
+    table.add({name, workload.value("kind", "?"), workload.value("state", "?"),
+               labels_text(workload.value("labels", json::object()))});
     if (const std::string reason = workload.value("reason", ""); !reason.empty()) {
       notes += fmt::format("{}: {}\n", printable(name), printable(reason));
     }
     for (const auto& warning : workload.value("warnings", json::array())) {
-      notes += fmt::format("{}: warning: {}\n", printable(name), printable(warning.get<std::string>()));
+      notes +=
+          fmt::format("{}: warning: {}\n", printable(name), printable(warning.get<std::string>()));
     }
   }
   fmt::print("{}", table.render(terminal_width()));
@@ -33,7 +35,8 @@ void print_workloads(const json& workloads) {
 }  // namespace
 
 void add_workloads(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "workloads", "List the workloads and their labels");
+  CLI::App* command =
+      add_command(parent, globals, "workloads", "List the workloads and their labels");
   command->callback([&] {
     action = [&] {
       const auto workloads = ask(globals, control::method::workloads, json::object());

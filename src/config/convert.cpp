@@ -14,9 +14,11 @@ namespace {
 constexpr const char* kHeader =
     "# Converted from the original Trireme's policy file by `trirectl policy convert`.\n"
     "#\n"
-    "# There a policy was for the containers with the label PolicyIndex=NAME (or user=NAME); here that label stands in each rule. "
+    "# There a policy was for the containers with the label PolicyIndex=NAME (or user=NAME); here "
+    "that label stands in each rule. "
     "Containers\n"
-    "# without it could talk where any one label was the same; `baseline = \"any-common-label\"` would give that to all, so it is "
+    "# without it could talk where any one label was the same; `baseline = \"any-common-label\"` "
+    "would give that to all, so it is "
     "\"none\".\n"
     "# There the first ACL that matched decided; here a [[deny]] always wins.\n"
     "\n[defaults]\nbaseline = \"none\"\n";
@@ -49,11 +51,13 @@ std::string one_line(std::string text) {
 
 class Converter {
  public:
-  Converted convert(const std::vector<OriginalPolicy>& policies, const std::vector<std::string>& unknown) {
+  Converted convert(const std::vector<OriginalPolicy>& policies,
+                    const std::vector<std::string>& unknown) {
     for (const std::string& place : unknown) {
       leave_out(place, "not known");
     }
-    const bool two_sided = std::ranges::any_of(policies, [](const OriginalPolicy& policy) { return policy.dependencies.has_value(); });
+    const bool two_sided = std::ranges::any_of(
+        policies, [](const OriginalPolicy& policy) { return policy.dependencies.has_value(); });
     for (const OriginalPolicy& policy : policies) {
       if (!usable(policy)) {
         continue;
@@ -68,7 +72,8 @@ class Converter {
       for (const OriginalTagRule& rule : policy.exposures) {
         two_sided ? from_dependents(rule, policy, policies) : convert(rule, {}, own(policy));
       }
-      for (const OriginalTagRule& rule : policy.dependencies.value_or(std::vector<OriginalTagRule>{})) {
+      for (const OriginalTagRule& rule :
+           policy.dependencies.value_or(std::vector<OriginalTagRule>{})) {
         if (!rule.action.accepts()) {  // those that accept have met their exposures
           convert(rule, own(policy), {});
         }
@@ -78,7 +83,9 @@ class Converter {
   }
 
  private:
-  static std::string own(const OriginalPolicy& policy) { return own_selector(policy.name).value_or(""); }
+  static std::string own(const OriginalPolicy& policy) {
+    return own_selector(policy.name).value_or("");
+  }
 
   bool usable(const OriginalPolicy& policy) {
     if (policy.name == "default") {
@@ -86,7 +93,9 @@ class Converter {
       return false;
     }
     if (!own_selector(policy.name)) {
-      leave_out(policy.name, "the name cannot be the value of a label, so that nothing could be under this policy");
+      leave_out(
+          policy.name,
+          "the name cannot be the value of a label, so that nothing could be under this policy");
       return false;
     }
     return true;
@@ -94,20 +103,23 @@ class Converter {
 
   /// What keeps an action from being a rule; nullptr where nothing does.
   static const char* obstacle(const OriginalAction& action) {
-    return action.observes()                      ? "it only observes: mode = \"audit\" does that"
-           : action.encrypts()                    ? "it asks for encryption, which trireme does not do"
+    return action.observes()   ? "it only observes: mode = \"audit\" does that"
+           : action.encrypts() ? "it asks for encryption, which trireme does not do"
            : action.accepts() == action.rejects() ? "it neither accepts nor rejects"
                                                   : nullptr;
   }
 
   void leave_out(const std::string& place, const std::string& why, bool rejects = false) {
-    left_out_.push_back(one_line(fmt::format("{}: {}{}", place, why, rejects ? "; it rejects: a [[deny]] is to be written by hand" : "")));
+    left_out_.push_back(
+        one_line(fmt::format("{}: {}{}", place, why,
+                             rejects ? "; it rejects: a [[deny]] is to be written by hand" : "")));
     rules_ += "\n# NOT EXPRESSED: " + left_out_.back() + "\n";
   }
 
-  void write(const std::string& place, const OriginalAction& action, const std::string& from, const std::string& to,
-             const std::vector<std::string>& ports) {
-    rules_ += fmt::format("\n[[{}]]\nname = {}\nfrom = {}\nto = {}\n", action.accepts() ? "allow" : "deny", quoted(one_line(place)),
+  void write(const std::string& place, const OriginalAction& action, const std::string& from,
+             const std::string& to, const std::vector<std::string>& ports) {
+    rules_ += fmt::format("\n[[{}]]\nname = {}\nfrom = {}\nto = {}\n",
+                          action.accepts() ? "allow" : "deny", quoted(one_line(place)),
                           quoted(from), quoted(to));
     if (!ports.empty()) {
       rules_ += "ports = " + (ports.size() == 1 ? "[" + list(ports) + "]" : list(ports)) + "\n";
@@ -129,7 +141,8 @@ class Converter {
                 acl.action.rejects());
       return;
     }
-    outwards ? write(acl.place, acl.action, own, *network, *ports) : write(acl.place, acl.action, *network, own, *ports);
+    outwards ? write(acl.place, acl.action, own, *network, *ports)
+             : write(acl.place, acl.action, *network, own, *ports);
   }
 
   /// The side that is empty is who the rule's clauses select.
@@ -147,9 +160,12 @@ class Converter {
     write(rule.place, rule.action, from.empty() ? *who : from, to.empty() ? *who : to, {});
   }
 
-  /// There both ends had to agree: a sender whose policy has a dependency on the receiver, and whose labels the receiver is exposed to.
-  void from_dependents(const OriginalTagRule& exposure, const OriginalPolicy& receiver, const std::vector<OriginalPolicy>& policies) {
-    if (!exposure.action.accepts() || obstacle(exposure.action) != nullptr || !original_selector(exposure)) {
+  /// There both ends had to agree: a sender whose policy has a dependency on the receiver, and
+  /// whose labels the receiver is exposed to.
+  void from_dependents(const OriginalTagRule& exposure, const OriginalPolicy& receiver,
+                       const std::vector<OriginalPolicy>& policies) {
+    if (!exposure.action.accepts() || obstacle(exposure.action) != nullptr ||
+        !original_selector(exposure)) {
       convert(exposure, {}, own(receiver));
       return;
     }
@@ -168,12 +184,13 @@ class Converter {
           if (told_.insert(dependency.place).second) {
             leave_out(dependency.place, in_the_way != nullptr ? in_the_way
                                         : !receivers          ? receivers.error().message
-                                                              : "it has no clause, and matched nobody");
+                                                     : "it has no clause, and matched nobody");
           }
           continue;
         }
-        write(exposure.place + " and " + dependency.place, {exposure.action.bits | (dependency.action.bits & 8U)},
-              own(sender) + ", " + senders, own(receiver) + ", " + *receivers, {});
+        write(exposure.place + " and " + dependency.place,
+              {exposure.action.bits | (dependency.action.bits & 8U)}, own(sender) + ", " + senders,
+              own(receiver) + ", " + *receivers, {});
       }
     }
   }
@@ -193,7 +210,8 @@ class Converter {
     }
     std::ranges::sort(cidrs);
     cidrs.erase(std::unique(cidrs.begin(), cidrs.end()), cidrs.end());
-    const auto [known, is_new] = names_.try_emplace(cidrs, fmt::format("net-{}", names_.size() + 1));
+    const auto [known, is_new] =
+        names_.try_emplace(cidrs, fmt::format("net-{}", names_.size() + 1));
     if (is_new) {
       networks_ += fmt::format("\n[[network]]\nname = \"{}\"\ncidrs = {}\n", known->second,
                                cidrs.size() == 1 ? "[" + list(cidrs) + "]" : list(cidrs));

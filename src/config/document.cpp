@@ -7,7 +7,8 @@
 namespace trireme::config {
 namespace {
 
-// The parser nests one table per dot of a key and frees them recursively; a line of a million dots would overflow the stack.
+// The parser nests one table per dot of a key and frees them recursively; a line of a million dots
+// would overflow the stack.
 constexpr std::size_t kMaxDots = 16;
 
 std::vector<std::string_view> split_lines(std::string_view content) {
@@ -74,7 +75,8 @@ std::string syntax_hint(std::string_view description) {
   if (description.find("redefine") != std::string_view::npos) {
     return "it stands twice; merge the two, and write lists of tables as [[name]]";
   }
-  if (description.find("parsing value") != std::string_view::npos || description.find("parsing boolean") != std::string_view::npos) {
+  if (description.find("parsing value") != std::string_view::npos ||
+      description.find("parsing boolean") != std::string_view::npos) {
     return "text needs quotes: \"…\"";
   }
   return {};
@@ -82,20 +84,24 @@ std::string syntax_hint(std::string_view description) {
 
 }  // namespace
 
-Document::Document(const Source& source) : file_(source.file), lines_(split_lines(source.content)) {}
+Document::Document(const Source& source)
+    : file_(source.file), lines_(split_lines(source.content)) {}
 
 std::optional<Document> Document::parse(const Source& source, Reporter& reporter) {
   Document document(source);
   if (const std::size_t deep = find_deep_key(source.content); deep != std::string_view::npos) {
-    const auto line = std::count(source.content.begin(), source.content.begin() + static_cast<std::ptrdiff_t>(deep), '\n');
-    reporter.error({source.file, static_cast<std::uint32_t>(line) + 1, 0}, "a key with this many dots nests too deep",
+    const auto line = std::count(source.content.begin(),
+                                 source.content.begin() + static_cast<std::ptrdiff_t>(deep), '\n');
+    reporter.error({source.file, static_cast<std::uint32_t>(line) + 1, 0},
+                   "a key with this many dots nests too deep",
                    "quote keys that hold dots: \"app.kubernetes.io/name\" = \"web\"");
     return std::nullopt;
   }
   try {
     document.root_ = toml::parse(source.content, std::string_view(source.file));
   } catch (const toml::parse_error& error) {
-    reporter.error(document.at(error.source().begin), syntax_message(error.description()), syntax_hint(error.description()));
+    reporter.error(document.at(error.source().begin), syntax_message(error.description()),
+                   syntax_hint(error.description()));
     return std::nullopt;
   }
   return document;
@@ -130,7 +136,8 @@ policy::SourceLocation Document::inside(const toml::node& text, std::size_t offs
   }
   const std::string_view raw = all.substr(where.column - 1);
   const std::string* value = text.as_string() == nullptr ? nullptr : &text.as_string()->get();
-  if (value == nullptr || raw.size() < value->size() + 2 || raw.substr(1, value->size()) != *value || raw[value->size() + 1] != raw[0]) {
+  if (value == nullptr || raw.size() < value->size() + 2 ||
+      raw.substr(1, value->size()) != *value || raw[value->size() + 1] != raw[0]) {
     return where;
   }
   where.column += static_cast<std::uint32_t>(offset) + 1;

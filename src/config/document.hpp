@@ -19,9 +19,14 @@ class Document {
   [[nodiscard]] static std::optional<Document> parse(const Source& source, Reporter& reporter);
 
   [[nodiscard]] const toml::table& root() const { return root_; }
-  [[nodiscard]] policy::SourceLocation at(const toml::node& node) const { return at(node.source().begin); }
-  [[nodiscard]] policy::SourceLocation at(const toml::key& key) const { return at(key.source().begin); }
-  /// The byte `offset` of a string's value. Escapes and line breaks make offsets ambiguous: then the place where the string starts.
+  [[nodiscard]] policy::SourceLocation at(const toml::node& node) const {
+    return at(node.source().begin);
+  }
+  [[nodiscard]] policy::SourceLocation at(const toml::key& key) const {
+    return at(key.source().begin);
+  }
+  /// The byte `offset` of a string's value. Escapes and line breaks make offsets ambiguous: then
+  /// the place where the string starts.
   [[nodiscard]] policy::SourceLocation inside(const toml::node& text, std::size_t offset) const;
 
  private:

@@ -52,22 +52,28 @@ void IdentityReader::read_host(TableReader& top) {
 // [trust] may stand in a later file.
 void IdentityReader::check_peers() {
   if (!identity_.peers.empty() && trust_files_.empty()) {
-    reporter_.warn(peers_place_, "[host] has peers and there is no [trust]: other hosts stay unlabelled",
-                   "trirectl pki makes certificates or a shared secret; until then they are @world, or a [[network]]");
+    reporter_.warn(peers_place_,
+                   "[host] has peers and there is no [trust]: other hosts stay unlabelled",
+                   "trirectl pki makes certificates or a shared secret; until then they are "
+                   "@world, or a [[network]]");
   }
 }
 
-std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section, std::string_view key) {
+std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
+                                                           std::string_view key) {
   std::vector<std::string> patterns;
   for (const Text& text : section.list(key)) {
     const std::string_view pattern = text.value;
     const std::string_view plain = pattern.substr(0, pattern.find('*'));
     const bool star_at_end = plain.size() == pattern.size() || plain.size() + 1 == pattern.size();
     // "com.docker." before a star is no whole key: give it an end to be checked with.
-    const auto status =
-        pattern == "*" ? Status{} : policy::check_key(plain.size() == pattern.size() ? std::string(plain) : std::string(plain) + "x");
+    const auto status = pattern == "*" ? Status{}
+                                       : policy::check_key(plain.size() == pattern.size()
+                                                               ? std::string(plain)
+                                                               : std::string(plain) + "x");
     if (!star_at_end) {
-      section.error(text, fmt::format("'*' can only end '{}'", pattern), "com.example.* matches every key that starts with com.example.");
+      section.error(text, fmt::format("'*' can only end '{}'", pattern),
+                    "com.example.* matches every key that starts with com.example.");
     } else if (!status) {
       reporter_.error(section.where(text), status.error());
     } else {
@@ -88,8 +94,9 @@ void IdentityReader::read_docker(TableReader& top) {
     docker.socket = socket->value;
     if (!docker.socket.starts_with('/')) {
       const bool url = docker.socket.starts_with("unix://");
-      section->error(*socket, fmt::format("'{}' is no absolute path", socket->value),
-                     url ? fmt::format("write {}", socket->value.substr(7)) : "socket = \"/run/docker.sock\"");
+      section->error(
+          *socket, fmt::format("'{}' is no absolute path", socket->value),
+          url ? fmt::format("write {}", socket->value.substr(7)) : "socket = \"/run/docker.sock\"");
     }
   }
   section->choice<Containers>("containers",
@@ -113,7 +120,8 @@ void IdentityReader::read_unit(TableReader reader) {
   read_unit_name(reader, unit);
   const std::size_t errors = reporter_.errors();
   unit.labels = reader.labels("labels");
-  if (unit.labels.empty() && (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
+  if (unit.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
+      reporter_.errors() == errors) {
     reader.error("this unit has no labels", "labels = { app = \"db\" }");
   }
   reader.finish();
@@ -131,13 +139,18 @@ void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit)
   unit.name = name->value;
   const auto [place, first] = unit_places_.emplace(name->value, reader.where(*name));
   if (!first) {
-    reader.error(*name, fmt::format("unit '{}' stands in {} already", name->value, place->second.text()), "a unit has one set of labels");
+    reader.error(*name,
+                 fmt::format("unit '{}' stands in {} already", name->value, place->second.text()),
+                 "a unit has one set of labels");
   } else if (!name->value.ends_with(".service") && !name->value.ends_with(".scope")) {
-    reader.error(*name, fmt::format("'{}' names no service or scope", name->value), fmt::format("did you mean '{}.service'?", name->value));
+    reader.error(*name, fmt::format("'{}' names no service or scope", name->value),
+                 fmt::format("did you mean '{}.service'?", name->value));
   } else if (name->value.find('/') != std::string::npos) {
-    reader.error(*name, fmt::format("unit name '{}' holds a '/'", name->value), "a name as systemctl shows it, not a path");
+    reader.error(*name, fmt::format("unit name '{}' holds a '/'", name->value),
+                 "a name as systemctl shows it, not a path");
   } else if (::fnmatch(name->value.c_str(), "trireme.service", 0) == 0) {
-    reader.error(*name, fmt::format("'{}' covers trireme.service itself", name->value), "trireme cannot be a workload; narrow the pattern");
+    reader.error(*name, fmt::format("'{}' covers trireme.service itself", name->value),
+                 "trireme cannot be a workload; narrow the pattern");
   }
 }
 
@@ -147,7 +160,8 @@ void IdentityReader::check_unit_sizes() {
     policy::LabelSet together = unit.labels;
     for (const auto& [key, value] : identity_.host_labels.items()) {
       if (auto status = together.set(key, value); !status) {
-        reporter_.error(unit.where, "with the labels of [host]: " + status.error().message, status.error().hint);
+        reporter_.error(unit.where, "with the labels of [host]: " + status.error().message,
+                        status.error().hint);
         break;
       }
     }
@@ -167,7 +181,8 @@ void IdentityReader::read_launch(TableReader reader) {
   if (reader.has("user") && reader.has("group")) {
     reader.error("this launch grant has both 'user' and 'group'", "write two [[launch]] entries");
   } else if (reader.lacks("user") && reader.lacks("group")) {
-    reader.error("this launch grant has no 'user' or 'group'", "user = \"deploy\"; root needs no grant");
+    reader.error("this launch grant has no 'user' or 'group'",
+                 "user = \"deploy\"; root needs no grant");
   }
   read_grants(reader, launch);
   reader.finish();
@@ -184,7 +199,8 @@ void IdentityReader::read_grants(TableReader& reader, policy::LaunchGrant& launc
     }
     launch.labels.push_back(std::move(*label));
   }
-  if (launch.labels.empty() && (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
+  if (launch.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
+      reporter_.errors() == errors) {
     reader.error("this launch grant has no labels", "labels = [\"app=web*\", \"env=dev\"]");
   }
 }
@@ -205,8 +221,10 @@ void IdentityReader::read_metrics(TableReader& top) {
     return;
   }
   if (!address->address.is_loopback()) {
-    reporter_.warn(section->where(*listen), "the metrics can be read from beyond this host, by whoever reaches " + address->text(),
-                   "they need no password; 127.0.0.1 keeps them here");
+    reporter_.warn(
+        section->where(*listen),
+        "the metrics can be read from beyond this host, by whoever reaches " + address->text(),
+        "they need no password; 127.0.0.1 keeps them here");
   }
   identity_.metrics_listen = *address;
 }

@@ -11,7 +11,8 @@ namespace trireme::config {
 
 class IdentityReader {
  public:
-  IdentityReader(policy::Identity& identity, Reporter& reporter) : identity_(identity), reporter_(reporter) {}
+  IdentityReader(policy::Identity& identity, Reporter& reporter)
+      : identity_(identity), reporter_(reporter) {}
 
   void read(const std::vector<Document>& documents);
   [[nodiscard]] const std::vector<TrustFile>& trust_files() const { return trust_files_; }
@@ -21,10 +22,14 @@ class IdentityReader {
   void check_peers();
   void read_trust(TableReader& top);
   void check_trust(TableReader& section);
-  [[nodiscard]] std::string read_trust_file(TableReader& section, std::string_view key, TrustFile::Role role);
-  [[nodiscard]] std::vector<std::string> read_trust_files(TableReader& section, std::string_view key, TrustFile::Role role);
+  [[nodiscard]] std::string read_trust_file(TableReader& section, std::string_view key,
+                                            TrustFile::Role role);
+  [[nodiscard]] std::vector<std::string> read_trust_files(TableReader& section,
+                                                          std::string_view key,
+                                                          TrustFile::Role role);
   void read_docker(TableReader& top);
-  [[nodiscard]] std::vector<std::string> read_key_patterns(TableReader& section, std::string_view key);
+  [[nodiscard]] std::vector<std::string> read_key_patterns(TableReader& section,
+                                                           std::string_view key);
   void read_unit(TableReader reader);
   void read_unit_name(TableReader& reader, policy::UnitRule& unit);
   void check_unit_sizes();

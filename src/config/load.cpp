@@ -25,7 +25,8 @@ policy::SourceLocation whole(const std::string& file) {
 
 class Loader {
  public:
-  Loader(std::string directory, Reporter& reporter) : directory_(std::move(directory)), reporter_(reporter) {}
+  Loader(std::string directory, Reporter& reporter)
+      : directory_(std::move(directory)), reporter_(reporter) {}
 
   // NAME.toml, then NAME.d/*.toml in byte order.
   std::vector<Source> read(const std::string& name) {
@@ -40,7 +41,9 @@ class Loader {
   void check_launch(const policy::LaunchGrant& launch);
 
  private:
-  [[nodiscard]] std::string absolute(const std::string& path) const { return path.starts_with('/') ? path : directory_ + "/" + path; }
+  [[nodiscard]] std::string absolute(const std::string& path) const {
+    return path.starts_with('/') ? path : directory_ + "/" + path;
+  }
   void read_file(const std::string& name, std::vector<Source>& sources);
   std::vector<std::string> drop_ins(const std::string& name);
 
@@ -61,11 +64,13 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
     return;
   }
   if (!S_ISREG(status.st_mode)) {
-    reporter_.error(whole(name), "not a regular file", "remove it, or rename it so that it does not end in .toml");
+    reporter_.error(whole(name), "not a regular file",
+                    "remove it, or rename it so that it does not end in .toml");
     return;
   }
   if ((status.st_mode & S_IWOTH) != 0) {
-    reporter_.warn(whole(name), "everybody on this host can write this file", fmt::format("chmod o-w {}", path));
+    reporter_.warn(whole(name), "everybody on this host can write this file",
+                   fmt::format("chmod o-w {}", path));
   }
   auto content = trireme::read_file(path, kMaxFileBytes);
   if (content) {
@@ -87,7 +92,9 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
     if (policy::is_printable(file)) {
       files.push_back(name + "/" + file);
     } else {
-      reporter_.error(whole(name), fmt::format("the file name '{}' holds a control character", file), "rename it");
+      reporter_.error(whole(name),
+                      fmt::format("the file name '{}' holds a control character", file),
+                      "rename it");
     }
   }
   if (error && error != std::errc::no_such_file_or_directory) {
@@ -99,10 +106,12 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
 
 void Loader::check_launch(const policy::LaunchGrant& launch) {
   if (!launch.user.empty() && ::getpwnam(launch.user.c_str()) == nullptr) {
-    reporter_.warn(launch.where, fmt::format("user '{}' does not exist", launch.user), "the grant counts once the user is there");
+    reporter_.warn(launch.where, fmt::format("user '{}' does not exist", launch.user),
+                   "the grant counts once the user is there");
   }
   if (!launch.group.empty() && ::getgrnam(launch.group.c_str()) == nullptr) {
-    reporter_.warn(launch.where, fmt::format("group '{}' does not exist", launch.group), "the grant counts once the group is there");
+    reporter_.warn(launch.where, fmt::format("group '{}' does not exist", launch.group),
+                   "the grant counts once the group is there");
   }
 }
 
@@ -120,7 +129,9 @@ Configuration load(const std::string& directory) {
   std::error_code error;
   if (!fs::is_directory(directory, error)) {
     const std::string reason = error ? error.message() : std::string("not a directory");
-    reporter.error({}, fmt::format("cannot read the configuration directory '{}': {}", directory, reason), "name it with --config-dir");
+    reporter.error(
+        {}, fmt::format("cannot read the configuration directory '{}': {}", directory, reason),
+        "name it with --config-dir");
     return {{}, {}, reporter.take({})};
   }
   Loader loader(directory, reporter);
@@ -144,8 +155,10 @@ Configuration load(const std::string& directory) {
 void complete(const std::string& directory, Configuration& configuration) {
   Reporter reporter;
   name_host(configuration.identity);
-  configuration.trust = read_trust(directory, configuration.trust_files, configuration.identity, reporter);
-  for (Diagnostic& diagnostic : reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
+  configuration.trust =
+      read_trust(directory, configuration.trust_files, configuration.identity, reporter);
+  for (Diagnostic& diagnostic :
+       reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
     configuration.diagnostics.push_back(std::move(diagnostic));
   }
 }

@@ -14,7 +14,8 @@ bool is_word_character(char c) {
 }
 
 bool is_dns_label(std::string_view label) {
-  return !label.empty() && label.size() <= 63 && std::all_of(label.begin(), label.end(), is_word_character) && label.front() != '-' &&
+  return !label.empty() && label.size() <= 63 &&
+         std::all_of(label.begin(), label.end(), is_word_character) && label.front() != '-' &&
          label.back() != '-';
 }
 
@@ -37,7 +38,8 @@ bool is_dns_name(std::string_view name) {
 
 bool is_network_name(std::string_view name) {
   const std::string lower = lower_case(name);
-  return std::all_of(lower.begin(), lower.end(), [](char c) { return is_word_character(c) || c == '.'; });
+  return std::all_of(lower.begin(), lower.end(),
+                     [](char c) { return is_word_character(c) || c == '.'; });
 }
 
 }  // namespace
@@ -63,27 +65,33 @@ void PolicyReader::read_network_name(TableReader& reader, policy::Network& netwo
   const auto name = reader.name("name");
   if (!name) {
     if (reader.lacks("name")) {
-      reader.error("this network has no 'name'", "rules call it by that: name = \"corp-dns\" is @corp-dns");
+      reader.error("this network has no 'name'",
+                   "rules call it by that: name = \"corp-dns\" is @corp-dns");
     }
     return;
   }
   const std::string lower = lower_case(name->value);
   if (name->value.starts_with('@')) {
-    reader.error(*name, fmt::format("network name '{}' starts with '@'", name->value), "leave it out here; rules write it");
+    reader.error(*name, fmt::format("network name '{}' starts with '@'", name->value),
+                 "leave it out here; rules write it");
     return;
   }
   if (!is_network_name(name->value)) {
-    reader.error(*name, fmt::format("network name '{}' holds a character that names cannot have", name->value),
-                 "letters, digits and - _ . are allowed");
+    reader.error(
+        *name,
+        fmt::format("network name '{}' holds a character that names cannot have", name->value),
+        "letters, digits and - _ . are allowed");
     return;
   }
   if (lower == "host" || lower == "world") {
-    reader.error(*name, fmt::format("network name '{}' is reserved for @{}", name->value, lower), "choose another name");
+    reader.error(*name, fmt::format("network name '{}' is reserved for @{}", name->value, lower),
+                 "choose another name");
     return;
   }
   const auto [place, first] = network_places_.emplace(lower, reader.where(*name));
   if (!first) {
-    reader.error(*name, fmt::format("network name '{}' is taken by {}", name->value, place->second.text()),
+    reader.error(*name,
+                 fmt::format("network name '{}' is taken by {}", name->value, place->second.text()),
                  "one network can hold several cidrs; upper and lower case count as the same");
     return;
   }
@@ -101,7 +109,8 @@ void PolicyReader::read_cidrs(TableReader& reader, policy::Network& network) {
   }
   const auto* node = reader.find("cidrs");
   if (node != nullptr && node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), "'cidrs' is an empty list", "give it addresses or leave it out");
+    reporter_.error(reader.document().at(*node), "'cidrs' is an empty list",
+                    "give it addresses or leave it out");
   }
 }
 
@@ -110,9 +119,11 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
   for (const Text& text : reader.list("names")) {
     const std::string name = lower_case(text.value);
     if (policy::Prefix::parse(name)) {
-      reader.error(text, fmt::format("'{}' is an address, not a name", text.value), "put it into cidrs");
+      reader.error(text, fmt::format("'{}' is an address, not a name", text.value),
+                   "put it into cidrs");
     } else if (!is_dns_name(name)) {
-      reader.error(text, fmt::format("'{}' is no DNS name", text.value), "write deb.example.org, or *.example.org for every name below");
+      reader.error(text, fmt::format("'{}' is no DNS name", text.value),
+                   "write deb.example.org, or *.example.org for every name below");
     } else {
       network.names.push_back(name);
     }
@@ -121,7 +132,8 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
     return;
   }
   if (node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), "'names' is an empty list", "give it names or leave it out");
+    reporter_.error(reader.document().at(*node), "'names' is an empty list",
+                    "give it names or leave it out");
   }
 }
 

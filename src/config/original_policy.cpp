@@ -42,7 +42,8 @@ std::vector<std::string> texts(const ordered_json& value, const std::string& pla
 
 OriginalAction read_action(const ordered_json& entry, const std::string& place) {
   const auto policy = entry.find("Policy");
-  if (policy == entry.end() || !policy->is_object() || !policy->contains("Action") || !policy->at("Action").is_number_unsigned()) {
+  if (policy == entry.end() || !policy->is_object() || !policy->contains("Action") ||
+      !policy->at("Action").is_number_unsigned()) {
     malformed(place + ".Policy.Action", "a number");
   }
   return {policy->at("Action").get<unsigned>()};
@@ -56,7 +57,8 @@ class Reader {
     if (!value.is_object()) {
       malformed(name, "a policy");
     }
-    OriginalPolicy policy{.name = name, .application = {}, .network = {}, .dependencies = {}, .exposures = {}};
+    OriginalPolicy policy{
+        .name = name, .application = {}, .network = {}, .dependencies = {}, .exposures = {}};
     for (const auto& [key, list] : value.items()) {
       const std::string place = name + "." + key;
       if (key == "ApplicationACLs") {
@@ -66,7 +68,8 @@ class Reader {
       } else if (key == "Dependencies") {
         policy.dependencies = entries<OriginalTagRule>(list, place, &Reader::tag_rule);
       } else if (key == "TagSelectors" || key == "ExposureRules") {
-        std::ranges::move(entries<OriginalTagRule>(list, place, &Reader::tag_rule), std::back_inserter(policy.exposures));
+        std::ranges::move(entries<OriginalTagRule>(list, place, &Reader::tag_rule),
+                          std::back_inserter(policy.exposures));
       } else {
         unknown_.push_back(place);
       }
@@ -76,7 +79,8 @@ class Reader {
 
  private:
   template <typename Entry>
-  std::vector<Entry> entries(const ordered_json& list, const std::string& place, Entry (Reader::*read)(const ordered_json&, std::string)) {
+  std::vector<Entry> entries(const ordered_json& list, const std::string& place,
+                             Entry (Reader::*read)(const ordered_json&, std::string)) {
     std::vector<Entry> result;
     if (list.is_null()) {
       return result;
@@ -95,7 +99,11 @@ class Reader {
   }
 
   OriginalAcl acl(const ordered_json& entry, std::string place) {
-    OriginalAcl acl{.place = place, .action = read_action(entry, place), .addresses = {}, .ports = {}, .protocols = {}};
+    OriginalAcl acl{.place = place,
+                    .action = read_action(entry, place),
+                    .addresses = {},
+                    .ports = {},
+                    .protocols = {}};
     for (const auto& [key, value] : entry.items()) {
       const std::string at = place + "." + key;
       if (key == "Address") {
@@ -151,7 +159,8 @@ class Reader {
 
 }  // namespace
 
-Result<std::vector<OriginalPolicy>> read_original(std::string_view json, std::vector<std::string>& unknown) {
+Result<std::vector<OriginalPolicy>> read_original(std::string_view json,
+                                                  std::vector<std::string>& unknown) {
   try {
     const auto root = ordered_json::parse(json);
     if (!root.is_object()) {
@@ -167,7 +176,9 @@ Result<std::vector<OriginalPolicy>> read_original(std::string_view json, std::ve
     const auto before = json.substr(0, std::min(json.size(), error.byte == 0 ? 0 : error.byte - 1));
     const auto line = std::ranges::count(before, '\n') + 1;
     const std::size_t newline = before.rfind('\n');
-    return fail(fmt::format("{}:{}: this is no JSON", line, before.size() - (newline == std::string_view::npos ? 0 : newline + 1) + 1));
+    return fail(
+        fmt::format("{}:{}: this is no JSON", line,
+                    before.size() - (newline == std::string_view::npos ? 0 : newline + 1) + 1));
   } catch (const Malformed& found) {
     return tl::unexpected<Error>(found.error);
   }

@@ -1,5 +1,5 @@
-// What the original Trireme's policy file holds, in either of its forms: TagSelectors, or Dependencies and ExposureRules; one Address, Port
-// and Protocol for each ACL, or lists of them.
+// What the original Trireme's policy file holds, in either of its forms: TagSelectors, or
+// Dependencies and ExposureRules; one Address, Port and Protocol for each ACL, or lists of them.
 #pragma once
 
 #include <optional>
@@ -44,10 +44,12 @@ struct OriginalPolicy {
   std::vector<OriginalAcl> application;                      // to peers without identity
   std::vector<OriginalAcl> network;                          // from them
   std::optional<std::vector<OriginalTagRule>> dependencies;  // to workloads
-  std::vector<OriginalTagRule> exposures;                    // from them; TagSelectors in the older form
+  std::vector<OriginalTagRule> exposures;  // from them; TagSelectors in the older form
 };
 
-/// `unknown` gets the places of keys that are none of these. Errors name the place, or line and column.
-[[nodiscard]] Result<std::vector<OriginalPolicy>> read_original(std::string_view json, std::vector<std::string>& unknown);
+/// `unknown` gets the places of keys that are none of these. Errors name the place, or line and
+/// column.
+[[nodiscard]] Result<std::vector<OriginalPolicy>> read_original(std::string_view json,
+                                                                std::vector<std::string>& unknown);
 
 }  // namespace trireme::config

@@ -25,7 +25,8 @@ bool is_port_range(std::string_view text) {
   return first != 0 && first <= last;
 }
 
-/// Whether the text means these very requirements: names of the file may hold what a selector reads otherwise, a comma for one.
+/// Whether the text means these very requirements: names of the file may hold what a selector reads
+/// otherwise, a comma for one.
 bool means(const std::string& text, std::vector<policy::Requirement> wanted) {
   std::ranges::sort(wanted);
   const auto parsed = policy::Selector::parse(text);
@@ -35,7 +36,8 @@ bool means(const std::string& text, std::vector<policy::Requirement> wanted) {
 Result<std::string> requirement(const OriginalClause& clause) {
   using policy::Requirement;
   if (clause.key.starts_with("@sys:") || clause.key.starts_with("$")) {
-    return fail(fmt::format("'{}' is a tag that the original found out by itself, no label", clause.key));
+    return fail(
+        fmt::format("'{}' is a tag that the original found out by itself, no label", clause.key));
   }
   const std::string key = clause.key.starts_with("@usr:") ? clause.key.substr(5) : clause.key;
   std::vector<std::string> values = clause.values;
@@ -59,7 +61,8 @@ Result<std::string> requirement(const OriginalClause& clause) {
     text += (text.empty() ? "" : ", ") + each.text();
   }
   if (!means(text, wanted)) {
-    return fail(fmt::format("'{} {} {}' makes no selector", clause.key, clause.op, fmt::join(clause.values, ",")));
+    return fail(fmt::format("'{} {} {}' makes no selector", clause.key, clause.op,
+                            fmt::join(clause.values, ",")));
   }
   return text;
 }
@@ -82,7 +85,8 @@ Result<std::string> original_prefix(const std::string& address) {
     return fail(fmt::format("'{}' is no network", address));
   }
   for (std::size_t bit = length; bit < base->size() * 8; bit++) {
-    base->bytes.at(bit / 8) = static_cast<std::uint8_t>(base->bytes.at(bit / 8) & ~(0x80U >> (bit % 8)));
+    base->bytes.at(bit / 8) =
+        static_cast<std::uint8_t>(base->bytes.at(bit / 8) & ~(0x80U >> (bit % 8)));
   }
   return fmt::format("{}/{}", base->text(), length);
 }
@@ -94,9 +98,11 @@ Result<std::vector<std::string>> original_services(const OriginalAcl& acl) {
       {"58", {"icmpv6"}}, {"", {"tcp", "udp"}}, {"any", {"tcp", "udp"}}, {"all", {"tcp", "udp"}}};
   std::vector<std::string> result;
   bool everything = false;
-  for (std::string protocol : acl.protocols.empty() ? std::vector<std::string>{""} : acl.protocols) {
-    std::ranges::transform(protocol, protocol.begin(),
-                           [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c); });
+  for (std::string protocol :
+       acl.protocols.empty() ? std::vector<std::string>{""} : acl.protocols) {
+    std::ranges::transform(protocol, protocol.begin(), [](unsigned char c) {
+      return static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    });
     const auto known = kProtocols.find(protocol);
     if (known == kProtocols.end()) {
       return fail(fmt::format("protocol '{}' cannot be named in a rule", protocol));
@@ -133,7 +139,9 @@ Result<std::string> original_selector(const OriginalTagRule& rule) {
 std::optional<std::string> own_selector(const std::string& name) {
   const std::string text = "PolicyIndex=" + name;
   const bool plain =
-      !name.ends_with('*') && means(text, {{.key = "PolicyIndex", .op = policy::Requirement::Operator::in, .values = {name}}});
+      !name.ends_with('*') &&
+      means(text,
+            {{.key = "PolicyIndex", .op = policy::Requirement::Operator::in, .values = {name}}});
   return plain ? std::optional(text) : std::nullopt;
 }
 

@@ -1,4 +1,5 @@
-// The original's addresses, ports and clauses in policy.toml's words. Errors say why there are none for them.
+// The original's addresses, ports and clauses in policy.toml's words. Errors say why there are none
+// for them.
 #pragma once
 
 #include "original_policy.hpp"
@@ -12,7 +13,8 @@ namespace trireme::config {
 /// "" where there are no clauses.
 [[nodiscard]] Result<std::string> original_selector(const OriginalTagRule& rule);
 
-/// Of the containers that a policy of this name is for; nullopt where the name cannot be the value of a label.
+/// Of the containers that a policy of this name is for; nullopt where the name cannot be the value
+/// of a label.
 [[nodiscard]] std::optional<std::string> own_selector(const std::string& name);
 
 }  // namespace trireme::config

@@ -18,7 +18,8 @@ std::vector<Document> parse_documents(const std::vector<Source>& sources, Report
 
 }  // namespace
 
-Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source>& identity, Reporter& reporter) {
+Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source>& identity,
+                     Reporter& reporter) {
   Parsed parsed;
   const std::size_t errors = reporter.errors();
   PolicyReader(parsed.policy, reporter).read(parse_documents(policy, reporter));
@@ -31,7 +32,8 @@ Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source
   return parsed;
 }
 
-std::vector<std::string> file_names(const std::vector<Source>& policy, const std::vector<Source>& identity) {
+std::vector<std::string> file_names(const std::vector<Source>& policy,
+                                    const std::vector<Source>& identity) {
   std::vector<std::string> names;
   for (const auto* sources : {&policy, &identity}) {
     for (const Source& source : *sources) {
@@ -44,7 +46,11 @@ std::vector<std::string> file_names(const std::vector<Source>& policy, const std
 Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity) {
   Reporter reporter;
   Parsed parsed = parse_sources(policy, identity, reporter);
-  return {std::move(parsed.policy),     std::move(parsed.identity), reporter.take(file_names(policy, identity)), policy, identity,
+  return {std::move(parsed.policy),
+          std::move(parsed.identity),
+          reporter.take(file_names(policy, identity)),
+          policy,
+          identity,
           std::move(parsed.trust_files)};
 }
 

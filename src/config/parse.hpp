@@ -15,9 +15,11 @@ struct Parsed {
 };
 
 /// Reads both sets of sources and runs the tests where the policy has no error.
-[[nodiscard]] Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source>& identity, Reporter& reporter);
+[[nodiscard]] Parsed parse_sources(const std::vector<Source>& policy,
+                                   const std::vector<Source>& identity, Reporter& reporter);
 
 /// Their names, in order.
-[[nodiscard]] std::vector<std::string> file_names(const std::vector<Source>& policy, const std::vector<Source>& identity);
+[[nodiscard]] std::vector<std::string> file_names(const std::vector<Source>& policy,
+                                                  const std::vector<Source>& identity);
 
 }  // namespace trireme::config

@@ -59,11 +59,13 @@ Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
 Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Policy& policy) {
   const std::string_view trimmed = trim(text);
   if (trimmed.empty()) {
-    return fail("this end of the flow is empty", "write labels as app=web,env=prod, or @host, @world, @NETWORK, or an address");
+    return fail("this end of the flow is empty",
+                "write labels as app=web,env=prod, or @host, @world, @NETWORK, or an address");
   }
   if (trimmed.starts_with('@')) {
     auto entity = parse_entity(trimmed, index_of(policy));
-    return entity ? Result<policy::TestPeer>(policy::TestPeer{*entity, std::nullopt}) : tl::unexpected(entity.error());
+    return entity ? Result<policy::TestPeer>(policy::TestPeer{*entity, std::nullopt})
+                  : tl::unexpected(entity.error());
   }
   if (trimmed.find('=') == std::string_view::npos) {
     if (auto address = policy::Address::parse(trimmed)) {
@@ -101,7 +103,8 @@ Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::
   if (entity.kind == policy::Entity::Kind::network) {
     return network_endpoints(policy, entity.network);
   }
-  return {.list = {{entity.kind == policy::Entity::Kind::host ? Kind::host : Kind::world, nullptr, 0, peer.address}}};
+  return {.list = {{entity.kind == policy::Entity::Kind::host ? Kind::host : Kind::world, nullptr,
+                    0, peer.address}}};
 }
 
 }  // namespace trireme::config

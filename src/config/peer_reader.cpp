@@ -16,7 +16,8 @@ struct Protocol {
   std::uint8_t number;
   bool has_ports;
 };
-constexpr Protocol kProtocols[] = {{"tcp", 6, true}, {"udp", 17, true}, {"icmp", 1, false}, {"icmpv6", 58, false}};
+constexpr Protocol kProtocols[] = {
+    {"tcp", 6, true}, {"udp", 17, true}, {"icmp", 1, false}, {"icmpv6", 58, false}};
 
 tl::unexpected<PortError> port_error(std::size_t offset, std::string message, std::string hint) {
   return tl::unexpected(PortError{offset, Error{std::move(message), std::move(hint)}});
@@ -27,13 +28,16 @@ std::string protocol_hint(std::string_view text) {
     return fmt::format("say of which protocol: \"tcp/{}\"", text);
   }
   const std::string_view name = text.substr(0, text.find_first_of("/: "));
-  return did_you_mean(name, {"tcp", "udp", "icmp", "icmpv6"}, "write tcp/80, udp/8000-8010, tcp, udp, icmp or icmpv6");
+  return did_you_mean(name, {"tcp", "udp", "icmp", "icmpv6"},
+                      "write tcp/80, udp/8000-8010, tcp, udp, icmp or icmpv6");
 }
 
 std::optional<std::uint16_t> parse_port(std::string_view digits) {
   std::uint16_t port = 0;
   const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
-  return status == std::errc{} && end == digits.data() + digits.size() && port != 0 ? std::optional(port) : std::nullopt;
+  return status == std::errc{} && end == digits.data() + digits.size() && port != 0
+             ? std::optional(port)
+             : std::nullopt;
 }
 
 std::vector<std::string> entity_names(const NetworkIndex& networks) {
@@ -57,13 +61,16 @@ Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& n
     return policy::Entity{policy::Entity::Kind::network, found->second};
   }
   if (text.find_first_of(", \t=()") != std::string_view::npos) {
-    return fail(fmt::format("an entity stands alone, not in '{}'", text), "several peers are a list: [\"@host\", \"app=web\"]");
+    return fail(fmt::format("an entity stands alone, not in '{}'", text),
+                "several peers are a list: [\"@host\", \"app=web\"]");
   }
   return fail(fmt::format("unknown network '{}'", text),
-              did_you_mean(text, entity_names(networks), fmt::format("define it: [[network]] name = \"{}\"", text.substr(1))));
+              did_you_mean(text, entity_names(networks),
+                           fmt::format("define it: [[network]] name = \"{}\"", text.substr(1))));
 }
 
-std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& text, const NetworkIndex& networks) {
+std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& text,
+                                      const NetworkIndex& networks) {
   const std::string_view trimmed = trim(text.value);
   if (trimmed.starts_with('@')) {
     auto entity = parse_entity(trimmed, networks);
@@ -76,7 +83,8 @@ std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& tex
   }
   auto selector = policy::Selector::parse(text.value);
   if (!selector) {
-    reader.reporter().error(reader.document().inside(*text.node, selector.error().offset), selector.error().error);
+    reader.reporter().error(reader.document().inside(*text.node, selector.error().offset),
+                            selector.error().error);
     return std::nullopt;
   }
   return std::move(*selector);
@@ -85,7 +93,8 @@ std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& tex
 tl::expected<policy::PortRange, PortError> parse_ports(std::string_view text) {
   const std::size_t slash = text.find('/');
   const std::string_view name = text.substr(0, slash);
-  const auto* protocol = std::find_if(std::begin(kProtocols), std::end(kProtocols), [name](const Protocol& p) { return p.name == name; });
+  const auto* protocol = std::find_if(std::begin(kProtocols), std::end(kProtocols),
+                                      [name](const Protocol& p) { return p.name == name; });
   if (protocol == std::end(kProtocols)) {
     return port_error(0, fmt::format("unknown protocol in '{}'", text), protocol_hint(text));
   }
@@ -94,7 +103,8 @@ tl::expected<policy::PortRange, PortError> parse_ports(std::string_view text) {
     return range;
   }
   if (!protocol->has_ports) {
-    return port_error(slash, fmt::format("{} has no ports", name), fmt::format("write \"{}\"", name));
+    return port_error(slash, fmt::format("{} has no ports", name),
+                      fmt::format("write \"{}\"", name));
   }
   const std::string_view ports = text.substr(slash + 1);
   const std::size_t dash = ports.find('-');
@@ -102,7 +112,8 @@ tl::expected<policy::PortRange, PortError> parse_ports(std::string_view text) {
   const auto last = dash == std::string_view::npos ? first : parse_port(ports.substr(dash + 1));
   if (!first || !last) {
     const std::size_t offset = slash + 1 + (first ? dash + 1 : 0);
-    return port_error(offset, fmt::format("bad port in '{}'", text), "ports run from 1 to 65535: tcp/80 or udp/8000-8010");
+    return port_error(offset, fmt::format("bad port in '{}'", text),
+                      "ports run from 1 to 65535: tcp/80 or udp/8000-8010");
   }
   if (*first > *last) {
     return port_error(slash + 1, fmt::format("port range '{}' runs backwards", text),
@@ -116,7 +127,8 @@ tl::expected<policy::PortRange, PortError> parse_ports(std::string_view text) {
 std::optional<policy::PortRange> read_ports(const TableReader& reader, const Text& text) {
   auto ports = parse_ports(text.value);
   if (!ports) {
-    reader.reporter().error(reader.document().inside(*text.node, ports.error().offset), ports.error().error);
+    reader.reporter().error(reader.document().inside(*text.node, ports.error().offset),
+                            ports.error().error);
     return std::nullopt;
   }
   return *ports;
@@ -124,15 +136,17 @@ std::optional<policy::PortRange> read_ports(const TableReader& reader, const Tex
 
 std::string ports_text(const policy::PortRange& ports) {
   const auto* protocol =
-      std::find_if(std::begin(kProtocols), std::end(kProtocols), [&ports](const Protocol& p) { return p.number == ports.protocol; });
+      std::find_if(std::begin(kProtocols), std::end(kProtocols),
+                   [&ports](const Protocol& p) { return p.number == ports.protocol; });
   if (protocol == std::end(kProtocols)) {
     return fmt::format("protocol {}", ports.protocol);
   }
   if (!protocol->has_ports || (ports.first == 0 && ports.last == 65535)) {
     return std::string(protocol->name);
   }
-  return ports.first == ports.last ? fmt::format("{}/{}", protocol->name, ports.first)
-                                   : fmt::format("{}/{}-{}", protocol->name, ports.first, ports.last);
+  return ports.first == ports.last
+             ? fmt::format("{}/{}", protocol->name, ports.first)
+             : fmt::format("{}/{}-{}", protocol->name, ports.first, ports.last);
 }
 
 }  // namespace trireme::config

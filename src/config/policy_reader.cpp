@@ -12,15 +12,19 @@ namespace {
 
 using policy::Rule;
 
-const std::vector<std::pair<std::string, policy::Mode>> kModes = {{"enforce", policy::Mode::enforce}, {"audit", policy::Mode::audit}};
+const std::vector<std::pair<std::string, policy::Mode>> kModes = {
+    {"enforce", policy::Mode::enforce}, {"audit", policy::Mode::audit}};
 
 bool all_entities(const std::vector<policy::Peer>& peers) {
-  return std::all_of(peers.begin(), peers.end(), [](const policy::Peer& peer) { return std::holds_alternative<policy::Entity>(peer); });
+  return std::all_of(peers.begin(), peers.end(), [](const policy::Peer& peer) {
+    return std::holds_alternative<policy::Entity>(peer);
+  });
 }
 
 }  // namespace
 
-bool claim_section(TableReader& section, const std::string& name, std::map<std::string, policy::SourceLocation>& places) {
+bool claim_section(TableReader& section, const std::string& name,
+                   std::map<std::string, policy::SourceLocation>& places) {
   const auto [place, first] = places.emplace(name, section.where());
   if (!first) {
     section.error(fmt::format("[{}] stands in {} already", name, place->second.text()),
@@ -63,10 +67,13 @@ void PolicyReader::read_defaults(TableReader& top) {
     return;
   }
   section->choice<policy::Mode>("mode", kModes, policy_.mode);
-  section->choice<Baseline>(
-      "baseline", {{"same-labels", Baseline::same_labels}, {"any-common-label", Baseline::any_common_label}, {"none", Baseline::none}},
-      policy_.baseline);
-  section->choice<Refuse>("refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}}, policy_.refuse);
+  section->choice<Baseline>("baseline",
+                            {{"same-labels", Baseline::same_labels},
+                             {"any-common-label", Baseline::any_common_label},
+                             {"none", Baseline::none}},
+                            policy_.baseline);
+  section->choice<Refuse>("refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}},
+                          policy_.refuse);
   section->finish();
 }
 
@@ -107,7 +114,8 @@ void PolicyReader::read_rule_name(TableReader& reader, Rule& rule) {
   rule.name = name->value;
   const auto [place, first] = rule_places_.emplace(name->value, reader.where(*name));
   if (!first) {
-    reader.error(*name, fmt::format("rule name '{}' is taken by {}", name->value, place->second.text()),
+    reader.error(*name,
+                 fmt::format("rule name '{}' is taken by {}", name->value, place->second.text()),
                  "logs name rules: give each its own");
   }
 }
@@ -115,13 +123,15 @@ void PolicyReader::read_rule_name(TableReader& reader, Rule& rule) {
 std::vector<policy::Peer> PolicyReader::read_peers(TableReader& reader, std::string_view side) {
   const std::vector<Text> texts = reader.text_or_list(side);
   if (reader.lacks(side)) {
-    reader.error(fmt::format("this rule has no '{}'", side), fmt::format("{} = \"*\" is every workload", side));
+    reader.error(fmt::format("this rule has no '{}'", side),
+                 fmt::format("{} = \"*\" is every workload", side));
   }
   if (!reader.has(side)) {
     return {};
   }
   if (const auto* node = reader.find(side); node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), fmt::format("'{}' is an empty list, which matches nobody", side),
+    reporter_.error(reader.document().at(*node),
+                    fmt::format("'{}' is an empty list, which matches nobody", side),
                     "\"*\" is every workload");
   }
   std::vector<policy::Peer> peers;
@@ -137,7 +147,8 @@ void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
   const std::vector<Text> texts = reader.text_or_list("ports");
   const auto* node = reader.find("ports");
   if (node != nullptr && node->is_array() && node->as_array()->empty()) {
-    reporter_.error(reader.document().at(*node), "'ports' is an empty list, which matches nothing", "leave it out for every port");
+    reporter_.error(reader.document().at(*node), "'ports' is an empty list, which matches nothing",
+                    "leave it out for every port");
   }
   for (const Text& text : texts) {
     if (auto ports = read_ports(reader, text)) {
@@ -148,14 +159,16 @@ void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
 
 void PolicyReader::check_rule(const TableReader& reader, const Rule& rule) {
   if (all_entities(rule.from) && all_entities(rule.to)) {
-    reporter_.error(reader.where(), "neither side of this rule can be a workload, so it would never be asked",
+    reporter_.error(reader.where(),
+                    "neither side of this rule can be a workload, so it would never be asked",
                     "trireme judges flows of workloads only; put a selector on one side");
     return;
   }
   check_rule_networks(rule);
 }
 
-// An address is known once a workload was told it. An allow rule is closed until then; a deny rule is open.
+// An address is known once a workload was told it. An allow rule is closed until then; a deny rule
+// is open.
 void PolicyReader::check_rule_networks(const Rule& rule) {
   if (rule.action != Rule::Action::deny) {
     return;
@@ -164,9 +177,11 @@ void PolicyReader::check_rule_networks(const Rule& rule) {
   peers.insert(peers.end(), rule.to.begin(), rule.to.end());
   for (const auto& peer : peers) {
     const auto* entity = std::get_if<policy::Entity>(&peer);
-    if (entity != nullptr && entity->kind == policy::Entity::Kind::network && !policy_.networks[entity->network].names.empty()) {
+    if (entity != nullptr && entity->kind == policy::Entity::Kind::network &&
+        !policy_.networks[entity->network].names.empty()) {
       reporter_.warn(rule.where,
-                     fmt::format("this deny rule holds for addresses of '@{}' that a workload was told in answer to a name; "
+                     fmt::format("this deny rule holds for addresses of '@{}' that a workload was "
+                                 "told in answer to a name; "
                                  "whoever knows them otherwise passes",
                                  policy_.networks[entity->network].name),
                      "deny by cidrs, or allow by name what is meant and nothing else");
@@ -174,9 +189,11 @@ void PolicyReader::check_rule_networks(const Rule& rule) {
   }
 }
 
-std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader, std::string_view side) {
+std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader,
+                                                             std::string_view side) {
   if (reader.lacks(side)) {
-    reader.error(fmt::format("this test has no '{}'", side), fmt::format("{} = {{ app = \"web\" }}", side));
+    reader.error(fmt::format("this test has no '{}'", side),
+                 fmt::format("{} = {{ app = \"web\" }}", side));
   }
   if (!reader.has(side)) {
     return std::nullopt;
@@ -216,8 +233,10 @@ void PolicyReader::read_test(TableReader reader) {
   if (!from || !to || reporter_.errors() != errors) {
     return;
   }
-  if (std::holds_alternative<policy::Entity>(from->peer) && std::holds_alternative<policy::Entity>(to->peer)) {
-    reader.error("neither side of this test is a workload", "give one side labels: { app = \"web\" }");
+  if (std::holds_alternative<policy::Entity>(from->peer) &&
+      std::holds_alternative<policy::Entity>(to->peer)) {
+    reader.error("neither side of this test is a workload",
+                 "give one side labels: { app = \"web\" }");
     return;
   }
   test.from = std::move(*from);

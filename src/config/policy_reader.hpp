@@ -16,7 +16,8 @@ class PolicyReader {
 
   PolicyReader(policy::Policy& policy, Reporter& reporter) : policy_(policy), reporter_(reporter) {}
 
-  /// Reads every document: networks of all files first, so that rules can name those of later files. Does not run the tests.
+  /// Reads every document: networks of all files first, so that rules can name those of later
+  /// files. Does not run the tests.
   void read(const std::vector<Document>& documents);
 
  private:
@@ -32,18 +33,22 @@ class PolicyReader {
   void check_rule(const TableReader& reader, const policy::Rule& rule);
   void check_rule_networks(const policy::Rule& rule);
   void read_test(TableReader reader);
-  [[nodiscard]] std::optional<policy::TestPeer> read_test_peer(TableReader& reader, std::string_view side);
+  [[nodiscard]] std::optional<policy::TestPeer> read_test_peer(TableReader& reader,
+                                                               std::string_view side);
   [[nodiscard]] bool bounded(std::size_t count, std::string_view what, const TableReader& reader);
 
   policy::Policy& policy_;
   Reporter& reporter_;
   NetworkIndex networks_;
-  std::map<std::string, policy::SourceLocation> network_places_;  // by lower-case name: @Corp beside @corp would be read wrongly by people
+  std::map<std::string, policy::SourceLocation>
+      network_places_;  // by lower-case name: @Corp beside @corp would be read wrongly by people
   std::map<std::string, policy::SourceLocation> rule_places_;
   std::map<std::string, policy::SourceLocation> section_places_;
 };
 
-/// Reports `[section]` where an earlier file had it too, naming both places. Returns whether it is the first.
-bool claim_section(TableReader& section, const std::string& name, std::map<std::string, policy::SourceLocation>& places);
+/// Reports `[section]` where an earlier file had it too, naming both places. Returns whether it is
+/// the first.
+bool claim_section(TableReader& section, const std::string& name,
+                   std::map<std::string, policy::SourceLocation>& places);
 
 }  // namespace trireme::config

@@ -13,12 +13,14 @@ namespace trireme::config {
 std::string Diagnostic::text() const {
   const std::string_view name = severity == Severity::error ? "error" : "warning";
   const std::string place = where.text();
-  return fmt::format("{}{}{}: {}{}{}", place, place.empty() ? "" : ": ", name, message, hint.empty() ? "" : "; ", hint);
+  return fmt::format("{}{}{}: {}{}{}", place, place.empty() ? "" : ": ", name, message,
+                     hint.empty() ? "" : "; ", hint);
 }
 
 bool Configuration::valid() const {
-  return std::none_of(diagnostics.begin(), diagnostics.end(),
-                      [](const Diagnostic& d) { return d.severity == Diagnostic::Severity::error; });
+  return std::none_of(diagnostics.begin(), diagnostics.end(), [](const Diagnostic& d) {
+    return d.severity == Diagnostic::Severity::error;
+  });
 }
 
 void Reporter::error(policy::SourceLocation where, std::string message, std::string hint) {
@@ -51,10 +53,13 @@ std::vector<Diagnostic> Reporter::take(const std::vector<std::string>& files) {
     const auto found = order.find(d.where.file);
     return std::tuple(found == order.end() ? 0 : found->second, d.where.line, d.where.column);
   };
-  std::stable_sort(diagnostics_.begin(), diagnostics_.end(), [&rank](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  std::stable_sort(diagnostics_.begin(), diagnostics_.end(),
+                   [&rank](const auto& a, const auto& b) { return rank(a) < rank(b); });
   if (left_out_ > 0) {
-    diagnostics_.push_back(
-        {Diagnostic::Severity::warning, {}, fmt::format("{} more problems are not shown", left_out_), "mend these first"});
+    diagnostics_.push_back({Diagnostic::Severity::warning,
+                            {},
+                            fmt::format("{} more problems are not shown", left_out_),
+                            "mend these first"});
   }
   return std::move(diagnostics_);
 }

@@ -10,11 +10,14 @@ namespace trireme::config {
 
 class Reporter {
  public:
-  /// More errors than this are counted, not kept: nobody reads them, and a hostile file could make millions.
+  /// More errors than this are counted, not kept: nobody reads them, and a hostile file could make
+  /// millions.
   static constexpr std::size_t kMaxKept = 1000;
 
   void error(policy::SourceLocation where, std::string message, std::string hint = {});
-  void error(policy::SourceLocation where, Error error) { this->error(std::move(where), std::move(error.message), std::move(error.hint)); }
+  void error(policy::SourceLocation where, Error error) {
+    this->error(std::move(where), std::move(error.message), std::move(error.hint));
+  }
   void warn(policy::SourceLocation where, std::string message, std::string hint = {});
   [[nodiscard]] std::size_t errors() const { return errors_; }
 

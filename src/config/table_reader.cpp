@@ -43,9 +43,12 @@ bool TableReader::lacks(std::string_view key) const {
   });
 }
 
-void TableReader::wrong_type(const toml::node& node, std::string_view key, std::string_view expected, std::string hint) {
-  reporter_->error(document_->at(node), fmt::format("'{}'{} must be {}, not {}", key, in_title(), expected, describe(node)),
-                   std::move(hint));
+void TableReader::wrong_type(const toml::node& node, std::string_view key,
+                             std::string_view expected, std::string hint) {
+  reporter_->error(
+      document_->at(node),
+      fmt::format("'{}'{} must be {}, not {}", key, in_title(), expected, describe(node)),
+      std::move(hint));
 }
 
 std::optional<Text> TableReader::text(std::string_view key) {
@@ -55,7 +58,8 @@ std::optional<Text> TableReader::text(std::string_view key) {
   }
   const auto* string = node->as_string();
   if (string == nullptr) {
-    wrong_type(*node, key, "a string", node->is_array() || node->is_table() ? "" : "put it in quotes");
+    wrong_type(*node, key, "a string",
+               node->is_array() || node->is_table() ? "" : "put it in quotes");
     return std::nullopt;
   }
   return Text{string->get(), node};
@@ -67,7 +71,8 @@ std::optional<Text> TableReader::name(std::string_view key) {
     return std::nullopt;
   }
   if (written->value.empty()) {
-    error(*written, fmt::format("'{}'{} is empty", key, in_title()), "give it a value or leave it out");
+    error(*written, fmt::format("'{}'{} is empty", key, in_title()),
+          "give it a value or leave it out");
     return std::nullopt;
   }
   if (!policy::is_printable(written->value)) {
@@ -96,7 +101,8 @@ std::vector<Text> TableReader::list(std::string_view key) {
   }
   const auto* array = node->as_array();
   if (array == nullptr) {
-    wrong_type(*node, key, "a list of strings", node->is_string() ? "put it in brackets: [\"…\"]" : "");
+    wrong_type(*node, key, "a list of strings",
+               node->is_string() ? "put it in brackets: [\"…\"]" : "");
     return {};
   }
   std::vector<Text> texts;
@@ -104,8 +110,10 @@ std::vector<Text> TableReader::list(std::string_view key) {
     if (const auto* string = element.as_string()) {
       texts.push_back({string->get(), &element});
     } else {
-      reporter_->error(document_->at(element), fmt::format("'{}'{} must hold strings, not {}", key, in_title(), describe(element)),
-                       "put each element in quotes");
+      reporter_->error(
+          document_->at(element),
+          fmt::format("'{}'{} must hold strings, not {}", key, in_title(), describe(element)),
+          "put each element in quotes");
     }
   }
   return texts;
@@ -123,15 +131,18 @@ std::vector<Text> TableReader::text_or_list(std::string_view key) {
   return {};
 }
 
-void TableReader::set_label(policy::LabelSet& labels, const toml::key& key, const toml::node& value) {
+void TableReader::set_label(policy::LabelSet& labels, const toml::key& key,
+                            const toml::node& value) {
   if (value.is_table()) {
-    reporter_->error(document_->at(key), fmt::format("label '{}' must be a string, not a table", key.str()),
+    reporter_->error(document_->at(key),
+                     fmt::format("label '{}' must be a string, not a table", key.str()),
                      "quote a key that holds dots: \"app.kubernetes.io/name\" = \"web\"");
     return;
   }
   const auto* string = value.as_string();
   if (string == nullptr) {
-    reporter_->error(document_->at(value), fmt::format("label '{}' must be a string, not {}", key.str(), describe(value)),
+    reporter_->error(document_->at(value),
+                     fmt::format("label '{}' must be a string, not {}", key.str(), describe(value)),
                      "put it in quotes");
     return;
   }
@@ -185,7 +196,8 @@ std::vector<TableReader> TableReader::entries(std::string_view key) {
   const std::string title = fmt::format("[[{}]]", key);
   const auto* array = node->as_array();
   if (array == nullptr) {
-    wrong_type(*node, key, "a list of tables", fmt::format("write {}, with double brackets", title));
+    wrong_type(*node, key, "a list of tables",
+               fmt::format("write {}, with double brackets", title));
     return {};
   }
   std::vector<TableReader> readers;
@@ -193,7 +205,8 @@ std::vector<TableReader> TableReader::entries(std::string_view key) {
     if (const auto* table = element.as_table()) {
       readers.emplace_back(*document_, *table, title, *reporter_);
     } else {
-      reporter_->error(document_->at(element), fmt::format("'{}' must hold tables, not {}", key, describe(element)),
+      reporter_->error(document_->at(element),
+                       fmt::format("'{}' must hold tables, not {}", key, describe(element)),
                        fmt::format("write {} and the keys below it", title));
     }
   }
@@ -203,15 +216,19 @@ std::vector<TableReader> TableReader::entries(std::string_view key) {
 std::optional<TableReader> TableReader::table(std::string_view key) {
   const toml::node* node = table_->get(key);
   const auto* table = node == nullptr ? nullptr : node->as_table();
-  return table == nullptr ? std::nullopt : std::optional(TableReader(*document_, *table, title_, *reporter_));
+  return table == nullptr ? std::nullopt
+                          : std::optional(TableReader(*document_, *table, title_, *reporter_));
 }
 
-void TableReader::unknown_word(std::string_view key, const Text& written, const std::vector<std::string>& known) {
+void TableReader::unknown_word(std::string_view key, const Text& written,
+                               const std::vector<std::string>& known) {
   const std::string all = fmt::format("it is one of: {}", fmt::join(known, ", "));
-  error(written, fmt::format("unknown value '{}' for '{}'{}", written.value, key, in_title()), did_you_mean(written.value, known, all));
+  error(written, fmt::format("unknown value '{}' for '{}'{}", written.value, key, in_title()),
+        did_you_mean(written.value, known, all));
 }
 
-void TableReader::finish(const std::vector<std::string>& elsewhere, std::string_view elsewhere_file) {
+void TableReader::finish(const std::vector<std::string>& elsewhere,
+                         std::string_view elsewhere_file) {
   for (const auto& [key, value] : *table_) {
     const std::string written(key.str());
     if (std::find(known_.begin(), known_.end(), written) != known_.end()) {
@@ -223,7 +240,8 @@ void TableReader::finish(const std::vector<std::string>& elsewhere, std::string_
     } else {
       hint = did_you_mean(written, known_, fmt::format("known here: {}", fmt::join(known_, ", ")));
     }
-    reporter_->error(document_->at(key), fmt::format("unknown key '{}'{}", written, in_title()), std::move(hint));
+    reporter_->error(document_->at(key), fmt::format("unknown key '{}'{}", written, in_title()),
+                     std::move(hint));
   }
 }
 

@@ -1,4 +1,5 @@
-// Typed access to one TOML table: whatever is of the wrong type or unknown is reported where it stands.
+// Typed access to one TOML table: whatever is of the wrong type or unknown is reported where it
+// stands.
 #pragma once
 
 #include <optional>
@@ -20,13 +21,16 @@ struct Text {
 class TableReader {
  public:
   /// `title` is how messages call the table: "[[allow]]"; empty for the top level of a file.
-  TableReader(const Document& document, const toml::table& table, std::string title, Reporter& reporter)
+  TableReader(const Document& document, const toml::table& table, std::string title,
+              Reporter& reporter)
       : document_(&document), table_(&table), title_(std::move(title)), reporter_(&reporter) {}
 
   [[nodiscard]] const Document& document() const { return *document_; }
   [[nodiscard]] Reporter& reporter() const { return *reporter_; }
   [[nodiscard]] policy::SourceLocation where() const { return document_->at(*table_); }
-  [[nodiscard]] policy::SourceLocation where(const Text& text) const { return document_->at(*text.node); }
+  [[nodiscard]] policy::SourceLocation where(const Text& text) const {
+    return document_->at(*text.node);
+  }
 
   /// The node of `key`, or null; makes the key a known one.
   const toml::node* find(std::string_view key);
@@ -35,7 +39,8 @@ class TableReader {
 
   /// Makes the keys known ones, before lacks() is asked.
   void knows(const std::vector<std::string>& keys) { known_ = keys; }
-  /// Whether the key is absent, and no unknown key looks like a misspelling of it (which finish() reports already).
+  /// Whether the key is absent, and no unknown key looks like a misspelling of it (which finish()
+  /// reports already).
   [[nodiscard]] bool lacks(std::string_view key) const;
 
   std::optional<Text> text(std::string_view key);
@@ -76,14 +81,18 @@ class TableReader {
   void error(const Text& text, std::string message, std::string hint = {}) {
     reporter_->error(where(text), std::move(message), std::move(hint));
   }
-  void error(std::string message, std::string hint = {}) { reporter_->error(where(), std::move(message), std::move(hint)); }
+  void error(std::string message, std::string hint = {}) {
+    reporter_->error(where(), std::move(message), std::move(hint));
+  }
 
   /// Reports every key that nobody asked for. `elsewhere`: keys that belong to `elsewhere_file`.
   void finish(const std::vector<std::string>& elsewhere = {}, std::string_view elsewhere_file = {});
 
  private:
-  void unknown_word(std::string_view key, const Text& written, const std::vector<std::string>& known);
-  void wrong_type(const toml::node& node, std::string_view key, std::string_view expected, std::string hint = {});
+  void unknown_word(std::string_view key, const Text& written,
+                    const std::vector<std::string>& known);
+  void wrong_type(const toml::node& node, std::string_view key, std::string_view expected,
+                  std::string hint = {});
   void set_label(policy::LabelSet& labels, const toml::key& key, const toml::node& value);
   [[nodiscard]] std::string in_title() const { return title_.empty() ? "" : " in " + title_; }
 

@@ -26,7 +26,8 @@ bool has_ports(std::uint8_t protocol) {
   return protocol == 6 || protocol == 17;
 }
 
-// A test asks about every port of its range; the answer can only change where some rule's range begins or has just ended.
+// A test asks about every port of its range; the answer can only change where some rule's range
+// begins or has just ended.
 std::set<std::uint16_t> turning_points(const PortRange& asked, const Policy& policy) {
   if (!has_ports(asked.protocol)) {
     return {0};
@@ -67,10 +68,12 @@ std::vector<PortRange> questions(const policy::PolicyTest& test, const Policy& p
   return questions;
 }
 
-// The policy with the rules that can speak about this pair at all, so that a test costs its own rules and not everybody's.
+// The policy with the rules that can speak about this pair at all, so that a test costs its own
+// rules and not everybody's.
 Policy narrowed(const Policy& policy, const Endpoint& from, const Endpoint& to) {
   const auto any = [&policy](const std::vector<policy::Peer>& peers, const Endpoint& end) {
-    return std::any_of(peers.begin(), peers.end(), [&](const policy::Peer& peer) { return covers(policy, peer, end); });
+    return std::any_of(peers.begin(), peers.end(),
+                       [&](const policy::Peer& peer) { return covers(policy, peer, end); });
   };
   Policy narrow;
   narrow.baseline = policy.baseline;
@@ -103,14 +106,17 @@ std::string end_text(const Policy& policy, const policy::TestPeer& peer, const E
 }
 
 // What is wrong with this pair of ends, or nothing.
-std::optional<std::string> find_failure(const Policy& policy, const policy::PolicyTest& test, const Endpoint& from, const Endpoint& to) {
+std::optional<std::string> find_failure(const Policy& policy, const policy::PolicyTest& test,
+                                        const Endpoint& from, const Endpoint& to) {
   const Policy narrow = narrowed(policy, from, to);
   for (const PortRange& question : questions(test, narrow)) {
     const Decision decision = evaluate(narrow, from, to, question.protocol, question.first);
     const bool passes = decision.verdict != policy::Verdict::deny;
     if (passes != test.expect_allow) {
-      return fmt::format("test failed: expected {}, but {} from {} to {} is {}", test.expect_allow ? "allow" : "deny", ports_text(question),
-                         end_text(policy, test.from, from), end_text(policy, test.to, to), why(decision));
+      return fmt::format("test failed: expected {}, but {} from {} to {} is {}",
+                         test.expect_allow ? "allow" : "deny", ports_text(question),
+                         end_text(policy, test.from, from), end_text(policy, test.to, to),
+                         why(decision));
     }
   }
   return std::nullopt;
@@ -122,7 +128,8 @@ void run_test(const Policy& policy, const policy::PolicyTest& test, Reporter& re
   for (const Endpoint& from : froms.list) {
     for (const Endpoint& to : tos.list) {
       if (auto failure = find_failure(policy, test, from, to)) {
-        reporter.error(test.where, std::move(*failure), test.port ? "" : "without 'port' a test asks about every protocol and port");
+        reporter.error(test.where, std::move(*failure),
+                       test.port ? "" : "without 'port' a test asks about every protocol and port");
         return;
       }
     }

@@ -5,8 +5,8 @@
 
 namespace trireme::config {
 
-/// Reports every test whose answer is not the expected one. Judged as if `[defaults] mode` were enforce: a trial run must not turn tests
-/// green.
+/// Reports every test whose answer is not the expected one. Judged as if `[defaults] mode` were
+/// enforce: a trial run must not turn tests green.
 void run_tests(const policy::Policy& policy, Reporter& reporter);
 
 }  // namespace trireme::config

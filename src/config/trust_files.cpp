@@ -23,22 +23,31 @@ std::string user_name(uid_t uid) {
 }
 
 // A key that somebody else can read is somebody else's; one that they can write is chosen by them.
-void check_secret(const TrustFile& file, const std::string& path, const struct stat& status, Reporter& reporter) {
+void check_secret(const TrustFile& file, const std::string& path, const struct stat& status,
+                  Reporter& reporter) {
   if (status.st_uid != 0 && status.st_uid != ::geteuid()) {
-    reporter.error(file.where, fmt::format("'{}' holds a secret and belongs to user {}", path, user_name(status.st_uid)),
-                   fmt::format("chown root {}", path));
+    reporter.error(
+        file.where,
+        fmt::format("'{}' holds a secret and belongs to user {}", path, user_name(status.st_uid)),
+        fmt::format("chown root {}", path));
   }
   const auto mode = status.st_mode & 07777U;
   if ((mode & S_IRWXO) != 0) {
-    reporter.error(file.where, fmt::format("'{}' holds a secret that everybody on this host can reach (mode {:04o})", path, mode),
-                   fmt::format("chmod 600 {}", path));
+    reporter.error(
+        file.where,
+        fmt::format("'{}' holds a secret that everybody on this host can reach (mode {:04o})", path,
+                    mode),
+        fmt::format("chmod 600 {}", path));
   } else if ((mode & S_IRWXG) != 0) {
-    reporter.error(file.where, fmt::format("'{}' holds a secret that its group can reach (mode {:04o})", path, mode),
-                   fmt::format("chmod 600 {}", path));
+    reporter.error(
+        file.where,
+        fmt::format("'{}' holds a secret that its group can reach (mode {:04o})", path, mode),
+        fmt::format("chmod 600 {}", path));
   }
 }
 
-std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, const std::string& path, Reporter& reporter) {
+std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, const std::string& path,
+                                                     Reporter& reporter) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
     reporter.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
@@ -79,17 +88,20 @@ void put(credentials::TrustMaterial& material, Role role, credentials::TrustMate
   }
 }
 
-// A secret, or a certificate with all that belongs to it; anything else is reported where it was written.
+// A secret, or a certificate with all that belongs to it; anything else is reported where it was
+// written.
 bool is_complete(const credentials::TrustMaterial& material) {
   const bool certificate = !material.certificate.path.empty();
-  const bool whole = certificate == !material.key.path.empty() && certificate == !material.authorities.empty();
+  const bool whole =
+      certificate == !material.key.path.empty() && certificate == !material.authorities.empty();
   return whole && certificate == material.psk.path.empty();
 }
 
 }  // namespace
 
-credentials::TrustMaterial read_trust(const std::string& directory, const std::vector<TrustFile>& files, const policy::Identity& identity,
-                                      Reporter& reporter) {
+credentials::TrustMaterial read_trust(const std::string& directory,
+                                      const std::vector<TrustFile>& files,
+                                      const policy::Identity& identity, Reporter& reporter) {
   credentials::TrustMaterial material;
   material.host_name = identity.host_name;
   material.host_labels = identity.host_labels;
@@ -112,13 +124,16 @@ credentials::TrustMaterial read_trust(const std::string& directory, const std::v
   if (loaded) {
     if (const auto doubt = (*loaded)->doubt(now)) {
       const auto certificate = std::ranges::find(files, Role::certificate, &TrustFile::role);
-      reporter.warn((certificate == files.end() ? files.front() : *certificate).where, doubt->message, doubt->hint);
+      reporter.warn((certificate == files.end() ? files.front() : *certificate).where,
+                    doubt->message, doubt->hint);
     }
     return material;
   }
   for (const credentials::TrustProblem& problem : loaded.error()) {
-    const auto named = std::ranges::find_if(files, [&](const TrustFile& file) { return absolute(file) == problem.path; });
-    reporter.error((named == files.end() ? files.front() : *named).where, problem.message, problem.hint);
+    const auto named = std::ranges::find_if(
+        files, [&](const TrustFile& file) { return absolute(file) == problem.path; });
+    reporter.error((named == files.end() ? files.front() : *named).where, problem.message,
+                   problem.hint);
   }
   return material;
 }

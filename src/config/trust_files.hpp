@@ -8,9 +8,11 @@
 
 namespace trireme::config {
 
-/// Reads them, relative to `directory`, and reports at the place of each what is wrong with its owner, its mode and, where all could be
-/// read, with what they hold.
-[[nodiscard]] credentials::TrustMaterial read_trust(const std::string& directory, const std::vector<TrustFile>& files,
-                                                    const policy::Identity& identity, Reporter& reporter);
+/// Reads them, relative to `directory`, and reports at the place of each what is wrong with its
+/// owner, its mode and, where all could be read, with what they hold.
+[[nodiscard]] credentials::TrustMaterial read_trust(const std::string& directory,
+                                                    const std::vector<TrustFile>& files,
+                                                    const policy::Identity& identity,
+                                                    Reporter& reporter);
 
 }  // namespace trireme::config

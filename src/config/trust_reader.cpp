@@ -6,7 +6,8 @@
 
 namespace trireme::config {
 
-std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key, TrustFile::Role role) {
+std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key,
+                                            TrustFile::Role role) {
   const auto path = section.name(key);
   if (!path) {
     return {};
@@ -15,11 +16,14 @@ std::string IdentityReader::read_trust_file(TableReader& section, std::string_vi
   return path->value;
 }
 
-std::vector<std::string> IdentityReader::read_trust_files(TableReader& section, std::string_view key, TrustFile::Role role) {
+std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
+                                                          std::string_view key,
+                                                          TrustFile::Role role) {
   std::vector<std::string> paths;
   for (const Text& text : section.text_or_list(key)) {
     if (text.value.empty() || !policy::is_printable(text.value)) {
-      section.error(text, fmt::format("'{}' in [trust] holds a path that is empty or not printable", key));
+      section.error(
+          text, fmt::format("'{}' in [trust] holds a path that is empty or not printable", key));
       continue;
     }
     trust_files_.push_back({role, text.value, section.where(text)});
@@ -45,13 +49,16 @@ void IdentityReader::read_trust(TableReader& top) {
 
 void IdentityReader::check_trust(TableReader& section) {
   const bool psk = section.has("psk_file");
-  const bool certificates = section.has("certificate") || section.has("key") || section.has("ca") || section.has("revoked");
+  const bool certificates = section.has("certificate") || section.has("key") || section.has("ca") ||
+                            section.has("revoked");
   if (psk && certificates) {
-    section.error("[trust] has both psk_file and certificates", "keep one: a shared secret or a CA");
+    section.error("[trust] has both psk_file and certificates",
+                  "keep one: a shared secret or a CA");
   } else if (certificates) {
     for (const std::string_view key : {"certificate", "key", "ca"}) {
       if (!section.has(key)) {
-        section.error(fmt::format("[trust] has no '{}'", key), "certificate, key and ca go together; trirectl pki issue writes all three");
+        section.error(fmt::format("[trust] has no '{}'", key),
+                      "certificate, key and ca go together; trirectl pki issue writes all three");
       }
     }
   }

@@ -17,8 +17,10 @@ namespace {
 namespace fs = std::filesystem;
 
 // Names that come and go; enough for directories that are only passed through.
-constexpr std::uint32_t kNameEvents = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-// IN_MODIFY beside IN_CLOSE_WRITE, for writers that keep the file open; IN_ATTRIB, for a key whose mode was mended.
+constexpr std::uint32_t kNameEvents = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
+                                      IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+// IN_MODIFY beside IN_CLOSE_WRITE, for writers that keep the file open; IN_ATTRIB, for a key whose
+// mode was mended.
 constexpr std::uint32_t kContentEvents = kNameEvents | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB;
 constexpr int kMaxLinks = 40;       // as the kernel's own limit, path_resolution(7)
 constexpr int kMaxArmAttempts = 8;  // each one but the last saw the tree change under its hands
@@ -38,8 +40,9 @@ void prepend(std::deque<std::string>& components, const fs::path& path) {
   components.insert(components.begin(), first.begin(), first.end());
 }
 
-// Walks an absolute path as the kernel would, and calls step(directory, name, last) for each name that is looked up on the way. Returns the
-// place it leads to, without symbolic links, or nothing where it leads nowhere.
+// Walks an absolute path as the kernel would, and calls step(directory, name, last) for each name
+// that is looked up on the way. Returns the place it leads to, without symbolic links, or nothing
+// where it leads nowhere.
 template <typename Step>
 std::string resolve(const std::string& path, const Step& step) {
   std::deque<std::string> rest;
@@ -124,7 +127,9 @@ Result<bool> Watcher::read_events() {
       inotify_event event{};
       std::memcpy(&event, buffer.data() + at, sizeof event);
       const char* name = buffer.data() + at + sizeof event;
-      relevant = is_relevant(event.wd, event.mask, event.len == 0 ? std::string_view{} : std::string_view(name)) || relevant;
+      relevant = is_relevant(event.wd, event.mask,
+                             event.len == 0 ? std::string_view{} : std::string_view(name)) ||
+                 relevant;
       at += sizeof event + event.len;
     }
   }
@@ -139,10 +144,12 @@ bool Watcher::is_relevant(int watch, std::uint32_t mask, std::string_view name) 
     return false;
   }
   const Interest& interest = found->second;
-  return (mask & (IN_DELETE_SELF | IN_MOVE_SELF)) != 0 || interest.names.contains(name) || (interest.drop_ins && is_drop_in(name));
+  return (mask & (IN_DELETE_SELF | IN_MOVE_SELF)) != 0 || interest.names.contains(name) ||
+         (interest.drop_ins && is_drop_in(name));
 }
 
-// Surveys again after watching until two surveys agree: what changes later than that raises an event.
+// Surveys again after watching until two surveys agree: what changes later than that raises an
+// event.
 Result<bool> Watcher::arm() {
   bool changed = false;
   for (int attempt = 0; attempt < kMaxArmAttempts; ++attempt) {
@@ -214,7 +221,8 @@ Status Watcher::watch(const Interests& wanted) {
     if (watch < 0) {
       // Gone again, or never ours to read: the directory above tells when that changes.
       if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
-        result = tl::unexpected(Error{fail_errno("cannot watch " + path).value().message, "raise fs.inotify.max_user_watches"});
+        result = tl::unexpected(Error{fail_errno("cannot watch " + path).value().message,
+                                      "raise fs.inotify.max_user_watches"});
       }
       continue;
     }

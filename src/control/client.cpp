@@ -11,14 +11,17 @@ namespace trireme::control {
 
 namespace {
 
-constexpr std::size_t kLineLimit = 256U << 20U;  // far above any answer: a guard against a peer that is no trireme
+constexpr std::size_t kLineLimit =
+    256U << 20U;  // far above any answer: a guard against a peer that is no trireme
 constexpr timeval kConnectTimeout{.tv_sec = 10, .tv_usec = 0};
 
 enum class Waited : std::uint8_t { ready, silent, reader_gone };
 
-/// Waits for `events`, at most `timeout`; zero waits for ever. A pipe `reader` (-1: none) that nobody reads ends the wait.
+/// Waits for `events`, at most `timeout`; zero waits for ever. A pipe `reader` (-1: none) that
+/// nobody reads ends the wait.
 Result<Waited> wait(int fd, short events, std::chrono::milliseconds timeout, int reader = -1) {
-  std::array<pollfd, 2> entries = {pollfd{.fd = fd, .events = events, .revents = 0}, pollfd{.fd = reader, .events = 0, .revents = 0}};
+  std::array<pollfd, 2> entries = {pollfd{.fd = fd, .events = events, .revents = 0},
+                                   pollfd{.fd = reader, .events = 0, .revents = 0}};
   const int limit = timeout.count() == 0 ? -1 : static_cast<int>(timeout.count());
   int rc = 0;
   do {
@@ -27,7 +30,9 @@ Result<Waited> wait(int fd, short events, std::chrono::milliseconds timeout, int
   if (rc < 0) {
     return fail_errno("cannot wait for trireme");
   }
-  return (entries[1].revents & POLLERR) != 0 ? Waited::reader_gone : rc > 0 ? Waited::ready : Waited::silent;
+  return (entries[1].revents & POLLERR) != 0 ? Waited::reader_gone
+         : rc > 0                            ? Waited::ready
+                                             : Waited::silent;
 }
 
 tl::unexpected<Error> silent() {
@@ -51,7 +56,8 @@ Result<Client> Client::connect(const std::string& path) {
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kConnectTimeout, sizeof kConnectTimeout);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     auto error = fail_errno("cannot reach trireme at " + path);
-    error.value().hint = "is it running? 'systemctl start trireme', or name the instance with --runtime-dir";
+    error.value().hint =
+        "is it running? 'systemctl start trireme', or name the instance with --runtime-dir";
     return error;
   }
   return Client(std::move(fd));
@@ -67,7 +73,8 @@ Status Client::send(const std::string& line, std::chrono::milliseconds timeout) 
     if (*ready == Waited::silent) {
       return silent();
     }
-    const ssize_t count = ::send(fd_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t count =
+        ::send(fd_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (count >= 0) {
       sent += static_cast<std::size_t>(count);
     } else if (errno == EPIPE) {
@@ -104,7 +111,8 @@ Result<std::optional<std::string>> Client::read_line(std::chrono::milliseconds t
     }
     const ssize_t count = ::recv(fd_.get(), chunk.data(), chunk.size(), MSG_DONTWAIT);
     if (count == 0 || (count < 0 && errno == ECONNRESET)) {
-      return fail("trireme hung up without an answer", "it may have been stopped: see 'systemctl status trireme'");
+      return fail("trireme hung up without an answer",
+                  "it may have been stopped: see 'systemctl status trireme'");
     }
     if (count < 0 && errno != EINTR && errno != EAGAIN) {
       return fail_errno("cannot read trireme's answer");
@@ -113,10 +121,13 @@ Result<std::optional<std::string>> Client::read_line(std::chrono::milliseconds t
   }
 }
 
-Result<nlohmann::json> Client::call(const std::string& method, const nlohmann::json& params, std::chrono::milliseconds timeout,
+Result<nlohmann::json> Client::call(const std::string& method, const nlohmann::json& params,
+                                    std::chrono::milliseconds timeout,
                                     const std::function<bool(const nlohmann::json&)>& on_event) {
   const nlohmann::json request = {{"method", method}, {"params", params}};
-  if (auto status = send(request.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n', timeout); !status) {
+  if (auto status = send(
+          request.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n', timeout);
+      !status) {
     return tl::unexpected(status.error());
   }
   while (true) {
@@ -135,9 +146,11 @@ Result<nlohmann::json> Client::call(const std::string& method, const nlohmann::j
       return std::move(*result);
     }
     if (const auto error = answer.find("error"); error != answer.end() && error->is_object()) {
-      return fail(error->value("message", "trireme answered with an error"), error->value("hint", ""));
+      return fail(error->value("message", "trireme answered with an error"),
+                  error->value("hint", ""));
     }
-    if (const auto event = answer.find("event"); event != answer.end() && on_event && !on_event(*event)) {
+    if (const auto event = answer.find("event");
+        event != answer.end() && on_event && !on_event(*event)) {
       return nlohmann::json();
     }
   }

@@ -24,16 +24,21 @@ void SourceDeleter::operator()(sd_event_source* source) const {
 }
 
 Connection::Connection(Fd fd, Caller caller, const Limits& limits, Callbacks callbacks)
-    : fd_(std::move(fd)), caller_(std::move(caller)), limits_(limits), callbacks_(std::move(callbacks)) {}
+    : fd_(std::move(fd)),
+      caller_(std::move(caller)),
+      limits_(limits),
+      callbacks_(std::move(callbacks)) {}
 
 Status Connection::start(sd_event* event) {
   sd_event_source* source = nullptr;
-  if (const int rc = sd_event_add_io(event, &source, fd_.get(), EPOLLIN, &Connection::on_io, this); rc < 0) {
+  if (const int rc = sd_event_add_io(event, &source, fd_.get(), EPOLLIN, &Connection::on_io, this);
+      rc < 0) {
     return fail_errno("cannot watch a control connection", -rc);
   }
   io_.reset(source);
   const std::uint64_t accuracy = limits_.stall_usec / 10;
-  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, limits_.stall_usec, accuracy, &Connection::on_timer, this);
+  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, limits_.stall_usec,
+                                                accuracy, &Connection::on_timer, this);
       rc < 0) {
     return fail_errno("cannot time a control connection", -rc);
   }
@@ -44,7 +49,8 @@ Status Connection::start(sd_event* event) {
 
 int Connection::on_io(sd_event_source* /*source*/, int /*fd*/, std::uint32_t events, void* self) {
   const auto connection = static_cast<Connection*>(self)->shared_from_this();
-  // HUP means that both directions are shut: nobody will read an answer. A caller that only ended its own direction still gets one.
+  // HUP means that both directions are shut: nobody will read an answer. A caller that only ended
+  // its own direction still gets one.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
     connection->close();
     return 0;
@@ -78,8 +84,9 @@ void Connection::receive() {
   }
 }
 
-/// Takes the next request: one in a turn of the loop, and none before the caller has room for the last answer. What a caller sends at once
-/// costs others nothing, and answers that nobody reads are not made.
+/// Takes the next request: one in a turn of the loop, and none before the caller has room for the
+/// last answer. What a caller sends at once costs others nothing, and answers that nobody reads are
+/// not made.
 void Connection::process() {
   if (processing_) {
     return;
@@ -171,7 +178,8 @@ void Connection::refill() {
 
 void Connection::flush() {
   while (alive_ && written_ < output_.size()) {
-    const ssize_t count = ::send(fd_.get(), output_.data() + written_, output_.size() - written_, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t count = ::send(fd_.get(), output_.data() + written_, output_.size() - written_,
+                                 MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count < 0) {
       if (errno == EINTR) {
         continue;
@@ -193,8 +201,8 @@ void Connection::flush() {
   }
 }
 
-/// Reads while no whole request waits, and there is room for one. Writes while there is something to write; a request that waits for its
-/// turn has it once the caller could be written to.
+/// Reads while no whole request waits, and there is room for one. Writes while there is something
+/// to write; a request that waits for its turn has it once the caller could be written to.
 void Connection::watch() {
   if (!io_) {
     return;
@@ -209,8 +217,9 @@ void Connection::watch() {
   sd_event_source_set_io_events(io_.get(), events);
 }
 
-/// The clock runs while the caller owes us something: a whole request, or reading its answer. It starts when that begins and anew with each
-/// write that goes through; bytes of an unfinished request do not move it.
+/// The clock runs while the caller owes us something: a whole request, or reading its answer. It
+/// starts when that begins and anew with each write that goes through; bytes of an unfinished
+/// request do not move it.
 void Connection::arm(bool progress) {
   if (!timer_ || !alive_) {
     return;
@@ -251,7 +260,9 @@ void Connection::close() {
 
 Reply::State::~State() {
   if (!answered) {
-    finish({{"error", {{"message", "the daemon gave no answer"}, {"hint", "this is a defect of trireme: its log may say more"}}}});
+    finish({{"error",
+             {{"message", "the daemon gave no answer"},
+              {"hint", "this is a defect of trireme: its log may say more"}}}});
   }
 }
 
@@ -300,21 +311,23 @@ void Reply::event(const nlohmann::json& value) const {
 }
 
 void Reply::list(Next next) const {
-  state_->finish_in_pieces([next = std::move(next), before = R"({"result":[)"](std::string& output) mutable {
-    output += std::exchange(before, ",");
-    const auto value = next();
-    if (value) {
-      output += text(*value);
-    } else {
-      output.back() == ',' ? output.pop_back() : void();
-      output += "]}\n";
-    }
-    return value.has_value();
-  });
+  state_->finish_in_pieces(
+      [next = std::move(next), before = R"({"result":[)"](std::string& output) mutable {
+        output += std::exchange(before, ",");
+        const auto value = next();
+        if (value) {
+          output += text(*value);
+        } else {
+          output.back() == ',' ? output.pop_back() : void();
+          output += "]}\n";
+        }
+        return value.has_value();
+      });
 }
 
 void Reply::list_events(Next next, nlohmann::json result) const {
-  state_->finish_in_pieces([next = std::move(next), result = std::move(result)](std::string& output) {
+  state_->finish_in_pieces([next = std::move(next),
+                            result = std::move(result)](std::string& output) {
     const auto value = next();
     output += text(value ? nlohmann::json{{"event", *value}} : nlohmann::json{{"result", result}});
     output += '\n';

@@ -18,12 +18,14 @@ struct SourceDeleter {
 };
 using EventSource = std::unique_ptr<sd_event_source, SourceDeleter>;
 
-/// Never closes itself while one of its functions is called from outside: a reader that failed is dropped from the event loop.
+/// Never closes itself while one of its functions is called from outside: a reader that failed is
+/// dropped from the event loop.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   struct Callbacks {
-    std::function<void(Connection&, const std::string& line)> request;  // answers through finish(), now or later
-    std::function<void(Connection&)> gone;                              // the connection may be destroyed
+    std::function<void(Connection&, const std::string& line)>
+        request;                            // answers through finish(), now or later
+    std::function<void(Connection&)> gone;  // the connection may be destroyed
   };
 
   Connection(Fd fd, Caller caller, const Limits& limits, Callbacks callbacks);

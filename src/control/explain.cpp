@@ -79,7 +79,8 @@ nlohmann::json to_json(const policy::Explanation& explanation) {
           {"text", explanation.render()}};
 }
 
-Result<nlohmann::json> explain(const policy::Policy& policy, const std::string& from, const std::string& to, const std::string& port,
+Result<nlohmann::json> explain(const policy::Policy& policy, const std::string& from,
+                               const std::string& to, const std::string& port,
                                policy::PeerLookup lookup) {
   lookup.is_local = [addresses = local_addresses()](const policy::Address& address) {
     return std::find(addresses.begin(), addresses.end(), address) != addresses.end();

@@ -10,8 +10,10 @@ namespace {
 using nlohmann::json;
 
 std::string time_text(std::chrono::system_clock::time_point time) {
-  const auto micros = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
-  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(time)), micros % 1'000'000);
+  const auto micros =
+      std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)), micros % 1'000'000);
 }
 
 json end_json(const FlowEnd& end) {
@@ -101,7 +103,8 @@ std::optional<policy::SeenFlow> seen_flow(const json& flow) {
   const std::string protocol = flow.value("protocol", "");
   const auto port = flow.value("port", 0U);
   const bool has_port = protocol == "tcp" || protocol == "udp";
-  const auto service = policy::parse_port(has_port ? fmt::format("{}/{}", protocol, port) : protocol);
+  const auto service =
+      policy::parse_port(has_port ? fmt::format("{}/{}", protocol, port) : protocol);
   if (!from || !to || !service || port > 65535) {
     return std::nullopt;
   }
@@ -113,7 +116,9 @@ std::optional<policy::SeenFlow> seen_flow(const json& flow) {
   seen.count = flow.value("count", std::uint64_t{1});
   seen.last = flow.value("time", "");
   const std::string verdict = flow.value("verdict", "");
-  seen.verdict = verdict == "deny" ? policy::Verdict::deny : verdict == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
+  seen.verdict = verdict == "deny"    ? policy::Verdict::deny
+                 : verdict == "audit" ? policy::Verdict::audit
+                                      : policy::Verdict::allow;
   return seen;
 }
 

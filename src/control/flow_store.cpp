@@ -36,7 +36,8 @@ std::size_t end_size(const FlowEnd& end) {
 }
 
 std::size_t size_of(const Flow& flow) {
-  return sizeof(Flow) + end_size(flow.source) + end_size(flow.destination) + flow.rule.size() + flow.reason.size() + flow.cause.size();
+  return sizeof(Flow) + end_size(flow.source) + end_size(flow.destination) + flow.rule.size() +
+         flow.reason.size() + flow.cause.size();
 }
 
 }  // namespace
@@ -54,7 +55,9 @@ const Flow& FlowStore::add(Flow flow) {
 
 void FlowStore::count(const Flow& flow) {
   std::string key = flow_key(flow);
-  const auto weight = [](const Kept& kept) { return kept.key.size() + size_of(kept.tally.last) + sizeof(Kept); };
+  const auto weight = [](const Kept& kept) {
+    return kept.key.size() + size_of(kept.tally.last) + sizeof(Kept);
+  };
   if (const auto found = by_key_.find(key); found != by_key_.end()) {
     tallies_.splice(tallies_.begin(), tallies_, found->second);
     tally_bytes_ -= weight(tallies_.front());
@@ -66,7 +69,8 @@ void FlowStore::count(const Flow& flow) {
   kept.tally.last = flow;
   kept.tally.count++;
   tally_bytes_ += weight(kept);
-  while (tallies_.size() > 1 && (tallies_.size() > limits_.tallies || tally_bytes_ > limits_.bytes)) {
+  while (tallies_.size() > 1 &&
+         (tallies_.size() > limits_.tallies || tally_bytes_ > limits_.bytes)) {
     tally_bytes_ -= weight(tallies_.back());
     by_key_.erase(tallies_.back().key);
     tallies_.pop_back();
@@ -85,14 +89,16 @@ std::vector<const Flow*> FlowStore::recent(const FlowFilter& filter, std::size_t
   return found;
 }
 
-std::vector<const FlowTally*> FlowStore::tallies(const FlowFilter& filter, std::size_t limit) const {
+std::vector<const FlowTally*> FlowStore::tallies(const FlowFilter& filter,
+                                                 std::size_t limit) const {
   std::vector<const FlowTally*> found;
   for (const Kept& kept : tallies_) {
     if (filter.matches(kept.tally.last)) {
       found.push_back(&kept.tally);
     }
   }
-  std::ranges::stable_sort(found, std::greater{}, [](const FlowTally* tally) { return tally->count; });
+  std::ranges::stable_sort(found, std::greater{},
+                           [](const FlowTally* tally) { return tally->count; });
   found.resize(std::min(found.size(), limit));
   return found;
 }

@@ -32,8 +32,10 @@ json to_json(const policy::Graph& graph) {
   for (const policy::GraphEdge& edge : graph.edges) {
     json did = json::array();
     for (const policy::GraphUse& use : edge.did) {
-      did.push_back(
-          {{"ports", policy::ports_text({use.ports})}, {"verdict", policy::text(use.verdict)}, {"count", use.count}, {"last", use.last}});
+      did.push_back({{"ports", policy::ports_text({use.ports})},
+                     {"verdict", policy::text(use.verdict)},
+                     {"count", use.count},
+                     {"last", use.last}});
     }
     edges.push_back({{"from", edge.from},
                      {"to", edge.to},

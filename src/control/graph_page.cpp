@@ -136,7 +136,8 @@ std::string graph_page(const policy::Graph& graph, const std::string& title) {
   nlohmann::json value = to_json(graph);
   value["title"] = title;
   std::string data = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  // In a script element only "</" and "<!--" mean anything; JSON may write any character as an escape.
+  // In a script element only "</" and "<!--" mean anything; JSON may write any character as an
+  // escape.
   for (std::size_t at = data.find('<'); at != std::string::npos; at = data.find('<', at)) {
     data.replace(at, 1, "\\u003c");
   }

@@ -8,7 +8,8 @@
 namespace trireme::control {
 
 std::string default_runtime_dir() {
-  const char* chosen = std::getenv("TRIREME_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): read before any thread starts
+  const char* chosen = std::getenv(
+      "TRIREME_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): read before any thread starts
   return chosen != nullptr && *chosen != '\0' ? chosen : TRIREME_RUNTIMEDIR;
 }
 
@@ -24,7 +25,8 @@ Result<Fd> lock_instance(const std::string& runtime_dir) {
   }
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      return fail("trireme runs already with " + runtime_dir, "stop it first, or choose another --runtime-dir");
+      return fail("trireme runs already with " + runtime_dir,
+                  "stop it first, or choose another --runtime-dir");
     }
     return fail_errno("cannot lock " + path);
   }

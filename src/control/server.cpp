@@ -48,7 +48,11 @@ Result<Caller> caller_of(int fd) {
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
     return fail_errno("cannot read a caller's credentials");
   }
-  Caller caller{.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid, .groups = {}, .pidfd = {}};
+  Caller caller{.pid = credentials.pid,
+                .uid = credentials.uid,
+                .gid = credentials.gid,
+                .groups = {},
+                .pidfd = {}};
   auto groups = groups_of(fd);
   if (!groups) {
     return tl::unexpected(groups.error());
@@ -61,7 +65,9 @@ Result<Caller> caller_of(int fd) {
   } else {
     // Held from now on: the pid is nobody else's for as long as the connection lasts.
     caller.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, caller.pid, 0)));
-    caller.pid = caller.pidfd.valid() ? caller.pid : 0;  // gone already: whoever has its pid next is not the caller
+    caller.pid = caller.pidfd.valid()
+                     ? caller.pid
+                     : 0;  // gone already: whoever has its pid next is not the caller
   }
   return caller;
 }
@@ -84,7 +90,8 @@ Status check_replaceable(const std::string& path) {
 Result<Fd> bind_socket(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  // Bound under another name and renamed over the old one: callers meet either the old socket or one that listens.
+  // Bound under another name and renamed over the old one: callers meet either the old socket or
+  // one that listens.
   const std::string fresh = path + ".new";
   if (fresh.size() >= sizeof address.sun_path) {
     return fail("the socket path " + path + " is too long", "choose a shorter --runtime-dir");
@@ -98,7 +105,8 @@ Result<Fd> bind_socket(const std::string& path) {
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return fail_errno("cannot bind " + fresh);
   }
-  if (::chmod(fresh.c_str(), 0666) != 0 || ::listen(fd.get(), kBacklog) != 0 || ::rename(fresh.c_str(), path.c_str()) != 0) {
+  if (::chmod(fresh.c_str(), 0666) != 0 || ::listen(fd.get(), kBacklog) != 0 ||
+      ::rename(fresh.c_str(), path.c_str()) != 0) {
     const int error = errno;
     ::unlink(fresh.c_str());
     return fail_errno("cannot listen on " + path, error);
@@ -135,7 +143,8 @@ struct Server::Core {
   void forget(Connection& connection);
 };
 
-int Server::Core::on_accept(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int Server::Core::on_accept(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                            void* self) {
   auto& core = *static_cast<Core*>(self);
   for (int i = 0; i < kAcceptsPerTurn && core.accept_one(); ++i) {
   }
@@ -177,21 +186,25 @@ bool Server::Core::has_room(uid_t uid) const {
   const auto mine = by_uid.find(uid);
   const auto root = by_uid.find(0);
   const std::size_t unprivileged = connections.size() - (root == by_uid.end() ? 0 : root->second);
-  return unprivileged < limits.connections_unprivileged && (mine == by_uid.end() || mine->second < limits.connections_per_uid);
+  return unprivileged < limits.connections_unprivileged &&
+         (mine == by_uid.end() || mine->second < limits.connections_per_uid);
 }
 
 void Server::Core::admit(Fd fd, Caller caller) {
   const uid_t uid = caller.uid;
   if (!has_room(uid)) {
-    constexpr std::string_view kBusy = R"({"error":{"message":"too many connections to trireme","hint":"try again in a moment"}})"
-                                       "\n";
-    [[maybe_unused]] const ssize_t sent = ::send(fd.get(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    constexpr std::string_view kBusy =
+        R"({"error":{"message":"too many connections to trireme","hint":"try again in a moment"}})"
+        "\n";
+    [[maybe_unused]] const ssize_t sent =
+        ::send(fd.get(), kBusy.data(), kBusy.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     return;
   }
   const auto connection = std::make_shared<Connection>(
       std::move(fd), std::move(caller), limits,
-      Connection::Callbacks{.request = [this](Connection& from, const std::string& line) { request(from, line); },
-                            .gone = [this](Connection& from) { forget(from); }});
+      Connection::Callbacks{
+          .request = [this](Connection& from, const std::string& line) { request(from, line); },
+          .gone = [this](Connection& from) { forget(from); }});
   if (!connection->start(event)) {
     return;  // out of descriptors: the caller sees the connection end
   }
@@ -208,11 +221,13 @@ void Server::Core::request(Connection& connection, const std::string& line) {
   const auto message = nlohmann::json::parse(line, nullptr, false);
   const auto name = message.is_object() ? message.find("method") : message.end();
   if (!message.is_object() || name == message.end() || !name->is_string()) {
-    return reply.error({"the request is no JSON object with a method", R"(send one line like {"method": "status", "params": {}})"});
+    return reply.error({"the request is no JSON object with a method",
+                        R"(send one line like {"method": "status", "params": {}})"});
   }
   const auto method = methods.find(name->get_ref<const std::string&>());
   if (method == methods.end()) {
-    return reply.error({"there is no method '" + name->get<std::string>() + "'", "the tool and the daemon may be of different versions"});
+    return reply.error({"there is no method '" + name->get<std::string>() + "'",
+                        "the tool and the daemon may be of different versions"});
   }
   if (method->second.access == Access::root && connection.caller().uid != 0) {
     return reply.error({"only root may ask for '" + method->first + "'", "run it with sudo"});
@@ -247,7 +262,8 @@ Server::~Server() {
   }
 }
 
-Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::string& path, Limits limits) {
+Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::string& path,
+                                               Limits limits) {
   if (auto status = check_replaceable(path); !status) {
     return tl::unexpected(status.error());
   }
@@ -265,11 +281,15 @@ Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::strin
     core->inode = info.st_ino;
   }
   sd_event_source* source = nullptr;
-  if (const int rc = sd_event_add_io(event, &source, core->listener.get(), EPOLLIN, &Core::on_accept, core.get()); rc < 0) {
+  if (const int rc = sd_event_add_io(event, &source, core->listener.get(), EPOLLIN,
+                                     &Core::on_accept, core.get());
+      rc < 0) {
     return fail_errno("cannot watch " + path, -rc);
   }
   core->accepting.reset(source);
-  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, kPauseUsec, 0, &Core::on_pause_over, core.get()); rc < 0) {
+  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, kPauseUsec, 0,
+                                                &Core::on_pause_over, core.get());
+      rc < 0) {
     return fail_errno("cannot make a timer for " + path, -rc);
   }
   core->pause.reset(source);
@@ -277,7 +297,8 @@ Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::strin
 }
 
 void Server::on(std::string method, Access access, Handler handler) {
-  core_->methods.insert_or_assign(std::move(method), Core::Method{.access = access, .handler = std::move(handler)});
+  core_->methods.insert_or_assign(std::move(method),
+                                  Core::Method{.access = access, .handler = std::move(handler)});
 }
 
 std::size_t Server::connections() const {

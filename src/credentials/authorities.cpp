@@ -16,11 +16,14 @@ std::vector<std::uint8_t> number(Bytes serial) {
 }  // namespace
 
 bool Authorities::know(Bytes issuer) const {
-  return std::ranges::any_of(list_, [issuer](const auto& authority) { return std::ranges::equal(authority->subject(), issuer); });
+  return std::ranges::any_of(list_, [issuer](const auto& authority) {
+    return std::ranges::equal(authority->subject(), issuer);
+  });
 }
 
 bool Authorities::has_signed(const Certificate& authority, const mbedtls_x509_crl& list) {
-  const bool good_hash = list.sig_md != MBEDTLS_MD_NONE && (profile().allowed_mds & MBEDTLS_X509_ID_FLAG(list.sig_md)) != 0;
+  const bool good_hash = list.sig_md != MBEDTLS_MD_NONE &&
+                         (profile().allowed_mds & MBEDTLS_X509_ID_FLAG(list.sig_md)) != 0;
   if (list.sig_pk != MBEDTLS_PK_ECDSA || !good_hash ||
       mbedtls_x509_crt_check_key_usage(authority.context(), MBEDTLS_X509_KU_CRL_SIGN) != 0) {
     return false;
@@ -28,7 +31,8 @@ bool Authorities::has_signed(const Certificate& authority, const mbedtls_x509_cr
   std::array<std::uint8_t, MBEDTLS_MD_MAX_SIZE> hash = {};
   const auto* md = mbedtls_md_info_from_type(list.sig_md);
   return md != nullptr && mbedtls_md(md, list.tbs.p, list.tbs.len, hash.data()) == 0 &&
-         mbedtls_pk_verify(&authority.context()->pk, list.sig_md, hash.data(), mbedtls_md_get_size(md), list.sig.p, list.sig.len) == 0;
+         mbedtls_pk_verify(&authority.context()->pk, list.sig_md, hash.data(),
+                           mbedtls_md_get_size(md), list.sig.p, list.sig.len) == 0;
 }
 
 bool Authorities::revoke(const mbedtls_x509_crl& list) {
@@ -38,15 +42,18 @@ bool Authorities::revoke(const mbedtls_x509_crl& list) {
       continue;
     }
     known = true;
-    for (const auto* entry = &list.entry; entry != nullptr && entry->serial.len != 0; entry = entry->next) {
+    for (const auto* entry = &list.entry; entry != nullptr && entry->serial.len != 0;
+         entry = entry->next) {
       serials_.emplace(authority.get(), number(bytes_of(entry->serial)));
     }
   }
   return known;
 }
 
-// mbedTLS gets one CA at a time, so that it is known which of several with the same name it was; dates are ours to judge, with leeway.
-tl::expected<const Certificate*, Distrust> Authorities::issuer_of(const Certificate& leaf, Time now) const {
+// mbedTLS gets one CA at a time, so that it is known which of several with the same name it was;
+// dates are ours to judge, with leeway.
+tl::expected<const Certificate*, Distrust> Authorities::issuer_of(const Certificate& leaf,
+                                                                  Time now) const {
   constexpr std::uint32_t kDates = MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE;
   const Certificate* outdated = nullptr;
   for (const auto& authority : list_) {
@@ -55,7 +62,8 @@ tl::expected<const Certificate*, Distrust> Authorities::issuer_of(const Certific
     }
     std::uint32_t flags = 0;
     const int rc =
-        mbedtls_x509_crt_verify_with_profile(leaf.context(), authority->context(), nullptr, &profile(), nullptr, &flags, nullptr, nullptr);
+        mbedtls_x509_crt_verify_with_profile(leaf.context(), authority->context(), nullptr,
+                                             &profile(), nullptr, &flags, nullptr, nullptr);
     if (rc != 0 && rc != MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) {
       return tl::unexpected(Distrust::failed);
     }

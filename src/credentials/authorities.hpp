@@ -14,16 +14,21 @@ class Authorities {
   void add(std::unique_ptr<Certificate> certificate) { list_.push_back(std::move(certificate)); }
   /// A leaf that is not believed any more, whoever signed it.
   void revoke(const Certificate& certificate) { revoked_.insert(certificate.signed_hash()); }
-  /// A certificate revocation list (RFC 5280, section 5): every serial that it lists counts, and goes on to count after the list's
-  /// nextUpdate: a list that nobody renews must not stop the fleet. False where no CA here has signed it.
+  /// A certificate revocation list (RFC 5280, section 5): every serial that it lists counts, and
+  /// goes on to count after the list's nextUpdate: a list that nobody renews must not stop the
+  /// fleet. False where no CA here has signed it.
   [[nodiscard]] bool revoke(const mbedtls_x509_crl& list);
 
   [[nodiscard]] bool empty() const { return list_.empty(); }
   /// Whether a CA has this name (DER).
   [[nodiscard]] bool know(Bytes issuer) const;
-  [[nodiscard]] bool has_revoked(const Certificate& leaf) const { return revoked_.contains(leaf.signed_hash()); }
-  /// The CA that signed it: one that is valid at `now` before one that is not. Public-key work: one thread at a time.
-  [[nodiscard]] tl::expected<const Certificate*, Distrust> issuer_of(const Certificate& leaf, Time now) const;
+  [[nodiscard]] bool has_revoked(const Certificate& leaf) const {
+    return revoked_.contains(leaf.signed_hash());
+  }
+  /// The CA that signed it: one that is valid at `now` before one that is not. Public-key work: one
+  /// thread at a time.
+  [[nodiscard]] tl::expected<const Certificate*, Distrust> issuer_of(const Certificate& leaf,
+                                                                     Time now) const;
 
  private:
   [[nodiscard]] static bool has_signed(const Certificate& authority, const mbedtls_x509_crl& list);

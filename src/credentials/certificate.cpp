@@ -33,13 +33,15 @@ bool is_usable_name(std::string_view name) {
 
 Time time_of(const mbedtls_x509_time& time) {
   using namespace std::chrono;
-  const year_month_day date(year(time.year), month(static_cast<unsigned>(time.mon)), day(static_cast<unsigned>(time.day)));
+  const year_month_day date(year(time.year), month(static_cast<unsigned>(time.mon)),
+                            day(static_cast<unsigned>(time.day)));
   return clamp(sys_days(date) + hours(time.hour) + minutes(time.min) + seconds(time.sec));
 }
 
 std::string date_text(Time time) {
   const std::chrono::year_month_day date(std::chrono::floor<std::chrono::days>(time));
-  return fmt::format("{:04}-{:02}-{:02}", int(date.year()), unsigned(date.month()), unsigned(date.day()));
+  return fmt::format("{:04}-{:02}-{:02}", int(date.year()), unsigned(date.month()),
+                     unsigned(date.day()));
 }
 
 Time with_leeway(Time time, std::chrono::minutes leeway) {
@@ -48,9 +50,11 @@ Time with_leeway(Time time, std::chrono::minutes leeway) {
 
 const mbedtls_x509_crt_profile& profile() {
   static constexpr mbedtls_x509_crt_profile kProfile = {
-      .allowed_mds =
-          MBEDTLS_X509_ID_FLAG(MBEDTLS_MD_SHA256) | MBEDTLS_X509_ID_FLAG(MBEDTLS_MD_SHA384) | MBEDTLS_X509_ID_FLAG(MBEDTLS_MD_SHA512),
-      .allowed_pks = MBEDTLS_X509_ID_FLAG(MBEDTLS_PK_ECKEY) | MBEDTLS_X509_ID_FLAG(MBEDTLS_PK_ECDSA),
+      .allowed_mds = MBEDTLS_X509_ID_FLAG(MBEDTLS_MD_SHA256) |
+                     MBEDTLS_X509_ID_FLAG(MBEDTLS_MD_SHA384) |
+                     MBEDTLS_X509_ID_FLAG(MBEDTLS_MD_SHA512),
+      .allowed_pks =
+          MBEDTLS_X509_ID_FLAG(MBEDTLS_PK_ECKEY) | MBEDTLS_X509_ID_FLAG(MBEDTLS_PK_ECDSA),
       .allowed_curves = MBEDTLS_X509_ID_FLAG(MBEDTLS_ECP_DP_SECP256R1),
       .rsa_min_bitlen = 0,
   };
@@ -59,8 +63,8 @@ const mbedtls_x509_crt_profile& profile() {
 
 tl::expected<std::unique_ptr<Certificate>, int> Certificate::parse(Bytes der) {
   std::unique_ptr<Certificate> certificate(new Certificate());
-  const int rc =
-      mbedtls_x509_crt_parse_der_with_ext_cb(certificate->context_.get(), der.data(), der.size(), 1, on_extension, certificate.get());
+  const int rc = mbedtls_x509_crt_parse_der_with_ext_cb(
+      certificate->context_.get(), der.data(), der.size(), 1, on_extension, certificate.get());
   if (rc != 0) {
     return tl::unexpected(rc);
   }
@@ -71,30 +75,36 @@ tl::expected<std::unique_ptr<Certificate>, int> Certificate::parse(Bytes der) {
   return certificate;
 }
 
-// Called for each extension that mbedTLS does not know. An error counts for critical ones alone, which nobody here understands.
-int Certificate::on_extension(void* self, const mbedtls_x509_crt* /*certificate*/, const mbedtls_x509_buf* oid, int critical,
-                              const unsigned char* begin, const unsigned char* end) {
+// Called for each extension that mbedTLS does not know. An error counts for critical ones alone,
+// which nobody here understands.
+int Certificate::on_extension(void* self, const mbedtls_x509_crt* /*certificate*/,
+                              const mbedtls_x509_buf* oid, int critical, const unsigned char* begin,
+                              const unsigned char* end) {
   auto& certificate = *static_cast<Certificate*>(self);
   if (!std::ranges::equal(bytes_of(*oid), kLabelsOid)) {
     return critical != 0 ? MBEDTLS_ERR_X509_INVALID_EXTENSIONS : 0;
   }
   auto patterns = read_label_patterns(Bytes(begin, end));
-  certificate.bad_constraints_ = certificate.bad_constraints_ || !patterns || certificate.constraints_.limited();
+  certificate.bad_constraints_ =
+      certificate.bad_constraints_ || !patterns || certificate.constraints_.limited();
   certificate.constraints_ = LabelConstraints(patterns.value_or(std::vector<policy::Label>{}));
   return 0;
 }
 
-// mbedTLS 2.28 lists entries of every kind and decodes DNS names only: the raw ones have what is needed.
+// mbedTLS 2.28 lists entries of every kind and decodes DNS names only: the raw ones have what is
+// needed.
 void Certificate::read_name() {
   std::string uri;
-  for (const auto* entry = &context_->subject_alt_names; entry != nullptr && entry->buf.p != nullptr; entry = entry->next) {
+  for (const auto* entry = &context_->subject_alt_names;
+       entry != nullptr && entry->buf.p != nullptr; entry = entry->next) {
     const int kind = entry->buf.tag & MBEDTLS_ASN1_TAG_VALUE_MASK;
     const std::string_view text = text_of(entry->buf);
     if (kind == MBEDTLS_X509_SAN_DNS_NAME && is_usable_name(text)) {
       name_ = text;
       return;
     }
-    const bool spiffe = kind == MBEDTLS_X509_SAN_UNIFORM_RESOURCE_IDENTIFIER && text.starts_with(kSpiffe) && text.size() > kSpiffe.size();
+    const bool spiffe = kind == MBEDTLS_X509_SAN_UNIFORM_RESOURCE_IDENTIFIER &&
+                        text.starts_with(kSpiffe) && text.size() > kSpiffe.size();
     if (spiffe && uri.empty() && is_usable_name(text)) {
       uri = text;
     }
@@ -125,7 +135,9 @@ bool Certificate::is_current(Time now) const {
 
 // Extensions that are absent allow everything.
 bool Certificate::has_usage() const {
-  const auto key = [this](unsigned usage) { return mbedtls_x509_crt_check_key_usage(context_.get(), usage) == 0; };
+  const auto key = [this](unsigned usage) {
+    return mbedtls_x509_crt_check_key_usage(context_.get(), usage) == 0;
+  };
   const auto purpose = [this](const char* oid, std::size_t size) {
     return mbedtls_x509_crt_check_extended_key_usage(context_.get(), oid, size) == 0;
   };
@@ -136,7 +148,8 @@ bool Certificate::has_usage() const {
 
 bool Certificate::has_p256_key() const {
   const mbedtls_pk_type_t type = mbedtls_pk_get_type(&context_->pk);
-  return (type == MBEDTLS_PK_ECKEY || type == MBEDTLS_PK_ECKEY_DH) && mbedtls_pk_ec(context_->pk)->grp.id == MBEDTLS_ECP_DP_SECP256R1;
+  return (type == MBEDTLS_PK_ECKEY || type == MBEDTLS_PK_ECKEY_DH) &&
+         mbedtls_pk_ec(context_->pk)->grp.id == MBEDTLS_ECP_DP_SECP256R1;
 }
 
 std::string Certificate::key_text() const {
@@ -145,7 +158,8 @@ std::string Certificate::key_text() const {
     const auto* curve = mbedtls_ecp_curve_info_from_grp_id(mbedtls_pk_ec(context_->pk)->grp.id);
     return curve == nullptr ? "EC" : curve->name;
   }
-  return fmt::format("{}-{}", mbedtls_pk_get_name(&context_->pk), mbedtls_pk_get_bitlen(&context_->pk));
+  return fmt::format("{}-{}", mbedtls_pk_get_name(&context_->pk),
+                     mbedtls_pk_get_bitlen(&context_->pk));
 }
 
 bool Certificate::is_signed_with_rsa() const {
@@ -154,7 +168,8 @@ bool Certificate::is_signed_with_rsa() const {
 
 std::string Certificate::subject_text() const {
   char text[512] = {};
-  if (mbedtls_x509_dn_gets(text, sizeof text, &context_->subject) <= 0 || !policy::is_printable(text)) {
+  if (mbedtls_x509_dn_gets(text, sizeof text, &context_->subject) <= 0 ||
+      !policy::is_printable(text)) {
     return "an unnamed CA";
   }
   return text;

@@ -43,7 +43,8 @@ class Certificate {
   /// "CN=fleet"; what is not printable is left out.
   [[nodiscard]] std::string subject_text() const;
 
-  /// The first DNS name of the SAN, else its first SPIFFE URI; empty where there is none that can be shown.
+  /// The first DNS name of the SAN, else its first SPIFFE URI; empty where there is none that can
+  /// be shown.
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const LabelConstraints& constraints() const { return constraints_; }
   [[nodiscard]] bool has_bad_constraints() const { return bad_constraints_; }
@@ -54,15 +55,17 @@ class Certificate {
   [[nodiscard]] Bytes serial() const { return bytes_of(context_->serial); }
   [[nodiscard]] Bytes extensions() const { return bytes_of(context_->v3_ext); }
   [[nodiscard]] Bytes der() const { return bytes_of(context_->raw); }
-  /// SHA-256 of what the CA signed. The whole certificate's would not do to revoke one: who holds it can write the signature in other ways.
+  /// SHA-256 of what the CA signed. The whole certificate's would not do to revoke one: who holds
+  /// it can write the signature in other ways.
   [[nodiscard]] Digest signed_hash() const { return sha256({bytes_of(context_->tbs)}); }
   /// For public-key work, which one thread at a time may do with it.
   [[nodiscard]] mbedtls_x509_crt* context() const { return context_.get(); }
 
  private:
   Certificate() = default;
-  static int on_extension(void* self, const mbedtls_x509_crt* certificate, const mbedtls_x509_buf* oid, int critical,
-                          const unsigned char* begin, const unsigned char* end);
+  static int on_extension(void* self, const mbedtls_x509_crt* certificate,
+                          const mbedtls_x509_buf* oid, int critical, const unsigned char* begin,
+                          const unsigned char* end);
   void read_name();
 
   mutable CertificateContext context_;

@@ -31,8 +31,8 @@ extern "C" {
 namespace trireme::credentials {
 namespace {
 
-// Software hashes and ciphers with arguments of the right size fail for want of memory or not at all; whatever else it is, no verdict may
-// be built on it.
+// Software hashes and ciphers with arguments of the right size fail for want of memory or not at
+// all; whatever else it is, no verdict may be built on it.
 void must(int rc) {
   if (rc == MBEDTLS_ERR_MD_ALLOC_FAILED) {
     throw std::bad_alloc();
@@ -66,12 +66,14 @@ Digest sha256(std::initializer_list<Bytes> parts) {
 
 Key hkdf(Bytes input, Bytes salt, Bytes info) {
   Key key;
-  must(mbedtls_hkdf(sha256_info(), salt.data(), salt.size(), input.data(), input.size(), info.data(), info.size(), key.data(), key.size()));
+  must(mbedtls_hkdf(sha256_info(), salt.data(), salt.size(), input.data(), input.size(),
+                    info.data(), info.size(), key.data(), key.size()));
   return key;
 }
 
 bool equal(Bytes left, Bytes right) {
-  return left.size() == right.size() && (left.empty() || mbedtls_ct_memcmp(left.data(), right.data(), left.size()) == 0);
+  return left.size() == right.size() &&
+         (left.empty() || mbedtls_ct_memcmp(left.data(), right.data(), left.size()) == 0);
 }
 
 void wipe(std::span<std::uint8_t> secret) {
@@ -119,21 +121,25 @@ Aead::Aead(Aead&&) noexcept = default;
 Aead& Aead::operator=(Aead&&) noexcept = default;
 Aead::~Aead() = default;
 
-void Aead::seal(const Key& key, Bytes additional, Bytes plain, std::span<std::uint8_t> out, std::span<std::uint8_t, 16> tag) {
+void Aead::seal(const Key& key, Bytes additional, Bytes plain, std::span<std::uint8_t> out,
+                std::span<std::uint8_t, 16> tag) {
   must(out.size() == plain.size() ? 0 : MBEDTLS_ERR_MD_BAD_INPUT_DATA);
   must(mbedtls_chachapoly_setkey(&state_->context, key.data()));
-  must(mbedtls_chachapoly_encrypt_and_tag(&state_->context, plain.size(), kNonce.data(), additional.data(), additional.size(), plain.data(),
+  must(mbedtls_chachapoly_encrypt_and_tag(&state_->context, plain.size(), kNonce.data(),
+                                          additional.data(), additional.size(), plain.data(),
                                           out.data(), tag.data()));
 }
 
-bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag, std::span<std::uint8_t> out) {
+bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
+                std::span<std::uint8_t> out) {
   if (tag.size() != 16 || out.size() != sealed.size()) {
     wipe(out);
     return false;
   }
   must(mbedtls_chachapoly_setkey(&state_->context, key.data()));
   // Wipes the output itself where the tag does not fit.
-  return mbedtls_chachapoly_auth_decrypt(&state_->context, sealed.size(), kNonce.data(), additional.data(), additional.size(), tag.data(),
+  return mbedtls_chachapoly_auth_decrypt(&state_->context, sealed.size(), kNonce.data(),
+                                         additional.data(), additional.size(), tag.data(),
                                          sealed.data(), out.data()) == 0;
 }
 
@@ -159,7 +165,8 @@ Random::~Random() = default;
 
 Result<Random> Random::open() {
   auto state = std::make_unique<State>();
-  const int rc = mbedtls_ctr_drbg_seed(&state->generator, mbedtls_entropy_func, &state->entropy, nullptr, 0);
+  const int rc =
+      mbedtls_ctr_drbg_seed(&state->generator, mbedtls_entropy_func, &state->entropy, nullptr, 0);
   if (rc != 0) {
     return fail("cannot seed the random generator: " + failure_text(rc));
   }

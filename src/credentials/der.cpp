@@ -44,7 +44,8 @@ std::vector<std::uint8_t> write_der(std::uint8_t tag, Bytes content) {
   return out;
 }
 
-// RFC 5280, section 4.1: Certificate { TBSCertificate { [0] version, serialNumber, signature, issuer, ...
+// RFC 5280, section 4.1: Certificate { TBSCertificate { [0] version, serialNumber, signature,
+// issuer, ...
 std::optional<Bytes> issuer_name(Bytes certificate) {
   DerReader outer(certificate);
   const auto body = outer.take(kSequence);
@@ -57,7 +58,8 @@ std::optional<Bytes> issuer_name(Bytes certificate) {
     return std::nullopt;
   }
   DerReader fields(*signed_part);
-  if ((fields.next_is(kVersion) && !fields.take(kVersion)) || !fields.take(MBEDTLS_ASN1_INTEGER) || !fields.take(kSequence)) {
+  if ((fields.next_is(kVersion) && !fields.take(kVersion)) || !fields.take(MBEDTLS_ASN1_INTEGER) ||
+      !fields.take(kSequence)) {
     return std::nullopt;
   }
   const Bytes from = fields.rest();
@@ -96,7 +98,8 @@ std::optional<std::vector<policy::Label>> read_label_patterns(Bytes value) {
     if (!text) {
       return std::nullopt;
     }
-    auto pattern = policy::parse_label_pattern({reinterpret_cast<const char*>(text->data()), text->size()});
+    auto pattern =
+        policy::parse_label_pattern({reinterpret_cast<const char*>(text->data()), text->size()});
     if (!pattern) {
       return std::nullopt;
     }
@@ -109,13 +112,15 @@ std::vector<std::uint8_t> write_label_patterns(const std::vector<policy::Label>&
   std::vector<std::uint8_t> list;
   for (const policy::Label& pattern : patterns) {
     const std::string text = pattern.key + "=" + pattern.value;
-    const auto item = write_der(MBEDTLS_ASN1_UTF8_STRING, {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+    const auto item = write_der(MBEDTLS_ASN1_UTF8_STRING,
+                                {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
     list.insert(list.end(), item.begin(), item.end());
   }
   return write_der(kSequence, list);
 }
 
-std::vector<std::vector<std::uint8_t>> read_blocks(const std::string& content, const std::string& label) {
+std::vector<std::vector<std::uint8_t>> read_blocks(const std::string& content,
+                                                   const std::string& label) {
   std::vector<std::vector<std::uint8_t>> blocks;
   if (content.find("-----BEGIN ") == std::string::npos) {
     if (!content.empty()) {
@@ -125,11 +130,14 @@ std::vector<std::vector<std::uint8_t>> read_blocks(const std::string& content, c
   }
   const std::string begin = "-----BEGIN " + label + "-----";
   const std::string end = "-----END " + label + "-----";
-  for (std::size_t at = content.find(begin); at != std::string::npos; at = content.find(begin, at)) {
+  for (std::size_t at = content.find(begin); at != std::string::npos;
+       at = content.find(begin, at)) {
     PemContext pem;
     std::size_t used = 0;
     const auto* text = reinterpret_cast<const unsigned char*>(content.c_str()) + at;
-    if (mbedtls_pem_read_buffer(pem.get(), begin.c_str(), end.c_str(), text, nullptr, 0, &used) != 0 || used == 0) {
+    if (mbedtls_pem_read_buffer(pem.get(), begin.c_str(), end.c_str(), text, nullptr, 0, &used) !=
+            0 ||
+        used == 0) {
       return {};
     }
     blocks.emplace_back(pem->buf, pem->buf + pem->buflen);

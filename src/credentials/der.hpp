@@ -11,10 +11,12 @@
 
 namespace trireme::credentials {
 
-/// 2.25.198176842010385513375147233822856559667, made from UUID 951778af-b6e7-4707-9d85-4485c165bc33 (ITU-T X.667): a certificate's
-/// extension with the labels that its holder may vouch for, SEQUENCE OF UTF8String, each "key=value" or "key=prefix*".
-inline constexpr std::array<std::uint8_t, 20> kLabelsOid = {0x69, 0x82, 0xAA, 0x97, 0xBC, 0xAB, 0xF6, 0xEE, 0xBA, 0x9C,
-                                                            0x8F, 0x9D, 0xC2, 0xD1, 0x90, 0xDC, 0x8B, 0x96, 0xF8, 0x33};
+/// 2.25.198176842010385513375147233822856559667, made from UUID
+/// 951778af-b6e7-4707-9d85-4485c165bc33 (ITU-T X.667): a certificate's extension with the labels
+/// that its holder may vouch for, SEQUENCE OF UTF8String, each "key=value" or "key=prefix*".
+inline constexpr std::array<std::uint8_t, 20> kLabelsOid = {
+    0x69, 0x82, 0xAA, 0x97, 0xBC, 0xAB, 0xF6, 0xEE, 0xBA, 0x9C,
+    0x8F, 0x9D, 0xC2, 0xD1, 0x90, 0xDC, 0x8B, 0x96, 0xF8, 0x33};
 
 /// Takes elements off the front of some bytes.
 class DerReader {
@@ -32,19 +34,22 @@ class DerReader {
 /// One element; at most 65,535 bytes of content.
 [[nodiscard]] std::vector<std::uint8_t> write_der(std::uint8_t tag, Bytes content);
 
-/// The issuer's name, tag and length included, of what looks like a certificate: one SEQUENCE and nothing behind it.
+/// The issuer's name, tag and length included, of what looks like a certificate: one SEQUENCE and
+/// nothing behind it.
 [[nodiscard]] std::optional<Bytes> issuer_name(Bytes certificate);
 
-/// The subject key identifier (RFC 5280, section 4.2.1.2) among a certificate's extensions, SEQUENCE OF Extension; nullopt where it has
-/// none.
+/// The subject key identifier (RFC 5280, section 4.2.1.2) among a certificate's extensions,
+/// SEQUENCE OF Extension; nullopt where it has none.
 [[nodiscard]] std::optional<Bytes> subject_key_identifier(Bytes extensions);
 
 /// The extension's value, kLabelsOid; nullopt where any of it is no pattern.
 [[nodiscard]] std::optional<std::vector<policy::Label>> read_label_patterns(Bytes value);
-[[nodiscard]] std::vector<std::uint8_t> write_label_patterns(const std::vector<policy::Label>& patterns);
+[[nodiscard]] std::vector<std::uint8_t> write_label_patterns(
+    const std::vector<policy::Label>& patterns);
 
-/// The elements of a file: PEM blocks with that label ("CERTIFICATE"), or all of it where it is no PEM. Empty where there is none or one
-/// is broken.
-[[nodiscard]] std::vector<std::vector<std::uint8_t>> read_blocks(const std::string& content, const std::string& label);
+/// The elements of a file: PEM blocks with that label ("CERTIFICATE"), or all of it where it is no
+/// PEM. Empty where there is none or one is broken.
+[[nodiscard]] std::vector<std::vector<std::uint8_t>> read_blocks(const std::string& content,
+                                                                 const std::string& label);
 
 }  // namespace trireme::credentials

@@ -15,12 +15,14 @@ std::string failure_text(int rc) {
   return text;
 }
 
-// A code is the sum of one module's (bits 7 to 14) and one of the layer below it (bits 0 to 6), both negative (mbedtls/error.h).
+// A code is the sum of one module's (bits 7 to 14) and one of the layer below it (bits 0 to 6),
+// both negative (mbedtls/error.h).
 bool is_out_of_memory(int rc) {
   const int high = -(-rc & 0x7F80);
   const int low = -(-rc & 0x007F);
-  return rc < 0 && (high == MBEDTLS_ERR_X509_ALLOC_FAILED || high == MBEDTLS_ERR_PK_ALLOC_FAILED || high == MBEDTLS_ERR_ECP_ALLOC_FAILED ||
-                    low == MBEDTLS_ERR_ASN1_ALLOC_FAILED || low == MBEDTLS_ERR_MPI_ALLOC_FAILED);
+  return rc < 0 && (high == MBEDTLS_ERR_X509_ALLOC_FAILED || high == MBEDTLS_ERR_PK_ALLOC_FAILED ||
+                    high == MBEDTLS_ERR_ECP_ALLOC_FAILED || low == MBEDTLS_ERR_ASN1_ALLOC_FAILED ||
+                    low == MBEDTLS_ERR_MPI_ALLOC_FAILED);
 }
 
 }  // namespace trireme::credentials

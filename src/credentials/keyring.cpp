@@ -50,14 +50,16 @@ void Keyring::keep_local(const Keyring& previous) {
   set_own(CredentialType::local, previous.own(CredentialType::local).bytes);
 }
 
-void Keyring::set_certificate(std::unique_ptr<Certificate> certificate, std::unique_ptr<PrivateKey> key, const Certificate& issuer) {
+void Keyring::set_certificate(std::unique_ptr<Certificate> certificate,
+                              std::unique_ptr<PrivateKey> key, const Certificate& issuer) {
   const Bytes der = certificate->der();
   set_own(CredentialType::certificate, {der.begin(), der.end()});
   key_ = std::move(key);
   constraints_ = certificate->constraints();
   from_ = with_leeway(std::max(certificate->not_before(), issuer.not_before()), -kLeeway);
   expires_ = std::min(certificate->not_after(), issuer.not_after());
-  description_ = fmt::format("certificate of {} by {}, until {}", certificate->name(), issuer.subject_text(), date_text(expires_));
+  description_ = fmt::format("certificate of {} by {}, until {}", certificate->name(),
+                             issuer.subject_text(), date_text(expires_));
 }
 
 void Keyring::set_secrets(std::vector<SharedSecret> secrets, const std::string& host_name) {
@@ -69,20 +71,26 @@ void Keyring::set_secrets(std::vector<SharedSecret> secrets, const std::string& 
     under_secret_.push_back({std::move(credential), hash});
   }
   set_own(CredentialType::psk, under_secret_.front().bytes);
-  description_ = fmt::format("shared secret {} of {}, {} accepted", hex(secrets_.front().name), host_name, secrets_.size());
+  description_ = fmt::format("shared secret {} of {}, {} accepted", hex(secrets_.front().name),
+                             host_name, secrets_.size());
 }
 
 std::optional<Error> Keyring::doubt(Time now) const {
   constexpr const char* kIssue = "trirectl pki issue writes a fresh one";
   if (now < from_) {
-    return Error{fmt::format("the {}, is not valid before {}: no connection to or from other hosts until then", description_,
-                             date_text(with_leeway(from_, kLeeway))),
-                 "is the clock right?"};
+    return Error{
+        fmt::format(
+            "the {}, is not valid before {}: no connection to or from other hosts until then",
+            description_, date_text(with_leeway(from_, kLeeway))),
+        "is the clock right?"};
   }
   if (!is_current(now)) {
-    return Error{fmt::format("the {}, has expired: no connection to or from other hosts", description_), kIssue};
+    return Error{
+        fmt::format("the {}, has expired: no connection to or from other hosts", description_),
+        kIssue};
   }
-  if (expires_ != Time::max() && expires_ - now < std::min<Time::duration>(kSoon, (expires_ - from_) / 3)) {
+  if (expires_ != Time::max() &&
+      expires_ - now < std::min<Time::duration>(kSoon, (expires_ - from_) / 3)) {
     return Error{fmt::format("the {}, expires soon", description_), kIssue};
   }
   return std::nullopt;
@@ -120,7 +128,8 @@ bool Keyring::plausible(CredentialType type, Bytes credential) const {
   switch (type) {
     case CredentialType::certificate: {
       const auto issuer = issuer_name(credential);
-      return key_ != nullptr && credential.size() <= wire::kMaxToken && issuer && authorities_.know(*issuer);
+      return key_ != nullptr && credential.size() <= wire::kMaxToken && issuer &&
+             authorities_.know(*issuer);
     }
     case CredentialType::psk:
       return secret_of(credential) != nullptr;
@@ -130,7 +139,9 @@ bool Keyring::plausible(CredentialType type, Bytes credential) const {
   return false;
 }
 
-tl::expected<std::shared_ptr<const Peer>, Distrust> Keyring::verify(CredentialType type, Bytes credential, Time now) const {
+tl::expected<std::shared_ptr<const Peer>, Distrust> Keyring::verify(CredentialType type,
+                                                                    Bytes credential,
+                                                                    Time now) const {
   if (own(type).bytes.empty()) {
     return tl::unexpected(Distrust::unknown_type);
   }
@@ -187,23 +198,28 @@ Keyring::Verified Keyring::verify_certificate(Bytes der, Time now) const {
   }
   peer->name = (*leaf)->name();
   peer->constraints = (*leaf)->constraints();
-  peer->not_before = with_leeway(std::max((*leaf)->not_before(), (*issuer)->not_before()), -kLeeway);
+  peer->not_before =
+      with_leeway(std::max((*leaf)->not_before(), (*issuer)->not_before()), -kLeeway);
   peer->not_after = with_leeway(std::min((*leaf)->not_after(), (*issuer)->not_after()), kLeeway);
   return peer;
 }
 
 const SharedSecret* Keyring::secret_of(Bytes credential) const {
-  if (credential.size() <= sizeof(SecretName) || credential.size() > sizeof(SecretName) + kMaxHostName) {
+  if (credential.size() <= sizeof(SecretName) ||
+      credential.size() > sizeof(SecretName) + kMaxHostName) {
     return nullptr;
   }
-  const auto found = std::ranges::find_if(
-      secrets_, [credential](const SharedSecret& secret) { return equal(secret.name, credential.first(sizeof(SecretName))); });
+  const auto found = std::ranges::find_if(secrets_, [credential](const SharedSecret& secret) {
+    return equal(secret.name, credential.first(sizeof(SecretName)));
+  });
   return found == secrets_.end() ? nullptr : &*found;
 }
 
 Keyring::Verified Keyring::verify_secret(Bytes credential) const {
-  const bool sized = credential.size() > sizeof(SecretName) && credential.size() <= sizeof(SecretName) + kMaxHostName;
-  const std::string name(credential.begin() + static_cast<std::ptrdiff_t>(sized ? sizeof(SecretName) : credential.size()),
+  const bool sized = credential.size() > sizeof(SecretName) &&
+                     credential.size() <= sizeof(SecretName) + kMaxHostName;
+  const std::string name(credential.begin() + static_cast<std::ptrdiff_t>(
+                                                  sized ? sizeof(SecretName) : credential.size()),
                          credential.end());
   if (!sized || !policy::is_printable(name)) {
     return tl::unexpected(Distrust::malformed);

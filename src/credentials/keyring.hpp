@@ -37,7 +37,8 @@ class Keyring final : public Trust {
   void set_material(const Digest& digest) { material_ = digest; }
   /// digest() of what it was made of.
   [[nodiscard]] const Digest& material() const { return material_; }
-  void set_certificate(std::unique_ptr<Certificate> certificate, std::unique_ptr<PrivateKey> key, const Certificate& issuer);
+  void set_certificate(std::unique_ptr<Certificate> certificate, std::unique_ptr<PrivateKey> key,
+                       const Certificate& issuer);
   /// The first is offered under this host's name.
   void set_secrets(std::vector<SharedSecret> secrets, const std::string& host_name);
 
@@ -48,10 +49,14 @@ class Keyring final : public Trust {
   [[nodiscard]] std::optional<CredentialType> offered() const override;
   [[nodiscard]] const LabelConstraints& constraints() const override { return constraints_; }
   [[nodiscard]] Time expires() const override { return expires_; }
-  [[nodiscard]] bool is_current(Time now) const override { return from_ <= now && now <= with_leeway(expires_, kLeeway); }
+  [[nodiscard]] bool is_current(Time now) const override {
+    return from_ <= now && now <= with_leeway(expires_, kLeeway);
+  }
   [[nodiscard]] std::optional<Error> doubt(Time now) const override;
   [[nodiscard]] std::string description() const override { return description_; }
-  [[nodiscard]] tl::expected<std::shared_ptr<const Peer>, Distrust> verify(CredentialType type, Bytes credential, Time now) const override;
+  [[nodiscard]] tl::expected<std::shared_ptr<const Peer>, Distrust> verify(CredentialType type,
+                                                                           Bytes credential,
+                                                                           Time now) const override;
   [[nodiscard]] bool plausible(CredentialType type, Bytes credential) const override;
 
  private:
@@ -74,7 +79,8 @@ class Keyring final : public Trust {
   Time expires_ = Time::max();
   Digest material_{};
   std::string description_ = "this host only";
-  mutable std::mutex public_key_work_;  // mbedTLS's contexts change while they are read; guards random_ too
+  mutable std::mutex
+      public_key_work_;  // mbedTLS's contexts change while they are read; guards random_ too
   mutable Random random_;
 };
 

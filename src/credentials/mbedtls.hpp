@@ -1,4 +1,5 @@
-// mbedTLS's objects, owned. Members that 3.0 made private are read here and there: there are no functions for them in both versions.
+// mbedTLS's objects, owned. Members that 3.0 made private are read here and there: there are no
+// functions for them in both versions.
 #pragma once
 
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS

@@ -14,24 +14,30 @@
 namespace trireme::credentials {
 namespace {
 
-using Writer = Owned<mbedtls_x509write_cert, mbedtls_x509write_crt_init, mbedtls_x509write_crt_free>;
+using Writer =
+    Owned<mbedtls_x509write_cert, mbedtls_x509write_crt_init, mbedtls_x509write_crt_free>;
 using Number = Owned<mbedtls_mpi, mbedtls_mpi_init, mbedtls_mpi_free>;
 
 constexpr std::chrono::days kAuthorityLife(3652);
 constexpr std::size_t kMaxName = 64;
 constexpr std::size_t kMaxPem = 8192;
 
-constexpr std::array<std::uint8_t, 8> kNoFurtherAuthorities = {0x30, 0x06, 0x01, 0x01, 0xFF, 0x02, 0x01, 0x00};  // cA, pathLen 0
-constexpr std::array<std::uint8_t, 22> kBothPurposes = {0x30, 0x14, 0x06, 0x08, 0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03,
-                                                        0x01, 0x06, 0x08, 0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02};
+constexpr std::array<std::uint8_t, 8> kNoFurtherAuthorities = {0x30, 0x06, 0x01, 0x01, 0xFF,
+                                                               0x02, 0x01, 0x00};  // cA, pathLen 0
+constexpr std::array<std::uint8_t, 22> kBothPurposes = {
+    0x30, 0x14, 0x06, 0x08, 0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03,
+    0x01, 0x06, 0x08, 0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02};
 
 Status check_name(const std::string& name, const char* what) {
-  const bool good = !name.empty() && name.size() <= kMaxName && std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
-  });
+  const bool good =
+      !name.empty() && name.size() <= kMaxName && std::ranges::all_of(name, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               c == '.' || c == '-' || c == '_';
+      });
   return good ? Status{}
-              : Status(fail(fmt::format("'{}' cannot be the name of a {}", name, what),
-                            fmt::format("letters, digits, '.', '-' and '_', 1 to {} of them", kMaxName)));
+              : Status(fail(
+                    fmt::format("'{}' cannot be the name of a {}", name, what),
+                    fmt::format("letters, digits, '.', '-' and '_', 1 to {} of them", kMaxName)));
 }
 
 // The first mbedTLS error of a row of calls.
@@ -42,7 +48,9 @@ class Steps {
     rc_ = rc_ == 0 ? call() : rc_;
     return *this;
   }
-  [[nodiscard]] Status done(const std::string& what) const { return rc_ == 0 ? Status{} : Status(fail(what + ": " + failure_text(rc_))); }
+  [[nodiscard]] Status done(const std::string& what) const {
+    return rc_ == 0 ? Status{} : Status(fail(what + ": " + failure_text(rc_)));
+  }
 
  private:
   int rc_ = 0;
@@ -53,14 +61,19 @@ std::string time_text(Time time) {
   const auto day = std::chrono::floor<std::chrono::days>(time);
   const std::chrono::year_month_day date(day);
   const std::chrono::hh_mm_ss clock(std::chrono::floor<std::chrono::seconds>(time - day));
-  return fmt::format("{:04}{:02}{:02}{:02}{:02}{:02}", int(date.year()), unsigned(date.month()), unsigned(date.day()),
-                     clock.hours().count(), clock.minutes().count(), clock.seconds().count());
+  return fmt::format("{:04}{:02}{:02}{:02}{:02}{:02}", int(date.year()), unsigned(date.month()),
+                     unsigned(date.day()), clock.hours().count(), clock.minutes().count(),
+                     clock.seconds().count());
 }
 
 Status make_key(KeyContext& key, Random& random) {
   return Steps()
-      .then([&] { return mbedtls_pk_setup(key.get(), mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)); })
-      .then([&] { return mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key.get()), draw, &random); })
+      .then(
+          [&] { return mbedtls_pk_setup(key.get(), mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)); })
+      .then([&] {
+        return mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key.get()), draw,
+                                   &random);
+      })
       .done("cannot make a key");
 }
 
@@ -77,24 +90,30 @@ int set_serial(Writer& writer, Random& random) {
 }
 
 int set_extension(Writer& writer, Bytes oid, bool critical, Bytes value) {
-  return mbedtls_x509write_crt_set_extension(writer.get(), reinterpret_cast<const char*>(oid.data()), oid.size(), critical ? 1 : 0,
-                                             value.data(), value.size());
+  return mbedtls_x509write_crt_set_extension(writer.get(),
+                                             reinterpret_cast<const char*>(oid.data()), oid.size(),
+                                             critical ? 1 : 0, value.data(), value.size());
 }
 
 Bytes oid(const char* text, std::size_t size) {
   return {reinterpret_cast<const std::uint8_t*>(text), size};
 }
 
-Status prepare(Writer& writer, const std::string& subject, Time from, Time to, mbedtls_pk_context* key, mbedtls_pk_context* issuer_key,
-               Random& random) {
+Status prepare(Writer& writer, const std::string& subject, Time from, Time to,
+               mbedtls_pk_context* key, mbedtls_pk_context* issuer_key, Random& random) {
   mbedtls_x509write_crt_set_version(writer.get(), MBEDTLS_X509_CRT_VERSION_3);
   mbedtls_x509write_crt_set_md_alg(writer.get(), MBEDTLS_MD_SHA256);
   mbedtls_x509write_crt_set_subject_key(writer.get(), key);
   mbedtls_x509write_crt_set_issuer_key(writer.get(), issuer_key);
   return Steps()
       .then([&] { return set_serial(writer, random); })
-      .then([&] { return mbedtls_x509write_crt_set_validity(writer.get(), time_text(from).c_str(), time_text(to).c_str()); })
-      .then([&] { return mbedtls_x509write_crt_set_subject_name(writer.get(), ("CN=" + subject).c_str()); })
+      .then([&] {
+        return mbedtls_x509write_crt_set_validity(writer.get(), time_text(from).c_str(),
+                                                  time_text(to).c_str());
+      })
+      .then([&] {
+        return mbedtls_x509write_crt_set_subject_name(writer.get(), ("CN=" + subject).c_str());
+      })
       .done("cannot prepare the certificate of " + subject);
 }
 
@@ -106,7 +125,10 @@ Result<Issued> finish(Writer& writer, mbedtls_pk_context* key, Random& random) {
   auto* certificate_text = reinterpret_cast<unsigned char*>(issued.certificate.data());
   auto* key_text = reinterpret_cast<unsigned char*>(issued.key.data());
   const Status written = Steps()
-                             .then([&] { return mbedtls_x509write_crt_pem(writer.get(), certificate_text, kMaxPem, draw, &random); })
+                             .then([&] {
+                               return mbedtls_x509write_crt_pem(writer.get(), certificate_text,
+                                                                kMaxPem, draw, &random);
+                             })
                              .then([&] { return mbedtls_pk_write_key_pem(key, key_text, kMaxPem); })
                              .done("cannot write a certificate");
   if (!written) {
@@ -117,13 +139,14 @@ Result<Issued> finish(Writer& writer, mbedtls_pk_context* key, Random& random) {
   return issued;
 }
 
-// The issuer's name must have the very bytes of the CA's, and mbedTLS writes texts one way only: so the parts are copied. It writes them
-// from the last to the first.
+// The issuer's name must have the very bytes of the CA's, and mbedTLS writes texts one way only: so
+// the parts are copied. It writes them from the last to the first.
 int copy_issuer(Writer& writer, const Certificate& authority) {
-  for (const auto* part = &authority.context()->subject; part != nullptr && part->oid.p != nullptr; part = part->next) {
+  for (const auto* part = &authority.context()->subject; part != nullptr && part->oid.p != nullptr;
+       part = part->next) {
     mbedtls_asn1_named_data* copy = nullptr;
-    if (mbedtls_asn1_store_named_data(&copy, reinterpret_cast<const char*>(part->oid.p), part->oid.len, part->val.p, part->val.len) ==
-        nullptr) {
+    if (mbedtls_asn1_store_named_data(&copy, reinterpret_cast<const char*>(part->oid.p),
+                                      part->oid.len, part->val.p, part->val.len) == nullptr) {
       return MBEDTLS_ERR_X509_ALLOC_FAILED;
     }
     copy->val.tag = part->val.tag;
@@ -138,11 +161,14 @@ struct Authority {
   std::unique_ptr<PrivateKey> key;
 };
 
-Result<Authority> read_authority(const TrustMaterial::File& file, const TrustMaterial::File& key_file, Random& random) {
+Result<Authority> read_authority(const TrustMaterial::File& file,
+                                 const TrustMaterial::File& key_file, Random& random) {
   const auto blocks = read_blocks(file.content, "CERTIFICATE");
-  auto certificate = blocks.empty() ? tl::unexpected(MBEDTLS_ERR_X509_CERT_UNKNOWN_FORMAT) : Certificate::parse(blocks.front());
+  auto certificate = blocks.empty() ? tl::unexpected(MBEDTLS_ERR_X509_CERT_UNKNOWN_FORMAT)
+                                    : Certificate::parse(blocks.front());
   if (!certificate) {
-    return fail(fmt::format("'{}' holds no certificate: {}", file.path, failure_text(certificate.error())));
+    return fail(
+        fmt::format("'{}' holds no certificate: {}", file.path, failure_text(certificate.error())));
   }
   auto key = PrivateKey::parse(key_file.content, random);
   if (!key) {
@@ -154,47 +180,65 @@ Result<Authority> read_authority(const TrustMaterial::File& file, const TrustMat
   return Authority{std::move(*certificate), std::move(*key)};
 }
 
-// A CA's name for its key. Any bytes do (RFC 5280, section 4.2.1.2); they stand in every certificate of a host, so in every HELLO: 8 of
-// them, where a hash would take 20.
+// A CA's name for its key. Any bytes do (RFC 5280, section 4.2.1.2); they stand in every
+// certificate of a host, so in every HELLO: 8 of them, where a hash would take 20.
 int set_own_key_identifier(Writer& writer, Random& random) {
   std::array<std::uint8_t, 8> identifier = {};
   if (!random.fill(identifier)) {
     return MBEDTLS_ERR_ECP_RANDOM_FAILED;
   }
-  return set_extension(writer, oid(MBEDTLS_OID_SUBJECT_KEY_IDENTIFIER, MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_KEY_IDENTIFIER)), false,
-                       write_der(MBEDTLS_ASN1_OCTET_STRING, identifier));
+  return set_extension(
+      writer,
+      oid(MBEDTLS_OID_SUBJECT_KEY_IDENTIFIER, MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_KEY_IDENTIFIER)),
+      false, write_der(MBEDTLS_ASN1_OCTET_STRING, identifier));
 }
 
-// RFC 5280 demands the CA's, and `openssl verify -x509_strict` asks for it. A CA without one cannot be named so.
+// RFC 5280 demands the CA's, and `openssl verify -x509_strict` asks for it. A CA without one cannot
+// be named so.
 int set_issuers_key_identifier(Writer& writer, const Certificate& authority) {
   const auto identifier = subject_key_identifier(authority.extensions());
   if (!identifier) {
     return 0;
   }
-  return set_extension(writer, oid(MBEDTLS_OID_AUTHORITY_KEY_IDENTIFIER, MBEDTLS_OID_SIZE(MBEDTLS_OID_AUTHORITY_KEY_IDENTIFIER)), false,
+  return set_extension(writer,
+                       oid(MBEDTLS_OID_AUTHORITY_KEY_IDENTIFIER,
+                           MBEDTLS_OID_SIZE(MBEDTLS_OID_AUTHORITY_KEY_IDENTIFIER)),
+                       false,
                        write_der(0x30, write_der(MBEDTLS_ASN1_CONTEXT_SPECIFIC, *identifier)));
 }
 
 Status set_host_extensions(Writer& writer, const HostRequest& request) {
   const Bytes host(reinterpret_cast<const std::uint8_t*>(request.host.data()), request.host.size());
-  const auto names = write_der(0x30, write_der(MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_DNS_NAME, host));
+  const auto names =
+      write_der(0x30, write_der(MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_DNS_NAME, host));
   return Steps()
       .then([&] {
-        return mbedtls_x509write_crt_set_key_usage(writer.get(), MBEDTLS_X509_KU_DIGITAL_SIGNATURE | MBEDTLS_X509_KU_KEY_AGREEMENT);
+        return mbedtls_x509write_crt_set_key_usage(
+            writer.get(), MBEDTLS_X509_KU_DIGITAL_SIGNATURE | MBEDTLS_X509_KU_KEY_AGREEMENT);
       })
       .then([&] {
-        return set_extension(writer, oid(MBEDTLS_OID_EXTENDED_KEY_USAGE, MBEDTLS_OID_SIZE(MBEDTLS_OID_EXTENDED_KEY_USAGE)), false,
-                             kBothPurposes);
+        return set_extension(
+            writer,
+            oid(MBEDTLS_OID_EXTENDED_KEY_USAGE, MBEDTLS_OID_SIZE(MBEDTLS_OID_EXTENDED_KEY_USAGE)),
+            false, kBothPurposes);
       })
       .then([&] {
-        return set_extension(writer, oid(MBEDTLS_OID_SUBJECT_ALT_NAME, MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME)), false, names);
+        return set_extension(
+            writer,
+            oid(MBEDTLS_OID_SUBJECT_ALT_NAME, MBEDTLS_OID_SIZE(MBEDTLS_OID_SUBJECT_ALT_NAME)),
+            false, names);
       })
-      .then([&] { return request.labels ? set_extension(writer, kLabelsOid, false, write_label_patterns(*request.labels)) : 0; })
+      .then([&] {
+        return request.labels
+                   ? set_extension(writer, kLabelsOid, false, write_label_patterns(*request.labels))
+                   : 0;
+      })
       .done("cannot write the extensions of the certificate of " + request.host);
 }
 
 // Whether a host can use it.
-Status try_out(const Issued& issued, const TrustMaterial::File& authority, const HostRequest& request, Time now) {
+Status try_out(const Issued& issued, const TrustMaterial::File& authority,
+               const HostRequest& request, Time now) {
   TrustMaterial material;
   material.host_name = request.host;
   material.certificate.path = "host.pem";
@@ -219,20 +263,30 @@ Issued::~Issued() {
 Result<Issued> make_authority(const std::string& name, Time now, Random& random) {
   KeyContext key;
   Writer writer;
-  const Status ready = check_name(name, "trust domain").and_then([&] { return make_key(key, random); }).and_then([&] {
-    return prepare(writer, name, now, now + kAuthorityLife, key.get(), key.get(), random);
-  });
+  const Status ready =
+      check_name(name, "trust domain")
+          .and_then([&] { return make_key(key, random); })
+          .and_then([&] {
+            return prepare(writer, name, now, now + kAuthorityLife, key.get(), key.get(), random);
+          });
   if (!ready) {
     return tl::unexpected(ready.error());
   }
   const Status extended =
       Steps()
-          .then([&] { return mbedtls_x509write_crt_set_issuer_name(writer.get(), ("CN=" + name).c_str()); })
           .then([&] {
-            return set_extension(writer, oid(MBEDTLS_OID_BASIC_CONSTRAINTS, MBEDTLS_OID_SIZE(MBEDTLS_OID_BASIC_CONSTRAINTS)), true,
-                                 kNoFurtherAuthorities);
+            return mbedtls_x509write_crt_set_issuer_name(writer.get(), ("CN=" + name).c_str());
           })
-          .then([&] { return mbedtls_x509write_crt_set_key_usage(writer.get(), MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN); })
+          .then([&] {
+            return set_extension(
+                writer,
+                oid(MBEDTLS_OID_BASIC_CONSTRAINTS, MBEDTLS_OID_SIZE(MBEDTLS_OID_BASIC_CONSTRAINTS)),
+                true, kNoFurtherAuthorities);
+          })
+          .then([&] {
+            return mbedtls_x509write_crt_set_key_usage(
+                writer.get(), MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN);
+          })
           .then([&] { return set_own_key_identifier(writer, random); })
           .done("cannot write the extensions of the CA's certificate");
   if (!extended) {
@@ -241,8 +295,9 @@ Result<Issued> make_authority(const std::string& name, Time now, Random& random)
   return finish(writer, key.get(), random);
 }
 
-Result<Issued> issue(const TrustMaterial::File& authority_file, const TrustMaterial::File& authority_key, const HostRequest& request,
-                     Time now, Random& random) {
+Result<Issued> issue(const TrustMaterial::File& authority_file,
+                     const TrustMaterial::File& authority_key, const HostRequest& request, Time now,
+                     Random& random) {
   if (Status named = check_name(request.host, "host"); !named) {
     return tl::unexpected(named.error());
   }
@@ -252,20 +307,25 @@ Result<Issued> issue(const TrustMaterial::File& authority_file, const TrustMater
   }
   const Time end = now + std::chrono::days(request.days);
   if (end > authority->certificate->not_after()) {
-    return fail(fmt::format("{} days are too long: the CA ends on {}", request.days, date_text(authority->certificate->not_after())),
+    return fail(fmt::format("{} days are too long: the CA ends on {}", request.days,
+                            date_text(authority->certificate->not_after())),
                 "fewer --days, or a new CA: trirectl pki init");
   }
   KeyContext key;
   Writer writer;
-  const Status ready = make_key(key, random)
-                           .and_then([&] { return prepare(writer, request.host, now, end, key.get(), authority->key->context(), random); })
-                           .and_then([&] { return set_host_extensions(writer, request); })
-                           .and_then([&] {
-                             return Steps()
-                                 .then([&] { return copy_issuer(writer, *authority->certificate); })
-                                 .then([&] { return set_issuers_key_identifier(writer, *authority->certificate); })
-                                 .done("cannot name the CA");
-                           });
+  const Status ready =
+      make_key(key, random)
+          .and_then([&] {
+            return prepare(writer, request.host, now, end, key.get(), authority->key->context(),
+                           random);
+          })
+          .and_then([&] { return set_host_extensions(writer, request); })
+          .and_then([&] {
+            return Steps()
+                .then([&] { return copy_issuer(writer, *authority->certificate); })
+                .then([&] { return set_issuers_key_identifier(writer, *authority->certificate); })
+                .done("cannot name the CA");
+          });
   if (!ready) {
     return tl::unexpected(ready.error());
   }
@@ -282,7 +342,8 @@ Result<std::string> make_secret(Random& random) {
   Key secret = {};
   std::array<unsigned char, 64> text = {};
   std::size_t size = 0;
-  if (!random.fill(secret) || mbedtls_base64_encode(text.data(), text.size(), &size, secret.data(), secret.size()) != 0) {
+  if (!random.fill(secret) ||
+      mbedtls_base64_encode(text.data(), text.size(), &size, secret.data(), secret.size()) != 0) {
     return fail("the random generator failed");
   }
   wipe(secret);

@@ -10,7 +10,8 @@ namespace {
 
 using EcdhContext = Owned<mbedtls_ecdh_context, mbedtls_ecdh_init, mbedtls_ecdh_free>;
 
-int parse_key(mbedtls_pk_context* key, const unsigned char* bytes, std::size_t size, [[maybe_unused]] Random& random) {
+int parse_key(mbedtls_pk_context* key, const unsigned char* bytes, std::size_t size,
+              [[maybe_unused]] Random& random) {
 #if MBEDTLS_VERSION_NUMBER < 0x03000000
   return mbedtls_pk_parse_key(key, bytes, size, nullptr, 0);
 #else
@@ -18,7 +19,8 @@ int parse_key(mbedtls_pk_context* key, const unsigned char* bytes, std::size_t s
 #endif
 }
 
-int check_pair(const mbedtls_pk_context* other, const mbedtls_pk_context* own, [[maybe_unused]] Random& random) {
+int check_pair(const mbedtls_pk_context* other, const mbedtls_pk_context* own,
+               [[maybe_unused]] Random& random) {
 #if MBEDTLS_VERSION_NUMBER < 0x03000000
   return mbedtls_pk_check_pair(other, own);
 #else
@@ -33,9 +35,11 @@ Result<std::unique_ptr<PrivateKey>> PrivateKey::parse(const std::string& content
   // PEM is told by a NUL at its end, DER must have none.
   const bool pem = content.find("-----BEGIN ") != std::string::npos;
   const int rc =
-      parse_key(key->context_.get(), reinterpret_cast<const unsigned char*>(content.c_str()), content.size() + (pem ? 1 : 0), random);
+      parse_key(key->context_.get(), reinterpret_cast<const unsigned char*>(content.c_str()),
+                content.size() + (pem ? 1 : 0), random);
   if (rc == MBEDTLS_ERR_PK_PASSWORD_REQUIRED) {
-    return fail("is encrypted, and nobody is there to give the password", "openssl pkey -in OLD -out NEW");
+    return fail("is encrypted, and nobody is there to give the password",
+                "openssl pkey -in OLD -out NEW");
   }
   if (rc != 0) {
     return fail("holds no private key: " + failure_text(rc));
@@ -54,9 +58,13 @@ bool PrivateKey::belongs_to(const Certificate& certificate, Random& random) cons
 bool PrivateKey::agree(const Certificate& certificate, Random& random, Key& secret) const {
   std::size_t size = 0;
   EcdhContext ecdh;
-  return mbedtls_ecdh_get_params(ecdh.get(), mbedtls_pk_ec(*context_.get()), MBEDTLS_ECDH_OURS) == 0 &&
-         mbedtls_ecdh_get_params(ecdh.get(), mbedtls_pk_ec(certificate.context()->pk), MBEDTLS_ECDH_THEIRS) == 0 &&
-         mbedtls_ecdh_calc_secret(ecdh.get(), &size, secret.data(), secret.size(), draw, &random) == 0 && size == secret.size();
+  return mbedtls_ecdh_get_params(ecdh.get(), mbedtls_pk_ec(*context_.get()), MBEDTLS_ECDH_OURS) ==
+             0 &&
+         mbedtls_ecdh_get_params(ecdh.get(), mbedtls_pk_ec(certificate.context()->pk),
+                                 MBEDTLS_ECDH_THEIRS) == 0 &&
+         mbedtls_ecdh_calc_secret(ecdh.get(), &size, secret.data(), secret.size(), draw, &random) ==
+             0 &&
+         size == secret.size();
 }
 
 }  // namespace trireme::credentials

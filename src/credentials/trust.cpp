@@ -65,8 +65,8 @@ Result<std::shared_ptr<const Trust>> Trust::local() {
   return *loaded;
 }
 
-tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> Trust::load(const TrustMaterial& material,
-                                                                                  std::shared_ptr<const Trust> previous, Time now) {
+tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> Trust::load(
+    const TrustMaterial& material, std::shared_ptr<const Trust> previous, Time now) {
   const auto* known = dynamic_cast<const Keyring*>(previous.get());
   if (known != nullptr && known->material() == digest(material)) {
     return previous;

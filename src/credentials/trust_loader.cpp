@@ -15,15 +15,18 @@ constexpr std::size_t kRoomForLabels = 64;  // of a token, at the least
 constexpr std::size_t kMinSecret = 32;
 constexpr std::size_t kMaxSecret = 1024;
 constexpr std::size_t kMaxSecrets = 16;
-constexpr const char* kMakeAuthority = "trirectl pki init makes a P-256 CA, and trirectl pki issue certificates of it";
+constexpr const char* kMakeAuthority =
+    "trirectl pki init makes a P-256 CA, and trirectl pki issue certificates of it";
 
 }  // namespace
 
-tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> TrustLoader::load(const Keyring* previous) {
+tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> TrustLoader::load(
+    const Keyring* previous) {
   auto random = Random::open();
   auto own_random = Random::open();
   if (!random || !own_random) {
-    return tl::unexpected(std::vector<TrustProblem>{{random ? own_random.error() : random.error(), ""}});
+    return tl::unexpected(
+        std::vector<TrustProblem>{{random ? own_random.error() : random.error(), ""}});
   }
   auto keyring = std::make_shared<Keyring>(std::move(*own_random));
   if (previous != nullptr) {
@@ -85,7 +88,8 @@ void TrustLoader::read_authorities() {
   }
 }
 
-// One that has expired does no harm: nothing that it signed is believed. It may stay until a rotation is over.
+// One that has expired does no harm: nothing that it signed is believed. It may stay until a
+// rotation is over.
 void TrustLoader::read_authority(const File& file, Bytes der) {
   auto certificate = Certificate::parse(der);
   if (!certificate) {
@@ -94,14 +98,17 @@ void TrustLoader::read_authority(const File& file, Bytes der) {
   }
   const Certificate& authority = **certificate;
   if (!authority.has_p256_key()) {
-    problem(
-        file,
-        fmt::format("is a CA with a key of type {}, not P-256: a token has {} bytes for a certificate and labels, and a certificate under "
-                    "RSA-4096 alone takes about 1,121",
-                    authority.key_text(), wire::kMaxToken),
-        kMakeAuthority);
-  } else if (!authority.is_authority() || mbedtls_x509_crt_check_key_usage(authority.context(), MBEDTLS_X509_KU_KEY_CERT_SIGN) != 0) {
-    problem(file, fmt::format("holds a certificate of '{}' that is no CA's", authority.subject_text()),
+    problem(file,
+            fmt::format("is a CA with a key of type {}, not P-256: a token has {} bytes for a "
+                        "certificate and labels, and a certificate under "
+                        "RSA-4096 alone takes about 1,121",
+                        authority.key_text(), wire::kMaxToken),
+            kMakeAuthority);
+  } else if (!authority.is_authority() ||
+             mbedtls_x509_crt_check_key_usage(authority.context(), MBEDTLS_X509_KU_KEY_CERT_SIGN) !=
+                 0) {
+    problem(file,
+            fmt::format("holds a certificate of '{}' that is no CA's", authority.subject_text()),
             "'ca' lists those that sign, 'certificate' is the host's own");
   } else if (authority.constraints().limited()) {
     problem(file, "is a CA whose certificate limits labels: only a host's certificate can");
@@ -120,14 +127,17 @@ void TrustLoader::read_revoked(const File& file) {
       authorities_.revoke(**certificate);
       found++;
     } else if (pem) {
-      problem(file, "holds a certificate that cannot be read: " + failure_text(certificate.error()));
+      problem(file,
+              "holds a certificate that cannot be read: " + failure_text(certificate.error()));
       return;
     }
   }
-  for (const auto& der : read_blocks(pem || found == 0 ? file.content : std::string(), "X509 CRL")) {
+  for (const auto& der :
+       read_blocks(pem || found == 0 ? file.content : std::string(), "X509 CRL")) {
     RevocationContext list;
     if (const int rc = mbedtls_x509_crl_parse_der(list.get(), der.data(), der.size()); rc != 0) {
-      problem(file, "holds neither a certificate nor a revocation list that can be read: " + failure_text(rc));
+      problem(file, "holds neither a certificate nor a revocation list that can be read: " +
+                        failure_text(rc));
       return;
     }
     if (!authorities_.revoke(*list.get())) {
@@ -169,17 +179,20 @@ std::unique_ptr<Certificate> TrustLoader::read_leaf() {
   }
   auto leaf = Certificate::parse(blocks.front());
   if (!leaf) {
-    problem(material_.certificate, "holds a certificate that cannot be read: " + failure_text(leaf.error()));
+    problem(material_.certificate,
+            "holds a certificate that cannot be read: " + failure_text(leaf.error()));
     return nullptr;
   }
   if (!(*leaf)->has_p256_key()) {
-    problem(material_.certificate, fmt::format("has a key of type {}, not P-256", (*leaf)->key_text()), kMakeAuthority);
+    problem(material_.certificate,
+            fmt::format("has a key of type {}, not P-256", (*leaf)->key_text()), kMakeAuthority);
     return nullptr;
   }
   if ((*leaf)->is_signed_with_rsa()) {
     problem(material_.certificate,
-            fmt::format("is signed with RSA and has {} bytes: a token has {} for a certificate and labels", blocks.front().size(),
-                        wire::kMaxToken),
+            fmt::format(
+                "is signed with RSA and has {} bytes: a token has {} for a certificate and labels",
+                blocks.front().size(), wire::kMaxToken),
             kMakeAuthority);
     return nullptr;
   }
@@ -189,13 +202,16 @@ std::unique_ptr<Certificate> TrustLoader::read_leaf() {
 void TrustLoader::check_leaf(const Certificate& leaf) {
   const File& file = material_.certificate;
   if (leaf.context()->version != 3) {
-    problem(file, fmt::format("is an X.509 certificate of version {}, not 3", leaf.context()->version));
+    problem(file,
+            fmt::format("is an X.509 certificate of version {}, not 3", leaf.context()->version));
   }
   if (leaf.name().empty()) {
-    problem(file, "names no host", "it needs a subject alternative name: a DNS name or a SPIFFE URI");
+    problem(file, "names no host",
+            "it needs a subject alternative name: a DNS name or a SPIFFE URI");
   }
   if (leaf.has_bad_constraints()) {
-    problem(file, "limits labels in a way that cannot be read", "key=value or key=prefix*, each a UTF8String");
+    problem(file, "limits labels in a way that cannot be read",
+            "key=value or key=prefix*, each a UTF8String");
   }
   if (leaf.is_authority()) {
     problem(file, "is a CA's certificate, not a host's");
@@ -205,8 +221,10 @@ void TrustLoader::check_leaf(const Certificate& leaf) {
             "keyUsage digitalSignature or keyAgreement, extendedKeyUsage clientAuth or serverAuth");
   }
   if (!leaf.constraints().permit(material_.host_labels)) {
-    problem(file, fmt::format("does not vouch for the labels of [host]: {}", material_.host_labels.text()),
-            "issue it with labels that cover them");
+    problem(
+        file,
+        fmt::format("does not vouch for the labels of [host]: {}", material_.host_labels.text()),
+        "issue it with labels that cover them");
   }
 }
 
@@ -225,7 +243,8 @@ const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
       problem(file, "is revoked itself");
       break;
     case Distrust::untrusted:
-      problem(file, "is signed by no CA of 'ca'", "list the CA that issued it, an intermediate one too");
+      problem(file, "is signed by no CA of 'ca'",
+              "list the CA that issued it, an intermediate one too");
       break;
     default:
       problem(file, "could not be verified");
@@ -238,7 +257,8 @@ void TrustLoader::check_size(const File& file, std::size_t size) {
   const std::size_t labels = material_.host_labels.encode().size();
   if (size + std::max(labels, kRoomForLabels) > kLimit) {
     problem(file,
-            fmt::format("does not fit a token: the credential has {} bytes, credential and labels together at most {}, of which labels "
+            fmt::format("does not fit a token: the credential has {} bytes, credential and labels "
+                        "together at most {}, of which labels "
                         "need {} at least; those of [host] have {}",
                         size, kLimit, kRoomForLabels, labels),
             "shorter names in the certificate, or fewer labels");
@@ -263,12 +283,16 @@ void TrustLoader::read_secrets(Keyring& keyring) {
     std::array<std::uint8_t, kMaxSecret> secret = {};
     std::size_t size = 0;
     const int rc =
-        mbedtls_base64_decode(secret.data(), secret.size(), &size, reinterpret_cast<const unsigned char*>(line.data()), line.size());
+        mbedtls_base64_decode(secret.data(), secret.size(), &size,
+                              reinterpret_cast<const unsigned char*>(line.data()), line.size());
     if (rc != 0) {
-      problem(file, fmt::format("line {} is no base64 of at most {} bytes", number, kMaxSecret), "trirectl pki psk writes a fresh secret");
-    } else if (size < kMinSecret) {
-      problem(file, fmt::format("line {} has {} bytes; a secret has {} or more", number, size, kMinSecret),
+      problem(file, fmt::format("line {} is no base64 of at most {} bytes", number, kMaxSecret),
               "trirectl pki psk writes a fresh secret");
+    } else if (size < kMinSecret) {
+      problem(
+          file,
+          fmt::format("line {} has {} bytes; a secret has {} or more", number, size, kMinSecret),
+          "trirectl pki psk writes a fresh secret");
     } else {
       secrets.push_back(shared_secret(Bytes(secret).first(size)));
     }
@@ -278,11 +302,15 @@ void TrustLoader::read_secrets(Keyring& keyring) {
     problem(file, "holds no secret", "trirectl pki psk writes one");
   }
   if (secrets.size() > kMaxSecrets) {
-    problem(file, fmt::format("holds {} secrets; at most {} are accepted", secrets.size(), kMaxSecrets));
+    problem(file,
+            fmt::format("holds {} secrets; at most {} are accepted", secrets.size(), kMaxSecrets));
   }
   const std::string& host = material_.host_name;
   if (host.empty() || host.size() > 64 || !policy::is_printable(host)) {
-    problem(file, fmt::format("goes together with the host's name, and '{}' is none of 1 to 64 bytes", host), "name in [host]");
+    problem(
+        file,
+        fmt::format("goes together with the host's name, and '{}' is none of 1 to 64 bytes", host),
+        "name in [host]");
   }
   check_size(file, sizeof(SecretName) + host.size());
   if (problems_.empty()) {

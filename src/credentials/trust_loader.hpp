@@ -12,7 +12,8 @@ class TrustLoader {
  public:
   TrustLoader(const TrustMaterial& material, Time now) : material_(material), now_(now) {}
   /// `previous` may be null.
-  [[nodiscard]] tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> load(const Keyring* previous);
+  [[nodiscard]] tl::expected<std::shared_ptr<const Trust>, std::vector<TrustProblem>> load(
+      const Keyring* previous);
 
  private:
   using File = TrustMaterial::File;

@@ -20,18 +20,23 @@ std::uint64_t microseconds(std::chrono::seconds time) {
 
 }  // namespace
 
-Result<std::unique_ptr<AnswerWatch>> AnswerWatch::open(sd_event* loop, enforcer::Enforcer& enforcer) {
+Result<std::unique_ptr<AnswerWatch>> AnswerWatch::open(sd_event* loop,
+                                                       enforcer::Enforcer& enforcer) {
   auto queue = kernel::Queue::bind(enforcer::kAnswerQueue, kQueueSize);
   if (!queue) {
     return tl::unexpected(queue.error());
   }
   std::unique_ptr<AnswerWatch> watch(new AnswerWatch(std::move(*queue), enforcer));
-  int rc = sd_event_add_io(loop, &watch->readable_, watch->queue_.fd(), EPOLLIN, on_readable, watch.get());
+  int rc = sd_event_add_io(loop, &watch->readable_, watch->queue_.fd(), EPOLLIN, on_readable,
+                           watch.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(watch->readable_, kAnswersPriority);
   rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &watch->round_, CLOCK_MONOTONIC, microseconds(enforcer::Enforcer::kNamesRound), 0,
+              : sd_event_add_time_relative(loop, &watch->round_, CLOCK_MONOTONIC,
+                                           microseconds(enforcer::Enforcer::kNamesRound), 0,
                                            on_round, watch.get());
-  return rc < 0 ? Result<std::unique_ptr<AnswerWatch>>(fail_errno("cannot follow answers of name servers", -rc)) : std::move(watch);
+  return rc < 0 ? Result<std::unique_ptr<AnswerWatch>>(
+                      fail_errno("cannot follow answers of name servers", -rc))
+                : std::move(watch);
 }
 
 AnswerWatch::~AnswerWatch() {
@@ -39,12 +44,14 @@ AnswerWatch::~AnswerWatch() {
   sd_event_source_disable_unref(round_);
 }
 
-int AnswerWatch::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int AnswerWatch::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                             void* self) {
   static_cast<AnswerWatch*>(self)->serve();
   return 0;
 }
 
-/// A batch: all that it teaches goes to the kernel in one transaction, and only then are the answers released.
+/// A batch: all that it teaches goes to the kernel in one transaction, and only then are the
+/// answers released.
 void AnswerWatch::serve() {
   std::vector<const kernel::QueuedPacket*> teaching;
   std::vector<names::Answer> answers;
@@ -54,8 +61,12 @@ void AnswerWatch::serve() {
       queue_.drop(packet.id);
       continue;
     }
-    std::erase_if(heard.answers, [this](const names::Answer& answer) { return !enforcer_.knows_name(answer.name); });
-    const auto doubt = heard.answers.empty() ? std::nullopt : enforcer_.doubt(heard.protocol, heard.ends, packet.priority);
+    std::erase_if(heard.answers, [this](const names::Answer& answer) {
+      return !enforcer_.knows_name(answer.name);
+    });
+    const auto doubt = heard.answers.empty()
+                           ? std::nullopt
+                           : enforcer_.doubt(heard.protocol, heard.ends, packet.priority);
     if (doubt) {
       tell_doubt(heard, heard.answers.front().name, *doubt);
     }
@@ -68,7 +79,8 @@ void AnswerWatch::serve() {
   }
   const Status known = enforcer_.hear(answers);
   if (!known) {
-    spdlog::error("answers of name servers are dropped, and will be asked for again: {}", known.error().text());
+    spdlog::error("answers of name servers are dropped, and will be asked for again: {}",
+                  known.error().text());
   }
   for (const kernel::QueuedPacket* packet : teaching) {
     known ? queue_.accept(packet->id, 0) : queue_.drop(packet->id);
@@ -77,12 +89,14 @@ void AnswerWatch::serve() {
   queue_.flush();
 }
 
-void AnswerWatch::tell_doubt(const names::Heard& heard, const std::string& name, const std::string& why) {
+void AnswerWatch::tell_doubt(const names::Heard& heard, const std::string& name,
+                             const std::string& why) {
   doubted_++;
   const auto now = Clock::now();
   if (now >= told_ + kTellAgain) {
     told_ = now;
-    spdlog::warn("what {} says of {} puts no address into a network: {}", heard.ends.source.text(), name, why);
+    spdlog::warn("what {} says of {} puts no address into a network: {}", heard.ends.source.text(),
+                 name, why);
   }
 }
 

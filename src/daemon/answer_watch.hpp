@@ -1,5 +1,5 @@
-// Answers of name servers to the workloads of one enforcement point: read before they are let in, so that a name's addresses are in its
-// networks when the workload hears of them.
+// Answers of name servers to the workloads of one enforcement point: read before they are let in,
+// so that a name's addresses are in its networks when the workload hears of them.
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -16,14 +16,16 @@ namespace trireme::daemon {
 
 class AnswerWatch {
  public:
-  /// Binds the queue in the present network namespace, the enforcer's. All references outlive this object. Errors: another program has the
-  /// queue, the event loop.
-  [[nodiscard]] static Result<std::unique_ptr<AnswerWatch>> open(sd_event* loop, enforcer::Enforcer& enforcer);
+  /// Binds the queue in the present network namespace, the enforcer's. All references outlive this
+  /// object. Errors: another program has the queue, the event loop.
+  [[nodiscard]] static Result<std::unique_ptr<AnswerWatch>> open(sd_event* loop,
+                                                                 enforcer::Enforcer& enforcer);
   ~AnswerWatch();
   AnswerWatch(const AnswerWatch&) = delete;
   AnswerWatch& operator=(const AnswerWatch&) = delete;
 
-  /// Answers that put an address into a network, those that were not believed, and packets that the queue lost.
+  /// Answers that put an address into a network, those that were not believed, and packets that the
+  /// queue lost.
   [[nodiscard]] std::uint64_t believed() const { return believed_; }
   [[nodiscard]] std::uint64_t doubted() const { return doubted_; }
   [[nodiscard]] std::uint64_t lost() const { return queue_.lost(); }
@@ -31,7 +33,8 @@ class AnswerWatch {
  private:
   using Clock = std::chrono::steady_clock;
 
-  AnswerWatch(kernel::Queue queue, enforcer::Enforcer& enforcer) : queue_(std::move(queue)), enforcer_(enforcer) {}
+  AnswerWatch(kernel::Queue queue, enforcer::Enforcer& enforcer)
+      : queue_(std::move(queue)), enforcer_(enforcer) {}
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_round(sd_event_source* source, std::uint64_t usec, void* self);
   void serve();

@@ -31,11 +31,15 @@ struct Kind {
 struct KindHash {
   std::size_t operator()(const Kind& kind) const {
     const auto bytes = [](const policy::Address& address) {
-      return std::string_view(reinterpret_cast<const char*>(address.bytes.data()), address.bytes.size());
+      return std::string_view(reinterpret_cast<const char*>(address.bytes.data()),
+                              address.bytes.size());
     };
     std::size_t hash = (std::size_t{kind.source} << 32U) ^ kind.destination;
-    for (const std::size_t part : {std::hash<std::string_view>()(bytes(kind.from)), std::hash<std::string_view>()(bytes(kind.to)),
-                                   (std::size_t{kind.protocol} << 17U) ^ (std::size_t{kind.port} << 1U) ^ std::size_t{kind.audited}}) {
+    for (const std::size_t part :
+         {std::hash<std::string_view>()(bytes(kind.from)),
+          std::hash<std::string_view>()(bytes(kind.to)),
+          (std::size_t{kind.protocol} << 17U) ^ (std::size_t{kind.port} << 1U) ^
+              std::size_t{kind.audited}}) {
       hash = (hash * 1'099'511'628'211U) ^ part;
     }
     return hash;
@@ -75,18 +79,22 @@ class Reading {
     const auto source = label.source();
     const auto destination = label.destination();
     const bool passes = (label.flags() & (enforcer::kAuthorised | enforcer::kAudited)) != 0;
-    if ((label.flags() & enforcer::kAudited) != 0 && label.source() == enforcer::kNoNumber && label.destination() == enforcer::kNoNumber) {
+    if ((label.flags() & enforcer::kAudited) != 0 && label.source() == enforcer::kNoNumber &&
+        label.destination() == enforcer::kNoNumber) {
       audited_[{flow.protocol, flow.reply.source_port, flow.original.source, flow.reply.source}]++;
       flows_++;
       return;
     }
-    if (!passes || !source || !destination || *source == *destination || (!is_workload(*source) && !is_workload(*destination))) {
+    if (!passes || !source || !destination || *source == *destination ||
+        (!is_workload(*source) && !is_workload(*destination))) {
       return;
     }
     // Both points of a connection between networks have it.
-    const bool is_new =
-        (label.flags() & enforcer::kToken) == 0 ||
-        between_points_.emplace(flow.original.source, flow.reply.source, flow.original.source_port, flow.reply.source_port).second;
+    const bool is_new = (label.flags() & enforcer::kToken) == 0 ||
+                        between_points_
+                            .emplace(flow.original.source, flow.reply.source,
+                                     flow.original.source_port, flow.reply.source_port)
+                            .second;
     if (!is_new) {
       return;
     }
@@ -107,14 +115,16 @@ class Reading {
     }
   }
 
-  /// mode = "audit" lets pass without noting whose flow it is: the flow log tells, by addresses and port.
+  /// mode = "audit" lets pass without noting whose flow it is: the flow log tells, by addresses and
+  /// port.
   void add_audited(Connections& found) const {
     std::map<AuditedKey, const policy::Flow*> told;
     const auto filter = control::FlowFilter::parse({{"verdict", {"audit"}}}, {});
     for (const control::FlowTally* tally : daemon_.flows().store().tallies(*filter, kMostKinds)) {
       const policy::Flow& flow = tally->last;
       if (flow.source.address && flow.destination.address) {
-        told.try_emplace({flow.protocol, flow.port, *flow.source.address, *flow.destination.address}, &flow);
+        told.try_emplace(
+            {flow.protocol, flow.port, *flow.source.address, *flow.destination.address}, &flow);
       }
     }
     for (const auto& [key, count] : audited_) {
@@ -163,7 +173,8 @@ class Reading {
   std::map<AuditedKey, std::uint64_t> audited_;
   std::chrono::system_clock::time_point now_ = std::chrono::system_clock::now();
   std::unordered_map<Kind, std::uint64_t, KindHash> kinds_;
-  std::set<std::tuple<policy::Address, policy::Address, std::uint16_t, std::uint16_t>> between_points_;
+  std::set<std::tuple<policy::Address, policy::Address, std::uint16_t, std::uint16_t>>
+      between_points_;
   std::uint64_t flows_ = 0;
   bool complete_ = true;
 };

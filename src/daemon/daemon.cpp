@@ -18,7 +18,8 @@ namespace {
 
 constexpr std::uint64_t kPrune = 600'000'000;  // µs
 constexpr std::chrono::seconds kRevokeAgain(1);
-constexpr std::chrono::milliseconds kSecondLook(100);  // longer than any packet is between two rules
+constexpr std::chrono::milliseconds kSecondLook(
+    100);  // longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
@@ -61,7 +62,8 @@ Status Daemon::prepare() {
     sigaddset(&signals, signal);
   }
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-  for (const auto& [signal, handler] : {std::pair{SIGTERM, &on_stop}, {SIGINT, &on_stop}, {SIGHUP, &on_hangup}}) {
+  for (const auto& [signal, handler] :
+       {std::pair{SIGTERM, &on_stop}, {SIGINT, &on_stop}, {SIGHUP, &on_hangup}}) {
     rc = rc < 0 ? rc : sd_event_add_signal(loop, nullptr, signal, handler, this);
   }
   rc = rc < 0 ? rc : sd_event_set_watchdog(loop, 1);
@@ -81,12 +83,14 @@ Status Daemon::prepare() {
     spdlog::error("{}", line);
   }
   if (settings_->policy() == nullptr) {
-    return fail(options_.config_dir + " is not valid", "correct the files; 'triremed --check' shows every error");
+    return fail(options_.config_dir + " is not valid",
+                "correct the files; 'triremed --check' shows every error");
   }
   if (!settings_->errors().empty()) {
     spdlog::error("{} is not valid; enforcing the last files that were", options_.config_dir);
   }
-  for (const std::string& line : look_at_first_start(*settings_->policy(), *settings_->identity()).lines) {
+  for (const std::string& line :
+       look_at_first_start(*settings_->policy(), *settings_->identity()).lines) {
     spdlog::warn("{}", line);
   }
   return {};
@@ -109,20 +113,24 @@ Status Daemon::assemble() {
     return tl::unexpected(recovered.error());
   }
   spdlog::info("{} workloads of an earlier daemon taken over", *recovered);
-  // Before any new number is given out: flows of numbers that nobody has any more end here, or a newcomer would inherit them.
+  // Before any new number is given out: flows of numbers that nobody has any more end here, or a
+  // newcomer would inherit them.
   revoke(points_->all());
 
   if (Status opened = open_scopes(); !opened) {
     return opened;
   }
-  auto events = workload::CgroupEvents::create(loop_.get(), *tree_, *registry_, *points_, scopes_->slice());
+  auto events =
+      workload::CgroupEvents::create(loop_.get(), *tree_, *registry_, *points_, scopes_->slice());
   if (!events) {
     return tl::unexpected(events.error());
   }
   events_ = std::move(*events);
   docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
-  units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(), TRIREME_BINDIR "/trirectl");
-  launcher_ = std::make_unique<systemd::Launcher>(*registry_, *scopes_, docker::is_container_cgroup);
+  units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(),
+                                                 TRIREME_BINDIR "/trirectl");
+  launcher_ =
+      std::make_unique<systemd::Launcher>(*registry_, *scopes_, docker::is_container_cgroup);
   events_->add_source(*docker_);
   events_->add_source(*units_);
   configure(settings_->identity());
@@ -131,7 +139,8 @@ Status Daemon::assemble() {
 
 /// The kernel's side: enforcement points, and the threads that serve their queues.
 Status Daemon::open_points() {
-  auto tokens = Tokens::start(options_.runtime_dir, numbers_, settings_->policy(), settings_->trust());
+  auto tokens =
+      Tokens::start(options_.runtime_dir, numbers_, settings_->policy(), settings_->trust());
   if (!tokens) {
     return tl::unexpected(tokens.error());
   }
@@ -139,24 +148,29 @@ Status Daemon::open_points() {
   if (!tokens_->problem().empty()) {
     problems_.note("tokens", fail(tokens_->problem()));
   }
-  common_ = std::make_unique<enforcer::Common>(enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
+  common_ = std::make_unique<enforcer::Common>(
+      enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
   common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
       verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));
     };
-    common_->on_named = [verifier](handshake::PointId point, const policy::Address& address, std::vector<std::string> names) {
+    common_->on_named = [verifier](handshake::PointId point, const policy::Address& address,
+                                   std::vector<std::string> names) {
       verifier->named().set(point, address, std::move(names));
     };
     common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
   }
   if (!common_->multicast) {
-    problems_.note("workloads receive multicast unjudged", tl::unexpected(common_->multicast.error()));
+    problems_.note("workloads receive multicast unjudged",
+                   tl::unexpected(common_->multicast.error()));
   }
   if (!common_->gate) {
-    problems_.note("containers that start are not shut before their network is known", tl::unexpected(common_->gate.error()));
+    problems_.note("containers that start are not shut before their network is known",
+                   tl::unexpected(common_->gate.error()));
   }
-  auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(), settings_->policy());
+  auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
+                                       settings_->policy());
   if (!points) {
     return fail(points.error().message, "does another triremed run in this network namespace?");
   }
@@ -166,7 +180,8 @@ Status Daemon::open_points() {
     watches_.close(point);
     unrevoked_.erase(point.id);
   };
-  points_->on_lost = [this](const std::shared_ptr<const kernel::Netns>& network, const Error& error) {
+  points_->on_lost = [this](const std::shared_ptr<const kernel::Netns>& network,
+                            const Error& error) {
     registry_->quarantine_network(network, error.message);
   };
   expect_peers(*settings_->identity(), *settings_->trust());
@@ -175,7 +190,8 @@ Status Daemon::open_points() {
 
 /// In the point's network namespace.
 Status Daemon::watch(enforcer::Point& point) {
-  return watches_.open(loop_.get(), *points_, point, flows_, *registry_, [this, &point] { look_again({&point}); });
+  return watches_.open(loop_.get(), *points_, point, flows_, *registry_,
+                       [this, &point] { look_again({&point}); });
 }
 
 /// Time passes while files stay.
@@ -208,7 +224,8 @@ Status Daemon::open_scopes() {
   if (options_.driver == CgroupDriver::systemd) {
     return fail("systemd is not PID 1 here", "use --cgroup-driver auto or cgroupfs");
   }
-  auto scopes = systemd::CgroupfsScopes::open(loop_.get(), *tree_, workload::strict_slice(options_.runtime_dir));
+  auto scopes = systemd::CgroupfsScopes::open(loop_.get(), *tree_,
+                                              workload::strict_slice(options_.runtime_dir));
   if (!scopes) {
     return tl::unexpected(scopes.error());
   }
@@ -218,7 +235,8 @@ Status Daemon::open_scopes() {
 
 /// From the model to the kernel, in one transaction.
 Status Daemon::enforce() {
-  // Only one program at a time has the log group: a second daemon in this network namespace ends here, before it has changed anything.
+  // Only one program at a time has the log group: a second daemon in this network namespace ends
+  // here, before it has changed anything.
   if (Status watched = watch(points_->host_point()); !watched) {
     return fail(watched.error().message, "does another triremed run in this network namespace?");
   }
@@ -233,9 +251,12 @@ Status Daemon::enforce() {
   if (Status written = points_->start(); !written) {
     return written;
   }
-  int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, 0, 0, on_second_look, this);
+  int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, 0, 0,
+                                      on_second_look, this);
   rc = rc < 0 ? rc : sd_event_source_set_enabled(second_look_, SD_EVENT_OFF);
-  rc = rc < 0 ? rc : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0, on_prune, this);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
+                                           on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
@@ -243,14 +264,17 @@ Status Daemon::enforce() {
 
 /// Ears and mouth.
 Status Daemon::serve() {
-  auto metrics = MetricsService::create(loop_.get(), problems_, [this] { return metrics_text(*this); });
+  auto metrics =
+      MetricsService::create(loop_.get(), problems_, [this] { return metrics_text(*this); });
   if (!metrics) {
     return tl::unexpected(metrics.error());
   }
   metrics_ = std::move(*metrics);
   Status followed = settings_->follow(
       loop_.get(),
-      [this](auto policy, auto identity, auto trust) { return apply(std::move(policy), std::move(identity), std::move(trust)); },
+      [this](auto policy, auto identity, auto trust) {
+        return apply(std::move(policy), std::move(identity), std::move(trust));
+      },
       [this] {
         metrics_->listen(settings_->identity()->metrics_listen);
         tell_systemd();
@@ -271,15 +295,16 @@ Status Daemon::serve() {
 Status Daemon::run() {
   sd_notify(0, "READY=1");
   tell_systemd();
-  spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}", settings_->policy()->rules.size(), registry_->size(),
-               scopes_->name());
+  spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}",
+               settings_->policy()->rules.size(), registry_->size(), scopes_->name());
   const int rc = sd_event_loop(loop_.get());
   sd_notify(0, "STOPPING=1");
   spdlog::info("ended; table inet {} stays and goes on enforcing what it knew", enforcer::kTable);
   return event_error("the event loop failed", rc);
 }
 
-Status Daemon::apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity,
+Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
+                     std::shared_ptr<const policy::Identity> identity,
                      std::shared_ptr<const credentials::Trust> trust) {
   if (Status applied = points_->apply(std::move(policy)); !applied) {
     return applied;
@@ -310,15 +335,18 @@ void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
       second_looks_[point->id] = std::chrono::steady_clock::now() + kRevokeAgain;
     }
   }
-  problems_.note("revocation", unrevoked_.empty() ? Status{} : Status(tl::unexpected(unrevoked_.begin()->second)));
+  problems_.note("revocation", unrevoked_.empty()
+                                   ? Status{}
+                                   : Status(tl::unexpected(unrevoked_.begin()->second)));
   if (count > 0) {
     revoked_ += count;
-    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone", count);
+    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone",
+                 count);
   }
 }
 
-/// Live flows are judged now and once more a moment later. Each look goes through every flow of the machine, so only where something
-/// changed.
+/// Live flows are judged now and once more a moment later. Each look goes through every flow of the
+/// machine, so only where something changed.
 void Daemon::look_again(const std::vector<enforcer::Point*>& points) {
   const auto due = std::chrono::steady_clock::now() + kSecondLook;
   for (const enforcer::Point* point : points) {
@@ -332,9 +360,12 @@ void Daemon::await_second_look() {
   if (second_looks_.empty()) {
     return;
   }
-  const auto next = std::ranges::min_element(second_looks_, {}, [](const auto& item) { return item.second; })->second;
+  const auto next = std::ranges::min_element(second_looks_, {}, [](const auto& item) {
+                      return item.second;
+                    })->second;
   const auto left = std::max<std::chrono::microseconds>(
-      std::chrono::ceil<std::chrono::microseconds>(next - std::chrono::steady_clock::now()), std::chrono::microseconds(0));
+      std::chrono::ceil<std::chrono::microseconds>(next - std::chrono::steady_clock::now()),
+      std::chrono::microseconds(0));
   sd_event_source_set_time_relative(second_look_, static_cast<std::uint64_t>(left.count()));
   sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
 }
@@ -374,15 +405,17 @@ std::size_t Daemon::named() const {
 }
 
 std::chrono::seconds Daemon::uptime() const {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - started_);
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() -
+                                                          started_);
 }
 
 void Daemon::tell_systemd() {
-  std::string text = fmt::format("{} workloads; policy generation {}, {} rules", registry_->size(), settings_->generation(),
-                                 settings_->policy()->rules.size());
+  std::string text = fmt::format("{} workloads; policy generation {}, {} rules", registry_->size(),
+                                 settings_->generation(), settings_->policy()->rules.size());
   if (!settings_->errors().empty()) {
     const std::string& first = settings_->errors().front();
-    text = fmt::format("NOT VALID: {}; generation {} stays in force", first.substr(0, first.find('\n')), settings_->generation());
+    text = fmt::format("NOT VALID: {}; generation {} stays in force",
+                       first.substr(0, first.find('\n')), settings_->generation());
   }
   if (text != told_) {
     told_ = text;
@@ -432,7 +465,8 @@ int Daemon::on_prune(sd_event_source* source, std::uint64_t /*usec*/, void* self
 int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   auto& daemon = *static_cast<Daemon*>(self);
   const auto settled = daemon.points_->settle();
-  daemon.problems_.note("flows of new workloads", settled ? Status{} : Status(tl::unexpected(settled.error())));
+  daemon.problems_.note("flows of new workloads",
+                        settled ? Status{} : Status(tl::unexpected(settled.error())));
   if (settled && *settled > 0) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }

@@ -1,4 +1,5 @@
-// triremed, put together: settings and sources from above, the registry in the middle, the kernel below. One thread, one event loop.
+// triremed, put together: settings and sources from above, the registry in the middle, the kernel
+// below. One thread, one event loop.
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -77,7 +78,8 @@ class Daemon {
   Status open_scopes();
   Status enforce();
   Status serve();
-  Status apply(std::shared_ptr<const policy::Policy> policy, std::shared_ptr<const policy::Identity> identity,
+  Status apply(std::shared_ptr<const policy::Policy> policy,
+               std::shared_ptr<const policy::Identity> identity,
                std::shared_ptr<const credentials::Trust> trust);
   Status open_points();
   Status watch(enforcer::Point& point);
@@ -118,8 +120,9 @@ class Daemon {
   PointWatches watches_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
-  std::map<handshake::PointId, std::chrono::steady_clock::time_point> second_looks_;  // when each is due
-  std::map<handshake::PointId, Error> unrevoked_;                                     // where revocation has failed
+  std::map<handshake::PointId, std::chrono::steady_clock::time_point>
+      second_looks_;                               // when each is due
+  std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
   std::string told_;  // the last STATUS=

@@ -16,15 +16,19 @@ constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT;
 
 }  // namespace
 
-Result<std::unique_ptr<Drift>> Drift::open(sd_event* loop, enforcer::Enforcer& enforcer, std::function<void()> repaired) {
+Result<std::unique_ptr<Drift>> Drift::open(sd_event* loop, enforcer::Enforcer& enforcer,
+                                           std::function<void()> repaired) {
   auto watch = enforcer.watch();
   if (!watch) {
     return tl::unexpected(watch.error());
   }
   std::unique_ptr<Drift> drift(new Drift(enforcer, std::move(*watch), std::move(repaired)));
-  int rc = sd_event_add_io(loop, &drift->readable_, drift->watch_.fd(), EPOLLIN, on_readable, drift.get());
+  int rc = sd_event_add_io(loop, &drift->readable_, drift->watch_.fd(), EPOLLIN, on_readable,
+                           drift.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(drift->readable_, kPriority);
-  rc = rc < 0 ? rc : sd_event_add_time_relative(loop, &drift->timer_, CLOCK_MONOTONIC, 0, 0, on_timer, drift.get());
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop, &drift->timer_, CLOCK_MONOTONIC, 0, 0, on_timer,
+                                           drift.get());
   rc = rc < 0 ? rc : sd_event_source_set_enabled(drift->timer_, SD_EVENT_OFF);
   if (rc < 0) {
     return fail_errno("cannot follow nf_tables", -rc);
@@ -37,7 +41,8 @@ Drift::~Drift() {
   sd_event_source_disable_unref(timer_);
 }
 
-int Drift::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int Drift::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                       void* self) {
   auto& drift = *static_cast<Drift*>(self);
   if (const auto who = drift.watch_.drain()) {
     drift.repair_soon(fmt::format("table inet {} was changed by {}", enforcer::kTable, *who));
@@ -68,7 +73,8 @@ void Drift::repair_soon(const std::string& reason) {
     return;
   }
   sd_event_source_set_time_relative(
-      timer_, static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(kPause - since).count()));
+      timer_, static_cast<std::uint64_t>(
+                  std::chrono::duration_cast<std::chrono::microseconds>(kPause - since).count()));
   sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
 }
 
@@ -91,13 +97,15 @@ void Drift::repair() {
 
 std::optional<std::string> Drift::problem() const {
   if (!failure_.empty()) {
-    return fmt::format("NOT ENFORCING AS IT SHOULD: {}, and cannot be written: {}", reason_, failure_);
+    return fmt::format("NOT ENFORCING AS IT SHOULD: {}, and cannot be written: {}", reason_,
+                       failure_);
   }
   if (!tried_ || Clock::now() - *tried_ > kShown) {
     return std::nullopt;
   }
   const auto ago = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - *tried_).count();
-  return fmt::format("{}; the table was written anew {} s ago ({} times in all)", reason_, ago, repairs_);
+  return fmt::format("{}; the table was written anew {} s ago ({} times in all)", reason_, ago,
+                     repairs_);
 }
 
 }  // namespace trireme::daemon

@@ -1,4 +1,5 @@
-// Keeps the table as the daemon wrote it: what another program changed in it, or the kernel refused to take, is written anew.
+// Keeps the table as the daemon wrote it: what another program changed in it, or the kernel refused
+// to take, is written anew.
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -16,8 +17,11 @@ namespace trireme::daemon {
 
 class Drift {
  public:
-  /// `repaired` is called after each repair. All references outlive this object. Errors: the event loop, no netlink socket.
-  [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop, enforcer::Enforcer& enforcer, std::function<void()> repaired);
+  /// `repaired` is called after each repair. All references outlive this object. Errors: the event
+  /// loop, no netlink socket.
+  [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop,
+                                                           enforcer::Enforcer& enforcer,
+                                                           std::function<void()> repaired);
   ~Drift();
   Drift(const Drift&) = delete;
   Drift& operator=(const Drift&) = delete;
@@ -28,7 +32,8 @@ class Drift {
   /// Why the last attempts failed, where more than one did; else empty.
   [[nodiscard]] std::string failure() const { return failures_ > 1 ? failure_ : ""; }
   [[nodiscard]] std::uint64_t repairs() const { return repairs_; }
-  /// A line for 'trirectl status': while the table is not as it should be, and for ten minutes after.
+  /// A line for 'trirectl status': while the table is not as it should be, and for ten minutes
+  /// after.
   [[nodiscard]] std::optional<std::string> problem() const;
 
  private:

@@ -28,9 +28,12 @@ std::string end_text(const policy::SeenEnd& end) {
 }
 
 void add_advice(std::vector<std::string>& lines) {
-  lines.emplace_back("to begin without cutting anything, save this in policy.toml: [defaults] with the line mode = \"audit\"");
   lines.emplace_back(
-      "then 'trirectl flows --follow' tells what would be refused, and 'trirectl policy suggest' writes the rules, DNS and ways out among "
+      "to begin without cutting anything, save this in policy.toml: [defaults] with the line mode "
+      "= \"audit\"");
+  lines.emplace_back(
+      "then 'trirectl flows --follow' tells what would be refused, and 'trirectl policy suggest' "
+      "writes the rules, DNS and ways out among "
       "them");
 }
 
@@ -39,7 +42,8 @@ void add_advice(std::vector<std::string>& lines) {
 FirstStart look_at_first_start(const policy::Policy& policy, const policy::Identity& identity) {
   FirstStart found;
   if (::geteuid() != 0) {
-    found.lines.emplace_back("not root: it was not looked at which live connections a first start would cut");
+    found.lines.emplace_back(
+        "not root: it was not looked at which live connections a first start would cut");
     return found;
   }
   if (!has_no_table()) {
@@ -47,7 +51,8 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
   }
   const auto tree = kernel::CgroupTree::find();
   if (!tree) {
-    found.lines.push_back("it was not looked at which live connections a first start would cut: " + tree.error().text());
+    found.lines.push_back("it was not looked at which live connections a first start would cut: " +
+                          tree.error().text());
     return found;
   }
   const Survey survey = look_at_host(*tree, identity, kDockerPatience);
@@ -61,9 +66,11 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
     const bool is_self = !flow.from.workload.empty() && flow.from.workload == flow.to.workload;
     if (decision.verdict == policy::Verdict::deny && !is_self) {
       found.cut += flow.count;
-      cuts.emplace_back(flow.count, fmt::format("  {} x {} -> {} {}: {}", flow.count, end_text(flow.from), end_text(flow.to),
-                                                policy::port_text(flow.protocol, flow.port),
-                                                decision.rule != nullptr ? decision.rule->text() : policy::sentence(decision.reason)));
+      cuts.emplace_back(flow.count,
+                        fmt::format("  {} x {} -> {} {}: {}", flow.count, end_text(flow.from),
+                                    end_text(flow.to), policy::port_text(flow.protocol, flow.port),
+                                    decision.rule != nullptr ? decision.rule->text()
+                                                             : policy::sentence(decision.reason)));
     }
   }
   found.lines = survey.problems;
@@ -71,9 +78,11 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
     return found;
   }
   const bool audit = policy.mode == policy::Mode::audit;
-  found.lines.push_back(fmt::format("first start here: {} containers and units would be under policy; {} of their {} live connections {}",
-                                    survey.workloads, found.cut, found.live,
-                                    audit ? "would be refused; mode = \"audit\" lets them pass" : "would be cut"));
+  found.lines.push_back(
+      fmt::format("first start here: {} containers and units would be under policy; {} of their {} "
+                  "live connections {}",
+                  survey.workloads, found.cut, found.live,
+                  audit ? "would be refused; mode = \"audit\" lets them pass" : "would be cut"));
   std::ranges::stable_sort(cuts, std::greater{}, [](const auto& cut) { return cut.first; });
   for (std::size_t i = 0; i < std::min(cuts.size(), kMostLines); ++i) {
     found.lines.push_back(cuts[i].second);

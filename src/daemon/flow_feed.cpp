@@ -37,7 +37,8 @@ void tell(const std::vector<const Item*>& found, const control::Reply& reply) {
   std::ranges::for_each(found, [&](const Item* item) { items->push_back(*item); });
   reply.list_events(
       [items, next = std::size_t{0}]() mutable {
-        return next < items->size() ? std::optional(control::to_json((*items)[next++])) : std::nullopt;
+        return next < items->size() ? std::optional(control::to_json((*items)[next++]))
+                                    : std::nullopt;
       },
       {{"count", items->size()}});
 }
@@ -53,7 +54,9 @@ void FlowFeed::take(policy::Flow taken) {
     return;
   }
   if (suppressed_ != told_suppressed_ && refilled_ >= suppressions_told_ + kTellSuppressed) {
-    spdlog::warn("{} flows were not written here, to keep the journal readable; 'trirectl flows' has them", suppressed_ - told_suppressed_);
+    spdlog::warn(
+        "{} flows were not written here, to keep the journal readable; 'trirectl flows' has them",
+        suppressed_ - told_suppressed_);
     told_suppressed_ = suppressed_;
     suppressions_told_ = refilled_;
   }
@@ -75,7 +78,8 @@ void FlowFeed::tell_followers(const policy::Flow& flow) {
 
 bool FlowFeed::may_log() {
   const auto now = std::chrono::steady_clock::now();
-  allowance_ = std::min(kBurst, allowance_ + kPerSecond * std::chrono::duration<double>(now - refilled_).count());
+  allowance_ = std::min(
+      kBurst, allowance_ + kPerSecond * std::chrono::duration<double>(now - refilled_).count());
   refilled_ = now;
   if (allowance_ < 1) {
     return false;
@@ -84,7 +88,8 @@ bool FlowFeed::may_log() {
   return true;
 }
 
-void FlowFeed::answer(const json& params, const policy::Policy& policy, const control::Reply& reply) {
+void FlowFeed::answer(const json& params, const policy::Policy& policy,
+                      const control::Reply& reply) {
   auto filter = control::FlowFilter::parse(params, policy);
   if (!filter) {
     reply.error(filter.error());
@@ -97,7 +102,8 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy, const co
   }
   const auto found = store_.recent(*filter, limit);
   if (params.value("follow", false)) {
-    std::ranges::for_each(found, [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
+    std::ranges::for_each(found,
+                          [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
     followers_.push_back({reply, std::move(*filter)});
   } else {
     tell(found, reply);

@@ -1,4 +1,5 @@
-// Flows that were refused or are to be logged, to the journal and to `trirectl flows`: the newest are kept, followers hear of each at once.
+// Flows that were refused or are to be logged, to the journal and to `trirectl flows`: the newest
+// are kept, followers hear of each at once.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +17,11 @@ class FlowFeed {
   /// One more flow, from rules or from a handshake.
   void take(policy::Flow flow);
   /// Method `flows`. Names of networks in `params` are those of `policy`.
-  void answer(const nlohmann::json& params, const policy::Policy& policy, const control::Reply& reply);
+  void answer(const nlohmann::json& params, const policy::Policy& policy,
+              const control::Reply& reply);
 
-  /// A verdict ("allow", "deny", "audit") and why: "rule", "no_rule", "quarantined", or the handshake's reason.
+  /// A verdict ("allow", "deny", "audit") and why: "rule", "no_rule", "quarantined", or the
+  /// handshake's reason.
   using Key = std::pair<std::string, std::string>;
   /// Flows told so far.
   [[nodiscard]] const std::map<Key, std::uint64_t>& counts() const { return counts_; }

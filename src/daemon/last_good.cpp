@@ -32,7 +32,8 @@ std::vector<config::Source> sources(const json& list) {
 }  // namespace
 
 Status keep_last_good(const std::string& runtime_dir, const config::Configuration& configuration) {
-  const json value = {{"policy", to_json(configuration.policy_sources)}, {"identity", to_json(configuration.identity_sources)}};
+  const json value = {{"policy", to_json(configuration.policy_sources)},
+                      {"identity", to_json(configuration.identity_sources)}};
   return replace_file(file_of(runtime_dir), value.dump(), 0600);
 }
 

@@ -23,9 +23,11 @@ bool to_journal = false;
 
 /// systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream that stderr was connected to.
 bool stderr_is_journal() {
-  const char* stream = std::getenv("JOURNAL_STREAM");  // NOLINT(concurrency-mt-unsafe): no thread has started
+  const char* stream =
+      std::getenv("JOURNAL_STREAM");  // NOLINT(concurrency-mt-unsafe): no thread has started
   struct stat status = {};
-  return stream != nullptr && ::fstat(STDERR_FILENO, &status) == 0 && stream == fmt::format("{}:{}", status.st_dev, status.st_ino);
+  return stream != nullptr && ::fstat(STDERR_FILENO, &status) == 0 &&
+         stream == fmt::format("{}:{}", status.st_dev, status.st_ino);
 }
 
 std::string end_text(const policy::FlowEnd& end) {
@@ -40,7 +42,8 @@ std::string end_text(const policy::FlowEnd& end) {
     text += ", @" + network;
   }
   const std::string name = end.names.empty() ? "" : ", " + end.names.front();
-  return fmt::format("{} [{}{}{}]", text, end.address ? end.address->text() : "", name, end.host.empty() ? "" : ", " + end.host);
+  return fmt::format("{} [{}{}{}]", text, end.address ? end.address->text() : "", name,
+                     end.host.empty() ? "" : ", " + end.host);
 }
 
 }  // namespace
@@ -70,7 +73,8 @@ void log_flow(const policy::Flow& flow) {
   const char* verdict = policy::text(flow.verdict);
   const std::string service = policy::port_text(flow.protocol, flow.port);
   const std::string message =
-      fmt::format("{} {} -> {} {}: {}{}", verdict, source, destination, service, flow.reason, flow.rule.empty() ? "" : ", " + flow.rule);
+      fmt::format("{} {} -> {} {}: {}{}", verdict, source, destination, service, flow.reason,
+                  flow.rule.empty() ? "" : ", " + flow.rule);
   if (!to_journal) {
     spdlog::info("{}", message);
     return;

@@ -28,7 +28,8 @@ int check(const std::string& directory) {
   if (!configuration.valid()) {
     return 1;
   }
-  for (const std::string& line : look_at_first_start(configuration.policy, configuration.identity).lines) {
+  for (const std::string& line :
+       look_at_first_start(configuration.policy, configuration.identity).lines) {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
   return 0;
@@ -37,21 +38,28 @@ int check(const std::string& directory) {
 int run(int argc, char** argv) {
   Options options;
   options.runtime_dir = control::default_runtime_dir();
-  CLI::App app("Gives processes and containers an identity of labels, and enforces policy over labels", "triremed");
+  CLI::App app(
+      "Gives processes and containers an identity of labels, and enforces policy over labels",
+      "triremed");
   app.set_version_flag("--version", "triremed " TRIREME_VERSION);
   app.failure_message(CLI::FailureMessage::simple);
-  app.add_option("--config-dir", options.config_dir, "directory of policy.toml and identity.toml")->capture_default_str();
-  app.add_option("--runtime-dir", options.runtime_dir, "directory of the control socket")->capture_default_str();
-  const std::map<std::string, CgroupDriver> drivers = {
-      {"auto", CgroupDriver::automatic}, {"systemd", CgroupDriver::systemd}, {"cgroupfs", CgroupDriver::cgroupfs}};
-  app.add_option("--cgroup-driver", options.driver, "who makes the cgroups of trirun: auto, systemd or cgroupfs")
+  app.add_option("--config-dir", options.config_dir, "directory of policy.toml and identity.toml")
+      ->capture_default_str();
+  app.add_option("--runtime-dir", options.runtime_dir, "directory of the control socket")
+      ->capture_default_str();
+  const std::map<std::string, CgroupDriver> drivers = {{"auto", CgroupDriver::automatic},
+                                                       {"systemd", CgroupDriver::systemd},
+                                                       {"cgroupfs", CgroupDriver::cgroupfs}};
+  app.add_option("--cgroup-driver", options.driver,
+                 "who makes the cgroups of trirun: auto, systemd or cgroupfs")
       ->transform(CLI::CheckedTransformer(drivers))
       ->default_str("auto");
   app.add_flag("--foreground", options.foreground, "log to stderr even where that is the journal");
-  app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")->capture_default_str();
-  app.add_flag(
-      "--check", options.check,
-      "only check the configuration, and say which live connections a first start would cut: exit 0 where it is valid, 1 where not");
+  app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")
+      ->capture_default_str();
+  app.add_flag("--check", options.check,
+               "only check the configuration, and say which live connections a first start would "
+               "cut: exit 0 where it is valid, 1 where not");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -60,7 +68,8 @@ int run(int argc, char** argv) {
   if (options.check) {
     return check(options.config_dir);
   }
-  options.config_dir = std::filesystem::absolute(options.config_dir);  // trirectl, which may be elsewhere, is told of it
+  options.config_dir = std::filesystem::absolute(
+      options.config_dir);  // trirectl, which may be elsewhere, is told of it
   if (const Status ready = set_up_log(options.log_level, options.foreground); !ready) {
     return complain(ready.error());
   }

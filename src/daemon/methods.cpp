@@ -22,18 +22,24 @@ using nlohmann::json;
 
 json workload_json(const workload::Workload& workload) {
   const char* network = workload::network_text(workload);
-  return {
-      {"name", workload.name},          {"kind", workload::text(workload.kind)},   {"labels", workload.labels.items()},
-      {"identity", workload.number},    {"state", workload::text(workload.state)}, {"reason", workload.reason},
-      {"cgroup", workload.cgroup_path}, {"container", workload.container_id},      {"network", network == nullptr ? json() : json(network)},
-      {"warnings", workload.warnings}};
+  return {{"name", workload.name},
+          {"kind", workload::text(workload.kind)},
+          {"labels", workload.labels.items()},
+          {"identity", workload.number},
+          {"state", workload::text(workload.state)},
+          {"reason", workload.reason},
+          {"cgroup", workload.cgroup_path},
+          {"container", workload.container_id},
+          {"network", network == nullptr ? json() : json(network)},
+          {"warnings", workload.warnings}};
 }
 
 json expiry_json(const credentials::Trust& trust) {
   if (trust.expires() == credentials::Time::max()) {
     return nullptr;
   }
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
 }
 
 json tokens_json(Daemon& daemon) {
@@ -74,7 +80,9 @@ json status_json(Daemon& daemon) {
            {{"directory", settings.directory()},
             {"generation", settings.generation()},
             {"rules", settings.policy()->rules.size()},
-            {"loaded", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
+            {"loaded",
+             fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                         fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
             {"errors", settings.errors()},
             {"warnings", settings.warnings()}}},
           {"workloads", counts},
@@ -147,7 +155,8 @@ Reply::Next list_workloads(workload::Registry& registry, bool examine) {
     while (next < names->size()) {
       const std::string& name = (*names)[next++];
       const workload::Workload* workload = registry.find_name(name);
-      if (examine && workload != nullptr && workload->state == workload::State::enforced && !workload->cgroup_path.empty()) {
+      if (examine && workload != nullptr && workload->state == workload::State::enforced &&
+          !workload->cgroup_path.empty()) {
         registry.examine(std::string(workload->cgroup_path));
         workload = registry.find_name(name);
       }
@@ -160,7 +169,8 @@ Reply::Next list_workloads(workload::Registry& registry, bool examine) {
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
-  const auto lookup = [&registry = daemon.registry()](std::string_view name) -> std::optional<policy::ExplainPeer> {
+  const auto lookup =
+      [&registry = daemon.registry()](std::string_view name) -> std::optional<policy::ExplainPeer> {
     const workload::Workload* workload = registry.find_name(std::string(name));
     if (workload == nullptr) {
       return std::nullopt;
@@ -190,9 +200,10 @@ Result<json> explain(Daemon& daemon, const json& params) {
     }
     return std::vector<std::size_t>(found.begin(), found.end());
   };
-  return control::explain(*daemon.settings().policy(), params.at("from").get<std::string>(), params.at("to").get<std::string>(),
-                          params.at("port").get<std::string>(),
-                          {.workload = lookup, .is_local = {}, .addresses = addresses, .named = named});
+  return control::explain(
+      *daemon.settings().policy(), params.at("from").get<std::string>(),
+      params.at("to").get<std::string>(), params.at("port").get<std::string>(),
+      {.workload = lookup, .is_local = {}, .addresses = addresses, .named = named});
 }
 
 Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {
@@ -212,8 +223,10 @@ Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& 
     if (!label) {
       return tl::unexpected(label.error());
     }
-    if (const std::string* before = request.labels.find(label->key); before != nullptr && *before != label->value) {
-      return fail("label '" + label->key + "' is given twice, as '" + *before + "' and '" + label->value + "'");
+    if (const std::string* before = request.labels.find(label->key);
+        before != nullptr && *before != label->value) {
+      return fail("label '" + label->key + "' is given twice, as '" + *before + "' and '" +
+                  label->value + "'");
     }
     if (Status added = request.labels.set(label->key, label->value); !added) {
       return tl::unexpected(added.error());
@@ -225,7 +238,8 @@ Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& 
   return request;
 }
 
-void launch(systemd::Launcher& launcher, const Caller& caller, const json& params, const Reply& reply) {
+void launch(systemd::Launcher& launcher, const Caller& caller, const json& params,
+            const Reply& reply) {
   auto request = launch_request(caller, params);
   if (!request) {
     reply.error(request.error());
@@ -234,64 +248,85 @@ void launch(systemd::Launcher& launcher, const Caller& caller, const json& param
   const auto pid = request->pid;
   const auto uid = request->uid;
   const std::string labels = request->labels.text();
-  launcher.launch(std::move(*request), [reply, pid, uid, labels](Result<systemd::Launched> launched) {
-    if (!launched) {
-      spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid, pid, launched.error().text());
-      reply.error(launched.error());
-      return;
-    }
-    spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
-    reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
-  });
+  launcher.launch(std::move(*request),
+                  [reply, pid, uid, labels](Result<systemd::Launched> launched) {
+                    if (!launched) {
+                      spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid,
+                                   pid, launched.error().text());
+                      reply.error(launched.error());
+                      return;
+                    }
+                    spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
+                    reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
+                  });
 }
 
 /// A handler that computes its answer at once.
 template <typename Function>
 control::Handler answer(Function function) {
-  return [function](const Caller& /*caller*/, const json& params, const Reply& reply) { reply.result(function(params)); };
+  return [function](const Caller& /*caller*/, const json& params, const Reply& reply) {
+    reply.result(function(params));
+  };
 }
 
 }  // namespace
 
 void register_methods(control::Server& server, Daemon& daemon) {
   namespace method = control::method;
-  server.on(method::status, Access::root, answer([&daemon](const json&) { return status_json(daemon); }));
-  server.on(method::workloads, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
-    reply.list(list_workloads(daemon.registry(), params.value("examine", true)));
-  });
-  server.on(method::metrics, Access::root, answer([&daemon](const json&) { return json{{"text", metrics_text(daemon)}}; }));
-  server.on(method::reload, Access::root, [&daemon](const Caller&, const json&, const Reply& reply) {
-    if (const Status reloaded = daemon.settings().reload(); !reloaded) {
-      reply.error(reloaded.error());
-      return;
-    }
-    const Settings& settings = daemon.settings();
-    reply.result({{"generation", settings.generation()}, {"rules", settings.policy()->rules.size()}, {"warnings", settings.warnings()}});
-  });
-  server.on(method::explain, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
-    const auto explanation = explain(daemon, params);
-    explanation ? reply.result(*explanation) : reply.error(explanation.error());
-  });
+  server.on(method::status, Access::root,
+            answer([&daemon](const json&) { return status_json(daemon); }));
+  server.on(method::workloads, Access::root,
+            [&daemon](const Caller&, const json& params, const Reply& reply) {
+              reply.list(list_workloads(daemon.registry(), params.value("examine", true)));
+            });
+  server.on(method::metrics, Access::root, answer([&daemon](const json&) {
+              return json{{"text", metrics_text(daemon)}};
+            }));
+  server.on(method::reload, Access::root,
+            [&daemon](const Caller&, const json&, const Reply& reply) {
+              if (const Status reloaded = daemon.settings().reload(); !reloaded) {
+                reply.error(reloaded.error());
+                return;
+              }
+              const Settings& settings = daemon.settings();
+              reply.result({{"generation", settings.generation()},
+                            {"rules", settings.policy()->rules.size()},
+                            {"warnings", settings.warnings()}});
+            });
+  server.on(method::explain, Access::root,
+            [&daemon](const Caller&, const json& params, const Reply& reply) {
+              const auto explanation = explain(daemon, params);
+              explanation ? reply.result(*explanation) : reply.error(explanation.error());
+            });
   server.on(method::launch, Access::anyone,
-            [&daemon](const Caller& caller, const json& params, const Reply& reply) { launch(daemon.launcher(), caller, params, reply); });
-  server.on(method::unit_gate, Access::root, [&daemon](const Caller& caller, const json& params, const Reply& reply) {
-    const auto unit = params.at("unit").get<std::string>();
-    if (const Status open = daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid)); !open) {
-      spdlog::error("{} may not start: {}", unit, open.error().text());
-      reply.error(open.error());
-      return;
-    }
-    reply.result({{"state", "enforced"}});
-  });
-  server.on(method::flows, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
-    daemon.flows().answer(params, *daemon.settings().policy(), reply);
-  });
-  server.on(method::connections, Access::root, [&daemon](const Caller&, const json& params, const Reply& reply) {
-    const auto listed = connections_json(daemon, params);
-    listed ? reply.result(*listed) : reply.error(listed.error());
-  });
-  server.on(method::policy, Access::root, answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
-  server.on(method::words, Access::root, answer([&daemon](const json&) { return words_json(daemon); }));
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+              launch(daemon.launcher(), caller, params, reply);
+            });
+  server.on(
+      method::unit_gate, Access::root,
+      [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+        const auto unit = params.at("unit").get<std::string>();
+        if (const Status open = daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid));
+            !open) {
+          spdlog::error("{} may not start: {}", unit, open.error().text());
+          reply.error(open.error());
+          return;
+        }
+        reply.result({{"state", "enforced"}});
+      });
+  server.on(method::flows, Access::root,
+            [&daemon](const Caller&, const json& params, const Reply& reply) {
+              daemon.flows().answer(params, *daemon.settings().policy(), reply);
+            });
+  server.on(method::connections, Access::root,
+            [&daemon](const Caller&, const json& params, const Reply& reply) {
+              const auto listed = connections_json(daemon, params);
+              listed ? reply.result(*listed) : reply.error(listed.error());
+            });
+  server.on(method::policy, Access::root,
+            answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
+  server.on(method::words, Access::root,
+            answer([&daemon](const json&) { return words_json(daemon); }));
 }
 
 }  // namespace trireme::daemon

@@ -14,7 +14,8 @@ namespace {
 using handshake::Reason;
 
 std::uint64_t seconds(std::chrono::system_clock::time_point time) {
-  return static_cast<std::uint64_t>(std::max<std::time_t>(0, std::chrono::system_clock::to_time_t(time)));
+  return static_cast<std::uint64_t>(
+      std::max<std::time_t>(0, std::chrono::system_clock::to_time_t(time)));
 }
 
 double seconds(const timeval& time) {
@@ -29,15 +30,18 @@ void process(Exposition& page, Daemon& daemon) {
   page.sample({}, seconds(usage.ru_utime) + seconds(usage.ru_stime));
   std::uint64_t size = 0;
   std::uint64_t resident = 0;
-  if (const auto statm = read_file("/proc/self/statm"); statm && std::sscanf(statm->c_str(), "%lu %lu", &size, &resident) == 2) {
+  if (const auto statm = read_file("/proc/self/statm");
+      statm && std::sscanf(statm->c_str(), "%lu %lu", &size, &resident) == 2) {
     page.gauge("process_resident_memory_bytes", "Resident memory of the daemon.",
                resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)));
   }
-  page.gauge("process_start_time_seconds", "When the daemon started.", seconds(std::chrono::system_clock::now() - daemon.uptime()));
+  page.gauge("process_start_time_seconds", "When the daemon started.",
+             seconds(std::chrono::system_clock::now() - daemon.uptime()));
 }
 
 void workloads(Exposition& page, Daemon& daemon) {
-  std::map<std::string, std::uint64_t> states = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
+  std::map<std::string, std::uint64_t> states = {
+      {"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
   for (const workload::Workload* workload : daemon.registry().all()) {
     states[workload::text(workload->state)]++;
   }
@@ -48,13 +52,19 @@ void workloads(Exposition& page, Daemon& daemon) {
 }
 
 void policy_in_force(Exposition& page, const Settings& settings) {
-  page.gauge("trireme_policy_generation", "Generation of the policy in force.", settings.generation());
-  page.gauge("trireme_policy_rules", "Rules of the policy in force.", settings.policy()->rules.size());
-  page.gauge("trireme_policy_loaded_timestamp_seconds", "When the policy in force was loaded.", seconds(settings.loaded()));
+  page.gauge("trireme_policy_generation", "Generation of the policy in force.",
+             settings.generation());
+  page.gauge("trireme_policy_rules", "Rules of the policy in force.",
+             settings.policy()->rules.size());
+  page.gauge("trireme_policy_loaded_timestamp_seconds", "When the policy in force was loaded.",
+             seconds(settings.loaded()));
   page.gauge("trireme_policy_audit", "1 where [defaults] mode is audit: nothing is refused.",
              settings.policy()->mode == policy::Mode::audit ? 1 : 0);
-  page.gauge("trireme_policy_errors", "Errors of the last load; above 0 an older generation is in force.", settings.errors().size());
-  page.gauge("trireme_policy_warnings", "Warnings of the policy in force.", settings.warnings().size());
+  page.gauge("trireme_policy_errors",
+             "Errors of the last load; above 0 an older generation is in force.",
+             settings.errors().size());
+  page.gauge("trireme_policy_warnings", "Warnings of the policy in force.",
+             settings.warnings().size());
   page.counters("trireme_reloads_total", "Reloads by result.");
   page.sample({{"result", "applied"}}, settings.reloads());
   page.sample({{"result", "refused"}}, settings.failed_reloads());
@@ -62,56 +72,79 @@ void policy_in_force(Exposition& page, const Settings& settings) {
 
 void flows(Exposition& page, Daemon& daemon) {
   const FlowFeed& feed = daemon.flows();
-  page.counters("trireme_flows_total", "Flows told, by verdict and reason; a refusal that repeats within seconds counts once.");
+  page.counters(
+      "trireme_flows_total",
+      "Flows told, by verdict and reason; a refusal that repeats within seconds counts once.");
   // Those that alerts ask for are there from the start: a rate needs a first value.
   auto counts = feed.counts();
-  for (const auto& key : {FlowFeed::Key{"deny", "no_rule"}, FlowFeed::Key{"deny", "rule"}, FlowFeed::Key{"audit", "no_rule"}}) {
+  for (const auto& key : {FlowFeed::Key{"deny", "no_rule"}, FlowFeed::Key{"deny", "rule"},
+                          FlowFeed::Key{"audit", "no_rule"}}) {
     counts.try_emplace(key, 0);
   }
   for (const auto& [key, count] : counts) {
     page.sample({{"verdict", key.first}, {"reason", key.second}}, count);
   }
-  page.counter("trireme_flow_log_lost_total", "Times at which the kernel's log messages did not fit.", daemon.watches().logs_lost());
-  page.counter("trireme_flow_log_suppressed_total", "Flows kept out of the journal by its rate limit.", feed.suppressed());
-  page.counter("trireme_revoked_flows_total", "Live flows that lost their authorisation.", daemon.revoked());
+  page.counter("trireme_flow_log_lost_total",
+               "Times at which the kernel's log messages did not fit.",
+               daemon.watches().logs_lost());
+  page.counter("trireme_flow_log_suppressed_total",
+               "Flows kept out of the journal by its rate limit.", feed.suppressed());
+  page.counter("trireme_revoked_flows_total", "Live flows that lost their authorisation.",
+               daemon.revoked());
 }
 
 void queues(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics& sum) {
-  page.gauge("trireme_queue_packets", "Packets that wait for the verifier, in all queues.", daemon.watches().queued());
+  page.gauge("trireme_queue_packets", "Packets that wait for the verifier, in all queues.",
+             daemon.watches().queued());
   page.counter("trireme_queue_dropped_total", "Packets that did not fit the queues.", sum.lost);
-  page.counter("trireme_verifier_packets_total", "Packets that the verifier was asked about.", sum.packets);
+  page.counter("trireme_verifier_packets_total", "Packets that the verifier was asked about.",
+               sum.packets);
 }
 
 void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
   page.gauge("trireme_handshakes", "Handshakes remembered.", sum.handshakes);
-  page.counter("trireme_handshakes_evicted_total", "Handshakes given up for newer ones.", sum.evicted);
+  page.counter("trireme_handshakes_evicted_total", "Handshakes given up for newer ones.",
+               sum.evicted);
   page.counter("trireme_hellos_total", "HELLOs sent, repeated ones included.", sum.hellos);
   page.counter("trireme_replies_total", "REPLYs sent, repeated ones included.", sum.replies);
-  page.counter("trireme_handshakes_authorised_total", "Flows authorised by proof, at either end.", sum.authorised);
-  page.counter("trireme_handshakes_unproved_total", "Flows allowed to peers that offered no proof.", sum.unproved);
-  page.counter("trireme_proofs_lost_total", "PROOFs that could not be sent; the server asks again.", sum.proofs_lost);
-  page.counter("trireme_handshake_events_lost_total", "Refusals that were not told: too many at a time.", sum.events_lost);
-  page.counters("trireme_handshakes_refused_total", "Packets of handshakes that were refused or dropped, by reason.");
+  page.counter("trireme_handshakes_authorised_total", "Flows authorised by proof, at either end.",
+               sum.authorised);
+  page.counter("trireme_handshakes_unproved_total", "Flows allowed to peers that offered no proof.",
+               sum.unproved);
+  page.counter("trireme_proofs_lost_total", "PROOFs that could not be sent; the server asks again.",
+               sum.proofs_lost);
+  page.counter("trireme_handshake_events_lost_total",
+               "Refusals that were not told: too many at a time.", sum.events_lost);
+  page.counters("trireme_handshakes_refused_total",
+                "Packets of handshakes that were refused or dropped, by reason.");
   for (std::size_t i = 1; i < handshake::kReasons; i++) {
     page.sample({{"reason", handshake::text(static_cast<Reason>(i))}}, sum.refused.at(i));
   }
 }
 
 void names(Exposition& page, std::size_t addresses, const AnswerCounts& sum) {
-  page.gauge("trireme_named_addresses", "Addresses that are in a network by a DNS name.", addresses);
-  page.counter("trireme_name_answers_believed_total", "Answers of name servers that put addresses into a network.", sum.believed);
-  page.counter("trireme_name_answers_doubted_total", "Answers for such names from servers that no rule lets be asked.", sum.doubted);
+  page.gauge("trireme_named_addresses", "Addresses that are in a network by a DNS name.",
+             addresses);
+  page.counter("trireme_name_answers_believed_total",
+               "Answers of name servers that put addresses into a network.", sum.believed);
+  page.counter("trireme_name_answers_doubted_total",
+               "Answers for such names from servers that no rule lets be asked.", sum.doubted);
   page.counter("trireme_name_answers_lost_total", "Answers that did not fit the queue.", sum.lost);
 }
 
 void credentials_known(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics& sum) {
-  page.gauge("trireme_peer_identities", "Label sets that peers elsewhere have proved.", daemon.tokens().identities().size());
-  page.gauge("trireme_credential_cache_entries", "Peers' credentials that the verifier's threads remember.", sum.peers);
-  page.counter("trireme_credential_cache_hits_total", "Credentials met that were remembered.", sum.remembered);
-  page.counter("trireme_credential_verifications_total", "Certificates looked at: public-key work.", sum.verifications);
+  page.gauge("trireme_peer_identities", "Label sets that peers elsewhere have proved.",
+             daemon.tokens().identities().size());
+  page.gauge("trireme_credential_cache_entries",
+             "Peers' credentials that the verifier's threads remember.", sum.peers);
+  page.counter("trireme_credential_cache_hits_total", "Credentials met that were remembered.",
+               sum.remembered);
+  page.counter("trireme_credential_verifications_total", "Certificates looked at: public-key work.",
+               sum.verifications);
   const credentials::Trust& trust = *daemon.settings().trust();
   if (trust.offered() == credentials::CredentialType::certificate) {
-    page.gauge("trireme_certificate_expiry_timestamp_seconds", "When this host's certificate expires.", seconds(trust.expires()));
+    page.gauge("trireme_certificate_expiry_timestamp_seconds",
+               "When this host's certificate expires.", seconds(trust.expires()));
   }
 }
 
@@ -120,20 +153,26 @@ void credentials_known(Exposition& page, Daemon& daemon, const verifier::Verifie
 std::string metrics_text(Daemon& daemon) {
   Exposition page;
   page.gauges("trireme_build_info", "What runs here.");
-  page.sample({{"version", TRIREME_VERSION}, {"cgroup_driver", daemon.cgroup_driver()}}, std::uint64_t{1});
+  page.sample({{"version", TRIREME_VERSION}, {"cgroup_driver", daemon.cgroup_driver()}},
+              std::uint64_t{1});
   workloads(page, daemon);
   policy_in_force(page, daemon.settings());
   flows(page, daemon);
-  page.counter("trireme_table_repairs_total", "Times at which a table had to be written anew: others changed it, or the kernel refused.",
-               daemon.watches().repairs());
-  page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.", daemon.points());
+  page.counter(
+      "trireme_table_repairs_total",
+      "Times at which a table had to be written anew: others changed it, or the kernel refused.",
+      daemon.watches().repairs());
+  page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",
+             daemon.points());
   const verifier::Verifier* verifier = daemon.tokens().verifier();
-  const verifier::VerifierStatistics sum = verifier == nullptr ? verifier::VerifierStatistics{} : verifier->statistics();
+  const verifier::VerifierStatistics sum =
+      verifier == nullptr ? verifier::VerifierStatistics{} : verifier->statistics();
   queues(page, daemon, sum);
   handshakes(page, sum);
   credentials_known(page, daemon, sum);
   names(page, daemon.named(), daemon.watches().answers());
-  page.gauge("trireme_problems", "Problems that 'trirectl status' lists.", daemon.problems().size());
+  page.gauge("trireme_problems", "Problems that 'trirectl status' lists.",
+             daemon.problems().size());
   process(page, daemon);
   return page.take();
 }

@@ -34,20 +34,23 @@ Result<Fd> listen_on(const policy::SocketAddress& address) {
   four.sin_family = AF_INET;
   four.sin_port = htons(address.port);
   std::memcpy(&four.sin_addr, address.address.bytes.data(), sizeof four.sin_addr);
-  const auto* name = v4 ? reinterpret_cast<const sockaddr*>(&four) : reinterpret_cast<const sockaddr*>(&six);
+  const auto* name =
+      v4 ? reinterpret_cast<const sockaddr*>(&four) : reinterpret_cast<const sockaddr*>(&six);
   const int on = 1;
   if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
       // The daemon starts before addresses are there.
-      ::setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on) != 0 || ::bind(fd.get(), name, v4 ? sizeof four : sizeof six) != 0 ||
+      ::setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on) != 0 ||
+      ::bind(fd.get(), name, v4 ? sizeof four : sizeof six) != 0 ||
       ::listen(fd.get(), kConnections) != 0) {
     return fail_errno("cannot listen on " + address.text());
   }
   return fd;
 }
 
-MHD_Result answer(MHD_Connection* connection, unsigned status, std::string_view text, const char* type, const char* allow = nullptr) {
-  MHD_Response* response =
-      MHD_create_response_from_buffer(text.size(), const_cast<char*>(text.data()), MHD_RESPMEM_MUST_COPY);  // copied, not written
+MHD_Result answer(MHD_Connection* connection, unsigned status, std::string_view text,
+                  const char* type, const char* allow = nullptr) {
+  MHD_Response* response = MHD_create_response_from_buffer(
+      text.size(), const_cast<char*>(text.data()), MHD_RESPMEM_MUST_COPY);  // copied, not written
   if (response == nullptr) {
     return MHD_NO;
   }
@@ -64,19 +67,24 @@ MHD_Result answer(MHD_Connection* connection, unsigned status, std::string_view 
 }  // namespace
 
 struct MetricsCallbacks {
-  static MHD_Result on_request(void* self, MHD_Connection* connection, const char* path, const char* method, const char* /*version*/,
-                               const char* /*upload*/, std::size_t* /*upload_size*/, void** /*request*/) {
+  static MHD_Result on_request(void* self, MHD_Connection* connection, const char* path,
+                               const char* method, const char* /*version*/, const char* /*upload*/,
+                               std::size_t* /*upload_size*/, void** /*request*/) {
     const std::string_view verb(method);
     if (verb != MHD_HTTP_METHOD_GET && verb != MHD_HTTP_METHOD_HEAD) {
-      return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n", "text/plain", "GET, HEAD");
+      return answer(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n", "text/plain",
+                    "GET, HEAD");
     }
     if (std::string_view(path) != "/metrics") {
-      return answer(connection, MHD_HTTP_NOT_FOUND, "trireme's metrics are at /metrics\n", "text/plain");
+      return answer(connection, MHD_HTTP_NOT_FOUND, "trireme's metrics are at /metrics\n",
+                    "text/plain");
     }
-    return answer(connection, MHD_HTTP_OK, static_cast<MetricsListener*>(self)->fresh_text(), kFormat);
+    return answer(connection, MHD_HTTP_OK, static_cast<MetricsListener*>(self)->fresh_text(),
+                  kFormat);
   }
 
-  static void on_connection(void* self, MHD_Connection* connection, void** /*context*/, MHD_ConnectionNotificationCode what) {
+  static void on_connection(void* self, MHD_Connection* connection, void** /*context*/,
+                            MHD_ConnectionNotificationCode what) {
     auto& listener = *static_cast<MetricsListener*>(self);
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
       listener.began_[connection] = listener.now();
@@ -86,7 +94,8 @@ struct MetricsCallbacks {
   }
 };
 
-Result<std::unique_ptr<MetricsListener>> MetricsListener::open(sd_event* loop, const policy::SocketAddress& address,
+Result<std::unique_ptr<MetricsListener>> MetricsListener::open(sd_event* loop,
+                                                               const policy::SocketAddress& address,
                                                                std::function<std::string()> text) {
   std::unique_ptr<MetricsListener> listener(new MetricsListener(loop, std::move(text)));
   if (Status started = listener->start(address); !started) {
@@ -100,22 +109,28 @@ Status MetricsListener::start(const policy::SocketAddress& address) {
   if (!socket) {
     return tl::unexpected(socket.error());
   }
-  const unsigned flags = MHD_USE_EPOLL | (address.address.family == policy::Address::Family::v6 ? unsigned{MHD_USE_IPv6} : 0U);
-  server_ = MHD_start_daemon(flags, address.port, nullptr, nullptr, &MetricsCallbacks::on_request, this,  //
-                             MHD_OPTION_LISTEN_SOCKET, socket->get(),                                     //
-                             MHD_OPTION_CONNECTION_LIMIT, kConnections,                                   //
-                             MHD_OPTION_CONNECTION_TIMEOUT, kSeconds,                                     //
-                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, kRequest,                                //
-                             MHD_OPTION_NOTIFY_CONNECTION, &MetricsCallbacks::on_connection, this,        //
-                             MHD_OPTION_END);
+  const unsigned flags =
+      MHD_USE_EPOLL |
+      (address.address.family == policy::Address::Family::v6 ? unsigned{MHD_USE_IPv6} : 0U);
+  server_ = MHD_start_daemon(
+      flags, address.port, nullptr, nullptr, &MetricsCallbacks::on_request, this,  //
+      MHD_OPTION_LISTEN_SOCKET, socket->get(),                                     //
+      MHD_OPTION_CONNECTION_LIMIT, kConnections,                                   //
+      MHD_OPTION_CONNECTION_TIMEOUT, kSeconds,                                     //
+      MHD_OPTION_CONNECTION_MEMORY_LIMIT, kRequest,                                //
+      MHD_OPTION_NOTIFY_CONNECTION, &MetricsCallbacks::on_connection, this,        //
+      MHD_OPTION_END);
   if (server_ == nullptr) {
     return fail("cannot serve HTTP on " + address.text());
   }
   std::ignore = socket->release();  // the server closes it
   const MHD_DaemonInfo* info = MHD_get_daemon_info(server_, MHD_DAEMON_INFO_EPOLL_FD);
-  int rc = info == nullptr ? -EBADF : sd_event_add_io(loop_, &readable_, info->epoll_fd, EPOLLIN, on_readable, this);
+  int rc = info == nullptr
+               ? -EBADF
+               : sd_event_add_io(loop_, &readable_, info->epoll_fd, EPOLLIN, on_readable, this);
   rc = rc < 0 ? rc : sd_event_source_set_priority(readable_, kMetricsPriority);
-  rc = rc < 0 ? rc : sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, 0, 0, on_timer, this);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, 0, 0, on_timer, this);
   rc = rc < 0 ? rc : sd_event_source_set_priority(timer_, kMetricsPriority);
   return rc < 0 ? fail_errno("cannot serve HTTP on " + address.text(), -rc) : Status{};
 }
@@ -128,7 +143,8 @@ MetricsListener::~MetricsListener() {
   }
 }
 
-int MetricsListener::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int MetricsListener::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                                 void* self) {
   static_cast<MetricsListener*>(self)->run();
   return 0;
 }
@@ -168,7 +184,8 @@ void MetricsListener::end_old_connections() {
     if (now() < began + kSeconds * kSecond) {
       continue;
     }
-    if (const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD); info != nullptr) {
+    if (const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        info != nullptr) {
       ::shutdown(info->connect_fd, SHUT_RDWR);
     }
   }

@@ -1,7 +1,8 @@
-// [metrics] listen: answers GET /metrics over HTTP from the event loop, below everything that decides or enrols.
+// [metrics] listen: answers GET /metrics over HTTP from the event loop, below everything that
+// decides or enrols.
 //
-// libmicrohttpd does HTTP, driven by its epoll descriptor: no thread, no lock, and it never blocks. A few connections at a time, each for a
-// few seconds; further ones wait in the kernel.
+// libmicrohttpd does HTTP, driven by its epoll descriptor: no thread, no lock, and it never blocks.
+// A few connections at a time, each for a few seconds; further ones wait in the kernel.
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -21,16 +22,18 @@ namespace trireme::daemon {
 
 class MetricsListener {
  public:
-  /// `text` makes what is served; it is asked at most once a second. Errors: the address is another program's, or the event loop.
-  [[nodiscard]] static Result<std::unique_ptr<MetricsListener>> open(sd_event* loop, const policy::SocketAddress& address,
-                                                                     std::function<std::string()> text);
+  /// `text` makes what is served; it is asked at most once a second. Errors: the address is another
+  /// program's, or the event loop.
+  [[nodiscard]] static Result<std::unique_ptr<MetricsListener>> open(
+      sd_event* loop, const policy::SocketAddress& address, std::function<std::string()> text);
   ~MetricsListener();
   MetricsListener(const MetricsListener&) = delete;
   MetricsListener& operator=(const MetricsListener&) = delete;
 
  private:
   friend struct MetricsCallbacks;  // libmicrohttpd's
-  MetricsListener(sd_event* loop, std::function<std::string()> text) : loop_(loop), text_(std::move(text)) {}
+  MetricsListener(sd_event* loop, std::function<std::string()> text)
+      : loop_(loop), text_(std::move(text)) {}
   Status start(const policy::SocketAddress& address);
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);

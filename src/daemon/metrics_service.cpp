@@ -9,9 +9,11 @@ constexpr std::uint64_t kAgain = 5'000'000;  // µs
 
 }  // namespace
 
-Result<std::unique_ptr<MetricsService>> MetricsService::create(sd_event* loop, Problems& problems, std::function<std::string()> text) {
+Result<std::unique_ptr<MetricsService>> MetricsService::create(sd_event* loop, Problems& problems,
+                                                               std::function<std::string()> text) {
   std::unique_ptr<MetricsService> service(new MetricsService(loop, problems, std::move(text)));
-  int rc = sd_event_add_time_relative(loop, &service->again_, CLOCK_MONOTONIC, 0, 0, on_time, service.get());
+  int rc = sd_event_add_time_relative(loop, &service->again_, CLOCK_MONOTONIC, 0, 0, on_time,
+                                      service.get());
   rc = rc < 0 ? rc : sd_event_source_set_enabled(service->again_, SD_EVENT_OFF);
   if (rc < 0) {
     return fail_errno("cannot set up the event loop", -rc);

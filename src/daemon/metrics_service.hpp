@@ -1,5 +1,5 @@
-// [metrics] listen, as the settings have it. Enforcement does not hang on it: while the address is another program's, a problem says so,
-// and it is tried again.
+// [metrics] listen, as the settings have it. Enforcement does not hang on it: while the address is
+// another program's, a problem says so, and it is tried again.
 #pragma once
 
 #include <optional>
@@ -12,8 +12,8 @@ namespace trireme::daemon {
 class MetricsService {
  public:
   /// `text` as MetricsListener::open() has it. All references outlive this object.
-  [[nodiscard]] static Result<std::unique_ptr<MetricsService>> create(sd_event* loop, Problems& problems,
-                                                                      std::function<std::string()> text);
+  [[nodiscard]] static Result<std::unique_ptr<MetricsService>> create(
+      sd_event* loop, Problems& problems, std::function<std::string()> text);
   ~MetricsService();
   MetricsService(const MetricsService&) = delete;
   MetricsService& operator=(const MetricsService&) = delete;

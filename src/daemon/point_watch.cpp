@@ -11,16 +11,19 @@ namespace {
 
 /// Below everything that changes who may talk: a flood of refusals delays nobody's enrolment.
 constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;
-/// Each reading asks the kernel for everything that it has refused lately. Rests between readings leave a tenth of the time to them, and
-/// are short enough for what the kernel logs meanwhile to fit the socket.
+/// Each reading asks the kernel for everything that it has refused lately. Rests between readings
+/// leave a tenth of the time to them, and are short enough for what the kernel logs meanwhile to
+/// fit the socket.
 constexpr std::uint64_t kRests = 9;
 constexpr std::uint64_t kShortest = 1'000;  // microseconds; below, there is no rest
 constexpr std::uint64_t kLongest = 100'000;
 
 }  // namespace
 
-Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
-                                                     const workload::Registry& registry, std::function<void()> repaired) {
+Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::Points& points,
+                                                     enforcer::Point& point, FlowFeed& feed,
+                                                     const workload::Registry& registry,
+                                                     std::function<void()> repaired) {
   auto log = enforcer::FlowLog::open();
   if (!log) {
     return tl::unexpected(log.error());
@@ -41,10 +44,15 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
     }
     watch->answers_ = std::move(*answers);
   }
-  int rc = sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
+  int rc =
+      sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(watch->logged_, kLogPriority);
-  rc = rc < 0 ? rc : sd_event_add_time_relative(loop, &watch->rested_, CLOCK_MONOTONIC, 0, 1, on_rested, watch.get());
-  rc = rc < 0 ? rc : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses, watch.get());
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop, &watch->rested_, CLOCK_MONOTONIC, 0, 1, on_rested,
+                                           watch.get());
+  rc = rc < 0 ? rc
+              : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN,
+                                on_addresses, watch.get());
   if (rc < 0) {
     return fail_errno("cannot follow a network namespace", -rc);
   }
@@ -59,21 +67,25 @@ PointWatch::~PointWatch() {
 
 std::uint32_t PointWatch::queued() const {
   std::uint32_t waiting = 0;
-  for (const kernel::QueueCounter& counter : queues_ ? queues_->read() : std::vector<kernel::QueueCounter>()) {
-    if (counter.number >= verifier::kFirstQueue && counter.number < verifier::kFirstQueue + verifier::kMostThreads) {
+  for (const kernel::QueueCounter& counter :
+       queues_ ? queues_->read() : std::vector<kernel::QueueCounter>()) {
+    if (counter.number >= verifier::kFirstQueue &&
+        counter.number < verifier::kFirstQueue + verifier::kMostThreads) {
       waiting += counter.waiting;
     }
   }
   return waiting;
 }
 
-int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/,
+                          void* self) {
   auto& watch = *static_cast<PointWatch*>(self);
   const auto began = std::chrono::steady_clock::now();
   for (policy::Flow& flow : watch.log_.read(*watch.point_.enforcer, watch.registry_)) {
     watch.feed_.take(std::move(flow));
   }
-  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
+  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - began);
   if (const auto rest = kRests * static_cast<std::uint64_t>(taken.count()); rest > kShortest) {
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
     sd_event_source_set_time_relative(watch.rested_, std::min(rest, kLongest));
@@ -87,7 +99,8 @@ int PointWatch::on_rested(sd_event_source* /*source*/, std::uint64_t /*usec*/, v
   return 0;
 }
 
-int PointWatch::on_addresses(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int PointWatch::on_addresses(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                             void* self) {
   auto& watch = *static_cast<PointWatch*>(self);
   if (watch.point_.addresses->drain()) {
     watch.points_.look_at_addresses(watch.point_);

@@ -1,5 +1,5 @@
-// What the event loop follows at one enforcement point: changes of its table by others, logged packets, its addresses, answers of name
-// servers.
+// What the event loop follows at one enforcement point: changes of its table by others, logged
+// packets, its addresses, answers of name servers.
 #pragma once
 
 #include "answer_watch.hpp"
@@ -13,11 +13,12 @@ namespace trireme::daemon {
 
 class PointWatch {
  public:
-  /// Opens its sockets in the present network namespace, which is the point's. `repaired` is called after each repair of the table. All
-  /// references outlive this object. Errors: another program has the log group, no netlink, the event loop.
-  [[nodiscard]] static Result<std::unique_ptr<PointWatch>> open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
-                                                                FlowFeed& feed, const workload::Registry& registry,
-                                                                std::function<void()> repaired);
+  /// Opens its sockets in the present network namespace, which is the point's. `repaired` is called
+  /// after each repair of the table. All references outlive this object. Errors: another program
+  /// has the log group, no netlink, the event loop.
+  [[nodiscard]] static Result<std::unique_ptr<PointWatch>> open(
+      sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
+      const workload::Registry& registry, std::function<void()> repaired);
   ~PointWatch();
   PointWatch(const PointWatch&) = delete;
   PointWatch& operator=(const PointWatch&) = delete;
@@ -33,7 +34,8 @@ class PointWatch {
   [[nodiscard]] std::uint32_t queued() const;
 
  private:
-  PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed, const workload::Registry& registry)
+  PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point,
+             FlowFeed& feed, const workload::Registry& registry)
       : log_(std::move(log)), points_(points), point_(point), feed_(feed), registry_(registry) {}
   static int on_logged(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);

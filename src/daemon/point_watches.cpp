@@ -2,8 +2,9 @@
 
 namespace trireme::daemon {
 
-Status PointWatches::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
-                          const workload::Registry& registry, std::function<void()> repaired) {
+Status PointWatches::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
+                          FlowFeed& feed, const workload::Registry& registry,
+                          std::function<void()> repaired) {
   auto watch = PointWatch::open(loop, points, point, feed, registry, std::move(repaired));
   if (!watch) {
     return tl::unexpected(watch.error());
@@ -27,7 +28,8 @@ void PointWatches::catch_up() {
 std::vector<std::pair<enforcer::Point*, Error>> PointWatches::unwritable() const {
   std::vector<std::pair<enforcer::Point*, Error>> points;
   for (const auto& [id, watch] : watches_) {
-    if (std::string failure = watch->drift().failure(); watch->point().network != nullptr && !failure.empty()) {
+    if (std::string failure = watch->drift().failure();
+        watch->point().network != nullptr && !failure.empty()) {
       points.emplace_back(&watch->point(), Error{std::move(failure)});
     }
   }

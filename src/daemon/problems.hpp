@@ -1,4 +1,5 @@
-// What keeps the daemon from doing its whole job, a line for each topic: what 'trirectl status' lists.
+// What keeps the daemon from doing its whole job, a line for each topic: what 'trirectl status'
+// lists.
 #pragma once
 
 #include <map>

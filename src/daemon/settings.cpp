@@ -10,8 +10,9 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kQuiet = 200'000;       // µs without a change before a reload
-constexpr std::uint64_t kPatience = 1'000'000;  // µs after which a reload comes even if saves never cease
+constexpr std::uint64_t kQuiet = 200'000;  // µs without a change before a reload
+constexpr std::uint64_t kPatience =
+    1'000'000;  // µs after which a reload comes even if saves never cease
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -31,7 +32,8 @@ std::vector<std::string> trust_files(const policy::Trust& trust) {
 
 }  // namespace
 
-Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory, const std::string& runtime_dir) {
+Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory,
+                                                 const std::string& runtime_dir) {
   auto watcher = config::Watcher::open(directory);
   if (!watcher) {
     return tl::unexpected(watcher.error());
@@ -62,11 +64,13 @@ Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outco
   return rc >= 0 ? Status{} : fail_errno("cannot follow changes of " + directory_, -rc);
 }
 
-int Settings::on_change(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int Settings::on_change(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                        void* self) {
   auto& settings = *static_cast<Settings*>(self);
   const auto relevant = settings.watcher_.drain();
   if (!relevant) {
-    spdlog::error("changes of {} may go unnoticed: {}", settings.directory_, relevant.error().text());
+    spdlog::error("changes of {} may go unnoticed: {}", settings.directory_,
+                  relevant.error().text());
   } else if (!*relevant) {
     return 0;
   }
@@ -75,7 +79,8 @@ int Settings::on_change(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /
   if (settings.first_change_ == 0) {
     settings.first_change_ = now;
   }
-  sd_event_source_set_time(settings.quiet_, std::min(now + kQuiet, settings.first_change_ + kPatience));
+  sd_event_source_set_time(settings.quiet_,
+                           std::min(now + kQuiet, settings.first_change_ + kPatience));
   sd_event_source_set_enabled(settings.quiet_, SD_EVENT_ONESHOT);
   return 0;
 }
@@ -85,7 +90,8 @@ int Settings::on_quiet(sd_event_source* /*source*/, std::uint64_t /*usec*/, void
   return 0;
 }
 
-/// Those that the files on disk name, and those of the configuration in force. Returns whether they are others than before.
+/// Those that the files on disk name, and those of the configuration in force. Returns whether they
+/// are others than before.
 bool Settings::watch_trust_files() {
   std::vector<std::string> files = trust_files(named_);
   if (identity_) {
@@ -105,7 +111,8 @@ bool Settings::watch_trust_files() {
 
 Status Settings::load() {
   config::Configuration configuration = config::load(directory_);
-  // Also where they are what is wrong: mended, they are read again. What happened to them before they were watched is read now.
+  // Also where they are what is wrong: mended, they are read again. What happened to them before
+  // they were watched is read now.
   named_ = configuration.identity.trust;
   if (watch_trust_files()) {
     configuration = config::load(directory_);
@@ -136,7 +143,9 @@ void Settings::fall_back() {
     return;
   }
   config::complete(directory_, *last_good);
-  const auto is_error = [](const config::Diagnostic& diagnostic) { return diagnostic.severity == config::Diagnostic::Severity::error; };
+  const auto is_error = [](const config::Diagnostic& diagnostic) {
+    return diagnostic.severity == config::Diagnostic::Severity::error;
+  };
   if (!last_good->valid()) {
     errors_.push_back("the keys of [trust] are of no use either: other hosts stay unlabelled");
     for (const config::Diagnostic& diagnostic : last_good->diagnostics) {
@@ -154,7 +163,8 @@ void Settings::fall_back() {
 }
 
 Status Settings::take(config::Configuration configuration) {
-  auto trust = credentials::Trust::load(configuration.trust, trust_, std::chrono::system_clock::now());
+  auto trust =
+      credentials::Trust::load(configuration.trust, trust_, std::chrono::system_clock::now());
   if (!trust) {
     return tl::unexpected<Error>(trust.error().front());
   }
@@ -184,7 +194,8 @@ Status Settings::reload() {
   Status done = load();
   (done ? reloads_ : failed_reloads_)++;
   if (done) {
-    spdlog::info("{}: generation {} in force, {} rules", directory_, generation_, policy_->rules.size());
+    spdlog::info("{}: generation {} in force, {} rules", directory_, generation_,
+                 policy_->rules.size());
     std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
   } else {
     std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });

@@ -1,4 +1,5 @@
-// The configuration in force, and when it changes: a save on disk (debounced), SIGHUP, `trirectl reload`. All or nothing.
+// The configuration in force, and when it changes: a save on disk (debounced), SIGHUP, `trirectl
+// reload`. All or nothing.
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -17,39 +18,53 @@ namespace trireme::daemon {
 
 class Settings {
  public:
-  /// Arms the watcher, then loads. Errors: no watches to be had. Where the files are not valid, errors() says so and the last valid ones,
-  /// kept in the runtime directory, are in force; where there are none either, policy() is null. Keys are not kept: those on disk are
-  /// used as they are, and where they are of no use, other hosts stay unlabelled, which errors() says too.
-  [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory, const std::string& runtime_dir);
+  /// Arms the watcher, then loads. Errors: no watches to be had. Where the files are not valid,
+  /// errors() says so and the last valid ones, kept in the runtime directory, are in force; where
+  /// there are none either, policy() is null. Keys are not kept: those on disk are used as they
+  /// are, and where they are of no use, other hosts stay unlabelled, which errors() says too.
+  [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory,
+                                                              const std::string& runtime_dir);
   ~Settings();
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
 
-  /// From now on changes on disk lead to reload() by themselves. `apply` puts a valid configuration in force, whole or not at all;
-  /// `outcome` hears after each reload.
-  using Apply = std::function<Status(std::shared_ptr<const policy::Policy>, std::shared_ptr<const policy::Identity>,
+  /// From now on changes on disk lead to reload() by themselves. `apply` puts a valid configuration
+  /// in force, whole or not at all; `outcome` hears after each reload.
+  using Apply = std::function<Status(std::shared_ptr<const policy::Policy>,
+                                     std::shared_ptr<const policy::Identity>,
                                      std::shared_ptr<const credentials::Trust>)>;
   [[nodiscard]] Status follow(sd_event* loop, Apply apply, std::function<void()> outcome);
 
-  /// Reads everything again and puts it in force. The error's message holds every diagnostic, one a line; nothing has changed then.
+  /// Reads everything again and puts it in force. The error's message holds every diagnostic, one a
+  /// line; nothing has changed then.
   Status reload();
 
   [[nodiscard]] const std::string& directory() const { return directory_; }
   [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
-  [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const { return identity_; }
+  [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const {
+    return identity_;
+  }
   [[nodiscard]] const std::shared_ptr<const credentials::Trust>& trust() const { return trust_; }
   /// What the policy in force was read from.
-  [[nodiscard]] const std::vector<config::Source>& policy_sources() const { return policy_sources_; }
+  [[nodiscard]] const std::vector<config::Source>& policy_sources() const {
+    return policy_sources_;
+  }
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
   [[nodiscard]] std::chrono::system_clock::time_point loaded() const { return loaded_; }
-  [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }      // of the last load
-  [[nodiscard]] const std::vector<std::string>& warnings() const { return warnings_; }  // of the configuration in force
+  [[nodiscard]] const std::vector<std::string>& errors() const {
+    return errors_;
+  }  // of the last load
+  [[nodiscard]] const std::vector<std::string>& warnings() const {
+    return warnings_;
+  }  // of the configuration in force
   [[nodiscard]] std::uint64_t reloads() const { return reloads_; }
   [[nodiscard]] std::uint64_t failed_reloads() const { return failed_reloads_; }
 
  private:
   Settings(std::string directory, std::string runtime_dir, config::Watcher watcher)
-      : directory_(std::move(directory)), runtime_dir_(std::move(runtime_dir)), watcher_(std::move(watcher)) {}
+      : directory_(std::move(directory)),
+        runtime_dir_(std::move(runtime_dir)),
+        watcher_(std::move(watcher)) {}
   static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
   bool watch_trust_files();

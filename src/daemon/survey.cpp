@@ -29,7 +29,8 @@ struct Candidate {
 };
 
 /// An end of a connection as a socket has it; loopback addresses are a network namespace's own.
-using Ends = std::tuple<std::uint64_t, std::uint8_t, policy::Address, std::uint16_t, policy::Address, std::uint16_t>;
+using Ends = std::tuple<std::uint64_t, std::uint8_t, policy::Address, std::uint16_t,
+                        policy::Address, std::uint16_t>;
 
 bool is_loopback_address(const policy::Address& address) {
   static const policy::Prefix four = policy::Prefix::parse("127.0.0.0/8").value();
@@ -47,11 +48,13 @@ std::set<policy::Address> addresses_here() {
   for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
     policy::Address address;
     if (entry->ifa_addr != nullptr && entry->ifa_addr->sa_family == AF_INET) {
-      std::memcpy(address.bytes.data(), &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, 4);
+      std::memcpy(address.bytes.data(),
+                  &reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr, 4);
       found.insert(address);
     } else if (entry->ifa_addr != nullptr && entry->ifa_addr->sa_family == AF_INET6) {
       address.family = policy::Address::Family::v6;
-      std::memcpy(address.bytes.data(), &reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr, 16);
+      std::memcpy(address.bytes.data(),
+                  &reinterpret_cast<const sockaddr_in6*>(entry->ifa_addr)->sin6_addr, 16);
       found.insert(address);
     }
   }
@@ -61,7 +64,10 @@ std::set<policy::Address> addresses_here() {
 
 class Surveying {
  public:
-  Surveying(const kernel::CgroupTree& tree, const policy::Identity& identity) : tree_(tree), identity_(identity) { walk("", 0); }
+  Surveying(const kernel::CgroupTree& tree, const policy::Identity& identity)
+      : tree_(tree), identity_(identity) {
+    walk("", 0);
+  }
 
   Survey run(std::chrono::milliseconds patience) {
     add_units();
@@ -102,7 +108,8 @@ class Surveying {
   }
 
   void add_units() {
-    if (identity_.units.empty() || sd_booted() <= 0 || workload::network_of_process(1) != workload::own_network()) {
+    if (identity_.units.empty() || sd_booted() <= 0 ||
+        workload::network_of_process(1) != workload::own_network()) {
       return;
     }
     for (const std::string& path : paths_) {
@@ -125,7 +132,8 @@ class Surveying {
     }
     for (const docker::RunningContainer& container : *running) {
       if (!container.labels) {
-        result_.problems.push_back("container " + container.name + ": " + container.labels.error().text());
+        result_.problems.push_back("container " + container.name + ": " +
+                                   container.labels.error().text());
         continue;
       }
       const bool elsewhere = workload::network_of_process(container.pid) != workload::own_network();
@@ -135,8 +143,9 @@ class Surveying {
       }
       auto network = kernel::Netns::of_process(container.pid);
       if (container.cgroup.empty() || !network) {
-        result_.problems.push_back("container " + container.name +
-                                   ": its connections were not looked at: it has no cgroup of its own in cgroup v2");
+        result_.problems.push_back(
+            "container " + container.name +
+            ": its connections were not looked at: it has no cgroup of its own in cgroup v2");
         continue;
       }
       add({container.name, *container.labels, container.cgroup, elsewhere ? *network : nullptr});
@@ -168,7 +177,8 @@ class Surveying {
       }
       const auto id = tree_.id(path);
       const auto sockets = id ? table->of_cgroup(*id) : tl::unexpected(id.error());
-      for (const kernel::InetSocket& socket : sockets ? *sockets : std::vector<kernel::InetSocket>()) {
+      for (const kernel::InetSocket& socket :
+           sockets ? *sockets : std::vector<kernel::InetSocket>()) {
         take(socket, candidate, place);
       }
     }
@@ -179,20 +189,25 @@ class Surveying {
       listeners_.insert({place, socket.protocol, socket.local_port});
       return;
     }
-    connections_[ends_of(place, socket.protocol, socket.local, socket.local_port, socket.remote, socket.remote_port)] = &candidate;
+    connections_[ends_of(place, socket.protocol, socket.local, socket.local_port, socket.remote,
+                         socket.remote_port)] = &candidate;
   }
 
-  static Ends ends_of(std::uint64_t place, std::uint8_t protocol, const policy::Address& local, std::uint16_t local_port,
-                      const policy::Address& remote, std::uint16_t remote_port) {
-    return {is_loopback_address(local) ? place : 0, protocol, local, local_port, remote, remote_port};
+  static Ends ends_of(std::uint64_t place, std::uint8_t protocol, const policy::Address& local,
+                      std::uint16_t local_port, const policy::Address& remote,
+                      std::uint16_t remote_port) {
+    return {
+        is_loopback_address(local) ? place : 0, protocol, local, local_port, remote, remote_port};
   }
 
-  /// One connection, from the end that a candidate has. Where both ends are candidates' the client tells it.
+  /// One connection, from the end that a candidate has. Where both ends are candidates' the client
+  /// tells it.
   void tell(const Ends& ends, const Candidate& owner) {
     const auto& [loopback_place, protocol, local, local_port, remote, remote_port] = ends;
     const std::uint64_t place = owner.network ? owner.network->inode() : 0;
     const bool is_server = listeners_.contains({place, protocol, local_port});
-    const auto other = connections_.find({loopback_place, protocol, remote, remote_port, local, local_port});
+    const auto other =
+        connections_.find({loopback_place, protocol, remote, remote_port, local, local_port});
     if (other != connections_.end() && (is_server || other->second == &owner)) {
       return;
     }
@@ -209,8 +224,8 @@ class Surveying {
     flow.to = is_server ? own : peer;
     flow.protocol = protocol;
     flow.port = is_server ? local_port : remote_port;
-    const auto key =
-        std::tuple(flow.from.workload + "\n" + flow.from.text(), flow.to.workload + "\n" + flow.to.text(), protocol, flow.port);
+    const auto key = std::tuple(flow.from.workload + "\n" + flow.from.text(),
+                                flow.to.workload + "\n" + flow.to.text(), protocol, flow.port);
     const auto [known, is_new] = flows_.try_emplace(key, flow);
     known->second.count += is_new ? 0 : 1;
   }
@@ -230,13 +245,15 @@ class Surveying {
   std::map<std::uint64_t, std::set<policy::Address>> addresses_;
   std::set<std::tuple<std::uint64_t, std::uint8_t, std::uint16_t>> listeners_;
   std::map<Ends, const Candidate*> connections_;
-  std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow> flows_;
+  std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, policy::SeenFlow>
+      flows_;
   Survey result_;
 };
 
 }  // namespace
 
-Survey look_at_host(const kernel::CgroupTree& tree, const policy::Identity& identity, std::chrono::milliseconds patience) {
+Survey look_at_host(const kernel::CgroupTree& tree, const policy::Identity& identity,
+                    std::chrono::milliseconds patience) {
   return Surveying(tree, identity).run(patience);
 }
 

@@ -11,7 +11,8 @@ namespace {
 
 /// As that of the kernel's log messages.
 constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
-/// After a save the next waits nine times as long as it took: however many identities there are, they get a tenth of the time.
+/// After a save the next waits nine times as long as it took: however many identities there are,
+/// they get a tenth of the time.
 constexpr std::uint64_t kRests = 9;
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
@@ -26,7 +27,8 @@ policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address&
   return end;
 }
 
-policy::FlowEnd local_end(const handshake::Event& event, const policy::Address& address, const workload::Registry& registry) {
+policy::FlowEnd local_end(const handshake::Event& event, const policy::Address& address,
+                          const workload::Registry& registry) {
   policy::FlowEnd end;
   end.address = address;
   if (const workload::Workload* workload = registry.find_number(event.local)) {
@@ -42,9 +44,10 @@ policy::FlowEnd local_end(const handshake::Event& event, const policy::Address& 
 
 }  // namespace
 
-Result<std::unique_ptr<Tokens>> Tokens::start(const std::string& runtime_dir, policy::Numbers& numbers,
-                                              const std::shared_ptr<const policy::Policy>& policy,
-                                              const std::shared_ptr<const credentials::Trust>& trust) {
+Result<std::unique_ptr<Tokens>> Tokens::start(
+    const std::string& runtime_dir, policy::Numbers& numbers,
+    const std::shared_ptr<const policy::Policy>& policy,
+    const std::shared_ptr<const credentials::Trust>& trust) {
   std::unique_ptr<Tokens> tokens(new Tokens(runtime_dir, numbers));
   tokens->trust_ = trust;
   const auto known = tokens->identities_.load(*trust, std::chrono::system_clock::now());
@@ -53,18 +56,22 @@ Result<std::unique_ptr<Tokens>> Tokens::start(const std::string& runtime_dir, po
   }
   const auto mechanism = kernel::probe_queue();
   if (!mechanism) {
-    tokens->problem_ = "nothing is exchanged with containers of other networks and with other hosts: " + mechanism.error().text();
+    tokens->problem_ =
+        "nothing is exchanged with containers of other networks and with other hosts: " +
+        mechanism.error().text();
     return tokens;
   }
   tokens->mechanism_ = *mechanism;
-  auto verifier = verifier::Verifier::start(std::thread::hardware_concurrency(), tokens->identities_);
+  auto verifier =
+      verifier::Verifier::start(std::thread::hardware_concurrency(), tokens->identities_);
   if (!verifier) {
     return tl::unexpected(verifier.error());
   }
   tokens->verifier_ = std::move(*verifier);
   tokens->verifier_->set_policy(policy);
   tokens->verifier_->set_trust(trust);
-  spdlog::info("tokens: {} threads, {}; {}", tokens->verifier_->threads(), kernel::text(*mechanism), trust->description());
+  spdlog::info("tokens: {} threads, {}; {}", tokens->verifier_->threads(), kernel::text(*mechanism),
+               trust->description());
   return tokens;
 }
 
@@ -86,8 +93,10 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
   }
   int rc = sd_event_add_io(loop, &events_, verifier_->fd(), EPOLLIN, on_events, this);
   rc = rc < 0 ? rc : sd_event_source_set_priority(events_, kEventsPriority);
-  rc = rc < 0 ? rc : sd_event_add_io(loop, &entered_, identities_.fd(), EPOLLIN, on_identities, this);
-  rc = rc < 0 ? rc : sd_event_add_time_relative(loop, &rested_, CLOCK_MONOTONIC, 0, 1, on_rested, this);
+  rc = rc < 0 ? rc
+              : sd_event_add_io(loop, &entered_, identities_.fd(), EPOLLIN, on_identities, this);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop, &rested_, CLOCK_MONOTONIC, 0, 1, on_rested, this);
   return rc < 0 ? fail_errno("cannot follow the verifier", -rc) : Status{};
 }
 
@@ -111,11 +120,15 @@ Status Tokens::check_labels(const policy::LabelSet& labels) const {
   if (verifier_ == nullptr || size <= room) {
     return {};
   }
-  return fail(fmt::format("its labels take {} bytes, and a token has room for {} beside this host's credential", size, room),
-              "fewer or shorter labels; [docker] ignore_labels leaves out those that no policy names");
+  return fail(
+      fmt::format(
+          "its labels take {} bytes, and a token has room for {} beside this host's credential",
+          size, room),
+      "fewer or shorter labels; [docker] ignore_labels leaves out those that no policy names");
 }
 
-int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                      void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   for (const handshake::Event& event : tokens.verifier_->take_events()) {
     tokens.feed_->take(tokens.flow_of(event));
@@ -123,15 +136,18 @@ int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*e
   return 0;
 }
 
-int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/, void* self) {
+int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
+                          void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   const auto began = std::chrono::steady_clock::now();
   if (Status saved = tokens.identities_.save(); !saved) {
     spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
   }
-  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - began);
+  const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now() - began);
   sd_event_source_set_enabled(tokens.entered_, SD_EVENT_OFF);
-  sd_event_source_set_time_relative(tokens.rested_, kRests * static_cast<std::uint64_t>(taken.count()));
+  sd_event_source_set_time_relative(tokens.rested_,
+                                    kRests * static_cast<std::uint64_t>(taken.count()));
   sd_event_source_set_enabled(tokens.rested_, SD_EVENT_ONESHOT);
   return 0;
 }
@@ -155,7 +171,9 @@ policy::Flow Tokens::flow_of(const handshake::Event& event) const {
   flow.rule = event.rule;
   flow.cause = handshake::text(event.reason);
   const std::string sentence = handshake::sentence(event.reason);
-  flow.reason = event.detail.empty() ? sentence : sentence.empty() ? event.detail : fmt::format("{}: {}", sentence, event.detail);
+  flow.reason = event.detail.empty() ? sentence
+                : sentence.empty()   ? event.detail
+                                     : fmt::format("{}: {}", sentence, event.detail);
   return flow;
 }
 

@@ -1,4 +1,5 @@
-// The token path as the daemon has it: the verifier's threads, the identities that they met, and what they tell.
+// The token path as the daemon has it: the verifier's threads, the identities that they met, and
+// what they tell.
 #pragma once
 
 #include <systemd/sd-event.h>
@@ -15,17 +16,20 @@ namespace trireme::daemon {
 
 class Tokens {
  public:
-  /// Starts the threads where this kernel has queues; problem() says why where it has none. `runtime_dir` keeps the identities.
-  [[nodiscard]] static Result<std::unique_ptr<Tokens>> start(const std::string& runtime_dir, policy::Numbers& numbers,
-                                                             const std::shared_ptr<const policy::Policy>& policy,
-                                                             const std::shared_ptr<const credentials::Trust>& trust);
+  /// Starts the threads where this kernel has queues; problem() says why where it has none.
+  /// `runtime_dir` keeps the identities.
+  [[nodiscard]] static Result<std::unique_ptr<Tokens>> start(
+      const std::string& runtime_dir, policy::Numbers& numbers,
+      const std::shared_ptr<const policy::Policy>& policy,
+      const std::shared_ptr<const credentials::Trust>& trust);
   ~Tokens();
   Tokens(const Tokens&) = delete;
   Tokens& operator=(const Tokens&) = delete;
 
   /// Refusals go to `feed` and new identities to their file from now on.
   [[nodiscard]] Status follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry);
-  /// Another trust: peers are verified anew, and identities that it does not believe are forgotten. The same: nothing happens.
+  /// Another trust: peers are verified anew, and identities that it does not believe are forgotten.
+  /// The same: nothing happens.
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
 
   /// Whether labels fit a token beside this host's credential.
@@ -38,7 +42,8 @@ class Tokens {
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
  private:
-  Tokens(const std::string& runtime_dir, policy::Numbers& numbers) : identities_(verifier::identities_file(runtime_dir), numbers) {}
+  Tokens(const std::string& runtime_dir, policy::Numbers& numbers)
+      : identities_(verifier::identities_file(runtime_dir), numbers) {}
   static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);

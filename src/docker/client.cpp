@@ -11,7 +11,8 @@
 namespace trireme::docker {
 namespace {
 
-/// Docker answers an inspect of a container that is being started only after the start: slow ones must not keep others waiting.
+/// Docker answers an inspect of a container that is being started only after the start: slow ones
+/// must not keep others waiting.
 constexpr std::size_t kParallel = 32;
 constexpr long kTimeoutMs = 20'000;
 
@@ -26,7 +27,8 @@ std::string url_encode(std::string_view text) {
   constexpr std::string_view kDigits = "0123456789ABCDEF";
   std::string encoded;
   for (const char c : text) {
-    const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+    const bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                            (c >= '0' && c <= '9') ||
                             std::string_view("-._~").find(c) != std::string_view::npos;
     if (unreserved) {
       encoded += c;
@@ -38,10 +40,12 @@ std::string url_encode(std::string_view text) {
   return encoded;
 }
 
-Client::Client(sd_event* loop, std::string socket) : loop_(loop), socket_(std::move(socket)), alive_(std::make_shared<bool>(true)) {}
+Client::Client(sd_event* loop, std::string socket)
+    : loop_(loop), socket_(std::move(socket)), alive_(std::make_shared<bool>(true)) {}
 
 Result<std::unique_ptr<Client>> Client::create(sd_event* loop, std::string socket) {
-  // Without its global part libcurl sets itself up at the first handle, TLS included, which a Unix socket has no use for.
+  // Without its global part libcurl sets itself up at the first handle, TLS included, which a Unix
+  // socket has no use for.
   static const CURLcode global = curl_global_init(CURL_GLOBAL_NOTHING);
   if (global != CURLE_OK) {
     return fail(std::string("libcurl: ") + curl_easy_strerror(global));
@@ -55,10 +59,12 @@ Result<std::unique_ptr<Client>> Client::create(sd_event* loop, std::string socke
 
 Status Client::open() {
   multi_ = curl_multi_init();
-  if (multi_ == nullptr || curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
+  if (multi_ == nullptr ||
+      curl_multi_setopt(multi_, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
       curl_multi_setopt(multi_, CURLMOPT_SOCKETDATA, this) != CURLM_OK ||
       curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, on_timer) != CURLM_OK ||
-      curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this) != CURLM_OK || curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 4L) != CURLM_OK) {
+      curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this) != CURLM_OK ||
+      curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 4L) != CURLM_OK) {
     return fail("libcurl: no multi handle");
   }
   int rc = sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, 0, 1, on_time, this);
@@ -103,14 +109,20 @@ void Client::stream(const std::string& path, std::size_t line_limit, Stream hand
 
 bool Client::prepare(Transfer& transfer) const {
   CURL* easy = transfer.easy;
-  // Without a version in the path the daemon speaks its own newest. No fixed version will do: Docker 20.10 knows up to 1.41, Docker 29
-  // knows none below 1.44, and the fields read here are the same in all of them and in Podman.
-  return set(easy, CURLOPT_URL, ("http://docker" + transfer.path).c_str()) && set(easy, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str()) &&
-         set(easy, CURLOPT_PROTOCOLS_STR, "http") && set(easy, CURLOPT_PROXY, "") && set(easy, CURLOPT_NOSIGNAL, 1L) &&
-         set(easy, CURLOPT_FOLLOWLOCATION, 0L) && set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1)) &&
-         set(easy, CURLOPT_USERAGENT, "trireme/" TRIREME_VERSION) && set(easy, CURLOPT_WRITEFUNCTION, Transfer::on_body) &&
-         set(easy, CURLOPT_WRITEDATA, &transfer) && set(easy, CURLOPT_HEADERFUNCTION, Transfer::on_header) &&
-         set(easy, CURLOPT_HEADERDATA, &transfer) && set(easy, CURLOPT_ERRORBUFFER, transfer.error.data()) &&
+  // Without a version in the path the daemon speaks its own newest. No fixed version will do:
+  // Docker 20.10 knows up to 1.41, Docker 29 knows none below 1.44, and the fields read here are
+  // the same in all of them and in Podman.
+  return set(easy, CURLOPT_URL, ("http://docker" + transfer.path).c_str()) &&
+         set(easy, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str()) &&
+         set(easy, CURLOPT_PROTOCOLS_STR, "http") && set(easy, CURLOPT_PROXY, "") &&
+         set(easy, CURLOPT_NOSIGNAL, 1L) && set(easy, CURLOPT_FOLLOWLOCATION, 0L) &&
+         set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1)) &&
+         set(easy, CURLOPT_USERAGENT, "trireme/" TRIREME_VERSION) &&
+         set(easy, CURLOPT_WRITEFUNCTION, Transfer::on_body) &&
+         set(easy, CURLOPT_WRITEDATA, &transfer) &&
+         set(easy, CURLOPT_HEADERFUNCTION, Transfer::on_header) &&
+         set(easy, CURLOPT_HEADERDATA, &transfer) &&
+         set(easy, CURLOPT_ERRORBUFFER, transfer.error.data()) &&
          // An endless answer keeps its connection to itself, and has no time limit.
          (!transfer.is_stream() || set(easy, CURLOPT_FRESH_CONNECT, 1L)) &&
          set(easy, CURLOPT_TIMEOUT_MS, transfer.is_stream() ? 0L : kTimeoutMs);
@@ -139,7 +151,8 @@ void Client::act(curl_socket_t fd, int events) {
   const std::weak_ptr<bool> alive = alive_;
   int running = 0;
   curl_multi_socket_action(multi_, fd, events, &running);
-  // Handlers run here and never inside libcurl's own callbacks, from where no request can be started.
+  // Handlers run here and never inside libcurl's own callbacks, from where no request can be
+  // started.
   if (deliver_streams(alive)) {
     finish_ended(alive);
   }
@@ -160,7 +173,8 @@ bool Client::deliver_streams(const std::weak_ptr<bool>& alive) {
     if (found == active_.end()) {
       continue;
     }
-    // A handler that destroys the client takes the transfer along: only copies are used while one runs.
+    // A handler that destroys the client takes the transfer along: only copies are used while one
+    // runs.
     const auto [opened, lines, handlers] = found->second->take();
     if (opened) {
       handlers.opened(*opened);
@@ -222,7 +236,8 @@ void Client::watch_socket(curl_socket_t fd, int what) {
     return;
   }
   // Where this fails the transfer runs into its time limit, or the link into its own.
-  if (sd_event_source* source = nullptr; sd_event_add_io(loop_, &source, fd, events, on_io, this) >= 0) {
+  if (sd_event_source* source = nullptr;
+      sd_event_add_io(loop_, &source, fd, events, on_io, this) >= 0) {
     watched_[fd] = source;
   }
 }

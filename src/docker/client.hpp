@@ -40,7 +40,8 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  /// GET `path` ("/info"). A body above `limit` bytes, and no answer within 20 s of its turn, are errors. Any HTTP status is an answer.
+  /// GET `path` ("/info"). A body above `limit` bytes, and no answer within 20 s of its turn, are
+  /// errors. Any HTTP status is an answer.
   void get(const std::string& path, std::size_t limit, Done done);
   /// GET without a time limit. A line above `line_limit` bytes ends it.
   void stream(const std::string& path, std::size_t line_limit, Stream handlers);

@@ -26,7 +26,8 @@ std::vector<std::string> texts_of(const json& value) {
   return texts;
 }
 
-/// Labels are null where there are none. A value that is no string would be lost, and with it what it says: an error.
+/// Labels are null where there are none. A value that is no string would be lost, and with it what
+/// it says: an error.
 Result<RawLabels> labels_of(const json& value) {
   RawLabels labels;
   if (!value.is_null() && !value.is_object()) {
@@ -53,7 +54,8 @@ Result<json> parsed(std::string_view text, const char* what) {
   return value;
 }
 
-/// Of several names ("/web", "/other/alias" of legacy links) the one without a second slash is the container's own.
+/// Of several names ("/web", "/other/alias" of legacy links) the one without a second slash is the
+/// container's own.
 std::string own_name(const json& names) {
   for (const std::string& name : texts_of(names)) {
     if (without_slash(name).find('/') == std::string::npos) {
@@ -66,7 +68,8 @@ std::string own_name(const json& names) {
 /// Docker's or Podman's socket, or a directory that it is in.
 bool holds_socket(const json& mount) {
   const std::string source = text_of(member(mount, "Source"));
-  return source.ends_with("/docker.sock") || source.ends_with("/podman.sock") || source == "/run" || source == "/var/run" || source == "/";
+  return source.ends_with("/docker.sock") || source.ends_with("/podman.sock") || source == "/run" ||
+         source == "/var/run" || source == "/";
 }
 
 workload::ContainerCapabilities capabilities_of(const json& inspection) {
@@ -119,7 +122,8 @@ Result<std::vector<ContainerFacts>> parse_listing(std::string_view text, std::si
     facts.image_id = text_of(member(item, "ImageID"));
     facts.labels = std::move(*labels);
     facts.network_mode = text_of(member(member(item, "HostConfig"), "NetworkMode"));
-    facts.is_running = text_of(member(item, "State")) == "running" || text_of(member(item, "State")) == "paused";
+    facts.is_running =
+        text_of(member(item, "State")) == "running" || text_of(member(item, "State")) == "paused";
     containers.push_back(std::move(facts));
   }
   return containers;
@@ -148,10 +152,13 @@ Result<ContainerFacts> parse_inspection(std::string_view text) {
   facts.labels = std::move(*labels);
   facts.network_mode = text_of(member(host, "NetworkMode"));
   facts.cgroup_parent = text_of(member(host, "CgroupParent"));
-  facts.publishes_ports = member(host, "PublishAllPorts") == true || !member(host, "PortBindings").empty();
+  facts.publishes_ports =
+      member(host, "PublishAllPorts") == true || !member(host, "PortBindings").empty();
   facts.capabilities = capabilities_of(*inspection);
   const json& pid = member(member(*inspection, "State"), "Pid");
-  facts.pid = pid.is_number_unsigned() && pid.get<std::uint64_t>() <= UINT32_MAX ? pid.get<std::uint32_t>() : 0;
+  facts.pid = pid.is_number_unsigned() && pid.get<std::uint64_t>() <= UINT32_MAX
+                  ? pid.get<std::uint32_t>()
+                  : 0;
   facts.is_running = facts.pid != 0;
   facts.is_inspected = true;
   return facts;
@@ -174,7 +181,8 @@ Result<EngineFacts> parse_info(std::string_view text) {
   if (!info) {
     return tl::unexpected(info.error());
   }
-  return EngineFacts{text_of(member(*info, "ServerVersion")), text_of(member(*info, "CgroupDriver")),
+  return EngineFacts{text_of(member(*info, "ServerVersion")),
+                     text_of(member(*info, "CgroupDriver")),
                      text_of(member(*info, "CgroupVersion"))};
 }
 

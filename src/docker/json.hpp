@@ -1,4 +1,5 @@
-// Docker's answers as values. Everything here is fed by whoever writes labels and names: nothing is trusted to be there or of its type.
+// Docker's answers as values. Everything here is fed by whoever writes labels and names: nothing is
+// trusted to be there or of its type.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +47,8 @@ struct EngineFacts {
 /// A line of /events; nullopt where it is not about a container.
 [[nodiscard]] Result<std::optional<Event>> parse_event(std::string_view json);
 /// /containers/json. Entries without a usable id are left out, and counted in `malformed`.
-[[nodiscard]] Result<std::vector<ContainerFacts>> parse_listing(std::string_view json, std::size_t& malformed);
+[[nodiscard]] Result<std::vector<ContainerFacts>> parse_listing(std::string_view json,
+                                                                std::size_t& malformed);
 /// /containers/ID/json.
 [[nodiscard]] Result<ContainerFacts> parse_inspection(std::string_view json);
 /// Config.Labels of /images/ID/json.

@@ -6,9 +6,11 @@
 
 namespace trireme::docker {
 
-/// `labels` without those that `image` brings with the same value, unless image_labels lists them, and without ignore_labels. An error
-/// where one of the rest is no label of ours: leaving it out silently would be another identity.
-[[nodiscard]] Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabels& image,
+/// `labels` without those that `image` brings with the same value, unless image_labels lists them,
+/// and without ignore_labels. An error where one of the rest is no label of ours: leaving it out
+/// silently would be another identity.
+[[nodiscard]] Result<policy::LabelSet> identity_labels(const RawLabels& labels,
+                                                       const RawLabels& image,
                                                        const policy::DockerSettings& settings);
 
 }  // namespace trireme::docker

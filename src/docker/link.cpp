@@ -82,18 +82,21 @@ void Link::open() {
 /// The stream is open: whatever happens from here on is told, so the list misses nothing.
 void Link::list() {
   client_->get("/info", kAnswerBytes, [this](Result<Client::Answer> answer) {
-    const auto info = answer && answer->status == 200 ? parse_info(answer->body) : fail("no answer to /info");
+    const auto info =
+        answer && answer->status == 200 ? parse_info(answer->body) : fail("no answer to /info");
     if (is_lost_) {
       return;
     }
-    state_ = info ? "Docker " + info->version + ", cgroup driver " + info->cgroup_driver : "connected to " + socket_;
+    state_ = info ? "Docker " + info->version + ", cgroup driver " + info->cgroup_driver
+                  : "connected to " + socket_;
   });
   client_->get("/containers/json?all=true", kAnswerBytes, [this](Result<Client::Answer> answer) {
     if (is_lost_) {
       return;
     }
     if (!answer || answer->status != 200) {
-      lost(answer ? "/containers/json: HTTP status " + std::to_string(answer->status) : answer.error().message);
+      lost(answer ? "/containers/json: HTTP status " + std::to_string(answer->status)
+                  : answer.error().message);
       return;
     }
     std::size_t malformed = 0;
@@ -103,7 +106,8 @@ void Link::list() {
       return;
     }
     if (malformed != 0) {
-      spdlog::warn("Docker lists {} containers that cannot be understood; they stay quarantined", malformed);
+      spdlog::warn("Docker lists {} containers that cannot be understood; they stay quarantined",
+                   malformed);
     }
     spdlog::info("connected to Docker: {} containers", containers->size());
     backoff_ = 0;
@@ -115,7 +119,8 @@ void Link::list() {
   });
 }
 
-/// Called by the client's own handlers: the client goes at the retry, not under their feet. Inspections go on until then.
+/// Called by the client's own handlers: the client goes at the retry, not under their feet.
+/// Inspections go on until then.
 void Link::lost(const std::string& reason) {
   if (std::exchange(is_lost_, true)) {
     return;
@@ -154,40 +159,42 @@ void Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> do
   if (!client_) {
     return;  // the listing after the next connect leads here again
   }
-  client_->get("/containers/" + id + "/json", kAnswerBytes, [id, done = std::move(done)](Result<Client::Answer> answer) {
-    if (!answer) {
-      done(tl::unexpected(answer.error()));
-    } else if (answer->status == 404) {
-      done(std::optional<ContainerFacts>());
-    } else if (answer->status != 200) {
-      done(fail("HTTP status " + std::to_string(answer->status)));
-    } else if (auto facts = parse_inspection(answer->body); !facts) {
-      done(tl::unexpected(facts.error()));
-    } else if (facts->id != id) {
-      done(fail("Docker answered about another container"));
-    } else {
-      done(std::optional(std::move(*facts)));
-    }
-  });
+  client_->get("/containers/" + id + "/json", kAnswerBytes,
+               [id, done = std::move(done)](Result<Client::Answer> answer) {
+                 if (!answer) {
+                   done(tl::unexpected(answer.error()));
+                 } else if (answer->status == 404) {
+                   done(std::optional<ContainerFacts>());
+                 } else if (answer->status != 200) {
+                   done(fail("HTTP status " + std::to_string(answer->status)));
+                 } else if (auto facts = parse_inspection(answer->body); !facts) {
+                   done(tl::unexpected(facts.error()));
+                 } else if (facts->id != id) {
+                   done(fail("Docker answered about another container"));
+                 } else {
+                   done(std::optional(std::move(*facts)));
+                 }
+               });
 }
 
 void Link::image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done) {
   if (!client_) {
     return;
   }
-  client_->get("/images/" + url_encode(image_id) + "/json", kAnswerBytes, [done = std::move(done)](Result<Client::Answer> answer) {
-    if (!answer) {
-      done(tl::unexpected(answer.error()));
-    } else if (answer->status == 404) {
-      done(std::optional<RawLabels>());
-    } else if (answer->status != 200) {
-      done(fail("its image: HTTP status " + std::to_string(answer->status)));
-    } else if (auto labels = parse_image_labels(answer->body); !labels) {
-      done(tl::unexpected(labels.error()));
-    } else {
-      done(std::optional(std::move(*labels)));
-    }
-  });
+  client_->get("/images/" + url_encode(image_id) + "/json", kAnswerBytes,
+               [done = std::move(done)](Result<Client::Answer> answer) {
+                 if (!answer) {
+                   done(tl::unexpected(answer.error()));
+                 } else if (answer->status == 404) {
+                   done(std::optional<RawLabels>());
+                 } else if (answer->status != 200) {
+                   done(fail("its image: HTTP status " + std::to_string(answer->status)));
+                 } else if (auto labels = parse_image_labels(answer->body); !labels) {
+                   done(tl::unexpected(labels.error()));
+                 } else {
+                   done(std::optional(std::move(*labels)));
+                 }
+               });
 }
 
 }  // namespace trireme::docker

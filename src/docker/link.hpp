@@ -1,4 +1,5 @@
-// The connection to Docker: events first, then the list, and again from the start whenever the stream ends.
+// The connection to Docker: events first, then the list, and again from the start whenever the
+// stream ends.
 #pragma once
 
 #include <functional>
@@ -23,7 +24,8 @@ class Link {
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
-  /// Connects, and stays connected from then on. Another socket than before drops the old connection; empty: none.
+  /// Connects, and stays connected from then on. Another socket than before drops the old
+  /// connection; empty: none.
   void connect(const std::string& socket);
   [[nodiscard]] bool is_connected() const { return listed_; }
   /// "Docker 20.10.24, cgroup driver systemd", or why not connected.

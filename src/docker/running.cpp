@@ -18,7 +18,8 @@ constexpr std::size_t kAnswerLimit = 64U << 20U;
 /// A loop of its own: the daemon's does not run yet.
 class Conversation {
  public:
-  static Result<std::unique_ptr<Conversation>> open(const std::string& socket, std::chrono::milliseconds patience) {
+  static Result<std::unique_ptr<Conversation>> open(const std::string& socket,
+                                                    std::chrono::milliseconds patience) {
     std::unique_ptr<Conversation> made(new Conversation);
     sd_event* loop = nullptr;
     if (const int rc = sd_event_new(&loop); rc < 0) {
@@ -36,14 +37,17 @@ class Conversation {
 
   Result<std::string> get(const std::string& path) {
     std::optional<Result<Client::Answer>> answer;
-    client_->get(path, kAnswerLimit, [&answer](Result<Client::Answer> got) { answer.emplace(std::move(got)); });
+    client_->get(path, kAnswerLimit,
+                 [&answer](Result<Client::Answer> got) { answer.emplace(std::move(got)); });
     while (!answer) {
-      const auto left = std::chrono::duration_cast<std::chrono::microseconds>(deadline_ - std::chrono::steady_clock::now());
+      const auto left = std::chrono::duration_cast<std::chrono::microseconds>(
+          deadline_ - std::chrono::steady_clock::now());
       if (left.count() <= 0) {
         client_.reset();  // no handler comes after this
         return fail("Docker does not answer in time");
       }
-      if (const int rc = sd_event_run(loop_.get(), static_cast<std::uint64_t>(left.count())); rc < 0) {
+      if (const int rc = sd_event_run(loop_.get(), static_cast<std::uint64_t>(left.count()));
+          rc < 0) {
         return fail_errno("the event loop failed", -rc);
       }
     }
@@ -68,7 +72,8 @@ class Conversation {
 
 }  // namespace
 
-Result<std::vector<RunningContainer>> running_containers(const policy::DockerSettings& settings, std::chrono::milliseconds patience) {
+Result<std::vector<RunningContainer>> running_containers(const policy::DockerSettings& settings,
+                                                         std::chrono::milliseconds patience) {
   auto docker = Conversation::open(settings.socket, patience);
   if (!docker) {
     return tl::unexpected(docker.error());

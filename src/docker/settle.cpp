@@ -15,9 +15,12 @@ constexpr const char* kWaiting = "Docker has not told its labels yet";
 constexpr const char* kNetworkWaiting = "it is not known yet whose network it shares";
 constexpr const char* kNetworkToCome = "its network namespace is still to be made";
 constexpr const char* kImageWaiting = "the labels of its image are not known yet";
-constexpr const char* kImageGone = "its image is gone, so its own labels cannot be told from the image's: make the container again";
+constexpr const char* kImageGone =
+    "its image is gone, so its own labels cannot be told from the image's: make the container "
+    "again";
 constexpr const char* kPublished =
-    "published ports: docker-proxy answers some of their traffic as a process of this host ('userland-proxy=false')";
+    "published ports: docker-proxy answers some of their traffic as a process of this host "
+    "('userland-proxy=false')";
 
 }  // namespace
 
@@ -43,7 +46,8 @@ void Source::settle(Container& container) {
   if (network == Network::unknown) {
     wait(container, kNetworkWaiting);
     seek(container);
-  } else if (network == Network::other && settings().containers == policy::DockerSettings::Containers::host_network) {
+  } else if (network == Network::other &&
+             settings().containers == policy::DockerSettings::Containers::host_network) {
     leave(container);
   } else {
     settle_by_labels(container, network);
@@ -57,7 +61,8 @@ void Source::settle_by_labels(Container& container, Network network) {
     hold(container, labels.error().text());
   } else if (!labels->has_value()) {
     wait(container, is_image_gone(container) ? kImageGone : kImageWaiting);
-  } else if (settings().containers == policy::DockerSettings::Containers::labelled && (*labels)->empty()) {
+  } else if (settings().containers == policy::DockerSettings::Containers::labelled &&
+             (*labels)->empty()) {
     leave(container);
   } else if (network == Network::other && !container.network) {
     wait(container, kNetworkToCome);
@@ -91,7 +96,8 @@ Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& conta
   return std::optional(std::move(*labels));
 }
 
-workload::Description Source::describe(const Container& container, const policy::LabelSet& labels) const {
+workload::Description Source::describe(const Container& container,
+                                       const policy::LabelSet& labels) const {
   workload::Description description;
   description.name = container.id.substr(0, 12);
   description.kind = workload::Kind::container;
@@ -105,8 +111,9 @@ workload::Description Source::describe(const Container& container, const policy:
     description.name = facts.name.empty() ? description.name : facts.name;
     description.pid = has_process(container) ? facts.pid : 0;
     if (facts.is_inspected) {
-      const auto held =
-          description.pid == 0 ? std::vector<std::string>() : workload::capability_warnings(description.pid, container.network.get());
+      const auto held = description.pid == 0 ? std::vector<std::string>()
+                                             : workload::capability_warnings(
+                                                   description.pid, container.network.get());
       description.warnings = container_warnings(facts.capabilities, held);
       if (container.network && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
@@ -122,7 +129,8 @@ void Source::enforce(Container& container, const policy::LabelSet& labels) {
     list_unprotected(container, description);
     return;
   }
-  if (const Status enrolled = registry_.enrol(description); !enrolled && (container.cgroup.empty() || tree_.id(container.cgroup))) {
+  if (const Status enrolled = registry_.enrol(description);
+      !enrolled && (container.cgroup.empty() || tree_.id(container.cgroup))) {
     complain(container, "quarantined: " + enrolled.error().text());
     retry_later(container.id);
     return;
@@ -130,18 +138,22 @@ void Source::enforce(Container& container, const policy::LabelSet& labels) {
   container.problem.clear();
 }
 
-/// Not inspected yet; or in a cgroup that is not its own, as with the cgroupfs driver beside cgroup v1, in a network namespace that is not
-/// its own either: nothing can be done about that one but to say so.
+/// Not inspected yet; or in a cgroup that is not its own, as with the cgroupfs driver beside cgroup
+/// v1, in a network namespace that is not its own either: nothing can be done about that one but to
+/// say so.
 void Source::list_unprotected(Container& container, const workload::Description& description) {
-  const auto path = container.facts->pid == 0 ? Result<std::string>() : kernel::CgroupTree::of(container.facts->pid);
+  const auto path = container.facts->pid == 0 ? Result<std::string>()
+                                              : kernel::CgroupTree::of(container.facts->pid);
   if (container.facts->pid == 0 || !path) {
     return;
   }
-  const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path + ", which is not its own; Docker needs cgroup v2";
+  const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path +
+                             ", which is not its own; Docker needs cgroup v2";
   complain(container, reason);
   const workload::Workload* known = registry_.find_container(container.id);
   if (known == nullptr || known->state != workload::State::unenforced || known->reason != reason ||
-      known->own_labels != description.labels || known->pid != description.pid || !known->name.starts_with(description.name)) {
+      known->own_labels != description.labels || known->pid != description.pid ||
+      !known->name.starts_with(description.name)) {
     registry_.list_unenforced(description, reason);
   }
 }
@@ -150,16 +162,21 @@ void Source::list_unprotected(Container& container, const workload::Description&
 const workload::Workload* Source::registered(const Container& container) const {
   if (container.cgroup.empty()) {
     const workload::Workload* known = registry_.find_container(container.id);
-    return known != nullptr && known->cgroup_path.empty() && workload::is_same_network(known->network, container.network) ? known : nullptr;
+    return known != nullptr && known->cgroup_path.empty() &&
+                   workload::is_same_network(known->network, container.network)
+               ? known
+               : nullptr;
   }
   const workload::Workload* known = registry_.find_cgroup(container.cgroup);
   const auto id = tree_.id(container.cgroup);
   return known != nullptr && id && known->cgroup_id == *id ? known : nullptr;
 }
 
-/// In quarantine until more is known. What an earlier daemon, or an earlier connection, knew enough about to enforce stays enforced.
+/// In quarantine until more is known. What an earlier daemon, or an earlier connection, knew enough
+/// about to enforce stays enforced.
 void Source::wait(Container& container, const std::string& reason) {
-  if (const workload::Workload* known = registered(container); known == nullptr || known->state != workload::State::enforced) {
+  if (const workload::Workload* known = registered(container);
+      known == nullptr || known->state != workload::State::enforced) {
     hold(container, reason);
   }
 }
@@ -181,7 +198,8 @@ void Source::hold(Container& container, const std::string& reason) {
 /// No workload: neither judged nor listed.
 void Source::leave(Container& container) {
   registry_.release(container.cgroup);
-  if (const workload::Workload* known = registry_.find_container(container.id); known != nullptr && known->cgroup_path.empty()) {
+  if (const workload::Workload* known = registry_.find_container(container.id);
+      known != nullptr && known->cgroup_path.empty()) {
     registry_.end_container(container.id);
   }
 }

@@ -21,8 +21,13 @@ constexpr std::int64_t kSeekPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
 
 }  // namespace
 
-Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry, workload::CgroupEvents& events)
-    : loop_(loop), tree_(tree), registry_(registry), events_(events), identity_(std::make_shared<policy::Identity>()) {
+Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
+               workload::CgroupEvents& events)
+    : loop_(loop),
+      tree_(tree),
+      registry_(registry),
+      events_(events),
+      identity_(std::make_shared<policy::Identity>()) {
   if (sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, 0, 1, on_retry, this) >= 0) {
     sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
   }
@@ -30,8 +35,10 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
     sd_event_source_set_priority(seek_, kSeekPriority);
     sd_event_source_set_enabled(seek_, SD_EVENT_OFF);
   }
-  link_ = std::make_unique<Link>(loop_, Link::Handlers{[this](const Event& event) { on_event(event); },
-                                                       [this](std::vector<ContainerFacts> all) { on_listing(std::move(all)); }});
+  link_ = std::make_unique<Link>(
+      loop_,
+      Link::Handlers{[this](const Event& event) { on_event(event); },
+                     [this](std::vector<ContainerFacts> all) { on_listing(std::move(all)); }});
 }
 
 Source::~Source() {
@@ -68,20 +75,24 @@ void Source::forget_all() {
     }
   }
   for (const workload::Workload& workload : known) {
-    workload.cgroup_path.empty() ? registry_.end_container(workload.container_id) : registry_.release(workload.cgroup_path);
+    workload.cgroup_path.empty() ? registry_.end_container(workload.container_id)
+                                 : registry_.release(workload.cgroup_path);
   }
 }
 
 std::vector<Source::Container*> Source::all() const {
   std::vector<Container*> pointers;
-  std::ranges::transform(containers_, std::back_inserter(pointers), [](const auto& item) { return item.second.get(); });
+  std::ranges::transform(containers_, std::back_inserter(pointers),
+                         [](const auto& item) { return item.second.get(); });
   return pointers;
 }
 
 std::string Source::status() const {
-  const auto running =
-      std::ranges::count_if(containers_, [](const auto& item) { return item.second->facts && item.second->facts->is_running; });
-  return link_->is_connected() ? link_->state() + ", " + std::to_string(running) + " containers" : link_->state();
+  const auto running = std::ranges::count_if(containers_, [](const auto& item) {
+    return item.second->facts && item.second->facts->is_running;
+  });
+  return link_->is_connected() ? link_->state() + ", " + std::to_string(running) + " containers"
+                               : link_->state();
 }
 
 // --- births ---
@@ -127,7 +138,8 @@ bool Source::cgroup_born(const std::string& path) {
 
 void Source::cgroup_gone(const std::string& path) {
   const std::string id = container_of(path);
-  if (const auto found = containers_.find(id); !id.empty() && found != containers_.end() && found->second->cgroup == path) {
+  if (const auto found = containers_.find(id);
+      !id.empty() && found != containers_.end() && found->second->cgroup == path) {
     forget_start(*found->second);
   }
 }
@@ -154,14 +166,16 @@ void Source::on_listing(std::vector<ContainerFacts> listed) {
     if (there.contains(container->id)) {
       learn(*container, *container->facts);
     }
-    if (!there.contains(container->id) || container->facts->is_running || !container->cgroup.empty()) {
+    if (!there.contains(container->id) || container->facts->is_running ||
+        !container->cgroup.empty()) {
       inspect(container->id);
     }
   }
 }
 
-/// A list says less than the inspection before it: Podman's says NetworkMode "host" of every container, and a mode is for life. A pid of an
-/// earlier start does no harm: it is in no cgroup of this one.
+/// A list says less than the inspection before it: Podman's says NetworkMode "host" of every
+/// container, and a mode is for life. A pid of an earlier start does no harm: it is in no cgroup of
+/// this one.
 void Source::keep_inspected(const Container& container, ContainerFacts& listed) {
   if (container.facts && !container.facts->network_mode.empty()) {
     listed.network_mode = container.facts->network_mode;
@@ -182,12 +196,14 @@ void Source::forget_unused_images() {
       used.insert(container->facts->image_id);
     }
   }
-  std::erase_if(images_, [&](const auto& item) { return !item.second.is_asked && !used.contains(item.first); });
+  std::erase_if(images_, [&](const auto& item) {
+    return !item.second.is_asked && !used.contains(item.first);
+  });
 }
 
 void Source::on_event(const Event& event) {
-  static const std::set<std::string, std::less<>> kTelling = {"create", "start",  "die",     "destroy", "rename",
-                                                              "update", "remove", "restart", "stop",    "kill"};
+  static const std::set<std::string, std::less<>> kTelling = {
+      "create", "start", "die", "destroy", "rename", "update", "remove", "restart", "stop", "kill"};
   if (kTelling.contains(event.action)) {
     inspect(event.id);
   }
@@ -200,7 +216,9 @@ void Source::inspect(const std::string& id) {
     return;
   }
   container.is_asked = true;
-  link_->inspect(id, [this, id](Result<std::optional<ContainerFacts>> answer) { inspected(id, std::move(answer)); });
+  link_->inspect(id, [this, id](Result<std::optional<ContainerFacts>> answer) {
+    inspected(id, std::move(answer));
+  });
 }
 
 void Source::inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer) {
@@ -242,7 +260,8 @@ void Source::remember_parent(const std::string& parent) {
   }
 }
 
-/// Of a cgroup whose birth nobody told, because its parent was not known: Docker's own cgroup-parent= is in no inspection.
+/// Of a cgroup whose birth nobody told, because its parent was not known: Docker's own
+/// cgroup-parent= is in no inspection.
 void Source::locate(Container& container, std::uint32_t pid) {
   const auto path = kernel::CgroupTree::of(pid);
   const std::string own = path ? own_part(*path, container.id) : "";

@@ -9,9 +9,11 @@ namespace {
 
 constexpr std::size_t kMaxHeaderBytes = 64U << 10U;
 
-/// The value of header `name` (lower case, with its colon) in a header line; empty where it is another.
+/// The value of header `name` (lower case, with its colon) in a header line; empty where it is
+/// another.
 std::string header_value(std::string_view line, std::string_view name) {
-  const bool same = line.size() > name.size() && std::ranges::equal(line.substr(0, name.size()), name, [](char a, char b) {
+  const bool same = line.size() > name.size() &&
+                    std::ranges::equal(line.substr(0, name.size()), name, [](char a, char b) {
                       return std::tolower(static_cast<unsigned char>(a)) == b;
                     });
   if (!same) {
@@ -20,12 +22,15 @@ std::string header_value(std::string_view line, std::string_view name) {
   line.remove_prefix(name.size());
   const auto first = line.find_first_not_of(" \t");
   const auto last = line.find_last_not_of(" \t\r\n");
-  return first == std::string_view::npos || last < first ? std::string() : std::string(line.substr(first, last - first + 1));
+  return first == std::string_view::npos || last < first
+             ? std::string()
+             : std::string(line.substr(first, last - first + 1));
 }
 
 }  // namespace
 
-std::size_t Client::Transfer::on_header(char* data, std::size_t size, std::size_t count, void* self) {
+std::size_t Client::Transfer::on_header(char* data, std::size_t size, std::size_t count,
+                                        void* self) {
   auto& transfer = *static_cast<Transfer*>(self);
   const std::string_view line(data, size * count);
   if (line.size() > kMaxHeaderBytes) {
@@ -51,7 +56,8 @@ std::size_t Client::Transfer::on_body(char* data, std::size_t size, std::size_t 
 }
 
 bool Client::Transfer::append(std::string_view data) {
-  for (std::size_t end = data.find('\n'); is_stream() && end != std::string_view::npos; end = data.find('\n')) {
+  for (std::size_t end = data.find('\n'); is_stream() && end != std::string_view::npos;
+       end = data.find('\n')) {
     if (answer.body.size() + end > limit) {
       return false;
     }
@@ -68,12 +74,14 @@ bool Client::Transfer::append(std::string_view data) {
   return true;
 }
 
-std::tuple<std::optional<Client::Answer>, std::vector<std::string>, Client::Stream> Client::Transfer::take() {
+std::tuple<std::optional<Client::Answer>, std::vector<std::string>, Client::Stream>
+Client::Transfer::take() {
   std::optional<Answer> opened;
   if (has_headers && answer.status == 200 && !std::exchange(told_opened, true)) {
     opened = Answer{answer.status, {}, answer.server};
   }
-  return {std::move(opened), told_opened ? std::exchange(lines, {}) : std::vector<std::string>(), stream};
+  return {std::move(opened), told_opened ? std::exchange(lines, {}) : std::vector<std::string>(),
+          stream};
 }
 
 Error Client::Transfer::reason(CURLcode code) const {

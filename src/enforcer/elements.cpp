@@ -16,7 +16,8 @@ using kernel::NftElement;
 
 namespace {
 
-void write(NftBatch& batch, const kernel::NftSet& set, const std::vector<NftElement>& elements, bool remove) {
+void write(NftBatch& batch, const kernel::NftSet& set, const std::vector<NftElement>& elements,
+           bool remove) {
   if (elements.empty()) {
     return;
   }
@@ -41,7 +42,8 @@ NftElement element(NftBytes key, std::optional<std::uint32_t> data) {
 
 }  // namespace
 
-void write_elements(NftBatch& batch, const policy::Elements& elements, std::uint32_t first_id, bool remove) {
+void write_elements(NftBatch& batch, const policy::Elements& elements, std::uint32_t first_id,
+                    bool remove) {
   std::vector<NftElement> list;
   const auto emit = [&](const kernel::NftSet& set) {
     write(batch, set, list, remove);
@@ -64,17 +66,21 @@ void write_elements(NftBatch& batch, const policy::Elements& elements, std::uint
   }
   emit(sets().pairs);
   for (const auto& [key, outcome] : elements.verdicts) {
-    list.push_back(element(pair_key(key.first, first_id + key.second), static_cast<std::uint32_t>(outcome)));
+    list.push_back(
+        element(pair_key(key.first, first_id + key.second), static_cast<std::uint32_t>(outcome)));
   }
   emit(sets().outcomes);
 }
 
 void write_tables(NftBatch& batch, const policy::Tables& tables, std::uint32_t first_id) {
-  const auto addresses = [&batch](const kernel::NftSet& set, const std::vector<policy::AddressInterval>& intervals) {
-    // The intervals cover the whole family, so each ends where the next begins, and the last one not at all.
+  const auto addresses = [&batch](const kernel::NftSet& set,
+                                  const std::vector<policy::AddressInterval>& intervals) {
+    // The intervals cover the whole family, so each ends where the next begins, and the last one
+    // not at all.
     std::vector<NftElement> list;
     for (const auto& interval : intervals) {
-      const NftBytes first = NftBytes().add_raw({interval.first.bytes.data(), interval.first.size()});
+      const NftBytes first =
+          NftBytes().add_raw({interval.first.bytes.data(), interval.first.size()});
       if (!list.empty()) {
         list.push_back({.key = first, .interval_end = true});
       }
@@ -87,9 +93,12 @@ void write_tables(NftBatch& batch, const policy::Tables& tables, std::uint32_t f
   addresses(sets().remote4, tables.remote4);
   addresses(sets().remote6, tables.remote6);
 
-  std::vector<NftElement> ports = {{.key = {}, .catch_all = true, .data = NftBytes::twice(first_id)}};
+  std::vector<NftElement> ports = {
+      {.key = {}, .catch_all = true, .data = NftBytes::twice(first_id)}};
   for (const auto& interval : tables.ports) {
-    NftElement entry = element(NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.first), first_id + interval.port_class);
+    NftElement entry =
+        element(NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.first),
+                first_id + interval.port_class);
     entry.key_end = NftBytes().add_u8(interval.range.protocol).add_be16(interval.range.last);
     ports.push_back(entry);
   }
@@ -101,8 +110,10 @@ void write_numbers(NftBatch& batch, const std::vector<policy::Number>& numbers, 
   std::vector<NftElement> destinations;
   std::vector<NftElement> selves;
   for (const policy::Number number : numbers) {
-    sources.push_back({.key = NftBytes::u32(number), .data = FlowLabel::source(number, kAuthorised).nft()});
-    destinations.push_back({.key = NftBytes::u32(number), .data = FlowLabel::destination(number, kAuthorised).nft()});
+    sources.push_back(
+        {.key = NftBytes::u32(number), .data = FlowLabel::source(number, kAuthorised).nft()});
+    destinations.push_back(
+        {.key = NftBytes::u32(number), .data = FlowLabel::destination(number, kAuthorised).nft()});
     if (number >= policy::kFirstNumber) {
       selves.push_back({.key = pair_key(number, number)});
     }
@@ -118,13 +129,16 @@ void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers
   for (const policy::Prefix& prefix : speakers) {
     const policy::Address last = prefix.last();
     auto& list = prefix.address.family == policy::Address::Family::v4 ? four : six;
-    list.push_back({.key = NftBytes().add_raw({prefix.address.bytes.data(), prefix.address.size()})});
-    // An interval ends with the first address after it; one that reaches the family's last has no end.
+    list.push_back(
+        {.key = NftBytes().add_raw({prefix.address.bytes.data(), prefix.address.size()})});
+    // An interval ends with the first address after it; one that reaches the family's last has no
+    // end.
     policy::Address after = last;
     for (std::size_t i = after.size(); i-- > 0 && ++after.bytes.at(i) == 0;) {
     }
     if (after > last) {
-      list.push_back({.key = NftBytes().add_raw({after.bytes.data(), after.size()}), .interval_end = true});
+      list.push_back(
+          {.key = NftBytes().add_raw({after.bytes.data(), after.size()}), .interval_end = true});
     }
   }
   write(batch, sets().speakers4, four, false);
@@ -132,27 +146,32 @@ void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers
 }
 
 void flush_tables(NftBatch& batch) {
-  for (const kernel::NftSet* set : {&sets().local4, &sets().local6, &sets().remote4, &sets().remote6, &sets().ports}) {
+  for (const kernel::NftSet* set :
+       {&sets().local4, &sets().local6, &sets().remote4, &sets().remote6, &sets().ports}) {
     batch.flush_set(*set);
   }
 }
 
 void write_refusal(NftBatch& batch, const policy::Policy& policy) {
-  const char* chain = policy.mode == policy::Mode::audit ? kAudit : policy.refuse == policy::Refuse::drop ? kSilent : kReject;
+  const char* chain = policy.mode == policy::Mode::audit      ? kAudit
+                      : policy.refuse == policy::Refuse::drop ? kSilent
+                                                              : kReject;
   std::vector<NftElement> list;
   for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
-    list.push_back({.key = NftBytes::u8(nfproto), .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
+    list.push_back({.key = NftBytes::u8(nfproto),
+                    .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
   }
   batch.add_elements(sets().refusal, list);
   if (policy.mode == policy::Mode::audit) {
-    batch.add_elements(sets().auditing,
-                       std::array{NftElement{.key = NftBytes::u8(NFPROTO_IPV4)}, NftElement{.key = NftBytes::u8(NFPROTO_IPV6)}});
+    batch.add_elements(sets().auditing, std::array{NftElement{.key = NftBytes::u8(NFPROTO_IPV4)},
+                                                   NftElement{.key = NftBytes::u8(NFPROTO_IPV6)}});
   }
 }
 
 namespace {
 
-/// Calls `write` with each set that has an element for a named address of this family, and what the class there is; none: a plain set.
+/// Calls `write` with each set that has an element for a named address of this family, and what the
+/// class there is; none: a plain set.
 template <typename Write>
 void each_named_set(policy::Address::Family family, const Write& write) {
   const bool v4 = family == policy::Address::Family::v4;
@@ -172,8 +191,10 @@ void write_named(NftBatch& batch, const std::vector<NamedAddress>& addresses) {
       std::vector<NftElement> list;
       for (const NamedAddress& named : addresses) {
         if (named.address.family == family) {
-          const NftBytes key = NftBytes().add_raw({named.address.bytes.data(), named.address.size()});
-          NftElement item = element(key, klass == nullptr ? std::nullopt : std::optional(named.*klass));
+          const NftBytes key =
+              NftBytes().add_raw({named.address.bytes.data(), named.address.size()});
+          NftElement item =
+              element(key, klass == nullptr ? std::nullopt : std::optional(named.*klass));
           item.timeout = named.timeout;
           item.comment = klass == nullptr ? named.comment : "";
           list.push_back(std::move(item));
@@ -192,13 +213,17 @@ void remove_named(NftBatch& batch, const std::vector<policy::Address>& addresses
         list.push_back({.key = NftBytes().add_raw({address.bytes.data(), address.size()})});
       }
     }
-    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*) { write(batch, set, list, true); });
+    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*) {
+      write(batch, set, list, true);
+    });
   }
 }
 
 void flush_named(NftBatch& batch) {
   for (const auto family : kFamilies) {
-    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*) { batch.flush_set(set); });
+    each_named_set(family, [&](const kernel::NftSet& set, std::uint32_t NamedAddress::*) {
+      batch.flush_set(set);
+    });
   }
 }
 
@@ -209,7 +234,8 @@ void write_answers(NftBatch& batch, const policy::Policy& policy) {
   const char* chain = policy::denies_names(policy) ? kAnswersHeld : kAnswersPass;
   std::vector<NftElement> list;
   for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
-    list.push_back({.key = NftBytes::u8(nfproto), .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
+    list.push_back({.key = NftBytes::u8(nfproto),
+                    .verdict = kernel::NftVerdict{kernel::NftVerdict::Code::go_to, chain}});
   }
   batch.add_elements(sets().answers, list);
 }

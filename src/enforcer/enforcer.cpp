@@ -8,7 +8,8 @@ namespace trireme::enforcer {
 using kernel::NftBatch;
 using policy::Number;
 
-Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, Common& common, Layout layout,
+Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack,
+                   kernel::SocketTable sockets, Common& common, Layout layout,
                    std::shared_ptr<const policy::Policy> policy)
     : socket_(std::move(socket)),
       conntrack_(std::move(conntrack)),
@@ -22,18 +23,21 @@ Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel
 
 Enforcer::~Enforcer() = default;
 
-Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy) {
+Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout,
+                                                 std::shared_ptr<const policy::Policy> policy) {
   auto socket = kernel::NftSocket::open();
   auto conntrack = kernel::Conntrack::open();
   auto sockets = kernel::SocketTable::open();
   for (const Error* error :
-       {socket ? nullptr : &socket.error(), conntrack ? nullptr : &conntrack.error(), sockets ? nullptr : &sockets.error()}) {
+       {socket ? nullptr : &socket.error(), conntrack ? nullptr : &conntrack.error(),
+        sockets ? nullptr : &sockets.error()}) {
     if (error != nullptr) {
       return tl::unexpected(*error);
     }
   }
-  std::unique_ptr<Enforcer> enforcer(
-      new Enforcer(std::move(*socket), std::move(*conntrack), std::move(*sockets), common, layout, std::move(policy)));
+  std::unique_ptr<Enforcer> enforcer(new Enforcer(std::move(*socket), std::move(*conntrack),
+                                                  std::move(*sockets), common, layout,
+                                                  std::move(policy)));
   if (Status recalled = enforcer->recall_names(); !recalled) {
     return tl::unexpected(recalled.error());
   }
@@ -47,7 +51,8 @@ Status Enforcer::start() {
 }
 
 Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_error) {
-  // Identifiers of the two policies are disjoint, so that no packet is judged by half of each (see Writer::twice).
+  // Identifiers of the two policies are disjoint, so that no packet is judged by half of each (see
+  // Writer::twice).
   constexpr std::uint32_t kSecondHalf = 1U << 31U;
   policy::Compiler next(policy, compiler_.first_id() == kSecondHalf ? 1 : kSecondHalf);
   for (const auto& [number, labels] : labels_) {
@@ -107,7 +112,8 @@ Status Enforcer::set_speakers(std::vector<policy::Prefix> speakers) {
   batch.flush_set(sets().speakers4);
   batch.flush_set(sets().speakers6);
   write_speakers(batch, speakers_);
-  Status committed = behind_ ? fail("the table is not up to date") : socket_.commit(std::move(batch));
+  Status committed =
+      behind_ ? fail("the table is not up to date") : socket_.commit(std::move(batch));
   if (!committed) {
     committed = write_everything();
   }

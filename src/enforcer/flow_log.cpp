@@ -18,7 +18,8 @@ namespace {
 constexpr std::size_t kBatch = 512;
 constexpr std::size_t kRemembered = 1024;  // workloads that have ended
 constexpr auto kTellAgain =
-    std::chrono::seconds(4);  // the kernel keeps an element of `refused` for 5, and tells a little earlier than it is read
+    std::chrono::seconds(4);  // the kernel keeps an element of `refused` for 5, and tells a little
+                              // earlier than it is read
 
 std::uint16_t destination_port(const LoggedPacket& packet) {
   return packet.tuple.destination_port;
@@ -31,7 +32,8 @@ policy::Endpoint endpoint(const policy::FlowEnd& end, Number number) {
     result.labels = &*end.labels;
     result.workload = number;
   } else {
-    result.kind = end.entity == "@world" ? policy::Endpoint::Kind::world : policy::Endpoint::Kind::host;
+    result.kind =
+        end.entity == "@world" ? policy::Endpoint::Kind::world : policy::Endpoint::Kind::host;
     result.address = end.address;
     result.named = end.named;
   }
@@ -40,11 +42,13 @@ policy::Endpoint endpoint(const policy::FlowEnd& end, Number number) {
 
 void explain(policy::Flow& flow, const Enforcer& enforcer, Number source, Number destination) {
   if (flow.source.quarantined || flow.destination.quarantined) {
-    flow.reason = flow.source.quarantined ? "the source is quarantined" : "the destination is quarantined";
+    flow.reason =
+        flow.source.quarantined ? "the source is quarantined" : "the destination is quarantined";
     return;
   }
   const auto decision =
-      policy::evaluate(enforcer.policy(), endpoint(flow.source, source), endpoint(flow.destination, destination), flow.protocol, flow.port);
+      policy::evaluate(enforcer.policy(), endpoint(flow.source, source),
+                       endpoint(flow.destination, destination), flow.protocol, flow.port);
   if (decision.verdict == policy::Verdict::allow && flow.verdict != policy::Verdict::allow) {
     // A datagram or segment of a flow that nobody began, or policy has changed since.
     flow.reason = "the packet belongs to no flow that was allowed";
@@ -87,7 +91,8 @@ void FlowLog::ended(const workload::Workload& workload) {
   }
 }
 
-policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address, const workload::Registry& registry,
+policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address,
+                                  const workload::Registry& registry,
                                   const Enforcer& enforcer) const {
   policy::FlowEnd end;
   end.address = address;
@@ -98,7 +103,9 @@ policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address,
     end.names = enforcer.names(address);
     const policy::Policy& policy = enforcer.policy();
     for (std::size_t i = 0; i < policy.networks.size() && !end.quarantined; i++) {
-      if (policy::covers(policy, policy::Entity{.kind = policy::Entity::Kind::network, .network = i}, endpoint(end, number))) {
+      if (policy::covers(policy,
+                         policy::Entity{.kind = policy::Entity::Kind::network, .network = i},
+                         endpoint(end, number))) {
         end.networks.push_back(policy.networks[i].name);
       }
     }
@@ -131,7 +138,8 @@ FlowLog::RefusedEnds FlowLog::refused(Enforcer& enforcer) {
     Number destination = 0;
     std::memcpy(&source, key.data(), sizeof source);
     std::memcpy(&destination, key.data() + 4, sizeof destination);
-    const RefusedKey ends{source, destination, key[8], static_cast<std::uint16_t>(key[12] << 8U | key[13])};
+    const RefusedKey ends{source, destination, key[8],
+                          static_cast<std::uint16_t>(key[12] << 8U | key[13])};
     if (!told_.contains(ends)) {
       found.emplace(service(key[8], std::get<3>(ends)), ends);
     }
@@ -140,7 +148,8 @@ FlowLog::RefusedEnds FlowLog::refused(Enforcer& enforcer) {
 }
 
 /// Takes the packet's ends from those that were refused.
-std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet, RefusedEnds& refused) {
+std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet,
+                                                      RefusedEnds& refused) {
   auto [candidate, end] = refused.equal_range(service(packet.protocol, destination_port(packet)));
   for (; candidate != end; ++candidate) {
     const RefusedKey key = candidate->second;
@@ -158,7 +167,8 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
   std::vector<policy::Flow> flows;
   const std::vector<LoggedPacket> packets = packets_.drain(kBatch);
   RefusedEnds refused_lately;
-  if (std::any_of(packets.begin(), packets.end(), [](const LoggedPacket& packet) { return packet.prefix == "deny"; })) {
+  if (std::any_of(packets.begin(), packets.end(),
+                  [](const LoggedPacket& packet) { return packet.prefix == "deny"; })) {
     refused_lately = refused(enforcer);
   }
   for (const LoggedPacket& packet : packets) {
@@ -176,7 +186,8 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
       }
       source = std::get<0>(*ends);
       destination = std::get<1>(*ends);
-      const bool audit = enforcer.policy().mode == policy::Mode::audit && source != kQuarantine && destination != kQuarantine;
+      const bool audit = enforcer.policy().mode == policy::Mode::audit && source != kQuarantine &&
+                         destination != kQuarantine;
       flow.verdict = audit ? policy::Verdict::audit : policy::Verdict::deny;
     } else {
       flow.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;

@@ -15,11 +15,14 @@ Status forget_flows() {
   }
   const auto changed = change_flows(
       *conntrack, [](const kernel::TrackedFlow& flow) { return (flow.label[0] & kFlowBits) != 0; },
-      [&](const kernel::TrackedFlow& flow) { return conntrack->clear_label_bits(flow, kFlowBits); });
+      [&](const kernel::TrackedFlow& flow) {
+        return conntrack->clear_label_bits(flow, kFlowBits);
+      });
   return changed ? Status{} : Status(tl::unexpected(changed.error()));
 }
 
-/// In the present network namespace, where its table is one of the daemon's of `home` (0: whoever's). Returns whether there was one.
+/// In the present network namespace, where its table is one of the daemon's of `home` (0:
+/// whoever's). Returns whether there was one.
 Result<bool> remove_table(std::uint64_t home) {
   auto socket = kernel::NftSocket::open();
   if (!socket) {
@@ -60,17 +63,21 @@ Result<std::size_t> remove_containers_tables() {
 }  // namespace
 
 Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir) {
-  // Whatever its runtime directory: a daemon that enforces here has the log group, and would be left with half of what it knows.
+  // Whatever its runtime directory: a daemon that enforces here has the log group, and would be
+  // left with half of what it knows.
   const auto alone = FlowLog::open();
   if (!alone) {
-    return fail("a triremed may be running in this network namespace: " + alone.error().message, "stop it first");
+    return fail("a triremed may be running in this network namespace: " + alone.error().message,
+                "stop it first");
   }
   const auto here = remove_table(0);
   const auto there = remove_containers_tables();
   if (!here || !there) {
     return tl::unexpected(!here ? here.error() : there.error());
   }
-  if (Status detached = kernel::MulticastFilter::detach(tree.absolute(workload::strict_slice(runtime_dir))); !detached) {
+  if (Status detached =
+          kernel::MulticastFilter::detach(tree.absolute(workload::strict_slice(runtime_dir)));
+      !detached) {
     return tl::unexpected(detached.error());
   }
   verifier::forget_identities(runtime_dir);

@@ -20,7 +20,8 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr std::size_t kCommentText = 240;  // bytes, of kernel::NftElement::comment; a longer name is asked for again after a restart
+constexpr std::size_t kCommentText =
+    240;  // bytes, of kernel::NftElement::comment; a longer name is asked for again after a restart
 
 /// As many names as fit; a restarted daemon has them from there.
 std::string comment_of(const std::vector<std::string>& names) {
@@ -33,23 +34,29 @@ std::string comment_of(const std::vector<std::string>& names) {
   return text;
 }
 
-/// Docker's resolver in a container: its queries are sent to it by a DNAT that only who has CAP_NET_ADMIN there can make.
+/// Docker's resolver in a container: its queries are sent to it by a DNAT that only who has
+/// CAP_NET_ADMIN there can make.
 bool is_embedded_resolver(const TrackedFlow& flow) {
   static const Address resolver = Address::parse("127.0.0.11").value();
-  return flow.original.destination == resolver && flow.reply.source == resolver && flow.reply.source_port != flow.original.destination_port;
+  return flow.original.destination == resolver && flow.reply.source == resolver &&
+         flow.reply.source_port != flow.original.destination_port;
 }
 
 }  // namespace
 
-std::vector<NamedAddress> named_elements(const NameBook& book, const std::vector<Address>& addresses, const policy::Elements& elements) {
+std::vector<NamedAddress> named_elements(const NameBook& book,
+                                         const std::vector<Address>& addresses,
+                                         const policy::Elements& elements) {
   std::vector<NamedAddress> list;
   const auto now = NameBook::Clock::now();
   for (const Address& address : addresses) {
     const auto local = elements.local_named.find(address);
     const auto remote = elements.remote_named.find(address);
     if (local != elements.local_named.end() && remote != elements.remote_named.end()) {
-      const auto left = std::chrono::duration_cast<milliseconds>(book.until(address) - now) + kNameGrace;
-      list.push_back({address, local->second, remote->second, std::max(left, milliseconds(1000)), comment_of(book.names(address))});
+      const auto left =
+          std::chrono::duration_cast<milliseconds>(book.until(address) - now) + kNameGrace;
+      list.push_back({address, local->second, remote->second, std::max(left, milliseconds(1000)),
+                      comment_of(book.names(address))});
     }
   }
   return list;
@@ -59,8 +66,10 @@ bool Enforcer::knows_name(const std::string& name) const {
   return !names_->index().match(name).empty();
 }
 
-std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::Ends& ends, Number asker) {
-  const auto flow = find_flow(protocol, {ends.source, ends.destination, ends.source_port, ends.destination_port});
+std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::Ends& ends,
+                                           Number asker) {
+  const auto flow =
+      find_flow(protocol, {ends.source, ends.destination, ends.source_port, ends.destination_port});
   if (!flow) {
     return "its flow has ended";
   }
@@ -80,7 +89,8 @@ std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::En
   const policy::LabelSet* server = labels(*destination);
   server = server == nullptr && remote != nullptr ? &remote->labels : server;
   const std::vector<std::size_t> named = names_->networks(flow->reply.source);
-  const Endpoint from{.kind = Endpoint::Kind::workload, .labels = labels(asker), .workload = asker, .address = {}};
+  const Endpoint from{
+      .kind = Endpoint::Kind::workload, .labels = labels(asker), .workload = asker, .address = {}};
   const Endpoint to{.kind = server != nullptr       ? Endpoint::Kind::workload
                             : *destination == kHost ? Endpoint::Kind::host
                                                     : Endpoint::Kind::world,
@@ -88,9 +98,13 @@ std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::En
                     .workload = server != nullptr ? *destination : 0,
                     .address = flow->reply.source,
                     .named = named};
-  const policy::Decision decision = policy::evaluate(*policy_, from, to, protocol, flow->reply.source_port);
-  const bool by_rule = decision.reason == policy::Reason::allow_rule || decision.reason == policy::Reason::audited_deny;
-  return by_rule ? std::nullopt : std::optional(std::string("no rule lets it be asked: ") + policy::sentence(decision.reason));
+  const policy::Decision decision =
+      policy::evaluate(*policy_, from, to, protocol, flow->reply.source_port);
+  const bool by_rule = decision.reason == policy::Reason::allow_rule ||
+                       decision.reason == policy::Reason::audited_deny;
+  return by_rule ? std::nullopt
+                 : std::optional(std::string("no rule lets it be asked: ") +
+                                 policy::sentence(decision.reason));
 }
 
 Status Enforcer::hear(const std::vector<names::Answer>& answers) {
@@ -102,8 +116,10 @@ Status Enforcer::hear(const std::vector<names::Answer>& answers) {
     }
   }
   for (const auto& [network, count] : change.evicted) {
-    spdlog::warn("network '{}' has {} addresses by name, and no room for more: {} that would have ended first gave way",
-                 policy_->networks.at(network).name, NameBook::kMostAddresses, count);
+    spdlog::warn(
+        "network '{}' has {} addresses by name, and no room for more: {} that would have ended "
+        "first gave way",
+        policy_->networks.at(network).name, NameBook::kMostAddresses, count);
   }
   return write_names(change.written, change.gone);
 }
@@ -137,7 +153,9 @@ Status Enforcer::write_names(const std::set<Address>& written, const std::set<Ad
   Change change;
   for (const std::set<Address>* list : {&written, &gone}) {
     std::ranges::copy_if(*list, std::back_inserter(change.forgotten),
-                         [this](const Address& address) { return compiler_.elements().remote_named.contains(address); });
+                         [this](const Address& address) {
+                           return compiler_.elements().remote_named.contains(address);
+                         });
   }
   for (const Address& address : gone) {
     change.deltas.push_back(compiler_.unname(address));
@@ -153,7 +171,9 @@ Status Enforcer::write_names(const std::set<Address>& written, const std::set<Ad
 
 void Enforcer::tell_names(const std::set<Address>& addresses) const {
   if (common_.on_named) {
-    std::ranges::for_each(addresses, [this](const Address& address) { common_.on_named(layout_.point, address, names_->names(address)); });
+    std::ranges::for_each(addresses, [this](const Address& address) {
+      common_.on_named(layout_.point, address, names_->names(address));
+    });
   }
 }
 
@@ -173,7 +193,8 @@ Status Enforcer::recall_names() {
       }
       address.family = set == &sets().named4 ? Address::Family::v4 : Address::Family::v6;
       std::ranges::copy(element.key, address.bytes.begin());
-      const auto left = std::chrono::duration_cast<std::chrono::seconds>(element.remaining) - kNameGrace;
+      const auto left =
+          std::chrono::duration_cast<std::chrono::seconds>(element.remaining) - kNameGrace;
       for (std::size_t at = 0; at < element.comment.size();) {
         const std::size_t end = std::min(element.comment.find(' ', at), element.comment.size());
         names_->hear(element.comment.substr(at, end - at), address, left, now, change);

@@ -32,9 +32,11 @@ class Touched {
     if (socket.protocol == IPPROTO_UDP) {
       open_.insert({socket.protocol, socket.local, socket.local_port});
     } else if (socket.remote_port != 0) {
-      connections_.insert({socket.protocol, {socket.local, socket.remote, socket.local_port, socket.remote_port}});
+      connections_.insert(
+          {socket.protocol, {socket.local, socket.remote, socket.local_port, socket.remote_port}});
     } else {
-      // sock_diag does not tell the cgroup of a handshake under way: its connection is the listener's.
+      // sock_diag does not tell the cgroup of a handshake under way: its connection is the
+      // listener's.
       open_.insert({socket.protocol, socket.local, socket.local_port});
     }
   }
@@ -52,18 +54,21 @@ class Touched {
     policy::Address any6;
     any6.family = policy::Address::Family::v6;
     return connections_.contains({protocol, tuple}) ||
-           std::ranges::any_of(std::array{tuple.source, any4, any6}, [&](const policy::Address& local) {
-             return open_.contains({protocol, local, tuple.source_port});
-           });
+           std::ranges::any_of(std::array{tuple.source, any4, any6},
+                               [&](const policy::Address& local) {
+                                 return open_.contains({protocol, local, tuple.source_port});
+                               });
   }
 
-  std::set<std::tuple<std::uint8_t, policy::Address, std::uint16_t>> open_;  // local ends: of listeners and of UDP
-  std::set<std::pair<std::uint8_t, kernel::FlowTuple>> connections_;         // as the socket sends
+  std::set<std::tuple<std::uint8_t, policy::Address, std::uint16_t>>
+      open_;  // local ends: of listeners and of UDP
+  std::set<std::pair<std::uint8_t, kernel::FlowTuple>> connections_;  // as the socket sends
 };
 
 }  // namespace
 
-Result<std::size_t> change_flows(kernel::Conntrack& conntrack, const std::function<bool(const TrackedFlow&)>& which,
+Result<std::size_t> change_flows(kernel::Conntrack& conntrack,
+                                 const std::function<bool(const TrackedFlow&)>& which,
                                  const std::function<Status(const TrackedFlow&)>& change) {
   std::vector<TrackedFlow> flows;
   Status outcome = conntrack.each([&](const TrackedFlow& flow) {
@@ -83,45 +88,61 @@ Result<std::size_t> change_flows(kernel::Conntrack& conntrack, const std::functi
 
 /// Whose number it is: a workload's here or elsewhere, or nobody's in particular.
 bool Enforcer::knows(policy::Number number) const {
-  return number == kNoNumber || number == kHost || labels_.contains(number) || common_.identities.find(number) != nullptr;
+  return number == kNoNumber || number == kHost || labels_.contains(number) ||
+         common_.identities.find(number) != nullptr;
 }
 
 /// The evaluator's word on a flow with a peer elsewhere that proved its labels.
-bool Enforcer::agrees(const TrackedFlow& flow, policy::Number source, policy::Number destination) const {
+bool Enforcer::agrees(const TrackedFlow& flow, policy::Number source,
+                      policy::Number destination) const {
   const auto remote = common_.identities.find(labels_.contains(source) ? destination : source);
   const auto local = labels_.find(labels_.contains(source) ? source : destination);
   if (remote == nullptr || local == labels_.end()) {
     return false;
   }
-  const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload, .labels = &local->second, .workload = local->first, .address = {}};
-  const policy::Endpoint there{.kind = policy::Endpoint::Kind::workload, .labels = &remote->labels, .workload = 0, .address = {}};
+  const policy::Endpoint here{.kind = policy::Endpoint::Kind::workload,
+                              .labels = &local->second,
+                              .workload = local->first,
+                              .address = {}};
+  const policy::Endpoint there{.kind = policy::Endpoint::Kind::workload,
+                               .labels = &remote->labels,
+                               .workload = 0,
+                               .address = {}};
   const bool outgoing = local->first == source;
-  return policy::evaluate(*policy_, outgoing ? here : there, outgoing ? there : here, flow.protocol, flow.reply.source_port).verdict !=
-         policy::Verdict::deny;
+  return policy::evaluate(*policy_, outgoing ? here : there, outgoing ? there : here, flow.protocol,
+                          flow.reply.source_port)
+             .verdict != policy::Verdict::deny;
 }
 
 bool Enforcer::allows(const TrackedFlow& flow) const {
   const FlowLabel label{flow.label};
   const auto source = label.source();
   const auto destination = label.destination();
-  if (!source || !destination || !knows(*source) || !knows(*destination) || (*source <= kHost && *destination <= kHost)) {
+  if (!source || !destination || !knows(*source) || !knows(*destination) ||
+      (*source <= kHost && *destination <= kHost)) {
     return false;
   }
   if (policy_->mode == policy::Mode::audit && (label.flags() & (kAudited | kToken)) != 0) {
     return true;  // it passes, and was told when it began; others are told with their next packet
   }
-  const auto is_remote = [this](policy::Number number) { return number >= policy::kFirstNumber && !labels_.contains(number); };
+  const auto is_remote = [this](policy::Number number) {
+    return number >= policy::kFirstNumber && !labels_.contains(number);
+  };
   if (is_remote(*source) || is_remote(*destination)) {
     return agrees(flow, *source, *destination);
   }
-  return policy::judge(compiler_.tables(), compiler_.elements(), peer(*source, flow.original.source), peer(*destination, flow.reply.source),
+  return policy::judge(compiler_.tables(), compiler_.elements(),
+                       peer(*source, flow.original.source), peer(*destination, flow.reply.source),
                        flow.protocol, flow.reply.source_port)
       .has_value();
 }
 
 Result<std::size_t> Enforcer::revoke() {
   return change_flows(
-      conntrack_, [this](const TrackedFlow& flow) { return (flow.label[0] & kAuthorised) != 0 && !allows(flow); },
+      conntrack_,
+      [this](const TrackedFlow& flow) {
+        return (flow.label[0] & kAuthorised) != 0 && !allows(flow);
+      },
       [this](const TrackedFlow& flow) { return conntrack_.clear_label_bits(flow, kVerdictBits); });
 }
 
@@ -132,7 +153,8 @@ Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {
     numbers.insert(label.source().value_or(kNoNumber));
     numbers.insert(label.destination().value_or(kNoNumber));
   });
-  return read ? Result<std::unordered_set<policy::Number>>(std::move(numbers)) : tl::unexpected(read.error());
+  return read ? Result<std::unordered_set<policy::Number>>(std::move(numbers))
+              : tl::unexpected(read.error());
 }
 
 Status Enforcer::remove() {
@@ -149,15 +171,18 @@ Status Enforcer::remove() {
   return forgotten ? Status{} : Status(tl::unexpected(forgotten.error()));
 }
 
-/// A UDP entry older than the table could never be marked; a new one can. TCP's next segment is judged by the sockets at both ends.
+/// A UDP entry older than the table could never be marked; a new one can. TCP's next segment is
+/// judged by the sockets at both ends.
 Status Enforcer::judge_anew(const TrackedFlow& flow) {
-  return flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow) : conntrack_.clear_label_bits(flow, kVerdictBits);
+  return flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow)
+                                      : conntrack_.clear_label_bits(flow, kVerdictBits);
 }
 
 Result<std::size_t> Enforcer::settle() {
   if (all_unsettled_) {
     const auto changed = change_flows(
-        conntrack_, [](const TrackedFlow&) { return true; }, [this](const TrackedFlow& flow) { return judge_anew(flow); });
+        conntrack_, [](const TrackedFlow&) { return true; },
+        [this](const TrackedFlow& flow) { return judge_anew(flow); });
     all_unsettled_ = all_unsettled_ && !changed;
     return changed;
   }
@@ -180,7 +205,8 @@ Result<std::size_t> Enforcer::settle() {
     if (!found) {
       return tl::unexpected(found.error());
     }
-    std::ranges::for_each(*found, [&touched](const kernel::InetSocket& socket) { touched.add(socket); });
+    std::ranges::for_each(*found,
+                          [&touched](const kernel::InetSocket& socket) { touched.add(socket); });
   }
   std::size_t count = 0;
   if (!touched.empty()) {
@@ -197,12 +223,15 @@ Result<std::size_t> Enforcer::settle() {
 }
 
 std::vector<std::vector<std::uint8_t>> Enforcer::refused_keys() {
-  return socket_.keys(kTable, sets().refused.name).value_or(std::vector<std::vector<std::uint8_t>>{});
+  return socket_.keys(kTable, sets().refused.name)
+      .value_or(std::vector<std::vector<std::uint8_t>>{});
 }
 
-std::optional<TrackedFlow> Enforcer::find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple) {
+std::optional<TrackedFlow> Enforcer::find_flow(std::uint8_t protocol,
+                                               const kernel::FlowTuple& tuple) {
   TrackedFlow flow;
-  const kernel::FlowTuple reverse{tuple.destination, tuple.source, tuple.destination_port, tuple.source_port};
+  const kernel::FlowTuple reverse{tuple.destination, tuple.source, tuple.destination_port,
+                                  tuple.source_port};
   for (const kernel::FlowTuple& candidate : {tuple, reverse}) {
     if (conntrack_.find(protocol, candidate, flow).value_or(false)) {
       return flow;

@@ -8,9 +8,13 @@ using policy::Number;
 
 /// Where the kernel has no such filter, the host does without: multicast() says so.
 Status Enforcer::shut_multicast(const std::string& path) const {
-  // The strict slice keeps its own as long as it is there. Another workload's goes when it is none any more.
-  const bool inherits = !common_.default_path.empty() && path.starts_with(common_.default_path + "/");
-  return common_.multicast && !path.empty() ? common_.multicast->attach(tree_.absolute(path), inherits) : Status{};
+  // The strict slice keeps its own as long as it is there. Another workload's goes when it is none
+  // any more.
+  const bool inherits =
+      !common_.default_path.empty() && path.starts_with(common_.default_path + "/");
+  return common_.multicast && !path.empty()
+             ? common_.multicast->attach(tree_.absolute(path), inherits)
+             : Status{};
 }
 
 /// A cgroup without a process has no sockets: that of a container at its birth.
@@ -41,10 +45,12 @@ void Enforcer::forget(std::uint64_t cgroup_id) {
 
 Status Enforcer::check_level(const workload::CgroupRef& cgroup) const {
   if (cgroup.whole_network) {
-    return layout_.owned ? Status{} : fail("nobody can have the whole network namespace of this host");
+    return layout_.owned ? Status{}
+                         : fail("nobody can have the whole network namespace of this host");
   }
   if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
-    return fail("the cgroup is " + std::to_string(cgroup.level) + " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+    return fail("the cgroup is " + std::to_string(cgroup.level) +
+                " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
   }
   return {};
 }
@@ -56,7 +62,8 @@ void Enforcer::leave(Number number) {
   }
 }
 
-Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels,
+                               Number number) {
   if (Status fits = check_level(cgroup); !fits) {
     return tl::unexpected(fits.error());
   }
@@ -64,7 +71,8 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     return tl::unexpected(shut.error());
   }
   const auto known = members_.find(cgroup.id);
-  const std::optional<Member> before = known == members_.end() ? std::nullopt : std::optional(known->second);
+  const std::optional<Member> before =
+      known == members_.end() ? std::nullopt : std::optional(known->second);
   const bool renumber = before && before->number != kQuarantine;
   if (number == 0) {
     if (Status provable = common_.check ? common_.check(labels) : Status{}; !provable) {
@@ -160,7 +168,8 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     change.joining.emplace_back(cgroup.id, kQuarantine);
   }
   remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, kQuarantine, cgroup.path});
-  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change, or repair(), brings the kernel along.
+  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change,
+  // or repair(), brings the kernel along.
   const Status committed = commit(change);
   if (old) {
     leave(*old);
@@ -188,8 +197,8 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
     return {};
   }
   if (number != 0 && known->second.number != number) {
-    return fail("cgroup " + std::to_string(cgroup.id) + " has number " + std::to_string(known->second.number) + ", not " +
-                std::to_string(number));
+    return fail("cgroup " + std::to_string(cgroup.id) + " has number " +
+                std::to_string(known->second.number) + ", not " + std::to_string(number));
   }
   Change change;
   if (known->second.level == 0) {
@@ -209,8 +218,10 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   if (old != kQuarantine) {
     leave(old);
   }
-  if (const auto there = tree_.id(path); committed && !path.empty() && there && *there == cgroup.id) {
-    return kernel::MulticastFilter::detach(tree_.absolute(path));  // a workload no longer, though its cgroup lives on
+  if (const auto there = tree_.id(path);
+      committed && !path.empty() && there && *there == cgroup.id) {
+    return kernel::MulticastFilter::detach(
+        tree_.absolute(path));  // a workload no longer, though its cgroup lives on
   }
   return committed;
 }

@@ -9,7 +9,8 @@ using std::chrono::seconds;
 
 namespace {
 
-/// An answer that is repeated needs no transaction each time: what is written lasts this much longer.
+/// An answer that is repeated needs no transaction each time: what is written lasts this much
+/// longer.
 seconds slack(seconds ttl) {
   return std::max(seconds(15), ttl / 4);
 }
@@ -24,7 +25,8 @@ void NameBook::sum_up(Known& known) {
     known.until = std::max(known.until, entry.until);
   }
   std::ranges::sort(known.networks);
-  known.networks.erase(std::unique(known.networks.begin(), known.networks.end()), known.networks.end());
+  known.networks.erase(std::unique(known.networks.begin(), known.networks.end()),
+                       known.networks.end());
 }
 
 void NameBook::place(Book::iterator known) {
@@ -56,7 +58,8 @@ void NameBook::set_index(std::shared_ptr<const policy::NameIndex> index) {
   }
 }
 
-void NameBook::hear(const std::string& name, const Address& address, seconds ttl, Time now, Change& change) {
+void NameBook::hear(const std::string& name, const Address& address, seconds ttl, Time now,
+                    Change& change) {
   const Networks networks = index_->match(name);
   if (networks.empty()) {
     return;
@@ -105,7 +108,8 @@ void NameBook::make_room(std::size_t network, const Address& keep, Change& chang
 std::vector<Address> NameBook::due(Time now) const {
   std::vector<Address> result;
   for (const auto& [address, known] : known_) {
-    if (std::ranges::any_of(known.entries, [now](const Entry& entry) { return entry.until <= now; })) {
+    if (std::ranges::any_of(known.entries,
+                            [now](const Entry& entry) { return entry.until <= now; })) {
       result.push_back(address);
     }
   }
@@ -162,7 +166,8 @@ NameBook::Time NameBook::until(const Address& address) const {
 
 std::vector<Address> NameBook::all() const {
   std::vector<Address> result;
-  std::ranges::transform(known_, std::back_inserter(result), [](const auto& item) { return item.first; });
+  std::ranges::transform(known_, std::back_inserter(result),
+                         [](const auto& item) { return item.first; });
   return result;
 }
 

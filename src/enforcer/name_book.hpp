@@ -1,4 +1,5 @@
-// Which addresses are in which networks by a DNS name, and for how long: what one enforcement point has heard. Knows nothing of the kernel.
+// Which addresses are in which networks by a DNS name, and for how long: what one enforcement point
+// has heard. Knows nothing of the kernel.
 #pragma once
 
 #include <chrono>
@@ -38,9 +39,11 @@ class NameBook {
     std::map<std::size_t, std::size_t> evicted;  // by network: addresses that gave way
     [[nodiscard]] bool empty() const { return written.empty() && gone.empty(); }
   };
-  /// `name` has `address` for `ttl` from `now` on; nothing where policy does not know the name. A network's address that is asked for again
-  /// and again is written anew once in a while, not each time.
-  void hear(const std::string& name, const policy::Address& address, std::chrono::seconds ttl, Time now, Change& change);
+  /// `name` has `address` for `ttl` from `now` on; nothing where policy does not know the name. A
+  /// network's address that is asked for again and again is written anew once in a while, not each
+  /// time.
+  void hear(const std::string& name, const policy::Address& address, std::chrono::seconds ttl,
+            Time now, Change& change);
 
   /// Addresses with a name that has ended by `now`.
   [[nodiscard]] std::vector<policy::Address> due(Time now) const;

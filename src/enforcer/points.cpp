@@ -23,7 +23,8 @@ Error unwritable(const Error& error) {
 
 bool is_link_local(const policy::Address& address) {
   const bool v4 = address.family == policy::Address::Family::v4;
-  return v4 ? address.bytes[0] == 169 && address.bytes[1] == 254 : address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
+  return v4 ? address.bytes[0] == 169 && address.bytes[1] == 254
+            : address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
 }
 
 policy::Prefix network_of(policy::Address address, std::uint8_t length) {
@@ -35,7 +36,8 @@ policy::Prefix network_of(policy::Address address, std::uint8_t length) {
 
 }  // namespace
 
-Result<std::unique_ptr<Points>> Points::open(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism,
+Result<std::unique_ptr<Points>> Points::open(Common& common, verifier::Verifier* verifier,
+                                             kernel::QueueMechanism mechanism,
                                              std::shared_ptr<const policy::Policy> policy) {
   std::unique_ptr<Points> points(new Points(common, verifier, mechanism, std::move(policy)));
   if (Status opened = points->open_here(points->host_, false); !opened) {
@@ -150,7 +152,8 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
       std::ignore = (*point)->enforcer->end(cgroup, *enrolled);
       enrolled = tl::unexpected(unwritable(started.error()));
     } else {
-      look_at_addresses(**point);  // which tells every other point: not before it is sure that this one stays
+      look_at_addresses(
+          **point);  // which tells every other point: not before it is sure that this one stays
     }
   }
   if (!enrolled) {
@@ -163,7 +166,10 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
   if (Status left = leave_elsewhere(cgroup, **point); !left) {
     spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
-  if (Status opened = cgroup.path.empty() ? Status{} : kernel::TrafficGate::open(common_.tree.absolute(cgroup.path)); !opened) {
+  if (Status opened = cgroup.path.empty()
+                          ? Status{}
+                          : kernel::TrafficGate::open(common_.tree.absolute(cgroup.path));
+      !opened) {
     return tl::unexpected(opened.error());
   }
   return enrolled;
@@ -203,7 +209,8 @@ Status Points::quarantine(CgroupRef cgroup) {
     cgroup.whole_network = false;
     point = &host_;
     if (cgroup.path.empty()) {
-      return fail("it has no cgroup that could be shut, and nothing is enforced in its network namespace");
+      return fail(
+          "it has no cgroup that could be shut, and nothing is enforced in its network namespace");
     }
     if (shut && !common_.gate) {
       shut = tl::unexpected(common_.gate.error());
@@ -239,7 +246,8 @@ void Points::close_if_empty(Point& point) {
     return;
   }
   if (Status removed = point.enforcer->remove(); !removed) {
-    spdlog::error("a network namespace that has no workload any more keeps its table: {}", removed.error().text());
+    spdlog::error("a network namespace that has no workload any more keeps its table: {}",
+                  removed.error().text());
   }
   close(point);
 }
@@ -287,7 +295,8 @@ void Points::look_at_addresses(Point& point) {
       continue;
     }
     const auto whole = static_cast<std::uint8_t>(item.address.size() * 8);
-    point.speakers.push_back(network_of(item.address, point.network == nullptr ? whole : item.length));
+    point.speakers.push_back(
+        network_of(item.address, point.network == nullptr ? whole : item.length));
   }
   spread_speakers();
 }

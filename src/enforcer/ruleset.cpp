@@ -17,13 +17,16 @@ void write_ends(Writer& writer) {
   }
   NftRule authorised;
   writer.rule("allow", std::move(flow_has(authorised, kAuthorised).accept()));
-  // The flow cannot carry the bit: it is older than the table, or untracked. A connection could not go on; a datagram is judged each time.
+  // The flow cannot carry the bit: it is older than the table, or untracked. A connection could not
+  // go on; a datagram is judged each time.
   writer.rule("allow", std::move(connection_request().go_to("refuse")));
   writer.rule("allow", std::move(NftRule().accept()));
 
-  const auto log_once = [&writer](const std::string& chain, const std::string& prefix, std::uint32_t bits) {
+  const auto log_once = [&writer](const std::string& chain, const std::string& prefix,
+                                  std::uint32_t bits) {
     NftRule log;
-    // Not where the flow cannot carry a label, being older than the table: each of its packets would be told, and nobody knew whose it is.
+    // Not where the flow cannot carry a label, being older than the table: each of its packets
+    // would be told, and nobody knew whose it is.
     flow_has(flow_lacks(log, kLogged), kAuthorised)
         .log(kLogGroup, prefix)
         .immediate(8, FlowLabel::bits(bits).nft())
@@ -34,52 +37,68 @@ void write_ends(Writer& writer) {
   log_once("allow_log", "allow", kLogged);
   log_once("allow_audit", "audit", kLogged | kAudited);
 
-  writer.rule("refuse", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().refusal.name, 0)));
+  writer.rule("refuse",
+              std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().refusal.name, 0)));
   writer.rule("refuse", std::move(NftRule().drop()));
-  // A segment far outside the window of an allowed connection is nobody's that conntrack knows; a reset would end that connection.
+  // A segment far outside the window of an allowed connection is nobody's that conntrack knows; a
+  // reset would end that connection.
   NftRule stray = segment();
-  writer.rule(kReject, std::move(stray.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0)).drop()));
+  writer.rule(kReject, std::move(stray.ct(NFT_CT_STATE, 0)
+                                     .mask(0, NftBytes::u32(kStateInvalid))
+                                     .not_equal(0, NftBytes::u32(0))
+                                     .drop()));
   writer.rule(kReject, std::move(protocol(IPPROTO_TCP).reject_tcp_reset()));
   writer.rule(kReject, std::move(NftRule().reject_admin_prohibited()));
-  // A datagram of a flow that a peer believes to be authorised and that is not known here: its sender must hear of it, or it would send
-  // into the void for ever. Rules cannot tell such flows from others.
+  // A datagram of a flow that a peer believes to be authorised and that is not known here: its
+  // sender must hear of it, or it would send into the void for ever. Rules cannot tell such flows
+  // from others.
   for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
     const bool v4 = nfproto == NFPROTO_IPV4;
     NftRule peer = protocol(IPPROTO_UDP);
-    peer.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
-    peer.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : 8, v4 ? 4 : 16, 0).in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
+    peer.meta(NFT_META_IIF, 0)
+        .not_equal(0, NftBytes::u32(kLoopback))
+        .meta(NFT_META_NFPROTO, 0)
+        .equal(0, NftBytes::u8(nfproto));
+    peer.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : 8, v4 ? 4 : 16, 0)
+        .in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
     writer.rule(kSilent, std::move(peer.reject_admin_prohibited()));
   }
   writer.rule(kSilent, std::move(NftRule().drop()));
-  writer.rule(kAudit, std::move(NftRule().immediate(8, FlowLabel::bits(kAuthorised | kAudited).nft()).set_ct(NFT_CT_LABELS, 8).accept()));
+  writer.rule(kAudit, std::move(NftRule()
+                                    .immediate(8, FlowLabel::bits(kAuthorised | kAudited).nft())
+                                    .set_ct(NFT_CT_LABELS, 8)
+                                    .accept()));
 }
 
-// Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from the verifier's queue goes on in the last
-// two.
-constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 7> kBaseChains = {{{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
-                                                                                      {"prerouting", {NF_INET_PRE_ROUTING, -90}},
-                                                                                      {"output", {NF_INET_LOCAL_OUT, -50}},
-                                                                                      {"input", {NF_INET_LOCAL_IN, -50}},
-                                                                                      {"output_ruled", {NF_INET_LOCAL_OUT, -49}},
-                                                                                      {"input_ruled", {NF_INET_LOCAL_IN, -49}},
-                                                                                      {"input_answers", {NF_INET_LOCAL_IN, -48}}}};
+// Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from
+// the verifier's queue goes on in the last two.
+constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 7> kBaseChains = {
+    {{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
+     {"prerouting", {NF_INET_PRE_ROUTING, -90}},
+     {"output", {NF_INET_LOCAL_OUT, -50}},
+     {"input", {NF_INET_LOCAL_IN, -50}},
+     {"output_ruled", {NF_INET_LOCAL_OUT, -49}},
+     {"input_ruled", {NF_INET_LOCAL_IN, -49}},
+     {"input_answers", {NF_INET_LOCAL_IN, -48}}}};
 
 void add_chains(NftBatch& batch, const Layout& layout) {
   for (const auto& [name, place] : kBaseChains) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related",     "allow",           "allow_log",      "allow_audit",      "refuse",       kReject,        kSilent,       kAudit,
-        "output_nat",  "output_datagram", "input_datagram", "output_lo",        "output_net",   "out_net_host", "in_net_host", "in_lo_host",
-        "in_lo_again", "in_lo_plain",     "in_lo_to_host",  "in_lo_host_reply", "in_multicast", kAnswersHeld,   kAnswersPass}) {
+       {"related",        "allow",       "allow_log",   "allow_audit",   "refuse",
+        kReject,          kSilent,       kAudit,        "output_nat",    "output_datagram",
+        "input_datagram", "output_lo",   "output_net",  "out_net_host",  "in_net_host",
+        "in_lo_host",     "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply",
+        "in_multicast",   kAnswersHeld,  kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);
   add_datagram_chains(batch, layout);
   add_answer_chains(batch, layout);
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
-    for (const char* name : {"out_lo", "out_net", "out_net_from", "out_net_reply", "in_lo", "in_lo_to", "in_lo_reply", "in_net",
-                             "in_net_to", "in_net_reply"}) {
+    for (const char* name : {"out_lo", "out_net", "out_net_from", "out_net_reply", "in_lo",
+                             "in_lo_to", "in_lo_reply", "in_net", "in_net_to", "in_net_reply"}) {
       batch.add_chain(at(name, level));
     }
   }
@@ -95,8 +114,8 @@ std::string table_comment(std::uint64_t home) {
 void write_ruleset(NftBatch& batch, const Layout& layout) {
   // Added first so that the deletion cannot fail: the three together replace whatever was there.
   batch.add_table();
-  // The kernel takes the old table's rules away one by one, and its hooks last: until then they would judge by sets that are empty already,
-  // and refuse what is allowed. So its hooks go first.
+  // The kernel takes the old table's rules away one by one, and its hooks last: until then they
+  // would judge by sets that are empty already, and refuse what is allowed. So its hooks go first.
   for (const auto& [name, place] : kBaseChains) {
     batch.add_chain(name, place);
     batch.delete_chain(name);
@@ -121,14 +140,16 @@ void write_ruleset(NftBatch& batch, const Layout& layout) {
     return kernel::NftElement{.key = NftBytes::u32(static_cast<std::uint32_t>(outcome)),
                               .verdict = NftVerdict{NftVerdict::Code::go_to, chain}};
   };
-  const std::array ends = {end(Outcome::allow, "allow"), end(Outcome::allow_log, "allow_log"), end(Outcome::audit, "allow_audit")};
+  const std::array ends = {end(Outcome::allow, "allow"), end(Outcome::allow_log, "allow_log"),
+                           end(Outcome::audit, "allow_audit")};
   batch.add_elements(sets().ends, ends);
 }
 
 void write_multicast(NftBatch& batch) {
   std::vector<kernel::NftElement> elements;
   for (const std::uint8_t nfproto : {NFPROTO_IPV4, NFPROTO_IPV6}) {
-    elements.push_back({.key = NftBytes::u8(nfproto), .verdict = NftVerdict{NftVerdict::Code::go_to, "in_multicast"}});
+    elements.push_back({.key = NftBytes::u8(nfproto),
+                        .verdict = NftVerdict{NftVerdict::Code::go_to, "in_multicast"}});
   }
   batch.add_elements(sets().multicast, elements);
 }
@@ -137,7 +158,8 @@ void write_depth(NftBatch& batch, std::uint32_t level) {
   const auto write = [&](const kernel::NftSet& set, const std::string& chain) {
     std::vector<kernel::NftElement> elements;
     for (const std::uint8_t nfproto : {NFPROTO_IPV4, NFPROTO_IPV6}) {
-      elements.push_back({.key = NftBytes::u8(nfproto), .verdict = NftVerdict{NftVerdict::Code::go_to, at(chain, level)}});
+      elements.push_back({.key = NftBytes::u8(nfproto),
+                          .verdict = NftVerdict{NftVerdict::Code::go_to, at(chain, level)}});
     }
     batch.add_elements(set, elements);
   };

@@ -12,7 +12,8 @@ namespace {
 constexpr std::uint16_t kNameServer = 53;
 constexpr const char* kAsker = "asker";
 
-/// What comes back in a flow that was allowed, and was sent to a name server: by the port that was asked for, whatever NAT made of it.
+/// What comes back in a flow that was allowed, and was sent to a name server: by the port that was
+/// asked for, whatever NAT made of it.
 NftRule& answer(NftRule& rule) {
   rule.ct_original(NFT_CT_PROTO_DST, 0).equal(0, NftBytes::be16(kNameServer));
   return flow_has(reply_direction(rule), kAuthorised);
@@ -28,15 +29,18 @@ void add_answer_chains(kernel::NftBatch& batch, const Layout& layout) {
 
 void write_answers(Writer& writer) {
   // Later than every verdict: what is queued here has been let in.
-  writer.rule("input_answers", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
+  writer.rule("input_answers",
+              std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
   if (writer.layout().queues == 0) {
     return;
   }
-  // Who asked is told by the socket that is about to get the answer: the flow's label is another's where the port was so a moment ago.
+  // Who asked is told by the socket that is about to get the answer: the flow's label is another's
+  // where the port was so a moment ago.
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     NftRule enrolled;
     socket_end(level).number(enrolled, kNumberRegister);
-    enrolled.not_equal(kNumberRegister, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
+    enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
+        .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
     writer.rule(at(kAsker, level), std::move(enrolled.verdict({NftVerdict::Code::ret, {}})));
     if (level > writer.last_level()) {
       writer.rule(at(kAsker, level), std::move(NftRule().go_to(at(kAsker, level - 1))));
@@ -45,9 +49,14 @@ void write_answers(Writer& writer) {
   for (const bool bypass : {false, true}) {
     const char* chain = bypass ? kAnswersPass : kAnswersHeld;
     NftRule any;
-    answer(any).immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).jump(at(kAsker, kMaxLevel));
+    answer(any)
+        .immediate(0, NftBytes::u32(0))
+        .set_meta(NFT_META_PRIORITY, 0)
+        .jump(at(kAsker, kMaxLevel));
     writer.rule(chain, std::move(any));
-    const auto read = [&](NftRule&& rule) { writer.rule(chain, std::move(rule.queue(writer.layout().mechanism, kAnswerQueue, bypass))); };
+    const auto read = [&](NftRule&& rule) {
+      writer.rule(chain, std::move(rule.queue(writer.layout().mechanism, kAnswerQueue, bypass)));
+    };
     NftRule datagram = protocol(IPPROTO_UDP);
     read(std::move(answer(datagram)));
     NftRule begin = protocol(IPPROTO_TCP);

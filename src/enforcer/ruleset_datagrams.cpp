@@ -1,7 +1,8 @@
 // UDP between enforcement points: docs/datapath.md, "Tokens in datagrams".
 //
-// An authorised flow's datagrams pass where the number of the socket at hand is the one in the flow's label. Everything else of such a flow
-// goes to the verifier, with what the rules know of it in the packet's priority.
+// An authorised flow's datagrams pass where the number of the socket at hand is the one in the
+// flow's label. Everything else of such a flow goes to the verifier, with what the rules know of it
+// in the packet's priority.
 #include "ruleset_writer.hpp"
 #include "trireme/handshake/codes.hpp"
 
@@ -42,7 +43,9 @@ NftRule& is_its_own(NftRule& rule, const End& socket, bool is_source) {
 NftRule& is_settled(NftRule& rule, bool outgoing) {
   const std::uint32_t settled = kToken | kAuthorised;
   const std::uint32_t bits = outgoing ? settled | kRenewal : settled;
-  return rule.ct(NFT_CT_LABELS, 0).mask(0, FlowLabel::bits(bits).nft()).equal(0, FlowLabel::bits(settled).nft());
+  return rule.ct(NFT_CT_LABELS, 0)
+      .mask(0, FlowLabel::bits(bits).nft())
+      .equal(0, FlowLabel::bits(settled).nft());
 }
 
 /// Datagrams of a flow whose ends exchange tokens, those of write_settled() aside.
@@ -52,12 +55,17 @@ void write_flow(Writer& writer, const std::string& chain, const End& socket, boo
     if (outgoing && is_source) {
       NftRule renewed;
       in_direction(flow_has(renewed, kRenewal), direction);
-      writer.rule(chain, std::move(ask_about(is_its_own(flow_has(renewed, kAuthorised), socket, is_source), socket, handshake::kRenew)));
+      writer.rule(chain,
+                  std::move(ask_about(is_its_own(flow_has(renewed, kAuthorised), socket, is_source),
+                                      socket, handshake::kRenew)));
     }
     NftRule unsettled;
-    writer.rule(chain, std::move(ask_about(is_its_own(in_direction(unsettled, direction), socket, is_source), socket, direction.flag)));
+    writer.rule(chain, std::move(ask_about(
+                           is_its_own(in_direction(unsettled, direction), socket, is_source),
+                           socket, direction.flag)));
     NftRule taken_over;
-    writer.rule(chain, std::move(ask_about(in_direction(taken_over, direction), socket, direction.flag | handshake::kTakenOver)));
+    writer.rule(chain, std::move(ask_about(in_direction(taken_over, direction), socket,
+                                           direction.flag | handshake::kTakenOver)));
   }
   writer.rule(chain, std::move(NftRule().drop()));
 }
@@ -68,8 +76,10 @@ void write_control(Writer& writer, const std::string& chain, const End& socket) 
     const bool is_source = direction.number == 1;
     NftRule own;
     in_direction(flow_has(own, kToken), direction);
-    writer.rule(chain, std::move(ask_about(is_its_own(own, socket, is_source), socket, direction.flag)));
-    NftRule other;  // another's, or one that was authorised by address: rules cannot take a bit back
+    writer.rule(chain,
+                std::move(ask_about(is_its_own(own, socket, is_source), socket, direction.flag)));
+    NftRule
+        other;  // another's, or one that was authorised by address: rules cannot take a bit back
     in_direction(flow_has(other, kToken | kAuthorised), direction);
     writer.rule(chain, std::move(ask_about(other, socket, direction.flag | handshake::kTakenOver)));
   }
@@ -90,7 +100,8 @@ NftRule first_to_speaker(std::uint8_t nfproto, bool translated) {
     rule.equal(0, NftBytes::u32(0));
   }
   const bool v4 = nfproto == NFPROTO_IPV4;
-  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0).in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
+  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0)
+      .in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
   return std::move(rule.fib_destination_type(0).equal(0, NftBytes::u32(RTN_UNICAST)));
 }
 
@@ -107,7 +118,10 @@ void write_settled(Writer& writer, const std::string& chain, std::uint32_t level
   for (const Direction& direction : kDirections) {
     NftRule rule;
     in_direction(rule, direction);
-    writer.rule(own, std::move(is_its_own(rule, socket_end(level), outgoing == (direction.number == 0)).accept()));
+    writer.rule(
+        own,
+        std::move(
+            is_its_own(rule, socket_end(level), outgoing == (direction.number == 0)).accept()));
   }
 }
 
@@ -116,7 +130,8 @@ void write_datagrams_out(Writer& writer, std::uint32_t level) {
   writer.rule(at("out_net_from", level), std::move(of_flow(kToken).go_to(at("out_flow", level))));
   for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
     for (const bool translated : {false, true}) {
-      writer.ask_for_datagrams(at("out_net_from", level), first_to_speaker(nfproto, translated), socket, true,
+      writer.ask_for_datagrams(at("out_net_from", level), first_to_speaker(nfproto, translated),
+                               socket, true,
                                handshake::kFresh | (translated ? handshake::kTranslated : 0));
     }
   }
@@ -126,7 +141,8 @@ void write_datagrams_out(Writer& writer, std::uint32_t level) {
 void write_datagrams_in(Writer& writer, std::uint32_t level) {
   const End socket = socket_end(level);
   NftRule control = protocol(IPPROTO_UDP);
-  writer.rule(at("in_net_to", level), std::move(begins_with_magic(control).go_to(at("in_control", level))));
+  writer.rule(at("in_net_to", level),
+              std::move(begins_with_magic(control).go_to(at("in_control", level))));
   writer.rule(at("in_net_to", level), std::move(of_flow(kToken).go_to(at("in_flow", level))));
   write_control(writer, at("in_control", level), socket);
   write_flow(writer, at("in_flow", level), socket, false);
@@ -140,9 +156,11 @@ void write_datagrams_of_host(Writer& writer) {
   // Where nobody listens the kernel says so.
   for (const Direction& direction : kDirections) {
     NftRule out = of_flow(kToken);
-    writer.rule("out_net_host", ask_about_host(std::move(in_direction(out, direction)), direction.flag | handshake::kTakenOver));
+    writer.rule("out_net_host", ask_about_host(std::move(in_direction(out, direction)),
+                                               direction.flag | handshake::kTakenOver));
     NftRule in = of_flow(kToken);
-    writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)), direction.flag | handshake::kTakenOver));
+    writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)),
+                                              direction.flag | handshake::kTakenOver));
   }
   NftRule control = protocol(IPPROTO_UDP);
   writer.rule("in_net_host", std::move(any_socket(begins_with_magic(control)).drop()));
@@ -159,36 +177,48 @@ void write_datagrams(Writer& writer) {
     rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0).equal(0, NftBytes().add_raw(words));
     rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateRelated)).not_equal(0, NftBytes::u32(0));
     rule.ct(NFT_CT_PROTOCOL, 0).equal(0, NftBytes::u8(IPPROTO_UDP));
-    flow_has(flow_has(rule, kToken), kAuthorised).immediate(kWords, FlowLabel::bits(kRenewal).nft()).set_ct(NFT_CT_LABELS, kWords);
+    flow_has(flow_has(rule, kToken), kAuthorised)
+        .immediate(kWords, FlowLabel::bits(kRenewal).nft())
+        .set_ct(NFT_CT_LABELS, kWords);
     writer.rule("input", std::move(rule));
   }
   for (const Direction& direction : kDirections) {
     NftRule label;
-    label.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kNumberMask)).not_equal(0, NftBytes::u32(0));
+    label.meta(NFT_META_PRIORITY, 0)
+        .mask(0, NftBytes::u32(handshake::kNumberMask))
+        .not_equal(0, NftBytes::u32(0));
     in_direction(label, direction);
     const bool is_source = direction.number == 0;
-    for (const std::uint32_t reg : {is_source ? kWords : kWords + 2, is_source ? kWords + 1 : kWords + 3}) {
+    for (const std::uint32_t reg :
+         {is_source ? kWords : kWords + 2, is_source ? kWords + 1 : kWords + 3}) {
       label.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
     }
-    (is_source ? make_source(label, kToken) : make_destination(label, kToken)).set_ct(NFT_CT_LABELS, kWords);
+    (is_source ? make_source(label, kToken) : make_destination(label, kToken))
+        .set_ct(NFT_CT_LABELS, kWords);
     writer.rule("output_control", std::move(label));
   }
   NftRule go;
-  writer.rule("output_control", std::move(go.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).accept()));
+  writer.rule("output_control",
+              std::move(go.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).accept()));
 
   NftRule let;
-  writer.rule("ruled_in_let",
-              std::move(let.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).go_to(at("in_again", kMaxLevel))));
+  writer.rule("ruled_in_let", std::move(let.immediate(0, NftBytes::u32(0))
+                                            .set_meta(NFT_META_PRIORITY, 0)
+                                            .go_to(at("in_again", kMaxLevel))));
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     const End socket = socket_end(level);
     NftRule enrolled;
     socket.number(enrolled, kNumberRegister);
     writer.rule(at("in_again", level), std::move(enrolled.go_to(at("in_again_to", level))));
     writer.rule(at("in_again", level),
-                std::move(level > writer.last_level() ? NftRule().go_to(at("in_again", level - 1)) : NftRule().drop()));
+                std::move(level > writer.last_level() ? NftRule().go_to(at("in_again", level - 1))
+                                                      : NftRule().drop()));
     for (const Direction& direction : kDirections) {
       NftRule own;
-      writer.rule(at("in_again_to", level), std::move(is_its_own(in_direction(own, direction), socket, direction.number == 1).accept()));
+      writer.rule(
+          at("in_again_to", level),
+          std::move(
+              is_its_own(in_direction(own, direction), socket, direction.number == 1).accept()));
     }
     writer.rule(at("in_again_to", level), std::move(NftRule().drop()));
   }
@@ -198,7 +228,8 @@ void add_datagram_chains(kernel::NftBatch& batch, const Layout& layout) {
   batch.add_chain("output_control");
   batch.add_chain("ruled_in_let");
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
-    for (const char* name : {"out_settled", "in_settled", "out_flow", "in_flow", "in_control", "in_again", "in_again_to"}) {
+    for (const char* name : {"out_settled", "in_settled", "out_flow", "in_flow", "in_control",
+                             "in_again", "in_again_to"}) {
       batch.add_chain(at(name, level));
     }
   }

@@ -14,7 +14,8 @@ namespace {
 /// A request for a connection whose data begin with a token's magic.
 NftRule request_with_token() {
   NftRule rule = connection_request();
-  rule.payload(NFT_PAYLOAD_INNER_HEADER, 0, wire::kMagic.size(), 0).equal(0, NftBytes().add_raw(wire::kMagic));
+  rule.payload(NFT_PAYLOAD_INNER_HEADER, 0, wire::kMagic.size(), 0)
+      .equal(0, NftBytes().add_raw(wire::kMagic));
   return rule;
 }
 
@@ -28,7 +29,8 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
   write_datagrams_in(writer, level);
   writer.replies(local, local_reply);
   writer.replies(remote, remote_reply);
-  // Rules cannot take a bit back: what follows this request would ride on an earlier verdict, without PROOF.
+  // Rules cannot take a bit back: what follows this request would ride on an earlier verdict,
+  // without PROOF.
   NftRule decided = request_with_token();
   writer.ask_again(remote, std::move(flow_has(decided, kAuthorised | kExempt)), destination);
   writer.ask(remote, request_with_token(), destination, false, false);
@@ -49,7 +51,8 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
     writer.rule(local, forward(from_host(), local_end(nfproto, true, named), destination));
     writer.rule(local_reply, backward(from_host(), local_end(nfproto, true, named), destination));
     writer.rule(remote, forward(of_family(nfproto), remote_end(nfproto, true, named), destination));
-    writer.rule(remote_reply, backward(of_family(nfproto), remote_end(nfproto, true, named), destination));
+    writer.rule(remote_reply,
+                backward(of_family(nfproto), remote_end(nfproto, true, named), destination));
   });
   writer.refusals(local, priority_end(), destination);
   writer.refusals(remote, remote_end(NFPROTO_IPV4, true), destination);
@@ -61,7 +64,8 @@ void write_input_to_host(Writer& writer) {
   writer.rule("in_lo_host", std::move(flow_has(again, kAuthorised).jump("in_lo_again")));
   NftRule found;
   writer.rule("in_lo_again", std::move(full_socket(found).verdict({NftVerdict::Code::ret, {}})));
-  NftRule half_open;  // the listener has a request from this flow already and repeats its SYN-ACK by itself
+  NftRule half_open;  // the listener has a request from this flow already and repeats its SYN-ACK
+                      // by itself
   writer.rule("in_lo_again", std::move(any_socket(half_open).drop()));
   for (const std::uint32_t number : {kHost, kNoNumber}) {
     NftRule plain;
@@ -75,35 +79,48 @@ void write_input_to_host(Writer& writer) {
   NftRule somebody;
   writer.rule("in_lo_host", std::move(any_socket(somebody).go_to("in_lo_to_host")));
   for (const std::uint8_t number : {std::uint8_t{IPPROTO_TCP}, std::uint8_t{IPPROTO_UDP}}) {
-    writer.rule("in_lo_host", std::move(protocol(number).accept()));  // nobody listens: the kernel says so
+    writer.rule("in_lo_host",
+                std::move(protocol(number).accept()));  // nobody listens: the kernel says so
   }
   writer.rule("in_lo_host", std::move(NftRule().go_to("in_lo_to_host")));
 
   writer.replies("in_lo_to_host", "in_lo_host_reply");
   writer.twice([&](std::uint8_t nfproto, bool named) {
-    writer.rule("in_lo_to_host", forward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
-    writer.rule("in_lo_host_reply", backward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
+    writer.rule("in_lo_to_host",
+                forward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
+    writer.rule("in_lo_host_reply",
+                backward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
   });
   writer.refusals("in_lo_to_host", priority_end(), local_end(NFPROTO_IPV4, false));
 }
 
-/// To many sockets at once: the multicast filter on cgroups keeps it from workloads, so rules look at a sender on this host alone.
+/// To many sockets at once: the multicast filter on cgroups keeps it from workloads, so rules look
+/// at a sender on this host alone.
 void write_input_of_multicast(Writer& writer, const char* chain) {
-  const auto to_many = [&](NftRule& rule) { writer.rule(chain, std::move(rule.meta(NFT_META_NFPROTO, 0).vmap(sets().multicast.name, 0))); };
+  const auto to_many = [&](NftRule& rule) {
+    writer.rule(chain, std::move(rule.meta(NFT_META_NFPROTO, 0).vmap(sets().multicast.name, 0)));
+  };
   NftRule by_link;
   to_many(by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST)));
   NftRule by_address4 = of_family(NFPROTO_IPV4);  // 224.0.0.0/4 and 255.255.255.255
-  to_many(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0).mask(0, NftBytes::u8(0xe0)).equal(0, NftBytes::u8(0xe0)));
+  to_many(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0)
+              .mask(0, NftBytes::u8(0xe0))
+              .equal(0, NftBytes::u8(0xe0)));
   NftRule by_address6 = of_family(NFPROTO_IPV6);  // ff00::/8
   to_many(by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0).equal(0, NftBytes::u8(0xff)));
 }
 
 void write_multicast_chain(Writer& writer) {
   NftRule from_elsewhere;
-  writer.rule("in_multicast", std::move(from_elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
+  writer.rule(
+      "in_multicast",
+      std::move(
+          from_elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
   for (const std::uint32_t number : {kHost, kNoNumber}) {
     NftRule plain;
-    writer.rule("in_multicast", std::move(plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number)).accept()));
+    writer.rule(
+        "in_multicast",
+        std::move(plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number)).accept()));
   }
   writer.rule("in_multicast", std::move(NftRule().go_to("in_lo_to_host")));
 }
@@ -118,8 +135,10 @@ void write_input(Writer& writer) {
     write_input_of_multicast(writer, chain);
     NftRule loopback;
     loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
-    writer.rule(chain, std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));
-    writer.rule(chain, std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
+    writer.rule(chain,
+                std::move(loopback.meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_lo.name, 0)));
+    writer.rule(chain,
+                std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
   }
   write_multicast_chain(writer);
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {

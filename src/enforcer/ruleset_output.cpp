@@ -7,10 +7,13 @@ using kernel::NftBytes;
 using kernel::NftRule;
 
 void write_prerouting(Writer& writer) {
-  // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any priority; so could a packet that conntrack
-  // called invalid on OUTPUT. A workload's number counts with neither: such a packet is dropped as a quarantined one.
+  // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any
+  // priority; so could a packet that conntrack called invalid on OUTPUT. A workload's number counts
+  // with neither: such a packet is dropped as a quarantined one.
   NftRule elsewhere;
-  writer.rule("prerouting_lo", std::move(elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
+  writer.rule(
+      "prerouting_lo",
+      std::move(elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
   const auto untracked = [] {
     NftRule rule;
     rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
@@ -19,12 +22,20 @@ void write_prerouting(Writer& writer) {
   for (const std::uint32_t number : {kNoNumber, kHost}) {
     NftRule plain = untracked();
     plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number));
-    writer.rule("prerouting_lo", std::move(plain.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0).accept()));
+    writer.rule(
+        "prerouting_lo",
+        std::move(
+            plain.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0).accept()));
   }
-  writer.rule("prerouting_lo", std::move(untracked().immediate(0, NftBytes::u32(kQuarantine)).set_meta(NFT_META_PRIORITY, 0)));
+  writer.rule(
+      "prerouting_lo",
+      std::move(
+          untracked().immediate(0, NftBytes::u32(kQuarantine)).set_meta(NFT_META_PRIORITY, 0)));
 
   NftRule other;
-  writer.rule("prerouting", std::move(other.meta(NFT_META_L4PROTO, 0).not_equal(0, NftBytes::u8(IPPROTO_TCP)).accept()));
+  writer.rule(
+      "prerouting",
+      std::move(other.meta(NFT_META_L4PROTO, 0).not_equal(0, NftBytes::u8(IPPROTO_TCP)).accept()));
   const auto bare_request = [] {
     NftRule rule = protocol(IPPROTO_TCP);
     tcp_flags(rule, kFin | kSyn | kRst | kAck).equal(0, NftBytes::u8(kSyn));
@@ -33,22 +44,25 @@ void write_prerouting(Writer& writer) {
   NftRule found = bare_request();
   full_socket(found).accept();
   writer.rule("prerouting", std::move(found));
-  // tproxy's look-up ends a TIME_WAIT socket that a request meets, if somebody listens there; the listener is then found on INPUT and
-  // judged. No listener of that kind (IP_TRANSPARENT) is ever assigned that the packet would not have met anyway: address and port are its
-  // own.
+  // tproxy's look-up ends a TIME_WAIT socket that a request meets, if somebody listens there; the
+  // listener is then found on INPUT and judged. No listener of that kind (IP_TRANSPARENT) is ever
+  // assigned that the packet would not have met anyway: address and port are its own.
   NftRule reopen4 = bare_request();
   any_socket(reopen4).meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(NFPROTO_IPV4));
-  reopen4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, 0).payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1);
+  reopen4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, 0)
+      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 1);
   writer.rule("prerouting", std::move(reopen4.tproxy(NFPROTO_IPV4, 0, 1)));
   NftRule reopen6 = bare_request();
   any_socket(reopen6).meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(NFPROTO_IPV6));
-  reopen6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 16, 0).payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 4);
+  reopen6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 16, 0)
+      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 4);
   writer.rule("prerouting", std::move(reopen6.tproxy(NFPROTO_IPV6, 0, 4)));
 }
 
 namespace {
 
-/// A request for a connection with an address from where tokens are expected. Whether NAT chose it matters to who answers in its name.
+/// A request for a connection with an address from where tokens are expected. Whether NAT chose it
+/// matters to who answers in its name.
 NftRule request_to_speaker(std::uint8_t nfproto, bool translated) {
   NftRule rule = connection_request();
   rule.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_DST_NAT));
@@ -59,7 +73,8 @@ NftRule request_to_speaker(std::uint8_t nfproto, bool translated) {
   }
   rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
   const bool v4 = nfproto == NFPROTO_IPV4;
-  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0).in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
+  rule.payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0)
+      .in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
   return rule;
 }
 
@@ -71,27 +86,42 @@ void write_output(Writer& writer) {
   NftRule ours = of_priority(handshake::kControlPriority);
   writer.rule("output_datagram", std::move(begins_with_magic(ours).go_to("output_control")));
   for (const char* chain : {"output", "output_datagram"}) {
-    // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a local address sent elsewhere, or the
-    // other way round.
+    // NAT on OUTPUT routes a packet anew, but `meta oif` goes on naming the interface of before: a
+    // local address sent elsewhere, or the other way round.
     NftRule changed;
-    changed.ct(NFT_CT_STATUS, 0).mask(0, NftBytes::u32(IPS_NAT_MASK)).not_equal(0, NftBytes::u32(0)).go_to("output_nat");
+    changed.ct(NFT_CT_STATUS, 0)
+        .mask(0, NftBytes::u32(IPS_NAT_MASK))
+        .not_equal(0, NftBytes::u32(0))
+        .go_to("output_nat");
     writer.rule(chain, std::move(changed));
     NftRule loopback;
-    writer.rule(chain, std::move(loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
+    writer.rule(
+        chain,
+        std::move(
+            loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
     writer.rule(chain, std::move(NftRule().go_to("output_net")));
   }
   NftRule to_us;
-  writer.rule("output_nat", std::move(to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).go_to("output_lo")));
+  writer.rule(
+      "output_nat",
+      std::move(
+          to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).go_to("output_lo")));
   writer.rule("output_nat", std::move(NftRule().go_to("output_net")));
-  writer.rule("output_lo", std::move(NftRule().immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0)));
-  writer.rule("output_lo", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0)));
-  writer.rule("output_net", std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
+  writer.rule(
+      "output_lo",
+      std::move(NftRule().immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0)));
+  writer.rule("output_lo",
+              std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0)));
+  writer.rule("output_net",
+              std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     NftRule stamp;  // on lo the source's number travels in the packet's priority
     socket_end(level).number(stamp, kNumberRegister);
-    writer.rule(at("out_lo", level), std::move(stamp.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).accept()));
     writer.rule(at("out_lo", level),
-                std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1)) : NftRule().accept()));
+                std::move(stamp.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).accept()));
+    writer.rule(at("out_lo", level),
+                std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1))
+                                                      : NftRule().accept()));
 
     write_settled(writer, at("out_net", level), level, true);
     writer.dispatch("out_net", level, "out_net_from", "out_net_host");
@@ -105,7 +135,8 @@ void write_output(Writer& writer) {
       }
     }
     writer.twice([&](std::uint8_t nfproto, bool named) {
-      writer.rule(at("out_net_reply", level), backward(of_family(nfproto), source, remote_end(nfproto, false, named)));
+      writer.rule(at("out_net_reply", level),
+                  backward(of_family(nfproto), source, remote_end(nfproto, false, named)));
       writer.rule(chain, forward(of_family(nfproto), source, remote_end(nfproto, false, named)));
     });
     writer.refusals(chain, source, remote_end(NFPROTO_IPV4, false));

@@ -16,7 +16,8 @@ const NftBytes& label_mask(std::uint32_t bits) {
   return bytes;
 }
 
-// Registers of a judging rule. A look-up fills the register that it is named after and the one before it, so keys are filled from the back.
+// Registers of a judging rule. A look-up fills the register that it is named after and the one
+// before it, so keys are filled from the back.
 constexpr std::uint32_t kSourceId = 1;  // class or group
 constexpr std::uint32_t kDestinationId = 2;
 constexpr std::uint32_t kSocketKey = 4;  // 4..5: a cgroup id
@@ -82,12 +83,15 @@ NftRule of_family(std::uint8_t nfproto) {
 
 NftRule of_priority(std::uint32_t code) {
   NftRule rule = protocol(IPPROTO_UDP);
-  rule.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).equal(0, NftBytes::u32(code));
+  rule.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(handshake::kRulingMask))
+      .equal(0, NftBytes::u32(code));
   return rule;
 }
 
 NftRule& begins_with_magic(NftRule& rule) {
-  return rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 8, wire::kMagic.size(), 0).equal(0, NftBytes().add_raw(wire::kMagic));
+  return rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 8, wire::kMagic.size(), 0)
+      .equal(0, NftBytes().add_raw(wire::kMagic));
 }
 
 // --- the two ends of a packet ---
@@ -118,11 +122,13 @@ void End::class_of(NftRule& rule, std::uint32_t reg) const {
   rule.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, v4 ? 4 : 16, kAddressKey);
   const Sets& all = sets();
   if (named) {
-    const auto& set = kind == Kind::local ? (v4 ? all.local_named4 : all.local_named6) : (v4 ? all.remote_named4 : all.remote_named6);
+    const auto& set = kind == Kind::local ? (v4 ? all.local_named4 : all.local_named6)
+                                          : (v4 ? all.remote_named4 : all.remote_named6);
     rule.map(set.name, kAddressKey, reg);
     return;
   }
-  const auto& set = kind == Kind::local ? (v4 ? all.local4 : all.local6) : (v4 ? all.remote4 : all.remote6);
+  const auto& set =
+      kind == Kind::local ? (v4 ? all.local4 : all.local6) : (v4 ? all.remote4 : all.remote6);
   rule.not_in((v4 ? all.named4 : all.named6).name, kAddressKey).map(set.name, kAddressKey, reg);
 }
 
@@ -168,13 +174,15 @@ void write_labels(NftRule& rule, const End& source, const End& destination) {
 
 namespace {
 
-/// profile = pairs[source class . destination class]; outcome = outcomes[profile . ports[protocol . port]]; ends at any miss.
+/// profile = pairs[source class . destination class]; outcome = outcomes[profile . ports[protocol .
+/// port]]; ends at any miss.
 void judge(NftRule& rule, const End& source, const End& destination, bool reply) {
   destination.class_of(rule, kDestinationId);
   source.class_of(rule, kSourceId);
   rule.meta(NFT_META_L4PROTO, kPortKey);
   if (reply) {
-    rule.ct_reply(NFT_CT_PROTO_SRC, kPortKey + 1);  // the real port that the flow was sent to, after any DNAT
+    rule.ct_reply(NFT_CT_PROTO_SRC,
+                  kPortKey + 1);  // the real port that the flow was sent to, after any DNAT
   } else {
     rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, kPortKey + 1);
   }
@@ -188,13 +196,15 @@ void judge(NftRule& rule, const End& source, const End& destination, bool reply)
 NftRule forward(NftRule rule, const End& source, const End& destination) {
   judge(rule, source, destination, false);
   write_labels(rule, source, destination);
-  rule.vmap(sets().ends.name, kOutcome).comment("outcome by class: " + source.text() + " to " + destination.text());
+  rule.vmap(sets().ends.name, kOutcome)
+      .comment("outcome by class: " + source.text() + " to " + destination.text());
   return rule;
 }
 
 NftRule backward(NftRule rule, const End& source, const End& destination) {
   judge(rule, destination, source, true);
-  rule.vmap(sets().ends.name, kOutcome).comment("outcome by class: reply of " + source.text() + " to " + destination.text());
+  rule.vmap(sets().ends.name, kOutcome)
+      .comment("outcome by class: reply of " + source.text() + " to " + destination.text());
   return rule;
 }
 
@@ -202,7 +212,8 @@ NftRule same_group(const End& source, const End& destination) {
   NftRule rule;
   destination.group(rule, kDestinationId);
   source.group(rule, kSourceId);
-  rule.in(sets().same.name, kSourceId).comment("same group: " + source.text() + " and " + destination.text());
+  rule.in(sets().same.name, kSourceId)
+      .comment("same group: " + source.text() + " and " + destination.text());
   return rule;
 }
 

@@ -1,4 +1,5 @@
-// What rules of table inet trireme are made of: matches, the two ends of a packet, and the questions asked about them.
+// What rules of table inet trireme are made of: matches, the two ends of a packet, and the
+// questions asked about them.
 #pragma once
 
 #include <netinet/in.h>
@@ -13,7 +14,8 @@
 
 namespace trireme::enforcer {
 
-// Conntrack state bits as nf_tables shows them (NF_CT_STATE_BIT in linux/netfilter/nf_conntrack_common.h).
+// Conntrack state bits as nf_tables shows them (NF_CT_STATE_BIT in
+// linux/netfilter/nf_conntrack_common.h).
 inline constexpr std::uint32_t kStateInvalid = 1;
 inline constexpr std::uint32_t kStateRelated = 4;
 
@@ -45,10 +47,12 @@ kernel::NftRule& begins_with_magic(kernel::NftRule& rule);
 
 // --- the two ends of a packet ---
 
-/// Register for a number that a rule looks at or looks something up by; the one before it is overwritten too.
+/// Register for a number that a rule looks at or looks something up by; the one before it is
+/// overwritten too.
 inline constexpr std::uint32_t kNumberRegister = 7;
 
-/// One end of a packet: a number, from its socket's cgroup or from the priority that it got on OUTPUT; or a class by its address.
+/// One end of a packet: a number, from its socket's cgroup or from the priority that it got on
+/// OUTPUT; or a class by its address.
 struct End {
   enum class Kind { socket, priority, local, remote } kind;
   std::uint32_t level = 0;   // socket; 0: whoever has the namespace
@@ -69,14 +73,15 @@ struct End {
 [[nodiscard]] End local_end(std::uint8_t nfproto, bool of_source, bool named = false);
 [[nodiscard]] End remote_end(std::uint8_t nfproto, bool of_source, bool named = false);
 
-/// Registers of a label's four words; a number is put into both words of its end before the label is made of it.
+/// Registers of a label's four words; a number is put into both words of its end before the label
+/// is made of it.
 inline constexpr std::uint32_t kWords = 8;
 /// Words 0 and 1 of a label whose source is the number in both registers.
 kernel::NftRule& make_source(kernel::NftRule& rule, std::uint32_t flags);
 /// Words 2 and 3 of a label whose destination is the number in both registers.
 kernel::NftRule& make_destination(kernel::NftRule& rule, std::uint32_t flags);
-/// Puts the number in kNumberRegister, and the register before it, into the packet's priority, for the verifier; `flags`:
-/// handshake/codes.hpp.
+/// Puts the number in kNumberRegister, and the register before it, into the packet's priority, for
+/// the verifier; `flags`: handshake/codes.hpp.
 kernel::NftRule& tell_number(kernel::NftRule& rule, std::uint32_t flags);
 /// The same with the end's number, and asks.
 kernel::NftRule& ask_about(kernel::NftRule& rule, const End& workload, std::uint32_t flags);
@@ -84,9 +89,11 @@ kernel::NftRule& ask_about(kernel::NftRule& rule, const End& workload, std::uint
 /// Stores both ends' numbers and the authorisation in the flow.
 void write_labels(kernel::NftRule& rule, const End& source, const End& destination);
 /// A packet judged in its own direction.
-[[nodiscard]] kernel::NftRule forward(kernel::NftRule rule, const End& source, const End& destination);
+[[nodiscard]] kernel::NftRule forward(kernel::NftRule rule, const End& source,
+                                      const End& destination);
 /// A reply: judged as the flow that it answers, sent by the one who receives this packet.
-[[nodiscard]] kernel::NftRule backward(kernel::NftRule rule, const End& source, const End& destination);
+[[nodiscard]] kernel::NftRule backward(kernel::NftRule rule, const End& source,
+                                       const End& destination);
 [[nodiscard]] kernel::NftRule same_group(const End& source, const End& destination);
 
 }  // namespace trireme::enforcer

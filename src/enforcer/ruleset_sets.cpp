@@ -89,7 +89,8 @@ Sets make() {
   sets.rulings_in = verdicts("rulings_in", SetType::mark, 4);
   sets.rulings_out = verdicts("rulings_out", SetType::mark, 4);
   sets.selves = set_of("selves", pair, 8);
-  sets.refused = set_of("refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
+  sets.refused = set_of(
+      "refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
   return sets;
@@ -98,11 +99,14 @@ Sets make() {
 }  // namespace
 
 std::array<const NftSet*, 37> Sets::all() const {
-  return {&workloads,    &groups,     &classes,     &same,     &pairs,        &ports,        &outcomes,      &ends,
-          &local4,       &local6,     &remote4,     &remote6,  &local_named4, &local_named6, &remote_named4, &remote_named6,
-          &named4,       &named6,     &answers,     &source,   &destination,  &enter_out_lo, &enter_out_net, &enter_in_lo,
-          &enter_in_net, &multicast,  &refusal,     &auditing, &owner,        &speakers4,    &speakers6,     &neighbours,
-          &hashes,       &rulings_in, &rulings_out, &selves,   &refused};
+  return {&workloads,     &groups,       &classes,       &same,         &pairs,
+          &ports,         &outcomes,     &ends,          &local4,       &local6,
+          &remote4,       &remote6,      &local_named4,  &local_named6, &remote_named4,
+          &remote_named6, &named4,       &named6,        &answers,      &source,
+          &destination,   &enter_out_lo, &enter_out_net, &enter_in_lo,  &enter_in_net,
+          &multicast,     &refusal,      &auditing,      &owner,        &speakers4,
+          &speakers6,     &neighbours,   &hashes,        &rulings_in,   &rulings_out,
+          &selves,        &refused};
 }
 
 const Sets& sets() {

@@ -23,7 +23,10 @@ std::string queue_chain(std::size_t queue) {
 /// Segments of token flows that are not authorised, and every SYN-ACK of them.
 void write_unauthorised(Writer& writer) {
   NftRule ours;  // PROOF, which the verifier sends itself; see threat-model.md on who else could
-  ours.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(handshake::kProofPriority)).tcp_option(kProofOption).accept();
+  ours.meta(NFT_META_PRIORITY, 0)
+      .equal(0, NftBytes::u32(handshake::kProofPriority))
+      .tcp_option(kProofOption)
+      .accept();
   writer.rule("output_token", std::move(ours));
   writer.rule("output_token", std::move(NftRule().go_to("ask")));
 
@@ -34,16 +37,20 @@ void write_unauthorised(Writer& writer) {
   NftRule data;
   data.payload(NFT_PAYLOAD_INNER_HEADER, 0, 1, 0).at_most(0, NftBytes::u8(0xff)).go_to("ask");
   writer.rule("input_token", std::move(data));
-  NftRule unexpected = protocol(IPPROTO_TCP);  // RFC 9293, section 3.5.1: a server that knows another connection answers a SYN so
+  NftRule unexpected = protocol(IPPROTO_TCP);  // RFC 9293, section 3.5.1: a server that knows
+                                               // another connection answers a SYN so
   tcp_flags(unexpected, kFin | kAck).equal(0, NftBytes::u8(kAck));
   writer.rule("input_token", std::move(reply_direction(unexpected).accept()));
-  writer.rule("input_token", std::move(NftRule().drop().comment("an acknowledgement ahead of PROOF says nothing")));
+  writer.rule(
+      "input_token",
+      std::move(NftRule().drop().comment("an acknowledgement ahead of PROOF says nothing")));
 }
 
 void write_queues(Writer& writer) {
   if (writer.layout().queues > 0) {
     NftRule choose;
-    choose.symmetric_hash(0, static_cast<std::uint32_t>(writer.layout().queues)).vmap(sets().hashes.name, 0);
+    choose.symmetric_hash(0, static_cast<std::uint32_t>(writer.layout().queues))
+        .vmap(sets().hashes.name, 0);
     writer.rule("ask", std::move(choose));
   }
   writer.rule("ask", std::move(NftRule().drop()));
@@ -54,23 +61,27 @@ void write_queues(Writer& writer) {
   }
 }
 
-/// The number of the peer elsewhere goes into the flow's label: it is the source of what comes in and of what is answered.
+/// The number of the peer elsewhere goes into the flow's label: it is the source of what comes in
+/// and of what is answered.
 void write_authorise(Writer& writer, const std::string& chain, bool input, std::uint32_t flags) {
   for (const bool original : {true, false}) {
     NftRule rule;
     rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
     const bool peer_is_source = input == original;
-    for (const std::uint32_t reg : {peer_is_source ? kWords : kWords + 2, peer_is_source ? kWords + 1 : kWords + 3}) {
+    for (const std::uint32_t reg :
+         {peer_is_source ? kWords : kWords + 2, peer_is_source ? kWords + 1 : kWords + 3}) {
       rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
     }
-    (peer_is_source ? make_source(rule, flags) : make_destination(rule, flags)).set_ct(NFT_CT_LABELS, kWords);
+    (peer_is_source ? make_source(rule, flags) : make_destination(rule, flags))
+        .set_ct(NFT_CT_LABELS, kWords);
     writer.rule(chain, std::move(rule));
   }
   NftRule done;
   done.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0);
   writer.rule(chain, std::move(done));
   if (input) {
-    // While it waited its socket may have closed, and another have taken the port: judged by the one that is there now.
+    // While it waited its socket may have closed, and another have taken the port: judged by the
+    // one that is there now.
     writer.rule(chain, std::move(protocol(IPPROTO_UDP).go_to(at("in_again", kMaxLevel))));
   }
   NftRule authorised;
@@ -78,15 +89,23 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   writer.rule(chain, std::move(NftRule().go_to("refuse")));
 }
 
-/// What comes back from the verifier, in later base chains of the same hooks. Only flows that it was asked about can.
-void write_rulings(Writer& writer, const std::string& base, const std::string& ruled, const kernel::NftSet& rulings, bool input) {
+/// What comes back from the verifier, in later base chains of the same hooks. Only flows that it
+/// was asked about can.
+void write_rulings(Writer& writer, const std::string& base, const std::string& ruled,
+                   const kernel::NftSet& rulings, bool input) {
   NftRule reserved;
-  reserved.meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kReserved)).equal(0, NftBytes::u32(handshake::kReserved));
+  reserved.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(handshake::kReserved))
+      .equal(0, NftBytes::u32(handshake::kReserved));
   writer.rule(base, std::move(reserved.go_to(ruled)));
-  NftRule reset = protocol(IPPROTO_TCP);  // passes without a question: the ruling on it is its sender's own
+  NftRule reset =
+      protocol(IPPROTO_TCP);  // passes without a question: the ruling on it is its sender's own
   writer.rule(ruled, std::move(tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept()));
   NftRule which;
-  flow_has(which, kToken).meta(NFT_META_PRIORITY, 0).mask(0, NftBytes::u32(handshake::kRulingMask)).vmap(rulings.name, 0);
+  flow_has(which, kToken)
+      .meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(handshake::kRulingMask))
+      .vmap(rulings.name, 0);
   writer.rule(ruled, std::move(which));
   NftRule unknown;
   writer.rule(ruled, std::move(flow_has(unknown, kToken).drop()));
@@ -98,19 +117,23 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
 
 NftRule& make_source(NftRule& rule, std::uint32_t flags) {
   return rule.shift_left(kWords, kFlagsWidth)
-      .mask_toggle(kWords, NftBytes::u32(~0U << kFlagsWidth), NftBytes::u32(~0U << kFlagsWidth | flags))
+      .mask_toggle(kWords, NftBytes::u32(~0U << kFlagsWidth),
+                   NftBytes::u32(~0U << kFlagsWidth | flags))
       .immediate(kWords + 2, NftBytes::u32(0).add_u32(0));
 }
 
 NftRule& make_destination(NftRule& rule, std::uint32_t flags) {
-  return rule.mask_toggle(kWords + 3, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kNumberMask))
+  return rule
+      .mask_toggle(kWords + 3, NftBytes::u32(handshake::kNumberMask),
+                   NftBytes::u32(handshake::kNumberMask))
       .immediate(kWords, NftBytes::u32(flags).add_u32(0));
 }
 
-void Writer::ask_for_datagrams(const std::string& chain, NftRule request, const End& workload, bool workload_is_source,
-                               std::uint32_t flags) {
+void Writer::ask_for_datagrams(const std::string& chain, NftRule request, const End& workload,
+                               bool workload_is_source, std::uint32_t flags) {
   workload.number(request, workload_is_source ? kWords + 1 : kWords + 3);
-  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken)).set_ct(NFT_CT_LABELS, kWords);
+  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken))
+      .set_ct(NFT_CT_LABELS, kWords);
   ask_about(request, workload, flags);
   rule(chain, std::move(request));
 }
@@ -124,18 +147,22 @@ NftRule& tell_number(NftRule& rule, std::uint32_t flags) {
   // A quarantined one is nobody whom anything is asked about.
   rule.not_equal(kNumberRegister, NftBytes::u32(kQuarantine));
   if (flags != 0) {
-    rule.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(flags));
+    rule.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask),
+                     NftBytes::u32(flags));
   }
   return rule.set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
 }
 
-void Writer::ask(const std::string& chain, NftRule request, const End& workload, bool workload_is_source, bool translated) {
+void Writer::ask(const std::string& chain, NftRule request, const End& workload,
+                 bool workload_is_source, bool translated) {
   workload.group(request, kWords + 1);  // a quarantined one has none: no questions are asked for it
   workload.number(request, workload_is_source ? kWords + 1 : kWords + 3);
-  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken)).set_ct(NFT_CT_LABELS, kWords);
+  (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken))
+      .set_ct(NFT_CT_LABELS, kWords);
   workload.number(request, kNumberRegister);
   if (translated) {
-    request.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask), NftBytes::u32(handshake::kTranslated));
+    request.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask),
+                        NftBytes::u32(handshake::kTranslated));
   }
   request.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).go_to("ask");
   rule(chain, std::move(request));
@@ -144,12 +171,15 @@ void Writer::ask(const std::string& chain, NftRule request, const End& workload,
 void Writer::ask_again(const std::string& chain, NftRule request, const End& workload) {
   workload.group(request, kWords + 1);
   request.immediate(kWords, FlowLabel::bits(kToken).nft()).set_ct(NFT_CT_LABELS, kWords);
-  rule(chain, std::move(request.immediate(0, NftBytes::u32(handshake::kDecided)).set_meta(NFT_META_PRIORITY, 0).go_to("ask")));
+  rule(chain, std::move(request.immediate(0, NftBytes::u32(handshake::kDecided))
+                            .set_meta(NFT_META_PRIORITY, 0)
+                            .go_to("ask")));
 }
 
 void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {
-  for (const char* name : {"output_token", "input_token", "ask", kIn, kOut, "ruled_in_authorise", "ruled_in_audit", "ruled_out_authorise",
-                           "ruled_out_audit", "ruled_pass", "ruled_refuse"}) {
+  for (const char* name :
+       {"output_token", "input_token", "ask", kIn, kOut, "ruled_in_authorise", "ruled_in_audit",
+        "ruled_out_authorise", "ruled_out_audit", "ruled_pass", "ruled_refuse"}) {
     batch.add_chain(name);
   }
   for (std::size_t i = 0; i < layout.queues; i++) {
@@ -162,7 +192,9 @@ void write_tokens(Writer& writer) {
   write_queues(writer);
   write_rulings(writer, "input_ruled", kIn, sets().rulings_in, true);
   write_rulings(writer, "output_ruled", kOut, sets().rulings_out, false);
-  const auto reset_priority = [] { return std::move(NftRule().immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0)); };
+  const auto reset_priority = [] {
+    return std::move(NftRule().immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0));
+  };
   writer.rule("ruled_pass", std::move(reset_priority().accept()));
   writer.rule("ruled_refuse", reset_priority());
   writer.rule("ruled_refuse", std::move(NftRule().go_to("refuse")));
@@ -171,23 +203,30 @@ void write_tokens(Writer& writer) {
 void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
   std::vector<kernel::NftElement> hashes;
   for (std::size_t i = 0; i < layout.queues; i++) {
-    hashes.push_back({.key = NftBytes::u32(static_cast<std::uint32_t>(i)), .verdict = NftVerdict{NftVerdict::Code::go_to, queue_chain(i)}});
+    hashes.push_back({.key = NftBytes::u32(static_cast<std::uint32_t>(i)),
+                      .verdict = NftVerdict{NftVerdict::Code::go_to, queue_chain(i)}});
   }
   batch.add_elements(sets().hashes, hashes);
-  for (const auto& [set, ruled] : {std::pair{&sets().rulings_in, kIn}, {&sets().rulings_out, kOut}}) {
+  for (const auto& [set, ruled] :
+       {std::pair{&sets().rulings_in, kIn}, {&sets().rulings_out, kOut}}) {
     const auto element = [](std::uint32_t ruling, const std::string& chain) {
-      return kernel::NftElement{.key = NftBytes::u32(ruling), .verdict = NftVerdict{NftVerdict::Code::go_to, chain}};
+      return kernel::NftElement{.key = NftBytes::u32(ruling),
+                                .verdict = NftVerdict{NftVerdict::Code::go_to, chain}};
     };
-    const std::array rulings = {element(static_cast<std::uint32_t>(Ruling::pass), "ruled_pass"),
-                                element(static_cast<std::uint32_t>(Ruling::authorise), std::string(ruled) + "_authorise"),
-                                element(static_cast<std::uint32_t>(Ruling::audit), std::string(ruled) + "_audit"),
-                                element(static_cast<std::uint32_t>(Ruling::refuse), "ruled_refuse"),
-                                element(static_cast<std::uint32_t>(Ruling::let), set == &sets().rulings_in ? "ruled_in_let" : "ruled_pass"),
-                                element(handshake::kProofPriority, "ruled_pass")};
+    const std::array rulings = {
+        element(static_cast<std::uint32_t>(Ruling::pass), "ruled_pass"),
+        element(static_cast<std::uint32_t>(Ruling::authorise), std::string(ruled) + "_authorise"),
+        element(static_cast<std::uint32_t>(Ruling::audit), std::string(ruled) + "_audit"),
+        element(static_cast<std::uint32_t>(Ruling::refuse), "ruled_refuse"),
+        element(static_cast<std::uint32_t>(Ruling::let),
+                set == &sets().rulings_in ? "ruled_in_let" : "ruled_pass"),
+        element(handshake::kProofPriority, "ruled_pass")};
     batch.add_elements(*set, rulings);
   }
-  std::vector<kernel::NftElement> neighbours;  // MLD (RFC 2710, RFC 3810), router and neighbour discovery (RFC 4861)
-  for (const auto type : std::to_array<std::uint8_t>({130, 131, 132, 133, 134, 135, 136, 137, 143})) {
+  std::vector<kernel::NftElement>
+      neighbours;  // MLD (RFC 2710, RFC 3810), router and neighbour discovery (RFC 4861)
+  for (const auto type :
+       std::to_array<std::uint8_t>({130, 131, 132, 133, 134, 135, 136, 137, 143})) {
     neighbours.push_back({.key = NftBytes::u8(type)});
   }
   batch.add_elements(sets().neighbours, neighbours);

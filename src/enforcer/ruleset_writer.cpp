@@ -22,28 +22,38 @@ void Writer::riders(const std::string& chain) {
   rule(chain, std::move(reset));
   NftRule token = segment();
   rule(chain, std::move(flow_has(token, kToken).go_to(chain + "_token")));
-  NftRule answer = segment();  // a SYN-ACK: those of token flows, authorised ones too, carry a token
+  NftRule answer =
+      segment();  // a SYN-ACK: those of token flows, authorised ones too, carry a token
   rule(chain, std::move(flow_has(answer, kAuthorised | kExempt).accept()));
   NftRule related;
-  related.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateRelated)).not_equal(0, NftBytes::u32(0)).jump("related");
+  related.ct(NFT_CT_STATE, 0)
+      .mask(0, NftBytes::u32(kStateRelated))
+      .not_equal(0, NftBytes::u32(0))
+      .jump("related");
   rule(chain, std::move(related));
   if (layout_.owned) {
-    // The kernel's own words on behalf of the namespace, which no policy is about: neighbours, routers, group membership.
+    // The kernel's own words on behalf of the namespace, which no policy is about: neighbours,
+    // routers, group membership.
     NftRule neighbours = protocol(IPPROTO_ICMPV6);
-    neighbours.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0).in(sets().neighbours.name, 0).accept();
+    neighbours.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, 0)
+        .in(sets().neighbours.name, 0)
+        .accept();
     rule(chain, std::move(neighbours));
     rule(chain, std::move(protocol(IPPROTO_IGMP).accept()));
   }
 }
 
-void Writer::dispatch(const std::string& chain, std::uint32_t level, const std::string& handler, const std::string& none) {
+void Writer::dispatch(const std::string& chain, std::uint32_t level, const std::string& handler,
+                      const std::string& none) {
   NftRule enrolled;
   socket_end(level).number(enrolled, kNumberRegister);
   enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
       .go_to(at(handler, level))
-      .comment(level == 0 ? "the namespace has an owner" : "the socket's cgroup is enrolled at level " + std::to_string(level));
+      .comment(level == 0 ? "the namespace has an owner"
+                          : "the socket's cgroup is enrolled at level " + std::to_string(level));
   rule(at(chain, level), std::move(enrolled));
-  rule(at(chain, level), std::move(NftRule().go_to(level > last_level() ? at(chain, level - 1) : none)));
+  rule(at(chain, level),
+       std::move(NftRule().go_to(level > last_level() ? at(chain, level - 1) : none)));
 }
 
 void Writer::replies(const std::string& chain, const std::string& to) {
@@ -57,11 +67,14 @@ void Writer::replies(const std::string& chain, const std::string& to) {
 }
 
 void Writer::refusals(const std::string& chain, const End& source, const End& destination) {
-  // Audit mode: as an audited deny, so that each flow is told, and by what would have decided; its answers are told with it. Never where an
-  // end is quarantined.
+  // Audit mode: as an audited deny, so that each flow is told, and by what would have decided; its
+  // answers are told with it. Never where an end is quarantined.
   const auto audited = [&](std::uint8_t direction) {
     NftRule rule;
-    rule.meta(NFT_META_NFPROTO, 0).in(sets().auditing.name, 0).ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(direction));
+    rule.meta(NFT_META_NFPROTO, 0)
+        .in(sets().auditing.name, 0)
+        .ct(NFT_CT_DIRECTION, 0)
+        .equal(0, NftBytes::u8(direction));
     for (const End& end : {source, destination}) {
       if (end.numbered()) {
         end.number(rule, kNumberRegister);
@@ -74,13 +87,16 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
   write_labels(told, source, destination);
   rule(chain, std::move(flow_has(told, kAuthorised)
                             .go_to("allow_audit")
-                            .comment("audit: number of " + source.text() + ", number of " + destination.text())));
-  // Of a flow that lost its bits, or that is older than its workload, an answer may come first: it is told as the flow that it answers.
+                            .comment("audit: number of " + source.text() + ", number of " +
+                                     destination.text())));
+  // Of a flow that lost its bits, or that is older than its workload, an answer may come first: it
+  // is told as the flow that it answers.
   NftRule first = audited(1);
   write_labels(flow_lacks(first, kAuthorised), destination, source);
   rule(chain, std::move(flow_has(first, kAuthorised)
                             .go_to("allow_audit")
-                            .comment("audit: first an answer of " + source.text() + " to " + destination.text())));
+                            .comment("audit: first an answer of " + source.text() + " to " +
+                                     destination.text())));
   rule(chain, std::move(audited(1).go_to("refuse").comment("audit: answers")));
   NftRule log;
   const auto load = [&log](const End& end, std::uint32_t reg) {
@@ -101,7 +117,9 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
     if (end.numbered()) {
       NftRule quarantined;
       end.number(quarantined, kNumberRegister);
-      quarantined.equal(kNumberRegister, NftBytes::u32(kQuarantine)).drop().comment("quarantined: " + end.text());
+      quarantined.equal(kNumberRegister, NftBytes::u32(kQuarantine))
+          .drop()
+          .comment("quarantined: " + end.text());
       rule(chain, std::move(quarantined));
     }
   }
@@ -110,13 +128,19 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
 
 void Writer::exempt(const std::string& chain) {
   if (chain == "out_net_host") {
-    // The ports of a workload's handshake, used again by a process that is none: the verifier lets its packets be.
+    // The ports of a workload's handshake, used again by a process that is none: the verifier lets
+    // its packets be.
     NftRule again = connection_request();
-    flow_has(again, kToken).immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0).go_to("ask");
+    flow_has(again, kToken)
+        .immediate(0, NftBytes::u32(kHost))
+        .set_meta(NFT_META_PRIORITY, 0)
+        .go_to("ask");
     rule(chain, std::move(again));
   }
   NftRule remember = connection_request();
-  full_socket(flow_lacks(remember, kAuthorised | kExempt)).immediate(8, FlowLabel::bits(kExempt).nft()).set_ct(NFT_CT_LABELS, 8);
+  full_socket(flow_lacks(remember, kAuthorised | kExempt))
+      .immediate(8, FlowLabel::bits(kExempt).nft())
+      .set_ct(NFT_CT_LABELS, 8);
   rule(chain, std::move(remember));
   rule(chain, std::move(NftRule().accept()));
 }

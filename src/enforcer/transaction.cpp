@@ -75,7 +75,8 @@ Status Enforcer::commit(const Change& change) {
   }
   NftBatch batch(kTable);
   if (depth() != written_depth_) {
-    for (const kernel::NftSet* set : {&sets().enter_out_lo, &sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
+    for (const kernel::NftSet* set :
+         {&sets().enter_out_lo, &sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
       batch.flush_set(*set);
     }
     write_depth(batch, depth());
@@ -107,7 +108,8 @@ Status Enforcer::commit(const Change& change) {
     written_depth_ = depth();
     return {};
   }
-  // Somebody else changed the table, or it is gone: everything is written anew, the change included.
+  // Somebody else changed the table, or it is gone: everything is written anew, the change
+  // included.
   return write_everything();
 }
 

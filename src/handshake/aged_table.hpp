@@ -1,4 +1,5 @@
-// A bounded table of handshakes by flow, each on a list of those that grow equally old, so that time costs nothing per handshake.
+// A bounded table of handshakes by flow, each on a list of those that grow equally old, so that
+// time costs nothing per handshake.
 #pragma once
 
 #include <array>
@@ -10,13 +11,16 @@
 
 namespace trireme::handshake {
 
-/// `Entry` has a `key` and `since`, when it came on its list. Entries never move in memory. Half-open ones of servers count against their
-/// clients' share in the budget.
+/// `Entry` has a `key` and `since`, when it came on its list. Entries never move in memory.
+/// Half-open ones of servers count against their clients' share in the budget.
 template <typename Entry, std::size_t kLists>
 class AgedTable {
  public:
   AgedTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
-      : capacity_(capacity), buckets_(std::bit_ceil(capacity * 2), kNone), seed_(seed), budget_(budget) {}
+      : capacity_(capacity),
+        buckets_(std::bit_ceil(capacity * 2), kNone),
+        seed_(seed),
+        budget_(budget) {}
 
   [[nodiscard]] Entry* find(const FlowKey& key) {
     for (Index slot = buckets_[bucket(key)]; slot != kNone; slot = slots_[slot].next_in_bucket) {
@@ -26,7 +30,8 @@ class AgedTable {
     }
     return nullptr;
   }
-  /// A new entry, of which only `key` and `since` are set; half-open. None with this key may be there, and the table is not full.
+  /// A new entry, of which only `key` and `since` are set; half-open. None with this key may be
+  /// there, and the table is not full.
   Entry& make(const FlowKey& key, std::size_t list, Milliseconds now) {
     const Index slot = take_slot();
     Slot& taken = slots_[slot];
@@ -111,8 +116,12 @@ class AgedTable {
     Index newest = kNone;
   };
 
-  [[nodiscard]] std::size_t bucket(const FlowKey& key) const { return hash(key, seed_) & (buckets_.size() - 1); }
-  [[nodiscard]] Index index(const Entry& entry) const { return static_cast<Index>(reinterpret_cast<const Slot*>(&entry) - slots_.data()); }
+  [[nodiscard]] std::size_t bucket(const FlowKey& key) const {
+    return hash(key, seed_) & (buckets_.size() - 1);
+  }
+  [[nodiscard]] Index index(const Entry& entry) const {
+    return static_cast<Index>(reinterpret_cast<const Slot*>(&entry) - slots_.data());
+  }
   [[nodiscard]] Index take_slot() {
     const Index slot = lists_[kFree].oldest;
     if (slot != kNone) {

@@ -6,8 +6,8 @@
 namespace trireme::handshake {
 namespace {
 
-// A verification takes about 2 ms. A source's burst lets a host behind it be seen by several threads and after a rotation; everybody's rate
-// bounds the work to a fifth of a core.
+// A verification takes about 2 ms. A source's burst lets a host behind it be seen by several
+// threads and after a rotation; everybody's rate bounds the work to a fifth of a core.
 constexpr float kSourceRate = 4;  // a second
 constexpr float kSourceBurst = 16;
 constexpr float kRate = 100;

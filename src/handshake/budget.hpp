@@ -1,4 +1,5 @@
-// What one source, and all of them together, may cost: public-key work and table space. Fixed memory, whatever addresses come.
+// What one source, and all of them together, may cost: public-key work and table space. Fixed
+// memory, whatever addresses come.
 #pragma once
 
 #include <array>
@@ -13,11 +14,14 @@ namespace trireme::handshake {
 /// Sources are /32 or /64 prefixes, thrown together by a seeded hash.
 class Budget {
  public:
-  Budget(std::size_t share, std::uint64_t seed) : share_(static_cast<std::uint32_t>(share)), sources_(kSources), seed_(seed) {}
+  Budget(std::size_t share, std::uint64_t seed)
+      : share_(static_cast<std::uint32_t>(share)), sources_(kSources), seed_(seed) {}
 
-  /// Takes one verification of an unknown credential from the source's allowance and from that of all strangers.
+  /// Takes one verification of an unknown credential from the source's allowance and from that of
+  /// all strangers.
   [[nodiscard]] bool may_verify(const policy::Address& source, std::chrono::milliseconds now);
-  /// A credential from there was good: the source is no stranger, and has an allowance that no flood of others uses up.
+  /// A credential from there was good: the source is no stranger, and has an allowance that no
+  /// flood of others uses up.
   void verified(const policy::Address& source);
   /// Whether one more half-open handshake of the source is within its share.
   [[nodiscard]] bool may_open(const policy::Address& source) const;

@@ -30,12 +30,15 @@ void remember_syn(Handshake& handshake, const PacketFacts& facts, const Segment&
 
 wire::OwnSegment proof_ack(const Handshake& handshake, const Segment& syn_ack) {
   wire::OwnSegment ack;
-  ack.ends = {handshake.key.local, handshake.key.remote, handshake.key.local_port, handshake.key.remote_port};
+  ack.ends = {handshake.key.local, handshake.key.remote, handshake.key.local_port,
+              handshake.key.remote_port};
   ack.sequence = handshake.sequence + 1;
   ack.acknowledgement = syn_ack.sequence() + 1;
   const bool scaled = handshake.has_window_scale && syn_ack.window_scale().has_value();
-  ack.window =
-      scaled ? std::max<std::uint16_t>(static_cast<std::uint16_t>(handshake.window >> handshake.window_scale), 1) : handshake.window;
+  ack.window = scaled
+                   ? std::max<std::uint16_t>(
+                         static_cast<std::uint16_t>(handshake.window >> handshake.window_scale), 1)
+                   : handshake.window;
   if (const auto timestamps = syn_ack.timestamps()) {
     ack.timestamps = wire::Timestamps{handshake.timestamp, timestamps->value};
   }
@@ -60,8 +63,8 @@ Answer Engine::State::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
   Handshake* known = table.find(key, packet.now.monotonic);
   if (packet.number() == kHost) {
-    // The ports of a workload's flow are in use by a process that is none: its packets go on as they are, and need no verifier from here
-    // on.
+    // The ports of a workload's flow are in use by a process that is none: its packets go on as
+    // they are, and need no verifier from here on.
     if (datagrams_.port != nullptr) {
       datagrams_.port->change(packet.facts.point, kTcp, packet.ends, FlowChange::release);
     }
@@ -76,9 +79,10 @@ Answer Engine::State::ask(const Packet& packet) {
     told.local = packet.number();
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
-  // A repeated SYN says the same, whatever has become of our trust, and though its REPLY is on its way up already: the server has answered
-  // this HELLO and no other.
-  const bool again = known != nullptr && (known->phase == Phase::asked || known->phase == Phase::complete) &&
+  // A repeated SYN says the same, whatever has become of our trust, and though its REPLY is on its
+  // way up already: the server has answered this HELLO and no other.
+  const bool again = known != nullptr &&
+                     (known->phase == Phase::asked || known->phase == Phase::complete) &&
                      known->sequence == packet.segment.sequence() && known->local == local->second;
   const auto offered = peers.trust()->offered();
   const bool elsewhere = is_peer(packet.ends.destination);
@@ -109,10 +113,11 @@ Answer Engine::State::ask(const Packet& packet) {
     handshake.type = elsewhere ? *offered : CredentialType::local;
     handshake.local = local->second;
     remember_syn(handshake, packet.facts, packet.segment);
-    handshake.hello =
-        hello_transcript({handshake.type, 0}, handshake.client_nonce, handshake.trust->hash(handshake.type), local->second->hash);
+    handshake.hello = hello_transcript({handshake.type, 0}, handshake.client_nonce,
+                                       handshake.trust->hash(handshake.type), local->second->hash);
   }
-  const Bytes labels(reinterpret_cast<const std::uint8_t*>(local->second->encoded.data()), local->second->encoded.size());
+  const Bytes labels(reinterpret_cast<const std::uint8_t*>(local->second->encoded.data()),
+                     local->second->encoded.size());
   const Token hello{.message = wire::Message::hello,
                     .type = handshake.type,
                     .flags = 0,
@@ -122,8 +127,11 @@ Answer Engine::State::ask(const Packet& packet) {
                     .tag = {}};
   const std::size_t size = wire::write_token(hello, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
-    told.detail = "the token takes " + std::to_string(wire::hello_size(hello.credential.size(), labels.size())) + " bytes, " +
-                  std::to_string(labels.size()) + " of them labels; there is room for " + std::to_string(wire::token_room(packet.segment));
+    told.detail = "the token takes " +
+                  std::to_string(wire::hello_size(hello.credential.size(), labels.size())) +
+                  " bytes, " + std::to_string(labels.size()) +
+                  " of them labels; there is room for " +
+                  std::to_string(wire::token_room(packet.segment));
     table.remove(handshake);
     return refuse(packet, Reason::token_too_large, std::move(told));
   }
@@ -153,22 +161,24 @@ Answer Engine::State::take_reply(const Packet& packet) {
     return answer;
   }
   if (!is_here(*handshake)) {
-    return refuse_client(packet, *handshake, Reason::unknown_workload, event(packet, Role::client, handshake));
+    return refuse_client(packet, *handshake, Reason::unknown_workload,
+                         event(packet, Role::client, handshake));
   }
   const auto token = wire::read_token(wire::Message::reply, packet.segment.payload());
   if (!token && token.error() == wire::BadToken::no_token) {
     return take_no_reply(packet, *handshake);
   }
   if (!token || !packet.segment.is_whole()) {
-    return refuse_client(packet, *handshake, token ? Reason::malformed_token : reason_of(token.error()),
+    return refuse_client(packet, *handshake,
+                         token ? Reason::malformed_token : reason_of(token.error()),
                          event(packet, Role::client, handshake));
   }
   return check_reply(packet, *handshake, *token);
 }
 
 Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {
-  const policy::Decision decision =
-      judge.unlabelled(*handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
+  const policy::Decision decision = judge.unlabelled(
+      *handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
   Event told = event(packet, Role::client, &handshake);
   say(told, decision);
   if (decision.verdict == policy::Verdict::deny) {
@@ -187,7 +197,9 @@ Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) 
 }
 
 Answer Engine::State::check_reply(const Packet& packet, Handshake& handshake, const Token& token) {
-  const auto doubt = [&](Reason reason) { return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake)); };
+  const auto doubt = [&](Reason reason) {
+    return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
+  };
   if (token.type != handshake.type) {
     return doubt(Reason::unknown_type);
   }
@@ -200,11 +212,14 @@ Answer Engine::State::check_reply(const Packet& packet, Handshake& handshake, co
   return keys ? finish_reply(packet, handshake, token, peer, **keys) : doubt(keys.error());
 }
 
-Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, const Token& token, KnownPeer& peer, PairKeys& keys) {
+Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, const Token& token,
+                                   KnownPeer& peer, PairKeys& keys) {
   std::copy(token.nonce.begin(), token.nonce.end(), handshake.server_nonce.begin());
-  const ReplyContext context{{token.type, token.flags}, handshake.hello, handshake.server_nonce, peer.peer->hash};
+  const ReplyContext context{
+      {token.type, token.flags}, handshake.hello, handshake.server_nonce, peer.peer->hash};
   const auto labels = std::span(labels_).first(token.labels.size());
-  if (!open_reply(aead_, keys.reply_key(handshake.hello, handshake.server_nonce), context, token.labels, token.tag, labels)) {
+  if (!open_reply(aead_, keys.reply_key(handshake.hello, handshake.server_nonce), context,
+                  token.labels, token.tag, labels)) {
     // Perhaps not the server's word at all: its own may still come.
     Event told = event(packet, Role::client, &handshake);
     told.reason = Reason::forged_reply;
@@ -219,12 +234,14 @@ Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, c
   if (remote->number == 0) {
     remote = peer.enter(book_, *remote);
     if (remote == nullptr) {
-      return refuse_client(packet, handshake, Reason::crowded, event(packet, Role::client, &handshake));
+      return refuse_client(packet, handshake, Reason::crowded,
+                           event(packet, Role::client, &handshake));
     }
   }
   handshake.remote = std::move(remote);
   handshake.peer = peer.peer;
-  const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, true, handshake.key.remote_port);
+  const policy::Decision decision =
+      judge.labelled(*handshake.local, *handshake.remote, true, handshake.key.remote_port);
   if (decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::client, &handshake);
     say(told, decision);
@@ -234,7 +251,8 @@ Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, c
   return prove(packet, handshake, decision);
 }
 
-Answer Engine::State::prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision) {
+Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
+                            const policy::Decision& decision) {
   if (!wire::strip(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
   }
@@ -242,13 +260,17 @@ Answer Engine::State::prove(const Packet& packet, Handshake& handshake, const po
   handshake.own = proof_ack(handshake, packet.segment);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
   statistics.authorised++;
-  Answer answer = accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise, handshake.remote->number);
+  Answer answer =
+      accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise,
+                     handshake.remote->number);
   answer.own = own_segment(handshake);
   return answer;
 }
 
-/// The client hears of it at once: its SYN-ACK becomes a reset. The server's next one is answered with a reset as well.
-Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& told) {
+/// The client hears of it at once: its SYN-ACK becomes a reset. The server's next one is answered
+/// with a reset as well.
+Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason,
+                                    Event&& told) {
   const bool passes = audits();
   statistics.refused[static_cast<std::size_t>(reason)]++;
   told.reason = reason;
@@ -256,7 +278,8 @@ Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, 
   tell(std::move(told));
   table.enter(handshake, passes ? Phase::open : Phase::refused, packet.now.monotonic);
   if (passes) {
-    return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::audit) : accept(Ruling::audit);
+    return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::audit)
+                                                 : accept(Ruling::audit);
   }
   if (judge.policy().refuse == policy::Refuse::drop) {
     Answer answer;

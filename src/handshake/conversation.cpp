@@ -4,7 +4,8 @@
 
 namespace trireme::handshake {
 
-Claim examine(const wire::Token& hello, const policy::Address& source, PeerCache& peers, Budget& budget, const Now& now) {
+Claim examine(const wire::Token& hello, const policy::Address& source, PeerCache& peers,
+              Budget& budget, const Now& now) {
   Claim claim;
   const auto known = peers.find(hello.type, hello.credential, source, budget, now);
   if (!known) {
@@ -29,7 +30,8 @@ Claim examine(const wire::Token& hello, const policy::Address& source, PeerCache
   return claim;
 }
 
-void begin(Conversation& conversation, const wire::Token& hello, const Claim& claim, std::shared_ptr<const LocalIdentity> local,
+void begin(Conversation& conversation, const wire::Token& hello, const Claim& claim,
+           std::shared_ptr<const LocalIdentity> local,
            std::shared_ptr<const credentials::Trust> trust) {
   conversation.trust = std::move(trust);
   conversation.type = hello.type;
@@ -37,7 +39,8 @@ void begin(Conversation& conversation, const wire::Token& hello, const Claim& cl
   conversation.remote = claim.remote;
   conversation.peer = claim.peer;
   std::ranges::copy(hello.nonce, conversation.client_nonce.begin());
-  conversation.hello = hello_transcript({hello.type, hello.flags}, conversation.client_nonce, claim.peer->hash, claim.remote->hash);
+  conversation.hello = hello_transcript({hello.type, hello.flags}, conversation.client_nonce,
+                                        claim.peer->hash, claim.remote->hash);
 }
 
 }  // namespace trireme::handshake

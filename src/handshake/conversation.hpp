@@ -16,7 +16,8 @@ struct Conversation {
   wire::CredentialType type = wire::CredentialType::local;
   std::shared_ptr<const LocalIdentity> local;
   std::shared_ptr<const RemoteIdentity> remote;  // number 0 until it was proved
-  /// As `trust` verified it: an identity that was proved earlier holds the secret shared with an earlier key of ours.
+  /// As `trust` verified it: an identity that was proved earlier holds the secret shared with an
+  /// earlier key of ours.
   std::shared_ptr<const credentials::Peer> peer;
   Nonce client_nonce{};
   Nonce server_nonce{};
@@ -30,7 +31,8 @@ struct Conversation {
   bool translated = false;
 };
 
-/// What a HELLO's credential and labels are worth to its server. A refusal that is `silent` is dropped: an honest client repeats its HELLO.
+/// What a HELLO's credential and labels are worth to its server. A refusal that is `silent` is
+/// dropped: an honest client repeats its HELLO.
 struct Claim {
   Reason refusal = Reason::none;
   bool silent = false;
@@ -38,10 +40,12 @@ struct Claim {
   std::shared_ptr<const credentials::Peer> peer;
   std::shared_ptr<const RemoteIdentity> remote;
 };
-[[nodiscard]] Claim examine(const wire::Token& hello, const policy::Address& source, PeerCache& peers, Budget& budget, const Now& now);
+[[nodiscard]] Claim examine(const wire::Token& hello, const policy::Address& source,
+                            PeerCache& peers, Budget& budget, const Now& now);
 
 /// The server's part begins.
-void begin(Conversation& conversation, const wire::Token& hello, const Claim& claim, std::shared_ptr<const LocalIdentity> local,
+void begin(Conversation& conversation, const wire::Token& hello, const Claim& claim,
+           std::shared_ptr<const LocalIdentity> local,
            std::shared_ptr<const credentials::Trust> trust);
 
 }  // namespace trireme::handshake

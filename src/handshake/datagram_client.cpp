@@ -1,5 +1,5 @@
-// The client's part of a UDP flow's handshake: its first datagrams wait while HELLO is sent, REPLY is verified, and PROOF goes ahead of
-// them.
+// The client's part of a UDP flow's handshake: its first datagrams wait while HELLO is sent, REPLY
+// is verified, and PROOF goes ahead of them.
 #include <algorithm>
 
 #include "datagrams.hpp"
@@ -11,9 +11,11 @@ using wire::Token;
 
 namespace {
 
-/// Repetitions of HELLO after which a peer that policy allows without proof is taken for one that has none: 0.9 s.
+/// Repetitions of HELLO after which a peer that policy allows without proof is taken for one that
+/// has none: 0.9 s.
 constexpr std::uint8_t kShortWait = 4;
-/// After a refusal for want of an answer the same flow does not ask again for this long, doubled each time.
+/// After a refusal for want of an answer the same flow does not ask again for this long, doubled
+/// each time.
 constexpr Milliseconds kPause{1'000};
 constexpr unsigned kMostDoublings = 5;
 /// A flow is not renewed more often.
@@ -47,10 +49,12 @@ Answer Datagrams::leave_as_client(const Packet& packet) {
   return packet.now.monotonic < known->refused_until ? turn_away(packet) : ask(packet, known, {});
 }
 
-/// The far end has refused a datagram of an authorised flow: perhaps it was restarted. Nothing is taken away on that word.
+/// The far end has refused a datagram of an authorised flow: perhaps it was restarted. Nothing is
+/// taken away on that word.
 Answer Datagrams::renew(const Packet& packet, DatagramExchange* known) {
   change(packet.key(Role::client), FlowChange::renewed);
-  const bool is_under_way = known != nullptr && (known->stage == Stage::asking || known->stage == Stage::proving);
+  const bool is_under_way =
+      known != nullptr && (known->stage == Stage::asking || known->stage == Stage::proving);
   const bool is_recent = known != nullptr && known->began + kRenewal > packet.now.monotonic;
   if (is_under_way || is_recent) {
     return accept(Ruling::pass);
@@ -68,7 +72,8 @@ Reason Datagrams::may_ask(const FlowKey& key, const LocalIdentity& local, const 
   if (!around_.peers.trust()->is_current(now.wall)) {
     return Reason::own_expired;
   }
-  return around_.peers.trust()->constraints().permit(local.labels) ? Reason::none : Reason::label_constraint;
+  return around_.peers.trust()->constraints().permit(local.labels) ? Reason::none
+                                                                   : Reason::label_constraint;
 }
 
 Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
@@ -85,15 +90,18 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
     return refuse(packet, reason, std::move(told));
   }
   if (!purpose.closing && !purpose.renewing) {
-    const policy::Decision decision = judge_.unlabelled(*local, key.point, key.remote, key.remote_port);
+    const policy::Decision decision =
+        judge_.unlabelled(*local, key.point, key.remote, key.remote_port);
     const auto silent = silent_.find(key.remote, key.remote_port, packet.now.monotonic);
     if (decision.verdict != policy::Verdict::deny && silent == SilentPeers::Known::lately) {
       return open_at_once(packet, decision);
     }
-    purpose.probing = decision.verdict != policy::Verdict::deny && silent == SilentPeers::Known::once;
+    purpose.probing =
+        decision.verdict != policy::Verdict::deny && silent == SilentPeers::Known::once;
   }
   const std::uint8_t failures = known == nullptr ? 0 : known->failures;
-  const bool had_proof = known != nullptr && (known->stage == Stage::complete || known->stage == Stage::proving);
+  const bool had_proof =
+      known != nullptr && (known->stage == Stage::complete || known->stage == Stage::proving);
   const auto remote = had_proof ? known->remote : nullptr;
   DatagramExchange& exchange = make(key, packet.now);
   exchange.is_closing = purpose.closing;
@@ -107,7 +115,8 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   return begin(packet, exchange, local);
 }
 
-Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
+Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
+                        std::shared_ptr<const LocalIdentity> local) {
   exchange.mark = packet.facts.mark;
   exchange.translated = packet.is(kTranslated);
   exchange.device = exchange.translated ? 0 : packet.facts.out_device;
@@ -118,14 +127,17 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange, std::s
     Event told = event(exchange.key, &exchange);
     told.detail = size.error() == Reason::token_too_large ? too_large(exchange) : "";
     table_.remove(exchange);
-    return size.error() == Reason::trust_failed ? drop(Reason::trust_failed) : refuse(packet, size.error(), std::move(told));
+    return size.error() == Reason::trust_failed ? drop(Reason::trust_failed)
+                                                : refuse(packet, size.error(), std::move(told));
   }
   table_.repeat(exchange, packet.now.monotonic);
   around_.statistics.hellos++;
   const bool is_known_to_conntrack = exchange.is_renewing || exchange.is_closing;
   if (exchange.translated && !is_known_to_conntrack) {
-    // Where it was sent before NAT is known to nobody until a packet of the flow has passed: HELLO goes in the datagram's place.
-    wire::write_datagram(packet.ends, exchange.traffic_class, exchange.flow_label, std::span(data_).first(*size), changed_);
+    // Where it was sent before NAT is known to nobody until a packet of the flow has passed: HELLO
+    // goes in the datagram's place.
+    wire::write_datagram(packet.ends, exchange.traffic_class, exchange.flow_label,
+                         std::span(data_).first(*size), changed_);
     Answer answer = accept(Ruling::pass);
     answer.changed = &changed_;
     return answer;
@@ -134,11 +146,13 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange, std::s
   if (exchange.is_renewing) {
     return accept(exchange.was_open ? Ruling::authorise : Ruling::pass);
   }
-  return exchange.is_closing && exchange.successor == nullptr ? drop(Reason::taken_over) : hold(packet, exchange);
+  return exchange.is_closing && exchange.successor == nullptr ? drop(Reason::taken_over)
+                                                              : hold(packet, exchange);
 }
 
 /// Its size, or why there is none.
-tl::expected<std::size_t, Reason> Datagrams::write_first_hello(DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
+tl::expected<std::size_t, Reason> Datagrams::write_first_hello(
+    DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
   const bool elsewhere = contains(around_.networks, exchange.key.remote);
   exchange.trust = around_.peers.trust();
   exchange.type = elsewhere ? *exchange.trust->offered() : CredentialType::local;
@@ -146,17 +160,22 @@ tl::expected<std::size_t, Reason> Datagrams::write_first_hello(DatagramExchange&
   if (!around_.random.fill(exchange.client_nonce)) {
     return tl::unexpected(Reason::trust_failed);
   }
-  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
-  exchange.hello =
-      hello_transcript({exchange.type, flags}, exchange.client_nonce, exchange.trust->hash(exchange.type), exchange.local->hash);
+  const auto flags =
+      static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  exchange.hello = hello_transcript({exchange.type, flags}, exchange.client_nonce,
+                                    exchange.trust->hash(exchange.type), exchange.local->hash);
   const std::size_t size = write_hello(exchange);
-  return size == 0 ? tl::expected<std::size_t, Reason>(tl::unexpected(Reason::token_too_large)) : size;
+  return size == 0 ? tl::expected<std::size_t, Reason>(tl::unexpected(Reason::token_too_large))
+                   : size;
 }
 
 std::string Datagrams::too_large(const DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
-  return "the token takes " + std::to_string(wire::hello_size(exchange.trust->credential(exchange.type).size(), labels)) + " bytes, " +
-         std::to_string(labels) + " of them labels; there is room for " + std::to_string(wire::kMaxControl);
+  return "the token takes " +
+         std::to_string(
+             wire::hello_size(exchange.trust->credential(exchange.type).size(), labels)) +
+         " bytes, " + std::to_string(labels) + " of them labels; there is room for " +
+         std::to_string(wire::kMaxControl);
 }
 
 /// Both ends have forgotten the flow that had these ports: what waited begins one of its own.
@@ -168,7 +187,8 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   exchange.attempts = 0;
   exchange.began = now.monotonic;
   const Reason reason = may_ask(exchange.key, *local, now);
-  const auto size = reason == Reason::none ? write_first_hello(exchange, local) : tl::unexpected(reason);
+  const auto size =
+      reason == Reason::none ? write_first_hello(exchange, local) : tl::unexpected(reason);
   if (!size) {
     exchange.local = local;
     Event told = event(exchange.key, &exchange);
@@ -194,21 +214,24 @@ Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& dec
 
 std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
   const std::string& labels = exchange.local->encoded;
-  return wire::write_datagram_token({.message = wire::Message::hello,
-                                     .type = exchange.type,
-                                     .flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U)),
-                                     .nonce = exchange.client_nonce,
-                                     .credential = exchange.trust->credential(exchange.type),
-                                     .labels = Bytes(reinterpret_cast<const std::uint8_t*>(labels.data()), labels.size()),
-                                     .tag = {}},
-                                    data_);
+  return wire::write_datagram_token(
+      {.message = wire::Message::hello,
+       .type = exchange.type,
+       .flags =
+           static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U)),
+       .nonce = exchange.client_nonce,
+       .credential = exchange.trust->credential(exchange.type),
+       .labels = Bytes(reinterpret_cast<const std::uint8_t*>(labels.data()), labels.size()),
+       .tag = {}},
+      data_);
 }
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
   const bool may_be_open = !exchange.is_closing && exchange.attempts >= kShortWait &&
-                           judge_.unlabelled(*exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port).verdict !=
-                               policy::Verdict::deny;
+                           judge_.unlabelled(*exchange.local, exchange.key.point,
+                                             exchange.key.remote, exchange.key.remote_port)
+                                   .verdict != policy::Verdict::deny;
   if (may_be_open || exchange.attempts >= DatagramTable::kRepeat.size()) {
     give_up(exchange, now);
     return;
@@ -241,7 +264,8 @@ void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
     settle_refused(exchange, now);
     return;
   }
-  const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
+  const policy::Decision decision = judge_.unlabelled(
+      *exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
   if (decision.verdict != policy::Verdict::deny) {
     silent_.add(exchange.key.remote, exchange.key.remote_port, now.monotonic);
     exchange.remote = nullptr;
@@ -273,38 +297,46 @@ void Datagrams::settle_refused(DatagramExchange& exchange, const Now& now) {
   if (exchange.is_renewing) {
     change(exchange.key, FlowChange::withdraw);
   }
-  exchange.refused_until = now.monotonic + kPause * (1U << std::min<unsigned>(exchange.failures, kMostDoublings));
+  exchange.refused_until =
+      now.monotonic + kPause * (1U << std::min<unsigned>(exchange.failures, kMostDoublings));
   exchange.failures++;
   exchange.is_renewing = false;
   table_.settle(exchange, Stage::refused, now.monotonic);
   release(exchange, static_cast<std::uint32_t>(Ruling::refuse));
 }
 
-/// What this end has begun. Answers to a closing handshake reach whatever socket has the ports now; others only the flow's own.
+/// What this end has begun. Answers to a closing handshake reach whatever socket has the ports now;
+/// others only the flow's own.
 DatagramExchange* Datagrams::find_asking(const Packet& packet) {
   DatagramExchange* exchange = table_.find(packet.key(Role::client));
-  return exchange != nullptr && (exchange->is_closing || !packet.is(kTakenOver)) ? exchange : nullptr;
+  return exchange != nullptr && (exchange->is_closing || !packet.is(kTakenOver)) ? exchange
+                                                                                 : nullptr;
 }
 
 Answer Datagrams::take_reply(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   if (exchange == nullptr || exchange->stage != Stage::asking) {
-    return drop(exchange == nullptr ? Reason::unknown_handshake : Reason::none);  // a repeated one is nothing new
+    return drop(exchange == nullptr ? Reason::unknown_handshake
+                                    : Reason::none);  // a repeated one is nothing new
   }
   const auto token = wire::read_datagram_token(wire::Message::reply, packet.datagram.payload());
-  const bool is_ours = token && packet.datagram.is_whole() && ((token->flags & wire::kClosing) != 0) == exchange->is_closing;
+  const bool is_ours = token && packet.datagram.is_whole() &&
+                       ((token->flags & wire::kClosing) != 0) == exchange->is_closing;
   if (!is_ours) {
     // Nothing in it is proved: the server's own word may still come.
-    return drop(token || token.error() != wire::BadToken::version ? Reason::malformed_token : Reason::version);
+    return drop(token || token.error() != wire::BadToken::version ? Reason::malformed_token
+                                                                  : Reason::version);
   }
   return check_reply(packet, *exchange, *token);
 }
 
-Answer Datagrams::check_reply(const Packet& packet, DatagramExchange& exchange, const Token& token) {
+Answer Datagrams::check_reply(const Packet& packet, DatagramExchange& exchange,
+                              const Token& token) {
   if (token.type != exchange.type) {
     return drop(Reason::unknown_type);
   }
-  const auto known = around_.peers.find(token.type, token.credential, exchange.key.remote, around_.budget, packet.now);
+  const auto known = around_.peers.find(token.type, token.credential, exchange.key.remote,
+                                        around_.budget, packet.now);
   if (!known) {
     // Told, but not acted upon: whoever sent this has not shown that it is the server.
     Event told = event(exchange.key, &exchange);
@@ -317,11 +349,14 @@ Answer Datagrams::check_reply(const Packet& packet, DatagramExchange& exchange, 
   return keys ? finish_reply(packet, exchange, token, **known, **keys) : drop(keys.error());
 }
 
-Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange, const Token& token, KnownPeer& peer, PairKeys& keys) {
+Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange, const Token& token,
+                               KnownPeer& peer, PairKeys& keys) {
   std::copy(token.nonce.begin(), token.nonce.end(), exchange.server_nonce.begin());
-  const ReplyContext context{{token.type, token.flags}, exchange.hello, exchange.server_nonce, peer.peer->hash};
+  const ReplyContext context{
+      {token.type, token.flags}, exchange.hello, exchange.server_nonce, peer.peer->hash};
   const auto labels = std::span(labels_).first(token.labels.size());
-  if (!open_reply(around_.aead, keys.reply_key(exchange.hello, exchange.server_nonce), context, token.labels, token.tag, labels)) {
+  if (!open_reply(around_.aead, keys.reply_key(exchange.hello, exchange.server_nonce), context,
+                  token.labels, token.tag, labels)) {
     tell(event(exchange.key, &exchange), Reason::forged_reply);
     return drop(Reason::forged_reply);
   }
@@ -343,12 +378,14 @@ Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange,
   }
   const bool is_another = exchange.remote != nullptr && exchange.remote->number != remote->number;
   if (exchange.is_renewing && (exchange.was_open || is_another)) {
-    change(exchange.key, FlowChange::forget);  // a number is written once: the next datagram makes a new entry
+    change(exchange.key,
+           FlowChange::forget);  // a number is written once: the next datagram makes a new entry
   }
   exchange.remote = std::move(remote);
   exchange.peer = peer.peer;
   const policy::Decision decision = decide(exchange);
-  const Reason doubt = decision.verdict == policy::Verdict::deny ? Reason::policy : believe(exchange, packet.now);
+  const Reason doubt =
+      decision.verdict == policy::Verdict::deny ? Reason::policy : believe(exchange, packet.now);
   if (doubt != Reason::none) {
     Event told = event(exchange.key, &exchange);
     if (doubt == Reason::policy) {
@@ -362,7 +399,8 @@ Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange,
 }
 
 /// PROOF, and behind it what waited.
-void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now) {
+void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decision,
+                      const Now& now) {
   exchange.stage = Stage::proving;
   exchange.proved = now.monotonic;
   exchange.attempts = 0;
@@ -373,7 +411,8 @@ void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decisi
   }
   report(exchange, decision);
   around_.statistics.authorised++;
-  const Ruling ruling = decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
+  const Ruling ruling =
+      decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
   release_proved(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
 }
 
@@ -404,7 +443,8 @@ Answer Datagrams::take_ready(const Packet& packet) {
 }
 
 /// REPLY holds, but policy or credentials do not allow the flow.
-Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason, Event told) {
+Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason,
+                                Event told) {
   around_.statistics.refused[static_cast<std::size_t>(reason)]++;
   tell(std::move(told), reason);
   if (audits()) {

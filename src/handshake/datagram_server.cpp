@@ -1,4 +1,5 @@
-// The server's part of a UDP flow's handshake: HELLO judged and answered, PROOF checked before anything reaches the application.
+// The server's part of a UDP flow's handshake: HELLO judged and answered, PROOF checked before
+// anything reaches the application.
 #include <algorithm>
 
 #include "datagrams.hpp"
@@ -14,7 +15,8 @@ constexpr Milliseconds kUndisturbed{1'000};
 
 /// fe80::/10: where that is, the device tells.
 bool is_on_link(const policy::Address& address) {
-  return address.family == policy::Address::Family::v6 && address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
+  return address.family == policy::Address::Family::v6 && address.bytes[0] == 0xfe &&
+         (address.bytes[1] & 0xc0U) == 0x80;
 }
 
 }  // namespace
@@ -37,29 +39,34 @@ Answer Datagrams::take_hello(const Packet& packet) {
     return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
   }
   if (DatagramExchange* known = table_.find(key); known != nullptr) {
-    const bool is_same = std::ranges::equal(known->client_nonce, token->nonce) && known->local == local->second;
+    const bool is_same =
+        std::ranges::equal(known->client_nonce, token->nonce) && known->local == local->second;
     if (is_same && known->stage == Stage::answered) {
       return reply(packet, *known);
     }
     if (is_same && known->stage == Stage::complete) {
       return drop(Reason::none);  // late, or a replay
     }
-    // It came with conntrack's entry of the flow that was ended, which goes right behind READY: REPLY would begin one in the wrong
-    // direction.
-    if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) && known->since + kUndisturbed > packet.now.monotonic) {
+    // It came with conntrack's entry of the flow that was ended, which goes right behind READY:
+    // REPLY would begin one in the wrong direction.
+    if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) &&
+        known->since + kUndisturbed > packet.now.monotonic) {
       return drop(Reason::taken_over);
     }
-    const bool is_other = (token->flags & wire::kClosing) == 0 && !packet.is(kFresh);  // and neither ends the flow nor begins a new one
+    const bool is_other = (token->flags & wire::kClosing) == 0 &&
+                          !packet.is(kFresh);  // and neither ends the flow nor begins a new one
     const bool is_proved = known->stage == Stage::complete && !known->is_closing && is_other;
     const Milliseconds since = is_proved ? known->proved : known->began;
-    if ((is_proved || known->stage == Stage::answered) && since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+    if ((is_proved || known->stage == Stage::answered) &&
+        since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
       return drop(Reason::conflict);
     }
   }
   return judge_hello(packet, *token, local->second);
 }
 
-Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::shared_ptr<const LocalIdentity> local) {
+Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
+                              std::shared_ptr<const LocalIdentity> local) {
   Event told = event(packet.key(Role::server), nullptr);
   told.local = local->number;
   Claim claim = examine(token, packet.ends.source, around_.peers, around_.budget, packet.now);
@@ -71,7 +78,8 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::sha
     return refuse(packet, claim.refusal, std::move(told));
   }
   const bool is_closing = (token.flags & wire::kClosing) != 0;
-  const policy::Decision decision = judge_.labelled(*local, *claim.remote, false, packet.ends.destination_port);
+  const policy::Decision decision =
+      judge_.labelled(*local, *claim.remote, false, packet.ends.destination_port);
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
@@ -92,14 +100,18 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token, std::sha
   return reply(packet, exchange);
 }
 
-/// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began; then REPLY is sent.
+/// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began;
+/// then REPLY is sent.
 Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   const std::size_t size = write_reply(exchange);
   if (size == 0 || size > packet.datagram.payload_size()) {
     Event told = event(exchange.key, &exchange);
-    told.detail = size == 0 ? "with " + std::to_string(exchange.local->encoded.size()) + " bytes of labels" : "HELLO is shorter than REPLY";
+    told.detail =
+        size == 0 ? "with " + std::to_string(exchange.local->encoded.size()) + " bytes of labels"
+                  : "HELLO is shorter than REPLY";
     table_.remove(exchange);
-    return refuse(packet, size == 0 ? Reason::token_too_large : Reason::malformed_token, std::move(told));
+    return refuse(packet, size == 0 ? Reason::token_too_large : Reason::malformed_token,
+                  std::move(told));
   }
   around_.statistics.replies++;
   wire::write_sink(packet.datagram, changed_);
@@ -110,18 +122,21 @@ Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   return answer;
 }
 
-/// The same again, byte for byte, for a repeated HELLO: the nonce was drawn once, and so the key seals one text.
+/// The same again, byte for byte, for a repeated HELLO: the nonce was drawn once, and so the key
+/// seals one text.
 std::size_t Datagrams::write_reply(DatagramExchange& exchange) {
   const std::string& encoded = exchange.local->encoded;
   const credentials::OwnCredential& own = exchange.trust->answer(*exchange.peer);
   if (wire::reply_size(own.bytes.size(), encoded.size()) > wire::kMaxControl) {
     return 0;
   }
-  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  const auto flags =
+      static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
   const auto sealed = std::span(labels_).first(encoded.size());
   Tag tag{};
   PairKeys& keys = around_.peers.server_keys(exchange.trust, *exchange.peer);
-  const ReplyContext context{{exchange.type, flags}, exchange.hello, exchange.server_nonce, own.hash};
+  const ReplyContext context{
+      {exchange.type, flags}, exchange.hello, exchange.server_nonce, own.hash};
   seal_reply(around_.aead, keys.reply_key(exchange.hello, exchange.server_nonce), context,
              {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
   const Digest transcript = reply_transcript(context, sealed, tag);
@@ -140,7 +155,8 @@ std::size_t Datagrams::write_reply(DatagramExchange& exchange) {
 Answer Datagrams::take_proof(const Packet& packet) {
   DatagramExchange* exchange = table_.find(packet.key(Role::server));
   const auto proof = wire::read_tag_message(wire::Message::proof, packet.datagram.payload());
-  if (exchange == nullptr || (exchange->stage != Stage::answered && exchange->stage != Stage::complete)) {
+  if (exchange == nullptr ||
+      (exchange->stage != Stage::answered && exchange->stage != Stage::complete)) {
     return drop(Reason::unknown_handshake);
   }
   if (!proof || !belongs_to(*proof, *exchange)) {
@@ -166,7 +182,8 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
     return drop(Reason::busy);
   }
   if (doubt == Reason::none && exchange.remote->number == 0) {
-    const auto known = around_.peers.find(exchange.type, exchange.peer->credential, packet.ends.source, around_.budget, packet.now);
+    const auto known = around_.peers.find(exchange.type, exchange.peer->credential,
+                                          packet.ends.source, around_.budget, packet.now);
     auto remote = known ? (*known)->enter(around_.book, *exchange.remote) : nullptr;
     doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
     exchange.remote = remote == nullptr ? exchange.remote : std::move(remote);
@@ -181,14 +198,16 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
     around_.statistics.refused[static_cast<std::size_t>(reason)]++;
     tell(std::move(told), reason);
     table_.settle(exchange, Stage::refused, packet.now.monotonic);
-    release(exchange, turn_away(packet).drop ? static_cast<std::uint32_t>(Ruling::audit) : static_cast<std::uint32_t>(Ruling::refuse));
+    release(exchange, turn_away(packet).drop ? static_cast<std::uint32_t>(Ruling::audit)
+                                             : static_cast<std::uint32_t>(Ruling::refuse));
     return drop(Reason::none);
   }
   report(exchange, decision);
   exchange.proved = packet.now.monotonic;
   table_.settle(exchange, Stage::complete, packet.now.monotonic);
   around_.statistics.authorised++;
-  const Ruling ruling = decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
+  const Ruling ruling =
+      decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
   if (exchange.took_over) {
     change(exchange.key, FlowChange::forget);  // and READY makes a new one
   }

@@ -2,7 +2,8 @@
 
 namespace trireme::handshake {
 
-DatagramTable::DatagramTable(std::size_t capacity, std::uint64_t seed, Budget& budget) : table_(capacity, seed, budget) {}
+DatagramTable::DatagramTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
+    : table_(capacity, seed, budget) {}
 
 Milliseconds DatagramTable::age(std::size_t list) {
   return list < kRepeat.size() ? kRepeat.at(list) : list == kAnsweredList ? kAnswered : kSettled;

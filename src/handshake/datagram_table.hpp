@@ -33,22 +33,26 @@ struct DatagramExchange : Conversation {
   Milliseconds proved{};         // when REPLY, or PROOF, held
   Milliseconds refused_until{};  // no HELLO before
   Tag ready{};
-  std::shared_ptr<const LocalIdentity> successor;  // closing: the workload that has the ports now, whose datagrams wait
+  std::shared_ptr<const LocalIdentity>
+      successor;  // closing: the workload that has the ports now, whose datagrams wait
   Held held;
 };
 
 class DatagramTable {
  public:
-  /// Repetitions: the time from the first to the second HELLO, and so on; after the last one it is over.
-  static constexpr std::array<Milliseconds, 7> kRepeat = {Milliseconds{100}, Milliseconds{150}, Milliseconds{250}, Milliseconds{400},
-                                                          Milliseconds{600}, Milliseconds{700}, Milliseconds{800}};
+  /// Repetitions: the time from the first to the second HELLO, and so on; after the last one it is
+  /// over.
+  static constexpr std::array<Milliseconds, 7> kRepeat = {
+      Milliseconds{100}, Milliseconds{150}, Milliseconds{250}, Milliseconds{400},
+      Milliseconds{600}, Milliseconds{700}, Milliseconds{800}};
   static constexpr Milliseconds kAnswered{10'000};
   static constexpr Milliseconds kSettled{60'000};
 
   DatagramTable(std::size_t capacity, std::uint64_t seed, Budget& budget);
 
   [[nodiscard]] DatagramExchange* find(const FlowKey& key) { return table_.find(key); }
-  /// A new exchange, of which only the key is set. None with this key may be there, and surplus() is null.
+  /// A new exchange, of which only the key is set. None with this key may be there, and surplus()
+  /// is null.
   DatagramExchange& make(const FlowKey& key, Milliseconds now);
   /// Due again when kRepeat[attempts] has passed.
   void repeat(DatagramExchange& exchange, Milliseconds now);
@@ -58,7 +62,8 @@ class DatagramTable {
   void settle(DatagramExchange& exchange, Stage stage, Milliseconds now);
   void remove(DatagramExchange& exchange) { table_.remove(exchange); }
 
-  /// The next exchange whose time has come, or null. It stays due until one of the above is called for it.
+  /// The next exchange whose time has come, or null. It stays due until one of the above is called
+  /// for it.
   [[nodiscard]] DatagramExchange* due(Milliseconds now);
   /// When that will be; nullopt: never.
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
@@ -74,7 +79,8 @@ class DatagramTable {
 
  private:
   // Lists: one for each repetition, then these.
-  static constexpr std::size_t kAnsweredList = kRepeat.size(), kSettledList = kAnsweredList + 1, kLists = kSettledList + 1;
+  static constexpr std::size_t kAnsweredList = kRepeat.size(), kSettledList = kAnsweredList + 1,
+                               kLists = kSettledList + 1;
   [[nodiscard]] static Milliseconds age(std::size_t list);
 
   AgedTable<DatagramExchange, kLists> table_;

@@ -8,9 +8,11 @@ namespace trireme::handshake {
 namespace {
 
 constexpr std::uint8_t kUdp = 17;  // IANA's number
-// From PROOF on: datagrams that come together go through the queue together, in their order. The clock's step is 4 ms.
+// From PROOF on: datagrams that come together go through the queue together, in their order. The
+// clock's step is 4 ms.
 constexpr Milliseconds kTogether{4};
-/// Nor does one that is followed by others, for this long: a thread that is always behind would have all of a flow for ever.
+/// Nor does one that is followed by others, for this long: a thread that is always behind would
+/// have all of a flow for ever.
 constexpr Milliseconds kLongest{100};
 
 }  // namespace
@@ -22,8 +24,10 @@ Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surrounding
       nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})) {}
 
 FlowKey Datagrams::Packet::key(Role role) const {
-  return facts.outgoing ? FlowKey{ends.source, ends.destination, ends.source_port, ends.destination_port, facts.point, role}
-                        : FlowKey{ends.destination, ends.source, ends.destination_port, ends.source_port, facts.point, role};
+  return facts.outgoing ? FlowKey{ends.source,           ends.destination, ends.source_port,
+                                  ends.destination_port, facts.point,      role}
+                        : FlowKey{ends.destination, ends.source, ends.destination_port,
+                                  ends.source_port, facts.point, role};
 }
 
 /// Every UDP packet of the token path begins here.
@@ -93,15 +97,17 @@ Answer Datagrams::take_control(const Packet& packet) {
   return drop(Reason::malformed_token);
 }
 
-/// The flow has the number of somebody else, whose ports this socket has now. Conntrack's entry stays until both ends know that the flow
-/// has ended: it is what keeps this one out.
+/// The flow has the number of somebody else, whose ports this socket has now. Conntrack's entry
+/// stays until both ends know that the flow has ended: it is what keeps this one out.
 Answer Datagrams::take_over(const Packet& packet) {
   const FlowKey key = packet.key(packet.role());
   if (packet.facts.outgoing && !packet.is(kAnswers)) {
     // The far end still knows the flow: it is ended there first.
     DatagramExchange* known = table_.find(key);
-    if (known != nullptr && known->is_closing && (known->stage == Stage::asking || known->stage == Stage::proving)) {
-      const bool may_wait = known->successor != nullptr && known->successor->number == packet.number();
+    if (known != nullptr && known->is_closing &&
+        (known->stage == Stage::asking || known->stage == Stage::proving)) {
+      const bool may_wait =
+          known->successor != nullptr && known->successor->number == packet.number();
       return may_wait ? hold(packet, *known) : drop(Reason::taken_over);
     }
     const bool may_ask = known == nullptr || known->refused_until <= packet.now.monotonic;
@@ -129,10 +135,11 @@ void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority) {
   let_go(exchange);
 }
 
-/// One alone authorises the flow. Of several none does: what is sent right behind them would pass in the kernel, and overtake those that
-/// are still on their way through the queue.
+/// One alone authorises the flow. Of several none does: what is sent right behind them would pass
+/// in the kernel, and overtake those that are still on their way through the queue.
 void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation) {
-  const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1 && !port->is_followed(exchange.key.point);
+  const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1 &&
+                        !port->is_followed(exchange.key.point);
   release(exchange, is_alone ? authorisation : static_cast<std::uint32_t>(Ruling::let));
 }
 
@@ -179,23 +186,29 @@ void Datagrams::send(const DatagramExchange& exchange, std::size_t size) {
   }
 }
 
-std::size_t Datagrams::write_tag(const DatagramExchange& exchange, wire::Message message, const Tag& tag) {
-  const auto flags = static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
-  wire::write_tag_message({message, exchange.type, flags, tag}, std::span(data_).first<wire::kTagDatagram>());
+std::size_t Datagrams::write_tag(const DatagramExchange& exchange, wire::Message message,
+                                 const Tag& tag) {
+  const auto flags =
+      static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  wire::write_tag_message({message, exchange.type, flags, tag},
+                          std::span(data_).first<wire::kTagDatagram>());
   return wire::kTagDatagram;
 }
 
 bool Datagrams::belongs_to(const wire::TagMessage& message, const DatagramExchange& exchange) {
-  return message.type == exchange.type && ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
+  return message.type == exchange.type &&
+         ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
 }
 
 policy::Decision Datagrams::decide(const DatagramExchange& exchange) {
   const bool is_client = exchange.key.role == Role::client;
-  return judge_.labelled(*exchange.local, *exchange.remote, is_client, is_client ? exchange.key.remote_port : exchange.key.local_port);
+  return judge_.labelled(*exchange.local, *exchange.remote, is_client,
+                         is_client ? exchange.key.remote_port : exchange.key.local_port);
 }
 
 Reason Datagrams::believe(const DatagramExchange& exchange, const Now& now) {
-  if (const auto local = around_.locals.find(exchange.local->number); local == around_.locals.end() || local->second != exchange.local) {
+  if (const auto local = around_.locals.find(exchange.local->number);
+      local == around_.locals.end() || local->second != exchange.local) {
     return Reason::unknown_workload;
   }
   const credentials::Peer& peer = *exchange.peer;
@@ -203,11 +216,13 @@ Reason Datagrams::believe(const DatagramExchange& exchange, const Now& now) {
     return now.wall <= peer.not_after ? Reason::none : Reason::expired;
   }
   // The trust has changed since: so may have what this credential is worth.
-  const auto known = around_.peers.find(peer.type, peer.credential, exchange.key.remote, around_.budget, now);
+  const auto known =
+      around_.peers.find(peer.type, peer.credential, exchange.key.remote, around_.budget, now);
   if (!known) {
     return known.error();
   }
-  return (*known)->peer->constraints.permit(exchange.remote->labels) ? Reason::none : Reason::label_constraint;
+  return (*known)->peer->constraints.permit(exchange.remote->labels) ? Reason::none
+                                                                     : Reason::label_constraint;
 }
 
 /// A flow that was authorised by proof, and is so no longer or not yet.
@@ -222,7 +237,8 @@ Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
     if (since < kTogether || (since < kLongest && port->is_followed(exchange.key.point))) {
       return accept(Ruling::let);
     }
-    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit, exchange.remote->number);
+    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit,
+                  exchange.remote->number);
   }
   Event told = event(exchange.key, &exchange);
   if (doubt == Reason::none) {
@@ -235,7 +251,8 @@ Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
 
 Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
   if (around_.locals.contains(exchange.local->number)) {
-    const policy::Decision decision = judge_.unlabelled(*exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
+    const policy::Decision decision = judge_.unlabelled(
+        *exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {
       return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
     }
@@ -318,8 +335,9 @@ Event Datagrams::event(const FlowKey& key, const DatagramExchange* exchange) {
   Event told;
   told.protocol = kUdp;
   told.local_is_client = key.role == Role::client;
-  told.ends = told.local_is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                                   : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
+  told.ends = told.local_is_client
+                  ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+                  : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
   if (exchange != nullptr && exchange->local) {
     told.local = exchange->local->number;
     told.self = exchange->local;

@@ -1,4 +1,5 @@
-// The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in datagram_client.cpp and datagram_server.cpp.
+// The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in
+// datagram_client.cpp and datagram_server.cpp.
 #pragma once
 
 #include <functional>
@@ -34,10 +35,13 @@ class Datagrams {
  public:
   Datagrams(std::size_t capacity, std::uint64_t seed, const Surroundings& surroundings);
 
-  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now);
+  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Datagram& datagram,
+                              const Now& now);
   void tick(const Now& now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const { return table_.next_due(); }
-  void set_policy(std::shared_ptr<const policy::Policy> policy) { judge_.set_policy(std::move(policy)); }
+  void set_policy(std::shared_ptr<const policy::Policy> policy) {
+    judge_.set_policy(std::move(policy));
+  }
   void set_named(const NamedPeers* named) { judge_.set_named(named); }
   void forget_point(PointId point);
 
@@ -56,7 +60,9 @@ class Datagrams {
     [[nodiscard]] FlowKey key(Role role) const;
     [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
     [[nodiscard]] bool is(std::uint32_t flag) const { return (facts.priority & flag) != 0; }
-    [[nodiscard]] Role role() const { return facts.outgoing == is(kAnswers) ? Role::server : Role::client; }
+    [[nodiscard]] Role role() const {
+      return facts.outgoing == is(kAnswers) ? Role::server : Role::client;
+    }
   };
   struct Purpose {
     bool closing = false;
@@ -77,8 +83,10 @@ class Datagrams {
   DatagramExchange& make(const FlowKey& key, const Now& now);
   void send(const DatagramExchange& exchange, std::size_t size);
   [[nodiscard]] ControlDatagram control(const DatagramExchange& exchange, std::size_t size) const;
-  [[nodiscard]] std::size_t write_tag(const DatagramExchange& exchange, wire::Message message, const Tag& tag);
-  [[nodiscard]] static bool belongs_to(const wire::TagMessage& message, const DatagramExchange& exchange);
+  [[nodiscard]] std::size_t write_tag(const DatagramExchange& exchange, wire::Message message,
+                                      const Tag& tag);
+  [[nodiscard]] static bool belongs_to(const wire::TagMessage& message,
+                                       const DatagramExchange& exchange);
   Answer rejudge(const Packet& packet, DatagramExchange& exchange);
   Answer rejudge_open(const Packet& packet, DatagramExchange& exchange);
   [[nodiscard]] Reason believe(const DatagramExchange& exchange, const Now& now);
@@ -96,13 +104,16 @@ class Datagrams {
   // datagram_client.cpp
   Answer leave_as_client(const Packet& packet);
   Answer ask(const Packet& packet, DatagramExchange* known, Purpose purpose);
-  Answer begin(const Packet& packet, DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
-  [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
+  Answer begin(const Packet& packet, DatagramExchange& exchange,
+               std::shared_ptr<const LocalIdentity> local);
+  [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(
+      DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
   void succeed(DatagramExchange& exchange, const Now& now);
   [[nodiscard]] static std::string too_large(const DatagramExchange& exchange);
   Answer renew(const Packet& packet, DatagramExchange* known);
   [[nodiscard]] Answer open_at_once(const Packet& packet, const policy::Decision& decision);
-  [[nodiscard]] Reason may_ask(const FlowKey& key, const LocalIdentity& local, const Now& now) const;
+  [[nodiscard]] Reason may_ask(const FlowKey& key, const LocalIdentity& local,
+                               const Now& now) const;
   [[nodiscard]] std::size_t write_hello(const DatagramExchange& exchange);
   void repeat_hello(DatagramExchange& exchange, const Now& now);
   void repeat_proof(DatagramExchange& exchange, const Now& now);
@@ -111,7 +122,8 @@ class Datagrams {
   [[nodiscard]] DatagramExchange* find_asking(const Packet& packet);
   Answer take_reply(const Packet& packet);
   Answer check_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
-  Answer finish_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token, KnownPeer& peer, PairKeys& keys);
+  Answer finish_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token,
+                      KnownPeer& peer, PairKeys& keys);
   void prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   Answer take_ready(const Packet& packet);
   Answer refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason, Event told);
@@ -119,7 +131,8 @@ class Datagrams {
 
   // datagram_server.cpp
   Answer take_hello(const Packet& packet);
-  Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
+  Answer judge_hello(const Packet& packet, const wire::Token& token,
+                     std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet, DatagramExchange& exchange);
   [[nodiscard]] std::size_t write_reply(DatagramExchange& exchange);
   Answer take_proof(const Packet& packet);

@@ -15,7 +15,8 @@ void EarlyData::pass_empty() {
   }
 }
 
-EarlyData::Result EarlyData::hold(Handshake& handshake, std::uint32_t packet, const wire::Segment& segment, const OwnSegment& question,
+EarlyData::Result EarlyData::hold(Handshake& handshake, std::uint32_t packet,
+                                  const wire::Segment& segment, const OwnSegment& question,
                                   Milliseconds now) {
   const std::size_t size = segment.header_size() + segment.payload_size();
   if (Entry* known = find(handshake)) {

@@ -13,7 +13,8 @@ class EarlyData {
  public:
   static constexpr Milliseconds kWait{3'000};  // and a step at most
   /// PROOF is asked for when the first segment comes, and again so long after.
-  static constexpr std::array<Milliseconds, 5> kRepeat = {Milliseconds{100}, Milliseconds{300}, Milliseconds{700}, Milliseconds{1'500},
+  static constexpr std::array<Milliseconds, 5> kRepeat = {Milliseconds{100}, Milliseconds{300},
+                                                          Milliseconds{700}, Milliseconds{1'500},
                                                           Milliseconds{2'500}};
 
   EarlyData();
@@ -25,7 +26,8 @@ class EarlyData {
     no_room,
   };
   /// `handshake` remembers what waits for it; `question` asks for its PROOF.
-  [[nodiscard]] Result hold(Handshake& handshake, std::uint32_t packet, const wire::Segment& segment, const OwnSegment& question,
+  [[nodiscard]] Result hold(Handshake& handshake, std::uint32_t packet,
+                            const wire::Segment& segment, const OwnSegment& question,
                             Milliseconds now);
   /// What waits for it, to be let go; nothing waits any more. Valid until the next call.
   [[nodiscard]] const Held& take(Handshake& handshake);
@@ -42,7 +44,8 @@ class EarlyData {
     Held held;
     OwnSegment question;
   };
-  /// All wait equally long, so a ring has them in the order of their times. One that was let go stays until it is the oldest.
+  /// All wait equally long, so a ring has them in the order of their times. One that was let go
+  /// stays until it is the oldest.
   static constexpr std::uint64_t kEntries = 1'024;
   static constexpr Milliseconds kStep{100};  // between two looks at all of them
 

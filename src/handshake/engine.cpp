@@ -10,20 +10,25 @@ namespace trireme::handshake {
 
 using wire::TcpFlag;
 
-Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random)
+Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& book,
+                     credentials::Random random)
     : budget(capacity / 8, seed),
       table(capacity, seed, budget),
       book_(book),
       random_(std::move(random)),
-      datagrams_(capacity, seed, {statistics, peers, budget, networks, locals, book_, random_, aead_, on_event}) {}
+      datagrams_(capacity, seed,
+                 {statistics, peers, budget, networks, locals, book_, random_, aead_, on_event}) {}
 
 FlowKey Engine::State::Packet::key(Role role) const {
-  return facts.outgoing ? FlowKey{ends.source, ends.destination, ends.source_port, ends.destination_port, facts.point, role}
-                        : FlowKey{ends.destination, ends.source, ends.destination_port, ends.source_port, facts.point, role};
+  return facts.outgoing ? FlowKey{ends.source,           ends.destination, ends.source_port,
+                                  ends.destination_port, facts.point,      role}
+                        : FlowKey{ends.destination, ends.source, ends.destination_port,
+                                  ends.source_port, facts.point, role};
 }
 
 /// Every packet of the token path begins here.
-Answer Engine::State::handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now) {
+Answer Engine::State::handle(const PacketFacts& facts, const wire::Segment& segment,
+                             const Now& now) {
   table.expire(now.monotonic);
   const Packet packet{facts, segment, now, segment.ends()};
   const unsigned flags = segment.flags() & (TcpFlag::kSyn | TcpFlag::kAck);
@@ -68,21 +73,25 @@ Answer Engine::State::refuse(const Packet& packet, Reason reason, Event told) {
 }
 
 Answer Engine::State::turn_away(const Packet& packet) {
-  // A token never reaches an application, and a reset must acknowledge what the sender's TCP has sent: nothing but the SYN.
-  const bool has_token = packet.segment.payload_size() > 0 && (packet.segment.flags() & TcpFlag::kSyn) != 0;
+  // A token never reaches an application, and a reset must acknowledge what the sender's TCP has
+  // sent: nothing but the SYN.
+  const bool has_token =
+      packet.segment.payload_size() > 0 && (packet.segment.flags() & TcpFlag::kSyn) != 0;
   const Ruling ruling = audits() ? Ruling::audit : Ruling::refuse;
   if (!has_token) {
     return accept(ruling);
   }
-  return wire::strip(packet.segment, changed_) ? accept_changed(ruling) : drop(Reason::malformed_packet);
+  return wire::strip(packet.segment, changed_) ? accept_changed(ruling)
+                                               : drop(Reason::malformed_packet);
 }
 
 Event Engine::State::event(const Packet& packet, Role role, const Handshake* handshake) const {
   Event told;
   const FlowKey key = packet.key(role);
   told.local_is_client = role == Role::client;
-  told.ends = told.local_is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                                   : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
+  told.ends = told.local_is_client
+                  ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+                  : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
   if (handshake != nullptr && handshake->local) {
     told.local = handshake->local->number;
     told.remote = handshake->remote;
@@ -123,7 +132,8 @@ Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) 
   if (!known) {
     return known.error();
   }
-  return (*known)->peer->constraints.permit(handshake.remote->labels) ? Reason::none : Reason::label_constraint;
+  return (*known)->peer->constraints.permit(handshake.remote->labels) ? Reason::none
+                                                                      : Reason::label_constraint;
 }
 
 Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
@@ -133,9 +143,11 @@ Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
     return drop(Reason::busy);  // TCP repeats it
   }
   const policy::Decision decision =
-      judge.labelled(*handshake.local, *handshake.remote, is_client, is_client ? handshake.key.remote_port : handshake.key.local_port);
+      judge.labelled(*handshake.local, *handshake.remote, is_client,
+                     is_client ? handshake.key.remote_port : handshake.key.local_port);
   if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {
-    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit, handshake.remote->number);
+    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit,
+                  handshake.remote->number);
   }
   Event told = event(packet, handshake.key.role, &handshake);
   if (doubt == Reason::none) {
@@ -153,8 +165,8 @@ Answer Engine::State::rejudge_open(const Packet& packet, Handshake& handshake) {
     return accept(Ruling::audit);
   }
   if (handshake.is_unlabelled && is_here(handshake)) {
-    const policy::Decision decision =
-        judge.unlabelled(*handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
+    const policy::Decision decision = judge.unlabelled(
+        *handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {
       return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
     }
@@ -175,7 +187,8 @@ Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBoo
   }
   std::uint64_t seed = 0;
   std::memcpy(&seed, bytes.data(), sizeof seed);
-  return std::unique_ptr<Engine>(new Engine(std::make_unique<State>(capacity, seed, book, std::move(*random))));
+  return std::unique_ptr<Engine>(
+      new Engine(std::make_unique<State>(capacity, seed, book, std::move(*random))));
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
@@ -219,11 +232,13 @@ void Engine::forget_point(PointId point) {
   state_->datagrams_.forget_point(point);
 }
 
-Answer Engine::handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes, std::size_t length, const Now& now) {
+Answer Engine::handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes,
+                      std::size_t length, const Now& now) {
   Answer answer;
   if (wire::is_datagram(bytes, length)) {
     const auto datagram = wire::Datagram::parse(bytes, length);
-    answer = datagram ? state_->datagrams_.handle(facts, *datagram, now) : state_->malformed(datagram.error());
+    answer = datagram ? state_->datagrams_.handle(facts, *datagram, now)
+                      : state_->malformed(datagram.error());
   } else {
     const auto segment = wire::Segment::parse(bytes, length);
     answer = segment ? state_->handle(facts, *segment, now) : state_->malformed(segment.error());

@@ -1,4 +1,5 @@
-// What Engine is made of: dispatch in engine.cpp, the two roles in client.cpp and server.cpp, what comes after in segments.cpp.
+// What Engine is made of: dispatch in engine.cpp, the two roles in client.cpp and server.cpp, what
+// comes after in segments.cpp.
 #pragma once
 
 #include "datagrams.hpp"
@@ -17,7 +18,8 @@ class Engine::State {
  public:
   State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random);
 
-  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now);
+  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment,
+                              const Now& now);
 
   Judge judge{kTcp};
   EngineStatistics statistics;
@@ -40,7 +42,9 @@ class Engine::State {
     const Now& now;
     wire::Ends ends;
     [[nodiscard]] FlowKey key(Role role) const;
-    [[nodiscard]] const policy::Address& remote() const { return facts.outgoing ? ends.destination : ends.source; }
+    [[nodiscard]] const policy::Address& remote() const {
+      return facts.outgoing ? ends.destination : ends.source;
+    }
     [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
   };
 
@@ -49,7 +53,8 @@ class Engine::State {
   Answer take_reply(const Packet& packet);  // a SYN-ACK comes
   Answer take_no_reply(const Packet& packet, Handshake& handshake);
   Answer check_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
-  Answer finish_reply(const Packet& packet, Handshake& handshake, const wire::Token& token, KnownPeer& peer, PairKeys& keys);
+  Answer finish_reply(const Packet& packet, Handshake& handshake, const wire::Token& token,
+                      KnownPeer& peer, PairKeys& keys);
   Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
   [[nodiscard]] Nonce fresh_nonce(bool& drawn);
@@ -57,7 +62,8 @@ class Engine::State {
   // server.cpp
   Answer take_hello(const Packet& packet);  // a SYN with data comes
   Answer take_hello_again(const Packet& packet);
-  Answer judge_hello(const Packet& packet, const wire::Token& token, std::shared_ptr<const LocalIdentity> local);
+  Answer judge_hello(const Packet& packet, const wire::Token& token,
+                     std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet);  // a SYN-ACK leaves
 
   // segments.cpp
@@ -69,14 +75,16 @@ class Engine::State {
   [[nodiscard]] static OwnSegment own_segment(const Handshake& handshake);
 
   // Both.
-  /// Judged anew: flows whose authorisation was taken away, and segments that were on their way when it was given.
+  /// Judged anew: flows whose authorisation was taken away, and segments that were on their way
+  /// when it was given.
   Answer rejudge(const Packet& packet, Handshake& handshake);
-  /// The same where no proof was exchanged: a process that is no workload passes, an unlabelled peer as policy has it now.
+  /// The same where no proof was exchanged: a process that is no workload passes, an unlabelled
+  /// peer as policy has it now.
   Answer rejudge_open(const Packet& packet, Handshake& handshake);
   /// Whether its workload still has the labels that it began with.
   [[nodiscard]] bool is_here(const Handshake& handshake) const;
-  /// Reason::none where the workload is still here, and the peer's credential is believed under the trust in force and vouches for its
-  /// labels.
+  /// Reason::none where the workload is still here, and the peer's credential is believed under the
+  /// trust in force and vouches for its labels.
   [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);
   /// Tells of an allowed flow where its rule is logged or audited.
   void report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision);
@@ -86,7 +94,8 @@ class Engine::State {
   [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
   [[nodiscard]] Answer accept_changed(Ruling ruling, policy::Number remote = 0);
   [[nodiscard]] Answer drop(Reason reason);
-  /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is in audit mode it passes.
+  /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is
+  /// in audit mode it passes.
   Answer refuse(const Packet& packet, Reason reason, Event event);
   /// The same without telling it.
   Answer turn_away(const Packet& packet);

@@ -21,8 +21,9 @@ std::uint64_t add(std::uint64_t hash, const policy::Address& address) {
 }  // namespace
 
 std::uint64_t hash(const FlowKey& key, std::uint64_t seed) {
-  const std::uint64_t rest = std::uint64_t{key.point} << 33U | std::uint64_t{key.local_port} << 17U | std::uint64_t{key.remote_port} << 1U |
-                             static_cast<std::uint64_t>(key.role);
+  const std::uint64_t rest =
+      std::uint64_t{key.point} << 33U | std::uint64_t{key.local_port} << 17U |
+      std::uint64_t{key.remote_port} << 1U | static_cast<std::uint64_t>(key.role);
   return mix(add(add(seed, key.local), key.remote) ^ rest);
 }
 

@@ -4,11 +4,13 @@ namespace trireme::handshake {
 namespace {
 
 // A SYN is repeated for two minutes (tcp_syn_retries 6), a SYN-ACK for one (tcp_synack_retries 5).
-constexpr std::array<Milliseconds, 3> kAge = {Milliseconds{130'000}, Milliseconds{70'000}, Milliseconds{64'000}};
+constexpr std::array<Milliseconds, 3> kAge = {Milliseconds{130'000}, Milliseconds{70'000},
+                                              Milliseconds{64'000}};
 
 }  // namespace
 
-FlowTable::FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget) : table_(capacity, seed, budget) {}
+FlowTable::FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
+    : table_(capacity, seed, budget) {}
 
 bool FlowTable::is_over(const Handshake& handshake, Milliseconds now) const {
   return handshake.since + kAge.at(table_.list_of(handshake)) <= now;

@@ -13,7 +13,8 @@ enum class Phase : std::uint8_t {
   asked,     // client: HELLO is sent; server: HELLO is accepted
   answered,  // server: REPLY is sent
   complete,  // authorised by proof
-  open,      // nothing is exchanged: no workload's after all, a peer without proof that policy allows, or audit mode
+  open,  // nothing is exchanged: no workload's after all, a peer without proof that policy allows,
+         // or audit mode
   refused,
 };
 
@@ -22,7 +23,7 @@ struct Handshake : Conversation {
   bool has_server_nonce = false;  // server: drawn when REPLY is first made
   bool is_unlabelled = false;     // open: policy allowed the peer as one that offered no proof
   std::uint32_t sequence = 0;     // of the client's SYN
-  wire::OwnSegment own;           // a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again
+  wire::OwnSegment own;  // a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again
   // Server.
   std::uint64_t early = 0;  // what waits for PROOF, see EarlyData
   Milliseconds asked_again{};
@@ -39,13 +40,14 @@ class FlowTable {
 
   /// Null where there is none, or its time is over.
   [[nodiscard]] Handshake* find(const FlowKey& key, Milliseconds now);
-  /// A new handshake, of which only the key is set, in the place of one with the same key. Where the table is full the oldest is given up:
-  /// completed ones first.
+  /// A new handshake, of which only the key is set, in the place of one with the same key. Where
+  /// the table is full the oldest is given up: completed ones first.
   Handshake& make(const FlowKey& key, Milliseconds now);
   /// To be called when the phase changes: ages are counted from then.
   void enter(Handshake& handshake, Phase phase, Milliseconds now);
   void remove(Handshake& handshake);
-  /// Gives up some of what is too old. To be called for each packet: shares must come back though nothing new is let in.
+  /// Gives up some of what is too old. To be called for each packet: shares must come back though
+  /// nothing new is let in.
   void expire(Milliseconds now);
   void forget_point(PointId point);
 

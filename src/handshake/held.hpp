@@ -16,7 +16,8 @@ struct Held {
   std::size_t bytes = 0;
 };
 
-/// Of all flows of a thread that are held alike. The kernel's queue has room for more than all of them.
+/// Of all flows of a thread that are held alike. The kernel's queue has room for more than all of
+/// them.
 class Holding {
  public:
   static constexpr std::size_t kMost = 1'024;
@@ -24,7 +25,8 @@ class Holding {
 
   /// False, and nothing changed, where there is no room for it.
   [[nodiscard]] bool add(Held& held, std::uint32_t packet, std::size_t size) {
-    if (held.count >= Held::kMost || held.bytes + size > Held::kMostBytes || count_ >= kMost || bytes_ + size > kMostBytes) {
+    if (held.count >= Held::kMost || held.bytes + size > Held::kMostBytes || count_ >= kMost ||
+        bytes_ + size > kMostBytes) {
       return false;
     }
     held.packets.at(held.count++) = packet;

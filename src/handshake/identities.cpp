@@ -10,6 +10,9 @@ credentials::Bytes bytes(const std::string& text) {
 }  // namespace
 
 LocalIdentity::LocalIdentity(policy::Number given, policy::LabelSet set)
-    : number(given), labels(std::move(set)), encoded(labels.encode()), hash(credentials::sha256({bytes(encoded)})) {}
+    : number(given),
+      labels(std::move(set)),
+      encoded(labels.encode()),
+      hash(credentials::sha256({bytes(encoded)})) {}
 
 }  // namespace trireme::handshake

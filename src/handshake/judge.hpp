@@ -13,7 +13,8 @@
 
 namespace trireme::handshake {
 
-[[nodiscard]] bool contains(const std::vector<policy::Prefix>& networks, const policy::Address& address);
+[[nodiscard]] bool contains(const std::vector<policy::Prefix>& networks,
+                            const policy::Address& address);
 
 class Judge {
  public:
@@ -24,13 +25,13 @@ class Judge {
   [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
 
   /// A flow between a workload here and one elsewhere, to `port` of whichever is the server.
-  [[nodiscard]] policy::Decision labelled(const LocalIdentity& local, const RemoteIdentity& remote, bool local_is_client,
-                                          std::uint16_t port);
+  [[nodiscard]] policy::Decision labelled(const LocalIdentity& local, const RemoteIdentity& remote,
+                                          bool local_is_client, std::uint16_t port);
   /// Who has which DNS names; outlives this object. Null: nobody has any.
   void set_named(const NamedPeers* named) { named_ = named; }
   /// From a workload here, at this enforcement point, to a peer that offered no proof.
-  [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, std::uint32_t point, const policy::Address& peer,
-                                            std::uint16_t port) const;
+  [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, std::uint32_t point,
+                                            const policy::Address& peer, std::uint16_t port) const;
 
  private:
   static constexpr std::size_t kRemembered = 4096;

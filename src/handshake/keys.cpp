@@ -30,11 +30,14 @@ Additional additional_data(const ReplyContext& context) {
 
 }  // namespace
 
-Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client, const Digest& labels) {
-  return credentials::sha256({text("trireme v1 hello"), shape_bytes(shape), client_nonce, client, labels});
+Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client,
+                        const Digest& labels) {
+  return credentials::sha256(
+      {text("trireme v1 hello"), shape_bytes(shape), client_nonce, client, labels});
 }
 
-PairKeys::PairKeys(const Key& secret, const Digest& client, const Digest& server) : key_(credentials::pair_key(secret, client, server)) {}
+PairKeys::PairKeys(const Key& secret, const Digest& client, const Digest& server)
+    : key_(credentials::pair_key(secret, client, server)) {}
 
 Key PairKeys::reply_key(const Digest& hello, const Nonce& server_nonce) {
   return key_({text("trireme v1 reply"), hello, server_nonce});
@@ -58,13 +61,13 @@ Tag PairKeys::ready(const Digest& transcript) {
   return first_of(key_({text("trireme v1 ready"), transcript}));
 }
 
-void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels, std::span<std::uint8_t> sealed,
-                std::span<std::uint8_t, wire::kTagSize> tag) {
+void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels,
+                std::span<std::uint8_t> sealed, std::span<std::uint8_t, wire::kTagSize> tag) {
   aead.seal(key, additional_data(context), labels, sealed, tag);
 }
 
-bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes sealed, Bytes tag,
-                std::span<std::uint8_t> labels) {
+bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes sealed,
+                Bytes tag, std::span<std::uint8_t> labels) {
   return aead.open(key, additional_data(context), sealed, tag, labels);
 }
 

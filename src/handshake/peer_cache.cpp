@@ -55,11 +55,12 @@ std::shared_ptr<const RemoteIdentity> KnownPeer::identity(Bytes labels, Reason& 
     reason = Reason::label_constraint;
     return nullptr;
   }
-  return std::make_shared<const RemoteIdentity>(
-      RemoteIdentity{.number = 0, .labels = std::move(*set), .hash = credentials::sha256({labels}), .peer = peer});
+  return std::make_shared<const RemoteIdentity>(RemoteIdentity{
+      .number = 0, .labels = std::move(*set), .hash = credentials::sha256({labels}), .peer = peer});
 }
 
-std::shared_ptr<const RemoteIdentity> KnownPeer::enter(IdentityBook& book, const RemoteIdentity& proved) {
+std::shared_ptr<const RemoteIdentity> KnownPeer::enter(IdentityBook& book,
+                                                       const RemoteIdentity& proved) {
   constexpr std::size_t kIdentities = 512;  // of one peer
   if (identities.size() >= kIdentities) {
     identities.clear();  // the book knows those in use
@@ -71,7 +72,8 @@ std::shared_ptr<const RemoteIdentity> KnownPeer::enter(IdentityBook& book, const
   return entered;
 }
 
-PairKeys& PeerCache::server_keys(const std::shared_ptr<const credentials::Trust>& spoke, const credentials::Peer& peer) {
+PairKeys& PeerCache::server_keys(const std::shared_ptr<const credentials::Trust>& spoke,
+                                 const credentials::Peer& peer) {
   const Digest& own = spoke->answer(peer).hash;
   if (KnownPeer* known = spoke == trust_ ? remembered(peer.type, peer.credential) : nullptr) {
     if (!known->as_server) {
@@ -82,8 +84,9 @@ PairKeys& PeerCache::server_keys(const std::shared_ptr<const credentials::Trust>
   return spare_keys_.emplace(peer.secret, peer.hash, own);
 }
 
-tl::expected<PairKeys*, Reason> PeerCache::client_keys(const std::shared_ptr<const credentials::Trust>& spoke, wire::CredentialType type,
-                                                       KnownPeer& peer, const Now& now) {
+tl::expected<PairKeys*, Reason> PeerCache::client_keys(
+    const std::shared_ptr<const credentials::Trust>& spoke, wire::CredentialType type,
+    KnownPeer& peer, const Now& now) {
   const bool is_current = spoke == trust_;
   if (is_current && peer.as_client) {
     return &*peer.as_client;
@@ -92,18 +95,22 @@ tl::expected<PairKeys*, Reason> PeerCache::client_keys(const std::shared_ptr<con
   if (!secret) {
     return tl::unexpected(secret.error());
   }
-  return &(is_current ? peer.as_client : spare_keys_).emplace(*secret, spoke->hash(type), peer.peer->hash);
+  return &(is_current ? peer.as_client : spare_keys_)
+              .emplace(*secret, spoke->hash(type), peer.peer->hash);
 }
 
-/// What the pair's key is made of is the client's to say: the key of the certificate in HELLO, or the shared secret that HELLO names. While
-/// credentials are rotated HELLO's may be an earlier one than we would offer now, and a shared secret another than the server offers.
-tl::expected<Key, Reason> PeerCache::client_secret(const credentials::Trust& spoke, wire::CredentialType type,
+/// What the pair's key is made of is the client's to say: the key of the certificate in HELLO, or
+/// the shared secret that HELLO names. While credentials are rotated HELLO's may be an earlier one
+/// than we would offer now, and a shared secret another than the server offers.
+tl::expected<Key, Reason> PeerCache::client_secret(const credentials::Trust& spoke,
+                                                   wire::CredentialType type,
                                                    const credentials::Peer& peer, const Now& now) {
   const bool is_shared = type == wire::CredentialType::psk;
   if (!is_shared && &spoke == trust_.get()) {
     return peer.secret;
   }
-  const auto earlier = spoke.verify(type, is_shared ? spoke.credential(type) : peer.credential, now.wall);
+  const auto earlier =
+      spoke.verify(type, is_shared ? spoke.credential(type) : peer.credential, now.wall);
   if (!earlier) {
     return tl::unexpected(reason_of(earlier.error()));
   }
@@ -111,17 +118,20 @@ tl::expected<Key, Reason> PeerCache::client_secret(const credentials::Trust& spo
   return (*earlier)->secret;
 }
 
-tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Bytes credential, const policy::Address& source, Budget& budget,
+tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Bytes credential,
+                                                 const policy::Address& source, Budget& budget,
                                                  const Now& now) {
   if (const auto found = by_key_.find(key(type, credential)); found != by_key_.end()) {
     Entry& entry = *found->second;
-    const bool is_current =
-        entry.known ? entry.known->peer->not_before <= now.wall && now.wall <= entry.known->peer->not_after : now.monotonic < entry.until;
+    const bool is_current = entry.known ? entry.known->peer->not_before <= now.wall &&
+                                              now.wall <= entry.known->peer->not_after
+                                        : now.monotonic < entry.until;
     if (is_current) {
       statistics_.remembered++;
       Entries& alike = recent(type);
       alike.splice(alike.begin(), alike, found->second);
-      return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known) : tl::unexpected(entry.known.error());
+      return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known)
+                         : tl::unexpected(entry.known.error());
     }
     const auto old = found->second;
     by_key_.erase(found);
@@ -140,12 +150,14 @@ tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Byte
   tl::expected<KnownPeer, Reason> known = tl::unexpected(Reason::none);
   if (verified) {
     budget.verified(source);
-    known = KnownPeer{.peer = std::move(*verified), .as_client = {}, .as_server = {}, .identities = {}};
+    known =
+        KnownPeer{.peer = std::move(*verified), .as_client = {}, .as_server = {}, .identities = {}};
   } else {
     known = tl::unexpected(reason_of(verified.error()));
   }
   Entry& entry = insert(type, std::move(known), now.monotonic + kRefused);
-  return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known) : tl::unexpected(entry.known.error());
+  return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known)
+                     : tl::unexpected(entry.known.error());
 }
 
 KnownPeer* PeerCache::remembered(wire::CredentialType type, Bytes credential) {
@@ -164,7 +176,9 @@ PeerCache::Entries& PeerCache::recent(wire::CredentialType type) {
 }
 
 /// Under scratch_, the key last looked up.
-PeerCache::Entry& PeerCache::insert(wire::CredentialType type, tl::expected<KnownPeer, Reason> known, std::chrono::milliseconds until) {
+PeerCache::Entry& PeerCache::insert(wire::CredentialType type,
+                                    tl::expected<KnownPeer, Reason> known,
+                                    std::chrono::milliseconds until) {
   Entries& alike = recent(type);
   if (alike.size() >= kPeers) {
     by_key_.erase(alike.back().key);

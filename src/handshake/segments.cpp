@@ -1,4 +1,5 @@
-// What is neither SYN nor SYN-ACK: PROOF, data that come ahead of it, and segments of flows that have no authorisation any more.
+// What is neither SYN nor SYN-ACK: PROOF, data that come ahead of it, and segments of flows that
+// have no authorisation any more.
 #include "engine_state.hpp"
 
 namespace trireme::handshake {
@@ -10,8 +11,11 @@ constexpr Milliseconds kAskAgain{100};
 }  // namespace
 
 OwnSegment Engine::State::own_segment(const Handshake& handshake) {
-  OwnSegment own{
-      .segment = handshake.own, .proof = {}, .mark = handshake.mark, .device = handshake.device, .translated = handshake.translated};
+  OwnSegment own{.segment = handshake.own,
+                 .proof = {},
+                 .mark = handshake.mark,
+                 .device = handshake.device,
+                 .translated = handshake.translated};
   if (handshake.key.role == Role::client) {
     own.proof = handshake.proof;
   }
@@ -38,22 +42,26 @@ Answer Engine::State::segment_in(const Packet& packet) {
   return packet.segment.proof() ? take_proof(packet, *handshake) : await_proof(packet, *handshake);
 }
 
-/// PROOF was lost, or overtaken, and the client's TCP does not know: its data wait, and the server's SYN-ACK is sent again, which the
-/// client's verifier answers with PROOF.
+/// PROOF was lost, or overtaken, and the client's TCP does not know: its data wait, and the
+/// server's SYN-ACK is sent again, which the client's verifier answers with PROOF.
 Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
   statistics.refused[static_cast<std::size_t>(Reason::unproved_data)]++;
-  const bool is_answer = handshake.key.role == Role::server && packet.segment.acknowledgement() == handshake.own.sequence + 1;
+  const bool is_answer = handshake.key.role == Role::server &&
+                         packet.segment.acknowledgement() == handshake.own.sequence + 1;
   Answer answer;
   if (!is_answer) {  // who has not seen the SYN-ACK makes nobody send another
     answer.drop = true;
     return answer;
   }
   const OwnSegment question = own_segment(handshake);
-  const auto result = datagrams_.port == nullptr ? EarlyData::Result::no_room
-                                                 : early_.hold(handshake, packet.facts.id, packet.segment, question, packet.now.monotonic);
+  const auto result =
+      datagrams_.port == nullptr
+          ? EarlyData::Result::no_room
+          : early_.hold(handshake, packet.facts.id, packet.segment, question, packet.now.monotonic);
   answer.hold = result == EarlyData::Result::begins || result == EarlyData::Result::waits;
   answer.drop = !answer.hold;
-  const bool may_ask = result == EarlyData::Result::no_room && handshake.asked_again + kAskAgain <= packet.now.monotonic;
+  const bool may_ask = result == EarlyData::Result::no_room &&
+                       handshake.asked_again + kAskAgain <= packet.now.monotonic;
   if (result == EarlyData::Result::begins || may_ask) {
     handshake.asked_again = packet.now.monotonic;
     answer.own = question;
@@ -62,7 +70,8 @@ Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
 }
 
 Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
-  if (handshake.key.role != Role::server || !credentials::equal(*packet.segment.proof(), handshake.proof)) {
+  if (handshake.key.role != Role::server ||
+      !credentials::equal(*packet.segment.proof(), handshake.proof)) {
     Event told = event(packet, handshake.key.role, &handshake);
     told.reason = Reason::forged_proof;
     tell(std::move(told));
@@ -76,12 +85,14 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
     return drop(Reason::busy);
   }
   if (doubt == Reason::none && handshake.remote->number == 0) {
-    const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source, budget, packet.now);
+    const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source,
+                                  budget, packet.now);
     auto remote = known ? (*known)->enter(book_, *handshake.remote) : nullptr;
     doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
     handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
   }
-  const policy::Decision decision = judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
+  const policy::Decision decision =
+      judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
   if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::server, &handshake);
     if (doubt == Reason::none) {
@@ -94,7 +105,9 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
   report(packet, handshake, decision);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
   statistics.authorised++;
-  Answer answer = accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise, handshake.remote->number);
+  Answer answer =
+      accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise,
+                     handshake.remote->number);
   const Held& early = early_.take(handshake);
   answer.behind = std::span(early.packets).first(early.count);
   return answer;

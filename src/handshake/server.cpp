@@ -13,11 +13,13 @@ namespace {
 constexpr Milliseconds kUndisturbed{3'000};
 
 /// What it would be like if it had to be sent once more: see await_proof().
-void remember_syn_ack(const PacketFacts& facts, const wire::Segment& syn_ack, Handshake& handshake) {
+void remember_syn_ack(const PacketFacts& facts, const wire::Segment& syn_ack,
+                      Handshake& handshake) {
   handshake.mark = facts.mark;
   handshake.device = facts.out_device;
-  handshake.own = {syn_ack.ends(),       syn_ack.sequence(),      syn_ack.acknowledgement(), syn_ack.window(),
-                   syn_ack.timestamps(), syn_ack.traffic_class(), syn_ack.flow_label()};
+  handshake.own = {syn_ack.ends(),      syn_ack.sequence(),   syn_ack.acknowledgement(),
+                   syn_ack.window(),    syn_ack.timestamps(), syn_ack.traffic_class(),
+                   syn_ack.flow_label()};
 }
 
 bool is_half_open(const Handshake& handshake) {
@@ -25,18 +27,22 @@ bool is_half_open(const Handshake& handshake) {
 }
 
 /// Whether it is this handshake's own SYN that comes again.
-bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& token, const std::shared_ptr<const LocalIdentity>& local) {
-  return handshake.sequence == syn.sequence() && std::ranges::equal(handshake.client_nonce, token.nonce) && handshake.local == local;
+bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& token,
+             const std::shared_ptr<const LocalIdentity>& local) {
+  return handshake.sequence == syn.sequence() &&
+         std::ranges::equal(handshake.client_nonce, token.nonce) && handshake.local == local;
 }
 
 }  // namespace
 
-/// Where the earlier connection lives on, its TCP answers with an acknowledgement, and a client that has lost it with a reset (RFC 9293,
-/// section 3.5.1); then it can connect. Where only the flow's authorisation is left, nothing must ride on it, not even a request that the
-/// listener would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
+/// Where the earlier connection lives on, its TCP answers with an acknowledgement, and a client
+/// that has lost it with a reset (RFC 9293, section 3.5.1); then it can connect. Where only the
+/// flow's authorisation is left, nothing must ride on it, not even a request that the listener
+/// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
 Answer Engine::State::take_hello_again(const Packet& packet) {
   Port* port = datagrams_.port;
-  const bool lives = port != nullptr && port->is_connected(packet.facts.point, packet.ends, packet.facts.in_device);
+  const bool lives = port != nullptr &&
+                     port->is_connected(packet.facts.point, packet.ends, packet.facts.in_device);
   if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
       known != nullptr && !(lives && known->phase == Phase::complete)) {
     table.remove(*known);
@@ -48,7 +54,8 @@ Answer Engine::State::take_hello_again(const Packet& packet) {
     return drop(Reason::conflict);
   }
   statistics.refused[static_cast<std::size_t>(Reason::conflict)]++;
-  return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
+  return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
+                                               : drop(Reason::malformed_packet);
 }
 
 Answer Engine::State::take_hello(const Packet& packet) {
@@ -75,19 +82,23 @@ Answer Engine::State::take_hello(const Packet& packet) {
   if (Handshake* known = table.find(key, packet.now.monotonic)) {
     const bool again = repeats(*known, packet.segment, *token, local->second);
     if (again && known->phase == Phase::complete) {
-      return drop(Reason::conflict);  // late, or a replay after the connection has ended: data would be authorised by what it proved
+      return drop(Reason::conflict);  // late, or a replay after the connection has ended: data
+                                      // would be authorised by what it proved
     }
     if (again && is_half_open(*known)) {
-      return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass) : drop(Reason::malformed_packet);
+      return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
+                                                   : drop(Reason::malformed_packet);
     }
-    if (is_half_open(*known) && known->since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+    if (is_half_open(*known) && known->since + kUndisturbed > packet.now.monotonic &&
+        known->local == local->second) {
       return drop(Reason::conflict);
     }
   }
   return judge_hello(packet, *token, local->second);
 }
 
-Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std::shared_ptr<const LocalIdentity> local) {
+Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
+                                  std::shared_ptr<const LocalIdentity> local) {
   Event told = event(packet, Role::server, nullptr);
   told.local = local->number;
   Claim claim = examine(token, packet.ends.source, peers, budget, packet.now);
@@ -98,7 +109,8 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token, std:
     told.detail = std::move(claim.detail);
     return refuse(packet, claim.refusal, std::move(told));
   }
-  const policy::Decision decision = judge.labelled(*local, *claim.remote, false, packet.ends.destination_port);
+  const policy::Decision decision =
+      judge.labelled(*local, *claim.remote, false, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
@@ -122,7 +134,8 @@ Answer Engine::State::reply(const Packet& packet) {
     return accept(Ruling::pass);
   }
   if (handshake->phase == Phase::complete) {
-    return drop(Reason::conflict);  // PROOF has come since, or it answers a request on a flow that is authorised
+    return drop(Reason::conflict);  // PROOF has come since, or it answers a request on a flow that
+                                    // is authorised
   }
   if (!handshake->has_server_nonce) {
     handshake->server_nonce = fresh_nonce(handshake->has_server_nonce);
@@ -143,17 +156,24 @@ Answer Engine::State::reply(const Packet& packet) {
               .labels = sealed,
               .tag = tag};
   const bool fits =
-      sealed.size() == encoded.size() && wire::reply_size(token.credential.size(), sealed.size()) <= wire::token_room(packet.segment);
+      sealed.size() == encoded.size() &&
+      wire::reply_size(token.credential.size(), sealed.size()) <= wire::token_room(packet.segment);
   if (!fits || packet.segment.is_signed()) {
     Event told = event(packet, Role::server, handshake);
-    told.detail = "the token takes " + std::to_string(wire::reply_size(token.credential.size(), encoded.size())) + " bytes, " +
-                  std::to_string(encoded.size()) + " of them labels; there is room for " + std::to_string(wire::token_room(packet.segment));
+    told.detail = "the token takes " +
+                  std::to_string(wire::reply_size(token.credential.size(), encoded.size())) +
+                  " bytes, " + std::to_string(encoded.size()) +
+                  " of them labels; there is room for " +
+                  std::to_string(wire::token_room(packet.segment));
     table.remove(*handshake);
-    return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large, std::move(told));
+    return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large,
+                  std::move(told));
   }
-  // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key seals one text.
+  // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key
+  // seals one text.
   PairKeys& keys = peers.server_keys(handshake->trust, *handshake->peer);
-  const ReplyContext context{{handshake->type, 0}, handshake->hello, handshake->server_nonce, own.hash};
+  const ReplyContext context{
+      {handshake->type, 0}, handshake->hello, handshake->server_nonce, own.hash};
   seal_reply(aead_, keys.reply_key(handshake->hello, handshake->server_nonce), context,
              {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
   handshake->proof = keys.proof(reply_transcript(context, sealed, tag));
@@ -169,7 +189,8 @@ Answer Engine::State::reply(const Packet& packet) {
   return accept_changed(Ruling::pass);
 }
 
-void Engine::State::report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision) {
+void Engine::State::report(const Packet& packet, const Handshake& handshake,
+                           const policy::Decision& decision) {
   if (decision.verdict != policy::Verdict::audit && !decision.log) {
     return;
   }

@@ -16,7 +16,8 @@ std::size_t SilentPeers::slot(const policy::Address& address, std::uint16_t port
   return value * 0x9e3779b97f4a7c15U >> 54U;  // 10 bits
 }
 
-SilentPeers::Known SilentPeers::find(const policy::Address& address, std::uint16_t port, std::chrono::milliseconds now) const {
+SilentPeers::Known SilentPeers::find(const policy::Address& address, std::uint16_t port,
+                                     std::chrono::milliseconds now) const {
   const Slot& found = slots_[slot(address, port)];
   if (!found.used || found.address != address || found.port != port || found.since + kOnce <= now) {
     return Known::no;
@@ -24,7 +25,8 @@ SilentPeers::Known SilentPeers::find(const policy::Address& address, std::uint16
   return found.since + kLately <= now ? Known::once : Known::lately;
 }
 
-void SilentPeers::add(const policy::Address& address, std::uint16_t port, std::chrono::milliseconds now) {
+void SilentPeers::add(const policy::Address& address, std::uint16_t port,
+                      std::chrono::milliseconds now) {
   slots_[slot(address, port)] = {address, port, now, true};
 }
 

@@ -1,4 +1,5 @@
-// Peers that did not answer HELLO and that policy allows all the same: their next flows do not wait. Fixed memory, whatever addresses come.
+// Peers that did not answer HELLO and that policy allows all the same: their next flows do not
+// wait. Fixed memory, whatever addresses come.
 #pragma once
 
 #include <chrono>
@@ -18,7 +19,8 @@ class SilentPeers {
   };
   SilentPeers() : slots_(kSlots) {}
 
-  [[nodiscard]] Known find(const policy::Address& address, std::uint16_t port, std::chrono::milliseconds now) const;
+  [[nodiscard]] Known find(const policy::Address& address, std::uint16_t port,
+                           std::chrono::milliseconds now) const;
   void add(const policy::Address& address, std::uint16_t port, std::chrono::milliseconds now);
   void remove(const policy::Address& address, std::uint16_t port);
 

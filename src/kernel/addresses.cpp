@@ -46,7 +46,8 @@ void read_address(const nlmsghdr* header, std::vector<InterfaceAddress>& list) {
   mnl_attr_parse(header, sizeof *message, on_address_attribute, &found);
   const nlattr* attribute = found.local != nullptr ? found.local : found.address;
   InterfaceAddress result;
-  result.address.family = message->ifa_family == AF_INET6 ? policy::Address::Family::v6 : policy::Address::Family::v4;
+  result.address.family =
+      message->ifa_family == AF_INET6 ? policy::Address::Family::v6 : policy::Address::Family::v4;
   if (attribute == nullptr || mnl_attr_get_payload_len(attribute) != result.address.size() ||
       (message->ifa_family != AF_INET && message->ifa_family != AF_INET6)) {
     return;
@@ -58,7 +59,8 @@ void read_address(const nlmsghdr* header, std::vector<InterfaceAddress>& list) {
 }
 
 /// Reads a listing to its end; false where the kernel says that it changed meanwhile.
-Result<bool> read_listing(const Fd& fd, std::uint32_t sequence, std::vector<InterfaceAddress>& list) {
+Result<bool> read_listing(const Fd& fd, std::uint32_t sequence,
+                          std::vector<InterfaceAddress>& list) {
   std::array<char, 65536> buffer{};
   bool whole = true;
   while (true) {
@@ -70,7 +72,8 @@ Result<bool> read_listing(const Fd& fd, std::uint32_t sequence, std::vector<Inte
       return fail_errno("cannot read the addresses");
     }
     int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
+         header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != sequence) {
         continue;
       }
@@ -79,9 +82,11 @@ Result<bool> read_listing(const Fd& fd, std::uint32_t sequence, std::vector<Inte
         return whole;
       }
       if (header->nlmsg_type == NLMSG_ERROR) {
-        return fail_errno("cannot list the addresses", -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error);
+        return fail_errno("cannot list the addresses",
+                          -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error);
       }
-      if (header->nlmsg_type == RTM_NEWADDR && mnl_nlmsg_get_payload_len(header) >= sizeof(ifaddrmsg)) {
+      if (header->nlmsg_type == RTM_NEWADDR &&
+          mnl_nlmsg_get_payload_len(header) >= sizeof(ifaddrmsg)) {
         read_address(header, list);
       }
     }

@@ -20,7 +20,8 @@
 namespace trireme::kernel {
 namespace {
 
-/// Mount points in mountinfo have space, tab, newline and backslash as three octal digits (proc_pid_mountinfo(5)).
+/// Mount points in mountinfo have space, tab, newline and backslash as three octal digits
+/// (proc_pid_mountinfo(5)).
 std::string unescape(const std::string& text) {
   std::string plain;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -41,10 +42,12 @@ std::string unescape(const std::string& text) {
 /// A mount point can be hidden under a later mount: only what is seen there now counts.
 bool shows_cgroup2(const std::string& directory) {
   struct statfs info {};
-  return ::statfs(directory.c_str(), &info) == 0 && static_cast<unsigned long>(info.f_type) == CGROUP2_SUPER_MAGIC;
+  return ::statfs(directory.c_str(), &info) == 0 &&
+         static_cast<unsigned long>(info.f_type) == CGROUP2_SUPER_MAGIC;
 }
 
-/// The mount point of the first cgroup2 mount whose root is our cgroup namespace's: paths of /proc/PID/cgroup hold below it.
+/// The mount point of the first cgroup2 mount whose root is our cgroup namespace's: paths of
+/// /proc/PID/cgroup hold below it.
 std::optional<std::string> mounted() {
   const auto table = read_file("/proc/self/mountinfo");
   if (!table) {
@@ -65,15 +68,20 @@ std::optional<std::string> mounted() {
   return std::nullopt;
 }
 
-/// A cgroup2 mount that is in no directory. libc 2.36 has wrappers, but headers that clash with <linux/mount.h>.
+/// A cgroup2 mount that is in no directory. libc 2.36 has wrappers, but headers that clash with
+/// <linux/mount.h>.
 Result<Fd> detached_mount() {
   const Fd context(static_cast<int>(::syscall(SYS_fsopen, "cgroup2", FSOPEN_CLOEXEC)));
-  if (!context.valid() || ::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
-    return fail_errno("no cgroup2 mount in /proc/self/mountinfo shows the whole hierarchy, and mounting one failed");
+  if (!context.valid() ||
+      ::syscall(SYS_fsconfig, context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return fail_errno(
+        "no cgroup2 mount in /proc/self/mountinfo shows the whole hierarchy, and mounting one "
+        "failed");
   }
   Fd mount(static_cast<int>(::syscall(SYS_fsmount, context.get(), FSMOUNT_CLOEXEC, 0)));
   if (!mount.valid()) {
-    return fail_errno("no cgroup2 mount in /proc/self/mountinfo shows the whole hierarchy, and fsmount failed");
+    return fail_errno(
+        "no cgroup2 mount in /proc/self/mountinfo shows the whole hierarchy, and fsmount failed");
   }
   return mount;
 }
@@ -85,7 +93,8 @@ void for_each_entry(const std::string& directory, Action action) {
     return;
   }
   while (const dirent* entry = ::readdir(handle)) {
-    if (entry->d_type == DT_DIR && std::string_view(entry->d_name) != "." && std::string_view(entry->d_name) != "..") {
+    if (entry->d_type == DT_DIR && std::string_view(entry->d_name) != "." &&
+        std::string_view(entry->d_name) != "..") {
       action(entry->d_name);
     }
   }
@@ -100,7 +109,8 @@ Result<CgroupTree> CgroupTree::find() {
   }
   auto mount = detached_mount();
   if (!mount) {
-    return fail(mount.error().message, "mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified");
+    return fail(mount.error().message,
+                "mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified");
   }
   auto kept = std::make_shared<const Fd>(std::move(*mount));
   std::string path = "/proc/self/fd/" + std::to_string(kept->get());
@@ -141,7 +151,8 @@ Status CgroupTree::remove(const std::string& path) const {
 }
 
 Status CgroupTree::place(const std::string& path, std::uint32_t pid) const {
-  // Not write_file(): O_CREAT on cgroupfs is EACCES where the directory has just gone, which would hide why.
+  // Not write_file(): O_CREAT on cgroupfs is EACCES where the directory has just gone, which would
+  // hide why.
   const Fd fd(::open((absolute(path) + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
   const std::string text = std::to_string(pid);
   if (!fd.valid() || ::write(fd.get(), text.data(), text.size()) < 0) {
@@ -168,7 +179,8 @@ bool CgroupTree::populated(const std::string& path) const {
   return text && text->find("populated 1") != std::string::npos;
 }
 
-Result<std::optional<std::string>> CgroupTree::attribute(const std::string& path, const char* name) const {
+Result<std::optional<std::string>> CgroupTree::attribute(const std::string& path,
+                                                         const char* name) const {
   const std::string directory = absolute(path);
   std::string value(1024, '\0');
   while (true) {
@@ -187,7 +199,8 @@ Result<std::optional<std::string>> CgroupTree::attribute(const std::string& path
   }
 }
 
-Status CgroupTree::set_attribute(const std::string& path, const char* name, const std::string& value) const {
+Status CgroupTree::set_attribute(const std::string& path, const char* name,
+                                 const std::string& value) const {
   if (::setxattr(absolute(path).c_str(), name, value.data(), value.size(), 0) != 0) {
     return fail_errno(std::string("cannot write ") + name + " of cgroup " + path);
   }
@@ -195,7 +208,8 @@ Status CgroupTree::set_attribute(const std::string& path, const char* name, cons
 }
 
 Status CgroupTree::clear_attribute(const std::string& path, const char* name) const {
-  if (::removexattr(absolute(path).c_str(), name) != 0 && errno != ENODATA && errno != ENOENT && errno != EOPNOTSUPP) {
+  if (::removexattr(absolute(path).c_str(), name) != 0 && errno != ENODATA && errno != ENOENT &&
+      errno != EOPNOTSUPP) {
     return fail_errno(std::string("cannot clear ") + name + " of cgroup " + path);
   }
   return {};

@@ -11,7 +11,8 @@
 namespace trireme::kernel {
 namespace {
 
-constexpr std::size_t kMaxPrograms = 128;  // of one cgroup with its ancestors; the kernel allows 64 on each
+constexpr std::size_t kMaxPrograms =
+    128;  // of one cgroup with its ancestors; the kernel allows 64 on each
 
 std::uint64_t pointer(const void* memory) {
   return reinterpret_cast<std::uintptr_t>(memory);
@@ -58,7 +59,8 @@ Status each(const Fd& cgroup, bpf_attach_type type, std::uint32_t flags, const F
     ask.info.bpf_fd = static_cast<std::uint32_t>(program.get());
     ask.info.info_len = sizeof info;
     ask.info.info = pointer(&info);
-    if (program.valid() && call(BPF_OBJ_GET_INFO_BY_FD, ask) == 0 && !function(program, std::string(info.name))) {
+    if (program.valid() && call(BPF_OBJ_GET_INFO_BY_FD, ask) == 0 &&
+        !function(program, std::string(info.name))) {
       return {};
     }
   }
@@ -90,16 +92,18 @@ Result<Fd> CgroupProgram::load(std::span<const bpf_insn> code) const {
   return program;
 }
 
-Status CgroupProgram::attach(const Fd& program, const std::string& directory, bpf_attach_type type, bool inherits) const {
+Status CgroupProgram::attach(const Fd& program, const std::string& directory, bpf_attach_type type,
+                             bool inherits) const {
   const auto cgroup = open_cgroup(directory);
   if (!cgroup || !cgroup->valid()) {
     return cgroup ? Status{} : Status(tl::unexpected(cgroup.error()));
   }
   bool held = false;
-  Status listed = each(*cgroup, type, inherits ? BPF_F_QUERY_EFFECTIVE : 0U, [&](const Fd&, const std::string& other) {
-    held = other == name;
-    return !held;
-  });
+  Status listed = each(*cgroup, type, inherits ? BPF_F_QUERY_EFFECTIVE : 0U,
+                       [&](const Fd&, const std::string& other) {
+                         held = other == name;
+                         return !held;
+                       });
   if (!listed || held) {
     return listed;
   }
@@ -108,8 +112,9 @@ Status CgroupProgram::attach(const Fd& program, const std::string& directory, bp
   }
   bpf_attr attributes = place(*cgroup, program, type);
   attributes.attach_flags = BPF_F_ALLOW_MULTI;
-  return call(BPF_PROG_ATTACH, attributes) == 0 ? Status{}
-                                                : fail_errno(std::string("cannot attach the ") + description + " to " + directory);
+  return call(BPF_PROG_ATTACH, attributes) == 0
+             ? Status{}
+             : fail_errno(std::string("cannot attach the ") + description + " to " + directory);
 }
 
 Status CgroupProgram::detach(const std::string& directory, bpf_attach_type type) const {

@@ -11,7 +11,8 @@ namespace trireme::kernel {
 Result<CgroupWatch> CgroupWatch::open(const CgroupTree& tree) {
   Fd fd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!fd.valid()) {
-    return tl::unexpected(Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
+    return tl::unexpected(
+        Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
   }
   return CgroupWatch(tree, std::move(fd));
 }
@@ -22,13 +23,15 @@ Status CgroupWatch::add(const std::string& path) {
     if (!id) {
       return tl::unexpected(id.error());
     }
-    const int watch = ::inotify_add_watch(fd_.get(), tree_->absolute(path).c_str(), IN_CREATE | IN_DELETE | IN_ONLYDIR);
+    const int watch = ::inotify_add_watch(fd_.get(), tree_->absolute(path).c_str(),
+                                          IN_CREATE | IN_DELETE | IN_ONLYDIR);
     if (watch < 0) {
       const int error = errno;
       return tl::unexpected(Error{fail_errno("cannot watch cgroup " + path, error).value().message,
                                   error == ENOSPC ? "raise fs.inotify.max_user_watches" : ""});
     }
-    if (const auto older = by_path_.find(path); older != by_path_.end() && older->second.watch != watch) {
+    if (const auto older = by_path_.find(path);
+        older != by_path_.end() && older->second.watch != watch) {
       ::inotify_rm_watch(fd_.get(), older->second.watch);
     }
     by_watch_[watch] = path;
@@ -39,7 +42,8 @@ Status CgroupWatch::add(const std::string& path) {
   }
 }
 
-/// kernfs directories keep their inode, and so their watch, when they are removed: nothing would ever say IN_IGNORED.
+/// kernfs directories keep their inode, and so their watch, when they are removed: nothing would
+/// ever say IN_IGNORED.
 void CgroupWatch::drop_if_gone(const std::string& path) {
   const auto watched = by_path_.find(path);
   if (watched == by_path_.end()) {
@@ -71,7 +75,8 @@ std::vector<CgroupWatch::Event> CgroupWatch::drain() {
       }
       if ((event.mask & IN_IGNORED) != 0) {
         // The path may have been born again and have a younger watch by now.
-        if (const auto own = by_path_.find(parent->second); own != by_path_.end() && own->second.watch == event.wd) {
+        if (const auto own = by_path_.find(parent->second);
+            own != by_path_.end() && own->second.watch == event.wd) {
           by_path_.erase(own);
         }
         by_watch_.erase(parent);

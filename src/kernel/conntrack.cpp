@@ -35,10 +35,13 @@ policy::Address address(const nf_conntrack* entry, nf_conntrack_attr v4, nf_conn
 TrackedFlow read(const nf_conntrack* entry) {
   TrackedFlow flow;
   flow.protocol = nfct_get_attr_u8(entry, ATTR_L4PROTO);
-  flow.original = {address(entry, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC), address(entry, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST)};
-  flow.reply = {address(entry, ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV6_SRC), address(entry, ATTR_REPL_IPV4_DST, ATTR_REPL_IPV6_DST)};
+  flow.original = {address(entry, ATTR_ORIG_IPV4_SRC, ATTR_ORIG_IPV6_SRC),
+                   address(entry, ATTR_ORIG_IPV4_DST, ATTR_ORIG_IPV6_DST)};
+  flow.reply = {address(entry, ATTR_REPL_IPV4_SRC, ATTR_REPL_IPV6_SRC),
+                address(entry, ATTR_REPL_IPV4_DST, ATTR_REPL_IPV6_DST)};
   const auto port = [entry](nf_conntrack_attr attribute) -> std::uint16_t {
-    return nfct_attr_is_set(entry, attribute) > 0 ? ntohs(nfct_get_attr_u16(entry, attribute)) : std::uint16_t{0};
+    return nfct_attr_is_set(entry, attribute) > 0 ? ntohs(nfct_get_attr_u16(entry, attribute))
+                                                  : std::uint16_t{0};
   };
   flow.original.source_port = port(ATTR_ORIG_PORT_SRC);
   flow.original.destination_port = port(ATTR_ORIG_PORT_DST);
@@ -47,14 +50,16 @@ TrackedFlow read(const nf_conntrack* entry) {
   flow.zone = nfct_get_attr_u16(entry, ATTR_ZONE);
   if (nfct_attr_is_set(entry, ATTR_TCP_STATE) > 0) {
     const std::uint8_t state = nfct_get_attr_u8(entry, ATTR_TCP_STATE);
-    flow.ended = state == TCP_CONNTRACK_LAST_ACK || state == TCP_CONNTRACK_TIME_WAIT || state == TCP_CONNTRACK_CLOSE;
+    flow.ended = state == TCP_CONNTRACK_LAST_ACK || state == TCP_CONNTRACK_TIME_WAIT ||
+                 state == TCP_CONNTRACK_CLOSE;
   }
   if (is_icmp(flow.protocol)) {
     flow.icmp_type = nfct_get_attr_u8(entry, ATTR_ICMP_TYPE);
     flow.icmp_code = nfct_get_attr_u8(entry, ATTR_ICMP_CODE);
     flow.icmp_id = port(ATTR_ICMP_ID);
   }
-  if (const auto* labels = static_cast<const nfct_bitmask*>(nfct_get_attr(entry, ATTR_CONNLABELS))) {
+  if (const auto* labels =
+          static_cast<const nfct_bitmask*>(nfct_get_attr(entry, ATTR_CONNLABELS))) {
     for (unsigned bit = 0; bit < kLabelBits && bit <= nfct_bitmask_maxbit(labels); bit++) {
       if (nfct_bitmask_test_bit(labels, static_cast<std::uint16_t>(bit)) != 0) {
         flow.label.at(bit / 32) |= 1U << bit % 32;
@@ -73,8 +78,10 @@ Entry name(const TrackedFlow& flow) {
   const FlowTuple& original = flow.original;
   const bool v6 = original.source.family == policy::Address::Family::v6;
   nfct_set_attr_u8(entry.get(), ATTR_ORIG_L3PROTO, v6 ? AF_INET6 : AF_INET);
-  nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_SRC : ATTR_ORIG_IPV4_SRC, original.source.bytes.data());
-  nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV4_DST, original.destination.bytes.data());
+  nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_SRC : ATTR_ORIG_IPV4_SRC,
+                original.source.bytes.data());
+  nfct_set_attr(entry.get(), v6 ? ATTR_ORIG_IPV6_DST : ATTR_ORIG_IPV4_DST,
+                original.destination.bytes.data());
   nfct_set_attr_u8(entry.get(), ATTR_ORIG_L4PROTO, flow.protocol);
   if (is_icmp(flow.protocol)) {
     nfct_set_attr_u8(entry.get(), ATTR_ICMP_TYPE, flow.icmp_type);
@@ -127,12 +134,15 @@ Status Conntrack::each(const std::function<void(const TrackedFlow&)>& callback) 
     (*static_cast<const std::function<void(const TrackedFlow&)>*>(data))(read(entry));
     return NFCT_CB_CONTINUE;
   };
-  auto* data = const_cast<std::function<void(const TrackedFlow&)>*>(&callback);  // libnetfilter_conntrack takes void*
+  auto* data = const_cast<std::function<void(const TrackedFlow&)>*>(
+      &callback);  // libnetfilter_conntrack takes void*
   nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, data);
-  // Both families at once: each listing makes the kernel walk the hash table of all network namespaces, tens of milliseconds where it is
-  // large.
+  // Both families at once: each listing makes the kernel walk the hash table of all network
+  // namespaces, tens of milliseconds where it is large.
   const std::uint32_t family = AF_UNSPEC;
-  const Status status = nfct_query(handle_->query, NFCT_Q_DUMP, &family) < 0 ? fail_errno("cannot list conntrack entries") : Status{};
+  const Status status = nfct_query(handle_->query, NFCT_Q_DUMP, &family) < 0
+                            ? fail_errno("cannot list conntrack entries")
+                            : Status{};
   nfct_callback_unregister(handle_->query);
   return status;
 }
@@ -171,7 +181,8 @@ Status Conntrack::clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) 
   nfct_set_attr(entry.get(), ATTR_CONNLABELS, value);  // the entry owns both from here on
   nfct_set_attr(entry.get(), ATTR_CONNLABELS_MASK, mask);
   // ENOSPC: the entry is older than the first rule that sets a label; it has none.
-  if (nfct_query(handle_->change, NFCT_Q_UPDATE, entry.get()) < 0 && errno != ENOENT && errno != ENOSPC) {
+  if (nfct_query(handle_->change, NFCT_Q_UPDATE, entry.get()) < 0 && errno != ENOENT &&
+      errno != ENOSPC) {
     return fail_errno("cannot change the label of a conntrack entry");
   }
   return {};

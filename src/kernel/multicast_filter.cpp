@@ -13,12 +13,15 @@
 namespace trireme::kernel {
 namespace {
 
-constexpr CgroupProgram kProgram = {.name = "trireme_mcast3", .family = "trireme_mcast", .description = "multicast filter"};
+constexpr CgroupProgram kProgram = {
+    .name = "trireme_mcast3", .family = "trireme_mcast", .description = "multicast filter"};
 
-/// Passes what was sent to this host alone: by the link (no PACKET_BROADCAST, PACKET_MULTICAST, PACKET_LOOPBACK) and by the destination
-/// address (below 224.0.0.0; not in ff00::/8). Before that, what sockets get that rules do not find: those of other transports nothing, and
-/// those bound to a device what comes by that device alone. (For a packet of this host to the address of another device, TCP and UDP take
-/// that device for the one that it came by; it is lo, and nf_tables looks for sockets of lo.) Jumps count from the next instruction.
+/// Passes what was sent to this host alone: by the link (no PACKET_BROADCAST, PACKET_MULTICAST,
+/// PACKET_LOOPBACK) and by the destination address (below 224.0.0.0; not in ff00::/8). Before that,
+/// what sockets get that rules do not find: those of other transports nothing, and those bound to a
+/// device what comes by that device alone. (For a packet of this host to the address of another
+/// device, TCP and UDP take that device for the one that it came by; it is lo, and nf_tables looks
+/// for sockets of lo.) Jumps count from the next instruction.
 std::array<bpf_insn, 39> program() {
   constexpr int kV4 = __builtin_bswap16(ETH_P_IP);  // __sk_buff.protocol is in network byte order
   constexpr int packet_type = offsetof(__sk_buff, pkt_type);
@@ -47,7 +50,8 @@ std::array<bpf_insn, 39> program() {
       insn(BPF_LDX | BPF_MEM | BPF_W, 2, 1, packet_type, 0),
       insn(BPF_JMP | BPF_JNE | BPF_K, 2, 0, 13, PACKET_HOST),  // -> refuse
       insn(BPF_LDX | BPF_MEM | BPF_W, 7, 1, protocol, 0),
-      insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 16),  // offset of the destination address in IPv4 ...
+      insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0,
+           16),  // offset of the destination address in IPv4 ...
       insn(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 1, kV4),
       insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 24),  // ... and IPv6
       insn(BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0),

@@ -34,7 +34,8 @@ class WayBack {
   WayBack& operator=(const WayBack&) = delete;
   ~WayBack() {
     if (::setns(home_, CLONE_NEWNET) != 0) {
-      std::fprintf(stderr, "cannot come back to the own network namespace: %s; ending\n", std::strerror(errno));
+      std::fprintf(stderr, "cannot come back to the own network namespace: %s; ending\n",
+                   std::strerror(errno));
       std::abort();
     }
   }
@@ -104,13 +105,14 @@ std::vector<std::shared_ptr<const Netns>> other_networks() {
   for (const auto& entry : std::filesystem::directory_iterator("/proc", none)) {
     const std::string name = entry.path().filename();
     std::uint32_t pid = 0;
-    if (std::from_chars(name.data(), name.data() + name.size(), pid).ptr != name.data() + name.size()) {
+    if (std::from_chars(name.data(), name.data() + name.size(), pid).ptr !=
+        name.data() + name.size()) {
       continue;
     }
     // Most processes share few namespaces: looked at before one is opened.
     struct stat status {};
-    if (::stat(("/proc/" + name + "/ns/net").c_str(), &status) != 0 || found.contains(status.st_ino) ||
-        (own && (*own)->inode() == status.st_ino)) {
+    if (::stat(("/proc/" + name + "/ns/net").c_str(), &status) != 0 ||
+        found.contains(status.st_ino) || (own && (*own)->inode() == status.st_ino)) {
       continue;
     }
     if (auto network = Netns::of_process(pid)) {

@@ -21,10 +21,12 @@ namespace trireme::kernel {
 
 namespace {
 
-constexpr std::uint32_t kPage = 1U << 17U;        // one buffer of a batch
-constexpr std::uint32_t kOverrun = 1U << 17U;     // room behind it, for the message that crosses its end
-constexpr std::size_t kElementsPerMessage = 200;  // a netlink attribute holds 64 KiB; an element with a comment takes up to 304 bytes
-constexpr std::size_t kRequest = 8192;            // bytes, a question to the kernel
+constexpr std::uint32_t kPage = 1U << 17U;  // one buffer of a batch
+constexpr std::uint32_t kOverrun = 1U
+                                   << 17U;  // room behind it, for the message that crosses its end
+constexpr std::size_t kElementsPerMessage =
+    200;  // a netlink attribute holds 64 KiB; an element with a comment takes up to 304 bytes
+constexpr std::size_t kRequest = 8192;  // bytes, a question to the kernel
 constexpr std::uint16_t kFamily = NFPROTO_INET;
 
 template <typename T, void (*release)(const T*)>
@@ -73,12 +75,16 @@ std::string comment_data(const std::string& comment) {
 /// The other way round; empty where it is no comment.
 std::string comment_of(std::string_view data) {
   const auto length = data.size() < 3 || data[0] != '\0' ? 0U : static_cast<unsigned char>(data[1]);
-  return length < 1 || data.size() < 2 + std::size_t{length} ? std::string() : std::string(data.substr(2, length - 1U));
+  return length < 1 || data.size() < 2 + std::size_t{length}
+             ? std::string()
+             : std::string(data.substr(2, length - 1U));
 }
 
 std::uint32_t flags_of(const NftSet& set) {
   std::uint32_t flags = 0;
-  const auto raise = [&flags](bool condition, std::uint32_t flag) { flags |= condition ? flag : 0U; };
+  const auto raise = [&flags](bool condition, std::uint32_t flag) {
+    flags |= condition ? flag : 0U;
+  };
   raise(set.interval, NFT_SET_INTERVAL);
   raise(set.key_types.size() > 1, NFT_SET_CONCAT);
   raise(!set.data_types.empty(), NFT_SET_MAP);
@@ -108,7 +114,8 @@ struct NftBatch::Buffer {
   }
 };
 
-NftBatch::NftBatch(std::string table) : table_(std::move(table)), buffer_(std::make_unique<Buffer>()) {
+NftBatch::NftBatch(std::string table)
+    : table_(std::move(table)), buffer_(std::make_unique<Buffer>()) {
   nftnl_batch_begin(static_cast<char*>(nftnl_batch_buffer(buffer_->batch)), buffer_->sequence++);
   buffer_->advance();
 }
@@ -118,7 +125,8 @@ NftBatch& NftBatch::operator=(NftBatch&&) noexcept = default;
 
 void* NftBatch::begin(std::uint16_t type, std::uint16_t flags) {
   messages_++;
-  buffer_->last = nftnl_nlmsg_build_hdr(static_cast<char*>(nftnl_batch_buffer(buffer_->batch)), type, kFamily, flags, buffer_->sequence++);
+  buffer_->last = nftnl_nlmsg_build_hdr(static_cast<char*>(nftnl_batch_buffer(buffer_->batch)),
+                                        type, kFamily, flags, buffer_->sequence++);
   return buffer_->last;
 }
 
@@ -128,9 +136,11 @@ void NftBatch::add_table(const std::string& comment) {
   nftnl_table_set_u32(table.get(), NFTNL_TABLE_FAMILY, kFamily);
   if (!comment.empty()) {
     const std::string data = comment_data(comment);
-    nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+    nftnl_table_set_data(table.get(), NFTNL_TABLE_USERDATA, data.data(),
+                         static_cast<std::uint32_t>(data.size()));
   }
-  nftnl_table_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWTABLE, NLM_F_CREATE)), table.get());
+  nftnl_table_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWTABLE, NLM_F_CREATE)),
+                                  table.get());
   buffer_->advance();
 }
 
@@ -152,7 +162,8 @@ void NftBatch::add_chain(const std::string& name, std::optional<NftBaseChain> ba
     nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, base->priority);
     nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
   }
-  nftnl_chain_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWCHAIN, NLM_F_CREATE)), chain.get());
+  nftnl_chain_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWCHAIN, NLM_F_CREATE)),
+                                  chain.get());
   buffer_->advance();
 }
 
@@ -178,10 +189,12 @@ void NftBatch::add_set(const NftSet& set) {
   nftnl_set_set_u32(object.get(), NFTNL_SET_KEY_LEN, set.key_size);
   if (set.key_types.size() > 1) {
     std::vector<std::uint8_t> fields(set.key_types.size());
-    std::transform(set.key_types.begin(), set.key_types.end(), fields.begin(), [](SetType type) -> std::uint8_t {
-      return type == SetType::inet_proto ? 1 : type == SetType::inet_service ? 2 : 4;
-    });
-    nftnl_set_set_data(object.get(), NFTNL_SET_DESC_CONCAT, fields.data(), static_cast<std::uint32_t>(fields.size()));
+    std::transform(set.key_types.begin(), set.key_types.end(), fields.begin(),
+                   [](SetType type) -> std::uint8_t {
+                     return type == SetType::inet_proto ? 1 : type == SetType::inet_service ? 2 : 4;
+                   });
+    nftnl_set_set_data(object.get(), NFTNL_SET_DESC_CONCAT, fields.data(),
+                       static_cast<std::uint32_t>(fields.size()));
   }
   if (!set.data_types.empty()) {
     const bool verdict = set.data_types.front() == SetType::verdict;
@@ -194,7 +207,8 @@ void NftBatch::add_set(const NftSet& set) {
   if (set.dynamic_timeout_ms > 0) {
     nftnl_set_set_u64(object.get(), NFTNL_SET_TIMEOUT, set.dynamic_timeout_ms);
   }
-  nftnl_set_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWSET, NLM_F_CREATE)), object.get());
+  nftnl_set_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWSET, NLM_F_CREATE)),
+                                object.get());
   buffer_->advance();
 }
 
@@ -203,7 +217,8 @@ void NftBatch::add_rule(const std::string& chain, const NftRule& rule) {
   nftnl_rule_set_str(object, NFTNL_RULE_TABLE, table_.c_str());
   nftnl_rule_set_str(object, NFTNL_RULE_CHAIN, chain.c_str());
   nftnl_rule_set_u32(object, NFTNL_RULE_FAMILY, kFamily);
-  nftnl_rule_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND)), object);
+  nftnl_rule_nlmsg_build_payload(
+      static_cast<nlmsghdr*>(begin(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND)), object);
   buffer_->advance();
 }
 
@@ -214,26 +229,32 @@ nftnl_set_elem* describe(const NftElement& element) {
   if (element.catch_all) {
     nftnl_set_elem_set_u32(object, NFTNL_SET_ELEM_FLAGS, NFT_SET_ELEM_CATCHALL);
   } else {
-    nftnl_set_elem_set(object, NFTNL_SET_ELEM_KEY, element.key.view().data(), static_cast<std::uint32_t>(element.key.size()));
+    nftnl_set_elem_set(object, NFTNL_SET_ELEM_KEY, element.key.view().data(),
+                       static_cast<std::uint32_t>(element.key.size()));
   }
   if (element.interval_end) {
     nftnl_set_elem_set_u32(object, NFTNL_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
   }
   if (element.key_end.size() > 0) {
-    nftnl_set_elem_set(object, NFTNL_SET_ELEM_KEY_END, element.key_end.view().data(), static_cast<std::uint32_t>(element.key_end.size()));
+    nftnl_set_elem_set(object, NFTNL_SET_ELEM_KEY_END, element.key_end.view().data(),
+                       static_cast<std::uint32_t>(element.key_end.size()));
   }
   if (element.data.size() > 0) {
-    nftnl_set_elem_set(object, NFTNL_SET_ELEM_DATA, element.data.view().data(), static_cast<std::uint32_t>(element.data.size()));
+    nftnl_set_elem_set(object, NFTNL_SET_ELEM_DATA, element.data.view().data(),
+                       static_cast<std::uint32_t>(element.data.size()));
   }
   if (element.timeout.count() > 0) {
-    nftnl_set_elem_set_u64(object, NFTNL_SET_ELEM_TIMEOUT, static_cast<std::uint64_t>(element.timeout.count()));
+    nftnl_set_elem_set_u64(object, NFTNL_SET_ELEM_TIMEOUT,
+                           static_cast<std::uint64_t>(element.timeout.count()));
   }
   if (!element.comment.empty()) {
     const std::string data = comment_data(element.comment);
-    nftnl_set_elem_set(object, NFTNL_SET_ELEM_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+    nftnl_set_elem_set(object, NFTNL_SET_ELEM_USERDATA, data.data(),
+                       static_cast<std::uint32_t>(data.size()));
   }
   if (element.verdict) {
-    nftnl_set_elem_set_u32(object, NFTNL_SET_ELEM_VERDICT, static_cast<std::uint32_t>(element.verdict->code));
+    nftnl_set_elem_set_u32(object, NFTNL_SET_ELEM_VERDICT,
+                           static_cast<std::uint32_t>(element.verdict->code));
     if (!element.verdict->chain.empty()) {
       nftnl_set_elem_set_str(object, NFTNL_SET_ELEM_CHAIN, element.verdict->chain.c_str());
     }
@@ -243,9 +264,11 @@ nftnl_set_elem* describe(const NftElement& element) {
 
 }  // namespace
 
-void NftBatch::elements(std::uint16_t type, std::uint16_t flags, const NftSet& set, std::span<const NftElement> elements) {
+void NftBatch::elements(std::uint16_t type, std::uint16_t flags, const NftSet& set,
+                        std::span<const NftElement> elements) {
   for (std::size_t first = 0; first < elements.size(); first += kElementsPerMessage) {
-    const auto part = elements.subspan(first, std::min(kElementsPerMessage, elements.size() - first));
+    const auto part =
+        elements.subspan(first, std::min(kElementsPerMessage, elements.size() - first));
     Set object = describe(table_, set);
     for (const NftElement& element : part) {
       nftnl_set_elem_add(object.get(), trireme::kernel::describe(element));
@@ -265,12 +288,15 @@ void NftBatch::delete_elements(const NftSet& set, std::span<const NftElement> li
 
 void NftBatch::flush_set(const NftSet& set) {
   const Set object = describe(table_, set);
-  nftnl_set_elems_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELSETELEM, 0)), object.get());
+  nftnl_set_elems_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELSETELEM, 0)),
+                                      object.get());
   buffer_->advance();
 }
 
-NftSocket::NftSocket(mnl_socket* socket) : socket_(socket), sequence_(static_cast<std::uint32_t>(std::time(nullptr))) {}
-NftSocket::NftSocket(NftSocket&& other) noexcept : socket_(std::exchange(other.socket_, nullptr)), sequence_(other.sequence_) {}
+NftSocket::NftSocket(mnl_socket* socket)
+    : socket_(socket), sequence_(static_cast<std::uint32_t>(std::time(nullptr))) {}
+NftSocket::NftSocket(NftSocket&& other) noexcept
+    : socket_(std::exchange(other.socket_, nullptr)), sequence_(other.sequence_) {}
 NftSocket& NftSocket::operator=(NftSocket&& other) noexcept {
   std::swap(socket_, other.socket_);
   std::swap(sequence_, other.sequence_);
@@ -297,20 +323,22 @@ Result<NftSocket> NftSocket::open() {
     return fail_errno("cannot enlarge the netlink send buffer (CAP_NET_ADMIN is needed)");
   }
   const int receive = 1 << 22;
-  (void)::setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVBUFFORCE, &receive, sizeof receive);
+  (void)::setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVBUFFORCE, &receive,
+                     sizeof receive);
   return result;
 }
 
 namespace {
 
-/// Reads what the kernel answered to one sendmsg(2); netlink has it ready when the call returns. Counts acknowledgements, keeps the first
-/// error.
+/// Reads what the kernel answered to one sendmsg(2); netlink has it ready when the call returns.
+/// Counts acknowledgements, keeps the first error.
 Status collect(mnl_socket* socket) {
   std::vector<char> buffer(1U << 16U);
   int first_error = 0;
   bool acknowledged = false;
   while (true) {
-    const ssize_t length = ::recv(mnl_socket_get_fd(socket), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    const ssize_t length =
+        ::recv(mnl_socket_get_fd(socket), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (length < 0) {
       if (errno == EINTR) {
         continue;
@@ -321,7 +349,8 @@ Status collect(mnl_socket* socket) {
       break;
     }
     int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
+         header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_type != NLMSG_ERROR) {
         continue;
       }
@@ -366,7 +395,8 @@ Status NftSocket::commit(NftBatch&& batch) {
 
 namespace {
 
-Status dump(mnl_socket* socket, nlmsghdr* request, int (*callback)(const nlmsghdr*, void*), void* context) {
+Status dump(mnl_socket* socket, nlmsghdr* request, int (*callback)(const nlmsghdr*, void*),
+            void* context) {
   if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0) {
     return fail_errno("cannot ask nf_tables");
   }
@@ -377,7 +407,8 @@ Status dump(mnl_socket* socket, nlmsghdr* request, int (*callback)(const nlmsghd
       return fail_errno("cannot read from nf_tables");
     }
     const int status =
-        mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), request->nlmsg_seq, mnl_socket_get_portid(socket), callback, context);
+        mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), request->nlmsg_seq,
+                   mnl_socket_get_portid(socket), callback, context);
     if (status < 0) {
       return fail_errno("cannot read from nf_tables");
     }
@@ -402,7 +433,8 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
   std::vector<char> buffer(kRequest);
   Table table(checked(nftnl_table_alloc()));
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
-  nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, kFamily, NLM_F_ACK, ++sequence_);
+  nlmsghdr* request =
+      nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, kFamily, NLM_F_ACK, ++sequence_);
   nftnl_table_nlmsg_build_payload(request, table.get());
   std::string comment;
   const auto read_comment = [](const nlmsghdr* header, void* context) -> int {
@@ -410,7 +442,8 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
     std::uint32_t length = 0;
     const auto* data = nftnl_table_nlmsg_parse(header, told.get()) < 0
                            ? nullptr
-                           : static_cast<const char*>(nftnl_table_get_data(told.get(), NFTNL_TABLE_USERDATA, &length));
+                           : static_cast<const char*>(
+                                 nftnl_table_get_data(told.get(), NFTNL_TABLE_USERDATA, &length));
     // As add_table() writes it: type, length, text with its NUL.
     if (data != nullptr && length > 3 && data[0] == 0) {
       static_cast<std::string*>(context)->assign(data + 2, length - 3);
@@ -427,10 +460,12 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
   return tl::unexpected(status.error());
 }
 
-Result<std::vector<NftListed>> NftSocket::elements(const std::string& table, const std::string& set) {
+Result<std::vector<NftListed>> NftSocket::elements(const std::string& table,
+                                                   const std::string& set) {
   std::vector<NftListed> result;
   std::vector<char> buffer(kRequest);
-  nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, kFamily, NLM_F_DUMP, ++sequence_);
+  nlmsghdr* request =
+      nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, kFamily, NLM_F_DUMP, ++sequence_);
   const Set object = describe(table, NftSet{.name = set, .key_types = {}, .data_types = {}});
   nftnl_set_elems_nlmsg_build_payload(request, object.get());
   const auto collect = [](const nlmsghdr* header, void* context) -> int {
@@ -442,13 +477,16 @@ Result<std::vector<NftListed>> NftSocket::elements(const std::string& table, con
     while (nftnl_set_elem* element = nftnl_set_elems_iter_next(iterator)) {
       NftListed listed;
       std::uint32_t length = 0;
-      if (const auto* key = static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length))) {
+      if (const auto* key = static_cast<const std::uint8_t*>(
+              nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length))) {
         listed.key.assign(key, key + length);
       }
       if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_EXPIRATION)) {
-        listed.remaining = std::chrono::milliseconds(nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION));
+        listed.remaining =
+            std::chrono::milliseconds(nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION));
       }
-      if (const auto* data = static_cast<const char*>(nftnl_set_elem_get(element, NFTNL_SET_ELEM_USERDATA, &length))) {
+      if (const auto* data = static_cast<const char*>(
+              nftnl_set_elem_get(element, NFTNL_SET_ELEM_USERDATA, &length))) {
         listed.comment = comment_of({data, length});
       }
       static_cast<std::vector<NftListed>*>(context)->push_back(std::move(listed));
@@ -467,7 +505,8 @@ Result<std::vector<NftListed>> NftSocket::list(const std::string& table, const s
   return !listed && errno == ENOENT ? Result<std::vector<NftListed>>() : listed;
 }
 
-Result<std::vector<std::vector<std::uint8_t>>> NftSocket::keys(const std::string& table, const std::string& set) {
+Result<std::vector<std::vector<std::uint8_t>>> NftSocket::keys(const std::string& table,
+                                                               const std::string& set) {
   const auto listed = elements(table, set);
   if (!listed) {
     return tl::unexpected(listed.error());

@@ -37,7 +37,8 @@ NftBytes NftBytes::u64(std::uint64_t value) {
 }
 
 NftBytes NftBytes::be16(std::uint16_t value) {
-  const std::array<std::uint8_t, 2> bytes = {static_cast<std::uint8_t>(value >> 8U), static_cast<std::uint8_t>(value & 0xffU)};
+  const std::array<std::uint8_t, 2> bytes = {static_cast<std::uint8_t>(value >> 8U),
+                                             static_cast<std::uint8_t>(value & 0xffU)};
   return NftBytes().add_raw(bytes);
 }
 
@@ -99,7 +100,8 @@ NftRule& NftRule::meta(std::uint32_t key, std::uint32_t reg) {
   return *this;
 }
 
-NftRule& NftRule::payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length, std::uint32_t reg) {
+NftRule& NftRule::payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length,
+                          std::uint32_t reg) {
   nftnl_expr* expr = append("payload");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_BASE, base);
   nftnl_expr_set_u32(expr, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
@@ -157,7 +159,8 @@ NftRule& NftRule::fib_destination_type(std::uint32_t reg) {
 NftRule& NftRule::immediate(std::uint32_t reg, const NftBytes& value) {
   nftnl_expr* expr = append("immediate");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, reg32(reg));
-  nftnl_expr_set(expr, NFTNL_EXPR_IMM_DATA, value.view().data(), static_cast<std::uint32_t>(value.size()));
+  nftnl_expr_set(expr, NFTNL_EXPR_IMM_DATA, value.view().data(),
+                 static_cast<std::uint32_t>(value.size()));
   return *this;
 }
 
@@ -226,7 +229,8 @@ namespace {
 void compare(nftnl_expr* expr, std::uint32_t reg, std::uint32_t op, const NftBytes& value) {
   nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_SREG, reg32(reg));
   nftnl_expr_set_u32(expr, NFTNL_EXPR_CMP_OP, op);
-  nftnl_expr_set(expr, NFTNL_EXPR_CMP_DATA, value.view().data(), static_cast<std::uint32_t>(value.size()));
+  nftnl_expr_set(expr, NFTNL_EXPR_CMP_DATA, value.view().data(),
+                 static_cast<std::uint32_t>(value.size()));
 }
 
 }  // namespace
@@ -328,7 +332,8 @@ NftRule& NftRule::queue(QueueMechanism mechanism, std::uint16_t number, bool byp
     return *this;
   }
   nftnl_expr* expr = append("target");
-  auto* target = static_cast<QueueTarget*>(std::calloc(1, sizeof(QueueTarget)));  // the expression frees it
+  auto* target =
+      static_cast<QueueTarget*>(std::calloc(1, sizeof(QueueTarget)));  // the expression frees it
   if (target == nullptr) {
     throw std::bad_alloc();
   }
@@ -348,7 +353,8 @@ NftRule& NftRule::comment(const std::string& text) {
   data += static_cast<char>(text.size() + 1);
   data += text;
   data += '\0';
-  nftnl_rule_set_data(rule_.get(), NFTNL_RULE_USERDATA, data.data(), static_cast<std::uint32_t>(data.size()));
+  nftnl_rule_set_data(rule_.get(), NFTNL_RULE_USERDATA, data.data(),
+                      static_cast<std::uint32_t>(data.size()));
   return *this;
 }
 

@@ -22,14 +22,16 @@ constexpr const char* kSomebody = "another program";
 /// What a transaction of our own tells would fill the buffer: the filter drops it before.
 Status ignore_port(int fd, std::uint32_t port) {
   std::array<sock_filter, 4> code = {{
-      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(nlmsghdr, nlmsg_pid)},  // read as big-endian, kept in host order
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0,
+       offsetof(nlmsghdr, nlmsg_pid)},  // read as big-endian, kept in host order
       {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, htonl(port)},
       {BPF_RET | BPF_K, 0, 0, 0},
       {BPF_RET | BPF_K, 0, 0, 0xffffffffU},
   }};
   const sock_fprog program{code.size(), code.data()};
-  return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0 ? Status{}
-                                                                                       : fail_errno("cannot filter nf_tables events");
+  return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0
+             ? Status{}
+             : fail_errno("cannot filter nf_tables events");
 }
 
 std::string text(const nlattr* attribute) {
@@ -53,7 +55,8 @@ const nlattr* attribute(const nlmsghdr* header, std::uint16_t type) {
   return wanted.found;
 }
 
-/// Chains, rules, sets and elements name their table in the attribute that holds a table's own name.
+/// Chains, rules, sets and elements name their table in the attribute that holds a table's own
+/// name.
 bool touches(const nlmsghdr* header, const std::string& table) {
   const auto* generic = static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(header));
   const nlattr* name = attribute(header, NFTA_TABLE_NAME);
@@ -109,11 +112,13 @@ std::optional<std::string> NftWatch::drain() {
       return who || !touched ? who : kSomebody;
     }
     int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
+         header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWGEN)) {
         who = touched ? author(header) : who;
         touched = false;
-      } else if (header->nlmsg_type >> 8U == NFNL_SUBSYS_NFTABLES && mnl_nlmsg_get_payload_len(header) >= sizeof(nfgenmsg)) {
+      } else if (header->nlmsg_type >> 8U == NFNL_SUBSYS_NFTABLES &&
+                 mnl_nlmsg_get_payload_len(header) >= sizeof(nfgenmsg)) {
         touched = touched || touches(header, table_);
       }
     }

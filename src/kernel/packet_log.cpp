@@ -31,7 +31,8 @@ policy::Address address(std::span<const std::uint8_t> bytes, std::size_t offset,
 }
 
 void read_ports(std::span<const std::uint8_t> bytes, std::size_t offset, LoggedPacket& packet) {
-  if ((packet.protocol == IPPROTO_TCP || packet.protocol == IPPROTO_UDP) && bytes.size() >= offset + 4) {
+  if ((packet.protocol == IPPROTO_TCP || packet.protocol == IPPROTO_UDP) &&
+      bytes.size() >= offset + 4) {
     packet.tuple.source_port = be16(bytes, offset);
     packet.tuple.destination_port = be16(bytes, offset + 2);
   }
@@ -40,7 +41,8 @@ void read_ports(std::span<const std::uint8_t> bytes, std::size_t offset, LoggedP
 /// Skips extension headers (RFC 8200); returns the offset of the upper-layer header, or the end.
 std::size_t skip_extensions(std::span<const std::uint8_t> bytes, std::uint8_t& protocol) {
   std::size_t offset = 40;
-  while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING || protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT) {
+  while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
+         protocol == IPPROTO_DSTOPTS || protocol == IPPROTO_FRAGMENT) {
     if (bytes.size() < offset + 8) {
       return bytes.size();
     }
@@ -86,7 +88,8 @@ bool read_message(const nlmsghdr* header, LoggedPacket& packet) {
       mnl_attr_get_payload_len(table.at(NFULA_PACKET_HDR)) < sizeof(nfulnl_msg_packet_hdr)) {
     return false;
   }
-  const auto* description = static_cast<const nfulnl_msg_packet_hdr*>(mnl_attr_get_payload(table.at(NFULA_PACKET_HDR)));
+  const auto* description =
+      static_cast<const nfulnl_msg_packet_hdr*>(mnl_attr_get_payload(table.at(NFULA_PACKET_HDR)));
   packet.input = description->hook == NF_INET_LOCAL_IN;
   const nlattr* device = table.at(packet.input ? NFULA_IFINDEX_INDEV : NFULA_IFINDEX_OUTDEV);
   packet.loopback = device != nullptr && ntohl(mnl_attr_get_u32(device)) == kLoopback;
@@ -95,7 +98,8 @@ bool read_message(const nlmsghdr* header, LoggedPacket& packet) {
     packet.prefix.assign(text, ::strnlen(text, mnl_attr_get_payload_len(table.at(NFULA_PREFIX))));
   }
   return read_packet(
-      {static_cast<const std::uint8_t*>(mnl_attr_get_payload(table.at(NFULA_PAYLOAD))), mnl_attr_get_payload_len(table.at(NFULA_PAYLOAD))},
+      {static_cast<const std::uint8_t*>(mnl_attr_get_payload(table.at(NFULA_PAYLOAD))),
+       mnl_attr_get_payload_len(table.at(NFULA_PAYLOAD))},
       packet);
 }
 
@@ -117,7 +121,10 @@ Status configure(int fd, std::uint16_t group, const std::function<void(nlmsghdr*
     return fail_errno("no answer about the packet log");
   }
   const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-  return answer->error == 0 ? Status{} : fail_errno("cannot listen to packet log group " + std::to_string(group), -answer->error);
+  return answer->error == 0
+             ? Status{}
+             : fail_errno("cannot listen to packet log group " + std::to_string(group),
+                          -answer->error);
 }
 
 }  // namespace
@@ -165,9 +172,11 @@ std::vector<LoggedPacket> PacketLog::drain(std::size_t limit) {
       break;
     }
     int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
+         header = mnl_nlmsg_next(header, &left)) {
       LoggedPacket packet;
-      if (header->nlmsg_type == (NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_PACKET) && read_message(header, packet)) {
+      if (header->nlmsg_type == (NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_PACKET) &&
+          read_message(header, packet)) {
         packets.push_back(std::move(packet));
       }
     }

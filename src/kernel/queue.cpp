@@ -29,8 +29,8 @@ constexpr std::size_t kMaxChanged = 65'000;   // bytes; an attribute holds littl
 constexpr int kMaxReceiveBuffer = 16 << 20;
 constexpr int kSendBuffer = 2 * int{kVerdicts};  // whatever net.core.wmem_default is
 
-/// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser drops attributes that are newer than
-/// its build, NFQA_PRIORITY among them.
+/// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser
+/// drops attributes that are newer than its build, NFQA_PRIORITY among them.
 struct Message {
   const nfqnl_msg_packet_hdr* header = nullptr;
   const nlattr* payload = nullptr;
@@ -38,7 +38,9 @@ struct Message {
 };
 
 std::uint32_t be32(const nlattr* attribute) {
-  return mnl_attr_get_payload_len(attribute) >= sizeof(std::uint32_t) ? ntohl(mnl_attr_get_u32(attribute)) : 0;
+  return mnl_attr_get_payload_len(attribute) >= sizeof(std::uint32_t)
+             ? ntohl(mnl_attr_get_u32(attribute))
+             : 0;
 }
 
 void read_attribute(const nlattr* attribute, Message& message) {
@@ -85,7 +87,9 @@ Message read_message(const nlmsghdr* header) {
   if (message.payload != nullptr) {
     message.packet.bytes = {static_cast<const std::uint8_t*>(mnl_attr_get_payload(message.payload)),
                             mnl_attr_get_payload_len(message.payload)};
-    message.packet.length = std::max(message.packet.length, message.packet.bytes.size());  // NFQA_CAP_LEN is there where it was cut
+    message.packet.length =
+        std::max(message.packet.length,
+                 message.packet.bytes.size());  // NFQA_CAP_LEN is there where it was cut
   }
   return message;
 }
@@ -107,13 +111,16 @@ Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wante
   if (size < 0) {
     return fail_errno("no answer about queue " + std::to_string(number));
   }
-  if (static_cast<std::size_t>(size) < sizeof(nlmsghdr) + sizeof(nlmsgerr) || header->nlmsg_type != NLMSG_ERROR) {
+  if (static_cast<std::size_t>(size) < sizeof(nlmsghdr) + sizeof(nlmsgerr) ||
+      header->nlmsg_type != NLMSG_ERROR) {
     return fail("no answer about queue " + std::to_string(number));
   }
   const int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
-  // EPERM: the kernel looks whose the queue is before it looks what is asked; setting up the socket has shown that we have CAP_NET_ADMIN.
+  // EPERM: the kernel looks whose the queue is before it looks what is asked; setting up the socket
+  // has shown that we have CAP_NET_ADMIN.
   if (error == EBUSY || error == EPERM) {
-    return fail("another program has queue " + std::to_string(number), "see /proc/net/netfilter/nfnetlink_queue");
+    return fail("another program has queue " + std::to_string(number),
+                "see /proc/net/netfilter/nfnetlink_queue");
   }
   return error == 0 ? Status{} : fail_errno("cannot bind queue " + std::to_string(number), error);
 }
@@ -125,9 +132,11 @@ Result<Fd> open_queue_socket(std::uint32_t length) {
   if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0) {
     return fail_errno("cannot open a netlink socket to the queues");
   }
-  // A full buffer drops what comes, and no more: without this the kernel would hand over nothing until all was read.
+  // A full buffer drops what comes, and no more: without this the kernel would hand over nothing
+  // until all was read.
   const int on = 1;
-  const auto size = static_cast<int>(std::min<std::uint64_t>(std::uint64_t{length} * 2048U, kMaxReceiveBuffer));
+  const auto size =
+      static_cast<int>(std::min<std::uint64_t>(std::uint64_t{length} * 2048U, kMaxReceiveBuffer));
   if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on) != 0 ||
       ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) != 0 ||
       ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0 ||
@@ -184,7 +193,8 @@ void Queue::State::read(const mmsghdr& received, char* bytes) {
   if (whole && header->nlmsg_type == NLMSG_ERROR) {
     return;
   }
-  if (!whole || (received.msg_hdr.msg_flags & MSG_TRUNC) != 0 || header->nlmsg_type != (NFNL_SUBSYS_QUEUE << 8U | NFQNL_MSG_PACKET) ||
+  if (!whole || (received.msg_hdr.msg_flags & MSG_TRUNC) != 0 ||
+      header->nlmsg_type != (NFNL_SUBSYS_QUEUE << 8U | NFQNL_MSG_PACKET) ||
       mnl_nlmsg_get_payload_len(header) < sizeof(nfgenmsg)) {
     lost++;
     return;
@@ -211,9 +221,11 @@ nlmsghdr* Queue::State::begin(std::uint32_t id, int verdict, std::size_t payload
 
 void Queue::State::flush() {
   if (used > 0 && !send(verdicts.data(), used)) {
-    // No memory for so many at a time: a packet without a verdict would wait for ever, and a queue full of them would drop what comes.
+    // No memory for so many at a time: a packet without a verdict would wait for ever, and a queue
+    // full of them would drop what comes.
     auto left = static_cast<int>(used);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(verdicts.data()); mnl_nlmsg_ok(header, left); header = mnl_nlmsg_next(header, &left)) {
+    for (auto* header = reinterpret_cast<nlmsghdr*>(verdicts.data()); mnl_nlmsg_ok(header, left);
+         header = mnl_nlmsg_next(header, &left)) {
       lost += send(header, header->nlmsg_len) ? 0U : 1U;
     }
   }
@@ -262,7 +274,8 @@ std::span<const QueuedPacket> Queue::receive() {
   State& state = *state_;
   state.count = 0;
   while (state.count == 0) {
-    const int received = ::recvmmsg(state.socket.get(), state.messages.data(), static_cast<unsigned>(state.batch), MSG_DONTWAIT, nullptr);
+    const int received = ::recvmmsg(state.socket.get(), state.messages.data(),
+                                    static_cast<unsigned>(state.batch), MSG_DONTWAIT, nullptr);
     if (received < 0 && errno == EINTR) {
       continue;
     }
@@ -291,7 +304,8 @@ void Queue::accept(std::uint32_t id, std::uint32_t priority) {
   state_->end(header);
 }
 
-void Queue::accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed) {
+void Queue::accept(std::uint32_t id, std::uint32_t priority,
+                   std::span<const std::uint8_t> changed) {
   if (changed.size() > kMaxChanged) {
     drop(id);
     return;

@@ -7,7 +7,8 @@ namespace {
 constexpr const char* kTable = "trireme_probe";
 constexpr const char* kChain = "queue";
 
-/// One transaction that adds a table with a rule and deletes it: the kernel checks the rule, and no packet ever meets it.
+/// One transaction that adds a table with a rule and deletes it: the kernel checks the rule, and no
+/// packet ever meets it.
 Status attempt(NftSocket& socket, QueueMechanism mechanism) {
   NftBatch batch(kTable);
   batch.add_table();
@@ -36,7 +37,8 @@ Result<QueueMechanism> probe_queue() {
   const Status target = attempt(*socket, QueueMechanism::target);
   if (!target) {
     return fail("rules cannot hand packets to user space: " + target.error().message,
-                "the kernel needs CONFIG_NFT_QUEUE, or CONFIG_NETFILTER_XT_TARGET_NFQUEUE and CONFIG_NFT_COMPAT");
+                "the kernel needs CONFIG_NFT_QUEUE, or CONFIG_NETFILTER_XT_TARGET_NFQUEUE and "
+                "CONFIG_NFT_COMPAT");
   }
   return QueueMechanism::target;
 }

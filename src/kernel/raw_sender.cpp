@@ -17,7 +17,8 @@ Result<Fd> open_raw_socket(int family, int level, int option, std::uint32_t prio
   if (!fd.valid()) {
     return fail_errno("cannot open a raw " + name + " socket");
   }
-  std::array<sock_filter, 1> nothing = {{{BPF_RET | BPF_K, 0, 0, 0}}};  // protocol 255 would be received
+  std::array<sock_filter, 1> nothing = {
+      {{BPF_RET | BPF_K, 0, 0, 0}}};  // protocol 255 would be received
   const sock_fprog program{nothing.size(), nothing.data()};
   const int on = 1;
   if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0 ||
@@ -28,7 +29,8 @@ Result<Fd> open_raw_socket(int family, int level, int option, std::uint32_t prio
   return fd;
 }
 
-/// Ancillary data of one message: SO_MARK (it counts for routing since Linux 5.5), and the device where there is one.
+/// Ancillary data of one message: SO_MARK (it counts for routing since Linux 5.5), and the device
+/// where there is one.
 class Ancillary {
  public:
   template <typename T>
@@ -47,7 +49,8 @@ class Ancillary {
   }
 
  private:
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(std::uint32_t)) + CMSG_SPACE(sizeof(in6_pktinfo))> buffer_{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(std::uint32_t)) +
+                                        CMSG_SPACE(sizeof(in6_pktinfo))> buffer_{};
   std::size_t size_ = 0;
 };
 
@@ -75,7 +78,8 @@ Status RawSender::set_priority(std::uint32_t priority) {
     return {};
   }
   for (const Fd* fd : {&four_, &six_}) {
-    if (fd->valid() && ::setsockopt(fd->get(), SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority) != 0) {
+    if (fd->valid() &&
+        ::setsockopt(fd->get(), SOL_SOCKET, SO_PRIORITY, &priority, sizeof priority) != 0) {
       return fail_errno("cannot set the priority of packets");
     }
   }
@@ -83,8 +87,8 @@ Status RawSender::set_priority(std::uint32_t priority) {
   return {};
 }
 
-Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Address& destination, std::uint32_t device,
-                       std::uint32_t mark) const {
+Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Address& destination,
+                       std::uint32_t device, std::uint32_t mark) const {
   msghdr message{};
   Ancillary ancillary;
   ancillary.add(SOL_SOCKET, SO_MARK, mark);
@@ -93,7 +97,9 @@ Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Addre
     to.sin_family = AF_INET;
     std::memcpy(&to.sin_addr, destination.bytes.data(), sizeof to.sin_addr);
     if (device != 0) {
-      ancillary.add(IPPROTO_IP, IP_PKTINFO, in_pktinfo{.ipi_ifindex = static_cast<int>(device), .ipi_spec_dst = {}, .ipi_addr = {}});
+      ancillary.add(
+          IPPROTO_IP, IP_PKTINFO,
+          in_pktinfo{.ipi_ifindex = static_cast<int>(device), .ipi_spec_dst = {}, .ipi_addr = {}});
     }
     message.msg_name = &to;
     message.msg_namelen = sizeof to;

@@ -60,7 +60,8 @@ Result<SocketTable> SocketTable::open() {
   return SocketTable(std::move(fd));
 }
 
-Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id, std::vector<InetSocket>& sockets) {
+Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id,
+                          std::vector<InetSocket>& sockets) {
   Request request{};
   request.header.nlmsg_len = sizeof request;
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
@@ -70,7 +71,8 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
   request.body.sdiag_protocol = protocol;
   request.body.idiag_states = kAllStates;
   request.attribute.nla_type = INET_DIAG_REQ_BYTECODE;
-  request.attribute.nla_len = sizeof request.attribute + sizeof request.op + sizeof request.cgroup_id;
+  request.attribute.nla_len =
+      sizeof request.attribute + sizeof request.op + sizeof request.cgroup_id;
   // One condition: yes goes to the end of the program (accept), no goes 4 bytes past it (reject).
   request.op.code = INET_DIAG_BC_CGROUP_COND;
   request.op.yes = sizeof request.op + sizeof request.cgroup_id;
@@ -86,7 +88,8 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
       return fail_errno("cannot read from sock_diag");
     }
     auto left = static_cast<unsigned int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
       if (header->nlmsg_seq != sequence_) {
         continue;
       }
@@ -95,10 +98,13 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
       }
       if (header->nlmsg_type == NLMSG_ERROR) {
         const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-        return error->error == -ENOENT ? Status{} : fail_errno("sock_diag refused the question", -error->error);
+        return error->error == -ENOENT
+                   ? Status{}
+                   : fail_errno("sock_diag refused the question", -error->error);
       }
       const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
-      sockets.push_back({protocol, address(found->idiag_family, found->id.idiag_src), address(found->idiag_family, found->id.idiag_dst),
+      sockets.push_back({protocol, address(found->idiag_family, found->id.idiag_src),
+                         address(found->idiag_family, found->id.idiag_dst),
                          ntohs(found->id.idiag_sport), ntohs(found->id.idiag_dport)});
     }
   }
@@ -137,11 +143,13 @@ Result<bool> SocketTable::has_connection(const InetSocket& ends, std::uint32_t d
     }
     if (header->nlmsg_type == NLMSG_ERROR) {
       const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-      return error->error == -ENOENT ? Result<bool>(false) : fail_errno("sock_diag refused the question", -error->error);
+      return error->error == -ENOENT ? Result<bool>(false)
+                                     : fail_errno("sock_diag refused the question", -error->error);
     }
     const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
     const bool over = found->idiag_timer == kTimeWaitTimer || found->idiag_state == TCP_CLOSE;
-    return !over && found->idiag_state != TCP_LISTEN && found->idiag_state != TCP_SYN_RECV && found->idiag_state != TCP_NEW_SYN_RECV;
+    return !over && found->idiag_state != TCP_LISTEN && found->idiag_state != TCP_SYN_RECV &&
+           found->idiag_state != TCP_NEW_SYN_RECV;
   }
 }
 

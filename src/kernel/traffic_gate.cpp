@@ -7,7 +7,8 @@
 namespace trireme::kernel {
 namespace {
 
-constexpr CgroupProgram kGate = {.name = "trireme_gate1", .family = "trireme_gate", .description = "traffic gate"};
+constexpr CgroupProgram kGate = {
+    .name = "trireme_gate1", .family = "trireme_gate", .description = "traffic gate"};
 constexpr std::array kDirections = {BPF_CGROUP_INET_INGRESS, BPF_CGROUP_INET_EGRESS};
 
 /// return 0: drop

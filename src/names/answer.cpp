@@ -12,9 +12,11 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr std::size_t kNameText = NS_MAXDNAME;  // bytes of a name in presentation format, with its NUL
+constexpr std::size_t kNameText =
+    NS_MAXDNAME;  // bytes of a name in presentation format, with its NUL
 
-/// Lower case; empty where a character is none of a host's name, such as an escaped one: "a\.b" is one label, and not below "b".
+/// Lower case; empty where a character is none of a host's name, such as an escaped one: "a\.b" is
+/// one label, and not below "b".
 std::string host_name(const char* text) {
   std::string name(text);
   while (!name.empty() && name.back() == '.') {
@@ -55,14 +57,16 @@ struct Records {
     }
     if (ns_rr_type(record) == ns_t_cname) {
       char target[kNameText];
-      if (::dn_expand(ns_msg_base(message), ns_msg_end(message), ns_rr_rdata(record), target, sizeof target) >= 0) {
+      if (::dn_expand(ns_msg_base(message), ns_msg_end(message), ns_rr_rdata(record), target,
+                      sizeof target) >= 0) {
         aliases.try_emplace(std::move(owner), Alias{host_name(target), ttl_of(record)});
       }
       return;
     }
     Told told;
     told.ttl = ttl_of(record);
-    told.address.family = ns_rr_type(record) == ns_t_a ? policy::Address::Family::v4 : policy::Address::Family::v6;
+    told.address.family =
+        ns_rr_type(record) == ns_t_a ? policy::Address::Family::v4 : policy::Address::Family::v6;
     const bool is_address = ns_rr_type(record) == ns_t_a || ns_rr_type(record) == ns_t_aaaa;
     if (is_address && ns_rr_rdlen(record) == told.address.size()) {
       std::copy_n(ns_rr_rdata(record), told.address.size(), told.address.bytes.begin());
@@ -84,15 +88,19 @@ std::vector<Told> follow(const Records& records, std::string name) {
   }
   std::vector<Told> result;
   const auto [first, last] = records.addresses.equal_range(name);
-  std::for_each(first, last, [&](const auto& record) { result.push_back({record.second.address, std::min(least, record.second.ttl)}); });
+  std::for_each(first, last, [&](const auto& record) {
+    result.push_back({record.second.address, std::min(least, record.second.ttl)});
+  });
   return result;
 }
 
 std::optional<std::string> question(ns_msg& message) {
   ns_rr record{};
-  const bool answers = ns_msg_getflag(message, ns_f_qr) == 1 && ns_msg_getflag(message, ns_f_opcode) == ns_o_query &&
-                       ns_msg_getflag(message, ns_f_rcode) == ns_r_noerror && ns_msg_count(message, ns_s_qd) == 1;
-  if (!answers || ::ns_parserr(&message, ns_s_qd, 0, &record) != 0 || ns_rr_class(record) != ns_c_in) {
+  const bool answers =
+      ns_msg_getflag(message, ns_f_qr) == 1 && ns_msg_getflag(message, ns_f_opcode) == ns_o_query &&
+      ns_msg_getflag(message, ns_f_rcode) == ns_r_noerror && ns_msg_count(message, ns_s_qd) == 1;
+  if (!answers || ::ns_parserr(&message, ns_s_qd, 0, &record) != 0 ||
+      ns_rr_class(record) != ns_c_in) {
     return std::nullopt;
   }
   std::string name = host_name(ns_rr_name(record));
@@ -104,7 +112,8 @@ std::optional<std::string> question(ns_msg& message) {
 std::optional<Answer> read_answer(std::span<const std::uint8_t> bytes) {
   ns_msg message{};
   // Walks all sections: what does not fit the counts is refused as a whole.
-  if (bytes.size() > NS_MAXMSG || ::ns_initparse(bytes.data(), static_cast<int>(bytes.size()), &message) != 0) {
+  if (bytes.size() > NS_MAXMSG ||
+      ::ns_initparse(bytes.data(), static_cast<int>(bytes.size()), &message) != 0) {
     return std::nullopt;
   }
   const auto name = question(message);

@@ -9,13 +9,15 @@
 namespace trireme::names {
 namespace {
 
-constexpr std::size_t kPrefix = 2;  // bytes of the length before each message in TCP (RFC 1035, section 4.2.2)
+constexpr std::size_t kPrefix =
+    2;  // bytes of the length before each message in TCP (RFC 1035, section 4.2.2)
 
 }  // namespace
 
 Heard Reader::read(std::span<const std::uint8_t> packet, std::size_t length) {
   Heard heard;
-  if (const auto datagram = wire::Datagram::parse(packet, length); datagram && datagram->is_whole()) {
+  if (const auto datagram = wire::Datagram::parse(packet, length);
+      datagram && datagram->is_whole()) {
     heard.protocol = IPPROTO_UDP;
     heard.ends = datagram->ends();
     if (auto answer = read_answer(datagram->payload())) {
@@ -58,7 +60,8 @@ void Reader::read_segment(const wire::Segment& segment, Heard& heard) {
 Reader::Stream& Reader::stream(const wire::Ends& ends, std::uint32_t sequence) {
   if (const auto known = by_ends_.find(ends); known != by_ends_.end()) {
     streams_.splice(streams_.begin(), streams_, known->second);
-    // Another connection by the same ports, or one whose segments we have missed: further off than any window.
+    // Another connection by the same ports, or one whose segments we have missed: further off than
+    // any window.
     constexpr std::uint32_t kWindow = 1U << 24U;
     if (sequence - streams_.front().next + kWindow > 2 * kWindow) {
       streams_.front() = {ends, sequence, sequence, {}};
@@ -94,15 +97,17 @@ void Reader::complete(Stream& stream, std::vector<Answer>& answers) {
     }
     rest = rest.subspan(size);
   }
-  stream.partial.erase(stream.partial.begin(), stream.partial.end() - static_cast<std::ptrdiff_t>(rest.size()));
+  stream.partial.erase(stream.partial.begin(),
+                       stream.partial.end() - static_cast<std::ptrdiff_t>(rest.size()));
   if (stream.partial.empty()) {
     stream.partial.shrink_to_fit();
   }
 }
 
 std::size_t Reader::buffered() const {
-  return std::accumulate(streams_.begin(), streams_.end(), std::size_t{0},
-                         [](std::size_t sum, const Stream& stream) { return sum + stream.partial.size(); });
+  return std::accumulate(
+      streams_.begin(), streams_.end(), std::size_t{0},
+      [](std::size_t sum, const Stream& stream) { return sum + stream.partial.size(); });
 }
 
 }  // namespace trireme::names

@@ -14,7 +14,8 @@ namespace trireme::policy {
 namespace {
 
 /// What rules can name.
-constexpr std::array<std::uint8_t, 4> kProtocols = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6};
+constexpr std::array<std::uint8_t, 4> kProtocols = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP,
+                                                    IPPROTO_ICMPV6};
 
 bool side_covers(const Policy& policy, const std::vector<Peer>& peers, const Endpoint& end) {
   return std::ranges::any_of(peers, [&](const Peer& peer) { return covers(policy, peer, end); });
@@ -41,7 +42,11 @@ std::set<std::uint32_t> port_steps(const std::vector<Rule>& rules, std::uint8_t 
 }  // namespace
 
 Endpoint Party::endpoint(std::span<const std::size_t> named) const {
-  return {.kind = kind, .labels = kind == Endpoint::Kind::workload ? &labels : nullptr, .workload = 0, .address = address, .named = named};
+  return {.kind = kind,
+          .labels = kind == Endpoint::Kind::workload ? &labels : nullptr,
+          .workload = 0,
+          .address = address,
+          .named = named};
 }
 
 Party party_of(LabelSet labels) {
@@ -58,7 +63,11 @@ std::vector<Party> entities_of(const Policy& policy) {
   parties[1].kind = Endpoint::Kind::world;
   parties[1].text = "@world";
   for (const Network& network : policy.networks) {
-    Party party = {.kind = Endpoint::Kind::world, .labels = {}, .address = {}, .text = "@" + network.name, .members = {}};
+    Party party = {.kind = Endpoint::Kind::world,
+                   .labels = {},
+                   .address = {},
+                   .text = "@" + network.name,
+                   .members = {}};
     if (!network.cidrs.empty()) {
       party.address = network.cidrs.front().address;
     } else if (!network.names.empty()) {
@@ -80,13 +89,15 @@ std::string ports_text(const std::vector<PortRange>& ranges) {
       whole.insert(range.protocol);
     }
     const bool has_ports = range.protocol == IPPROTO_TCP || range.protocol == IPPROTO_UDP;
-    const std::string word = all && has_ports ? (range.protocol == IPPROTO_TCP ? "tcp" : "udp") : range_text(range);
+    const std::string word =
+        all && has_ports ? (range.protocol == IPPROTO_TCP ? "tcp" : "udp") : range_text(range);
     text += (text.empty() ? "" : ", ") + word;
   }
   return whole.size() == kProtocols.size() ? "all ports" : text.empty() ? "none" : text;
 }
 
-AccessMap::AccessMap(const Policy& policy, const std::vector<Party>& parties) : policy_(policy), parties_(parties) {
+AccessMap::AccessMap(const Policy& policy, const std::vector<Party>& parties)
+    : policy_(policy), parties_(parties) {
   scratch_.mode = Mode::enforce;
   scratch_.baseline = policy.baseline;
   scratch_.networks = policy.networks;
@@ -124,14 +135,18 @@ AccessMap::AccessMap(const Policy& policy, const std::vector<Party>& parties) : 
 }
 
 AccessMap::Relation AccessMap::relation(const Party& from, const Party& to) {
-  if (from.kind != Endpoint::Kind::workload || to.kind != Endpoint::Kind::workload || from.labels.empty() || to.labels.empty()) {
+  if (from.kind != Endpoint::Kind::workload || to.kind != Endpoint::Kind::workload ||
+      from.labels.empty() || to.labels.empty()) {
     return Relation::none;
   }
-  return from.labels == to.labels ? Relation::equal : from.labels.shares_a_label(to.labels) ? Relation::share : Relation::none;
+  return from.labels == to.labels                ? Relation::equal
+         : from.labels.shares_a_label(to.labels) ? Relation::share
+                                                 : Relation::none;
 }
 
 const std::vector<Opening>& AccessMap::between(std::size_t from, std::size_t to) {
-  Relation pair = policy_.baseline == Baseline::none ? Relation::none : relation(parties_[from], parties_[to]);
+  Relation pair =
+      policy_.baseline == Baseline::none ? Relation::none : relation(parties_[from], parties_[to]);
   if (pair == Relation::share && policy_.baseline == Baseline::same_labels) {
     pair = Relation::none;
   }
@@ -150,7 +165,8 @@ std::vector<Opening> AccessMap::open(std::size_t from, std::size_t to) {
     return {};  // not ours to judge
   }
   std::vector<std::size_t> rules;
-  std::ranges::set_intersection(from_rules_[classes_[from]], to_rules_[classes_[to]], std::back_inserter(rules));
+  std::ranges::set_intersection(from_rules_[classes_[from]], to_rules_[classes_[to]],
+                                std::back_inserter(rules));
   scratch_.rules.clear();
   for (const std::size_t rule : rules) {
     scratch_.rules.push_back(policy_.rules[rule]);
@@ -159,20 +175,28 @@ std::vector<Opening> AccessMap::open(std::size_t from, std::size_t to) {
   for (const std::uint8_t protocol : kProtocols) {
     const auto starts = port_steps(scratch_.rules, protocol);
     for (auto start = starts.begin(); start != starts.end(); ++start) {
-      const Decision decision = evaluate(scratch_, source, destination, protocol, static_cast<std::uint16_t>(*start));
+      const Decision decision =
+          evaluate(scratch_, source, destination, protocol, static_cast<std::uint16_t>(*start));
       if (decision.verdict == Verdict::deny) {
         continue;
       }
       const std::uint32_t end = std::next(start) == starts.end() ? 65535 : *std::next(start) - 1;
       const Rule* rule =
-          decision.rule == nullptr ? nullptr : &policy_.rules[rules[static_cast<std::size_t>(decision.rule - scratch_.rules.data())]];
+          decision.rule == nullptr
+              ? nullptr
+              : &policy_
+                     .rules[rules[static_cast<std::size_t>(decision.rule - scratch_.rules.data())]];
       Opening* last = openings.empty() ? nullptr : &openings.back();
-      const bool goes_on = last != nullptr && last->ports.protocol == protocol && last->ports.last + 1U == *start && last->rule == rule &&
+      const bool goes_on = last != nullptr && last->ports.protocol == protocol &&
+                           last->ports.last + 1U == *start && last->rule == rule &&
                            last->reason == decision.reason;
       if (goes_on) {
         last->ports.last = static_cast<std::uint16_t>(end);
       } else {
-        openings.push_back({{protocol, static_cast<std::uint16_t>(*start), static_cast<std::uint16_t>(end)}, decision.reason, rule});
+        openings.push_back(
+            {{protocol, static_cast<std::uint16_t>(*start), static_cast<std::uint16_t>(end)},
+             decision.reason,
+             rule});
       }
     }
   }

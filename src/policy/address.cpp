@@ -10,7 +10,8 @@
 namespace trireme::policy {
 namespace {
 
-constexpr std::array<std::uint8_t, 12> kMappedPrefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};  // RFC 4291, 2.5.5.2
+constexpr std::array<std::uint8_t, 12> kMappedPrefix = {0, 0, 0, 0,    0,   0, 0,
+                                                        0, 0, 0, 0xFF, 0xFF};  // RFC 4291, 2.5.5.2
 
 std::optional<Address> parse_literally(std::string_view text) {
   const std::string terminated(text);
@@ -18,7 +19,8 @@ std::optional<Address> parse_literally(std::string_view text) {
     return std::nullopt;
   }
   Address address;
-  address.family = text.find(':') == std::string_view::npos ? Address::Family::v4 : Address::Family::v6;
+  address.family =
+      text.find(':') == std::string_view::npos ? Address::Family::v4 : Address::Family::v6;
   const int family = address.family == Address::Family::v4 ? AF_INET : AF_INET6;
   if (::inet_pton(family, terminated.c_str(), address.bytes.data()) != 1) {
     return std::nullopt;
@@ -27,7 +29,8 @@ std::optional<Address> parse_literally(std::string_view text) {
 }
 
 bool is_mapped(const Address& address) {
-  return address.family == Address::Family::v6 && std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), address.bytes.begin());
+  return address.family == Address::Family::v6 &&
+         std::equal(kMappedPrefix.begin(), kMappedPrefix.end(), address.bytes.begin());
 }
 
 Address unmapped(const Address& address) {
@@ -40,7 +43,8 @@ Address unmapped(const Address& address) {
 }
 
 tl::unexpected<Error> bad_address(std::string_view text) {
-  return fail(fmt::format("'{}' is no IP address", text), "write it as 192.0.2.1 or 2001:db8::1; names go into `names`");
+  return fail(fmt::format("'{}' is no IP address", text),
+              "write it as 192.0.2.1 or 2001:db8::1; names go into `names`");
 }
 
 // `address` with all bits after the first `length` cleared.
@@ -73,11 +77,15 @@ bool Address::is_loopback() const {
   if (family == Family::v4) {
     return bytes[0] == 127;
   }
-  return bytes.back() == 1 && std::all_of(bytes.begin(), bytes.end() - 1, [](std::uint8_t byte) { return byte == 0; });
+  return bytes.back() == 1 &&
+         std::all_of(bytes.begin(), bytes.end() - 1, [](std::uint8_t byte) { return byte == 0; });
 }
 
 Result<SocketAddress> SocketAddress::parse(std::string_view text) {
-  const auto bad = [&] { return fail(fmt::format("'{}' is no address and port", text), "write 127.0.0.1:9464 or [::1]:9464"); };
+  const auto bad = [&] {
+    return fail(fmt::format("'{}' is no address and port", text),
+                "write 127.0.0.1:9464 or [::1]:9464");
+  };
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) {
     return bad();
@@ -87,9 +95,10 @@ Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   const auto address = Address::parse(bracketed ? host.substr(1, host.size() - 2) : host);
   const std::string_view digits = text.substr(colon + 1);
   SocketAddress result;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), result.port);
-  if (!address || bracketed != (host.find(':') != std::string_view::npos) || error != std::errc() || end != digits.data() + digits.size() ||
-      result.port == 0) {
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), result.port);
+  if (!address || bracketed != (host.find(':') != std::string_view::npos) || error != std::errc() ||
+      end != digits.data() + digits.size() || result.port == 0) {
     return bad();
   }
   result.address = *address;
@@ -97,7 +106,8 @@ Result<SocketAddress> SocketAddress::parse(std::string_view text) {
 }
 
 std::string SocketAddress::text() const {
-  return address.family == Address::Family::v4 ? fmt::format("{}:{}", address.text(), port) : fmt::format("[{}]:{}", address.text(), port);
+  return address.family == Address::Family::v4 ? fmt::format("{}:{}", address.text(), port)
+                                               : fmt::format("[{}]:{}", address.text(), port);
 }
 
 Result<Prefix> Prefix::parse(std::string_view text) {
@@ -110,9 +120,11 @@ Result<Prefix> Prefix::parse(std::string_view text) {
   unsigned length = bits;
   if (slash != std::string_view::npos) {
     const std::string_view digits = text.substr(slash + 1);
-    const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), length);
+    const auto [end, status] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), length);
     if (status != std::errc{} || end != digits.data() + digits.size() || length > bits) {
-      return fail(fmt::format("'{}' is no prefix length", digits), fmt::format("a number from 0 to {}", bits));
+      return fail(fmt::format("'{}' is no prefix length", digits),
+                  fmt::format("a number from 0 to {}", bits));
     }
   }
   Prefix prefix{masked(*address, length), static_cast<std::uint8_t>(length)};
@@ -143,7 +155,8 @@ std::string Prefix::text() const {
 }
 
 std::vector<Prefix> disjoint(std::vector<Prefix> prefixes) {
-  std::ranges::sort(prefixes);  // of two that begin alike, the shorter, which contains the other, comes first
+  std::ranges::sort(
+      prefixes);  // of two that begin alike, the shorter, which contains the other, comes first
   std::vector<Prefix> result;
   for (const Prefix& prefix : prefixes) {
     if (result.empty() || !result.back().contains(prefix.address)) {

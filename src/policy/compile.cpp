@@ -26,7 +26,8 @@ void CompilerState::add(Number number, const LabelSet& labels) {
     workload.own_group = group_ids.take();
     ledger.put_same(workload.own_group);
   }
-  ledger.put(&Elements::groups, number, identity->second.group ? (*identity->second.group)->second.id : workload.own_group);
+  ledger.put(&Elements::groups, number,
+             identity->second.group ? (*identity->second.group)->second.id : workload.own_group);
   ledger.put(&Elements::classes, number, identity->second.klass->second.id);
   workloads.emplace(number, workload);
 }

@@ -20,7 +20,8 @@ void place(CompilerState::ByGroup& where, CompilerState::Class& klass, bool come
 }
 
 // All but the classes that `klass` shares its group with.
-void collect(const CompilerState::ByGroup& from, const CompilerState::Class& klass, std::vector<CompilerState::Class*>& into) {
+void collect(const CompilerState::ByGroup& from, const CompilerState::Class& klass,
+             std::vector<CompilerState::Class*>& into) {
   for (const auto& [group, members] : from) {
     if (group == 0 || group != klass.group) {
       into.insert(into.end(), members.begin(), members.end());
@@ -44,9 +45,10 @@ void CompilerState::make_tables() {
 }
 
 std::vector<AddressInterval> CompilerState::addresses(Entity::Kind kind, Address::Family family) {
-  return partition_addresses(*policy, rules.networks(), family, [&](const std::vector<std::size_t>& networks) {
-    return acquire_address_class(rules.match(kind, networks))->second.second.id;
-  });
+  return partition_addresses(
+      *policy, rules.networks(), family, [&](const std::vector<std::size_t>& networks) {
+        return acquire_address_class(rules.match(kind, networks))->second.second.id;
+      });
 }
 
 CompilerState::AddressClasses::iterator CompilerState::acquire_address_class(Signature signature) {
@@ -140,7 +142,8 @@ void CompilerState::index(Class& klass, bool come) {
   }
 }
 
-// Pairs of a new class with all that an allowing rule or the baseline lets it talk to, itself included.
+// Pairs of a new class with all that an allowing rule or the baseline lets it talk to, itself
+// included.
 void CompilerState::connect(Class& klass) {
   std::vector<Class*> reached;
   std::vector<Class*> reaching;
@@ -161,7 +164,9 @@ void CompilerState::connect(Class& klass) {
   }
   sort_unique(reached);
   sort_unique(reaching);
-  const auto is_ours = [&klass](const Class& other) { return !klass.unlabelled || !other.unlabelled; };  // a workload at one end
+  const auto is_ours = [&klass](const Class& other) {
+    return !klass.unlabelled || !other.unlabelled;
+  };  // a workload at one end
   for (Class* to : reached) {
     if (is_ours(*to)) {
       link(klass, *to);
@@ -175,7 +180,8 @@ void CompilerState::connect(Class& klass) {
 }
 
 void CompilerState::link(Class& from, Class& to) {
-  const auto handle = profiles.acquire({between(from.key->signature, to.key->signature), baseline_allows(from, to)});
+  const auto handle = profiles.acquire(
+      {between(from.key->signature, to.key->signature), baseline_allows(from, to)});
   if (!handle) {
     return;
   }
@@ -185,8 +191,9 @@ void CompilerState::link(Class& from, Class& to) {
 }
 
 bool CompilerState::baseline_allows(const Class& from, const Class& to) const {
-  return policy->baseline == Baseline::any_common_label ? from.key->labels.shares_a_label(to.key->labels)
-                                                        : &from == &to && !from.key->labels.empty();
+  return policy->baseline == Baseline::any_common_label
+             ? from.key->labels.shares_a_label(to.key->labels)
+             : &from == &to && !from.key->labels.empty();
 }
 
 }  // namespace trireme::policy

@@ -6,7 +6,8 @@ namespace trireme::policy {
 
 namespace {
 
-std::vector<RuleNumber> restricting(const std::vector<CompiledRule>& rules, const std::vector<RuleNumber>& among) {
+std::vector<RuleNumber> restricting(const std::vector<CompiledRule>& rules,
+                                    const std::vector<RuleNumber>& among) {
   std::vector<RuleNumber> result;
   std::copy_if(among.begin(), among.end(), std::back_inserter(result),
                [&](RuleNumber number) { return (rules[number].effect & kRestricts) != 0; });
@@ -14,7 +15,8 @@ std::vector<RuleNumber> restricting(const std::vector<CompiledRule>& rules, cons
 }
 
 bool all_allowed(const Profiles::Content& content) {
-  return std::all_of(content.begin(), content.end(), [](const auto& entry) { return entry == Outcome::allow; });
+  return std::all_of(content.begin(), content.end(),
+                     [](const auto& entry) { return entry == Outcome::allow; });
 }
 
 }  // namespace
@@ -39,7 +41,8 @@ const Label& CompilerState::common_label(const LabelSet& labels) const {
   return best->first;
 }
 
-std::optional<CompilerState::GroupKey> CompilerState::group_key(const LabelSet& labels, const Signature& signature) const {
+std::optional<CompilerState::GroupKey> CompilerState::group_key(const LabelSet& labels,
+                                                                const Signature& signature) const {
   const std::vector<RuleNumber> inside = between(signature, signature);
   if (all_allowed(profiles.content({inside, false}))) {
     return GroupKey{GroupKey::Kind::open, signature, {}};
@@ -54,7 +57,8 @@ std::optional<CompilerState::GroupKey> CompilerState::group_key(const LabelSet& 
   return GroupKey{GroupKey::Kind::common, restrictions(signature), label.key + "=" + label.value};
 }
 
-CompilerState::ClassKey CompilerState::class_key(const LabelSet& labels, const Signature& signature) const {
+CompilerState::ClassKey CompilerState::class_key(const LabelSet& labels,
+                                                 const Signature& signature) const {
   if (!baseline_reaches_itself(labels)) {
     return {signature, {}};
   }

@@ -17,37 +17,49 @@ bool same_group(const Elements& elements, Number from, Number to) {
   return source && source == destination && elements.same.contains(*source);
 }
 
-std::optional<std::uint32_t> class_at(const std::vector<AddressInterval>& intervals, const Address& address) {
-  const auto after = std::upper_bound(intervals.begin(), intervals.end(), address,
-                                      [](const Address& value, const AddressInterval& interval) { return value < interval.first; });
+std::optional<std::uint32_t> class_at(const std::vector<AddressInterval>& intervals,
+                                      const Address& address) {
+  const auto after = std::upper_bound(
+      intervals.begin(), intervals.end(), address,
+      [](const Address& value, const AddressInterval& interval) { return value < interval.first; });
   if (after == intervals.begin() || address > std::prev(after)->last) {
     return std::nullopt;
   }
   return std::prev(after)->address_class;
 }
 
-std::optional<std::uint32_t> class_of(const Tables& tables, const Elements& elements, const SetPeer& peer) {
+std::optional<std::uint32_t> class_of(const Tables& tables, const Elements& elements,
+                                      const SetPeer& peer) {
   if (peer.number != 0) {
     return find(elements.classes, peer.number);
   }
-  if (const auto named = find(peer.local ? elements.local_named : elements.remote_named, peer.address)) {
+  if (const auto named =
+          find(peer.local ? elements.local_named : elements.remote_named, peer.address)) {
     return named;
   }
   const bool v4 = peer.address.family == Address::Family::v4;
-  return class_at(peer.local ? (v4 ? tables.local4 : tables.local6) : (v4 ? tables.remote4 : tables.remote6), peer.address);
+  return class_at(
+      peer.local ? (v4 ? tables.local4 : tables.local6) : (v4 ? tables.remote4 : tables.remote6),
+      peer.address);
 }
 
-std::uint32_t port_class_of(const std::vector<PortInterval>& intervals, std::uint8_t protocol, std::uint16_t port) {
-  const auto after = std::upper_bound(
-      intervals.begin(), intervals.end(), std::pair(protocol, port),
-      [](const auto& value, const auto& interval) { return value < std::pair(interval.range.protocol, interval.range.first); });
-  return after != intervals.begin() && std::prev(after)->range.contains(protocol, port) ? std::prev(after)->port_class : 0;
+std::uint32_t port_class_of(const std::vector<PortInterval>& intervals, std::uint8_t protocol,
+                            std::uint16_t port) {
+  const auto after =
+      std::upper_bound(intervals.begin(), intervals.end(), std::pair(protocol, port),
+                       [](const auto& value, const auto& interval) {
+                         return value < std::pair(interval.range.protocol, interval.range.first);
+                       });
+  return after != intervals.begin() && std::prev(after)->range.contains(protocol, port)
+             ? std::prev(after)->port_class
+             : 0;
 }
 
 // Values that differ are removed and added.
 template <typename Map>
 void subtract(const Map& left, const Map& right, Map& only_left) {
-  std::set_difference(left.begin(), left.end(), right.begin(), right.end(), std::inserter(only_left, only_left.end()));
+  std::set_difference(left.begin(), left.end(), right.begin(), right.end(),
+                      std::inserter(only_left, only_left.end()));
 }
 
 void subtract(const Elements& left, const Elements& right, Elements& only_left) {
@@ -67,8 +79,8 @@ Delta difference(const Elements& before, const Elements& after) {
   return delta;
 }
 
-std::optional<Outcome> judge(const Tables& tables, const Elements& elements, const SetPeer& from, const SetPeer& to, std::uint8_t protocol,
-                             std::uint16_t port) {
+std::optional<Outcome> judge(const Tables& tables, const Elements& elements, const SetPeer& from,
+                             const SetPeer& to, std::uint8_t protocol, std::uint16_t port) {
   if (from.number != 0 && to.number != 0 && same_group(elements, from.number, to.number)) {
     return Outcome::allow;
   }

@@ -55,7 +55,8 @@ std::optional<Profiles::Handle> Profiles::acquire(Question question) {
     return known;
   }
   Content answer = content(question);
-  if (std::none_of(answer.begin(), answer.end(), [](const auto& entry) { return entry.has_value(); })) {
+  if (std::none_of(answer.begin(), answer.end(),
+                   [](const auto& entry) { return entry.has_value(); })) {
     return std::nullopt;
   }
   const auto [profile, fresh] = profiles_.try_emplace(std::move(answer));

@@ -1,4 +1,5 @@
-// Profiles: what a pair of classes may do on each port class, counted and shared; and the account of what changed.
+// Profiles: what a pair of classes may do on each port class, counted and shared; and the account
+// of what changed.
 #pragma once
 
 #include <map>
@@ -10,8 +11,8 @@
 
 namespace trireme::policy {
 
-/// Identifiers from `first` on, 2^31 - 1 of them. One that came back rests until all others have had their turn, so that a packet between
-/// two look-ups does not meet its next bearer.
+/// Identifiers from `first` on, 2^31 - 1 of them. One that came back rests until all others have
+/// had their turn, so that a packet between two look-ups does not meet its next bearer.
 class IdPool {
  public:
   explicit IdPool(std::uint32_t first) : first_(first), next_(first) {}
@@ -74,7 +75,8 @@ class Profiles {
   };
   using Handle = std::map<Question, Decision>::iterator;
 
-  Profiles(const RuleIndex& rules, Ledger& ledger, std::uint32_t first_id) : rules_(rules), ledger_(ledger), ids_(first_id) {}
+  Profiles(const RuleIndex& rules, Ledger& ledger, std::uint32_t first_id)
+      : rules_(rules), ledger_(ledger), ids_(first_id) {}
 
   [[nodiscard]] Content content(const Question& question) const;
   /// Nothing where every port is refused. Every handle is released once.

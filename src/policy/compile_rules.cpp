@@ -21,7 +21,8 @@ std::uint8_t effect(const Rule& rule) {
 bool can_apply(const Rule& rule) {
   const auto covers_something = [](const PortRange& range) { return range.first <= range.last; };
   return !rule.from.empty() && !rule.to.empty() &&
-         (rule.ports.empty() || std::any_of(rule.ports.begin(), rule.ports.end(), covers_something));
+         (rule.ports.empty() ||
+          std::any_of(rule.ports.begin(), rule.ports.end(), covers_something));
 }
 
 void append(std::vector<RuleNumber>& to, const std::vector<RuleNumber>& from) {
@@ -45,18 +46,21 @@ void sort_unique(Signature& signature) {
 
 bool names_values_only(const Requirement& requirement) {
   return requirement.op == Requirement::Operator::in &&
-         std::none_of(requirement.values.begin(), requirement.values.end(), [](const std::string& value) { return value.ends_with('*'); });
+         std::none_of(requirement.values.begin(), requirement.values.end(),
+                      [](const std::string& value) { return value.ends_with('*'); });
 }
 
 bool needs_key(const Requirement& requirement) {
-  return requirement.op == Requirement::Operator::in || requirement.op == Requirement::Operator::exists;
+  return requirement.op == Requirement::Operator::in ||
+         requirement.op == Requirement::Operator::exists;
 }
 
 }  // namespace
 
 std::vector<RuleNumber> between(const Signature& from, const Signature& to) {
   std::vector<RuleNumber> both;
-  std::set_intersection(from.from.begin(), from.from.end(), to.to.begin(), to.to.end(), std::back_inserter(both));
+  std::set_intersection(from.from.begin(), from.from.end(), to.to.begin(), to.to.end(),
+                        std::back_inserter(both));
   return both;
 }
 
@@ -68,8 +72,10 @@ RuleIndex::RuleIndex(const Policy& policy) {
       continue;
     }
     const auto number = static_cast<RuleNumber>(rules_.size());
-    rules_.push_back({.effect = effect(rule), .every_port = rule.ports.empty(), .port_classes = {}});
-    port_set_of.push_back(rule.ports.empty() ? 0 : port_sets.try_emplace(rule.ports, port_sets.size()).first->second);
+    rules_.push_back(
+        {.effect = effect(rule), .every_port = rule.ports.empty(), .port_classes = {}});
+    port_set_of.push_back(
+        rule.ports.empty() ? 0 : port_sets.try_emplace(rule.ports, port_sets.size()).first->second);
     add_side(policy, number, rule.from, &Signature::from);
     add_side(policy, number, rule.to, &Signature::to);
   }
@@ -87,7 +93,8 @@ RuleIndex::RuleIndex(const Policy& policy) {
   }
 }
 
-void RuleIndex::add_side(const Policy& policy, RuleNumber rule, const std::vector<Peer>& peers, std::vector<RuleNumber> Signature::*side) {
+void RuleIndex::add_side(const Policy& policy, RuleNumber rule, const std::vector<Peer>& peers,
+                         std::vector<RuleNumber> Signature::*side) {
   for (const Peer& peer : peers) {
     if (const auto* selector = std::get_if<Selector>(&peer)) {
       const auto [place, fresh] = numbers_.try_emplace(*selector, selections_.size());
@@ -121,7 +128,8 @@ void RuleIndex::index(std::size_t selection) {
   (key != requirements.end() ? by_key_[key->key].present : always_).push_back(selection);
 }
 
-void RuleIndex::collect(const std::vector<std::size_t>& candidates, const LabelSet& labels, Signature& into) const {
+void RuleIndex::collect(const std::vector<std::size_t>& candidates, const LabelSet& labels,
+                        Signature& into) const {
   for (const std::size_t candidate : candidates) {
     if (selections_[candidate].selector->matches(labels)) {
       append(into, selections_[candidate].covered);

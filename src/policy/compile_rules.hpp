@@ -1,4 +1,5 @@
-// The rules of a policy as the compiler asks them: which of them cover an end, and what each does to which port classes.
+// The rules of a policy as the compiler asks them: which of them cover an end, and what each does
+// to which port classes.
 #pragma once
 
 #include <map>
@@ -13,7 +14,8 @@ namespace trireme::policy {
 
 using RuleNumber = std::uint32_t;  // index into RuleIndex::rules()
 
-/// What a rule does where it applies. An audited allow does nothing and is left out; so is a rule that can never apply.
+/// What a rule does where it applies. An audited allow does nothing and is left out; so is a rule
+/// that can never apply.
 enum Effect : std::uint8_t { kAllows = 1, kDenies = 2, kAudits = 4, kLogs = 8 };
 /// Effects that keep a flow from passing without a line.
 inline constexpr std::uint8_t kRestricts = kDenies | kAudits | kLogs;
@@ -24,7 +26,8 @@ struct CompiledRule {
   std::vector<std::uint32_t> port_classes;  // sorted; empty where every_port
 };
 
-/// The rules that cover an end as a source and as a destination; sorted. Ends with equal signatures are alike to every rule.
+/// The rules that cover an end as a source and as a destination; sorted. Ends with equal signatures
+/// are alike to every rule.
 struct Signature {
   std::vector<RuleNumber> from;
   std::vector<RuleNumber> to;
@@ -46,8 +49,8 @@ class RuleIndex {
   /// Networks (indices into Policy::networks) that rules name.
   [[nodiscard]] std::vector<std::size_t> networks() const;
 
-  /// Costs what the selectors cost that can match one of these labels, plus those that name no label that must be there (`*`, `!k`,
-  /// `k!=v`).
+  /// Costs what the selectors cost that can match one of these labels, plus those that name no
+  /// label that must be there (`*`, `!k`, `k!=v`).
   [[nodiscard]] Signature match(const LabelSet& labels) const;
   /// A peer without labels: `kind` is host or world, at an address that lies in `networks`.
   [[nodiscard]] Signature match(Entity::Kind kind, const std::vector<std::size_t>& networks) const;
@@ -58,13 +61,16 @@ class RuleIndex {
     Signature covered;
   };
   struct KeyBucket {
-    std::unordered_map<std::string, std::vector<std::size_t>> by_value;  // selections that need this value
-    std::vector<std::size_t> present;                                    // selections that need the key
+    std::unordered_map<std::string, std::vector<std::size_t>>
+        by_value;                      // selections that need this value
+    std::vector<std::size_t> present;  // selections that need the key
   };
 
-  void add_side(const Policy& policy, RuleNumber rule, const std::vector<Peer>& peers, std::vector<RuleNumber> Signature::*side);
+  void add_side(const Policy& policy, RuleNumber rule, const std::vector<Peer>& peers,
+                std::vector<RuleNumber> Signature::*side);
   void index(std::size_t selection);
-  void collect(const std::vector<std::size_t>& candidates, const LabelSet& labels, Signature& into) const;
+  void collect(const std::vector<std::size_t>& candidates, const LabelSet& labels,
+               Signature& into) const;
 
   std::vector<CompiledRule> rules_;
   std::vector<PortInterval> ports_;

@@ -1,11 +1,14 @@
 // What the incremental compiler remembers.
 //
-// Classes: under baseline same-labels or none a class is a signature (the rules that cover an identity), but an identity whose own members
-// the baseline helps while a rule restricts them has a class of its own, since a pair of classes cannot say "the same identity". Under
-// any-common-label every label set is a class, since which labels two classes have in common decides what their pair may do.
+// Classes: under baseline same-labels or none a class is a signature (the rules that cover an
+// identity), but an identity whose own members the baseline helps while a rule restricts them has a
+// class of its own, since a pair of classes cannot say "the same identity". Under any-common-label
+// every label set is a class, since which labels two classes have in common decides what their pair
+// may do.
 //
-// Groups: `open` shares one among all workloads of a signature that rules alone let talk freely; `identity` among workloads of one label
-// set (same-labels); `common` among label sets that share a chosen label and that no restrictive rule tells apart (any-common-label).
+// Groups: `open` shares one among all workloads of a signature that rules alone let talk freely;
+// `identity` among workloads of one label set (same-labels); `common` among label sets that share a
+// chosen label and that no restrictive rule tells apart (any-common-label).
 #pragma once
 
 #include <array>
@@ -36,7 +39,8 @@ struct CompilerState {
   using Groups = std::map<GroupKey, Group>;
 
   struct Class;
-  /// Classes by the group that all their members share, or 0: pairs within such a group are never asked for.
+  /// Classes by the group that all their members share, or 0: pairs within such a group are never
+  /// asked for.
   using ByGroup = std::map<std::uint32_t, std::set<Class*>>;
 
   struct ClassKey {
@@ -77,10 +81,12 @@ struct CompilerState {
   void name(const Address& address, const std::vector<std::size_t>& networks);
   void unname(const Address& address);
 
-  // compile_identity.cpp: what an identity needs, when its first workload comes and when its last one goes.
+  // compile_identity.cpp: what an identity needs, when its first workload comes and when its last
+  // one goes.
   Identities::iterator acquire_identity(const LabelSet& labels);
   void release_identity(Identities::iterator identity);
-  [[nodiscard]] std::optional<GroupKey> group_key(const LabelSet& labels, const Signature& signature) const;
+  [[nodiscard]] std::optional<GroupKey> group_key(const LabelSet& labels,
+                                                  const Signature& signature) const;
   [[nodiscard]] ClassKey class_key(const LabelSet& labels, const Signature& signature) const;
   [[nodiscard]] const Label& common_label(const LabelSet& labels) const;
   [[nodiscard]] bool baseline_reaches_itself(const LabelSet& labels) const;
@@ -112,7 +118,8 @@ struct CompilerState {
   Groups groups;
   Classes classes;
   AddressClasses address_classes;
-  std::map<Address, std::array<AddressClasses::iterator, 2>> named;  // as a local peer, as a remote one
+  std::map<Address, std::array<AddressClasses::iterator, 2>>
+      named;  // as a local peer, as a remote one
   Identities identities;
   std::unordered_map<Number, Workload> workloads;
 

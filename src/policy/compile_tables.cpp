@@ -11,7 +11,8 @@
 namespace trireme::policy {
 namespace {
 
-// Which sets (or networks) cover the point that a sweep has reached; one set may cover it several times over.
+// Which sets (or networks) cover the point that a sweep has reached; one set may cover it several
+// times over.
 class Active {
  public:
   void change(std::size_t member, int by) {
@@ -70,10 +71,12 @@ PortChanges port_changes(const std::vector<std::vector<PortRange>>& sets) {
   return changes;
 }
 
-void append(std::vector<PortInterval>& intervals, const PortRange& range, std::uint32_t port_class) {
+void append(std::vector<PortInterval>& intervals, const PortRange& range,
+            std::uint32_t port_class) {
   if (!intervals.empty()) {
     PortInterval& last = intervals.back();
-    if (last.port_class == port_class && last.range.protocol == range.protocol && last.range.last + 1U == range.first) {
+    if (last.port_class == port_class && last.range.protocol == range.protocol &&
+        last.range.last + 1U == range.first) {
       last.range.last = range.last;
       return;
     }
@@ -112,8 +115,9 @@ PortPartition partition_ports(const std::vector<std::vector<PortRange>>& sets) {
   return result;
 }
 
-std::vector<AddressInterval> partition_addresses(const Policy& policy, const std::vector<std::size_t>& networks, Address::Family family,
-                                                 const std::function<std::uint32_t(const std::vector<std::size_t>&)>& class_of) {
+std::vector<AddressInterval> partition_addresses(
+    const Policy& policy, const std::vector<std::size_t>& networks, Address::Family family,
+    const std::function<std::uint32_t(const std::vector<std::size_t>&)>& class_of) {
   Address first;
   first.family = family;
   std::map<Address, Changes> changes = {{first, {}}};
@@ -145,10 +149,12 @@ std::vector<AddressInterval> partition_addresses(const Policy& policy, const std
   return intervals;
 }
 
-std::vector<std::size_t> networks_at(const Policy& policy, const std::vector<std::size_t>& networks, const Address& address) {
+std::vector<std::size_t> networks_at(const Policy& policy, const std::vector<std::size_t>& networks,
+                                     const Address& address) {
   std::vector<std::size_t> result;
   std::ranges::copy_if(networks, std::back_inserter(result), [&](std::size_t network) {
-    return std::ranges::any_of(policy.networks[network].cidrs, [&](const Prefix& cidr) { return cidr.contains(address); });
+    return std::ranges::any_of(policy.networks[network].cidrs,
+                               [&](const Prefix& cidr) { return cidr.contains(address); });
   });
   return result;
 }

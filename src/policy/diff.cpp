@@ -52,7 +52,8 @@ class Differing {
   }
 
  private:
-  static std::vector<Party> with_entities(std::vector<Party> parties, const Policy& before, const Policy& after) {
+  static std::vector<Party> with_entities(std::vector<Party> parties, const Policy& before,
+                                          const Policy& after) {
     add_entities(parties, before, after);
     return parties;
   }
@@ -61,7 +62,8 @@ class Differing {
   void group() {
     std::map<std::pair<std::size_t, std::size_t>, std::size_t> known;
     for (std::size_t i = 0; i < parties_.size(); ++i) {
-      const auto [found, is_new] = known.try_emplace({old_.class_of(i), new_.class_of(i)}, groups_.size());
+      const auto [found, is_new] =
+          known.try_emplace({old_.class_of(i), new_.class_of(i)}, groups_.size());
       if (is_new) {
         groups_.emplace_back();
       }
@@ -71,8 +73,10 @@ class Differing {
       const std::size_t party = members.front();
       const std::size_t was = old_.class_of(party);
       const std::size_t is = new_.class_of(party);
-      touched_from_.push_back(any_in(old_.from_rules(was), dropped_) || any_in(new_.from_rules(is), added_));
-      touched_to_.push_back(any_in(old_.to_rules(was), dropped_) || any_in(new_.to_rules(is), added_));
+      touched_from_.push_back(any_in(old_.from_rules(was), dropped_) ||
+                              any_in(new_.from_rules(is), added_));
+      touched_to_.push_back(any_in(old_.to_rules(was), dropped_) ||
+                            any_in(new_.to_rules(is), added_));
     }
   }
 
@@ -83,7 +87,10 @@ class Differing {
   /// One pair of each relation that occurs speaks for all of that relation.
   void compare(const std::vector<std::size_t>& from, const std::vector<std::size_t>& to) {
     std::map<Relation, std::pair<std::size_t, std::size_t>> examples;
-    const std::size_t wanted = before_.baseline == Baseline::any_common_label || after_.baseline == Baseline::any_common_label ? 3 : 2;
+    const std::size_t wanted = before_.baseline == Baseline::any_common_label ||
+                                       after_.baseline == Baseline::any_common_label
+                                   ? 3
+                                   : 2;
     for (const std::size_t a : from) {
       if (&from == &to) {
         examples.try_emplace(AccessMap::relation(parties_[a], parties_[a]), a, a);
@@ -106,8 +113,9 @@ class Differing {
       change.only = relation;
       found.push_back(std::move(change));
     }
-    const bool alike =
-        std::ranges::all_of(found, [&](const AccessChange& c) { return c.gained == found.front().gained && c.lost == found.front().lost; });
+    const bool alike = std::ranges::all_of(found, [&](const AccessChange& c) {
+      return c.gained == found.front().gained && c.lost == found.front().lost;
+    });
     if (alike) {
       found.resize(1);
       found.front().only = Relation::none;
@@ -133,7 +141,8 @@ class Differing {
     explain_change(change.lost, was, before_, reasons);
     // What is lost may be lost to a deny rule that is new.
     for (const PortRange& range : change.lost) {
-      const Decision decision = evaluate(after_, new_.endpoint(from), new_.endpoint(to), range.protocol, range.first);
+      const Decision decision =
+          evaluate(after_, new_.endpoint(from), new_.endpoint(to), range.protocol, range.first);
       if (decision.reason == Reason::deny_rule) {
         reasons.insert("now: " + decision.rule->text());
       }
@@ -143,13 +152,15 @@ class Differing {
     return change;
   }
 
-  void explain_change(const std::vector<PortRange>& ranges, const std::vector<Opening>& openings, const Policy& policy,
-                      std::set<std::string>& reasons) const {
+  void explain_change(const std::vector<PortRange>& ranges, const std::vector<Opening>& openings,
+                      const Policy& policy, std::set<std::string>& reasons) const {
     const std::string when = &policy == &before_ ? "was: " : "now: ";
     for (const PortRange& range : ranges) {
       for (const Opening& opening : openings) {
-        if (opening.ports.protocol == range.protocol && opening.ports.first <= range.last && opening.ports.last >= range.first) {
-          reasons.insert(when + (opening.rule != nullptr ? opening.rule->text() : sentence(opening.reason)));
+        if (opening.ports.protocol == range.protocol && opening.ports.first <= range.last &&
+            opening.ports.last >= range.first) {
+          reasons.insert(
+              when + (opening.rule != nullptr ? opening.rule->text() : sentence(opening.reason)));
         }
       }
     }
@@ -169,7 +180,8 @@ class Differing {
     std::vector<AccessChange> joined;
     for (AccessChange& change : changes) {
       const auto same = std::ranges::find_if(joined, [&](const AccessChange& other) {
-        return other.only == change.only && other.from == change.from && other.gained == change.gained && other.lost == change.lost &&
+        return other.only == change.only && other.from == change.from &&
+               other.gained == change.gained && other.lost == change.lost &&
                other.because == change.because;
       });
       if (change.only == Relation::none && same != joined.end()) {
@@ -197,16 +209,20 @@ class Differing {
 
 }  // namespace
 
-PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> present, const std::vector<SeenFlow>& live) {
+PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> present,
+                const std::vector<SeenFlow>& live) {
   PolicyDiff result;
   if (before.mode != after.mode) {
-    result.settings.push_back(fmt::format("mode: {} -> {}", mode_word(before.mode), mode_word(after.mode)));
+    result.settings.push_back(
+        fmt::format("mode: {} -> {}", mode_word(before.mode), mode_word(after.mode)));
   }
   if (before.baseline != after.baseline) {
-    result.settings.push_back(fmt::format("baseline: {} -> {}", text(before.baseline), text(after.baseline)));
+    result.settings.push_back(
+        fmt::format("baseline: {} -> {}", text(before.baseline), text(after.baseline)));
   }
   if (before.refuse != after.refuse) {
-    result.settings.push_back(fmt::format("refuse: {} -> {}", refuse_word(before.refuse), refuse_word(after.refuse)));
+    result.settings.push_back(
+        fmt::format("refuse: {} -> {}", refuse_word(before.refuse), refuse_word(after.refuse)));
   }
   result.access = Differing(before, after, std::move(present)).run();
   const NameIndex old_names(before);
@@ -220,7 +236,8 @@ PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> pr
       result.cuts.push_back({flow, now.rule != nullptr ? now.rule->text() : sentence(now.reason)});
     }
   }
-  std::ranges::stable_sort(result.cuts, std::greater{}, [](const Cut& cut) { return cut.flow.count; });
+  std::ranges::stable_sort(result.cuts, std::greater{},
+                           [](const Cut& cut) { return cut.flow.count; });
   return result;
 }
 

@@ -27,8 +27,10 @@ std::string meaning(const Policy& policy, const Rule& rule) {
     std::set<std::string> peers;
     for (const Peer& peer : *side) {
       const auto* entity = std::get_if<Entity>(&peer);
-      const bool is_network = entity != nullptr && entity->kind == Entity::Kind::network && entity->network < policy.networks.size();
-      peers.insert(is_network ? "@ " + cidr_list(policy.networks[entity->network]) : peer_text(policy, peer));
+      const bool is_network = entity != nullptr && entity->kind == Entity::Kind::network &&
+                              entity->network < policy.networks.size();
+      peers.insert(is_network ? "@ " + cidr_list(policy.networks[entity->network])
+                              : peer_text(policy, peer));
     }
     text += " |";
     for (const std::string& peer : peers) {
@@ -88,13 +90,22 @@ void add_entities(std::vector<Party>& parties, const Policy& before, const Polic
       for (const Prefix& cidr : network.cidrs) {
         if (std::ranges::find(there->cidrs, cidr) == there->cidrs.end()) {
           add_party(parties, known,
-                    {.kind = Endpoint::Kind::world, .labels = {}, .address = cidr.address, .text = cidr.text(), .members = {}});
+                    {.kind = Endpoint::Kind::world,
+                     .labels = {},
+                     .address = cidr.address,
+                     .text = cidr.text(),
+                     .members = {}});
         }
       }
       for (const std::string& name : network.names) {
         if (std::ranges::find(there->names, name) == there->names.end()) {
           add_party(parties, known,
-                    {.kind = Endpoint::Kind::world, .labels = {}, .address = {}, .text = name, .members = {}, .name = name});
+                    {.kind = Endpoint::Kind::world,
+                     .labels = {},
+                     .address = {},
+                     .text = name,
+                     .members = {},
+                     .name = name});
         }
       }
     }
@@ -104,8 +115,8 @@ void add_entities(std::vector<Party>& parties, const Policy& before, const Polic
 std::vector<PortRange> ranges_of(const std::vector<Opening>& openings) {
   std::vector<PortRange> ranges;
   for (const Opening& opening : openings) {
-    const bool goes_on =
-        !ranges.empty() && ranges.back().protocol == opening.ports.protocol && ranges.back().last + 1U == opening.ports.first;
+    const bool goes_on = !ranges.empty() && ranges.back().protocol == opening.ports.protocol &&
+                         ranges.back().last + 1U == opening.ports.first;
     if (goes_on) {
       ranges.back().last = opening.ports.last;
     } else {
@@ -115,7 +126,8 @@ std::vector<PortRange> ranges_of(const std::vector<Opening>& openings) {
   return ranges;
 }
 
-std::vector<PortRange> minus(const std::vector<PortRange>& ranges, const std::vector<PortRange>& without) {
+std::vector<PortRange> minus(const std::vector<PortRange>& ranges,
+                             const std::vector<PortRange>& without) {
   std::vector<PortRange> result;
   for (const PortRange& range : ranges) {
     std::uint32_t first = range.first;
@@ -124,7 +136,8 @@ std::vector<PortRange> minus(const std::vector<PortRange>& ranges, const std::ve
         continue;
       }
       if (hole.first > first) {
-        result.push_back({range.protocol, static_cast<std::uint16_t>(first), static_cast<std::uint16_t>(hole.first - 1)});
+        result.push_back({range.protocol, static_cast<std::uint16_t>(first),
+                          static_cast<std::uint16_t>(hole.first - 1)});
       }
       first = hole.last + 1U;
     }

@@ -14,7 +14,8 @@ bool in_network(const Policy& policy, std::size_t index, const Endpoint& end) {
     return true;
   }
   const std::vector<Prefix>& cidrs = policy.networks[index].cidrs;
-  return end.address && std::ranges::any_of(cidrs, [&](const Prefix& cidr) { return cidr.contains(*end.address); });
+  return end.address && std::ranges::any_of(
+                            cidrs, [&](const Prefix& cidr) { return cidr.contains(*end.address); });
 }
 
 bool covers_entity(const Policy& policy, const Entity& entity, const Endpoint& end) {
@@ -33,17 +34,20 @@ bool covers_entity(const Policy& policy, const Entity& entity, const Endpoint& e
 }
 
 bool any_covers(const Policy& policy, const std::vector<Peer>& peers, const Endpoint& end) {
-  return std::any_of(peers.begin(), peers.end(), [&](const Peer& peer) { return covers(policy, peer, end); });
+  return std::any_of(peers.begin(), peers.end(),
+                     [&](const Peer& peer) { return covers(policy, peer, end); });
 }
 
-bool applies(const Policy& policy, const Rule& rule, const Endpoint& from, const Endpoint& to, std::uint8_t protocol, std::uint16_t port) {
+bool applies(const Policy& policy, const Rule& rule, const Endpoint& from, const Endpoint& to,
+             std::uint8_t protocol, std::uint16_t port) {
   const auto covers_port = [&](const PortRange& range) { return range.contains(protocol, port); };
-  return (rule.ports.empty() || std::any_of(rule.ports.begin(), rule.ports.end(), covers_port)) && any_covers(policy, rule.from, from) &&
-         any_covers(policy, rule.to, to);
+  return (rule.ports.empty() || std::any_of(rule.ports.begin(), rule.ports.end(), covers_port)) &&
+         any_covers(policy, rule.from, from) && any_covers(policy, rule.to, to);
 }
 
 bool baseline_allows(Baseline baseline, const Endpoint& from, const Endpoint& to) {
-  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() || !is_workload(from) || !is_workload(to)) {
+  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() ||
+      !is_workload(from) || !is_workload(to)) {
     return false;
   }
   switch (baseline) {
@@ -67,7 +71,8 @@ struct Matches {
 
   void add(const Rule& rule) {
     const bool audited = rule.mode == Mode::audit;
-    const Rule*& first = rule.action == Rule::Action::deny ? (audited ? audited_deny : deny) : (audited ? audited_allow : allow);
+    const Rule*& first = rule.action == Rule::Action::deny ? (audited ? audited_deny : deny)
+                                                           : (audited ? audited_allow : allow);
     if (first == nullptr) {
       first = &rule;
     }
@@ -80,13 +85,15 @@ Decision decide(const Matches& matches, bool baseline) {
     return {Verdict::deny, Reason::deny_rule, matches.deny, matches.log};
   }
   if (matches.allow == nullptr && !baseline) {
-    const Reason reason = matches.audited_allow != nullptr ? Reason::audited_allow : Reason::no_rule;
+    const Reason reason =
+        matches.audited_allow != nullptr ? Reason::audited_allow : Reason::no_rule;
     return {Verdict::deny, reason, matches.audited_allow, matches.log};
   }
   if (matches.audited_deny != nullptr) {
     return {Verdict::audit, Reason::audited_deny, matches.audited_deny, matches.log};
   }
-  return {Verdict::allow, matches.allow != nullptr ? Reason::allow_rule : Reason::baseline, matches.allow, matches.log};
+  return {Verdict::allow, matches.allow != nullptr ? Reason::allow_rule : Reason::baseline,
+          matches.allow, matches.log};
 }
 
 }  // namespace
@@ -132,7 +139,8 @@ bool covers(const Policy& policy, const Peer& peer, const Endpoint& end) {
   return covers_entity(policy, std::get<Entity>(peer), end);
 }
 
-Decision evaluate(const Policy& policy, const Endpoint& from, const Endpoint& to, std::uint8_t protocol, std::uint16_t port) {
+Decision evaluate(const Policy& policy, const Endpoint& from, const Endpoint& to,
+                  std::uint8_t protocol, std::uint16_t port) {
   if (!is_workload(from) && !is_workload(to)) {
     return {Verdict::allow, Reason::unprotected, nullptr, false};
   }

@@ -10,7 +10,8 @@ namespace trireme::policy {
 namespace {
 
 constexpr std::size_t kClosestRules = 3;
-constexpr std::size_t kOtherKind = 2;  // a peer of another kind is further away than one requirement that fails
+constexpr std::size_t kOtherKind =
+    2;  // a peer of another kind is further away than one requirement that fails
 
 /// How far an end is from one alternative of a rule; cost 0 means covered.
 struct Gap {
@@ -20,7 +21,8 @@ struct Gap {
 
 Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& end) {
   if (end.kind != Endpoint::Kind::workload) {
-    return {kOtherKind, fmt::format("the {} is no workload, the rule wants {}", side, selector.text())};
+    return {kOtherKind,
+            fmt::format("the {} is no workload, the rule wants {}", side, selector.text())};
   }
   Gap gap;
   std::vector<std::string> parts;
@@ -30,7 +32,8 @@ Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& 
     }
     ++gap.cost;
     const std::string* value = end.labels.find(requirement.key);
-    const std::string has = value != nullptr ? requirement.key + "=" + *value : "no " + requirement.key;
+    const std::string has =
+        value != nullptr ? requirement.key + "=" + *value : "no " + requirement.key;
     parts.push_back(fmt::format("{} (it has {})", requirement.text(), has));
   }
   if (gap.cost > 0) {
@@ -40,15 +43,18 @@ Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& 
 }
 
 /// To the nearest alternative.
-Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& peers, const ExplainPeer& end) {
+Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& peers,
+             const ExplainPeer& end) {
   Gap nearest;
   for (const Peer& peer : peers) {
     if (covers(policy, peer, end.endpoint())) {
       return {};
     }
     const auto* selector = std::get_if<Selector>(&peer);
-    Gap gap = selector != nullptr ? selector_gap(side, *selector, end)
-                                  : Gap{kOtherKind, fmt::format("the {} is not in {}", side, peer_text(policy, peer))};
+    Gap gap =
+        selector != nullptr
+            ? selector_gap(side, *selector, end)
+            : Gap{kOtherKind, fmt::format("the {} is not in {}", side, peer_text(policy, peer))};
     if (nearest.cost == 0 || gap.cost < nearest.cost) {
       nearest = std::move(gap);
     }
@@ -67,7 +73,8 @@ Gap port_gap(const Rule& rule, std::uint8_t protocol, std::uint16_t port) {
   if (ranges.empty()) {
     return {};
   }
-  return {1, fmt::format("{} is not among its ports {}", port_text(protocol, port), fmt::join(ranges, ", "))};
+  return {1, fmt::format("{} is not among its ports {}", port_text(protocol, port),
+                         fmt::join(ranges, ", "))};
 }
 
 struct Question {
@@ -87,8 +94,9 @@ struct Measured {
 Measured measure(const Question& q, const Rule& rule) {
   Measured measured;
   measured.miss.rule = &rule;
-  for (const Gap& gap : {side_gap(q.policy, "source", rule.from, q.from), side_gap(q.policy, "destination", rule.to, q.to),
-                         port_gap(rule, q.protocol, q.port)}) {
+  for (const Gap& gap :
+       {side_gap(q.policy, "source", rule.from, q.from),
+        side_gap(q.policy, "destination", rule.to, q.to), port_gap(rule, q.protocol, q.port)}) {
     if (gap.cost > 0) {
       measured.cost += gap.cost;
       ++measured.sides;
@@ -96,7 +104,8 @@ Measured measure(const Question& q, const Rule& rule) {
     }
   }
   const bool opposite = side_gap(q.policy, "source", rule.from, q.to).cost == 0 &&
-                        side_gap(q.policy, "destination", rule.to, q.from).cost == 0 && port_gap(rule, q.protocol, q.port).cost == 0;
+                        side_gap(q.policy, "destination", rule.to, q.from).cost == 0 &&
+                        port_gap(rule, q.protocol, q.port).cost == 0;
   if (measured.cost > 0 && opposite) {
     measured.cost = 1;
     measured.sides = 1;
@@ -118,7 +127,8 @@ std::vector<NearMiss> closest_rules(const Question& q) {
       candidates.push_back(std::move(measured));
     }
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Measured& a, const Measured& b) { return a.cost < b.cost; });
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Measured& a, const Measured& b) { return a.cost < b.cost; });
   candidates.resize(std::min(candidates.size(), kClosestRules));
   std::vector<NearMiss> misses;
   for (Measured& candidate : candidates) {
@@ -133,7 +143,8 @@ std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
   const auto collect = [&](const LabelSet& left, const LabelSet& right) {
     for (const auto& [key, value] : left.items()) {
       const std::string* other = right.find(key);
-      if ((other == nullptr || *other != value) && std::find(keys.begin(), keys.end(), key) == keys.end()) {
+      if ((other == nullptr || *other != value) &&
+          std::find(keys.begin(), keys.end(), key) == keys.end()) {
         keys.push_back(key);
       }
     }
@@ -155,7 +166,8 @@ std::string refusal_text(const Question& q) {
     return reason + ", and the baseline matches no workload without labels";
   }
   const auto keys = differing_keys(q.from.labels, q.to.labels);
-  return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason, text(q.policy.baseline), fmt::join(keys, ", "));
+  return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason,
+                     text(q.policy.baseline), fmt::join(keys, ", "));
 }
 
 std::string reason_text(const Question& q, const Decision& decision) {
@@ -173,8 +185,8 @@ std::string reason_text(const Question& q, const Decision& decision) {
         reason += ": " + decision.rule->text();
       }
   }
-  const bool refused =
-      decision.reason == Reason::deny_rule || decision.reason == Reason::no_rule || decision.reason == Reason::audited_allow;
+  const bool refused = decision.reason == Reason::deny_rule || decision.reason == Reason::no_rule ||
+                       decision.reason == Reason::audited_allow;
   if (refused && decision.verdict == Verdict::audit) {
     reason += "; mode = \"audit\" in [defaults] lets it pass";
   }
@@ -185,13 +197,18 @@ EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
   if (end.kind != Endpoint::Kind::workload) {
     return {false, "no workload here: the other end judges"};
   }
-  const char* word = decision.verdict == Verdict::deny ? "refuses" : decision.verdict == Verdict::audit ? "lets pass (audit)" : "allows";
-  return {true, fmt::format("{}: {}", word, decision.rule != nullptr ? decision.rule->text() : sentence(decision.reason))};
+  const char* word = decision.verdict == Verdict::deny    ? "refuses"
+                     : decision.verdict == Verdict::audit ? "lets pass (audit)"
+                                                          : "allows";
+  return {true, fmt::format(
+                    "{}: {}", word,
+                    decision.rule != nullptr ? decision.rule->text() : sentence(decision.reason))};
 }
 
 }  // namespace
 
-Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to, std::uint8_t protocol, std::uint16_t port) {
+Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
+                    std::uint8_t protocol, std::uint16_t port) {
   const Question q{.policy = policy, .from = from, .to = to, .protocol = protocol, .port = port};
   Explanation result;
   result.decision = evaluate(policy, from.endpoint(), to.endpoint(), protocol, port);
@@ -201,7 +218,8 @@ Explanation explain(const Policy& policy, const ExplainPeer& from, const Explain
   result.reason = reason_text(q, result.decision);
   result.source = end_decision(from, result.decision);
   result.destination = end_decision(to, result.decision);
-  if (result.decision.reason == Reason::no_rule || result.decision.reason == Reason::audited_allow) {
+  if (result.decision.reason == Reason::no_rule ||
+      result.decision.reason == Reason::audited_allow) {
     result.closest = closest_rules(q);
   }
   for (const ExplainPeer* peer : {&from, &to}) {
@@ -218,7 +236,9 @@ Explanation explain(const Policy& policy, const ExplainPeer& from, const Explain
 }
 
 std::string Explanation::render() const {
-  const char* verdict = decision.verdict == Verdict::deny ? "refused" : decision.verdict == Verdict::audit ? "passes (audit)" : "allowed";
+  const char* verdict = decision.verdict == Verdict::deny    ? "refused"
+                        : decision.verdict == Verdict::audit ? "passes (audit)"
+                                                             : "allowed";
   std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict);
   out += fmt::format("  why:         {}\n", reason);
   out += fmt::format("  source:      {}\n", source.text);

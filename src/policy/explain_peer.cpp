@@ -42,15 +42,21 @@ ExplainPeer at_address(std::string_view text, const Address& address, const Peer
 }
 
 /// Somebody at an address of a DNS name; where it was seen to have one, that one.
-ExplainPeer at_name(std::string_view text, const std::string& name, std::vector<std::size_t> networks, const PeerLookup& lookup) {
-  const std::vector<Address> addresses = lookup.addresses ? lookup.addresses(name) : std::vector<Address>();
+ExplainPeer at_name(std::string_view text, const std::string& name,
+                    std::vector<std::size_t> networks, const PeerLookup& lookup) {
+  const std::vector<Address> addresses =
+      lookup.addresses ? lookup.addresses(name) : std::vector<Address>();
   ExplainPeer peer;
   if (!addresses.empty()) {
     peer = at_address(text, addresses.front(), lookup);
-    peer.note = fmt::format("{} was seen to have {}{}", name, addresses.front().text(),
-                            addresses.size() > 1 ? fmt::format(" and {} other addresses", addresses.size() - 1) : "");
+    peer.note = fmt::format(
+        "{} was seen to have {}{}", name, addresses.front().text(),
+        addresses.size() > 1 ? fmt::format(" and {} other addresses", addresses.size() - 1) : "");
   } else if (lookup.addresses) {
-    peer.note = fmt::format("no answer was seen for {}: until a workload asks a name server for it, its addresses are refused", name);
+    peer.note = fmt::format(
+        "no answer was seen for {}: until a workload asks a name server for it, its addresses are "
+        "refused",
+        name);
   }
   peer.text = text;
   peer.named = std::move(networks);
@@ -59,11 +65,14 @@ ExplainPeer at_name(std::string_view text, const std::string& name, std::vector<
 
 std::string plain_name(std::string_view text) {
   std::string name(text.substr(0, text.size() - (text.ends_with('.') ? 1 : 0)));
-  std::ranges::transform(name, name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
   return name;
 }
 
-Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy, const PeerLookup& lookup) {
+Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy,
+                                 const PeerLookup& lookup) {
   ExplainPeer peer;
   peer.text = text;
   if (text == "@host" || text == "@world") {
@@ -75,11 +84,13 @@ Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy, co
       continue;
     }
     if (network.cidrs.empty()) {
-      return at_name(text, network.names.front(), NameIndex(policy).match(network.names.front()), lookup);
+      return at_name(text, network.names.front(), NameIndex(policy).match(network.names.front()),
+                     lookup);
     }
     return at_address(text, network.cidrs.front().address, lookup);
   }
-  return fail(fmt::format("there is no network '{}'", text), "@host, @world, or the name of a [[network]] of the policy");
+  return fail(fmt::format("there is no network '{}'", text),
+              "@host, @world, or the name of a [[network]] of the policy");
 }
 
 Result<ExplainPeer> parse_labels(std::string_view text) {
@@ -125,9 +136,10 @@ std::string ExplainPeer::describe(const Policy& policy) const {
   if (!address && named.empty()) {
     return entity;
   }
-  const std::string where = !address                                           ? text
-                            : text == address->text() || text.starts_with('@') ? address->text()
-                                                                               : text + " at " + address->text();
+  const std::string where = !address ? text
+                            : text == address->text() || text.starts_with('@')
+                                ? address->text()
+                                : text + " at " + address->text();
   std::string networks;
   for (std::size_t i = 0; i < policy.networks.size(); ++i) {
     if (covers(policy, Entity{.kind = Entity::Kind::network, .network = i}, endpoint())) {
@@ -137,9 +149,12 @@ std::string ExplainPeer::describe(const Policy& policy) const {
   return fmt::format("{} ({}{})", where, entity, networks);
 }
 
-Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, const PeerLookup& lookup) {
+Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
+                               const PeerLookup& lookup) {
   if (text.empty()) {
-    return fail("an end of the flow is empty", "a workload's name, labels like app=web,env=prod, @host, @world, @NETWORK or an address");
+    return fail(
+        "an end of the flow is empty",
+        "a workload's name, labels like app=web,env=prod, @host, @world, @NETWORK or an address");
   }
   if (text.front() == '@') {
     return parse_entity(text, policy, lookup);
@@ -160,13 +175,18 @@ Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, cons
   if (auto networks = NameIndex(policy).match(name); !networks.empty()) {
     return at_name(text, name, std::move(networks), lookup);
   }
-  return fail(fmt::format("'{}' is no live workload, label list, entity, address, or name of a [[network]]", text),
-              lookup.workload ? "'trirectl workloads' lists the names; labels are written app=web,env=prod"
-                              : "names of workloads are known to the daemon only; labels are written app=web,env=prod");
+  return fail(
+      fmt::format("'{}' is no live workload, label list, entity, address, or name of a [[network]]",
+                  text),
+      lookup.workload
+          ? "'trirectl workloads' lists the names; labels are written app=web,env=prod"
+          : "names of workloads are known to the daemon only; labels are written app=web,env=prod");
 }
 
 Result<PortRange> parse_port(std::string_view text) {
-  const auto bad = [&] { return fail(fmt::format("'{}' is no port", text), "tcp/5432, udp/53, icmp or icmpv6"); };
+  const auto bad = [&] {
+    return fail(fmt::format("'{}' is no port", text), "tcp/5432, udp/53, icmp or icmpv6");
+  };
   const auto one = [](int protocol, std::uint16_t port) {
     return PortRange{.protocol = static_cast<std::uint8_t>(protocol), .first = port, .last = port};
   };
@@ -186,7 +206,8 @@ Result<PortRange> parse_port(std::string_view text) {
     text.remove_prefix(slash + 1);
   }
   const bool digits =
-      !text.empty() && text.size() <= 5 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+      !text.empty() && text.size() <= 5 &&
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   const int port = digits ? std::stoi(std::string(text)) : -1;
   if (port < 1 || port > 65535) {
     return bad();
@@ -203,8 +224,9 @@ std::string range_text(const PortRange& range) {
   if (range.protocol != IPPROTO_TCP && range.protocol != IPPROTO_UDP) {
     return port_text(range.protocol, 0);
   }
-  return range.first == range.last ? port_text(range.protocol, range.first)
-                                   : fmt::format("{}-{}", port_text(range.protocol, range.first), range.last);
+  return range.first == range.last
+             ? port_text(range.protocol, range.first)
+             : fmt::format("{}-{}", port_text(range.protocol, range.first), range.last);
 }
 
 std::string peer_text(const Policy& policy, const Peer& peer) {
@@ -218,7 +240,8 @@ std::string peer_text(const Policy& policy, const Peer& peer) {
     case Entity::Kind::world:
       return "@world";
     case Entity::Kind::network:
-      return "@" + (entity.network < policy.networks.size() ? policy.networks[entity.network].name : std::string("?"));
+      return "@" + (entity.network < policy.networks.size() ? policy.networks[entity.network].name
+                                                            : std::string("?"));
   }
   return "?";
 }

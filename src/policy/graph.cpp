@@ -18,13 +18,17 @@ constexpr std::size_t kMostRules = 4;
 
 PortRange range_of(const SeenFlow& flow) {
   const bool has_ports = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP;
-  return {flow.protocol, has_ports ? flow.port : std::uint16_t{0}, has_ports ? flow.port : std::uint16_t{65535}};
+  return {flow.protocol, has_ports ? flow.port : std::uint16_t{0},
+          has_ports ? flow.port : std::uint16_t{65535}};
 }
 
 class Drawing {
  public:
   Drawing(const Policy& policy, std::vector<Party> present, const std::vector<SeenFlow>& seen)
-      : policy_(policy), names_(policy), parties_(everybody(policy, std::move(present), seen)), access_(policy, parties_) {
+      : policy_(policy),
+        names_(policy),
+        parties_(everybody(policy, std::move(present), seen)),
+        access_(policy, parties_) {
     for (std::size_t i = 0; i < parties_.size(); ++i) {
       by_text_.emplace(parties_[i].text, i);
     }
@@ -45,7 +49,8 @@ class Drawing {
 
  private:
   /// Those present, those seen that have gone, and entities.
-  static std::vector<Party> everybody(const Policy& policy, std::vector<Party> parties, const std::vector<SeenFlow>& seen) {
+  static std::vector<Party> everybody(const Policy& policy, std::vector<Party> parties,
+                                      const std::vector<SeenFlow>& seen) {
     std::set<std::string> known;
     for (const Party& party : parties) {
       known.insert(party.text);
@@ -70,7 +75,11 @@ class Drawing {
       const std::size_t key = result_.folded ? access_.class_of(i) : i;
       const auto [found, is_new] = of_class.try_emplace(key, result_.nodes.size());
       if (is_new) {
-        result_.nodes.push_back({.text = parties_[i].text, .kind = parties_[i].kind, .members = {}, .workloads = 0, .parties = {}});
+        result_.nodes.push_back({.text = parties_[i].text,
+                                 .kind = parties_[i].kind,
+                                 .members = {},
+                                 .workloads = 0,
+                                 .parties = {}});
         speaker_.push_back(i);
       }
       node_of_.push_back(found->second);
@@ -122,7 +131,9 @@ class Drawing {
     const std::vector<std::size_t> named = end.networks(names_);
     for (const Network& network : policy_.networks) {
       const bool inside =
-          end.address && std::ranges::any_of(network.cidrs, [&](const Prefix& cidr) { return cidr.contains(*end.address); });
+          end.address && std::ranges::any_of(network.cidrs, [&](const Prefix& cidr) {
+            return cidr.contains(*end.address);
+          });
       const auto index = static_cast<std::size_t>(&network - policy_.networks.data());
       if (inside || std::ranges::find(named, index) != named.end()) {
         return by_text_.at("@" + network.name);
@@ -193,15 +204,21 @@ std::string dot_string(const std::string& text) {
 }
 
 std::string dot_line(const GraphEdge& edge) {
-  const bool refused = std::ranges::any_of(edge.did, [](const GraphUse& use) { return use.verdict == Verdict::deny; });
-  const bool audited = std::ranges::any_of(edge.did, [](const GraphUse& use) { return use.verdict == Verdict::audit; });
+  const bool refused = std::ranges::any_of(
+      edge.did, [](const GraphUse& use) { return use.verdict == Verdict::deny; });
+  const bool audited = std::ranges::any_of(
+      edge.did, [](const GraphUse& use) { return use.verdict == Verdict::audit; });
   std::string label = edge.may.empty() ? "" : ports_text(edge.may);
   for (const GraphUse& use : edge.did) {
-    label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use.verdict), ports_text({use.ports}), use.count);
+    label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use.verdict),
+                         ports_text({use.ports}), use.count);
   }
-  const char* colour = refused ? "red" : audited ? "orange" : edge.did.empty() ? "gray50" : "darkgreen";
-  return fmt::format("  n{} -> n{} [label={}, color={}, style={}];\n", edge.from, edge.to, dot_string(label), colour,
-                     edge.did.empty() ? "solid" : "bold");
+  const char* colour = refused            ? "red"
+                       : audited          ? "orange"
+                       : edge.did.empty() ? "gray50"
+                                          : "darkgreen";
+  return fmt::format("  n{} -> n{} [label={}, color={}, style={}];\n", edge.from, edge.to,
+                     dot_string(label), colour, edge.did.empty() ? "solid" : "bold");
 }
 
 }  // namespace
@@ -212,15 +229,20 @@ Graph graph(const Policy& policy, std::vector<Party> present, const std::vector<
 
 std::string dot(const Graph& graph) {
   std::string out =
-      "// Grey: may, and nothing was seen. Green: may, and did. Orange: would be refused. Red: was refused.\n"
-      "digraph trireme {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n  edge [fontname=\"sans-serif\", fontsize=10];\n";
+      "// Grey: may, and nothing was seen. Green: may, and did. Orange: would be refused. Red: was "
+      "refused.\n"
+      "digraph trireme {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n  edge "
+      "[fontname=\"sans-serif\", fontsize=10];\n";
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const GraphNode& node = graph.nodes[i];
     std::string label = node.text;
     if (node.workloads > 0) {
-      label += fmt::format("\n{}{}", node.members.front(), node.workloads == 1 ? "" : fmt::format(" and {} more", node.workloads - 1));
+      label +=
+          fmt::format("\n{}{}", node.members.front(),
+                      node.workloads == 1 ? "" : fmt::format(" and {} more", node.workloads - 1));
     }
-    out += fmt::format("  n{} [label={}{}];\n", i, dot_string(label), node.kind == Endpoint::Kind::workload ? "" : ", shape=ellipse");
+    out += fmt::format("  n{} [label={}{}];\n", i, dot_string(label),
+                       node.kind == Endpoint::Kind::workload ? "" : ", shape=ellipse");
   }
   for (const GraphEdge& edge : graph.edges) {
     out += dot_line(edge);

@@ -37,7 +37,8 @@ bool is_printable_code_point(std::uint32_t code, std::size_t length) {
   return !control && !surrogate && code >= kSmallest[length] && code <= 0x10FFFF;
 }
 
-// Takes one character off the front; false where the bytes are no UTF-8 or it is a control character.
+// Takes one character off the front; false where the bytes are no UTF-8 or it is a control
+// character.
 bool take_printable(std::string_view& text) {
   const unsigned lead = byte_at(text, 0);
   const std::size_t length = sequence_length(lead);
@@ -66,7 +67,8 @@ Status check_foreign_key(std::string_view key) {
     return fail("a label needs a key");
   }
   if (key.size() > kMaxKeyBytes) {
-    return fail(fmt::format("label key of {} bytes is too long", key.size()), fmt::format("at most {} bytes", kMaxKeyBytes));
+    return fail(fmt::format("label key of {} bytes is too long", key.size()),
+                fmt::format("at most {} bytes", kMaxKeyBytes));
   }
   if (!is_printable(key) || key.find_first_of("= ") != std::string_view::npos) {
     return fail("label key holds a space, '=' or a control character");
@@ -89,10 +91,13 @@ Status check_key(std::string_view key) {
   if (auto status = check_foreign_key(key); !status) {
     return status;
   }
-  const auto allowed = [](char c) { return is_alphanumeric(c) || c == '.' || c == '_' || c == '-' || c == '/'; };
+  const auto allowed = [](char c) {
+    return is_alphanumeric(c) || c == '.' || c == '_' || c == '-' || c == '/';
+  };
   const auto bad = std::find_if_not(key.begin(), key.end(), allowed);
   if (bad != key.end()) {
-    return fail(fmt::format("label key '{}' holds a character that keys cannot have", key), "letters, digits and . _ - / are allowed");
+    return fail(fmt::format("label key '{}' holds a character that keys cannot have", key),
+                "letters, digits and . _ - / are allowed");
   }
   if (!is_alphanumeric(key.front()) || !is_alphanumeric(key.back())) {
     return fail(fmt::format("label key '{}' must start and end with a letter or digit", key));
@@ -144,11 +149,13 @@ Status LabelSet::set(std::string_view key, std::string_view value) {
     }
   }
   if (count > kMaxLabels) {
-    return fail(fmt::format("more than {} labels", kMaxLabels), "remove labels, or ignore some with [docker] ignore_labels");
+    return fail(fmt::format("more than {} labels", kMaxLabels),
+                "remove labels, or ignore some with [docker] ignore_labels");
   }
   if (bytes > kMaxLabelSetBytes) {
-    return fail(fmt::format("labels take {} bytes with '{}', more than {}", bytes, key, kMaxLabelSetBytes),
-                "shorten them, or ignore some with [docker] ignore_labels");
+    return fail(
+        fmt::format("labels take {} bytes with '{}', more than {}", bytes, key, kMaxLabelSetBytes),
+        "shorten them, or ignore some with [docker] ignore_labels");
   }
   items_.insert_or_assign(std::string(key), std::string(value));
   return {};
@@ -184,7 +191,8 @@ std::string LabelSet::encode() const {
 
 Result<LabelSet> LabelSet::decode(std::string_view encoded) {
   if (encoded.size() > kMaxLabelSetBytes) {
-    return fail(fmt::format("encoded label set of {} bytes is larger than {}", encoded.size(), kMaxLabelSetBytes));
+    return fail(fmt::format("encoded label set of {} bytes is larger than {}", encoded.size(),
+                            kMaxLabelSetBytes));
   }
   LabelSet labels;
   while (!encoded.empty()) {

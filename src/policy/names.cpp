@@ -20,7 +20,8 @@ std::vector<std::size_t> NameIndex::match(std::string_view name) const {
     }
   };
   add(std::string(name));
-  for (std::size_t dot = name.find('.'); dot != std::string_view::npos; dot = name.find('.', dot + 1)) {
+  for (std::size_t dot = name.find('.'); dot != std::string_view::npos;
+       dot = name.find('.', dot + 1)) {
     add("*" + std::string(name.substr(dot)));
   }
   std::ranges::sort(result);
@@ -31,7 +32,8 @@ std::vector<std::size_t> NameIndex::match(std::string_view name) const {
 bool denies_names(const Policy& policy) {
   const auto has_names = [&policy](const Peer& peer) {
     const auto* entity = std::get_if<Entity>(&peer);
-    return entity != nullptr && entity->kind == Entity::Kind::network && entity->network < policy.networks.size() &&
+    return entity != nullptr && entity->kind == Entity::Kind::network &&
+           entity->network < policy.networks.size() &&
            !policy.networks[entity->network].names.empty();
   };
   return std::ranges::any_of(policy.rules, [&](const Rule& rule) {

@@ -8,13 +8,15 @@ std::string SourceLocation::text() const {
   if (line == 0) {
     return file;
   }
-  return column == 0 ? fmt::format("{}:{}", file, line) : fmt::format("{}:{}:{}", file, line, column);
+  return column == 0 ? fmt::format("{}:{}", file, line)
+                     : fmt::format("{}:{}:{}", file, line, column);
 }
 
 std::string Rule::text() const {
   const std::string_view verb = action == Action::allow ? "allow" : "deny";
   const std::string place = where.file.empty() ? "" : " (" + where.text() + ")";
-  return name.empty() ? fmt::format("{}{}", verb, place) : fmt::format("{} '{}'{}", verb, name, place);
+  return name.empty() ? fmt::format("{}{}", verb, place)
+                      : fmt::format("{} '{}'{}", verb, name, place);
 }
 
 }  // namespace trireme::policy

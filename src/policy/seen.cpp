@@ -6,8 +6,11 @@ Endpoint SeenEnd::endpoint(std::span<const std::size_t> named) const {
   if (labels) {
     return {.kind = Endpoint::Kind::workload, .labels = &*labels, .workload = 0, .address = {}};
   }
-  return {
-      .kind = host ? Endpoint::Kind::host : Endpoint::Kind::world, .labels = nullptr, .workload = 0, .address = address, .named = named};
+  return {.kind = host ? Endpoint::Kind::host : Endpoint::Kind::world,
+          .labels = nullptr,
+          .workload = 0,
+          .address = address,
+          .named = named};
 }
 
 std::vector<std::size_t> SeenEnd::networks(const NameIndex& index) const {

@@ -16,7 +16,8 @@ class Parser {
   tl::expected<std::vector<Requirement>, SelectorError> parse() {
     skip_space();
     if (done()) {
-      return error(0, "empty selector", "write '*' for every workload, or a condition such as app=web");
+      return error(0, "empty selector",
+                   "write '*' for every workload, or a condition such as app=web");
     }
     if (peek() == '*') {
       return parse_everything();
@@ -46,7 +47,8 @@ class Parser {
   using Parsed = tl::expected<Requirement, SelectorError>;
   static constexpr std::string_view kSpace = " \t\r\n";
 
-  static tl::unexpected<SelectorError> error(std::size_t offset, std::string message, std::string hint = {}) {
+  static tl::unexpected<SelectorError> error(std::size_t offset, std::string message,
+                                             std::string hint = {}) {
     return tl::unexpected(SelectorError{offset, Error{std::move(message), std::move(hint)}});
   }
 
@@ -101,7 +103,8 @@ class Parser {
     }
     skip_space();
     if (!done() && peek() != ',') {
-      return error(at_, fmt::format("'!{}' takes no value", *key), fmt::format("for 'has another value' write {}!=value", *key));
+      return error(at_, fmt::format("'!{}' takes no value", *key),
+                   fmt::format("for 'has another value' write {}!=value", *key));
     }
     return Requirement{std::move(*key), Requirement::Operator::not_exists, {}};
   }
@@ -111,7 +114,8 @@ class Parser {
     const std::string_view key = take_until(" \t\r\n,()=!<>");
     if (key.empty()) {
       if (done() || peek() == ',') {
-        return error(start, "a condition is missing here", "conditions are separated by single commas");
+        return error(start, "a condition is missing here",
+                     "conditions are separated by single commas");
       }
       return error(start, fmt::format("a label key is missing before '{}'", peek()));
     }
@@ -155,12 +159,15 @@ class Parser {
     } else if (word == "notin") {
       requirement.op = Requirement::Operator::not_in;
     } else {
-      return error(start, fmt::format("expected '=', '!=', 'in', 'notin' or ',' after key '{}'", requirement.key),
-                   fmt::format("write {}=value or {} in (a, b)", requirement.key, requirement.key));
+      return error(
+          start,
+          fmt::format("expected '=', '!=', 'in', 'notin' or ',' after key '{}'", requirement.key),
+          fmt::format("write {}=value or {} in (a, b)", requirement.key, requirement.key));
     }
     skip_space();
     if (peek() != '(') {
-      return error(at_, fmt::format("expected '(' after '{}'", word), fmt::format("write {} {} (a, b)", requirement.key, word));
+      return error(at_, fmt::format("expected '(' after '{}'", word),
+                   fmt::format("write {} {} (a, b)", requirement.key, word));
     }
     return parse_list(std::move(requirement));
   }
@@ -200,14 +207,16 @@ class Parser {
     const std::size_t start = at_;
     const std::string_view value = take_until(" \t\r\n,()=");
     if (peek() == '=') {
-      return error(at_, "a second '='", "a value cannot hold '='; conditions are separated by commas");
+      return error(at_, "a second '='",
+                   "a value cannot hold '='; conditions are separated by commas");
     }
     if (peek() == '(') {
       return error(at_, "a list needs 'in' or 'notin'", "write key in (a, b)");
     }
     const std::size_t star = value.find('*');
     if (star != std::string_view::npos && star + 1 != value.size()) {
-      return error(start + star, "'*' can only end a value", "v* matches every value that starts with v");
+      return error(start + star, "'*' can only end a value",
+                   "v* matches every value that starts with v");
     }
     if (auto status = check_value(value.substr(0, star)); !status) {
       return error(start, status.error().message, status.error().hint);
@@ -219,7 +228,8 @@ class Parser {
     if (peek() == ')') {
       return error(at_, "')' without '('");
     }
-    return error(at_, fmt::format("expected ',' after '{}'", before.text()), "conditions are separated by commas");
+    return error(at_, fmt::format("expected ',' after '{}'", before.text()),
+                 "conditions are separated by commas");
   }
 
   std::string_view text_;
@@ -229,7 +239,8 @@ class Parser {
 }  // namespace
 
 bool matches_pattern(std::string_view pattern, std::string_view value) {
-  return pattern.ends_with('*') ? value.starts_with(pattern.substr(0, pattern.size() - 1)) : value == pattern;
+  return pattern.ends_with('*') ? value.starts_with(pattern.substr(0, pattern.size() - 1))
+                                : value == pattern;
 }
 
 Result<Label> parse_label_pattern(std::string_view text) {
@@ -243,15 +254,18 @@ Result<Label> parse_label_pattern(std::string_view text) {
 
 bool cover(const std::vector<Label>& patterns, const LabelSet& labels) {
   return std::all_of(labels.items().begin(), labels.items().end(), [&patterns](const auto& item) {
-    return std::any_of(patterns.begin(), patterns.end(),
-                       [&item](const Label& pattern) { return pattern.key == item.first && matches_pattern(pattern.value, item.second); });
+    return std::any_of(patterns.begin(), patterns.end(), [&item](const Label& pattern) {
+      return pattern.key == item.first && matches_pattern(pattern.value, item.second);
+    });
   });
 }
 
 bool Requirement::matches(const LabelSet& labels) const {
   const std::string* value = labels.find(key);
   const auto listed = [&] {
-    return std::any_of(values.begin(), values.end(), [&](const std::string& pattern) { return matches_pattern(pattern, *value); });
+    return std::any_of(values.begin(), values.end(), [&](const std::string& pattern) {
+      return matches_pattern(pattern, *value);
+    });
   };
   switch (op) {
     case Operator::in:
@@ -273,9 +287,11 @@ std::string Requirement::text() const {
     case Operator::not_exists:
       return "!" + key;
     case Operator::in:
-      return values.size() == 1 ? key + "=" + values.front() : fmt::format("{} in ({})", key, fmt::join(values, ", "));
+      return values.size() == 1 ? key + "=" + values.front()
+                                : fmt::format("{} in ({})", key, fmt::join(values, ", "));
     case Operator::not_in:
-      return values.size() == 1 ? key + "!=" + values.front() : fmt::format("{} notin ({})", key, fmt::join(values, ", "));
+      return values.size() == 1 ? key + "!=" + values.front()
+                                : fmt::format("{} notin ({})", key, fmt::join(values, ", "));
   }
   return key;
 }

@@ -15,7 +15,8 @@ namespace trireme::policy {
 namespace {
 
 constexpr std::uint16_t kFirstEphemeral = 32768;  // net.ipv4.ip_local_port_range as Linux has it
-constexpr std::size_t kMostPorts = 16;            // of one protocol in a rule; more are a range: what hands out ports by itself
+constexpr std::size_t kMostPorts =
+    16;  // of one protocol in a rule; more are a range: what hands out ports by itself
 
 /// A rule in the making. What it allows is exactly from x to x ports, and each of these was seen.
 struct Block {
@@ -87,7 +88,8 @@ std::vector<Block> fewest(const std::vector<Block>& blocks) {
 std::vector<PortRange> joined_ports(const std::set<PortRange>& ports) {
   std::vector<PortRange> result;
   for (const PortRange& range : ports) {
-    if (!result.empty() && result.back().protocol == range.protocol && result.back().last + 1U >= range.first) {
+    if (!result.empty() && result.back().protocol == range.protocol &&
+        result.back().last + 1U >= range.first) {
       result.back().last = std::max(result.back().last, range.last);
     } else {
       result.push_back(range);
@@ -98,7 +100,8 @@ std::vector<PortRange> joined_ports(const std::set<PortRange>& ports) {
 
 PortRange port_of(const SeenFlow& flow) {
   const bool has_ports = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP;
-  return {flow.protocol, has_ports ? flow.port : std::uint16_t{0}, has_ports ? flow.port : std::uint16_t{65535}};
+  return {flow.protocol, has_ports ? flow.port : std::uint16_t{0},
+          has_ports ? flow.port : std::uint16_t{65535}};
 }
 
 std::string end_text(const SeenEnd& end) {
@@ -106,12 +109,14 @@ std::string end_text(const SeenEnd& end) {
 }
 
 std::string flow_text(const SeenFlow& flow) {
-  return fmt::format("{} -> {} {}", end_text(flow.from), end_text(flow.to), port_text(flow.protocol, flow.port));
+  return fmt::format("{} -> {} {}", end_text(flow.from), end_text(flow.to),
+                     port_text(flow.protocol, flow.port));
 }
 
 class Suggesting {
  public:
-  Suggesting(const Policy& policy, const std::vector<SeenFlow>& flows, const std::vector<LabelSet>& present)
+  Suggesting(const Policy& policy, const std::vector<SeenFlow>& flows,
+             const std::vector<LabelSet>& present)
       : flows_(flows), sides_(policy, present), questions_(udp_questions(flows)) {
     Policy enforced = policy;
     enforced.mode = Mode::enforce;
@@ -129,11 +134,13 @@ class Suggesting {
     for (const Block& block : fewest(first_blocks())) {
       result_.rules.push_back(rule(block));
     }
-    std::ranges::sort(result_.rules, {}, [](const SuggestedRule& r) { return std::tuple(r.from, r.to); });
+    std::ranges::sort(result_.rules, {},
+                      [](const SuggestedRule& r) { return std::tuple(r.from, r.to); });
     name_apart();
     result_.networks = sides_.networks();
     for (const auto& [why, count] : left_out_) {
-      result_.left_out.push_back(fmt::format("{} {}: {}", count, count == 1 ? "flow" : "flows", why));
+      result_.left_out.push_back(
+          fmt::format("{} {}: {}", count, count == 1 ? "flow" : "flows", why));
     }
     return std::move(result_);
   }
@@ -149,8 +156,10 @@ class Suggesting {
     }
   }
 
-  /// In audit mode the answers of a UDP service are told as flows of their own; the rule for the question allows them.
-  static std::set<std::pair<std::string, std::string>> udp_questions(const std::vector<SeenFlow>& flows) {
+  /// In audit mode the answers of a UDP service are told as flows of their own; the rule for the
+  /// question allows them.
+  static std::set<std::pair<std::string, std::string>> udp_questions(
+      const std::vector<SeenFlow>& flows) {
     std::set<std::pair<std::string, std::string>> pairs;
     for (const SeenFlow& flow : flows) {
       if (flow.protocol == IPPROTO_UDP && flow.port < kFirstEphemeral) {
@@ -178,7 +187,8 @@ class Suggesting {
     } else if (decision.reason == Reason::deny_rule) {
       left_out_[decision.rule->text() + " refuses them, whatever allows them"] += flow.count;
     } else if (decision.reason == Reason::audited_allow) {
-      left_out_[decision.rule->text() + " allows them once its mode = \"audit\" is gone"] += flow.count;
+      left_out_[decision.rule->text() + " allows them once its mode = \"audit\" is gone"] +=
+          flow.count;
     } else if (const std::string why = unnameable(flow); !why.empty()) {
       left_out_[why] += flow.count;
     } else {
@@ -193,8 +203,8 @@ class Suggesting {
         return end_text(*end) + " has no label that a selector could name: give it some";
       }
     }
-    const bool known =
-        flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP || flow.protocol == IPPROTO_ICMP || flow.protocol == IPPROTO_ICMPV6;
+    const bool known = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP ||
+                       flow.protocol == IPPROTO_ICMP || flow.protocol == IPPROTO_ICMPV6;
     return known ? "" : fmt::format("workloads do not speak protocol {}", flow.protocol);
   }
 
@@ -203,8 +213,10 @@ class Suggesting {
   void make_sides() {
     for (const std::size_t index : needed_) {
       const SeenFlow& flow = flows_[index];
-      sides_.note_use(flow.from, {.is_source = true, .peer = flow.to.text(), .ports = port_of(flow)});
-      sides_.note_use(flow.to, {.is_source = false, .peer = flow.from.text(), .ports = port_of(flow)});
+      sides_.note_use(flow.from,
+                      {.is_source = true, .peer = flow.to.text(), .ports = port_of(flow)});
+      sides_.note_use(flow.to,
+                      {.is_source = false, .peer = flow.from.text(), .ports = port_of(flow)});
     }
     sides_.settle();
   }
@@ -245,7 +257,8 @@ class Suggesting {
     made.to = sides_.texts(block.to);
     made.ports = joined_ports(block.ports);
     const auto brief = [](const std::vector<std::string>& texts) {
-      return texts.size() == 1 ? texts.front() : fmt::format("{} and {} more", texts.front(), texts.size() - 1);
+      return texts.size() == 1 ? texts.front()
+                               : fmt::format("{} and {} more", texts.front(), texts.size() - 1);
     };
     made.name = fmt::format("{} to {}", brief(made.from), brief(made.to));
     const SeenFlow* most = nullptr;
@@ -269,7 +282,9 @@ class Suggesting {
     }
     for (const PortRange& range : block.ports) {
       if (wide_.contains(range)) {
-        made.comments.push_back(fmt::format("{} stands for more than {} single ports that were seen", range_text(range), kMostPorts));
+        made.comments.push_back(
+            fmt::format("{} stands for more than {} single ports that were seen", range_text(range),
+                        kMostPorts));
       }
     }
     return made;
@@ -287,7 +302,8 @@ class Suggesting {
 
 }  // namespace
 
-Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows, const std::vector<LabelSet>& present) {
+Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows,
+                   const std::vector<LabelSet>& present) {
   return Suggesting(policy, flows, present).run();
 }
 

@@ -50,7 +50,8 @@ LabelSet common_labels(const std::vector<const LabelSet*>& sets) {
   }
   for (const auto& [key, value] : sets.front()->items()) {
     LabelSet one;
-    if (one.set(key, value) && std::ranges::all_of(sets, [&](const LabelSet* set) { return includes(*set, one); })) {
+    if (one.set(key, value) &&
+        std::ranges::all_of(sets, [&](const LabelSet* set) { return includes(*set, one); })) {
       (void)common.set(key, value);
     }
   }
@@ -82,8 +83,8 @@ LabelSet expressible(const LabelSet& labels) {
     }
     const auto selector = Selector::parse(key + "=" + value);
     // Parsed, and it means this label: "a=x*" would be a prefix, "k in (a)" another key.
-    if (selector && selector->matches(one) && selector->requirements().size() == 1 && selector->text() == key + "=" + value &&
-        !value.ends_with('*')) {
+    if (selector && selector->matches(one) && selector->requirements().size() == 1 &&
+        selector->text() == key + "=" + value && !value.ends_with('*')) {
       (void)result.set(key, value);
     }
   }
@@ -104,7 +105,8 @@ bool is_by_address(const SeenEnd& end, bool is_dns) {
   return !end.host || (is_dns && loopback.contains(*end.address) && !own.contains(*end.address));
 }
 
-Sides::Sides(const Policy& policy, const std::vector<LabelSet>& present) : policy_(policy), present_(present.begin(), present.end()) {}
+Sides::Sides(const Policy& policy, const std::vector<LabelSet>& present)
+    : policy_(policy), present_(present.begin(), present.end()) {}
 
 const Network* Sides::known_network(const SeenEnd& end) const {
   const Network* narrowest = nullptr;
@@ -123,7 +125,8 @@ const Network* Sides::known_network(const SeenEnd& end) const {
 void Sides::note_use(const SeenEnd& end, AddressUse use) {
   if (end.labels) {
     present_.insert(*end.labels);
-  } else if (is_by_address(end, use.ports.first == 53 && !use.is_source) && known_network(end) == nullptr) {
+  } else if (is_by_address(end, use.ports.first == 53 && !use.is_source) &&
+             known_network(end) == nullptr) {
     uses_[*end.address].insert(std::move(use));
   }
 }
@@ -131,14 +134,19 @@ void Sides::note_use(const SeenEnd& end, AddressUse use) {
 std::string Sides::network_name(const std::set<AddressUse>& uses) const {
   const AddressUse& first = *uses.begin();
   std::string base = first.is_source ? "clients" : "port-" + std::to_string(first.ports.first);
-  if (!first.is_source && first.ports.protocol != IPPROTO_TCP && first.ports.protocol != IPPROTO_UDP) {
+  if (!first.is_source && first.ports.protocol != IPPROTO_TCP &&
+      first.ports.protocol != IPPROTO_UDP) {
     base = "hosts";
-  } else if (const char* service = service_name(first.ports); service != nullptr && !first.is_source) {
+  } else if (const char* service = service_name(first.ports);
+             service != nullptr && !first.is_source) {
     base = service;
   }
   const auto taken = [this](const std::string& name) {
-    return name == "host" || name == "world" || std::ranges::any_of(policy_.networks, [&](const Network& n) { return n.name == name; }) ||
-           std::ranges::any_of(networks_, [&](const SuggestedNetwork& n) { return n.name == name; });
+    return name == "host" || name == "world" ||
+           std::ranges::any_of(policy_.networks,
+                               [&](const Network& n) { return n.name == name; }) ||
+           std::ranges::any_of(networks_,
+                               [&](const SuggestedNetwork& n) { return n.name == name; });
   };
   std::string name = base;
   for (int i = 2; taken(name); ++i) {
@@ -162,9 +170,10 @@ void Sides::settle() {
     Side side;
     if (cidrs.size() > kMostPrefixes) {
       side.text = "@world";
-      side.comment =
-          fmt::format("@world stands for {} addresses that were seen, {} and {} among them: name a [[network]] where you know one",
-                      addresses.size(), addresses.front().address.text(), addresses.back().address.text());
+      side.comment = fmt::format(
+          "@world stands for {} addresses that were seen, {} and {} among them: name a [[network]] "
+          "where you know one",
+          addresses.size(), addresses.front().address.text(), addresses.back().address.text());
     } else {
       networks_.push_back({network_name(uses), cidrs});
       side.text = "@" + networks_.back().name;
@@ -217,7 +226,9 @@ std::vector<std::string> Sides::texts(const std::set<SideId>& sides) const {
     std::ranges::for_each(sets, [&](const LabelSet* set) { known.insert(*set); });
     return known;
   }();
-  const auto is_other = [&](const LabelSet* labels) { return !exact.contains(expressible(*labels)); };
+  const auto is_other = [&](const LabelSet* labels) {
+    return !exact.contains(expressible(*labels));
+  };
   if (sets.size() > 1 && !common.empty() && std::ranges::none_of(present_with(common), is_other)) {
     labelled = {selector_text(common)};
   }
@@ -237,7 +248,8 @@ std::vector<const LabelSet*> Sides::present_with(const LabelSet& part) const {
     fewest = fewest == nullptr || found->second.size() < fewest->size() ? &found->second : fewest;
   }
   std::vector<const LabelSet*> result;
-  std::ranges::copy_if(*fewest, std::back_inserter(result), [&](const LabelSet* labels) { return includes(*labels, part); });
+  std::ranges::copy_if(*fewest, std::back_inserter(result),
+                       [&](const LabelSet* labels) { return includes(*labels, part); });
   return result;
 }
 
@@ -246,7 +258,8 @@ std::string Sides::caught(const std::set<SideId>& sides) const {
   std::ranges::for_each(sides, [&](SideId id) { meant.insert(sides_[id].labels); });
   std::set<const LabelSet*> others;
   for (const SideId id : sides) {
-    for (const LabelSet* labels : sides_[id].labels.empty() ? std::vector<const LabelSet*>() : present_with(sides_[id].labels)) {
+    for (const LabelSet* labels : sides_[id].labels.empty() ? std::vector<const LabelSet*>()
+                                                            : present_with(sides_[id].labels)) {
       if (!meant.contains(expressible(*labels))) {
         others.insert(labels);
       }
@@ -256,7 +269,8 @@ std::string Sides::caught(const std::set<SideId>& sides) const {
     return "";
   }
   const std::string more = others.size() == 1 ? "" : fmt::format(" and {} more", others.size() - 1);
-  return fmt::format("also catches {}{}, of which nothing was seen", (*others.begin())->text(), more);
+  return fmt::format("also catches {}{}, of which nothing was seen", (*others.begin())->text(),
+                     more);
 }
 
 }  // namespace trireme::policy

@@ -20,7 +20,8 @@ using SideId = std::size_t;
 /// "app=web,env=prod": a selector that asks for all of them.
 [[nodiscard]] std::string selector_text(const LabelSet& labels);
 
-/// One use of an address: by whom, which way, on which port. Addresses of the same uses become one network.
+/// One use of an address: by whom, which way, on which port. Addresses of the same uses become one
+/// network.
 struct AddressUse {
   bool is_source = false;
   std::string peer;
@@ -38,10 +39,12 @@ class Sides {
   void settle();
 
   [[nodiscard]] SideId of(const SeenEnd& end, bool is_dns);
-  /// What a rule writes for these sides; label sets are merged into one selector where that catches nobody else.
+  /// What a rule writes for these sides; label sets are merged into one selector where that catches
+  /// nobody else.
   [[nodiscard]] std::vector<std::string> texts(const std::set<SideId>& sides) const;
   [[nodiscard]] const std::vector<SuggestedNetwork>& networks() const { return networks_; }
-  /// "app=web is also app=web,env=dev": workloads that are there, were not seen, and are caught by the selectors nevertheless; or empty.
+  /// "app=web is also app=web,env=dev": workloads that are there, were not seen, and are caught by
+  /// the selectors nevertheless; or empty.
   [[nodiscard]] std::string caught(const std::set<SideId>& sides) const;
   /// "12 addresses, among them ..." where @world stands for more addresses than were seen.
   [[nodiscard]] const std::string& comment(SideId side) const { return sides_[side].comment; }
@@ -60,7 +63,8 @@ class Sides {
 
   const Policy& policy_;
   std::set<LabelSet> present_;
-  std::map<std::pair<std::string, std::string>, std::vector<const LabelSet*>> by_label_;  // of present_
+  std::map<std::pair<std::string, std::string>, std::vector<const LabelSet*>>
+      by_label_;  // of present_
   std::map<Address, std::set<AddressUse>> uses_;
   std::map<Address, SideId> by_address_;
   std::map<std::string, SideId> by_text_;

@@ -60,17 +60,22 @@ std::string toml_string(std::string_view text) {
 
 std::string Suggestion::toml(const std::string& context) const {
   std::string out = comment_line(context);
-  out += fmt::format("# {} flows need these {} rules; the policy allows {} more already.\n", needed, rules.size(), allowed);
-  out += "# Read every rule before you save it below policy.d: what was seen need not be what is right.\n";
+  out += fmt::format("# {} flows need these {} rules; the policy allows {} more already.\n", needed,
+                     rules.size(), allowed);
+  out +=
+      "# Read every rule before you save it below policy.d: what was seen need not be what is "
+      "right.\n";
   for (const SuggestedNetwork& network : networks) {
     std::vector<std::string> cidrs;
     for (const Prefix& cidr : network.cidrs) {
       cidrs.push_back(cidr.text());
     }
-    out += fmt::format("\n[[network]]\nname = {}\ncidrs = {}\n", toml_string(network.name), toml_array(cidrs));
+    out += fmt::format("\n[[network]]\nname = {}\ncidrs = {}\n", toml_string(network.name),
+                       toml_array(cidrs));
   }
   for (const SuggestedRule& rule : rules) {
-    out += "\n" + comment_line(fmt::format("{} {}, for example {}", rule.flows, rule.flows == 1 ? "flow" : "flows", rule.example));
+    out += "\n" + comment_line(fmt::format("{} {}, for example {}", rule.flows,
+                                           rule.flows == 1 ? "flow" : "flows", rule.example));
     if (!rule.last.empty()) {
       out += comment_line("last seen " + rule.last);
     }
@@ -81,8 +86,9 @@ std::string Suggestion::toml(const std::string& context) const {
     for (const PortRange& range : rule.ports) {
       ports.push_back(range_text(range));
     }
-    out += fmt::format("[[allow]]\nname = {}\nfrom = {}\nto = {}\nports = {}\n", toml_string(rule.name), toml_list(rule.from),
-                       toml_list(rule.to), toml_array(ports));
+    out += fmt::format("[[allow]]\nname = {}\nfrom = {}\nto = {}\nports = {}\n",
+                       toml_string(rule.name), toml_list(rule.from), toml_list(rule.to),
+                       toml_array(ports));
   }
   if (!left_out.empty()) {
     out += "\n# Not suggested:\n";

@@ -20,11 +20,13 @@ constexpr const char* kLocalPath = "/org/freedesktop/DBus/Local";
 constexpr const char* kLocal = "org.freedesktop.DBus.Local";
 constexpr std::uint64_t kRetryUsec = 200'000;
 
-/// The other end of the private socket must be root: /run/systemd is root's, but so we need not trust that.
+/// The other end of the private socket must be root: /run/systemd is root's, but so we need not
+/// trust that.
 bool peer_is_root(sd_bus* bus) {
   ucred peer{};
   socklen_t size = sizeof peer;
-  return ::getsockopt(sd_bus_get_fd(bus), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
+  return ::getsockopt(sd_bus_get_fd(bus), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         peer.uid == 0;
 }
 
 sd_bus* open_private() {
@@ -32,7 +34,8 @@ sd_bus* open_private() {
   if (sd_bus_new(&bus) < 0) {
     return nullptr;
   }
-  if (sd_bus_set_address(bus, "unix:path=/run/systemd/private") >= 0 && sd_bus_start(bus) >= 0 && peer_is_root(bus)) {
+  if (sd_bus_set_address(bus, "unix:path=/run/systemd/private") >= 0 && sd_bus_start(bus) >= 0 &&
+      peer_is_root(bus)) {
     return bus;
   }
   return sd_bus_close_unref(bus);
@@ -53,7 +56,8 @@ struct Bus::Call {
   static int answered(sd_bus_message* message, void* self, sd_bus_error*) {
     const Reply reply = std::exchange(static_cast<Call*>(self)->reply, nullptr);
     if (const sd_bus_error* error = sd_bus_message_get_error(message)) {
-      reply(fail("systemd: " + without_period(error->message != nullptr ? error->message : error->name)));
+      reply(fail("systemd: " +
+                 without_period(error->message != nullptr ? error->message : error->name)));
     } else {
       reply(message);
     }
@@ -100,7 +104,8 @@ Status Bus::subscribe() {
   const char* sender = sd_bus_is_bus_client(bus_) > 0 ? kService : nullptr;
   int rc = sd_bus_match_signal(bus_, nullptr, sender, kPath, kManager, nullptr, on_signal, this);
   if (rc >= 0) {
-    rc = sd_bus_match_signal(bus_, nullptr, nullptr, kLocalPath, kLocal, "Disconnected", on_signal, this);
+    rc = sd_bus_match_signal(bus_, nullptr, nullptr, kLocalPath, kLocal, "Disconnected", on_signal,
+                             this);
   }
   if (rc >= 0 && sender != nullptr) {
     rc = sd_bus_call_method(bus_, kService, kPath, kManager, "Subscribe", &error, nullptr, "");
@@ -117,7 +122,8 @@ Status Bus::subscribe() {
   const std::string reason = error.message != nullptr ? error.message : "";
   sd_bus_error_free(&error);
   if (rc < 0) {
-    return reason.empty() ? Status(fail_errno("cannot talk to systemd", -rc)) : Status(fail("cannot talk to systemd: " + reason));
+    return reason.empty() ? Status(fail_errno("cannot talk to systemd", -rc))
+                          : Status(fail("cannot talk to systemd: " + reason));
   }
   return {};
 }
@@ -134,9 +140,11 @@ sd_bus_message* Bus::manager_call(const char* method) const {
   return object_call(kPath, kManager, method);
 }
 
-sd_bus_message* Bus::object_call(const char* path, const char* interface, const char* method) const {
+sd_bus_message* Bus::object_call(const char* path, const char* interface,
+                                 const char* method) const {
   sd_bus_message* message = nullptr;
-  if (bus_ == nullptr || sd_bus_message_new_method_call(bus_, &message, kService, path, interface, method) < 0) {
+  if (bus_ == nullptr ||
+      sd_bus_message_new_method_call(bus_, &message, kService, path, interface, method) < 0) {
     return nullptr;
   }
   return message;
@@ -176,13 +184,15 @@ int Bus::on_signal(sd_bus_message* message, void* self, sd_bus_error*) {
   int flag = 0;
   if (sd_bus_message_is_signal(message, kManager, "JobRemoved") > 0) {
     if (sd_bus_message_read(message, "uoss", &id, &path, &name, &result) > 0) {
-      std::ranges::for_each(listeners, [&](Listener* listener) { listener->job_removed(path, result); });
+      std::ranges::for_each(listeners,
+                            [&](Listener* listener) { listener->job_removed(path, result); });
     }
   } else if (sd_bus_message_is_signal(message, kManager, "UnitNew") > 0) {
     if (sd_bus_message_read(message, "so", &name, &path) > 0) {
       std::ranges::for_each(listeners, [&](Listener* listener) { listener->unit_new(name); });
     }
-  } else if (sd_bus_message_is_signal(message, kManager, "Reloading") > 0 && sd_bus_message_read(message, "b", &flag) > 0) {
+  } else if (sd_bus_message_is_signal(message, kManager, "Reloading") > 0 &&
+             sd_bus_message_read(message, "b", &flag) > 0) {
     std::ranges::for_each(listeners, [&](Listener* listener) { listener->reloading(flag != 0); });
   }
   return 0;
@@ -207,7 +217,8 @@ void Bus::retry_later() {
     rc = rc < 0 ? rc : sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
   }
   if (rc < 0) {
-    spdlog::error("systemd will not be connected again: {}", fail_errno("timer", -rc).value().text());
+    spdlog::error("systemd will not be connected again: {}",
+                  fail_errno("timer", -rc).value().text());
   }
 }
 

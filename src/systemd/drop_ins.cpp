@@ -38,9 +38,12 @@ bool DropIns::last() const {
   return ::access(kLasting, W_OK) == 0;
 }
 
-Result<bool> DropIns::apply(const std::set<std::string>& units, const std::set<std::string>& early) const {
+Result<bool> DropIns::apply(const std::set<std::string>& units,
+                            const std::set<std::string>& early) const {
   const bool lasting = last();
-  const auto place = [&](const std::string& unit) { return lasting && !early.contains(unit) ? kLasting : kRuntime; };
+  const auto place = [&](const std::string& unit) {
+    return lasting && !early.contains(unit) ? kLasting : kRuntime;
+  };
   Status outcome;
   bool changed = false;
   std::set<std::string> missing;

@@ -19,7 +19,8 @@ constexpr std::chrono::seconds kAgain(5);
 std::optional<std::uint32_t> number(const std::string& text) {
   std::uint32_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() ? std::optional(value) : std::nullopt;
+  return error == std::errc() && end == text.data() + text.size() ? std::optional(value)
+                                                                  : std::nullopt;
 }
 
 std::optional<std::uint32_t> user_id(const std::string& name) {
@@ -56,7 +57,8 @@ void LaunchGrants::resolve() {
   resolved_ = std::chrono::steady_clock::now();
 }
 
-Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels) {
+Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups,
+                             const policy::LabelSet& labels) {
   const bool is_complete = std::ranges::all_of(ids_, [](const auto& id) { return id.has_value(); });
   if (!is_complete && resolved_ + kAgain <= std::chrono::steady_clock::now()) {
     resolve();
@@ -64,17 +66,21 @@ Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>
   bool known = false;
   for (std::size_t i = 0; i < ids_.size(); ++i) {
     const policy::LaunchGrant& grant = identity_->launches[i];
-    const bool ours = ids_[i] && (grant.user.empty() ? std::ranges::find(groups, *ids_[i]) != groups.end() : *ids_[i] == uid);
+    const bool ours =
+        ids_[i] && (grant.user.empty() ? std::ranges::find(groups, *ids_[i]) != groups.end()
+                                       : *ids_[i] == uid);
     known = known || ours;
     if (ours && grant.permits(labels)) {
       return {};
     }
   }
   if (!known) {
-    return fail("user " + std::to_string(uid) + " may not start workloads", "a [[launch]] entry of identity.toml would let it");
+    return fail("user " + std::to_string(uid) + " may not start workloads",
+                "a [[launch]] entry of identity.toml would let it");
   }
-  return fail("user " + std::to_string(uid) + " may not start workloads with the labels " + labels.text(),
-              "no single [[launch]] entry of identity.toml covers all of them");
+  return fail(
+      "user " + std::to_string(uid) + " may not start workloads with the labels " + labels.text(),
+      "no single [[launch]] entry of identity.toml covers all of them");
 }
 
 bool property_granted(const std::string& name) {
@@ -84,13 +90,15 @@ bool property_granted(const std::string& name) {
 }
 
 std::string unit_prefix(std::uint32_t uid) {
-  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
   std::string buffer(kEntryBytes, '\0');
   passwd entry{};
   passwd* found = nullptr;
   if (::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
     const std::string name = found->pw_name;
-    if (!name.empty() && name.size() <= 64 && name.find_first_not_of(kLetters) == std::string::npos) {
+    if (!name.empty() && name.size() <= 64 &&
+        name.find_first_not_of(kLetters) == std::string::npos) {
       return name;
     }
   }

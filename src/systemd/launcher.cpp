@@ -21,7 +21,8 @@ Result<std::uint64_t> start_time(std::uint32_t pid) {
   if (!stat) {
     return fail("the caller is gone");
   }
-  // The command may contain anything, so count from its last parenthesis: the state, field 3, follows.
+  // The command may contain anything, so count from its last parenthesis: the state, field 3,
+  // follows.
   const std::size_t close = stat->rfind(')');
   std::istringstream fields(close == std::string::npos ? std::string() : stat->substr(close + 1));
   std::string skipped;
@@ -44,11 +45,13 @@ bool has_ended(const Fd& pidfd) {
 Status check_netns(std::uint32_t pid) {
   struct stat own {};
   struct stat theirs {};
-  if (::stat("/proc/self/ns/net", &own) != 0 || ::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &theirs) != 0) {
+  if (::stat("/proc/self/ns/net", &own) != 0 ||
+      ::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &theirs) != 0) {
     return fail_errno("cannot tell the caller's network namespace");
   }
   if (own.st_dev != theirs.st_dev || own.st_ino != theirs.st_ino) {
-    return fail("the caller is in another network namespace than this daemon", "run it in the daemon's, or a daemon in its own");
+    return fail("the caller is in another network namespace than this daemon",
+                "run it in the daemon's, or a daemon in its own");
   }
   return {};
 }
@@ -56,7 +59,8 @@ Status check_netns(std::uint32_t pid) {
 std::string automatic_unit(std::uint32_t pid) {
   std::uint32_t random = 0;
   if (::getrandom(&random, sizeof random, 0) != sizeof random) {
-    random = static_cast<std::uint32_t>(::time(nullptr));  // uniqueness is checked by whoever makes the scope
+    random = static_cast<std::uint32_t>(
+        ::time(nullptr));  // uniqueness is checked by whoever makes the scope
   }
   char digits[9];
   std::snprintf(digits, sizeof digits, "%08x", random);
@@ -82,16 +86,20 @@ struct Launcher::Attempt {
 
 Result<std::string> scope_unit_name(const std::string& unit) {
   constexpr std::string_view kSuffix = ".scope";
-  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.@\\";
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.@\\";
   constexpr std::size_t kMaxBytes = 200;
-  const std::string stem = unit.ends_with(kSuffix) ? unit.substr(0, unit.size() - kSuffix.size()) : unit;
+  const std::string stem =
+      unit.ends_with(kSuffix) ? unit.substr(0, unit.size() - kSuffix.size()) : unit;
   if (stem.empty()) {
     return fail("a unit name must not be empty");
   }
   if (const std::size_t bad = stem.find_first_not_of(kLetters); bad != std::string::npos) {
     const auto byte = static_cast<unsigned char>(stem[bad]);
-    const std::string shown = byte > ' ' && byte < 0x7f ? std::string("'") + stem[bad] + "'" : "byte " + std::to_string(byte);
-    return fail("a unit name must not contain " + shown, "letters, digits and : - _ . @ \\ are allowed");
+    const std::string shown = byte > ' ' && byte < 0x7f ? std::string("'") + stem[bad] + "'"
+                                                        : "byte " + std::to_string(byte);
+    return fail("a unit name must not contain " + shown,
+                "letters, digits and : - _ . @ \\ are allowed");
   }
   if (stem.size() > kMaxBytes) {
     return fail("a unit name must not be longer than " + std::to_string(kMaxBytes) + " bytes");
@@ -99,8 +107,12 @@ Result<std::string> scope_unit_name(const std::string& unit) {
   return stem + std::string(kSuffix);
 }
 
-Launcher::Launcher(workload::Registry& registry, ScopeDriver& scopes, std::function<bool(const std::string& name)> is_reserved)
-    : registry_(registry), scopes_(scopes), is_reserved_(std::move(is_reserved)), alive_(std::make_shared<bool>(true)) {}
+Launcher::Launcher(workload::Registry& registry, ScopeDriver& scopes,
+                   std::function<bool(const std::string& name)> is_reserved)
+    : registry_(registry),
+      scopes_(scopes),
+      is_reserved_(std::move(is_reserved)),
+      alive_(std::make_shared<bool>(true)) {}
 
 Launcher::~Launcher() = default;
 
@@ -115,7 +127,8 @@ void Launcher::launch(LaunchRequest request, Done done) {
     done(tl::unexpected(ready.error()));
     return;
   }
-  scopes_.create(attempt->scope, [this, attempt, done = std::move(done), alive = std::weak_ptr(alive_)](Result<std::string> path) {
+  scopes_.create(attempt->scope, [this, attempt, done = std::move(done),
+                                  alive = std::weak_ptr(alive_)](Result<std::string> path) {
     if (alive.expired()) {
       return;
     }
@@ -127,7 +140,8 @@ void Launcher::launch(LaunchRequest request, Done done) {
 Status Launcher::prepare(Attempt& attempt) {
   LaunchRequest& request = attempt.request;
   if (request.pid == 0) {
-    return fail("the caller's process is not visible to this daemon", "it is in another pid namespace");
+    return fail("the caller's process is not visible to this daemon",
+                "it is in another pid namespace");
   }
   if (!request.pidfd.valid()) {
     request.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, request.pid, 0)));
@@ -184,7 +198,8 @@ Status Launcher::authorise(const LaunchRequest& request, const std::vector<Prope
   for (const Property& property : properties) {
     if (!property_granted(property.name)) {
       return fail("only root may set the property '" + property.name + "'",
-                  "others may set Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec, IOWeight");
+                  "others may set Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, "
+                  "TasksMax, RuntimeMaxSec, IOWeight");
     }
   }
   return may_leave(request);
@@ -199,17 +214,20 @@ Status Launcher::may_leave(const LaunchRequest& request) {
   const workload::Workload* workload = registry_.find_enclosing(*cgroup);
   if (workload == nullptr) {
     if (cgroup->starts_with(scopes_.slice() + "/")) {
-      return fail("the caller is in " + *cgroup + ", which is denied everything", "only root may leave it");
+      return fail("the caller is in " + *cgroup + ", which is denied everything",
+                  "only root may leave it");
     }
     return {};
   }
   if (workload->state == workload::State::quarantined) {
-    return fail("the caller belongs to the quarantined workload " + workload->name, "only root may leave it");
+    return fail("the caller belongs to the quarantined workload " + workload->name,
+                "only root may leave it");
   }
   std::vector<std::uint32_t> groups = request.groups;
   groups.push_back(request.gid);
   if (!grants_.permits(request.uid, groups, workload->own_labels)) {
-    return fail("the caller belongs to the workload " + workload->name + ", whose labels its grant does not cover",
+    return fail("the caller belongs to the workload " + workload->name +
+                    ", whose labels its grant does not cover",
                 "only root may leave it");
   }
   return {};

@@ -17,7 +17,8 @@ using policy::Prefix;
 using Parsed = Result<TypedProperty>;
 using Parser = Parsed (*)(const Property&);
 
-/// The field of a property under the name that D-Bus has for it, or the error with the property's name in front.
+/// The field of a property under the name that D-Bus has for it, or the error with the property's
+/// name in front.
 template <typename T>
 Parsed typed(const Property& property, std::string name, Result<T> value) {
   if (!value) {
@@ -44,49 +45,59 @@ Parsed bool_value(const Property& property) {
   return fail(property.name + ": '" + property.value + "' is neither yes nor no");
 }
 
-/// A percentage goes to another property, of 32 bits, whose largest value is 100% (systemd's UINT32_SCALE_FROM_PERMYRIAD).
+/// A percentage goes to another property, of 32 bits, whose largest value is 100% (systemd's
+/// UINT32_SCALE_FROM_PERMYRIAD).
 Parsed scale_value(const Property& property) {
   return typed(
-      property, property.name + "Scale", parse_percent(property.value).and_then([](std::uint32_t hundredths) -> Result<std::uint32_t> {
+      property, property.name + "Scale",
+      parse_percent(property.value).and_then([](std::uint32_t hundredths) -> Result<std::uint32_t> {
         if (hundredths > 10'000) {
           return fail("more than 100%");
         }
-        return static_cast<std::uint32_t>((std::uint64_t{hundredths} * std::numeric_limits<std::uint32_t>::max() + 9'999) / 10'000);
+        return static_cast<std::uint32_t>(
+            (std::uint64_t{hundredths} * std::numeric_limits<std::uint32_t>::max() + 9'999) /
+            10'000);
       }));
 }
 
 Parsed size_value(const Property& property) {
-  return property.value.ends_with('%') ? scale_value(property) : typed(property, property.name, parse_size(property.value));
+  return property.value.ends_with('%') ? scale_value(property)
+                                       : typed(property, property.name, parse_size(property.value));
 }
 
 Parsed weight_value(const Property& property) {
   if (property.name == "CPUWeight" && property.value == "idle") {
     return TypedProperty{property.name, std::uint64_t{0}};
   }
-  return typed(property, property.name, parse_size(property.value).and_then([](std::uint64_t weight) -> Result<std::uint64_t> {
-    if (weight < 1 || weight > 10'000) {
-      return fail("a weight is 1 to 10000");
-    }
-    return weight;
-  }));
+  return typed(
+      property, property.name,
+      parse_size(property.value).and_then([](std::uint64_t weight) -> Result<std::uint64_t> {
+        if (weight < 1 || weight > 10'000) {
+          return fail("a weight is 1 to 10000");
+        }
+        return weight;
+      }));
 }
 
 /// RuntimeMaxSec is RuntimeMaxUSec on the bus.
 Parsed time_value(const Property& property) {
-  return typed(property, property.name.substr(0, property.name.size() - std::strlen("Sec")) + "USec", parse_time(property.value));
+  return typed(property,
+               property.name.substr(0, property.name.size() - std::strlen("Sec")) + "USec",
+               parse_time(property.value));
 }
 
 Parsed quota_value(const Property& property) {
   if (property.value.empty() || property.value == "infinity") {
     return TypedProperty{"CPUQuotaPerSecUSec", std::numeric_limits<std::uint64_t>::max()};
   }
-  return typed(property, "CPUQuotaPerSecUSec",
-               parse_percent(property.value).and_then([](std::uint32_t hundredths) -> Result<std::uint64_t> {
-                 if (hundredths == 0) {
-                   return fail("a quota of 0% lets nothing run");
-                 }
-                 return std::uint64_t{hundredths} * 100;  // microseconds of each second
-               }));
+  return typed(
+      property, "CPUQuotaPerSecUSec",
+      parse_percent(property.value).and_then([](std::uint32_t hundredths) -> Result<std::uint64_t> {
+        if (hundredths == 0) {
+          return fail("a quota of 0% lets nothing run");
+        }
+        return std::uint64_t{hundredths} * 100;  // microseconds of each second
+      }));
 }
 
 Parsed cpus_value(const Property& property) {
@@ -94,7 +105,8 @@ Parsed cpus_value(const Property& property) {
 }
 
 Parsed signal_value(const Property& property) {
-  const std::string name = property.value.starts_with("SIG") ? property.value.substr(3) : property.value;
+  const std::string name =
+      property.value.starts_with("SIG") ? property.value.substr(3) : property.value;
   for (int number = 1; number < NSIG; ++number) {
     const char* known = ::sigabbrev_np(number);
     if ((known != nullptr && name == known) || name == std::to_string(number)) {
@@ -105,19 +117,23 @@ Parsed signal_value(const Property& property) {
 }
 
 Parsed addresses_value(const Property& property) {
-  static const std::pair<const char*, std::vector<const char*>> kWords[] = {{"any", {"0.0.0.0/0", "::/0"}},
-                                                                            {"localhost", {"127.0.0.0/8", "::1/128"}},
-                                                                            {"link-local", {"169.254.0.0/16", "fe80::/64"}},
-                                                                            {"multicast", {"224.0.0.0/4", "ff00::/8"}}};
+  static const std::pair<const char*, std::vector<const char*>> kWords[] = {
+      {"any", {"0.0.0.0/0", "::/0"}},
+      {"localhost", {"127.0.0.0/8", "::1/128"}},
+      {"link-local", {"169.254.0.0/16", "fe80::/64"}},
+      {"multicast", {"224.0.0.0/4", "ff00::/8"}}};
   std::vector<Prefix> prefixes;
   std::istringstream words(property.value);
   for (std::string word; words >> word;) {
-    const auto* known = std::ranges::find_if(kWords, [&](const auto& pair) { return word == pair.first; });
-    const auto texts = known == std::end(kWords) ? std::vector<const char*>{word.c_str()} : known->second;
+    const auto* known =
+        std::ranges::find_if(kWords, [&](const auto& pair) { return word == pair.first; });
+    const auto texts =
+        known == std::end(kWords) ? std::vector<const char*>{word.c_str()} : known->second;
     for (const char* text : texts) {
       auto prefix = Prefix::parse(text);
       if (!prefix) {
-        return fail(property.name + ": " + prefix.error().message, "prefixes, any, localhost, link-local, multicast");
+        return fail(property.name + ": " + prefix.error().message,
+                    "prefixes, any, localhost, link-local, multicast");
       }
       prefixes.push_back(*prefix);
     }
@@ -156,7 +172,9 @@ int append_prefixes(sd_bus_message* message, const std::vector<Prefix>& prefixes
     const std::int32_t family = prefix.address.family == Address::Family::v4 ? AF_INET : AF_INET6;
     rc = rc < 0 ? rc : sd_bus_message_open_container(message, 'r', "iayu");
     rc = rc < 0 ? rc : sd_bus_message_append(message, "i", family);
-    rc = rc < 0 ? rc : sd_bus_message_append_array(message, 'y', prefix.address.bytes.data(), prefix.address.size());
+    rc = rc < 0 ? rc
+                : sd_bus_message_append_array(message, 'y', prefix.address.bytes.data(),
+                                              prefix.address.size());
     rc = rc < 0 ? rc : sd_bus_message_append(message, "u", std::uint32_t{prefix.length});
     rc = rc < 0 ? rc : sd_bus_message_close_container(message);
   }
@@ -165,8 +183,12 @@ int append_prefixes(sd_bus_message* message, const std::vector<Prefix>& prefixes
 
 struct Append {
   sd_bus_message* message;
-  int operator()(const std::string& value) const { return sd_bus_message_append(message, "s", value.c_str()); }
-  int operator()(bool value) const { return sd_bus_message_append(message, "b", static_cast<int>(value)); }
+  int operator()(const std::string& value) const {
+    return sd_bus_message_append(message, "s", value.c_str());
+  }
+  int operator()(bool value) const {
+    return sd_bus_message_append(message, "b", static_cast<int>(value));
+  }
   int operator()(std::int32_t value) const { return sd_bus_message_append(message, "i", value); }
   int operator()(std::uint32_t value) const { return sd_bus_message_append(message, "u", value); }
   int operator()(std::uint64_t value) const { return sd_bus_message_append(message, "t", value); }
@@ -188,12 +210,16 @@ Result<Property> Property::parse(const std::string& text) {
 
 Status check_slice(const std::string& name) {
   constexpr std::string_view kSuffix = ".slice";
-  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:.-";
-  const std::string stem = name.ends_with(kSuffix) ? name.substr(0, name.size() - kSuffix.size()) : "";
-  const bool below = stem.starts_with("trireme-") && !stem.ends_with('-') && stem.find("--") == std::string::npos && stem.size() <= 200 &&
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:.-";
+  const std::string stem =
+      name.ends_with(kSuffix) ? name.substr(0, name.size() - kSuffix.size()) : "";
+  const bool below = stem.starts_with("trireme-") && !stem.ends_with('-') &&
+                     stem.find("--") == std::string::npos && stem.size() <= 200 &&
                      stem.find_first_not_of(kLetters) == std::string::npos;
   if (stem != "trireme" && !below) {
-    return fail("Slice: '" + name + "' is not below trireme.slice", "as in Slice=trireme-batch.slice");
+    return fail("Slice: '" + name + "' is not below trireme.slice",
+                "as in Slice=trireme-batch.slice");
   }
   return {};
 }

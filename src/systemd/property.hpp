@@ -1,4 +1,5 @@
-// trirun -p NAME=VALUE to typed D-Bus values of systemd's scope properties (org.freedesktop.systemd1(5)), as systemd-run's own parser does.
+// trirun -p NAME=VALUE to typed D-Bus values of systemd's scope properties
+// (org.freedesktop.systemd1(5)), as systemd-run's own parser does.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -14,8 +15,8 @@
 namespace trireme::systemd {
 
 /// D-Bus types s, b, i, u, t, ay and a(iayu), in this order.
-using PropertyValue =
-    std::variant<std::string, bool, std::int32_t, std::uint32_t, std::uint64_t, std::vector<std::uint8_t>, std::vector<policy::Prefix>>;
+using PropertyValue = std::variant<std::string, bool, std::int32_t, std::uint32_t, std::uint64_t,
+                                   std::vector<std::uint8_t>, std::vector<policy::Prefix>>;
 
 struct TypedProperty {
   std::string name;  // systemd's D-Bus name: CPUQuota is CPUQuotaPerSecUSec

@@ -13,7 +13,8 @@ constexpr std::uint64_t kInfinity = std::numeric_limits<std::uint64_t>::max();
 
 /// A non-negative decimal number at the start of `text`; what follows it is left in `text`.
 bool take_number(std::string_view& text, double& number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
   if (error != std::errc() || !std::isfinite(number) || std::signbit(number)) {
     return false;
   }
@@ -75,7 +76,8 @@ Result<std::uint64_t> parse_size(const std::string& text) {
     return fail("'" + text + "' is no size", "bytes, or with a suffix: 512M, 1.5G, infinity");
   }
   const std::size_t power = rest.empty() ? 0 : kSuffixes.find(rest.front());
-  const double bytes = power == std::string_view::npos ? -1 : std::ldexp(number, static_cast<int>(10 * power));
+  const double bytes =
+      power == std::string_view::npos ? -1 : std::ldexp(number, static_cast<int>(10 * power));
   if (bytes < 0 || bytes >= std::ldexp(1.0, 63)) {
     return fail("'" + text + "' is no size", "bytes, or with a suffix: 512M, 1.5G, infinity");
   }

@@ -27,12 +27,14 @@ struct Limit {
   const char* file;
 };
 constexpr Limit kLimits[] = {
-    {"TasksMax", "pids", "pids.max"}, {"MemoryMax", "memory", "memory.max"}, {"MemoryHigh", "memory", "memory.high"},
-    {"CPUQuota", "cpu", "cpu.max"},   {"CPUWeight", "cpu", "cpu.weight"},
+    {"TasksMax", "pids", "pids.max"},        {"MemoryMax", "memory", "memory.max"},
+    {"MemoryHigh", "memory", "memory.high"}, {"CPUQuota", "cpu", "cpu.max"},
+    {"CPUWeight", "cpu", "cpu.weight"},
 };
 
 const Limit* limit_of(const Property& property) {
-  const auto* found = std::ranges::find_if(kLimits, [&](const Limit& limit) { return property.name == limit.property; });
+  const auto* found = std::ranges::find_if(
+      kLimits, [&](const Limit& limit) { return property.name == limit.property; });
   return found == std::end(kLimits) ? nullptr : found;
 }
 
@@ -56,7 +58,8 @@ Result<std::string> file_content(const Property& property) {
 bool has_word(const std::string& text, std::string_view word) {
   for (std::size_t at = text.find(word); at != std::string::npos; at = text.find(word, at + 1)) {
     const bool begins = at == 0 || std::isspace(static_cast<unsigned char>(text[at - 1])) != 0;
-    const bool ends = at + word.size() == text.size() || std::isspace(static_cast<unsigned char>(text[at + word.size()])) != 0;
+    const bool ends = at + word.size() == text.size() ||
+                      std::isspace(static_cast<unsigned char>(text[at + word.size()])) != 0;
     if (begins && ends) {
       return true;
     }
@@ -65,10 +68,12 @@ bool has_word(const std::string& text, std::string_view word) {
 }
 
 /// Gives the slice's children the controller: it must be switched on from the root downwards.
-Status enable(const kernel::CgroupTree& tree, const std::string& slice, const std::string& controller) {
+Status enable(const kernel::CgroupTree& tree, const std::string& slice,
+              const std::string& controller) {
   std::string path;
   while (true) {
-    if (auto done = write_file(tree.absolute(path) + "/cgroup.subtree_control", "+" + controller); !done) {
+    if (auto done = write_file(tree.absolute(path) + "/cgroup.subtree_control", "+" + controller);
+        !done) {
       return done;
     }
     if (path.size() == slice.size()) {
@@ -80,16 +85,21 @@ Status enable(const kernel::CgroupTree& tree, const std::string& slice, const st
 
 }  // namespace
 
-Result<std::unique_ptr<CgroupfsScopes>> CgroupfsScopes::open(sd_event* loop, const kernel::CgroupTree& tree, std::string slice) {
+Result<std::unique_ptr<CgroupfsScopes>> CgroupfsScopes::open(sd_event* loop,
+                                                             const kernel::CgroupTree& tree,
+                                                             std::string slice) {
   Fd inotify(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
   if (!inotify.valid()) {
-    return tl::unexpected(Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
+    return tl::unexpected(
+        Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
   }
   if (auto made = tree.create(slice); !made) {
     return tl::unexpected(made.error());
   }
-  std::unique_ptr<CgroupfsScopes> scopes(new CgroupfsScopes(tree, std::move(slice), std::move(inotify)));
-  const int rc = sd_event_add_io(loop, &scopes->readable_, scopes->inotify_.get(), EPOLLIN, on_readable, scopes.get());
+  std::unique_ptr<CgroupfsScopes> scopes(
+      new CgroupfsScopes(tree, std::move(slice), std::move(inotify)));
+  const int rc = sd_event_add_io(loop, &scopes->readable_, scopes->inotify_.get(), EPOLLIN,
+                                 on_readable, scopes.get());
   if (rc < 0) {
     return fail_errno("cannot watch scopes", -rc);
   }
@@ -120,14 +130,16 @@ Status CgroupfsScopes::check(const ScopeRequest& request) const {
         continue;
       }
       return fail("property '" + property.name + "' needs systemd",
-                  "without it are known: Description, TasksMax, MemoryMax, MemoryHigh, CPUQuota, CPUWeight");
+                  "without it are known: Description, TasksMax, MemoryMax, MemoryHigh, CPUQuota, "
+                  "CPUWeight");
     }
     if (auto content = file_content(property); !content) {
       return tl::unexpected(content.error());
     }
     const auto available = read_file(tree_.absolute("/cgroup.controllers"));
     if (!available || !has_word(*available, limit->controller)) {
-      return fail(property.name + ": cgroup v2 has no " + limit->controller + " controller here", "it may be in use by cgroup v1");
+      return fail(property.name + ": cgroup v2 has no " + limit->controller + " controller here",
+                  "it may be in use by cgroup v1");
     }
   }
   return {};
@@ -153,7 +165,8 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
     }
     done = enable(tree_, slice_, limit->controller);
     if (done) {
-      done = write_file(tree_.absolute(path) + "/" + limit->file, file_content(property).value_or(""));
+      done =
+          write_file(tree_.absolute(path) + "/" + limit->file, file_content(property).value_or(""));
     }
   }
   done = done ? adopt(path) : done;
@@ -167,7 +180,8 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
 
 Status CgroupfsScopes::adopt(const std::string& path) {
   // cgroup.events is modified, as inotify sees it, when "populated" changes.
-  const int watch = ::inotify_add_watch(inotify_.get(), (tree_.absolute(path) + "/cgroup.events").c_str(), IN_MODIFY);
+  const int watch = ::inotify_add_watch(
+      inotify_.get(), (tree_.absolute(path) + "/cgroup.events").c_str(), IN_MODIFY);
   if (watch < 0) {
     const int error = errno;
     return tl::unexpected(Error{fail_errno("cannot watch cgroup " + path, error).value().message,
@@ -188,7 +202,8 @@ int CgroupfsScopes::on_readable(sd_event_source*, int fd, std::uint32_t, void* s
       if ((event.mask & IN_Q_OVERFLOW) != 0) {
         const auto all = scopes.by_watch_;
         std::ranges::for_each(all, [&](const auto& item) { scopes.remove_if_empty(item.second); });
-      } else if (const auto scope = scopes.by_watch_.find(event.wd); scope == scopes.by_watch_.end()) {
+      } else if (const auto scope = scopes.by_watch_.find(event.wd);
+                 scope == scopes.by_watch_.end()) {
         continue;
       } else if ((event.mask & IN_IGNORED) != 0) {
         scopes.by_watch_.erase(scope);
@@ -206,7 +221,8 @@ void CgroupfsScopes::remove_if_empty(const std::string& path) {
   }
   remove_tree(path);
   // kernfs says no IN_IGNORED for files that go away: the watch would stay for ever.
-  const auto watched = std::ranges::find_if(by_watch_, [&](const auto& item) { return item.second == path; });
+  const auto watched =
+      std::ranges::find_if(by_watch_, [&](const auto& item) { return item.second == path; });
   if (watched != by_watch_.end()) {
     ::inotify_rm_watch(inotify_.get(), watched->first);
     by_watch_.erase(watched);

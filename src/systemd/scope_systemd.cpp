@@ -14,7 +14,8 @@ namespace {
 constexpr const char* kSlice = "trireme.slice";
 constexpr std::uint64_t kPatienceUsec = 10'000'000;
 
-/// Where systemd puts a slice: "trireme-a-b.slice" is trireme.slice/trireme-a.slice/trireme-a-b.slice.
+/// Where systemd puts a slice: "trireme-a-b.slice" is
+/// trireme.slice/trireme-a.slice/trireme-a-b.slice.
 std::string slice_path(const std::string& slice) {
   const std::string stem = slice.substr(0, slice.size() - std::string_view(".slice").size());
   std::string path;
@@ -26,14 +27,26 @@ std::string slice_path(const std::string& slice) {
   }
 }
 
-/// systemd puts "_" before a directory name that could be one of the kernel's own: "memory.scope" becomes "_memory.scope" (its
-/// cg_escape()).
+/// systemd puts "_" before a directory name that could be one of the kernel's own: "memory.scope"
+/// becomes "_memory.scope" (its cg_escape()).
 std::string directory_of(const std::string& unit) {
-  static constexpr std::string_view kControllers[] = {
-      "cpu",  "cpuacct", "cpuset",       "io",          "blkio",       "memory",          "devices",
-      "pids", "hugetlb", "bpf-firewall", "bpf-devices", "bpf-foreign", "bpf-socket-bind", "bpf-restrict-network-interfaces"};
+  static constexpr std::string_view kControllers[] = {"cpu",
+                                                      "cpuacct",
+                                                      "cpuset",
+                                                      "io",
+                                                      "blkio",
+                                                      "memory",
+                                                      "devices",
+                                                      "pids",
+                                                      "hugetlb",
+                                                      "bpf-firewall",
+                                                      "bpf-devices",
+                                                      "bpf-foreign",
+                                                      "bpf-socket-bind",
+                                                      "bpf-restrict-network-interfaces"};
   const std::string stem = unit.substr(0, unit.rfind('.'));
-  const bool taken = unit.starts_with('_') || unit.starts_with('.') || unit.starts_with("cgroup.") ||
+  const bool taken = unit.starts_with('_') || unit.starts_with('.') ||
+                     unit.starts_with("cgroup.") ||
                      std::ranges::find(kControllers, stem) != std::end(kControllers);
   return (taken ? "_" : "") + unit;
 }
@@ -49,7 +62,8 @@ std::string slice_of(const ScopeRequest& request) {
 /// Ours come first: what the caller sets later wins, but for the slice and the process.
 int append_properties(sd_bus_message* message, const ScopeRequest& request) {
   int rc = sd_bus_message_append(message, "(sv)", "CollectMode", "s", "inactive-or-failed");
-  rc = rc < 0 ? rc : sd_bus_message_append(message, "(sv)", "Slice", "s", slice_of(request).c_str());
+  rc =
+      rc < 0 ? rc : sd_bus_message_append(message, "(sv)", "Slice", "s", slice_of(request).c_str());
   rc = rc < 0 ? rc : sd_bus_message_append(message, "(sv)", "PIDs", "au", 1, request.pid);
   for (const Property& property : request.properties) {
     const auto typed = parse_property(property);
@@ -84,13 +98,17 @@ struct SystemdScopes::Pending {
   ~Pending() { sd_event_source_disable_unref(timer); }
   static int late(sd_event_source*, std::uint64_t, void* self) {
     const auto& pending = *static_cast<Pending*>(self);
-    pending.owner->finish(pending.id, fail("systemd did not start " + pending.name + " within 10 s"));
+    pending.owner->finish(pending.id,
+                          fail("systemd did not start " + pending.name + " within 10 s"));
     return 0;
   }
 };
 
 SystemdScopes::SystemdScopes(sd_event* loop, Bus& bus)
-    : loop_(loop), bus_(bus), slice_(bus.cgroup_root() + slice_path(kSlice)), alive_(std::make_shared<bool>(true)) {
+    : loop_(loop),
+      bus_(bus),
+      slice_(bus.cgroup_root() + slice_path(kSlice)),
+      alive_(std::make_shared<bool>(true)) {
   bus_.add_listener(*this);
 }
 
@@ -124,9 +142,11 @@ void SystemdScopes::create(const ScopeRequest& request, Done done) {
   pending->owner = this;
   pending->id = next_++;
   pending->name = request.name;
-  pending->path = bus_.cgroup_root() + slice_path(slice_of(request)) + "/" + directory_of(request.name);
+  pending->path =
+      bus_.cgroup_root() + slice_path(slice_of(request)) + "/" + directory_of(request.name);
   pending->done = std::move(done);
-  if (const int rc = sd_event_add_time_relative(loop_, &pending->timer, CLOCK_MONOTONIC, kPatienceUsec, 0, Pending::late, pending.get());
+  if (const int rc = sd_event_add_time_relative(loop_, &pending->timer, CLOCK_MONOTONIC,
+                                                kPatienceUsec, 0, Pending::late, pending.get());
       rc < 0) {
     sd_bus_message_unref(message);
     pending->done(fail_errno("cannot wait for systemd", -rc));
@@ -159,8 +179,9 @@ void SystemdScopes::started(std::uint64_t id, Result<sd_bus_message*> reply) {
 void SystemdScopes::job_removed(const std::string& job, const std::string& result) {
   for (const auto& [id, pending] : pending_) {
     if (pending->job == job) {
-      finish(id,
-             result == "done" ? Result<std::string>(pending->path) : fail("systemd did not start " + pending->name + ": job " + result));
+      finish(id, result == "done"
+                     ? Result<std::string>(pending->path)
+                     : fail("systemd did not start " + pending->name + ": job " + result));
       return;
     }
   }

@@ -6,7 +6,8 @@ namespace trireme::systemd {
 
 std::string unit_of_path(const std::string& path) {
   std::size_t begin = 1;
-  for (std::size_t end = path.find('/', begin); end != std::string::npos; end = path.find('/', begin)) {
+  for (std::size_t end = path.find('/', begin); end != std::string::npos;
+       end = path.find('/', begin)) {
     if (!std::string_view(path).substr(begin, end - begin).ends_with(".slice")) {
       return {};
     }
@@ -15,7 +16,8 @@ std::string unit_of_path(const std::string& path) {
   if (begin >= path.size()) {
     return {};
   }
-  const std::string name = path.substr(path[begin] == '_' ? begin + 1 : begin);  // systemd's escape for names that the kernel uses
+  const std::string name = path.substr(
+      path[begin] == '_' ? begin + 1 : begin);  // systemd's escape for names that the kernel uses
   for (const char* type : {".service", ".scope", ".socket"}) {
     if (name.ends_with(type)) {
       return name;
@@ -25,7 +27,8 @@ std::string unit_of_path(const std::string& path) {
 }
 
 std::string unit_path(const std::string& path) {
-  for (std::string start = path; !start.empty() && start.find('/') != std::string::npos; start.resize(start.rfind('/'))) {
+  for (std::string start = path; !start.empty() && start.find('/') != std::string::npos;
+       start.resize(start.rfind('/'))) {
     if (!unit_of_path(start).empty()) {
       return start;
     }
@@ -36,7 +39,9 @@ std::string unit_path(const std::string& path) {
 std::string template_of(const std::string& unit) {
   const std::size_t at = unit.find('@');
   const std::size_t dot = unit.rfind('.');
-  return at == std::string::npos || dot == std::string::npos || dot < at ? std::string() : unit.substr(0, at + 1) + unit.substr(dot);
+  return at == std::string::npos || dot == std::string::npos || dot < at
+             ? std::string()
+             : unit.substr(0, at + 1) + unit.substr(dot);
 }
 
 bool is_template(const std::string& unit) {
@@ -52,8 +57,8 @@ bool matches(const std::string& pattern, const std::string& unit) {
 }
 
 bool matches_all_instances(const std::string& pattern, const std::string& name) {
-  // An instance that no pattern can mean: what matches it matches any, but for patterns with '?' or '[' in the instance's place, which the
-  // second, longer one tells apart.
+  // An instance that no pattern can mean: what matches it matches any, but for patterns with '?' or
+  // '[' in the instance's place, which the second, longer one tells apart.
   std::string shorter = name;
   std::string longer = name;
   shorter.insert(name.find('@') + 1, "\x01");

@@ -5,8 +5,9 @@
 
 namespace trireme::systemd {
 
-/// The unit of a cgroup that is one directly below slices: "/system.slice/nginx.service" is "nginx.service". Empty for any other path, the
-/// inside of a user's manager and of containers included: who owns those may call their cgroups what they like.
+/// The unit of a cgroup that is one directly below slices: "/system.slice/nginx.service" is
+/// "nginx.service". Empty for any other path, the inside of a user's manager and of containers
+/// included: who owns those may call their cgroups what they like.
 [[nodiscard]] std::string unit_of_path(const std::string& path);
 
 /// The longest start of `path` that unit_of_path() gives a name for; empty where there is none.

@@ -14,7 +14,8 @@ namespace {
 bool shares_netns_with_init() {
   struct stat own {};
   struct stat init {};
-  return ::stat("/proc/self/ns/net", &own) == 0 && ::stat("/proc/1/ns/net", &init) == 0 && own.st_ino == init.st_ino;
+  return ::stat("/proc/self/ns/net", &own) == 0 && ::stat("/proc/1/ns/net", &init) == 0 &&
+         own.st_ino == init.st_ino;
 }
 
 std::string service_of(const std::string& socket) {
@@ -23,8 +24,8 @@ std::string service_of(const std::string& socket) {
 
 }  // namespace
 
-UnitSource::UnitSource(const kernel::CgroupTree& tree, workload::Registry& registry, workload::CgroupEvents& events, Bus* bus,
-                       std::string gate_command)
+UnitSource::UnitSource(const kernel::CgroupTree& tree, workload::Registry& registry,
+                       workload::CgroupEvents& events, Bus* bus, std::string gate_command)
     : tree_(tree),
       registry_(registry),
       events_(events),
@@ -63,7 +64,8 @@ const policy::UnitRule* UnitSource::rule_for(const std::string& unit) const {
   if (!identity_ || unit.empty() || unit == "trireme.service" || unit == "init.scope") {
     return nullptr;
   }
-  const auto found = std::ranges::find_if(identity_->units, [&](const policy::UnitRule& rule) { return matches(rule.name, unit); });
+  const auto found = std::ranges::find_if(
+      identity_->units, [&](const policy::UnitRule& rule) { return matches(rule.name, unit); });
   if (found != identity_->units.end()) {
     return &*found;
   }
@@ -115,7 +117,9 @@ std::vector<std::string> UnitSource::socket_warnings(const std::string& service)
   std::vector<std::string> warnings;
   if (const auto found = listeners_.find(service); found != listeners_.end()) {
     for (const std::string& socket : found->second) {
-      warnings.push_back("listens through " + socket + ", which PID 1 opened: those connections are judged by the cgroup of " + socket);
+      warnings.push_back("listens through " + socket +
+                         ", which PID 1 opened: those connections are judged by the cgroup of " +
+                         socket);
     }
   }
   return warnings;
@@ -144,7 +148,8 @@ Status UnitSource::gate(const std::string& unit, std::uint32_t pid) {
   return {};
 }
 
-/// After a change of [[unit]] or of what is known of sockets: releases what no entry matches now, and offers everything again.
+/// After a change of [[unit]] or of what is known of sockets: releases what no entry matches now,
+/// and offers everything again.
 void UnitSource::reconcile_cgroups() {
   std::vector<std::string> released;
   for (const workload::Workload* workload : registry_.all()) {
@@ -169,10 +174,11 @@ std::string UnitSource::status() const {
   if (!is_on()) {
     return "off: " + off_;
   }
-  const auto units =
-      std::ranges::count_if(registry_.all(), [](const workload::Workload* workload) { return workload->kind == workload::Kind::unit; });
-  return std::to_string(units) + " running, " + std::to_string(patterns) + (patterns == 1 ? " pattern" : " patterns") +
-         (problem_.empty() ? "" : "; " + problem_);
+  const auto units = std::ranges::count_if(registry_.all(), [](const workload::Workload* workload) {
+    return workload->kind == workload::Kind::unit;
+  });
+  return std::to_string(units) + " running, " + std::to_string(patterns) +
+         (patterns == 1 ? " pattern" : " patterns") + (problem_.empty() ? "" : "; " + problem_);
 }
 
 }  // namespace trireme::systemd

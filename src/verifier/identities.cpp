@@ -18,8 +18,11 @@ namespace {
 
 constexpr auto kKept = std::chrono::minutes(15);
 
-/// What the trust in force thinks of a credential that was proved earlier, when it was valid; null: nothing any more.
-std::shared_ptr<const credentials::Peer> believed(const credentials::Trust& trust, wire::CredentialType type, credentials::Bytes credential,
+/// What the trust in force thinks of a credential that was proved earlier, when it was valid; null:
+/// nothing any more.
+std::shared_ptr<const credentials::Peer> believed(const credentials::Trust& trust,
+                                                  wire::CredentialType type,
+                                                  credentials::Bytes credential,
                                                   credentials::Time when) {
   // A daemon's own name for itself is new at each start; what it once proved to itself stays true.
   const bool is_local = type == wire::CredentialType::local;
@@ -27,7 +30,8 @@ std::shared_ptr<const credentials::Peer> believed(const credentials::Trust& trus
 }
 
 /// The identity under that peer; null where the peer is null or does not vouch for the labels.
-std::shared_ptr<const RemoteIdentity> renewed(const RemoteIdentity& identity, std::shared_ptr<const credentials::Peer> peer) {
+std::shared_ptr<const RemoteIdentity> renewed(const RemoteIdentity& identity,
+                                              std::shared_ptr<const credentials::Peer> peer) {
   if (peer == nullptr || !peer->constraints.permit(identity.labels)) {
     return nullptr;
   }
@@ -53,7 +57,9 @@ credentials::Time when_valid(const json& saved, credentials::Time now) {
   if (!saved.contains("not_before") || !saved.contains("not_after")) {
     return now;
   }
-  const auto time = [&saved](const char* key) { return credentials::Time(std::chrono::seconds(saved[key].get<std::int64_t>())); };
+  const auto time = [&saved](const char* key) {
+    return credentials::Time(std::chrono::seconds(saved[key].get<std::int64_t>()));
+  };
   return std::max(time("not_before"), std::min(time("not_after"), now));
 }
 
@@ -68,7 +74,9 @@ void forget_identities(const std::string& runtime_dir) {
 }
 
 Identities::Identities(std::string file, policy::Numbers& numbers)
-    : file_(std::move(file)), numbers_(numbers), entered_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+    : file_(std::move(file)),
+      numbers_(numbers),
+      entered_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& identity) {
   const std::scoped_lock lock(mutex_);
@@ -78,7 +86,8 @@ std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& id
   }
   const auto of_peer = of_peer_.find(key.first);
   const bool is_local = identity.peer->type == wire::CredentialType::local;
-  const bool has_room = entries_.size() < kMost && (is_local || of_peer == of_peer_.end() || of_peer->second < kMostOfPeer);
+  const bool has_room = entries_.size() < kMost &&
+                        (is_local || of_peer == of_peer_.end() || of_peer->second < kMostOfPeer);
   const auto number = has_room ? numbers_.take() : std::nullopt;
   if (!number) {
     return nullptr;
@@ -96,7 +105,8 @@ std::shared_ptr<const RemoteIdentity> Identities::enter(const RemoteIdentity& id
 void Identities::put(std::shared_ptr<const RemoteIdentity> identity) {
   const Key key{identity->peer->hash, identity->hash};
   by_number_[identity->number] = key;
-  const auto [entry, is_new] = entries_.insert_or_assign(key, Entry{std::move(identity), std::chrono::steady_clock::now()});
+  const auto [entry, is_new] =
+      entries_.insert_or_assign(key, Entry{std::move(identity), std::chrono::steady_clock::now()});
   of_peer_[key.first] += is_new ? 1 : 0;
 }
 
@@ -114,15 +124,18 @@ Identities::Entries::iterator Identities::take_out(Entries::iterator entry) {
 Result<std::size_t> Identities::load(const credentials::Trust& trust, credentials::Time now) {
   const auto content = read_file(file_, std::size_t{256} << 20U);
   if (!content) {
-    return ::access(file_.c_str(), F_OK) == 0 ? fail(content.error().message, "flows with other hosts that it knew end")
-                                              : Result<std::size_t>(0U);  // none yet: flows of unknown numbers end
+    return ::access(file_.c_str(), F_OK) == 0
+               ? fail(content.error().message, "flows with other hosts that it knew end")
+               : Result<std::size_t>(0U);  // none yet: flows of unknown numbers end
   }
   const json list = json::parse(*content, nullptr, false);
   if (!list.is_array()) {
     return fail(file_ + " holds no list", "flows with other hosts that it knew end");
   }
   // Many identities of one host: its credential is verified once.
-  std::map<std::pair<wire::CredentialType, std::vector<std::uint8_t>>, std::shared_ptr<const credentials::Peer>> peers;
+  std::map<std::pair<wire::CredentialType, std::vector<std::uint8_t>>,
+           std::shared_ptr<const credentials::Peer>>
+      peers;
   const std::scoped_lock lock(mutex_);
   for (const json& item : list) {
     try {
@@ -134,8 +147,10 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
         continue;
       }
       const std::string encoded = labels->encode();
-      const auto hash = credentials::sha256({{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
-      const RemoteIdentity saved{.number = number, .labels = std::move(*labels), .hash = hash, .peer = nullptr};
+      const auto hash = credentials::sha256(
+          {{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
+      const RemoteIdentity saved{
+          .number = number, .labels = std::move(*labels), .hash = hash, .peer = nullptr};
       const auto [peer, is_new] = peers.try_emplace({type, credential});
       if (is_new) {
         peer->second = believed(trust, type, credential, when_valid(item, now));
@@ -181,7 +196,8 @@ Status Identities::save() {
 }
 
 void Identities::set_trust(const credentials::Trust& trust, credentials::Time now) {
-  // The packet path waits for the lock, and a certificate takes milliseconds: verified outside, once for all identities of a host.
+  // The packet path waits for the lock, and a certificate takes milliseconds: verified outside,
+  // once for all identities of a host.
   std::map<credentials::Digest, std::shared_ptr<const credentials::Peer>> peers;
   {
     const std::scoped_lock lock(mutex_);
@@ -190,7 +206,8 @@ void Identities::set_trust(const credentials::Trust& trust, credentials::Time no
     }
   }
   for (auto& [hash, peer] : peers) {
-    peer = believed(trust, peer->type, peer->credential, std::max(peer->not_before, std::min(peer->not_after, now)));
+    peer = believed(trust, peer->type, peer->credential,
+                    std::max(peer->not_before, std::min(peer->not_after, now)));
   }
   const std::scoped_lock lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end();) {
@@ -209,11 +226,13 @@ void Identities::set_trust(const credentials::Trust& trust, credentials::Time no
   }
 }
 
-void Identities::prune(const std::unordered_set<policy::Number>& in_use, std::chrono::steady_clock::time_point now) {
+void Identities::prune(const std::unordered_set<policy::Number>& in_use,
+                       std::chrono::steady_clock::time_point now) {
   const std::scoped_lock lock(mutex_);
   for (auto entry = entries_.begin(); entry != entries_.end();) {
     const auto& identity = entry->second.identity;
-    if (in_use.contains(identity->number) || identity.use_count() > 1 || entry->second.entered + kKept > now) {
+    if (in_use.contains(identity->number) || identity.use_count() > 1 ||
+        entry->second.entered + kKept > now) {
       ++entry;
       continue;
     }

@@ -1,4 +1,5 @@
-// What handshakes do to the world beside their answers: packets of their own, verdicts on those that waited, conntrack's entries.
+// What handshakes do to the world beside their answers: packets of their own, verdicts on those
+// that waited, conntrack's entries.
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -51,7 +52,8 @@ void Verifier::Worker::send(handshake::PointId id, const handshake::OwnSegment& 
   } else {
     wire::write_syn_ack(segment, own_);
   }
-  if (!point->shared->sender.send(own_.view(), segment.ends.destination, own.translated ? 0 : own.device, own.mark)) {
+  if (!point->shared->sender.send(own_.view(), segment.ends.destination,
+                                  own.translated ? 0 : own.device, own.mark)) {
     proofs_lost_++;
   }
 }
@@ -68,7 +70,8 @@ void Verifier::Worker::drop(handshake::PointId point, std::uint32_t id) {
   }
 }
 
-void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends, FlowChange change) {
+void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol,
+                              const wire::Ends& ends, FlowChange change) {
   Point* there = find(point);
   if (there == nullptr) {
     return;
@@ -84,7 +87,8 @@ void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol, c
       std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kRenewalOfFlow);
       break;
     case FlowChange::withdraw:
-      std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kVerdictsOfFlow | handshake::kRenewalOfFlow);
+      std::ignore = shared.conntrack.clear_label_bits(
+          *flow, handshake::kVerdictsOfFlow | handshake::kRenewalOfFlow);
       break;
     case FlowChange::release:
       std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kOfFlow);
@@ -95,7 +99,8 @@ void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol, c
   }
 }
 
-bool Verifier::Worker::is_connected(handshake::PointId point, const wire::Ends& ends, std::uint32_t device) {
+bool Verifier::Worker::is_connected(handshake::PointId point, const wire::Ends& ends,
+                                    std::uint32_t device) {
   Point* there = find(point);
   if (there == nullptr) {
     return false;
@@ -138,14 +143,17 @@ void Verifier::Worker::tick() {
   }
 }
 
-std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, std::uint8_t protocol, const wire::Ends& translated) {
+std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, std::uint8_t protocol,
+                                                              const wire::Ends& translated) {
   kernel::TrackedFlow flow;
   const auto is_it = [&](const kernel::TrackedFlow& candidate) {
     return candidate.protocol == protocol && candidate.reply.source == translated.destination &&
-           candidate.reply.source_port == translated.destination_port && candidate.original.source == translated.source &&
+           candidate.reply.source_port == translated.destination_port &&
+           candidate.original.source == translated.source &&
            candidate.original.source_port == translated.source_port;
   };
-  const kernel::FlowTuple reply{translated.destination, translated.source, translated.destination_port, translated.source_port};
+  const kernel::FlowTuple reply{translated.destination, translated.source,
+                                translated.destination_port, translated.source_port};
   bool found = shared.conntrack.find(protocol, reply, flow).value_or(false) && is_it(flow);
   if (!found) {
     // Its source is translated as well, after us: only a look at all entries tells.
@@ -160,13 +168,15 @@ std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, st
 }
 
 /// The client's flow as it was before NAT changed its destination.
-std::optional<wire::Ends> Verifier::Worker::original(Shared& shared, std::uint8_t protocol, const wire::Ends& translated) {
+std::optional<wire::Ends> Verifier::Worker::original(Shared& shared, std::uint8_t protocol,
+                                                     const wire::Ends& translated) {
   const std::scoped_lock lock(shared.mutex);
   const auto flow = entry_of(shared, protocol, translated);
   if (!flow) {
     return std::nullopt;
   }
-  return wire::Ends{flow->original.source, flow->original.destination, flow->original.source_port, flow->original.destination_port};
+  return wire::Ends{flow->original.source, flow->original.destination, flow->original.source_port,
+                    flow->original.destination_port};
 }
 
 }  // namespace trireme::verifier

@@ -44,7 +44,8 @@ Result<PointSockets> PointSockets::open(std::size_t threads) {
   return sockets;
 }
 
-Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads, handshake::IdentityBook& book) {
+Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads,
+                                                  handshake::IdentityBook& book) {
   std::unique_ptr<Verifier> verifier(new Verifier());
   verifier->event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!verifier->event_.valid()) {
@@ -99,13 +100,15 @@ void Verifier::remove_local(policy::Number number) {
 }
 
 void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
-  auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_), std::move(sockets.sockets_));
+  auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_),
+                                         std::move(sockets.sockets_));
   for (std::size_t i = 0; i < workers_.size(); i++) {
     // A message can be copied, sockets cannot.
     auto queue = std::make_shared<kernel::Queue>(std::move(sockets.queues_.at(i)));
     auto control = std::make_shared<kernel::RawSender>(std::move(sockets.controls_.at(i)));
-    workers_[i]->post(
-        [point, queue, control, shared](Worker& worker) { worker.attach(point, std::move(*queue), std::move(*control), shared); });
+    workers_[i]->post([point, queue, control, shared](Worker& worker) {
+      worker.attach(point, std::move(*queue), std::move(*control), shared);
+    });
   }
 }
 
@@ -120,7 +123,8 @@ std::vector<handshake::Event> Verifier::take_events() {
   std::ignore = ::read(event_.get(), &counter, sizeof counter);
   std::vector<handshake::Event> events;
   std::ranges::for_each(workers_, [&](const auto& worker) { worker->take_events(events); });
-  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch());
+  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now().time_since_epoch());
   std::erase_if(events, [&](const handshake::Event& event) { return !told_->first(event, now); });
   return events;
 }

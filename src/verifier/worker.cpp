@@ -31,8 +31,10 @@ void signal_event(int fd) {
 
 std::uint64_t hash(const Event& event) {
   std::uint64_t value = std::uint64_t{event.local} << 40U ^ std::uint64_t{event.protocol} << 32U ^
-                        std::uint64_t{event.ends.destination_port} << 16U ^ static_cast<std::uint64_t>(event.reason) << 8U ^
-                        static_cast<std::uint64_t>(event.verdict) << 1U ^ static_cast<std::uint64_t>(event.local_is_client);
+                        std::uint64_t{event.ends.destination_port} << 16U ^
+                        static_cast<std::uint64_t>(event.reason) << 8U ^
+                        static_cast<std::uint64_t>(event.verdict) << 1U ^
+                        static_cast<std::uint64_t>(event.local_is_client);
   const policy::Address& far = event.local_is_client ? event.ends.destination : event.ends.source;
   for (const std::uint8_t byte : far.bytes) {
     value = (value ^ byte) * 0x100000001b3U;
@@ -45,7 +47,8 @@ std::uint64_t hash(const Event& event) {
 milliseconds monotonic() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 1 to 4 ms behind: read for each batch
-  return std::chrono::duration_cast<milliseconds>(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
+  return std::chrono::duration_cast<milliseconds>(std::chrono::seconds(now.tv_sec) +
+                                                  std::chrono::nanoseconds(now.tv_nsec));
 }
 
 bool Told::first(const Event& event, milliseconds now) {
@@ -58,7 +61,8 @@ bool Told::first(const Event& event, milliseconds now) {
   return true;
 }
 
-Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::IdentityBook& book, int event) {
+Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::IdentityBook& book,
+                                                                   int event) {
   auto engine = handshake::Engine::create(kHandshakes, book);
   if (!engine) {
     return tl::unexpected(engine.error());
@@ -66,10 +70,12 @@ Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::Id
   Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
   Fd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   epoll_event readable{.events = EPOLLIN, .data = {.u64 = kWake}};
-  if (!epoll.valid() || !wake.valid() || ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &readable) != 0) {
+  if (!epoll.valid() || !wake.valid() ||
+      ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &readable) != 0) {
     return fail_errno("cannot set up a verifier thread");
   }
-  return std::unique_ptr<Worker>(new Worker(std::move(*engine), std::move(epoll), std::move(wake), event));
+  return std::unique_ptr<Worker>(
+      new Worker(std::move(*engine), std::move(epoll), std::move(wake), event));
 }
 
 Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event)
@@ -110,14 +116,16 @@ void Verifier::Worker::post(Message message) {
 void Verifier::Worker::run() {
   std::array<epoll_event, 64> ready{};
   while (!stop_) {
-    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), milliseconds_to_tick());
+    const int count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()),
+                                   milliseconds_to_tick());
     for (int i = 0; i < count; i++) {
       const std::uint64_t name = ready.at(static_cast<std::size_t>(i)).data.u64;
       if (name == kWake) {
         std::uint64_t counter = 0;
         std::ignore = ::read(wake_.get(), &counter, sizeof counter);
         read_mail();
-      } else if (const auto point = points_.find(static_cast<handshake::PointId>(name)); point != points_.end()) {
+      } else if (const auto point = points_.find(static_cast<handshake::PointId>(name));
+                 point != points_.end()) {
         serve(*point->second);
       }
     }
@@ -140,11 +148,13 @@ void Verifier::Worker::read_mail() {
   }
 }
 
-/// The packet path: a batch from the queue, each packet through the engine, the verdicts back in order.
+/// The packet path: a batch from the queue, each packet through the engine, the verdicts back in
+/// order.
 void Verifier::Worker::serve(Point& point) {
   const handshake::PointId id = point.id;
   const auto packets = point.queue.receive();
-  // A workload's labels are posted before the kernel lets its first packet through: read what was posted before these packets came.
+  // A workload's labels are posted before the kernel lets its first packet through: read what was
+  // posted before these packets came.
   if (has_mail_) {
     read_mail();
     if (!points_.contains(id)) {
@@ -162,7 +172,8 @@ void Verifier::Worker::serve(Point& point) {
   packets_ += packets.size();
 }
 
-void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now) {
+void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
+                            const handshake::Now& now) {
   const handshake::PacketFacts facts{.point = point.id,
                                      .outgoing = packet.hook == NF_INET_LOCAL_OUT,
                                      .priority = packet.priority,
@@ -213,10 +224,12 @@ void Verifier::Worker::take_events(std::vector<Event>& events) {
   events_.clear();
 }
 
-void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control, std::shared_ptr<Shared> shared) {
+void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue,
+                              kernel::RawSender control, std::shared_ptr<Shared> shared) {
   epoll_event readable{.events = EPOLLIN, .data = {.u64 = point}};
   const int fd = queue.fd();
-  points_[point] = std::make_unique<Point>(Point{point, std::move(queue), std::move(control), std::move(shared)});
+  points_[point] = std::make_unique<Point>(
+      Point{point, std::move(queue), std::move(control), std::move(shared)});
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &readable);
 }
 
@@ -237,12 +250,23 @@ void Verifier::Worker::publish() {
       lost_ += point->queue.lost();  // reads a file
     }
   }
-  const std::array values = {
-      engine.hellos,  engine.replies,    engine.authorised, engine.unproved, engine.verifications, engine.remembered, engine.peers,
-      engine.evicted, engine.handshakes, packets_,          lost_,           proofs_lost_,         events_lost_};
+  const std::array values = {engine.hellos,
+                             engine.replies,
+                             engine.authorised,
+                             engine.unproved,
+                             engine.verifications,
+                             engine.remembered,
+                             engine.peers,
+                             engine.evicted,
+                             engine.handshakes,
+                             packets_,
+                             lost_,
+                             proofs_lost_,
+                             events_lost_};
   static_assert(values.size() + handshake::kReasons == kCounters);
   std::size_t index = 0;
-  for (const auto& list : {std::span<const std::uint64_t>(engine.refused), std::span<const std::uint64_t>(values)}) {
+  for (const auto& list :
+       {std::span<const std::uint64_t>(engine.refused), std::span<const std::uint64_t>(values)}) {
     for (const std::uint64_t value : list) {
       counters_.at(index++).store(value, std::memory_order_relaxed);
     }
@@ -255,8 +279,10 @@ void Verifier::Worker::add_statistics(VerifierStatistics& sum) const {
   for (std::uint64_t& refused : sum.refused) {
     refused += next();
   }
-  for (std::uint64_t* value : {&sum.hellos, &sum.replies, &sum.authorised, &sum.unproved, &sum.verifications, &sum.remembered, &sum.peers,
-                               &sum.evicted, &sum.handshakes, &sum.packets, &sum.lost, &sum.proofs_lost, &sum.events_lost}) {
+  for (std::uint64_t* value :
+       {&sum.hellos, &sum.replies, &sum.authorised, &sum.unproved, &sum.verifications,
+        &sum.remembered, &sum.peers, &sum.evicted, &sum.handshakes, &sum.packets, &sum.lost,
+        &sum.proofs_lost, &sum.events_lost}) {
     *value += next();
   }
 }

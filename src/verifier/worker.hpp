@@ -42,7 +42,8 @@ class Verifier::Worker final : private handshake::Port {
   using Message = std::function<void(Worker&)>;
 
   /// `event` is written to when there are events to take.
-  [[nodiscard]] static Result<std::unique_ptr<Worker>> create(handshake::IdentityBook& book, int event);
+  [[nodiscard]] static Result<std::unique_ptr<Worker>> create(handshake::IdentityBook& book,
+                                                              int event);
   ~Worker() override;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
@@ -54,7 +55,8 @@ class Verifier::Worker final : private handshake::Port {
   void add_statistics(VerifierStatistics& sum) const;
 
   // From messages, in this thread.
-  void attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control, std::shared_ptr<Shared> shared);
+  void attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control,
+              std::shared_ptr<Shared> shared);
   void detach(handshake::PointId point);
   [[nodiscard]] handshake::Engine& engine() { return *engine_; }
 
@@ -77,15 +79,21 @@ class Verifier::Worker final : private handshake::Port {
   void send(handshake::PointId id, const handshake::OwnSegment& own) override;
   void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
   void drop(handshake::PointId point, std::uint32_t id) override;
-  void change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends, handshake::FlowChange change) override;
-  [[nodiscard]] bool is_connected(handshake::PointId point, const wire::Ends& ends, std::uint32_t device) override;
+  void change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends,
+              handshake::FlowChange change) override;
+  [[nodiscard]] bool is_connected(handshake::PointId point, const wire::Ends& ends,
+                                  std::uint32_t device) override;
   [[nodiscard]] bool is_followed(handshake::PointId point) const override;
   [[nodiscard]] Point* find(handshake::PointId point);
   [[nodiscard]] int milliseconds_to_tick() const;
   void tick();
-  /// Conntrack's entry of the flow whose client sends so when NAT has changed its destination. Under the mutex of `shared`.
-  [[nodiscard]] static std::optional<kernel::TrackedFlow> entry_of(Shared& shared, std::uint8_t protocol, const wire::Ends& translated);
-  [[nodiscard]] static std::optional<wire::Ends> original(Shared& shared, std::uint8_t protocol, const wire::Ends& translated);
+  /// Conntrack's entry of the flow whose client sends so when NAT has changed its destination.
+  /// Under the mutex of `shared`.
+  [[nodiscard]] static std::optional<kernel::TrackedFlow> entry_of(Shared& shared,
+                                                                   std::uint8_t protocol,
+                                                                   const wire::Ends& translated);
+  [[nodiscard]] static std::optional<wire::Ends> original(Shared& shared, std::uint8_t protocol,
+                                                          const wire::Ends& translated);
   void take(handshake::Event&& event);
   void publish();
 

@@ -44,7 +44,8 @@ std::size_t write_ip(const IpHeader& header, PacketBuffer& out) {
     ip[ipv4::kProtocol] = header.protocol;
   }
   const auto place = [&](const policy::Address& address, std::size_t offset) {
-    std::copy_n(address.bytes.begin(), v6 ? 16 : 4, ip.begin() + static_cast<std::ptrdiff_t>(offset));
+    std::copy_n(address.bytes.begin(), v6 ? 16 : 4,
+                ip.begin() + static_cast<std::ptrdiff_t>(offset));
   };
   place(header.ends.source, v6 ? ipv6::kSource : ipv4::kSource);
   place(header.ends.destination, v6 ? ipv6::kDestination : ipv4::kDestination);
@@ -69,9 +70,11 @@ void finish(PacketBuffer& out, std::size_t upper, std::uint8_t protocol) {
   }
   const std::size_t checksum = upper + (protocol == kUdp ? udp::kChecksum : tcp::kChecksum);
   write16(packet, checksum, 0);
-  const std::uint32_t pseudo_header = add_words(addresses, static_cast<std::uint32_t>(length) + protocol);
+  const std::uint32_t pseudo_header =
+      add_words(addresses, static_cast<std::uint32_t>(length) + protocol);
   const std::uint16_t sum = folded(add_words(packet.subspan(upper), pseudo_header));
-  write16(packet, checksum, protocol == kUdp && sum == 0 ? 0xFFFF : sum);  // 0 says that there is none (RFC 768)
+  write16(packet, checksum,
+          protocol == kUdp && sum == 0 ? 0xFFFF : sum);  // 0 says that there is none (RFC 768)
 }
 
 }  // namespace trireme::wire

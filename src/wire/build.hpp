@@ -12,8 +12,9 @@ struct IpHeader {
   std::uint8_t traffic_class;
   std::uint32_t flow_label;  // IPv6
 };
-/// Writes the header but for what finish() writes; returns its size. Without congestion notification: what we make is not ECN-capable (RFC
-/// 3168, section 6.1.4 and 6.1.5). TTL 64; don't-fragment for TCP alone, which discovers the path's MTU.
+/// Writes the header but for what finish() writes; returns its size. Without congestion
+/// notification: what we make is not ECN-capable (RFC 3168, section 6.1.4 and 6.1.5). TTL 64;
+/// don't-fragment for TCP alone, which discovers the path's MTU.
 std::size_t write_ip(const IpHeader& header, PacketBuffer& out);
 
 /// Lengths and checksums of the packet that `out` holds, whose TCP or UDP header is at `upper`.

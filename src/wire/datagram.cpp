@@ -13,7 +13,8 @@ bool is_datagram(std::span<const std::uint8_t> packet, std::size_t length) {
   return find_upper(packet, length, kUdp).has_value();
 }
 
-tl::expected<Datagram, Malformed> Datagram::parse(std::span<const std::uint8_t> packet, std::size_t length) {
+tl::expected<Datagram, Malformed> Datagram::parse(std::span<const std::uint8_t> packet,
+                                                  std::size_t length) {
   const auto found = find_upper(packet, length, kUdp);
   if (!found) {
     return tl::unexpected(found.error());
@@ -23,7 +24,8 @@ tl::expected<Datagram, Malformed> Datagram::parse(std::span<const std::uint8_t> 
   }
   const std::size_t room = length - found->offset;
   const std::size_t said = read16(packet, found->offset + udp::kLength);
-  const std::size_t size = said == 0 && room > 0xFFFF ? room : said;  // RFC 2675, section 4; segmentation offload
+  const std::size_t size =
+      said == 0 && room > 0xFFFF ? room : said;  // RFC 2675, section 4; segmentation offload
   if (size < kUdpHeader || size > room) {
     return tl::unexpected(Malformed::bad_length);
   }
@@ -52,13 +54,14 @@ std::uint32_t Datagram::flow_label() const {
   return flow_label_of(packet_);
 }
 
-void write_datagram(const Ends& ends, std::uint8_t traffic_class, std::uint32_t flow_label, std::span<const std::uint8_t> data,
-                    PacketBuffer& out) {
+void write_datagram(const Ends& ends, std::uint8_t traffic_class, std::uint32_t flow_label,
+                    std::span<const std::uint8_t> data, PacketBuffer& out) {
   const std::size_t udp = write_ip({ends, kUdp, traffic_class, flow_label}, out);
   const std::span<std::uint8_t> header(out.bytes.data() + udp, kUdpHeader);
   write16(header, udp::kSourcePort, ends.source_port);
   write16(header, udp::kDestinationPort, ends.destination_port);
-  std::copy(data.begin(), data.end(), out.bytes.begin() + static_cast<std::ptrdiff_t>(udp + kUdpHeader));
+  std::copy(data.begin(), data.end(),
+            out.bytes.begin() + static_cast<std::ptrdiff_t>(udp + kUdpHeader));
   out.size = udp + kUdpHeader + data.size();
   finish(out, udp, kUdp);
 }

@@ -78,13 +78,17 @@ std::size_t write_timestamps(const OwnSegment& own, std::span<std::uint8_t> out)
 }
 
 void write_own(const OwnSegment& own, std::uint8_t flags, Bytes options, PacketBuffer& out) {
-  write_bare({own.ends, own.sequence, own.acknowledgement, flags, own.window, own.traffic_class, own.flow_label}, options, out);
+  write_bare({own.ends, own.sequence, own.acknowledgement, flags, own.window, own.traffic_class,
+              own.flow_label},
+             options, out);
 }
 
 }  // namespace
 
 std::size_t token_room(const Segment& segment) {
-  return segment.header_size() < kMaxTokenPacket ? std::min(kMaxTokenPacket - segment.header_size(), kMaxToken) : 0;
+  return segment.header_size() < kMaxTokenPacket
+             ? std::min(kMaxTokenPacket - segment.header_size(), kMaxToken)
+             : 0;
 }
 
 bool attach(const Segment& segment, std::span<const std::uint8_t> token, PacketBuffer& out) {
@@ -145,7 +149,8 @@ void write_syn_ack(const OwnSegment& own, PacketBuffer& out) {
 }
 
 void write_reset(const Segment& segment, PacketBuffer& out) {
-  write_bare({segment.ends(), segment.sequence(), segment.acknowledgement(), kRst | kAck, 0, segment.traffic_class(), segment.flow_label()},
+  write_bare({segment.ends(), segment.sequence(), segment.acknowledgement(), kRst | kAck, 0,
+              segment.traffic_class(), segment.flow_label()},
              {}, out);
 }
 

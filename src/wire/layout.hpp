@@ -16,19 +16,22 @@ inline constexpr std::size_t kTcpHeader = 20;  // without options
 
 /// Offsets in the IPv4 header.
 namespace ipv4 {
-inline constexpr std::size_t kTos = 1, kLength = 2, kFragment = 6, kTtl = 8, kProtocol = 9, kChecksum = 10, kSource = 12, kDestination = 16;
+inline constexpr std::size_t kTos = 1, kLength = 2, kFragment = 6, kTtl = 8, kProtocol = 9,
+                             kChecksum = 10, kSource = 12, kDestination = 16;
 inline constexpr std::uint16_t kDontFragment = 0x4000, kMoreOrOffset = 0x3FFF;
 }  // namespace ipv4
 
 /// Offsets in the IPv6 header.
 namespace ipv6 {
-inline constexpr std::size_t kLength = 4, kNextHeader = 6, kHopLimit = 7, kSource = 8, kDestination = 24;
+inline constexpr std::size_t kLength = 4, kNextHeader = 6, kHopLimit = 7, kSource = 8,
+                             kDestination = 24;
 }
 
 /// Offsets in the TCP header.
 namespace tcp {
-inline constexpr std::size_t kSourcePort = 0, kDestinationPort = 2, kSequence = 4, kAcknowledgement = 8, kDataOffset = 12, kFlags = 13,
-                             kWindow = 14, kChecksum = 16;
+inline constexpr std::size_t kSourcePort = 0, kDestinationPort = 2, kSequence = 4,
+                             kAcknowledgement = 8, kDataOffset = 12, kFlags = 13, kWindow = 14,
+                             kChecksum = 16;
 }
 
 /// The UDP header (RFC 768).
@@ -39,10 +42,12 @@ inline constexpr std::size_t kSourcePort = 0, kDestinationPort = 2, kLength = 4,
 
 /// TCP options (IANA).
 namespace option {
-inline constexpr std::uint8_t kNop = 1, kWindowScale = 3, kTimestamps = 8, kMd5 = 19, kAuthentication = 29, kMultipath = 30, kFastOpen = 34,
+inline constexpr std::uint8_t kNop = 1, kWindowScale = 3, kTimestamps = 8, kMd5 = 19,
+                              kAuthentication = 29, kMultipath = 30, kFastOpen = 34,
                               kExperiment = 254;
 inline constexpr std::size_t kWindowScaleSize = 3, kTimestampsSize = 10;
-inline constexpr std::uint16_t kFastOpenExid = 0xF989;  // RFC 7413, appendix A, as Linux sent it before it had number 34
+inline constexpr std::uint16_t kFastOpenExid =
+    0xF989;  // RFC 7413, appendix A, as Linux sent it before it had number 34
 }  // namespace option
 
 }  // namespace trireme::wire

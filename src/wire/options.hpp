@@ -1,4 +1,5 @@
-// The options of an IPv4 or TCP header, one after the other: both have the same form (RFC 791, section 3.1; RFC 9293, section 3.1).
+// The options of an IPv4 or TCP header, one after the other: both have the same form (RFC 791,
+// section 3.1; RFC 9293, section 3.1).
 #pragma once
 
 #include <optional>
@@ -30,9 +31,12 @@ class OptionWalk {
 
   /// The walk has ended at an option of length 0 or 1, or one that goes beyond the area.
   [[nodiscard]] bool bad() const { return bad_; }
-  /// Where the present option begins in the area, and its bytes, kind and length included: at least 2.
+  /// Where the present option begins in the area, and its bytes, kind and length included: at
+  /// least 2.
   [[nodiscard]] std::size_t offset() const { return offset_; }
-  [[nodiscard]] std::span<const std::uint8_t> option() const { return area_.subspan(offset_, size_); }
+  [[nodiscard]] std::span<const std::uint8_t> option() const {
+    return area_.subspan(offset_, size_);
+  }
   [[nodiscard]] std::uint8_t kind() const { return area_[offset_]; }
 
   /// Whether this is an experiment's option (RFC 6994) with this identifier.

@@ -44,7 +44,8 @@ const char* text(Malformed malformed) {
   return "malformed";
 }
 
-tl::expected<Segment, Malformed> Segment::parse(std::span<const std::uint8_t> packet, std::size_t length) {
+tl::expected<Segment, Malformed> Segment::parse(std::span<const std::uint8_t> packet,
+                                                std::size_t length) {
   const auto found = find_upper(packet, length, kTcp);
   if (!found) {
     return tl::unexpected(found.error());
@@ -130,7 +131,8 @@ bool Segment::is_signed() const {
 
 std::optional<std::span<const std::uint8_t, 16>> Segment::proof() const {
   const auto offset = find_proof(options());
-  return offset ? std::optional(options().subspan(*offset + kProofPrefix).first<16>()) : std::nullopt;
+  return offset ? std::optional(options().subspan(*offset + kProofPrefix).first<16>())
+                : std::nullopt;
 }
 
 std::uint8_t Segment::traffic_class() const {

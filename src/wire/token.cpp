@@ -9,8 +9,8 @@ namespace trireme::wire {
 namespace {
 
 /// Offsets in the header.
-constexpr std::size_t kVersionAt = 8, kMessageAt = 9, kTypeAt = 10, kFlagsAt = 11, kNonceAt = 12, kCredentialLengthAt = 28,
-                      kLabelsLengthAt = 30;
+constexpr std::size_t kVersionAt = 8, kMessageAt = 9, kTypeAt = 10, kFlagsAt = 11, kNonceAt = 12,
+                      kCredentialLengthAt = 28, kLabelsLengthAt = 30;
 
 bool is_possible(CredentialType type, std::size_t length) {
   constexpr std::size_t kPskHash = 8, kHostName = 64, kLocalName = 16;
@@ -39,8 +39,9 @@ bool are_for_datagrams(std::uint8_t flags) {
 }
 
 bool is_writable(const Token& token) {
-  return (token.message == Message::hello || token.message == Message::reply) && is_possible(token.type, token.credential.size()) &&
-         token.labels.size() <= 0xFFFF && token.tag.size() == tag_size(token.message);
+  return (token.message == Message::hello || token.message == Message::reply) &&
+         is_possible(token.type, token.credential.size()) && token.labels.size() <= 0xFFFF &&
+         token.tag.size() == tag_size(token.message);
 }
 
 }  // namespace
@@ -66,8 +67,8 @@ const char* text(BadToken bad) {
 namespace {
 
 /// A token at the start of `bytes`, whatever follows. Readers have room for `most` bytes.
-tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::uint8_t> bytes, std::size_t most,
-                                         bool (*are_known)(std::uint8_t flags)) {
+tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::uint8_t> bytes,
+                                         std::size_t most, bool (*are_known)(std::uint8_t flags)) {
   if (!is_control(bytes)) {
     return tl::unexpected(BadToken::no_token);
   }
@@ -106,7 +107,8 @@ std::size_t size_of(const Token& token) {
   return kTokenHeader + token.credential.size() + token.labels.size() + token.tag.size();
 }
 
-void write_start(std::uint8_t message, CredentialType type, std::uint8_t flags, std::span<std::uint8_t> out) {
+void write_start(std::uint8_t message, CredentialType type, std::uint8_t flags,
+                 std::span<std::uint8_t> out) {
   std::copy(kMagic.begin(), kMagic.end(), out.begin());
   out[kVersionAt] = kVersion;
   out[kMessageAt] = message;
@@ -123,7 +125,8 @@ std::size_t write_whole(const Token& token, std::span<std::uint8_t> out) {
   std::copy(token.nonce.begin(), token.nonce.end(), out.begin() + kNonceAt);
   write16(out, kCredentialLengthAt, token.credential.size());
   write16(out, kLabelsLengthAt, token.labels.size());
-  auto end = std::copy(token.credential.begin(), token.credential.end(), out.begin() + kTokenHeader);
+  auto end =
+      std::copy(token.credential.begin(), token.credential.end(), out.begin() + kTokenHeader);
   end = std::copy(token.labels.begin(), token.labels.end(), end);
   std::copy(token.tag.begin(), token.tag.end(), end);
   return size;
@@ -140,7 +143,9 @@ tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::
 }
 
 std::size_t write_token(const Token& token, std::span<std::uint8_t> out) {
-  return are_for_segments(token.flags) ? write_whole(token, out.first(std::min(out.size(), kMaxToken))) : 0;
+  return are_for_segments(token.flags)
+             ? write_whole(token, out.first(std::min(out.size(), kMaxToken)))
+             : 0;
 }
 
 bool is_control(std::span<const std::uint8_t> data) {
@@ -151,13 +156,15 @@ std::uint8_t control_message(std::span<const std::uint8_t> data) {
   return data.size() > kMessageAt ? data[kMessageAt] : 0;
 }
 
-tl::expected<Token, BadToken> read_datagram_token(Message expected, std::span<const std::uint8_t> data) {
+tl::expected<Token, BadToken> read_datagram_token(Message expected,
+                                                  std::span<const std::uint8_t> data) {
   const auto token = read_first(expected, data, kMaxControl, are_for_datagrams);
   if (!token) {
     return token;
   }
   const auto rest = data.subspan(size_of(*token));
-  const bool is_padding = expected == Message::hello && std::ranges::all_of(rest, [](std::uint8_t byte) { return byte == 0; });
+  const bool is_padding = expected == Message::hello &&
+                          std::ranges::all_of(rest, [](std::uint8_t byte) { return byte == 0; });
   return rest.empty() || is_padding ? token : tl::unexpected(BadToken::truncated);
 }
 
@@ -174,7 +181,8 @@ std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out
   return kHelloDatagram;
 }
 
-tl::expected<TagMessage, BadToken> read_tag_message(Message expected, std::span<const std::uint8_t> data) {
+tl::expected<TagMessage, BadToken> read_tag_message(Message expected,
+                                                    std::span<const std::uint8_t> data) {
   if (!is_control(data)) {
     return tl::unexpected(BadToken::no_token);
   }
@@ -194,7 +202,8 @@ tl::expected<TagMessage, BadToken> read_tag_message(Message expected, std::span<
   if (!are_for_datagrams(data[kFlagsAt])) {
     return tl::unexpected(BadToken::flags);
   }
-  return TagMessage{expected, static_cast<CredentialType>(data[kTypeAt]), data[kFlagsAt], data.subspan<kNonceAt, kTagSize>()};
+  return TagMessage{expected, static_cast<CredentialType>(data[kTypeAt]), data[kFlagsAt],
+                    data.subspan<kNonceAt, kTagSize>()};
 }
 
 void write_tag_message(const TagMessage& message, std::span<std::uint8_t, kTagDatagram> out) {

@@ -12,19 +12,22 @@ namespace {
 using Bytes = std::span<const std::uint8_t>;
 using Found = tl::expected<Upper, Malformed>;
 
-/// A field of 16 bits is 0 where the number does not fit (IPv6 jumbograms, RFC 2675; segmentation offload of both families in Linux).
+/// A field of 16 bits is 0 where the number does not fit (IPv6 jumbograms, RFC 2675; segmentation
+/// offload of both families in Linux).
 bool says(std::uint16_t field, std::size_t length) {
   return length > 0xFFFF ? field == 0 : field == length;
 }
 
-/// IPv4 options: a source route that goes on (RFC 791, section 3.1) ends elsewhere than the header says.
+/// IPv4 options: a source route that goes on (RFC 791, section 3.1) ends elsewhere than the header
+/// says.
 std::optional<Malformed> check_ipv4_options(Bytes area) {
   constexpr std::uint8_t kLooseRoute = 131, kStrictRoute = 137;
   constexpr std::size_t kPointer = 2;  // from 1 on, at the next address
   OptionWalk walk(area);
   while (walk.next()) {
     const Bytes option = walk.option();
-    if ((walk.kind() == kLooseRoute || walk.kind() == kStrictRoute) && (option.size() <= kPointer || option[kPointer] <= option.size())) {
+    if ((walk.kind() == kLooseRoute || walk.kind() == kStrictRoute) &&
+        (option.size() <= kPointer || option[kPointer] <= option.size())) {
       return Malformed::no_tcp;
     }
   }
@@ -51,15 +54,18 @@ Found find_in_ipv4(Bytes packet, std::size_t length, std::uint8_t protocol) {
   if (packet[ipv4::kProtocol] != protocol) {
     return tl::unexpected(Malformed::no_tcp);
   }
-  if (const auto malformed = check_ipv4_options(packet.subspan(kIpv4Header, header - kIpv4Header))) {
+  if (const auto malformed =
+          check_ipv4_options(packet.subspan(kIpv4Header, header - kIpv4Header))) {
     return tl::unexpected(*malformed);
   }
   return Upper{header, false};
 }
 
-/// The extension headers that the kernel's ipv6_ext_hdr() knows, in any order and number, as its connection tracking does.
+/// The extension headers that the kernel's ipv6_ext_hdr() knows, in any order and number, as its
+/// connection tracking does.
 Found follow_extensions(Bytes packet, std::uint8_t protocol) {
-  constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kAuthentication = 51, kDestination = 60;
+  constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kAuthentication = 51,
+                         kDestination = 60;
   constexpr std::size_t kSegmentsLeft = 3;
   Upper upper{kIpv6Header, false};
   std::uint8_t next = packet[ipv6::kNextHeader];
@@ -74,10 +80,12 @@ Found follow_extensions(Bytes packet, std::uint8_t protocol) {
       return tl::unexpected(Malformed::truncated);
     }
     const Bytes header = packet.subspan(upper.offset);
-    if (next == kRouting && header[kSegmentsLeft] != 0) {  // ends elsewhere than the IPv6 header says
+    if (next == kRouting &&
+        header[kSegmentsLeft] != 0) {  // ends elsewhere than the IPv6 header says
       return tl::unexpected(Malformed::no_tcp);
     }
-    const std::size_t size = next == kAuthentication ? (header[1] + 2U) * 4U : (header[1] + 1U) * 8U;
+    const std::size_t size =
+        next == kAuthentication ? (header[1] + 2U) * 4U : (header[1] + 1U) * 8U;
     if (size > header.size()) {
       return tl::unexpected(Malformed::truncated);
     }
@@ -101,7 +109,8 @@ Found find_in_ipv6(Bytes packet, std::size_t length, std::uint8_t protocol) {
 policy::Address address_at(Bytes packet, std::size_t offset, bool v6) {
   policy::Address result;
   result.family = v6 ? policy::Address::Family::v6 : policy::Address::Family::v4;
-  std::copy_n(packet.begin() + static_cast<std::ptrdiff_t>(offset), result.size(), result.bytes.begin());
+  std::copy_n(packet.begin() + static_cast<std::ptrdiff_t>(offset), result.size(),
+              result.bytes.begin());
   return result;
 }
 
@@ -126,13 +135,15 @@ tl::expected<Upper, Malformed> find_upper(Bytes packet, std::size_t length, std:
 
 Ends ends_of(Bytes packet, std::size_t offset) {
   const bool v6 = packet[0] >> 4U == 6;
-  return {address_at(packet, v6 ? ipv6::kSource : ipv4::kSource, v6), address_at(packet, v6 ? ipv6::kDestination : ipv4::kDestination, v6),
+  return {address_at(packet, v6 ? ipv6::kSource : ipv4::kSource, v6),
+          address_at(packet, v6 ? ipv6::kDestination : ipv4::kDestination, v6),
           read16(packet, offset), read16(packet, offset + 2)};
 }
 
 std::uint8_t traffic_class_of(Bytes packet) {
   const bool v6 = packet[0] >> 4U == 6;
-  return v6 ? static_cast<std::uint8_t>((packet[0] & 15U) << 4U | packet[1] >> 4U) : packet[ipv4::kTos];
+  return v6 ? static_cast<std::uint8_t>((packet[0] & 15U) << 4U | packet[1] >> 4U)
+            : packet[ipv4::kTos];
 }
 
 std::uint32_t flow_label_of(Bytes packet) {

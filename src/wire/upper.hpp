@@ -1,4 +1,5 @@
-// The way through an IPv4 or IPv6 packet's headers to the protocol that it carries, and what those headers say.
+// The way through an IPv4 or IPv6 packet's headers to the protocol that it carries, and what those
+// headers say.
 #pragma once
 
 #include "trireme/wire/segment.hpp"
@@ -11,8 +12,10 @@ struct Upper {
   bool is_signed = false;
 };
 
-/// `packet` holds the first bytes of `length`; Segment::parse() says what is followed and what is not.
-[[nodiscard]] tl::expected<Upper, Malformed> find_upper(std::span<const std::uint8_t> packet, std::size_t length, std::uint8_t protocol);
+/// `packet` holds the first bytes of `length`; Segment::parse() says what is followed and what is
+/// not.
+[[nodiscard]] tl::expected<Upper, Malformed> find_upper(std::span<const std::uint8_t> packet,
+                                                        std::size_t length, std::uint8_t protocol);
 
 /// Of a packet that find_upper() took. TCP and UDP begin with both ports.
 [[nodiscard]] Ends ends_of(std::span<const std::uint8_t> packet, std::size_t offset);

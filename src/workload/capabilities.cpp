@@ -7,12 +7,15 @@ namespace trireme::workload {
 namespace {
 
 std::string plain(std::string name) {
-  std::ranges::transform(name, name.begin(), [](char c) { return static_cast<char>(std::toupper(static_cast<unsigned char>(c))); });
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  });
   return name.starts_with("CAP_") ? name.substr(4) : name;
 }
 
 bool names(const std::vector<std::string>& list, const std::string& capability) {
-  return std::ranges::any_of(list, [&](const std::string& name) { return plain(name) == capability; });
+  return std::ranges::any_of(list,
+                             [&](const std::string& name) { return plain(name) == capability; });
 }
 
 /// As Docker does it (oci/caps/utils.go, TweakCapabilities).
@@ -20,12 +23,14 @@ bool may_hold(const ContainerCapabilities& capabilities, const std::string& name
   if (names(capabilities.add, "ALL")) {
     return !names(capabilities.drop, name);
   }
-  return names(capabilities.add, name) || (by_default && !names(capabilities.drop, name) && !names(capabilities.drop, "ALL"));
+  return names(capabilities.add, name) ||
+         (by_default && !names(capabilities.drop, name) && !names(capabilities.drop, "ALL"));
 }
 
 }  // namespace
 
-std::vector<std::string> container_warnings(const ContainerCapabilities& capabilities, const std::vector<std::string>& held) {
+std::vector<std::string> container_warnings(const ContainerCapabilities& capabilities,
+                                            const std::vector<std::string>& held) {
   if (capabilities.privileged) {
     return {"privileged: can do anything to this host"};
   }
@@ -36,15 +41,19 @@ std::vector<std::string> container_warnings(const ContainerCapabilities& capabil
   };
   static constexpr Meaning kMeanings[] = {
       {"NET_ADMIN", false, "may come to hold CAP_NET_ADMIN: could remove the rules"},
-      {"NET_RAW", true, "may come to hold CAP_NET_RAW: could send frames below the rules, and sniff ('docker run --cap-drop NET_RAW')"},
-      {"SYS_ADMIN", false, "may come to hold CAP_SYS_ADMIN: could rewrite labels and leave its cgroup"},
+      {"NET_RAW", true,
+       "may come to hold CAP_NET_RAW: could send frames below the rules, and sniff ('docker run "
+       "--cap-drop NET_RAW')"},
+      {"SYS_ADMIN", false,
+       "may come to hold CAP_SYS_ADMIN: could rewrite labels and leave its cgroup"},
       {"SYS_PTRACE", false, "may come to hold CAP_SYS_PTRACE: could act through other processes"},
       {"SYS_MODULE", false, "may come to hold CAP_SYS_MODULE: could change the kernel"},
   };
   std::vector<std::string> warnings;
   for (const Meaning& meaning : kMeanings) {
     const std::string name = meaning.capability;
-    const bool told = std::ranges::any_of(held, [&](const std::string& line) { return line.starts_with("CAP_" + name + ":"); });
+    const bool told = std::ranges::any_of(
+        held, [&](const std::string& line) { return line.starts_with("CAP_" + name + ":"); });
     if (may_hold(capabilities, name, meaning.by_default) && !told) {
       warnings.emplace_back(meaning.warning);
     }

@@ -13,7 +13,8 @@ namespace {
 /// Parents of containers where the cgroupfs driver is used: Docker's, and Podman's.
 constexpr const char* kContainerParents[] = {"/docker", "/libpod_parent"};
 
-/// Quarantine must be in the kernel before a container's first instruction, so births go before everything else on the loop.
+/// Quarantine must be in the kernel before a container's first instruction, so births go before
+/// everything else on the loop.
 constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
 
 std::string join(const std::string& parent, const std::string& name) {
@@ -22,17 +23,22 @@ std::string join(const std::string& parent, const std::string& name) {
 
 }  // namespace
 
-Result<std::unique_ptr<CgroupEvents>> CgroupEvents::create(sd_event* loop, const kernel::CgroupTree& tree, Registry& registry,
-                                                           Enforcement& enforcement, std::string strict_slice) {
+Result<std::unique_ptr<CgroupEvents>> CgroupEvents::create(sd_event* loop,
+                                                           const kernel::CgroupTree& tree,
+                                                           Registry& registry,
+                                                           Enforcement& enforcement,
+                                                           std::string strict_slice) {
   auto watch = kernel::CgroupWatch::open(tree);
   if (!watch) {
     return tl::unexpected(watch.error());
   }
-  return std::unique_ptr<CgroupEvents>(new CgroupEvents(loop, tree, std::move(*watch), registry, enforcement, std::move(strict_slice)));
+  return std::unique_ptr<CgroupEvents>(new CgroupEvents(loop, tree, std::move(*watch), registry,
+                                                        enforcement, std::move(strict_slice)));
 }
 
-CgroupEvents::CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree, kernel::CgroupWatch watch, Registry& registry,
-                           Enforcement& enforcement, std::string strict_slice)
+CgroupEvents::CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree,
+                           kernel::CgroupWatch watch, Registry& registry, Enforcement& enforcement,
+                           std::string strict_slice)
     : loop_(loop),
       tree_(tree),
       watch_(std::move(watch)),
@@ -53,7 +59,8 @@ void CgroupEvents::watch(const std::string& parent) {
   if (!asked_.insert(parent).second || !started_) {
     return;
   }
-  // Ancestors in between that nobody watched yet are parents now; what is known of them stays known.
+  // Ancestors in between that nobody watched yet are parents now; what is known of them stays
+  // known.
   std::string path;
   for (std::size_t end = parent.find('/', 1);; end = parent.find('/', end + 1)) {
     path = parent.substr(0, end);
@@ -76,7 +83,8 @@ Status CgroupEvents::start() {
   }
   started_ = true;
   watch_and_list("/");
-  // Of an earlier daemon's workloads, those whose cgroups went away before they were watched: nobody will tell.
+  // Of an earlier daemon's workloads, those whose cgroups went away before they were watched:
+  // nobody will tell.
   std::vector<std::string> lost;
   for (const Workload* workload : registry_.all()) {
     if (!workload->cgroup_path.empty() && !tree_.id(workload->cgroup_path)) {
@@ -107,7 +115,8 @@ void CgroupEvents::rescan() {
 std::vector<std::string> CgroupEvents::known() const {
   std::vector<std::string> paths;
   paths.reserve(known_.size());
-  std::ranges::transform(known_, std::back_inserter(paths), [](const auto& item) { return item.first; });
+  std::ranges::transform(known_, std::back_inserter(paths),
+                         [](const auto& item) { return item.first; });
   std::ranges::sort(paths);
   return paths;
 }
@@ -167,7 +176,8 @@ void CgroupEvents::born(const std::string& path) {
   if (path == strict_slice_) {
     deny_strict(*id);
   }
-  std::ignore = std::ranges::any_of(sources_, [&](Source* source) { return source->cgroup_born(path); });
+  std::ignore =
+      std::ranges::any_of(sources_, [&](Source* source) { return source->cgroup_born(path); });
   if (is_parent(path)) {
     watch_and_list(path);
   }
@@ -193,10 +203,14 @@ void CgroupEvents::gone(const std::string& path) {
 }
 
 void CgroupEvents::deny_strict(std::uint64_t id) {
-  if (auto denied = enforcement_.quarantine(
-          {.id = id, .level = kernel::CgroupTree::level(strict_slice_), .path = strict_slice_, .settled = true, .is_default = true});
+  if (auto denied = enforcement_.quarantine({.id = id,
+                                             .level = kernel::CgroupTree::level(strict_slice_),
+                                             .path = strict_slice_,
+                                             .settled = true,
+                                             .is_default = true});
       !denied) {
-    spdlog::error("{}: what is unknown below it is not denied: {}", strict_slice_, denied.error().text());
+    spdlog::error("{}: what is unknown below it is not denied: {}", strict_slice_,
+                  denied.error().text());
   }
 }
 

@@ -12,7 +12,9 @@ namespace {
 
 std::uint64_t inode_of(const std::string& process) {
   struct stat status {};
-  return ::stat(("/proc/" + process + "/ns/net").c_str(), &status) == 0 ? static_cast<std::uint64_t>(status.st_ino) : 0;
+  return ::stat(("/proc/" + process + "/ns/net").c_str(), &status) == 0
+             ? static_cast<std::uint64_t>(status.st_ino)
+             : 0;
 }
 
 /// 0 where it is gone, or where its parent is in a pid namespace that we cannot see.
@@ -27,7 +29,8 @@ std::uint32_t parent_of(std::uint32_t pid) {
   return parent;
 }
 
-/// The process may have moved on, or gone and its pid be another's: what is returned has been seen to be the namespace looked for.
+/// The process may have moved on, or gone and its pid be another's: what is returned has been seen
+/// to be the namespace looked for.
 std::shared_ptr<const kernel::Netns> hold(std::uint32_t pid, std::uint64_t inode) {
   auto held = kernel::Netns::of_process(pid);
   return held && (*held)->inode() == inode ? *held : nullptr;
@@ -43,11 +46,13 @@ std::uint64_t network_of_process(std::uint32_t pid) {
   return inode_of(std::to_string(pid));
 }
 
-bool is_same_network(const std::shared_ptr<const kernel::Netns>& one, const std::shared_ptr<const kernel::Netns>& other) {
+bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
+                     const std::shared_ptr<const kernel::Netns>& other) {
   return one && other ? one->inode() == other->inode() : !one && !other;
 }
 
-std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree, const std::string& cgroup, std::uint64_t inode) {
+std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree,
+                                                  const std::string& cgroup, std::uint64_t inode) {
   if (inode == own_network()) {
     return nullptr;
   }
@@ -67,7 +72,8 @@ std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree
   return nullptr;
 }
 
-std::shared_ptr<const kernel::Netns> find_entered_network(const kernel::CgroupTree& tree, const std::string& cgroup) {
+std::shared_ptr<const kernel::Netns> find_entered_network(const kernel::CgroupTree& tree,
+                                                          const std::string& cgroup) {
   const std::uint64_t own = own_network();
   for (const std::uint32_t pid : tree.pids(cgroup)) {
     const std::uint64_t inode = network_of_process(pid);

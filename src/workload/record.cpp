@@ -9,7 +9,8 @@ namespace {
 
 using nlohmann::json;
 
-/// FNV-1a: tells whether labels and record were written together. Not against malice; only root writes trusted.* xattrs.
+/// FNV-1a: tells whether labels and record were written together. Not against malice; only root
+/// writes trusted.* xattrs.
 std::uint64_t digest(const std::string& text) {
   std::uint64_t hash = 0xcbf29ce484222325U;
   for (const char byte : text) {
@@ -27,17 +28,21 @@ std::optional<Kind> kind_of(const std::string& name) {
   return std::nullopt;
 }
 
-/// Throws json::exception on missing keys and wrong types. Older records have no keys about a network.
+/// Throws json::exception on missing keys and wrong types. Older records have no keys about a
+/// network.
 Record from_json(const json& content) {
   Record record;
   Workload& workload = record.workload;
   workload.name = content.at("name").get<std::string>();
   workload.number = content.at("number").get<policy::Number>();
   workload.container_id = content.at("container_id").get<std::string>();
-  workload.state = content.at("state").get<std::string>() == text(State::enforced) ? State::enforced : State::quarantined;
+  workload.state = content.at("state").get<std::string>() == text(State::enforced)
+                       ? State::enforced
+                       : State::quarantined;
   workload.reason = content.at("reason").get<std::string>();
   record.network = content.contains("network") ? content["network"].get<std::uint64_t>() : 0;
-  workload.whole_network = content.contains("whole_network") && content["whole_network"].get<bool>();
+  workload.whole_network =
+      content.contains("whole_network") && content["whole_network"].get<bool>();
   return record;
 }
 
@@ -48,9 +53,10 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
     return {};
   }
   const std::string labels = workload.own_labels.encode();
-  json record = {
-      {"name", workload.name},         {"kind", text(workload.kind)}, {"number", workload.number}, {"container_id", workload.container_id},
-      {"state", text(workload.state)}, {"reason", workload.reason},   {"digest", digest(labels)},  {"netns", kernel::netns_cookie()}};
+  json record = {{"name", workload.name},         {"kind", text(workload.kind)},
+                 {"number", workload.number},     {"container_id", workload.container_id},
+                 {"state", text(workload.state)}, {"reason", workload.reason},
+                 {"digest", digest(labels)},      {"netns", kernel::netns_cookie()}};
   if (workload.network) {
     record["network"] = workload.network->inode();
     record["whole_network"] = workload.whole_network;
@@ -58,7 +64,8 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
   // Names come from Docker and units: replace what is no UTF-8 rather than throw.
   const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);
   // The record first: it says whose both are, and its digest shows labels that are not its own.
-  if (auto written = tree.set_attribute(workload.cgroup_path, kernel::kRecordXattr, bytes); !written) {
+  if (auto written = tree.set_attribute(workload.cgroup_path, kernel::kRecordXattr, bytes);
+      !written) {
     return written;
   }
   return tree.set_attribute(workload.cgroup_path, kernel::kLabelsXattr, labels);
@@ -71,7 +78,8 @@ Status clear_record(const kernel::CgroupTree& tree, const std::string& cgroup_pa
   return tree.clear_attribute(cgroup_path, kernel::kRecordXattr);
 }
 
-Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree, const std::string& cgroup_path) {
+Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree,
+                                          const std::string& cgroup_path) {
   const auto record = tree.attribute(cgroup_path, kernel::kRecordXattr);
   const auto labels = tree.attribute(cgroup_path, kernel::kLabelsXattr);
   if (!record || !labels) {
@@ -81,7 +89,8 @@ Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree, const 
     return std::nullopt;
   }
   const json content = json::parse(record->value_or(""), nullptr, false);
-  if (content.is_object() && content.value("netns", json()).is_number_unsigned() && content["netns"] != kernel::netns_cookie()) {
+  if (content.is_object() && content.value("netns", json()).is_number_unsigned() &&
+      content["netns"] != kernel::netns_cookie()) {
     return std::nullopt;
   }
   if (!content.is_object() || !labels->has_value()) {
@@ -98,7 +107,8 @@ Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree, const 
       return fail("its labels and its record were not written together");
     }
     const auto kind = kind_of(content.at("kind").get<std::string>());
-    const bool numbered = workload.number >= policy::kFirstNumber && workload.number <= policy::kLastNumber;
+    const bool numbered =
+        workload.number >= policy::kFirstNumber && workload.number <= policy::kLastNumber;
     if (!kind || (workload.number != 0 && !numbered)) {
       return fail("its record holds a kind or number that nobody wrote");
     }

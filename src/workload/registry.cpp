@@ -42,15 +42,18 @@ Workload from(const Description& description, std::uint64_t id) {
 }
 
 void look_at_capabilities(Workload& workload) {
-  std::erase_if(workload.warnings, [](const std::string& warning) { return warning.starts_with("CAP_"); });
+  std::erase_if(workload.warnings,
+                [](const std::string& warning) { return warning.starts_with("CAP_"); });
   if (workload.pid != 0) {
-    std::ranges::move(capability_warnings(workload.pid, workload.network.get()), std::back_inserter(workload.warnings));
+    std::ranges::move(capability_warnings(workload.pid, workload.network.get()),
+                      std::back_inserter(workload.warnings));
   }
 }
 
 }  // namespace
 
-Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement) : tree_(tree), enforcement_(enforcement) {}
+Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
+    : tree_(tree), enforcement_(enforcement) {}
 
 Result<policy::LabelSet> Registry::with_host_labels(const policy::LabelSet& own) const {
   policy::LabelSet labels = own;
@@ -62,7 +65,8 @@ Result<policy::LabelSet> Registry::with_host_labels(const policy::LabelSet& own)
   return labels;
 }
 
-std::string Registry::free_name(const std::string& wanted, const std::string& container_id, const std::string& key) const {
+std::string Registry::free_name(const std::string& wanted, const std::string& container_id,
+                                const std::string& key) const {
   const auto is_free = [&](const std::string& name) {
     const auto owner = key_by_name_.find(name);
     return owner == key_by_name_.end() || owner->second == key;
@@ -70,7 +74,8 @@ std::string Registry::free_name(const std::string& wanted, const std::string& co
   if (is_free(wanted)) {
     return wanted;
   }
-  if (const std::string name = wanted + "-" + container_id.substr(0, 12); !container_id.empty() && is_free(name)) {
+  if (const std::string name = wanted + "-" + container_id.substr(0, 12);
+      !container_id.empty() && is_free(name)) {
     return name;
   }
   for (unsigned i = 2;; ++i) {
@@ -85,7 +90,9 @@ Result<std::uint64_t> Registry::id_of(const Description& description) const {
     return tree_.id(description.cgroup_path);
   }
   if (description.container_id.empty() || !description.network || !description.whole_network) {
-    return fail("it has neither a cgroup nor a network namespace of its own: nothing tells its traffic apart");
+    return fail(
+        "it has neither a cgroup nor a network namespace of its own: nothing tells its traffic "
+        "apart");
   }
   return 0;
 }
@@ -99,9 +106,10 @@ Status Registry::enrol(const Description& description) {
   leave_network(description);
   const auto labels = with_host_labels(description.labels);
   const std::string key = key_of(description.cgroup_path, description.container_id);
-  if (const Workload* known = find_key(key); known != nullptr && labels && known->state == State::enforced &&
-                                             known->kind == description.kind && known->labels == *labels &&
-                                             known->own_labels == description.labels) {
+  if (const Workload* known = find_key(key);
+      known != nullptr && labels && known->state == State::enforced &&
+      known->kind == description.kind && known->labels == *labels &&
+      known->own_labels == description.labels) {
     return refresh(*known, description);
   }
   Workload workload = from(description, *id);
@@ -122,7 +130,8 @@ Status Registry::enrol(const Description& description) {
 /// The same identity on the same cgroup: nothing for the kernel to do.
 Status Registry::refresh(Workload known, const Description& description) {
   const Workload before = known;
-  known.name = free_name(description.name, description.container_id, key_of(known.cgroup_path, known.container_id));
+  known.name = free_name(description.name, description.container_id,
+                         key_of(known.cgroup_path, known.container_id));
   known.container_id = description.container_id;
   if (description.pid != 0) {
     known.pid = description.pid;
@@ -135,32 +144,36 @@ Status Registry::refresh(Workload known, const Description& description) {
       return written;
     }
   }
-  if (known.name != before.name || known.container_id != before.container_id || known.pid != before.pid ||
-      known.warnings != before.warnings) {
+  if (known.name != before.name || known.container_id != before.container_id ||
+      known.pid != before.pid || known.warnings != before.warnings) {
     store(std::move(known));
   }
   return {};
 }
 
-/// Ends what the description replaces: an older directory of the same path, and the container's entry of an earlier start.
+/// Ends what the description replaces: an older directory of the same path, and the container's
+/// entry of an earlier start.
 void Registry::supersede(const Description& description, std::uint64_t id) {
-  if (const Workload* older = find_cgroup(description.cgroup_path); older != nullptr && older->cgroup_id != id) {
+  if (const Workload* older = find_cgroup(description.cgroup_path);
+      older != nullptr && older->cgroup_id != id) {
     end(description.cgroup_path);
   }
   if (const Workload* older = find_container(description.container_id);
       !description.container_id.empty() && older != nullptr &&
       (older->cgroup_path != description.cgroup_path ||
-       (description.cgroup_path.empty() && !is_same_network(older->network, description.network)))) {
+       (description.cgroup_path.empty() &&
+        !is_same_network(older->network, description.network)))) {
     end_container(description.container_id);
   }
 }
 
-/// The same cgroup in another network namespace than was thought, or with another share of it. Enrolments of two namespaces are two
-/// transactions: between them it is shut, never open.
+/// The same cgroup in another network namespace than was thought, or with another share of it.
+/// Enrolments of two namespaces are two transactions: between them it is shut, never open.
 void Registry::leave_network(const Description& description) {
   const Workload* known = find_cgroup(description.cgroup_path);
   if (known != nullptr && known->state == State::enforced &&
-      !(is_same_network(known->network, description.network) && known->whole_network == description.whole_network)) {
+      !(is_same_network(known->network, description.network) &&
+        known->whole_network == description.whole_network)) {
     std::ignore = shut(*known, "it is found in another network namespace");
   }
 }
@@ -182,7 +195,8 @@ Status Registry::quarantine(const Description& description, const std::string& r
   return shut(std::move(workload), reason);
 }
 
-void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& network, const std::string& reason) {
+void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& network,
+                                  const std::string& reason) {
   std::vector<Workload> concerned;
   for (const auto& [key, workload] : by_key_) {
     if (workload.state == State::enforced && is_same_network(workload.network, network)) {
@@ -220,9 +234,11 @@ Status Registry::shut(Workload workload, const std::string& reason) {
   }
   workload.number = 0;
   workload.state = State::quarantined;
-  workload.reason = dropped ? reason : std::string(kNotShut) + " (" + dropped.error().message + "): " + reason;
+  workload.reason =
+      dropped ? reason : std::string(kNotShut) + " (" + dropped.error().message + "): " + reason;
   if (auto written = write_record(tree_, workload); !written) {
-    // Without it a restarted daemon does not know of this quarantine; the workload's source will tell it again.
+    // Without it a restarted daemon does not know of this quarantine; the workload's source will
+    // tell it again.
     spdlog::warn("workload {}: {}", workload.name, written.error().text());
   }
   store(std::move(workload));
@@ -230,7 +246,8 @@ Status Registry::shut(Workload workload, const std::string& reason) {
 }
 
 void Registry::list_unenforced(const Description& description, const std::string& reason) {
-  if (const Workload* older = find_container(description.container_id); older != nullptr && older->state != State::unenforced) {
+  if (const Workload* older = find_container(description.container_id);
+      older != nullptr && older->state != State::unenforced) {
     end_container(description.container_id);
   }
   Workload workload = from(description, 0);

@@ -31,7 +31,8 @@ void find_network_again(const kernel::CgroupTree& tree, Workload& workload, std:
 }
 
 template <typename Index, typename Key>
-const Workload* look_up(const std::map<std::string, Workload>& workloads, const Index& index, const Key& key) {
+const Workload* look_up(const std::map<std::string, Workload>& workloads, const Index& index,
+                        const Key& key) {
   const auto found = index.find(key);
   return found == index.end() ? nullptr : &workloads.at(found->second);
 }
@@ -63,7 +64,8 @@ Result<std::size_t> Registry::recover() {
     workload.cgroup_id = *id;
     workload.name = free_name(workload.name, workload.container_id, path);
     // A number on two cgroups would merge two identities: only the first keeps it.
-    const bool keeps = workload.state == State::enforced && workload.number != 0 && taken.insert(workload.number).second;
+    const bool keeps = workload.state == State::enforced && workload.number != 0 &&
+                       taken.insert(workload.number).second;
     workload.number = keeps ? workload.number : 0;
     (keeps ? numbered : others).push_back(std::move(workload));
   }
@@ -102,7 +104,8 @@ void Registry::set_host_labels(const policy::LabelSet& labels) {
   }
   host_labels_ = labels;
   std::vector<Workload> known;
-  std::ranges::transform(by_key_, std::back_inserter(known), [](const auto& item) { return item.second; });
+  std::ranges::transform(by_key_, std::back_inserter(known),
+                         [](const auto& item) { return item.second; });
   for (Workload& workload : known) {
     const auto merged = with_host_labels(workload.own_labels);
     workload.labels = merged.value_or(workload.own_labels);
@@ -111,7 +114,8 @@ void Registry::set_host_labels(const policy::LabelSet& labels) {
       continue;
     }
     const std::string name = workload.name;
-    const Status done = merged ? enforce(std::move(workload), 0, true) : shut(std::move(workload), merged.error().message);
+    const Status done = merged ? enforce(std::move(workload), 0, true)
+                               : shut(std::move(workload), merged.error().message);
     if (!done) {
       spdlog::error("workload {}: new host labels: {}", name, done.error().text());
     }
@@ -152,7 +156,8 @@ const Workload* Registry::find_number(policy::Number number) const {
 std::vector<const Workload*> Registry::all() const {
   std::vector<const Workload*> workloads;
   workloads.reserve(key_by_name_.size());
-  std::ranges::transform(key_by_name_, std::back_inserter(workloads), [this](const auto& item) { return &by_key_.at(item.second); });
+  std::ranges::transform(key_by_name_, std::back_inserter(workloads),
+                         [this](const auto& item) { return &by_key_.at(item.second); });
   return workloads;
 }
 
@@ -164,8 +169,8 @@ std::size_t clear_records(const kernel::CgroupTree& tree) {
       continue;  // another network namespace's
     }
     const std::string directory = tree.absolute(path);
-    for (const Status& done :
-         {clear_record(tree, path), kernel::MulticastFilter::detach(directory), kernel::TrafficGate::open(directory)}) {
+    for (const Status& done : {clear_record(tree, path), kernel::MulticastFilter::detach(directory),
+                               kernel::TrafficGate::open(directory)}) {
       if (!done) {
         spdlog::warn("{}", done.error().text());
       }

@@ -20,16 +20,21 @@ constexpr std::uint64_t bit(unsigned capability) {
 bool in_other_user_namespace(const std::string& process) {
   struct stat own {};
   struct stat other {};
-  return ::stat("/proc/self/ns/user", &own) == 0 && ::stat((process + "/ns/user").c_str(), &other) == 0 && own.st_ino != other.st_ino;
+  return ::stat("/proc/self/ns/user", &own) == 0 &&
+         ::stat((process + "/ns/user").c_str(), &other) == 0 && own.st_ino != other.st_ino;
 }
 
-/// The capabilities that mean anything for the rules: all where they are held in our user namespace, which owns the host's network
-/// namespace and its own descendants'. Another user namespace may own the workload's network namespace, where two of them count.
-std::uint64_t meaningful(std::uint32_t pid, const std::string& process, const kernel::Netns* network) {
+/// The capabilities that mean anything for the rules: all where they are held in our user
+/// namespace, which owns the host's network namespace and its own descendants'. Another user
+/// namespace may own the workload's network namespace, where two of them count.
+std::uint64_t meaningful(std::uint32_t pid, const std::string& process,
+                         const kernel::Netns* network) {
   if (!in_other_user_namespace(process)) {
     return ~std::uint64_t{0};
   }
-  return network != nullptr && network_of_process(pid) == network->inode() ? bit(CAP_NET_ADMIN) | bit(CAP_NET_RAW) : 0;
+  return network != nullptr && network_of_process(pid) == network->inode()
+             ? bit(CAP_NET_ADMIN) | bit(CAP_NET_RAW)
+             : 0;
 }
 
 std::uint64_t permitted_capabilities(const std::string& status) {

@@ -43,7 +43,9 @@ def ask(flows):
         each.recv(1)
 """
 # So many flows, each with one request on its way, after they have been authorised.
-REQUESTS = CLIENT + """
+REQUESTS = (
+    CLIENT
+    + """
 flows = [flow() for _ in range(int(sys.argv[3]))]
 def rate(seconds):
     began, count = time.monotonic(), 0
@@ -54,8 +56,11 @@ def rate(seconds):
 rate(0.1)
 print(rate(float(sys.argv[4])))
 """
+)
 # One exchange each, so many at a time, from ports that no flow had before.
-FLOWS = CLIENT + """
+FLOWS = (
+    CLIENT
+    + """
 first, count, at_once = map(int, sys.argv[3:])
 began = time.monotonic()
 for port in range(first, first + count, at_once):
@@ -65,6 +70,7 @@ for port in range(first, first + count, at_once):
         each.close()
 print(count / (time.monotonic() - began))
 """
+)
 
 
 class Path:
@@ -81,18 +87,43 @@ class Path:
             if rules:
                 for each in self.fleet.hosts.values():
                     each.nft(rules)
-            self.echo = self.fleet["server"].popen([*(self.wrapper if "server" in started else []), "/usr/bin/python3", "-c", ECHO, SERVER, str(PORT)],
-                                                   stdout=subprocess.PIPE, text=True)
+            self.echo = self.fleet["server"].popen(
+                [
+                    *(self.wrapper if "server" in started else []),
+                    "/usr/bin/python3",
+                    "-c",
+                    ECHO,
+                    SERVER,
+                    str(PORT),
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             assert self.echo.stdout.readline() == "ready\n", f"no server ({name})"
         except BaseException:
             self.fleet.close()
             raise
 
     def run(self, program, *arguments):
-        return float(self.fleet["client"].must([*self.wrapper, "/usr/bin/python3", "-c", program, SERVER, str(PORT), *map(str, arguments)]))
+        return float(
+            self.fleet["client"].must(
+                [
+                    *self.wrapper,
+                    "/usr/bin/python3",
+                    "-c",
+                    program,
+                    SERVER,
+                    str(PORT),
+                    *map(str, arguments),
+                ]
+            )
+        )
 
     def measure(self, seconds):
-        return {"requests/s, 1 flow": self.run(REQUESTS, 1, seconds), f"requests/s, {PARALLEL} flows": self.run(REQUESTS, PARALLEL, seconds)}
+        return {
+            "requests/s, 1 flow": self.run(REQUESTS, 1, seconds),
+            f"requests/s, {PARALLEL} flows": self.run(REQUESTS, PARALLEL, seconds),
+        }
 
     def close(self):
         kill_quietly(self.echo)
@@ -109,7 +140,9 @@ class NewFlows(Path):
                 self.port = 1024
                 for each in self.fleet.hosts.values():
                     each.must(["conntrack", "-F"])
-            result[f"new flows/s, {at_once} at a time"] = self.run(FLOWS, self.port, NEW_FLOWS, at_once)
+            result[f"new flows/s, {at_once} at a time"] = self.run(
+                FLOWS, self.port, NEW_FLOWS, at_once
+            )
             self.port += NEW_FLOWS
         return result
 
@@ -125,16 +158,46 @@ class Resolver:
             self.questions = self.host.undo.directory + "/questions"
             with open(self.questions, "w", encoding="ascii") as file:
                 file.write(f"{asked} A\n")
-            self.server = self.host.popen([*self.wrapper, "/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
-                                           "--user=root", "--bind-interfaces", "--listen-address=127.0.0.1", "--pid-file", "--local-ttl=60",
-                                           f"--host-record={asked},192.0.2.1"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            self.server = self.host.popen(
+                [
+                    *self.wrapper,
+                    "/usr/sbin/dnsmasq",
+                    "--keep-in-foreground",
+                    "--conf-file=/dev/null",
+                    "--no-resolv",
+                    "--no-hosts",
+                    "--user=root",
+                    "--bind-interfaces",
+                    "--listen-address=127.0.0.1",
+                    "--pid-file",
+                    "--local-ttl=60",
+                    f"--host-record={asked},192.0.2.1",
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             waiting.until(lambda: self.ask(1) > 0, f"dnsmasq answers ({name})", 20)
         except BaseException:
             self.host.close()
             raise
 
     def ask(self, seconds):
-        done = self.host.run([*self.wrapper, "dnsperf", "-s", "127.0.0.1", "-d", self.questions, "-c", "8", "-q", "64", "-l", str(seconds)])
+        done = self.host.run(
+            [
+                *self.wrapper,
+                "dnsperf",
+                "-s",
+                "127.0.0.1",
+                "-d",
+                self.questions,
+                "-c",
+                "8",
+                "-q",
+                "64",
+                "-l",
+                str(seconds),
+            ]
+        )
         rate = re.search(r"Queries per second:\s+([0-9.]+)", done.stdout)
         return float(rate[1]) if rate else 0.0
 
@@ -148,24 +211,38 @@ class Resolver:
 
 def names(*listed):
     """A policy with names, in which a rule makes the resolver one that is believed."""
-    return (f'[[network]]\nname = "mirror"\nnames = {json.dumps(listed)}\n[[allow]]\nfrom = "app=bench"\nto = ["app=bench", "@mirror"]\n'
-            'ports = ["udp/53", "tcp/443"]\n')
+    return (
+        f'[[network]]\nname = "mirror"\nnames = {json.dumps(listed)}\n[[allow]]\nfrom = "app=bench"\nto = ["app=bench", "@mirror"]\n'
+        'ports = ["udp/53", "tcp/443"]\n'
+    )
 
 
 def networks(count):
     """Of so many CIDRs that do not adjoin, the server's among them."""
-    cidrs = [f"{SERVER}/32"] + [f"172.{16 + at // 65536}.{at // 256 % 256}.{at % 256}/32" for at in range(0, 2 * count - 2, 2)]
+    cidrs = [f"{SERVER}/32"] + [
+        f"172.{16 + at // 65536}.{at // 256 % 256}.{at % 256}/32"
+        for at in range(0, 2 * count - 2, 2)
+    ]
     return f'[[network]]\nname = "far"\ncidrs = {json.dumps(cidrs)}\n[[allow]]\nfrom = "app=bench"\nto = "@far"\nports = ["udp/{PORT}"]\n'
 
 
 # What is compared with what: the first of each part is what the others are a part of.
 PARTS = {
-    "between hosts": [lambda: NewFlows("bare", started=()), lambda: NewFlows("conntrack", started=(), rules=turns.CONNTRACK),
-                      lambda: NewFlows("trireme", fleet.shared_secret)],
-    "name server": [lambda: Resolver("bare"), lambda: Resolver("trireme", ""), lambda: Resolver("other names", names("www.example.org")),
-                    lambda: Resolver("its name", names("*.example.org"))],
-    "networks": [lambda: Path("10 CIDRs", started=("client",), policy=networks(10)),
-                 lambda: Path("10,000 CIDRs", started=("client",), policy=networks(10_000))],
+    "between hosts": [
+        lambda: NewFlows("bare", started=()),
+        lambda: NewFlows("conntrack", started=(), rules=turns.CONNTRACK),
+        lambda: NewFlows("trireme", fleet.shared_secret),
+    ],
+    "name server": [
+        lambda: Resolver("bare"),
+        lambda: Resolver("trireme", ""),
+        lambda: Resolver("other names", names("www.example.org")),
+        lambda: Resolver("its name", names("*.example.org")),
+    ],
+    "networks": [
+        lambda: Path("10 CIDRs", started=("client",), policy=networks(10)),
+        lambda: Path("10,000 CIDRs", started=("client",), policy=networks(10_000)),
+    ],
 }
 
 
@@ -173,7 +250,10 @@ def measure(part, rounds, seconds):
     with turns.made(PARTS[part]) as variants:
         results = turns.taken(variants, rounds, seconds)
     first, *others = results
-    ratios = {key: {name: turns.ratio(results, key, name, first) for name in others} for key in results[first][0]}
+    ratios = {
+        key: {name: turns.ratio(results, key, name, first) for name in others}
+        for key in results[first][0]
+    }
     return {"medians": turns.medians(results), f"of {first}": ratios}
 
 
@@ -181,8 +261,12 @@ def show(part, result):
     medians, (of, ratios) = result["medians"], list(result.items())[1]
     print(f"{part:28}" + "".join(f"{name:>14}" for name in medians) + f"   {of}")
     for key, values in ratios.items():
-        print(f"{key:28}" + "".join(f"{each[key]:14,.0f}" for each in medians.values()) + "   " +
-              ", ".join(f"{name} {value:.2f}" for name, value in values.items()))
+        print(
+            f"{key:28}"
+            + "".join(f"{each[key]:14,.0f}" for each in medians.values())
+            + "   "
+            + ", ".join(f"{name} {value:.2f}" for name, value in values.items())
+        )
 
 
 def main():

@@ -1,5 +1,6 @@
-// What a change costs the kernel transaction by transaction, with so many workloads there already: enrolment and end of one, a reload.
-// Prints JSON: medians in microseconds. Needs root; works in a network namespace of its own, on cgroup ids that nobody has.
+// What a change costs the kernel transaction by transaction, with so many workloads there already:
+// enrolment and end of one, a reload. Prints JSON: medians in microseconds. Needs root; works in a
+// network namespace of its own, on cgroup ids that nobody has.
 #include <fmt/format.h>
 #include <sched.h>
 
@@ -22,7 +23,8 @@ template <typename Call>
 double timed(const Call& call) {
   const auto began = std::chrono::steady_clock::now();
   call();
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count();
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began)
+      .count();
 }
 
 double median(std::vector<double> values) {
@@ -75,7 +77,8 @@ nlohmann::json enrolment(const kernel::CgroupTree& tree, const std::vector<std::
   must(enforcer->start());
   std::size_t there = 0;
   const auto enrol = [&](std::size_t i) {
-    return must(enforcer->enrol({.id = kFirstCgroup + i, .level = 2}, labels("w" + std::to_string(i)), 0));
+    return must(
+        enforcer->enrol({.id = kFirstCgroup + i, .level = 2}, labels("w" + std::to_string(i)), 0));
   };
   for (const std::size_t count : counts) {
     for (; there < count; there++) {
@@ -103,7 +106,8 @@ nlohmann::json reloads(const kernel::CgroupTree& tree, const std::vector<std::si
     const auto enforcer = must(Enforcer::open(common, {}, policy_of(rules, 1000)));
     must(enforcer->start());
     for (std::size_t i = 0; i < kReloadWorkloads; i++) {
-      must(enforcer->enrol({.id = kFirstCgroup + i, .level = 2}, labels("w" + std::to_string(i)), 0));
+      must(enforcer->enrol({.id = kFirstCgroup + i, .level = 2}, labels("w" + std::to_string(i)),
+                           0));
     }
     std::vector<double> taken;
     for (std::size_t take = 0; take < kReloads; take++) {
@@ -125,8 +129,9 @@ int main() {
     return 1;
   }
   const auto tree = enforcer::must(kernel::CgroupTree::find());
-  const nlohmann::json result = {{"workload us by workloads", enforcer::enrolment(tree, {10, 1000, 10'000})},
-                                 {"reload us by rules", enforcer::reloads(tree, {100, 1000})}};
+  const nlohmann::json result = {
+      {"workload us by workloads", enforcer::enrolment(tree, {10, 1000, 10'000})},
+      {"reload us by rules", enforcer::reloads(tree, {100, 1000})}};
   fmt::print("{}\n", result.dump());
   return 0;
 }

@@ -20,9 +20,17 @@ from tests.bench.run import Variant  # noqa: E402
 from tests.system import crowd, undo  # noqa: E402
 from tests.system.host import TRIRUN  # noqa: E402
 
-COMMANDS = {"status": ["status"], "workloads": ["workloads"], "flows": ["flows"], "flows --summary": ["flows", "--summary"],
-            "flows --live": ["flows", "--live"], "flows --with": ["flows", "--with", "role=talker", "--port", "21000-21999"],
-            "policy graph": ["policy", "graph"], "policy diff": ["policy", "diff", "{next}"], "policy suggest": ["policy", "suggest", "--denied"]}
+COMMANDS = {
+    "status": ["status"],
+    "workloads": ["workloads"],
+    "flows": ["flows"],
+    "flows --summary": ["flows", "--summary"],
+    "flows --live": ["flows", "--live"],
+    "flows --with": ["flows", "--with", "role=talker", "--port", "21000-21999"],
+    "policy graph": ["policy", "graph"],
+    "policy diff": ["policy", "diff", "{next}"],
+    "policy suggest": ["policy", "suggest", "--denied"],
+}
 # What a directory to compare adds.
 NEXT = '\n[[allow]]\nfrom = "app=a3"\nto = "app=a5"\nports = ["tcp/99"]\n'
 
@@ -45,11 +53,16 @@ def ask_all(host, directory, taken):
 
 
 def in_short(taken):
-    return {name: {"p50 ms": statistics.median(each), "max ms": max(each)} for name, each in taken.items()}
+    return {
+        name: {"p50 ms": statistics.median(each), "max ms": max(each)}
+        for name, each in taken.items()
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workloads", type=int, default=10_000)
     parser.add_argument("--talkers", type=int, default=40)
     parser.add_argument("--flows", type=int, default=100_000, help="a minute")
@@ -96,7 +109,12 @@ def main():
                 ask_all(host, following, taken)
                 time.sleep(max(0.0, min(3.0, began + 60 * minute - time.monotonic())))
             told = everybody.told()
-            result[f"minute {minute}"] = {"flows": crowd.flows(told), "wrong": crowd.wrong(told), "resident MB": daemon.resident(), "CPU": daemon.share()}
+            result[f"minute {minute}"] = {
+                "flows": crowd.flows(told),
+                "wrong": crowd.wrong(told),
+                "resident MB": daemon.resident(),
+                "CPU": daemon.share(),
+            }
         result["busy"] = in_short(taken)
     print(json.dumps(result, indent=None if options.json else 2))
 

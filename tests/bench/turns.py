@@ -1,4 +1,5 @@
-"""What the benchmarks share: variants take turns, and each of ours is compared with the others of the same turn, since a machine's speed drifts."""
+"""What the benchmarks share: variants take turns, and each of ours is compared with the others of
+the same turn, since a machine's speed drifts."""
 
 import argparse
 import contextlib
@@ -10,7 +11,9 @@ CONNTRACK = "table inet bench {\nchain c {\ntype filter hook input priority 0\nc
 
 def options(description, names, seconds):
     """--rounds, --seconds, --only some of `names`, --json."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=seconds)
     parser.add_argument("--only", nargs="*", choices=names, default=names)
@@ -39,9 +42,14 @@ def taken(variants, rounds, *arguments):
 
 
 def medians(results):
-    return {name: {key: statistics.median(each[key] for each in turns) for key in turns[0]} for name, turns in results.items()}
+    return {
+        name: {key: statistics.median(each[key] for each in turns) for key in turns[0]}
+        for name, turns in results.items()
+    }
 
 
 def ratio(results, key, ours, other):
     """The median of each turn's."""
-    return statistics.median(mine[key] / theirs[key] for mine, theirs in zip(results[ours], results[other]))
+    return statistics.median(
+        mine[key] / theirs[key] for mine, theirs in zip(results[ours], results[other])
+    )

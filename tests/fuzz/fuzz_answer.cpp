@@ -1,4 +1,5 @@
-// Answers of name servers, as datagrams and in TCP segments cut at will: what the reader says is bounded by what it was given.
+// Answers of name servers, as datagrams and in TCP segments cut at will: what the reader says is
+// bounded by what it was given.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -13,10 +14,11 @@ namespace {
 
 void check(const Answer& answer, std::size_t size) {
   // A record takes 12 bytes or more, a name as many as its text.
-  const bool plausible = !answer.addresses.empty() && answer.addresses.size() <= size / 12 && answer.name.size() <= 255 &&
-                         std::ranges::all_of(answer.name, [](char c) {
-                           return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
-                         });
+  const bool plausible =
+      !answer.addresses.empty() && answer.addresses.size() <= size / 12 &&
+      answer.name.size() <= 255 && std::ranges::all_of(answer.name, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+      });
   if (!plausible) {
     std::abort();
   }
@@ -31,8 +33,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // Packets of a length each, one after the other.
   trireme::names::Reader reader;
   for (std::span<const std::uint8_t> rest(data, size); rest.size() >= 2;) {
-    const std::size_t length = std::min<std::size_t>(std::size_t{rest[0]} << 8U | rest[1], rest.size() - 2);
-    const std::vector<std::uint8_t> packet(rest.begin() + 2, rest.begin() + 2 + static_cast<std::ptrdiff_t>(length));
+    const std::size_t length =
+        std::min<std::size_t>(std::size_t{rest[0]} << 8U | rest[1], rest.size() - 2);
+    const std::vector<std::uint8_t> packet(rest.begin() + 2,
+                                           rest.begin() + 2 + static_cast<std::ptrdiff_t>(length));
     for (const Answer& answer : reader.read(packet, packet.size()).answers) {
       check(answer, size);
     }

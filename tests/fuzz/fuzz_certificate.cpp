@@ -29,8 +29,10 @@ void check(const credentials::Trust& trust, CredentialType type, credentials::By
     return;
   }
   fuzz::require(trust.plausible(type, bytes), "what is believed is plausible");
-  fuzz::require(!(*peer)->name.empty() && policy::is_printable((*peer)->name), "a peer has a name to show");
-  fuzz::require((*peer)->not_before <= fuzz::now() && fuzz::now() <= (*peer)->not_after, "a peer is believed within its dates");
+  fuzz::require(!(*peer)->name.empty() && policy::is_printable((*peer)->name),
+                "a peer has a name to show");
+  fuzz::require((*peer)->not_before <= fuzz::now() && fuzz::now() <= (*peer)->not_after,
+                "a peer is believed within its dates");
   fuzz::require((*peer)->hash == credentials::credential_hash(type, bytes), "a peer is what came");
 }
 
@@ -38,7 +40,8 @@ void check(const credentials::Trust& trust, CredentialType type, credentials::By
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const auto trust = make_trust();
-  for (const auto type : {CredentialType::certificate, CredentialType::psk, CredentialType::local}) {
+  for (const auto type :
+       {CredentialType::certificate, CredentialType::psk, CredentialType::local}) {
     check(*trust, type, {data, size});
   }
   return 0;

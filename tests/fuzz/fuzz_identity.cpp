@@ -10,7 +10,8 @@ void check_identity(const policy::Identity& identity) {
     fuzz::require(!unit.name.empty() && !unit.labels.empty(), "a unit has a name and labels");
     policy::LabelSet together = unit.labels;
     for (const auto& [key, value] : identity.host_labels.items()) {
-      fuzz::require(together.set(key, value).has_value(), "a unit's labels fit together with the host's");
+      fuzz::require(together.set(key, value).has_value(),
+                    "a unit's labels fit together with the host's");
     }
     const auto decoded = policy::LabelSet::decode(together.encode());
     fuzz::require(decoded.has_value() && *decoded == together, "labels survive their encoding");
@@ -19,7 +20,8 @@ void check_identity(const policy::Identity& identity) {
     fuzz::require(launch.user.empty() != launch.group.empty(), "a grant is for a user or a group");
     fuzz::require(!launch.labels.empty(), "a grant has labels");
   }
-  fuzz::require(identity.trust.psk_file.empty() || identity.trust.certificate.empty(), "one kind of trust");
+  fuzz::require(identity.trust.psk_file.empty() || identity.trust.certificate.empty(),
+                "one kind of trust");
   fuzz::require(identity.docker.socket.starts_with('/'), "the socket is an absolute path");
 }
 

@@ -1,4 +1,5 @@
-// Any bytes as policy.toml: no crash, diagnostics in order, and a policy that is valid can be evaluated and printed.
+// Any bytes as policy.toml: no crash, diagnostics in order, and a policy that is valid can be
+// evaluated and printed.
 #include "fuzz_support.hpp"
 #include "trireme/config/peer.hpp"
 
@@ -12,9 +13,12 @@ void check_rule(const policy::Policy& policy, const policy::Rule& rule) {
   for (const auto* peers : {&rule.from, &rule.to}) {
     for (const auto& peer : *peers) {
       if (const auto* selector = std::get_if<policy::Selector>(&peer)) {
-        fuzz::require(policy::Selector::parse(selector->text()) == *selector, "a selector's text parses to itself");
-      } else if (const auto& entity = std::get<policy::Entity>(peer); entity.kind == policy::Entity::Kind::network) {
-        fuzz::require(entity.network < policy.networks.size(), "an entity names a network that is there");
+        fuzz::require(policy::Selector::parse(selector->text()) == *selector,
+                      "a selector's text parses to itself");
+      } else if (const auto& entity = std::get<policy::Entity>(peer);
+                 entity.kind == policy::Entity::Kind::network) {
+        fuzz::require(entity.network < policy.networks.size(),
+                      "an entity names a network that is there");
       }
     }
   }
@@ -26,15 +30,20 @@ void check_rule(const policy::Policy& policy, const policy::Rule& rule) {
 void check_evaluation(const policy::Policy& policy) {
   policy::LabelSet web;
   fuzz::require(web.set("app", "web").has_value(), "a label can be set");
-  const policy::Endpoint ends[] = {{policy::Endpoint::Kind::workload, &web, 1, std::nullopt},
-                                   {policy::Endpoint::Kind::world, nullptr, 0, *policy::Address::parse("10.0.0.1")},
-                                   {policy::Endpoint::Kind::host, nullptr, 0, std::nullopt}};
+  const policy::Endpoint ends[] = {
+      {policy::Endpoint::Kind::workload, &web, 1, std::nullopt},
+      {policy::Endpoint::Kind::world, nullptr, 0, *policy::Address::parse("10.0.0.1")},
+      {policy::Endpoint::Kind::host, nullptr, 0, std::nullopt}};
   for (const auto& from : ends) {
     for (const auto& to : ends) {
       const policy::Decision decision = evaluate(policy, from, to, 6, 80);
-      const bool unlabelled = from.kind != policy::Endpoint::Kind::workload && to.kind != policy::Endpoint::Kind::workload;
-      fuzz::require(!unlabelled || decision.reason == policy::Reason::unprotected, "flows without a workload are not judged");
-      fuzz::require(decision.verdict != policy::Verdict::deny || policy.mode == policy::Mode::enforce, "audit refuses nothing");
+      const bool unlabelled = from.kind != policy::Endpoint::Kind::workload &&
+                              to.kind != policy::Endpoint::Kind::workload;
+      fuzz::require(!unlabelled || decision.reason == policy::Reason::unprotected,
+                    "flows without a workload are not judged");
+      fuzz::require(
+          decision.verdict != policy::Verdict::deny || policy.mode == policy::Mode::enforce,
+          "audit refuses nothing");
     }
   }
 }

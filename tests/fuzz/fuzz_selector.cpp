@@ -9,7 +9,10 @@ std::vector<policy::LabelSet> label_sets(const policy::Selector& selector) {
   std::vector<policy::LabelSet> sets(3);
   // One with each requirement's key at a value it names, one with another value.
   for (const auto& requirement : selector.requirements()) {
-    const std::string value = requirement.values.empty() ? "v" : requirement.values.front().substr(0, requirement.values.front().find('*'));
+    const std::string value =
+        requirement.values.empty()
+            ? "v"
+            : requirement.values.front().substr(0, requirement.values.front().find('*'));
     (void)sets[1].set(requirement.key, value);
     (void)sets[2].set(requirement.key, value + "x");
   }

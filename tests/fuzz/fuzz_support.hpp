@@ -21,7 +21,8 @@ inline void require(bool holds, const char* what) {
 }
 
 /// The input as one file, or as two where it holds a line "#---".
-inline std::vector<config::Source> sources(const std::uint8_t* data, std::size_t size, const std::string& name) {
+inline std::vector<config::Source> sources(const std::uint8_t* data, std::size_t size,
+                                           const std::string& name) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
   constexpr std::string_view kSeparator = "\n#---\n";
   const std::size_t split = input.find(kSeparator);
@@ -33,14 +34,17 @@ inline std::vector<config::Source> sources(const std::uint8_t* data, std::size_t
 }
 
 /// What holds for the diagnostics of any input.
-inline void check_diagnostics(const config::Configuration& configuration, const std::vector<config::Source>& sources) {
+inline void check_diagnostics(const config::Configuration& configuration,
+                              const std::vector<config::Source>& sources) {
   bool errors = false;
   for (const auto& diagnostic : configuration.diagnostics) {
     errors = errors || diagnostic.severity == config::Diagnostic::Severity::error;
     require(policy::is_printable(diagnostic.text()), "a diagnostic is printable");
     require(!diagnostic.message.empty(), "a diagnostic says something");
     for (const auto& source : sources) {
-      require(source.file != diagnostic.where.file || diagnostic.where.column <= source.content.size() + 2, "a column is inside its file");
+      require(source.file != diagnostic.where.file ||
+                  diagnostic.where.column <= source.content.size() + 2,
+              "a column is inside its file");
     }
   }
   require(errors != configuration.valid(), "valid() means no errors");

@@ -1,5 +1,5 @@
-// Any bytes as HELLO or REPLY, in a segment or in a datagram, and as PROOF or READY: no crash, and what is read is written back as the same
-// bytes.
+// Any bytes as HELLO or REPLY, in a segment or in a datagram, and as PROOF or READY: no crash, and
+// what is read is written back as the same bytes.
 #include <algorithm>
 #include <array>
 #include <span>
@@ -19,10 +19,12 @@ bool check_message(wire::Message message, std::span<const std::uint8_t> bytes) {
     return false;
   }
   fuzz::require(token->message == message, "a token is the message that was expected");
-  fuzz::require(token->tag.size() == (message == wire::Message::reply ? wire::kTagSize : 0), "REPLY alone has a tag");
+  fuzz::require(token->tag.size() == (message == wire::Message::reply ? wire::kTagSize : 0),
+                "REPLY alone has a tag");
   std::vector<std::uint8_t> out(bytes.size());
   fuzz::require(wire::write_token(*token, out) == bytes.size(), "what is read can be written");
-  fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()), "it is the same bytes");
+  fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()),
+                "it is the same bytes");
   out.pop_back();
   fuzz::require(wire::write_token(*token, out) == 0, "it does not fit into less");
   fuzz::require(!wire::read_token(message, bytes.first(bytes.size() - 1)), "every byte counts");
@@ -40,11 +42,14 @@ bool check_datagram(wire::Message message, std::span<const std::uint8_t> bytes) 
   const std::size_t size = wire::write_datagram_token(*token, out);
   const bool fits = bytes.size() <= wire::kMaxControl;
   fuzz::require(!fits || size != 0, "what is read and not too large can be written");
-  fuzz::require(message == wire::Message::hello ? size == 0 || size == wire::kHelloDatagram : size == 0 || size == bytes.size(),
+  fuzz::require(message == wire::Message::hello ? size == 0 || size == wire::kHelloDatagram
+                                                : size == 0 || size == bytes.size(),
                 "HELLO is padded, REPLY is not");
-  fuzz::require(
-      size == 0 || std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(std::min(size, bytes.size())), bytes.begin()),
-      "it is the same bytes");
+  fuzz::require(size == 0 || std::equal(out.begin(),
+                                        out.begin() + static_cast<std::ptrdiff_t>(
+                                                          std::min(size, bytes.size())),
+                                        bytes.begin()),
+                "it is the same bytes");
   return true;
 }
 
@@ -55,7 +60,8 @@ bool check_tag(wire::Message message, std::span<const std::uint8_t> bytes) {
   }
   std::array<std::uint8_t, wire::kTagDatagram> out{};
   wire::write_tag_message(*read, out);
-  fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()), "it is the same bytes");
+  fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()),
+                "it is the same bytes");
   return true;
 }
 
@@ -64,8 +70,10 @@ bool check_tag(wire::Message message, std::span<const std::uint8_t> bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const bool hello = check_message(wire::Message::hello, {data, size});
   const bool reply = check_message(wire::Message::reply, {data, size});
-  const bool in_datagram = check_datagram(wire::Message::hello, {data, size}) || check_datagram(wire::Message::reply, {data, size});
-  const bool tag = check_tag(wire::Message::proof, {data, size}) || check_tag(wire::Message::ready, {data, size});
+  const bool in_datagram = check_datagram(wire::Message::hello, {data, size}) ||
+                           check_datagram(wire::Message::reply, {data, size});
+  const bool tag = check_tag(wire::Message::proof, {data, size}) ||
+                   check_tag(wire::Message::ready, {data, size});
   fuzz::require(hello + reply + in_datagram + tag <= 1, "a message is one of them");
   return 0;
 }

@@ -1,4 +1,5 @@
-// Runs a fuzz target over files instead of a fuzzer's inputs: replays a corpus, or one input that crashed.
+// Runs a fuzz target over files instead of a fuzzer's inputs: replays a corpus, or one input that
+// crashed.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -41,7 +42,8 @@ int main(int argc, char** argv) {
       }
       std::printf("%s\n", file.c_str());
       std::fflush(stdout);  // the last name printed is the one that crashed
-      (void)LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(content->data()), content->size());
+      (void)LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(content->data()),
+                                   content->size());
       ++count;
     }
   }

@@ -1,1 +1,2 @@
-"""System tests: the real programs against the real kernel, each in namespaces and cgroups of its own."""
+"""System tests: the real programs against the real kernel, each in namespaces and cgroups of its
+own."""

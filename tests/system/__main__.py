@@ -1,4 +1,5 @@
-"""Runs the named test modules, and leaves nothing behind however it ends: python3 -m tests.system tests.system.test_local"""
+"""Runs the named test modules, and leaves nothing behind however it ends: python3 -m tests.system
+tests.system.test_local"""
 
 import sys
 import unittest

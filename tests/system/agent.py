@@ -18,7 +18,11 @@ import time
 
 # As in waiting.py, which this file, run by itself, cannot import.
 PATIENT = 20.0 if os.environ.get("TRIREME_SLOW") == "1" else 2.0
-KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "mptcp": (socket.SOCK_STREAM, socket.IPPROTO_MPTCP)}
+KINDS = {
+    "tcp": (socket.SOCK_STREAM, 0),
+    "udp": (socket.SOCK_DGRAM, 0),
+    "mptcp": (socket.SOCK_STREAM, socket.IPPROTO_MPTCP),
+}
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SOL_MPTCP, MPTCP_INFO = 284, 1  # linux/mptcp.h
@@ -34,8 +38,15 @@ class Agent:
     """The test's end."""
 
     def __init__(self, argv, spawn=subprocess.Popen, program=os.path.abspath(__file__), **options):
-        """`spawn` starts `argv` followed by this file's command line; `program` is where it finds this file."""
-        self.process = spawn([*argv, "/usr/bin/python3", "-B", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+        """`spawn` starts `argv` followed by this file's command line; `program` is where it finds
+        this file."""
+        self.process = spawn(
+            [*argv, "/usr/bin/python3", "-B", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            **options,
+        )
 
     @property
     def pid(self):
@@ -46,7 +57,9 @@ class Agent:
             self.process.stdin.write(json.dumps([order, arguments, named]) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise AgentEnded(f"{' '.join(self.process.args)} ended with {self.process.wait()}") from None
+            raise AgentEnded(
+                f"{' '.join(self.process.args)} ended with {self.process.wait()}"
+            ) from None
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -61,6 +74,7 @@ class Agent:
         def call(*arguments, **named):
             self.send(order, *arguments, **named)
             return self.answer()
+
         return call
 
     def ask(self, name, text):
@@ -90,7 +104,8 @@ def _outcome(error):
 
 
 class Orders:
-    """What can be ordered. Those that return an outcome say "ok" or the error's name: ECONNREFUSED, EHOSTUNREACH, timeout ..."""
+    """What can be ordered. Those that return an outcome say "ok" or the error's name: ECONNREFUSED,
+    EHOSTUNREACH, timeout ..."""
 
     def __init__(self):
         self.sockets = {}
@@ -129,12 +144,15 @@ class Orders:
         return errno.errorcode.get(self.sockets[name].connect_ex((address, port)), "ok")
 
     def state(self, name):
-        """Of a TCP socket, as include/net/tcp_states.h numbers them: 1 established, 2 SYN_SENT, 7 closed."""
+        """Of a TCP socket, as include/net/tcp_states.h numbers them: 1 established, 2 SYN_SENT, 7
+        closed."""
         return self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
     def retransmissions(self, name):
         """Segments that a TCP socket has sent again: tcpi_total_retrans of linux/tcp.h."""
-        return struct.unpack_from("I", self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
+        return struct.unpack_from(
+            "I", self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100
+        )[0]
 
     def is_multipath(self, name):
         """Of a connected socket of that kind: whether it has not fallen back to TCP."""
@@ -148,17 +166,22 @@ class Orders:
     def accept(self, name, new, timeout=PATIENT):
         def take(opened):
             self.sockets[new] = opened.accept()[0]
+
         return self._try(name, timeout, take)
 
     def send_text(self, name, text, timeout=PATIENT):
         return self._try(name, timeout, lambda opened: opened.sendall(text.encode()))
 
     def send_to(self, name, text, address, port):
-        return self._try(name, PATIENT, lambda opened: opened.sendto(text.encode(), (address, port)))
+        return self._try(
+            name, PATIENT, lambda opened: opened.sendto(text.encode(), (address, port))
+        )
 
     def send_bytes(self, name, text, address, port):
         """`text` in hexadecimal."""
-        return self._try(name, PATIENT, lambda opened: opened.sendto(bytes.fromhex(text), (address, port)))
+        return self._try(
+            name, PATIENT, lambda opened: opened.sendto(bytes.fromhex(text), (address, port))
+        )
 
     def receive(self, name, timeout=PATIENT):
         """{"text": ...} or {"error": outcome}; an empty text is the end."""
@@ -171,8 +194,14 @@ class Orders:
 
     def join(self, name, group):
         """Receives the multicast group's datagrams on loopback."""
-        self.sockets[name].setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + socket.inet_aton("127.0.0.1"))
-        self.sockets[name].setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        self.sockets[name].setsockopt(
+            socket.IPPROTO_IP,
+            socket.IP_ADD_MEMBERSHIP,
+            socket.inet_aton(group) + socket.inet_aton("127.0.0.1"),
+        )
+        self.sockets[name].setsockopt(
+            socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1")
+        )
         return "ok"
 
     def close(self, name, reset=False):
@@ -236,7 +265,9 @@ class Orders:
                 return
             count["accepted"] += 1
             self.connections.setdefault(f"tcp/{server.getsockname()[1]}", []).append(connection)
-            threading.Thread(target=self._tcp_echo, args=(connection, greeting, count), daemon=True).start()
+            threading.Thread(
+                target=self._tcp_echo, args=(connection, greeting, count), daemon=True
+            ).start()
 
     @staticmethod
     def _tcp_echo(connection, greeting, count):
@@ -283,7 +314,8 @@ class Orders:
                     key.fileobj.sendto(data, sender)
 
     def ask_ports(self, address, first, count, timeout=PATIENT):
-        """One socket sends to many ports before it looks at an answer. Returns how many have answered."""
+        """One socket sends to many ports before it looks at an answer. Returns how many have
+        answered."""
         with socket.socket(_family(address), socket.SOCK_DGRAM) as client:
             client.settimeout(timeout)
             client.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
@@ -319,7 +351,8 @@ class Orders:
             return "ok" if answer == text else f"unexpected answer {answer!r}"
 
     def burst(self, address, port, count, timeout, apart=0.0):
-        """That many exchanges at the same time: the outcomes, counted, and how long those took that were well, in seconds."""
+        """That many exchanges at the same time: the outcomes, counted, and how long those took that
+        were well, in seconds."""
         outcomes, times, lock = {}, [], threading.Lock()
 
         def one():
@@ -329,6 +362,7 @@ class Orders:
                 outcomes[outcome] = outcomes.get(outcome, 0) + 1
                 if outcome == "ok":
                     times.append(time.monotonic() - started)
+
         threads = [threading.Thread(target=one) for _ in range(count)]
         for thread in threads:
             thread.start()
@@ -338,13 +372,19 @@ class Orders:
         return {"outcomes": outcomes, "times": sorted(times)}
 
     def look_up_and_connect(self, name, server, port, source=0):
-        """Asks for the name's IPv4 address, from that port where one is given, and connects to it with the answer in hand: [address, outcome]."""
+        """Asks for the name's IPv4 address, from that port where one is given, and connects to it
+        with the answer in hand: [address, outcome]."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.settimeout(PATIENT)
             asking.bind(("", source))
             asking.connect((server, 53))
             labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-            asking.sendall(struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 1, 1))
+            asking.sendall(
+                struct.pack("!HHHHHH", 7, 0x100, 1, 0, 0, 0)
+                + labels
+                + b"\0"
+                + struct.pack("!HH", 1, 1)
+            )
             address = socket.inet_ntop(socket.AF_INET, asking.recv(4096)[-4:])
         return [address, self.exchange("tcp", address, port)]
 
@@ -365,8 +405,11 @@ class Orders:
                 deadline = time.monotonic() + timeout
                 while time.monotonic() < deadline:
                     data = raw.recv(1024)
-                    reply = data if six else data[(data[0] & 15) * 4:]
-                    if reply[0] == (129 if six else 0) and struct.unpack("!H", reply[4:6])[0] == identifier:
+                    reply = data if six else data[(data[0] & 15) * 4 :]
+                    if (
+                        reply[0] == (129 if six else 0)
+                        and struct.unpack("!H", reply[4:6])[0] == identifier
+                    ):
                         return "ok"
             except OSError as error:
                 return _outcome(error)
@@ -403,8 +446,17 @@ class Orders:
     # --- one attempt after the other, until told to end ---
 
     def probe(self, name, kind, address, port, timeout=0.5, apart=0.0):
-        probe = {"stop": False, "ok": 0, "failed": 0, "outcomes": {}, "longest": 0.0, "counted": threading.Condition()}
-        probe["thread"] = threading.Thread(target=self._probe, args=(probe, kind, address, port, timeout, apart), daemon=True)
+        probe = {
+            "stop": False,
+            "ok": 0,
+            "failed": 0,
+            "outcomes": {},
+            "longest": 0.0,
+            "counted": threading.Condition(),
+        }
+        probe["thread"] = threading.Thread(
+            target=self._probe, args=(probe, kind, address, port, timeout, apart), daemon=True
+        )
         self.probes[name] = probe
         probe["thread"].start()
 
@@ -413,10 +465,13 @@ class Orders:
         return {key: self.probes[name][key] for key in ("ok", "failed", "outcomes", "longest")}
 
     def probe_end(self, name, ok=0, failed=0, seconds=60):
-        """Not before it has counted so many, or `seconds` have passed: how fast a machine is must not decide a test."""
+        """Not before it has counted so many, or `seconds` have passed: how fast a machine is must
+        not decide a test."""
         probe = self.probes[name]
         with probe["counted"]:
-            probe["counted"].wait_for(lambda: probe["ok"] >= ok and probe["failed"] >= failed, seconds)
+            probe["counted"].wait_for(
+                lambda: probe["ok"] >= ok and probe["failed"] >= failed, seconds
+            )
         probe["stop"] = True
         probe["thread"].join()
         return self.probed(name)

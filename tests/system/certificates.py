@@ -1,4 +1,5 @@
-"""Certificates that trirectl does not make: with any dates, which are written as 20200101000000Z."""
+"""Certificates that trirectl does not make: with any dates, which are written as
+20200101000000Z."""
 
 import subprocess
 
@@ -24,18 +25,42 @@ keyUsage = critical,keyCertSign,cRLSign
 
 def issue(ca, out, name, start, end):
     """Writes host.pem for the host.key in `out`, under the CA in the directory `ca`."""
-    _sign(out, name, f"{out}/host.key", f"{out}/host.pem", start, end, "host", f"-cert {ca}/ca.pem -keyfile {ca}/ca.key")
+    _sign(
+        out,
+        name,
+        f"{out}/host.key",
+        f"{out}/host.pem",
+        start,
+        end,
+        "host",
+        f"-cert {ca}/ca.pem -keyfile {ca}/ca.key",
+    )
 
 
 def age(ca, name, start, end):
     """Writes the ca.pem in the directory `ca` anew, for the same key."""
-    _sign(ca, name, f"{ca}/ca.key", f"{ca}/ca.pem", start, end, "authority", f"-selfsign -keyfile {ca}/ca.key")
+    _sign(
+        ca,
+        name,
+        f"{ca}/ca.key",
+        f"{ca}/ca.pem",
+        start,
+        end,
+        "authority",
+        f"-selfsign -keyfile {ca}/ca.key",
+    )
 
 
 def _sign(out, name, key, written, start, end, extensions, signer):
-    for file, text in {"serial": "07\n", "index": "", "ca.cnf": CONFIGURATION.format(out=out, name=name)}.items():
+    for file, text in {
+        "serial": "07\n",
+        "index": "",
+        "ca.cnf": CONFIGURATION.format(out=out, name=name),
+    }.items():
         with open(f"{out}/{file}", "w", encoding="ascii") as opened:
             opened.write(text)
-    for line in (f"req -new -key {key} -subj /CN={name} -out {out}/csr",
-                 f"ca -batch -config {out}/ca.cnf -extensions {extensions} {signer} -in {out}/csr -out {written} -notext -startdate {start} -enddate {end}"):
+    for line in (
+        f"req -new -key {key} -subj /CN={name} -out {out}/csr",
+        f"ca -batch -config {out}/ca.cnf -extensions {extensions} {signer} -in {out}/csr -out {written} -notext -startdate {start} -enddate {end}",
+    ):
         subprocess.run(["openssl", *line.split()], check=True, stderr=subprocess.DEVNULL)

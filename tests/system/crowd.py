@@ -1,4 +1,5 @@
-"""A crowd: thousands of workloads on one host, most of them asleep, and some that talk to each other all the time, allowed and refused."""
+"""A crowd: thousands of workloads on one host, most of them asleep, and some that talk to each
+other all the time, allowed and refused."""
 
 import json
 import os
@@ -9,17 +10,24 @@ import time
 from tests.system import talker, waiting
 from tests.system.host import TRIRECTL, TRIRUN
 
-POLICY = "".join(f'[[allow]]\nfrom = "app=a{i}"\nto = "app=a{i + 1}"\nports = ["tcp/{1000 + i}"]\n' for i in range(100)) + f"""
+POLICY = (
+    "".join(
+        f'[[allow]]\nfrom = "app=a{i}"\nto = "app=a{i + 1}"\nports = ["tcp/{1000 + i}"]\n'
+        for i in range(100)
+    )
+    + f"""
 [[allow]]
 name = "talk"
 from = "role=talker"
 to = "role=talker"
 ports = ["tcp/{talker.OPEN}-{talker.CLOSED - 1}", "udp/{talker.OPEN}-{talker.CLOSED - 1}"]
 """
+)
 SHARED = 200  # values of `app`
 AT_ONCE = 100  # launches that run at the same time
 
-# Reads "N" from stdin, starts N more sleeping workloads, each with labels of its own, and writes a line.
+# Reads "N" from stdin, starts N more sleeping workloads, each with labels of its own, and writes a
+# line.
 STARTER = """i=0
 while read -r count; do
   for _ in $(seq "$count"); do i=$((i + 1)); {trirun} -l app=a$((i % {shared})) -l id=s$i -- sleep 3600 & done
@@ -36,17 +44,38 @@ class Crowd:
         self.talkers = [self._talker(i, talkers) for i in range(talkers)]
         for each in self.talkers:
             each.stdout.readline()  # it listens
-        starter = host.popen(["bash", "-c", STARTER.format(trirun=TRIRUN, shared=SHARED)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL, text=True)
+        starter = host.popen(
+            ["bash", "-c", STARTER.format(trirun=TRIRUN, shared=SHARED)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         host.undo.call(lambda: _end(starter))
         for there in range(talkers, count, AT_ONCE):
             more = min(AT_ONCE, count - there)
             _tell(starter, more)
             starter.stdout.readline()
-            waiting.until(lambda: host.status()["workloads"]["enforced"] >= there + more, f"{there + more} workloads", 60)
+            waiting.until(
+                lambda: host.status()["workloads"]["enforced"] >= there + more,
+                f"{there + more} workloads",
+                60,
+            )
 
     def _talker(self, index, count):
-        argv = [TRIRUN, "-l", "role=talker", "-l", f"id=t{index}", "--", sys.executable, "-B", talker.__file__, str(index), str(count)]
+        argv = [
+            TRIRUN,
+            "-l",
+            "role=talker",
+            "-l",
+            f"id=t{index}",
+            "--",
+            sys.executable,
+            "-B",
+            talker.__file__,
+            str(index),
+            str(count),
+        ]
         made = self.host.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.host.undo.call(lambda: _end(made))
         return made
@@ -57,7 +86,8 @@ class Crowd:
             _tell(each, per_second / len(self.talkers))
 
     def told(self):
-        """What came of it since the last time: {"tcp allowed": {outcome: count}, ...}, and on it goes."""
+        """What came of it since the last time: {"tcp allowed": {outcome: count}, ...}, and on it
+        goes."""
         for each in self.talkers:
             _tell(each, "tell")
         sums = {}
@@ -87,8 +117,12 @@ def flows(told):
 
 def wrong(told):
     """Outcomes that policy does not explain."""
-    return {f"{kind}: {outcome}": count for kind, outcomes in told.items() for outcome, count in outcomes.items()
-            if (outcome == "ok") != kind.endswith("allowed")}
+    return {
+        f"{kind}: {outcome}": count
+        for kind, outcomes in told.items()
+        for outcome, count in outcomes.items()
+        if (outcome == "ok") != kind.endswith("allowed")
+    }
 
 
 class Daemon:
@@ -125,5 +159,7 @@ def asked(host, *command, expected=(0,)):
     done = host.run([TRIRECTL, *command], timeout=120)
     taken = (time.monotonic() - began) * 1000
     if done.returncode not in expected:
-        raise AssertionError(f"trirectl {' '.join(command)} exited with {done.returncode}: {done.stderr}")
+        raise AssertionError(
+            f"trirectl {' '.join(command)} exited with {done.returncode}: {done.stderr}"
+        )
     return taken, done.stdout

@@ -11,9 +11,30 @@ from typing import NamedTuple
 
 from tests.system.host import ROOT
 
-PAGES = ["README.md", *sorted(os.path.relpath(path, ROOT) for pattern in ("docs/*.md", "docs/man/*.scd") for path in glob.glob(f"{ROOT}/{pattern}"))]
-FENCED = re.compile(r"^(?:(?:<!-- ([^\n]*?) -->|; ([^\n]*))\n+)?```([^\n]*)\n(.*?)^```$", re.M | re.S)
-PROGRAMS = ("trirectl", "trirun", "triremed", "systemctl", "journalctl", "docker", "nft", "apt", "apt-get", "cmake", "dpkg")
+PAGES = [
+    "README.md",
+    *sorted(
+        os.path.relpath(path, ROOT)
+        for pattern in ("docs/*.md", "docs/man/*.scd")
+        for path in glob.glob(f"{ROOT}/{pattern}")
+    ),
+]
+FENCED = re.compile(
+    r"^(?:(?:<!-- ([^\n]*?) -->|; ([^\n]*))\n+)?```([^\n]*)\n(.*?)^```$", re.M | re.S
+)
+PROGRAMS = (
+    "trirectl",
+    "trirun",
+    "triremed",
+    "systemctl",
+    "journalctl",
+    "docker",
+    "nft",
+    "apt",
+    "apt-get",
+    "cmake",
+    "dpkg",
+)
 
 
 class Block(NamedTuple):
@@ -23,7 +44,8 @@ class Block(NamedTuple):
     text: str
 
     def commands(self):
-        """(who, command, what it prints): who stands before "$ ". Without any "$ " each line is a command."""
+        """(who, command, what it prints): who stands before "$ ". Without any "$ " each line is a
+        command."""
         lines = self.text.splitlines()
         if not any(re.match(r"[a-z0-9-]*\$ ", line) for line in lines):
             return [("", line, []) for line in lines if line and not line.startswith("#")]
@@ -43,13 +65,22 @@ def document(page):
 
 
 def blocks(how=None):
-    found = [Block(page, markdown or manual, language, text) for page in PAGES for markdown, manual, language, text in FENCED.findall(document(page))]
+    found = [
+        Block(page, markdown or manual, language, text)
+        for page in PAGES
+        for markdown, manual, language, text in FENCED.findall(document(page))
+    ]
     return [block for block in found if how is None or block.how == how]
 
 
 def files(language):
-    """(page, text) of the blocks that are files of that kind: "toml" is policy, "toml identity", "json"."""
-    return [(block.page, block.text) for block in blocks() if ("toml" if block.how == "policy" else block.language) == language]
+    """(page, text) of the blocks that are files of that kind: "toml" is policy, "toml identity",
+    "json"."""
+    return [
+        (block.page, block.text)
+        for block in blocks()
+        if ("toml" if block.how == "policy" else block.language) == language
+    ]
 
 
 def expected_exit(command):
@@ -58,11 +89,17 @@ def expected_exit(command):
 
 def spans(page):
     """Code in running text in Markdown."""
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", document(page), flags=re.M | re.S))]
+    return [
+        " ".join(span.split())
+        for span in re.findall(
+            r"`([^`]+)`", re.sub(r"^```.*?^```$", "", document(page), flags=re.M | re.S)
+        )
+    ]
 
 
 def inline():
-    """Command lines of running text: a program and at least one more word. In the order of the pages, each once, with its first page."""
+    """Command lines of running text: a program and at least one more word. In the order of the
+    pages, each once, with its first page."""
     found = {}
     for page in PAGES:
         for line in spans(page) if page.endswith(".md") else ():
@@ -73,7 +110,8 @@ def inline():
 
 
 def alike(text):
-    """Without what differs from run to run: times, names that Docker makes up, the widths of columns."""
+    """Without what differs from run to run: times, names that Docker makes up, the widths of
+    columns."""
     text = re.sub(r"\bafter \d+ ms\b", "after N ms", text)
     text = re.sub(r"\b\d\d:\d\d:\d\d\.\d+\b", "TIME", text)
     text = re.sub(r"\b[a-z]+_[a-z]+\d?\b", "MADE_UP", text)

@@ -80,7 +80,11 @@ chain post {
         subprocess.run(["ip", "netns", "exec", self.netns, *argv], check=True)
 
     def attach(self, link, four, six):
-        for words in (("addr", "add", four, "dev", link), ("addr", "add", six, "dev", link, "nodad"), ("link", "set", link, "up")):
+        for words in (
+            ("addr", "add", four, "dev", link),
+            ("addr", "add", six, "dev", link, "nodad"),
+            ("link", "set", link, "up"),
+        ):
             self.run("ip", *words)
 
 
@@ -96,7 +100,9 @@ class Fleet:
         try:
             sections = trust(self.undo.directory, self.names)
             for name in self.names:
-                self.hosts[name] = host.Host(policy, IDENTITY.format(name=name, more=more, trust=sections[name]), start=False)
+                self.hosts[name] = host.Host(
+                    policy, IDENTITY.format(name=name, more=more, trust=sections[name]), start=False
+                )
             self._wire()
             if start:
                 self.start()
@@ -112,7 +118,8 @@ class Fleet:
             each.start()
 
     def _wire(self):
-        """A bridge in a namespace of its own is the link, a router's far side one of its ports; two hosts alone are joined as they are."""
+        """A bridge in a namespace of its own is the link, a router's far side one of its ports; two
+        hosts alone are joined as they are."""
         if not self.routed and len(self.names) == 2:
             one, other = (self.hosts[name] for name in self.names)
             self._pair("net0", one.netns, "net0", other.netns)
@@ -148,7 +155,24 @@ class Fleet:
 
     @staticmethod
     def _pair(one, one_netns, other, other_netns):
-        subprocess.run(["ip", "-n", one_netns, "link", "add", one, "type", "veth", "peer", "name", other, "netns", other_netns], check=True)
+        subprocess.run(
+            [
+                "ip",
+                "-n",
+                one_netns,
+                "link",
+                "add",
+                one,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                other,
+                "netns",
+                other_netns,
+            ],
+            check=True,
+        )
 
     def _port(self, name, netns):
         self._ports = getattr(self, "_ports", 0) + 1
@@ -158,7 +182,11 @@ class Fleet:
 
     @staticmethod
     def _configure(each, four, six):
-        for line in (f"addr add {four} dev net0", f"addr add {six} dev net0 nodad", "link set net0 up"):
+        for line in (
+            f"addr add {four} dev net0",
+            f"addr add {six} dev net0 nodad",
+            "link set net0 up",
+        ):
             each.ip(line)
 
     def addresses(self, name):

@@ -1,4 +1,5 @@
-"""A host: a network namespace with a triremed of its own, its directories, and processes in it, labelled or not."""
+"""A host: a network namespace with a triremed of its own, its directories, and processes in it,
+labelled or not."""
 
 import json
 import os
@@ -74,7 +75,10 @@ class Host:
             try:
                 self.start()
             except BaseException:
-                print(f"triremed's log:\n{self.log_text()}{self.trirectl('status').stderr}", flush=True)
+                print(
+                    f"triremed's log:\n{self.log_text()}{self.trirectl('status').stderr}",
+                    flush=True,
+                )
                 self.close()
                 raise
 
@@ -86,11 +90,15 @@ class Host:
     def popen(self, argv, **options):
         """Killed with the test, however that ends."""
         environment = {**os.environ, "TRIREME_RUNTIME_DIR": self.runtime, **self.environment}
-        return subprocess.Popen(self.inside(argv), env=environment, preexec_fn=undo.die_with_parent, **options)
+        return subprocess.Popen(
+            self.inside(argv), env=environment, preexec_fn=undo.die_with_parent, **options
+        )
 
     def run(self, argv, timeout=30, **options):
         """A CompletedProcess with text output, whatever its exit code."""
-        with self.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        with self.popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        ) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -101,7 +109,9 @@ class Host:
     def must(self, argv, **options):
         done = self.run(argv, **options)
         if done.returncode != 0:
-            raise AssertionError(f"{' '.join(argv)} exited with {done.returncode}: {done.stdout}{done.stderr}")
+            raise AssertionError(
+                f"{' '.join(argv)} exited with {done.returncode}: {done.stdout}{done.stderr}"
+            )
         return done.stdout
 
     def ip(self, line):
@@ -123,18 +133,39 @@ class Host:
     def start(self):
         """Enforcing when this returns."""
         with open(self.log, "a", encoding="utf-8") as log:
-            self.daemon = self.popen([TRIREMED, "--config-dir", self.config, "--runtime-dir", self.runtime, "--cgroup-driver", "cgroupfs",
-                                      "--foreground", "--log-level", "debug"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.daemon = self.popen(
+                [
+                    TRIREMED,
+                    "--config-dir",
+                    self.config,
+                    "--runtime-dir",
+                    self.runtime,
+                    "--cgroup-driver",
+                    "cgroupfs",
+                    "--foreground",
+                    "--log-level",
+                    "debug",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         waiting.until(self._answers, "triremed answers", 20)
         if self.slice is None:
-            scope = self.trirun("probe=slice", ["cat", "/proc/self/cgroup"]).stdout.split("0::")[1].split("\n")[0]
+            scope = (
+                self.trirun("probe=slice", ["cat", "/proc/self/cgroup"])
+                .stdout.split("0::")[1]
+                .split("\n")[0]
+            )
             self.slice = os.path.dirname(scope)
             self.undo.add("cgroup", self.cgroups + self.slice)
             waiting.until(lambda: not self.workloads(), "the first workload is gone")
 
     def _answers(self):
         if self.daemon.poll() is not None:
-            raise AssertionError(f"triremed ended with {self.daemon.returncode}:\n{self.log_text()}")
+            raise AssertionError(
+                f"triremed ended with {self.daemon.returncode}:\n{self.log_text()}"
+            )
         return self.run([TRIRECTL, "status"]).returncode == 0
 
     def stop(self, number=signal.SIGTERM):
@@ -156,7 +187,8 @@ class Host:
         return json.loads(self.must([TRIRECTL, "status", "--json"]))
 
     def workloads(self):
-        """Those that this host launched: a daemon also finds what other instances on the machine have labelled."""
+        """Those that this host launched: a daemon also finds what other instances on the machine
+        have labelled."""
         listed = json.loads(self.must([TRIRECTL, "workloads", "--json"]))
         return [each for each in listed if each["cgroup"].startswith(f"{self.slice}/")]
 
@@ -233,7 +265,10 @@ class HostCase(unittest.TestCase):
         try:
             method()
         except BaseException:
-            print(f"--- after {time.monotonic() - started:.1f} s; the daemon's last words:\n{self.host.log_text()[-2500:]}", flush=True)
+            print(
+                f"--- after {time.monotonic() - started:.1f} s; the daemon's last words:\n{self.host.log_text()[-2500:]}",
+                flush=True,
+            )
             raise
 
     def assert_allowed(self, outcome, note=""):
@@ -241,9 +276,9 @@ class HostCase(unittest.TestCase):
 
     def assert_refused(self, outcome, note=""):
         """At once: by a reset, an ICMP error, or by the sender's own kernel."""
-        self.assertIn(outcome, ("ECONNREFUSED", "EHOSTUNREACH", "EACCES", "ECONNRESET", "EPERM"), note)
+        self.assertIn(
+            outcome, ("ECONNREFUSED", "EHOSTUNREACH", "EACCES", "ECONNRESET", "EPERM"), note
+        )
 
     def assert_silent(self, outcome, note=""):
         self.assertEqual(outcome, "timeout", note)
-
-

@@ -1,4 +1,5 @@
-"""Container images without a registry: busybox, and this machine's nginx and curl with their libraries, as tar files for docker import."""
+"""Container images without a registry: busybox, and this machine's nginx and curl with their
+libraries, as tar files for docker import."""
 
 import functools
 import io
@@ -20,7 +21,25 @@ http {
 }
 """
 
-APPLETS = ("sh", "nc", "wget", "httpd", "sleep", "cat", "echo", "true", "kill", "ps", "ip", "seq", "id", "test", "env", "setsid", "timeout")
+APPLETS = (
+    "sh",
+    "nc",
+    "wget",
+    "httpd",
+    "sleep",
+    "cat",
+    "echo",
+    "true",
+    "kill",
+    "ps",
+    "ip",
+    "seq",
+    "id",
+    "test",
+    "env",
+    "setsid",
+    "timeout",
+)
 
 
 def _libraries(program):
@@ -88,7 +107,8 @@ def dns_image():
 
 @functools.cache
 def all_images():
-    """(name, tar file, options of docker import). The curl image's labels are its own, to imitate images that bring some."""
+    """(name, tar file, options of docker import). The curl image's labels are its own, to imitate
+    images that bring some."""
     busybox = _Tar()
     busybox.busybox()
     nginx = _Tar()
@@ -101,7 +121,9 @@ def all_images():
     curl.busybox()
     curl.program(os.path.realpath(shutil.which("curl")))
     run_nginx = f'CMD ["{os.path.realpath(shutil.which("nginx"))}", "-c", "/etc/nginx/nginx.conf"]'
-    return (("busybox", busybox.done(), ["-c", 'CMD ["sh"]']),
-            ("nginx", nginx.done(), ["-c", run_nginx, "-c", "LABEL maintainer=lab"]),
-            ("curlimages/curl", curl.done(), ["-c", 'CMD ["sh"]', "-c", "LABEL maintainer=lab"]),
-            ("impostor", busybox.done(), ["-c", 'CMD ["sh"]', "-c", "LABEL app=nginx"]))
+    return (
+        ("busybox", busybox.done(), ["-c", 'CMD ["sh"]']),
+        ("nginx", nginx.done(), ["-c", run_nginx, "-c", "LABEL maintainer=lab"]),
+        ("curlimages/curl", curl.done(), ["-c", 'CMD ["sh"]', "-c", "LABEL maintainer=lab"]),
+        ("impostor", busybox.done(), ["-c", 'CMD ["sh"]', "-c", "LABEL app=nginx"]),
+    )

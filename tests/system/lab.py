@@ -19,7 +19,8 @@ NEEDED = ("systemd-nspawn", "dockerd", "docker", "nsenter", "busybox", "nginx", 
 
 class Lab:
     def __init__(self, install=True, files=(), name="lab"):
-        """Booted, with Docker and the installed products, when this returns; trireme is not started. `files` are (path, text) in /."""
+        """Booted, with Docker and the installed products, when this returns; trireme is not
+        started. `files` are (path, text) in /."""
         self.name = name
         for program in NEEDED:
             if shutil.which(program) is None:
@@ -35,8 +36,12 @@ class Lab:
             for path, text in files:
                 self.write(path, text)
             if install:
-                subprocess.run(["cmake", "--install", PRODUCTS], env={**os.environ, "DESTDIR": self.root}, check=True,
-                               stdout=subprocess.DEVNULL)
+                subprocess.run(
+                    ["cmake", "--install", PRODUCTS],
+                    env={**os.environ, "DESTDIR": self.root},
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                )
             self._boot()
         except BaseException:
             self.show()
@@ -53,9 +58,20 @@ class Lab:
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", changes], check=True)
         for name in ("upper", "work"):
             os.mkdir(f"{changes}/{name}")
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={changes}/upper,workdir={changes}/work", self.root],
-                       check=True)
-        # This machine's settings and services are not what is tested. A first boot only ever enables: nothing may.
+        subprocess.run(
+            [
+                "mount",
+                "-t",
+                "overlay",
+                "overlay",
+                "-o",
+                f"lowerdir=/,upperdir={changes}/upper,workdir={changes}/work",
+                self.root,
+            ],
+            check=True,
+        )
+        # This machine's settings and services are not what is tested. A first boot only ever
+        # enables: nothing may.
         for path in ("etc/trireme", "etc/docker", "etc/systemd/system"):
             shutil.rmtree(f"{self.root}/{path}", ignore_errors=True)
         self.write("etc/machine-id", "uninitialized\n")
@@ -76,19 +92,44 @@ class Lab:
         for mount in (*cgroup_v1_mounts(), cgroup_mount()):
             self.undo.add("cgroup", f"{mount}/{os.path.basename(self.cgroup)}")
         os.mkdir(self.cgroup)
-        command = ["systemd-nspawn", "-q", "-M", self.undo.name("lab"), "-D", self.root, "--boot", "--register=no", "--keep-unit",
-                   "--private-network", "--capability=all", "--system-call-filter=add_key keyctl bpf", "--console=pipe",
-                   "--link-journal=no", f"--bind={self.directory}/docker:/var/lib/docker"]
+        command = [
+            "systemd-nspawn",
+            "-q",
+            "-M",
+            self.undo.name("lab"),
+            "-D",
+            self.root,
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+            "--capability=all",
+            "--system-call-filter=add_key keyctl bpf",
+            "--console=pipe",
+            "--link-journal=no",
+            f"--bind={self.directory}/docker:/var/lib/docker",
+        ]
         self.undo.call(self._end)
         with open(self.log, "w", encoding="utf-8") as log:
-            self.nspawn = subprocess.Popen(self._in_cgroup(self.cgroup, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                           env={**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"}, preexec_fn=undo.die_with_parent)
+            self.nspawn = subprocess.Popen(
+                self._in_cgroup(self.cgroup, command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "UNIFIED_CGROUP_HIERARCHY": "1"},
+                preexec_fn=undo.die_with_parent,
+            )
         self.leader = waiting.until(self._find_leader, "systemd is started", 30)
         self.payload = waiting.until(self._find_payload, "systemd is in its cgroup", 30)
         self.shell = self.payload + "/shell"
         os.mkdir(self.shell)
-        waiting.until(lambda: self.run(["systemctl", "is-system-running"]).stdout.strip() in ("running", "degraded"), "the boot is complete",
-                      120, 0.1)
+        waiting.until(
+            lambda: self.run(["systemctl", "is-system-running"]).stdout.strip()
+            in ("running", "degraded"),
+            "the boot is complete",
+            120,
+            0.1,
+        )
 
     @staticmethod
     def _in_cgroup(path, command):
@@ -112,11 +153,24 @@ class Lab:
         return self._in_cgroup(self.shell, ["nsenter", "-a", "-t", str(self.leader), "--", *argv])
 
     def popen(self, argv, **options):
-        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
-        return subprocess.Popen(self.inside(argv), env=environment, cwd="/", preexec_fn=undo.die_with_parent, **options)
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "HOME": "/root",
+        }
+        return subprocess.Popen(
+            self.inside(argv), env=environment, cwd="/", preexec_fn=undo.die_with_parent, **options
+        )
 
     def run(self, argv, timeout=60, **options):
-        with self.popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
+        with self.popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        ) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -135,9 +189,26 @@ class Lab:
         return done.stdout.rstrip("\n")
 
     def link(self, other, *addresses):
-        """A cable between two labs, with an interface `net0` at both ends; `addresses` are this lab's and the other's, as (here, there)."""
-        subprocess.run(["ip", "link", "add", "net0", "netns", str(self.leader), "type", "veth", "peer", "name", "net0", "netns",
-                        str(other.leader)], check=True)
+        """A cable between two labs, with an interface `net0` at both ends; `addresses` are this
+        lab's and the other's, as (here, there)."""
+        subprocess.run(
+            [
+                "ip",
+                "link",
+                "add",
+                "net0",
+                "netns",
+                str(self.leader),
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "net0",
+                "netns",
+                str(other.leader),
+            ],
+            check=True,
+        )
         for lab, mine in zip((self, other), zip(*addresses)):
             for address in mine:
                 lab.must(f"ip addr add {address} dev net0" + (" nodad" if ":" in address else ""))
@@ -151,8 +222,12 @@ class Lab:
             self.import_image(*image)
 
     def import_image(self, name, tar, changes):
-        with subprocess.Popen(self.inside(["docker", "import", *changes, "-", name]), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                              preexec_fn=undo.die_with_parent) as process:
+        with subprocess.Popen(
+            self.inside(["docker", "import", *changes, "-", name]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=undo.die_with_parent,
+        ) as process:
             process.communicate(tar)
         if process.returncode != 0:
             raise AssertionError(f"docker import {name} failed")
@@ -170,15 +245,27 @@ class Lab:
         return None
 
     def await_state(self, container, state, seconds=15):
-        return waiting.until(lambda: (self.workload_of(container) or {}).get("state") == state, f"{container} is {state}", seconds)
+        return waiting.until(
+            lambda: (self.workload_of(container) or {}).get("state") == state,
+            f"{container} is {state}",
+            seconds,
+        )
 
     def ask(self, port, labels=None):
-        """What `busybox httpd -h /srv` there says to a client with these labels, or to a plain one: "served", or "" for a refusal."""
+        """What `busybox httpd -h /srv` there says to a client with these labels, or to a plain one:
+        "served", or "" for a refusal."""
         wrapper = f"trirun --label {labels} -- " if labels else ""
-        return self.sh(f"{wrapper}curl -s --max-time 3 http://127.0.0.1:{port}/served").stdout.strip()
+        return self.sh(
+            f"{wrapper}curl -s --max-time 3 http://127.0.0.1:{port}/served"
+        ).stdout.strip()
 
     def await_served(self, port, labels=None, seconds=15):
-        waiting.until(lambda: self.ask(port, labels) == "served", f"{labels} is served at {port}", seconds, 0.05)
+        waiting.until(
+            lambda: self.ask(port, labels) == "served",
+            f"{labels} is served at {port}",
+            seconds,
+            0.05,
+        )
 
     def status(self):
         return json.loads(self.must("trirectl status --json"))
@@ -195,7 +282,10 @@ class Lab:
 
     def show(self):
         if self.nspawn is not None and self.nspawn.poll() is None and hasattr(self, "leader"):
-            for line in ("journalctl -b --no-pager -n 60 -u trireme -u docker", "systemctl --failed --no-pager"):
+            for line in (
+                "journalctl -b --no-pager -n 60 -u trireme -u docker",
+                "systemctl --failed --no-pager",
+            ):
                 done = self.sh(line)
                 print(f"--- {line}\n{done.stdout}{done.stderr}", flush=True)
         else:

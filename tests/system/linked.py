@@ -27,9 +27,18 @@ class LinkedCase(SeveralHosts, unittest.TestCase):
         psk = files.directory + "/psk"
         subprocess.run([host.TRIRECTL, "pki", "psk", psk], check=True, stdout=subprocess.DEVNULL)
         for name in ("client", "server"):
-            cls.hosts.append(host.Host(policy=cls.POLICY, identity=IDENTITY.format(name=name, psk=psk), start=False))
+            cls.hosts.append(
+                host.Host(
+                    policy=cls.POLICY, identity=IDENTITY.format(name=name, psk=psk), start=False
+                )
+            )
         cls.client, cls.server = cls.hosts
-        cls.wire = wire.Wire(cls.client, cls.server, (CLIENT + "/24", CLIENT6 + "/64"), (SERVER + "/24", SERVER6 + "/64"))
+        cls.wire = wire.Wire(
+            cls.client,
+            cls.server,
+            (CLIENT + "/24", CLIENT6 + "/64"),
+            (SERVER + "/24", SERVER6 + "/64"),
+        )
         cls.addClassCleanup(cls.wire.close)
         device = re.search(r"dev (\S+)", cls.server.must(["ip", "route", "get", CLIENT])).group(1)
         cls.server.ip(f"neigh add {STRANGER} lladdr {STRANGER_MAC} dev {device}")
@@ -52,4 +61,6 @@ class LinkedCase(SeveralHosts, unittest.TestCase):
         return int(re.search(rf"^{re.escape(name)} (\d+)", text, re.M).group(1))
 
     def refused(self, reason, where=None):
-        return self.metric(where or self.server, f'trireme_handshakes_refused_total{{reason="{reason}"}}')
+        return self.metric(
+            where or self.server, f'trireme_handshakes_refused_total{{reason="{reason}"}}'
+        )

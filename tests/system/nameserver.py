@@ -17,27 +17,40 @@ TYPES = {"A": A, "CNAME": CNAME, "AAAA": AAAA}
 
 
 def wire_name(name):
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split(".") if label) + b"\0"
+    return (
+        b"".join(
+            bytes([len(label)]) + label.encode() for label in name.rstrip(".").split(".") if label
+        )
+        + b"\0"
+    )
 
 
 def record(owner, kind, value, ttl=0):
     """`owner` None: a pointer to the question's name."""
-    data = wire_name(value) if kind == "CNAME" else socket.inet_pton(socket.AF_INET6 if kind == "AAAA" else socket.AF_INET, value)
+    data = (
+        wire_name(value)
+        if kind == "CNAME"
+        else socket.inet_pton(socket.AF_INET6 if kind == "AAAA" else socket.AF_INET, value)
+    )
     name = b"\xc0\x0c" if owner is None else wire_name(owner)
     return name + struct.pack("!HHIH", TYPES[kind], 1, ttl, len(data)) + data
 
 
 def message(identifier, question, answers, additional=(), kind=A, flags=0x8180):
-    return (struct.pack("!HHHHHH", identifier, flags, 1, len(answers), 0, len(additional)) + wire_name(question) +
-            struct.pack("!HH", kind, 1) + b"".join(record(*each) for each in (*answers, *additional)))
+    return (
+        struct.pack("!HHHHHH", identifier, flags, 1, len(answers), 0, len(additional))
+        + wire_name(question)
+        + struct.pack("!HH", kind, 1)
+        + b"".join(record(*each) for each in (*answers, *additional))
+    )
 
 
 def read_question(query):
     labels, at = [], 12
     while query[at]:
-        labels.append(query[at + 1:at + 1 + query[at]].decode())
+        labels.append(query[at + 1 : at + 1 + query[at]].decode())
         at += 1 + query[at]
-    kind = struct.unpack("!H", query[at + 1:at + 3])[0]
+    kind = struct.unpack("!H", query[at + 1 : at + 3])[0]
     return ".".join(labels).lower(), kind
 
 
@@ -58,15 +71,21 @@ class Answers:
         if "turn" in entry:
             turn = self.turns[name] = self.turns.get(name, -1) + 1
             address = entry["turn"][turn % len(entry["turn"])]
-            return message(identifier, name, [[None, "A", address, 0]] if kind == A else [], kind=kind)
+            return message(
+                identifier, name, [[None, "A", address, 0]] if kind == A else [], kind=kind
+            )
         answers = [each for each in entry.get("answers", []) if TYPES[each[1]] in (kind, CNAME)]
-        return message(identifier, entry.get("question", name), answers, entry.get("additional", ()), kind=kind)
+        return message(
+            identifier, entry.get("question", name), answers, entry.get("additional", ()), kind=kind
+        )
 
 
 def serve_udp(server, answers):
     while True:
         query, sender = server.recvfrom(4096)
-        with contextlib.suppress(UnicodeDecodeError, IndexError, struct.error):  # no query: a token, for one
+        with contextlib.suppress(
+            UnicodeDecodeError, IndexError, struct.error
+        ):  # no query: a token, for one
             server.sendto(answers.answer(query), sender)
 
 
@@ -80,10 +99,12 @@ def serve_connection(connection, answers):
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with connection:
         while prefix := connection.recv(2, socket.MSG_WAITALL):
-            answer = answers.answer(connection.recv(struct.unpack("!H", prefix)[0], socket.MSG_WAITALL))
+            answer = answers.answer(
+                connection.recv(struct.unpack("!H", prefix)[0], socket.MSG_WAITALL)
+            )
             data = struct.pack("!H", len(answer)) + answer
             for at in (0, 1, 2, 3, 40):  # the length, and the message, in several segments
-                connection.sendall(data[at:{0: 1, 1: 2, 2: 3, 3: 40, 40: None}[at]])
+                connection.sendall(data[at : {0: 1, 1: 2, 2: 3, 3: 40, 40: None}[at]])
 
 
 def main(addresses):
@@ -102,10 +123,15 @@ def main(addresses):
 
 
 def start(spawn, addresses, zone, prefix=()):
-    """Answers when this returns its process; `spawn` is subprocess.Popen, or where to run it. The source goes along: there may be no file."""
+    """Answers when this returns its process; `spawn` is subprocess.Popen, or where to run it. The
+    source goes along: there may be no file."""
     with open(os.path.abspath(__file__), encoding="utf-8") as file:
-        process = spawn([*prefix, "/usr/bin/python3", "-B", "-c", file.read(), ",".join(addresses)], stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE, text=True)
+        process = spawn(
+            [*prefix, "/usr/bin/python3", "-B", "-c", file.read(), ",".join(addresses)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
     process.stdin.write(json.dumps(zone) + "\n")
     process.stdin.flush()
     assert process.stdout.readline().strip() == "ready", f"no name server at {addresses}"

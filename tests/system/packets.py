@@ -1,4 +1,5 @@
-"""TCP segments in IPv4 packets, made and read byte by byte: what a hostile peer puts on the wire. Tokens as docs/protocol.md has them."""
+"""TCP segments in IPv4 packets, made and read byte by byte: what a hostile peer puts on the wire.
+Tokens as docs/protocol.md has them."""
 
 import dataclasses
 import socket
@@ -34,13 +35,26 @@ class Segment:
 
     def packet(self):
         options = self.options + b"\1" * (-len(self.options) % 4)
-        header = struct.pack("!HHIIBBHHH", self.sport, self.dport, self.seq & 0xFFFFFFFF, self.ack & 0xFFFFFFFF, (20 + len(options)) // 4 << 4,
-                             self.flags, self.window, 0, 0)
+        header = struct.pack(
+            "!HHIIBBHHH",
+            self.sport,
+            self.dport,
+            self.seq & 0xFFFFFFFF,
+            self.ack & 0xFFFFFFFF,
+            (20 + len(options)) // 4 << 4,
+            self.flags,
+            self.window,
+            0,
+            0,
+        )
         tcp = header + options + self.data
         ends = socket.inet_aton(self.source) + socket.inet_aton(self.destination)
         total = checksum(ends + struct.pack("!HH", socket.IPPROTO_TCP, len(tcp)) + tcp)
         tcp = tcp[:16] + struct.pack("!H", total) + tcp[18:]
-        ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, socket.IPPROTO_TCP, 0) + ends
+        ip = (
+            struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 1, 0x4000, 64, socket.IPPROTO_TCP, 0)
+            + ends
+        )
         return ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:] + tcp
 
     @property
@@ -56,8 +70,8 @@ class Segment:
             if self.options[at] == 1:
                 at += 1
                 continue
-            if self.options[at:at + 4] == b"\xfd\x14T3":
-                return self.options[at + 4:at + 20]
+            if self.options[at : at + 4] == b"\xfd\x14T3":
+                return self.options[at + 4 : at + 20]
             at += max(self.options[at + 1], 1)
         return None
 
@@ -74,11 +88,23 @@ def parse(packet):
     start = (packet[0] & 15) * 4
     if packet[0] >> 4 != 4 or len(packet) < start + 20 or packet[9] != socket.IPPROTO_TCP:
         return None
-    packet = packet[:struct.unpack("!H", packet[2:4])[0]]
-    sport, dport, seq, ack, offset, flags, window = struct.unpack("!HHIIBBH", packet[start:start + 16])
+    packet = packet[: struct.unpack("!H", packet[2:4])[0]]
+    sport, dport, seq, ack, offset, flags, window = struct.unpack(
+        "!HHIIBBH", packet[start : start + 16]
+    )
     data = start + (offset >> 4) * 4
-    return Segment(socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20]), sport, dport, flags & 0x3F, seq, ack,
-                   packet[start + 20:data], packet[data:], window)
+    return Segment(
+        socket.inet_ntoa(packet[12:16]),
+        socket.inet_ntoa(packet[16:20]),
+        sport,
+        dport,
+        flags & 0x3F,
+        seq,
+        ack,
+        packet[start + 20 : data],
+        packet[data:],
+        window,
+    )
 
 
 def flip(data, bit):

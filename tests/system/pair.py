@@ -11,7 +11,8 @@ IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n'
 
 
 class SeveralHosts:
-    """Of a test with `hosts`: their agents end with it, and what their daemons said last is shown where it fails."""
+    """Of a test with `hosts`: their agents end with it, and what their daemons said last is shown
+    where it fails."""
 
     def setUp(self):
         for each in self.hosts:
@@ -33,7 +34,8 @@ class PairCase(SeveralHosts):
 
     @classmethod
     def trust(cls, directory):
-        """Writes what both hosts need into `directory`; returns the [trust] sections of client and server."""
+        """Writes what both hosts need into `directory`; returns the [trust] sections of client and
+        server."""
         raise NotImplementedError
 
     @classmethod
@@ -43,12 +45,35 @@ class PairCase(SeveralHosts):
         files = undo.Undo()
         cls.addClassCleanup(files.run)
         for name, section in zip(("client", "server"), cls.trust(files.directory)):
-            cls.hosts.append(host.Host(policy=cls.POLICY, identity=IDENTITY.format(name=name) + section, start=False))
+            cls.hosts.append(
+                host.Host(
+                    policy=cls.POLICY, identity=IDENTITY.format(name=name) + section, start=False
+                )
+            )
         cls.client, cls.server = cls.hosts
         here, there = cls.client.undo.name("v"), cls.server.undo.name("v")
-        subprocess.run(["ip", "link", "add", here, "netns", cls.client.netns, "type", "veth", "peer", "name", there, "netns",
-                        cls.server.netns], check=True)
-        for each, link, four, six in ((cls.client, here, CLIENT4, CLIENT6), (cls.server, there, SERVER4, SERVER6)):
+        subprocess.run(
+            [
+                "ip",
+                "link",
+                "add",
+                here,
+                "netns",
+                cls.client.netns,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                there,
+                "netns",
+                cls.server.netns,
+            ],
+            check=True,
+        )
+        for each, link, four, six in (
+            (cls.client, here, CLIENT4, CLIENT6),
+            (cls.server, there, SERVER4, SERVER6),
+        ):
             each.ip(f"addr add {four}/24 dev {link}")
             each.ip(f"addr add {six}/64 dev {link} nodad")
             each.ip(f"link set {link} up")

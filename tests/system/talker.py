@@ -65,7 +65,9 @@ class Talk:
         due = 0.0
         while True:
             time.sleep(TICK)
-            due = min(due + self.rate * TICK, self.rate)  # what is missed is made up for within a second
+            due = min(
+                due + self.rate * TICK, self.rate
+            )  # what is missed is made up for within a second
             while due >= 1:
                 due -= 1
                 self.one()
@@ -74,7 +76,10 @@ class Talk:
         other = (self.index + random.randrange(1, self.count)) % self.count
         kind = random.choice(("tcp", "udp"))
         what = random.choice(("allowed", "refused"))
-        outcome = attempt(kind, OPEN + other if what == "allowed" else CLOSED + other * PORTS + random.randrange(PORTS))
+        outcome = attempt(
+            kind,
+            OPEN + other if what == "allowed" else CLOSED + other * PORTS + random.randrange(PORTS),
+        )
         with self.lock:
             told = self.outcomes[f"{kind} {what}"]
             told[outcome] = told.get(outcome, 0) + 1

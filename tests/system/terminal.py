@@ -14,11 +14,17 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def show(spawn, argv, environment=None, timeout=30, columns=COLUMNS):
-    """Runs `argv` through `spawn` (as subprocess.Popen) on a terminal; (exit code, its text with escapes, lines without)."""
+    """Runs `argv` through `spawn` (as subprocess.Popen) on a terminal; (exit code, its text with
+    escapes, lines without)."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     try:
-        words = ["env", "TERM=xterm", *(f"{key}={value}" for key, value in (environment or {}).items()), *argv]
+        words = [
+            "env",
+            "TERM=xterm",
+            *(f"{key}={value}" for key, value in (environment or {}).items()),
+            *argv,
+        ]
         process = spawn(words, stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
         slave = -1
@@ -44,4 +50,7 @@ def show(spawn, argv, environment=None, timeout=30, columns=COLUMNS):
 
 
 def width(line):
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 0 if unicodedata.combining(char) else 1 for char in line)
+    return sum(
+        2 if unicodedata.east_asian_width(char) in "WF" else 0 if unicodedata.combining(char) else 1
+        for char in line
+    )

@@ -1,4 +1,5 @@
-"""A link that loses and repeats: every allowed connection completes, however long TCP takes, and no refused one does."""
+"""A link that loses and repeats: every allowed connection completes, however long TCP takes, and no
+refused one does."""
 
 import unittest
 
@@ -9,7 +10,10 @@ PATIENCE = 900 if host.LONG else 130  # TCP's own: tcp_retries2, tcp_syn_retries
 
 
 def quantiles(times):
-    return ", ".join(f"{name} {times[min(len(times) * percent // 100, len(times) - 1)]:.3f} s" for name, percent in (("p50", 50), ("p90", 90), ("p99", 99), ("longest", 100)))
+    return ", ".join(
+        f"{name} {times[min(len(times) * percent // 100, len(times) - 1)]:.3f} s"
+        for name, percent in (("p50", 50), ("p90", 90), ("p99", 99), ("longest", 100))
+    )
 
 
 class BadLink(linked.LinkedCase):
@@ -30,10 +34,16 @@ class BadLink(linked.LinkedCase):
         self.assertGreaterEqual(done["outcomes"]["ok"], count - given_up, done["outcomes"])
         self.assertNotIn("ok", refused["outcomes"])
         self.assertLessEqual(self.served()["accepted"], before + count)
-        print(f"\n{loss} % lost, {twice} % repeated, connect and exchange: {quantiles(done['times'])}", flush=True)
+        print(
+            f"\n{loss} % lost, {twice} % repeated, connect and exchange: {quantiles(done['times'])}",
+            flush=True,
+        )
         if bystanders:
             bare = bystanders.answer()
-            print(f"without tokens, at the same time: {quantiles(bare['times'])}; {bare['outcomes']} to {done['outcomes']}", flush=True)
+            print(
+                f"without tokens, at the same time: {quantiles(bare['times'])}; {bare['outcomes']} to {done['outcomes']}",
+                flush=True,
+            )
         return done["times"]
 
     def without_tokens(self, address, count):
@@ -59,7 +69,10 @@ class BadLink(linked.LinkedCase):
         """The server's end holds them and asks for PROOF: the client's TCP repeats nothing."""
         unproved, repeated = self.refused("unproved_data"), []
         for number in range(5):  # a slow machine may take longer than a time-out once
-            self.wire.be(hold="meta length 72 tcp flags & (syn|ack|psh) == ack numgen inc mod 1000000 == 0", from_side="client")
+            self.wire.be(
+                hold="meta length 72 tcp flags & (syn|ack|psh) == ack numgen inc mod 1000000 == 0",
+                from_side="client",
+            )
             name = f"lost {number}"
             self.friend.open(name, "tcp", CLIENT)
             self.assertEqual(self.friend.connect(name, SERVER, PORT), "ok")
@@ -70,7 +83,8 @@ class BadLink(linked.LinkedCase):
         self.assertEqual(min(repeated), 0, repeated)
 
     def test_a_client_that_has_lost_its_connection_connects_again(self):
-        """The server's end lives on: its answer to the new SYN tells the client, whose reset ends it (RFC 9293, section 3.5.1)."""
+        """The server's end lives on: its answer to the new SYN tells the client, whose reset ends
+        it (RFC 9293, section 3.5.1)."""
         port = 45_000
         self.friend.open("old", "tcp", CLIENT, port)
         self.assertEqual(self.friend.connect("old", SERVER, PORT), "ok")

@@ -27,13 +27,16 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         return self.fleet.addresses("server")
 
     def test_path_mtu_and_neighbours(self):
-        """What the router answers to packets that are too big reaches the sender's TCP, though nobody may send that sender ICMP."""
+        """What the router answers to packets that are too big reaches the sender's TCP, though
+        nobody may send that sender ICMP."""
         server, client = self.server.labelled("app=web"), self.client.labelled("app=web")
         server.serve("tcp", "::", PORT)
         for address in self.addresses():
             for each in (self.client, self.server):
                 each.must(["ip", "neigh", "flush", "all"])
-            self.assertEqual(client.exchange("tcp", address, PORT, text="x" * 20_000), "ok", address)
+            self.assertEqual(
+                client.exchange("tcp", address, PORT, text="x" * 20_000), "ok", address
+            )
             route = self.client.must(["ip", "route", "get", address])
             self.assertIn("mtu 1280", route)
             self.assertNotEqual(client.ping(address), "ok", address)
@@ -45,22 +48,32 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         self.client.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "@world"\n')
         client = self.client.labelled("app=web")
         for address in ("10.99.7.7", "fd00:99:7::7"):  # the router has no route there
-            self.assertIn(client.exchange("tcp", address, PORT, timeout=5), ("EHOSTUNREACH", "ENETUNREACH"), address)
+            self.assertIn(
+                client.exchange("tcp", address, PORT, timeout=5),
+                ("EHOSTUNREACH", "ENETUNREACH"),
+                address,
+            )
         for address in self.addresses():
             self.assertEqual(client.exchange("udp", address, 9), "ECONNREFUSED", address)
 
     def test_icmp_by_policy(self):
         client = self.client.labelled("app=web")
-        self.client.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "@world"\nports = ["icmp", "icmpv6"]\n')
+        self.client.explicit_reload(
+            '[[allow]]\nfrom = "app=web"\nto = "@world"\nports = ["icmp", "icmpv6"]\n'
+        )
         for address in self.addresses():
             self.assertEqual(client.ping(address), "ok", address)
             self.assertNotEqual(client.exchange("tcp", address, PORT), "ok", address)
 
     def test_audit_of_tokens(self):
-        """Whole, and by one rule, at either end: passes, and is told once, with the rule that would have decided."""
+        """Whole, and by one rule, at either end: passes, and is told once, with the rule that would
+        have decided."""
         server, client = self.server.labelled("app=db"), self.client.labelled("app=web")
         rules = '[[deny]]\nname = "trial"\nfrom = "app=web"\nto = "app=db"\nmode = "audit"\n[[allow]]\nfrom = "app=web"\nto = "app=db"\n'
-        for port, policy, rule in ((PORT, '[defaults]\nmode = "audit"\n', ""), (PORT + 1, rules, "deny 'trial'")):
+        for port, policy, rule in (
+            (PORT, '[defaults]\nmode = "audit"\n', ""),
+            (PORT + 1, rules, "deny 'trial'"),
+        ):
             server.serve("tcp", "::", port)
             for each in (self.client, self.server):
                 each.explicit_reload(policy)
@@ -68,9 +81,18 @@ class BetweenHosts(FleetCase, unittest.TestCase):
                 before = [self.audited(each) for each in (self.client, self.server)]
                 self.assertEqual(client.exchange("tcp", address, port), "ok", address)
                 for each, seen in zip((self.client, self.server), before):
-                    told = waiting.until(lambda: self.audited(each)[len(seen):], "it is told")
-                    self.assertEqual([(flow["rule"][:12], flow["source"]["labels"], flow["destination"]["labels"]) for flow in told],
-                                     [(rule, {"app": "web"}, {"app": "db"})])
+                    told = waiting.until(lambda: self.audited(each)[len(seen) :], "it is told")
+                    self.assertEqual(
+                        [
+                            (
+                                flow["rule"][:12],
+                                flow["source"]["labels"],
+                                flow["destination"]["labels"],
+                            )
+                            for flow in told
+                        ],
+                        [(rule, {"app": "web"}, {"app": "db"})],
+                    )
         for each in (self.client, self.server):
             each.explicit_reload("")
         self.assertEqual(client.exchange("tcp", self.addresses()[0], PORT), "ECONNREFUSED")
@@ -80,27 +102,44 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         return [flow for flow in each.flows() if flow["verdict"] == "audit"]
 
     def test_a_name_of_a_peer_without_proof(self):
-        """The server's host is expected to speak tokens; a process there that is no workload is reached by its name."""
+        """The server's host is expected to speak tokens; a process there that is no workload is
+        reached by its name."""
         server = self.server.plain()
         server.serve("tcp", "::", PORT)
         for address in self.addresses():
             asked = "10.97.0.254"
-            name_server = nameserver.start(self.router_popen, [asked],
-                                           {"deb.example.org": {"answers": [[None, "AAAA" if ":" in address else "A", address, 0]]}})
+            name_server = nameserver.start(
+                self.router_popen,
+                [asked],
+                {
+                    "deb.example.org": {
+                        "answers": [[None, "AAAA" if ":" in address else "A", address, 0]]
+                    }
+                },
+            )
             self.addCleanup(host.kill_quietly, name_server)
-            self.client.explicit_reload(f'[[network]]\nname = "mirror"\nnames = ["deb.example.org"]\n'
-                                        f'[[network]]\nname = "dns"\ncidrs = ["{asked}"]\n'
-                                        '[[allow]]\nfrom = "app=web"\nto = "@dns"\nports = ["udp/53"]\n'
-                                        '[[allow]]\nfrom = "app=web"\nto = "@mirror"\n')
+            self.client.explicit_reload(
+                f'[[network]]\nname = "mirror"\nnames = ["deb.example.org"]\n'
+                f'[[network]]\nname = "dns"\ncidrs = ["{asked}"]\n'
+                '[[allow]]\nfrom = "app=web"\nto = "@dns"\nports = ["udp/53"]\n'
+                '[[allow]]\nfrom = "app=web"\nto = "@mirror"\n'
+            )
             client = self.client.labelled("app=web")
             self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
             kind = "AAAA" if ":" in address else "A"
-            self.assertEqual(client.run(["dig", "+short", "+tries=1", "+time=8", f"@{asked}", "deb.example.org", kind])["out"].split(), [address])
+            self.assertEqual(
+                client.run(
+                    ["dig", "+short", "+tries=1", "+time=8", f"@{asked}", "deb.example.org", kind]
+                )["out"].split(),
+                [address],
+            )
             self.assertEqual(client.exchange("tcp", address, PORT), "ok", address)
             host.kill_quietly(name_server)
 
     def router_popen(self, argv, **options):
-        return self.client.popen(["nsenter", f"--net=/run/netns/{self.fleet.router.netns}", *argv], **options)
+        return self.client.popen(
+            ["nsenter", f"--net=/run/netns/{self.fleet.router.netns}", *argv], **options
+        )
 
 
 if __name__ == "__main__":

@@ -16,17 +16,24 @@ from tests.system.test_documents import MORE, ORIGINAL
 
 # test_second_host.py, test_typed.py and this file.
 SCENES = {"run", "run: original", "run: slip", "run: lab", "run: two labs", "policy"}
-NOT_RUN = {"sudo examples/quickstart.sh": "test_words.py runs the first", "cmake --preset release && cmake --build --preset release": "builds"}
+NOT_RUN = {
+    "sudo examples/quickstart.sh": "test_words.py runs the first",
+    "cmake --preset release && cmake --build --preset release": "builds",
+}
 
 
 def run(host, directory, line):
     """As typed, with this host's files and this build's programs."""
-    line = line.replace("/etc/trireme", host.config).replace("triremed --check", f"triremed --check --config-dir {host.config}")
+    line = line.replace("/etc/trireme", host.config).replace(
+        "triremed --check", f"triremed --check --config-dir {host.config}"
+    )
     programs = ":".join((os.path.dirname(TRIRECTL), os.path.dirname(TRIREMED), os.environ["PATH"]))
     script = 'sudo() { "$@"; }\n' + line
     if "--follow" in line:
         script = f"sudo() {{ stdbuf -oL \"$@\"; }}\n{line.split('#')[0]} | head -n 1 | grep ."
-    return host.run(["env", f"PATH={programs}", "bash", "-c", script], cwd=directory, stdin=subprocess.DEVNULL)
+    return host.run(
+        ["env", f"PATH={programs}", "bash", "-c", script], cwd=directory, stdin=subprocess.DEVNULL
+    )
 
 
 class Commands(unittest.TestCase):
@@ -39,7 +46,9 @@ class Commands(unittest.TestCase):
         host.plain().serve("udp", "127.0.0.53", 53)
         self.web = host.labelled("app=web")
         self.talk()
-        waiting.until(lambda: {5432, 53} <= {flow["port"] for flow in host.flows()}, "both are told")
+        waiting.until(
+            lambda: {5432, 53} <= {flow["port"] for flow in host.flows()}, "both are told"
+        )
         return host
 
     def talk(self):
@@ -48,7 +57,9 @@ class Commands(unittest.TestCase):
 
     def must(self, host, directory, line):
         done = run(host, directory, line)
-        self.assertEqual(done.returncode, documents.expected_exit(line), f"{line}\n{done.stdout}{done.stderr}")
+        self.assertEqual(
+            done.returncode, documents.expected_exit(line), f"{line}\n{done.stdout}{done.stderr}"
+        )
 
     def test_every_block_is_run_or_says_why_not(self):
         left = {}
@@ -56,7 +67,9 @@ class Commands(unittest.TestCase):
             if block.how.startswith("not run: "):
                 left[block.commands()[0][1].split("  ")[0]] = block.how.removeprefix("not run: ")
             elif not block.how:
-                self.assertIn(block.language, ("toml", "toml identity", "json"), f"{block.page}: {block.text}")
+                self.assertIn(
+                    block.language, ("toml", "toml identity", "json"), f"{block.page}: {block.text}"
+                )
             else:
                 self.assertIn(block.how, SCENES, block.page)
         self.assertEqual(left.keys(), NOT_RUN.keys())
@@ -84,10 +97,16 @@ class Commands(unittest.TestCase):
         (block,) = documents.blocks("run: slip")
         entries = block.commands()
         self.assertEqual(len(entries), 2)
-        for text, (_, line, printed) in zip((re.sub("(?m)^from  =", "form  =", policy[1], count=1), policy[1]), entries):
+        for text, (_, line, printed) in zip(
+            (re.sub("(?m)^from  =", "form  =", policy[1], count=1), policy[1]), entries
+        ):
             host.write("policy.toml", text)
             done = run(host, host.config, line)
-            self.assertEqual(documents.alike(done.stdout + done.stderr), documents.alike("\n".join(printed)), line)
+            self.assertEqual(
+                documents.alike(done.stdout + done.stderr),
+                documents.alike("\n".join(printed)),
+                line,
+            )
 
     def test_the_originals_policy_is_converted(self):
         host = Host("", start=False)

@@ -1,4 +1,5 @@
-"""Credentials over time: rotated under load, revoked, expired; and label sets that no token has room for."""
+"""Credentials over time: rotated under load, revoked, expired; and label sets that no token has
+room for."""
 
 import json
 import subprocess
@@ -46,18 +47,36 @@ class Pair(fleet.FleetCase, unittest.TestCase):
         return self.client.labelled("app=web")
 
     def load(self):
-        return self.client.popen([host.TRIRUN, "--label", "app=web", "--", "/usr/bin/python3", "-c", LOAD, str(RATE),
-                                  *self.fleet.addresses("server")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self.client.popen(
+            [
+                host.TRIRUN,
+                "--label",
+                "app=web",
+                "--",
+                "/usr/bin/python3",
+                "-c",
+                LOAD,
+                str(RATE),
+                *self.fleet.addresses("server"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def under_load(self, steps):
         """Connections go on all the time, some between any two steps; how many."""
+
         def accepted():
             return self.agent.served("tcp", PORT)["accepted"]
+
         load = self.load()
         try:
             for step in steps:
                 before = accepted()
-                waiting.until(lambda before=before: accepted() >= before + 10, "connections are made", 20)
+                waiting.until(
+                    lambda before=before: accepted() >= before + 10, "connections are made", 20
+                )
                 step()
         finally:
             out, _ = load.communicate("\n", timeout=60)
@@ -68,7 +87,8 @@ class Pair(fleet.FleetCase, unittest.TestCase):
 
 class Certificates(Pair):
     def test_rotation_under_load(self):
-        """Certificates of both hosts anew, each in turn; in the middle of it the CA as well, with both trusted for a while."""
+        """Certificates of both hosts anew, each in turn; in the middle of it the CA as well, with
+        both trusted for a while."""
         self.serve()
         client = self.fleet["client"].labelled("app=web")
         client.open("old", "tcp", "")
@@ -78,14 +98,21 @@ class Certificates(Pair):
 
         def section(name, number, authority):
             text = fleet.certificate_section(self.directory, f"{name}-{number}", authority)
-            return "\n".join(both if line.startswith("ca =") else line for line in text.splitlines()) + "\n"
+            return (
+                "\n".join(both if line.startswith("ca =") else line for line in text.splitlines())
+                + "\n"
+            )
 
         steps = []
         for number in range(ROUNDS):
             authority = "ca" if number < ROUNDS // 2 else "ca2"
             for name in ("client", "server"):
                 # Before the first certificate under the new CA both hosts know it.
-                steps.append(lambda name=name, number=number, authority=authority: self.identity(name, section(name, number, authority)))
+                steps.append(
+                    lambda name=name, number=number, authority=authority: self.identity(
+                        name, section(name, number, authority)
+                    )
+                )
         made = self.under_load(steps)
         self.assertEqual(client.send_text("old", "still here"), "ok")
         self.assertEqual(client.receive("old"), {"text": "still here"})
@@ -95,7 +122,11 @@ class Certificates(Pair):
         """Connections, and flows of datagrams."""
         client = self.serve()
         self.agent.serve("udp", "::", PORT)
-        flows = {f"{kind} {address}": (kind, address) for kind in ("tcp", "udp") for address in self.fleet.addresses("server")}
+        flows = {
+            f"{kind} {address}": (kind, address)
+            for kind in ("tcp", "udp")
+            for address in self.fleet.addresses("server")
+        }
 
         def answers(name, text, timeout=waiting.PATIENCE * 2):
             client.send_text(name, text)  # whose outcome may be the refusal of the one before
@@ -103,13 +134,16 @@ class Certificates(Pair):
 
         def arrived():
             return {kind: dict(self.agent.served(kind, PORT)) for kind in ("tcp", "udp")}
+
         for name, (kind, address) in flows.items():
             client.open(name, kind, "::" if ":" in address else "")
             self.assertEqual(client.connect(name, address, PORT), "ok")
             for text in ("ping", "again"):
                 self.assertTrue(answers(name, text), name)
-        trust = (f'[trust]\ncertificate = "{self.directory}/server/host.pem"\nkey = "{self.directory}/server/host.key"\n'
-                 f'ca = ["{self.directory}/ca/ca.pem"]\nrevoked = ["{self.directory}/client/host.pem"]\n')
+        trust = (
+            f'[trust]\ncertificate = "{self.directory}/server/host.pem"\nkey = "{self.directory}/server/host.key"\n'
+            f'ca = ["{self.directory}/ca/ca.pem"]\nrevoked = ["{self.directory}/client/host.pem"]\n'
+        )
         self.identity("server", trust)
         before = arrived()
         for name in flows:
@@ -119,7 +153,10 @@ class Certificates(Pair):
             for address in self.fleet.addresses("server"):
                 self.assertIn(client.exchange(kind, address, PORT, timeout=6), refused, address)
         self.assertEqual(arrived(), before)
-        waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "revoked"], "the server tells")
+        waiting.until(
+            lambda: [flow for flow in self.server.flows() if flow.get("cause") == "revoked"],
+            "the server tells",
+        )
 
     def test_a_reload_that_changes_no_key_verifies_nobody_again(self):
         client = self.serve()
@@ -129,7 +166,12 @@ class Certificates(Pair):
 
         def verifications():
             text = self.server.must([host.TRIRECTL, "metrics"])
-            return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith("trireme_credential_verifications_total"))
+            return next(
+                float(line.split()[-1])
+                for line in text.splitlines()
+                if line.startswith("trireme_credential_verifications_total")
+            )
+
         before = verifications()
         self.assertGreater(before, 0)
         self.server.policy('[[allow]]\nfrom = "app=a"\nto = "app=b"\n')
@@ -140,9 +182,20 @@ class Certificates(Pair):
     def test_an_expired_host_protects_its_own_and_says_why_others_refuse_it(self):
         client = self.serve()
         self.client.stop()
-        subprocess.run(["cp", "-a", f"{self.directory}/client", f"{self.directory}/expired"], check=True)
-        certificates.issue(self.directory + "/ca", self.directory + "/expired", "client", "20200101000000Z", "20200201000000Z")
-        self.client.write("identity.toml", fleet.IDENTITY.format(name="client", more="", trust=self.section("expired")))
+        subprocess.run(
+            ["cp", "-a", f"{self.directory}/client", f"{self.directory}/expired"], check=True
+        )
+        certificates.issue(
+            self.directory + "/ca",
+            self.directory + "/expired",
+            "client",
+            "20200101000000Z",
+            "20200201000000Z",
+        )
+        self.client.write(
+            "identity.toml",
+            fleet.IDENTITY.format(name="client", more="", trust=self.section("expired")),
+        )
         self.client.start()
         self.assertIn("has expired", self.client.log_text())
         self.assertTrue(any("has expired" in line for line in self.client.status()["problems"]))
@@ -150,8 +203,13 @@ class Certificates(Pair):
         client = self.client.labelled("app=web")
         self.assertEqual(client.exchange("tcp", "127.0.0.1", port), "ok")
         self.assertEqual(self.client.plain().exchange("tcp", "127.0.0.1", port), "ECONNREFUSED")
-        self.assertEqual(client.exchange("tcp", self.fleet.addresses("server")[0], PORT), "ECONNREFUSED")
-        waiting.until(lambda: [flow for flow in self.client.flows() if flow.get("cause") == "own_expired"], "the client tells")
+        self.assertEqual(
+            client.exchange("tcp", self.fleet.addresses("server")[0], PORT), "ECONNREFUSED"
+        )
+        waiting.until(
+            lambda: [flow for flow in self.client.flows() if flow.get("cause") == "own_expired"],
+            "the client tells",
+        )
 
     def section(self, name):
         out = f"{self.directory}/{name}"
@@ -169,6 +227,7 @@ class Secrets(Pair):
         def read(name):
             with open(name, encoding="ascii") as file:
                 return file.read()
+
         old, steps = read(path), []
         for name in ("client", "server"):
             # Each host has a file of its own, as it would.
@@ -194,7 +253,10 @@ class Secrets(Pair):
         many = ",".join(f"key{i}={'v' * 60}" for i in range(20))
         done = self.client.trirun(many, ["true"])
         self.assertNotEqual(done.returncode, 0)
-        self.assertRegex(done.stderr, r"its labels take 1\d{3} bytes, and a token has room for 1\d{3} beside this host's credential")
+        self.assertRegex(
+            done.stderr,
+            r"its labels take 1\d{3} bytes, and a token has room for 1\d{3} beside this host's credential",
+        )
         few = ",".join(f"key{i}={'v' * 60}" for i in range(14))
         self.assertEqual(self.client.trirun(few, ["true"]).returncode, 0)
 

@@ -7,7 +7,16 @@ import time
 import unittest
 
 from tests.system import host, waiting
-from tests.system.pair import CLIENT4, CLIENT6, PORT, SERVER4, SERVER6, CertificatePair, PairCase, SharedSecretPair
+from tests.system.pair import (
+    CLIENT4,
+    CLIENT6,
+    PORT,
+    SERVER4,
+    SERVER6,
+    CertificatePair,
+    PairCase,
+    SharedSecretPair,
+)
 
 SERVERS = (SERVER4, SERVER6)
 # What the issue calls stated and short: how long a flow waits for a peer that never answers.
@@ -22,8 +31,14 @@ class DatagramCase(PairCase):
         return server
 
     def told(self, where, cause):
-        return waiting.until(lambda: [flow for flow in where.flows() if flow.get("cause") == cause and flow["protocol"] == "udp"],
-                             f"the flow log tells {cause}")[-1]
+        return waiting.until(
+            lambda: [
+                flow
+                for flow in where.flows()
+                if flow.get("cause") == cause and flow["protocol"] == "udp"
+            ],
+            f"the flow log tells {cause}",
+        )[-1]
 
     def metric(self, where, name):
         for line in where.must([host.TRIRECTL, "metrics"]).splitlines():
@@ -32,7 +47,8 @@ class DatagramCase(PairCase):
         raise AssertionError(f"no metric {name}")
 
     def open_flow(self, client, name="c", address=CLIENT4, port=0, to=SERVER4):
-        """A connected socket whose flow is authorised: it runs without the verifiers. What comes right behind PROOF does not yet."""
+        """A connected socket whose flow is authorised: it runs without the verifiers. What comes
+        right behind PROOF does not yet."""
         self.assertEqual(client.open(name, "udp", address, port), "ok")
         self.assertEqual(client.connect(name, to, PORT), "ok")
         self.assert_answers(client, name)
@@ -52,7 +68,8 @@ class DatagramCase(PairCase):
         self.assertEqual(client.receive(name), {"text": text})
 
     def answers_again(self, client, name="c"):
-        """As an application that repeats what is not answered; it hears of refusals through its socket."""
+        """As an application that repeats what is not answered; it hears of refusals through its
+        socket."""
         with contextlib.suppress(OSError):
             client.send_text(name, "again")
         return client.receive(name, timeout=0.3).get("text") == "again"
@@ -98,10 +115,13 @@ class Basics(DatagramCase):
         client = self.client.labelled("app=web")
         for address in SERVERS:
             for size in (1, 1400, 5000, 40000):
-                self.assertEqual(client.exchange("udp", address, PORT, text="x" * size), "ok", (address, size))
+                self.assertEqual(
+                    client.exchange("udp", address, PORT, text="x" * size), "ok", (address, size)
+                )
 
     def test_what_waited_arrives_in_order(self):
-        """But where two processors' backlogs overtake each other, which a link of veths allows: then in another flow."""
+        """But where two processors' backlogs overtake each other, which a link of veths allows:
+        then in another flow."""
         self.serve("app=web")
         client = self.client.labelled("app=web")
         expected = [str(i) for i in range(10)]
@@ -109,7 +129,9 @@ class Basics(DatagramCase):
             for flow in range(5):
                 name = f"{address} {flow}"
                 self.assertEqual(client.open(name, "udp", address), "ok")
-                self.assertEqual(client.connect(name, SERVER4 if address == CLIENT4 else SERVER6, PORT), "ok")
+                self.assertEqual(
+                    client.connect(name, SERVER4 if address == CLIENT4 else SERVER6, PORT), "ok"
+                )
                 for text in expected:
                     self.assertEqual(client.send_text(name, text), "ok")
                 received = [client.receive(name)["text"] for _ in expected]
@@ -119,26 +141,50 @@ class Basics(DatagramCase):
             self.assertEqual(received, expected)
 
     def test_nothing_arrives_ahead_of_the_proof(self):
-        """At the client the first datagrams wait for REPLY, even if the server would let anybody in; at the server for PROOF."""
+        """At the client the first datagrams wait for REPLY, even if the server would let anybody
+        in; at the server for PROOF."""
         self.addCleanup(self.server.policy, "")
-        for where, message, policy in ((self.client, 2, f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["udp/{PORT}"]\n'), (self.server, 3, "")):
+        for where, message, policy in (
+            (
+                self.client,
+                2,
+                f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["udp/{PORT}"]\n',
+            ),
+            (self.server, 3, ""),
+        ):
             self.server.policy(policy)
             server = self.serve("app=web")
             client = self.client.labelled("app=web")
-            where.nft(f"add table inet lost; add chain inet lost in {{ type filter hook prerouting priority -400; }};"
-                      f"add rule inet lost in meta l4proto udp {MAGIC} @th,136,8 {message} counter drop")
+            where.nft(
+                f"add table inet lost; add chain inet lost in {{ type filter hook prerouting priority -400; }};"
+                f"add rule inet lost in meta l4proto udp {MAGIC} @th,136,8 {message} counter drop"
+            )
             try:
                 for address, source in ((SERVER4, CLIENT4), (SERVER6, CLIENT6)):
                     self.assertEqual(client.open(address, "udp", source), "ok")
                     self.assertEqual(client.connect(address, address, PORT), "ok")
                     for number in range(3):
                         self.assertEqual(client.send_text(address, str(number)), "ok")
-                waiting.until(lambda where=where: int(re.search(r"packets (\d+)", where.must(["nft", "list", "table", "inet", "lost"]))[1]) >= 4,
-                              "the message was sent and repeated for both flows")
+                waiting.until(
+                    lambda where=where: int(
+                        re.search(
+                            r"packets (\d+)", where.must(["nft", "list", "table", "inet", "lost"])
+                        )[1]
+                    )
+                    >= 4,
+                    "the message was sent and repeated for both flows",
+                )
                 self.assertEqual(server.served("udp", PORT)["accepted"], 0)
-                where.nft("flush chain inet lost in")  # a chain that goes takes with it what waits in queues
-                for address in SERVERS:  # what waited, or on a slow machine what the application repeats
-                    waiting.until(lambda address=address, client=client: self.answers_again(client, address), f"{address} answers")
+                where.nft(
+                    "flush chain inet lost in"
+                )  # a chain that goes takes with it what waits in queues
+                for (
+                    address
+                ) in SERVERS:  # what waited, or on a slow machine what the application repeats
+                    waiting.until(
+                        lambda address=address, client=client: self.answers_again(client, address),
+                        f"{address} answers",
+                    )
             finally:
                 where.nft("delete table inet lost")
             for each in self.hosts:
@@ -177,7 +223,9 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             began = time.monotonic()
             self.assertEqual(client.exchange("udp", address, PORT, timeout=6), outcome, address)
             self.assertAlmostEqual(time.monotonic() - began, REFUSED_AFTER, delta=0.7)
-        self.assertEqual(server.served("udp", PORT)["accepted"], 0, "control datagrams are no application's")
+        self.assertEqual(
+            server.served("udp", PORT)["accepted"], 0, "control datagrams are no application's"
+        )
         self.assertEqual(self.told(self.client, "no_answer")["verdict"], "deny")
 
     def test_a_closed_port_is_heard_of_at_once(self):
@@ -195,8 +243,10 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
 
     def test_handshakes_survive_loss(self):
         """Of 30 % of all datagrams of the handshake, each way."""
-        lose = (f"add table inet lossy; add chain inet lossy in {{ type filter hook prerouting priority -400; }};"
-                f"add rule inet lossy in meta l4proto udp {MAGIC} numgen random mod 100 < 30 drop")
+        lose = (
+            f"add table inet lossy; add chain inet lossy in {{ type filter hook prerouting priority -400; }};"
+            f"add rule inet lossy in meta l4proto udp {MAGIC} numgen random mod 100 < 30 drop"
+        )
         server = self.server.labelled("app=web")
         server.serve_ports("::", 20000, 100)
         client = self.client.labelled("app=web")
@@ -204,8 +254,11 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             for each in self.hosts:
                 each.nft(lose)
             for address in SERVERS:
-                # Eight HELLOs, 51 % of them without answer: 1 flow in 100 is refused. Asked once, half of them would be.
-                self.assertGreaterEqual(client.ask_ports(address, 20000, 100, timeout=5), 85, address)
+                # Eight HELLOs, 51 % of them without answer: 1 flow in 100 is refused. Asked once,
+                # half of them would be.
+                self.assertGreaterEqual(
+                    client.ask_ports(address, 20000, 100, timeout=5), 85, address
+                )
         finally:
             for each in self.hosts:
                 each.nft("delete table inet lossy")
@@ -293,21 +346,43 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
         self.assertEqual(server.served("udp", PORT)["accepted"], before)
 
     def test_workloads_that_have_a_port_in_turn_are_each_heard_at_once(self):
-        """As resolvers' ports are: the flow of the one before is ended at both ends, and what the next one says waits for that."""
+        """As resolvers' ports are: the flow of the one before is ended at both ends, and what the
+        next one says waits for that."""
         server = self.serve("app=web")
         for number in range(6):
             client = self.client.labelled("app=web")
-            self.assertEqual(client.exchange("udp", SERVER4, PORT, source=(CLIENT4, 40002), text=f"from {number}"), "ok")
+            self.assertEqual(
+                client.exchange(
+                    "udp", SERVER4, PORT, source=(CLIENT4, 40002), text=f"from {number}"
+                ),
+                "ok",
+            )
             client.end()
         self.assertEqual(server.served("udp", PORT)["accepted"], 6)
-        self.assertNotEqual(self.client.labelled("app=other").exchange("udp", SERVER4, PORT, source=(CLIENT4, 40002)), "ok")
+        self.assertNotEqual(
+            self.client.labelled("app=other").exchange(
+                "udp", SERVER4, PORT, source=(CLIENT4, 40002)
+            ),
+            "ok",
+        )
         self.assertEqual(server.served("udp", PORT)["accepted"], 6)
 
     def test_names_by_dnsmasq(self):
         """A name server as a workload, asked by dig."""
         server = self.server.labelled("app=dns")
-        argv = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--port=53", "--user=root",
-                "--pid-file", "--address=/web.test/192.0.2.7", f"--listen-address={SERVER4},{SERVER6}", "--bind-interfaces"]
+        argv = [
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--port=53",
+            "--user=root",
+            "--pid-file",
+            "--address=/web.test/192.0.2.7",
+            f"--listen-address={SERVER4},{SERVER6}",
+            "--bind-interfaces",
+        ]
         server.send("run", argv, timeout=60)
         dig = ["dig", "+short", "+tries=1", "+time=4", "web.test"]
 
@@ -319,8 +394,12 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
         waiting.until(lambda: asked("app=dns", SERVER4) == "192.0.2.7", "the name server answers")
         for address in SERVERS:
             for options in ((), ("+tcp",)):
-                self.assertEqual(asked("app=dns", address, *options), "192.0.2.7", (address, options))
-                self.assertNotIn("192.0.2.7", asked("app=web", address, *options), (address, options))
+                self.assertEqual(
+                    asked("app=dns", address, *options), "192.0.2.7", (address, options)
+                )
+                self.assertNotIn(
+                    "192.0.2.7", asked("app=web", address, *options), (address, options)
+                )
                 self.assertNotIn("192.0.2.7", asked("", address, *options), (address, options))
 
     def test_bulk(self):
@@ -332,8 +411,22 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
         self.assertLess(done["end"]["sum"]["lost_percent"], 20)
 
     def _iperf(self):
-        done = self.client.trirun("app=bulk", ["iperf3", "--client", SERVER4, "--port", "5201", "--udp", "--bitrate", "10M", "--time", "1",
-                                               "--json"])
+        done = self.client.trirun(
+            "app=bulk",
+            [
+                "iperf3",
+                "--client",
+                SERVER4,
+                "--port",
+                "5201",
+                "--udp",
+                "--bitrate",
+                "10M",
+                "--time",
+                "1",
+                "--json",
+            ],
+        )
         return json.loads(done.stdout) if done.returncode == 0 else None
 
 

@@ -1,4 +1,5 @@
-"""The local path, the token path, datagrams and names on Debian's own kernel, with the cgroupfs driver: one that has nf_tables' native `queue`."""
+"""The local path, the token path, datagrams and names on Debian's own kernel, with the cgroupfs
+driver: one that has nf_tables' native `queue`."""
 
 import shutil
 import unittest
@@ -6,25 +7,47 @@ import unittest
 from tests.system import undo, vm
 from tests.system.host import LONG, ROOT
 
-TOKENS = tuple(f"hosts.SharedSecret.test_{name}" for name in ("same_labels_talk", "other_labels_are_refused_at_once",
-                                                             "an_unlabelled_client_is_refused", "the_kind_of_queue_is_told",
-                                                             "hosts_of_which_one_sends_no_flow_labels",
-                                                             "many_flows_between_two_hosts_have_many_threads"))
-DATAGRAMS = tuple(f"datagrams.Datagrams.test_{name}" for name in ("same_labels_talk", "other_labels_are_refused_at_once", "large_datagrams",
-                                                                  "nothing_arrives_ahead_of_the_proof",
-                                                                  "an_authorised_flow_does_without_the_verifiers"))
+TOKENS = tuple(
+    f"hosts.SharedSecret.test_{name}"
+    for name in (
+        "same_labels_talk",
+        "other_labels_are_refused_at_once",
+        "an_unlabelled_client_is_refused",
+        "the_kind_of_queue_is_told",
+        "hosts_of_which_one_sends_no_flow_labels",
+        "many_flows_between_two_hosts_have_many_threads",
+    )
+)
+DATAGRAMS = tuple(
+    f"datagrams.Datagrams.test_{name}"
+    for name in (
+        "same_labels_talk",
+        "other_labels_are_refused_at_once",
+        "large_datagrams",
+        "nothing_arrives_ahead_of_the_proof",
+        "an_authorised_flow_does_without_the_verifiers",
+    )
+)
 ANSWERS = "names.Names.test_whose_address_changes_with_each_answer"
-MODULES = ("local", "rules", "takeover", "restart", "hosts", "datagrams", ANSWERS) if LONG else ("local", *TOKENS, *DATAGRAMS, ANSWERS)
+MODULES = (
+    ("local", "rules", "takeover", "restart", "hosts", "datagrams", ANSWERS)
+    if LONG
+    else ("local", *TOKENS, *DATAGRAMS, ANSWERS)
+)
 
 
 class DebianKernel(unittest.TestCase):
     def test_both_paths(self):
         for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
-            self.assertIsNotNone(shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it")
+            self.assertIsNotNone(
+                shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it"
+            )
         scratch = undo.Undo()
         self.addCleanup(scratch.run)
         kernel = vm.fetch_kernel(ROOT + "/build/debian-kernel")
-        archive = vm.make_initramfs(kernel, scratch.directory, [f"tests.system.test_{name}" for name in MODULES])
+        archive = vm.make_initramfs(
+            kernel, scratch.directory, [f"tests.system.test_{name}" for name in MODULES]
+        )
         code, text = vm.boot(kernel, archive, scratch.directory + "/console", 3600 if LONG else 550)
         print(text[-30000:], flush=True)
         self.assertEqual(code, 0)

@@ -9,11 +9,16 @@ from tests.system import fleet, host, images, lab, waiting
 
 SERVER = {"4": "10.96.0.1", "6": "fd00:96::1"}  # the booted host on the link to the second one
 SECOND = {"4": "10.96.0.2", "6": "fd00:96::2"}
-IDENTITY = '[host]\nname = "{name}"\npeers = ["10.96.0.0/24", "fd00:96::/64"]\n[trust]\npsk_file = "psk"\n'
+IDENTITY = (
+    '[host]\nname = "{name}"\npeers = ["10.96.0.0/24", "fd00:96::/64"]\n[trust]\npsk_file = "psk"\n'
+)
 RULE = '[[allow]]\nfrom = {}\nto = "app=dns"\nports = ["udp/53", "tcp/53"]\n'
 ADDRESS = "192.0.2.7"
-WAYS = [f"{by} {family} {way}" for by in ("dig", "libc") for family in SERVER for way in ("udp", "tcp")]
-# Prints the way and what it led to, a line each. libc asks for both families at once, from one socket.
+WAYS = [
+    f"{by} {family} {way}" for by in ("dig", "libc") for family in SERVER for way in ("udp", "tcp")
+]
+# Prints the way and what it led to, a line each. libc asks for both families at once, from one
+# socket.
 ASK = f"""ask() {{
   dig=; libc=; [ $3 = tcp ] && dig=+tcp && libc=use-vc
   echo "dig $1 $3 $(dig +short +tries=1 +time=3 $dig @$2 web.test | tail -n 1)"
@@ -23,7 +28,13 @@ ASK = f"""ask() {{
 for way in udp tcp; do ask 4 {SERVER["4"]} $way; ask 6 {SERVER["6"]} $way; done
 """
 # The same where /etc/resolv.conf is this machine's.
-ASK_APART = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt && touch /mnt/r && mount --bind /mnt/r /etc/resolv.conf && " + ASK]
+ASK_APART = [
+    "unshare",
+    "-m",
+    "sh",
+    "-c",
+    "mount -t tmpfs tmpfs /mnt && touch /mnt/r && mount --bind /mnt/r /etc/resolv.conf && " + ASK,
+]
 
 
 class Dns(lab.LabCase):
@@ -34,11 +45,31 @@ class Dns(lab.LabCase):
         cls.addClassCleanup(cls.second.close)
         psk = cls.second.config + "/psk"
         fleet.pki("psk", psk)
-        subprocess.run(["ip", "link", "add", "net0", "netns", str(cls.lab.leader), "type", "veth", "peer", "name", "net0", "netns", cls.second.netns],
-                       check=True)
+        subprocess.run(
+            [
+                "ip",
+                "link",
+                "add",
+                "net0",
+                "netns",
+                str(cls.lab.leader),
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "net0",
+                "netns",
+                cls.second.netns,
+            ],
+            check=True,
+        )
         for family, size in (("4", "24"), ("6", "64 nodad")):
-            cls.lab.must("ip addr add {}/{} dev net0 {}".format(SERVER[family], *(size + " ").split(" ", 1)))
-            cls.second.ip("addr add {}/{} dev net0 {}".format(SECOND[family], *(size + " ").split(" ", 1)))
+            cls.lab.must(
+                "ip addr add {}/{} dev net0 {}".format(SERVER[family], *(size + " ").split(" ", 1))
+            )
+            cls.second.ip(
+                "addr add {}/{} dev net0 {}".format(SECOND[family], *(size + " ").split(" ", 1))
+            )
         cls.lab.must("ip link set net0 up")
         cls.second.ip("link set net0 up")
         with open(psk, encoding="ascii") as file:
@@ -62,32 +93,60 @@ class Dns(lab.LabCase):
 
     def askers(self):
         """By name: what runs a command there, and the command."""
-        bridged = {name: self.container(f"app={name}", "--network six", "dns sleep 600") for name in ("web", "other")}
-        result = {"process": lambda: self.lab.run(ASK_APART), "process of the second host": lambda: self.second.run(ASK_APART)}
+        bridged = {
+            name: self.container(f"app={name}", "--network six", "dns sleep 600")
+            for name in ("web", "other")
+        }
+        result = {
+            "process": lambda: self.lab.run(ASK_APART),
+            "process of the second host": lambda: self.second.run(ASK_APART),
+        }
         for name in ("web", "other"):
-            result[f"{name}: process"] = lambda name=name: self.lab.run(["trirun", "--label", f"app={name}", "--", *ASK_APART])
-            result[f"{name}: container"] = lambda name=name: self.lab.run(["docker", "exec", bridged[name], "sh", "-c", ASK])
-            result[f"{name}: process of the second host"] = lambda name=name: self.second.trirun(f"app={name}", ASK_APART)
+            result[f"{name}: process"] = lambda name=name: self.lab.run(
+                ["trirun", "--label", f"app={name}", "--", *ASK_APART]
+            )
+            result[f"{name}: container"] = lambda name=name: self.lab.run(
+                ["docker", "exec", bridged[name], "sh", "-c", ASK]
+            )
+            result[f"{name}: process of the second host"] = lambda name=name: self.second.trirun(
+                f"app={name}", ASK_APART
+            )
         return result
 
     def answered(self, run):
         """The ways by which the right answer came."""
         done = run()
-        told = [line.split(" ") for line in done.stdout.splitlines() if line.split(" ")[0] in ("dig", "libc")]
+        told = [
+            line.split(" ")
+            for line in done.stdout.splitlines()
+            if line.split(" ")[0] in ("dig", "libc")
+        ]
         self.assertEqual(len(told), len(WAYS), done)
         return sorted(" ".join(words[:3]) for words in told if words[3:] == [ADDRESS])
 
     def test_from_everywhere(self):
-        labelled, everybody = RULE.format('"app=web"'), RULE.format('["app=web", "@host", "@world"]')
+        labelled, everybody = RULE.format('"app=web"'), RULE.format(
+            '["app=web", "@host", "@world"]'
+        )
         self.policy(labelled)
-        self.container("app=dns", "--network host", "dns dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file",
-                       f"--address=/web.test/{ADDRESS}")
+        self.container(
+            "app=dns",
+            "--network host",
+            "dns dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --user=root --pid-file",
+            f"--address=/web.test/{ADDRESS}",
+        )
         waiting.until(lambda: ":53 " in self.lab.must("ss -Hlnu sport = :53"), "dnsmasq listens")
         askers = self.askers()
         for policy, plain in ((labelled, []), (everybody, sorted(WAYS))):
             self.policy(policy)
             for name, run in askers.items():
-                expected = sorted(WAYS) if name.startswith("web") else [] if name.startswith("other") else plain
+                expected = (
+                    sorted(WAYS)
+                    if name.startswith("web")
+                    else []
+                    if name.startswith("other")
+                    else plain
+                )
                 self.assertEqual(self.answered(run), expected, (name, policy))
 
 

@@ -1,4 +1,5 @@
-"""Docker's host-network containers: from their first instruction to their last, whatever happens to Docker or to trireme."""
+"""Docker's host-network containers: from their first instruction to their last, whatever happens to
+Docker or to trireme."""
 
 import json
 import subprocess
@@ -16,7 +17,9 @@ STRICT = "--cgroup-parent=trireme-docker.slice"
 class Containers(LabCase):
     def run_container(self, options, command=None, image="busybox"):
         """A host-network container with app=web, detached; its id."""
-        return self.lab.must(f"docker run -d --net=host {options} {image} {command or SERVE.format(port=7001)}")
+        return self.lab.must(
+            f"docker run -d --net=host {options} {image} {command or SERVE.format(port=7001)}"
+        )
 
     def assert_held(self, port, labels="app=web"):
         self.lab.await_served(port, labels)
@@ -39,14 +42,20 @@ class Containers(LabCase):
         for port, answer in ((7001, "served"), (7002, "")):
             fetch = FETCH.format(port=port)
             for command in (fetch, f"sh -c '{fetch}'", f"sh -c '(setsid {fetch} & wait) | cat'"):
-                self.assertEqual(self.lab.sh(f"docker exec {container} {command}").stdout.strip(), answer, command)
+                self.assertEqual(
+                    self.lab.sh(f"docker exec {container} {command}").stdout.strip(),
+                    answer,
+                    command,
+                )
         # A server that exec started is the container's as well.
         self.lab.must(f"docker exec -d {container} {SERVE.format(port=7003)}")
         self.assert_held(7003)
 
     def test_a_container_in_anothers_network(self):
         first = self.run_container("-l app=web")
-        second = self.lab.must(f"docker run -d --net=container:{first} -l app=db busybox {SERVE.format(port=7004)}")
+        second = self.lab.must(
+            f"docker run -d --net=container:{first} -l app=db busybox {SERVE.format(port=7004)}"
+        )
         for container in (first, second):
             self.lab.await_state(container, "enforced")
         self.assert_held(7001)
@@ -68,30 +77,43 @@ class Containers(LabCase):
         self.assert_held(7001)
 
     def test_a_crash_loop(self):
-        """Each life is held to the policy: the server serves its friend for some of its lives, and a stranger in none."""
-        self.lab.must("docker run -d --name looping --restart=always --net=host -l app=web busybox "
-                      "sh -c 'httpd -f -p 7005 & sleep 0.3; kill $!'")
+        """Each life is held to the policy: the server serves its friend for some of its lives, and
+        a stranger in none."""
+        self.lab.must(
+            "docker run -d --name looping --restart=always --net=host -l app=web busybox "
+            "sh -c 'httpd -f -p 7005 & sleep 0.3; kill $!'"
+        )
         stranger = self.prober(7005)
-        waiting.until(lambda: int(self.lab.must("docker inspect -f '{{.RestartCount}}' looping")) >= 3, "three restarts", 30, 0.1)
+        waiting.until(
+            lambda: int(self.lab.must("docker inspect -f '{{.RestartCount}}' looping")) >= 3,
+            "three restarts",
+            30,
+            0.1,
+        )
         self.assertEqual(self.end_prober(stranger), 0)
-        self.assertNotEqual(self.lab.must("docker inspect -f '{{.State.Status}}' looping"), "exited")
+        self.assertNotEqual(
+            self.lab.must("docker inspect -f '{{.State.Status}}' looping"), "exited"
+        )
 
     def prober(self, *ports, seconds=600):
-        """Connects to the ports in turn as fast as it can from a plain process, and counts what is accepted."""
-        script = ("import socket, sys, time\n"
-                  f"end, ok, tries = time.monotonic() + {seconds}, 0, 0\n"
-                  "while time.monotonic() < end:\n"
-                  f"    for port in {list(ports)!r}:\n"
-                  "        s = socket.socket()\n"
-                  "        s.settimeout(0.2)\n"
-                  "        try:\n"
-                  "            s.connect(('127.0.0.1', port))\n"
-                  "            ok += 1\n"
-                  "        except OSError:\n"
-                  "            pass\n"
-                  "        s.close()\n"
-                  "        tries += 1\n"
-                  "    print(ok, tries, flush=True)\n")
+        """Connects to the ports in turn as fast as it can from a plain process, and counts what is
+        accepted."""
+        script = (
+            "import socket, sys, time\n"
+            f"end, ok, tries = time.monotonic() + {seconds}, 0, 0\n"
+            "while time.monotonic() < end:\n"
+            f"    for port in {list(ports)!r}:\n"
+            "        s = socket.socket()\n"
+            "        s.settimeout(0.2)\n"
+            "        try:\n"
+            "            s.connect(('127.0.0.1', port))\n"
+            "            ok += 1\n"
+            "        except OSError:\n"
+            "            pass\n"
+            "        s.close()\n"
+            "        tries += 1\n"
+            "    print(ok, tries, flush=True)\n"
+        )
         with open(self.lab.directory + "/probe", "w", encoding="ascii") as counts:
             return self.lab.popen(["/usr/bin/python3", "-c", script], stdout=counts)
 
@@ -104,13 +126,18 @@ class Containers(LabCase):
         return int(accepted)
 
     def test_the_start_window(self):
-        """Containers that listen from their first instruction: not one connection of a plain process is accepted by any of them."""
+        """Containers that listen from their first instruction: not one connection of a plain
+        process is accepted by any of them."""
         ports = range(7100, 7100 + (200 if LONG else 20))
         prober = self.prober(*ports)
         for port in ports:
             strict = STRICT if port % 4 == 0 else ""
-            self.lab.must(f"docker run -d --net=host {strict} -l app=web busybox {SERVE.format(port=port)}")
-        waiting.until(lambda: self.lab.status()["workloads"]["enforced"] >= len(ports), "all are enforced", 30)
+            self.lab.must(
+                f"docker run -d --net=host {strict} -l app=web busybox {SERVE.format(port=port)}"
+            )
+        waiting.until(
+            lambda: self.lab.status()["workloads"]["enforced"] >= len(ports), "all are enforced", 30
+        )
         self.lab.await_served(ports[-1], "app=web")
         self.assertEqual(self.end_prober(prober), 0)
 
@@ -120,8 +147,13 @@ class Containers(LabCase):
         try:
             prober = self.prober(7006)
             container = self.run_container(f"-l app=web {STRICT}", SERVE.format(port=7006))
-            waiting.until(lambda: self.lab.sh(f"docker exec {container} true").returncode == 0, "it runs")
-            self.assertEqual(self.lab.sh(f"docker exec {container} timeout 1 {FETCH.format(port=7006)}").stdout, "")
+            waiting.until(
+                lambda: self.lab.sh(f"docker exec {container} true").returncode == 0, "it runs"
+            )
+            self.assertEqual(
+                self.lab.sh(f"docker exec {container} timeout 1 {FETCH.format(port=7006)}").stdout,
+                "",
+            )
             self.assertEqual(self.end_prober(prober), 0)
         finally:
             self.lab.start_trireme()
@@ -133,9 +165,21 @@ class Containers(LabCase):
         prober = self.prober(*ports)
         for port in ports:
             self.lab.must("systemctl kill -s KILL trireme")
-            self.lab.must(f"docker run -d --net=host {STRICT} -l app=web busybox {SERVE.format(port=port)}")
-        waiting.until(lambda: self.lab.sh("trirectl status").returncode == 0, "systemd has started it again", 30, 0.1)
-        waiting.until(lambda: self.lab.status()["workloads"]["enforced"] >= len(ports), "all are enforced", 30, 0.1)
+            self.lab.must(
+                f"docker run -d --net=host {STRICT} -l app=web busybox {SERVE.format(port=port)}"
+            )
+        waiting.until(
+            lambda: self.lab.sh("trirectl status").returncode == 0,
+            "systemd has started it again",
+            30,
+            0.1,
+        )
+        waiting.until(
+            lambda: self.lab.status()["workloads"]["enforced"] >= len(ports),
+            "all are enforced",
+            30,
+            0.1,
+        )
         self.lab.await_served(ports[-1], "app=web")
         self.assertEqual(self.end_prober(prober), 0)
 
@@ -148,16 +192,22 @@ class Containers(LabCase):
         self.assert_held(7001)
 
     def test_flush_reaches_containers_of_every_kind(self):
-        """What has a network namespace of its own, and what is shut before anything is known of it."""
+        """What has a network namespace of its own, and what is shut before anything is known of
+        it."""
         bridged = self.lab.must("docker run -d -l app=web busybox httpd -f -p 7010 -h /srv")
-        many = " ".join(f"-l key{i}={'v' * 60}" for i in range(20))  # more than a token has room for: it stays in quarantine
+        many = " ".join(
+            f"-l key{i}={'v' * 60}" for i in range(20)
+        )  # more than a token has room for: it stays in quarantine
         shut = self.run_container("-l app=web " + many)
         self.lab.await_state(bridged, "enforced")
         self.lab.await_state(shut, "quarantined")
         self.assertRegex(self.lab.workload_of(shut)["reason"], r"its labels take 1\d{3} bytes")
         address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
         pid = self.lab.must("docker inspect -f '{{.State.Pid}}' " + bridged)
-        fetches = [f"curl -s --max-time 2 http://{target}/served" for target in (f"{address}:7010", "127.0.0.1:7001")]
+        fetches = [
+            f"curl -s --max-time 2 http://{target}/served"
+            for target in (f"{address}:7010", "127.0.0.1:7001")
+        ]
         self.assertEqual([self.lab.sh(each).stdout.strip() for each in fetches], ["", ""])
         foreign = f"nsenter -n -t {pid} nft add table inet others"
         self.lab.must(foreign)
@@ -167,40 +217,51 @@ class Containers(LabCase):
             told = json.loads(self.lab.must("trirectl flush --json"))
             self.assertEqual((told["table"], told["containers"]), (True, 1))
             self.assertEqual([self.lab.must(each) for each in fetches], ["served", "served"])
-            self.assertEqual(self.lab.must(f"nsenter -n -t {pid} nft list tables"), "table inet others")
+            self.assertEqual(
+                self.lab.must(f"nsenter -n -t {pid} nft list tables"), "table inet others"
+            )
         finally:
             self.lab.start_trireme()
         self.lab.await_state(bridged, "enforced")
         self.assertEqual(self.lab.sh(fetches[0]).stdout.strip(), "")
 
     def test_what_began_while_it_was_down_is_cut(self):
-        """Outside the strict slice the window is the downtime: a plain process gets in, and is out once the daemon is back."""
+        """Outside the strict slice the window is the downtime: a plain process gets in, and is out
+        once the daemon is back."""
         self.lab.must("systemctl stop trireme")
         try:
             container = self.run_container("-l app=web", "nc -ll -p 7009 -e cat")
-            script = ("import socket, sys, time\n"
-                      "end = time.monotonic() + 20\n"
-                      "while time.monotonic() < end:\n"
-                      "    try:\n"
-                      "        s = socket.create_connection(('127.0.0.1', 7009), 5)\n"
-                      "        break\n"
-                      "    except ConnectionRefusedError:\n"
-                      "        pass\n"
-                      "s.settimeout(3)\n"
-                      "for line in sys.stdin:\n"
-                      "    try:\n"
-                      "        s.sendall(b'x')\n"
-                      "        answer = s.recv(1)\n"
-                      "        print('echo' if answer else 'end', flush=True)\n"
-                      "    except OSError as error:\n"
-                      "        print(type(error).__name__, flush=True)\n")
-            client = self.lab.popen(["/usr/bin/python3", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            script = (
+                "import socket, sys, time\n"
+                "end = time.monotonic() + 20\n"
+                "while time.monotonic() < end:\n"
+                "    try:\n"
+                "        s = socket.create_connection(('127.0.0.1', 7009), 5)\n"
+                "        break\n"
+                "    except ConnectionRefusedError:\n"
+                "        pass\n"
+                "s.settimeout(3)\n"
+                "for line in sys.stdin:\n"
+                "    try:\n"
+                "        s.sendall(b'x')\n"
+                "        answer = s.recv(1)\n"
+                "        print('echo' if answer else 'end', flush=True)\n"
+                "    except OSError as error:\n"
+                "        print(type(error).__name__, flush=True)\n"
+            )
+            client = self.lab.popen(
+                ["/usr/bin/python3", "-c", script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             self.addCleanup(kill_quietly, client)
 
             def exchange():
                 client.stdin.write("go\n")
                 client.stdin.flush()
                 return client.stdout.readline().strip()
+
             self.assertEqual(exchange(), "echo")
         finally:
             self.lab.start_trireme()
@@ -227,7 +288,9 @@ class Containers(LabCase):
 
     def test_one_bad_container_stops_nobody(self):
         """A label that is none of ours, and a container that ends at once, among good ones."""
-        bad = self.run_container('-l "app=web" -l "Bad/Key!=x" -l "spaces=x y" -l "empty="', SERVE.format(port=7009))
+        bad = self.run_container(
+            '-l "app=web" -l "Bad/Key!=x" -l "spaces=x y" -l "empty="', SERVE.format(port=7009)
+        )
         self.lab.must("docker run -d --net=host -l app=web busybox true")
         good = self.run_container("-l app=web")
         self.lab.await_state(good, "enforced")
@@ -236,55 +299,107 @@ class Containers(LabCase):
         self.assertEqual(self.lab.ask(7009), "")
 
     def test_a_published_port_of_a_bridge_container(self):
-        """Whoever shows no labels is the world to it, this host's processes too; a labelled process is let in by its own address."""
+        """Whoever shows no labels is the world to it, this host's processes too; a labelled process
+        is let in by its own address."""
         container = self.lab.must("docker run -d -p 7010:80 -l app=web nginx")
         self.lab.await_state(container, "enforced")
-        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {container}")
-        waiting.until(lambda: self.lab.sh(f"trirun --label app=web -- curl -sS --max-time 5 http://{address}").stdout.strip() ==
-                      "hello from nginx", "same labels are let in", 20)
+        address = self.lab.must(
+            f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {container}"
+        )
+        waiting.until(
+            lambda: self.lab.sh(
+                f"trirun --label app=web -- curl -sS --max-time 5 http://{address}"
+            ).stdout.strip()
+            == "hello from nginx",
+            "same labels are let in",
+            20,
+        )
         for place in ("127.0.0.1:7010", "172.17.0.1:7010", address):
-            self.assertNotEqual(self.lab.sh(f"curl -sS --max-time 5 http://{place}").stdout.strip(), "hello from nginx", place)
-        self.assertNotEqual(self.lab.sh(f"trirun --label app=other -- curl -sS --max-time 5 http://{address}").returncode, 0)
+            self.assertNotEqual(
+                self.lab.sh(f"curl -sS --max-time 5 http://{place}").stdout.strip(),
+                "hello from nginx",
+                place,
+            )
+        self.assertNotEqual(
+            self.lab.sh(
+                f"trirun --label app=other -- curl -sS --max-time 5 http://{address}"
+            ).returncode,
+            0,
+        )
         self.addCleanup(self.lab.policy, "")
         self.lab.policy('[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["tcp/80"]\n')
         for place in ("127.0.0.1:7010", "172.17.0.1:7010", address):
-            self.assertEqual(self.lab.must(f"curl -sS --max-time 5 http://{place}"), "hello from nginx", place)
+            self.assertEqual(
+                self.lab.must(f"curl -sS --max-time 5 http://{place}"), "hello from nginx", place
+            )
 
     def test_two_bridge_containers(self):
         server = self.lab.must("docker run -d -l app=web nginx")
         self.lab.await_state(server, "enforced")
         address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {server}")
         fetch = f"curlimages/curl curl -sS --max-time 5 http://{address}"
-        waiting.until(lambda: self.lab.sh(f"docker run --rm -l app=web {fetch}").stdout.strip() == "hello from nginx", "same labels", 20)
+        waiting.until(
+            lambda: self.lab.sh(f"docker run --rm -l app=web {fetch}").stdout.strip()
+            == "hello from nginx",
+            "same labels",
+            20,
+        )
         for labels in ("-l app=other", ""):
             self.assertEqual(self.lab.sh(f"docker run --rm {labels} {fetch}").stdout, "", labels)
         # In the network namespace of the server, with labels of its own.
-        self.assertEqual(self.lab.sh(f"docker run --rm --net=container:{server} -l app=other curlimages/curl curl -sS --max-time 5 http://127.0.0.1").stdout, "")
-        self.assertEqual(self.lab.must(f"docker run --rm --net=container:{server} -l app=web curlimages/curl curl -sS --max-time 5 http://127.0.0.1"),
-                         "hello from nginx")
+        self.assertEqual(
+            self.lab.sh(
+                f"docker run --rm --net=container:{server} -l app=other curlimages/curl curl -sS --max-time 5 http://127.0.0.1"
+            ).stdout,
+            "",
+        )
+        self.assertEqual(
+            self.lab.must(
+                f"docker run --rm --net=container:{server} -l app=web curlimages/curl curl -sS --max-time 5 http://127.0.0.1"
+            ),
+            "hello from nginx",
+        )
 
     def test_a_network_that_cannot_be_written_harms_its_own_container_alone(self):
-        """Who has CAP_NET_ADMIN in a container's network may own a table of our name there: the kernel refuses us until it ends."""
+        """Who has CAP_NET_ADMIN in a container's network may own a table of our name there: the
+        kernel refuses us until it ends."""
         bad = self.lab.must("docker run -d -l app=bad nginx")
         good = self.run_container("-l app=web")
         address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {bad}")
         fetch = f"trirun --label app=bad -- curl -sS --max-time 2 http://{address}"
         self.lab.await_state(bad, "enforced")
-        waiting.until(lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx", "same labels are let in", 20)
+        waiting.until(
+            lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx",
+            "same labels are let in",
+            20,
+        )
         pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {bad}")
-        owner = self.lab.popen(["nsenter", "-t", pid, "-n", "nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, text=True)
+        owner = self.lab.popen(
+            ["nsenter", "-t", pid, "-n", "nft", "-i"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         self.addCleanup(kill_quietly, owner)
-        owner.stdin.write("add table inet trireme; delete table inet trireme; add table inet trireme { flags owner; }\n")
+        owner.stdin.write(
+            "add table inet trireme; delete table inet trireme; add table inet trireme { flags owner; }\n"
+        )
         owner.stdin.flush()
-        waiting.until(lambda: "cannot be enforced" in self.lab.workload_of(bad)["reason"], "it is shut, and why is told", 20)
+        waiting.until(
+            lambda: "cannot be enforced" in self.lab.workload_of(bad)["reason"],
+            "it is shut, and why is told",
+            20,
+        )
         self.assertEqual(self.lab.workload_of(bad)["state"], "quarantined")
         for when in ("while it runs", "after a restart"):
             with self.subTest(when):
                 self.assertEqual(self.lab.sh(fetch).stdout, "")
                 self.assertEqual(self.lab.sh(f"curl -sS --max-time 2 http://{address}").stdout, "")
                 self.addCleanup(self.lab.policy, "")
-                self.lab.policy('[[allow]]\nfrom = "app=friend"\nto = "app=web"\n')  # in force, or it fails
+                self.lab.policy(
+                    '[[allow]]\nfrom = "app=friend"\nto = "app=web"\n'
+                )  # in force, or it fails
                 self.lab.await_served(7001, "app=friend")
                 self.lab.policy("")
                 self.assertEqual(self.lab.ask(7001, "app=friend"), "")
@@ -295,15 +410,23 @@ class Containers(LabCase):
         owner.stdin.close()
         owner.wait(10)
         self.lab.await_state(bad, "enforced")
-        waiting.until(lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx", "same labels are let in", 20)
+        waiting.until(
+            lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx",
+            "same labels are let in",
+            20,
+        )
 
     def test_docker_proxy_is_the_host(self):
-        """A host-network workload reaches a published port through docker-proxy, a plain process, only where a rule names @host."""
+        """A host-network workload reaches a published port through docker-proxy, a plain process,
+        only where a rule names @host."""
         world = '[[allow]]\nfrom = "@world"\nto = "*"\nports = ["tcp/80"]\n'
         self.addCleanup(self.lab.policy, "")
         self.lab.policy(world)
         self.lab.must("docker run -d -p 127.0.0.1:7011:80 nginx")
-        self.assertEqual(self.lab.must("curl -sS --retry 9 --retry-connrefused http://127.0.0.1:7011"), "hello from nginx")
+        self.assertEqual(
+            self.lab.must("curl -sS --retry 9 --retry-connrefused http://127.0.0.1:7011"),
+            "hello from nginx",
+        )
         container = self.run_container("-l app=web")
         self.lab.await_state(container, "enforced")
         fetch = f"docker exec {container} wget -qO- http://127.0.0.1:7011"
@@ -312,25 +435,32 @@ class Containers(LabCase):
         self.assertEqual(self.lab.sh(fetch).stdout.strip(), "hello from nginx")
 
     def test_a_slice_that_was_restarted_while_the_daemon_was_dead(self):
-        """It is another cgroup; the daemon finds it when it comes back, and what starts in it is denied until it is known."""
+        """It is another cgroup; the daemon finds it when it comes back, and what starts in it is
+        denied until it is known."""
         self.lab.must("systemctl stop trireme")
         try:
             slice_path = "/sys/fs/cgroup/trireme.slice/trireme-docker.slice"
             before = self.lab.must(f"stat -c %i {slice_path}")
-            self.lab.must("mkdir -p /run/systemd/system/trireme-docker.slice.d && printf '[Unit]\\nRefuseManualStop=no\\n' "
-                          ">/run/systemd/system/trireme-docker.slice.d/test.conf && systemctl daemon-reload && "
-                          "systemctl stop trireme-docker.slice && systemctl start trireme-docker.slice")
+            self.lab.must(
+                "mkdir -p /run/systemd/system/trireme-docker.slice.d && printf '[Unit]\\nRefuseManualStop=no\\n' "
+                ">/run/systemd/system/trireme-docker.slice.d/test.conf && systemctl daemon-reload && "
+                "systemctl stop trireme-docker.slice && systemctl start trireme-docker.slice"
+            )
             self.assertNotEqual(self.lab.must(f"stat -c %i {slice_path}"), before)
         finally:
             self.lab.start_trireme()
         container = self.run_container(f"-l app=web {STRICT}")
         self.lab.await_state(container, "enforced")
         self.assert_held(7001)
-        unknown = "mkdir -p /sys/fs/cgroup/trireme.slice/trireme-docker.slice/x.scope && " \
-                  "echo $$ >/sys/fs/cgroup/trireme.slice/trireme-docker.slice/x.scope/cgroup.procs && "
+        unknown = (
+            "mkdir -p /sys/fs/cgroup/trireme.slice/trireme-docker.slice/x.scope && "
+            "echo $$ >/sys/fs/cgroup/trireme.slice/trireme-docker.slice/x.scope/cgroup.procs && "
+        )
         self.lab.must("busybox httpd -p 7012 -h /srv")
         self.lab.await_served(7012)
-        self.assertEqual(self.lab.sh(unknown + "curl -s --max-time 1 http://127.0.0.1:7012/served").stdout, "")
+        self.assertEqual(
+            self.lab.sh(unknown + "curl -s --max-time 1 http://127.0.0.1:7012/served").stdout, ""
+        )
 
     def test_capabilities_are_warned_of(self):
         container = self.run_container("-l app=web --cap-add NET_ADMIN")

@@ -1,4 +1,5 @@
-"""The documents are true: the cookbook's policies pass their tests, in files and between real sockets; commands exist; links lead somewhere."""
+"""The documents are true: the cookbook's policies pass their tests, in files and between real
+sockets; commands exist; links lead somewhere."""
 
 import json
 import os
@@ -41,7 +42,12 @@ class Cookbook(HostCase):
             with self.subTest(title), tempfile.TemporaryDirectory() as directory:
                 with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
                     file.write(policy)
-                done = subprocess.run([TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    [TRIRECTL, "policy", "check", directory],
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
                 self.assertEqual(done.returncode, 0, done.stdout)
                 self.assertRegex(done.stdout, r"[1-9]\d* tests passed")
                 self.assertNotIn("warning", done.stdout)
@@ -55,19 +61,27 @@ class Cookbook(HostCase):
             self.host.explicit_reload(policy)
             for test in parsed["test"]:
                 protocol, _, port = test["port"].partition("/")
-                if protocol not in ("tcp", "udp") or not all(isinstance(test[end], dict) or test[end] == "@host" for end in ("from", "to")):
+                if protocol not in ("tcp", "udp") or not all(
+                    isinstance(test[end], dict) or test[end] == "@host" for end in ("from", "to")
+                ):
                     continue
                 with self.subTest(title, test=test):
                     source, destination = (self.end(test[side]) for side in ("from", "to"))
                     destination.serve(protocol, "127.0.0.1", int(port))
                     outcome = source.exchange(protocol, "127.0.0.1", int(port), timeout=5.0)
-                    (self.assert_allowed if test["expect"] == "allow" else self.assert_refused)(outcome, title)
+                    (self.assert_allowed if test["expect"] == "allow" else self.assert_refused)(
+                        outcome, title
+                    )
                     tried += 1
                 self.host.kill_agents()
         self.assertGreater(tried, 12)
 
     def end(self, end):
-        return self.host.plain() if end == "@host" else self.host.labelled(",".join(f"{key}={value}" for key, value in end.items()))
+        return (
+            self.host.plain()
+            if end == "@host"
+            else self.host.labelled(",".join(f"{key}={value}" for key, value in end.items()))
+        )
 
 
 class Files(unittest.TestCase):
@@ -78,14 +92,24 @@ class Files(unittest.TestCase):
         for name, content in (("policy.toml", policy), ("identity.toml", identity)):
             with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
                 file.write(content)
-        for command in (["init", "ca", "--name", "fleet"], ["issue", "ca", "--host", "web-1", "--out", "."]):
-            subprocess.run([TRIRECTL, "pki", *command], cwd=directory, check=True, stdout=subprocess.DEVNULL)
-        done = subprocess.run([TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False)
+        for command in (
+            ["init", "ca", "--name", "fleet"],
+            ["issue", "ca", "--host", "web-1", "--out", "."],
+        ):
+            subprocess.run(
+                [TRIRECTL, "pki", *command], cwd=directory, check=True, stdout=subprocess.DEVNULL
+            )
+        done = subprocess.run(
+            [TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False
+        )
         self.assertEqual((done.returncode, done.stdout.count("warning")), (0, 0), done.stdout)
 
     def test_policies(self):
         pages = documents.files("toml")
-        self.assertLessEqual({"README.md", "docs/cookbook.md", "docs/man/trireme-policy.toml.5.scd"}, {page for page, _ in pages})
+        self.assertLessEqual(
+            {"README.md", "docs/cookbook.md", "docs/man/trireme-policy.toml.5.scd"},
+            {page for page, _ in pages},
+        )
         for page, text in pages:
             with self.subTest(page, text=text):
                 self.check(text, "")
@@ -111,24 +135,43 @@ class Documents(unittest.TestCase):
         for page in self.pages():
             for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document(page)):
                 if not target.startswith("http"):
-                    self.assertTrue(os.path.exists(f"{ROOT}/{os.path.dirname(page)}/{target}"), f"{page}: {target}")
+                    self.assertTrue(
+                        os.path.exists(f"{ROOT}/{os.path.dirname(page)}/{target}"),
+                        f"{page}: {target}",
+                    )
 
     def test_commands_and_their_options_exist(self):
         seen = set()
         for page in self.pages():
-            code = "\n".join(documents.spans(page) + [block.text for block in documents.blocks() if block.page == page])
-            for program, command, rest in re.findall(r"\b(trirectl|trirun|triremed)\b((?: (?:policy|pki))? [a-z][a-z-]+)?([^|&;`#\n]*)", code):
+            code = "\n".join(
+                documents.spans(page)
+                + [block.text for block in documents.blocks() if block.page == page]
+            )
+            for program, command, rest in re.findall(
+                r"\b(trirectl|trirun|triremed)\b((?: (?:policy|pki))? [a-z][a-z-]+)?([^|&;`#\n]*)",
+                code,
+            ):
                 words = [program, *(command.split() if program == "trirectl" else [])]
                 options = re.findall(r" (--?[a-z][a-z-]*)", rest.split(" -- ")[0])
                 seen.update((*words, option) for option in ("--help", *options))
         self.assertGreater(len({words for words in seen if words[-1] == "--help"}), 12)
         for *words, option in seen:
-            done = subprocess.run([PROGRAMS[words[0]], *words[1:], "--help"], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [PROGRAMS[words[0]], *words[1:], "--help"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             self.assertEqual(done.returncode, 0, words)
             self.assertRegex(done.stdout, rf"(?<![\w-]){option}\b", words)
 
     def test_the_readmes_first_part_is_a_screen(self):
-        self.assertLessEqual(len(re.sub("<!--.*?-->\n", "", document("README.md").split("## See it")[0]).splitlines()), 24)
+        self.assertLessEqual(
+            len(
+                re.sub("<!--.*?-->\n", "", document("README.md").split("## See it")[0]).splitlines()
+            ),
+            24,
+        )
 
 
 class Convert(unittest.TestCase):
@@ -138,11 +181,21 @@ class Convert(unittest.TestCase):
         with tempfile.TemporaryDirectory() as directory:
             with open(directory + "/policy.json", "w", encoding="utf-8") as file:
                 file.write(text)
-            done = subprocess.run([TRIRECTL, "policy", "convert", "policy.json", *options], cwd=directory, capture_output=True, text=True,
-                                  check=False)
+            done = subprocess.run(
+                [TRIRECTL, "policy", "convert", "policy.json", *options],
+                cwd=directory,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
                 file.write(done.stdout)
-            check = subprocess.run([TRIRECTL, "policy", "check", directory], capture_output=True, text=True, check=False)
+            check = subprocess.run(
+                [TRIRECTL, "policy", "check", directory],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         return done, check
 
     def test_what_comes_out_is_a_policy(self):
@@ -154,7 +207,9 @@ class Convert(unittest.TestCase):
     def test_what_has_no_words_is_told(self):
         done, check = self.convert(ORIGINAL % MORE)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("trirectl: not expressed: Shop.TagSelectors[1]: '@sys:image' is a tag", done.stderr)
+        self.assertIn(
+            "trirectl: not expressed: Shop.TagSelectors[1]: '@sys:image' is a tag", done.stderr
+        )
         self.assertIn("# NOT EXPRESSED: Shop.TagSelectors[1]", done.stdout)
         self.assertIn("2 rules", check.stdout)
 

@@ -1,4 +1,5 @@
-"""Another program changes table inet trireme while the daemon runs: it is written anew, and the operator is told."""
+"""Another program changes table inet trireme while the daemon runs: it is written anew, and the
+operator is told."""
 
 import signal
 import subprocess
@@ -11,11 +12,19 @@ from tests.system.host import HostCase
 class Drift(HostCase):
     def setUp(self):
         super().setUp()
-        self.web, self.same, self.plain = self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.plain()
+        self.web, self.same, self.plain = (
+            self.host.labelled("app=web"),
+            self.host.labelled("app=web"),
+            self.host.plain(),
+        )
         self.port = self.web.serve("tcp", "127.0.0.1")
 
     def repairs(self):
-        line = next(line for line in self.host.trirectl("metrics").stdout.splitlines() if line.startswith("trireme_table_repairs_total "))
+        line = next(
+            line
+            for line in self.host.trirectl("metrics").stdout.splitlines()
+            if line.startswith("trireme_table_repairs_total ")
+        )
         return int(line.split()[1])
 
     def change(self, *command):
@@ -45,15 +54,20 @@ class Drift(HostCase):
         self.assert_allowed(self.plain.open("c", "tcp", "127.0.0.1"))
         self.assert_allowed(self.plain.connect("c", "127.0.0.1", self.port))
         self.host.daemon.send_signal(signal.SIGCONT)
-        waiting.until(lambda: self.plain.exchange("tcp", "127.0.0.1", self.port) != "ok", "the table is back")
+        waiting.until(
+            lambda: self.plain.exchange("tcp", "127.0.0.1", self.port) != "ok", "the table is back"
+        )
         self.plain.send_text("c", "secret")
         self.assertIn("error", self.plain.receive("c", timeout=0.5))
         self.assertEqual(self.web.served("tcp", self.port)["bytes"] % len("ping"), 0)
 
     def test_lesser_changes_are_undone_as_well(self):
-        for command in (["flush", "chain", "inet", "trireme", "input"], ["delete", "table", "inet", "trireme"],
-                        ["insert", "rule", "inet", "trireme", "input", "accept"],
-                        ["flush", "map", "inet", "trireme", "workloads"]):
+        for command in (
+            ["flush", "chain", "inet", "trireme", "input"],
+            ["delete", "table", "inet", "trireme"],
+            ["insert", "rule", "inet", "trireme", "input", "accept"],
+            ["flush", "map", "inet", "trireme", "workloads"],
+        ):
             self.change(*command)
             self.assert_enforced()
 
@@ -68,16 +82,31 @@ class Drift(HostCase):
     def test_a_table_that_cannot_be_written_is_told_until_it_can(self):
         """Another program owns a table of our name: the kernel refuses us until it ends."""
         self.host.must(["nft", "delete", "table", "inet", "trireme"])
-        with self.host.popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                             text=True) as owner:
-            owner.stdin.write("add table inet trireme; delete table inet trireme; add table inet trireme { flags owner; }\n")
+        with self.host.popen(
+            ["nft", "-i"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as owner:
+            owner.stdin.write(
+                "add table inet trireme; delete table inet trireme; add table inet trireme { flags owner; }\n"
+            )
             owner.stdin.flush()
-            waiting.until(lambda: any("cannot be written" in line for line in self.host.status()["problems"]), "the failure is told", 5)
+            waiting.until(
+                lambda: any("cannot be written" in line for line in self.host.status()["problems"]),
+                "the failure is told",
+                5,
+            )
             refused = self.host.trirun("app=late", ["true"])
             self.assertEqual(refused.returncode, 125, refused.stderr)
             owner.stdin.close()
             owner.wait(10)
-        waiting.until(lambda: not any("cannot be written" in line for line in self.host.status()["problems"]), "it is written", 5)
+        waiting.until(
+            lambda: not any("cannot be written" in line for line in self.host.status()["problems"]),
+            "it is written",
+            5,
+        )
         self.assert_enforced()
 
 

@@ -1,4 +1,5 @@
-"""Hosts behind a router that masquerades, drops what conntrack calls INVALID and hands a port on; and the programs that people run."""
+"""Hosts behind a router that masquerades, drops what conntrack calls INVALID and hands a port on;
+and the programs that people run."""
 
 import json
 import subprocess
@@ -8,7 +9,10 @@ from tests.system import fleet, waiting
 from tests.system.host import TRIRUN
 
 PORT = 8080
-NEAR = ("10.97.0.254", "fd00:97::fe")  # the router's own addresses, of which it hands port 8081 to the server's 8080
+NEAR = (
+    "10.97.0.254",
+    "fd00:97::fe",
+)  # the router's own addresses, of which it hands port 8081 to the server's 8080
 NGINX = """daemon off; master_process off; pid {0}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 256; }}
 http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};
@@ -23,29 +27,42 @@ class Routed(fleet.FleetCase):
     def setUpClass(cls):
         cls.fleet = fleet.Fleet(("client", "server", "third"), cls.TRUST, routed=True)
         cls.addClassCleanup(cls.fleet.close)
-        cls.client, cls.server, cls.third = (cls.fleet[name] for name in ("client", "server", "third"))
+        cls.client, cls.server, cls.third = (
+            cls.fleet[name] for name in ("client", "server", "third")
+        )
 
     def setUp(self):
         self.addCleanup(self.fleet.kill_agents)
 
     def ends(self):
         """Of the server, as the client reaches it: through the masquerade, and through the DNAT."""
-        return [(address, PORT) for address in self.fleet.addresses("server")] + [(address, 8081) for address in NEAR]
+        return [(address, PORT) for address in self.fleet.addresses("server")] + [
+            (address, 8081) for address in NEAR
+        ]
 
     def start(self, each, labels, *argv):
         """A program that runs to the end of the test, as a workload there."""
-        process = each.popen([TRIRUN, "--label", labels, "--", *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = each.popen(
+            [TRIRUN, "--label", labels, "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
 
         def end():
             process.kill()
             process.wait()
+
         self.addCleanup(end)
         return process
 
     def test_the_same_labels_talk_and_no_others(self):
         server = self.server.labelled("app=web")
         server.serve("tcp", "::", PORT)
-        web, other, plain = self.client.labelled("app=web"), self.client.labelled("app=other"), self.client.plain()
+        web, other, plain = (
+            self.client.labelled("app=web"),
+            self.client.labelled("app=other"),
+            self.client.plain(),
+        )
         for address, port in self.ends():
             for _ in range(3):
                 self.assertEqual(web.exchange("tcp", address, port), "ok", address)
@@ -68,12 +85,20 @@ class Routed(fleet.FleetCase):
         self.assertEqual(client.connect(name or address, address, port), "ok")
 
     def test_datagrams_of_the_same_labels_and_no_others(self):
-        """Flows of many datagrams, several at a time on one client, through the masquerade and through the DNAT."""
-        for family in ("ipv4.icmp_ratelimit", "ipv6.icmp.ratelimit"):  # of the kernel: six errors to one address, then one a second
+        """Flows of many datagrams, several at a time on one client, through the masquerade and
+        through the DNAT."""
+        for family in (
+            "ipv4.icmp_ratelimit",
+            "ipv6.icmp.ratelimit",
+        ):  # of the kernel: six errors to one address, then one a second
             self.server.must(["sysctl", "-qw", f"net.{family}=0"])
         server = self.server.labelled("app=web")
         server.serve("udp", "::", PORT)
-        web, other, plain = self.client.labelled("app=web"), self.client.labelled("app=other"), self.client.plain()
+        web, other, plain = (
+            self.client.labelled("app=web"),
+            self.client.labelled("app=other"),
+            self.client.plain(),
+        )
         for address, port in self.ends():
             for flow in (f"{address} {number}" for number in range(3)):
                 self.open_flow(web, address, port, flow)
@@ -81,7 +106,9 @@ class Routed(fleet.FleetCase):
                     self.assertEqual(web.send_text(flow, text), "ok", flow)
                     self.assertEqual(web.receive(flow), {"text": text}, flow)
             for stranger in (other, plain):
-                self.assertIn(stranger.exchange("udp", address, port), ("EHOSTUNREACH", "EACCES"), address)
+                self.assertIn(
+                    stranger.exchange("udp", address, port), ("EHOSTUNREACH", "EACCES"), address
+                )
         self.assertEqual(server.served("udp", PORT)["accepted"], 27 * len(self.ends()))
 
     def test_a_datagram_server_of_another_kind_behind_the_same_address(self):
@@ -92,8 +119,12 @@ class Routed(fleet.FleetCase):
             self.open_flow(client, address, port)
             self.assertEqual(client.send_text(address, "ping"), "ok")
         for address, _ in self.ends():
-            self.assertIn(client.receive(address, timeout=6).get("error"), ("EHOSTUNREACH", "EACCES"), address)
-        self.assertEqual(server.served("udp", PORT)["accepted"], 0, "not even the verifier's own datagrams")
+            self.assertIn(
+                client.receive(address, timeout=6).get("error"), ("EHOSTUNREACH", "EACCES"), address
+            )
+        self.assertEqual(
+            server.served("udp", PORT)["accepted"], 0, "not even the verifier's own datagrams"
+        )
 
     def test_a_flow_of_datagrams_through_nat_ends_with_the_policy(self):
         server = self.server.labelled("app=web")
@@ -103,6 +134,7 @@ class Routed(fleet.FleetCase):
         def answers(name, timeout=0.3):
             client.send_text(name, name)  # whose outcome may be the refusal of the one before
             return client.receive(name, timeout=timeout) == {"text": name}
+
         names = [address for address, _ in self.ends()]
         for address, port in self.ends():
             self.open_flow(client, address, port)
@@ -118,7 +150,9 @@ class Routed(fleet.FleetCase):
         finally:
             self.server.policy("")
         for name in names:
-            waiting.until(lambda name=name: answers(name), f"the flow to {name} is allowed again", 20)
+            waiting.until(
+                lambda name=name: answers(name), f"the flow to {name} is allowed again", 20
+            )
 
     def test_the_third_host(self):
         """From it and to it, next to the server and across the router."""
@@ -127,7 +161,9 @@ class Routed(fleet.FleetCase):
             agents[name].serve("tcp", "::", PORT)
         for source, target in (("third", "server"), ("server", "third"), ("client", "third")):
             for address in self.fleet.addresses(target):
-                self.assertEqual(agents[source].exchange("tcp", address, PORT), "ok", f"{source} to {target}")
+                self.assertEqual(
+                    agents[source].exchange("tcp", address, PORT), "ok", f"{source} to {target}"
+                )
         stranger = self.third.labelled("app=other")
         for address in self.fleet.addresses("server"):
             self.assertEqual(stranger.exchange("tcp", address, PORT), "ECONNREFUSED")
@@ -143,33 +179,62 @@ class Routed(fleet.FleetCase):
             url = f"http://[{address}]:{port}/" if ":" in address else f"http://{address}:{port}/"
             curl = ["curl", "-sS", "--max-time", "5", url]
             return self.client.trirun(labels, curl) if labels else self.client.run(curl)
-        waiting.until(lambda: get("app=web", *self.ends()[0]).stdout == "from nginx", "nginx answers")
+
+        waiting.until(
+            lambda: get("app=web", *self.ends()[0]).stdout == "from nginx", "nginx answers"
+        )
         for address, port in self.ends():
             self.assertEqual(get("app=web", address, port).stdout, "from nginx")
             for labels in ("app=other", ""):
-                self.assertEqual(get(labels, address, port).returncode, 7, "curl: Failed to connect")
+                self.assertEqual(
+                    get(labels, address, port).returncode, 7, "curl: Failed to connect"
+                )
 
 
 class RoutedCertificates(Routed, unittest.TestCase):
     TRUST = staticmethod(fleet.certificates)
 
     def test_iperf3(self):
-        """Both directions, several connections: whole megabytes through flows that are authorised once."""
+        """Both directions, several connections: whole megabytes through flows that are authorised
+        once."""
         for address in self.fleet.addresses("server"):
             server = self.start(self.server, "app=web", "iperf3", "-s", "-1", "-B", address)
-            waiting.until(lambda: self.server.run(["ss", "-Hltn", "sport = :5201"]).stdout, "iperf3 listens")
-            out = self.client.trirun("app=web", ["iperf3", "-c", address, "-n", "20M", "-P", "2", "--bidir", "-J"], timeout=30).stdout
+            waiting.until(
+                lambda: self.server.run(["ss", "-Hltn", "sport = :5201"]).stdout, "iperf3 listens"
+            )
+            out = self.client.trirun(
+                "app=web",
+                ["iperf3", "-c", address, "-n", "20M", "-P", "2", "--bidir", "-J"],
+                timeout=30,
+            ).stdout
             sums = json.loads(out)["end"]
-            received = [sums[name]["bytes"] for name in ("sum_received", "sum_received_bidir_reverse")]
+            received = [
+                sums[name]["bytes"] for name in ("sum_received", "sum_received_bidir_reverse")
+            ]
             self.assertGreater(sum(received), 10_000_000)
             self.assertGreater(min(received), 100_000, "the one that ends first ends both")
             server.wait(10)
 
     def test_a_redis_connection_outlives_restarts_of_both_daemons(self):
         address = self.fleet.addresses("server")[0]
-        self.start(self.server, "app=db", "redis-server", "--port", "6379", "--bind", address, "--save", "", "--protected-mode", "no",
-                   "--dir", self.server.undo.directory)
-        waiting.until(lambda: self.server.run(["ss", "-Hltn", "sport = :6379"]).stdout, "redis listens")
+        self.start(
+            self.server,
+            "app=db",
+            "redis-server",
+            "--port",
+            "6379",
+            "--bind",
+            address,
+            "--save",
+            "",
+            "--protected-mode",
+            "no",
+            "--dir",
+            self.server.undo.directory,
+        )
+        waiting.until(
+            lambda: self.server.run(["ss", "-Hltn", "sport = :6379"]).stdout, "redis listens"
+        )
         client = self.client.labelled("app=db")
         client.open("redis", "tcp", "")
         self.assertEqual(client.connect("redis", address, 6379), "ok")
@@ -178,7 +243,9 @@ class RoutedCertificates(Routed, unittest.TestCase):
             for signal in (9, 15):
                 each.restart(signal)
                 self.assertEqual(client.ask("redis", "GET life\r\n"), "$4\r\nlong\r\n")
-        self.assertEqual(self.client.labelled("app=web").exchange("tcp", address, 6379), "ECONNREFUSED")
+        self.assertEqual(
+            self.client.labelled("app=web").exchange("tcp", address, 6379), "ECONNREFUSED"
+        )
         # And where it is stopped for good.
         for each in (self.client, self.server):
             each.stop(15)

@@ -20,7 +20,9 @@ class Flush(HostCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertNotIn("trireme", self.host.must(["nft", "list", "tables"]))
         self.assert_allowed(plain.exchange("tcp", "127.0.0.1", port))
-        attributes = self.host.run(["getfattr", "-m", "trusted.trireme", self.host.cgroups + web.cgroup()])
+        attributes = self.host.run(
+            ["getfattr", "-m", "trusted.trireme", self.host.cgroups + web.cgroup()]
+        )
         self.assertEqual(attributes.stdout, "")
 
 

@@ -35,8 +35,12 @@ def foreign(host):
 
 
 def iptables(host):
-    return "".join(line + "\n" for tool in ("iptables-legacy-save", "iptables-save", "ip6tables-save")
-                   for line in host.run([tool]).stdout.splitlines() if not line.startswith("#"))
+    return "".join(
+        line + "\n"
+        for tool in ("iptables-legacy-save", "iptables-save", "ip6tables-save")
+        for line in host.run([tool]).stdout.splitlines()
+        if not line.startswith("#")
+    )
 
 
 class Neighbours(HostCase):
@@ -45,7 +49,24 @@ class Neighbours(HostCase):
         cls.host = Host(start=False)
         cls.addClassCleanup(cls.host.close)
         cls.host.nft(RULES)
-        cls.host.must(["iptables", "-w", "-t", "mangle", "-A", "OUTPUT", "-p", "tcp", "--dport", "22222", "-j", "MARK", "--set-mark", "7"])
+        cls.host.must(
+            [
+                "iptables",
+                "-w",
+                "-t",
+                "mangle",
+                "-A",
+                "OUTPUT",
+                "-p",
+                "tcp",
+                "--dport",
+                "22222",
+                "-j",
+                "MARK",
+                "--set-mark",
+                "7",
+            ]
+        )
         cls.before = (foreign(cls.host), iptables(cls.host))
         cls.host.start()
 
@@ -91,13 +112,21 @@ class Neighbours(HostCase):
         self.assertEqual(len(self.host.workloads()), len(workloads))
         done = self.host.run(["nft", "list", "ruleset"])
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertEqual([line for line in done.stderr.splitlines() if "iptables-nft" not in line and "unhandled NFPROTO" not in line], [])
+        self.assertEqual(
+            [
+                line
+                for line in done.stderr.splitlines()
+                if "iptables-nft" not in line and "unhandled NFPROTO" not in line
+            ],
+            [],
+        )
         self.assertIn("table inet trireme", done.stdout)
         done = self.host.run(["nft", "-j", "list", "ruleset"])
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_flows_between_others_go_on_as_they_began(self):
-        """Connections and datagram flows of processes that are no workloads, older than the table."""
+        """Connections and datagram flows of processes that are no workloads, older than the
+        table."""
         self.host.stop()
         self.host.must(["nft", "delete", "table", "inet", "trireme"])
         server, client = self.host.plain(), self.host.plain()

@@ -1,4 +1,5 @@
-"""Somebody without a credential on the link between two hosts: forges, repeats, splices, cuts and flips what they say to each other."""
+"""Somebody without a credential on the link between two hosts: forges, repeats, splices, cuts and
+flips what they say to each other."""
 
 import random
 import unittest
@@ -48,12 +49,15 @@ class Hostile(linked.LinkedCase):
     def go_on(self, answer, port=PORT, tag=None, data=b"let me in"):
         """Behind a SYN-ACK: PROOF where there is a tag, then data."""
         if tag is not None:
-            self.stranger(ACK, port, seq=1001, ack=answer.seq + 1, options=packets.proof_option(tag))
+            self.stranger(
+                ACK, port, seq=1001, ack=answer.seq + 1, options=packets.proof_option(tag)
+            )
         self.stranger(ACK, port, seq=1001, ack=answer.seq + 1)
         self.stranger(ACK | PSH, port, seq=1001, ack=answer.seq + 1, data=data)
 
     def assert_nothing_came_in(self, before, port=PORT):
-        """Once the server's verifier has seen all that was sent: a friend's exchange comes after it."""
+        """Once the server's verifier has seen all that was sent: a friend's exchange comes after
+        it."""
         self.assertEqual(self.friend.exchange("tcp", SERVER, PORT), "ok")
         expected = dict(before)
         if port == PORT:
@@ -64,21 +68,31 @@ class Hostile(linked.LinkedCase):
     # --- tests ---
 
     def test_a_reset_with_a_forged_ruling_authorises_nothing(self):
-        """Root on the server's own host plays the verifier for a stranger: resets pass unasked, with whatever priority they have."""
+        """Root on the server's own host plays the verifier for a stranger: resets pass unasked,
+        with whatever priority they have."""
         hello, _, _ = self.overhear()
         before, confederate = self.served(), self.server.plain()
-        for ruling in (0xf1000000, 0xf2000000, 0xf1000000 | 1000):
+        for ruling in (0xF1000000, 0xF2000000, 0xF1000000 | 1000):
             answer = self.ask(hello.data)
             reset = Segment(SERVER, STRANGER, PORT, self.port, RST, seq=answer.seq + 1)
             self.to_server.drain()
             confederate.send_packet(STRANGER, reset.packet().hex(), ruling)
-            self.assertTrue(self.to_server.read(lambda segment: segment.flags & RST and segment.dport == self.port), "it leaves")
+            self.assertTrue(
+                self.to_server.read(
+                    lambda segment: segment.flags & RST and segment.dport == self.port
+                ),
+                "it leaves",
+            )
             self.go_on(answer)
         self.assert_nothing_came_in(before)
 
     def test_hello_repeated_by_a_stranger_gets_nowhere_without_proof(self):
         hello, reply, proof = self.overhear()
-        before, forged, log = self.served(), self.refused("forged_proof"), len(self.server.log_text())
+        before, forged, log = (
+            self.served(),
+            self.refused("forged_proof"),
+            len(self.server.log_text()),
+        )
         for tag in (None, proof.proof, bytes(16), reply.data[-16:]):
             answer = self.ask(hello.data)
             self.assertEqual(answer.flags & (SYN | ACK | RST), SYN | ACK)
@@ -91,17 +105,28 @@ class Hostile(linked.LinkedCase):
         waiting.until(lambda: self.refused("forged_proof") == forged + 53, "all are counted")
         self.assertGreaterEqual(self.refused("unproved_data"), 4)
         # Five seconds after another test's, it is told again.
-        told = waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "forged_proof"], "it is told")
+        told = waiting.until(
+            lambda: [flow for flow in self.server.flows() if flow.get("cause") == "forged_proof"],
+            "it is told",
+        )
         self.assertEqual(told[0]["source"]["address"], STRANGER)
-        lines = [line for line in self.server.log_text()[log:].splitlines() if "proof does not hold" in line]
+        lines = [
+            line
+            for line in self.server.log_text()[log:].splitlines()
+            if "proof does not hold" in line
+        ]
         self.assertLessEqual(len(lines), 1, "one in five seconds: " + "\n".join(lines))
 
     def test_changed_hellos_are_refused(self):
         hello, _, proof = self.overhear()
         before = self.served()
         size = len(hello.data)
-        changes = [hello.data[:cut] for cut in (8, 9, 20, 31, 32, 40, size - 1)] + [hello.data + b"x"]
-        changes += [packets.flip(hello.data, bit) for bit in range(64, size * 8, host.LONG and 1 or 11)]
+        changes = [hello.data[:cut] for cut in (8, 9, 20, 31, 32, 40, size - 1)] + [
+            hello.data + b"x"
+        ]
+        changes += [
+            packets.flip(hello.data, bit) for bit in range(64, size * 8, host.LONG and 1 or 11)
+        ]
         answers = {"refused": 0, "silent": 0, "answered": 0}
         for data in changes:
             answer = self.ask(data, seconds=0.3)
@@ -124,8 +149,12 @@ class Hostile(linked.LinkedCase):
         self.to_client.drain()
         self.friend.connect_start("c", SERVER, PORT)
         syn = self.to_client.read(lambda segment: segment.token == HELLO)
-        true = self.to_server.read(lambda segment: segment.token == REPLY and segment.dport == syn.sport)
-        for data in [reply.data] + [packets.flip(true.data, bit) for bit in range(64, len(true.data) * 8, 23)]:
+        true = self.to_server.read(
+            lambda segment: segment.token == REPLY and segment.dport == syn.sport
+        )
+        for data in [reply.data] + [
+            packets.flip(true.data, bit) for bit in range(64, len(true.data) * 8, 23)
+        ]:
             self.to_client.send(true.changed(data=data).packet())
             if self.friend.state("c") != 2:
                 break
@@ -141,8 +170,14 @@ class Hostile(linked.LinkedCase):
         self.to_client.drain()
         self.friend.connect_start("c", SERVER, PORT)
         syn = self.to_client.read(lambda segment: segment.token == HELLO)
-        true = self.to_server.read(lambda segment: segment.token == REPLY and segment.dport == syn.sport)
-        for data in (reply.data, packets.flip(true.data, len(true.data) * 8 - 1), packets.flip(true.data, 12 * 8)):
+        true = self.to_server.read(
+            lambda segment: segment.token == REPLY and segment.dport == syn.sport
+        )
+        for data in (
+            reply.data,
+            packets.flip(true.data, len(true.data) * 8 - 1),
+            packets.flip(true.data, 12 * 8),
+        ):
             self.to_client.send(true.changed(data=data).packet())
         self.assertEqual(self.friend.state("c"), 2)
         self.to_client.send(true.packet())
@@ -154,20 +189,31 @@ class Hostile(linked.LinkedCase):
         self.friend.open("c", "tcp", CLIENT)
         self.friend.connect_start("c", SERVER, PORT)
         syn = self.to_client.read(lambda segment: segment.token == HELLO)
-        true = self.to_server.read(lambda segment: segment.token == REPLY and segment.dport == syn.sport)
+        true = self.to_server.read(
+            lambda segment: segment.token == REPLY and segment.dport == syn.sport
+        )
         self.to_client.send(true.changed(data=b"").packet())
         waiting.until(lambda: self.friend.state("c") == 7, "refused")
-        waiting.until(lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"], "the client tells")
+        waiting.until(
+            lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"],
+            "the client tells",
+        )
 
     def test_proof_flipped_on_the_wire_delays_and_nothing_else(self):
         before = self.served()
-        self.wire.be(hold="meta length 72 tcp flags & (syn|ack|psh) == ack", from_side="client")  # PROOF, behind timestamps
+        self.wire.be(
+            hold="meta length 72 tcp flags & (syn|ack|psh) == ack", from_side="client"
+        )  # PROOF, behind timestamps
         self.to_client.drain()
         self.friend.open("c", "tcp", CLIENT)
-        self.assertEqual(self.friend.connect("c", SERVER, PORT), "ok", "the client has what it needs")
+        self.assertEqual(
+            self.friend.connect("c", SERVER, PORT), "ok", "the client has what it needs"
+        )
         true = self.to_client.read(lambda segment: segment.proof)
         for bit in range(128):
-            self.to_server.send(true.changed(options=packets.proof_option(packets.flip(true.proof, bit))).packet())
+            self.to_server.send(
+                true.changed(options=packets.proof_option(packets.flip(true.proof, bit))).packet()
+            )
         self.assertEqual(self.friend.send_text("c", "ping"), "ok")
         self.assertEqual(self.friend.receive("c", timeout=0.3), {"error": "timeout"})
         self.assertEqual(self.served(), before)
@@ -175,7 +221,8 @@ class Hostile(linked.LinkedCase):
         self.assertEqual(self.friend.receive("c", timeout=10), {"text": "ping"})
 
     def test_a_segment_far_outside_the_window_ends_no_connection(self):
-        """Conntrack calls it invalid, so that no rule knows its flow: refused with a reset, it would end that."""
+        """Conntrack calls it invalid, so that no rule knows its flow: refused with a reset, it
+        would end that."""
         self.to_client.drain()
         self.to_server.drain()
         self.friend.open("c", "tcp", CLIENT)
@@ -185,15 +232,31 @@ class Hostile(linked.LinkedCase):
         sent = self.to_client.read(lambda segment: segment.flags & PSH)
         echoed = self.to_server.read(lambda segment: segment.flags & PSH)
         self.to_server.drain()
-        self.to_server.send(Segment(CLIENT, SERVER, sent.sport, PORT, ACK | PSH, seq=sent.seq + 500_000_000, ack=echoed.seq + 4, data=b"x").packet())
-        self.assertIsNone(self.to_server.read(lambda segment: segment.dport == sent.sport and segment.flags & RST, 0.5))
+        self.to_server.send(
+            Segment(
+                CLIENT,
+                SERVER,
+                sent.sport,
+                PORT,
+                ACK | PSH,
+                seq=sent.seq + 500_000_000,
+                ack=echoed.seq + 4,
+                data=b"x",
+            ).packet()
+        )
+        self.assertIsNone(
+            self.to_server.read(
+                lambda segment: segment.dport == sent.sport and segment.flags & RST, 0.5
+            )
+        )
         self.assertEqual(self.friend.send_text("c", "ping"), "ok")
         self.assertEqual(self.friend.receive("c", timeout=10), {"text": "ping"})
 
     def test_nothing_rides_on_what_was_allowed_before(self):
         """A connection to a process without labels (EXEMPT), or one that @world may have (AUTH), closed halfway so that conntrack
         remembers it; then, on the same ports, a HELLO overheard elsewhere, and data without PROOF. A second request, with another
-        sequence number, would make a half-open connection tell its own (RFC 5961): no other answer leaves."""
+        sequence number, would make a half-open connection tell its own (RFC 5961): no other answer leaves.
+        """
         hello, _, _ = self.overhear()
         self.workload.serve("tcp", "0.0.0.0", OPEN_PORT)
         plain = self.server.plain()
@@ -204,13 +267,20 @@ class Hostile(linked.LinkedCase):
                 self.to_server.drain()
                 self.stranger(SYN, port, seq=1000, options=packets.OPTIONS)
                 answer = self.to_server.read(lambda segment: segment.dport == self.port)
-                self.assertEqual(answer.flags & (SYN | ACK | RST), SYN | ACK, "without labels it may be reached")
+                self.assertEqual(
+                    answer.flags & (SYN | ACK | RST), SYN | ACK, "without labels it may be reached"
+                )
                 self.stranger(ACK, port, seq=1001, ack=answer.seq + 1)
-                waiting.until(lambda: owner.served("tcp", port)["accepted"] == 1, "the earlier connection")
+                waiting.until(
+                    lambda: owner.served("tcp", port)["accepted"] == 1, "the earlier connection"
+                )
                 owner.end_served("tcp", port)
-                end = self.to_server.read(lambda segment: segment.dport == self.port and segment.flags & 1)
+                end = self.to_server.read(
+                    lambda segment: segment.dport == self.port and segment.flags & 1
+                )
                 self.stranger(ACK, port, seq=1001, ack=end.seq + 1)
-                # The owner's own last word is said: the kernel keeps no more than a FIN_WAIT2 of it.
+                # The owner's own last word is said: the kernel keeps no more than a FIN_WAIT2 of
+                # it.
                 if owner is plain:
                     plain.end()
                     self.server.agents.remove(plain)
@@ -220,10 +290,17 @@ class Hostile(linked.LinkedCase):
                 self.stranger(SYN, port, seq=900_000, options=packets.OPTIONS, data=hello.data)
                 self.stranger(SYN, port, seq=950_000, options=packets.OPTIONS, data=hello.data)
                 for _ in range(4):
-                    again = self.to_server.read(lambda segment: segment.dport == self.port and not segment.flags & RST, 1.2)
+                    again = self.to_server.read(
+                        lambda segment: segment.dport == self.port and not segment.flags & RST, 1.2
+                    )
                     if again is None:
                         break
-                    for start, number in ((900_001, again.seq), (950_001, again.seq), (900_001, again.seq + 1), (950_001, again.seq + 1)):
+                    for start, number in (
+                        (900_001, again.seq),
+                        (950_001, again.seq),
+                        (900_001, again.seq + 1),
+                        (950_001, again.seq + 1),
+                    ):
                         self.stranger(ACK | PSH, port, seq=start, ack=number, data=b"let me in")
                 self.assert_nothing_came_in(before, port)
 

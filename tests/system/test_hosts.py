@@ -1,11 +1,20 @@
-"""Two hosts, each with a daemon of its own, that prove labels to each other inside TCP's handshake."""
+"""Two hosts, each with a daemon of its own, that prove labels to each other inside TCP's
+handshake."""
 
 import os
 import subprocess
 import unittest
 
 from tests.system import host, waiting
-from tests.system.pair import CLIENT4, PORT, SERVER4, SERVER6, CertificatePair, PairCase, SharedSecretPair
+from tests.system.pair import (
+    CLIENT4,
+    PORT,
+    SERVER4,
+    SERVER6,
+    CertificatePair,
+    PairCase,
+    SharedSecretPair,
+)
 
 
 class HostsCase(PairCase):
@@ -22,8 +31,15 @@ class HostsCase(PairCase):
                 self.assertEqual(client.exchange("tcp", address, PORT), "ok", address)
         self.assertEqual(server.served("tcp", PORT)["accepted"], 10)
         for each in self.hosts:
-            for name, least in (("handshakes_authorised_total", 10), ("credential_cache_entries", 1), ("credential_cache_hits_total", 6)):
-                waiting.until(lambda each=each, name=name, least=least: self.metric(each, name) >= least, f"trireme_{name} tells")
+            for name, least in (
+                ("handshakes_authorised_total", 10),
+                ("credential_cache_entries", 1),
+                ("credential_cache_hits_total", 6),
+            ):
+                waiting.until(
+                    lambda each=each, name=name, least=least: self.metric(each, name) >= least,
+                    f"trireme_{name} tells",
+                )
 
     @staticmethod
     def metric(of, name):
@@ -36,7 +52,10 @@ class HostsCase(PairCase):
         for address in (SERVER4, SERVER6):
             self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
         self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
-        told = waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "policy"], "the server tells")[0]
+        told = waiting.until(
+            lambda: [flow for flow in self.server.flows() if flow.get("cause") == "policy"],
+            "the server tells",
+        )[0]
         self.assertEqual(told["source"]["labels"], {"app": "other"})
         self.assertEqual(told["verdict"], "deny")
 
@@ -53,7 +72,10 @@ class HostsCase(PairCase):
         for address in (SERVER4, SERVER6):
             self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
         self.assertEqual(server.served("tcp", PORT)["bytes"], 0)
-        waiting.until(lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"], "the client tells")
+        waiting.until(
+            lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"],
+            "the client tells",
+        )
 
     def test_processes_without_labels_are_left_alone(self):
         self.serve("")
@@ -67,7 +89,10 @@ class HostsCase(PairCase):
         client.open("c", "tcp", CLIENT4)
         self.assertEqual(client.connect("c", SERVER4, PORT), "ok")
         for each in self.hosts:  # who the peer is, is written down just after its first connection
-            waiting.until(lambda each=each: os.path.exists(each.runtime + "/identities.json"), "the peer is in the book")
+            waiting.until(
+                lambda each=each: os.path.exists(each.runtime + "/identities.json"),
+                "the peer is in the book",
+            )
             each.restart()
         self.assertEqual(client.send_text("c", "ping"), "ok")
         self.assertEqual(client.receive("c"), {"text": "ping"})
@@ -87,7 +112,8 @@ class HostsCase(PairCase):
 
 class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
     def test_hosts_of_which_one_sends_no_flow_labels(self):
-        """Both directions of a flow meet the same thread, whatever the kernel's hash makes of IPv6 flow labels."""
+        """Both directions of a flow meet the same thread, whatever the kernel's hash makes of IPv6
+        flow labels."""
         client, server = self.client.labelled("app=web"), self.serve("app=web")
         server.serve("udp", "::", PORT)
         try:
@@ -116,13 +142,20 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
     def taken(of):
         """Packets by queue of the verifier's."""
         lines = of.must(["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
-        return {int(words[0]): int(words[7]) for words in map(str.split, lines) if int(words[0]) < 7438}
+        return {
+            int(words[0]): int(words[7]) for words in map(str.split, lines) if int(words[0]) < 7438
+        }
 
     def test_the_kind_of_queue_is_told(self):
         kind = self.client.status()["tokens"]["queues"]
         self.assertIn(f"threads, {kind}; shared secret", self.client.log_text())
         self.assertIn(kind, ("nf_tables queue", "xtables NFQUEUE target"))
-        native = self.client.run(["nft", "-c", "table inet probe { chain c { queue num 1; }; }"]).returncode == 0
+        native = (
+            self.client.run(
+                ["nft", "-c", "table inet probe { chain c { queue num 1; }; }"]
+            ).returncode
+            == 0
+        )
         self.assertEqual(kind == "nf_tables queue", native)
         print(f"this kernel has: {kind}", flush=True)
 
@@ -139,7 +172,9 @@ class Strangers(HostsCase, unittest.TestCase):
         sections = []
         for name in ("client", "server"):
             path = f"{directory}/{name}"
-            subprocess.run([host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [host.TRIRECTL, "pki", "psk", path], check=True, stdout=subprocess.DEVNULL
+            )
             sections.append(f'[trust]\npsk_file = "{path}"\n')
         return sections
 
@@ -149,7 +184,10 @@ class Strangers(HostsCase, unittest.TestCase):
         for address in (SERVER4, SERVER6):
             self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
         self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
-        waiting.until(lambda: [flow for flow in self.server.flows() if flow.get("cause") == "untrusted"], "the server tells")
+        waiting.until(
+            lambda: [flow for flow in self.server.flows() if flow.get("cause") == "untrusted"],
+            "the server tells",
+        )
 
     test_other_labels_are_refused_at_once = None
     test_a_connection_survives_restarts_of_both_daemons = None

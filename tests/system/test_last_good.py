@@ -1,4 +1,5 @@
-"""Files that are not valid when the daemon comes back: the last ones that were stay in force, for whatever starts meanwhile too."""
+"""Files that are not valid when the daemon comes back: the last ones that were stay in force, for
+whatever starts meanwhile too."""
 
 import os
 import signal
@@ -36,8 +37,13 @@ class Keys(HostCase):
         """No other file is saved: its mode, and its being there, are changes too."""
         secret, identity = self.host.config + "/psk", '[trust]\npsk_file = "psk"\n'
         self.host.must([TRIRECTL, "pki", "psk", secret])
-        for spoil, mend in ((lambda: os.chmod(secret, 0o644), lambda: os.chmod(secret, 0o600)),
-                            (lambda: os.rename(secret, secret + ".away"), lambda: os.rename(secret + ".away", secret))):
+        for spoil, mend in (
+            (lambda: os.chmod(secret, 0o644), lambda: os.chmod(secret, 0o600)),
+            (
+                lambda: os.rename(secret, secret + ".away"),
+                lambda: os.rename(secret + ".away", secret),
+            ),
+        ):
             self.host.write("identity.toml", "")
             waiting.until(lambda: not self.host.status()["policy"]["errors"], "it is valid")
             spoil()
@@ -51,7 +57,17 @@ class FirstStart(unittest.TestCase):
     def test_without_a_last_good_it_does_not_start(self):
         host = Host("form = 1\n", start=False)
         self.addCleanup(host.close)
-        done = host.run([TRIREMED, "--config-dir", host.config, "--runtime-dir", host.runtime, "--cgroup-driver", "cgroupfs"])
+        done = host.run(
+            [
+                TRIREMED,
+                "--config-dir",
+                host.config,
+                "--runtime-dir",
+                host.runtime,
+                "--cgroup-driver",
+                "cgroupfs",
+            ]
+        )
         self.assertEqual(done.returncode, 1)
         self.assertIn("policy.toml:1:1: error", done.stderr)
         self.assertFalse(os.path.exists(host.runtime + "/last-good.json"))

@@ -15,42 +15,81 @@ GRANTED = 12345  # has a [[launch]] grant by number
 
 class Transparent(HostCase):
     def test_exit_codes(self):
-        for command, code in ((["true"], 0), (["sh", "-c", "exit 42"], 42), (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
-                              (["/nonexistent"], 127), (["/etc/passwd"], 126), (["/tmp"], 126)):
+        for command, code in (
+            (["true"], 0),
+            (["sh", "-c", "exit 42"], 42),
+            (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
+            (["/nonexistent"], 127),
+            (["/etc/passwd"], 126),
+            (["/tmp"], 126),
+        ):
             self.assertEqual(self.host.trirun("app=web", command).returncode, code, command)
 
     def test_wrong_usage(self):
-        for arguments in ([], ["--label", "app=web"], ["--", "true"], ["--label", "=x", "--", "true"], ["--label", "app", "--", "true"],
-                          ["--label", "a=1", "--label", "a=2", "--", "true"], ["--nonsense", "--", "true"],
-                          ["--label", "app=web", "-p", "Nonsense", "--", "true"], ["--label", "app=web", "-p", "No=1", "--", "true"],
-                          ["--label", "app=web", "--unit", "a/b", "--", "true"], ["--label", "app=web", "--uid", "nosuchuser", "--", "true"]):
+        for arguments in (
+            [],
+            ["--label", "app=web"],
+            ["--", "true"],
+            ["--label", "=x", "--", "true"],
+            ["--label", "app", "--", "true"],
+            ["--label", "a=1", "--label", "a=2", "--", "true"],
+            ["--nonsense", "--", "true"],
+            ["--label", "app=web", "-p", "Nonsense", "--", "true"],
+            ["--label", "app=web", "-p", "No=1", "--", "true"],
+            ["--label", "app=web", "--unit", "a/b", "--", "true"],
+            ["--label", "app=web", "--uid", "nosuchuser", "--", "true"],
+        ):
             done = self.host.run([TRIRUN, *arguments])
             self.assertEqual(done.returncode, 125, arguments)
             self.assertRegex(done.stderr, r"^trirun: .", arguments)
 
     def test_streams_arguments_environment_and_directory(self):
         command = ["sh", "-c", 'cat; echo "$1" "$NAME" "$PWD" >&2', "sh", "a  b"]
-        with self.host.popen([TRIRUN, "--label", "app=web", "--", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.PIPE, text=True, cwd="/usr") as process:
+        with self.host.popen(
+            [TRIRUN, "--label", "app=web", "--", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/usr",
+        ) as process:
             out, err = process.communicate("in")
         self.assertEqual((out, err.split("\n")[0]), ("in", "a  b  /usr"))
         host_environment = self.host.environment
         self.addCleanup(setattr, self.host, "environment", host_environment)
         self.host.environment = {"NAME": "value"}
-        self.assertEqual(self.host.trirun("app=web", ["sh", "-c", 'echo "$NAME"']).stdout, "value\n")
+        self.assertEqual(
+            self.host.trirun("app=web", ["sh", "-c", 'echo "$NAME"']).stdout, "value\n"
+        )
 
     def test_the_terminal_is_the_commands(self):
         main, inner = pty.openpty()
         try:
-            with self.host.popen([TRIRUN, "--label", "app=web", "--", "tty"], stdin=inner, stdout=subprocess.PIPE, text=True) as process:
+            with self.host.popen(
+                [TRIRUN, "--label", "app=web", "--", "tty"],
+                stdin=inner,
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as process:
                 self.assertEqual(process.communicate(timeout=10)[0].strip(), os.ttyname(inner))
         finally:
             os.close(main)
             os.close(inner)
 
     def test_signals_reach_the_command(self):
-        with self.host.popen([TRIRUN, "--label", "app=web", "--", "sh", "-c", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done"],
-                             stdout=subprocess.PIPE, text=True) as process:
+        with self.host.popen(
+            [
+                TRIRUN,
+                "--label",
+                "app=web",
+                "--",
+                "sh",
+                "-c",
+                "trap 'exit 7' USR1; echo ready; while :; do sleep 0.05; done",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
             self.assertEqual(process.stdout.readline(), "ready\n")
             process.send_signal(signal.SIGUSR1)
             self.assertEqual(process.wait(10), 7)
@@ -79,8 +118,13 @@ class Transparent(HostCase):
     def test_labels_on_the_cgroup(self):
         agent = self.host.labelled("app=web,env=dev")
         (mine,) = self.host.workloads()
-        self.assertEqual((mine["labels"], mine["state"], mine["kind"]), ({"app": "web", "env": "dev"}, "enforced", "process"))
-        shown = self.host.must(["getfattr", "-n", "trusted.trireme.labels", self.host.cgroups + agent.cgroup()])
+        self.assertEqual(
+            (mine["labels"], mine["state"], mine["kind"]),
+            ({"app": "web", "env": "dev"}, "enforced", "process"),
+        )
+        shown = self.host.must(
+            ["getfattr", "-n", "trusted.trireme.labels", self.host.cgroups + agent.cgroup()]
+        )
         self.assertIn("trusted.trireme.labels", shown)
 
 
@@ -88,25 +132,56 @@ class Grants(HostCase):
     IDENTITY = f'[[launch]]\nuser = "{GRANTED}"\nlabels = ["app=web*", "env=dev"]\n'
 
     def launch(self, uid, *arguments, command=("cat", "/proc/self/cgroup")):
-        return self.host.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", TRIRUN, *arguments, "--", *command])
+        return self.host.run(
+            [
+                "setpriv",
+                f"--reuid={uid}",
+                f"--regid={uid}",
+                "--clear-groups",
+                TRIRUN,
+                *arguments,
+                "--",
+                *command,
+            ]
+        )
 
     def test_with_and_without_a_grant(self):
         done = self.launch(GRANTED, "--label", "app=web-1", "--label", "env=dev")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stdout, rf"0::{self.host.slice}/uid-{GRANTED}-trirun-[^/]*\.scope\n")
-        for uid, labels in ((NOBODY, ["app=web"]), (GRANTED, ["app=db"]), (GRANTED, ["app=web", "env=prod"]), (GRANTED, ["app=web", "x=y"])):
+        for uid, labels in (
+            (NOBODY, ["app=web"]),
+            (GRANTED, ["app=db"]),
+            (GRANTED, ["app=web", "env=prod"]),
+            (GRANTED, ["app=web", "x=y"]),
+        ):
             done = self.launch(uid, *(word for label in labels for word in ("--label", label)))
             self.assertEqual((done.returncode, done.stdout), (125, ""), labels)
 
     def test_hostile_options(self):
-        for options in (["-p", "Slice=system.slice"], ["--slice", "system.slice"], ["--slice", "-.slice"], ["-p", "User=root"],
-                        ["-p", "ExecStartPre=/bin/true"], ["-p", "Delegate=yes"], ["-p", "PIDs=1"], ["-p", "Description=x", "-p", "Slice=/"],
-                        ["--uid", "0"], ["--gid", "0"], ["--unit", "../../system.slice/x"], ["--unit", "x/../../y"], ["--unit", "a\nb"],
-                        ["--unit", "."], ["--unit", ".."]):
+        for options in (
+            ["-p", "Slice=system.slice"],
+            ["--slice", "system.slice"],
+            ["--slice", "-.slice"],
+            ["-p", "User=root"],
+            ["-p", "ExecStartPre=/bin/true"],
+            ["-p", "Delegate=yes"],
+            ["-p", "PIDs=1"],
+            ["-p", "Description=x", "-p", "Slice=/"],
+            ["--uid", "0"],
+            ["--gid", "0"],
+            ["--unit", "../../system.slice/x"],
+            ["--unit", "x/../../y"],
+            ["--unit", "a\nb"],
+            ["--unit", "."],
+            ["--unit", ".."],
+        ):
             done = self.launch(GRANTED, "--label", "app=web", *options)
             if done.returncode == 0:
                 # A name that is harmless once it is prefixed.
-                self.assertRegex(done.stdout, rf"0::{self.host.slice}/uid-{GRANTED}-[^/]*\.scope\n", options)
+                self.assertRegex(
+                    done.stdout, rf"0::{self.host.slice}/uid-{GRANTED}-[^/]*\.scope\n", options
+                )
                 self.assertIn("--unit", options)
             else:
                 self.assertEqual((done.returncode, done.stdout), (125, ""), options)
@@ -117,13 +192,32 @@ class Grants(HostCase):
 
     def test_a_workload_cannot_shed_its_labels(self):
         """From inside app=db, a granted user may not become app=web."""
-        inner = ["setpriv", f"--reuid={GRANTED}", f"--regid={GRANTED}", "--clear-groups", TRIRUN, "--label", "app=web", "--", "true"]
+        inner = [
+            "setpriv",
+            f"--reuid={GRANTED}",
+            f"--regid={GRANTED}",
+            "--clear-groups",
+            TRIRUN,
+            "--label",
+            "app=web",
+            "--",
+            "true",
+        ]
         self.assertEqual(self.host.trirun("app=db", inner).returncode, 125)
         self.assertEqual(self.host.trirun("app=web", inner).returncode, 0)
 
     def test_only_root_asks_for_more(self):
         for command in (["status"], ["workloads"], ["reload"], ["flows"]):
-            done = self.host.run(["setpriv", f"--reuid={GRANTED}", f"--regid={GRANTED}", "--clear-groups", TRIRECTL, *command])
+            done = self.host.run(
+                [
+                    "setpriv",
+                    f"--reuid={GRANTED}",
+                    f"--regid={GRANTED}",
+                    "--clear-groups",
+                    TRIRECTL,
+                    *command,
+                ]
+            )
             self.assertEqual(done.returncode, 1, command)
             self.assertEqual(done.stdout, "", command)
 
@@ -148,7 +242,10 @@ class Many(HostCase):
         server, plain = self.host.labelled("app=web"), self.host.plain()
         port, closed = server.serve("tcp", "127.0.0.1"), plain.serve("tcp", "127.0.0.1")
         script = f"exec 3<>/dev/tcp/127.0.0.1/{port} || exit 1; (exec 4<>/dev/tcp/127.0.0.1/{closed}) 2>/dev/null && exit 2; exit 0"
-        processes = [self.host.popen([TRIRUN, "--label", "app=web", "--", "bash", "-c", script]) for _ in range(count)]
+        processes = [
+            self.host.popen([TRIRUN, "--label", "app=web", "--", "bash", "-c", script])
+            for _ in range(count)
+        ]
         self.assertEqual([process.wait(120) for process in processes], [0] * count)
         waiting.until(lambda: len(self.host.workloads()) == 1, "the server alone is left", 20)
         self.assertEqual(plain.served("tcp", closed)["accepted"], 0)
@@ -163,20 +260,32 @@ class Scale(HostCase):
         directory = self.host.undo.directory
         fifo = directory + "/end"
         os.mkfifo(fifo)
-        # Each holds the FIFO open for reading and ends when its writer does. At most 450 are on their way at a time.
-        launch = (f'for n in $(seq "$1" "$2"); do {TRIRUN} --label app=w$n --unit w$n -- sh -c "read x" <"$3" & '
-                  '[ $((n % 50)) = 0 ] && read -r go; done; wait')
+        # Each holds the FIFO open for reading and ends when its writer does. At most 450 are on
+        # their way at a time.
+        launch = (
+            f'for n in $(seq "$1" "$2"); do {TRIRUN} --label app=w$n --unit w$n -- sh -c "read x" <"$3" & '
+            '[ $((n % 50)) = 0 ] && read -r go; done; wait'
+        )
         writer = os.open(fifo, os.O_RDWR)
         try:
-            process = self.host.popen(["sh", "-c", launch, "sh", "1", str(count), fifo], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                      text=True)
+            process = self.host.popen(
+                ["sh", "-c", launch, "sh", "1", str(count), fifo],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
             for made in range(50, count + 1, 50):
                 if made > 400:
                     before = f"{self.host.cgroups}{self.host.slice}/w{made - 400}.scope"
                     waiting.until(lambda path=before: os.path.isdir(path), before, 60)
                 process.stdin.write("\n")
                 process.stdin.flush()
-            waiting.until(lambda: len(self.host.workloads()) == count, f"{count} workloads", 900 if LONG else 120, 0.2)
+            waiting.until(
+                lambda: len(self.host.workloads()) == count,
+                f"{count} workloads",
+                900 if LONG else 120,
+                0.2,
+            )
             first, last = self.host.labelled("app=w1"), self.host.labelled(f"app=w{count}")
             port = first.serve("tcp", "127.0.0.1")
             self.assert_allowed(first.exchange("tcp", "127.0.0.1", port))

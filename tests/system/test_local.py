@@ -1,4 +1,5 @@
-"""Who may talk to whom on one host: loopback and every other local address, TCP and UDP, both families."""
+"""Who may talk to whom on one host: loopback and every other local address, TCP and UDP, both
+families."""
 
 import unittest
 
@@ -24,7 +25,9 @@ class Baseline(HostCase):
             client = self.host.labelled(labels)
             for kind, address in PATHS:
                 port = server.serve(kind, address)
-                self.assert_refused(client.exchange(kind, address, port), f"{labels} {kind} {address}")
+                self.assert_refused(
+                    client.exchange(kind, address, port), f"{labels} {kind} {address}"
+                )
                 self.assertEqual(server.served(kind, port), {"accepted": 0, "bytes": 0})
 
     def test_unlabelled_to_a_workload_is_refused(self):
@@ -54,12 +57,20 @@ class Baseline(HostCase):
             port = server.serve(kind, address)
             foreign = stranger.serve(kind, address)
             self.assert_allowed(same.in_child("exchange", kind, address, port), f"{kind} {address}")
-            self.assert_refused(other.in_child("exchange", kind, address, port), f"{kind} {address}")
-            self.assert_refused(same.in_child("exchange", kind, address, foreign), f"{kind} {address}")
+            self.assert_refused(
+                other.in_child("exchange", kind, address, port), f"{kind} {address}"
+            )
+            self.assert_refused(
+                same.in_child("exchange", kind, address, foreign), f"{kind} {address}"
+            )
 
     def test_a_wildcard_listener_is_its_workload(self):
-        server, same, other, plain = (self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.labelled("app=db"),
-                                      self.host.plain())
+        server, same, other, plain = (
+            self.host.labelled("app=web"),
+            self.host.labelled("app=web"),
+            self.host.labelled("app=db"),
+            self.host.plain(),
+        )
         for kind in ("tcp", "udp"):
             port = server.serve(kind, "::")
             for address in ("127.0.0.1", "::1"):
@@ -91,6 +102,7 @@ class Baseline(HostCase):
 
         def mine():
             return [flow for flow in self.host.flows() if flow.get("port") == port]
+
         waiting.until(mine, "the refusal is in the flows")
         (flow,) = mine()
         self.assertEqual(flow["verdict"], "deny")

@@ -1,4 +1,5 @@
-"""Networks by DNS name: what a name server tells a workload, and nothing else, opens the way; the answer comes after the opening."""
+"""Networks by DNS name: what a name server tells a workload, and nothing else, opens the way; the
+answer comes after the opening."""
 
 import subprocess
 import unittest
@@ -32,10 +33,18 @@ class Names(WorldCase):
 
     def ask(self, client, name, *options, server=WORLD4, kind="A"):
         """What dig prints of the answer."""
-        return client.run(["dig", "+short", "+tries=1", "+time=2", *options, f"@{server}", name, kind])["out"].split()
+        return client.run(
+            ["dig", "+short", "+tries=1", "+time=2", *options, f"@{server}", name, kind]
+        )["out"].split()
 
     def test_an_address_counts_from_its_answer_on(self):
-        self.name_server({"deb.example.org": {"answers": [[None, "A", "10.97.1.1", 0], [None, "AAAA", "fd00:97::101", 0]]}})
+        self.name_server(
+            {
+                "deb.example.org": {
+                    "answers": [[None, "A", "10.97.1.1", 0], [None, "AAAA", "fd00:97::101", 0]]
+                }
+            }
+        )
         self.host.explicit_reload(POLICY)
         web, other = self.host.labelled("app=web"), self.host.labelled("app=other")
         for address, kind, server in (("10.97.1.1", "A", WORLD4), ("fd00:97::101", "AAAA", WORLD6)):
@@ -47,7 +56,8 @@ class Names(WorldCase):
         self.assert_refused(web.exchange("tcp", "10.97.1.2", PORT), "another address")
 
     def test_whose_address_changes_with_each_answer(self):
-        """The answer never overtakes the opening: each new address is reachable at once, even while others keep nf_tables busy."""
+        """The answer never overtakes the opening: each new address is reachable at once, even while
+        others keep nf_tables busy."""
         addresses = many(80)
         self.name_server({"deb.example.org": {"turn": addresses}})
         self.host.explicit_reload(POLICY)
@@ -56,48 +66,92 @@ class Names(WorldCase):
         for at, address in enumerate(addresses):
             if at == 60:
                 self.keep_nf_tables_busy()
-            self.assertEqual(web.look_up_and_connect("deb.example.org", WORLD4, PORT), [address, "ok"])
+            self.assertEqual(
+                web.look_up_and_connect("deb.example.org", WORLD4, PORT), [address, "ok"]
+            )
 
     def test_who_asks_from_a_port_that_was_anothers(self):
-        """Conntrack's entry remembers the other; the answer is the asker's all the same, and an unlabelled one's teaches nothing."""
+        """Conntrack's entry remembers the other; the answer is the asker's all the same, and an
+        unlabelled one's teaches nothing."""
         addresses = many(6)
         self.name_server({"deb.example.org": {"turn": addresses}})
         self.host.explicit_reload(POLICY)
-        askers = [self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.plain()]
+        askers = [
+            self.host.labelled("app=web"),
+            self.host.labelled("app=web"),
+            self.host.labelled("app=web"),
+            self.host.plain(),
+        ]
         for address, asker in zip(addresses, (*askers, *askers[:2])):
-            self.assertEqual(asker.look_up_and_connect("deb.example.org", WORLD4, PORT, source=5353), [address, "ok"])
-        self.assert_refused(askers[0].exchange("tcp", addresses[3], PORT), "what no workload asked for")
+            self.assertEqual(
+                asker.look_up_and_connect("deb.example.org", WORLD4, PORT, source=5353),
+                [address, "ok"],
+            )
+        self.assert_refused(
+            askers[0].exchange("tcp", addresses[3], PORT), "what no workload asked for"
+        )
 
     def keep_nf_tables_busy(self):
         """By transactions that are only checked: while one is, another waits."""
-        elements = ",".join(f"10.{at // 65536}.{at // 256 % 256}.{at % 256}" for at in range(10_000))
+        elements = ",".join(
+            f"10.{at // 65536}.{at // 256 % 256}.{at % 256}" for at in range(10_000)
+        )
         path = self.host.undo.directory + "/busy.nft"
         with open(path, "w", encoding="ascii") as file:
-            file.write(f"table inet busy {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}\n")
-        busy = self.host.popen(["sh", "-c", f"nft -c -f {path} && echo; while nft -c -f {path}; do :; done"], stdout=subprocess.PIPE)
+            file.write(
+                f"table inet busy {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}\n"
+            )
+        busy = self.host.popen(
+            ["sh", "-c", f"nft -c -f {path} && echo; while nft -c -f {path}; do :; done"],
+            stdout=subprocess.PIPE,
+        )
         self.addCleanup(host.kill_quietly, busy)
         self.assertEqual(busy.stdout.readline(), b"\n")
 
     def test_wildcards_aliases_and_names_beside_them(self):
-        self.name_server({
-            "a.b.pool.example.org": {"answers": [[None, "A", "10.97.2.1", 0]]},
-            "pool.example.org": {"answers": [[None, "A", "10.97.2.2", 0]]},
-            "xdeb.example.org": {"answers": [[None, "A", "10.97.2.3", 0]]},
-            "deb.example.org": {"answers": [["cdn.example.net", "A", "10.97.2.4", 0], ["x.example.com", "CNAME", "cdn.example.net", 0],
-                                            [None, "CNAME", "x.example.com", 0]]},
-            "alias.example.com": {"answers": [[None, "CNAME", "deb.example.org", 0], ["deb.example.org", "A", "10.97.2.5", 0]]}})
+        self.name_server(
+            {
+                "a.b.pool.example.org": {"answers": [[None, "A", "10.97.2.1", 0]]},
+                "pool.example.org": {"answers": [[None, "A", "10.97.2.2", 0]]},
+                "xdeb.example.org": {"answers": [[None, "A", "10.97.2.3", 0]]},
+                "deb.example.org": {
+                    "answers": [
+                        ["cdn.example.net", "A", "10.97.2.4", 0],
+                        ["x.example.com", "CNAME", "cdn.example.net", 0],
+                        [None, "CNAME", "x.example.com", 0],
+                    ]
+                },
+                "alias.example.com": {
+                    "answers": [
+                        [None, "CNAME", "deb.example.org", 0],
+                        ["deb.example.org", "A", "10.97.2.5", 0],
+                    ]
+                },
+            }
+        )
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
-        for name, address, allowed in (("a.b.pool.example.org", "10.97.2.1", True), ("A.B.Pool.EXAMPLE.org", "10.97.2.1", True),
-                                       ("pool.example.org", "10.97.2.2", False), ("xdeb.example.org", "10.97.2.3", False),
-                                       ("deb.example.org", "10.97.2.4", True), ("alias.example.com", "10.97.2.5", False)):
+        for name, address, allowed in (
+            ("a.b.pool.example.org", "10.97.2.1", True),
+            ("A.B.Pool.EXAMPLE.org", "10.97.2.1", True),
+            ("pool.example.org", "10.97.2.2", False),
+            ("xdeb.example.org", "10.97.2.3", False),
+            ("deb.example.org", "10.97.2.4", True),
+            ("alias.example.com", "10.97.2.5", False),
+        ):
             self.assertIn(address, self.ask(web, name), name)
-            (self.assert_allowed if allowed else self.assert_refused)(web.exchange("tcp", address, PORT), name)
+            (self.assert_allowed if allowed else self.assert_refused)(
+                web.exchange("tcp", address, PORT), name
+            )
 
     def test_answers_over_tcp_and_large_ones(self):
         tcp, udp = many(300), many(300, 400)
-        self.name_server({"deb.example.org": {"answers": [[None, "A", address, 0] for address in tcp]},
-                          "x.pool.example.org": {"answers": [[None, "A", address, 0] for address in udp]}})
+        self.name_server(
+            {
+                "deb.example.org": {"answers": [[None, "A", address, 0] for address in tcp]},
+                "x.pool.example.org": {"answers": [[None, "A", address, 0] for address in udp]},
+            }
+        )
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         self.assertEqual(sorted(self.ask(web, "deb.example.org", "+tcp")), sorted(tcp))
@@ -109,23 +163,40 @@ class Names(WorldCase):
         """Records beside the question, another question, loops, and bytes that are no message."""
         wanted = ["deb.example.org", "A", "10.97.3.1", 3600]
         loop = "8180000100010000000003646562076578616d706c65036f726700000100 01c01f 0001000100000e10 00040a610301"
-        self.name_server({
-            "evil.example.net": {"answers": [[None, "A", "10.97.3.9", 0], wanted], "additional": [wanted]},
-            "other.example.net": {"answers": [[None, "A", "10.97.3.1", 0]]},
-            "chain.example.net": {"answers": [[None, "CNAME", "deb.example.org", 0], wanted]},
-            "x.pool.example.org": {"answers": [[None, "CNAME", "y.pool.example.org", 0],
-                                               ["y.pool.example.org", "CNAME", "x.pool.example.org", 0]]},
-            "deb.example.org": {"raw": loop.replace(" ", "")}})
+        self.name_server(
+            {
+                "evil.example.net": {
+                    "answers": [[None, "A", "10.97.3.9", 0], wanted],
+                    "additional": [wanted],
+                },
+                "other.example.net": {"answers": [[None, "A", "10.97.3.1", 0]]},
+                "chain.example.net": {"answers": [[None, "CNAME", "deb.example.org", 0], wanted]},
+                "x.pool.example.org": {
+                    "answers": [
+                        [None, "CNAME", "y.pool.example.org", 0],
+                        ["y.pool.example.org", "CNAME", "x.pool.example.org", 0],
+                    ]
+                },
+                "deb.example.org": {"raw": loop.replace(" ", "")},
+            }
+        )
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
-        for name in ("evil.example.net", "other.example.net", "chain.example.net", "x.pool.example.org", "deb.example.org"):
+        for name in (
+            "evil.example.net",
+            "other.example.net",
+            "chain.example.net",
+            "x.pool.example.org",
+            "deb.example.org",
+        ):
             self.ask(web, name)
         for address in ("10.97.3.1", "10.97.3.9"):
             self.assert_refused(web.exchange("tcp", address, PORT), address)
         self.assertEqual(self.host.status()["names"]["addresses"], 0)
 
     def test_whom_nobody_asked_teaches_nothing(self):
-        """Answers from another address or port than was asked, and from one that was asked for something else."""
+        """Answers from another address or port than was asked, and from one that was asked for
+        something else."""
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         self.assertEqual(web.open("s", "udp", HOST4), "ok")
@@ -141,45 +212,90 @@ class Names(WorldCase):
         waiting.until(lambda: self.host.status()["names"]["addresses"] == 1, "its answer counts")
 
     def test_an_accomplice_is_no_name_server(self):
-        """Whoever may be asked by the baseline alone, or is the workload itself, cannot open anything."""
+        """Whoever may be asked by the baseline alone, or is the workload itself, cannot open
+        anything."""
         zone = {"deb.example.org": {"answers": [[None, "A", "10.97.3.4", 3600]]}}
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
-        friend = self.name_server(zone, ("127.0.0.7", "::1"), self.host, [host.TRIRUN, "--label", "app=web", "--"])
+        friend = self.name_server(
+            zone, ("127.0.0.7", "::1"), self.host, [host.TRIRUN, "--label", "app=web", "--"]
+        )
         self.assertEqual(self.ask(web, "deb.example.org", server="127.0.0.7"), ["10.97.3.4"])
-        self.assertEqual(self.ask(web, "deb.example.org", "+tcp", server="127.0.0.7"), ["10.97.3.4"])
+        self.assertEqual(
+            self.ask(web, "deb.example.org", "+tcp", server="127.0.0.7"), ["10.97.3.4"]
+        )
         self.assert_refused(web.exchange("tcp", "10.97.3.4", PORT))
         self.assertIn("what 127.0.0.7 says of deb.example.org", self.host.log_text())
-        self.host.explicit_reload(POLICY + '[[allow]]\nfrom = "app=web"\nto = "app=web"\nports = ["udp/53"]\n')
+        self.host.explicit_reload(
+            POLICY + '[[allow]]\nfrom = "app=web"\nto = "app=web"\nports = ["udp/53"]\n'
+        )
         self.assertEqual(self.ask(web, "deb.example.org", server="127.0.0.7"), ["10.97.3.4"])
         self.assert_allowed(web.exchange("tcp", "10.97.3.4", PORT), "a rule makes it one")
         self.assertIsNone(friend.poll())
 
     def test_dnsmasq_on_this_host(self):
         """As an unlabelled process at 127.0.0.53, and as a workload; asked with libc's resolver."""
-        self.host.explicit_reload(POLICY + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53", "tcp/53"]\n')
+        self.host.explicit_reload(
+            POLICY
+            + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53", "tcp/53"]\n'
+        )
         web = self.host.labelled("app=web")
         for index, prefix in enumerate(([], [host.TRIRUN, "--label", "app=dns", "--"])):
-            server, address4, address6 = f"127.0.0.{53 + index}", f"10.97.4.{index + 1}", f"fd00:97::4:{index + 1}"
+            server, address4, address6 = (
+                f"127.0.0.{53 + index}",
+                f"10.97.4.{index + 1}",
+                f"fd00:97::4:{index + 1}",
+            )
             self.dnsmasq(prefix, server, f"--host-record=deb.example.org,{address4},{address6}")
             for address in (address4, address6):
                 self.assert_refused(web.exchange("tcp", address, PORT), address)
-            found = web.run(["unshare", "-m", "sh", "-c", f"echo nameserver {server} >{self.host.undo.directory}/resolv.conf && "
-                             f"mount --bind {self.host.undo.directory}/resolv.conf /etc/resolv.conf && getent ahosts deb.example.org"])
-            self.assertEqual({line.split()[0] for line in found["out"].splitlines()}, {address4, address6}, found)
+            found = web.run(
+                [
+                    "unshare",
+                    "-m",
+                    "sh",
+                    "-c",
+                    f"echo nameserver {server} >{self.host.undo.directory}/resolv.conf && "
+                    f"mount --bind {self.host.undo.directory}/resolv.conf /etc/resolv.conf && getent ahosts deb.example.org",
+                ]
+            )
+            self.assertEqual(
+                {line.split()[0] for line in found["out"].splitlines()}, {address4, address6}, found
+            )
             for address in (address4, address6):
                 self.assert_allowed(web.exchange("tcp", address, PORT), address)
 
     def dnsmasq(self, prefix, address, *options):
-        process = self.host.popen([*prefix, "/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
-                                   "--user=root", "--bind-interfaces", f"--listen-address={address}", "--pid-file", *options],
-                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self.host.popen(
+            [
+                *prefix,
+                "/usr/sbin/dnsmasq",
+                "--keep-in-foreground",
+                "--conf-file=/dev/null",
+                "--no-resolv",
+                "--no-hosts",
+                "--user=root",
+                "--bind-interfaces",
+                f"--listen-address={address}",
+                "--pid-file",
+                *options,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self.addCleanup(host.kill_quietly, process)
-        waiting.until(lambda: f"{address}:53 " in self.host.must(["ss", "-Hlnu"]), "dnsmasq listens")
+        waiting.until(
+            lambda: f"{address}:53 " in self.host.must(["ss", "-Hlnu"]), "dnsmasq listens"
+        )
 
     def test_what_was_learned_outlives_reloads_and_the_daemon(self):
-        self.name_server({"deb.example.org": {"answers": [[None, "A", "10.97.5.1", 0]]},
-                          "x.pool.example.org": {"answers": [[None, "A", "10.97.5.2", 0]]}})
+        self.name_server(
+            {
+                "deb.example.org": {"answers": [[None, "A", "10.97.5.1", 0]]},
+                "x.pool.example.org": {"answers": [[None, "A", "10.97.5.2", 0]]},
+            }
+        )
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         for name in ("deb.example.org", "x.pool.example.org"):
@@ -194,7 +310,9 @@ class Names(WorldCase):
         for address in ("10.97.5.1", "10.97.5.2"):
             self.assert_allowed(web.exchange("tcp", address, PORT), address)
         self.host.explicit_reload(POLICY.replace(', "*.pool.example.org"', ""))
-        self.assert_refused(web.exchange("tcp", "10.97.5.2", PORT), "a name that policy has no more")
+        self.assert_refused(
+            web.exchange("tcp", "10.97.5.2", PORT), "a name that policy has no more"
+        )
         self.assertEqual(web.send_text("c", "ping"), "ok")
         self.assertEqual(web.receive("c"), {"text": "ping"})
         listed = self.host.must(["nft", "list", "set", "inet", "trireme", "named4"])
@@ -202,10 +320,14 @@ class Names(WorldCase):
 
     def test_networks_by_name_and_by_cidr_are_judged_alike(self):
         """Whatever the order: deny beats allow, and a name adds to what the CIDRs say."""
-        self.name_server({"deb.example.org": {"answers": [[None, "A", "10.97.6.1", 0]]},
-                          "x.pool.example.org": {"answers": [[None, "A", "10.97.6.2", 0]]}})
+        self.name_server(
+            {
+                "deb.example.org": {"answers": [[None, "A", "10.97.6.1", 0]]},
+                "x.pool.example.org": {"answers": [[None, "A", "10.97.6.2", 0]]},
+            }
+        )
         cidr = f'[[network]]\nname = "near"\ncidrs = ["10.97.6.0/24"]\n[[allow]]\nfrom = "app=web"\nto = "@near"\nports = ["tcp/{PORT}"]\n'
-        deny = f'[[network]]\nname = "bad"\nnames = ["deb.example.org"]\n[[deny]]\nfrom = "*"\nto = "@bad"\n'
+        deny = '[[network]]\nname = "bad"\nnames = ["deb.example.org"]\n[[deny]]\nfrom = "*"\nto = "@bad"\n'
         web = self.host.labelled("app=web")
         for policy in (cidr + deny, deny + cidr):
             self.host.explicit_reload(RESOLVER + MAY_ASK + cidr)
@@ -221,31 +343,57 @@ class Names(WorldCase):
         self.name_server({"deb.example.org": {"answers": [[None, "A", "10.97.7.1", 0]]}})
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
+
         def explained():
-            return self.host.trirectl("policy", "explain", "--from", "app=web", "--to", "deb.example.org", "--port", f"tcp/{PORT}")
+            return self.host.trirectl(
+                "policy",
+                "explain",
+                "--from",
+                "app=web",
+                "--to",
+                "deb.example.org",
+                "--port",
+                f"tcp/{PORT}",
+            )
+
         self.assertEqual(explained().returncode, 0)
         self.assertIn("no answer was seen for deb.example.org", explained().stdout)
         self.ask(web, "deb.example.org")
         self.assertIn("deb.example.org at 10.97.7.1 (@world, @mirror)", explained().stdout)
         self.assertIn("to the mirror", explained().stdout)
         self.assert_refused(web.exchange("tcp", "10.97.7.1", PORT + 2))
+
         def told():
             return [flow for flow in self.host.flows() if flow["port"] == PORT + 2]
+
         end = waiting.until(told, "the refusal is told")[0]["destination"]
         self.assertEqual((end["networks"], end["names"]), (["mirror"], ["deb.example.org"]))
 
     @unittest.skipUnless(host.LONG, "takes a TTL of a minute")
     def test_when_the_ttl_ends(self):
         """An address that a flow uses stays with it, others go; the flow goes on either way."""
-        self.name_server({"deb.example.org": {"answers": [[None, "A", "10.97.9.1", 0], [None, "A", "10.97.9.2", 0]]}})
+        self.name_server(
+            {
+                "deb.example.org": {
+                    "answers": [[None, "A", "10.97.9.1", 0], [None, "A", "10.97.9.2", 0]]
+                }
+            }
+        )
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         self.ask(web, "deb.example.org")
         self.assertEqual(web.open("c", "tcp", HOST4), "ok")
         self.assertEqual(web.connect("c", "10.97.9.1", PORT), "ok")
         self.assert_allowed(web.exchange("tcp", "10.97.9.2", PORT))
-        self.host.must(["conntrack", "-D", "-d", "10.97.9.2"])  # else its entry, which ends slowly, would keep it
-        waiting.until(lambda: self.host.status()["names"]["addresses"] == 1, "nobody uses the other any more", 150, 1)
+        self.host.must(
+            ["conntrack", "-D", "-d", "10.97.9.2"]
+        )  # else its entry, which ends slowly, would keep it
+        waiting.until(
+            lambda: self.host.status()["names"]["addresses"] == 1,
+            "nobody uses the other any more",
+            150,
+            1,
+        )
         self.assert_refused(web.exchange("tcp", "10.97.9.2", PORT))
         self.host.must([host.TRIRECTL, "reload"])
         self.assertEqual(web.send_text("c", "ping"), "ok")
@@ -255,8 +403,16 @@ class Names(WorldCase):
 
     def test_a_wildcard_with_5000_addresses(self):
         addresses = many(5000)
-        self.name_server({f"n{first}.pool.example.org": {"answers": [[None, "A", address, 0] for address in addresses[first:first + 250]]}
-                          for first in range(0, 5000, 250)})
+        self.name_server(
+            {
+                f"n{first}.pool.example.org": {
+                    "answers": [
+                        [None, "A", address, 0] for address in addresses[first : first + 250]
+                    ]
+                }
+                for first in range(0, 5000, 250)
+            }
+        )
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         for first in range(0, 5000, 250):

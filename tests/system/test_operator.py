@@ -1,4 +1,5 @@
-"""trirectl as an operator uses it: flows, suggestions, differences, graphs, on a terminal and in pipes."""
+"""trirectl as an operator uses it: flows, suggestions, differences, graphs, on a terminal and in
+pipes."""
 
 import json
 import os
@@ -12,12 +13,18 @@ import unittest
 from tests.system import terminal, waiting
 from tests.system.host import LOCAL4, ROOT, TRIRECTL, TRIREMED, HostCase
 
-LONG_LABELS = "app=a-service-with-a-rather-long-name,env=production,team=platform-engineering,tier=frontend"
+LONG_LABELS = (
+    "app=a-service-with-a-rather-long-name,env=production,team=platform-engineering,tier=frontend"
+)
 AUDIT = '[defaults]\nmode = "audit"\n'
 
 
 def end_of(end):
-    return ",".join(f"{key}={value}" for key, value in end["labels"].items()) if "labels" in end else end["entity"]
+    return (
+        ",".join(f"{key}={value}" for key, value in end["labels"].items())
+        if "labels" in end
+        else end["entity"]
+    )
 
 
 class Operator(HostCase):
@@ -29,7 +36,10 @@ class Operator(HostCase):
         return json.loads(self.host.must([TRIRECTL, *arguments, "--json"]))
 
     def lines(self, *arguments):
-        return [json.loads(line) for line in self.host.must([TRIRECTL, *arguments, "--json"]).splitlines()]
+        return [
+            json.loads(line)
+            for line in self.host.must([TRIRECTL, *arguments, "--json"]).splitlines()
+        ]
 
     def flows(self, *arguments):
         return self.lines("flows", *arguments)
@@ -51,15 +61,33 @@ class Operator(HostCase):
         self.assert_refused(self.host.plain().exchange("tcp", LOCAL4, 7100))
         self.await_flow("--port", "7100", "--from", "@host")
         mine = ("--port", "tcp/7100")
-        self.assertEqual([flow["source"]["labels"] for flow in self.flows(*mine, "--from", "app=web")], [{"app": "web"}])
+        self.assertEqual(
+            [flow["source"]["labels"] for flow in self.flows(*mine, "--from", "app=web")],
+            [{"app": "web"}],
+        )
         self.assertEqual(len(self.flows(*mine)), 2)
-        for yes in (["--with", "app in (db)"], ["--to", "app=db", "--verdict", "deny"], ["--protocol", "tcp"], ["--since", "5m"],
-                    ["--verdict", "audit,deny"]):
+        for yes in (
+            ["--with", "app in (db)"],
+            ["--to", "app=db", "--verdict", "deny"],
+            ["--protocol", "tcp"],
+            ["--since", "5m"],
+            ["--verdict", "audit,deny"],
+        ):
             self.assertEqual(len(self.flows(*mine, *yes)), 2, yes)
         self.assertEqual(len(self.flows(*mine, "--from", "10.99.0.0/24")), 1)
-        for no in (["--verdict", "allow"], ["--from", "app=db"], ["--to", "@host"], ["--protocol", "udp"]):
+        for no in (
+            ["--verdict", "allow"],
+            ["--from", "app=db"],
+            ["--to", "@host"],
+            ["--protocol", "udp"],
+        ):
             self.assertEqual(self.flows(*mine, *no), [], no)
-        for wrong in (["--verdict", "denied"], ["--from", "@nowhere"], ["--port", "http"], ["--since", "yesterday"]):
+        for wrong in (
+            ["--verdict", "denied"],
+            ["--from", "@nowhere"],
+            ["--port", "http"],
+            ["--since", "yesterday"],
+        ):
             done = self.host.trirectl("flows", *wrong)
             self.assertEqual(done.returncode, 1, wrong)
             self.assertIn("trirectl: hint:", done.stderr)
@@ -69,7 +97,13 @@ class Operator(HostCase):
         for _ in range(2):
             self.assert_refused(self.host.labelled("app=web").exchange("tcp", "127.0.0.1", 7101))
             self.host.agents.pop().end()
-        tally = waiting.until(lambda: [each for each in self.flows("--summary", "--port", "7101") if each["count"] == 2], "both are counted", 15)[0]
+        tally = waiting.until(
+            lambda: [
+                each for each in self.flows("--summary", "--port", "7101") if each["count"] == 2
+            ],
+            "both are counted",
+            15,
+        )[0]
         self.assertEqual((tally["source"]["labels"], tally["verdict"]), ({"app": "web"}, "deny"))
 
     def test_live_connections(self):
@@ -79,12 +113,20 @@ class Operator(HostCase):
             client.open(name, "tcp", "127.0.0.1")
             self.assert_allowed(client.connect(name, "127.0.0.1", 7102))
         live = self.flows("--live", "--port", "7102")
-        self.assertEqual([(each["count"], each["verdict"], each["source"]["labels"]) for each in live], [(2, "allow", {"app": "web"})])
+        self.assertEqual(
+            [(each["count"], each["verdict"], each["source"]["labels"]) for each in live],
+            [(2, "allow", {"app": "web"})],
+        )
         self.assertEqual(self.flows("--live", "--port", "7102", "--from", "@host"), [])
         client.close("one")
-        waiting.until(lambda: [each["count"] for each in self.flows("--live", "--port", "7102")] == [1], "what both ends have closed is not alive")
+        waiting.until(
+            lambda: [each["count"] for each in self.flows("--live", "--port", "7102")] == [1],
+            "what both ends have closed is not alive",
+        )
         client.close("two", reset=True)
-        waiting.until(lambda: self.flows("--live", "--port", "7102") == [], "nor what one has reset")
+        waiting.until(
+            lambda: self.flows("--live", "--port", "7102") == [], "nor what one has reset"
+        )
 
     def test_live_connections_that_audit_mode_let_pass_have_their_ends(self):
         """In the flow itself: a restarted daemon, whose log is empty, knows them as well."""
@@ -104,9 +146,19 @@ class Operator(HostCase):
         self.assertEqual(db.receive("u"), {"text": "ping"})
         self.host.restart()
         live = [self.flows("--live", "--port", port) for port in ("7112", "7113", "7114")]
-        told = sorted((each["port"], each["verdict"], end_of(each["source"]), end_of(each["destination"])) for each in sum(live, []))
-        self.assertEqual(told, [(7112, "audit", "@host", "app=db"), (7112, "audit", "app=web", "app=db"), (7113, "audit", "app=web", "@host"),
-                                (7114, "audit", "app=web", "app=db")])
+        told = sorted(
+            (each["port"], each["verdict"], end_of(each["source"]), end_of(each["destination"]))
+            for each in sum(live, [])
+        )
+        self.assertEqual(
+            told,
+            [
+                (7112, "audit", "@host", "app=db"),
+                (7112, "audit", "app=web", "app=db"),
+                (7113, "audit", "app=web", "@host"),
+                (7114, "audit", "app=web", "app=db"),
+            ],
+        )
 
     def test_a_flow_that_audit_mode_lets_go_on_is_told_whoever_speaks_first(self):
         """It was allowed when it began, and is no more."""
@@ -124,23 +176,61 @@ class Operator(HostCase):
         self.assertEqual(web.receive("answer"), {"text": "ping"})
         for port in ("7115", "7116"):
             told = self.await_flow("--port", port)
-            self.assertEqual([(each["verdict"], end_of(each["source"]), end_of(each["destination"])) for each in told], [("audit", "app=web", "app=db")], port)
+            self.assertEqual(
+                [
+                    (each["verdict"], end_of(each["source"]), end_of(each["destination"]))
+                    for each in told
+                ],
+                [("audit", "app=web", "app=db")],
+                port,
+            )
             live = self.flows("--live", "--port", port)
-            self.assertEqual([(each["verdict"], end_of(each["source"]), end_of(each["destination"])) for each in live], [("audit", "app=web", "app=db")], port)
+            self.assertEqual(
+                [
+                    (each["verdict"], end_of(each["source"]), end_of(each["destination"]))
+                    for each in live
+                ],
+                [("audit", "app=web", "app=db")],
+                port,
+            )
 
     def test_follow_is_one_line_for_each_flow_and_ends_with_the_daemon(self):
         self.served("app=db", 7103)
-        follower = self.host.popen([TRIRECTL, "flows", "--follow", "--limit", "0", "--port", "7103"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        tail = self.host.popen([TRIRECTL, "flows", "--follow", "--json", "--limit", "0", "--verdict", "deny", "--port", "7103"], stdout=subprocess.PIPE, text=True)
+        follower = self.host.popen(
+            [TRIRECTL, "flows", "--follow", "--limit", "0", "--port", "7103"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        tail = self.host.popen(
+            [
+                TRIRECTL,
+                "flows",
+                "--follow",
+                "--json",
+                "--limit",
+                "0",
+                "--verdict",
+                "deny",
+                "--port",
+                "7103",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.addCleanup(self._reap, follower, tail)
         web = self.host.labelled("app=web")
 
         def attempt():  # until the followers are known, and told
             web.exchange("tcp", "127.0.0.1", 7103)
             return select.select([follower.stdout], [], [], 0.2)[0]
+
         waiting.until(attempt, "a line comes at once", 20)
         line = follower.stdout.readline()
-        self.assertRegex(line, r"^\d{4}-\d\d-\d\dT[0-9:.]+Z deny  app=web \[127\.0\.0\.1\] -> app=db \[127\.0\.0\.1\] tcp/7103  no rule allows it\n$")
+        self.assertRegex(
+            line,
+            r"^\d{4}-\d\d-\d\dT[0-9:.]+Z deny  app=web \[127\.0\.0\.1\] -> app=db \[127\.0\.0\.1\] tcp/7103  no rule allows it\n$",
+        )
         self.assertEqual(json.loads(tail.stdout.readline())["port"], 7103)
         self.host.restart()
         self.assertEqual(follower.wait(10), 1)
@@ -149,7 +239,12 @@ class Operator(HostCase):
     def test_follow_ends_when_nobody_reads(self):
         self.served("app=db", 7104)
         script = f"{TRIRECTL} flows --follow --limit 0 --port 7104; echo code $? >&2"
-        follower = self.host.popen(["bash", "-c", f"({script}) | head -n 1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        follower = self.host.popen(
+            ["bash", "-c", f"({script}) | head -n 1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         self.addCleanup(self._reap, follower)
         deadline = time.monotonic() + 20
         while follower.poll() is None and time.monotonic() < deadline:
@@ -165,7 +260,8 @@ class Operator(HostCase):
     # --- suggest, diff ---
 
     def test_from_audit_to_enforcement(self):
-        """Audit, suggest, check, diff, save, enforce: nothing that was seen is refused, everything else is."""
+        """Audit, suggest, check, diff, save, enforce: nothing that was seen is refused, everything
+        else is."""
         self.host.explicit_reload(AUDIT)
         self.served("app=db", 7105)
         resolver = self.host.plain()
@@ -198,7 +294,11 @@ class Operator(HostCase):
         found = json.loads(self.host.trirectl("policy", "diff", directory, "--json").stdout)
         self.assertEqual(found["live_flows_cut"], 0)
         for to, ports in (("app=db", "tcp/7105"), ("@dns", "udp/53")):
-            gained = [change["gained"] for change in found["access"] if "app=web" in change["from"] and to in change["to"]]
+            gained = [
+                change["gained"]
+                for change in found["access"]
+                if "app=web" in change["from"] and to in change["to"]
+            ]
             self.assertEqual(gained, [ports], found["access"])
         self.assertFalse([change for change in found["access"] if change["lost"]])
         text = self.host.trirectl("policy", "diff", directory).stdout
@@ -221,27 +321,40 @@ class Operator(HostCase):
         asked = ("policy", "suggest", "--port", "7106")
         self.assertEqual(self.json(*asked)["rules"], [])
         rules = self.json(*asked, "--denied")["rules"]
-        self.assertEqual([(each["from"], each["to"], each["ports"]) for each in rules], [(["app=web"], ["app=db"], ["tcp/7106"])])
+        self.assertEqual(
+            [(each["from"], each["to"], each["ports"]) for each in rules],
+            [(["app=web"], ["app=db"], ["tcp/7106"])],
+        )
 
     def test_diff_names_who_gains_and_who_loses(self):
-        self.host.explicit_reload('[[allow]]\nname = "old"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7107"]\n')
+        self.host.explicit_reload(
+            '[[allow]]\nname = "old"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7107"]\n'
+        )
         self.served("app=db", 7107)
         web = self.host.labelled("app=web")
         web.open("live", "tcp", "127.0.0.1")
         self.assert_allowed(web.connect("live", "127.0.0.1", 7107))
         directory = self.enterContext(tempfile.TemporaryDirectory())
         with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
-            file.write('[[allow]]\nname = "new"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7108"]\n')
+            file.write(
+                '[[allow]]\nname = "new"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7108"]\n'
+            )
         done = self.host.trirectl("policy", "diff", directory)
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stdout, r"app=web +app=db +tcp/7108 +tcp/7107\n")
         self.assertIn("was: allow 'old' (policy.toml:1:1)", done.stdout)
-        self.assertRegex(done.stdout, r"1 of \d+ live connections would end:\nCOUNT +FROM +TO +PORT +WHY\n1 +app=web +app=db +tcp/7107 +no rule allows it")
+        self.assertRegex(
+            done.stdout,
+            r"1 of \d+ live connections would end:\nCOUNT +FROM +TO +PORT +WHY\n1 +app=web +app=db +tcp/7107 +no rule allows it",
+        )
         with open(directory + "/policy.toml", "a", encoding="utf-8") as file:
             file.write("[[allow]]\nform = 1\n")
         wrong = self.host.trirectl("policy", "diff", directory)
         self.assertEqual((wrong.returncode, wrong.stdout), (1, ""))
-        self.assertIn("policy.toml:7:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?", wrong.stderr)
+        self.assertIn(
+            "policy.toml:7:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?",
+            wrong.stderr,
+        )
 
     # --- graph ---
 
@@ -255,38 +368,65 @@ class Operator(HostCase):
         self.assertIn(f"{self.host.config}: not valid", check.stdout)
         self.assertEqual(self.host.trirectl("policy", "test").returncode, 1)
         diff = self.host.trirectl("policy", "diff")
-        self.assertEqual((diff.returncode, diff.stderr.splitlines()[-1]), (1, f"trirectl: {self.host.config} is not valid: nothing is compared"))
+        self.assertEqual(
+            (diff.returncode, diff.stderr.splitlines()[-1]),
+            (1, f"trirectl: {self.host.config} is not valid: nothing is compared"),
+        )
         elsewhere = tempfile.mkdtemp(dir=self.host.undo.directory)
         with open(elsewhere + "/policy.toml", "w", encoding="utf-8"):
             pass
         for arguments in ((elsewhere,), ("--config-dir", elsewhere)):
-            self.assertIn(f"{elsewhere}: valid", self.host.trirectl("policy", "check", *arguments).stdout)
+            self.assertIn(
+                f"{elsewhere}: valid", self.host.trirectl("policy", "check", *arguments).stdout
+            )
         # Nobody answers there, or not to this user.
         nobody = self.host.run([TRIRECTL, "policy", "check", "--runtime-dir", elsewhere])
         self.assertRegex(nobody.stdout, "(?m)^/etc/trireme: ")
-        user = self.host.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", TRIRECTL, "policy", "check"])
+        user = self.host.run(
+            [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                TRIRECTL,
+                "policy",
+                "check",
+            ]
+        )
         self.assertRegex(user.stdout, "(?m)^/etc/trireme: ")
 
     def test_graph(self):
-        self.host.explicit_reload('[[allow]]\nname = "x</script>y"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7109"]\n')
+        self.host.explicit_reload(
+            '[[allow]]\nname = "x</script>y"\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7109"]\n'
+        )
         self.served("app=db", 7109)
         web = self.host.labelled("app=web")
         web.open("live", "tcp", "127.0.0.1")
         self.assert_allowed(web.connect("live", "127.0.0.1", 7109))
         drawn = self.json("policy", "graph")
         texts = [node["text"] for node in drawn["nodes"]]
-        edge = next(each for each in drawn["edges"] if (texts[each["from"]], texts[each["to"]]) == ("app=web", "app=db"))
+        edge = next(
+            each
+            for each in drawn["edges"]
+            if (texts[each["from"]], texts[each["to"]]) == ("app=web", "app=db")
+        )
         self.assertEqual(edge["may"], "tcp/7109")
-        self.assertIn(("allow", "tcp/7109"), [(use["verdict"], use["ports"]) for use in edge["did"]])
+        self.assertIn(
+            ("allow", "tcp/7109"), [(use["verdict"], use["ports"]) for use in edge["did"]]
+        )
         dot = self.host.must([TRIRECTL, "policy", "graph"])
         self.assertRegex(dot, r'label="tcp/7109\n(?:.*\n)*?allow tcp/7109 x1')
         self.assertIn("<svg", self.host.must([TRIRECTL, "policy", "graph", "--format", "svg"]))
-        none = self.host.run(["env", "PATH=/nowhere", TRIRECTL, "policy", "graph", "--format", "svg"])
+        none = self.host.run(
+            ["env", "PATH=/nowhere", TRIRECTL, "policy", "graph", "--format", "svg"]
+        )
         self.assertEqual(none.returncode, 1)
         self.assertIn("apt-get install graphviz", none.stderr)
         page = self.host.must([TRIRECTL, "policy", "graph", "--format", "html"])
         self.assertEqual(page.count("</script>"), 2, "a rule's name ends no script")
-        self.assertEqual(re.findall(r"(?:src|href)\s*=|url\(|https?://(?!www\.w3\.org/2000/svg)", page), [])
+        self.assertEqual(
+            re.findall(r"(?:src|href)\s*=|url\(|https?://(?!www\.w3\.org/2000/svg)", page), []
+        )
         self.assert_page_is_searched(page)
 
     def assert_page_is_searched(self, page):
@@ -296,34 +436,60 @@ class Operator(HostCase):
             file.write(page)
 
         def rows(search):
-            document = subprocess.run(["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={directory}/profile",
-                                       "--dump-dom", f"file://{directory}/graph.html#{search}"], capture_output=True, text=True, timeout=60, check=True).stdout
+            document = subprocess.run(
+                [
+                    "chromium",
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-dev-shm-usage",
+                    f"--user-data-dir={directory}/profile",
+                    "--dump-dom",
+                    f"file://{directory}/graph.html#{search}",
+                ],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout
             body = document.split('<tbody id="edges">')[1].split("</tbody>")[0]
             return re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>", body)
+
         self.assertEqual(rows("7109"), [("app=web", "app=db", "tcp/7109")])
         self.assertEqual(rows("no-such-word"), [])
 
     # --- explain ---
 
     def test_explain_by_name_labels_and_address(self):
-        self.host.explicit_reload('[[network]]\nname = "dns"\ncidrs = ["192.0.2.53"]\n'
-                                  '[[allow]]\nname = "names"\nfrom = "app=web"\nto = "@dns"\nports = ["udp/53"]\n')
+        self.host.explicit_reload(
+            '[[network]]\nname = "dns"\ncidrs = ["192.0.2.53"]\n'
+            '[[allow]]\nname = "names"\nfrom = "app=web"\nto = "@dns"\nports = ["udp/53"]\n'
+        )
         self.host.labelled("app=web", "--unit", "web-one")
         name = self.host.workloads()[0]["name"]
         for end in (name, "app=web"):
             for to in ("@dns", "192.0.2.53"):
-                done = self.host.trirectl("policy", "explain", "--from", end, "--to", to, "--port", "udp/53")
+                done = self.host.trirectl(
+                    "policy", "explain", "--from", end, "--to", to, "--port", "udp/53"
+                )
                 self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
                 self.assertIn("allow 'names' (policy.toml:4:1)", done.stdout)
-        missed = self.host.trirectl("policy", "explain", "--from", name, "--to", "@dns", "--port", "tcp/53")
+        missed = self.host.trirectl(
+            "policy", "explain", "--from", name, "--to", "@dns", "--port", "tcp/53"
+        )
         self.assertEqual(missed.returncode, 1)
-        self.assertIn("close:       allow 'names' (policy.toml:4:1)\n               but tcp/53 is not among its ports udp/53", missed.stdout)
+        self.assertIn(
+            "close:       allow 'names' (policy.toml:4:1)\n               but tcp/53 is not among its ports udp/53",
+            missed.stdout,
+        )
 
     # --- a terminal of 80 columns ---
 
     def test_nothing_wraps_in_80_columns(self):
-        self.host.explicit_reload('[[allow]]\nname = "a rule with a name that is longer than anybody would like to read in a table"\n'
-                                  f'from = "{LONG_LABELS}"\nto = "app=db"\nports = ["tcp/1-5"]\n')
+        self.host.explicit_reload(
+            '[[allow]]\nname = "a rule with a name that is longer than anybody would like to read in a table"\n'
+            f'from = "{LONG_LABELS}"\nto = "app=db"\nports = ["tcp/1-5"]\n'
+        )
         self.served(LONG_LABELS, 7110)
         client = self.host.labelled("app=other-service,env=production,team=a-team-with-a-long-name")
         self.assert_refused(client.exchange("tcp", LOCAL4, 7110))
@@ -331,33 +497,81 @@ class Operator(HostCase):
         self.await_flow("--port", "7110")
         directory = self.enterContext(tempfile.TemporaryDirectory())
         with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
-            file.write(f'[defaults]\nbaseline = "none"\n[[allow]]\nfrom = "{LONG_LABELS}"\nto = ["app=db", "@host", "*"]\nports = ["tcp/80", "tcp/443", "udp/443", "udp/8000-8999"]\n')
-        for argv in (["status"], ["workloads"], ["flows"], ["flows", "--summary"], ["flows", "--live"], ["flows", "--verbose"], ["policy", "diff", directory],
-                     ["policy", "explain", "--from", LONG_LABELS, "--to", "app=other-service,env=production,team=a-team-with-a-long-name", "--port", "tcp/443"],
-                     ["policy", "check", directory], ["reload"], ["--help"], ["flows", "--help"], ["policy", "--help"], ["policy", "diff", "--help"],
-                     ["policy", "suggest", "--help"], ["policy", "graph", "--help"], ["policy", "explain", "--help"], ["pki", "issue", "--help"]):
+            file.write(
+                f'[defaults]\nbaseline = "none"\n[[allow]]\nfrom = "{LONG_LABELS}"\nto = ["app=db", "@host", "*"]\nports = ["tcp/80", "tcp/443", "udp/443", "udp/8000-8999"]\n'
+            )
+        for argv in (
+            ["status"],
+            ["workloads"],
+            ["flows"],
+            ["flows", "--summary"],
+            ["flows", "--live"],
+            ["flows", "--verbose"],
+            ["policy", "diff", directory],
+            [
+                "policy",
+                "explain",
+                "--from",
+                LONG_LABELS,
+                "--to",
+                "app=other-service,env=production,team=a-team-with-a-long-name",
+                "--port",
+                "tcp/443",
+            ],
+            ["policy", "check", directory],
+            ["reload"],
+            ["--help"],
+            ["flows", "--help"],
+            ["policy", "--help"],
+            ["policy", "diff", "--help"],
+            ["policy", "suggest", "--help"],
+            ["policy", "graph", "--help"],
+            ["policy", "explain", "--help"],
+            ["pki", "issue", "--help"],
+        ):
             _, shown, lines = terminal.show(self.host.popen, [TRIRECTL, *argv])
             self.assertTrue(lines, argv)
             for line in lines:
                 self.assertLessEqual(terminal.width(line), terminal.COLUMNS, f"{argv}: {line}")
             if argv == ["flows"]:
                 self.assertIn("\x1b[31mdeny", shown)
-                self.assertTrue(any(re.match(r"\d\d:\d\d:\d\d\.\d{3} deny  app=other.*…? -> .* tcp/7110  no rule", line) for line in lines), lines)
+                self.assertTrue(
+                    any(
+                        re.match(
+                            r"\d\d:\d\d:\d\d\.\d{3} deny  app=other.*…? -> .* tcp/7110  no rule",
+                            line,
+                        )
+                        for line in lines
+                    ),
+                    lines,
+                )
         for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-            self.assertNotIn("\x1b", terminal.show(self.host.popen, [TRIRECTL, "flows"], environment)[1], environment)
+            self.assertNotIn(
+                "\x1b",
+                terminal.show(self.host.popen, [TRIRECTL, "flows"], environment)[1],
+                environment,
+            )
         self.assertNotIn("\x1b", self.host.must([TRIRECTL, "flows"]))
 
     # --- usage ---
 
     def test_usage_errors_say_what_was_meant(self):
-        for argv, meant in ((["statu"], "unknown word 'statu' after 'trirectl'; did you mean 'status'?"),
-                            (["policy", "chek"], "unknown word 'chek' after 'trirectl policy'; did you mean 'check'?"),
-                            (["flows", "--folow"], "unknown option '--folow' of 'trirectl flows'; did you mean '--follow'?"),
-                            (["policy"], "'trirectl policy' needs a word more: check, test, explain"),
-                            (["policy", "graph", "--format", "png"], "png"),
-                            (["policy", "explain", "--from", "app=web"], "--to is required"),
-                            (["reload", "now"], "'trirectl reload' takes no word 'now'"),
-                            ([], "'trirectl' needs a word more")):
+        for argv, meant in (
+            (["statu"], "unknown word 'statu' after 'trirectl'; did you mean 'status'?"),
+            (
+                ["policy", "chek"],
+                "unknown word 'chek' after 'trirectl policy'; did you mean 'check'?",
+            ),
+            (
+                ["flows", "--folow"],
+                "unknown option '--folow' of 'trirectl flows'; did you mean '--follow'?",
+            ),
+            (["policy"], "'trirectl policy' needs a word more: check, test, explain"),
+            (["policy", "graph", "--format", "png"], "png"),
+            (["policy", "explain", "--from", "app=web"], "--to is required"),
+            (["reload", "now"], "'trirectl reload' takes no word 'now'"),
+            ([], "'trirectl' needs a word more"),
+        ):
             done = self.host.trirectl(*argv)
             self.assertEqual((done.returncode, done.stdout), (2, ""), argv)
             self.assertIn(meant, done.stderr)
@@ -367,15 +581,38 @@ class Operator(HostCase):
         text = self.host.must([TRIRECTL, "status"])
         self.assertRegex(text, r"credential +this host only\n")
         self.assertRegex(text, r"peers +none: this host only; 0 label sets proved\n")
-        self.assertRegex(text, r"tokens +(native|xtables)\S* .*queues, \d threads?, 1 enforcement point\n")
+        self.assertRegex(
+            text, r"tokens +(native|xtables)\S* .*queues, \d threads?, 1 enforcement point\n"
+        )
 
     # --- completion ---
 
     def complete(self, shell, line):
-        words = {"bash": ["bash", "-c", f'. {ROOT}/etc/completions/trirectl.bash; COMP_LINE="$1"; COMP_WORDS=($1); [[ $1 != *" " ]] || COMP_WORDS+=(""); '
-                          'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _trirectl; printf "%s\\n" "${COMPREPLY[@]}"', "-", line],
-                 "fish": ["fish", "--no-config", "-c", f"source {ROOT}/etc/completions/trirectl.fish; complete -C $argv[1]", line]}[shell]
-        done = self.host.run(["env", f"PATH={os.path.dirname(TRIRECTL)}:{os.environ['PATH']}", f"HOME={self.host.undo.directory}", *words])
+        words = {
+            "bash": [
+                "bash",
+                "-c",
+                f'. {ROOT}/etc/completions/trirectl.bash; COMP_LINE="$1"; COMP_WORDS=($1); [[ $1 != *" " ]] || COMP_WORDS+=(""); '
+                'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _trirectl; printf "%s\\n" "${COMPREPLY[@]}"',
+                "-",
+                line,
+            ],
+            "fish": [
+                "fish",
+                "--no-config",
+                "-c",
+                f"source {ROOT}/etc/completions/trirectl.fish; complete -C $argv[1]",
+                line,
+            ],
+        }[shell]
+        done = self.host.run(
+            [
+                "env",
+                f"PATH={os.path.dirname(TRIRECTL)}:{os.environ['PATH']}",
+                f"HOME={self.host.undo.directory}",
+                *words,
+            ]
+        )
         return [each.split("\t")[0] for each in done.stdout.splitlines()]
 
     def test_completion_knows_names_and_labels(self):
@@ -390,7 +627,9 @@ class Operator(HostCase):
                 for word in (name, "app=web", "@host", "@corp-dns"):
                     self.assertIn(word, words, (shell, option))
             self.assertIn("html", self.complete(shell, "trirectl policy graph --format "), shell)
-        self.assertEqual(self.host.run(["zsh", "-n", f"{ROOT}/etc/completions/_trirectl"]).returncode, 0)
+        self.assertEqual(
+            self.host.run(["zsh", "-n", f"{ROOT}/etc/completions/_trirectl"]).returncode, 0
+        )
 
 
 class FirstStart(HostCase):

@@ -1,4 +1,5 @@
-"""A verifier that is stopped, killed, or asked for too much: nobody gets in meanwhile, what is authorised goes on, and it is back at once."""
+"""A verifier that is stopped, killed, or asked for too much: nobody gets in meanwhile, what is
+authorised goes on, and it is back at once."""
 
 import random
 import re
@@ -20,7 +21,14 @@ SOURCES = "198.18.0.0/16"  # RFC 2544
 
 def token(credential, labels):
     """A HELLO of somebody who has no secret."""
-    return packets.MAGIC + bytes((1, HELLO, 2, 0)) + random.randbytes(16) + struct.pack("!HH", len(credential), len(labels)) + credential + labels
+    return (
+        packets.MAGIC
+        + bytes((1, HELLO, 2, 0))
+        + random.randbytes(16)
+        + struct.pack("!HH", len(credential), len(labels))
+        + credential
+        + labels
+    )
 
 
 class Overload(linked.LinkedCase):
@@ -84,7 +92,8 @@ class Overload(linked.LinkedCase):
         self.expect_back_at_once()
 
     def bad_requests(self, number, sources=SOURCES):
-        """SYNs of many sources: noise behind the magic, secrets that nobody has, labels that policy refuses, and a few that it would not."""
+        """SYNs of many sources: noise behind the magic, secrets that nobody has, labels that policy
+        refuses, and a few that it would not."""
         self.server.must(["ip", "route", "replace", sources, "via", STRANGER])
         tap = self.wire.tap("client")
         self.friend.exchange("tcp", SERVER, PORT)
@@ -92,12 +101,26 @@ class Overload(linked.LinkedCase):
         tap.close()
         made = []
         for index in range(number):
-            data = (packets.MAGIC + random.randbytes(300), token(random.randbytes(8) + b"evil", b"app=web\n"),
-                    token(name + b"evil-%d" % index, b"app=other\n"), token(name + b"evil-%d" % index, b"app=web\n"))
+            data = (
+                packets.MAGIC + random.randbytes(300),
+                token(random.randbytes(8) + b"evil", b"app=web\n"),
+                token(name + b"evil-%d" % index, b"app=other\n"),
+                token(name + b"evil-%d" % index, b"app=web\n"),
+            )
             kind = 3 if index % 50 == 0 else index % 3
             source = f"198.18.{random.randrange(256)}.{random.randrange(256)}"
-            made.append(Segment(source, SERVER, random.randrange(1024, 65536), PORT, SYN, random.randrange(1 << 32), options=packets.OPTIONS,
-                                data=data[kind]).packet())
+            made.append(
+                Segment(
+                    source,
+                    SERVER,
+                    random.randrange(1024, 65536),
+                    PORT,
+                    SYN,
+                    random.randrange(1 << 32),
+                    options=packets.OPTIONS,
+                    data=data[kind],
+                ).packet()
+            )
         return made
 
     def waiting_packets(self):
@@ -117,7 +140,10 @@ class Overload(linked.LinkedCase):
         # A request that meets a full queue is repeated by TCP after a second.
         waiting.until(lambda: self.waiting_packets() < 1_000, "the queues are worked off", 1)
         self.expect_back_at_once()
-        waiting.until(lambda: self.metric(self.server, "trireme_queue_dropped_total") > 0, "what did not fit is counted")
+        waiting.until(
+            lambda: self.metric(self.server, "trireme_queue_dropped_total") > 0,
+            "what did not fit is counted",
+        )
 
     def resident(self):
         with open(f"/proc/{self.server.daemon.pid}/status", encoding="utf-8") as status:
@@ -135,8 +161,13 @@ class Overload(linked.LinkedCase):
             self.assertEqual(done["outcomes"], {"ok": count})
             times = done["times"]
             return times[len(times) // 2] * 1000, times[len(times) * 99 // 100] * 1000
+
         calm = sample(100)
-        before, accepted, log = self.resident(), self.served()["accepted"], len(self.server.log_text())
+        before, accepted, log = (
+            self.resident(),
+            self.served()["accepted"],
+            len(self.server.log_text()),
+        )
         sent = []
         flood = threading.Thread(target=lambda: sent.append(tap.flood(requests, seconds, rate)))
         flood.start()
@@ -145,12 +176,18 @@ class Overload(linked.LinkedCase):
         after = self.resident()
         self.assertEqual(self.served()["accepted"], accepted + int(seconds * 40))
         lines = self.server.log_text()[log:].count("\n")
-        print(f"\n{sent[0] / seconds:,.0f} bad requests a second for {seconds} s: resident {before} to {after} kB, connect and exchange "
-              f"p50/p99 {calm[0]:.1f}/{calm[1]:.1f} ms without, {rough[0]:.1f}/{rough[1]:.1f} ms with it; {lines} lines of log, "
-              f"{self.metric(self.server, 'trireme_queue_dropped_total')} did not fit the queues", flush=True)
+        print(
+            f"\n{sent[0] / seconds:,.0f} bad requests a second for {seconds} s: resident {before} to {after} kB, connect and exchange "
+            f"p50/p99 {calm[0]:.1f}/{calm[1]:.1f} ms without, {rough[0]:.1f}/{rough[1]:.1f} ms with it; {lines} lines of log, "
+            f"{self.metric(self.server, 'trireme_queue_dropped_total')} did not fit the queues",
+            flush=True,
+        )
         self.assertLess(after - before, 4096)
         self.assertLess(lines, 250 + 25 * seconds)
-        self.assertGreater(self.refused("malformed_token") + self.refused("untrusted") + self.refused("policy"), 1_000)
+        self.assertGreater(
+            self.refused("malformed_token") + self.refused("untrusted") + self.refused("policy"),
+            1_000,
+        )
 
 
 if __name__ == "__main__":

@@ -16,9 +16,24 @@ RULE = '\n[[allow]]\nname = "mine"\nfrom = "@host"\nto = "app=open"\n'
 
 def make_package(directory, release):
     """Its path."""
-    subprocess.run(["cpack", "--config", PRODUCTS + "/CPackConfig.cmake", "-B", directory, "-D", f"CPACK_DEBIAN_PACKAGE_RELEASE={release}"],
-                   check=True, stdout=subprocess.DEVNULL)
-    return next(f"{directory}/{name}" for name in os.listdir(directory) if name.endswith(".deb") and f"-{release}_" in name)
+    subprocess.run(
+        [
+            "cpack",
+            "--config",
+            PRODUCTS + "/CPackConfig.cmake",
+            "-B",
+            directory,
+            "-D",
+            f"CPACK_DEBIAN_PACKAGE_RELEASE={release}",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return next(
+        f"{directory}/{name}"
+        for name in os.listdir(directory)
+        if name.endswith(".deb") and f"-{release}_" in name
+    )
 
 
 class Package(unittest.TestCase):
@@ -32,11 +47,15 @@ class Package(unittest.TestCase):
         cls.addClassCleanup(cls.lab.close)
         for path in made:
             shutil.copy(path, cls.lab.root + "/srv")
-        shutil.copy(agent.__file__, cls.lab.root + "/srv/agent.py")  # the tree itself may be where the lab has other files
+        shutil.copy(
+            agent.__file__, cls.lab.root + "/srv/agent.py"
+        )  # the tree itself may be where the lab has other files
         cls.first, cls.second = ("/srv/" + os.path.basename(path) for path in made)
         # The machine beneath and the lab forbid what a Debian allows.
         cls.lab.must("rm -f /usr/sbin/policy-rc.d /etc/systemd/system-preset/00-lab.preset")
-        cls.lab.must("rm -f /var/lib/man-db/auto-update")  # the index of man pages takes seconds at each installation
+        cls.lab.must(
+            "rm -f /var/lib/man-db/auto-update"
+        )  # the index of man pages takes seconds at each installation
 
     def setUp(self):
         self.agents = []
@@ -52,7 +71,9 @@ class Package(unittest.TestCase):
 
     def agent(self, labels=None):
         wrapper = ["trirun", "--label", labels, "--"] if labels else []
-        made = agent.Agent([*wrapper, "nice", "-n", "10"], spawn=self.lab.popen, program="/srv/agent.py")  # the load does not starve what is tested
+        made = agent.Agent(
+            [*wrapper, "nice", "-n", "10"], spawn=self.lab.popen, program="/srv/agent.py"
+        )  # the load does not starve what is tested
         self.agents.append(made)
         made.cgroup()
         return made
@@ -66,16 +87,35 @@ class Package(unittest.TestCase):
     def files(self):
         """What has been written in the lab's file system, by names that contain ours."""
         upper = self.lab.directory + "/changes/upper"
-        found = [f"{place}/{name}" for place, directories, files in os.walk(upper) for name in directories + files if "trireme" in name and place != upper + "/srv"]
-        return [path[len(upper):] for path in found if not stat.S_ISCHR(os.lstat(path).st_mode)]  # character devices are deletions
+        found = [
+            f"{place}/{name}"
+            for place, directories, files in os.walk(upper)
+            for name in directories + files
+            if "trireme" in name and place != upper + "/srv"
+        ]
+        return [
+            path[len(upper) :] for path in found if not stat.S_ISCHR(os.lstat(path).st_mode)
+        ]  # character devices are deletions
 
     def test_lintian_finds_no_errors(self):
-        done = subprocess.run(["lintian", "--allow-root", "--fail-on", "error", self.package], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["lintian", "--allow-root", "--fail-on", "error", self.package],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
     def test_a_life(self):
-        for step in (self.installed, self.started, self.upgraded_under_load, self.upgraded_with_containers,
-                     self.not_restarted_where_that_is_forbidden, self.removed, self.purged):
+        for step in (
+            self.installed,
+            self.started,
+            self.upgraded_under_load,
+            self.upgraded_with_containers,
+            self.not_restarted_where_that_is_forbidden,
+            self.removed,
+            self.purged,
+        ):
             began = time.monotonic()
             step()
             print(f"{step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
@@ -85,43 +125,72 @@ class Package(unittest.TestCase):
         said = self.lab.must(f"dpkg -i {self.first}")
         self.assertIn("installed and not started", said)
         fields = self.lab.must("dpkg-query -W -f '${Depends}\n${Conffiles}\n${Version}' trireme")
-        for word in ("libnftnl11", "libmbedcrypto7", "libmicrohttpd12", "/etc/trireme/policy.toml", "/etc/trireme/identity.toml", "0.1.0-1"):
+        for word in (
+            "libnftnl11",
+            "libmbedcrypto7",
+            "libmicrohttpd12",
+            "/etc/trireme/policy.toml",
+            "/etc/trireme/identity.toml",
+            "0.1.0-1",
+        ):
             self.assertIn(word, fields)
         self.assertEqual(self.show("ActiveState"), "inactive")
         self.assertFalse(self.table())
         self.assertEqual(self.lab.must("systemctl is-enabled trireme"), "enabled")
 
     def started(self):
-        """A part of the walkthrough; the hardened unit lets the metrics out; a unit has its gate."""
+        """A part of the walkthrough; the hardened unit lets the metrics out; a unit has its
+        gate."""
         self.lab.start_trireme()
         self.lab.must("trirun --label app=nginx --unit web -- busybox httpd -p 9001 -h /srv")
         self.lab.await_served(9001, "app=nginx")
         self.assertEqual(self.lab.ask(9001), "")
         self.assertEqual(self.lab.ask(9001, "app=other"), "")
         self.lab.must("systemctl stop web.scope")
-        self.lab.write("etc/trireme/identity.d/more.toml", '[metrics]\nlisten = "127.0.0.1:9464"\n'
-                                                           '[[unit]]\nname = "shop.service"\nlabels = { app = "shop" }\n')
-        self.lab.write("etc/systemd/system/shop.service", "[Service]\nExecStart=/bin/busybox httpd -f -p 9002 -h /srv\n")
-        self.lab.must(f"printf '{RULE}' >>/etc/trireme/policy.toml && trirectl reload && systemctl daemon-reload && systemctl start shop")
-        self.addCleanup(self.lab.sh, "systemctl stop shop; rm /etc/systemd/system/shop.service; systemctl daemon-reload")
+        self.lab.write(
+            "etc/trireme/identity.d/more.toml",
+            '[metrics]\nlisten = "127.0.0.1:9464"\n'
+            '[[unit]]\nname = "shop.service"\nlabels = { app = "shop" }\n',
+        )
+        self.lab.write(
+            "etc/systemd/system/shop.service",
+            "[Service]\nExecStart=/bin/busybox httpd -f -p 9002 -h /srv\n",
+        )
+        self.lab.must(
+            f"printf '{RULE}' >>/etc/trireme/policy.toml && trirectl reload && systemctl daemon-reload && systemctl start shop"
+        )
+        self.addCleanup(
+            self.lab.sh,
+            "systemctl stop shop; rm /etc/systemd/system/shop.service; systemctl daemon-reload",
+        )
         self.assertIn("trireme_workloads", self.lab.must("curl -sS http://127.0.0.1:9464/metrics"))
         self.assertIn("50-trireme.conf", self.lab.must("find /etc/systemd/system"))
 
     def upgrade_while(self, speaker):
-        """To the second package, while the speaker's socket `long` is spoken over and echoes: how often it was."""
+        """To the second package, while the speaker's socket `long` is spoken over and echoes: how
+        often it was."""
         before = self.show("MainPID")
         spoken = 0
-        with self.lab.popen(["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as upgrade:
+        with self.lab.popen(
+            ["dpkg", "-i", self.second], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as upgrade:
             while upgrade.poll() is None:
                 self.assertEqual(speaker.ask("long", "x"), "x")
                 spoken += 1
             self.assertEqual(upgrade.returncode, 0, upgrade.stdout.read())
-        waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "the new one runs")
+        waiting.until(
+            lambda: self.show("MainPID") not in (before, "0")
+            and self.show("ActiveState") == "active",
+            "the new one runs",
+        )
         return spoken
 
     def upgraded_under_load(self):
-        """Not one flow is wrongly let in or wrongly refused, and what the administrator changed stays."""
-        web, same, other, plain = (self.agent(labels) for labels in ("app=web", "app=web", "app=other", None))
+        """Not one flow is wrongly let in or wrongly refused, and what the administrator changed
+        stays."""
+        web, same, other, plain = (
+            self.agent(labels) for labels in ("app=web", "app=web", "app=other", None)
+        )
         ports = {kind: web.serve(kind, "127.0.0.1") for kind in ("tcp", "udp")}
         self.assertEqual(same.open("long", "tcp", "127.0.0.1"), "ok")
         self.assertEqual(same.connect("long", "127.0.0.1", ports["tcp"]), "ok")
@@ -131,13 +200,28 @@ class Package(unittest.TestCase):
         plain.probe("others", "tcp", "127.0.0.1", plain.serve("tcp", "127.0.0.1"), timeout=3.0)
         began = time.monotonic()
         spoken = self.upgrade_while(same)
-        outcomes = {f"{kind} {name}": prober.probe_end(kind, ok=enough) for kind in ports
-                    for name, prober, enough in (("same", same, 500), ("other", other, 0), ("plain", plain, 0))}
+        outcomes = {
+            f"{kind} {name}": prober.probe_end(kind, ok=enough)
+            for kind in ports
+            for name, prober, enough in (
+                ("same", same, 500),
+                ("other", other, 0),
+                ("plain", plain, 0),
+            )
+        }
         others = plain.probe_end("others")
-        print(f"upgraded in {time.monotonic() - began:.1f} s; the long flow spoke {spoken} times; {outcomes}; {others}", flush=True)
+        print(
+            f"upgraded in {time.monotonic() - began:.1f} s; the long flow spoke {spoken} times; {outcomes}; {others}",
+            flush=True,
+        )
         for kind in ports:
-            self.assertEqual(outcomes[f"{kind} other"]["ok"] + outcomes[f"{kind} plain"]["ok"], 0, "wrongly let in")
-            # A packet that is between two hooks while the table is written anew can be lost: docs/datapath.md has the figures.
+            self.assertEqual(
+                outcomes[f"{kind} other"]["ok"] + outcomes[f"{kind} plain"]["ok"],
+                0,
+                "wrongly let in",
+            )
+            # A packet that is between two hooks while the table is written anew can be lost:
+            # docs/datapath.md has the figures.
             self.assertLessEqual(outcomes[f"{kind} same"]["failed"], 1, "wrongly refused")
             self.assertGreaterEqual(outcomes[f"{kind} same"]["ok"], 500)
         self.assertEqual(others["failed"], 0, "between those that are no workloads")
@@ -145,16 +229,25 @@ class Package(unittest.TestCase):
         self.assertIn("0.1.0-2", self.lab.must("dpkg-query -W trireme"))
         self.assertIn('name = "mine"', self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
-        self.assertEqual(sorted(each["labels"]["app"] for each in self.lab.workloads()), ["other", "shop", "web", "web"])
+        self.assertEqual(
+            sorted(each["labels"]["app"] for each in self.lab.workloads()),
+            ["other", "shop", "web", "web"],
+        )
 
     def container(self, labels):
         """An agent that has all of a bridge container's network."""
         made = self.lab.must(f"docker run -d -l {labels} busybox sleep 3600")
         self.lab.await_state(made, "enforced")
         pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {made}")
-        found = agent.Agent(["nsenter", "-t", pid, "-n", "nice", "-n", "10"], spawn=self.lab.popen, program="/srv/agent.py")
+        found = agent.Agent(
+            ["nsenter", "-t", pid, "-n", "nice", "-n", "10"],
+            spawn=self.lab.popen,
+            program="/srv/agent.py",
+        )
         self.containers.append(found)
-        return found, self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {made}")
+        return found, self.lab.must(
+            f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {made}"
+        )
 
     def upgraded_with_containers(self):
         """Between networks a flow begins with the daemon's help. While it is away nothing new is let in, and TCP repeats its question until it is
@@ -171,20 +264,36 @@ class Package(unittest.TestCase):
         self.assertEqual(same.open("long", "tcp", inside), "ok")
         self.assertEqual(same.connect("long", address, to_host["tcp"]), "ok")
         friends = {"to host": (same, address, to_host), "to container": (web, inside, to_container)}
-        strangers = {"to host": (other, address, to_host), "to container": (stranger, inside, to_container)}
-        probes = [(f"{kind} {way}", each, kind, *where) for group in (friends, strangers) for way, (each, *where) in group.items() for kind in to_host]
+        strangers = {
+            "to host": (other, address, to_host),
+            "to container": (stranger, inside, to_container),
+        }
+        probes = [
+            (f"{kind} {way}", each, kind, *where)
+            for group in (friends, strangers)
+            for way, (each, *where) in group.items()
+            for kind in to_host
+        ]
         for name, each, kind, there, ports in probes:
             each.probe(name, kind, there, ports[kind], timeout=5.0, apart=0.0 if LONG else 0.01)
         spoken = self.upgrade_while(same)
-        told = {f"{name} {'same' if each in (same, web) else 'other'}": each.probe_end(name, ok=100 if each in (same, web) else 0)
-                for name, each, _, _, _ in probes}
+        told = {
+            f"{name} {'same' if each in (same, web) else 'other'}": each.probe_end(
+                name, ok=100 if each in (same, web) else 0
+            )
+            for name, each, _, _, _ in probes
+        }
         print(f"between networks the long flow spoke {spoken} times; {told}", flush=True)
         for name, outcome in told.items():
             if name.endswith("other"):
                 self.assertEqual(outcome["ok"], 0, f"wrongly let in: {name}")
             else:
                 self.assertGreaterEqual(outcome["ok"], 100, name)
-                self.assertLessEqual(outcome["failed"], 0 if name.startswith("tcp") else 2, f"wrongly refused: {name}")
+                self.assertLessEqual(
+                    outcome["failed"],
+                    0 if name.startswith("tcp") else 2,
+                    f"wrongly refused: {name}",
+                )
         self.assertGreater(spoken, 3)
         for each in self.containers:
             each.end()
@@ -196,13 +305,16 @@ class Package(unittest.TestCase):
 
     def not_restarted_where_that_is_forbidden(self):
         before = self.show("MainPID")
-        self.lab.must("printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d")
+        self.lab.must(
+            "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d"
+        )
         self.lab.must(f"dpkg -i {self.second}")
         self.lab.must("rm -f /usr/sbin/policy-rc.d")
         self.assertEqual(self.show("MainPID"), before)
 
     def removed(self):
-        """What was a workload runs on, and is open; nothing is left in the kernel, and no gate in a unit's way."""
+        """What was a workload runs on, and is open; nothing is left in the kernel, and no gate in a
+        unit's way."""
         web, plain = self.agents[0], self.agents[-1]
         port = web.serve("tcp", "127.0.0.1")
         self.assertEqual(plain.exchange("tcp", "127.0.0.1", port), "ECONNREFUSED")
@@ -221,7 +333,9 @@ class Package(unittest.TestCase):
         self.lab.must("dpkg --purge trireme")
         self.assertEqual(self.files(), [])
         self.assertEqual(self.lab.must("find /run -iname '*trireme*' -not -path '/run/log/*'"), "")
-        self.assertNotIn("trireme", self.lab.must("systemctl list-unit-files --no-legend --no-pager"))
+        self.assertNotIn(
+            "trireme", self.lab.must("systemctl list-unit-files --no-legend --no-pager")
+        )
 
     @unittest.skipUnless(LONG, "long")
     def test_the_administrators_word_on_its_start_holds(self):
@@ -230,7 +344,9 @@ class Package(unittest.TestCase):
         self.assertEqual(self.show("ActiveState"), "inactive")
         self.lab.write("etc/systemd/system-preset/00-lab.preset", "disable *\n")
         self.lab.must(f"dpkg --purge trireme && dpkg -i {self.first}")
-        self.assertEqual(self.lab.sh("systemctl is-enabled trireme").stdout.strip(), "disabled", "presets")
+        self.assertEqual(
+            self.lab.sh("systemctl is-enabled trireme").stdout.strip(), "disabled", "presets"
+        )
         self.lab.must("rm /etc/systemd/system-preset/00-lab.preset")
 
 

@@ -13,7 +13,9 @@ from tests.system.host import TRIRECTL, HostCase
 
 
 def trirectl(*arguments):
-    return subprocess.run([TRIRECTL, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [TRIRECTL, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 class Pki(unittest.TestCase):
@@ -47,16 +49,37 @@ class Pki(unittest.TestCase):
 
     def test_from_nothing_to_a_valid_trust(self):
         self.must("pki", "init", self.authority, "--name", "fleet.example.org")
-        listed = json.loads(self.must("pki", "issue", self.authority, "--host", "web-1", "--labels", "app=web*,env=dev", "--out", self.out, "--json"))
-        self.assertEqual(listed, {"written": [f"{self.out}/{name}" for name in ("host.pem", "host.key", "ca.pem")]})
+        listed = json.loads(
+            self.must(
+                "pki",
+                "issue",
+                self.authority,
+                "--host",
+                "web-1",
+                "--labels",
+                "app=web*,env=dev",
+                "--out",
+                self.out,
+                "--json",
+            )
+        )
+        self.assertEqual(
+            listed,
+            {"written": [f"{self.out}/{name}" for name in ("host.pem", "host.key", "ca.pem")]},
+        )
         for secret in (self.authority + "/ca.key", self.out + "/host.key"):
             self.assertEqual(self.mode(secret), 0o600)
         trust = '[trust]\ncertificate = "host.pem"\nkey = "host.key"\nca = ["ca.pem"]\n'
         checked = self.check(trust)
         self.assertEqual(checked.returncode, 0, checked.stdout)
-        self.assertIn("does not vouch for the labels of [host]: zone=eu", self.check('[host]\nlabels = { zone = "eu" }\n' + trust).stdout)
+        self.assertIn(
+            "does not vouch for the labels of [host]: zone=eu",
+            self.check('[host]\nlabels = { zone = "eu" }\n' + trust).stdout,
+        )
         os.chmod(self.out + "/host.key", 0o640)
-        self.assertIn(f"can reach (mode 0640); chmod 600 {self.out}/host.key", self.check(trust).stdout)
+        self.assertIn(
+            f"can reach (mode 0640); chmod 600 {self.out}/host.key", self.check(trust).stdout
+        )
 
     def test_a_secret(self):
         os.mkdir(self.out)
@@ -75,7 +98,11 @@ class Pki(unittest.TestCase):
         for path, links in ((self.authority, "ca.key"), (self.out, "host.key")):
             with open(f"{path}/{links}", "rb") as file:
                 before[path] = file.read()
-        for arguments in (("init", self.authority, "--name", "fleet"), ("psk", self.out + "/host.key"), ("psk", self.authority + "/ca.pem")):
+        for arguments in (
+            ("init", self.authority, "--name", "fleet"),
+            ("psk", self.out + "/host.key"),
+            ("psk", self.authority + "/ca.pem"),
+        ):
             done = trirectl("pki", *arguments)
             self.assertEqual(done.returncode, 1)
             self.assertIn("is there already and stays as it is", done.stderr)
@@ -91,13 +118,32 @@ class Pki(unittest.TestCase):
     def test_wrong_words(self):
         self.assertEqual(trirectl("pki").returncode, 2)
         self.assertEqual(trirectl("pki", "init", self.authority).returncode, 2)
-        self.assertEqual(trirectl("pki", "issue", self.authority, "--host", "a", "--days", "0", "--out", self.out).returncode, 2)
+        self.assertEqual(
+            trirectl(
+                "pki", "issue", self.authority, "--host", "a", "--days", "0", "--out", self.out
+            ).returncode,
+            2,
+        )
         missing = trirectl("pki", "issue", self.authority, "--host", "a", "--out", self.out)
         self.assertEqual(missing.returncode, 1)
         self.assertIn("trirectl pki init makes a CA", missing.stderr)
         self.must("pki", "init", self.authority, "--name", "fleet")
         for labels in ("app", "app=w*b", "app=web,", "*"):
-            self.assertEqual(trirectl("pki", "issue", self.authority, "--host", "a", "--labels", labels, "--out", self.out).returncode, 1, labels)
+            self.assertEqual(
+                trirectl(
+                    "pki",
+                    "issue",
+                    self.authority,
+                    "--host",
+                    "a",
+                    "--labels",
+                    labels,
+                    "--out",
+                    self.out,
+                ).returncode,
+                1,
+                labels,
+            )
         self.assertFalse(os.path.exists(self.out))
 
 
@@ -109,9 +155,13 @@ class TrustReload(HostCase):
         secret = self.host.config + "/psk"
         self.host.must([TRIRECTL, "pki", "psk", secret])
         before = self.host.generation()
-        self.host.write("identity.toml", '[host]\npeers = ["10.0.0.0/8"]\n[trust]\npsk_file = "psk"\n')
+        self.host.write(
+            "identity.toml", '[host]\npeers = ["10.0.0.0/8"]\n[trust]\npsk_file = "psk"\n'
+        )
         waiting.until(lambda: self.host.generation() > before, "the secret is in force")
-        with open(self.host.runtime + "/last-good.json", encoding="utf-8") as kept, open(secret, encoding="utf-8") as file:
+        with open(self.host.runtime + "/last-good.json", encoding="utf-8") as kept, open(
+            secret, encoding="utf-8"
+        ) as file:
             self.assertNotIn(file.read().strip(), kept.read())
 
         # A secret that changes is a reload.
@@ -122,7 +172,9 @@ class TrustReload(HostCase):
         before = self.host.generation()
         with open(secret, "w", encoding="utf-8") as file:
             file.write("short\n")
-        waiting.until(lambda: "identity.toml:4:12: error" in self.errors(), "the daemon has seen it")
+        waiting.until(
+            lambda: "identity.toml:4:12: error" in self.errors(), "the daemon has seen it"
+        )
         self.assertEqual(self.host.generation(), before)
 
         # A crash now: the last valid files name a secret that is of no use.

@@ -1,4 +1,5 @@
-"""Podman's compatible socket in Docker's place: containers of the host's network and of networks of their own."""
+"""Podman's compatible socket in Docker's place: containers of the host's network and of networks of
+their own."""
 
 import shutil
 import subprocess
@@ -17,8 +18,11 @@ LIMITS = "[containers]\npids_limit = 0\n"
 
 class Podman(LabCase):
     DOCKER = False
-    FILES = (("etc/trireme/identity.toml", IDENTITY), ("etc/containers/storage.conf", STORAGE),
-             ("etc/containers/containers.conf", LIMITS))
+    FILES = (
+        ("etc/trireme/identity.toml", IDENTITY),
+        ("etc/containers/storage.conf", STORAGE),
+        ("etc/containers/containers.conf", LIMITS),
+    )
 
     @classmethod
     def setUpClass(cls):
@@ -29,11 +33,19 @@ class Podman(LabCase):
         lab.must("systemctl start podman.socket")
         for name, tar, changes in images.all_images():
             if name != "nginx":
-                with subprocess.Popen(lab.inside(["podman", "import", *changes, "-", name]), stdin=subprocess.PIPE,
-                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                with subprocess.Popen(
+                    lab.inside(["podman", "import", *changes, "-", name]),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                ) as process:
                     process.communicate(tar)
                 assert process.returncode == 0, "podman import"
-        waiting.until(lambda: "cgroup driver" in lab.status()["sources"]["docker"], "trireme follows Podman", 20)
+        waiting.until(
+            lambda: "cgroup driver" in lab.status()["sources"]["docker"],
+            "trireme follows Podman",
+            20,
+        )
 
     def setUp(self):
         self.addCleanup(lambda: self.lab.sh("podman rm -fa -t 0", 60))
@@ -49,7 +61,9 @@ class Podman(LabCase):
         self.assertEqual(self.lab.ask(7001), "")
         self.assertEqual(self.lab.ask(7001, "app=other"), "")
         self.assertEqual(self.lab.workload_of(made)["labels"], {"app": "web"})
-        self.assertEqual(self.lab.must(f"podman exec {made} wget -qO- http://127.0.0.1:7001/served"), "served")
+        self.assertEqual(
+            self.lab.must(f"podman exec {made} wget -qO- http://127.0.0.1:7001/served"), "served"
+        )
         self.lab.must(f"podman rm -f -t 0 {made}")
         waiting.until(lambda: self.lab.workload_of(made) is None, "it is no workload any more")
 
@@ -60,7 +74,10 @@ class Podman(LabCase):
         self.assertEqual(self.lab.must(f"trirun --label app=web -- {fetch}"), "served")
         self.assertNotEqual(self.lab.sh(f"trirun --label app=other -- {fetch}").returncode, 0)
         self.assertNotEqual(self.lab.sh(fetch).returncode, 0)
-        friend, stranger = (self.container("", "sleep 600", labels, "curlimages/curl") for labels in ("app=web", "app=other"))
+        friend, stranger = (
+            self.container("", "sleep 600", labels, "curlimages/curl")
+            for labels in ("app=web", "app=other")
+        )
         self.assertEqual(self.lab.must(f"podman exec {friend} {fetch}"), "served")
         self.assertNotEqual(self.lab.sh(f"podman exec {stranger} {fetch}").returncode, 0)
 

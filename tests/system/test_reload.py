@@ -61,9 +61,14 @@ class Saving(HostCase):
         self.await_closed("its deletion")
 
     def test_symlink_swap(self):
-        """As Kubernetes mounts its ConfigMaps: the file is a link through ..data, which is renamed over."""
+        """As Kubernetes mounts its ConfigMaps: the file is a link through ..data, which is renamed
+        over."""
         self.addCleanup(self.host.write, "policy.toml", "")
-        for generation, text, wait in ((1, OPEN, self.await_open), (2, "", self.await_closed), (3, OPEN, self.await_open)):
+        for generation, text, wait in (
+            (1, OPEN, self.await_open),
+            (2, "", self.await_closed),
+            (3, OPEN, self.await_open),
+        ):
             os.mkdir(self.path(f"..{generation}"))
             with open(self.path(f"..{generation}/policy.toml"), "w", encoding="utf-8") as file:
                 file.write(text)
@@ -75,12 +80,16 @@ class Saving(HostCase):
             wait(f"swap {generation}")
 
     def test_a_deleted_policy_is_the_default_policy_or_an_error(self):
-        """Never an open door: rules that are gone allow nothing more, or the old ones stay and the status says why."""
+        """Never an open door: rules that are gone allow nothing more, or the old ones stay and the
+        status says why."""
         self.host.policy(OPEN)
         self.await_open("a rule")
         before = self.host.generation()
         os.unlink(self.path())
-        waiting.until(lambda: self.host.status()["policy"]["errors"] or self.host.generation() > before, "the deletion is noticed")
+        waiting.until(
+            lambda: self.host.status()["policy"]["errors"] or self.host.generation() > before,
+            "the deletion is noticed",
+        )
         if self.host.status()["policy"]["errors"]:
             self.assert_allowed(self.knock())
         else:
@@ -100,9 +109,20 @@ class Saving(HostCase):
     def test_errors_keep_the_old_policy_and_name_the_place(self):
         self.host.policy(OPEN)
         before = self.host.generation()
-        self.host.write("policy.toml", '[[allow]]\nform = "app=web"\nto = "app=db"\n[[deny]]\nfrom = "x in ("\nto = "*"\n')
-        errors = waiting.until(lambda: self.host.status()["policy"]["errors"], "the status says what is wrong")
-        self.assertTrue(any(re.match(r"policy\.toml:2:1: error: unknown key 'form'.*did you mean 'from'", error) for error in errors), errors)
+        self.host.write(
+            "policy.toml",
+            '[[allow]]\nform = "app=web"\nto = "app=db"\n[[deny]]\nfrom = "x in ("\nto = "*"\n',
+        )
+        errors = waiting.until(
+            lambda: self.host.status()["policy"]["errors"], "the status says what is wrong"
+        )
+        self.assertTrue(
+            any(
+                re.match(r"policy\.toml:2:1: error: unknown key 'form'.*did you mean 'from'", error)
+                for error in errors
+            ),
+            errors,
+        )
         self.assertTrue(any(error.startswith("policy.toml:5:") for error in errors), errors)
         self.assertEqual(self.host.generation(), before)
         self.assert_allowed(self.knock())
@@ -115,8 +135,13 @@ class Saving(HostCase):
     def test_a_policy_that_fails_its_own_test_is_refused(self):
         self.host.policy(OPEN)
         before = self.host.generation()
-        self.host.write("policy.toml", '[[test]]\nfrom = { app = "web" }\nto = { app = "db" }\nport = "tcp/5432"\nexpect = "allow"\n')
-        waiting.until(lambda: self.host.status()["policy"]["errors"], "the status says what is wrong")
+        self.host.write(
+            "policy.toml",
+            '[[test]]\nfrom = { app = "web" }\nto = { app = "db" }\nport = "tcp/5432"\nexpect = "allow"\n',
+        )
+        waiting.until(
+            lambda: self.host.status()["policy"]["errors"], "the status says what is wrong"
+        )
         self.assertEqual(self.host.generation(), before)
         self.assert_allowed(self.knock())
 
@@ -186,9 +211,12 @@ class LiveFlows(HostCase):
                 self.host.explicit_reload(OPEN + '[[allow]]\nfrom = "app=web"\nto = "app=cache"\n')
 
     def test_pings_and_zones_keep_no_flow_from_its_end(self):
-        """Entries that are named by more than addresses and ports: an ICMP id, and the zone that a router puts its flows into."""
-        self.host.nft("table inet zones {\nchain out {\ntype filter hook output priority raw\nct zone set 7\n}\n"
-                      "chain pre {\ntype filter hook prerouting priority raw\nct zone set 7\n}\n}")
+        """Entries that are named by more than addresses and ports: an ICMP id, and the zone that a
+        router puts its flows into."""
+        self.host.nft(
+            "table inet zones {\nchain out {\ntype filter hook output priority raw\nct zone set 7\n}\n"
+            "chain pre {\ntype filter hook prerouting priority raw\nct zone set 7\n}\n}"
+        )
         self.addCleanup(self.host.nft, "delete table inet zones")
         self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = ["@host", "app=db"]\n')
         web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
@@ -200,9 +228,13 @@ class LiveFlows(HostCase):
         waiting.until(lambda: self.echo(web, 0.2) != "ok", "the flow ends", 3)
 
     def test_a_thousand_reloads_under_load(self):
-        """What both policies allow never fails, what both deny never passes, and each reload counts at once."""
+        """What both policies allow never fails, what both deny never passes, and each reload counts
+        at once."""
         both = '[[allow]]\nfrom = "app=a"\nto = "app=s"\n'
-        first, second = both + '[[allow]]\nfrom = "app=b"\nto = "app=s"\n', both + '[[allow]]\nfrom = "app=c"\nto = "app=s"\n'
+        first, second = (
+            both + '[[allow]]\nfrom = "app=b"\nto = "app=s"\n',
+            both + '[[allow]]\nfrom = "app=c"\nto = "app=s"\n',
+        )
         self.host.explicit_reload(first)
         server = self.host.labelled("app=s")
         ports = {"tcp": server.serve("tcp", "127.0.0.1"), "udp": server.serve("udp", "127.0.0.1")}
@@ -217,8 +249,12 @@ class LiveFlows(HostCase):
         for number in range(1000 if LONG else 60):
             self.host.explicit_reload(second if number % 2 == 0 else first)
             allowed, refused = (c, b) if number % 2 == 0 else (b, c)
-            self.assert_allowed(allowed.exchange("tcp", "127.0.0.1", ports["tcp"]), f"reload {number}")
-            self.assert_refused(refused.exchange("tcp", "127.0.0.1", ports["tcp"]), f"reload {number}")
+            self.assert_allowed(
+                allowed.exchange("tcp", "127.0.0.1", ports["tcp"]), f"reload {number}"
+            )
+            self.assert_refused(
+                refused.exchange("tcp", "127.0.0.1", ports["tcp"]), f"reload {number}"
+            )
         for kind in ports:
             outcome = steady[kind].probe_end("p", ok=100)
             self.assertEqual(outcome["failed"], 0, f"{kind}: {outcome}")
@@ -239,6 +275,7 @@ class LiveFlows(HostCase):
             while not stop.is_set():
                 number += 1
                 self.host.write("policy.toml", OPEN + f"# {number}\n")
+
         saver = threading.Thread(target=save)
         db = self.host.labelled("app=db")
         port = db.serve("tcp", "127.0.0.1")

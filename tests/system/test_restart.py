@@ -1,4 +1,5 @@
-"""The daemon dies, hangs, stops and comes back: what was refused stays refused, what was authorised goes on."""
+"""The daemon dies, hangs, stops and comes back: what was refused stays refused, what was authorised
+goes on."""
 
 import os
 import signal
@@ -19,7 +20,9 @@ class Down(HostCase):
             self.host.start()
         waiting.until(lambda: not self.host.workloads(), "the last test's workloads are gone")
         self.host.explicit_reload(OPEN)
-        self.web, self.same, self.db = (self.host.labelled(f"app={name}") for name in ("web", "web", "db"))
+        self.web, self.same, self.db = (
+            self.host.labelled(f"app={name}") for name in ("web", "web", "db")
+        )
         self.other, self.plain = self.host.labelled("app=other"), self.host.plain()
         self.ports = {kind: self.db.serve(kind, "127.0.0.1") for kind in ("tcp", "udp")}
 
@@ -40,7 +43,9 @@ class Down(HostCase):
                 self.assert_refused(stranger.exchange(kind, "127.0.0.1", port), f"{kind} {when}")
             foreign = self.plain.serve(kind, "127.0.0.1")
             self.assert_refused(self.web.exchange(kind, "127.0.0.1", foreign), f"{kind} {when}")
-            self.assert_allowed(self.plain.exchange(kind, "127.0.0.1", foreign), f"{kind} among others {when}")
+            self.assert_allowed(
+                self.plain.exchange(kind, "127.0.0.1", foreign), f"{kind} among others {when}"
+            )
 
     def test_killed_and_started_again(self):
         self.connect()
@@ -53,7 +58,10 @@ class Down(HostCase):
         self.assert_live("after its return")
         self.assert_judged("after its return")
         after = {each["name"]: each for each in self.host.workloads()}
-        self.assertEqual({name: each["labels"] for name, each in before.items()}, {name: each["labels"] for name, each in after.items()})
+        self.assertEqual(
+            {name: each["labels"] for name, each in before.items()},
+            {name: each["labels"] for name, each in after.items()},
+        )
         self.assertEqual({each["state"] for each in after.values()}, {"enforced"})
 
     def test_stopped_keeps_the_rules(self):
@@ -82,10 +90,18 @@ class Down(HostCase):
         for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
             self.host.restart(number)
         for kind in self.ports:
-            outcomes = {name: prober.probe_end(kind, ok=500 if name == "web" else 0, failed=0 if name == "web" else 50) for name, prober in probes.items()}
+            outcomes = {
+                name: prober.probe_end(
+                    kind, ok=500 if name == "web" else 0, failed=0 if name == "web" else 50
+                )
+                for name, prober in probes.items()
+            }
             self.assertGreaterEqual(outcomes["web"]["ok"], 500, f"{kind} {outcomes}")
-            # What comes during the swap may be refused, never let in: milliseconds, half a second on an emulated processor.
-            self.assertLess(outcomes["web"]["longest"], 0.5 * waiting.PATIENCE, f"{kind} {outcomes}")
+            # What comes during the swap may be refused, never let in: milliseconds, half a second
+            # on an emulated processor.
+            self.assertLess(
+                outcomes["web"]["longest"], 0.5 * waiting.PATIENCE, f"{kind} {outcomes}"
+            )
             for name in ("plain", "other"):
                 self.assertEqual(outcomes[name]["ok"], 0, f"{kind} {outcomes}")
                 self.assertGreaterEqual(outcomes[name]["failed"], 50, f"{kind} {outcomes}")
@@ -113,8 +129,13 @@ class Down(HostCase):
         self.host.write("policy.toml", "")
         self.host.start()
         for kind, port in self.ports.items():
+
             def echoed(kind=kind):
-                return self.web.send_text(kind, "x") == "ok" and self.web.receive(kind, timeout=0.2).get("text") == "x"
+                return (
+                    self.web.send_text(kind, "x") == "ok"
+                    and self.web.receive(kind, timeout=0.2).get("text") == "x"
+                )
+
             waiting.until(lambda: not echoed(), f"the {kind} flow ends", 3)
             self.assert_refused(self.web.exchange(kind, "127.0.0.1", port))
 
@@ -128,7 +149,10 @@ class Down(HostCase):
         inside = self.host.plain(wrapper)
         self.assertNotEqual(inside.exchange("tcp", "127.0.0.1", port, timeout=0.5), "ok")
         self.assertNotEqual(inside.exchange("tcp", "127.0.0.1", stranger_port, timeout=0.5), "ok")
-        self.assertNotEqual(self.plain.exchange("tcp", "127.0.0.1", inside.serve("tcp", "127.0.0.1"), timeout=0.5), "ok")
+        self.assertNotEqual(
+            self.plain.exchange("tcp", "127.0.0.1", inside.serve("tcp", "127.0.0.1"), timeout=0.5),
+            "ok",
+        )
 
     def test_two_daemons_do_not_share_an_instance(self):
         second = self.host.run(self.host.daemon.args[2:])
@@ -140,8 +164,10 @@ class Down(HostCase):
 class Ended(HostCase):
     def elements(self):
         """Of every map that names workloads."""
-        return {name: self.host.must(["nft", "list", "map", "inet", "trireme", name])
-                for name in ("workloads", "groups", "classes", "source", "destination")}
+        return {
+            name: self.host.must(["nft", "list", "map", "inet", "trireme", name])
+            for name in ("workloads", "groups", "classes", "source", "destination")
+        }
 
     def test_ended_workloads_leave_nothing(self):
         before = self.elements()

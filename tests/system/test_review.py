@@ -1,4 +1,5 @@
-"""Ways past enforcement that a review found, each closed: addresses translated on OUTPUT, transports that have no judge."""
+"""Ways past enforcement that a review found, each closed: addresses translated on OUTPUT,
+transports that have no judge."""
 
 import subprocess
 import unittest
@@ -11,7 +12,8 @@ FAR6, NEAR6, ELSEWHERE6 = "2001:db8::2", "2001:db8::1", "2001:db8:1::1"
 
 
 class Translated(HostCase):
-    """DNAT on OUTPUT: a local address leads to another host, as Docker's published ports do; another host's address leads here."""
+    """DNAT on OUTPUT: a local address leads to another host, as Docker's published ports do;
+    another host's address leads here."""
 
     POLICY = '[[allow]]\nfrom = "app=egress"\nto = "@world"\n'
 
@@ -23,29 +25,56 @@ class Translated(HostCase):
         host.undo.add("netns", cls.far)
         subprocess.run(["ip", "netns", "add", cls.far], check=True)
         host.ip(f"link add wire type veth peer name wire netns {cls.far}")
-        for line in (f"addr add {NEAR4}/24 dev wire", f"addr add {NEAR6}/64 dev wire nodad", "link set wire up",
-                     f"route add default via {FAR4}", f"-6 route add default via {FAR6}"):
+        for line in (
+            f"addr add {NEAR4}/24 dev wire",
+            f"addr add {NEAR6}/64 dev wire nodad",
+            "link set wire up",
+            f"route add default via {FAR4}",
+            f"-6 route add default via {FAR6}",
+        ):
             host.ip(line)
-        for line in (f"addr add {FAR4}/24 dev wire", f"addr add {FAR6}/64 dev wire nodad", "link set wire up",
-                     f"route add default via {NEAR4}", f"-6 route add default via {NEAR6}"):
+        for line in (
+            f"addr add {FAR4}/24 dev wire",
+            f"addr add {FAR6}/64 dev wire nodad",
+            "link set wire up",
+            f"route add default via {NEAR4}",
+            f"-6 route add default via {NEAR6}",
+        ):
             subprocess.run(["ip", "-n", cls.far, *line.split()], check=True)
 
     def translate(self, family, rules):
         """`rules` as (kind, address, port, real address, real port)."""
-        lines = [f"{family} daddr {address} {kind} dport {port} dnat to " + (f"[{to}]" if ":" in to else to) + f":{real}"
-                 for kind, address, port, to, real in rules]
-        self.host.nft(f"table {family} foreign {{\nchain out {{\ntype nat hook output priority -100\n" + "\n".join(lines) + "\n}\n}\n")
+        lines = [
+            f"{family} daddr {address} {kind} dport {port} dnat to "
+            + (f"[{to}]" if ":" in to else to)
+            + f":{real}"
+            for kind, address, port, to, real in rules
+        ]
+        self.host.nft(
+            f"table {family} foreign {{\nchain out {{\ntype nat hook output priority -100\n"
+            + "\n".join(lines)
+            + "\n}\n}\n"
+        )
         self.addCleanup(self.host.nft, f"delete table {family} foreign")
 
     def test_a_local_address_that_leads_to_another_host(self):
         far = agent.Agent(["nsenter", f"--net=/run/netns/{self.far}"])
         self.addCleanup(far.end)
-        web, egress, plain = self.host.labelled("app=web"), self.host.labelled("app=egress"), self.host.plain()
+        web, egress, plain = (
+            self.host.labelled("app=web"),
+            self.host.labelled("app=egress"),
+            self.host.plain(),
+        )
         for family, local, there in (("ip", LOCAL4, FAR4), ("ip6", LOCAL6, FAR6)):
             ports = {kind: far.serve(kind, there) for kind in ("tcp", "udp")}
             warm = far.serve("tcp", there)
-            waiting.until(lambda to=there, at=warm: plain.exchange("tcp", to, at) == "ok", "the neighbour has been found")
-            self.translate(family, [(kind, local, 8080, there, port) for kind, port in ports.items()])
+            waiting.until(
+                lambda to=there, at=warm: plain.exchange("tcp", to, at) == "ok",
+                "the neighbour has been found",
+            )
+            self.translate(
+                family, [(kind, local, 8080, there, port) for kind, port in ports.items()]
+            )
             for kind, port in ports.items():
                 self.assert_refused(web.exchange(kind, local, 8080), f"{kind} {local}")
                 self.assertEqual(far.served(kind, port)["accepted"], 0)
@@ -53,12 +82,19 @@ class Translated(HostCase):
                 self.assert_allowed(plain.exchange(kind, local, 8080), f"{kind} {local}")
 
     def test_an_address_elsewhere_that_leads_to_this_host(self):
-        web, same, egress = self.host.labelled("app=web"), self.host.labelled("app=web"), self.host.labelled("app=egress")
+        web, same, egress = (
+            self.host.labelled("app=web"),
+            self.host.labelled("app=web"),
+            self.host.labelled("app=egress"),
+        )
         plain, other = self.host.plain(), self.host.plain()
         for family, local, elsewhere in (("ip", LOCAL4, ELSEWHERE4), ("ip6", LOCAL6, ELSEWHERE6)):
             rules = []
             for kind in ("tcp", "udp"):
-                rules += [(kind, elsewhere, 8081, local, plain.serve(kind, local)), (kind, elsewhere, 8082, local, web.serve(kind, local))]
+                rules += [
+                    (kind, elsewhere, 8081, local, plain.serve(kind, local)),
+                    (kind, elsewhere, 8082, local, web.serve(kind, local)),
+                ]
             self.translate(family, rules)
             for kind in ("tcp", "udp"):
                 # @world is no process of this host.
@@ -66,7 +102,9 @@ class Translated(HostCase):
                 self.assert_allowed(other.exchange(kind, elsewhere, 8081), f"{kind} {elsewhere}")
                 self.assert_allowed(same.exchange(kind, elsewhere, 8082), f"{kind} {elsewhere}")
                 for stranger in (egress, plain):
-                    self.assert_refused(stranger.exchange(kind, elsewhere, 8082), f"{kind} {elsewhere}")
+                    self.assert_refused(
+                        stranger.exchange(kind, elsewhere, 8082), f"{kind} {elsewhere}"
+                    )
 
 
 if __name__ == "__main__":

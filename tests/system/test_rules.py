@@ -18,7 +18,9 @@ class Rules(HostCase):
             self.assert_refused(web.exchange("tcp", address, closed), address)
             self.assert_refused(web.exchange("udp", address, datagrams), address)
             self.assert_refused(db.exchange("tcp", address, back), address)
-        self.host.policy(f'[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["udp/{datagrams}"]\n')
+        self.host.policy(
+            f'[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["udp/{datagrams}"]\n'
+        )
         self.assert_refused(web.exchange("tcp", "::1", opened))
         self.assert_allowed(web.exchange("udp", "::1", datagrams))
         self.assert_allowed(web.exchange("udp", "127.0.0.1", datagrams))
@@ -28,15 +30,24 @@ class Rules(HostCase):
         for kind in ("tcp", "udp"):
             for port in range(8000, 8012):
                 db.serve(kind, "127.0.0.1", port)
-        self.host.policy('[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/8001-8010", "udp/8003"]\n')
-        for kind, inside, outside in (("tcp", (8001, 8005, 8010), (8000, 8011)), ("udp", (8003,), (8002, 8004))):
+        self.host.policy(
+            '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/8001-8010", "udp/8003"]\n'
+        )
+        for kind, inside, outside in (
+            ("tcp", (8001, 8005, 8010), (8000, 8011)),
+            ("udp", (8003,), (8002, 8004)),
+        ):
             for port in inside:
                 self.assert_allowed(web.exchange(kind, "127.0.0.1", port), f"{kind}/{port}")
             for port in outside:
                 self.assert_refused(web.exchange(kind, "127.0.0.1", port), f"{kind}/{port}")
 
     def test_host_as_a_source(self):
-        web, plain, other = self.host.labelled("app=web"), self.host.plain(), self.host.labelled("app=db")
+        web, plain, other = (
+            self.host.labelled("app=web"),
+            self.host.plain(),
+            self.host.labelled("app=db"),
+        )
         opened, closed = web.serve("tcp", "::"), web.serve("tcp", "::")
         self.host.policy(f'[[allow]]\nfrom = "@host"\nto = "app=web"\nports = ["tcp/{opened}"]\n')
         for address in LOCALS:
@@ -45,7 +56,11 @@ class Rules(HostCase):
             self.assert_refused(other.exchange("tcp", address, opened), address)
 
     def test_host_as_a_destination(self):
-        web, plain, other = self.host.labelled("app=web"), self.host.plain(), self.host.labelled("app=db")
+        web, plain, other = (
+            self.host.labelled("app=web"),
+            self.host.plain(),
+            self.host.labelled("app=db"),
+        )
         tcp, udp = plain.serve("tcp", "::"), plain.serve("udp", "::")
         self.host.policy('[[allow]]\nfrom = "app=web"\nto = "@host"\n')
         for address in ("127.0.0.1", "::1", LOCAL6):
@@ -66,17 +81,27 @@ class Rules(HostCase):
 
     def test_a_network_by_cidr(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
-        self.host.policy(f'[[network]]\nname = "near"\ncidrs = ["{LOCAL4}/32", "{LOCAL6}/128"]\n'
-                         '[[allow]]\nfrom = "app=web"\nto = "@near"\nports = ["tcp/1-65535"]\n')
-        for address, kind, allowed in ((LOCAL4, "tcp", True), (LOCAL6, "tcp", True), ("127.0.0.1", "tcp", False), ("::1", "tcp", False),
-                                       (LOCAL4, "udp", False)):
+        self.host.policy(
+            f'[[network]]\nname = "near"\ncidrs = ["{LOCAL4}/32", "{LOCAL6}/128"]\n'
+            '[[allow]]\nfrom = "app=web"\nto = "@near"\nports = ["tcp/1-65535"]\n'
+        )
+        for address, kind, allowed in (
+            (LOCAL4, "tcp", True),
+            (LOCAL6, "tcp", True),
+            ("127.0.0.1", "tcp", False),
+            ("::1", "tcp", False),
+            (LOCAL4, "udp", False),
+        ):
             outcome = web.exchange(kind, address, plain.serve(kind, address))
             (self.assert_allowed if allowed else self.assert_refused)(outcome, f"{kind} {address}")
 
     def test_deny_wins_in_either_order(self):
         web, db = self.host.labelled("app=web"), self.host.labelled("app=db")
         port = db.serve("tcp", "127.0.0.1")
-        allow, deny = '[[allow]]\nfrom = "app=web"\nto = "app=db"\n', '[[deny]]\nfrom = "app=web"\nto = "app=db"\n'
+        allow, deny = (
+            '[[allow]]\nfrom = "app=web"\nto = "app=db"\n',
+            '[[deny]]\nfrom = "app=web"\nto = "app=db"\n',
+        )
         self.host.policy(allow)
         self.assert_allowed(web.exchange("tcp", "127.0.0.1", port))
         for policy in (allow + deny, deny + allow):
@@ -89,13 +114,19 @@ class Rules(HostCase):
         self.assert_allowed(same.exchange("tcp", "127.0.0.1", port))
         self.host.policy(f'[[deny]]\nfrom = "*"\nto = "app=web"\nports = ["tcp/{port}"]\n')
         self.assert_refused(same.exchange("tcp", "127.0.0.1", port))
-        self.assert_allowed(same.exchange("tcp", "127.0.0.1", web.serve("tcp", "127.0.0.1")), "another port")
+        self.assert_allowed(
+            same.exchange("tcp", "127.0.0.1", web.serve("tcp", "127.0.0.1")), "another port"
+        )
 
     def test_baselines(self):
         one, two = self.host.labelled("app=web,env=dev"), self.host.labelled("app=web,env=prod")
         same = self.host.labelled("app=web,env=dev")
         port = one.serve("tcp", "127.0.0.1")
-        for baseline, same_set, common in (("same-labels", True, False), ("any-common-label", True, True), ("none", False, False)):
+        for baseline, same_set, common in (
+            ("same-labels", True, False),
+            ("any-common-label", True, True),
+            ("none", False, False),
+        ):
             self.host.policy(f'[defaults]\nbaseline = "{baseline}"\n')
             for client, allowed in ((same, same_set), (two, common)):
                 outcome = client.exchange("tcp", "127.0.0.1", port)
@@ -104,9 +135,16 @@ class Rules(HostCase):
     def test_drop_answers_nothing(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         self.host.policy('[defaults]\nrefuse = "drop"\n')
-        for kind, address in (("tcp", "127.0.0.1"), ("tcp", "::1"), ("udp", "127.0.0.1"), ("udp", "::1")):
+        for kind, address in (
+            ("tcp", "127.0.0.1"),
+            ("tcp", "::1"),
+            ("udp", "127.0.0.1"),
+            ("udp", "::1"),
+        ):
             port = web.serve(kind, address)
-            self.assert_silent(plain.exchange(kind, address, port, timeout=0.4), f"{kind} {address}")
+            self.assert_silent(
+                plain.exchange(kind, address, port, timeout=0.4), f"{kind} {address}"
+            )
             self.assertEqual(web.served(kind, port), {"accepted": 0, "bytes": 0})
 
     def test_audit_lets_pass_and_says_so(self):
@@ -131,31 +169,47 @@ class Rules(HostCase):
     def test_an_allow_rule_in_audit_allows_nothing_yet_and_says_so(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         port = web.serve("tcp", "127.0.0.1")
-        self.host.policy('[[allow]]\nname = "trial"\nfrom = "@host"\nto = "app=web"\nmode = "audit"\n')
+        self.host.policy(
+            '[[allow]]\nname = "trial"\nfrom = "@host"\nto = "app=web"\nmode = "audit"\n'
+        )
         self.assert_refused(plain.exchange("tcp", "127.0.0.1", port))
         self.assertIn("trial", self.flow_of(port, "deny")["rule"])
 
     def flow_of(self, port, verdict="audit"):
         def told():
-            return [flow for flow in self.host.flows() if flow.get("port") == port and flow["verdict"] == verdict]
+            return [
+                flow
+                for flow in self.host.flows()
+                if flow.get("port") == port and flow["verdict"] == verdict
+            ]
+
         return waiting.until(told, f"a flow to port {port} with the verdict {verdict}")[0]
 
     def test_a_rule_that_logs(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         port = web.serve("tcp", "127.0.0.1")
-        self.host.policy(f'[[allow]]\nname = "noted"\nfrom = "@host"\nto = "app=web"\nports = ["tcp/{port}"]\nlog = true\n')
+        self.host.policy(
+            f'[[allow]]\nname = "noted"\nfrom = "@host"\nto = "app=web"\nports = ["tcp/{port}"]\nlog = true\n'
+        )
         self.assert_allowed(plain.exchange("tcp", "127.0.0.1", port))
-        flow = waiting.until(lambda: [flow for flow in self.host.flows() if flow.get("port") == port], "the flow is told")[0]
+        flow = waiting.until(
+            lambda: [flow for flow in self.host.flows() if flow.get("port") == port],
+            "the flow is told",
+        )[0]
         self.assertEqual(flow["verdict"], "allow")
         self.assertIn("noted", flow["rule"])
 
     def test_ports_behind_a_dnat_are_the_real_ones(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
         port, other = web.serve("tcp", LOCAL4), web.serve("tcp", LOCAL4)
-        self.host.nft("table ip foreign {\nchain out {\ntype nat hook output priority -100\n"
-                      f"tcp dport 8080 dnat to {LOCAL4}:{port}\ntcp dport 8081 dnat to {LOCAL4}:{other}\n}}\n}}\n")
+        self.host.nft(
+            "table ip foreign {\nchain out {\ntype nat hook output priority -100\n"
+            f"tcp dport 8080 dnat to {LOCAL4}:{port}\ntcp dport 8081 dnat to {LOCAL4}:{other}\n}}\n}}\n"
+        )
         self.addCleanup(self.host.nft, "delete table ip foreign")
-        self.host.policy(f'[[allow]]\nfrom = "@host"\nto = "app=web"\nports = ["tcp/{port}", "tcp/8081"]\n')
+        self.host.policy(
+            f'[[allow]]\nfrom = "@host"\nto = "app=web"\nports = ["tcp/{port}", "tcp/8081"]\n'
+        )
         self.assert_allowed(plain.exchange("tcp", "10.99.0.1", 8080))
         self.assert_refused(plain.exchange("tcp", "10.99.0.1", 8081))
 
@@ -187,27 +241,38 @@ class Multicast(HostCase):
     def test_workloads_receive_none(self):
         """Not even where a rule would let the one socket have it that was judged."""
         self.host.explicit_reload('[[allow]]\nfrom = "@host"\nto = "app=open"\n')
-        listeners = [self.listener(self.host.labelled(labels)) for labels in ("app=web", "app=open")]
+        listeners = [
+            self.listener(self.host.labelled(labels)) for labels in ("app=web", "app=open")
+        ]
         for agent in (self.host.plain(), self.host.labelled("app=web")):
             self.sender(agent).send_to("s", "to all", self.GROUP, self.PORT)
             for listener in listeners:
                 self.assertEqual(listener.receive("m", timeout=0.2), {"error": "timeout"})
 
-
     def test_a_workload_in_the_group_takes_it_from_nobody(self):
         self.host.explicit_reload("")
         for first in ("plain", "labelled"):
             agents = {"labelled": lambda: self.host.labelled("app=web"), "plain": self.host.plain}
-            made = {kind: self.listener(agents[kind]()) for kind in (first, *(kind for kind in agents if kind != first))}
-            self.assertEqual(self.sender(self.host.plain()).send_to("s", "to all", self.GROUP, self.PORT), "ok")
+            made = {
+                kind: self.listener(agents[kind]())
+                for kind in (first, *(kind for kind in agents if kind != first))
+            }
+            self.assertEqual(
+                self.sender(self.host.plain()).send_to("s", "to all", self.GROUP, self.PORT), "ok"
+            )
             self.assertEqual(made["plain"].receive("m"), {"text": "to all"}, f"{first} first")
-            self.assertEqual(made["labelled"].receive("m", timeout=0.2), {"error": "timeout"}, f"{first} first")
+            self.assertEqual(
+                made["labelled"].receive("m", timeout=0.2), {"error": "timeout"}, f"{first} first"
+            )
             self.host.kill_agents()
 
     def test_a_workload_that_sends_is_judged(self):
         listener = self.listener(self.host.plain())
         sender = self.sender(self.host.labelled("app=web"))
-        for policy, answer in (("", {"error": "timeout"}), ('[[allow]]\nfrom = "app=web"\nto = "@host"\n', {"text": "to all"})):
+        for policy, answer in (
+            ("", {"error": "timeout"}),
+            ('[[allow]]\nfrom = "app=web"\nto = "@host"\n', {"text": "to all"}),
+        ):
             self.host.explicit_reload(policy)
             sender.send_to("s", "to all", self.GROUP, self.PORT)
             self.assertEqual(listener.receive("m", timeout=0.5), answer, policy)
@@ -240,7 +305,11 @@ class Outside(HostCase):
         self.web = self.host.labelled("app=web")
 
     def test_the_world_is_refused_both_ways(self):
-        for kind, inner, outer in (("tcp", self.INNER4, self.OUTER4), ("udp", self.INNER6, self.OUTER6), ("tcp", self.INNER6, self.OUTER6)):
+        for kind, inner, outer in (
+            ("tcp", self.INNER4, self.OUTER4),
+            ("udp", self.INNER6, self.OUTER6),
+            ("tcp", self.INNER6, self.OUTER6),
+        ):
             port = self.web.serve(kind, inner)
             self.assert_refused(self.outside.exchange(kind, inner, port), f"in {kind} {inner}")
             self.assertEqual(self.web.served(kind, port), {"accepted": 0, "bytes": 0})
@@ -250,17 +319,29 @@ class Outside(HostCase):
 
     def test_processes_without_labels_reach_the_world(self):
         plain = self.host.plain()
-        for kind, inner, outer in (("tcp", self.INNER4, self.OUTER4), ("udp", self.INNER6, self.OUTER6)):
-            self.assert_allowed(self.outside.exchange(kind, inner, plain.serve(kind, inner)), f"in {kind}")
-            self.assert_allowed(plain.exchange(kind, outer, self.outside.serve(kind, outer)), f"out {kind}")
+        for kind, inner, outer in (
+            ("tcp", self.INNER4, self.OUTER4),
+            ("udp", self.INNER6, self.OUTER6),
+        ):
+            self.assert_allowed(
+                self.outside.exchange(kind, inner, plain.serve(kind, inner)), f"in {kind}"
+            )
+            self.assert_allowed(
+                plain.exchange(kind, outer, self.outside.serve(kind, outer)), f"out {kind}"
+            )
 
     def test_world_rules(self):
         plain = self.host.plain()
-        for kind, inner, outer in (("tcp", self.INNER4, self.OUTER4), ("udp", self.INNER6, self.OUTER6)):
+        for kind, inner, outer in (
+            ("tcp", self.INNER4, self.OUTER4),
+            ("udp", self.INNER6, self.OUTER6),
+        ):
             entry, shut = self.web.serve(kind, inner), self.web.serve(kind, inner)
             away, closed = self.outside.serve(kind, outer), self.outside.serve(kind, outer)
-            self.host.policy(f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["{kind}/{entry}"]\n'
-                             f'[[allow]]\nfrom = "app=web"\nto = "@world"\nports = ["{kind}/{away}"]\n')
+            self.host.policy(
+                f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["{kind}/{entry}"]\n'
+                f'[[allow]]\nfrom = "app=web"\nto = "@world"\nports = ["{kind}/{away}"]\n'
+            )
             self.assert_allowed(self.outside.exchange(kind, inner, entry), f"in {kind}")
             self.assert_refused(self.outside.exchange(kind, inner, shut), f"in {kind}")
             self.assert_allowed(self.web.exchange(kind, outer, away), f"out {kind}")
@@ -269,15 +350,23 @@ class Outside(HostCase):
 
     def test_networks(self):
         entry, away = self.web.serve("tcp", self.INNER4), self.outside.serve("tcp", self.OUTER4)
-        for cidr, allowed in (("192.0.2.0/28", True), ("192.0.2.3/32", False), ("192.0.2.2/32", True), ("198.51.100.0/24", False)):
-            self.host.policy(f'[[network]]\nname = "n"\ncidrs = ["{cidr}"]\n[[allow]]\nfrom = "@n"\nto = "app=web"\n'
-                             '[[allow]]\nfrom = "app=web"\nto = "@n"\n')
+        for cidr, allowed in (
+            ("192.0.2.0/28", True),
+            ("192.0.2.3/32", False),
+            ("192.0.2.2/32", True),
+            ("198.51.100.0/24", False),
+        ):
+            self.host.policy(
+                f'[[network]]\nname = "n"\ncidrs = ["{cidr}"]\n[[allow]]\nfrom = "@n"\nto = "app=web"\n'
+                '[[allow]]\nfrom = "app=web"\nto = "@n"\n'
+            )
             check = self.assert_allowed if allowed else self.assert_refused
             check(self.outside.exchange("tcp", self.INNER4, entry), f"in {cidr}")
             check(self.web.exchange("tcp", self.OUTER4, away), f"out {cidr}")
 
     def test_neighbour_discovery_and_unreachable_ports_work(self):
-        """ICMP errors of allowed flows pass: an unused port is refused at once by the other side."""
+        """ICMP errors of allowed flows pass: an unused port is refused at once by the other
+        side."""
         self.host.policy('[[allow]]\nfrom = "app=web"\nto = "@world"\n')
         self.assertEqual(self.web.exchange("udp", self.OUTER4, 9), "ECONNREFUSED")
         self.assertEqual(self.web.exchange("udp", self.OUTER6, 9), "ECONNREFUSED")

@@ -20,7 +20,11 @@ class Scale(host.HostCase):
     def test_many_workloads_and_many_flows(self):
         everybody = crowd.Crowd(self.host, WORKLOADS, TALKERS)
         daemon = crowd.Daemon(self.host)
-        self.host.write("next/policy.toml", crowd.POLICY + '[[deny]]\nfrom = "role=talker"\nto = "role=talker"\nports = ["udp/20000-20999"]\n')
+        self.host.write(
+            "next/policy.toml",
+            crowd.POLICY
+            + '[[deny]]\nfrom = "role=talker"\nto = "role=talker"\nports = ["udp/20000-20999"]\n',
+        )
         self.host.write("next/identity.toml", "")
         everybody.talk(RATE)
         seen, told = 0, {}
@@ -30,17 +34,28 @@ class Scale(host.HostCase):
             self.assertEqual(crowd.wrong(told), {})
             seen += crowd.flows(told)
             self.assertLess(daemon.resident(), MOST_MB)
-        self.assertEqual({kind for kind, outcomes in told.items() if outcomes}, {"tcp allowed", "tcp refused", "udp allowed", "udp refused"})
+        self.assertEqual(
+            {kind for kind, outcomes in told.items() if outcomes},
+            {"tcp allowed", "tcp refused", "udp allowed", "udp refused"},
+        )
         everybody.talk(0)
         # Nobody who waited was forgotten: the newest refusal is told, whatever came before it.
         self.host.labelled("app=last").exchange("tcp", "127.0.0.1", 20000)
-        waiting.until(lambda: self.json_lines("flows", "--from", "app=last"), "the last refusal is told")
+        waiting.until(
+            lambda: self.json_lines("flows", "--from", "app=last"), "the last refusal is told"
+        )
 
     def json_lines(self, *command):
-        return [json.loads(line) for line in self.host.must([host.TRIRECTL, *command, "--json"]).splitlines()]
+        return [
+            json.loads(line)
+            for line in self.host.must([host.TRIRECTL, *command, "--json"]).splitlines()
+        ]
 
     def ask_everything(self):
-        waiting.until(lambda: self.host.status()["workloads"]["enforced"] == WORKLOADS, "all are there, and whoever came has gone")
+        waiting.until(
+            lambda: self.host.status()["workloads"]["enforced"] == WORKLOADS,
+            "all are there, and whoever came has gone",
+        )
         self.assertEqual(len(self.host.workloads()), WORKLOADS)
         self.assertLessEqual(len(self.json_lines("flows", "-n", "5000")), 4096)
         refused = self.json_lines("flows", "--summary", "-n", "20000", "--verdict", "deny")
@@ -49,7 +64,11 @@ class Scale(host.HostCase):
         graph = json.loads(self.host.must([host.TRIRECTL, "policy", "graph", "--format", "json"]))
         self.assertGreater(len(graph["nodes"]), 2)
         diff = self.host.trirectl("policy", "diff", self.host.config + "/next", "--json")
-        self.assertEqual((diff.returncode, [each["lost"] for each in json.loads(diff.stdout)["access"]]), (1, ["udp/20000-20999"]), diff.stderr)
+        self.assertEqual(
+            (diff.returncode, [each["lost"] for each in json.loads(diff.stdout)["access"]]),
+            (1, ["udp/20000-20999"]),
+            diff.stderr,
+        )
         self.assertEqual(self.host.trirun("app=new", ["true"]).returncode, 0)
 
 

@@ -22,7 +22,11 @@ class SecondHost(SeveralLabs, unittest.TestCase):
 
     def test_to_the_letter(self):
         section = documents.document("README.md").split("## A second host")[1]
-        commands, settings, shown = [block for block in documents.blocks() if block.page == "README.md" and block.text in section][:3]
+        commands, settings, shown = [
+            block
+            for block in documents.blocks()
+            if block.page == "README.md" and block.text in section
+        ][:3]
         web = self.labs["web-1"]
         for lab in self.labs.values():
             lab.start_trireme()
@@ -32,8 +36,11 @@ class SecondHost(SeveralLabs, unittest.TestCase):
             for file in ("host.pem", "host.key", "ca.pem"):
                 shutil.copy2(f"{web.root}/root/{name}/{file}", f"{lab.root}/etc/trireme/{file}")
             lab.write("etc/trireme/identity.toml", settings.text)
-            waiting.until(lambda lab=lab, name=name: f"certificate of {name} by CN=fleet" in lab.status()["tokens"]["credential"],
-                          "a save is enough")
+            waiting.until(
+                lambda lab=lab, name=name: f"certificate of {name} by CN=fleet"
+                in lab.status()["tokens"]["credential"],
+                "a save is enough",
+            )
         self.follow(shown)
         # The same by IPv6, and after a restart of both.
         db_six = "trirun --label app={} -- curl -sS --max-time 5 http://db-1-six"
@@ -48,14 +55,21 @@ class SecondHost(SeveralLabs, unittest.TestCase):
         entries = shown.commands()
         self.assertEqual(sum(bool(printed) for _, _, printed in entries), 3)
         for name, command, printed in entries:
-            quiet = command.replace("curl ", "curl -sS --max-time 5 ")  # no progress meter on a pipe
+            quiet = command.replace(
+                "curl ", "curl -sS --max-time 5 "
+            )  # no progress meter on a pipe
             if not printed:
                 self.labs[name].must(command)
                 continue
 
             def run(lab=self.labs[name], line=quiet):
                 return documents.alike(lab.sh(line + " 2>&1").stdout)
-            waiting.until(lambda expected="\n".join(printed), run=run: run() == documents.alike(expected), f"{name}: {command}: {printed}", 15)
+
+            waiting.until(
+                lambda expected="\n".join(printed), run=run: run() == documents.alike(expected),
+                f"{name}: {command}: {printed}",
+                15,
+            )
 
 
 if __name__ == "__main__":

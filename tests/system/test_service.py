@@ -1,4 +1,5 @@
-"""trireme.service in a booted systemd: started, checked before, watched, hardened, and readable in the journal."""
+"""trireme.service in a booted systemd: started, checked before, watched, hardened, and readable in
+the journal."""
 
 import json
 import os
@@ -20,7 +21,10 @@ class Service(LabCase):
         return self.lab.must(f"systemctl show -P {name} trireme")
 
     def test_installed_files(self):
-        self.assertEqual(sorted(os.listdir(self.lab.root + "/etc/trireme")), ["identity.d", "identity.toml", "policy.d", "policy.toml"])
+        self.assertEqual(
+            sorted(os.listdir(self.lab.root + "/etc/trireme")),
+            ["identity.d", "identity.toml", "policy.d", "policy.toml"],
+        )
         for command in ("trirun", "trirectl", "triremed"):
             self.assertRegex(self.lab.must(f"{command} --version"), rf"^{command} \d")
         self.assertEqual(self.lab.must("triremed --check; echo $?"), "0")
@@ -47,35 +51,57 @@ class Service(LabCase):
     def test_a_killed_daemon_comes_back_at_once(self):
         before = self.show("MainPID")
         self.lab.must("systemctl kill -s KILL trireme")
-        waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "a new one runs", 10)
+        waiting.until(
+            lambda: self.show("MainPID") not in (before, "0")
+            and self.show("ActiveState") == "active",
+            "a new one runs",
+            10,
+        )
 
     def test_a_hanging_daemon_is_ended_by_the_watchdog(self):
-        self.lab.must("mkdir -p /run/systemd/system/trireme.service.d && "
-                      "printf '[Service]\\nWatchdogSec=1\\n' >/run/systemd/system/trireme.service.d/watchdog.conf && "
-                      "systemctl daemon-reload && systemctl restart trireme")
+        self.lab.must(
+            "mkdir -p /run/systemd/system/trireme.service.d && "
+            "printf '[Service]\\nWatchdogSec=1\\n' >/run/systemd/system/trireme.service.d/watchdog.conf && "
+            "systemctl daemon-reload && systemctl restart trireme"
+        )
         try:
             before = self.show("MainPID")
             self.lab.must(f"kill -STOP {before}")
-            waiting.until(lambda: self.show("MainPID") not in (before, "0") and self.show("ActiveState") == "active", "a new one runs", 15)
+            waiting.until(
+                lambda: self.show("MainPID") not in (before, "0")
+                and self.show("ActiveState") == "active",
+                "a new one runs",
+                15,
+            )
             self.assertIn("Watchdog timeout", self.lab.must("journalctl -b -u trireme --no-pager"))
         finally:
-            self.lab.must("rm -r /run/systemd/system/trireme.service.d && systemctl daemon-reload && systemctl restart trireme")
+            self.lab.must(
+                "rm -r /run/systemd/system/trireme.service.d && systemctl daemon-reload && systemctl restart trireme"
+            )
 
     def test_a_policy_that_is_not_valid(self):
-        """Said in the status line and the journal; a reload fails, a restart goes on with the last good files, a first start fails."""
+        """Said in the status line and the journal; a reload fails, a restart goes on with the last
+        good files, a first start fails."""
         self.addCleanup(self.lab.start_trireme)
         self.addCleanup(self.lab.sh, "systemctl reset-failed trireme")
         original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
         self.addCleanup(self.lab.write, "etc/trireme/policy.toml", original)
         self.lab.write("etc/trireme/policy.toml", '[[allow]]\nform = "app=web"\nto = "app=db"\n')
-        waiting.until(lambda: "policy.toml:2:1" in self.show("StatusText"), "the status line names the place")
+        waiting.until(
+            lambda: "policy.toml:2:1" in self.show("StatusText"), "the status line names the place"
+        )
         self.assertIn("policy.toml:2:1", self.lab.sh("systemctl status trireme").stdout)
         self.assertNotEqual(self.lab.sh("systemctl reload trireme").returncode, 0)
         self.assertEqual(self.show("ActiveState"), "active")
         self.assertIn("did you mean 'from'", self.lab.must("journalctl -b -u trireme --no-pager"))
         self.lab.must("systemctl restart trireme")
-        waiting.until(lambda: "policy.toml:2:1" in self.show("StatusText"), "the status line still names the place")
-        self.assertEqual(self.lab.status()["policy"]["rules"], 0, "the last good files are in force")
+        waiting.until(
+            lambda: "policy.toml:2:1" in self.show("StatusText"),
+            "the status line still names the place",
+        )
+        self.assertEqual(
+            self.lab.status()["policy"]["rules"], 0, "the last good files are in force"
+        )
         self.lab.must("systemctl stop trireme && rm /run/trireme/last-good.json")
         self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
         self.assertIn("table inet trireme", self.lab.must("nft list tables"))
@@ -84,8 +110,12 @@ class Service(LabCase):
         original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
         self.addCleanup(self.lab.write, "etc/trireme/policy.toml", original)
         before = self.lab.status()["policy"]["generation"]
-        self.lab.write("etc/trireme/policy.toml", original + '[[allow]]\nfrom = "@host"\nto = "app=web"\n')
-        waiting.until(lambda: self.lab.status()["policy"]["generation"] > before, "a new generation")
+        self.lab.write(
+            "etc/trireme/policy.toml", original + '[[allow]]\nfrom = "@host"\nto = "app=web"\n'
+        )
+        waiting.until(
+            lambda: self.lab.status()["policy"]["generation"] > before, "a new generation"
+        )
         waiting.until(lambda: "1 rules" in self.show("StatusText"), "the status line says so")
         self.lab.must("systemctl reload trireme")
 
@@ -95,12 +125,19 @@ class Service(LabCase):
         self.assertEqual(self.lab.ask(9002, "app=looker"), "")
 
         def entries():
-            lines = self.lab.must("journalctl -b -o json TRIREME_VERDICT=deny TRIREME_PORT=9002 || true").splitlines()
+            lines = self.lab.must(
+                "journalctl -b -o json TRIREME_VERDICT=deny TRIREME_PORT=9002 || true"
+            ).splitlines()
             return [json.loads(line) for line in lines]
+
         waiting.until(entries, "the refusal is in the journal")
         entry = entries()[0]
-        for field, word in (("TRIREME_SOURCE", "app=looker"), ("TRIREME_DESTINATION", "app=seen"), ("TRIREME_REASON", "no rule allows it"),
-                            ("TRIREME_PROTOCOL", "tcp")):
+        for field, word in (
+            ("TRIREME_SOURCE", "app=looker"),
+            ("TRIREME_DESTINATION", "app=seen"),
+            ("TRIREME_REASON", "no rule allows it"),
+            ("TRIREME_PROTOCOL", "tcp"),
+        ):
             self.assertIn(word, entry[field])
         self.lab.must("systemctl stop seen.scope")
 
@@ -108,14 +145,28 @@ class Service(LabCase):
         listing = self.lab.sh("systemd-analyze security --no-pager trireme").stdout
         exposure = float(listing.rstrip().splitlines()[-1].split("trireme.service:")[1].split()[0])
         self.assertLessEqual(exposure, EXPOSURE_LIMIT)
-        self.assertEqual(self.show("CapabilityBoundingSet"), "cap_net_admin cap_net_raw cap_sys_ptrace cap_sys_admin")
+        self.assertEqual(
+            self.show("CapabilityBoundingSet"),
+            "cap_net_admin cap_net_raw cap_sys_ptrace cap_sys_admin",
+        )
 
     def test_launched_scopes_are_systemds(self):
-        self.assertEqual(self.lab.must("trirun --label app=x --unit shown -p MemoryMax=64M -p 'Description=the shop' -- "
-                                       "systemctl show -P Slice,MemoryMax,Description shown.scope").split("\n"),
-                         ["trireme.slice", "67108864", "the shop"])
-        for options in ("-p Slice=system.slice", "--slice system.slice", "-p Nonsense=1", "-p ExecStart=/bin/true"):
-            self.assertEqual(self.lab.sh(f"trirun --label app=x {options} -- true").returncode, 125, options)
+        self.assertEqual(
+            self.lab.must(
+                "trirun --label app=x --unit shown -p MemoryMax=64M -p 'Description=the shop' -- "
+                "systemctl show -P Slice,MemoryMax,Description shown.scope"
+            ).split("\n"),
+            ["trireme.slice", "67108864", "the shop"],
+        )
+        for options in (
+            "-p Slice=system.slice",
+            "--slice system.slice",
+            "-p Nonsense=1",
+            "-p ExecStart=/bin/true",
+        ):
+            self.assertEqual(
+                self.lab.sh(f"trirun --label app=x {options} -- true").returncode, 125, options
+            )
 
     def test_the_slices_stay(self):
         for name in ("trireme.slice", "trireme-docker.slice"):

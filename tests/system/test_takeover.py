@@ -1,4 +1,5 @@
-"""Whoever takes over the address and port of an end inherits nothing of what its owner was allowed."""
+"""Whoever takes over the address and port of an end inherits nothing of what its owner was
+allowed."""
 
 import socket
 import unittest
@@ -60,7 +61,11 @@ class Takeover(HostCase):
                 self.assertEqual(self.client.connect_start("c", address, port), "EINPROGRESS")
                 self.server.close("l")
                 self.assert_allowed(stranger.open("t", "tcp", address, port, listen=16))
-                state = waiting.until(lambda: self.client.state("c") != SYN_SENT and self.client.state("c"), "the SYN is repeated", 5)
+                state = waiting.until(
+                    lambda: self.client.state("c") != SYN_SENT and self.client.state("c"),
+                    "the SYN is repeated",
+                    5,
+                )
                 self.assertEqual(state, CLOSED)
                 self.assert_nothing_accepted(stranger, "t")
                 for name in ("c", "fill"):
@@ -89,7 +94,8 @@ class Takeover(HostCase):
     # --- the client's end ---
 
     def test_a_client_that_takes_a_closed_connection_over(self):
-        """The server's TIME_WAIT, its FIN_WAIT and its CLOSE_WAIT, met from the client's address and port."""
+        """The server's TIME_WAIT, its FIN_WAIT and its CLOSE_WAIT, met from the client's address
+        and port."""
         for address in FAMILIES:
             for stranger in self.strangers:
                 for state in ("time-wait", "client-gone", "server-shut"):
@@ -100,7 +106,9 @@ class Takeover(HostCase):
                     elif state == "server-shut":
                         self.server.shutdown("s")
                     self.client.close("c", reset=state == "server-shut")
-                    outcome = stranger.exchange("tcp", address, port, source=[address, source], timeout=0.5)
+                    outcome = stranger.exchange(
+                        "tcp", address, port, source=[address, source], timeout=0.5
+                    )
                     self.assertNotEqual(outcome, "ok", f"{address} {state}")
                     self.assert_nothing_accepted(self.server)
                     if state != "time-wait":
@@ -122,17 +130,22 @@ class Takeover(HostCase):
                     self.server.close("s")
                     self.assertEqual(self.client.receive("c"), {"text": ""})
                     self.client.close("c")
-                    outcome = stranger.exchange("tcp", address, port, source=[address, source], timeout=0.5)
+                    outcome = stranger.exchange(
+                        "tcp", address, port, source=[address, source], timeout=0.5
+                    )
                     self.assertIn(outcome, ("ECONNREFUSED", "ECONNRESET"), f"round {number}")
                 self.assert_nothing_accepted(self.server)
             self.server.close("l")
 
     def test_data_in_the_third_segment_is_not_delivered(self):
-        """A client without quick acknowledgements puts its data into the handshake's ACK; a deferring listener waits for just that."""
+        """A client without quick acknowledgements puts its data into the handshake's ACK; a
+        deferring listener waits for just that."""
         for address in FAMILIES:
             for deferred in (False, True):
                 options = [(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)] if deferred else []
-                self.assert_allowed(self.server.open("l", "tcp", address, 0, listen=16, options=options))
+                self.assert_allowed(
+                    self.server.open("l", "tcp", address, 0, listen=16, options=options)
+                )
                 port = self.server.port("l")
                 for stranger in self.strangers:
                     self.assert_allowed(self.client.open("c", "tcp", address))
@@ -154,7 +167,16 @@ class Takeover(HostCase):
         self.host.must(["sysctl", "-qw", f"net.ipv4.tcp_fastopen={FAST_OPEN_BOTH_WAYS}"])
         fast = [(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)]
         for address in FAMILIES:
-            self.assert_allowed(self.server.open("l", "tcp", address, 0, listen=16, options=[(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)]))
+            self.assert_allowed(
+                self.server.open(
+                    "l",
+                    "tcp",
+                    address,
+                    0,
+                    listen=16,
+                    options=[(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 16)],
+                )
+            )
             port = self.server.port("l")
             self.assert_allowed(self.client.open("c", "tcp", address, options=fast))
             self.assert_allowed(self.client.connect("c", address, port))
@@ -167,7 +189,9 @@ class Takeover(HostCase):
             self.client.close("c")
             for stranger in self.strangers:
                 for port_of_origin in (0, source):
-                    self.assert_allowed(stranger.open("t", "tcp", address, port_of_origin, options=fast))
+                    self.assert_allowed(
+                        stranger.open("t", "tcp", address, port_of_origin, options=fast)
+                    )
                     stranger.connect("t", address, port, timeout=0.5)
                     stranger.send_text("t", "secret", timeout=0.5)
                     self.assert_nothing_accepted(self.server)
@@ -187,7 +211,11 @@ class Takeover(HostCase):
                 self.client.close("c")
                 self.assert_allowed(stranger.open("t", "udp", address, source))
                 self.server.send_to("s", "secret", address, source)
-                self.assertNotIn("text", stranger.receive("t", timeout=0.2), "the answer of a flow that was another's")
+                self.assertNotIn(
+                    "text",
+                    stranger.receive("t", timeout=0.2),
+                    "the answer of a flow that was another's",
+                )
                 stranger.send_to("t", "forged", address, port)
                 self.assertNotIn("text", self.server.receive("s", timeout=0.2))
                 self.server.close("s")
@@ -210,23 +238,32 @@ class Takeover(HostCase):
             self.assertEqual(self.server.served("tcp", port)["accepted"], accepted)
 
     def test_two_refused_identities_never_add_up_to_an_allowed_one(self):
-        """Numbers 1 and 2, each refused in turn from one address and port, must not leave 3 behind."""
+        """Numbers 1 and 2, each refused in turn from one address and port, must not leave 3
+        behind."""
         agents = {f"n{number}": self.host.labelled(f"app=n{number}") for number in range(12)}
         numbers = {each["labels"]["app"]: each["identity"] for each in self.host.workloads()}
-        trios = [(one, two, sum_) for one in agents for two in agents for sum_ in agents
-                 if one < two and numbers[one] | numbers[two] == numbers[sum_] and sum_ not in (one, two)]
+        trios = [
+            (one, two, sum_)
+            for one in agents
+            for two in agents
+            for sum_ in agents
+            if one < two and numbers[one] | numbers[two] == numbers[sum_] and sum_ not in (one, two)
+        ]
         self.assertTrue(trios, numbers)
         for address in FAMILIES:
             for kind in ("tcp", "udp"):
                 for one, two, sum_ in trios[:8]:
                     port = agents[sum_].serve(kind, address)
                     for each in (one, two, one):
-                        outcome = agents[each].exchange(kind, address, port, source=[address, 40000], timeout=0.5)
+                        outcome = agents[each].exchange(
+                            kind, address, port, source=[address, 40000], timeout=0.5
+                        )
                         self.assert_refused(outcome, f"{kind} {address}")
                     self.assertEqual(agents[sum_].served(kind, port)["accepted"], 0)
 
     def test_a_socket_keeps_the_identity_it_was_made_under(self):
-        """An inherited listener and an inherited connection belong to who made them, wherever they are used."""
+        """An inherited listener and an inherited connection belong to who made them, wherever they
+        are used."""
         port = self.server.serve("tcp", "127.0.0.1")
         child = self.server.in_child("exchange", "tcp", "127.0.0.1", port)
         self.assert_allowed(child)

@@ -23,7 +23,10 @@ class Habits(fleet.FleetCase, unittest.TestCase):
 
     def set(self, name, client, server=None):
         """In the network namespaces of the two hosts, which are this test's own."""
-        for each, value in ((self.client, client), (self.server, client if server is None else server)):
+        for each, value in (
+            (self.client, client),
+            (self.server, client if server is None else server),
+        ):
             before = each.must(["sysctl", "-n", name]).strip()
             each.must(["sysctl", "-qw", f"{name}={value}"])
             self.addCleanup(each.must, ["sysctl", "-qw", f"{name}={before}"])
@@ -37,7 +40,9 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         """One of the counters of that host's TCP."""
         return int(each.must(["nstat", "-asz", name]).split(name)[1].split()[0])
 
-    def expect(self, kind="tcp", served="tcp", serving=(), connecting=(), text="ping", repetitions=0):
+    def expect(
+        self, kind="tcp", served="tcp", serving=(), connecting=(), text="ping", repetitions=0
+    ):
         """Five exchanges with each of the server's addresses. Of the five one at least goes without more than these repetitions: a slow machine
         may need one at times."""
         port = self.web.serve(served, "::", options=serving)
@@ -45,20 +50,31 @@ class Habits(fleet.FleetCase, unittest.TestCase):
             seen = []
             for _ in range(5):
                 before = self.repeated()
-                self.assertEqual(self.friend.exchange(kind, address, port, text=text, options=connecting, timeout=5), "ok", address)
+                self.assertEqual(
+                    self.friend.exchange(
+                        kind, address, port, text=text, options=connecting, timeout=5
+                    ),
+                    "ok",
+                    address,
+                )
                 seen.append(self.repeated() - before)
             self.assertLessEqual(min(seen), repetitions, f"{address}: {seen}")
         counted = dict(self.web.served(served, port))
         self.assertEqual(counted, {"accepted": 10, "bytes": 10 * len(text)}, "nothing twice")
         for address in self.fleet.addresses("server"):
-            self.assertEqual(self.stranger.exchange(kind, address, port, text=text, options=connecting), "ECONNREFUSED", address)
+            self.assertEqual(
+                self.stranger.exchange(kind, address, port, text=text, options=connecting),
+                "ECONNREFUSED",
+                address,
+            )
         self.assertEqual(self.web.served(served, port), counted, "a stranger's data")
 
     def test_plain(self):
         self.expect()
 
     def test_multipath(self):
-        """Both ends fall back to TCP: the option has gone from the SYN. Either end may be the one that can."""
+        """Both ends fall back to TCP: the option has gone from the SYN. Either end may be the one
+        that can."""
         for kind, served in (("mptcp", "mptcp"), ("mptcp", "tcp"), ("tcp", "mptcp")):
             self.expect(kind, served)
         port = self.web.serve("mptcp", "::")
@@ -67,7 +83,8 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.assertFalse(self.friend.is_multipath("m"))
 
     def test_multipath_is_whole_on_one_host(self):
-        """Where no token is needed nothing is taken from the SYN: subflows are judged one by one, as connections are."""
+        """Where no token is needed nothing is taken from the SYN: subflows are judged one by one,
+        as connections are."""
         port = self.web.serve("mptcp", "127.0.0.1")
         near = self.server.labelled("app=web")
         near.open("m", "mptcp", "127.0.0.1")
@@ -77,13 +94,18 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.assertEqual(other.exchange("mptcp", "127.0.0.1", port), "ECONNREFUSED")
 
     def test_fast_open(self):
-        """Data of the SYN, with and without a cookie, are sent once more after the handshake: that is all it costs."""
+        """Data of the SYN, with and without a cookie, are sent once more after the handshake: that
+        is all it costs."""
         accepts = [(socket.IPPROTO_TCP, TCP_FASTOPEN, 100)]
         early = [(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)]
         for setting in (0x3, 0x207):
             self.set("net.ipv4.tcp_fastopen", setting)
             self.expect(serving=accepts, connecting=early, repetitions=1)
-        self.assertGreaterEqual(self.count(self.client, "TcpExtTCPFastOpenActiveFail"), 10, "SYNs had data, which nobody acknowledged")
+        self.assertGreaterEqual(
+            self.count(self.client, "TcpExtTCPFastOpenActiveFail"),
+            10,
+            "SYNs had data, which nobody acknowledged",
+        )
 
     def test_syn_cookies(self):
         """The server's TCP remembers nothing of a SYN."""
@@ -93,7 +115,8 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.assertGreaterEqual(self.count(self.server, "TcpExtSyncookiesRecv") - before, 10)
 
     def test_a_deferred_accept(self):
-        """The server's TCP takes no acknowledgement without data for an end of the handshake, PROOF included."""
+        """The server's TCP takes no acknowledgement without data for an end of the handshake, PROOF
+        included."""
         self.expect(serving=[(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)])
 
     def test_small_segments_and_a_narrow_link(self):

@@ -1,4 +1,5 @@
-"""What README, docs and man pages say for a whole machine, typed there: systemd, Docker, the journal. What pages show is what is printed."""
+"""What README, docs and man pages say for a whole machine, typed there: systemd, Docker, the
+journal. What pages show is what is printed."""
 
 import unittest
 
@@ -6,25 +7,66 @@ from tests.system import documents, terminal, waiting
 from tests.system.lab import LabCase
 
 # What running text means by a word in capitals, or leaves out.
-MEANING = {"COMMAND": "true", "CMD": "true", "COPY": "/etc/trireme", "UNIT": "trireme", "LABELS": "app=nginx", "NAME": "example.org", " A ": " app=nginx ",
-           " B ": " app=nginx ", "trirun --label …": "trirun --label app=nginx -- true", "--net=host …": "--net=host -d nginx", "app=shop …": "app=shop --rm busybox true"}
-COMPLETED = {"docker run --cgroup-parent=trireme-docker.slice": " --rm busybox true", "docker run --cap-drop NET_RAW": " --rm busybox true",
-             "docker run -l app=shop": " --rm busybox true"}
+MEANING = {
+    "COMMAND": "true",
+    "CMD": "true",
+    "COPY": "/etc/trireme",
+    "UNIT": "trireme",
+    "LABELS": "app=nginx",
+    "NAME": "example.org",
+    " A ": " app=nginx ",
+    " B ": " app=nginx ",
+    "trirun --label …": "trirun --label app=nginx -- true",
+    "--net=host …": "--net=host -d nginx",
+    "app=shop …": "app=shop --rm busybox true",
+}
+COMPLETED = {
+    "docker run --cgroup-parent=trireme-docker.slice": " --rm busybox true",
+    "docker run --cap-drop NET_RAW": " --rm busybox true",
+    "docker run -l app=shop": " --rm busybox true",
+}
 # Names of commands, not commands.
-MENTIONED = {"docker exec", "docker network create", "docker run", "systemctl stop", "trirectl pki issue", "trirectl policy explain", "trirectl unit-gate"}
-ELSEWHERE = {"cmake --install build/release && systemctl daemon-reload": "how a lab is made", "apt-get purge trireme": "test_package.py",
-             "apt purge trireme": "test_package.py"}
-NOT_ALLOWED = {"trirectl policy explain --from LABELS --to NAME --port tcp/443"}  # nobody has looked the name up: exits 1
+MENTIONED = {
+    "docker exec",
+    "docker network create",
+    "docker run",
+    "systemctl stop",
+    "trirectl pki issue",
+    "trirectl policy explain",
+    "trirectl unit-gate",
+}
+ELSEWHERE = {
+    "cmake --install build/release && systemctl daemon-reload": "how a lab is made",
+    "apt-get purge trireme": "test_package.py",
+    "apt purge trireme": "test_package.py",
+}
+NOT_ALLOWED = {
+    "trirectl policy explain --from LABELS --to NAME --port tcp/443"
+}  # nobody has looked the name up: exits 1
 # In this order, after everything else.
-IN_THE_END = ("nft flush ruleset", "systemctl stop trireme", "trirectl flush", "systemctl start trireme")
+IN_THE_END = (
+    "nft flush ruleset",
+    "systemctl stop trireme",
+    "trirectl flush",
+    "systemctl start trireme",
+)
 
 
 class Typed(LabCase):
-    FILES = (("root/.curlrc", "silent\nshow-error\nmax-time = 5\n"), ("root/here/server", "#!/bin/sh\n"))
+    FILES = (
+        ("root/.curlrc", "silent\nshow-error\nmax-time = 5\n"),
+        ("root/here/server", "#!/bin/sh\n"),
+    )
 
     def type(self, line):
         """On a terminal: (exit code, text)."""
-        code, _, lines = terminal.show(self.lab.popen, ["bash", "-c", f'sudo() {{ "$@"; }}; cd /root/here && {{ {line}\n}}'], {"PAGER": "cat"}, 60, 120)
+        code, _, lines = terminal.show(
+            self.lab.popen,
+            ["bash", "-c", f'sudo() {{ "$@"; }}; cd /root/here && {{ {line}\n}}'],
+            {"PAGER": "cat"},
+            60,
+            120,
+        )
         return code, "\n".join(lines)
 
     def test_blocks(self):
@@ -34,7 +76,11 @@ class Typed(LabCase):
                 with self.subTest(block.page, line=line):
                     self.one(line, documents.alike("\n".join(printed)))
                 if line.startswith("docker run") and " -d " in line:
-                    waiting.until(lambda: self.lab.workloads() and self.lab.workloads()[0]["state"] == "enforced", "the container is enforced")
+                    waiting.until(
+                        lambda: self.lab.workloads()
+                        and self.lab.workloads()[0]["state"] == "enforced",
+                        "the container is enforced",
+                    )
                     waiting.until(lambda: ":80 " in self.lab.must("ss -Hltn"), "it listens")
 
     def one(self, line, printed):
@@ -59,7 +105,11 @@ class Typed(LabCase):
                 code, text = self.type(command)
                 self.assertEqual(code, 1 if line in NOT_ALLOWED else 0, f"{command}\n{text}")
             if line == "nft flush ruleset":
-                waiting.until(lambda: self.lab.sh("nft list table inet trireme").returncode == 0, "the table is written anew", 1.5)
+                waiting.until(
+                    lambda: self.lab.sh("nft list table inet trireme").returncode == 0,
+                    "the table is written anew",
+                    1.5,
+                )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""systemd units as workloads: by name and pattern, already running or newly started, from their first instruction."""
+"""systemd units as workloads: by name and pattern, already running or newly started, from their
+first instruction."""
 
 import unittest
 
@@ -23,8 +24,11 @@ class Units(LabCase):
         ("etc/systemd/system/shop.service", SERVER.format(port=6001)),
         ("etc/systemd/system/db@.service", SERVER.format(port="%i")),
         ("etc/systemd/system/late.service", SERVER.format(port=6003)),
-        ("etc/systemd/system/asks.service", "[Service]\nType=oneshot\nStandardOutput=file:/run/asked\n"
-                                            "ExecStart=/usr/bin/curl -s --max-time 3 http://127.0.0.1:6004/served\n"),
+        (
+            "etc/systemd/system/asks.service",
+            "[Service]\nType=oneshot\nStandardOutput=file:/run/asked\n"
+            "ExecStart=/usr/bin/curl -s --max-time 3 http://127.0.0.1:6004/served\n",
+        ),
         ("etc/trireme/identity.toml", IDENTITY.format(more="")),
     )
 
@@ -71,13 +75,16 @@ class Units(LabCase):
         self.assertEqual(self.lab.ask(6003), "")
 
     def test_the_first_instruction_is_held(self):
-        """A unit whose only act is a connection that policy refuses: many starts, none gets through."""
+        """A unit whose only act is a connection that policy refuses: many starts, none gets
+        through."""
         self.lab.must("busybox httpd -p 6004 -h /srv")
         self.lab.await_served(6004)
         self.lab.sh("systemctl start asks")
         self.assertEqual(self.lab.must("cat /run/asked"), "served", "while it is no workload")
         self.identity('[[unit]]\nname = "asks.service"\nlabels = { app = "asks" }\n')
-        waiting.until(lambda: "trireme" in self.lab.must("systemctl cat asks"), "the gate is in place")
+        waiting.until(
+            lambda: "trireme" in self.lab.must("systemctl cat asks"), "the gate is in place"
+        )
         for _ in range(20):
             self.lab.sh("rm -f /run/asked; systemctl start asks")
             self.assertEqual(self.lab.sh("cat /run/asked").stdout, "")
@@ -96,7 +103,9 @@ class Units(LabCase):
 
     def test_the_gate_outlives_a_reboot(self):
         self.lab.must("systemctl start shop && systemctl stop shop trireme")
-        self.lab.must("rm -rf /run/trireme /run/systemd/system/* && systemctl daemon-reload")  # what a reboot leaves of them
+        self.lab.must(
+            "rm -rf /run/trireme /run/systemd/system/* && systemctl daemon-reload"
+        )  # what a reboot leaves of them
         try:
             self.assertNotEqual(self.lab.sh("systemctl start shop").returncode, 0)
             self.assertEqual(self.lab.ask(6001), "")
@@ -106,7 +115,10 @@ class Units(LabCase):
         self.assertEqual(self.state("shop.service"), "enforced")
         self.lab.write("etc/trireme/identity.toml", "")
         self.lab.must("trirectl reload")
-        waiting.until(lambda: "trireme" not in self.lab.must("systemctl cat shop"), "the gate goes with the entry")
+        waiting.until(
+            lambda: "trireme" not in self.lab.must("systemctl cat shop"),
+            "the gate goes with the entry",
+        )
 
     def test_a_unit_that_nothing_matches_is_left_alone(self):
         self.lab.must("systemctl start late")

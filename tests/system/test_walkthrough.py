@@ -11,7 +11,9 @@ class Walkthrough(LabCase):
         self.assertEqual(lab.must("systemctl is-active trireme"), "active")
 
         container = lab.must("docker run -l app=nginx --net=host -d nginx")
-        self.assertEqual(lab.must(f"docker inspect -f '{{{{.HostConfig.NetworkMode}}}}' {container}"), "host")
+        self.assertEqual(
+            lab.must(f"docker inspect -f '{{{{.HostConfig.NetworkMode}}}}' {container}"), "host"
+        )
         lab.await_state(container, "enforced")
 
         refused = lab.sh("curl -sS --max-time 5 http://127.0.0.1")
@@ -21,17 +23,27 @@ class Walkthrough(LabCase):
         # From a network namespace of its own: its labels come along in the handshake.
         bridge = lab.must("docker run -l app=nginx -itd curlimages/curl sh")
         lab.await_state(bridge, "enforced")
-        self.assertEqual(lab.must(f"docker exec {bridge} curl -sS --max-time 5 http://172.17.0.1"), "hello from nginx")
+        self.assertEqual(
+            lab.must(f"docker exec {bridge} curl -sS --max-time 5 http://172.17.0.1"),
+            "hello from nginx",
+        )
         stranger = lab.must("docker run -l app=stranger -itd curlimages/curl sh")
         lab.await_state(stranger, "enforced")
-        self.assertNotEqual(lab.sh(f"docker exec {stranger} curl -sS --max-time 5 http://172.17.0.1").returncode, 0)
+        self.assertNotEqual(
+            lab.sh(f"docker exec {stranger} curl -sS --max-time 5 http://172.17.0.1").returncode, 0
+        )
 
-        self.assertEqual(lab.must("trirun --label app=nginx -- curl -sS --max-time 5 http://127.0.0.1"), "hello from nginx")
+        self.assertEqual(
+            lab.must("trirun --label app=nginx -- curl -sS --max-time 5 http://127.0.0.1"),
+            "hello from nginx",
+        )
         other = lab.sh("trirun --label app=other -- curl -sS --max-time 5 http://127.0.0.1")
         self.assertNotEqual(other.returncode, 0)
 
         # What the container forks and what docker exec runs in it is held to the same policy.
-        self.assertEqual(lab.must(f"docker exec {container} wget -qO- http://127.0.0.1"), "hello from nginx")
+        self.assertEqual(
+            lab.must(f"docker exec {container} wget -qO- http://127.0.0.1"), "hello from nginx"
+        )
         lab.sh("mkdir -p /tmp/plain && echo plain >/tmp/plain/index.html")
         lab.must("busybox httpd -p 8080 -h /tmp/plain")
         self.assertEqual(lab.must("curl -sS http://127.0.0.1:8080/index.html"), "plain")
@@ -39,8 +51,12 @@ class Walkthrough(LabCase):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("Connection refused", done.stderr)
         forked = "(setsid wget -qO- http://127.0.0.1{} &) | cat"
-        self.assertEqual(lab.must(f"docker exec {container} sh -c '{forked.format('')}'"), "hello from nginx")
-        self.assertEqual(lab.must(f"docker exec {container} sh -c '{forked.format(':8080/index.html')}'"), "")
+        self.assertEqual(
+            lab.must(f"docker exec {container} sh -c '{forked.format('')}'"), "hello from nginx"
+        )
+        self.assertEqual(
+            lab.must(f"docker exec {container} sh -c '{forked.format(':8080/index.html')}'"), ""
+        )
 
         # Others notice nothing.
         self.assertEqual(lab.must("curl -sS http://127.0.0.1:8080/index.html"), "plain")

@@ -1,4 +1,5 @@
-"""What users read is true: the quickstart runs, examples are valid, pages and completions name what the programs know."""
+"""What users read is true: the quickstart runs, examples are valid, pages and completions name what
+the programs know."""
 
 import os
 import re
@@ -15,7 +16,9 @@ def text(path):
 
 
 def output(*argv):
-    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+    return subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    ).stdout
 
 
 def options(page):
@@ -24,13 +27,20 @@ def options(page):
 
 class Words(unittest.TestCase):
     def subcommands(self):
-        return set(re.findall(r"^  ([a-z]+)  ", output(TRIRECTL, "--help").split("Subcommands:")[1], re.M))
+        return set(
+            re.findall(r"^  ([a-z]+)  ", output(TRIRECTL, "--help").split("Subcommands:")[1], re.M)
+        )
 
     def test_examples_are_valid(self):
         names = os.listdir(f"{ROOT}/examples/policies")
         self.assertIn("three-tier", names)
         for name in [*(f"examples/policies/{each}" for each in names), "etc"]:
-            done = subprocess.run([TRIRECTL, "policy", "check", f"{ROOT}/{name}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run(
+                [TRIRECTL, "policy", "check", f"{ROOT}/{name}"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
             self.assertEqual(done.returncode, 0, done.stdout)
             self.assertNotIn("warning", done.stdout)
 
@@ -40,8 +50,16 @@ class Words(unittest.TestCase):
         with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
             file.write(policy)
         self.assertIn("1 tests passed", output(TRIRECTL, "policy", "check", directory))
-        command = re.search(r"trirectl (policy explain .*)", text("README.md"))[1].replace("/etc/trireme", directory)
-        shown = text("README.md").split(command.replace(directory, "/etc/trireme"))[1].split("```")[0].strip().splitlines()
+        command = re.search(r"trirectl (policy explain .*)", text("README.md"))[1].replace(
+            "/etc/trireme", directory
+        )
+        shown = (
+            text("README.md")
+            .split(command.replace(directory, "/etc/trireme"))[1]
+            .split("```")[0]
+            .strip()
+            .splitlines()
+        )
         self.assertEqual(output(TRIRECTL, *command.split()).splitlines()[: len(shown)], shown)
 
     def test_man_pages_name_every_option(self):
@@ -51,7 +69,17 @@ class Words(unittest.TestCase):
         page = text("docs/man/trirectl.1.scd")
         for name in self.subcommands() - {"policy", "pki"}:
             self.assertIn(f"*{name}*", page)
-        for name in ("policy check", "policy test", "policy explain", "policy diff", "policy suggest", "policy graph", "pki init", "pki issue", "pki psk"):
+        for name in (
+            "policy check",
+            "policy test",
+            "policy explain",
+            "policy diff",
+            "policy suggest",
+            "policy graph",
+            "pki init",
+            "pki issue",
+            "pki psk",
+        ):
             self.assertIn(f"*{name}*", page)
 
     def test_completions_know_every_subcommand_and_option(self):
@@ -59,8 +87,12 @@ class Words(unittest.TestCase):
             words = set(re.findall(r"[a-z]+", text(f"etc/completions/{name}")))
             self.assertEqual(self.subcommands() - words, set(), name)
         for name in ("trirun.bash", "_trirun", "trirun.fish"):
-            known = options(text(f"etc/completions/{name}")) | {f"--{each}" for each in re.findall(r"-l ([a-z-]+)", text(f"etc/completions/{name}"))}
-            self.assertEqual(options(output(TRIRUN, "--help")) - known - {"--help", "--version"}, set(), name)
+            known = options(text(f"etc/completions/{name}")) | {
+                f"--{each}" for each in re.findall(r"-l ([a-z-]+)", text(f"etc/completions/{name}"))
+            }
+            self.assertEqual(
+                options(output(TRIRUN, "--help")) - known - {"--help", "--version"}, set(), name
+            )
 
     def test_bash_completes(self):
         script = f". {ROOT}/etc/completions/trirectl.bash; COMP_WORDS=(trirectl w); COMP_CWORD=1; _trirectl; echo \"${{COMPREPLY[*]}}\""
@@ -68,8 +100,15 @@ class Words(unittest.TestCase):
 
     def test_quickstart(self):
         before = output("ip", "netns", "list")
-        done = subprocess.run([ROOT + "/examples/quickstart.sh"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=500, check=False)
+        done = subprocess.run(
+            [ROOT + "/examples/quickstart.sh"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+            check=False,
+        )
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertEqual(done.stdout.count("=> refused, as it should be"), 2)
         self.assertEqual(done.stdout.count("=> allowed, as it should be"), 2)

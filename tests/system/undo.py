@@ -61,13 +61,21 @@ def _delete_netns(name):
 
 def _remove_tree(path):
     # Never into something that is still mounted below.
-    if any(line.split()[4].startswith(path + "/") for line in _read("/proc/self/mountinfo").splitlines()):
+    if any(
+        line.split()[4].startswith(path + "/")
+        for line in _read("/proc/self/mountinfo").splitlines()
+    ):
         print(f"{path} is left: something is mounted in it", file=sys.stderr)
         return
     shutil.rmtree(path, ignore_errors=True)
 
 
-_ACTIONS = {"netns": _delete_netns, "cgroup": _remove_cgroup, "mount": _unmount, "directory": _remove_tree}
+_ACTIONS = {
+    "netns": _delete_netns,
+    "cgroup": _remove_cgroup,
+    "mount": _unmount,
+    "directory": _remove_tree,
+}
 
 
 class Undo:

@@ -12,12 +12,47 @@ import subprocess
 from tests.system.host import PRODUCTS, ROOT
 
 PACKAGE = "linux-image-cloud-amd64"
-PROGRAMS = ("python3", "ip", "nft", "nsenter", "setpriv", "sysctl", "conntrack", "getfattr", "bash", "timeout", "umount", "mount", "sh", "cat",
-            "seq", "sleep", "touch", "id", "true", "tty", "env", "busybox", "kmod", "dig", "dnsmasq", "iperf3")
+PROGRAMS = (
+    "python3",
+    "ip",
+    "nft",
+    "nsenter",
+    "setpriv",
+    "sysctl",
+    "conntrack",
+    "getfattr",
+    "bash",
+    "timeout",
+    "umount",
+    "mount",
+    "sh",
+    "cat",
+    "seq",
+    "sleep",
+    "touch",
+    "id",
+    "true",
+    "tty",
+    "env",
+    "busybox",
+    "kmod",
+    "dig",
+    "dnsmasq",
+    "iperf3",
+)
 MODULE_TREES = ("net", "lib", "crypto", "drivers/net/veth.ko", "arch/x86/crypto")
 PYTHON = "/usr/lib/python3.11"
-UNUSED_PYTHON = shutil.ignore_patterns("test", "idlelib", "tkinter", "__pycache__", "pydoc_data", "ensurepip", "distutils", "lib2to3",
-                                       "config-*")
+UNUSED_PYTHON = shutil.ignore_patterns(
+    "test",
+    "idlelib",
+    "tkinter",
+    "__pycache__",
+    "pydoc_data",
+    "ensurepip",
+    "distutils",
+    "lib2to3",
+    "config-*",
+)
 
 INIT = """#!/bin/busybox sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin PYTHONDONTWRITEBYTECODE=1 TRIREME_PRODUCTS=/products TRIREME_SLOW=1 LC_ALL=C.UTF-8
@@ -39,9 +74,15 @@ def fetch_kernel(directory):
     found = glob.glob(directory + "/*.deb")
     if not found:
         os.makedirs(directory, exist_ok=True)
-        depends = subprocess.run(["apt-cache", "depends", PACKAGE], capture_output=True, text=True, check=True).stdout
+        depends = subprocess.run(
+            ["apt-cache", "depends", PACKAGE], capture_output=True, text=True, check=True
+        ).stdout
         image = re.search(r"Depends: (linux-image-\S+)", depends)[1]
-        subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", image], cwd=directory, check=True)
+        subprocess.run(
+            ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", image],
+            cwd=directory,
+            check=True,
+        )
         found = glob.glob(directory + "/*.deb")
     target = directory + "/kernel"
     if not os.path.isdir(target):
@@ -51,8 +92,14 @@ def fetch_kernel(directory):
 
 
 def _copy_program(path, root):
-    wanted = [path] + re.findall(r"(/\S+)", re.sub(r"\(0x[0-9a-f]+\)", "", subprocess.run(
-        ["ldd", path], capture_output=True, text=True, check=False).stdout))
+    wanted = [path] + re.findall(
+        r"(/\S+)",
+        re.sub(
+            r"\(0x[0-9a-f]+\)",
+            "",
+            subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout,
+        ),
+    )
     for source in wanted:
         if os.path.exists(source) and not os.path.exists(root + source):
             os.makedirs(os.path.dirname(root + source), exist_ok=True)
@@ -81,9 +128,14 @@ def make_initramfs(kernel, directory, modules):
         shutil.copy(f"{PRODUCTS}/{program}", f"{root}/products/{program}")
     shutil.copytree(PYTHON, root + PYTHON, ignore=UNUSED_PYTHON)
     for library in glob.glob(PYTHON + "/lib-dynload/*.so"):
-        for found in re.findall(r"=> (/\S+)", subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout):
+        for found in re.findall(
+            r"=> (/\S+)",
+            subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout,
+        ):
             _copy_program(found, root)
-    shutil.copytree(ROOT + "/tests/system", root + "/tests/system", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT + "/tests/system", root + "/tests/system", ignore=shutil.ignore_patterns("__pycache__")
+    )
     _kernel_modules(kernel, root)
     for path in ("proc", "sys", "dev", "tmp", "run", "etc", "root", "var"):
         os.makedirs(f"{root}/{path}", exist_ok=True)
@@ -94,7 +146,9 @@ def make_initramfs(kernel, directory, modules):
         file.write(INIT.format(modules=" ".join(modules)))
     os.chmod(root + "/init", 0o755)
     archive = directory + "/initramfs"
-    subprocess.run(f"find . | cpio -o -H newc --quiet | gzip -1 >{archive}", shell=True, cwd=root, check=True)
+    subprocess.run(
+        f"find . | cpio -o -H newc --quiet | gzip -1 >{archive}", shell=True, cwd=root, check=True
+    )
     return archive
 
 
@@ -111,11 +165,33 @@ def _kernel_modules(kernel, root):
 
 
 def boot(kernel, archive, console, seconds):
-    """The exit code of the tests in there, and what was written on the console, which is the file `console`."""
+    """The exit code of the tests in there, and what was written on the console, which is the file
+    `console`."""
     (image,) = glob.glob(kernel + "/boot/vmlinuz-*")
-    command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048", "-cpu", "max", "-nodefaults", "-no-user-config",
-               "-display", "none", "-no-reboot", "-serial", f"file:{console}", "-kernel", image, "-initrd", archive, "-append",
-               "console=ttyS0 quiet panic=-1 mitigations=off"]
+    command = [
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg,thread=multi",
+        "-smp",
+        "2",
+        "-m",
+        "2048",
+        "-cpu",
+        "max",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        "-serial",
+        f"file:{console}",
+        "-kernel",
+        image,
+        "-initrd",
+        archive,
+        "-append",
+        "console=ttyS0 quiet panic=-1 mitigations=off",
+    ]
     subprocess.run(command, stdin=subprocess.DEVNULL, timeout=seconds, check=True)
     with open(console, encoding="utf-8", errors="replace") as file:
         text = file.read()

@@ -3,7 +3,8 @@
 import os
 import time
 
-# Under software emulation everything that should happen may take longer; what should not happen is watched for as long as ever.
+# Under software emulation everything that should happen may take longer; what should not happen is
+# watched for as long as ever.
 PATIENCE = 10 if os.environ.get("TRIREME_SLOW") == "1" else 1
 
 

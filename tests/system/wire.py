@@ -36,7 +36,8 @@ def _inside(netns, function):
 
 
 class Wire:
-    """Between `client` and `server`, which get the addresses given, (IPv4 with prefix, IPv6 with prefix) each."""
+    """Between `client` and `server`, which get the addresses given, (IPv4 with prefix, IPv6 with
+    prefix) each."""
 
     def __init__(self, client, server, client_addresses, server_addresses):
         self.undo = undo.Undo()
@@ -44,19 +45,43 @@ class Wire:
         self.undo.add("netns", self.netns)
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         self.ends = {}
-        for side, each, addresses in (("client", client, client_addresses), ("server", server, server_addresses)):
+        for side, each, addresses in (
+            ("client", client, client_addresses),
+            ("server", server, server_addresses),
+        ):
             far, near = each.undo.name("v"), self.undo.name("v")
-            subprocess.run(["ip", "link", "add", far, "netns", each.netns, "type", "veth", "peer", "name", near, "netns", self.netns],
-                           check=True)
+            subprocess.run(
+                [
+                    "ip",
+                    "link",
+                    "add",
+                    far,
+                    "netns",
+                    each.netns,
+                    "type",
+                    "veth",
+                    "peer",
+                    "name",
+                    near,
+                    "netns",
+                    self.netns,
+                ],
+                check=True,
+            )
             for address in addresses:
                 each.ip(f"addr add {address} dev {far}" + (" nodad" if ":" in address else ""))
             each.ip(f"link set {far} up")
             self._run("ip", "link", "set", near, "up")
             self.ends[side] = near
-            # A frame taken off here must have whole checksums; a kernel leaves them to the device that is none.
+            # A frame taken off here must have whole checksums; a kernel leaves them to the device
+            # that is none.
             _inside(each.netns, lambda device=far: _checksums_in_full(device))
             with_mac = each.must(["ip", "-j", "link", "show", far])
-            setattr(self, f"{side}_mac", bytes.fromhex(with_mac.split('"address":"')[1][:17].replace(":", "")))
+            setattr(
+                self,
+                f"{side}_mac",
+                bytes.fromhex(with_mac.split('"address":"')[1][:17].replace(":", "")),
+            )
         self.be()
 
     def close(self):
@@ -66,30 +91,45 @@ class Wire:
         subprocess.run(["nsenter", f"--net=/run/netns/{self.netns}", *argv], check=True)
 
     def be(self, loss=0, twice=0, hold="", from_side=None):
-        """Loses and repeats that share of frames, in percent; holds back those that match `hold` (nft), of one side or both."""
+        """Loses and repeats that share of frames, in percent; holds back those that match `hold`
+        (nft), of one side or both."""
         rules = ["add table netdev wire", "delete table netdev wire", "add table netdev wire"]
-        share = {percent: f"numgen random mod 100 < {percent} " if percent < 100 else "" for percent in (loss, twice)}
+        share = {
+            percent: f"numgen random mod 100 < {percent} " if percent < 100 else ""
+            for percent in (loss, twice)
+        }
         for side, to in (("client", "server"), ("server", "client")):
             chain = f"from_{side}"
-            rules.append(f"add chain netdev wire {chain} {{ type filter hook ingress device {self.ends[side]} priority 0; }}")
+            rules.append(
+                f"add chain netdev wire {chain} {{ type filter hook ingress device {self.ends[side]} priority 0; }}"
+            )
             if hold and from_side in (None, side):
                 rules.append(f"add rule netdev wire {chain} {hold} counter drop")
             if loss:
-                rules.append(f"add rule netdev wire {chain} meta l4proto tcp {share[loss]}counter drop")
+                rules.append(
+                    f"add rule netdev wire {chain} meta l4proto tcp {share[loss]}counter drop"
+                )
             if twice:
-                rules.append(f"add rule netdev wire {chain} meta l4proto tcp {share[twice]}counter dup to {self.ends[to]}")
+                rules.append(
+                    f"add rule netdev wire {chain} meta l4proto tcp {share[twice]}counter dup to {self.ends[to]}"
+                )
             rules.append(f"add rule netdev wire {chain} fwd to {self.ends[to]}")
         self._run("nft", "\n".join(rules))
 
     def tap(self, side):
         """A Tap that reads what that side sends and can send to it."""
-        return Tap(_inside(self.netns, lambda: _packet_socket(self.ends[side])), getattr(self, f"{side}_mac"))
+        return Tap(
+            _inside(self.netns, lambda: _packet_socket(self.ends[side])),
+            getattr(self, f"{side}_mac"),
+        )
 
 
 def _checksums_in_full(device):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_STXCSUM, 0))
-        request = ctypes.create_string_buffer(struct.pack("16sQ16x", device.encode(), ctypes.addressof(value)))
+        request = ctypes.create_string_buffer(
+            struct.pack("16sQ16x", device.encode(), ctypes.addressof(value))
+        )
         if _LIBC.ioctl(control.fileno(), _SIOCETHTOOL, request) != 0:
             raise OSError(ctypes.get_errno(), f"checksums of {device}")
 
@@ -120,7 +160,8 @@ class Tap:
             pass
 
     def read(self, which, seconds=3.0):
-        """The next segment (packets.Segment) of that host for which `which` is true; None where none comes in time."""
+        """The next segment (packets.Segment) of that host for which `which` is true; None where
+        none comes in time."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.socket.settimeout(left)
@@ -136,10 +177,16 @@ class Tap:
         return None
 
     def flood(self, sent, seconds, rate):
-        """IPv4 packets, one after the other and over again, as many a second as the machine gives up to `rate`. Returns how many."""
+        """IPv4 packets, one after the other and over again, as many a second as the machine gives
+        up to `rate`. Returns how many."""
         batch = 64
-        frames = [ctypes.create_string_buffer(self.mac + b"\x02\0\0\0\0\x66\x08\x00" + packet) for packet in sent]
-        vectors = (_Vector * len(frames))(*[_Vector(ctypes.addressof(frame), len(frame) - 1) for frame in frames])
+        frames = [
+            ctypes.create_string_buffer(self.mac + b"\x02\0\0\0\0\x66\x08\x00" + packet)
+            for packet in sent
+        ]
+        vectors = (_Vector * len(frames))(
+            *[_Vector(ctypes.addressof(frame), len(frame) - 1) for frame in frames]
+        )
         messages = (_Message * len(frames))()
         for index, message in enumerate(messages):
             message.vector, message.vectors = ctypes.pointer(vectors[index]), 1
@@ -149,7 +196,9 @@ class Tap:
                 time.sleep(0.001)
                 continue
             at = count % (len(frames) - batch + 1)
-            done = _LIBC.sendmmsg(self.socket.fileno(), ctypes.byref(messages, at * ctypes.sizeof(_Message)), batch, 0)
+            done = _LIBC.sendmmsg(
+                self.socket.fileno(), ctypes.byref(messages, at * ctypes.sizeof(_Message)), batch, 0
+            )
             count += max(done, 0)
         return count
 
@@ -162,5 +211,13 @@ class _Vector(ctypes.Structure):  # struct iovec
 
 
 class _Message(ctypes.Structure):  # struct mmsghdr
-    _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint32), ("vector", ctypes.POINTER(_Vector)), ("vectors", ctypes.c_size_t),
-                ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t), ("flags", ctypes.c_int), ("sent", ctypes.c_uint)]
+    _fields_ = [
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("vector", ctypes.POINTER(_Vector)),
+        ("vectors", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("sent", ctypes.c_uint),
+    ]

@@ -1,4 +1,5 @@
-"""A host and a world: a namespace on the other end of its link, in which every address of FAR4 and FAR6 answers."""
+"""A host and a world: a namespace on the other end of its link, in which every address of FAR4 and
+FAR6 answers."""
 
 import subprocess
 
@@ -8,7 +9,10 @@ from tests.system.host import HostCase
 HOST4, HOST6 = "10.96.0.1", "fd00:96::1"
 WORLD4, WORLD6 = "10.96.0.2", "fd00:96::2"
 FAR4, FAR6 = "10.97.0.0/16", "fd00:97::/64"
-BOUND = ("fd00:97::1:1/128", "fd00:97::2:1/128")  # sockets can be bound to any of FAR4, and to these
+BOUND = (
+    "fd00:97::1:1/128",
+    "fd00:97::2:1/128",
+)  # sockets can be bound to any of FAR4, and to these
 
 
 class WorldCase(HostCase):
@@ -18,9 +22,28 @@ class WorldCase(HostCase):
         cls.world = host.Host(start=False)
         cls.addClassCleanup(cls.world.close)
         here, there = cls.host.undo.name("v"), cls.world.undo.name("v")
-        subprocess.run(["ip", "link", "add", here, "netns", cls.host.netns, "type", "veth", "peer", "name", there, "netns",
-                        cls.world.netns], check=True)
-        for each, link, four, six in ((cls.host, here, HOST4, HOST6), (cls.world, there, WORLD4, WORLD6)):
+        subprocess.run(
+            [
+                "ip",
+                "link",
+                "add",
+                here,
+                "netns",
+                cls.host.netns,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                there,
+                "netns",
+                cls.world.netns,
+            ],
+            check=True,
+        )
+        for each, link, four, six in (
+            (cls.host, here, HOST4, HOST6),
+            (cls.world, there, WORLD4, WORLD6),
+        ):
             each.ip(f"addr add {four}/24 dev {link}")
             each.ip(f"addr add {six}/64 dev {link} nodad")
             each.ip(f"link set {link} up")

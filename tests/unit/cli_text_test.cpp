@@ -21,7 +21,8 @@ std::vector<std::string> lines_in(const std::string& text) {
 }
 
 TEST(Table, FitsTheWidthAndLosesNothing) {
-  const std::string labels = "app=a-service-with-a-long-name,env=production,team=platform-engineering,tier=frontend";
+  const std::string labels =
+      "app=a-service-with-a-long-name,env=production,team=platform-engineering,tier=frontend";
   Table table({"COUNT", "LAST", "VERDICT", "FROM", "TO", "PORT", "WHY"});
   table.add({"123456", "14:26:26", "deny", labels, labels, "tcp/65535",
              "deny 'a rule with a long name' (policy.d/10-very-long-file-name.toml:123:1)"});
@@ -68,8 +69,10 @@ json flow(const std::string& from, const std::string& to) {
 
 TEST(FlowLine, FitsWhateverTheLabels) {
   const std::string name(200, 'x');
-  for (const auto& [from, to] :
-       {std::pair{name, name}, {std::string("web"), name}, {name, std::string("db")}, {std::string("web"), std::string("db")}}) {
+  for (const auto& [from, to] : {std::pair{name, name},
+                                 {std::string("web"), name},
+                                 {name, std::string("db")},
+                                 {std::string("web"), std::string("db")}}) {
     for (std::size_t width = 72; width < 200; width += 13) {
       const std::string line = flow_line(flow(from, to), width);
       EXPECT_LE(length(line), width) << line;
@@ -77,12 +80,15 @@ TEST(FlowLine, FitsWhateverTheLabels) {
       EXPECT_NE(line.find("no rule allows"), std::string::npos) << line;
     }
   }
-  EXPECT_NE(flow_line(flow("web", "db"), 80).find(" deny  app=web -> app=db tcp/5432  no rule allows it"), std::string::npos);
+  EXPECT_NE(
+      flow_line(flow("web", "db"), 80).find(" deny  app=web -> app=db tcp/5432  no rule allows it"),
+      std::string::npos);
 }
 
 TEST(FlowLine, InFullHasEverything) {
   EXPECT_EQ(full_flow_line(flow("web", "db")),
-            "2020-01-31T12:00:00.123456Z deny  app=web [10.0.0.1] -> app=db [2001:db8::1] tcp/5432  no rule allows it");
+            "2020-01-31T12:00:00.123456Z deny  app=web [10.0.0.1] -> app=db [2001:db8::1] tcp/5432 "
+            " no rule allows it");
 }
 
 TEST(FlowLine, PeersWithoutLabelsShowTheirAddress) {

@@ -42,17 +42,20 @@ Configuration converted(std::string_view json, std::vector<std::string>* left_ou
   return configuration;
 }
 
-bool allows(const Configuration& configuration, const std::vector<std::string>& from, const std::vector<std::string>& to) {
+bool allows(const Configuration& configuration, const std::vector<std::string>& from,
+            const std::vector<std::string>& to) {
   const std::string set = "[[test]]\nexpect = 'allow'\nport = 'tcp/80'\n";
   const auto table = [](const std::vector<std::string>& items) {
     std::string text = "{ ";
     for (const std::string& item : items) {
       const std::size_t equals = item.find('=');
-      text += (text.size() > 2 ? ", " : "") + ("\"" + item.substr(0, equals) + "\" = \"" + item.substr(equals + 1) + "\"");
+      text += (text.size() > 2 ? ", " : "") +
+              ("\"" + item.substr(0, equals) + "\" = \"" + item.substr(equals + 1) + "\"");
     }
     return text + " }";
   };
-  std::string toml = configuration.policy_sources.empty() ? "" : configuration.policy_sources.front().content;
+  std::string toml =
+      configuration.policy_sources.empty() ? "" : configuration.policy_sources.front().content;
   toml += "\n" + set + "from = " + table(from) + "\nto = " + table(to) + "\n";
   return parse({{"policy.toml", toml}}, {}).valid();
 }
@@ -78,12 +81,16 @@ TEST(ConvertOriginal, Acls) {
   const auto made = convert_original(kShop);
   ASSERT_TRUE(made);
   EXPECT_THAT(made->toml, HasSubstr("cidrs = [\"198.51.100.0/24\"]"));
-  EXPECT_THAT(made->toml, HasSubstr("[[allow]]\nname = \"Shop.ApplicationACLs[0]\"\nfrom = \"PolicyIndex=Shop\"\nto = \"@net-1\"\nports = "
+  EXPECT_THAT(made->toml, HasSubstr("[[allow]]\nname = \"Shop.ApplicationACLs[0]\"\nfrom = "
+                                    "\"PolicyIndex=Shop\"\nto = \"@net-1\"\nports = "
                                     "[\"tcp/443\"]\n"));
+  EXPECT_THAT(made->toml, HasSubstr("[[deny]]\nname = \"Shop.ApplicationACLs[2]\"\nfrom = "
+                                    "\"PolicyIndex=Shop\"\nto = \"@net-3\"\nlog = true\n"));
   EXPECT_THAT(made->toml,
-              HasSubstr("[[deny]]\nname = \"Shop.ApplicationACLs[2]\"\nfrom = \"PolicyIndex=Shop\"\nto = \"@net-3\"\nlog = true\n"));
-  EXPECT_THAT(made->toml, HasSubstr("from = \"@net-4\"\nto = \"PolicyIndex=Shop\"\nports = [\"icmp\"]\n"));
-  EXPECT_THAT(made->toml, HasSubstr("from = \"@net-4\"\nto = \"PolicyIndex=Shop\"\nports = [\"tcp/8000-8080\"]\n"));
+              HasSubstr("from = \"@net-4\"\nto = \"PolicyIndex=Shop\"\nports = [\"icmp\"]\n"));
+  EXPECT_THAT(
+      made->toml,
+      HasSubstr("from = \"@net-4\"\nto = \"PolicyIndex=Shop\"\nports = [\"tcp/8000-8080\"]\n"));
 }
 
 TEST(ConvertOriginal, BothSidesMustAgree) {
@@ -128,7 +135,8 @@ TEST(ConvertOriginal, WhatCannotBeSaidIsACommentAndNeverARule) {
   EXPECT_EQ(policy.policy.rules.size(), 0U);
   EXPECT_EQ(left_out.size(), 17U);
   EXPECT_THAT(left_out,
-              testing::Contains(HasSubstr("A.TagSelectors[1]: '@sys:image' is a tag that the original found out by itself, no label; "
+              testing::Contains(HasSubstr("A.TagSelectors[1]: '@sys:image' is a tag that the "
+                                          "original found out by itself, no label; "
                                           "it rejects: a [[deny]] is to be written by hand")));
 }
 
@@ -168,9 +176,12 @@ TEST(ConvertOriginal, OtherFiles) {
            {"{\"A\": 1}", "A is not a policy"},
            {"{\"A\": {\"TagSelectors\": {}}}", "A.TagSelectors is not a list"},
            {"{\"A\": {\"TagSelectors\": [1]}}", "A.TagSelectors[0] is not a rule"},
-           {"{\"A\": {\"TagSelectors\": [{\"Clause\": []}]}}", "A.TagSelectors[0].Policy.Action is not a number"},
-           {"{\"A\": {\"TagSelectors\": [{\"Policy\": {\"Action\": -1}}]}}", "A.TagSelectors[0].Policy.Action is not a number"},
-           {"{\"A\": {\"NetworkACLs\": [{\"Policy\": {\"Action\": 1}, \"Port\": 80}]}}", "A.NetworkACLs[0].Port is not a text"}}) {
+           {"{\"A\": {\"TagSelectors\": [{\"Clause\": []}]}}",
+            "A.TagSelectors[0].Policy.Action is not a number"},
+           {"{\"A\": {\"TagSelectors\": [{\"Policy\": {\"Action\": -1}}]}}",
+            "A.TagSelectors[0].Policy.Action is not a number"},
+           {"{\"A\": {\"NetworkACLs\": [{\"Policy\": {\"Action\": 1}, \"Port\": 80}]}}",
+            "A.NetworkACLs[0].Port is not a text"}}) {
     const auto made = convert_original(json);
     ASSERT_FALSE(made) << json;
     EXPECT_THAT(made.error().text(), HasSubstr(error));

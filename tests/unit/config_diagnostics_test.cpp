@@ -13,106 +13,159 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-// The diagnostics of a policy that is fine but for `lines`, without "policy.toml:LINE:" before the column.
+// The diagnostics of a policy that is fine but for `lines`, without "policy.toml:LINE:" before the
+// column.
 std::vector<std::string> of_rule(const std::string& lines) {
   return texts(parse_policy("[[allow]]\n" + lines));
 }
 
 TEST(Diagnostics, UnknownKeys) {
-  EXPECT_THAT(of_rule("form = 'app'\nto = 'app'\n"),
-              ElementsAre("policy.toml:2:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?"));
+  EXPECT_THAT(
+      of_rule("form = 'app'\nto = 'app'\n"),
+      ElementsAre("policy.toml:2:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?"));
   EXPECT_THAT(of_rule("from = 'a'\nto = 'b'\n  colour = 1\n"),
-              ElementsAre("policy.toml:4:3: error: unknown key 'colour' in [[allow]]; known here: name, from, to, ports, log, mode"));
+              ElementsAre("policy.toml:4:3: error: unknown key 'colour' in [[allow]]; known here: "
+                          "name, from, to, ports, log, mode"));
   EXPECT_THAT(texts(parse_policy("[default]\n[[alow]]\n")),
               ElementsAre("policy.toml:1:2: error: unknown key 'default'; did you mean 'defaults'?",
                           "policy.toml:2:3: error: unknown key 'alow'; did you mean 'allow'?"));
-  EXPECT_THAT(texts(parse_policy("[docker]\n")), ElementsAre("policy.toml:1:2: error: unknown key 'docker'; it belongs in identity.toml"));
-  EXPECT_THAT(texts(parse_identity("[[allow]]\n")),
-              ElementsAre("identity.toml:1:3: error: unknown key 'allow'; it belongs in policy.toml"));
-  EXPECT_THAT(texts(parse_policy("[defaults]\nMode = 'audit'\n")),
-              ElementsAre("policy.toml:2:1: error: unknown key 'Mode' in [defaults]; did you mean 'mode'?"));
+  EXPECT_THAT(
+      texts(parse_policy("[docker]\n")),
+      ElementsAre("policy.toml:1:2: error: unknown key 'docker'; it belongs in identity.toml"));
+  EXPECT_THAT(
+      texts(parse_identity("[[allow]]\n")),
+      ElementsAre("identity.toml:1:3: error: unknown key 'allow'; it belongs in policy.toml"));
+  EXPECT_THAT(
+      texts(parse_policy("[defaults]\nMode = 'audit'\n")),
+      ElementsAre(
+          "policy.toml:2:1: error: unknown key 'Mode' in [defaults]; did you mean 'mode'?"));
 }
 
 TEST(Diagnostics, UnknownValues) {
-  EXPECT_THAT(texts(parse_policy("[defaults]\nmode = 'enforced'\nbaseline = 'same'\nrefuse = 'deny'\n")),
-              ElementsAre("policy.toml:2:8: error: unknown value 'enforced' for 'mode' in [defaults]; did you mean 'enforce'?",
-                          "policy.toml:3:12: error: unknown value 'same' for 'baseline' in [defaults]; did you mean 'same-labels'?",
-                          "policy.toml:4:10: error: unknown value 'deny' for 'refuse' in [defaults]; it is one of: reject, drop"));
+  EXPECT_THAT(
+      texts(parse_policy("[defaults]\nmode = 'enforced'\nbaseline = 'same'\nrefuse = 'deny'\n")),
+      ElementsAre("policy.toml:2:8: error: unknown value 'enforced' for 'mode' in [defaults]; did "
+                  "you mean 'enforce'?",
+                  "policy.toml:3:12: error: unknown value 'same' for 'baseline' in [defaults]; did "
+                  "you mean 'same-labels'?",
+                  "policy.toml:4:10: error: unknown value 'deny' for 'refuse' in [defaults]; it is "
+                  "one of: reject, drop"));
 }
 
 TEST(Diagnostics, WrongTypes) {
-  EXPECT_THAT(of_rule("name = 1\nfrom = 5\nto = { app = 'web' }\nports = 80\nlog = 'yes'\nmode = false\n"),
-              ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] must be a string, not an integer; put it in quotes",
-                          "policy.toml:3:8: error: 'from' in [[allow]] must be a string or a list of strings, not an integer",
-                          "policy.toml:4:6: error: 'to' in [[allow]] must be a string or a list of strings, not a table",
-                          "policy.toml:5:9: error: 'ports' in [[allow]] must be a string or a list of strings, not an integer",
-                          "policy.toml:6:7: error: 'log' in [[allow]] must be true or false, not a string; without quotes",
-                          "policy.toml:7:8: error: 'mode' in [[allow]] must be a string, not a boolean; put it in quotes"));
+  EXPECT_THAT(
+      of_rule("name = 1\nfrom = 5\nto = { app = 'web' }\nports = 80\nlog = 'yes'\nmode = false\n"),
+      ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] must be a string, not an integer; "
+                  "put it in quotes",
+                  "policy.toml:3:8: error: 'from' in [[allow]] must be a string or a list of "
+                  "strings, not an integer",
+                  "policy.toml:4:6: error: 'to' in [[allow]] must be a string or a list of "
+                  "strings, not a table",
+                  "policy.toml:5:9: error: 'ports' in [[allow]] must be a string or a list of "
+                  "strings, not an integer",
+                  "policy.toml:6:7: error: 'log' in [[allow]] must be true or false, not a string; "
+                  "without quotes",
+                  "policy.toml:7:8: error: 'mode' in [[allow]] must be a string, not a boolean; "
+                  "put it in quotes"));
   EXPECT_THAT(of_rule("from = ['a', 1.5]\nto = ['b', 1979-05-27]\n"),
-              ElementsAre("policy.toml:2:14: error: 'from' in [[allow]] must hold strings, not a number; put each element in quotes",
-                          "policy.toml:3:12: error: 'to' in [[allow]] must hold strings, not a date or time; put each element in quotes"));
+              ElementsAre("policy.toml:2:14: error: 'from' in [[allow]] must hold strings, not a "
+                          "number; put each element in quotes",
+                          "policy.toml:3:12: error: 'to' in [[allow]] must hold strings, not a "
+                          "date or time; put each element in quotes"));
   EXPECT_THAT(texts(parse_policy("[allow]\nfrom = 'a'\n")),
-              ElementsAre("policy.toml:1:1: error: 'allow' must be a list of tables, not a table; write [[allow]], with double brackets"));
+              ElementsAre("policy.toml:1:1: error: 'allow' must be a list of tables, not a table; "
+                          "write [[allow]], with double brackets"));
   EXPECT_THAT(texts(parse_policy("allow = ['app=web']\ndefaults = 'audit'\n")),
-              ElementsAre("policy.toml:1:10: error: 'allow' must hold tables, not a string; write [[allow]] and the keys below it",
-                          "policy.toml:2:12: error: 'defaults' must be a table, not a string; write [defaults], with single brackets"));
+              ElementsAre("policy.toml:1:10: error: 'allow' must hold tables, not a string; write "
+                          "[[allow]] and the keys below it",
+                          "policy.toml:2:12: error: 'defaults' must be a table, not a string; "
+                          "write [defaults], with single brackets"));
 }
 
 TEST(Diagnostics, Selectors) {
   EXPECT_THAT(of_rule("from = ''\nto = 'app=web,'\n"),
-              ElementsAre("policy.toml:2:9: error: empty selector; write '*' for every workload, or a condition such as app=web",
-                          "policy.toml:3:15: error: a condition is missing here; conditions are separated by single commas"));
+              ElementsAre("policy.toml:2:9: error: empty selector; write '*' for every workload, "
+                          "or a condition such as app=web",
+                          "policy.toml:3:15: error: a condition is missing here; conditions are "
+                          "separated by single commas"));
   EXPECT_THAT(of_rule("from = []\nto = 'app=a=b'\n"),
-              ElementsAre("policy.toml:2:8: error: 'from' is an empty list, which matches nobody; \"*\" is every workload",
-                          "policy.toml:3:12: error: a second '='; a value cannot hold '='; conditions are separated by commas"));
-  EXPECT_THAT(of_rule("to = 'app'\n"), ElementsAre("policy.toml:1:1: error: this rule has no 'from'; from = \"*\" is every workload"));
+              ElementsAre("policy.toml:2:8: error: 'from' is an empty list, which matches nobody; "
+                          "\"*\" is every workload",
+                          "policy.toml:3:12: error: a second '='; a value cannot hold '='; "
+                          "conditions are separated by commas"));
+  EXPECT_THAT(
+      of_rule("to = 'app'\n"),
+      ElementsAre(
+          "policy.toml:1:1: error: this rule has no 'from'; from = \"*\" is every workload"));
 }
 
 TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
-  EXPECT_THAT(of_rule("from = 'app=w*b'\nto='a'\n"), ElementsAre(HasSubstr("policy.toml:2:14: error: '*' can only end a value")));
-  EXPECT_THAT(of_rule("from = [\"a\", \"app=w*b\"]\nto='a'\n"), ElementsAre(HasSubstr("policy.toml:2:20: error: '*'")));
-  EXPECT_THAT(of_rule("name = 'é'\nfrom = [\"a=é\", \"b=é*é\"]\nto='a'\n"), ElementsAre(HasSubstr("policy.toml:3:22: error: '*'")))
+  EXPECT_THAT(of_rule("from = 'app=w*b'\nto='a'\n"),
+              ElementsAre(HasSubstr("policy.toml:2:14: error: '*' can only end a value")));
+  EXPECT_THAT(of_rule("from = [\"a\", \"app=w*b\"]\nto='a'\n"),
+              ElementsAre(HasSubstr("policy.toml:2:20: error: '*'")));
+  EXPECT_THAT(of_rule("name = 'é'\nfrom = [\"a=é\", \"b=é*é\"]\nto='a'\n"),
+              ElementsAre(HasSubstr("policy.toml:3:22: error: '*'")))
       << "bytes, not characters";
-  EXPECT_THAT(of_rule("from = \"a\\u003dw*b\"\nto='a'\n"), ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
+  EXPECT_THAT(of_rule("from = \"a\\u003dw*b\"\nto='a'\n"),
+              ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
       << "escapes: where the string starts";
-  EXPECT_THAT(of_rule("from = \"\"\"\na=w*b\"\"\"\nto='a'\n"), ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
+  EXPECT_THAT(of_rule("from = \"\"\"\na=w*b\"\"\"\nto='a'\n"),
+              ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
       << "several lines: where the string starts";
 }
 
 TEST(Diagnostics, Entities) {
-  EXPECT_THAT(of_rule("from = '@corp-dsn'\nto = '*'\n[[network]]\nname = 'corp-dns'\ncidrs = ['10.0.0.53']\n"),
-              ElementsAre("policy.toml:2:9: error: unknown network '@corp-dsn'; did you mean '@corp-dns'?"));
+  EXPECT_THAT(
+      of_rule(
+          "from = '@corp-dsn'\nto = '*'\n[[network]]\nname = 'corp-dns'\ncidrs = ['10.0.0.53']\n"),
+      ElementsAre(
+          "policy.toml:2:9: error: unknown network '@corp-dsn'; did you mean '@corp-dns'?"));
   EXPECT_THAT(of_rule("from = '@Host'\nto = '@mirror'\n"),
               ElementsAre("policy.toml:2:9: error: unknown network '@Host'; did you mean '@host'?",
-                          "policy.toml:3:7: error: unknown network '@mirror'; define it: [[network]] name = \"mirror\""));
-  EXPECT_THAT(
-      of_rule("from = '@host, app=web'\nto = 'app=web, @host'\n"),
-      ElementsAre(
-          "policy.toml:2:9: error: an entity stands alone, not in '@host, app=web'; several peers are a list: [\"@host\", \"app=web\"]",
-          "policy.toml:3:16: error: '@host' is an entity, not a label; an entity is a string of its own: from = [\"app=web\", \"@host\"]"));
+                          "policy.toml:3:7: error: unknown network '@mirror'; define it: "
+                          "[[network]] name = \"mirror\""));
+  EXPECT_THAT(of_rule("from = '@host, app=web'\nto = 'app=web, @host'\n"),
+              ElementsAre("policy.toml:2:9: error: an entity stands alone, not in '@host, "
+                          "app=web'; several peers are a list: [\"@host\", \"app=web\"]",
+                          "policy.toml:3:16: error: '@host' is an entity, not a label; an entity "
+                          "is a string of its own: from = [\"app=web\", \"@host\"]"));
   EXPECT_THAT(of_rule("from = '@host'\nto = ['@world', '@host']\n"),
-              ElementsAre("policy.toml:1:1: error: neither side of this rule can be a workload, so it would never be asked; "
+              ElementsAre("policy.toml:1:1: error: neither side of this rule can be a workload, so "
+                          "it would never be asked; "
                           "trireme judges flows of workloads only; put a selector on one side"));
 }
 
 TEST(Diagnostics, Ports) {
-  EXPECT_THAT(of_rule("from='*'\nto='*'\nports = ['80', 'tcp/0', 'tcp/65536', 'tcp/', 'udp/90-80', 'udp/1-', 'icmp/8', 'TCP/80', 'sctp/1', "
-                      "'tcp/80-90-95', 'tcp/ 80', 'tcp:80', '']\n"),
-              ElementsAre("policy.toml:4:11: error: unknown protocol in '80'; say of which protocol: \"tcp/80\"",
-                          "policy.toml:4:21: error: bad port in 'tcp/0'; ports run from 1 to 65535: tcp/80 or udp/8000-8010",
-                          "policy.toml:4:30: error: bad port in 'tcp/65536'; ports run from 1 to 65535: tcp/80 or udp/8000-8010",
-                          "policy.toml:4:43: error: bad port in 'tcp/'; ports run from 1 to 65535: tcp/80 or udp/8000-8010",
-                          "policy.toml:4:51: error: port range 'udp/90-80' runs backwards; did you mean udp/80-90?",
-                          "policy.toml:4:66: error: bad port in 'udp/1-'; ports run from 1 to 65535: tcp/80 or udp/8000-8010",
-                          "policy.toml:4:74: error: icmp has no ports; write \"icmp\"",
-                          "policy.toml:4:80: error: unknown protocol in 'TCP/80'; did you mean 'tcp'?",
-                          "policy.toml:4:90: error: unknown protocol in 'sctp/1'; write tcp/80, udp/8000-8010, tcp, udp, icmp or icmpv6",
-                          "policy.toml:4:107: error: bad port in 'tcp/80-90-95'; ports run from 1 to 65535: tcp/80 or udp/8000-8010",
-                          "policy.toml:4:120: error: bad port in 'tcp/ 80'; ports run from 1 to 65535: tcp/80 or udp/8000-8010",
-                          "policy.toml:4:127: error: unknown protocol in 'tcp:80'; did you mean 'tcp'?",
-                          "policy.toml:4:137: error: unknown protocol in ''; write tcp/80, udp/8000-8010, tcp, udp, icmp or icmpv6"));
+  EXPECT_THAT(
+      of_rule("from='*'\nto='*'\nports = ['80', 'tcp/0', 'tcp/65536', 'tcp/', 'udp/90-80', "
+              "'udp/1-', 'icmp/8', 'TCP/80', 'sctp/1', "
+              "'tcp/80-90-95', 'tcp/ 80', 'tcp:80', '']\n"),
+      ElementsAre(
+          "policy.toml:4:11: error: unknown protocol in '80'; say of which protocol: \"tcp/80\"",
+          "policy.toml:4:21: error: bad port in 'tcp/0'; ports run from 1 to 65535: tcp/80 or "
+          "udp/8000-8010",
+          "policy.toml:4:30: error: bad port in 'tcp/65536'; ports run from 1 to 65535: tcp/80 or "
+          "udp/8000-8010",
+          "policy.toml:4:43: error: bad port in 'tcp/'; ports run from 1 to 65535: tcp/80 or "
+          "udp/8000-8010",
+          "policy.toml:4:51: error: port range 'udp/90-80' runs backwards; did you mean udp/80-90?",
+          "policy.toml:4:66: error: bad port in 'udp/1-'; ports run from 1 to 65535: tcp/80 or "
+          "udp/8000-8010",
+          "policy.toml:4:74: error: icmp has no ports; write \"icmp\"",
+          "policy.toml:4:80: error: unknown protocol in 'TCP/80'; did you mean 'tcp'?",
+          "policy.toml:4:90: error: unknown protocol in 'sctp/1'; write tcp/80, udp/8000-8010, "
+          "tcp, udp, icmp or icmpv6",
+          "policy.toml:4:107: error: bad port in 'tcp/80-90-95'; ports run from 1 to 65535: tcp/80 "
+          "or udp/8000-8010",
+          "policy.toml:4:120: error: bad port in 'tcp/ 80'; ports run from 1 to 65535: tcp/80 or "
+          "udp/8000-8010",
+          "policy.toml:4:127: error: unknown protocol in 'tcp:80'; did you mean 'tcp'?",
+          "policy.toml:4:137: error: unknown protocol in ''; write tcp/80, udp/8000-8010, tcp, "
+          "udp, icmp or icmpv6"));
   EXPECT_THAT(of_rule("from='*'\nto='*'\nports = []\n"),
-              ElementsAre("policy.toml:4:9: error: 'ports' is an empty list, which matches nothing; leave it out for every port"));
+              ElementsAre("policy.toml:4:9: error: 'ports' is an empty list, which matches "
+                          "nothing; leave it out for every port"));
 }
 
 // lessons.md: the ports parser carried the protocol over to the next item.
@@ -122,77 +175,107 @@ TEST(Diagnostics, EachPortSaysItsOwnProtocol) {
 
 TEST(Diagnostics, Networks) {
   EXPECT_THAT(
-      texts(parse_policy("[[network]]\nname = 'a'\ncidrs = ['10.0.0.5/8', 'fd00::/129', 'example.org']\n")),
-      ElementsAre("policy.toml:3:11: error: '10.0.0.5/8' has bits set beyond its prefix length; did you mean 10.0.0.0/8 or 10.0.0.5/32?",
+      texts(parse_policy(
+          "[[network]]\nname = 'a'\ncidrs = ['10.0.0.5/8', 'fd00::/129', 'example.org']\n")),
+      ElementsAre("policy.toml:3:11: error: '10.0.0.5/8' has bits set beyond its prefix length; "
+                  "did you mean 10.0.0.0/8 or 10.0.0.5/32?",
                   "policy.toml:3:25: error: '129' is no prefix length; a number from 0 to 128",
-                  "policy.toml:3:39: error: 'example.org' is no IP address; write it as 192.0.2.1 or 2001:db8::1; names go into `names`"));
+                  "policy.toml:3:39: error: 'example.org' is no IP address; write it as 192.0.2.1 "
+                  "or 2001:db8::1; names go into `names`"));
   EXPECT_THAT(
-      texts(parse_policy("[[network]]\nname = 'World'\ncidrs = ['10.0.0.0/8']\n[[network]]\nname = '@a'\ncidrs = ['10.0.0.0/8']\n")),
-      ElementsAre("policy.toml:2:8: error: network name 'World' is reserved for @world; choose another name",
-                  "policy.toml:5:8: error: network name '@a' starts with '@'; leave it out here; rules write it"));
-  EXPECT_THAT(texts(parse_policy("[[network]]\nname = 'a b'\ncidrs = ['10.0.0.0/8']\n[[network]]\ncidrs = []\n[[network]]\nname=''\n")),
-              ElementsAre(HasSubstr("policy.toml:2:8: error: network name 'a b' holds a character"),
-                          HasSubstr("policy.toml:4:1: error: this network has no 'name'"),
-                          HasSubstr("policy.toml:5:9: error: 'cidrs' is an empty list"),
-                          HasSubstr("policy.toml:6:1: error: this network has no addresses"),
-                          HasSubstr("policy.toml:7:6: error: 'name' in [[network]] is empty")));
-  EXPECT_THAT(texts(parse_policy("[[network]]\nname='a'\nnames = ['10.0.0.1', 'a..b', '*.*.x', 'http://x', '-', '" + std::string(64, 'x') +
-                                 "']\n")),
-              ElementsAre(HasSubstr(":3:10: error: '10.0.0.1' is an address, not a name; put it into cidrs"),
-                          HasSubstr("'a..b' is no DNS name"), HasSubstr("'*.*.x' is no DNS name"), HasSubstr("'http://x' is no DNS name"),
-                          HasSubstr("'-' is no DNS name"), HasSubstr("x' is no DNS name")));
+      texts(parse_policy("[[network]]\nname = 'World'\ncidrs = ['10.0.0.0/8']\n[[network]]\nname = "
+                         "'@a'\ncidrs = ['10.0.0.0/8']\n")),
+      ElementsAre("policy.toml:2:8: error: network name 'World' is reserved for @world; choose "
+                  "another name",
+                  "policy.toml:5:8: error: network name '@a' starts with '@'; leave it out here; "
+                  "rules write it"));
+  EXPECT_THAT(
+      texts(parse_policy("[[network]]\nname = 'a b'\ncidrs = ['10.0.0.0/8']\n[[network]]\ncidrs = "
+                         "[]\n[[network]]\nname=''\n")),
+      ElementsAre(HasSubstr("policy.toml:2:8: error: network name 'a b' holds a character"),
+                  HasSubstr("policy.toml:4:1: error: this network has no 'name'"),
+                  HasSubstr("policy.toml:5:9: error: 'cidrs' is an empty list"),
+                  HasSubstr("policy.toml:6:1: error: this network has no addresses"),
+                  HasSubstr("policy.toml:7:6: error: 'name' in [[network]] is empty")));
+  EXPECT_THAT(
+      texts(parse_policy(
+          "[[network]]\nname='a'\nnames = ['10.0.0.1', 'a..b', '*.*.x', 'http://x', '-', '" +
+          std::string(64, 'x') + "']\n")),
+      ElementsAre(
+          HasSubstr(":3:10: error: '10.0.0.1' is an address, not a name; put it into cidrs"),
+          HasSubstr("'a..b' is no DNS name"), HasSubstr("'*.*.x' is no DNS name"),
+          HasSubstr("'http://x' is no DNS name"), HasSubstr("'-' is no DNS name"),
+          HasSubstr("x' is no DNS name")));
 }
 
 TEST(Diagnostics, NamesThatStandTwiceNameBothPlaces) {
   const std::string rule = "[[allow]]\nname = 'a'\nfrom = '*'\nto = '*'\n";
-  const Configuration configuration =
-      parse({{"policy.toml", rule + "[[network]]\nname='Dns'\ncidrs=['10.0.0.1']\n"},
-             {"policy.d/1.toml", "[[network]]\nname='dns'\ncidrs=['10.0.0.2']\n[[deny]]\nname = 'a'\nfrom='*'\nto='*'\n"}},
-            {});
+  const Configuration configuration = parse(
+      {{"policy.toml", rule + "[[network]]\nname='Dns'\ncidrs=['10.0.0.1']\n"},
+       {"policy.d/1.toml",
+        "[[network]]\nname='dns'\ncidrs=['10.0.0.2']\n[[deny]]\nname = 'a'\nfrom='*'\nto='*'\n"}},
+      {});
   EXPECT_THAT(texts(configuration),
-              ElementsAre("policy.d/1.toml:2:6: error: network name 'dns' is taken by policy.toml:6:6; one network can hold several cidrs; "
+              ElementsAre("policy.d/1.toml:2:6: error: network name 'dns' is taken by "
+                          "policy.toml:6:6; one network can hold several cidrs; "
                           "upper and lower case count as the same",
-                          "policy.d/1.toml:5:8: error: rule name 'a' is taken by policy.toml:2:8; logs name rules: give each its own"));
+                          "policy.d/1.toml:5:8: error: rule name 'a' is taken by policy.toml:2:8; "
+                          "logs name rules: give each its own"));
 }
 
 TEST(Diagnostics, SectionsInTwoFilesNameBothPlaces) {
-  const auto policy = parse({{"policy.toml", "[defaults]\nmode='audit'\n"}, {"policy.d/1.toml", "[defaults]\nrefuse='drop'\n"}}, {});
+  const auto policy = parse({{"policy.toml", "[defaults]\nmode='audit'\n"},
+                             {"policy.d/1.toml", "[defaults]\nrefuse='drop'\n"}},
+                            {});
   EXPECT_THAT(texts(policy),
-              ElementsAre("policy.d/1.toml:1:1: error: [defaults] stands in policy.toml:1:1 already; merge the two: which of them holds "
+              ElementsAre("policy.d/1.toml:1:1: error: [defaults] stands in policy.toml:1:1 "
+                          "already; merge the two: which of them holds "
                           "must not hang on file names"));
   std::string all = "[host]\nname='a'\n[docker]\n[trust]\n[metrics]\n";
   const auto identity = parse({}, {{"identity.toml", all}, {"identity.d/1.toml", all}});
-  EXPECT_THAT(texts(identity), ElementsAre(HasSubstr("identity.d/1.toml:1:1: error: [host] stands in identity.toml:1:1"),
-                                           HasSubstr("identity.d/1.toml:3:1: error: [docker] stands"),
-                                           HasSubstr("identity.d/1.toml:4:1: error: [trust] stands"),
-                                           HasSubstr("identity.d/1.toml:5:1: error: [metrics] stands")));
+  EXPECT_THAT(
+      texts(identity),
+      ElementsAre(HasSubstr("identity.d/1.toml:1:1: error: [host] stands in identity.toml:1:1"),
+                  HasSubstr("identity.d/1.toml:3:1: error: [docker] stands"),
+                  HasSubstr("identity.d/1.toml:4:1: error: [trust] stands"),
+                  HasSubstr("identity.d/1.toml:5:1: error: [metrics] stands")));
 }
 
 TEST(Diagnostics, SyntaxErrorsLeaveTheOtherFilesChecked) {
-  const Configuration configuration = parse({{"policy.toml", "[defaults\n"}, {"policy.d/1.toml", "[defaults]\nmod = 'audit'\n"}},
-                                            {{"identity.toml", "[host]\nname = web\n"}, {"identity.d/1.toml", "[hots]\n"}});
+  const Configuration configuration =
+      parse({{"policy.toml", "[defaults\n"}, {"policy.d/1.toml", "[defaults]\nmod = 'audit'\n"}},
+            {{"identity.toml", "[host]\nname = web\n"}, {"identity.d/1.toml", "[hots]\n"}});
   EXPECT_THAT(
       texts(configuration),
-      ElementsAre(HasSubstr("policy.toml:1:10: error: syntax error while parsing table header: expected ']'"),
-                  "policy.d/1.toml:2:1: error: unknown key 'mod' in [defaults]; did you mean 'mode'?",
-                  "identity.toml:2:8: error: syntax error while parsing value: could not determine value type; text needs quotes: \"…\"",
-                  "identity.d/1.toml:1:2: error: unknown key 'hots'; did you mean 'host'?"));
+      ElementsAre(
+          HasSubstr(
+              "policy.toml:1:10: error: syntax error while parsing table header: expected ']'"),
+          "policy.d/1.toml:2:1: error: unknown key 'mod' in [defaults]; did you mean 'mode'?",
+          "identity.toml:2:8: error: syntax error while parsing value: could not determine value "
+          "type; text needs quotes: \"…\"",
+          "identity.d/1.toml:1:2: error: unknown key 'hots'; did you mean 'host'?"));
   EXPECT_THAT(
       texts(parse_policy("[defaults]\nmode='audit'\nmode='audit'\n")),
-      ElementsAre(HasSubstr(
-          "policy.toml:3:6: error: syntax error while parsing key-value pair: cannot redefine existing string 'mode'; it stands twice")));
-  EXPECT_THAT(texts(parse_policy("# \xff\n")), ElementsAre(HasSubstr("policy.toml:1:2: error: syntax error: encountered")));
+      ElementsAre(HasSubstr("policy.toml:3:6: error: syntax error while parsing key-value pair: "
+                            "cannot redefine existing string 'mode'; it stands twice")));
+  EXPECT_THAT(texts(parse_policy("# \xff\n")),
+              ElementsAre(HasSubstr("policy.toml:1:2: error: syntax error: encountered")));
 }
 
 // lessons.md: a malformed file crashed; here every part of it has its say in one run.
 TEST(Diagnostics, OneRunFindsEverything) {
-  const Configuration configuration = parse(
-      {{"policy.toml", "[defaults]\nmode='x'\n[[allow]]\nfrom=''\nto='@x'\nports=['x']\nx=1\n[[network]]\nname='host'\ncidrs=['x']\n"}},
-      {{"identity.toml", "[host]\nlabels={a=1}\n[[unit]]\nname='x'\n[[launch]]\nlabels=['x']\n[x]\n"}});
+  const Configuration configuration =
+      parse({{"policy.toml",
+              "[defaults]\nmode='x'\n[[allow]]\nfrom=''\nto='@x'\nports=['x']\nx=1\n[[network]]"
+              "\nname='host'\ncidrs=['x']\n"}},
+            {{"identity.toml",
+              "[host]\nlabels={a=1}\n[[unit]]\nname='x'\n[[launch]]\nlabels=['x']\n[x]\n"}});
   EXPECT_THAT(configuration.diagnostics, SizeIs(13));
-  EXPECT_TRUE(std::all_of(configuration.diagnostics.begin(), configuration.diagnostics.end(), [](const Diagnostic& d) {
-    return d.severity == Diagnostic::Severity::error && d.where.line > 0 && d.where.column > 0 && !d.message.empty();
-  }));
+  EXPECT_TRUE(std::all_of(configuration.diagnostics.begin(), configuration.diagnostics.end(),
+                          [](const Diagnostic& d) {
+                            return d.severity == Diagnostic::Severity::error && d.where.line > 0 &&
+                                   d.where.column > 0 && !d.message.empty();
+                          }));
 }
 
 TEST(Diagnostics, ControlCharactersNeverReachTheLog) {

@@ -57,14 +57,16 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   EXPECT_EQ(identity.docker.socket, "/run/docker.sock");
   EXPECT_EQ(identity.docker.containers, DockerSettings::Containers::all);
   EXPECT_THAT(identity.docker.image_labels, IsEmpty());
-  EXPECT_THAT(identity.docker.ignore_labels, ElementsAre("org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"));
+  EXPECT_THAT(identity.docker.ignore_labels,
+              ElementsAre("org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"));
   ASSERT_EQ(identity.units.size(), 1U);
   EXPECT_EQ(identity.units[0].name, "postgresql@*.service");
   EXPECT_EQ(identity.units[0].labels.text(), "app=db");
   EXPECT_EQ(identity.units[0].where.text(), "identity.toml:20:1");
   ASSERT_EQ(identity.launches.size(), 1U);
   EXPECT_EQ(identity.launches[0].user, "deploy");
-  EXPECT_THAT(identity.launches[0].labels, ElementsAre(policy::Label{"app", "web*"}, policy::Label{"env", "dev"}));
+  EXPECT_THAT(identity.launches[0].labels,
+              ElementsAre(policy::Label{"app", "web*"}, policy::Label{"env", "dev"}));
   ASSERT_TRUE(identity.metrics_listen);
   EXPECT_EQ(identity.metrics_listen->text(), "127.0.0.1:9464");
 }
@@ -72,30 +74,38 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
 TEST(ParseIdentity, TheDefaultsHoldWithoutADockerTable) {
   const auto identity = parse_identity("").identity;
   EXPECT_EQ(identity.docker.socket, "/run/docker.sock");
-  EXPECT_THAT(identity.docker.ignore_labels, ElementsAre("org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"));
+  EXPECT_THAT(identity.docker.ignore_labels,
+              ElementsAre("org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"));
   EXPECT_THAT(parse_identity("[docker]\n").identity.docker.ignore_labels, testing::SizeIs(3));
-  EXPECT_THAT(parse_identity("[docker]\nignore_labels=[]\n").identity.docker.ignore_labels, IsEmpty());
+  EXPECT_THAT(parse_identity("[docker]\nignore_labels=[]\n").identity.docker.ignore_labels,
+              IsEmpty());
 }
 
 TEST(ParseIdentity, ReadsDropInsTogether) {
-  const auto configuration =
-      parse({}, {{"identity.toml", "[[unit]]\nname='a.service'\nlabels={app='a'}\n"},
-                 {"identity.d/1.toml", "[[unit]]\nname='b.service'\nlabels={app='b'}\n[docker]\ncontainers='labelled'\n"}});
+  const auto configuration = parse(
+      {}, {{"identity.toml", "[[unit]]\nname='a.service'\nlabels={app='a'}\n"},
+           {"identity.d/1.toml",
+            "[[unit]]\nname='b.service'\nlabels={app='b'}\n[docker]\ncontainers='labelled'\n"}});
   EXPECT_THAT(texts(configuration), IsEmpty());
   EXPECT_EQ(configuration.identity.units.size(), 2U);
   EXPECT_EQ(configuration.identity.docker.containers, DockerSettings::Containers::labelled);
 }
 
 TEST(ParseIdentity, Labels) {
-  EXPECT_THAT(texts(parse_identity("[host]\nlabels = { a = 1, \"-x\" = 'y', b.c = 'd', e = 'f g', h = 'i*' }\n")),
-              ElementsAre("identity.toml:2:16: error: label 'a' must be a string, not an integer; put it in quotes",
-                          "identity.toml:2:19: error: label key '-x' must start and end with a letter or digit",
-                          "identity.toml:2:31: error: label 'b' must be a string, not a table; quote a key that holds dots: "
-                          "\"app.kubernetes.io/name\" = \"web\"",
-                          HasSubstr("identity.toml:2:46: error: label value 'f g' cannot hold ' '"),
-                          HasSubstr("identity.toml:2:57: error: label value 'i*' cannot hold '*'")));
+  EXPECT_THAT(
+      texts(parse_identity(
+          "[host]\nlabels = { a = 1, \"-x\" = 'y', b.c = 'd', e = 'f g', h = 'i*' }\n")),
+      ElementsAre(
+          "identity.toml:2:16: error: label 'a' must be a string, not an integer; put it in quotes",
+          "identity.toml:2:19: error: label key '-x' must start and end with a letter or digit",
+          "identity.toml:2:31: error: label 'b' must be a string, not a table; quote a key that "
+          "holds dots: "
+          "\"app.kubernetes.io/name\" = \"web\"",
+          HasSubstr("identity.toml:2:46: error: label value 'f g' cannot hold ' '"),
+          HasSubstr("identity.toml:2:57: error: label value 'i*' cannot hold '*'")));
   EXPECT_THAT(texts(parse_identity("[host]\nlabels = 'a=b'\n")),
-              ElementsAre("identity.toml:2:10: error: 'labels' in [host] must be a table of labels, not a string; write { app = \"web\", "
+              ElementsAre("identity.toml:2:10: error: 'labels' in [host] must be a table of "
+                          "labels, not a string; write { app = \"web\", "
                           "env = \"prod\" }"));
 }
 
@@ -104,104 +114,136 @@ TEST(ParseIdentity, OversizeLabelSets) {
   EXPECT_THAT(texts(parse_identity("[host]\nlabels = { a = '" + large + large + "' }\n")),
               ElementsAre(HasSubstr("identity.toml:2:12: error: labels take 16003 bytes")));
   const std::string half(5000, 'v');
-  EXPECT_THAT(
-      texts(parse_identity("[[unit]]\nname='a.service'\nlabels = { a = '" + half + "' }\n[host]\nlabels = { b = '" + half + "' }\n")),
-      ElementsAre(HasSubstr("identity.toml:1:1: error: with the labels of [host]: labels take 10006 bytes")));
+  EXPECT_THAT(texts(parse_identity("[[unit]]\nname='a.service'\nlabels = { a = '" + half +
+                                   "' }\n[host]\nlabels = { b = '" + half + "' }\n")),
+              ElementsAre(HasSubstr(
+                  "identity.toml:1:1: error: with the labels of [host]: labels take 10006 bytes")));
   std::string many = "[host]\nlabels = {";
   for (int i = 0; i < 129; ++i) {
     many += (i == 0 ? " k" : ", k") + std::to_string(i) + " = 'v'";
   }
-  EXPECT_THAT(texts(parse_identity(many + " }\n")), ElementsAre(HasSubstr("error: more than 128 labels")));
+  EXPECT_THAT(texts(parse_identity(many + " }\n")),
+              ElementsAre(HasSubstr("error: more than 128 labels")));
 }
 
 TEST(ParseIdentity, HostAndPeers) {
   EXPECT_THAT(
       texts(parse_identity("[host]\nname = ''\npeers = ['10.1.0.0/8', 'x']\n")),
-      ElementsAre("identity.toml:2:8: error: 'name' in [host] is empty; give it a value or leave it out",
-                  HasSubstr("identity.toml:3:11: error: '10.1.0.0/8' has bits set beyond its prefix length; did you mean 10.0.0.0/8"),
-                  HasSubstr("identity.toml:3:25: error: 'x' is no IP address")));
-  EXPECT_THAT(
-      texts(parse_identity("[host]\npeers = '10.0.0.0/8'\n")),
-      ElementsAre("identity.toml:2:9: error: 'peers' in [host] must be a list of strings, not a string; put it in brackets: [\"…\"]"));
+      ElementsAre(
+          "identity.toml:2:8: error: 'name' in [host] is empty; give it a value or leave it out",
+          HasSubstr("identity.toml:3:11: error: '10.1.0.0/8' has bits set beyond its prefix "
+                    "length; did you mean 10.0.0.0/8"),
+          HasSubstr("identity.toml:3:25: error: 'x' is no IP address")));
+  EXPECT_THAT(texts(parse_identity("[host]\npeers = '10.0.0.0/8'\n")),
+              ElementsAre("identity.toml:2:9: error: 'peers' in [host] must be a list of strings, "
+                          "not a string; put it in brackets: [\"…\"]"));
 }
 
 TEST(ParseIdentity, PeersWithoutTrustStayUnlabelled) {
   const std::string host = "[host]\npeers = ['10.0.0.0/8']\n";
   EXPECT_THAT(texts(parse_identity(host)),
-              ElementsAre(HasSubstr("identity.toml:2:9: warning: [host] has peers and there is no [trust]: other hosts stay unlabelled")));
+              ElementsAre(HasSubstr("identity.toml:2:9: warning: [host] has peers and there is no "
+                                    "[trust]: other hosts stay unlabelled")));
   EXPECT_THAT(texts(parse_identity(host + "[trust]\npsk_file = 'psk'\n")), IsEmpty());
-  EXPECT_THAT(texts(parse({}, {{"identity.toml", host}, {"identity.d/1.toml", "[trust]\npsk_file = 'psk'\n"}})), IsEmpty());
+  EXPECT_THAT(texts(parse({}, {{"identity.toml", host},
+                               {"identity.d/1.toml", "[trust]\npsk_file = 'psk'\n"}})),
+              IsEmpty());
 }
 
 TEST(ParseIdentity, Trust) {
   EXPECT_THAT(texts(parse_identity("[trust]\npsk_file='psk'\n")), IsEmpty());
   EXPECT_THAT(texts(parse_identity("[trust]\npsk_file='psk'\ncertificate='c'\nkey='k'\nca='ca'\n")),
-              ElementsAre("identity.toml:1:1: error: [trust] has both psk_file and certificates; keep one: a shared secret or a CA"));
-  EXPECT_THAT(
-      texts(parse_identity("[trust]\ncertificate='c'\n")),
-      ElementsAre(
-          "identity.toml:1:1: error: [trust] has no 'key'; certificate, key and ca go together; trirectl pki issue writes all three",
-          HasSubstr("[trust] has no 'ca'")));
+              ElementsAre("identity.toml:1:1: error: [trust] has both psk_file and certificates; "
+                          "keep one: a shared secret or a CA"));
+  EXPECT_THAT(texts(parse_identity("[trust]\ncertificate='c'\n")),
+              ElementsAre("identity.toml:1:1: error: [trust] has no 'key'; certificate, key and ca "
+                          "go together; trirectl pki issue writes all three",
+                          HasSubstr("[trust] has no 'ca'")));
   EXPECT_THAT(texts(parse_identity("[trust]\n")), IsEmpty());
-  EXPECT_THAT(texts(parse_identity("[trust]\npsk='x'\n")),
-              ElementsAre("identity.toml:2:1: error: unknown key 'psk' in [trust]; did you mean 'psk_file'?"));
+  EXPECT_THAT(
+      texts(parse_identity("[trust]\npsk='x'\n")),
+      ElementsAre(
+          "identity.toml:2:1: error: unknown key 'psk' in [trust]; did you mean 'psk_file'?"));
 }
 
 TEST(ParseIdentity, Docker) {
   EXPECT_THAT(
-      texts(parse_identity("[docker]\nsocket='unix:///run/docker.sock'\ncontainers='host'\nimage_labels=['a*b']\nignore_labels=['-a', '*', "
-                           "'com.example.*']\n")),
-      ElementsAre("identity.toml:2:8: error: 'unix:///run/docker.sock' is no absolute path; write /run/docker.sock",
-                  "identity.toml:3:12: error: unknown value 'host' for 'containers' in [docker]; did you mean 'host-network'?",
-                  "identity.toml:4:15: error: '*' can only end 'a*b'; com.example.* matches every key that starts with com.example.",
-                  "identity.toml:5:16: error: label key '-a' must start and end with a letter or digit"));
+      texts(parse_identity(
+          "[docker]\nsocket='unix:///run/"
+          "docker.sock'\ncontainers='host'\nimage_labels=['a*b']\nignore_labels=['-a', '*', "
+          "'com.example.*']\n")),
+      ElementsAre(
+          "identity.toml:2:8: error: 'unix:///run/docker.sock' is no absolute path; write "
+          "/run/docker.sock",
+          "identity.toml:3:12: error: unknown value 'host' for 'containers' in [docker]; did you "
+          "mean 'host-network'?",
+          "identity.toml:4:15: error: '*' can only end 'a*b'; com.example.* matches every key that "
+          "starts with com.example.",
+          "identity.toml:5:16: error: label key '-a' must start and end with a letter or digit"));
 }
 
 TEST(ParseIdentity, Units) {
   EXPECT_THAT(texts(parse_identity("[[unit]]\nname='postgresql'\nlabels={app='db'}\n")),
-              ElementsAre("identity.toml:2:6: error: 'postgresql' names no service or scope; did you mean 'postgresql.service'?"));
-  EXPECT_THAT(texts(parse_identity("[[unit]]\n[[unit]]\nname='a.service'\n[[unit]]\nname='a.service'\nlabels={app='x'}\n")),
-              ElementsAre("identity.toml:1:1: error: this unit has no 'name'; name = \"postgresql@*.service\"",
-                          "identity.toml:1:1: error: this unit has no labels; labels = { app = \"db\" }",
-                          "identity.toml:2:1: error: this unit has no labels; labels = { app = \"db\" }",
-                          "identity.toml:5:6: error: unit 'a.service' stands in identity.toml:3:6 already; a unit has one set of labels"));
-  for (const char* pattern : {"trireme.service", "tri*.service", "*.service", "[t]rireme.service"}) {
-    EXPECT_THAT(texts(parse_identity("[[unit]]\nname='" + std::string(pattern) + "'\nlabels={app='x'}\n")),
-                ElementsAre(HasSubstr("covers trireme.service itself")));
+              ElementsAre("identity.toml:2:6: error: 'postgresql' names no service or scope; did "
+                          "you mean 'postgresql.service'?"));
+  EXPECT_THAT(
+      texts(parse_identity(
+          "[[unit]]\n[[unit]]\nname='a.service'\n[[unit]]\nname='a.service'\nlabels={app='x'}\n")),
+      ElementsAre(
+          "identity.toml:1:1: error: this unit has no 'name'; name = \"postgresql@*.service\"",
+          "identity.toml:1:1: error: this unit has no labels; labels = { app = \"db\" }",
+          "identity.toml:2:1: error: this unit has no labels; labels = { app = \"db\" }",
+          "identity.toml:5:6: error: unit 'a.service' stands in identity.toml:3:6 already; a unit "
+          "has one set of labels"));
+  for (const char* pattern :
+       {"trireme.service", "tri*.service", "*.service", "[t]rireme.service"}) {
+    EXPECT_THAT(
+        texts(parse_identity("[[unit]]\nname='" + std::string(pattern) + "'\nlabels={app='x'}\n")),
+        ElementsAre(HasSubstr("covers trireme.service itself")));
   }
 }
 
 TEST(ParseIdentity, Launches) {
+  EXPECT_THAT(texts(parse_identity("[[launch]]\nuser='a'\ngroup='b'\nlabels=['app=web*']\n[[launch]"
+                                   "]\nlabels=['app=web']\n[[launch]]\nuser='a'\n")),
+              ElementsAre("identity.toml:1:1: error: this launch grant has both 'user' and "
+                          "'group'; write two [[launch]] entries",
+                          "identity.toml:5:1: error: this launch grant has no 'user' or 'group'; "
+                          "user = \"deploy\"; root needs no grant",
+                          "identity.toml:7:1: error: this launch grant has no labels; labels = "
+                          "[\"app=web*\", \"env=dev\"]"));
   EXPECT_THAT(
-      texts(parse_identity("[[launch]]\nuser='a'\ngroup='b'\nlabels=['app=web*']\n[[launch]]\nlabels=['app=web']\n[[launch]]\nuser='a'\n")),
-      ElementsAre("identity.toml:1:1: error: this launch grant has both 'user' and 'group'; write two [[launch]] entries",
-                  "identity.toml:5:1: error: this launch grant has no 'user' or 'group'; user = \"deploy\"; root needs no grant",
-                  "identity.toml:7:1: error: this launch grant has no labels; labels = [\"app=web*\", \"env=dev\"]"));
-  EXPECT_THAT(texts(parse_identity("[[launch]]\nuser='a'\nlabels=['app', '*', 'app=w*b', 'app=a=b']\n")),
-              ElementsAre("identity.toml:3:9: error: label 'app' has no value; write key=value",
-                          HasSubstr("identity.toml:3:16: error: label '' has no value"),
-                          HasSubstr("identity.toml:3:21: error: label value 'w*b' cannot hold '*'"),
-                          HasSubstr("identity.toml:3:32: error: label value 'a=b' cannot hold '='")));
+      texts(parse_identity("[[launch]]\nuser='a'\nlabels=['app', '*', 'app=w*b', 'app=a=b']\n")),
+      ElementsAre("identity.toml:3:9: error: label 'app' has no value; write key=value",
+                  HasSubstr("identity.toml:3:16: error: label '' has no value"),
+                  HasSubstr("identity.toml:3:21: error: label value 'w*b' cannot hold '*'"),
+                  HasSubstr("identity.toml:3:32: error: label value 'a=b' cannot hold '='")));
   EXPECT_TRUE(parse_identity("[[launch]]\ngroup='a'\nlabels=['app=*']\n").valid());
 }
 
 TEST(ParseIdentity, Metrics) {
   for (const char* here : {"127.0.0.1:9464", "[::1]:9464", "127.9.9.9:65535"}) {
-    const Configuration configuration = parse_identity("[metrics]\nlisten='" + std::string(here) + "'\n");
+    const Configuration configuration =
+        parse_identity("[metrics]\nlisten='" + std::string(here) + "'\n");
     EXPECT_THAT(texts(configuration), IsEmpty());
     ASSERT_TRUE(configuration.identity.metrics_listen);
     EXPECT_EQ(configuration.identity.metrics_listen->text(), here);
   }
   for (const char* everywhere : {"0.0.0.0:1", "[::]:9464", "192.0.2.1:9464"}) {
-    const Configuration configuration = parse_identity("[metrics]\nlisten='" + std::string(everywhere) + "'\n");
+    const Configuration configuration =
+        parse_identity("[metrics]\nlisten='" + std::string(everywhere) + "'\n");
     EXPECT_TRUE(configuration.valid());
-    EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:2:8: warning: the metrics can be read from beyond this host")));
+    EXPECT_THAT(texts(configuration),
+                ElementsAre(HasSubstr(
+                    "identity.toml:2:8: warning: the metrics can be read from beyond this host")));
   }
   for (const char* bad :
-       {"9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:99999999999999999999",
-        "127.0.0.1:x", "127.0.0.1:+1", "::1:9464", "[127.0.0.1]:9464", "[::1", "[]:1"}) {
-    EXPECT_THAT(texts(parse_identity("[metrics]\nlisten='" + std::string(bad) + "'\n")),
-                ElementsAre(HasSubstr("is no address and port; write 127.0.0.1:9464 or [::1]:9464")))
+       {"9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0",
+        "127.0.0.1:65536", "127.0.0.1:99999999999999999999", "127.0.0.1:x", "127.0.0.1:+1",
+        "::1:9464", "[127.0.0.1]:9464", "[::1", "[]:1"}) {
+    EXPECT_THAT(
+        texts(parse_identity("[metrics]\nlisten='" + std::string(bad) + "'\n")),
+        ElementsAre(HasSubstr("is no address and port; write 127.0.0.1:9464 or [::1]:9464")))
         << bad;
   }
 }

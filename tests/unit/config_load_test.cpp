@@ -40,11 +40,13 @@ TEST_F(Load, AnEmptyDirectoryIsTheDefaultPolicyOfThisHost) {
 }
 
 TEST_F(Load, AMissingDirectoryIsAnError) {
-  EXPECT_THAT(texts(config::load(directory_.path("none"))),
-              ElementsAre("error: cannot read the configuration directory '" + directory_.path("none") +
-                          "': No such file or directory; name it with --config-dir"));
+  EXPECT_THAT(
+      texts(config::load(directory_.path("none"))),
+      ElementsAre("error: cannot read the configuration directory '" + directory_.path("none") +
+                  "': No such file or directory; name it with --config-dir"));
   directory_.write("file", "");
-  EXPECT_THAT(texts(config::load(directory_.path("file"))), ElementsAre(HasSubstr("not a directory")));
+  EXPECT_THAT(texts(config::load(directory_.path("file"))),
+              ElementsAre(HasSubstr("not a directory")));
 }
 
 TEST_F(Load, ReadsDropInsInLexicalOrderAfterTheMainFile) {
@@ -56,7 +58,8 @@ TEST_F(Load, ReadsDropInsInLexicalOrderAfterTheMainFile) {
 }
 
 TEST_F(Load, LeavesOtherNamesAlone) {
-  for (const char* name : {"policy.d/.hidden.toml", "policy.d/a.toml~", "policy.d/a.toml.bak", "policy.d/README", "policy.d/.a.toml.swp"}) {
+  for (const char* name : {"policy.d/.hidden.toml", "policy.d/a.toml~", "policy.d/a.toml.bak",
+                           "policy.d/README", "policy.d/.a.toml.swp"}) {
     directory_.write(name, "no toml at all");
   }
   fs::create_directory(directory_.path("policy.d/dir"));
@@ -68,8 +71,10 @@ TEST_F(Load, FileNamesAreRelativeToTheDirectory) {
   directory_.write("policy.d/10-a.toml", "[default]\n");
   directory_.write("identity.toml", "[[unit]]\n");
   directory_.write("identity.d/b.toml", "y = 2\n");
-  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("policy.toml:1:1: error: "), HasSubstr("policy.d/10-a.toml:1:2: error: "),
-                                         HasSubstr("identity.toml:1:1: error: "), HasSubstr("identity.toml:1:1: error: "),
+  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("policy.toml:1:1: error: "),
+                                         HasSubstr("policy.d/10-a.toml:1:2: error: "),
+                                         HasSubstr("identity.toml:1:1: error: "),
+                                         HasSubstr("identity.toml:1:1: error: "),
                                          HasSubstr("identity.d/b.toml:1:1: error: ")));
 }
 
@@ -85,15 +90,18 @@ TEST_F(Load, FollowsSymbolicLinks) {
 
 TEST_F(Load, ALinkToNowhereIsAnErrorAMissingFileIsNot) {
   fs::create_symlink("gone.toml", directory_.path("policy.toml"));
-  EXPECT_THAT(texts(load()), ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
+  EXPECT_THAT(texts(load()),
+              ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
 }
 
 TEST_F(Load, TakesOnlyRegularFiles) {
   fs::create_directories(directory_.path("policy.d/dir.toml"));
   ASSERT_EQ(::mkfifo(directory_.path("identity.toml").c_str(), 0600), 0);
-  EXPECT_THAT(texts(load()), testing::UnorderedElementsAre(
-                                 "policy.d/dir.toml: error: not a regular file; remove it, or rename it so that it does not end in .toml",
-                                 "identity.toml: error: not a regular file; remove it, or rename it so that it does not end in .toml"));
+  EXPECT_THAT(texts(load()),
+              testing::UnorderedElementsAre("policy.d/dir.toml: error: not a regular file; remove "
+                                            "it, or rename it so that it does not end in .toml",
+                                            "identity.toml: error: not a regular file; remove it, "
+                                            "or rename it so that it does not end in .toml"));
 }
 
 TEST_F(Load, BoundsTheSizeOfAFile) {
@@ -105,19 +113,24 @@ TEST_F(Load, BoundsTheSizeOfAFile) {
 TEST_F(Load, WarnsOfAFileThatEverybodyCanWrite) {
   write_rule("policy.toml", "1");
   ASSERT_EQ(::chmod(directory_.path("policy.toml").c_str(), 0666), 0);
-  EXPECT_THAT(texts(load()),
-              ElementsAre("policy.toml: warning: everybody on this host can write this file; chmod o-w " + directory_.path("policy.toml")));
+  EXPECT_THAT(
+      texts(load()),
+      ElementsAre("policy.toml: warning: everybody on this host can write this file; chmod o-w " +
+                  directory_.path("policy.toml")));
 }
 
 TEST_F(Load, WarnsOfUsersAndGroupsThatDoNotExist) {
   directory_.write("identity.toml",
-                   "[[launch]]\nuser = 'no-such-user'\nlabels = ['app=a']\n[[launch]]\ngroup = 'no-such-group'\nlabels = "
+                   "[[launch]]\nuser = 'no-such-user'\nlabels = ['app=a']\n[[launch]]\ngroup = "
+                   "'no-such-group'\nlabels = "
                    "['app=a']\n[[launch]]\nuser = 'root'\nlabels = ['app=a']\n");
   const Configuration configuration = load();
   EXPECT_TRUE(configuration.valid());
   EXPECT_THAT(texts(configuration),
-              ElementsAre("identity.toml:1:1: warning: user 'no-such-user' does not exist; the grant counts once the user is there",
-                          "identity.toml:4:1: warning: group 'no-such-group' does not exist; the grant counts once the group is there"));
+              ElementsAre("identity.toml:1:1: warning: user 'no-such-user' does not exist; the "
+                          "grant counts once the user is there",
+                          "identity.toml:4:1: warning: group 'no-such-group' does not exist; the "
+                          "grant counts once the group is there"));
 }
 
 }  // namespace

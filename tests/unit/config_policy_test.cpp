@@ -76,7 +76,8 @@ TEST(ParsePolicy, ReadsEveryPartOfARule) {
   const Rule& web = policy.rules[0];
   EXPECT_EQ(web.text(), "allow 'web to db' (policy.toml:14:1)");
   EXPECT_EQ(std::get<Selector>(web.from.at(0)).text(), "app=web,env in (prod, staging)");
-  EXPECT_THAT(web.ports, ElementsAre(policy::PortRange{6, 5432, 5432}, policy::PortRange{17, 8000, 8010}));
+  EXPECT_THAT(web.ports,
+              ElementsAre(policy::PortRange{6, 5432, 5432}, policy::PortRange{17, 8000, 8010}));
   EXPECT_TRUE(web.log);
   EXPECT_EQ(policy.rules[1].from.size(), 2U);
   EXPECT_EQ(std::get<Entity>(policy.rules[1].to.at(0)), (Entity{Entity::Kind::network, 0}));
@@ -96,7 +97,8 @@ TEST(ParsePolicy, NothingAtAllIsTheDefaultPolicy) {
 }
 
 TEST(ParsePolicy, ReadsTheOtherChoices) {
-  const auto policy = parse_policy("[defaults]\nmode='audit'\nbaseline='any-common-label'\nrefuse='drop'\n").policy;
+  const auto policy =
+      parse_policy("[defaults]\nmode='audit'\nbaseline='any-common-label'\nrefuse='drop'\n").policy;
   EXPECT_EQ(policy.mode, Mode::audit);
   EXPECT_EQ(policy.baseline, Baseline::any_common_label);
   EXPECT_EQ(policy.refuse, Refuse::drop);
@@ -104,17 +106,22 @@ TEST(ParsePolicy, ReadsTheOtherChoices) {
 }
 
 TEST(ParsePolicy, ProtocolsWithoutPortsCoverAll) {
-  const auto configuration = parse_policy("[[allow]]\nfrom='*'\nto='*'\nports=['icmp','icmpv6','tcp','udp']\n");
+  const auto configuration =
+      parse_policy("[[allow]]\nfrom='*'\nto='*'\nports=['icmp','icmpv6','tcp','udp']\n");
   EXPECT_TRUE(configuration.valid());
-  EXPECT_THAT(configuration.policy.rules.at(0).ports, ElementsAre(policy::PortRange{1, 0, 65535}, policy::PortRange{58, 0, 65535},
-                                                                  policy::PortRange{6, 0, 65535}, policy::PortRange{17, 0, 65535}));
+  EXPECT_THAT(configuration.policy.rules.at(0).ports,
+              ElementsAre(policy::PortRange{1, 0, 65535}, policy::PortRange{58, 0, 65535},
+                          policy::PortRange{6, 0, 65535}, policy::PortRange{17, 0, 65535}));
 }
 
 TEST(ParsePolicy, RulesMayNameNetworksOfLaterFiles) {
-  const Configuration configuration = parse(
-      {{"policy.toml", "[[allow]]\nfrom='*'\nto='@dns'\n"}, {"policy.d/20.toml", "[[network]]\nname='dns'\ncidrs=['10.0.0.53']\n"}}, {});
+  const Configuration configuration =
+      parse({{"policy.toml", "[[allow]]\nfrom='*'\nto='@dns'\n"},
+             {"policy.d/20.toml", "[[network]]\nname='dns'\ncidrs=['10.0.0.53']\n"}},
+            {});
   EXPECT_THAT(texts(configuration), IsEmpty());
-  EXPECT_EQ(std::get<Entity>(configuration.policy.rules.at(0).to.at(0)).kind, Entity::Kind::network);
+  EXPECT_EQ(std::get<Entity>(configuration.policy.rules.at(0).to.at(0)).kind,
+            Entity::Kind::network);
 }
 
 TEST(ParsePolicy, AnEntityMayHaveSpaceAround) {
@@ -126,7 +133,9 @@ TEST(ParsePolicy, ADenyRuleByNameIsWarnedOf) {
   EXPECT_THAT(texts(parse_policy(network + "[[allow]]\nfrom='*'\nto='@mirror'\n")), IsEmpty());
   const Configuration denied = parse_policy(network + "[[deny]]\nfrom='*'\nto='@mirror'\n");
   EXPECT_TRUE(denied.valid());
-  EXPECT_THAT(texts(denied), ElementsAre(HasSubstr("policy.toml:4:1: warning: this deny rule holds for addresses of '@mirror'")));
+  EXPECT_THAT(texts(denied),
+              ElementsAre(HasSubstr(
+                  "policy.toml:4:1: warning: this deny rule holds for addresses of '@mirror'")));
 }
 
 TEST(ParsePolicy, CountsAreBounded) {
@@ -136,7 +145,8 @@ TEST(ParsePolicy, CountsAreBounded) {
   }
   const Configuration configuration = parse_policy(content);
   EXPECT_THAT(texts(configuration),
-              ElementsAre("policy.toml:196606:1: error: more than 65535 rules; selectors and lists cover many peers with one rule"));
+              ElementsAre("policy.toml:196606:1: error: more than 65535 rules; selectors and lists "
+                          "cover many peers with one rule"));
 }
 
 TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
@@ -144,15 +154,20 @@ TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
   for (int i = 0; i < 100'000; ++i) {
     deep += ".a";
   }
-  for (const std::string& content : {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n"}) {
-    EXPECT_THAT(texts(parse_policy("\n" + content)),
-                ElementsAre(HasSubstr("policy.toml:2: error: a key with this many dots nests too deep")));
+  for (const std::string& content :
+       {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n"}) {
+    EXPECT_THAT(
+        texts(parse_policy("\n" + content)),
+        ElementsAre(HasSubstr("policy.toml:2: error: a key with this many dots nests too deep")));
   }
   EXPECT_FALSE(parse_policy("x = " + std::string(100'000, '[') + "\n").valid());
   const std::string dots(100, '.');
-  EXPECT_TRUE(parse_policy("# " + dots + "\n[[allow]]\nname = \"" + dots + "\"\nfrom='*'\nto='*'\n").valid())
+  EXPECT_TRUE(parse_policy("# " + dots + "\n[[allow]]\nname = \"" + dots + "\"\nfrom='*'\nto='*'\n")
+                  .valid())
       << "dots in text nest nothing";
-  EXPECT_TRUE(parse_policy("[[allow]]\nname = \"\"\"\n\\\" ' " + dots + "\"\"\"\nfrom='*'\nto='*'\n").valid());
+  EXPECT_TRUE(
+      parse_policy("[[allow]]\nname = \"\"\"\n\\\" ' " + dots + "\"\"\"\nfrom='*'\nto='*'\n")
+          .valid());
 }
 
 TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {
@@ -162,7 +177,8 @@ TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {
   }
   const Configuration configuration = parse_policy(content);
   EXPECT_EQ(configuration.diagnostics.size(), 1001U);
-  EXPECT_THAT(configuration.diagnostics.back().text(), HasSubstr("2000 more problems are not shown"));
+  EXPECT_THAT(configuration.diagnostics.back().text(),
+              HasSubstr("2000 more problems are not shown"));
   EXPECT_FALSE(configuration.valid());
 }
 

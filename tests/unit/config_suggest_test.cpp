@@ -54,12 +54,15 @@ SeenFlow flow(SeenEnd from, SeenEnd to, std::uint16_t port, std::uint8_t protoco
 }
 
 bool passes(const policy::Policy& policy, const SeenFlow& flow) {
-  return policy::evaluate(policy, flow.from.endpoint(), flow.to.endpoint(), flow.protocol, flow.port).verdict != policy::Verdict::deny;
+  return policy::evaluate(policy, flow.from.endpoint(), flow.to.endpoint(), flow.protocol,
+                          flow.port)
+             .verdict != policy::Verdict::deny;
 }
 
 /// The policy's text and the suggestion's, as two files.
 policy::Policy both(const std::string& policy, const policy::Suggestion& suggestion) {
-  auto configuration = parse({{"policy.toml", policy}, {"policy.d/suggested.toml", suggestion.toml("test")}}, {});
+  auto configuration =
+      parse({{"policy.toml", policy}, {"policy.d/suggested.toml", suggestion.toml("test")}}, {});
   for (const Diagnostic& diagnostic : configuration.diagnostics) {
     ADD_FAILURE() << diagnostic.text() << "\n" << suggestion.toml("test");
   }
@@ -73,10 +76,11 @@ policy::Policy read(const std::string& text) {
 }
 
 TEST(Suggest, PairsThatNeedTheSameBecomeOneRule) {
-  const std::vector<SeenFlow> flows = {
-      flow(labelled("app=web"), labelled("app=db"), 5432), flow(labelled("app=api"), labelled("app=db"), 5432),
-      flow(labelled("app=web"), labelled("app=db"), 5433), flow(labelled("app=api"), labelled("app=db"), 5433),
-      flow(labelled("app=web"), labelled("app=web"), 80)};
+  const std::vector<SeenFlow> flows = {flow(labelled("app=web"), labelled("app=db"), 5432),
+                                       flow(labelled("app=api"), labelled("app=db"), 5432),
+                                       flow(labelled("app=web"), labelled("app=db"), 5433),
+                                       flow(labelled("app=api"), labelled("app=db"), 5433),
+                                       flow(labelled("app=web"), labelled("app=web"), 80)};
   const auto made = suggest(read(""), flows, {});
   ASSERT_THAT(made.rules, SizeIs(1));
   EXPECT_THAT(made.rules[0].from, ElementsAre("app=api", "app=web"));
@@ -92,10 +96,12 @@ TEST(Suggest, PairsThatNeedTheSameBecomeOneRule) {
 }
 
 TEST(Suggest, NameServersAndTheWayOutBecomeNetworks) {
-  const std::vector<SeenFlow> flows = {
-      flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17), flow(labelled("app=web"), elsewhere("10.0.0.53"), 53),
-      flow(labelled("app=web"), host("127.0.0.53"), 53, 17),     flow(labelled("app=web"), elsewhere("192.0.2.2"), 443),
-      flow(labelled("app=web"), elsewhere("192.0.2.3"), 443),    flow(labelled("app=web"), host("127.0.0.1"), 25)};
+  const std::vector<SeenFlow> flows = {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17),
+                                       flow(labelled("app=web"), elsewhere("10.0.0.53"), 53),
+                                       flow(labelled("app=web"), host("127.0.0.53"), 53, 17),
+                                       flow(labelled("app=web"), elsewhere("192.0.2.2"), 443),
+                                       flow(labelled("app=web"), elsewhere("192.0.2.3"), 443),
+                                       flow(labelled("app=web"), host("127.0.0.1"), 25)};
   const auto made = suggest(read(""), flows, {});
   std::map<std::string, std::vector<policy::Prefix>> networks;
   for (const auto& network : made.networks) {
@@ -112,9 +118,10 @@ TEST(Suggest, NameServersAndTheWayOutBecomeNetworks) {
 }
 
 TEST(Suggest, AnswersOfAUdpServiceNeedNoRuleOfTheirOwn) {
-  const std::vector<SeenFlow> flows = {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17),
-                                       flow(elsewhere("10.0.0.53"), labelled("app=web"), 40438, 17),
-                                       flow(elsewhere("10.0.0.54"), labelled("app=web"), 40438, 17)};
+  const std::vector<SeenFlow> flows = {
+      flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17),
+      flow(elsewhere("10.0.0.53"), labelled("app=web"), 40438, 17),
+      flow(elsewhere("10.0.0.54"), labelled("app=web"), 40438, 17)};
   const auto made = suggest(read(""), flows, {});
   ASSERT_THAT(made.rules, SizeIs(2));
   EXPECT_THAT(made.rules[0].from, ElementsAre("@clients"));
@@ -124,7 +131,8 @@ TEST(Suggest, AnswersOfAUdpServiceNeedNoRuleOfTheirOwn) {
 
 TEST(Suggest, UsesTheNetworksThatAreThere) {
   const std::string text = "[[network]]\nname = \"dns\"\ncidrs = [\"10.0.0.0/24\"]\n";
-  const auto made = suggest(read(text), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
+  const auto made =
+      suggest(read(text), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
   EXPECT_THAT(made.networks, IsEmpty());
   ASSERT_THAT(made.rules, SizeIs(1));
   EXPECT_THAT(made.rules[0].to, ElementsAre("@dns"));
@@ -133,7 +141,8 @@ TEST(Suggest, UsesTheNetworksThatAreThere) {
 
 TEST(Suggest, ANameThatIsTakenIsNotGivenAgain) {
   const std::string text = "[[network]]\nname = \"dns\"\ncidrs = [\"10.0.0.1\"]\n";
-  const auto made = suggest(read(text), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
+  const auto made =
+      suggest(read(text), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
   ASSERT_THAT(made.networks, SizeIs(1));
   EXPECT_EQ(made.networks[0].name, "dns-2");
   (void)both(text, made);
@@ -143,7 +152,8 @@ TEST(Suggest, AWiderSelectorCatchesNobodyElse) {
   std::vector<SeenFlow> flows;
   std::vector<LabelSet> present;
   for (int i = 0; i < 50; ++i) {
-    flows.push_back(flow(labelled("app=web,instance=" + std::to_string(i)), labelled("app=db"), 5432));
+    flows.push_back(
+        flow(labelled("app=web,instance=" + std::to_string(i)), labelled("app=db"), 5432));
   }
   const auto wide = suggest(read(""), flows, present);
   ASSERT_THAT(wide.rules, SizeIs(1));
@@ -155,17 +165,22 @@ TEST(Suggest, AWiderSelectorCatchesNobodyElse) {
 }
 
 TEST(Suggest, SaysWhereASelectorCatchesMoreThanWasSeen) {
-  const auto made = suggest(read(""), {flow(labelled("app=web"), labelled("app=db"), 5432)}, {*labelled("app=web,env=dev").labels});
+  const auto made = suggest(read(""), {flow(labelled("app=web"), labelled("app=db"), 5432)},
+                            {*labelled("app=web,env=dev").labels});
   ASSERT_THAT(made.rules, SizeIs(1));
   EXPECT_THAT(made.rules[0].comments, ElementsAre(HasSubstr("from also catches app=web,env=dev")));
 }
 
 TEST(Suggest, WhatNoRuleCanAllowIsSaid) {
-  const std::string text = "[[deny]]\nfrom = \"app=bad\"\nto = \"*\"\n[[allow]]\nfrom = \"app=web\"\nto = \"app=db\"\nmode = \"audit\"\n";
+  const std::string text =
+      "[[deny]]\nfrom = \"app=bad\"\nto = \"*\"\n[[allow]]\nfrom = \"app=web\"\nto = "
+      "\"app=db\"\nmode = \"audit\"\n";
   SeenFlow nameless = flow(labelled("app=web"), labelled("app=web"), 80);
   nameless.from.labels.emplace();
-  const auto made = suggest(
-      read(text), {flow(labelled("app=bad"), labelled("app=db"), 1), flow(labelled("app=web"), labelled("app=db"), 1), nameless}, {});
+  const auto made = suggest(read(text),
+                            {flow(labelled("app=bad"), labelled("app=db"), 1),
+                             flow(labelled("app=web"), labelled("app=db"), 1), nameless},
+                            {});
   EXPECT_THAT(made.rules, IsEmpty());
   EXPECT_THAT(made.left_out, SizeIs(3));
   (void)both(text, made);
@@ -186,7 +201,8 @@ TEST(Suggest, ManyClientsAreTheWorldAndManyPortsARange) {
   std::vector<SeenFlow> flows;
   for (int i = 0; i < 100; ++i) {
     flows.push_back(flow(elsewhere("203.0." + std::to_string(i) + ".9"), labelled("app=web"), 443));
-    flows.push_back(flow(labelled("app=ftp"), labelled("app=web"), static_cast<std::uint16_t>(40000 + 2 * i)));
+    flows.push_back(
+        flow(labelled("app=ftp"), labelled("app=web"), static_cast<std::uint16_t>(40000 + 2 * i)));
   }
   const auto made = suggest(read(""), flows, {});
   EXPECT_THAT(made.networks, IsEmpty());
@@ -218,7 +234,8 @@ TEST(Suggest, AllowsWhatWasSeenAndNothingElse) {
     for (std::size_t from = 0; from < apps.size(); ++from) {
       for (std::size_t to = 0; to < apps.size(); ++to) {
         for (std::uint16_t port = 80; port < 83; ++port) {
-          ASSERT_EQ(passes(policy, flow(labelled(apps[from]), labelled(apps[to]), port)), seen.contains({from, to, port}))
+          ASSERT_EQ(passes(policy, flow(labelled(apps[from]), labelled(apps[to]), port)),
+                    seen.contains({from, to, port}))
               << made.toml("round " + std::to_string(round));
         }
       }

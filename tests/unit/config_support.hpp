@@ -34,7 +34,8 @@ inline Configuration parse_identity(const std::string& content) {
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "trireme-config-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "trireme-config-XXXXXX").string();
     path_ = ::mkdtemp(pattern.data()) == nullptr ? std::string() : pattern;
     EXPECT_FALSE(path_.empty());
   }

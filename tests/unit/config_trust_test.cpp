@@ -32,14 +32,17 @@ class TrustFiles : public testing::Test {
   void write_certificates(const credentials::HostRequest& request = {.host = "web-1"}) {
     const auto now = std::chrono::system_clock::now();
     const auto authority = credentials::make_authority("fleet", now, random_).value();
-    const auto issued = credentials::issue({"ca.pem", authority.certificate}, {"ca.key", authority.key}, request, now, random_).value();
+    const auto issued = credentials::issue({"ca.pem", authority.certificate},
+                                           {"ca.key", authority.key}, request, now, random_)
+                            .value();
     directory_.write("ca.pem", authority.certificate);
     directory_.write("host.pem", issued.certificate);
     write_secret("host.key", issued.key);
     directory_.write("identity.toml", kIdentity);
   }
 
-  static constexpr const char* kIdentity = "[trust]\ncertificate = 'host.pem'\nkey = 'host.key'\nca = ['ca.pem']\n";
+  static constexpr const char* kIdentity =
+      "[trust]\ncertificate = 'host.pem'\nkey = 'host.key'\nca = ['ca.pem']\n";
   TemporaryDirectory directory_;
   credentials::Random random_ = credentials::Random::open().value();
 };
@@ -55,8 +58,9 @@ TEST_F(TrustFiles, ASecretIsRead) {
 
 TEST_F(TrustFiles, CertificatesAreReadWhereverTheyLie) {
   write_certificates();
-  directory_.write("identity.toml", "[host]\nname = 'db'\nlabels = { zone = 'eu' }\n[trust]\ncertificate = '" + path("host.pem") +
-                                        "'\nkey = 'host.key'\nca = 'ca.pem'\n");
+  directory_.write("identity.toml",
+                   "[host]\nname = 'db'\nlabels = { zone = 'eu' }\n[trust]\ncertificate = '" +
+                       path("host.pem") + "'\nkey = 'host.key'\nca = 'ca.pem'\n");
   const Configuration configuration = load();
   EXPECT_THAT(texts(configuration), IsEmpty());
   EXPECT_EQ(configuration.trust.certificate.path, path("host.pem"));
@@ -69,13 +73,16 @@ TEST_F(TrustFiles, SecretsMustBeTheirOwnersAlone) {
   write_psk();
   for (const mode_t mode : {0644U, 0604U, 0602U, 0601U}) {
     ASSERT_EQ(::chmod(path("psk").c_str(), mode), 0);
-    EXPECT_THAT(texts(load()), ElementsAre("identity.toml:2:12: error: '" + path("psk") +
-                                           "' holds a secret that everybody on this host can reach (mode 0" + std::to_string(mode / 64) +
-                                           std::to_string(mode / 8 % 8) + std::to_string(mode % 8) + "); chmod 600 " + path("psk")));
+    EXPECT_THAT(texts(load()),
+                ElementsAre("identity.toml:2:12: error: '" + path("psk") +
+                            "' holds a secret that everybody on this host can reach (mode 0" +
+                            std::to_string(mode / 64) + std::to_string(mode / 8 % 8) +
+                            std::to_string(mode % 8) + "); chmod 600 " + path("psk")));
   }
   for (const mode_t mode : {0640U, 0620U}) {
     ASSERT_EQ(::chmod(path("psk").c_str(), mode), 0);
-    EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("holds a secret that its group can reach (mode 06")));
+    EXPECT_THAT(texts(load()),
+                ElementsAre(HasSubstr("holds a secret that its group can reach (mode 06")));
   }
   ASSERT_EQ(::chmod(path("psk").c_str(), 0400), 0);
   EXPECT_THAT(texts(load()), IsEmpty());
@@ -87,51 +94,67 @@ TEST_F(TrustFiles, SecretsMustBelongToRootOrTheDaemon) {
   }
   write_psk();
   ASSERT_EQ(::chown(path("psk").c_str(), 4711, 4711), 0);
-  EXPECT_THAT(texts(load()), ElementsAre("identity.toml:2:12: error: '" + path("psk") +
-                                         "' holds a secret and belongs to user 4711; chown root " + path("psk")));
+  EXPECT_THAT(texts(load()),
+              ElementsAre("identity.toml:2:12: error: '" + path("psk") +
+                          "' holds a secret and belongs to user 4711; chown root " + path("psk")));
   write_certificates();
   ASSERT_EQ(::chown(path("host.pem").c_str(), 4711, 4711), 0);
   EXPECT_THAT(texts(load()), IsEmpty());
 }
 
 TEST_F(TrustFiles, EachThatCannotBeReadIsNamed) {
-  directory_.write("identity.toml",
-                   "[trust]\ncertificate = 'host.pem'\nkey = '" + path("k/host.key") + "'\nca = ['ca.pem', 'no.pem']\nrevoked = ['dir']\n");
+  directory_.write("identity.toml", "[trust]\ncertificate = 'host.pem'\nkey = '" +
+                                        path("k/host.key") +
+                                        "'\nca = ['ca.pem', 'no.pem']\nrevoked = ['dir']\n");
   directory_.write("k/host.key", "key");
   ASSERT_EQ(::chmod(path("k/host.key").c_str(), 0644), 0);
   directory_.write("ca.pem", "certificate");
   fs::create_directory(path("dir"));
-  EXPECT_THAT(texts(load()), ElementsAre("identity.toml:2:15: error: cannot read '" + path("host.pem") + "': No such file or directory",
-                                         HasSubstr("identity.toml:3:7: error: '" + path("k/host.key") + "' holds a secret that everybody"),
-                                         "identity.toml:4:17: error: cannot read '" + path("no.pem") + "': No such file or directory",
-                                         "identity.toml:5:12: error: '" + path("dir") + "' is not a regular file"));
+  EXPECT_THAT(
+      texts(load()),
+      ElementsAre("identity.toml:2:15: error: cannot read '" + path("host.pem") +
+                      "': No such file or directory",
+                  HasSubstr("identity.toml:3:7: error: '" + path("k/host.key") +
+                            "' holds a secret that everybody"),
+                  "identity.toml:4:17: error: cannot read '" + path("no.pem") +
+                      "': No such file or directory",
+                  "identity.toml:5:12: error: '" + path("dir") + "' is not a regular file"));
 }
 
 TEST_F(TrustFiles, WhatTheyHoldIsCheckedAndToldAtTheirPlaces) {
   write_certificates();
-  const auto other = credentials::make_authority("other", std::chrono::system_clock::now(), random_).value();
+  const auto other =
+      credentials::make_authority("other", std::chrono::system_clock::now(), random_).value();
   directory_.write("ca.pem", other.certificate);
   directory_.write("identity.toml", std::string(kIdentity) + "revoked = 'junk'\n");
   directory_.write("junk", "junk");
-  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("identity.toml:2:15: error: '" + path("host.pem") + "' is signed by no CA of 'ca'"),
-                                         HasSubstr("identity.toml:5:11: error: '" + path("junk") + "' holds neither")));
+  EXPECT_THAT(
+      texts(load()),
+      ElementsAre(HasSubstr("identity.toml:2:15: error: '" + path("host.pem") +
+                            "' is signed by no CA of 'ca'"),
+                  HasSubstr("identity.toml:5:11: error: '" + path("junk") + "' holds neither")));
   directory_.write("identity.toml", "[trust]\npsk_file = 'psk'\n");
   write_secret("psk", "AAAA\n");
-  EXPECT_THAT(texts(load()), ElementsAre("identity.toml:2:12: error: '" + path("psk") +
-                                         "' line 1 has 3 bytes; a secret has 32 or more; trirectl pki psk writes a fresh secret"));
+  EXPECT_THAT(
+      texts(load()),
+      ElementsAre(
+          "identity.toml:2:12: error: '" + path("psk") +
+          "' line 1 has 3 bytes; a secret has 32 or more; trirectl pki psk writes a fresh secret"));
 }
 
 TEST_F(TrustFiles, ACertificateMustVouchForTheHostsLabels) {
   write_certificates({.host = "web-1", .labels = {{{"app", "web*"}}}});
   EXPECT_THAT(texts(load()), IsEmpty());
   directory_.write("identity.toml", std::string(kIdentity) + "[host]\nlabels = { zone = 'eu' }\n");
-  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("does not vouch for the labels of [host]: zone=eu")));
+  EXPECT_THAT(texts(load()),
+              ElementsAre(HasSubstr("does not vouch for the labels of [host]: zone=eu")));
 }
 
 TEST_F(TrustFiles, HalfOfATrustIsReportedOnce) {
   write_certificates();
   directory_.write("identity.toml", "[trust]\ncertificate = 'host.pem'\n");
-  EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("[trust] has no 'key'"), HasSubstr("[trust] has no 'ca'")));
+  EXPECT_THAT(texts(load()),
+              ElementsAre(HasSubstr("[trust] has no 'key'"), HasSubstr("[trust] has no 'ca'")));
   write_psk();
   directory_.write("identity.toml", std::string(kIdentity) + "psk_file = 'psk'\n");
   EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("[trust] has both psk_file and certificates")));
@@ -150,7 +173,8 @@ TEST_F(TrustFiles, CompleteReadsThemForWhatWasParsed) {
   ASSERT_EQ(::unlink(path("host.key").c_str()), 0);
   configuration = parse({}, identity);
   complete(directory_.path(), configuration);
-  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("identity.toml:3:7: error: cannot read ")));
+  EXPECT_THAT(texts(configuration),
+              ElementsAre(HasSubstr("identity.toml:3:7: error: cannot read ")));
   EXPECT_FALSE(configuration.valid());
 }
 

@@ -32,7 +32,9 @@ class Watch : public testing::Test {
     pollfd poll{watcher_->fd(), POLLIN, 0};
     return ::poll(&poll, 1, 0) == 1;
   }
-  void write(const std::string& name, const std::string& content = "x") const { directory_.write("etc/" + name, content); }
+  void write(const std::string& name, const std::string& content = "x") const {
+    directory_.write("etc/" + name, content);
+  }
   [[nodiscard]] std::string path(const std::string& name) const { return config_ + "/" + name; }
 
   TemporaryDirectory directory_;
@@ -138,7 +140,8 @@ TEST_F(Watch, OtherNamesDoNotCount) {
   write("policy.toml");
   write("policy.d/a.toml");
   open();
-  for (const char* name : {"policy.toml~", ".policy.toml.swp", "4913", "README", "policy.d/.a.toml.swp", "policy.d/a.toml.bak"}) {
+  for (const char* name : {"policy.toml~", ".policy.toml.swp", "4913", "README",
+                           "policy.d/.a.toml.swp", "policy.d/a.toml.bak"}) {
     write(name);
     fs::remove(path(name));
   }
@@ -146,7 +149,8 @@ TEST_F(Watch, OtherNamesDoNotCount) {
   EXPECT_FALSE(changed());
 }
 
-// Kubernetes' atomic writer: policy.toml -> ..data/policy.toml, ..data -> ..v1, and each update renames a new ..data over the old.
+// Kubernetes' atomic writer: policy.toml -> ..data/policy.toml, ..data -> ..v1, and each update
+// renames a new ..data over the old.
 TEST_F(Watch, SeesAKubernetesSwap) {
   write("..v1/policy.toml", "1");
   fs::create_symlink("..v1", path("..data"));

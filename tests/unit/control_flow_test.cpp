@@ -8,7 +8,8 @@ namespace {
 
 using nlohmann::json;
 
-Flow flow(const std::string& app, std::uint16_t port, policy::Verdict verdict = policy::Verdict::deny) {
+Flow flow(const std::string& app, std::uint16_t port,
+          policy::Verdict verdict = policy::Verdict::deny) {
   Flow made;
   made.time = std::chrono::system_clock::now();
   made.verdict = verdict;
@@ -26,7 +27,8 @@ Flow flow(const std::string& app, std::uint16_t port, policy::Verdict verdict = 
 
 policy::Policy with_network() {
   policy::Policy policy;
-  policy.networks = {{.name = "dns", .cidrs = {*policy::Prefix::parse("192.0.2.0/24")}, .names = {}, .where = {}}};
+  policy.networks = {
+      {.name = "dns", .cidrs = {*policy::Prefix::parse("192.0.2.0/24")}, .names = {}, .where = {}}};
   return policy;
 }
 
@@ -39,22 +41,27 @@ bool picks(const json& params, const Flow& flow) {
 TEST(FlowFilter, PicksByWhatWasAsked) {
   const Flow web = flow("web", 53);
   for (const json& yes :
-       {json::object(), json{{"verdict", {"audit", "deny"}}}, json{{"from", "app=web"}}, json{{"from", {"app=x", "app in (web)"}}},
-        json{{"from", "web.scope"}}, json{{"from", "we*"}}, json{{"to", "@world"}}, json{{"to", "@dns"}}, json{{"with", "192.0.2.53"}},
-        json{{"with", "10.0.0.0/8"}}, json{{"port", "53"}}, json{{"port", "udp/50-60"}}, json{{"protocol", "udp"}}, json{{"since", 60U}},
+       {json::object(), json{{"verdict", {"audit", "deny"}}}, json{{"from", "app=web"}},
+        json{{"from", {"app=x", "app in (web)"}}}, json{{"from", "web.scope"}},
+        json{{"from", "we*"}}, json{{"to", "@world"}}, json{{"to", "@dns"}},
+        json{{"with", "192.0.2.53"}}, json{{"with", "10.0.0.0/8"}}, json{{"port", "53"}},
+        json{{"port", "udp/50-60"}}, json{{"protocol", "udp"}}, json{{"since", 60U}},
         json{{"from", "*"}}}) {
     EXPECT_TRUE(picks(yes, web)) << yes;
   }
-  for (const json& no : {json{{"verdict", "allow"}}, json{{"from", "app=db"}}, json{{"from", "@host"}}, json{{"to", "@host"}},
-                         json{{"to", "app=web"}}, json{{"from", "@dns"}}, json{{"with", "10.1.0.0/16"}}, json{{"port", "tcp/53"}},
-                         json{{"port", "54-60"}}, json{{"protocol", "icmp"}}, json{{"from", "app=web"}, {"verdict", "audit"}}}) {
+  for (const json& no :
+       {json{{"verdict", "allow"}}, json{{"from", "app=db"}}, json{{"from", "@host"}},
+        json{{"to", "@host"}}, json{{"to", "app=web"}}, json{{"from", "@dns"}},
+        json{{"with", "10.1.0.0/16"}}, json{{"port", "tcp/53"}}, json{{"port", "54-60"}},
+        json{{"protocol", "icmp"}}, json{{"from", "app=web"}, {"verdict", "audit"}}}) {
     EXPECT_FALSE(picks(no, web)) << no;
   }
 }
 
 TEST(FlowFilter, SaysWhatItDoesNotUnderstand) {
-  for (const json& bad : {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}}, json{{"from", "app=(x"}}, json{{"port", "tcp/"}},
-                          json{{"port", "70000"}}, json{{"port", "9-8"}}, json{{"protocol", "sctp"}}}) {
+  for (const json& bad : {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}},
+                          json{{"from", "app=(x"}}, json{{"port", "tcp/"}}, json{{"port", "70000"}},
+                          json{{"port", "9-8"}}, json{{"protocol", "sctp"}}}) {
     EXPECT_FALSE(FlowFilter::parse(bad, with_network())) << bad;
   }
 }

@@ -1,4 +1,5 @@
-// The control socket as a caller meets it: answers, order, streams, limits, and what a hostile or dead caller can do.
+// The control socket as a caller meets it: answers, order, streams, limits, and what a hostile or
+// dead caller can do.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -45,43 +46,57 @@ class ControlSocket : public ::testing::Test {
     auto server = Server::listen(event_, path_, limits);
     ASSERT_TRUE(server) << server.error().text();
     server_ = std::move(*server);
-    server_->on("echo", Access::anyone, [](const Caller& /*caller*/, const json& params, const Reply& reply) { reply.result(params); });
-    server_->on("whoami", Access::root, [](const Caller& caller, const json& /*params*/, const Reply& reply) {
-      reply.result({{"pid", caller.pid}, {"uid", caller.uid}});
-    });
-    server_->on("fail", Access::anyone, [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
-      reply.error({"no", "try again"});
-    });
-    server_->on("throw", Access::anyone, [](const Caller& /*caller*/, const json& params, const Reply& reply) {
-      reply.result(params.at("missing").get<std::string>());
-    });
-    server_->on("forget", Access::anyone, [](const Caller& /*caller*/, const json& /*params*/, const Reply& /*reply*/) {});
-    server_->on("count", Access::anyone, [this](const Caller& /*caller*/, const json& params, const Reply& reply) {
-      const int count = params.at("count").get<int>();
-      ++counted_;
-      for (int i = 0; i < count; ++i) {
-        reply.event({{"n", i}, {"padding", params.value("padding", "")}});
-      }
-      reply.result({{"count", count}});
-    });
-    server_->on("list", Access::anyone, [this](const Caller& /*caller*/, const json& params, const Reply& reply) {
-      const auto next = [this, left = params.at("count").get<int>()]() mutable -> std::optional<json> {
-        ++asked_;
-        return left-- > 0 ? std::optional(json{{"padding", std::string(1000, 'x')}}) : std::nullopt;
-      };
-      params.value("events", false) ? reply.list_events(next, "all") : reply.list(next);
-    });
-    server_->on("hold", Access::anyone, [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
-      reply.on_close([this] { ++closed_; });
-      held_.push_back(reply);
-    });
-    server_->on("release", Access::anyone, [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
-      for (const Reply& held : held_) {
-        held.result("released");
-      }
-      held_.clear();
-      reply.result(closed_.load());
-    });
+    server_->on("echo", Access::anyone,
+                [](const Caller& /*caller*/, const json& params, const Reply& reply) {
+                  reply.result(params);
+                });
+    server_->on("whoami", Access::root,
+                [](const Caller& caller, const json& /*params*/, const Reply& reply) {
+                  reply.result({{"pid", caller.pid}, {"uid", caller.uid}});
+                });
+    server_->on("fail", Access::anyone,
+                [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+                  reply.error({"no", "try again"});
+                });
+    server_->on("throw", Access::anyone,
+                [](const Caller& /*caller*/, const json& params, const Reply& reply) {
+                  reply.result(params.at("missing").get<std::string>());
+                });
+    server_->on("forget", Access::anyone,
+                [](const Caller& /*caller*/, const json& /*params*/, const Reply& /*reply*/) {});
+    server_->on("count", Access::anyone,
+                [this](const Caller& /*caller*/, const json& params, const Reply& reply) {
+                  const int count = params.at("count").get<int>();
+                  ++counted_;
+                  for (int i = 0; i < count; ++i) {
+                    reply.event({{"n", i}, {"padding", params.value("padding", "")}});
+                  }
+                  reply.result({{"count", count}});
+                });
+    server_->on("list", Access::anyone,
+                [this](const Caller& /*caller*/, const json& params, const Reply& reply) {
+                  const auto next =
+                      [this,
+                       left = params.at("count").get<int>()]() mutable -> std::optional<json> {
+                    ++asked_;
+                    return left-- > 0 ? std::optional(json{{"padding", std::string(1000, 'x')}})
+                                      : std::nullopt;
+                  };
+                  params.value("events", false) ? reply.list_events(next, "all") : reply.list(next);
+                });
+    server_->on("hold", Access::anyone,
+                [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+                  reply.on_close([this] { ++closed_; });
+                  held_.push_back(reply);
+                });
+    server_->on("release", Access::anyone,
+                [this](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+                  for (const Reply& held : held_) {
+                    held.result("released");
+                  }
+                  held_.clear();
+                  reply.result(closed_.load());
+                });
   }
 
   void start() {
@@ -127,7 +142,9 @@ class ControlSocket : public ::testing::Test {
     return text;
   }
 
-  static void write(const Fd& fd, std::string_view text) { EXPECT_GE(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL), 0); }
+  static void write(const Fd& fd, std::string_view text) {
+    EXPECT_GE(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL), 0);
+  }
 
   template <typename Condition>
   static bool eventually(Condition condition) {
@@ -167,8 +184,11 @@ TEST_F(ControlSocket, AnswersWithTheResult) {
 TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
   serve();
   start();
-  for (const auto& [method, message, hint] : std::vector<std::tuple<std::string, std::string, std::string>>{
-           {"fail", "no", "try again"}, {"nothing", "no method 'nothing'", "versions"}, {"forget", "no answer", "defect"}}) {
+  for (const auto& [method, message, hint] :
+       std::vector<std::tuple<std::string, std::string, std::string>>{
+           {"fail", "no", "try again"},
+           {"nothing", "no method 'nothing'", "versions"},
+           {"forget", "no answer", "defect"}}) {
     auto client = Client::connect(path_);
     ASSERT_TRUE(client);
     const auto answer = client->call(method, json::object(), 5s);
@@ -256,7 +276,8 @@ TEST_F(ControlSocket, StreamsEventsBeforeTheResult) {
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   int seen = 0;
-  const auto answer = client->call("count", {{"count", 100}}, 5s, [&](const json& event) { return event.at("n") == seen++; });
+  const auto answer = client->call("count", {{"count", 100}}, 5s,
+                                   [&](const json& event) { return event.at("n") == seen++; });
   ASSERT_TRUE(answer) << answer.error().text();
   EXPECT_EQ(seen, 100);
   EXPECT_EQ(answer->at("count"), 100);
@@ -282,10 +303,11 @@ TEST_F(ControlSocket, AListOfEventsEndsWithItsResult) {
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   int events = 0;
-  const auto answer = client->call("list", {{"count", 10'000}, {"events", true}}, 5s, [&](const json& event) {
-    events += event.at("padding").is_string() ? 1 : 0;
-    return true;
-  });
+  const auto answer =
+      client->call("list", {{"count", 10'000}, {"events", true}}, 5s, [&](const json& event) {
+        events += event.at("padding").is_string() ? 1 : 0;
+        return true;
+      });
   ASSERT_TRUE(answer) << answer.error().text();
   EXPECT_EQ(*answer, "all");
   EXPECT_EQ(events, 10'000);
@@ -331,7 +353,8 @@ TEST_F(ControlSocket, TellsAHandlerThatTheCallerHungUp) {
   EXPECT_TRUE(eventually([&] { return closed_ == 1; }));
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
-  EXPECT_TRUE(client->call("release", json::object(), 5s)) << "answering a caller that is gone does nothing";
+  EXPECT_TRUE(client->call("release", json::object(), 5s))
+      << "answering a caller that is gone does nothing";
 }
 
 TEST_F(ControlSocket, WhoSendsManyRequestsAtOnceHoldsNobodyUp) {
@@ -349,7 +372,8 @@ TEST_F(ControlSocket, WhoSendsManyRequestsAtOnceHoldsNobodyUp) {
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   int before = counted_;
-  ASSERT_TRUE(eventually([&] { return std::exchange(before, counted_.load()) == counted_; })) << "answers that nobody reads are not made";
+  ASSERT_TRUE(eventually([&] { return std::exchange(before, counted_.load()) == counted_; }))
+      << "answers that nobody reads are not made";
   EXPECT_LT(counted_, 5'000);
   EXPECT_TRUE(client->call("echo", json::object(), 5s));
   ::shutdown(fd.get(), SHUT_RDWR);
@@ -404,7 +428,10 @@ TEST_F(ControlSocket, DropsAReaderThatDoesNotRead) {
   serve({.backlog_bytes = 100'000});
   start();
   const Fd fd = raw();
-  write(fd, json{{"method", "count"}, {"params", {{"count", 5000}, {"padding", std::string(1000, 'x')}}}}.dump() + "\n");
+  write(fd, json{{"method", "count"},
+                 {"params", {{"count", 5000}, {"padding", std::string(1000, 'x')}}}}
+                    .dump() +
+                "\n");
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   EXPECT_TRUE(client->call("echo", json::object(), 5s)) << "others are served meanwhile";
@@ -446,7 +473,9 @@ TEST_F(ControlSocket, BoundsConnections) {
 TEST_F(ControlSocket, SurvivesBytesThatAreNoUtf8) {
   serve();
   server_->on("bytes", Access::anyone,
-              [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) { reply.result(std::string("a\xff") + "b"); });
+              [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+                reply.result(std::string("a\xff") + "b");
+              });
   start();
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
@@ -461,7 +490,8 @@ TEST_F(ControlSocket, ReplacesASocketNobodyAnswersAndNothingElse) {
   serve();
   const auto second = Server::listen(event_, path_);
   ASSERT_FALSE(second);
-  EXPECT_NE(second.error().message.find("another trireme answers"), std::string::npos) << second.error().text();
+  EXPECT_NE(second.error().message.find("another trireme answers"), std::string::npos)
+      << second.error().text();
 
   const std::string stale = directory_ + "/stale.sock";
   {

@@ -1,4 +1,5 @@
-// Known answers: FIPS 180-4, RFC 4231, RFC 5869; what has no published vector for our zero nonce was computed with OpenSSL.
+// Known answers: FIPS 180-4, RFC 4231, RFC 5869; what has no published vector for our zero nonce
+// was computed with OpenSSL.
 #include "credentials_support.hpp"
 
 namespace trireme::credentials {
@@ -10,8 +11,11 @@ Key key_from_hex(std::string_view text) {
 
 TEST(Crypto, Sha256) {
   EXPECT_EQ(to_hex(sha256({})), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-  EXPECT_EQ(to_hex(sha256({as_bytes("abc")})), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(to_hex(sha256({as_bytes("abcdbcdecdefdefgefghfghig"), {}, as_bytes("hijhijkijkljklmklmnlmnomnopnopq")})),
+  EXPECT_EQ(to_hex(sha256({as_bytes("abc")})),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(to_hex(sha256({as_bytes("abcdbcdecdefdefgefghfghig"),
+                           {},
+                           as_bytes("hijhijkijkljklmklmnlmnomnopnopq")})),
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
 }
 
@@ -21,7 +25,8 @@ TEST(Crypto, Hmac) {
   EXPECT_EQ(to_hex(jefe({as_bytes("what do ya want "), as_bytes("for nothing?")})),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
   Hmac first(key_from_hex("0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b000000000000000000000000"));
-  EXPECT_EQ(to_hex(first({as_bytes("Hi There")})), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+  EXPECT_EQ(to_hex(first({as_bytes("Hi There")})),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
 }
 
 TEST(Crypto, HmacCanBeUsedAgainAndMoved) {
@@ -35,9 +40,11 @@ TEST(Crypto, HmacCanBeUsedAgainAndMoved) {
 
 TEST(Crypto, Hkdf) {
   const Der input(22, 0x0b);
-  EXPECT_EQ(to_hex(hkdf(input, from_hex("000102030405060708090a0b0c"), from_hex("f0f1f2f3f4f5f6f7f8f9"))),
-            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf");
-  EXPECT_EQ(to_hex(hkdf(input, {}, {})), "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d");
+  EXPECT_EQ(
+      to_hex(hkdf(input, from_hex("000102030405060708090a0b0c"), from_hex("f0f1f2f3f4f5f6f7f8f9"))),
+      "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf");
+  EXPECT_EQ(to_hex(hkdf(input, {}, {})),
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d");
 }
 
 TEST(Crypto, Equal) {
@@ -59,7 +66,8 @@ struct Sealed {
   Der bytes;
   std::array<std::uint8_t, 16> tag = {};
 };
-const Key kSealKey = array_from_hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
+const Key kSealKey =
+    array_from_hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
 constexpr std::string_view kPlain = "app=web\nenv=prod\n";
 constexpr std::string_view kAdditional = "what was said before";
 
@@ -89,11 +97,13 @@ TEST(Crypto, AeadRefusesEveryFlippedBitAndLeavesNothing) {
   Aead aead;
   const Sealed good = seal(aead, kPlain);
   for (std::size_t bit = 0; bit < 8 * (kPlain.size() + 16 + kAdditional.size()); ++bit) {
-    Der all = good.bytes + Der(good.tag.begin(), good.tag.end()) + Der(kAdditional.begin(), kAdditional.end());
+    Der all = good.bytes + Der(good.tag.begin(), good.tag.end()) +
+              Der(kAdditional.begin(), kAdditional.end());
     all[bit / 8] ^= static_cast<std::uint8_t>(1U << (bit % 8));
     const Bytes view = all;
     Der opened(kPlain.size(), 1);
-    EXPECT_FALSE(aead.open(kSealKey, view.subspan(kPlain.size() + 16), view.first(kPlain.size()), view.subspan(kPlain.size(), 16), opened));
+    EXPECT_FALSE(aead.open(kSealKey, view.subspan(kPlain.size() + 16), view.first(kPlain.size()),
+                           view.subspan(kPlain.size(), 16), opened));
     EXPECT_EQ(opened, Der(kPlain.size(), 0));
   }
 }
@@ -103,7 +113,8 @@ TEST(Crypto, AeadRefusesShortTags) {
   const Sealed sealed = seal(aead, kPlain);
   for (const std::size_t size : {0U, 1U, 15U}) {
     Der opened(kPlain.size(), 1);
-    EXPECT_FALSE(aead.open(kSealKey, as_bytes(kAdditional), sealed.bytes, Bytes(sealed.tag).first(size), opened));
+    EXPECT_FALSE(aead.open(kSealKey, as_bytes(kAdditional), sealed.bytes,
+                           Bytes(sealed.tag).first(size), opened));
     EXPECT_EQ(opened, Der(kPlain.size(), 0));
   }
   Der shorter(kPlain.size() - 1);
@@ -115,7 +126,8 @@ TEST(Crypto, RandomFillsWhateverTheSize) {
   Der large(5000, 0);
   ASSERT_TRUE(random.fill(large));
   for (std::size_t at = 0; at + 16 <= large.size(); at += 16) {
-    EXPECT_TRUE(std::any_of(large.begin() + static_cast<std::ptrdiff_t>(at), large.begin() + static_cast<std::ptrdiff_t>(at + 16),
+    EXPECT_TRUE(std::any_of(large.begin() + static_cast<std::ptrdiff_t>(at),
+                            large.begin() + static_cast<std::ptrdiff_t>(at + 16),
                             [](auto byte) { return byte != 0; }));
   }
   Der again(5000, 0);
@@ -129,7 +141,8 @@ TEST(Crypto, CredentialHashAndPairKey) {
   const Digest server = credential_hash(CredentialType::psk, as_bytes("server"));
   EXPECT_EQ(to_hex(client), "2fca516d043f5dec2c7e2ff705e6e135ca523ff2ad174989767191be96a93d73");
   EXPECT_EQ(to_hex(server), "553dc8931e3fc6a08bfb8988fdf4029bc87694873ba8dd5eb3fe1c9d1741ccef");
-  EXPECT_EQ(to_hex(pair_key(kSealKey, client, server)), "d847b85a63db339ce02f91118400785e383aecb6fb4fea7d547cea0b741d76a1");
+  EXPECT_EQ(to_hex(pair_key(kSealKey, client, server)),
+            "d847b85a63db339ce02f91118400785e383aecb6fb4fea7d547cea0b741d76a1");
   EXPECT_NE(pair_key(kSealKey, server, client), pair_key(kSealKey, client, server));
 }
 

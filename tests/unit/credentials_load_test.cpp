@@ -29,8 +29,9 @@ class LoadTrust : public testing::Test {
 std::string pem(const Der& der) {
   std::string text(4096, '\0');
   std::size_t size = 0;
-  EXPECT_EQ(mbedtls_pem_write_buffer("-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", der.data(), der.size(),
-                                     reinterpret_cast<unsigned char*>(text.data()), text.size(), &size),
+  EXPECT_EQ(mbedtls_pem_write_buffer(
+                "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", der.data(),
+                der.size(), reinterpret_cast<unsigned char*>(text.data()), text.size(), &size),
             0);
   text.resize(size - 1);
   return text;
@@ -41,7 +42,8 @@ TEST_F(LoadTrust, TakesPemAndDerAndSeveralInAFile) {
   TestAuthority other("CN=other");
   TrustMaterial with = material();
   const Der own(with.certificate.content.begin(), with.certificate.content.end());
-  with.authorities = {file("all.pem", "# both\n" + pem(other.certificate) + "\n" + pem(authority_.certificate))};
+  with.authorities = {
+      file("all.pem", "# both\n" + pem(other.certificate) + "\n" + pem(authority_.certificate))};
   with.certificate = file("chain.pem", pem(own) + pem(authority_.certificate));
   EXPECT_THAT(problems(with), IsEmpty());
   const auto trust = Trust::load(with, nullptr, now()).value();
@@ -52,7 +54,8 @@ TEST_F(LoadTrust, TakesPemAndDerAndSeveralInAFile) {
 TEST_F(LoadTrust, ReportsEveryProblemAndWhoseItIs) {
   TestKey other;
   TestAuthority stranger("CN=stranger");
-  TrustMaterial bad = material({.from = "20250101000000", .to = "20260601000000", .usage = MBEDTLS_X509_KU_KEY_CERT_SIGN});
+  TrustMaterial bad = material(
+      {.from = "20250101000000", .to = "20260601000000", .usage = MBEDTLS_X509_KU_KEY_CERT_SIGN});
   bad.key = file("host.key", other.pem());
   bad.authorities = {file("stranger.pem", stranger.certificate), file("junk.pem", "junk")};
   bad.revoked = {file("gone.pem", "-----BEGIN NOTHING-----")};
@@ -63,29 +66,38 @@ TEST_F(LoadTrust, ReportsEveryProblemAndWhoseItIs) {
     paths.push_back(problem.path);
   }
   EXPECT_THAT(paths, ElementsAre("junk.pem", "gone.pem", "host.pem", "host.key", "host.pem"));
-  EXPECT_THAT(problems(bad), ElementsAre(HasSubstr("'junk.pem' holds a certificate that cannot be read: X509"),
-                                         "'gone.pem' holds neither a certificate nor a revocation list; PEM or DER",
-                                         HasSubstr("'host.pem' is not made for client or server authentication"),
-                                         "'host.key' is not the key of 'host.pem'",
-                                         "'host.pem' is signed by no CA of 'ca'; list the CA that issued it, an intermediate one too"));
+  EXPECT_THAT(
+      problems(bad),
+      ElementsAre(HasSubstr("'junk.pem' holds a certificate that cannot be read: X509"),
+                  "'gone.pem' holds neither a certificate nor a revocation list; PEM or DER",
+                  HasSubstr("'host.pem' is not made for client or server authentication"),
+                  "'host.key' is not the key of 'host.pem'",
+                  "'host.pem' is signed by no CA of 'ca'; list the CA that issued it, an "
+                  "intermediate one too"));
 }
 
 TEST_F(LoadTrust, TheHostsOwnCertificate) {
-  EXPECT_THAT(problems(material({.extensions = {}})), ElementsAre(HasSubstr("'host.pem' names no host")));
-  EXPECT_THAT(problems(material({.extensions = {san(dns("a")), labels({"*"})}})), ElementsAre(HasSubstr("limits labels in a way")));
+  EXPECT_THAT(problems(material({.extensions = {}})),
+              ElementsAre(HasSubstr("'host.pem' names no host")));
+  EXPECT_THAT(problems(material({.extensions = {san(dns("a")), labels({"*"})}})),
+              ElementsAre(HasSubstr("limits labels in a way")));
   EXPECT_THAT(problems(material({.version = MBEDTLS_X509_CRT_VERSION_1, .extensions = {}})),
-              ElementsAre("'host.pem' is an X.509 certificate of version 1, not 3", HasSubstr("names no host")));
+              ElementsAre("'host.pem' is an X.509 certificate of version 1, not 3",
+                          HasSubstr("names no host")));
   TrustMaterial authority = material();
   authority.certificate = authority.authorities.front();
   authority.key = file("ca.key", authority_.key.pem());
-  EXPECT_THAT(problems(authority), ElementsAre(HasSubstr("names no host"), HasSubstr("is a CA's certificate, not a host's"),
-                                               HasSubstr("is not made for client or server authentication")));
+  EXPECT_THAT(
+      problems(authority),
+      ElementsAre(HasSubstr("names no host"), HasSubstr("is a CA's certificate, not a host's"),
+                  HasSubstr("is not made for client or server authentication")));
   TrustMaterial revoked = material();
   revoked.revoked = {revoked.certificate};
   EXPECT_THAT(problems(revoked), ElementsAre("'host.pem' is revoked itself"));
 }
 
-/// A host whose certificate has expired, or whose clock is wrong at boot, goes on protecting what is its own.
+/// A host whose certificate has expired, or whose clock is wrong at boot, goes on protecting what
+/// is its own.
 TEST_F(LoadTrust, DatesAreDoubtsAndNoProblems) {
   const auto doubt = [](const TrustMaterial& with, Time at) {
     const auto trust = Trust::load(with, nullptr, at).value();
@@ -94,14 +106,17 @@ TEST_F(LoadTrust, DatesAreDoubtsAndNoProblems) {
   };
   const TrustMaterial host = material({.from = "20260101000000", .to = "20260601000000"});
   EXPECT_EQ(doubt(host, day(2026, 3, 1)), std::pair(true, std::string()));
-  EXPECT_EQ(doubt(host, day(2026, 5, 20)),
-            std::pair(true, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, expires soon; "
-                                        "trirectl pki issue writes a fresh one")));
   EXPECT_EQ(
-      doubt(host, day(2026, 6, 2)),
-      std::pair(false, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, has expired: no connection to or from other "
-                                   "hosts; trirectl pki issue writes a fresh one")));
-  EXPECT_THAT(doubt(host, day(2025, 12, 1)), testing::Pair(false, HasSubstr("is not valid before 2026-01-01")));
+      doubt(host, day(2026, 5, 20)),
+      std::pair(true,
+                std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, expires soon; "
+                            "trirectl pki issue writes a fresh one")));
+  EXPECT_EQ(doubt(host, day(2026, 6, 2)),
+            std::pair(false, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, "
+                                         "has expired: no connection to or from other "
+                                         "hosts; trirectl pki issue writes a fresh one")));
+  EXPECT_THAT(doubt(host, day(2025, 12, 1)),
+              testing::Pair(false, HasSubstr("is not valid before 2026-01-01")));
   EXPECT_THAT(doubt(material({.from = "20200101000000", .to = "20400101000000"}), day(2036, 1, 1)),
               testing::Pair(false, HasSubstr("until 2035-01-01, has expired")));
 }
@@ -131,7 +146,9 @@ TEST_F(LoadTrust, LabelsHaveTheRoomThatTheCredentialLeaves) {
 TEST_F(LoadTrust, MustVouchForTheHostsLabels) {
   TrustMaterial with = material({.extensions = {san(dns("web-1")), labels({"app=web*"})}});
   with.host_labels = policy::LabelSet::decode("zone=eu-1\n").value();
-  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.pem' does not vouch for the labels of [host]: zone=eu-1")));
+  EXPECT_THAT(
+      problems(with),
+      ElementsAre(HasSubstr("'host.pem' does not vouch for the labels of [host]: zone=eu-1")));
   with = material({.extensions = {san(dns("web-1")), labels({"zone=eu-*"})}});
   with.host_labels = policy::LabelSet::decode("zone=eu-1\n").value();
   EXPECT_THAT(problems(with), IsEmpty());
@@ -141,18 +158,25 @@ TEST_F(LoadTrust, RsaDoesNotFitATokenAndOtherCurvesAreNone) {
   TestKey rsa(TestKey::kRsa2048);
   TestKey p384(MBEDTLS_ECP_DP_SECP384R1);
   TrustMaterial with = material();
-  with.authorities.push_back(file("rsa.pem", make_certificate(TestAuthority::spec("CN=rsa"), rsa, "CN=rsa", rsa)));
-  with.authorities.push_back(file("p384.pem", make_certificate(TestAuthority::spec("CN=p384"), p384, "CN=p384", p384)));
-  EXPECT_THAT(problems(with), ElementsAre(AllOf(HasSubstr("'rsa.pem' is a CA with a key of type RSA-2048, not P-256"),
-                                                HasSubstr("1180 bytes"), HasSubstr("1,121"), HasSubstr("trirectl pki init")),
-                                          HasSubstr("'p384.pem' is a CA with a key of type secp384r1")));
+  with.authorities.push_back(
+      file("rsa.pem", make_certificate(TestAuthority::spec("CN=rsa"), rsa, "CN=rsa", rsa)));
+  with.authorities.push_back(
+      file("p384.pem", make_certificate(TestAuthority::spec("CN=p384"), p384, "CN=p384", p384)));
+  EXPECT_THAT(
+      problems(with),
+      ElementsAre(
+          AllOf(HasSubstr("'rsa.pem' is a CA with a key of type RSA-2048, not P-256"),
+                HasSubstr("1180 bytes"), HasSubstr("1,121"), HasSubstr("trirectl pki init")),
+          HasSubstr("'p384.pem' is a CA with a key of type secp384r1")));
   with = material();
   with.certificate = file("host.pem", make_certificate({}, key_, "CN=fleet", rsa));
-  EXPECT_THAT(problems(with), ElementsAre(AllOf(HasSubstr("'host.pem' is signed with RSA and has "), HasSubstr("a token has 1180"))));
+  EXPECT_THAT(problems(with), ElementsAre(AllOf(HasSubstr("'host.pem' is signed with RSA and has "),
+                                                HasSubstr("a token has 1180"))));
   with.certificate = file("host.pem", authority_.issue({}, rsa));
   with.key = file("host.key", rsa.pem());
-  EXPECT_THAT(problems(with), UnorderedElementsAre(HasSubstr("'host.key' holds a key that is not P-256"),
-                                                   HasSubstr("'host.pem' has a key of type RSA-2048, not P-256")));
+  EXPECT_THAT(problems(with),
+              UnorderedElementsAre(HasSubstr("'host.key' holds a key that is not P-256"),
+                                   HasSubstr("'host.pem' has a key of type RSA-2048, not P-256")));
 }
 
 TEST_F(LoadTrust, AuthoritiesMustBeSome) {
@@ -161,28 +185,36 @@ TEST_F(LoadTrust, AuthoritiesMustBeSome) {
   with.authorities.push_back(file("leaf.pem", authority_.issue({.subject = "CN=db"}, other)));
   CertificateSpec limited = TestAuthority::spec("CN=limited");
   limited.extensions = {labels({"app=web"})};
-  with.authorities.push_back(file("limited.pem", make_certificate(limited, other, "CN=limited", other)));
+  with.authorities.push_back(
+      file("limited.pem", make_certificate(limited, other, "CN=limited", other)));
   with.authorities.push_back(file("empty.pem", ""));
-  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'leaf.pem' holds a certificate of 'CN=db' that is no CA's"),
-                                          HasSubstr("'limited.pem' is a CA whose certificate limits labels"),
-                                          HasSubstr("'empty.pem' holds no certificate")));
+  EXPECT_THAT(problems(with),
+              ElementsAre(HasSubstr("'leaf.pem' holds a certificate of 'CN=db' that is no CA's"),
+                          HasSubstr("'limited.pem' is a CA whose certificate limits labels"),
+                          HasSubstr("'empty.pem' holds no certificate")));
   TestAuthority old("CN=old");
   CertificateSpec expired = TestAuthority::spec("CN=old");
   expired.to = "20260101000000";
   with = material();
-  with.authorities.push_back(file("old.pem", make_certificate(expired, old.key, "CN=old", old.key)));
+  with.authorities.push_back(
+      file("old.pem", make_certificate(expired, old.key, "CN=old", old.key)));
   EXPECT_THAT(problems(with), IsEmpty());
 }
 
 TEST_F(LoadTrust, LeavesRoomForLabels) {
-  const auto sized = [this](std::size_t name) { return material({.extensions = {san(dns(std::string(name, 'a')))}}); };
+  const auto sized = [this](std::size_t name) {
+    return material({.extensions = {san(dns(std::string(name, 'a')))}});
+  };
   const std::size_t overhead = sized(200).certificate.content.size() - 200;
   const auto limit = wire::kMaxToken - wire::kTokenHeader - wire::kTagSize;
   // Signatures vary by some bytes.
   EXPECT_THAT(problems(sized(limit - 64 - overhead - 6)), IsEmpty());
-  EXPECT_THAT(problems(sized(limit - 64 - overhead + 6)),
-              ElementsAre(AllOf(HasSubstr("'host.pem' does not fit a token: the credential has 10"),
-                                HasSubstr("together at most 1132, of which labels need 64 at least; those of [host] have 0"))));
+  EXPECT_THAT(
+      problems(sized(limit - 64 - overhead + 6)),
+      ElementsAre(AllOf(
+          HasSubstr("'host.pem' does not fit a token: the credential has 10"),
+          HasSubstr(
+              "together at most 1132, of which labels need 64 at least; those of [host] have 0"))));
   TrustMaterial with = sized(limit - 200 - overhead + 6);
   EXPECT_THAT(problems(with), IsEmpty());
   with.host_labels = policy::LabelSet::decode("zone=" + std::string(194, 'a') + "\n").value();
@@ -194,7 +226,8 @@ TEST_F(LoadTrust, Keys) {
   with.key.content = "junk";
   EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.key' holds no private key: ")));
   with.key.content =
-      "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n"
+      "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: "
+      "AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n"
       "AAAA\n-----END EC PRIVATE KEY-----\n";
   EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.key' is encrypted")));
   TestKey p384(MBEDTLS_ECP_DP_SECP384R1);
@@ -212,7 +245,8 @@ TEST(LoadSecrets, EachLineIsASecretOrAProblem) {
   const std::string good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
   EXPECT_THAT(say(good), IsEmpty());
   EXPECT_THAT(say(good + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg==\nno base64!\n"),
-              ElementsAre("'psk' line 2 has 31 bytes; a secret has 32 or more; trirectl pki psk writes a fresh secret",
+              ElementsAre("'psk' line 2 has 31 bytes; a secret has 32 or more; trirectl pki psk "
+                          "writes a fresh secret",
                           HasSubstr("'psk' line 3 is no base64")));
   EXPECT_THAT(say(""), ElementsAre("'psk' holds no secret; trirectl pki psk writes one"));
   EXPECT_THAT(say("\n \n"), ElementsAre("'psk' holds no secret; trirectl pki psk writes one"));

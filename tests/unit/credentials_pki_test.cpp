@@ -43,23 +43,32 @@ class Pki : public testing::Test {
 };
 
 TEST_F(Pki, HostsOfOneAuthorityBelieveEachOther) {
-  const auto web = Trust::load(material({.host = "web-1", .labels = {{{"app", "web*"}, {"env", "dev"}}}}), nullptr, now()).value();
+  const auto web =
+      Trust::load(material({.host = "web-1", .labels = {{{"app", "web*"}, {"env", "dev"}}}}),
+                  nullptr, now())
+          .value();
   const auto db = Trust::load(material({.host = "db-1"}), nullptr, now()).value();
-  const auto peer = db->verify(CredentialType::certificate, web->credential(CredentialType::certificate), now());
+  const auto peer =
+      db->verify(CredentialType::certificate, web->credential(CredentialType::certificate), now());
   ASSERT_TRUE(peer);
   EXPECT_EQ((*peer)->name, "web-1");
-  EXPECT_TRUE((*peer)->constraints.permit(policy::LabelSet::decode("app=web-2\nenv=dev\n").value()));
+  EXPECT_TRUE(
+      (*peer)->constraints.permit(policy::LabelSet::decode("app=web-2\nenv=dev\n").value()));
   EXPECT_FALSE((*peer)->constraints.permit(policy::LabelSet::decode("app=db\n").value()));
   EXPECT_EQ(web->constraints().patterns().size(), 2U);
   EXPECT_EQ(web->description(), "certificate of web-1 by CN=fleet.example.org, until 2027-06-15");
-  const auto back = web->verify(CredentialType::certificate, db->credential(CredentialType::certificate), now());
+  const auto back =
+      web->verify(CredentialType::certificate, db->credential(CredentialType::certificate), now());
   ASSERT_TRUE(back);
   EXPECT_EQ((*back)->secret, (*peer)->secret);
   EXPECT_FALSE((*back)->constraints.limited());
 }
 
 TEST_F(Pki, CertificatesAreSmall) {
-  const auto trust = Trust::load(material({.host = "web-1.example.org", .labels = {{{"app", "web*"}}}}), nullptr, now()).value();
+  const auto trust =
+      Trust::load(material({.host = "web-1.example.org", .labels = {{{"app", "web*"}}}}), nullptr,
+                  now())
+          .value();
   EXPECT_LT(trust->credential(CredentialType::certificate).size(), 520U);
 }
 
@@ -73,24 +82,32 @@ TEST_F(Pki, NothingIsTheSameTwice) {
 }
 
 TEST_F(Pki, RefusesWhatCannotBe) {
-  EXPECT_THAT(issue({.host = "web 1"}).error().text(), HasSubstr("'web 1' cannot be the name of a host"));
-  EXPECT_THAT(issue({.host = "web,CN=db"}).error().text(), HasSubstr("cannot be the name of a host"));
+  EXPECT_THAT(issue({.host = "web 1"}).error().text(),
+              HasSubstr("'web 1' cannot be the name of a host"));
+  EXPECT_THAT(issue({.host = "web,CN=db"}).error().text(),
+              HasSubstr("cannot be the name of a host"));
   EXPECT_FALSE(issue({.host = ""}));
   EXPECT_FALSE(issue({.host = std::string(65, 'a')}));
   EXPECT_TRUE(issue({.host = std::string(64, 'a')}));
   EXPECT_FALSE(make_authority("a/b", now(), test_random()));
-  EXPECT_THAT(issue({.host = "web-1", .days = 3700}).error().text(), HasSubstr("3700 days are too long: the CA ends on 2036-06-14"));
+  EXPECT_THAT(issue({.host = "web-1", .days = 3700}).error().text(),
+              HasSubstr("3700 days are too long: the CA ends on 2036-06-14"));
   std::vector<policy::Label> many(40, policy::Label{"app", std::string(40, 'x')});
-  EXPECT_THAT(issue({.host = "web-1", .labels = many}).error().text(), HasSubstr("does not fit a token"));
+  EXPECT_THAT(issue({.host = "web-1", .labels = many}).error().text(),
+              HasSubstr("does not fit a token"));
   const auto other = make_authority("other", now(), test_random()).value();
-  EXPECT_THAT(credentials::issue(authority_, file("ca.key", other.key), {.host = "web-1"}, now(), test_random()).error().text(),
+  EXPECT_THAT(credentials::issue(authority_, file("ca.key", other.key), {.host = "web-1"}, now(),
+                                 test_random())
+                  .error()
+                  .text(),
               HasSubstr("'ca.key' is not the key of 'ca.pem'"));
 }
 
 TEST_F(Pki, SignsForAuthoritiesOfOthers) {
   TestAuthority foreign("C=DE, O=Example, OU=a, CN=fleet");  // a country is a PrintableString
   const auto issued =
-      credentials::issue(file("ca.pem", foreign.certificate), file("ca.key", foreign.key.pem()), {.host = "web-1"}, now(), test_random());
+      credentials::issue(file("ca.pem", foreign.certificate), file("ca.key", foreign.key.pem()),
+                         {.host = "web-1"}, now(), test_random());
   EXPECT_TRUE(issued) << issued.error().text();
 }
 
@@ -117,14 +134,17 @@ std::optional<std::string> openssl(const std::string& arguments) {
 TEST_F(Pki, OpensslAgrees) {
   std::string directory = (std::filesystem::temp_directory_path() / "trireme-pki-XXXXXX").string();
   ASSERT_NE(::mkdtemp(directory.data()), nullptr);
-  const auto made = make_authority("fleet", std::chrono::system_clock::now(), test_random()).value();
+  const auto made =
+      make_authority("fleet", std::chrono::system_clock::now(), test_random()).value();
   const auto issued = credentials::issue(file("ca.pem", made.certificate), file("ca.key", made.key),
-                                         {.host = "web-1", .labels = {{{"app", "web*"}}}}, std::chrono::system_clock::now(), test_random())
+                                         {.host = "web-1", .labels = {{{"app", "web*"}}}},
+                                         std::chrono::system_clock::now(), test_random())
                           .value();
   ASSERT_TRUE(write_file(directory + "/ca.pem", made.certificate));
   ASSERT_TRUE(write_file(directory + "/host.pem", issued.certificate));
   for (const std::string purpose : {"sslclient", "sslserver"}) {
-    const auto output = openssl("verify -x509_strict -purpose " + purpose + " -CAfile " + directory + "/ca.pem " + directory + "/host.pem");
+    const auto output = openssl("verify -x509_strict -purpose " + purpose + " -CAfile " +
+                                directory + "/ca.pem " + directory + "/host.pem");
     if (output) {
       EXPECT_THAT(*output, HasSubstr("host.pem: OK"));
     }
@@ -135,8 +155,10 @@ TEST_F(Pki, OpensslAgrees) {
     EXPECT_THAT(*text, HasSubstr("2.25.198176842010385513375147233822856559667"));
   }
   if (const auto text = openssl("x509 -noout -text -in " + directory + "/ca.pem")) {
-    EXPECT_THAT(*text, HasSubstr("X509v3 Basic Constraints: critical\n                CA:TRUE, pathlen:0"));
-    EXPECT_THAT(*text, HasSubstr("X509v3 Key Usage: critical\n                Certificate Sign, CRL Sign"));
+    EXPECT_THAT(
+        *text, HasSubstr("X509v3 Basic Constraints: critical\n                CA:TRUE, pathlen:0"));
+    EXPECT_THAT(
+        *text, HasSubstr("X509v3 Key Usage: critical\n                Certificate Sign, CRL Sign"));
   }
   std::filesystem::remove_all(directory);
 }

@@ -30,7 +30,8 @@ inline Bytes as_bytes(std::string_view text) {
 inline Der from_hex(std::string_view text) {
   Der bytes;
   for (std::size_t at = 0; at + 1 < text.size(); at += 2) {
-    bytes.push_back(static_cast<std::uint8_t>(std::stoul(std::string(text.substr(at, 2)), nullptr, 16)));
+    bytes.push_back(
+        static_cast<std::uint8_t>(std::stoul(std::string(text.substr(at, 2)), nullptr, 16)));
   }
   return bytes;
 }
@@ -65,7 +66,8 @@ inline int test_rng(void*, unsigned char* out, std::size_t size) {
 /// Noon of that day, UTC.
 inline Time day(int year, unsigned month, unsigned number) {
   using namespace std::chrono;
-  return sys_days(std::chrono::year(year) / std::chrono::month(month) / std::chrono::day(number)) + hours(12);
+  return sys_days(std::chrono::year(year) / std::chrono::month(month) / std::chrono::day(number)) +
+         hours(12);
 }
 /// When the tests take place.
 inline Time now() {
@@ -82,7 +84,9 @@ class TestKey {
       EXPECT_EQ(mbedtls_rsa_gen_key(mbedtls_pk_rsa(context_), test_rng, nullptr, 2048, 65537), 0);
     } else {
       EXPECT_EQ(mbedtls_pk_setup(&context_, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY)), 0);
-      EXPECT_EQ(mbedtls_ecp_gen_key(static_cast<mbedtls_ecp_group_id>(curve), mbedtls_pk_ec(context_), test_rng, nullptr), 0);
+      EXPECT_EQ(mbedtls_ecp_gen_key(static_cast<mbedtls_ecp_group_id>(curve),
+                                    mbedtls_pk_ec(context_), test_rng, nullptr),
+                0);
     }
   }
   TestKey(const TestKey&) = delete;
@@ -159,7 +163,8 @@ struct CertificateSpec {
   std::string serial = "11";  // hex
 };
 
-inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std::string& issuer, TestKey& issuer_key) {
+inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std::string& issuer,
+                            TestKey& issuer_key) {
   mbedtls_x509write_cert writer;
   mbedtls_x509write_crt_init(&writer);
   mbedtls_mpi serial;
@@ -180,12 +185,15 @@ inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std
     EXPECT_EQ(mbedtls_x509write_crt_set_key_usage(&writer, *spec.usage), 0);
   }
   for (const auto& extension : spec.extensions) {
-    EXPECT_EQ(mbedtls_x509write_crt_set_extension(&writer, reinterpret_cast<const char*>(extension.oid.data()), extension.oid.size(),
-                                                  extension.critical ? 1 : 0, extension.value.data(), extension.value.size()),
-              0);
+    EXPECT_EQ(
+        mbedtls_x509write_crt_set_extension(
+            &writer, reinterpret_cast<const char*>(extension.oid.data()), extension.oid.size(),
+            extension.critical ? 1 : 0, extension.value.data(), extension.value.size()),
+        0);
   }
   std::array<unsigned char, 4096> buffer = {};
-  const int size = mbedtls_x509write_crt_der(&writer, buffer.data(), buffer.size(), test_rng, nullptr);
+  const int size =
+      mbedtls_x509write_crt_der(&writer, buffer.data(), buffer.size(), test_rng, nullptr);
   EXPECT_GT(size, 0);
   mbedtls_mpi_free(&serial);
   mbedtls_x509write_crt_free(&writer);
@@ -194,15 +202,25 @@ inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std
 
 /// A CA, and what it signs.
 struct TestAuthority {
-  explicit TestAuthority(std::string subject_name = "CN=fleet", int curve = MBEDTLS_ECP_DP_SECP256R1)
-      : subject(std::move(subject_name)), key(curve), certificate(make_certificate(spec(subject), key, subject, key)) {}
+  explicit TestAuthority(std::string subject_name = "CN=fleet",
+                         int curve = MBEDTLS_ECP_DP_SECP256R1)
+      : subject(std::move(subject_name)),
+        key(curve),
+        certificate(make_certificate(spec(subject), key, subject, key)) {}
   TestAuthority(const CertificateSpec& own, TestAuthority& parent)
       : subject(own.subject), certificate(make_certificate(own, key, parent.subject, parent.key)) {}
 
   [[nodiscard]] static CertificateSpec spec(const std::string& name) {
-    return {.subject = name, .from = "20250101000000", .to = "20350101000000", .authority = true, .usage = 0x06, .extensions = {}};
+    return {.subject = name,
+            .from = "20250101000000",
+            .to = "20350101000000",
+            .authority = true,
+            .usage = 0x06,
+            .extensions = {}};
   }
-  [[nodiscard]] Der issue(const CertificateSpec& leaf, TestKey& leaf_key) { return make_certificate(leaf, leaf_key, subject, key); }
+  [[nodiscard]] Der issue(const CertificateSpec& leaf, TestKey& leaf_key) {
+    return make_certificate(leaf, leaf_key, subject, key);
+  }
 
   std::string subject;
   TestKey key;

@@ -18,7 +18,9 @@ class TrustTest : public testing::Test {
   [[nodiscard]] TrustMaterial material() {
     TrustMaterial material;
     material.host_name = "web-0";
-    material.certificate = file("host.pem", authority_.issue({.subject = "CN=web-0", .extensions = {san(dns("web-0"))}}, own_key_));
+    material.certificate = file(
+        "host.pem",
+        authority_.issue({.subject = "CN=web-0", .extensions = {san(dns("web-0"))}}, own_key_));
     material.key = file("host.key", own_key_.pem());
     material.authorities = {file("ca.pem", authority_.certificate)};
     return material;
@@ -156,7 +158,8 @@ TEST_F(TrustTest, ALeafIsNoAuthority) {
   EXPECT_EQ(judge(leaf({.authority = true})), kUsage);
   // Nor can it sign.
   TestKey deeper;
-  const Der forged = make_certificate({.subject = "CN=db", .extensions = {san(dns("db"))}}, deeper, "CN=web-1", key_);
+  const Der forged = make_certificate({.subject = "CN=db", .extensions = {san(dns("db"))}}, deeper,
+                                      "CN=web-1", key_);
   EXPECT_EQ(judge(forged), kUntrusted);
 }
 
@@ -171,7 +174,8 @@ TEST_F(TrustTest, Usage) {
   EXPECT_EQ(with({}, {}), kTrusted);
   EXPECT_EQ(with(MBEDTLS_X509_KU_DIGITAL_SIGNATURE, kClientAuth + kServerAuth), kTrusted);
   EXPECT_EQ(with(MBEDTLS_X509_KU_KEY_AGREEMENT, kServerAuth), kTrusted);
-  EXPECT_EQ(with(MBEDTLS_X509_KU_DIGITAL_SIGNATURE | MBEDTLS_X509_KU_KEY_ENCIPHERMENT, kClientAuth), kTrusted);
+  EXPECT_EQ(with(MBEDTLS_X509_KU_DIGITAL_SIGNATURE | MBEDTLS_X509_KU_KEY_ENCIPHERMENT, kClientAuth),
+            kTrusted);
   EXPECT_EQ(with(MBEDTLS_X509_KU_KEY_ENCIPHERMENT, {}), kUsage);
   EXPECT_EQ(with(MBEDTLS_X509_KU_KEY_CERT_SIGN, {}), kUsage);
   EXPECT_EQ(with({}, kCodeSigning), kUsage);
@@ -201,12 +205,14 @@ TEST_F(TrustTest, NamesComeFromTheAlternativeName) {
   const auto name = [this](const Der& names) {
     const Der der = leaf({.extensions = {san(names)}});
     const std::string outcome = judge(der);
-    return outcome == kTrusted ? trust_->verify(CertificateType, der, now()).value()->name : outcome;
+    return outcome == kTrusted ? trust_->verify(CertificateType, der, now()).value()->name
+                               : outcome;
   };
   EXPECT_EQ(name(dns("db-7.example.org")), "db-7.example.org");
   EXPECT_EQ(name(uri("spiffe://fleet/host/db-7")), "spiffe://fleet/host/db-7");
   EXPECT_EQ(name(uri("spiffe://fleet/host/db-7") + dns("db-7")), "db-7");
-  EXPECT_EQ(name(uri("https://example.org") + uri("spiffe://fleet/a") + uri("spiffe://fleet/b")), "spiffe://fleet/a");
+  EXPECT_EQ(name(uri("https://example.org") + uri("spiffe://fleet/a") + uri("spiffe://fleet/b")),
+            "spiffe://fleet/a");
   EXPECT_EQ(name(element(0x87, "\x7f\x01\x01\x01") + element(0x81, "a@b") + dns("db-7")), "db-7");
   EXPECT_EQ(name(dns("bad\x1b[1m")), kMalformed);
   EXPECT_EQ(name(dns("two words")), kMalformed);
@@ -218,7 +224,8 @@ TEST_F(TrustTest, NamesComeFromTheAlternativeName) {
 }
 
 TEST_F(TrustTest, LabelConstraints) {
-  const auto constraints = [this](const std::vector<Extension>& extensions) -> std::optional<LabelConstraints> {
+  const auto constraints =
+      [this](const std::vector<Extension>& extensions) -> std::optional<LabelConstraints> {
     CertificateSpec spec;
     spec.extensions.insert(spec.extensions.end(), extensions.begin(), extensions.end());
     const Der der = leaf(spec);
@@ -228,11 +235,14 @@ TEST_F(TrustTest, LabelConstraints) {
     }
     return trust_->verify(CertificateType, der, now()).value()->constraints;
   };
-  const auto set = [](const std::string& encoded) { return policy::LabelSet::decode(encoded).value(); };
+  const auto set = [](const std::string& encoded) {
+    return policy::LabelSet::decode(encoded).value();
+  };
   const auto limited = constraints({labels({"app=web*", "env=dev"})});
   ASSERT_TRUE(limited);
   EXPECT_TRUE(limited->limited());
-  EXPECT_THAT(limited->patterns(), ElementsAre(policy::Label{"app", "web*"}, policy::Label{"env", "dev"}));
+  EXPECT_THAT(limited->patterns(),
+              ElementsAre(policy::Label{"app", "web*"}, policy::Label{"env", "dev"}));
   EXPECT_TRUE(limited->permit(set("app=web-2\nenv=dev\n")));
   EXPECT_TRUE(limited->permit({}));
   EXPECT_FALSE(limited->permit(set("app=db\nenv=dev\n")));
@@ -245,14 +255,17 @@ TEST_F(TrustTest, LabelConstraints) {
   EXPECT_TRUE(nothing->permit({}));
   EXPECT_FALSE(nothing->permit(set("app=web\n")));
   EXPECT_TRUE(constraints({})->permit(set("app=web\n")));
-  EXPECT_FALSE(constraints({labels({"app=web"}, true)})->permit(set("app=db\n")));  // critical is understood too
+  EXPECT_FALSE(constraints({labels({"app=web"}, true)})
+                   ->permit(set("app=db\n")));  // critical is understood too
 
   for (const std::string bad : {"app", "*", "app*=x", "app=w*b", "app=a b", "=x", ""}) {
     EXPECT_FALSE(constraints({labels({"env=dev", bad})})) << bad;
   }
-  EXPECT_FALSE(constraints({{kLabelsExtension, false, from_hex("3005130361")}}));                        // truncated
-  EXPECT_FALSE(constraints({{kLabelsExtension, false, from_hex("3005") + element(0x13, "a=b")}}));       // a PrintableString
-  EXPECT_FALSE(constraints({{kLabelsExtension, false, element(0x30, element(0x0C, "a=b")) + Der{0}}}));  // trailing
+  EXPECT_FALSE(constraints({{kLabelsExtension, false, from_hex("3005130361")}}));  // truncated
+  EXPECT_FALSE(constraints(
+      {{kLabelsExtension, false, from_hex("3005") + element(0x13, "a=b")}}));  // a PrintableString
+  EXPECT_FALSE(constraints(
+      {{kLabelsExtension, false, element(0x30, element(0x0C, "a=b")) + Der{0}}}));  // trailing
   EXPECT_FALSE(constraints({{kLabelsExtension, false, {}}}));
 }
 
@@ -265,7 +278,8 @@ TEST_F(TrustTest, RevokedByCertificate) {
   EXPECT_EQ(judge(*trust, bad), kRevoked);
 }
 
-// (r, s) and (r, n - s) are both signatures: whoever holds a certificate can write it in another way, which must be revoked as well.
+// (r, s) and (r, n - s) are both signatures: whoever holds a certificate can write it in another
+// way, which must be revoked as well.
 TEST_F(TrustTest, RevokedHoweverTheSignatureIsWritten) {
   const Der bad = leaf();
   mbedtls_x509_crt parsed;
@@ -289,7 +303,8 @@ TEST_F(TrustTest, RevokedHoweverTheSignatureIsWritten) {
   };
   const Der signature = element(0x03, Der{0} + element(0x30, integer(r) + integer(s)));
   const Der body(parsed.tbs.p, parsed.tbs.p + parsed.tbs.len);
-  const Der algorithm = from_hex("300c06082a8648ce3d0403020500");  // with the NULL that mbedTLS writes
+  const Der algorithm =
+      from_hex("300c06082a8648ce3d0403020500");  // with the NULL that mbedTLS writes
   const Der other = element(0x30, body + algorithm + signature);
   mbedtls_mpi_free(&r);
   mbedtls_mpi_free(&s);
@@ -306,19 +321,27 @@ TEST_F(TrustTest, RevokedByList) {
   // RFC 5280, section 5.1: version 2, serial 22, by CN=fleet.
   const auto list = [](TestAuthority& authority, const std::string& next_update) {
     const Der algorithm = from_hex("300a06082a8648ce3d040302");
-    const Der issuer = element(0x30, element(0x31, element(0x30, from_hex("0603550403") + element(0x0C, authority.subject.substr(3)))));
+    const Der issuer =
+        element(0x30, element(0x31, element(0x30, from_hex("0603550403") +
+                                                      element(0x0C, authority.subject.substr(3)))));
     const Der entry = element(0x30, element(0x02, Der{0x22}) + element(0x17, "260601000000Z"));
-    const Der body = element(0x30, element(0x02, Der{1}) + algorithm + issuer + element(0x17, "260601000000Z") +
-                                       element(0x17, next_update) + element(0x30, entry));
+    const Der body =
+        element(0x30, element(0x02, Der{1}) + algorithm + issuer + element(0x17, "260601000000Z") +
+                          element(0x17, next_update) + element(0x30, entry));
     std::array<unsigned char, MBEDTLS_ECDSA_MAX_LEN> signature = {};
     std::size_t size = 0;
     const Digest hash = sha256({body});
-    EXPECT_EQ(mbedtls_pk_sign(authority.key.get(), MBEDTLS_MD_SHA256, hash.data(), hash.size(), signature.data(), &size, test_rng, nullptr),
+    EXPECT_EQ(mbedtls_pk_sign(authority.key.get(), MBEDTLS_MD_SHA256, hash.data(), hash.size(),
+                              signature.data(), &size, test_rng, nullptr),
               0);
-    return element(0x30, body + algorithm + element(0x03, Der{0} + Der(signature.begin(), signature.begin() + static_cast<long>(size))));
+    return element(0x30,
+                   body + algorithm +
+                       element(0x03, Der{0} + Der(signature.begin(),
+                                                  signature.begin() + static_cast<long>(size))));
   };
   TestAuthority next("CN=fleet 2");
-  for (const std::string next_update : {"270601000000Z", "260602000000Z"}) {  // overdue lists count as well
+  for (const std::string next_update :
+       {"270601000000Z", "260602000000Z"}) {  // overdue lists count as well
     TrustMaterial with = material();
     with.authorities.push_back(file("next.pem", next.certificate));
     with.revoked = {file("ca.crl", list(authority_, next_update))};
@@ -331,13 +354,15 @@ TEST_F(TrustTest, RevokedByList) {
   TestAuthority impostor("CN=fleet");
   TrustMaterial with = material();
   with.revoked = {file("ca.crl", list(impostor, "270601000000Z"))};
-  EXPECT_THAT(problems(with), ElementsAre("'ca.crl' is a revocation list that no CA of 'ca' has signed"));
+  EXPECT_THAT(problems(with),
+              ElementsAre("'ca.crl' is a revocation list that no CA of 'ca' has signed"));
 }
 
 TEST_F(TrustTest, NoFlippedBitIsBelieved) {
   Der der = leaf({.extensions = {san(dns("web-1")), labels({"app=web*"})}});
   ASSERT_EQ(judge(der), kTrusted);
-  for (std::size_t bit = 0; bit < 8 * der.size(); bit += 3) {  // three is odd to eight: each bit's turn comes, in every byte
+  for (std::size_t bit = 0; bit < 8 * der.size();
+       bit += 3) {  // three is odd to eight: each bit's turn comes, in every byte
     der[bit / 8] ^= static_cast<std::uint8_t>(1U << (bit % 8));
     EXPECT_NE(judge(der), kTrusted) << "bit " << bit;
     der[bit / 8] ^= static_cast<std::uint8_t>(1U << (bit % 8));
@@ -349,7 +374,8 @@ TEST_F(TrustTest, RefusesTruncatedAndTrailingBytes) {
   const Der der = leaf();
   EXPECT_EQ(judge({}), kMalformed);
   for (std::size_t size = 0; size < der.size(); ++size) {
-    EXPECT_EQ(judge(Der(der.begin(), der.begin() + static_cast<std::ptrdiff_t>(size))), kMalformed) << size;
+    EXPECT_EQ(judge(Der(der.begin(), der.begin() + static_cast<std::ptrdiff_t>(size))), kMalformed)
+        << size;
   }
   EXPECT_EQ(judge(der + Der{0}), kMalformed);
   EXPECT_EQ(judge(der + der), kMalformed);
@@ -392,19 +418,29 @@ TEST(TrustLocal, IsThisDaemonAlone) {
   EXPECT_TRUE(trust->plausible(CredentialType::local, own));
   EXPECT_FALSE(other->plausible(CredentialType::local, own));
   EXPECT_EQ(other->verify(CredentialType::local, own, now()).error(), Distrust::untrusted);
-  EXPECT_EQ(trust->verify(CredentialType::local, own.first(15), now()).error(), Distrust::malformed);
-  EXPECT_EQ(trust->verify(CredentialType::psk, as_bytes("12345678web"), now()).error(), Distrust::unknown_type);
-  EXPECT_EQ(trust->verify(CredentialType::certificate, as_bytes("x"), now()).error(), Distrust::unknown_type);
-  EXPECT_EQ(trust->verify(static_cast<CredentialType>(0), as_bytes("x"), now()).error(), Distrust::unknown_type);
-  EXPECT_EQ(trust->verify(static_cast<CredentialType>(77), as_bytes("x"), now()).error(), Distrust::unknown_type);
+  EXPECT_EQ(trust->verify(CredentialType::local, own.first(15), now()).error(),
+            Distrust::malformed);
+  EXPECT_EQ(trust->verify(CredentialType::psk, as_bytes("12345678web"), now()).error(),
+            Distrust::unknown_type);
+  EXPECT_EQ(trust->verify(CredentialType::certificate, as_bytes("x"), now()).error(),
+            Distrust::unknown_type);
+  EXPECT_EQ(trust->verify(static_cast<CredentialType>(0), as_bytes("x"), now()).error(),
+            Distrust::unknown_type);
+  EXPECT_EQ(trust->verify(static_cast<CredentialType>(77), as_bytes("x"), now()).error(),
+            Distrust::unknown_type);
 }
 
 TEST(TrustLocal, GoesOnAcrossLoads) {
   const auto first = Trust::local().value();
   const auto second = Trust::load({}, first, now()).value();
-  EXPECT_TRUE(equal(first->credential(CredentialType::local), second->credential(CredentialType::local)));
-  EXPECT_EQ(first->verify(CredentialType::local, second->credential(CredentialType::local), now()).value()->secret,
-            second->verify(CredentialType::local, first->credential(CredentialType::local), now()).value()->secret);
+  EXPECT_TRUE(
+      equal(first->credential(CredentialType::local), second->credential(CredentialType::local)));
+  EXPECT_EQ(first->verify(CredentialType::local, second->credential(CredentialType::local), now())
+                .value()
+                ->secret,
+            second->verify(CredentialType::local, first->credential(CredentialType::local), now())
+                .value()
+                ->secret);
 }
 
 const std::string kFirst = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";       // 0, 1, ... 31
@@ -421,12 +457,15 @@ TEST(TrustSecret, IsNamedByItsHash) {
   const auto trust = Trust::load(secrets(kFirst + "\n"), nullptr, now()).value();
   EXPECT_EQ(trust->offered(), CredentialType::psk);
   // SHA-256("trireme v1 psk" . 00 01 .. 1f), by OpenSSL.
-  EXPECT_EQ(to_hex(trust->credential(CredentialType::psk)), "afdc2ac5a1aa5e66" + to_hex(as_bytes("web-0")));
+  EXPECT_EQ(to_hex(trust->credential(CredentialType::psk)),
+            "afdc2ac5a1aa5e66" + to_hex(as_bytes("web-0")));
   EXPECT_EQ(trust->description(), "shared secret afdc2ac5a1aa5e66 of web-0, 1 accepted");
-  const auto peer = trust->verify(CredentialType::psk, from_hex("afdc2ac5a1aa5e66" + to_hex(as_bytes("db"))), now());
+  const auto peer = trust->verify(CredentialType::psk,
+                                  from_hex("afdc2ac5a1aa5e66" + to_hex(as_bytes("db"))), now());
   ASSERT_TRUE(peer);
   EXPECT_EQ((*peer)->name, "db");
-  EXPECT_EQ(to_hex((*peer)->secret), "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+  EXPECT_EQ(to_hex((*peer)->secret),
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
   EXPECT_FALSE((*peer)->constraints.limited());
   EXPECT_LT((*peer)->not_before, now());
   EXPECT_GT((*peer)->not_after, now());
@@ -434,7 +473,8 @@ TEST(TrustSecret, IsNamedByItsHash) {
 
 TEST(TrustSecret, ALongOneIsHashed) {
   const auto trust = Trust::load(secrets(kSecond), nullptr, now()).value();
-  const auto peer = trust->verify(CredentialType::psk, trust->credential(CredentialType::psk), now());
+  const auto peer =
+      trust->verify(CredentialType::psk, trust->credential(CredentialType::psk), now());
   EXPECT_EQ((*peer)->secret, sha256({Der(34, 0xFF)}));
 }
 
@@ -445,14 +485,17 @@ TEST(TrustSecret, RotatesWithoutAGap) {
   const auto new_only = Trust::load(secrets(kSecond), nullptr, now()).value();
   const auto meets = [](const Trust& client, const Trust& server) {
     const Bytes offered = client.credential(CredentialType::psk);
-    EXPECT_EQ(server.plausible(CredentialType::psk, offered), server.verify(CredentialType::psk, offered, now()).has_value());
+    EXPECT_EQ(server.plausible(CredentialType::psk, offered),
+              server.verify(CredentialType::psk, offered, now()).has_value());
     return server.plausible(CredentialType::psk, offered);
   };
   EXPECT_TRUE(meets(*old_only, *both) && meets(*both, *old_only));
   EXPECT_TRUE(meets(*both, *swapped) && meets(*swapped, *both));
   EXPECT_TRUE(meets(*swapped, *new_only) && meets(*new_only, *swapped));
   EXPECT_FALSE(meets(*old_only, *new_only));
-  EXPECT_EQ(new_only->verify(CredentialType::psk, old_only->credential(CredentialType::psk), now()).error(), Distrust::untrusted);
+  EXPECT_EQ(new_only->verify(CredentialType::psk, old_only->credential(CredentialType::psk), now())
+                .error(),
+            Distrust::untrusted);
 }
 
 TEST_F(TrustTest, TellsOfItsOwnCertificatesDates) {
@@ -491,7 +534,9 @@ TEST(TrustSecret, HasNoDates) {
 TEST(TrustSecret, RefusesNamesThatCannotBe) {
   const auto trust = Trust::load(secrets(kFirst), nullptr, now()).value();
   const Der name = from_hex("afdc2ac5a1aa5e66");
-  const auto error = [&](const Der& credential) { return trust->verify(CredentialType::psk, credential, now()).error(); };
+  const auto error = [&](const Der& credential) {
+    return trust->verify(CredentialType::psk, credential, now()).error();
+  };
   EXPECT_EQ(error(name), Distrust::malformed);
   EXPECT_EQ(error({}), Distrust::malformed);
   EXPECT_EQ(error(name + Der(65, 'a')), Distrust::malformed);

@@ -18,11 +18,14 @@ std::string inspection(const std::string& members) {
 }
 
 TEST(DockerJson, Events) {
-  const auto event = parse_event(R"({"Type":"container","Action":"start","Actor":{"ID":")" + kId + R"(","Attributes":{}},"time":1})");
+  const auto event = parse_event(R"({"Type":"container","Action":"start","Actor":{"ID":")" + kId +
+                                 R"(","Attributes":{}},"time":1})");
   ASSERT_TRUE(event && event->has_value());
   EXPECT_EQ((*event)->action, "start");
   EXPECT_EQ((*event)->id, kId);
-  for (const char* other : {R"({"Type":"network"})", R"({"Type":"container","Actor":{"ID":"../x"}})", R"({"Type":7})", "[]", "{}"}) {
+  for (const char* other :
+       {R"({"Type":"network"})", R"({"Type":"container","Actor":{"ID":"../x"}})", R"({"Type":7})",
+        "[]", "{}"}) {
     const auto none = parse_event(other);
     ASSERT_TRUE(none) << other;
     EXPECT_FALSE(none->has_value()) << other;
@@ -35,9 +38,10 @@ TEST(DockerJson, Events) {
 TEST(DockerJson, ListsLeaveOutWhatCannotBeUnderstood) {
   std::size_t malformed = 0;
   const auto listing = parse_listing(
-      R"([{"Id":")" + kId + R"(","Names":["/alias/web","/web"],"ImageID":"sha256:1","Labels":{"app":"web"},"State":"paused",)" +
-          R"("HostConfig":{"NetworkMode":"host"}},null,7,{"Id":"short"},{"Id":")" + std::string(64, 'b') + R"(","Labels":["x"]},{"Id":")" +
-          std::string(64, 'c') + R"("}])",
+      R"([{"Id":")" + kId +
+          R"(","Names":["/alias/web","/web"],"ImageID":"sha256:1","Labels":{"app":"web"},"State":"paused",)" +
+          R"("HostConfig":{"NetworkMode":"host"}},null,7,{"Id":"short"},{"Id":")" +
+          std::string(64, 'b') + R"(","Labels":["x"]},{"Id":")" + std::string(64, 'c') + R"("}])",
       malformed);
   ASSERT_TRUE(listing);
   EXPECT_EQ(malformed, 4U);
@@ -53,30 +57,34 @@ TEST(DockerJson, ListsLeaveOutWhatCannotBeUnderstood) {
 }
 
 TEST(DockerJson, Inspections) {
-  const auto facts = parse_inspection(R"({"Id":")" + kId + R"(","Name":"/web","Image":"sha256:1","State":{"Pid":17},)" +
-                                      R"("Config":{"Labels":{"app":"web"}},"Mounts":[{"Source":"/var/run/docker.sock"}],)" +
-                                      R"("HostConfig":{"NetworkMode":"host","Privileged":true,"CapAdd":["NET_ADMIN"],"CapDrop":null,)" +
-                                      R"("PidMode":"host","CgroupParent":"/x","PortBindings":{"80/tcp":[]}}})");
+  const auto facts = parse_inspection(
+      R"({"Id":")" + kId + R"(","Name":"/web","Image":"sha256:1","State":{"Pid":17},)" +
+      R"("Config":{"Labels":{"app":"web"}},"Mounts":[{"Source":"/var/run/docker.sock"}],)" +
+      R"("HostConfig":{"NetworkMode":"host","Privileged":true,"CapAdd":["NET_ADMIN"],"CapDrop":null,)" +
+      R"("PidMode":"host","CgroupParent":"/x","PortBindings":{"80/tcp":[]}}})");
   ASSERT_TRUE(facts) << facts.error().text();
   EXPECT_EQ(facts->name, "web");
   EXPECT_EQ(facts->pid, 17U);
   EXPECT_TRUE(facts->is_running && facts->is_inspected && facts->publishes_ports);
   EXPECT_EQ(facts->cgroup_parent, "/x");
-  EXPECT_TRUE(facts->capabilities.privileged && facts->capabilities.has_host_pids && facts->capabilities.has_docker_socket);
+  EXPECT_TRUE(facts->capabilities.privileged && facts->capabilities.has_host_pids &&
+              facts->capabilities.has_docker_socket);
   EXPECT_EQ(facts->capabilities.add, std::vector<std::string>{"NET_ADMIN"});
   const auto least = parse_inspection(inspection(""));
   ASSERT_TRUE(least);
   EXPECT_FALSE(least->is_running || least->publishes_ports);
   EXPECT_EQ(parse_inspection(inspection(R"(,"State":{"Pid":-1})"))->pid, 0U);
   EXPECT_EQ(parse_inspection(inspection(R"(,"State":{"Pid":4294967296})"))->pid, 0U);
-  for (const std::string& bad : {inspection(R"(,"Config":{"Labels":{"app":7}})"), inspection(R"(,"Config":{"Labels":"x"})"),
-                                 R"({"Id":")" + kId + R"("})", std::string("{}"), std::string("[]"), std::string("")}) {
+  for (const std::string& bad :
+       {inspection(R"(,"Config":{"Labels":{"app":7}})"), inspection(R"(,"Config":{"Labels":"x"})"),
+        R"({"Id":")" + kId + R"("})", std::string("{}"), std::string("[]"), std::string("")}) {
     EXPECT_FALSE(parse_inspection(bad)) << bad;
   }
 }
 
 TEST(DockerJson, Images) {
-  EXPECT_EQ(parse_image_labels(R"({"Config":{"Labels":{"a":"b"}}})").value(), (RawLabels{{"a", "b"}}));
+  EXPECT_EQ(parse_image_labels(R"({"Config":{"Labels":{"a":"b"}}})").value(),
+            (RawLabels{{"a", "b"}}));
   EXPECT_EQ(parse_image_labels(R"({"Config":{"Labels":null}})").value(), RawLabels());
   EXPECT_FALSE(parse_image_labels("{}"));
 }
@@ -85,7 +93,8 @@ TEST(DockerCgroup, NamesTellIds) {
   EXPECT_EQ(id_of_scope("docker-" + kId + ".scope"), kId);
   EXPECT_EQ(id_of_scope("libpod-" + kId + ".scope"), kId);
   for (const std::string& other :
-       {kId, "docker-" + kId, std::string("docker-x.scope"), "libpod-conmon-" + kId + ".scope", std::string("docker-.scope")}) {
+       {kId, "docker-" + kId, std::string("docker-x.scope"), "libpod-conmon-" + kId + ".scope",
+        std::string("docker-.scope")}) {
     EXPECT_EQ(id_of_scope(other), "") << other;
   }
   EXPECT_EQ(id_of_directory(kId), kId);
@@ -115,7 +124,8 @@ TEST(DockerCgroup, Parents) {
 TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
   policy::DockerSettings settings;
   const RawLabels image = {{"app", "web"}, {"tier", "x"}};
-  const RawLabels both = {{"app", "web"}, {"tier", "y"}, {"own", "1"}, {"com.docker.compose.project", "p"}};
+  const RawLabels both = {
+      {"app", "web"}, {"tier", "y"}, {"own", "1"}, {"com.docker.compose.project", "p"}};
   const auto keys = [&] {
     std::vector<std::string> found;
     const policy::LabelSet identity = identity_labels(both, image, settings).value();
@@ -133,12 +143,14 @@ TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
 }
 
 TEST(ContainerWarnings, FollowDockersOwnRules) {
-  const auto warns = [](std::vector<std::string> add, std::vector<std::string> drop, const char* capability) {
+  const auto warns = [](std::vector<std::string> add, std::vector<std::string> drop,
+                        const char* capability) {
     ContainerCapabilities capabilities;
     capabilities.add = std::move(add);
     capabilities.drop = std::move(drop);
     const auto lines = container_warnings(capabilities, {});
-    return std::ranges::any_of(lines, [&](const std::string& line) { return line.find(capability) != std::string::npos; });
+    return std::ranges::any_of(
+        lines, [&](const std::string& line) { return line.find(capability) != std::string::npos; });
   };
   EXPECT_TRUE(warns({}, {}, "CAP_NET_RAW")) << "it is in the default set";
   EXPECT_FALSE(warns({}, {"net_raw"}, "CAP_NET_RAW"));

@@ -1,4 +1,5 @@
-// Containers in network namespaces other than ours: the start window, whose namespace it is, and the end.
+// Containers in network namespaces other than ours: the start window, whose namespace it is, and
+// the end.
 #include <gmock/gmock.h>
 
 #include "docker_support.hpp"
@@ -19,20 +20,24 @@ using Containers = policy::DockerSettings::Containers;
 class DockerNetworkTest : public test::DockerTest {
  protected:
   /// Docker has told of a container that is not started.
-  void tell(const std::string& id, const std::string& name, const json& set, const std::string& network) {
+  void tell(const std::string& id, const std::string& name, const json& set,
+            const std::string& network) {
     create(id, name, set, network);
     docker_->tell("create", id);
     const unsigned before = docker_->inspections;
     ASSERT_TRUE(await([&] { return docker_->inspections > before; }));
     settle();
   }
-  [[nodiscard]] const test::FakeEnforcement::Entry& entry(const std::string& path) { return kernel_.cgroups.at(id(path)); }
+  [[nodiscard]] const test::FakeEnforcement::Entry& entry(const std::string& path) {
+    return kernel_.cgroups.at(id(path));
+  }
 };
 
 TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   connect();
   create(hex('b'), "bridge", {{"app", "web"}}, "default");
-  docker_->containers[hex('b')]["HostConfig"]["PortBindings"] = {{"80/tcp", {{{"HostPort", "80"}}}}};
+  docker_->containers[hex('b')]["HostConfig"]["PortBindings"] = {
+      {"80/tcp", {{{"HostPort", "80"}}}}};
   docker_->tell("create", hex('b'));
   settle();
   const std::string path = bear(hex('b'));
@@ -54,7 +59,8 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   EXPECT_STREQ(network_text(*registry_->find_container(hex('b'))), "own");
   settle();
   EXPECT_EQ(sd_event_run(loop_, 50'000), 0) << "the search has ended";
-  EXPECT_THAT(registry_->find_container(hex('b'))->warnings, ::testing::Contains(::testing::StartsWith("published ports: docker-proxy")));
+  EXPECT_THAT(registry_->find_container(hex('b'))->warnings,
+              ::testing::Contains(::testing::StartsWith("published ports: docker-proxy")));
 
   stop(hex('b'), path);
   EXPECT_TRUE(becomes(hex('b'), ""));
@@ -104,12 +110,14 @@ TEST_F(DockerNetworkTest, TheProcessSaysWhoseNetworkItIs) {
   run(hex('c'), path, true);
   docker_->tell("start", hex('c'));
   ASSERT_TRUE(await([&] { return kernel_.calls.size() == 2; }));
-  EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " shared"})) << "shut in between; the namespace is not its own";
+  EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " shared"}))
+      << "shut in between; the namespace is not its own";
 }
 
 TEST_F(DockerNetworkTest, AJoinedOneIsToldApartByItsCgroup) {
   create(hex('a'), "host");
-  create(hex('b'), hex('a').substr(0, 12), {{"app", "x"}}, "default");  // a name that looks like the beginning of an id
+  create(hex('b'), hex('a').substr(0, 12), {{"app", "x"}},
+         "default");  // a name that looks like the beginning of an id
   create(hex('c'), "with-host", {{"app", "db"}}, "container:" + hex('a'));
   create(hex('d'), "with-bridge", {{"app", "db"}}, "container:" + hex('a').substr(0, 12));
   create(hex('e'), "by-path", {{"app", "cache"}}, "ns:/run/netns/x");
@@ -218,7 +226,8 @@ TEST_F(DockerNetworkTest, EachStartHasAnotherNetwork) {
     EXPECT_EQ(entry(path).network, kept.back()->network());
     stop(hex('b'), path);
     ASSERT_TRUE(becomes(hex('b'), ""));
-    EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " own", "end " + path + " own"}));
+    EXPECT_EQ(kernel_.calls,
+              (Calls{"quarantine " + path, "enrol " + path + " own", "end " + path + " own"}));
   }
 }
 
@@ -237,9 +246,11 @@ TEST_F(DockerNetworkTest, ARestartedDaemonFindsItAgain) {
   settle();
   EXPECT_EQ(state(hex('b')), "enforced");
   docker_->start();
-  ASSERT_TRUE(await([&] { return is_connected() && registry_->find_container(hex('b'))->pid == pid; }));
+  ASSERT_TRUE(
+      await([&] { return is_connected() && registry_->find_container(hex('b'))->pid == pid; }));
   settle();
-  EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + " own"}) << "once, in its network, and never shut";
+  EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + " own"})
+      << "once, in its network, and never shut";
   EXPECT_EQ(registry_->find_container(hex('b'))->number, number);
   // While nobody looks it dies.
   docker_->stop();

@@ -58,13 +58,19 @@ TEST_F(DockerTest, LabelsOfTheImageAreNoIdentity) {
   settings_.docker.image_labels = {"ro*"};
   configure();
   connect();
-  create(hex('a'), "web", {{"app", "web"}, {"maintainer", "me"}, {"role", "front"}, {"org.opencontainers.image.title", "t"}});
+  create(hex('a'), "web",
+         {{"app", "web"},
+          {"maintainer", "me"},
+          {"role", "front"},
+          {"org.opencontainers.image.title", "t"}});
   launch(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
-  EXPECT_EQ(registry_->find_container(hex('a'))->labels, labels({{"maintainer", "me"}, {"role", "front"}}));
+  EXPECT_EQ(registry_->find_container(hex('a'))->labels,
+            labels({{"maintainer", "me"}, {"role", "front"}}));
   settings_.docker.image_labels = {"*"};
   configure();
-  EXPECT_EQ(registry_->find_container(hex('a'))->labels, labels({{"app", "web"}, {"maintainer", "me"}, {"role", "front"}}));
+  EXPECT_EQ(registry_->find_container(hex('a'))->labels,
+            labels({{"app", "web"}, {"maintainer", "me"}, {"role", "front"}}));
 }
 
 TEST_F(DockerTest, AnImageThatIsGoneKeepsItsContainersShut) {
@@ -94,10 +100,11 @@ TEST_F(DockerTest, TheSettingSaysWhichContainersAreWorkloads) {
   using States = std::vector<std::string>;
   const auto states = [&] { return States{state(hex('a')), state(hex('b')), state(hex('c'))}; };
   EXPECT_TRUE(await([&] { return states() == States{"enforced", "enforced", "enforced"}; }));
-  const std::pair<Containers, States> cases[] = {{Containers::labelled, {"enforced", "", "enforced"}},
-                                                 {Containers::host_network, {"enforced", "enforced", ""}},
-                                                 {Containers::none, {"", "", ""}},
-                                                 {Containers::all, {"enforced", "enforced", "enforced"}}};
+  const std::pair<Containers, States> cases[] = {
+      {Containers::labelled, {"enforced", "", "enforced"}},
+      {Containers::host_network, {"enforced", "enforced", ""}},
+      {Containers::none, {"", "", ""}},
+      {Containers::all, {"enforced", "enforced", "enforced"}}};
   for (const auto& [containers, expected] : cases) {
     settings_.docker.containers = containers;
     configure();
@@ -141,7 +148,8 @@ TEST_F(DockerTest, OneBadContainerStopsNoOther) {
   create(hex('b'), "good");
   create(hex('c'), "no-label-of-ours", {{"Bad Key", "x"}});
   docker_->failing.insert(hex('a'));
-  docker_->more_listed = {nullptr, 7, {{"Id", "../../x"}}, {{"Id", hex('d')}, {"Labels", {{"app", 7}}}}};
+  docker_->more_listed = {
+      nullptr, 7, {{"Id", "../../x"}}, {{"Id", hex('d')}, {"Labels", {{"app", 7}}}}};
   run(hex('a'), bear(hex('a')));
   run(hex('b'), bear(hex('b')));
   run(hex('c'), bear(hex('c')));
@@ -150,8 +158,11 @@ TEST_F(DockerTest, OneBadContainerStopsNoOther) {
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_TRUE(becomes(hex('c'), "quarantined"));
   EXPECT_TRUE(becomes(hex('d'), "quarantined"));
-  EXPECT_TRUE(await([&] { return registry_->find_container(hex('c'))->reason.find("Bad Key") != std::string::npos; }));
-  // What the list tells of the first is enough; the last is asked for again until it can be understood.
+  EXPECT_TRUE(await([&] {
+    return registry_->find_container(hex('c'))->reason.find("Bad Key") != std::string::npos;
+  }));
+  // What the list tells of the first is enough; the last is asked for again until it can be
+  // understood.
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
   create(hex('d'), "late");
   docker_->more_listed.clear();
@@ -167,7 +178,8 @@ TEST_F(DockerTest, AFailedInspectionIsTriedAgain) {
   bear(hex('a'));
   ASSERT_TRUE(await([&] {
     const Workload* workload = registry_->find_container(hex('a'));
-    return workload != nullptr && workload->reason == "Docker could not tell its labels: HTTP status 500";
+    return workload != nullptr &&
+           workload->reason == "Docker could not tell its labels: HTTP status 500";
   }));
   docker_->failing.clear();
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
@@ -316,7 +328,8 @@ TEST_F(DockerTest, FindsContainersUnderEitherDriverAndAnyParent) {
   for (const char digit : {'a', 'b', 'c'}) {
     EXPECT_TRUE(becomes(hex(digit), "enforced")) << digit;
   }
-  // Dockerd's own cgroup-parent= is in no inspection: the first container below it is found by its process, in a cgroup below its own.
+  // Dockerd's own cgroup-parent= is in no inspection: the first container below it is found by its
+  // process, in a cgroup below its own.
   const std::string deep = bear_at("/elsewhere/" + hex('d') + "/init.scope");
   run(hex('d'), deep);
   docker_->tell("start", hex('d'));
@@ -345,7 +358,8 @@ TEST_F(DockerTest, AContainerWithoutACgroupOfItsOwnIsListedAsUnprotected) {
   run(hex('a'), bear_at("/containerd"));
   docker_->tell("start", hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "unenforced"));
-  EXPECT_THAT(registry_->find_container(hex('a'))->reason, ::testing::StartsWith("NOT PROTECTED: its processes are in cgroup /containerd"));
+  EXPECT_THAT(registry_->find_container(hex('a'))->reason,
+              ::testing::StartsWith("NOT PROTECTED: its processes are in cgroup /containerd"));
 }
 
 TEST_F(DockerTest, WarnsOfWhatUndoesPolicy) {
@@ -356,7 +370,8 @@ TEST_F(DockerTest, WarnsOfWhatUndoesPolicy) {
   bear(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
-              ::testing::ElementsAre(::testing::StartsWith("may come to hold CAP_NET_RAW"), ::testing::StartsWith("host PID namespace"),
+              ::testing::ElementsAre(::testing::StartsWith("may come to hold CAP_NET_RAW"),
+                                     ::testing::StartsWith("host PID namespace"),
                                      ::testing::StartsWith("has Docker's socket")));
 }
 

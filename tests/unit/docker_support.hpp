@@ -1,4 +1,5 @@
-// A Docker engine of scripted answers on a Unix socket, and a cgroup hierarchy that holds nobody else's containers.
+// A Docker engine of scripted answers on a Unix socket, and a cgroup hierarchy that holds nobody
+// else's containers.
 #pragma once
 
 #include <fcntl.h>
@@ -31,7 +32,8 @@ using nlohmann::json;
 class FakeDocker {
  public:
   explicit FakeDocker(sd_event* loop) : loop_(loop) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "trireme-docker-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "trireme-docker-XXXXXX").string();
     directory_ = ::mkdtemp(pattern.data());
   }
   ~FakeDocker() {
@@ -51,7 +53,8 @@ class FakeDocker {
     const void* raw = &address;
     ASSERT_EQ(::bind(listener_.get(), static_cast<const sockaddr*>(raw), sizeof address), 0);
     ASSERT_EQ(::listen(listener_.get(), 64), 0);
-    ASSERT_GE(sd_event_add_io(loop_, &accepting_, listener_.get(), EPOLLIN, on_connection, this), 0);
+    ASSERT_GE(sd_event_add_io(loop_, &accepting_, listener_.get(), EPOLLIN, on_connection, this),
+              0);
   }
   /// As a crash: every connection ends, and the socket is gone.
   void stop() {
@@ -117,14 +120,16 @@ class FakeDocker {
   }
   static void send(const Connection& connection, const std::string& text) {
     const ssize_t sent = ::send(connection.fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
-    EXPECT_TRUE(sent == static_cast<ssize_t>(text.size()) || errno == EPIPE);  // who asked may be gone
+    EXPECT_TRUE(sent == static_cast<ssize_t>(text.size()) ||
+                errno == EPIPE);  // who asked may be gone
   }
   static int on_connection(sd_event_source*, int fd, std::uint32_t, void* self) {
     auto& docker = *static_cast<FakeDocker*>(self);
     auto connection = std::make_unique<Connection>();
     connection->docker = &docker;
     connection->fd = Fd(::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC));
-    sd_event_add_io(docker.loop_, &connection->source, connection->fd.get(), EPOLLIN, on_request, connection.get());
+    sd_event_add_io(docker.loop_, &connection->source, connection->fd.get(), EPOLLIN, on_request,
+                    connection.get());
     docker.connections_[connection->fd.get()] = std::move(connection);
     return 0;
   }
@@ -149,15 +154,17 @@ class FakeDocker {
     connections_.erase(connection.fd.get());
   }
   static void respond(Connection& connection, int status, const std::string& body) {
-    send(connection, "HTTP/1.1 " + std::to_string(status) + " X\r\nServer: Docker/1\r\nContent-Length: " + std::to_string(body.size()) +
-                         "\r\n\r\n" + body);
+    send(connection, "HTTP/1.1 " + std::to_string(status) +
+                         " X\r\nServer: Docker/1\r\nContent-Length: " +
+                         std::to_string(body.size()) + "\r\n\r\n" + body);
   }
   void answer(Connection& connection, const std::string& path) {
     if (path.starts_with("/events")) {
       connection.is_stream = true;
       send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     } else if (path == "/info") {
-      respond(connection, 200, R"({"ServerVersion":"20.10.24","CgroupDriver":"systemd","CgroupVersion":"2"})");
+      respond(connection, 200,
+              R"({"ServerVersion":"20.10.24","CgroupDriver":"systemd","CgroupVersion":"2"})");
     } else if (path.starts_with("/containers/json")) {
       ++lists;
       held_ = {&connection, list().dump()};
@@ -172,20 +179,24 @@ class FakeDocker {
         id.replace(colon, 3, ":");
       }
       const auto found = images.find(id);
-      found == images.end() ? respond(connection, 404, "{}")
-                            : respond(connection, 200, json{{"Config", {{"Labels", found->second}}}}.dump());
+      found == images.end()
+          ? respond(connection, 404, "{}")
+          : respond(connection, 200, json{{"Config", {{"Labels", found->second}}}}.dump());
     }
   }
   json list() {
     json all = json::array();
     for (const auto& [id, container] : containers) {
       const bool running = container["State"]["Pid"] != 0;
-      all.push_back({{"Id", id},
-                     {"Names", {container["Name"]}},
-                     {"ImageID", container["Image"]},
-                     {"Labels", container["Config"]["Labels"]},
-                     {"State", running ? "running" : "created"},
-                     {"HostConfig", {{"NetworkMode", lists_host_networks ? json("host") : container["HostConfig"]["NetworkMode"]}}}});
+      all.push_back(
+          {{"Id", id},
+           {"Names", {container["Name"]}},
+           {"ImageID", container["Image"]},
+           {"Labels", container["Config"]["Labels"]},
+           {"State", running ? "running" : "created"},
+           {"HostConfig",
+            {{"NetworkMode",
+              lists_host_networks ? json("host") : container["HostConfig"]["NetworkMode"]}}}});
     }
     std::ranges::copy(more_listed, std::back_inserter(all));
     return all;
@@ -254,7 +265,8 @@ class DockerTest : public CgroupTest {
   void configure() { source_->configure(std::make_shared<policy::Identity>(settings_)); }
 
   /// Docker knows a container that has not been started.
-  void create(const std::string& id, const std::string& name, const json& set = {{"app", "web"}}, const std::string& network = "host") {
+  void create(const std::string& id, const std::string& name, const json& set = {{"app", "web"}},
+              const std::string& network = "host") {
     docker_->containers[id] = {{"Id", id},
                                {"Name", "/" + name},
                                {"Image", "sha256:base"},
@@ -263,7 +275,9 @@ class DockerTest : public CgroupTest {
                                {"State", {{"Pid", 0}}}};
   }
   /// Its cgroup is born.
-  std::string bear(const std::string& id) { return bear_at("/system.slice/docker-" + id + ".scope"); }
+  std::string bear(const std::string& id) {
+    return bear_at("/system.slice/docker-" + id + ".scope");
+  }
   std::string bear_at(const std::string& path) {
     EXPECT_TRUE(tree_->create(path));
     return path;
@@ -295,7 +309,9 @@ class DockerTest : public CgroupTest {
     docker_->start();
     ASSERT_TRUE(await([&] { return is_connected(); })) << source_->status();
   }
-  [[nodiscard]] bool is_connected() const { return source_->status().starts_with("Docker 20.10.24, cgroup driver systemd, "); }
+  [[nodiscard]] bool is_connected() const {
+    return source_->status().starts_with("Docker 20.10.24, cgroup driver systemd, ");
+  }
   /// Its state's name, "" where it is no workload.
   [[nodiscard]] std::string state(const std::string& id) const {
     const Workload* workload = registry_->find_container(id);
@@ -304,7 +320,9 @@ class DockerTest : public CgroupTest {
   [[nodiscard]] bool becomes(const std::string& id, const std::string& wanted) {
     return await([&] { return state(id) == wanted; });
   }
-  [[nodiscard]] bool is_in_kernel(const std::string& path) { return kernel_.cgroups.contains(id(path)); }
+  [[nodiscard]] bool is_in_kernel(const std::string& path) {
+    return kernel_.cgroups.contains(id(path));
+  }
 
   FakeEnforcement kernel_;
   policy::Identity settings_;

@@ -44,27 +44,34 @@ class ElementsTest : public EnforcerTest {
   using Bytes = std::vector<std::uint8_t>;
   static Bytes bytes(const NftBytes& value) { return {value.view().begin(), value.view().end()}; }
 
-  /// Keys and data as the kernel holds them: nft 1.0.6 shows some of them in the other byte order. Ends of intervals have no data.
+  /// Keys and data as the kernel holds them: nft 1.0.6 shows some of them in the other byte order.
+  /// Ends of intervals have no data.
   static std::vector<std::pair<Bytes, Bytes>> elements(const kernel::NftSet& set) {
     std::vector<std::pair<Bytes, Bytes>> result;
-    std::unique_ptr<mnl_socket, int (*)(mnl_socket*)> socket(mnl_socket_open(NETLINK_NETFILTER), mnl_socket_close);
-    std::unique_ptr<nftnl_set, void (*)(const nftnl_set*)> object(nftnl_set_alloc(), nftnl_set_free);
+    std::unique_ptr<mnl_socket, int (*)(mnl_socket*)> socket(mnl_socket_open(NETLINK_NETFILTER),
+                                                             mnl_socket_close);
+    std::unique_ptr<nftnl_set, void (*)(const nftnl_set*)> object(nftnl_set_alloc(),
+                                                                  nftnl_set_free);
     nftnl_set_set_str(object.get(), NFTNL_SET_TABLE, kTable);
     nftnl_set_set_str(object.get(), NFTNL_SET_NAME, set.name.c_str());
     std::vector<char> buffer(1U << 17U);
-    nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP, 1);
+    nlmsghdr* request =
+        nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP, 1);
     nftnl_set_elems_nlmsg_build_payload(request, object.get());
     EXPECT_GT(mnl_socket_sendto(socket.get(), request, request->nlmsg_len), 0);
     const auto collect = [](const nlmsghdr* header, void* data) -> int {
-      const std::unique_ptr<nftnl_set, void (*)(const nftnl_set*)> part(nftnl_set_alloc(), nftnl_set_free);
+      const std::unique_ptr<nftnl_set, void (*)(const nftnl_set*)> part(nftnl_set_alloc(),
+                                                                        nftnl_set_free);
       nftnl_set_elems_nlmsg_parse(header, part.get());
       const auto add = [](nftnl_set_elem* element, void* list) -> int {
         const auto get = [element](std::uint16_t what) {
           std::uint32_t size = 0;
-          const auto* first = static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, what, &size));
+          const auto* first =
+              static_cast<const std::uint8_t*>(nftnl_set_elem_get(element, what, &size));
           return first == nullptr ? Bytes{} : Bytes(first, first + size);
         };
-        static_cast<decltype(result)*>(list)->emplace_back(get(NFTNL_SET_ELEM_KEY), get(NFTNL_SET_ELEM_DATA));
+        static_cast<decltype(result)*>(list)->emplace_back(get(NFTNL_SET_ELEM_KEY),
+                                                           get(NFTNL_SET_ELEM_DATA));
         return 0;
       };
       nftnl_set_elem_foreach(part.get(), add, data);
@@ -72,13 +79,16 @@ class ElementsTest : public EnforcerTest {
     };
     for (int status = MNL_CB_OK; status == MNL_CB_OK;) {
       const ssize_t size = mnl_socket_recvfrom(socket.get(), buffer.data(), buffer.size());
-      status = size < 0 ? MNL_CB_ERROR : mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 1, 0, collect, &result);
+      status = size < 0 ? MNL_CB_ERROR
+                        : mnl_cb_run(buffer.data(), static_cast<std::size_t>(size), 1, 0, collect,
+                                     &result);
       EXPECT_NE(status, MNL_CB_ERROR) << set.name;
     }
     std::ranges::sort(result);
     return result;
   }
-  static std::vector<std::pair<Bytes, Bytes>> sorted(std::vector<std::pair<NftBytes, std::uint32_t>> list) {
+  static std::vector<std::pair<Bytes, Bytes>> sorted(
+      std::vector<std::pair<NftBytes, std::uint32_t>> list) {
     std::vector<std::pair<Bytes, Bytes>> result;
     for (const auto& [key, value] : list) {
       result.emplace_back(bytes(key), bytes(NftBytes::twice(value)));
@@ -90,11 +100,16 @@ class ElementsTest : public EnforcerTest {
   /// A policy that needs every set, for `compiler` with these workloads.
   static std::shared_ptr<const policy::Policy> rich() {
     policy::Policy policy;
-    policy.networks.push_back({.name = "corp", .cidrs = {*policy::Prefix::parse("10.0.0.0/8")}, .names = {}, .where = {}});
+    policy.networks.push_back({.name = "corp",
+                               .cidrs = {*policy::Prefix::parse("10.0.0.0/8")},
+                               .names = {},
+                               .where = {}});
     policy::Rule web = allow(selector("app=web"), selector("app=db"));
-    web.ports = {{.protocol = IPPROTO_TCP, .first = 5432, .last = 5433}, {.protocol = IPPROTO_TCP, .first = 65535, .last = 65535}};
+    web.ports = {{.protocol = IPPROTO_TCP, .first = 5432, .last = 5433},
+                 {.protocol = IPPROTO_TCP, .first = 65535, .last = 65535}};
     web.log = true;
-    policy::Rule world = allow(policy::Entity{policy::Entity::Kind::network, 0}, selector("app=web"));
+    policy::Rule world =
+        allow(policy::Entity{policy::Entity::Kind::network, 0}, selector("app=web"));
     world.ports = {{.protocol = IPPROTO_UDP, .first = 0, .last = 53}};
     policy::Rule deny = allow(selector("app=web"), selector("tier"));
     deny.action = policy::Rule::Action::deny;
@@ -132,7 +147,8 @@ TEST_F(ElementsTest, TheKernelHoldsTheModel) {
     EXPECT_EQ(elements(sets().pairs), sorted(std::move(pairs)));
     std::vector<std::pair<NftBytes, std::uint32_t>> outcomes;
     for (const auto& [key, outcome] : model.verdicts) {
-      outcomes.emplace_back(NftBytes::u32(key.first).add_u32(first_id + key.second), static_cast<std::uint32_t>(outcome));
+      outcomes.emplace_back(NftBytes::u32(key.first).add_u32(first_id + key.second),
+                            static_cast<std::uint32_t>(outcome));
     }
     EXPECT_FALSE(outcomes.empty());
     EXPECT_EQ(elements(sets().outcomes), sorted(std::move(outcomes)));
@@ -146,7 +162,8 @@ TEST_F(ElementsTest, TheKernelHoldsTheModel) {
     NftBatch removal(kTable);
     write_elements(removal, model, first_id, true);
     commit(std::move(removal));
-    for (const kernel::NftSet* set : {&sets().groups, &sets().classes, &sets().same, &sets().pairs, &sets().outcomes}) {
+    for (const kernel::NftSet* set :
+         {&sets().groups, &sets().classes, &sets().same, &sets().pairs, &sets().outcomes}) {
       EXPECT_TRUE(keys(*set).empty()) << set->name;
     }
   }
@@ -158,11 +175,14 @@ TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
   write_ruleset(batch, {});
   write_tables(batch, compiler.tables(), 1);
   commit(std::move(batch));
-  const auto check_all = [](const kernel::NftSet& set, const std::vector<policy::AddressInterval>& intervals) {
+  const auto check_all = [](const kernel::NftSet& set,
+                            const std::vector<policy::AddressInterval>& intervals) {
     ASSERT_FALSE(intervals.empty());
     std::vector<std::pair<Bytes, Bytes>> expected;
     for (const auto& interval : intervals) {
-      const Bytes first(interval.first.bytes.begin(), interval.first.bytes.begin() + static_cast<std::ptrdiff_t>(interval.first.size()));
+      const Bytes first(
+          interval.first.bytes.begin(),
+          interval.first.bytes.begin() + static_cast<std::ptrdiff_t>(interval.first.size()));
       expected.emplace_back(first, bytes(NftBytes::twice(interval.address_class)));
       if (&interval != &intervals.front()) {
         expected.emplace_back(first, Bytes{});  // where the one before ends
@@ -178,7 +198,8 @@ TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
   EXPECT_GE(compiler.tables().remote4.size(), 3U) << "the network, and what lies around it";
 
   const auto port_class = [&](const char* protocol, unsigned port) {
-    return output(std::string("nft get element inet trireme ports '{ ") + protocol + " . " + std::to_string(port) + " }'");
+    return output(std::string("nft get element inet trireme ports '{ ") + protocol + " . " +
+                  std::to_string(port) + " }'");
   };
   EXPECT_NE(port_class("tcp", 5432).find("tcp . 5432-5433"), std::string::npos);
   EXPECT_NE(port_class("tcp", 5433).find("tcp . 5432-5433"), std::string::npos);

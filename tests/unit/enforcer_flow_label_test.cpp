@@ -18,7 +18,8 @@ FlowLabel joined(const FlowLabel& a, const FlowLabel& b) {
 
 /// Every bit of a number alone, the ends of the range, and some between.
 std::set<policy::Number> numbers() {
-  std::set<policy::Number> all = {kHost, kQuarantine, policy::kFirstNumber, policy::kLastNumber, 0xaaaaaa, 0x555555};
+  std::set<policy::Number> all = {kHost,    kQuarantine, policy::kFirstNumber, policy::kLastNumber,
+                                  0xaaaaaa, 0x555555};
   for (unsigned bit = 0; bit < 24; bit++) {
     all.insert(1U << bit);
   }
@@ -33,7 +34,8 @@ std::set<policy::Number> numbers() {
 TEST(FlowLabel, HoldsBothNumbersAndTheBits) {
   for (const policy::Number from : numbers()) {
     for (const policy::Number to : {kHost, policy::kFirstNumber, policy::kLastNumber, from}) {
-      const FlowLabel label = joined(FlowLabel::source(from, kAuthorised), FlowLabel::destination(to, kAuthorised | kLogged));
+      const FlowLabel label = joined(FlowLabel::source(from, kAuthorised),
+                                     FlowLabel::destination(to, kAuthorised | kLogged));
       EXPECT_EQ(label.source(), from);
       EXPECT_EQ(label.destination(), to);
       EXPECT_EQ(label.flags(), kAuthorised | kLogged);
@@ -58,7 +60,8 @@ TEST(FlowLabel, TwoWritersAreNoThirdParty) {
   for (const policy::Number a : all) {
     for (const policy::Number b : all) {
       const auto source = joined(FlowLabel::source(a, 0), FlowLabel::source(b, 0)).source();
-      const auto destination = joined(FlowLabel::destination(a, 0), FlowLabel::destination(b, 0)).destination();
+      const auto destination =
+          joined(FlowLabel::destination(a, 0), FlowLabel::destination(b, 0)).destination();
       if (a == b) {
         EXPECT_EQ(source, a) << "written twice is fine";
         EXPECT_EQ(destination, a);

@@ -45,7 +45,8 @@ TEST_F(LiveFlows, AFlowOfAnEarlierDaemonSpeaksForNoNewcomer) {
   const Connection old = connection(b, listener);
   EXPECT_TRUE(passes(old.client, old.server));
   ASSERT_EQ(flows_with(kAuthorised), 1U);
-  // The daemon has gone, somebody took the table and the records away; a later one gives the same numbers to others.
+  // The daemon has gone, somebody took the table and the records away; a later one gives the same
+  // numbers to others.
   open(std::make_shared<policy::Policy>());
   delete_table();
   EXPECT_EQ(enforcer_->revoke(), 1U) << "before numbers are given";
@@ -88,7 +89,8 @@ class NewWorkload : public EnforcerTest {
       ::pause();
       ::_exit(0);
     }
-    ASSERT_TRUE(tree_->place(path_, static_cast<std::uint32_t>(child_)));  // a cgroup without a process has no old sockets
+    ASSERT_TRUE(tree_->place(path_, static_cast<std::uint32_t>(
+                                        child_)));  // a cgroup without a process has no old sockets
     listener_ = listen_in(path_);
     ASSERT_TRUE(enforcer_->start());
   }
@@ -124,14 +126,17 @@ TEST_F(NewWorkload, ItsConnectionsAreJudgedAnew) {
 TEST_F(NewWorkload, AHandshakeUnderWayIsJudgedAnew) {
   start_with_child();
   const int seconds = 30;
-  ASSERT_EQ(::setsockopt(listener_.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds), 0);
+  ASSERT_EQ(::setsockopt(listener_.get(), IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds),
+            0);
   const Fd client = socket_in("");
-  ASSERT_EQ(connect(client, port_of(listener_)), 0) << "the client is connected, the listener has a request and no socket yet";
+  ASSERT_EQ(connect(client, port_of(listener_)), 0)
+      << "the client is connected, the listener has a request and no socket yet";
   EXPECT_FALSE(readable(listener_, 0));
   EXPECT_EQ(flows_with(kExempt), 1U);
   enrol(path_, labelled("app", "web"));
   EXPECT_EQ(enforcer_->settle(), 1U);
-  // The segment that ends the handshake meets a request, which has no cgroup to be judged by; the next one meets the connection.
+  // The segment that ends the handshake meets a request, which has no cgroup to be judged by; the
+  // next one meets the connection.
   EXPECT_EQ(::send(client.get(), "x", 1, MSG_NOSIGNAL), 1);
   ASSERT_TRUE(readable(listener_, 1000));
   const Fd server(::accept(listener_.get(), nullptr, nullptr));

@@ -24,7 +24,8 @@ std::shared_ptr<const policy::NameIndex> index_of(const Names& networks) {
 
 Address at(unsigned number) {
   Address address;
-  address.bytes = {10, 0, static_cast<std::uint8_t>(number >> 8U), static_cast<std::uint8_t>(number)};
+  address.bytes = {10, 0, static_cast<std::uint8_t>(number >> 8U),
+                   static_cast<std::uint8_t>(number)};
   return address;
 }
 

@@ -1,5 +1,5 @@
-// The evaluator against the kernel: random policies over labels, entities and networks, by CIDR and by name, each case a datagram that is
-// delivered or not.
+// The evaluator against the kernel: random policies over labels, entities and networks, by CIDR and
+// by name, each case a datagram that is delivered or not.
 #include <algorithm>
 #include <random>
 
@@ -14,7 +14,8 @@ using policy::Entity;
 
 constexpr std::uint16_t kFirstPort = 4001;
 constexpr std::size_t kPorts = 4;
-const std::vector<std::string> kAddresses = {"127.1.0.1", "127.1.2.1", "127.1.2.2", "127.3.0.1", "127.3.0.2"};
+const std::vector<std::string> kAddresses = {"127.1.0.1", "127.1.2.1", "127.1.2.2", "127.3.0.1",
+                                             "127.3.0.2"};
 
 class EnforcerProperty : public EnforcerTest {
  protected:
@@ -26,7 +27,9 @@ class EnforcerProperty : public EnforcerTest {
     std::uint16_t port = 0;
   };
 
-  std::size_t pick(std::size_t count) { return std::uniform_int_distribution<std::size_t>(0, count - 1)(random_); }
+  std::size_t pick(std::size_t count) {
+    return std::uniform_int_distribution<std::size_t>(0, count - 1)(random_);
+  }
   bool chance(std::size_t percent) { return pick(100) < percent; }
 
   static sockaddr_in at(const Address& address, std::uint16_t port) {
@@ -35,16 +38,23 @@ class EnforcerProperty : public EnforcerTest {
     return result;
   }
 
-  Socket bound(const std::string& path, std::size_t owner, const std::string& text, std::uint16_t port) {
+  Socket bound(const std::string& path, std::size_t owner, const std::string& text,
+               std::uint16_t port) {
     Socket made{socket_in(path, SOCK_DGRAM), owner, Address::parse(text).value(), port};
     const sockaddr_in place = at(made.address, port);
-    EXPECT_EQ(::bind(made.fd.get(), reinterpret_cast<const sockaddr*>(&place), sizeof place), 0) << text << " " << port;
+    EXPECT_EQ(::bind(made.fd.get(), reinterpret_cast<const sockaddr*>(&place), sizeof place), 0)
+        << text << " " << port;
     return made;
   }
 
   void populate() {
     const std::vector<std::vector<std::pair<const char*, const char*>>> sets = {
-        {}, {{"app", "a"}}, {{"app", "a"}}, {{"app", "b"}, {"env", "x"}}, {{"app", "b"}, {"env", "y"}}, {{"env", "x"}}};
+        {},
+        {{"app", "a"}},
+        {{"app", "a"}},
+        {{"app", "b"}, {"env", "x"}},
+        {{"app", "b"}, {"env", "y"}},
+        {{"env", "x"}}};
     for (std::size_t owner = 0; owner < sets.size(); owner++) {
       policy::LabelSet labels;
       for (const auto& [key, value] : sets[owner]) {
@@ -55,10 +65,12 @@ class EnforcerProperty : public EnforcerTest {
       labels_.push_back(std::move(labels));
       for (std::size_t i = 0; i < kAddresses.size(); i++) {
         // Ports tell the owners apart, so that each can listen at each address.
-        sources_.push_back(bound(path, owner, kAddresses[i], static_cast<std::uint16_t>(5000 + owner)));
+        sources_.push_back(
+            bound(path, owner, kAddresses[i], static_cast<std::uint16_t>(5000 + owner)));
         for (std::size_t port = 0; port < kPorts; port++) {
           if ((i + port + owner) % 3 == 0) {
-            targets_.push_back(bound(path, owner, kAddresses[i], static_cast<std::uint16_t>(kFirstPort + port + 10 * owner)));
+            targets_.push_back(bound(path, owner, kAddresses[i],
+                                     static_cast<std::uint16_t>(kFirstPort + port + 10 * owner)));
           }
         }
       }
@@ -66,20 +78,26 @@ class EnforcerProperty : public EnforcerTest {
   }
 
   policy::Peer peer() {
-    static const std::vector<std::string> selectors = {"*", "app=a", "app=b", "env=x", "app in (a,b), !env", "env!=x"};
+    static const std::vector<std::string> selectors = {
+        "*", "app=a", "app=b", "env=x", "app in (a,b), !env", "env!=x"};
     if (chance(60)) {
       return selector(selectors[pick(selectors.size())]);
     }
-    const std::array kinds = {Entity::Kind::host, Entity::Kind::world, Entity::Kind::network, Entity::Kind::network};
+    const std::array kinds = {Entity::Kind::host, Entity::Kind::world, Entity::Kind::network,
+                              Entity::Kind::network};
     return Entity{kinds[pick(kinds.size())], pick(4)};
   }
 
   std::shared_ptr<const policy::Policy> random_policy() {
     policy::Policy made;
     made.mode = chance(10) ? policy::Mode::audit : policy::Mode::enforce;
-    made.baseline = std::array{policy::Baseline::same_labels, policy::Baseline::any_common_label, policy::Baseline::none}[pick(3)];
+    made.baseline = std::array{policy::Baseline::same_labels, policy::Baseline::any_common_label,
+                               policy::Baseline::none}[pick(3)];
     const std::vector<std::pair<std::vector<const char*>, std::vector<std::string>>> networks = {
-        {{"127.1.0.0/16"}, {}}, {{"127.1.2.0/24", "127.3.0.2"}, {}}, {{}, {"a.example.org"}}, {{"127.3.0.0/16"}, {"*.example.org"}}};
+        {{"127.1.0.0/16"}, {}},
+        {{"127.1.2.0/24", "127.3.0.2"}, {}},
+        {{}, {"a.example.org"}},
+        {{"127.3.0.0/16"}, {"*.example.org"}}};
     for (const auto& [cidrs, names] : networks) {
       policy::Network& network = made.networks.emplace_back();
       network.names = names;
@@ -103,16 +121,21 @@ class EnforcerProperty : public EnforcerTest {
     if (socket.owner == 0) {
       return {.kind = Endpoint::Kind::host, .address = socket.address, .named = named};
     }
-    return {.kind = Endpoint::Kind::workload, .labels = &labels_[socket.owner], .workload = numbers_of_[socket.owner], .address = {}};
+    return {.kind = Endpoint::Kind::workload,
+            .labels = &labels_[socket.owner],
+            .workload = numbers_of_[socket.owner],
+            .address = {}};
   }
 
   /// Sockets that send are never sent to: no datagram is a reply.
   bool is_delivered(const Socket& from, const Socket& to) {
     const std::uint64_t mark = ++marks_;
     const sockaddr_in place = at(to.address, to.port);
-    std::ignore = ::sendto(from.fd.get(), &mark, sizeof mark, 0, reinterpret_cast<const sockaddr*>(&place), sizeof place);
+    std::ignore = ::sendto(from.fd.get(), &mark, sizeof mark, 0,
+                           reinterpret_cast<const sockaddr*>(&place), sizeof place);
     std::uint64_t received = 0;  // what passes the loopback is there when sendto(2) returns
-    return ::recv(to.fd.get(), &received, sizeof received, MSG_DONTWAIT) == sizeof received && received == mark;
+    return ::recv(to.fd.get(), &received, sizeof received, MSG_DONTWAIT) == sizeof received &&
+           received == mark;
   }
 
   std::mt19937 random_{20261126};
@@ -132,7 +155,9 @@ TEST_F(EnforcerProperty, TheKernelDeliversWhatTheEvaluatorAllows) {
     ASSERT_TRUE(enforcer_->apply(made));
     for (const char* name : {"a.example.org", "b.example.org"}) {
       if (chance(50)) {
-        names::Answer answer{name, {{Address::parse(kAddresses[pick(kAddresses.size())]).value(), std::chrono::seconds(60)}}};
+        names::Answer answer{name,
+                             {{Address::parse(kAddresses[pick(kAddresses.size())]).value(),
+                               std::chrono::seconds(60)}}};
         ASSERT_TRUE(enforcer_->hear({std::move(answer)}));
       }
     }
@@ -144,11 +169,13 @@ TEST_F(EnforcerProperty, TheKernelDeliversWhatTheEvaluatorAllows) {
       }
       const auto from_named = enforcer_->named_networks(from.address);
       const auto to_named = enforcer_->named_networks(to.address);
-      const policy::Decision decision = policy::evaluate(*made, endpoint(from, from_named), endpoint(to, to_named), IPPROTO_UDP, to.port);
+      const policy::Decision decision = policy::evaluate(
+          *made, endpoint(from, from_named), endpoint(to, to_named), IPPROTO_UDP, to.port);
       const bool expected = decision.verdict != policy::Verdict::deny;
       ASSERT_EQ(is_delivered(from, to), expected)
-          << "policy " << policies << ": " << from.owner << " at " << from.address.text() << " to " << to.owner << " at "
-          << to.address.text() << " port " << to.port << ": " << policy::text(decision.reason);
+          << "policy " << policies << ": " << from.owner << " at " << from.address.text() << " to "
+          << to.owner << " at " << to.address.text() << " port " << to.port << ": "
+          << policy::text(decision.reason);
       seen.at(expected ? 1 : 0)++;
     }
   }

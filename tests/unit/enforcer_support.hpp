@@ -1,4 +1,5 @@
-// What the enforcer's tests share: a network namespace and cgroups of their own, and sockets that belong to those cgroups.
+// What the enforcer's tests share: a network namespace and cgroups of their own, and sockets that
+// belong to those cgroups.
 #pragma once
 
 #include <arpa/inet.h>
@@ -76,7 +77,8 @@ class EnforcerTest : public ::testing::Test {
     tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
     home_ = *home;
     static unsigned counter = 0;
-    base_ = "/trireme-test-enforcer-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
+    base_ = "/trireme-test-enforcer-" + std::to_string(::getpid()) + "-" +
+            std::to_string(++counter) + ".slice";
     ASSERT_TRUE(tree_->create(base_));
     bring_lo_up();
     open(std::make_shared<policy::Policy>());
@@ -94,7 +96,8 @@ class EnforcerTest : public ::testing::Test {
     enforcer_.reset();  // a daemon after the other: each with numbers of its own
     numbers_ = std::make_unique<policy::Numbers>();
     identities_ = std::make_unique<verifier::Identities>("", *numbers_);
-    common_ = std::make_unique<Common>(Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_});
+    common_ = std::make_unique<Common>(
+        Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_});
     auto enforcer = Enforcer::open(*common_, {}, std::move(policy));
     ASSERT_TRUE(enforcer) << enforcer.error().text();
     enforcer_ = std::move(*enforcer);
@@ -108,7 +111,8 @@ class EnforcerTest : public ::testing::Test {
     return path;
   }
   workload::CgroupRef ref(const std::string& path) {
-    return {.id = tree_->id(path).value_or(0), .level = kernel::CgroupTree::level(path), .path = path};
+    return {
+        .id = tree_->id(path).value_or(0), .level = kernel::CgroupTree::level(path), .path = path};
   }
   policy::Number enrol(const std::string& path, const policy::LabelSet& labels) {
     const auto number = enforcer_->enrol(ref(path), labels, 0);
@@ -129,7 +133,8 @@ class EnforcerTest : public ::testing::Test {
     EXPECT_TRUE(tree_->place(path.empty() ? home_ : path, self()));
     Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
     EXPECT_TRUE(tree_->place(home_, self()));
-    const timeval patience{.tv_sec = 0, .tv_usec = 200'000};  // what is dropped silently ends with EINPROGRESS
+    const timeval patience{.tv_sec = 0,
+                           .tv_usec = 200'000};  // what is dropped silently ends with EINPROGRESS
     ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     return fd;
   }
@@ -156,9 +161,13 @@ class EnforcerTest : public ::testing::Test {
   /// 0, or why the connection failed.
   static int connect(const Fd& fd, std::uint16_t port) {
     const sockaddr_in address = loopback(port);
-    return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
+    return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
+               ? 0
+               : errno;
   }
-  int connect_from(const std::string& path, const Fd& listener) { return connect(socket_in(path), port_of(listener)); }
+  int connect_from(const std::string& path, const Fd& listener) {
+    return connect(socket_in(path), port_of(listener));
+  }
 
   struct Connection {
     Fd client;
@@ -175,16 +184,19 @@ class EnforcerTest : public ::testing::Test {
     pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
     return ::poll(&entry, 1, timeout_ms) > 0;
   }
-  /// Whether a byte of `from` arrives: what passes the loopback is there when send(2) returns, or soon after.
+  /// Whether a byte of `from` arrives: what passes the loopback is there when send(2) returns, or
+  /// soon after.
   static bool passes(const Fd& from, const Fd& to) {
     char byte = 'x';
-    return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 && readable(to, 100) && ::recv(to.get(), &byte, 1, MSG_DONTWAIT) == 1;
+    return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 && readable(to, 100) &&
+           ::recv(to.get(), &byte, 1, MSG_DONTWAIT) == 1;
   }
 
   // --- what the kernel holds ---
 
   using Keys = std::set<std::vector<std::uint8_t>>;
-  /// A dump repeats and leaves out elements while the kernel still resizes the set: read until two in a row agree.
+  /// A dump repeats and leaves out elements while the kernel still resizes the set: read until two
+  /// in a row agree.
   static Keys keys(const kernel::NftSet& set) {
     auto socket = kernel::NftSocket::open();
     EXPECT_TRUE(socket);
@@ -236,7 +248,9 @@ class EnforcerTest : public ::testing::Test {
   static std::size_t flows_with(std::uint32_t bits) {
     auto conntrack = kernel::Conntrack::open();
     std::size_t count = 0;
-    EXPECT_TRUE(conntrack && conntrack->each([&](const kernel::TrackedFlow& flow) { count += (flow.label[0] & bits) != 0 ? 1U : 0U; }));
+    EXPECT_TRUE(conntrack && conntrack->each([&](const kernel::TrackedFlow& flow) {
+      count += (flow.label[0] & bits) != 0 ? 1U : 0U;
+    }));
     return count;
   }
   static void delete_table() {

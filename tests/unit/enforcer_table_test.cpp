@@ -1,4 +1,5 @@
-// The enforcer and table inet trireme of a network namespace of our own: what is written, and that it is all or nothing.
+// The enforcer and table inet trireme of a network namespace of our own: what is written, and that
+// it is all or nothing.
 #include "enforcer_support.hpp"
 
 namespace trireme::enforcer {
@@ -11,7 +12,8 @@ using EnforcerTable = EnforcerTest;
 /// Rules and chains as nft lists them, without elements.
 std::string chains(const std::string& listing) {
   std::string text;
-  for (std::size_t at = listing.find("\tchain "); at != std::string::npos; at = listing.find("\tchain ", at + 1)) {
+  for (std::size_t at = listing.find("\tchain "); at != std::string::npos;
+       at = listing.find("\tchain ", at + 1)) {
     text += listing.substr(at, listing.find("\n\t}", at) - at);
   }
   return text;
@@ -35,11 +37,13 @@ TEST_F(EnforcerTable, TheStartWritesWhatIsEnrolledAndCanBeListed) {
   EXPECT_EQ(workloads.size(), 2U);
   EXPECT_TRUE(has(sets().workloads, NftBytes::u64(ref(a).id)));
   EXPECT_TRUE(has(sets().workloads, NftBytes::u64(ref(deep).id)));
-  for (const kernel::NftSet* set : {&sets().groups, &sets().classes, &sets().source, &sets().destination}) {
+  for (const kernel::NftSet* set :
+       {&sets().groups, &sets().classes, &sets().source, &sets().destination}) {
     EXPECT_TRUE(has(*set, NftBytes::u32(number))) << set->name;
   }
   const std::string listing = output(kList);
-  EXPECT_NE(listing.find("goto out_net_3"), std::string::npos) << "the deepest level in use: " << ref(deep).level;
+  EXPECT_NE(listing.find("goto out_net_3"), std::string::npos)
+      << "the deepest level in use: " << ref(deep).level;
   EXPECT_EQ(listing.find("goto out_net_4"), listing.find("goto out_net_4 ")) << "no level deeper";
   output("nft list ruleset");
   output("nft -j list ruleset");
@@ -77,7 +81,8 @@ TEST_F(EnforcerTable, ManyWorkloadsComeAndGo) {
   std::vector<policy::Number> members;
   constexpr std::uint64_t kFirst = 1ULL << 40U;  // cgroups that nobody has
   for (std::uint64_t i = 0; i < 700; i++) {
-    const auto number = enforcer_->enrol({.id = kFirst + i, .level = 2}, labelled("app", i % 2 == 0 ? "even" : "odd"), 0);
+    const auto number = enforcer_->enrol({.id = kFirst + i, .level = 2},
+                                         labelled("app", i % 2 == 0 ? "even" : "odd"), 0);
     ASSERT_TRUE(number);
     members.push_back(*number);
   }
@@ -139,7 +144,8 @@ TEST_F(EnforcerTable, NumbersAreNobodyElsesWhileInUse) {
   EXPECT_EQ(first, policy::kFirstNumber);
   EXPECT_EQ(enrol(make("c"), labelled("app", "web")), policy::kFirstNumber + 1);
   EXPECT_FALSE(enforcer_->enrol({.id = 1ULL << 40U, .level = 0}, labelled("app", "web"), 0));
-  EXPECT_FALSE(enforcer_->enrol({.id = 1ULL << 40U, .level = kMaxLevel + 1}, labelled("app", "web"), 0));
+  EXPECT_FALSE(
+      enforcer_->enrol({.id = 1ULL << 40U, .level = kMaxLevel + 1}, labelled("app", "web"), 0));
   EXPECT_FALSE(enforcer_->quarantine({.id = 1ULL << 40U, .level = kMaxLevel + 1}));
 }
 
@@ -235,7 +241,8 @@ TEST_F(EnforcerTable, AReloadDecidesAtOnce) {
     EXPECT_EQ(connect_from(web, listener), ECONNREFUSED);
     const auto elements = all_keys();
     ASSERT_TRUE(enforcer_->repair());
-    EXPECT_EQ(all_keys(), elements) << "the difference of two policies leaves what the second alone is";
+    EXPECT_EQ(all_keys(), elements)
+        << "the difference of two policies leaves what the second alone is";
   }
 }
 

@@ -61,7 +61,8 @@ TEST_F(DatagramTest, AReplayAuthorisesNothing) {
   EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
   const Packet proof = client.port.take();
   EXPECT_TRUE(server.arrive(proof).drop);
-  // Everything that was said, once more: to another server of the same name, and to the same one from another flow.
+  // Everything that was said, once more: to another server of the same name, and to the same one
+  // from another flow.
   Host other(psk_trust("b", kSecret), "app=web");
   ASSERT_TRUE(other.hear_hello(asked, kFresh));
   EXPECT_TRUE(other.arrive(data()).hold);
@@ -124,9 +125,13 @@ TEST_F(DatagramTest, AForgedTearDownEndsNothing) {
   const auto reply = server.hear_hello(again.port.take());
   ASSERT_TRUE(reply);
   std::array<std::uint8_t, wire::kTagDatagram> forged{};
-  wire::write_tag_message({wire::Message::proof, wire::CredentialType::psk, wire::kDatagram | wire::kClosing, wire::Tag{}}, forged);
+  wire::write_tag_message({wire::Message::proof, wire::CredentialType::psk,
+                           wire::kDatagram | wire::kClosing, wire::Tag{}},
+                          forged);
   EXPECT_TRUE(server.arrive(datagram(ends, forged)).drop);
-  wire::write_tag_message({wire::Message::ready, wire::CredentialType::psk, wire::kDatagram | wire::kClosing, wire::Tag{}}, forged);
+  wire::write_tag_message({wire::Message::ready, wire::CredentialType::psk,
+                           wire::kDatagram | wire::kClosing, wire::Tag{}},
+                          forged);
   EXPECT_TRUE(client.arrive(datagram(back, forged), kAnswers).drop);
   EXPECT_TRUE(server.port.changes.empty());
   EXPECT_TRUE(client.port.changes.empty());
@@ -140,7 +145,8 @@ TEST_F(DatagramTest, NothingIsAmplified) {
   EXPECT_FALSE(server.hear_hello(datagram(ends, whole.first(token)), kFresh));
   EXPECT_EQ(server.events.back().detail, "HELLO is shorter than REPLY");
   // Whatever else comes is answered by nothing.
-  for (const std::size_t size : {std::size_t{8}, std::size_t{12}, std::size_t{28}, std::size_t{100}, whole.size() - 1}) {
+  for (const std::size_t size :
+       {std::size_t{8}, std::size_t{12}, std::size_t{28}, std::size_t{100}, whole.size() - 1}) {
     for (std::uint8_t message = 0; message < 8; message++) {
       Packet junk(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
       if (junk.size() > 9) {
@@ -171,8 +177,9 @@ TEST_F(DatagramTest, HeldDatagramsAreBounded) {
     packet[3] = static_cast<std::uint8_t>(length & 0xffU);
     packet[24] = static_cast<std::uint8_t>((length - 20) >> 8U);
     packet[25] = static_cast<std::uint8_t>((length - 20) & 0xffU);
-    const Answer answer =
-        big.engine->handle({.point = 0, .outgoing = true, .priority = End::kNumber | kFresh, .id = 1}, packet, length, big.now);
+    const Answer answer = big.engine->handle(
+        {.point = 0, .outgoing = true, .priority = End::kNumber | kFresh, .id = 1}, packet, length,
+        big.now);
     bytes += answer.hold ? length : 0;
   }
   EXPECT_GT(bytes, 60'000U);
@@ -195,8 +202,9 @@ TEST_F(DatagramTest, AFloodOfHellosCostsTheTableAndNoMore) {
   EXPECT_GT(small.engine->statistics().evicted, 4'000U);
   small.pass(11'000);
   EXPECT_EQ(small.engine->statistics().handshakes, 0U) << "unproved ones end in ten seconds";
-  EXPECT_TRUE(std::ranges::all_of(small.port.verdicts, [](const RecordingPort::Verdict& verdict) { return verdict.drop; }))
-      << "what waited";
+  EXPECT_TRUE(std::ranges::all_of(small.port.verdicts, [](const RecordingPort::Verdict& verdict) {
+    return verdict.drop;
+  })) << "what waited";
 }
 
 TEST_F(DatagramTest, AThousandFlowsOfOneSocket) {

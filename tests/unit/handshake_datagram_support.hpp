@@ -41,10 +41,14 @@ struct RecordingPort final : Port {
     order.push_back("release");
   }
   void drop(PointId /*point*/, std::uint32_t id) override { verdicts.push_back({id, true, 0}); }
-  void change(PointId /*point*/, std::uint8_t /*protocol*/, const wire::Ends& ends, FlowChange change) override {
+  void change(PointId /*point*/, std::uint8_t /*protocol*/, const wire::Ends& ends,
+              FlowChange change) override {
     changes.emplace_back(ends, change);
   }
-  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/, std::uint32_t /*device*/) override { return false; }
+  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/,
+                                  std::uint32_t /*device*/) override {
+    return false;
+  }
 
   [[nodiscard]] bool is_followed(PointId /*point*/) const override { return followed; }
 
@@ -68,12 +72,14 @@ struct RecordingPort final : Port {
 
 /// One end of UDP flows.
 struct Host : End {
-  explicit Host(std::shared_ptr<const credentials::Trust> trust, const std::string& labels, std::size_t capacity = 64)
+  explicit Host(std::shared_ptr<const credentials::Trust> trust, const std::string& labels,
+                std::size_t capacity = 64)
       : End(std::move(trust), labels, "10.0.0.0/8", capacity) {
     engine->set_port(&port);
   }
 
-  Answer give(const Packet& packet, bool outgoing, std::uint32_t flags = 0, policy::Number number = kNumber) {
+  Answer give(const Packet& packet, bool outgoing, std::uint32_t flags = 0,
+              policy::Number number = kNumber) {
     return engine->handle({.point = 0,
                            .outgoing = outgoing,
                            .priority = number | flags,
@@ -84,16 +90,23 @@ struct Host : End {
                           packet, packet.size(), now);
   }
   Answer leave(const Packet& packet, std::uint32_t flags = 0) { return give(packet, true, flags); }
-  Answer arrive(const Packet& packet, std::uint32_t flags = 0) { return give(packet, false, flags); }
+  Answer arrive(const Packet& packet, std::uint32_t flags = 0) {
+    return give(packet, false, flags);
+  }
   /// HELLO, and what is sent in answer to it.
   std::optional<Packet> hear_hello(const Packet& hello, std::uint32_t flags = 0) {
     const Answer answer = arrive(hello, flags);
     if (answer.reply == nullptr) {
       return std::nullopt;
     }
-    EXPECT_TRUE(answer.changed != nullptr && parsed({answer.changed->view().begin(), answer.changed->view().end()}).payload_size() == 0)
+    EXPECT_TRUE(
+        answer.changed != nullptr &&
+        parsed({answer.changed->view().begin(), answer.changed->view().end()}).payload_size() == 0)
         << "HELLO is nobody's";
-    EXPECT_EQ(parsed({answer.changed->view().begin(), answer.changed->view().end()}).ends().destination_port, 0);
+    EXPECT_EQ(parsed({answer.changed->view().begin(), answer.changed->view().end()})
+                  .ends()
+                  .destination_port,
+              0);
     return datagram(answer.reply->ends, answer.reply->data);
   }
   void pass(int milliseconds) {

@@ -18,10 +18,12 @@ TEST_F(DatagramTest, AuthorisesBothEndsByProof) {
   EXPECT_EQ(client.port.verdicts[0], (RecordingPort::Verdict{1, false, ruling(Ruling::let)}))
       << "several do not authorise: others would overtake";
   EXPECT_EQ(client.port.verdicts[1].id, 2U) << "in order";
-  EXPECT_EQ(client.port.order, (std::vector<std::string>{"send", "send", "release", "release"})) << "PROOF goes ahead";
+  EXPECT_EQ(client.port.order, (std::vector<std::string>{"send", "send", "release", "release"}))
+      << "PROOF goes ahead";
   const Packet proof = client.port.take();
   EXPECT_TRUE(server.arrive(proof).drop);
-  EXPECT_EQ(server.port.verdicts, (std::vector<RecordingPort::Verdict>{{2, false, ruling(Ruling::let)}}));
+  EXPECT_EQ(server.port.verdicts,
+            (std::vector<RecordingPort::Verdict>{{2, false, ruling(Ruling::let)}}));
   const Packet ready = server.port.take();
   EXPECT_LE(ready.size(), proof.size());
   EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::let)) << "right behind PROOF";
@@ -115,7 +117,10 @@ TEST_F(DatagramTest, SilenceIsRefusedAfterThreeSecondsWithPauses) {
 
 TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
   policy::Policy policy;
-  policy.networks.push_back({.name = "dns", .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()}, .names = {}, .where = {}});
+  policy.networks.push_back({.name = "dns",
+                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
+                             .names = {},
+                             .where = {}});
   policy::Rule rule;
   rule.from.emplace_back(policy::Selector::parse("*").value());
   rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
@@ -126,10 +131,12 @@ TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
     EXPECT_TRUE(client.port.verdicts.empty());
     client.pass(50);
   }
-  EXPECT_EQ(client.port.verdicts, (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::authorise)}}));
+  EXPECT_EQ(client.port.verdicts,
+            (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::authorise)}}));
   client.port.sent.clear();
   ends.source_port++;
-  EXPECT_EQ(client.leave(data(), kFresh).priority, ruling(Ruling::authorise)) << "the next flow does not wait";
+  EXPECT_EQ(client.leave(data(), kFresh).priority, ruling(Ruling::authorise))
+      << "the next flow does not wait";
   EXPECT_TRUE(client.port.sent.empty());
   client.pass(61'000);
   ends.source_port++;
@@ -155,7 +162,8 @@ TEST_F(DatagramTest, PolicyIsAskedAboutUdp) {
   const auto reply = server.hear_hello(asked, kFresh);
   client.set_policy(policy);
   EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
-  EXPECT_EQ(client.port.verdicts, (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::refuse)}}));
+  EXPECT_EQ(client.port.verdicts,
+            (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::refuse)}}));
   EXPECT_EQ(client.refused(Reason::policy), 1U);
 }
 
@@ -204,7 +212,8 @@ TEST_F(DatagramTest, WhoTakesTheClientsPortsWaitsUntilTheServerHasForgotten) {
   EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
   EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, 1).drop);
   EXPECT_EQ(client.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
-  EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::refuse)) << "a closing handshake authorises nothing";
+  EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::refuse))
+      << "a closing handshake authorises nothing";
 }
 
 TEST_F(DatagramTest, AWorkloadThatTakesTheClientsPortsWaitsAndBeginsAFlowOfItsOwn) {
@@ -221,7 +230,8 @@ TEST_F(DatagramTest, AWorkloadThatTakesTheClientsPortsWaitsAndBeginsAFlowOfItsOw
   EXPECT_TRUE(server.arrive(client.port.take()).drop);
   EXPECT_TRUE(client.port.verdicts.empty());
   EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, kNext).drop);
-  EXPECT_EQ(client.port.changes, (std::vector{std::pair{ends, FlowChange::forget}})) << "ahead of its own HELLO";
+  EXPECT_EQ(client.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}))
+      << "ahead of its own HELLO";
   const Packet asked = client.port.take();
   EXPECT_EQ(client.port.numbers.back(), kControlPriority | kNext);
   const auto answered = server.hear_hello(asked, kFresh);
@@ -264,7 +274,8 @@ TEST_F(DatagramTest, AnotherSocketOnTheServersPortGetsNothing) {
   authorise();
   for (const policy::Number number : {policy::Number{1}, policy::Number{78}}) {
     EXPECT_EQ(server.give(data(), false, kTakenOver, number).priority, ruling(Ruling::refuse));
-    EXPECT_EQ(server.give(answer_data(), true, kTakenOver | kAnswers, number).priority, ruling(Ruling::refuse));
+    EXPECT_EQ(server.give(answer_data(), true, kTakenOver | kAnswers, number).priority,
+              ruling(Ruling::refuse));
   }
   EXPECT_TRUE(server.port.changes.empty());
   EXPECT_EQ(server.events.back().reason, Reason::taken_over);
@@ -315,7 +326,8 @@ TEST_F(DatagramTest, ADenialThatComesAfterHelloCounts) {
   none.baseline = policy::Baseline::none;
   server.set_policy(none);
   EXPECT_TRUE(server.arrive(client.port.take()).drop);
-  EXPECT_EQ(server.port.verdicts, (std::vector<RecordingPort::Verdict>{{2, false, ruling(Ruling::refuse)}}));
+  EXPECT_EQ(server.port.verdicts,
+            (std::vector<RecordingPort::Verdict>{{2, false, ruling(Ruling::refuse)}}));
   EXPECT_TRUE(server.port.sent.empty()) << "no READY";
   EXPECT_EQ(server.refused(Reason::policy), 1U);
 }
@@ -331,11 +343,14 @@ TEST_F(DatagramTest, ThePointsEndTakesWhatWaitedWithIt) {
 TEST_F(DatagramTest, ADatagramThatIsFollowedDoesNotAuthorise) {
   client.port.followed = server.port.followed = true;
   authorise();
-  EXPECT_EQ(client.port.verdicts, (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::let)}}))
+  EXPECT_EQ(client.port.verdicts,
+            (std::vector<RecordingPort::Verdict>{{1, false, ruling(Ruling::let)}}))
       << "alone, but others come behind";
   pass(4);
   for (Host* each : {&client, &server}) {
-    const auto again = [&] { return each == &client ? each->leave(data()).priority : each->arrive(data()).priority; };
+    const auto again = [&] {
+      return each == &client ? each->leave(data()).priority : each->arrive(data()).priority;
+    };
     EXPECT_EQ(again(), ruling(Ruling::let));
     each->port.followed = false;
     EXPECT_EQ(again(), ruling(Ruling::authorise, 1000));

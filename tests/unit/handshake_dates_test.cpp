@@ -1,4 +1,5 @@
-// A host whose own certificate is not valid now: it says so itself, at once, instead of leaving it to its peers.
+// A host whose own certificate is not valid now: it says so itself, at once, instead of leaving it
+// to its peers.
 #include <gtest/gtest.h>
 
 #include "credentials_support.hpp"

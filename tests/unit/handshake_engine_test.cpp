@@ -12,13 +12,15 @@ TEST(Engine, AuthorisesBothEndsByProof) {
   EXPECT_EQ(asked.ruling, Ruling::pass);
   EXPECT_GT(segment(asked.packet).payload_size(), 0U);
   const Outcome heard = server.in(asked.packet);
-  ASSERT_EQ(heard.ruling, Ruling::pass) << (server.events.empty() ? "" : text(server.events.back().reason));
+  ASSERT_EQ(heard.ruling, Ruling::pass)
+      << (server.events.empty() ? "" : text(server.events.back().reason));
   EXPECT_EQ(segment(heard.packet).payload_size(), 0U) << "HELLO stops here";
   const Outcome replied = server.out(connection.syn_ack());
   ASSERT_EQ(replied.ruling, Ruling::pass);
   EXPECT_GT(segment(replied.packet).payload_size(), 0U);
   const Outcome verified = client.in(replied.packet);
-  ASSERT_EQ(verified.ruling, Ruling::authorise) << (client.events.empty() ? "" : text(client.events.back().reason));
+  ASSERT_EQ(verified.ruling, Ruling::authorise)
+      << (client.events.empty() ? "" : text(client.events.back().reason));
   EXPECT_GE(verified.number, 1000U);
   EXPECT_EQ(segment(verified.packet).payload_size(), 0U) << "REPLY stops here";
   ASSERT_TRUE(verified.proof);

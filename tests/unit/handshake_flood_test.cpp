@@ -1,4 +1,5 @@
-// Floods of HELLOs that nobody means: the table is bounded, a source has its share of it, and others are served meanwhile.
+// Floods of HELLOs that nobody means: the table is bounded, a source has its share of it, and
+// others are served meanwhile.
 #include <algorithm>
 #include <random>
 
@@ -23,7 +24,8 @@ struct Floods : testing::Test {
 
   /// A SYN of somebody: `data` from an address and port.
   static Packet from(std::uint32_t source, std::uint16_t port, std::span<const std::uint8_t> data) {
-    Draft draft{.ends = Connection{}.ends, .sequence = 1000, .data = Packet(data.begin(), data.end())};
+    Draft draft{
+        .ends = Connection{}.ends, .sequence = 1000, .data = Packet(data.begin(), data.end())};
     for (int byte = 0; byte < 4; byte++) {
       draft.ends.source.bytes.at(static_cast<std::size_t>(byte)) =
           static_cast<std::uint8_t>(source >> (24U - 8U * static_cast<unsigned>(byte)));
@@ -33,7 +35,9 @@ struct Floods : testing::Test {
   }
   [[nodiscard]] std::span<const std::uint8_t> hello() const { return segment(said).payload(); }
   /// An allowed connection of the honest client, at its n-th port.
-  bool still_serves(std::uint16_t number) { return connects(client, server, Connection::number(number)); }
+  bool still_serves(std::uint16_t number) {
+    return connects(client, server, Connection::number(number));
+  }
 };
 
 TEST_F(Floods, ASourceHasItsShareOfTheTable) {
@@ -52,7 +56,8 @@ TEST_F(Floods, TheShareComesBackWithTime) {
   }
   EXPECT_TRUE(server.in(from(0x0a000063, 60'000, hello())).drop);
   server.pass_time(std::chrono::minutes(3));
-  for (std::uint16_t port = 0; port < 2 * kShare; port++) {  // old ones are given up as new ones come
+  for (std::uint16_t port = 0; port < 2 * kShare;
+       port++) {  // old ones are given up as new ones come
     server.in(from(0x0a000064, port, hello()));
   }
   EXPECT_TRUE(server.in(from(0x0a000063, 60'000, hello())).passes());
@@ -69,7 +74,8 @@ TEST_F(Floods, OldHandshakesFreeTheirShareThoughNobodyElseComes) {
 TEST_F(Floods, ManySourcesFillTheTableAndNotMore) {
   const Exchange under_way = exchange(client, server, Connection::number(9));
   for (int i = 0; i < cases(20'000, 1'000'000); i++) {
-    server.in(from(static_cast<std::uint32_t>(random()), static_cast<std::uint16_t>(random()), hello()));
+    server.in(
+        from(static_cast<std::uint32_t>(random()), static_cast<std::uint16_t>(random()), hello()));
     if (i % 500 == 0) {
       ASSERT_TRUE(still_serves(static_cast<std::uint16_t>(100 + i / 500))) << i;
     }
@@ -82,7 +88,8 @@ TEST_F(Floods, ManySourcesFillTheTableAndNotMore) {
 TEST_F(Floods, UnknownCertificatesCostNoMoreWorkThanIsAllowed) {
   // Each a certificate with another signature: as plausible as a bad one can be.
   Packet changed(hello().begin(), hello().end());
-  const std::size_t at = wire::kTokenHeader + wire::read_token(wire::Message::hello, hello())->credential.size() - 5;
+  const std::size_t at =
+      wire::kTokenHeader + wire::read_token(wire::Message::hello, hello())->credential.size() - 5;
   constexpr int kSeconds = 4;
   ASSERT_TRUE(still_serves(0));
   for (int i = 0; i < kSeconds * 1'000; i++) {
@@ -101,10 +108,12 @@ TEST_F(Floods, UnknownCertificatesCostNoMoreWorkThanIsAllowed) {
 }
 
 TEST_F(Floods, AKnownHostIsServedThoughItsCertificateIsForgottenInAFlood) {
-  // A flood of certificates has driven the client's out of memory, or trust was read again: it must be verified anew, during the flood.
+  // A flood of certificates has driven the client's out of memory, or trust was read again: it must
+  // be verified anew, during the flood.
   ASSERT_TRUE(still_serves(0));
   Packet changed(hello().begin(), hello().end());
-  const std::size_t at = wire::kTokenHeader + wire::read_token(wire::Message::hello, hello())->credential.size() - 5;
+  const std::size_t at =
+      wire::kTokenHeader + wire::read_token(wire::Message::hello, hello())->credential.size() - 5;
   const auto flood = [&](int i) {
     for (std::size_t byte = 0; byte < 4; byte++) {
       changed.at(at + byte) = static_cast<std::uint8_t>(i >> 8U * byte);
@@ -125,7 +134,8 @@ TEST_F(Floods, RandomDataBehindTheMagicAreRefused) {
   for (int i = 0; i < 20'000; i++) {
     std::ranges::generate(noise, [&] { return static_cast<std::uint8_t>(random()); });
     std::ranges::copy(wire::kMagic, noise.begin());
-    ASSERT_EQ(server.in(from(static_cast<std::uint32_t>(random()), 5'000, noise)).ruling, Ruling::refuse);
+    ASSERT_EQ(server.in(from(static_cast<std::uint32_t>(random()), 5'000, noise)).ruling,
+              Ruling::refuse);
   }
   EXPECT_EQ(server.engine->statistics().handshakes, 0U);
   EXPECT_EQ(server.engine->statistics().verifications, 0U);

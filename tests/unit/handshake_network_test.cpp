@@ -1,4 +1,5 @@
-// Bad networks: every allowed connection completes, TCP's own repetitions being the only delay, and no refused one does.
+// Bad networks: every allowed connection completes, TCP's own repetitions being the only delay, and
+// no refused one does.
 #include "handshake_simulation.hpp"
 
 namespace trireme::handshake {
@@ -9,7 +10,9 @@ using std::chrono::milliseconds;
 struct Networks : testing::Test {
   End client{psk_trust("client", kSecret), "app=web", "10.0.0.0/8", 16'384};
   End server{psk_trust("server", kSecret), "app=web", "10.0.0.0/8", 16'384};
-  [[nodiscard]] std::string tallies() const { return "client:" + client.tally() + "; server:" + server.tally(); }
+  [[nodiscard]] std::string tallies() const {
+    return "client:" + client.tally() + "; server:" + server.tally();
+  }
   std::uint16_t number = 0;  // of a connection of its own for each simulation
 };
 
@@ -23,15 +26,21 @@ TEST_F(Networks, APerfectOneTakesThreeTrips) {
 
 /// A delay of TCP's first time-out at most for each packet lost.
 TEST_F(Networks, EachPacketMayBeLostInTurn) {
-  for (const Kind kind : {Kind::hello, Kind::reply, Kind::proof, Kind::data, Kind::answer, Kind::other}) {
+  for (const Kind kind :
+       {Kind::hello, Kind::reply, Kind::proof, Kind::data, Kind::answer, Kind::other}) {
     for (const int times : {1, 3}) {
       Simulation simulation(client, server);
-      simulation.network = [kind, times](Kind sent, int before) { return Fate{.lost = sent == kind && before < times}; };
+      simulation.network = [kind, times](Kind sent, int before) {
+        return Fate{.lost = sent == kind && before < times};
+      };
       simulation.connect(++number);
       simulation.run();
-      EXPECT_TRUE(simulation.result(number).answered) << static_cast<int>(kind) << " lost " << times << " times";
+      EXPECT_TRUE(simulation.result(number).answered)
+          << static_cast<int>(kind) << " lost " << times << " times";
       // PROOF is asked for as soon as data are there, and again.
-      EXPECT_LE(simulation.result(number).took, milliseconds(kind == Kind::proof ? (times == 1 ? 10 : 310) : (times == 1 ? 1'500 : 7'100)))
+      EXPECT_LE(simulation.result(number).took,
+                milliseconds(kind == Kind::proof ? (times == 1 ? 10 : 310)
+                                                 : (times == 1 ? 1'500 : 7'100)))
           << static_cast<int>(kind);
       EXPECT_FALSE(simulation.result(number).refused);
     }
@@ -39,7 +48,8 @@ TEST_F(Networks, EachPacketMayBeLostInTurn) {
 }
 
 TEST_F(Networks, EachPacketMayComeTwice) {
-  for (const Kind kind : {Kind::hello, Kind::reply, Kind::proof, Kind::data, Kind::answer, Kind::other}) {
+  for (const Kind kind :
+       {Kind::hello, Kind::reply, Kind::proof, Kind::data, Kind::answer, Kind::other}) {
     for (const int later : {1, 2, 3, 4, 5, 6, 7, 8, 50, 900}) {
       Simulation simulation(client, server);
       simulation.network = [kind, later](Kind sent, int /*before*/) {
@@ -47,9 +57,11 @@ TEST_F(Networks, EachPacketMayComeTwice) {
       };
       simulation.connect(++number);
       simulation.run();
-      EXPECT_TRUE(simulation.result(number).answered) << static_cast<int>(kind) << " again after " << later;
+      EXPECT_TRUE(simulation.result(number).answered)
+          << static_cast<int>(kind) << " again after " << later;
       EXPECT_LE(simulation.result(number).took, milliseconds(5));
-      EXPECT_FALSE(simulation.result(number).refused) << static_cast<int>(kind) << " again after " << later;
+      EXPECT_FALSE(simulation.result(number).refused)
+          << static_cast<int>(kind) << " again after " << later;
     }
   }
 }
@@ -63,19 +75,28 @@ TEST_F(Networks, EachPacketMayBeLate) {
       };
       simulation.connect(++number);
       simulation.run();
-      EXPECT_TRUE(simulation.result(number).answered) << static_cast<int>(kind) << " late by " << delay;
-      EXPECT_LE(simulation.result(number).took, milliseconds(1'700)) << static_cast<int>(kind) << " late by " << delay;
-      EXPECT_FALSE(simulation.result(number).refused) << static_cast<int>(kind) << " late by " << delay;
+      EXPECT_TRUE(simulation.result(number).answered)
+          << static_cast<int>(kind) << " late by " << delay;
+      EXPECT_LE(simulation.result(number).took, milliseconds(1'700))
+          << static_cast<int>(kind) << " late by " << delay;
+      EXPECT_FALSE(simulation.result(number).refused)
+          << static_cast<int>(kind) << " late by " << delay;
     }
   }
 }
 
-/// Loses a share of all packets, of one kind not more than four in a row; repeats a tenth, and mixes their order.
+/// Loses a share of all packets, of one kind not more than four in a row; repeats a tenth, and
+/// mixes their order.
 Simulation::Network bad_network(std::mt19937& random, double loss) {
   return [&random, loss](Kind, int before) {
-    const auto chance = [&](double share) { return std::uniform_real_distribution<>(0, 1)(random) < share; };
+    const auto chance = [&](double share) {
+      return std::uniform_real_distribution<>(0, 1)(random) < share;
+    };
     const auto delay = [&] { return milliseconds(std::uniform_int_distribution<>(1, 40)(random)); };
-    return Fate{.lost = before % 5 != 4 && chance(loss), .twice = chance(0.1), .delay = delay(), .delay_of_second = delay() * 30};
+    return Fate{.lost = before % 5 != 4 && chance(loss),
+                .twice = chance(0.1),
+                .delay = delay(),
+                .delay_of_second = delay() * 30};
   };
 }
 
@@ -109,7 +130,8 @@ TEST_F(Networks, NobodyThatPolicyRefusesGetsThroughABadOne) {
   EXPECT_EQ(simulation.count(&Simulation::Result::refused), kNumber) << "and each hears of it";
 }
 
-/// Trust of both hosts changes on while connections are under way: add the new, offer the new, take the old away.
+/// Trust of both hosts changes on while connections are under way: add the new, offer the new, take
+/// the old away.
 TEST_F(Networks, ARotationOnABadNetworkFailsNobody) {
   const std::string both = std::string(kSecret) + kNextSecret;
   const std::string swapped = std::string(kNextSecret) + kSecret;
@@ -123,8 +145,10 @@ TEST_F(Networks, ARotationOnABadNetworkFailsNobody) {
     // The overlap is longer than a handshake may take.
     for (const std::string& secrets : {both, swapped}) {
       const std::string offered = forth ? secrets : (secrets == both ? swapped : both);
-      simulation.at(when, [this, offered] { client.engine->set_trust(psk_trust("client", offered)); });
-      simulation.at(when + milliseconds(150), [this, offered] { server.engine->set_trust(psk_trust("server", offered)); });
+      simulation.at(when,
+                    [this, offered] { client.engine->set_trust(psk_trust("client", offered)); });
+      simulation.at(when + milliseconds(150),
+                    [this, offered] { server.engine->set_trust(psk_trust("server", offered)); });
       when += milliseconds(300);
     }
   }
@@ -154,10 +178,12 @@ TEST_F(Networks, ARotationOfCertificatesFailsNobody) {
   for (int i = 0; i < rotations; i++, when += kApart) {
     const bool fresh = i % 2 == 0;
     simulation.at(when, [&, fresh] {
-      client.engine->set_trust(fresh ? new_fleet.trust(client_new, {}, {&old_fleet}) : old_fleet.trust(client_old, {}, {&new_fleet}));
+      client.engine->set_trust(fresh ? new_fleet.trust(client_new, {}, {&old_fleet})
+                                     : old_fleet.trust(client_old, {}, {&new_fleet}));
     });
     simulation.at(when + milliseconds(120), [&, fresh] {
-      server.engine->set_trust(fresh ? new_fleet.trust(server_new, {}, {&old_fleet}) : old_fleet.trust(server_old, {}, {&new_fleet}));
+      server.engine->set_trust(fresh ? new_fleet.trust(server_new, {}, {&old_fleet})
+                                     : old_fleet.trust(server_old, {}, {&new_fleet}));
     });
   }
   for (milliseconds at(0); at < when && number < 60'000; at += milliseconds(4)) {

@@ -1,4 +1,5 @@
-// Policy at both ends of a handshake: refusals, audit mode, peers without labels, and what is judged anew after it was authorised.
+// Policy at both ends of a handshake: refusals, audit mode, peers without labels, and what is
+// judged anew after it was authorised.
 #include "handshake_support.hpp"
 
 namespace trireme::handshake {
@@ -161,7 +162,8 @@ TEST_F(Afterwards, ANewPolicyThatForbidsItEndsItAtBothEnds) {
   EXPECT_EQ(server.in(connection.data()).ruling, Ruling::refuse) << "for good";
   EXPECT_EQ(server.last(), Reason::unknown_handshake);
   server.set_policy({});
-  EXPECT_EQ(server.in(connection.data()).ruling, Ruling::refuse) << "though policy allows new ones again";
+  EXPECT_EQ(server.in(connection.data()).ruling, Ruling::refuse)
+      << "though policy allows new ones again";
 }
 
 TEST_F(Afterwards, ANewPolicyInAuditModeLetsItGoOn) {
@@ -173,7 +175,8 @@ TEST_F(Afterwards, AnEndedWorkloadsFlowsEnd) {
   server.engine->remove_local(End::kNumber);
   EXPECT_EQ(server.in(connection.data()).ruling, Ruling::refuse);
   EXPECT_EQ(server.last(), Reason::unknown_workload);
-  client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=other")));  // the number is another's now
+  client.engine->add_local(std::make_shared<const LocalIdentity>(
+      End::kNumber, label_set("app=other")));  // the number is another's now
   EXPECT_EQ(client.out(connection.data()).ruling, Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::unknown_workload);
 }
@@ -200,14 +203,16 @@ TEST_F(Decisions, ARevokedCertificateEndsWhatItProved) {
   End two(fleet.trust(own), "app=web");
   ASSERT_TRUE(connects(one, two, connection));
   two.engine->set_trust(fleet.trust(own));
-  EXPECT_EQ(two.in(connection.data()).ruling, Ruling::authorise) << "verified again under the new trust";
+  EXPECT_EQ(two.in(connection.data()).ruling, Ruling::authorise)
+      << "verified again under the new trust";
   two.engine->set_trust(fleet.trust(own, {bad.certificate}));
   EXPECT_EQ(two.in(connection.data()).ruling, Ruling::refuse);
   EXPECT_EQ(two.last(), Reason::revoked);
 }
 
 TEST_F(Decisions, TooMuchPublicKeyWorkAfterARotationEndsNoFlow) {
-  // More peers behind one address than its allowance of verifications: their segments wait, TCP repeats them.
+  // More peers behind one address than its allowance of verifications: their segments wait, TCP
+  // repeats them.
   Fleet fleet;
   const auto own = fleet.issue("b");
   End two(fleet.trust(own), "app=web", "10.0.0.0/8", 256);

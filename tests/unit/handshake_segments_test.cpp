@@ -1,4 +1,5 @@
-// What TCP does beside the plain three segments: repetition, odd options, ports used again, both ends at once, resets.
+// What TCP does beside the plain three segments: repetition, odd options, ports used again, both
+// ends at once, resets.
 #include "handshake_support.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -21,13 +22,17 @@ struct Segments : testing::Test {
   }
   /// A whole handshake whose SYN and SYN-ACK have these options.
   void expect_connects_with(const Packet& options, const Packet& data = {}) {
-    const Outcome asked = client.out(Draft{.ends = connection.ends, .sequence = 1000, .options = options, .data = data}.bytes());
+    const Outcome asked = client.out(
+        Draft{.ends = connection.ends, .sequence = 1000, .options = options, .data = data}.bytes());
     ASSERT_TRUE(asked.passes()) << text(client.last());
     ASSERT_LE(asked.packet.size(), wire::kMaxTokenPacket);
     ASSERT_TRUE(server.in(asked.packet).passes()) << text(server.last());
-    const Outcome replied = server.out(
-        Draft{.ends = connection.back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = 1001, .options = options}
-            .bytes());
+    const Outcome replied = server.out(Draft{.ends = connection.back(),
+                                             .flags = wire::kSyn | wire::kAck,
+                                             .sequence = 5000,
+                                             .acknowledgement = 1001,
+                                             .options = options}
+                                           .bytes());
     ASSERT_TRUE(replied.passes()) << text(server.last());
     const Outcome verified = client.in(replied.packet);
     ASSERT_TRUE(verified.authorises()) << text(client.last());
@@ -61,7 +66,8 @@ TEST_F(Segments, ARepeatedSynCarriesTheSameHelloWhileItsReplyIsOnTheWay) {
 TEST_F(Segments, ASynThatArrivesLateLeavesACompleteHandshakeAlone) {
   const Exchange said = exchange(client, server, connection);
   ASSERT_TRUE(server.in(said.proof).authorises());
-  EXPECT_TRUE(server.in(said.hello).drop) << "TCP has it already, or has forgotten it: then what it proved is no one's any more";
+  EXPECT_TRUE(server.in(said.hello).drop)
+      << "TCP has it already, or has forgotten it: then what it proved is no one's any more";
   EXPECT_EQ(server.refused(Reason::conflict), 1U);
   EXPECT_TRUE(server.in(connection.data()).authorises()) << "data that was queued behind it";
 }
@@ -76,7 +82,8 @@ TEST_F(Segments, ARepeatedSynAckCarriesTheIdenticalReply) {
 TEST_F(Segments, AReplyIsIdenticalAfterTrustAndLabelsHaveChanged) {
   const Packet first = exchange(client, server, connection).reply;
   server.engine->set_trust(psk_trust("server", std::string(kNextSecret) + kSecret));
-  server.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web,zone=b")));
+  server.engine->add_local(
+      std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web,zone=b")));
   EXPECT_EQ(server.out(connection.syn_ack()).packet, first) << "a key seals one text";
 }
 
@@ -170,8 +177,13 @@ TEST_F(Early, ProofIsAskedForAgain) {
 
 TEST_F(Early, WhoHasNotSeenTheSynAckMakesNobodyAsk) {
   std::ignore = exchange(client, server, connection);
-  const Packet blind =
-      Draft{.ends = connection.ends, .flags = wire::kAck, .sequence = 1001, .acknowledgement = 77, .options = {}, .data = {'x'}}.bytes();
+  const Packet blind = Draft{
+      .ends = connection.ends,
+      .flags = wire::kAck,
+      .sequence = 1001,
+      .acknowledgement = 77,
+      .options = {},
+      .data = {'x'}}.bytes();
   const Outcome outcome = server.in(blind);
   EXPECT_TRUE(outcome.drop);
   EXPECT_FALSE(outcome.syn_ack);
@@ -206,7 +218,8 @@ TEST_F(Early, DataWaitForTheirOwnHandshakeAlone) {
   const Exchange said = exchange(client, server, connection);
   ASSERT_TRUE(server.in(part(0)).hold);
   for (End* end : {&client, &server}) {
-    end->pass_time(std::chrono::milliseconds(2'900));  // not long enough for the data to be given up
+    end->pass_time(
+        std::chrono::milliseconds(2'900));  // not long enough for the data to be given up
   }
   server.pass_time(std::chrono::milliseconds(100));
   client.pass_time(std::chrono::milliseconds(100));
@@ -264,7 +277,8 @@ TEST_F(Segments, FastOpenCookiesLeave) {
 TEST_F(Segments, FastOpenDataIsSentLater) {
   expect_connects_with({34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1}, {'G', 'E', 'T'});
   const auto payload = segment(said_).payload();
-  EXPECT_TRUE(wire::read_token(wire::Message::hello, payload)) << "HELLO is all that the SYN carries";
+  EXPECT_TRUE(wire::read_token(wire::Message::hello, payload))
+      << "HELLO is all that the SYN carries";
 }
 
 TEST_F(Segments, FullOptionSpaceIsNoObstacle) {
@@ -285,7 +299,9 @@ TEST_F(Segments, SignedSegmentsAreRefusedAtOnce) {
   Packet options(20, 1);
   options[0] = 19;  // MD5, RFC 2385
   options[1] = 18;
-  EXPECT_EQ(client.out(Draft{.ends = connection.ends, .sequence = 1000, .options = options}.bytes()).ruling, Ruling::refuse);
+  EXPECT_EQ(client.out(Draft{.ends = connection.ends, .sequence = 1000, .options = options}.bytes())
+                .ruling,
+            Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::signed_segments);
 }
 
@@ -297,7 +313,8 @@ TEST_F(Segments, LabelsThatDoNotFitAreRefusedWithTheNumbers) {
   client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set(labels)));
   EXPECT_EQ(client.out(connection.syn()).ruling, Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::token_too_large);
-  EXPECT_NE(client.events.back().detail.find("there is room for"), std::string::npos) << client.events.back().detail;
+  EXPECT_NE(client.events.back().detail.find("there is room for"), std::string::npos)
+      << client.events.back().detail;
 }
 
 TEST_F(Segments, PortsAreUsedAgain) {
@@ -322,12 +339,14 @@ TEST_F(Segments, PortsAreUsedAgainByAWorkloadWithOtherLabels) {
 }
 
 TEST_F(Segments, PortsOfAHandshakeUnderWayAreAnothersAfterAMoment) {
-  ASSERT_FALSE(exchange(client, server, connection).reply.empty());  // abandoned: the client is gone
+  ASSERT_FALSE(
+      exchange(client, server, connection).reply.empty());  // abandoned: the client is gone
   const Outcome asked = client.out(connection.syn(90'000));
   EXPECT_TRUE(server.in(asked.packet).drop);
   EXPECT_EQ(server.refused(Reason::conflict), 1U);
   for (End* end : {&client, &server}) {
-    end->pass_time(std::chrono::milliseconds(3'100));  // TCP repeats the SYN after 1 and after 3 seconds
+    end->pass_time(
+        std::chrono::milliseconds(3'100));  // TCP repeats the SYN after 1 and after 3 seconds
   }
   const Outcome again = client.out(connection.syn(90'000));
   EXPECT_EQ(again.packet, asked.packet);
@@ -345,7 +364,8 @@ TEST_F(Segments, NothingFollowsARequestOnAnAuthorisedFlow) {
     }
     End other(psk_trust("other", kSecret), "app=web");
     const Outcome passed = server.in(other.out(flow.syn(90'000)).packet, kDecided);
-    EXPECT_EQ(passed.ruling, Ruling::pass) << "the earlier connection's TCP answers, if there is one";
+    EXPECT_EQ(passed.ruling, Ruling::pass)
+        << "the earlier connection's TCP answers, if there is one";
     EXPECT_EQ(segment(passed.packet).payload_size(), 0U);
     const Outcome replied = server.out(flow.syn_ack(90'000));
     EXPECT_TRUE(replied.drop || replied.ruling == Ruling::refuse) << "no SYN-ACK leaves";
@@ -364,7 +384,8 @@ TEST_F(Segments, OfAConnectionThatIsOverNothingIsLeftForARequest) {
   ASSERT_EQ(server.changes.size(), 1U) << "conntrack's entry goes, and with it what it authorises";
   EXPECT_EQ(server.changes.front(), std::pair(connection.ends, FlowChange::forget));
   EXPECT_FALSE(server.in(connection.data()).passes());
-  EXPECT_EQ(server.in(asked).ruling, Ruling::pass) << "repeated by TCP, it begins a handshake of its own";
+  EXPECT_EQ(server.in(asked).ruling, Ruling::pass)
+      << "repeated by TCP, it begins a handshake of its own";
   EXPECT_FALSE(server.in(connection.data()).passes());
 }
 
@@ -376,15 +397,18 @@ TEST_F(Segments, AWorkloadWithOtherLabelsGetsNoAnswerToItsFormerQuestion) {
   EXPECT_FALSE(client.in(reply).authorises());
   EXPECT_EQ(client.last(), Reason::unknown_workload);
   const Connection next = Connection::number(1);
-  client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web")));
+  client.engine->add_local(
+      std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web")));
   client.out(next.syn());
-  client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=other")));
+  client.engine->add_local(
+      std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=other")));
   EXPECT_FALSE(client.in(next.syn_ack()).authorises());
 }
 
 TEST_F(Segments, AReplyThatIsLargerThanAnyIsRefused) {
   const Packet asked = client.out(connection.syn()).packet;
-  const Packet reply = server.in(asked).passes() ? server.out(connection.syn_ack()).packet : Packet{};
+  const Packet reply =
+      server.in(asked).passes() ? server.out(connection.syn_ack()).packet : Packet{};
   const auto token = wire::read_token(wire::Message::reply, segment(reply).payload());
   ASSERT_TRUE(token);
   constexpr std::size_t kLabels = 1403;  // and a packet of 1,500 bytes
@@ -413,7 +437,8 @@ TEST_F(Segments, AnotherSynCannotTakeAHandshakeAway) {
 
 TEST_F(Segments, SimultaneousOpenIsRefusedAtOnceAtBothEnds) {
   const Packet ours = client.out(connection.syn()).packet;
-  const Packet theirs = server.out(Draft{.ends = connection.back(), .sequence = 9000}.bytes()).packet;
+  const Packet theirs =
+      server.out(Draft{.ends = connection.back(), .sequence = 9000}.bytes()).packet;
   const Outcome here = client.in(theirs);
   EXPECT_EQ(here.ruling, Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::simultaneous_open);
@@ -424,7 +449,8 @@ TEST_F(Segments, SimultaneousOpenIsRefusedAtOnceAtBothEnds) {
 TEST_F(Segments, AFlowFromAnAddressToItselfAuthorisesNothing) {
   Connection own;
   own.ends.destination = own.ends.source;
-  own.ends.destination_port = own.ends.source_port;  // TCP's self-connect; over lo the kernel's rules decide and nobody is asked
+  own.ends.destination_port = own.ends.source_port;  // TCP's self-connect; over lo the kernel's
+                                                     // rules decide and nobody is asked
   const Outcome asked = client.out(own.syn());
   ASSERT_TRUE(asked.passes());
   EXPECT_FALSE(client.in(asked.packet).authorises());
@@ -448,7 +474,8 @@ TEST_F(Segments, AResetAuthorisesNothingInAnyState) {
   const Packet reply = server.out(connection.syn_ack()).packet;
   is_nothing("answered");
   const Outcome verified = client.in(reply);
-  ASSERT_TRUE(verified.authorises()) << "a reset does not end a handshake: anybody can send one, and TCP looks at its numbers";
+  ASSERT_TRUE(verified.authorises())
+      << "a reset does not end a handshake: anybody can send one, and TCP looks at its numbers";
   EXPECT_TRUE(server.in(*verified.proof).authorises());
 }
 
@@ -462,7 +489,12 @@ TEST_F(Segments, FragmentsOfHeadersAreDropped) {
 TEST_F(Segments, AProofWithDataBringsItsData) {
   // Nobody here sends one, but another implementation may.
   const Exchange said = exchange(client, server, connection);
-  Draft draft{.ends = connection.ends, .flags = wire::kAck, .sequence = 1001, .acknowledgement = 5001, .options = {}, .data = {'G'}};
+  Draft draft{.ends = connection.ends,
+              .flags = wire::kAck,
+              .sequence = 1001,
+              .acknowledgement = 5001,
+              .options = {},
+              .data = {'G'}};
   const auto tag = segment(said.proof).proof().value();
   draft.options = {253, 20, 0x54, 0x33};
   draft.options.insert(draft.options.end(), tag.begin(), tag.end());

@@ -1,5 +1,6 @@
-// Two hosts under simulated time: an engine each, the kernel's rules around it (docs/datapath.md, "Tokens"), TCP reduced to what a
-// handshake takes, and a network that loses, repeats, delays and overtakes.
+// Two hosts under simulated time: an engine each, the kernel's rules around it (docs/datapath.md,
+// "Tokens"), TCP reduced to what a handshake takes, and a network that loses, repeats, delays and
+// overtakes.
 #pragma once
 
 #include <functional>
@@ -27,11 +28,14 @@ class Simulation {
   /// How often the same kind of packet was sent before on that connection.
   using Network = std::function<Fate(Kind kind, int before)>;
 
-  Simulation(End& client, End& server) : hosts_{Host{&client, {}, Time(-1)}, Host{&server, {}, Time(-1)}} {}
+  Simulation(End& client, End& server)
+      : hosts_{Host{&client, {}, Time(-1)}, Host{&server, {}, Time(-1)}} {}
 
   Network network = [](Kind, int) { return Fate{}; };
   /// Called when simulated time reaches it.
-  void at(Time when, std::function<void()> what) { events_.push({when, order_++, std::move(what)}); }
+  void at(Time when, std::function<void()> what) {
+    events_.push({when, order_++, std::move(what)});
+  }
 
   void connect(std::uint16_t number, Time when = Time(0)) {
     at(when, [this, number] { begin(number); });
@@ -81,7 +85,9 @@ class Simulation {
     Time when;
     std::uint64_t order;
     std::function<void()> what;
-    bool operator<(const Event& other) const { return std::tie(when, order) > std::tie(other.when, other.order); }
+    bool operator<(const Event& other) const {
+      return std::tie(when, order) > std::tie(other.when, other.order);
+    }
   };
   struct Host {
     End* end;
@@ -89,7 +95,12 @@ class Simulation {
     Time tick{-1};                             // planned
   };
   struct Tcp {
-    enum class State : std::uint8_t { closed, syn_sent, syn_received, established } state = State::closed;
+    enum class State : std::uint8_t {
+      closed,
+      syn_sent,
+      syn_received,
+      established
+    } state = State::closed;
     int epoch = 0;  // of timers
   };
   struct Peers {
@@ -106,8 +117,9 @@ class Simulation {
       host.end->pass_time(when - now_);
       host.end->engine->tick(host.end->now);
       for (const Packet& packet : std::exchange(host.end->asked, {})) {
-        leave(&host == hosts_.data() ? kClient : kServer, static_cast<std::uint16_t>(segment(packet).ends().destination_port - 1'024),
-              packet, Kind::reply);
+        leave(&host == hosts_.data() ? kClient : kServer,
+              static_cast<std::uint16_t>(segment(packet).ends().destination_port - 1'024), packet,
+              Kind::reply);
       }
     }
     now_ = when;
@@ -163,7 +175,8 @@ class Simulation {
     Peers& peers = connections_[number];
     const Connection connection = Connection::number(number);
     if ((segment.flags() & wire::kRst) != 0) {
-      const bool acceptable = peers.client.state != Tcp::State::syn_sent || segment.acknowledgement() == 1001;
+      const bool acceptable =
+          peers.client.state != Tcp::State::syn_sent || segment.acknowledgement() == 1001;
       if (acceptable) {
         peers.client.state = Tcp::State::closed;
         peers.result.refused = true;
@@ -227,7 +240,12 @@ class Simulation {
   }
 
   static Packet ack(const Connection& connection) {
-    return Draft{.ends = connection.ends, .flags = wire::kAck, .sequence = 1001, .acknowledgement = 5001, .options = {}}.bytes();
+    return Draft{.ends = connection.ends,
+                 .flags = wire::kAck,
+                 .sequence = 1001,
+                 .acknowledgement = 5001,
+                 .options = {}}
+        .bytes();
   }
 
   // --- the rules: riders, resets, and what the engine is asked about ---
@@ -259,8 +277,10 @@ class Simulation {
     Host& host = hosts_[to];
     const wire::Segment parsed = segment(packet);
     const unsigned flags = parsed.flags() & (wire::kSyn | wire::kAck);
-    if ((parsed.flags() & wire::kRst) != 0 || ((flags & wire::kSyn) == 0 && host.authorised[number])) {
-      if (!parsed.proof()) {  // an option that a kernel does not know: the segment is an acknowledgement to it
+    if ((parsed.flags() & wire::kRst) != 0 ||
+        ((flags & wire::kSyn) == 0 && host.authorised[number])) {
+      if (!parsed.proof()) {  // an option that a kernel does not know: the segment is an
+                              // acknowledgement to it
         arrive_at_tcp(to, number, packet);
       }
       return;
@@ -304,7 +324,9 @@ class Simulation {
   static Packet refusal(const Packet& packet) {
     const wire::Segment to = segment(packet);
     const wire::Ends ends = to.ends();
-    Draft draft{.ends = {ends.destination, ends.source, ends.destination_port, ends.source_port}, .flags = wire::kRst, .options = {}};
+    Draft draft{.ends = {ends.destination, ends.source, ends.destination_port, ends.source_port},
+                .flags = wire::kRst,
+                .options = {}};
     if ((to.flags() & wire::kAck) != 0) {
       draft.sequence = to.acknowledgement();
     } else {

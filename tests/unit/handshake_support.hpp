@@ -1,4 +1,5 @@
-// What the tests of the handshake room share: two hosts' engines, and TCP segments between them as their kernels would make them.
+// What the tests of the handshake room share: two hosts' engines, and TCP segments between them as
+// their kernels would make them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -40,7 +41,8 @@ struct Draft {
   std::uint32_t sequence = 0;
   std::uint32_t acknowledgement = 0;
   std::uint16_t window = 64'240;
-  Packet options = {2, 4, 5, 180, 1, 3, 3, 7, 4, 2, 8, 10, 0, 0, 0, 9, 0, 0, 0, 0};  // MSS 1460, scale 7, SACK, timestamps
+  Packet options = {2, 4,  5, 180, 1, 3, 3, 7, 4, 2,
+                    8, 10, 0, 0,   0, 9, 0, 0, 0, 0};  // MSS 1460, scale 7, SACK, timestamps
   Packet data = {};
 
   [[nodiscard]] Packet bytes() const {
@@ -77,7 +79,8 @@ struct Draft {
       ip.insert(ip.end(), {6, 64});
     }
     for (const policy::Address* end : {&ends.source, &ends.destination}) {
-      ip.insert(ip.end(), end->bytes.begin(), end->bytes.begin() + static_cast<std::ptrdiff_t>(end->size()));
+      ip.insert(ip.end(), end->bytes.begin(),
+                end->bytes.begin() + static_cast<std::ptrdiff_t>(end->size()));
     }
     ip.insert(ip.end(), tcp.begin(), tcp.end());
     return ip;
@@ -113,7 +116,9 @@ class Book final : public IdentityBook {
 
  private:
   policy::Number next_;
-  std::map<std::pair<credentials::Digest, credentials::Digest>, std::shared_ptr<const RemoteIdentity>> known_;
+  std::map<std::pair<credentials::Digest, credentials::Digest>,
+           std::shared_ptr<const RemoteIdentity>>
+      known_;
 };
 
 /// What became of a packet, copied out of the engine.
@@ -128,28 +133,38 @@ struct Outcome {
   std::vector<Packet> behind;     // were held until now
 
   [[nodiscard]] bool passes() const { return !drop && !hold && ruling != Ruling::refuse; }
-  [[nodiscard]] bool authorises() const { return !drop && !hold && (ruling == Ruling::authorise || ruling == Ruling::audit); }
+  [[nodiscard]] bool authorises() const {
+    return !drop && !hold && (ruling == Ruling::authorise || ruling == Ruling::audit);
+  }
 };
 
 /// One end: an engine and its workload.
 struct End : private Port {
   static constexpr policy::Number kNumber = 77;
 
-  explicit End(std::shared_ptr<const credentials::Trust> trust, const std::string& labels, const std::string& peers = "10.0.0.0/8",
-               std::size_t capacity = 64)
+  explicit End(std::shared_ptr<const credentials::Trust> trust, const std::string& labels,
+               const std::string& peers = "10.0.0.0/8", std::size_t capacity = 64)
       : book(1000), engine(Engine::create(capacity, book).value()) {
     set_policy({});
     engine->set_trust(std::move(trust));
-    engine->set_peers({policy::Prefix::parse(peers).value(), policy::Prefix::parse("fd00::/16").value()});
+    engine->set_peers(
+        {policy::Prefix::parse(peers).value(), policy::Prefix::parse("fd00::/16").value()});
     engine->add_local(std::make_shared<const LocalIdentity>(kNumber, label_set(labels)));
     engine->set_port(this);
     engine->on_event = [this](Event&& event) { events.push_back(std::move(event)); };
   }
 
-  void set_policy(policy::Policy policy) { engine->set_policy(std::make_shared<const policy::Policy>(std::move(policy))); }
+  void set_policy(policy::Policy policy) {
+    engine->set_policy(std::make_shared<const policy::Policy>(std::move(policy)));
+  }
 
   Outcome handle(const Packet& packet, bool outgoing, std::uint32_t priority = kNumber) {
-    const PacketFacts facts{.point = 0, .outgoing = outgoing, .priority = priority, .mark = 5, .out_device = 3, .id = ++last_id};
+    const PacketFacts facts{.point = 0,
+                            .outgoing = outgoing,
+                            .priority = priority,
+                            .mark = 5,
+                            .out_device = 3,
+                            .id = ++last_id};
     const Answer answer = engine->handle(facts, packet, packet.size(), now);
     Outcome outcome;
     outcome.drop = answer.drop;
@@ -171,10 +186,16 @@ struct End : private Port {
     }
     return outcome;
   }
-  Outcome out(const Packet& packet, std::uint32_t priority = kNumber) { return handle(packet, true, priority); }
-  Outcome in(const Packet& packet, std::uint32_t priority = kNumber) { return handle(packet, false, priority); }
+  Outcome out(const Packet& packet, std::uint32_t priority = kNumber) {
+    return handle(packet, true, priority);
+  }
+  Outcome in(const Packet& packet, std::uint32_t priority = kNumber) {
+    return handle(packet, false, priority);
+  }
 
-  [[nodiscard]] std::uint64_t refused(Reason reason) const { return engine->statistics().refused.at(static_cast<std::size_t>(reason)); }
+  [[nodiscard]] std::uint64_t refused(Reason reason) const {
+    return engine->statistics().refused.at(static_cast<std::size_t>(reason));
+  }
   /// "policy 3 busy 1": for messages.
   [[nodiscard]] std::string tally() const {
     std::string list;
@@ -198,8 +219,8 @@ struct End : private Port {
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
 
-  std::vector<Packet> asked;                               // SYN-ACKs by which it asks again for PROOF
-  bool connected = true;                                   // its TCP has the connection
+  std::vector<Packet> asked;  // SYN-ACKs by which it asks again for PROOF
+  bool connected = true;      // its TCP has the connection
   std::vector<std::pair<wire::Ends, FlowChange>> changes;  // of conntrack's entries
 
  private:
@@ -213,14 +234,20 @@ struct End : private Port {
     return {buffer.view().begin(), buffer.view().end()};
   }
   void send(const ControlDatagram& /*datagram*/) override {}
-  void send(PointId /*point*/, const OwnSegment& segment) override { asked.push_back(written(segment)); }
+  void send(PointId /*point*/, const OwnSegment& segment) override {
+    asked.push_back(written(segment));
+  }
   void release(PointId /*point*/, std::uint32_t /*id*/, std::uint32_t /*priority*/) override {}
   void drop(PointId /*point*/, std::uint32_t id) override { EXPECT_EQ(held.erase(id), 1U); }
-  void change(PointId /*point*/, std::uint8_t protocol, const wire::Ends& ends, FlowChange change) override {
+  void change(PointId /*point*/, std::uint8_t protocol, const wire::Ends& ends,
+              FlowChange change) override {
     EXPECT_EQ(protocol, 6);
     changes.emplace_back(ends, change);
   }
-  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/, std::uint32_t /*device*/) override { return connected; }
+  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/,
+                                  std::uint32_t /*device*/) override {
+    return connected;
+  }
   [[nodiscard]] bool is_followed(PointId /*point*/) const override { return false; }
 };
 
@@ -232,21 +259,40 @@ inline wire::Segment segment(const Packet& packet) {
 struct Connection {
   wire::Ends ends{address("10.0.0.1"), address("10.0.0.2"), 40'000, 80};
 
-  [[nodiscard]] wire::Ends back() const { return {ends.destination, ends.source, ends.destination_port, ends.source_port}; }
-  [[nodiscard]] Packet syn(std::uint32_t sequence = 1000) const { return Draft{.ends = ends, .sequence = sequence}.bytes(); }
+  [[nodiscard]] wire::Ends back() const {
+    return {ends.destination, ends.source, ends.destination_port, ends.source_port};
+  }
+  [[nodiscard]] Packet syn(std::uint32_t sequence = 1000) const {
+    return Draft{.ends = ends, .sequence = sequence}.bytes();
+  }
   [[nodiscard]] Packet syn_ack(std::uint32_t of_syn = 1000) const {
-    return Draft{.ends = back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = of_syn + 1}.bytes();
+    return Draft{.ends = back(),
+                 .flags = wire::kSyn | wire::kAck,
+                 .sequence = 5000,
+                 .acknowledgement = of_syn + 1}
+        .bytes();
   }
   [[nodiscard]] Packet data() const {
-    return Draft{.ends = ends, .flags = wire::kAck | wire::kPsh, .sequence = 1001, .acknowledgement = 5001, .options = {}, .data = {'G'}}
+    return Draft{.ends = ends,
+                 .flags = wire::kAck | wire::kPsh,
+                 .sequence = 1001,
+                 .acknowledgement = 5001,
+                 .options = {},
+                 .data = {'G'}}
         .bytes();
   }
   [[nodiscard]] Packet answer() const {
-    return Draft{
-        .ends = back(), .flags = wire::kAck | wire::kPsh, .sequence = 5001, .acknowledgement = 1002, .options = {}, .data = {'O', 'K'}}
+    return Draft{.ends = back(),
+                 .flags = wire::kAck | wire::kPsh,
+                 .sequence = 5001,
+                 .acknowledgement = 1002,
+                 .options = {},
+                 .data = {'O', 'K'}}
         .bytes();
   }
-  [[nodiscard]] Packet reset() const { return Draft{.ends = ends, .flags = wire::kRst, .sequence = 1001, .options = {}}.bytes(); }
+  [[nodiscard]] Packet reset() const {
+    return Draft{.ends = ends, .flags = wire::kRst, .sequence = 1001, .options = {}}.bytes();
+  }
 
   /// The n-th connection between the same hosts.
   [[nodiscard]] static Connection number(std::uint16_t n) {
@@ -261,7 +307,8 @@ inline bool is_kept_back(const Outcome& outcome) {
   return outcome.drop || outcome.hold;
 }
 
-/// What both ends said to each other on one connection, as it was on the wire; empty where it did not come so far.
+/// What both ends said to each other on one connection, as it was on the wire; empty where it did
+/// not come so far.
 struct Exchange {
   Packet hello;
   Packet reply;
@@ -298,7 +345,8 @@ inline bool connects(End& client, End& server, const Connection& connection) {
   return !said.proof.empty() && said.verified.authorises() && server.in(said.proof).authorises();
 }
 
-inline std::shared_ptr<const credentials::Trust> psk_trust(const std::string& host, const std::string& secret) {
+inline std::shared_ptr<const credentials::Trust> psk_trust(const std::string& host,
+                                                           const std::string& secret) {
   credentials::TrustMaterial material;
   material.host_name = host;
   material.psk = {"psk", secret};
@@ -315,28 +363,32 @@ class Fleet {
  public:
   using Time = credentials::Time;
 
-  explicit Fleet(const std::string& name = "fleet") : authority_(credentials::make_authority(name, start(), random_).value()) {}
+  explicit Fleet(const std::string& name = "fleet")
+      : authority_(credentials::make_authority(name, start(), random_).value()) {}
 
   static Time start() { return std::chrono::system_clock::now() - std::chrono::hours(24 * 1000); }
 
-  [[nodiscard]] credentials::Issued issue(const std::string& host, std::optional<std::string> labels = {},
-                                          Time at = std::chrono::system_clock::now(), unsigned days = 365) {
+  [[nodiscard]] credentials::Issued issue(const std::string& host,
+                                          std::optional<std::string> labels = {},
+                                          Time at = std::chrono::system_clock::now(),
+                                          unsigned days = 365) {
     credentials::HostRequest request{.host = host, .labels = {}, .days = days};
     if (labels) {
       request.labels.emplace();
       request.labels->push_back(policy::parse_label_pattern(*labels).value());
     }
-    auto issued = credentials::issue({.path = "ca.pem", .content = authority_.certificate}, {.path = "ca.key", .content = authority_.key},
-                                     request, at, random_);
+    auto issued =
+        credentials::issue({.path = "ca.pem", .content = authority_.certificate},
+                           {.path = "ca.key", .content = authority_.key}, request, at, random_);
     EXPECT_TRUE(issued) << (issued ? "" : issued.error().text());
     return std::move(*issued);
   }
 
   /// A host's [trust]. `others` are CAs that it believes beside this one.
-  [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(const credentials::Issued& host,
-                                                                const std::vector<std::string>& revoked = {},
-                                                                const std::vector<const Fleet*>& others = {},
-                                                                Time at = std::chrono::system_clock::now()) const {
+  [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(
+      const credentials::Issued& host, const std::vector<std::string>& revoked = {},
+      const std::vector<const Fleet*>& others = {},
+      Time at = std::chrono::system_clock::now()) const {
     credentials::TrustMaterial material;
     material.host_name = "host";
     material.certificate = {"host.pem", host.certificate};
@@ -352,7 +404,9 @@ class Fleet {
     EXPECT_TRUE(trust) << (trust ? "" : trust.error().front().text());
     return *trust;
   }
-  [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(const std::string& host) { return trust(issue(host)); }
+  [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(const std::string& host) {
+    return trust(issue(host));
+  }
 
  private:
   credentials::Random random_ = credentials::Random::open().value();

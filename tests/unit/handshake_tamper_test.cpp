@@ -1,4 +1,5 @@
-// Whoever holds no credential changes, repeats, mixes or cuts what two hosts say: nothing is authorised by it.
+// Whoever holds no credential changes, repeats, mixes or cuts what two hosts say: nothing is
+// authorised by it.
 #include "handshake_support.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -8,11 +9,13 @@ namespace {
 /// Both kinds of credentials.
 struct Tampering : testing::TestWithParam<bool> {
   Fleet fleet;
-  End client{GetParam() ? fleet.trust("client") : psk_trust("client", kSecret), "app=web", "10.0.0.0/8", 8192};
-  End server{GetParam() ? fleet.trust("server") : psk_trust("server", kSecret), "app=web", "10.0.0.0/8", 8192};
+  End client{GetParam() ? fleet.trust("client") : psk_trust("client", kSecret), "app=web",
+             "10.0.0.0/8", 8192};
+  End server{GetParam() ? fleet.trust("server") : psk_trust("server", kSecret), "app=web",
+             "10.0.0.0/8", 8192};
 
-  /// From one end to the other of the packet's data, bit by bit; certificates are verified for each, so only some of their bits in a short
-  /// run.
+  /// From one end to the other of the packet's data, bit by bit; certificates are verified for
+  /// each, so only some of their bits in a short run.
   static std::size_t step() { return GetParam() ? static_cast<std::size_t>(cases(13, 1)) : 1; }
   /// Time for the budget of verifications.
   void rest() {
@@ -30,7 +33,8 @@ TEST_P(Tampering, AFlippedBitOfHelloAuthorisesNothing) {
     const Connection connection = Connection::number(number++);
     const Outcome asked = client.out(connection.syn());
     ASSERT_TRUE(asked.passes());
-    const Outcome heard = server.in(flipped(asked.packet, segment(asked.packet).header_size() * 8 + bit));
+    const Outcome heard =
+        server.in(flipped(asked.packet, segment(asked.packet).header_size() * 8 + bit));
     ASSERT_FALSE(heard.authorises()) << bit;
     if (!heard.passes()) {
       continue;
@@ -54,7 +58,8 @@ TEST_P(Tampering, AFlippedBitOfReplyAuthorisesNothing) {
     const Outcome asked = client.out(connection.syn());
     ASSERT_TRUE(server.in(asked.packet).passes());
     const Outcome replied = server.out(connection.syn_ack());
-    const Outcome verified = client.in(flipped(replied.packet, segment(replied.packet).header_size() * 8 + bit));
+    const Outcome verified =
+        client.in(flipped(replied.packet, segment(replied.packet).header_size() * 8 + bit));
     ASSERT_FALSE(verified.authorises()) << bit;
     ASSERT_FALSE(verified.proof) << bit;
     // What could be noise rather than the server's word leaves the handshake to the server.
@@ -67,13 +72,15 @@ TEST_P(Tampering, AFlippedBitOfReplyAuthorisesNothing) {
 
 TEST_P(Tampering, AFlippedBitOfProofAuthorisesNothing) {
   const Exchange said = exchange(client, server, Connection{});
-  const auto from = static_cast<std::size_t>(segment(said.proof).proof()->data() - said.proof.data()) - 4;
+  const auto from =
+      static_cast<std::size_t>(segment(said.proof).proof()->data() - said.proof.data()) - 4;
   for (std::size_t bit = from * 8; bit < (from + 20) * 8; bit++) {
     const Packet changed = flipped(said.proof, bit);
     const auto parsed = wire::Segment::parse(changed, changed.size());
     ASSERT_FALSE(server.in(changed).authorises()) << bit << (parsed ? "" : " malformed");
   }
-  EXPECT_EQ(server.refused(Reason::forged_proof), 128U) << "the tag's bits; the others make it another option, or none";
+  EXPECT_EQ(server.refused(Reason::forged_proof), 128U)
+      << "the tag's bits; the others make it another option, or none";
   EXPECT_TRUE(server.in(said.proof).authorises()) << "the true one still counts";
 }
 
@@ -85,13 +92,18 @@ TEST_P(Tampering, TokensCutShortAreMalformed) {
     draft.data.assign(payload.begin(), payload.end() - static_cast<std::ptrdiff_t>(cut));
     const Outcome heard = server.in(draft.bytes());
     ASSERT_EQ(heard.ruling, Ruling::refuse) << cut;
-    ASSERT_EQ(segment(heard.packet).payload_size(), 0U) << "what is refused is answered as the SYN that it was";
+    ASSERT_EQ(segment(heard.packet).payload_size(), 0U)
+        << "what is refused is answered as the SYN that it was";
     ASSERT_EQ(server.last(), Reason::malformed_token) << cut;
   }
-  for (std::size_t cut = 1; cut < segment(said.reply).payload_size() - wire::kMagic.size(); cut += cut < 60 ? 1 : 7) {
+  for (std::size_t cut = 1; cut < segment(said.reply).payload_size() - wire::kMagic.size();
+       cut += cut < 60 ? 1 : 7) {
     const Connection connection = Connection::number(static_cast<std::uint16_t>(1 + cut));
     ASSERT_TRUE(client.out(connection.syn()).passes());
-    Draft draft{.ends = connection.back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = 1001};
+    Draft draft{.ends = connection.back(),
+                .flags = wire::kSyn | wire::kAck,
+                .sequence = 5000,
+                .acknowledgement = 1001};
     const auto payload = segment(said.reply).payload();
     draft.data.assign(payload.begin(), payload.end() - static_cast<std::ptrdiff_t>(cut));
     ASSERT_FALSE(client.in(draft.bytes()).authorises()) << cut;
@@ -108,13 +120,15 @@ TEST_P(Tampering, MessagesOfAnotherFlowAuthoriseNothing) {
   const Exchange before = exchange(client, server, Connection{});
   ASSERT_TRUE(server.in(before.proof).authorises());
   const Connection connection = Connection::number(7);
-  const auto moved = [&](const Packet& packet, bool to_server) {  // with the addresses and ports of another flow
+  const auto moved = [&](const Packet& packet,
+                         bool to_server) {  // with the addresses and ports of another flow
     Packet changed = packet;
     changed.at(to_server ? 20 : 22) = static_cast<std::uint8_t>(connection.ends.source_port >> 8U);
     changed.at(to_server ? 21 : 23) = static_cast<std::uint8_t>(connection.ends.source_port);
     return changed;
   };
-  // An attacker without a credential repeats the client's part: REPLY has a new nonce, so that the old PROOF does not fit.
+  // An attacker without a credential repeats the client's part: REPLY has a new nonce, so that the
+  // old PROOF does not fit.
   ASSERT_TRUE(server.in(moved(before.hello, true)).passes()) << "HELLO alone authorises nothing";
   const Outcome replied = server.out(connection.syn_ack());
   ASSERT_TRUE(replied.passes());
@@ -172,7 +186,10 @@ TEST_P(Tampering, TheReplyToOneHostIsNoReplyToAnother) {
   };
   const Packet to_first = reply_to(first);
   const Packet to_second = reply_to(second);
-  Draft draft{.ends = first.back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = 1001};
+  Draft draft{.ends = first.back(),
+              .flags = wire::kSyn | wire::kAck,
+              .sequence = 5000,
+              .acknowledgement = 1001};
   const auto payload = segment(to_second).payload();
   draft.data.assign(payload.begin(), payload.end());
   EXPECT_TRUE(client.in(draft.bytes()).drop);
@@ -183,14 +200,18 @@ TEST_P(Tampering, TheReplyToOneHostIsNoReplyToAnother) {
 TEST_P(Tampering, TheClientsOwnMessageSentBackIsNoReply) {
   const Connection connection;
   const Packet hello = client.out(connection.syn()).packet;
-  Draft draft{.ends = connection.back(), .flags = wire::kSyn | wire::kAck, .sequence = 5000, .acknowledgement = 1001};
+  Draft draft{.ends = connection.back(),
+              .flags = wire::kSyn | wire::kAck,
+              .sequence = 5000,
+              .acknowledgement = 1001};
   const auto payload = segment(hello).payload();
   draft.data.assign(payload.begin(), payload.end());
   EXPECT_FALSE(client.in(draft.bytes()).authorises());
   EXPECT_EQ(client.last(), Reason::malformed_token);
 }
 
-INSTANTIATE_TEST_SUITE_P(Credentials, Tampering, testing::Bool(), [](const auto& kind) { return kind.param ? "Certificate" : "Psk"; });
+INSTANTIATE_TEST_SUITE_P(Credentials, Tampering, testing::Bool(),
+                         [](const auto& kind) { return kind.param ? "Certificate" : "Psk"; });
 
 }  // namespace
 }  // namespace trireme::handshake

@@ -1,4 +1,5 @@
-// Credentials that are not believed, each for its own reason; rotation and revocation while handshakes are under way.
+// Credentials that are not believed, each for its own reason; rotation and revocation while
+// handshakes are under way.
 #include "handshake_support.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -14,7 +15,8 @@ Fleet::Time day_from_now(int days) {
 }
 
 /// What the server thinks of a client with that [trust], whose clock says `their_time`.
-Reason server_on(const std::shared_ptr<const credentials::Trust>& theirs, const std::shared_ptr<const credentials::Trust>& ours,
+Reason server_on(const std::shared_ptr<const credentials::Trust>& theirs,
+                 const std::shared_ptr<const credentials::Trust>& ours,
                  Fleet::Time their_time = std::chrono::system_clock::now()) {
   End client(theirs, "app=web");
   client.now.wall = their_time;
@@ -27,8 +29,10 @@ Reason server_on(const std::shared_ptr<const credentials::Trust>& theirs, const 
   return server.last();
 }
 
-/// What the client thinks of a server with that [trust], which itself believes the client, and whose clock says `their_time`.
-Reason client_on(const std::shared_ptr<const credentials::Trust>& ours, const std::shared_ptr<const credentials::Trust>& theirs,
+/// What the client thinks of a server with that [trust], which itself believes the client, and
+/// whose clock says `their_time`.
+Reason client_on(const std::shared_ptr<const credentials::Trust>& ours,
+                 const std::shared_ptr<const credentials::Trust>& theirs,
                  Fleet::Time their_time = std::chrono::system_clock::now()) {
   End client(ours, "app=web");
   End server(theirs, "app=web");
@@ -48,7 +52,8 @@ TEST(PeerTrust, ACertificateOfAnotherTrustDomainIsUntrusted) {
   Fleet namesake;  // of the same name, with another key
   EXPECT_EQ(server_on(theirs.trust("a"), ours.trust("b")), Reason::untrusted);
   EXPECT_EQ(server_on(namesake.trust("a"), ours.trust("b")), Reason::untrusted);
-  EXPECT_EQ(client_on(ours.trust("a"), theirs.trust(theirs.issue("b"), {}, {&ours})), Reason::untrusted);
+  EXPECT_EQ(client_on(ours.trust("a"), theirs.trust(theirs.issue("b"), {}, {&ours})),
+            Reason::untrusted);
 }
 
 TEST(PeerTrust, AnotherSecretIsUntrusted) {
@@ -68,7 +73,9 @@ TEST(PeerTrust, ACertificateIsBelievedInItsTimeOnly) {
   };
   for (const int from : {-40, 10}) {  // expired, and not valid yet: by our clock, not by theirs
     EXPECT_EQ(server_on(of(from, 30), fleet.trust("b"), day_from_now(from)), Reason::expired);
-    EXPECT_EQ(client_on(fleet.trust(fleet.issue("b", {}, day_from_now(-41))), of(from, 30), day_from_now(from)), Reason::expired);
+    EXPECT_EQ(client_on(fleet.trust(fleet.issue("b", {}, day_from_now(-41))), of(from, 30),
+                        day_from_now(from)),
+              Reason::expired);
   }
 }
 
@@ -86,8 +93,10 @@ TEST(PeerTrust, ACertificateThatExpiresBetweenHelloAndProofIsRefused) {
 TEST(PeerTrust, ARevokedCertificateIsRefused) {
   Fleet fleet;
   const auto bad = fleet.issue("a");
-  EXPECT_EQ(server_on(fleet.trust(bad), fleet.trust(fleet.issue("b"), {bad.certificate})), Reason::revoked);
-  EXPECT_EQ(client_on(fleet.trust(fleet.issue("b"), {bad.certificate}), fleet.trust(bad)), Reason::revoked);
+  EXPECT_EQ(server_on(fleet.trust(bad), fleet.trust(fleet.issue("b"), {bad.certificate})),
+            Reason::revoked);
+  EXPECT_EQ(client_on(fleet.trust(fleet.issue("b"), {bad.certificate}), fleet.trust(bad)),
+            Reason::revoked);
 }
 
 TEST(PeerTrust, LabelsThatACertificateDoesNotVouchForAreRefused) {
@@ -125,7 +134,8 @@ TEST(PeerTrust, BothSecretsCountDuringARotation) {
   End client(psk_trust("a", kSecret), "app=web");
   End server(psk_trust("b", kSecret), "app=web");
   std::uint16_t number = 0;
-  // One step at a time, each host in its turn, and the packets of a handshake on either side of every step.
+  // One step at a time, each host in its turn, and the packets of a handshake on either side of
+  // every step.
   for (std::size_t step = 1; step < steps.size(); step++) {
     for (const bool client_first : {true, false}) {
       for (int when = 0; when < 4; when++) {
@@ -147,7 +157,8 @@ TEST(PeerTrust, BothSecretsCountDuringARotation) {
         const Outcome verified = one.in(replied.packet);
         ASSERT_TRUE(verified.authorises()) << step << client_first << when << text(one.last());
         change(3);
-        ASSERT_TRUE(two.in(*verified.proof).authorises()) << step << client_first << when << text(two.last());
+        ASSERT_TRUE(two.in(*verified.proof).authorises())
+            << step << client_first << when << text(two.last());
       }
     }
   }
@@ -229,8 +240,10 @@ TEST(PeerTrust, AHostWithMoreLabelSetsThanAreRememberedIsServedAllTheSame) {
   End client(psk_trust("a", kSecret), "app=web");
   client.set_policy(any);
   for (int job = 0; job < 5'000; job++) {
-    client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web,job=" + std::to_string(job))));
-    ASSERT_TRUE(connects(client, server, Connection::number(static_cast<std::uint16_t>(job)))) << job << text(server.last());
+    client.engine->add_local(std::make_shared<const LocalIdentity>(
+        End::kNumber, label_set("app=web,job=" + std::to_string(job))));
+    ASSERT_TRUE(connects(client, server, Connection::number(static_cast<std::uint16_t>(job))))
+        << job << text(server.last());
   }
 }
 

@@ -45,7 +45,8 @@ class CgroupTreeTest : public ::testing::Test {
 std::size_t watches_in_kernel(int inotify) {
   const auto info = read_file("/proc/self/fdinfo/" + std::to_string(inotify));
   std::size_t count = 0;
-  for (std::size_t at = info->find("inotify wd:"); at != std::string::npos; at = info->find("inotify wd:", at + 1)) {
+  for (std::size_t at = info->find("inotify wd:"); at != std::string::npos;
+       at = info->find("inotify wd:", at + 1)) {
     ++count;
   }
   return count;

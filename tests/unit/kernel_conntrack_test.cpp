@@ -46,7 +46,8 @@ class ConntrackTest : public ::testing::Test {
     batch.add_table();
     batch.add_chain("output", NftBaseChain{NF_INET_LOCAL_OUT, 0});
     NftRule rule;
-    rule.immediate(8, NftBytes::u32(kFirst).add_u32(0).add_u32(0).add_u32(kLast)).set_ct(NFT_CT_LABELS, 8);
+    rule.immediate(8, NftBytes::u32(kFirst).add_u32(0).add_u32(0).add_u32(kLast))
+        .set_ct(NFT_CT_LABELS, 8);
     batch.add_rule("output", rule);
     const Status done = nft->commit(std::move(batch));
     ASSERT_TRUE(done) << done.error().text();

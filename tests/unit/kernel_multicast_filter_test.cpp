@@ -1,4 +1,5 @@
-// The filter on a cgroup of our own: which datagrams its sockets still get. Needs root and cgroup v2.
+// The filter on a cgroup of our own: which datagrams its sockets still get. Needs root and cgroup
+// v2.
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <net/if.h>
@@ -38,7 +39,8 @@ Fd receiver() {
   ip_mreqn group{};
   ::inet_pton(AF_INET, "239.1.1.1", &group.imr_multiaddr);
   group.imr_ifindex = 1;  // lo
-  EXPECT_EQ(::setsockopt(fd.get(), IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group), 0) << std::strerror(errno);
+  EXPECT_EQ(::setsockopt(fd.get(), IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group), 0)
+      << std::strerror(errno);
   return fd;
 }
 
@@ -46,18 +48,22 @@ void send(const char* address) {
   const Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const int one = 1;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
-  ASSERT_EQ(::setsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, "lo", 2), 0) << std::strerror(errno);
+  ASSERT_EQ(::setsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, "lo", 2), 0)
+      << std::strerror(errno);
   const sockaddr_in destination = to(address);
-  ASSERT_EQ(::sendto(fd.get(), address, std::strlen(address), 0, reinterpret_cast<const sockaddr*>(&destination), sizeof destination),
+  ASSERT_EQ(::sendto(fd.get(), address, std::strlen(address), 0,
+                     reinterpret_cast<const sockaddr*>(&destination), sizeof destination),
             static_cast<ssize_t>(std::strlen(address)))
       << address << ": " << std::strerror(errno);
 }
 
-/// What `fd` has received, in order, each datagram being the address it was sent to. Loopback delivers before sendto(2) returns.
+/// What `fd` has received, in order, each datagram being the address it was sent to. Loopback
+/// delivers before sendto(2) returns.
 std::string received(const Fd& fd) {
   std::string all;
   std::array<char, 64> buffer{};
-  for (ssize_t size = 0; (size = ::recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)) > 0;) {
+  for (ssize_t size = 0;
+       (size = ::recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT)) > 0;) {
     all += std::string(buffer.data(), static_cast<std::size_t>(size)) + " ";
   }
   return all;
@@ -89,7 +95,9 @@ class MulticastFilterTest : public ::testing::Test {
       EXPECT_TRUE(tree_->remove(path_));
     }
   }
-  void enter(const std::string& path) { ASSERT_TRUE(tree_->place(path, static_cast<std::uint32_t>(::getpid()))); }
+  void enter(const std::string& path) {
+    ASSERT_TRUE(tree_->place(path, static_cast<std::uint32_t>(::getpid())));
+  }
 
   Result<CgroupTree> tree_ = fail("not looked for");
   std::string path_;
@@ -140,7 +148,10 @@ TEST_F(MulticastFilterTest, NoTransportReachesTheCgroupThatRulesCannotJudge) {
   }
   ASSERT_EQ(::bind(inside.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   const Fd sender(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_UDPLITE));
-  const auto send_one = [&] { return ::sendto(sender.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address), sizeof address); };
+  const auto send_one = [&] {
+    return ::sendto(sender.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address),
+                    sizeof address);
+  };
   ASSERT_EQ(send_one(), 1);
   EXPECT_EQ(received(inside), "");
   ASSERT_TRUE(MulticastFilter::detach(directory));
@@ -148,11 +159,14 @@ TEST_F(MulticastFilterTest, NoTransportReachesTheCgroupThatRulesCannotJudge) {
   EXPECT_EQ(received(inside), "x ") << "the filter is what kept it away";
 }
 
-/// From this host to the address of a device: TCP and UDP find sockets of that device, nf_tables looks for sockets of lo.
+/// From this host to the address of a device: TCP and UDP find sockets of that device, nf_tables
+/// looks for sockets of lo.
 TEST_F(MulticastFilterTest, WhoIsBoundToADeviceIsReachedByThatDeviceAlone) {
   ASSERT_EQ(::unshare(CLONE_NEWNET), 0) << std::strerror(errno);
   bring_lo_up();
-  ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up && ip addr add 10.77.0.1/24 dev v0"), 0);
+  ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up && ip addr add "
+                        "10.77.0.1/24 dev v0"),
+            0);
   const auto filter = MulticastFilter::load();
   ASSERT_TRUE(filter) << filter.error().text();
   const std::string directory = tree_->absolute(path_);
@@ -162,17 +176,20 @@ TEST_F(MulticastFilterTest, WhoIsBoundToADeviceIsReachedByThatDeviceAlone) {
   const sockaddr_in any = to("0.0.0.0");
   const sockaddr_in address = to("10.77.0.1");
   for (const Fd* socket : {&bound, &listener}) {
-    ASSERT_EQ(::setsockopt(socket->get(), SOL_SOCKET, SO_BINDTODEVICE, "v0", 2), 0) << std::strerror(errno);
+    ASSERT_EQ(::setsockopt(socket->get(), SOL_SOCKET, SO_BINDTODEVICE, "v0", 2), 0)
+        << std::strerror(errno);
     ASSERT_EQ(::bind(socket->get(), reinterpret_cast<const sockaddr*>(&any), sizeof any), 0);
   }
   ASSERT_EQ(::listen(listener.get(), 1), 0);
   enter(home_);
   const auto reach = [&] {
     const Fd sender(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(::sendto(sender.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address), sizeof address), 1);
+    EXPECT_EQ(::sendto(sender.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&address),
+                       sizeof address),
+              1);
     const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    std::ignore =
-        ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);  // loopback answers before it returns
+    std::ignore = ::connect(client.get(), reinterpret_cast<const sockaddr*>(&address),
+                            sizeof address);  // loopback answers before it returns
     pollfd connected{.fd = listener.get(), .events = POLLIN, .revents = 0};
     return received(bound) + (::poll(&connected, 1, 0) == 1 ? "connected" : "");
   };

@@ -84,7 +84,8 @@ TEST_F(NetnsTest, AnExceptionComesBackToo) {
   const auto home = Netns::own();
   const auto other = Netns::of_process(pid());
   ASSERT_TRUE(home && other);
-  EXPECT_THROW((void)(*other)->within([] { throw std::runtime_error("inside"); }), std::runtime_error);
+  EXPECT_THROW((void)(*other)->within([] { throw std::runtime_error("inside"); }),
+               std::runtime_error);
   EXPECT_EQ((*Netns::own())->inode(), (*home)->inode());
 }
 

@@ -52,7 +52,9 @@ class NftTest : public ::testing::Test {
     socket_ = std::make_unique<NftSocket>(std::move(*socket));
   }
   Status commit(NftBatch&& batch) { return socket_->commit(std::move(batch)); }
-  std::size_t count(const std::string& set) { return socket_->keys(kTable, set).value_or(std::vector<std::vector<std::uint8_t>>{}).size(); }
+  std::size_t count(const std::string& set) {
+    return socket_->keys(kTable, set).value_or(std::vector<std::vector<std::uint8_t>>{}).size();
+  }
   void with_set() {
     NftBatch batch(kTable);
     batch.add_table();
@@ -123,7 +125,8 @@ TEST_F(NftTest, ManyElementsAreOneTransaction) {
   batch.add_elements(numbers(), elements(kMany));
   const Status added = commit(std::move(batch));
   ASSERT_TRUE(added) << added.error().text();
-  // Not counted by a dump: it repeats and leaves out elements while the kernel still resizes the set.
+  // Not counted by a dump: it repeats and leaves out elements while the kernel still resizes the
+  // set.
   NftBatch removal(kTable);
   removal.delete_elements(numbers(), elements(kMany));
   ASSERT_TRUE(commit(std::move(removal))) << "each was there";
@@ -164,7 +167,10 @@ TEST_F(NftTest, AnExistingMapElementKeepsItsData) {
 }
 
 TEST_F(NftTest, IntervalsKnowTheirEdges) {
-  NftSet ports{.name = "ports", .key_types = {SetType::inet_proto, SetType::inet_service}, .key_size = 8, .data_types = {}};
+  NftSet ports{.name = "ports",
+               .key_types = {SetType::inet_proto, SetType::inet_service},
+               .key_size = 8,
+               .data_types = {}};
   ports.interval = true;
   NftSet addresses{.name = "addresses", .key_types = {SetType::ipv4_addr}, .data_types = {}};
   addresses.interval = true;
@@ -173,7 +179,8 @@ TEST_F(NftTest, IntervalsKnowTheirEdges) {
   batch.add_set(ports);
   batch.add_set(addresses);
   const auto range = [](std::uint16_t first, std::uint16_t last) {
-    return NftElement{.key = NftBytes().add_u8(6).add_be16(first), .key_end = NftBytes().add_u8(6).add_be16(last)};
+    return NftElement{.key = NftBytes().add_u8(6).add_be16(first),
+                      .key_end = NftBytes().add_u8(6).add_be16(last)};
   };
   const std::array two = {range(1, 1023), range(1024, 65535)};
   batch.add_elements(ports, two);
@@ -215,7 +222,8 @@ TEST_F(NftTest, RulesAreChecked) {
 TEST_F(NftTest, AnyNumberOfElementsWithTheLongestCommentsIsWritten) {
   NftSet timed = numbers();
   timed.timeouts = true;
-  for (const std::uint32_t count : {200U, 1000U, 1500U, 2000U}) {  // the last message ends in a page, and crosses its end
+  for (const std::uint32_t count :
+       {200U, 1000U, 1500U, 2000U}) {  // the last message ends in a page, and crosses its end
     NftBatch batch(kTable);
     batch.add_table();
     batch.delete_table();
@@ -223,7 +231,9 @@ TEST_F(NftTest, AnyNumberOfElementsWithTheLongestCommentsIsWritten) {
     batch.add_set(timed);
     std::vector<NftElement> list;
     for (std::uint32_t i = 0; i < count; i++) {
-      list.push_back({.key = NftBytes::u32(i), .timeout = std::chrono::minutes(1), .comment = std::string(240, 'c')});
+      list.push_back({.key = NftBytes::u32(i),
+                      .timeout = std::chrono::minutes(1),
+                      .comment = std::string(240, 'c')});
     }
     batch.add_elements(timed, list);
     const Status committed = commit(std::move(batch));
@@ -240,8 +250,11 @@ TEST_F(NftTest, ElementsHaveTimeoutsAndComments) {
   NftBatch batch(kTable);
   batch.add_table();
   batch.add_set(timed);
-  const std::array list = {NftElement{.key = NftBytes::u32(1), .timeout = milliseconds(60'000), .comment = std::string(240, 'c')},
-                           NftElement{.key = NftBytes::u32(2)}, NftElement{.key = NftBytes::u32(3), .timeout = milliseconds(1)}};
+  const std::array list = {NftElement{.key = NftBytes::u32(1),
+                                      .timeout = milliseconds(60'000),
+                                      .comment = std::string(240, 'c')},
+                           NftElement{.key = NftBytes::u32(2)},
+                           NftElement{.key = NftBytes::u32(3), .timeout = milliseconds(1)}};
   batch.add_elements(timed, list);
   ASSERT_TRUE(commit(std::move(batch)));
   std::vector<NftListed> listed;
@@ -258,7 +271,9 @@ TEST_F(NftTest, ElementsHaveTimeoutsAndComments) {
   // Written anew with another end, in one transaction.
   NftBatch again(kTable);
   again.delete_elements(timed, std::array{NftElement{.key = NftBytes::u32(1)}});
-  again.add_elements(timed, std::array{NftElement{.key = NftBytes::u32(1), .timeout = milliseconds(600'000), .comment = "x"}});
+  again.add_elements(
+      timed, std::array{NftElement{
+                 .key = NftBytes::u32(1), .timeout = milliseconds(600'000), .comment = "x"}});
   ASSERT_TRUE(commit(std::move(again)));
   EXPECT_EQ(socket_->list(kTable, "numbers").value().size(), 2U);
 }

@@ -1,4 +1,5 @@
-// The rules of the token path: numbers in priorities and labels, queues by flow, TCP options. Needs root.
+// The rules of the token path: numbers in priorities and labels, queues by flow, TCP options. Needs
+// root.
 #include <algorithm>
 
 #include "kernel_support.hpp"
@@ -16,7 +17,10 @@ constexpr std::uint16_t kPort = 700;
 constexpr std::uint32_t kLabel = 8;
 
 NftSet by_mark(const std::string& name) {
-  return {.name = name, .key_types = {SetType::mark}, .data_types = {SetType::mark, SetType::mark}, .data_size = 8};
+  return {.name = name,
+          .key_types = {SetType::mark},
+          .data_types = {SetType::mark, SetType::mark},
+          .data_size = 8};
 }
 
 class NftTokenTest : public NamespaceTest {
@@ -25,7 +29,8 @@ class NftTokenTest : public NamespaceTest {
     NftBatch batch(kTestTable);
     batch.add_table();
     batch.add_set(by_mark("known"));
-    const std::array known = {NftElement{.key = NftBytes::u32(0), .data = NftBytes::twice(kNumber)}};
+    const std::array known = {
+        NftElement{.key = NftBytes::u32(0), .data = NftBytes::twice(kNumber)}};
     batch.add_elements(by_mark("known"), known);
     for (const NftSet& set : sets) {
       batch.add_set(set);
@@ -47,7 +52,8 @@ class NftTokenTest : public NamespaceTest {
   static std::array<std::uint32_t, 4> label() {
     auto conntrack = Conntrack::open();
     std::array<std::uint32_t, 4> result{};
-    EXPECT_TRUE(conntrack && conntrack->each([&](const TrackedFlow& flow) { result = flow.label; }));
+    EXPECT_TRUE(conntrack &&
+                conntrack->each([&](const TrackedFlow& flow) { result = flow.label; }));
     return result;
   }
 };
@@ -58,7 +64,8 @@ constexpr std::array<std::uint32_t, 4> kDestination = {kFlags, 0, kNumber, kComp
 TEST_F(NftTokenTest, SourceLabelFromAMap) {
   NftRule rule;
   rule.meta(NFT_META_MARK, 0).map("known", 0, kLabel + 1).map("known", 0, kLabel);
-  rule.shift_left(kLabel, 8).mask_toggle(kLabel, NftBytes::u32(kWhole << 8U), NftBytes::u32(kWhole << 8U | kFlags));
+  rule.shift_left(kLabel, 8).mask_toggle(kLabel, NftBytes::u32(kWhole << 8U),
+                                         NftBytes::u32(kWhole << 8U | kFlags));
   rule.immediate(kLabel + 2, NftBytes::u64(0)).set_ct(NFT_CT_LABELS, kLabel);
   output(rule, {});
   talk();
@@ -90,7 +97,8 @@ TEST_F(NftTokenTest, DestinationLabelFromThePriority) {
   NftRule rule;
   rule.immediate(kLabel, NftBytes::u32(kFlags).add_u32(0));
   rule.meta(NFT_META_PRIORITY, kLabel + 2).mask(kLabel + 2, NftBytes::u32(kWhole));
-  rule.meta(NFT_META_PRIORITY, kLabel + 3).mask_toggle(kLabel + 3, NftBytes::u32(kWhole), NftBytes::u32(kWhole));
+  rule.meta(NFT_META_PRIORITY, kLabel + 3)
+      .mask_toggle(kLabel + 3, NftBytes::u32(kWhole), NftBytes::u32(kWhole));
   rule.set_ct(NFT_CT_LABELS, kLabel);
   output(rule, {});
   talk();
@@ -99,7 +107,9 @@ TEST_F(NftTokenTest, DestinationLabelFromThePriority) {
 
 TEST_F(NftTokenTest, ThePriorityIsMaskedToggledAndWrittenBack) {
   NftRule rule;
-  rule.meta(NFT_META_PRIORITY, 0).mask_toggle(0, NftBytes::u32(kWhole), NftBytes::u32(0x01000000)).set_meta(NFT_META_PRIORITY, 0);
+  rule.meta(NFT_META_PRIORITY, 0)
+      .mask_toggle(0, NftBytes::u32(kWhole), NftBytes::u32(0x01000000))
+      .set_meta(NFT_META_PRIORITY, 0);
   rule.meta(NFT_META_PRIORITY, 1).add_to("priorities", 1);
   output(rule, {seen("priorities")});
   talk();
@@ -108,7 +118,10 @@ TEST_F(NftTokenTest, ThePriorityIsMaskedToggledAndWrittenBack) {
 
 TEST_F(NftTokenTest, BothDirectionsOfAFlowHashAlike) {
   NftRule rule;
-  rule.meta(NFT_META_L4PROTO, 1).equal(1, NftBytes::u8(IPPROTO_UDP)).symmetric_hash(0, 1U << 30U).add_to("hashes", 0);
+  rule.meta(NFT_META_L4PROTO, 1)
+      .equal(1, NftBytes::u8(IPPROTO_UDP))
+      .symmetric_hash(0, 1U << 30U)
+      .add_to("hashes", 0);
   output(rule, {seen("hashes")});
   std::size_t flows = 0;
   for (const int family : {AF_INET, AF_INET6}) {
@@ -128,7 +141,8 @@ TEST_F(NftTokenTest, BothDirectionsOfAFlowHashAlike) {
 TEST_F(NftTokenTest, AHashChoosesAChainWithAQueue) {
   const auto mechanism = probe_queue();
   ASSERT_TRUE(mechanism) << mechanism.error().text();
-  const NftSet queues{.name = "queues", .key_types = {SetType::mark}, .data_types = {SetType::verdict}};
+  const NftSet queues{
+      .name = "queues", .key_types = {SetType::mark}, .data_types = {SetType::verdict}};
   NftBatch batch(kTestTable);
   batch.add_table();
   batch.add_set(queues);
@@ -141,7 +155,8 @@ TEST_F(NftTokenTest, AHashChoosesAChainWithAQueue) {
     NftRule rule;
     rule.queue(*mechanism, i);
     batch.add_rule(chain, rule);
-    elements.push_back({.key = NftBytes::u32(i), .verdict = NftVerdict{NftVerdict::Code::go_to, chain}});
+    elements.push_back(
+        {.key = NftBytes::u32(i), .verdict = NftVerdict{NftVerdict::Code::go_to, chain}});
     listeners.push_back(std::move(*Queue::bind(i, 100)));
   }
   batch.add_elements(queues, elements);
@@ -184,7 +199,8 @@ TEST_F(NftTokenTest, ATcpOptionIsFoundAmongOthers) {
   const auto sender = RawSender::open(0);
   ASSERT_TRUE(sender) << sender.error().text();
   const policy::Address own = *policy::Address::parse("127.0.0.1");
-  for (const auto& [port, kind] : {std::pair<std::uint16_t, std::uint8_t>{1, 0}, {2, 254}, {3, 253}}) {
+  for (const auto& [port, kind] :
+       {std::pair<std::uint16_t, std::uint8_t>{1, 0}, {2, 254}, {3, 253}}) {
     ASSERT_TRUE(sender->send(segment(port, kind, 20), own, 0, 0));
   }
   EXPECT_EQ(keys("ports"), (std::vector<std::vector<std::uint8_t>>{{0, 3}}));

@@ -30,8 +30,8 @@ class QueueTest : public NamespaceTest {
     ASSERT_TRUE(left && !*left) << "the probe leaves nothing";
   }
 
-  /// What is sent to kPort and has these TCP flags among SYN and ACK (nullopt: of any protocol) is queued with kPriorityIn and kMark; the
-  /// priorities after that are written down.
+  /// What is sent to kPort and has these TCP flags among SYN and ACK (nullopt: of any protocol) is
+  /// queued with kPriorityIn and kMark; the priorities after that are written down.
   void queue_output(std::optional<std::uint8_t> flags = std::nullopt) {
     NftBatch batch(kTestTable);
     batch.add_table();
@@ -42,14 +42,19 @@ class QueueTest : public NamespaceTest {
     rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0).equal(0, port_key());
     if (flags) {
       rule.meta(NFT_META_L4PROTO, 1).equal(1, NftBytes::u8(IPPROTO_TCP));
-      rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 1).mask(1, NftBytes::u8(0x12)).equal(1, NftBytes::u8(*flags));
+      rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, 1)
+          .mask(1, NftBytes::u8(0x12))
+          .equal(1, NftBytes::u8(*flags));
     }
     rule.immediate(2, NftBytes::u32(kPriorityIn)).set_meta(NFT_META_PRIORITY, 2);
     rule.immediate(3, NftBytes::u32(kMark)).set_meta(NFT_META_MARK, 3);
     rule.queue(mechanism_, kNumber);
     batch.add_rule("output", rule);
     NftRule note;
-    note.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0).equal(0, port_key()).meta(NFT_META_PRIORITY, 1).add_to("priorities", 1);
+    note.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0)
+        .equal(0, port_key())
+        .meta(NFT_META_PRIORITY, 1)
+        .add_to("priorities", 1);
     batch.add_rule("later", note);
     commit(std::move(batch));
   }
@@ -68,7 +73,9 @@ class QueueTest : public NamespaceTest {
     const Endpoint to = loopback(AF_INET, kPort);
     (void)::sendto(fd.get(), text.data(), text.size(), 0, to.get(), to.size);
   }
-  static std::string text_of(const QueuedPacket& packet) { return {packet.bytes.begin() + 28, packet.bytes.end()}; }
+  static std::string text_of(const QueuedPacket& packet) {
+    return {packet.bytes.begin() + 28, packet.bytes.end()};
+  }
 
   QueueMechanism mechanism_ = QueueMechanism::native;
   std::unique_ptr<Queue> queue_;
@@ -111,7 +118,9 @@ TEST_F(QueueTest, NoPriorityIsZero) {
   batch.add_table();
   batch.add_chain("output", NftBaseChain{NF_INET_LOCAL_OUT, 0});
   NftRule rule;
-  rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0).equal(0, port_key()).queue(mechanism_, kNumber);
+  rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0)
+      .equal(0, port_key())
+      .queue(mechanism_, kNumber);
   batch.add_rule("output", rule);
   commit(std::move(batch));
   bind();
@@ -174,7 +183,9 @@ TEST_F(QueueTest, VerdictsThatNeedSeveralMessagesStayInOrder) {
     EXPECT_LE(packets.size(), Queue::kBatch);
     batches++;
     for (const QueuedPacket& packet : packets) {
-      queue_->accept(packet.id, 0, udp_packet(own, own, 1, kPort, text_of(packet)));  // its own checksum is unfinished
+      queue_->accept(
+          packet.id, 0,
+          udp_packet(own, own, 1, kPort, text_of(packet)));  // its own checksum is unfinished
     }
     queue_->flush();
     for (std::string text = received(receiver); !text.empty(); text = received(receiver)) {
@@ -290,7 +301,8 @@ TEST_F(QueueTest, OneProgramHasIt) {
   bind();
   const auto other = Queue::bind(kNumber, 1);
   ASSERT_FALSE(other);
-  EXPECT_NE(other.error().message.find("another program has queue 11"), std::string::npos) << other.error().message;
+  EXPECT_NE(other.error().message.find("another program has queue 11"), std::string::npos)
+      << other.error().message;
   queue_.reset();
   EXPECT_TRUE(Queue::bind(kNumber, 1));
 }

@@ -1,4 +1,5 @@
-// Packets of our own making in a network namespace of our own: where they go and what they carry. Needs root.
+// Packets of our own making in a network namespace of our own: where they go and what they carry.
+// Needs root.
 #include "trireme/kernel/raw_sender.hpp"
 
 #include "kernel_support.hpp"
@@ -22,10 +23,15 @@ class RawSenderTest : public NamespaceTest {
     batch.add_table();
     batch.add_chain("output", NftBaseChain{NF_INET_LOCAL_OUT, 0});
     const std::array<std::uint8_t, 2> port = {kPort >> 8U, kPort & 0xffU};
-    for (const auto& [key, set] : {std::pair{NFT_META_OIF, "devices"}, {NFT_META_MARK, "marks"}, {NFT_META_PRIORITY, "priorities"}}) {
+    for (const auto& [key, set] : {std::pair{NFT_META_OIF, "devices"},
+                                   {NFT_META_MARK, "marks"},
+                                   {NFT_META_PRIORITY, "priorities"}}) {
       batch.add_set(seen(set));
       NftRule rule;
-      rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0).equal(0, NftBytes().add_raw(port)).meta(key, 1).add_to(set, 1);
+      rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 0)
+          .equal(0, NftBytes().add_raw(port))
+          .meta(key, 1)
+          .add_to(set, 1);
       batch.add_rule("output", rule);
     }
     commit(std::move(batch));
@@ -35,18 +41,22 @@ class RawSenderTest : public NamespaceTest {
   }
   /// Two devices; the first one has the routes, the second one those of kRouted.
   static void make_devices() {
-    ASSERT_EQ(run("ip link add d0 type veth peer p0 && ip link add d1 type veth peer p1 && "
-                  "for d in d0 p0 d1 p1; do ip link set $d up; done && "
-                  "ip addr add 10.9.0.1/24 dev d0 && ip addr add 10.8.0.1/24 dev d1 && "
-                  "ip -6 addr add 2001:db8::1/64 dev d0 nodad && ip -6 addr add 2001:db8:1::1/64 dev d1 nodad && "
-                  "ip -6 route add 2001:db8::/64 dev d1 metric 2000 && "
-                  "ip rule add fwmark 5 table 100 && ip route add 10.9.0.0/24 dev d1 table 100 && "
-                  "ip -6 rule add fwmark 5 table 100 && ip -6 route add 2001:db8::/64 dev d1 table 100"),
-              0);
+    ASSERT_EQ(
+        run("ip link add d0 type veth peer p0 && ip link add d1 type veth peer p1 && "
+            "for d in d0 p0 d1 p1; do ip link set $d up; done && "
+            "ip addr add 10.9.0.1/24 dev d0 && ip addr add 10.8.0.1/24 dev d1 && "
+            "ip -6 addr add 2001:db8::1/64 dev d0 nodad && ip -6 addr add 2001:db8:1::1/64 dev d1 "
+            "nodad && "
+            "ip -6 route add 2001:db8::/64 dev d1 metric 2000 && "
+            "ip rule add fwmark 5 table 100 && ip route add 10.9.0.0/24 dev d1 table 100 && "
+            "ip -6 rule add fwmark 5 table 100 && ip -6 route add 2001:db8::/64 dev d1 table 100"),
+        0);
   }
-  Status send(const char* source, const char* destination, std::uint32_t device, std::uint32_t mark) {
+  Status send(const char* source, const char* destination, std::uint32_t device,
+              std::uint32_t mark) {
     const policy::Address to = *policy::Address::parse(destination);
-    return sender_->send(udp_packet(*policy::Address::parse(source), to, 1, kPort, "raw"), to, device, mark);
+    return sender_->send(udp_packet(*policy::Address::parse(source), to, 1, kPort, "raw"), to,
+                         device, mark);
   }
   std::vector<std::uint32_t> devices() {
     auto list = numbers("devices");
@@ -75,7 +85,8 @@ TEST_F(RawSenderTest, MarkAndDeviceChooseTheWay) {
   make_devices();
   const std::uint32_t first = ::if_nametoindex("d0");
   const std::uint32_t second = ::if_nametoindex("d1");
-  for (const auto& [source, destination] : {std::pair{"10.9.0.1", "10.9.0.2"}, {"2001:db8::1", "2001:db8::2"}}) {
+  for (const auto& [source, destination] :
+       {std::pair{"10.9.0.1", "10.9.0.2"}, {"2001:db8::1", "2001:db8::2"}}) {
     ASSERT_TRUE(send(source, destination, 0, 0));
     EXPECT_EQ(devices(), std::vector<std::uint32_t>{first});
     ASSERT_TRUE(send(source, destination, 0, kRouted));

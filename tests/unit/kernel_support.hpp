@@ -1,4 +1,5 @@
-// A network namespace of a test's own, with lo up and a socket to its nf_tables; packets made by hand. Needs root.
+// A network namespace of a test's own, with lo up and a socket to its nf_tables; packets made by
+// hand. Needs root.
 #pragma once
 
 #include <arpa/inet.h>
@@ -84,15 +85,23 @@ class NamespaceTest : public ::testing::Test {
 };
 
 /// What packets add to.
-inline NftSet seen(const std::string& name, SetType type = SetType::mark, std::uint32_t key_size = 4) {
-  return {.name = name, .key_types = {type}, .key_size = key_size, .data_types = {}, .dynamic_timeout_ms = 600'000, .size = 100};
+inline NftSet seen(const std::string& name, SetType type = SetType::mark,
+                   std::uint32_t key_size = 4) {
+  return {.name = name,
+          .key_types = {type},
+          .key_size = key_size,
+          .data_types = {},
+          .dynamic_timeout_ms = 600'000,
+          .size = 100};
 }
 
 struct Endpoint {
   sockaddr_storage storage{};
   socklen_t size = 0;
   [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
-  [[nodiscard]] std::uint16_t port() const { return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port); }
+  [[nodiscard]] std::uint16_t port() const {
+    return ntohs(reinterpret_cast<const sockaddr_in*>(&storage)->sin_port);
+  }
 };
 
 /// An address of this host's loopback.
@@ -100,7 +109,8 @@ inline Endpoint loopback(int family, std::uint16_t port) {
   Endpoint result;
   result.size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
   result.storage.ss_family = static_cast<sa_family_t>(family);
-  reinterpret_cast<sockaddr_in*>(&result.storage)->sin_port = htons(port);  // sin6_port is at the same place
+  reinterpret_cast<sockaddr_in*>(&result.storage)->sin_port =
+      htons(port);  // sin6_port is at the same place
   if (family == AF_INET) {
     reinterpret_cast<sockaddr_in*>(&result.storage)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   } else {
@@ -153,12 +163,14 @@ inline void put16(Packet& packet, std::size_t at, std::size_t value) {
 }
 
 /// An IP header before `upper`, whose checksum is at `checksum_at` of it.
-inline Packet ip_packet(const policy::Address& source, const policy::Address& destination, std::uint8_t protocol, Packet upper,
-                        std::size_t checksum_at) {
+inline Packet ip_packet(const policy::Address& source, const policy::Address& destination,
+                        std::uint8_t protocol, Packet upper, std::size_t checksum_at) {
   const bool v4 = source.family == policy::Address::Family::v4;
   const auto addresses = [&](Packet& to) {
-    to.insert(to.end(), source.bytes.begin(), source.bytes.begin() + static_cast<std::ptrdiff_t>(source.size()));
-    to.insert(to.end(), destination.bytes.begin(), destination.bytes.begin() + static_cast<std::ptrdiff_t>(destination.size()));
+    to.insert(to.end(), source.bytes.begin(),
+              source.bytes.begin() + static_cast<std::ptrdiff_t>(source.size()));
+    to.insert(to.end(), destination.bytes.begin(),
+              destination.bytes.begin() + static_cast<std::ptrdiff_t>(destination.size()));
   };
   Packet pseudo;
   addresses(pseudo);
@@ -166,7 +178,8 @@ inline Packet ip_packet(const policy::Address& source, const policy::Address& de
   put16(pseudo, pseudo.size() - 2, upper.size());
   pseudo.insert(pseudo.end(), upper.begin(), upper.end());
   put16(upper, checksum_at, internet_checksum(pseudo));
-  Packet packet = v4 ? Packet{0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0} : Packet{0x60, 0, 0, 0, 0, 0, protocol, 64};
+  Packet packet = v4 ? Packet{0x45, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0}
+                     : Packet{0x60, 0, 0, 0, 0, 0, protocol, 64};
   addresses(packet);
   if (v4) {
     put16(packet, 2, packet.size() + upper.size());
@@ -178,8 +191,9 @@ inline Packet ip_packet(const policy::Address& source, const policy::Address& de
   return packet;
 }
 
-inline Packet udp_packet(const policy::Address& source, const policy::Address& destination, std::uint16_t source_port,
-                         std::uint16_t destination_port, const std::string& text) {
+inline Packet udp_packet(const policy::Address& source, const policy::Address& destination,
+                         std::uint16_t source_port, std::uint16_t destination_port,
+                         const std::string& text) {
   Packet upper(8);
   put16(upper, 0, source_port);
   put16(upper, 2, destination_port);

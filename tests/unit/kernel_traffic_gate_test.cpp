@@ -1,4 +1,5 @@
-// The gate on a cgroup of our own whose sockets are in another network namespace. Needs root and cgroup v2.
+// The gate on a cgroup of our own whose sockets are in another network namespace. Needs root and
+// cgroup v2.
 #include "trireme/kernel/traffic_gate.hpp"
 
 #include <sys/wait.h>
@@ -34,8 +35,12 @@ class TrafficGateTest : public ::testing::Test {
       EXPECT_TRUE(tree_->remove(path_));
     }
   }
-  void enter(const std::string& path) { ASSERT_TRUE(tree_->place(path, static_cast<std::uint32_t>(::getpid()))); }
-  [[nodiscard]] std::string directory(const std::string& path) const { return tree_->absolute(path); }
+  void enter(const std::string& path) {
+    ASSERT_TRUE(tree_->place(path, static_cast<std::uint32_t>(::getpid())));
+  }
+  [[nodiscard]] std::string directory(const std::string& path) const {
+    return tree_->absolute(path);
+  }
 
   /// Shuts it from a process that stays in the network namespace that we are in now, and ends.
   static void shut_elsewhere(const std::string& directory) {

@@ -28,21 +28,24 @@ std::vector<std::string> read(const Message& message) {
 TEST(Answer, SaysTheAddressesOfTheQuestion) {
   EXPECT_THAT(read({.answers = {a("@12", "10.0.0.1"), a("deb.example.org", "10.0.0.2", 60)}}),
               UnorderedElementsAre("deb.example.org", "10.0.0.1 300", "10.0.0.2 60"));
-  EXPECT_THAT(read({.answers = {a("@12", "fd00::1", 0)}, .type = 28}), ElementsAre("deb.example.org", "fd00::1 0"));
+  EXPECT_THAT(read({.answers = {a("@12", "fd00::1", 0)}, .type = 28}),
+              ElementsAre("deb.example.org", "fd00::1 0"));
   EXPECT_THAT(read({.question = "DEB.Example.ORG", .answers = {a("deb.example.ORG", "10.0.0.1")}}),
               ElementsAre("deb.example.org", "10.0.0.1 300"));
 }
 
 TEST(Answer, FollowsAliasesInAnyOrderWithTheLeastTtl) {
-  EXPECT_THAT(
-      read({.answers = {a("c.example.net", "10.0.0.1", 500), cname("b.example.net", "c.example.net", 30), cname("@12", "b.example.net")}}),
-      ElementsAre("deb.example.org", "10.0.0.1 30"));
+  EXPECT_THAT(read({.answers = {a("c.example.net", "10.0.0.1", 500),
+                                cname("b.example.net", "c.example.net", 30),
+                                cname("@12", "b.example.net")}}),
+              ElementsAre("deb.example.org", "10.0.0.1 30"));
 }
 
 TEST(Answer, WhatDoesNotBelongToTheQuestionCountsForNothing) {
   EXPECT_TRUE(read({.answers = {a("other.example.org", "10.0.0.1")}}).empty());
   EXPECT_TRUE(read({.answers = {}, .additional = {a("deb.example.org", "10.0.0.1")}}).empty());
-  EXPECT_THAT(read({.question = "evil.example.net", .answers = {a("@12", "10.0.0.9"), a("deb.example.org", "10.0.0.1")}}),
+  EXPECT_THAT(read({.question = "evil.example.net",
+                    .answers = {a("@12", "10.0.0.9"), a("deb.example.org", "10.0.0.1")}}),
               ElementsAre("evil.example.net", "10.0.0.9 300"));
   Record chaos = a("@12", "10.0.0.1");
   chaos.klass = 3;
@@ -52,7 +55,8 @@ TEST(Answer, WhatDoesNotBelongToTheQuestionCountsForNothing) {
 TEST(Answer, IsAnAnswerToOneQuestionThatSucceeded) {
   const std::vector<Record> answers = {a("deb.example.org", "10.0.0.1")};
   EXPECT_FALSE(read({.answers = answers}).empty());
-  for (const unsigned flags : {0x0180U, 0x8183U, 0x8182U, 0xa980U}) {  // a query, NXDOMAIN, SERVFAIL, an update
+  for (const unsigned flags :
+       {0x0180U, 0x8183U, 0x8182U, 0xa980U}) {  // a query, NXDOMAIN, SERVFAIL, an update
     EXPECT_TRUE(read({.answers = answers, .flags = flags}).empty()) << flags;
   }
   EXPECT_TRUE(read({.answers = answers, .questions = 0}).empty());
@@ -61,11 +65,14 @@ TEST(Answer, IsAnAnswerToOneQuestionThatSucceeded) {
 }
 
 TEST(Answer, LoopsEnd) {
-  EXPECT_TRUE(read({.answers = {cname("@12", "b.example.org"), cname("b.example.org", "deb.example.org")}}).empty());
+  EXPECT_TRUE(
+      read({.answers = {cname("@12", "b.example.org"), cname("b.example.org", "deb.example.org")}})
+          .empty());
   EXPECT_TRUE(read({.answers = {cname("@12", "@12"), a("x.example.org", "10.0.0.1")}}).empty());
   std::vector<Record> chain;
   for (std::size_t i = 0; i <= kMostAliases; i++) {
-    chain.push_back(cname(i == 0 ? "@12" : "n" + std::to_string(i) + ".example.org", "n" + std::to_string(i + 1) + ".example.org"));
+    chain.push_back(cname(i == 0 ? "@12" : "n" + std::to_string(i) + ".example.org",
+                          "n" + std::to_string(i + 1) + ".example.org"));
   }
   chain.push_back(a("n" + std::to_string(kMostAliases + 1) + ".example.org", "10.0.0.1"));
   EXPECT_TRUE(read({.answers = chain}).empty());
@@ -93,15 +100,20 @@ TEST(Answer, AddressesHaveTheirLengthAndTtlsTheirSign) {
   Record odd = a("@12", "10.0.0.1");
   odd.data.push_back(0);
   EXPECT_TRUE(read({.answers = {odd}}).empty());
-  EXPECT_THAT(read({.answers = {a("@12", "10.0.0.1", 0x80000000U)}}), ElementsAre("deb.example.org", "10.0.0.1 0"));
+  EXPECT_THAT(read({.answers = {a("@12", "10.0.0.1", 0x80000000U)}}),
+              ElementsAre("deb.example.org", "10.0.0.1 0"));
 }
 
 TEST(Answer, CutOrChangedAnywhereItIsReadWithinItsBounds) {
   const Bytes whole =
-      Message{.answers = {cname("@12", "b.example.net"), a("b.example.net", "10.0.0.1"), a("b.example.net", "10.0.0.2")}}.bytes();
+      Message{.answers = {cname("@12", "b.example.net"), a("b.example.net", "10.0.0.1"),
+                          a("b.example.net", "10.0.0.2")}}
+          .bytes();
   ASSERT_TRUE(read_answer(whole));
   for (std::size_t size = 0; size < whole.size(); size++) {
-    const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));  // of its own, so that asan sees what is beyond
+    const Bytes cut(whole.begin(),
+                    whole.begin() + static_cast<std::ptrdiff_t>(
+                                        size));  // of its own, so that asan sees what is beyond
     EXPECT_FALSE(read_answer(cut)) << size;
   }
   std::mt19937 random(7);

@@ -15,7 +15,8 @@ Heard hear(Reader& reader, const Bytes& packet) {
 }
 
 Bytes part(const Bytes& bytes, std::size_t first, std::size_t last) {
-  return {bytes.begin() + static_cast<std::ptrdiff_t>(first), bytes.begin() + static_cast<std::ptrdiff_t>(last)};
+  return {bytes.begin() + static_cast<std::ptrdiff_t>(first),
+          bytes.begin() + static_cast<std::ptrdiff_t>(last)};
 }
 
 TEST(Reader, ADatagramIsOneAnswer) {
@@ -52,7 +53,11 @@ TEST(Reader, AMessageInTcpCountsWithTheSegmentThatCompletesIt) {
     EXPECT_TRUE(hear(reader, segment(999, {}, 0x12)).answers.empty());  // SYN-ACK
     EXPECT_TRUE(hear(reader, segment(1000, part(stream, 0, cut))).answers.empty()) << cut;
     EXPECT_EQ(reader.buffered(), cut);
-    EXPECT_EQ(hear(reader, segment(1000 + static_cast<std::uint32_t>(cut), part(stream, cut, stream.size()))).answers.size(), 1U) << cut;
+    EXPECT_EQ(hear(reader, segment(1000 + static_cast<std::uint32_t>(cut),
+                                   part(stream, cut, stream.size())))
+                  .answers.size(),
+              1U)
+        << cut;
     EXPECT_EQ(reader.buffered(), 0U);
   }
 }
@@ -72,7 +77,8 @@ TEST(Reader, ASegmentAheadIsEarlyAndOneThatRepeatsIsOld) {
   EXPECT_FALSE(hear(reader, segment(1000, part(stream, 0, 10))).early);
   EXPECT_TRUE(hear(reader, segment(1020, part(stream, 20, 30))).early);
   EXPECT_FALSE(hear(reader, segment(1000, part(stream, 0, 10))).early);
-  EXPECT_EQ(hear(reader, segment(1005, part(stream, 5, stream.size()))).answers.size(), 1U) << "it overlaps";
+  EXPECT_EQ(hear(reader, segment(1005, part(stream, 5, stream.size()))).answers.size(), 1U)
+      << "it overlaps";
 }
 
 TEST(Reader, PortsThatAreUsedAgainBeginAnew) {
@@ -81,7 +87,8 @@ TEST(Reader, PortsThatAreUsedAgainBeginAnew) {
   hear(reader, segment(1000, part(stream, 0, 10)));
   hear(reader, segment(4999, {}, 0x12));
   EXPECT_EQ(hear(reader, segment(5000, stream)).answers.size(), 1U);
-  EXPECT_EQ(hear(reader, segment(0x80000000U, stream)).answers.size(), 1U) << "far off: its SYN-ACK was missed";
+  EXPECT_EQ(hear(reader, segment(0x80000000U, stream)).answers.size(), 1U)
+      << "far off: its SYN-ACK was missed";
 }
 
 TEST(Reader, ALateCopyOfTheSynAckChangesNothing) {

@@ -49,7 +49,8 @@ struct Record {
 inline Record a(const std::string& owner, const std::string& address, std::uint32_t ttl = 300) {
   const auto parsed = policy::Address::parse(address).value();
   return {owner, parsed.family == policy::Address::Family::v4 ? 1U : 28U, ttl,
-          Bytes(parsed.bytes.begin(), parsed.bytes.begin() + static_cast<std::ptrdiff_t>(parsed.size()))};
+          Bytes(parsed.bytes.begin(),
+                parsed.bytes.begin() + static_cast<std::ptrdiff_t>(parsed.size()))};
 }
 
 inline Record cname(const std::string& owner, const std::string& target, std::uint32_t ttl = 300) {
@@ -67,8 +68,8 @@ struct Message {
 
   [[nodiscard]] Bytes bytes() const {
     Bytes result;
-    for (const std::size_t value :
-         {std::size_t{7}, std::size_t{flags}, std::size_t{questions}, answers.size(), std::size_t{0}, additional.size()}) {
+    for (const std::size_t value : {std::size_t{7}, std::size_t{flags}, std::size_t{questions},
+                                    answers.size(), std::size_t{0}, additional.size()}) {
       put16(result, static_cast<unsigned>(value));
     }
     for (unsigned i = 0; i < questions; i++) {
@@ -91,7 +92,8 @@ struct Message {
   }
 };
 
-/// From 10.0.0.53:53 to 10.0.0.1:4000 (or fd00::53, fd00::1), checksums left out: nobody looks at them.
+/// From 10.0.0.53:53 to 10.0.0.1:4000 (or fd00::53, fd00::1), checksums left out: nobody looks at
+/// them.
 inline Bytes ip_packet(bool v6, unsigned protocol, const Bytes& body) {
   Bytes packet;
   if (v6) {
@@ -106,7 +108,8 @@ inline Bytes ip_packet(bool v6, unsigned protocol, const Bytes& body) {
   } else {
     packet = {0x45, 0};
     put16(packet, static_cast<unsigned>(20 + body.size()));
-    put(packet, {0, 0, 0, 0, 64, static_cast<std::uint8_t>(protocol), 0, 0, 10, 0, 0, 53, 10, 0, 0, 1});
+    put(packet,
+        {0, 0, 0, 0, 64, static_cast<std::uint8_t>(protocol), 0, 0, 10, 0, 0, 53, 10, 0, 0, 1});
   }
   put(packet, body);
   return packet;
@@ -122,7 +125,8 @@ inline Bytes datagram(const Bytes& payload, bool v6 = false) {
   return ip_packet(v6, 17, body);
 }
 
-inline Bytes segment(std::uint32_t sequence, const Bytes& payload, std::uint8_t flags = 0x10, bool v6 = false) {
+inline Bytes segment(std::uint32_t sequence, const Bytes& payload, std::uint8_t flags = 0x10,
+                     bool v6 = false) {
   Bytes body;
   put16(body, 53);
   put16(body, 4000);

@@ -6,7 +6,8 @@ namespace trireme::policy {
 namespace {
 
 TEST(Address, ParsesAndPrintsBothFamilies) {
-  for (const char* text : {"0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "2001:db8::1", "fe80::1"}) {
+  for (const char* text :
+       {"0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "2001:db8::1", "fe80::1"}) {
     const auto address = Address::parse(text);
     ASSERT_TRUE(address) << text;
     EXPECT_EQ(address->text(), text);
@@ -26,8 +27,9 @@ TEST(Address, MappedIsIpv4) {
 
 TEST(Address, RefusesWhatIsNone) {
   using namespace std::string_view_literals;
-  for (const auto text : {""sv, "1.2.3"sv, "1.2.3.4.5"sv, "256.0.0.1"sv, "01.2.3.4 "sv, "fe80::1%eth0"sv, "1.2.3.4\0"sv, "example.org"sv,
-                          ":::"sv, "1.2.3.4/8"sv}) {
+  for (const auto text :
+       {""sv, "1.2.3"sv, "1.2.3.4.5"sv, "256.0.0.1"sv, "01.2.3.4 "sv, "fe80::1%eth0"sv,
+        "1.2.3.4\0"sv, "example.org"sv, ":::"sv, "1.2.3.4/8"sv}) {
     EXPECT_FALSE(Address::parse(text)) << text;
   }
 }
@@ -67,13 +69,16 @@ TEST(Prefix, MappedPrefixesAreIpv4) {
 TEST(Prefix, HostBitsAreAnErrorThatNamesThePrefixMeant) {
   const auto prefix = Prefix::parse("10.1.2.3/8");
   ASSERT_FALSE(prefix);
-  EXPECT_EQ(prefix.error().text(), "'10.1.2.3/8' has bits set beyond its prefix length; did you mean 10.0.0.0/8 or 10.1.2.3/32?");
-  EXPECT_EQ(Prefix::parse("2001:db8::1/64").error().hint, "did you mean 2001:db8::/64 or 2001:db8::1/128?");
+  EXPECT_EQ(prefix.error().text(),
+            "'10.1.2.3/8' has bits set beyond its prefix length; did you mean 10.0.0.0/8 or "
+            "10.1.2.3/32?");
+  EXPECT_EQ(Prefix::parse("2001:db8::1/64").error().hint,
+            "did you mean 2001:db8::/64 or 2001:db8::1/128?");
 }
 
 TEST(Prefix, RefusesBadLengths) {
-  for (const char* text :
-       {"10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8/8", "10.0.0.0/8x", "10.0.0.0/+8", "::/129", "::/99999999999", "/8"}) {
+  for (const char* text : {"10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8/8", "10.0.0.0/8x",
+                           "10.0.0.0/+8", "::/129", "::/99999999999", "/8"}) {
     EXPECT_FALSE(Prefix::parse(text)) << text;
   }
 }

@@ -1,5 +1,6 @@
-// The compiled sets against evaluate() and against a third evaluator that shares no code with either: label sets as plain maps, networks as
-// ranges written by hand. 300,000 cases; TRIREME_LONG=1 makes it more than a million.
+// The compiled sets against evaluate() and against a third evaluator that shares no code with
+// either: label sets as plain maps, networks as ranges written by hand. 300,000 cases;
+// TRIREME_LONG=1 makes it more than a million.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,7 +20,8 @@ namespace {
 struct PlainPeer {
   std::string kind = "labels";  // or "host", "world", "network"
   std::size_t network = 0;
-  std::vector<std::vector<std::string>> conditions;  // {key, "in" | "notin" | "exists" | "absent", values...}; "v*" is a prefix
+  std::vector<std::vector<std::string>>
+      conditions;  // {key, "in" | "notin" | "exists" | "absent", values...}; "v*" is a prefix
 };
 
 struct PlainRule {
@@ -50,11 +52,13 @@ struct PlainNetwork {
 };
 
 const std::vector<PlainNetwork> kNetworks = {
-    {{"10.0.0.0/8", "fd00::/8"}, {{"10.0.0.0", "10.255.255.255"}, {"fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}}},
+    {{"10.0.0.0/8", "fd00::/8"},
+     {{"10.0.0.0", "10.255.255.255"}, {"fd00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}}},
     {{"10.1.0.0/16", "10.0.0.0/24"}, {{"10.1.0.0", "10.1.255.255"}, {"10.0.0.0", "10.0.0.255"}}},
     {{"255.255.255.255/32", "::/0", "fd00::/16"},
      {{"255.255.255.255", "255.255.255.255"}, {"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}}},
-    {{"0.0.0.0/0", "ffff::/16"}, {{"0.0.0.0", "255.255.255.255"}, {"ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}}},
+    {{"0.0.0.0/0", "ffff::/16"},
+     {{"0.0.0.0", "255.255.255.255"}, {"ffff::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}}},
 };
 
 const std::vector<std::string> kAddresses = {
@@ -85,10 +89,12 @@ const std::vector<std::string> kAddresses = {
 
 bool in_plain_network(std::size_t network, const std::string& text) {
   const Address point = address(text);
-  return std::any_of(kNetworks[network].ranges.begin(), kNetworks[network].ranges.end(), [&](const auto& range) {
-    const Address first = address(range.first);
-    return first.family == point.family && first.bytes <= point.bytes && point.bytes <= address(range.second).bytes;
-  });
+  return std::any_of(kNetworks[network].ranges.begin(), kNetworks[network].ranges.end(),
+                     [&](const auto& range) {
+                       const Address first = address(range.first);
+                       return first.family == point.family && first.bytes <= point.bytes &&
+                              point.bytes <= address(range.second).bytes;
+                     });
 }
 
 bool holds(const std::vector<std::string>& condition, const Labels& labels) {
@@ -101,7 +107,8 @@ bool holds(const std::vector<std::string>& condition, const Labels& labels) {
   for (std::size_t i = 2; i < condition.size() && present; ++i) {
     const std::string& value = condition[i];
     const bool prefix = !value.empty() && value.back() == '*';
-    listed = listed || (prefix ? label->second.rfind(value.substr(0, value.size() - 1), 0) == 0 : label->second == value);
+    listed = listed || (prefix ? label->second.rfind(value.substr(0, value.size() - 1), 0) == 0
+                               : label->second == value);
   }
   return listed == (condition[1] == "in");
 }
@@ -115,7 +122,8 @@ bool is_peer(const std::vector<PlainPeer>& peers, const PlainEnd& end) {
         matches = matches && holds(condition, *end.labels);
       }
     } else if (peer.kind == "network") {
-      matches = in_plain_network(peer.network, end.address) || std::count(end.named.begin(), end.named.end(), peer.network) > 0;
+      matches = in_plain_network(peer.network, end.address) ||
+                std::count(end.named.begin(), end.named.end(), peer.network) > 0;
     } else {
       matches = peer.kind == (end.local ? "host" : "world");
     }
@@ -127,7 +135,8 @@ bool is_peer(const std::vector<PlainPeer>& peers, const PlainEnd& end) {
 }
 
 bool plain_baseline(Baseline baseline, const PlainEnd& from, const PlainEnd& to) {
-  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() || baseline == Baseline::none) {
+  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() ||
+      baseline == Baseline::none) {
     return false;
   }
   if (baseline == Baseline::same_labels) {
@@ -139,7 +148,8 @@ bool plain_baseline(Baseline baseline, const PlainEnd& from, const PlainEnd& to)
   });
 }
 
-std::string plain_answer(const PlainPolicy& policy, const PlainEnd& from, const PlainEnd& to, int protocol, int port) {
+std::string plain_answer(const PlainPolicy& policy, const PlainEnd& from, const PlainEnd& to,
+                         int protocol, int port) {
   if (from.number != 0 && from.number == to.number) {
     return "allow";
   }
@@ -189,7 +199,9 @@ Peer real(const PlainPeer& peer) {
   if (peer.kind == "labels") {
     return selector(written(peer));
   }
-  const auto kind = peer.kind == "host" ? Entity::Kind::host : peer.kind == "world" ? Entity::Kind::world : Entity::Kind::network;
+  const auto kind = peer.kind == "host"    ? Entity::Kind::host
+                    : peer.kind == "world" ? Entity::Kind::world
+                                           : Entity::Kind::network;
   return Entity{kind, peer.network};
 }
 
@@ -215,8 +227,10 @@ std::shared_ptr<const Policy> real(const PlainPolicy& plain) {
     out.mode = rule.audited ? Mode::audit : Mode::enforce;
     out.log = rule.log;
     out.ports = rule.ports;
-    std::transform(rule.from.begin(), rule.from.end(), std::back_inserter(out.from), [](const PlainPeer& peer) { return real(peer); });
-    std::transform(rule.to.begin(), rule.to.end(), std::back_inserter(out.to), [](const PlainPeer& peer) { return real(peer); });
+    std::transform(rule.from.begin(), rule.from.end(), std::back_inserter(out.from),
+                   [](const PlainPeer& peer) { return real(peer); });
+    std::transform(rule.to.begin(), rule.to.end(), std::back_inserter(out.to),
+                   [](const PlainPeer& peer) { return real(peer); });
   }
   return policy;
 }
@@ -225,29 +239,37 @@ std::string name(const std::optional<Outcome>& outcome) {
   if (!outcome) {
     return "refused";
   }
-  return *outcome == Outcome::allow ? "allow" : *outcome == Outcome::allow_log ? "allow_log" : "audit";
+  return *outcome == Outcome::allow       ? "allow"
+         : *outcome == Outcome::allow_log ? "allow_log"
+                                          : "audit";
 }
 
 // Under [defaults] mode = "audit" the kernel refuses as ever; its refusal lets pass.
 std::string name(const Decision& decision) {
-  if (decision.verdict == Verdict::deny || (decision.verdict == Verdict::audit && decision.reason != Reason::audited_deny)) {
+  if (decision.verdict == Verdict::deny ||
+      (decision.verdict == Verdict::audit && decision.reason != Reason::audited_deny)) {
     return "refused";
   }
   return decision.verdict == Verdict::audit ? "audit" : decision.log ? "allow_log" : "allow";
 }
 
 SetPeer set_peer(const PlainEnd& end) {
-  return end.labels != nullptr ? SetPeer{.number = end.number, .address = {}}
-                               : SetPeer{.number = 0, .address = address(end.address), .local = end.local};
+  return end.labels != nullptr
+             ? SetPeer{.number = end.number, .address = {}}
+             : SetPeer{.number = 0, .address = address(end.address), .local = end.local};
 }
 
-std::string evaluated(const Policy& policy, const PlainEnd& from, const PlainEnd& to, std::uint8_t protocol, std::uint16_t port) {
+std::string evaluated(const Policy& policy, const PlainEnd& from, const PlainEnd& to,
+                      std::uint8_t protocol, std::uint16_t port) {
   const LabelSet from_labels = labelled(from.labels == nullptr ? Labels{} : *from.labels);
   const LabelSet to_labels = labelled(to.labels == nullptr ? Labels{} : *to.labels);
   const auto endpoint = [](const PlainEnd& end, const LabelSet& labels) {
     Endpoint result;
     if (end.labels != nullptr) {
-      result = {.kind = Endpoint::Kind::workload, .labels = &labels, .workload = end.number, .address = {}};
+      result = {.kind = Endpoint::Kind::workload,
+                .labels = &labels,
+                .workload = end.number,
+                .address = {}};
     } else {
       result.kind = end.local ? Endpoint::Kind::host : Endpoint::Kind::world;
       result.address = address(end.address);
@@ -255,7 +277,8 @@ std::string evaluated(const Policy& policy, const PlainEnd& from, const PlainEnd
     }
     return result;
   };
-  return name(evaluate(policy, endpoint(from, from_labels), endpoint(to, to_labels), protocol, port));
+  return name(
+      evaluate(policy, endpoint(from, from_labels), endpoint(to, to_labels), protocol, port));
 }
 
 // --- random worlds, small enough that rules meet ---
@@ -264,7 +287,9 @@ class World {
  public:
   explicit World(std::uint32_t seed) : random_(seed) {}
 
-  int pick(std::size_t count) { return static_cast<int>(std::uniform_int_distribution<std::size_t>(0, count - 1)(random_)); }
+  int pick(std::size_t count) {
+    return static_cast<int>(std::uniform_int_distribution<std::size_t>(0, count - 1)(random_));
+  }
   bool chance(int percent) { return pick(100) < percent; }
 
   // Often those of somebody who is there: members of one identity.
@@ -284,7 +309,8 @@ class World {
   PlainPolicy policy() {
     PlainPolicy policy;
     policy.audit = chance(15);
-    policy.baseline = std::vector{Baseline::none, Baseline::same_labels, Baseline::any_common_label}[static_cast<std::size_t>(pick(3))];
+    policy.baseline = std::vector{Baseline::none, Baseline::same_labels,
+                                  Baseline::any_common_label}[static_cast<std::size_t>(pick(3))];
     for (int i = chance(40) ? pick(3) : pick(10); i > 0; --i) {
       policy.rules.push_back(rule());
     }
@@ -300,7 +326,8 @@ class World {
       return {1, 0, 65535};
     }
     const auto edge = [&] {
-      return static_cast<std::uint16_t>(std::vector{0, 1, 2, 3, 4, 5, 6, 65534, 65535}[static_cast<std::size_t>(pick(9))]);
+      return static_cast<std::uint16_t>(
+          std::vector{0, 1, 2, 3, 4, 5, 6, 65534, 65535}[static_cast<std::size_t>(pick(9))]);
     };
     const std::uint16_t a = edge();
     const std::uint16_t b = edge();
@@ -308,7 +335,8 @@ class World {
   }
 
   std::pair<std::uint8_t, std::uint16_t> port() {
-    const std::uint8_t protocol = std::vector<std::uint8_t>{6, 6, 17, 1, 47}[static_cast<std::size_t>(pick(5))];
+    const std::uint8_t protocol =
+        std::vector<std::uint8_t>{6, 6, 17, 1, 47}[static_cast<std::size_t>(pick(5))];
     const std::uint16_t ports[] = {0, 1, 2, 3, 4, 5, 6, 7, 40000, 65534, 65535};
     return {protocol, protocol == 6 || protocol == 17 ? ports[pick(11)] : std::uint16_t{0}};
   }
@@ -318,7 +346,8 @@ class World {
       const auto workload = std::next(workloads.begin(), pick(workloads.size()));
       return {&workload->second, workload->first, false, {}, {}};
     }
-    return {nullptr, 0, chance(50), kAddresses[static_cast<std::size_t>(pick(kAddresses.size()))], {}};
+    return {
+        nullptr, 0, chance(50), kAddresses[static_cast<std::size_t>(pick(kAddresses.size()))], {}};
   }
 
   /// An address, and the networks that it has by a name; none: it has no name any more.
@@ -333,16 +362,21 @@ class World {
   }
 
  private:
-  std::string value() { return std::vector<std::string>{"", "a", "ab", "b"}[static_cast<std::size_t>(pick(4))]; }
+  std::string value() {
+    return std::vector<std::string>{"", "a", "ab", "b"}[static_cast<std::size_t>(pick(4))];
+  }
 
   PlainPeer peer() {
     PlainPeer peer;
-    peer.kind =
-        std::vector<std::string>{"labels", "labels", "labels", "labels", "host", "world", "network"}[static_cast<std::size_t>(pick(7))];
+    peer.kind = std::vector<std::string>{"labels", "labels", "labels", "labels",
+                                         "host",   "world",  "network"}[static_cast<std::size_t>(
+        pick(7))];
     peer.network = peer.kind == "network" ? static_cast<std::size_t>(pick(kNetworks.size())) : 0;
     for (int i = chance(40) ? 0 : pick(3); i > 0; --i) {
-      const std::string key = std::vector<std::string>{"app", "env", "z"}[static_cast<std::size_t>(pick(3))];
-      const std::string op = std::vector<std::string>{"in", "in", "notin", "exists", "absent"}[static_cast<std::size_t>(pick(5))];
+      const std::string key =
+          std::vector<std::string>{"app", "env", "z"}[static_cast<std::size_t>(pick(3))];
+      const std::string op = std::vector<std::string>{"in", "in", "notin", "exists",
+                                                      "absent"}[static_cast<std::size_t>(pick(5))];
       std::vector<std::string> condition = {key, op};
       if (op == "in" || op == "notin") {
         condition.push_back(value() + (chance(25) ? "*" : ""));
@@ -375,7 +409,8 @@ class World {
   std::mt19937 random_;
 };
 
-// Enrols and ends workloads at random, and holds what the compiler says at every step against the two evaluators.
+// Enrols and ends workloads at random, and holds what the compiler says at every step against the
+// two evaluators.
 class Trial {
  public:
   Trial(World& world, std::map<std::string, int>& seen)
@@ -414,7 +449,8 @@ class Trial {
 
   void rename(const std::pair<std::string, std::vector<std::size_t>>& change) {
     const auto& [text, networks] = change;
-    apply(sum_, networks.empty() ? compiler_.unname(address(text)) : compiler_.name(address(text), networks));
+    apply(sum_, networks.empty() ? compiler_.unname(address(text))
+                                 : compiler_.name(address(text), networks));
     if (networks.empty()) {
       named_.erase(text);
     } else {
@@ -452,8 +488,10 @@ class Trial {
     const auto [protocol, port] = world_.port();
     const std::string expected = plain_answer(plain_, from, to, protocol, port);
     ASSERT_EQ(evaluated(*policy_, from, to, protocol, port), expected);
-    const std::string judged = name(judge(compiler.tables(), compiler.elements(), set_peer(from), set_peer(to), protocol, port));
-    ASSERT_EQ(judged, expected) << describe(from) << " to " << describe(to) << " at " << int{protocol} << "/" << port;
+    const std::string judged = name(judge(compiler.tables(), compiler.elements(), set_peer(from),
+                                          set_peer(to), protocol, port));
+    ASSERT_EQ(judged, expected) << describe(from) << " to " << describe(to) << " at "
+                                << int{protocol} << "/" << port;
     ++seen_[expected];
     ++cases;
   }
@@ -479,7 +517,8 @@ class Trial {
   }
 
   static std::string describe(const PlainEnd& end) {
-    return end.labels != nullptr ? "{" + labelled(*end.labels).text() + "}" : (end.local ? "host " : "world ") + end.address;
+    return end.labels != nullptr ? "{" + labelled(*end.labels).text() + "}"
+                                 : (end.local ? "host " : "world ") + end.address;
   }
 
   World& world_;

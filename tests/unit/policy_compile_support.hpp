@@ -55,7 +55,8 @@ inline void apply(Elements& elements, const Delta& delta) {
 }
 
 inline std::size_t size(const Elements& elements) {
-  return elements.groups.size() + elements.classes.size() + elements.same.size() + elements.pairs.size() + elements.verdicts.size();
+  return elements.groups.size() + elements.classes.size() + elements.same.size() +
+         elements.pairs.size() + elements.verdicts.size();
 }
 
 inline std::size_t distinct_classes(const Elements& elements) {

@@ -1,5 +1,5 @@
-// The compiler's tables, the size of its deltas and the life of its identifiers. What it decides is held in
-// policy_compile_property_test.cpp.
+// The compiler's tables, the size of its deltas and the life of its identifiers. What it decides is
+// held in policy_compile_property_test.cpp.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -52,7 +52,8 @@ Peer in_network(std::size_t number) {
 }
 
 // Enrols `count` identities {app=ID, ...} and returns the largest delta of the last hundred.
-std::size_t enrol(Compiler& compiler, int count, const std::map<std::string, std::string>& others = {}) {
+std::size_t enrol(Compiler& compiler, int count,
+                  const std::map<std::string, std::string>& others = {}) {
   std::size_t largest = 0;
   for (int i = 0; i < count; ++i) {
     auto labels = others;
@@ -104,7 +105,8 @@ TEST(CompileSize, IdentitiesWithOneLabelInCommonShareItsGroup) {
   Builder builder(Baseline::any_common_label);
   builder.rule(everybody(), everybody(), {{kTcp, 443, 443}});
   Compiler compiler(builder.policy, 1);
-  // The first one could not know which of its labels others would share: one pair each way. Everybody else needs none.
+  // The first one could not know which of its labels others would share: one pair each way.
+  // Everybody else needs none.
   EXPECT_LE(enrol(compiler, kMany, {{"env", "prod"}}), 4U);
   EXPECT_LE(compiler.elements().same.size(), 2U);
   end_all(compiler, kMany);
@@ -121,7 +123,8 @@ TEST(CompileJudge, ADenyingRuleKeepsItsTwoSidesOutOfOneGroup) {
   }
   for (Number from = 0; from < 3; ++from) {
     for (Number to = 0; to < 3; ++to) {
-      const auto outcome = judge(compiler.tables(), compiler.elements(), {.number = kFirstNumber + from, .address = {}},
+      const auto outcome = judge(compiler.tables(), compiler.elements(),
+                                 {.number = kFirstNumber + from, .address = {}},
                                  {.number = kFirstNumber + to, .address = {}}, kTcp, 80);
       EXPECT_EQ(outcome.has_value(), !(from == 1 && to == 2)) << apps[from] << " to " << apps[to];
     }
@@ -142,7 +145,8 @@ TEST(CompileSize, AThousandRulesMeetAThousandIdentities) {
   Builder builder(Baseline::same_labels);
   for (int i = 0; i < kCount; ++i) {
     const auto port = static_cast<std::uint16_t>(8000 + i % 10);
-    builder.rule(selector(numbered("app=app", i)), selector(numbered("app=app", (i + 1) % kCount)), {{kTcp, port, port}});
+    builder.rule(selector(numbered("app=app", i)), selector(numbered("app=app", (i + 1) % kCount)),
+                 {{kTcp, port, port}});
   }
   Compiler compiler(builder.policy, 1);
   EXPECT_LE(enrol(compiler, kCount), 5U) << "three elements and a pair with each neighbour";
@@ -170,7 +174,8 @@ TEST(CompileTables, PortsThatRulesTreatAlikeShareAClass) {
   EXPECT_NE(ports[3].port_class, ports[2].port_class);
 }
 
-void expect_whole(const std::vector<AddressInterval>& intervals, const std::string& first, const std::string& last) {
+void expect_whole(const std::vector<AddressInterval>& intervals, const std::string& first,
+                  const std::string& last) {
   ASSERT_FALSE(intervals.empty());
   EXPECT_EQ(intervals.front().first, address(first));
   EXPECT_EQ(intervals.back().last, address(last));
@@ -183,7 +188,8 @@ void expect_whole(const std::vector<AddressInterval>& intervals, const std::stri
 TEST(CompileTables, AddressesAreCutWhereNetworksBeginAndEnd) {
   Builder builder(Baseline::none);
   const std::size_t unused = builder.network({"172.16.0.0/12"});
-  const std::size_t network = builder.network({"10.0.0.0/9", "10.128.0.0/9", "255.0.0.0/8", "fd00::/8"});
+  const std::size_t network =
+      builder.network({"10.0.0.0/9", "10.128.0.0/9", "255.0.0.0/8", "fd00::/8"});
   builder.rule(in_network(network), everybody());
   builder.rule(everybody(), host());
   const Compiler compiler(builder.policy, kSecondHalf);
@@ -192,7 +198,8 @@ TEST(CompileTables, AddressesAreCutWhereNetworksBeginAndEnd) {
   expect_whole(tables.remote4, "0.0.0.0", "255.255.255.255");
   expect_whole(tables.local6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
   expect_whole(tables.remote6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
-  ASSERT_EQ(tables.remote4.size(), 4U) << "the network that no rule names (" << unused << ") cuts nothing";
+  ASSERT_EQ(tables.remote4.size(), 4U)
+      << "the network that no rule names (" << unused << ") cuts nothing";
   EXPECT_EQ(tables.remote4[1].first, address("10.0.0.0"));
   EXPECT_EQ(tables.remote4[1].last, address("10.255.255.255"));
   EXPECT_EQ(tables.remote4[1].address_class, tables.remote4[3].address_class);
@@ -209,7 +216,8 @@ TEST(CompileJudge, FlowsWithoutAWorkloadAreOutside) {
   const SetPeer local{.number = 0, .address = address("127.0.0.1")};
   EXPECT_FALSE(judge(compiler.tables(), compiler.elements(), local, local, kTcp, 80));
   const SetPeer unknown{.number = kFirstNumber, .address = {}};
-  EXPECT_FALSE(judge(compiler.tables(), compiler.elements(), unknown, unknown, kTcp, 80)) << "never enrolled";
+  EXPECT_FALSE(judge(compiler.tables(), compiler.elements(), unknown, unknown, kTcp, 80))
+      << "never enrolled";
 }
 
 TEST(CompileIdentifiers, ComeFromTheHalfAndRestBeforeTheyComeBack) {

@@ -21,7 +21,8 @@ class Diff : public testing::Test {
     rule.where = {"policy.toml", 3, 1};
     return rule;
   }
-  static SeenFlow flow(const LabelSet& from, const LabelSet& to, std::uint16_t port, std::uint64_t count) {
+  static SeenFlow flow(const LabelSet& from, const LabelSet& to, std::uint16_t port,
+                       std::uint64_t count) {
     SeenFlow made;
     made.from.labels = from;
     made.to.labels = to;
@@ -33,7 +34,8 @@ class Diff : public testing::Test {
 
   LabelSet web_ = labels_of("app", "web");
   LabelSet db_ = labels_of("app", "db");
-  std::vector<Party> present_ = {party_of(web_), party_of(db_), party_of(labels_of("app", "other"))};
+  std::vector<Party> present_ = {party_of(web_), party_of(db_),
+                                 party_of(labels_of("app", "other"))};
   Policy before_;
   Policy after_;
 };
@@ -64,7 +66,8 @@ TEST_F(Diff, ADenyRuleTakesWhatTheBaselineGave) {
   ASSERT_EQ(found.access.size(), 1U);
   EXPECT_EQ(found.access[0].from, found.access[0].to);
   EXPECT_EQ(ports_text(found.access[0].lost), "all ports");
-  EXPECT_EQ(found.access[0].because, (std::vector<std::string>{"now: deny (policy.toml:3:1)", "was: the baseline allows it"}));
+  EXPECT_EQ(found.access[0].because, (std::vector<std::string>{"now: deny (policy.toml:3:1)",
+                                                               "was: the baseline allows it"}));
 }
 
 TEST_F(Diff, ABaselineThatGoesIsLostAmongEqualLabelsOnly) {
@@ -77,8 +80,12 @@ TEST_F(Diff, ABaselineThatGoesIsLostAmongEqualLabelsOnly) {
 }
 
 TEST_F(Diff, ANetworkThatGrowsOpensTheAddressesItGains) {
-  before_.networks = {{.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53")}, .names = {}, .where = {}}};
-  after_.networks = {{.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53"), *Prefix::parse("10.1.0.0/16")}, .names = {}, .where = {}}};
+  before_.networks = {
+      {.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53")}, .names = {}, .where = {}}};
+  after_.networks = {{.name = "dns",
+                      .cidrs = {*Prefix::parse("10.0.0.53"), *Prefix::parse("10.1.0.0/16")},
+                      .names = {},
+                      .where = {}}};
   before_.rules = {allow("app=web", "app=db", {{17, 53, 53}})};
   before_.rules[0].to = {Entity{Entity::Kind::network, 0}};
   after_.rules = before_.rules;
@@ -91,7 +98,9 @@ TEST_F(Diff, ANetworkThatGrowsOpensTheAddressesItGains) {
 TEST_F(Diff, CountsLiveFlowsThatWouldEnd) {
   before_.rules = {allow("app=web", "app=db", {{6, 5432, 5433}})};
   after_.rules = {allow("app=web", "app=db", {{6, 5432, 5432}})};
-  const PolicyDiff found = diff(before_, after_, present_, {flow(web_, db_, 5432, 4), flow(web_, db_, 5433, 3), flow(web_, web_, 80, 2)});
+  const PolicyDiff found =
+      diff(before_, after_, present_,
+           {flow(web_, db_, 5432, 4), flow(web_, db_, 5433, 3), flow(web_, web_, 80, 2)});
   EXPECT_EQ(found.live, 9U);
   EXPECT_EQ(found.live_cut, 3U);
   ASSERT_EQ(found.cuts.size(), 1U);
@@ -112,7 +121,8 @@ TEST_F(Diff, TenThousandLabelSetsTakeNoPairs) {
     many.push_back(party_of(labels_of("app", "a" + std::to_string(i))));
   }
   for (int i = 0; i < 100; ++i) {
-    before_.rules.push_back(allow("app=a" + std::to_string(i), "app=a" + std::to_string(i + 1), {{6, 80, 80}}));
+    before_.rules.push_back(
+        allow("app=a" + std::to_string(i), "app=a" + std::to_string(i + 1), {{6, 80, 80}}));
   }
   after_ = before_;
   after_.rules[7].ports = {{6, 81, 81}};

@@ -33,15 +33,23 @@ class Evaluate : public testing::Test {
     policy_.rules.push_back(std::move(rule));
     return policy_.rules.back();
   }
-  Rule& allow(Peer from, Peer to) { return rule(Rule::Action::allow, std::move(from), std::move(to)); }
-  Rule& deny(Peer from, Peer to) { return rule(Rule::Action::deny, std::move(from), std::move(to)); }
-
-  static Endpoint workload(const LabelSet& labels, std::uint64_t id = 0) { return {Endpoint::Kind::workload, &labels, id, std::nullopt}; }
-  static Endpoint unlabelled(Endpoint::Kind kind, std::string_view address = {}) {
-    return {kind, nullptr, 0, address.empty() ? std::nullopt : std::optional(*Address::parse(address))};
+  Rule& allow(Peer from, Peer to) {
+    return rule(Rule::Action::allow, std::move(from), std::move(to));
+  }
+  Rule& deny(Peer from, Peer to) {
+    return rule(Rule::Action::deny, std::move(from), std::move(to));
   }
 
-  [[nodiscard]] Decision judge(const Endpoint& from, const Endpoint& to, std::uint8_t protocol = kTcp, std::uint16_t port = 80) const {
+  static Endpoint workload(const LabelSet& labels, std::uint64_t id = 0) {
+    return {Endpoint::Kind::workload, &labels, id, std::nullopt};
+  }
+  static Endpoint unlabelled(Endpoint::Kind kind, std::string_view address = {}) {
+    return {kind, nullptr, 0,
+            address.empty() ? std::nullopt : std::optional(*Address::parse(address))};
+  }
+
+  [[nodiscard]] Decision judge(const Endpoint& from, const Endpoint& to,
+                               std::uint8_t protocol = kTcp, std::uint16_t port = 80) const {
     return evaluate(policy_, from, to, protocol, port);
   }
 
@@ -60,7 +68,8 @@ void expect(const Decision& decision, Verdict verdict, Reason reason) {
 TEST_F(Evaluate, FlowsWithoutAWorkloadAreNotOurs) {
   deny(selector("*"), selector("*"));
   policy_.mode = Mode::audit;
-  expect(judge(unlabelled(Endpoint::Kind::host), unlabelled(Endpoint::Kind::world)), Verdict::allow, Reason::unprotected);
+  expect(judge(unlabelled(Endpoint::Kind::host), unlabelled(Endpoint::Kind::world)), Verdict::allow,
+         Reason::unprotected);
 }
 
 TEST_F(Evaluate, AWorkloadReachesItselfWhateverTheRules) {
@@ -142,22 +151,27 @@ TEST_F(Evaluate, SelectorsMatchWorkloadsOnly) {
   allow(selector("*"), selector("*"));
   allow(selector("!app"), selector("app!=x"));
   expect(judge(unlabelled(Endpoint::Kind::host), workload(web_)), Verdict::deny, Reason::no_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world, "192.0.2.1"), workload(web_)), Verdict::deny, Reason::no_rule);
-  expect(judge(workload(web_), unlabelled(Endpoint::Kind::host, "127.0.0.1")), Verdict::deny, Reason::no_rule);
+  expect(judge(unlabelled(Endpoint::Kind::world, "192.0.2.1"), workload(web_)), Verdict::deny,
+         Reason::no_rule);
+  expect(judge(workload(web_), unlabelled(Endpoint::Kind::host, "127.0.0.1")), Verdict::deny,
+         Reason::no_rule);
 }
 
 TEST_F(Evaluate, HostAndWorldAreDisjointAndNeverWorkloads) {
   allow(host(), selector("app=web"));
   allow(world(), selector("app=db"));
-  expect(judge(unlabelled(Endpoint::Kind::host), workload(web_)), Verdict::allow, Reason::allow_rule);
+  expect(judge(unlabelled(Endpoint::Kind::host), workload(web_)), Verdict::allow,
+         Reason::allow_rule);
   expect(judge(unlabelled(Endpoint::Kind::world), workload(web_)), Verdict::deny, Reason::no_rule);
   expect(judge(unlabelled(Endpoint::Kind::host), workload(db_)), Verdict::deny, Reason::no_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world), workload(db_)), Verdict::allow, Reason::allow_rule);
+  expect(judge(unlabelled(Endpoint::Kind::world), workload(db_)), Verdict::allow,
+         Reason::allow_rule);
   expect(judge(workload(web_prod_), workload(web_)), Verdict::deny, Reason::no_rule);
 }
 
 TEST_F(Evaluate, NetworksAreByAddressOfEitherKind) {
-  policy_.networks.push_back({"ten", {*Prefix::parse("10.0.0.0/8"), *Prefix::parse("fd00::/8")}, {}, {}});
+  policy_.networks.push_back(
+      {"ten", {*Prefix::parse("10.0.0.0/8"), *Prefix::parse("fd00::/8")}, {}, {}});
   policy_.networks.push_back({"names only", {}, {"deb.example.org"}, {}});
   allow(network(0), selector("app=web"));
   allow(network(1), selector("app=web"));
@@ -218,7 +232,8 @@ TEST_F(Evaluate, AListOfPeersIsOr) {
   Rule& rule = allow(selector("app=web"), selector("app=db"));
   rule.from.push_back(host());
   expect(judge(workload(web_), workload(db_)), Verdict::allow, Reason::allow_rule);
-  expect(judge(unlabelled(Endpoint::Kind::host), workload(db_)), Verdict::allow, Reason::allow_rule);
+  expect(judge(unlabelled(Endpoint::Kind::host), workload(db_)), Verdict::allow,
+         Reason::allow_rule);
   expect(judge(workload(web_prod_), workload(db_)), Verdict::allow, Reason::allow_rule);
   expect(judge(unlabelled(Endpoint::Kind::world), workload(db_)), Verdict::deny, Reason::no_rule);
 }

@@ -21,8 +21,9 @@ Party present(const std::string& value) {
 
 Policy web_to_db() {
   Policy policy;
-  policy.networks = {{.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53")}, .names = {}, .where = {}},
-                     {.name = "idle", .cidrs = {*Prefix::parse("10.9.0.0/16")}, .names = {}, .where = {}}};
+  policy.networks = {
+      {.name = "dns", .cidrs = {*Prefix::parse("10.0.0.53")}, .names = {}, .where = {}},
+      {.name = "idle", .cidrs = {*Prefix::parse("10.9.0.0/16")}, .names = {}, .where = {}}};
   Rule rule;
   rule.from = {*Selector::parse("app=web")};
   rule.to = {*Selector::parse("app=db")};
@@ -32,8 +33,9 @@ Policy web_to_db() {
 }
 
 const GraphEdge* find(const Graph& graph, const std::string& from, const std::string& to) {
-  const auto found = std::ranges::find_if(
-      graph.edges, [&](const GraphEdge& edge) { return graph.nodes[edge.from].text == from && graph.nodes[edge.to].text == to; });
+  const auto found = std::ranges::find_if(graph.edges, [&](const GraphEdge& edge) {
+    return graph.nodes[edge.from].text == from && graph.nodes[edge.to].text == to;
+  });
   return found == graph.edges.end() ? nullptr : &*found;
 }
 
@@ -57,12 +59,14 @@ TEST(Graph, ShowsWhoMayAndWhoDid) {
   EXPECT_TRUE(did->may.empty());
   ASSERT_EQ(did->did.size(), 1U);
   EXPECT_EQ(did->did[0].count, 6U);
-  EXPECT_TRUE(std::ranges::none_of(drawn.nodes, [](const GraphNode& node) { return node.text == "@idle"; }));
+  EXPECT_TRUE(std::ranges::none_of(drawn.nodes,
+                                   [](const GraphNode& node) { return node.text == "@idle"; }));
 }
 
 TEST(Graph, ANetworkThatHasNamesAloneIsDrawn) {
   Policy policy = web_to_db();
-  policy.networks.push_back({.name = "mirror", .cidrs = {}, .names = {"*.example.org"}, .where = {}});
+  policy.networks.push_back(
+      {.name = "mirror", .cidrs = {}, .names = {"*.example.org"}, .where = {}});
   policy.rules[0].to = {Entity{Entity::Kind::network, 2}};
   SeenFlow seen;
   seen.from.labels = app("web");
@@ -93,7 +97,8 @@ TEST(Graph, ManyLabelSetsThatNoRuleTellsApartAreOneNode) {
   many.push_back(present("web"));
   const Graph drawn = graph(web_to_db(), std::move(many), {});
   EXPECT_TRUE(drawn.folded);
-  EXPECT_TRUE(std::ranges::any_of(drawn.nodes, [](const GraphNode& node) { return node.workloads == 1000; }));
+  EXPECT_TRUE(std::ranges::any_of(drawn.nodes,
+                                  [](const GraphNode& node) { return node.workloads == 1000; }));
   EXPECT_LT(drawn.nodes.size(), 10U);
 }
 

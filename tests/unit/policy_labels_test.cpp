@@ -16,7 +16,8 @@ LabelSet make(std::initializer_list<std::pair<std::string_view, std::string_view
 }
 
 TEST(ParseLabel, TakesKubernetesKeys) {
-  for (const char* text : {"app=web", "app.kubernetes.io/name=web", "a-b_c.d=1", "A9=x", "app=", "app=é", "app=a/b:c@d!"}) {
+  for (const char* text : {"app=web", "app.kubernetes.io/name=web", "a-b_c.d=1", "A9=x",
+                           "app=", "app=é", "app=a/b:c@d!"}) {
     EXPECT_TRUE(parse_label(text)) << text;
   }
   const auto label = parse_label("app.kubernetes.io/name=web");
@@ -25,8 +26,9 @@ TEST(ParseLabel, TakesKubernetesKeys) {
 }
 
 TEST(ParseLabel, RefusesWhatSelectorsCouldNotSay) {
-  for (const char* text : {"", "app", "=web", "-app=web", "app-=web", "a b=c", "a,b=c", "k=a b", "k=a,b", "k=(a", "k=a)", "k=a*", "k=*",
-                           "k=a\nb", "k=\x7f", "k=\xff", "k\x01=v"}) {
+  for (const char* text :
+       {"", "app", "=web", "-app=web", "app-=web", "a b=c", "a,b=c", "k=a b", "k=a,b", "k=(a",
+        "k=a)", "k=a*", "k=*", "k=a\nb", "k=\x7f", "k=\xff", "k\x01=v"}) {
     EXPECT_FALSE(parse_label(text)) << text;
   }
 }
@@ -48,8 +50,9 @@ TEST(IsPrintable, FollowsRfc3629) {
     EXPECT_TRUE(is_printable(good)) << good;
   }
   for (const char* bad :
-       {"\t", "\n", "\x1b[31m", "\x7f", "\xc2\x80", "\xc2\x9f", "\x80", "\xc3", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf",
-        "\xed\xa0\x80", "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xe2\x28\xa1"}) {
+       {"\t", "\n", "\x1b[31m", "\x7f", "\xc2\x80", "\xc2\x9f", "\x80", "\xc3", "\xc0\x80",
+        "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x80\x80\x80",
+        "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xe2\x28\xa1"}) {
     EXPECT_FALSE(is_printable(bad)) << bad;
   }
 }
@@ -87,7 +90,8 @@ TEST(LabelSet, IsBounded) {
   EXPECT_EQ(large.encode().size(), kMaxLabelSetBytes);
   EXPECT_FALSE(large.set("k", std::string(kMaxLabelSetBytes - 2, 'v')));
   EXPECT_FALSE(large.set("j", ""));
-  EXPECT_EQ(large.find("k")->size(), kMaxLabelSetBytes - 3) << "a refused change leaves the set as it was";
+  EXPECT_EQ(large.find("k")->size(), kMaxLabelSetBytes - 3)
+      << "a refused change leaves the set as it was";
 }
 
 TEST(LabelSet, EncodingIsUnambiguousAndRoundTrips) {
@@ -100,7 +104,8 @@ TEST(LabelSet, EncodingIsUnambiguousAndRoundTrips) {
 }
 
 TEST(LabelSet, DecodeRefusesWhatEncodeCannotHaveWritten) {
-  for (const char* bad : {"a", "a=1", "a\n", "=1\n", "a=1\na=2\n", "a=1\n\n", "a b=1\n", "a=\t\n", "a=\xff\n"}) {
+  for (const char* bad :
+       {"a", "a=1", "a\n", "=1\n", "a=1\na=2\n", "a=1\n\n", "a b=1\n", "a=\t\n", "a=\xff\n"}) {
     EXPECT_FALSE(LabelSet::decode(bad)) << bad;
   }
   EXPECT_FALSE(LabelSet::decode("a=" + std::string(kMaxLabelSetBytes, 'v') + "\n"));

@@ -36,7 +36,8 @@ TEST(NameIndex, ExactNamesAndEveryNameBelowAWildcard) {
   EXPECT_THAT(index.match("a.b.pool.example.org"), ElementsAre(0, 1));
   EXPECT_THAT(index.match("pool.example.org"), ElementsAre(1));
   EXPECT_THAT(index.match("xpool.example.org"), ElementsAre(1));
-  for (const char* other : {"", ".", "example.org", "xexample.org", "deb.example.org.evil.net", "org"}) {
+  for (const char* other :
+       {"", ".", "example.org", "xexample.org", "deb.example.org.evil.net", "org"}) {
     EXPECT_THAT(index.match(other), IsEmpty()) << other;
   }
 }
@@ -58,9 +59,12 @@ std::string explained(const Policy& policy, const char* to, const PeerLookup& lo
 
 TEST(ExplainNames, ANameStandsForWhoeverHasIt) {
   const Policy policy = named();
-  EXPECT_THAT(explained(policy, "DEB.example.org.", {}), HasSubstr("DEB.example.org. (@world, @mirror, @all) tcp/443: allowed"));
-  EXPECT_THAT(explained(policy, "www.example.org", {}), HasSubstr("www.example.org (@world, @all) tcp/443: refused"));
-  EXPECT_THAT(explained(policy, "@mirror", {}), HasSubstr("@mirror (@world, @mirror, @all) tcp/443: allowed"));
+  EXPECT_THAT(explained(policy, "DEB.example.org.", {}),
+              HasSubstr("DEB.example.org. (@world, @mirror, @all) tcp/443: allowed"));
+  EXPECT_THAT(explained(policy, "www.example.org", {}),
+              HasSubstr("www.example.org (@world, @all) tcp/443: refused"));
+  EXPECT_THAT(explained(policy, "@mirror", {}),
+              HasSubstr("@mirror (@world, @mirror, @all) tcp/443: allowed"));
   EXPECT_THAT(explained(policy, "www.example.net", {}), HasSubstr("name of a [[network]]"));
 }
 
@@ -70,11 +74,15 @@ TEST(ExplainNames, WhatWasSeenOfANameIsSaid) {
   PeerLookup lookup;
   lookup.addresses = [&known](const std::string&) { return known; };
   lookup.named = [](const Address&) { return std::vector<std::size_t>{0}; };
-  EXPECT_THAT(explained(policy, "deb.example.org", lookup), HasSubstr("no answer was seen for deb.example.org"));
-  known = {Address::parse("10.0.0.1").value(), Address::parse("10.0.0.2").value()};
   EXPECT_THAT(explained(policy, "deb.example.org", lookup),
-              testing::AllOf(HasSubstr("deb.example.org at 10.0.0.1 (@world, @mirror, @all, @near)"), HasSubstr("and 1 other")));
-  EXPECT_THAT(explained(policy, "10.0.0.1", lookup), HasSubstr("10.0.0.1 (@world, @mirror, @near) tcp/443: allowed"));
+              HasSubstr("no answer was seen for deb.example.org"));
+  known = {Address::parse("10.0.0.1").value(), Address::parse("10.0.0.2").value()};
+  EXPECT_THAT(
+      explained(policy, "deb.example.org", lookup),
+      testing::AllOf(HasSubstr("deb.example.org at 10.0.0.1 (@world, @mirror, @all, @near)"),
+                     HasSubstr("and 1 other")));
+  EXPECT_THAT(explained(policy, "10.0.0.1", lookup),
+              HasSubstr("10.0.0.1 (@world, @mirror, @near) tcp/443: allowed"));
 }
 
 }  // namespace

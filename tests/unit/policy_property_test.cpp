@@ -1,5 +1,6 @@
-// evaluate() against a second evaluator that shares no code with it: plain maps, selectors kept as data and never parsed, the semantics of
-// policy.md written as one question after the other. 60,000 cases; TRIREME_LONG=1 makes it a million.
+// evaluate() against a second evaluator that shares no code with it: plain maps, selectors kept as
+// data and never parsed, the semantics of policy.md written as one question after the other. 60,000
+// cases; TRIREME_LONG=1 makes it a million.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -45,9 +46,12 @@ struct NaiveEnd {
 };
 
 const char* const kAddresses[] = {"10.0.0.1", "10.1.0.1", "192.0.2.1", "fd00::1", "2001:db8::1"};
-const std::vector<std::string> kCidrs[] = {{"10.0.0.0/8", "fd00::/8"}, {"10.1.0.0/16"}, {"192.0.2.1/32", "::/0"}};
+const std::vector<std::string> kCidrs[] = {
+    {"10.0.0.0/8", "fd00::/8"}, {"10.1.0.0/16"}, {"192.0.2.1/32", "::/0"}};
 // kMembers[network][address], by eye.
-const bool kMembers[3][5] = {{true, true, false, true, false}, {false, true, false, false, false}, {false, false, true, true, true}};
+const bool kMembers[3][5] = {{true, true, false, true, false},
+                             {false, true, false, false, false},
+                             {false, false, true, true, true}};
 
 bool holds(const NaiveRequirement& requirement, const Labels& labels) {
   const bool present = labels.count(requirement.key) > 0;
@@ -62,7 +66,8 @@ bool holds(const NaiveRequirement& requirement, const Labels& labels) {
     listed = listed || (present && labels.at(requirement.key) == value);
   }
   for (const auto& prefix : requirement.prefixes) {
-    listed = listed || (present && labels.at(requirement.key).compare(0, prefix.size(), prefix) == 0);
+    listed =
+        listed || (present && labels.at(requirement.key).compare(0, prefix.size(), prefix) == 0);
   }
   return requirement.op == "in" ? listed : !listed;
 }
@@ -81,7 +86,8 @@ bool is_peer(const std::vector<NaivePeer>& peers, const NaiveEnd& end) {
     if ((peer.kind == "host" || peer.kind == "world") && peer.kind == end.kind) {
       return true;
     }
-    if (peer.kind == "network" && end.kind != "workload" && end.address >= 0 && kMembers[peer.network][end.address]) {
+    if (peer.kind == "network" && end.kind != "workload" && end.address >= 0 &&
+        kMembers[peer.network][end.address]) {
       return true;
     }
   }
@@ -94,16 +100,19 @@ struct NaivePolicy {
   std::vector<NaiveRule> rules;
 };
 
-bool rule_matches(const NaiveRule& rule, const NaiveEnd& from, const NaiveEnd& to, int protocol, int port) {
+bool rule_matches(const NaiveRule& rule, const NaiveEnd& from, const NaiveEnd& to, int protocol,
+                  int port) {
   bool port_matches = rule.ports.empty();
   for (const auto& range : rule.ports) {
-    port_matches = port_matches || (range.protocol == protocol && range.first <= port && port <= range.last);
+    port_matches =
+        port_matches || (range.protocol == protocol && range.first <= port && port <= range.last);
   }
   return port_matches && is_peer(rule.from, from) && is_peer(rule.to, to);
 }
 
 bool baseline_holds(int baseline, const NaiveEnd& from, const NaiveEnd& to) {
-  if (from.kind != "workload" || to.kind != "workload" || from.labels.empty() || to.labels.empty() || baseline == 2) {
+  if (from.kind != "workload" || to.kind != "workload" || from.labels.empty() ||
+      to.labels.empty() || baseline == 2) {
     return false;
   }
   if (baseline == 0) {
@@ -120,11 +129,13 @@ bool baseline_holds(int baseline, const NaiveEnd& from, const NaiveEnd& to) {
 }
 
 // "verdict reason index log", the index of the rule that is named or -1.
-std::string naive_evaluate(const NaivePolicy& policy, const NaiveEnd& from, const NaiveEnd& to, int protocol, int port) {
+std::string naive_evaluate(const NaivePolicy& policy, const NaiveEnd& from, const NaiveEnd& to,
+                           int protocol, int port) {
   if (from.kind != "workload" && to.kind != "workload") {
     return "allow unprotected -1 0";
   }
-  if (from.kind == "workload" && to.kind == "workload" && from.workload != 0 && from.workload == to.workload) {
+  if (from.kind == "workload" && to.kind == "workload" && from.workload != 0 &&
+      from.workload == to.workload) {
     return "allow self -1 0";
   }
   int first[2][2] = {{-1, -1}, {-1, -1}};  // [allow][audited]
@@ -143,15 +154,18 @@ std::string naive_evaluate(const NaivePolicy& policy, const NaiveEnd& from, cons
     return refuse + " deny_rule " + std::to_string(first[0][0]) + tail;
   }
   if (!allowed) {
-    return refuse + (first[1][1] >= 0 ? " audited_allow " : " no_rule ") + std::to_string(first[1][1]) + tail;
+    return refuse + (first[1][1] >= 0 ? " audited_allow " : " no_rule ") +
+           std::to_string(first[1][1]) + tail;
   }
   if (first[0][1] >= 0) {
     return "audit audited_deny " + std::to_string(first[0][1]) + tail;
   }
-  return first[1][0] >= 0 ? "allow allow_rule " + std::to_string(first[1][0]) + tail : "allow baseline -1" + tail;
+  return first[1][0] >= 0 ? "allow allow_rule " + std::to_string(first[1][0]) + tail
+                          : "allow baseline -1" + tail;
 }
 
-// Random cases over a universe small enough that rules meet, and how each is put to the real evaluator.
+// Random cases over a universe small enough that rules meet, and how each is put to the real
+// evaluator.
 class Generator {
  public:
   explicit Generator(std::uint32_t seed) : random_(seed) {}
@@ -202,7 +216,8 @@ class Generator {
       const int count = 1 + pick(2);
       for (int i = 0; i < count; ++i) {
         // The grammar has no empty value in a list; kValues[0] is only for a value on its own.
-        (chance(30) ? requirement.prefixes : requirement.exact).emplace_back(kValues[count == 1 ? pick(4) : 1 + pick(3)]);
+        (chance(30) ? requirement.prefixes : requirement.exact)
+            .emplace_back(kValues[count == 1 ? pick(4) : 1 + pick(3)]);
       }
     }
     return requirement;
@@ -235,9 +250,10 @@ class Generator {
     const int ranges = chance(50) ? 0 : 1 + pick(2);
     for (int i = 0; i < ranges; ++i) {
       const auto first = static_cast<std::uint16_t>(1 + pick(4));
-      rule.ports.push_back(
-          chance(20) ? PortRange{1, 0, 65535}
-                     : PortRange{static_cast<std::uint8_t>(chance(50) ? 6 : 17), first, static_cast<std::uint16_t>(first + pick(3))});
+      rule.ports.push_back(chance(20)
+                               ? PortRange{1, 0, 65535}
+                               : PortRange{static_cast<std::uint8_t>(chance(50) ? 6 : 17), first,
+                                           static_cast<std::uint16_t>(first + pick(3))});
     }
     return rule;
   }
@@ -271,12 +287,17 @@ std::string written(const NaiveRequirement& requirement, Generator& generator) {
 
 Peer real(const NaivePeer& peer, Generator& generator) {
   if (peer.kind != "labels") {
-    const auto kind = peer.kind == "host" ? Entity::Kind::host : peer.kind == "world" ? Entity::Kind::world : Entity::Kind::network;
+    const auto kind = peer.kind == "host"    ? Entity::Kind::host
+                      : peer.kind == "world" ? Entity::Kind::world
+                                             : Entity::Kind::network;
     return Entity{kind, kind == Entity::Kind::network ? peer.network : 0};
   }
   std::string text;
   for (const auto& requirement : peer.all_of) {
-    text += (text.empty() ? "" : generator.chance(50) ? "," : " , ") + written(requirement, generator);
+    text += (text.empty()           ? ""
+             : generator.chance(50) ? ","
+                                    : " , ") +
+            written(requirement, generator);
   }
   const auto selector = Selector::parse(text.empty() ? "*" : text);
   EXPECT_TRUE(selector) << text << ": " << selector.error().error.text();
@@ -286,7 +307,9 @@ Peer real(const NaivePeer& peer, Generator& generator) {
 Policy real(const NaivePolicy& naive, Generator& generator) {
   Policy policy;
   policy.mode = naive.audit ? Mode::audit : Mode::enforce;
-  policy.baseline = naive.baseline == 0 ? Baseline::same_labels : naive.baseline == 1 ? Baseline::any_common_label : Baseline::none;
+  policy.baseline = naive.baseline == 0   ? Baseline::same_labels
+                    : naive.baseline == 1 ? Baseline::any_common_label
+                                          : Baseline::none;
   for (const auto& cidrs : kCidrs) {
     Network network;
     for (const auto& cidr : cidrs) {
@@ -313,7 +336,9 @@ Policy real(const NaivePolicy& naive, Generator& generator) {
 
 Endpoint real(const NaiveEnd& end, const LabelSet& labels) {
   Endpoint out;
-  out.kind = end.kind == "workload" ? Endpoint::Kind::workload : end.kind == "host" ? Endpoint::Kind::host : Endpoint::Kind::world;
+  out.kind = end.kind == "workload" ? Endpoint::Kind::workload
+             : end.kind == "host"   ? Endpoint::Kind::host
+                                    : Endpoint::Kind::world;
   out.labels = end.kind == "workload" ? &labels : nullptr;
   out.workload = end.workload;
   if (end.address >= 0) {
@@ -330,13 +355,16 @@ LabelSet real(const Labels& labels) {
   return out;
 }
 
-std::string real_evaluate(const Policy& policy, const NaiveEnd& from, const NaiveEnd& to, int protocol, int port) {
+std::string real_evaluate(const Policy& policy, const NaiveEnd& from, const NaiveEnd& to,
+                          int protocol, int port) {
   const LabelSet from_labels = real(from.labels);
   const LabelSet to_labels = real(to.labels);
   const Decision decision =
-      evaluate(policy, real(from, from_labels), real(to, to_labels), static_cast<std::uint8_t>(protocol), static_cast<std::uint16_t>(port));
+      evaluate(policy, real(from, from_labels), real(to, to_labels),
+               static_cast<std::uint8_t>(protocol), static_cast<std::uint16_t>(port));
   const auto index = decision.rule == nullptr ? -1 : decision.rule - policy.rules.data();
-  return std::string(text(decision.verdict)) + " " + text(decision.reason) + " " + std::to_string(index) + (decision.log ? " 1" : " 0");
+  return std::string(text(decision.verdict)) + " " + text(decision.reason) + " " +
+         std::to_string(index) + (decision.log ? " 1" : " 0");
 }
 
 TEST(EvaluateProperty, AgreesWithTheNaiveEvaluator) {
@@ -355,12 +383,15 @@ TEST(EvaluateProperty, AgreesWithTheNaiveEvaluator) {
       const int protocol = protocols[generator.pick(4)];
       const int port = protocol == 6 || protocol == 17 ? 1 + generator.pick(6) : 0;
       const std::string expected = naive_evaluate(naive, from, to, protocol, port);
-      ASSERT_EQ(real_evaluate(policy, from, to, protocol, port), expected) << "policy " << p << ", flow " << f;
+      ASSERT_EQ(real_evaluate(policy, from, to, protocol, port), expected)
+          << "policy " << p << ", flow " << f;
       ++seen[expected.substr(0, expected.find(' ', expected.find(' ') + 1))];
     }
   }
-  for (const char* outcome : {"allow unprotected", "allow self", "allow baseline", "allow allow_rule", "deny deny_rule", "deny no_rule",
-                              "deny audited_allow", "audit audited_deny", "audit deny_rule", "audit no_rule", "audit audited_allow"}) {
+  for (const char* outcome :
+       {"allow unprotected", "allow self", "allow baseline", "allow allow_rule", "deny deny_rule",
+        "deny no_rule", "deny audited_allow", "audit audited_deny", "audit deny_rule",
+        "audit no_rule", "audit audited_allow"}) {
     EXPECT_GT(seen[outcome], 50) << "the cases do not reach " << outcome;
   }
 }

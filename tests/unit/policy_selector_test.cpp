@@ -83,7 +83,8 @@ TEST(Selector, CanonicalTextIsTheSameForEqualSelectors) {
   ASSERT_TRUE(a && b);
   EXPECT_EQ(*a, *b);
   EXPECT_EQ(a->text(), "app=web,env in (prod, staging)");
-  for (const char* text : {"*", "a", "!a", "a=b*", "a!=b", "a notin (b, c*)", "a=", "a!=", "a!=b,a,b"}) {
+  for (const char* text :
+       {"*", "a", "!a", "a=b*", "a!=b", "a notin (b, c*)", "a=", "a!=", "a!=b,a,b"}) {
     const auto parsed = Selector::parse(text);
     ASSERT_TRUE(parsed) << text;
     EXPECT_EQ(parsed->text(), text);
@@ -108,22 +109,31 @@ TEST_P(BadSelector, SaysWhatAndWhere) {
 
 INSTANTIATE_TEST_SUITE_P(
     Selector, BadSelector,
-    testing::Values(Bad{"", 0, "empty selector"}, Bad{"  ", 0, "empty selector"}, Bad{",", 0, "a condition is missing here"},
-                    Bad{"app=web,", 8, "a condition is missing here"}, Bad{"app=web,,b", 8, "a condition is missing here"},
-                    Bad{"app web", 4, "expected '=', '!=', 'in', 'notin' or ',' after key 'app'"}, Bad{"app=a=b", 5, "a second '='"},
-                    Bad{"app=web env=prod", 8, "expected ',' after 'app=web'"}, Bad{"app in web", 7, "expected '(' after 'in'"},
-                    Bad{"app in (web", 7, "'(' is never closed"}, Bad{"app in (", 7, "'(' is never closed"},
-                    Bad{"app in (web,", 7, "'(' is never closed"}, Bad{"app in ()", 8, "a value is missing here"},
-                    Bad{"app in (a,)", 10, "a value is missing here"}, Bad{"app in (a b)", 10, "expected ',' or ')'"},
-                    Bad{"app=(a)", 4, "a list needs 'in' or 'notin'"}, Bad{"app=a)", 5, "')' without '('"},
-                    Bad{"!app=web", 4, "'!app' takes no value"}, Bad{"!", 1, "a condition is missing here"},
-                    Bad{"app!web", 3, "'!' after key 'app'"}, Bad{"*,app=web", 0, "'*' is every workload and stands alone"},
-                    Bad{"app=w*b", 5, "'*' can only end a value"}, Bad{"app=**", 4, "'*' can only end a value"},
-                    Bad{"=web", 0, "a label key is missing before '='"}, Bad{"a, @host", 3, "'@host' is an entity, not a label"},
-                    Bad{"app>1", 3, "expected '=', '!=', 'in', 'notin' or ',' after key 'app'"},
-                    Bad{"w*=a", 0, "label key 'w*' holds a character that keys cannot have"},
-                    Bad{"a, -b", 3, "label key '-b' must start and end with a letter or digit"},
-                    Bad{"a=\x01", 2, "label value holds a control character or is no UTF-8"}));
+    testing::Values(
+        Bad{"", 0, "empty selector"}, Bad{"  ", 0, "empty selector"},
+        Bad{",", 0, "a condition is missing here"},
+        Bad{"app=web,", 8, "a condition is missing here"},
+        Bad{"app=web,,b", 8, "a condition is missing here"},
+        Bad{"app web", 4, "expected '=', '!=', 'in', 'notin' or ',' after key 'app'"},
+        Bad{"app=a=b", 5, "a second '='"},
+        Bad{"app=web env=prod", 8, "expected ',' after 'app=web'"},
+        Bad{"app in web", 7, "expected '(' after 'in'"},
+        Bad{"app in (web", 7, "'(' is never closed"}, Bad{"app in (", 7, "'(' is never closed"},
+        Bad{"app in (web,", 7, "'(' is never closed"},
+        Bad{"app in ()", 8, "a value is missing here"},
+        Bad{"app in (a,)", 10, "a value is missing here"},
+        Bad{"app in (a b)", 10, "expected ',' or ')'"},
+        Bad{"app=(a)", 4, "a list needs 'in' or 'notin'"}, Bad{"app=a)", 5, "')' without '('"},
+        Bad{"!app=web", 4, "'!app' takes no value"}, Bad{"!", 1, "a condition is missing here"},
+        Bad{"app!web", 3, "'!' after key 'app'"},
+        Bad{"*,app=web", 0, "'*' is every workload and stands alone"},
+        Bad{"app=w*b", 5, "'*' can only end a value"}, Bad{"app=**", 4, "'*' can only end a value"},
+        Bad{"=web", 0, "a label key is missing before '='"},
+        Bad{"a, @host", 3, "'@host' is an entity, not a label"},
+        Bad{"app>1", 3, "expected '=', '!=', 'in', 'notin' or ',' after key 'app'"},
+        Bad{"w*=a", 0, "label key 'w*' holds a character that keys cannot have"},
+        Bad{"a, -b", 3, "label key '-b' must start and end with a letter or digit"},
+        Bad{"a=\x01", 2, "label value holds a control character or is no UTF-8"}));
 
 }  // namespace
 }  // namespace trireme::policy

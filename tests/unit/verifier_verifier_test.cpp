@@ -27,8 +27,12 @@ handshake::RemoteIdentity identity(const credentials::Trust& trust, const std::s
   handshake::RemoteIdentity result;
   result.labels = labels(value);
   const std::string encoded = result.labels.encode();
-  result.hash = credentials::sha256({{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
-  result.peer = trust.verify(wire::CredentialType::local, trust.credential(wire::CredentialType::local), credentials::Time()).value();
+  result.hash = credentials::sha256(
+      {{reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}});
+  result.peer = trust
+                    .verify(wire::CredentialType::local,
+                            trust.credential(wire::CredentialType::local), credentials::Time())
+                    .value();
   return result;
 }
 
@@ -71,9 +75,15 @@ class SlowTrust final : public credentials::Trust {
  public:
   explicit SlowTrust(std::shared_ptr<const Trust> real) : real_(std::move(real)) {}
   bool has(credentials::CredentialType type) const override { return real_->has(type); }
-  credentials::Bytes credential(credentials::CredentialType type) const override { return real_->credential(type); }
-  const credentials::Digest& hash(credentials::CredentialType type) const override { return real_->hash(type); }
-  const credentials::OwnCredential& answer(const credentials::Peer& peer) const override { return real_->answer(peer); }
+  credentials::Bytes credential(credentials::CredentialType type) const override {
+    return real_->credential(type);
+  }
+  const credentials::Digest& hash(credentials::CredentialType type) const override {
+    return real_->hash(type);
+  }
+  const credentials::OwnCredential& answer(const credentials::Peer& peer) const override {
+    return real_->answer(peer);
+  }
   std::optional<credentials::CredentialType> offered() const override { return real_->offered(); }
   const credentials::LabelConstraints& constraints() const override { return real_->constraints(); }
   credentials::Time expires() const override { return real_->expires(); }
@@ -83,18 +93,21 @@ class SlowTrust final : public credentials::Trust {
   bool plausible(credentials::CredentialType type, credentials::Bytes credential) const override {
     return real_->plausible(type, credential);
   }
-  tl::expected<std::shared_ptr<const credentials::Peer>, credentials::Distrust> verify(credentials::CredentialType type,
-                                                                                       credentials::Bytes credential,
-                                                                                       credentials::Time now) const override {
+  tl::expected<std::shared_ptr<const credentials::Peer>, credentials::Distrust> verify(
+      credentials::CredentialType type, credentials::Bytes credential,
+      credentials::Time now) const override {
     verified++;
     on_verify();
     if (until) {
       auto peer = std::make_shared<credentials::Peer>(**real_->verify(type, credential, now));
       peer->not_after = *until;
-      return now <= *until ? tl::expected<std::shared_ptr<const credentials::Peer>, credentials::Distrust>(std::move(peer))
-                           : tl::unexpected(credentials::Distrust::expired);
+      return now <= *until
+                 ? tl::expected<std::shared_ptr<const credentials::Peer>, credentials::Distrust>(
+                       std::move(peer))
+                 : tl::unexpected(credentials::Distrust::expired);
     }
-    return believes ? real_->verify(type, credential, now) : tl::unexpected(credentials::Distrust::revoked);
+    return believes ? real_->verify(type, credential, now)
+                    : tl::unexpected(credentials::Distrust::revoked);
   }
 
   std::function<void()> on_verify = [] {};
@@ -116,7 +129,9 @@ TEST(Identities, AreVerifiedOnceForAHostAndNobodyWaits) {
   bool entered = false;
   trust.on_verify = [&] {
     // The packet path goes on meanwhile: under the book's lock this would never end.
-    entered = std::async(std::launch::async, [&] { return book.enter(identity(*local, "new")) != nullptr; }).get();
+    entered = std::async(std::launch::async, [&] {
+                return book.enter(identity(*local, "new")) != nullptr;
+              }).get();
   };
   book.set_trust(trust, std::chrono::system_clock::now());
   EXPECT_TRUE(entered);
@@ -148,7 +163,8 @@ TEST(Identities, OfOneHostLeaveRoomForOthers) {
   }
   EXPECT_EQ(entered, 4'096);
   for (int i = 0; i < 5'000; i++) {
-    EXPECT_NE(book.enter(identity(*local, "label" + std::to_string(i))), nullptr) << "this host's own are not counted";
+    EXPECT_NE(book.enter(identity(*local, "label" + std::to_string(i))), nullptr)
+        << "this host's own are not counted";
   }
   book.prune({}, std::chrono::steady_clock::now() + std::chrono::hours(1));
   EXPECT_NE(book.enter(of_greedy("later")), nullptr);
@@ -164,7 +180,10 @@ TEST(Identities, OfACertificateThatHasExpiredStayWhatTheyWere) {
     policy::Numbers numbers;
     Identities book(file, numbers);
     handshake::RemoteIdentity web = identity(trust, "web");
-    web.peer = trust.verify(wire::CredentialType::local, trust.credential(wire::CredentialType::local), *trust.until).value();
+    web.peer = trust
+                   .verify(wire::CredentialType::local,
+                           trust.credential(wire::CredentialType::local), *trust.until)
+                   .value();
     number = book.enter(web)->number;
     book.set_trust(trust, now + std::chrono::hours(1));
     EXPECT_NE(book.find(number), nullptr);
@@ -207,14 +226,16 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
   (*verifier)->set_trust(credentials::Trust::local().value());
   for (int round = 0; round < 20; round++) {
     auto sockets = PointSockets::open((*verifier)->threads());
-    for (int i = 0; !sockets && i < 500; i++) {  // the threads close the sockets of the round before
+    for (int i = 0; !sockets && i < 500;
+         i++) {  // the threads close the sockets of the round before
       std::this_thread::yield();
       sockets = PointSockets::open((*verifier)->threads());
     }
     ASSERT_TRUE(sockets) << sockets.error().text();
     (*verifier)->add_point(7, std::move(*sockets));
     for (policy::Number number = 16; number < 40; number++) {
-      (*verifier)->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels(std::to_string(number))));
+      (*verifier)->add_local(
+          std::make_shared<const handshake::LocalIdentity>(number, labels(std::to_string(number))));
     }
     (*verifier)->set_policy(std::make_shared<const policy::Policy>());
     (*verifier)->set_trust(credentials::Trust::local().value());

@@ -11,7 +11,8 @@ namespace {
 const Octets kCredential = hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
 const Octets kSaid = hex("6170703d7765620a");  // app=web
 const Octets kSeal = hex("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
-constexpr Nonce kDrawn = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
+constexpr Nonce kDrawn = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
+                          0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
 const Octets kHelloBytes =
     hex("89 545249 52454d45 01 01 03 80 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a");
@@ -38,24 +39,33 @@ BadToken fault(Message expected, const Octets& bytes) {
 }
 
 TEST(Control, HelloAndReplyAreTheseBytes) {
-  const Token hello{Message::hello, CredentialType::local, kDatagram, kDrawn, kCredential, kSaid, {}};
+  const Token hello{
+      Message::hello, CredentialType::local, kDatagram, kDrawn, kCredential, kSaid, {}};
   EXPECT_EQ(datagram_of(hello), padded(kHelloBytes)) << "padded with zeros";
-  const Token reply{Message::reply, CredentialType::local, kDatagram | kClosing, kDrawn, kCredential, kSaid, kSeal};
+  const Token reply{Message::reply, CredentialType::local, kDatagram | kClosing,
+                    kDrawn,         kCredential,           kSaid,
+                    kSeal};
   EXPECT_EQ(datagram_of(reply), kReplyBytes);
   const Octets bytes = padded(kHelloBytes);
   const auto read = read_datagram_token(Message::hello, bytes);
   ASSERT_TRUE(read);
-  EXPECT_TRUE(std::ranges::equal(read->labels, kSaid) && std::ranges::equal(read->credential, kCredential));
-  EXPECT_TRUE(read_datagram_token(Message::hello, kHelloBytes)) << "how much padding is the verifier's matter";
+  EXPECT_TRUE(std::ranges::equal(read->labels, kSaid) &&
+              std::ranges::equal(read->credential, kCredential));
+  EXPECT_TRUE(read_datagram_token(Message::hello, kHelloBytes))
+      << "how much padding is the verifier's matter";
 }
 
 TEST(Control, NoMessageIsLargerThanHello) {
   Octets labels(kMaxControl, 'x');
   for (std::size_t size = kMaxControl - 200; size < kMaxControl; size++) {
-    const Token reply{Message::reply, CredentialType::local, kDatagram, kDrawn, kCredential, std::span(labels).first(size), kSeal};
-    EXPECT_EQ(datagram_of(reply).size(), reply_size(16, size) <= kHelloDatagram ? reply_size(16, size) : 0);
-    const Token hello{Message::hello, CredentialType::local, kDatagram, kDrawn, kCredential, std::span(labels).first(size), {}};
-    EXPECT_EQ(datagram_of(hello).size(), hello_size(16, size) <= kHelloDatagram ? kHelloDatagram : 0);
+    const Token reply{Message::reply, CredentialType::local,         kDatagram, kDrawn,
+                      kCredential,    std::span(labels).first(size), kSeal};
+    EXPECT_EQ(datagram_of(reply).size(),
+              reply_size(16, size) <= kHelloDatagram ? reply_size(16, size) : 0);
+    const Token hello{Message::hello, CredentialType::local,         kDatagram, kDrawn,
+                      kCredential,    std::span(labels).first(size), {}};
+    EXPECT_EQ(datagram_of(hello).size(),
+              hello_size(16, size) <= kHelloDatagram ? kHelloDatagram : 0);
   }
 }
 
@@ -67,8 +77,13 @@ TEST(Control, SegmentsAndDatagramsDoNotTakeEachOthersTokens) {
   }
   EXPECT_EQ(read_token(Message::hello, kHelloBytes).error(), BadToken::flags);
   Octets out(4096);
-  EXPECT_EQ(write_token({Message::hello, CredentialType::local, kDatagram, kDrawn, kCredential, kSaid, {}}, out), 0U);
-  EXPECT_EQ(write_datagram_token({Message::hello, CredentialType::local, 0, kDrawn, kCredential, kSaid, {}}, out), 0U);
+  EXPECT_EQ(
+      write_token(
+          {Message::hello, CredentialType::local, kDatagram, kDrawn, kCredential, kSaid, {}}, out),
+      0U);
+  EXPECT_EQ(write_datagram_token(
+                {Message::hello, CredentialType::local, 0, kDrawn, kCredential, kSaid, {}}, out),
+            0U);
 }
 
 TEST(Control, WhatDoesNotAddUpIsRefused) {
@@ -79,7 +94,8 @@ TEST(Control, WhatDoesNotAddUpIsRefused) {
     const Octets cut(kHelloBytes.begin(), kHelloBytes.begin() + static_cast<std::ptrdiff_t>(size));
     EXPECT_FALSE(read_datagram_token(Message::hello, cut)) << size;
   }
-  EXPECT_EQ(fault(Message::reply, join({kReplyBytes, {0}})), BadToken::truncated) << "REPLY is not padded";
+  EXPECT_EQ(fault(Message::reply, join({kReplyBytes, {0}})), BadToken::truncated)
+      << "REPLY is not padded";
   EXPECT_EQ(fault(Message::reply, kHelloBytes), BadToken::message);
   EXPECT_FALSE(is_control(hex("89 545249 52454d")));
 }

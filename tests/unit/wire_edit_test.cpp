@@ -73,12 +73,13 @@ TEST(Attach, LeavesFlagsUrgentPointerAndReservedBitsAlone) {
 
 TEST(Attach, PadsOutFastOpenAndMultipath) {
   const std::pair<const char*, const char*> kinds[] = {
-      {"2202 0101", "0101 0101"},                                                     // asks for a cookie
-      {"220a 0102030405060708 020405b4", "01010101010101010101 020405b4"},            // has one
-      {"fe0c f989 0102030405060708 0101", "010101010101010101010101 0101"},           // as an experiment
-      {"fe04 f989 1e0c 0081 0102030405060708", "01010101 010101010101010101010101"},  // MP_CAPABLE after it
-      {"1e04 0001 00 2202", "01010101 00 2202"},                                      // nothing comes after the end
-      {"fe04 f988 fd04 f989 fe02 0101", "fe04 f988 fd04 f989 fe02 0101"},             // others' experiments
+      {"2202 0101", "0101 0101"},                                            // asks for a cookie
+      {"220a 0102030405060708 020405b4", "01010101010101010101 020405b4"},   // has one
+      {"fe0c f989 0102030405060708 0101", "010101010101010101010101 0101"},  // as an experiment
+      {"fe04 f989 1e0c 0081 0102030405060708",
+       "01010101 010101010101010101010101"},      // MP_CAPABLE after it
+      {"1e04 0001 00 2202", "01010101 00 2202"},  // nothing comes after the end
+      {"fe04 f988 fd04 f989 fe02 0101", "fe04 f988 fd04 f989 fe02 0101"},  // others' experiments
   };
   for (const bool v6 : {false, true}) {
     for (const auto& [before, after] : kinds) {
@@ -132,7 +133,8 @@ TEST(Attach, KeepsThePacketWithinTheMinimumMtu) {
 TEST(Attach, AnMssOf536IsNoReasonForLess) {
   const Packet packet = syn(false, "02040218");
   const Octets bytes = packet.bytes();
-  EXPECT_EQ(token_room(*parse(bytes)), kMaxToken) << "the MSS bounds what is sent to its sender, and 1280 fits every IPv6 path";
+  EXPECT_EQ(token_room(*parse(bytes)), kMaxToken)
+      << "the MSS bounds what is sent to its sender, and 1280 fits every IPv6 path";
 }
 
 TEST(Strip, UndoesAttach) {
@@ -172,11 +174,13 @@ TEST(Edits, TakeWholeSegmentsThatFitOnly) {
     PacketBuffer out;
     out.size = 77;
     for (const auto& segment : {*parse(large), *Segment::parse(part, fits.size())}) {
-      EXPECT_FALSE(strip(segment, out) || strip_proof(segment, out) || attach(segment, kTagOctets, out));
+      EXPECT_FALSE(strip(segment, out) || strip_proof(segment, out) ||
+                   attach(segment, kTagOctets, out));
       EXPECT_EQ(out.size, 77U);
     }
     const auto segment = parse(fits);
-    EXPECT_TRUE(strip(*segment, out) && strip_proof(*segment, out) && attach(*segment, kTagOctets, out));
+    EXPECT_TRUE(strip(*segment, out) && strip_proof(*segment, out) &&
+                attach(*segment, kTagOctets, out));
   }
 }
 
@@ -207,7 +211,8 @@ TEST(StripProof, ClosesTheGapWhereverTheOptionStands) {
 }
 
 TEST(WriteProof, KnownBytes) {
-  OwnSegment ack{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677}, 0xBB, 0};
+  OwnSegment ack{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677},
+                 0xBB,        0};
   PacketBuffer out;
   write_proof(ack, kTag, out);
   Octets expected =
@@ -279,12 +284,15 @@ TEST(WriteReset, AnswersInPlaceOfASynAck) {
   written = octets(out);
   EXPECT_EQ(faults(written, 40), "");
   written[56] = written[57] = 0;
-  EXPECT_EQ(written, hex("62812345 0014 06 40 20010db8000000000000000000000001 20010db8000000000000000000000002"
-                         "9c4001bb 01020304 a1a2a3a4 5014 0000 0000 0000"));
+  EXPECT_EQ(
+      written,
+      hex("62812345 0014 06 40 20010db8000000000000000000000001 20010db8000000000000000000000002"
+          "9c4001bb 01020304 a1a2a3a4 5014 0000 0000 0000"));
 }
 
 TEST(WriteSynAck, KnownBytes) {
-  const OwnSegment own{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677}, 0xBB, 0};
+  const OwnSegment own{ends(false), 0x01020305, 0xA1A2A3A4, 502, Timestamps{0x00112233, 0x44556677},
+                       0xBB,        0};
   PacketBuffer out;
   write_syn_ack(own, out);
   Octets written = octets(out);

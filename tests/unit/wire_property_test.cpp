@@ -1,4 +1,5 @@
-// Random packets against the fields that they were written from, and random damage. TRIREME_LONG=1 makes them a million cases in all.
+// Random packets against the fields that they were written from, and random damage. TRIREME_LONG=1
+// makes them a million cases in all.
 #include "trireme/wire/token.hpp"
 #include "wire_support.hpp"
 
@@ -65,7 +66,9 @@ class Generator {
         return join({hex("1312"), some(16)});
       default: {
         const std::size_t size = pick(6);
-        return join({{static_cast<std::uint8_t>(100 + pick(100)), static_cast<std::uint8_t>(2 + size)}, some(size)});
+        return join(
+            {{static_cast<std::uint8_t>(100 + pick(100)), static_cast<std::uint8_t>(2 + size)},
+             some(size)});
       }
     }
   }
@@ -104,8 +107,9 @@ class Generator {
       constexpr std::array<std::uint8_t, 4> kTypes = {0, 43, 60, 51};
       const std::uint8_t type = kTypes.at(pick(4));
       const std::size_t units = pick(4);
-      Octets bytes = type == 51 ? join({{static_cast<std::uint8_t>(units * 2)}, some(units * 8 + 6)})
-                                : join({{static_cast<std::uint8_t>(units)}, some(units * 8 + 6)});
+      Octets bytes = type == 51
+                         ? join({{static_cast<std::uint8_t>(units * 2)}, some(units * 8 + 6)})
+                         : join({{static_cast<std::uint8_t>(units)}, some(units * 8 + 6)});
       if (type == 43) {
         bytes[2] = 0;  // segments left
       }
@@ -120,7 +124,9 @@ class Generator {
     while (options.size() < words * 4) {
       const std::size_t left = words * 4 - options.size();
       const std::size_t size = 2 + pick(12);
-      options = join({options, size > left ? Octets{1} : join({{0x94, static_cast<std::uint8_t>(size)}, some(size - 2)})});
+      options = join(
+          {options, size > left ? Octets{1}
+                                : join({{0x94, static_cast<std::uint8_t>(size)}, some(size - 2)})});
     }
     return options;
   }
@@ -161,7 +167,8 @@ void expect_fields(const Segment& segment, const Packet& packet, const Octets& b
   EXPECT_EQ(octets(segment.payload()), packet.data);
 }
 
-/// What the option of this kind and size, the first of them, says behind kind and length; empty where there is none.
+/// What the option of this kind and size, the first of them, says behind kind and length; empty
+/// where there is none.
 Octets first_of(const std::vector<Octets>& list, std::uint8_t kind, std::size_t size) {
   for (const auto& option : list) {
     if (option.size() == size && option[0] == kind) {
@@ -175,7 +182,8 @@ void expect_options(const Segment& segment, const std::vector<Octets>& list, boo
   const Octets stamps = first_of(list, 8, 10);
   ASSERT_EQ(segment.timestamps().has_value(), !stamps.empty());
   if (!stamps.empty()) {
-    EXPECT_EQ(join({number(segment.timestamps()->value, 4), number(segment.timestamps()->echo, 4)}), stamps);
+    EXPECT_EQ(join({number(segment.timestamps()->value, 4), number(segment.timestamps()->echo, 4)}),
+              stamps);
   }
   const Octets scale = first_of(list, 3, 3);
   ASSERT_EQ(segment.window_scale().has_value(), !scale.empty());
@@ -220,7 +228,8 @@ TEST(PacketProperty, ParseReadsWhatWasWrittenAndStripUndoesAttach) {
     expect_fields(*segment, packet, bytes);
     expect_options(*segment, list, has_authentication(packet));
 
-    const Octets token = generator.some(generator.pick(8) == 0 ? generator.pick(token_room(*segment) + 1) : generator.pick(64));
+    const Octets token = generator.some(
+        generator.pick(8) == 0 ? generator.pick(token_room(*segment) + 1) : generator.pick(64));
     const Octets with_token = attached(*segment, token);
     EXPECT_LE(with_token.size(), kMaxTokenPacket);
     EXPECT_EQ(stripped(with_token), stripped(bytes));
@@ -243,7 +252,8 @@ TEST(PacketProperty, WhatNeedsDataBecomesPadding) {
     const std::size_t place = generator.pick(list.size() + 1);
     const Octets removed = generator.option_of_data();
     list.insert(list.begin() + static_cast<std::ptrdiff_t>(place), removed);
-    expected.insert(expected.begin() + static_cast<std::ptrdiff_t>(place), Octets(removed.size(), 1));
+    expected.insert(expected.begin() + static_cast<std::ptrdiff_t>(place),
+                    Octets(removed.size(), 1));
     Generator same = generator;
     packet.options = padded(list, generator);
     const Octets bytes = packet.bytes();
@@ -296,14 +306,17 @@ void exercise(const Octets& bytes, std::size_t length) {
   const auto written = [&](bool good) {
     if (good) {
       const auto again = Segment::parse(out.view(), out.size);
-      EXPECT_TRUE(again && again->ends() == segment->ends() && again->tcp_offset() <= segment->tcp_offset());
+      EXPECT_TRUE(again && again->ends() == segment->ends() &&
+                  again->tcp_offset() <= segment->tcp_offset());
       EXPECT_EQ(faults(octets(out), again->tcp_offset()), "");
     }
     return good;
   };
   const bool whole = bytes.size() == length;
   EXPECT_EQ(written(strip(*segment, out)), whole);
-  EXPECT_EQ(written(attach(*segment, Octets(std::min<std::size_t>(token_room(*segment), 50), 1), out)), whole);
+  EXPECT_EQ(
+      written(attach(*segment, Octets(std::min<std::size_t>(token_room(*segment), 50), 1), out)),
+      whole);
   EXPECT_EQ(written(strip_proof(*segment, out)), whole && segment->proof());
   write_reset(*segment, out);
   written(true);
@@ -323,7 +336,8 @@ TEST(PacketProperty, DamageNeverCrashes) {
       bytes[generator.pick(header)] ^= static_cast<std::uint8_t>(1U << generator.pick(8));
     }
     const std::size_t length = bytes.size();
-    const Octets copied = generator.pick(3) == 0 ? slice(bytes, 0, generator.pick(length)) : Octets(bytes);
+    const Octets copied =
+        generator.pick(3) == 0 ? slice(bytes, 0, generator.pick(length)) : Octets(bytes);
     exercise(copied, length);
     exercise(copied, copied.size());
     read += Segment::parse(copied, length) ? 1 : 0;

@@ -4,7 +4,8 @@
 namespace trireme::wire {
 namespace {
 
-// Linux's SYN from 192.0.2.1:40000 to 198.51.100.2:443: MSS 1460, SACK permitted, timestamps, NOP, window scale 7.
+// Linux's SYN from 192.0.2.1:40000 to 198.51.100.2:443: MSS 1460, SACK permitted, timestamps, NOP,
+// window scale 7.
 const Octets kSynBytes =
     hex("4500003c1234400040063c51 c0000201 c6336402"
         "9c4001bb 01020304 00000000 a002faf0 9c920000"
@@ -33,10 +34,12 @@ Packet v6_packet(std::vector<std::pair<std::uint8_t, Octets>> extensions = {}) {
   return packet;
 }
 
-const std::pair<std::uint8_t, Octets> kHopByHop{0, hex("00 050200000100")};                                    // router alert, PadN
-const std::pair<std::uint8_t, Octets> kRouting{43, hex("02 0400 00000000 20010db8000000000000000000000009")};  // SRH at its end
+const std::pair<std::uint8_t, Octets> kHopByHop{0, hex("00 050200000100")};  // router alert, PadN
+const std::pair<std::uint8_t, Octets> kRouting{
+    43, hex("02 0400 00000000 20010db8000000000000000000000009")};  // SRH at its end
 const std::pair<std::uint8_t, Octets> kDestination{60, hex("01 010c000000000000000000000000")};
-const std::pair<std::uint8_t, Octets> kAuthentication{51, hex("04 0000 00000100 00000001 000102030405060708090a0b")};
+const std::pair<std::uint8_t, Octets> kAuthentication{
+    51, hex("04 0000 00000100 00000001 000102030405060708090a0b")};
 
 TEST(Segment, ReadsAHandWrittenSyn) {
   ASSERT_EQ(faults(kSynBytes, 20), "") << "the bytes above";
@@ -111,12 +114,15 @@ TEST(Segment, FollowsAsManyExtensionHeadersAsThereIsRoomFor) {
 }
 
 TEST(Segment, RefusesExtensionHeadersThatTcpCannotFollow) {
-  for (const unsigned type : {50U, 59U, 135U, 139U, 140U, 17U, 58U, 253U}) {  // ESP, none, mobility, HIP, shim6; UDP, ICMPv6; an experiment
+  for (const unsigned type :
+       {50U, 59U, 135U, 139U, 140U, 17U, 58U,
+        253U}) {  // ESP, none, mobility, HIP, shim6; UDP, ICMPv6; an experiment
     EXPECT_EQ(why(with(v6_packet({kHopByHop}).bytes(), 40, type)), Malformed::no_tcp) << type;
     EXPECT_EQ(why(with(v6_packet().bytes(), 6, type)), Malformed::no_tcp) << type;
   }
   EXPECT_EQ(why(v6_packet({{44, hex("00 0001 12345678")}}).bytes()), Malformed::fragment);
-  EXPECT_EQ(why(v6_packet({kHopByHop, {44, hex("00 0000 12345678")}}).bytes()), Malformed::fragment) << "an atomic one, too";
+  EXPECT_EQ(why(v6_packet({kHopByHop, {44, hex("00 0000 12345678")}}).bytes()), Malformed::fragment)
+      << "an atomic one, too";
 }
 
 TEST(Segment, RefusesSourceRoutesThatGoOn) {
@@ -124,7 +130,8 @@ TEST(Segment, RefusesSourceRoutesThatGoOn) {
   routing.second[2] = 1;
   EXPECT_EQ(why(v6_packet({routing}).bytes()), Malformed::no_tcp);
   Packet packet;
-  for (const char* route : {"83 07 04 0a000001 00", "83 07 07 0a000001 00", "01 89 07 04 0a000001", "83 02 00 00"}) {
+  for (const char* route :
+       {"83 07 04 0a000001 00", "83 07 07 0a000001 00", "01 89 07 04 0a000001", "83 02 00 00"}) {
     packet.ip_options = hex(route);
     EXPECT_EQ(why(packet.bytes()), Malformed::no_tcp) << route;
   }
@@ -158,7 +165,8 @@ TEST(Segment, RefusesEveryTruncation) {
   for (const auto& packet : packets) {
     const Octets bytes = packet.bytes();
     for (std::size_t size = 0; size < bytes.size(); ++size) {
-      EXPECT_EQ(why(slice(bytes, 0, size), bytes.size()), Malformed::truncated) << size << " of " << bytes.size();
+      EXPECT_EQ(why(slice(bytes, 0, size), bytes.size()), Malformed::truncated)
+          << size << " of " << bytes.size();
       EXPECT_NE(why(slice(bytes, 0, size), size), Malformed::bad_option) << size;
     }
   }
@@ -194,9 +202,11 @@ TEST(Segment, RefusesOtherProtocolsAndShortTcpHeaders) {
 
 TEST(Segment, RefusesLengthsThatAreNotThePackets) {
   EXPECT_EQ(why(join({kSynBytes, {0}})), Malformed::bad_length) << "padding";
-  EXPECT_EQ(why(kSynBytes, kSynBytes.size() - 1), Malformed::bad_length) << "more bytes than the packet has";
+  EXPECT_EQ(why(kSynBytes, kSynBytes.size() - 1), Malformed::bad_length)
+      << "more bytes than the packet has";
   EXPECT_EQ(why(with(kSynBytes, 3, 0x3B)), Malformed::bad_length);
-  EXPECT_EQ(why(with(with(kSynBytes, 2, 0), 3, 0)), Malformed::bad_length) << "0 is for large packets only";
+  EXPECT_EQ(why(with(with(kSynBytes, 2, 0), 3, 0)), Malformed::bad_length)
+      << "0 is for large packets only";
   const Octets six = v6_packet().bytes();
   EXPECT_EQ(why(with(six, 5, 21)), Malformed::bad_length);
   EXPECT_EQ(why(with(six, 5, 0)), Malformed::bad_length);
@@ -245,13 +255,15 @@ TEST(Segment, ReadsEveryTcpOption) {
     const auto segment = parse(bytes);
     ASSERT_TRUE(segment) << kind;
     EXPECT_EQ(segment->is_signed(), kind == 19 || kind == 29) << kind;
-    EXPECT_FALSE(segment->timestamps() || segment->window_scale() || segment->proof()) << "of another length";
+    EXPECT_FALSE(segment->timestamps() || segment->window_scale() || segment->proof())
+        << "of another length";
   }
   const Octets md5 = with_options("0101 1312 000102030405060708090a0b0c0d0e0f");
   EXPECT_TRUE(parse(md5)->is_signed());
   const Octets authenticated = with_options("1d10 0001 000102030405060708090a0b");
   EXPECT_TRUE(parse(authenticated)->is_signed());
-  const Octets late = with_options("050a 00000001 00000002 01 01 080a fffffffe 80000001 03030f 010100");
+  const Octets late =
+      with_options("050a 00000001 00000002 01 01 080a fffffffe 80000001 03030f 010100");
   EXPECT_EQ(parse(late)->timestamps()->value, 0xFFFFFFFEU);
   EXPECT_EQ(parse(late)->timestamps()->echo, 0x80000001U);
   EXPECT_EQ(parse(late)->window_scale(), 14) << "RFC 7323: more than 14 is 14";
@@ -261,7 +273,8 @@ TEST(Segment, ReadsEveryTcpOption) {
 
 TEST(Segment, RefusesBadOptions) {
   Packet packet;
-  for (const char* options : {"02000000", "02010000", "01010102", "02050000", "08ff0000", "030307fd", "fe0001fe"}) {
+  for (const char* options :
+       {"02000000", "02010000", "01010102", "02050000", "08ff0000", "030307fd", "fe0001fe"}) {
     packet.options = hex(options);
     EXPECT_EQ(why(packet.bytes()), Malformed::bad_option) << options;
   }
@@ -288,8 +301,8 @@ TEST(Segment, FindsProof) {
 }
 
 TEST(Malformed, HasATextEach) {
-  for (const auto malformed :
-       {Malformed::truncated, Malformed::no_ip, Malformed::fragment, Malformed::no_tcp, Malformed::bad_length, Malformed::bad_option}) {
+  for (const auto malformed : {Malformed::truncated, Malformed::no_ip, Malformed::fragment,
+                               Malformed::no_tcp, Malformed::bad_length, Malformed::bad_option}) {
     EXPECT_STRNE(text(malformed), "malformed");
   }
 }

@@ -1,4 +1,5 @@
-// What the wire's tests share: packets written field by field, and checksums that share no code with the room's.
+// What the wire's tests share: packets written field by field, and checksums that share no code
+// with the room's.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -80,7 +81,8 @@ inline unsigned ones_sum(const Octets& bytes) {
 }
 
 inline Octets slice(const Octets& bytes, std::size_t from, std::size_t size) {
-  return {bytes.begin() + static_cast<std::ptrdiff_t>(from), bytes.begin() + static_cast<std::ptrdiff_t>(from + size)};
+  return {bytes.begin() + static_cast<std::ptrdiff_t>(from),
+          bytes.begin() + static_cast<std::ptrdiff_t>(from + size)};
 }
 
 /// What TCP's checksum covers, checksum included. No test has a source route that goes on.
@@ -103,14 +105,16 @@ inline std::string faults(const Octets& packet, std::size_t tcp) {
   return wrong + (ones_sum(covered(packet, tcp)) == 65535 ? "" : "TCP checksum ");
 }
 
-/// A packet as its fields. The defaults are a SYN from 192.0.2.1:40000 or 2001:db8::1 to 198.51.100.2:443 or 2001:db8::2.
+/// A packet as its fields. The defaults are a SYN from 192.0.2.1:40000 or 2001:db8::1 to
+/// 198.51.100.2:443 or 2001:db8::2.
 struct Packet {
   bool v6 = false;
   std::uint8_t traffic_class = 0;
   std::size_t flow_label = 0;
-  Octets ip_options;                                        // IPv4: whole words
-  std::vector<std::pair<std::uint8_t, Octets>> extensions;  // IPv6: type, and all bytes after the next header
-  Octets four = {192, 0, 2, 1, 198, 51, 100, 2};            // both addresses
+  Octets ip_options;  // IPv4: whole words
+  std::vector<std::pair<std::uint8_t, Octets>>
+      extensions;                                 // IPv6: type, and all bytes after the next header
+  Octets four = {192, 0, 2, 1, 198, 51, 100, 2};  // both addresses
   Octets six = hex("20010db8000000000000000000000001 20010db8000000000000000000000002");
   std::uint16_t source_port = 40000;
   std::uint16_t destination_port = 443;
@@ -143,7 +147,8 @@ struct Packet {
 
  private:
   [[nodiscard]] Octets tcp() const {
-    EXPECT_TRUE(options.size() % 4 == 0 && options.size() <= 40 && ip_options.size() % 4 == 0 && ip_options.size() <= 40);
+    EXPECT_TRUE(options.size() % 4 == 0 && options.size() <= 40 && ip_options.size() % 4 == 0 &&
+                ip_options.size() <= 40);
     const auto data_offset = static_cast<std::uint8_t>((20 + options.size()) / 4 * 16);
     return join({number(source_port, 2),
                  number(destination_port, 2),
@@ -160,7 +165,8 @@ struct Packet {
   [[nodiscard]] Octets ipv4() const {
     const auto first = static_cast<std::uint8_t>(0x40 + (20 + ip_options.size()) / 4);
     const std::size_t length = tcp_offset() + tcp().size();
-    return join({{first, traffic_class}, number(length, 2), hex("1234 4000 4006 0000"), four, ip_options});
+    return join(
+        {{first, traffic_class}, number(length, 2), hex("1234 4000 4006 0000"), four, ip_options});
   }
 
   [[nodiscard]] Octets ipv6() const {
@@ -169,7 +175,8 @@ struct Packet {
       const std::uint8_t next = i + 1 < extensions.size() ? extensions[i + 1].first : 6;
       chain = join({chain, {next}, extensions[i].second});
     }
-    const std::size_t first = 6U << 28U | static_cast<std::size_t>(traffic_class) << 20U | flow_label;
+    const std::size_t first =
+        6U << 28U | static_cast<std::size_t>(traffic_class) << 20U | flow_label;
     const std::uint8_t next = extensions.empty() ? 6 : extensions[0].first;
     return join({number(first, 4), number(chain.size() + tcp().size(), 2), {next, 61}, six, chain});
   }

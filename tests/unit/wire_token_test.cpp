@@ -12,7 +12,8 @@ const Octets kLocal = hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
 const Octets kPsk = join({hex("0011223344556677"), Octets{'d', 'b', '-', '1'}});
 const Octets kLabels = hex("6170703d7765620a");  // app=web
 const Octets kTag = hex("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
-constexpr Nonce kNonce = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7, 0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
+constexpr Nonce kNonce = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
+                          0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
 
 const Octets kHello =
     hex("89 545249 52454d45 01 01 03 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
@@ -81,9 +82,12 @@ TEST(Token, RefusesTheOtherMessage) {
 }
 
 TEST(Token, RefusesEveryTruncationAndExtension) {
-  for (const auto& [message, bytes] : {std::pair(Message::hello, kHello), std::pair(Message::reply, kReply)}) {
+  for (const auto& [message, bytes] :
+       {std::pair(Message::hello, kHello), std::pair(Message::reply, kReply)}) {
     for (std::size_t size = 0; size < bytes.size(); ++size) {
-      EXPECT_EQ(why(message, slice(bytes, 0, size)), size < 8 ? BadToken::no_token : BadToken::truncated) << size;
+      EXPECT_EQ(why(message, slice(bytes, 0, size)),
+                size < 8 ? BadToken::no_token : BadToken::truncated)
+          << size;
     }
     for (std::size_t more = 1; more <= 40; ++more) {
       EXPECT_EQ(why(message, join({bytes, Octets(more, 0)})), BadToken::truncated) << more;
@@ -102,21 +106,27 @@ TEST(Token, RefusesUnknownTypes) {
 // Any type may have a credential of 16 bytes; that a type was changed, the transcript shows.
 TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeAndNonce) {
   const auto expected = [](std::size_t at) {
-    constexpr std::array<BadToken, 4> kByField = {BadToken::version, BadToken::message, BadToken::credential, BadToken::flags};
-    return at < 8 ? BadToken::no_token : at < 12 ? kByField.at(at - 8) : at < 30 ? BadToken::credential : BadToken::truncated;
+    constexpr std::array<BadToken, 4> kByField = {BadToken::version, BadToken::message,
+                                                  BadToken::credential, BadToken::flags};
+    return at < 8    ? BadToken::no_token
+           : at < 12 ? kByField.at(at - 8)
+           : at < 30 ? BadToken::credential
+                     : BadToken::truncated;
   };
   for (std::size_t at = 0; at < kTokenHeader; ++at) {
     if (at == 10 || (at >= 12 && at < 28)) {
       continue;
     }
     for (unsigned bit = 0; bit < 8; ++bit) {
-      EXPECT_EQ(why(Message::hello, with(kHello, at, kHello[at] ^ 1U << bit)), expected(at)) << at << " bit " << bit;
+      EXPECT_EQ(why(Message::hello, with(kHello, at, kHello[at] ^ 1U << bit)), expected(at))
+          << at << " bit " << bit;
     }
   }
 }
 
 TEST(Token, AFlipElsewhereIsReadAsItStands) {
-  for (const auto& [message, bytes] : {std::pair(Message::hello, kHello), std::pair(Message::reply, kReply)}) {
+  for (const auto& [message, bytes] :
+       {std::pair(Message::hello, kHello), std::pair(Message::reply, kReply)}) {
     for (std::size_t at = 12; at < bytes.size(); ++at) {
       if (at < 28 || at >= kTokenHeader) {
         const Octets flipped = with(bytes, at, bytes[at] ^ 1U);
@@ -142,21 +152,26 @@ TEST(Token, BoundsCredentialsByTheirType) {
                                  number(kLabels.size(), 2),
                                  credential,
                                  kLabels});
-    EXPECT_EQ(bytes, read_token(Message::hello, by_hand) ? by_hand : Octets{}) << "reading and writing agree";
+    EXPECT_EQ(bytes, read_token(Message::hello, by_hand) ? by_hand : Octets{})
+        << "reading and writing agree";
     return !bytes.empty();
   };
   for (std::size_t length = 0; length < 1300; ++length) {
-    EXPECT_EQ(is_possible(CredentialType::certificate, length), length >= 1 && kTokenHeader + length + kLabels.size() <= 1180) << length;
+    EXPECT_EQ(is_possible(CredentialType::certificate, length),
+              length >= 1 && kTokenHeader + length + kLabels.size() <= 1180)
+        << length;
     EXPECT_EQ(is_possible(CredentialType::psk, length), length >= 9 && length <= 72) << length;
     EXPECT_EQ(is_possible(CredentialType::local, length), length == 16) << length;
-    EXPECT_FALSE(is_possible(CredentialType{0}, length) || is_possible(CredentialType{4}, length)) << length;
+    EXPECT_FALSE(is_possible(CredentialType{0}, length) || is_possible(CredentialType{4}, length))
+        << length;
   }
 }
 
 TEST(Token, IsNoLargerThanReadersHaveRoomFor) {
   for (const std::size_t size : {kMaxToken, kMaxToken + 1, std::size_t{65'535}}) {
     const std::size_t labels = size - kTokenHeader - 12 - kTagSize;
-    const Octets bytes = join({slice(kReply, 0, 30), number(labels, 2), slice(kReply, 32, 12), Octets(labels, 'x'), kTag});
+    const Octets bytes = join({slice(kReply, 0, 30), number(labels, 2), slice(kReply, 32, 12),
+                               Octets(labels, 'x'), kTag});
     ASSERT_EQ(bytes.size(), size);
     EXPECT_EQ(read_token(Message::reply, bytes).has_value(), size == kMaxToken) << size;
   }
@@ -226,8 +241,8 @@ TEST(Token, AnyBytesAreRefusedOrWrittenBack) {
 }
 
 TEST(BadToken, HasATextEach) {
-  for (const auto bad :
-       {BadToken::no_token, BadToken::truncated, BadToken::version, BadToken::message, BadToken::credential, BadToken::flags}) {
+  for (const auto bad : {BadToken::no_token, BadToken::truncated, BadToken::version,
+                         BadToken::message, BadToken::credential, BadToken::flags}) {
     EXPECT_STRNE(text(bad), "bad token");
   }
 }

@@ -34,7 +34,8 @@ class NetworkTest : public test::CgroupTest {
     return description;
   }
   /// An enforced container with these processes in it; then the daemon comes again.
-  const Workload* restart(const std::string& path, const Description& description, const std::vector<const Process*>& processes) {
+  const Workload* restart(const std::string& path, const Description& description,
+                          const std::vector<const Process*>& processes) {
     EXPECT_TRUE(registry_->enrol(description));
     for (const Process* process : processes) {
       EXPECT_TRUE(tree_->place(path, process->pid()));
@@ -56,7 +57,8 @@ TEST_F(NetworkTest, IsFoundAgainByItsProcesses) {
   const Process executed(false);
   const std::string path = make("docker-1.scope");
   for (const bool whole : {true, false}) {
-    const Workload* workload = restart(path, describe(path, process, whole), {&inner, &executed, &process});
+    const Workload* workload =
+        restart(path, describe(path, process, whole), {&inner, &executed, &process});
     ASSERT_NE(workload, nullptr);
     EXPECT_EQ(workload->state, State::enforced);
     EXPECT_EQ(workload->whole_network, whole);
@@ -83,7 +85,8 @@ TEST_F(NetworkTest, ThatNobodyIsInAnyMoreMeansQuarantine) {
   const Process ours(false);
   const Process other(true);
   unsigned number = 0;
-  for (const std::vector<const Process*>& left : {std::vector<const Process*>{}, {&ours}, {&other}}) {
+  for (const std::vector<const Process*>& left :
+       {std::vector<const Process*>{}, {&ours}, {&other}}) {
     const std::string path = make("docker-" + std::to_string(++number) + ".scope");
     const Workload* workload = restart(path, describe(path, gone, true), left);
     ASSERT_NE(workload, nullptr);
@@ -114,7 +117,8 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   registry_ = std::make_unique<Registry>(*tree_, kernel_);
   ASSERT_EQ(*registry_->recover(), 1U);
-  EXPECT_THAT(registry_->find_cgroup(path)->reason, ::testing::StartsWith("its record is unreadable"));
+  EXPECT_THAT(registry_->find_cgroup(path)->reason,
+              ::testing::StartsWith("its record is unreadable"));
 }
 
 TEST_F(NetworkTest, AnotherOneIsReachedThroughQuarantineOnly) {
@@ -125,13 +129,15 @@ TEST_F(NetworkTest, AnotherOneIsReachedThroughQuarantineOnly) {
   ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
   EXPECT_EQ(kernel_.calls.size(), 1U) << "the same again is nothing new";
   ASSERT_TRUE(registry_->enrol(describe(path, second, true)));
-  EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "quarantine " + path + " own", "enrol " + path + " own"}));
+  EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "quarantine " + path + " own",
+                                  "enrol " + path + " own"}));
   EXPECT_EQ(registry_->find_cgroup(path)->number, 1001U);
   EXPECT_EQ(kernel_.cgroups.at(id(path)).network, second.network());
   Description unknown = describe(path, second, true);
   unknown.network = nullptr;
   ASSERT_TRUE(registry_->quarantine(unknown, "Docker knows no such container"));
-  EXPECT_EQ(registry_->find_cgroup(path)->network->inode(), second.network()) << "what is known stays known";
+  EXPECT_EQ(registry_->find_cgroup(path)->network->inode(), second.network())
+      << "what is known stays known";
 }
 
 TEST_F(NetworkTest, NothingTellsApartWhatHasNeitherCgroupNorNetwork) {
@@ -144,7 +150,8 @@ TEST_F(NetworkTest, NothingTellsApartWhatHasNeitherCgroupNorNetwork) {
   ASSERT_TRUE(registry_->enrol(own));
   EXPECT_EQ(registry_->find_container(hex('a'))->state, State::enforced);
   registry_->set_host_labels(labels({{"zone", "eu"}}));
-  EXPECT_EQ(kernel_.networks.at(process.network()).labels, labels({{"app", "web"}, {"zone", "eu"}}));
+  EXPECT_EQ(kernel_.networks.at(process.network()).labels,
+            labels({{"app", "web"}, {"zone", "eu"}}));
   registry_->list_unenforced(own, "NOT PROTECTED");
   EXPECT_TRUE(kernel_.networks.empty()) << "listed as what it is";
 }
@@ -154,10 +161,12 @@ TEST_F(NetworkTest, CapabilitiesOfItsOwnUserNamespaceCountInItsOwnNetwork) {
   process.leave_user_namespace();
   EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty());
   process.leave_network();
-  EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty()) << "one that trireme does not judge";
+  EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty())
+      << "one that trireme does not judge";
   const auto network = *kernel::Netns::of_process(process.pid());
   EXPECT_THAT(capability_warnings(process.pid(), network.get()),
-              ::testing::ElementsAre(::testing::StartsWith("CAP_NET_ADMIN"), ::testing::StartsWith("CAP_NET_RAW")));
+              ::testing::ElementsAre(::testing::StartsWith("CAP_NET_ADMIN"),
+                                     ::testing::StartsWith("CAP_NET_RAW")));
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ class RegistryTest : public test::CgroupTest {
     description.cgroup_path = path;
     return description;
   }
-  Description container(const std::string& path, const std::string& container_id, policy::LabelSet set) {
+  Description container(const std::string& path, const std::string& container_id,
+                        policy::LabelSet set) {
     Description description = describe(path, std::move(set));
     description.kind = Kind::container;
     description.container_id = container_id;
@@ -110,7 +111,9 @@ TEST_F(RegistryTest, HostLabelsAreAddedAndWin) {
   registry_->set_host_labels(labels({{"zone", "us"}}));
   EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "web"}, {"zone", "us"}}));
   EXPECT_EQ(registry_->find_cgroup(path)->number, 1001U);
-  EXPECT_EQ(*tree_->attribute(path, kernel::kLabelsXattr), labels({{"app", "web"}, {"zone", "mars"}}).encode()) << "own labels only";
+  EXPECT_EQ(*tree_->attribute(path, kernel::kLabelsXattr),
+            labels({{"app", "web"}, {"zone", "mars"}}).encode())
+      << "own labels only";
 }
 
 TEST_F(RegistryTest, TooManyLabelsWithTheHostsMeanQuarantine) {
@@ -131,7 +134,8 @@ TEST_F(RegistryTest, ARestartedDaemonComesBackToTheSameState) {
   const std::string shut = make("shut.scope");
   ASSERT_TRUE(registry_->enrol(describe(web, labels({{"app", "web"}}))));
   ASSERT_TRUE(registry_->enrol(container(db, std::string(64, 'a'), labels({{"app", "db"}}))));
-  ASSERT_TRUE(registry_->quarantine(describe(shut, labels({{"app", "x"}})), "labels not known yet"));
+  ASSERT_TRUE(
+      registry_->quarantine(describe(shut, labels({{"app", "x"}})), "labels not known yet"));
   restart();
   EXPECT_EQ(*registry_->recover(), 3U);
   EXPECT_EQ(registry_->find_cgroup(web)->number, 1000U);
@@ -140,7 +144,8 @@ TEST_F(RegistryTest, ARestartedDaemonComesBackToTheSameState) {
   EXPECT_EQ(registry_->find_cgroup(shut)->state, State::quarantined);
   EXPECT_EQ(registry_->find_cgroup(shut)->reason, "labels not known yet");
   EXPECT_EQ(kernel_.cgroups.at(id(shut)).number, 0U);
-  ASSERT_TRUE(registry_->enrol(describe(web, labels({{"app", "web"}})))) << "its source tells it again";
+  ASSERT_TRUE(registry_->enrol(describe(web, labels({{"app", "web"}}))))
+      << "its source tells it again";
   EXPECT_EQ(registry_->find_cgroup(web)->number, 1000U);
 }
 
@@ -157,22 +162,26 @@ TEST_F(RegistryTest, RecoversUnderTheHostLabelsOfToday) {
 TEST_F(RegistryTest, ARecordWithoutANetworkIsOfOurs) {
   const std::string path = make("web.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
-  EXPECT_EQ((*tree_->attribute(path, kernel::kRecordXattr))->find("network"), std::string::npos) << "as older daemons wrote it";
+  EXPECT_EQ((*tree_->attribute(path, kernel::kRecordXattr))->find("network"), std::string::npos)
+      << "as older daemons wrote it";
   restart();
   EXPECT_EQ(*registry_->recover(), 1U);
   EXPECT_EQ(registry_->find_cgroup(path)->network, nullptr);
 }
 
 TEST_F(RegistryTest, UnreadableRecordsMeanQuarantine) {
-  const auto spoil = [&](const std::string& name, const char* attribute, const std::string& content) {
+  const auto spoil = [&](const std::string& name, const char* attribute,
+                         const std::string& content) {
     const std::string path = make(name);
     EXPECT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
     EXPECT_TRUE(tree_->set_attribute(path, attribute, content));
     return path;
   };
   const std::vector<std::string> paths = {
-      spoil("a.scope", kernel::kRecordXattr, "{\"name\": 7"), spoil("b.scope", kernel::kLabelsXattr, "no label"),
-      spoil("c.scope", kernel::kLabelsXattr, labels({{"app", "other"}}).encode()), spoil("d.scope", kernel::kRecordXattr, "{}")};
+      spoil("a.scope", kernel::kRecordXattr, "{\"name\": 7"),
+      spoil("b.scope", kernel::kLabelsXattr, "no label"),
+      spoil("c.scope", kernel::kLabelsXattr, labels({{"app", "other"}}).encode()),
+      spoil("d.scope", kernel::kRecordXattr, "{}")};
   restart();
   EXPECT_EQ(*registry_->recover(), paths.size());
   for (const std::string& path : paths) {
@@ -217,7 +226,8 @@ TEST_F(RegistryTest, AnEndedCgroupLeavesNothing) {
   const std::string path = make("web.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
   registry_->end_cgroup(path);
-  EXPECT_NE(registry_->find_cgroup(path), nullptr) << "it is still there: the news was of an older one";
+  EXPECT_NE(registry_->find_cgroup(path), nullptr)
+      << "it is still there: the news was of an older one";
   ASSERT_TRUE(tree_->remove(path));
   registry_->end_cgroup(path);
   EXPECT_EQ(registry_->size(), 0U);
@@ -311,7 +321,8 @@ TEST_F(RegistryTest, TellsOfEveryChange) {
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
   ASSERT_TRUE(tree_->remove(path));
   registry_->end_cgroup(path);
-  EXPECT_EQ(seen, (std::vector<std::string>{"web.scope quarantined", "web.scope enforced", "web.scope ended"}));
+  EXPECT_EQ(seen, (std::vector<std::string>{"web.scope quarantined", "web.scope enforced",
+                                            "web.scope ended"}));
 }
 
 TEST_F(RegistryTest, WarnsOfCapabilities) {
@@ -321,8 +332,9 @@ TEST_F(RegistryTest, WarnsOfCapabilities) {
   description.pid = process.pid();
   description.warnings = {"listens elsewhere"};
   ASSERT_TRUE(registry_->enrol(description));
-  EXPECT_THAT(registry_->find_cgroup(path)->warnings,
-              ::testing::IsSupersetOf({"listens elsewhere", "CAP_NET_ADMIN: can remove the rules"}));
+  EXPECT_THAT(
+      registry_->find_cgroup(path)->warnings,
+      ::testing::IsSupersetOf({"listens elsewhere", "CAP_NET_ADMIN: can remove the rules"}));
   process.stop();
   registry_->examine(path);
   EXPECT_EQ(registry_->find_cgroup(path)->warnings, std::vector<std::string>{"listens elsewhere"});

@@ -34,7 +34,8 @@ class FakeEnforcement final : public Enforcement {
     bool whole_network = false;
   };
 
-  Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override {
+  Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels,
+                               policy::Number number) override {
     ++enrolments;
     note("enrol", cgroup);
     if (refuse_enrolment) {
@@ -55,7 +56,8 @@ class FakeEnforcement final : public Enforcement {
     note("end", cgroup);
     auto& among = cgroup.id == 0 ? networks : cgroups;
     const auto found = among.find(cgroup.id == 0 ? inode(cgroup) : cgroup.id);
-    if (found == among.end() || found->second.number != number || (number != 0 && found->second.network != inode(cgroup))) {
+    if (found == among.end() || found->second.number != number ||
+        (number != 0 && found->second.network != inode(cgroup))) {
       ADD_FAILURE() << "ends what there is not: " << calls.back();
       return fail("no such cgroup with that number");
     }
@@ -63,16 +65,22 @@ class FakeEnforcement final : public Enforcement {
     return {};
   }
 
-  std::map<std::uint64_t, Entry> cgroups;   // by id
-  std::map<std::uint64_t, Entry> networks;  // of those without a cgroup, by the network's inode number
-  std::vector<std::string> calls;           // "enrol /a/b own": "own" or "shared" where it is in a network of another than ours
+  std::map<std::uint64_t, Entry> cgroups;  // by id
+  std::map<std::uint64_t, Entry>
+      networks;  // of those without a cgroup, by the network's inode number
+  std::vector<std::string>
+      calls;  // "enrol /a/b own": "own" or "shared" where it is in a network of another than ours
   policy::Number next = 1000;
   unsigned enrolments = 0;
   bool refuse_enrolment = false;
 
  private:
-  static std::uint64_t inode(const CgroupRef& cgroup) { return cgroup.network ? cgroup.network->inode() : 0; }
-  Entry& entry(const CgroupRef& cgroup) { return cgroup.id == 0 ? networks[inode(cgroup)] : cgroups[cgroup.id]; }
+  static std::uint64_t inode(const CgroupRef& cgroup) {
+    return cgroup.network ? cgroup.network->inode() : 0;
+  }
+  Entry& entry(const CgroupRef& cgroup) {
+    return cgroup.id == 0 ? networks[inode(cgroup)] : cgroups[cgroup.id];
+  }
   void note(const std::string& what, const CgroupRef& cgroup) {
     const std::string network = cgroup.whole_network ? " own" : " shared";
     calls.push_back(what + " " + cgroup.path + (cgroup.network ? network : ""));
@@ -114,8 +122,9 @@ class Sleeper {
   pid_t pid_;
 };
 
-/// A network namespace and a cgroup namespace of our own: the root of tree_ is a directory that the test made, so that records of daemons and
-/// of tests that run beside it are not seen. Skips where we are not root or have no cgroup v2.
+/// A network namespace and a cgroup namespace of our own: the root of tree_ is a directory that the
+/// test made, so that records of daemons and of tests that run beside it are not seen. Skips where
+/// we are not root or have no cgroup v2.
 class CgroupTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -131,7 +140,8 @@ class CgroupTest : public ::testing::Test {
     }
     static unsigned counter = 0;
     outer_ = std::make_unique<kernel::CgroupTree>(std::move(*outer));
-    outer_base_ = "/trireme-test-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
+    outer_base_ =
+        "/trireme-test-" + std::to_string(::getpid()) + "-" + std::to_string(++counter) + ".slice";
     ASSERT_TRUE(outer_->create(outer_base_));
     home_ = *kernel::CgroupTree::of(static_cast<std::uint32_t>(::getpid()));
     namespace_ = Fd(::open("/proc/self/ns/cgroup", O_RDONLY | O_CLOEXEC));
@@ -221,7 +231,9 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   [[nodiscard]] std::uint32_t pid() const { return static_cast<std::uint32_t>(pid_); }
-  [[nodiscard]] std::uint64_t network() const { return (*kernel::Netns::of_process(pid()))->inode(); }
+  [[nodiscard]] std::uint64_t network() const {
+    return (*kernel::Netns::of_process(pid()))->inode();
+  }
   void leave_network() { EXPECT_EQ(order(kLeave), 0); }
   void leave_user_namespace() { EXPECT_EQ(order(kLeaveUser), 0); }
   void join_network(const Process& other) { EXPECT_EQ(order(other.pid_), 0); }
@@ -257,7 +269,8 @@ class Process {
         std::ignore = ::write(1, &answer, sizeof answer);
         break;
       } else {
-        const Fd network(::open(("/proc/" + std::to_string(what) + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
+        const Fd network(
+            ::open(("/proc/" + std::to_string(what) + "/ns/net").c_str(), O_RDONLY | O_CLOEXEC));
         answer = ::setns(network.get(), CLONE_NEWNET);
       }
       std::ignore = ::write(1, &answer, sizeof answer);

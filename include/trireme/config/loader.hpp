@@ -1,4 +1,5 @@
-// TOML files to Policy and Identity: everything is read and checked first, every problem found in one run.
+// TOML files to Policy and Identity: everything is read and checked first, every problem found in
+// one run.
 #pragma once
 
 #include <string>
@@ -46,15 +47,17 @@ struct Configuration {
 };
 
 /// Pure: no file is touched. Runs [[test]] too; a failing test is an error.
-[[nodiscard]] Configuration parse(const std::vector<Source>& policy, const std::vector<Source>& identity);
+[[nodiscard]] Configuration parse(const std::vector<Source>& policy,
+                                  const std::vector<Source>& identity);
 
-/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical order; a missing file is an empty one, a
-/// missing DIR is an error) and the files that [trust] names, which credentials::Trust::load() must accept. File names in diagnostics are
-/// relative to DIR.
+/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical
+/// order; a missing file is an empty one, a missing DIR is an error) and the files that [trust]
+/// names, which credentials::Trust::load() must accept. File names in diagnostics are relative to
+/// DIR.
 [[nodiscard]] Configuration load(const std::string& directory);
 
-/// To what parse() made, adds what load() reads beyond TOML: the host's own name where the files give none, and the files of [trust] with
-/// what is wrong with them.
+/// To what parse() made, adds what load() reads beyond TOML: the host's own name where the files
+/// give none, and the files of [trust] with what is wrong with them.
 void complete(const std::string& directory, Configuration& configuration);
 
 }  // namespace trireme::config

@@ -1,4 +1,5 @@
-// Says when the configuration on disk may have changed. No event loop and no timer inside: the daemon polls fd() and debounces.
+// Says when the configuration on disk may have changed. No event loop and no timer inside: the
+// daemon polls fd() and debounces.
 #pragma once
 
 #include <cstdint>
@@ -13,23 +14,27 @@
 
 namespace trireme::config {
 
-/// Watches directories, never files (an editor's rename-over leaves a file's watch on the old inode): every directory on the way to
-/// policy.toml, identity.toml and the drop-ins, and each one that a symbolic link on that way leads through. So these all count: a save, a
-/// rename-over, a swap of
-/// `..data` (Kubernetes), a drop-in directory that appears or goes, a replaced configuration directory. Other names in those directories do
-/// not.
+/// Watches directories, never files (an editor's rename-over leaves a file's watch on the old
+/// inode): every directory on the way to policy.toml, identity.toml and the drop-ins, and each one
+/// that a symbolic link on that way leads through. So these all count: a save, a rename-over, a
+/// swap of
+/// `..data` (Kubernetes), a drop-in directory that appears or goes, a replaced configuration
+/// directory. Other names in those directories do not.
 class Watcher {
  public:
-  /// Arm before the first load(), so that nothing falls in between. The directory may be missing; it is waited for.
+  /// Arm before the first load(), so that nothing falls in between. The directory may be missing;
+  /// it is waited for.
   [[nodiscard]] static Result<Watcher> open(std::string directory);
 
   /// Becomes readable when drain() has something to look at.
   [[nodiscard]] int fd() const { return fd_.get(); }
 
-  /// Reads what happened, arms what is new. True: load again. An error (out of watches) leaves the watches that could be had.
+  /// Reads what happened, arms what is new. True: load again. An error (out of watches) leaves the
+  /// watches that could be had.
   [[nodiscard]] Result<bool> drain();
 
-  /// Further files whose changes count ([trust]); relative ones are below the directory. Replaces those of an earlier call.
+  /// Further files whose changes count ([trust]); relative ones are below the directory. Replaces
+  /// those of an earlier call.
   [[nodiscard]] Status set_extra_files(std::vector<std::string> files);
 
  private:

@@ -17,12 +17,15 @@ class Client {
   /// The error says what to do: start the daemon, name another runtime directory.
   [[nodiscard]] static Result<Client> connect(const std::string& path);
 
-  /// One request and its answer; events before it are passed to `on_event`, which returns false to end the call early (the result is then
-  /// null). `timeout` is the longest silence; zero waits for ever. After an error the connection is of no further use.
-  [[nodiscard]] Result<nlohmann::json> call(const std::string& method, const nlohmann::json& params, std::chrono::milliseconds timeout,
-                                            const std::function<bool(const nlohmann::json&)>& on_event = {});
+  /// One request and its answer; events before it are passed to `on_event`, which returns false to
+  /// end the call early (the result is then null). `timeout` is the longest silence; zero waits for
+  /// ever. After an error the connection is of no further use.
+  [[nodiscard]] Result<nlohmann::json> call(
+      const std::string& method, const nlohmann::json& params, std::chrono::milliseconds timeout,
+      const std::function<bool(const nlohmann::json&)>& on_event = {});
 
-  /// A call also ends early, as if on_event had said so, when nobody reads the pipe `fd` any more. The caller keeps it open.
+  /// A call also ends early, as if on_event had said so, when nobody reads the pipe `fd` any more.
+  /// The caller keeps it open.
   void end_with_reader(int fd) { reader_ = fd; }
 
  private:

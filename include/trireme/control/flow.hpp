@@ -1,4 +1,5 @@
-// A flow as operators hear of it: its JSON, what a filter picks, and the newest ones in bounded memory.
+// A flow as operators hear of it: its JSON, what a filter picks, and the newest ones in bounded
+// memory.
 #pragma once
 
 #include <chrono>
@@ -23,23 +24,27 @@ using policy::FlowEnd;
 
 /// As methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
-/// The inverse for suggestions and graphs: {"count": n} where it is a summary's. Empty where policy has no say in the flow: a quarantined
-/// end, a handshake that failed for another reason than policy, a protocol without a number here.
+/// The inverse for suggestions and graphs: {"count": n} where it is a summary's. Empty where policy
+/// has no say in the flow: a quarantined end, a handshake that failed for another reason than
+/// policy, a protocol without a number here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
 
 /// Which flows are asked for; all conditions hold together, the alternatives of one are OR.
 class FlowFilter {
  public:
   FlowFilter() = default;
-  /// {"verdict": ["deny"], "from": [END], "to": [END], "with": [END], "port": ["tcp/80", "8000-8010"], "protocol": ["udp"], "since":
-  /// seconds}. An END is a workload's name ('*' at its end is a prefix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a
-  /// network of `policy`, an address or a CIDR. "with": either end.
-  [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params, const policy::Policy& policy);
+  /// {"verdict": ["deny"], "from": [END], "to": [END], "with": [END], "port": ["tcp/80",
+  /// "8000-8010"], "protocol": ["udp"], "since": seconds}. An END is a workload's name ('*' at its
+  /// end is a prefix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a network of
+  /// `policy`, an address or a CIDR. "with": either end.
+  [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params,
+                                                const policy::Policy& policy);
   [[nodiscard]] bool matches(const Flow& flow) const;
 
  private:
   using EndTest = std::function<bool(const FlowEnd&)>;
-  [[nodiscard]] static Result<EndTest> parse_end(const std::string& text, const policy::Policy& policy);
+  [[nodiscard]] static Result<EndTest> parse_end(const std::string& text,
+                                                 const policy::Policy& policy);
   [[nodiscard]] static Result<policy::PortRange> parse_ports(const std::string& text);
 
   std::vector<policy::Verdict> verdicts_;
@@ -49,14 +54,16 @@ class FlowFilter {
   std::optional<std::chrono::seconds> since_;
 };
 
-/// The same flow, again and again: same verdict, labels or addresses at both ends, port, rule and reason.
+/// The same flow, again and again: same verdict, labels or addresses at both ends, port, rule and
+/// reason.
 struct FlowTally {
   Flow last;
   std::chrono::system_clock::time_point first;
   std::uint64_t count = 0;
 };
 
-/// The newest flows, and tallies that reach further back. Both are bounded in number and in bytes; what is oldest goes.
+/// The newest flows, and tallies that reach further back. Both are bounded in number and in bytes;
+/// what is oldest goes.
 class FlowStore {
  public:
   struct Limits {
@@ -71,7 +78,8 @@ class FlowStore {
   /// The newest `limit` that match, oldest first.
   [[nodiscard]] std::vector<const Flow*> recent(const FlowFilter& filter, std::size_t limit) const;
   /// The `limit` most frequent, most frequent first. `since` is compared with the newest of each.
-  [[nodiscard]] std::vector<const FlowTally*> tallies(const FlowFilter& filter, std::size_t limit) const;
+  [[nodiscard]] std::vector<const FlowTally*> tallies(const FlowFilter& filter,
+                                                      std::size_t limit) const;
   /// Tallies that had to go.
   [[nodiscard]] std::uint64_t forgotten() const { return forgotten_; }
 

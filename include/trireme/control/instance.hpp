@@ -8,14 +8,16 @@
 
 namespace trireme::control {
 
-/// TRIREME_RUNTIME_DIR of the environment, else /run/trireme. Option `--runtime-dir` comes before both.
+/// TRIREME_RUNTIME_DIR of the environment, else /run/trireme. Option `--runtime-dir` comes before
+/// both.
 [[nodiscard]] std::string default_runtime_dir();
 
 /// RUNTIME-DIR/trireme.sock
 [[nodiscard]] std::string socket_path(const std::string& runtime_dir);
 
-/// Takes RUNTIME-DIR/lock (flock(2), exclusive), which a daemon holds as long as it lives and `trirectl flush` while it flushes; freed by
-/// the kernel however its holder ends. An error where another process holds it. The directory must exist; the file stays.
+/// Takes RUNTIME-DIR/lock (flock(2), exclusive), which a daemon holds as long as it lives and
+/// `trirectl flush` while it flushes; freed by the kernel however its holder ends. An error where
+/// another process holds it. The directory must exist; the file stays.
 [[nodiscard]] Result<Fd> lock_instance(const std::string& runtime_dir);
 
 }  // namespace trireme::control

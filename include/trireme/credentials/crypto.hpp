@@ -1,5 +1,5 @@
-// The primitives that tokens are made of, from mbedTLS. Nothing here allocates but the constructors and hkdf(); objects belong to one
-// thread.
+// The primitives that tokens are made of, from mbedTLS. Nothing here allocates but the constructors
+// and hkdf(); objects belong to one thread.
 #pragma once
 
 #include <array>
@@ -47,9 +47,11 @@ class Aead {
   Aead& operator=(Aead&&) noexcept;
   ~Aead();
   /// `out` is as long as `plain`.
-  void seal(const Key& key, Bytes additional, Bytes plain, std::span<std::uint8_t> out, std::span<std::uint8_t, 16> tag);
+  void seal(const Key& key, Bytes additional, Bytes plain, std::span<std::uint8_t> out,
+            std::span<std::uint8_t, 16> tag);
   /// False, and `out` wiped, where the tag does not fit.
-  [[nodiscard]] bool open(const Key& key, Bytes additional, Bytes sealed, Bytes tag, std::span<std::uint8_t> out);
+  [[nodiscard]] bool open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
+                          std::span<std::uint8_t> out);
 
  private:
   struct State;

@@ -1,4 +1,5 @@
-// Docker's running containers, asked for once and waited for: a look at a host without the source's event loop.
+// Docker's running containers, asked for once and waited for: a look at a host without the source's
+// event loop.
 #pragma once
 
 #include <chrono>
@@ -19,8 +20,8 @@ struct RunningContainer {
 };
 
 /// An error where Docker does not answer within `patience`.
-[[nodiscard]] Result<std::vector<RunningContainer>> running_containers(const policy::DockerSettings& settings,
-                                                                       std::chrono::milliseconds patience);
+[[nodiscard]] Result<std::vector<RunningContainer>> running_containers(
+    const policy::DockerSettings& settings, std::chrono::milliseconds patience);
 
 /// Whether a cgroup of this name is a container's.
 [[nodiscard]] bool is_container_cgroup(std::string_view name);

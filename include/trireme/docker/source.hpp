@@ -1,21 +1,26 @@
 // Containers of Docker, or of Podman's compatible socket, as workloads.
 //
-// Two streams of news meet here: births of cgroups, which come before a container's first instruction, and Docker's events, which tell
-// the labels from `create` on, before the start. A host-network container's cgroup is enrolled at birth where its labels are known by then,
-// and quarantined at birth until they are. Whether a container shares our network namespace is NetworkMode's word before the start, and
-// /proc/PID/ns/net's after it; where neither tells, it waits in quarantine.
+// Two streams of news meet here: births of cgroups, which come before a container's first
+// instruction, and Docker's events, which tell the labels from `create` on, before the start. A
+// host-network container's cgroup is enrolled at birth where its labels are known by then, and
+// quarantined at birth until they are. Whether a container shares our network namespace is
+// NetworkMode's word before the start, and /proc/PID/ns/net's after it; where neither tells, it
+// waits in quarantine.
 //
-// A container of another network namespace (a bridge's, none, another container's) is quarantined at birth and enrolled in that namespace
-// as soon as its first processes are in it, which is before its first instruction: the runtime's own processes go first, and the search
-// looks at them every few milliseconds. Whose namespace it is has the whole of it; who joined is told apart by the cgroup. One without a
-// cgroup of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is enrolled by its namespace alone, from its start on, where that
-// is its own; else it is listed as unenforced, loudly.
+// A container of another network namespace (a bridge's, none, another container's) is quarantined
+// at birth and enrolled in that namespace as soon as its first processes are in it, which is before
+// its first instruction: the runtime's own processes go first, and the search looks at them every
+// few milliseconds. Whose namespace it is has the whole of it; who joined is told apart by the
+// cgroup. One without a cgroup of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is
+// enrolled by its namespace alone, from its start on, where that is its own; else it is listed as
+// unenforced, loudly.
 //
-// Identity is the container's labels without those that its image brings with the same value, unless image_labels lists them, and without
-// ignore_labels. `docker run -l app=nginx` over an image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
+// Identity is the container's labels without those that its image brings with the same value,
+// unless image_labels lists them, and without ignore_labels. `docker run -l app=nginx` over an
+// image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
 //
-// What fails is retried and stays quarantined meanwhile; what is enforced stays enforced while Docker is away. One container's failure
-// touches no other.
+// What fails is retried and stays quarantined meanwhile; what is enforced stays enforced while
+// Docker is away. One container's failure touches no other.
 #pragma once
 
 #include <cstdint>
@@ -40,22 +45,29 @@ struct Event;
 class Source final : public workload::Source {
  public:
   /// Connects at the first configure(). All references outlive this object.
-  Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry, workload::CgroupEvents& events);
+  Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
+         workload::CgroupEvents& events);
   ~Source() override;
   Source(const Source&) = delete;
   Source& operator=(const Source&) = delete;
 
   void configure(std::shared_ptr<const policy::Identity> identity) override;
-  /// Takes docker-ID.scope and libpod-ID.scope wherever they are, and ID itself below parents that containers are known to be in.
+  /// Takes docker-ID.scope and libpod-ID.scope wherever they are, and ID itself below parents that
+  /// containers are known to be in.
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
-  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected and what that means.
+  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected and what that
+  /// means.
   [[nodiscard]] std::string status() const override;
 
  private:
   struct Container;
   struct Image;
-  enum class Network : std::uint8_t { ours, other, unknown };  // `other`: Container::network, or null while it is being made
+  enum class Network : std::uint8_t {
+    ours,
+    other,
+    unknown
+  };  // `other`: Container::network, or null while it is being made
 
   [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
   [[nodiscard]] std::string container_of(const std::string& path) const;
@@ -90,7 +102,8 @@ class Source final : public workload::Source {
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
   [[nodiscard]] bool is_image_gone(const Container& container) const;
   [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
-  [[nodiscard]] workload::Description describe(const Container& container, const policy::LabelSet& labels) const;
+  [[nodiscard]] workload::Description describe(const Container& container,
+                                               const policy::LabelSet& labels) const;
 
   // Whose network it shares.
   [[nodiscard]] bool has_process(const Container& container) const;
@@ -110,9 +123,9 @@ class Source final : public workload::Source {
   workload::CgroupEvents& events_;
   std::shared_ptr<const policy::Identity> identity_;
   std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
-  std::map<std::string, Image> images_;                                        // by id, of containers that have labels
-  std::set<std::string> parents_;                                              // cgroups that containers are known to be made in
-  std::set<std::string> failed_;                                               // containers to inspect again
+  std::map<std::string, Image> images_;  // by id, of containers that have labels
+  std::set<std::string> parents_;        // cgroups that containers are known to be made in
+  std::set<std::string> failed_;         // containers to inspect again
   sd_event_source* retry_ = nullptr;
   std::set<std::string> sought_;  // containers that start, their network not known yet
   sd_event_source* seek_ = nullptr;

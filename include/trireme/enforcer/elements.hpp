@@ -6,15 +6,19 @@
 
 namespace trireme::enforcer {
 
-/// Adds (or, with `remove`, deletes) elements of the hash sets. Port classes are written as first_id + class: see policy::Compiler.
-void write_elements(kernel::NftBatch& batch, const policy::Elements& elements, std::uint32_t first_id, bool remove);
+/// Adds (or, with `remove`, deletes) elements of the hash sets. Port classes are written as
+/// first_id + class: see policy::Compiler.
+void write_elements(kernel::NftBatch& batch, const policy::Elements& elements,
+                    std::uint32_t first_id, bool remove);
 
-/// Fills the interval maps, ports and addresses; flush_tables() empties them, earlier in the same batch or never where the table is new.
+/// Fills the interval maps, ports and addresses; flush_tables() empties them, earlier in the same
+/// batch or never where the table is new.
 void flush_tables(kernel::NftBatch& batch);
 void write_tables(kernel::NftBatch& batch, const policy::Tables& tables, std::uint32_t first_id);
 
 /// Conntrack labels of these numbers.
-void write_numbers(kernel::NftBatch& batch, const std::vector<policy::Number>& numbers, bool remove);
+void write_numbers(kernel::NftBatch& batch, const std::vector<policy::Number>& numbers,
+                   bool remove);
 
 /// Addresses at which tokens are expected; the sets are new or flushed.
 void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& speakers);

@@ -1,4 +1,5 @@
-// Keeps the kernel equal to registry x policy: every change is one nf_tables transaction, the old state or the new.
+// Keeps the kernel equal to registry x policy: every change is one nf_tables transaction, the old
+// state or the new.
 #pragma once
 
 #include <functional>
@@ -36,51 +37,65 @@ struct Common {
   Result<kernel::TrafficGate> gate = kernel::TrafficGate::load();
   /// The cgroup whose multicast filter is there for all below it; empty until it is.
   std::string default_path = {};
-  /// Whether labels can be proved to others; an error keeps a new workload with them from being enrolled.
+  /// Whether labels can be proved to others; an error keeps a new workload with them from being
+  /// enrolled.
   std::function<Status(const policy::LabelSet&)> check = {};
   /// A workload's number, before the first packet can bear it; and after the last.
   std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
   std::function<void(policy::Number)> on_leave = {};
   /// The names of an address at an enforcement point, whenever they change.
-  std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named = {};
+  std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named =
+      {};
 };
 
 /// Of one network namespace.
 class Enforcer final : public workload::Enforcement {
  public:
   /// Opens the netlink sockets of the present network namespace; changes nothing yet.
-  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
+  [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(
+      Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
 
-  /// Replaces whatever table is there by ours, with everything enrolled so far, in one transaction: there is no moment without rules.
-  /// Before start(), enrol() and the others only remember.
+  /// Replaces whatever table is there by ours, with everything enrolled so far, in one transaction:
+  /// there is no moment without rules. Before start(), enrol() and the others only remember.
   [[nodiscard]] Status start();
 
-  Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override;
+  Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels,
+                               policy::Number number) override;
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
-  /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows are revoked by revoke().
-  [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy) { return apply(std::move(policy), OnError::keep_old); }
+  /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows
+  /// are revoked by revoke().
+  [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy) {
+    return apply(std::move(policy), OnError::keep_old);
+  }
   /// The same, but on error this object has the new one, and is behind().
-  void apply_soon(std::shared_ptr<const policy::Policy> policy) { std::ignore = apply(std::move(policy), OnError::owe_new); }
+  void apply_soon(std::shared_ptr<const policy::Policy> policy) {
+    std::ignore = apply(std::move(policy), OnError::owe_new);
+  }
 
-  /// Addresses at which peers are expected to speak tokens, disjoint and sorted. On error the kernel and this object keep what they had.
+  /// Addresses at which peers are expected to speak tokens, disjoint and sorted. On error the
+  /// kernel and this object keep what they had.
   [[nodiscard]] Status set_speakers(std::vector<policy::Prefix> speakers);
 
-  /// Takes the authorisation from live flows that the policy in force does not allow, and returns how many. Called after apply(), and once
-  /// more shortly after: a packet judged by the old policy may have marked its flow in between.
+  /// Takes the authorisation from live flows that the policy in force does not allow, and returns
+  /// how many. Called after apply(), and once more shortly after: a packet judged by the old policy
+  /// may have marked its flow in between.
   [[nodiscard]] Result<std::size_t> revoke();
   /// The numbers that flows in force bear, those of peers elsewhere among them.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 
-  /// Judges anew the flows that cgroups enrolled since the last call already had: their sockets' entries lose their bits (TCP) or go (UDP),
-  /// and the next packet is judged. The daemon calls it before it sleeps. Returns how many flows.
+  /// Judges anew the flows that cgroups enrolled since the last call already had: their sockets'
+  /// entries lose their bits (TCP) or go (UDP), and the next packet is judged. The daemon calls it
+  /// before it sleeps. Returns how many flows.
   [[nodiscard]] Result<std::size_t> settle();
 
   /// Writes everything anew, as start() does: after somebody else changed the table.
   [[nodiscard]] Status repair() { return start(); }
   /// Hears when somebody else changes the table.
-  [[nodiscard]] Result<kernel::NftWatch> watch() const { return kernel::NftWatch::open(kTable, socket_.port()); }
+  [[nodiscard]] Result<kernel::NftWatch> watch() const {
+    return kernel::NftWatch::open(kTable, socket_.port());
+  }
   /// True where the kernel refused a change that this object has made: repair() is due.
   [[nodiscard]] bool behind() const { return behind_; }
 
@@ -92,13 +107,16 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool has_queues() const { return layout_.queues > 0; }
   /// Whether policy has a network with this name: lower case, no final dot.
   [[nodiscard]] bool knows_name(const std::string& name) const;
-  /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt where it counts. `asker` is the receiver's
-  /// number: it has to be a workload of this enforcement point, and a rule has to let that ask this server: its own, and those of the
-  /// baseline, could be its accomplices.
-  [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends, policy::Number asker);
+  /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt
+  /// where it counts. `asker` is the receiver's number: it has to be a workload of this enforcement
+  /// point, and a rule has to let that ask this server: its own, and those of the baseline, could
+  /// be its accomplices.
+  [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends,
+                                                 policy::Number asker);
   /// Puts the addresses into their networks, in one transaction. On error they may not be in force.
   [[nodiscard]] Status hear(const std::vector<names::Answer>& answers);
-  /// Takes addresses out whose time is over and that no authorised flow uses. To be called every kNamesRound.
+  /// Takes addresses out whose time is over and that no authorised flow uses. To be called every
+  /// kNamesRound.
   [[nodiscard]] Status end_names();
   static constexpr std::chrono::seconds kNamesRound{15};
   /// Networks (indices into the policy's) that an address is in by name, and which names those are.
@@ -110,14 +128,18 @@ class Enforcer final : public workload::Enforcement {
   /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
   /// Every conntrack entry here, to look at.
-  [[nodiscard]] Status each_flow(const std::function<void(const kernel::TrackedFlow&)>& function) { return conntrack_.each(function); }
+  [[nodiscard]] Status each_flow(const std::function<void(const kernel::TrackedFlow&)>& function) {
+    return conntrack_.each(function);
+  }
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
-  [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol, const kernel::FlowTuple& tuple);
+  [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol,
+                                                             const kernel::FlowTuple& tuple);
   ~Enforcer() override;
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
   /// Whether nothing is enrolled or quarantined here.
   [[nodiscard]] bool empty() const { return members_.empty(); }
-  /// Takes the table and the verdicts of flows away: whatever was refused passes. For a namespace whose workloads are none any more.
+  /// Takes the table and the verdicts of flows away: whatever was refused passes. For a namespace
+  /// whose workloads are none any more.
   [[nodiscard]] Status remove();
   /// Gives up everything enrolled; the kernel keeps what it has, and hears nothing more.
   void abandon();
@@ -125,8 +147,8 @@ class Enforcer final : public workload::Enforcement {
  private:
   enum class OnError : std::uint8_t { keep_old, owe_new };
   Status apply(std::shared_ptr<const policy::Policy> policy, OnError on_error);
-  Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets, Common& common, Layout layout,
-           std::shared_ptr<const policy::Policy> policy);
+  Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets,
+           Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
   struct Member {
     std::uint32_t level = 0;    // 0: it has the namespace
     policy::Number number = 0;  // kQuarantine or a workload's
@@ -137,7 +159,8 @@ class Enforcer final : public workload::Enforcement {
   Status commit(const Change& change);
   Status recall_names();
   void tell_names(const std::set<policy::Address>& addresses) const;
-  Status write_names(const std::set<policy::Address>& written, const std::set<policy::Address>& gone);
+  Status write_names(const std::set<policy::Address>& written,
+                     const std::set<policy::Address>& gone);
   Status shut_multicast(const std::string& path) const;
   Status write_everything();
   void note_unsettled(const workload::CgroupRef& cgroup);
@@ -146,7 +169,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] Status check_level(const workload::CgroupRef& cgroup) const;
   [[nodiscard]] bool knows(policy::Number number) const;
-  [[nodiscard]] bool agrees(const kernel::TrackedFlow& flow, policy::Number source, policy::Number destination) const;
+  [[nodiscard]] bool agrees(const kernel::TrackedFlow& flow, policy::Number source,
+                            policy::Number destination) const;
   [[nodiscard]] Status judge_anew(const kernel::TrackedFlow& flow);
   void leave(policy::Number number);
   [[nodiscard]] std::uint32_t depth() const;
@@ -177,9 +201,10 @@ struct Flushed {
   std::size_t workloads = 0;   // records taken off cgroups
 };
 
-/// Removes what enforcement leaves in the kernel: the table, those that the daemon of this network namespace has written in others, the
-/// authorisation of flows, the records, filters and gates on cgroups, those of the strict slice of `runtime_dir` included. Everything that
-/// was refused passes from then on. For when no daemon runs.
+/// Removes what enforcement leaves in the kernel: the table, those that the daemon of this network
+/// namespace has written in others, the authorisation of flows, the records, filters and gates on
+/// cgroups, those of the strict slice of `runtime_dir` included. Everything that was refused passes
+/// from then on. For when no daemon runs.
 [[nodiscard]] Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir);
 
 }  // namespace trireme::enforcer

@@ -1,9 +1,11 @@
-// What a flow's conntrack label (128 bits) says: verdict bits, and the numbers of both ends for revocation and the flow log.
+// What a flow's conntrack label (128 bits) says: verdict bits, and the numbers of both ends for
+// revocation and the flow log.
 //
-// The kernel only ORs labels. A number is therefore stored with its complement: two different numbers ORed together give neither, and
-// decode() reports a conflict instead of a third party's number. Rules compute the words from a number in a register, so each part of it
-// begins a word: bits 0-7 are flags, the rest of word 0 the complement of the source, word 1 the source, word 2 the destination, word 3 its
-// complement; 24 bits each.
+// The kernel only ORs labels. A number is therefore stored with its complement: two different
+// numbers ORed together give neither, and decode() reports a conflict instead of a third party's
+// number. Rules compute the words from a number in a register, so each part of it begins a word:
+// bits 0-7 are flags, the rest of word 0 the complement of the source, word 1 the source, word 2
+// the destination, word 3 its complement; 24 bits each.
 #pragma once
 
 #include <array>
@@ -22,14 +24,17 @@ enum FlowBit : std::uint32_t {
   kExempt = 1U << 1U,      // judged: touches no workload
   kAudited = 1U << 2U,     // would have been refused
   kLogged = 1U << 3U,      // its log line is written
-  kToken = 1U << 4U,       // its ends exchange tokens: packets go to the verifier until it is authorised
-  kRenewal = 1U << 5U,     // UDP: the far end does not know it; the next datagram goes to the verifier, which takes the bit away
+  kToken = 1U << 4U,  // its ends exchange tokens: packets go to the verifier until it is authorised
+  kRenewal = 1U << 5U,  // UDP: the far end does not know it; the next datagram goes to the
+                        // verifier, which takes the bit away
 };
 
-/// Verdicts: a flow without them is judged. kToken stays with a flow, so that the verifier hears of what goes on in it.
+/// Verdicts: a flow without them is judged. kToken stays with a flow, so that the verifier hears of
+/// what goes on in it.
 inline constexpr std::uint32_t kVerdictBits = kAuthorised | kExempt | kAudited | kLogged;
 inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken | kRenewal;
-static_assert(kVerdictBits == handshake::kVerdictsOfFlow && kRenewal == handshake::kRenewalOfFlow && kFlowBits == handshake::kOfFlow);
+static_assert(kVerdictBits == handshake::kVerdictsOfFlow && kRenewal == handshake::kRenewalOfFlow &&
+              kFlowBits == handshake::kOfFlow);
 inline constexpr unsigned kFlagsWidth = 8;  // bits of word 0 that are no number's
 
 /// Numbers that are no workload's.

@@ -1,4 +1,5 @@
-// What the kernel logged about refused, audited and logged flows, told in the operator's words. The ring behind `trirectl flows`.
+// What the kernel logged about refused, audited and logged flows, told in the operator's words. The
+// ring behind `trirectl flows`.
 #pragma once
 
 #include <chrono>
@@ -23,8 +24,10 @@ class FlowLog {
   [[nodiscard]] static Result<FlowLog> open();
 
   [[nodiscard]] int fd() const { return packets_.fd(); }
-  /// Reads what the kernel has logged; each refused (source, destination, protocol, port) comes once in a few seconds.
-  [[nodiscard]] std::vector<policy::Flow> read(Enforcer& enforcer, const workload::Registry& registry);
+  /// Reads what the kernel has logged; each refused (source, destination, protocol, port) comes
+  /// once in a few seconds.
+  [[nodiscard]] std::vector<policy::Flow> read(Enforcer& enforcer,
+                                               const workload::Registry& registry);
   /// Remembers a workload that has ended for the packets that it still has in the log.
   void ended(const workload::Workload& workload);
   [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
@@ -41,8 +44,8 @@ class FlowLog {
     policy::LabelSet labels;
   };
 
-  policy::FlowEnd describe(policy::Number number, const policy::Address& address, const workload::Registry& registry,
-                           const Enforcer& enforcer) const;
+  policy::FlowEnd describe(policy::Number number, const policy::Address& address,
+                           const workload::Registry& registry, const Enforcer& enforcer) const;
   RefusedEnds refused(Enforcer& enforcer);
   std::optional<RefusedKey> take_ends(const kernel::LoggedPacket& packet, RefusedEnds& refused);
 

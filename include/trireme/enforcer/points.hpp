@@ -1,7 +1,9 @@
-// Every enforcement point of the daemon: its own network namespace, and those of containers, each with a table, queues and sockets there.
+// Every enforcement point of the daemon: its own network namespace, and those of containers, each
+// with a table, queues and sockets there.
 //
-// A container's point is made when its first workload is enrolled, and goes when its last one ends. What all points share is done here:
-// which addresses speak tokens, policy, revocation, and where a cgroup is enrolled.
+// A container's point is made when its first workload is enrolled, and goes when its last one ends.
+// What all points share is done here: which addresses speak tokens, policy, revocation, and where a
+// cgroup is enrolled.
 #pragma once
 
 #include <functional>
@@ -21,40 +23,49 @@ struct Point {
   std::shared_ptr<const kernel::Netns> network;  // null: the daemon's own
   std::unique_ptr<Enforcer> enforcer;
   std::unique_ptr<kernel::AddressWatch> addresses;
-  std::vector<policy::Prefix> speakers;  // its own part: what is on its links, or its very addresses where it is the daemon's own
+  std::vector<policy::Prefix> speakers;  // its own part: what is on its links, or its very
+                                         // addresses where it is the daemon's own
 };
 
 class Points final : public workload::Enforcement {
  public:
-  /// Opens the daemon's own point. `verifier` may be null: this kernel has no queues, and nothing is exchanged with other points.
-  [[nodiscard]] static Result<std::unique_ptr<Points>> open(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism,
-                                                            std::shared_ptr<const policy::Policy> policy);
+  /// Opens the daemon's own point. `verifier` may be null: this kernel has no queues, and nothing
+  /// is exchanged with other points.
+  [[nodiscard]] static Result<std::unique_ptr<Points>> open(
+      Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism,
+      std::shared_ptr<const policy::Policy> policy);
 
-  /// Called when a container's point is there (inside its namespace: sockets opened then are there), and before it goes. An error of
-  /// `on_open` keeps its workload in quarantine.
+  /// Called when a container's point is there (inside its namespace: sockets opened then are
+  /// there), and before it goes. An error of `on_open` keeps its workload in quarantine.
   std::function<Status(Point&)> on_open;
   std::function<void(Point&)> on_close;
-  /// Called when a container's point is lost: what was enrolled in that network has to be quarantined, and enrolled again when it can be.
+  /// Called when a container's point is lost: what was enrolled in that network has to be
+  /// quarantined, and enrolled again when it can be.
   std::function<void(const std::shared_ptr<const kernel::Netns>&, const Error&)> on_lost;
 
-  /// Puts everything enrolled so far in force, this host first: an error is this host's. A container's point that cannot be written is
-  /// lost: who has CAP_NET_ADMIN there can see to that, and must harm nobody else by it. Before it enrol() and the others only remember.
+  /// Puts everything enrolled so far in force, this host first: an error is this host's. A
+  /// container's point that cannot be written is lost: who has CAP_NET_ADMIN there can see to that,
+  /// and must harm nobody else by it. Before it enrol() and the others only remember.
   [[nodiscard]] Status start();
-  /// A container's point that cannot be written: closes it, and calls on_lost. What is written there stays, and may be anything.
+  /// A container's point that cannot be written: closes it, and calls on_lost. What is written
+  /// there stays, and may be anything.
   void lose(Point& point, const Error& error);
   [[nodiscard]] Enforcer& host() { return *host_.enforcer; }
   [[nodiscard]] Point& host_point() { return host_; }
 
-  Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override;
+  Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels,
+                               policy::Number number) override;
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
-  /// The new policy everywhere, this host first: an error is this host's, and nothing has changed then. A container's point that refuses is
-  /// behind(): to be repaired with it.
+  /// The new policy everywhere, this host first: an error is this host's, and nothing has changed
+  /// then. A container's point that refuses is behind(): to be repaired with it.
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy);
-  /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for them.
+  /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for
+  /// them.
   void set_peers(std::vector<policy::Prefix> peers);
-  /// Looks at the addresses of a point again; brings every point up to date where speakers have changed.
+  /// Looks at the addresses of a point again; brings every point up to date where speakers have
+  /// changed.
   void look_at_addresses(Point& point);
 
   /// As Enforcer's, at every point. The first error, after all were tried.
@@ -66,7 +77,8 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] std::size_t size() const { return 1 + points_.size(); }
 
  private:
-  Points(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism, std::shared_ptr<const policy::Policy> policy)
+  Points(Common& common, verifier::Verifier* verifier, kernel::QueueMechanism mechanism,
+         std::shared_ptr<const policy::Policy> policy)
       : common_(common), verifier_(verifier), mechanism_(mechanism), policy_(std::move(policy)) {}
   [[nodiscard]] Layout layout(handshake::PointId point, bool owned) const;
   [[nodiscard]] Status open_here(Point& point, bool owned);
@@ -84,7 +96,8 @@ class Points final : public workload::Enforcement {
   std::shared_ptr<const policy::Policy> policy_;
   Point host_;
   std::map<std::uint64_t, std::unique_ptr<Point>> points_;  // by inode of the namespace
-  std::map<std::uint64_t, std::uint64_t> homes_;            // cgroup id -> inode of the namespace in which it is enrolled; 0: our own
+  std::map<std::uint64_t, std::uint64_t>
+      homes_;  // cgroup id -> inode of the namespace in which it is enrolled; 0: our own
   std::vector<policy::Prefix> peers_;
   std::vector<policy::Prefix> speakers_;
   handshake::PointId last_id_ = 0;

@@ -1,4 +1,5 @@
-// Table inet trireme: its sets and its fixed chains. docs/datapath.md tells the story; the order of rules here is the story's order.
+// Table inet trireme: its sets and its fixed chains. docs/datapath.md tells the story; the order of
+// rules here is the story's order.
 #pragma once
 
 #include <array>
@@ -17,14 +18,17 @@ inline constexpr std::uint32_t kMaxLevel = 8;
 
 /// What differs between network namespaces.
 struct Layout {
-  std::uint64_t home = 0;   // kernel::netns_cookie() of the daemon; 0: it is this very namespace
-  bool owned = false;       // a workload has the whole namespace: what no enrolled cgroup has is its (level 0)
+  std::uint64_t home = 0;  // kernel::netns_cookie() of the daemon; 0: it is this very namespace
+  bool owned =
+      false;  // a workload has the whole namespace: what no enrolled cgroup has is its (level 0)
   std::uint32_t point = 0;  // the enforcement point's id within this process
-  std::size_t queues = 0;   // threads of the verifier; 0: there is none, and what would be asked is dropped
+  std::size_t queues =
+      0;  // threads of the verifier; 0: there is none, and what would be asked is dropped
   kernel::QueueMechanism mechanism = kernel::QueueMechanism::native;
 };
 
-/// Every named set and map. Numbers, groups, classes, profiles and outcomes are 32-bit values in host order, shown by nft as marks.
+/// Every named set and map. Numbers, groups, classes, profiles and outcomes are 32-bit values in
+/// host order, shown by nft as marks.
 struct Sets {
   kernel::NftSet workloads;                         // cgroup id (8 bytes, host order) -> number
   kernel::NftSet groups;                            // number -> group
@@ -35,29 +39,32 @@ struct Sets {
   kernel::NftSet outcomes;                          // profile . port class -> policy::Outcome
   kernel::NftSet ends;                              // policy::Outcome -> chain
   kernel::NftSet local4, local6, remote4, remote6;  // address -> class of an unlabelled peer there
-  kernel::NftSet local_named4, local_named6;        // the same of addresses that have a name, for a while
+  kernel::NftSet local_named4, local_named6;  // the same of addresses that have a name, for a while
   kernel::NftSet remote_named4, remote_named6;
-  kernel::NftSet named4, named6;                                          // those addresses: maps cannot be asked before Linux 6.9
-  kernel::NftSet answers;                                                 // family -> chain: whether answers of name servers are read
-  kernel::NftSet source, destination;                                     // number -> conntrack label
-  kernel::NftSet enter_out_lo, enter_out_net, enter_in_lo, enter_in_net;  // family -> chain of the deepest level in use
-  kernel::NftSet multicast;                                               // family -> chain, where workloads' sockets get none
-  kernel::NftSet refusal;                                                 // family -> chain: what [defaults] refuse and mode say
-  kernel::NftSet auditing;                                                // family: [defaults] mode is audit
-  kernel::NftSet owner;                                                   // family -> number of the workload that has the namespace
-  kernel::NftSet speakers4, speakers6;                                    // addresses whose peers are expected to speak tokens
-  kernel::NftSet neighbours;                                              // ICMPv6 types of neighbour and router discovery, and MLD
-  kernel::NftSet hashes;                                                  // symmetric hash of a flow -> chain of its queue
-  kernel::NftSet rulings_in, rulings_out;                                 // handshake::Ruling in the packet's priority -> chain
-  kernel::NftSet selves;                                                  // number . number, equal pairs only: of every workload
-  kernel::NftSet refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
+  kernel::NftSet named4, named6;       // those addresses: maps cannot be asked before Linux 6.9
+  kernel::NftSet answers;              // family -> chain: whether answers of name servers are read
+  kernel::NftSet source, destination;  // number -> conntrack label
+  kernel::NftSet enter_out_lo, enter_out_net, enter_in_lo,
+      enter_in_net;                     // family -> chain of the deepest level in use
+  kernel::NftSet multicast;             // family -> chain, where workloads' sockets get none
+  kernel::NftSet refusal;               // family -> chain: what [defaults] refuse and mode say
+  kernel::NftSet auditing;              // family: [defaults] mode is audit
+  kernel::NftSet owner;                 // family -> number of the workload that has the namespace
+  kernel::NftSet speakers4, speakers6;  // addresses whose peers are expected to speak tokens
+  kernel::NftSet neighbours;            // ICMPv6 types of neighbour and router discovery, and MLD
+  kernel::NftSet hashes;                // symmetric hash of a flow -> chain of its queue
+  kernel::NftSet rulings_in, rulings_out;  // handshake::Ruling in the packet's priority -> chain
+  kernel::NftSet selves;                   // number . number, equal pairs only: of every workload
+  kernel::NftSet
+      refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
 
   [[nodiscard]] std::array<const kernel::NftSet*, 37> all() const;
 };
 
 [[nodiscard]] const Sets& sets();
 
-/// What the table of a container's namespace says of itself: which daemon has written it, so that `trirectl flush` takes no other's away.
+/// What the table of a container's namespace says of itself: which daemon has written it, so that
+/// `trirectl flush` takes no other's away.
 [[nodiscard]] std::string table_comment(std::uint64_t home);
 
 /// The table anew: chains, sets, rules, and the elements that never change. Comes first in a batch.
@@ -66,13 +73,14 @@ void write_ruleset(kernel::NftBatch& batch, const Layout& layout);
 /// Elements for the four `enter_*` maps, new or flushed: start at `level`.
 void write_depth(kernel::NftBatch& batch, std::uint32_t level);
 
-/// Lets multicast pass by the rules, which see one receiver of many: for a kernel that keeps it from workloads' sockets by itself. New
-/// table.
+/// Lets multicast pass by the rules, which see one receiver of many: for a kernel that keeps it
+/// from workloads' sockets by itself. New table.
 void write_multicast(kernel::NftBatch& batch);
 
 /// The queue of answers of name servers; see handshakes' in verifier.hpp.
 inline constexpr std::uint16_t kAnswerQueue = verifier::kFirstQueue + verifier::kMostThreads;
-/// Chains that `answers` may name: without the daemon, answers are dropped, or pass and nobody learns of them.
+/// Chains that `answers` may name: without the daemon, answers are dropped, or pass and nobody
+/// learns of them.
 inline constexpr const char* kAnswersHeld = "answers_held";
 inline constexpr const char* kAnswersPass = "answers_pass";
 

@@ -1,11 +1,13 @@
-// What the verifier and the ruleset say to each other through a packet's priority (skb->priority), which both can read and write.
+// What the verifier and the ruleset say to each other through a packet's priority (skb->priority),
+// which both can read and write.
 #pragma once
 
 #include <cstdint>
 
 namespace trireme::handshake {
 
-/// To the verifier: the number of the workload whose socket sends or would receive the packet, in the low 24 bits.
+/// To the verifier: the number of the workload whose socket sends or would receive the packet, in
+/// the low 24 bits.
 inline constexpr std::uint32_t kNumberMask = 0x00ffffff;
 /// With it: NAT has changed the packet's destination on OUTPUT.
 inline constexpr std::uint32_t kTranslated = 0x01000000;
@@ -20,22 +22,26 @@ inline constexpr std::uint32_t kAnswers = 0x10000000;
 /// Of TCP, instead of a number: a request on a flow that is authorised already.
 inline constexpr std::uint32_t kDecided = 0x20000000;
 
-/// From the verifier, in the high 8 bits; priorities of kReserved and above are nobody else's, and taken off other packets.
+/// From the verifier, in the high 8 bits; priorities of kReserved and above are nobody else's, and
+/// taken off other packets.
 inline constexpr std::uint32_t kReserved = 0xf0000000;
 inline constexpr std::uint32_t kRulingMask = 0xff000000;
 enum class Ruling : std::uint32_t {
   pass = 0xf0000000,       // goes on; its flow is not authorised by it
-  authorise = 0xf1000000,  // and so does its flow from here on; low 24 bits: the number of the peer elsewhere, 0 for one without labels
-  audit = 0xf2000000,      // the same for a flow that policy would refuse, were it not in audit mode
-  refuse = 0xf3000000,     // as policy says: reset or silence
-  let = 0xf6000000,        // UDP: goes on to the flow's own socket; its flow is not authorised by it yet
+  authorise = 0xf1000000,  // and so does its flow from here on; low 24 bits: the number of the peer
+                           // elsewhere, 0 for one without labels
+  audit = 0xf2000000,   // the same for a flow that policy would refuse, were it not in audit mode
+  refuse = 0xf3000000,  // as policy says: reset or silence
+  let = 0xf6000000,  // UDP: goes on to the flow's own socket; its flow is not authorised by it yet
 };
 /// On packets that the verifier sends itself: PROOF.
 inline constexpr std::uint32_t kProofPriority = 0xf4000000;
-/// UDP's messages; low 24 bits: the number of the workload at this end, 0: the flow is to have no label.
+/// UDP's messages; low 24 bits: the number of the workload at this end, 0: the flow is to have no
+/// label.
 inline constexpr std::uint32_t kControlPriority = 0xf5000000;
 
-/// Bits of the first word of a flow's conntrack label that the verifier takes away: its verdicts, the order to renew it, all of them.
+/// Bits of the first word of a flow's conntrack label that the verifier takes away: its verdicts,
+/// the order to renew it, all of them.
 inline constexpr std::uint32_t kVerdictsOfFlow = 0x0f;
 inline constexpr std::uint32_t kRenewalOfFlow = 0x20;
 inline constexpr std::uint32_t kOfFlow = 0x3f;

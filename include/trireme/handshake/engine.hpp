@@ -1,7 +1,9 @@
-// The handshakes of one thread: from each packet that a queue hands over to what becomes of it. Knows nothing of sockets, queues or files.
+// The handshakes of one thread: from each packet that a queue hands over to what becomes of it.
+// Knows nothing of sockets, queues or files.
 //
-// handle() is the packet path. A client's SYN gets HELLO; its server's SYN-ACK is verified here and answered with PROOF. A server's SYN is
-// judged by HELLO's labels, its SYN-ACK gets REPLY, and the first segments wait for PROOF. Nothing is authorised on HELLO alone.
+// handle() is the packet path. A client's SYN gets HELLO; its server's SYN-ACK is verified here and
+// answered with PROOF. A server's SYN is judged by HELLO's labels, its SYN-ACK gets REPLY, and the
+// first segments wait for PROOF. Nothing is authorised on HELLO alone.
 #pragma once
 
 #include <array>
@@ -49,7 +51,8 @@ struct ControlDatagram {
   std::uint32_t priority = 0;  // kControlPriority and the number
   std::uint32_t mark = 0;
   std::uint32_t device = 0;
-  std::uint32_t flow_label = 0;  // as the flow's own datagrams have it: it is part of the hash that chooses the queue
+  std::uint32_t flow_label =
+      0;  // as the flow's own datagrams have it: it is part of the hash that chooses the queue
   std::uint8_t traffic_class = 0;
   bool translated = false;  // the destination is another than `ends` says: conntrack knows
 };
@@ -80,35 +83,40 @@ class Port {
   virtual void release(PointId point, std::uint32_t id, std::uint32_t priority) = 0;
   virtual void drop(PointId point, std::uint32_t id) = 0;
   /// Of conntrack's entry of the flow; `ends` as the client sends, `protocol` is IANA's number.
-  virtual void change(PointId point, std::uint8_t protocol, const wire::Ends& ends, FlowChange change) = 0;
+  virtual void change(PointId point, std::uint8_t protocol, const wire::Ends& ends,
+                      FlowChange change) = 0;
   /// Whether TCP still has the connection; `ends` as a segment has them that came in by `device`.
-  [[nodiscard]] virtual bool is_connected(PointId point, const wire::Ends& ends, std::uint32_t device) = 0;
-  /// Whether packets wait behind the one at hand, perhaps of the same flow: in the kernel they would be overtaken.
+  [[nodiscard]] virtual bool is_connected(PointId point, const wire::Ends& ends,
+                                          std::uint32_t device) = 0;
+  /// Whether packets wait behind the one at hand, perhaps of the same flow: in the kernel they
+  /// would be overtaken.
   [[nodiscard]] virtual bool is_followed(PointId point) const = 0;
 };
 
 /// What becomes of a packet. Pointers are valid until the next call.
 struct Answer {
   bool drop = false;
-  bool hold = false;                            // no verdict now: Port gives it, or `behind` of another answer
-  std::uint32_t priority = 0;                   // unless dropped
+  bool hold = false;           // no verdict now: Port gives it, or `behind` of another answer
+  std::uint32_t priority = 0;  // unless dropped
   const wire::PacketBuffer* changed = nullptr;  // in the packet's place
   std::optional<OwnSegment> own;                // to be sent before the packet goes on
-  std::span<const std::uint32_t> behind;        // packets held until now, to go on right behind this one with the same priority
-  const ControlDatagram* reply = nullptr;       // UDP: to be sent when the packet has gone on
+  std::span<const std::uint32_t>
+      behind;  // packets held until now, to go on right behind this one with the same priority
+  const ControlDatagram* reply = nullptr;  // UDP: to be sent when the packet has gone on
 };
 
 /// Something worth telling an operator: a refusal, or an allowed flow whose rule is logged.
 struct Event {
   policy::Verdict verdict = policy::Verdict::deny;
   Reason reason = Reason::none;
-  std::string detail;         // policy: why, in a sentence; else what exactly was wrong; may be empty
-  std::string rule;           // Rule::text() of the rule that decided, where one did
-  wire::Ends ends;            // as the client sends
+  std::string detail;  // policy: why, in a sentence; else what exactly was wrong; may be empty
+  std::string rule;    // Rule::text() of the rule that decided, where one did
+  wire::Ends ends;     // as the client sends
   std::uint8_t protocol = 6;  // IANA number: TCP or UDP
   bool local_is_client = false;
-  policy::Number local = 0;                      // 0: not known
-  std::shared_ptr<const LocalIdentity> self;     // of `local`, which may have ended since; null: see the registry
+  policy::Number local = 0;  // 0: not known
+  std::shared_ptr<const LocalIdentity>
+      self;  // of `local`, which may have ended since; null: see the registry
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or none that are believed
 };
 
@@ -127,8 +135,10 @@ struct EngineStatistics {
 
 class Engine {
  public:
-  /// `capacity` bounds the handshakes remembered. The book outlives the engine. Errors: no randomness.
-  [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::size_t capacity, IdentityBook& book);
+  /// `capacity` bounds the handshakes remembered. The book outlives the engine. Errors: no
+  /// randomness.
+  [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::size_t capacity,
+                                                              IdentityBook& book);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -144,10 +154,13 @@ class Engine {
   /// Handshakes of an enforcement point that is gone.
   void forget_point(PointId point);
 
-  /// `bytes` are the packet from its IP header on, as far as they were copied; `length` is all of it.
-  [[nodiscard]] Answer handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes, std::size_t length, const Now& now);
+  /// `bytes` are the packet from its IP header on, as far as they were copied; `length` is all of
+  /// it.
+  [[nodiscard]] Answer handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes,
+                              std::size_t length, const Now& now);
 
-  /// Repeats what was not answered, and gives up what never was. To be called when next_tick() has come.
+  /// Repeats what was not answered, and gives up what never was. To be called when next_tick() has
+  /// come.
   void tick(const Now& now);
   [[nodiscard]] std::optional<std::chrono::milliseconds> next_tick() const;
   /// Outlives the engine; without one there is no handshake of UDP, and nothing is held.

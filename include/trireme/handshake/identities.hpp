@@ -1,4 +1,5 @@
-// The two kinds of ends that a handshake is about: workloads of this host, and workloads elsewhere that proved their labels.
+// The two kinds of ends that a handshake is about: workloads of this host, and workloads elsewhere
+// that proved their labels.
 #pragma once
 
 #include <memory>
@@ -21,7 +22,8 @@ struct LocalIdentity {
   credentials::Digest hash;  // SHA-256 of it
 };
 
-/// A label set that a credential's holder claims: believed once its handshake is complete. Immutable.
+/// A label set that a credential's holder claims: believed once its handshake is complete.
+/// Immutable.
 struct RemoteIdentity {
   policy::Number number = 0;  // this host's name for it, in conntrack labels; 0: never proved yet
   policy::LabelSet labels;
@@ -33,8 +35,10 @@ struct RemoteIdentity {
 class IdentityBook {
  public:
   virtual ~IdentityBook() = default;
-  /// The same identity with its number, a fresh one where it is new. Null: no room for another. Thread-safe.
-  [[nodiscard]] virtual std::shared_ptr<const RemoteIdentity> enter(const RemoteIdentity& identity) = 0;
+  /// The same identity with its number, a fresh one where it is new. Null: no room for another.
+  /// Thread-safe.
+  [[nodiscard]] virtual std::shared_ptr<const RemoteIdentity> enter(
+      const RemoteIdentity& identity) = 0;
 };
 
 }  // namespace trireme::handshake

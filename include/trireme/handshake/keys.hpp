@@ -1,4 +1,5 @@
-// The key schedule of docs/protocol.md: from the secret of a pair of credentials to REPLY's seal and PROOF. Belongs to one thread.
+// The key schedule of docs/protocol.md: from the secret of a pair of credentials to REPLY's seal
+// and PROOF. Belongs to one thread.
 #pragma once
 
 #include "trireme/credentials/crypto.hpp"
@@ -19,7 +20,8 @@ struct Shape {
 };
 
 /// T1: names a HELLO.
-[[nodiscard]] Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client, const Digest& labels);
+[[nodiscard]] Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client,
+                                      const Digest& labels);
 
 /// Between one client's and one server's credential.
 class PairKeys {
@@ -45,11 +47,11 @@ struct ReplyContext {
   const Digest& server;  // hash of the credential
 };
 /// `sealed` is as long as `labels`.
-void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels, std::span<std::uint8_t> sealed,
-                std::span<std::uint8_t, wire::kTagSize> tag);
+void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels,
+                std::span<std::uint8_t> sealed, std::span<std::uint8_t, wire::kTagSize> tag);
 /// False where the tag does not fit.
-[[nodiscard]] bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes sealed, Bytes tag,
-                              std::span<std::uint8_t> labels);
+[[nodiscard]] bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context,
+                              Bytes sealed, Bytes tag, std::span<std::uint8_t> labels);
 /// T2: names a REPLY and all before it.
 [[nodiscard]] Digest reply_transcript(const ReplyContext& context, Bytes sealed, Bytes tag);
 

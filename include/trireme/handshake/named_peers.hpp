@@ -1,5 +1,5 @@
-// Peers without labels that are in networks by a DNS name: written where answers of name servers are heard, asked where a peer that was
-// expected to speak tokens offered no proof.
+// Peers without labels that are in networks by a DNS name: written where answers of name servers
+// are heard, asked where a peer that was expected to speak tokens offered no proof.
 #pragma once
 
 #include <map>
@@ -18,7 +18,8 @@ class NamedPeers {
   /// All the names that the address has at this enforcement point; none: it has none any more.
   void set(std::uint32_t point, const policy::Address& address, std::vector<std::string> names);
   void forget_point(std::uint32_t point);
-  [[nodiscard]] std::vector<std::string> names(std::uint32_t point, const policy::Address& address) const;
+  [[nodiscard]] std::vector<std::string> names(std::uint32_t point,
+                                               const policy::Address& address) const;
 
  private:
   mutable std::mutex mutex_;

@@ -24,11 +24,13 @@ class AddressWatch {
   [[nodiscard]] int fd() const { return events_.get(); }
   /// Every address now, sorted; those of lo and link-local ones included.
   [[nodiscard]] Result<std::vector<InterfaceAddress>> list();
-  /// Reads what has arrived; true where addresses may have changed (RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR), lost news included.
+  /// Reads what has arrived; true where addresses may have changed (RTNLGRP_IPV4_IFADDR,
+  /// RTNLGRP_IPV6_IFADDR), lost news included.
   [[nodiscard]] bool drain();
 
  private:
-  AddressWatch(Fd events, Fd requests) : events_(std::move(events)), requests_(std::move(requests)) {}
+  AddressWatch(Fd events, Fd requests)
+      : events_(std::move(events)), requests_(std::move(requests)) {}
   Fd events_;
   Fd requests_;
   std::uint32_t sequence_ = 0;

@@ -13,20 +13,24 @@
 
 namespace trireme::kernel {
 
-/// The xattr that holds a workload's labels (policy::LabelSet::encode), and the one that holds the rest of its record.
+/// The xattr that holds a workload's labels (policy::LabelSet::encode), and the one that holds the
+/// rest of its record.
 inline constexpr const char* kLabelsXattr = "trusted.trireme.labels";
 inline constexpr const char* kRecordXattr = "trusted.trireme.record";
 
-/// The mounted cgroup v2 hierarchy, unified or hybrid. Paths are relative to its root and start with '/'.
+/// The mounted cgroup v2 hierarchy, unified or hybrid. Paths are relative to its root and start
+/// with '/'.
 class CgroupTree {
  public:
-  /// Finds the mount in /proc/self/mountinfo; where none shows the whole of our cgroup namespace (`ip netns exec` hides /sys), attaches one
-  /// of its own to no directory (fsmount(2), Linux 5.2, CAP_SYS_ADMIN). An error where neither works.
+  /// Finds the mount in /proc/self/mountinfo; where none shows the whole of our cgroup namespace
+  /// (`ip netns exec` hides /sys), attaches one of its own to no directory (fsmount(2), Linux 5.2,
+  /// CAP_SYS_ADMIN). An error where neither works.
   [[nodiscard]] static Result<CgroupTree> find();
 
   [[nodiscard]] const std::string& mount() const { return mount_; }
   [[nodiscard]] std::string absolute(const std::string& path) const { return mount_ + path; }
-  /// Inode number of the directory: the id that `socket cgroupv2` compares. Error ENOENT's text where it is gone.
+  /// Inode number of the directory: the id that `socket cgroupv2` compares. Error ENOENT's text
+  /// where it is gone.
   [[nodiscard]] Result<std::uint64_t> id(const std::string& path) const;
   /// Directories directly below `path`, names only.
   [[nodiscard]] std::vector<std::string> children(const std::string& path) const;
@@ -41,11 +45,14 @@ class CgroupTree {
   /// True while the cgroup or a descendant holds a process.
   [[nodiscard]] bool populated(const std::string& path) const;
   /// An xattr of the directory (trusted.* needs CAP_SYS_ADMIN); nullopt where it is not set.
-  [[nodiscard]] Result<std::optional<std::string>> attribute(const std::string& path, const char* name) const;
-  [[nodiscard]] Status set_attribute(const std::string& path, const char* name, const std::string& value) const;
+  [[nodiscard]] Result<std::optional<std::string>> attribute(const std::string& path,
+                                                             const char* name) const;
+  [[nodiscard]] Status set_attribute(const std::string& path, const char* name,
+                                     const std::string& value) const;
   [[nodiscard]] Status clear_attribute(const std::string& path, const char* name) const;
 
-  /// The v2 path of a process: the "0::" line of /proc/PID/cgroup. A cgroup that was removed under it has " (deleted)" at its end.
+  /// The v2 path of a process: the "0::" line of /proc/PID/cgroup. A cgroup that was removed under
+  /// it has " (deleted)" at its end.
   [[nodiscard]] static Result<std::string> of(std::uint32_t pid);
   /// Depth below the root: 0 for "/", 2 for "/a/b".
   [[nodiscard]] static std::uint32_t level(const std::string& path);
@@ -54,14 +61,20 @@ class CgroupTree {
   explicit CgroupTree(std::string mount, std::shared_ptr<const Fd> detached = nullptr)
       : mount_(std::move(mount)), detached_(std::move(detached)) {}
   std::string mount_;
-  std::shared_ptr<const Fd> detached_;  // of a mount of our own; mount_ is then its /proc/self/fd path
+  std::shared_ptr<const Fd>
+      detached_;  // of a mount of our own; mount_ is then its /proc/self/fd path
 };
 
-/// Births and deaths of cgroup directories through inotify, one watch per parent directory; no event loop inside.
+/// Births and deaths of cgroup directories through inotify, one watch per parent directory; no
+/// event loop inside.
 class CgroupWatch {
  public:
   struct Event {
-    enum class What : std::uint8_t { born, gone, overflow };  // overflow: events were lost, look again at everything
+    enum class What : std::uint8_t {
+      born,
+      gone,
+      overflow
+    };  // overflow: events were lost, look again at everything
     What what = What::born;
     std::string path;
   };
@@ -69,7 +82,8 @@ class CgroupWatch {
   [[nodiscard]] static Result<CgroupWatch> open(const CgroupTree& tree);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
-  /// Reports children of `path` from now on. Adding twice is fine; a directory that goes away drops its watch.
+  /// Reports children of `path` from now on. Adding twice is fine; a directory that goes away drops
+  /// its watch.
   [[nodiscard]] Status add(const std::string& path);
   [[nodiscard]] bool watches(const std::string& path) const { return by_path_.contains(path); }
   /// Everything that happened since the last call, in order. Never blocks.

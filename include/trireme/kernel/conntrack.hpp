@@ -1,4 +1,5 @@
-// Conntrack entries of this network namespace: list, take label bits away, delete. Thin over libnetfilter_conntrack.
+// Conntrack entries of this network namespace: list, take label bits away, delete. Thin over
+// libnetfilter_conntrack.
 #pragma once
 
 #include <array>
@@ -25,9 +26,10 @@ struct FlowTuple {
 struct TrackedFlow {
   std::uint8_t protocol = 0;  // IANA number
   FlowTuple original;
-  FlowTuple reply;                       // what the other end sends; its source is the real destination, after any DNAT
+  FlowTuple reply;  // what the other end sends; its source is the real destination, after any DNAT
   std::array<std::uint32_t, 4> label{};  // 128 bits, words as the kernel holds them
-  bool ended = false;                    // TCP: both ends have closed it, or one has reset it; the entry stays for a while
+  bool ended =
+      false;  // TCP: both ends have closed it, or one has reset it; the entry stays for a while
   // What else it takes to name the entry to the kernel.
   std::uint16_t zone = 0;
   std::uint8_t icmp_type = 0;  // ICMP and ICMPv6, original direction; id in host order
@@ -44,8 +46,10 @@ class Conntrack {
 
   /// Every entry, IPv4 and IPv6. The callback must not change entries; collect first.
   [[nodiscard]] Status each(const std::function<void(const TrackedFlow&)>& callback);
-  /// The entry whose original direction is this; `found` stays untouched where there is none. Errors: anything but its absence.
-  [[nodiscard]] Result<bool> find(std::uint8_t protocol, const FlowTuple& original, TrackedFlow& found);
+  /// The entry whose original direction is this; `found` stays untouched where there is none.
+  /// Errors: anything but its absence.
+  [[nodiscard]] Result<bool> find(std::uint8_t protocol, const FlowTuple& original,
+                                  TrackedFlow& found);
   /// Clears these bits of the first label word. An entry that is gone is fine.
   [[nodiscard]] Status clear_label_bits(const TrackedFlow& flow, std::uint32_t bits);
   /// Forgets the entry; its next packet makes a new one. An entry that is gone is fine.

@@ -22,20 +22,22 @@ class Netns {
 
   /// Its inode number on nsfs: its name among live namespaces, used again after it is gone.
   [[nodiscard]] std::uint64_t inode() const { return inode_; }
-  /// Calls `function` with this thread inside (setns(2), CAP_SYS_ADMIN) and returns when it is back outside; sockets that it opens stay
-  /// here. Errors: cannot enter. Ends the process where it cannot come back: nothing may go on in the wrong namespace.
+  /// Calls `function` with this thread inside (setns(2), CAP_SYS_ADMIN) and returns when it is back
+  /// outside; sockets that it opens stay here. Errors: cannot enter. Ends the process where it
+  /// cannot come back: nothing may go on in the wrong namespace.
   [[nodiscard]] Status within(const std::function<void()>& function) const;
 
  private:
-  Netns(Fd fd, std::uint64_t device, std::uint64_t inode) : fd_(std::move(fd)), device_(device), inode_(inode) {}
+  Netns(Fd fd, std::uint64_t device, std::uint64_t inode)
+      : fd_(std::move(fd)), device_(device), inode_(inode) {}
   static Result<std::shared_ptr<const Netns>> at(const std::string& path);
   Fd fd_;
   std::uint64_t device_ = 0;
   std::uint64_t inode_ = 0;
 };
 
-/// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which no later one gets again; before, the
-/// inode number.
+/// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which
+/// no later one gets again; before, the inode number.
 [[nodiscard]] std::uint64_t netns_cookie();
 
 /// Every network namespace that some process is in, but the calling thread's.

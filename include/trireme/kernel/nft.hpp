@@ -1,4 +1,5 @@
-// nftables through libnftnl: a transaction of table, chains, sets, rules and elements. Thin: no decision is made here.
+// nftables through libnftnl: a transaction of table, chains, sets, rules and elements. Thin: no
+// decision is made here.
 #pragma once
 
 #include <array>
@@ -20,7 +21,8 @@ struct nftnl_expr;
 
 namespace trireme::kernel {
 
-/// nft's data type numbers (nftables src/datatype.h), so that `nft list ruleset` can read our sets. Concatenations pack them 6 bits each.
+/// nft's data type numbers (nftables src/datatype.h), so that `nft list ruleset` can read our sets.
+/// Concatenations pack them 6 bits each.
 enum class SetType : std::uint32_t {
   verdict = 0xffffff00,  // kernel constant for verdict maps
   nfproto = 2,
@@ -40,8 +42,8 @@ struct NftVerdict {
   std::string chain;
 };
 
-/// Key or data bytes of an element, in the byte order that the rules compare in (numbers of our own: host order; ports and addresses:
-/// network).
+/// Key or data bytes of an element, in the byte order that the rules compare in (numbers of our
+/// own: host order; ports and addresses: network).
 class NftBytes {
  public:
   static constexpr std::size_t kCapacity = 32;
@@ -71,11 +73,11 @@ class NftBytes {
 
 struct NftSet {
   std::string name;
-  std::vector<SetType> key_types;        // a concatenation where there is more than one: 4 bytes each
-  std::uint32_t key_size = 4;            // bytes, the whole key
-  std::vector<SetType> data_types;       // of a map; several: a concatenation
-  std::uint32_t data_size = 0;           // bytes; ignored for verdicts
-  bool interval = false;                 // one type: a start and an end element each; several: key..key_end
+  std::vector<SetType> key_types;   // a concatenation where there is more than one: 4 bytes each
+  std::uint32_t key_size = 4;       // bytes, the whole key
+  std::vector<SetType> data_types;  // of a map; several: a concatenation
+  std::uint32_t data_size = 0;      // bytes; ignored for verdicts
+  bool interval = false;  // one type: a start and an end element each; several: key..key_end
   std::uint64_t dynamic_timeout_ms = 0;  // > 0: packets add elements that live this long
   bool timeouts = false;                 // elements have a timeout each
   std::uint32_t size = 0;                // 0: unlimited
@@ -89,7 +91,8 @@ struct NftElement {
   NftBytes data{};
   std::optional<NftVerdict> verdict{};
   std::chrono::milliseconds timeout{};  // 0: none
-  std::string comment{};                // shown by `nft list`; at most 240 bytes: the kernel counts an element's parts in 8 bits
+  std::string comment{};  // shown by `nft list`; at most 240 bytes: the kernel counts an element's
+                          // parts in 8 bits
 };
 
 /// An element as the kernel has it.
@@ -99,7 +102,8 @@ struct NftListed {
   std::string comment;
 };
 
-/// One rule, built expression by expression. Registers are the 4-byte ones, 0..15; wider values take consecutive registers.
+/// One rule, built expression by expression. Registers are the 4-byte ones, 0..15; wider values
+/// take consecutive registers.
 class NftRule {
  public:
   NftRule();
@@ -108,28 +112,33 @@ class NftRule {
   NftRule& operator=(NftRule&&) noexcept;
 
   // Loads.
-  NftRule& meta(std::uint32_t key, std::uint32_t reg);                                                  // enum nft_meta_keys
-  NftRule& payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length, std::uint32_t reg);  // enum nft_payload_bases
-  NftRule& ct(std::uint32_t key, std::uint32_t reg);                                                    // enum nft_ct_keys
-  NftRule& ct_original(std::uint32_t key, std::uint32_t reg);                                           // of the original direction's tuple
-  NftRule& ct_reply(std::uint32_t key, std::uint32_t reg);                                              // of the reply direction's tuple
-  NftRule& socket_level(std::uint32_t level, std::uint32_t reg);                                        // cgroup id, 8 bytes
-  NftRule& socket(std::uint32_t key, std::uint32_t reg);                                                // enum nft_socket_keys
-  /// RTN_LOCAL, RTN_UNICAST ... (linux/rtnetlink.h) of the packet's present destination address, by the routing tables.
+  NftRule& meta(std::uint32_t key, std::uint32_t reg);  // enum nft_meta_keys
+  NftRule& payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length,
+                   std::uint32_t reg);                         // enum nft_payload_bases
+  NftRule& ct(std::uint32_t key, std::uint32_t reg);           // enum nft_ct_keys
+  NftRule& ct_original(std::uint32_t key, std::uint32_t reg);  // of the original direction's tuple
+  NftRule& ct_reply(std::uint32_t key, std::uint32_t reg);     // of the reply direction's tuple
+  NftRule& socket_level(std::uint32_t level, std::uint32_t reg);  // cgroup id, 8 bytes
+  NftRule& socket(std::uint32_t key, std::uint32_t reg);          // enum nft_socket_keys
+  /// RTN_LOCAL, RTN_UNICAST ... (linux/rtnetlink.h) of the packet's present destination address, by
+  /// the routing tables.
   NftRule& fib_destination_type(std::uint32_t reg);
   NftRule& immediate(std::uint32_t reg, const NftBytes& value);
-  /// Looks a number up; the map stores it twice (NftBytes::twice) and it lands in data_reg - 1 and data_reg. Keys and comparisons take the
-  /// second copy: nft 1.0.6 aborts on a key that it knows to come from a map (netlink_parse_concat_expr, a width of 0), so the second
-  /// register is first loaded with `meta cpu`, which nft then shows in the value's place. Where no element matches, the rule ends. key_reg
-  /// differs from both.
+  /// Looks a number up; the map stores it twice (NftBytes::twice) and it lands in data_reg - 1 and
+  /// data_reg. Keys and comparisons take the second copy: nft 1.0.6 aborts on a key that it knows
+  /// to come from a map (netlink_parse_concat_expr, a width of 0), so the second register is first
+  /// loaded with `meta cpu`, which nft then shows in the value's place. Where no element matches,
+  /// the rule ends. key_reg differs from both.
   NftRule& map(const std::string& set, std::uint32_t key_reg, std::uint32_t data_reg);
-  NftRule& map_bytes(const std::string& set, std::uint32_t key_reg, std::uint32_t data_reg);  // of any width, as they are stored
+  NftRule& map_bytes(const std::string& set, std::uint32_t key_reg,
+                     std::uint32_t data_reg);  // of any width, as they are stored
   NftRule& mask(std::uint32_t reg, const NftBytes& mask);
   /// reg = (reg & mask) ^ toggle; both of one size.
   NftRule& mask_toggle(std::uint32_t reg, const NftBytes& mask, const NftBytes& toggle);
   /// reg <<= bits, within 4 bytes in host order (Linux 5.6).
   NftRule& shift_left(std::uint32_t reg, std::uint32_t bits);
-  /// reg = a hash of addresses and ports below `modulus`, the same in both directions of a flow; host order.
+  /// reg = a hash of addresses and ports below `modulus`, the same in both directions of a flow;
+  /// host order.
   NftRule& symmetric_hash(std::uint32_t reg, std::uint32_t modulus);
   /// Ends the rule where the TCP header has no such option. Uses register 15.
   NftRule& tcp_option(std::uint8_t kind);
@@ -152,8 +161,8 @@ class NftRule {
   NftRule& drop() { return verdict({NftVerdict::Code::drop, {}}); }
   NftRule& go_to(const std::string& chain) { return verdict({NftVerdict::Code::go_to, chain}); }
   NftRule& jump(const std::string& chain) { return verdict({NftVerdict::Code::jump, chain}); }
-  /// Hands the packet to user space; without a listener it is dropped, or accepted where `bypass` says so. An accept there goes on with the
-  /// next base chain of the hook.
+  /// Hands the packet to user space; without a listener it is dropped, or accepted where `bypass`
+  /// says so. An accept there goes on with the next base chain of the hook.
   NftRule& queue(QueueMechanism mechanism, std::uint16_t number, bool bypass = false);
   NftRule& reject_tcp_reset();
   NftRule& reject_admin_prohibited();
@@ -200,7 +209,8 @@ class NftBatch {
   friend class NftSocket;
   struct Buffer;
   void* begin(std::uint16_t type, std::uint16_t flags);
-  void elements(std::uint16_t type, std::uint16_t flags, const NftSet& set, std::span<const NftElement> elements);
+  void elements(std::uint16_t type, std::uint16_t flags, const NftSet& set,
+                std::span<const NftElement> elements);
   std::string table_;
   std::unique_ptr<Buffer> buffer_;
   std::uint32_t messages_ = 0;
@@ -215,7 +225,8 @@ class NftSocket {
   NftSocket& operator=(NftSocket&&) noexcept;
   ~NftSocket();
 
-  /// The old ruleset or the new, never half (docs: "replacement is atomic"). On error nothing has changed.
+  /// The old ruleset or the new, never half (docs: "replacement is atomic"). On error nothing has
+  /// changed.
   [[nodiscard]] Status commit(NftBatch&& batch);
   /// The netlink address that NftWatch tells our own changes by.
   [[nodiscard]] std::uint32_t port() const;
@@ -223,13 +234,16 @@ class NftSocket {
   /// The comment that add_table() gave it, empty without one; nullopt: there is no such table.
   [[nodiscard]] Result<std::optional<std::string>> table_comment(const std::string& table);
   /// Keys of all elements of a set, in no order.
-  [[nodiscard]] Result<std::vector<std::vector<std::uint8_t>>> keys(const std::string& table, const std::string& set);
+  [[nodiscard]] Result<std::vector<std::vector<std::uint8_t>>> keys(const std::string& table,
+                                                                    const std::string& set);
   /// All elements of a set, in no order; none where there is no such set.
-  [[nodiscard]] Result<std::vector<NftListed>> list(const std::string& table, const std::string& set);
+  [[nodiscard]] Result<std::vector<NftListed>> list(const std::string& table,
+                                                    const std::string& set);
 
  private:
   explicit NftSocket(mnl_socket* socket);
-  [[nodiscard]] Result<std::vector<NftListed>> elements(const std::string& table, const std::string& set);
+  [[nodiscard]] Result<std::vector<NftListed>> elements(const std::string& table,
+                                                        const std::string& set);
   mnl_socket* socket_;
   std::uint32_t sequence_;
 };

@@ -12,12 +12,13 @@ namespace trireme::kernel {
 
 class NftWatch {
  public:
-  /// Follows inet table `table` of the present network namespace (NFNLGRP_NFTABLES). What comes from the netlink socket with the port
-  /// `own_port` is not heard. Errors: no CAP_NET_ADMIN, no memory.
+  /// Follows inet table `table` of the present network namespace (NFNLGRP_NFTABLES). What comes
+  /// from the netlink socket with the port `own_port` is not heard. Errors: no CAP_NET_ADMIN, no
+  /// memory.
   [[nodiscard]] static Result<NftWatch> open(std::string table, std::uint32_t own_port);
   [[nodiscard]] int fd() const { return fd_.get(); }
-  /// Reads what has arrived. Who changed the table, as "nft (pid 12)" or "another program"; nullopt where nobody did. Where the kernel's
-  /// buffer overflowed, somebody may have.
+  /// Reads what has arrived. Who changed the table, as "nft (pid 12)" or "another program"; nullopt
+  /// where nobody did. Where the kernel's buffer overflowed, somebody may have.
   [[nodiscard]] std::optional<std::string> drain();
 
  private:

@@ -21,10 +21,12 @@ struct LoggedPacket {
 
 class PacketLog {
  public:
-  /// Binds the group in the present network namespace. Errors: another program has it, no CAP_NET_ADMIN, no nfnetlink_log.
+  /// Binds the group in the present network namespace. Errors: another program has it, no
+  /// CAP_NET_ADMIN, no nfnetlink_log.
   [[nodiscard]] static Result<PacketLog> open(std::uint16_t group);
   [[nodiscard]] int fd() const { return fd_.get(); }
-  /// What has arrived, at most `limit` packets. Packets that are no IP are left out; lost ones (the kernel's buffer was full) are counted.
+  /// What has arrived, at most `limit` packets. Packets that are no IP are left out; lost ones (the
+  /// kernel's buffer was full) are counted.
   [[nodiscard]] std::vector<LoggedPacket> drain(std::size_t limit);
   [[nodiscard]] std::uint64_t lost() const { return lost_; }
 

@@ -22,15 +22,17 @@ struct InetSocket {
 class SocketTable {
  public:
   [[nodiscard]] static Result<SocketTable> open();
-  /// Sockets that were created in exactly this cgroup, whatever their state. The kernel filters (INET_DIAG_BC_CGROUP_COND, Linux 5.9).
+  /// Sockets that were created in exactly this cgroup, whatever their state. The kernel filters
+  /// (INET_DIAG_BC_CGROUP_COND, Linux 5.9).
   [[nodiscard]] Result<std::vector<InetSocket>> of_cgroup(std::uint64_t cgroup_id);
-  /// Whether a TCP connection with these ends has a socket here: neither a listener, nor a request, nor what TIME_WAIT keeps. `device` is
-  /// where its packets come in (ifindex).
+  /// Whether a TCP connection with these ends has a socket here: neither a listener, nor a request,
+  /// nor what TIME_WAIT keeps. `device` is where its packets come in (ifindex).
   [[nodiscard]] Result<bool> has_connection(const InetSocket& ends, std::uint32_t device);
 
  private:
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}
-  Status query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id, std::vector<InetSocket>& sockets);
+  Status query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id,
+               std::vector<InetSocket>& sockets);
   Fd fd_;
   std::uint32_t sequence_ = 0;
 };

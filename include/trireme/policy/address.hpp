@@ -12,25 +12,29 @@
 
 namespace trireme::policy {
 
-/// An IPv4 or IPv6 address in network byte order; IPv4 uses the first 4 bytes and leaves the rest zero.
+/// An IPv4 or IPv6 address in network byte order; IPv4 uses the first 4 bytes and leaves the rest
+/// zero.
 struct Address {
   enum class Family : std::uint8_t { v4, v6 };
   Family family = Family::v4;
   std::array<std::uint8_t, 16> bytes{};
 
-  [[nodiscard]] static Result<Address> parse(std::string_view text);  // IPv4-mapped IPv6 becomes IPv4
+  [[nodiscard]] static Result<Address> parse(
+      std::string_view text);  // IPv4-mapped IPv6 becomes IPv4
   [[nodiscard]] std::string text() const;
   [[nodiscard]] std::size_t size() const { return family == Family::v4 ? 4 : 16; }
   [[nodiscard]] bool is_loopback() const;  // 127.0.0.0/8, ::1
   auto operator<=>(const Address&) const = default;
 };
 
-/// `address/length`; host bits are zero (a text with host bits set is an error that names the prefix meant).
+/// `address/length`; host bits are zero (a text with host bits set is an error that names the
+/// prefix meant).
 struct Prefix {
   Address address;
   std::uint8_t length = 0;
 
-  [[nodiscard]] static Result<Prefix> parse(std::string_view text);  // a bare address is a /32 or /128
+  [[nodiscard]] static Result<Prefix> parse(
+      std::string_view text);  // a bare address is a /32 or /128
   [[nodiscard]] bool contains(const Address& other) const;
   [[nodiscard]] Address last() const;  // the first one is `address`
   [[nodiscard]] std::string text() const;

@@ -1,4 +1,5 @@
-// What changes between two policies: who gains and who loses access to whom, and which live flows would end.
+// What changes between two policies: who gains and who loses access to whom, and which live flows
+// would end.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace trireme::policy {
 struct AccessChange {
   std::vector<std::string> from;  // texts of parties
   std::vector<std::string> to;
-  /// Of the pairs only those whose label sets are equal, or have a label in common; both where the rules make no such difference.
+  /// Of the pairs only those whose label sets are equal, or have a label in common; both where the
+  /// rules make no such difference.
   AccessMap::Relation only = AccessMap::Relation::none;
   std::vector<PortRange> gained;
   std::vector<PortRange> lost;
@@ -36,8 +38,9 @@ struct PolicyDiff {
   [[nodiscard]] bool empty() const { return settings.empty() && access.empty() && live_cut == 0; }
 };
 
-/// `present` are label sets and the names of their workloads; entities and networks of both policies are added. Access is compared as
-/// enforced; live flows by what really happens to them.
-[[nodiscard]] PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> present, const std::vector<SeenFlow>& live);
+/// `present` are label sets and the names of their workloads; entities and networks of both
+/// policies are added. Access is compared as enforced; live flows by what really happens to them.
+[[nodiscard]] PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> present,
+                              const std::vector<SeenFlow>& live);
 
 }  // namespace trireme::policy

@@ -1,4 +1,5 @@
-// Why a flow is allowed or refused, for people: the deciding rule, or the closest ones and what differs.
+// Why a flow is allowed or refused, for people: the deciding rule, or the closest ones and what
+// differs.
 #pragma once
 
 #include <functional>
@@ -30,16 +31,21 @@ struct ExplainPeer {
 /// What parse_peer() cannot know by itself; either may be empty.
 struct PeerLookup {
   std::function<std::optional<ExplainPeer>(std::string_view name)> workload;  // a live workload
-  std::function<bool(const Address&)> is_local;                               // an address of this enforcement point
-  std::function<std::vector<Address>(const std::string&)> addresses;          // that a DNS name was seen to have
-  std::function<std::vector<std::size_t>(const Address&)> named;              // networks that an address is in by a name
+  std::function<bool(const Address&)> is_local;  // an address of this enforcement point
+  std::function<std::vector<Address>(const std::string&)>
+      addresses;  // that a DNS name was seen to have
+  std::function<std::vector<std::size_t>(const Address&)>
+      named;  // networks that an address is in by a name
 };
 
-/// The name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME` of a [[network]] (its first address or name
-/// speaks for it), a DNS name that networks have, or an address (@host where is_local or loopback, @world otherwise).
-[[nodiscard]] Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy, const PeerLookup& lookup);
+/// The name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME` of a
+/// [[network]] (its first address or name speaks for it), a DNS name that networks have, or an
+/// address (@host where is_local or loopback, @world otherwise).
+[[nodiscard]] Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
+                                             const PeerLookup& lookup);
 
-/// "tcp/5432", "udp/53", "icmp", "icmpv6", or "5432" for TCP. One port: first == last; ICMP has port 0.
+/// "tcp/5432", "udp/53", "icmp", "icmpv6", or "5432" for TCP. One port: first == last; ICMP has
+/// port 0.
 [[nodiscard]] Result<PortRange> parse_port(std::string_view text);
 /// "tcp/5432", "icmp": what parse_port() reads.
 [[nodiscard]] std::string port_text(std::uint8_t protocol, std::uint16_t port);
@@ -51,7 +57,8 @@ struct PeerLookup {
 /// A rule that would have decided otherwise, and each thing that keeps it from applying.
 struct NearMiss {
   const Rule* rule = nullptr;
-  std::vector<std::string> differences;  // "source lacks env in (prod, staging): it has no env", "port tcp/80 is not among tcp/5432"
+  std::vector<std::string> differences;  // "source lacks env in (prod, staging): it has no env",
+                                         // "port tcp/80 is not among tcp/5432"
 };
 
 /// What one end's enforcement point does; both ends judge by the same rules.
@@ -67,8 +74,9 @@ struct Explanation {
   std::string port;
   EndDecision source;
   EndDecision destination;
-  std::string reason;                // one sentence
-  std::vector<NearMiss> closest;     // refused without a deny rule: the allow rules that differ least, at most 3, closest first
+  std::string reason;             // one sentence
+  std::vector<NearMiss> closest;  // refused without a deny rule: the allow rules that differ least,
+                                  // at most 3, closest first
   std::vector<const Rule*> audited;  // matching rules in audit mode, which decide nothing
   std::vector<std::string> notes;    // of the ends
   /// Whether the flow passes.
@@ -78,8 +86,8 @@ struct Explanation {
 };
 
 /// The result points into `policy`.
-[[nodiscard]] Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to, std::uint8_t protocol,
-                                  std::uint16_t port);
+[[nodiscard]] Explanation explain(const Policy& policy, const ExplainPeer& from,
+                                  const ExplainPeer& to, std::uint8_t protocol, std::uint16_t port);
 
 /// "same-labels", "any-common-label", "none": as files write it.
 [[nodiscard]] const char* text(Baseline baseline);

@@ -34,7 +34,8 @@ struct Flow {
   std::uint16_t port = 0;  // of the destination; 0 for ICMP
   std::string rule;        // Rule::text() of the rule that decided; empty where none did
   std::string reason;
-  std::string cause;  // of a handshake, one word (handshake::text(Reason)); empty: rules in the kernel decided
+  std::string cause;  // of a handshake, one word (handshake::text(Reason)); empty: rules in the
+                      // kernel decided
 };
 
 }  // namespace trireme::policy

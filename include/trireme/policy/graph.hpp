@@ -11,7 +11,8 @@
 namespace trireme::policy {
 
 struct GraphNode {
-  std::string text;  // of the party; of many that the rules do not tell apart: "app=web-1 and 41 more"
+  std::string
+      text;  // of the party; of many that the rules do not tell apart: "app=web-1 and 41 more"
   Endpoint::Kind kind = Endpoint::Kind::workload;
   std::vector<std::string> members;  // names of workloads that are present, at most a few
   std::size_t workloads = 0;         // how many are present
@@ -36,12 +37,14 @@ struct GraphEdge {
 struct Graph {
   std::vector<GraphNode> nodes;
   std::vector<GraphEdge> edges;
-  bool folded = false;  // so many label sets that those which the rules do not tell apart are one node
+  bool folded =
+      false;  // so many label sets that those which the rules do not tell apart are one node
 };
 
-/// `present` as for diff(); ends of `seen` that are no workload's are @host, @world or a network of the policy. Networks nobody talks to
-/// and no rule opens are left out.
-[[nodiscard]] Graph graph(const Policy& policy, std::vector<Party> present, const std::vector<SeenFlow>& seen);
+/// `present` as for diff(); ends of `seen` that are no workload's are @host, @world or a network of
+/// the policy. Networks nobody talks to and no rule opens are left out.
+[[nodiscard]] Graph graph(const Policy& policy, std::vector<Party> present,
+                          const std::vector<SeenFlow>& seen);
 
 /// For Graphviz: full lines are what may, bold ones what did, red ones what was refused.
 [[nodiscard]] std::string dot(const Graph& graph);

@@ -13,8 +13,10 @@ struct DockerSettings {
   enum class Containers : std::uint8_t { all, labelled, host_network, none };
   std::string socket = "/run/docker.sock";
   Containers containers = Containers::all;
-  std::vector<std::string> image_labels;  // label keys that give identity although the image brings them; a trailing '*' is a prefix
-  std::vector<std::string> ignore_labels = {"org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"};
+  std::vector<std::string> image_labels;  // label keys that give identity although the image brings
+                                          // them; a trailing '*' is a prefix
+  std::vector<std::string> ignore_labels = {"org.opencontainers.*", "com.docker.compose.*",
+                                            "desktop.docker.io/*"};
 };
 
 /// A systemd unit that is a workload, by fnmatch(3) pattern of its full name.
@@ -24,7 +26,8 @@ struct UnitRule {
   SourceLocation where;
 };
 
-/// Who besides root may start workloads, and with which labels. Exactly one of user and group is set.
+/// Who besides root may start workloads, and with which labels. Exactly one of user and group is
+/// set.
 struct LaunchGrant {
   std::string user;
   std::string group;

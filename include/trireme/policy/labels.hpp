@@ -10,7 +10,8 @@
 
 namespace trireme::policy {
 
-/// At most this many labels in a set, and this many bytes in its encoding (keys, values and separators).
+/// At most this many labels in a set, and this many bytes in its encoding (keys, values and
+/// separators).
 inline constexpr std::size_t kMaxLabels = 128;
 inline constexpr std::size_t kMaxLabelSetBytes = 8192;
 /// A Kubernetes key: a DNS name of 253 bytes, a slash, a name of 63.
@@ -24,19 +25,24 @@ struct Label {
 
 /// UTF-8 (RFC 3629) without control characters (C0, DEL, C1): safe in JSON, journals and terminals.
 [[nodiscard]] bool is_printable(std::string_view text);
-/// An operator's key: letters, digits and `. _ - /`, a letter or digit at both ends, at most kMaxKeyBytes.
+/// An operator's key: letters, digits and `. _ - /`, a letter or digit at both ends, at most
+/// kMaxKeyBytes.
 [[nodiscard]] Status check_key(std::string_view key);
-/// An operator's value: printable UTF-8 without '=', ',', parentheses, '*' or white space. May be empty.
+/// An operator's value: printable UTF-8 without '=', ',', parentheses, '*' or white space. May be
+/// empty.
 [[nodiscard]] Status check_value(std::string_view value);
-/// Parses an operator's `key=value` (check_key, check_value). A second '=' is an error, never a silent cut.
+/// Parses an operator's `key=value` (check_key, check_value). A second '=' is an error, never a
+/// silent cut.
 [[nodiscard]] Result<Label> parse_label(std::string_view text);
 
-/// An unordered set of labels with unique keys. What comes from Docker may hold any printable UTF-8, keys all but '=' and space.
+/// An unordered set of labels with unique keys. What comes from Docker may hold any printable
+/// UTF-8, keys all but '=' and space.
 class LabelSet {
  public:
   using Map = std::map<std::string, std::string, std::less<>>;
 
-  /// Adds or replaces. Errors, which leave the set as it was: invalid key, control characters in the value, set too large.
+  /// Adds or replaces. Errors, which leave the set as it was: invalid key, control characters in
+  /// the value, set too large.
   [[nodiscard]] Status set(std::string_view key, std::string_view value);
   /// The value of `key`, or null.
   [[nodiscard]] const std::string* find(std::string_view key) const;
@@ -46,9 +52,11 @@ class LabelSet {
   [[nodiscard]] bool empty() const { return items_.empty(); }
   /// "app=web,env=prod", keys in order, for people.
   [[nodiscard]] std::string text() const;
-  /// One `key=value` line per label, keys in order: the xattr's format, and the key that makes identities equal.
+  /// One `key=value` line per label, keys in order: the xattr's format, and the key that makes
+  /// identities equal.
   [[nodiscard]] std::string encode() const;
-  /// The inverse of encode(); anything that encode() cannot have written (but for the order) is an error.
+  /// The inverse of encode(); anything that encode() cannot have written (but for the order) is an
+  /// error.
   [[nodiscard]] static Result<LabelSet> decode(std::string_view encoded);
 
   auto operator<=>(const LabelSet&) const = default;

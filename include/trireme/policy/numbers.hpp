@@ -1,4 +1,5 @@
-// Names of workloads, here and elsewhere, that are one number each in kernel sets and conntrack labels.
+// Names of workloads, here and elsewhere, that are one number each in kernel sets and conntrack
+// labels.
 #pragma once
 
 #include <mutex>
@@ -9,7 +10,8 @@
 
 namespace trireme::policy {
 
-/// kFirstNumber to kLastNumber, none twice while it is in use, and as late as possible after. Thread-safe.
+/// kFirstNumber to kLastNumber, none twice while it is in use, and as late as possible after.
+/// Thread-safe.
 class Numbers {
  public:
   /// One that nobody has; nullopt where all are in use.

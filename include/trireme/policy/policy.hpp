@@ -35,12 +35,15 @@ struct Entity {
 /// One alternative of a rule's `from` or `to`; a rule's list is OR.
 using Peer = std::variant<Selector, Entity>;
 
-/// Ports of one protocol, both ends included. For protocols without ports (icmp, icmpv6) the whole range 0..65535.
+/// Ports of one protocol, both ends included. For protocols without ports (icmp, icmpv6) the whole
+/// range 0..65535.
 struct PortRange {
   std::uint8_t protocol = 0;  // IANA protocol number: 6 tcp, 17 udp, 1 icmp, 58 icmpv6
   std::uint16_t first = 0;
   std::uint16_t last = 65535;
-  [[nodiscard]] bool contains(std::uint8_t p, std::uint16_t port) const { return p == protocol && first <= port && port <= last; }
+  [[nodiscard]] bool contains(std::uint8_t p, std::uint16_t port) const {
+    return p == protocol && first <= port && port <= last;
+  }
   auto operator<=>(const PortRange&) const = default;
 };
 

@@ -7,8 +7,8 @@
 
 namespace trireme::policy {
 
-/// For each combination of networks that addresses of `network` are in by their CIDRs, one of these addresses: more than that no rule tells
-/// apart.
+/// For each combination of networks that addresses of `network` are in by their CIDRs, one of these
+/// addresses: more than that no rule tells apart.
 [[nodiscard]] std::vector<Address> samples(const Policy& policy, std::size_t network);
 
 }  // namespace trireme::policy

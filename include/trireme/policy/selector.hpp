@@ -1,5 +1,5 @@
-// Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by commas (AND); `v*` matches a prefix; `*` is
-// everything.
+// Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by
+// commas (AND); `v*` matches a prefix; `*` is everything.
 #pragma once
 
 #include <compare>
@@ -15,13 +15,19 @@ namespace trireme::policy {
 
 /// Whether `value` is `pattern`, or starts with it where the pattern ends in '*'.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view value);
-/// "app=web*": an operator's label (parse_label) whose value may end in '*', and keeps it. What grants and certificates are made of.
+/// "app=web*": an operator's label (parse_label) whose value may end in '*', and keeps it. What
+/// grants and certificates are made of.
 [[nodiscard]] Result<Label> parse_label_pattern(std::string_view text);
 /// Whether every label of the set is covered by some pattern.
 [[nodiscard]] bool cover(const std::vector<Label>& patterns, const LabelSet& labels);
 
 struct Requirement {
-  enum class Operator : std::uint8_t { in, not_in, exists, not_exists };  // `=` is `in` with one value, `!=` is `not_in` with one
+  enum class Operator : std::uint8_t {
+    in,
+    not_in,
+    exists,
+    not_exists
+  };  // `=` is `in` with one value, `!=` is `not_in` with one
   std::string key;
   Operator op = Operator::exists;
   std::vector<std::string> values;  // a trailing '*' makes a value a prefix; sorted, unique

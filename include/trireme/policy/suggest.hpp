@@ -1,4 +1,5 @@
-// From flows that a policy refuses, or would refuse, to the fewest rules that allow them. Where a rule allows more, it says so.
+// From flows that a policy refuses, or would refuse, to the fewest rules that allow them. Where a
+// rule allows more, it says so.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +38,11 @@ struct Suggestion {
   [[nodiscard]] std::string toml(const std::string& context) const;
 };
 
-/// `policy` is taken as enforced. `present` are the label sets of workloads that are there: a selector is only made wider where it catches
-/// none of them beside those that were seen. Networks of the policy are used where an address is in one.
-[[nodiscard]] Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows, const std::vector<LabelSet>& present);
+/// `policy` is taken as enforced. `present` are the label sets of workloads that are there: a
+/// selector is only made wider where it catches none of them beside those that were seen. Networks
+/// of the policy are used where an address is in one.
+[[nodiscard]] Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows,
+                                 const std::vector<LabelSet>& present);
 
 /// As a basic string of TOML, quotes included.
 [[nodiscard]] std::string toml_string(std::string_view text);

@@ -1,5 +1,6 @@
-// The connection to PID 1: over its private socket where that is there (root needs no dbus-daemon, and it is there early in the boot), else
-// over the system bus. Reconnects by itself after a daemon-reexec or a restart of dbus.
+// The connection to PID 1: over its private socket where that is there (root needs no dbus-daemon,
+// and it is there early in the boot), else over the system bus. Reconnects by itself after a
+// daemon-reexec or a restart of dbus.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -29,7 +30,8 @@ class Bus {
   /// The reply's message, or an error. The message lives as long as the call of the handler.
   using Reply = std::function<void(Result<sd_bus_message*>)>;
 
-  /// Errors: systemd is not PID 1, or neither socket answers. Blocks for the connection's handshake (milliseconds).
+  /// Errors: systemd is not PID 1, or neither socket answers. Blocks for the connection's handshake
+  /// (milliseconds).
   [[nodiscard]] static Result<std::unique_ptr<Bus>> connect(sd_event* loop);
   ~Bus();
   Bus(const Bus&) = delete;
@@ -40,13 +42,16 @@ class Bus {
   [[nodiscard]] bool is_connected() const { return bus_ != nullptr; }
   /// The connection, to make messages with; null while there is none.
   [[nodiscard]] sd_bus* bus() const { return bus_; }
-  /// An empty call of a Manager method, to append arguments to and hand to send(); the caller owns it. Null while there is no connection.
+  /// An empty call of a Manager method, to append arguments to and hand to send(); the caller owns
+  /// it. Null while there is no connection.
   [[nodiscard]] sd_bus_message* manager_call(const char* method) const;
-  [[nodiscard]] sd_bus_message* object_call(const char* path, const char* interface, const char* method) const;
-  /// Takes the message over, sends it and hands the reply to `reply`, exactly once unless this object goes first. 25 s is systemd's own
-  /// limit.
+  [[nodiscard]] sd_bus_message* object_call(const char* path, const char* interface,
+                                            const char* method) const;
+  /// Takes the message over, sends it and hands the reply to `reply`, exactly once unless this
+  /// object goes first. 25 s is systemd's own limit.
   void send(sd_bus_message* message, Reply reply);
-  /// Where systemd's own root is below the cgroup root: "" but in containers without a cgroup namespace.
+  /// Where systemd's own root is below the cgroup root: "" but in containers without a cgroup
+  /// namespace.
   [[nodiscard]] const std::string& cgroup_root() const { return cgroup_root_; }
 
  private:

@@ -12,14 +12,17 @@
 
 namespace trireme::systemd {
 
-/// [[launch]] entries, their names resolved when they come; those that do not exist yet are looked up again, at most once in five
-/// seconds: who answers may be slow, and anybody can ask. A user or group may be a number.
+/// [[launch]] entries, their names resolved when they come; those that do not exist yet are looked
+/// up again, at most once in five seconds: who answers may be slow, and anybody can ask. A user or
+/// group may be a number.
 class LaunchGrants {
  public:
   void configure(std::shared_ptr<const policy::Identity> identity);
 
-  /// One grant, by user or by one of the groups, covers every label. The error says what is missing.
-  [[nodiscard]] Status permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups, const policy::LabelSet& labels);
+  /// One grant, by user or by one of the groups, covers every label. The error says what is
+  /// missing.
+  [[nodiscard]] Status permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups,
+                               const policy::LabelSet& labels);
 
  private:
   void resolve();
@@ -29,8 +32,8 @@ class LaunchGrants {
   std::chrono::steady_clock::time_point resolved_;
 };
 
-/// Properties that a caller other than root may set: Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec,
-/// IOWeight.
+/// Properties that a caller other than root may set: Description, CPUQuota, CPUWeight, MemoryMax,
+/// MemoryHigh, TasksMax, RuntimeMaxSec, IOWeight.
 [[nodiscard]] bool property_granted(const std::string& name);
 
 /// The user's name, or "uid-1000" where it has none or one that is no part of a unit name.

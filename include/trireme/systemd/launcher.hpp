@@ -1,16 +1,18 @@
-// trirun's requests: authorisation, scope, enrolment, answer. The command runs only after the answer, so no packet leaves unlabelled.
+// trirun's requests: authorisation, scope, enrolment, answer. The command runs only after the
+// answer, so no packet leaves unlabelled.
 //
-// Only the caller itself is moved: children that it has, and sockets that it opened before, stay with the cgroup they were made in. trirun
-// has neither.
+// Only the caller itself is moved: children that it has, and sockets that it opened before, stay
+// with the cgroup they were made in. trirun has neither.
 //
 // Rules, after design.md's "Placement":
-//   - The caller is who the kernel says it is (SO_PEERCRED and friends), in the daemon's own network namespace, and the same process before
-//   and after.
+//   - The caller is who the kernel says it is (SO_PEERCRED and friends), in the daemon's own
+//   network namespace, and the same process before and after.
 //   - Root may use every property that the scope driver knows; Slice= only below trireme.slice.
-//   - Anybody else needs a [[launch]] grant that covers every label, may set the properties of grants.hpp alone, no uid or gid, and gets
+//   - Anybody else needs a [[launch]] grant that covers every label, may set the properties of
+//   grants.hpp alone, no uid or gid, and gets
 //     its unit named <user>-<unit>.
-//   - From inside a workload: root may. Anybody else needs a grant that covers the labels it leaves as well as those it takes, or a granted
-//   workload
+//   - From inside a workload: root may. Anybody else needs a grant that covers the labels it leaves
+//   as well as those it takes, or a granted workload
 //     could shed what its administrator put on it. Out of a quarantine, nobody but root.
 #pragma once
 
@@ -31,11 +33,12 @@ struct LaunchRequest {
   std::uint32_t uid = 0;              // SO_PEERCRED: effective at connect(2)
   std::uint32_t gid = 0;              // SO_PEERCRED
   std::vector<std::uint32_t> groups;  // SO_PEERGROUPS: the supplementary groups
-  Fd pidfd;                           // SO_PEERPIDFD (Linux 6.5); where invalid, the launcher opens one and compares start times
+  Fd pidfd;  // SO_PEERPIDFD (Linux 6.5); where invalid, the launcher opens one and compares start
+             // times
   policy::LabelSet labels;
   std::vector<std::string> properties;  // NAME=VALUE
-  std::string unit;                     // without ".scope" or with it; empty: trirun-<pid>-<8 random hex digits>
-  bool changes_user = false;            // --uid or --gid: trirun does it after the answer; only root may
+  std::string unit;  // without ".scope" or with it; empty: trirun-<pid>-<8 random hex digits>
+  bool changes_user = false;  // --uid or --gid: trirun does it after the answer; only root may
 };
 
 struct Launched {
@@ -46,13 +49,14 @@ struct Launched {
 
 class Launcher {
  public:
-  /// Called once per request, from the event loop or before launch() returns. After an error the caller must not run its command; if it
-  /// does, the strict slice denies it everything.
+  /// Called once per request, from the event loop or before launch() returns. After an error the
+  /// caller must not run its command; if it does, the strict slice denies it everything.
   using Done = std::function<void(Result<Launched>)>;
 
-  /// `is_reserved` tells scopes that are no launcher's to make: by their names others would take them for theirs. References outlive this
-  /// object.
-  Launcher(workload::Registry& registry, ScopeDriver& scopes, std::function<bool(const std::string& name)> is_reserved);
+  /// `is_reserved` tells scopes that are no launcher's to make: by their names others would take
+  /// them for theirs. References outlive this object.
+  Launcher(workload::Registry& registry, ScopeDriver& scopes,
+           std::function<bool(const std::string& name)> is_reserved);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
@@ -74,8 +78,8 @@ class Launcher {
   std::shared_ptr<bool> alive_;  // a scope that is ready after the launcher has gone calls nobody
 };
 
-/// A name for a scope from what the user asked: valid unit name characters only, at most 200 bytes, ".scope" added. Errors name the
-/// character.
+/// A name for a scope from what the user asked: valid unit name characters only, at most 200 bytes,
+/// ".scope" added. Errors name the character.
 [[nodiscard]] Result<std::string> scope_unit_name(const std::string& unit);
 
 }  // namespace trireme::systemd

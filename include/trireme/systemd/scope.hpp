@@ -35,11 +35,12 @@ class ScopeDriver {
   using Done = std::function<void(Result<std::string>)>;
 
   virtual ~ScopeDriver() = default;
-  /// What can be said without doing anything: unknown properties, bad values. The error names the known properties.
+  /// What can be said without doing anything: unknown properties, bad values. The error names the
+  /// known properties.
   [[nodiscard]] virtual Status check(const ScopeRequest& request) const = 0;
-  /// Makes the scope around the process alone: neither its children nor anything else moves, threads come along. `done` is called once,
-  /// from the event loop or at once. Errors: check()'s, the name is taken, the process is gone, systemd said no, did not answer in 10 s or
-  /// went away.
+  /// Makes the scope around the process alone: neither its children nor anything else moves,
+  /// threads come along. `done` is called once, from the event loop or at once. Errors: check()'s,
+  /// the name is taken, the process is gone, systemd said no, did not answer in 10 s or went away.
   virtual void create(const ScopeRequest& request, Done done) = 0;
   /// "/trireme.slice": the strict slice, which every scope is below.
   [[nodiscard]] virtual const std::string& slice() const = 0;
@@ -47,7 +48,8 @@ class ScopeDriver {
   [[nodiscard]] virtual const char* name() const = 0;
 };
 
-/// Transient scopes in trireme.slice, through sd-bus. The property Slice= may name a slice below it.
+/// Transient scopes in trireme.slice, through sd-bus. The property Slice= may name a slice below
+/// it.
 class SystemdScopes final : public ScopeDriver, private Bus::Listener {
  public:
   /// `bus` outlives this object.
@@ -76,14 +78,16 @@ class SystemdScopes final : public ScopeDriver, private Bus::Listener {
   std::shared_ptr<bool> alive_;  // a reply that comes after us calls nobody
 };
 
-/// Plain directories SLICE/NAME.scope for machines without systemd. A scope is removed when its last process has ended. Knows TasksMax,
-/// MemoryMax, MemoryHigh, CPUQuota and CPUWeight where the cgroup v2 controller is available, and Description, which it ignores; all else
-/// is an error.
+/// Plain directories SLICE/NAME.scope for machines without systemd. A scope is removed when its
+/// last process has ended. Knows TasksMax, MemoryMax, MemoryHigh, CPUQuota and CPUWeight where the
+/// cgroup v2 controller is available, and Description, which it ignores; all else is an error.
 class CgroupfsScopes final : public ScopeDriver {
  public:
-  /// `slice` ("/trireme.slice", "/trireme-1a2b3c.slice") belongs to this daemon alone and is made if need be. Scopes of an earlier daemon
-  /// are adopted.
-  [[nodiscard]] static Result<std::unique_ptr<CgroupfsScopes>> open(sd_event* loop, const kernel::CgroupTree& tree, std::string slice);
+  /// `slice` ("/trireme.slice", "/trireme-1a2b3c.slice") belongs to this daemon alone and is made
+  /// if need be. Scopes of an earlier daemon are adopted.
+  [[nodiscard]] static Result<std::unique_ptr<CgroupfsScopes>> open(sd_event* loop,
+                                                                    const kernel::CgroupTree& tree,
+                                                                    std::string slice);
   ~CgroupfsScopes() override;
   CgroupfsScopes(const CgroupfsScopes&) = delete;
   CgroupfsScopes& operator=(const CgroupfsScopes&) = delete;

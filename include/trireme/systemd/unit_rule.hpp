@@ -14,6 +14,7 @@ struct MatchedUnit {
 };
 
 /// The unit that this cgroup is, where an entry of `identity` names it. Never trireme's own.
-[[nodiscard]] std::optional<MatchedUnit> match_unit(const policy::Identity& identity, const std::string& cgroup_path);
+[[nodiscard]] std::optional<MatchedUnit> match_unit(const policy::Identity& identity,
+                                                    const std::string& cgroup_path);
 
 }  // namespace trireme::systemd

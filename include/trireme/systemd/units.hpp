@@ -1,10 +1,12 @@
 // systemd units that are workloads by [[unit]] of identity.toml.
 //
-// A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's first instruction; a drop-in makes a
-// service's start wait for that, and fail while the daemon is down (drop_ins.hpp). Where several [[unit]] entries match, the first in
-// file order decides. Matched are services, scopes outside the strict slice, and sockets: systemd opens a socket unit's listeners on its
-// own, so the .socket of a matched service takes part with the service's labels, and the service carries a warning. trireme.service itself
-// is never matched. Units that no entry matches are never touched.
+// A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's
+// first instruction; a drop-in makes a service's start wait for that, and fail while the daemon is
+// down (drop_ins.hpp). Where several [[unit]] entries match, the first in file order decides.
+// Matched are services, scopes outside the strict slice, and sockets: systemd opens a socket unit's
+// listeners on its own, so the .socket of a matched service takes part with the service's labels,
+// and the service carries a warning. trireme.service itself is never matched. Units that no entry
+// matches are never touched.
 #pragma once
 
 #include <map>
@@ -22,10 +24,11 @@ namespace trireme::systemd {
 
 class UnitSource final : public workload::Source, private Bus::Listener {
  public:
-  /// `bus` is null where systemd is not PID 1. There, and where PID 1 is in another network namespace than we are, nothing is enrolled and
-  /// status() says so. `gate_command` is the absolute path of trirectl. All references outlive this object.
-  UnitSource(const kernel::CgroupTree& tree, workload::Registry& registry, workload::CgroupEvents& events, Bus* bus,
-             std::string gate_command);
+  /// `bus` is null where systemd is not PID 1. There, and where PID 1 is in another network
+  /// namespace than we are, nothing is enrolled and status() says so. `gate_command` is the
+  /// absolute path of trirectl. All references outlive this object.
+  UnitSource(const kernel::CgroupTree& tree, workload::Registry& registry,
+             workload::CgroupEvents& events, Bus* bus, std::string gate_command);
   ~UnitSource() override;
   UnitSource(const UnitSource&) = delete;
   UnitSource& operator=(const UnitSource&) = delete;
@@ -35,8 +38,9 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void cgroup_gone(const std::string& path) override;
   [[nodiscard]] std::string status() const override;
 
-  /// What the drop-in's `trirectl unit-gate UNIT` waits for: the cgroup of that unit, which the caller `pid` (by the kernel's credentials)
-  /// is in, is enforced. A unit that no entry matches may start. Errors: the caller is not in the unit's cgroup, enrolment failed.
+  /// What the drop-in's `trirectl unit-gate UNIT` waits for: the cgroup of that unit, which the
+  /// caller `pid` (by the kernel's credentials) is in, is enforced. A unit that no entry matches
+  /// may start. Errors: the caller is not in the unit's cgroup, enrolment failed.
   [[nodiscard]] Status gate(const std::string& unit, std::uint32_t pid);
 
  private:
@@ -68,9 +72,10 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   DropIns drop_ins_;
   std::string off_;  // why nothing is enrolled; empty: all is well
   std::shared_ptr<const policy::Identity> identity_;
-  std::map<std::string, std::set<std::string>> listeners_;  // service -> .socket units with IP listeners
-  std::set<std::string> gated_;                             // units and templates with a drop-in
-  bool looking_ = false;                                    // look_at_units() is under way
+  std::map<std::string, std::set<std::string>>
+      listeners_;                // service -> .socket units with IP listeners
+  std::set<std::string> gated_;  // units and templates with a drop-in
+  bool looking_ = false;         // look_at_units() is under way
   bool look_again_ = false;
   bool asked_ = false;       // systemd was told of drop-ins by this object
   bool reload_due_ = false;  // it has not read all of them

@@ -1,6 +1,8 @@
-// Workloads elsewhere that proved their labels to this host, and this host's numbers for them. One book for all threads.
+// Workloads elsewhere that proved their labels to this host, and this host's numbers for them. One
+// book for all threads.
 //
-// It is kept in a file, so that a restarted daemon knows whose the numbers in live flows' conntrack labels are: without it such flows end.
+// It is kept in a file, so that a restarted daemon knows whose the numbers in live flows' conntrack
+// labels are: without it such flows end.
 #pragma once
 
 #include <chrono>
@@ -29,18 +31,22 @@ class Identities final : public handshake::IdentityBook {
   /// Readable after something was entered, until save().
   [[nodiscard]] int fd() const { return entered_.get(); }
 
-  std::shared_ptr<const handshake::RemoteIdentity> enter(const handshake::RemoteIdentity& identity) override;
+  std::shared_ptr<const handshake::RemoteIdentity> enter(
+      const handshake::RemoteIdentity& identity) override;
 
-  /// What an earlier daemon has saved, as far as `trust` still believes it; a file that is missing holds nothing. A certificate that has
-  /// expired since it was proved loses nothing that it had. Returns how many.
+  /// What an earlier daemon has saved, as far as `trust` still believes it; a file that is missing
+  /// holds nothing. A certificate that has expired since it was proved loses nothing that it had.
+  /// Returns how many.
   [[nodiscard]] Result<std::size_t> load(const credentials::Trust& trust, credentials::Time now);
   /// Writes the file anew where something was entered or left since.
   [[nodiscard]] Status save();
-  /// Forgets those that `trust` believes no longer, their credential or their labels; find() then knows them no more. By then the threads
-  /// that enter() have that trust. One at a time.
+  /// Forgets those that `trust` believes no longer, their credential or their labels; find() then
+  /// knows them no more. By then the threads that enter() have that trust. One at a time.
   void set_trust(const credentials::Trust& trust, credentials::Time now);
-  /// Forgets those that have no flow (`in_use`), are remembered by no thread, and are older than a quarter of an hour.
-  void prune(const std::unordered_set<policy::Number>& in_use, std::chrono::steady_clock::time_point now);
+  /// Forgets those that have no flow (`in_use`), are remembered by no thread, and are older than a
+  /// quarter of an hour.
+  void prune(const std::unordered_set<policy::Number>& in_use,
+             std::chrono::steady_clock::time_point now);
 
   /// Null where nobody has the number, or nobody believes its holder any more.
   [[nodiscard]] std::shared_ptr<const handshake::RemoteIdentity> find(policy::Number number) const;
@@ -59,7 +65,8 @@ class Identities final : public handshake::IdentityBook {
   Entries::iterator take_out(Entries::iterator entry);
 
   static constexpr std::size_t kMost = 1U << 16U;
-  static constexpr std::size_t kMostOfPeer = 1U << 12U;  // so that no other host takes the place of all; threads remember half of them
+  static constexpr std::size_t kMostOfPeer =
+      1U << 12U;  // so that no other host takes the place of all; threads remember half of them
 
   std::string file_;
   policy::Numbers& numbers_;

@@ -1,8 +1,9 @@
-// The threads of the token path: one for each queue number, serving that queue in every enforcement point's network namespace.
+// The threads of the token path: one for each queue number, serving that queue in every enforcement
+// point's network namespace.
 //
-// A flow always meets the same thread (the rules choose the queue by a symmetric hash), so threads share no handshakes and take no locks
-// per packet. What changes - policy, trust, workloads, enforcement points - reaches them as messages that they read before the packets that
-// came later.
+// A flow always meets the same thread (the rules choose the queue by a symmetric hash), so threads
+// share no handshakes and take no locks per packet. What changes - policy, trust, workloads,
+// enforcement points - reaches them as messages that they read before the packets that came later.
 #pragma once
 
 #include <array>
@@ -36,7 +37,9 @@ class PointSockets {
  private:
   friend class Verifier;
   PointSockets(kernel::RawSender sender, kernel::Conntrack conntrack, kernel::SocketTable sockets)
-      : sender_(std::move(sender)), conntrack_(std::move(conntrack)), sockets_(std::move(sockets)) {}
+      : sender_(std::move(sender)),
+        conntrack_(std::move(conntrack)),
+        sockets_(std::move(sockets)) {}
   std::vector<kernel::Queue> queues_;
   std::vector<kernel::RawSender> controls_;  // for UDP's messages, whose priority differs
   kernel::RawSender sender_;
@@ -46,8 +49,9 @@ class PointSockets {
 
 struct VerifierStatistics : handshake::EngineStatistics {
   std::uint64_t packets = 0;
-  std::uint64_t lost = 0;         // by queues: the kernel could not hand them over
-  std::uint64_t proofs_lost = 0;  // PROOFs and UDP's messages that could not be sent; the peer asks again
+  std::uint64_t lost = 0;  // by queues: the kernel could not hand them over
+  std::uint64_t proofs_lost =
+      0;  // PROOFs and UDP's messages that could not be sent; the peer asks again
   std::uint64_t events_lost = 0;  // refusals that were not told: too many at a time
 };
 
@@ -55,16 +59,20 @@ class Told;
 
 class Verifier {
  public:
-  /// Threads wait for enforcement points. The book outlives the verifier. Errors: no threads, no randomness.
-  [[nodiscard]] static Result<std::unique_ptr<Verifier>> start(std::size_t threads, handshake::IdentityBook& book);
+  /// Threads wait for enforcement points. The book outlives the verifier. Errors: no threads, no
+  /// randomness.
+  [[nodiscard]] static Result<std::unique_ptr<Verifier>> start(std::size_t threads,
+                                                               handshake::IdentityBook& book);
   ~Verifier();
   Verifier(const Verifier&) = delete;
   Verifier& operator=(const Verifier&) = delete;
 
   [[nodiscard]] std::size_t threads() const { return workers_.size(); }
 
-  // Messages to the threads: each is acted upon before any packet that the kernel queues after the call has returned.
-  /// These two return when no thread decides by the former any more, so that what is revoked afterwards is all there is.
+  // Messages to the threads: each is acted upon before any packet that the kernel queues after the
+  // call has returned.
+  /// These two return when no thread decides by the former any more, so that what is revoked
+  /// afterwards is all there is.
   void set_policy(const std::shared_ptr<const policy::Policy>& policy);
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
   void set_peers(const std::vector<policy::Prefix>& peers);
@@ -78,7 +86,8 @@ class Verifier {
 
   /// Readable when take_events() has something to give.
   [[nodiscard]] int fd() const { return event_.get(); }
-  /// What was refused, or is to be logged, since the last call; the same refusal comes once in five seconds.
+  /// What was refused, or is to be logged, since the last call; the same refusal comes once in five
+  /// seconds.
   [[nodiscard]] std::vector<handshake::Event> take_events();
   [[nodiscard]] VerifierStatistics statistics() const;
 

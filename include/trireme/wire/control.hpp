@@ -1,7 +1,8 @@
-// The messages of the token protocol as UDP datagrams of the flow itself. docs/protocol.md, "UDP", has the layout.
+// The messages of the token protocol as UDP datagrams of the flow itself. docs/protocol.md, "UDP",
+// has the layout.
 //
-// HELLO and REPLY are the tokens of TCP with the flag kDatagram; HELLO is followed by zeros up to kHelloDatagram bytes. PROOF and READY are
-// the same first 12 bytes and a tag:
+// HELLO and REPLY are the tokens of TCP with the flag kDatagram; HELLO is followed by zeros up to
+// kHelloDatagram bytes. PROOF and READY are the same first 12 bytes and a tag:
 //
 //   0   8  magic         9   1  message         11  1  flags
 //   8   1  version       10  1  credential type 12  16 tag
@@ -12,7 +13,8 @@
 
 namespace trireme::wire {
 
-/// Every message in a datagram has it and no token in a TCP segment: what is said in one is not believed in the other.
+/// Every message in a datagram has it and no token in a TCP segment: what is said in one is not
+/// believed in the other.
 inline constexpr std::uint8_t kDatagram = 0x80;
 /// The handshake ends the flow instead of authorising it.
 inline constexpr std::uint8_t kClosing = 0x01;
@@ -27,9 +29,12 @@ inline constexpr std::size_t kTagDatagram = 12 + kTagSize;
 /// Which message it claims to be. Nothing else of it is looked at.
 [[nodiscard]] std::uint8_t control_message(std::span<const std::uint8_t> data);
 
-/// HELLO or REPLY. `data` is all of the datagram, kMaxControl bytes at most; what follows HELLO must be zeros.
-[[nodiscard]] tl::expected<Token, BadToken> read_datagram_token(Message expected, std::span<const std::uint8_t> data);
-/// Writes HELLO with its padding, or REPLY; returns the size, 0 where it does not fit `out` or kMaxControl.
+/// HELLO or REPLY. `data` is all of the datagram, kMaxControl bytes at most; what follows HELLO
+/// must be zeros.
+[[nodiscard]] tl::expected<Token, BadToken> read_datagram_token(Message expected,
+                                                                std::span<const std::uint8_t> data);
+/// Writes HELLO with its padding, or REPLY; returns the size, 0 where it does not fit `out` or
+/// kMaxControl.
 [[nodiscard]] std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out);
 
 /// PROOF or READY; a view into `data`.
@@ -39,7 +44,8 @@ struct TagMessage {
   std::uint8_t flags = 0;
   std::span<const std::uint8_t, kTagSize> tag;
 };
-[[nodiscard]] tl::expected<TagMessage, BadToken> read_tag_message(Message expected, std::span<const std::uint8_t> data);
+[[nodiscard]] tl::expected<TagMessage, BadToken> read_tag_message(
+    Message expected, std::span<const std::uint8_t> data);
 void write_tag_message(const TagMessage& message, std::span<std::uint8_t, kTagDatagram> out);
 
 }  // namespace trireme::wire

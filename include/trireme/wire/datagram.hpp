@@ -1,4 +1,5 @@
-// A UDP datagram in an IPv4 or IPv6 packet: a bounds-checked view, and the packets that the verifier makes of its own.
+// A UDP datagram in an IPv4 or IPv6 packet: a bounds-checked view, and the packets that the
+// verifier makes of its own.
 #pragma once
 
 #include "trireme/wire/segment.hpp"
@@ -10,8 +11,10 @@ namespace trireme::wire {
 
 class Datagram {
  public:
-  /// As Segment::parse(). Malformed::no_tcp: another protocol than UDP. Bytes beyond the UDP length are none of the datagram's.
-  [[nodiscard]] static tl::expected<Datagram, Malformed> parse(std::span<const std::uint8_t> packet, std::size_t length);
+  /// As Segment::parse(). Malformed::no_tcp: another protocol than UDP. Bytes beyond the UDP length
+  /// are none of the datagram's.
+  [[nodiscard]] static tl::expected<Datagram, Malformed> parse(std::span<const std::uint8_t> packet,
+                                                               std::size_t length);
 
   [[nodiscard]] Ends ends() const;
   /// Bytes of data on the wire; payload() holds those that were copied.
@@ -34,10 +37,11 @@ class Datagram {
 inline constexpr std::size_t kMaxControl = kMaxTokenPacket - 40 - 8;
 
 /// A datagram of our own, TTL 64. `data` is at most kMaxControl.
-void write_datagram(const Ends& ends, std::uint8_t traffic_class, std::uint32_t flow_label, std::span<const std::uint8_t> data,
-                    PacketBuffer& out);
-/// A datagram in place of a received one that no socket is to see, but that conntrack is: empty, to port 0, where nobody listens, with a
-/// checksum that does not hold, so that the kernel's UDP drops it without a word.
+void write_datagram(const Ends& ends, std::uint8_t traffic_class, std::uint32_t flow_label,
+                    std::span<const std::uint8_t> data, PacketBuffer& out);
+/// A datagram in place of a received one that no socket is to see, but that conntrack is: empty, to
+/// port 0, where nobody listens, with a checksum that does not hold, so that the kernel's UDP drops
+/// it without a word.
 void write_sink(const Datagram& datagram, PacketBuffer& out);
 
 }  // namespace trireme::wire

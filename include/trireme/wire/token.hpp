@@ -27,13 +27,19 @@ inline constexpr std::size_t kMaxToken = 1280 - 40 - 20 - 40;
 using Nonce = std::array<std::uint8_t, kNonceSize>;
 using Tag = std::array<std::uint8_t, kTagSize>;
 
-enum class Message : std::uint8_t { hello = 1, reply = 2, proof = 3, ready = 4 };  // the last two: control.hpp
+enum class Message : std::uint8_t {
+  hello = 1,
+  reply = 2,
+  proof = 3,
+  ready = 4
+};  // the last two: control.hpp
 
 /// Which secret the pair key comes from.
 enum class CredentialType : std::uint8_t {
   certificate = 1,  // DER of an X.509 leaf
-  psk = 2,          // 8 bytes that name the shared secret, then the name of the host that holds it, 1 to 64 bytes
-  local = 3,        // 16 bytes that name a daemon to itself
+  psk = 2,  // 8 bytes that name the shared secret, then the name of the host that holds it, 1 to 64
+            // bytes
+  local = 3,  // 16 bytes that name a daemon to itself
 };
 
 /// A view into the bytes that it was read from.
@@ -57,8 +63,10 @@ enum class BadToken : std::uint8_t {
 };
 [[nodiscard]] const char* text(BadToken bad);
 
-/// Reads one message of the kind expected: kMaxToken bytes at most, and every one must be accounted for.
-[[nodiscard]] tl::expected<Token, BadToken> read_token(Message expected, std::span<const std::uint8_t> bytes);
+/// Reads one message of the kind expected: kMaxToken bytes at most, and every one must be accounted
+/// for.
+[[nodiscard]] tl::expected<Token, BadToken> read_token(Message expected,
+                                                       std::span<const std::uint8_t> bytes);
 
 [[nodiscard]] constexpr std::size_t hello_size(std::size_t credential, std::size_t labels) {
   return kTokenHeader + credential + labels;
@@ -66,7 +74,8 @@ enum class BadToken : std::uint8_t {
 [[nodiscard]] constexpr std::size_t reply_size(std::size_t credential, std::size_t labels) {
   return kTokenHeader + credential + labels + kTagSize;
 }
-/// Writes a message into `out` and returns its size, 0 where it does not fit or read_token() would refuse it.
+/// Writes a message into `out` and returns its size, 0 where it does not fit or read_token() would
+/// refuse it.
 [[nodiscard]] std::size_t write_token(const Token& token, std::span<std::uint8_t> out);
 
 }  // namespace trireme::wire

@@ -1,8 +1,10 @@
-// Births and deaths of cgroups for every source, and the strict slice: one inotify descriptor on the event loop.
+// Births and deaths of cgroups for every source, and the strict slice: one inotify descriptor on
+// the event loop.
 //
-// Watched are the root, every *.slice below watched directories, and the parents that sources ask for; never the inside of a scope or a
-// service, so thousands of workloads cost one map entry each. A directory's watch is added before its children are listed: no birth is
-// lost, none is told twice.
+// Watched are the root, every *.slice below watched directories, and the parents that sources ask
+// for; never the inside of a scope or a service, so thousands of workloads cost one map entry each.
+// A directory's watch is added before its children are listed: no birth is lost, none is told
+// twice.
 #pragma once
 
 #include <memory>
@@ -20,30 +22,37 @@ namespace trireme::workload {
 
 class CgroupEvents {
  public:
-  /// `strict_slice` ("/trireme.slice") is quarantined as a whole: what no source enrols below it inherits the denial, because the deepest
-  /// enrolled cgroup wins. All references outlive this object. Errors: inotify.
-  [[nodiscard]] static Result<std::unique_ptr<CgroupEvents>> create(sd_event* loop, const kernel::CgroupTree& tree, Registry& registry,
-                                                                    Enforcement& enforcement, std::string strict_slice);
+  /// `strict_slice` ("/trireme.slice") is quarantined as a whole: what no source enrols below it
+  /// inherits the denial, because the deepest enrolled cgroup wins. All references outlive this
+  /// object. Errors: inotify.
+  [[nodiscard]] static Result<std::unique_ptr<CgroupEvents>> create(sd_event* loop,
+                                                                    const kernel::CgroupTree& tree,
+                                                                    Registry& registry,
+                                                                    Enforcement& enforcement,
+                                                                    std::string strict_slice);
   ~CgroupEvents();
   CgroupEvents(const CgroupEvents&) = delete;
   CgroupEvents& operator=(const CgroupEvents&) = delete;
 
   /// Sources are offered a birth in the order they were added, until one takes it. Before start().
   void add_source(Source& source);
-  /// Also announces the children of `parent`, now and whenever it is born again ("/docker"). Before start() or later: then children that
-  /// are there already are offered at once.
+  /// Also announces the children of `parent`, now and whenever it is born again ("/docker"). Before
+  /// start() or later: then children that are there already are offered at once.
   void watch(const std::string& parent);
-  /// Offers every directory that is there, denies the strict slice and announces from then on. Errors: the event loop, the root's watch.
+  /// Offers every directory that is there, denies the strict slice and announces from then on.
+  /// Errors: the event loop, the root's watch.
   [[nodiscard]] Status start();
-  /// Compares everything known with what is there: after lost events, or when a source wants to be offered nothing less than all.
+  /// Compares everything known with what is there: after lost events, or when a source wants to be
+  /// offered nothing less than all.
   void rescan();
-  /// Every known directory below watched parents, in path order: what a source with new settings looks through.
+  /// Every known directory below watched parents, in path order: what a source with new settings
+  /// looks through.
   [[nodiscard]] std::vector<std::string> known() const;
   [[nodiscard]] const std::string& strict_slice() const { return strict_slice_; }
 
  private:
-  CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree, kernel::CgroupWatch watch, Registry& registry, Enforcement& enforcement,
-               std::string strict_slice);
+  CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree, kernel::CgroupWatch watch,
+               Registry& registry, Enforcement& enforcement, std::string strict_slice);
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   [[nodiscard]] bool is_parent(const std::string& path) const;
   void watch_and_list(const std::string& path);

@@ -1,4 +1,5 @@
-// What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction, in force when it returns.
+// What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction,
+// in force when it returns.
 #pragma once
 
 #include <memory>
@@ -13,25 +14,32 @@ namespace trireme::workload {
 struct CgroupRef {
   std::uint64_t id = 0;
   std::uint32_t level = 0;
-  std::string path = {};    // below the root; may be empty where `whole_network`
-  bool settled = false;     // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
+  std::string path = {};  // below the root; may be empty where `whole_network`
+  bool settled =
+      false;  // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
   bool is_default = false;  // stands for those below it that are not enrolled themselves
-  std::shared_ptr<const kernel::Netns> network = nullptr;  // where its sockets are; null: the daemon's own network namespace
-  bool whole_network = false;                              // every socket of `network` that no other enrolled cgroup has is this one's
+  std::shared_ptr<const kernel::Netns> network =
+      nullptr;  // where its sockets are; null: the daemon's own network namespace
+  bool whole_network =
+      false;  // every socket of `network` that no other enrolled cgroup has is this one's
 };
 
 class Enforcement {
  public:
   virtual ~Enforcement() = default;
 
-  /// Puts the cgroup under policy with these labels. `number` 0 takes a fresh one; the number used is returned. Flows that sockets of the
-  /// cgroup already have are judged anew, unless it is `settled` or has been in quarantine. Replaces, in the same transaction, what the
-  /// cgroup had before: a quarantine, or an enrolment with other labels, whose number ends with it.
-  virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) = 0;
-  /// Drops everything to and from the cgroup, flows that it already has included. Replaces an enrolment, whose number ends with it; of a
-  /// cgroup in quarantine nothing changes. Without a cgroup (id 0): everything of its whole network, that of other enrolled cgroups apart.
+  /// Puts the cgroup under policy with these labels. `number` 0 takes a fresh one; the number used
+  /// is returned. Flows that sockets of the cgroup already have are judged anew, unless it is
+  /// `settled` or has been in quarantine. Replaces, in the same transaction, what the cgroup had
+  /// before: a quarantine, or an enrolment with other labels, whose number ends with it.
+  virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels,
+                                       policy::Number number) = 0;
+  /// Drops everything to and from the cgroup, flows that it already has included. Replaces an
+  /// enrolment, whose number ends with it; of a cgroup in quarantine nothing changes. Without a
+  /// cgroup (id 0): everything of its whole network, that of other enrolled cgroups apart.
   virtual Status quarantine(CgroupRef cgroup) = 0;
-  /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are workloads no longer.
+  /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are
+  /// workloads no longer.
   virtual Status end(const CgroupRef& cgroup, policy::Number number) = 0;
 };
 

@@ -15,13 +15,18 @@ namespace trireme::workload {
 /// That of a process; 0 where it is gone.
 [[nodiscard]] std::uint64_t network_of_process(std::uint32_t pid);
 /// Null is our own.
-[[nodiscard]] bool is_same_network(const std::shared_ptr<const kernel::Netns>& one, const std::shared_ptr<const kernel::Netns>& other);
+[[nodiscard]] bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
+                                   const std::shared_ptr<const kernel::Netns>& other);
 
-/// The network namespace with this inode number, by a process of the cgroup or of one below it; null where none of them is in it.
-[[nodiscard]] std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree, const std::string& cgroup,
+/// The network namespace with this inode number, by a process of the cgroup or of one below it;
+/// null where none of them is in it.
+[[nodiscard]] std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree,
+                                                                const std::string& cgroup,
                                                                 std::uint64_t inode);
-/// The network namespace that the first processes of a container that is starting have come to: another than ours, and than that of the
-/// process that made them, which may be in another than ours with all of Docker. Null while there is none.
-[[nodiscard]] std::shared_ptr<const kernel::Netns> find_entered_network(const kernel::CgroupTree& tree, const std::string& cgroup);
+/// The network namespace that the first processes of a container that is starting have come to:
+/// another than ours, and than that of the process that made them, which may be in another than
+/// ours with all of Docker. Null while there is none.
+[[nodiscard]] std::shared_ptr<const kernel::Netns> find_entered_network(
+    const kernel::CgroupTree& tree, const std::string& cgroup);
 
 }  // namespace trireme::workload

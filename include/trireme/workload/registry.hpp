@@ -1,8 +1,10 @@
-// Every workload of this enforcement point, and the one way to change that: sources call it, it calls Enforcement.
+// Every workload of this enforcement point, and the one way to change that: sources call it, it
+// calls Enforcement.
 //
-// The labels and the number of an enforced workload are written on its cgroup, so a restarted daemon finds them again (recover()).
-// Failures leave the workload quarantined with a reason, never open; one workload's failure touches no other. A workload without a cgroup
-// of its own is known by its container's id, has no record, and can only be one with a whole network namespace.
+// The labels and the number of an enforced workload are written on its cgroup, so a restarted
+// daemon finds them again (recover()). Failures leave the workload quarantined with a reason, never
+// open; one workload's failure touches no other. A workload without a cgroup of its own is known by
+// its container's id, has no record, and can only be one with a whole network namespace.
 #pragma once
 
 #include <functional>
@@ -24,8 +26,9 @@ struct Description {
   std::string cgroup_path;
   std::uint32_t pid = 0;
   std::string container_id;
-  bool settled = false;                                    // as in CgroupRef
-  std::vector<std::string> warnings = {};                  // what the source knows; the registry adds what the capabilities of `pid` say
+  bool settled = false;  // as in CgroupRef
+  std::vector<std::string> warnings =
+      {};  // what the source knows; the registry adds what the capabilities of `pid` say
   std::shared_ptr<const kernel::Netns> network = nullptr;  // as in CgroupRef
   bool whole_network = false;
 };
@@ -34,39 +37,48 @@ class Registry {
  public:
   Registry(const kernel::CgroupTree& tree, Enforcement& enforcement);
 
-  /// [host] labels from identity.toml, added to every workload; where a workload has the same key, the host's value wins. A change
-  /// re-enrols what is enforced, under fresh numbers.
+  /// [host] labels from identity.toml, added to every workload; where a workload has the same key,
+  /// the host's value wins. A change re-enrols what is enforced, under fresh numbers.
   void set_host_labels(const policy::LabelSet& labels);
 
-  /// Workloads whose records are on their cgroups, found by walking the tree; called once, before Enforcement is live and after
-  /// set_host_labels(): enrols each with the number it had, in the network namespace it had. Quarantines what was in quarantine, what has
-  /// an unreadable record, and what has no process left in that namespace. Records of another network namespace's daemon are left alone.
-  /// Returns how many it took over.
+  /// Workloads whose records are on their cgroups, found by walking the tree; called once, before
+  /// Enforcement is live and after set_host_labels(): enrols each with the number it had, in the
+  /// network namespace it had. Quarantines what was in quarantine, what has an unreadable record,
+  /// and what has no process left in that namespace. Records of another network namespace's daemon
+  /// are left alone. Returns how many it took over.
   Result<std::size_t> recover();
 
-  /// Puts the workload under policy: kernel first, then the xattrs, then the registry. On failure it is quarantined and the error returned.
-  /// Known already with the same labels, cgroup and network: nothing happens (pid and warnings are brought up to date). Other labels: a
-  /// fresh number. Another network: a fresh number, and quarantine in between. A name that another workload bears: containers and units
-  /// get a suffix, a process (trirun) is refused.
+  /// Puts the workload under policy: kernel first, then the xattrs, then the registry. On failure
+  /// it is quarantined and the error returned. Known already with the same labels, cgroup and
+  /// network: nothing happens (pid and warnings are brought up to date). Other labels: a fresh
+  /// number. Another network: a fresh number, and quarantine in between. A name that another
+  /// workload bears: containers and units get a suffix, a process (trirun) is refused.
   Status enrol(const Description& description);
-  /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the same, and the error returned. A network
-  /// that is known and not described stays known.
+  /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the
+  /// same, and the error returned. A network that is known and not described stays known.
   Status quarantine(const Description& description, const std::string& reason);
   /// The same for whatever is enforced in this network namespace, until its source enrols it again.
-  void quarantine_network(const std::shared_ptr<const kernel::Netns>& network, const std::string& reason);
-  /// Lists a container that nothing in the kernel tells apart; `reason` is shown. It has no cgroup_path here.
+  void quarantine_network(const std::shared_ptr<const kernel::Netns>& network,
+                          const std::string& reason);
+  /// Lists a container that nothing in the kernel tells apart; `reason` is shown. It has no
+  /// cgroup_path here.
   void list_unenforced(const Description& description, const std::string& reason);
-  /// The cgroup is gone. Where a directory with the same inode number is still there, nothing happens: the news was of an older one.
+  /// The cgroup is gone. Where a directory with the same inode number is still there, nothing
+  /// happens: the news was of an older one.
   void end_cgroup(const std::string& cgroup_path);
-  /// The container is gone. While processes remain in its cgroup they are quarantined, until end_cgroup().
+  /// The container is gone. While processes remain in its cgroup they are quarantined, until
+  /// end_cgroup().
   void end_container(const std::string& container_id);
-  /// No longer a workload although its cgroup lives on ([[unit]] entry removed): forgets it and clears the xattrs.
+  /// No longer a workload although its cgroup lives on ([[unit]] entry removed): forgets it and
+  /// clears the xattrs.
   void release(const std::string& cgroup_path);
-  /// Looks at the capabilities of the workload's process again (after trirun's exec, before a listing); cheap: one small file is read.
+  /// Looks at the capabilities of the workload's process again (after trirun's exec, before a
+  /// listing); cheap: one small file is read.
   void examine(const std::string& cgroup_path);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
-  /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest ancestor that is one.
+  /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest
+  /// ancestor that is one.
   [[nodiscard]] const Workload* find_enclosing(const std::string& cgroup_path) const;
   [[nodiscard]] const Workload* find_container(const std::string& container_id) const;
   [[nodiscard]] const Workload* find_name(const std::string& name) const;
@@ -80,7 +92,8 @@ class Registry {
 
  private:
   Result<policy::LabelSet> with_host_labels(const policy::LabelSet& own) const;
-  std::string free_name(const std::string& wanted, const std::string& container_id, const std::string& key) const;
+  std::string free_name(const std::string& wanted, const std::string& container_id,
+                        const std::string& key) const;
   Status refresh(Workload known, const Description& description);
   [[nodiscard]] Result<std::uint64_t> id_of(const Description& description) const;
   [[nodiscard]] const Workload* find_key(const std::string& key) const;
@@ -96,13 +109,15 @@ class Registry {
   const kernel::CgroupTree& tree_;
   Enforcement& enforcement_;
   policy::LabelSet host_labels_;
-  std::map<std::string, Workload> by_key_;  // key: cgroup path, or container id where there is no cgroup
+  std::map<std::string, Workload>
+      by_key_;  // key: cgroup path, or container id where there is no cgroup
   std::map<std::string, std::string> key_by_container_;
   std::map<std::string, std::string> key_by_name_;
   std::map<policy::Number, std::string> key_by_number_;
 };
 
-/// Takes the records of this network namespace's daemon, and the multicast filter, off every cgroup. Returns how many had a record.
+/// Takes the records of this network namespace's daemon, and the multicast filter, off every
+/// cgroup. Returns how many had a record.
 std::size_t clear_records(const kernel::CgroupTree& tree);
 
 }  // namespace trireme::workload

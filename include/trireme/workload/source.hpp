@@ -11,15 +11,16 @@ struct sd_event;
 
 namespace trireme::workload {
 
-/// Directories of a source's cgroups are announced to whoever asked. Implemented by CgroupEvents (one inotify for all sources).
+/// Directories of a source's cgroups are announced to whoever asked. Implemented by CgroupEvents
+/// (one inotify for all sources).
 class Source {
  public:
   virtual ~Source() = default;
   /// New settings after a reload; the source reconciles by itself.
   virtual void configure(std::shared_ptr<const policy::Identity> identity) = 0;
-  /// A cgroup directory appeared, or was there when CgroupEvents started. Returns true when it belongs to this source. Must act at once:
-  /// the first instruction follows in milliseconds. Never called twice for one directory, but for a path again when a new directory has
-  /// taken it.
+  /// A cgroup directory appeared, or was there when CgroupEvents started. Returns true when it
+  /// belongs to this source. Must act at once: the first instruction follows in milliseconds. Never
+  /// called twice for one directory, but for a path again when a new directory has taken it.
   virtual bool cgroup_born(const std::string& path) = 0;
   /// A cgroup directory went away. The registry forgets the workload by itself afterwards.
   virtual void cgroup_gone(const std::string& path) = 0;

@@ -32,27 +32,32 @@ struct Workload {
   policy::LabelSet labels;      // [host] labels included
   policy::LabelSet own_labels;  // as its source gave them, without [host] labels
   State state = State::quarantined;
-  std::string reason;                 // why it is not enforced
-  std::string cgroup_path;            // below the cgroup v2 root: "/trireme.slice/x.scope"; empty: it has none, its network tells it apart
-  std::uint64_t cgroup_id = 0;        // inode number of that directory
-  policy::Number number = 0;          // 0 unless enforced
-  std::uint32_t pid = 0;              // of a process in it, for the capability check; 0 where unknown
-  std::string container_id;           // 64 hex digits; containers only
+  std::string reason;           // why it is not enforced
+  std::string cgroup_path;      // below the cgroup v2 root: "/trireme.slice/x.scope"; empty: it has
+                                // none, its network tells it apart
+  std::uint64_t cgroup_id = 0;  // inode number of that directory
+  policy::Number number = 0;    // 0 unless enforced
+  std::uint32_t pid = 0;        // of a process in it, for the capability check; 0 where unknown
+  std::string container_id;     // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
-  std::shared_ptr<const kernel::Netns> network = nullptr;  // where its sockets are; null: our own, or not known yet
-  bool whole_network = false;                              // as in CgroupRef
+  std::shared_ptr<const kernel::Netns> network =
+      nullptr;                 // where its sockets are; null: our own, or not known yet
+  bool whole_network = false;  // as in CgroupRef
 };
 
-/// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's own, "/trireme-<hash>.slice" for others.
+/// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's
+/// own, "/trireme-<hash>.slice" for others.
 [[nodiscard]] std::string strict_slice(const std::string& runtime_dir);
 
-/// Where the workload's sockets are: "host" (our own network namespace), "own" (one that is its own) or "shared" (another container's);
-/// null where that is not known yet.
+/// Where the workload's sockets are: "host" (our own network namespace), "own" (one that is its
+/// own) or "shared" (another container's); null where that is not known yet.
 [[nodiscard]] const char* network_text(const Workload& workload);
 
-/// What the permitted capabilities of `pid` let it do to its own policy, a line each that starts with "CAP_"; empty where they let it do
-/// nothing, or where the process is gone. Those of a user namespace of its own count only against rules in `network`, the workload's where
-/// it is another than ours, and only while the process is in that. Reads /proc/PID/status.
-[[nodiscard]] std::vector<std::string> capability_warnings(std::uint32_t pid, const kernel::Netns* network);
+/// What the permitted capabilities of `pid` let it do to its own policy, a line each that starts
+/// with "CAP_"; empty where they let it do nothing, or where the process is gone. Those of a user
+/// namespace of its own count only against rules in `network`, the workload's where it is another
+/// than ours, and only while the process is in that. Reads /proc/PID/status.
+[[nodiscard]] std::vector<std::string> capability_warnings(std::uint32_t pid,
+                                                           const kernel::Netns* network);
 
 }  // namespace trireme::workload
