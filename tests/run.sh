@@ -2,23 +2,29 @@
 # Installs what is missing, builds, and runs the tests. Exits 0 only if all of them ran and passed.
 #
 #   tests/run.sh [--long] [--no-lab] [--only NAME]...
+#   tests/run.sh --coverage | --mutants
 #
-#   --long       the soaks, floods and long fuzzing as well
+#   --long       the soaks, floods and long fuzzing as well, and both commands of README on a fresh Debian 12
 #   --no-lab     without the tests that boot a systemd with Docker
-#   --only NAME  only this step; may be given more than once: unit, tsan, fuzz, or a file of tests/system by its name (local for test_local.py)
+#   --only NAME  only this step; may be given more than once: check, unit, tsan, fuzz, or a file of tests/system by its
+#                name (local for test_local.py)
+#   --coverage   how many lines of each room the tests reach, into docs/coverage.md
+#   --mutants    plants each fault of tests/mutants and shows that a test catches it
 #
-# Builds in build/asan, build/fuzz and build/release. What each step printed is kept in build/logs.
+# Builds in build/asan, build/tsan, build/fuzz and build/release. What each step printed is kept in build/logs.
+# One system test again, when it is built: ctest --preset system -R local
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
 usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/run.sh; }
 
-long=0 lab=1 only=()
+long=0 lab=1 only=() other=''
 while (($#)); do
   case $1 in
     --long) long=1 ;;
     --no-lab) lab=0 ;;
+    --coverage | --mutants) other=${1#--} ;;
     --only)
       only+=("${2:?--only needs a name}")
       shift
@@ -35,8 +41,8 @@ while (($#)); do
   shift
 done
 
-# Every name that --only knows.
-mapfile -t steps < <(printf '%s\n' unit tsan fuzz && basename -s .py -a tests/system/test_*.py | sed 's/^test_//')
+mapfile -t system < <(basename -s .py -a tests/system/test_*.py | sed 's/^test_//')
+steps=(check unit tsan fuzz fresh_machine "${system[@]}")
 for name in "${only[@]}"; do
   if [[ " ${steps[*]} " != *" $name "* ]]; then
     echo "no step is named '$name'; there are: ${steps[*]}" >&2
@@ -57,16 +63,27 @@ jobs=$(nproc)
 names=() results=() seconds=()
 child=''
 
-# A step that is interrupted ends with what it started; the system tests clean up after themselves when they are told to end.
+# A step that is interrupted ends with what it started; the system tests clean up after themselves when they are told to
+# end.
 interrupted() {
   if [[ -n $child ]]; then
-    kill -TERM "$child" 2>/dev/null # timeout, which hands it on and waits
+    kill -TERM -- "-$child" 2>/dev/null
     wait "$child"
     kill -KILL -- "-$child" 2>/dev/null
   fi
   exit 130
 }
 trap interrupted INT TERM HUP
+
+record() { # NAME SECONDS EXIT-CODE LIMIT
+  names+=("$1") seconds+=("$2")
+  case $3 in
+    0) results+=(passed) ;;
+    124 | 137) results+=("over $4 s") ;;
+    *) results+=("FAILED ($3)") ;;
+  esac
+  (($3 == 0)) || tail -n 120 "$logs/$1.log"
+}
 
 # step NAME LIMIT COMMAND...: runs it in a process group of its own for at most LIMIT seconds, its output into a log.
 step() {
@@ -81,14 +98,7 @@ step() {
   rc=$?
   kill -KILL -- "-$child" 2>/dev/null
   child=''
-  names+=("$name")
-  seconds+=($((SECONDS - began)))
-  case $rc in
-    0) results+=(passed) ;;
-    124 | 137) results+=("over $limit s") ;;
-    *) results+=("FAILED ($rc)") ;;
-  esac
-  ((rc == 0)) || tail -n 80 "$logs/$name.log"
+  record "$name" $((SECONDS - began)) "$rc" "$limit"
   return "$rc"
 }
 
@@ -107,21 +117,25 @@ unit_tests() { # PRESET SECONDS
   ctest --preset "$1" -j "$jobs" --timeout "$2" --no-tests=error
 }
 
-fuzz() { # SECONDS for each target
-  local source name scratch=build/fuzz/scratch
-  for source in tests/fuzz/fuzz_*.cpp; do
-    name=$(basename -s .cpp "${source/fuzz_/}")
-    mkdir -p "$scratch/$name" || return 1
-    local dictionary=()
-    [[ $name == policy || $name == identity ]] && dictionary=(-dict=tests/fuzz/config.dict)
-    echo "== $name, $1 s"
-    "build/fuzz/tests/fuzz/fuzz_$name" -max_total_time="$1" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -artifact_prefix="$scratch/" \
-      "${dictionary[@]}" "$scratch/$name" "tests/fuzz/corpus/$name" || return 1
-  done
+fuzz_one() { # TARGET SECONDS
+  local scratch=build/fuzz/scratch/$1 dictionary=()
+  mkdir -p "$scratch" || return 1
+  [[ $1 == policy || $1 == identity ]] && dictionary=(-dict=tests/fuzz/config.dict)
+  "build/fuzz/tests/fuzz/fuzz_$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
+    -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/scratch/ "${dictionary[@]}" \
+    "$scratch" "tests/fuzz/corpus/$1" >"$scratch.log" 2>&1
+  local rc=$?
+  printf '== %s, %s s\n' "$1" "$2" | cat - "$scratch.log"
+  return "$rc"
 }
-export -f build unit_tests fuzz
+
+fuzz() { # SECONDS for each target, as many at a time as there are processors
+  basename -s .cpp -a tests/fuzz/fuzz_*.cpp | sed 's/^fuzz_//' |
+    xargs -I{} -P "$jobs" bash -c "fuzz_one {} $1"
+}
+export -f build unit_tests fuzz fuzz_one
 export jobs
-export TRIREME_PRODUCTS=$PWD/build/release TRIREME_LONG=$long
+export TRIREME_LONG=$long UBSAN_OPTIONS=print_stacktrace=1
 
 summary() {
   local i failed=0
@@ -134,49 +148,60 @@ summary() {
   return "$failed"
 }
 
+# What an earlier run that was killed has left.
+sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
+
+# The system tests among what is wanted, through ctest, which knows which of them disturb each other. A machine on which
+# these cannot run fails them: nothing is left out in silence.
+system_tests() {
+  local pattern='' name excluded=()
+  for name in "${system[@]}"; do
+    wanted "$name" && pattern+="|$name"
+  done
+  [[ -n $pattern ]] || return 0
+  if ((!lab)); then
+    excluded=(-LE lab)
+    not_run 'lab tests' --no-lab
+  fi
+  step is-root 5 test "$EUID" -eq 0 || return
+  sweep
+  step system $((long ? 6000 : 1500)) ctest --preset system -j 4 --no-tests=error \
+    --timeout $((long ? 3600 : 600)) -R "^system_(${pattern#|})\$" "${excluded[@]}"
+  grep -E '^ *[0-9]+/[0-9]+ Test' "$logs/system.log"
+  sweep
+}
+
 if ! step install-deps 900 tests/install-deps.sh; then
   summary
   exit 1
 fi
 command -v ccache >/dev/null && export TRIREME_COMPILER_LAUNCHER=ccache
 
+case $other in
+  coverage) exec tests/coverage.sh ;;
+  mutants) exec tests/mutants.sh ;;
+esac
+
+any_system=''
+for name in "${system[@]}"; do wanted "$name" && any_system=1; done
+
+[[ -n $any_system ]] && { step build-release 1200 bash -c 'build release' || any_system=''; }
 if wanted unit; then
   step build-asan 1200 bash -c 'build asan trireme_tests' &&
-    UBSAN_OPTIONS=print_stacktrace=1 step unit $((long ? 7200 : 600)) bash -c "unit_tests asan $((long ? 1800 : 300))"
+    step unit $((long ? 7200 : 600)) bash -c "unit_tests asan $((long ? 1800 : 300))"
 fi
 # The rooms whose code runs in several threads.
 if wanted tsan; then
-  step build-tsan 1200 bash -c 'build tsan trireme_unit_verifier' && step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
+  step build-tsan 1200 bash -c 'build tsan trireme_unit_verifier' &&
+    step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
 fi
+wanted check && step check 900 tests/check.sh
 if wanted fuzz; then
   step build-fuzz 900 bash -c 'build fuzz trireme_tests' &&
-    step fuzz 3600 bash -c "fuzz $((long ? 300 : 8))"
+    step fuzz 3600 bash -c "fuzz $((long ? 180 : 8))"
 fi
-
-# A machine on which these cannot run fails them: nothing is left out in silence.
-system_tests() {
-  local file name names_to_run=() limit=$((long ? 7200 : 600))
-  for file in tests/system/test_*.py; do
-    name=$(basename "${file#tests/system/test_}" .py)
-    if ! wanted "$name"; then
-      continue
-    elif ((!lab)) && grep -q 'tests.system.lab import' "$file"; then
-      not_run "$name" --no-lab
-    else
-      names_to_run+=("$name")
-    fi
-  done
-  ((${#names_to_run[@]})) || return 0
-  step is-root 5 test "$EUID" -eq 0 && step build-release 1200 bash -c 'build release' || return
-  sweep
-  for name in "${names_to_run[@]}"; do
-    step "$name" "$limit" /usr/bin/python3 -B -m tests.system "tests.system.test_$name"
-  done
-  sweep
-}
-
-# What an earlier run that was killed has left.
-sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
-
-system_tests
+[[ -n $any_system ]] && system_tests
+if ((long)) && wanted fresh_machine; then
+  step fresh_machine 3600 tests/fresh_machine.sh
+fi
 summary
