@@ -109,6 +109,9 @@ class Baseline(HostCase):
         self.assertEqual(flow["source"]["labels"], {"app": "looker"})
         self.assertEqual(flow["destination"]["labels"], {"app": "seen"})
         self.assertEqual(flow["protocol"], "tcp")
+        told = [line for line in self.host.log_text().splitlines() if f"tcp/{port}: " in line]
+        self.assertEqual(len(told), 1, told)
+        self.assertRegex(told[0], r"deny .*app=looker.* -> .*app=seen")
 
 
 if __name__ == "__main__":

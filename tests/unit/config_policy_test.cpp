@@ -182,5 +182,17 @@ TEST(ParsePolicy, ManyErrorsAreCountedNotKept) {
   EXPECT_FALSE(configuration.valid());
 }
 
+TEST(ParsePolicy, AnErrorAfterAnyNumberOfWarningsIsKept) {
+  std::string content = "[[network]]\nname='mirror'\nnames=['deb.example.org']\n";
+  for (int i = 0; i < 1100; ++i) {
+    content += "[[deny]]\nfrom='*'\nto='@mirror'\n";
+  }
+  EXPECT_TRUE(parse_policy(content).valid()) << "warnings alone";
+  const Configuration configuration =
+      parse_policy(content + "[[test]]\nfrom={app='a'}\nto={app='b'}\nexpect='allow'\n");
+  EXPECT_FALSE(configuration.valid());
+  EXPECT_THAT(texts(configuration), testing::Contains(HasSubstr("test failed: expected allow")));
+}
+
 }  // namespace
 }  // namespace trireme::config

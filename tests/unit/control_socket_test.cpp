@@ -128,7 +128,7 @@ class ControlSocket : public ::testing::Test {
   static std::string read(const Fd& fd, int lines) {
     std::string text;
     char chunk[4096];
-    while (std::count(text.begin(), text.end(), '\n') < lines) {
+    while (lines > 0) {
       pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
       if (::poll(&entry, 1, 5000) <= 0) {
         return text + "<silence>";
@@ -138,6 +138,7 @@ class ControlSocket : public ::testing::Test {
         return text + "<end>";
       }
       text.append(chunk, static_cast<std::size_t>(count));
+      lines -= static_cast<int>(std::count(chunk, chunk + count, '\n'));
     }
     return text;
   }
@@ -468,6 +469,45 @@ TEST_F(ControlSocket, BoundsConnections) {
     auto client = Client::connect(path_);
     return client && client->call("echo", json::object(), 5s);
   }));
+}
+
+TEST_F(ControlSocket, LeavesRoomForOtherUsersAndForRoot) {
+  if (::getuid() != 0) {
+    GTEST_SKIP() << "needs root";
+  }
+  ASSERT_EQ(::chmod(directory_.c_str(), 0755), 0);
+  serve({.connections = 6, .connections_per_uid = 2, .connections_unprivileged = 4});
+  start();
+  std::vector<Fd> open;
+  const auto is_admitted = [&](uid_t uid) {
+    std::string answer;
+    std::thread([&] {
+      ASSERT_EQ(::syscall(117 /* setresuid */, -1, uid, -1), 0);
+      open.push_back(raw());
+      const std::string_view request = "{\"method\":\"echo\"}\n";
+      // Who is refused may find the connection ended already.
+      std::ignore = ::send(open.back().get(), request.data(), request.size(), MSG_NOSIGNAL);
+      answer = read(open.back(), 1);
+    }).join();
+    if (answer != "{\"result\":{}}\n") {
+      EXPECT_NE(answer.find("too many connections"), std::string::npos) << answer;
+      open.pop_back();
+      return false;
+    }
+    return true;
+  };
+  EXPECT_TRUE(is_admitted(65534));
+  EXPECT_TRUE(is_admitted(65534));
+  EXPECT_FALSE(is_admitted(65534)) << "two of one user";
+  EXPECT_TRUE(is_admitted(65533));
+  EXPECT_TRUE(is_admitted(65533));
+  EXPECT_FALSE(is_admitted(65532)) << "four of all users but root";
+  EXPECT_TRUE(is_admitted(0));
+  EXPECT_TRUE(is_admitted(0));
+  EXPECT_FALSE(is_admitted(0)) << "six in all";
+  open.erase(open.begin());
+  EXPECT_TRUE(eventually([&] { return is_admitted(65534); })) << "its share has come back";
+  EXPECT_FALSE(is_admitted(65534));
 }
 
 TEST_F(ControlSocket, SurvivesBytesThatAreNoUtf8) {

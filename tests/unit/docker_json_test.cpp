@@ -139,6 +139,10 @@ TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
   settings.ignore_labels = {"own"};
   settings.ignore_labels.emplace_back("com.*");
   EXPECT_THAT(keys(), ::testing::UnorderedElementsAre("app", "tier"));
+  settings.image_labels = {"ap"};
+  settings.ignore_labels = {"ow", "com", "com.docker.compose"};
+  EXPECT_THAT(keys(), ::testing::UnorderedElementsAre("own", "tier", "com.docker.compose.project"))
+      << "without a '*' it is the whole key";
   EXPECT_FALSE(identity_labels({{"no label", "x"}}, {}, settings));
 }
 

@@ -246,5 +246,24 @@ TEST_F(EnforcerTable, AReloadDecidesAtOnce) {
   }
 }
 
+TEST_F(EnforcerTable, AuditModeBeginsAndEndsWithAReload) {
+  const std::string web = make("web");
+  const std::string db = make("db");
+  const Fd listener = listen_in(db);
+  enrol(web, labelled("app", "web"));
+  enrol(db, labelled("app", "db"));
+  ASSERT_TRUE(enforcer_->start());
+  const auto elements = all_keys();
+  const auto audit = std::make_shared<policy::Policy>();
+  audit->mode = policy::Mode::audit;
+  ASSERT_TRUE(enforcer_->apply(audit));
+  EXPECT_EQ(connect_from(web, listener), 0);
+  ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
+  EXPECT_EQ(connect_from(web, listener), ECONNREFUSED);
+  const auto after = all_keys();
+  EXPECT_EQ(after.at(sets().auditing.name), elements.at(sets().auditing.name));
+  EXPECT_EQ(after.at(sets().refusal.name), elements.at(sets().refusal.name));
+}
+
 }  // namespace
 }  // namespace trireme::enforcer

@@ -79,6 +79,16 @@ TEST(PeerTrust, ACertificateIsBelievedInItsTimeOnly) {
   }
 }
 
+TEST(PeerTrust, ACertificateThatIsRememberedIsBelievedInItsTimeOnly) {
+  Fleet fleet;
+  End client(fleet.trust(fleet.issue("a", {}, std::chrono::system_clock::now(), 1)), "app=web");
+  End server(fleet.trust("b"), "app=web");
+  ASSERT_TRUE(connects(client, server, Connection::number(0)));
+  server.now.wall += 3 * kDay;
+  EXPECT_EQ(exchange(client, server, Connection::number(1)).heard.ruling, Ruling::refuse);
+  EXPECT_EQ(server.last(), Reason::expired);
+}
+
 TEST(PeerTrust, ACertificateThatExpiresBetweenHelloAndProofIsRefused) {
   Fleet fleet;
   End client(fleet.trust(fleet.issue("a", {}, std::chrono::system_clock::now(), 1)), "app=web");

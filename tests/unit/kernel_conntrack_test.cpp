@@ -134,6 +134,9 @@ TEST_F(ConntrackTest, ClearsBitsOfOneFlowAndNoOther) {
   EXPECT_EQ(found.label, (std::array<std::uint32_t, 4>{0x1, 0, 0, kLast})) << "the other bits stay";
   ASSERT_EQ(conntrack_->find(list[1].protocol, list[1].original, found), true);
   EXPECT_EQ(found.label, list[1].label);
+  ASSERT_TRUE(conntrack_->clear_label_bits(list[0], ~0U));
+  ASSERT_EQ(conntrack_->find(list[0].protocol, list[0].original, found), true);
+  EXPECT_EQ(found.label, (std::array<std::uint32_t, 4>{0, 0, 0, kLast})) << "the first word";
 }
 
 TEST_F(ConntrackTest, RemovesOneFlow) {
