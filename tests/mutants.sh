@@ -1,0 +1,236 @@
+#!/usr/bin/env bash
+# Plants faults in a copy of HEAD, one at a time, and shows that the tests catch each of them.
+#
+#   tests/mutants.sh [--keep] [NAME...]
+#
+#   NAME    only this fault: a file of tests/mutants without .patch, or the beginning of its name
+#   --keep  the copy and its build stay in build/mutants
+#
+# A fault is a patch: tests/mutants/ROOM-WHAT.patch, of a room below src/. Before the difference it
+# says in a sentence what it plants, and which test must fail with it:
+#
+#   Caught-by: unit ROOM [GTEST-FILTER]     trireme_unit_ROOM
+#   Caught-by: system NAME [CLASS[.TEST]]   tests.system.test_NAME, where no unit test can
+#
+# Exits 0 only if every test passes without its fault, and each fault applies, builds, and is caught.
+# What was printed is kept in build/logs/mutants.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+exec </dev/null
+
+usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/mutants.sh; }
+
+# Builds lie in a tree of sources as those of the presets do, so that ccache knows them from there.
+tree=$PWD/build/mutants
+build=$tree/build/mutants
+logs=$PWD/build/logs/mutants
+limit=300 # seconds for one test; over it is caught as well
+jobs=$(nproc)
+
+keep=0 wanted=()
+while (($#)); do
+  case $1 in
+    --keep) keep=1 ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    -*)
+      usage >&2
+      exit 2
+      ;;
+    *) wanted+=("$1") ;;
+  esac
+  shift
+done
+
+# The room comes first in the names, so that in their order little is built again.
+patches=()
+if ((${#wanted[@]} == 0)); then
+  patches=(tests/mutants/*.patch)
+else
+  for name in "${wanted[@]}"; do
+    found=(tests/mutants/"$name"*.patch)
+    if [[ ! -e ${found[0]} ]]; then
+      echo "no fault is named '$name'; tests/mutants holds them" >&2
+      exit 2
+    fi
+    patches+=("${found[@]}")
+  done
+fi
+
+child=''
+# shellcheck disable=SC2317  # the trap calls it
+end() {
+  if [[ -n $child ]]; then
+    kill -TERM "$child" 2>/dev/null
+    wait "$child"
+  fi
+  ((keep)) || rm -rf "$tree"
+}
+
+# run LOG COMMAND...: a signal need not wait for its end.
+run() {
+  local log=$1 rc
+  shift
+  "$@" >>"$log" 2>&1 &
+  child=$!
+  wait "$child"
+  rc=$?
+  child=''
+  return "$rc"
+}
+
+# caught_by PATCH: kind, name and filter of its test.
+caught_by() { sed -n '/^--- /q; s/^Caught-by: *//p' "$1"; }
+
+targets_of() { # KIND NAME
+  if [[ $1 == unit ]]; then
+    echo "trireme_unit_$2"
+  else
+    echo triremed trirun trirectl
+  fi
+}
+
+compile() { # LOG TARGET...
+  local log=$1
+  shift
+  run "$log" ninja -C "$build" -j "$jobs" "$@" # which, unlike cmake, ends its compilers when it is ended
+}
+
+run_test() { # LOG KIND NAME [FILTER]
+  local log=$1 filter=${4:-}
+  if [[ $2 == unit ]]; then
+    (cd "$tree" && exec timeout --kill-after=10 "$limit" "$build/tests/unit/trireme_unit_$3" \
+      --gtest_brief=1 --gtest_filter="${filter:-*}") >>"$log" 2>&1 &
+  else
+    (cd "$tree" && TRIREME_PRODUCTS=$build exec timeout --kill-after=60 "$limit" /usr/bin/python3 -B \
+      -m tests.system --failfast "tests.system.test_$3${filter:+.$filter}") >>"$log" 2>&1 &
+  fi
+  child=$!
+  wait "$child"
+  local rc=$?
+  child=''
+  return "$rc"
+}
+
+# Whether the test ran, and not merely failed to fail: a filter that finds nothing passes, too.
+has_run() { # LOG KIND
+  if [[ $2 == unit ]]; then
+    grep -qE '^\[=+\] [1-9][0-9]* tests? ' "$1" && ! grep -q '^\[ *SKIPPED' "$1"
+  else
+    grep -qE '^Ran [1-9]' "$1" && ! grep -q 'skipped=' "$1"
+  fi
+}
+
+apply() { GIT_CEILING_DIRECTORIES=${tree%/*} git -C "$tree" apply -C1 "$@"; }
+
+failed=0
+row() { # NAME ROOM TEST SECONDS RESULT
+  printf '%-42s %-12s %-76s %7s  %s\n' "$@"
+  [[ $5 =~ ^(caught|passed|result)$ ]] || failed=1
+}
+
+shopt -s nullglob
+rooms=()
+for directory in src/*/; do
+  rooms+=("$(basename "$directory")")
+  if ((${#wanted[@]} == 0)) && [[ -z $(compgen -G "tests/mutants/${rooms[-1]}-*.patch") ]]; then
+    echo "src/${rooms[-1]} has no fault in tests/mutants" >&2
+    failed=1
+  fi
+done
+
+declare -A tests=() # what is to pass without a fault: the test, to its targets
+for patch in "${patches[@]}"; do
+  test=$(caught_by "$patch")
+  read -r kind name filter <<<"$test"
+  room=$(basename "$patch") && room=${room%%-*}
+  if [[ ! $kind =~ ^(unit|system)$ || -z $name || $test == *$'\n'* ]]; then
+    echo "$patch: one line 'Caught-by: unit ROOM [FILTER]' or 'Caught-by: system NAME [FILTER]' must come before the difference" >&2
+    exit 2
+  fi
+  if [[ " ${rooms[*]} " != *" $room "* ]]; then
+    echo "$patch: its name does not begin with a room of src/" >&2
+    exit 2
+  fi
+  tests[$test]=$(targets_of "$kind" "$name")
+done
+
+mkdir -p "$logs" || exit 1
+exec 9>build/mutants.lock
+if ! flock -n 9; then
+  echo "tests/mutants.sh runs here already" >&2
+  exit 2
+fi
+trap end EXIT
+trap 'exit 130' INT TERM HUP
+commit=$(git rev-parse --short HEAD) || exit 1
+rm -rf "$tree" && mkdir -p "$tree" || exit 1
+git archive "$commit" | tar -x -C "$tree" || exit 1
+
+launcher=()
+if command -v ccache >/dev/null; then
+  launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  export CCACHE_BASEDIR=$tree CCACHE_NOHASHDIR=1
+fi
+log=$logs/unpatched.log
+: >"$log"
+mapfile -t targets < <(printf '%s\n' "${tests[@]}" | tr ' ' '\n' | sort -u)
+if ! run "$log" cmake -G Ninja -S "$tree" -B "$build" -DCMAKE_BUILD_TYPE=Debug \
+  -DCMAKE_CXX_FLAGS_DEBUG='-O0 -g0' -DCMAKE_UNITY_BUILD=OFF -DTRIREME_TESTS=ON "${launcher[@]}" ||
+  ! compile "$log" "${targets[@]}"; then
+  tail -n 80 "$log"
+  echo "HEAD does not build without a fault" >&2
+  exit 1
+fi
+printf '%s built without a fault in %d s\n\n' "$commit" "$SECONDS"
+
+row fault room 'must be caught by' seconds result
+mapfile -t unpatched < <(printf '%s\n' "${!tests[@]}" | sort)
+declare -A passes=()
+for test in "${unpatched[@]}"; do
+  read -r kind name filter <<<"$test"
+  began=$SECONDS log=$logs/unpatched.log
+  : >"$log"
+  result=passed
+  if ! run_test "$log" "$kind" "$name" "$filter"; then
+    result='FAILS WITHOUT A FAULT'
+  elif ! has_run "$log" "$kind"; then
+    result='RUNS NO TEST'
+  else
+    passes[$test]=1
+  fi
+  [[ $result == passed ]] || tail -n 40 "$log"
+  row - - "$test" $((SECONDS - began)) "$result"
+done
+
+for patch in "${patches[@]}"; do
+  fault=$(basename "$patch" .patch)
+  test=$(caught_by "$patch")
+  read -r kind name filter <<<"$test"
+  began=$SECONDS log=$logs/$fault.log
+  : >"$log"
+  read -ra targets <<<"${tests[$test]}"
+  if [[ -z ${passes[$test]:-} ]]; then
+    result='NOT TRIED'
+  elif ! apply "$PWD/$patch" >>"$log" 2>&1; then
+    result='DOES NOT APPLY: plant the same fault in the code of today'
+    cat "$log"
+  else
+    if ! compile "$log" "${targets[@]}"; then
+      result='DOES NOT BUILD'
+      grep -m 5 'error' "$log"
+    elif run_test "$log" "$kind" "$name" "$filter"; then
+      result='SURVIVES'
+      sed '/^Caught-by:/,$d' "$patch"
+    else
+      result=caught
+    fi
+    apply -R "$PWD/$patch" || exit 1
+  fi
+  row "$fault" "${fault%%-*}" "$test" $((SECONDS - began)) "$result"
+done
+
+printf '\n%d faults, %d s: %s\n' "${#patches[@]}" "$SECONDS" "$( ((failed)) && echo FAILED || echo 'all are caught')"
+exit "$failed"
