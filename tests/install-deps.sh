@@ -8,7 +8,7 @@ build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
        libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
        libexpected-dev libgtest-dev libgmock-dev)
-tests=(clang-16 libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
+tests=(netbase clang-16 libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
        systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
        bash-completion libcap2-bin kmod dnsmasq-base
@@ -40,13 +40,22 @@ if ((EUID != 0)); then
   exit 1
 fi
 
+log=$(mktemp)
+temporary=("$log")
+trap 'rm -f "${temporary[@]}"' EXIT
 # Installing nginx or Docker for the tests must not start them on this host.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
+  temporary+=("$policy")
   printf '#!/bin/sh\nexit 101\n' >"$policy"
   chmod 755 "$policy"
-  trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-try() { apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}" </dev/null >&2; }
-apt-get -qq update </dev/null >&2 && try
+echo "installing ${#missing[@]} packages and what they need ..." >&2
+{
+  apt-get -qq update &&
+    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"
+} </dev/null >"$log" 2>&1 || {
+  cat "$log" >&2
+  exit 1
+}
