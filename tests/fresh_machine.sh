@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Runs the README's two commands on a fresh Debian 12: a debootstrapped root with nothing added but
+# sudo and git, a user who may use sudo, and a clone of the last commit here. Exits 0 only if both
+# commands do.
+#
+#   sudo tests/fresh_machine.sh [ARGUMENT of tests/run.sh]...
+#
+# The root is entered with pivot_root, in mount, pid, ipc and uts namespaces of its own. Network and
+# cgroups are this machine's. The root takes about 5 GB below build/fresh-machine and is removed at
+# the end, also after a failure or a signal. Logs are kept in build/logs/fresh-machine.
+#
+# Everything is built cold. To try out this script itself, TRIREME_FRESH_CCACHE=DIRECTORY lends the
+# root a compiler cache.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+umask 022
+exec </dev/null
+
+die() {
+  echo "fresh_machine: $*" >&2
+  exit 1
+}
+for argument; do
+  [[ $argument != --long ]] || die "--long is not passed on: it includes this step"
+done
+((EUID == 0)) || die "run it as root: sudo tests/fresh_machine.sh"
+command -v debootstrap >/dev/null || die "debootstrap is missing: tests/install-deps.sh installs it"
+
+release=bookworm user=admin
+scratch=$PWD/build/fresh-machine
+root=$scratch/root
+logs=$PWD/build/logs/fresh-machine
+mkdir -p "$scratch" "$logs"
+exec {lock}<"$scratch"
+flock -n "$lock" || die "another run uses $scratch"
+
+# --- namespaces ---
+
+child=''
+# isolated FUNCTION ARGUMENT...: runs it in a bash that is the first process of new namespaces. No
+# mount and no process outlives that bash.
+isolated() {
+  local rc=0
+  unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc -- \
+    bash -euc '"$@"' bash "$@" {lock}<&- &
+  child=$!
+  wait "$child" || rc=$?
+  child=''
+  return "$rc"
+}
+
+# first COMMAND...: the duties of the first process of a pid namespace: bash reaps processes that
+# lose their parents, and SIGTERM is handed on, so that the command can clean up.
+first() {
+  local command='' rc=0
+  trap '[[ -z $command ]] || kill -TERM "$command" 2>/dev/null || true' TERM
+  setsid -- "$@" & # sudo does not hand on signals that come from its own process group
+  command=$!
+  wait "$command" || rc=$?
+  while kill -0 "$command" 2>/dev/null; do # the signal has interrupted the wait
+    rc=0
+    wait "$command" || rc=$?
+  done
+  return "$rc"
+}
+
+# enter ROOT COMMAND...: makes ROOT the root of this mount namespace and runs the command. A chroot
+# would not do: in one the kernel refuses user namespaces.
+enter() {
+  local root=$1
+  shift
+  mount --bind "$root" "$root"
+  mount -t proc proc "$root/proc"
+  mount --rbind /sys "$root/sys" # and the cgroup hierarchies, where this machine has them
+  mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts "$root/dev/pts"
+  mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/dev/shm"
+  mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"
+  mkdir -m 1777 "$root/run/lock"
+  if [[ -n ${TRIREME_FRESH_CCACHE:-} ]]; then
+    mkdir -p "$root/root/.cache/ccache"
+    mount --bind "$TRIREME_FRESH_CCACHE" "$root/root/.cache/ccache"
+  fi
+  hostname fresh
+  cd "$root"
+  pivot_root . .
+  umount -l .
+  cd /
+  first "$@"
+}
+export -f first enter
+
+# as USER LINE: the line in that user's shell, with the environment of a login, not with this one.
+as() {
+  local home=/home/$1
+  [[ $1 != root ]] || home=/root
+  isolated enter "$root" setpriv --reuid="$1" --regid="$1" --init-groups \
+    env -i HOME="$home" USER="$1" LOGNAME="$1" SHELL=/bin/bash LANG=C.UTF-8 \
+    PATH=/usr/local/bin:/usr/bin:/bin bash -c "cd && $2"
+}
+
+# --- the end ---
+
+remove_root() {
+  if [[ -x $root/usr/bin/python3 && -d $root/home/$user/trireme ]]; then
+    # Cgroups are this machine's: a test that was killed in there left some, and their journal.
+    as root "cd /home/$user/trireme && python3 -B -c 'from tests.system import undo; undo.sweep()'"
+  fi
+  rm -rf --one-file-system "$root"
+}
+
+end() {
+  local rc=$?
+  trap '' INT TERM HUP
+  set +e
+  if [[ -n $child ]]; then
+    # unshare itself blocks the signal.
+    xargs -r kill -TERM 2>/dev/null <"/proc/$child/task/$child/children"
+    wait "$child"
+  fi
+  cp -r "$root/home/$user/trireme/build/"{quickstart.log,logs/.} "$logs" 2>/dev/null
+  remove_root
+  exit "$rc"
+}
+trap end EXIT
+trap 'exit 130' INT TERM HUP
+remove_root # what a run that was killed has left
+
+# --- the machine ---
+
+# "URI SUITE COMPONENT" of each part of the release, from where this machine has its packages.
+sources() {
+  # shellcheck disable=SC2016 # apt expands them
+  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+    grep -E "^https?://[^ ]+ $release(-updates|-security)? main$" | sort -u
+}
+mirror=http://deb.debian.org/debian
+if parts=$(sources) && grep -q " $release main$" <<<"$parts"; then
+  mirror=$(sed -n "s/ $release main$//p;T;q" <<<"$parts")
+else # this is another Debian
+  parts="$mirror $release main"$'\n'"$mirror-security $release-security main"
+fi
+settings=$(apt-config dump |
+  grep -E '^Acquire::(https?::.*|Retries|Check-Valid-Until|Check-Date) ".+";$' || true)
+proxy=$(sed -n 's/^Acquire::http::Proxy "\(.*\)";$/\1/p' <<<"$settings")
+if [[ -n ${http_proxy:=$proxy} ]]; then
+  export http_proxy # debootstrap's
+  [[ -n $proxy ]] || settings+=$'\n'"Acquire::http::Proxy \"$http_proxy\";"
+fi
+
+echo "making a Debian 12 from $mirror ..."
+isolated first debootstrap --variant=minbase --include=sudo,git "$release" "$root" "$mirror" \
+  >"$logs/debootstrap.log" 2>&1 || {
+  tail -n 30 "$logs/debootstrap.log" >&2
+  die "debootstrap failed"
+}
+echo "deb ${parts//$'\n'/$'\n'deb }" >"$root/etc/apt/sources.list"
+echo "$settings" >"$root/etc/apt/apt.conf.d/90mirror"
+echo fresh >"$root/etc/hostname"
+printf '127.0.0.1 localhost fresh\n::1 localhost\n' >"$root/etc/hosts"
+echo "$user ALL=(ALL:ALL) NOPASSWD: ALL" >"$root/etc/sudoers.d/$user"
+as root "/usr/sbin/useradd --create-home --shell /bin/bash $user"
+
+git bundle create --quiet "$root/home/$user/trireme.bundle" HEAD
+as "$user" 'git -c advice.detachedHead=false clone --quiet trireme.bundle trireme'
+printf 'commit %s' "$(git log -1 --format='%h %s')"
+[[ -z $(git status --porcelain) ]] && echo || echo '; what is not committed is left out'
+
+# --- the two commands ---
+
+failed=0
+# type_line LINE: as the user does.
+type_line() {
+  local began=$SECONDS rc=0
+  printf '\n%s$ %s\n' "$user" "$1"
+  as "$user" "cd trireme && exec $1" || rc=$?
+  printf '=> exit code %d after %d s\n' "$rc" "$((SECONDS - began))"
+  ((rc == 0)) || failed=1
+}
+type_line 'sudo examples/quickstart.sh'
+type_line "sudo tests/run.sh${*:+ ${*@Q}}"
+((failed == 0))
