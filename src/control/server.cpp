@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "connection.hpp"
+#include "request.hpp"
 #include "trireme/control/client.hpp"
 
 #ifndef SO_PEERPIDFD
@@ -218,27 +219,21 @@ void Server::Core::request(Connection& connection, const std::string& line) {
   connection.expect(state);
   const Reply reply(state);
 
-  const auto message = nlohmann::json::parse(line, nullptr, false);
-  const auto name = message.is_object() ? message.find("method") : message.end();
-  if (!message.is_object() || name == message.end() || !name->is_string()) {
-    return reply.error({"the request is no JSON object with a method",
-                        R"(send one line like {"method": "status", "params": {}})"});
+  const auto parsed = parse_request(line);
+  if (!parsed) {
+    return reply.error(parsed.error());
   }
-  const auto method = methods.find(name->get_ref<const std::string&>());
+  const auto method = methods.find(parsed->method);
   if (method == methods.end()) {
-    return reply.error({"there is no method '" + name->get<std::string>() + "'",
+    return reply.error({"there is no method '" + parsed->method + "'",
                         "the tool and the daemon may be of different versions"});
   }
   if (method->second.access == Access::root && connection.caller().uid != 0) {
     return reply.error({"only root may ask for '" + method->first + "'", "run it with sudo"});
   }
-  const auto params = message.value("params", nlohmann::json::object());
-  if (!params.is_object()) {
-    return reply.error({"params is no JSON object", ""});
-  }
   const Handler handler = method->second.handler;  // a copy: the handler may replace itself
   try {
-    handler(connection.caller(), params, reply);
+    handler(connection.caller(), parsed->params, reply);
   } catch (const std::exception& exception) {
     // What handlers throw comes from the request: a parameter of the wrong type.
     reply.error({"cannot answer '" + method->first + "': " + exception.what(), ""});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "trireme/base/json.hpp"
+
 namespace trireme::docker {
 namespace {
 
@@ -47,9 +49,12 @@ std::string without_slash(const std::string& name) {
 }
 
 Result<json> parsed(std::string_view text, const char* what) {
-  json value = json::parse(text, nullptr, false);
-  if (value.is_discarded() || !(value.is_object() || value.is_array())) {
-    return fail(std::string(what) + " is not JSON that can be understood");
+  auto value = parse_json(text);
+  if (!value) {
+    return fail(std::string(what) + " cannot be read: " + value.error().message);
+  }
+  if (!value->is_structured()) {
+    return fail(std::string(what) + " is neither an object nor an array");
   }
   return value;
 }

@@ -253,8 +253,8 @@ TEST_F(ControlSocket, AnswersLinesThatCameTogetherInOrder) {
             "\n");
   const std::string answers = read(fd, 4);
   const auto first = answers.find("\"n\":1");
-  const auto second = answers.find("no JSON object with a method");
-  const auto third = answers.find("params is no JSON object");
+  const auto second = answers.find("not valid JSON");
+  const auto third = answers.find("params is not an object");
   const auto fourth = answers.find("\"n\":2");
   EXPECT_LT(first, second);
   EXPECT_LT(second, third);
@@ -423,6 +423,23 @@ TEST_F(ControlSocket, EndsALineWithoutEnd) {
   const std::string answer = read(fd, 2);
   EXPECT_NE(answer.find("longer than 1000 bytes"), std::string::npos) << answer;
   EXPECT_NE(answer.find("<end>"), std::string::npos) << answer;
+}
+
+TEST_F(ControlSocket, RefusesDeepJsonAndServesOn) {
+  serve();
+  start();
+  const Fd fd = raw();
+  const auto nested = [](std::size_t levels) {
+    return R"({"method":"echo","params":{"deep":)" + std::string(levels, '[') +
+           std::string(levels, ']') + "}}\n";
+  };
+  write(fd, nested(64'000));
+  EXPECT_NE(read(fd, 1).find(R"({"error":)"), std::string::npos);
+  write(fd, nested(15));  // 17 with the request and its params
+  EXPECT_NE(read(fd, 1).find("more than 16 levels"), std::string::npos);
+  write(fd, nested(14));
+  EXPECT_EQ(read(fd, 1),
+            R"({"result":{"deep":)" + std::string(14, '[') + std::string(14, ']') + "}}\n");
 }
 
 TEST_F(ControlSocket, DropsAReaderThatDoesNotRead) {
