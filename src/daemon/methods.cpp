@@ -207,34 +207,20 @@ Result<json> explain(Daemon& daemon, const json& params) {
 }
 
 Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {
-  systemd::LaunchRequest request;
-  request.pid = static_cast<std::uint32_t>(caller.pid);
-  request.uid = caller.uid;
-  request.gid = caller.gid;
-  request.groups.assign(caller.groups.begin(), caller.groups.end());
+  auto request = systemd::parse_launch(params);
+  if (!request) {
+    return request;
+  }
+  request->pid = static_cast<std::uint32_t>(caller.pid);
+  request->uid = caller.uid;
+  request->gid = caller.gid;
+  request->groups.assign(caller.groups.begin(), caller.groups.end());
   if (caller.pidfd.valid()) {
-    request.pidfd = Fd(::fcntl(caller.pidfd.get(), F_DUPFD_CLOEXEC, 3));
-    if (!request.pidfd.valid()) {
+    request->pidfd = Fd(::fcntl(caller.pidfd.get(), F_DUPFD_CLOEXEC, 3));
+    if (!request->pidfd.valid()) {
       return fail_errno("cannot hold on to the calling process");
     }
   }
-  for (const json& text : params.at("labels")) {
-    const auto label = policy::parse_label(text.get<std::string>());
-    if (!label) {
-      return tl::unexpected(label.error());
-    }
-    if (const std::string* before = request.labels.find(label->key);
-        before != nullptr && *before != label->value) {
-      return fail("label '" + label->key + "' is given twice, as '" + *before + "' and '" +
-                  label->value + "'");
-    }
-    if (Status added = request.labels.set(label->key, label->value); !added) {
-      return tl::unexpected(added.error());
-    }
-  }
-  request.properties = params.value("properties", std::vector<std::string>{});
-  request.unit = params.value("unit", "");
-  request.changes_user = params.value("changes_user", false);
   return request;
 }
 

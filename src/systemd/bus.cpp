@@ -99,7 +99,7 @@ Status Bus::open() {
 }
 
 Status Bus::subscribe() {
-  sd_bus_error error = SD_BUS_ERROR_NULL;
+  sd_bus_error error{};  // SD_BUS_ERROR_NULL is a compound literal, which C++ does not have
   // On the private socket messages name no sender, and signals come without Subscribe.
   const char* sender = sd_bus_is_bus_client(bus_) > 0 ? kService : nullptr;
   int rc = sd_bus_match_signal(bus_, nullptr, sender, kPath, kManager, nullptr, on_signal, this);

@@ -9,6 +9,8 @@
 #include <sstream>
 #include <utility>
 
+#include "trireme/policy/labels.hpp"
+
 namespace trireme::systemd {
 namespace {
 
@@ -27,7 +29,13 @@ Parsed typed(const Property& property, std::string name, Result<T> value) {
   return TypedProperty{std::move(name), PropertyValue(std::move(*value))};
 }
 
+/// systemd writes a text as it is into the scope's unit file, which daemon-reload reads: a line
+/// that ends in a backslash would take the next setting with it. (Property::parse() refuses line
+/// feeds, which would add settings.)
 Parsed text_value(const Property& property) {
+  if (property.value.ends_with('\\')) {
+    return fail(property.name + ": a text must not end in a backslash");
+  }
   return TypedProperty{property.name, property.value};
 }
 
@@ -201,6 +209,9 @@ struct Append {
 }  // namespace
 
 Result<Property> Property::parse(const std::string& text) {
+  if (!policy::is_printable(text)) {
+    return fail("a property must not contain control characters, and must be UTF-8");
+  }
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
     return fail("property '" + text + "' is not of the form NAME=VALUE");

@@ -18,6 +18,7 @@
 
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,11 @@ struct LaunchRequest {
   std::string unit;  // without ".scope" or with it; empty: trirun-<pid>-<8 random hex digits>
   bool changes_user = false;  // --uid or --gid: trirun does it after the answer; only root may
 };
+
+/// The labels, properties, unit and changes_user that `params` of the method launch ask for. Who
+/// asks is the kernel's to say: the caller fills in the rest. Throws nlohmann::json::exception
+/// where a parameter is missing or has another type.
+[[nodiscard]] Result<LaunchRequest> parse_launch(const nlohmann::json& params);
 
 struct Launched {
   std::string name;         // "web.scope"

@@ -20,6 +20,8 @@ namespace trireme::systemd {
 struct Property {
   std::string name;
   std::string value;
+  /// Errors: no '=' after a name; control characters, which could forge lines of a log or of the
+  /// unit file that systemd writes.
   [[nodiscard]] static Result<Property> parse(const std::string& text);
 };
 

@@ -1,0 +1,317 @@
+// Who besides root may launch what: the entries themselves, and the launcher that asks them.
+#include <gmock/gmock.h>
+
+#include "trireme/systemd/launcher.hpp"
+#include "workload_support.hpp"
+
+namespace trireme::systemd {
+namespace {
+
+using ::testing::HasSubstr;
+using workload::test::labels;
+
+constexpr std::uint32_t kNobody = 65534;
+constexpr std::uint32_t kUser = 4'000'000'001;  // ids that no entry of passwd or group has
+constexpr std::uint32_t kGroup = 4'000'000'002;
+
+policy::LaunchGrant grant(const std::string& user, const std::string& group,
+                          std::vector<policy::Label> allowed) {
+  policy::LaunchGrant entry;
+  entry.user = user;
+  entry.group = group;
+  entry.labels = std::move(allowed);
+  return entry;
+}
+
+std::shared_ptr<const policy::Identity> identity(std::vector<policy::LaunchGrant> launches) {
+  auto made = std::make_shared<policy::Identity>();
+  made->launches = std::move(launches);
+  return made;
+}
+
+TEST(LaunchGrants, AreForAUserByNameOrNumber) {
+  LaunchGrants grants;
+  grants.configure(identity(
+      {grant("nobody", "", {{"app", "web"}}), grant(std::to_string(kUser), "", {{"app", "db"}})}));
+  EXPECT_TRUE(grants.permits(kNobody, {}, labels({{"app", "web"}})));
+  EXPECT_TRUE(grants.permits(kUser, {}, labels({{"app", "db"}})));
+  EXPECT_FALSE(grants.permits(kUser, {}, labels({{"app", "web"}})));
+  EXPECT_FALSE(grants.permits(kUser, {kNobody}, labels({{"app", "web"}})))
+      << "a group of that number is not the user";
+}
+
+TEST(LaunchGrants, AreForAnyOfTheCallersGroups) {
+  LaunchGrants grants;
+  grants.configure(identity({grant("", std::to_string(kGroup), {{"app", "web"}})}));
+  EXPECT_TRUE(grants.permits(kUser, {7, kGroup}, labels({{"app", "web"}})));
+  EXPECT_FALSE(grants.permits(kUser, {7}, labels({{"app", "web"}})));
+  EXPECT_FALSE(grants.permits(kGroup, {}, labels({{"app", "web"}})))
+      << "a user of that number is not the group";
+}
+
+TEST(LaunchGrants, OneEntryCoversEveryLabel) {
+  LaunchGrants grants;
+  grants.configure(identity({grant("nobody", "", {{"app", "web"}, {"env", "dev-*"}}),
+                             grant("nobody", "", {{"tier", "front"}})}));
+  EXPECT_TRUE(grants.permits(kNobody, {}, labels({{"app", "web"}, {"env", "dev-1"}})));
+  EXPECT_TRUE(grants.permits(kNobody, {}, labels({{"tier", "front"}})));
+  const auto split = grants.permits(kNobody, {}, labels({{"app", "web"}, {"tier", "front"}}));
+  ASSERT_FALSE(split) << "two entries together do not";
+  EXPECT_THAT(split.error().message, HasSubstr("app=web,tier=front"));
+  EXPECT_THAT(split.error().hint, HasSubstr("no single [[launch]] entry"));
+  EXPECT_FALSE(grants.permits(kNobody, {}, labels({{"env", "prod"}})));
+  EXPECT_FALSE(grants.permits(kNobody, {}, labels({{"env", "dev"}}))) << "'dev-*' needs the dash";
+}
+
+TEST(LaunchGrants, WhoHasNoneIsToldSo) {
+  LaunchGrants grants;
+  grants.configure(identity({}));
+  const auto refused = grants.permits(kUser, {kGroup}, labels({{"app", "web"}}));
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(kUser)));
+  EXPECT_THAT(refused.error().hint, HasSubstr("[[launch]]"));
+}
+
+TEST(LaunchGrants, AnUnknownNameIsNobody) {
+  LaunchGrants grants;
+  grants.configure(identity(
+      {grant("no-such-user", "", {{"app", "*"}}), grant("", "no-such-group", {{"app", "*"}}),
+       grant("0x0", "", {{"app", "*"}}), grant("4294967296", "", {{"app", "*"}})}));
+  for (const std::uint32_t uid : {0U, kNobody, kUser, UINT32_MAX}) {
+    EXPECT_FALSE(grants.permits(uid, {uid}, labels({{"app", "web"}}))) << uid;
+  }
+}
+
+TEST(LaunchGrants, AConfigurationReplacesTheOneBefore) {
+  LaunchGrants grants;
+  grants.configure(identity({grant("nobody", "", {{"app", "web"}})}));
+  grants.configure(identity({grant("nobody", "", {{"app", "db"}})}));
+  EXPECT_FALSE(grants.permits(kNobody, {}, labels({{"app", "web"}})));
+  EXPECT_TRUE(grants.permits(kNobody, {}, labels({{"app", "db"}})));
+}
+
+TEST(LaunchGrants, PropertiesThatOthersThanRootMaySet) {
+  for (const char* name : {"Description", "CPUQuota", "CPUWeight", "MemoryMax", "MemoryHigh",
+                           "TasksMax", "RuntimeMaxSec", "IOWeight"}) {
+    EXPECT_TRUE(property_granted(name)) << name;
+  }
+  for (const char* name : {"Slice", "Delegate", "IPAddressAllow", "AllowedCPUs", "MemoryMin",
+                           "KillSignal", "description", ""}) {
+    EXPECT_FALSE(property_granted(name)) << name;
+  }
+}
+
+TEST(LaunchGrants, UnitsBeginWithTheUsersName) {
+  EXPECT_EQ(unit_prefix(0), "root");
+  EXPECT_EQ(unit_prefix(kNobody), "nobody");
+  EXPECT_EQ(unit_prefix(kUser), "uid-4000000001");
+}
+
+/// Keeps what it is asked for, and says no: what the launcher checks before is what is tested.
+class FakeScopes final : public ScopeDriver {
+ public:
+  [[nodiscard]] Status check(const ScopeRequest& /*request*/) const override { return checked; }
+  void create(const ScopeRequest& request, Done done) override {
+    requests.push_back(request);
+    done(place ? place(request) : fail("no scopes today"));
+  }
+  [[nodiscard]] const std::string& slice() const override { return slice_; }
+  [[nodiscard]] const char* name() const override { return "fake"; }
+
+  std::vector<ScopeRequest> requests;
+  Status checked;
+  std::function<Result<std::string>(const ScopeRequest&)> place;
+
+ private:
+  std::string slice_ = "/strict.slice";
+};
+
+/// The caller is a child of ours, so that it can be put into cgroups.
+class LauncherTest : public workload::test::CgroupTest {
+ protected:
+  void SetUp() override {
+    CgroupTest::SetUp();
+    if (!IsSkipped()) {
+      registry_ = std::make_unique<workload::Registry>(*tree_, kernel_);
+      launcher_ = std::make_unique<Launcher>(
+          *registry_, scopes_, [](const std::string& name) { return name == "docker-1.scope"; });
+      launcher_->configure(identity({grant("nobody", "", {{"app", "web"}, {"env", "*"}})}));
+      make("strict.slice");
+      caller_ = std::make_unique<workload::test::Sleeper>();  // in the fixture's network namespace
+    }
+  }
+  LaunchRequest request(std::uint32_t uid) {
+    LaunchRequest made;
+    made.pid = caller_->pid();
+    made.uid = uid;
+    made.gid = uid;
+    made.labels = labels({{"app", "web"}});
+    made.unit = "shop";
+    return made;
+  }
+  Result<Launched> launch(LaunchRequest asked) {
+    std::optional<Result<Launched>> outcome;
+    launcher_->launch(std::move(asked), [&](Result<Launched> launched) {
+      EXPECT_FALSE(outcome) << "told once";
+      outcome = std::move(launched);
+    });
+    EXPECT_TRUE(outcome);
+    return outcome ? *outcome : fail("no outcome");
+  }
+  std::string refusal(LaunchRequest asked) {
+    const auto launched = launch(std::move(asked));
+    return launched ? "launched" : launched.error().message;
+  }
+  /// From now on scopes are made, and the caller is put there.
+  void make_scopes() {
+    scopes_.place = [this](const ScopeRequest& asked) -> Result<std::string> {
+      const std::string path = make("strict.slice/" + asked.name);
+      if (Status placed = tree_->place(path, asked.pid); !placed) {
+        return tl::unexpected(placed.error());
+      }
+      return path;
+    };
+  }
+  void TearDown() override {
+    caller_.reset();
+    launcher_.reset();
+    registry_.reset();
+    CgroupTest::TearDown();
+  }
+
+  std::unique_ptr<workload::test::Sleeper> caller_;
+  workload::test::FakeEnforcement kernel_;
+  std::unique_ptr<workload::Registry> registry_;
+  FakeScopes scopes_;
+  std::unique_ptr<Launcher> launcher_;
+};
+
+TEST_F(LauncherTest, PlacesAndEnrolsTheCaller) {
+  make_scopes();
+  LaunchRequest asked = request(0);
+  asked.properties = {"MemoryMax=1G"};
+  const auto launched = launch(std::move(asked));
+  ASSERT_TRUE(launched) << launched.error().text();
+  EXPECT_EQ(launched->name, "shop.scope");
+  EXPECT_EQ(launched->cgroup_path, "/strict.slice/shop.scope");
+  EXPECT_EQ(launched->number, 1000U);
+  ASSERT_EQ(scopes_.requests.size(), 1U);
+  EXPECT_EQ(scopes_.requests[0].pid, caller_->pid());
+  EXPECT_EQ(scopes_.requests[0].properties.at(0).name, "MemoryMax");
+  EXPECT_EQ(kernel_.cgroups.at(id(launched->cgroup_path)).labels, labels({{"app", "web"}}));
+  EXPECT_EQ(refusal(request(0)), "a workload is called shop.scope already");
+}
+
+TEST_F(LauncherTest, AScopeThatTheCallerIsNotInIsNotEnrolled) {
+  scopes_.place = [this](const ScopeRequest& asked) -> Result<std::string> {
+    return make("strict.slice/" + asked.name);
+  };
+  EXPECT_THAT(refusal(request(0)), HasSubstr("the caller is not in it"));
+  EXPECT_EQ(kernel_.enrolments, 0U);
+}
+
+TEST_F(LauncherTest, OthersThanRootNeedAGrant) {
+  EXPECT_THAT(refusal(request(kUser)), HasSubstr("may not start workloads"));
+  LaunchRequest wrong = request(kNobody);
+  wrong.labels = labels({{"app", "db"}});
+  EXPECT_THAT(refusal(std::move(wrong)), HasSubstr("with the labels app=db"));
+  EXPECT_TRUE(scopes_.requests.empty());
+  EXPECT_EQ(refusal(request(kNobody)), "no scopes today");
+  ASSERT_EQ(scopes_.requests.size(), 1U);
+  EXPECT_EQ(scopes_.requests[0].name, "nobody-shop.scope") << "its unit says whose it is";
+}
+
+TEST_F(LauncherTest, AGrantMayBeForTheCallersGroups) {
+  launcher_->configure(identity({grant("", std::to_string(kGroup), {{"app", "web"}})}));
+  EXPECT_THAT(refusal(request(kUser)), HasSubstr("may not start workloads"));
+  LaunchRequest primary = request(kUser);
+  primary.gid = kGroup;
+  EXPECT_EQ(refusal(std::move(primary)), "no scopes today");
+  LaunchRequest supplementary = request(kUser);
+  supplementary.groups = {kGroup};
+  EXPECT_EQ(refusal(std::move(supplementary)), "no scopes today");
+}
+
+TEST_F(LauncherTest, AGrantIsNoLeaveToChangeUserOrSetAnyProperty) {
+  LaunchRequest changes = request(kNobody);
+  changes.changes_user = true;
+  EXPECT_THAT(refusal(std::move(changes)), HasSubstr("only root may choose the user"));
+  for (const char* property : {"Slice=trireme-a.slice", "Delegate=yes", "IPAddressAllow=any"}) {
+    LaunchRequest asked = request(kNobody);
+    asked.properties = {"MemoryMax=1G", property};
+    EXPECT_THAT(refusal(std::move(asked)), HasSubstr("only root may set the property")) << property;
+  }
+  for (const char* property : {"Description=a\n[Unit]\nOnFailure=x.target", "MemoryMax", "=1"}) {
+    LaunchRequest asked = request(kNobody);
+    asked.properties = {property};
+    EXPECT_THAT(refusal(std::move(asked)), HasSubstr("property")) << property;
+  }
+  EXPECT_TRUE(scopes_.requests.empty());
+}
+
+TEST_F(LauncherTest, RefusesNamesThatAreTakenOrWrong) {
+  LaunchRequest reserved = request(0);
+  reserved.unit = "docker-1";
+  EXPECT_THAT(refusal(std::move(reserved)), HasSubstr("a container's name"));
+  LaunchRequest wrong = request(0);
+  wrong.unit = "a/b";
+  EXPECT_THAT(refusal(std::move(wrong)), HasSubstr("must not contain '/'"));
+  scopes_.checked = fail("unknown property");
+  EXPECT_EQ(refusal(request(0)), "unknown property");
+  EXPECT_TRUE(scopes_.requests.empty());
+}
+
+TEST_F(LauncherTest, ANameIsMadeWhereNoneIsGiven) {
+  LaunchRequest asked = request(0);
+  asked.unit = "";
+  EXPECT_EQ(refusal(std::move(asked)), "no scopes today");
+  ASSERT_EQ(scopes_.requests.size(), 1U);
+  EXPECT_THAT(
+      scopes_.requests[0].name,
+      ::testing::MatchesRegex("trirun-" + std::to_string(caller_->pid()) + "-[0-9a-f]{8}\\.scope"));
+}
+
+TEST_F(LauncherTest, RefusesCallersThatItCannotSee) {
+  LaunchRequest hidden = request(0);
+  hidden.pid = 0;
+  EXPECT_THAT(refusal(std::move(hidden)), HasSubstr("not visible"));
+  LaunchRequest gone = request(0);
+  caller_->stop();
+  EXPECT_EQ(refusal(std::move(gone)), "the caller is gone");
+  const workload::test::Process elsewhere(true);
+  LaunchRequest other = request(0);
+  other.pid = elsewhere.pid();
+  EXPECT_THAT(refusal(std::move(other)), HasSubstr("another network namespace"));
+  EXPECT_TRUE(scopes_.requests.empty());
+}
+
+TEST_F(LauncherTest, OthersThanRootLeaveAWorkloadOnlyByAGrantForItsLabels) {
+  make_scopes();
+  LaunchRequest first = request(0);
+  first.labels = labels({{"app", "db"}});
+  ASSERT_TRUE(launch(std::move(first)));
+  LaunchRequest second = request(kNobody);
+  second.unit = "second";
+  EXPECT_THAT(refusal(std::move(second)), HasSubstr("whose labels its grant does not cover"));
+  LaunchRequest as_root = request(0);
+  as_root.unit = "third";
+  EXPECT_TRUE(launch(std::move(as_root))) << "root may, and is app=web now";
+  LaunchRequest covered = request(kNobody);
+  covered.unit = "fourth";
+  EXPECT_TRUE(launch(std::move(covered)));
+}
+
+TEST_F(LauncherTest, NobodyButRootLeavesTheStrictSliceOrAQuarantine) {
+  const std::string unknown = make("strict.slice/unknown.scope");
+  ASSERT_TRUE(tree_->place(unknown, caller_->pid()));
+  EXPECT_THAT(refusal(request(kNobody)), HasSubstr("which is denied everything"));
+  workload::Description description;
+  description.name = "unknown.scope";
+  description.cgroup_path = unknown;
+  ASSERT_TRUE(registry_->quarantine(description, "a test"));
+  EXPECT_THAT(refusal(request(kNobody)), HasSubstr("quarantined workload unknown.scope"));
+  EXPECT_EQ(refusal(request(0)), "no scopes today");
+}
+
+}  // namespace
+}  // namespace trireme::systemd
