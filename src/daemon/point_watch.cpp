@@ -14,7 +14,7 @@ constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 /// Each reading asks the kernel for everything that it has refused lately. Rests between readings
 /// leave a tenth of the time to them, and are short enough for what the kernel logs meanwhile to
 /// fit the socket.
-constexpr std::uint64_t kRests = 9;
+constexpr std::uint64_t kReadRests = 9;
 constexpr std::uint64_t kShortest = 1'000;  // microseconds; below, there is no rest
 constexpr std::uint64_t kLongest = 100'000;
 
@@ -86,7 +86,7 @@ int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*e
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - began);
-  if (const auto rest = kRests * static_cast<std::uint64_t>(taken.count()); rest > kShortest) {
+  if (const auto rest = kReadRests * static_cast<std::uint64_t>(taken.count()); rest > kShortest) {
     sd_event_source_set_enabled(source, SD_EVENT_OFF);
     sd_event_source_set_time_relative(watch.rested_, std::min(rest, kLongest));
     sd_event_source_set_enabled(watch.rested_, SD_EVENT_ONESHOT);

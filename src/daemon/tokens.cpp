@@ -13,7 +13,7 @@ namespace {
 constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 /// After a save the next waits nine times as long as it took: however many identities there are,
 /// they get a tenth of the time.
-constexpr std::uint64_t kRests = 9;
+constexpr std::uint64_t kSaveRests = 9;
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
   policy::FlowEnd end;
@@ -147,7 +147,7 @@ int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t
       std::chrono::steady_clock::now() - began);
   sd_event_source_set_enabled(tokens.entered_, SD_EVENT_OFF);
   sd_event_source_set_time_relative(tokens.rested_,
-                                    kRests * static_cast<std::uint64_t>(taken.count()));
+                                    kSaveRests * static_cast<std::uint64_t>(taken.count()));
   sd_event_source_set_enabled(tokens.rested_, SD_EVENT_ONESHOT);
   return 0;
 }

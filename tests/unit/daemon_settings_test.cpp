@@ -1,0 +1,228 @@
+// The configuration in force: loads, reloads, what happens to files that are not valid, and what a
+// restart finds.
+#include "../../src/daemon/settings.hpp"
+
+#include <gmock/gmock.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include "../../src/daemon/last_good.hpp"
+#include "config_support.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr const char* kOneRule = "[[allow]]\nfrom = \"app=web\"\nto = \"app=db\"\n";
+constexpr const char* kWrong = "[[allow]]\nform = \"app=web\"\nto = \"app=db\"\n";
+
+class SettingsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_GE(sd_event_new(&loop_), 0);
+    level_ = spdlog::get_level();
+    spdlog::set_level(spdlog::level::off);
+    config_.write("identity.toml", "[host]\nname = \"here\"\n");
+  }
+  void TearDown() override {
+    settings_.reset();
+    sd_event_unref(loop_);
+    spdlog::set_level(level_);
+  }
+  void open() {
+    settings_.reset();
+    auto opened = Settings::open(config_.path(), run_.path());
+    ASSERT_TRUE(opened) << opened.error().text();
+    settings_ = std::move(*opened);
+    ASSERT_TRUE(settings_->follow(
+        loop_,
+        [this](auto policy, auto /*identity*/, auto /*trust*/) {
+          applied_.push_back(policy->rules.size());
+          return refuse_ ? fail("the kernel said no") : Status{};
+        },
+        [this] { ++outcomes_; }));
+  }
+  /// As a save is: written beside, renamed over.
+  void save(const std::string& name, const std::string& content) {
+    ASSERT_TRUE(replace_file(config_.path(name), content, 0644));
+  }
+  /// Runs the loop until there were this many reloads.
+  [[nodiscard]] bool await(unsigned outcomes) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (outcomes_ < outcomes && std::chrono::steady_clock::now() < end) {
+      sd_event_run(loop_, 20'000);
+    }
+    return outcomes_ >= outcomes;
+  }
+
+  config::TemporaryDirectory config_;
+  config::TemporaryDirectory run_;
+  sd_event* loop_ = nullptr;
+  std::unique_ptr<Settings> settings_;
+  std::vector<std::size_t> applied_;  // rules of each policy that was put in force
+  unsigned outcomes_ = 0;
+  bool refuse_ = false;
+
+ private:
+  spdlog::level::level_enum level_ = spdlog::level::info;
+};
+
+TEST_F(SettingsTest, LoadsWhatIsThere) {
+  config_.write("policy.toml", kOneRule);
+  open();
+  EXPECT_THAT(settings_->errors(), IsEmpty());
+  ASSERT_NE(settings_->policy(), nullptr);
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+  EXPECT_EQ(settings_->identity()->host_name, "here");
+  EXPECT_EQ(settings_->generation(), 1U);
+  EXPECT_EQ(settings_->directory(), config_.path());
+  ASSERT_THAT(settings_->policy_sources(), SizeIs(1));
+  EXPECT_EQ(settings_->policy_sources()[0].content, kOneRule);
+}
+
+TEST_F(SettingsTest, NoDirectoryIsAnError) {
+  const auto opened = Settings::open(config_.path("missing"), run_.path());
+  ASSERT_TRUE(opened) << opened.error().text();
+  EXPECT_THAT((*opened)->errors(), ElementsAre(HasSubstr(config_.path("missing"))));
+  EXPECT_EQ((*opened)->policy(), nullptr);
+}
+
+TEST_F(SettingsTest, AReloadIsAllOrNothing) {
+  config_.write("policy.toml", kOneRule);
+  open();
+  save("policy.toml", kWrong);
+  const Status wrong = settings_->reload();
+  ASSERT_FALSE(wrong);
+  EXPECT_THAT(wrong.error().message, HasSubstr("policy.toml:2:1"));
+  EXPECT_THAT(settings_->errors(), ::testing::Not(IsEmpty()));
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+  EXPECT_EQ(settings_->generation(), 1U);
+  EXPECT_THAT(applied_, IsEmpty()) << "nobody is asked to enforce it";
+  EXPECT_EQ(settings_->failed_reloads(), 1U);
+
+  save("policy.toml", std::string(kOneRule) + kOneRule);
+  ASSERT_TRUE(settings_->reload());
+  EXPECT_THAT(settings_->errors(), IsEmpty());
+  EXPECT_THAT(applied_, ElementsAre(2U));
+  EXPECT_EQ(settings_->generation(), 2U);
+  EXPECT_EQ(settings_->reloads(), 1U);
+  EXPECT_EQ(outcomes_, 2U) << "after each";
+}
+
+TEST_F(SettingsTest, WhatCannotBePutInForceChangesNothing) {
+  open();
+  save("policy.toml", kOneRule);
+  refuse_ = true;
+  EXPECT_FALSE(settings_->reload());
+  EXPECT_THAT(settings_->errors(), ElementsAre(HasSubstr("the kernel said no")));
+  EXPECT_THAT(settings_->policy()->rules, IsEmpty());
+  EXPECT_EQ(settings_->generation(), 1U);
+  EXPECT_THAT(settings_->policy_sources(), IsEmpty());
+}
+
+TEST_F(SettingsTest, ASaveIsEnough) {
+  open();
+  save("policy.toml", kOneRule);
+  ASSERT_TRUE(await(1));
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+}
+
+TEST_F(SettingsTest, SavesThatFollowEachOtherAreOneReload) {
+  open();
+  for (int i = 0; i < 20; ++i) {
+    save("policy.toml", kWrong);
+    sd_event_run(loop_, 0);
+  }
+  save("policy.toml", kOneRule);
+  ASSERT_TRUE(await(1));
+  EXPECT_EQ(settings_->reloads(), 1U);
+  EXPECT_EQ(settings_->failed_reloads(), 0U) << "what was wrong in between was never read";
+}
+
+TEST_F(SettingsTest, ARestartThatFindsWrongFilesEnforcesTheLastValidOnes) {
+  config_.write("policy.toml", kOneRule);
+  open();
+  save("policy.toml", kWrong);
+  open();
+  EXPECT_THAT(settings_->errors(), ::testing::Contains(HasSubstr("policy.toml:2:1")));
+  ASSERT_NE(settings_->policy(), nullptr);
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+}
+
+TEST_F(SettingsTest, AFirstStartWithWrongFilesHasNoPolicy) {
+  config_.write("policy.toml", kWrong);
+  open();
+  EXPECT_THAT(settings_->errors(), ::testing::Not(IsEmpty()));
+  EXPECT_EQ(settings_->policy(), nullptr);
+  save("policy.toml", kOneRule);
+  ASSERT_TRUE(await(1)) << "mended, they are read";
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+}
+
+TEST_F(SettingsTest, KeysThatAreWrongLeaveTheRestInForce) {
+  config_.write("policy.toml", kOneRule);
+  config_.write("identity.toml", "[trust]\npsk_file = \"psk\"\n");
+  config_.write("psk", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n");
+  ASSERT_EQ(::chmod(config_.path("psk").c_str(), 0600), 0);
+  open();
+  ASSERT_THAT(settings_->errors(), IsEmpty());
+  save("psk", "short");
+  open();
+  EXPECT_THAT(settings_->errors(), ::testing::Contains(HasSubstr("psk")));
+  ASSERT_NE(settings_->policy(), nullptr);
+  EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+}
+
+class LastGood : public ::testing::Test {
+ protected:
+  [[nodiscard]] std::string file() const { return run_.path("last-good.json"); }
+  config::TemporaryDirectory run_;
+};
+
+TEST_F(LastGood, IsWhatWasKept) {
+  const std::vector<config::Source> policy = {{"policy.toml", kOneRule},
+                                              {"policy.d/x.toml", "# \xC3\xA4 \"quoted\"\n"}};
+  const std::vector<config::Source> identity = {{"identity.toml", "[host]\nname = \"here\"\n"}};
+  config::Configuration configuration = config::parse(policy, identity);
+  configuration.policy_sources = policy;
+  configuration.identity_sources = identity;
+  ASSERT_TRUE(keep_last_good(run_.path(), configuration));
+  struct stat info {};
+  ASSERT_EQ(::stat(file().c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777U, 0600U);
+  const auto read = read_last_good(run_.path());
+  ASSERT_TRUE(read);
+  EXPECT_THAT(read->policy.rules, SizeIs(1));
+  EXPECT_EQ(read->identity.host_name, "here");
+}
+
+TEST_F(LastGood, ALaterOneReplacesIt) {
+  config::Configuration configuration;
+  configuration.policy_sources = {{"policy.toml", kOneRule}};
+  ASSERT_TRUE(keep_last_good(run_.path(), configuration));
+  configuration.policy_sources = {{"policy.toml", std::string(kOneRule) + kOneRule}};
+  ASSERT_TRUE(keep_last_good(run_.path(), configuration));
+  EXPECT_THAT(read_last_good(run_.path())->policy.rules, SizeIs(2));
+  EXPECT_FALSE(keep_last_good(run_.path("missing"), configuration));
+}
+
+TEST_F(LastGood, IsNoneWhereItCannotBeRead) {
+  EXPECT_FALSE(read_last_good(run_.path())) << "there is none";
+  for (const char* content :
+       {"", "nonsense", "[]", "{}", R"({"policy":[]})", R"({"policy":1,"identity":[]})",
+        R"({"policy":[{"file":"policy.toml"}],"identity":[]})",
+        R"({"policy":[{"file":1,"content":""}],"identity":[]})",
+        R"({"policy":[{"file":"policy.toml","content":"form = 1"}],"identity":[]})"}) {
+    run_.write("last-good.json", content);
+    EXPECT_FALSE(read_last_good(run_.path())) << content;
+  }
+  run_.write("last-good.json", R"({"policy":[],"identity":[]})");
+  EXPECT_TRUE(read_last_good(run_.path())) << "no files are valid ones";
+}
+
+}  // namespace
+}  // namespace trireme::daemon

@@ -1,0 +1,225 @@
+// What the daemon says: the metrics page's format, problems, flows in its log and to callers.
+#include <gmock/gmock.h>
+#include <netinet/in.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <sstream>
+
+#include "../../src/control/connection.hpp"
+#include "../../src/daemon/exposition.hpp"
+#include "../../src/daemon/flow_feed.hpp"
+#include "../../src/daemon/log.hpp"
+#include "../../src/daemon/problems.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+using nlohmann::json;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Exposition, FamiliesHaveHelpTypeAndSamples) {
+  Exposition page;
+  page.counter("a_total", "How many.", 18446744073709551615U);
+  page.gauge("b", "How much.", 0);
+  page.counters("c_total", "By kind.");
+  page.sample({{"kind", "x"}, {"why", "y"}}, std::uint64_t{1});
+  page.sample({{"kind", "z"}}, 0.25);
+  EXPECT_EQ(page.take(),
+            "# HELP a_total How many.\n"
+            "# TYPE a_total counter\n"
+            "a_total 18446744073709551615\n"
+            "# HELP b How much.\n"
+            "# TYPE b gauge\n"
+            "b 0\n"
+            "# HELP c_total By kind.\n"
+            "# TYPE c_total counter\n"
+            "c_total{kind=\"x\",why=\"y\"} 1\n"
+            "c_total{kind=\"z\"} 0.25\n");
+}
+
+TEST(Exposition, LabelValuesAreEscaped) {
+  Exposition page;
+  page.gauges("a", "Help.");
+  page.sample({{"text", "say \"x\\y\"\nand {z}"}}, std::uint64_t{1});
+  EXPECT_THAT(page.take(), HasSubstr(R"(a{text="say \"x\\y\"\nand {z}"} 1)"
+                                     "\n"));
+}
+
+/// What spdlog writes while this lives.
+class Log {
+ public:
+  Log() : before_(spdlog::default_logger()) {
+    auto sink = std::make_shared<spdlog::sinks::ostream_sink_st>(text_);
+    sink->set_pattern("%l: %v");
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", std::move(sink)));
+  }
+  ~Log() { spdlog::set_default_logger(before_); }
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  /// The lines since the last call.
+  std::vector<std::string> lines() {
+    std::vector<std::string> result;
+    std::istringstream text(text_.str());
+    for (std::string line; std::getline(text, line);) {
+      result.push_back(line);
+    }
+    text_.str("");
+    return result;
+  }
+
+ private:
+  std::shared_ptr<spdlog::logger> before_;
+  std::ostringstream text_;
+};
+
+TEST(Problems, StayUntilTheirTopicHasABetterOutcome) {
+  Log log;
+  Problems problems;
+  problems.note("docker", fail("no socket", "start it"));
+  problems.note("bus", fail("gone"));
+  EXPECT_THAT(problems.lines(), ElementsAre("bus: gone", "docker: no socket; start it"));
+  problems.note("docker", {});
+  problems.note("never noted", {});
+  EXPECT_THAT(problems.lines(), ElementsAre("bus: gone"));
+}
+
+TEST(Problems, AreLoggedWhenTheyAreNew) {
+  Log log;
+  Problems problems;
+  problems.note("docker", fail("no socket"));
+  problems.note("docker", fail("no socket"));
+  EXPECT_THAT(log.lines(), ElementsAre("error: docker: no socket")) << "once";
+  problems.note("docker", fail("another reason"));
+  EXPECT_THAT(log.lines(), ElementsAre("error: docker: another reason"));
+  problems.note("docker", {});
+  problems.note("docker", fail("another reason"));
+  EXPECT_THAT(log.lines(), ElementsAre("error: docker: another reason")) << "it came back";
+}
+
+policy::LabelSet labels(const char* key, const char* value) {
+  policy::LabelSet set;
+  EXPECT_TRUE(set.set(key, value));
+  return set;
+}
+
+policy::Flow flow() {
+  policy::Flow made;
+  made.time = std::chrono::system_clock::now();
+  made.source.labels = labels("app", "web");
+  made.source.workload = "x.scope";
+  made.source.address = policy::Address::parse("10.0.0.1").value();
+  made.destination.entity = "@world";
+  made.destination.address = policy::Address::parse("192.0.2.7").value();
+  made.protocol = IPPROTO_TCP;
+  made.port = 80;
+  made.reason = "no rule allows it";
+  return made;
+}
+
+TEST(Log, LevelsHaveNames) {
+  const auto before = spdlog::default_logger();
+  for (const char* level : {"trace", "debug", "info", "warn", "error"}) {
+    EXPECT_TRUE(set_up_log(level, true)) << level;
+    EXPECT_EQ(spdlog::default_logger()->level(), spdlog::level::from_str(level));
+  }
+  for (const char* level : {"", "loud", "INFO"}) {
+    const Status refused = set_up_log(level, true);
+    ASSERT_FALSE(refused) << level;
+    EXPECT_THAT(refused.error().message, HasSubstr(std::string("'") + level + "'"));
+  }
+  spdlog::set_default_logger(before);
+}
+
+TEST(Log, AFlowIsOneLine) {
+  Log log;
+  log_flow(flow());
+  EXPECT_THAT(log.lines(), ElementsAre("info: deny x.scope (app=web) [10.0.0.1] -> "
+                                       "@world [192.0.2.7] tcp/80: no rule allows it"));
+  policy::Flow other = flow();
+  other.verdict = policy::Verdict::audit;
+  other.source.quarantined = true;
+  other.source.workload = "";
+  other.destination.networks = {"dns", "corp"};
+  other.destination.names = {"ns.example", "alias.example"};
+  other.destination.host = "db-1";
+  other.rule = "allow 'web to db'";
+  log_flow(other);
+  EXPECT_THAT(log.lines(),
+              ElementsAre("info: audit a quarantined workload [10.0.0.1] -> @world, @dns, @corp "
+                          "[192.0.2.7, ns.example, db-1] tcp/80: no rule allows it, allow 'web to "
+                          "db'"));
+}
+
+TEST(FlowFeed, CountsByVerdictAndCause) {
+  Log log;
+  FlowFeed feed;
+  feed.take(flow());
+  feed.take(flow());
+  policy::Flow by_rule = flow();
+  by_rule.rule = "deny 'x'";
+  feed.take(by_rule);
+  policy::Flow quarantined = by_rule;
+  quarantined.destination.quarantined = true;
+  feed.take(quarantined);
+  policy::Flow handshake = flow();
+  handshake.cause = "revoked";
+  feed.take(handshake);
+  policy::Flow refused = flow();  // by policy, which a handshake has asked
+  refused.cause = "policy";
+  refused.verdict = policy::Verdict::audit;
+  feed.take(refused);
+  const std::map<FlowFeed::Key, std::uint64_t> expected = {{{"deny", "no_rule"}, 2},
+                                                           {{"deny", "rule"}, 1},
+                                                           {{"deny", "quarantined"}, 1},
+                                                           {{"deny", "revoked"}, 1},
+                                                           {{"audit", "no_rule"}, 1}};
+  EXPECT_EQ(feed.counts(), expected);
+  EXPECT_EQ(log.lines().size(), 6U);
+}
+
+TEST(FlowFeed, KeepsAFloodOutOfTheJournal) {
+  Log log;
+  FlowFeed feed;
+  for (int i = 0; i < 5000; ++i) {
+    feed.take(flow());
+  }
+  const std::size_t lines = log.lines().size();
+  EXPECT_GE(lines, 200U);
+  EXPECT_EQ(lines + feed.suppressed(), 5000U) << "each is logged or counted";
+  EXPECT_GT(feed.suppressed(), 0U);
+  EXPECT_EQ(feed.counts().at({"deny", "no_rule"}), 5000U);
+}
+
+/// A caller without a socket: what it is answered is kept.
+class Caller {
+ public:
+  Caller() : state_(std::make_shared<control::Reply::State>()) {}
+  [[nodiscard]] control::Reply reply() const { return control::Reply(state_); }
+  [[nodiscard]] bool is_answered() const { return state_->answered; }
+
+ private:
+  std::shared_ptr<control::Reply::State> state_;
+};
+
+TEST(FlowFeed, AnswersOrSaysWhatIsWrong) {
+  Log log;
+  FlowFeed feed;
+  feed.take(flow());
+  const policy::Policy policy;
+  for (const json& params : {json::object(), json{{"summary", true}, {"limit", 1}},
+                             json{{"verdict", "no such verdict"}}}) {
+    const Caller caller;
+    feed.answer(params, policy, caller.reply());
+    EXPECT_TRUE(caller.is_answered()) << params;
+  }
+  const Caller follower;
+  feed.answer(json{{"follow", true}}, policy, follower.reply());
+  EXPECT_FALSE(follower.is_answered()) << "it hears of further ones";
+  EXPECT_THROW(feed.answer(json{{"limit", "many"}}, policy, Caller().reply()), json::exception);
+}
+
+}  // namespace
+}  // namespace trireme::daemon
