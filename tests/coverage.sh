@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Measures which lines of each room the tests run, and writes docs/coverage.md.
+#
+#   sudo tests/coverage.sh
+#
+# Builds the preset coverage in build/coverage, runs the unit tests, then the system tests that start
+# triremed in namespaces: not those that boot a lab or a virtual machine, whose daemons are other
+# builds. What each test printed is kept in build/logs/coverage. Exits 0 if the figures could be made
+# and every unit test passed; system tests that fail under instrumentation are listed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+exec </dev/null
+
+products=$PWD/build/coverage
+logs=$PWD/build/logs/coverage
+jobs=$(nproc)
+mkdir -p "$logs" || exit 1
+if ((EUID != 0)); then
+  echo "tests/coverage.sh: not root: most tests would be skipped; run it with sudo" >&2
+  exit 1
+fi
+command -v ccache >/dev/null && export TRIREME_COMPILER_LAUNCHER=ccache
+
+# ROOM_*_test.cpp are trireme_unit_ROOM.
+mapfile -t rooms < <(basename -a tests/unit/*_test.cpp | cut -d_ -f1 | sort -u)
+targets=(triremed trirectl trirun "${rooms[@]/#/trireme_unit_}")
+if ! { cmake --preset coverage && cmake --build --preset coverage -j "$jobs" --target "${targets[@]}"; } >"$logs/build.log" 2>&1; then
+  tail -n 40 "$logs/build.log"
+  exit 1
+fi
+programs=("$products"/src/daemon/triremed "$products"/src/cli/trirectl "$products"/src/cli/trirun)
+unit_tests=("${rooms[@]/#/$products/tests/unit/trireme_unit_}")
+
+# Where processes of other users and in other mount namespaces get to as well.
+profiles=$(mktemp -d "${TMPDIR:-/tmp}/trireme-coverage-XXXXXX") || exit 1
+# As the system tests do it: what runs ends with what it started.
+child=''
+finish() {
+  if [[ -n $child ]]; then
+    kill -TERM "$child" 2>/dev/null
+    wait "$child"
+  fi
+  rm -rf "$profiles"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+
+# measured KIND NAME LIMIT COMMAND...: %m gives each program one file that all of its processes share,
+# and %c keeps the counters in it while they run, so that a process that is killed loses nothing.
+measured() {
+  local kind=$1 name=$2 limit=$3 rc
+  shift 3
+  LLVM_PROFILE_FILE=$profiles/$kind/%c%m.profraw timeout --foreground --kill-after=60 "$limit" "$@" >"$logs/$name.log" 2>&1 &
+  child=$!
+  wait "$child"
+  rc=$?
+  child=''
+  printf '%-28s %s\n' "$name" "$( ((rc == 0)) && echo passed || echo "FAILED ($rc)")"
+  return "$rc"
+}
+
+mkdir -m 755 "$profiles/unit" "$profiles/system" || exit 1
+chmod 755 "$profiles"
+
+unit_failed=()
+for file in "${unit_tests[@]}"; do
+  name=$(basename "$file")
+  measured unit "$name" 1200 "$file" || unit_failed+=("${name#trireme_unit_}")
+done
+
+# The tests run the tools as other users too.
+for program in "${programs[@]}"; do
+  LLVM_PROFILE_FILE=$profiles/system/%c%m.profraw "$program" --version >/dev/null || exit 1
+done
+chmod 666 "$profiles"/system/*.profraw || exit 1
+
+# Instrumented programs on a machine that does other things are slow.
+export TRIREME_PRODUCTS=$products TRIREME_SLOW=1
+sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
+system_ran=() system_failed=()
+sweep
+for file in tests/system/test_*.py; do
+  grep -Eq 'tests\.system\.(lab|vm) import|from tests\.system import .*\b(lab|vm)\b' "$file" && continue
+  name=$(basename -s .py "${file#tests/system/test_}")
+  system_ran+=("$name")
+  measured system "$name" 1800 /usr/bin/python3 -B -m tests.system "tests.system.test_$name" || system_failed+=("$name")
+done
+sweep
+
+merge() { # OUTPUT DIRECTORY...
+  local output=$1 inputs
+  shift
+  mapfile -t inputs < <(find "$@" -name '*.profraw')
+  llvm-profdata-16 merge -sparse -o "$output" "${inputs[@]}"
+}
+summary() { # PROFILE
+  local objects=() file
+  for file in "${programs[@]:1}" "${unit_tests[@]}"; do objects+=(-object "$file"); done
+  llvm-cov-16 export -summary-only -instr-profile "$1" "${programs[0]}" "${objects[@]}"
+}
+if ! { merge "$profiles/unit.profdata" "$profiles/unit" &&
+  merge "$profiles/all.profdata" "$profiles/unit" "$profiles/system" &&
+  summary "$profiles/unit.profdata" >"$profiles/unit.json" &&
+  summary "$profiles/all.profdata" >"$profiles/all.json"; }; then
+  echo "tests/coverage.sh: no figures" >&2
+  exit 1
+fi
+
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+[[ -n $(git status --porcelain -- src include tests 2>/dev/null) ]] && commit+=" with changes"
+/usr/bin/python3 -B tests/coverage.py "$profiles/unit.json" "$profiles/all.json" \
+  --commit "$commit" --ran "${#system_ran[@]}" --failed "${system_failed[*]:-}" >docs/coverage.md || exit 1
+cat docs/coverage.md
+if ((${#unit_failed[@]})); then
+  echo "unit tests failed: ${unit_failed[*]}" >&2
+  exit 1
+fi
