@@ -1,8 +1,10 @@
 """trirun: as if it were not there for who may, and 125 for who may not."""
 
+import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -229,6 +231,22 @@ class Grants(HostCase):
             )
             self.assertEqual(done.returncode, 1, command)
             self.assertEqual(done.stdout, "", command)
+
+    def test_hostile_requests_end_nothing(self):
+        """A line that is nested deeply enough to overflow a stack, and a property that would add a
+        line to a unit file and to the log."""
+        deep = '{"method":"launch","params":{"labels":' + "[" * 64_000 + "]" * 64_000 + "}}"
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(10)
+            caller.connect(self.host.runtime + "/trireme.sock")
+            caller.sendall(deep.encode() + b"\n")
+            answer = json.loads(caller.makefile().readline())
+        self.assertIn("nested", answer["error"]["message"])
+        done = self.launch(GRANTED, "--label", "app=web", "-p", "Description=a\n[Unit]\nforged")
+        self.assertEqual((done.returncode, done.stdout), (125, ""), done.stderr)
+        self.assertNotRegex(self.host.log_text(), r"(?m)^forged")
+        self.assertIsNone(self.host.daemon.poll())
+        self.assertEqual(self.launch(GRANTED, "--label", "app=web").returncode, 0)
 
 
 class Elsewhere(HostCase):
