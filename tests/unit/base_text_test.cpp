@@ -31,7 +31,7 @@ TEST(Result, ErrnoIsReadWhenTheErrorIsMade) {
 TEST(Nearest, FindsOneEditInShortWordsAndTwoInLongOnes) {
   const std::vector<std::string> known = {"from", "to", "ports", "destination"};
   EXPECT_EQ(nearest("form", known), "from") << "neighbours swapped";
-  EXPECT_EQ(nearest("fom", known), "from") << "one missing";
+  EXPECT_EQ(nearest("frm", known), "from") << "one missing";
   EXPECT_EQ(nearest("ffrom", known), "from") << "one too many";
   EXPECT_EQ(nearest("frim", known), "from") << "another letter";
   EXPECT_EQ(nearest("frix", known), "") << "two in a word of four";
@@ -42,7 +42,7 @@ TEST(Nearest, FindsOneEditInShortWordsAndTwoInLongOnes) {
 }
 
 TEST(Nearest, PrefersTheNearerAndTheFirstOfEquals) {
-  EXPECT_EQ(nearest("allowed", {"followed", "allowes", "allowed"}), "allowed");
+  EXPECT_EQ(nearest("allowed", {"followed", "allowex", "allowed"}), "allowed");
   EXPECT_EQ(nearest("cat", {"bat", "rat"}), "bat");
 }
 
