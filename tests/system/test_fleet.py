@@ -2,6 +2,7 @@
 and the programs that people run."""
 
 import json
+import os
 import subprocess
 import unittest
 
@@ -240,6 +241,11 @@ class RoutedCertificates(Routed, unittest.TestCase):
         self.assertEqual(client.connect("redis", address, 6379), "ok")
         self.assertEqual(client.ask("redis", "SET life long\r\n"), "+OK\r\n")
         for each in (self.client, self.server):
+            # Written to a disk here, which can be slow, and to memory where it matters.
+            waiting.until(
+                lambda path=each.runtime + "/identities.json": os.path.exists(path),
+                "the peer's number is saved",
+            )
             for signal in (9, 15):
                 each.restart(signal)
                 self.assertEqual(client.ask("redis", "GET life\r\n"), "$4\r\nlong\r\n")

@@ -70,7 +70,7 @@ class Typed(LabCase):
         return code, "\n".join(lines)
 
     def test_blocks(self):
-        self.lab.must("chmod -R a+rX /root && chmod 755 /root/here/server")
+        self.lab.must("chmod a+rX /root && chmod -R a+rX /root/here && chmod 755 /root/here/server")
         for block in documents.blocks("run: lab"):
             for _, line, printed in block.commands():
                 with self.subTest(block.page, line=line):
