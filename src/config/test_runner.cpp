@@ -123,10 +123,10 @@ std::optional<std::string> find_failure(const Policy& policy, const policy::Poli
 }
 
 void run_test(const Policy& policy, const policy::PolicyTest& test, Reporter& reporter) {
-  const Ends froms = endpoints(policy, test.from, 1);
-  const Ends tos = endpoints(policy, test.to, 2);
-  for (const Endpoint& from : froms.list) {
-    for (const Endpoint& to : tos.list) {
+  const Ends sources = endpoints(policy, test.from, 1);
+  const Ends destinations = endpoints(policy, test.to, 2);
+  for (const Endpoint& from : sources.list) {
+    for (const Endpoint& to : destinations.list) {
       if (auto failure = find_failure(policy, test, from, to)) {
         reporter.error(test.where, std::move(*failure),
                        test.port ? "" : "without 'port' a test asks about every protocol and port");

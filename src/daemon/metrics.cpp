@@ -106,7 +106,8 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
   page.counter("trireme_handshakes_evicted_total", "Handshakes given up for newer ones.",
                sum.evicted);
   page.counter("trireme_hellos_total", "HELLOs sent, repeated ones included.", sum.hellos);
-  page.counter("trireme_replies_total", "REPLYs sent, repeated ones included.", sum.replies);
+  page.counter("trireme_replies_total", "REPLY messages sent, repeated ones included.",
+               sum.replies);
   page.counter("trireme_handshakes_authorised_total", "Flows authorised by proof, at either end.",
                sum.authorised);
   page.counter("trireme_handshakes_unproved_total", "Flows allowed to peers that offered no proof.",

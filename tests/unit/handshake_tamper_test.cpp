@@ -177,7 +177,7 @@ TEST_P(Tampering, TheReplyToOneHostIsNoReplyToAnother) {
   EXPECT_TRUE(spliced.drop);
   EXPECT_FALSE(spliced.proof);
   EXPECT_EQ(other.last(), Reason::forged_reply);
-  // Two handshakes of one host, their REPLYs exchanged.
+  // Two handshakes of one host, their REPLY messages exchanged.
   const Connection first = Connection::number(1);
   const Connection second = Connection::number(2);
   const auto reply_to = [&](const Connection& each) {

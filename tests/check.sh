@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Checks the sources without running them: format, shell, Python, spelling, and includes between rooms.
+# Prints each finding with its file and line, and exits 1 if there is one.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+exec </dev/null
+
+failed=()
+
+# check NAME COMMAND...: runs it, and remembers that it failed.
+check() {
+  local name=$1 began=$SECONDS
+  shift
+  if "$@"; then
+    echo "check: $name: passed, $((SECONDS - began)) s"
+  else
+    echo "check: $name: FAILED, $((SECONDS - began)) s"
+    failed+=("$name")
+  fi
+}
+
+# tracked PATTERN...: the tracked files that exist, each ended by a NUL.
+tracked() {
+  git ls-files -z --cached --deduplicate -- "$@" | while IFS= read -r -d '' file; do
+    [[ -f $file ]] && printf '%s\0' "$file"
+  done
+}
+
+# on_files NAME COMMAND...: runs it over the NUL-separated files on stdin. No file is a failure: a pattern has gone stale.
+on_files() {
+  local name=$1 files
+  shift
+  mapfile -t -d '' files
+  if ((${#files[@]} == 0)); then
+    echo "$name: no files"
+    return 1
+  fi
+  "$@" "${files[@]}"
+}
+
+format() {
+  tracked '*.cpp' '*.hpp' '*.c' '*.h' | on_files clang-format clang-format-16 --dry-run -Werror
+}
+
+shell_scripts() {
+  tracked '*.sh' '*.bash'
+  tracked . ':!*.sh' ':!*.bash' ':!tests/fuzz/corpus' | xargs -0 awk '
+    FNR == 1 && /^#! *\/(usr\/)?bin\/(env +)?(ba|da)?sh( |$)/ { printf "%s%c", FILENAME, 0 }
+    FNR > 1 { nextfile }'
+}
+
+shell() {
+  shell_scripts | on_files shellcheck shellcheck -f gcc
+}
+
+python() {
+  local rc=0
+  tracked '*.py' | on_files black black --quiet --check --diff || rc=1
+  tracked '*.py' | on_files flake8 flake8 || rc=1
+  return "$rc"
+}
+
+spelling() {
+  # Constants such as kNo are no words; 'alow' and 'chek' are typing errors that tests make.
+  tracked . ':!tests/fuzz/corpus' |
+    on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek
+}
+
+check clang-format format
+check shellcheck shell
+check python python
+check codespell spelling
+check floors tests/floors.py
+
+if ((${#failed[@]})); then
+  echo "check: FAILED: ${failed[*]}, $SECONDS s"
+  exit 1
+fi
+echo "check: passed, $SECONDS s"
