@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Checks the sources without running them: format, shell, Python, spelling, and includes between rooms.
+# Checks the sources without running them: format, clang-tidy, shell, Python, spelling, and includes between rooms.
 # Prints each finding with its file and line, and exits 1 if there is one.
+#
+# clang-tidy covers src and include. Tests are left out: GoogleTest's macros and headers make them most of the time of a
+# run, and the checks are about code that runs as root.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
@@ -42,6 +45,14 @@ format() {
   tracked '*.cpp' '*.hpp' '*.c' '*.h' | on_files clang-format clang-format-16 --dry-run -Werror
 }
 
+tidy() {
+  cmake --preset tidy >build/tidy.log 2>&1 || {
+    cat build/tidy.log
+    return 1
+  }
+  tests/tidy.py
+}
+
 shell_scripts() {
   tracked '*.sh' '*.bash'
   tracked . ':!*.sh' ':!*.bash' ':!tests/fuzz/corpus' | xargs -0 awk '
@@ -66,11 +77,13 @@ spelling() {
     on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek
 }
 
+mkdir -p build || exit 1
 check clang-format format
 check shellcheck shell
 check python python
 check codespell spelling
 check floors tests/floors.py
+check clang-tidy tidy
 
 if ((${#failed[@]})); then
   echo "check: FAILED: ${failed[*]}, $SECONDS s"

@@ -129,7 +129,7 @@ policy::SourceLocation Document::at(toml::source_position position) const {
 
 policy::SourceLocation Document::inside(const toml::node& text, std::size_t offset) const {
   policy::SourceLocation where = at(text);
-  const auto region = text.source();
+  const auto& region = text.source();
   const std::string_view all = line(where.line);
   if (region.begin.line != region.end.line || where.column > all.size()) {
     return where;

@@ -101,7 +101,7 @@ std::string why(const Decision& decision) {
 }
 
 std::string end_text(const Policy& policy, const policy::TestPeer& peer, const Endpoint& end) {
-  const std::string name = text(policy, peer);
+  const std::string name = config::text(policy, peer);
   return end.address && !peer.address ? fmt::format("{} ({})", name, end.address->text()) : name;
 }
 

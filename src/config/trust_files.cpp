@@ -68,22 +68,24 @@ std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, cons
   return credentials::TrustMaterial::File{path, std::move(*content)};
 }
 
-void put(credentials::TrustMaterial& material, Role role, credentials::TrustMaterial::File file) {
+// A file is copied, never moved: what a move leaves of a short string would not be wiped.
+void put(credentials::TrustMaterial& material, Role role,
+         const credentials::TrustMaterial::File& file) {
   switch (role) {
     case Role::certificate:
-      material.certificate = std::move(file);
+      material.certificate = file;
       break;
     case Role::key:
-      material.key = std::move(file);
+      material.key = file;
       break;
     case Role::authority:
-      material.authorities.push_back(std::move(file));
+      material.authorities.push_back(file);
       break;
     case Role::revoked:
-      material.revoked.push_back(std::move(file));
+      material.revoked.push_back(file);
       break;
     case Role::psk:
-      material.psk = std::move(file);
+      material.psk = file;
       break;
   }
 }
@@ -113,7 +115,7 @@ credentials::TrustMaterial read_trust(const std::string& directory,
     auto content = read(file, absolute(file), reporter);
     all = all && content;
     if (content) {
-      put(material, file.role, std::move(*content));
+      put(material, file.role, *content);
     }
   }
   if (!all || !is_complete(material)) {

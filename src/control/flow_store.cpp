@@ -24,7 +24,7 @@ std::size_t end_size(const FlowEnd& end) {
   std::size_t bytes = 0;
   for (const auto* words : {&end.networks, &end.names}) {
     for (const std::string& word : *words) {
-      bytes += word.size() + sizeof word;
+      bytes += word.size() + sizeof(std::string);
     }
   }
   if (end.labels) {

@@ -17,6 +17,7 @@
 #include "trireme/control/client.hpp"
 
 #ifndef SO_PEERPIDFD
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage): the name of newer headers
 #define SO_PEERPIDFD 77  // asm-generic/socket.h, Linux 6.5
 #endif
 

@@ -83,7 +83,7 @@ void wipe(std::span<std::uint8_t> secret) {
 }
 
 struct Hmac::State {
-  mbedtls_md_context_t context;
+  mbedtls_md_context_t context{};
   State() { mbedtls_md_init(&context); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -109,7 +109,7 @@ Digest Hmac::operator()(std::initializer_list<Bytes> parts) {
 }
 
 struct Aead::State {
-  mbedtls_chachapoly_context context;
+  mbedtls_chachapoly_context context{};
   State() { mbedtls_chachapoly_init(&context); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -144,8 +144,8 @@ bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
 }
 
 struct Random::State {
-  mbedtls_entropy_context entropy;
-  mbedtls_ctr_drbg_context generator;
+  mbedtls_entropy_context entropy{};
+  mbedtls_ctr_drbg_context generator{};
   State() {
     mbedtls_entropy_init(&entropy);
     mbedtls_ctr_drbg_init(&generator);

@@ -99,13 +99,13 @@ class Reading {
       return;
     }
     flows_++;
-    Kind kind{.source = *source,
-              .destination = *destination,
-              .from = is_workload(*source) ? policy::Address() : flow.original.source,
-              .to = is_workload(*destination) ? policy::Address() : flow.reply.source,
-              .protocol = flow.protocol,
-              .port = flow.reply.source_port,
-              .audited = (label.flags() & enforcer::kAudited) != 0};
+    const Kind kind{.source = *source,
+                    .destination = *destination,
+                    .from = is_workload(*source) ? policy::Address() : flow.original.source,
+                    .to = is_workload(*destination) ? policy::Address() : flow.reply.source,
+                    .protocol = flow.protocol,
+                    .port = flow.reply.source_port,
+                    .audited = (label.flags() & enforcer::kAudited) != 0};
     if (const auto found = kinds_.find(kind); found != kinds_.end()) {
       found->second++;
     } else if (kinds_.size() < kMostKinds) {

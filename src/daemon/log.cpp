@@ -19,6 +19,7 @@
 namespace trireme::daemon {
 namespace {
 
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): a process has one log
 bool to_journal = false;
 
 /// systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream that stderr was connected to.

@@ -147,7 +147,7 @@ void Settings::fall_back() {
     return diagnostic.severity == config::Diagnostic::Severity::error;
   };
   if (!last_good->valid()) {
-    errors_.push_back("the keys of [trust] are of no use either: other hosts stay unlabelled");
+    errors_.emplace_back("the keys of [trust] are of no use either: other hosts stay unlabelled");
     for (const config::Diagnostic& diagnostic : last_good->diagnostics) {
       if (is_error(diagnostic)) {
         errors_.push_back(diagnostic.text());

@@ -211,7 +211,7 @@ class Surveying {
     if (other != connections_.end() && (is_server || other->second == &owner)) {
       return;
     }
-    policy::SeenEnd own = end(owner);
+    const policy::SeenEnd own = end(owner);
     policy::SeenEnd peer;
     if (other != connections_.end()) {
       peer = end(*other->second);

@@ -29,15 +29,13 @@ policy::SetPeer peer(policy::Number number, const policy::Address& address) {
 class Touched {
  public:
   void add(const kernel::InetSocket& socket) {
-    if (socket.protocol == IPPROTO_UDP) {
+    // sock_diag does not tell the cgroup of a handshake under way: its connection is the
+    // listener's.
+    if (socket.protocol == IPPROTO_UDP || socket.remote_port == 0) {
       open_.insert({socket.protocol, socket.local, socket.local_port});
-    } else if (socket.remote_port != 0) {
+    } else {
       connections_.insert(
           {socket.protocol, {socket.local, socket.remote, socket.local_port, socket.remote_port}});
-    } else {
-      // sock_diag does not tell the cgroup of a handshake under way: its connection is the
-      // listener's.
-      open_.insert({socket.protocol, socket.local, socket.local_port});
     }
   }
 
@@ -50,7 +48,7 @@ class Touched {
 
  private:
   [[nodiscard]] bool is_from(std::uint8_t protocol, const kernel::FlowTuple& tuple) const {
-    policy::Address any4;
+    const policy::Address any4;
     policy::Address any6;
     any6.family = policy::Address::Family::v6;
     return connections_.contains({protocol, tuple}) ||

@@ -54,7 +54,7 @@ inline constexpr std::uint32_t kNumberRegister = 7;
 /// One end of a packet: a number, from its socket's cgroup or from the priority that it got on
 /// OUTPUT; or a class by its address.
 struct End {
-  enum class Kind { socket, priority, local, remote } kind;
+  enum class Kind { socket, priority, local, remote } kind = Kind::socket;
   std::uint32_t level = 0;   // socket; 0: whoever has the namespace
   bool of_source = false;    // local, remote: which address
   std::uint8_t nfproto = 0;  // local, remote

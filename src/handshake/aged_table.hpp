@@ -142,7 +142,7 @@ class AgedTable {
     ends.newest = slot;
   }
   void unlink(Index slot) {
-    Slot& gone = slots_[slot];
+    const Slot& gone = slots_[slot];
     Ends& ends = lists_.at(gone.list);
     (gone.older == kNone ? ends.oldest : slots_[gone.older].newer) = gone.newer;
     (gone.newer == kNone ? ends.newest : slots_[gone.newer].older) = gone.older;

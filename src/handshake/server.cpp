@@ -148,13 +148,13 @@ Answer Engine::State::reply(const Packet& packet) {
   const std::string& encoded = handshake->local->encoded;
   const auto sealed = std::span(labels_).first(std::min(encoded.size(), labels_.size()));
   Tag tag{};
-  Token token{.message = wire::Message::reply,
-              .type = handshake->type,
-              .flags = 0,
-              .nonce = handshake->server_nonce,
-              .credential = own.bytes,
-              .labels = sealed,
-              .tag = tag};
+  const Token token{.message = wire::Message::reply,
+                    .type = handshake->type,
+                    .flags = 0,
+                    .nonce = handshake->server_nonce,
+                    .credential = own.bytes,
+                    .labels = sealed,
+                    .tag = tag};
   const bool fits =
       sealed.size() == encoded.size() &&
       wire::reply_size(token.credential.size(), sealed.size()) <= wire::token_room(packet.segment);

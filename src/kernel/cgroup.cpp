@@ -56,7 +56,13 @@ std::optional<std::string> mounted() {
   std::istringstream lines(*table);
   for (std::string line; std::getline(lines, line);) {
     std::istringstream fields(line);
-    std::string id, parent, device, root, point, field, type;
+    std::string id;
+    std::string parent;
+    std::string device;
+    std::string root;
+    std::string point;
+    std::string field;
+    std::string type;
     fields >> id >> parent >> device >> root >> point;
     while (fields >> field && field != "-") {
     }

@@ -24,7 +24,7 @@ int call(bpf_cmd command, bpf_attr& attributes) {
 
 /// bpf(2) wants the bytes that a command does not use to be zero.
 bpf_attr cleared() {
-  bpf_attr attributes;
+  bpf_attr attributes{};
   std::memset(&attributes, 0, sizeof attributes);
   return attributes;
 }
@@ -123,7 +123,7 @@ Status CgroupProgram::detach(const std::string& directory, bpf_attach_type type)
     return cgroup ? Status{} : Status(tl::unexpected(cgroup.error()));
   }
   Status detached;
-  Status listed = each(*cgroup, type, 0, [&](const Fd& program, const std::string& other) {
+  const Status listed = each(*cgroup, type, 0, [&](const Fd& program, const std::string& other) {
     bpf_attr attributes = place(*cgroup, program, type);
     if (other.starts_with(family) && call(BPF_PROG_DETACH, attributes) != 0 && errno != ENOENT) {
       detached = fail_errno(std::string("cannot detach the ") + description);

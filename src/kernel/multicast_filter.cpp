@@ -55,6 +55,7 @@ std::array<bpf_insn, 39> program() {
       insn(BPF_JMP | BPF_JEQ | BPF_K, 7, 0, 1, kV4),
       insn(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 24),  // ... and IPv6
       insn(BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0),
+      // NOLINTNEXTLINE(misc-redundant-expression): BPF_ADD and BPF_K are both 0
       insn(BPF_ALU64 | BPF_ADD | BPF_K, 3, 0, 0, -4),
       insn(BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, 4),
       insn(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_skb_load_bytes),

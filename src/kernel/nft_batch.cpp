@@ -131,7 +131,7 @@ void* NftBatch::begin(std::uint16_t type, std::uint16_t flags) {
 }
 
 void NftBatch::add_table(const std::string& comment) {
-  Table table(checked(nftnl_table_alloc()));
+  const Table table(checked(nftnl_table_alloc()));
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, table_.c_str());
   nftnl_table_set_u32(table.get(), NFTNL_TABLE_FAMILY, kFamily);
   if (!comment.empty()) {
@@ -145,7 +145,7 @@ void NftBatch::add_table(const std::string& comment) {
 }
 
 void NftBatch::delete_table() {
-  Table table(checked(nftnl_table_alloc()));
+  const Table table(checked(nftnl_table_alloc()));
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, table_.c_str());
   nftnl_table_set_u32(table.get(), NFTNL_TABLE_FAMILY, kFamily);
   nftnl_table_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELTABLE, 0)), table.get());
@@ -153,7 +153,7 @@ void NftBatch::delete_table() {
 }
 
 void NftBatch::add_chain(const std::string& name, std::optional<NftBaseChain> base) {
-  Chain chain(checked(nftnl_chain_alloc()));
+  const Chain chain(checked(nftnl_chain_alloc()));
   nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table_.c_str());
   nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, name.c_str());
   if (base) {
@@ -168,13 +168,13 @@ void NftBatch::add_chain(const std::string& name, std::optional<NftBaseChain> ba
 }
 
 void NftBatch::delete_chain(const std::string& name) {
-  Rule rules(checked(nftnl_rule_alloc()));
+  const Rule rules(checked(nftnl_rule_alloc()));
   nftnl_rule_set_u32(rules.get(), NFTNL_RULE_FAMILY, kFamily);
   nftnl_rule_set_str(rules.get(), NFTNL_RULE_TABLE, table_.c_str());
   nftnl_rule_set_str(rules.get(), NFTNL_RULE_CHAIN, name.c_str());
   nftnl_rule_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELRULE, 0)), rules.get());
   buffer_->advance();
-  Chain chain(checked(nftnl_chain_alloc()));
+  const Chain chain(checked(nftnl_chain_alloc()));
   nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table_.c_str());
   nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, name.c_str());
   nftnl_chain_nlmsg_build_payload(static_cast<nlmsghdr*>(begin(NFT_MSG_DELCHAIN, 0)), chain.get());
@@ -182,7 +182,7 @@ void NftBatch::delete_chain(const std::string& name) {
 }
 
 void NftBatch::add_set(const NftSet& set) {
-  Set object = describe(table_, set);
+  const Set object = describe(table_, set);
   nftnl_set_set_u32(object.get(), NFTNL_SET_FLAGS, flags_of(set));
   nftnl_set_set_u32(object.get(), NFTNL_SET_ID, next_set_id_++);
   nftnl_set_set_u32(object.get(), NFTNL_SET_KEY_TYPE, concatenate(set.key_types));
@@ -269,7 +269,7 @@ void NftBatch::elements(std::uint16_t type, std::uint16_t flags, const NftSet& s
   for (std::size_t first = 0; first < elements.size(); first += kElementsPerMessage) {
     const auto part =
         elements.subspan(first, std::min(kElementsPerMessage, elements.size() - first));
-    Set object = describe(table_, set);
+    const Set object = describe(table_, set);
     for (const NftElement& element : part) {
       nftnl_set_elem_add(object.get(), trireme::kernel::describe(element));
     }
@@ -431,7 +431,7 @@ Result<bool> NftSocket::table_exists(const std::string& table) {
 
 Result<std::optional<std::string>> NftSocket::table_comment(const std::string& name) {
   std::vector<char> buffer(kRequest);
-  Table table(checked(nftnl_table_alloc()));
+  const Table table(checked(nftnl_table_alloc()));
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
   nlmsghdr* request =
       nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, kFamily, NLM_F_ACK, ++sequence_);

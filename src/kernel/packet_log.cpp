@@ -59,7 +59,7 @@ bool read_packet(std::span<const std::uint8_t> bytes, LoggedPacket& packet) {
     packet.protocol = bytes[9];
     packet.tuple.source = address(bytes, 12, 4);
     packet.tuple.destination = address(bytes, 16, 4);
-    read_ports(bytes, (bytes[0] & 15U) * 4U, packet);
+    read_ports(bytes, (bytes[0] & 15U) * std::size_t{4}, packet);
     return true;
   }
   if (version == 6 && bytes.size() >= 40) {

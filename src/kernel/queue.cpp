@@ -163,13 +163,13 @@ struct Queue::State {
     }
   }
 
-  void read(const mmsghdr& received, char* bytes);
+  void read(const mmsghdr& received, const char* bytes);
   nlmsghdr* begin(std::uint32_t id, int verdict, std::size_t payload);
   void end(const nlmsghdr* header) { used += NLMSG_ALIGN(std::size_t{header->nlmsg_len}); }
   void drop(std::uint32_t id) { end(begin(id, NF_DROP, 0)); }
   void flush();
   bool send(const void* bytes, std::size_t size) const;
-  std::uint64_t dropped() const;
+  [[nodiscard]] std::uint64_t dropped() const;
 
   Fd socket;
   QueueCounters counters;
@@ -187,7 +187,7 @@ struct Queue::State {
 };
 
 /// One netlink message a datagram. Errors are about verdicts on packets that are gone.
-void Queue::State::read(const mmsghdr& received, char* bytes) {
+void Queue::State::read(const mmsghdr& received, const char* bytes) {
   const auto* header = reinterpret_cast<const nlmsghdr*>(bytes);
   const bool whole = mnl_nlmsg_ok(header, static_cast<int>(received.msg_len));
   if (whole && header->nlmsg_type == NLMSG_ERROR) {

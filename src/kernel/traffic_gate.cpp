@@ -39,7 +39,7 @@ Status TrafficGate::shut(const std::string& directory) const {
 Status TrafficGate::open(const std::string& directory) {
   Status opened;
   for (const bpf_attach_type direction : kDirections) {
-    if (Status detached = kGate.detach(directory, direction); !detached) {
+    if (const Status detached = kGate.detach(directory, direction); !detached) {
       opened = detached;
     }
   }

@@ -90,7 +90,7 @@ Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   if (colon == std::string_view::npos) {
     return bad();
   }
-  std::string_view host = text.substr(0, colon);
+  const std::string_view host = text.substr(0, colon);
   const bool bracketed = host.size() > 2 && host.starts_with('[') && host.ends_with(']');
   const auto address = Address::parse(bracketed ? host.substr(1, host.size() - 2) : host);
   const std::string_view digits = text.substr(colon + 1);

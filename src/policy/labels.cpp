@@ -94,7 +94,7 @@ Status check_key(std::string_view key) {
   const auto allowed = [](char c) {
     return is_alphanumeric(c) || c == '.' || c == '_' || c == '-' || c == '/';
   };
-  const auto bad = std::find_if_not(key.begin(), key.end(), allowed);
+  const auto* const bad = std::find_if_not(key.begin(), key.end(), allowed);
   if (bad != key.end()) {
     return fail(fmt::format("label key '{}' holds a character that keys cannot have", key),
                 "letters, digits and . _ - / are allowed");

@@ -251,7 +251,7 @@ class Suggesting {
     return blocks;
   }
 
-  SuggestedRule rule(const Block& block) const {
+  [[nodiscard]] SuggestedRule rule(const Block& block) const {
     SuggestedRule made;
     made.from = sides_.texts(block.from);
     made.to = sides_.texts(block.to);
@@ -271,7 +271,7 @@ class Suggesting {
     made.example = most == nullptr ? "" : flow_text(*most);
     for (const auto* side_set : {&block.from, &block.to}) {
       const auto& sides = *side_set;
-      if (std::string caught = sides_.caught(sides); !caught.empty()) {
+      if (const std::string caught = sides_.caught(sides); !caught.empty()) {
         made.comments.push_back((side_set == &block.from ? "from " : "to ") + caught);
       }
       for (const SideId side : sides) {

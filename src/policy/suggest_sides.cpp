@@ -81,10 +81,11 @@ LabelSet expressible(const LabelSet& labels) {
     if (!one.set(key, value)) {
       continue;
     }
-    const auto selector = Selector::parse(key + "=" + value);
+    const std::string text = fmt::format("{}={}", key, value);
+    const auto selector = Selector::parse(text);
     // Parsed, and it means this label: "a=x*" would be a prefix, "k in (a)" another key.
     if (selector && selector->matches(one) && selector->requirements().size() == 1 &&
-        selector->text() == key + "=" + value && !value.ends_with('*')) {
+        selector->text() == text && !value.ends_with('*')) {
       (void)result.set(key, value);
     }
   }

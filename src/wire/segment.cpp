@@ -53,7 +53,7 @@ tl::expected<Segment, Malformed> Segment::parse(std::span<const std::uint8_t> pa
   if (packet.size() - found->offset < kTcpHeader) {
     return tl::unexpected(Malformed::truncated);
   }
-  const std::size_t header = (packet[found->offset + tcp::kDataOffset] >> 4U) * 4U;
+  const std::size_t header = (packet[found->offset + tcp::kDataOffset] >> 4U) * std::size_t{4};
   if (header < kTcpHeader) {
     return tl::unexpected(Malformed::no_tcp);
   }

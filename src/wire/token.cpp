@@ -13,7 +13,9 @@ constexpr std::size_t kVersionAt = 8, kMessageAt = 9, kTypeAt = 10, kFlagsAt = 1
                       kCredentialLengthAt = 28, kLabelsLengthAt = 30;
 
 bool is_possible(CredentialType type, std::size_t length) {
-  constexpr std::size_t kPskHash = 8, kHostName = 64, kLocalName = 16;
+  constexpr std::size_t kPskHash = 8;
+  constexpr std::size_t kHostName = 64;
+  constexpr std::size_t kLocalName = 16;
   switch (type) {
     case CredentialType::certificate:
       return length >= 1 && length <= kMaxToken;

@@ -21,7 +21,8 @@ bool says(std::uint16_t field, std::size_t length) {
 /// IPv4 options: a source route that goes on (RFC 791, section 3.1) ends elsewhere than the header
 /// says.
 std::optional<Malformed> check_ipv4_options(Bytes area) {
-  constexpr std::uint8_t kLooseRoute = 131, kStrictRoute = 137;
+  constexpr std::uint8_t kLooseRoute = 131;
+  constexpr std::uint8_t kStrictRoute = 137;
   constexpr std::size_t kPointer = 2;  // from 1 on, at the next address
   OptionWalk walk(area);
   while (walk.next()) {
@@ -38,7 +39,7 @@ Found find_in_ipv4(Bytes packet, std::size_t length, std::uint8_t protocol) {
   if (packet.size() < kIpv4Header) {
     return tl::unexpected(Malformed::truncated);
   }
-  const std::size_t header = (packet[0] & 15U) * 4U;
+  const std::size_t header = (packet[0] & 15U) * std::size_t{4};
   if (header < kIpv4Header) {
     return tl::unexpected(Malformed::no_ip);
   }
@@ -64,8 +65,11 @@ Found find_in_ipv4(Bytes packet, std::size_t length, std::uint8_t protocol) {
 /// The extension headers that the kernel's ipv6_ext_hdr() knows, in any order and number, as its
 /// connection tracking does.
 Found follow_extensions(Bytes packet, std::uint8_t protocol) {
-  constexpr std::uint8_t kHopByHop = 0, kRouting = 43, kFragment = 44, kAuthentication = 51,
-                         kDestination = 60;
+  constexpr std::uint8_t kHopByHop = 0;
+  constexpr std::uint8_t kRouting = 43;
+  constexpr std::uint8_t kFragment = 44;
+  constexpr std::uint8_t kAuthentication = 51;
+  constexpr std::uint8_t kDestination = 60;
   constexpr std::size_t kSegmentsLeft = 3;
   Upper upper{kIpv6Header, false};
   std::uint8_t next = packet[ipv6::kNextHeader];

@@ -44,8 +44,9 @@ class FlowLog {
     policy::LabelSet labels;
   };
 
-  policy::FlowEnd describe(policy::Number number, const policy::Address& address,
-                           const workload::Registry& registry, const Enforcer& enforcer) const;
+  [[nodiscard]] policy::FlowEnd describe(policy::Number number, const policy::Address& address,
+                                         const workload::Registry& registry,
+                                         const Enforcer& enforcer) const;
   RefusedEnds refused(Enforcer& enforcer);
   std::optional<RefusedKey> take_ends(const kernel::LoggedPacket& packet, RefusedEnds& refused);
 

@@ -25,7 +25,8 @@ class DropIns {
   /// `early` ones are in /run: they start before trireme can, and would wait for what waits for
   /// them. Returns whether a file changed: then systemd must reload. The first error, after all
   /// were tried.
-  Result<bool> apply(const std::set<std::string>& units, const std::set<std::string>& early) const;
+  [[nodiscard]] Result<bool> apply(const std::set<std::string>& units,
+                                   const std::set<std::string>& early) const;
   /// Whether they outlive a reboot.
   [[nodiscard]] bool last() const;
 
@@ -33,7 +34,7 @@ class DropIns {
   /// The units and templates that have one there.
   [[nodiscard]] static std::set<std::string> present(const std::string& directory);
   [[nodiscard]] std::string content() const;
-  Result<bool> write(const std::string& directory, const std::string& unit) const;
+  [[nodiscard]] Result<bool> write(const std::string& directory, const std::string& unit) const;
   static Status remove(const std::string& directory, const std::string& unit);
 
   std::string gate_command_;

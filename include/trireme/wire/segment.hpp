@@ -114,6 +114,7 @@ class Segment {
 
 /// Room for one packet that an edit writes: more than the queue copies. A segment of a larger
 /// packet is none that an edit takes.
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): not zeroed for every packet
 struct PacketBuffer {
   std::array<std::uint8_t, 2048> bytes;
   std::size_t size = 0;

@@ -91,9 +91,9 @@ class Registry {
   std::function<void(const Workload&, bool ended)> on_change;
 
  private:
-  Result<policy::LabelSet> with_host_labels(const policy::LabelSet& own) const;
-  std::string free_name(const std::string& wanted, const std::string& container_id,
-                        const std::string& key) const;
+  [[nodiscard]] Result<policy::LabelSet> with_host_labels(const policy::LabelSet& own) const;
+  [[nodiscard]] std::string free_name(const std::string& wanted, const std::string& container_id,
+                                      const std::string& key) const;
   Status refresh(Workload known, const Description& description);
   [[nodiscard]] Result<std::uint64_t> id_of(const Description& description) const;
   [[nodiscard]] const Workload* find_key(const std::string& key) const;

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Runs clang-tidy over the compile database of build/tidy, in parallel, and remembers what was clean.
+
+The database has one file for each room, which includes the room's files: most of clang-tidy's time goes into the
+standard library's headers, and so they are read once a room.
+
+A clean result is kept in $XDG_CACHE_HOME/trireme-tidy under a hash of all it depends on: the version of clang-tidy,
+.clang-tidy, the command, and the preprocessed source with its comments (NOLINT) and macros.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / 'build' / 'tidy'
+TIDY = 'clang-tidy-16'
+OPTIONS = ['--quiet', '--warnings-as-errors=*']
+KEPT_SECONDS = 30 * 24 * 3600
+
+
+def run(command, cwd):
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors='replace',
+    )
+
+
+def preprocessed(entry):
+    command = shlex.split(entry['command'])
+    output = command.index('-o')
+    del command[output : output + 2]
+    command[command.index('-c')] = '-E'
+    done = run([*command, '-C', '-dD'], entry['directory'])
+    # What does not compile has no key: clang-tidy reports the error.
+    return done.stdout if done.returncode == 0 else None
+
+
+def key(entry, common):
+    source = preprocessed(entry)
+    if source is None:
+        return None
+    digest = hashlib.sha256()
+    for part in (common, entry['command'], source):
+        # The place of the work tree changes nothing.
+        digest.update(part.replace(f'{ROOT}/', '').encode())
+        digest.update(b'\0')
+    return digest.hexdigest()
+
+
+def tidy(entry, common, cache):
+    began = time.monotonic()
+    name = os.path.relpath(entry['file'], ROOT)
+    digest = key(entry, common)
+    clean = cache / digest if digest else None
+    if clean and clean.exists():
+        clean.touch()
+        return name, 'unchanged', 0, ''
+    done = run([TIDY, '-p', str(BUILD), *OPTIONS, entry['file']], ROOT)
+    seconds = time.monotonic() - began
+    # stderr holds what kept clang-tidy from running, beside counts of warnings in foreign headers.
+    output = done.stdout + re.sub(r'^\d+ warnings?.*\n', '', done.stderr, flags=re.M)
+    if done.returncode == 0 and not done.stdout.strip():
+        if clean:
+            clean.touch()
+        return name, 'clean', seconds, ''
+    return name, 'findings', seconds, output.replace(f'{ROOT}/', '')
+
+
+def main():
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'trireme-tidy'
+    cache.mkdir(parents=True, exist_ok=True)
+    for path in cache.iterdir():
+        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            path.unlink(missing_ok=True)
+
+    entries = json.loads((BUILD / 'compile_commands.json').read_text())
+    version = run([TIDY, '--version'], ROOT).stdout
+    common = '\n'.join([version, (ROOT / '.clang-tidy').read_text(), *OPTIONS])
+
+    # The largest rooms first, so that no processor waits for one at the end.
+    def size(entry):
+        source = Path(entry['file'])
+        parts = re.findall(r'#include "(/[^"]+\.cpp)"', source.read_text())
+        return sum(os.path.getsize(part) for part in parts) or source.stat().st_size
+
+    entries.sort(key=size, reverse=True)
+    blocks, counts = {}, {}
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for name, state, seconds, output in pool.map(lambda e: tidy(e, common, cache), entries):
+            counts[state] = counts.get(state, 0) + 1
+            if state != 'unchanged':
+                print(f'tidy: {name}: {state}, {seconds:.0f} s', flush=True)
+            # A header's findings come with every room that includes it; each is printed once.
+            for block in re.split(r'^(?=\S+:\d+:\d+: (?:warning|error))', output, flags=re.M):
+                if block.strip() and block not in blocks:
+                    blocks[block] = None
+                    print(block, end='', flush=True)
+    print('tidy:', ', '.join(f'{count} {state}' for state, count in sorted(counts.items())))
+    return 0 if entries and not counts.get('findings') else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
