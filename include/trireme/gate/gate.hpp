@@ -1,0 +1,108 @@
+// The gate: BPF programs at the top of the cgroup tree that stamp what local sockets send over lo
+// with their sender's number, and judge it at the socket that is about to get it.
+// docs/datapath.md, "The gate".
+//
+// The programs and their maps stay when this process ends, and go on deciding by what they know.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "trireme/base/fd.hpp"
+#include "trireme/base/result.hpp"
+#include "trireme/policy/compile.hpp"
+
+namespace trireme::gate {
+
+/// Packets that were refused (or, in audit mode, would have been), by reason.
+struct Refusals {
+  std::uint64_t quarantine_in = 0;
+  std::uint64_t quarantine_out = 0;
+  std::uint64_t unstamped = 0;  // to a workload, from nobody whose socket is in this cgroup tree
+  std::uint64_t policy = 0;
+  std::uint64_t protocol = 0;    // neither TCP, UDP nor ICMP
+  std::uint64_t unreadable = 0;  // headers that end too early
+  std::uint64_t audited = 0;
+};
+
+class Gate {
+ public:
+  /// Loads the programs for the cgroup tree below `top` (absolute path). Maps of programs that an
+  /// earlier daemon has attached there are taken over: they decide until attach(). Errors: another
+  /// daemon is in charge of this tree; a kernel before 5.10 or without CONFIG_CGROUP_BPF; CAP_BPF
+  /// or CAP_NET_ADMIN is missing.
+  [[nodiscard]] static Result<std::unique_ptr<Gate>> open(const std::string& top);
+  ~Gate();
+
+  /// Puts the programs in force, in the place of an earlier daemon's: what was given to set() and
+  /// replace() holds from then on.
+  [[nodiscard]] Status attach();
+  /// Takes the programs of whatever daemon off `top`: everything passes. None there is fine.
+  [[nodiscard]] static Status detach(const std::string& top);
+
+  // --- whose socket it is ---
+
+  /// Sockets of this cgroup, and of those below it that have no number, have `number`:
+  /// kQuarantine or a workload's.
+  [[nodiscard]] Status set(std::uint64_t cgroup_id, policy::Number number);
+  /// The cgroup is that of no workload any more: its sockets are its nearest ancestor's, or
+  /// @host's.
+  [[nodiscard]] Status release(std::uint64_t cgroup_id);
+  /// The cgroup is gone. Sockets that were made in it, and may live on in other processes, are in
+  /// quarantine until the kernel says that the last of them has gone.
+  [[nodiscard]] Status end(std::uint64_t cgroup_id);
+  /// What every cgroup has; for tests and self-checks.
+  [[nodiscard]] Result<std::unordered_map<std::uint64_t, policy::Number>> numbers() const;
+
+  // --- policy ---
+
+  /// Prepares another policy beside the one in force; from then until finish() or cancel() what
+  /// either allows passes. `audit`: what is refused is counted, and passes (with finish()).
+  [[nodiscard]] Status prepare(const policy::Tables& tables, const policy::Elements& elements,
+                               std::uint32_t first_id, bool audit);
+  /// The prepared policy alone is in force.
+  [[nodiscard]] Status finish();
+  /// The earlier policy alone is in force.
+  [[nodiscard]] Status cancel();
+  /// A change of the policy in force: workloads and addresses of names that come or go.
+  [[nodiscard]] Status change(const policy::Delta& delta);
+
+  [[nodiscard]] Result<Refusals> refusals() const;
+
+  /// Sockets in quarantine, and those of cgroups that are gone.
+  static constexpr policy::Number kQuarantine = 2;
+
+ private:
+  struct Programs;
+  /// The maps of one policy.
+  struct Slot {
+    Fd members, same, pairs, outcomes, ports, addresses, named;
+    std::uint32_t first_id = 1;
+    std::set<std::uint32_t> host_classes;  // of @host, at whatever address
+    bool plain_host = false;               // one class at every address
+    bool host_asks = false;                // a rule lets @host reach somebody
+  };
+  explicit Gate(std::unique_ptr<Programs> programs, Fd top);
+  [[nodiscard]] Result<Slot> make_slot(const policy::Tables& tables,
+                                       const policy::Elements& elements,
+                                       std::uint32_t first_id) const;
+  [[nodiscard]] static Status write(Slot& slot, const policy::Delta& delta);
+  [[nodiscard]] Status install(std::uint32_t index, const Slot& slot) const;
+  [[nodiscard]] Status apply_settings();
+
+  std::unique_ptr<Programs> programs_;
+  Fd top_;  // locked: one daemon for each tree
+  std::array<Slot, 2> slots_;
+  std::uint32_t current_ = 0;
+  std::uint32_t generation_ = 1;
+  bool both_ = false;
+  bool audit_ = false, next_audit_ = false;
+  bool somebody_shut_ = false;
+};
+
+}  // namespace trireme::gate

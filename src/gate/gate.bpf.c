@@ -1,0 +1,553 @@
+/* The gate: one pair of programs at the top of the cgroup tree, for every local socket.
+ *
+ * Egress stamps each packet for lo with its sender's number. Ingress judges a packet at the very
+ * socket that is about to get it, by that stamp, the socket's own number and the port. A packet
+ * without a stamp is nobody's: workloads refuse it. docs/datapath.md, "The gate".
+ *
+ * A socket's number is that of the deepest cgroup among its ancestors that has one. A socket keeps
+ * the cgroup that made it, wherever it is passed.
+ */
+#include <linux/bpf.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+#define IPPROTO_ICMPV6 58
+#define LOOPBACK 1 /* lo's index, in every network namespace (LOOPBACK_IFINDEX) */
+#define DEEPEST 24 /* levels of the tree below the real root that are looked at */
+#define KNOWN_CGROUPS 256
+#define KNOWN_VERDICTS 1024
+#define ASKED 8 /* ports that an unconnected UDP socket has asked at last */
+
+enum { REFUSE = 0, PASS = 1 };
+
+/* --- maps that last: an upgrade of the programs takes them over --- */
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct trireme_settings);
+} settings SEC(".maps");
+
+/* cgroup id -> number. Preallocated: tracing programs write it too. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 1 << 17);
+  __type(key, __u64);
+  __type(value, __u32);
+} numbers SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, TRIREME_REFUSALS);
+  __type(key, __u32);
+  __type(value, __u64);
+} refusals SEC(".maps");
+
+/* --- the policy: each of these has two slots, so that a reload can prepare one beside the other
+ * --- */
+
+/* What makes a map of its kind; the daemon decides how much fits in. Sizes and not types: BTF of
+ * inner maps lacks structs that nothing else names. */
+struct members_map {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(struct trireme_member));
+};
+struct same_map {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(__u32));
+};
+struct pairs_map {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1);
+  __uint(key_size, sizeof(struct trireme_pair));
+  __uint(value_size, sizeof(__u32));
+};
+struct ports_map {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, TRIREME_PORTS);
+  __uint(key_size, sizeof(__u32));
+  __uint(value_size, sizeof(__u32));
+};
+struct addresses_map {
+  __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1);
+  __uint(key_size, sizeof(struct trireme_address));
+  __uint(value_size, sizeof(__u32));
+};
+struct named_map {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __uint(max_entries, 1);
+  __uint(key_size, sizeof(__u8[16]));
+  __uint(value_size, sizeof(__u32));
+};
+
+#define TWO_SLOTS(kind, name)                 \
+  struct {                                    \
+    __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); \
+    __uint(max_entries, 2);                   \
+    __type(key, __u32);                       \
+    __array(values, struct kind);             \
+  } name SEC(".maps")
+
+TWO_SLOTS(members_map, members);     /* number -> group, class */
+TWO_SLOTS(same_map, same);           /* groups whose members reach each other */
+TWO_SLOTS(pairs_map, pairs);         /* (source class, destination class) -> profile */
+TWO_SLOTS(pairs_map, outcomes);      /* (profile, port class) -> outcome; absent: refused */
+TWO_SLOTS(ports_map, ports);         /* port class */
+TWO_SLOTS(addresses_map, addresses); /* class of @host at an address */
+TWO_SLOTS(named_map, named); /* the same, of addresses that have a DNS name; before `addresses` */
+
+/* --- what is remembered on each processor, and on sockets --- */
+
+/* A slot is written by one at a time: whoever finds it busy does without. On one processor a
+ * program can be interrupted, or preempted, by another at any instruction. `turn` changes with each
+ * writing, so that a reader who was interrupted notices. */
+struct cgroup_slot {
+  __u64 id;
+  __u32 generation;
+  __u32 number;
+  __u32 busy;
+  __u32 turn;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, KNOWN_CGROUPS);
+  __type(key, __u32);
+  __type(value, struct cgroup_slot);
+} known_cgroups SEC(".maps");
+
+struct verdict_slot {
+  __u32 from;
+  __u32 to;
+  __u32 what; /* port << 1 | is UDP */
+  __u32 generation;
+  __u32 allowed;
+  __u32 busy;
+  __u32 turn;
+  __u32 unused;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, KNOWN_VERDICTS);
+  __type(key, __u32);
+  __type(value, struct verdict_slot);
+} known_verdicts SEC(".maps");
+
+/* Ports in network byte order, as packets have them. */
+struct asked_ports {
+  __u32 next;
+  __u16 port[ASKED];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct asked_ports);
+} asked SEC(".maps");
+
+/* The destination port that NAT on OUTPUT gave a socket's packets, where it is not the socket's. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u16);
+} translated SEC(".maps");
+
+#define barrier() asm volatile("" ::: "memory")
+
+static __always_inline void count(__u32 reason) {
+  __u64* counter = bpf_map_lookup_elem(&refusals, &reason);
+  if (counter)
+    (*counter)++;
+}
+
+static __always_inline int refuse(const struct trireme_settings* set, __u32 reason) {
+  if (reason >= TRIREME_REFUSED_UNSTAMPED && set->flags & TRIREME_AUDIT) {
+    count(TRIREME_AUDITED);
+    return PASS;
+  }
+  count(reason);
+  return REFUSE;
+}
+
+/* --- who --- */
+
+static __always_inline __u32 look_up_number(struct __sk_buff* skb) {
+  for (int level = DEEPEST; level >= 1; level--) {
+    __u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
+    if (!id)
+      continue;
+    __u32* number = bpf_map_lookup_elem(&numbers, &id);
+    if (number)
+      return *number;
+  }
+  return TRIREME_HOST;
+}
+
+static __always_inline __u32 number_of(struct __sk_buff* skb, __u32 generation) {
+  __u64 id = bpf_skb_cgroup_id(skb);
+  __u32 index = (__u32)(id ^ id >> 8) % KNOWN_CGROUPS;
+  struct cgroup_slot* slot = bpf_map_lookup_elem(&known_cgroups, &index);
+  if (!slot)
+    return look_up_number(skb);
+  __u32 turn = *(volatile __u32*)&slot->turn;
+  barrier();
+  if (!*(volatile __u32*)&slot->busy && slot->id == id && slot->generation == generation) {
+    __u32 number = slot->number;
+    barrier();
+    if (*(volatile __u32*)&slot->turn == turn)
+      return number;
+  }
+  __u32 number = look_up_number(skb);
+  __sync_fetch_and_add(&slot->busy, 1);
+  barrier();
+  if (*(volatile __u32*)&slot->busy == 1) {
+    __sync_fetch_and_add(&slot->turn, 1);
+    barrier();
+    slot->id = id;
+    slot->generation = generation;
+    slot->number = number;
+    barrier();
+  }
+  __sync_fetch_and_add(&slot->busy, -1);
+  return number;
+}
+
+/* --- what is allowed --- */
+
+struct packet {
+  __u32 from;
+  __u32 own;
+  __u32 generation;
+  __u32 flags;
+  __u32 slot;
+  __u16 source_port; /* network byte order */
+  __u16 destination_port;
+  __u8 is_udp;
+  __u8 source[16];
+  __u8 destination[16];
+};
+
+static __always_inline __u32 class_of(__u32 slot, __u32 number, const __u8* address, __u32* group) {
+  *group = 0;
+  if (number == TRIREME_HOST) {
+    void* by_name = bpf_map_lookup_elem(&named, &slot);
+    __u32* found = by_name ? bpf_map_lookup_elem(by_name, address) : 0;
+    if (found)
+      return *found;
+    struct trireme_address key = {.length = 128};
+    __builtin_memcpy(key.bytes, address, 16);
+    void* trie = bpf_map_lookup_elem(&addresses, &slot);
+    found = trie ? bpf_map_lookup_elem(trie, &key) : 0;
+    return found ? *found : 0;
+  }
+  void* table = bpf_map_lookup_elem(&members, &slot);
+  struct trireme_member* member = table ? bpf_map_lookup_elem(table, &number) : 0;
+  if (!member)
+    return 0;
+  *group = member->group;
+  return member->klass;
+}
+
+/* By one policy. Class, profile and group 0 are nobody's: identifiers begin at 1. */
+static __always_inline int allowed_by(__u32 slot, __u32 from, const __u8* from_address, __u32 to,
+                                      const __u8* to_address, __u16 port, __u8 is_udp) {
+  __u32 from_group, to_group;
+  struct trireme_pair pair = {.first = class_of(slot, from, from_address, &from_group),
+                              .second = class_of(slot, to, to_address, &to_group)};
+  if (from_group && from_group == to_group) {
+    void* groups = bpf_map_lookup_elem(&same, &slot);
+    if (groups && bpf_map_lookup_elem(groups, &from_group))
+      return 1;
+  }
+  if (!pair.first || !pair.second)
+    return 0;
+  void* table = bpf_map_lookup_elem(&pairs, &slot);
+  __u32* profile = table ? bpf_map_lookup_elem(table, &pair) : 0;
+  if (!profile)
+    return 0;
+  __u32 index = (is_udp ? 65536u : 0u) + bpf_ntohs(port);
+  table = bpf_map_lookup_elem(&ports, &slot);
+  __u32* port_class = table ? bpf_map_lookup_elem(table, &index) : 0;
+  if (!port_class)
+    return 0;
+  struct trireme_pair outcome = {.first = *profile, .second = *port_class};
+  table = bpf_map_lookup_elem(&outcomes, &slot);
+  return table && bpf_map_lookup_elem(table, &outcome);
+}
+
+/* A function of its own, called for each direction and port that may matter. */
+static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
+  if (!p)
+    return 0;
+  __u32 from = backward ? p->own : p->from, to = backward ? p->from : p->own;
+  __u32 what = (port & 0xffffu) << 1 | (p->is_udp & 1);
+  struct verdict_slot* known = 0;
+  if (p->flags & TRIREME_PLAIN_HOST || (from != TRIREME_HOST && to != TRIREME_HOST)) {
+    __u32 index = (from * 31 + to * 7 + what) % KNOWN_VERDICTS;
+    known = bpf_map_lookup_elem(&known_verdicts, &index);
+  }
+  if (known) {
+    __u32 turn = *(volatile __u32*)&known->turn;
+    barrier();
+    if (!*(volatile __u32*)&known->busy && known->from == from && known->to == to &&
+        known->what == what && known->generation == p->generation) {
+      int verdict = known->allowed & 1;
+      barrier();
+      if (*(volatile __u32*)&known->turn == turn)
+        return verdict;
+    }
+  }
+  /* The addresses as the flow's sender has them. */
+  const __u8* from_address = backward ? p->destination : p->source;
+  const __u8* to_address = backward ? p->source : p->destination;
+  int verdict = allowed_by(p->slot & 1, from, from_address, to, to_address, port, p->is_udp);
+  if (!verdict && p->flags & TRIREME_BOTH_POLICIES)
+    verdict = allowed_by((p->slot & 1) ^ 1, from, from_address, to, to_address, port, p->is_udp);
+  if (known) {
+    __sync_fetch_and_add(&known->busy, 1);
+    barrier();
+    if (*(volatile __u32*)&known->busy == 1) {
+      __sync_fetch_and_add(&known->turn, 1);
+      barrier();
+      known->from = from;
+      known->to = to;
+      known->what = what;
+      known->allowed = verdict;
+      known->generation = p->generation;
+      barrier();
+    }
+    __sync_fetch_and_add(&known->busy, -1);
+  }
+  return verdict;
+}
+
+/* --- packets --- */
+
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_DESTINATION 60
+
+/* Where the transport header begins, and its protocol; 0 where it cannot be read. */
+static __always_inline __u32 transport(struct __sk_buff* skb, __u8* protocol) {
+  if (skb->protocol == bpf_htons(0x0800)) {
+    __u8 header[10];
+    if (bpf_skb_load_bytes(skb, 0, header, sizeof header))
+      return 0;
+    *protocol = header[9];
+    return (header[0] & 15u) * 4;
+  }
+  __u8 next;
+  if (skb->protocol != bpf_htons(0x86dd) || bpf_skb_load_bytes(skb, 6, &next, 1))
+    return 0;
+  __u32 at = 40;
+  for (int i = 0; i < 6; i++) {
+    if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION &&
+        next != NEXT_FRAGMENT)
+      break;
+    __u8 extension[2];
+    if (bpf_skb_load_bytes(skb, at, extension, sizeof extension))
+      return 0;
+    at += next == NEXT_FRAGMENT ? 8 : (extension[1] + 1u) * 8;
+    next = extension[0];
+  }
+  *protocol = next;
+  return at;
+}
+
+static __always_inline int read_addresses(struct __sk_buff* skb, struct packet* p) {
+  if (skb->protocol == bpf_htons(0x0800)) {
+    __builtin_memset(p->source, 0, 10);
+    __builtin_memset(p->source + 10, 0xff, 2);
+    __builtin_memset(p->destination, 0, 10);
+    __builtin_memset(p->destination + 10, 0xff, 2);
+    return !bpf_skb_load_bytes(skb, 12, p->source + 12, 4) &&
+           !bpf_skb_load_bytes(skb, 16, p->destination + 12, 4);
+  }
+  return !bpf_skb_load_bytes(skb, 8, p->source, 16) &&
+         !bpf_skb_load_bytes(skb, 24, p->destination, 16);
+}
+
+struct tcp_start {
+  __u16 source;
+  __u16 destination;
+  __u32 sequence;
+  __u32 acknowledged;
+  __u8 offset;
+  __u8 flags;
+};
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+
+static __always_inline void remember_translation(struct bpf_sock* sk, __u16 port) {
+  __u16* kept = bpf_sk_storage_get(&translated, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  if (kept)
+    *kept = port;
+}
+
+static __always_inline void remember_asked(struct bpf_sock* sk, __u16 port) {
+  struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!ring)
+    return; /* no memory: the answer is judged by the rules of its own direction */
+  for (int i = 0; i < ASKED; i++)
+    if (ring->port[i] == port)
+      return;
+  __u32 at = ring->next++ % ASKED;
+  if (at < ASKED)
+    ring->port[at] = port;
+}
+
+SEC("cgroup_skb/egress")
+int trireme_stamp(struct __sk_buff* skb) {
+  __u32 zero = 0;
+  struct trireme_settings* set = bpf_map_lookup_elem(&settings, &zero);
+  if (!set)
+    return REFUSE;
+  if (skb->ifindex != LOOPBACK && !(set->flags & TRIREME_SOMEBODY_SHUT))
+    return PASS;
+  __u32 number = number_of(skb, *(volatile __u32*)&set->generation);
+  if (number == TRIREME_QUARANTINE)
+    return refuse(set, TRIREME_REFUSED_QUARANTINE_OUT);
+  if (skb->ifindex != LOOPBACK)
+    return PASS;
+  skb->priority = TRIREME_STAMP | number;
+  if (number == TRIREME_HOST && !(set->flags & TRIREME_HOST_ASKS))
+    return PASS;
+
+  /* What answers will be recognised by. A handshake under way comes as its listener.
+   */
+  struct bpf_sock* sk = skb->sk;
+  if (!sk || !(sk = bpf_sk_fullsock(sk)))
+    return PASS;
+  __u8 protocol;
+  __u32 at = transport(skb, &protocol);
+  if (!at)
+    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+  if (protocol == IPPROTO_TCP) {
+    struct tcp_start tcp;
+    if (bpf_skb_load_bytes(skb, at, &tcp, 14))
+      return refuse(set, TRIREME_REFUSED_UNREADABLE);
+    if ((tcp.flags & (SYN | ACK)) == SYN && tcp.destination != sk->dst_port)
+      remember_translation(sk, tcp.destination);
+  } else if (protocol == IPPROTO_UDP) {
+    __u16 destination;
+    if (bpf_skb_load_bytes(skb, at + 2, &destination, 2))
+      return refuse(set, TRIREME_REFUSED_UNREADABLE);
+    if (!sk->dst_port)
+      remember_asked(sk, destination);
+    else if (sk->dst_port != destination)
+      remember_translation(sk, destination);
+  }
+  return PASS;
+}
+
+static __always_inline int judge_tcp(struct __sk_buff* skb, struct trireme_settings* set,
+                                     struct bpf_sock* sk, struct packet* p, __u32 at) {
+  struct tcp_start tcp;
+  if (bpf_skb_load_bytes(skb, at, &tcp, 14))
+    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+  int has_data = skb->len > at + (tcp.offset >> 4) * 4u;
+  int is_request = (tcp.flags & (SYN | ACK)) == SYN;
+  /* They may come from a control socket, a TIME_WAIT socket or a SYN cookie, and say nothing. */
+  if (tcp.flags & RST || (!has_data && !(tcp.flags & FIN) && !is_request))
+    return PASS;
+  if (p->from == TRIREME_NOBODY)
+    return refuse(set, TRIREME_REFUSED_UNSTAMPED);
+  if (!read_addresses(skb, p))
+    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+  if (allowed(p, 0, tcp.destination))
+    return PASS;
+  if (!is_request) {
+    if (allowed(p, 1, tcp.source))
+      return PASS;
+    __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
+    if (port && allowed(p, 1, *port))
+      return PASS;
+  }
+  return refuse(set, TRIREME_REFUSED_POLICY);
+}
+
+static __always_inline int judge_udp(struct __sk_buff* skb, struct trireme_settings* set,
+                                     struct bpf_sock* sk, struct packet* p, __u32 at) {
+  __u16 ports_here[2];
+  if (p->from == TRIREME_NOBODY)
+    return refuse(set, TRIREME_REFUSED_UNSTAMPED);
+  if (bpf_skb_load_bytes(skb, at, ports_here, 4) || !read_addresses(skb, p))
+    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+  p->is_udp = 1;
+  if (allowed(p, 0, ports_here[1]))
+    return PASS;
+  if (sk->dst_port) {
+    if (allowed(p, 1, ports_here[0]))
+      return PASS;
+    __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
+    if (port && allowed(p, 1, *port))
+      return PASS;
+    return refuse(set, TRIREME_REFUSED_POLICY);
+  }
+  struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, 0);
+  if (ring)
+    for (int i = 0; i < ASKED; i++)
+      if (ring->port[i] && allowed(p, 1, ring->port[i]))
+        return PASS;
+  return refuse(set, TRIREME_REFUSED_POLICY);
+}
+
+SEC("cgroup_skb/ingress")
+int trireme_judge(struct __sk_buff* skb) {
+  __u32 zero = 0;
+  struct trireme_settings* set = bpf_map_lookup_elem(&settings, &zero);
+  if (!set)
+    return REFUSE;
+  if (skb->ifindex != LOOPBACK && !(set->flags & TRIREME_SOMEBODY_SHUT))
+    return PASS;
+  /* The generation first: what is looked up after it is as new as it, or newer. */
+  __u32 generation = *(volatile __u32*)&set->generation;
+  barrier();
+  __u32 own = number_of(skb, generation);
+  if (own == TRIREME_QUARANTINE)
+    return refuse(set, TRIREME_REFUSED_QUARANTINE_IN);
+  if (skb->ifindex != LOOPBACK)
+    return PASS;
+  __u32 priority = skb->priority;
+  struct packet p = {.own = own, .generation = generation, .flags = set->flags, .slot = set->slot};
+  if ((priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
+    p.from = priority & ~TRIREME_STAMP_MASK;
+  if (p.from == own)
+    return PASS;
+  if (own == TRIREME_HOST && p.from == TRIREME_NOBODY)
+    return PASS; /* as if trireme were not there */
+
+  __u8 protocol;
+  __u32 at = transport(skb, &protocol);
+  struct bpf_sock* sk = skb->sk;
+  if (!at || !sk || !(sk = bpf_sk_fullsock(sk)))
+    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+  switch (protocol) {
+    case IPPROTO_TCP:
+      return judge_tcp(skb, set, sk, &p, at);
+    case IPPROTO_UDP:
+      return judge_udp(skb, set, sk, &p, at);
+    case IPPROTO_ICMP:
+    case IPPROTO_ICMPV6:
+      return PASS; /* rules judge it: it has no ports */
+    default:
+      return refuse(set, TRIREME_REFUSED_PROTOCOL);
+  }
+}

@@ -1,0 +1,469 @@
+#include "trireme/gate/gate.hpp"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <netinet/in.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "abi.h"
+#include "programs.hpp"
+
+namespace trireme::gate {
+namespace {
+
+static_assert(Gate::kQuarantine == TRIREME_QUARANTINE);
+
+/// `rc` is libbpf's: 0, or a negative errno value.
+Status checked(int rc, const char* what) {
+  return rc == 0 ? Status{} : Status(fail_errno(what, -rc));
+}
+
+/// A key that is there or not: both are fine.
+Status removed(int rc, const char* what) {
+  return rc == -ENOENT ? Status{} : checked(rc, what);
+}
+
+Result<Fd> make_map(bpf_map_type type, const char* name, std::uint32_t key, std::uint32_t value,
+                    std::uint32_t entries) {
+  LIBBPF_OPTS(
+      bpf_map_create_opts, options,
+      .map_flags = type == BPF_MAP_TYPE_ARRAY ? 0U : static_cast<unsigned>(BPF_F_NO_PREALLOC));
+  Fd map(bpf_map_create(type, name, key, value, entries, &options));
+  if (!map.valid()) {
+    return fail_errno(std::string("cannot make the BPF map ") + name);
+  }
+  return map;
+}
+
+using Mapped = std::array<std::uint8_t, 16>;
+
+/// IPv4 as ::ffff:a.b.c.d.
+Mapped mapped(const policy::Address& address) {
+  if (address.family == policy::Address::Family::v6) {
+    return address.bytes;
+  }
+  Mapped result{};
+  result[10] = result[11] = 0xff;
+  std::copy_n(address.bytes.begin(), 4, result.begin() + 12);
+  return result;
+}
+
+/// The fewest prefixes that make up first..last, in order.
+std::vector<trireme_address> prefixes(Mapped first, const Mapped& last) {
+  std::vector<trireme_address> list;
+  while (true) {
+    // The longest block that begins at `first` and does not end behind `last`.
+    std::uint32_t length = 128;
+    while (length > 0) {
+      const std::uint32_t bit = length - 1;
+      const auto mask = static_cast<std::uint8_t>(0x80U >> bit % 8);
+      if ((first.at(bit / 8) & mask) != 0) {
+        break;
+      }
+      Mapped end = first;
+      for (std::uint32_t b = bit; b < 128; b++) {
+        end.at(b / 8) = static_cast<std::uint8_t>(end.at(b / 8) | 0x80U >> b % 8);
+      }
+      if (end > last) {
+        break;
+      }
+      length--;
+    }
+    trireme_address key{.length = length, .bytes = {}};
+    std::copy(first.begin(), first.end(), std::begin(key.bytes));
+    list.push_back(key);
+    for (std::uint32_t b = length; b < 128; b++) {
+      first.at(b / 8) = static_cast<std::uint8_t>(first.at(b / 8) | 0x80U >> b % 8);
+    }
+    if (first >= last) {
+      return list;
+    }
+    for (std::size_t i = first.size(); i-- > 0 && ++first.at(i) == 0;) {
+    }
+  }
+}
+
+Status write_addresses(const Fd& map, const std::vector<policy::AddressInterval>& intervals) {
+  for (const policy::AddressInterval& interval : intervals) {
+    for (const trireme_address& key : prefixes(mapped(interval.first), mapped(interval.last))) {
+      if (Status done =
+              checked(bpf_map_update_elem(map.get(), &key, &interval.address_class, BPF_ANY),
+                      "cannot write addresses");
+          !done) {
+        return done;
+      }
+    }
+  }
+  return {};
+}
+
+/// The port classes of TCP and UDP; 0 is that of a port that no rule names.
+Status write_ports(const Fd& map, const policy::Tables& tables, std::uint32_t first_id) {
+  std::vector<std::uint32_t> classes(TRIREME_PORTS, first_id);
+  for (const policy::PortInterval& interval : tables.ports) {
+    if (interval.range.protocol != IPPROTO_TCP && interval.range.protocol != IPPROTO_UDP) {
+      continue;
+    }
+    const std::uint32_t base = interval.range.protocol == IPPROTO_UDP ? 65536 : 0;
+    for (std::uint32_t port = interval.range.first; port <= interval.range.last; port++) {
+      classes.at(base + port) = first_id + interval.port_class;
+    }
+  }
+  std::vector<std::uint32_t> keys(TRIREME_PORTS);
+  std::iota(keys.begin(), keys.end(), 0U);
+  std::uint32_t count = TRIREME_PORTS;
+  LIBBPF_OPTS(bpf_map_batch_opts, options);
+  return checked(bpf_map_update_batch(map.get(), keys.data(), classes.data(), &count, &options),
+                 "cannot write ports");
+}
+
+template <typename Key>
+Status put(const Fd& map, const Key& key, const auto& value) {
+  return checked(bpf_map_update_elem(map.get(), &key, &value, BPF_ANY), "cannot write the policy");
+}
+
+template <typename Key>
+Status take(const Fd& map, const Key& key) {
+  return removed(bpf_map_delete_elem(map.get(), &key), "cannot write the policy");
+}
+
+/// Room for as many again, and for many more where there are few: a change that finds none makes
+/// its caller prepare the policy anew, with room for it.
+std::uint32_t capacity(std::size_t count) {
+  constexpr std::size_t kLeast = 1U << 15U;
+  constexpr std::size_t kMost = 1U << 26U;
+  return static_cast<std::uint32_t>(std::min(std::bit_ceil(count * 2 + kLeast), kMost));
+}
+
+bool is_plain(const policy::Tables& tables) {
+  // One interval a family, of one class: @host is the same at every address.
+  return tables.local4.size() == 1 && tables.local6.size() == 1 &&
+         tables.local4.front().address_class == tables.local6.front().address_class;
+}
+
+}  // namespace
+
+Gate::Gate(std::unique_ptr<Programs> programs, Fd top)
+    : programs_(std::move(programs)), top_(std::move(top)) {}
+
+Gate::~Gate() = default;
+
+Result<std::unique_ptr<Gate>> Gate::open(const std::string& top) {
+  Fd directory(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) {
+    return fail_errno("cannot open " + top);
+  }
+  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
+    return errno == EWOULDBLOCK ? fail("another triremed is in charge of the cgroup tree " + top,
+                                       "give each daemon a cgroup namespace of its own")
+                                : fail_errno("cannot lock " + top);
+  }
+  auto programs = Programs::load(directory);
+  if (!programs) {
+    return tl::unexpected(programs.error());
+  }
+  std::unique_ptr<Gate> gate(new Gate(std::move(*programs), std::move(directory)));
+  if (gate->programs_->taken_over) {
+    const std::uint32_t zero = 0;
+    trireme_settings before{};
+    if (Status read = checked(bpf_map_lookup_elem(gate->programs_->map("settings"), &zero, &before),
+                              "cannot read the gate's settings");
+        !read) {
+      return tl::unexpected(read.error());
+    }
+    gate->generation_ = before.generation;
+    gate->current_ = before.slot & 1U;
+    gate->audit_ = (before.flags & TRIREME_AUDIT) != 0;
+    gate->slots_.at(gate->current_).plain_host = (before.flags & TRIREME_PLAIN_HOST) != 0;
+    gate->slots_.at(gate->current_).host_asks = (before.flags & TRIREME_HOST_ASKS) != 0;
+    gate->somebody_shut_ = (before.flags & TRIREME_SOMEBODY_SHUT) != 0;
+  }
+  return gate;
+}
+
+Status Gate::attach() {
+  if (Status written = apply_settings(); !written) {
+    return written;
+  }
+  return programs_->attach(top_);
+}
+
+Status Gate::detach(const std::string& top) {
+  const Fd directory(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) {
+    return fail_errno("cannot open " + top);
+  }
+  return Programs::detach(directory);
+}
+
+/// Voids what was remembered: called after every change.
+Status Gate::apply_settings() {
+  generation_ = generation_ == UINT32_MAX ? 1 : generation_ + 1;
+  const Slot& now = slots_.at(current_);
+  const Slot& next = slots_.at(current_ ^ 1U);
+  const bool plain_host = now.plain_host && (!both_ || next.plain_host);
+  const bool host_asks = now.host_asks || (both_ && next.host_asks);
+  const trireme_settings settings{
+      .generation = generation_,
+      .slot = current_,
+      .flags = (both_ ? TRIREME_BOTH_POLICIES : 0U) | (audit_ ? TRIREME_AUDIT : 0U) |
+               (plain_host ? TRIREME_PLAIN_HOST : 0U) | (host_asks ? TRIREME_HOST_ASKS : 0U) |
+               (somebody_shut_ ? TRIREME_SOMEBODY_SHUT : 0U),
+      .unused = 0,
+  };
+  const std::uint32_t zero = 0;
+  return checked(bpf_map_update_elem(programs_->map("settings"), &zero, &settings, BPF_ANY),
+                 "cannot write the gate's settings");
+}
+
+Status Gate::set(std::uint64_t cgroup_id, policy::Number number) {
+  if (Status done =
+          checked(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_ANY),
+                  "cannot write a cgroup's number");
+      !done) {
+    return done;
+  }
+  somebody_shut_ = somebody_shut_ || number == kQuarantine;
+  return apply_settings();
+}
+
+Status Gate::release(std::uint64_t cgroup_id) {
+  if (Status done = removed(bpf_map_delete_elem(programs_->map("numbers"), &cgroup_id),
+                            "cannot remove a cgroup's number");
+      !done) {
+    return done;
+  }
+  return apply_settings();
+}
+
+Status Gate::end(std::uint64_t cgroup_id) {
+  return set(cgroup_id, kQuarantine);
+}
+
+Result<std::unordered_map<std::uint64_t, policy::Number>> Gate::numbers() const {
+  std::unordered_map<std::uint64_t, policy::Number> all;
+  const int map = programs_->map("numbers");
+  std::uint64_t key = 0;
+  const std::uint64_t* before = nullptr;
+  std::uint64_t next = 0;
+  while (bpf_map_get_next_key(map, before, &next) == 0) {
+    std::uint32_t number = 0;
+    if (bpf_map_lookup_elem(map, &next, &number) == 0) {
+      all[next] = number;
+    }
+    key = next;
+    before = &key;
+  }
+  return errno == ENOENT ? Result<std::unordered_map<std::uint64_t, policy::Number>>(all)
+                         : fail_errno("cannot list the numbers of cgroups");
+}
+
+Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables, const policy::Elements& elements,
+                                   std::uint32_t first_id) const {
+  Slot slot;
+  slot.first_id = first_id;
+  struct Wanted {
+    Fd* map;
+    bpf_map_type type;
+    const char* name;
+    std::uint32_t key, value, entries;
+  };
+  for (const Wanted& wanted :
+       {Wanted{&slot.members, BPF_MAP_TYPE_HASH, "members", 4, sizeof(trireme_member),
+               capacity(elements.groups.size())},
+        Wanted{&slot.same, BPF_MAP_TYPE_HASH, "same", 4, 4, capacity(elements.same.size())},
+        Wanted{&slot.pairs, BPF_MAP_TYPE_HASH, "pairs", sizeof(trireme_pair), 4,
+               capacity(elements.pairs.size())},
+        Wanted{&slot.outcomes, BPF_MAP_TYPE_HASH, "outcomes", sizeof(trireme_pair), 4,
+               capacity(elements.verdicts.size())},
+        Wanted{&slot.ports, BPF_MAP_TYPE_ARRAY, "ports", 4, 4, TRIREME_PORTS},
+        Wanted{&slot.addresses, BPF_MAP_TYPE_LPM_TRIE, "addresses", sizeof(trireme_address), 4,
+               1U << 20U},
+        Wanted{&slot.named, BPF_MAP_TYPE_HASH, "named", 16, 4,
+               capacity(elements.local_named.size())}}) {
+    auto made = make_map(wanted.type, wanted.name, wanted.key, wanted.value, wanted.entries);
+    if (!made) {
+      return tl::unexpected(made.error());
+    }
+    *wanted.map = std::move(*made);
+  }
+  slot.plain_host = is_plain(tables);
+  for (const auto* intervals : {&tables.local4, &tables.local6}) {
+    for (const policy::AddressInterval& interval : *intervals) {
+      slot.host_classes.insert(interval.address_class);
+    }
+  }
+  Status written = write_ports(slot.ports, tables, first_id);
+  for (const auto* intervals : {&tables.local4, &tables.local6}) {
+    written = written ? write_addresses(slot.addresses, *intervals) : written;
+  }
+  if (!written) {
+    return tl::unexpected(written.error());
+  }
+  return slot;
+}
+
+/// Removals first, as a Delta says.
+Status Gate::write(Slot& slot, const policy::Delta& delta) {
+  Status done;
+  const auto step = [&done](const auto& next) { done = done ? next() : done; };
+  const policy::Elements& gone = delta.remove;
+  for (const auto& [number, group] : gone.groups) {
+    step([&, n = number] { return take(slot.members, n); });
+  }
+  for (const std::uint32_t group : gone.same) {
+    step([&] { return take(slot.same, group); });
+  }
+  for (const auto& [key, profile] : gone.pairs) {
+    step([&, k = key] { return take(slot.pairs, trireme_pair{k.first, k.second}); });
+  }
+  for (const auto& [key, outcome] : gone.verdicts) {
+    step([&, k = key] {
+      return take(slot.outcomes, trireme_pair{k.first, slot.first_id + k.second});
+    });
+  }
+  for (const auto& [address, klass] : gone.local_named) {
+    step([&, a = address] { return take(slot.named, mapped(a)); });
+  }
+  const policy::Elements& added = delta.add;
+  for (const auto& [address, klass] : added.local_named) {
+    slot.host_classes.insert(klass);
+    slot.plain_host = false;
+  }
+  slot.host_asks = slot.host_asks || std::ranges::any_of(added.pairs, [&slot](const auto& pair) {
+                     return slot.host_classes.contains(pair.first.first);
+                   });
+  for (const auto& [key, outcome] : added.verdicts) {
+    step([&, k = key, o = outcome] {
+      return put(slot.outcomes, trireme_pair{k.first, slot.first_id + k.second},
+                 static_cast<std::uint32_t>(o));
+    });
+  }
+  for (const auto& [key, profile] : added.pairs) {
+    step([&, k = key, p = profile] { return put(slot.pairs, trireme_pair{k.first, k.second}, p); });
+  }
+  for (const std::uint32_t group : added.same) {
+    step([&] { return put(slot.same, group, std::uint32_t{1}); });
+  }
+  for (const auto& [address, klass] : added.local_named) {
+    step([&, a = address, k = klass] { return put(slot.named, mapped(a), k); });
+  }
+  for (const auto& [number, group] : added.groups) {
+    step([&, n = number, g = group] {
+      const auto klass = added.classes.find(n);
+      return put(slot.members, n,
+                 trireme_member{g, klass == added.classes.end() ? 0 : klass->second});
+    });
+  }
+  for (const auto& [number, klass] : added.classes) {
+    if (added.groups.contains(number)) {
+      continue;
+    }
+    step([&, n = number, k = klass] {
+      trireme_member member{};
+      if (bpf_map_lookup_elem(slot.members.get(), &n, &member) != 0) {
+        return Status(fail_errno("cannot read the policy"));
+      }
+      member.klass = k;
+      return put(slot.members, n, member);
+    });
+  }
+  return done;
+}
+
+Status Gate::install(std::uint32_t index, const Slot& slot) const {
+  struct Named {
+    const char* name;
+    const Fd* map;
+  };
+  for (const Named& each : {Named{"members", &slot.members},
+                            {"same", &slot.same},
+                            {"pairs", &slot.pairs},
+                            {"outcomes", &slot.outcomes},
+                            {"ports", &slot.ports},
+                            {"addresses", &slot.addresses},
+                            {"named", &slot.named}}) {
+    const int inner = each.map->get();
+    if (Status done =
+            checked(bpf_map_update_elem(programs_->map(each.name), &index, &inner, BPF_ANY),
+                    "cannot put a policy in its place");
+        !done) {
+      return done;
+    }
+  }
+  return {};
+}
+
+Status Gate::prepare(const policy::Tables& tables, const policy::Elements& elements,
+                     std::uint32_t first_id, bool audit) {
+  auto slot = make_slot(tables, elements, first_id);
+  if (!slot) {
+    return tl::unexpected(slot.error());
+  }
+  if (Status written = write(*slot, {.add = elements, .remove = {}}); !written) {
+    return written;
+  }
+  // A policy that is half in its place is not asked: the flag comes after it.
+  const std::uint32_t other = current_ ^ 1U;
+  if (Status installed = install(other, *slot); !installed) {
+    return installed;
+  }
+  slots_.at(other) = std::move(*slot);
+  next_audit_ = audit;
+  both_ = true;
+  return apply_settings();
+}
+
+Status Gate::finish() {
+  both_ = false;
+  current_ ^= 1U;
+  audit_ = next_audit_;
+  return apply_settings();
+}
+
+Status Gate::cancel() {
+  both_ = false;
+  return apply_settings();
+}
+
+Status Gate::change(const policy::Delta& delta) {
+  if (Status written = write(slots_.at(current_), delta); !written) {
+    return written;
+  }
+  return apply_settings();
+}
+
+Result<Refusals> Gate::refusals() const {
+  const int processors = libbpf_num_possible_cpus();
+  if (processors < 1) {
+    return fail_errno("cannot count processors", -processors);
+  }
+  std::array<std::uint64_t, TRIREME_REFUSALS> sums{};
+  std::vector<std::uint64_t> each(static_cast<std::size_t>(processors));
+  for (std::uint32_t reason = 0; reason < TRIREME_REFUSALS; reason++) {
+    if (Status read = checked(bpf_map_lookup_elem(programs_->map("refusals"), &reason, each.data()),
+                              "cannot read the gate's counters");
+        !read) {
+      return tl::unexpected(read.error());
+    }
+    sums.at(reason) = std::accumulate(each.begin(), each.end(), std::uint64_t{0});
+  }
+  return Refusals{.quarantine_in = sums[TRIREME_REFUSED_QUARANTINE_IN],
+                  .quarantine_out = sums[TRIREME_REFUSED_QUARANTINE_OUT],
+                  .unstamped = sums[TRIREME_REFUSED_UNSTAMPED],
+                  .policy = sums[TRIREME_REFUSED_POLICY],
+                  .protocol = sums[TRIREME_REFUSED_PROTOCOL],
+                  .unreadable = sums[TRIREME_REFUSED_UNREADABLE],
+                  .audited = sums[TRIREME_AUDITED]};
+}
+
+}  // namespace trireme::gate

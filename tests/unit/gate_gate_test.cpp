@@ -1,0 +1,291 @@
+// The gate with real sockets: who reaches whom over lo.
+#include <linux/filter.h>
+#include <netinet/in.h>
+
+#include "gate_support.hpp"
+
+namespace trireme::gate {
+namespace {
+
+class Families : public GateTest, public ::testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Gate, Families, ::testing::Values(AF_INET, AF_INET6),
+                         [](const auto& tried) {
+                           return tried.param == AF_INET ? "IPv4" : "IPv6";
+                         });
+
+TEST_P(Families, BaselineLetsSameLabelsTalkAndNobodyElse) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const std::string other = workload("c", "db");
+  EXPECT_TRUE(talks(a, b, GetParam()));
+  EXPECT_TRUE(talks(a, a, GetParam()));
+  EXPECT_TRUE(talks(plain_, plain_, GetParam()));
+  for (const auto& [from, to] : {std::pair{a, other}, {other, a}, {plain_, a}, {a, plain_}}) {
+    EXPECT_FALSE(talks(from, to, GetParam())) << from << " to " << to;
+  }
+  for (const bool connected : {true, false}) {
+    EXPECT_TRUE(exchanges(a, b, GetParam(), connected));
+    EXPECT_TRUE(exchanges(plain_, plain_, GetParam(), connected));
+    for (const auto& [from, to] : {std::pair{a, other}, {other, a}, {plain_, a}, {a, plain_}}) {
+      EXPECT_FALSE(exchanges(from, to, GetParam(), connected)) << from << " to " << to;
+    }
+  }
+}
+
+TEST_P(Families, RuleOpensItsDirectionAndPortsOnly) {
+  const std::string web = workload("web", "web");
+  const std::string db = workload("db", "db");
+  const Fd open_port = listen_in(db, GetParam());
+  const Fd shut_port = listen_in(db, GetParam());
+  policy::Policy policy;
+  policy.rules.push_back(allow(workloads("app=web"), workloads("app=db"),
+                               {{IPPROTO_TCP, port_of(open_port), port_of(open_port)}}));
+  load(policy);
+  const Connection made = connect_from(web, open_port);
+  ASSERT_TRUE(made.server.valid());
+  EXPECT_TRUE(passes(made.client, made.server));
+  EXPECT_TRUE(passes(made.server, made.client)) << "what the server answers";
+  EXPECT_FALSE(connect_from(web, shut_port).server.valid());
+  EXPECT_FALSE(talks(db, web, GetParam()));
+}
+
+TEST_P(Families, AnswerComesBackToWhoAsked) {
+  const std::string web = workload("web", "web");
+  const std::string db = workload("db", "db");
+  policy::Policy policy;
+  policy.rules.push_back(allow(workloads("app=web"), workloads("app=db")));
+  load(policy);
+  for (const bool connected : {true, false}) {
+    EXPECT_TRUE(exchanges(web, db, GetParam(), connected));
+    EXPECT_FALSE(exchanges(db, web, GetParam(), connected));
+  }
+}
+
+TEST_P(Families, HostByRule) {
+  const std::string web = workload("web", "web");
+  policy::Policy policy;
+  policy.rules.push_back(allow(host(), workloads("app=web")));
+  load(policy);
+  EXPECT_TRUE(talks(plain_, web, GetParam()));
+  EXPECT_TRUE(exchanges(plain_, web, GetParam(), false));
+  EXPECT_FALSE(talks(web, plain_, GetParam()));
+}
+
+/// Networks tell addresses of this host apart: then verdicts of @host depend on them.
+TEST_F(GateTest, HostAtAnAddressOfANetwork) {
+  const std::string web = workload("web", "web");
+  policy::Policy policy;
+  const auto prefix = policy::Prefix::parse("127.0.0.1/32");
+  ASSERT_TRUE(prefix);
+  policy.networks.push_back({.name = "here", .cidrs = {*prefix}, .names = {}, .where = {}});
+  policy.rules.push_back(allow(
+      workloads("app=web"), policy::Entity{.kind = policy::Entity::Kind::network, .network = 0}));
+  load(policy);
+  EXPECT_TRUE(talks(web, plain_, AF_INET));
+  EXPECT_FALSE(talks(web, plain_, AF_INET6));
+}
+
+TEST_F(GateTest, NobodyOutsideTheTreeReachesAWorkload) {
+  const std::string web = workload("web", "web");
+  policy::Policy policy;
+  policy.rules.push_back(allow(host(), workloads("app=web")));
+  load(policy);
+  EXPECT_TRUE(talks(plain_, web));
+  EXPECT_FALSE(talks(home_, web)) << "its socket is in no cgroup that the gate sees";
+  EXPECT_TRUE(talks(home_, plain_)) << "no workload at either end";
+  EXPECT_GT(gate_->refusals().value_or(Refusals{}).unstamped, 0U);
+}
+
+TEST_F(GateTest, PriorityOfTheSocketIsNoStamp) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const Fd listener = listen_in(b);
+  for (const std::string& from : {plain_, home_}) {
+    const Fd client = socket_in(from, AF_INET, SOCK_STREAM);
+    const int forged = static_cast<int>(0xf7000000U | numbers_.at(a));
+    ASSERT_EQ(::setsockopt(client.get(), SOL_SOCKET, SO_PRIORITY, &forged, sizeof forged), 0);
+    if (from == plain_) {
+      EXPECT_NE(connect(client, port_of(listener)), 0);
+    }
+  }
+  const Connection made = connect_from(a, listener);
+  const int plain = 6;
+  ASSERT_EQ(::setsockopt(made.client.get(), SOL_SOCKET, SO_PRIORITY, &plain, sizeof plain), 0);
+  EXPECT_TRUE(passes(made.client, made.server)) << "ordinary quality of service";
+}
+
+TEST_F(GateTest, DeepestCgroupDecides) {
+  const std::string outer = workload("outer", "web");
+  std::string path = "outer";
+  for (int level = 0; level < 8; level++) {
+    path += "/n";
+    make(path);
+  }
+  const std::string inner = workload(path, "db");
+  const std::string beneath = make(path + "/below");
+  const std::string between = make("outer/n/side");
+  const std::string db = workload("db", "db");
+  EXPECT_TRUE(talks(inner, db));
+  EXPECT_TRUE(talks(beneath, db));
+  EXPECT_TRUE(talks(between, outer));
+  EXPECT_FALSE(talks(inner, outer));
+  EXPECT_FALSE(talks(between, db));
+}
+
+TEST_F(GateTest, SocketThatOutlivesItsWorkloadIsRefused) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  policy::Policy policy;
+  policy.rules.push_back(allow(host(), workloads("app=web")));
+  policy.rules.push_back(allow(workloads("app=web"), host()));
+  load(policy);
+  const Fd listener = listen_in(a);
+  const Connection made = connect_from(b, listener);
+  ASSERT_TRUE(passes(made.client, made.server));
+  const Fd spare = socket_in(a, AF_INET, SOCK_STREAM);
+
+  const std::uint64_t gone = id(a);
+  ASSERT_TRUE(tree_->remove(a)) << "its sockets are ours";
+  must(gate_->end(gone));
+  EXPECT_FALSE(passes(made.client, made.server));
+  EXPECT_FALSE(passes(made.server, made.client));
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
+  EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it is not @host";
+}
+
+TEST_F(GateTest, ReleasedCgroupIsAnybodyAgain) {
+  const std::string a = workload("a", "web");
+  const Fd listener = listen_in(a);
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
+  must(gate_->release(id(a)));
+  EXPECT_TRUE(connect_from(plain_, listener).server.valid());
+}
+
+TEST_F(GateTest, QuarantineShutsAllBelowItAndOpensForWhoIsKnown) {
+  const std::string slice = make("slice");
+  must(gate_->set(id(slice), Gate::kQuarantine));
+  const std::string unknown = make("slice/unknown");
+  const std::string known = workload("slice/known", "web");
+  const std::string other = workload("other", "web");
+  EXPECT_FALSE(talks(unknown, plain_));
+  EXPECT_FALSE(talks(plain_, unknown));
+  EXPECT_FALSE(talks(unknown, unknown));
+  EXPECT_TRUE(talks(known, other));
+}
+
+TEST_F(GateTest, ReloadEndsWhatTheNewPolicyDoesNotAllow) {
+  const std::string web = workload("web", "web");
+  const std::string db = workload("db", "db");
+  policy::Policy open;
+  open.rules.push_back(allow(workloads("app=web"), workloads("app=db")));
+  load(open);
+  const Fd listener = listen_in(db);
+  const Connection made = connect_from(web, listener);
+  ASSERT_TRUE(passes(made.client, made.server));
+
+  prepare({});
+  EXPECT_TRUE(passes(made.client, made.server)) << "both policies are asked";
+  must(gate_->finish());
+  EXPECT_FALSE(passes(made.client, made.server));
+  EXPECT_FALSE(passes(made.server, made.client));
+  EXPECT_NE(connect_from(web, listener).error, 0);
+
+  prepare(open);
+  must(gate_->cancel());
+  EXPECT_NE(connect_from(web, listener).error, 0) << "a policy that was given up";
+}
+
+TEST_F(GateTest, AuditModeCountsAndLetsPass) {
+  const std::string web = workload("web", "web");
+  const std::string db = workload("db", "db");
+  const std::string shut = make("shut");
+  must(gate_->set(id(shut), Gate::kQuarantine));
+  policy::Policy policy;
+  policy.mode = policy::Mode::audit;
+  load(policy);
+  EXPECT_TRUE(talks(web, db));
+  EXPECT_TRUE(exchanges(plain_, db));
+  EXPECT_GT(gate_->refusals().value_or(Refusals{}).audited, 0U);
+  EXPECT_FALSE(talks(shut, plain_)) << "quarantine is no policy";
+  load({});
+  EXPECT_FALSE(talks(web, db));
+}
+
+TEST_F(GateTest, LaterDaemonTakesOver) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const Fd listener = listen_in(b);
+  const Connection made = connect_from(a, listener);
+  const std::uint64_t ended = id(make("ended"));
+  must(gate_->end(ended));
+
+  EXPECT_FALSE(Gate::open(tree_->absolute(top_))) << "two daemons on one tree";
+  gate_.reset();
+  EXPECT_TRUE(passes(made.client, made.server)) << "nobody is there, and the kernel goes on";
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
+
+  open({});
+  EXPECT_TRUE(passes(made.client, made.server));
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
+  const auto numbers = gate_->numbers();
+  ASSERT_TRUE(numbers);
+  EXPECT_EQ(numbers->at(ended), Gate::kQuarantine);
+  EXPECT_EQ(numbers->at(id(a)), numbers_.at(a));
+}
+
+/// A group of SO_REUSEPORT whose classic BPF program chooses a member at random: rules of nf_tables
+/// find one member, TCP another.
+TEST_F(GateTest, GroupOfListenersIsJudgedAtTheOneThatGetsIt) {
+  const std::string web = workload("web", "web");
+  const std::string friendly = workload("friendly", "web");
+  const std::string stranger = workload("stranger", "db");
+  const Fd first = listen_in(friendly);
+  const Fd second = listen_in(stranger, AF_INET, port_of(first));
+  const Fd third = listen_in(plain_, AF_INET, port_of(first));
+  std::array code = {sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0,
+                                 static_cast<std::uint32_t>(SKF_AD_OFF + SKF_AD_RANDOM)},
+                     sock_filter{BPF_ALU | BPF_MOD | BPF_K, 0, 0, 3},
+                     sock_filter{BPF_RET | BPF_A, 0, 0, 0}};
+  const sock_fprog program{.len = code.size(), .filter = code.data()};
+  ASSERT_EQ(
+      ::setsockopt(first.get(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program), 0);
+  int reached = 0;
+  for (int i = 0; i < 60; i++) {
+    const Fd client = socket_in(web, AF_INET, SOCK_STREAM);
+    const timeval brief{.tv_sec = 0, .tv_usec = 20'000};
+    ::setsockopt(client.get(), SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief);
+    std::ignore = connect(client, port_of(first));
+    for (const Fd* listener : {&first, &second, &third}) {
+      while (readable(*listener, 0)) {
+        const Fd server(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
+        EXPECT_EQ(listener, &first) << "a connection of web";
+        reached++;
+      }
+    }
+  }
+  EXPECT_GT(reached, 0);
+}
+
+/// Enrolling, ending and reloading under load loses nothing that is allowed.
+TEST_F(GateTest, ChangesOfOthersDisturbNobody) {
+  const std::string a = workload("a", "web");
+  const std::string b = workload("b", "web");
+  const Fd listener = listen_in(b);
+  const Connection made = connect_from(a, listener);
+  for (int i = 0; i < 50; i++) {
+    const std::string other = workload("other", "app" + std::to_string(i));
+    EXPECT_TRUE(passes(made.client, made.server)) << i;
+    if (i % 5 == 0) {
+      prepare({});
+      EXPECT_TRUE(passes(made.server, made.client)) << i;
+      must(gate_->finish());
+    }
+    must(gate_->change(compiler_->remove(numbers_.at(other))));
+    labels_.erase(numbers_.at(other));
+    must(gate_->release(id(other)));
+    EXPECT_TRUE(passes(made.server, made.client)) << i;
+  }
+}
+
+}  // namespace
+}  // namespace trireme::gate
