@@ -28,7 +28,7 @@ export PATH="$PWD/build/release/src/daemon:$PWD/build/release/src/cli:$PATH"
 
 dir=$(mktemp -d /tmp/trireme-quickstart.XXXXXX)
 unit=trireme-quickstart port=18080
-pids=() containers=() image='' netns='' inside=() systemd=0 docker=0
+pids=() containers=() image='' netns='' tree='' inside=() systemd=0 docker=0
 mkdir "$dir/etc" "$dir/www" "$dir/run"
 echo 'hello from nginx' >"$dir/www/index.html"
 
@@ -47,7 +47,7 @@ end() {
     systemctl stop trireme.slice 2>/dev/null
     [[ -z ${TRIREME_RUNTIME_DIR:-} ]] || rm -rf "$TRIREME_RUNTIME_DIR"
   else
-    rmdir "$(mount_of_cgroup2)"/trireme-*.slice/*.scope "$(mount_of_cgroup2)"/trireme-*.slice 2>/dev/null
+    [[ -z $tree ]] || rmdir "$tree"/trireme-*.slice/*.scope "$tree"/trireme-*.slice "$tree" 2>/dev/null
     [[ -z $netns ]] || ip netns delete "$netns"
   fi
   rm -rf "$dir"
@@ -74,7 +74,11 @@ if [[ -d /run/systemd/system ]]; then
 else
   netns=trireme-quickstart-$$
   ip netns add "$netns"
-  inside=(nsenter "--net=/run/netns/$netns" --)
+  # A cgroup tree of its own too: one daemon is in charge of each, and the machine's is not ours.
+  tree=$(mount_of_cgroup2)/trireme-quickstart-$$
+  mkdir "$tree"
+  # shellcheck disable=SC2016
+  inside=(sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$tree" nsenter "--net=/run/netns/$netns" unshare --cgroup)
   "${inside[@]}" ip link set lo up
   export TRIREME_RUNTIME_DIR=$dir/run
   "${inside[@]}" triremed --config-dir "$dir/etc" --cgroup-driver cgroupfs --foreground 2>"$dir/log" &

@@ -6,9 +6,9 @@ set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
-       libspdlog-dev libsystemd-dev libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
+       libspdlog-dev libsystemd-dev libbpf-dev clang-16 libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
        libexpected-dev libgtest-dev libgmock-dev)
-tests=(netbase clang-16 libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
+tests=(netbase libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
        systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
        bash-completion libcap2-bin kmod dnsmasq-base

@@ -5,11 +5,18 @@
 
 #include <algorithm>
 
+#include "trireme/gate/gate.hpp"
+
 namespace trireme::daemon {
 namespace {
 
 /// Below everything that changes who may talk, above what is merely told.
 constexpr std::int64_t kAnswersPriority = SD_EVENT_PRIORITY_NORMAL + 5;
+
+/// The priority that an answer goes on with: on lo its stamp, which the gate judges by.
+std::uint32_t released(const kernel::QueuedPacket& packet) {
+  return (packet.priority & ~gate::kStampedNumber) == gate::kStamp ? packet.priority : 0;
+}
 /// Answers are as long as a packet can be, and few.
 constexpr kernel::QueueSize kQueueSize{.length = 1024, .copied = 65'531, .batch = 16};
 constexpr auto kTellAgain = std::chrono::seconds(5);
@@ -64,14 +71,15 @@ void AnswerWatch::serve() {
     std::erase_if(heard.answers, [this](const names::Answer& answer) {
       return !enforcer_.knows_name(answer.name);
     });
-    const auto doubt = heard.answers.empty()
-                           ? std::nullopt
-                           : enforcer_.doubt(heard.protocol, heard.ends, packet.priority);
+    const auto doubt =
+        heard.answers.empty()
+            ? std::nullopt
+            : enforcer_.doubt(heard.protocol, heard.ends, packet.priority & gate::kStampedNumber);
     if (doubt) {
       tell_doubt(heard, heard.answers.front().name, *doubt);
     }
     if (heard.answers.empty() || doubt) {
-      queue_.accept(packet.id, 0);
+      queue_.accept(packet.id, released(packet));
       continue;
     }
     std::ranges::move(heard.answers, std::back_inserter(answers));
@@ -83,7 +91,7 @@ void AnswerWatch::serve() {
                   known.error().text());
   }
   for (const kernel::QueuedPacket* packet : teaching) {
-    known ? queue_.accept(packet->id, 0) : queue_.drop(packet->id);
+    known ? queue_.accept(packet->id, released(*packet)) : queue_.drop(packet->id);
   }
   believed_ += known ? answers.size() : 0;
   queue_.flush();

@@ -169,6 +169,12 @@ Status Daemon::open_points() {
     problems_.note("containers that start are not shut before their network is known",
                    tl::unexpected(common_->gate.error()));
   }
+  auto gate = gate::Gate::open(tree_->absolute("/"));
+  if (!gate) {
+    return tl::unexpected(gate.error());
+  }
+  local_ = std::make_unique<enforcer::LocalPolicy>(std::move(*gate), settings_->policy());
+  common_->local = local_.get();
   auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
                                        settings_->policy());
   if (!points) {

@@ -19,6 +19,7 @@
 #include "tokens.hpp"
 #include "trireme/control/server.hpp"
 #include "trireme/docker/source.hpp"
+#include "trireme/enforcer/local_policy.hpp"
 #include "trireme/enforcer/points.hpp"
 #include "trireme/systemd/launcher.hpp"
 #include "trireme/systemd/units.hpp"
@@ -61,6 +62,7 @@ class Daemon {
   [[nodiscard]] std::chrono::seconds uptime() const;
   [[nodiscard]] const PointWatches& watches() const { return watches_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
+  [[nodiscard]] const enforcer::LocalPolicy& local() const { return *local_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
   /// Addresses that are in a network by a name.
@@ -108,6 +110,7 @@ class Daemon {
   policy::Numbers numbers_;
   std::unique_ptr<Tokens> tokens_;
   std::unique_ptr<enforcer::Common> common_;
+  std::unique_ptr<enforcer::LocalPolicy> local_;
   std::unique_ptr<enforcer::Points> points_;
   std::unique_ptr<workload::Registry> registry_;
   std::unique_ptr<systemd::Bus> bus_;

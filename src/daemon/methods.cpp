@@ -66,6 +66,19 @@ json names_json(Daemon& daemon) {
           {"answers_lost", counts.lost}};
 }
 
+/// Packets that the gate has refused at their sockets since it was first put there, by reason.
+json gate_json(Daemon& daemon) {
+  const auto refusals = daemon.local().refusals();
+  if (!refusals) {
+    return {{"error", refusals.error().text()}};
+  }
+  json refused = json::object();
+  for (const auto& [reason, count] : refusals->by_reason()) {
+    refused[reason] = count;
+  }
+  return {{"refused", std::move(refused)}, {"audited", refusals->audited}};
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -88,6 +101,7 @@ json status_json(Daemon& daemon) {
           {"workloads", counts},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
+          {"gate", gate_json(daemon)},
           {"tokens", tokens_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};

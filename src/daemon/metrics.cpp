@@ -163,6 +163,13 @@ std::string metrics_text(Daemon& daemon) {
       "trireme_table_repairs_total",
       "Times at which a table had to be written anew: others changed it, or the kernel refused.",
       daemon.watches().repairs());
+  if (const auto refusals = daemon.local().refusals()) {
+    page.counters("trireme_gate_refused_packets_total",
+                  "Local packets that were refused at their socket, by reason.");
+    for (const auto& [reason, count] : refusals->by_reason()) {
+      page.sample({{"reason", reason}}, count);
+    }
+  }
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",
              daemon.points());
   const verifier::Verifier* verifier = daemon.tokens().verifier();

@@ -2,6 +2,7 @@
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/flow_log.hpp"
+#include "trireme/gate/gate.hpp"
 #include "trireme/workload/registry.hpp"
 
 namespace trireme::enforcer {
@@ -78,6 +79,9 @@ Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime
   if (Status detached =
           kernel::MulticastFilter::detach(tree.absolute(workload::strict_slice(runtime_dir)));
       !detached) {
+    return tl::unexpected(detached.error());
+  }
+  if (Status detached = gate::Gate::detach(tree.absolute("/")); !detached) {
     return tl::unexpected(detached.error());
   }
   verifier::forget_identities(runtime_dir);

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "trireme/enforcer/local_policy.hpp"
+
 namespace trireme::enforcer {
 
 using policy::Number;
@@ -79,6 +81,10 @@ Status Points::open_here(Point& point, bool owned) {
 
 Status Points::start() {
   live_ = true;
+  // The gate first: what it lets pass meets the rules.
+  if (Status started = common_.local == nullptr ? Status{} : common_.local->start(); !started) {
+    return started;
+  }
   if (Status started = host_.enforcer->start(); !started) {
     return started;
   }
@@ -166,6 +172,11 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
   if (Status left = leave_elsewhere(cgroup, **point); !left) {
     spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
+  if (common_.local != nullptr && cgroup.id != 0) {
+    if (Status judged = common_.local->enrol(cgroup.id, *enrolled, labels); !judged) {
+      return tl::unexpected(judged.error());
+    }
+  }
   if (Status opened = cgroup.path.empty()
                           ? Status{}
                           : kernel::TrafficGate::open(common_.tree.absolute(cgroup.path));
@@ -216,12 +227,30 @@ Status Points::quarantine(CgroupRef cgroup) {
       shut = tl::unexpected(common_.gate.error());
     }
   }
+  const Status judged =
+      common_.local != nullptr && cgroup.id != 0 ? common_.local->quarantine(cgroup.id) : Status{};
   const Status dropped = point->enforcer->quarantine(cgroup);
   const Status left = leave_elsewhere(cgroup, *point);
-  return !shut ? shut : !dropped ? dropped : left;
+  return !shut ? shut : !judged ? judged : !dropped ? dropped : left;
 }
 
 Status Points::end(const CgroupRef& cgroup, Number number) {
+  const Status judged = end_local(cgroup);
+  const Status ended = end_at_point(cgroup, number);
+  return judged ? ended : judged;
+}
+
+Status Points::end_local(const CgroupRef& cgroup) const {
+  if (common_.local == nullptr || cgroup.id == 0) {
+    return {};
+  }
+  const auto there = common_.tree.id(cgroup.path);
+  const bool lives_on =
+      !cgroup.path.empty() && there && *there == cgroup.id && common_.tree.populated(cgroup.path);
+  return common_.local->end(cgroup.id, lives_on);
+}
+
+Status Points::end_at_point(const CgroupRef& cgroup, Number number) {
   std::uint64_t home = inode_of(cgroup.network);
   if (const auto known = homes_.find(cgroup.id); cgroup.id != 0 && known != homes_.end()) {
     home = known->second;
@@ -265,8 +294,22 @@ void Points::close(Point& point) {
 }
 
 Status Points::apply(std::shared_ptr<const policy::Policy> policy) {
+  // A packet has to pass the gate and the rules. While the rules change, the gate lets pass what
+  // either policy allows; so what both allow never fails, and what both refuse never passes.
+  LocalPolicy* local = common_.local;
+  if (Status prepared = local == nullptr ? Status{} : local->prepare(policy); !prepared) {
+    local->cancel();
+    return prepared;
+  }
   if (Status applied = host_.enforcer->apply(policy); !applied) {
+    if (local != nullptr) {
+      local->cancel();
+    }
     return applied;
+  }
+  if (Status finished = local == nullptr ? Status{} : local->finish(); !finished) {
+    spdlog::error("the gate still lets pass what the former policy allowed: {}",
+                  finished.error().text());
   }
   policy_ = policy;
   if (verifier_ != nullptr) {

@@ -1,5 +1,6 @@
 // The way of name servers' answers to the daemon: docs/datapath.md, "Names".
 #include "ruleset_writer.hpp"
+#include "trireme/gate/gate.hpp"
 
 namespace trireme::enforcer {
 
@@ -37,11 +38,19 @@ void write_answers(Writer& writer) {
   // Who asked is told by the socket that is about to get the answer: the flow's label is another's
   // where the port was so a moment ago.
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
-    NftRule enrolled;
-    socket_end(level).number(enrolled, kNumberRegister);
-    enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
-        .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
-    writer.rule(at(kAsker, level), std::move(enrolled.verdict({NftVerdict::Code::ret, {}})));
+    // On lo with a stamp: the gate judges what has none as nobody's. Rules have let it in.
+    for (const bool on_lo : {true, false}) {
+      NftRule enrolled;
+      if (on_lo) {
+        enrolled.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+      }
+      socket_end(level).number(enrolled, kNumberRegister);
+      enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
+          .mask_toggle(kNumberRegister - 1, NftBytes::u32(gate::kStampedNumber),
+                       NftBytes::u32(on_lo ? gate::kStamp : 0))
+          .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
+      writer.rule(at(kAsker, level), std::move(enrolled.verdict({NftVerdict::Code::ret, {}})));
+    }
     if (level > writer.last_level()) {
       writer.rule(at(kAsker, level), std::move(NftRule().go_to(at(kAsker, level - 1))));
     }

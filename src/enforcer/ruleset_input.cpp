@@ -1,6 +1,7 @@
 #include <linux/if_packet.h>
 
 #include "ruleset_writer.hpp"
+#include "trireme/gate/gate.hpp"
 #include "trireme/wire/token.hpp"
 
 namespace trireme::enforcer {
@@ -10,6 +11,12 @@ using kernel::NftRule;
 using kernel::NftVerdict;
 
 namespace {
+
+NftRule on_lo() {
+  NftRule rule;
+  rule.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+  return rule;
+}
 
 /// A request for a connection whose data begin with a token's magic.
 NftRule request_with_token() {
@@ -45,7 +52,7 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
     }
     const auto from_host = [nfproto] {
       NftRule rule = of_family(nfproto);
-      rule.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(kHost));
+      sent_by(rule, kHost);
       return rule;
     };
     writer.rule(local, forward(from_host(), local_end(nfproto, true, named), destination));
@@ -69,12 +76,12 @@ void write_input_to_host(Writer& writer) {
   writer.rule("in_lo_again", std::move(any_socket(half_open).drop()));
   for (const std::uint32_t number : {kHost, kNoNumber}) {
     NftRule plain;
-    plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number));
+    sent_by(plain, number);
     writer.rule("in_lo_host", std::move(plain.go_to("in_lo_plain")));
   }
   writer.exempt("in_lo_plain");
   NftRule quarantined;
-  quarantined.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(kQuarantine));
+  sent_by(quarantined, kQuarantine);
   writer.rule("in_lo_host", std::move(quarantined.go_to("in_lo_to_host")));
   NftRule somebody;
   writer.rule("in_lo_host", std::move(any_socket(somebody).go_to("in_lo_to_host")));
@@ -118,9 +125,7 @@ void write_multicast_chain(Writer& writer) {
           from_elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
   for (const std::uint32_t number : {kHost, kNoNumber}) {
     NftRule plain;
-    writer.rule(
-        "in_multicast",
-        std::move(plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number)).accept()));
+    writer.rule("in_multicast", std::move(sent_by(plain, number).accept()));
   }
   writer.rule("in_multicast", std::move(NftRule().go_to("in_lo_to_host")));
 }
@@ -133,6 +138,16 @@ void write_input(Writer& writer) {
   writer.riders("input");
   for (const char* chain : {"input", "input_datagram"}) {
     write_input_of_multicast(writer, chain);
+    if (writer.layout().owned) {
+      // Sockets of no cgroup that is a workload are the owner's here; the gate calls them @host's.
+      NftRule own = on_lo();
+      sent_by(own, kHost);
+      socket_end(0).number(own, kNumberRegister);
+      own.mask_toggle(kNumberRegister - 1, NftBytes::u32(gate::kStampedNumber),
+                      NftBytes::u32(gate::kStamp))
+          .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
+      writer.rule(chain, std::move(own));
+    }
     NftRule loopback;
     loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
     writer.rule(chain,

@@ -7,30 +7,19 @@ using kernel::NftBytes;
 using kernel::NftRule;
 
 void write_prerouting(Writer& writer) {
-  // A frame put on lo below our OUTPUT (AF_PACKET) has met no conntrack yet, and could carry any
-  // priority; so could a packet that conntrack called invalid on OUTPUT. A workload's number counts
-  // with neither: such a packet is dropped as a quarantined one.
+  // A frame that AF_PACKET put on lo could carry any priority, a stamp too. It has no route, which
+  // every packet of a socket brings along: it is nobody's.
   NftRule elsewhere;
   writer.rule(
       "prerouting_lo",
       std::move(elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
-  const auto untracked = [] {
-    NftRule rule;
-    rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
-    return rule;
-  };
-  for (const std::uint32_t number : {kNoNumber, kHost}) {
-    NftRule plain = untracked();
-    plain.meta(NFT_META_PRIORITY, 0).equal(0, NftBytes::u32(number));
-    writer.rule(
-        "prerouting_lo",
-        std::move(
-            plain.immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0).accept()));
+  for (const std::uint8_t is_ipsec : {std::uint8_t{0}, std::uint8_t{1}}) {
+    NftRule routed;
+    writer.rule("prerouting_lo",
+                std::move(routed.route_is_ipsec(0).equal(0, NftBytes::u8(is_ipsec)).accept()));
   }
-  writer.rule(
-      "prerouting_lo",
-      std::move(
-          untracked().immediate(0, NftBytes::u32(kQuarantine)).set_meta(NFT_META_PRIORITY, 0)));
+  writer.rule("prerouting_lo",
+              std::move(NftRule().immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0)));
 
   NftRule other;
   writer.rule(

@@ -1,5 +1,6 @@
 #include "ruleset_rules.hpp"
 
+#include "trireme/gate/gate.hpp"
 #include "trireme/handshake/codes.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -89,6 +90,12 @@ NftRule of_priority(std::uint32_t code) {
   return rule;
 }
 
+NftRule& sent_by(NftRule& rule, std::uint32_t number) {
+  return rule.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(gate::kStampedNumber))
+      .equal(0, NftBytes::u32(number));
+}
+
 NftRule& begins_with_magic(NftRule& rule) {
   return rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 8, wire::kMagic.size(), 0)
       .equal(0, NftBytes().add_raw(wire::kMagic));
@@ -102,7 +109,7 @@ void End::number(NftRule& rule, std::uint32_t reg) const {
   } else if (kind == Kind::socket) {
     rule.socket_level(level, kSocketKey).map(sets().workloads.name, kSocketKey, reg);
   } else {
-    rule.meta(NFT_META_PRIORITY, reg);
+    rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(gate::kStampedNumber));
   }
 }
 

@@ -43,6 +43,8 @@ kernel::NftRule& any_socket(kernel::NftRule& rule);
 /// A UDP packet whose priority has these high 8 bits.
 [[nodiscard]] kernel::NftRule of_priority(std::uint32_t code);
 /// A UDP datagram of the token protocol.
+/// A packet on lo that this number sent.
+kernel::NftRule& sent_by(kernel::NftRule& rule, std::uint32_t number);
 kernel::NftRule& begins_with_magic(kernel::NftRule& rule);
 
 // --- the two ends of a packet ---

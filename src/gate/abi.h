@@ -5,8 +5,9 @@
 
 #include <linux/types.h>
 
-/* skb->priority of a packet on lo: this byte, then the sender's number. */
-#define TRIREME_STAMP 0xF7000000u
+/* skb->priority of a packet on lo: this byte, then the sender's number. Not one of the verifier's
+ * rulings (handshake/codes.hpp), which begin at 0xF0. */
+#define TRIREME_STAMP 0xE7000000u
 #define TRIREME_STAMP_MASK 0xFF000000u
 
 /* Numbers below 16 are reserved: policy/compile.hpp. */
@@ -27,12 +28,13 @@ enum {
 #define TRIREME_SOMEBODY_SHUT (1u << 3)
 /* @host may reach some workload: remember whom its sockets asked, so that answers come back. */
 #define TRIREME_HOST_ASKS (1u << 4)
+/* The slot of the policy in force: 0 or 1. */
+#define TRIREME_SLOT (1u << 5)
 
+/* One word, so that nobody reads half of a change. Low 32 bits: flags. High 32 bits: the generation
+ * of numbers and policy; what was remembered under another one is void. Never 0. */
 struct trireme_settings {
-  __u32 generation; /* of numbers and policy; what was remembered under another is void. Never 0 */
-  __u32 slot;       /* of the policy in force: 0 or 1 */
-  __u32 flags;
-  __u32 unused;
+  __u64 word;
 };
 
 /* Why packets were refused; indices of the map `refusals`. */

@@ -10,6 +10,7 @@
 #include <linux/bpf.h>
 #include <linux/in.h>
 
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
@@ -177,8 +178,8 @@ static __always_inline void count(__u32 reason) {
     (*counter)++;
 }
 
-static __always_inline int refuse(const struct trireme_settings* set, __u32 reason) {
-  if (reason >= TRIREME_REFUSED_UNSTAMPED && set->flags & TRIREME_AUDIT) {
+static __always_inline int refuse(__u32 flags, __u32 reason) {
+  if (reason >= TRIREME_REFUSED_UNSTAMPED && flags & TRIREME_AUDIT) {
     count(TRIREME_AUDITED);
     return PASS;
   }
@@ -240,8 +241,8 @@ struct packet {
   __u16 source_port; /* network byte order */
   __u16 destination_port;
   __u8 is_udp;
-  __u8 source[16];
-  __u8 destination[16];
+  __u8 source[16] __attribute__((aligned(4)));
+  __u8 destination[16] __attribute__((aligned(4)));
 };
 
 static __always_inline __u32 class_of(__u32 slot, __u32 number, const __u8* address, __u32* group) {
@@ -419,15 +420,17 @@ int trireme_stamp(struct __sk_buff* skb) {
   struct trireme_settings* set = bpf_map_lookup_elem(&settings, &zero);
   if (!set)
     return REFUSE;
-  if (skb->ifindex != LOOPBACK && !(set->flags & TRIREME_SOMEBODY_SHUT))
+  __u64 word = *(volatile __u64*)&set->word;
+  __u32 flags = (__u32)word;
+  if (skb->ifindex != LOOPBACK && !(flags & TRIREME_SOMEBODY_SHUT))
     return PASS;
-  __u32 number = number_of(skb, *(volatile __u32*)&set->generation);
+  __u32 number = number_of(skb, word >> 32);
   if (number == TRIREME_QUARANTINE)
-    return refuse(set, TRIREME_REFUSED_QUARANTINE_OUT);
+    return refuse(flags, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
     return PASS;
   skb->priority = TRIREME_STAMP | number;
-  if (number == TRIREME_HOST && !(set->flags & TRIREME_HOST_ASKS))
+  if (number == TRIREME_HOST && !(flags & TRIREME_HOST_ASKS))
     return PASS;
 
   /* What answers will be recognised by. A handshake under way comes as its listener.
@@ -438,17 +441,17 @@ int trireme_stamp(struct __sk_buff* skb) {
   __u8 protocol;
   __u32 at = transport(skb, &protocol);
   if (!at)
-    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
   if (protocol == IPPROTO_TCP) {
     struct tcp_start tcp;
     if (bpf_skb_load_bytes(skb, at, &tcp, 14))
-      return refuse(set, TRIREME_REFUSED_UNREADABLE);
+      return refuse(flags, TRIREME_REFUSED_UNREADABLE);
     if ((tcp.flags & (SYN | ACK)) == SYN && tcp.destination != sk->dst_port)
       remember_translation(sk, tcp.destination);
   } else if (protocol == IPPROTO_UDP) {
     __u16 destination;
     if (bpf_skb_load_bytes(skb, at + 2, &destination, 2))
-      return refuse(set, TRIREME_REFUSED_UNREADABLE);
+      return refuse(flags, TRIREME_REFUSED_UNREADABLE);
     if (!sk->dst_port)
       remember_asked(sk, destination);
     else if (sk->dst_port != destination)
@@ -457,56 +460,75 @@ int trireme_stamp(struct __sk_buff* skb) {
   return PASS;
 }
 
-static __always_inline int judge_tcp(struct __sk_buff* skb, struct trireme_settings* set,
-                                     struct bpf_sock* sk, struct packet* p, __u32 at) {
+/* Docker's resolver in a container's network, 127.0.0.11, is a socket that dockerd has made there:
+ * of no workload, and part of the container. What a workload sends to it and what it answers passes
+ * here; rules, which know whose network it is, refuse it elsewhere. It begins nothing itself. */
+static __always_inline int is_resolver(const __u8* address) {
+  const __u32* words = (const __u32*)address;
+  return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff) &&
+         words[3] == bpf_htonl(0x7f00000b);
+}
+static __always_inline int asks_resolver(const struct packet* p) {
+  return p->own == TRIREME_HOST && is_resolver(p->destination);
+}
+static __always_inline int resolver_answers(const struct packet* p) {
+  return p->from == TRIREME_HOST && is_resolver(p->source);
+}
+
+static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk, struct packet* p,
+                                     __u32 at) {
+  __u32 flags = p->flags;
   struct tcp_start tcp;
   if (bpf_skb_load_bytes(skb, at, &tcp, 14))
-    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
   int has_data = skb->len > at + (tcp.offset >> 4) * 4u;
   int is_request = (tcp.flags & (SYN | ACK)) == SYN;
   /* They may come from a control socket, a TIME_WAIT socket or a SYN cookie, and say nothing. */
   if (tcp.flags & RST || (!has_data && !(tcp.flags & FIN) && !is_request))
     return PASS;
   if (p->from == TRIREME_NOBODY)
-    return refuse(set, TRIREME_REFUSED_UNSTAMPED);
+    return refuse(flags, TRIREME_REFUSED_UNSTAMPED);
   if (!read_addresses(skb, p))
-    return refuse(set, TRIREME_REFUSED_UNREADABLE);
-  if (allowed(p, 0, tcp.destination))
+    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+  if (allowed(p, 0, tcp.destination) || asks_resolver(p))
     return PASS;
   if (!is_request) {
+    if (resolver_answers(p))
+      return PASS;
     if (allowed(p, 1, tcp.source))
       return PASS;
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
     if (port && allowed(p, 1, *port))
       return PASS;
   }
-  return refuse(set, TRIREME_REFUSED_POLICY);
+  return refuse(flags, TRIREME_REFUSED_POLICY);
 }
 
-static __always_inline int judge_udp(struct __sk_buff* skb, struct trireme_settings* set,
-                                     struct bpf_sock* sk, struct packet* p, __u32 at) {
+static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk, struct packet* p,
+                                     __u32 at) {
+  __u32 flags = p->flags;
   __u16 ports_here[2];
   if (p->from == TRIREME_NOBODY)
-    return refuse(set, TRIREME_REFUSED_UNSTAMPED);
+    return refuse(flags, TRIREME_REFUSED_UNSTAMPED);
   if (bpf_skb_load_bytes(skb, at, ports_here, 4) || !read_addresses(skb, p))
-    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
   p->is_udp = 1;
-  if (allowed(p, 0, ports_here[1]))
+  if (allowed(p, 0, ports_here[1]) || asks_resolver(p))
     return PASS;
   if (sk->dst_port) {
-    if (allowed(p, 1, ports_here[0]))
+    if (allowed(p, 1, ports_here[0]) || resolver_answers(p))
       return PASS;
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
     if (port && allowed(p, 1, *port))
       return PASS;
-    return refuse(set, TRIREME_REFUSED_POLICY);
+    return refuse(flags, TRIREME_REFUSED_POLICY);
   }
   struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, 0);
   if (ring)
     for (int i = 0; i < ASKED; i++)
-      if (ring->port[i] && allowed(p, 1, ring->port[i]))
+      if (ring->port[i] && (resolver_answers(p) || allowed(p, 1, ring->port[i])))
         return PASS;
-  return refuse(set, TRIREME_REFUSED_POLICY);
+  return refuse(flags, TRIREME_REFUSED_POLICY);
 }
 
 SEC("cgroup_skb/ingress")
@@ -515,18 +537,21 @@ int trireme_judge(struct __sk_buff* skb) {
   struct trireme_settings* set = bpf_map_lookup_elem(&settings, &zero);
   if (!set)
     return REFUSE;
-  if (skb->ifindex != LOOPBACK && !(set->flags & TRIREME_SOMEBODY_SHUT))
+  __u64 word = *(volatile __u64*)&set->word;
+  __u32 flags = (__u32)word;
+  if (skb->ifindex != LOOPBACK && !(flags & TRIREME_SOMEBODY_SHUT))
     return PASS;
-  /* The generation first: what is looked up after it is as new as it, or newer. */
-  __u32 generation = *(volatile __u32*)&set->generation;
+  /* The settings first: what is looked up after them is as new as they are, or newer. */
+  __u32 generation = word >> 32;
   barrier();
   __u32 own = number_of(skb, generation);
   if (own == TRIREME_QUARANTINE)
-    return refuse(set, TRIREME_REFUSED_QUARANTINE_IN);
+    return refuse(flags, TRIREME_REFUSED_QUARANTINE_IN);
   if (skb->ifindex != LOOPBACK)
     return PASS;
   __u32 priority = skb->priority;
-  struct packet p = {.own = own, .generation = generation, .flags = set->flags, .slot = set->slot};
+  struct packet p = {
+      .own = own, .generation = generation, .flags = flags, .slot = flags & TRIREME_SLOT ? 1 : 0};
   if ((priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
   if (p.from == own)
@@ -538,16 +563,35 @@ int trireme_judge(struct __sk_buff* skb) {
   __u32 at = transport(skb, &protocol);
   struct bpf_sock* sk = skb->sk;
   if (!at || !sk || !(sk = bpf_sk_fullsock(sk)))
-    return refuse(set, TRIREME_REFUSED_UNREADABLE);
+    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
   switch (protocol) {
     case IPPROTO_TCP:
-      return judge_tcp(skb, set, sk, &p, at);
+      return judge_tcp(skb, sk, &p, at);
     case IPPROTO_UDP:
-      return judge_udp(skb, set, sk, &p, at);
+      return judge_udp(skb, sk, &p, at);
     case IPPROTO_ICMP:
     case IPPROTO_ICMPV6:
       return PASS; /* rules judge it: it has no ports */
     default:
-      return refuse(set, TRIREME_REFUSED_PROTOCOL);
+      return refuse(flags, TRIREME_REFUSED_PROTOCOL);
   }
+}
+
+/* --- how long a number lasts --- */
+
+/* What is read of the kernel's own structures; the loader finds where the fields are. */
+struct kernfs_node {
+  __u64 id;
+} __attribute__((preserve_access_index));
+struct cgroup {
+  struct kernfs_node* kn;
+} __attribute__((preserve_access_index));
+
+/* The cgroup has gone, and with it the last socket that was made in it. */
+SEC("?tp_btf/cgroup_release")
+int trireme_released(__u64* arguments) {
+  struct cgroup* cgroup = (struct cgroup*)arguments[0];
+  __u64 id = cgroup->kn->id;
+  bpf_map_delete_elem(&numbers, &id);
+  return 0;
 }

@@ -21,6 +21,7 @@ namespace trireme::gate {
 namespace {
 
 static_assert(Gate::kQuarantine == TRIREME_QUARANTINE);
+static_assert(kStamp == TRIREME_STAMP && kStampedNumber == ~TRIREME_STAMP_MASK);
 
 /// `rc` is libbpf's: 0, or a negative errno value.
 Status checked(int rc, const char* what) {
@@ -144,6 +145,20 @@ std::uint32_t capacity(std::size_t count) {
   return static_cast<std::uint32_t>(std::min(std::bit_ceil(count * 2 + kLeast), kMost));
 }
 
+/// The directory of the tree's top, for one daemon at a time.
+Result<Fd> lock(const std::string& top) {
+  Fd directory(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) {
+    return fail_errno("cannot open " + top);
+  }
+  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
+    return errno == EWOULDBLOCK ? fail("another triremed is in charge of the cgroup tree " + top,
+                                       "give each daemon a cgroup namespace of its own")
+                                : fail_errno("cannot lock " + top);
+  }
+  return directory;
+}
+
 bool is_plain(const policy::Tables& tables) {
   // One interval a family, of one class: @host is the same at every address.
   return tables.local4.size() == 1 && tables.local6.size() == 1 &&
@@ -158,20 +173,15 @@ Gate::Gate(std::unique_ptr<Programs> programs, Fd top)
 Gate::~Gate() = default;
 
 Result<std::unique_ptr<Gate>> Gate::open(const std::string& top) {
-  Fd directory(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid()) {
-    return fail_errno("cannot open " + top);
+  auto directory = lock(top);
+  if (!directory) {
+    return tl::unexpected(directory.error());
   }
-  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
-    return errno == EWOULDBLOCK ? fail("another triremed is in charge of the cgroup tree " + top,
-                                       "give each daemon a cgroup namespace of its own")
-                                : fail_errno("cannot lock " + top);
-  }
-  auto programs = Programs::load(directory);
+  auto programs = Programs::load(*directory);
   if (!programs) {
     return tl::unexpected(programs.error());
   }
-  std::unique_ptr<Gate> gate(new Gate(std::move(*programs), std::move(directory)));
+  std::unique_ptr<Gate> gate(new Gate(std::move(*programs), std::move(*directory)));
   if (gate->programs_->taken_over) {
     const std::uint32_t zero = 0;
     trireme_settings before{};
@@ -180,12 +190,13 @@ Result<std::unique_ptr<Gate>> Gate::open(const std::string& top) {
         !read) {
       return tl::unexpected(read.error());
     }
-    gate->generation_ = before.generation;
-    gate->current_ = before.slot & 1U;
-    gate->audit_ = (before.flags & TRIREME_AUDIT) != 0;
-    gate->slots_.at(gate->current_).plain_host = (before.flags & TRIREME_PLAIN_HOST) != 0;
-    gate->slots_.at(gate->current_).host_asks = (before.flags & TRIREME_HOST_ASKS) != 0;
-    gate->somebody_shut_ = (before.flags & TRIREME_SOMEBODY_SHUT) != 0;
+    const auto flags = static_cast<std::uint32_t>(before.word);
+    gate->generation_ = static_cast<std::uint32_t>(before.word >> 32U);
+    gate->current_ = (flags & TRIREME_SLOT) != 0 ? 1 : 0;
+    gate->audit_ = (flags & TRIREME_AUDIT) != 0;
+    gate->somebody_shut_ = (flags & TRIREME_SOMEBODY_SHUT) != 0;
+    gate->slots_.at(gate->current_).plain_host = (flags & TRIREME_PLAIN_HOST) != 0;
+    gate->slots_.at(gate->current_).host_asks = (flags & TRIREME_HOST_ASKS) != 0;
   }
   return gate;
 }
@@ -198,11 +209,8 @@ Status Gate::attach() {
 }
 
 Status Gate::detach(const std::string& top) {
-  const Fd directory(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid()) {
-    return fail_errno("cannot open " + top);
-  }
-  return Programs::detach(directory);
+  const auto directory = lock(top);
+  return directory ? Programs::detach(*directory) : tl::unexpected(directory.error());
 }
 
 /// Voids what was remembered: called after every change.
@@ -212,14 +220,11 @@ Status Gate::apply_settings() {
   const Slot& next = slots_.at(current_ ^ 1U);
   const bool plain_host = now.plain_host && (!both_ || next.plain_host);
   const bool host_asks = now.host_asks || (both_ && next.host_asks);
-  const trireme_settings settings{
-      .generation = generation_,
-      .slot = current_,
-      .flags = (both_ ? TRIREME_BOTH_POLICIES : 0U) | (audit_ ? TRIREME_AUDIT : 0U) |
-               (plain_host ? TRIREME_PLAIN_HOST : 0U) | (host_asks ? TRIREME_HOST_ASKS : 0U) |
-               (somebody_shut_ ? TRIREME_SOMEBODY_SHUT : 0U),
-      .unused = 0,
-  };
+  const std::uint32_t flags =
+      (both_ ? TRIREME_BOTH_POLICIES : 0U) | (audit_ ? TRIREME_AUDIT : 0U) |
+      (plain_host ? TRIREME_PLAIN_HOST : 0U) | (host_asks ? TRIREME_HOST_ASKS : 0U) |
+      (somebody_shut_ ? TRIREME_SOMEBODY_SHUT : 0U) | (current_ == 1 ? TRIREME_SLOT : 0U);
+  const trireme_settings settings{.word = std::uint64_t{generation_} << 32U | flags};
   const std::uint32_t zero = 0;
   return checked(bpf_map_update_elem(programs_->map("settings"), &zero, &settings, BPF_ANY),
                  "cannot write the gate's settings");
@@ -246,7 +251,16 @@ Status Gate::release(std::uint64_t cgroup_id) {
 }
 
 Status Gate::end(std::uint64_t cgroup_id) {
-  return set(cgroup_id, kQuarantine);
+  // Where its last socket has gone already the kernel has taken its number out.
+  const std::uint32_t number = kQuarantine;
+  if (Status done =
+          removed(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_EXIST),
+                  "cannot end a cgroup's number");
+      !done) {
+    return done;
+  }
+  somebody_shut_ = true;
+  return apply_settings();
 }
 
 Result<std::unordered_map<std::uint64_t, policy::Number>> Gate::numbers() const {

@@ -2,6 +2,7 @@
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -93,6 +94,12 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
     }
     before.at(i) = std::move(*found);
   }
+  // Whoever is above stamps last, and what is stamped here would not be known.
+  const auto effective = attached(top, kKinds.front(), BPF_F_QUERY_EFFECTIVE);
+  if (effective && effective->size() > before.front().size()) {
+    return fail("a triremed is in charge of a cgroup tree that this one is a part of",
+                "one of the two has to go");
+  }
   for (const char* name : kLasting) {
     bpf_map* map = bpf_object__find_map_by_name(programs->object.get(), name);
     for (const std::vector<Fd>& list : before) {
@@ -106,8 +113,18 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
       }
     }
   }
+  bpf_program* released =
+      bpf_object__find_program_by_name(programs->object.get(), "trireme_released");
+  const bool has_btf = ::access("/sys/kernel/btf/vmlinux", R_OK) == 0;
+  bpf_program__set_autoload(released, has_btf);
   if (const int rc = bpf_object__load(programs->object.get()); rc != 0) {
     return fail_errno("the kernel refuses the gate's BPF programs", -rc);
+  }
+  if (has_btf) {
+    programs->released.reset(bpf_program__attach(released));
+    if (programs->released == nullptr) {
+      return fail_errno("cannot follow the ends of cgroups");
+    }
   }
   return programs;
 }

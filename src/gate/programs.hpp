@@ -18,6 +18,11 @@ struct Gate::Programs {
     void operator()(bpf_object* object) const { bpf_object__close(object); }
   };
   std::unique_ptr<bpf_object, Close> object;
+  struct Destroy {
+    void operator()(bpf_link* link) const { bpf_link__destroy(link); }
+  };
+  /// Hears when cgroups have gone for good; null where the kernel has no BTF.
+  std::unique_ptr<bpf_link, Destroy> released;
   bool taken_over = false;  // maps of an earlier daemon
 
   /// Loads them, with the maps of those that are attached to the cgroup `top`.

@@ -156,6 +156,13 @@ NftRule& NftRule::fib_destination_type(std::uint32_t reg) {
   return *this;
 }
 
+NftRule& NftRule::route_is_ipsec(std::uint32_t reg) {
+  nftnl_expr* expr = append("rt");
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_RT_KEY, NFT_RT_XFRM);
+  nftnl_expr_set_u32(expr, NFTNL_EXPR_RT_DREG, reg32(reg));
+  return *this;
+}
+
 NftRule& NftRule::immediate(std::uint32_t reg, const NftBytes& value) {
   nftnl_expr* expr = append("immediate");
   nftnl_expr_set_u32(expr, NFTNL_EXPR_IMM_DREG, reg32(reg));

@@ -52,7 +52,10 @@ def kill_quietly(process):
 class Host:
     def __init__(self, policy="", identity="", start=True, environment=None):
         self.undo = undo.Undo()
-        self.cgroups = cgroup_mount()
+        # A cgroup tree of its own: one daemon is in charge of each.
+        self.cgroups = f"{cgroup_mount()}/{os.path.basename(self.undo.directory)}"
+        self.undo.add("cgroup", self.cgroups)
+        os.mkdir(self.cgroups)
         self.environment = environment or {}
         self.netns = self.undo.name("h")
         self.undo.add("netns", self.netns)
@@ -85,7 +88,19 @@ class Host:
     # --- commands in this host ---
 
     def inside(self, argv):
-        return ["nsenter", f"--net=/run/netns/{self.netns}", *argv]
+        """In this host's network namespace and at the top of its cgroup tree, which looks like the
+        whole tree from there."""
+        return [
+            "sh",
+            "-c",
+            f'echo $$ >{self.cgroups}/cgroup.procs && exec "$@"',
+            "sh",
+            "nsenter",
+            f"--net=/run/netns/{self.netns}",
+            "unshare",
+            "--cgroup",
+            *argv,
+        ]
 
     def popen(self, argv, **options):
         """Killed with the test, however that ends."""
@@ -158,7 +173,6 @@ class Host:
                 .split("\n")[0]
             )
             self.slice = os.path.dirname(scope)
-            self.undo.add("cgroup", self.cgroups + self.slice)
             waiting.until(lambda: not self.workloads(), "the first workload is gone")
 
     def _answers(self):

@@ -18,6 +18,14 @@ TOKENS = tuple(
         "many_flows_between_two_hosts_have_many_threads",
     )
 )
+GATE = tuple(
+    f"gate.Gate.test_{name}"
+    for name in (
+        "a_socket_that_outlives_its_workload_is_nobodys",
+        "a_group_of_listeners_gives_nobody_anothers_connections",
+        "priorities_that_others_take_off_let_nobody_in",
+    )
+)
 DATAGRAMS = tuple(
     f"datagrams.Datagrams.test_{name}"
     for name in (
@@ -30,9 +38,9 @@ DATAGRAMS = tuple(
 )
 ANSWERS = "names.Names.test_whose_address_changes_with_each_answer"
 MODULES = (
-    ("local", "rules", "takeover", "restart", "hosts", "datagrams", ANSWERS)
+    ("local", "gate", "rules", "takeover", "restart", "hosts", "datagrams", ANSWERS)
     if LONG
-    else ("local", *TOKENS, *DATAGRAMS, ANSWERS)
+    else ("local", *GATE, *TOKENS, *DATAGRAMS, ANSWERS)
 )
 
 

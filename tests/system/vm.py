@@ -17,6 +17,7 @@ PROGRAMS = (
     "ip",
     "nft",
     "nsenter",
+    "unshare",
     "setpriv",
     "sysctl",
     "conntrack",

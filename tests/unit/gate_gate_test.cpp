@@ -2,6 +2,11 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 
+#include <gmock/gmock.h>
+
+#include <chrono>
+#include <thread>
+
 #include "gate_support.hpp"
 
 namespace trireme::gate {
@@ -102,7 +107,7 @@ TEST_F(GateTest, PriorityOfTheSocketIsNoStamp) {
   const Fd listener = listen_in(b);
   for (const std::string& from : {plain_, home_}) {
     const Fd client = socket_in(from, AF_INET, SOCK_STREAM);
-    const int forged = static_cast<int>(0xf7000000U | numbers_.at(a));
+    const int forged = static_cast<int>(0xe7000000U | numbers_.at(a));
     ASSERT_EQ(::setsockopt(client.get(), SOL_SOCKET, SO_PRIORITY, &forged, sizeof forged), 0);
     if (from == plain_) {
       EXPECT_NE(connect(client, port_of(listener)), 0);
@@ -151,6 +156,31 @@ TEST_F(GateTest, SocketThatOutlivesItsWorkloadIsRefused) {
   EXPECT_FALSE(passes(made.server, made.client));
   EXPECT_NE(connect_from(plain_, listener).error, 0);
   EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it is not @host";
+}
+
+/// The kernel says when the last socket of a cgroup that is gone has gone too.
+TEST_F(GateTest, NumberLastsAsLongAsTheLastSocket) {
+  if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0) {
+    GTEST_SKIP() << "the kernel has no BTF";
+  }
+  const std::string a = workload("a", "web");
+  Fd left = socket_in(a, AF_INET, SOCK_STREAM);
+  const std::uint64_t gone = id(a);
+  ASSERT_TRUE(tree_->remove(a));
+  must(gate_->end(gone));
+  const auto known = [&] {
+    const auto numbers = gate_->numbers();
+    return numbers && numbers->contains(gone);
+  };
+  EXPECT_TRUE(known());
+  left.reset();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (known() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();  // the kernel frees cgroups in its own time
+  }
+  EXPECT_FALSE(known());
+  must(gate_->end(gone));
+  EXPECT_FALSE(known()) << "news that come late bring nothing back";
 }
 
 TEST_F(GateTest, ReleasedCgroupIsAnybodyAgain) {
@@ -217,6 +247,7 @@ TEST_F(GateTest, LaterDaemonTakesOver) {
   const Fd listener = listen_in(b);
   const Connection made = connect_from(a, listener);
   const std::uint64_t ended = id(make("ended"));
+  must(gate_->set(ended, policy::kFirstNumber + 99));
   must(gate_->end(ended));
 
   EXPECT_FALSE(Gate::open(tree_->absolute(top_))) << "two daemons on one tree";
@@ -231,6 +262,13 @@ TEST_F(GateTest, LaterDaemonTakesOver) {
   ASSERT_TRUE(numbers);
   EXPECT_EQ(numbers->at(ended), Gate::kQuarantine);
   EXPECT_EQ(numbers->at(id(a)), numbers_.at(a));
+}
+
+TEST_F(GateTest, NoSecondGateBelowTheFirst) {
+  make("inner");
+  const auto inner = Gate::open(tree_->absolute(top_ + "/inner"));
+  ASSERT_FALSE(inner);
+  EXPECT_THAT(inner.error().message, ::testing::HasSubstr("a part of"));
 }
 
 /// A group of SO_REUSEPORT whose classic BPF program chooses a member at random: rules of nf_tables

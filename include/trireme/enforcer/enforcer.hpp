@@ -27,6 +27,7 @@
 namespace trireme::enforcer {
 
 class NameBook;
+class LocalPolicy;
 
 /// What the enforcers of all network namespaces share; outlives them.
 struct Common {
@@ -35,6 +36,8 @@ struct Common {
   const verifier::Identities& identities;
   Result<kernel::MulticastFilter> multicast = kernel::MulticastFilter::load();
   Result<kernel::TrafficGate> gate = kernel::TrafficGate::load();
+  /// What judges local traffic at its sockets; null in tests of the ruleset alone.
+  LocalPolicy* local = nullptr;
   /// The cgroup whose multicast filter is there for all below it; empty until it is.
   std::string default_path = {};
   /// Whether labels can be proved to others; an error keeps a new workload with them from being

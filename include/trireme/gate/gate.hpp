@@ -12,12 +12,17 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
 #include "trireme/policy/compile.hpp"
 
 namespace trireme::gate {
+
+/// The high byte of skb->priority of what the gate has stamped; the sender's number is below it.
+inline constexpr std::uint32_t kStamp = 0xE7000000;
+inline constexpr std::uint32_t kStampedNumber = 0x00FFFFFF;
 
 /// Packets that were refused (or, in audit mode, would have been), by reason.
 struct Refusals {
@@ -28,6 +33,16 @@ struct Refusals {
   std::uint64_t protocol = 0;    // neither TCP, UDP nor ICMP
   std::uint64_t unreadable = 0;  // headers that end too early
   std::uint64_t audited = 0;
+
+  /// What was refused, with the words for why that status and metrics use.
+  [[nodiscard]] std::array<std::pair<const char*, std::uint64_t>, 6> by_reason() const {
+    return {{{"quarantined_destination", quarantine_in},
+             {"quarantined_source", quarantine_out},
+             {"unstamped", unstamped},
+             {"policy", policy},
+             {"protocol", protocol},
+             {"unreadable", unreadable}}};
+  }
 };
 
 class Gate {
