@@ -60,6 +60,8 @@ TEST_P(Families, AnswerComesBackToWhoAsked) {
   policy::Policy policy;
   policy.rules.push_back(allow(workloads("app=web"), workloads("app=db")));
   load(policy);
+  EXPECT_TRUE(talks(web, db, GetParam()));
+  EXPECT_FALSE(talks(db, web, GetParam())) << "whom it may answer it may not ask";
   for (const bool connected : {true, false}) {
     EXPECT_TRUE(exchanges(web, db, GetParam(), connected));
     EXPECT_FALSE(exchanges(db, web, GetParam(), connected));
