@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
+#include <algorithm>
 
 #include <sstream>
 
@@ -186,7 +187,12 @@ TEST(FlowFeed, KeepsAFloodOutOfTheJournal) {
   for (int i = 0; i < 5000; ++i) {
     feed.take(flow());
   }
-  const std::size_t lines = log.lines().size();
+  // Beside the flows a line says now and then how many were not logged.
+  const auto all = log.lines();
+  const auto lines =
+      static_cast<std::size_t>(std::ranges::count_if(all, [](const std::string& line) {
+        return line.find("were not written here") == std::string::npos;
+      }));
   EXPECT_GE(lines, 200U);
   EXPECT_EQ(lines + feed.suppressed(), 5000U) << "each is logged or counted";
   EXPECT_GT(feed.suppressed(), 0U);
