@@ -95,7 +95,7 @@ Status LocalPolicy::enrol(std::uint64_t cgroup_id, policy::Number number,
 }
 
 Status LocalPolicy::quarantine(std::uint64_t cgroup_id) {
-  Status done = live_ ? gate_->set(cgroup_id, gate::Gate::kQuarantine) : Status{};
+  const Status done = live_ ? gate_->set(cgroup_id, gate::Gate::kQuarantine) : Status{};
   const Status forgotten = forget(cgroup_id);
   numbers_[cgroup_id] = gate::Gate::kQuarantine;
   return done ? forgotten : done;
@@ -105,7 +105,9 @@ Status LocalPolicy::end(std::uint64_t cgroup_id, bool lives_on) {
   if (!numbers_.contains(cgroup_id)) {
     return {};
   }
-  Status done = !live_ ? Status{} : lives_on ? gate_->release(cgroup_id) : gate_->end(cgroup_id);
+  const Status done = !live_     ? Status{}
+                      : lives_on ? gate_->release(cgroup_id)
+                                 : gate_->end(cgroup_id);
   const Status forgotten = forget(cgroup_id);
   return done ? forgotten : done;
 }

@@ -35,9 +35,9 @@ Status removed(int rc, const char* what) {
 
 Result<Fd> make_map(bpf_map_type type, const char* name, std::uint32_t key, std::uint32_t value,
                     std::uint32_t entries) {
-  LIBBPF_OPTS(
-      bpf_map_create_opts, options,
-      .map_flags = type == BPF_MAP_TYPE_ARRAY ? 0U : static_cast<unsigned>(BPF_F_NO_PREALLOC));
+  bpf_map_create_opts options{};
+  options.sz = sizeof options;
+  options.map_flags = type == BPF_MAP_TYPE_ARRAY ? 0U : static_cast<unsigned>(BPF_F_NO_PREALLOC);
   Fd map(bpf_map_create(type, name, key, value, entries, &options));
   if (!map.valid()) {
     return fail_errno(std::string("cannot make the BPF map ") + name);
@@ -109,7 +109,7 @@ Status write_addresses(const Fd& map, const std::vector<policy::AddressInterval>
 
 /// The port classes of TCP and UDP; 0 is that of a port that no rule names.
 Status write_ports(const Fd& map, const policy::Tables& tables, std::uint32_t first_id) {
-  std::vector<std::uint32_t> classes(TRIREME_PORTS, first_id);
+  std::vector<std::uint32_t> classes(std::size_t{TRIREME_PORTS}, first_id);
   for (const policy::PortInterval& interval : tables.ports) {
     if (interval.range.protocol != IPPROTO_TCP && interval.range.protocol != IPPROTO_UDP) {
       continue;
@@ -119,10 +119,11 @@ Status write_ports(const Fd& map, const policy::Tables& tables, std::uint32_t fi
       classes.at(base + port) = first_id + interval.port_class;
     }
   }
-  std::vector<std::uint32_t> keys(TRIREME_PORTS);
+  std::vector<std::uint32_t> keys(std::size_t{TRIREME_PORTS});
   std::iota(keys.begin(), keys.end(), 0U);
   std::uint32_t count = TRIREME_PORTS;
-  LIBBPF_OPTS(bpf_map_batch_opts, options);
+  bpf_map_batch_opts options{};
+  options.sz = sizeof options;
   return checked(bpf_map_update_batch(map.get(), keys.data(), classes.data(), &count, &options),
                  "cannot write ports");
 }

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstring>
 #include <optional>
+#include <ranges>
 #include <string_view>
 
 #include "object.hpp"
@@ -81,7 +82,9 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
   libbpf_set_print(nullptr);
   auto programs = std::make_unique<Programs>();
   const auto image = gate::object();
-  LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "trireme");
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.object_name = "trireme";
   programs->object.reset(bpf_object__open_mem(image.data(), image.size(), &options));
   if (programs->object == nullptr) {
     return fail_errno("cannot read the gate's BPF programs");
@@ -140,7 +143,9 @@ Status Gate::Programs::attach(const Fd& top) const {
       return tl::unexpected(before.error());
     }
     const int program = bpf_program__fd(bpf_object__find_program_by_name(object.get(), kind.name));
-    LIBBPF_OPTS(bpf_prog_attach_opts, options, .flags = BPF_F_ALLOW_MULTI);
+    struct bpf_prog_attach_opts options {};
+    options.sz = sizeof options;
+    options.flags = BPF_F_ALLOW_MULTI;
     if (!before->empty()) {
       options.flags |= BPF_F_REPLACE;
       options.replace_prog_fd = before->front().get();
@@ -154,14 +159,14 @@ Status Gate::Programs::attach(const Fd& top) const {
 
 Status Gate::Programs::detach(const Fd& top) {
   // The judge first: without stamps it would refuse.
-  for (auto kind = kKinds.rbegin(); kind != kKinds.rend(); ++kind) {
-    const auto found = attached(top, *kind, 0);
+  for (const Kind& kind : std::views::reverse(kKinds)) {
+    const auto found = attached(top, kind, 0);
     if (!found) {
       return tl::unexpected(found.error());
     }
     for (const Fd& program : *found) {
-      if (const int rc = bpf_prog_detach2(program.get(), top.get(), kind->type); rc != 0) {
-        return fail_errno(std::string("cannot detach ") + kind->name, -rc);
+      if (const int rc = bpf_prog_detach2(program.get(), top.get(), kind.type); rc != 0) {
+        return fail_errno(std::string("cannot detach ") + kind.name, -rc);
       }
     }
   }

@@ -15,7 +15,7 @@ namespace trireme::gate {
 
 struct Gate::Programs {
   struct Close {
-    void operator()(bpf_object* object) const { bpf_object__close(object); }
+    void operator()(bpf_object* loaded) const { bpf_object__close(loaded); }
   };
   std::unique_ptr<bpf_object, Close> object;
   struct Destroy {

@@ -84,8 +84,8 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Status open_here(Point& point, bool owned);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
-  Status end_local(const workload::CgroupRef& cgroup) const;
-  Status end_at_point(const workload::CgroupRef& cgroup, policy::Number number);
+  [[nodiscard]] Status end_local(const workload::CgroupRef& cgroup) const;
+  [[nodiscard]] Status end_at_point(const workload::CgroupRef& cgroup, policy::Number number);
   Status leave_elsewhere(const workload::CgroupRef& cgroup, const Point& stays);
   void close_if_empty(Point& point);
   void close(Point& point);

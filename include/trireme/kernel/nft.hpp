@@ -123,7 +123,8 @@ class NftRule {
   /// RTN_LOCAL, RTN_UNICAST ... (linux/rtnetlink.h) of the packet's present destination address, by
   /// the routing tables.
   NftRule& fib_destination_type(std::uint32_t reg);
-  /// One byte: whether IPsec applies to the packet's route. A packet without a route does not match.
+  /// One byte: whether IPsec applies to the packet's route. A packet without a route does not
+  /// match.
   NftRule& route_is_ipsec(std::uint32_t reg);
   NftRule& immediate(std::uint32_t reg, const NftBytes& value);
   /// Looks a number up; the map stores it twice (NftBytes::twice) and it lands in data_reg - 1 and
