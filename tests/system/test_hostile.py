@@ -266,7 +266,7 @@ class Hostile(linked.LinkedCase):
                 self.port += 1
                 self.to_server.drain()
                 self.stranger(SYN, port, seq=1000, options=packets.OPTIONS)
-                answer = self.to_server.read(lambda segment: segment.dport == self.port)
+                answer = self.to_server.read(lambda segment: segment.dport == self.port, 20)
                 self.assertEqual(
                     answer.flags & (SYN | ACK | RST), SYN | ACK, "without labels it may be reached"
                 )
@@ -276,7 +276,7 @@ class Hostile(linked.LinkedCase):
                 )
                 owner.end_served("tcp", port)
                 end = self.to_server.read(
-                    lambda segment: segment.dport == self.port and segment.flags & 1
+                    lambda segment: segment.dport == self.port and segment.flags & 1, 20
                 )
                 self.stranger(ACK, port, seq=1001, ack=end.seq + 1)
                 # The owner's own last word is said: the kernel keeps no more than a FIN_WAIT2 of
