@@ -102,6 +102,7 @@ void IdentityReader::read_docker(TableReader& top) {
   section->choice<Containers>("containers",
                               {{"all", Containers::all},
                                {"labelled", Containers::labelled},
+                               {"labeled", Containers::labelled},
                                {"host-network", Containers::host_network},
                                {"none", Containers::none}},
                               docker.containers);
@@ -110,7 +111,28 @@ void IdentityReader::read_docker(TableReader& top) {
   if (section->has("ignore_labels")) {
     docker.ignore_labels = std::move(ignored);
   }
+  docker.labels = read_key_patterns(*section, "labels");
+  if (section->has("labels") && section->has("ignore_labels")) {
+    section->error("[docker] has both labels and ignore_labels",
+                   "keep one: with labels, no other key is identity");
+  } else if (const auto* list = section->find("labels");
+             list != nullptr && list->is_array() && list->as_array()->empty()) {
+    section->error("an empty list of labels leaves no container an identity",
+                   "labels = [\"app\", \"team-*\"], or remove it");
+  }
+  read_label_from(*section);
   section->finish();
+}
+
+void IdentityReader::read_label_from(TableReader& section) {
+  for (const auto& [key, source] : section.texts("label_from")) {
+    for (const std::string* each : {&key, &source.value}) {
+      if (const Status valid = policy::check_key(*each); !valid) {
+        reporter_.error(section.where(source), valid.error());
+      }
+    }
+    identity_.docker.label_from.emplace_back(key, source.value);
+  }
 }
 
 void IdentityReader::read_unit(TableReader reader) {
@@ -142,8 +164,13 @@ void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit)
     reader.error(*name,
                  fmt::format("unit '{}' stands in {} already", name->value, place->second.text()),
                  "a unit has one set of labels");
-  } else if (!name->value.ends_with(".service") && !name->value.ends_with(".scope")) {
-    reader.error(*name, fmt::format("'{}' names no service or scope", name->value),
+  } else if (name->value.ends_with(".scope")) {
+    // systemd starts its processes, which talk, before anybody is asked.
+    reader.error(
+        *name, fmt::format("a scope cannot be a [[unit]]: '{}'", name->value),
+        "nothing can hold a scope back until it is enforced; start its command with trirun");
+  } else if (!name->value.ends_with(".service")) {
+    reader.error(*name, fmt::format("'{}' is not the name of a service", name->value),
                  fmt::format("did you mean '{}.service'?", name->value));
   } else if (name->value.find('/') != std::string::npos) {
     reader.error(*name, fmt::format("unit name '{}' holds a '/'", name->value),

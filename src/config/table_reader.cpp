@@ -176,6 +176,27 @@ policy::LabelSet TableReader::labels(std::string_view key) {
   return labels;
 }
 
+std::vector<std::pair<std::string, Text>> TableReader::texts(std::string_view key) {
+  const toml::node* node = find(key);
+  std::vector<std::pair<std::string, Text>> texts;
+  if (node == nullptr) {
+    return texts;
+  }
+  const auto* table = node->as_table();
+  if (table == nullptr) {
+    wrong_type(*node, key, "a table of strings", "write { app = \"com.docker.compose.project\" }");
+    return texts;
+  }
+  for (const auto& [name, value] : *table) {
+    if (const auto text = value.value_exact<std::string>()) {
+      texts.emplace_back(std::string(name.str()), Text{*text, &value});
+    } else {
+      wrong_type(value, name.str(), "a string");
+    }
+  }
+  return texts;
+}
+
 std::optional<TableReader> TableReader::section(std::string_view key) {
   const toml::node* node = find(key);
   if (node == nullptr) {

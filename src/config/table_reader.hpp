@@ -53,6 +53,8 @@ class TableReader {
   std::vector<Text> text_or_list(std::string_view key);
   /// A table of labels.
   policy::LabelSet labels(std::string_view key);
+  /// A table of strings, in the order of its keys.
+  std::vector<std::pair<std::string, Text>> texts(std::string_view key);
   /// [key]
   std::optional<TableReader> section(std::string_view key);
   /// [[key]]

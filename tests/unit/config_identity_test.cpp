@@ -28,7 +28,7 @@ revoked = ["old-host.pem"]
 socket = "/run/docker.sock"          # Podman's compatible socket works too
 containers = "all"                   # all | labelled | host-network | none
 image_labels = []                    # labels that merely come from the image give no identity, unless listed here
-ignore_labels = ["org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"]   # the defaults; they hold without a [docker] table too
+ignore_labels = ["org.opencontainers.*", "org.label-schema.*", "com.docker.*", "desktop.docker.io/*", "io.podman.*", "io.buildah.*", "PODMAN_SYSTEMD_UNIT", "traefik.*", "maintainer"]   # the defaults, also without a [docker] table
 
 [[unit]]                             # a systemd unit is a workload
 name = "postgresql@*.service"
@@ -58,7 +58,9 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   EXPECT_EQ(identity.docker.containers, DockerSettings::Containers::all);
   EXPECT_THAT(identity.docker.image_labels, IsEmpty());
   EXPECT_THAT(identity.docker.ignore_labels,
-              ElementsAre("org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"));
+              ElementsAre("org.opencontainers.*", "org.label-schema.*", "com.docker.*",
+                          "desktop.docker.io/*", "io.podman.*", "io.buildah.*",
+                          "PODMAN_SYSTEMD_UNIT", "traefik.*", "maintainer"));
   ASSERT_EQ(identity.units.size(), 1U);
   EXPECT_EQ(identity.units[0].name, "postgresql@*.service");
   EXPECT_EQ(identity.units[0].labels.text(), "app=db");
@@ -75,10 +77,38 @@ TEST(ParseIdentity, TheDefaultsHoldWithoutADockerTable) {
   const auto identity = parse_identity("").identity;
   EXPECT_EQ(identity.docker.socket, "/run/docker.sock");
   EXPECT_THAT(identity.docker.ignore_labels,
-              ElementsAre("org.opencontainers.*", "com.docker.compose.*", "desktop.docker.io/*"));
-  EXPECT_THAT(parse_identity("[docker]\n").identity.docker.ignore_labels, testing::SizeIs(3));
+              ElementsAre("org.opencontainers.*", "org.label-schema.*", "com.docker.*",
+                          "desktop.docker.io/*", "io.podman.*", "io.buildah.*",
+                          "PODMAN_SYSTEMD_UNIT", "traefik.*", "maintainer"));
+  EXPECT_THAT(parse_identity("[docker]\n").identity.docker.ignore_labels, testing::SizeIs(9));
   EXPECT_THAT(parse_identity("[docker]\nignore_labels=[]\n").identity.docker.ignore_labels,
               IsEmpty());
+}
+
+TEST(ParseIdentity, LabelsOfContainersThatAloneAreIdentity) {
+  const auto docker = parse_identity(
+                          "[docker]\nlabels=['app', 'team-*']\n"
+                          "label_from={ app = 'com.docker.compose.project' }\n"
+                          "containers='labeled'\n")
+                          .identity.docker;
+  EXPECT_THAT(docker.labels, ElementsAre("app", "team-*"));
+  EXPECT_THAT(docker.label_from, ElementsAre(testing::Pair("app", "com.docker.compose.project")));
+  EXPECT_EQ(docker.containers, DockerSettings::Containers::labelled);
+  EXPECT_THAT(texts(parse_identity("[docker]\nlabels=[]\n")),
+              ElementsAre(testing::HasSubstr("an empty list of labels")));
+  EXPECT_THAT(texts(parse_identity("[docker]\nlabels=['a']\nignore_labels=['b']\n")),
+              ElementsAre(testing::HasSubstr("both labels and ignore_labels")));
+  EXPECT_THAT(texts(parse_identity("[docker]\nlabel_from={ 'a b' = 'c' }\n")), testing::SizeIs(1));
+  EXPECT_THAT(texts(parse_identity("[docker]\nlabel_from=['app']\n")),
+              ElementsAre(testing::HasSubstr("a table of strings")));
+}
+
+TEST(ParseIdentity, NoScopeIsAUnit) {
+  for (const char* name : {"batch-*.scope", "shop.scope"}) {
+    EXPECT_THAT(
+        texts(parse_identity("[[unit]]\nname='" + std::string(name) + "'\nlabels={a='b'}\n")),
+        ElementsAre(testing::HasSubstr("a scope cannot be a [[unit]]")));
+  }
 }
 
 TEST(ParseIdentity, ReadsDropInsTogether) {
@@ -183,9 +213,10 @@ TEST(ParseIdentity, Docker) {
 }
 
 TEST(ParseIdentity, Units) {
-  EXPECT_THAT(texts(parse_identity("[[unit]]\nname='postgresql'\nlabels={app='db'}\n")),
-              ElementsAre("identity.toml:2:6: error: 'postgresql' names no service or scope; did "
-                          "you mean 'postgresql.service'?"));
+  EXPECT_THAT(
+      texts(parse_identity("[[unit]]\nname='postgresql'\nlabels={app='db'}\n")),
+      ElementsAre("identity.toml:2:6: error: 'postgresql' is not the name of a service; did "
+                  "you mean 'postgresql.service'?"));
   EXPECT_THAT(
       texts(parse_identity(
           "[[unit]]\n[[unit]]\nname='a.service'\n[[unit]]\nname='a.service'\nlabels={app='x'}\n")),

@@ -146,6 +146,49 @@ TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
   EXPECT_FALSE(identity_labels({{"no label", "x"}}, {}, settings));
 }
 
+TEST(DockerLabels, OnlyListedOnesWhereThereIsAList) {
+  policy::DockerSettings settings;
+  settings.labels = {"app", "team-*"};
+  const RawLabels container = {{"app", "web"},
+                               {"team-a", "1"},
+                               {"other", "x"},
+                               {"traefik.enable", "true"},
+                               {"com.docker.compose.project", "shop"}};
+  EXPECT_EQ(identity_labels(container, {}, settings).value().text(), "app=web,team-a=1");
+  EXPECT_EQ(identity_labels(container, {{"app", "web"}}, settings).value().text(), "team-a=1")
+      << "the image's own";
+}
+
+TEST(DockerLabels, LabelsMadeFromOthers) {
+  policy::DockerSettings settings;
+  settings.label_from = {{"app", "com.docker.compose.project"}, {"task", "no.such.label"}};
+  EXPECT_EQ(identity_labels({{"com.docker.compose.project", "shop"}}, {}, settings).value().text(),
+            "app=shop");
+  EXPECT_EQ(identity_labels({{"com.docker.compose.project", "shop"}, {"app", "web"}}, {}, settings)
+                .value()
+                .text(),
+            "app=web")
+      << "its own label wins";
+  EXPECT_FALSE(identity_labels({{"com.docker.compose.project", "two\nlines"}}, {}, settings));
+}
+
+/// Swarm, compose and proxies give every replica labels of its own: they are no identity.
+TEST(DockerLabels, WhatOrchestratorsAddIsNoIdentity) {
+  EXPECT_EQ(identity_labels({{"app", "web"},
+                             {"com.docker.swarm.task.id", "x1"},
+                             {"com.docker.stack.namespace", "shop"},
+                             {"io.podman.compose.project", "shop"},
+                             {"io.buildah.version", "1.28"},
+                             {"PODMAN_SYSTEMD_UNIT", "web.service"},
+                             {"traefik.http.routers.web.rule", "Host(`a`)"},
+                             {"org.label-schema.name", "web"},
+                             {"maintainer", "someone"}},
+                            {}, {})
+                .value()
+                .text(),
+            "app=web");
+}
+
 TEST(ContainerWarnings, FollowDockersOwnRules) {
   const auto warns = [](std::vector<std::string> add, std::vector<std::string> drop,
                         const char* capability) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "trireme/policy/policy.hpp"
@@ -15,8 +16,16 @@ struct DockerSettings {
   Containers containers = Containers::all;
   std::vector<std::string> image_labels;  // label keys that give identity although the image brings
                                           // them; a trailing '*' is a prefix
-  std::vector<std::string> ignore_labels = {"org.opencontainers.*", "com.docker.compose.*",
-                                            "desktop.docker.io/*"};
+  std::vector<std::string> ignore_labels = {
+      "org.opencontainers.*", "org.label-schema.*", "com.docker.*",
+      "desktop.docker.io/*",  "io.podman.*",        "io.buildah.*",
+      "PODMAN_SYSTEMD_UNIT",  "traefik.*",          "maintainer"};
+  /// Keys that alone are identity, in the place of ignore_labels; a trailing '*' is a prefix.
+  /// Empty: every key that is not ignored.
+  std::vector<std::string> labels;
+  /// Labels made from others: (key, the container's label whose value it gets). A label of that key
+  /// that the container has itself wins.
+  std::vector<std::pair<std::string, std::string>> label_from;
 };
 
 /// A systemd unit that is a workload, by fnmatch(3) pattern of its full name.
