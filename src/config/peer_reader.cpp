@@ -27,7 +27,13 @@ std::string protocol_hint(std::string_view text) {
   if (!text.empty() && text.find_first_not_of("0123456789-") == std::string_view::npos) {
     return fmt::format("say of which protocol: \"tcp/{}\"", text);
   }
-  const std::string_view name = text.substr(0, text.find_first_of("/: "));
+  const std::size_t end = text.find_first_of("/:., ");
+  const std::string_view name = text.substr(0, end);
+  // A protocol alone would open all of its ports.
+  if (const auto near = nearest(std::string(name), {"tcp", "udp"});
+      !near.empty() && end != std::string_view::npos && end + 1 < text.size()) {
+    return fmt::format("did you mean '{}/{}'?", near, text.substr(end + 1));
+  }
   return did_you_mean(name, {"tcp", "udp", "icmp", "icmpv6"},
                       "write tcp/80, udp/8000-8010, tcp, udp, icmp or icmpv6");
 }

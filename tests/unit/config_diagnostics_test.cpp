@@ -153,14 +153,14 @@ TEST(Diagnostics, Ports) {
           "policy.toml:4:66: error: bad port in 'udp/1-'; ports run from 1 to 65535: tcp/80 or "
           "udp/8000-8010",
           "policy.toml:4:74: error: icmp has no ports; write \"icmp\"",
-          "policy.toml:4:80: error: unknown protocol in 'TCP/80'; did you mean 'tcp'?",
+          "policy.toml:4:80: error: unknown protocol in 'TCP/80'; did you mean 'tcp/80'?",
           "policy.toml:4:90: error: unknown protocol in 'sctp/1'; write tcp/80, udp/8000-8010, "
           "tcp, udp, icmp or icmpv6",
           "policy.toml:4:107: error: bad port in 'tcp/80-90-95'; ports run from 1 to 65535: tcp/80 "
           "or udp/8000-8010",
           "policy.toml:4:120: error: bad port in 'tcp/ 80'; ports run from 1 to 65535: tcp/80 or "
           "udp/8000-8010",
-          "policy.toml:4:127: error: unknown protocol in 'tcp:80'; did you mean 'tcp'?",
+          "policy.toml:4:127: error: unknown protocol in 'tcp:80'; did you mean 'tcp/80'?",
           "policy.toml:4:137: error: unknown protocol in ''; write tcp/80, udp/8000-8010, tcp, "
           "udp, icmp or icmpv6"));
   EXPECT_THAT(of_rule("from='*'\nto='*'\nports = []\n"),
