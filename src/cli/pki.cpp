@@ -92,6 +92,15 @@ int init(const Globals& globals, const Wanted& wanted) {
                           {wanted.directory + "/ca.key", made->key, kSecret}});
 }
 
+/// Without the blanks around it: labels may be written as in selectors.
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlank = " \t";
+  const std::size_t first = text.find_first_not_of(kBlank);
+  return first == std::string_view::npos
+             ? std::string_view()
+             : text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+}
+
 Result<credentials::HostRequest> request(const Wanted& wanted, bool limited) {
   credentials::HostRequest request{.host = wanted.name, .days = wanted.days};
   if (!limited) {
@@ -100,8 +109,8 @@ Result<credentials::HostRequest> request(const Wanted& wanted, bool limited) {
   request.labels.emplace();
   for (std::size_t at = 0; at <= wanted.labels.size() && !wanted.labels.empty();) {
     const std::size_t comma = std::min(wanted.labels.find(',', at), wanted.labels.size());
-    auto label =
-        policy::parse_label_pattern(std::string_view(wanted.labels).substr(at, comma - at));
+    auto label = policy::parse_label_pattern(
+        trimmed(std::string_view(wanted.labels).substr(at, comma - at)));
     if (!label) {
       return tl::unexpected(label.error());
     }

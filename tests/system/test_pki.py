@@ -57,7 +57,7 @@ class Pki(unittest.TestCase):
                 "--host",
                 "web-1",
                 "--labels",
-                "app=web*,env=dev",
+                "app=web*, env=dev",
                 "--out",
                 self.out,
                 "--json",
