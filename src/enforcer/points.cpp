@@ -334,7 +334,10 @@ void Points::look_at_addresses(Point& point) {
   }
   point.speakers.clear();
   for (const kernel::InterfaceAddress& item : *listed) {
-    if (item.device == kLoopbackDevice || is_link_local(item.address)) {
+    // An address on lo is this host's as any other is (anycast, a virtual IP); what a container
+    // has on its lo is not on a link.
+    const bool on_no_link = item.device == kLoopbackDevice && point.network != nullptr;
+    if (on_no_link || item.address.is_loopback() || is_link_local(item.address)) {
       continue;
     }
     const auto whole = static_cast<std::uint8_t>(item.address.size() * 8);
