@@ -149,7 +149,8 @@ Result<Fd> open_queue_socket(std::uint32_t length) {
 }  // namespace
 
 struct Queue::State {
-  State(Fd socket_, QueueCounters counters_, std::uint16_t number_, const QueueSize& size)
+  State(Fd socket_, std::optional<QueueCounters> counters_, std::uint16_t number_,
+        const QueueSize& size)
       : socket(std::move(socket_)),
         counters(std::move(counters_)),
         number(number_),
@@ -172,7 +173,7 @@ struct Queue::State {
   [[nodiscard]] std::uint64_t dropped() const;
 
   Fd socket;
-  QueueCounters counters;
+  std::optional<QueueCounters> counters;
   std::uint16_t number = 0;
   std::size_t batch;
   std::size_t message;
@@ -241,7 +242,7 @@ bool Queue::State::send(const void* bytes, std::size_t size) const {
 }
 
 std::uint64_t Queue::State::dropped() const {
-  const auto all = counters.read();
+  const auto all = counters ? counters->read() : std::vector<QueueCounter>();
   const auto own = std::ranges::find(all, number, &QueueCounter::number);
   return own == all.end() ? 0 : own->dropped;
 }
@@ -259,11 +260,11 @@ Result<Queue> Queue::bind(std::uint16_t number, const QueueSize& size) {
   if (Status bound = configure(*socket, number, size); !bound) {
     return tl::unexpected(bound.error());
   }
+  // In a network namespace of another user namespace the file is not ours to read.
   auto counters = QueueCounters::open();
-  if (!counters) {
-    return tl::unexpected(counters.error());
-  }
-  return Queue(std::make_unique<State>(std::move(*socket), std::move(*counters), number, size));
+  return Queue(std::make_unique<State>(
+      std::move(*socket),
+      counters ? std::optional<QueueCounters>(std::move(*counters)) : std::nullopt, number, size));
 }
 
 int Queue::fd() const {
