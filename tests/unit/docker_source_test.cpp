@@ -54,23 +54,23 @@ TEST_F(DockerTest, AnUnknownNetworkWaitsInQuarantine) {
 }
 
 TEST_F(DockerTest, LabelsOfTheImageAreNoIdentity) {
-  docker_->images["sha256:base"] = {{"app", "web"}, {"maintainer", "x"}, {"role", "front"}};
+  docker_->images["sha256:base"] = {{"app", "web"}, {"owner", "x"}, {"role", "front"}};
   settings_.docker.image_labels = {"ro*"};
   configure();
   connect();
   create(hex('a'), "web",
          {{"app", "web"},
-          {"maintainer", "me"},
+          {"owner", "me"},
           {"role", "front"},
           {"org.opencontainers.image.title", "t"}});
   launch(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   EXPECT_EQ(registry_->find_container(hex('a'))->labels,
-            labels({{"maintainer", "me"}, {"role", "front"}}));
+            labels({{"owner", "me"}, {"role", "front"}}));
   settings_.docker.image_labels = {"*"};
   configure();
   EXPECT_EQ(registry_->find_container(hex('a'))->labels,
-            labels({{"app", "web"}, {"maintainer", "me"}, {"role", "front"}}));
+            labels({{"app", "web"}, {"owner", "me"}, {"role", "front"}}));
 }
 
 TEST_F(DockerTest, AnImageThatIsGoneKeepsItsContainersShut) {
