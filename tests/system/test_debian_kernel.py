@@ -56,7 +56,9 @@ class DebianKernel(unittest.TestCase):
         archive = vm.make_initramfs(
             kernel, scratch.directory, [f"tests.system.test_{name}" for name in MODULES]
         )
-        code, text = vm.boot(kernel, archive, scratch.directory + "/console", 3600 if LONG else 1150)
+        code, text = vm.boot(
+            kernel, archive, scratch.directory + "/console", 3600 if LONG else 1150
+        )
         print(text[-30000:], flush=True)
         self.assertEqual(code, 0)
         self.assertRegex(text, r"\b6\.1\.\d+")
