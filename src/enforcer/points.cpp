@@ -81,10 +81,6 @@ Status Points::open_here(Point& point, bool owned) {
 
 Status Points::start() {
   live_ = true;
-  // The gate first: what it lets pass meets the rules.
-  if (Status started = common_.local == nullptr ? Status{} : common_.local->start(); !started) {
-    return started;
-  }
   if (Status started = host_.enforcer->start(); !started) {
     return started;
   }
@@ -97,7 +93,10 @@ Status Points::start() {
   for (const auto& [point, error] : refused) {
     lose(*point, error);
   }
-  return {};
+  // The gate last: until then rules judge, and an earlier daemon's gate where there is one. What
+  // the kernel has to wait for while maps are exchanged would make its exchange of tables longer,
+  // during which allowed flows can be refused.
+  return common_.local == nullptr ? Status{} : common_.local->start();
 }
 
 void Points::lose(Point& point, const Error& error) {
