@@ -12,7 +12,7 @@ from tests.system.host import TRIRECTL, TRIREMED, TRIRUN, HostCase
 
 # Keeps a listening socket, its port on stdout, in a second process that outlives the first one.
 HEIR = """
-import os, socket, sys, time
+import os, signal, socket, sys
 listener = socket.socket()
 listener.bind(("127.0.0.1", 0))
 listener.listen()
@@ -28,7 +28,7 @@ if os.fork() == 0:
         except OSError as error:
             print(type(error).__name__, flush=True)
     os._exit(0)
-time.sleep(60)
+signal.pause()
 """
 
 # Two listeners at one port, in two workloads; a classic BPF program sends a SYN to either at random.
