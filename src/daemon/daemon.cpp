@@ -148,8 +148,16 @@ Status Daemon::open_points() {
   if (!tokens_->problem().empty()) {
     problems_.note("tokens", fail(tokens_->problem()));
   }
+  auto gate = gate::Gate::open(tree_->absolute("/"));
+  if (!gate) {
+    return tl::unexpected(gate.error());
+  }
+  local_ = std::make_unique<enforcer::LocalPolicy>(*tree_, std::move(*gate), settings_->policy());
   common_ = std::make_unique<enforcer::Common>(
-      enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
+      enforcer::Common{.tree = *tree_,
+                       .numbers = numbers_,
+                       .identities = tokens_->identities(),
+                       .local = *local_});
   common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
@@ -161,20 +169,6 @@ Status Daemon::open_points() {
     };
     common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
   }
-  if (!common_->multicast) {
-    problems_.note("workloads receive multicast unjudged",
-                   tl::unexpected(common_->multicast.error()));
-  }
-  if (!common_->gate) {
-    problems_.note("containers that start are not shut before their network is known",
-                   tl::unexpected(common_->gate.error()));
-  }
-  auto gate = gate::Gate::open(tree_->absolute("/"));
-  if (!gate) {
-    return tl::unexpected(gate.error());
-  }
-  local_ = std::make_unique<enforcer::LocalPolicy>(std::move(*gate), settings_->policy());
-  common_->local = local_.get();
   auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
                                        settings_->policy());
   if (!points) {
@@ -341,6 +335,7 @@ void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
       second_looks_[point->id] = std::chrono::steady_clock::now() + kRevokeAgain;
     }
   }
+  watches_.tell_audited();
   problems_.note("revocation", unrevoked_.empty()
                                    ? Status{}
                                    : Status(tl::unexpected(unrevoked_.begin()->second)));

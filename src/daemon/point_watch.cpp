@@ -77,6 +77,12 @@ std::uint32_t PointWatch::queued() const {
   return waiting;
 }
 
+void PointWatch::tell_audited() {
+  for (policy::Flow& flow : log_.audited(*point_.enforcer, registry_)) {
+    feed_.take(std::move(flow));
+  }
+}
+
 int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/,
                           void* self) {
   auto& watch = *static_cast<PointWatch*>(self);

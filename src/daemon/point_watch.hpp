@@ -28,6 +28,8 @@ class PointWatch {
   /// Null where this kernel has no queues.
   [[nodiscard]] const AnswerWatch* answers() const { return answers_.get(); }
   void ended(const workload::Workload& workload) { log_.ended(workload); }
+  /// Tells of live connections that audit mode lets go on.
+  void tell_audited();
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }
   /// Packets that wait in the verifier's queues.

@@ -19,6 +19,12 @@ void PointWatches::ended(const workload::Workload& workload) {
   }
 }
 
+void PointWatches::tell_audited() {
+  for (const auto& [id, watch] : watches_) {
+    watch->tell_audited();
+  }
+}
+
 void PointWatches::catch_up() {
   for (const auto& [id, watch] : watches_) {
     watch->drift().catch_up();

@@ -22,6 +22,8 @@ class PointWatches {
                             std::function<void()> repaired);
   void close(const enforcer::Point& point) { watches_.erase(point.id); }
   void ended(const workload::Workload& workload);
+  /// As PointWatch's, of all.
+  void tell_audited();
   /// Repairs of tables that are due.
   void catch_up();
 

@@ -163,6 +163,31 @@ std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet
   return std::nullopt;
 }
 
+/// The ends, port and reason of a flow whose label has both numbers.
+void FlowLog::describe(policy::Flow& flow, const kernel::TrackedFlow& tracked,
+                       const workload::Registry& registry, const Enforcer& enforcer) const {
+  const FlowLabel label{tracked.label};
+  const Number source = label.source().value_or(kNoNumber);
+  const Number destination = label.destination().value_or(kNoNumber);
+  flow.port = tracked.reply.source_port;
+  flow.source = describe(source, tracked.original.source, registry, enforcer);
+  flow.destination = describe(destination, tracked.reply.source, registry, enforcer);
+  explain(flow, enforcer, source, destination);
+}
+
+std::vector<policy::Flow> FlowLog::audited(Enforcer& enforcer,
+                                           const workload::Registry& registry) const {
+  std::vector<policy::Flow> flows;
+  for (const kernel::TrackedFlow& tracked : enforcer.take_audited()) {
+    policy::Flow& flow = flows.emplace_back();
+    flow.time = std::chrono::system_clock::now();
+    flow.protocol = tracked.protocol;
+    flow.verdict = policy::Verdict::audit;
+    describe(flow, tracked, registry, enforcer);
+  }
+  return flows;
+}
+
 std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
   std::vector<policy::Flow> flows;
   const std::vector<LoggedPacket> packets = packets_.drain(kBatch);
@@ -178,7 +203,7 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
     flow.port = destination_port(packet);
     Number source = kNoNumber;
     Number destination = kNoNumber;
-    kernel::FlowTuple tuple = packet.tuple;
+    const kernel::FlowTuple& tuple = packet.tuple;
     if (packet.prefix == "deny") {
       const auto ends = take_ends(packet, refused_lately);
       if (!ends) {
@@ -195,11 +220,9 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
       if (!tracked) {
         continue;  // ended already
       }
-      source = FlowLabel{tracked->label}.source().value_or(kNoNumber);
-      destination = FlowLabel{tracked->label}.destination().value_or(kNoNumber);
-      tuple.source = tracked->original.source;
-      tuple.destination = tracked->reply.source;
-      flow.port = tracked->reply.source_port;
+      describe(flow, *tracked, registry, enforcer);
+      flows.push_back(std::move(flow));
+      continue;
     }
     flow.source = describe(source, tuple.source, registry, enforcer);
     flow.destination = describe(destination, tuple.destination, registry, enforcer);

@@ -76,11 +76,6 @@ Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime
   if (!here || !there) {
     return tl::unexpected(!here ? here.error() : there.error());
   }
-  if (Status detached =
-          kernel::MulticastFilter::detach(tree.absolute(workload::strict_slice(runtime_dir)));
-      !detached) {
-    return tl::unexpected(detached.error());
-  }
   if (Status detached = gate::Gate::detach(tree.absolute("/")); !detached) {
     return tl::unexpected(detached.error());
   }

@@ -8,6 +8,7 @@
 
 #include "enforcer_change.hpp"
 #include "trireme/enforcer/flow_label.hpp"
+#include "trireme/enforcer/local_policy.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::enforcer {
@@ -166,7 +167,16 @@ Status Enforcer::write_names(const std::set<Address>& written, const std::set<Ad
   }
   tell_names(written);
   tell_names(gone);
-  return commit(change);
+  Status committed = commit(change);
+  for (const std::set<Address>* list : {&written, &gone}) {
+    for (const Address& address : *list) {
+      // @host is in the daemon's own network namespace.
+      const Status told =
+          layout_.owned ? Status{} : common_.local.set_names(address, names_->names(address));
+      committed = committed ? told : committed;
+    }
+  }
+  return committed;
 }
 
 void Enforcer::tell_names(const std::set<Address>& addresses) const {

@@ -10,6 +10,7 @@
 
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
+#include "trireme/enforcer/local_policy.hpp"
 
 namespace trireme::enforcer {
 
@@ -136,12 +137,131 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
 }
 
 Result<std::size_t> Enforcer::revoke() {
-  return change_flows(
+  const auto changed = change_flows(
       conntrack_,
       [this](const TrackedFlow& flow) {
         return (flow.label[0] & kAuthorised) != 0 && !allows(flow);
       },
-      [this](const TrackedFlow& flow) { return conntrack_.clear_label_bits(flow, kVerdictBits); });
+      [this](const TrackedFlow& flow) { return take_back(flow); });
+  const auto ended = end_connections();
+  return changed && !ended ? ended : changed;
+}
+
+/// On lo rules look at what begins a flow, and no more: there it is forgotten, told or ended.
+Status Enforcer::take_back(const TrackedFlow& flow) {
+  if (!is_local(flow)) {
+    return conntrack_.clear_label_bits(flow, kVerdictBits);
+  }
+  if (flow.protocol == IPPROTO_UDP) {
+    return conntrack_.remove(flow);
+  }
+  if (!common_.local.audits()) {
+    return conntrack_.clear_label_bits(flow, kVerdictBits);  // end_connections() does the rest
+  }
+  if (audited_.size() < kMostAudited) {
+    audited_.push_back(flow);
+  }
+  return conntrack_.set_label_bits(flow, kAudited);
+}
+
+/// Both ends are sockets of this network namespace.
+bool Enforcer::is_local(const TrackedFlow& flow) const {
+  const FlowLabel label{flow.label};
+  const auto is_here = [this](std::optional<policy::Number> number) {
+    return number && (*number == kHost || labels_.contains(*number));
+  };
+  return is_here(label.source()) && is_here(label.destination());
+}
+
+namespace {
+
+/// TCP connections that have both ends here.
+class LocalConnections {
+ public:
+  using Ends = std::tuple<policy::Address, std::uint16_t, policy::Address, std::uint16_t>;
+
+  explicit LocalConnections(const std::vector<kernel::InetSocket>& sockets) {
+    for (const kernel::InetSocket& socket : sockets) {
+      by_ends_[{socket.local, socket.local_port, socket.remote, socket.remote_port}] = &socket;
+    }
+  }
+
+  void each(const std::function<void(const kernel::InetSocket&, const kernel::InetSocket&)>& both) {
+    for (const auto& [ends, socket] : by_ends_) {
+      const auto& [local, local_port, remote, remote_port] = ends;
+      const Ends reverse{remote, remote_port, local, local_port};
+      const auto other = by_ends_.find(reverse);
+      if (other != by_ends_.end() && ends < reverse) {
+        both(*socket, *other->second);
+      }
+    }
+  }
+
+  /// The two ends of a flow whose addresses or ports NAT has changed.
+  void translated(
+      const TrackedFlow& flow,
+      const std::function<void(const kernel::InetSocket&, const kernel::InetSocket&)>& both) const {
+    const kernel::FlowTuple& there = flow.original;
+    const kernel::FlowTuple& back = flow.reply;
+    if (flow.protocol != IPPROTO_TCP ||
+        (there.source == back.destination && there.destination == back.source &&
+         there.source_port == back.destination_port &&
+         there.destination_port == back.source_port)) {
+      return;
+    }
+    const auto client =
+        by_ends_.find({there.source, there.source_port, there.destination, there.destination_port});
+    const auto server =
+        by_ends_.find({back.source, back.source_port, back.destination, back.destination_port});
+    if (client != by_ends_.end() && server != by_ends_.end()) {
+      both(*client->second, *server->second);
+    }
+  }
+
+ private:
+  std::map<Ends, const kernel::InetSocket*> by_ends_;
+};
+
+}  // namespace
+
+/// The gate delivers nothing more of a connection that is not allowed; ending it tells both ends.
+Result<std::size_t> Enforcer::end_connections() {
+  static const policy::Address kResolver = policy::Address::parse("127.0.0.11").value();
+  if (common_.local.audits()) {
+    return std::size_t{0};
+  }
+  const auto owners = common_.local.owners();
+  const auto sockets = sockets_.connections();
+  if (!owners || !sockets) {
+    return tl::unexpected(!owners ? owners.error() : sockets.error());
+  }
+  const auto end_of = [&owners](const kernel::InetSocket& socket) {
+    const auto found = owners->find(socket.cgroup_id);
+    return LocalEnd{found == owners->end() ? kHost : found->second, socket.local};
+  };
+  std::vector<const kernel::InetSocket*> refused;
+  const auto judge = [&](const kernel::InetSocket& one, const kernel::InetSocket& other) {
+    const LocalEnd here = end_of(one);
+    const LocalEnd there = end_of(other);
+    const bool is_shut = here.number == kQuarantine || there.number == kQuarantine;
+    const bool is_resolver = one.local == kResolver || other.local == kResolver;
+    // Which of them has asked the other is forgotten.
+    if (!is_shut && !is_resolver &&
+        !common_.local.allows(here, there, IPPROTO_TCP, other.local_port) &&
+        !common_.local.allows(there, here, IPPROTO_TCP, one.local_port)) {
+      refused.push_back(&one);
+      refused.push_back(&other);
+    }
+  };
+  LocalConnections connections(*sockets);
+  connections.each(judge);
+  Status outcome =
+      conntrack_.each([&](const TrackedFlow& flow) { connections.translated(flow, judge); });
+  for (const kernel::InetSocket* socket : refused) {
+    const Status ended = sockets_.destroy(*socket);
+    outcome = outcome ? ended : outcome;
+  }
+  return outcome ? Result<std::size_t>(refused.size() / 2) : tl::unexpected(outcome.error());
 }
 
 Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {
@@ -181,8 +301,9 @@ Result<std::size_t> Enforcer::settle() {
     const auto changed = change_flows(
         conntrack_, [](const TrackedFlow&) { return true; },
         [this](const TrackedFlow& flow) { return judge_anew(flow); });
-    all_unsettled_ = all_unsettled_ && !changed;
-    return changed;
+    const auto ended = end_connections();
+    all_unsettled_ = all_unsettled_ && !(changed && ended);
+    return changed && !ended ? ended : changed;
   }
   if (unsettled_.empty()) {
     return std::size_t{0};
@@ -215,6 +336,9 @@ Result<std::size_t> Enforcer::settle() {
       return changed;
     }
     count = *changed;
+  }
+  if (const auto ended = end_connections(); !ended) {
+    return ended;
   }
   unsettled_.clear();  // not before: what failed is tried again
   return count;

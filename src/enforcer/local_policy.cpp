@@ -1,31 +1,61 @@
 #include "trireme/enforcer/local_policy.hpp"
 
+#include <algorithm>
+
+#include "trireme/enforcer/flow_label.hpp"
+
 namespace trireme::enforcer {
+
+using policy::Address;
+using policy::Number;
+
 namespace {
 
 /// Identifiers of two policies that are in force at once are disjoint.
 constexpr std::uint32_t kSecondHalf = 1U << 31U;
 
-std::unique_ptr<policy::Compiler> compile(const std::shared_ptr<const policy::Policy>& policy,
-                                          std::uint32_t first_id,
-                                          const std::map<policy::Number, policy::LabelSet>& all) {
-  auto compiler = std::make_unique<policy::Compiler>(policy, first_id);
-  for (const auto& [number, labels] : all) {
-    compiler->add(number, labels);
-  }
-  return compiler;
+policy::SetPeer peer(const LocalEnd& end) {
+  return end.number == kHost ? policy::SetPeer{.number = 0, .address = end.address, .local = true}
+                             : policy::SetPeer{.number = end.number, .address = {}};
 }
 
 }  // namespace
 
-LocalPolicy::LocalPolicy(std::unique_ptr<gate::Gate> gate,
+/// A policy, and what it makes of everybody here.
+struct LocalPolicy::Version {
+  std::shared_ptr<const policy::Policy> policy;
+  policy::NameIndex index;
+  policy::Compiler compiler;
+};
+
+LocalPolicy::LocalPolicy(const kernel::CgroupTree& tree, std::unique_ptr<gate::Gate> gate,
                          std::shared_ptr<const policy::Policy> policy)
-    : gate_(std::move(gate)), policy_(std::move(policy)), compiler_(compile(policy_, 1, {})) {}
+    : tree_(tree), gate_(std::move(gate)), now_(compile(std::move(policy), 1)) {}
+
+LocalPolicy::~LocalPolicy() = default;
+
+std::unique_ptr<LocalPolicy::Version> LocalPolicy::compile(
+    std::shared_ptr<const policy::Policy> policy, std::uint32_t first_id) const {
+  auto version = std::make_unique<Version>(
+      Version{policy, policy::NameIndex(*policy), policy::Compiler(policy, first_id)});
+  for (const auto& [number, labels] : labels_) {
+    version->compiler.add(number, labels);
+  }
+  for (const auto& [address, names] : names_) {
+    std::ignore = name(*version, address);
+  }
+  return version;
+}
+
+bool LocalPolicy::audits() const {
+  return now_->policy->mode == policy::Mode::audit;
+}
 
 /// Writes the policy in force anew, with room for what has come.
 Status LocalPolicy::write_all() {
-  if (Status done = gate_->prepare(compiler_->tables(), compiler_->elements(),
-                                   compiler_->first_id(), policy_->mode == policy::Mode::audit);
+  const policy::Compiler& compiler = now_->compiler;
+  if (Status done =
+          gate_->prepare(compiler.tables(), compiler.elements(), compiler.first_id(), audits());
       !done) {
     return done;
   }
@@ -38,7 +68,7 @@ Status LocalPolicy::start() {
     return tl::unexpected(before.error());
   }
   for (const auto& [id, number] : *before) {
-    if (!numbers_.contains(id)) {
+    if (!members_.contains(id)) {
       if (Status done = gate_->end(id); !done) {
         return done;
       }
@@ -46,8 +76,8 @@ Status LocalPolicy::start() {
   }
   // The numbers of an earlier daemon are the same ones: they are on the cgroups.
   Status done = write_all();
-  for (const auto& [id, number] : numbers_) {
-    done = done ? gate_->set(id, number) : done;
+  for (const auto& [id, member] : members_) {
+    done = done ? gate_->set(id, member.number) : done;
   }
   done = done ? gate_->attach() : done;
   live_ = done.has_value();
@@ -55,7 +85,7 @@ Status LocalPolicy::start() {
 }
 
 Status LocalPolicy::change(const policy::Delta& delta) {
-  if (!live_) {
+  if (!live_ || delta.empty()) {
     return {};
   }
   const Status changed = gate_->change(delta);
@@ -64,45 +94,45 @@ Status LocalPolicy::change(const policy::Delta& delta) {
 
 /// The workload that the cgroup was, if it was one.
 Status LocalPolicy::forget(std::uint64_t cgroup_id) {
-  const auto known = numbers_.find(cgroup_id);
-  if (known == numbers_.end()) {
+  const auto known = members_.find(cgroup_id);
+  if (known == members_.end()) {
     return {};
   }
-  const policy::Number number = known->second;
-  numbers_.erase(known);
+  const Number number = known->second.number;
+  members_.erase(known);
   if (number == gate::Gate::kQuarantine) {
     return {};
   }
   labels_.erase(number);
-  return change(compiler_->remove(number));
+  return change(now_->compiler.remove(number));
 }
 
-Status LocalPolicy::enrol(std::uint64_t cgroup_id, policy::Number number,
+Status LocalPolicy::enrol(const workload::CgroupRef& cgroup, Number number,
                           const policy::LabelSet& labels) {
-  const auto known = numbers_.find(cgroup_id);
-  const policy::Number before = known == numbers_.end() ? 0 : known->second;
+  const auto known = members_.find(cgroup.id);
+  const Number before = known == members_.end() ? 0 : known->second.number;
   // What the number may do is there before it is the cgroup's.
   labels_[number] = labels;
-  Status done = change(compiler_->add(number, labels));
-  numbers_[cgroup_id] = number;
-  done = done && live_ ? gate_->set(cgroup_id, number) : done;
+  Status done = change(now_->compiler.add(number, labels));
+  members_[cgroup.id] = {number, cgroup.path};
+  done = done && live_ ? gate_->set(cgroup.id, number) : done;
   if (before != 0 && before != number && before != gate::Gate::kQuarantine) {
     labels_.erase(before);
-    const Status left = change(compiler_->remove(before));
+    const Status left = change(now_->compiler.remove(before));
     done = done ? left : done;
   }
   return done;
 }
 
-Status LocalPolicy::quarantine(std::uint64_t cgroup_id) {
-  const Status done = live_ ? gate_->set(cgroup_id, gate::Gate::kQuarantine) : Status{};
-  const Status forgotten = forget(cgroup_id);
-  numbers_[cgroup_id] = gate::Gate::kQuarantine;
+Status LocalPolicy::quarantine(const workload::CgroupRef& cgroup) {
+  const Status done = live_ ? gate_->set(cgroup.id, gate::Gate::kQuarantine) : Status{};
+  const Status forgotten = forget(cgroup.id);
+  members_[cgroup.id] = {gate::Gate::kQuarantine, cgroup.path};
   return done ? forgotten : done;
 }
 
 Status LocalPolicy::end(std::uint64_t cgroup_id, bool lives_on) {
-  if (!numbers_.contains(cgroup_id)) {
+  if (!members_.contains(cgroup_id)) {
     return {};
   }
   const Status done = !live_     ? Status{}
@@ -113,25 +143,103 @@ Status LocalPolicy::end(std::uint64_t cgroup_id, bool lives_on) {
 }
 
 Status LocalPolicy::prepare(std::shared_ptr<const policy::Policy> policy) {
-  next_policy_ = std::move(policy);
-  next_ = compile(next_policy_, compiler_->first_id() == kSecondHalf ? 1 : kSecondHalf, labels_);
-  return live_ ? gate_->prepare(next_->tables(), next_->elements(), next_->first_id(),
-                                next_policy_->mode == policy::Mode::audit)
+  next_ = compile(std::move(policy), now_->compiler.first_id() == kSecondHalf ? 1 : kSecondHalf);
+  const policy::Compiler& compiler = next_->compiler;
+  return live_ ? gate_->prepare(compiler.tables(), compiler.elements(), compiler.first_id(),
+                                next_->policy->mode == policy::Mode::audit)
                : Status{};
 }
 
 Status LocalPolicy::finish() {
-  compiler_ = std::move(next_);
-  policy_ = std::move(next_policy_);
+  now_ = std::move(next_);
   return live_ ? gate_->finish() : Status{};
 }
 
 void LocalPolicy::cancel() {
   next_.reset();
-  next_policy_.reset();
   if (live_) {
     std::ignore = gate_->cancel();
   }
+}
+
+// --- @host's addresses ---
+
+bool LocalPolicy::is_own(const Address& address) const {
+  return address.is_loopback() || std::ranges::any_of(own_, [&](const policy::Prefix& prefix) {
+           return prefix.contains(address);
+         });
+}
+
+policy::Delta LocalPolicy::name(Version& version, const Address& address) const {
+  std::vector<std::size_t> networks;
+  const auto known = names_.find(address);
+  if (known != names_.end() && is_own(address)) {
+    for (const std::string& text : known->second) {
+      const auto matching = version.index.match(text);
+      networks.insert(networks.end(), matching.begin(), matching.end());
+    }
+  }
+  std::ranges::sort(networks);
+  const auto repeated = std::ranges::unique(networks);
+  networks.erase(repeated.begin(), repeated.end());
+  return networks.empty() ? version.compiler.unname(address)
+                          : version.compiler.name(address, networks);
+}
+
+Status LocalPolicy::set_names(const Address& address, std::vector<std::string> names) {
+  if (names.empty()) {
+    names_.erase(address);
+  } else {
+    names_[address] = std::move(names);
+  }
+  return change(name(*now_, address));
+}
+
+Status LocalPolicy::set_own(std::vector<policy::Prefix> addresses) {
+  if (own_ == addresses) {
+    return {};
+  }
+  own_ = std::move(addresses);
+  Status done;
+  for (const auto& [address, names] : names_) {
+    const Status changed = change(name(*now_, address));
+    done = done ? changed : done;
+  }
+  return done;
+}
+
+// --- what the gate decides ---
+
+/// Cgroups below a workload's that have no number of their own.
+void LocalPolicy::inherit(const std::string& path, Number number, Owners& owners) const {
+  for (const std::string& name : tree_.children(path)) {
+    const std::string child = path + "/" + name;
+    const auto id = tree_.id(child);
+    if (id && owners.emplace(*id, number).second) {
+      inherit(child, number, owners);
+    }
+  }
+}
+
+Result<LocalPolicy::Owners> LocalPolicy::owners() const {
+  auto numbers = gate_->numbers();
+  if (!numbers) {
+    return numbers;
+  }
+  for (const auto& [id, member] : members_) {
+    if (!member.path.empty()) {
+      inherit(member.path, member.number, *numbers);
+    }
+  }
+  return numbers;
+}
+
+bool LocalPolicy::allows(const LocalEnd& from, const LocalEnd& to, std::uint8_t protocol,
+                         std::uint16_t port) const {
+  return from.number == to.number ||
+         policy::judge(now_->compiler.tables(), now_->compiler.elements(), peer(from), peer(to),
+                       protocol, port)
+             .has_value();
 }
 
 }  // namespace trireme::enforcer

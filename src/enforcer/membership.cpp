@@ -6,17 +6,6 @@ namespace trireme::enforcer {
 
 using policy::Number;
 
-/// Where the kernel has no such filter, the host does without: multicast() says so.
-Status Enforcer::shut_multicast(const std::string& path) const {
-  // The strict slice keeps its own as long as it is there. Another workload's goes when it is none
-  // any more.
-  const bool inherits =
-      !common_.default_path.empty() && path.starts_with(common_.default_path + "/");
-  return common_.multicast && !path.empty()
-             ? common_.multicast->attach(tree_.absolute(path), inherits)
-             : Status{};
-}
-
 /// A cgroup without a process has no sockets: that of a container at its birth.
 void Enforcer::note_unsettled(const workload::CgroupRef& cgroup) {
   if (cgroup.whole_network) {
@@ -67,9 +56,6 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   if (Status fits = check_level(cgroup); !fits) {
     return tl::unexpected(fits.error());
   }
-  if (Status shut = shut_multicast(cgroup.path); !shut) {
-    return tl::unexpected(shut.error());
-  }
   const auto known = members_.find(cgroup.id);
   const std::optional<Member> before =
       known == members_.end() ? std::nullopt : std::optional(known->second);
@@ -112,7 +98,7 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     change.joining.emplace_back(cgroup.id, number);
   }
   labels_[number] = labels;
-  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number, cgroup.path});
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number});
 
   const Status committed = commit(change);
   if (!committed) {
@@ -167,18 +153,14 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   } else {
     change.joining.emplace_back(cgroup.id, kQuarantine);
   }
-  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, kQuarantine, cgroup.path});
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, kQuarantine});
   // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change,
   // or repair(), brings the kernel along.
   const Status committed = commit(change);
   if (old) {
     leave(*old);
   }
-  const Status shut = shut_multicast(cgroup.path);
-  if (cgroup.is_default && shut) {
-    common_.default_path = cgroup.path;
-  }
-  return committed ? shut : committed;
+  return committed;
 }
 
 void Enforcer::abandon() {
@@ -212,16 +194,10 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
     change.unnamed.push_back(known->second.number);
     labels_.erase(known->second.number);
   }
-  const std::string path = known->second.path;
   forget(cgroup.id);
   const Status committed = commit(change);
   if (old != kQuarantine) {
     leave(old);
-  }
-  if (const auto there = tree_.id(path);
-      committed && !path.empty() && there && *there == cgroup.id) {
-    return kernel::MulticastFilter::detach(
-        tree_.absolute(path));  // a workload no longer, though its cgroup lives on
   }
   return committed;
 }

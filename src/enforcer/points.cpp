@@ -96,7 +96,7 @@ Status Points::start() {
   // The gate last: until then rules judge, and an earlier daemon's gate where there is one. What
   // the kernel has to wait for while maps are exchanged would make its exchange of tables longer,
   // during which allowed flows can be refused.
-  return common_.local == nullptr ? Status{} : common_.local->start();
+  return common_.local.start();
 }
 
 void Points::lose(Point& point, const Error& error) {
@@ -171,16 +171,10 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
   if (Status left = leave_elsewhere(cgroup, **point); !left) {
     spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
-  if (common_.local != nullptr && cgroup.id != 0) {
-    if (Status judged = common_.local->enrol(cgroup.id, *enrolled, labels); !judged) {
+  if (cgroup.id != 0) {
+    if (Status judged = common_.local.enrol(cgroup, *enrolled, labels); !judged) {
       return tl::unexpected(judged.error());
     }
-  }
-  if (Status opened = cgroup.path.empty()
-                          ? Status{}
-                          : kernel::TrafficGate::open(common_.tree.absolute(cgroup.path));
-      !opened) {
-    return tl::unexpected(opened.error());
   }
   return enrolled;
 }
@@ -209,10 +203,7 @@ Status Points::leave_elsewhere(const CgroupRef& cgroup, const Point& stays) {
 
 Status Points::quarantine(CgroupRef cgroup) {
   // Whatever network the cgroup's sockets are in; rules at the point itself say so in the flow log.
-  Status shut;
-  if (!cgroup.is_default && !cgroup.path.empty() && common_.gate) {
-    shut = common_.gate->shut(common_.tree.absolute(cgroup.path));
-  }
+  const Status shut = cgroup.id == 0 ? Status{} : common_.local.quarantine(cgroup);
   Point* point = find(cgroup.network);
   if (point == nullptr) {
     cgroup.network = nullptr;  // nothing of it was ever enforced there
@@ -222,15 +213,10 @@ Status Points::quarantine(CgroupRef cgroup) {
       return fail(
           "it has no cgroup that could be shut, and nothing is enforced in its network namespace");
     }
-    if (shut && !common_.gate) {
-      shut = tl::unexpected(common_.gate.error());
-    }
   }
-  const Status judged =
-      common_.local != nullptr && cgroup.id != 0 ? common_.local->quarantine(cgroup.id) : Status{};
   const Status dropped = point->enforcer->quarantine(cgroup);
   const Status left = leave_elsewhere(cgroup, *point);
-  return !shut ? shut : !judged ? judged : !dropped ? dropped : left;
+  return !shut ? shut : !dropped ? dropped : left;
 }
 
 Status Points::end(const CgroupRef& cgroup, Number number) {
@@ -240,13 +226,13 @@ Status Points::end(const CgroupRef& cgroup, Number number) {
 }
 
 Status Points::end_local(const CgroupRef& cgroup) const {
-  if (common_.local == nullptr || cgroup.id == 0) {
+  if (cgroup.id == 0) {
     return {};
   }
   const auto there = common_.tree.id(cgroup.path);
   const bool lives_on =
       !cgroup.path.empty() && there && *there == cgroup.id && common_.tree.populated(cgroup.path);
-  return common_.local->end(cgroup.id, lives_on);
+  return common_.local.end(cgroup.id, lives_on);
 }
 
 Status Points::end_at_point(const CgroupRef& cgroup, Number number) {
@@ -262,10 +248,6 @@ Status Points::end_at_point(const CgroupRef& cgroup, Number number) {
   }
   Status ended = point->enforcer->end(cgroup, number);
   close_if_empty(*point);
-  if (!cgroup.path.empty() && !cgroup.is_default) {
-    const Status opened = kernel::TrafficGate::open(common_.tree.absolute(cgroup.path));
-    ended = ended ? opened : ended;
-  }
   return ended;
 }
 
@@ -295,18 +277,15 @@ void Points::close(Point& point) {
 Status Points::apply(std::shared_ptr<const policy::Policy> policy) {
   // A packet has to pass the gate and the rules. While the rules change, the gate lets pass what
   // either policy allows; so what both allow never fails, and what both refuse never passes.
-  LocalPolicy* local = common_.local;
-  if (Status prepared = local == nullptr ? Status{} : local->prepare(policy); !prepared) {
-    local->cancel();
+  if (Status prepared = common_.local.prepare(policy); !prepared) {
+    common_.local.cancel();
     return prepared;
   }
   if (Status applied = host_.enforcer->apply(policy); !applied) {
-    if (local != nullptr) {
-      local->cancel();
-    }
+    common_.local.cancel();
     return applied;
   }
-  if (Status finished = local == nullptr ? Status{} : local->finish(); !finished) {
+  if (Status finished = common_.local.finish(); !finished) {
     spdlog::error("the gate still lets pass what the former policy allowed: {}",
                   finished.error().text());
   }
@@ -342,6 +321,11 @@ void Points::look_at_addresses(Point& point) {
     const auto whole = static_cast<std::uint8_t>(item.address.size() * 8);
     point.speakers.push_back(
         network_of(item.address, point.network == nullptr ? whole : item.length));
+  }
+  if (point.network == nullptr) {
+    if (Status told = common_.local.set_own(point.speakers); !told) {
+      spdlog::error("the gate does not know this host's addresses: {}", told.error().text());
+    }
   }
   spread_speakers();
 }

@@ -17,8 +17,11 @@ void write_ends(Writer& writer) {
   }
   NftRule authorised;
   writer.rule("allow", std::move(flow_has(authorised, kAuthorised).accept()));
-  // The flow cannot carry the bit: it is older than the table, or untracked. A connection could not
-  // go on; a datagram is judged each time.
+  // The flow cannot carry the bit: it is older than the table, or untracked. On lo nothing depends
+  // on it. Elsewhere a connection could not go on; a datagram is judged each time.
+  NftRule local;
+  writer.rule("allow",
+              std::move(local.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback)).accept()));
   writer.rule("allow", std::move(connection_request().go_to("refuse")));
   writer.rule("allow", std::move(NftRule().accept()));
 
@@ -86,19 +89,17 @@ void add_chains(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related",        "allow",       "allow_log",   "allow_audit",   "refuse",
-        kReject,          kSilent,       kAudit,        "output_nat",    "output_datagram",
-        "input_datagram", "output_lo",   "output_net",  "out_net_host",  "in_net_host",
-        "in_lo_host",     "in_lo_again", "in_lo_plain", "in_lo_to_host", "in_lo_host_reply",
-        "in_multicast",   kAnswersHeld,  kAnswersPass}) {
+       {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit,
+        "output_nat", "output_datagram", "input_datagram", "output_net", "out_net_host",
+        "in_net_host", "in_lo_host", "in_lo_again", "in_lo_to_host", kAnswersHeld, kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);
   add_datagram_chains(batch, layout);
   add_answer_chains(batch, layout);
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
-    for (const char* name : {"out_lo", "out_net", "out_net_from", "out_net_reply", "in_lo",
-                             "in_lo_to", "in_lo_reply", "in_net", "in_net_to", "in_net_reply"}) {
+    for (const char* name : {"out_net", "out_net_from", "out_net_reply", "in_lo", "in_lo_to",
+                             "in_net", "in_net_to", "in_net_reply"}) {
       batch.add_chain(at(name, level));
     }
   }
@@ -145,15 +146,6 @@ void write_ruleset(NftBatch& batch, const Layout& layout) {
   batch.add_elements(sets().ends, ends);
 }
 
-void write_multicast(NftBatch& batch) {
-  std::vector<kernel::NftElement> elements;
-  for (const std::uint8_t nfproto : {NFPROTO_IPV4, NFPROTO_IPV6}) {
-    elements.push_back({.key = NftBytes::u8(nfproto),
-                        .verdict = NftVerdict{NftVerdict::Code::go_to, "in_multicast"}});
-  }
-  batch.add_elements(sets().multicast, elements);
-}
-
 void write_depth(NftBatch& batch, std::uint32_t level) {
   const auto write = [&](const kernel::NftSet& set, const std::string& chain) {
     std::vector<kernel::NftElement> elements;
@@ -163,7 +155,6 @@ void write_depth(NftBatch& batch, std::uint32_t level) {
     }
     batch.add_elements(set, elements);
   };
-  write(sets().enter_out_lo, "out_lo");
   write(sets().enter_out_net, "out_net");
   write(sets().enter_in_lo, "in_lo");
   write(sets().enter_in_net, "in_net");

@@ -12,12 +12,6 @@ using kernel::NftVerdict;
 
 namespace {
 
-NftRule on_lo() {
-  NftRule rule;
-  rule.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
-  return rule;
-}
-
 /// A request for a connection whose data begin with a token's magic.
 NftRule request_with_token() {
   NftRule rule = connection_request();
@@ -30,11 +24,9 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
   const End destination = socket_end(level);
   const std::string local = at("in_lo_to", level);
   const std::string remote = at("in_net_to", level);
-  const std::string local_reply = at("in_lo_reply", level);
   const std::string remote_reply = at("in_net_reply", level);
 
   write_datagrams_in(writer, level);
-  writer.replies(local, local_reply);
   writer.replies(remote, remote_reply);
   // Rules cannot take a bit back: what follows this request would ride on an earlier verdict,
   // without PROOF.
@@ -47,16 +39,16 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
       write_labels(same, priority_end(), destination);
       writer.rule(local, std::move(same.go_to("allow")));
       writer.rule(local, forward(NftRule(), priority_end(), destination));
-      writer.rule(local_reply, std::move(same_group(priority_end(), destination).go_to("allow")));
-      writer.rule(local_reply, backward(NftRule(), priority_end(), destination));
+      writer.rule(local, perhaps_backward(protocol(IPPROTO_UDP), priority_end(), destination));
     }
-    const auto from_host = [nfproto] {
-      NftRule rule = of_family(nfproto);
+    const auto from_host = [nfproto](NftRule rule) {
+      rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
       sent_by(rule, kHost);
       return rule;
     };
-    writer.rule(local, forward(from_host(), local_end(nfproto, true, named), destination));
-    writer.rule(local_reply, backward(from_host(), local_end(nfproto, true, named), destination));
+    const End host = local_end(nfproto, true, named);
+    writer.rule(local, forward(from_host(NftRule()), host, destination));
+    writer.rule(local, perhaps_backward(from_host(protocol(IPPROTO_UDP)), host, destination));
     writer.rule(remote, forward(of_family(nfproto), remote_end(nfproto, true, named), destination));
     writer.rule(remote_reply,
                 backward(of_family(nfproto), remote_end(nfproto, true, named), destination));
@@ -67,19 +59,17 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
 
 /// From anybody on this host to a socket that is no workload's, or to none.
 void write_input_to_host(Writer& writer) {
-  NftRule again = connection_request();  // a repeated or taken-over request of an allowed flow
-  writer.rule("in_lo_host", std::move(flow_has(again, kAuthorised).jump("in_lo_again")));
-  NftRule found;
-  writer.rule("in_lo_again", std::move(full_socket(found).verdict({NftVerdict::Code::ret, {}})));
-  NftRule half_open;  // the listener has a request from this flow already and repeats its SYN-ACK
-                      // by itself
-  writer.rule("in_lo_again", std::move(any_socket(half_open).drop()));
   for (const std::uint32_t number : {kHost, kNoNumber}) {
     NftRule plain;
-    sent_by(plain, number);
-    writer.rule("in_lo_host", std::move(plain.go_to("in_lo_plain")));
+    writer.rule("in_lo_host", std::move(sent_by(plain, number).accept()));
   }
-  writer.exempt("in_lo_plain");
+  // A TIME_WAIT socket, or a request, which have no cgroup: TCP goes on to their listener, and the
+  // gate judges there.
+  writer.rule("in_lo_host", std::move(connection_request().jump("in_lo_again")));
+  NftRule found;
+  writer.rule("in_lo_again", std::move(full_socket(found).verdict({NftVerdict::Code::ret, {}})));
+  NftRule half_open;
+  writer.rule("in_lo_again", std::move(any_socket(half_open).accept()));
   NftRule quarantined;
   sent_by(quarantined, kQuarantine);
   writer.rule("in_lo_host", std::move(quarantined.go_to("in_lo_to_host")));
@@ -91,48 +81,53 @@ void write_input_to_host(Writer& writer) {
   }
   writer.rule("in_lo_host", std::move(NftRule().go_to("in_lo_to_host")));
 
-  writer.replies("in_lo_to_host", "in_lo_host_reply");
   writer.twice([&](std::uint8_t nfproto, bool named) {
-    writer.rule("in_lo_to_host",
-                forward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
-    writer.rule("in_lo_host_reply",
-                backward(of_family(nfproto), priority_end(), local_end(nfproto, false, named)));
+    const End host = local_end(nfproto, false, named);
+    writer.rule("in_lo_to_host", forward(of_family(nfproto), priority_end(), host));
+    NftRule datagram = of_family(nfproto);
+    datagram.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(IPPROTO_UDP));
+    writer.rule("in_lo_to_host", perhaps_backward(std::move(datagram), priority_end(), host));
   });
   writer.refusals("in_lo_to_host", priority_end(), local_end(NFPROTO_IPV4, false));
 }
 
-/// To many sockets at once: the multicast filter on cgroups keeps it from workloads, so rules look
-/// at a sender on this host alone.
+/// To many sockets at once, of which rules find one: the gate judges at each.
 void write_input_of_multicast(Writer& writer, const char* chain) {
-  const auto to_many = [&](NftRule& rule) {
-    writer.rule(chain, std::move(rule.meta(NFT_META_NFPROTO, 0).vmap(sets().multicast.name, 0)));
-  };
   NftRule by_link;
-  to_many(by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST)));
+  writer.rule(
+      chain,
+      std::move(
+          by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST)).accept()));
   NftRule by_address4 = of_family(NFPROTO_IPV4);  // 224.0.0.0/4 and 255.255.255.255
-  to_many(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0)
-              .mask(0, NftBytes::u8(0xe0))
-              .equal(0, NftBytes::u8(0xe0)));
+  writer.rule(chain, std::move(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0)
+                                   .mask(0, NftBytes::u8(0xe0))
+                                   .equal(0, NftBytes::u8(0xe0))
+                                   .accept()));
   NftRule by_address6 = of_family(NFPROTO_IPV6);  // ff00::/8
-  to_many(by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0).equal(0, NftBytes::u8(0xff)));
+  writer.rule(chain, std::move(by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0)
+                                   .equal(0, NftBytes::u8(0xff))
+                                   .accept()));
 }
 
-void write_multicast_chain(Writer& writer) {
-  NftRule from_elsewhere;
+/// What the gate alone judges: a segment of a connection, a datagram of a flow that has had an
+/// answer. Rules look at what begins one, so that a refusal is seen.
+void write_input_under_way(Writer& writer) {
+  NftRule under_way = on_lo();
+  under_way.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(IPPROTO_TCP));
   writer.rule(
-      "in_multicast",
-      std::move(
-          from_elsewhere.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback)).accept()));
-  for (const std::uint32_t number : {kHost, kNoNumber}) {
-    NftRule plain;
-    writer.rule("in_multicast", std::move(sent_by(plain, number).accept()));
-  }
-  writer.rule("in_multicast", std::move(NftRule().go_to("in_lo_to_host")));
+      "input",
+      std::move(tcp_flags(under_way, kSyn | kAck).not_equal(0, NftBytes::u8(kSyn)).accept()));
+  NftRule answered = on_lo();
+  writer.rule("input_datagram", std::move(answered.ct(NFT_CT_STATE, 0)
+                                              .mask(0, NftBytes::u32(kStateEstablished))
+                                              .not_equal(0, NftBytes::u32(0))
+                                              .accept()));
 }
 
 }  // namespace
 
 void write_input(Writer& writer) {
+  write_input_under_way(writer);
   writer.most("input");
   write_datagrams(writer);
   writer.riders("input");
@@ -155,7 +150,6 @@ void write_input(Writer& writer) {
     writer.rule(chain,
                 std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
   }
-  write_multicast_chain(writer);
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
     writer.dispatch("in_lo", level, "in_lo_to", "in_lo_host");
     write_settled(writer, at("in_net", level), level, false);

@@ -21,6 +21,9 @@ void write_prerouting(Writer& writer) {
   writer.rule("prerouting_lo",
               std::move(NftRule().immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0)));
 
+  NftRule local;  // judged by the gate, at the listener
+  writer.rule("prerouting",
+              std::move(local.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback)).accept()));
   NftRule other;
   writer.rule(
       "prerouting",
@@ -70,6 +73,14 @@ NftRule request_to_speaker(std::uint8_t nfproto, bool translated) {
 }  // namespace
 
 void write_output(Writer& writer) {
+  // To this host: the gate stamps it behind the last hook, and INPUT judges.
+  NftRule local;
+  local.meta(NFT_META_OIF, 0)
+      .equal(0, NftBytes::u32(kLoopback))
+      .ct(NFT_CT_STATUS, 0)
+      .mask(0, NftBytes::u32(IPS_NAT_MASK))
+      .equal(0, NftBytes::u32(0));
+  writer.rule("output", std::move(local.accept()));
   writer.most("output");
   writer.riders("output");
   NftRule ours = of_priority(handshake::kControlPriority);
@@ -83,35 +94,19 @@ void write_output(Writer& writer) {
         .not_equal(0, NftBytes::u32(0))
         .go_to("output_nat");
     writer.rule(chain, std::move(changed));
-    NftRule loopback;
+    NftRule untracked;
     writer.rule(
         chain,
-        std::move(
-            loopback.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).go_to("output_lo")));
+        std::move(untracked.meta(NFT_META_OIF, 0).equal(0, NftBytes::u32(kLoopback)).accept()));
     writer.rule(chain, std::move(NftRule().go_to("output_net")));
   }
   NftRule to_us;
-  writer.rule(
-      "output_nat",
-      std::move(
-          to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).go_to("output_lo")));
+  writer.rule("output_nat",
+              std::move(to_us.fib_destination_type(0).equal(0, NftBytes::u32(RTN_LOCAL)).accept()));
   writer.rule("output_nat", std::move(NftRule().go_to("output_net")));
-  writer.rule(
-      "output_lo",
-      std::move(NftRule().immediate(0, NftBytes::u32(kHost)).set_meta(NFT_META_PRIORITY, 0)));
-  writer.rule("output_lo",
-              std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_lo.name, 0)));
   writer.rule("output_net",
               std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_out_net.name, 0)));
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
-    NftRule stamp;  // on lo the source's number travels in the packet's priority
-    socket_end(level).number(stamp, kNumberRegister);
-    writer.rule(at("out_lo", level),
-                std::move(stamp.set_meta(NFT_META_PRIORITY, kNumberRegister - 1).accept()));
-    writer.rule(at("out_lo", level),
-                std::move(level > writer.last_level() ? NftRule().go_to(at("out_lo", level - 1))
-                                                      : NftRule().accept()));
-
     write_settled(writer, at("out_net", level), level, true);
     writer.dispatch("out_net", level, "out_net_from", "out_net_host");
     const std::string chain = at("out_net_from", level);

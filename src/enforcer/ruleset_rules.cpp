@@ -82,6 +82,12 @@ NftRule of_family(std::uint8_t nfproto) {
   return rule;
 }
 
+NftRule on_lo() {
+  NftRule rule;
+  rule.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
+  return rule;
+}
+
 NftRule of_priority(std::uint32_t code) {
   NftRule rule = protocol(IPPROTO_UDP);
   rule.meta(NFT_META_PRIORITY, 0)
@@ -181,17 +187,23 @@ void write_labels(NftRule& rule, const End& source, const End& destination) {
 
 namespace {
 
+/// Where the port is that a flow was sent to.
+enum class Service : std::uint8_t {
+  destination,  // of the packet
+  tracked,      // the packet is a reply: the real port, after any DNAT
+  source,       // of the packet
+};
+
 /// profile = pairs[source class . destination class]; outcome = outcomes[profile . ports[protocol .
 /// port]]; ends at any miss.
-void judge(NftRule& rule, const End& source, const End& destination, bool reply) {
+void judge(NftRule& rule, const End& source, const End& destination, Service service) {
   destination.class_of(rule, kDestinationId);
   source.class_of(rule, kSourceId);
   rule.meta(NFT_META_L4PROTO, kPortKey);
-  if (reply) {
-    rule.ct_reply(NFT_CT_PROTO_SRC,
-                  kPortKey + 1);  // the real port that the flow was sent to, after any DNAT
+  if (service == Service::tracked) {
+    rule.ct_reply(NFT_CT_PROTO_SRC, kPortKey + 1);
   } else {
-    rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, kPortKey + 1);
+    rule.payload(NFT_PAYLOAD_TRANSPORT_HEADER, service == Service::source ? 0 : 2, 2, kPortKey + 1);
   }
   rule.map(sets().ports.name, kPortKey, kPortClass);
   rule.map(sets().pairs.name, kSourceId, kProfile);
@@ -201,7 +213,7 @@ void judge(NftRule& rule, const End& source, const End& destination, bool reply)
 }  // namespace
 
 NftRule forward(NftRule rule, const End& source, const End& destination) {
-  judge(rule, source, destination, false);
+  judge(rule, source, destination, Service::destination);
   write_labels(rule, source, destination);
   rule.vmap(sets().ends.name, kOutcome)
       .comment("outcome by class: " + source.text() + " to " + destination.text());
@@ -209,9 +221,15 @@ NftRule forward(NftRule rule, const End& source, const End& destination) {
 }
 
 NftRule backward(NftRule rule, const End& source, const End& destination) {
-  judge(rule, destination, source, true);
+  judge(rule, destination, source, Service::tracked);
   rule.vmap(sets().ends.name, kOutcome)
       .comment("outcome by class: reply of " + source.text() + " to " + destination.text());
+  return rule;
+}
+
+NftRule perhaps_backward(NftRule rule, const End& source, const End& destination) {
+  judge(rule, destination, source, Service::source);
+  rule.accept().comment("may be a reply of " + source.text() + " to " + destination.text());
   return rule;
 }
 

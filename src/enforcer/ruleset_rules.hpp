@@ -17,6 +17,7 @@ namespace trireme::enforcer {
 // Conntrack state bits as nf_tables shows them (NF_CT_STATE_BIT in
 // linux/netfilter/nf_conntrack_common.h).
 inline constexpr std::uint32_t kStateInvalid = 1;
+inline constexpr std::uint32_t kStateEstablished = 2;
 inline constexpr std::uint32_t kStateRelated = 4;
 
 inline constexpr std::uint32_t kLoopback = 1;  // ifindex of lo, in every network namespace
@@ -40,6 +41,8 @@ kernel::NftRule& reply_direction(kernel::NftRule& rule);
 kernel::NftRule& full_socket(kernel::NftRule& rule);
 kernel::NftRule& any_socket(kernel::NftRule& rule);
 [[nodiscard]] kernel::NftRule of_family(std::uint8_t nfproto);
+/// What came by lo.
+[[nodiscard]] kernel::NftRule on_lo();
 /// A UDP packet whose priority has these high 8 bits.
 [[nodiscard]] kernel::NftRule of_priority(std::uint32_t code);
 /// A UDP datagram of the token protocol.
@@ -96,6 +99,10 @@ void write_labels(kernel::NftRule& rule, const End& source, const End& destinati
 /// A reply: judged as the flow that it answers, sent by the one who receives this packet.
 [[nodiscard]] kernel::NftRule backward(kernel::NftRule rule, const End& source,
                                        const End& destination);
+/// On lo: what may be a reply, by the port that it comes from. Whether the receiver has asked is
+/// for the gate to say.
+[[nodiscard]] kernel::NftRule perhaps_backward(kernel::NftRule rule, const End& source,
+                                               const End& destination);
 [[nodiscard]] kernel::NftRule same_group(const End& source, const End& destination);
 
 }  // namespace trireme::enforcer

@@ -72,11 +72,9 @@ Sets make() {
   sets.answers = verdicts("answers", SetType::nfproto, 1);
   sets.source = labels("source");
   sets.destination = labels("destination");
-  sets.enter_out_lo = verdicts("enter_out_lo", SetType::nfproto, 1);
   sets.enter_out_net = verdicts("enter_out_net", SetType::nfproto, 1);
   sets.enter_in_lo = verdicts("enter_in_lo", SetType::nfproto, 1);
   sets.enter_in_net = verdicts("enter_in_net", SetType::nfproto, 1);
-  sets.multicast = verdicts("multicast", SetType::nfproto, 1);
   sets.refusal = verdicts("refusal", SetType::nfproto, 1);
   sets.auditing = set_of("auditing", {SetType::nfproto}, 1);
   sets.owner = numbers("owner", {SetType::nfproto}, 1);
@@ -98,15 +96,13 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 37> Sets::all() const {
-  return {&workloads,     &groups,       &classes,       &same,         &pairs,
-          &ports,         &outcomes,     &ends,          &local4,       &local6,
-          &remote4,       &remote6,      &local_named4,  &local_named6, &remote_named4,
-          &remote_named6, &named4,       &named6,        &answers,      &source,
-          &destination,   &enter_out_lo, &enter_out_net, &enter_in_lo,  &enter_in_net,
-          &multicast,     &refusal,      &auditing,      &owner,        &speakers4,
-          &speakers6,     &neighbours,   &hashes,        &rulings_in,   &rulings_out,
-          &selves,        &refused};
+std::array<const NftSet*, 35> Sets::all() const {
+  return {&workloads,    &groups,       &classes,       &same,          &pairs,       &ports,
+          &outcomes,     &ends,         &local4,        &local6,        &remote4,     &remote6,
+          &local_named4, &local_named6, &remote_named4, &remote_named6, &named4,      &named6,
+          &answers,      &source,       &destination,   &enter_out_net, &enter_in_lo, &enter_in_net,
+          &refusal,      &auditing,     &owner,         &speakers4,     &speakers6,   &neighbours,
+          &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused};
 }
 
 const Sets& sets() {

@@ -30,9 +30,6 @@ void write_owner(NftBatch& batch, Number number) {
 Status Enforcer::write_everything() {
   NftBatch batch(kTable);
   write_ruleset(batch, layout_);
-  if (common_.multicast) {
-    write_multicast(batch);
-  }
   write_refusal(batch, *policy_);
   write_tables(batch, compiler_.tables(), compiler_.first_id());
   write_elements(batch, compiler_.elements(), compiler_.first_id(), false);
@@ -76,7 +73,7 @@ Status Enforcer::commit(const Change& change) {
   NftBatch batch(kTable);
   if (depth() != written_depth_) {
     for (const kernel::NftSet* set :
-         {&sets().enter_out_lo, &sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
+         {&sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
       batch.flush_set(*set);
     }
     write_depth(batch, depth());

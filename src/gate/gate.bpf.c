@@ -8,6 +8,7 @@
  * the cgroup that made it, wherever it is passed.
  */
 #include <linux/bpf.h>
+#include <linux/if_packet.h>
 #include <linux/in.h>
 
 #include <bpf/bpf_core_read.h>
@@ -19,8 +20,9 @@
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define IPPROTO_ICMPV6 58
-#define LOOPBACK 1 /* lo's index, in every network namespace (LOOPBACK_IFINDEX) */
-#define DEEPEST 24 /* levels of the tree below the real root that are looked at */
+#define SOCK_RAW_TYPE 3 /* SOCK_RAW */
+#define LOOPBACK 1      /* lo's index, in every network namespace (LOOPBACK_IFINDEX) */
+#define DEEPEST 24      /* levels of the tree below the real root that are looked at */
 #define KNOWN_CGROUPS 256
 #define KNOWN_VERDICTS 1024
 #define ASKED 8 /* ports that an unconnected UDP socket has asked at last */
@@ -531,6 +533,32 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
   return refuse(flags, TRIREME_REFUSED_POLICY);
 }
 
+/* What rules cannot judge of what comes from elsewhere, since they see one socket of many, or none:
+ * multicast, broadcast, UDP-Lite, SCTP, DCCP. */
+static __always_inline int is_unseen(struct __sk_buff* skb) {
+  if (skb->pkt_type != PACKET_HOST)
+    return 1;
+  struct bpf_sock* sk = skb->sk;
+  if (!sk || !(sk = bpf_sk_fullsock(sk)))
+    return 0;
+  switch (sk->protocol) {
+    case IPPROTO_TCP:
+      return 0;
+    case IPPROTO_UDP:
+    case IPPROTO_ICMP:
+    case IPPROTO_ICMPV6:
+      break;
+    default:
+      if (sk->type != SOCK_RAW_TYPE)
+        return 1;
+  }
+  int is_v4 = skb->protocol == bpf_htons(0x0800);
+  __u8 first;
+  if (bpf_skb_load_bytes(skb, is_v4 ? 16 : 24, &first, 1))
+    return 1;
+  return is_v4 ? first >= 224 : first == 0xff;
+}
+
 SEC("cgroup_skb/ingress")
 int trireme_judge(struct __sk_buff* skb) {
   __u32 zero = 0;
@@ -539,7 +567,8 @@ int trireme_judge(struct __sk_buff* skb) {
     return REFUSE;
   __u64 word = *(volatile __u64*)&set->word;
   __u32 flags = (__u32)word;
-  if (skb->ifindex != LOOPBACK && !(flags & TRIREME_SOMEBODY_SHUT))
+  int is_unjudged = skb->ifindex != LOOPBACK && is_unseen(skb);
+  if (skb->ifindex != LOOPBACK && !is_unjudged && !(flags & TRIREME_SOMEBODY_SHUT))
     return PASS;
   /* The settings first: what is looked up after them is as new as they are, or newer. */
   __u32 generation = word >> 32;
@@ -547,6 +576,8 @@ int trireme_judge(struct __sk_buff* skb) {
   __u32 own = number_of(skb, generation);
   if (own == TRIREME_QUARANTINE)
     return refuse(flags, TRIREME_REFUSED_QUARANTINE_IN);
+  if (is_unjudged && own != TRIREME_HOST)
+    return refuse(flags, TRIREME_REFUSED_PROTOCOL);
   if (skb->ifindex != LOOPBACK)
     return PASS;
   __u32 priority = skb->priority;

@@ -166,7 +166,8 @@ Result<bool> Conntrack::find(std::uint8_t protocol, const FlowTuple& original, T
   return status >= 0;
 }
 
-Status Conntrack::clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
+Status Conntrack::write_label_bits(const TrackedFlow& flow, std::uint32_t which,
+                                   std::uint32_t bits) {
   const Entry entry = name(flow);
   nfct_bitmask* value = nfct_bitmask_new(kLabelBits - 1);
   nfct_bitmask* mask = nfct_bitmask_new(kLabelBits - 1);
@@ -174,8 +175,11 @@ Status Conntrack::clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) 
     throw std::bad_alloc();
   }
   for (std::uint16_t bit = 0; bit < 32; bit++) {
-    if ((bits >> bit & 1U) != 0) {
+    if ((which >> bit & 1U) != 0) {
       nfct_bitmask_set_bit(mask, bit);
+    }
+    if ((bits >> bit & 1U) != 0) {
+      nfct_bitmask_set_bit(value, bit);
     }
   }
   nfct_set_attr(entry.get(), ATTR_CONNLABELS, value);  // the entry owns both from here on

@@ -21,6 +21,9 @@ namespace {
 enum : std::uint8_t { TCP_NEW_SYN_RECV = 12 };
 
 constexpr std::uint32_t kAllStates = 0xffffffffU;
+constexpr std::uint32_t kConnections =
+    kAllStates & ~(1U << TCP_LISTEN | 1U << TCP_TIME_WAIT | 1U << TCP_CLOSE | 1U << TCP_SYN_RECV |
+                   1U << TCP_NEW_SYN_RECV);
 
 struct Request {
   nlmsghdr header;
@@ -35,6 +38,14 @@ constexpr std::uint8_t kTimeWaitTimer = 3;
 
 void write_address(const policy::Address& address, __be32* words) {
   std::memcpy(words, address.bytes.data(), address.size());
+}
+
+/// Of mnl_attr_parse(): `data` is a std::uint64_t.
+int read_cgroup(const nlattr* attribute, void* data) {
+  if (mnl_attr_get_type(attribute) == INET_DIAG_CGROUP_ID) {
+    *static_cast<std::uint64_t*>(data) = mnl_attr_get_u64(attribute);
+  }
+  return MNL_CB_OK;
 }
 
 policy::Address address(std::uint8_t family, const __be32* words) {
@@ -81,6 +92,11 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
   if (::send(fd_.get(), &request, sizeof request, 0) < 0) {
     return fail_errno("cannot ask sock_diag");
   }
+  return read_list(protocol, sockets);
+}
+
+/// The answer to the question asked last.
+Status SocketTable::read_list(std::uint8_t protocol, std::vector<InetSocket>& sockets) {
   std::array<char, 65536> buffer{};
   while (true) {
     const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
@@ -103,9 +119,14 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
                    : fail_errno("sock_diag refused the question", -error->error);
       }
       const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
-      sockets.push_back({protocol, address(found->idiag_family, found->id.idiag_src),
-                         address(found->idiag_family, found->id.idiag_dst),
-                         ntohs(found->id.idiag_sport), ntohs(found->id.idiag_dport)});
+      InetSocket& socket = sockets.emplace_back(
+          InetSocket{.protocol = protocol,
+                     .local = address(found->idiag_family, found->id.idiag_src),
+                     .remote = address(found->idiag_family, found->id.idiag_dst),
+                     .local_port = ntohs(found->id.idiag_sport),
+                     .remote_port = ntohs(found->id.idiag_dport)});
+      std::ranges::copy(found->id.idiag_cookie, socket.cookie.begin());
+      mnl_attr_parse(header, sizeof *found, read_cgroup, &socket.cgroup_id);
     }
   }
 }
@@ -151,6 +172,68 @@ Result<bool> SocketTable::has_connection(const InetSocket& ends, std::uint32_t d
     return !over && found->idiag_state != TCP_LISTEN && found->idiag_state != TCP_SYN_RECV &&
            found->idiag_state != TCP_NEW_SYN_RECV;
   }
+}
+
+Result<std::vector<InetSocket>> SocketTable::connections() {
+  std::vector<InetSocket> sockets;
+  for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
+    struct {
+      nlmsghdr header;
+      inet_diag_req_v2 body;
+    } request{};
+    request.header.nlmsg_len = sizeof request;
+    request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
+    request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.header.nlmsg_seq = ++sequence_;
+    request.body.sdiag_family = family;
+    request.body.sdiag_protocol = IPPROTO_TCP;
+    request.body.idiag_states = kConnections;
+    if (::send(fd_.get(), &request, sizeof request, 0) < 0) {
+      return fail_errno("cannot ask sock_diag");
+    }
+    if (Status read = read_list(IPPROTO_TCP, sockets); !read) {
+      return tl::unexpected(read.error());
+    }
+  }
+  return sockets;
+}
+
+Status SocketTable::destroy(const InetSocket& connection) {
+  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  if (!fd.valid()) {
+    return fail_errno("cannot open a netlink socket to sock_diag");
+  }
+  // An IPv4-mapped connection is found among IPv4's.
+  struct {
+    nlmsghdr header;
+    inet_diag_req_v2 body;
+  } request{};
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = SOCK_DESTROY;
+  request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+  request.header.nlmsg_seq = ++sequence_;
+  request.body.sdiag_family =
+      connection.local.family == policy::Address::Family::v4 ? AF_INET : AF_INET6;
+  request.body.sdiag_protocol = connection.protocol;
+  request.body.idiag_states = kConnections;
+  write_address(connection.local, request.body.id.idiag_src);
+  write_address(connection.remote, request.body.id.idiag_dst);
+  request.body.id.idiag_sport = htons(connection.local_port);
+  request.body.id.idiag_dport = htons(connection.remote_port);
+  std::ranges::copy(connection.cookie, request.body.id.idiag_cookie);
+  if (::send(fd.get(), &request, sizeof request, 0) < 0) {
+    return fail_errno("cannot ask sock_diag to end a connection");
+  }
+  std::array<char, 8192> buffer{};
+  const ssize_t length = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
+  if (length < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr)))) {
+    return fail_errno("cannot read from sock_diag");
+  }
+  const auto* error = static_cast<const nlmsgerr*>(
+      mnl_nlmsg_get_payload(reinterpret_cast<const nlmsghdr*>(buffer.data())));
+  return error->error == 0 || error->error == -ENOENT
+             ? Status{}
+             : Status(fail_errno("cannot end a connection", -error->error));
 }
 
 Result<std::vector<InetSocket>> SocketTable::of_cgroup(std::uint64_t cgroup_id) {

@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "record.hpp"
-#include "trireme/kernel/multicast_filter.hpp"
-#include "trireme/kernel/traffic_gate.hpp"
 #include "trireme/workload/network.hpp"
 #include "trireme/workload/registry.hpp"
 
@@ -168,12 +166,8 @@ std::size_t clear_records(const kernel::CgroupTree& tree) {
     if (record && !record->has_value()) {
       continue;  // another network namespace's
     }
-    const std::string directory = tree.absolute(path);
-    for (const Status& done : {clear_record(tree, path), kernel::MulticastFilter::detach(directory),
-                               kernel::TrafficGate::open(directory)}) {
-      if (!done) {
-        spdlog::warn("{}", done.error().text());
-      }
+    if (const Status done = clear_record(tree, path); !done) {
+      spdlog::warn("{}", done.error().text());
     }
     ++cleared;
   }

@@ -219,7 +219,7 @@ class Rules(HostCase):
 
 
 class Multicast(HostCase):
-    """Judged on one socket and delivered to all: so workloads get none, whoever sends."""
+    """Rules see one socket of many; the gate judges at each."""
 
     GROUP, PORT = "224.0.0.251", 5353
 
@@ -238,16 +238,21 @@ class Multicast(HostCase):
         self.assertEqual(sender.send_to("s", "to all", self.GROUP, self.PORT), "ok")
         self.assertEqual(listener.receive("m"), {"text": "to all"})
 
-    def test_workloads_receive_none(self):
-        """Not even where a rule would let the one socket have it that was judged."""
+    def test_each_receiver_is_judged(self):
         self.host.explicit_reload('[[allow]]\nfrom = "@host"\nto = "app=open"\n')
-        listeners = [
-            self.listener(self.host.labelled(labels)) for labels in ("app=web", "app=open")
-        ]
-        for agent in (self.host.plain(), self.host.labelled("app=web")):
-            self.sender(agent).send_to("s", "to all", self.GROUP, self.PORT)
-            for listener in listeners:
-                self.assertEqual(listener.receive("m", timeout=0.2), {"error": "timeout"})
+        listeners = {
+            labels: self.listener(self.host.labelled(labels)) for labels in ("app=web", "app=open")
+        }
+        senders = {"": self.host.plain(), "app=web": self.host.labelled("app=web")}
+        for source, agent in senders.items():
+            self.sender(agent).send_to("s", f"of {source}", self.GROUP, self.PORT)
+            for labels, listener in listeners.items():
+                allowed = labels == (source or "app=open")
+                self.assertEqual(
+                    listener.receive("m", timeout=0.2),
+                    {"text": f"of {source}"} if allowed else {"error": "timeout"},
+                    f"{source or 'a process without labels'} to {labels}",
+                )
 
     def test_a_workload_in_the_group_takes_it_from_nobody(self):
         self.host.explicit_reload("")

@@ -116,7 +116,8 @@ class Takeover(HostCase):
                     self.server.close("l")
 
     def test_time_wait_reuse_by_a_stranger_is_refused_and_by_the_owner_allowed(self):
-        """Many rounds over one address and port, each SYN meeting the last round's TIME_WAIT."""
+        """Many rounds over one address and port, each SYN meeting the last round's TIME_WAIT: rules
+        see no listener there, the gate does, in silence."""
         for address in FAMILIES:
             self.assert_allowed(self.server.open("l", "tcp", address, 0, listen=64))
             port = self.server.port("l")
@@ -131,9 +132,11 @@ class Takeover(HostCase):
                     self.assertEqual(self.client.receive("c"), {"text": ""})
                     self.client.close("c")
                     outcome = stranger.exchange(
-                        "tcp", address, port, source=[address, source], timeout=0.5
+                        "tcp", address, port, source=[address, source], timeout=0.1
                     )
-                    self.assertIn(outcome, ("ECONNREFUSED", "ECONNRESET"), f"round {number}")
+                    self.assertIn(
+                        outcome, ("ECONNREFUSED", "ECONNRESET", "timeout"), f"round {number}"
+                    )
                 self.assert_nothing_accepted(self.server)
             self.server.close("l")
 

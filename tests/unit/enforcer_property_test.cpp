@@ -148,11 +148,11 @@ class EnforcerProperty : public EnforcerTest {
 
 TEST_F(EnforcerProperty, TheKernelDeliversWhatTheEvaluatorAllows) {
   populate();
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   std::array<int, 2> seen{};
   for (int policies = 0; policies < 60 && !HasFailure(); policies++) {
     const auto made = random_policy();
-    ASSERT_TRUE(enforcer_->apply(made));
+    ASSERT_TRUE(apply(made));
     for (const char* name : {"a.example.org", "b.example.org"}) {
       if (chance(50)) {
         names::Answer answer{name,

@@ -1,5 +1,5 @@
-// What the enforcer's tests share: a network namespace and cgroups of their own, and sockets that
-// belong to those cgroups.
+// What the enforcer's tests share: a network namespace, and a cgroup tree of their own with the
+// gate at its top, and sockets that belong to cgroups in it.
 #pragma once
 
 #include <arpa/inet.h>
@@ -22,6 +22,7 @@
 
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
+#include "trireme/enforcer/local_policy.hpp"
 
 namespace trireme::enforcer {
 
@@ -80,13 +81,16 @@ class EnforcerTest : public ::testing::Test {
     base_ = "/trireme-test-enforcer-" + std::to_string(::getpid()) + "-" +
             std::to_string(++counter) + ".slice";
     ASSERT_TRUE(tree_->create(base_));
+    plain_ = make("plain");
     bring_lo_up();
     open(std::make_shared<policy::Policy>());
   }
 
   void TearDown() override {
     enforcer_.reset();
+    local_.reset();
     if (tree_) {
+      EXPECT_TRUE(gate::Gate::detach(tree_->absolute(base_)));
       EXPECT_TRUE(tree_->place(home_, self()));
       remove(base_);
     }
@@ -94,10 +98,14 @@ class EnforcerTest : public ::testing::Test {
 
   void open(std::shared_ptr<const policy::Policy> policy) {
     enforcer_.reset();  // a daemon after the other: each with numbers of its own
+    local_.reset();
+    auto gate = gate::Gate::open(tree_->absolute(base_));
+    ASSERT_TRUE(gate) << gate.error().text();
+    local_ = std::make_unique<LocalPolicy>(*tree_, std::move(*gate), policy);
     numbers_ = std::make_unique<policy::Numbers>();
     identities_ = std::make_unique<verifier::Identities>("", *numbers_);
     common_ = std::make_unique<Common>(
-        Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_});
+        Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_, .local = *local_});
     auto enforcer = Enforcer::open(*common_, {}, std::move(policy));
     ASSERT_TRUE(enforcer) << enforcer.error().text();
     enforcer_ = std::move(*enforcer);
@@ -114,10 +122,43 @@ class EnforcerTest : public ::testing::Test {
     return {
         .id = tree_->id(path).value_or(0), .level = kernel::CgroupTree::level(path), .path = path};
   }
+
+  // --- as Points does: rules and gate ---
+
+  Status start() {
+    const Status started = enforcer_->start();
+    return started ? local_->start() : started;
+  }
+  Result<policy::Number> try_enrol(const workload::CgroupRef& cgroup,
+                                   const policy::LabelSet& labels, policy::Number number = 0) {
+    auto enrolled = enforcer_->enrol(cgroup, labels, number);
+    if (enrolled) {
+      EXPECT_TRUE(local_->enrol(cgroup, *enrolled, labels));
+    }
+    return enrolled;
+  }
   policy::Number enrol(const std::string& path, const policy::LabelSet& labels) {
-    const auto number = enforcer_->enrol(ref(path), labels, 0);
+    const auto number = try_enrol(ref(path), labels);
     EXPECT_TRUE(number) << number.error().text();
     return number.value_or(0);
+  }
+  Status quarantine(const workload::CgroupRef& cgroup) {
+    const Status shut = local_->quarantine(cgroup);
+    const Status dropped = enforcer_->quarantine(cgroup);
+    return shut ? dropped : shut;
+  }
+  Status end(const workload::CgroupRef& cgroup, policy::Number number) {
+    EXPECT_TRUE(local_->end(cgroup.id, true));
+    return enforcer_->end(cgroup, number);
+  }
+  Status apply(std::shared_ptr<const policy::Policy> policy) {
+    Status done = local_->prepare(policy);
+    done = done ? enforcer_->apply(policy) : done;
+    if (!done) {
+      local_->cancel();
+      return done;
+    }
+    return local_->finish();
   }
   void remove(const std::string& path) {
     for (const std::string& name : tree_->children(path)) {
@@ -130,7 +171,7 @@ class EnforcerTest : public ::testing::Test {
 
   /// A socket belongs for life to the cgroup in which it was made; empty: to no workload's.
   Fd socket_in(const std::string& path, int type = SOCK_STREAM) {
-    EXPECT_TRUE(tree_->place(path.empty() ? home_ : path, self()));
+    EXPECT_TRUE(tree_->place(path.empty() ? plain_ : path, self()));
     Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
     EXPECT_TRUE(tree_->place(home_, self()));
     const timeval patience{.tv_sec = 0,
@@ -190,6 +231,13 @@ class EnforcerTest : public ::testing::Test {
     char byte = 'x';
     return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 && readable(to, 100) &&
            ::recv(to.get(), &byte, 1, MSG_DONTWAIT) == 1;
+  }
+
+  /// Whether a connection was ended under its process: what it reads next is an error.
+  static bool is_ended(const Fd& fd) {
+    char byte = 0;
+    return readable(fd, 1000) && ::recv(fd.get(), &byte, 1, MSG_DONTWAIT) == -1 &&
+           (errno == ECONNABORTED || errno == ECONNRESET);
   }
 
   // --- what the kernel holds ---
@@ -264,8 +312,10 @@ class EnforcerTest : public ::testing::Test {
   std::unique_ptr<policy::Numbers> numbers_;
   std::unique_ptr<verifier::Identities> identities_;
   std::unique_ptr<Common> common_;
-  std::string home_;
+  std::string home_;  // outside the tree
   std::string base_;
+  std::string plain_;  // no workload
+  std::unique_ptr<LocalPolicy> local_;
   std::unique_ptr<Enforcer> enforcer_;
 
  private:

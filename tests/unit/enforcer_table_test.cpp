@@ -31,8 +31,8 @@ TEST_F(EnforcerTable, TheStartWritesWhatIsEnrolledAndCanBeListed) {
   const std::string a = make("a");
   const std::string deep = make("b/c");
   const policy::Number number = enrol(a, labelled("app", "web"));
-  ASSERT_TRUE(enforcer_->quarantine(ref(deep)));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(quarantine(ref(deep)));
+  ASSERT_TRUE(start());
   const auto workloads = keys(sets().workloads);
   EXPECT_EQ(workloads.size(), 2U);
   EXPECT_TRUE(has(sets().workloads, NftBytes::u64(ref(a).id)));
@@ -50,7 +50,7 @@ TEST_F(EnforcerTable, TheStartWritesWhatIsEnrolledAndCanBeListed) {
 }
 
 TEST_F(EnforcerTable, WorkloadsChangeElementsOnly) {
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const std::string before = chains(output(kList));
   ASSERT_NE(before, "");
   const auto elements = all_keys();
@@ -58,31 +58,31 @@ TEST_F(EnforcerTable, WorkloadsChangeElementsOnly) {
   const std::string b = make("b");
   const policy::Number first = enrol(a, labelled("app", "web"));
   EXPECT_NE(all_keys(), elements);
-  ASSERT_TRUE(enforcer_->quarantine(ref(b)));
+  ASSERT_TRUE(quarantine(ref(b)));
   const policy::Number second = enrol(b, labelled("app", "db"));
   const policy::Number third = enrol(b, labelled("app", "cache"));
   EXPECT_NE(second, third) << "other labels, another number";
   EXPECT_FALSE(has(sets().groups, NftBytes::u32(second)));
-  ASSERT_TRUE(enforcer_->apply(policy_of({allow(selector("app=web"), selector("app=db"))})));
+  ASSERT_TRUE(apply(policy_of({allow(selector("app=web"), selector("app=db"))})));
   EXPECT_EQ(chains(output(kList)), before);
-  ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
-  EXPECT_FALSE(enforcer_->end(ref(a), third)) << "the number is another workload's";
-  ASSERT_TRUE(enforcer_->end(ref(a), first));
-  ASSERT_TRUE(enforcer_->end(ref(b), third));
-  EXPECT_TRUE(enforcer_->end(ref(b), third)) << "gone already";
+  ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
+  EXPECT_FALSE(end(ref(a), third)) << "the number is another workload's";
+  ASSERT_TRUE(end(ref(a), first));
+  ASSERT_TRUE(end(ref(b), third));
+  EXPECT_TRUE(end(ref(b), third)) << "gone already";
   EXPECT_EQ(all_keys(), elements) << "what has ended leaves nothing";
   EXPECT_EQ(chains(output(kList)), before);
   EXPECT_EQ(enforcer_->enrolled(), 0U);
 }
 
 TEST_F(EnforcerTable, ManyWorkloadsComeAndGo) {
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const auto elements = all_keys();
   std::vector<policy::Number> members;
   constexpr std::uint64_t kFirst = 1ULL << 40U;  // cgroups that nobody has
   for (std::uint64_t i = 0; i < 700; i++) {
-    const auto number = enforcer_->enrol({.id = kFirst + i, .level = 2},
-                                         labelled("app", i % 2 == 0 ? "even" : "odd"), 0);
+    const auto number =
+        try_enrol({.id = kFirst + i, .level = 2}, labelled("app", i % 2 == 0 ? "even" : "odd"), 0);
     ASSERT_TRUE(number);
     members.push_back(*number);
   }
@@ -91,7 +91,7 @@ TEST_F(EnforcerTable, ManyWorkloadsComeAndGo) {
   ASSERT_TRUE(enforcer_->repair());
   EXPECT_EQ(all_keys(), full) << "written anew, in several messages";
   for (std::uint64_t i = 0; i < 700; i++) {
-    ASSERT_TRUE(enforcer_->end({.id = kFirst + i}, members[i]));
+    ASSERT_TRUE(end({.id = kFirst + i}, members[i]));
   }
   EXPECT_EQ(all_keys(), elements);
 }
@@ -105,14 +105,14 @@ TEST_F(EnforcerTable, LabelsDecide) {
   enrol(web, labelled("app", "web"));
   enrol(more, labelled("app", "web"));
   enrol(db, labelled("app", "db"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   EXPECT_EQ(connect_from(more, listener), 0);
   EXPECT_EQ(connect_from(web, listener), 0);
   EXPECT_EQ(connect_from(db, listener), ECONNREFUSED);
   EXPECT_EQ(connect_from("", listener), ECONNREFUSED) << "a process that is no workload";
   EXPECT_EQ(connect_from(web, plain), ECONNREFUSED);
   EXPECT_EQ(connect_from("", plain), 0) << "nobody's business";
-  ASSERT_TRUE(enforcer_->quarantine(ref(more)));
+  ASSERT_TRUE(quarantine(ref(more)));
   EXPECT_EQ(connect_from(more, listener), EINPROGRESS) << "quarantine is silent";
   EXPECT_EQ(connect_from(more, plain), EINPROGRESS);
 }
@@ -122,31 +122,30 @@ TEST_F(EnforcerTable, TheDeepestEnrolledCgroupWins) {
   const std::string inner = make("outer/inner");
   const Fd listener = listen_in(outer);
   enrol(outer, labelled("app", "web"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   EXPECT_EQ(connect_from(inner, listener), 0) << "what a workload has below itself is its own";
   const policy::Number number = enrol(inner, labelled("app", "other"));
   EXPECT_EQ(connect_from(inner, listener), ECONNREFUSED);
-  ASSERT_TRUE(enforcer_->end(ref(inner), number));
+  ASSERT_TRUE(end(ref(inner), number));
   EXPECT_EQ(connect_from(inner, listener), 0);
 }
 
 TEST_F(EnforcerTable, NumbersAreNobodyElsesWhileInUse) {
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const policy::Number first = enrol(make("a"), labelled("app", "web"));
   const auto b = ref(make("b"));
-  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), first));
-  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), kHost));
-  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), kQuarantine));
-  EXPECT_FALSE(enforcer_->enrol(b, labelled("app", "web"), policy::kLastNumber + 1));
+  EXPECT_FALSE(try_enrol(b, labelled("app", "web"), first));
+  EXPECT_FALSE(try_enrol(b, labelled("app", "web"), kHost));
+  EXPECT_FALSE(try_enrol(b, labelled("app", "web"), kQuarantine));
+  EXPECT_FALSE(try_enrol(b, labelled("app", "web"), policy::kLastNumber + 1));
   EXPECT_FALSE(has(sets().workloads, NftBytes::u64(b.id)));
-  ASSERT_EQ(enforcer_->enrol(b, labelled("app", "web"), policy::kLastNumber), policy::kLastNumber);
+  ASSERT_EQ(try_enrol(b, labelled("app", "web"), policy::kLastNumber), policy::kLastNumber);
   // The numbers begin again, and pass over the one in use.
   EXPECT_EQ(first, policy::kFirstNumber);
   EXPECT_EQ(enrol(make("c"), labelled("app", "web")), policy::kFirstNumber + 1);
-  EXPECT_FALSE(enforcer_->enrol({.id = 1ULL << 40U, .level = 0}, labelled("app", "web"), 0));
-  EXPECT_FALSE(
-      enforcer_->enrol({.id = 1ULL << 40U, .level = kMaxLevel + 1}, labelled("app", "web"), 0));
-  EXPECT_FALSE(enforcer_->quarantine({.id = 1ULL << 40U, .level = kMaxLevel + 1}));
+  EXPECT_FALSE(try_enrol({.id = 1ULL << 40U, .level = 0}, labelled("app", "web"), 0));
+  EXPECT_FALSE(try_enrol({.id = 1ULL << 40U, .level = kMaxLevel + 1}, labelled("app", "web"), 0));
+  EXPECT_FALSE(quarantine({.id = 1ULL << 40U, .level = kMaxLevel + 1}));
 }
 
 TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
@@ -154,15 +153,15 @@ TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
   open(old);
   const std::string a = make("a");
   const policy::Number number = enrol(a, labelled("app", "web"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const auto elements = all_keys();
   const workload::CgroupRef known{.id = ref(a).id, .level = ref(a).level};
   const workload::CgroupRef other{.id = 1ULL << 40U, .level = 2};
   {
     const Powerless powerless;
-    EXPECT_FALSE(enforcer_->enrol(other, labelled("app", "db"), 0));
-    EXPECT_FALSE(enforcer_->enrol(known, labelled("app", "db"), 0));
-    EXPECT_FALSE(enforcer_->apply(std::make_shared<policy::Policy>()));
+    EXPECT_FALSE(try_enrol(other, labelled("app", "db"), 0));
+    EXPECT_FALSE(try_enrol(known, labelled("app", "db"), 0));
+    EXPECT_FALSE(apply(std::make_shared<policy::Policy>()));
     EXPECT_FALSE(enforcer_->repair());
   }
   EXPECT_EQ(all_keys(), elements);
@@ -175,10 +174,10 @@ TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
   const std::string b = make("b");
   const policy::Number same = enrol(b, labelled("app", "web"));
   EXPECT_EQ(connect_from(b, listener), 0);
-  const auto next = enforcer_->enrol(other, labelled("app", "db"), 0);
+  const auto next = try_enrol(other, labelled("app", "db"), 0);
   ASSERT_TRUE(next);
-  ASSERT_TRUE(enforcer_->end(other, *next));
-  ASSERT_TRUE(enforcer_->end(ref(b), same));
+  ASSERT_TRUE(end(other, *next));
+  ASSERT_TRUE(end(ref(b), same));
   for (const auto& [name, before] : elements) {
     EXPECT_EQ(all_keys()[name].size(), before.size()) << name;
   }
@@ -187,13 +186,13 @@ TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
 TEST_F(EnforcerTable, AQuarantineThatFailedIsMadeUpFor) {
   const std::string a = make("a");
   enrol(a, labelled("app", "web"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   {
     const Powerless powerless;
-    EXPECT_FALSE(enforcer_->quarantine({.id = ref(a).id, .level = ref(a).level}));
+    EXPECT_FALSE(quarantine({.id = ref(a).id, .level = ref(a).level}));
   }
   EXPECT_EQ(enforcer_->enrolled(), 0U);
-  ASSERT_TRUE(enforcer_->quarantine({.id = 1ULL << 40U, .level = 2})) << "the next change";
+  ASSERT_TRUE(quarantine({.id = 1ULL << 40U, .level = 2})) << "the next change";
   const Fd plain = listen_in("");
   EXPECT_EQ(connect_from(a, plain), EINPROGRESS);
   EXPECT_EQ(keys(sets().groups).size(), 0U);
@@ -202,7 +201,7 @@ TEST_F(EnforcerTable, AQuarantineThatFailedIsMadeUpFor) {
 TEST_F(EnforcerTable, AChangeByOthersIsUndone) {
   const std::string a = make("a");
   enrol(a, labelled("app", "web"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const auto elements = all_keys();
   delete_table();
   ASSERT_TRUE(enforcer_->repair());
@@ -210,16 +209,16 @@ TEST_F(EnforcerTable, AChangeByOthersIsUndone) {
   delete_table();
   const policy::Number number = enrol(make("b"), labelled("app", "db"));
   ASSERT_NE(number, 0U) << "a change that finds no table writes all of it";
-  ASSERT_TRUE(enforcer_->end(ref(base_ + "/b"), number));
+  ASSERT_TRUE(end(ref(base_ + "/b"), number));
   EXPECT_EQ(all_keys(), elements);
   delete_table();
-  ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
+  ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
   EXPECT_EQ(keys(sets().workloads), elements.at("workloads"));
 }
 
 TEST_F(EnforcerTable, TheTablesOfOthersStay) {
   output("nft 'table inet other { chain input { type filter hook input priority 0; counter; }; }'");
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   ASSERT_TRUE(enforcer_->repair());
   ASSERT_TRUE(flush(*tree_, base_));
   EXPECT_EQ(output("nft list tables"), "table inet other\n");
@@ -231,13 +230,13 @@ TEST_F(EnforcerTable, AReloadDecidesAtOnce) {
   const Fd listener = listen_in(db);
   enrol(web, labelled("app", "web"));
   enrol(db, labelled("app", "db"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const auto closed = std::make_shared<policy::Policy>();
   const auto open = policy_of({allow(selector("app=web"), selector("app=db"))});
   for (int i = 0; i < 5; i++) {
-    ASSERT_TRUE(enforcer_->apply(open));
+    ASSERT_TRUE(apply(open));
     EXPECT_EQ(connect_from(web, listener), 0);
-    ASSERT_TRUE(enforcer_->apply(closed));
+    ASSERT_TRUE(apply(closed));
     EXPECT_EQ(connect_from(web, listener), ECONNREFUSED);
     const auto elements = all_keys();
     ASSERT_TRUE(enforcer_->repair());
@@ -252,13 +251,13 @@ TEST_F(EnforcerTable, AuditModeBeginsAndEndsWithAReload) {
   const Fd listener = listen_in(db);
   enrol(web, labelled("app", "web"));
   enrol(db, labelled("app", "db"));
-  ASSERT_TRUE(enforcer_->start());
+  ASSERT_TRUE(start());
   const auto elements = all_keys();
   const auto audit = std::make_shared<policy::Policy>();
   audit->mode = policy::Mode::audit;
-  ASSERT_TRUE(enforcer_->apply(audit));
+  ASSERT_TRUE(apply(audit));
   EXPECT_EQ(connect_from(web, listener), 0);
-  ASSERT_TRUE(enforcer_->apply(std::make_shared<policy::Policy>()));
+  ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
   EXPECT_EQ(connect_from(web, listener), ECONNREFUSED);
   const auto after = all_keys();
   EXPECT_EQ(after.at(sets().auditing.name), elements.at(sets().auditing.name));

@@ -9,15 +9,14 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "trireme/enforcer/ruleset.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/kernel/conntrack.hpp"
-#include "trireme/kernel/multicast_filter.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/kernel/nft_watch.hpp"
 #include "trireme/kernel/sockets.hpp"
-#include "trireme/kernel/traffic_gate.hpp"
 #include "trireme/names/answer.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/policy/numbers.hpp"
@@ -34,12 +33,8 @@ struct Common {
   const kernel::CgroupTree& tree;
   policy::Numbers& numbers;
   const verifier::Identities& identities;
-  Result<kernel::MulticastFilter> multicast = kernel::MulticastFilter::load();
-  Result<kernel::TrafficGate> gate = kernel::TrafficGate::load();
-  /// What judges local traffic at its sockets; null in tests of the ruleset alone.
-  LocalPolicy* local = nullptr;
-  /// The cgroup whose multicast filter is there for all below it; empty until it is.
-  std::string default_path = {};
+  /// What judges local traffic at its sockets.
+  LocalPolicy& local;
   /// Whether labels can be proved to others; an error keeps a new workload with them from being
   /// enrolled.
   std::function<Status(const policy::LabelSet&)> check = {};
@@ -81,10 +76,17 @@ class Enforcer final : public workload::Enforcement {
   /// kernel and this object keep what they had.
   [[nodiscard]] Status set_speakers(std::vector<policy::Prefix> speakers);
 
-  /// Takes the authorisation from live flows that the policy in force does not allow, and returns
-  /// how many. Called after apply(), and once more shortly after: a packet judged by the old policy
-  /// may have marked its flow in between.
+  /// Takes the authorisation from live flows that the policy in force does not allow, ends local
+  /// connections that the gate would not let go on, and returns how many flows lost it. Called
+  /// after apply(), and once more shortly after: a packet judged by the old policy may have marked
+  /// its flow in between.
   [[nodiscard]] Result<std::size_t> revoke();
+  /// Local connections that revoke() let go on since the last call, where audit mode lets pass what
+  /// policy allows no longer; at most kMostAudited.
+  [[nodiscard]] std::vector<kernel::TrackedFlow> take_audited() {
+    return std::exchange(audited_, {});
+  }
+  static constexpr std::size_t kMostAudited = 4096;
   /// The numbers that flows in force bear, those of peers elsewhere among them.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 
@@ -155,7 +157,6 @@ class Enforcer final : public workload::Enforcement {
   struct Member {
     std::uint32_t level = 0;    // 0: it has the namespace
     policy::Number number = 0;  // kQuarantine or a workload's
-    std::string path = {};      // where the multicast filter is; may be empty
   };
 
   struct Change;
@@ -164,12 +165,14 @@ class Enforcer final : public workload::Enforcement {
   void tell_names(const std::set<policy::Address>& addresses) const;
   Status write_names(const std::set<policy::Address>& written,
                      const std::set<policy::Address>& gone);
-  Status shut_multicast(const std::string& path) const;
   Status write_everything();
   void note_unsettled(const workload::CgroupRef& cgroup);
   void remember(std::uint64_t cgroup_id, Member member);
   void forget(std::uint64_t cgroup_id);
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
+  [[nodiscard]] bool is_local(const kernel::TrackedFlow& flow) const;
+  [[nodiscard]] Result<std::size_t> end_connections();
+  [[nodiscard]] Status take_back(const kernel::TrackedFlow& flow);
   [[nodiscard]] Status check_level(const workload::CgroupRef& cgroup) const;
   [[nodiscard]] bool knows(policy::Number number) const;
   [[nodiscard]] bool agrees(const kernel::TrackedFlow& flow, policy::Number source,
@@ -192,6 +195,7 @@ class Enforcer final : public workload::Enforcement {
   std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level
   std::uint32_t written_depth_ = 0;
   std::vector<policy::Prefix> speakers_;
+  std::vector<kernel::TrackedFlow> audited_;
   std::vector<std::string> unsettled_;  // cgroup paths
   bool all_unsettled_ = false;          // of the namespace's owner
   bool live_ = false;

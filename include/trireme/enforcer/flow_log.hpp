@@ -28,6 +28,9 @@ class FlowLog {
   /// once in a few seconds.
   [[nodiscard]] std::vector<policy::Flow> read(Enforcer& enforcer,
                                                const workload::Registry& registry);
+  /// Live connections that audit mode lets go on.
+  [[nodiscard]] std::vector<policy::Flow> audited(Enforcer& enforcer,
+                                                  const workload::Registry& registry) const;
   /// Remembers a workload that has ended for the packets that it still has in the log.
   void ended(const workload::Workload& workload);
   [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
@@ -44,6 +47,8 @@ class FlowLog {
     policy::LabelSet labels;
   };
 
+  void describe(policy::Flow& flow, const kernel::TrackedFlow& tracked,
+                const workload::Registry& registry, const Enforcer& enforcer) const;
   [[nodiscard]] policy::FlowEnd describe(policy::Number number, const policy::Address& address,
                                          const workload::Registry& registry,
                                          const Enforcer& enforcer) const;

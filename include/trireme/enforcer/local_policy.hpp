@@ -4,25 +4,38 @@
 
 #include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "trireme/gate/gate.hpp"
+#include "trireme/kernel/cgroup.hpp"
 #include "trireme/policy/compile.hpp"
+#include "trireme/policy/names.hpp"
+#include "trireme/workload/enforcement.hpp"
 
 namespace trireme::enforcer {
 
+/// One end of a flow as the gate knows it: a number, kHost's included, and its address.
+struct LocalEnd {
+  policy::Number number = 0;
+  policy::Address address;
+};
+
 class LocalPolicy {
  public:
-  LocalPolicy(std::unique_ptr<gate::Gate> gate, std::shared_ptr<const policy::Policy> policy);
+  LocalPolicy(const kernel::CgroupTree& tree, std::unique_ptr<gate::Gate> gate,
+              std::shared_ptr<const policy::Policy> policy);
 
   /// Puts everything so far in force, and the programs in the place of an earlier daemon's. What
   /// that one knew and nobody has told of since is in quarantine: its cgroup has gone meanwhile.
   /// Before it the others only remember.
   [[nodiscard]] Status start();
 
-  [[nodiscard]] Status enrol(std::uint64_t cgroup_id, policy::Number number,
+  /// `cgroup.id` is not 0.
+  [[nodiscard]] Status enrol(const workload::CgroupRef& cgroup, policy::Number number,
                              const policy::LabelSet& labels);
-  [[nodiscard]] Status quarantine(std::uint64_t cgroup_id);
+  [[nodiscard]] Status quarantine(const workload::CgroupRef& cgroup);
   /// `lives_on`: the cgroup is there and has processes, which are nobody's in particular now. Else
   /// what is left of it, sockets in other processes, is in quarantine.
   [[nodiscard]] Status end(std::uint64_t cgroup_id, bool lives_on);
@@ -32,18 +45,52 @@ class LocalPolicy {
   [[nodiscard]] Status finish();
   void cancel();
 
+  // --- @host's addresses, by which rules tell its sockets apart ---
+
+  /// The addresses of this host; loopback's are always its own.
+  [[nodiscard]] Status set_own(std::vector<policy::Prefix> addresses);
+  /// DNS names of an address, of this host or not; none where its time is over.
+  [[nodiscard]] Status set_names(const policy::Address& address, std::vector<std::string> names);
+
+  // --- what the gate decides ---
+
+  /// Whose the sockets of a cgroup are, by its id: absent where they are @host's.
+  using Owners = std::unordered_map<std::uint64_t, policy::Number>;
+  [[nodiscard]] Result<Owners> owners() const;
+  /// Whether the policy in force allows a flow to this port.
+  [[nodiscard]] bool allows(const LocalEnd& from, const LocalEnd& to, std::uint8_t protocol,
+                            std::uint16_t port) const;
+  /// What is refused passes.
+  [[nodiscard]] bool audits() const;
+
   [[nodiscard]] Result<gate::Refusals> refusals() const { return gate_->refusals(); }
+  ~LocalPolicy();
+  LocalPolicy(const LocalPolicy&) = delete;
+  LocalPolicy& operator=(const LocalPolicy&) = delete;
 
  private:
   [[nodiscard]] Status change(const policy::Delta& delta);
   [[nodiscard]] Status write_all();
   [[nodiscard]] Status forget(std::uint64_t cgroup_id);
+  struct Version;
+  [[nodiscard]] std::unique_ptr<Version> compile(std::shared_ptr<const policy::Policy> policy,
+                                                 std::uint32_t first_id) const;
+  [[nodiscard]] bool is_own(const policy::Address& address) const;
+  /// What an address' names make of it.
+  [[nodiscard]] policy::Delta name(Version& version, const policy::Address& address) const;
+  void inherit(const std::string& path, policy::Number number, Owners& owners) const;
 
+  struct Member {
+    policy::Number number = 0;
+    std::string path;  // may be empty
+  };
+  const kernel::CgroupTree& tree_;
   std::unique_ptr<gate::Gate> gate_;
-  std::shared_ptr<const policy::Policy> policy_, next_policy_;
-  std::unique_ptr<policy::Compiler> compiler_, next_;
-  std::unordered_map<std::uint64_t, policy::Number> numbers_;  // by cgroup id
+  std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
   std::map<policy::Number, policy::LabelSet> labels_;
+  std::vector<policy::Prefix> own_;
+  std::map<policy::Address, std::vector<std::string>> names_;
+  std::unique_ptr<Version> now_, next_;
   bool live_ = false;
 };
 

@@ -44,9 +44,8 @@ struct Sets {
   kernel::NftSet named4, named6;       // those addresses: maps cannot be asked before Linux 6.9
   kernel::NftSet answers;              // family -> chain: whether answers of name servers are read
   kernel::NftSet source, destination;  // number -> conntrack label
-  kernel::NftSet enter_out_lo, enter_out_net, enter_in_lo,
+  kernel::NftSet enter_out_net, enter_in_lo,
       enter_in_net;                     // family -> chain of the deepest level in use
-  kernel::NftSet multicast;             // family -> chain, where workloads' sockets get none
   kernel::NftSet refusal;               // family -> chain: what [defaults] refuse and mode say
   kernel::NftSet auditing;              // family: [defaults] mode is audit
   kernel::NftSet owner;                 // family -> number of the workload that has the namespace
@@ -58,7 +57,7 @@ struct Sets {
   kernel::NftSet
       refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 37> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 35> all() const;
 };
 
 [[nodiscard]] const Sets& sets();
@@ -70,12 +69,8 @@ struct Sets {
 /// The table anew: chains, sets, rules, and the elements that never change. Comes first in a batch.
 void write_ruleset(kernel::NftBatch& batch, const Layout& layout);
 
-/// Elements for the four `enter_*` maps, new or flushed: start at `level`.
+/// Elements for the three `enter_*` maps, new or flushed: start at `level`.
 void write_depth(kernel::NftBatch& batch, std::uint32_t level);
-
-/// Lets multicast pass by the rules, which see one receiver of many: for a kernel that keeps it
-/// from workloads' sockets by itself. New table.
-void write_multicast(kernel::NftBatch& batch);
 
 /// The queue of answers of name servers; see handshakes' in verifier.hpp.
 inline constexpr std::uint16_t kAnswerQueue = verifier::kFirstQueue + verifier::kMostThreads;

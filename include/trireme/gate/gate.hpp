@@ -30,7 +30,7 @@ struct Refusals {
   std::uint64_t quarantine_out = 0;
   std::uint64_t unstamped = 0;  // to a workload, from nobody whose socket is in this cgroup tree
   std::uint64_t policy = 0;
-  std::uint64_t protocol = 0;    // neither TCP, UDP nor ICMP
+  std::uint64_t protocol = 0;    // neither TCP, UDP nor ICMP; multicast from elsewhere
   std::uint64_t unreadable = 0;  // headers that end too early
   std::uint64_t audited = 0;
 

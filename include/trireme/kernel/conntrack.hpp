@@ -51,12 +51,20 @@ class Conntrack {
   [[nodiscard]] Result<bool> find(std::uint8_t protocol, const FlowTuple& original,
                                   TrackedFlow& found);
   /// Clears these bits of the first label word. An entry that is gone is fine.
-  [[nodiscard]] Status clear_label_bits(const TrackedFlow& flow, std::uint32_t bits);
+  [[nodiscard]] Status clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
+    return write_label_bits(flow, bits, 0);
+  }
+  /// Sets them.
+  [[nodiscard]] Status set_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
+    return write_label_bits(flow, bits, bits);
+  }
   /// Forgets the entry; its next packet makes a new one. An entry that is gone is fine.
   [[nodiscard]] Status remove(const TrackedFlow& flow);
 
  private:
   struct Handle;
+  [[nodiscard]] Status write_label_bits(const TrackedFlow& flow, std::uint32_t which,
+                                        std::uint32_t bits);
   explicit Conntrack(std::unique_ptr<Handle> handle);
   std::unique_ptr<Handle> handle_;
 };

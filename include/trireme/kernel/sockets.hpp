@@ -1,6 +1,7 @@
-// TCP and UDP sockets, through sock_diag(7): those of a cgroup, and one by its ends.
+// TCP and UDP sockets, through sock_diag(7): those of a cgroup, connections, and one by its ends.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -17,6 +18,8 @@ struct InetSocket {
   policy::Address remote;
   std::uint16_t local_port = 0;
   std::uint16_t remote_port = 0;
+  std::uint64_t cgroup_id = 0;               // in which it was made; of connections()
+  std::array<std::uint32_t, 2> cookie = {};  // which of the sockets with these ends; ditto
 };
 
 class SocketTable {
@@ -25,6 +28,11 @@ class SocketTable {
   /// Sockets that were created in exactly this cgroup, whatever their state. The kernel filters
   /// (INET_DIAG_BC_CGROUP_COND, Linux 5.9).
   [[nodiscard]] Result<std::vector<InetSocket>> of_cgroup(std::uint64_t cgroup_id);
+  /// Every TCP connection: neither listeners, nor requests, nor what TIME_WAIT keeps.
+  [[nodiscard]] Result<std::vector<InetSocket>> connections();
+  /// Ends a connection, as if its process had (SOCK_DESTROY): it gets ECONNABORTED, the other end a
+  /// reset. One that has gone is fine. Errors: a kernel without CONFIG_INET_DIAG_DESTROY.
+  [[nodiscard]] Status destroy(const InetSocket& connection);
   /// Whether a TCP connection with these ends has a socket here: neither a listener, nor a request,
   /// nor what TIME_WAIT keeps. `device` is where its packets come in (ifindex).
   [[nodiscard]] Result<bool> has_connection(const InetSocket& ends, std::uint32_t device);
@@ -33,6 +41,7 @@ class SocketTable {
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}
   Status query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id,
                std::vector<InetSocket>& sockets);
+  Status read_list(std::uint8_t protocol, std::vector<InetSocket>& sockets);
   Fd fd_;
   std::uint32_t sequence_ = 0;
 };
