@@ -264,6 +264,11 @@ Status Daemon::enforce() {
               : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
                                            on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
+  auto local_watch = LocalWatch::create(loop_.get(), *local_, problems_);
+  if (!local_watch) {
+    return tl::unexpected(local_watch.error());
+  }
+  local_watch_ = std::move(*local_watch);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
 }
@@ -323,7 +328,15 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
   return {};
 }
 
+/// Before containers are looked at: what is born meanwhile is told too.
+void Daemon::quarantine_births(const policy::Identity& identity) {
+  problems_.note("new containers",
+                 local_->quarantine_births(identity.docker.containers !=
+                                           policy::DockerSettings::Containers::none));
+}
+
 void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) {
+  quarantine_births(*identity);
   docker_->configure(identity);
   units_->configure(identity);
   launcher_->configure(identity);

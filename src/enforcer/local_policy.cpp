@@ -38,7 +38,8 @@ Status LocalPolicy::start() {
     return tl::unexpected(before.error());
   }
   for (const auto& [id, number] : *before) {
-    if (!numbers_.contains(id)) {
+    // Births that nobody has told of yet stay as they are.
+    if (!numbers_.contains(id) && number != gate::Gate::kBorn) {
       if (Status done = gate_->end(id); !done) {
         return done;
       }
@@ -49,6 +50,7 @@ Status LocalPolicy::start() {
   for (const auto& [id, number] : numbers_) {
     done = done ? gate_->set(id, number) : done;
   }
+  done = done ? gate_->look_through() : done;
   done = done ? gate_->attach() : done;
   live_ = done.has_value();
   return done;
@@ -101,13 +103,18 @@ Status LocalPolicy::quarantine(std::uint64_t cgroup_id) {
   return done ? forgotten : done;
 }
 
-Status LocalPolicy::end(std::uint64_t cgroup_id, bool lives_on) {
+Status LocalPolicy::end(std::uint64_t cgroup_id) {
   if (!numbers_.contains(cgroup_id)) {
     return {};
   }
-  const Status done = !live_     ? Status{}
-                      : lives_on ? gate_->release(cgroup_id)
-                                 : gate_->end(cgroup_id);
+  const Status done = live_ ? gate_->end(cgroup_id) : Status{};
+  const Status forgotten = forget(cgroup_id);
+  return done ? forgotten : done;
+}
+
+Status LocalPolicy::release(std::uint64_t cgroup_id) {
+  // Before start() too: what an earlier daemon's gate has of it is not to be taken for an end.
+  const Status done = gate_->release(cgroup_id);
   const Status forgotten = forget(cgroup_id);
   return done ? forgotten : done;
 }

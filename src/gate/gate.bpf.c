@@ -45,6 +45,13 @@ struct {
 } numbers SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct trireme_counts);
+} counts SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, TRIREME_REFUSALS);
   __type(key, __u32);
@@ -189,6 +196,13 @@ static __always_inline int refuse(__u32 flags, __u32 reason) {
 
 /* --- who --- */
 
+/* Whether no cgroup is in quarantine. */
+static __always_inline int is_calm(const struct trireme_settings* set,
+                                   const struct trireme_counts* counted) {
+  __u32 calm = *(volatile const __u32*)&set->calm;
+  return calm && calm == *(volatile const __u32*)&counted->quarantined + 1;
+}
+
 static __always_inline __u32 look_up_number(struct __sk_buff* skb) {
   for (int level = DEEPEST; level >= 1; level--) {
     __u64 id = bpf_skb_ancestor_cgroup_id(skb, level);
@@ -196,7 +210,7 @@ static __always_inline __u32 look_up_number(struct __sk_buff* skb) {
       continue;
     __u32* number = bpf_map_lookup_elem(&numbers, &id);
     if (number)
-      return *number;
+      return *number == TRIREME_BORN ? TRIREME_QUARANTINE : *number;
   }
   return TRIREME_HOST;
 }
@@ -422,9 +436,12 @@ int trireme_stamp(struct __sk_buff* skb) {
     return REFUSE;
   __u64 word = *(volatile __u64*)&set->word;
   __u32 flags = (__u32)word;
-  if (skb->ifindex != LOOPBACK && !(flags & TRIREME_SOMEBODY_SHUT))
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!counted)
+    return REFUSE;
+  if (skb->ifindex != LOOPBACK && is_calm(set, counted))
     return PASS;
-  __u32 number = number_of(skb, word >> 32);
+  __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
   if (number == TRIREME_QUARANTINE)
     return refuse(flags, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
@@ -539,10 +556,13 @@ int trireme_judge(struct __sk_buff* skb) {
     return REFUSE;
   __u64 word = *(volatile __u64*)&set->word;
   __u32 flags = (__u32)word;
-  if (skb->ifindex != LOOPBACK && !(flags & TRIREME_SOMEBODY_SHUT))
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!counted)
+    return REFUSE;
+  if (skb->ifindex != LOOPBACK && is_calm(set, counted))
     return PASS;
   /* The settings first: what is looked up after them is as new as they are, or newer. */
-  __u32 generation = word >> 32;
+  __u32 generation = (word >> 32) + *(volatile __u32*)&counted->ended;
   barrier();
   __u32 own = number_of(skb, generation);
   if (own == TRIREME_QUARANTINE)
@@ -577,20 +597,165 @@ int trireme_judge(struct __sk_buff* skb) {
   }
 }
 
-/* --- how long a number lasts --- */
+/* --- births and ends of cgroups --- */
+
+/* Where the daemon has said what to look for. Only the programs below use it, so that a later
+ * daemon, which finds the maps of those that are attached to the cgroup, writes its own. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct trireme_births);
+} births SEC(".maps");
 
 /* What is read of the kernel's own structures; the loader finds where the fields are. */
 struct kernfs_node {
   __u64 id;
+  const char* name;
+} __attribute__((preserve_access_index));
+struct cgroup_root {
+  int hierarchy_id;
+} __attribute__((preserve_access_index));
+struct cgroup;
+struct cgroup_subsys_state {
+  struct cgroup* cgroup;
+  struct cgroup_subsys_state* parent;
 } __attribute__((preserve_access_index));
 struct cgroup {
+  struct cgroup_subsys_state self;
   struct kernfs_node* kn;
+  struct cgroup_root* root;
 } __attribute__((preserve_access_index));
 
-/* The cgroup has gone, and with it the last socket that was made in it. */
+/* Ids are only unique within a hierarchy, and those of cgroup v1 are no concern of ours. */
+static __always_inline int is_v2(const struct cgroup* cgroup) {
+  return cgroup->root->hierarchy_id == 0;
+}
+
+static __always_inline void raise(__u32 which) {
+  __u32 zero = 0;
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!counted)
+    return;
+  if (which == TRIREME_BORN)
+    __sync_fetch_and_add(&counted->quarantined, 1);
+  else if (which == TRIREME_QUARANTINE) {
+    __sync_fetch_and_add(&counted->quarantined, 1);
+    __sync_fetch_and_add(&counted->ended, 1);
+  } else
+    __sync_fetch_and_add(&counted->missed, 1);
+}
+
+#define HEX 64   /* digits of a container's id */
+#define PREFIX 7 /* "docker-" or "libpod-" */
+#define SUFFIX 6 /* ".scope", ".slice" */
+#define LONGEST 255
+
+static __always_inline int is_hex(const char* text) {
+  for (int i = 0; i < HEX; i++)
+    if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+      return 0;
+  return 1;
+}
+static __always_inline int is_docker(const char* text) {
+  return !__builtin_memcmp(text, "docker-", PREFIX);
+}
+static __always_inline int is_libpod(const char* text) {
+  return !__builtin_memcmp(text, "libpod-", PREFIX);
+}
+
+/* NAME.slice: whose children the daemon follows. */
+static __always_inline int is_slice(const struct cgroup* cgroup) {
+  char name[LONGEST + 1];
+  const char* text = cgroup->kn->name;
+  long size = bpf_probe_read_kernel_str(name, sizeof name, text);
+  if (size < SUFFIX + 2)
+    return 0;
+  char end[8] = {};
+  return !bpf_probe_read_kernel(end, SUFFIX, text + size - 1 - SUFFIX) &&
+         !__builtin_memcmp(end, ".slice", SUFFIX);
+}
+
+static __always_inline int has_name(const struct cgroup* cgroup, const char* wanted, __u32 size) {
+  char name[16] = {};
+  return bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name) == size &&
+         !__builtin_memcmp(name, wanted, size);
+}
+
+enum { NO_CONTAINER, SCOPE, DIRECTORY };
+
+/* docker-ID.scope and libpod-ID.scope; or ID and libpod-ID, as the cgroupfs driver has them. */
+static __always_inline int kind_of(const struct cgroup* cgroup) {
+  char name[PREFIX + HEX + SUFFIX + 2] = {};
+  long size = bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name) - 1;
+  if (size == HEX)
+    return is_hex(name) ? DIRECTORY : NO_CONTAINER;
+  if (size != PREFIX + HEX && size != PREFIX + HEX + SUFFIX)
+    return NO_CONTAINER;
+  if (!is_hex(name + PREFIX))
+    return NO_CONTAINER;
+  if (size == PREFIX + HEX)
+    return is_libpod(name) ? DIRECTORY : NO_CONTAINER;
+  return (is_docker(name) || is_libpod(name)) &&
+                 !__builtin_memcmp(name + PREFIX + HEX, ".scope", SUFFIX)
+             ? SCOPE
+             : NO_CONTAINER;
+}
+
+/* Whether the daemon would hear of it: what is made deeper, inside of a service or of another
+ * container, is a part of that. */
+static __always_inline int is_followed(const struct cgroup* cgroup, int kind, __u64 top) {
+  const struct cgroup* above = cgroup->self.parent->cgroup;
+  if (kind == DIRECTORY)
+    return (has_name(above, "docker", sizeof "docker") ||
+            has_name(above, "libpod_parent", sizeof "libpod_parent")) &&
+           above->self.parent->cgroup->kn->id == top;
+  for (int i = 0; i < DEEPEST; i++) {
+    if (above->kn->id == top)
+      return 1;
+    if (!is_slice(above))
+      return 0;
+    above = above->self.parent->cgroup;
+  }
+  return 0;
+}
+
+/* A directory for a container, before anybody can use it. */
+SEC("?tp_btf/cgroup_mkdir")
+int trireme_born(__u64* arguments) {
+  const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
+  __u32 zero = 0;
+  const struct trireme_births* wanted = bpf_map_lookup_elem(&births, &zero);
+  if (!wanted || !wanted->top || !is_v2(cgroup))
+    return 0;
+  int kind = kind_of(cgroup);
+  if (kind == NO_CONTAINER || !is_followed(cgroup, kind, wanted->top))
+    return 0;
+  __u64 id = cgroup->kn->id;
+  __u32 number = TRIREME_BORN;
+  raise(bpf_map_update_elem(&numbers, &id, &number, BPF_ANY) ? TRIREME_NOBODY : TRIREME_BORN);
+  return 0;
+}
+
+/* The directory has gone. Sockets that were made in it may live on elsewhere. */
+SEC("?tp_btf/cgroup_rmdir")
+int trireme_ended(__u64* arguments) {
+  const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
+  if (!is_v2(cgroup))
+    return 0;
+  __u64 id = cgroup->kn->id;
+  __u32 number = TRIREME_QUARANTINE;
+  if (!bpf_map_update_elem(&numbers, &id, &number, BPF_EXIST))
+    raise(TRIREME_QUARANTINE);
+  return 0;
+}
+
+/* The last socket that was made in it has gone too. */
 SEC("?tp_btf/cgroup_release")
 int trireme_released(__u64* arguments) {
-  struct cgroup* cgroup = (struct cgroup*)arguments[0];
+  const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
+  if (!is_v2(cgroup))
+    return 0;
   __u64 id = cgroup->kn->id;
   bpf_map_delete_elem(&numbers, &id);
   return 0;

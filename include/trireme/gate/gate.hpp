@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -45,6 +46,18 @@ struct Refusals {
   }
 };
 
+/// Whether the kernel quarantines new containers itself, before their first instruction.
+struct Births {
+  enum class State : std::uint8_t {
+    off,            // not asked for
+    always,         // whether a daemon runs or not
+    while_running,  // as long as this daemon runs
+    absent,         // not at all
+  };
+  State state = State::off;
+  std::string doubt;  // why it is one of the last two
+};
+
 class Gate {
  public:
   /// Loads the programs for the cgroup tree below `top` (absolute path). Maps of programs that an
@@ -71,8 +84,20 @@ class Gate {
   /// The cgroup is gone. Sockets that were made in it, and may live on in other processes, are in
   /// quarantine until the kernel says that the last of them has gone.
   [[nodiscard]] Status end(std::uint64_t cgroup_id);
-  /// What every cgroup has; for tests and self-checks.
-  [[nodiscard]] Result<std::unordered_map<std::uint64_t, policy::Number>> numbers() const;
+  /// What every cgroup has: kQuarantine, kBorn or a workload's.
+  using Numbers = std::unordered_map<std::uint64_t, policy::Number>;  // by cgroup id
+  [[nodiscard]] Result<Numbers> numbers() const;
+  /// Whether the kernel puts new cgroups of containers (docker-ID.scope and libpod-ID.scope below
+  /// slices, /docker/ID and /libpod_parent/ID) in quarantine before anybody can use them, with no
+  /// daemon running too where births() says so: until set() or release(). From attach() on. Where
+  /// not, those that nobody has decided about are released.
+  [[nodiscard]] Status quarantine_births(bool wanted);
+  [[nodiscard]] Births births() const;
+  /// Looks through all numbers. To be called now and then: while no cgroup is in quarantine,
+  /// packets of other devices than lo pass quicker.
+  [[nodiscard]] Status look_through();
+  /// What look_through() has found: no cgroup is in quarantine.
+  [[nodiscard]] bool is_calm() const { return calm_.has_value(); }
 
   // --- policy ---
 
@@ -91,6 +116,8 @@ class Gate {
 
   /// Sockets in quarantine, and those of cgroups that are gone.
   static constexpr policy::Number kQuarantine = 2;
+  /// Quarantined by the kernel at its birth.
+  static constexpr policy::Number kBorn = 3;
 
  private:
   struct Programs;
@@ -109,6 +136,8 @@ class Gate {
   [[nodiscard]] static Status write(Slot& slot, const policy::Delta& delta);
   [[nodiscard]] Status install(std::uint32_t index, const Slot& slot) const;
   [[nodiscard]] Status apply_settings();
+  [[nodiscard]] Result<std::uint32_t> quarantined_by_kernel() const;
+  [[nodiscard]] Result<std::size_t> release_undecided(const Numbers& numbers) const;
 
   std::unique_ptr<Programs> programs_;
   Fd top_;  // locked: one daemon for each tree
@@ -117,7 +146,8 @@ class Gate {
   std::uint32_t generation_ = 1;
   bool both_ = false;
   bool audit_ = false, next_audit_ = false;
-  bool somebody_shut_ = false;
+  bool births_ = false;
+  std::optional<std::uint32_t> calm_;  // trireme_settings.calm, without the 1; nullopt: not calm
 };
 
 }  // namespace trireme::gate
