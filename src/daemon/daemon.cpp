@@ -196,8 +196,16 @@ Status Daemon::open_points() {
 
 /// In the point's network namespace.
 Status Daemon::watch(enforcer::Point& point) {
+  // What others do to packets on lo is looked at where this process is.
+  const bool is_here = point.network == nullptr;
   return watches_.open(loop_.get(), *points_, point, flows_, *registry_,
-                       [this, &point] { look_again({&point}); });
+                       {.repaired = [this, &point] { look_again({&point}); },
+                        .changed =
+                            [this, is_here] {
+                              if (is_here && local_watch_) {
+                                local_watch_->send_canary();
+                              }
+                            }});
 }
 
 /// Time passes while files stay.

@@ -1,10 +1,12 @@
-// What the event loop does for the gate between changes: looks through the numbers of cgroups.
+// What the event loop does for the gate between changes: looks through the numbers of cgroups, and
+// whether stamps arrive.
 #pragma once
 
 #include <systemd/sd-event.h>
 
 #include <memory>
 
+#include "canary.hpp"
 #include "problems.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 
@@ -20,6 +22,9 @@ class LocalWatch {
   LocalWatch(const LocalWatch&) = delete;
   LocalWatch& operator=(const LocalWatch&) = delete;
 
+  /// After rules of others have changed.
+  void send_canary();
+
  private:
   LocalWatch(enforcer::LocalPolicy& local, Problems& problems)
       : local_(local), problems_(problems) {}
@@ -27,6 +32,7 @@ class LocalWatch {
 
   enforcer::LocalPolicy& local_;
   Problems& problems_;
+  std::unique_ptr<Canary> canary_;  // null where there is no socket for it
   sd_event_source* round_ = nullptr;
 };
 

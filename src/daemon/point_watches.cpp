@@ -4,8 +4,8 @@ namespace trireme::daemon {
 
 Status PointWatches::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
                           FlowFeed& feed, const workload::Registry& registry,
-                          std::function<void()> repaired) {
-  auto watch = PointWatch::open(loop, points, point, feed, registry, std::move(repaired));
+                          Drift::Handlers handlers) {
+  auto watch = PointWatch::open(loop, points, point, feed, registry, std::move(handlers));
   if (!watch) {
     return tl::unexpected(watch.error());
   }

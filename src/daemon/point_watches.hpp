@@ -19,7 +19,7 @@ class PointWatches {
   /// In the point's network namespace; see PointWatch::open().
   [[nodiscard]] Status open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
                             FlowFeed& feed, const workload::Registry& registry,
-                            std::function<void()> repaired);
+                            Drift::Handlers handlers);
   void close(const enforcer::Point& point) { watches_.erase(point.id); }
   void ended(const workload::Workload& workload);
   /// Repairs of tables that are due.

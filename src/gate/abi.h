@@ -63,6 +63,9 @@ struct trireme_births {
   __u64 top;
 };
 
+/* Bytes that are left of a canary datagram that has lost its stamp. */
+#define TRIREME_CANARY_WITHOUT_STAMP 4
+
 /* Why packets were refused; indices of the map `refusals`. */
 enum trireme_refusal {
   TRIREME_REFUSED_QUARANTINE_IN,

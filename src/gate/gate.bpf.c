@@ -597,6 +597,18 @@ int trireme_judge(struct __sk_buff* skb) {
   }
 }
 
+/* --- the canary --- */
+
+#define UDP_HEADER 8
+
+/* At a socket of the daemon that sends to itself: what arrives without its stamp is cut off. */
+SEC("socket")
+int trireme_canary(struct __sk_buff* skb) {
+  return (skb->priority & TRIREME_STAMP_MASK) == TRIREME_STAMP
+             ? 0xffff
+             : UDP_HEADER + TRIREME_CANARY_WITHOUT_STAMP;
+}
+
 /* --- births and ends of cgroups --- */
 
 /* Where the daemon has said what to look for. Only the programs below use it, so that a later

@@ -22,6 +22,7 @@ namespace trireme::gate {
 namespace {
 
 static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN);
+static_assert(kCanaryWithoutStamp == TRIREME_CANARY_WITHOUT_STAMP);
 static_assert(kStamp == TRIREME_STAMP && kStampedNumber == ~TRIREME_STAMP_MASK);
 
 /// `rc` is libbpf's: 0, or a negative errno value.
@@ -541,6 +542,10 @@ Status Gate::change(const policy::Delta& delta) {
     return written;
   }
   return apply_settings();
+}
+
+int Gate::canary() const {
+  return programs_->program("trireme_canary");
 }
 
 Result<Refusals> Gate::refusals() const {

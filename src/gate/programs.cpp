@@ -225,13 +225,16 @@ int Gate::Programs::map(const char* name) const {
   return bpf_object__find_map_fd_by_name(object.get(), name);
 }
 
+int Gate::Programs::program(const char* name) const {
+  return bpf_program__fd(bpf_object__find_program_by_name(object.get(), name));
+}
+
 Status Gate::Programs::attach(const Fd& top) {
   for (const Kind& kind : kKinds) {
     const auto before = attached(top, kind, 0);
     if (!before) {
       return tl::unexpected(before.error());
     }
-    const int program = bpf_program__fd(bpf_object__find_program_by_name(object.get(), kind.name));
     struct bpf_prog_attach_opts options {};
     options.sz = sizeof options;
     options.flags = BPF_F_ALLOW_MULTI;
@@ -239,7 +242,8 @@ Status Gate::Programs::attach(const Fd& top) {
       options.flags |= BPF_F_REPLACE;
       options.replace_prog_fd = before->front().get();
     }
-    if (const int rc = bpf_prog_attach_opts(program, top.get(), kind.type, &options); rc != 0) {
+    if (const int rc = bpf_prog_attach_opts(program(kind.name), top.get(), kind.type, &options);
+        rc != 0) {
       return fail_errno(std::string("cannot attach ") + kind.name + " to the cgroup tree", -rc);
     }
   }

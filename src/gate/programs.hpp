@@ -32,6 +32,7 @@ struct Gate::Programs {
   /// Loads them, with the maps of those that are attached to the cgroup `top`.
   [[nodiscard]] static Result<std::unique_ptr<Programs>> load(const Fd& top);
   [[nodiscard]] int map(const char* name) const;
+  [[nodiscard]] int program(const char* name) const;
   /// Egress first: a judge without stamps would refuse. Where births cannot be followed, `doubt`
   /// says so.
   [[nodiscard]] Status attach(const Fd& top);

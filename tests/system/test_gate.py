@@ -163,10 +163,25 @@ class Gate(HostCase):
                 self.assert_allowed(who.open("c", "tcp", "127.0.0.1"))
                 outcome = who.connect("c", "127.0.0.1", self.port, timeout=0.5)
                 self.assertNotEqual(outcome, "ok", hook)
+            waiting.until(self.stamps_are_lost, f"status says so of {hook}", 1)
             if hook == "input":  # after the rules, which refuse it themselves elsewhere
                 self.assertGreater(self.refusals()["unstamped"], before)
             self.host.must(["nft", "delete", "table", "inet", "others"])
             self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
+            waiting.until(lambda: not self.stamps_are_lost(), "status says no more", 1)
+
+    def test_rules_of_one_family_that_take_priorities_off_are_told_of_too(self):
+        self.host.nft(
+            "table ip6 others { chain c { type filter hook input priority 300; "
+            'iif "lo" meta priority set 0x0; }\n}'
+        )
+        self.addCleanup(self.host.run, ["nft", "delete", "table", "ip6", "others"])
+        waiting.until(self.stamps_are_lost, "status says so", 1)
+        (problem,) = self.host.status()["problems"]
+        self.assertIn("IPv6", problem)
+
+    def stamps_are_lost(self):
+        return any("workloads refuse local traffic" in p for p in self.host.status()["problems"])
 
     def test_conntrack_that_forgets_changes_nothing_for_local_connections(self):
         self.assert_allowed(self.same.open("c", "tcp", "127.0.0.1"))

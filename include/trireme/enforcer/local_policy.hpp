@@ -40,6 +40,7 @@ class LocalPolicy {
   void cancel();
 
   [[nodiscard]] Result<gate::Refusals> refusals() const { return gate_->refusals(); }
+  [[nodiscard]] int canary() const { return gate_->canary(); }
 
  private:
   [[nodiscard]] Status change(const policy::Delta& delta);

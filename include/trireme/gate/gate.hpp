@@ -25,6 +25,9 @@ namespace trireme::gate {
 inline constexpr std::uint32_t kStamp = 0xE7000000;
 inline constexpr std::uint32_t kStampedNumber = 0x00FFFFFF;
 
+/// Bytes that Gate::canary() leaves of a datagram that has lost its stamp.
+inline constexpr std::size_t kCanaryWithoutStamp = 4;
+
 /// Packets that were refused (or, in audit mode, would have been), by reason.
 struct Refusals {
   std::uint64_t quarantine_in = 0;
@@ -113,6 +116,9 @@ class Gate {
   [[nodiscard]] Status change(const policy::Delta& delta);
 
   [[nodiscard]] Result<Refusals> refusals() const;
+  /// A filter for a UDP socket (SO_ATTACH_BPF), which cuts datagrams off that have lost their stamp
+  /// on the way. The descriptor is this object's.
+  [[nodiscard]] int canary() const;
 
   /// Sockets in quarantine, and those of cgroups that are gone.
   static constexpr policy::Number kQuarantine = 2;
