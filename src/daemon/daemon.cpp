@@ -272,7 +272,12 @@ Status Daemon::enforce() {
               : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
                                            on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
-  auto local_watch = LocalWatch::create(loop_.get(), *local_, problems_);
+  auto local_watch =
+      LocalWatch::create(loop_.get(), *local_, problems_, [this](const gate::Refused& refused) {
+        if (auto flow = watches_.tell(refused, *registry_)) {
+          flows_.take(std::move(*flow));
+        }
+      });
   if (!local_watch) {
     return tl::unexpected(local_watch.error());
   }

@@ -26,6 +26,7 @@ class PointWatch {
   [[nodiscard]] Drift& drift() { return *drift_; }
   /// Null where this kernel has no queues.
   [[nodiscard]] const AnswerWatch* answers() const { return answers_.get(); }
+  [[nodiscard]] const enforcer::FlowLog& log() const { return log_; }
   void ended(const workload::Workload& workload) { log_.ended(workload); }
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }

@@ -19,6 +19,24 @@ void PointWatches::ended(const workload::Workload& workload) {
   }
 }
 
+std::optional<policy::Flow> PointWatches::tell(const gate::Refused& refused,
+                                               const workload::Registry& registry) const {
+  PointWatch* where = nullptr;  // where one of both is enrolled; else this host
+  for (const auto& [id, watch] : watches_) {
+    if (watch->log().told(refused)) {
+      return std::nullopt;
+    }
+    const enforcer::Enforcer& enforcer = *watch->point().enforcer;
+    if (where == nullptr || enforcer.labels(refused.to) != nullptr ||
+        enforcer.labels(refused.from) != nullptr) {
+      where = watch.get();
+    }
+  }
+  return where == nullptr
+             ? std::nullopt
+             : std::optional(where->log().tell(refused, registry, *where->point().enforcer));
+}
+
 void PointWatches::catch_up() {
   for (const auto& [id, watch] : watches_) {
     watch->drift().catch_up();

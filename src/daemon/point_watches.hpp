@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 
 #include "point_watch.hpp"
 
@@ -22,6 +23,10 @@ class PointWatches {
                             Drift::Handlers handlers);
   void close(const enforcer::Point& point) { watches_.erase(point.id); }
   void ended(const workload::Workload& workload);
+  /// What the gate has refused, for the flow log; nullopt where rules have refused the same a
+  /// moment ago, and it is there already.
+  [[nodiscard]] std::optional<policy::Flow> tell(const gate::Refused& refused,
+                                                 const workload::Registry& registry) const;
   /// Repairs of tables that are due.
   void catch_up();
 

@@ -78,6 +78,22 @@ enum trireme_refusal {
   TRIREME_REFUSALS,
 };
 
+/* What was refused (or, in audit mode, would have been), as its packet says; once in 5 seconds for
+ * the same ends, destination port, protocol and reason. Answers are turned round where their ports
+ * tell that they are. */
+struct trireme_refused {
+  __u32 from; /* numbers; TRIREME_NOBODY where unknown */
+  __u32 to;
+  __u8 source[16]; /* IPv4 as ::ffff:a.b.c.d */
+  __u8 destination[16];
+  __u16 source_port;
+  __u16 port; /* of the destination; 0 where the protocol has none */
+  __u8 protocol;
+  __u8 reason;  /* trireme_refusal */
+  __u8 audited; /* it passed */
+  __u8 local;   /* on lo */
+};
+
 /* A policy is one map of each of these kinds: policy/compile.hpp says what they mean. */
 struct trireme_member {
   __u32 group;

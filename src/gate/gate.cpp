@@ -22,6 +22,8 @@ namespace trireme::gate {
 namespace {
 
 static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN);
+static_assert(static_cast<int>(Refused::Reason::quarantine_in) == TRIREME_REFUSED_QUARANTINE_IN &&
+              static_cast<int>(Refused::Reason::unreadable) == TRIREME_REFUSED_UNREADABLE);
 static_assert(kCanaryWithoutStamp == TRIREME_CANARY_WITHOUT_STAMP);
 static_assert(kStamp == TRIREME_STAMP && kStampedNumber == ~TRIREME_STAMP_MASK);
 
@@ -542,6 +544,15 @@ Status Gate::change(const policy::Delta& delta) {
     return written;
   }
   return apply_settings();
+}
+
+int Gate::refused_fd() const {
+  return ring_buffer__epoll_fd(programs_->ring.get());
+}
+
+std::vector<Refused> Gate::take_refused() {
+  ring_buffer__consume(programs_->ring.get());
+  return std::exchange(programs_->refused, {});
 }
 
 int Gate::canary() const {

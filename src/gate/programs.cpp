@@ -14,8 +14,10 @@
 #include <cstring>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <string_view>
 
+#include "abi.h"
 #include "object.hpp"
 
 namespace trireme::gate {
@@ -95,6 +97,20 @@ bool fits(const bpf_map* map, const Fd& known) {
          about.type == static_cast<std::uint32_t>(bpf_map__type(map)) &&
          about.key_size == bpf_map__key_size(map) && about.value_size == bpf_map__value_size(map) &&
          about.max_entries == bpf_map__max_entries(map);
+}
+
+/// From ::ffff:a.b.c.d to IPv4.
+policy::Address plain(const std::uint8_t (&mapped)[16]) {
+  constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const std::span<const std::uint8_t, 16> bytes(mapped);
+  policy::Address address;
+  if (std::ranges::equal(bytes.first<12>(), kMapped)) {
+    std::ranges::copy(bytes.last<4>(), address.bytes.begin());
+  } else {
+    address.family = policy::Address::Family::v6;
+    std::ranges::copy(bytes, address.bytes.begin());
+  }
+  return address;
 }
 
 /// The directory of a tree's pins, by the id of its top.
@@ -177,6 +193,7 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
     programs->doubt = built.error().message;
     built = programs->build(before, false);
   }
+  built = built ? programs->open_ring() : built;
   return built ? Result<std::unique_ptr<Programs>>(std::move(programs))
                : tl::unexpected(built.error());
 }
@@ -219,6 +236,30 @@ Status Gate::Programs::take_over(const Before& before, const char* name) {
     }
   }
   return {};
+}
+
+Status Gate::Programs::open_ring() {
+  ring.reset(ring_buffer__new(map("refused"), on_refused, this, nullptr));
+  return ring != nullptr ? Status{} : fail_errno("cannot read what the gate refuses");
+}
+
+int Gate::Programs::on_refused(void* self, void* data, std::size_t size) {
+  trireme_refused event{};
+  if (size < sizeof event) {
+    return 0;
+  }
+  std::memcpy(&event, data, sizeof event);
+  static_cast<Programs*>(self)->refused.push_back(
+      {.reason = static_cast<Refused::Reason>(event.reason),
+       .from = event.from,
+       .to = event.to,
+       .source = plain(event.source),
+       .destination = plain(event.destination),
+       .protocol = event.protocol,
+       .port = event.port,
+       .audited = event.audited != 0,
+       .local = event.local != 0});
+  return 0;
 }
 
 int Gate::Programs::map(const char* name) const {

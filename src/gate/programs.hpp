@@ -24,8 +24,13 @@ struct Gate::Programs {
   /// Of the tracing programs, which follow births and ends of cgroups. They go on without us where
   /// they are pinned.
   std::vector<std::unique_ptr<bpf_link, Destroy>> links;
-  bool traces = false;      // the tracing programs are loaded
-  bool taken_over = false;  // settings of an earlier daemon
+  struct Free {
+    void operator()(ring_buffer* opened) const { ring_buffer__free(opened); }
+  };
+  std::unique_ptr<ring_buffer, Free> ring;
+  std::vector<Refused> refused;  // read from `ring`, and not yet taken
+  bool traces = false;           // the tracing programs are loaded
+  bool taken_over = false;       // settings of an earlier daemon
   Births::State state = Births::State::absent;
   std::string doubt;  // why `state` is not the best one
 
@@ -42,6 +47,8 @@ struct Gate::Programs {
   using Before = std::vector<std::vector<Fd>>;  // programs that are attached, by kind
   [[nodiscard]] Status build(const Before& before, bool with_tracing);
   [[nodiscard]] Status take_over(const Before& before, const char* name);
+  [[nodiscard]] Status open_ring();
+  static int on_refused(void* self, void* data, std::size_t size);
   void follow(const Fd& top);
   [[nodiscard]] Status pin(const Fd& top) const;
 };

@@ -166,6 +166,7 @@ class Gate(HostCase):
             waiting.until(self.stamps_are_lost, f"status says so of {hook}", 1)
             if hook == "input":  # after the rules, which refuse it themselves elsewhere
                 self.assertGreater(self.refusals()["unstamped"], before)
+                waiting.until(self.unstamped_flow, "the flow log says why", 2)
             self.host.must(["nft", "delete", "table", "inet", "others"])
             self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
             waiting.until(lambda: not self.stamps_are_lost(), "status says no more", 1)
@@ -179,6 +180,14 @@ class Gate(HostCase):
         waiting.until(self.stamps_are_lost, "status says so", 1)
         (problem,) = self.host.status()["problems"]
         self.assertIn("IPv6", problem)
+
+    def unstamped_flow(self):
+        return any(
+            flow["verdict"] == "deny"
+            and flow.get("destination", {}).get("labels") == {"app": "web"}
+            and "sender is not known" in flow["reason"]
+            for flow in self.host.flows()
+        )
 
     def stamps_are_lost(self):
         return any("workloads refuse local traffic" in p for p in self.host.status()["problems"])

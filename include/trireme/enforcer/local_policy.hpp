@@ -40,6 +40,8 @@ class LocalPolicy {
   void cancel();
 
   [[nodiscard]] Result<gate::Refusals> refusals() const { return gate_->refusals(); }
+  [[nodiscard]] int refused_fd() const { return gate_->refused_fd(); }
+  [[nodiscard]] std::vector<gate::Refused> take_refused() { return gate_->take_refused(); }
   [[nodiscard]] int canary() const { return gate_->canary(); }
 
  private:

@@ -14,9 +14,11 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
+#include "trireme/policy/address.hpp"
 #include "trireme/policy/compile.hpp"
 
 namespace trireme::gate {
@@ -47,6 +49,27 @@ struct Refusals {
              {"protocol", protocol},
              {"unreadable", unreadable}}};
   }
+};
+
+/// A packet that was refused: the first in five seconds with these ends, port and reason.
+struct Refused {
+  enum class Reason : std::uint8_t {
+    quarantine_in,
+    quarantine_out,
+    unstamped,
+    policy,
+    protocol,
+    unreadable
+  };  // as the counts of Refusals
+  Reason reason = Reason::policy;
+  policy::Number from = 0;  // kQuarantine, a workload's, 1: @host, 0: not known
+  policy::Number to = 0;
+  policy::Address source;
+  policy::Address destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;  // of the destination; 0 where the protocol has none
+  bool audited = false;    // it passed
+  bool local = false;      // on lo
 };
 
 /// Whether the kernel quarantines new containers itself, before their first instruction.
@@ -116,6 +139,11 @@ class Gate {
   [[nodiscard]] Status change(const policy::Delta& delta);
 
   [[nodiscard]] Result<Refusals> refusals() const;
+  /// Readable when packets were refused.
+  [[nodiscard]] int refused_fd() const;
+  /// Those since the last call. Each sender has a share of 32 in five seconds; what does not fit is
+  /// in refusals() alone.
+  [[nodiscard]] std::vector<Refused> take_refused();
   /// A filter for a UDP socket (SO_ATTACH_BPF), which cuts datagrams off that have lost their stamp
   /// on the way. The descriptor is this object's.
   [[nodiscard]] int canary() const;
