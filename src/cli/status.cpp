@@ -49,6 +49,19 @@ void print_tokens(const json& tokens) {
                                     points == 1 ? "point" : "points"));
 }
 
+/// Whether a container can begin before it is known.
+void print_births(const json& births) {
+  const std::string state = births.value("quarantined", "off");
+  const std::string reason = births.value("reason", "");
+  if (state == "always") {
+    print_field("births", "the kernel quarantines new containers, also while triremed is down");
+  } else if (state == "while_running") {
+    print_field("births", "the kernel quarantines new containers while triremed runs: " + reason);
+  } else if (state == "absent") {
+    print_field("births", "the kernel does not quarantine new containers: " + reason);
+  }
+}
+
 void print_policy(const json& policy) {
   const auto generation = policy.value("generation", 0);
   print_field("policy", fmt::format("generation {}, {} rules, loaded {}", generation,
@@ -80,6 +93,7 @@ void print_status(const json& status) {
   }
   print_field("cgroups", status.value("cgroup_driver", "?"));
   print_tokens(status.value("tokens", json()));
+  print_births(status.value("gate", json::object()).value("births", json::object()));
   print_list(status.value("problems", json::array()), "problems");
 }
 

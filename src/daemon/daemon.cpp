@@ -153,11 +153,8 @@ Status Daemon::open_points() {
     return tl::unexpected(gate.error());
   }
   local_ = std::make_unique<enforcer::LocalPolicy>(*tree_, std::move(*gate), settings_->policy());
-  common_ = std::make_unique<enforcer::Common>(
-      enforcer::Common{.tree = *tree_,
-                       .numbers = numbers_,
-                       .identities = tokens_->identities(),
-                       .local = *local_});
+  common_ = std::make_unique<enforcer::Common>(enforcer::Common{
+      .tree = *tree_, .numbers = numbers_, .identities = tokens_->identities(), .local = *local_});
   common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
@@ -190,8 +187,16 @@ Status Daemon::open_points() {
 
 /// In the point's network namespace.
 Status Daemon::watch(enforcer::Point& point) {
+  // What others do to packets on lo is looked at where this process is.
+  const bool is_here = point.network == nullptr;
   return watches_.open(loop_.get(), *points_, point, flows_, *registry_,
-                       [this, &point] { look_again({&point}); });
+                       {.repaired = [this, &point] { look_again({&point}); },
+                        .changed =
+                            [this, is_here] {
+                              if (is_here && local_watch_) {
+                                local_watch_->send_canary();
+                              }
+                            }});
 }
 
 /// Time passes while files stay.
@@ -258,6 +263,16 @@ Status Daemon::enforce() {
               : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
                                            on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
+  auto local_watch =
+      LocalWatch::create(loop_.get(), *local_, problems_, [this](const gate::Refused& refused) {
+        if (auto flow = watches_.tell(refused, *registry_)) {
+          flows_.take(std::move(*flow));
+        }
+      });
+  if (!local_watch) {
+    return tl::unexpected(local_watch.error());
+  }
+  local_watch_ = std::move(*local_watch);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
 }
@@ -317,7 +332,15 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
   return {};
 }
 
+/// Before containers are looked at: what is born meanwhile is told too.
+void Daemon::quarantine_births(const policy::Identity& identity) {
+  problems_.note("new containers",
+                 local_->quarantine_births(identity.docker.containers !=
+                                           policy::DockerSettings::Containers::none));
+}
+
 void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) {
+  quarantine_births(*identity);
   docker_->configure(identity);
   units_->configure(identity);
   launcher_->configure(identity);
@@ -335,7 +358,6 @@ void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
       second_looks_[point->id] = std::chrono::steady_clock::now() + kRevokeAgain;
     }
   }
-  watches_.tell_audited();
   problems_.note("revocation", unrevoked_.empty()
                                    ? Status{}
                                    : Status(tl::unexpected(unrevoked_.begin()->second)));

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "flow_feed.hpp"
+#include "local_watch.hpp"
 #include "metrics_service.hpp"
 #include "point_watches.hpp"
 #include "problems.hpp"
@@ -88,6 +89,7 @@ class Daemon {
   void look_at_certificate(const credentials::Trust& trust);
   void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);
   void configure(const std::shared_ptr<const policy::Identity>& identity);
+  void quarantine_births(const policy::Identity& identity);
   void revoke(const std::vector<enforcer::Point*>& points);
   void look_again(const std::vector<enforcer::Point*>& points);
   void await_second_look();
@@ -121,6 +123,7 @@ class Daemon {
   std::unique_ptr<systemd::Launcher> launcher_;
   FlowFeed flows_;
   PointWatches watches_;
+  std::unique_ptr<LocalWatch> local_watch_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
   std::map<handshake::PointId, std::chrono::steady_clock::time_point>

@@ -17,12 +17,12 @@ constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT;
 }  // namespace
 
 Result<std::unique_ptr<Drift>> Drift::open(sd_event* loop, enforcer::Enforcer& enforcer,
-                                           std::function<void()> repaired) {
+                                           Handlers handlers) {
   auto watch = enforcer.watch();
   if (!watch) {
     return tl::unexpected(watch.error());
   }
-  std::unique_ptr<Drift> drift(new Drift(enforcer, std::move(*watch), std::move(repaired)));
+  std::unique_ptr<Drift> drift(new Drift(enforcer, std::move(*watch), std::move(handlers)));
   int rc = sd_event_add_io(loop, &drift->readable_, drift->watch_.fd(), EPOLLIN, on_readable,
                            drift.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(drift->readable_, kPriority);
@@ -44,8 +44,12 @@ Drift::~Drift() {
 int Drift::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
                        void* self) {
   auto& drift = *static_cast<Drift*>(self);
-  if (const auto who = drift.watch_.drain()) {
-    drift.repair_soon(fmt::format("table inet {} was changed by {}", enforcer::kTable, *who));
+  const kernel::NftWatch::News news = drift.watch_.drain();
+  if (news.who) {
+    drift.repair_soon(fmt::format("table inet {} was changed by {}", enforcer::kTable, *news.who));
+  }
+  if (news.any) {
+    drift.handlers_.changed();
   }
   return 0;
 }
@@ -92,7 +96,7 @@ void Drift::repair() {
   failures_ = 0;
   repairs_++;
   spdlog::error("{}; the table has been written anew", reason_);
-  repaired_();
+  handlers_.repaired();
 }
 
 std::optional<std::string> Drift::problem() const {

@@ -17,11 +17,14 @@ namespace trireme::daemon {
 
 class Drift {
  public:
-  /// `repaired` is called after each repair. All references outlive this object. Errors: the event
-  /// loop, no netlink socket.
+  struct Handlers {
+    std::function<void()> repaired;  // after each repair
+    std::function<void()> changed;   // after another program has changed any table
+  };
+  /// All references outlive this object. Errors: the event loop, no netlink socket.
   [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop,
                                                            enforcer::Enforcer& enforcer,
-                                                           std::function<void()> repaired);
+                                                           Handlers handlers);
   ~Drift();
   Drift(const Drift&) = delete;
   Drift& operator=(const Drift&) = delete;
@@ -39,8 +42,8 @@ class Drift {
  private:
   using Clock = std::chrono::steady_clock;
 
-  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, std::function<void()> repaired)
-      : enforcer_(enforcer), watch_(std::move(watch)), repaired_(std::move(repaired)) {}
+  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, Handlers handlers)
+      : enforcer_(enforcer), watch_(std::move(watch)), handlers_(std::move(handlers)) {}
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
   void repair_soon(const std::string& reason);
@@ -48,7 +51,7 @@ class Drift {
 
   enforcer::Enforcer& enforcer_;
   kernel::NftWatch watch_;
-  std::function<void()> repaired_;
+  Handlers handlers_;
   sd_event_source* readable_ = nullptr;
   sd_event_source* timer_ = nullptr;
   bool due_ = false;     // a repair is to be made, now or by the timer

@@ -66,6 +66,16 @@ json names_json(Daemon& daemon) {
           {"answers_lost", counts.lost}};
 }
 
+/// How new containers are quarantined before their first instruction.
+json births_json(const gate::Births& births) {
+  using State = gate::Births::State;
+  static const std::map<State, const char*> kTexts = {{State::off, "off"},
+                                                      {State::always, "always"},
+                                                      {State::while_running, "while_running"},
+                                                      {State::absent, "absent"}};
+  return {{"quarantined", kTexts.at(births.state)}, {"reason", births.doubt}};
+}
+
 /// Packets that the gate has refused at their sockets since it was first put there, by reason.
 json gate_json(Daemon& daemon) {
   const auto refusals = daemon.local().refusals();
@@ -76,7 +86,9 @@ json gate_json(Daemon& daemon) {
   for (const auto& [reason, count] : refusals->by_reason()) {
     refused[reason] = count;
   }
-  return {{"refused", std::move(refused)}, {"audited", refusals->audited}};
+  return {{"refused", std::move(refused)},
+          {"audited", refusals->audited},
+          {"births", births_json(daemon.local().births())}};
 }
 
 json status_json(Daemon& daemon) {

@@ -23,12 +23,12 @@ constexpr std::uint64_t kLongest = 100'000;
 Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::Points& points,
                                                      enforcer::Point& point, FlowFeed& feed,
                                                      const workload::Registry& registry,
-                                                     std::function<void()> repaired) {
+                                                     Drift::Handlers handlers) {
   auto log = enforcer::FlowLog::open();
   if (!log) {
     return tl::unexpected(log.error());
   }
-  auto drift = Drift::open(loop, *point.enforcer, std::move(repaired));
+  auto drift = Drift::open(loop, *point.enforcer, std::move(handlers));
   if (!drift) {
     return tl::unexpected(drift.error());
   }
@@ -75,12 +75,6 @@ std::uint32_t PointWatch::queued() const {
     }
   }
   return waiting;
-}
-
-void PointWatch::tell_audited() {
-  for (policy::Flow& flow : log_.audited(*point_.enforcer, registry_)) {
-    feed_.take(std::move(flow));
-  }
 }
 
 int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/,

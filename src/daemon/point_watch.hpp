@@ -13,12 +13,11 @@ namespace trireme::daemon {
 
 class PointWatch {
  public:
-  /// Opens its sockets in the present network namespace, which is the point's. `repaired` is called
-  /// after each repair of the table. All references outlive this object. Errors: another program
-  /// has the log group, no netlink, the event loop.
+  /// Opens its sockets in the present network namespace, which is the point's. All references
+  /// outlive this object. Errors: another program has the log group, no netlink, the event loop.
   [[nodiscard]] static Result<std::unique_ptr<PointWatch>> open(
       sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
-      const workload::Registry& registry, std::function<void()> repaired);
+      const workload::Registry& registry, Drift::Handlers handlers);
   ~PointWatch();
   PointWatch(const PointWatch&) = delete;
   PointWatch& operator=(const PointWatch&) = delete;
@@ -27,9 +26,8 @@ class PointWatch {
   [[nodiscard]] Drift& drift() { return *drift_; }
   /// Null where this kernel has no queues.
   [[nodiscard]] const AnswerWatch* answers() const { return answers_.get(); }
+  [[nodiscard]] const enforcer::FlowLog& log() const { return log_; }
   void ended(const workload::Workload& workload) { log_.ended(workload); }
-  /// Tells of live connections that audit mode lets go on.
-  void tell_audited();
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }
   /// Packets that wait in the verifier's queues.

@@ -4,8 +4,8 @@ namespace trireme::daemon {
 
 Status PointWatches::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
                           FlowFeed& feed, const workload::Registry& registry,
-                          std::function<void()> repaired) {
-  auto watch = PointWatch::open(loop, points, point, feed, registry, std::move(repaired));
+                          Drift::Handlers handlers) {
+  auto watch = PointWatch::open(loop, points, point, feed, registry, std::move(handlers));
   if (!watch) {
     return tl::unexpected(watch.error());
   }
@@ -19,10 +19,22 @@ void PointWatches::ended(const workload::Workload& workload) {
   }
 }
 
-void PointWatches::tell_audited() {
+std::optional<policy::Flow> PointWatches::tell(const gate::Refused& refused,
+                                               const workload::Registry& registry) const {
+  PointWatch* where = nullptr;  // where one of both is enrolled; else this host
   for (const auto& [id, watch] : watches_) {
-    watch->tell_audited();
+    if (watch->log().told(refused)) {
+      return std::nullopt;
+    }
+    const enforcer::Enforcer& enforcer = *watch->point().enforcer;
+    if (where == nullptr || enforcer.labels(refused.to) != nullptr ||
+        enforcer.labels(refused.from) != nullptr) {
+      where = watch.get();
+    }
   }
+  return where == nullptr
+             ? std::nullopt
+             : std::optional(where->log().tell(refused, registry, *where->point().enforcer));
 }
 
 void PointWatches::catch_up() {

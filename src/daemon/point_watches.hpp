@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 
 #include "point_watch.hpp"
 
@@ -19,11 +20,13 @@ class PointWatches {
   /// In the point's network namespace; see PointWatch::open().
   [[nodiscard]] Status open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
                             FlowFeed& feed, const workload::Registry& registry,
-                            std::function<void()> repaired);
+                            Drift::Handlers handlers);
   void close(const enforcer::Point& point) { watches_.erase(point.id); }
   void ended(const workload::Workload& workload);
-  /// As PointWatch's, of all.
-  void tell_audited();
+  /// What the gate has refused, for the flow log; nullopt where rules have refused the same a
+  /// moment ago, and it is there already.
+  [[nodiscard]] std::optional<policy::Flow> tell(const gate::Refused& refused,
+                                                 const workload::Registry& registry) const;
   /// Repairs of tables that are due.
   void catch_up();
 

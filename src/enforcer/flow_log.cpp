@@ -64,6 +64,26 @@ bool has_ports(std::uint8_t protocol) {
   return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
+/// What only the gate finds, and policy does not explain: one word, and a sentence.
+std::pair<const char*, const char*> found_by_gate(gate::Refused::Reason reason) {
+  using Reason = gate::Refused::Reason;
+  switch (reason) {
+    case Reason::unstamped:
+      return {"unstamped",
+              "its sender is not known: a rule of another program has changed the packet's "
+              "priority, or the sender is outside of this cgroup tree"};
+    case Reason::protocol:
+      return {"protocol", "only TCP, UDP and ICMP reach a workload on this host"};
+    case Reason::unreadable:
+      return {"unreadable", "its headers cannot be read"};
+    case Reason::quarantine_in:
+    case Reason::quarantine_out:
+    case Reason::policy:
+      break;
+  }
+  return {"", ""};
+}
+
 /// What an element of `refused` and a packet have in common.
 std::uint32_t service(std::uint8_t protocol, std::uint16_t port) {
   return std::uint32_t{protocol} << 16U | (has_ports(protocol) ? port : 0U);
@@ -163,29 +183,30 @@ std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet
   return std::nullopt;
 }
 
-/// The ends, port and reason of a flow whose label has both numbers.
-void FlowLog::describe(policy::Flow& flow, const kernel::TrackedFlow& tracked,
-                       const workload::Registry& registry, const Enforcer& enforcer) const {
-  const FlowLabel label{tracked.label};
-  const Number source = label.source().value_or(kNoNumber);
-  const Number destination = label.destination().value_or(kNoNumber);
-  flow.port = tracked.reply.source_port;
-  flow.source = describe(source, tracked.original.source, registry, enforcer);
-  flow.destination = describe(destination, tracked.reply.source, registry, enforcer);
-  explain(flow, enforcer, source, destination);
+policy::Flow FlowLog::tell(const gate::Refused& refused, const workload::Registry& registry,
+                           const Enforcer& enforcer) const {
+  policy::Flow flow;
+  flow.time = std::chrono::system_clock::now();
+  flow.protocol = refused.protocol;
+  flow.port = refused.port;
+  flow.verdict = refused.audited ? policy::Verdict::audit : policy::Verdict::deny;
+  // Who is not known is not elsewhere, on lo.
+  const auto end = [&](Number number, const policy::Address& address) {
+    return describe(refused.local && number == kNoNumber ? kHost : number, address, registry,
+                    enforcer);
+  };
+  flow.source = end(refused.from, refused.source);
+  flow.destination = end(refused.to, refused.destination);
+  std::tie(flow.cause, flow.reason) = found_by_gate(refused.reason);
+  if (flow.reason.empty()) {
+    explain(flow, enforcer, refused.from, refused.to);
+  }
+  return flow;
 }
 
-std::vector<policy::Flow> FlowLog::audited(Enforcer& enforcer,
-                                           const workload::Registry& registry) const {
-  std::vector<policy::Flow> flows;
-  for (const kernel::TrackedFlow& tracked : enforcer.take_audited()) {
-    policy::Flow& flow = flows.emplace_back();
-    flow.time = std::chrono::system_clock::now();
-    flow.protocol = tracked.protocol;
-    flow.verdict = policy::Verdict::audit;
-    describe(flow, tracked, registry, enforcer);
-  }
-  return flows;
+bool FlowLog::told(const gate::Refused& refused) const {
+  const auto known = told_.find({refused.from, refused.to, refused.protocol, refused.port});
+  return known != told_.end() && Clock::now() < known->second + kTellAgain;
 }
 
 std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
@@ -203,7 +224,7 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
     flow.port = destination_port(packet);
     Number source = kNoNumber;
     Number destination = kNoNumber;
-    const kernel::FlowTuple& tuple = packet.tuple;
+    kernel::FlowTuple tuple = packet.tuple;
     if (packet.prefix == "deny") {
       const auto ends = take_ends(packet, refused_lately);
       if (!ends) {
@@ -220,9 +241,11 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
       if (!tracked) {
         continue;  // ended already
       }
-      describe(flow, *tracked, registry, enforcer);
-      flows.push_back(std::move(flow));
-      continue;
+      source = FlowLabel{tracked->label}.source().value_or(kNoNumber);
+      destination = FlowLabel{tracked->label}.destination().value_or(kNoNumber);
+      tuple.source = tracked->original.source;
+      tuple.destination = tracked->reply.source;
+      flow.port = tracked->reply.source_port;
     }
     flow.source = describe(source, tuple.source, registry, enforcer);
     flow.destination = describe(destination, tuple.destination, registry, enforcer);

@@ -147,7 +147,7 @@ Result<std::size_t> Enforcer::revoke() {
   return changed && !ended ? ended : changed;
 }
 
-/// On lo rules look at what begins a flow, and no more: there it is forgotten, told or ended.
+/// On lo rules look at what begins a flow, and no more.
 Status Enforcer::take_back(const TrackedFlow& flow) {
   if (!is_local(flow)) {
     return conntrack_.clear_label_bits(flow, kVerdictBits);
@@ -155,13 +155,9 @@ Status Enforcer::take_back(const TrackedFlow& flow) {
   if (flow.protocol == IPPROTO_UDP) {
     return conntrack_.remove(flow);
   }
-  if (!common_.local.audits()) {
-    return conntrack_.clear_label_bits(flow, kVerdictBits);  // end_connections() does the rest
-  }
-  if (audited_.size() < kMostAudited) {
-    audited_.push_back(flow);
-  }
-  return conntrack_.set_label_bits(flow, kAudited);
+  // The gate tells of those that audit mode lets go on; end_connections() ends the others.
+  return common_.local.audits() ? conntrack_.set_label_bits(flow, kAudited)
+                                : conntrack_.clear_label_bits(flow, kVerdictBits);
 }
 
 /// Both ends are sockets of this network namespace.

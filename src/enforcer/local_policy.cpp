@@ -68,7 +68,8 @@ Status LocalPolicy::start() {
     return tl::unexpected(before.error());
   }
   for (const auto& [id, number] : *before) {
-    if (!members_.contains(id)) {
+    // Births that nobody has told of yet stay as they are.
+    if (!members_.contains(id) && number != gate::Gate::kBorn) {
       if (Status done = gate_->end(id); !done) {
         return done;
       }
@@ -79,6 +80,7 @@ Status LocalPolicy::start() {
   for (const auto& [id, member] : members_) {
     done = done ? gate_->set(id, member.number) : done;
   }
+  done = done ? gate_->look_through() : done;
   done = done ? gate_->attach() : done;
   live_ = done.has_value();
   return done;
@@ -131,13 +133,18 @@ Status LocalPolicy::quarantine(const workload::CgroupRef& cgroup) {
   return done ? forgotten : done;
 }
 
-Status LocalPolicy::end(std::uint64_t cgroup_id, bool lives_on) {
+Status LocalPolicy::end(std::uint64_t cgroup_id) {
   if (!members_.contains(cgroup_id)) {
     return {};
   }
-  const Status done = !live_     ? Status{}
-                      : lives_on ? gate_->release(cgroup_id)
-                                 : gate_->end(cgroup_id);
+  const Status done = live_ ? gate_->end(cgroup_id) : Status{};
+  const Status forgotten = forget(cgroup_id);
+  return done ? forgotten : done;
+}
+
+Status LocalPolicy::release(std::uint64_t cgroup_id) {
+  // Before start() too: what an earlier daemon's gate has of it is not to be taken for an end.
+  const Status done = gate_->release(cgroup_id);
   const Status forgotten = forget(cgroup_id);
   return done ? forgotten : done;
 }

@@ -220,19 +220,19 @@ Status Points::quarantine(CgroupRef cgroup) {
 }
 
 Status Points::end(const CgroupRef& cgroup, Number number) {
-  const Status judged = end_local(cgroup);
+  const Status judged = cgroup.id == 0 ? Status{} : common_.local.end(cgroup.id);
   const Status ended = end_at_point(cgroup, number);
   return judged ? ended : judged;
 }
 
-Status Points::end_local(const CgroupRef& cgroup) const {
-  if (cgroup.id == 0) {
-    return {};
+Status Points::release(const CgroupRef& cgroup, Number number) {
+  const auto there = cgroup.path.empty() ? Result<std::uint64_t>(0) : common_.tree.id(cgroup.path);
+  if (!there || *there != cgroup.id) {
+    return end(cgroup, number);  // it has gone meanwhile
   }
-  const auto there = common_.tree.id(cgroup.path);
-  const bool lives_on =
-      !cgroup.path.empty() && there && *there == cgroup.id && common_.tree.populated(cgroup.path);
-  return common_.local.end(cgroup.id, lives_on);
+  const Status judged = cgroup.id == 0 ? Status{} : common_.local.release(cgroup.id);
+  const Status ended = end_at_point(cgroup, number);
+  return judged ? ended : judged;
 }
 
 Status Points::end_at_point(const CgroupRef& cgroup, Number number) {

@@ -17,6 +17,8 @@ enum {
   TRIREME_NOBODY = 0,     /* no stamp: nobody knows who sent it */
   TRIREME_HOST = 1,       /* a process that is not a workload */
   TRIREME_QUARANTINE = 2, /* nothing in, nothing out */
+  TRIREME_BORN = 3,       /* in `numbers` only: quarantined by the kernel when the cgroup was made;
+                           * the daemon has not decided yet */
 };
 
 /* Flags of trireme_settings. */
@@ -26,18 +28,43 @@ enum {
 #define TRIREME_AUDIT (1u << 1)
 /* All addresses of @host are of one class, so that verdicts of @host may be remembered. */
 #define TRIREME_PLAIN_HOST (1u << 2)
-/* Some cgroup is in quarantine: look at packets of other devices than lo as well. */
-#define TRIREME_SOMEBODY_SHUT (1u << 3)
 /* @host may reach some workload: remember whom its sockets asked, so that answers come back. */
-#define TRIREME_HOST_ASKS (1u << 4)
+#define TRIREME_HOST_ASKS (1u << 3)
 /* The slot of the policy in force: 0 or 1. */
-#define TRIREME_SLOT (1u << 5)
+#define TRIREME_SLOT (1u << 4)
 
-/* One word, so that nobody reads half of a change. Low 32 bits: flags. High 32 bits: the generation
- * of numbers and policy; what was remembered under another one is void. Never 0. */
+/* Written by the daemon alone.
+ * word: one word, so that nobody reads half of a change. Low 32 bits: flags. High 32 bits: the
+ * daemon's part of the generation of numbers and policy.
+ * calm: 1 + trireme_counts.quarantined as it was when the daemon last saw that no cgroup is in
+ * quarantine; 0 while one is. While it agrees with that count, packets of other devices than lo
+ * pass unseen. */
 struct trireme_settings {
   __u64 word;
+  __u32 calm;
+  __u32 unused;
 };
+
+/* Written by the kernel alone; counts that only rise.
+ * ended: the kernel's part of the generation. What was remembered under another sum of both parts
+ * is void.
+ * quarantined: cgroups that the kernel has put in quarantine, at their birth or their end.
+ * missed: births that found no room in `numbers`. */
+struct trireme_counts {
+  __u32 ended;
+  __u32 quarantined;
+  __u32 missed;
+  __u32 unused;
+};
+
+/* Which new cgroups the kernel quarantines, written by the daemon.
+ * top: id of the cgroup at the top of the daemon's tree; 0: no births are looked at. */
+struct trireme_births {
+  __u64 top;
+};
+
+/* Bytes that are left of a canary datagram that has lost its stamp. */
+#define TRIREME_CANARY_WITHOUT_STAMP 4
 
 /* Why packets were refused; indices of the map `refusals`. */
 enum trireme_refusal {
@@ -49,6 +76,22 @@ enum trireme_refusal {
   TRIREME_REFUSED_UNREADABLE,
   TRIREME_AUDITED,
   TRIREME_REFUSALS,
+};
+
+/* What was refused (or, in audit mode, would have been), as its packet says; once in 5 seconds for
+ * the same ends, destination port, protocol and reason. Answers are turned round where their ports
+ * tell that they are. */
+struct trireme_refused {
+  __u32 from; /* numbers; TRIREME_NOBODY where unknown */
+  __u32 to;
+  __u8 source[16]; /* IPv4 as ::ffff:a.b.c.d */
+  __u8 destination[16];
+  __u16 source_port;
+  __u16 port; /* of the destination; 0 where the protocol has none */
+  __u8 protocol;
+  __u8 reason;  /* trireme_refusal */
+  __u8 audited; /* it passed */
+  __u8 local;   /* on lo */
 };
 
 /* A policy is one map of each of these kinds: policy/compile.hpp says what they mean. */

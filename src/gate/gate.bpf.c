@@ -47,6 +47,13 @@ struct {
 } numbers SEC(".maps");
 
 struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct trireme_counts);
+} counts SEC(".maps");
+
+struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, TRIREME_REFUSALS);
   __type(key, __u32);
@@ -180,16 +187,169 @@ static __always_inline void count(__u32 reason) {
     (*counter)++;
 }
 
-static __always_inline int refuse(__u32 flags, __u32 reason) {
-  if (reason >= TRIREME_REFUSED_UNSTAMPED && flags & TRIREME_AUDIT) {
-    count(TRIREME_AUDITED);
-    return PASS;
+/* --- packets --- */
+
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_DESTINATION 60
+
+/* Where the transport header begins, and its protocol; 0 where it cannot be read. */
+static __always_inline __u32 transport(struct __sk_buff* skb, __u8* protocol) {
+  if (skb->protocol == bpf_htons(0x0800)) {
+    __u8 header[10];
+    if (bpf_skb_load_bytes(skb, 0, header, sizeof header))
+      return 0;
+    *protocol = header[9];
+    return (header[0] & 15u) * 4;
   }
-  count(reason);
-  return REFUSE;
+  __u8 next;
+  if (skb->protocol != bpf_htons(0x86dd) || bpf_skb_load_bytes(skb, 6, &next, 1))
+    return 0;
+  __u32 at = 40;
+  for (int i = 0; i < 6; i++) {
+    if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION &&
+        next != NEXT_FRAGMENT)
+      break;
+    __u8 extension[2];
+    if (bpf_skb_load_bytes(skb, at, extension, sizeof extension))
+      return 0;
+    at += next == NEXT_FRAGMENT ? 8 : (extension[1] + 1u) * 8;
+    next = extension[0];
+  }
+  *protocol = next;
+  return at;
+}
+
+static __always_inline int read_addresses(struct __sk_buff* skb, __u8* source, __u8* destination) {
+  if (skb->protocol == bpf_htons(0x0800)) {
+    __builtin_memset(source, 0, 10);
+    __builtin_memset(source + 10, 0xff, 2);
+    __builtin_memset(destination, 0, 10);
+    __builtin_memset(destination + 10, 0xff, 2);
+    return !bpf_skb_load_bytes(skb, 12, source + 12, 4) &&
+           !bpf_skb_load_bytes(skb, 16, destination + 12, 4);
+  }
+  return !bpf_skb_load_bytes(skb, 8, source, 16) && !bpf_skb_load_bytes(skb, 24, destination, 16);
+}
+
+struct tcp_start {
+  __u16 source;
+  __u16 destination;
+  __u32 sequence;
+  __u32 acknowledged;
+  __u8 offset;
+  __u8 flags;
+};
+enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+
+/* --- refusals, counted and logged --- */
+
+#define AGAIN 5000000000ull   /* nanoseconds: the same refusal is logged once in this time */
+#define MOST 32               /* different ones of one sender in this time */
+#define FIRST_TEMPORARY 32768 /* ports from here on are those that the kernel gives to clients */
+
+/* Read by the daemon. Where it does not, or not fast enough, there are the counters. */
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 16);
+} refused SEC(".maps");
+
+struct logged_key {
+  __u32 from;
+  __u32 to;
+  __u16 port;
+  __u8 protocol;
+  __u8 reason;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, struct logged_key);
+  __type(value, __u64);
+} logged SEC(".maps");
+
+struct share {
+  __u64 since;
+  __u32 count;
+  __u32 unused;
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 1024);
+  __type(key, __u32);
+  __type(value, struct share);
+} shares SEC(".maps");
+
+/* Nobody fills the log in the place of others. */
+static __always_inline int has_share(__u32 sender, __u64 now) {
+  struct share* share = bpf_map_lookup_elem(&shares, &sender);
+  if (!share || now - share->since > AGAIN) {
+    struct share first = {.since = now, .count = 1};
+    bpf_map_update_elem(&shares, &sender, &first, BPF_ANY);
+    return 1;
+  }
+  return __sync_fetch_and_add(&share->count, 1), share->count <= MOST;
+}
+
+/* `what`: the reason, and from bit 8 on whether it was audited only. */
+static __noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, __u32 what) {
+  __u8 protocol = 0;
+  __u16 ports_there[2] = {};
+  __u8 tcp_flags = 0;
+  __u32 at = transport(skb, &protocol);
+  if (at && (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP))
+    bpf_skb_load_bytes(skb, at, ports_there, sizeof ports_there);
+  if (at && protocol == IPPROTO_TCP)
+    bpf_skb_load_bytes(skb, at + 13, &tcp_flags, 1);
+  __u16 source_port = bpf_ntohs(ports_there[0]), port = bpf_ntohs(ports_there[1]);
+  int is_answer = source_port && source_port < FIRST_TEMPORARY && port >= FIRST_TEMPORARY &&
+                  (tcp_flags & (SYN | ACK)) != SYN;
+  struct logged_key key = {.from = is_answer ? to : from,
+                           .to = is_answer ? from : to,
+                           .port = is_answer ? source_port : port,
+                           .protocol = protocol,
+                           .reason = what & 0xff};
+  __u64 now = bpf_ktime_get_ns();
+  __u64* last = bpf_map_lookup_elem(&logged, &key);
+  if ((last && now - *last < AGAIN) || !has_share(from, now))
+    return 0;
+  struct trireme_refused* event = bpf_ringbuf_reserve(&refused, sizeof *event, 0);
+  if (!event)
+    return 0;
+  event->from = key.from;
+  event->to = key.to;
+  event->source_port = is_answer ? port : source_port;
+  event->port = key.port;
+  event->protocol = protocol;
+  event->reason = key.reason;
+  event->audited = what >> 8 & 1;
+  event->local = skb->ifindex == LOOPBACK;
+  if (is_answer)
+    read_addresses(skb, event->destination, event->source);
+  else
+    read_addresses(skb, event->source, event->destination);
+  bpf_ringbuf_submit(event, 0);
+  bpf_map_update_elem(&logged, &key, &now, BPF_ANY);
+  return 0;
+}
+
+static __always_inline int refuse(struct __sk_buff* skb, __u32 flags, __u32 from, __u32 to,
+                                  __u32 reason) {
+  int audited = reason >= TRIREME_REFUSED_UNSTAMPED && flags & TRIREME_AUDIT;
+  count(audited ? TRIREME_AUDITED : reason);
+  log_refusal(skb, from, to, reason | (audited ? 1u << 8 : 0));
+  return audited ? PASS : REFUSE;
 }
 
 /* --- who --- */
+
+/* Whether no cgroup is in quarantine. */
+static __always_inline int is_calm(const struct trireme_settings* set,
+                                   const struct trireme_counts* counted) {
+  __u32 calm = *(volatile const __u32*)&set->calm;
+  return calm && calm == *(volatile const __u32*)&counted->quarantined + 1;
+}
 
 static __always_inline __u32 look_up_number(struct __sk_buff* skb) {
   for (int level = DEEPEST; level >= 1; level--) {
@@ -198,7 +358,7 @@ static __always_inline __u32 look_up_number(struct __sk_buff* skb) {
       continue;
     __u32* number = bpf_map_lookup_elem(&numbers, &id);
     if (number)
-      return *number;
+      return *number == TRIREME_BORN ? TRIREME_QUARANTINE : *number;
   }
   return TRIREME_HOST;
 }
@@ -341,62 +501,7 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
   return verdict;
 }
 
-/* --- packets --- */
-
-#define NEXT_HOP_BY_HOP 0
-#define NEXT_ROUTING 43
-#define NEXT_FRAGMENT 44
-#define NEXT_DESTINATION 60
-
-/* Where the transport header begins, and its protocol; 0 where it cannot be read. */
-static __always_inline __u32 transport(struct __sk_buff* skb, __u8* protocol) {
-  if (skb->protocol == bpf_htons(0x0800)) {
-    __u8 header[10];
-    if (bpf_skb_load_bytes(skb, 0, header, sizeof header))
-      return 0;
-    *protocol = header[9];
-    return (header[0] & 15u) * 4;
-  }
-  __u8 next;
-  if (skb->protocol != bpf_htons(0x86dd) || bpf_skb_load_bytes(skb, 6, &next, 1))
-    return 0;
-  __u32 at = 40;
-  for (int i = 0; i < 6; i++) {
-    if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION &&
-        next != NEXT_FRAGMENT)
-      break;
-    __u8 extension[2];
-    if (bpf_skb_load_bytes(skb, at, extension, sizeof extension))
-      return 0;
-    at += next == NEXT_FRAGMENT ? 8 : (extension[1] + 1u) * 8;
-    next = extension[0];
-  }
-  *protocol = next;
-  return at;
-}
-
-static __always_inline int read_addresses(struct __sk_buff* skb, struct packet* p) {
-  if (skb->protocol == bpf_htons(0x0800)) {
-    __builtin_memset(p->source, 0, 10);
-    __builtin_memset(p->source + 10, 0xff, 2);
-    __builtin_memset(p->destination, 0, 10);
-    __builtin_memset(p->destination + 10, 0xff, 2);
-    return !bpf_skb_load_bytes(skb, 12, p->source + 12, 4) &&
-           !bpf_skb_load_bytes(skb, 16, p->destination + 12, 4);
-  }
-  return !bpf_skb_load_bytes(skb, 8, p->source, 16) &&
-         !bpf_skb_load_bytes(skb, 24, p->destination, 16);
-}
-
-struct tcp_start {
-  __u16 source;
-  __u16 destination;
-  __u32 sequence;
-  __u32 acknowledged;
-  __u8 offset;
-  __u8 flags;
-};
-enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
+/* --- on the way out --- */
 
 static __always_inline void remember_translation(struct bpf_sock* sk, __u16 port) {
   __u16* kept = bpf_sk_storage_get(&translated, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -424,11 +529,14 @@ int trireme_stamp(struct __sk_buff* skb) {
     return REFUSE;
   __u64 word = *(volatile __u64*)&set->word;
   __u32 flags = (__u32)word;
-  if (skb->ifindex != LOOPBACK && !(flags & TRIREME_SOMEBODY_SHUT))
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!counted)
+    return REFUSE;
+  if (skb->ifindex != LOOPBACK && is_calm(set, counted))
     return PASS;
-  __u32 number = number_of(skb, word >> 32);
+  __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
   if (number == TRIREME_QUARANTINE)
-    return refuse(flags, TRIREME_REFUSED_QUARANTINE_OUT);
+    return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
     return PASS;
   skb->priority = TRIREME_STAMP | number;
@@ -443,17 +551,17 @@ int trireme_stamp(struct __sk_buff* skb) {
   __u8 protocol;
   __u32 at = transport(skb, &protocol);
   if (!at)
-    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+    return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_UNREADABLE);
   if (protocol == IPPROTO_TCP) {
     struct tcp_start tcp;
     if (bpf_skb_load_bytes(skb, at, &tcp, 14))
-      return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+      return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_UNREADABLE);
     if ((tcp.flags & (SYN | ACK)) == SYN && tcp.destination != sk->dst_port)
       remember_translation(sk, tcp.destination);
   } else if (protocol == IPPROTO_UDP) {
     __u16 destination;
     if (bpf_skb_load_bytes(skb, at + 2, &destination, 2))
-      return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+      return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_UNREADABLE);
     if (!sk->dst_port)
       remember_asked(sk, destination);
     else if (sk->dst_port != destination)
@@ -482,16 +590,16 @@ static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk,
   __u32 flags = p->flags;
   struct tcp_start tcp;
   if (bpf_skb_load_bytes(skb, at, &tcp, 14))
-    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
   int has_data = skb->len > at + (tcp.offset >> 4) * 4u;
   int is_request = (tcp.flags & (SYN | ACK)) == SYN;
   /* They may come from a control socket, a TIME_WAIT socket or a SYN cookie, and say nothing. */
   if (tcp.flags & RST || (!has_data && !(tcp.flags & FIN) && !is_request))
     return PASS;
   if (p->from == TRIREME_NOBODY)
-    return refuse(flags, TRIREME_REFUSED_UNSTAMPED);
-  if (!read_addresses(skb, p))
-    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
+  if (!read_addresses(skb, p->source, p->destination))
+    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
   if (allowed(p, 0, tcp.destination) || asks_resolver(p))
     return PASS;
   if (!is_request) {
@@ -503,7 +611,7 @@ static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk,
     if (port && allowed(p, 1, *port))
       return PASS;
   }
-  return refuse(flags, TRIREME_REFUSED_POLICY);
+  return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
 
 static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk, struct packet* p,
@@ -511,9 +619,9 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
   __u32 flags = p->flags;
   __u16 ports_here[2];
   if (p->from == TRIREME_NOBODY)
-    return refuse(flags, TRIREME_REFUSED_UNSTAMPED);
-  if (bpf_skb_load_bytes(skb, at, ports_here, 4) || !read_addresses(skb, p))
-    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
+  if (bpf_skb_load_bytes(skb, at, ports_here, 4) || !read_addresses(skb, p->source, p->destination))
+    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
   p->is_udp = 1;
   if (allowed(p, 0, ports_here[1]) || asks_resolver(p))
     return PASS;
@@ -523,14 +631,14 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
     if (port && allowed(p, 1, *port))
       return PASS;
-    return refuse(flags, TRIREME_REFUSED_POLICY);
+    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
   }
   struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, 0);
   if (ring)
     for (int i = 0; i < ASKED; i++)
       if (ring->port[i] && (resolver_answers(p) || allowed(p, 1, ring->port[i])))
         return PASS;
-  return refuse(flags, TRIREME_REFUSED_POLICY);
+  return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
 
 /* What rules cannot judge of what comes from elsewhere, since they see one socket of many, or none:
@@ -567,24 +675,27 @@ int trireme_judge(struct __sk_buff* skb) {
     return REFUSE;
   __u64 word = *(volatile __u64*)&set->word;
   __u32 flags = (__u32)word;
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!counted)
+    return REFUSE;
   int is_unjudged = skb->ifindex != LOOPBACK && is_unseen(skb);
-  if (skb->ifindex != LOOPBACK && !is_unjudged && !(flags & TRIREME_SOMEBODY_SHUT))
+  if (skb->ifindex != LOOPBACK && !is_unjudged && is_calm(set, counted))
     return PASS;
   /* The settings first: what is looked up after them is as new as they are, or newer. */
-  __u32 generation = word >> 32;
+  __u32 generation = (word >> 32) + *(volatile __u32*)&counted->ended;
   barrier();
   __u32 own = number_of(skb, generation);
-  if (own == TRIREME_QUARANTINE)
-    return refuse(flags, TRIREME_REFUSED_QUARANTINE_IN);
-  if (is_unjudged && own != TRIREME_HOST)
-    return refuse(flags, TRIREME_REFUSED_PROTOCOL);
-  if (skb->ifindex != LOOPBACK)
-    return PASS;
   __u32 priority = skb->priority;
   struct packet p = {
       .own = own, .generation = generation, .flags = flags, .slot = flags & TRIREME_SLOT ? 1 : 0};
-  if ((priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
+  if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
+  if (own == TRIREME_QUARANTINE)
+    return refuse(skb, flags, p.from, own, TRIREME_REFUSED_QUARANTINE_IN);
+  if (is_unjudged && own != TRIREME_HOST)
+    return refuse(skb, flags, p.from, own, TRIREME_REFUSED_PROTOCOL);
+  if (skb->ifindex != LOOPBACK)
+    return PASS;
   if (p.from == own)
     return PASS;
   if (own == TRIREME_HOST && p.from == TRIREME_NOBODY)
@@ -594,7 +705,7 @@ int trireme_judge(struct __sk_buff* skb) {
   __u32 at = transport(skb, &protocol);
   struct bpf_sock* sk = skb->sk;
   if (!at || !sk || !(sk = bpf_sk_fullsock(sk)))
-    return refuse(flags, TRIREME_REFUSED_UNREADABLE);
+    return refuse(skb, flags, p.from, own, TRIREME_REFUSED_UNREADABLE);
   switch (protocol) {
     case IPPROTO_TCP:
       return judge_tcp(skb, sk, &p, at);
@@ -604,24 +715,181 @@ int trireme_judge(struct __sk_buff* skb) {
     case IPPROTO_ICMPV6:
       return PASS; /* rules judge it: it has no ports */
     default:
-      return refuse(flags, TRIREME_REFUSED_PROTOCOL);
+      return refuse(skb, flags, p.from, own, TRIREME_REFUSED_PROTOCOL);
   }
 }
 
-/* --- how long a number lasts --- */
+/* --- the canary --- */
+
+#define UDP_HEADER 8
+
+/* At a socket of the daemon that sends to itself: what arrives without its stamp is cut off. */
+SEC("socket")
+int trireme_canary(struct __sk_buff* skb) {
+  return (skb->priority & TRIREME_STAMP_MASK) == TRIREME_STAMP
+             ? 0xffff
+             : UDP_HEADER + TRIREME_CANARY_WITHOUT_STAMP;
+}
+
+/* --- births and ends of cgroups --- */
+
+/* Where the daemon has said what to look for. Only the programs below use it, so that a later
+ * daemon, which finds the maps of those that are attached to the cgroup, writes its own. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __type(value, struct trireme_births);
+} births SEC(".maps");
 
 /* What is read of the kernel's own structures; the loader finds where the fields are. */
 struct kernfs_node {
   __u64 id;
+  const char* name;
+} __attribute__((preserve_access_index));
+struct cgroup_root {
+  int hierarchy_id;
+} __attribute__((preserve_access_index));
+struct cgroup;
+struct cgroup_subsys_state {
+  struct cgroup* cgroup;
+  struct cgroup_subsys_state* parent;
 } __attribute__((preserve_access_index));
 struct cgroup {
+  struct cgroup_subsys_state self;
   struct kernfs_node* kn;
+  struct cgroup_root* root;
 } __attribute__((preserve_access_index));
 
-/* The cgroup has gone, and with it the last socket that was made in it. */
+/* Ids are only unique within a hierarchy, and those of cgroup v1 are no concern of ours. */
+static __always_inline int is_v2(const struct cgroup* cgroup) {
+  return cgroup->root->hierarchy_id == 0;
+}
+
+static __always_inline void raise(__u32 which) {
+  __u32 zero = 0;
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!counted)
+    return;
+  if (which == TRIREME_BORN)
+    __sync_fetch_and_add(&counted->quarantined, 1);
+  else if (which == TRIREME_QUARANTINE) {
+    __sync_fetch_and_add(&counted->quarantined, 1);
+    __sync_fetch_and_add(&counted->ended, 1);
+  } else
+    __sync_fetch_and_add(&counted->missed, 1);
+}
+
+#define HEX 64   /* digits of a container's id */
+#define PREFIX 7 /* "docker-" or "libpod-" */
+#define SUFFIX 6 /* ".scope", ".slice" */
+#define LONGEST 255
+
+static __always_inline int is_hex(const char* text) {
+  for (int i = 0; i < HEX; i++)
+    if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+      return 0;
+  return 1;
+}
+static __always_inline int is_docker(const char* text) {
+  return !__builtin_memcmp(text, "docker-", PREFIX);
+}
+static __always_inline int is_libpod(const char* text) {
+  return !__builtin_memcmp(text, "libpod-", PREFIX);
+}
+
+/* NAME.slice: whose children the daemon follows. */
+static __always_inline int is_slice(const struct cgroup* cgroup) {
+  char name[LONGEST + 1];
+  const char* text = cgroup->kn->name;
+  long size = bpf_probe_read_kernel_str(name, sizeof name, text);
+  if (size < SUFFIX + 2)
+    return 0;
+  char end[8] = {};
+  return !bpf_probe_read_kernel(end, SUFFIX, text + size - 1 - SUFFIX) &&
+         !__builtin_memcmp(end, ".slice", SUFFIX);
+}
+
+static __always_inline int has_name(const struct cgroup* cgroup, const char* wanted, __u32 size) {
+  char name[16] = {};
+  return bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name) == size &&
+         !__builtin_memcmp(name, wanted, size);
+}
+
+enum { NO_CONTAINER, SCOPE, DIRECTORY };
+
+/* docker-ID.scope and libpod-ID.scope; or ID and libpod-ID, as the cgroupfs driver has them. */
+static __always_inline int kind_of(const struct cgroup* cgroup) {
+  char name[PREFIX + HEX + SUFFIX + 2] = {};
+  long size = bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name) - 1;
+  if (size == HEX)
+    return is_hex(name) ? DIRECTORY : NO_CONTAINER;
+  if (size != PREFIX + HEX && size != PREFIX + HEX + SUFFIX)
+    return NO_CONTAINER;
+  if (!is_hex(name + PREFIX))
+    return NO_CONTAINER;
+  if (size == PREFIX + HEX)
+    return is_libpod(name) ? DIRECTORY : NO_CONTAINER;
+  return (is_docker(name) || is_libpod(name)) &&
+                 !__builtin_memcmp(name + PREFIX + HEX, ".scope", SUFFIX)
+             ? SCOPE
+             : NO_CONTAINER;
+}
+
+/* Whether the daemon would hear of it: what is made deeper, inside of a service or of another
+ * container, is a part of that. */
+static __always_inline int is_followed(const struct cgroup* cgroup, int kind, __u64 top) {
+  const struct cgroup* above = cgroup->self.parent->cgroup;
+  if (kind == DIRECTORY)
+    return (has_name(above, "docker", sizeof "docker") ||
+            has_name(above, "libpod_parent", sizeof "libpod_parent")) &&
+           above->self.parent->cgroup->kn->id == top;
+  for (int i = 0; i < DEEPEST; i++) {
+    if (above->kn->id == top)
+      return 1;
+    if (!is_slice(above))
+      return 0;
+    above = above->self.parent->cgroup;
+  }
+  return 0;
+}
+
+/* A directory for a container, before anybody can use it. */
+SEC("?tp_btf/cgroup_mkdir")
+int trireme_born(__u64* arguments) {
+  const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
+  __u32 zero = 0;
+  const struct trireme_births* wanted = bpf_map_lookup_elem(&births, &zero);
+  if (!wanted || !wanted->top || !is_v2(cgroup))
+    return 0;
+  int kind = kind_of(cgroup);
+  if (kind == NO_CONTAINER || !is_followed(cgroup, kind, wanted->top))
+    return 0;
+  __u64 id = cgroup->kn->id;
+  __u32 number = TRIREME_BORN;
+  raise(bpf_map_update_elem(&numbers, &id, &number, BPF_ANY) ? TRIREME_NOBODY : TRIREME_BORN);
+  return 0;
+}
+
+/* The directory has gone. Sockets that were made in it may live on elsewhere. */
+SEC("?tp_btf/cgroup_rmdir")
+int trireme_ended(__u64* arguments) {
+  const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
+  if (!is_v2(cgroup))
+    return 0;
+  __u64 id = cgroup->kn->id;
+  __u32 number = TRIREME_QUARANTINE;
+  if (!bpf_map_update_elem(&numbers, &id, &number, BPF_EXIST))
+    raise(TRIREME_QUARANTINE);
+  return 0;
+}
+
+/* The last socket that was made in it has gone too. */
 SEC("?tp_btf/cgroup_release")
 int trireme_released(__u64* arguments) {
-  struct cgroup* cgroup = (struct cgroup*)arguments[0];
+  const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
+  if (!is_v2(cgroup))
+    return 0;
   __u64 id = cgroup->kn->id;
   bpf_map_delete_elem(&numbers, &id);
   return 0;

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <numeric>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "abi.h"
@@ -20,7 +21,10 @@
 namespace trireme::gate {
 namespace {
 
-static_assert(Gate::kQuarantine == TRIREME_QUARANTINE);
+static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN);
+static_assert(static_cast<int>(Refused::Reason::quarantine_in) == TRIREME_REFUSED_QUARANTINE_IN &&
+              static_cast<int>(Refused::Reason::unreadable) == TRIREME_REFUSED_UNREADABLE);
+static_assert(kCanaryWithoutStamp == TRIREME_CANARY_WITHOUT_STAMP);
 static_assert(kStamp == TRIREME_STAMP && kStampedNumber == ~TRIREME_STAMP_MASK);
 
 /// `rc` is libbpf's: 0, or a negative errno value.
@@ -195,7 +199,7 @@ Result<std::unique_ptr<Gate>> Gate::open(const std::string& top) {
     gate->generation_ = static_cast<std::uint32_t>(before.word >> 32U);
     gate->current_ = (flags & TRIREME_SLOT) != 0 ? 1 : 0;
     gate->audit_ = (flags & TRIREME_AUDIT) != 0;
-    gate->somebody_shut_ = (flags & TRIREME_SOMEBODY_SHUT) != 0;
+    gate->calm_ = before.calm == 0 ? std::nullopt : std::optional(before.calm - 1);
     gate->slots_.at(gate->current_).plain_host = (flags & TRIREME_PLAIN_HOST) != 0;
     gate->slots_.at(gate->current_).host_asks = (flags & TRIREME_HOST_ASKS) != 0;
   }
@@ -221,11 +225,13 @@ Status Gate::apply_settings() {
   const Slot& next = slots_.at(current_ ^ 1U);
   const bool plain_host = now.plain_host && (!both_ || next.plain_host);
   const bool host_asks = now.host_asks || (both_ && next.host_asks);
-  const std::uint32_t flags =
-      (both_ ? TRIREME_BOTH_POLICIES : 0U) | (audit_ ? TRIREME_AUDIT : 0U) |
-      (plain_host ? TRIREME_PLAIN_HOST : 0U) | (host_asks ? TRIREME_HOST_ASKS : 0U) |
-      (somebody_shut_ ? TRIREME_SOMEBODY_SHUT : 0U) | (current_ == 1 ? TRIREME_SLOT : 0U);
-  const trireme_settings settings{.word = std::uint64_t{generation_} << 32U | flags};
+  const std::uint32_t flags = (both_ ? TRIREME_BOTH_POLICIES : 0U) | (audit_ ? TRIREME_AUDIT : 0U) |
+                              (plain_host ? TRIREME_PLAIN_HOST : 0U) |
+                              (host_asks ? TRIREME_HOST_ASKS : 0U) |
+                              (current_ == 1 ? TRIREME_SLOT : 0U);
+  const trireme_settings settings{.word = std::uint64_t{generation_} << 32U | flags,
+                                  .calm = calm_ ? *calm_ + 1 : 0,
+                                  .unused = 0};
   const std::uint32_t zero = 0;
   return checked(bpf_map_update_elem(programs_->map("settings"), &zero, &settings, BPF_ANY),
                  "cannot write the gate's settings");
@@ -238,7 +244,9 @@ Status Gate::set(std::uint64_t cgroup_id, policy::Number number) {
       !done) {
     return done;
   }
-  somebody_shut_ = somebody_shut_ || number == kQuarantine;
+  if (number == kQuarantine) {
+    calm_.reset();
+  }
   return apply_settings();
 }
 
@@ -260,26 +268,107 @@ Status Gate::end(std::uint64_t cgroup_id) {
       !done) {
     return done;
   }
-  somebody_shut_ = true;
+  calm_.reset();
   return apply_settings();
 }
 
-Result<std::unordered_map<std::uint64_t, policy::Number>> Gate::numbers() const {
-  std::unordered_map<std::uint64_t, policy::Number> all;
-  const int map = programs_->map("numbers");
-  std::uint64_t key = 0;
-  const std::uint64_t* before = nullptr;
-  std::uint64_t next = 0;
-  while (bpf_map_get_next_key(map, before, &next) == 0) {
-    std::uint32_t number = 0;
-    if (bpf_map_lookup_elem(map, &next, &number) == 0) {
-      all[next] = number;
-    }
-    key = next;
-    before = &key;
+Status Gate::quarantine_births(bool wanted) {
+  births_ = wanted;
+  const auto top = id_of(top_);
+  if (!top) {
+    return tl::unexpected(top.error());
   }
-  return errno == ENOENT ? Result<std::unordered_map<std::uint64_t, policy::Number>>(all)
-                         : fail_errno("cannot list the numbers of cgroups");
+  const std::uint32_t zero = 0;
+  const trireme_births births{.top = wanted ? *top : 0};
+  if (Status written =
+          checked(bpf_map_update_elem(programs_->map("births"), &zero, &births, BPF_ANY),
+                  "cannot tell the kernel which births to look at");
+      !written) {
+    return written;
+  }
+  return look_through();
+}
+
+Births Gate::births() const {
+  return births_ ? Births{programs_->state, programs_->doubt} : Births{};
+}
+
+Result<std::uint32_t> Gate::quarantined_by_kernel() const {
+  const std::uint32_t zero = 0;
+  trireme_counts counts{};
+  if (Status read = checked(bpf_map_lookup_elem(programs_->map("counts"), &zero, &counts),
+                            "cannot read what the kernel has quarantined");
+      !read) {
+    return tl::unexpected(read.error());
+  }
+  return counts.quarantined;
+}
+
+Status Gate::look_through() {
+  // The count first: what is quarantined after it is not overlooked.
+  const auto count = quarantined_by_kernel();
+  if (!count) {
+    return tl::unexpected(count.error());
+  }
+  if (calm_ == *count) {
+    return {};
+  }
+  const auto all = numbers();
+  if (!all) {
+    return tl::unexpected(all.error());
+  }
+  const auto released = births_ ? Result<std::size_t>(0) : release_undecided(*all);
+  if (!released) {
+    return tl::unexpected(released.error());
+  }
+  const bool calm = std::ranges::none_of(*all, [this](const auto& item) {
+    return item.second == kQuarantine || (births_ && item.second == kBorn);
+  });
+  const auto before = std::exchange(calm_, calm ? std::optional(*count) : std::nullopt);
+  return calm_ == before && *released == 0 ? Status{} : apply_settings();
+}
+
+/// Cgroups that the kernel has quarantined at their birth, and that nobody decides about any more.
+Result<std::size_t> Gate::release_undecided(const Numbers& numbers) const {
+  std::size_t count = 0;
+  for (const auto& [id, number] : numbers) {
+    if (number != kBorn) {
+      continue;
+    }
+    if (Status done = removed(bpf_map_delete_elem(programs_->map("numbers"), &id),
+                              "cannot remove a cgroup's number");
+        !done) {
+      return tl::unexpected(done.error());
+    }
+    count++;
+  }
+  return count;
+}
+
+Result<Gate::Numbers> Gate::numbers() const {
+  Numbers all;
+  constexpr std::uint32_t kBatch = 4096;
+  std::vector<std::uint64_t> ids(kBatch);
+  std::vector<std::uint32_t> numbers(kBatch);
+  std::uint32_t place = 0;
+  std::uint32_t* from = nullptr;  // the beginning
+  bpf_map_batch_opts options{};
+  options.sz = sizeof options;
+  while (true) {
+    std::uint32_t count = kBatch;
+    const int rc = bpf_map_lookup_batch(programs_->map("numbers"), from, &place, ids.data(),
+                                        numbers.data(), &count, &options);
+    if (rc != 0 && rc != -ENOENT) {
+      return fail_errno("cannot list the numbers of cgroups", -rc);
+    }
+    for (std::uint32_t i = 0; i < count; i++) {
+      all[ids[i]] = numbers[i];
+    }
+    if (rc != 0) {
+      return all;
+    }
+    from = &place;
+  }
 }
 
 Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables, const policy::Elements& elements,
@@ -455,6 +544,19 @@ Status Gate::change(const policy::Delta& delta) {
     return written;
   }
   return apply_settings();
+}
+
+int Gate::refused_fd() const {
+  return ring_buffer__epoll_fd(programs_->ring.get());
+}
+
+std::vector<Refused> Gate::take_refused() {
+  ring_buffer__consume(programs_->ring.get());
+  return std::exchange(programs_->refused, {});
+}
+
+int Gate::canary() const {
+  return programs_->program("trireme_canary");
 }
 
 Result<Refusals> Gate::refusals() const {

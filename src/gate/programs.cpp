@@ -2,15 +2,22 @@
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <ranges>
+#include <span>
 #include <string_view>
 
+#include "abi.h"
 #include "object.hpp"
 
 namespace trireme::gate {
@@ -25,11 +32,18 @@ struct Kind {
 constexpr std::array kKinds = {Kind{"trireme_stamp", BPF_CGROUP_INET_EGRESS},
                                Kind{"trireme_judge", BPF_CGROUP_INET_INGRESS}};
 
+/// What follows births and ends of cgroups, by the names of the programs. The last first: an entry
+/// that comes after its end would stay.
+constexpr std::array kTracing = {"trireme_released", "trireme_ended", "trireme_born"};
+constexpr const char* kBpfFileSystem = "/sys/fs/bpf";
+constexpr const char* kPins = "/sys/fs/bpf/trireme";
+constexpr const char* kNext = "_next";  // that file system has no dots in names
+
 /// Maps that a later daemon's programs take over. The policy's are among them, so that it decides
 /// until the new daemon's is in force.
-constexpr std::array kLasting = {"settings",  "numbers", "refusals", "members",
-                                 "same",      "pairs",   "outcomes", "ports",
-                                 "addresses", "named",   "asked",    "translated"};
+constexpr std::array kLasting = {"settings", "numbers", "counts",    "refusals", "members",
+                                 "same",     "pairs",   "outcomes",  "ports",    "addresses",
+                                 "named",    "asked",   "translated"};
 
 /// Programs of ours of this kind that are attached to that very cgroup; with BPF_F_QUERY_EFFECTIVE
 /// in `flags` those of its ancestors too.
@@ -75,27 +89,95 @@ std::optional<Fd> map_of(const Fd& program, std::string_view name) {
   return std::nullopt;
 }
 
+/// Whether the map that an earlier daemon has left is what the programs here expect.
+bool fits(const bpf_map* map, const Fd& known) {
+  bpf_map_info about{};
+  std::uint32_t size = sizeof about;
+  return bpf_obj_get_info_by_fd(known.get(), &about, &size) == 0 &&
+         about.type == static_cast<std::uint32_t>(bpf_map__type(map)) &&
+         about.key_size == bpf_map__key_size(map) && about.value_size == bpf_map__value_size(map) &&
+         about.max_entries == bpf_map__max_entries(map);
+}
+
+/// From ::ffff:a.b.c.d to IPv4.
+policy::Address plain(const std::uint8_t (&mapped)[16]) {
+  constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const std::span<const std::uint8_t, 16> bytes(mapped);
+  policy::Address address;
+  if (std::ranges::equal(bytes.first<12>(), kMapped)) {
+    std::ranges::copy(bytes.last<4>(), address.bytes.begin());
+  } else {
+    address.family = policy::Address::Family::v6;
+    std::ranges::copy(bytes, address.bytes.begin());
+  }
+  return address;
+}
+
+/// The directory of a tree's pins, by the id of its top.
+std::string pins_of(std::uint64_t top) {
+  std::string path = kPins;
+  path += '/';
+  path += std::to_string(top);
+  return path;
+}
+
+Status make_directory(const std::string& path) {
+  return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST ? Status{}
+                                                             : fail_errno("cannot make " + path);
+}
+
+/// Makes the directory for the pins; empty where no BPF file system is mounted.
+Result<std::string> pins_for(std::uint64_t top) {
+  struct statfs info {};
+  if (::statfs(kBpfFileSystem, &info) != 0 ||
+      static_cast<unsigned long>(info.f_type) != BPF_FS_MAGIC) {
+    return fail("no BPF file system is mounted at /sys/fs/bpf");
+  }
+  std::string directory = pins_of(top);
+  Status made = make_directory(kPins);
+  made = made ? make_directory(directory) : made;
+  return made ? Result<std::string>(std::move(directory)) : tl::unexpected(made.error());
+}
+
+/// Of whatever daemon. Where there are none nothing happens.
+Status remove_pins(std::uint64_t top) {
+  const std::string directory = pins_of(top);
+  for (const char* name : kTracing) {
+    for (const char* end : {"", kNext}) {
+      const std::string path = directory + "/" + name + end;
+      if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        return fail_errno("cannot remove " + path);
+      }
+    }
+  }
+  if (::rmdir(directory.c_str()) != 0 && errno != ENOENT) {
+    return fail_errno("cannot remove " + directory);
+  }
+  ::rmdir(kPins);  // unless another tree has pins there
+  return {};
+}
+
 }  // namespace
+
+Result<std::uint64_t> id_of(const Fd& directory) {
+  struct stat info {};
+  if (::fstat(directory.get(), &info) != 0) {
+    return fail_errno("cannot look at the top of the cgroup tree");
+  }
+  return static_cast<std::uint64_t>(info.st_ino);
+}
 
 Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
   // What libbpf would print is in the errors that it returns.
   libbpf_set_print(nullptr);
   auto programs = std::make_unique<Programs>();
-  const auto image = gate::object();
-  bpf_object_open_opts options{};
-  options.sz = sizeof options;
-  options.object_name = "trireme";
-  programs->object.reset(bpf_object__open_mem(image.data(), image.size(), &options));
-  if (programs->object == nullptr) {
-    return fail_errno("cannot read the gate's BPF programs");
-  }
-  std::array<std::vector<Fd>, kKinds.size()> before;
-  for (std::size_t i = 0; i < kKinds.size(); i++) {
-    auto found = attached(top, kKinds.at(i), 0);
+  Before before;
+  for (const Kind& kind : kKinds) {
+    auto found = attached(top, kind, 0);
     if (!found) {
       return tl::unexpected(found.error());
     }
-    before.at(i) = std::move(*found);
+    before.push_back(std::move(*found));
   }
   // Whoever is above stamps last, and what is stamped here would not be known.
   const auto effective = attached(top, kKinds.front(), BPF_F_QUERY_EFFECTIVE);
@@ -103,46 +185,97 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
     return fail("a triremed is in charge of a cgroup tree that this one is a part of",
                 "one of the two has to go");
   }
+  Status built = fail("the kernel has no BTF");
+  if (::access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
+    built = programs->build(before, true);
+  }
+  if (!built) {
+    programs->doubt = built.error().message;
+    built = programs->build(before, false);
+  }
+  built = built ? programs->open_ring() : built;
+  return built ? Result<std::unique_ptr<Programs>>(std::move(programs))
+               : tl::unexpected(built.error());
+}
+
+Status Gate::Programs::build(const Before& before, bool with_tracing) {
+  const auto image = gate::object();
+  bpf_object_open_opts options{};
+  options.sz = sizeof options;
+  options.object_name = "trireme";
+  object.reset(bpf_object__open_mem(image.data(), image.size(), &options));
+  if (object == nullptr) {
+    return fail_errno("cannot read the gate's BPF programs");
+  }
+  taken_over = false;
   for (const char* name : kLasting) {
-    bpf_map* map = bpf_object__find_map_by_name(programs->object.get(), name);
-    for (const std::vector<Fd>& list : before) {
-      const auto known = list.empty() ? std::nullopt : map_of(list.front(), name);
-      if (map != nullptr && known) {
-        if (const int rc = bpf_map__reuse_fd(map, known->get()); rc != 0) {
-          return fail_errno(std::string("cannot take over the BPF map ") + name, -rc);
-        }
-        programs->taken_over = true;
-        break;
-      }
+    if (Status taken = take_over(before, name); !taken) {
+      return taken;
     }
   }
-  bpf_program* released =
-      bpf_object__find_program_by_name(programs->object.get(), "trireme_released");
-  const bool has_btf = ::access("/sys/kernel/btf/vmlinux", R_OK) == 0;
-  bpf_program__set_autoload(released, has_btf);
-  if (const int rc = bpf_object__load(programs->object.get()); rc != 0) {
+  for (const char* name : kTracing) {
+    bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), name), with_tracing);
+  }
+  if (const int rc = bpf_object__load(object.get()); rc != 0) {
     return fail_errno("the kernel refuses the gate's BPF programs", -rc);
   }
-  if (has_btf) {
-    programs->released.reset(bpf_program__attach(released));
-    if (programs->released == nullptr) {
-      return fail_errno("cannot follow the ends of cgroups");
+  traces = with_tracing;
+  return {};
+}
+
+Status Gate::Programs::take_over(const Before& before, const char* name) {
+  bpf_map* map = bpf_object__find_map_by_name(object.get(), name);
+  for (const std::vector<Fd>& list : before) {
+    const auto known = list.empty() ? std::nullopt : map_of(list.front(), name);
+    if (known && fits(map, *known)) {
+      if (const int rc = bpf_map__reuse_fd(map, known->get()); rc != 0) {
+        return fail_errno(std::string("cannot take over the BPF map ") + name, -rc);
+      }
+      taken_over = taken_over || std::string_view(name) == "settings";
+      return {};
     }
   }
-  return programs;
+  return {};
+}
+
+Status Gate::Programs::open_ring() {
+  ring.reset(ring_buffer__new(map("refused"), on_refused, this, nullptr));
+  return ring != nullptr ? Status{} : fail_errno("cannot read what the gate refuses");
+}
+
+int Gate::Programs::on_refused(void* self, void* data, std::size_t size) {
+  trireme_refused event{};
+  if (size < sizeof event) {
+    return 0;
+  }
+  std::memcpy(&event, data, sizeof event);
+  static_cast<Programs*>(self)->refused.push_back(
+      {.reason = static_cast<Refused::Reason>(event.reason),
+       .from = event.from,
+       .to = event.to,
+       .source = plain(event.source),
+       .destination = plain(event.destination),
+       .protocol = event.protocol,
+       .port = event.port,
+       .audited = event.audited != 0,
+       .local = event.local != 0});
+  return 0;
 }
 
 int Gate::Programs::map(const char* name) const {
   return bpf_object__find_map_fd_by_name(object.get(), name);
 }
 
-Status Gate::Programs::attach(const Fd& top) const {
+int Gate::Programs::program(const char* name) const {
+  return bpf_program__fd(bpf_object__find_program_by_name(object.get(), name));
+}
+
+Status Gate::Programs::attach(const Fd& top) {
   for (const Kind& kind : kKinds) {
     const auto before = attached(top, kind, 0);
     if (!before) {
       return tl::unexpected(before.error());
     }
-    const int program = bpf_program__fd(bpf_object__find_program_by_name(object.get(), kind.name));
     struct bpf_prog_attach_opts options {};
     options.sz = sizeof options;
     options.flags = BPF_F_ALLOW_MULTI;
@@ -150,15 +283,60 @@ Status Gate::Programs::attach(const Fd& top) const {
       options.flags |= BPF_F_REPLACE;
       options.replace_prog_fd = before->front().get();
     }
-    if (const int rc = bpf_prog_attach_opts(program, top.get(), kind.type, &options); rc != 0) {
+    if (const int rc = bpf_prog_attach_opts(program(kind.name), top.get(), kind.type, &options);
+        rc != 0) {
       return fail_errno(std::string("cannot attach ") + kind.name + " to the cgroup tree", -rc);
+    }
+  }
+  if (traces) {
+    follow(top);
+  }
+  return {};
+}
+
+/// Held here in any case: pins may be taken away.
+void Gate::Programs::follow(const Fd& top) {
+  links.clear();
+  for (const char* name : kTracing) {
+    bpf_link* link = bpf_program__attach(bpf_object__find_program_by_name(object.get(), name));
+    if (link == nullptr) {
+      doubt = fail_errno("cannot follow births and ends of cgroups").value().message;
+      return;
+    }
+    links.emplace_back(link);
+  }
+  const Status pinned = pin(top);
+  state = pinned ? Births::State::always : Births::State::while_running;
+  doubt = pinned ? "" : pinned.error().message;
+}
+
+/// In the place of an earlier daemon's, which last until then: what both do is done once.
+Status Gate::Programs::pin(const Fd& top) const {
+  const auto id = id_of(top);
+  const auto directory = id ? pins_for(*id) : tl::unexpected(id.error());
+  if (!directory) {
+    return tl::unexpected(directory.error());
+  }
+  for (std::size_t i = 0; i < kTracing.size(); i++) {
+    const std::string path = *directory + "/" + kTracing.at(i);
+    const std::string next = path + kNext;
+    ::unlink(next.c_str());  // of a daemon that was ended at this very place
+    if (const int rc = bpf_link__pin(links.at(i).get(), next.c_str()); rc != 0) {
+      return fail_errno("cannot pin " + path, -rc);
+    }
+    if (::rename(next.c_str(), path.c_str()) != 0) {
+      return fail_errno("cannot pin " + path);
     }
   }
   return {};
 }
 
 Status Gate::Programs::detach(const Fd& top) {
-  // The judge first: without stamps it would refuse.
+  // What would put more in quarantine first; then the judge, which would refuse without stamps.
+  const auto id = id_of(top);
+  if (const Status removed = id ? remove_pins(*id) : Status(tl::unexpected(id.error())); !removed) {
+    return removed;
+  }
   for (const Kind& kind : std::views::reverse(kKinds)) {
     const auto found = attached(top, kind, 0);
     if (!found) {

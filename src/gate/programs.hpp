@@ -21,16 +21,39 @@ struct Gate::Programs {
   struct Destroy {
     void operator()(bpf_link* link) const { bpf_link__destroy(link); }
   };
-  /// Hears when cgroups have gone for good; null where the kernel has no BTF.
-  std::unique_ptr<bpf_link, Destroy> released;
-  bool taken_over = false;  // maps of an earlier daemon
+  /// Of the tracing programs, which follow births and ends of cgroups. They go on without us where
+  /// they are pinned.
+  std::vector<std::unique_ptr<bpf_link, Destroy>> links;
+  struct Free {
+    void operator()(ring_buffer* opened) const { ring_buffer__free(opened); }
+  };
+  std::unique_ptr<ring_buffer, Free> ring;
+  std::vector<Refused> refused;  // read from `ring`, and not yet taken
+  bool traces = false;           // the tracing programs are loaded
+  bool taken_over = false;       // settings of an earlier daemon
+  Births::State state = Births::State::absent;
+  std::string doubt;  // why `state` is not the best one
 
   /// Loads them, with the maps of those that are attached to the cgroup `top`.
   [[nodiscard]] static Result<std::unique_ptr<Programs>> load(const Fd& top);
   [[nodiscard]] int map(const char* name) const;
-  /// Egress first: a judge without stamps would refuse.
-  [[nodiscard]] Status attach(const Fd& top) const;
+  [[nodiscard]] int program(const char* name) const;
+  /// Egress first: a judge without stamps would refuse. Where births cannot be followed, `doubt`
+  /// says so.
+  [[nodiscard]] Status attach(const Fd& top);
   [[nodiscard]] static Status detach(const Fd& top);
+
+ private:
+  using Before = std::vector<std::vector<Fd>>;  // programs that are attached, by kind
+  [[nodiscard]] Status build(const Before& before, bool with_tracing);
+  [[nodiscard]] Status take_over(const Before& before, const char* name);
+  [[nodiscard]] Status open_ring();
+  static int on_refused(void* self, void* data, std::size_t size);
+  void follow(const Fd& top);
+  [[nodiscard]] Status pin(const Fd& top) const;
 };
+
+/// The id of a cgroup's directory.
+[[nodiscard]] Result<std::uint64_t> id_of(const Fd& directory);
 
 }  // namespace trireme::gate

@@ -95,8 +95,8 @@ Result<NftWatch> NftWatch::open(std::string table, std::uint32_t own_port) {
   return NftWatch(std::move(fd), std::move(table));
 }
 
-std::optional<std::string> NftWatch::drain() {
-  std::optional<std::string> who;
+NftWatch::News NftWatch::drain() {
+  News news;
   std::array<char, 65536> buffer{};
   bool touched = false;  // by the transaction that is being told
   while (true) {
@@ -105,17 +105,22 @@ std::optional<std::string> NftWatch::drain() {
       continue;
     }
     if (length < 0 && errno == ENOBUFS) {
-      who = who.value_or(kSomebody);
+      news.any = true;
+      news.who = news.who.value_or(kSomebody);
       continue;
     }
     if (length < 0) {
-      return who || !touched ? who : kSomebody;
+      if (touched && !news.who) {
+        news.who = kSomebody;
+      }
+      return news;
     }
+    news.any = true;
     int left = static_cast<int>(length);
     for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
          header = mnl_nlmsg_next(header, &left)) {
       if (header->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWGEN)) {
-        who = touched ? author(header) : who;
+        news.who = touched ? author(header) : news.who;
         touched = false;
       } else if (header->nlmsg_type >> 8U == NFNL_SUBSYS_NFTABLES &&
                  mnl_nlmsg_get_payload_len(header) >= sizeof(nfgenmsg)) {

@@ -286,18 +286,35 @@ void Registry::end_container(const std::string& container_id) {
   } else if (tree_.populated(workload->cgroup_path)) {
     std::ignore = shut(*workload, "its container has ended, but processes remain");
   } else {
-    release(workload->cgroup_path);
+    forget_record(workload->cgroup_path);
+    end(workload->cgroup_path);
+  }
+}
+
+void Registry::forget_record(const std::string& cgroup_path) const {
+  if (auto cleared = clear_record(tree_, cgroup_path); !cleared) {
+    spdlog::warn("workload {}: {}", cgroup_path, cleared.error().text());
   }
 }
 
 void Registry::release(const std::string& cgroup_path) {
-  if (find_cgroup(cgroup_path) == nullptr) {
+  const Workload* workload = find_cgroup(cgroup_path);
+  CgroupRef cgroup;
+  if (workload != nullptr) {
+    forget_record(cgroup_path);
+    cgroup = reference(*workload, true);
+  } else if (const auto id = tree_.id(cgroup_path); !cgroup_path.empty() && id) {
+    cgroup = {.id = *id, .level = kernel::CgroupTree::level(cgroup_path), .path = cgroup_path};
+  } else {
     return;
   }
-  if (auto cleared = clear_record(tree_, cgroup_path); !cleared) {
-    spdlog::warn("workload {}: {}", cgroup_path, cleared.error().text());
+  if (auto released = enforcement_.release(cgroup, workload == nullptr ? 0 : workload->number);
+      !released) {
+    spdlog::error("cgroup {}: the kernel keeps it: {}", cgroup_path, released.error().text());
   }
-  end(cgroup_path);
+  if (workload != nullptr) {
+    forget(std::string(cgroup_path));
+  }
 }
 
 void Registry::end(const std::string& key) {

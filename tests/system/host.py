@@ -50,8 +50,16 @@ def kill_quietly(process):
 
 
 class Host:
-    def __init__(self, policy="", identity="", start=True, environment=None):
+    def __init__(self, policy="", identity="", start=True, environment=None, bpffs=False):
+        """`bpffs`: with a BPF file system of its own, as systemd mounts one on a machine; else
+        there is what the machine has."""
         self.undo = undo.Undo()
+        self.bpffs = None
+        if bpffs:
+            self.bpffs = self.undo.directory + "/bpf"
+            self.undo.add("mount", self.bpffs)
+            os.mkdir(self.bpffs)
+            subprocess.run(["mount", "-t", "bpf", "bpf", self.bpffs], check=True)
         # A cgroup tree of its own: one daemon is in charge of each.
         self.cgroups = f"{cgroup_mount()}/{os.path.basename(self.undo.directory)}"
         self.undo.add("cgroup", self.cgroups)
@@ -99,8 +107,15 @@ class Host:
             f"--net=/run/netns/{self.netns}",
             "unshare",
             "--cgroup",
+            *self._mounts(),
             *argv,
         ]
+
+    def _mounts(self):
+        if self.bpffs is None:
+            return []
+        bind = 'mount --bind "$0" /sys/fs/bpf && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", bind, self.bpffs]
 
     def popen(self, argv, **options):
         """Killed with the test, however that ends."""

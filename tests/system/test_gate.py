@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 from tests.system import waiting
-from tests.system.host import TRIRECTL, TRIREMED, TRIRUN, HostCase
+from tests.system.host import TRIRECTL, TRIREMED, TRIRUN, Host, HostCase
 
 # Keeps a listening socket, its port on stdout, in a second process that outlives the first one.
 HEIR = """
@@ -163,10 +163,34 @@ class Gate(HostCase):
                 self.assert_allowed(who.open("c", "tcp", "127.0.0.1"))
                 outcome = who.connect("c", "127.0.0.1", self.port, timeout=0.5)
                 self.assertNotEqual(outcome, "ok", hook)
+            waiting.until(self.stamps_are_lost, f"status says so of {hook}", 1)
             if hook == "input":  # after the rules, which refuse it themselves elsewhere
                 self.assertGreater(self.refusals()["unstamped"], before)
+                waiting.until(self.unstamped_flow, "the flow log says why", 2)
             self.host.must(["nft", "delete", "table", "inet", "others"])
             self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
+            waiting.until(lambda: not self.stamps_are_lost(), "status says no more", 1)
+
+    def test_rules_of_one_family_that_take_priorities_off_are_told_of_too(self):
+        self.host.nft(
+            "table ip6 others { chain c { type filter hook input priority 300; "
+            'iif "lo" meta priority set 0x0; }\n}'
+        )
+        self.addCleanup(self.host.run, ["nft", "delete", "table", "ip6", "others"])
+        waiting.until(self.stamps_are_lost, "status says so", 1)
+        (problem,) = self.host.status()["problems"]
+        self.assertIn("IPv6", problem)
+
+    def unstamped_flow(self):
+        return any(
+            flow["verdict"] == "deny"
+            and flow.get("destination", {}).get("labels") == {"app": "web"}
+            and "sender is not known" in flow["reason"]
+            for flow in self.host.flows()
+        )
+
+    def stamps_are_lost(self):
+        return any("workloads refuse local traffic" in p for p in self.host.status()["problems"])
 
     def test_conntrack_that_forgets_changes_nothing_for_local_connections(self):
         self.assert_allowed(self.same.open("c", "tcp", "127.0.0.1"))
@@ -190,3 +214,98 @@ class Gate(HostCase):
         )
         self.assertNotEqual(second.returncode, 0)
         self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
+
+
+class Births(HostCase):
+    """Containers that begin while no daemon runs. There is no Docker here that could tell of them."""
+
+    IDENTITY = '[docker]\nsocket = "/nowhere/docker.sock"\n'
+    NONE = '[docker]\ncontainers = "none"\n'
+
+    @classmethod
+    def setUpClass(cls):
+        cls.host = Host(cls.POLICY, cls.IDENTITY, bpffs=True)
+        cls.addClassCleanup(cls.host.close)
+
+    def setUp(self):
+        super().setUp()
+        self.plain = self.host.plain()
+
+    def make(self, number, parent=""):
+        path = f"{self.host.cgroups}{parent}/docker-{number:064x}.scope"
+        os.makedirs(path)
+        return path
+
+    def enter(self, path):
+        return self.host.plain(["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', path])
+
+    def identity(self, text):
+        before = self.host.generation()
+        self.host.write("identity.toml", text)
+        waiting.until(lambda: self.host.generation() > before, "the new identity is in force")
+
+    def assert_shut(self, container):
+        """Nothing in, nothing out."""
+        for kind in ("tcp", "udp"):
+            port = container.serve(kind, "127.0.0.1")
+            self.assertNotEqual(self.plain.exchange(kind, "127.0.0.1", port, timeout=0.5), "ok")
+            port = self.plain.serve(kind, "127.0.0.1")
+            self.assertNotEqual(container.exchange(kind, "127.0.0.1", port, timeout=0.5), "ok")
+
+    def assert_open(self, container):
+        for kind in ("tcp", "udp"):
+            port = container.serve(kind, "127.0.0.1")
+            self.assert_allowed(self.plain.exchange(kind, "127.0.0.1", port))
+            port = self.plain.serve(kind, "127.0.0.1")
+            self.assert_allowed(container.exchange(kind, "127.0.0.1", port))
+
+    def births(self):
+        return self.host.status()["gate"]["births"]["quarantined"]
+
+    def test_container_that_begins_without_a_daemon_is_in_quarantine_until_it_is_known(self):
+        self.assertEqual(self.births(), "always")
+        self.host.stop(signal.SIGKILL)
+        self.addCleanup(self.identity, self.IDENTITY)
+        path = self.make(1, "/system.slice")
+        container = self.enter(path)
+        self.assert_shut(container)
+        self.host.start()
+        self.assert_shut(container)
+        cgroup = "/system.slice/" + os.path.basename(path)
+        (listed,) = json.loads(self.host.must([TRIRECTL, "workloads", "--json"]))
+        self.assertEqual((listed["cgroup"], listed["state"]), (cgroup, "quarantined"))
+        self.identity(self.NONE)
+        self.assertEqual(self.births(), "off")
+        self.assert_open(container)
+        self.assert_open(self.enter(self.make(2)))
+
+    def test_what_is_no_container_begins_as_ever(self):
+        self.host.stop(signal.SIGKILL)
+        self.addCleanup(self.host.start)
+        for name in ("docker-12.scope", "a.service", "cri-containerd-" + "0" * 64 + ".scope"):
+            path = f"{self.host.cgroups}/{name}"
+            os.mkdir(path)
+            self.assert_open(self.enter(path))
+
+    def test_names_that_are_used_again_are_new_containers(self):
+        path = self.make(3)
+        self.assert_shut(self.enter(path))
+        self.identity(self.NONE)
+        self.assert_open(self.enter(path))
+        self.host.kill_agents()
+        os.rmdir(path)
+        self.identity(self.IDENTITY)
+        self.plain = self.host.plain()
+        self.assert_shut(self.enter(self.make(3)))
+
+    def test_flush_leaves_nothing_that_would_quarantine_anybody(self):
+        self.host.stop()
+        self.addCleanup(self.host.start)
+        path = self.make(4)
+        container = self.enter(path)
+        self.assert_shut(container)
+        self.assertIn("trireme", os.listdir(self.host.bpffs))
+        self.host.must([TRIRECTL, "flush"])
+        self.assertNotIn("trireme", os.listdir(self.host.bpffs))
+        self.assert_open(container)
+        self.assert_open(self.enter(self.make(5)))

@@ -45,6 +45,8 @@ def _read(path):
 def _remove_cgroup(path):
     if not os.path.isdir(path):
         return
+    # What a daemon in charge of it has pinned.
+    shutil.rmtree(f"/sys/fs/bpf/trireme/{os.stat(path).st_ino}", ignore_errors=True)
     _empty_cgroup(path)
     for directory, _, _ in os.walk(path, topdown=False):
         with contextlib.suppress(OSError):

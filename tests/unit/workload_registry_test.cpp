@@ -311,6 +311,16 @@ TEST_F(RegistryTest, AReleasedCgroupIsNoWorkload) {
   EXPECT_EQ(*tree_->attribute(path, kernel::kRecordXattr), std::nullopt);
 }
 
+/// The kernel may have quarantined it at its birth.
+TEST_F(RegistryTest, ReleaseReachesACgroupThatWasNeverKnown) {
+  const std::string path = make("docker-1.scope");
+  registry_->release(path);
+  EXPECT_EQ(kernel_.calls, std::vector<std::string>{"release " + path});
+  registry_->release("");
+  registry_->release(path + "/gone");
+  EXPECT_EQ(kernel_.calls.size(), 1U);
+}
+
 TEST_F(RegistryTest, TellsOfEveryChange) {
   std::vector<std::string> seen;
   registry_->on_change = [&](const Workload& workload, bool ended) {

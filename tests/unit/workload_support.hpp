@@ -64,6 +64,15 @@ class FakeEnforcement final : public Enforcement {
     among.erase(found);
     return {};
   }
+  Status release(const CgroupRef& cgroup, policy::Number number) override {
+    note("release", cgroup);
+    const auto found = cgroups.find(cgroup.id);
+    if (found != cgroups.end()) {
+      EXPECT_EQ(found->second.number, number) << cgroup.path;
+      cgroups.erase(found);
+    }
+    return {};
+  }
 
   std::map<std::uint64_t, Entry> cgroups;  // by id
   std::map<std::uint64_t, Entry>

@@ -22,6 +22,9 @@ namespace trireme::control::method {
 ///   by CN=fleet, until 2027-01-01",
 ///              "expires": "2027-01-01T00:00:00Z, or null", "peers": ["10.0.0.0/8"],
 ///              "enforcement_points": 1, "peer_identities": 0},
+///   "gate": {"refused": {"policy": 3, "...": 0}, "audited": 0,
+///            "births": {"quarantined": "always|while_running|absent|off", "reason": "why not
+///            always"}},
 ///   "cgroup_driver": "systemd|cgroupfs", "problems": ["what keeps the daemon from doing its whole
 ///   job"]}
 /// `errors` are those of the last load; while there are any, the generation in force is an older

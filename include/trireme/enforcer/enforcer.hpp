@@ -81,12 +81,6 @@ class Enforcer final : public workload::Enforcement {
   /// after apply(), and once more shortly after: a packet judged by the old policy may have marked
   /// its flow in between.
   [[nodiscard]] Result<std::size_t> revoke();
-  /// Local connections that revoke() let go on since the last call, where audit mode lets pass what
-  /// policy allows no longer; at most kMostAudited.
-  [[nodiscard]] std::vector<kernel::TrackedFlow> take_audited() {
-    return std::exchange(audited_, {});
-  }
-  static constexpr std::size_t kMostAudited = 4096;
   /// The numbers that flows in force bear, those of peers elsewhere among them.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 
@@ -195,7 +189,6 @@ class Enforcer final : public workload::Enforcement {
   std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level
   std::uint32_t written_depth_ = 0;
   std::vector<policy::Prefix> speakers_;
-  std::vector<kernel::TrackedFlow> audited_;
   std::vector<std::string> unsettled_;  // cgroup paths
   bool all_unsettled_ = false;          // of the namespace's owner
   bool live_ = false;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "trireme/enforcer/enforcer.hpp"
+#include "trireme/gate/gate.hpp"
 #include "trireme/kernel/packet_log.hpp"
 #include "trireme/policy/flow.hpp"
 #include "trireme/workload/registry.hpp"
@@ -28,9 +29,11 @@ class FlowLog {
   /// once in a few seconds.
   [[nodiscard]] std::vector<policy::Flow> read(Enforcer& enforcer,
                                                const workload::Registry& registry);
-  /// Live connections that audit mode lets go on.
-  [[nodiscard]] std::vector<policy::Flow> audited(Enforcer& enforcer,
-                                                  const workload::Registry& registry) const;
+  /// What the gate has refused at a socket of this enforcement point, in the same words.
+  [[nodiscard]] policy::Flow tell(const gate::Refused& refused, const workload::Registry& registry,
+                                  const Enforcer& enforcer) const;
+  /// Whether the rules here have refused the same a moment ago, and read() has told of it.
+  [[nodiscard]] bool told(const gate::Refused& refused) const;
   /// Remembers a workload that has ended for the packets that it still has in the log.
   void ended(const workload::Workload& workload);
   [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
@@ -47,8 +50,6 @@ class FlowLog {
     policy::LabelSet labels;
   };
 
-  void describe(policy::Flow& flow, const kernel::TrackedFlow& tracked,
-                const workload::Registry& registry, const Enforcer& enforcer) const;
   [[nodiscard]] policy::FlowEnd describe(policy::Number number, const policy::Address& address,
                                          const workload::Registry& registry,
                                          const Enforcer& enforcer) const;

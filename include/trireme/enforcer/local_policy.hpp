@@ -36,9 +36,16 @@ class LocalPolicy {
   [[nodiscard]] Status enrol(const workload::CgroupRef& cgroup, policy::Number number,
                              const policy::LabelSet& labels);
   [[nodiscard]] Status quarantine(const workload::CgroupRef& cgroup);
-  /// `lives_on`: the cgroup is there and has processes, which are nobody's in particular now. Else
-  /// what is left of it, sockets in other processes, is in quarantine.
-  [[nodiscard]] Status end(std::uint64_t cgroup_id, bool lives_on);
+  /// What is left of the cgroup, sockets in other processes, is in quarantine.
+  [[nodiscard]] Status end(std::uint64_t cgroup_id);
+  /// The cgroup is no workload, and its sockets are those of any process; whether it was known
+  /// here, or quarantined by the kernel at its birth.
+  [[nodiscard]] Status release(std::uint64_t cgroup_id);
+
+  /// As Gate's.
+  [[nodiscard]] Status quarantine_births(bool wanted) { return gate_->quarantine_births(wanted); }
+  [[nodiscard]] gate::Births births() const { return gate_->births(); }
+  [[nodiscard]] Status look_through() { return gate_->look_through(); }
 
   /// Prepares the new policy beside the one in force; then either of the others.
   [[nodiscard]] Status prepare(std::shared_ptr<const policy::Policy> policy);
@@ -64,6 +71,9 @@ class LocalPolicy {
   [[nodiscard]] bool audits() const;
 
   [[nodiscard]] Result<gate::Refusals> refusals() const { return gate_->refusals(); }
+  [[nodiscard]] int refused_fd() const { return gate_->refused_fd(); }
+  [[nodiscard]] std::vector<gate::Refused> take_refused() { return gate_->take_refused(); }
+  [[nodiscard]] int canary() const { return gate_->canary(); }
   ~LocalPolicy();
   LocalPolicy(const LocalPolicy&) = delete;
   LocalPolicy& operator=(const LocalPolicy&) = delete;

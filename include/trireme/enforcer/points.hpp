@@ -57,6 +57,7 @@ class Points final : public workload::Enforcement {
                                policy::Number number) override;
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
+  Status release(const workload::CgroupRef& cgroup, policy::Number number) override;
 
   /// The new policy everywhere, this host first: an error is this host's, and nothing has changed
   /// then. A container's point that refuses is behind(): to be repaired with it.
@@ -84,7 +85,6 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Status open_here(Point& point, bool owned);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
-  [[nodiscard]] Status end_local(const workload::CgroupRef& cgroup) const;
   [[nodiscard]] Status end_at_point(const workload::CgroupRef& cgroup, policy::Number number);
   Status leave_elsewhere(const workload::CgroupRef& cgroup, const Point& stays);
   void close_if_empty(Point& point);

@@ -9,13 +9,16 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "trireme/base/fd.hpp"
 #include "trireme/base/result.hpp"
+#include "trireme/policy/address.hpp"
 #include "trireme/policy/compile.hpp"
 
 namespace trireme::gate {
@@ -23,6 +26,9 @@ namespace trireme::gate {
 /// The high byte of skb->priority of what the gate has stamped; the sender's number is below it.
 inline constexpr std::uint32_t kStamp = 0xE7000000;
 inline constexpr std::uint32_t kStampedNumber = 0x00FFFFFF;
+
+/// Bytes that Gate::canary() leaves of a datagram that has lost its stamp.
+inline constexpr std::size_t kCanaryWithoutStamp = 4;
 
 /// Packets that were refused (or, in audit mode, would have been), by reason.
 struct Refusals {
@@ -43,6 +49,39 @@ struct Refusals {
              {"protocol", protocol},
              {"unreadable", unreadable}}};
   }
+};
+
+/// A packet that was refused: the first in five seconds with these ends, port and reason.
+struct Refused {
+  enum class Reason : std::uint8_t {
+    quarantine_in,
+    quarantine_out,
+    unstamped,
+    policy,
+    protocol,
+    unreadable
+  };  // as the counts of Refusals
+  Reason reason = Reason::policy;
+  policy::Number from = 0;  // kQuarantine, a workload's, 1: @host, 0: not known
+  policy::Number to = 0;
+  policy::Address source;
+  policy::Address destination;
+  std::uint8_t protocol = 0;
+  std::uint16_t port = 0;  // of the destination; 0 where the protocol has none
+  bool audited = false;    // it passed
+  bool local = false;      // on lo
+};
+
+/// Whether the kernel quarantines new containers itself, before their first instruction.
+struct Births {
+  enum class State : std::uint8_t {
+    off,            // not asked for
+    always,         // whether a daemon runs or not
+    while_running,  // as long as this daemon runs
+    absent,         // not at all
+  };
+  State state = State::off;
+  std::string doubt;  // why it is one of the last two
 };
 
 class Gate {
@@ -71,8 +110,20 @@ class Gate {
   /// The cgroup is gone. Sockets that were made in it, and may live on in other processes, are in
   /// quarantine until the kernel says that the last of them has gone.
   [[nodiscard]] Status end(std::uint64_t cgroup_id);
-  /// What every cgroup has; for tests and self-checks.
-  [[nodiscard]] Result<std::unordered_map<std::uint64_t, policy::Number>> numbers() const;
+  /// What every cgroup has: kQuarantine, kBorn or a workload's.
+  using Numbers = std::unordered_map<std::uint64_t, policy::Number>;  // by cgroup id
+  [[nodiscard]] Result<Numbers> numbers() const;
+  /// Whether the kernel puts new cgroups of containers (docker-ID.scope and libpod-ID.scope below
+  /// slices, /docker/ID and /libpod_parent/ID) in quarantine before anybody can use them, with no
+  /// daemon running too where births() says so: until set() or release(). From attach() on. Where
+  /// not, those that nobody has decided about are released.
+  [[nodiscard]] Status quarantine_births(bool wanted);
+  [[nodiscard]] Births births() const;
+  /// Looks through all numbers. To be called now and then: while no cgroup is in quarantine,
+  /// packets of other devices than lo pass quicker.
+  [[nodiscard]] Status look_through();
+  /// What look_through() has found: no cgroup is in quarantine.
+  [[nodiscard]] bool is_calm() const { return calm_.has_value(); }
 
   // --- policy ---
 
@@ -88,9 +139,19 @@ class Gate {
   [[nodiscard]] Status change(const policy::Delta& delta);
 
   [[nodiscard]] Result<Refusals> refusals() const;
+  /// Readable when packets were refused.
+  [[nodiscard]] int refused_fd() const;
+  /// Those since the last call. Each sender has a share of 32 in five seconds; what does not fit is
+  /// in refusals() alone.
+  [[nodiscard]] std::vector<Refused> take_refused();
+  /// A filter for a UDP socket (SO_ATTACH_BPF), which cuts datagrams off that have lost their stamp
+  /// on the way. The descriptor is this object's.
+  [[nodiscard]] int canary() const;
 
   /// Sockets in quarantine, and those of cgroups that are gone.
   static constexpr policy::Number kQuarantine = 2;
+  /// Quarantined by the kernel at its birth.
+  static constexpr policy::Number kBorn = 3;
 
  private:
   struct Programs;
@@ -109,6 +170,8 @@ class Gate {
   [[nodiscard]] static Status write(Slot& slot, const policy::Delta& delta);
   [[nodiscard]] Status install(std::uint32_t index, const Slot& slot) const;
   [[nodiscard]] Status apply_settings();
+  [[nodiscard]] Result<std::uint32_t> quarantined_by_kernel() const;
+  [[nodiscard]] Result<std::size_t> release_undecided(const Numbers& numbers) const;
 
   std::unique_ptr<Programs> programs_;
   Fd top_;  // locked: one daemon for each tree
@@ -117,7 +180,8 @@ class Gate {
   std::uint32_t generation_ = 1;
   bool both_ = false;
   bool audit_ = false, next_audit_ = false;
-  bool somebody_shut_ = false;
+  bool births_ = false;
+  std::optional<std::uint32_t> calm_;  // trireme_settings.calm, without the 1; nullopt: not calm
 };
 
 }  // namespace trireme::gate

@@ -1,4 +1,4 @@
-// Hears when another program changes a table of nf_tables.
+// Hears when another program changes nf_tables, and whether it was a table of ours.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,12 @@ class NftWatch {
   /// memory.
   [[nodiscard]] static Result<NftWatch> open(std::string table, std::uint32_t own_port);
   [[nodiscard]] int fd() const { return fd_.get(); }
-  /// Reads what has arrived. Who changed the table, as "nft (pid 12)" or "another program"; nullopt
-  /// where nobody did. Where the kernel's buffer overflowed, somebody may have.
-  [[nodiscard]] std::optional<std::string> drain();
+  struct News {
+    bool any = false;                // another program has changed something
+    std::optional<std::string> who;  // changed the table, as "nft (pid 12)" or "another program"
+  };
+  /// Reads what has arrived. Where the kernel's buffer overflowed, it may have been anything.
+  [[nodiscard]] News drain();
 
  private:
   NftWatch(Fd fd, std::string table) : fd_(std::move(fd)), table_(std::move(table)) {}

@@ -38,9 +38,14 @@ class Enforcement {
   /// enrolment, whose number ends with it; of a cgroup in quarantine nothing changes. Without a
   /// cgroup (id 0): everything of its whole network, that of other enrolled cgroups apart.
   virtual Status quarantine(CgroupRef cgroup) = 0;
-  /// Forgets the cgroup, enrolled or quarantined (number 0). For cgroups that are gone, or are
-  /// workloads no longer.
+  /// Forgets the cgroup, enrolled or quarantined (number 0), which is gone or about to go. Sockets
+  /// that were made in it and live on elsewhere are nobody's.
   virtual Status end(const CgroupRef& cgroup, policy::Number number) = 0;
+  /// Forgets the cgroup, which stays and is a workload no longer, or never was: its sockets are
+  /// those of any process. What the kernel took it for at its birth ends too.
+  virtual Status release(const CgroupRef& cgroup, policy::Number number) {
+    return end(cgroup, number);
+  }
 };
 
 }  // namespace trireme::workload

@@ -69,8 +69,9 @@ class Registry {
   /// The container is gone. While processes remain in its cgroup they are quarantined, until
   /// end_cgroup().
   void end_container(const std::string& container_id);
-  /// No longer a workload although its cgroup lives on ([[unit]] entry removed): forgets it and
-  /// clears the xattrs.
+  /// No workload although its cgroup lives on ([[unit]] entry removed, a container that is none of
+  /// ours): forgets it where it was known, clears the xattrs, and opens what the kernel has
+  /// quarantined at its birth.
   void release(const std::string& cgroup_path);
   /// Looks at the capabilities of the workload's process again (after trirun's exec, before a
   /// listing); cheap: one small file is read.
@@ -103,6 +104,7 @@ class Registry {
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);
   void end(const std::string& key);
+  void forget_record(const std::string& cgroup_path) const;
   void store(Workload workload);
   void forget(const std::string& key);
 

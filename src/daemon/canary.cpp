@@ -1,0 +1,108 @@
+#include "canary.hpp"
+
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cstring>
+
+#include "trireme/gate/gate.hpp"
+
+namespace trireme::daemon {
+namespace {
+
+struct Datagram {
+  std::uint32_t short_part = 0;  // what is left of one without a stamp
+  std::uint32_t unused = 0;
+  std::uint64_t count = 0;
+};
+static_assert(sizeof(Datagram::short_part) == gate::kCanaryWithoutStamp);
+
+/// lo's address, any port.
+socklen_t loopback(int family, sockaddr_storage& address) {
+  address = {};
+  address.ss_family = static_cast<sa_family_t>(family);
+  if (family == AF_INET) {
+    reinterpret_cast<sockaddr_in&>(address).sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return sizeof(sockaddr_in);
+  }
+  reinterpret_cast<sockaddr_in6&>(address).sin6_addr = in6addr_loopback;
+  return sizeof(sockaddr_in6);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Canary>> Canary::create(sd_event* loop, int filter, Problems& problems) {
+  std::unique_ptr<Canary> canary(new Canary(problems));
+  for (const auto& [way, family, name] :
+       {std::tuple{&canary->ways_[0], AF_INET, "IPv4"}, {&canary->ways_[1], AF_INET6, "IPv6"}}) {
+    auto socket = open(family, filter);
+    if (!socket && family == AF_INET6) {
+      continue;  // a host without IPv6
+    }
+    if (!socket) {
+      return tl::unexpected(socket.error());
+    }
+    way->canary = canary.get();
+    way->family = name;
+    way->socket = std::move(*socket);
+    if (const int rc =
+            sd_event_add_io(loop, &way->arrived, way->socket.get(), EPOLLIN, on_arrived, way);
+        rc < 0) {
+      return fail_errno("cannot set up the event loop", -rc);
+    }
+  }
+  return canary;
+}
+
+Canary::~Canary() {
+  for (const Way& way : ways_) {
+    sd_event_source_disable_unref(way.arrived);
+  }
+}
+
+/// A socket that is connected to itself: nobody else's datagrams reach it.
+Result<Fd> Canary::open(int family, int filter) {
+  Fd fd(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_storage address{};
+  const socklen_t size = loopback(family, address);
+  socklen_t got = size;
+  auto* const raw = reinterpret_cast<sockaddr*>(&address);
+  if (!fd.valid() || ::bind(fd.get(), raw, size) != 0 || ::getsockname(fd.get(), raw, &got) != 0 ||
+      ::connect(fd.get(), raw, size) != 0 ||
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_BPF, &filter, sizeof filter) != 0) {
+    return fail_errno("cannot watch the priorities of packets on lo");
+  }
+  return fd;
+}
+
+void Canary::send() {
+  for (Way& way : ways_) {
+    if (!way.socket.valid()) {
+      continue;
+    }
+    const Datagram datagram{.count = ++way.last};
+    ::send(way.socket.get(), &datagram, sizeof datagram, 0);
+  }
+}
+
+int Canary::on_arrived(sd_event_source* /*source*/, int fd, std::uint32_t /*events*/, void* of) {
+  auto& way = *static_cast<Way*>(of);
+  Datagram datagram;
+  const ssize_t size = ::recv(fd, &datagram, sizeof datagram, 0);
+  const bool is_whole = size == sizeof datagram;
+  if (size < 0 || (is_whole && datagram.count != way.last)) {
+    return 0;
+  }
+  Status outcome;
+  if (!is_whole) {
+    outcome = fail(
+        "workloads refuse local traffic: a rule of another program sets the priority of packets on "
+        "lo at PREROUTING or INPUT",
+        "'nft list ruleset | grep priority' shows it; let it match other devices than lo");
+  }
+  way.canary->problems_.note(std::string("priorities (") + way.family + ")", outcome);
+  return 0;
+}
+
+}  // namespace trireme::daemon

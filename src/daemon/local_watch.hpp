@@ -1,0 +1,55 @@
+// What the event loop does for the gate between changes: tells what it has refused, looks through
+// the numbers of cgroups, and whether stamps arrive.
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "canary.hpp"
+#include "problems.hpp"
+#include "trireme/enforcer/local_policy.hpp"
+
+namespace trireme::daemon {
+
+class LocalWatch {
+ public:
+  /// Takes a refusal into the flow log.
+  using Tell = std::function<void(const gate::Refused&)>;
+  /// All references outlive this object. Errors: the event loop.
+  [[nodiscard]] static Result<std::unique_ptr<LocalWatch>> create(sd_event* loop,
+                                                                  enforcer::LocalPolicy& local,
+                                                                  Problems& problems, Tell tell);
+  ~LocalWatch();
+  LocalWatch(const LocalWatch&) = delete;
+  LocalWatch& operator=(const LocalWatch&) = delete;
+
+  /// After rules of others have changed.
+  void send_canary();
+
+ private:
+  LocalWatch(enforcer::LocalPolicy& local, Problems& problems, Tell tell)
+      : local_(local), problems_(problems), tell_(std::move(tell)) {}
+  static int on_refused(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_told(sd_event_source* source, std::uint64_t usec, void* self);
+  static int on_round(sd_event_source* source, std::uint64_t usec, void* self);
+
+  enforcer::LocalPolicy& local_;
+  Problems& problems_;
+  std::unique_ptr<Canary> canary_;  // null where there is no socket for it
+  Tell tell_;
+  struct Waiting {
+    std::chrono::steady_clock::time_point due;
+    gate::Refused refused;
+  };
+  void await_told();
+  std::deque<Waiting> waiting_;  // to be told a moment later
+  sd_event_source* readable_ = nullptr;
+  sd_event_source* told_ = nullptr;
+  sd_event_source* round_ = nullptr;
+};
+
+}  // namespace trireme::daemon
