@@ -22,6 +22,10 @@ constexpr const char* kPublished =
     "published ports: docker-proxy answers some of their traffic as a process of this host "
     "('userland-proxy=false')";
 
+bool has_whole_network(const workload::Description& description) {
+  return !description.places.empty() && description.places.front().whole_network;
+}
+
 }  // namespace
 
 void Source::complain(Container& container, const std::string& problem) {
@@ -64,7 +68,7 @@ void Source::settle_by_labels(Container& container, Network network) {
   } else if (settings().containers == policy::DockerSettings::Containers::labelled &&
              (*labels)->empty()) {
     leave(container);
-  } else if (network == Network::other && !container.network) {
+  } else if (network == Network::other && container.places.empty()) {
     wait(container, kNetworkToCome);
     seek(container);
   } else {
@@ -104,19 +108,26 @@ workload::Description Source::describe(const Container& container,
   description.labels = labels;
   description.cgroup_path = container.cgroup;
   description.container_id = container.id;
-  description.network = container.network;
+  description.places = container.places;
+  if (container.cgroup.empty() && !container.places.empty()) {
+    description.places.resize(1);
+  }
+  const kernel::Netns* network =
+      container.places.empty() ? nullptr : container.places.front().network.get();
   if (container.facts) {
-    description.whole_network = container.network && has_own_network(container.facts->network_mode);
     const ContainerFacts& facts = *container.facts;
     description.name = facts.name.empty() ? description.name : facts.name;
     description.pid = has_process(container) ? facts.pid : 0;
     if (facts.is_inspected) {
-      const auto held = description.pid == 0 ? std::vector<std::string>()
-                                             : workload::capability_warnings(
-                                                   description.pid, container.network.get());
+      const auto held = description.pid == 0
+                            ? std::vector<std::string>()
+                            : workload::capability_warnings(description.pid, network);
       description.warnings = container_warnings(facts.capabilities, held);
-      if (container.network && facts.publishes_ports) {
+      if (network != nullptr && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
+      }
+      if (container.has_moved) {
+        description.warnings.emplace_back(kMoved);
       }
     }
   }
@@ -125,7 +136,7 @@ workload::Description Source::describe(const Container& container,
 
 void Source::enforce(Container& container, const policy::LabelSet& labels) {
   const workload::Description description = describe(container, labels);
-  if (container.cgroup.empty() && !description.whole_network) {
+  if (container.cgroup.empty() && !has_whole_network(description)) {
     list_unprotected(container, description);
     return;
   }
@@ -162,8 +173,8 @@ void Source::list_unprotected(Container& container, const workload::Description&
 const workload::Workload* Source::registered(const Container& container) const {
   if (container.cgroup.empty()) {
     const workload::Workload* known = registry_.find_container(container.id);
-    return known != nullptr && known->cgroup_path.empty() &&
-                   workload::is_same_network(known->network, container.network)
+    return known != nullptr && known->cgroup_path.empty() && !container.places.empty() &&
+                   known->is_in(container.places.front().network)
                ? known
                : nullptr;
   }
@@ -187,7 +198,7 @@ void Source::hold(Container& container, const std::string& reason) {
     return;
   }
   const workload::Description description = describe(container, {});
-  if (container.cgroup.empty() ? !description.whole_network : !tree_.id(container.cgroup)) {
+  if (container.cgroup.empty() ? !has_whole_network(description) : !tree_.id(container.cgroup)) {
     return;  // nothing to shut
   }
   if (const Status held = registry_.quarantine(description, reason); !held) {

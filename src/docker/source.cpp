@@ -179,10 +179,13 @@ void Source::on_listing(std::vector<ContainerFacts> listed) {
 void Source::keep_inspected(const Container& container, ContainerFacts& listed) {
   if (container.facts && !container.facts->network_mode.empty()) {
     listed.network_mode = container.facts->network_mode;
+    listed.is_mode_sure = container.facts->is_mode_sure;
   }
   if (container.facts && container.facts->is_inspected && listed.is_running) {
     listed.is_inspected = true;
     listed.pid = container.facts->pid;
+    listed.started = container.facts->started;
+    listed.sandbox = container.facts->sandbox;
     listed.cgroup_parent = container.facts->cgroup_parent;
     listed.publishes_ports = container.facts->publishes_ports;
     listed.capabilities = container.facts->capabilities;
@@ -245,6 +248,11 @@ void Source::learn(Container& container, ContainerFacts facts) {
   }
   if (facts.pid != 0 && container.cgroup.empty()) {
     locate(container, facts.pid);
+  }
+  // Of one without a cgroup of its own nothing else tells that it was started again.
+  if (container.cgroup.empty() && container.facts &&
+      (container.facts->pid != facts.pid || container.facts->started != facts.started)) {
+    forget_network(container);
   }
   container.facts = std::move(facts);
   if (!container.facts->labels.empty()) {

@@ -5,18 +5,27 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "json.hpp"
 #include "trireme/docker/source.hpp"
 
 namespace trireme::docker {
 
+/// A warning about a container whose first process is elsewhere than it was.
+inline constexpr const char* kMoved =
+    "its first process has left the network that it was started in: only that one is enforced";
+
 struct Source::Container {
   std::string id;
   std::string cgroup;      // its directory's path while there is one
   std::uint64_t born = 0;  // when that was first seen, in µs of CLOCK_MONOTONIC
-  std::shared_ptr<const kernel::Netns> network =
-      nullptr;  // that of this start where it is another than ours; null: ours, or not known
+  /// The network namespaces of this start: that which the runtime declares first, where it does,
+  /// then those that its first processes were seen in.
+  std::vector<workload::Place> places = {};
+  bool is_declared = false;  // the first of them is
+  bool is_decided = false;   // its first process was looked at: nothing that it does later counts
+  bool has_moved = false;    // what it did has been logged
   std::optional<ContainerFacts> facts;  // the newest that Docker told
   bool is_asked = false;                // an inspection is under way
   bool ask_again = false;               // something happened meanwhile

@@ -10,10 +10,13 @@
 // A container of another network namespace (a bridge's, none, another container's) is quarantined
 // at birth and enrolled in that namespace as soon as its first processes are in it, which is before
 // its first instruction: the runtime's own processes go first, and the search looks at them every
-// few milliseconds. Whose namespace it is has the whole of it; who joined is told apart by the
-// cgroup. One without a cgroup of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is
-// enrolled by its namespace alone, from its start on, where that is its own; else it is listed as
-// unenforced, loudly.
+// few milliseconds. Which network a container is in is decided once for each start: by the
+// namespace that the runtime declares (SandboxKey, NetworkMode "host"), and by where its first
+// process is when it is first looked at. Where the two differ it is enforced in both. What its
+// processes do later is a warning and changes nothing: they may be the container's own doing. Whose
+// namespace it is has the whole of it; who joined is told apart by the cgroup. One without a cgroup
+// of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is enrolled by its namespace
+// alone, from its start on, where that is its own; else it is listed as unenforced, loudly.
 //
 // Identity is the container's labels without those that its image brings with the same value,
 // unless image_labels lists them, and without ignore_labels. `docker run -l app=nginx` over an
@@ -63,11 +66,8 @@ class Source final : public workload::Source {
  private:
   struct Container;
   struct Image;
-  enum class Network : std::uint8_t {
-    ours,
-    other,
-    unknown
-  };  // `other`: Container::network, or null while it is being made
+  /// The first of Container::places; where there is none yet, what is expected of it.
+  enum class Network : std::uint8_t { ours, other, unknown };
 
   [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
   [[nodiscard]] std::string container_of(const std::string& path) const;
@@ -108,12 +108,18 @@ class Source final : public workload::Source {
   // Whose network it shares.
   [[nodiscard]] bool has_process(const Container& container) const;
   Network network_of(Container& container);
+  void take_recorded(Container& container) const;
+  void take_declared(Container& container);
+  void look_at_first_process(Container& container);
+  void look_for_a_move(Container& container);
   bool find_network(Container& container) const;
+  [[nodiscard]] const Container* owner_of_network(const Container& container) const;
   [[nodiscard]] Network network_by_mode(const std::string& mode, unsigned depth) const;
   [[nodiscard]] const Container* by_reference(const std::string& reference) const;
   [[nodiscard]] static bool has_own_network(const std::string& mode);
   void begin_start(Container& container, const std::string& cgroup);
   void forget_start(Container& container);
+  static void forget_network(Container& container);
   void seek(const Container& container);
   static int on_seek(sd_event_source* source, std::uint64_t usec, void* self);
 
