@@ -164,8 +164,10 @@ Result<ContainerFacts> parse_inspection(std::string_view text) {
   facts.pid = pid.is_number_unsigned() && pid.get<std::uint64_t>() <= UINT32_MAX
                   ? pid.get<std::uint32_t>()
                   : 0;
+  facts.started = text_of(member(member(*inspection, "State"), "StartedAt"));
+  facts.sandbox = text_of(member(member(*inspection, "NetworkSettings"), "SandboxKey"));
   facts.is_running = facts.pid != 0;
-  facts.is_inspected = true;
+  facts.is_inspected = facts.is_mode_sure = true;
   return facts;
 }
 

@@ -23,11 +23,14 @@ struct ContainerFacts {
   std::string image_id;  // "sha256:…"
   RawLabels labels;      // the image's included
   std::string network_mode;
+  bool is_mode_sure = false;  // an inspection has told it; it is for life
   bool is_running = false;
 
   // Only an inspection tells these.
   bool is_inspected = false;
   std::uint32_t pid = 0;
+  std::string started;  // when, as Docker writes it: another time is another start
+  std::string sandbox;  // the file where the runtime keeps its network namespace; may be empty
   std::string cgroup_parent;
   bool publishes_ports = false;
   workload::ContainerCapabilities capabilities;

@@ -1,4 +1,5 @@
 // Whose network namespace a container is in, and the search for one that is still being made.
+#include <spdlog/spdlog.h>
 #include <systemd/sd-event.h>
 
 #include <algorithm>
@@ -36,25 +37,14 @@ bool Source::has_own_network(const std::string& mode) {
          !mode.starts_with(kByPath);
 }
 
-/// Before the start the configuration tells, unless processes of the runtime are in another
-/// namespace already; from the start on the process. Keeps Container::network true.
+/// Adds what has come to be known of a start to Container::places.
 Source::Network Source::network_of(Container& container) {
-  if (const std::uint64_t inode =
-          has_process(container) ? workload::network_of_process(container.facts->pid) : 0;
-      inode != 0) {
-    if (inode == workload::own_network()) {
-      container.network = nullptr;
-      return Network::ours;
-    }
-    if (!container.network || container.network->inode() != inode) {
-      const auto held = kernel::Netns::of_process(container.facts->pid);
-      container.network = held && (*held)->inode() == inode ? *held : nullptr;
-    }
-    return Network::other;
-  }
-  if (const workload::Workload* known = registered(container);
-      !container.network && known != nullptr) {
-    container.network = known->network;  // an earlier daemon's finding
+  take_recorded(container);
+  take_declared(container);
+  look_at_first_process(container);
+  look_for_a_move(container);
+  if (!container.places.empty()) {
+    return container.places.front().network ? Network::other : Network::ours;
   }
   const Network told = network_by_mode(container.facts->network_mode, 0);
   if (told != Network::ours) {
@@ -62,20 +52,119 @@ Source::Network Source::network_of(Container& container) {
   }
   // Podman's list says "host" of every container: where a process contradicts it, the inspection is
   // waited for.
-  const bool is_sure = container.facts->is_inspected;
-  const bool is_elsewhere =
-      container.network || (!is_sure && !container.cgroup.empty() &&
-                            workload::find_entered_network(tree_, container.cgroup));
-  return !is_elsewhere ? Network::ours : is_sure ? Network::other : Network::unknown;
+  const bool is_elsewhere = !container.cgroup.empty() &&
+                            workload::find_entered_network(tree_, container.cgroup) != nullptr;
+  if (is_elsewhere) {
+    return Network::unknown;
+  }
+  container.places.push_back({});
+  return Network::ours;
 }
 
-/// Looks at the first processes of a start. True where Container::network is known. A container
-/// that runs may have made further namespaces: there the process counts that the inspection tells.
-bool Source::find_network(Container& container) const {
-  if (!container.network && !container.cgroup.empty() && !container.facts->is_running) {
-    container.network = workload::find_entered_network(tree_, container.cgroup);
+/// What an earlier daemon has found.
+void Source::take_recorded(Container& container) const {
+  const workload::Workload* known = container.places.empty() ? registered(container) : nullptr;
+  if (known != nullptr && !known->places.empty()) {
+    container.places = known->places;
+    container.is_decided = known->state == workload::State::enforced;
   }
-  return container.network != nullptr;
+}
+
+/// The runtime keeps the namespace that it made in a file, which no container has a hand in; of one
+/// that is joined the owner's is meant.
+void Source::take_declared(Container& container) {
+  const ContainerFacts& facts = *container.facts;
+  if (container.is_declared) {
+    return;
+  }
+  std::optional<workload::Place> declared;
+  if (const auto kept = facts.pid == 0 || facts.sandbox.empty()
+                            ? Result<std::shared_ptr<const kernel::Netns>>(nullptr)
+                            : kernel::Netns::at(facts.sandbox);
+      kept && *kept) {
+    const bool is_ours = (*kept)->inode() == workload::own_network();
+    declared = {is_ours ? nullptr : *kept, !is_ours && has_own_network(facts.network_mode)};
+  } else if (facts.is_mode_sure && facts.network_mode == "host") {
+    declared = workload::Place{};
+  }
+  if (!declared) {
+    return;
+  }
+  container.is_declared = true;
+  std::erase_if(container.places, [&](const workload::Place& place) {
+    return workload::is_same_network(place.network, declared->network);
+  });
+  for (workload::Place& place : container.places) {
+    place.whole_network = false;
+  }
+  container.places.insert(container.places.begin(), *declared);
+}
+
+/// Once in each start, when the runtime first tells which it is.
+void Source::look_at_first_process(Container& container) {
+  if (container.is_decided || !has_process(container)) {
+    return;
+  }
+  const std::uint32_t pid = container.facts->pid;
+  const auto seen = kernel::Netns::of_process(pid);
+  const Container* owner = owner_of_network(container);
+  if (owner != nullptr && owner->places.empty()) {
+    retry_later(container.id);
+    return;
+  }
+  if (!seen || !has_process(container)) {
+    return;
+  }
+  const bool is_ours = (*seen)->inode() == workload::own_network();
+  std::vector<workload::Place> found =
+      owner == nullptr ? std::vector<workload::Place>() : owner->places;
+  found.push_back({is_ours ? nullptr : *seen, false});
+  for (const workload::Place& place : found) {
+    const bool is_known = std::ranges::any_of(container.places, [&](const auto& other) {
+      return workload::is_same_network(place.network, other.network);
+    });
+    if (!is_known) {
+      container.places.push_back(
+          {place.network, place.network && container.places.empty() &&
+                              has_own_network(container.facts->network_mode)});
+    }
+  }
+  container.is_decided = true;
+}
+
+/// Said once; everything stays as it was decided.
+void Source::look_for_a_move(Container& container) {
+  if (!container.is_decided || container.has_moved || !has_process(container)) {
+    return;
+  }
+  const std::uint64_t inode = workload::network_of_process(container.facts->pid);
+  container.has_moved =
+      inode != 0 && std::ranges::none_of(container.places, [&](const workload::Place& place) {
+        return inode == (place.network ? place.network->inode() : workload::own_network());
+      });
+  if (container.has_moved) {
+    spdlog::warn("container {}: {}", container.id.substr(0, 12), kMoved);
+  }
+}
+
+/// Of one that runs and joined another's. Null where it did not, or nothing is known of that one.
+const Source::Container* Source::owner_of_network(const Container& container) const {
+  const std::string& mode = container.facts->network_mode;
+  const Container* owner =
+      mode.starts_with(kShared) ? by_reference(mode.substr(kShared.size())) : nullptr;
+  return owner != nullptr && owner->facts->is_running && owner != &container ? owner : nullptr;
+}
+
+/// Looks at the first processes of a start. A container that runs may have made further namespaces:
+/// there the process counts that the inspection tells.
+bool Source::find_network(Container& container) const {
+  if (container.places.empty() && !container.cgroup.empty() && !container.facts->is_running) {
+    if (auto network = workload::find_entered_network(tree_, container.cgroup)) {
+      container.places.push_back(
+          {std::move(network), has_own_network(container.facts->network_mode)});
+    }
+  }
+  return !container.places.empty();
 }
 
 /// Whether the pid that Docker told is still the container's: pids are used again.
@@ -125,14 +214,20 @@ void Source::begin_start(Container& container, const std::string& cgroup) {
   container.born = now(loop_);
   if (container.facts) {
     container.facts->pid = 0;  // of an earlier start
+    container.facts->sandbox.clear();
     container.facts->is_inspected = false;
   }
 }
 
 void Source::forget_start(Container& container) {
   container.cgroup.clear();
-  container.network = nullptr;
+  forget_network(container);
   sought_.erase(container.id);
+}
+
+void Source::forget_network(Container& container) {
+  container.places.clear();
+  container.is_declared = container.is_decided = container.has_moved = false;
 }
 
 /// Looks again and again until its network is found, its process is told, or its cgroup is gone.

@@ -1,17 +1,17 @@
 // From what is known of a container to what is done about it.
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <utility>
 
 #include "labels.hpp"
-#include "link.hpp"
 #include "state.hpp"
 #include "trireme/workload/network.hpp"
 
 namespace trireme::docker {
 namespace {
 
-constexpr const char* kWaiting = "Docker has not told its labels yet";
+constexpr const char* kWaiting = "its engine has not told its labels yet";
 constexpr const char* kNetworkWaiting = "it is not known yet whose network it shares";
 constexpr const char* kNetworkToCome = "its network namespace is still to be made";
 constexpr const char* kImageWaiting = "the labels of its image are not known yet";
@@ -21,6 +21,10 @@ constexpr const char* kImageGone =
 constexpr const char* kPublished =
     "published ports: docker-proxy answers some of their traffic as a process of this host "
     "('userland-proxy=false')";
+
+bool has_whole_network(const workload::Description& description) {
+  return !description.places.empty() && description.places.front().whole_network;
+}
 
 }  // namespace
 
@@ -33,6 +37,13 @@ void Source::complain(Container& container, const std::string& problem) {
 
 void Source::settle(Container& container) {
   sought_.erase(container.id);
+  if (!engines_.empty() && engines_of(container).empty()) {
+    leave_to_its_engine(container);
+    return;
+  }
+  if (std::exchange(container.is_left_alone, false)) {
+    registry_.end_container(container.id);
+  }
   if (!container.facts) {
     wait(container, kWaiting);
     return;
@@ -64,7 +75,7 @@ void Source::settle_by_labels(Container& container, Network network) {
   } else if (settings().containers == policy::DockerSettings::Containers::labelled &&
              (*labels)->empty()) {
     leave(container);
-  } else if (network == Network::other && !container.network) {
+  } else if (network == Network::other && container.places.empty()) {
     wait(container, kNetworkToCome);
     seek(container);
   } else {
@@ -72,9 +83,32 @@ void Source::settle_by_labels(Container& container, Network network) {
   }
 }
 
-bool Source::is_image_gone(const Container& container) const {
-  const auto image = images_.find(container.facts->image_id);
-  return image != images_.end() && image->second.is_gone;
+/// Nobody tells what it is: no workload, but listed.
+void Source::leave_to_its_engine(Container& container) {
+  const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
+  const char* engine = text(engine_of_cgroup(name));
+  leave(container);
+  if (std::exchange(container.is_left_alone, true)) {
+    return;
+  }
+  workload::Description description = describe(container, {});
+  registry_.list_unenforced(
+      description, fmt::format("left alone: it is a container of {}, and no socket of that is in "
+                               "[docker] socket of identity.toml",
+                               engine));
+  spdlog::warn("container {}: left alone: {} is not in [docker] socket of identity.toml",
+               description.name, engine);
+}
+
+/// Null where nothing was asked about it.
+const Source::Image* Source::image_of(const Container& container) {
+  const auto image = container.engine->images.find(container.facts->image_id);
+  return image == container.engine->images.end() ? nullptr : &image->second;
+}
+
+bool Source::is_image_gone(const Container& container) {
+  const Image* image = image_of(container);
+  return image != nullptr && image->is_gone;
 }
 
 /// nullopt: not to be told before the image's labels are known.
@@ -83,11 +117,11 @@ Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& conta
   static const RawLabels none;
   const RawLabels* of_image = &none;
   if (!facts.labels.empty()) {
-    const auto image = images_.find(facts.image_id);
-    if (image == images_.end() || !image->second.labels) {
+    const Image* image = image_of(container);
+    if (image == nullptr || !image->labels) {
       return std::optional<policy::LabelSet>();
     }
-    of_image = &*image->second.labels;
+    of_image = &*image->labels;
   }
   auto labels = identity_labels(facts.labels, *of_image, settings());
   if (!labels) {
@@ -104,19 +138,26 @@ workload::Description Source::describe(const Container& container,
   description.labels = labels;
   description.cgroup_path = container.cgroup;
   description.container_id = container.id;
-  description.network = container.network;
+  description.places = container.places;
+  if (container.cgroup.empty() && !container.places.empty()) {
+    description.places.resize(1);
+  }
+  const kernel::Netns* network =
+      container.places.empty() ? nullptr : container.places.front().network.get();
   if (container.facts) {
-    description.whole_network = container.network && has_own_network(container.facts->network_mode);
     const ContainerFacts& facts = *container.facts;
     description.name = facts.name.empty() ? description.name : facts.name;
     description.pid = has_process(container) ? facts.pid : 0;
     if (facts.is_inspected) {
-      const auto held = description.pid == 0 ? std::vector<std::string>()
-                                             : workload::capability_warnings(
-                                                   description.pid, container.network.get());
+      const auto held = description.pid == 0
+                            ? std::vector<std::string>()
+                            : workload::capability_warnings(description.pid, network);
       description.warnings = container_warnings(facts.capabilities, held);
-      if (container.network && facts.publishes_ports) {
+      if (network != nullptr && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
+      }
+      if (container.has_moved) {
+        description.warnings.emplace_back(kMoved);
       }
     }
   }
@@ -125,7 +166,7 @@ workload::Description Source::describe(const Container& container,
 
 void Source::enforce(Container& container, const policy::LabelSet& labels) {
   const workload::Description description = describe(container, labels);
-  if (container.cgroup.empty() && !description.whole_network) {
+  if (container.cgroup.empty() && !has_whole_network(description)) {
     list_unprotected(container, description);
     return;
   }
@@ -162,8 +203,8 @@ void Source::list_unprotected(Container& container, const workload::Description&
 const workload::Workload* Source::registered(const Container& container) const {
   if (container.cgroup.empty()) {
     const workload::Workload* known = registry_.find_container(container.id);
-    return known != nullptr && known->cgroup_path.empty() &&
-                   workload::is_same_network(known->network, container.network)
+    return known != nullptr && known->cgroup_path.empty() && !container.places.empty() &&
+                   known->is_in(container.places.front().network)
                ? known
                : nullptr;
   }
@@ -187,7 +228,7 @@ void Source::hold(Container& container, const std::string& reason) {
     return;
   }
   const workload::Description description = describe(container, {});
-  if (container.cgroup.empty() ? !description.whole_network : !tree_.id(container.cgroup)) {
+  if (container.cgroup.empty() ? !has_whole_network(description) : !tree_.id(container.cgroup)) {
     return;  // nothing to shut
   }
   if (const Status held = registry_.quarantine(description, reason); !held) {

@@ -44,9 +44,9 @@ Status Enforcer::check_level(const workload::CgroupRef& cgroup) const {
   return {};
 }
 
+/// The last enforcement point to leave a number tells of its end.
 void Enforcer::leave(Number number) {
-  common_.numbers.give_back(number);
-  if (common_.on_leave) {
+  if (common_.numbers.give_back(number) && common_.on_leave) {
     common_.on_leave(number);
   }
 }
@@ -56,10 +56,6 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   if (Status fits = check_level(cgroup); !fits) {
     return tl::unexpected(fits.error());
   }
-  const auto known = members_.find(cgroup.id);
-  const std::optional<Member> before =
-      known == members_.end() ? std::nullopt : std::optional(known->second);
-  const bool renumber = before && before->number != kQuarantine;
   if (number == 0) {
     if (Status provable = common_.check ? common_.check(labels) : Status{}; !provable) {
       return tl::unexpected(provable.error());
@@ -75,7 +71,33 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   if (common_.on_join) {
     common_.on_join(number, labels);
   }
+  if (Status joined = join(cgroup, labels, number); !joined) {
+    return tl::unexpected(joined.error());
+  }
+  return number;
+}
 
+Status Enforcer::extend(workload::CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+  if (Status fits = check_level(cgroup); !fits) {
+    return fits;
+  }
+  if (const auto known = members_.find(cgroup.id);
+      known != members_.end() && known->second.number == number) {
+    return behind_ ? commit({}) : Status{};
+  }
+  if (!common_.numbers.share(number)) {
+    return fail("nobody has workload number " + std::to_string(number));
+  }
+  return join(cgroup, labels, number);
+}
+
+/// Replaces what the cgroup had here before. The number is taken already; on error it is left.
+Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet& labels,
+                      Number number) {
+  const auto known = members_.find(cgroup.id);
+  const std::optional<Member> before =
+      known == members_.end() ? std::nullopt : std::optional(known->second);
+  const bool renumber = before && before->number != kQuarantine;
   Change change;
   std::optional<policy::LabelSet> old_labels;
   if (renumber) {
@@ -114,7 +136,7 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
       remember(cgroup.id, *before);
     }
     leave(number);
-    return tl::unexpected(committed.error());
+    return committed;
   }
   if (renumber) {
     leave(before->number);
@@ -122,7 +144,7 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
   if (!before && !cgroup.settled) {
     note_unsettled(cgroup);
   }
-  return number;
+  return {};
 }
 
 Status Enforcer::quarantine(workload::CgroupRef cgroup) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "trireme/enforcer/local_policy.hpp"
+#include "trireme/workload/network.hpp"
 
 namespace trireme::enforcer {
 
@@ -14,10 +15,6 @@ using workload::CgroupRef;
 namespace {
 
 constexpr std::uint32_t kLoopbackDevice = 1;
-
-std::uint64_t inode_of(const std::shared_ptr<const kernel::Netns>& network) {
-  return network == nullptr ? 0 : network->inode();
-}
 
 Error unwritable(const Error& error) {
   return {"its network namespace cannot be enforced: " + error.message, error.hint};
@@ -144,65 +141,82 @@ Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& netw
   return made;
 }
 
-Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+/// `joins` puts the cgroup into the point of its network, which is made where there is none.
+Status Points::join(const CgroupRef& cgroup, const std::function<Status(Enforcer&)>& joins) {
   const auto point = point_of(cgroup.network);
   if (!point) {
     return tl::unexpected(point.error());
   }
   const bool is_new = live_ && (*point)->network != nullptr && (*point)->enforcer->empty();
-  auto enrolled = (*point)->enforcer->enrol(cgroup, labels, number);
-  if (enrolled && is_new) {
+  Status joined = joins(*(*point)->enforcer);
+  if (joined && is_new) {
     // The table is written with its first workload in it.
     if (Status started = (*point)->enforcer->start(); !started) {
-      std::ignore = (*point)->enforcer->end(cgroup, *enrolled);
-      enrolled = tl::unexpected(unwritable(started.error()));
+      std::ignore = (*point)->enforcer->end(cgroup, 0);
+      joined = tl::unexpected(unwritable(started.error()));
     } else {
       look_at_addresses(
           **point);  // which tells every other point: not before it is sure that this one stays
     }
   }
-  if (!enrolled) {
-    // A table of an earlier daemon, where there is one, goes on refusing.
-    if ((*point)->network != nullptr && (*point)->enforcer->empty()) {
-      close(**point);
-    }
-    return enrolled;
+  // A table of an earlier daemon, where there is one, goes on refusing.
+  if (!joined && (*point)->network != nullptr && (*point)->enforcer->empty()) {
+    close(**point);
   }
-  if (Status left = leave_elsewhere(cgroup, **point); !left) {
-    spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
+  return joined ? come_home(cgroup, true) : joined;
+}
+
+Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+  const Status joined = join(cgroup, [&](Enforcer& enforcer) -> Status {
+    const auto enrolled = enforcer.enrol(cgroup, labels, number);
+    number = enrolled.value_or(0);
+    return enrolled ? Status{} : Status(tl::unexpected(enrolled.error()));
+  });
+  if (!joined) {
+    return tl::unexpected(joined.error());
   }
   if (cgroup.id != 0) {
-    if (Status judged = common_.local.enrol(cgroup, *enrolled, labels); !judged) {
+    if (Status judged = common_.local.enrol(cgroup, number, labels); !judged) {
       return tl::unexpected(judged.error());
     }
   }
-  return enrolled;
+  return number;
 }
 
-/// A cgroup is in one place: where it was before its network was known, it is no more.
-Status Points::leave_elsewhere(const CgroupRef& cgroup, const Point& stays) {
+Status Points::extend(CgroupRef cgroup, const policy::LabelSet& labels, Number number) {
+  return join(cgroup, [&](Enforcer& enforcer) { return enforcer.extend(cgroup, labels, number); });
+}
+
+/// A cgroup stays wherever it has been enrolled. Where it only waited for its network to be known
+/// it is no more.
+Status Points::come_home(const CgroupRef& cgroup, bool enrolled) {
   if (cgroup.id == 0) {
     return {};
   }
-  const std::uint64_t here = inode_of(stays.network);
-  const auto [home, first] = homes_.emplace(cgroup.id, here);
-  const std::uint64_t before = home->second;
-  home->second = here;
-  if (first || before == here) {
-    return {};
+  std::vector<Home>& homes = homes_[cgroup.id];
+  Status left;
+  std::erase_if(homes, [&](const Home& home) {
+    if (workload::is_same_network(home.cgroup.network, cgroup.network)) {
+      enrolled = enrolled || home.was_enrolled;
+      return true;
+    }
+    Point* point = home.was_enrolled ? nullptr : find(home.cgroup.network);
+    if (point != nullptr) {
+      const Status ended = point->enforcer->end(home.cgroup, 0);
+      left = left ? ended : left;
+      close_if_empty(*point);
+    }
+    return !home.was_enrolled;
+  });
+  homes.push_back({cgroup, enrolled});
+  if (!left) {
+    spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
-  const auto point = points_.find(before);
-  Point* old = before == 0 ? &host_ : point == points_.end() ? nullptr : point->second.get();
-  if (old == nullptr) {
-    return {};
-  }
-  Status ended = old->enforcer->end(cgroup, 0);
-  close_if_empty(*old);
-  return ended;
+  return {};
 }
 
 Status Points::quarantine(CgroupRef cgroup) {
-  // Whatever network the cgroup's sockets are in; rules at the point itself say so in the flow log.
+  // Whatever network the cgroup's sockets are in; rules at the points say so in the flow log.
   const Status shut = cgroup.id == 0 ? Status{} : common_.local.quarantine(cgroup);
   Point* point = find(cgroup.network);
   if (point == nullptr) {
@@ -214,14 +228,21 @@ Status Points::quarantine(CgroupRef cgroup) {
           "it has no cgroup that could be shut, and nothing is enforced in its network namespace");
     }
   }
-  const Status dropped = point->enforcer->quarantine(cgroup);
-  const Status left = leave_elsewhere(cgroup, *point);
-  return !shut ? shut : !dropped ? dropped : left;
+  Status dropped = point->enforcer->quarantine(cgroup);
+  std::ignore = come_home(cgroup, false);
+  for (const Home& home : cgroup.id == 0 ? std::vector<Home>() : homes_.at(cgroup.id)) {
+    Point* other = find(home.cgroup.network);
+    if (other != nullptr && other != point) {
+      const Status there = other->enforcer->quarantine(home.cgroup);
+      dropped = dropped ? there : dropped;
+    }
+  }
+  return shut ? dropped : shut;
 }
 
 Status Points::end(const CgroupRef& cgroup, Number number) {
   const Status judged = cgroup.id == 0 ? Status{} : common_.local.end(cgroup.id);
-  const Status ended = end_at_point(cgroup, number);
+  const Status ended = end_at_points(cgroup, number);
   return judged ? ended : judged;
 }
 
@@ -231,23 +252,24 @@ Status Points::release(const CgroupRef& cgroup, Number number) {
     return end(cgroup, number);  // it has gone meanwhile
   }
   const Status judged = cgroup.id == 0 ? Status{} : common_.local.release(cgroup.id);
-  const Status ended = end_at_point(cgroup, number);
+  const Status ended = end_at_points(cgroup, number);
   return judged ? ended : judged;
 }
 
-Status Points::end_at_point(const CgroupRef& cgroup, Number number) {
-  std::uint64_t home = inode_of(cgroup.network);
+Status Points::end_at_points(const CgroupRef& cgroup, Number number) {
+  std::vector<Home> homes = {{cgroup, true}};
   if (const auto known = homes_.find(cgroup.id); cgroup.id != 0 && known != homes_.end()) {
-    home = known->second;
+    homes = std::move(known->second);
     homes_.erase(known);
   }
-  const auto found = points_.find(home);
-  Point* point = home == 0 ? &host_ : found == points_.end() ? nullptr : found->second.get();
-  if (point == nullptr) {
-    return {};
+  Status ended;
+  for (const Home& home : homes) {
+    if (Point* point = find(home.cgroup.network)) {
+      const Status here = point->enforcer->end(home.cgroup, number);
+      ended = ended ? here : ended;
+      close_if_empty(*point);
+    }
   }
-  Status ended = point->enforcer->end(cgroup, number);
-  close_if_empty(*point);
   return ended;
 }
 

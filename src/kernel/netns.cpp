@@ -1,7 +1,9 @@
 #include "trireme/kernel/netns.hpp"
 
 #include <fcntl.h>
+#include <linux/nsfs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -52,6 +54,9 @@ Result<std::shared_ptr<const Netns>> Netns::at(const std::string& path) {
     return tl::unexpected(fd.error());
   }
   struct stat status {};
+  if (::ioctl(fd->get(), NS_GET_NSTYPE) != CLONE_NEWNET) {
+    return fail(path + " is not a network namespace");
+  }
   if (::fstat(fd->get(), &status) != 0) {
     return fail_errno("cannot tell which network namespace " + path + " is");
   }

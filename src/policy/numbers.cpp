@@ -8,7 +8,7 @@ std::optional<Number> Numbers::take() {
   const std::scoped_lock lock(mutex_);
   for (Number tries = kFirstNumber; tries <= kLastNumber; tries++) {
     last_ = last_ >= kLastNumber ? kFirstNumber : last_ + 1;
-    if (used_.insert(last_).second) {
+    if (used_.emplace(last_, 1).second) {
       return last_;
     }
   }
@@ -17,16 +17,31 @@ std::optional<Number> Numbers::take() {
 
 bool Numbers::take(Number number) {
   const std::scoped_lock lock(mutex_);
-  if (number < kFirstNumber || number > kLastNumber || !used_.insert(number).second) {
+  if (number < kFirstNumber || number > kLastNumber || !used_.emplace(number, 1).second) {
     return false;
   }
   last_ = std::max(last_, number);
   return true;
 }
 
-void Numbers::give_back(Number number) {
+bool Numbers::share(Number number) {
   const std::scoped_lock lock(mutex_);
-  used_.erase(number);
+  const auto held = used_.find(number);
+  if (held == used_.end()) {
+    return false;
+  }
+  held->second++;
+  return true;
+}
+
+bool Numbers::give_back(Number number) {
+  const std::scoped_lock lock(mutex_);
+  const auto held = used_.find(number);
+  if (held == used_.end() || --held->second != 0) {
+    return false;
+  }
+  used_.erase(held);
+  return true;
 }
 
 }  // namespace trireme::policy

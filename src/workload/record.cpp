@@ -28,8 +28,24 @@ std::optional<Kind> kind_of(const std::string& name) {
   return std::nullopt;
 }
 
-/// Throws json::exception on missing keys and wrong types. Older records have no keys about a
-/// network.
+/// Throws json::exception on wrong types. Records of before tell one network at most, and of a
+/// container in quarantine not whether none means the daemon's own.
+std::vector<Record::Place> places_of(const json& content, const Workload& workload) {
+  std::vector<Record::Place> places;
+  if (!content.contains("places")) {
+    const auto network = content.value("network", std::uint64_t{0});
+    if (network != 0 || workload.state == State::enforced || workload.kind != Kind::container) {
+      places.push_back({network, content.value("whole_network", false)});
+    }
+    return places;
+  }
+  for (const json& place : content["places"]) {
+    places.push_back({place.at("network").get<std::uint64_t>(), place.at("whole").get<bool>()});
+  }
+  return places;
+}
+
+/// Throws json::exception on missing keys and wrong types.
 Record from_json(const json& content) {
   Record record;
   Workload& workload = record.workload;
@@ -40,9 +56,9 @@ Record from_json(const json& content) {
                        ? State::enforced
                        : State::quarantined;
   workload.reason = content.at("reason").get<std::string>();
-  record.network = content.contains("network") ? content["network"].get<std::uint64_t>() : 0;
-  workload.whole_network =
-      content.contains("whole_network") && content["whole_network"].get<bool>();
+  const auto kind = kind_of(content.at("kind").get<std::string>());
+  workload.kind = kind.value_or(Kind::process);
+  record.places = places_of(content, workload);
   return record;
 }
 
@@ -57,9 +73,10 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
                  {"number", workload.number},     {"container_id", workload.container_id},
                  {"state", text(workload.state)}, {"reason", workload.reason},
                  {"digest", digest(labels)},      {"netns", kernel::netns_cookie()}};
-  if (workload.network) {
-    record["network"] = workload.network->inode();
-    record["whole_network"] = workload.whole_network;
+  record["places"] = json::array();
+  for (const Place& place : workload.places) {
+    record["places"].push_back(
+        {{"network", place.network ? place.network->inode() : 0}, {"whole", place.whole_network}});
   }
   // Names come from Docker and units: replace what is no UTF-8 rather than throw.
   const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);

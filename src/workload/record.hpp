@@ -9,9 +9,12 @@
 namespace trireme::workload {
 
 struct Record {
-  Workload workload;  // everything but `labels`, `warnings` and `network`
-  std::uint64_t network =
-      0;  // the inode number of its network namespace; 0: it was the daemon's own
+  Workload workload;  // everything but `labels`, `warnings` and `places`
+  struct Place {
+    std::uint64_t network = 0;  // inode number of the namespace; 0: it was the daemon's own
+    bool whole_network = false;
+  };
+  std::vector<Place> places;
 };
 
 /// Writes both xattrs; a workload without a cgroup has none. The labels are the workload's own:

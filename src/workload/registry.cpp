@@ -16,13 +16,39 @@ std::string key_of(const std::string& cgroup_path, const std::string& container_
   return cgroup_path.empty() ? container_id : cgroup_path;
 }
 
-CgroupRef reference(const Workload& workload, bool settled) {
+CgroupRef reference(const Workload& workload, const Place& place, bool settled) {
   return {.id = workload.cgroup_id,
           .level = kernel::CgroupTree::level(workload.cgroup_path),
           .path = workload.cgroup_path,
           .settled = settled,
-          .network = workload.network,
-          .whole_network = workload.whole_network};
+          .network = place.network,
+          .whole_network = place.whole_network};
+}
+
+/// In its first place; in ours while none is known.
+CgroupRef reference(const Workload& workload, bool settled) {
+  return reference(workload, workload.places.empty() ? Place{} : workload.places.front(), settled);
+}
+
+/// What is described, and after it what was known before.
+std::vector<Place> united(const std::vector<Place>& described, const std::vector<Place>& known) {
+  std::vector<Place> places = described;
+  std::ranges::copy_if(known, std::back_inserter(places), [&](const Place& place) {
+    return std::ranges::none_of(described, [&](const Place& other) {
+      return is_same_network(place.network, other.network);
+    });
+  });
+  return places;
+}
+
+/// Whether some network is in both, and wholly the workload's in one of them.
+bool differ_in_share(const std::vector<Place>& some, const std::vector<Place>& others) {
+  return std::ranges::any_of(some, [&](const Place& place) {
+    return std::ranges::any_of(others, [&](const Place& other) {
+      return is_same_network(place.network, other.network) &&
+             place.whole_network != other.whole_network;
+    });
+  });
 }
 
 Workload from(const Description& description, std::uint64_t id) {
@@ -36,8 +62,7 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.pid = description.pid;
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
-  workload.network = description.network;
-  workload.whole_network = description.whole_network;
+  workload.places = description.places;
   return workload;
 }
 
@@ -45,7 +70,9 @@ void look_at_capabilities(Workload& workload) {
   std::erase_if(workload.warnings,
                 [](const std::string& warning) { return warning.starts_with("CAP_"); });
   if (workload.pid != 0) {
-    std::ranges::move(capability_warnings(workload.pid, workload.network.get()),
+    const kernel::Netns* network =
+        workload.places.empty() ? nullptr : workload.places.front().network.get();
+    std::ranges::move(capability_warnings(workload.pid, network),
                       std::back_inserter(workload.warnings));
   }
 }
@@ -89,7 +116,8 @@ Result<std::uint64_t> Registry::id_of(const Description& description) const {
   if (!description.cgroup_path.empty()) {
     return tree_.id(description.cgroup_path);
   }
-  if (description.container_id.empty() || !description.network || !description.whole_network) {
+  if (description.container_id.empty() || description.places.size() != 1 ||
+      !description.places.front().network || !description.places.front().whole_network) {
     return fail(
         "it has neither a cgroup nor a network namespace of its own: nothing tells its traffic "
         "apart");
@@ -102,17 +130,27 @@ Status Registry::enrol(const Description& description) {
   if (!id) {
     return tl::unexpected(id.error());
   }
+  if (description.places.empty()) {
+    return fail("it is not known which network namespace it is in");
+  }
   supersede(description, *id);
-  leave_network(description);
   const auto labels = with_host_labels(description.labels);
   const std::string key = key_of(description.cgroup_path, description.container_id);
+  const std::vector<Place> before =
+      find_key(key) == nullptr ? std::vector<Place>() : find_key(key)->places;
+  if (const Workload* known = find_key(key); known != nullptr && known->state == State::enforced &&
+                                             differ_in_share(description.places, before)) {
+    std::ignore = shut(*known, "its share of its network namespace has changed");
+  }
+  const std::vector<Place> places = united(description.places, before);
   if (const Workload* known = find_key(key);
       known != nullptr && labels && known->state == State::enforced &&
       known->kind == description.kind && known->labels == *labels &&
       known->own_labels == description.labels) {
-    return refresh(*known, description);
+    return refresh(*known, description, places);
   }
   Workload workload = from(description, *id);
+  workload.places = places;
   workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is called " + description.name;
@@ -127,9 +165,28 @@ Status Registry::enrol(const Description& description) {
   return enforce(std::move(workload), 0, description.settled);
 }
 
-/// The same identity on the same cgroup: nothing for the kernel to do.
-Status Registry::refresh(Workload known, const Description& description) {
+/// The same identity on the same cgroup: nothing for the kernel to do, but in networks that are
+/// new.
+Status Registry::refresh(Workload known, const Description& description,
+                         std::vector<Place> places) {
   const Workload before = known;
+  const bool same_places =
+      std::ranges::equal(known.places, places, [](const Place& one, const Place& other) {
+        return is_same_network(one.network, other.network);
+      });
+  const auto is_new = [&](const Place& place) { return !before.is_in(place.network); };
+  known.places = std::move(places);
+  for (const Place& place : known.places) {
+    if (!is_new(place)) {
+      continue;
+    }
+    if (Status there = enforcement_.extend(reference(known, place, description.settled),
+                                           known.labels, known.number);
+        !there) {
+      std::ignore = shut(std::move(known), there.error().message);
+      return there;
+    }
+  }
   known.name = free_name(description.name, description.container_id,
                          key_of(known.cgroup_path, known.container_id));
   known.container_id = description.container_id;
@@ -138,13 +195,13 @@ Status Registry::refresh(Workload known, const Description& description) {
   }
   known.warnings = description.warnings;
   look_at_capabilities(known);
-  if (known.name != before.name || known.container_id != before.container_id) {
+  if (known.name != before.name || known.container_id != before.container_id || !same_places) {
     if (auto written = write_record(tree_, known); !written) {
       std::ignore = shut(std::move(known), written.error().message);
       return written;
     }
   }
-  if (known.name != before.name || known.container_id != before.container_id ||
+  if (known.name != before.name || known.container_id != before.container_id || !same_places ||
       known.pid != before.pid || known.warnings != before.warnings) {
     store(std::move(known));
   }
@@ -161,20 +218,8 @@ void Registry::supersede(const Description& description, std::uint64_t id) {
   if (const Workload* older = find_container(description.container_id);
       !description.container_id.empty() && older != nullptr &&
       (older->cgroup_path != description.cgroup_path ||
-       (description.cgroup_path.empty() &&
-        !is_same_network(older->network, description.network)))) {
+       (description.cgroup_path.empty() && !older->is_in(description.places.front().network)))) {
     end_container(description.container_id);
-  }
-}
-
-/// The same cgroup in another network namespace than was thought, or with another share of it.
-/// Enrolments of two namespaces are two transactions: between them it is shut, never open.
-void Registry::leave_network(const Description& description) {
-  const Workload* known = find_cgroup(description.cgroup_path);
-  if (known != nullptr && known->state == State::enforced &&
-      !(is_same_network(known->network, description.network) &&
-        known->whole_network == description.whole_network)) {
-    std::ignore = shut(*known, "it is found in another network namespace");
   }
 }
 
@@ -188,9 +233,8 @@ Status Registry::quarantine(const Description& description, const std::string& r
   Workload workload = from(description, *id);
   workload.labels = with_host_labels(description.labels).value_or(description.labels);
   workload.name = free_name(description.name, description.container_id, key);
-  if (const Workload* known = find_key(key); known != nullptr && !workload.network) {
-    workload.network = known->network;
-    workload.whole_network = known->whole_network;
+  if (const Workload* known = find_key(key)) {
+    workload.places = united(workload.places, known->places);
   }
   return shut(std::move(workload), reason);
 }
@@ -199,7 +243,7 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
                                   const std::string& reason) {
   std::vector<Workload> concerned;
   for (const auto& [key, workload] : by_key_) {
-    if (workload.state == State::enforced && is_same_network(workload.network, network)) {
+    if (workload.state == State::enforced && workload.is_in(network)) {
       concerned.push_back(workload);
     }
   }
@@ -214,6 +258,14 @@ Status Registry::enforce(Workload workload, policy::Number number, bool settled)
   if (!used) {
     std::ignore = shut(std::move(workload), used.error().message);
     return tl::unexpected(used.error());
+  }
+  for (std::size_t i = 1; i < workload.places.size(); ++i) {
+    if (Status there = enforcement_.extend(reference(workload, workload.places[i], settled),
+                                           workload.labels, *used);
+        !there) {
+      std::ignore = shut(std::move(workload), there.error().message);
+      return there;
+    }
   }
   workload.number = *used;
   workload.state = State::enforced;

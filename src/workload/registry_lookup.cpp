@@ -16,15 +16,20 @@ std::string last_part(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// Of a workload that was in the network namespace `inode`, 0 for ours.
-void find_network_again(const kernel::CgroupTree& tree, Workload& workload, std::uint64_t inode) {
-  if (inode == 0) {
-    return;
-  }
-  workload.network = find_network(tree, workload.cgroup_path, inode);
-  if (!workload.network && workload.state == State::enforced) {
-    workload.state = State::quarantined;
-    workload.reason = "none of its processes is in the network namespace that it had";
+/// Of a workload that was in these network namespaces. Where none of its processes is in its first
+/// one any more it is in quarantine, until its source tells of it; of the others that are gone
+/// nothing is left to enforce.
+void find_places_again(const kernel::CgroupTree& tree, Workload& workload,
+                       const std::vector<Record::Place>& places) {
+  for (const Record::Place& place : places) {
+    const auto network =
+        place.network == 0 ? nullptr : find_network(tree, workload.cgroup_path, place.network);
+    if (network || place.network == 0) {
+      workload.places.push_back({network, place.whole_network});
+    } else if (&place == &places.front() && workload.state == State::enforced) {
+      workload.state = State::quarantined;
+      workload.reason = "none of its processes is in the network namespace that it had";
+    }
   }
 }
 
@@ -54,7 +59,7 @@ Result<std::size_t> Registry::recover() {
     workload.cgroup_path = path;
     if (record) {
       workload = std::move((*record)->workload);
-      find_network_again(tree_, workload, (*record)->network);
+      find_places_again(tree_, workload, (*record)->places);
     } else {
       workload.reason = record.error().message;
       workload.name = last_part(path);

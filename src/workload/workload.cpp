@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <charconv>
 #include <functional>
 
@@ -81,11 +82,17 @@ std::string strict_slice(const std::string& runtime_dir) {
   return fmt::format("/trireme-{:016x}.slice", std::hash<std::string>{}(runtime_dir));
 }
 
+bool Workload::is_in(const std::shared_ptr<const kernel::Netns>& network) const {
+  return std::ranges::any_of(
+      places, [&](const Place& place) { return is_same_network(place.network, network); });
+}
+
 const char* network_text(const Workload& workload) {
-  if (workload.network) {
-    return workload.whole_network ? "own" : "shared";
+  if (workload.places.empty()) {
+    return nullptr;
   }
-  return workload.kind == Kind::container && workload.state != State::enforced ? nullptr : "host";
+  const Place& first = workload.places.front();
+  return !first.network ? "host" : first.whole_network ? "own" : "shared";
 }
 
 std::vector<std::string> capability_warnings(std::uint32_t pid, const kernel::Netns* network) {

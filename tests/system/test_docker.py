@@ -416,6 +416,52 @@ class Containers(LabCase):
             20,
         )
 
+    def test_what_leaves_its_network_stays_enforced_there(self):
+        """Pid 1 makes itself a network namespace after it has started a server: the server is a
+        workload all the same, whatever is looked at again."""
+        serve = SERVE.format(port=7013)
+        leave = f"sh -c '{serve} & exec busybox unshare -U -n sleep 600'"
+        options = "--security-opt seccomp=unconfined -l app=web"
+        host = self.run_container(options, leave)
+        bridge = self.lab.must(f"docker run -d {options} busybox {leave}")
+        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {bridge}")
+        for container in (host, bridge):
+            pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {container}")
+            waiting.until(
+                lambda: self.lab.must(f"cat /proc/{pid}/comm") == "sleep", "pid 1 has left", 20
+            )
+            self.lab.await_state(container, "enforced")
+        fetches = [
+            f"curl -sS --max-time 3 http://{to}:7013/served" for to in ("127.0.0.1", address)
+        ]
+
+        def assert_enforced(when):
+            for container, fetch in zip((host, bridge), fetches):
+                with self.subTest(when, container=container):
+                    self.lab.await_state(container, "enforced")
+                    waiting.until(
+                        lambda: self.lab.sh(f"trirun --label app=web -- {fetch}").stdout.strip()
+                        == "served",
+                        "same labels are let in",
+                        20,
+                    )
+                    self.assertEqual(self.lab.sh(fetch).stdout, "")
+                    self.assertEqual(self.lab.sh(f"trirun --label app=other -- {fetch}").stdout, "")
+
+        assert_enforced("from the start")
+        identity = self.lab.must("cat /etc/trireme/identity.toml")
+        self.lab.write("etc/trireme/identity.toml", identity + "\n# saved\n")
+        self.lab.must("trirectl reload")
+        assert_enforced("after a save")
+        self.assertIn("has left the network", json.dumps(self.lab.workload_of(host)["warnings"]))
+        self.lab.must("systemctl restart trireme", 60)
+        assert_enforced("after a restart")
+        # Who joins it now joins what pid 1 has made.
+        joined = self.lab.must(
+            f"docker run -d --net=container:{bridge} -l app=web busybox sleep 600"
+        )
+        self.lab.await_state(joined, "enforced")
+
     def test_docker_proxy_is_the_host(self):
         """A host-network workload reaches a published port through docker-proxy, a plain process,
         only where a rule names @host."""

@@ -29,8 +29,7 @@ class NetworkTest : public test::CgroupTest {
     description.labels = labels({{"app", "web"}});
     description.cgroup_path = path;
     description.container_id = hex('a');
-    description.network = *kernel::Netns::of_process(process.pid());
-    description.whole_network = whole;
+    description.places = {{*kernel::Netns::of_process(process.pid()), whole}};
     return description;
   }
   /// An enforced container with these processes in it; then the daemon comes again.
@@ -61,8 +60,8 @@ TEST_F(NetworkTest, IsFoundAgainByItsProcesses) {
         restart(path, describe(path, process, whole), {&inner, &executed, &process});
     ASSERT_NE(workload, nullptr);
     EXPECT_EQ(workload->state, State::enforced);
-    EXPECT_EQ(workload->whole_network, whole);
-    EXPECT_EQ(workload->network->inode(), process.network());
+    EXPECT_EQ(workload->places.front().whole_network, whole);
+    EXPECT_EQ(workload->places.front().network->inode(), process.network());
     EXPECT_EQ(workload->number, kernel_.next - 1) << "the one it had";
     EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + (whole ? " own" : " shared")});
     registry_->release(path);
@@ -77,7 +76,7 @@ TEST_F(NetworkTest, IsFoundAgainBelowItsCgroup) {
   const Workload* workload = restart(below, description, {&process});
   ASSERT_NE(workload, nullptr);
   EXPECT_EQ(workload->state, State::enforced);
-  EXPECT_EQ(workload->network->inode(), process.network());
+  EXPECT_EQ(workload->places.front().network->inode(), process.network());
 }
 
 TEST_F(NetworkTest, ThatNobodyIsInAnyMoreMeansQuarantine) {
@@ -105,7 +104,7 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
   ASSERT_TRUE(registry_->enrol(description));
   // Its record as that of a container in a namespace that is, by now, the daemon's own.
   auto record = nlohmann::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
-  record["network"] = (*kernel::Netns::own())->inode();
+  record["places"][0]["network"] = (*kernel::Netns::own())->inode();
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   const Process ours(false);
   ASSERT_TRUE(tree_->place(path, ours.pid()));
@@ -113,7 +112,7 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
   ASSERT_EQ(*registry_->recover(), 1U);
   EXPECT_EQ(registry_->find_cgroup(path)->state, State::quarantined);
   // And one whose keys are of another type than anybody writes.
-  record["network"] = "mine";
+  record["places"][0]["network"] = "mine";
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   registry_ = std::make_unique<Registry>(*tree_, kernel_);
   ASSERT_EQ(*registry_->recover(), 1U);
@@ -121,7 +120,7 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
               ::testing::StartsWith("its record is unreadable"));
 }
 
-TEST_F(NetworkTest, AnotherOneIsReachedThroughQuarantineOnly) {
+TEST_F(NetworkTest, AFurtherOneIsEnforcedTooAndTheFirstStays) {
   const Process first(true);
   const Process second(true);
   const std::string path = make("docker-1.scope");
@@ -129,15 +128,60 @@ TEST_F(NetworkTest, AnotherOneIsReachedThroughQuarantineOnly) {
   ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
   EXPECT_EQ(kernel_.calls.size(), 1U) << "the same again is nothing new";
   ASSERT_TRUE(registry_->enrol(describe(path, second, true)));
-  EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "quarantine " + path + " own",
-                                  "enrol " + path + " own"}));
-  EXPECT_EQ(registry_->find_cgroup(path)->number, 1001U);
-  EXPECT_EQ(kernel_.cgroups.at(id(path)).network, second.network());
+  EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "extend " + path + " own"}));
+  EXPECT_EQ(registry_->find_cgroup(path)->number, 1000U);
+  const auto networks = [&] {
+    std::vector<std::uint64_t> found;
+    for (const Place& place : registry_->find_cgroup(path)->places) {
+      found.push_back(place.network->inode());
+    }
+    return found;
+  };
+  const std::vector<std::uint64_t> both = {second.network(), first.network()};
+  EXPECT_EQ(networks(), both);
   Description unknown = describe(path, second, true);
-  unknown.network = nullptr;
+  unknown.places.clear();
   ASSERT_TRUE(registry_->quarantine(unknown, "Docker knows no such container"));
-  EXPECT_EQ(registry_->find_cgroup(path)->network->inode(), second.network())
-      << "what is known stays known";
+  EXPECT_EQ(networks(), both) << "what is known stays known";
+  EXPECT_FALSE(registry_->enrol([&] {
+    Description nowhere = describe("", second, true);
+    nowhere.places.clear();
+    return nowhere;
+  }()));
+  kernel_.calls.clear();
+  ASSERT_TRUE(registry_->enrol(describe(path, second, true)));
+  EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "extend " + path + " own"}));
+  // Another share of a network that it has is another enrolment, with quarantine in between.
+  kernel_.calls.clear();
+  ASSERT_TRUE(registry_->enrol(describe(path, second, false)));
+  EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path + " own", "enrol " + path + " shared",
+                                  "extend " + path + " own"}));
+  // A restarted daemon knows both, as long as somebody is there.
+  ASSERT_TRUE(tree_->place(path, first.pid()));
+  ASSERT_TRUE(tree_->place(path, second.pid()));
+  for (const bool is_left : {false, true}) {
+    if (is_left) {
+      ASSERT_TRUE(tree_->place("/", first.pid()));
+    }
+    kernel_.cgroups.clear();
+    registry_ = std::make_unique<Registry>(*tree_, kernel_);
+    ASSERT_EQ(*registry_->recover(), 1U);
+    EXPECT_EQ(networks(), is_left ? std::vector<std::uint64_t>{second.network()} : both);
+    EXPECT_EQ(registry_->find_cgroup(path)->state, State::enforced);
+  }
+}
+
+TEST_F(NetworkTest, ARefusedPlaceMeansQuarantine) {
+  const Process first(true);
+  const Process second(true);
+  const std::string path = make("docker-1.scope");
+  ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
+  kernel_.refuse_enrolment = true;
+  EXPECT_FALSE(registry_->enrol(describe(path, second, false)));
+  EXPECT_EQ(registry_->find_cgroup(path)->state, State::quarantined);
+  kernel_.refuse_enrolment = false;
+  ASSERT_TRUE(registry_->enrol(describe(path, second, false)));
+  EXPECT_EQ(kernel_.cgroups.at(id(path)).further, std::set<std::uint64_t>{first.network()});
 }
 
 TEST_F(NetworkTest, NothingTellsApartWhatHasNeitherCgroupNorNetwork) {

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <nlohmann/json.hpp>
+
 #include "workload_support.hpp"
 
 namespace trireme::workload {
@@ -162,11 +164,13 @@ TEST_F(RegistryTest, RecoversUnderTheHostLabelsOfToday) {
 TEST_F(RegistryTest, ARecordWithoutANetworkIsOfOurs) {
   const std::string path = make("web.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
-  EXPECT_EQ((*tree_->attribute(path, kernel::kRecordXattr))->find("network"), std::string::npos)
-      << "as older daemons wrote it";
+  auto record = nlohmann::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
+  ASSERT_EQ(record.erase("places"), 1U) << "as older daemons wrote it";
+  ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   restart();
   EXPECT_EQ(*registry_->recover(), 1U);
-  EXPECT_EQ(registry_->find_cgroup(path)->network, nullptr);
+  ASSERT_EQ(registry_->find_cgroup(path)->places.size(), 1U);
+  EXPECT_EQ(registry_->find_cgroup(path)->places.front().network, nullptr);
 }
 
 TEST_F(RegistryTest, UnreadableRecordsMeanQuarantine) {

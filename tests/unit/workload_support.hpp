@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ class FakeEnforcement final : public Enforcement {
     std::uint32_t level = 0;
     std::uint64_t network = 0;  // inode number; 0: ours
     bool whole_network = false;
+    std::set<std::uint64_t> further = {};  // other networks
   };
 
   Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels,
@@ -44,12 +46,23 @@ class FakeEnforcement final : public Enforcement {
     if (number == 0) {
       number = next++;
     }
-    entry(cgroup) = {number, labels, cgroup.level, inode(cgroup), cgroup.whole_network};
+    entry(cgroup) = {number, labels, cgroup.level, inode(cgroup), cgroup.whole_network, {}};
     return number;
+  }
+  Status extend(CgroupRef cgroup, const policy::LabelSet& labels, policy::Number number) override {
+    note("extend", cgroup);
+    if (refuse_enrolment) {
+      return fail("no memory for elements");
+    }
+    Entry& known = entry(cgroup);
+    EXPECT_EQ(known.number, number);
+    EXPECT_EQ(known.labels, labels);
+    known.further.insert(inode(cgroup));
+    return {};
   }
   Status quarantine(CgroupRef cgroup) override {
     note("quarantine", cgroup);
-    entry(cgroup) = {0, {}, cgroup.level, inode(cgroup), cgroup.whole_network};
+    entry(cgroup) = {0, {}, cgroup.level, inode(cgroup), cgroup.whole_network, {}};
     return {};
   }
   Status end(const CgroupRef& cgroup, policy::Number number) override {

@@ -59,6 +59,8 @@ class Enforcer final : public workload::Enforcement {
 
   Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels,
                                policy::Number number) override;
+  Status extend(workload::CgroupRef cgroup, const policy::LabelSet& labels,
+                policy::Number number) override;
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
@@ -172,6 +174,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool agrees(const kernel::TrackedFlow& flow, policy::Number source,
                             policy::Number destination) const;
   [[nodiscard]] Status judge_anew(const kernel::TrackedFlow& flow);
+  Status join(const workload::CgroupRef& cgroup, const policy::LabelSet& labels,
+              policy::Number number);
   void leave(policy::Number number);
   [[nodiscard]] std::uint32_t depth() const;
 

@@ -55,6 +55,8 @@ class Points final : public workload::Enforcement {
 
   Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels,
                                policy::Number number) override;
+  Status extend(workload::CgroupRef cgroup, const policy::LabelSet& labels,
+                policy::Number number) override;
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
   Status release(const workload::CgroupRef& cgroup, policy::Number number) override;
@@ -85,8 +87,16 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Status open_here(Point& point, bool owned);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
-  [[nodiscard]] Status end_at_point(const workload::CgroupRef& cgroup, policy::Number number);
-  Status leave_elsewhere(const workload::CgroupRef& cgroup, const Point& stays);
+  [[nodiscard]] Status end_at_points(const workload::CgroupRef& cgroup, policy::Number number);
+  [[nodiscard]] Status join(const workload::CgroupRef& cgroup,
+                            const std::function<Status(Enforcer&)>& joins);
+  /// Where a cgroup is: enrolled, perhaps in quarantine since, or only in quarantine because its
+  /// network is not known yet.
+  struct Home {
+    workload::CgroupRef cgroup;
+    bool was_enrolled = false;
+  };
+  Status come_home(const workload::CgroupRef& cgroup, bool enrolled);
   void close_if_empty(Point& point);
   void close(Point& point);
   void spread_speakers();
@@ -98,8 +108,7 @@ class Points final : public workload::Enforcement {
   std::shared_ptr<const policy::Policy> policy_;
   Point host_;
   std::map<std::uint64_t, std::unique_ptr<Point>> points_;  // by inode of the namespace
-  std::map<std::uint64_t, std::uint64_t>
-      homes_;  // cgroup id -> inode of the namespace in which it is enrolled; 0: our own
+  std::map<std::uint64_t, std::vector<Home>> homes_;        // by cgroup id
   std::vector<policy::Prefix> peers_;
   std::vector<policy::Prefix> speakers_;
   handshake::PointId last_id_ = 0;

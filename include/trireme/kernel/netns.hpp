@@ -19,6 +19,9 @@ class Netns {
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> own();
   /// That of a process, through /proc/PID/ns/net. Errors: the process is gone.
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> of_process(std::uint32_t pid);
+  /// That of a file: one that "ip netns" or a container engine has mounted. Errors: there is none,
+  /// or it is no network namespace.
+  [[nodiscard]] static Result<std::shared_ptr<const Netns>> at(const std::string& path);
 
   /// Its inode number on nsfs: its name among live namespaces, used again after it is gone.
   [[nodiscard]] std::uint64_t inode() const { return inode_; }
@@ -30,7 +33,6 @@ class Netns {
  private:
   Netns(Fd fd, std::uint64_t device, std::uint64_t inode)
       : fd_(std::move(fd)), device_(device), inode_(inode) {}
-  static Result<std::shared_ptr<const Netns>> at(const std::string& path);
   Fd fd_;
   std::uint64_t device_ = 0;
   std::uint64_t inode_ = 0;

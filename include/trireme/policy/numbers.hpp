@@ -4,7 +4,7 @@
 
 #include <mutex>
 #include <optional>
-#include <unordered_set>
+#include <unordered_map>
 
 #include "trireme/policy/compile.hpp"
 
@@ -18,11 +18,14 @@ class Numbers {
   [[nodiscard]] std::optional<Number> take();
   /// This very one; false where it is out of range or in use.
   [[nodiscard]] bool take(Number number);
-  void give_back(Number number);
+  /// One holder more of a number that is in use; false where nobody has it.
+  [[nodiscard]] bool share(Number number);
+  /// True where that was its last holder: others may get it from now on.
+  bool give_back(Number number);
 
  private:
   std::mutex mutex_;
-  std::unordered_set<Number> used_;
+  std::unordered_map<Number, unsigned> used_;  // and how many have it
   Number last_ = kFirstNumber - 1;
 };
 

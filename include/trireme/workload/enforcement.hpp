@@ -34,12 +34,17 @@ class Enforcement {
   /// before: a quarantine, or an enrolment with other labels, whose number ends with it.
   virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels,
                                        policy::Number number) = 0;
-  /// Drops everything to and from the cgroup, flows that it already has included. Replaces an
-  /// enrolment, whose number ends with it; of a cgroup in quarantine nothing changes. Without a
-  /// cgroup (id 0): everything of its whole network, that of other enrolled cgroups apart.
+  /// Puts an enrolled cgroup under policy in a further network namespace, with the number that it
+  /// has. Where it is there already, with a number of before, that one is replaced.
+  virtual Status extend(CgroupRef cgroup, const policy::LabelSet& labels,
+                        policy::Number number) = 0;
+  /// Drops everything to and from the cgroup in every network namespace that it was enrolled in,
+  /// flows that it already has included. Replaces an enrolment, whose number ends with it; of a
+  /// cgroup in quarantine nothing changes. Without a cgroup (id 0): everything of its whole
+  /// network, that of other enrolled cgroups apart.
   virtual Status quarantine(CgroupRef cgroup) = 0;
-  /// Forgets the cgroup, enrolled or quarantined (number 0), which is gone or about to go. Sockets
-  /// that were made in it and live on elsewhere are nobody's.
+  /// Forgets the cgroup, enrolled or quarantined (number 0), in every network namespace; it is gone
+  /// or about to go. Sockets that were made in it and live on elsewhere are nobody's.
   virtual Status end(const CgroupRef& cgroup, policy::Number number) = 0;
   /// Forgets the cgroup, which stays and is a workload no longer, or never was: its sockets are
   /// those of any process. What the kernel took it for at its birth ends too.

@@ -29,8 +29,7 @@ struct Description {
   bool settled = false;  // as in CgroupRef
   std::vector<std::string> warnings =
       {};  // what the source knows; the registry adds what the capabilities of `pid` say
-  std::shared_ptr<const kernel::Netns> network = nullptr;  // as in CgroupRef
-  bool whole_network = false;
+  std::vector<Place> places = {Place{}};  // as in Workload; of one without a cgroup, just one
 };
 
 class Registry {
@@ -43,19 +42,20 @@ class Registry {
 
   /// Workloads whose records are on their cgroups, found by walking the tree; called once, before
   /// Enforcement is live and after set_host_labels(): enrols each with the number it had, in the
-  /// network namespace it had. Quarantines what was in quarantine, what has an unreadable record,
-  /// and what has no process left in that namespace. Records of another network namespace's daemon
-  /// are left alone. Returns how many it took over.
+  /// network namespaces it had. Quarantines what was in quarantine, what has an unreadable record,
+  /// and what has no process left in the first of them. Records of another network namespace's
+  /// daemon are left alone. Returns how many it took over.
   Result<std::size_t> recover();
 
   /// Puts the workload under policy: kernel first, then the xattrs, then the registry. On failure
   /// it is quarantined and the error returned. Known already with the same labels, cgroup and
-  /// network: nothing happens (pid and warnings are brought up to date). Other labels: a fresh
-  /// number. Another network: a fresh number, and quarantine in between. A name that another
-  /// workload bears: containers and units get a suffix, a process (trirun) is refused.
+  /// places: nothing happens (pid and warnings are brought up to date). Other labels: a fresh
+  /// number. A further network: it is enforced there too, under the same number; those of before
+  /// stay. Another share of a network: a fresh number, and quarantine in between. A name that
+  /// another workload bears: containers and units get a suffix, a process (trirun) is refused.
   Status enrol(const Description& description);
   /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the
-  /// same, and the error returned. A network that is known and not described stays known.
+  /// same, and the error returned. Places that are known and not described stay known.
   Status quarantine(const Description& description, const std::string& reason);
   /// The same for whatever is enforced in this network namespace, until its source enrols it again.
   void quarantine_network(const std::shared_ptr<const kernel::Netns>& network,
@@ -95,11 +95,10 @@ class Registry {
   [[nodiscard]] Result<policy::LabelSet> with_host_labels(const policy::LabelSet& own) const;
   [[nodiscard]] std::string free_name(const std::string& wanted, const std::string& container_id,
                                       const std::string& key) const;
-  Status refresh(Workload known, const Description& description);
+  Status refresh(Workload known, const Description& description, std::vector<Place> places);
   [[nodiscard]] Result<std::uint64_t> id_of(const Description& description) const;
   [[nodiscard]] const Workload* find_key(const std::string& key) const;
   void supersede(const Description& description, std::uint64_t id);
-  void leave_network(const Description& description);
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);

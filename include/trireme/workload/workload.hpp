@@ -26,6 +26,12 @@ inline constexpr const char* kNotShut = "NOT SHUT";
 [[nodiscard]] const char* text(Kind kind);
 [[nodiscard]] const char* text(State state);
 
+/// A network namespace that a workload's sockets are in.
+struct Place {
+  std::shared_ptr<const kernel::Netns> network = nullptr;  // null: the daemon's own
+  bool whole_network = false;                              // as in CgroupRef
+};
+
 struct Workload {
   std::string name;  // of the scope, the container or the unit; unique among live workloads
   Kind kind = Kind::process;
@@ -40,9 +46,10 @@ struct Workload {
   std::uint32_t pid = 0;        // of a process in it, for the capability check; 0 where unknown
   std::string container_id;     // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
-  std::shared_ptr<const kernel::Netns> network =
-      nullptr;                 // where its sockets are; null: our own, or not known yet
-  bool whole_network = false;  // as in CgroupRef
+  /// Where its sockets are or have been: first the one that it was started in. Once a place is
+  /// here it stays, whatever the workload's processes do. Empty: not known yet.
+  std::vector<Place> places;
+  [[nodiscard]] bool is_in(const std::shared_ptr<const kernel::Netns>& network) const;
 };
 
 /// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's
