@@ -42,6 +42,25 @@ std::size_t size_of(const Flow& flow) {
 
 }  // namespace
 
+std::string flow_owner(const Flow& flow) {
+  const FlowEnd& source = flow.source;
+  if (!source.host.empty()) {
+    return "host " + source.host;
+  }
+  if (!source.workload.empty() || source.labels) {
+    return "workload " + (source.workload.empty() ? source.labels->text() : source.workload);
+  }
+  if (source.entity != "@world" || !source.address) {
+    return source.entity.empty() ? "workloads in quarantine" : source.entity;
+  }
+  policy::Address address = *source.address;
+  if (address.family == policy::Address::Family::v6) {
+    std::fill(address.bytes.begin() + 8, address.bytes.end(), std::uint8_t{0});
+    return "address " + address.text() + "/64";
+  }
+  return "address " + address.text();
+}
+
 const Flow& FlowStore::add(Flow flow) {
   count(flow);
   recent_bytes_ += size_of(flow);

@@ -10,13 +10,15 @@
 #include <csignal>
 
 #include "first_start.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
 
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;  // µs
+constexpr std::uint64_t kPrune = 600'000'000;     // µs
+constexpr std::uint64_t kLogSummary = 5'000'000;  // µs
 constexpr std::chrono::seconds kRevokeAgain(1);
 constexpr std::chrono::milliseconds kSecondLook(
     100);  // longer than any packet is between two rules
@@ -40,6 +42,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
 Daemon::~Daemon() {
   sd_event_source_disable_unref(second_look_);
   sd_event_source_disable_unref(prune_);
+  sd_event_source_disable_unref(log_summary_);
 }
 
 /// One instance, its loop and its settings.
@@ -263,6 +266,10 @@ Status Daemon::enforce() {
   rc = rc < 0 ? rc
               : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
                                            on_prune, this);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop_.get(), &log_summary_, CLOCK_MONOTONIC, 0, 0,
+                                           on_log_summary, this);
+  rc = rc < 0 ? rc : sd_event_source_set_enabled(log_summary_, SD_EVENT_OFF);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
@@ -346,8 +353,10 @@ void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
                                    : Status(tl::unexpected(unrevoked_.begin()->second)));
   if (count > 0) {
     revoked_ += count;
-    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone",
-                 count);
+    if (log_shares().admit("connections")) {
+      spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone",
+                   count);
+    }
   }
 }
 
@@ -473,12 +482,30 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   const auto settled = daemon.points_->settle();
   daemon.problems_.note("flows of new workloads",
                         settled ? Status{} : Status(tl::unexpected(settled.error())));
-  if (settled && *settled > 0) {
+  if (settled && *settled > 0 && log_shares().admit("connections")) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
+  daemon.await_log_summary();
   daemon.watches_.catch_up();
   daemon.give_up_on_unwritable();
   daemon.tell_systemd();
+  return 0;
+}
+
+/// Lines that were left out are counted in one line, a moment later.
+void Daemon::await_log_summary() {
+  if (!summary_due_ && log_shares().left_out() != summarized_) {
+    summary_due_ = true;
+    sd_event_source_set_time_relative(log_summary_, kLogSummary);
+    sd_event_source_set_enabled(log_summary_, SD_EVENT_ONESHOT);
+  }
+}
+
+int Daemon::on_log_summary(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  auto& daemon = *static_cast<Daemon*>(self);
+  daemon.summary_due_ = false;
+  daemon.summarized_ = log_shares().left_out();
+  spdlog::warn("{}", log_shares().take_summary());
   return 0;
 }
 

@@ -67,6 +67,7 @@ class Daemon {
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
   /// Addresses that are in a network by a name.
   [[nodiscard]] std::size_t named() const;
+  [[nodiscard]] std::uint64_t turned_away() const { return server_->turned_away(); }
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:
@@ -99,6 +100,8 @@ class Daemon {
   static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_round(sd_event_source* source, void* self);
+  void await_log_summary();
+  static int on_log_summary(sd_event_source* source, std::uint64_t usec, void* self);
 
   Options options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -128,6 +131,9 @@ class Daemon {
   std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
+  sd_event_source* log_summary_ = nullptr;
+  std::uint64_t summarized_ = 0;  // log lines left out that a summary has counted
+  bool summary_due_ = false;
   std::string told_;  // the last STATUS=
   std::uint64_t revoked_ = 0;
 };

@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 
+#include "trireme/base/log_shares.hpp"
+
 namespace trireme::daemon {
 namespace {
 
@@ -17,12 +19,13 @@ constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT;
 }  // namespace
 
 Result<std::unique_ptr<Drift>> Drift::open(sd_event* loop, enforcer::Enforcer& enforcer,
-                                           std::function<void()> repaired) {
+                                           std::string owner, std::function<void()> repaired) {
   auto watch = enforcer.watch();
   if (!watch) {
     return tl::unexpected(watch.error());
   }
-  std::unique_ptr<Drift> drift(new Drift(enforcer, std::move(*watch), std::move(repaired)));
+  std::unique_ptr<Drift> drift(
+      new Drift(enforcer, std::move(*watch), std::move(owner), std::move(repaired)));
   int rc = sd_event_add_io(loop, &drift->readable_, drift->watch_.fd(), EPOLLIN, on_readable,
                            drift.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(drift->readable_, kPriority);
@@ -45,7 +48,8 @@ int Drift::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*
                        void* self) {
   auto& drift = *static_cast<Drift*>(self);
   if (const auto who = drift.watch_.drain()) {
-    drift.repair_soon(fmt::format("table inet {} was changed by {}", enforcer::kTable, *who));
+    drift.repair_soon(
+        fmt::format("table inet {} was changed by {}", enforcer::kTable, loggable(*who)));
   }
   return 0;
 }
@@ -84,14 +88,18 @@ void Drift::repair() {
   if (const Status written = enforcer_.repair(); !written) {
     failure_ = written.error().text();
     failures_++;
-    spdlog::error("{}, and cannot be written: {}", reason_, failure_);
+    if (log_shares().admit(owner_)) {
+      spdlog::error("{}, and cannot be written: {}", reason_, failure_);
+    }
     repair_soon(reason_);
     return;
   }
   failure_.clear();
   failures_ = 0;
   repairs_++;
-  spdlog::error("{}; the table has been written anew", reason_);
+  if (log_shares().admit(owner_)) {
+    spdlog::error("{}; the table has been written anew", reason_);
+  }
   repaired_();
 }
 

@@ -17,10 +17,11 @@ namespace trireme::daemon {
 
 class Drift {
  public:
-  /// `repaired` is called after each repair. All references outlive this object. Errors: the event
-  /// loop, no netlink socket.
+  /// `repaired` is called after each repair; log lines take the share of `owner`. All references
+  /// outlive this object. Errors: the event loop, no netlink socket.
   [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop,
                                                            enforcer::Enforcer& enforcer,
+                                                           std::string owner,
                                                            std::function<void()> repaired);
   ~Drift();
   Drift(const Drift&) = delete;
@@ -39,8 +40,12 @@ class Drift {
  private:
   using Clock = std::chrono::steady_clock;
 
-  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, std::function<void()> repaired)
-      : enforcer_(enforcer), watch_(std::move(watch)), repaired_(std::move(repaired)) {}
+  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, std::string owner,
+        std::function<void()> repaired)
+      : enforcer_(enforcer),
+        watch_(std::move(watch)),
+        owner_(std::move(owner)),
+        repaired_(std::move(repaired)) {}
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
   void repair_soon(const std::string& reason);
@@ -48,6 +53,7 @@ class Drift {
 
   enforcer::Enforcer& enforcer_;
   kernel::NftWatch watch_;
+  std::string owner_;
   std::function<void()> repaired_;
   sd_event_source* readable_ = nullptr;
   sd_event_source* timer_ = nullptr;

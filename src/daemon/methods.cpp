@@ -9,6 +9,7 @@
 
 #include "connections.hpp"
 #include "daemon.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -251,8 +252,10 @@ void launch(systemd::Launcher& launcher, const Caller& caller, const json& param
   launcher.launch(std::move(*request),
                   [reply, pid, uid, labels](Result<systemd::Launched> launched) {
                     if (!launched) {
-                      spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid,
-                                   pid, launched.error().text());
+                      if (log_shares().admit(fmt::format("uid {}", uid))) {
+                        spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}",
+                                     loggable(labels), uid, pid, loggable(launched.error().text()));
+                      }
                       reply.error(launched.error());
                       return;
                     }

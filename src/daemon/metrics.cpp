@@ -7,6 +7,7 @@
 #include "daemon.hpp"
 #include "exposition.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/base/log_shares.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -89,6 +90,9 @@ void flows(Exposition& page, Daemon& daemon) {
                daemon.watches().logs_lost());
   page.counter("trireme_flow_log_suppressed_total",
                "Flows kept out of the journal by its rate limit.", feed.suppressed());
+  page.counter("trireme_log_lines_left_out_total",
+               "Log lines kept out of the journal by rate limits, those of flows included.",
+               log_shares().left_out());
   page.counter("trireme_revoked_flows_total", "Live flows that lost their authorisation.",
                daemon.revoked());
 }
@@ -179,6 +183,9 @@ std::string metrics_text(Daemon& daemon) {
   handshakes(page, sum);
   credentials_known(page, daemon, sum);
   names(page, daemon.named(), daemon.watches().answers());
+  page.counter("trireme_control_turned_away_total",
+               "Connections and requests of users other than root that exceeded their limits.",
+               daemon.turned_away());
   page.gauge("trireme_problems", "Problems that 'trirectl status' lists.",
              daemon.problems().size());
   process(page, daemon);

@@ -1,5 +1,6 @@
 #include "point_watch.hpp"
 
+#include <fmt/format.h>
 #include <sys/epoll.h>
 #include <systemd/sd-event.h>
 
@@ -28,7 +29,8 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   if (!log) {
     return tl::unexpected(log.error());
   }
-  auto drift = Drift::open(loop, *point.enforcer, std::move(repaired));
+  auto drift = Drift::open(loop, *point.enforcer, fmt::format("network namespace {}", point.id),
+                           std::move(repaired));
   if (!drift) {
     return tl::unexpected(drift.error());
   }

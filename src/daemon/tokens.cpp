@@ -6,6 +6,8 @@
 
 #include <thread>
 
+#include "trireme/base/log_shares.hpp"
+
 namespace trireme::daemon {
 namespace {
 
@@ -140,7 +142,7 @@ int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t
                           void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   const auto began = std::chrono::steady_clock::now();
-  if (Status saved = tokens.identities_.save(); !saved) {
+  if (Status saved = tokens.identities_.save(); !saved && log_shares().admit("identities")) {
     spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(

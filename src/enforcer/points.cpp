@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "trireme/base/log_shares.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 
 namespace trireme::enforcer {
@@ -168,7 +169,8 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
     }
     return enrolled;
   }
-  if (Status left = leave_elsewhere(cgroup, **point); !left) {
+  if (Status left = leave_elsewhere(cgroup, **point);
+      !left && log_shares().admit("cgroup " + cgroup.path)) {
     spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
   if (common_.local != nullptr && cgroup.id != 0) {
@@ -273,7 +275,8 @@ void Points::close_if_empty(Point& point) {
   if (point.network == nullptr || !point.enforcer->empty()) {
     return;
   }
-  if (Status removed = point.enforcer->remove(); !removed) {
+  if (Status removed = point.enforcer->remove();
+      !removed && log_shares().admit("network namespaces")) {
     spdlog::error("a network namespace that has no workload any more keeps its table: {}",
                   removed.error().text());
   }
@@ -328,7 +331,9 @@ void Points::set_peers(std::vector<policy::Prefix> peers) {
 void Points::look_at_addresses(Point& point) {
   const auto listed = point.addresses->list();
   if (!listed) {
-    spdlog::error("{}", listed.error().text());
+    if (log_shares().admit("network namespaces")) {
+      spdlog::error("{}", listed.error().text());
+    }
     return;
   }
   point.speakers.clear();
@@ -358,7 +363,8 @@ void Points::spread_speakers() {
   }
   speakers_ = std::move(together);
   for (Point* point : all()) {
-    if (Status set = point->enforcer->set_speakers(speakers_); !set) {
+    if (Status set = point->enforcer->set_speakers(speakers_);
+        !set && log_shares().admit("network namespaces")) {
       spdlog::error("{}", set.error().text());
     }
   }

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "trireme/base/log_shares.hpp"
+
 namespace trireme::workload {
 namespace {
 
@@ -132,7 +134,9 @@ int CgroupEvents::on_readable(sd_event_source*, int, std::uint32_t, void* self) 
         events.gone(event.path);
         break;
       case kernel::CgroupWatch::Event::What::overflow:
-        spdlog::warn("cgroup events were lost; looking at every cgroup again");
+        if (log_shares().admit("cgroup events")) {
+          spdlog::warn("cgroup events were lost; looking at every cgroup again");
+        }
         events.rescan();
         break;
     }

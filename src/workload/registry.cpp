@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "record.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
 
 namespace trireme::workload {
@@ -204,7 +205,9 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
     }
   }
   for (Workload& workload : concerned) {
-    spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+    if (log_shares().admit("workload " + workload.name)) {
+      spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+    }
     std::ignore = shut(std::move(workload), reason);
   }
 }
@@ -229,7 +232,7 @@ Status Registry::enforce(Workload workload, policy::Number number, bool settled)
 
 Status Registry::shut(Workload workload, const std::string& reason) {
   const Status dropped = enforcement_.quarantine(reference(workload, false));
-  if (!dropped) {
+  if (!dropped && log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: cannot be quarantined: {}", workload.name, dropped.error().text());
   }
   workload.number = 0;
@@ -239,7 +242,9 @@ Status Registry::shut(Workload workload, const std::string& reason) {
   if (auto written = write_record(tree_, workload); !written) {
     // Without it a restarted daemon does not know of this quarantine; the workload's source will
     // tell it again.
-    spdlog::warn("workload {}: {}", workload.name, written.error().text());
+    if (log_shares().admit("workload " + workload.name)) {
+      spdlog::warn("workload {}: {}", workload.name, written.error().text());
+    }
   }
   store(std::move(workload));
   return dropped;
@@ -302,7 +307,8 @@ void Registry::release(const std::string& cgroup_path) {
 
 void Registry::end(const std::string& key) {
   const Workload& workload = by_key_.at(key);
-  if (auto ended = enforcement_.end(reference(workload, true), workload.number); !ended) {
+  if (auto ended = enforcement_.end(reference(workload, true), workload.number);
+      !ended && log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: the kernel keeps it: {}", workload.name, ended.error().text());
   }
   forget(key);

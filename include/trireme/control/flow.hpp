@@ -29,6 +29,10 @@ using policy::FlowEnd;
 /// policy, a protocol without a number here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
 
+/// Whose share of logs and memory the flow takes: the workload that began it, the remote host that
+/// vouches for one, else the address it came from (IPv6: its /64), or "@host".
+[[nodiscard]] std::string flow_owner(const Flow& flow);
+
 /// Which flows are asked for; all conditions hold together, the alternatives of one are OR.
 class FlowFilter {
  public:
