@@ -23,16 +23,17 @@ using nlohmann::json;
 
 json workload_json(const workload::Workload& workload) {
   const char* network = workload::network_text(workload);
-  return {{"name", workload.name},
-          {"kind", workload::text(workload.kind)},
-          {"labels", workload.labels.items()},
-          {"identity", workload.number},
-          {"state", workload::text(workload.state)},
-          {"reason", workload.reason},
-          {"cgroup", workload.cgroup_path},
-          {"container", workload.container_id},
-          {"network", network == nullptr ? json() : json(network)},
-          {"warnings", workload.warnings}};
+  json object = {{"name", workload.name},
+                 {"kind", workload::text(workload.kind)},
+                 {"identity", workload.number},
+                 {"state", workload::text(workload.state)},
+                 {"reason", workload.reason},
+                 {"cgroup", workload.cgroup_path},
+                 {"container", workload.container_id},
+                 {"network", network == nullptr ? json() : json(network)},
+                 {"warnings", workload.warnings}};
+  control::put_labels(object, workload.labels);
+  return object;
 }
 
 json expiry_json(const credentials::Trust& trust) {

@@ -58,10 +58,8 @@ Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
 
 Result<policy::LabelSet> Registry::with_host_labels(const policy::LabelSet& own) const {
   policy::LabelSet labels = own;
-  for (const auto& [key, value] : host_labels_.items()) {
-    if (auto added = labels.set(key, value); !added) {
-      return fail("with the host's labels: " + added.error().message);
-    }
+  if (auto added = labels.add_host_labels(host_labels_); !added) {
+    return tl::unexpected(added.error());
   }
   return labels;
 }

@@ -22,6 +22,10 @@ namespace trireme::control {
 using policy::Flow;
 using policy::FlowEnd;
 
+/// Writes "labels" and, where there are any, "host_labels" (the keys of those that [host] gave).
+void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
+/// The inverse. Errors: not an object of strings, not labels.
+[[nodiscard]] Result<policy::LabelSet> labels_of(const nlohmann::json& object);
 /// As methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
 /// The inverse for suggestions and graphs: {"count": n} where it is a summary's. Empty where policy
