@@ -74,11 +74,7 @@ Status Daemon::prepare() {
     return event_error("cannot set up the event loop", rc);
   }
 
-  auto settings = Settings::open(options_.config_dir, options_.runtime_dir);
-  if (!settings) {
-    return tl::unexpected(settings.error());
-  }
-  settings_ = std::move(*settings);
+  settings_ = Settings::open(options_.config_dir, options_.runtime_dir);
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }
@@ -308,6 +304,7 @@ Status Daemon::serve() {
 Status Daemon::run() {
   sd_notify(0, "READY=1");
   tell_systemd();
+  note_watches();
   spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}",
                settings_->policy()->rules.size(), registry_->size(), scopes_->name());
   const int rc = sd_event_loop(loop_.get());
@@ -485,11 +482,22 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   if (settled && *settled > 0 && log_shares().admit("connections")) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
+  daemon.note_watches();
   daemon.await_log_summary();
   daemon.watches_.catch_up();
   daemon.give_up_on_unwritable();
   daemon.tell_systemd();
   return 0;
+}
+
+void Daemon::note_watches() {
+  const auto outcome = [](const std::optional<Error>& problem) {
+    return problem ? Status(tl::unexpected(*problem)) : Status{};
+  };
+  problems_.note("new containers and units are found late, by listing cgroups",
+                 outcome(events_->problem()));
+  problems_.note("changed files are found late, by looking again every second",
+                 outcome(settings_->problem()));
 }
 
 /// Lines that were left out are counted in one line, a moment later.

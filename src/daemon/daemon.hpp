@@ -100,6 +100,7 @@ class Daemon {
   static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_round(sd_event_source* source, void* self);
+  void note_watches();
   void await_log_summary();
   static int on_log_summary(sd_event_source* source, std::uint64_t usec, void* self);
 
