@@ -17,14 +17,29 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;     // µs
-constexpr std::uint64_t kLogSummary = 5'000'000;  // µs
+constexpr std::uint64_t kPrune = 600'000'000;      // µs
+constexpr std::uint64_t kEverySecond = 1'000'000;  // µs
+constexpr std::uint64_t kLogSummary = 5'000'000;   // µs
 constexpr std::chrono::seconds kRevokeAgain(1);
 constexpr std::chrono::milliseconds kSecondLook(
     100);  // longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
+}
+
+const char* crowded_text(handshake::Bounded what) {
+  switch (what) {
+    case handshake::Bounded::handshakes:
+      return "handshakes of TCP connections";
+    case handshake::Bounded::exchanges:
+      return "handshakes of UDP flows";
+    case handshake::Bounded::held_datagrams:
+      return "datagrams that wait for a handshake";
+    case handshake::Bounded::held_segments:
+      return "TCP segments that wait for PROOF";
+  }
+  return "";
 }
 
 }  // namespace
@@ -43,6 +58,7 @@ Daemon::~Daemon() {
   sd_event_source_disable_unref(second_look_);
   sd_event_source_disable_unref(prune_);
   sd_event_source_disable_unref(log_summary_);
+  sd_event_source_disable_unref(second_);
 }
 
 /// One instance, its loop and its settings.
@@ -266,6 +282,10 @@ Status Daemon::enforce() {
               : sd_event_add_time_relative(loop_.get(), &log_summary_, CLOCK_MONOTONIC, 0, 0,
                                            on_log_summary, this);
   rc = rc < 0 ? rc : sd_event_source_set_enabled(log_summary_, SD_EVENT_OFF);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop_.get(), &second_, CLOCK_MONOTONIC, kEverySecond,
+                                           kEverySecond / 10, on_second, this);
+  rc = rc < 0 ? rc : sd_event_source_set_priority(second_, SD_EVENT_PRIORITY_NORMAL + 5);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
@@ -490,6 +510,38 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   return 0;
 }
 
+int Daemon::on_second(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  auto& daemon = *static_cast<Daemon*>(self);
+  daemon.note_conntrack();
+  daemon.note_crowding();
+  sd_event_source_set_time_relative(source, kEverySecond);
+  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/// A table that is full refuses new connections, or forgets those of others, without a word.
+void Daemon::note_conntrack() {
+  watches_.look_at_conntrack();
+  std::set<std::string> full;
+  for (const PointWatches::ConntrackUse& use : watches_.conntrack(*registry_)) {
+    const std::string topic = "conntrack of " + (use.network == "host" ? "this host" : use.network);
+    if (use.full) {
+      full.insert(topic);
+      problems_.note(
+          topic, fail(fmt::format("its table of {} entries is full or nearly so: new connections "
+                                  "fail, and idle ones are forgotten",
+                                  use.count.most),
+                      "'conntrack -L' shows what fills it; raise "
+                      "net.netfilter.nf_conntrack_max if that is meant to be there"));
+    }
+  }
+  for (const std::string& topic : full_conntracks_) {
+    if (!full.contains(topic)) {
+      problems_.note(topic, {});
+    }
+  }
+  full_conntracks_ = std::move(full);
+}
+
 void Daemon::note_watches() {
   const auto outcome = [](const std::optional<Error>& problem) {
     return problem ? Status(tl::unexpected(*problem)) : Status{};
@@ -498,6 +550,17 @@ void Daemon::note_watches() {
                  outcome(events_->problem()));
   problems_.note("changed files are found late, by looking again every second",
                  outcome(settings_->problem()));
+}
+
+/// Where the verifier has no room, whoever takes most of it is named: all others go on.
+void Daemon::note_crowding() {
+  for (const Tokens::Crowded& crowded : tokens_->crowded()) {
+    problems_.note(
+        fmt::format("{} are full", crowded_text(crowded.what)),
+        crowded.lately
+            ? fail(fmt::format("{} has most of them; its oldest are dropped first", crowded.holder))
+            : Status{});
+  }
 }
 
 /// Lines that were left out are counted in one line, a moment later.

@@ -44,6 +44,8 @@ json expiry_json(const credentials::Trust& trust) {
                      fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
 }
 
+json crowded_json(Daemon& daemon);
+
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
   const policy::Identity& identity = *daemon.settings().identity();
@@ -57,7 +59,21 @@ json tokens_json(Daemon& daemon) {
           {"expires", expiry_json(*daemon.settings().trust())},
           {"peers", std::move(peers)},
           {"enforcement_points", daemon.points()},
-          {"peer_identities", tokens.identities().size()}};
+          {"peer_identities", tokens.identities().size()},
+          {"crowded", crowded_json(daemon)}};
+}
+
+/// What the verifier had no room for.
+json crowded_json(Daemon& daemon) {
+  json object = json::object();
+  for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {
+    object[handshake::text(crowded.what)] = {{"dropped", crowded.crowding.given_up},
+                                             {"holder", crowded.holder},
+                                             {"holds", crowded.crowding.holder.holds},
+                                             {"of", crowded.crowding.holder.of},
+                                             {"lately", crowded.lately}};
+  }
+  return object;
 }
 
 json names_json(Daemon& daemon) {
@@ -79,6 +95,18 @@ json gate_json(Daemon& daemon) {
     refused[reason] = count;
   }
   return {{"refused", std::move(refused)}, {"audited", refusals->audited}};
+}
+
+/// Of each network namespace with workloads.
+json conntrack_json(Daemon& daemon) {
+  json list = json::array();
+  for (const PointWatches::ConntrackUse& use : daemon.watches().conntrack(daemon.registry())) {
+    list.push_back({{"network", use.network},
+                    {"entries", use.count.entries},
+                    {"max", use.count.most},
+                    {"full", use.full}});
+  }
+  return list;
 }
 
 json status_json(Daemon& daemon) {
@@ -105,6 +133,7 @@ json status_json(Daemon& daemon) {
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
           {"tokens", tokens_json(daemon)},
+          {"conntrack", conntrack_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};
 }

@@ -3,9 +3,10 @@
 import re
 import subprocess
 import time
+import unittest
 
-from tests.system import waiting
-from tests.system.host import TRIRECTL, HostCase
+from tests.system import undo, waiting
+from tests.system.host import TRIRECTL, Host, HostCase
 
 NOBODY = 65534
 OTHER = 65533
@@ -115,7 +116,135 @@ class ControlSocket(HostCase):
             held.communicate("")
 
 
-if __name__ == "__main__":
-    import unittest
+# Others have used up the inotify descriptors of this user, or its watches: the file says which.
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <stdint.h>
+#include <unistd.h>
 
+static char used_up(void) {
+  char what = 0;
+  const char *path = getenv("TRIREME_TEST_USED_UP");
+  int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+  if (fd >= 0) {
+    if (read(fd, &what, 1) != 1) what = 0;
+    close(fd);
+  }
+  return what;
+}
+
+int inotify_init1(int flags) {
+  if (used_up() == 'd') { errno = EMFILE; return -1; }
+  return ((int (*)(int))dlsym(RTLD_NEXT, "inotify_init1"))(flags);
+}
+
+int inotify_add_watch(int fd, const char *path, uint32_t mask) {
+  if (used_up() != 0) { errno = ENOSPC; return -1; }
+  return ((int (*)(int, const char *, uint32_t))dlsym(RTLD_NEXT, "inotify_add_watch"))(fd, path, mask);
+}
+"""
+
+
+class UsedUpInotify(unittest.TestCase):
+    """fs.inotify.* of uid 0, which root in any container takes from as well."""
+
+    def setUp(self):
+        files = undo.Undo()
+        self.addCleanup(files.run)
+        source = files.directory + "/shim.c"
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(SHIM)
+        library = files.directory + "/shim.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        self.file = files.directory + "/used-up"
+        self.used_up("descriptors")
+        self.host = Host(
+            policy="",
+            start=False,
+            environment={"LD_PRELOAD": library, "TRIREME_TEST_USED_UP": self.file},
+        )
+        self.addCleanup(self.host.close)
+
+    def used_up(self, what):
+        with open(self.file, "w", encoding="utf-8") as file:
+            file.write(what)
+
+    def problems(self):
+        return "\n".join(self.host.status()["problems"])
+
+    def test_it_starts_and_looks_again_and_again_until_it_can_watch(self):
+        self.host.start()
+        self.assertIn("max_user_instances", self.problems())
+        self.assertIn("found late", self.problems())
+        # A save is seen, and so is the end of a workload.
+        self.host.policy('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
+        self.assertEqual(self.host.trirun("app=web", ["true"]).returncode, 0)
+        waiting.until(lambda: not self.host.workloads(), "the scope is gone")
+        self.used_up("watches")
+        waiting.until(lambda: "max_user_watches" in self.problems(), "descriptors are there again")
+        self.host.policy('[[allow]]\nfrom = "app=web"\nto = "app=x"\n')
+        self.assertEqual(self.host.trirun("app=web", ["true"]).returncode, 0)
+        waiting.until(lambda: not self.host.workloads(), "the scope is gone")
+        self.used_up("")
+        waiting.until(lambda: self.problems() == "", "everything is watched again")
+        self.host.policy("")
+        self.used_up("watches")
+        self.assertEqual(self.host.trirun("app=web", ["true"]).returncode, 0)
+        waiting.until(lambda: not self.host.workloads(), "the scope is gone")
+
+
+class FullConntrack(HostCase):
+    POLICY = '[[allow]]\nfrom = "@host"\nto = "app=web"\n'
+
+    def test_a_full_table_is_a_problem_within_a_second_or_so(self):
+        """Its size is the machine's: entries are made up to nine tenths of it where that is few."""
+        listed = waiting.until(lambda: self.host.status()["conntrack"], "it was looked at")[0]
+        self.assertEqual(listed["network"], "host")
+        self.assertFalse(listed["full"])
+        self.assertNotIn("conntrack", "\n".join(self.host.status()["problems"]))
+        metrics = self.host.must([TRIRECTL, "metrics"])
+        self.assertIn('trireme_conntrack_entries{network="host"}', metrics)
+        most = int(re.search(r'^trireme_conntrack_max\{network="host"\} (\d+)', metrics, re.M)[1])
+        if most > MOST_ENTRIES:
+            self.skipTest(f"net.netfilter.nf_conntrack_max is {most}")
+        self.host.must(["sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=600"])
+        self.fill(most * 93 // 100)
+        waiting.until(
+            lambda: "conntrack of this host" in "\n".join(self.host.status()["problems"]),
+            "the full table is a problem",
+            seconds=3,
+        )
+        self.host.must(["conntrack", "-F"])
+        waiting.until(
+            lambda: "conntrack" not in "\n".join(self.host.status()["problems"]), "and no longer", 5
+        )
+
+    def fill(self, count):
+        """UDP flows over lo, each of one datagram, to ports that nobody has."""
+        self.host.must(["/usr/bin/python3", "-c", FILL, str(count)], timeout=120)
+
+
+MOST_ENTRIES = 300_000
+FILL = r"""
+import socket, sys
+left = int(sys.argv[1])
+for host in range(2, 250):
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.bind((f"127.0.1.{host}", 0))
+    for port in range(1024, 65000):
+        if left == 0:
+            sys.exit()
+        try:
+            sender.sendto(b"x", (f"127.0.2.{host}", port))
+        except OSError:
+            pass
+        left -= 1
+"""
+
+
+if __name__ == "__main__":
     unittest.main()
