@@ -5,8 +5,8 @@ import subprocess
 import time
 import unittest
 
-from tests.system import undo, waiting
-from tests.system.host import TRIRECTL, Host, HostCase
+from tests.system import linked, undo, waiting
+from tests.system.host import TRIRECTL, TRIRUN, Host, HostCase
 
 NOBODY = 65534
 OTHER = 65533
@@ -98,7 +98,7 @@ class ControlSocket(HostCase):
                     f"--reuid={OTHER}",
                     f"--regid={OTHER}",
                     "--clear-groups",
-                    TRIRECTL.replace("trirectl", "trirun"),
+                    TRIRUN,
                     "--label",
                     "app=web",
                     "--",
@@ -244,6 +244,85 @@ for host in range(2, 250):
             pass
         left -= 1
 """
+
+
+# Connections to somebody who never answers, each given up at once; then datagrams, 16 to each of
+# many flows.
+HALF_OPEN = r"""
+import socket, sys
+address, count = sys.argv[1], int(sys.argv[2])
+for i in range(count):
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        connection.connect((address, 1024 + i % 60000))
+    except OSError:
+        pass
+    connection.close()
+print("sent", flush=True)
+"""
+WAITING = r"""
+import socket, sys, time
+address, seconds = sys.argv[1], float(sys.argv[2])
+end, port = time.monotonic() + seconds, 1024
+# What waits counts against its socket's buffer: some hundred of one.
+senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(200)]
+while time.monotonic() < end:
+    for sender in senders:
+        port = 1024 + (port - 1023) % 60000
+        for _ in range(16):
+            try:
+                sender.sendto(b"x", socket.MSG_DONTWAIT, (address, port))
+            except OSError:
+                pass
+"""
+
+
+class Verifier(linked.LinkedCase):
+    """A workload that uses up what the verifier remembers and holds."""
+
+    def setUp(self):
+        super().setUp()
+        self.workload.serve("udp", "::", linked.PORT)
+
+    def busy(self, script, *arguments):
+        return self.client.popen(
+            [TRIRUN, "--label", "app=busy", "--", "/usr/bin/python3", "-c", script, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+
+    def named(self, what):
+        """The holder of most, by trirectl status."""
+        crowded = self.client.status()["tokens"]["crowded"].get(what, {})
+        return crowded.get("holder", "")
+
+    def test_half_open_connections_of_one_reset_nobody_elses(self):
+        threads = self.client.status()["tokens"]["threads"]
+        with self.busy(HALF_OPEN, linked.STRANGER, str(threads * 16_384 * 3 // 2)) as flood:
+            outcomes = []
+            while flood.poll() is None:
+                outcomes.append(self.friend.exchange("tcp", linked.SERVER, linked.PORT))
+        outcomes += [self.friend.exchange("tcp", linked.SERVER, linked.PORT) for _ in range(20)]
+        self.assertEqual(set(outcomes), {"ok"}, f"of {len(outcomes)}")
+        self.assertRegex(self.named("handshakes"), "^(workload trirun-|a workload that has ended)")
+        self.assertGreater(self.metric(self.client, 'trireme_crowded_total{what="handshakes"}'), 0)
+        waiting.until(
+            lambda: "handshakes of TCP connections are full"
+            in "\n".join(self.client.status()["problems"]),
+            "it is a problem",
+            seconds=3,
+        )
+
+    def test_waiting_datagrams_of_one_leave_others_theirs(self):
+        with self.busy(WAITING, linked.STRANGER, "6") as flood:
+            waiting.until(lambda: self.named("held_datagrams") != "" or self.full(), "all is held")
+            outcomes = [self.friend.exchange("udp", linked.SERVER, linked.PORT) for _ in range(20)]
+            self.assertIsNone(flood.poll(), "it goes on meanwhile")
+            self.assertEqual(set(outcomes), {"ok"})
+            self.assertRegex(self.named("held_datagrams"), "^workload trirun-")
+
+    def full(self):
+        return self.metric(self.client, 'trireme_handshakes_refused_total{reason="crowded"}') > 100
 
 
 if __name__ == "__main__":
