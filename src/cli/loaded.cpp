@@ -42,14 +42,11 @@ Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
   }
   std::map<policy::LabelSet, std::vector<std::string>> names;
   for (const json& workload : *workloads) {
-    policy::LabelSet labels;
-    const json items = workload.value("labels", json::object());
-    for (const auto& [key, value] : items.items()) {
-      if (Status set = labels.set(key, value.get<std::string>()); !set) {
-        return tl::unexpected(set.error());
-      }
+    const auto labels = control::labels_of(workload);
+    if (!labels) {
+      return tl::unexpected(labels.error());
     }
-    names[labels].push_back(workload.value("name", "?"));
+    names[*labels].push_back(workload.value("name", "?"));
   }
   std::vector<policy::Party> parties;
   for (auto& [labels, members] : names) {

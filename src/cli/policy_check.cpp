@@ -11,7 +11,7 @@ namespace trireme::cli {
 namespace {
 
 int check(const Globals& globals, const std::string& directory) {
-  const auto configuration = config::load(directory);
+  const auto configuration = config::check(directory);
   const bool valid = configuration.valid();
   if (globals.json) {
     print_json({{"valid", valid},

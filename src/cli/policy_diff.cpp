@@ -20,6 +20,7 @@ constexpr std::size_t kMostInJson = 1000;  // label sets of one change
 const char* relation_text(policy::AccessMap::Relation relation) {
   switch (relation) {
     case policy::AccessMap::Relation::equal:
+    case policy::AccessMap::Relation::alike:
       return "the same labels";
     case policy::AccessMap::Relation::share:
       return "a label in common";

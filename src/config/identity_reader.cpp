@@ -208,12 +208,8 @@ void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit)
 void IdentityReader::check_unit_sizes() {
   for (const auto& unit : identity_.units) {
     policy::LabelSet together = unit.labels;
-    for (const auto& [key, value] : identity_.host_labels.items()) {
-      if (auto status = together.set(key, value); !status) {
-        reporter_.error(unit.where, "with the labels of [host]: " + status.error().message,
-                        status.error().hint);
-        break;
-      }
+    if (auto status = together.add_host_labels(identity_.host_labels); !status) {
+      reporter_.error(unit.where, status.error());
     }
   }
 }

@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 
 #include "parse.hpp"
+#include "root_reads.hpp"
 #include "trireme/base/file.hpp"
 #include "trust_files.hpp"
 
@@ -73,7 +75,9 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
                    fmt::format("chmod o-w {}", path));
   }
   auto content = trireme::read_file(path, kMaxFileBytes);
-  if (content) {
+  if (!content && kept_from_root(path)) {
+    reporter_.error(whole(name), content.error().message, mode_hint(path));
+  } else if (content) {
     sources.push_back({name, std::move(*content)});
   } else {
     reporter_.error(whole(name), content.error());
@@ -123,6 +127,49 @@ void name_host(policy::Identity& identity) {
 }
 
 }  // namespace
+
+Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox, bool reads) {
+  Configuration configuration;
+  {
+    const std::optional<AsDaemon> as_daemon =
+        reads ? std::make_optional<AsDaemon>(sandbox) : std::nullopt;
+    configuration = load(directory);
+  }
+  const auto report = [&](const policy::SourceLocation& where, const std::string& path) {
+    const std::string setting = sandbox.hides(path);
+    if (!setting.empty()) {
+      configuration.diagnostics.push_back(
+          {.severity = Diagnostic::Severity::error,
+           .where = where,
+           .message =
+               fmt::format("the daemon cannot see '{}': {} in trireme.service", path, setting),
+           .hint = "move it below /etc/trireme"});
+    }
+    return !setting.empty();
+  };
+  const bool hidden = reads && report({}, directory);
+  for (const auto* sources : {&configuration.policy_sources, &configuration.identity_sources}) {
+    for (const Source& source : *sources) {
+      if (reads && !hidden) {
+        report(whole(source.file), directory + "/" + source.file);
+      }
+    }
+  }
+  for (const TrustFile& file : configuration.trust_files) {
+    const bool absolute = file.path.starts_with('/');
+    if (absolute || (reads && !hidden)) {
+      report(file.where, absolute ? file.path : directory + "/" + file.path);
+    }
+  }
+  return configuration;
+}
+
+Configuration check(const std::string& directory) {
+  const auto sandbox = Sandbox::installed();
+  std::error_code error;
+  const bool reads = fs::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
+  return sandbox ? load_as_daemon(directory, *sandbox, reads) : load(directory);
+}
 
 Configuration load(const std::string& directory) {
   Reporter reporter;

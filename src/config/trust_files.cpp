@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "root_reads.hpp"
 #include "trireme/base/file.hpp"
 
 namespace trireme::config {
@@ -50,7 +51,8 @@ std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, cons
                                                      Reporter& reporter) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
-    reporter.error(file.where, fail_errno(fmt::format("cannot read '{}'", path)).value());
+    const Error error = fail_errno(fmt::format("cannot read '{}'", path)).value();
+    reporter.error(file.where, error.message, kept_from_root(path) ? mode_hint(path) : error.hint);
     return std::nullopt;
   }
   if (!S_ISREG(status.st_mode)) {
@@ -62,7 +64,8 @@ std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, cons
   }
   auto content = read_file(path, kMaxTrustFileBytes);
   if (!content) {
-    reporter.error(file.where, content.error());
+    reporter.error(file.where, content.error().message,
+                   kept_from_root(path) ? mode_hint(path) : content.error().hint);
     return std::nullopt;
   }
   return credentials::TrustMaterial::File{path, std::move(*content)};

@@ -77,48 +77,67 @@ std::string resolve(const std::string& path, const Step& step) {
 
 }  // namespace
 
-Result<Watcher> Watcher::open(std::string directory) {
+Watcher Watcher::open(std::string directory) {
   std::error_code error;
   const fs::path absolute = fs::absolute(directory, error);
-  Fd fd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  if (!fd.valid()) {
-    return fail_errno("cannot watch the configuration (inotify_init1)");
-  }
-  Watcher watcher(error ? directory : absolute.string(), std::move(fd));
-  if (auto armed = watcher.arm(); !armed) {
-    return tl::unexpected(armed.error());
-  }
+  Watcher watcher(error ? directory : absolute.string());
+  watcher.arm();
+  watcher.seen_ = watcher.fingerprint();
   return watcher;
 }
 
-Status Watcher::set_extra_files(std::vector<std::string> files) {
+void Watcher::set_extra_files(std::vector<std::string> files) {
   extra_files_ = std::move(files);
-  auto armed = arm();
-  return armed ? Status{} : tl::unexpected(armed.error());
+  arm();
+  seen_ = fingerprint();
 }
 
-Result<bool> Watcher::drain() {
-  const auto relevant = read_events();
-  if (!relevant) {
-    return relevant;
-  }
-  const auto rearmed = arm();
-  if (!rearmed) {
-    return rearmed;
-  }
-  return *relevant || *rearmed;
+bool Watcher::drain() {
+  const bool relevant = read_events();
+  return arm() || relevant;
 }
 
-Result<bool> Watcher::read_events() {
+bool Watcher::poll() {
+  const bool rearmed = arm();
+  std::string now = fingerprint();
+  const bool changed = now != seen_;
+  seen_ = std::move(now);
+  return changed || rearmed;
+}
+
+/// What tells a changed file or directory from what it was.
+std::string Watcher::fingerprint() const {
+  std::string text;
+  const auto add = [&text](const fs::path& path) {
+    struct stat status = {};
+    const bool there = ::stat(path.c_str(), &status) == 0;
+    text += fmt::format("{} {} {} {} {}.{} {}.{} {:o}\n", path.string(), there, status.st_ino,
+                        status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
+                        status.st_ctim.tv_sec, status.st_ctim.tv_nsec, status.st_mode);
+  };
+  for (const auto& [directory, interest] : survey()) {
+    for (const std::string& name : interest.names) {
+      add(fs::path(directory) / name);
+    }
+    std::error_code error;
+    fs::directory_iterator entries(directory, error);
+    for (; interest.drop_ins && !error && entries != fs::directory_iterator();
+         entries.increment(error)) {
+      if (is_drop_in(entries->path().filename().string())) {
+        add(entries->path());
+      }
+    }
+  }
+  return text;
+}
+
+bool Watcher::read_events() {
   bool relevant = false;
   alignas(inotify_event) std::array<char, 16384> buffer{};
   while (true) {
     const ssize_t count = ::read(fd_.get(), buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) {
       continue;
-    }
-    if (count < 0 && errno != EAGAIN) {
-      return fail_errno("cannot read from inotify");
     }
     if (count <= 0) {
       return relevant;
@@ -150,13 +169,22 @@ bool Watcher::is_relevant(int watch, std::uint32_t mask, std::string_view name) 
 
 // Surveys again after watching until two surveys agree: what changes later than that raises an
 // event.
-Result<bool> Watcher::arm() {
+bool Watcher::arm() {
   bool changed = false;
+  if (!fd_.valid()) {
+    fd_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  }
+  if (!fd_.valid()) {
+    problem_ = Error{fail_errno("cannot watch " + directory_).value().message,
+                     "raise fs.inotify.max_user_instances"};
+    return false;
+  }
+  problem_.reset();
   for (int attempt = 0; attempt < kMaxArmAttempts; ++attempt) {
     Interests wanted = survey();
     const std::map<int, Interest> before = watches_;
     if (auto status = watch(wanted); !status) {
-      return tl::unexpected(status.error());
+      problem_ = status.error();
     }
     const bool settled = wanted == interests_ && before == watches_;
     interests_ = std::move(wanted);

@@ -33,6 +33,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] Status start(sd_event* event);
   [[nodiscard]] const Caller& caller() const { return caller_; }
   [[nodiscard]] bool alive() const { return alive_; }
+  /// No request is being answered, and nothing of an answer is unread.
+  [[nodiscard]] bool idle() const { return alive_ && !busy_ && output_.empty(); }
+  /// Ends it, from the event loop's next turn on.
+  void drop_soon();
 
   /// The request that request() handed out; told when the caller hangs up.
   void expect(std::weak_ptr<Reply::State> pending);
@@ -55,7 +59,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void flush();
   void watch();
   void arm(bool progress);
-  void drop_soon();
   void close();
 
   Fd fd_;

@@ -1,6 +1,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "trireme/control/flow.hpp"
 #include "trireme/policy/explain.hpp"
 
@@ -22,7 +24,7 @@ json end_json(const FlowEnd& end) {
     result["address"] = end.address->text();
   }
   if (end.labels) {
-    result["labels"] = end.labels->items();
+    put_labels(result, *end.labels);
     result["workload"] = end.workload;
     if (!end.host.empty()) {
       result["host"] = end.host;
@@ -49,13 +51,12 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
   if (const auto address = policy::Address::parse(end.value("address", ""))) {
     seen.address = *address;
   }
-  if (const auto labels = end.find("labels"); labels != end.end() && labels->is_object()) {
-    seen.labels.emplace();
-    for (const auto& [key, value] : labels->items()) {
-      if (!value.is_string() || !seen.labels->set(key, value.get<std::string>())) {
-        return std::nullopt;
-      }
+  if (end.contains("labels")) {
+    auto labels = labels_of(end);
+    if (!labels) {
+      return std::nullopt;
     }
+    seen.labels = std::move(*labels);
     seen.workload = end.value("workload", "");
   } else {
     seen.host = end.value("entity", "") == "@host";
@@ -69,6 +70,32 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
 }
 
 }  // namespace
+
+void put_labels(json& object, const policy::LabelSet& labels) {
+  object["labels"] = labels.items();
+  if (!labels.host_keys().empty()) {
+    object["host_labels"] = labels.host_keys();
+  }
+}
+
+Result<policy::LabelSet> labels_of(const json& object) {
+  const json items = object.value("labels", json::object());
+  const json of_host = object.value("host_labels", json::array());
+  if (!items.is_object() || !of_host.is_array()) {
+    return fail("labels are not an object of strings");
+  }
+  policy::LabelSet labels;
+  for (const auto& [key, value] : items.items()) {
+    const bool is_of_host = std::ranges::find(of_host, json(key)) != of_host.end();
+    const Status set = !value.is_string() ? Status(fail("the value of a label is not a string"))
+                       : is_of_host       ? labels.set_of_host(key, value.get<std::string>())
+                                          : labels.set(key, value.get<std::string>());
+    if (!set) {
+      return tl::unexpected(set.error());
+    }
+  }
+  return labels;
+}
 
 json to_json(const Flow& flow) {
   const std::string service = policy::port_text(flow.protocol, flow.port);

@@ -40,67 +40,153 @@ std::size_t size_of(const Flow& flow) {
          flow.reason.size() + flow.cause.size();
 }
 
+constexpr std::string_view kStranger = "address ";
+
+bool is_stranger(std::string_view owner) {
+  return owner.starts_with(kStranger);
+}
+
 }  // namespace
+
+std::string flow_owner(const Flow& flow) {
+  const FlowEnd& source = flow.source;
+  if (!source.host.empty()) {
+    return "host " + source.host;
+  }
+  if (!source.workload.empty() || source.labels) {
+    return "workload " + (source.workload.empty() ? source.labels->text() : source.workload);
+  }
+  if (source.entity != "@world" || !source.address) {
+    return source.entity.empty() ? "workloads in quarantine" : source.entity;
+  }
+  policy::Address address = *source.address;
+  if (address.family == policy::Address::Family::v6) {
+    std::fill(address.bytes.begin() + 8, address.bytes.end(), std::uint8_t{0});
+    return std::string(kStranger) + address.text() + "/64";
+  }
+  return std::string(kStranger) + address.text();
+}
+
+FlowStore::Owner& FlowStore::Pot::owner(const Flow& flow) {
+  std::string name = flow_owner(flow);
+  const auto [place, fresh] = owners.try_emplace(std::move(name));
+  if (fresh) {
+    place->second.name = place->first;
+  }
+  return place->second;
+}
+
+FlowStore::Pot::Size FlowStore::Pot::size(Owner& of) {
+  return {of.bytes, of.kept.empty() ? 0 : ~of.kept.front().order, &of};
+}
+
+FlowStore::List::iterator FlowStore::Pot::put(Owner& of, Kept kept) {
+  const std::size_t kind = is_stranger(of.name) ? 1 : 0;
+  by_size.at(kind).erase(size(of));
+  of.bytes += kept.bytes;
+  bytes.at(kind) += kept.bytes;
+  count++;
+  kept.owner = &of;
+  const auto added = of.kept.insert(of.kept.end(), std::move(kept));
+  by_size.at(kind).insert(size(of));
+  return added;
+}
+
+FlowStore::Kept FlowStore::Pot::take(List::iterator which) {
+  Owner& of = *which->owner;
+  const std::size_t kind = is_stranger(of.name) ? 1 : 0;
+  by_size.at(kind).erase(size(of));
+  of.bytes -= which->bytes;
+  bytes.at(kind) -= which->bytes;
+  count--;
+  Kept taken = std::move(*which);
+  of.kept.erase(which);
+  if (of.kept.empty()) {
+    owners.erase(owners.find(of.name));
+  } else {
+    by_size.at(kind).insert(size(of));
+  }
+  return taken;
+}
+
+FlowStore::List::iterator FlowStore::Pot::victim() {
+  const std::size_t kind = bytes[1] > bytes[0] ? 1 : 0;
+  return std::get<Owner*>(*by_size.at(kind).rbegin())->kept.begin();
+}
 
 const Flow& FlowStore::add(Flow flow) {
   count(flow);
-  recent_bytes_ += size_of(flow);
-  recent_.push_back(std::move(flow));
-  while (recent_.size() > 1 && (recent_.size() > limits_.recent || recent_bytes_ > limits_.bytes)) {
-    recent_bytes_ -= size_of(recent_.front());
-    recent_.pop_front();
+  Kept kept;
+  kept.order = ++order_;
+  kept.bytes = size_of(flow);
+  kept.tally = {.last = std::move(flow), .first = {}, .count = 1};
+  Owner& of = recent_.owner(kept.tally.last);
+  const auto added = recent_.put(of, std::move(kept));
+  while (recent_.is_over(limits_.recent, limits_.bytes) && recent_.victim() != added) {
+    recent_.take(recent_.victim());
   }
-  return recent_.back();
+  return added->tally.last;
 }
 
 void FlowStore::count(const Flow& flow) {
   std::string key = flow_key(flow);
-  const auto weight = [](const Kept& kept) {
-    return kept.key.size() + size_of(kept.tally.last) + sizeof(Kept);
-  };
+  Kept kept;
   if (const auto found = by_key_.find(key); found != by_key_.end()) {
-    tallies_.splice(tallies_.begin(), tallies_, found->second);
-    tally_bytes_ -= weight(tallies_.front());
+    const auto place = found->second;
+    by_key_.erase(found);
+    kept = tallies_.take(place);
   } else {
-    tallies_.push_front({std::move(key), {.last = {}, .first = flow.time, .count = 0}});
-    by_key_[tallies_.front().key] = tallies_.begin();
+    kept.tally.first = flow.time;
   }
-  Kept& kept = tallies_.front();
+  kept.key = std::move(key);
+  kept.order = ++order_;
   kept.tally.last = flow;
   kept.tally.count++;
-  tally_bytes_ += weight(kept);
-  while (tallies_.size() > 1 &&
-         (tallies_.size() > limits_.tallies || tally_bytes_ > limits_.bytes)) {
-    tally_bytes_ -= weight(tallies_.back());
-    by_key_.erase(tallies_.back().key);
-    tallies_.pop_back();
+  kept.bytes = kept.key.size() + size_of(kept.tally.last) + sizeof(Kept);
+  const auto added = tallies_.put(tallies_.owner(flow), std::move(kept));
+  by_key_[added->key] = added;
+  while (tallies_.is_over(limits_.tallies, limits_.bytes) && tallies_.victim() != added) {
+    by_key_.erase(tallies_.victim()->key);
+    tallies_.take(tallies_.victim());
     forgotten_++;
   }
 }
 
 std::vector<const Flow*> FlowStore::recent(const FlowFilter& filter, std::size_t limit) const {
-  std::vector<const Flow*> found;
-  for (auto flow = recent_.rbegin(); flow != recent_.rend() && found.size() < limit; ++flow) {
-    if (filter.matches(*flow)) {
-      found.push_back(&*flow);
+  std::vector<const Kept*> found;
+  for (const auto& [name, owner] : recent_.owners) {
+    for (const Kept& kept : owner.kept) {
+      if (filter.matches(kept.tally.last)) {
+        found.push_back(&kept);
+      }
     }
   }
-  std::ranges::reverse(found);
-  return found;
+  std::ranges::sort(found, {}, &Kept::order);
+  std::vector<const Flow*> flows;
+  for (std::size_t i = found.size() - std::min(found.size(), limit); i < found.size(); i++) {
+    flows.push_back(&found[i]->tally.last);
+  }
+  return flows;
 }
 
 std::vector<const FlowTally*> FlowStore::tallies(const FlowFilter& filter,
                                                  std::size_t limit) const {
-  std::vector<const FlowTally*> found;
-  for (const Kept& kept : tallies_) {
-    if (filter.matches(kept.tally.last)) {
-      found.push_back(&kept.tally);
+  std::vector<const Kept*> found;
+  for (const auto& [name, owner] : tallies_.owners) {
+    for (const Kept& kept : owner.kept) {
+      if (filter.matches(kept.tally.last)) {
+        found.push_back(&kept);
+      }
     }
   }
-  std::ranges::stable_sort(found, std::greater{},
-                           [](const FlowTally* tally) { return tally->count; });
+  std::ranges::sort(found, [](const Kept* a, const Kept* b) {
+    return std::pair(a->tally.count, a->order) > std::pair(b->tally.count, b->order);
+  });
   found.resize(std::min(found.size(), limit));
-  return found;
+  std::vector<const FlowTally*> tallies;
+  std::ranges::transform(found, std::back_inserter(tallies),
+                         [](const Kept* kept) { return &kept->tally; });
+  return tallies;
 }
 
 }  // namespace trireme::control

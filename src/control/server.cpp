@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <list>
 #include <map>
 #include <unordered_map>
 
@@ -124,6 +125,8 @@ struct Server::Core {
     Handler handler;
   };
 
+  explicit Core(const Limits& of) : limits(of) {}
+
   sd_event* event = nullptr;
   std::string path;
   Limits limits;
@@ -133,7 +136,11 @@ struct Server::Core {
   EventSource pause;
   std::map<std::string, Method, std::less<>> methods;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections;
+  std::list<Connection*> by_age;  // of callers other than root, oldest first
   std::map<uid_t, std::size_t> by_uid;
+  RateShares connects{limits.requests};
+  RateShares requests{limits.requests};
+  std::uint64_t turned_away = 0;
 
   static int on_accept(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_pause_over(sd_event_source* source, std::uint64_t now, void* self);
@@ -141,6 +148,8 @@ struct Server::Core {
   bool accept_one();
   void admit(Fd fd, Caller caller);
   [[nodiscard]] bool has_room(uid_t uid) const;
+  [[nodiscard]] bool make_room(uid_t uid);
+  [[nodiscard]] static bool may(RateShares& shares, uid_t uid);
   void request(Connection& connection, const std::string& line);
   void forget(Connection& connection);
 };
@@ -192,9 +201,40 @@ bool Server::Core::has_room(uid_t uid) const {
          (mine == by_uid.end() || mine->second < limits.connections_per_uid);
 }
 
+/// Ends one connection for a newcomer: the oldest idle one of the caller that has most. A caller
+/// that has as many itself gets none.
+bool Server::Core::make_room(uid_t uid) {
+  const auto count = [this](uid_t of) {
+    const auto known = by_uid.find(of);
+    return known == by_uid.end() ? 0 : known->second;
+  };
+  if (uid == 0 || connections.size() >= limits.connections ||
+      count(uid) >= limits.connections_per_uid) {
+    return false;
+  }
+  Connection* largest = nullptr;
+  std::size_t most = count(uid);
+  for (Connection* connection : by_age) {
+    if (const std::size_t has = count(connection->caller().uid); has > most && connection->idle()) {
+      largest = connection;
+      most = has;
+    }
+  }
+  if (largest == nullptr) {
+    return false;
+  }
+  largest->drop_soon();
+  return true;
+}
+
+bool Server::Core::may(RateShares& shares, uid_t uid) {
+  return uid == 0 || shares.take(std::to_string(uid), RateShares::Clock::now());
+}
+
 void Server::Core::admit(Fd fd, Caller caller) {
   const uid_t uid = caller.uid;
-  if (!has_room(uid)) {
+  if (!may(connects, uid) || (!has_room(uid) && !make_room(uid))) {
+    turned_away++;
     constexpr std::string_view kBusy =
         R"({"error":{"message":"too many connections to trireme","hint":"try again in a moment"}})"
         "\n";
@@ -211,6 +251,9 @@ void Server::Core::admit(Fd fd, Caller caller) {
     return;  // out of descriptors: the caller sees the connection end
   }
   connections.emplace(connection.get(), connection);
+  if (uid != 0) {
+    by_age.push_back(connection.get());
+  }
   ++by_uid[uid];
 }
 
@@ -220,6 +263,11 @@ void Server::Core::request(Connection& connection, const std::string& line) {
   connection.expect(state);
   const Reply reply(state);
 
+  if (!may(requests, connection.caller().uid)) {
+    turned_away++;
+    return reply.error({"too many requests of user " + std::to_string(connection.caller().uid),
+                        "try again in a moment"});
+  }
   const auto parsed = parse_request(line);
   if (!parsed) {
     return reply.error(parsed.error());
@@ -246,6 +294,7 @@ void Server::Core::forget(Connection& connection) {
   if (const auto count = by_uid.find(uid); count != by_uid.end() && --count->second == 0) {
     by_uid.erase(count);
   }
+  std::erase(by_age, &connection);
   connections.erase(&connection);
 }
 
@@ -267,10 +316,9 @@ Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::strin
   if (!fd) {
     return tl::unexpected(fd.error());
   }
-  auto core = std::make_unique<Core>();
+  auto core = std::make_unique<Core>(limits);
   core->event = event;
   core->path = path;
-  core->limits = limits;
   core->listener = std::move(*fd);
   struct stat info {};
   if (::lstat(path.c_str(), &info) == 0) {
@@ -299,6 +347,10 @@ void Server::on(std::string method, Access access, Handler handler) {
 
 std::size_t Server::connections() const {
   return core_->connections.size();
+}
+
+std::uint64_t Server::turned_away() const {
+  return core_->turned_away;
 }
 
 }  // namespace trireme::control

@@ -254,7 +254,8 @@ const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
 
 void TrustLoader::check_size(const File& file, std::size_t size) {
   constexpr std::size_t kLimit = wire::kMaxToken - wire::reply_size(0, 0);
-  const std::size_t labels = material_.host_labels.encode().size();
+  const std::size_t labels =  // each has a mark in a token
+      material_.host_labels.encode().size() + material_.host_labels.items().size();
   if (size + std::max(labels, kRoomForLabels) > kLimit) {
     problem(file,
             fmt::format("does not fit a token: the credential has {} bytes, credential and labels "

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "trireme/base/log_shares.hpp"
 #include "trireme/gate/gate.hpp"
 
 namespace trireme::daemon {
@@ -19,7 +20,6 @@ std::uint32_t released(const kernel::QueuedPacket& packet) {
 }
 /// Answers are as long as a packet can be, and few.
 constexpr kernel::QueueSize kQueueSize{.length = 1024, .copied = 65'531, .batch = 16};
-constexpr auto kTellAgain = std::chrono::seconds(5);
 
 std::uint64_t microseconds(std::chrono::seconds time) {
   return static_cast<std::uint64_t>(std::chrono::microseconds(time).count());
@@ -86,7 +86,7 @@ void AnswerWatch::serve() {
     teaching.push_back(&packet);
   }
   const Status known = enforcer_.hear(answers);
-  if (!known) {
+  if (!known && log_shares().admit("name servers")) {
     spdlog::error("answers of name servers are dropped, and will be asked for again: {}",
                   known.error().text());
   }
@@ -100,16 +100,15 @@ void AnswerWatch::serve() {
 void AnswerWatch::tell_doubt(const names::Heard& heard, const std::string& name,
                              const std::string& why) {
   doubted_++;
-  const auto now = Clock::now();
-  if (now >= told_ + kTellAgain) {
-    told_ = now;
+  if (log_shares().admit("name servers")) {
     spdlog::warn("what {} says of {} puts no address into a network: {}", heard.ends.source.text(),
-                 name, why);
+                 loggable(name), why);
   }
 }
 
 int AnswerWatch::on_round(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  if (Status ended = static_cast<AnswerWatch*>(self)->enforcer_.end_names(); !ended) {
+  if (Status ended = static_cast<AnswerWatch*>(self)->enforcer_.end_names();
+      !ended && log_shares().admit("name servers")) {
     spdlog::error("addresses of names stay longer than they should: {}", ended.error().text());
   }
   sd_event_source_set_time_relative(source, microseconds(enforcer::Enforcer::kNamesRound));

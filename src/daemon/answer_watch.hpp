@@ -31,8 +31,6 @@ class AnswerWatch {
   [[nodiscard]] std::uint64_t lost() const { return queue_.lost(); }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   AnswerWatch(kernel::Queue queue, enforcer::Enforcer& enforcer)
       : queue_(std::move(queue)), enforcer_(enforcer) {}
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
@@ -45,7 +43,6 @@ class AnswerWatch {
   names::Reader reader_;
   sd_event_source* readable_ = nullptr;
   sd_event_source* round_ = nullptr;
-  Clock::time_point told_{};
   std::uint64_t believed_ = 0;
   std::uint64_t doubted_ = 0;
 };

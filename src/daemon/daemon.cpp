@@ -10,19 +10,36 @@
 #include <csignal>
 
 #include "first_start.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
 
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;  // µs
+constexpr std::uint64_t kPrune = 600'000'000;      // µs
+constexpr std::uint64_t kEverySecond = 1'000'000;  // µs
+constexpr std::uint64_t kLogSummary = 5'000'000;   // µs
 constexpr std::chrono::seconds kRevokeAgain(1);
 constexpr std::chrono::milliseconds kSecondLook(
     100);  // longer than any packet is between two rules
 
 Status event_error(const char* what, int rc) {
   return rc >= 0 ? Status{} : fail_errno(what, -rc);
+}
+
+const char* crowded_text(handshake::Bounded what) {
+  switch (what) {
+    case handshake::Bounded::handshakes:
+      return "handshakes of TCP connections";
+    case handshake::Bounded::exchanges:
+      return "handshakes of UDP flows";
+    case handshake::Bounded::held_datagrams:
+      return "datagrams that wait for a handshake";
+    case handshake::Bounded::held_segments:
+      return "TCP segments that wait for PROOF";
+  }
+  return "";
 }
 
 }  // namespace
@@ -40,6 +57,8 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
 Daemon::~Daemon() {
   sd_event_source_disable_unref(second_look_);
   sd_event_source_disable_unref(prune_);
+  sd_event_source_disable_unref(log_summary_);
+  sd_event_source_disable_unref(second_);
 }
 
 /// One instance, its loop and its settings.
@@ -71,11 +90,7 @@ Status Daemon::prepare() {
     return event_error("cannot set up the event loop", rc);
   }
 
-  auto settings = Settings::open(options_.config_dir, options_.runtime_dir);
-  if (!settings) {
-    return tl::unexpected(settings.error());
-  }
-  settings_ = std::move(*settings);
+  settings_ = Settings::open(options_.config_dir, options_.runtime_dir);
   for (const std::string& line : settings_->warnings()) {
     spdlog::warn("{}", line);
   }
@@ -262,6 +277,14 @@ Status Daemon::enforce() {
   rc = rc < 0 ? rc
               : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
                                            on_prune, this);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop_.get(), &log_summary_, CLOCK_MONOTONIC, 0, 0,
+                                           on_log_summary, this);
+  rc = rc < 0 ? rc : sd_event_source_set_enabled(log_summary_, SD_EVENT_OFF);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop_.get(), &second_, CLOCK_MONOTONIC, kEverySecond,
+                                           kEverySecond / 10, on_second, this);
+  rc = rc < 0 ? rc : sd_event_source_set_priority(second_, SD_EVENT_PRIORITY_NORMAL + 5);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
   auto local_watch =
       LocalWatch::create(loop_.get(), *local_, problems_, [this](const gate::Refused& refused) {
@@ -310,6 +333,7 @@ Status Daemon::serve() {
 Status Daemon::run() {
   sd_notify(0, "READY=1");
   tell_systemd();
+  note_watches();
   spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}",
                settings_->policy()->rules.size(), registry_->size(), scopes_->name());
   const int rc = sd_event_loop(loop_.get());
@@ -363,8 +387,10 @@ void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
                                    : Status(tl::unexpected(unrevoked_.begin()->second)));
   if (count > 0) {
     revoked_ += count;
-    spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone",
-                 count);
+    if (log_shares().admit("connections")) {
+      spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone",
+                   count);
+    }
   }
 }
 
@@ -490,12 +516,84 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
   const auto settled = daemon.points_->settle();
   daemon.problems_.note("flows of new workloads",
                         settled ? Status{} : Status(tl::unexpected(settled.error())));
-  if (settled && *settled > 0) {
+  if (settled && *settled > 0 && log_shares().admit("connections")) {
     spdlog::info("{} live flows of new workloads are judged anew", *settled);
   }
+  daemon.note_watches();
+  daemon.await_log_summary();
   daemon.watches_.catch_up();
   daemon.give_up_on_unwritable();
   daemon.tell_systemd();
+  return 0;
+}
+
+int Daemon::on_second(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  auto& daemon = *static_cast<Daemon*>(self);
+  daemon.note_conntrack();
+  daemon.note_crowding();
+  sd_event_source_set_time_relative(source, kEverySecond);
+  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/// A table that is full refuses new connections, or forgets those of others, without a word.
+void Daemon::note_conntrack() {
+  watches_.look_at_conntrack();
+  std::set<std::string> full;
+  for (const PointWatches::ConntrackUse& use : watches_.conntrack(*registry_)) {
+    const std::string topic = "conntrack of " + (use.network == "host" ? "this host" : use.network);
+    if (use.full) {
+      full.insert(topic);
+      problems_.note(
+          topic, fail(fmt::format("its table of {} entries is full or nearly so: new connections "
+                                  "fail, and idle ones are forgotten",
+                                  use.count.most),
+                      "'conntrack -L' shows what fills it; raise "
+                      "net.netfilter.nf_conntrack_max if that is meant to be there"));
+    }
+  }
+  for (const std::string& topic : full_conntracks_) {
+    if (!full.contains(topic)) {
+      problems_.note(topic, {});
+    }
+  }
+  full_conntracks_ = std::move(full);
+}
+
+void Daemon::note_watches() {
+  const auto outcome = [](const std::optional<Error>& problem) {
+    return problem ? Status(tl::unexpected(*problem)) : Status{};
+  };
+  problems_.note("new containers and units are found late, by listing cgroups",
+                 outcome(events_->problem()));
+  problems_.note("changed files are found late, by looking again every second",
+                 outcome(settings_->problem()));
+}
+
+/// Where the verifier has no room, whoever takes most of it is named: all others go on.
+void Daemon::note_crowding() {
+  for (const Tokens::Crowded& crowded : tokens_->crowded()) {
+    problems_.note(
+        fmt::format("{} are full", crowded_text(crowded.what)),
+        crowded.lately
+            ? fail(fmt::format("{} has most of them; its oldest are dropped first", crowded.holder))
+            : Status{});
+  }
+}
+
+/// Lines that were left out are counted in one line, a moment later.
+void Daemon::await_log_summary() {
+  if (!summary_due_ && log_shares().left_out() != summarized_) {
+    summary_due_ = true;
+    sd_event_source_set_time_relative(log_summary_, kLogSummary);
+    sd_event_source_set_enabled(log_summary_, SD_EVENT_ONESHOT);
+  }
+}
+
+int Daemon::on_log_summary(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  auto& daemon = *static_cast<Daemon*>(self);
+  daemon.summary_due_ = false;
+  daemon.summarized_ = log_shares().left_out();
+  spdlog::warn("{}", log_shares().take_summary());
   return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,7 @@ class Daemon {
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
   /// Addresses that are in a network by a name.
   [[nodiscard]] std::size_t named() const;
+  [[nodiscard]] std::uint64_t turned_away() const { return server_->turned_away(); }
   [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:
@@ -101,6 +103,12 @@ class Daemon {
   static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_round(sd_event_source* source, void* self);
+  static int on_second(sd_event_source* source, std::uint64_t usec, void* self);
+  void note_conntrack();
+  void note_crowding();
+  void note_watches();
+  void await_log_summary();
+  static int on_log_summary(sd_event_source* source, std::uint64_t usec, void* self);
 
   Options options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -131,6 +139,11 @@ class Daemon {
   std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed
   sd_event_source* second_look_ = nullptr;
   sd_event_source* prune_ = nullptr;
+  sd_event_source* second_ = nullptr;  // passes again and again
+  std::set<std::string> full_conntracks_;
+  sd_event_source* log_summary_ = nullptr;
+  std::uint64_t summarized_ = 0;  // log lines left out that a summary has counted
+  bool summary_due_ = false;
   std::string told_;  // the last STATUS=
   std::uint64_t revoked_ = 0;
 };

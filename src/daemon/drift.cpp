@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 
+#include "trireme/base/log_shares.hpp"
+
 namespace trireme::daemon {
 namespace {
 
@@ -17,12 +19,13 @@ constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT;
 }  // namespace
 
 Result<std::unique_ptr<Drift>> Drift::open(sd_event* loop, enforcer::Enforcer& enforcer,
-                                           Handlers handlers) {
+                                           std::string owner, Handlers handlers) {
   auto watch = enforcer.watch();
   if (!watch) {
     return tl::unexpected(watch.error());
   }
-  std::unique_ptr<Drift> drift(new Drift(enforcer, std::move(*watch), std::move(handlers)));
+  std::unique_ptr<Drift> drift(
+      new Drift(enforcer, std::move(*watch), std::move(owner), std::move(handlers)));
   int rc = sd_event_add_io(loop, &drift->readable_, drift->watch_.fd(), EPOLLIN, on_readable,
                            drift.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(drift->readable_, kPriority);
@@ -46,7 +49,8 @@ int Drift::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*
   auto& drift = *static_cast<Drift*>(self);
   const kernel::NftWatch::News news = drift.watch_.drain();
   if (news.who) {
-    drift.repair_soon(fmt::format("table inet {} was changed by {}", enforcer::kTable, *news.who));
+    drift.repair_soon(
+        fmt::format("table inet {} was changed by {}", enforcer::kTable, loggable(*news.who)));
   }
   if (news.any) {
     drift.handlers_.changed();
@@ -88,14 +92,18 @@ void Drift::repair() {
   if (const Status written = enforcer_.repair(); !written) {
     failure_ = written.error().text();
     failures_++;
-    spdlog::error("{}, and cannot be written: {}", reason_, failure_);
+    if (log_shares().admit(owner_)) {
+      spdlog::error("{}, and cannot be written: {}", reason_, failure_);
+    }
     repair_soon(reason_);
     return;
   }
   failure_.clear();
   failures_ = 0;
   repairs_++;
-  spdlog::error("{}; the table has been written anew", reason_);
+  if (log_shares().admit(owner_)) {
+    spdlog::error("{}; the table has been written anew", reason_);
+  }
   handlers_.repaired();
 }
 

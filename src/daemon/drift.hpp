@@ -21,10 +21,11 @@ class Drift {
     std::function<void()> repaired;  // after each repair
     std::function<void()> changed;   // after another program has changed any table
   };
-  /// All references outlive this object. Errors: the event loop, no netlink socket.
+  /// Log lines take the share of `owner`. All references outlive this object. Errors: the event
+  /// loop, no netlink socket.
   [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop,
                                                            enforcer::Enforcer& enforcer,
-                                                           Handlers handlers);
+                                                           std::string owner, Handlers handlers);
   ~Drift();
   Drift(const Drift&) = delete;
   Drift& operator=(const Drift&) = delete;
@@ -42,8 +43,11 @@ class Drift {
  private:
   using Clock = std::chrono::steady_clock;
 
-  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, Handlers handlers)
-      : enforcer_(enforcer), watch_(std::move(watch)), handlers_(std::move(handlers)) {}
+  Drift(enforcer::Enforcer& enforcer, kernel::NftWatch watch, std::string owner, Handlers handlers)
+      : enforcer_(enforcer),
+        watch_(std::move(watch)),
+        owner_(std::move(owner)),
+        handlers_(std::move(handlers)) {}
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
   void repair_soon(const std::string& reason);
@@ -51,6 +55,7 @@ class Drift {
 
   enforcer::Enforcer& enforcer_;
   kernel::NftWatch watch_;
+  std::string owner_;
   Handlers handlers_;
   sd_event_source* readable_ = nullptr;
   sd_event_source* timer_ = nullptr;

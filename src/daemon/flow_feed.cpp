@@ -1,11 +1,10 @@
 #include "flow_feed.hpp"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <memory>
 
 #include "log.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/handshake/reason.hpp"
 
 namespace trireme::daemon {
@@ -13,9 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kBurst = 200;     // journal lines at once
-constexpr double kPerSecond = 20;  // journal lines in the long run
-constexpr auto kTellSuppressed = std::chrono::seconds(5);
 constexpr std::size_t kLimit = 100;
 
 /// For counters: a word of few.
@@ -49,18 +45,12 @@ void FlowFeed::take(policy::Flow taken) {
   const policy::Flow& flow = store_.add(std::move(taken));
   counts_[{policy::text(flow.verdict), why(flow)}]++;
   tell_followers(flow);
-  if (!may_log()) {
+  // 'trirectl flows' has those that are left out here.
+  if (log_shares().admit(control::flow_owner(flow))) {
+    log_flow(flow);
+  } else {
     suppressed_++;
-    return;
   }
-  if (suppressed_ != told_suppressed_ && refilled_ >= suppressions_told_ + kTellSuppressed) {
-    spdlog::warn(
-        "{} flows were not written here, to keep the journal readable; 'trirectl flows' has them",
-        suppressed_ - told_suppressed_);
-    told_suppressed_ = suppressed_;
-    suppressions_told_ = refilled_;
-  }
-  log_flow(flow);
 }
 
 void FlowFeed::tell_followers(const policy::Flow& flow) {
@@ -74,18 +64,6 @@ void FlowFeed::tell_followers(const policy::Flow& flow) {
       follower.reply.event(line);
     }
   }
-}
-
-bool FlowFeed::may_log() {
-  const auto now = std::chrono::steady_clock::now();
-  allowance_ = std::min(
-      kBurst, allowance_ + kPerSecond * std::chrono::duration<double>(now - refilled_).count());
-  refilled_ = now;
-  if (allowance_ < 1) {
-    return false;
-  }
-  allowance_ -= 1;
-  return true;
 }
 
 void FlowFeed::answer(const json& params, const policy::Policy& policy,

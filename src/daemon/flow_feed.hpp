@@ -34,17 +34,12 @@ class FlowFeed {
     control::Reply reply;
     control::FlowFilter filter;
   };
-  [[nodiscard]] bool may_log();
   void tell_followers(const policy::Flow& flow);
 
   control::FlowStore store_;
   std::vector<Follower> followers_;
   std::map<Key, std::uint64_t> counts_;
-  double allowance_ = 0;  // journal lines
-  std::chrono::steady_clock::time_point refilled_;
   std::uint64_t suppressed_ = 0;
-  std::uint64_t told_suppressed_ = 0;
-  std::chrono::steady_clock::time_point suppressions_told_;
 };
 
 }  // namespace trireme::daemon

@@ -21,7 +21,7 @@ int complain(const Error& error) {
 
 /// Every diagnostic on stderr, and what a first start would cut; 0 where no diagnostic is an error.
 int check(const std::string& directory) {
-  const config::Configuration configuration = config::load(directory);
+  const config::Configuration configuration = config::check(directory);
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     std::fprintf(stderr, "%s\n", diagnostic.text().c_str());
   }

@@ -9,6 +9,7 @@
 
 #include "connections.hpp"
 #include "daemon.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -22,16 +23,17 @@ using nlohmann::json;
 
 json workload_json(const workload::Workload& workload) {
   const char* network = workload::network_text(workload);
-  return {{"name", workload.name},
-          {"kind", workload::text(workload.kind)},
-          {"labels", workload.labels.items()},
-          {"identity", workload.number},
-          {"state", workload::text(workload.state)},
-          {"reason", workload.reason},
-          {"cgroup", workload.cgroup_path},
-          {"container", workload.container_id},
-          {"network", network == nullptr ? json() : json(network)},
-          {"warnings", workload.warnings}};
+  json object = {{"name", workload.name},
+                 {"kind", workload::text(workload.kind)},
+                 {"identity", workload.number},
+                 {"state", workload::text(workload.state)},
+                 {"reason", workload.reason},
+                 {"cgroup", workload.cgroup_path},
+                 {"container", workload.container_id},
+                 {"network", network == nullptr ? json() : json(network)},
+                 {"warnings", workload.warnings}};
+  control::put_labels(object, workload.labels);
+  return object;
 }
 
 json expiry_json(const credentials::Trust& trust) {
@@ -41,6 +43,8 @@ json expiry_json(const credentials::Trust& trust) {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
                      fmt::gmtime(std::chrono::system_clock::to_time_t(trust.expires())));
 }
+
+json crowded_json(Daemon& daemon);
 
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
@@ -55,7 +59,21 @@ json tokens_json(Daemon& daemon) {
           {"expires", expiry_json(*daemon.settings().trust())},
           {"peers", std::move(peers)},
           {"enforcement_points", daemon.points()},
-          {"peer_identities", tokens.identities().size()}};
+          {"peer_identities", tokens.identities().size()},
+          {"crowded", crowded_json(daemon)}};
+}
+
+/// What the verifier had no room for.
+json crowded_json(Daemon& daemon) {
+  json object = json::object();
+  for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {
+    object[handshake::text(crowded.what)] = {{"dropped", crowded.crowding.given_up},
+                                             {"holder", crowded.holder},
+                                             {"holds", crowded.crowding.holder.holds},
+                                             {"of", crowded.crowding.holder.of},
+                                             {"lately", crowded.lately}};
+  }
+  return object;
 }
 
 json names_json(Daemon& daemon) {
@@ -91,6 +109,18 @@ json gate_json(Daemon& daemon) {
           {"births", births_json(daemon.local().births())}};
 }
 
+/// Of each network namespace with workloads.
+json conntrack_json(Daemon& daemon) {
+  json list = json::array();
+  for (const PointWatches::ConntrackUse& use : daemon.watches().conntrack(daemon.registry())) {
+    list.push_back({{"network", use.network},
+                    {"entries", use.count.entries},
+                    {"max", use.count.most},
+                    {"full", use.full}});
+  }
+  return list;
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -115,6 +145,7 @@ json status_json(Daemon& daemon) {
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
           {"tokens", tokens_json(daemon)},
+          {"conntrack", conntrack_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};
 }
@@ -263,8 +294,10 @@ void launch(systemd::Launcher& launcher, const Caller& caller, const json& param
   launcher.launch(std::move(*request),
                   [reply, pid, uid, labels](Result<systemd::Launched> launched) {
                     if (!launched) {
-                      spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid,
-                                   pid, launched.error().text());
+                      if (log_shares().admit(fmt::format("uid {}", uid))) {
+                        spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}",
+                                     loggable(labels), uid, pid, loggable(launched.error().text()));
+                      }
                       reply.error(launched.error());
                       return;
                     }

@@ -7,6 +7,7 @@
 #include "daemon.hpp"
 #include "exposition.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/base/log_shares.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -89,6 +90,9 @@ void flows(Exposition& page, Daemon& daemon) {
                daemon.watches().logs_lost());
   page.counter("trireme_flow_log_suppressed_total",
                "Flows kept out of the journal by its rate limit.", feed.suppressed());
+  page.counter("trireme_log_lines_left_out_total",
+               "Log lines kept out of the journal by rate limits, those of flows included.",
+               log_shares().left_out());
   page.counter("trireme_revoked_flows_total", "Live flows that lost their authorisation.",
                daemon.revoked());
 }
@@ -105,6 +109,13 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
   page.gauge("trireme_handshakes", "Handshakes remembered.", sum.handshakes);
   page.counter("trireme_handshakes_evicted_total", "Handshakes given up for newer ones.",
                sum.evicted);
+  page.counters("trireme_crowded_total",
+                "Handshakes, and packets that wait for one, given up for want of room; each the "
+                "oldest of whoever held most.");
+  for (std::size_t i = 0; i < handshake::kBounded; i++) {
+    page.sample({{"what", handshake::text(static_cast<handshake::Bounded>(i))}},
+                sum.crowding.at(i).given_up);
+  }
   page.counter("trireme_hellos_total", "HELLOs sent, repeated ones included.", sum.hellos);
   page.counter("trireme_replies_total", "REPLY messages sent, repeated ones included.",
                sum.replies);
@@ -170,6 +181,15 @@ std::string metrics_text(Daemon& daemon) {
       page.sample({{"reason", reason}}, count);
     }
   }
+  page.gauges("trireme_conntrack_entries", "Entries of conntrack's table, by network namespace.");
+  const auto conntracks = daemon.watches().conntrack(daemon.registry());
+  for (const PointWatches::ConntrackUse& use : conntracks) {
+    page.sample({{"network", use.network}}, use.count.entries);
+  }
+  page.gauges("trireme_conntrack_max", "How many entries there may be.");
+  for (const PointWatches::ConntrackUse& use : conntracks) {
+    page.sample({{"network", use.network}}, use.count.most);
+  }
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",
              daemon.points());
   const verifier::Verifier* verifier = daemon.tokens().verifier();
@@ -177,8 +197,19 @@ std::string metrics_text(Daemon& daemon) {
       verifier == nullptr ? verifier::VerifierStatistics{} : verifier->statistics();
   queues(page, daemon, sum);
   handshakes(page, sum);
+  page.gauges("trireme_largest_holder",
+              "Who held most when room was last wanted, in the last 30 s, and how much.");
+  for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {
+    if (crowded.lately) {
+      page.sample({{"what", handshake::text(crowded.what)}, {"holder", crowded.holder}},
+                  crowded.crowding.holder.holds);
+    }
+  }
   credentials_known(page, daemon, sum);
   names(page, daemon.named(), daemon.watches().answers());
+  page.counter("trireme_control_turned_away_total",
+               "Connections and requests of users other than root that exceeded their limits.",
+               daemon.turned_away());
   page.gauge("trireme_problems", "Problems that 'trirectl status' lists.",
              daemon.problems().size());
   process(page, daemon);

@@ -1,5 +1,6 @@
 #include "point_watch.hpp"
 
+#include <fmt/format.h>
 #include <sys/epoll.h>
 #include <systemd/sd-event.h>
 
@@ -17,6 +18,9 @@ constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 constexpr std::uint64_t kReadRests = 9;
 constexpr std::uint64_t kShortest = 1'000;  // microseconds; below, there is no rest
 constexpr std::uint64_t kLongest = 100'000;
+/// Tenths of conntrack's room.
+constexpr std::uint64_t kFull = 9;
+constexpr std::uint64_t kNoLongerFull = 8;
 
 }  // namespace
 
@@ -28,7 +32,8 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   if (!log) {
     return tl::unexpected(log.error());
   }
-  auto drift = Drift::open(loop, *point.enforcer, std::move(handlers));
+  auto drift = Drift::open(loop, *point.enforcer, fmt::format("network namespace {}", point.id),
+                           std::move(handlers));
   if (!drift) {
     return tl::unexpected(drift.error());
   }
@@ -36,6 +41,9 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   watch->drift_ = std::move(*drift);
   if (auto queues = kernel::QueueCounters::open()) {
     watch->queues_ = std::move(*queues);
+  }
+  if (auto use = kernel::ConntrackUse::open()) {
+    watch->conntrack_use_ = std::move(*use);
   }
   if (point.enforcer->has_queues()) {
     auto answers = AnswerWatch::open(loop, *point.enforcer);
@@ -75,6 +83,18 @@ std::uint32_t PointWatch::queued() const {
     }
   }
   return waiting;
+}
+
+void PointWatch::look_at_conntrack() {
+  auto count = conntrack_use_ ? conntrack_use_->read() : fail("not to be read");
+  if (!count || count->most == 0) {
+    conntrack_.reset();
+    conntrack_full_ = false;
+    return;
+  }
+  conntrack_ = *count;
+  const std::uint64_t tenths = count->entries * 10 / count->most;
+  conntrack_full_ = tenths >= kFull || (conntrack_full_ && tenths >= kNoLongerFull);
 }
 
 int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/,

@@ -7,6 +7,7 @@
 #include "flow_feed.hpp"
 #include "trireme/enforcer/flow_log.hpp"
 #include "trireme/enforcer/points.hpp"
+#include "trireme/kernel/conntrack_use.hpp"
 #include "trireme/kernel/queue_counters.hpp"
 
 namespace trireme::daemon {
@@ -32,6 +33,14 @@ class PointWatch {
   [[nodiscard]] std::uint64_t lost() const { return log_.lost(); }
   /// Packets that wait in the verifier's queues.
   [[nodiscard]] std::uint32_t queued() const;
+  /// Reads how full conntrack is here.
+  void look_at_conntrack();
+  /// As it was then; nullopt where the kernel does not tell.
+  [[nodiscard]] const std::optional<kernel::ConntrackUse::Count>& conntrack() const {
+    return conntrack_;
+  }
+  /// From nine tenths of its room on, until it has fallen below four fifths.
+  [[nodiscard]] bool conntrack_is_full() const { return conntrack_full_; }
 
  private:
   PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point,
@@ -45,6 +54,9 @@ class PointWatch {
   std::unique_ptr<AnswerWatch> answers_;
   enforcer::FlowLog log_;
   std::optional<kernel::QueueCounters> queues_;  // nullopt where this kernel has none
+  std::optional<kernel::ConntrackUse> conntrack_use_;
+  std::optional<kernel::ConntrackUse::Count> conntrack_;
+  bool conntrack_full_ = false;
   enforcer::Points& points_;
   enforcer::Point& point_;
   FlowFeed& feed_;

@@ -88,6 +88,34 @@ std::uint64_t PointWatches::queued() const {
   return count;
 }
 
+void PointWatches::look_at_conntrack() {
+  for (const auto& [id, watch] : watches_) {
+    watch->look_at_conntrack();
+  }
+}
+
+std::vector<PointWatches::ConntrackUse> PointWatches::conntrack(
+    const workload::Registry& registry) const {
+  std::map<std::uint64_t, std::string> owners;
+  for (const workload::Workload* workload : registry.all()) {
+    if (workload->network) {
+      owners.emplace(workload->network->inode(), workload->name);
+    }
+  }
+  std::vector<ConntrackUse> uses;
+  for (const auto& [id, watch] : watches_) {
+    if (const auto& count = watch->conntrack()) {
+      const auto& network = watch->point().network;
+      const auto owner = network == nullptr ? owners.end() : owners.find(network->inode());
+      uses.push_back({network == nullptr      ? "host"
+                      : owner != owners.end() ? owner->second
+                                              : std::to_string(network->inode()),
+                      *count, watch->conntrack_is_full()});
+    }
+  }
+  return uses;
+}
+
 AnswerCounts PointWatches::answers() const {
   AnswerCounts sum;
   for (const auto& [id, watch] : watches_) {

@@ -41,6 +41,16 @@ class PointWatches {
   [[nodiscard]] std::uint64_t queued() const;
   [[nodiscard]] AnswerCounts answers() const;
 
+  /// Reads how full conntrack is, in all network namespaces.
+  void look_at_conntrack();
+  struct ConntrackUse {
+    std::string network;  // "host", or the name of a workload whose network it is
+    kernel::ConntrackUse::Count count;
+    bool full = false;
+  };
+  /// As it was then, one for each network namespace.
+  [[nodiscard]] std::vector<ConntrackUse> conntrack(const workload::Registry& registry) const;
+
  private:
   std::map<handshake::PointId, std::unique_ptr<PointWatch>> watches_;
 };

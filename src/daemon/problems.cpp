@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "trireme/base/log_shares.hpp"
+
 namespace trireme::daemon {
 
 void Problems::note(const std::string& topic, const Status& outcome) {
@@ -12,7 +14,9 @@ void Problems::note(const std::string& topic, const Status& outcome) {
   const std::string text = topic + ": " + outcome.error().text();
   if (by_topic_[topic] != text) {
     by_topic_[topic] = text;
-    spdlog::error("{}", text);
+    if (log_shares().admit("problem " + topic)) {
+      spdlog::error("{}", text);
+    }
   }
 }
 

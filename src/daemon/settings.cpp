@@ -10,7 +10,8 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kQuiet = 200'000;  // µs without a change before a reload
+constexpr std::uint64_t kPoll = 1'000'000;  // µs between two looks at what cannot be watched
+constexpr std::uint64_t kQuiet = 200'000;   // µs without a change before a reload
 constexpr std::uint64_t kPatience =
     1'000'000;  // µs after which a reload comes even if saves never cease
 
@@ -32,13 +33,10 @@ std::vector<std::string> trust_files(const policy::Trust& trust) {
 
 }  // namespace
 
-Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory,
-                                                 const std::string& runtime_dir) {
-  auto watcher = config::Watcher::open(directory);
-  if (!watcher) {
-    return tl::unexpected(watcher.error());
-  }
-  std::unique_ptr<Settings> settings(new Settings(directory, runtime_dir, std::move(*watcher)));
+std::unique_ptr<Settings> Settings::open(const std::string& directory,
+                                         const std::string& runtime_dir) {
+  std::unique_ptr<Settings> settings(
+      new Settings(directory, runtime_dir, config::Watcher::open(directory)));
   if (!settings->load()) {
     settings->fall_back();
   }
@@ -48,18 +46,25 @@ Result<std::unique_ptr<Settings>> Settings::open(const std::string& directory,
 Settings::~Settings() {
   sd_event_source_disable_unref(changed_);
   sd_event_source_disable_unref(quiet_);
+  sd_event_source_disable_unref(poll_);
 }
 
 Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outcome) {
   loop_ = loop;
   apply_ = std::move(apply);
   outcome_ = std::move(outcome);
-  int rc = sd_event_add_io(loop, &changed_, watcher_.fd(), EPOLLIN, on_change, this);
+  int rc = follow_changes();
   if (rc >= 0) {
     rc = sd_event_add_time_relative(loop, &quiet_, CLOCK_MONOTONIC, 0, 0, on_quiet, this);
   }
   if (rc >= 0) {
     rc = sd_event_source_set_enabled(quiet_, SD_EVENT_OFF);
+  }
+  if (rc >= 0) {
+    rc = sd_event_add_time_relative(loop, &poll_, CLOCK_MONOTONIC, kPoll, 0, on_poll, this);
+  }
+  if (rc >= 0) {
+    rc = sd_event_source_set_enabled(poll_, watcher_.problem() ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
   }
   return rc >= 0 ? Status{} : fail_errno("cannot follow changes of " + directory_, -rc);
 }
@@ -67,21 +72,44 @@ Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outco
 int Settings::on_change(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
                         void* self) {
   auto& settings = *static_cast<Settings*>(self);
-  const auto relevant = settings.watcher_.drain();
-  if (!relevant) {
-    spdlog::error("changes of {} may go unnoticed: {}", settings.directory_,
-                  relevant.error().text());
-  } else if (!*relevant) {
-    return 0;
+  if (settings.watcher_.drain()) {
+    settings.changed_now();
   }
+  settings.await_poll();
+  return 0;
+}
+
+/// Where the watcher has a descriptor. Negative: the event loop's error.
+int Settings::follow_changes() {
+  return changed_ != nullptr || watcher_.fd() < 0
+             ? 0
+             : sd_event_add_io(loop_, &changed_, watcher_.fd(), EPOLLIN, on_change, this);
+}
+
+void Settings::changed_now() {
   std::uint64_t now = 0;
-  sd_event_now(settings.loop_, CLOCK_MONOTONIC, &now);
-  if (settings.first_change_ == 0) {
-    settings.first_change_ = now;
+  sd_event_now(loop_, CLOCK_MONOTONIC, &now);
+  if (first_change_ == 0) {
+    first_change_ = now;
   }
-  sd_event_source_set_time(settings.quiet_,
-                           std::min(now + kQuiet, settings.first_change_ + kPatience));
-  sd_event_source_set_enabled(settings.quiet_, SD_EVENT_ONESHOT);
+  sd_event_source_set_time(quiet_, std::min(now + kQuiet, first_change_ + kPatience));
+  sd_event_source_set_enabled(quiet_, SD_EVENT_ONESHOT);
+}
+
+void Settings::await_poll() {
+  if (poll_ != nullptr && watcher_.problem()) {
+    sd_event_source_set_time_relative(poll_, kPoll);
+    sd_event_source_set_enabled(poll_, SD_EVENT_ONESHOT);
+  }
+}
+
+int Settings::on_poll(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  auto& settings = *static_cast<Settings*>(self);
+  if (settings.watcher_.poll()) {
+    settings.changed_now();
+  }
+  std::ignore = settings.follow_changes();
+  settings.await_poll();
   return 0;
 }
 
@@ -103,9 +131,8 @@ bool Settings::watch_trust_files() {
     return false;
   }
   watched_ = files;
-  if (Status watched = watcher_.set_extra_files(std::move(files)); !watched) {
-    spdlog::error("{}", watched.error().text());
-  }
+  watcher_.set_extra_files(std::move(files));
+  await_poll();
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,12 @@ namespace trireme::daemon {
 
 class Settings {
  public:
-  /// Arms the watcher, then loads. Errors: no watches to be had. Where the files are not valid,
+  /// Arms the watcher, then loads. Where the files are not valid,
   /// errors() says so and the last valid ones, kept in the runtime directory, are in force; where
   /// there are none either, policy() is null. Keys are not kept: those on disk are used as they
   /// are, and where they are of no use, other hosts stay unlabelled, which errors() says too.
-  [[nodiscard]] static Result<std::unique_ptr<Settings>> open(const std::string& directory,
-                                                              const std::string& runtime_dir);
+  [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
+                                                      const std::string& runtime_dir);
   ~Settings();
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
@@ -39,6 +40,8 @@ class Settings {
   /// line; nothing has changed then.
   Status reload();
 
+  /// Why changes on disk are only seen by looking again and again, where that is so.
+  [[nodiscard]] const std::optional<Error>& problem() const { return watcher_.problem(); }
   [[nodiscard]] const std::string& directory() const { return directory_; }
   [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
   [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const {
@@ -66,6 +69,10 @@ class Settings {
         runtime_dir_(std::move(runtime_dir)),
         watcher_(std::move(watcher)) {}
   static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  static int on_poll(sd_event_source* source, std::uint64_t usec, void* self);
+  [[nodiscard]] int follow_changes();
+  void changed_now();
+  void await_poll();
   static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
   bool watch_trust_files();
   Status load();
@@ -78,6 +85,7 @@ class Settings {
   sd_event* loop_ = nullptr;
   sd_event_source* changed_ = nullptr;
   sd_event_source* quiet_ = nullptr;
+  sd_event_source* poll_ = nullptr;
   std::uint64_t first_change_ = 0;  // µs, CLOCK_MONOTONIC; 0: no reload is due
   Apply apply_;
   std::function<void()> outcome_;

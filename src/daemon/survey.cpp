@@ -101,10 +101,8 @@ class Surveying {
   }
 
   void add(Candidate candidate) {
-    for (const auto& [key, value] : identity_.host_labels.items()) {
-      if (Status set = candidate.labels.set(key, value); !set) {
-        result_.problems.push_back(candidate.name + ": " + set.error().text());
-      }
+    if (Status added = candidate.labels.add_host_labels(identity_.host_labels); !added) {
+      result_.problems.push_back(candidate.name + ": " + added.error().text());
     }
     candidates_.push_back(std::move(candidate));
   }

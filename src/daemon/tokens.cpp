@@ -6,6 +6,8 @@
 
 #include <thread>
 
+#include "trireme/base/log_shares.hpp"
+
 namespace trireme::daemon {
 namespace {
 
@@ -14,6 +16,7 @@ constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 /// After a save the next waits nine times as long as it took: however many identities there are,
 /// they get a tenth of the time.
 constexpr std::uint64_t kSaveRests = 9;
+constexpr std::chrono::seconds kLately(30);
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
   policy::FlowEnd end;
@@ -40,6 +43,17 @@ policy::FlowEnd local_end(const handshake::Event& event, const policy::Address& 
     end.entity = "@host";
   }
   return end;
+}
+
+std::string holder_text(const handshake::Owner& owner, const workload::Registry& registry) {
+  if (!owner.is_local()) {
+    return "remote host " + owner.address_text();
+  }
+  const auto number = static_cast<policy::Number>(owner.id);
+  const workload::Workload* workload = registry.find_number(number);
+  return workload != nullptr             ? "workload " + workload->name
+         : number < policy::kFirstNumber ? "@host"
+                                         : "a workload that has ended";
 }
 
 }  // namespace
@@ -127,6 +141,25 @@ Status Tokens::check_labels(const policy::LabelSet& labels) const {
       "fewer or shorter labels; [docker] ignore_labels leaves out those that no policy names");
 }
 
+std::vector<Tokens::Crowded> Tokens::crowded() const {
+  std::vector<Crowded> list;
+  if (verifier_ == nullptr || registry_ == nullptr) {
+    return list;
+  }
+  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now().time_since_epoch());
+  const auto all = verifier_->statistics().crowding;
+  for (std::size_t i = 0; i < all.size(); i++) {
+    const handshake::Crowding& crowding = all.at(i);
+    if (crowding.given_up > 0) {
+      list.push_back({static_cast<handshake::Bounded>(i), crowding,
+                      holder_text(crowding.holder.owner, *registry_),
+                      now < crowding.last + kLately});
+    }
+  }
+  return list;
+}
+
 int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
                       void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
@@ -140,7 +173,7 @@ int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t
                           void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   const auto began = std::chrono::steady_clock::now();
-  if (Status saved = tokens.identities_.save(); !saved) {
+  if (Status saved = tokens.identities_.save(); !saved && log_shares().admit("identities")) {
     spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(

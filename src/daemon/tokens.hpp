@@ -41,6 +41,16 @@ class Tokens {
   [[nodiscard]] kernel::QueueMechanism mechanism() const { return mechanism_; }
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
+  /// What of the verifier's has been full: how much had to be given up, who held most of it the
+  /// last time, and whether that was a moment ago.
+  struct Crowded {
+    handshake::Bounded what{};
+    handshake::Crowding crowding;
+    std::string holder;  // "workload web", "remote host 10.0.0.7"
+    bool lately = false;
+  };
+  [[nodiscard]] std::vector<Crowded> crowded() const;
+
  private:
   Tokens(const std::string& runtime_dir, policy::Numbers& numbers)
       : identities_(verifier::identities_file(runtime_dir), numbers) {}

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "enforcer_change.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 #include "trireme/policy/explain.hpp"
@@ -117,6 +118,9 @@ Status Enforcer::hear(const std::vector<names::Answer>& answers) {
     }
   }
   for (const auto& [network, count] : change.evicted) {
+    if (!log_shares().admit("name servers")) {
+      continue;
+    }
     spdlog::warn(
         "network '{}' has {} addresses by name, and no room for more: {} that would have ended "
         "first gave way",

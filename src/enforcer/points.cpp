@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "trireme/base/log_shares.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 #include "trireme/workload/network.hpp"
 
@@ -209,7 +210,7 @@ Status Points::come_home(const CgroupRef& cgroup, bool enrolled) {
     return !home.was_enrolled;
   });
   homes.push_back({cgroup, enrolled});
-  if (!left) {
+  if (!left && log_shares().admit("cgroup " + cgroup.path)) {
     spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
   return {};
@@ -277,7 +278,8 @@ void Points::close_if_empty(Point& point) {
   if (point.network == nullptr || !point.enforcer->empty()) {
     return;
   }
-  if (Status removed = point.enforcer->remove(); !removed) {
+  if (Status removed = point.enforcer->remove();
+      !removed && log_shares().admit("network namespaces")) {
     spdlog::error("a network namespace that has no workload any more keeps its table: {}",
                   removed.error().text());
   }
@@ -329,7 +331,9 @@ void Points::set_peers(std::vector<policy::Prefix> peers) {
 void Points::look_at_addresses(Point& point) {
   const auto listed = point.addresses->list();
   if (!listed) {
-    spdlog::error("{}", listed.error().text());
+    if (log_shares().admit("network namespaces")) {
+      spdlog::error("{}", listed.error().text());
+    }
     return;
   }
   point.speakers.clear();
@@ -364,7 +368,8 @@ void Points::spread_speakers() {
   }
   speakers_ = std::move(together);
   for (Point* point : all()) {
-    if (Status set = point->enforcer->set_speakers(speakers_); !set) {
+    if (Status set = point->enforcer->set_speakers(speakers_);
+        !set && log_shares().admit("network namespaces")) {
       spdlog::error("{}", set.error().text());
     }
   }

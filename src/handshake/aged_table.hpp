@@ -2,17 +2,20 @@
 // time costs nothing per handshake.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <vector>
 
 #include "budget.hpp"
 #include "flow_key.hpp"
+#include "shares.hpp"
 
 namespace trireme::handshake {
 
 /// `Entry` has a `key` and `since`, when it came on its list. Entries never move in memory.
-/// Half-open ones of servers count against their clients' share in the budget.
+/// Half-open ones of servers count against their clients' share in the budget. Each entry has an
+/// owner; when the table is full the owner that holds most gives one up, of the last list first.
 template <typename Entry, std::size_t kLists>
 class AgedTable {
  public:
@@ -20,7 +23,8 @@ class AgedTable {
       : capacity_(capacity),
         buckets_(std::bit_ceil(capacity * 2), kNone),
         seed_(seed),
-        budget_(budget) {}
+        budget_(budget),
+        shares_(capacity, seed) {}
 
   [[nodiscard]] Entry* find(const FlowKey& key) {
     for (Index slot = buckets_[bucket(key)]; slot != kNone; slot = slots_[slot].next_in_bucket) {
@@ -32,7 +36,7 @@ class AgedTable {
   }
   /// A new entry, of which only `key` and `since` are set; half-open. None with this key may be
   /// there, and the table is not full.
-  Entry& make(const FlowKey& key, std::size_t list, Milliseconds now) {
+  Entry& make(const FlowKey& key, const Owner& owner, std::size_t list, Milliseconds now) {
     const Index slot = take_slot();
     Slot& taken = slots_[slot];
     taken.entry = Entry{};
@@ -46,6 +50,7 @@ class AgedTable {
       taken.half_open = true;
       budget_.opened(key.remote);
     }
+    shares_.add(slot, owner, rank(list), 1);
     size_++;
     return taken.entry;
   }
@@ -54,6 +59,7 @@ class AgedTable {
     const Index slot = index(entry);
     unlink(slot);
     append(slot, list);
+    shares_.move(slot, rank(list));
   }
   /// It is half-open no longer.
   void close(Entry& entry) {
@@ -72,6 +78,7 @@ class AgedTable {
     }
     *link = slots_[slot].next_in_bucket;
     unlink(slot);
+    shares_.remove(slot);
     entry = Entry{};  // lets go of what it shares
     append(slot, kFree);
     size_--;
@@ -86,6 +93,16 @@ class AgedTable {
     const Index slot = lists_.at(list).oldest;
     return slot == kNone ? nullptr : &slots_[slot].entry;
   }
+  /// The one to be given up for another, where the table is full; null where it is not.
+  [[nodiscard]] Entry* surplus() {
+    const Index slot = is_full() ? shares_.victim() : kNone;
+    return slot == kNone ? nullptr : &slots_[slot].entry;
+  }
+  [[nodiscard]] Entry& at(std::uint32_t slot) { return slots_[slot].entry; }
+  [[nodiscard]] std::uint32_t index(const Entry& entry) const {
+    return static_cast<Index>(reinterpret_cast<const Slot*>(&entry) - slots_.data());
+  }
+  [[nodiscard]] const Shares& shares() const { return shares_; }
   [[nodiscard]] std::size_t list_of(const Entry& entry) const { return slots_[index(entry)].list; }
   /// `what` is called with each entry of the point, and may remove it.
   template <typename What>
@@ -119,8 +136,9 @@ class AgedTable {
   [[nodiscard]] std::size_t bucket(const FlowKey& key) const {
     return hash(key, seed_) & (buckets_.size() - 1);
   }
-  [[nodiscard]] Index index(const Entry& entry) const {
-    return static_cast<Index>(reinterpret_cast<const Slot*>(&entry) - slots_.data());
+  /// The last lists go first.
+  [[nodiscard]] static std::size_t rank(std::size_t list) {
+    return std::min(kLists - 1 - list, Shares::kRanks - 1);
   }
   [[nodiscard]] Index take_slot() {
     const Index slot = lists_[kFree].oldest;
@@ -154,6 +172,7 @@ class AgedTable {
   std::array<Ends, kLists + 1> lists_;
   std::uint64_t seed_;
   Budget& budget_;
+  Shares shares_;
   std::size_t size_ = 0;
 };
 

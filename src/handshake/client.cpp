@@ -68,7 +68,7 @@ Answer Engine::State::ask(const Packet& packet) {
     if (datagrams_.port != nullptr) {
       datagrams_.port->change(packet.facts.point, kTcp, packet.ends, FlowChange::release);
     }
-    Handshake& handshake = table.make(key, packet.now.monotonic);
+    Handshake& handshake = table.make(key, Owner::workload(kHost), packet.now.monotonic);
     handshake.sequence = packet.segment.sequence();
     table.enter(handshake, Phase::open, packet.now.monotonic);
     return accept(Ruling::pass);
@@ -101,7 +101,8 @@ Answer Engine::State::ask(const Packet& packet) {
   if (packet.segment.is_signed()) {
     return refuse(packet, Reason::signed_segments, std::move(told));
   }
-  Handshake& handshake = again ? *known : table.make(key, packet.now.monotonic);
+  Handshake& handshake =
+      again ? *known : table.make(key, Owner::workload(packet.number()), packet.now.monotonic);
   if (!again) {
     bool drawn = false;
     handshake.client_nonce = fresh_nonce(drawn);
@@ -142,7 +143,7 @@ Answer Engine::State::ask(const Packet& packet) {
 Answer Engine::State::take_reply(const Packet& packet) {
   Handshake* handshake = table.find(packet.key(Role::client), packet.now.monotonic);
   if (handshake == nullptr) {
-    return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
+    return refuse_unknown(packet, Role::client);
   }
   if (handshake->phase == Phase::open) {
     return accept(Ruling::pass);

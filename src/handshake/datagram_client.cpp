@@ -103,7 +103,7 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   const bool had_proof =
       known != nullptr && (known->stage == Stage::complete || known->stage == Stage::proving);
   const auto remote = had_proof ? known->remote : nullptr;
-  DatagramExchange& exchange = make(key, packet.now);
+  DatagramExchange& exchange = make(packet, Role::client);
   exchange.is_closing = purpose.closing;
   // NAT on OUTPUT: once the entry has gone nobody knows where its datagrams were sent.
   const bool waits = purpose.closing && found != around_.locals.end() && !packet.is(kTranslated);
@@ -205,7 +205,7 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
 
 /// Policy allows the peer without proof, and it had none to offer a moment ago.
 Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& decision) {
-  DatagramExchange& exchange = make(packet.key(Role::client), packet.now);
+  DatagramExchange& exchange = make(packet, Role::client);
   exchange.trust = around_.peers.trust();
   exchange.local = around_.locals.at(packet.number());
   open(exchange, decision, packet.now);

@@ -85,7 +85,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
     say(told, decision);
     return refuse(packet, Reason::policy, std::move(told));
   }
-  DatagramExchange& exchange = make(packet.key(Role::server), packet.now);
+  DatagramExchange& exchange = make(packet, Role::server);
   exchange.is_closing = is_closing;
   exchange.took_over = packet.is(kTakenOver);
   handshake::begin(exchange, token, claim, std::move(local), around_.peers.trust());

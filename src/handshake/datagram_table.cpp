@@ -9,8 +9,8 @@ Milliseconds DatagramTable::age(std::size_t list) {
   return list < kRepeat.size() ? kRepeat.at(list) : list == kAnsweredList ? kAnswered : kSettled;
 }
 
-DatagramExchange& DatagramTable::make(const FlowKey& key, Milliseconds now) {
-  DatagramExchange& made = table_.make(key, kSettledList, now);
+DatagramExchange& DatagramTable::make(const FlowKey& key, const Owner& owner, Milliseconds now) {
+  DatagramExchange& made = table_.make(key, owner, kSettledList, now);
   made.began = now;
   return made;
 }
@@ -49,23 +49,6 @@ std::optional<Milliseconds> DatagramTable::next_due() const {
     }
   }
   return next;
-}
-
-DatagramExchange* DatagramTable::surplus() {
-  if (!table_.is_full()) {
-    return nullptr;
-  }
-  for (const std::size_t list : {kSettledList, kAnsweredList}) {
-    if (DatagramExchange* oldest = table_.oldest(list)) {
-      return oldest;
-    }
-  }
-  for (std::size_t list = kRepeat.size(); list-- > 0;) {
-    if (DatagramExchange* oldest = table_.oldest(list)) {
-      return oldest;
-    }
-  }
-  return nullptr;
 }
 
 }  // namespace trireme::handshake

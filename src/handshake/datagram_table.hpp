@@ -53,7 +53,7 @@ class DatagramTable {
   [[nodiscard]] DatagramExchange* find(const FlowKey& key) { return table_.find(key); }
   /// A new exchange, of which only the key is set. None with this key may be there, and surplus()
   /// is null.
-  DatagramExchange& make(const FlowKey& key, Milliseconds now);
+  DatagramExchange& make(const FlowKey& key, const Owner& owner, Milliseconds now);
   /// Due again when kRepeat[attempts] has passed.
   void repeat(DatagramExchange& exchange, Milliseconds now);
   /// Due when the client has had long enough to prove.
@@ -68,7 +68,12 @@ class DatagramTable {
   /// When that will be; nullopt: never.
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
   /// The one to be given up for another, where the table is full; null where it is not.
-  [[nodiscard]] DatagramExchange* surplus();
+  [[nodiscard]] DatagramExchange* surplus() { return table_.surplus(); }
+  [[nodiscard]] DatagramExchange& at(std::uint32_t index) { return table_.at(index); }
+  [[nodiscard]] std::uint32_t index(const DatagramExchange& exchange) const {
+    return table_.index(exchange);
+  }
+  [[nodiscard]] const Shares& shares() const { return table_.shares(); }
   /// `what` is called with each exchange of the point, and may remove it.
   template <typename What>
   void each_of_point(PointId point, const What& what) {

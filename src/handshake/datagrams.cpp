@@ -21,7 +21,15 @@ Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surrounding
     : around_(surroundings),
       judge_(kUdp),
       table_(capacity, seed, surroundings.budget),
-      nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})) {}
+      nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})),
+      held_(capacity, seed) {}
+
+/// Whoever has begun the flow.
+Owner Datagrams::owner(const Packet& packet, Role role) {
+  return role == Role::client
+             ? Owner::workload(packet.number())
+             : Owner::address(packet.facts.outgoing ? packet.ends.destination : packet.ends.source);
+}
 
 FlowKey Datagrams::Packet::key(Role role) const {
   return facts.outgoing ? FlowKey{ends.source,           ends.destination, ends.source_port,
@@ -52,7 +60,7 @@ Answer Datagrams::leave(const Packet& packet) {
   }
   DatagramExchange* exchange = table_.find(packet.key(Role::server));
   if (exchange == nullptr || exchange->stage != Stage::complete || exchange->is_closing) {
-    return refuse(packet, Reason::unknown_handshake, event(packet.key(Role::server), exchange));
+    return refuse_unknown(packet, Role::server, exchange);
   }
   return rejudge(packet, *exchange);
 }
@@ -80,7 +88,18 @@ Answer Datagrams::arrive(const Packet& packet) {
         break;
     }
   }
-  return refuse(packet, Reason::unknown_handshake, event(packet.key(packet.role()), nullptr));
+  return refuse_unknown(packet, packet.role(), nullptr);
+}
+
+/// Where handshakes had to be given up it may have been one of them: no word, so that the sender
+/// tries again.
+Answer Datagrams::refuse_unknown(const Packet& packet, Role role,
+                                 const DatagramExchange* exchange) {
+  const bool may_be_evicted = exchange == nullptr && crowding_.given_up > 0 &&
+                              packet.now.monotonic < crowding_.last + DatagramTable::kSettled;
+  return may_be_evicted
+             ? drop(Reason::crowded)
+             : refuse(packet, Reason::unknown_handshake, event(packet.key(role), exchange));
 }
 
 Answer Datagrams::take_control(const Packet& packet) {
@@ -119,8 +138,12 @@ Answer Datagrams::take_over(const Packet& packet) {
 }
 
 Answer Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
-  Holding& all = held_.at(static_cast<std::size_t>(exchange.key.role));
-  if (!all.add(exchange.held, packet.facts.id, packet.datagram.length())) {
+  const auto give_up = [&](std::uint32_t entry, const Holder& largest) {
+    held_crowding_.note(largest, packet.now.monotonic);
+    drop_held(table_.at(entry));
+  };
+  if (!held_.add(table_.index(exchange), owner(packet, exchange.key.role), exchange.held,
+                 packet.facts.id, packet.datagram.length(), give_up)) {
     return drop(Reason::crowded);
   }
   Answer answer;
@@ -144,7 +167,7 @@ void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authori
 }
 
 void Datagrams::let_go(DatagramExchange& exchange) {
-  held_.at(static_cast<std::size_t>(exchange.key.role)).forget(exchange.held);
+  held_.forget(table_.index(exchange), exchange.held);
 }
 
 void Datagrams::drop_held(DatagramExchange& exchange) {
@@ -154,17 +177,18 @@ void Datagrams::drop_held(DatagramExchange& exchange) {
   let_go(exchange);
 }
 
-DatagramExchange& Datagrams::make(const FlowKey& key, const Now& now) {
+DatagramExchange& Datagrams::make(const Packet& packet, Role role) {
+  const FlowKey key = packet.key(role);
   if (DatagramExchange* known = table_.find(key)) {
     drop_held(*known);
     table_.remove(*known);
   }
   while (DatagramExchange* surplus = table_.surplus()) {
-    evicted_++;
+    crowding_.note(table_.shares().largest(), packet.now.monotonic);
     drop_held(*surplus);
     table_.remove(*surplus);
   }
-  return table_.make(key, now.monotonic);
+  return table_.make(key, owner(packet, role), packet.now.monotonic);
 }
 
 ControlDatagram Datagrams::control(const DatagramExchange& exchange, std::size_t size) const {

@@ -46,7 +46,8 @@ class Datagrams {
   void forget_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }
-  [[nodiscard]] std::uint64_t evicted() const { return evicted_; }
+  [[nodiscard]] const Crowding& crowding() const { return crowding_; }
+  [[nodiscard]] const Crowding& held_crowding() const { return held_crowding_; }
 
   Port* port = nullptr;
 
@@ -80,7 +81,10 @@ class Datagrams {
   void drop_held(DatagramExchange& exchange);
   void release_proved(DatagramExchange& exchange, std::uint32_t authorisation);
   void let_go(DatagramExchange& exchange);
-  DatagramExchange& make(const FlowKey& key, const Now& now);
+  DatagramExchange& make(const Packet& packet, Role role);
+  [[nodiscard]] static Owner owner(const Packet& packet, Role role);
+  [[nodiscard]] Answer refuse_unknown(const Packet& packet, Role role,
+                                      const DatagramExchange* exchange);
   void send(const DatagramExchange& exchange, std::size_t size);
   [[nodiscard]] ControlDatagram control(const DatagramExchange& exchange, std::size_t size) const;
   [[nodiscard]] std::size_t write_tag(const DatagramExchange& exchange, wire::Message message,
@@ -144,8 +148,9 @@ class Datagrams {
   DatagramTable table_;
   SilentPeers silent_;
   std::shared_ptr<const LocalIdentity> nobody_;  // in whose name flows are closed
-  std::array<Holding, 2> held_;                  // by role
-  std::uint64_t evicted_ = 0;
+  Holding held_;
+  Crowding crowding_;
+  Crowding held_crowding_;
   std::array<std::uint8_t, wire::kMaxControl> data_{};
   std::array<std::uint8_t, wire::kMaxControl> labels_{};
   wire::PacketBuffer changed_;

@@ -2,46 +2,57 @@
 
 namespace trireme::handshake {
 
-EarlyData::EarlyData() : entries_(kEntries) {}
-
-EarlyData::Entry* EarlyData::find(const Handshake& handshake) {
-  const bool is_there = handshake.early >= oldest_ && handshake.early < next_;
-  return is_there && at(handshake.early).held.count > 0 ? &at(handshake.early) : nullptr;
-}
-
-void EarlyData::pass_empty() {
-  while (oldest_ < next_ && at(oldest_).held.count == 0) {
-    oldest_++;
+EarlyData::EarlyData(std::uint64_t seed) : entries_(kEntries), all_(kEntries, seed) {
+  free_.reserve(kEntries);
+  for (std::uint32_t i = kEntries; i-- > 0;) {
+    free_.push_back(i);
   }
 }
 
-EarlyData::Result EarlyData::hold(Handshake& handshake, std::uint32_t packet,
+EarlyData::Entry* EarlyData::find(const Handshake& handshake) {
+  Entry& entry = entries_[handshake.early % kEntries];
+  return handshake.early != 0 && entry.number == handshake.early ? &entry : nullptr;
+}
+
+void EarlyData::free(Entry& entry) {
+  all_.forget(index(entry), entry.held);
+  entry.number = 0;
+  free_.push_back(index(entry));
+}
+
+EarlyData::Result EarlyData::hold(Port& port, Handshake& handshake, std::uint32_t packet,
                                   const wire::Segment& segment, const OwnSegment& question,
                                   Milliseconds now) {
   const std::size_t size = segment.header_size() + segment.payload_size();
+  const Owner owner = Owner::address(handshake.key.remote);
+  const auto give_up = [&](std::uint32_t entry, const Holder& largest) {
+    crowding_.note(largest, now);
+    drop(port, entries_[entry]);
+  };
   if (Entry* known = find(handshake)) {
     if (static_cast<std::int32_t>(segment.sequence() - known->last_sequence) <= 0) {
       return Result::repeats;
     }
-    if (!all_.add(known->held, packet, size)) {
+    if (!all_.add(index(*known), owner, known->held, packet, size, give_up)) {
       return Result::no_room;
     }
     known->last_sequence = segment.sequence();
     return Result::waits;
   }
-  pass_empty();
-  if (next_ - oldest_ >= kEntries) {
-    return Result::no_room;
-  }
+  const bool is_first = free_.size() == kEntries;
+  const std::uint32_t taken = free_.back();
+  free_.pop_back();
   Held held;
-  if (!all_.add(held, packet, size)) {
+  if (!all_.add(taken, owner, held, packet, size, give_up)) {
+    free_.push_back(taken);
     return Result::no_room;
   }
-  if (oldest_ == next_) {
+  if (is_first) {
     looked_ = now;
   }
-  at(next_) = {handshake.key.point, now, 0, segment.sequence(), held, question};
-  handshake.early = next_++;
+  handshake.early = ++named_ * kEntries + taken;
+  entries_[taken] = {handshake.early, handshake.key.point, now, 0, segment.sequence(), held,
+                     question};
   return Result::begins;
 }
 
@@ -49,24 +60,22 @@ const Held& EarlyData::take(Handshake& handshake) {
   taken_ = {};
   if (Entry* known = find(handshake)) {
     taken_ = known->held;
-    all_.forget(known->held);
-    pass_empty();
+    free(*known);
   }
   return taken_;
 }
 
 std::optional<Milliseconds> EarlyData::next_due() const {
-  return oldest_ < next_ ? std::optional(looked_ + kStep) : std::nullopt;
+  return free_.size() < kEntries ? std::optional(looked_ + kStep) : std::nullopt;
 }
 
 void EarlyData::tick(Port& port, Milliseconds now) {
-  if (oldest_ == next_ || looked_ + kStep > now) {
+  if (free_.size() == kEntries || looked_ + kStep > now) {
     return;
   }
   looked_ = now;
-  for (std::uint64_t number = oldest_; number < next_; number++) {
-    Entry& entry = at(number);
-    if (entry.held.count == 0) {
+  for (Entry& entry : entries_) {
+    if (entry.number == 0) {
       continue;
     }
     if (entry.began + kWait <= now) {
@@ -76,14 +85,13 @@ void EarlyData::tick(Port& port, Milliseconds now) {
       port.send(entry.point, entry.question);
     }
   }
-  pass_empty();
 }
 
 void EarlyData::drop(Port& port, Entry& entry) {
   for (std::size_t i = 0; i < entry.held.count; i++) {
     port.drop(entry.point, entry.held.packets.at(i));
   }
-  all_.forget(entry.held);
+  free(entry);
 }
 
 }  // namespace trireme::handshake

@@ -17,7 +17,7 @@ class EarlyData {
                                                           Milliseconds{700}, Milliseconds{1'500},
                                                           Milliseconds{2'500}};
 
-  EarlyData();
+  explicit EarlyData(std::uint64_t seed);
 
   enum class Result : std::uint8_t {
     waits,
@@ -26,7 +26,7 @@ class EarlyData {
     no_room,
   };
   /// `handshake` remembers what waits for it; `question` asks for its PROOF.
-  [[nodiscard]] Result hold(Handshake& handshake, std::uint32_t packet,
+  [[nodiscard]] Result hold(Port& port, Handshake& handshake, std::uint32_t packet,
                             const wire::Segment& segment, const OwnSegment& question,
                             Milliseconds now);
   /// What waits for it, to be let go; nothing waits any more. Valid until the next call.
@@ -34,9 +34,11 @@ class EarlyData {
   /// Asks again, and drops what has waited too long. To be called when next_due() has come.
   void tick(Port& port, Milliseconds now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
+  [[nodiscard]] const Crowding& crowding() const { return crowding_; }
 
  private:
   struct Entry {
+    std::uint64_t number = 0;  // the name that its handshake knows; 0: free
     PointId point = 0;
     Milliseconds began{};
     std::size_t asked = 0;
@@ -44,22 +46,24 @@ class EarlyData {
     Held held;
     OwnSegment question;
   };
-  /// All wait equally long, so a ring has them in the order of their times. One that was let go
-  /// stays until it is the oldest.
-  static constexpr std::uint64_t kEntries = 1'024;
+  /// Each has a packet that waits: one is always free.
+  static constexpr std::uint32_t kEntries = Holding::kMost + 1;
   static constexpr Milliseconds kStep{100};  // between two looks at all of them
 
   [[nodiscard]] Entry* find(const Handshake& handshake);
-  [[nodiscard]] Entry& at(std::uint64_t number) { return entries_[number % kEntries]; }
-  void pass_empty();
+  [[nodiscard]] std::uint32_t index(const Entry& entry) const {
+    return static_cast<std::uint32_t>(&entry - entries_.data());
+  }
+  void free(Entry& entry);
   void drop(Port& port, Entry& entry);
 
   std::vector<Entry> entries_;
-  std::uint64_t oldest_ = 1;
-  std::uint64_t next_ = 1;
+  std::vector<std::uint32_t> free_;  // indices of entries
+  std::uint64_t named_ = 0;
   Milliseconds looked_{};
   Holding all_;
   Held taken_;
+  Crowding crowding_;
 };
 
 }  // namespace trireme::handshake

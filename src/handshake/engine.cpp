@@ -16,6 +16,7 @@ Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& boo
       table(capacity, seed, budget),
       book_(book),
       random_(std::move(random)),
+      early_(seed),
       datagrams_(capacity, seed,
                  {statistics, peers, budget, networks, locals, book_, random_, aead_, on_event}) {}
 
@@ -70,6 +71,12 @@ Answer Engine::State::refuse(const Packet& packet, Reason reason, Event told) {
   told.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
   tell(std::move(told));
   return turn_away(packet);
+}
+
+Answer Engine::State::refuse_unknown(const Packet& packet, Role role) {
+  return table.may_have_evicted(packet.now.monotonic)
+             ? drop(Reason::crowded)
+             : refuse(packet, Reason::unknown_handshake, event(packet, role, nullptr));
 }
 
 Answer Engine::State::turn_away(const Packet& packet) {
@@ -176,6 +183,20 @@ Answer Engine::State::rejudge_open(const Packet& packet, Handshake& handshake) {
   return refuse(packet, Reason::no_proof, std::move(told));
 }
 
+const char* text(Bounded what) {
+  switch (what) {
+    case Bounded::handshakes:
+      return "handshakes";
+    case Bounded::exchanges:
+      return "exchanges";
+    case Bounded::held_datagrams:
+      return "held_datagrams";
+    case Bounded::held_segments:
+      return "held_segments";
+  }
+  return "unknown";
+}
+
 Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBook& book) {
   auto random = credentials::Random::open();
   if (!random) {
@@ -265,7 +286,10 @@ void Engine::set_port(Port* port) {
 
 void Engine::count() {
   state_->statistics.handshakes = state_->table.size() + state_->datagrams_.size();
-  state_->statistics.evicted = state_->table.evicted() + state_->datagrams_.evicted();
+  state_->statistics.evicted =
+      state_->table.crowding().given_up + state_->datagrams_.crowding().given_up;
+  state_->statistics.crowding = {state_->table.crowding(), state_->datagrams_.crowding(),
+                                 state_->datagrams_.held_crowding(), state_->early_.crowding()};
 }
 
 const EngineStatistics& Engine::statistics() const {

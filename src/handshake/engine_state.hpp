@@ -97,6 +97,9 @@ class Engine::State {
   /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is
   /// in audit mode it passes.
   Answer refuse(const Packet& packet, Reason reason, Event event);
+  /// A packet of a handshake that is not known. Where handshakes had to be given up it may have
+  /// been one of them: dropped without a word, so that TCP tries again.
+  Answer refuse_unknown(const Packet& packet, Role role);
   /// The same without telling it.
   Answer turn_away(const Packet& packet);
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;

@@ -25,20 +25,19 @@ Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
   return found;
 }
 
-Handshake& FlowTable::make(const FlowKey& key, Milliseconds now) {
+bool FlowTable::may_have_evicted(Milliseconds now) const {
+  return crowding_.given_up > 0 && now < crowding_.last + kAge.front();
+}
+
+Handshake& FlowTable::make(const FlowKey& key, const Owner& owner, Milliseconds now) {
   if (Handshake* known = table_.find(key)) {
     table_.remove(*known);
   }
-  if (table_.is_full()) {
-    for (const List list : {kSettled, kAnswered, kWaiting}) {
-      if (Handshake* oldest = table_.oldest(list)) {
-        evicted_++;
-        table_.remove(*oldest);
-        break;
-      }
-    }
+  if (Handshake* surplus = table_.surplus()) {
+    crowding_.note(table_.shares().largest(), now);
+    table_.remove(*surplus);
   }
-  return table_.make(key, kWaiting, now);
+  return table_.make(key, owner, kWaiting, now);
 }
 
 FlowTable::List FlowTable::list_of(Role role, Phase phase) {

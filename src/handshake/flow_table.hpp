@@ -1,4 +1,4 @@
-// Handshakes under way, and those completed a moment ago: bounded, oldest given up first.
+// Handshakes under way, and those completed a moment ago: bounded, with a share for each owner.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +41,8 @@ class FlowTable {
   /// Null where there is none, or its time is over.
   [[nodiscard]] Handshake* find(const FlowKey& key, Milliseconds now);
   /// A new handshake, of which only the key is set, in the place of one with the same key. Where
-  /// the table is full the oldest is given up: completed ones first.
-  Handshake& make(const FlowKey& key, Milliseconds now);
+  /// the table is full the owner that holds most gives up its oldest: completed ones first.
+  Handshake& make(const FlowKey& key, const Owner& owner, Milliseconds now);
   /// To be called when the phase changes: ages are counted from then.
   void enter(Handshake& handshake, Phase phase, Milliseconds now);
   void remove(Handshake& handshake);
@@ -52,7 +52,9 @@ class FlowTable {
   void forget_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }
-  [[nodiscard]] std::uint64_t evicted() const { return evicted_; }
+  [[nodiscard]] const Crowding& crowding() const { return crowding_; }
+  /// A handshake that is not known may be one that was given up a while ago.
+  [[nodiscard]] bool may_have_evicted(Milliseconds now) const;
 
  private:
   enum List : std::size_t { kWaiting, kAnswered, kSettled, kLists };
@@ -60,7 +62,7 @@ class FlowTable {
   [[nodiscard]] bool is_over(const Handshake& handshake, Milliseconds now) const;
 
   AgedTable<Handshake, kLists> table_;
-  std::uint64_t evicted_ = 0;
+  Crowding crowding_;
 };
 
 }  // namespace trireme::handshake

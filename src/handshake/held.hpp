@@ -1,9 +1,12 @@
 // Packets that wait in the kernel's queue for the proof that their flow lacks.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+
+#include "shares.hpp"
 
 namespace trireme::handshake {
 
@@ -16,34 +19,52 @@ struct Held {
   std::size_t bytes = 0;
 };
 
-/// Of all flows of a thread that are held alike. The kernel's queue has room for more than all of
-/// them.
+/// Of all flows of a thread that are held alike, with a share for each owner. The kernel's queue
+/// has room for more than all of them.
 class Holding {
  public:
-  static constexpr std::size_t kMost = 1'024;
-  static constexpr std::size_t kMostBytes = std::size_t{4} << 20U;
+  static constexpr std::size_t kMost =
+      1'024;  // packets of at most kUnit bytes; larger ones count as several
+  static constexpr std::size_t kUnit = 4'096;
 
-  /// False, and nothing changed, where there is no room for it.
-  [[nodiscard]] bool add(Held& held, std::uint32_t packet, std::size_t size) {
-    if (held.count >= Held::kMost || held.bytes + size > Held::kMostBytes || count_ >= kMost ||
-        bytes_ + size > kMostBytes) {
+  Holding(std::size_t flows, std::uint64_t seed) : shares_(flows, seed) {}
+
+  /// `entry` names the flow, below `flows`. False, and nothing changed, where the flow has no room
+  /// for it, or where there is none and this owner holds most of it. What else has to make room is
+  /// given up: `drop` is called with each entry, and is to call forget() for it.
+  template <typename Drop>
+  [[nodiscard]] bool add(std::uint32_t entry, const Owner& owner, Held& held, std::uint32_t packet,
+                         std::size_t size, const Drop& drop) {
+    if (held.count >= Held::kMost || held.bytes + size > Held::kMostBytes) {
       return false;
+    }
+    const auto units =
+        static_cast<std::uint32_t>(std::max<std::size_t>(1, (size + kUnit - 1) / kUnit));
+    while (shares_.total() + units > kMost) {
+      if (shares_.is_largest(owner)) {
+        return false;
+      }
+      drop(shares_.victim(), shares_.largest());
+    }
+    if (shares_.contains(entry)) {
+      shares_.grow(entry, units);
+    } else {
+      shares_.add(entry, owner, 0, units);
     }
     held.packets.at(held.count++) = packet;
     held.bytes += size;
-    count_++;
-    bytes_ += size;
     return true;
   }
-  void forget(Held& held) {
-    count_ -= held.count;
-    bytes_ -= held.bytes;
+  void forget(std::uint32_t entry, Held& held) {
+    if (shares_.contains(entry)) {
+      shares_.remove(entry);
+    }
     held = {};
   }
+  [[nodiscard]] Holder largest() const { return shares_.largest(); }
 
  private:
-  std::size_t count_ = 0;
-  std::size_t bytes_ = 0;
+  Shares shares_;
 };
 
 }  // namespace trireme::handshake

@@ -28,10 +28,12 @@ Answer Engine::State::segment_in(const Packet& packet) {
   if (handshake == nullptr) {
     handshake = table.find(packet.key(Role::client), packet.now.monotonic);
   }
-  if (handshake == nullptr || handshake->phase == Phase::refused ||
+  if (handshake == nullptr) {
+    return refuse_unknown(packet, Role::server);
+  }
+  if (handshake->phase == Phase::refused ||
       (handshake->phase == Phase::asked && handshake->key.role == Role::server)) {
-    const Role role = handshake == nullptr ? Role::server : handshake->key.role;
-    return refuse(packet, Reason::unknown_handshake, event(packet, role, handshake));
+    return refuse(packet, Reason::unknown_handshake, event(packet, handshake->key.role, handshake));
   }
   if (handshake->phase == Phase::open) {
     return rejudge_open(packet, *handshake);
@@ -54,10 +56,10 @@ Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
     return answer;
   }
   const OwnSegment question = own_segment(handshake);
-  const auto result =
-      datagrams_.port == nullptr
-          ? EarlyData::Result::no_room
-          : early_.hold(handshake, packet.facts.id, packet.segment, question, packet.now.monotonic);
+  const auto result = datagrams_.port == nullptr
+                          ? EarlyData::Result::no_room
+                          : early_.hold(*datagrams_.port, handshake, packet.facts.id,
+                                        packet.segment, question, packet.now.monotonic);
   answer.hold = result == EarlyData::Result::begins || result == EarlyData::Result::waits;
   answer.drop = !answer.hold;
   const bool may_ask = result == EarlyData::Result::no_room &&
@@ -139,7 +141,7 @@ Answer Engine::State::segment_out(const Packet& packet) {
       return rejudge(packet, *handshake);
     }
   }
-  return refuse(packet, Reason::unknown_handshake, event(packet, Role::client, nullptr));
+  return refuse_unknown(packet, Role::client);
 }
 
 }  // namespace trireme::handshake

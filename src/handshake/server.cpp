@@ -119,7 +119,8 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
   if (!wire::strip(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
   }
-  Handshake& handshake = table.make(packet.key(Role::server), packet.now.monotonic);
+  Handshake& handshake = table.make(packet.key(Role::server), Owner::address(packet.ends.source),
+                                    packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
   begin(handshake, token, claim, std::move(local), peers.trust());
   return accept_changed(Ruling::pass);
@@ -128,7 +129,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
 Answer Engine::State::reply(const Packet& packet) {
   Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
-    return refuse(packet, Reason::unknown_handshake, event(packet, Role::server, nullptr));
+    return refuse_unknown(packet, Role::server);
   }
   if (handshake->phase == Phase::open) {
     return accept(Ruling::pass);

@@ -8,16 +8,21 @@
 
 namespace trireme::kernel {
 
-Result<CgroupWatch> CgroupWatch::open(const CgroupTree& tree) {
-  Fd fd(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  if (!fd.valid()) {
-    return tl::unexpected(
-        Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
+Status CgroupWatch::open() {
+  if (fd_.valid()) {
+    return {};
   }
-  return CgroupWatch(tree, std::move(fd));
+  fd_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  return fd_.valid() ? Status{}
+                     : tl::unexpected(Error{fail_errno("cannot watch cgroups").value().message,
+                                            "raise fs.inotify.max_user_instances"});
 }
 
 Status CgroupWatch::add(const std::string& path) {
+  if (!fd_.valid()) {
+    return fail("cannot watch cgroup " + path + ": there is no inotify descriptor",
+                "raise fs.inotify.max_user_instances");
+  }
   while (true) {
     const auto id = tree_->id(path);
     if (!id) {
@@ -58,6 +63,9 @@ void CgroupWatch::drop_if_gone(const std::string& path) {
 
 std::vector<CgroupWatch::Event> CgroupWatch::drain() {
   std::vector<Event> events;
+  if (!fd_.valid()) {
+    return events;
+  }
   alignas(inotify_event) char buffer[65536];
   for (ssize_t size = 0; (size = ::read(fd_.get(), buffer, sizeof buffer)) > 0;) {
     for (ssize_t offset = 0; offset < size;) {

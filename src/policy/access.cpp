@@ -135,21 +135,31 @@ AccessMap::AccessMap(const Policy& policy, const std::vector<Party>& parties)
 }
 
 AccessMap::Relation AccessMap::relation(const Party& from, const Party& to) {
-  if (from.kind != Endpoint::Kind::workload || to.kind != Endpoint::Kind::workload ||
-      from.labels.empty() || to.labels.empty()) {
+  if (from.kind != Endpoint::Kind::workload || to.kind != Endpoint::Kind::workload) {
     return Relation::none;
   }
-  return from.labels == to.labels                ? Relation::equal
-         : from.labels.shares_a_label(to.labels) ? Relation::share
-                                                 : Relation::none;
+  const bool shares = from.labels.shares_a_label(to.labels);
+  return from.labels.same_labels(to.labels) ? (shares ? Relation::equal : Relation::alike)
+         : shares                           ? Relation::share
+                                            : Relation::none;
+}
+
+AccessMap::Relation AccessMap::seen_by(Baseline baseline, Relation relation) {
+  const bool same = relation == Relation::equal || relation == Relation::alike;
+  const bool shares = relation == Relation::equal || relation == Relation::share;
+  switch (baseline) {
+    case Baseline::same_labels:
+      return same ? Relation::equal : Relation::none;
+    case Baseline::any_common_label:
+      return shares ? Relation::share : Relation::none;
+    case Baseline::none:
+      break;
+  }
+  return Relation::none;
 }
 
 const std::vector<Opening>& AccessMap::between(std::size_t from, std::size_t to) {
-  Relation pair =
-      policy_.baseline == Baseline::none ? Relation::none : relation(parties_[from], parties_[to]);
-  if (pair == Relation::share && policy_.baseline == Baseline::same_labels) {
-    pair = Relation::none;
-  }
+  const Relation pair = seen_by(policy_.baseline, relation(parties_[from], parties_[to]));
   const auto key = std::tuple(classes_[from], classes_[to], pair);
   auto found = known_.find(key);
   if (found == known_.end()) {

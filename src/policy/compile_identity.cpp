@@ -22,7 +22,7 @@ bool all_allowed(const Profiles::Content& content) {
 }  // namespace
 
 bool CompilerState::baseline_reaches_itself(const LabelSet& labels) const {
-  return policy->baseline != Baseline::none && !labels.empty();
+  return policy->baseline != Baseline::none && labels.has_own();
 }
 
 Signature CompilerState::restrictions(const Signature& signature) const {
@@ -32,7 +32,8 @@ Signature CompilerState::restrictions(const Signature& signature) const {
 // The label that most identities have already: whoever shares it needs no pair.
 const Label& CompilerState::common_label(const LabelSet& labels) const {
   const std::pair<const Label, std::size_t>* best = nullptr;
-  for (const auto& [key, value] : labels.items()) {
+  const LabelSet own = labels.own();
+  for (const auto& [key, value] : own.items()) {
     const auto& entry = *label_users.find(Label{key, value});
     if (best == nullptr || entry.second > best->second) {
       best = &entry;
@@ -51,7 +52,7 @@ std::optional<CompilerState::GroupKey> CompilerState::group_key(const LabelSet& 
     return std::nullopt;
   }
   if (policy->baseline == Baseline::same_labels) {
-    return GroupKey{GroupKey::Kind::identity, {}, labels.encode()};
+    return GroupKey{GroupKey::Kind::identity, {}, labels.all_as_own().encode()};
   }
   const Label& label = common_label(labels);
   return GroupKey{GroupKey::Kind::common, restrictions(signature), label.key + "=" + label.value};
@@ -63,19 +64,21 @@ CompilerState::ClassKey CompilerState::class_key(const LabelSet& labels,
     return {signature, {}};
   }
   if (policy->baseline == Baseline::any_common_label) {
-    return {signature, labels};
+    return {signature, labels.own()};
   }
   const std::vector<RuleNumber> inside = between(signature, signature);
   const auto helped = profiles.content({inside, true});
   const bool by_group = all_allowed(helped);
-  return {signature, by_group || helped == profiles.content({inside, false}) ? LabelSet{} : labels};
+  return {signature, by_group || helped == profiles.content({inside, false}) ? LabelSet{}
+                                                                             : labels.all_as_own()};
 }
 
 void CompilerState::count_labels(const LabelSet& labels, bool come) {
   if (policy->baseline != Baseline::any_common_label) {
     return;
   }
-  for (const auto& [key, value] : labels.items()) {
+  const LabelSet own = labels.own();
+  for (const auto& [key, value] : own.items()) {
     const auto place = label_users.try_emplace(Label{key, value}, 0).first;
     place->second += come ? 1 : std::size_t(-1);
     if (place->second == 0) {

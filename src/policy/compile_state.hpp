@@ -9,6 +9,9 @@
 // Groups: `open` shares one among all workloads of a signature that rules alone let talk freely;
 // `identity` among workloads of one label set (same-labels); `common` among label sets that share a
 // chosen label and that no restrictive rule tells apart (any-common-label).
+//
+// Keys of classes and groups hold what the baseline compares: under same-labels all labels as if
+// they were own ones, under any-common-label the own ones.
 #pragma once
 
 #include <array>

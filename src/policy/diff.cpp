@@ -84,6 +84,11 @@ class Differing {
     return before_.baseline != after_.baseline || (touched_from_[from] && touched_to_[to]);
   }
 
+  [[nodiscard]] Relation relation(std::size_t from, std::size_t to, bool by_same_labels) const {
+    const Relation relates = AccessMap::relation(parties_[from], parties_[to]);
+    return by_same_labels ? AccessMap::seen_by(Baseline::same_labels, relates) : relates;
+  }
+
   /// One pair of each relation that occurs speaks for all of that relation.
   void compare(const std::vector<std::size_t>& from, const std::vector<std::size_t>& to) {
     std::map<Relation, std::pair<std::size_t, std::size_t>> examples;
@@ -93,12 +98,10 @@ class Differing {
                                    : 2;
     for (const std::size_t a : from) {
       if (&from == &to) {
-        examples.try_emplace(AccessMap::relation(parties_[a], parties_[a]), a, a);
+        examples.try_emplace(relation(a, a, wanted == 2), a, a);
       }
       for (const std::size_t b : to) {
-        Relation relation = AccessMap::relation(parties_[a], parties_[b]);
-        relation = wanted == 2 && relation == Relation::share ? Relation::none : relation;
-        examples.try_emplace(relation, a, b);
+        examples.try_emplace(relation(a, b, wanted == 2), a, b);
         if (examples.size() >= wanted || (&from != &to && wanted == 2)) {
           break;
         }
@@ -108,9 +111,9 @@ class Differing {
       }
     }
     std::vector<AccessChange> found;
-    for (const auto& [relation, pair] : examples) {
+    for (const auto& [relates, pair] : examples) {
       AccessChange change = change_of(pair.first, pair.second);
-      change.only = relation;
+      change.only = relates;
       found.push_back(std::move(change));
     }
     const bool alike = std::ranges::all_of(found, [&](const AccessChange& c) {

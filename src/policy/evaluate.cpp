@@ -46,13 +46,12 @@ bool applies(const Policy& policy, const Rule& rule, const Endpoint& from, const
 }
 
 bool baseline_allows(Baseline baseline, const Endpoint& from, const Endpoint& to) {
-  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() ||
-      !is_workload(from) || !is_workload(to)) {
+  if (from.labels == nullptr || to.labels == nullptr || !is_workload(from) || !is_workload(to)) {
     return false;
   }
   switch (baseline) {
     case Baseline::same_labels:
-      return *from.labels == *to.labels;
+      return from.labels->same_labels(*to.labels);
     case Baseline::any_common_label:
       return from.labels->shares_a_label(*to.labels);
     case Baseline::none:

@@ -162,10 +162,17 @@ std::string refusal_text(const Question& q) {
   if (q.policy.baseline == Baseline::none) {
     return reason + ", and there is no baseline";
   }
-  if (q.from.labels.empty() || q.to.labels.empty()) {
-    return reason + ", and the baseline matches no workload without labels";
+  if (!q.from.labels.has_own() || !q.to.labels.has_own()) {
+    return reason + (q.from.labels.host_keys().empty() && q.to.labels.host_keys().empty()
+                         ? ", and the baseline matches no workload without labels"
+                         : ", and the baseline matches no workload without labels of its own: "
+                           "those of [host] do not count");
   }
   const auto keys = differing_keys(q.from.labels, q.to.labels);
+  if (keys.empty()) {
+    return fmt::format("{}, and the baseline {} does not: labels of [host] do not count", reason,
+                       text(q.policy.baseline));
+  }
   return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason,
                      text(q.policy.baseline), fmt::join(keys, ", "));
 }

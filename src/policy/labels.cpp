@@ -57,8 +57,8 @@ bool take_printable(std::string_view& text) {
   return is_printable_code_point(code, length);
 }
 
-std::size_t encoded_size(std::string_view key, std::string_view value) {
-  return key.size() + value.size() + 2;
+std::size_t encoded_size(std::string_view key, std::string_view value, bool of_host) {
+  return key.size() + value.size() + (of_host ? 3 : 2);
 }
 
 // What any source may bring as a key: enough to keep the encoding and its readers unambiguous.
@@ -134,17 +134,34 @@ Result<Label> parse_label(std::string_view text) {
 }
 
 Status LabelSet::set(std::string_view key, std::string_view value) {
+  return put(key, value, false);
+}
+
+Status LabelSet::set_of_host(std::string_view key, std::string_view value) {
+  return put(key, value, true);
+}
+
+Status LabelSet::add_host_labels(const LabelSet& host) {
+  for (const auto& [key, value] : host.items()) {
+    if (auto added = set_of_host(key, value); !added) {
+      return fail("with the labels of [host]: " + added.error().message, added.error().hint);
+    }
+  }
+  return {};
+}
+
+Status LabelSet::put(std::string_view key, std::string_view value, bool of_host) {
   if (auto status = check_foreign_key(key); !status) {
     return status;
   }
   if (!is_printable(value)) {
     return fail(fmt::format("value of label '{}' holds a control character or is no UTF-8", key));
   }
-  std::size_t bytes = encoded_size(key, value);
+  std::size_t bytes = encoded_size(key, value, of_host);
   std::size_t count = 1;
   for (const auto& [other_key, other_value] : items_) {
     if (other_key != key) {
-      bytes += encoded_size(other_key, other_value);
+      bytes += encoded_size(other_key, other_value, host_keys_.contains(other_key));
       ++count;
     }
   }
@@ -158,6 +175,11 @@ Status LabelSet::set(std::string_view key, std::string_view value) {
         "shorten them, or ignore some with [docker] ignore_labels");
   }
   items_.insert_or_assign(std::string(key), std::string(value));
+  if (of_host) {
+    host_keys_.emplace(key);
+  } else if (const auto known = host_keys_.find(key); known != host_keys_.end()) {
+    host_keys_.erase(known);
+  }
   return {};
 }
 
@@ -169,8 +191,26 @@ const std::string* LabelSet::find(std::string_view key) const {
 bool LabelSet::shares_a_label(const LabelSet& other) const {
   return std::ranges::any_of(items_, [&](const auto& item) {
     const std::string* value = other.find(item.first);
-    return value != nullptr && *value == item.second;
+    return value != nullptr && *value == item.second && !host_keys_.contains(item.first) &&
+           !other.host_keys_.contains(item.first);
   });
+}
+
+bool LabelSet::same_labels(const LabelSet& other) const {
+  return has_own() && other.has_own() && items_ == other.items_;
+}
+
+LabelSet LabelSet::own() const {
+  LabelSet labels = all_as_own();
+  std::erase_if(labels.items_,
+                [this](const auto& item) { return host_keys_.contains(item.first); });
+  return labels;
+}
+
+LabelSet LabelSet::all_as_own() const {
+  LabelSet labels;
+  labels.items_ = items_;
+  return labels;
 }
 
 std::string LabelSet::text() const {
@@ -184,6 +224,7 @@ std::string LabelSet::text() const {
 std::string LabelSet::encode() const {
   std::string encoded;
   for (const auto& [key, value] : items_) {
+    encoded.append(host_keys_.contains(key) ? 1 : 0, '=');
     encoded.append(key).append(1, '=').append(value).append(1, '\n');
   }
   return encoded;
@@ -197,7 +238,8 @@ Result<LabelSet> LabelSet::decode(std::string_view encoded) {
   LabelSet labels;
   while (!encoded.empty()) {
     const std::size_t end = encoded.find('\n');
-    const std::string_view line = encoded.substr(0, end);
+    const bool of_host = encoded.starts_with('=');
+    const std::string_view line = encoded.substr(0, end).substr(of_host ? 1 : 0);
     const std::size_t equals = line.find('=');
     if (end == std::string_view::npos || equals == std::string_view::npos) {
       return fail("encoded label set is cut short");
@@ -205,7 +247,8 @@ Result<LabelSet> LabelSet::decode(std::string_view encoded) {
     if (labels.find(line.substr(0, equals)) != nullptr) {
       return fail(fmt::format("encoded label set has '{}' twice", line.substr(0, equals)));
     }
-    if (auto status = labels.set(line.substr(0, equals), line.substr(equals + 1)); !status) {
+    if (auto status = labels.put(line.substr(0, equals), line.substr(equals + 1), of_host);
+        !status) {
       return tl::unexpected(status.error());
     }
     encoded.remove_prefix(end + 1);

@@ -13,11 +13,13 @@
 
 #include "property.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/systemd/scope.hpp"
 
 namespace trireme::systemd {
 namespace {
 
+constexpr std::uint64_t kPoll = 250'000;  // µs between two looks at scopes that are not watched
 constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
 /// A property that is one file of a cgroup v2 controller.
@@ -88,38 +90,32 @@ Status enable(const kernel::CgroupTree& tree, const std::string& slice,
 Result<std::unique_ptr<CgroupfsScopes>> CgroupfsScopes::open(sd_event* loop,
                                                              const kernel::CgroupTree& tree,
                                                              std::string slice) {
-  Fd inotify(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  if (!inotify.valid()) {
-    return tl::unexpected(
-        Error{fail_errno("inotify_init1").value().message, "raise fs.inotify.max_user_instances"});
-  }
   if (auto made = tree.create(slice); !made) {
     return tl::unexpected(made.error());
   }
-  std::unique_ptr<CgroupfsScopes> scopes(
-      new CgroupfsScopes(tree, std::move(slice), std::move(inotify)));
-  const int rc = sd_event_add_io(loop, &scopes->readable_, scopes->inotify_.get(), EPOLLIN,
-                                 on_readable, scopes.get());
+  std::unique_ptr<CgroupfsScopes> scopes(new CgroupfsScopes(loop, tree, std::move(slice)));
+  int rc = sd_event_add_time_relative(loop, &scopes->poll_, CLOCK_MONOTONIC, 0, 0, on_poll,
+                                      scopes.get());
+  rc = rc < 0 ? rc : sd_event_source_set_enabled(scopes->poll_, SD_EVENT_OFF);
   if (rc < 0) {
     return fail_errno("cannot watch scopes", -rc);
   }
   for (const std::string& name : tree.children(scopes->slice_)) {
     if (name.ends_with(".scope")) {
       const std::string path = scopes->slice_ + "/" + name;
-      if (auto adopted = scopes->adopt(path); !adopted) {
-        spdlog::warn("{}", adopted.error().text());
-      }
+      scopes->adopt(path);
       scopes->remove_if_empty(path);
     }
   }
   return scopes;
 }
 
-CgroupfsScopes::CgroupfsScopes(const kernel::CgroupTree& tree, std::string slice, Fd inotify)
-    : tree_(tree), slice_(std::move(slice)), inotify_(std::move(inotify)) {}
+CgroupfsScopes::CgroupfsScopes(sd_event* loop, const kernel::CgroupTree& tree, std::string slice)
+    : loop_(loop), tree_(tree), slice_(std::move(slice)) {}
 
 CgroupfsScopes::~CgroupfsScopes() {
   sd_event_source_disable_unref(readable_);
+  sd_event_source_disable_unref(poll_);
 }
 
 Status CgroupfsScopes::check(const ScopeRequest& request) const {
@@ -169,8 +165,10 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
           write_file(tree_.absolute(path) + "/" + limit->file, file_content(property).value_or(""));
     }
   }
-  done = done ? adopt(path) : done;
-  done = done ? tree_.place(path, request.pid) : done;
+  if (done) {
+    adopt(path);
+    done = tree_.place(path, request.pid);
+  }
   if (!done) {
     remove_if_empty(path);
     return tl::unexpected(done.error());
@@ -178,17 +176,52 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
   return path;
 }
 
-Status CgroupfsScopes::adopt(const std::string& path) {
-  // cgroup.events is modified, as inotify sees it, when "populated" changes.
+/// Its end is noticed: at once where it can be watched, else a moment later.
+void CgroupfsScopes::adopt(const std::string& path) {
+  if (!watch(path)) {
+    if (unwatched_.empty()) {
+      sd_event_source_set_time_relative(poll_, kPoll);
+      sd_event_source_set_enabled(poll_, SD_EVENT_ONESHOT);
+    }
+    unwatched_.insert(path);
+  }
+}
+
+/// cgroup.events is modified, as inotify sees it, when "populated" changes. False where others have
+/// used up the descriptors or watches of this user.
+bool CgroupfsScopes::watch(const std::string& path) {
+  if (!inotify_.valid()) {
+    inotify_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  }
+  if (!inotify_.valid()) {
+    return false;
+  }
+  if (readable_ == nullptr &&
+      sd_event_add_io(loop_, &readable_, inotify_.get(), EPOLLIN, on_readable, this) < 0) {
+    return false;
+  }
   const int watch = ::inotify_add_watch(
       inotify_.get(), (tree_.absolute(path) + "/cgroup.events").c_str(), IN_MODIFY);
-  if (watch < 0) {
-    const int error = errno;
-    return tl::unexpected(Error{fail_errno("cannot watch cgroup " + path, error).value().message,
-                                error == ENOSPC ? "raise fs.inotify.max_user_watches" : ""});
+  if (watch >= 0) {
+    by_watch_[watch] = path;
   }
-  by_watch_[watch] = path;
-  return {};
+  return watch >= 0;
+}
+
+int CgroupfsScopes::on_poll(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  auto& scopes = *static_cast<CgroupfsScopes*>(self);
+  const auto unwatched = scopes.unwatched_;
+  for (const std::string& path : unwatched) {
+    if (scopes.watch(path)) {
+      scopes.unwatched_.erase(path);
+    }
+    scopes.remove_if_empty(path);
+  }
+  if (!scopes.unwatched_.empty()) {
+    sd_event_source_set_time_relative(source, kPoll);
+    sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+  }
+  return 0;
 }
 
 int CgroupfsScopes::on_readable(sd_event_source*, int fd, std::uint32_t, void* self) {
@@ -220,6 +253,7 @@ void CgroupfsScopes::remove_if_empty(const std::string& path) {
     return;
   }
   remove_tree(path);
+  unwatched_.erase(path);
   // kernfs says no IN_IGNORED for files that go away: the watch would stay for ever.
   const auto watched =
       std::ranges::find_if(by_watch_, [&](const auto& item) { return item.second == path; });
@@ -234,7 +268,7 @@ void CgroupfsScopes::remove_tree(const std::string& path) {
   for (const std::string& name : tree_.children(path)) {
     remove_tree(path + "/" + name);
   }
-  if (auto removed = tree_.remove(path); !removed) {
+  if (auto removed = tree_.remove(path); !removed && log_shares().admit("scopes")) {
     spdlog::warn("{}", removed.error().text());
   }
 }

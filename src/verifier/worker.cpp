@@ -250,6 +250,9 @@ void Verifier::Worker::publish() {
       lost_ += point->queue.lost();  // reads a file
     }
   }
+  if (const std::unique_lock lock(crowding_mutex_, std::try_to_lock); lock) {
+    crowding_ = engine.crowding;
+  }
   const std::array values = {engine.hellos,
                              engine.replies,
                              engine.authorised,
@@ -273,7 +276,19 @@ void Verifier::Worker::publish() {
   }
 }
 
-void Verifier::Worker::add_statistics(VerifierStatistics& sum) const {
+void Verifier::Worker::add_statistics(VerifierStatistics& sum) {
+  {
+    const std::scoped_lock lock(crowding_mutex_);
+    for (std::size_t i = 0; i < sum.crowding.size(); i++) {
+      handshake::Crowding& all = sum.crowding.at(i);
+      const handshake::Crowding& here = crowding_.at(i);
+      all.given_up += here.given_up;
+      if (here.last > all.last) {
+        all.last = here.last;
+        all.holder = here.holder;
+      }
+    }
+  }
   std::size_t index = 0;
   const auto next = [&] { return counters_.at(index++).load(std::memory_order_relaxed); };
   for (std::uint64_t& refused : sum.refused) {

@@ -52,7 +52,7 @@ class Verifier::Worker final : private handshake::Port {
   /// From the other threads.
   void post(Message message);
   void take_events(std::vector<handshake::Event>& events);
-  void add_statistics(VerifierStatistics& sum) const;
+  void add_statistics(VerifierStatistics& sum);
 
   // From messages, in this thread.
   void attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control,
@@ -119,6 +119,8 @@ class Verifier::Worker final : private handshake::Port {
   std::mutex events_mutex_;
   std::vector<handshake::Event> events_;
   std::array<std::atomic<std::uint64_t>, kCounters> counters_{};
+  std::mutex crowding_mutex_;
+  std::array<handshake::Crowding, handshake::kBounded> crowding_{};  // as last published
   std::atomic<bool> stop_ = false;
   std::thread thread_;
 };

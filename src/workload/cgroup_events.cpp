@@ -5,7 +5,10 @@
 #include <systemd/sd-event.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
+
+#include "trireme/base/log_shares.hpp"
 
 namespace trireme::workload {
 namespace {
@@ -16,6 +19,8 @@ constexpr const char* kContainerParents[] = {"/docker", "/libpod_parent"};
 /// Quarantine must be in the kernel before a container's first instruction, so births go before
 /// everything else on the loop.
 constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
+constexpr std::uint64_t kPoll = 20'000;  // µs between two listings of what cannot be watched
+constexpr std::uint64_t kPollRests = 9;
 
 std::string join(const std::string& parent, const std::string& name) {
   return (parent == "/" ? "" : parent) + "/" + name;
@@ -28,12 +33,14 @@ Result<std::unique_ptr<CgroupEvents>> CgroupEvents::create(sd_event* loop,
                                                            Registry& registry,
                                                            Enforcement& enforcement,
                                                            std::string strict_slice) {
-  auto watch = kernel::CgroupWatch::open(tree);
-  if (!watch) {
-    return tl::unexpected(watch.error());
-  }
-  return std::unique_ptr<CgroupEvents>(new CgroupEvents(loop, tree, std::move(*watch), registry,
-                                                        enforcement, std::move(strict_slice)));
+  std::unique_ptr<CgroupEvents> events(new CgroupEvents(
+      loop, tree, kernel::CgroupWatch(tree), registry, enforcement, std::move(strict_slice)));
+  int rc = sd_event_add_time_relative(loop, &events->poll_, CLOCK_MONOTONIC, 0, 1, on_poll,
+                                      events.get());
+  rc = rc < 0 ? rc : sd_event_source_set_priority(events->poll_, kPriority);
+  rc = rc < 0 ? rc : sd_event_source_set_enabled(events->poll_, SD_EVENT_OFF);
+  return rc < 0 ? Result<std::unique_ptr<CgroupEvents>>(fail_errno("cannot watch cgroups", -rc))
+                : std::move(events);
 }
 
 CgroupEvents::CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree,
@@ -49,6 +56,7 @@ CgroupEvents::CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree,
 
 CgroupEvents::~CgroupEvents() {
   sd_event_source_disable_unref(readable_);
+  sd_event_source_disable_unref(poll_);
 }
 
 void CgroupEvents::add_source(Source& source) {
@@ -74,12 +82,11 @@ void CgroupEvents::watch(const std::string& parent) {
 }
 
 Status CgroupEvents::start() {
-  if (auto watched = watch_.add("/"); !watched) {
-    return watched;
+  if (const auto there = tree_.id("/"); !there) {
+    return tl::unexpected(there.error());
   }
-  const int rc = sd_event_add_io(loop_, &readable_, watch_.fd(), EPOLLIN, on_readable, this);
-  if (rc < 0 || sd_event_source_set_priority(readable_, kPriority) < 0) {
-    return fail_errno("cannot watch cgroups", rc < 0 ? -rc : EINVAL);
+  if (auto followed = follow(); !followed) {
+    return followed;
   }
   started_ = true;
   watch_and_list("/");
@@ -93,6 +100,66 @@ Status CgroupEvents::start() {
   }
   std::ranges::for_each(lost, [this](const std::string& path) { registry_.end_cgroup(path); });
   return {};
+}
+
+/// Listens to the watches, where there is a descriptor for them. Errors: the event loop.
+Status CgroupEvents::follow() {
+  if (readable_ != nullptr || !watch_.open()) {
+    return {};
+  }
+  const int rc = sd_event_add_io(loop_, &readable_, watch_.fd(), EPOLLIN, on_readable, this);
+  return rc < 0 || sd_event_source_set_priority(readable_, kPriority) < 0
+             ? fail_errno("cannot watch cgroups", rc < 0 ? -rc : EINVAL)
+             : Status{};
+}
+
+void CgroupEvents::miss(const std::string& path, const Error& error) {
+  if (missed_.empty()) {
+    sd_event_source_set_time_relative(poll_, kPoll);
+    sd_event_source_set_enabled(poll_, SD_EVENT_ONESHOT);
+  }
+  missed_.insert(path);
+  problem_ = error;
+}
+
+/// Births and ends below directories that cannot be watched; then those are tried again.
+void CgroupEvents::poll() {
+  const std::set<std::string> missed = std::exchange(missed_, {});
+  std::vector<std::string> ended;
+  for (const auto& [path, id] : known_) {
+    const std::string parent = path.substr(0, std::max<std::size_t>(1, path.rfind('/')));
+    if (const auto now = missed.contains(parent) ? tree_.id(path) : id; !now || *now != id) {
+      ended.push_back(path);
+    }
+  }
+  std::ranges::for_each(ended, [this](const std::string& path) { gone(path); });
+  if (Status followed = follow(); !followed) {
+    problem_ = followed.error();
+  }
+  for (const std::string& path : missed) {
+    if (path == "/" || known_.contains(path)) {
+      watch_and_list(path);
+    }
+  }
+  if (missed_.empty()) {
+    problem_.reset();
+    sd_event_source_set_enabled(poll_, SD_EVENT_OFF);
+  }
+}
+
+/// A tenth of the time at most is spent on it.
+int CgroupEvents::on_poll(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  const auto began = std::chrono::steady_clock::now();
+  auto& events = *static_cast<CgroupEvents*>(self);
+  events.poll();
+  if (!events.missed_.empty()) {
+    const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
+        std::chrono::steady_clock::now() - began);
+    sd_event_source_set_time_relative(
+        source, std::max(kPoll, kPollRests * static_cast<std::uint64_t>(taken.count())));
+    sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+  }
+  return 0;
 }
 
 void CgroupEvents::rescan() {
@@ -132,7 +199,9 @@ int CgroupEvents::on_readable(sd_event_source*, int, std::uint32_t, void* self) 
         events.gone(event.path);
         break;
       case kernel::CgroupWatch::Event::What::overflow:
-        spdlog::warn("cgroup events were lost; looking at every cgroup again");
+        if (log_shares().admit("cgroup events")) {
+          spdlog::warn("cgroup events were lost; looking at every cgroup again");
+        }
         events.rescan();
         break;
     }
@@ -150,11 +219,17 @@ bool CgroupEvents::is_parent(const std::string& path) const {
 
 void CgroupEvents::watch_and_list(const std::string& path) {
   if (auto watched = watch_.add(path); !watched) {
-    if (tree_.id(path)) {
-      spdlog::error("{}", watched.error().text());
+    if (!tree_.id(path)) {
+      return;
     }
-    return;
+    miss(path, watched.error());
+  } else {
+    missed_.erase(path);
   }
+  list(path);
+}
+
+void CgroupEvents::list(const std::string& path) {
   for (const std::string& name : tree_.children(path)) {
     born(join(path, name));
   }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "record.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
 
 namespace trireme::workload {
@@ -84,10 +85,8 @@ Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
 
 Result<policy::LabelSet> Registry::with_host_labels(const policy::LabelSet& own) const {
   policy::LabelSet labels = own;
-  for (const auto& [key, value] : host_labels_.items()) {
-    if (auto added = labels.set(key, value); !added) {
-      return fail("with the host's labels: " + added.error().message);
-    }
+  if (auto added = labels.add_host_labels(host_labels_); !added) {
+    return tl::unexpected(added.error());
   }
   return labels;
 }
@@ -248,7 +247,9 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
     }
   }
   for (Workload& workload : concerned) {
-    spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+    if (log_shares().admit("workload " + workload.name)) {
+      spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+    }
     std::ignore = shut(std::move(workload), reason);
   }
 }
@@ -281,7 +282,7 @@ Status Registry::enforce(Workload workload, policy::Number number, bool settled)
 
 Status Registry::shut(Workload workload, const std::string& reason) {
   const Status dropped = enforcement_.quarantine(reference(workload, false));
-  if (!dropped) {
+  if (!dropped && log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: cannot be quarantined: {}", workload.name, dropped.error().text());
   }
   workload.number = 0;
@@ -291,7 +292,9 @@ Status Registry::shut(Workload workload, const std::string& reason) {
   if (auto written = write_record(tree_, workload); !written) {
     // Without it a restarted daemon does not know of this quarantine; the workload's source will
     // tell it again.
-    spdlog::warn("workload {}: {}", workload.name, written.error().text());
+    if (log_shares().admit("workload " + workload.name)) {
+      spdlog::warn("workload {}: {}", workload.name, written.error().text());
+    }
   }
   store(std::move(workload));
   return dropped;
@@ -371,7 +374,8 @@ void Registry::release(const std::string& cgroup_path) {
 
 void Registry::end(const std::string& key) {
   const Workload& workload = by_key_.at(key);
-  if (auto ended = enforcement_.end(reference(workload, true), workload.number); !ended) {
+  if (auto ended = enforcement_.end(reference(workload, true), workload.number);
+      !ended && log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: the kernel keeps it: {}", workload.name, ended.error().text());
   }
   forget(key);

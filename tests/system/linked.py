@@ -17,6 +17,7 @@ IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n[
 
 class LinkedCase(SeveralHosts, unittest.TestCase):
     POLICY = ""
+    IDENTITY = IDENTITY
 
     @classmethod
     def setUpClass(cls):
@@ -29,7 +30,7 @@ class LinkedCase(SeveralHosts, unittest.TestCase):
         for name in ("client", "server"):
             cls.hosts.append(
                 host.Host(
-                    policy=cls.POLICY, identity=IDENTITY.format(name=name, psk=psk), start=False
+                    policy=cls.POLICY, identity=cls.IDENTITY.format(name=name, psk=psk), start=False
                 )
             )
         cls.client, cls.server = cls.hosts

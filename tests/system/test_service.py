@@ -106,6 +106,24 @@ class Service(LabCase):
         self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
         self.assertIn("table inet trireme", self.lab.must("nft list tables"))
 
+    def test_a_check_from_a_shell_says_what_the_daemon_would_say(self):
+        for place, owner, reason in (
+            ("/root/psk", "root", "ProtectHome=yes in trireme.service"),
+            ("/tmp/psk", "root", "PrivateTmp=yes in trireme.service"),
+            ("/etc/trireme/psk", "nobody", "chown root"),
+            ("/etc/trireme/psk", "root", None),
+        ):
+            self.addCleanup(self.lab.sh, "rm -f /etc/trireme/identity.d/trust.toml " + place)
+            self.lab.must(f"rm -f {place}; trirectl pki psk {place} && chown {owner} {place}")
+            self.lab.write("etc/trireme/identity.d/trust.toml", f'[trust]\npsk_file = "{place}"\n')
+            reload = self.lab.sh("systemctl reload trireme")
+            for command in ("triremed --check", "trirectl policy check"):
+                checked = self.lab.sh(command)
+                said = checked.stdout + checked.stderr
+                self.assertEqual(checked.returncode == 0, reload.returncode == 0, (place, said))
+                self.assertEqual(checked.returncode == 0, reason is None, (place, said))
+                self.assertIn(reason or "", said)
+
     def test_a_save_is_a_reload(self):
         original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
         self.addCleanup(self.lab.write, "etc/trireme/policy.toml", original)

@@ -1,7 +1,9 @@
 #include "trireme/config/watcher.hpp"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,15 +20,14 @@ namespace fs = std::filesystem;
 class Watch : public testing::Test {
  protected:
   void open() {
-    auto watcher = Watcher::open(config_);
-    ASSERT_TRUE(watcher) << watcher.error().text();
-    watcher_.emplace(std::move(*watcher));
+    watcher_.emplace(Watcher::open(config_));
+    ASSERT_FALSE(watcher_->problem()) << watcher_->problem()->text();
     EXPECT_FALSE(changed()) << "nothing happened yet";
   }
   bool changed() {
-    const auto changed = watcher_->drain();
-    EXPECT_TRUE(changed) << changed.error().text();
-    return changed && *changed;
+    const bool changed = watcher_->drain();
+    EXPECT_FALSE(watcher_->problem());
+    return changed;
   }
   [[nodiscard]] bool readable() const {
     pollfd poll{watcher_->fd(), POLLIN, 0};
@@ -103,16 +104,70 @@ TEST_F(Watch, SeesAMode) {
   open();
   ASSERT_EQ(::chmod(path("host.key").c_str(), 0600), 0);
   EXPECT_FALSE(changed()) << "not named yet";
-  ASSERT_TRUE(watcher_->set_extra_files({"host.key", directory_.path("pki/ca.pem")}));
+  watcher_->set_extra_files({"host.key", directory_.path("pki/ca.pem")});
   ASSERT_EQ(::chmod(path("host.key").c_str(), 0640), 0);
   EXPECT_TRUE(changed());
   directory_.write("pki/ca.pem", "x");
   EXPECT_TRUE(changed()) << "a further file in a directory that was not there";
   directory_.write("pki/ca.pem", "y");
   EXPECT_TRUE(changed());
-  ASSERT_TRUE(watcher_->set_extra_files({}));
+  watcher_->set_extra_files({});
   write("host.key", "y");
   EXPECT_FALSE(changed());
+}
+
+/// While it is there this process opens no more files.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit none{0, before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+  NoDescriptors(const NoDescriptors&) = delete;
+  NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(Watch, LooksAgainWhereNothingCanBeWatched) {
+  write("policy.toml");
+  {
+    const NoDescriptors none;
+    watcher_.emplace(Watcher::open(config_));
+    ASSERT_TRUE(watcher_->problem());
+    EXPECT_THAT(watcher_->problem()->text(), testing::HasSubstr("max_user_instances"));
+    EXPECT_EQ(watcher_->fd(), -1);
+    EXPECT_FALSE(watcher_->drain());
+    EXPECT_FALSE(watcher_->poll()) << "nothing happened yet";
+  }
+  write("policy.toml", "yy");
+  EXPECT_TRUE(watcher_->poll());
+  EXPECT_FALSE(watcher_->problem()) << "descriptors are to be had again";
+  EXPECT_GE(watcher_->fd(), 0);
+  EXPECT_FALSE(watcher_->poll());
+  write("policy.toml", "z");
+  EXPECT_TRUE(readable());
+  EXPECT_TRUE(changed());
+}
+
+TEST_F(Watch, PollingSeesWhatWatchingSees) {
+  write("policy.toml");
+  write("policy.d/a.toml");
+  open();
+  watcher_->set_extra_files({"host.key"});
+  EXPECT_FALSE(watcher_->poll());
+  write("policy.d/a.toml", "longer");
+  EXPECT_TRUE(watcher_->poll());
+  write("policy.d/b.toml");
+  EXPECT_TRUE(watcher_->poll());
+  fs::remove(path("policy.d/b.toml"));
+  EXPECT_TRUE(watcher_->poll());
+  write("host.key");
+  EXPECT_TRUE(watcher_->poll());
+  EXPECT_FALSE(watcher_->poll());
 }
 
 TEST_F(Watch, DropInDirectoriesComeAndGo) {

@@ -1,6 +1,7 @@
 // The newest flows: which a filter picks, what is counted together, and what is forgotten.
 #include "trireme/control/flow.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace trireme::control {
@@ -103,6 +104,41 @@ TEST(FlowStore, BytesAreBoundedWhateverTheLabels) {
   EXPECT_LT(store.recent({}, 1000).size(), 20U);
   EXPECT_LT(store.tallies({}, 1000).size(), 20U);
   EXPECT_EQ(store.recent({}, 1).front()->port, 999);
+}
+
+TEST(FlowStore, OneThatHasMostMakesRoomForOthers) {
+  FlowStore store({.recent = 100, .tallies = 50, .bytes = 8U << 20U});
+  for (std::uint16_t port = 1; port <= 5; ++port) {
+    store.add(flow("quiet", port));
+  }
+  for (std::uint16_t port = 1; port <= 2000; ++port) {
+    store.add(flow("scan", port));
+  }
+  EXPECT_EQ(store.recent({}, 1000).size(), 100U);
+  EXPECT_EQ(store.tallies({}, 1000).size(), 50U);
+  const auto quiet = *FlowFilter::parse({{"from", "app=quiet"}}, {});
+  EXPECT_EQ(store.recent(quiet, 1000).size(), 5U);
+  EXPECT_EQ(store.tallies(quiet, 1000).size(), 5U);
+  EXPECT_EQ(store.recent({}, 1).front()->port, 2000);
+}
+
+TEST(FlowStore, StrangersAreOneTogetherHoweverManyTheyAre) {
+  FlowStore store({.recent = 100, .tallies = 100, .bytes = 8U << 20U});
+  for (std::uint16_t port = 1; port <= 40; ++port) {
+    store.add(flow("quiet", port));
+  }
+  for (unsigned host = 0; host < 2000; ++host) {
+    Flow stranger = flow("x", 80);
+    stranger.source = {};
+    stranger.source.entity = "@world";
+    stranger.source.address =
+        policy::Address::parse(fmt::format("198.18.{}.{}", host / 256, host % 256)).value();
+    store.add(std::move(stranger));
+  }
+  EXPECT_EQ(store.recent({}, 1000).size(), 100U);
+  const auto quiet = *FlowFilter::parse({{"from", "app=quiet"}}, {});
+  EXPECT_EQ(store.recent(quiet, 1000).size(), 40U);
+  EXPECT_EQ(store.tallies(quiet, 1000).size(), 40U);
 }
 
 TEST(Flow, ItsJsonIsReadBack) {

@@ -518,13 +518,49 @@ TEST_F(ControlSocket, LeavesRoomForOtherUsersAndForRoot) {
   EXPECT_FALSE(is_admitted(65534)) << "two of one user";
   EXPECT_TRUE(is_admitted(65533));
   EXPECT_TRUE(is_admitted(65533));
-  EXPECT_FALSE(is_admitted(65532)) << "four of all users but root";
+  EXPECT_TRUE(is_admitted(65532)) << "one of four of those with most makes room";
+  EXPECT_EQ(read(open.front(), 1), "<end>") << "the oldest of them";
+  EXPECT_FALSE(is_admitted(65533)) << "not for one who has most";
   EXPECT_TRUE(is_admitted(0));
   EXPECT_TRUE(is_admitted(0));
   EXPECT_FALSE(is_admitted(0)) << "six in all";
-  open.erase(open.begin());
+  open.clear();
   EXPECT_TRUE(eventually([&] { return is_admitted(65534); })) << "its share has come back";
-  EXPECT_FALSE(is_admitted(65534));
+}
+
+TEST_F(ControlSocket, AUserWithoutPauseIsTurnedAwayAndOthersAreNot) {
+  if (::getuid() != 0) {
+    GTEST_SKIP() << "needs root";
+  }
+  ASSERT_EQ(::chmod(directory_.c_str(), 0755), 0);
+  serve({.requests = {.each = {.burst = 20, .per_second = 0.001},
+                      .together = {.burst = 1000, .per_second = 0},
+                      .reserve = {.burst = 0, .per_second = 0},
+                      .owners = 8}});
+  start();
+  const auto answered = [&](uid_t uid, int asked) {
+    int count = 0;
+    std::thread([&] {
+      ASSERT_EQ(::syscall(117 /* setresuid */, -1, uid, -1), 0);
+      const Fd fd = raw();
+      for (int i = 0; i < asked; ++i) {
+        write(fd, "{\"method\":\"echo\"}\n");
+        count += read(fd, 1) == "{\"result\":{}}\n" ? 1 : 0;
+      }
+    }).join();
+    return count;
+  };
+  EXPECT_EQ(answered(65534, 100), 20);
+  EXPECT_EQ(server_->turned_away(), 80U);
+  EXPECT_EQ(answered(65533, 20), 20) << "another user";
+  EXPECT_EQ(answered(0, 100), 100) << "root";
+  for (int i = 0; i < 30; ++i) {  // connections are counted by themselves
+    std::thread([&] {
+      ASSERT_EQ(::syscall(117 /* setresuid */, -1, 65534, -1), 0);
+      const Fd fd = raw();
+    }).join();
+  }
+  EXPECT_TRUE(eventually([&] { return server_->turned_away() >= 80U + 11U; }));
 }
 
 TEST_F(ControlSocket, SurvivesBytesThatAreNoUtf8) {

@@ -217,7 +217,7 @@ TEST_F(LoadTrust, LeavesRoomForLabels) {
               "together at most 1132, of which labels need 64 at least; those of [host] have 0"))));
   TrustMaterial with = sized(limit - 200 - overhead + 6);
   EXPECT_THAT(problems(with), IsEmpty());
-  with.host_labels = policy::LabelSet::decode("zone=" + std::string(194, 'a') + "\n").value();
+  with.host_labels = policy::LabelSet::decode("zone=" + std::string(193, 'a') + "\n").value();
   EXPECT_THAT(problems(with), ElementsAre(HasSubstr("those of [host] have 200")));
 }
 

@@ -223,5 +223,39 @@ TEST_F(DatagramTest, AThousandFlowsOfOneSocket) {
   EXPECT_EQ(all.book.size(), 1U);
 }
 
+TEST(HeldDatagrams, AWorkloadWithManyFlowsLeavesOthersTheirs) {
+  constexpr policy::Number kBusy = 78;
+  Host client(psk_trust("a", kSecret), "app=web", 16'384);
+  Host server(psk_trust("b", kSecret), "app=web", 16'384);
+  client.engine->add_local(std::make_shared<const LocalIdentity>(kBusy, label_set("app=web")));
+  const auto flow = [](std::uint16_t port, std::uint16_t to = 53) {
+    return datagram({address("10.0.0.1"), address("10.0.0.2"), port, to}, std::string("query"));
+  };
+  // 16 to each of thousands of flows.
+  std::size_t held = 0;
+  for (std::uint16_t port = 0; port < 4'000; port++) {
+    for (int i = 0; i < 16; i++) {
+      held += client.give(flow(port), true, kFresh, kBusy).hold ? 1U : 0U;
+    }
+  }
+  EXPECT_EQ(held, 1'024U);
+  client.port.sent.clear();
+  for (std::uint16_t number = 0; number < 60; number++) {
+    const auto port = static_cast<std::uint16_t>(50'000 + number);
+    ASSERT_TRUE(client.leave(flow(port), kFresh).hold) << number;
+    const auto reply = server.hear_hello(client.port.take(), kFresh);
+    ASSERT_TRUE(reply);
+    client.port.verdicts.clear();
+    EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+    ASSERT_EQ(client.port.verdicts.size(), 1U) << "what waited goes on";
+    EXPECT_FALSE(client.port.verdicts.front().drop);
+    client.port.sent.clear();
+  }
+  const Crowding crowding =
+      client.engine->statistics().crowding.at(static_cast<std::size_t>(Bounded::held_datagrams));
+  EXPECT_GT(crowding.given_up, 0U);
+  EXPECT_EQ(crowding.holder.owner, Owner::workload(kBusy));
+}
+
 }  // namespace
 }  // namespace trireme::handshake

@@ -150,5 +150,52 @@ TEST_F(Floods, SegmentsOfNoHandshakeLeaveNothingBehind) {
   EXPECT_EQ(server.engine->statistics().handshakes, 0U);
 }
 
+TEST_F(Floods, AWorkloadThatConnectsInVainTakesNobodysPlace) {
+  constexpr policy::Number kBusy = 78;
+  End busy{fleet.trust("busy"), "app=web", "10.0.0.0/8", kCapacity};
+  busy.engine->add_local(std::make_shared<const LocalIdentity>(kBusy, label_set("app=web")));
+  const Connection connection = Connection::number(9);
+  const Outcome hello = busy.out(connection.syn());
+  ASSERT_TRUE(connects(busy, server, Connection::number(8)));
+  for (std::uint16_t port = 0; port < 20'000; port++) {
+    ASSERT_TRUE(
+        busy.out(Connection::number(static_cast<std::uint16_t>(100 + port)).syn(), kBusy).passes());
+  }
+  EXPECT_EQ(busy.engine->statistics().handshakes, kCapacity);
+  const Crowding crowding =
+      busy.engine->statistics().crowding.at(static_cast<std::size_t>(Bounded::handshakes));
+  EXPECT_EQ(crowding.given_up, 20'000U + 2 - kCapacity);
+  EXPECT_EQ(crowding.holder.owner, Owner::workload(kBusy));
+  EXPECT_EQ(crowding.holder.of, kCapacity);
+  // One that was under way before, one that begins in the middle of it.
+  ASSERT_TRUE(server.in(hello.packet).passes());
+  const Outcome reply = server.out(connection.syn_ack());
+  EXPECT_TRUE(busy.in(reply.packet).authorises());
+  EXPECT_TRUE(connects(busy, server, Connection::number(10)));
+  // What may have been given up is dropped, not reset, and TCP tries again.
+  EXPECT_TRUE(busy.in(Connection::number(100).syn_ack(), kBusy).drop);
+  EXPECT_TRUE(busy.out(Connection::number(100).data(), kBusy).drop);
+  busy.pass_time(std::chrono::minutes(5));
+  EXPECT_EQ(busy.in(Connection::number(100).syn_ack(), kBusy).ruling, Ruling::refuse);
+}
+
+TEST_F(Floods, ManySourcesLeaveLocalWorkloadsTheirHandshakes) {
+  End both{fleet.trust("both"), "app=web", "10.0.0.0/8", kCapacity};
+  std::vector<Outcome> hellos;
+  for (std::uint16_t number = 0; number < 100; number++) {
+    hellos.push_back(both.out(Connection::number(number).syn()));
+  }
+  for (int i = 0; i < 20'000; i++) {
+    both.in(
+        from(static_cast<std::uint32_t>(random()), static_cast<std::uint16_t>(random()), hello()));
+  }
+  EXPECT_GT(both.engine->statistics().evicted, 0U);
+  for (std::uint16_t number = 0; number < 100; number++) {
+    const Connection connection = Connection::number(number);
+    ASSERT_TRUE(server.in(hellos.at(number).packet).passes());
+    ASSERT_TRUE(both.in(server.out(connection.syn_ack()).packet).authorises()) << number;
+  }
+}
+
 }  // namespace
 }  // namespace trireme::handshake

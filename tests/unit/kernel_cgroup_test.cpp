@@ -116,40 +116,44 @@ TEST_F(CgroupTreeTest, KeepsAttributes) {
 }
 
 TEST_F(CgroupTreeTest, AnnouncesBirthsAndDeaths) {
-  auto watch = CgroupWatch::open(*tree_);
-  ASSERT_TRUE(watch);
-  ASSERT_TRUE(watch->add(base_));
-  ASSERT_TRUE(watch->add(base_)) << "twice is fine";
-  EXPECT_TRUE(watch->drain().empty());
+  CgroupWatch watch(*tree_);
+  EXPECT_FALSE(watch.add(base_)) << "not open";
+  EXPECT_TRUE(watch.drain().empty());
+  ASSERT_TRUE(watch.open());
+  ASSERT_TRUE(watch.open()) << "twice is fine";
+  ASSERT_TRUE(watch.add(base_));
+  ASSERT_TRUE(watch.add(base_)) << "twice is fine";
+  EXPECT_TRUE(watch.drain().empty());
   ASSERT_TRUE(tree_->create(base_ + "/a"));
-  ASSERT_TRUE(watch->add(base_ + "/a"));
+  ASSERT_TRUE(watch.add(base_ + "/a"));
   ASSERT_TRUE(tree_->create(base_ + "/a/b"));
   ASSERT_TRUE(tree_->remove(base_ + "/a/b"));
   ASSERT_TRUE(tree_->remove(base_ + "/a"));
-  const auto events = watch->drain();
+  const auto events = watch.drain();
   ASSERT_EQ(events.size(), 4U);
   EXPECT_TRUE(events[0].what == What::born && events[0].path == base_ + "/a");
   EXPECT_TRUE(events[1].what == What::born && events[1].path == base_ + "/a/b");
   EXPECT_TRUE(events[2].what == What::gone && events[2].path == base_ + "/a/b");
   EXPECT_TRUE(events[3].what == What::gone && events[3].path == base_ + "/a");
-  EXPECT_FALSE(watch->watches(base_ + "/a")) << "a directory that went away drops its watch";
-  EXPECT_TRUE(watch->watches(base_));
-  EXPECT_EQ(watches_in_kernel(watch->fd()), 1U) << "the kernel too";
+  EXPECT_FALSE(watch.watches(base_ + "/a")) << "a directory that went away drops its watch";
+  EXPECT_TRUE(watch.watches(base_));
+  EXPECT_EQ(watches_in_kernel(watch.fd()), 1U) << "the kernel too";
 }
 
 TEST_F(CgroupTreeTest, WatchesAPathThatIsBornAgain) {
-  auto watch = CgroupWatch::open(*tree_);
-  ASSERT_TRUE(watch && watch->add(base_));
+  CgroupWatch watch(*tree_);
+  ASSERT_TRUE(watch.open());
+  ASSERT_TRUE(watch.add(base_));
   ASSERT_TRUE(tree_->create(base_ + "/a"));
-  ASSERT_TRUE(watch->add(base_ + "/a"));
+  ASSERT_TRUE(watch.add(base_ + "/a"));
   ASSERT_TRUE(tree_->remove(base_ + "/a"));
   ASSERT_TRUE(tree_->create(base_ + "/a"));
-  ASSERT_TRUE(watch->add(base_ + "/a")) << "before the end of the first was read";
-  std::ignore = watch->drain();
-  EXPECT_TRUE(watch->watches(base_ + "/a"));
-  EXPECT_EQ(watches_in_kernel(watch->fd()), 2U);
+  ASSERT_TRUE(watch.add(base_ + "/a")) << "before the end of the first was read";
+  std::ignore = watch.drain();
+  EXPECT_TRUE(watch.watches(base_ + "/a"));
+  EXPECT_EQ(watches_in_kernel(watch.fd()), 2U);
   ASSERT_TRUE(tree_->create(base_ + "/a/b"));
-  const auto events = watch->drain();
+  const auto events = watch.drain();
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].path, base_ + "/a/b");
   ASSERT_TRUE(tree_->remove(base_ + "/a/b"));

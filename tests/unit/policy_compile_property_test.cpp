@@ -36,6 +36,7 @@ struct PlainPolicy {
   std::vector<PlainRule> rules;
 };
 
+/// A key with '=' in front is that of a [host] label.
 using Labels = std::map<std::string, std::string>;
 
 struct PlainEnd {
@@ -98,7 +99,8 @@ bool in_plain_network(std::size_t network, const std::string& text) {
 }
 
 bool holds(const std::vector<std::string>& condition, const Labels& labels) {
-  const auto label = labels.find(condition[0]);
+  const auto own = labels.find(condition[0]);
+  const auto label = own == labels.end() ? labels.find("=" + condition[0]) : own;
   const bool present = label != labels.end();
   if (condition[1] == "exists" || condition[1] == "absent") {
     return present == (condition[1] == "exists");
@@ -134,17 +136,30 @@ bool is_peer(const std::vector<PlainPeer>& peers, const PlainEnd& end) {
   return false;
 }
 
+bool has_own(const Labels& labels) {
+  return std::any_of(labels.begin(), labels.end(),
+                     [](const auto& label) { return label.first[0] != '='; });
+}
+
+Labels without_marks(const Labels& labels) {
+  Labels all;
+  for (const auto& [key, value] : labels) {
+    all[key[0] == '=' ? key.substr(1) : key] = value;
+  }
+  return all;
+}
+
 bool plain_baseline(Baseline baseline, const PlainEnd& from, const PlainEnd& to) {
-  if (from.labels == nullptr || to.labels == nullptr || from.labels->empty() ||
-      baseline == Baseline::none) {
+  if (from.labels == nullptr || to.labels == nullptr || baseline == Baseline::none) {
     return false;
   }
   if (baseline == Baseline::same_labels) {
-    return *from.labels == *to.labels;
+    return has_own(*from.labels) && has_own(*to.labels) &&
+           without_marks(*from.labels) == without_marks(*to.labels);
   }
   return std::any_of(from.labels->begin(), from.labels->end(), [&](const auto& label) {
     const auto other = to.labels->find(label.first);
-    return other != to.labels->end() && other->second == label.second;
+    return label.first[0] != '=' && other != to.labels->end() && other->second == label.second;
   });
 }
 
@@ -300,7 +315,7 @@ class World {
     Labels labels;
     for (const char* key : {"app", "env", "z"}) {
       if (chance(50)) {
-        labels[key] = value();
+        labels[(chance(25) ? "=" : "") + std::string(key)] = value();
       }
     }
     return labels;

@@ -18,10 +18,11 @@ inline Address address(const std::string& text) {
   return *Address::parse(text);
 }
 
+/// Keys with '=' in front are [host] labels.
 inline LabelSet labelled(const std::map<std::string, std::string>& labels) {
   LabelSet set;
   for (const auto& [key, value] : labels) {
-    EXPECT_TRUE(set.set(key, value));
+    EXPECT_TRUE(key.starts_with('=') ? set.set_of_host(key.substr(1), value) : set.set(key, value));
   }
   return set;
 }

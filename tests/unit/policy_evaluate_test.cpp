@@ -248,5 +248,50 @@ TEST(Rule, TextNamesRuleAndPlace) {
   EXPECT_EQ((SourceLocation{"policy.toml", 0, 0}).text(), "policy.toml");
 }
 
+/// With [host] labels zone=eu.
+LabelSet on_host(LabelSet labels) {
+  EXPECT_TRUE(labels.add_host_labels(make({{"zone", "eu"}})));
+  return labels;
+}
+
+TEST_F(Evaluate, HostLabelsAloneMatchNobodyByTheBaseline) {
+  const LabelSet bare = on_host({});
+  const LabelSet own = make({{"zone", "eu"}});
+  for (const Baseline baseline : {Baseline::same_labels, Baseline::any_common_label}) {
+    policy_.baseline = baseline;
+    EXPECT_EQ(judge(workload(bare), workload(bare)).verdict, Verdict::deny);
+    EXPECT_EQ(judge(workload(bare), workload(own)).verdict, Verdict::deny);
+    EXPECT_EQ(judge(workload(own), workload(bare)).verdict, Verdict::deny);
+    EXPECT_EQ(judge(workload(bare, 7), workload(bare, 7)).reason, Reason::self);
+  }
+  // Selectors see them as any others.
+  allow(selector("zone=eu"), selector("zone=eu"));
+  EXPECT_EQ(judge(workload(bare), workload(bare)).verdict, Verdict::allow);
+}
+
+TEST_F(Evaluate, HostLabelsAreNoCommonLabel) {
+  policy_.baseline = Baseline::any_common_label;
+  const LabelSet web = on_host(web_);
+  const LabelSet db = on_host(db_);
+  const LabelSet prod = on_host(web_prod_);
+  EXPECT_EQ(judge(workload(web), workload(db)).verdict, Verdict::deny);
+  EXPECT_EQ(judge(workload(web), workload(prod)).verdict, Verdict::allow) << "app=web";
+  const LabelSet own = make({{"app", "db"}, {"zone", "eu"}});
+  EXPECT_EQ(judge(workload(web), workload(own)).verdict, Verdict::deny);
+  EXPECT_EQ(judge(workload(own), workload(web)).verdict, Verdict::deny);
+}
+
+TEST_F(Evaluate, SameLabelsComparesHostLabels) {
+  policy_.baseline = Baseline::same_labels;
+  const LabelSet web = on_host(web_);
+  EXPECT_EQ(judge(workload(web), workload(on_host(web_))).verdict, Verdict::allow);
+  EXPECT_EQ(judge(workload(web), workload(web_)).verdict, Verdict::deny) << "another host";
+  LabelSet us = web_;
+  ASSERT_TRUE(us.add_host_labels(make({{"zone", "us"}})));
+  EXPECT_EQ(judge(workload(web), workload(us)).verdict, Verdict::deny);
+  const LabelSet own = make({{"app", "web"}, {"zone", "eu"}});
+  EXPECT_EQ(judge(workload(web), workload(own)).verdict, Verdict::allow) << "whoever gave them";
+}
+
 }  // namespace
 }  // namespace trireme::policy

@@ -123,5 +123,56 @@ TEST(LaunchGrant, PermitsOnlyWhatSomeEntryCovers) {
   EXPECT_FALSE(grant.permits(make({{"ap", "web"}}))) << "keys are never prefixes";
 }
 
+TEST(LabelSet, TellsHostLabelsFromItsOwn) {
+  LabelSet labels;
+  EXPECT_FALSE(labels.has_own());
+  ASSERT_TRUE(labels.set_of_host("zone", "eu"));
+  EXPECT_FALSE(labels.has_own());
+  EXPECT_FALSE(labels.empty());
+  ASSERT_TRUE(labels.set("app", "web"));
+  EXPECT_TRUE(labels.has_own());
+  EXPECT_EQ(labels.text(), "app=web,zone=eu");
+  EXPECT_EQ(labels.own().text(), "app=web");
+  EXPECT_EQ(labels.all_as_own().text(), "app=web,zone=eu");
+  EXPECT_NE(labels.all_as_own(), labels);
+  EXPECT_TRUE(labels.same_labels(labels.all_as_own()));
+  EXPECT_FALSE(labels.own().same_labels(labels));
+  EXPECT_TRUE(labels.shares_a_label(labels.own()));
+  LabelSet bare;
+  ASSERT_TRUE(bare.set("zone", "eu"));
+  EXPECT_FALSE(labels.shares_a_label(bare));
+  EXPECT_FALSE(bare.shares_a_label(labels));
+}
+
+TEST(LabelSet, TheHostsValueWinsAndIsTheHosts) {
+  LabelSet labels;
+  ASSERT_TRUE(labels.set("zone", "mine"));
+  LabelSet host;
+  ASSERT_TRUE(host.set("zone", "eu"));
+  ASSERT_TRUE(labels.add_host_labels(host));
+  EXPECT_EQ(*labels.find("zone"), "eu");
+  EXPECT_FALSE(labels.has_own());
+  ASSERT_TRUE(labels.set("zone", "mine"));
+  EXPECT_TRUE(labels.has_own());
+  EXPECT_TRUE(labels.host_keys().empty());
+}
+
+TEST(LabelSet, HostLabelsAreMarkedInTheEncoding) {
+  LabelSet labels;
+  ASSERT_TRUE(labels.set_of_host("zone", "eu"));
+  ASSERT_TRUE(labels.set("app", "web"));
+  EXPECT_EQ(labels.encode(), "app=web\n=zone=eu\n");
+  const auto decoded = LabelSet::decode(labels.encode());
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(*decoded, labels);
+  for (const char* wrong : {"==eu\n", "=zone\n", "=\n", "==zone=eu\n", "zone=a\n=zone=a\n"}) {
+    EXPECT_FALSE(LabelSet::decode(wrong)) << wrong;
+  }
+  LabelSet large;
+  ASSERT_TRUE(large.set("a", std::string(kMaxLabelSetBytes - 3, 'x')));
+  EXPECT_TRUE(LabelSet::decode(large.encode()));
+  EXPECT_FALSE(large.set_of_host("a", *large.find("a"))) << "one byte more";
+}
+
 }  // namespace
 }  // namespace trireme::policy

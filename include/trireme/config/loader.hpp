@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/config/sandbox.hpp"
 #include "trireme/credentials/trust.hpp"
 #include "trireme/policy/identity.hpp"
 #include "trireme/policy/policy.hpp"
@@ -55,6 +56,14 @@ struct Configuration {
 /// names, which credentials::Trust::load() must accept. File names in diagnostics are relative to
 /// DIR.
 [[nodiscard]] Configuration load(const std::string& directory);
+/// The same as the daemon would read it whose unit has this sandbox: what the sandbox hides or
+/// keeps from it is an error as well, with the reason. Unless it `reads` this very directory, only
+/// the absolute paths of [trust] are looked at so.
+[[nodiscard]] Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox,
+                                           bool reads);
+/// load() for a check: as the daemon would read it, where its unit is installed here. It reads
+/// /etc/trireme.
+[[nodiscard]] Configuration check(const std::string& directory);
 
 /// To what parse() made, adds what load() reads beyond TOML: the host's own name where the files
 /// give none, and the files of [trust] with what is wrong with them.

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -23,19 +24,25 @@ namespace trireme::config {
 class Watcher {
  public:
   /// Arm before the first load(), so that nothing falls in between. The directory may be missing;
-  /// it is waited for.
-  [[nodiscard]] static Result<Watcher> open(std::string directory);
+  /// it is waited for. Where watches cannot be had, problem() says so.
+  [[nodiscard]] static Watcher open(std::string directory);
 
-  /// Becomes readable when drain() has something to look at.
+  /// Becomes readable when drain() has something to look at; -1 while problem() says that there is
+  /// no descriptor.
   [[nodiscard]] int fd() const { return fd_.get(); }
+  /// Why changes can go unnoticed: others have used up the inotify descriptors or watches of this
+  /// user. Then poll() is to be called now and then.
+  [[nodiscard]] const std::optional<Error>& problem() const { return problem_; }
+  /// Tries again to watch everything. True: something looks different than at the last call; load
+  /// again.
+  [[nodiscard]] bool poll();
 
-  /// Reads what happened, arms what is new. True: load again. An error (out of watches) leaves the
-  /// watches that could be had.
-  [[nodiscard]] Result<bool> drain();
+  /// Reads what happened, arms what is new. True: load again.
+  [[nodiscard]] bool drain();
 
   /// Further files whose changes count ([trust]); relative ones are below the directory. Replaces
   /// those of an earlier call.
-  [[nodiscard]] Status set_extra_files(std::vector<std::string> files);
+  void set_extra_files(std::vector<std::string> files);
 
  private:
   /// What counts in one directory.
@@ -49,11 +56,12 @@ class Watcher {
   };
   using Interests = std::map<std::string, Interest>;  // by path without symbolic links
 
-  Watcher(std::string directory, Fd fd) : directory_(std::move(directory)), fd_(std::move(fd)) {}
+  explicit Watcher(std::string directory) : directory_(std::move(directory)) {}
 
-  Result<bool> read_events();
+  bool read_events();
   [[nodiscard]] bool is_relevant(int watch, std::uint32_t mask, std::string_view name) const;
-  [[nodiscard]] Result<bool> arm();
+  bool arm();
+  [[nodiscard]] std::string fingerprint() const;
   [[nodiscard]] Interests survey() const;
   void survey_drop_ins(const std::string& path, Interests& interests) const;
   [[nodiscard]] Status watch(const Interests& wanted);
@@ -63,6 +71,8 @@ class Watcher {
   std::vector<std::string> extra_files_;
   Interests interests_;
   std::map<int, Interest> watches_;
+  std::optional<Error> problem_;
+  std::string seen_;  // the last fingerprint
 };
 
 }  // namespace trireme::config

@@ -2,14 +2,17 @@
 // memory.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <list>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -22,12 +25,20 @@ namespace trireme::control {
 using policy::Flow;
 using policy::FlowEnd;
 
+/// Writes "labels" and, where there are any, "host_labels" (the keys of those that [host] gave).
+void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
+/// The inverse. Errors: not an object of strings, not labels.
+[[nodiscard]] Result<policy::LabelSet> labels_of(const nlohmann::json& object);
 /// As methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
 /// The inverse for suggestions and graphs: {"count": n} where it is a summary's. Empty where policy
 /// has no say in the flow: a quarantined end, a handshake that failed for another reason than
 /// policy, a protocol without a number here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
+
+/// Whose share of logs and memory the flow takes: the workload that began it, the remote host that
+/// vouches for one, else the address it came from (IPv6: its /64), or "@host".
+[[nodiscard]] std::string flow_owner(const Flow& flow);
 
 /// Which flows are asked for; all conditions hold together, the alternatives of one are OR.
 class FlowFilter {
@@ -62,8 +73,9 @@ struct FlowTally {
   std::uint64_t count = 0;
 };
 
-/// The newest flows, and tallies that reach further back. Both are bounded in number and in bytes;
-/// what is oldest goes.
+/// The newest flows, and tallies that reach further back. Both are bounded in number and in bytes.
+/// When there is no more room, the owner that takes most of it (flow_owner()) loses its oldest;
+/// addresses of strangers are counted together first, however many there are.
 class FlowStore {
  public:
   struct Limits {
@@ -84,18 +96,45 @@ class FlowStore {
   [[nodiscard]] std::uint64_t forgotten() const { return forgotten_; }
 
  private:
+  struct Owner;
   struct Kept {
-    std::string key;
-    FlowTally tally;
+    std::uint64_t order = 0;  // of when it was counted last
+    std::size_t bytes = 0;
+    std::string key;  // of a tally
+    FlowTally tally;  // of a single flow: 1
+    Owner* owner = nullptr;
+  };
+  using List = std::list<Kept>;
+  struct Owner {
+    std::string name;
+    List kept;  // oldest first
+    std::size_t bytes = 0;
+  };
+  /// What is kept alike, by its owners.
+  struct Pot {
+    std::map<std::string, Owner, std::less<>> owners;
+    /// Bytes, and of those with as many the one whose oldest is oldest comes last.
+    using Size = std::tuple<std::size_t, std::uint64_t, Owner*>;
+    std::array<std::set<Size>, 2> by_size;  // strangers are the second
+    std::size_t count = 0;
+    std::array<std::size_t, 2> bytes{};
+
+    Owner& owner(const Flow& flow);
+    [[nodiscard]] static Size size(Owner& of);
+    List::iterator put(Owner& of, Kept kept);
+    Kept take(List::iterator which);
+    [[nodiscard]] List::iterator victim();
+    [[nodiscard]] bool is_over(std::size_t most, std::size_t most_bytes) const {
+      return count > 1 && (count > most || bytes[0] + bytes[1] > most_bytes);
+    }
   };
   void count(const Flow& flow);
 
   Limits limits_;
-  std::deque<Flow> recent_;
-  std::size_t recent_bytes_ = 0;
-  std::list<Kept> tallies_;  // the one counted last is at the front
-  std::unordered_map<std::string_view, std::list<Kept>::iterator> by_key_;
-  std::size_t tally_bytes_ = 0;
+  Pot recent_;
+  Pot tallies_;
+  std::unordered_map<std::string_view, List::iterator> by_key_;
+  std::uint64_t order_ = 0;
   std::uint64_t forgotten_ = 0;
 };
 

@@ -2,7 +2,8 @@
 // may be there.
 //
 // workload object (methods workloads and explain):
-//   {"name": "x.scope", "kind": "process|container|unit", "labels": {"app": "web"}, "identity": 17,
+//   {"name": "x.scope", "kind": "process|container|unit", "labels": {"app": "web", "zone": "eu"},
+//   "host_labels": ["zone"] (keys of [host] labels; absent where there are none), "identity": 17,
 //   "state": "enforced|quarantined|unenforced",
 //    "reason": "", "cgroup": "/trireme.slice/x.scope", "container": "<64 hex digits, or empty>",
 //    "network": "host|own|shared", or null where that is not known yet, "warnings":

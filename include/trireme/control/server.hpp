@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "trireme/base/fd.hpp"
+#include "trireme/base/rate_shares.hpp"
 #include "trireme/base/result.hpp"
 
 struct sd_event;
@@ -80,6 +81,10 @@ struct Limits {
   std::size_t connections = 1024;         // of all callers; root may use all of them
   std::size_t connections_per_uid = 64;   // of one uid other than 0
   std::size_t connections_unprivileged = 512;  // of all uids other than 0 together
+  RateShares::Limits requests = {.each = {.burst = 200, .per_second = 50},
+                                 .together = {.burst = 800, .per_second = 400},
+                                 .reserve = {.burst = 10, .per_second = 2},
+                                 .owners = 1024};  // of uids other than 0; connections alike
   std::uint64_t stall_usec = 15'000'000;  // a caller that leaves a request half-sent, sends none,
                                           // or reads nothing for so long is dropped
 };
@@ -101,6 +106,9 @@ class Server {
   void on(std::string method, Access access, Handler handler);
 
   [[nodiscard]] std::size_t connections() const;
+  /// Connections and requests that were refused because a caller, or all but root together, had as
+  /// many as the limits allow.
+  [[nodiscard]] std::uint64_t turned_away() const;
 
  private:
   struct Core;

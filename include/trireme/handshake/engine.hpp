@@ -18,6 +18,7 @@
 #include "trireme/handshake/codes.hpp"
 #include "trireme/handshake/identities.hpp"
 #include "trireme/handshake/named_peers.hpp"
+#include "trireme/handshake/owner.hpp"
 #include "trireme/handshake/reason.hpp"
 #include "trireme/policy/evaluate.hpp"
 #include "trireme/wire/segment.hpp"
@@ -120,6 +121,17 @@ struct Event {
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or none that are believed
 };
 
+/// What of a thread is bounded, and shared by owners.
+enum class Bounded : std::uint8_t {
+  handshakes,      // of TCP
+  exchanges,       // handshakes of UDP
+  held_datagrams,  // that wait for them
+  held_segments,   // of TCP, ahead of PROOF
+};
+inline constexpr std::size_t kBounded = 4;
+/// "handshakes", "exchanges", "held_datagrams", "held_segments".
+[[nodiscard]] const char* text(Bounded what);
+
 struct EngineStatistics {
   std::array<std::uint64_t, kReasons> refused{};
   std::uint64_t hellos = 0;         // sent
@@ -131,6 +143,7 @@ struct EngineStatistics {
   std::uint64_t peers = 0;          // credentials remembered now, refused ones too
   std::uint64_t evicted = 0;        // handshakes given up for newer ones
   std::uint64_t handshakes = 0;     // in the table now
+  std::array<Crowding, kBounded> crowding{};
 };
 
 class Engine {

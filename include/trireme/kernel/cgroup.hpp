@@ -79,18 +79,23 @@ class CgroupWatch {
     std::string path;
   };
 
-  [[nodiscard]] static Result<CgroupWatch> open(const CgroupTree& tree);
+  explicit CgroupWatch(const CgroupTree& tree) : tree_(&tree) {}
+  /// Opens the inotify descriptor unless it is open. Errors: others have used up those of this
+  /// user.
+  [[nodiscard]] Status open();
 
+  /// -1 until open() has succeeded.
   [[nodiscard]] int fd() const { return fd_.get(); }
   /// Reports children of `path` from now on. Adding twice is fine; a directory that goes away drops
   /// its watch.
+  /// Errors: the directory is gone, open() has not succeeded, others have used up the watches of
+  /// this user.
   [[nodiscard]] Status add(const std::string& path);
   [[nodiscard]] bool watches(const std::string& path) const { return by_path_.contains(path); }
   /// Everything that happened since the last call, in order. Never blocks.
   [[nodiscard]] std::vector<Event> drain();
 
  private:
-  CgroupWatch(const CgroupTree& tree, Fd fd) : tree_(&tree), fd_(std::move(fd)) {}
   struct Watched {
     int watch = -1;
     std::uint64_t id = 0;  // inode number, to tell a directory from a later one of the same path

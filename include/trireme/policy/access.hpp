@@ -69,8 +69,15 @@ class AccessMap {
   }
 
   /// All that the baseline can see in a pair.
-  enum class Relation : std::uint8_t { none, share, equal };
+  enum class Relation : std::uint8_t {
+    none,
+    share,  // an own label
+    equal,  // all labels, and an own one
+    alike,  // all labels, but none that both have as an own one
+  };
   [[nodiscard]] static Relation relation(const Party& from, const Party& to);
+  /// What is left of it under one baseline: `none` or another.
+  [[nodiscard]] static Relation seen_by(Baseline baseline, Relation relation);
 
  private:
   [[nodiscard]] std::vector<Opening> open(std::size_t from, std::size_t to);

@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,10 @@ struct Label {
 
 /// An unordered set of labels with unique keys. What comes from Docker may hold any printable
 /// UTF-8, keys all but '=' and space.
+///
+/// Labels are the workload's own, or [host] labels, which every workload of a host has. Selectors
+/// see no difference. The baseline does: a set without own labels matches nobody, and only own
+/// labels are a common label.
 class LabelSet {
  public:
   using Map = std::map<std::string, std::string, std::less<>>;
@@ -44,16 +49,30 @@ class LabelSet {
   /// Adds or replaces. Errors, which leave the set as it was: invalid key, control characters in
   /// the value, set too large.
   [[nodiscard]] Status set(std::string_view key, std::string_view value);
+  /// The same as a [host] label; an own label with that key gives way.
+  [[nodiscard]] Status set_of_host(std::string_view key, std::string_view value);
+  /// Adds all labels of `host` as [host] labels.
+  [[nodiscard]] Status add_host_labels(const LabelSet& host);
   /// The value of `key`, or null.
   [[nodiscard]] const std::string* find(std::string_view key) const;
-  /// One key with one value at least is in both.
+  /// One key with one value at least is in both, as an own label.
   [[nodiscard]] bool shares_a_label(const LabelSet& other) const;
+  /// Both have the same labels, whoever gave them, and each has an own one.
+  [[nodiscard]] bool same_labels(const LabelSet& other) const;
+  /// Own and [host] labels.
   [[nodiscard]] const Map& items() const { return items_; }
   [[nodiscard]] bool empty() const { return items_.empty(); }
+  /// Keys of [host] labels.
+  [[nodiscard]] const std::set<std::string, std::less<>>& host_keys() const { return host_keys_; }
+  [[nodiscard]] bool has_own() const { return items_.size() > host_keys_.size(); }
+  /// Own labels only.
+  [[nodiscard]] LabelSet own() const;
+  /// All labels, as if they were own ones.
+  [[nodiscard]] LabelSet all_as_own() const;
   /// "app=web,env=prod", keys in order, for people.
   [[nodiscard]] std::string text() const;
-  /// One `key=value` line per label, keys in order: the xattr's format, and the key that makes
-  /// identities equal.
+  /// One `key=value` line per label, keys in order, [host] labels with '=' in front: the format of
+  /// xattrs and tokens, and the key that makes identities equal.
   [[nodiscard]] std::string encode() const;
   /// The inverse of encode(); anything that encode() cannot have written (but for the order) is an
   /// error.
@@ -62,7 +81,10 @@ class LabelSet {
   auto operator<=>(const LabelSet&) const = default;
 
  private:
+  [[nodiscard]] Status put(std::string_view key, std::string_view value, bool of_host);
+
   Map items_;
+  std::set<std::string, std::less<>> host_keys_;
 };
 
 }  // namespace trireme::policy

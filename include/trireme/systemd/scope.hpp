@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -100,18 +101,23 @@ class CgroupfsScopes final : public ScopeDriver {
   [[nodiscard]] const char* name() const override { return "cgroupfs"; }
 
  private:
-  CgroupfsScopes(const kernel::CgroupTree& tree, std::string slice, Fd inotify);
+  CgroupfsScopes(sd_event* loop, const kernel::CgroupTree& tree, std::string slice);
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   Result<std::string> make(const ScopeRequest& request);
-  Status adopt(const std::string& path);
+  void adopt(const std::string& path);
+  [[nodiscard]] bool watch(const std::string& path);
+  static int on_poll(sd_event_source* source, std::uint64_t usec, void* self);
   void remove_if_empty(const std::string& path);
   void remove_tree(const std::string& path);
 
+  sd_event* loop_;
   const kernel::CgroupTree& tree_;
   std::string slice_;
-  Fd inotify_;
+  Fd inotify_;  // none while others have used up those of this user
   sd_event_source* readable_ = nullptr;
+  sd_event_source* poll_ = nullptr;
   std::map<int, std::string> by_watch_;
+  std::set<std::string> unwatched_;  // are looked at again and again
 };
 
 }  // namespace trireme::systemd

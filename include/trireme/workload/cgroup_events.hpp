@@ -5,9 +5,13 @@
 // for; never the inside of a scope or a service, so thousands of workloads cost one map entry each.
 // A directory's watch is added before its children are listed: no birth is lost, none is told
 // twice.
+//
+// Watches count against limits of this user (fs.inotify.*), which root in any container without a
+// user namespace uses up as well. What cannot be watched is listed again and again until it can be.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -24,7 +28,7 @@ class CgroupEvents {
  public:
   /// `strict_slice` ("/trireme.slice") is quarantined as a whole: what no source enrols below it
   /// inherits the denial, because the deepest enrolled cgroup wins. All references outlive this
-  /// object. Errors: inotify.
+  /// object. Errors: the event loop.
   [[nodiscard]] static Result<std::unique_ptr<CgroupEvents>> create(sd_event* loop,
                                                                     const kernel::CgroupTree& tree,
                                                                     Registry& registry,
@@ -40,7 +44,7 @@ class CgroupEvents {
   /// start() or later: then children that are there already are offered at once.
   void watch(const std::string& parent);
   /// Offers every directory that is there, denies the strict slice and announces from then on.
-  /// Errors: the event loop, the root's watch.
+  /// Errors: the event loop.
   [[nodiscard]] Status start();
   /// Compares everything known with what is there: after lost events, or when a source wants to be
   /// offered nothing less than all.
@@ -48,6 +52,8 @@ class CgroupEvents {
   /// Every known directory below watched parents, in path order: what a source with new settings
   /// looks through.
   [[nodiscard]] std::vector<std::string> known() const;
+  /// Why some births are only found by listing, where that is so.
+  [[nodiscard]] const std::optional<Error>& problem() const { return problem_; }
   [[nodiscard]] const std::string& strict_slice() const { return strict_slice_; }
 
  private:
@@ -56,6 +62,11 @@ class CgroupEvents {
   static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
   [[nodiscard]] bool is_parent(const std::string& path) const;
   void watch_and_list(const std::string& path);
+  [[nodiscard]] Status follow();
+  void list(const std::string& path);
+  void miss(const std::string& path, const Error& error);
+  void poll();
+  static int on_poll(sd_event_source* source, std::uint64_t usec, void* self);
   void born(const std::string& path);
   void gone(const std::string& path);
   void deny_strict(std::uint64_t id);
@@ -70,6 +81,9 @@ class CgroupEvents {
   std::set<std::string> asked_;
   std::unordered_map<std::string, std::uint64_t> known_;  // path -> inode number
   sd_event_source* readable_ = nullptr;
+  sd_event_source* poll_ = nullptr;
+  std::set<std::string> missed_;  // directories that are to be watched, and are not
+  std::optional<Error> problem_;
   bool started_ = false;
 };
 

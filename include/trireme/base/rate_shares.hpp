@@ -1,0 +1,58 @@
+// Rate limits with a share for each owner (a user, a workload, a remote host), so that one of them
+// cannot use up what all of them have together.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace trireme {
+
+/// A token bucket: `burst` at once, `per_second` in the long run.
+struct Rate {
+  double burst = 0;
+  double per_second = 0;
+};
+
+class RateShares {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  struct Limits {
+    Rate each;               // of one owner
+    Rate together;           // of all owners
+    Rate reserve;            // of one owner, when `together` is used up; part of `each`
+    std::size_t owners = 0;  // remembered; those beyond it share one more bucket
+  };
+  explicit RateShares(const Limits& limits) : limits_(limits), together_(limits.together.burst) {}
+
+  /// Takes one from the owner's share. False, and nothing is taken, when it is used up.
+  [[nodiscard]] bool take(std::string_view owner, Clock::time_point now);
+  [[nodiscard]] std::size_t owners() const { return owners_.size(); }
+
+ private:
+  struct Bucket {
+    explicit Bucket(double full) : tokens(full) {}
+    void refill(const Rate& rate, Clock::time_point now);
+    double tokens;
+    Clock::time_point filled{};
+  };
+  struct Owner {
+    explicit Owner(const Limits& limits)
+        : share(limits.each.burst), reserve(limits.reserve.burst) {}
+    Bucket share;
+    Bucket reserve;
+  };
+  [[nodiscard]] Owner& find(std::string_view owner, Clock::time_point now);
+  void forget_idle(Clock::time_point now);
+
+  Limits limits_;
+  Bucket together_;
+  std::unordered_map<std::string, Owner> owners_;
+  Clock::time_point swept_{};
+};
+
+}  // namespace trireme

@@ -1,0 +1,23 @@
+#include "root_reads.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace trireme::config {
+
+bool kept_from_root(const std::string& path) {
+  return ::geteuid() == 0 && ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0 &&
+         errno == EACCES;
+}
+
+std::string mode_hint(const std::string& path) {
+  return fmt::format(
+      "the daemon runs as root without CAP_DAC_OVERRIDE, so its mode holds for root too: "
+      "chown root {}",
+      path);
+}
+
+}  // namespace trireme::config
