@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 
+#include <algorithm>
+
 #include "policy_reader.hpp"
 #include "trireme/base/nearest.hpp"
 
@@ -90,15 +92,7 @@ void IdentityReader::read_docker(TableReader& top) {
     return;
   }
   policy::DockerSettings& docker = identity_.docker;
-  if (const auto socket = section->name("socket")) {
-    docker.socket = socket->value;
-    if (!docker.socket.starts_with('/')) {
-      const bool url = docker.socket.starts_with("unix://");
-      section->error(
-          *socket, fmt::format("'{}' is no absolute path", socket->value),
-          url ? fmt::format("write {}", socket->value.substr(7)) : "socket = \"/run/docker.sock\"");
-    }
-  }
+  read_sockets(*section);
   section->choice<Containers>("containers",
                               {{"all", Containers::all},
                                {"labelled", Containers::labelled},
@@ -122,6 +116,35 @@ void IdentityReader::read_docker(TableReader& top) {
   }
   read_label_from(*section);
   section->finish();
+}
+
+void IdentityReader::read_sockets(TableReader& section) {
+  constexpr const char* kExample = "socket = [\"/run/docker.sock\", \"/run/podman/podman.sock\"]";
+  if (!section.has("socket")) {
+    return;
+  }
+  std::vector<std::string> sockets;
+  for (const Text& socket : section.text_or_list("socket")) {
+    if (!policy::is_printable(socket.value)) {
+      section.error(socket, "'socket' in [docker] holds a control character");
+    } else if (!socket.value.starts_with('/')) {
+      const bool url = socket.value.starts_with("unix://");
+      section.error(socket, fmt::format("'{}' is no absolute path", socket.value),
+                    url ? fmt::format("write {}", socket.value.substr(7)) : kExample);
+    } else if (std::ranges::find(sockets, socket.value) != sockets.end()) {
+      section.error(socket, fmt::format("'{}' stands here twice", socket.value));
+    } else {
+      sockets.push_back(socket.value);
+    }
+  }
+  if (const auto* list = section.find("socket");
+      list != nullptr && list->is_array() && list->as_array()->empty()) {
+    section.error("an empty list of sockets names no engine",
+                  "containers = \"none\" where there are to be none");
+  }
+  if (!sockets.empty()) {
+    identity_.docker.sockets = std::move(sockets);
+  }
 }
 
 void IdentityReader::read_label_from(TableReader& section) {

@@ -28,6 +28,7 @@ class IdentityReader {
                                                           std::string_view key,
                                                           TrustFile::Role role);
   void read_docker(TableReader& top);
+  void read_sockets(TableReader& section);
   void read_label_from(TableReader& section);
   [[nodiscard]] std::vector<std::string> read_key_patterns(TableReader& section,
                                                            std::string_view key);

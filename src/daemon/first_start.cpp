@@ -27,6 +27,21 @@ std::string end_text(const policy::SeenEnd& end) {
   return end.workload.empty() ? end.text() : fmt::format("{} ({})", end.workload, end.text());
 }
 
+/// Some of them, and how many there are.
+void add_list(std::vector<std::string>& lines, const std::vector<std::string>& items,
+              const char* what) {
+  if (items.empty()) {
+    return;
+  }
+  lines.push_back(fmt::format("{} {}:", items.size(), what));
+  for (std::size_t i = 0; i < std::min(items.size(), kMostLines); ++i) {
+    lines.push_back("  " + items[i]);
+  }
+  if (items.size() > kMostLines) {
+    lines.push_back(fmt::format("  and {} more", items.size() - kMostLines));
+  }
+}
+
 void add_advice(std::vector<std::string>& lines) {
   lines.emplace_back(
       "to begin without cutting anything, save this in policy.toml: [defaults] with the line mode "
@@ -74,6 +89,8 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
     }
   }
   found.lines = survey.problems;
+  add_list(found.lines, survey.left_alone, "containers would be left alone, without any policy");
+  add_list(found.lines, survey.shut, "containers would be in quarantine, without any network");
   if (survey.workloads == 0 && found.lines.empty()) {
     return found;
   }

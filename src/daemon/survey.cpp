@@ -90,7 +90,9 @@ class Surveying {
     for (const std::string& name : tree_.children(path.empty() ? "/" : path)) {
       std::string child = path;
       child += "/" + name;
-      has_containers_ = has_containers_ || docker::is_container_cgroup(name);
+      if (docker::is_container_cgroup(name) && tree_.populated(child)) {
+        containers_.push_back(child);
+      }
       if (depth < kDeepest) {
         walk(child, depth + 1);
       }
@@ -122,18 +124,19 @@ class Surveying {
   void add_containers(std::chrono::milliseconds patience) {
     using Containers = policy::DockerSettings::Containers;
     const policy::DockerSettings& settings = identity_.docker;
-    if (settings.containers == Containers::none || !has_containers_) {
+    if (settings.containers == Containers::none || containers_.empty()) {
       return;
     }
-    const auto running = docker::running_containers(settings, patience);
-    if (!running) {
-      result_.problems.push_back("containers were not looked at: " + running.error().text());
-      return;
+    const auto running = docker::running_containers(settings, containers_, patience);
+    for (const docker::UntoldContainer& container : running.untold) {
+      result_.shut.push_back(container.name + ": " + container.reason);
     }
-    for (const docker::RunningContainer& container : *running) {
+    for (const docker::UntoldContainer& container : running.left_alone) {
+      result_.left_alone.push_back(container.name + ": " + container.reason);
+    }
+    for (const docker::RunningContainer& container : running.told) {
       if (!container.labels) {
-        result_.problems.push_back("container " + container.name + ": " +
-                                   container.labels.error().text());
+        result_.shut.push_back(container.name + ": " + container.labels.error().text());
         continue;
       }
       const bool elsewhere = workload::network_of_process(container.pid) != workload::own_network();
@@ -240,7 +243,7 @@ class Surveying {
   const kernel::CgroupTree& tree_;
   const policy::Identity& identity_;
   std::vector<std::string> paths_;
-  bool has_containers_ = false;
+  std::vector<std::string> containers_;  // their cgroups
   std::vector<Candidate> candidates_;
   std::map<std::uint64_t, std::set<policy::Address>> addresses_;
   std::set<std::tuple<std::uint64_t, std::uint8_t, std::uint16_t>> listeners_;

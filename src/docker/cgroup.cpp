@@ -6,6 +6,34 @@
 
 namespace trireme::docker {
 
+const char* text(EngineKind kind) {
+  return kind == EngineKind::podman ? "Podman" : "Docker";
+}
+
+EngineKind engine_of_cgroup(std::string_view name) {
+  return name.starts_with("libpod-") ? EngineKind::podman : EngineKind::docker;
+}
+
+/// /run/docker.sock may be a link to Podman's, which need not be there yet.
+std::optional<EngineKind> engine_of_socket(const std::string& path) {
+  constexpr unsigned kMostLinks = 8;
+  std::error_code none;
+  std::filesystem::path led_to = path;
+  for (unsigned i = 0; i < kMostLinks && std::filesystem::is_symlink(led_to, none); ++i) {
+    led_to = led_to.parent_path() / std::filesystem::read_symlink(led_to, none);
+  }
+  const std::string name = led_to;
+  return name.ends_with("/podman.sock")   ? std::optional(EngineKind::podman)
+         : name.ends_with("/docker.sock") ? std::optional(EngineKind::docker)
+                                          : std::nullopt;
+}
+
+std::optional<EngineKind> engine_of_server(std::string_view header) {
+  return header.starts_with("Libpod/")   ? std::optional(EngineKind::podman)
+         : header.starts_with("Docker/") ? std::optional(EngineKind::docker)
+                                         : std::nullopt;
+}
+
 std::string id_of_scope(std::string_view name) {
   constexpr std::string_view kSuffix = ".scope";
   for (const std::string_view prefix : {"docker-", "libpod-"}) {

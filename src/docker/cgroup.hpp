@@ -1,11 +1,25 @@
 // Which container a cgroup belongs to, by its path.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace trireme::docker {
+
+/// Programs that make containers, as far as names of cgroups tell them apart.
+enum class EngineKind : std::uint8_t { docker, podman };
+
+/// "Docker", "Podman"
+[[nodiscard]] const char* text(EngineKind kind);
+/// Whose a container's cgroup is, by its directory's name: Podman's begin with "libpod-".
+[[nodiscard]] EngineKind engine_of_cgroup(std::string_view name);
+/// Which engine listens at a socket, by the path that it leads to; nullopt where that does not
+/// tell.
+[[nodiscard]] std::optional<EngineKind> engine_of_socket(const std::string& path);
+/// Which engine sends this Server: header; nullopt where it does not tell.
+[[nodiscard]] std::optional<EngineKind> engine_of_server(std::string_view header);
 
 /// The id in the name of a scope, "docker-ID.scope" or "libpod-ID.scope" (systemd driver); empty
 /// where it has none.

@@ -40,6 +40,7 @@ void Link::connect(const std::string& socket) {
   }
   socket_ = socket;
   client_.reset();
+  told_kind_.reset();
   listed_ = false;
   backoff_ = 0;
   sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
@@ -47,6 +48,15 @@ void Link::connect(const std::string& socket) {
   if (!socket_.empty()) {
     open();
   }
+}
+
+std::optional<EngineKind> Link::kind() const {
+  return told_kind_ ? told_kind_ : engine_of_socket(socket_);
+}
+
+std::string Link::name() const {
+  const auto known = kind();
+  return known ? text(*known) : "the engine at " + socket_;
 }
 
 int Link::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
@@ -74,7 +84,11 @@ void Link::open() {
   client_ = std::move(*client);
   state_ = "connecting to " + socket_;
   client_->stream(events_path(), kLineBytes,
-                  {.opened = [this](const Client::Answer&) { list(); },
+                  {.opened =
+                       [this](const Client::Answer& answer) {
+                         told_kind_ = engine_of_server(answer.server);
+                         list();
+                       },
                    .line = [this](const std::string& line) { on_line(line); },
                    .ended = [this](const Error& error) { lost(error.message); }});
 }
@@ -87,7 +101,7 @@ void Link::list() {
     if (is_lost_) {
       return;
     }
-    state_ = info ? "Docker " + info->version + ", cgroup driver " + info->cgroup_driver
+    state_ = info ? name() + " " + info->version + ", cgroup driver " + info->cgroup_driver
                   : "connected to " + socket_;
   });
   client_->get("/containers/json?all=true", kAnswerBytes, [this](Result<Client::Answer> answer) {
@@ -106,10 +120,10 @@ void Link::list() {
       return;
     }
     if (malformed != 0) {
-      spdlog::warn("Docker lists {} containers that cannot be understood; they stay quarantined",
-                   malformed);
+      spdlog::warn("{} lists {} containers that cannot be understood; they stay quarantined",
+                   name(), malformed);
     }
-    spdlog::info("connected to Docker: {} containers", containers->size());
+    spdlog::info("connected to {}: {} containers", name(), containers->size());
     backoff_ = 0;
     listed_ = true;
     handlers_.listing(std::move(*containers));
@@ -126,7 +140,7 @@ void Link::lost(const std::string& reason) {
     return;
   }
   if (state_ != "not connected: " + reason) {
-    spdlog::warn("Docker: {}; new containers stay quarantined until it answers", reason);
+    spdlog::warn("{}: {}; new containers stay quarantined until it answers", name(), reason);
   }
   state_ = "not connected: " + reason;
   listed_ = false;
@@ -155,9 +169,9 @@ void Link::on_line(const std::string& line) {
   }
 }
 
-void Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> done) {
+bool Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> done) {
   if (!client_) {
-    return;  // the listing after the next connect leads here again
+    return false;
   }
   client_->get("/containers/" + id + "/json", kAnswerBytes,
                [id, done = std::move(done)](Result<Client::Answer> answer) {
@@ -170,16 +184,17 @@ void Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> do
                  } else if (auto facts = parse_inspection(answer->body); !facts) {
                    done(tl::unexpected(facts.error()));
                  } else if (facts->id != id) {
-                   done(fail("Docker answered about another container"));
+                   done(fail("it answered about another container"));
                  } else {
                    done(std::optional(std::move(*facts)));
                  }
                });
+  return true;
 }
 
-void Link::image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done) {
+bool Link::image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done) {
   if (!client_) {
-    return;
+    return false;
   }
   client_->get("/images/" + url_encode(image_id) + "/json", kAnswerBytes,
                [done = std::move(done)](Result<Client::Answer> answer) {
@@ -195,6 +210,7 @@ void Link::image_labels(const std::string& image_id, Done<std::optional<RawLabel
                    done(std::optional(std::move(*labels)));
                  }
                });
+  return true;
 }
 
 }  // namespace trireme::docker

@@ -1,4 +1,4 @@
-// The connection to Docker: events first, then the list, and again from the start whenever the
+// The connection to an engine: events first, then the list, and again from the start whenever the
 // stream ends.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "cgroup.hpp"
 #include "client.hpp"
 #include "json.hpp"
 
@@ -28,14 +29,21 @@ class Link {
   /// connection; empty: none.
   void connect(const std::string& socket);
   [[nodiscard]] bool is_connected() const { return listed_; }
+  [[nodiscard]] const std::string& socket() const { return socket_; }
+  /// What it said itself when it was last connected, else what its socket's
+  /// name says; nullopt where nothing tells.
+  [[nodiscard]] std::optional<EngineKind> kind() const;
+  /// "Docker" or "Podman"; "the engine at /socket" where that is not known.
+  [[nodiscard]] std::string name() const;
   /// "Docker 20.10.24, cgroup driver systemd", or why not connected.
   [[nodiscard]] const std::string& state() const { return state_; }
 
   template <typename Value>
   using Done = std::function<void(Result<Value>)>;
-  /// nullopt: there is none (any more). Never called from within.
-  void inspect(const std::string& id, Done<std::optional<ContainerFacts>> done);
-  void image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done);
+  /// nullopt: there is none (any more). Never called from within. False where
+  /// it cannot be asked now: after the next connect a listing comes.
+  bool inspect(const std::string& id, Done<std::optional<ContainerFacts>> done);
+  bool image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done);
 
  private:
   static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
@@ -49,6 +57,7 @@ class Link {
   std::string socket_;
   std::string state_ = "not configured";
   std::unique_ptr<Client> client_;
+  std::optional<EngineKind> told_kind_;
   sd_event_source* retry_ = nullptr;
   std::uint64_t backoff_ = 0;  // µs
   bool listed_ = false;

@@ -2,6 +2,8 @@
 
 #include <systemd/sd-event.h>
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <memory>
 
@@ -44,7 +46,7 @@ class Conversation {
           deadline_ - std::chrono::steady_clock::now());
       if (left.count() <= 0) {
         client_.reset();  // no handler comes after this
-        return fail("Docker does not answer in time");
+        return fail("no answer in time");
       }
       if (const int rc = sd_event_run(loop_.get(), static_cast<std::uint64_t>(left.count()));
           rc < 0) {
@@ -70,15 +72,15 @@ class Conversation {
   std::chrono::steady_clock::time_point deadline_;
 };
 
-}  // namespace
-
-Result<std::vector<RunningContainer>> running_containers(const policy::DockerSettings& settings,
-                                                         std::chrono::milliseconds patience) {
-  auto docker = Conversation::open(settings.socket, patience);
-  if (!docker) {
-    return tl::unexpected(docker.error());
+/// What one engine tells.
+Result<std::vector<RunningContainer>> told_by(const std::string& socket,
+                                              const policy::DockerSettings& settings,
+                                              std::chrono::milliseconds patience) {
+  auto engine = Conversation::open(socket, patience);
+  if (!engine) {
+    return tl::unexpected(engine.error());
   }
-  const auto list = (*docker)->get("/containers/json");
+  const auto list = (*engine)->get("/containers/json");
   std::size_t malformed = 0;
   const auto listed = list ? parse_listing(*list, malformed) : tl::unexpected(list.error());
   if (!listed) {
@@ -87,7 +89,7 @@ Result<std::vector<RunningContainer>> running_containers(const policy::DockerSet
   std::map<std::string, RawLabels> images;
   std::vector<RunningContainer> running;
   for (const ContainerFacts& container : *listed) {
-    const auto inspection = (*docker)->get("/containers/" + container.id + "/json");
+    const auto inspection = (*engine)->get("/containers/" + container.id + "/json");
     if (!inspection) {
       return tl::unexpected(inspection.error());
     }
@@ -97,7 +99,7 @@ Result<std::vector<RunningContainer>> running_containers(const policy::DockerSet
     }
     const auto [image, is_new] = images.try_emplace(facts->image_id);
     if (is_new) {
-      const auto answer = (*docker)->get("/images/" + url_encode(facts->image_id) + "/json");
+      const auto answer = (*engine)->get("/images/" + url_encode(facts->image_id) + "/json");
       const auto labels = answer ? parse_image_labels(*answer) : tl::unexpected(answer.error());
       image->second = labels ? *labels : RawLabels();
     }
@@ -109,6 +111,54 @@ Result<std::vector<RunningContainer>> running_containers(const policy::DockerSet
                        .labels = std::move(labels)});
   }
   return running;
+}
+
+std::string last_part(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
+UntoldContainer untold(const std::string& cgroup, std::string reason) {
+  const std::string name = last_part(cgroup);
+  const std::string id = id_of_scope(name).empty() ? id_of_directory(name) : id_of_scope(name);
+  return {std::string(text(engine_of_cgroup(name))) + "'s " + id.substr(0, 12), std::move(reason)};
+}
+
+}  // namespace
+
+RunningContainers running_containers(const policy::DockerSettings& settings,
+                                     const std::vector<std::string>& cgroups,
+                                     std::chrono::milliseconds patience) {
+  RunningContainers found;
+  std::map<std::string, std::string> unknown;  // cgroup -> why
+  for (const std::string& socket : settings.sockets) {
+    const auto kind = engine_of_socket(socket);
+    std::vector<std::string> its;
+    std::ranges::copy_if(cgroups, std::back_inserter(its), [&](const std::string& cgroup) {
+      return !kind || *kind == engine_of_cgroup(last_part(cgroup));
+    });
+    if (its.empty()) {
+      continue;
+    }
+    auto told = told_by(socket, settings, patience);
+    const std::string reason = told ? "its engine knows no such container"
+                                    : "its engine does not tell of it: " + told.error().text();
+    std::ranges::for_each(its, [&](const std::string& cgroup) { unknown[cgroup] = reason; });
+    if (told) {
+      std::ranges::move(*told, std::back_inserter(found.told));
+    }
+  }
+  for (const std::string& cgroup : cgroups) {
+    const auto why = unknown.find(cgroup);
+    if (why == unknown.end()) {
+      found.left_alone.push_back(
+          untold(cgroup, "no socket of its engine is in [docker] socket of identity.toml"));
+    } else if (std::ranges::none_of(found.told, [&](const RunningContainer& container) {
+                 return container.cgroup == cgroup;
+               })) {
+      found.untold.push_back(untold(cgroup, why->second));
+    }
+  }
+  return found;
 }
 
 bool is_container_cgroup(std::string_view name) {

@@ -1,17 +1,17 @@
 // From what is known of a container to what is done about it.
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <utility>
 
 #include "labels.hpp"
-#include "link.hpp"
 #include "state.hpp"
 #include "trireme/workload/network.hpp"
 
 namespace trireme::docker {
 namespace {
 
-constexpr const char* kWaiting = "Docker has not told its labels yet";
+constexpr const char* kWaiting = "its engine has not told its labels yet";
 constexpr const char* kNetworkWaiting = "it is not known yet whose network it shares";
 constexpr const char* kNetworkToCome = "its network namespace is still to be made";
 constexpr const char* kImageWaiting = "the labels of its image are not known yet";
@@ -37,6 +37,13 @@ void Source::complain(Container& container, const std::string& problem) {
 
 void Source::settle(Container& container) {
   sought_.erase(container.id);
+  if (!engines_.empty() && engines_of(container).empty()) {
+    leave_to_its_engine(container);
+    return;
+  }
+  if (std::exchange(container.is_left_alone, false)) {
+    registry_.end_container(container.id);
+  }
   if (!container.facts) {
     wait(container, kWaiting);
     return;
@@ -76,9 +83,32 @@ void Source::settle_by_labels(Container& container, Network network) {
   }
 }
 
-bool Source::is_image_gone(const Container& container) const {
-  const auto image = images_.find(container.facts->image_id);
-  return image != images_.end() && image->second.is_gone;
+/// Nobody tells what it is: no workload, but listed.
+void Source::leave_to_its_engine(Container& container) {
+  const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
+  const char* engine = text(engine_of_cgroup(name));
+  if (std::exchange(container.is_left_alone, true)) {
+    return;
+  }
+  leave(container);
+  workload::Description description = describe(container, {});
+  registry_.list_unenforced(
+      description, fmt::format("left alone: it is a container of {}, and no socket of that is in "
+                               "[docker] socket of identity.toml",
+                               engine));
+  spdlog::warn("container {}: left alone: {} is not in [docker] socket of identity.toml",
+               description.name, engine);
+}
+
+/// Null where nothing was asked about it.
+const Source::Image* Source::image_of(const Container& container) {
+  const auto image = container.engine->images.find(container.facts->image_id);
+  return image == container.engine->images.end() ? nullptr : &image->second;
+}
+
+bool Source::is_image_gone(const Container& container) {
+  const Image* image = image_of(container);
+  return image != nullptr && image->is_gone;
 }
 
 /// nullopt: not to be told before the image's labels are known.
@@ -87,11 +117,11 @@ Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& conta
   static const RawLabels none;
   const RawLabels* of_image = &none;
   if (!facts.labels.empty()) {
-    const auto image = images_.find(facts.image_id);
-    if (image == images_.end() || !image->second.labels) {
+    const Image* image = image_of(container);
+    if (image == nullptr || !image->labels) {
       return std::optional<policy::LabelSet>();
     }
-    of_image = &*image->second.labels;
+    of_image = &*image->labels;
   }
   auto labels = identity_labels(facts.labels, *of_image, settings());
   if (!labels) {

@@ -35,10 +35,6 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
     sd_event_source_set_priority(seek_, kSeekPriority);
     sd_event_source_set_enabled(seek_, SD_EVENT_OFF);
   }
-  link_ = std::make_unique<Link>(
-      loop_,
-      Link::Handlers{[this](const Event& event) { on_event(event); },
-                     [this](std::vector<ContainerFacts> all) { on_listing(std::move(all)); }});
 }
 
 Source::~Source() {
@@ -49,23 +45,89 @@ Source::~Source() {
 void Source::configure(std::shared_ptr<const policy::Identity> identity) {
   identity_ = std::move(identity);
   if (settings().containers == policy::DockerSettings::Containers::none) {
-    link_->connect("");
     forget_all();
     return;
   }
-  link_->connect(settings().socket);
-  for (const std::string& path : events_.known()) {
-    std::ignore = cgroup_born(path);  // while [docker] was off, births were not taken
-  }
+  connect();
+  look_at_cgroups();
   for (Container* container : all()) {
     settle(*container);
   }
 }
 
+/// One engine for each socket; those that were there before stay connected.
+void Source::connect() {
+  std::vector<std::unique_ptr<Engine>> before = std::exchange(engines_, {});
+  for (const std::string& socket : settings().sockets) {
+    const auto known = std::ranges::find_if(before, [&](const auto& engine) {
+      return engine != nullptr && engine->link.socket() == socket;
+    });
+    if (known != before.end()) {
+      engines_.push_back(std::move(*known));
+      continue;
+    }
+    const auto index = std::make_shared<Engine*>(nullptr);
+    engines_.push_back(std::make_unique<Engine>(
+        loop_, Link::Handlers{[this, index](const Event& event) { on_event(**index, event); },
+                              [this, index](std::vector<ContainerFacts> all) {
+                                on_listing(**index, std::move(all));
+                              }}));
+    *index = engines_.back().get();
+    engines_.back()->link.connect(socket);
+    engines_.back()->kind = engines_.back()->link.kind();
+  }
+  for (const auto& engine : before) {
+    if (engine != nullptr) {
+      drop_engine(*engine);
+    }
+  }
+}
+
+/// What it said counts no more; what is enforced stays enforced until another
+/// engine tells of it, or none of its kind is left.
+void Source::drop_engine(const Engine& engine) {
+  for (Container* container : all()) {
+    container->questions.erase(&engine);
+    if (container->engine != &engine) {
+      continue;
+    }
+    container->engine = nullptr;
+    container->facts.reset();
+    if (container->cgroup.empty()) {  // nothing tells whose it is
+      registry_.end_container(container->id);
+      containers_.erase(std::string(container->id));
+    }
+  }
+}
+
+/// Every cgroup that is there, as if it were born: while [docker] was off, or
+/// while an engine was taken for another, births were not taken.
+void Source::look_at_cgroups() {
+  for (const std::string& path : events_.known()) {
+    std::ignore = cgroup_born(path);
+  }
+}
+
+/// Engines that can be asked about it: the one that knows it, else all of its
+/// kind. An engine whose kind is not known yet may be of any.
+std::vector<Source::Engine*> Source::engines_of(const Container& container) const {
+  if (container.engine != nullptr) {
+    return {container.engine};
+  }
+  std::vector<Engine*> fitting;
+  const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
+  for (const auto& engine : engines_) {
+    if (name.empty() || !engine->kind || *engine->kind == engine_of_cgroup(name)) {
+      fitting.push_back(engine.get());
+    }
+  }
+  return fitting;
+}
+
 /// Containers are no workloads any more, those of an earlier daemon included.
 void Source::forget_all() {
+  engines_.clear();
   containers_.clear();
-  images_.clear();
   failed_.clear();
   sought_.clear();
   std::vector<workload::Workload> known;
@@ -88,11 +150,20 @@ std::vector<Source::Container*> Source::all() const {
 }
 
 std::string Source::status() const {
-  const auto running = std::ranges::count_if(containers_, [](const auto& item) {
-    return item.second->facts && item.second->facts->is_running;
-  });
-  return link_->is_connected() ? link_->state() + ", " + std::to_string(running) + " containers"
-                               : link_->state();
+  std::string line;
+  for (const auto& engine : engines_) {
+    const auto running = std::ranges::count_if(containers_, [&](const auto& item) {
+      return item.second->engine == engine.get() && item.second->facts->is_running;
+    });
+    line += (line.empty() ? "" : "; ") + engine->link.state();
+    line += engine->link.is_connected() ? ", " + std::to_string(running) + " containers" : "";
+  }
+  const auto left = std::ranges::count_if(
+      containers_, [](const auto& item) { return item.second->is_left_alone; });
+  if (left != 0) {
+    line += "; " + std::to_string(left) + " containers of engines that are not configured";
+  }
+  return line.empty() ? "not used" : line;
 }
 
 // --- births ---
@@ -130,7 +201,7 @@ bool Source::cgroup_born(const std::string& path) {
     begin_start(container, path);
   }
   settle(container);
-  if (!container.facts || !container.facts->is_inspected) {
+  if (!container.is_left_alone && (!container.facts || !container.facts->is_inspected)) {
     inspect(id);
   }
   return true;
@@ -141,17 +212,21 @@ void Source::cgroup_gone(const std::string& path) {
   if (const auto found = containers_.find(id);
       !id.empty() && found != containers_.end() && found->second->cgroup == path) {
     forget_start(*found->second);
+    if (found->second->is_left_alone) {
+      registry_.end_container(id);  // nobody else tells of its end
+      containers_.erase(found);
+    }
   }
 }
 
-// --- news from Docker ---
+// --- news from an engine ---
 
-void Source::on_listing(std::vector<ContainerFacts> listed) {
+void Source::on_listing(Engine& engine, std::vector<ContainerFacts> listed) {
   // Answers to what was asked over an earlier connection never come.
   for (const auto& [id, container] : containers_) {
-    container->is_asked = container->ask_again = false;
+    container->questions.erase(&engine);
   }
-  for (auto& [id, image] : images_) {
+  for (auto& [id, image] : engine.images) {
     image.is_asked = false;
   }
   std::set<std::string> there;
@@ -160,9 +235,13 @@ void Source::on_listing(std::vector<ContainerFacts> listed) {
     Container& container = entry(facts.id);
     keep_inspected(container, facts);
     container.facts = std::move(facts);
+    container.engine = &engine;
   }
   forget_unused_images();
   for (Container* container : all()) {
+    if (container->engine != nullptr && container->engine != &engine) {
+      continue;
+    }
     if (there.contains(container->id)) {
       learn(*container, *container->facts);
     }
@@ -170,6 +249,12 @@ void Source::on_listing(std::vector<ContainerFacts> listed) {
         !container->cgroup.empty()) {
       inspect(container->id);
     }
+  }
+  if (engine.kind != engine.link.kind()) {
+    // It is another than its socket's name says: whose cgroups are whose is
+    // another matter now.
+    engine.kind = engine.link.kind();
+    look_at_cgroups();
   }
 }
 
@@ -193,52 +278,64 @@ void Source::keep_inspected(const Container& container, ContainerFacts& listed) 
 }
 
 void Source::forget_unused_images() {
-  std::set<std::string> used;
-  for (const auto& [id, container] : containers_) {
-    if (container->facts) {
-      used.insert(container->facts->image_id);
+  for (const auto& engine : engines_) {
+    std::set<std::string> used;
+    for (const auto& [id, container] : containers_) {
+      if (container->engine == engine.get()) {
+        used.insert(container->facts->image_id);
+      }
     }
+    std::erase_if(engine->images, [&](const auto& item) {
+      return !item.second.is_asked && !used.contains(item.first);
+    });
   }
-  std::erase_if(images_, [&](const auto& item) {
-    return !item.second.is_asked && !used.contains(item.first);
-  });
 }
 
-void Source::on_event(const Event& event) {
+void Source::on_event(Engine& engine, const Event& event) {
   static const std::set<std::string, std::less<>> kTelling = {
       "create", "start", "die", "destroy", "rename", "update", "remove", "restart", "stop", "kill"};
   if (kTelling.contains(event.action)) {
-    inspect(event.id);
+    ask(engine, event.id);
   }
 }
 
 void Source::inspect(const std::string& id) {
-  Container& container = entry(id);
-  if (container.is_asked) {
-    container.ask_again = true;
-    return;
+  for (Engine* engine : engines_of(entry(id))) {
+    ask(*engine, id);
   }
-  container.is_asked = true;
-  link_->inspect(id, [this, id](Result<std::optional<ContainerFacts>> answer) {
-    inspected(id, std::move(answer));
-  });
 }
 
-void Source::inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer) {
+void Source::ask(Engine& engine, const std::string& id) {
+  Container::Question& question = entry(id).questions[&engine];
+  if (question.is_asked) {
+    question.ask_again = true;
+    return;
+  }
+  question.is_asked =
+      engine.link.inspect(id, [this, &engine, id](Result<std::optional<ContainerFacts>> answer) {
+        inspected(engine, id, std::move(answer));
+      });
+}
+
+void Source::inspected(Engine& engine, const std::string& id,
+                       Result<std::optional<ContainerFacts>> answer) {
   Container& container = entry(id);
-  container.is_asked = false;
-  const bool again = std::exchange(container.ask_again, false);
+  const bool is_unknown = answer && !answer->has_value();
+  const Container::Question before =
+      std::exchange(container.questions[&engine], Container::Question{.is_unknown = is_unknown});
   if (!answer) {
-    complain(container, "Docker could not tell its labels: " + answer.error().message);
+    complain(container,
+             engine.link.name() + " could not tell its labels: " + answer.error().message);
     wait(container, container.problem);
     retry_later(id);
-  } else if (!answer->has_value()) {
-    not_there(id);
+  } else if (is_unknown) {
+    not_there(engine, id);
   } else {
+    container.engine = &engine;
     learn(container, std::move(**answer));
   }
-  if (again) {
-    inspect(id);
+  if (before.ask_again) {
+    ask(engine, id);
   }
 }
 
@@ -256,7 +353,7 @@ void Source::learn(Container& container, ContainerFacts facts) {
   }
   container.facts = std::move(facts);
   if (!container.facts->labels.empty()) {
-    look_at_image(container.facts->image_id);
+    look_at_image(*container.engine, container.facts->image_id);
   }
   settle(container);
 }
@@ -280,45 +377,61 @@ void Source::locate(Container& container, std::uint32_t pid) {
   container.cgroup = own;
 }
 
-void Source::not_there(const std::string& id) {
+/// Another engine may know it, and may not have answered yet.
+void Source::not_there(const Engine& engine, const std::string& id) {
   Container& container = entry(id);
+  if ((container.engine != nullptr && container.engine != &engine) || container.is_left_alone) {
+    return;
+  }
+  const bool was_its_own = std::exchange(container.engine, nullptr) != nullptr;
+  container.facts.reset();
+  const bool has_cgroup = !container.cgroup.empty() && tree_.id(container.cgroup);
+  const std::vector<Engine*> others = engines_of(container);
+  if (has_cgroup && !was_its_own && !std::ranges::all_of(others, [&](const Engine* other) {
+        return container.questions[other].is_unknown;
+      })) {
+    return;
+  }
   registry_.end_container(id);
-  if (container.cgroup.empty() || !tree_.id(container.cgroup)) {
+  if (!has_cgroup) {
     containers_.erase(id);
     sought_.erase(id);
     forget_unused_images();
     return;
   }
-  container.facts.reset();
-  hold(container, "Docker knows no such container");
+  if (others.empty()) {
+    settle(container);
+  } else {
+    hold(container, engine.link.name() + " knows no such container");
+  }
 }
 
-void Source::look_at_image(const std::string& image_id) {
-  Image& image = images_[image_id];
+void Source::look_at_image(Engine& engine, const std::string& image_id) {
+  Image& image = engine.images[image_id];
   if (image.labels || image.is_asked) {
     return;
   }
-  image.is_asked = true;
-  link_->image_labels(image_id, [this, image_id](Result<std::optional<RawLabels>> answer) {
-    Image& asked = images_[image_id];
-    asked.is_asked = false;
-    asked.is_gone = answer && !answer->has_value();
-    if (answer && answer->has_value()) {
-      asked.labels = std::move(**answer);
-    }
-    std::vector<Container*> users;
-    for (const auto& [id, container] : containers_) {
-      if (container->facts && container->facts->image_id == image_id) {
-        users.push_back(container.get());
-      }
-    }
-    for (Container* user : users) {
-      settle(*user);
-      if (!answer) {
-        retry_later(user->id);
-      }
-    }
-  });
+  image.is_asked = engine.link.image_labels(
+      image_id, [this, &engine, image_id](Result<std::optional<RawLabels>> answer) {
+        Image& asked = engine.images[image_id];
+        asked.is_asked = false;
+        asked.is_gone = answer && !answer->has_value();
+        if (answer && answer->has_value()) {
+          asked.labels = std::move(**answer);
+        }
+        std::vector<Container*> users;
+        for (const auto& [id, container] : containers_) {
+          if (container->engine == &engine && container->facts->image_id == image_id) {
+            users.push_back(container.get());
+          }
+        }
+        for (Container* user : users) {
+          settle(*user);
+          if (!answer) {
+            retry_later(user->id);
+          }
+        }
+      });
 }
 
 void Source::retry_later(const std::string& id) {

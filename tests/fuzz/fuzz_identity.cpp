@@ -22,7 +22,10 @@ void check_identity(const policy::Identity& identity) {
   }
   fuzz::require(identity.trust.psk_file.empty() || identity.trust.certificate.empty(),
                 "one kind of trust");
-  fuzz::require(identity.docker.socket.starts_with('/'), "the socket is an absolute path");
+  fuzz::require(!identity.docker.sockets.empty(), "there is a socket");
+  for (const std::string& socket : identity.docker.sockets) {
+    fuzz::require(socket.starts_with('/'), "a socket is an absolute path");
+  }
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   EXPECT_EQ(identity.trust.key, "host.key");
   EXPECT_THAT(identity.trust.ca, ElementsAre("ca.pem", "ca-next.pem"));
   EXPECT_THAT(identity.trust.revoked, ElementsAre("old-host.pem"));
-  EXPECT_EQ(identity.docker.socket, "/run/docker.sock");
+  EXPECT_EQ(identity.docker.sockets, std::vector<std::string>{"/run/docker.sock"});
   EXPECT_EQ(identity.docker.containers, DockerSettings::Containers::all);
   EXPECT_THAT(identity.docker.image_labels, IsEmpty());
   EXPECT_THAT(identity.docker.ignore_labels,
@@ -75,7 +75,7 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
 
 TEST(ParseIdentity, TheDefaultsHoldWithoutADockerTable) {
   const auto identity = parse_identity("").identity;
-  EXPECT_EQ(identity.docker.socket, "/run/docker.sock");
+  EXPECT_EQ(identity.docker.sockets, std::vector<std::string>{"/run/docker.sock"});
   EXPECT_THAT(identity.docker.ignore_labels,
               ElementsAre("org.opencontainers.*", "org.label-schema.*", "com.docker.*",
                           "desktop.docker.io/*", "io.podman.*", "io.buildah.*",
@@ -101,6 +101,21 @@ TEST(ParseIdentity, LabelsOfContainersThatAloneAreIdentity) {
   EXPECT_THAT(texts(parse_identity("[docker]\nlabel_from={ 'a b' = 'c' }\n")), testing::SizeIs(1));
   EXPECT_THAT(texts(parse_identity("[docker]\nlabel_from=['app']\n")),
               ElementsAre(testing::HasSubstr("a table of strings")));
+}
+
+TEST(ParseIdentity, SocketsOfSeveralEngines) {
+  EXPECT_THAT(parse_identity("[docker]\nsocket=['/run/docker.sock', '/run/podman/podman.sock']\n")
+                  .identity.docker.sockets,
+              ElementsAre("/run/docker.sock", "/run/podman/podman.sock"));
+  EXPECT_THAT(
+      parse_identity("[docker]\nsocket='/run/podman/podman.sock'\n").identity.docker.sockets,
+      ElementsAre("/run/podman/podman.sock"));
+  EXPECT_THAT(texts(parse_identity("[docker]\nsocket=[]\n")),
+              ElementsAre(testing::HasSubstr("an empty list of sockets")));
+  EXPECT_THAT(
+      texts(parse_identity("[docker]\nsocket=['/a', '', '/a', \"/b\\u0000\"]\n")),
+      ElementsAre(testing::HasSubstr("no absolute path"), testing::HasSubstr("stands here twice"),
+                  testing::HasSubstr("control character")));
 }
 
 TEST(ParseIdentity, NoScopeIsAUnit) {

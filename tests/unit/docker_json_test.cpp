@@ -1,6 +1,9 @@
 #include "../../src/docker/json.hpp"
 
 #include <gmock/gmock.h>
+#include <stdlib.h>
+
+#include <filesystem>
 
 #include "../../src/docker/cgroup.hpp"
 #include "../../src/docker/labels.hpp"
@@ -100,6 +103,25 @@ TEST(DockerCgroup, NamesTellIds) {
   EXPECT_EQ(id_of_directory(kId), kId);
   EXPECT_EQ(id_of_directory("libpod-" + kId), kId);
   EXPECT_EQ(id_of_directory("init.scope"), "");
+}
+
+TEST(DockerCgroup, NamesTellTheEngine) {
+  const std::string id(64, 'a');
+  EXPECT_EQ(engine_of_cgroup("docker-" + id + ".scope"), EngineKind::docker);
+  EXPECT_EQ(engine_of_cgroup(id), EngineKind::docker);
+  EXPECT_EQ(engine_of_cgroup("libpod-" + id + ".scope"), EngineKind::podman);
+  EXPECT_EQ(engine_of_cgroup("libpod-" + id), EngineKind::podman);
+  EXPECT_EQ(engine_of_socket("/nowhere/docker.sock"), EngineKind::docker);
+  EXPECT_EQ(engine_of_socket("/nowhere/podman/podman.sock"), EngineKind::podman);
+  EXPECT_EQ(engine_of_socket("/nowhere/engine"), std::nullopt);
+  EXPECT_EQ(engine_of_server("Libpod/4.3.1 (linux)"), EngineKind::podman);
+  EXPECT_EQ(engine_of_server("Docker/20.10.24 (linux)"), EngineKind::docker);
+  EXPECT_EQ(engine_of_server(""), std::nullopt);
+  std::string directory = (std::filesystem::temp_directory_path() / "trireme-link-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(directory.data()), nullptr);
+  std::filesystem::create_symlink("/run/podman/podman.sock", directory + "/docker.sock");
+  EXPECT_EQ(engine_of_socket(directory + "/docker.sock"), EngineKind::podman);
+  std::filesystem::remove_all(directory);
 }
 
 TEST(DockerCgroup, TheOwnPartEndsWithTheId) {

@@ -362,6 +362,94 @@ TEST_F(DockerTest, AContainerWithoutACgroupOfItsOwnIsListedAsUnprotected) {
               ::testing::StartsWith("NOT PROTECTED: its processes are in cgroup /containerd"));
 }
 
+TEST_F(DockerTest, ContainersOfAnEngineThatIsNotConfiguredAreLeftAlone) {
+  test::FakeDocker podman(loop_, "podman");
+  podman.images["sha256:base"] = nullptr;
+  settings_.docker.sockets = {docker_->socket(), podman.socket()};
+  configure();
+  connect();
+  create(hex('a'), "web");
+  launch(hex('a'));
+  ASSERT_TRUE(becomes(hex('a'), "enforced"));
+  create(hex('b'), "pod", {{"app", "db"}}, "host");
+  podman.containers.insert(docker_->containers.extract(hex('b')));
+  const std::string path = bear_at("/system.slice/libpod-" + hex('b') + ".scope");
+  podman.containers[hex('b')]["State"]["Pid"] = place(path).pid();
+  ASSERT_TRUE(becomes(hex('b'), "quarantined")) << "its engine is configured, and does not answer";
+
+  settings_.docker.sockets = {docker_->socket()};
+  configure();
+  EXPECT_EQ(state(hex('b')), "unenforced");
+  EXPECT_FALSE(is_in_kernel(path));
+  EXPECT_FALSE(tree_->attribute(path, kernel::kRecordXattr)->has_value());
+  EXPECT_THAT(registry_->find_container(hex('b'))->reason,
+              ::testing::HasSubstr("a container of Podman"));
+  EXPECT_THAT(source_->status(), ::testing::HasSubstr("1 containers of engines that are not"));
+  EXPECT_EQ(state(hex('a')), "enforced");
+
+  settings_.docker.sockets = {docker_->socket(), podman.socket()};
+  configure();
+  podman.start();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "db"}}));
+  EXPECT_EQ(kernel_.enrolments, 2U) << "nothing has happened to the other engine's";
+
+  settings_.docker.sockets = {docker_->socket()};
+  start_daemon();
+  ASSERT_TRUE(await([&] { return is_connected(); }));
+  EXPECT_EQ(state(hex('b')), "unenforced") << "whatever an earlier daemon made of it";
+  EXPECT_FALSE(is_in_kernel(path));
+  processes_.pop_back();
+  ASSERT_TRUE(await([&] { return !tree_->populated(path); }));
+  ASSERT_TRUE(tree_->remove(path));
+  EXPECT_TRUE(becomes(hex('b'), ""));
+}
+
+TEST_F(DockerTest, OfTwoEnginesOfOneKindTheOneThatKnowsItCounts) {
+  test::FakeDocker second(loop_);
+  second.images["sha256:base"] = nullptr;
+  settings_.docker.sockets = {docker_->socket(), second.socket()};
+  configure();
+  connect();
+  create(hex('b'), "elsewhere");
+  second.containers.insert(docker_->containers.extract(hex('b')));
+  const std::string path = bear(hex('b'));
+  second.containers[hex('b')]["State"]["Pid"] = place(path).pid();
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  EXPECT_EQ(state(hex('b')), "quarantined");
+  EXPECT_THAT(registry_->find_container(hex('b'))->reason, ::testing::HasSubstr("has not told"))
+      << "the other one may know it";
+  second.start();
+  ASSERT_TRUE(becomes(hex('b'), "enforced"));
+  docker_->tell("start", hex('b'));
+  settle();
+  EXPECT_EQ(state(hex('b')), "enforced") << "who does not know it has no say";
+  second.containers.clear();
+  second.tell("die", hex('b'));
+  EXPECT_TRUE(becomes(hex('b'), "quarantined")) << "a process is left";
+}
+
+TEST_F(DockerTest, AnEngineSaysItselfWhichItIs) {
+  test::FakeDocker engine(loop_, "engine");
+  engine.images["sha256:base"] = nullptr;
+  engine.server = "Libpod/4.3.1 (linux)";
+  settings_.docker.sockets = {engine.socket()};
+  configure();
+  const std::string dockers = bear(hex('a'));
+  const std::string podmans = bear_at("/system.slice/libpod-" + hex('b') + ".scope");
+  ASSERT_TRUE(becomes(hex('a'), "quarantined")) << "it may be any";
+  ASSERT_TRUE(becomes(hex('b'), "quarantined"));
+  engine.start();
+  EXPECT_TRUE(becomes(hex('a'), "unenforced"));
+  EXPECT_FALSE(is_in_kernel(dockers));
+  EXPECT_THAT(source_->status(), ::testing::HasSubstr("Podman 20.10.24"));
+  ASSERT_TRUE(await([&] {
+    return registry_->find_container(hex('b'))->reason == "Podman knows no such container";
+  }));
+  EXPECT_TRUE(is_in_kernel(podmans));
+}
+
 TEST_F(DockerTest, WarnsOfWhatUndoesPolicy) {
   connect();
   create(hex('a'), "web");

@@ -31,7 +31,8 @@ using nlohmann::json;
 /// Speaks HTTP on the test's own event loop: it answers while the test awaits something.
 class FakeDocker {
  public:
-  explicit FakeDocker(sd_event* loop) : loop_(loop) {
+  explicit FakeDocker(sd_event* loop, std::string name = "docker")
+      : loop_(loop), name_(std::move(name)) {
     std::string pattern =
         (std::filesystem::temp_directory_path() / "trireme-docker-XXXXXX").string();
     directory_ = ::mkdtemp(pattern.data());
@@ -43,7 +44,7 @@ class FakeDocker {
   FakeDocker(const FakeDocker&) = delete;
   FakeDocker& operator=(const FakeDocker&) = delete;
 
-  [[nodiscard]] std::string socket() const { return directory_ + "/docker.sock"; }
+  [[nodiscard]] std::string socket() const { return directory_ + "/" + name_ + ".sock"; }
 
   void start() {
     listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
@@ -101,6 +102,7 @@ class FakeDocker {
   std::vector<json> more_listed;           // entries of the list beside `containers`
   bool lists_host_networks = false;        // as Podman does, whatever the network
   bool is_list_held = false;               // made when asked for, sent by release_list()
+  std::string server;                      // what it says that it is
   unsigned lists = 0;
   unsigned inspections = 0;
 
@@ -161,7 +163,8 @@ class FakeDocker {
   void answer(Connection& connection, const std::string& path) {
     if (path.starts_with("/events")) {
       connection.is_stream = true;
-      send(connection, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+      send(connection,
+           "HTTP/1.1 200 OK\r\nServer: " + server + "\r\nTransfer-Encoding: chunked\r\n\r\n");
     } else if (path == "/info") {
       respond(connection, 200,
               R"({"ServerVersion":"20.10.24","CgroupDriver":"systemd","CgroupVersion":"2"})");
@@ -217,6 +220,7 @@ class FakeDocker {
   }
 
   sd_event* loop_;
+  std::string name_;
   std::pair<Connection*, std::string> held_;
   std::string directory_;
   Fd listener_;
@@ -234,7 +238,7 @@ class DockerTest : public CgroupTest {
     }
     docker_ = std::make_unique<FakeDocker>(loop_);
     docker_->images["sha256:base"] = nullptr;
-    settings_.docker.socket = docker_->socket();
+    settings_.docker.sockets = {docker_->socket()};
     ASSERT_TRUE(tree_->create("/system.slice"));
     start_daemon();
   }

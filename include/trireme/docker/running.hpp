@@ -1,5 +1,5 @@
-// Docker's running containers, asked for once and waited for: a look at a host without the source's
-// event loop.
+// The engines' running containers, asked for once and waited for: a look at a host without the
+// source's event loop.
 #pragma once
 
 #include <chrono>
@@ -19,9 +19,24 @@ struct RunningContainer {
   Result<policy::LabelSet> labels;  // its identity
 };
 
-/// An error where Docker does not answer within `patience`.
-[[nodiscard]] Result<std::vector<RunningContainer>> running_containers(
-    const policy::DockerSettings& settings, std::chrono::milliseconds patience);
+/// A container's cgroup that no engine has told of.
+struct UntoldContainer {
+  std::string name;    // "Podman's 0123456789ab"
+  std::string reason;  // why
+};
+
+struct RunningContainers {
+  std::vector<RunningContainer> told;
+  std::vector<UntoldContainer> untold;      // to be in quarantine until their engine tells of them
+  std::vector<UntoldContainer> left_alone;  // of engines that are not configured
+};
+
+/// `cgroups` are those of containers that have processes: engines are asked
+/// only where one of them may be theirs, since a socket may start its engine.
+/// An engine that does not answer within `patience` tells of nothing.
+[[nodiscard]] RunningContainers running_containers(const policy::DockerSettings& settings,
+                                                   const std::vector<std::string>& cgroups,
+                                                   std::chrono::milliseconds patience);
 
 /// Whether a cgroup of this name is a container's.
 [[nodiscard]] bool is_container_cgroup(std::string_view name);

@@ -1,4 +1,8 @@
-// Containers of Docker, or of Podman's compatible socket, as workloads.
+// Containers of Docker and Podman, by Docker's API, as workloads.
+//
+// Several engines can be configured. A cgroup's name says whether its container is Docker's or
+// Podman's ("libpod-ID"), and of several engines of a kind the one counts that knows it. Containers
+// of an engine that is not configured are left alone: listed as unenforced, never in quarantine.
 //
 // Two streams of news meet here: births of cgroups, which come before a container's first
 // instruction, and Docker's events, which tell the labels from `create` on, before the start. A
@@ -41,7 +45,6 @@ struct sd_event_source;
 
 namespace trireme::docker {
 
-class Link;
 struct ContainerFacts;
 struct Event;
 
@@ -59,13 +62,14 @@ class Source final : public workload::Source {
   /// containers are known to be in.
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
-  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected and what that
-  /// means.
+  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected, of each engine;
+  /// and how many containers are left alone.
   [[nodiscard]] std::string status() const override;
 
  private:
   struct Container;
   struct Image;
+  struct Engine;
   /// The first of Container::places; where there is none yet, what is expected of it.
   enum class Network : std::uint8_t { ours, other, unknown };
 
@@ -75,18 +79,27 @@ class Source final : public workload::Source {
   [[nodiscard]] std::vector<Container*> all() const;
   void forget_all();
 
-  // News from Docker.
-  void on_event(const Event& event);
-  void on_listing(std::vector<ContainerFacts> listed);
+  // Engines.
+  void connect();
+  void drop_engine(const Engine& engine);
+  void look_at_cgroups();
+  [[nodiscard]] std::vector<Engine*> engines_of(const Container& container) const;
+  void leave_to_its_engine(Container& container);
+
+  // News from an engine.
+  void on_event(Engine& engine, const Event& event);
+  void on_listing(Engine& engine, std::vector<ContainerFacts> listed);
   static void keep_inspected(const Container& container, ContainerFacts& listed);
   void forget_unused_images();
   void inspect(const std::string& id);
-  void inspected(const std::string& id, Result<std::optional<ContainerFacts>> answer);
+  void ask(Engine& engine, const std::string& id);
+  void inspected(Engine& engine, const std::string& id,
+                 Result<std::optional<ContainerFacts>> answer);
   void learn(Container& container, ContainerFacts facts);
   void remember_parent(const std::string& parent);
   void locate(Container& container, std::uint32_t pid);
-  void not_there(const std::string& id);
-  void look_at_image(const std::string& image_id);
+  void not_there(const Engine& engine, const std::string& id);
+  void look_at_image(Engine& engine, const std::string& image_id);
   void retry_later(const std::string& id);
   static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
 
@@ -100,7 +113,8 @@ class Source final : public workload::Source {
   void hold(Container& container, const std::string& reason);
   void leave(Container& container);
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
-  [[nodiscard]] bool is_image_gone(const Container& container) const;
+  [[nodiscard]] static const Image* image_of(const Container& container);
+  [[nodiscard]] static bool is_image_gone(const Container& container);
   [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
   [[nodiscard]] workload::Description describe(const Container& container,
                                                const policy::LabelSet& labels) const;
@@ -129,13 +143,12 @@ class Source final : public workload::Source {
   workload::CgroupEvents& events_;
   std::shared_ptr<const policy::Identity> identity_;
   std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
-  std::map<std::string, Image> images_;  // by id, of containers that have labels
-  std::set<std::string> parents_;        // cgroups that containers are known to be made in
-  std::set<std::string> failed_;         // containers to inspect again
+  std::set<std::string> parents_;  // cgroups that containers are known to be made in
+  std::set<std::string> failed_;   // containers to inspect again
   sd_event_source* retry_ = nullptr;
   std::set<std::string> sought_;  // containers that start, their network not known yet
   sd_event_source* seek_ = nullptr;
-  std::unique_ptr<Link> link_;
+  std::vector<std::unique_ptr<Engine>> engines_;  // one for each configured socket
 };
 
 }  // namespace trireme::docker

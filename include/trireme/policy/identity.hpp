@@ -12,7 +12,7 @@ namespace trireme::policy {
 
 struct DockerSettings {
   enum class Containers : std::uint8_t { all, labelled, host_network, none };
-  std::string socket = "/run/docker.sock";
+  std::vector<std::string> sockets = {"/run/docker.sock"};  // of the engines; at least one
   Containers containers = Containers::all;
   std::vector<std::string> image_labels;  // label keys that give identity although the image brings
                                           // them; a trailing '*' is a prefix
