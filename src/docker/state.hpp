@@ -16,7 +16,7 @@ namespace trireme::docker {
 
 /// A warning about a container whose first process is elsewhere than it was.
 inline constexpr const char* kMoved =
-    "its first process has left the network that it was started in: only that one is enforced";
+    "its first process has left the network that it was started in, which is enforced all the same";
 
 /// The labels of an image: not known yet, not to be had any more, or known.
 struct Source::Image {

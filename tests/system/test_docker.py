@@ -456,6 +456,9 @@ class Containers(LabCase):
         self.assertIn("has left the network", json.dumps(self.lab.workload_of(host)["warnings"]))
         self.lab.must("systemctl restart trireme", 60)
         assert_enforced("after a restart")
+        self.lab.must("systemctl stop trireme && trirectl flush")
+        self.lab.start_trireme()
+        assert_enforced("after a start that knows of nothing")
         # Who joins it now joins what pid 1 has made.
         joined = self.lab.must(
             f"docker run -d --net=container:{bridge} -l app=web busybox sleep 600"
