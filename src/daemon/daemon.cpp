@@ -107,6 +107,9 @@ Status Daemon::assemble() {
     return opened;
   }
   registry_ = std::make_unique<workload::Registry>(*tree_, *points_);
+  registry_->provable = [this](const policy::LabelSet& labels) {
+    return tokens_->check_labels(labels);
+  };
   registry_->set_host_labels(settings_->identity()->host_labels);
   const auto recovered = registry_->recover();
   if (!recovered) {
@@ -150,7 +153,6 @@ Status Daemon::open_points() {
   }
   common_ = std::make_unique<enforcer::Common>(
       enforcer::Common{.tree = *tree_, .numbers = numbers_, .identities = tokens_->identities()});
-  common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
       verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));

@@ -195,13 +195,10 @@ class Containers(LabCase):
         """What has a network namespace of its own, and what is shut before anything is known of
         it."""
         bridged = self.lab.must("docker run -d -l app=web busybox httpd -f -p 7010 -h /srv")
-        many = " ".join(
-            f"-l key{i}={'v' * 60}" for i in range(20)
-        )  # more than a token has room for: it stays in quarantine
+        many = " ".join(f"-l key{i}=v" for i in range(130))  # more than an identity can have
         shut = self.run_container("-l app=web " + many)
         self.lab.await_state(bridged, "enforced")
         self.lab.await_state(shut, "quarantined")
-        self.assertRegex(self.lab.workload_of(shut)["reason"], r"its labels take 1\d{3} bytes")
         address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
         pid = self.lab.must("docker inspect -f '{{.State.Pid}}' " + bridged)
         fetches = [
@@ -414,6 +411,33 @@ class Containers(LabCase):
             lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx",
             "same labels are let in",
             20,
+        )
+
+    def test_labels_that_no_token_has_room_for_count_on_this_host_alone(self):
+        """Compose and Traefik bring many: what needs no token goes on, the rest is refused, and why
+        is told."""
+        many = " ".join(f"-l key{i}={'v' * 60}" for i in range(20))
+        server = self.run_container(f"-l app=web {many}", SERVE.format(port=7015))
+        self.lab.await_state(server, "enforced")
+        self.assertRegex(
+            json.dumps(self.lab.workload_of(server)["warnings"]),
+            r"LOCAL ONLY: refused by peers in other networks: its labels take 1\d{3} bytes",
+        )
+        self.assertIn("LOCAL ONLY", self.lab.must("trirectl workloads").replace("\n", " "))
+        fetch = FETCH.format(port=7015)
+        same = f"docker run --rm --net=host -l app=web {many} busybox {fetch}"
+        self.assertEqual(self.lab.must(same), "served")
+        self.assertEqual(self.lab.ask(7015, "app=web"), "")
+        # Across networks, with the reason in the log of flows.
+        other = self.lab.must(f"docker run -d -l app=web {many} nginx")
+        self.lab.await_state(other, "enforced")
+        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {other}")
+        fetch = f"curlimages/curl curl -sS --max-time 3 http://{address}"
+        same = f"docker run --rm --net=host -l app=web {many} {fetch}"
+        self.assertEqual(self.lab.sh(same).stdout, "")
+        waiting.until(
+            lambda: "labels and credential do not fit" in self.lab.must("trirectl flows --json"),
+            "the refusal is told",
         )
 
     def test_what_leaves_its_network_stays_enforced_there(self):
