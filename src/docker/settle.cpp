@@ -111,6 +111,20 @@ bool Source::is_image_gone(const Container& container) {
   return image != nullptr && image->is_gone;
 }
 
+/// A warning about labels that are the image's too; empty where there are none.
+std::string Source::lost_labels(const Container& container) const {
+  const Image* image = container.engine == nullptr ? nullptr : image_of(container);
+  if (image == nullptr || !image->labels) {
+    return {};
+  }
+  const auto lost = labels_lost_to_image(container.facts->labels, *image->labels, settings());
+  return lost.empty() ? std::string()
+                      : fmt::format(
+                            "no identity by {}: the image has {} as well; list the keys in "
+                            "[docker] image_labels of identity.toml if they are to count",
+                            fmt::join(lost, ", "), lost.size() == 1 ? "it" : "them");
+}
+
 /// nullopt: not to be told before the image's labels are known.
 Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& container) const {
   const ContainerFacts& facts = *container.facts;
@@ -160,6 +174,9 @@ workload::Description Source::describe(const Container& container,
         description.warnings.emplace_back(kMoved);
       }
     }
+    if (std::string lost = lost_labels(container); !lost.empty()) {
+      description.warnings.push_back(std::move(lost));
+    }
   }
   return description;
 }
@@ -177,6 +194,11 @@ void Source::enforce(Container& container, const policy::LabelSet& labels) {
     return;
   }
   container.problem.clear();
+  if (const std::string lost = lost_labels(container);
+      container.lost_labels != lost && !lost.empty()) {
+    spdlog::warn("container {}: {}", description.name, lost);
+    container.lost_labels = lost;
+  }
 }
 
 /// Not inspected yet; or in a cgroup that is not its own, as with the cgroupfs driver beside cgroup

@@ -52,6 +52,7 @@ struct Source::Container {
   };
   std::map<const Engine*, Question> questions = {};
   bool is_left_alone = false;  // no engine of its kind is configured
+  std::string lost_labels;     // the last warning about them that was logged
   std::string problem;         // the last one that was logged
 };
 

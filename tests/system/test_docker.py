@@ -269,6 +269,14 @@ class Containers(LabCase):
         container = self.lab.must(f"docker run -d --net=host impostor {SERVE.format(port=7007)}")
         waiting.until(lambda: self.lab.workload_of(container), "it is listed")
         self.assertNotIn("app", self.lab.workload_of(container)["labels"])
+        given = self.lab.must(
+            f"docker run -d --net=host -l app=nginx impostor {SERVE.format(port=7014)}"
+        )
+        for each in (container, given):  # nothing tells them apart
+            waiting.until(
+                lambda: "image_labels" in json.dumps(self.lab.workload_of(each)["warnings"]),
+                "the label is warned of",
+            )
         self.assertEqual(self.lab.ask(7007, "app=nginx"), "")
 
     def test_docker_restarts(self):

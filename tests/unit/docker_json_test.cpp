@@ -168,6 +168,19 @@ TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
   EXPECT_FALSE(identity_labels({{"no label", "x"}}, {}, settings));
 }
 
+TEST(DockerLabels, ThoseThatTheImageHasTooAreTold) {
+  policy::DockerSettings settings;
+  const RawLabels image = {{"app", "nginx"}, {"maintainer", "x"}, {"tier", "front"}, {"a", "b"}};
+  const RawLabels labels = {{"app", "nginx"}, {"maintainer", "x"}, {"tier", "back"}, {"own", "o"}};
+  const auto lost = [&] { return labels_lost_to_image(labels, image, settings); };
+  EXPECT_THAT(lost(), testing::ElementsAre("app=nginx"));
+  settings.labels = {"tier"};
+  EXPECT_THAT(lost(), testing::IsEmpty());
+  settings.labels.clear();
+  settings.image_labels = {"app"};
+  EXPECT_THAT(lost(), testing::IsEmpty());
+}
+
 TEST(DockerLabels, OnlyListedOnesWhereThereIsAList) {
   policy::DockerSettings settings;
   settings.labels = {"app", "team-*"};

@@ -114,6 +114,7 @@ class Source final : public workload::Source {
   void leave(Container& container);
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
   [[nodiscard]] static const Image* image_of(const Container& container);
+  [[nodiscard]] std::string lost_labels(const Container& container) const;
   [[nodiscard]] static bool is_image_gone(const Container& container);
   [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
   [[nodiscard]] workload::Description describe(const Container& container,
