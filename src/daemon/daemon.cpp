@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "declared_networks.hpp"
 #include "first_start.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
@@ -130,6 +131,7 @@ Status Daemon::assemble() {
   }
   events_ = std::move(*events);
   docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
+  follow_declared_networks();
   units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(),
                                                  TRIREME_BINDIR "/trirectl");
   launcher_ =
@@ -138,6 +140,22 @@ Status Daemon::assemble() {
   events_->add_source(*units_);
   configure(settings_->identity());
   return events_->start();
+}
+
+/// Until the engines answer, what the last daemon heard from them holds.
+void Daemon::follow_declared_networks() {
+  docker::DeclaredNetworks before = read_declared_networks(options_.runtime_dir);
+  points_->set_container_networks(together(before));
+  docker_->set_declared(std::move(before));
+  docker_->on_declared = [this](const docker::DeclaredNetworks& networks) {
+    points_->set_container_networks(together(networks));
+    if (Status kept = keep_declared_networks(options_.runtime_dir, networks); !kept) {
+      spdlog::error(
+          "after a restart tokens are not expected of containers before their engines "
+          "answer: {}",
+          kept.error().text());
+    }
+  };
 }
 
 /// The kernel's side: enforcement points, and the threads that serve their queues.

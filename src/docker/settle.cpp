@@ -37,6 +37,7 @@ void Source::complain(Container& container, const std::string& problem) {
 
 void Source::settle(Container& container) {
   sought_.erase(container.id);
+  declare_soon();
   if (!engines_.empty() && engines_of(container).empty()) {
     leave_to_its_engine(container);
     return;

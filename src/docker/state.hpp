@@ -29,8 +29,11 @@ struct Source::Engine {
   Engine(sd_event* loop, Link::Handlers handlers) : link(loop, std::move(handlers)) {}
 
   Link link;
-  std::optional<EngineKind> kind;       // as cgroups were last divided
-  std::map<std::string, Image> images;  // by id, of containers that have labels
+  std::optional<EngineKind> kind;                     // as cgroups were last divided
+  std::map<std::string, Image> images;                // by id, of containers that have labels
+  std::optional<std::vector<NetworkFacts>> networks;  // nullopt: not told yet
+  bool asks_networks = false;                         // an answer is under way
+  bool ask_networks_again = false;                    // something happened meanwhile
 };
 
 struct Source::Container {

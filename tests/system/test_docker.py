@@ -497,6 +497,34 @@ class Containers(LabCase):
         )
         self.lab.await_state(joined, "enforced")
 
+    def test_tokens_are_expected_where_docker_declares_networks(self):
+        """Whatever addresses a container gives itself."""
+
+        def speakers():
+            return self.lab.must("nft list set inet trireme speakers4")
+
+        self.addCleanup(self.lab.sh, "docker network rm late")
+        bridged = self.lab.must("docker run -d --cap-add NET_ADMIN -l app=web busybox sleep 600")
+        self.lab.await_state(bridged, "enforced")
+        waiting.until(lambda: "172.17.0.0/16" in speakers(), "the bridge's network is known")
+        self.lab.must(f"docker exec {bridged} ip addr add 1.1.1.1/1 dev eth0")
+        self.lab.must("docker network create --subnet 10.99.0.0/24 late")
+        late = self.lab.must("docker run -d --net=late -l app=web nginx")
+        waiting.until(lambda: "10.99.0.0/24" in speakers(), "the new network is known", 20)
+        self.lab.must("systemctl restart trireme", 60)
+        for container in (bridged, late):
+            self.lab.await_state(container, "enforced")
+        self.assertIn("10.99.0.0/24", speakers(), "before Docker has answered, too")
+        self.assertNotIn("0.0.0.0/1", speakers())
+        address = self.lab.must(
+            f"docker inspect -f '{{{{.NetworkSettings.Networks.late.IPAddress}}}}' {late}"
+        )
+        fetch = f"curl -sS --max-time 5 http://{address}"
+        self.assertEqual(self.lab.must(f"trirun --label app=web -- {fetch}"), "hello from nginx")
+        self.assertEqual(self.lab.sh(fetch).stdout, "")
+        self.lab.must(f"docker rm -f {late}")
+        waiting.until(lambda: "10.99.0.0/24" not in speakers(), "nobody is in it any more")
+
     def test_docker_proxy_is_the_host(self):
         """A host-network workload reaches a published port through docker-proxy, a plain process,
         only where a rule names @host."""
