@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <csignal>
 
+#include "declared_networks.hpp"
 #include "first_start.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
@@ -122,6 +123,9 @@ Status Daemon::assemble() {
     return opened;
   }
   registry_ = std::make_unique<workload::Registry>(*tree_, *points_);
+  registry_->provable = [this](const policy::LabelSet& labels) {
+    return tokens_->check_labels(labels);
+  };
   registry_->set_host_labels(settings_->identity()->host_labels);
   const auto recovered = registry_->recover();
   if (!recovered) {
@@ -142,6 +146,7 @@ Status Daemon::assemble() {
   }
   events_ = std::move(*events);
   docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
+  follow_declared_networks();
   units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(),
                                                  TRIREME_BINDIR "/trirectl");
   launcher_ =
@@ -150,6 +155,22 @@ Status Daemon::assemble() {
   events_->add_source(*units_);
   configure(settings_->identity());
   return events_->start();
+}
+
+/// Until the engines answer, what the last daemon heard from them holds.
+void Daemon::follow_declared_networks() {
+  docker::DeclaredNetworks before = read_declared_networks(options_.runtime_dir);
+  points_->set_container_networks(together(before));
+  docker_->set_declared(std::move(before));
+  docker_->on_declared = [this](const docker::DeclaredNetworks& networks) {
+    points_->set_container_networks(together(networks));
+    if (Status kept = keep_declared_networks(options_.runtime_dir, networks); !kept) {
+      spdlog::error(
+          "after a restart tokens are not expected of containers before their engines "
+          "answer: {}",
+          kept.error().text());
+    }
+  };
 }
 
 /// The kernel's side: enforcement points, and the threads that serve their queues.
@@ -170,7 +191,6 @@ Status Daemon::open_points() {
   local_ = std::make_unique<enforcer::LocalPolicy>(*tree_, std::move(*gate), settings_->policy());
   common_ = std::make_unique<enforcer::Common>(enforcer::Common{
       .tree = *tree_, .numbers = numbers_, .identities = tokens_->identities(), .local = *local_});
-  common_->check = [this](const policy::LabelSet& labels) { return tokens_->check_labels(labels); };
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
       verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));

@@ -87,6 +87,7 @@ class Daemon {
                std::shared_ptr<const policy::Identity> identity,
                std::shared_ptr<const credentials::Trust> trust);
   Status open_points();
+  void follow_declared_networks();
   Status watch(enforcer::Point& point);
   void look_at_certificate(const credentials::Trust& trust);
   void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);

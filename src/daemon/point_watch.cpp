@@ -58,9 +58,10 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
   rc = rc < 0 ? rc
               : sd_event_add_time_relative(loop, &watch->rested_, CLOCK_MONOTONIC, 0, 1, on_rested,
                                            watch.get());
-  rc = rc < 0 ? rc
-              : sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN,
-                                on_addresses, watch.get());
+  if (rc >= 0 && point.addresses != nullptr) {
+    rc = sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses,
+                         watch.get());
+  }
   if (rc < 0) {
     return fail_errno("cannot follow a network namespace", -rc);
   }
@@ -123,7 +124,7 @@ int PointWatch::on_addresses(sd_event_source* /*source*/, int /*fd*/, std::uint3
                              void* self) {
   auto& watch = *static_cast<PointWatch*>(self);
   if (watch.point_.addresses->drain()) {
-    watch.points_.look_at_addresses(watch.point_);
+    watch.points_.look_at_addresses();
   }
   return 0;
 }

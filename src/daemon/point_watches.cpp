@@ -98,8 +98,10 @@ std::vector<PointWatches::ConntrackUse> PointWatches::conntrack(
     const workload::Registry& registry) const {
   std::map<std::uint64_t, std::string> owners;
   for (const workload::Workload* workload : registry.all()) {
-    if (workload->network) {
-      owners.emplace(workload->network->inode(), workload->name);
+    for (const workload::Place& place : workload->places) {
+      if (place.network != nullptr) {
+        owners.emplace(place.network->inode(), workload->name);
+      }
     }
   }
   std::vector<ConntrackUse> uses;

@@ -131,14 +131,21 @@ void Tokens::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
 Status Tokens::check_labels(const policy::LabelSet& labels) const {
   const std::size_t size = labels.encode().size();
   const std::size_t room = credentials::room_for_labels(*trust_);
-  if (verifier_ == nullptr || size <= room) {
+  if (verifier_ == nullptr) {
     return {};
   }
-  return fail(
-      fmt::format(
-          "its labels take {} bytes, and a token has room for {} beside this host's credential",
-          size, room),
-      "fewer or shorter labels; [docker] ignore_labels leaves out those that no policy names");
+  if (size > room) {
+    return fail(
+        fmt::format("refused by peers in other networks: its labels take {} bytes, and a token has "
+                    "room for {} beside this host's credential",
+                    size, room),
+        "fewer or shorter labels; [docker] labels or ignore_labels leave out those that no policy "
+        "names");
+  }
+  if (trust_->offered() && !trust_->constraints().permit(labels)) {
+    return fail("refused by other hosts: this host's certificate does not vouch for its labels");
+  }
+  return {};
 }
 
 std::vector<Tokens::Crowded> Tokens::crowded() const {

@@ -32,7 +32,8 @@ class Tokens {
   /// The same: nothing happens.
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
 
-  /// Whether labels fit a token beside this host's credential.
+  /// Whether labels can be proved to peers elsewhere: they fit a token beside this host's
+  /// credential, which vouches for them.
   [[nodiscard]] Status check_labels(const policy::LabelSet& labels) const;
 
   [[nodiscard]] verifier::Identities& identities() { return identities_; }

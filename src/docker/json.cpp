@@ -89,6 +89,21 @@ workload::ContainerCapabilities capabilities_of(const json& inspection) {
   return capabilities;
 }
 
+void read_networks(const json& inspection, ContainerFacts& facts) {
+  const json& networks = member(member(inspection, "NetworkSettings"), "Networks");
+  if (!networks.is_object()) {
+    return;
+  }
+  for (const auto& [name, endpoint] : networks.items()) {
+    facts.networks.push_back(name);
+    for (const char* key : {"IPAddress", "GlobalIPv6Address"}) {
+      if (const auto address = policy::Address::parse(text_of(member(endpoint, key)))) {
+        facts.addresses.push_back(*address);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 bool is_container_id(std::string_view text) {
@@ -102,6 +117,10 @@ Result<std::optional<Event>> parse_event(std::string_view text) {
   }
   const std::string type = text_of(member(*event, "Type"));
   Event found{text_of(member(*event, "Action")), text_of(member(member(*event, "Actor"), "ID"))};
+  if (type == "network") {
+    found.id.clear();
+    return found;
+  }
   if (type != "container" || !is_container_id(found.id)) {
     return std::nullopt;
   }
@@ -160,6 +179,7 @@ Result<ContainerFacts> parse_inspection(std::string_view text) {
   facts.publishes_ports =
       member(host, "PublishAllPorts") == true || !member(host, "PortBindings").empty();
   facts.capabilities = capabilities_of(*inspection);
+  read_networks(*inspection, facts);
   const json& pid = member(member(*inspection, "State"), "Pid");
   facts.pid = pid.is_number_unsigned() && pid.get<std::uint64_t>() <= UINT32_MAX
                   ? pid.get<std::uint32_t>()
@@ -181,6 +201,27 @@ Result<RawLabels> parse_image_labels(std::string_view text) {
     return fail("the image's inspection has no Config");
   }
   return labels_of(member(config, "Labels"));
+}
+
+Result<std::vector<NetworkFacts>> parse_networks(std::string_view text) {
+  const auto listing = parsed(text, "the list of networks");
+  if (!listing || !listing->is_array()) {
+    return fail("the list of networks is not a JSON array");
+  }
+  std::vector<NetworkFacts> networks;
+  for (const json& item : *listing) {
+    NetworkFacts facts{.name = text_of(member(item, "Name")), .prefixes = {}};
+    const json& subnets = member(member(item, "IPAM"), "Config");
+    if (text_of(member(item, "Driver")) == "bridge" && subnets.is_array()) {
+      for (const json& subnet : subnets) {
+        if (const auto prefix = policy::Prefix::parse(text_of(member(subnet, "Subnet")))) {
+          facts.prefixes.push_back(*prefix);
+        }
+      }
+    }
+    networks.push_back(std::move(facts));
+  }
+  return networks;
 }
 
 Result<EngineFacts> parse_info(std::string_view text) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "trireme/base/result.hpp"
+#include "trireme/policy/address.hpp"
 #include "trireme/workload/capabilities.hpp"
 
 namespace trireme::docker {
@@ -33,6 +34,8 @@ struct ContainerFacts {
   std::string sandbox;  // the file where the runtime keeps its network namespace; may be empty
   std::string cgroup_parent;
   bool publishes_ports = false;
+  std::vector<std::string> networks;       // names of those that it is attached to
+  std::vector<policy::Address> addresses;  // that it was given there; known while it runs
   workload::ContainerCapabilities capabilities;
 };
 
@@ -41,13 +44,20 @@ struct Event {
   std::string id;
 };
 
+/// A network that an engine has made.
+struct NetworkFacts {
+  std::string name;
+  std::vector<policy::Prefix> prefixes;  // of a bridge on this host; none of any other driver
+};
+
 struct EngineFacts {
   std::string version;
   std::string cgroup_driver;
   std::string cgroup_version;
 };
 
-/// A line of /events; nullopt where it is not about a container.
+/// A line of /events; nullopt where it is not about a container. Its id is empty where it is about
+/// a network.
 [[nodiscard]] Result<std::optional<Event>> parse_event(std::string_view json);
 /// /containers/json. Entries without a usable id are left out, and counted in `malformed`.
 [[nodiscard]] Result<std::vector<ContainerFacts>> parse_listing(std::string_view json,
@@ -56,6 +66,8 @@ struct EngineFacts {
 [[nodiscard]] Result<ContainerFacts> parse_inspection(std::string_view json);
 /// Config.Labels of /images/ID/json.
 [[nodiscard]] Result<RawLabels> parse_image_labels(std::string_view json);
+/// /networks. What cannot be understood is left out.
+[[nodiscard]] Result<std::vector<NetworkFacts>> parse_networks(std::string_view json);
 /// /info.
 [[nodiscard]] Result<EngineFacts> parse_info(std::string_view json);
 

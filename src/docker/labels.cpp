@@ -16,20 +16,25 @@ bool is_listed(const std::vector<std::string>& patterns, const std::string& key)
       patterns, [&](const std::string& pattern) { return pattern_matches(pattern, key); });
 }
 
+bool gives_identity(const std::string& key, const policy::DockerSettings& settings) {
+  return settings.labels.empty() ? !is_listed(settings.ignore_labels, key)
+                                 : is_listed(settings.labels, key);
+}
+
+bool is_merely_of_image(const std::string& key, const std::string& value, const RawLabels& image,
+                        const policy::DockerSettings& settings) {
+  const auto of_image = image.find(key);
+  return of_image != image.end() && of_image->second == value &&
+         !is_listed(settings.image_labels, key);
+}
+
 }  // namespace
 
 Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabels& image,
                                          const policy::DockerSettings& settings) {
   policy::LabelSet identity;
-  const auto gives_identity = [&settings](const std::string& key) {
-    return settings.labels.empty() ? !is_listed(settings.ignore_labels, key)
-                                   : is_listed(settings.labels, key);
-  };
   for (const auto& [key, value] : labels) {
-    const auto of_image = image.find(key);
-    const bool merely_of_image = of_image != image.end() && of_image->second == value &&
-                                 !is_listed(settings.image_labels, key);
-    if (merely_of_image || !gives_identity(key)) {
+    if (is_merely_of_image(key, value, image, settings) || !gives_identity(key, settings)) {
       continue;
     }
     if (Status added = identity.set(key, value); !added) {
@@ -48,6 +53,17 @@ Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabel
     }
   }
   return identity;
+}
+
+std::vector<std::string> labels_lost_to_image(const RawLabels& labels, const RawLabels& image,
+                                              const policy::DockerSettings& settings) {
+  std::vector<std::string> lost;
+  for (const auto& [key, value] : labels) {
+    if (is_merely_of_image(key, value, image, settings) && gives_identity(key, settings)) {
+      lost.push_back(key + "=" + value);
+    }
+  }
+  return lost;
 }
 
 }  // namespace trireme::docker

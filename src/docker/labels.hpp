@@ -13,4 +13,10 @@ namespace trireme::docker {
                                                        const RawLabels& image,
                                                        const policy::DockerSettings& settings);
 
+/// Labels that would be identity, were they not the image's with the same value too: "key=value",
+/// as `docker run -l` writes them. Nothing tells whether somebody has given them beside the image.
+[[nodiscard]] std::vector<std::string> labels_lost_to_image(const RawLabels& labels,
+                                                            const RawLabels& image,
+                                                            const policy::DockerSettings& settings);
+
 }  // namespace trireme::docker

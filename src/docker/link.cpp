@@ -16,9 +16,9 @@ constexpr std::uint64_t kNoSocket = 1'000'000;   // µs between looks for a sock
 constexpr std::size_t kAnswerBytes = 64U << 20U;
 constexpr std::size_t kLineBytes = 4U << 20U;
 
-/// The URL of /events for containers alone: {"type":["container"]}.
+/// The URL of /events for containers and networks alone.
 std::string events_path() {
-  return "/events?filters=" + url_encode(R"({"type":["container"]})");
+  return "/events?filters=" + url_encode(R"({"type":["container","network"]})");
 }
 
 }  // namespace
@@ -189,6 +189,22 @@ bool Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> do
                    done(std::optional(std::move(*facts)));
                  }
                });
+  return true;
+}
+
+bool Link::networks(Done<std::vector<NetworkFacts>> done) {
+  if (!client_) {
+    return false;
+  }
+  client_->get("/networks", kAnswerBytes, [done = std::move(done)](Result<Client::Answer> answer) {
+    if (!answer) {
+      done(tl::unexpected(answer.error()));
+    } else if (answer->status != 200) {
+      done(fail("/networks: HTTP status " + std::to_string(answer->status)));
+    } else {
+      done(parse_networks(answer->body));
+    }
+  });
   return true;
 }
 

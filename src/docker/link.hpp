@@ -43,6 +43,7 @@ class Link {
   /// nullopt: there is none (any more). Never called from within. False where
   /// it cannot be asked now: after the next connect a listing comes.
   bool inspect(const std::string& id, Done<std::optional<ContainerFacts>> done);
+  bool networks(Done<std::vector<NetworkFacts>> done);
   bool image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done);
 
  private:

@@ -137,11 +137,9 @@ void Source::look_for_a_move(Container& container) {
   if (!container.is_decided || container.has_moved || !has_process(container)) {
     return;
   }
+  const auto& first = container.places.front().network;
   const std::uint64_t inode = workload::network_of_process(container.facts->pid);
-  container.has_moved =
-      inode != 0 && std::ranges::none_of(container.places, [&](const workload::Place& place) {
-        return inode == (place.network ? place.network->inode() : workload::own_network());
-      });
+  container.has_moved = inode != 0 && inode != (first ? first->inode() : workload::own_network());
   if (container.has_moved) {
     spdlog::warn("container {}: {}", container.id.substr(0, 12), kMoved);
   }

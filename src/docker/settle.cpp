@@ -37,6 +37,7 @@ void Source::complain(Container& container, const std::string& problem) {
 
 void Source::settle(Container& container) {
   sought_.erase(container.id);
+  declare_soon();
   if (!engines_.empty() && engines_of(container).empty()) {
     leave_to_its_engine(container);
     return;
@@ -87,10 +88,10 @@ void Source::settle_by_labels(Container& container, Network network) {
 void Source::leave_to_its_engine(Container& container) {
   const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
   const char* engine = text(engine_of_cgroup(name));
-  leave(container);
   if (std::exchange(container.is_left_alone, true)) {
     return;
   }
+  leave(container);
   workload::Description description = describe(container, {});
   registry_.list_unenforced(
       description, fmt::format("left alone: it is a container of {}, and no socket of that is in "
@@ -109,6 +110,20 @@ const Source::Image* Source::image_of(const Container& container) {
 bool Source::is_image_gone(const Container& container) {
   const Image* image = image_of(container);
   return image != nullptr && image->is_gone;
+}
+
+/// A warning about labels that are the image's too; empty where there are none.
+std::string Source::lost_labels(const Container& container) const {
+  const Image* image = container.engine == nullptr ? nullptr : image_of(container);
+  if (image == nullptr || !image->labels) {
+    return {};
+  }
+  const auto lost = labels_lost_to_image(container.facts->labels, *image->labels, settings());
+  return lost.empty() ? std::string()
+                      : fmt::format(
+                            "no identity by {}: the image has {} as well; list the keys in "
+                            "[docker] image_labels of identity.toml if they are to count",
+                            fmt::join(lost, ", "), lost.size() == 1 ? "it" : "them");
 }
 
 /// nullopt: not to be told before the image's labels are known.
@@ -160,6 +175,9 @@ workload::Description Source::describe(const Container& container,
         description.warnings.emplace_back(kMoved);
       }
     }
+    if (std::string lost = lost_labels(container); !lost.empty()) {
+      description.warnings.push_back(std::move(lost));
+    }
   }
   return description;
 }
@@ -177,6 +195,11 @@ void Source::enforce(Container& container, const policy::LabelSet& labels) {
     return;
   }
   container.problem.clear();
+  if (const std::string lost = lost_labels(container);
+      container.lost_labels != lost && !lost.empty()) {
+    spdlog::warn("container {}: {}", description.name, lost);
+    container.lost_labels = lost;
+  }
 }
 
 /// Not inspected yet; or in a cgroup that is not its own, as with the cgroupfs driver beside cgroup

@@ -35,9 +35,13 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
     sd_event_source_set_priority(seek_, kSeekPriority);
     sd_event_source_set_enabled(seek_, SD_EVENT_OFF);
   }
+  if (sd_event_add_defer(loop_, &declare_, on_declare, this) >= 0) {
+    sd_event_source_set_enabled(declare_, SD_EVENT_OFF);
+  }
 }
 
 Source::~Source() {
+  sd_event_source_disable_unref(declare_);
   sd_event_source_disable_unref(retry_);
   sd_event_source_disable_unref(seek_);
 }
@@ -46,9 +50,11 @@ void Source::configure(std::shared_ptr<const policy::Identity> identity) {
   identity_ = std::move(identity);
   if (settings().containers == policy::DockerSettings::Containers::none) {
     forget_all();
+    declare_soon();
     return;
   }
   connect();
+  declare_soon();
   look_at_cgroups();
   for (Container* container : all()) {
     settle(*container);
@@ -212,6 +218,7 @@ void Source::cgroup_gone(const std::string& path) {
   if (const auto found = containers_.find(id);
       !id.empty() && found != containers_.end() && found->second->cgroup == path) {
     forget_start(*found->second);
+    declare_soon();
     if (found->second->is_left_alone) {
       registry_.end_container(id);  // nobody else tells of its end
       containers_.erase(found);
@@ -238,6 +245,8 @@ void Source::on_listing(Engine& engine, std::vector<ContainerFacts> listed) {
     container.engine = &engine;
   }
   forget_unused_images();
+  engine.asks_networks = false;
+  ask_for_networks(engine);
   for (Container* container : all()) {
     if (container->engine != nullptr && container->engine != &engine) {
       continue;
@@ -274,6 +283,8 @@ void Source::keep_inspected(const Container& container, ContainerFacts& listed) 
     listed.cgroup_parent = container.facts->cgroup_parent;
     listed.publishes_ports = container.facts->publishes_ports;
     listed.capabilities = container.facts->capabilities;
+    listed.networks = container.facts->networks;
+    listed.addresses = container.facts->addresses;
   }
 }
 
@@ -294,7 +305,9 @@ void Source::forget_unused_images() {
 void Source::on_event(Engine& engine, const Event& event) {
   static const std::set<std::string, std::less<>> kTelling = {
       "create", "start", "die", "destroy", "rename", "update", "remove", "restart", "stop", "kill"};
-  if (kTelling.contains(event.action)) {
+  if (event.id.empty()) {
+    ask_for_networks(engine);
+  } else if (kTelling.contains(event.action)) {
     ask(engine, event.id);
   }
 }

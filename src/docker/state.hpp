@@ -16,7 +16,7 @@ namespace trireme::docker {
 
 /// A warning about a container whose first process is elsewhere than it was.
 inline constexpr const char* kMoved =
-    "its first process has left the network that it was started in: only that one is enforced";
+    "its first process has left the network that it was started in, which is enforced all the same";
 
 /// The labels of an image: not known yet, not to be had any more, or known.
 struct Source::Image {
@@ -29,8 +29,11 @@ struct Source::Engine {
   Engine(sd_event* loop, Link::Handlers handlers) : link(loop, std::move(handlers)) {}
 
   Link link;
-  std::optional<EngineKind> kind;       // as cgroups were last divided
-  std::map<std::string, Image> images;  // by id, of containers that have labels
+  std::optional<EngineKind> kind;                     // as cgroups were last divided
+  std::map<std::string, Image> images;                // by id, of containers that have labels
+  std::optional<std::vector<NetworkFacts>> networks;  // nullopt: not told yet
+  bool asks_networks = false;                         // an answer is under way
+  bool ask_networks_again = false;                    // something happened meanwhile
 };
 
 struct Source::Container {
@@ -52,6 +55,7 @@ struct Source::Container {
   };
   std::map<const Engine*, Question> questions = {};
   bool is_left_alone = false;  // no engine of its kind is configured
+  std::string lost_labels;     // the last warning about them that was logged
   std::string problem;         // the last one that was logged
 };
 

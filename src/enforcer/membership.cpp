@@ -57,9 +57,6 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     return tl::unexpected(fits.error());
   }
   if (number == 0) {
-    if (Status provable = common_.check ? common_.check(labels) : Status{}; !provable) {
-      return tl::unexpected(provable.error());
-    }
     const auto fresh = common_.numbers.take();
     if (!fresh) {
       return fail("all 16 million workload numbers are in use");

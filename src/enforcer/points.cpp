@@ -15,8 +15,6 @@ using workload::CgroupRef;
 
 namespace {
 
-constexpr std::uint32_t kLoopbackDevice = 1;
-
 Error unwritable(const Error& error) {
   return {"its network namespace cannot be enforced: " + error.message, error.hint};
 }
@@ -25,13 +23,6 @@ bool is_link_local(const policy::Address& address) {
   const bool v4 = address.family == policy::Address::Family::v4;
   return v4 ? address.bytes[0] == 169 && address.bytes[1] == 254
             : address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0U) == 0x80;
-}
-
-policy::Prefix network_of(policy::Address address, std::uint8_t length) {
-  for (std::size_t bit = length; bit < address.size() * 8; bit++) {
-    address.bytes.at(bit / 8) &= static_cast<std::uint8_t>(~(0x80U >> bit % 8));
-  }
-  return {address, length};
 }
 
 }  // namespace
@@ -43,7 +34,7 @@ Result<std::unique_ptr<Points>> Points::open(Common& common, verifier::Verifier*
   if (Status opened = points->open_here(points->host_, false); !opened) {
     return tl::unexpected(opened.error());
   }
-  points->look_at_addresses(points->host_);
+  points->look_at_addresses();
   return points;
 }
 
@@ -62,11 +53,13 @@ Status Points::open_here(Point& point, bool owned) {
     return tl::unexpected(enforcer.error());
   }
   point.enforcer = std::move(*enforcer);
-  auto addresses = kernel::AddressWatch::open();
-  if (!addresses) {
-    return tl::unexpected(addresses.error());
+  if (!owned) {
+    auto addresses = kernel::AddressWatch::open();
+    if (!addresses) {
+      return tl::unexpected(addresses.error());
+    }
+    point.addresses = std::make_unique<kernel::AddressWatch>(std::move(*addresses));
   }
-  point.addresses = std::make_unique<kernel::AddressWatch>(std::move(*addresses));
   if (verifier_ != nullptr) {
     auto sockets = verifier::PointSockets::open(verifier_->threads());
     if (!sockets) {
@@ -135,11 +128,7 @@ Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& netw
     return tl::unexpected(!entered ? entered.error() : opened.error());
   }
   std::ignore = point->enforcer->set_speakers(speakers_);  // nothing is written yet
-  Point* made = points_.emplace(network->inode(), std::move(point)).first->second.get();
-  if (!live_) {
-    look_at_addresses(*made);
-  }
-  return made;
+  return points_.emplace(network->inode(), std::move(point)).first->second.get();
 }
 
 /// `joins` puts the cgroup into the point of its network, which is made where there is none.
@@ -155,9 +144,6 @@ Status Points::join(const CgroupRef& cgroup, const std::function<Status(Enforcer
     if (Status started = (*point)->enforcer->start(); !started) {
       std::ignore = (*point)->enforcer->end(cgroup, 0);
       joined = tl::unexpected(unwritable(started.error()));
-    } else {
-      look_at_addresses(
-          **point);  // which tells every other point: not before it is sure that this one stays
     }
   }
   // A table of an earlier daemon, where there is one, goes on refusing.
@@ -295,7 +281,6 @@ void Points::close(Point& point) {
     verifier_->remove_point(point.id);
   }
   points_.erase(point.network->inode());
-  spread_speakers();
 }
 
 Status Points::apply(std::shared_ptr<const policy::Policy> policy) {
@@ -328,25 +313,25 @@ void Points::set_peers(std::vector<policy::Prefix> peers) {
   spread_speakers();
 }
 
-void Points::look_at_addresses(Point& point) {
-  const auto listed = point.addresses->list();
+void Points::set_container_networks(std::vector<policy::Prefix> networks) {
+  container_networks_ = std::move(networks);
+  spread_speakers();
+}
+
+void Points::look_at_addresses() {
+  const auto listed = host_.addresses->list();
   if (!listed) {
     if (log_shares().admit("network namespaces")) {
       spdlog::error("{}", listed.error().text());
     }
     return;
   }
-  point.speakers.clear();
+  own_addresses_.clear();
   for (const kernel::InterfaceAddress& item : *listed) {
-    // An address on lo is this host's as any other is (anycast, a virtual IP); what a container
-    // has on its lo is not on a link.
-    const bool on_no_link = item.device == kLoopbackDevice && point.network != nullptr;
-    if (on_no_link || item.address.is_loopback() || is_link_local(item.address)) {
-      continue;
+    // An address on lo is this host's as any other is (anycast, a virtual IP).
+    if (!item.address.is_loopback() && !is_link_local(item.address)) {
+      own_addresses_.push_back({item.address, static_cast<std::uint8_t>(item.address.size() * 8)});
     }
-    const auto whole = static_cast<std::uint8_t>(item.address.size() * 8);
-    point.speakers.push_back(
-        network_of(item.address, point.network == nullptr ? whole : item.length));
   }
   if (point.network == nullptr) {
     if (Status told = common_.local.set_own(point.speakers); !told) {
@@ -359,8 +344,8 @@ void Points::look_at_addresses(Point& point) {
 /// One list for all points: what a namespace sends to itself never leaves by an interface.
 void Points::spread_speakers() {
   std::vector<policy::Prefix> together = peers_;
-  for (const Point* point : all()) {
-    together.insert(together.end(), point->speakers.begin(), point->speakers.end());
+  for (const auto* part : {&container_networks_, &own_addresses_}) {
+    together.insert(together.end(), part->begin(), part->end());
   }
   together = policy::disjoint(std::move(together));
   if (verifier_ == nullptr || together == speakers_) {

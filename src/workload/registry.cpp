@@ -67,21 +67,27 @@ Workload from(const Description& description, std::uint64_t id) {
   return workload;
 }
 
-void look_at_capabilities(Workload& workload) {
-  std::erase_if(workload.warnings,
-                [](const std::string& warning) { return warning.starts_with("CAP_"); });
+}  // namespace
+
+Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
+    : tree_(tree), enforcement_(enforcement) {}
+
+/// For warnings that change by themselves.
+void Registry::look_at(Workload& workload) const {
+  std::erase_if(workload.warnings, [](const std::string& warning) {
+    return warning.starts_with("CAP_") || warning.starts_with(kLocalOnly);
+  });
   if (workload.pid != 0) {
     const kernel::Netns* network =
         workload.places.empty() ? nullptr : workload.places.front().network.get();
     std::ranges::move(capability_warnings(workload.pid, network),
                       std::back_inserter(workload.warnings));
   }
+  if (const Status proved = provable ? provable(workload.labels) : Status{};
+      !proved && workload.state == State::enforced) {
+    workload.warnings.push_back(kLocalOnly + proved.error().text());
+  }
 }
-
-}  // namespace
-
-Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
-    : tree_(tree), enforcement_(enforcement) {}
 
 Result<policy::LabelSet> Registry::with_host_labels(const policy::LabelSet& own) const {
   policy::LabelSet labels = own;
@@ -193,7 +199,7 @@ Status Registry::refresh(Workload known, const Description& description,
     known.pid = description.pid;
   }
   known.warnings = description.warnings;
-  look_at_capabilities(known);
+  look_at(known);
   if (known.name != before.name || known.container_id != before.container_id || !same_places) {
     if (auto written = write_record(tree_, known); !written) {
       std::ignore = shut(std::move(known), written.error().message);
@@ -275,7 +281,12 @@ Status Registry::enforce(Workload workload, policy::Number number, bool settled)
     std::ignore = shut(std::move(workload), written.error().message);
     return written;
   }
-  look_at_capabilities(workload);
+  look_at(workload);
+  for (const std::string& warning : workload.warnings) {
+    if (warning.starts_with(kLocalOnly)) {
+      spdlog::warn("workload {}: {}", workload.name, warning);
+    }
+  }
   store(std::move(workload));
   return {};
 }
@@ -311,7 +322,7 @@ void Registry::list_unenforced(const Description& description, const std::string
   workload.name = free_name(description.name, description.container_id, description.container_id);
   workload.state = State::unenforced;
   workload.reason = reason;
-  look_at_capabilities(workload);
+  look_at(workload);
   store(std::move(workload));
 }
 
@@ -387,7 +398,7 @@ void Registry::examine(const std::string& cgroup_path) {
     return;
   }
   Workload workload = *known;
-  look_at_capabilities(workload);
+  look_at(workload);
   if (workload.warnings != known->warnings) {
     store(std::move(workload));
   }

@@ -195,13 +195,10 @@ class Containers(LabCase):
         """What has a network namespace of its own, and what is shut before anything is known of
         it."""
         bridged = self.lab.must("docker run -d -l app=web busybox httpd -f -p 7010 -h /srv")
-        many = " ".join(
-            f"-l key{i}={'v' * 60}" for i in range(20)
-        )  # more than a token has room for: it stays in quarantine
+        many = " ".join(f"-l key{i}=v" for i in range(130))  # more than an identity can have
         shut = self.run_container("-l app=web " + many)
         self.lab.await_state(bridged, "enforced")
         self.lab.await_state(shut, "quarantined")
-        self.assertRegex(self.lab.workload_of(shut)["reason"], r"its labels take 1\d{3} bytes")
         address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
         pid = self.lab.must("docker inspect -f '{{.State.Pid}}' " + bridged)
         fetches = [
@@ -272,6 +269,14 @@ class Containers(LabCase):
         container = self.lab.must(f"docker run -d --net=host impostor {SERVE.format(port=7007)}")
         waiting.until(lambda: self.lab.workload_of(container), "it is listed")
         self.assertNotIn("app", self.lab.workload_of(container)["labels"])
+        given = self.lab.must(
+            f"docker run -d --net=host -l app=nginx impostor {SERVE.format(port=7014)}"
+        )
+        for each in (container, given):  # nothing tells them apart
+            waiting.until(
+                lambda: "image_labels" in json.dumps(self.lab.workload_of(each)["warnings"]),
+                "the label is warned of",
+            )
         self.assertEqual(self.lab.ask(7007, "app=nginx"), "")
 
     def test_docker_restarts(self):
@@ -416,6 +421,33 @@ class Containers(LabCase):
             20,
         )
 
+    def test_labels_that_no_token_has_room_for_count_on_this_host_alone(self):
+        """Compose and Traefik bring many: what needs no token goes on, the rest is refused, and why
+        is told."""
+        many = " ".join(f"-l key{i}={'v' * 60}" for i in range(20))
+        server = self.run_container(f"-l app=web {many}", SERVE.format(port=7015))
+        self.lab.await_state(server, "enforced")
+        self.assertRegex(
+            json.dumps(self.lab.workload_of(server)["warnings"]),
+            r"LOCAL ONLY: refused by peers in other networks: its labels take 1\d{3} bytes",
+        )
+        self.assertIn("LOCAL ONLY", self.lab.must("trirectl workloads").replace("\n", " "))
+        fetch = FETCH.format(port=7015)
+        same = f"docker run --rm --net=host -l app=web {many} busybox {fetch}"
+        self.assertEqual(self.lab.must(same), "served")
+        self.assertEqual(self.lab.ask(7015, "app=web"), "")
+        # Across networks, with the reason in the log of flows.
+        other = self.lab.must(f"docker run -d -l app=web {many} nginx")
+        self.lab.await_state(other, "enforced")
+        address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {other}")
+        fetch = f"curlimages/curl curl -sS --max-time 3 http://{address}"
+        same = f"docker run --rm --net=host -l app=web {many} {fetch}"
+        self.assertEqual(self.lab.sh(same).stdout, "")
+        waiting.until(
+            lambda: "labels and credential do not fit" in self.lab.must("trirectl flows --json"),
+            "the refusal is told",
+        )
+
     def test_what_leaves_its_network_stays_enforced_there(self):
         """Pid 1 makes itself a network namespace after it has started a server: the server is a
         workload all the same, whatever is looked at again."""
@@ -456,11 +488,42 @@ class Containers(LabCase):
         self.assertIn("has left the network", json.dumps(self.lab.workload_of(host)["warnings"]))
         self.lab.must("systemctl restart trireme", 60)
         assert_enforced("after a restart")
+        self.lab.must("systemctl stop trireme && trirectl flush")
+        self.lab.start_trireme()
+        assert_enforced("after a start that knows of nothing")
         # Who joins it now joins what pid 1 has made.
         joined = self.lab.must(
             f"docker run -d --net=container:{bridge} -l app=web busybox sleep 600"
         )
         self.lab.await_state(joined, "enforced")
+
+    def test_tokens_are_expected_where_docker_declares_networks(self):
+        """Whatever addresses a container gives itself."""
+
+        def speakers():
+            return self.lab.must("nft list set inet trireme speakers4")
+
+        self.addCleanup(self.lab.sh, "docker network rm late")
+        bridged = self.lab.must("docker run -d --cap-add NET_ADMIN -l app=web busybox sleep 600")
+        self.lab.await_state(bridged, "enforced")
+        waiting.until(lambda: "172.17.0.0/16" in speakers(), "the bridge's network is known")
+        self.lab.must(f"docker exec {bridged} ip addr add 1.1.1.1/1 dev eth0")
+        self.lab.must("docker network create --subnet 10.99.0.0/24 late")
+        late = self.lab.must("docker run -d --net=late -l app=web nginx")
+        waiting.until(lambda: "10.99.0.0/24" in speakers(), "the new network is known", 20)
+        self.lab.must("systemctl restart trireme", 60)
+        for container in (bridged, late):
+            self.lab.await_state(container, "enforced")
+        self.assertIn("10.99.0.0/24", speakers(), "before Docker has answered, too")
+        self.assertNotIn("0.0.0.0/1", speakers())
+        address = self.lab.must(
+            f"docker inspect -f '{{{{.NetworkSettings.Networks.late.IPAddress}}}}' {late}"
+        )
+        fetch = f"curl -sS --max-time 5 http://{address}"
+        self.assertEqual(self.lab.must(f"trirun --label app=web -- {fetch}"), "hello from nginx")
+        self.assertEqual(self.lab.sh(fetch).stdout, "")
+        self.lab.must(f"docker rm -f {late}")
+        waiting.until(lambda: "10.99.0.0/24" not in speakers(), "nobody is in it any more")
 
     def test_docker_proxy_is_the_host(self):
         """A host-network workload reaches a published port through docker-proxy, a plain process,

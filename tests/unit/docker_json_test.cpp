@@ -26,9 +26,8 @@ TEST(DockerJson, Events) {
   ASSERT_TRUE(event && event->has_value());
   EXPECT_EQ((*event)->action, "start");
   EXPECT_EQ((*event)->id, kId);
-  for (const char* other :
-       {R"({"Type":"network"})", R"({"Type":"container","Actor":{"ID":"../x"}})", R"({"Type":7})",
-        "[]", "{}"}) {
+  for (const char* other : {R"({"Type":"volume"})", R"({"Type":"container","Actor":{"ID":"../x"}})",
+                            R"({"Type":7})", "[]", "{}"}) {
     const auto none = parse_event(other);
     ASSERT_TRUE(none) << other;
     EXPECT_FALSE(none->has_value()) << other;
@@ -36,6 +35,13 @@ TEST(DockerJson, Events) {
   for (const char* bad : {"", "{", "7", "null", "\"x\""}) {
     EXPECT_FALSE(parse_event(bad)) << bad;
   }
+}
+
+TEST(DockerJson, EventsOfNetworksHaveNoContainer) {
+  const auto event = parse_event(R"({"Type":"network","Action":"create","Actor":{"ID":"x"}})");
+  ASSERT_TRUE(event && *event);
+  EXPECT_EQ((*event)->action, "create");
+  EXPECT_EQ((*event)->id, "");
 }
 
 TEST(DockerJson, ListsLeaveOutWhatCannotBeUnderstood) {
@@ -83,6 +89,27 @@ TEST(DockerJson, Inspections) {
         R"({"Id":")" + kId + R"("})", std::string("{}"), std::string("[]"), std::string("")}) {
     EXPECT_FALSE(parse_inspection(bad)) << bad;
   }
+}
+
+TEST(DockerJson, Networks) {
+  const auto networks = parse_networks(
+      R"([{"Name":"bridge","Driver":"bridge","IPAM":{"Config":[{"Subnet":"172.17.0.0/16"},)"
+      R"({"Subnet":"fd00::/64"},{"Subnet":"nonsense"},7]}},)"
+      R"({"Name":"lan","Driver":"macvlan","IPAM":{"Config":[{"Subnet":"192.168.1.0/24"}]}},)"
+      R"({"Name":"host","Driver":"host","IPAM":{"Config":null}},7])");
+  ASSERT_TRUE(networks);
+  ASSERT_EQ(networks->size(), 4U);
+  EXPECT_EQ(networks->at(0).name, "bridge");
+  EXPECT_THAT(networks->at(0).prefixes,
+              testing::ElementsAre(*policy::Prefix::parse("172.17.0.0/16"),
+                                   *policy::Prefix::parse("fd00::/64")));
+  EXPECT_THAT(networks->at(1).prefixes, testing::IsEmpty()) << "the LAN is not this host's";
+  EXPECT_FALSE(parse_networks("{}"));
+  const auto facts = parse_inspection(inspection(
+      R"(,"NetworkSettings":{"Networks":{"lan":{"IPAddress":"192.168.1.7","GlobalIPv6Address":""},"x":7}})"));
+  ASSERT_TRUE(facts);
+  EXPECT_THAT(facts->networks, testing::ElementsAre("lan", "x"));
+  EXPECT_THAT(facts->addresses, testing::ElementsAre(*policy::Address::parse("192.168.1.7")));
 }
 
 TEST(DockerJson, Images) {
@@ -166,6 +193,19 @@ TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
   EXPECT_THAT(keys(), ::testing::UnorderedElementsAre("own", "tier", "com.docker.compose.project"))
       << "without a '*' it is the whole key";
   EXPECT_FALSE(identity_labels({{"no label", "x"}}, {}, settings));
+}
+
+TEST(DockerLabels, ThoseThatTheImageHasTooAreTold) {
+  policy::DockerSettings settings;
+  const RawLabels image = {{"app", "nginx"}, {"maintainer", "x"}, {"tier", "front"}, {"a", "b"}};
+  const RawLabels labels = {{"app", "nginx"}, {"maintainer", "x"}, {"tier", "back"}, {"own", "o"}};
+  const auto lost = [&] { return labels_lost_to_image(labels, image, settings); };
+  EXPECT_THAT(lost(), testing::ElementsAre("app=nginx"));
+  settings.labels = {"tier"};
+  EXPECT_THAT(lost(), testing::IsEmpty());
+  settings.labels.clear();
+  settings.image_labels = {"app"};
+  EXPECT_THAT(lost(), testing::IsEmpty());
 }
 
 TEST(DockerLabels, OnlyListedOnesWhereThereIsAList) {

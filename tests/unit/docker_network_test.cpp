@@ -381,6 +381,67 @@ TEST_F(DockerNetworkTest, ARefusedEnrolmentIsTriedAgain) {
   EXPECT_TRUE(becomes(hex('b'), "enforced"));
 }
 
+TEST_F(DockerNetworkTest, TokensAreExpectedWhereTheEngineDeclaresNetworks) {
+  const auto network = [](const char* name, const char* driver, const char* subnet) {
+    return json{{"Name", name},
+                {"Driver", driver},
+                {"IPAM", {{"Config", json::array({{{"Subnet", subnet}}})}}}};
+  };
+  DeclaredNetworks declared;
+  const auto follow = [&] {
+    source_->on_declared = [&](const DeclaredNetworks& networks) { declared = networks; };
+  };
+  const auto are = [&](const std::vector<const char*>& texts) {
+    std::vector<policy::Prefix> wanted;
+    for (const char* each : texts) {
+      wanted.push_back(*policy::Prefix::parse(each));
+    }
+    return await([&] { return declared[docker_->socket()] == wanted; });
+  };
+  const auto attach = [&](char digit, const char* name, const char* address) {
+    docker_->containers[hex(digit)]["NetworkSettings"]["Networks"][name]["IPAddress"] = address;
+  };
+  follow();
+  docker_->networks = {network("bridge", "bridge", "172.17.0.0/16"),
+                       network("shop", "bridge", "172.18.0.0/16"),
+                       network("lan", "macvlan", "192.168.1.0/24")};
+  connect();
+  settle();
+  EXPECT_TRUE(declared.empty()) << "nobody under policy is in one of them";
+  create(hex('b'), "bridge", {{"app", "web"}}, "default");
+  attach('b', "bridge", "172.17.0.2");
+  launch(hex('b'), true);
+  ASSERT_TRUE(are({"172.17.0.0/16", "172.17.0.2/32"}));
+  create(hex('c'), "lan", {{"app", "web"}}, "lan");
+  attach('c', "lan", "192.168.1.7");
+  launch(hex('c'), true);
+  ASSERT_TRUE(are({"172.17.0.0/16", "172.17.0.2/32", "192.168.1.7/32"}))
+      << "the LAN itself is not this host's";
+
+  // A network that is made and joined later.
+  docker_->networks.push_back(network("late", "bridge", "10.9.0.0/24"));
+  attach('b', "late", "10.9.0.2");
+  docker_->say(json{{"Type", "network"}, {"Action", "create"}, {"Actor", {{"ID", "x"}}}}.dump() +
+               "\n");
+  docker_->tell("update", hex('b'));
+  ASSERT_TRUE(
+      are({"10.9.0.0/24", "10.9.0.2/32", "172.17.0.0/16", "172.17.0.2/32", "192.168.1.7/32"}));
+
+  // A daemon that comes back while the engine is away has what was kept, until it tells anew.
+  docker_->stop();
+  DeclaredNetworks kept = declared;
+  start_daemon();
+  source_->set_declared(std::move(kept));
+  declared.clear();
+  follow();
+  settle();
+  EXPECT_TRUE(declared.empty()) << "nothing new";
+  docker_->networks.erase(1);
+  docker_->containers[hex('c')]["NetworkSettings"] = nullptr;
+  docker_->start();
+  EXPECT_TRUE(are({"10.9.0.0/24", "10.9.0.2/32", "172.17.0.0/16", "172.17.0.2/32"}));
+}
+
 TEST_F(DockerNetworkTest, OnlyHostNetworksLeavesItAlone) {
   settings_.docker.containers = Containers::host_network;
   configure();

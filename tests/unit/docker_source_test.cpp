@@ -67,8 +67,12 @@ TEST_F(DockerTest, LabelsOfTheImageAreNoIdentity) {
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   EXPECT_EQ(registry_->find_container(hex('a'))->labels,
             labels({{"owner", "me"}, {"role", "front"}}));
+  EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
+              ::testing::Contains(::testing::HasSubstr("no identity by app=web: ")));
   settings_.docker.image_labels = {"*"};
   configure();
+  EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
+              ::testing::Not(::testing::Contains(::testing::HasSubstr("image_labels"))));
   EXPECT_EQ(registry_->find_container(hex('a'))->labels,
             labels({{"app", "web"}, {"owner", "me"}, {"role", "front"}}));
 }

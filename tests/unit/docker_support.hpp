@@ -103,6 +103,7 @@ class FakeDocker {
   bool lists_host_networks = false;        // as Podman does, whatever the network
   bool is_list_held = false;               // made when asked for, sent by release_list()
   std::string server;                      // what it says that it is
+  json networks = json::array();           // as /networks lists them
   unsigned lists = 0;
   unsigned inspections = 0;
 
@@ -165,6 +166,8 @@ class FakeDocker {
       connection.is_stream = true;
       send(connection,
            "HTTP/1.1 200 OK\r\nServer: " + server + "\r\nTransfer-Encoding: chunked\r\n\r\n");
+    } else if (path == "/networks") {
+      respond(connection, 200, networks.dump());
     } else if (path == "/info") {
       respond(connection, 200,
               R"({"ServerVersion":"20.10.24","CgroupDriver":"systemd","CgroupVersion":"2"})");

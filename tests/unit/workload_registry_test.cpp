@@ -345,6 +345,23 @@ TEST_F(RegistryTest, TellsOfEveryChange) {
                                             "web.scope ended"}));
 }
 
+TEST_F(RegistryTest, LabelsThatCannotBeProvedAreAWarning) {
+  bool fits = false;
+  registry_->provable = [&](const policy::LabelSet&) {
+    return fits ? Status{} : Status(fail("no token has room for its labels"));
+  };
+  const std::string path = make("web.scope");
+  ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
+  const auto warnings = [&] { return registry_->find_cgroup(path)->warnings; };
+  EXPECT_EQ(registry_->find_cgroup(path)->state, State::enforced) << "its local use goes on";
+  EXPECT_THAT(warnings(), ::testing::ElementsAre("LOCAL ONLY: no token has room for its labels"));
+  registry_->examine(path);
+  EXPECT_EQ(warnings().size(), 1U);
+  fits = true;  // another credential
+  registry_->examine(path);
+  EXPECT_THAT(warnings(), ::testing::IsEmpty());
+}
+
 TEST_F(RegistryTest, WarnsOfCapabilities) {
   const std::string path = make("web.scope");
   test::Sleeper process;

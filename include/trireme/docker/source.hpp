@@ -31,6 +31,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,7 +47,11 @@ struct sd_event_source;
 namespace trireme::docker {
 
 struct ContainerFacts;
+struct NetworkFacts;
 struct Event;
+
+/// Where containers of a socket's engine can be reached at addresses of their own.
+using DeclaredNetworks = std::map<std::string, std::vector<policy::Prefix>>;  // by socket
 
 class Source final : public workload::Source {
  public:
@@ -62,6 +67,12 @@ class Source final : public workload::Source {
   /// containers are known to be in.
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
+  /// What an earlier daemon has last heard of; it stands for each engine until that tells it all.
+  void set_declared(DeclaredNetworks networks) { declared_ = std::move(networks); }
+  /// Prefixes of the bridge networks that containers under policy are in, and the addresses that
+  /// their engines have given them, whenever they change. None of it comes from what is in a
+  /// container's network namespace.
+  std::function<void(const DeclaredNetworks&)> on_declared;
   /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected, of each engine;
   /// and how many containers are left alone.
   [[nodiscard]] std::string status() const override;
@@ -99,6 +110,12 @@ class Source final : public workload::Source {
   void remember_parent(const std::string& parent);
   void locate(Container& container, std::uint32_t pid);
   void not_there(const Engine& engine, const std::string& id);
+  void ask_for_networks(Engine& engine);
+  void networks_told(Engine& engine, Result<std::vector<NetworkFacts>> answer);
+  void declare_soon();
+  void declare();
+  [[nodiscard]] std::vector<policy::Prefix> networks_of(const Engine& engine, bool& complete) const;
+  static int on_declare(sd_event_source* source, void* self);
   void look_at_image(Engine& engine, const std::string& image_id);
   void retry_later(const std::string& id);
   static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
@@ -114,6 +131,7 @@ class Source final : public workload::Source {
   void leave(Container& container);
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
   [[nodiscard]] static const Image* image_of(const Container& container);
+  [[nodiscard]] std::string lost_labels(const Container& container) const;
   [[nodiscard]] static bool is_image_gone(const Container& container);
   [[nodiscard]] Result<std::optional<policy::LabelSet>> labels_of(const Container& container) const;
   [[nodiscard]] workload::Description describe(const Container& container,
@@ -148,6 +166,8 @@ class Source final : public workload::Source {
   sd_event_source* retry_ = nullptr;
   std::set<std::string> sought_;  // containers that start, their network not known yet
   sd_event_source* seek_ = nullptr;
+  DeclaredNetworks declared_;
+  sd_event_source* declare_ = nullptr;
   std::vector<std::unique_ptr<Engine>> engines_;  // one for each configured socket
 };
 

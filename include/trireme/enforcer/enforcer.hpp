@@ -35,9 +35,6 @@ struct Common {
   const verifier::Identities& identities;
   /// What judges local traffic at its sockets.
   LocalPolicy& local;
-  /// Whether labels can be proved to others; an error keeps a new workload with them from being
-  /// enrolled.
-  std::function<Status(const policy::LabelSet&)> check = {};
   /// A workload's number, before the first packet can bear it; and after the last.
   std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
   std::function<void(policy::Number)> on_leave = {};

@@ -22,9 +22,7 @@ struct Point {
   handshake::PointId id = 0;                     // 0: the daemon's own namespace
   std::shared_ptr<const kernel::Netns> network;  // null: the daemon's own
   std::unique_ptr<Enforcer> enforcer;
-  std::unique_ptr<kernel::AddressWatch> addresses;
-  std::vector<policy::Prefix> speakers;  // its own part: what is on its links, or its very
-                                         // addresses where it is the daemon's own
+  std::unique_ptr<kernel::AddressWatch> addresses;  // of the daemon's own: null elsewhere
 };
 
 class Points final : public workload::Enforcement {
@@ -67,9 +65,12 @@ class Points final : public workload::Enforcement {
   /// Peers elsewhere that are expected to speak tokens; empty where there is no credential for
   /// them.
   void set_peers(std::vector<policy::Prefix> peers);
-  /// Looks at the addresses of a point again; brings every point up to date where speakers have
+  /// Where containers of this host can be reached, as their engines declare it: what is in a
+  /// container's network namespace may be the container's own doing.
+  void set_container_networks(std::vector<policy::Prefix> networks);
+  /// Looks at this host's addresses again; brings every point up to date where speakers have
   /// changed.
-  void look_at_addresses(Point& point);
+  void look_at_addresses();
 
   /// As Enforcer's, at every point. The first error, after all were tried.
   [[nodiscard]] Result<std::size_t> settle();
@@ -110,7 +111,9 @@ class Points final : public workload::Enforcement {
   std::map<std::uint64_t, std::unique_ptr<Point>> points_;  // by inode of the namespace
   std::map<std::uint64_t, std::vector<Home>> homes_;        // by cgroup id
   std::vector<policy::Prefix> peers_;
-  std::vector<policy::Prefix> speakers_;
+  std::vector<policy::Prefix> container_networks_;
+  std::vector<policy::Prefix> own_addresses_;
+  std::vector<policy::Prefix> speakers_;  // all of these
   handshake::PointId last_id_ = 0;
   bool live_ = false;
 };

@@ -74,7 +74,7 @@ class Registry {
   /// quarantined at its birth.
   void release(const std::string& cgroup_path);
   /// Looks at the capabilities of the workload's process again (after trirun's exec, before a
-  /// listing); cheap: one small file is read.
+  /// listing), and whether its labels can be proved; cheap: one small file is read.
   void examine(const std::string& cgroup_path);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
@@ -88,6 +88,9 @@ class Registry {
   [[nodiscard]] std::vector<const Workload*> all() const;
   [[nodiscard]] std::size_t size() const { return by_key_.size(); }
 
+  /// Whether labels can be proved to peers elsewhere; an error is a warning of the workloads that
+  /// have them. Without it all can.
+  std::function<Status(const policy::LabelSet&)> provable;
   /// Called after each change of a workload; `ended` true when it left the registry.
   std::function<void(const Workload&, bool ended)> on_change;
 
@@ -99,6 +102,7 @@ class Registry {
   [[nodiscard]] Result<std::uint64_t> id_of(const Description& description) const;
   [[nodiscard]] const Workload* find_key(const std::string& key) const;
   void supersede(const Description& description, std::uint64_t id);
+  void look_at(Workload& workload) const;
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);

@@ -23,6 +23,9 @@ enum class State : std::uint8_t {
 /// How the reason of one begins that is to be in quarantine, and that nothing keeps there.
 inline constexpr const char* kNotShut = "NOT SHUT";
 
+/// How the warning begins of one whose labels cannot be proved elsewhere.
+inline constexpr const char* kLocalOnly = "LOCAL ONLY: ";
+
 [[nodiscard]] const char* text(Kind kind);
 [[nodiscard]] const char* text(State state);
 
