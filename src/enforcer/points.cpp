@@ -333,10 +333,9 @@ void Points::look_at_addresses() {
       own_addresses_.push_back({item.address, static_cast<std::uint8_t>(item.address.size() * 8)});
     }
   }
-  if (point.network == nullptr) {
-    if (Status told = common_.local.set_own(point.speakers); !told) {
-      spdlog::error("the gate does not know this host's addresses: {}", told.error().text());
-    }
+  if (Status told = common_.local.set_own(own_addresses_);
+      !told && log_shares().admit("network namespaces")) {
+    spdlog::error("the gate does not know this host's addresses: {}", told.error().text());
   }
   spread_speakers();
 }
