@@ -54,6 +54,21 @@ std::string id_of_directory(std::string_view name) {
   return is_container_id(name) ? std::string(name) : std::string();
 }
 
+bool is_taken_at_birth(const std::string& path) {
+  const std::string parent = path.substr(0, path.rfind('/'));
+  if (id_of_scope(path.substr(path.rfind('/') + 1)).empty()) {
+    return parent == "/docker" || parent == "/libpod_parent";
+  }
+  for (std::size_t begin = 0; begin < parent.size();) {
+    const std::size_t end = std::min(parent.find('/', begin + 1), parent.size());
+    if (!std::string_view(parent).substr(begin, end - begin).ends_with(".slice")) {
+      return false;
+    }
+    begin = end;
+  }
+  return true;
+}
+
 std::string own_part(const std::string& path, std::string_view id) {
   for (std::size_t begin = 0; begin < path.size();) {
     const std::size_t end = std::min(path.find('/', begin + 1), path.size());

@@ -149,6 +149,9 @@ RunningContainers running_containers(const policy::DockerSettings& settings,
   }
   for (const std::string& cgroup : cgroups) {
     const auto why = unknown.find(cgroup);
+    if (!is_taken_at_birth(cgroup)) {
+      continue;
+    }
     if (why == unknown.end()) {
       found.left_alone.push_back(
           untold(cgroup, "no socket of its engine is in [docker] socket of identity.toml"));

@@ -151,6 +151,21 @@ TEST(DockerCgroup, NamesTellTheEngine) {
   std::filesystem::remove_all(directory);
 }
 
+TEST(DockerCgroup, TakenAtBirthAreThoseBelowSlicesAndKnownParents) {
+  const std::string id(64, 'a');
+  for (const std::string& path :
+       {"/docker-" + id + ".scope", "/system.slice/docker-" + id + ".scope",
+        "/a.slice/a-b.slice/libpod-" + id + ".scope", "/docker/" + id,
+        "/libpod_parent/libpod-" + id}) {
+    EXPECT_TRUE(is_taken_at_birth(path)) << path;
+  }
+  for (const std::string& path :
+       {"/user.slice/user-1.slice/user@1.service/user.slice/libpod-" + id + ".scope",
+        "/custom/docker-" + id + ".scope", "/custom/" + id, "/" + id}) {
+    EXPECT_FALSE(is_taken_at_birth(path)) << path;
+  }
+}
+
 TEST(DockerCgroup, TheOwnPartEndsWithTheId) {
   const std::string scope = "/a.slice/docker-" + kId + ".scope";
   EXPECT_EQ(own_part(scope, kId), scope);
