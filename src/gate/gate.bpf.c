@@ -29,6 +29,9 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 
 enum { REFUSE = 0, PASS = 1 };
 
+/* Not by the loader's relocations, which need BTF for every program. */
+const volatile struct trireme_layout layout = {};
+
 /* --- maps that last: an upgrade of the programs takes them over --- */
 
 struct {
@@ -41,7 +44,7 @@ struct {
 /* cgroup id -> number. Preallocated: tracing programs write it too. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 1 << 17);
+  __uint(max_entries, 1); /* the daemon decides how many */
   __type(key, __u64);
   __type(value, __u32);
 } numbers SEC(".maps");
@@ -570,19 +573,35 @@ int trireme_stamp(struct __sk_buff* skb) {
   return PASS;
 }
 
+/* Whether the socket is in the daemon's own network namespace. */
+static __always_inline int is_at_home(struct bpf_sock* sk) {
+  if (!layout.home || !layout.inode_of_network)
+    return 0;
+  /* The verifier lets no program calculate with a socket's address, and with a number it does. */
+  const char* address = 0;
+  const char* network = 0;
+  __u32 inode = 0;
+  if (bpf_probe_read_kernel(&address, sizeof address, &sk) ||
+      bpf_probe_read_kernel(&network, sizeof network, address + layout.network_of_socket) ||
+      bpf_probe_read_kernel(&inode, sizeof inode, network + layout.inode_of_network))
+    return 1;
+  return inode == layout.home;
+}
+
 /* Docker's resolver in a container's network, 127.0.0.11, is a socket that dockerd has made there:
  * of no workload, and part of the container. What a workload sends to it and what it answers passes
- * here; rules, which know whose network it is, refuse it elsewhere. It begins nothing itself. */
+ * in all network namespaces but the daemon's own. It begins nothing itself. */
 static __always_inline int is_resolver(const __u8* address) {
   const __u32* words = (const __u32*)address;
   return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff) &&
          words[3] == bpf_htonl(0x7f00000b);
 }
-static __always_inline int asks_resolver(const struct packet* p) {
-  return p->own == TRIREME_HOST && is_resolver(p->destination);
-}
-static __always_inline int resolver_answers(const struct packet* p) {
-  return p->from == TRIREME_HOST && is_resolver(p->source);
+/* Asked last, and once: the verifier takes its time over it. */
+static __always_inline int with_resolver(const struct packet* p, struct bpf_sock* sk,
+                                         int may_answer) {
+  return ((p->own == TRIREME_HOST && is_resolver(p->destination)) ||
+          (may_answer && p->from == TRIREME_HOST && is_resolver(p->source))) &&
+         !is_at_home(sk);
 }
 
 static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk, struct packet* p,
@@ -600,17 +619,17 @@ static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk,
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
   if (!read_addresses(skb, p->source, p->destination))
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
-  if (allowed(p, 0, tcp.destination) || asks_resolver(p))
+  if (allowed(p, 0, tcp.destination))
     return PASS;
   if (!is_request) {
-    if (resolver_answers(p))
-      return PASS;
     if (allowed(p, 1, tcp.source))
       return PASS;
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
     if (port && allowed(p, 1, *port))
       return PASS;
   }
+  if (with_resolver(p, sk, !is_request))
+    return PASS;
   return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
 
@@ -623,21 +642,26 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
   if (bpf_skb_load_bytes(skb, at, ports_here, 4) || !read_addresses(skb, p->source, p->destination))
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
   p->is_udp = 1;
-  if (allowed(p, 0, ports_here[1]) || asks_resolver(p))
+  if (allowed(p, 0, ports_here[1]))
     return PASS;
+  int may_answer = 1;
   if (sk->dst_port) {
-    if (allowed(p, 1, ports_here[0]) || resolver_answers(p))
+    if (allowed(p, 1, ports_here[0]))
       return PASS;
     __u16* port = bpf_sk_storage_get(&translated, sk, 0, 0);
     if (port && allowed(p, 1, *port))
       return PASS;
-    return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
+  } else {
+    struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, 0);
+    if (!ring)
+      may_answer = 0;
+    else
+      for (int i = 0; i < ASKED; i++)
+        if (ring->port[i] && allowed(p, 1, ring->port[i]))
+          return PASS;
   }
-  struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, 0);
-  if (ring)
-    for (int i = 0; i < ASKED; i++)
-      if (ring->port[i] && (resolver_answers(p) || allowed(p, 1, ring->port[i])))
-        return PASS;
+  if (with_resolver(p, sk, may_answer))
+    return PASS;
   return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
 
@@ -791,11 +815,19 @@ static __always_inline int is_hex(const char* text) {
       return 0;
   return 1;
 }
+/* Some compilers make a call of memcmp, which no program can do. */
+#define BEGINS_WITH(text, literal)                                               \
+  ({                                                                             \
+    int same = 1;                                                                \
+    _Pragma("unroll") for (__u32 at = 0; at < sizeof(literal) - 1; at++) same &= \
+        (text)[at] == (literal)[at];                                             \
+    same;                                                                        \
+  })
 static __always_inline int is_docker(const char* text) {
-  return !__builtin_memcmp(text, "docker-", PREFIX);
+  return BEGINS_WITH(text, "docker-");
 }
 static __always_inline int is_libpod(const char* text) {
-  return !__builtin_memcmp(text, "libpod-", PREFIX);
+  return BEGINS_WITH(text, "libpod-");
 }
 
 /* NAME.slice: whose children the daemon follows. */
@@ -807,13 +839,15 @@ static __always_inline int is_slice(const struct cgroup* cgroup) {
     return 0;
   char end[8] = {};
   return !bpf_probe_read_kernel(end, SUFFIX, text + size - 1 - SUFFIX) &&
-         !__builtin_memcmp(end, ".slice", SUFFIX);
+         BEGINS_WITH(end, ".slice");
 }
 
-static __always_inline int has_name(const struct cgroup* cgroup, const char* wanted, __u32 size) {
+/* The parents that the cgroupfs driver puts containers into. */
+static __always_inline int is_parent(const struct cgroup* cgroup) {
   char name[16] = {};
-  return bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name) == size &&
-         !__builtin_memcmp(name, wanted, size);
+  long size = bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name);
+  return (size == sizeof "docker" && BEGINS_WITH(name, "docker")) ||
+         (size == sizeof "libpod_parent" && BEGINS_WITH(name, "libpod_parent"));
 }
 
 enum { NO_CONTAINER, SCOPE, DIRECTORY };
@@ -830,8 +864,7 @@ static __always_inline int kind_of(const struct cgroup* cgroup) {
     return NO_CONTAINER;
   if (size == PREFIX + HEX)
     return is_libpod(name) ? DIRECTORY : NO_CONTAINER;
-  return (is_docker(name) || is_libpod(name)) &&
-                 !__builtin_memcmp(name + PREFIX + HEX, ".scope", SUFFIX)
+  return (is_docker(name) || is_libpod(name)) && BEGINS_WITH(name + PREFIX + HEX, ".scope")
              ? SCOPE
              : NO_CONTAINER;
 }
@@ -841,9 +874,7 @@ static __always_inline int kind_of(const struct cgroup* cgroup) {
 static __always_inline int is_followed(const struct cgroup* cgroup, int kind, __u64 top) {
   const struct cgroup* above = cgroup->self.parent->cgroup;
   if (kind == DIRECTORY)
-    return (has_name(above, "docker", sizeof "docker") ||
-            has_name(above, "libpod_parent", sizeof "libpod_parent")) &&
-           above->self.parent->cgroup->kn->id == top;
+    return is_parent(above) && above->self.parent->cgroup->kn->id == top;
   for (int i = 0; i < DEEPEST; i++) {
     if (above->kn->id == top)
       return 1;

@@ -177,12 +177,12 @@ Gate::Gate(std::unique_ptr<Programs> programs, Fd top)
 
 Gate::~Gate() = default;
 
-Result<std::unique_ptr<Gate>> Gate::open(const std::string& top) {
+Result<std::unique_ptr<Gate>> Gate::open(const std::string& top, std::uint32_t room) {
   auto directory = lock(top);
   if (!directory) {
     return tl::unexpected(directory.error());
   }
-  auto programs = Programs::load(*directory);
+  auto programs = Programs::load(*directory, room);
   if (!programs) {
     return tl::unexpected(programs.error());
   }
@@ -203,7 +203,10 @@ Result<std::unique_ptr<Gate>> Gate::open(const std::string& top) {
     gate->slots_.at(gate->current_).plain_host = (flags & TRIREME_PLAIN_HOST) != 0;
     gate->slots_.at(gate->current_).host_asks = (flags & TRIREME_HOST_ASKS) != 0;
   }
-  return gate;
+  gate->room_ = room;
+  const auto counts = gate->counts();
+  gate->missed_ = counts ? counts->missed : 0;
+  return counts ? Result<std::unique_ptr<Gate>>(std::move(gate)) : tl::unexpected(counts.error());
 }
 
 Status Gate::attach() {
@@ -233,8 +236,11 @@ Status Gate::apply_settings() {
                                   .calm = calm_ ? *calm_ + 1 : 0,
                                   .unused = 0};
   const std::uint32_t zero = 0;
-  return checked(bpf_map_update_elem(programs_->map("settings"), &zero, &settings, BPF_ANY),
-                 "cannot write the gate's settings");
+  Status written =
+      checked(bpf_map_update_elem(programs_->map("settings"), &zero, &settings, BPF_ANY),
+              "cannot write the gate's settings");
+  unwritten_ = !written;
+  return written;
 }
 
 Status Gate::set(std::uint64_t cgroup_id, policy::Number number) {
@@ -286,14 +292,16 @@ Status Gate::quarantine_births(bool wanted) {
       !written) {
     return written;
   }
-  return look_through();
+  // A lack of room concerns what is to come.
+  std::ignore = look_through();
+  return {};
 }
 
 Births Gate::births() const {
   return births_ ? Births{programs_->state, programs_->doubt} : Births{};
 }
 
-Result<std::uint32_t> Gate::quarantined_by_kernel() const {
+Result<Gate::Counts> Gate::counts() const {
   const std::uint32_t zero = 0;
   trireme_counts counts{};
   if (Status read = checked(bpf_map_lookup_elem(programs_->map("counts"), &zero, &counts),
@@ -301,17 +309,37 @@ Result<std::uint32_t> Gate::quarantined_by_kernel() const {
       !read) {
     return tl::unexpected(read.error());
   }
-  return counts.quarantined;
+  return Counts{.quarantined = counts.quarantined, .missed = counts.missed};
+}
+
+Status Gate::has_room(std::size_t used, const Counts& counts) const {
+  const std::string hint = programs_->traces
+                               ? ""
+                               : "without kernel BTF those of cgroups that are gone are free again "
+                                 "after a reboot, or 'trirectl flush' with the daemon stopped";
+  if (counts.missed != missed_) {
+    return fail("new containers that found no room for a number, and were not quarantined: " +
+                    std::to_string(counts.missed - missed_),
+                hint);
+  }
+  if (used > room_ - room_ / 8) {
+    return fail(std::to_string(used) + " of " + std::to_string(room_) +
+                    " numbers of cgroups are in use; without room a new workload is quarantined",
+                hint);
+  }
+  return {};
 }
 
 Status Gate::look_through() {
-  // The count first: what is quarantined after it is not overlooked.
-  const auto count = quarantined_by_kernel();
-  if (!count) {
-    return tl::unexpected(count.error());
+  if (unwritten_) {
+    if (Status written = apply_settings(); !written) {
+      return written;
+    }
   }
-  if (calm_ == *count) {
-    return {};
+  // The count first: what is quarantined after it is not overlooked.
+  const auto now = counts();
+  if (!now) {
+    return tl::unexpected(now.error());
   }
   const auto all = numbers();
   if (!all) {
@@ -324,8 +352,13 @@ Status Gate::look_through() {
   const bool calm = std::ranges::none_of(*all, [this](const auto& item) {
     return item.second == kQuarantine || (births_ && item.second == kBorn);
   });
-  const auto before = std::exchange(calm_, calm ? std::optional(*count) : std::nullopt);
-  return calm_ == before && *released == 0 ? Status{} : apply_settings();
+  const auto before = std::exchange(calm_, calm ? std::optional(now->quarantined) : std::nullopt);
+  if (calm_ != before || *released > 0) {
+    if (Status written = apply_settings(); !written) {
+      return written;
+    }
+  }
+  return has_room(all->size(), *now);
 }
 
 /// Cgroups that the kernel has quarantined at their birth, and that nobody decides about any more.

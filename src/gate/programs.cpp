@@ -1,6 +1,7 @@
 #include "programs.hpp"
 
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <linux/bpf.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -113,6 +114,40 @@ policy::Address plain(const std::uint8_t (&mapped)[16]) {
   return address;
 }
 
+/// The offset in bytes of a member of a kernel's struct; nullopt where it has none of that name.
+std::optional<std::uint32_t> offset(const btf* types, const char* of, std::string_view member) {
+  const auto id = btf__find_by_name_kind(types, of, BTF_KIND_STRUCT);
+  const btf_type* type = id < 0 ? nullptr : btf__type_by_id(types, static_cast<std::uint32_t>(id));
+  for (std::uint32_t i = 0; type != nullptr && i < btf_vlen(type); i++) {
+    if (btf__name_by_offset(types, btf_members(type)[i].name_off) == member) {
+      return btf_member_bit_offset(type, i) / 8;
+    }
+  }
+  return std::nullopt;
+}
+
+/// What the programs have to know of this kernel and this process; zeroes where it cannot be told.
+trireme_layout find_layout() {
+  struct FreeTypes {
+    void operator()(btf* types) const { btf__free(types); }
+  };
+  const std::unique_ptr<btf, FreeTypes> types(btf__load_vmlinux_btf());
+  struct stat home {};
+  if (types == nullptr || ::stat("/proc/thread-self/ns/net", &home) != 0) {
+    return {};
+  }
+  const auto common = offset(types.get(), "sock", "__sk_common");
+  const auto network = offset(types.get(), "sock_common", "skc_net");
+  const auto name = offset(types.get(), "net", "ns");
+  const auto inode = offset(types.get(), "ns_common", "inum");
+  if (!common || !network || !name || !inode) {
+    return {};
+  }
+  return {.home = static_cast<std::uint32_t>(home.st_ino),
+          .network_of_socket = *common + *network,
+          .inode_of_network = *name + *inode};
+}
+
 /// The directory of a tree's pins, by the id of its top.
 std::string pins_of(std::uint64_t top) {
   std::string path = kPins;
@@ -167,7 +202,7 @@ Result<std::uint64_t> id_of(const Fd& directory) {
   return static_cast<std::uint64_t>(info.st_ino);
 }
 
-Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
+Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top, std::uint32_t room) {
   // What libbpf would print is in the errors that it returns.
   libbpf_set_print(nullptr);
   auto programs = std::make_unique<Programs>();
@@ -187,18 +222,18 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top) {
   }
   Status built = fail("the kernel has no BTF");
   if (::access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
-    built = programs->build(before, true);
+    built = programs->build(before, true, room);
   }
   if (!built) {
     programs->doubt = built.error().message;
-    built = programs->build(before, false);
+    built = programs->build(before, false, room);
   }
   built = built ? programs->open_ring() : built;
   return built ? Result<std::unique_ptr<Programs>>(std::move(programs))
                : tl::unexpected(built.error());
 }
 
-Status Gate::Programs::build(const Before& before, bool with_tracing) {
+Status Gate::Programs::build(const Before& before, bool with_btf, std::uint32_t room) {
   const auto image = gate::object();
   bpf_object_open_opts options{};
   options.sz = sizeof options;
@@ -207,6 +242,14 @@ Status Gate::Programs::build(const Before& before, bool with_tracing) {
   if (object == nullptr) {
     return fail_errno("cannot read the gate's BPF programs");
   }
+  const trireme_layout layout = with_btf ? find_layout() : trireme_layout{};
+  int rc = bpf_map__set_max_entries(bpf_object__find_map_by_name(object.get(), "numbers"), room);
+  rc = rc != 0 ? rc
+               : bpf_map__set_initial_value(bpf_object__find_map_by_name(object.get(), ".rodata"),
+                                            &layout, sizeof layout);
+  if (rc != 0) {
+    return fail_errno("cannot prepare the gate's BPF programs", -rc);
+  }
   taken_over = false;
   for (const char* name : kLasting) {
     if (Status taken = take_over(before, name); !taken) {
@@ -214,12 +257,12 @@ Status Gate::Programs::build(const Before& before, bool with_tracing) {
     }
   }
   for (const char* name : kTracing) {
-    bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), name), with_tracing);
+    bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), name), with_btf);
   }
-  if (const int rc = bpf_object__load(object.get()); rc != 0) {
+  if (rc = bpf_object__load(object.get()); rc != 0) {
     return fail_errno("the kernel refuses the gate's BPF programs", -rc);
   }
-  traces = with_tracing;
+  traces = with_btf;
   return {};
 }
 

@@ -35,7 +35,8 @@ struct Gate::Programs {
   std::string doubt;  // why `state` is not the best one
 
   /// Loads them, with the maps of those that are attached to the cgroup `top`.
-  [[nodiscard]] static Result<std::unique_ptr<Programs>> load(const Fd& top);
+  /// `room`: how many cgroups can have a number.
+  [[nodiscard]] static Result<std::unique_ptr<Programs>> load(const Fd& top, std::uint32_t room);
   [[nodiscard]] int map(const char* name) const;
   [[nodiscard]] int program(const char* name) const;
   /// Egress first: a judge without stamps would refuse. Where births cannot be followed, `doubt`
@@ -45,7 +46,8 @@ struct Gate::Programs {
 
  private:
   using Before = std::vector<std::vector<Fd>>;  // programs that are attached, by kind
-  [[nodiscard]] Status build(const Before& before, bool with_tracing);
+  /// Without `with_btf`: what any kernel takes, one that lets no program read its memory too.
+  [[nodiscard]] Status build(const Before& before, bool with_btf, std::uint32_t room);
   [[nodiscard]] Status take_over(const Before& before, const char* name);
   [[nodiscard]] Status open_ring();
   static int on_refused(void* self, void* data, std::size_t size);

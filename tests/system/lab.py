@@ -131,6 +131,12 @@ class Lab:
             0.1,
         )
 
+        # systemd mounts it on a machine of its own; systemd-nspawn leaves no place for it.
+        self.must(
+            "mount -o remount,rw /sys && mkdir -p /sys/fs/bpf && mount -t bpf bpf /sys/fs/bpf"
+            " && mount -o remount,ro /sys"
+        )
+
     @staticmethod
     def _in_cgroup(path, command):
         return ["sh", "-c", f'echo $$ >{path}/cgroup.procs && exec "$@"', "sh", *command]

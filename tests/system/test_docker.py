@@ -141,24 +141,47 @@ class Containers(LabCase):
         self.lab.await_served(ports[-1], "app=web")
         self.assertEqual(self.end_prober(prober), 0)
 
-    def test_a_strict_slice_needs_no_daemon(self):
-        """Started while the daemon is dead: denied everything, and enforced when it is back."""
+    def test_a_start_needs_no_daemon(self):
+        """Started while the daemon is dead: denied everything, and enforced when it is back. In the
+        strict slice, and where the kernel has seen the birth."""
+        for port, options in ((7006, STRICT), (7007, "")):
+            self.lab.must("systemctl stop trireme")
+            try:
+                prober = self.prober(port)
+                container = self.run_container(f"-l app=web {options}", SERVE.format(port=port))
+                waiting.until(
+                    lambda: self.lab.sh(f"docker exec {container} true").returncode == 0, "it runs"
+                )
+                fetched = self.lab.sh(
+                    f"docker exec {container} timeout 1 {FETCH.format(port=port)}"
+                )
+                self.assertEqual(fetched.stdout, "")
+                self.assertEqual(self.end_prober(prober), 0)
+            finally:
+                self.lab.start_trireme()
+            self.lab.await_state(container, "enforced")
+            self.assert_held(port)
+
+    def test_who_is_no_workload_is_released_when_the_daemon_is_back(self):
+        identity = "etc/trireme/identity.toml"
+        with open(f"{self.lab.root}/{identity}", encoding="utf-8") as file:
+            shipped = file.read()
+        self.addCleanup(self.lab.start_trireme)
+        self.addCleanup(self.lab.write, identity, shipped)
+        self.lab.write(identity, '[docker]\ncontainers = "labelled"\n')
         self.lab.must("systemctl stop trireme")
-        try:
-            prober = self.prober(7006)
-            container = self.run_container(f"-l app=web {STRICT}", SERVE.format(port=7006))
-            waiting.until(
-                lambda: self.lab.sh(f"docker exec {container} true").returncode == 0, "it runs"
-            )
-            self.assertEqual(
-                self.lab.sh(f"docker exec {container} timeout 1 {FETCH.format(port=7006)}").stdout,
-                "",
-            )
-            self.assertEqual(self.end_prober(prober), 0)
-        finally:
-            self.lab.start_trireme()
-        self.lab.await_state(container, "enforced")
-        self.assert_held(7006)
+        self.run_container("", SERVE.format(port=7011))
+        bridged = self.lab.must("docker run -d busybox httpd -f -p 7012 -h /srv")
+        address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
+        far = f"curl -s --max-time 2 http://{address}:7012/served"
+        self.assertEqual(self.lab.ask(7011), "")
+        self.assertEqual(self.lab.sh(far).stdout, "")
+        self.lab.start_trireme()
+        self.lab.await_served(7011)
+        waiting.until(lambda: self.lab.sh(far).stdout == "served\n", "the other one as well", 15)
+        # From now on the daemon sees the births.
+        self.run_container("", SERVE.format(port=7013))
+        self.lab.await_served(7013)
 
     def test_killed_at_any_moment_the_strict_slice_holds(self):
         ports = range(7300, 7300 + (50 if LONG else 8))
@@ -184,7 +207,7 @@ class Containers(LabCase):
         self.assertEqual(self.end_prober(prober), 0)
 
     def test_an_existing_container_is_found_at_start(self):
-        self.lab.must("systemctl stop trireme")
+        self.lab.must("systemctl stop trireme && trirectl flush")
         container = self.run_container("-l app=web")
         self.lab.await_served(7001)
         self.lab.start_trireme()
@@ -222,10 +245,10 @@ class Containers(LabCase):
         self.lab.await_state(bridged, "enforced")
         self.assertEqual(self.lab.sh(fetches[0]).stdout.strip(), "")
 
-    def test_what_began_while_it_was_down_is_cut(self):
-        """Outside the strict slice the window is the downtime: a plain process gets in, and is out
-        once the daemon is back."""
-        self.lab.must("systemctl stop trireme")
+    def test_what_began_before_it_is_cut(self):
+        """Nothing of trireme's is there: a plain process gets in, and is out once the daemon
+        runs."""
+        self.lab.must("systemctl stop trireme && trirectl flush")
         try:
             container = self.run_container("-l app=web", "nc -ll -p 7009 -e cat")
             script = (

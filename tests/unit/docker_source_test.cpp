@@ -116,6 +116,21 @@ TEST_F(DockerTest, TheSettingSaysWhichContainersAreWorkloads) {
   }
 }
 
+/// The kernel has quarantined it before the daemon saw it, and the registry never had it.
+TEST_F(DockerTest, AContainerThatIsLeftAloneAtItsBirthIsReleased) {
+  settings_.docker.containers = Containers::labelled;
+  configure();
+  connect();
+  create(hex('a'), "bare", nullptr);
+  docker_->tell("create", hex('a'));
+  ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
+  settle();
+  const std::string path = bear(hex('a'));
+  EXPECT_TRUE(await(
+      [&] { return std::ranges::find(kernel_.calls, "release " + path) != kernel_.calls.end(); }));
+  EXPECT_EQ(state(hex('a')), "");
+}
+
 TEST_F(DockerTest, NoneReleasesThoseOfAnEarlierDaemon) {
   connect();
   create(hex('a'), "web");

@@ -306,6 +306,60 @@ TEST_F(GateTest, GroupOfListenersIsJudgedAtTheOneThatGetsIt) {
   EXPECT_GT(reached, 0);
 }
 
+/// Docker's resolver answers in containers. Whoever takes its address on the host is anybody.
+TEST_F(GateTest, ResolverIsNoneInTheDaemonsOwnNetwork) {
+  const std::string web = workload("web", "web");
+  const auto asks = [&](bool stream) {
+    const int type = stream ? SOCK_STREAM : SOCK_DGRAM;
+    const Fd resolver = socket_in(plain_, AF_INET, type);
+    const Fd client = socket_in(web, AF_INET, type);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(0x7f00000b);
+    auto* const raw = reinterpret_cast<sockaddr*>(&address);
+    socklen_t size = sizeof address;
+    EXPECT_EQ(::bind(resolver.get(), raw, size), 0);
+    EXPECT_EQ(::getsockname(resolver.get(), raw, &size), 0);
+    if (!stream) {
+      return ::connect(client.get(), raw, size) == 0 && passes(client, resolver);
+    }
+    EXPECT_EQ(::listen(resolver.get(), 8), 0);
+    return ::connect(client.get(), raw, size) == 0;
+  };
+  EXPECT_FALSE(asks(true));
+  EXPECT_FALSE(asks(false));
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);  // as a container's
+  bring_lo_up();
+  EXPECT_TRUE(asks(true));
+  EXPECT_TRUE(asks(false));
+}
+
+TEST_F(GateTest, SaysWhenNumbersRunOut) {
+  constexpr std::uint32_t kRoom = 16;
+  gate_.reset();
+  must(Gate::detach(tree_->absolute(top_)));
+  auto small = Gate::open(tree_->absolute(top_), kRoom);
+  ASSERT_TRUE(small) << small.error().text();
+  gate_ = std::move(*small);
+  load({});
+  must(gate_->attach());
+  must(gate_->quarantine_births(true));
+  must(gate_->look_through());
+  for (std::uint64_t id = 1; id <= kRoom; id++) {
+    must(gate_->set(1'000'000 + id, policy::kFirstNumber));
+  }
+  EXPECT_FALSE(gate_->set(1, policy::kFirstNumber));
+  Status looked = gate_->look_through();
+  ASSERT_FALSE(looked);
+  EXPECT_THAT(looked.error().message, ::testing::HasSubstr("16 of 16"));
+  if (gate_->births().state != Births::State::absent) {
+    make("docker-" + std::string(64, 'a') + ".scope");
+    looked = gate_->look_through();
+    ASSERT_FALSE(looked);
+    EXPECT_THAT(looked.error().message, ::testing::HasSubstr("were not quarantined: 1"));
+  }
+}
+
 /// Enrolling, ending and reloading under load loses nothing that is allowed.
 TEST_F(GateTest, ChangesOfOthersDisturbNobody) {
   const std::string a = workload("a", "web");

@@ -260,7 +260,6 @@ class GateTest : public ::testing::Test {
   policy::Number next_number_ = policy::kFirstNumber;
   std::uint32_t first_id_ = 1U << 31U;
 
- private:
   static void bring_lo_up() {
     const Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     ifreq request{};

@@ -89,8 +89,11 @@ class Gate {
   /// Loads the programs for the cgroup tree below `top` (absolute path). Maps of programs that an
   /// earlier daemon has attached there are taken over: they decide until attach(). Errors: another
   /// daemon is in charge of this tree; a kernel before 5.10 or without CONFIG_CGROUP_BPF; CAP_BPF
-  /// or CAP_NET_ADMIN is missing.
-  [[nodiscard]] static Result<std::unique_ptr<Gate>> open(const std::string& top);
+  /// or CAP_NET_ADMIN is missing. `room`: how many cgroups can have a number at once, those that
+  /// have ended and still have sockets among them.
+  [[nodiscard]] static Result<std::unique_ptr<Gate>> open(const std::string& top,
+                                                          std::uint32_t room = kRoom);
+  static constexpr std::uint32_t kRoom = 1U << 17U;
   ~Gate();
 
   /// Puts the programs in force, in the place of an earlier daemon's: what was given to set() and
@@ -119,8 +122,9 @@ class Gate {
   /// not, those that nobody has decided about are released.
   [[nodiscard]] Status quarantine_births(bool wanted);
   [[nodiscard]] Births births() const;
-  /// Looks through all numbers. To be called now and then: while no cgroup is in quarantine,
-  /// packets of other devices than lo pass quicker.
+  /// Looks through all numbers, and writes again what could not be written. To be called now and
+  /// then: while no cgroup is in quarantine, packets of other devices than lo pass quicker. Errors
+  /// besides the kernel's: there is hardly any room for numbers, or there was none for a birth.
   [[nodiscard]] Status look_through();
   /// What look_through() has found: no cgroup is in quarantine.
   [[nodiscard]] bool is_calm() const { return calm_.has_value(); }
@@ -170,7 +174,12 @@ class Gate {
   [[nodiscard]] static Status write(Slot& slot, const policy::Delta& delta);
   [[nodiscard]] Status install(std::uint32_t index, const Slot& slot) const;
   [[nodiscard]] Status apply_settings();
-  [[nodiscard]] Result<std::uint32_t> quarantined_by_kernel() const;
+  struct Counts {
+    std::uint32_t quarantined = 0;
+    std::uint32_t missed = 0;
+  };
+  [[nodiscard]] Result<Counts> counts() const;
+  [[nodiscard]] Status has_room(std::size_t used, const Counts& counts) const;
   [[nodiscard]] Result<std::size_t> release_undecided(const Numbers& numbers) const;
 
   std::unique_ptr<Programs> programs_;
@@ -180,6 +189,9 @@ class Gate {
   std::uint32_t generation_ = 1;
   bool both_ = false;
   bool audit_ = false, next_audit_ = false;
+  std::uint32_t room_ = kRoom;
+  std::uint32_t missed_ = 0;  // births before this daemon's time that had no room
+  bool unwritten_ = false;    // the kernel has older settings
   bool births_ = false;
   std::optional<std::uint32_t> calm_;  // trireme_settings.calm, without the 1; nullopt: not calm
 };
