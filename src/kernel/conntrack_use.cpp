@@ -33,8 +33,7 @@ int on_count(const nlattr* attribute, void* data) {
 }
 
 int on_counts(const nlmsghdr* header, void* data) {
-  return mnl_attr_parse(header, sizeof(nfgenmsg), on_count, data) < 0 ? MNL_CB_ERROR
-                                                                          : MNL_CB_STOP;
+  return mnl_attr_parse(header, sizeof(nfgenmsg), on_count, data) < 0 ? MNL_CB_ERROR : MNL_CB_STOP;
 }
 
 }  // namespace

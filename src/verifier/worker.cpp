@@ -19,7 +19,6 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr std::size_t kHandshakes = 16'384;  // of one thread
-constexpr std::size_t kEvents = 1'024;       // that wait to be taken
 constexpr milliseconds kTellAgain{5'000};
 constexpr milliseconds kReadLost{1'000};
 constexpr std::uint64_t kWake = ~std::uint64_t{0};  // epoll's name for the eventfd
@@ -82,7 +81,7 @@ Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd
     : engine_(std::move(engine)), epoll_(std::move(epoll)), wake_(std::move(wake)), event_(event) {
   engine_->set_port(this);
   engine_->on_event = [this](Event&& told) { take(std::move(told)); };
-  events_.reserve(kEvents);
+  events_.reserve(EventRoom::kEvents);
 }
 
 Verifier::Worker::~Worker() {
@@ -210,7 +209,9 @@ void Verifier::Worker::take(Event&& event) {
     return;
   }
   const std::unique_lock lock(events_mutex_, std::try_to_lock);
-  if (!lock || events_.size() >= kEvents) {
+  const auto owner = event.local_is_client ? handshake::Owner::workload(event.local)
+                                           : handshake::Owner::address(event.ends.source);
+  if (!lock || !room_.take(owner)) {
     events_lost_++;
     return;
   }
@@ -222,6 +223,7 @@ void Verifier::Worker::take_events(std::vector<Event>& events) {
   const std::scoped_lock lock(events_mutex_);
   std::ranges::move(events_, std::back_inserter(events));
   events_.clear();
+  room_.clear();
 }
 
 void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue,

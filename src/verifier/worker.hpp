@@ -4,6 +4,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "event_room.hpp"
 #include "trireme/verifier/verifier.hpp"
 
 namespace trireme::verifier {
@@ -118,6 +119,7 @@ class Verifier::Worker final : private handshake::Port {
   std::vector<Message> mail_;
   std::mutex events_mutex_;
   std::vector<handshake::Event> events_;
+  EventRoom room_;
   std::array<std::atomic<std::uint64_t>, kCounters> counters_{};
   std::mutex crowding_mutex_;
   std::array<handshake::Crowding, handshake::kBounded> crowding_{};  // as last published

@@ -33,6 +33,30 @@ class Containers(LabCase):
         mine = self.lab.workload_of(container)
         self.assertEqual((mine["kind"], mine["labels"]), ("container", {"app": "web"}))
 
+    def test_labels_of_the_host_let_nobody_in(self):
+        """They are all that containers without labels have."""
+        place = "/etc/trireme/identity.d/host.toml"
+        self.addCleanup(self.lab.sh, f"rm -f {place}; systemctl reload trireme")
+        self.addCleanup(self.lab.policy, "")
+        self.lab.write(place, '[host]\nlabels = { zone = "eu" }\n')
+        self.lab.must("systemctl reload trireme")
+        server = self.run_container("")
+        client = self.run_container("", SERVE.format(port=7005))
+        for container in (server, client):
+            self.lab.await_state(container, "enforced")
+            self.assertEqual(self.lab.workload_of(container)["labels"], {"zone": "eu"})
+
+        def fetched(port):
+            fetch = FETCH.format(port=port)
+            return self.lab.sh(f"docker exec {client} {fetch}").stdout.strip()
+
+        for baseline in ("same-labels", "any-common-label"):
+            self.lab.policy(f'[defaults]\nbaseline = "{baseline}"\n')
+            waiting.until(lambda: fetched(7005) == "served", "it reaches itself")
+            self.assertEqual(fetched(7001), "", baseline)
+        self.lab.policy('[[allow]]\nfrom = "zone=eu"\nto = "zone=eu"\n')
+        self.assertEqual(fetched(7001), "served", "selectors see them")
+
     def test_exec_and_children(self):
         container = self.run_container("-l app=web")
         self.lab.await_state(container, "enforced")
