@@ -148,6 +148,40 @@ TEST_F(EnforcerTable, NumbersAreNobodyElsesWhileInUse) {
   EXPECT_FALSE(quarantine({.id = 1ULL << 40U, .level = kMaxLevel + 1}));
 }
 
+TEST_F(EnforcerTable, ANumberLastsUntilItsLastPointLeaves) {
+  std::vector<policy::Number> left;
+  common_->on_leave = [&](policy::Number number) { left.push_back(number); };
+  const auto cgroup = ref(make("a"));
+  const policy::LabelSet web = labelled("app", "web");
+  const policy::LabelSet other = labelled("app", "other");
+  const auto first = enforcer_->enrol(cgroup, web, 0);
+  ASSERT_TRUE(first);
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+  auto opened = Enforcer::open(*common_, {}, std::make_shared<policy::Policy>());
+  ASSERT_TRUE(opened);
+  Enforcer& further = **opened;
+  EXPECT_FALSE(further.extend(cgroup, web, *first + 1)) << "nobody has it";
+  ASSERT_TRUE(further.extend(cgroup, web, *first));
+  ASSERT_TRUE(further.extend(cgroup, web, *first));
+  ASSERT_TRUE(further.start());
+  ASSERT_TRUE(enforcer_->start());
+
+  const auto second = enforcer_->enrol(cgroup, other, 0);
+  ASSERT_TRUE(second);
+  EXPECT_TRUE(left.empty());
+  EXPECT_FALSE(numbers_->take(*first)) << "it is still in use at the other point";
+  ASSERT_TRUE(further.extend(cgroup, other, *second));
+  EXPECT_EQ(left, std::vector<policy::Number>{*first});
+  EXPECT_EQ(*further.labels(*second), other);
+  EXPECT_TRUE(numbers_->take(*first));
+
+  ASSERT_TRUE(further.quarantine(cgroup));
+  EXPECT_EQ(left.size(), 1U);
+  ASSERT_TRUE(enforcer_->end(cgroup, *second));
+  EXPECT_EQ(left.back(), *second);
+  EXPECT_TRUE(numbers_->take(*second));
+}
+
 TEST_F(EnforcerTable, AnErrorKeepsWhatWasThere) {
   const auto old = policy_of({allow(selector("app=web"), policy::Entity{})});
   open(old);
