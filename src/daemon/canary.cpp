@@ -35,7 +35,7 @@ socklen_t loopback(int family, sockaddr_storage& address) {
 Result<std::unique_ptr<Canary>> Canary::create(sd_event* loop, int filter, Problems& problems) {
   std::unique_ptr<Canary> canary(new Canary(problems));
   for (const auto& [way, family, name] :
-       {std::tuple{&canary->ways_[0], AF_INET, "IPv4"}, {&canary->ways_[1], AF_INET6, "IPv6"}}) {
+       {std::tuple{canary->ways_.data(), AF_INET, "IPv4"}, {&canary->ways_[1], AF_INET6, "IPv6"}}) {
     auto socket = open(family, filter);
     if (!socket && family == AF_INET6) {
       continue;  // a host without IPv6

@@ -61,7 +61,7 @@ class Service(LabCase):
     def test_a_hanging_daemon_is_ended_by_the_watchdog(self):
         self.lab.must(
             "mkdir -p /run/systemd/system/trireme.service.d && "
-            "printf '[Service]\\nWatchdogSec=1\\n' >/run/systemd/system/trireme.service.d/watchdog.conf && "
+            "printf '[Service]\\nWatchdogSec=3\\n' >/run/systemd/system/trireme.service.d/watchdog.conf && "
             "systemctl daemon-reload && systemctl restart trireme"
         )
         try:
