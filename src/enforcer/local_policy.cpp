@@ -38,7 +38,7 @@ Status LocalPolicy::start() {
     return tl::unexpected(before.error());
   }
   for (const auto& [id, number] : *before) {
-    if (!numbers_.contains(id)) {
+    if (!numbers_.contains(id) && !adopted_.contains(id)) {
       if (Status done = gate_->end(id); !done) {
         return done;
       }
@@ -48,6 +48,9 @@ Status LocalPolicy::start() {
   Status done = write_all();
   for (const auto& [id, number] : numbers_) {
     done = done ? gate_->set(id, number) : done;
+  }
+  for (const auto& [id, number] : adopted_) {
+    done = done ? gate_->adopt(id, number) : done;
   }
   done = done ? gate_->attach() : done;
   live_ = done.has_value();
@@ -110,6 +113,34 @@ Status LocalPolicy::end(std::uint64_t cgroup_id, bool lives_on) {
                                  : gate_->end(cgroup_id);
   const Status forgotten = forget(cgroup_id);
   return done ? forgotten : done;
+}
+
+Status LocalPolicy::adopt(std::uint64_t cgroup_id, policy::Number number) {
+  adopted_[cgroup_id] = number;
+  return live_ ? gate_->adopt(cgroup_id, number) : Status{};
+}
+
+Status LocalPolicy::orphan(std::uint64_t cgroup_id) {
+  const bool known = adopted_.erase(cgroup_id) > 0;
+  return known && live_ ? gate_->end(cgroup_id) : Status{};
+}
+
+Result<bool> LocalPolicy::check_programs() const {
+  const auto attached = live_ ? gate_->is_attached() : Result<bool>(true);
+  if (!attached) {
+    return attached;
+  }
+  const Status mended = *attached ? Status{} : gate_->attach();
+  return mended ? Result<bool>(!*attached) : tl::unexpected(mended.error());
+}
+
+Result<bool> LocalPolicy::check_number(std::uint64_t cgroup_id) const {
+  const auto known = numbers_.find(cgroup_id);
+  if (!live_ || known == numbers_.end() || gate_->number(cgroup_id) == known->second) {
+    return false;
+  }
+  const Status mended = gate_->set(cgroup_id, known->second);
+  return mended ? Result<bool>(true) : tl::unexpected(mended.error());
 }
 
 Status LocalPolicy::prepare(std::shared_ptr<const policy::Policy> policy) {

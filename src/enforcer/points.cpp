@@ -172,7 +172,11 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
     spdlog::error("cgroup {}: {}", cgroup.path, left.error().text());
   }
   if (common_.local != nullptr && cgroup.id != 0) {
-    if (Status judged = common_.local->enrol(cgroup.id, *enrolled, labels); !judged) {
+    Status judged = common_.local->enrol(cgroup.id, *enrolled, labels);
+    for (const std::uint64_t former : cgroup.former) {
+      judged = judged ? common_.local->adopt(former, *enrolled) : judged;
+    }
+    if (!judged) {
       return tl::unexpected(judged.error());
     }
   }
@@ -226,8 +230,14 @@ Status Points::quarantine(CgroupRef cgroup) {
       shut = tl::unexpected(common_.gate.error());
     }
   }
-  const Status judged =
-      common_.local != nullptr && cgroup.id != 0 ? common_.local->quarantine(cgroup.id) : Status{};
+  Status judged;
+  if (common_.local != nullptr && cgroup.id != 0) {
+    judged = common_.local->quarantine(cgroup.id);
+    for (const std::uint64_t former : cgroup.former) {
+      const Status left = common_.local->orphan(former);
+      judged = judged ? left : judged;
+    }
+  }
   const Status dropped = point->enforcer->quarantine(cgroup);
   const Status left = leave_elsewhere(cgroup, *point);
   return !shut ? shut : !judged ? judged : !dropped ? dropped : left;
@@ -244,9 +254,14 @@ Status Points::end_local(const CgroupRef& cgroup) const {
     return {};
   }
   const auto there = common_.tree.id(cgroup.path);
-  const bool lives_on =
-      !cgroup.path.empty() && there && *there == cgroup.id && common_.tree.populated(cgroup.path);
-  return common_.local->end(cgroup.id, lives_on);
+  const bool lives_on = !cgroup.path.empty() && there && *there == cgroup.id &&
+                        (cgroup.lone_sockets || common_.tree.populated(cgroup.path));
+  Status ended = common_.local->end(cgroup.id, lives_on);
+  for (const std::uint64_t former : cgroup.former) {
+    const Status left = common_.local->orphan(former);
+    ended = ended ? left : ended;
+  }
+  return ended;
 }
 
 Status Points::end_at_point(const CgroupRef& cgroup, Number number) {

@@ -30,6 +30,7 @@ struct Gate::Programs {
   [[nodiscard]] int map(const char* name) const;
   /// Egress first: a judge without stamps would refuse.
   [[nodiscard]] Status attach(const Fd& top) const;
+  [[nodiscard]] Result<bool> is_attached(const Fd& top) const;
   [[nodiscard]] static Status detach(const Fd& top);
 };
 

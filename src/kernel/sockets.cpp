@@ -105,7 +105,8 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
       const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
       sockets.push_back({protocol, address(found->idiag_family, found->id.idiag_src),
                          address(found->idiag_family, found->id.idiag_dst),
-                         ntohs(found->id.idiag_sport), ntohs(found->id.idiag_dport)});
+                         ntohs(found->id.idiag_sport), ntohs(found->id.idiag_dport),
+                         found->idiag_inode});
     }
   }
 }

@@ -41,6 +41,9 @@ Record from_json(const json& content) {
                        : State::quarantined;
   workload.reason = content.at("reason").get<std::string>();
   record.network = content.contains("network") ? content["network"].get<std::uint64_t>() : 0;
+  if (content.contains("former")) {
+    workload.former = content["former"].get<std::vector<std::uint64_t>>();
+  }
   workload.whole_network =
       content.contains("whole_network") && content["whole_network"].get<bool>();
   return record;
@@ -60,6 +63,9 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
   if (workload.network) {
     record["network"] = workload.network->inode();
     record["whole_network"] = workload.whole_network;
+  }
+  if (!workload.former.empty()) {
+    record["former"] = workload.former;
   }
   // Names come from Docker and units: replace what is no UTF-8 rather than throw.
   const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);

@@ -22,7 +22,10 @@ CgroupRef reference(const Workload& workload, bool settled) {
           .path = workload.cgroup_path,
           .settled = settled,
           .network = workload.network,
-          .whole_network = workload.whole_network};
+          .whole_network = workload.whole_network,
+          .unowned = workload.kind != Kind::container,
+          .lone_sockets = workload.kind == Kind::unit && workload.cgroup_path.ends_with(".socket"),
+          .former = workload.former};
 }
 
 Workload from(const Description& description, std::uint64_t id) {
@@ -38,6 +41,7 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.warnings = description.warnings;
   workload.network = description.network;
   workload.whole_network = description.whole_network;
+  workload.former = description.former;
   return workload;
 }
 
@@ -49,6 +53,8 @@ void look_at_capabilities(Workload& workload) {
                       std::back_inserter(workload.warnings));
   }
 }
+
+constexpr std::size_t kExamined = 64;  // processes of one workload, where it is looked at by itself
 
 }  // namespace
 
@@ -106,13 +112,18 @@ Status Registry::enrol(const Description& description) {
   leave_network(description);
   const auto labels = with_host_labels(description.labels);
   const std::string key = key_of(description.cgroup_path, description.container_id);
-  if (const Workload* known = find_key(key);
-      known != nullptr && labels && known->state == State::enforced &&
+  const Workload* known = find_key(key);
+  if (known != nullptr && labels && known->state == State::enforced &&
       known->kind == description.kind && known->labels == *labels &&
-      known->own_labels == description.labels) {
+      known->own_labels == description.labels &&
+      std::ranges::includes(known->former, description.former)) {
     return refresh(*known, description);
   }
   Workload workload = from(description, *id);
+  if (known != nullptr && known->cgroup_id == *id) {
+    workload.former.clear();
+    std::ranges::set_union(known->former, description.former, std::back_inserter(workload.former));
+  }
   workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is called " + description.name;
@@ -124,7 +135,15 @@ Status Registry::enrol(const Description& description) {
     return tl::unexpected(labels.error());
   }
   workload.labels = *labels;
-  return enforce(std::move(workload), 0, description.settled);
+  if (Status enforced = enforce(std::move(workload), 0, description.settled); !enforced) {
+    return enforced;
+  }
+  std::size_t limit = kExamined;
+  std::ignore = check_networks(key, limit);
+  const Workload* enrolled = find_key(key);
+  return enrolled != nullptr && enrolled->state == State::enforced
+             ? Status{}
+             : fail(enrolled == nullptr ? "it has ended" : enrolled->reason);
 }
 
 /// The same identity on the same cgroup: nothing for the kernel to do.
@@ -308,7 +327,72 @@ void Registry::end(const std::string& key) {
   forget(key);
 }
 
+bool Registry::check_networks(const std::string& cgroup_path, std::size_t& limit) {
+  const Workload* known = find_cgroup(cgroup_path);
+  if (known == nullptr || known->kind == Kind::container) {
+    return false;
+  }
+  const bool strayed = known->state == State::quarantined && known->reason.starts_with(kStrayed);
+  if (known->state != State::enforced && !strayed) {
+    return false;
+  }
+  auto networks = networks_of(tree_, cgroup_path, limit);
+  const bool at_home = networks.erase(known->network ? known->network->inode() : own_network()) > 0;
+  // What is said in one that leads nowhere is said over lo, which the gate judges.
+  std::erase_if(networks, [](const auto& network) {
+    const auto held = hold_network(network.second, network.first);
+    Result<bool> out = false;
+    const Status entered = held ? held->within([&out] { out = kernel::leads_out(); }) : Status{};
+    return entered && out && !*out;
+  });
+  if (networks.empty()) {
+    if (!strayed || limit == 0) {
+      return false;
+    }
+    spdlog::info("workload {}: none of its processes is elsewhere any more", known->name);
+    return enforce(*known, 0, false).has_value();
+  }
+  const auto& [inode, pid] = *networks.begin();
+  if (!at_home && networks.size() == 1 && !strayed) {
+    return move(*known, inode, pid).has_value();
+  }
+  return stray(*known, pid, "").has_value();
+}
+
+/// Enforces the workload in the network namespace that all of its processes are in.
+Status Registry::move(Workload workload, std::uint64_t inode, std::uint32_t pid) {
+  const auto network = hold_network(pid, inode);
+  if (!network) {
+    return fail("the process has gone");
+  }
+  const Workload before = workload;
+  std::ignore = shut(workload, "it is found in another network namespace");
+  workload.network = network;
+  workload.whole_network = false;
+  if (const Status moved = enforce(std::move(workload), 0, false); !moved) {
+    std::ignore = stray(before, pid, moved.error().message);
+    return {};
+  }
+  spdlog::info("workload {}: enforced in the network namespace that its processes are in",
+               before.name);
+  return {};
+}
+
+/// An error where nothing changes by it.
+Status Registry::stray(const Workload& workload, std::uint32_t pid, const std::string& why) {
+  std::string reason = std::string(kStrayed) + ": " + std::to_string(pid);
+  reason += why.empty() ? "" : " (" + why + ")";
+  if (workload.state == State::quarantined && workload.reason.starts_with(kStrayed)) {
+    return fail("it is known");
+  }
+  spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+  std::ignore = shut(workload, reason);
+  return {};
+}
+
 void Registry::examine(const std::string& cgroup_path) {
+  std::size_t limit = kExamined;
+  std::ignore = check_networks(cgroup_path, limit);
   const Workload* known = find_cgroup(cgroup_path);
   if (known == nullptr) {
     return;

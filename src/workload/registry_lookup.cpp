@@ -161,6 +161,15 @@ std::vector<const Workload*> Registry::all() const {
   return workloads;
 }
 
+std::vector<const Workload*> Registry::after(const std::string& name, std::size_t count) const {
+  std::vector<const Workload*> workloads;
+  for (auto next = key_by_name_.upper_bound(name);
+       next != key_by_name_.end() && workloads.size() < count; ++next) {
+    workloads.push_back(&by_key_.at(next->second));
+  }
+  return workloads;
+}
+
 std::size_t clear_records(const kernel::CgroupTree& tree) {
   std::size_t cleared = 0;
   for (const std::string& path : find_records(tree)) {

@@ -4,7 +4,6 @@
 
 #include <map>
 #include <memory>
-#include <unordered_map>
 
 #include "trireme/gate/gate.hpp"
 #include "trireme/policy/compile.hpp"
@@ -27,6 +26,16 @@ class LocalPolicy {
   /// what is left of it, sockets in other processes, is in quarantine.
   [[nodiscard]] Status end(std::uint64_t cgroup_id, bool lives_on);
 
+  /// Sockets of a cgroup that is gone are those of the workload with this number, until orphan():
+  /// then they are in quarantine.
+  [[nodiscard]] Status adopt(std::uint64_t cgroup_id, policy::Number number);
+  [[nodiscard]] Status orphan(std::uint64_t cgroup_id);
+
+  /// Compares the kernel with what it was told, and mends what differs: the programs, the number of
+  /// a cgroup that is there. Returns whether something did.
+  [[nodiscard]] Result<bool> check_programs() const;
+  [[nodiscard]] Result<bool> check_number(std::uint64_t cgroup_id) const;
+
   /// Prepares the new policy beside the one in force; then either of the others.
   [[nodiscard]] Status prepare(std::shared_ptr<const policy::Policy> policy);
   [[nodiscard]] Status finish();
@@ -42,7 +51,8 @@ class LocalPolicy {
   std::unique_ptr<gate::Gate> gate_;
   std::shared_ptr<const policy::Policy> policy_, next_policy_;
   std::unique_ptr<policy::Compiler> compiler_, next_;
-  std::unordered_map<std::uint64_t, policy::Number> numbers_;  // by cgroup id
+  std::map<std::uint64_t, policy::Number> numbers_;  // by cgroup id
+  std::map<std::uint64_t, policy::Number> adopted_;  // of cgroups that are gone, by their ids
   std::map<policy::Number, policy::LabelSet> labels_;
   bool live_ = false;
 };

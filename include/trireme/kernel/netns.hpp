@@ -17,6 +17,8 @@ class Netns {
  public:
   /// That of the calling thread.
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> own();
+  /// That of a file that names one ("/run/netns/blue").
+  [[nodiscard]] static Result<std::shared_ptr<const Netns>> at(const std::string& path);
   /// That of a process, through /proc/PID/ns/net. Errors: the process is gone.
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> of_process(std::uint32_t pid);
 
@@ -30,7 +32,6 @@ class Netns {
  private:
   Netns(Fd fd, std::uint64_t device, std::uint64_t inode)
       : fd_(std::move(fd)), device_(device), inode_(inode) {}
-  static Result<std::shared_ptr<const Netns>> at(const std::string& path);
   Fd fd_;
   std::uint64_t device_ = 0;
   std::uint64_t inode_ = 0;
@@ -39,6 +40,10 @@ class Netns {
 /// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which
 /// no later one gets again; before, the inode number.
 [[nodiscard]] std::uint64_t netns_cookie();
+
+/// Whether the calling thread's network namespace has a device that is up, other than lo and those
+/// of tun(4), whose other end is a process. Errors: the kernel does not list them.
+[[nodiscard]] Result<bool> leads_out();
 
 /// Every network namespace that some process is in, but the calling thread's.
 [[nodiscard]] std::vector<std::shared_ptr<const Netns>> other_networks();

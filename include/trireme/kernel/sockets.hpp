@@ -17,6 +17,7 @@ struct InetSocket {
   policy::Address remote;
   std::uint16_t local_port = 0;
   std::uint16_t remote_port = 0;
+  std::uint32_t inode = 0;  // 0: no descriptor of a process refers to it
 };
 
 class SocketTable {

@@ -31,6 +31,7 @@ struct Description {
       {};  // what the source knows; the registry adds what the capabilities of `pid` say
   std::shared_ptr<const kernel::Netns> network = nullptr;  // as in CgroupRef
   bool whole_network = false;
+  std::vector<std::uint64_t> former = {};  // as in CgroupRef; what is known already stays
 };
 
 class Registry {
@@ -72,9 +73,14 @@ class Registry {
   /// No longer a workload although its cgroup lives on ([[unit]] entry removed): forgets it and
   /// clears the xattrs.
   void release(const std::string& cgroup_path);
-  /// Looks at the capabilities of the workload's process again (after trirun's exec, before a
-  /// listing); cheap: one small file is read.
+  /// Looks at the capabilities of the workload's process again, and where its processes are (after
+  /// trirun's exec, before a listing); cheap: some small files are read.
   void examine(const std::string& cgroup_path);
+  /// Compares the network namespaces that the workload's processes are in with the one that it is
+  /// enforced in. All in another: it is enforced there. Some in another that leads somewhere: it is
+  /// in quarantine, until none is. Looks at `limit` processes at most, and takes them off it.
+  /// Returns whether anything changed. Where containers are is their source's to know.
+  bool check_networks(const std::string& cgroup_path, std::size_t& limit);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
   /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest
@@ -85,6 +91,9 @@ class Registry {
   [[nodiscard]] const Workload* find_number(policy::Number number) const;
   /// In name order.
   [[nodiscard]] std::vector<const Workload*> all() const;
+  /// Those that come after this name, `count` of them at most.
+  [[nodiscard]] std::vector<const Workload*> after(const std::string& name,
+                                                   std::size_t count) const;
   [[nodiscard]] std::size_t size() const { return by_key_.size(); }
 
   /// Called after each change of a workload; `ended` true when it left the registry.
@@ -99,6 +108,8 @@ class Registry {
   [[nodiscard]] const Workload* find_key(const std::string& key) const;
   void supersede(const Description& description, std::uint64_t id);
   void leave_network(const Description& description);
+  Status move(Workload workload, std::uint64_t inode, std::uint32_t pid);
+  Status stray(const Workload& workload, std::uint32_t pid, const std::string& why);
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);

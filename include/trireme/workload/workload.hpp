@@ -23,6 +23,9 @@ enum class State : std::uint8_t {
 /// How the reason of one begins that is to be in quarantine, and that nothing keeps there.
 inline constexpr const char* kNotShut = "NOT SHUT";
 
+/// How the reason of one begins that is in quarantine because of where its processes are.
+inline constexpr const char* kStrayed = "a process is in a network namespace that is not enforced";
+
 [[nodiscard]] const char* text(Kind kind);
 [[nodiscard]] const char* text(State state);
 
@@ -41,8 +44,9 @@ struct Workload {
   std::string container_id;     // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
   std::shared_ptr<const kernel::Netns> network =
-      nullptr;                 // where its sockets are; null: our own, or not known yet
-  bool whole_network = false;  // as in CgroupRef
+      nullptr;                             // where its sockets are; null: our own, or not known yet
+  bool whole_network = false;              // as in CgroupRef
+  std::vector<std::uint64_t> former = {};  // as in CgroupRef
 };
 
 /// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's
