@@ -135,8 +135,14 @@ Status Registry::enrol(const Description& description) {
     return tl::unexpected(labels.error());
   }
   workload.labels = *labels;
-  if (Status enforced = enforce(std::move(workload), 0, description.settled); !enforced) {
-    return enforced;
+  const bool strayed = known != nullptr && known->cgroup_id == *id &&
+                       known->state == State::quarantined && known->reason.starts_with(kStrayed);
+  const std::string reason = strayed ? known->reason : "";
+  // One that has strayed is let out by where its processes are alone.
+  if (Status done = strayed ? shut(std::move(workload), reason)
+                            : enforce(std::move(workload), 0, description.settled);
+      !done) {
+    return done;
   }
   std::size_t limit = kExamined;
   std::ignore = check_networks(key, limit);

@@ -176,14 +176,19 @@ class StrayTest : public NetworkTest {
   void SetUp() override {
     NetworkTest::SetUp();
     if (!IsSkipped()) {
+      here_ = std::make_unique<Process>(false);
       path_ = make("web.scope");
-      ASSERT_TRUE(tree_->place(path_, here_.pid()));
+      ASSERT_TRUE(tree_->place(path_, here_->pid()));
       Description description;
       description.name = "web.scope";
       description.labels = labels({{"app", "web"}});
       description.cgroup_path = path_;
       ASSERT_TRUE(registry_->enrol(description));
     }
+  }
+  void TearDown() override {
+    here_.reset();
+    NetworkTest::TearDown();
   }
   /// A device that leads out of the process's network namespace.
   static void lead_out(const Process& process) {
@@ -197,7 +202,7 @@ class StrayTest : public NetworkTest {
   }
   [[nodiscard]] const Workload& workload() const { return *registry_->find_cgroup(path_); }
 
-  Process here_{false};
+  std::unique_ptr<Process> here_;  // in our network namespace, which SetUp() has made
   std::string path_;
 };
 
@@ -208,21 +213,21 @@ TEST_F(StrayTest, AtHomeNothingHappens) {
 }
 
 TEST_F(StrayTest, AllElsewhereIsEnforcedThere) {
-  here_.leave_network();
-  lead_out(here_);
+  here_->leave_network();
+  lead_out(*here_);
   EXPECT_TRUE(check());
   EXPECT_EQ(workload().state, State::enforced);
   ASSERT_NE(workload().network, nullptr);
-  EXPECT_EQ(workload().network->inode(), here_.network());
-  EXPECT_EQ(kernel_.cgroups.at(id(path_)).network, here_.network());
+  EXPECT_EQ(workload().network->inode(), here_->network());
+  EXPECT_EQ(kernel_.cgroups.at(id(path_)).network, here_->network());
   EXPECT_THAT(kernel_.calls, ::testing::ElementsAre("enrol /web.scope", "quarantine /web.scope",
                                                     "enrol /web.scope shared"));
   EXPECT_FALSE(check());
 }
 
 TEST_F(StrayTest, WhatCannotBeEnforcedThereIsInQuarantine) {
-  here_.leave_network();
-  lead_out(here_);
+  here_->leave_network();
+  lead_out(*here_);
   kernel_.refuse_enrolment = true;
   EXPECT_TRUE(check());
   EXPECT_EQ(workload().state, State::quarantined);
