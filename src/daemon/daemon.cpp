@@ -249,6 +249,7 @@ Status Daemon::enforce() {
   registry_->on_change = [this](const workload::Workload& workload, bool ended) {
     if (ended) {
       watches_.ended(workload);
+      units_->ended(workload);
     }
   };
   if (Status followed = tokens_->follow(loop_.get(), flows_, *registry_); !followed) {
@@ -399,6 +400,12 @@ std::vector<std::string> Daemon::problems() const {
       lines.push_back(fmt::format("workload {}: {}", workload->name, workload->reason));
     }
   }
+  return lines;
+}
+
+std::vector<std::string> Daemon::warnings() const {
+  std::vector<std::string> lines = settings_->warnings();
+  std::ranges::copy(units_->warnings(), std::back_inserter(lines));
   return lines;
 }
 

@@ -59,6 +59,8 @@ class Daemon {
   [[nodiscard]] std::map<std::string, std::string> sources() const;
   /// What keeps the daemon from doing its whole job, a line each.
   [[nodiscard]] std::vector<std::string> problems() const;
+  /// What the files say that is doubtful, by themselves or on this host.
+  [[nodiscard]] std::vector<std::string> warnings() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
   [[nodiscard]] const PointWatches& watches() const { return watches_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }

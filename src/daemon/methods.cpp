@@ -97,7 +97,7 @@ json status_json(Daemon& daemon) {
              fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
                          fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
             {"errors", settings.errors()},
-            {"warnings", settings.warnings()}}},
+            {"warnings", daemon.warnings()}}},
           {"workloads", counts},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
@@ -302,18 +302,19 @@ void register_methods(control::Server& server, Daemon& daemon) {
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
               launch(daemon.launcher(), caller, params, reply);
             });
-  server.on(
-      method::unit_gate, Access::root,
-      [&daemon](const Caller& caller, const json& params, const Reply& reply) {
-        const auto unit = params.at("unit").get<std::string>();
-        if (const Status open = daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid));
-            !open) {
-          spdlog::error("{} may not start: {}", unit, open.error().text());
-          reply.error(open.error());
-          return;
-        }
-        reply.result({{"state", "enforced"}});
-      });
+  server.on(method::unit_gate, Access::root,
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+              const auto unit = params.at("unit").get<std::string>();
+              daemon.units().gate(
+                  unit, static_cast<std::uint32_t>(caller.pid), [unit, reply](const Status& open) {
+                    if (!open) {
+                      spdlog::error("{} may not start: {}", unit, open.error().text());
+                      reply.error(open.error());
+                      return;
+                    }
+                    reply.result({{"state", "enforced"}});
+                  });
+            });
   server.on(method::flows, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               daemon.flows().answer(params, *daemon.settings().policy(), reply);
