@@ -265,6 +265,11 @@ Status Daemon::enforce() {
               : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
                                            on_prune, this);
   rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
+  auto check = SelfCheck::open(loop_.get(), *tree_, *registry_, *local_, problems_);
+  if (!check) {
+    return tl::unexpected(check.error());
+  }
+  check_ = std::move(*check);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
 }

@@ -15,6 +15,7 @@
 #include "metrics_service.hpp"
 #include "point_watches.hpp"
 #include "problems.hpp"
+#include "self_check.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
 #include "trireme/control/server.hpp"
@@ -65,6 +66,7 @@ class Daemon {
   [[nodiscard]] const PointWatches& watches() const { return watches_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] const enforcer::LocalPolicy& local() const { return *local_; }
+  [[nodiscard]] const SelfCheck& self_check() const { return *check_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
   /// Addresses that are in a network by a name.
@@ -125,6 +127,7 @@ class Daemon {
   PointWatches watches_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
+  std::unique_ptr<SelfCheck> check_;
   std::map<handshake::PointId, std::chrono::steady_clock::time_point>
       second_looks_;                               // when each is due
   std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed

@@ -102,6 +102,9 @@ json status_json(Daemon& daemon) {
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
+          {"self_check",
+           {{"gate_repairs", daemon.self_check().gate_repairs()},
+            {"network_moves", daemon.self_check().moves()}}},
           {"tokens", tokens_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};

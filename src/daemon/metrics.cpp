@@ -171,6 +171,10 @@ std::string metrics_text(Daemon& daemon) {
       page.sample({{"reason", reason}}, count);
     }
   }
+  page.counters("trireme_self_check_repairs_total",
+                "What the periodic comparison with the kernel found changed, and mended.");
+  page.sample({{"what", "gate"}}, daemon.self_check().gate_repairs());
+  page.sample({{"what", "network"}}, daemon.self_check().moves());
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",
              daemon.points());
   const verifier::Verifier* verifier = daemon.tokens().verifier();
