@@ -66,7 +66,7 @@ class Daemon {
   [[nodiscard]] const PointWatches& watches() const { return watches_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] const enforcer::LocalPolicy& local() const { return *local_; }
-  [[nodiscard]] const SelfCheck& self_check() const { return *check_; }
+  [[nodiscard]] SelfCheck& self_check() { return *check_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
   /// Addresses that are in a network by a name.

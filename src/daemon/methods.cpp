@@ -241,8 +241,7 @@ Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& 
   return request;
 }
 
-void launch(systemd::Launcher& launcher, const Caller& caller, const json& params,
-            const Reply& reply) {
+void launch(Daemon& daemon, const Caller& caller, const json& params, const Reply& reply) {
   auto request = launch_request(caller, params);
   if (!request) {
     reply.error(request.error());
@@ -251,17 +250,18 @@ void launch(systemd::Launcher& launcher, const Caller& caller, const json& param
   const auto pid = request->pid;
   const auto uid = request->uid;
   const std::string labels = request->labels.text();
-  launcher.launch(std::move(*request),
-                  [reply, pid, uid, labels](Result<systemd::Launched> launched) {
-                    if (!launched) {
-                      spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid,
-                                   pid, launched.error().text());
-                      reply.error(launched.error());
-                      return;
-                    }
-                    spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
-                    reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
-                  });
+  daemon.launcher().launch(
+      std::move(*request), [&daemon, reply, pid, uid, labels](Result<systemd::Launched> launched) {
+        if (!launched) {
+          spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", labels, uid, pid,
+                       launched.error().text());
+          reply.error(launched.error());
+          return;
+        }
+        spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
+        daemon.self_check().watch_start(launched->cgroup_path);
+        reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
+      });
 }
 
 /// A handler that computes its answer at once.
@@ -303,7 +303,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
             });
   server.on(method::launch, Access::anyone,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
-              launch(daemon.launcher(), caller, params, reply);
+              launch(daemon, caller, params, reply);
             });
   server.on(method::unit_gate, Access::root,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {

@@ -9,6 +9,11 @@ constexpr std::uint64_t kCheckPause = 1'000'000;  // µs
 /// In one turn.
 constexpr std::size_t kWorkloads = 64;
 constexpr std::size_t kProcesses = 512;
+/// Of commands that have just been started.
+constexpr std::uint64_t kYoungPause = 20'000;  // µs
+constexpr std::chrono::seconds kYoung(2);
+constexpr std::size_t kMostYoung = 64;
+constexpr std::size_t kYoungProcesses = 16;
 /// Below everything that changes who may talk.
 constexpr std::int64_t kCheckPriority = SD_EVENT_PRIORITY_NORMAL + 20;
 
@@ -22,6 +27,10 @@ Result<std::unique_ptr<SelfCheck>> SelfCheck::open(sd_event* loop, const kernel:
   int rc = sd_event_add_time_relative(loop, &check->timer_, CLOCK_MONOTONIC, kCheckPause, 0,
                                       on_turn, check.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(check->timer_, kCheckPriority);
+  rc = rc < 0 ? rc
+              : sd_event_add_time_relative(loop, &check->young_timer_, CLOCK_MONOTONIC, 0, 1,
+                                           on_young, check.get());
+  rc = rc < 0 ? rc : sd_event_source_set_enabled(check->young_timer_, SD_EVENT_OFF);
   if (rc < 0) {
     return fail_errno("cannot set a timer", -rc);
   }
@@ -30,6 +39,41 @@ Result<std::unique_ptr<SelfCheck>> SelfCheck::open(sd_event* loop, const kernel:
 
 SelfCheck::~SelfCheck() {
   sd_event_source_disable_unref(timer_);
+  sd_event_source_disable_unref(young_timer_);
+}
+
+void SelfCheck::watch_start(const std::string& cgroup_path) {
+  if (young_.empty()) {
+    sd_event_source_set_time_relative(young_timer_, kYoungPause);
+    sd_event_source_set_enabled(young_timer_, SD_EVENT_ONESHOT);
+  }
+  young_.push_back({cgroup_path, std::chrono::steady_clock::now() + kYoung});
+  if (young_.size() > kMostYoung) {
+    young_.pop_front();
+  }
+}
+
+int SelfCheck::on_young(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+  auto& check = *static_cast<SelfCheck*>(self);
+  check.check_young();
+  if (check.young_.empty()) {
+    return 0;
+  }
+  sd_event_source_set_time_relative(source, kYoungPause);
+  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+void SelfCheck::check_young() {
+  const auto now = std::chrono::steady_clock::now();
+  while (!young_.empty() && young_.front().until < now) {
+    young_.pop_front();
+  }
+  for (const Young& young : young_) {
+    std::size_t limit = kYoungProcesses;
+    if (registry_.check_networks(young.cgroup_path, limit)) {
+      moves_++;
+    }
+  }
 }
 
 int SelfCheck::on_turn(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
