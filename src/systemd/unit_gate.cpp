@@ -55,6 +55,7 @@ struct UnitSource::Start {
   GateDone done;
   UnitFacts facts;
   std::vector<UnitFacts> sockets;  // that start it
+  Status asked_all;                // the first error of asking about those
   std::size_t asked = 0;
 };
 
@@ -63,16 +64,33 @@ void UnitSource::gate(const std::string& unit, std::uint32_t pid, GateDone done)
     done(fail("units cannot be enforced: " + off_));
     return;
   }
-  const auto start = std::make_shared<Start>(
-      Start{.unit = unit, .pid = pid, .done = std::move(done), .facts = {}, .sockets = {}});
-  ask_unit(*bus_, unit, [this, start, alive = std::weak_ptr(alive_)](Result<UnitFacts> facts) {
-    if (!alive.expired()) {
-      with_unit(start, std::move(facts));
-    }
-  });
+  const auto start = std::make_shared<Start>(Start{.unit = unit,
+                                                   .pid = pid,
+                                                   .done = std::move(done),
+                                                   .facts = {},
+                                                   .sockets = {},
+                                                   .asked_all = {}});
+  ask_about(start);
+}
+
+void UnitSource::ask_about(const std::shared_ptr<Start>& start) {
+  if (!bus_->is_connected()) {
+    offline_.emplace_back([this, start] { ask_about(start); });
+    return;
+  }
+  ask_unit(*bus_, start->unit,
+           [this, start, alive = std::weak_ptr(alive_)](Result<UnitFacts> facts) {
+             if (!alive.expired()) {
+               with_unit(start, std::move(facts));
+             }
+           });
 }
 
 void UnitSource::with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts> facts) {
+  if (!facts && !bus_->is_connected()) {
+    ask_about(start);  // again, when it is
+    return;
+  }
   if (!facts) {
     start->done(tl::unexpected(facts.error()));
     return;
@@ -93,6 +111,8 @@ void UnitSource::with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts
                }
                if (found) {
                  start->sockets.push_back(std::move(*found));
+               } else {
+                 start->asked_all = tl::unexpected(found.error());
                }
                answered();
              });
@@ -101,7 +121,9 @@ void UnitSource::with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts
 }
 
 void UnitSource::with_sockets(const std::shared_ptr<Start>& start) {
-  const auto answer = [this, start] { start->done(admit(*start)); };
+  const auto answer = [this, start] {
+    start->done(start->asked_all ? admit(*start) : start->asked_all);
+  };
   if (looking_ && rule_for(start->unit) == nullptr) {
     waiting_.emplace_back(answer);
   } else {
@@ -134,7 +156,9 @@ Status UnitSource::admit(const Start& start) {
       return covered;
     }
   }
-  view_.facts[start.unit] = start.facts;
+  if (start.facts.most_descriptors > 0) {
+    view_.facts[start.unit] = start.facts;
+  }
   if (auto enrolled = enrol(path, *rule, kept_by(start, path, *rule)); !enrolled) {
     return enrolled;
   }

@@ -11,6 +11,9 @@ namespace trireme::systemd {
 
 void UnitSource::connected() {
   look();
+  for (const auto& ask : std::exchange(offline_, {})) {
+    ask();
+  }
 }
 
 void UnitSource::reloading(bool begins) {

@@ -70,6 +70,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   [[nodiscard]] const policy::UnitRule* rule_for_path(const std::string& path) const;
   [[nodiscard]] std::vector<std::string> socket_warnings(const std::string& service) const;
   struct Start;
+  void ask_about(const std::shared_ptr<Start>& start);
   void with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts> facts);
   void with_sockets(const std::shared_ptr<Start>& start);
   [[nodiscard]] Status admit(const Start& start);
@@ -104,6 +105,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   bool reload_due_ = false;                     // it has not read all of them
   std::string problem_;                         // of the drop-ins, for status()
   std::vector<std::function<void()>> waiting_;  // gates, for the end of a look
+  std::vector<std::function<void()>> offline_;  // gates, for the connection to systemd
   /// What a unit that has ended was.
   struct Former {
     policy::LabelSet labels;
