@@ -182,7 +182,15 @@ void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit)
     return;
   }
   unit.name = name->value;
-  const auto [place, first] = unit_places_.emplace(name->value, reader.where(*name));
+  if (constexpr std::string_view kTemplate = "@.service";
+      name->value.ends_with(kTemplate) && name->value.find_first_of("*?[\\") == std::string::npos) {
+    unit.name.insert(unit.name.size() - kTemplate.size() + 1, "*");
+    reporter_.warn(reader.where(*name),
+                   fmt::format("'{}' is a template, which never runs itself; taken for '{}'",
+                               name->value, unit.name),
+                   fmt::format("write name = \"{}\", or one instance of it", unit.name));
+  }
+  const auto [place, first] = unit_places_.emplace(unit.name, reader.where(*name));
   if (!first) {
     reader.error(*name,
                  fmt::format("unit '{}' stands in {} already", name->value, place->second.text()),

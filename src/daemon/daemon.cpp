@@ -283,6 +283,7 @@ Status Daemon::enforce() {
   registry_->on_change = [this](const workload::Workload& workload, bool ended) {
     if (ended) {
       watches_.ended(workload);
+      units_->ended(workload);
     }
   };
   if (Status followed = tokens_->follow(loop_.get(), flows_, *registry_); !followed) {
@@ -316,6 +317,11 @@ Status Daemon::enforce() {
     return tl::unexpected(local_watch.error());
   }
   local_watch_ = std::move(*local_watch);
+  auto check = SelfCheck::open(loop_.get(), *tree_, *registry_, *local_, problems_);
+  if (!check) {
+    return tl::unexpected(check.error());
+  }
+  check_ = std::move(*check);
   look_again(points_->all());
   return event_error("cannot set up the event loop", rc);
 }
@@ -462,6 +468,12 @@ std::vector<std::string> Daemon::problems() const {
       lines.push_back(fmt::format("workload {}: {}", workload->name, workload->reason));
     }
   }
+  return lines;
+}
+
+std::vector<std::string> Daemon::warnings() const {
+  std::vector<std::string> lines = settings_->warnings();
+  std::ranges::copy(units_->warnings(), std::back_inserter(lines));
   return lines;
 }
 

@@ -17,6 +17,7 @@
 #include "metrics_service.hpp"
 #include "point_watches.hpp"
 #include "problems.hpp"
+#include "self_check.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
 #include "trireme/control/server.hpp"
@@ -61,10 +62,13 @@ class Daemon {
   [[nodiscard]] std::map<std::string, std::string> sources() const;
   /// What keeps the daemon from doing its whole job, a line each.
   [[nodiscard]] std::vector<std::string> problems() const;
+  /// What the files say that is doubtful, by themselves or on this host.
+  [[nodiscard]] std::vector<std::string> warnings() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
   [[nodiscard]] const PointWatches& watches() const { return watches_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] const enforcer::LocalPolicy& local() const { return *local_; }
+  [[nodiscard]] SelfCheck& self_check() { return *check_; }
   [[nodiscard]] std::size_t points() const { return points_->size(); }
   [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
   /// Addresses that are in a network by a name.
@@ -135,6 +139,7 @@ class Daemon {
   std::unique_ptr<LocalWatch> local_watch_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
+  std::unique_ptr<SelfCheck> check_;
   std::map<handshake::PointId, std::chrono::steady_clock::time_point>
       second_looks_;                               // when each is due
   std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed

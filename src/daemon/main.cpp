@@ -7,9 +7,12 @@
 #include "first_start.hpp"
 #include "log.hpp"
 #include "trireme/control/instance.hpp"
+#include "trireme/systemd/unit_facts.hpp"
 
 namespace trireme::daemon {
 namespace {
+
+constexpr std::chrono::milliseconds kSystemdPatience(3000);
 
 int complain(const Error& error) {
   std::fprintf(stderr, "triremed: %s\n", error.message.c_str());
@@ -27,6 +30,10 @@ int check(const std::string& directory) {
   }
   if (!configuration.valid()) {
     return 1;
+  }
+  const auto identity = std::make_shared<const policy::Identity>(configuration.identity);
+  for (const std::string& line : systemd::view_units(identity, kSystemdPatience).warnings) {
+    std::fprintf(stderr, "%s\n", line.c_str());
   }
   for (const std::string& line :
        look_at_first_start(configuration.policy, configuration.identity).lines) {

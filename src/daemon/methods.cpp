@@ -139,11 +139,14 @@ json status_json(Daemon& daemon) {
              fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
                          fmt::gmtime(std::chrono::system_clock::to_time_t(settings.loaded())))},
             {"errors", settings.errors()},
-            {"warnings", settings.warnings()}}},
+            {"warnings", daemon.warnings()}}},
           {"workloads", counts},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
+          {"self_check",
+           {{"gate_repairs", daemon.self_check().gate_repairs()},
+            {"network_moves", daemon.self_check().moves()}}},
           {"tokens", tokens_json(daemon)},
           {"conntrack", conntrack_json(daemon)},
           {"names", names_json(daemon)},
@@ -281,8 +284,7 @@ Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& 
   return request;
 }
 
-void launch(systemd::Launcher& launcher, const Caller& caller, const json& params,
-            const Reply& reply) {
+void launch(Daemon& daemon, const Caller& caller, const json& params, const Reply& reply) {
   auto request = launch_request(caller, params);
   if (!request) {
     reply.error(request.error());
@@ -291,19 +293,20 @@ void launch(systemd::Launcher& launcher, const Caller& caller, const json& param
   const auto pid = request->pid;
   const auto uid = request->uid;
   const std::string labels = request->labels.text();
-  launcher.launch(std::move(*request),
-                  [reply, pid, uid, labels](Result<systemd::Launched> launched) {
-                    if (!launched) {
-                      if (log_shares().admit(fmt::format("uid {}", uid))) {
-                        spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}",
-                                     loggable(labels), uid, pid, loggable(launched.error().text()));
-                      }
-                      reply.error(launched.error());
-                      return;
-                    }
-                    spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
-                    reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
-                  });
+  daemon.launcher().launch(
+      std::move(*request), [&daemon, reply, pid, uid, labels](Result<systemd::Launched> launched) {
+        if (!launched) {
+          if (log_shares().admit(fmt::format("uid {}", uid))) {
+            spdlog::warn("launch of '{}' by uid {} (pid {}) refused: {}", loggable(labels), uid,
+                         pid, loggable(launched.error().text()));
+          }
+          reply.error(launched.error());
+          return;
+        }
+        spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
+        daemon.self_check().watch_start(launched->cgroup_path);
+        reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
+      });
 }
 
 /// A handler that computes its answer at once.
@@ -345,20 +348,21 @@ void register_methods(control::Server& server, Daemon& daemon) {
             });
   server.on(method::launch, Access::anyone,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
-              launch(daemon.launcher(), caller, params, reply);
+              launch(daemon, caller, params, reply);
             });
-  server.on(
-      method::unit_gate, Access::root,
-      [&daemon](const Caller& caller, const json& params, const Reply& reply) {
-        const auto unit = params.at("unit").get<std::string>();
-        if (const Status open = daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid));
-            !open) {
-          spdlog::error("{} may not start: {}", unit, open.error().text());
-          reply.error(open.error());
-          return;
-        }
-        reply.result({{"state", "enforced"}});
-      });
+  server.on(method::unit_gate, Access::root,
+            [&daemon](const Caller& caller, const json& params, const Reply& reply) {
+              const auto unit = params.at("unit").get<std::string>();
+              daemon.units().gate(
+                  unit, static_cast<std::uint32_t>(caller.pid), [unit, reply](const Status& open) {
+                    if (!open) {
+                      spdlog::error("{} may not start: {}", unit, open.error().text());
+                      reply.error(open.error());
+                      return;
+                    }
+                    reply.result({{"state", "enforced"}});
+                  });
+            });
   server.on(method::flows, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               daemon.flows().answer(params, *daemon.settings().policy(), reply);

@@ -52,7 +52,8 @@ void workloads(Exposition& page, Daemon& daemon) {
   }
 }
 
-void policy_in_force(Exposition& page, const Settings& settings) {
+void policy_in_force(Exposition& page, Daemon& daemon) {
+  const Settings& settings = daemon.settings();
   page.gauge("trireme_policy_generation", "Generation of the policy in force.",
              settings.generation());
   page.gauge("trireme_policy_rules", "Rules of the policy in force.",
@@ -65,7 +66,7 @@ void policy_in_force(Exposition& page, const Settings& settings) {
              "Errors of the last load; above 0 an older generation is in force.",
              settings.errors().size());
   page.gauge("trireme_policy_warnings", "Warnings of the policy in force.",
-             settings.warnings().size());
+             daemon.warnings().size());
   page.counters("trireme_reloads_total", "Reloads by result.");
   page.sample({{"result", "applied"}}, settings.reloads());
   page.sample({{"result", "refused"}}, settings.failed_reloads());
@@ -168,7 +169,7 @@ std::string metrics_text(Daemon& daemon) {
   page.sample({{"version", TRIREME_VERSION}, {"cgroup_driver", daemon.cgroup_driver()}},
               std::uint64_t{1});
   workloads(page, daemon);
-  policy_in_force(page, daemon.settings());
+  policy_in_force(page, daemon);
   flows(page, daemon);
   page.counter(
       "trireme_table_repairs_total",
@@ -190,6 +191,10 @@ std::string metrics_text(Daemon& daemon) {
   for (const PointWatches::ConntrackUse& use : conntracks) {
     page.sample({{"network", use.network}}, use.count.most);
   }
+  page.counters("trireme_self_check_repairs_total",
+                "What the periodic comparison with the kernel found changed, and mended.");
+  page.sample({{"what", "gate"}}, daemon.self_check().gate_repairs());
+  page.sample({{"what", "network"}}, daemon.self_check().moves());
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",
              daemon.points());
   const verifier::Verifier* verifier = daemon.tokens().verifier();

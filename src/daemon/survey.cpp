@@ -19,6 +19,7 @@
 namespace trireme::daemon {
 namespace {
 
+constexpr std::chrono::milliseconds kSystemdPatience(3000);
 constexpr std::size_t kDeepest = 6;  // levels of cgroups that are looked at
 
 struct Candidate {
@@ -112,8 +113,11 @@ class Surveying {
         workload::network_of_process(1) != workload::own_network()) {
       return;
     }
+    const systemd::Aliases aliases =
+        systemd::view_units(std::make_shared<const policy::Identity>(identity_), kSystemdPatience)
+            .aliases;
     for (const std::string& path : paths_) {
-      if (const auto unit = systemd::match_unit(identity_, path)) {
+      if (const auto unit = systemd::match_unit(identity_, aliases, path)) {
         add({unit->name, unit->rule->labels, path, nullptr});
       }
     }

@@ -69,7 +69,7 @@ Status LocalPolicy::start() {
   }
   for (const auto& [id, number] : *before) {
     // Births that nobody has told of yet stay as they are.
-    if (!members_.contains(id) && number != gate::Gate::kBorn) {
+    if (!members_.contains(id) && !adopted_.contains(id) && number != gate::Gate::kBorn) {
       if (Status done = gate_->end(id); !done) {
         return done;
       }
@@ -79,6 +79,9 @@ Status LocalPolicy::start() {
   Status done = write_all();
   for (const auto& [id, member] : members_) {
     done = done ? gate_->set(id, member.number) : done;
+  }
+  for (const auto& [id, number] : adopted_) {
+    done = done ? gate_->adopt(id, number) : done;
   }
   if (done) {
     std::ignore = gate_->look_through();  // for the first time; what it finds is told later
@@ -149,6 +152,34 @@ Status LocalPolicy::release(std::uint64_t cgroup_id) {
   const Status done = gate_->release(cgroup_id);
   const Status forgotten = forget(cgroup_id);
   return done ? forgotten : done;
+}
+
+Status LocalPolicy::adopt(std::uint64_t cgroup_id, Number number) {
+  adopted_[cgroup_id] = number;
+  return live_ ? gate_->adopt(cgroup_id, number) : Status{};
+}
+
+Status LocalPolicy::orphan(std::uint64_t cgroup_id) {
+  const bool known = adopted_.erase(cgroup_id) > 0;
+  return known && live_ ? gate_->end(cgroup_id) : Status{};
+}
+
+Result<bool> LocalPolicy::check_programs() const {
+  const auto attached = live_ ? gate_->is_attached() : Result<bool>(true);
+  if (!attached) {
+    return attached;
+  }
+  const Status mended = *attached ? Status{} : gate_->attach();
+  return mended ? Result<bool>(!*attached) : tl::unexpected(mended.error());
+}
+
+Result<bool> LocalPolicy::check_number(std::uint64_t cgroup_id) const {
+  const auto known = members_.find(cgroup_id);
+  if (!live_ || known == members_.end() || gate_->number(cgroup_id) == known->second.number) {
+    return false;
+  }
+  const Status mended = gate_->set(cgroup_id, known->second.number);
+  return mended ? Result<bool>(true) : tl::unexpected(mended.error());
 }
 
 Status LocalPolicy::prepare(std::shared_ptr<const policy::Policy> policy) {

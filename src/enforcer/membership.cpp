@@ -6,18 +6,24 @@ namespace trireme::enforcer {
 
 using policy::Number;
 
-/// A cgroup without a process has no sockets: that of a container at its birth.
+/// A cgroup without a process has no sockets (a container's at its birth), but for a .socket
+/// unit's.
 void Enforcer::note_unsettled(const workload::CgroupRef& cgroup) {
   if (cgroup.whole_network) {
     all_unsettled_ = true;
-  } else if (!cgroup.path.empty() && tree_.populated(cgroup.path)) {
+  } else if (!cgroup.path.empty() && (cgroup.lone_sockets || tree_.populated(cgroup.path))) {
     unsettled_.push_back(cgroup.path);
   }
 }
 
 void Enforcer::remember(std::uint64_t cgroup_id, Member member) {
-  members_[cgroup_id] = member;
   levels_[member.level]++;
+  members_[cgroup_id] = std::move(member);
+}
+
+/// Whose the sockets are that no member has, where this namespace is not our own.
+void Enforcer::note_owner(const workload::CgroupRef& cgroup) {
+  unowned_ = !cgroup.whole_network && (members_.empty() ? cgroup.unowned : unowned_);
 }
 
 void Enforcer::forget(std::uint64_t cgroup_id) {
@@ -95,6 +101,7 @@ Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet&
   const std::optional<Member> before =
       known == members_.end() ? std::nullopt : std::optional(known->second);
   const bool renumber = before && before->number != kQuarantine;
+  note_owner(cgroup);
   Change change;
   std::optional<policy::LabelSet> old_labels;
   if (renumber) {
@@ -104,20 +111,13 @@ Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet&
     labels_.erase(before->number);
   }
   if (before) {
-    if (before->level != 0) {
-      change.leaving.push_back(cgroup.id);
-    }
+    leave_sets(change, cgroup.id, *before);
     forget(cgroup.id);
   }
   change.deltas.push_back(compiler_.add(number, labels));
   change.named.push_back(number);
-  if (cgroup.whole_network) {
-    change.owner = number;
-  } else {
-    change.joining.emplace_back(cgroup.id, number);
-  }
   labels_[number] = labels;
-  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number});
+  join_sets(change, cgroup, number);
 
   const Status committed = commit(change);
   if (!committed) {
@@ -144,10 +144,31 @@ Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet&
   return {};
 }
 
+/// The cgroup's sockets, and those that are kept for it, have this number.
+void Enforcer::join_sets(Change& change, const workload::CgroupRef& cgroup, Number number) {
+  if (cgroup.whole_network) {
+    change.owner = number;
+  } else {
+    change.joining.emplace_back(cgroup.id, number);
+    for (const std::uint64_t former : cgroup.former) {
+      change.joining.emplace_back(former, number);
+    }
+  }
+  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number, cgroup.former});
+}
+
+void Enforcer::leave_sets(Change& change, std::uint64_t cgroup_id, const Member& member) {
+  if (member.level != 0) {
+    change.leaving.push_back(cgroup_id);
+    change.leaving.insert(change.leaving.end(), member.former.begin(), member.former.end());
+  }
+}
+
 Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   if (Status fits = check_level(cgroup); !fits) {
     return fits;
   }
+  note_owner(cgroup);
   const auto known = members_.find(cgroup.id);
   if (known != members_.end() && known->second.number == kQuarantine) {
     return behind_ ? commit({}) : Status{};
@@ -158,21 +179,14 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
     old = known->second.number;
     change.deltas.push_back(compiler_.remove(*old));
     change.unnamed.push_back(*old);
-    if (known->second.level != 0) {
-      change.leaving.push_back(cgroup.id);
-    }
+    leave_sets(change, cgroup.id, known->second);
     labels_.erase(*old);
     forget(cgroup.id);
   }
   if (!cgroup.settled) {
     note_unsettled(cgroup);
   }
-  if (cgroup.whole_network) {
-    change.owner = kQuarantine;
-  } else {
-    change.joining.emplace_back(cgroup.id, kQuarantine);
-  }
-  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, kQuarantine});
+  join_sets(change, cgroup, kQuarantine);
   // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change,
   // or repair(), brings the kernel along.
   const Status committed = commit(change);
@@ -205,7 +219,7 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   if (known->second.level == 0) {
     change.owner = kQuarantine;  // while the namespace lives, and with it perhaps others in it
   } else {
-    change.leaving.push_back(cgroup.id);
+    leave_sets(change, cgroup.id, known->second);
   }
   const Number old = known->second.number;
   if (old != kQuarantine) {

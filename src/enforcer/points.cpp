@@ -163,7 +163,11 @@ Result<Number> Points::enrol(CgroupRef cgroup, const policy::LabelSet& labels, N
     return tl::unexpected(joined.error());
   }
   if (cgroup.id != 0) {
-    if (Status judged = common_.local.enrol(cgroup, number, labels); !judged) {
+    Status judged = common_.local.enrol(cgroup, number, labels);
+    for (const std::uint64_t former : cgroup.former) {
+      judged = judged ? common_.local.adopt(former, number) : judged;
+    }
+    if (!judged) {
       return tl::unexpected(judged.error());
     }
   }
@@ -204,7 +208,9 @@ Status Points::come_home(const CgroupRef& cgroup, bool enrolled) {
 
 Status Points::quarantine(CgroupRef cgroup) {
   // Whatever network the cgroup's sockets are in; rules at the points say so in the flow log.
-  const Status shut = cgroup.id == 0 ? Status{} : common_.local.quarantine(cgroup);
+  Status shut = cgroup.id == 0 ? Status{} : common_.local.quarantine(cgroup);
+  const Status left = orphan(cgroup);
+  shut = shut ? left : shut;
   Point* point = find(cgroup.network);
   if (point == nullptr) {
     cgroup.network = nullptr;  // nothing of it was ever enforced there
@@ -227,8 +233,20 @@ Status Points::quarantine(CgroupRef cgroup) {
   return shut ? dropped : shut;
 }
 
+/// What was kept for the cgroup is nobody's.
+Status Points::orphan(const CgroupRef& cgroup) {
+  Status done;
+  for (const std::uint64_t former : cgroup.former) {
+    const Status left = common_.local.orphan(former);
+    done = done ? left : done;
+  }
+  return done;
+}
+
 Status Points::end(const CgroupRef& cgroup, Number number) {
-  const Status judged = cgroup.id == 0 ? Status{} : common_.local.end(cgroup.id);
+  Status judged = cgroup.id == 0 ? Status{} : common_.local.end(cgroup.id);
+  const Status left = orphan(cgroup);
+  judged = judged ? left : judged;
   const Status ended = end_at_points(cgroup, number);
   return judged ? ended : judged;
 }
@@ -238,7 +256,9 @@ Status Points::release(const CgroupRef& cgroup, Number number) {
   if (!there || *there != cgroup.id) {
     return end(cgroup, number);  // it has gone meanwhile
   }
-  const Status judged = cgroup.id == 0 ? Status{} : common_.local.release(cgroup.id);
+  Status judged = cgroup.id == 0 ? Status{} : common_.local.release(cgroup.id);
+  const Status left = orphan(cgroup);
+  judged = judged ? left : judged;
   const Status ended = end_at_points(cgroup, number);
   return judged ? ended : judged;
 }

@@ -41,17 +41,20 @@ Status Enforcer::write_everything() {
   }
   write_numbers(batch, numbers, false);
   std::vector<NftElement> list;
-  Number owner = kQuarantine;
+  std::optional<Number> owner = unowned_ ? std::nullopt : std::optional<Number>(kQuarantine);
   for (const auto& [id, member] : members_) {
     if (member.level == 0) {
       owner = member.number;
     } else {
       list.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(member.number)});
+      for (const std::uint64_t former : member.former) {
+        list.push_back({.key = NftBytes::u64(former), .data = NftBytes::twice(member.number)});
+      }
     }
   }
   batch.add_elements(sets().workloads, list);
-  if (layout_.owned) {
-    write_owner(batch, owner);
+  if (layout_.owned && owner) {
+    write_owner(batch, *owner);
   }
   write_speakers(batch, speakers_);
   write_depth(batch, depth());

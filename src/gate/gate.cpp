@@ -216,6 +216,10 @@ Status Gate::attach() {
   return programs_->attach(top_);
 }
 
+Result<bool> Gate::is_attached() const {
+  return programs_->is_attached(top_);
+}
+
 Status Gate::detach(const std::string& top) {
   const auto directory = lock(top);
   return directory ? Programs::detach(*directory) : tl::unexpected(directory.error());
@@ -276,6 +280,23 @@ Status Gate::end(std::uint64_t cgroup_id) {
   }
   calm_.reset();
   return apply_settings();
+}
+
+Status Gate::adopt(std::uint64_t cgroup_id, policy::Number number) {
+  if (Status done =
+          removed(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_EXIST),
+                  "cannot write the number of a cgroup that is gone");
+      !done) {
+    return done;
+  }
+  return apply_settings();
+}
+
+std::optional<policy::Number> Gate::number(std::uint64_t cgroup_id) const {
+  policy::Number number = 0;
+  return bpf_map_lookup_elem(programs_->map("numbers"), &cgroup_id, &number) == 0
+             ? std::optional(number)
+             : std::nullopt;
 }
 
 Status Gate::quarantine_births(bool wanted) {

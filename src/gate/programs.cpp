@@ -68,6 +68,13 @@ Result<std::vector<Fd>> attached(const Fd& top, const Kind& kind, std::uint32_t 
   return found;
 }
 
+/// 0 where the kernel does not tell.
+std::uint32_t program_id(int program) {
+  bpf_prog_info info{};
+  std::uint32_t size = sizeof info;
+  return bpf_obj_get_info_by_fd(program, &info, &size) == 0 ? info.id : 0;
+}
+
 /// The map with this name among those that a program uses.
 std::optional<Fd> map_of(const Fd& program, std::string_view name) {
   std::array<std::uint32_t, 64> ids{};
@@ -372,6 +379,21 @@ Status Gate::Programs::pin(const Fd& top) const {
     }
   }
   return {};
+}
+
+Result<bool> Gate::Programs::is_attached(const Fd& top) const {
+  for (const Kind& kind : kKinds) {
+    const auto there = attached(top, kind, 0);
+    if (!there) {
+      return tl::unexpected(there.error());
+    }
+    const std::uint32_t id = program_id(program(kind.name));
+    if (!std::ranges::any_of(
+            *there, [&](const Fd& each) { return id != 0 && program_id(each.get()) == id; })) {
+      return false;
+    }
+  }
+  return true;
 }
 
 Status Gate::Programs::detach(const Fd& top) {

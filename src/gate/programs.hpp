@@ -42,6 +42,7 @@ struct Gate::Programs {
   /// Egress first: a judge without stamps would refuse. Where births cannot be followed, `doubt`
   /// says so.
   [[nodiscard]] Status attach(const Fd& top);
+  [[nodiscard]] Result<bool> is_attached(const Fd& top) const;
   [[nodiscard]] static Status detach(const Fd& top);
 
  private:

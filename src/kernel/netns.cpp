@@ -1,7 +1,10 @@
 #include "trireme/kernel/netns.hpp"
 
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
+#include <net/if.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -90,6 +93,34 @@ Status Netns::within(const std::function<void()>& function) const {
   const WayBack back(*home);
   function();
   return {};
+}
+
+Result<bool> leads_out() {
+  const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const std::unique_ptr<struct if_nameindex, decltype(&::if_freenameindex)> devices(
+      ::if_nameindex(), ::if_freenameindex);
+  if (!socket.valid() || devices == nullptr) {
+    return fail_errno("cannot list the devices of a network namespace");
+  }
+  for (const struct if_nameindex* device = devices.get(); device->if_name != nullptr; device++) {
+    ifreq request{};
+    std::strncpy(request.ifr_name, device->if_name, IFNAMSIZ - 1);
+    if (::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0) {
+      continue;  // gone meanwhile
+    }
+    const auto flags = static_cast<unsigned>(request.ifr_flags);
+    if ((flags & IFF_UP) == 0 || (flags & IFF_LOOPBACK) != 0) {
+      continue;
+    }
+    ethtool_drvinfo driver{};
+    driver.cmd = ETHTOOL_GDRVINFO;
+    request.ifr_data = reinterpret_cast<char*>(&driver);
+    if (::ioctl(socket.get(), SIOCETHTOOL, &request) != 0 ||
+        std::strcmp(driver.driver, "tun") != 0) {
+      return true;
+    }
+  }
+  return false;
 }
 
 std::uint64_t netns_cookie() {

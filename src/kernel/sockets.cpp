@@ -124,7 +124,8 @@ Status SocketTable::read_list(std::uint8_t protocol, std::vector<InetSocket>& so
                      .local = address(found->idiag_family, found->id.idiag_src),
                      .remote = address(found->idiag_family, found->id.idiag_dst),
                      .local_port = ntohs(found->id.idiag_sport),
-                     .remote_port = ntohs(found->id.idiag_dport)});
+                     .remote_port = ntohs(found->id.idiag_dport),
+                     .inode = found->idiag_inode});
       std::ranges::copy(found->id.idiag_cookie, socket.cookie.begin());
       mnl_attr_parse(header, sizeof *found, read_cgroup, &socket.cgroup_id);
     }

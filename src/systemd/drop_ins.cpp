@@ -2,11 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "trireme/base/file.hpp"
+#include "unit_name.hpp"
 
 namespace trireme::systemd {
 namespace {
@@ -25,10 +27,17 @@ std::string file(const std::string& directory, const std::string& unit) {
 
 DropIns::DropIns(std::string gate_command) : gate_command_(std::move(gate_command)) {}
 
-std::string DropIns::content() const {
-  return "# Written by trireme for a [[unit]] of identity.toml; goes away with it.\n"
-         "[Unit]\n"
-         "After=trireme.service\n"
+std::string DropIns::content(bool rooted) const {
+  std::string text =
+      "# Written by trireme for a [[unit]] of identity.toml; goes away with it.\n"
+      "[Unit]\n"
+      "After=trireme.service\n";
+  if (rooted) {
+    return text +
+           "# Nothing can wait for enforcement in another root.\n"
+           "AssertPathExists=/trireme/cannot-enforce-units-with-RootDirectory-or-RootImage\n";
+  }
+  return text +
          "[Service]\n"
          "ExecCondition=+/bin/sh -c '\"" +
          gate_command_ + "\" unit-gate \"%n\" || exit 255'\n";
@@ -38,8 +47,8 @@ bool DropIns::last() const {
   return ::access(kLasting, W_OK) == 0;
 }
 
-Result<bool> DropIns::apply(const std::set<std::string>& units,
-                            const std::set<std::string>& early) const {
+Result<bool> DropIns::apply(const std::set<std::string>& units, const std::set<std::string>& early,
+                            const std::set<std::string>& rooted) const {
   const bool lasting = last();
   const auto place = [&](const std::string& unit) {
     return lasting && !early.contains(unit) ? kLasting : kRuntime;
@@ -48,7 +57,7 @@ Result<bool> DropIns::apply(const std::set<std::string>& units,
   bool changed = false;
   std::set<std::string> missing;
   for (const std::string& unit : units) {
-    if (const auto written = write(place(unit), unit)) {
+    if (const auto written = write(place(unit), unit, rooted.contains(unit))) {
       changed = changed || *written;
     } else {
       missing.insert(unit);
@@ -69,6 +78,20 @@ Result<bool> DropIns::apply(const std::set<std::string>& units,
   return outcome ? Result<bool>(changed) : tl::unexpected(outcome.error());
 }
 
+bool DropIns::cover(const std::set<std::string>& units, const std::set<std::string>& names) {
+  return std::ranges::any_of(names, [&units](const std::string& name) {
+    return std::ranges::any_of(units, [&name](const std::string& each) {
+      const bool is_prefix =
+          each.ends_with("-.service") && name.starts_with(each.substr(0, each.rfind('.')));
+      return each == name || each == template_of(name) || is_prefix;
+    });
+  });
+}
+
+bool DropIns::exist(const std::set<std::string>& names) {
+  return cover(present(kLasting), names) || cover(present(kRuntime), names);
+}
+
 std::set<std::string> DropIns::present(const std::string& directory) {
   std::set<std::string> units;
   std::error_code error;
@@ -81,9 +104,10 @@ std::set<std::string> DropIns::present(const std::string& directory) {
   return units;
 }
 
-Result<bool> DropIns::write(const std::string& directory, const std::string& unit) const {
+Result<bool> DropIns::write(const std::string& directory, const std::string& unit,
+                            bool rooted) const {
   const std::string path = file(directory, unit);
-  if (const auto present = read_file(path); present && *present == content()) {
+  if (const auto present = read_file(path); present && *present == content(rooted)) {
     return false;
   }
   std::error_code error;
@@ -91,7 +115,7 @@ Result<bool> DropIns::write(const std::string& directory, const std::string& uni
   if (error) {
     return fail("cannot make the directory of " + path + ": " + error.message());
   }
-  if (auto written = replace_file(path, content(), 0644); !written) {
+  if (auto written = replace_file(path, content(rooted), 0644); !written) {
     return tl::unexpected(written.error());
   }
   return true;

@@ -48,6 +48,23 @@ bool is_template(const std::string& unit) {
   return unit.find("@.") != std::string::npos && template_of(unit) == unit;
 }
 
+std::string instance_of(const std::string& unit) {
+  const std::size_t at = unit.find('@');
+  return template_of(unit).empty() ? std::string() : unit.substr(at + 1, unit.rfind('.') - at - 1);
+}
+
+std::string prefix_of(const std::string& pattern) {
+  constexpr std::string_view kRest = "*.service";
+  if (!pattern.ends_with(kRest)) {
+    return {};
+  }
+  const std::string prefix = pattern.substr(0, pattern.size() - kRest.size());
+  return prefix.size() > 1 && prefix.ends_with('-') && is_plain(prefix) &&
+                 prefix.find('@') == std::string::npos
+             ? prefix + ".service"
+             : std::string();
+}
+
 bool is_plain(const std::string& pattern) {
   return pattern.find_first_of("*?[\\") == std::string::npos;
 }

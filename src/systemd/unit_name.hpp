@@ -16,12 +16,18 @@ namespace trireme::systemd {
 /// "postgresql@15.service" to "postgresql@.service"; empty for names without an instance.
 [[nodiscard]] std::string template_of(const std::string& unit);
 [[nodiscard]] bool is_template(const std::string& unit);
+/// "postgresql@15.service" to "15"; empty for templates and for names without an instance.
+[[nodiscard]] std::string instance_of(const std::string& unit);
 
 /// fnmatch(3) without special characters: the pattern is one name.
 [[nodiscard]] bool is_plain(const std::string& pattern);
 
 /// fnmatch(3) of a [[unit]] pattern.
 [[nodiscard]] bool matches(const std::string& pattern, const std::string& unit);
+
+/// "batch-*.service" to "batch-.service", whose drop-ins every unit has that the pattern matches
+/// (systemd.unit(5)); empty for other patterns.
+[[nodiscard]] std::string prefix_of(const std::string& pattern);
 
 /// Every instance of the template matches, so that the template can carry the drop-in.
 [[nodiscard]] bool matches_all_instances(const std::string& pattern, const std::string& name);

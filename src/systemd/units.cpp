@@ -6,10 +6,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "trireme/systemd/unit_rule.hpp"
+#include "trireme/workload/network.hpp"
 #include "unit_name.hpp"
 
 namespace trireme::systemd {
 namespace {
+
+constexpr std::size_t kMostFormer = 1024;
+constexpr std::size_t kExamined = 64;  // processes of a unit, to tell where it is
 
 bool shares_netns_with_init() {
   struct stat own {};
@@ -18,8 +23,10 @@ bool shares_netns_with_init() {
          own.st_ino == init.st_ino;
 }
 
-std::string service_of(const std::string& socket) {
-  return socket.substr(0, socket.rfind('.')) + ".service";
+/// The services that a socket starts where it does not say so: name.service, or instances of
+/// name@.service for a connection each.
+std::string stem_of(const std::string& socket) {
+  return socket.substr(0, socket.rfind('.'));
 }
 
 }  // namespace
@@ -55,29 +62,37 @@ void UnitSource::configure(std::shared_ptr<const policy::Identity> identity) {
     }
     return;
   }
-  reconcile_cgroups();
-  look_at_units();
+  offer_cgroups();  // by the names that are known; what goes with an entry is known after the look
+  look();
 }
 
 const policy::UnitRule* UnitSource::rule_for(const std::string& unit) const {
-  // Its own start would wait for itself.
-  if (!identity_ || unit.empty() || unit == "trireme.service" || unit == "init.scope") {
+  if (!identity_) {
     return nullptr;
   }
-  const auto found = std::ranges::find_if(
-      identity_->units, [&](const policy::UnitRule& rule) { return matches(rule.name, unit); });
-  if (found != identity_->units.end()) {
-    return &*found;
-  }
-  if (!unit.ends_with(".socket")) {
-    return nullptr;
-  }
-  for (const auto& [service, sockets] : listeners_) {
-    if (sockets.contains(unit)) {
-      return rule_for(service);
+  const policy::UnitRule* rule = find_rule(*identity_, view_.aliases, unit);
+  return rule != nullptr || !unit.ends_with(".socket") ? rule : rule_for_socket(unit);
+}
+
+const policy::UnitRule* UnitSource::rule_for_socket(const std::string& socket) const {
+  const auto known = view_.sockets.find(socket);
+  if (known != view_.sockets.end()) {
+    for (const std::string& service : known->second.triggers) {
+      if (const policy::UnitRule* rule = find_rule(*identity_, view_.aliases, service)) {
+        return rule;
+      }
     }
   }
-  return rule_for(service_of(unit));
+  if (known == view_.sockets.end() || !known->second.accepts) {
+    if (const policy::UnitRule* rule =
+            find_rule(*identity_, view_.aliases, stem_of(socket) + ".service")) {
+      return rule;
+    }
+  }
+  // Of one for each connection: which instance gets it nobody knows beforehand.
+  return known == view_.sockets.end() || known->second.accepts
+             ? find_template_rule(*identity_, view_.aliases, stem_of(socket) + "@.service", true)
+             : nullptr;
 }
 
 const policy::UnitRule* UnitSource::rule_for_path(const std::string& path) const {
@@ -101,7 +116,8 @@ bool UnitSource::cgroup_born(const std::string& path) {
 
 void UnitSource::cgroup_gone(const std::string&) {}
 
-Status UnitSource::enrol(const std::string& path, const policy::UnitRule& rule) {
+Status UnitSource::enrol(const std::string& path, const policy::UnitRule& rule,
+                         std::vector<std::uint64_t> former) {
   workload::Description description;
   description.name = unit_of_path(path);
   description.kind = workload::Kind::unit;
@@ -110,13 +126,79 @@ Status UnitSource::enrol(const std::string& path, const policy::UnitRule& rule) 
   const std::vector<std::uint32_t> pids = tree_.pids(path);
   description.pid = pids.empty() ? 0 : pids.front();
   description.warnings = socket_warnings(description.name);
+  description.former = std::move(former);
+  auto network = network_of(path, description.name);
+  if (!network) {
+    const Status shut = registry_.quarantine(description, network.error().message);
+    return shut ? tl::unexpected(network.error()) : shut;
+  }
+  description.places = {{std::move(*network)}};
   return registry_.enrol(description);
+}
+
+/// Where the unit's processes are, or its listeners where it has none. Null: in our own namespace.
+Result<std::shared_ptr<const kernel::Netns>> UnitSource::network_of(const std::string& path,
+                                                                    const std::string& unit) const {
+  if (const auto socket = view_.sockets.find(unit); socket != view_.sockets.end()) {
+    if (!socket->second.network_namespace.empty()) {
+      return kernel::Netns::at(socket->second.network_namespace);
+    }
+    if (socket->second.private_network) {
+      return fail("its listeners are in a network namespace of their own, which cannot be entered");
+    }
+  }
+  std::size_t limit = kExamined;
+  const auto networks = workload::networks_of(tree_, path, limit);
+  if (networks.contains(workload::own_network())) {
+    return nullptr;
+  }
+  const workload::Workload* known = registry_.find_cgroup(path);
+  const std::vector<workload::Place> places =
+      known == nullptr ? std::vector<workload::Place>() : known->places;
+  const auto place = std::ranges::find_if(places, [&](const workload::Place& each) {
+    return networks.empty() || (each.network && networks.contains(each.network->inode()));
+  });
+  if (place != places.end()) {
+    return place->network;
+  }
+  if (networks.empty()) {
+    return nullptr;
+  }
+  const auto& [inode, pid] = *networks.begin();
+  return workload::hold_network(pid, inode);
+}
+
+bool UnitSource::may_keep_sockets(const std::string& unit) const {
+  return std::ranges::any_of(view_.facts, [&unit](const auto& item) {
+    const auto& [name, facts] = item;
+    return facts.most_descriptors > 0 && (facts.id == unit || name == template_of(unit));
+  });
+}
+
+void UnitSource::ended(const workload::Workload& workload) {
+  if (workload.kind != workload::Kind::unit ||
+      !may_keep_sockets(unit_of_path(workload.cgroup_path)) ||
+      tree_.id(workload.cgroup_path).value_or(0) == workload.cgroup_id) {
+    return;
+  }
+  if (former_.size() >= kMostFormer) {
+    former_.erase(former_.begin());
+  }
+  Former& former = former_[workload.cgroup_path];
+  former.labels = workload.own_labels;
+  for (const workload::Place& place : workload.places) {
+    former.networks.insert(place.network ? place.network->inode() : workload::own_network());
+  }
+  former.cgroups = workload.former;
+  former.cgroups.push_back(workload.cgroup_id);
+  std::ranges::sort(former.cgroups);
 }
 
 std::vector<std::string> UnitSource::socket_warnings(const std::string& service) const {
   std::vector<std::string> warnings;
-  if (const auto found = listeners_.find(service); found != listeners_.end()) {
-    for (const std::string& socket : found->second) {
+  for (const auto& [socket, facts] : view_.sockets) {
+    if (facts.has_ip_listener &&
+        std::ranges::find(facts.triggers, service) != facts.triggers.end()) {
       warnings.push_back("listens through " + socket +
                          ", which PID 1 opened: those connections are judged by the cgroup of " +
                          socket);
@@ -125,32 +207,16 @@ std::vector<std::string> UnitSource::socket_warnings(const std::string& service)
   return warnings;
 }
 
-Status UnitSource::gate(const std::string& unit, std::uint32_t pid) {
-  const policy::UnitRule* rule = rule_for(unit);
-  if (rule == nullptr) {
-    return {};
+void UnitSource::offer_cgroups() {
+  for (const std::string& path : events_.known()) {
+    const workload::Workload* known = registry_.find_cgroup(path);
+    if (known == nullptr || known->kind == workload::Kind::unit) {
+      std::ignore = cgroup_born(path);
+    }
   }
-  const auto cgroup = kernel::CgroupTree::of(pid);
-  if (!cgroup) {
-    return tl::unexpected(cgroup.error());
-  }
-  const std::string path = unit_path(*cgroup);
-  if (unit_of_path(path) != unit) {
-    return fail("the caller is not in the cgroup of " + unit + " but in " + *cgroup);
-  }
-  if (auto enrolled = enrol(path, *rule); !enrolled) {
-    return enrolled;
-  }
-  const workload::Workload* workload = registry_.find_cgroup(path);
-  if (workload == nullptr || workload->state != workload::State::enforced) {
-    return fail(unit + " is not enforced");
-  }
-  return {};
 }
 
-/// After a change of [[unit]] or of what is known of sockets: releases what no entry matches now,
-/// and offers everything again.
-void UnitSource::reconcile_cgroups() {
+void UnitSource::release_cgroups() {
   std::vector<std::string> released;
   for (const workload::Workload* workload : registry_.all()) {
     if (workload->kind == workload::Kind::unit && rule_for_path(workload->cgroup_path) == nullptr) {
@@ -158,12 +224,6 @@ void UnitSource::reconcile_cgroups() {
     }
   }
   std::ranges::for_each(released, [this](const std::string& path) { registry_.release(path); });
-  for (const std::string& path : events_.known()) {
-    const workload::Workload* known = registry_.find_cgroup(path);
-    if (known == nullptr || known->kind == workload::Kind::unit) {
-      std::ignore = cgroup_born(path);
-    }
-  }
 }
 
 std::string UnitSource::status() const {

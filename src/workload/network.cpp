@@ -29,14 +29,14 @@ std::uint32_t parent_of(std::uint32_t pid) {
   return parent;
 }
 
+}  // namespace
+
 /// The process may have moved on, or gone and its pid be another's: what is returned has been seen
 /// to be the namespace looked for.
-std::shared_ptr<const kernel::Netns> hold(std::uint32_t pid, std::uint64_t inode) {
+std::shared_ptr<const kernel::Netns> hold_network(std::uint32_t pid, std::uint64_t inode) {
   auto held = kernel::Netns::of_process(pid);
   return held && (*held)->inode() == inode ? *held : nullptr;
 }
-
-}  // namespace
 
 std::uint64_t own_network() {
   return inode_of("thread-self");
@@ -51,6 +51,29 @@ bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
   return one && other ? one->inode() == other->inode() : !one && !other;
 }
 
+std::map<std::uint64_t, std::uint32_t> networks_of(const kernel::CgroupTree& tree,
+                                                   const std::string& cgroup, std::size_t& limit) {
+  std::map<std::uint64_t, std::uint32_t> found;
+  std::vector<std::string> open = {cgroup};
+  while (!open.empty() && limit > 0) {
+    const std::string path = std::move(open.back());
+    open.pop_back();
+    for (const std::uint32_t pid : tree.pids(path)) {
+      if (limit == 0) {
+        return found;
+      }
+      limit--;
+      if (const std::uint64_t inode = network_of_process(pid); inode != 0) {
+        found.emplace(inode, pid);
+      }
+    }
+    for (const std::string& name : tree.children(path)) {
+      open.push_back(path + "/" + name);
+    }
+  }
+  return found;
+}
+
 std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree,
                                                   const std::string& cgroup, std::uint64_t inode) {
   if (inode == own_network()) {
@@ -61,7 +84,7 @@ std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree
     const std::string path = std::move(open.back());
     open.pop_back();
     for (const std::uint32_t pid : tree.pids(path)) {
-      if (auto network = network_of_process(pid) == inode ? hold(pid, inode) : nullptr) {
+      if (auto network = network_of_process(pid) == inode ? hold_network(pid, inode) : nullptr) {
         return network;
       }
     }
@@ -81,7 +104,7 @@ std::shared_ptr<const kernel::Netns> find_entered_network(const kernel::CgroupTr
       continue;
     }
     const std::uint64_t makers = network_of_process(parent_of(pid));
-    if (auto network = makers != 0 && makers != inode ? hold(pid, inode) : nullptr) {
+    if (auto network = makers != 0 && makers != inode ? hold_network(pid, inode) : nullptr) {
       return network;
     }
   }

@@ -56,6 +56,9 @@ Record from_json(const json& content) {
                        ? State::enforced
                        : State::quarantined;
   workload.reason = content.at("reason").get<std::string>();
+  if (content.contains("former")) {
+    workload.former = content["former"].get<std::vector<std::uint64_t>>();
+  }
   const auto kind = kind_of(content.at("kind").get<std::string>());
   workload.kind = kind.value_or(Kind::process);
   record.places = places_of(content, workload);
@@ -77,6 +80,9 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
   for (const Place& place : workload.places) {
     record["places"].push_back(
         {{"network", place.network ? place.network->inode() : 0}, {"whole", place.whole_network}});
+  }
+  if (!workload.former.empty()) {
+    record["former"] = workload.former;
   }
   // Names come from Docker and units: replace what is no UTF-8 rather than throw.
   const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);

@@ -23,7 +23,10 @@ CgroupRef reference(const Workload& workload, const Place& place, bool settled) 
           .path = workload.cgroup_path,
           .settled = settled,
           .network = place.network,
-          .whole_network = place.whole_network};
+          .whole_network = place.whole_network,
+          .unowned = workload.kind != Kind::container,
+          .lone_sockets = workload.kind == Kind::unit && workload.cgroup_path.ends_with(".socket"),
+          .former = workload.former};
 }
 
 /// In its first place; in ours while none is known.
@@ -64,8 +67,11 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
   workload.places = description.places;
+  workload.former = description.former;
   return workload;
 }
+
+constexpr std::size_t kExamined = 64;  // processes of one workload, where it is looked at by itself
 
 }  // namespace
 
@@ -141,21 +147,26 @@ Status Registry::enrol(const Description& description) {
   supersede(description, *id);
   const auto labels = with_host_labels(description.labels);
   const std::string key = key_of(description.cgroup_path, description.container_id);
-  const std::vector<Place> before =
-      find_key(key) == nullptr ? std::vector<Place>() : find_key(key)->places;
-  if (const Workload* known = find_key(key); known != nullptr && known->state == State::enforced &&
-                                             differ_in_share(description.places, before)) {
+  const Workload* known = find_key(key);
+  const std::vector<Place> before = known == nullptr ? std::vector<Place>() : known->places;
+  if (known != nullptr && known->state == State::enforced &&
+      differ_in_share(description.places, before)) {
     std::ignore = shut(*known, "its share of its network namespace has changed");
+    known = find_key(key);
   }
   const std::vector<Place> places = united(description.places, before);
-  if (const Workload* known = find_key(key);
-      known != nullptr && labels && known->state == State::enforced &&
+  if (known != nullptr && labels && known->state == State::enforced &&
       known->kind == description.kind && known->labels == *labels &&
-      known->own_labels == description.labels) {
+      known->own_labels == description.labels &&
+      std::ranges::includes(known->former, description.former)) {
     return refresh(*known, description, places);
   }
   Workload workload = from(description, *id);
   workload.places = places;
+  if (known != nullptr) {
+    workload.former.clear();
+    std::ranges::set_union(known->former, description.former, std::back_inserter(workload.former));
+  }
   workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is called " + description.name;
@@ -167,7 +178,21 @@ Status Registry::enrol(const Description& description) {
     return tl::unexpected(labels.error());
   }
   workload.labels = *labels;
-  return enforce(std::move(workload), 0, description.settled);
+  const bool strayed =
+      known != nullptr && known->state == State::quarantined && known->reason.starts_with(kStrayed);
+  const std::string reason = strayed ? known->reason : "";
+  // One that has strayed is let out by where its processes are alone.
+  if (Status done = strayed ? shut(std::move(workload), reason)
+                            : enforce(std::move(workload), 0, description.settled);
+      !done) {
+    return done;
+  }
+  std::size_t limit = kExamined;
+  std::ignore = check_networks(key, limit);
+  const Workload* enrolled = find_key(key);
+  return enrolled != nullptr && enrolled->state == State::enforced
+             ? Status{}
+             : fail(enrolled == nullptr ? "it has ended" : enrolled->reason);
 }
 
 /// The same identity on the same cgroup: nothing for the kernel to do, but in networks that are
@@ -179,18 +204,9 @@ Status Registry::refresh(Workload known, const Description& description,
       std::ranges::equal(known.places, places, [](const Place& one, const Place& other) {
         return is_same_network(one.network, other.network);
       });
-  const auto is_new = [&](const Place& place) { return !before.is_in(place.network); };
-  known.places = std::move(places);
-  for (const Place& place : known.places) {
-    if (!is_new(place)) {
-      continue;
-    }
-    if (Status there = enforcement_.extend(reference(known, place, description.settled),
-                                           known.labels, known.number);
-        !there) {
-      std::ignore = shut(std::move(known), there.error().message);
-      return there;
-    }
+  if (Status there = extend(known, std::move(places), description.settled); !there) {
+    std::ignore = shut(std::move(known), there.error().message);
+    return there;
   }
   known.name = free_name(description.name, description.container_id,
                          key_of(known.cgroup_path, known.container_id));
@@ -209,6 +225,23 @@ Status Registry::refresh(Workload known, const Description& description,
   if (known.name != before.name || known.container_id != before.container_id || !same_places ||
       known.pid != before.pid || known.warnings != before.warnings) {
     store(std::move(known));
+  }
+  return {};
+}
+
+/// Gives it these places, and enforces it where it is not yet, under the number that it has.
+Status Registry::extend(Workload& known, std::vector<Place> places, bool settled) {
+  const Workload before = known;
+  known.places = std::move(places);
+  for (const Place& place : known.places) {
+    if (before.is_in(place.network)) {
+      continue;
+    }
+    if (Status there =
+            enforcement_.extend(reference(known, place, settled), known.labels, known.number);
+        !there) {
+      return there;
+    }
   }
   return {};
 }
@@ -392,7 +425,86 @@ void Registry::end(const std::string& key) {
   forget(key);
 }
 
+bool Registry::check_networks(const std::string& cgroup_path, std::size_t& limit) {
+  const Workload* known = find_cgroup(cgroup_path);
+  if (known == nullptr || known->kind == Kind::container || known->places.empty()) {
+    return false;
+  }
+  const bool strayed = known->state == State::quarantined && known->reason.starts_with(kStrayed);
+  if (known->state != State::enforced && !strayed) {
+    return false;
+  }
+  auto networks = networks_of(tree_, cgroup_path, limit);
+  const std::size_t seen = networks.size();
+  for (const Place& place : known->places) {
+    networks.erase(place.network ? place.network->inode() : own_network());
+  }
+  const bool at_home = networks.size() < seen;
+  // What is said in one that leads nowhere is said over lo, which the gate judges.
+  std::erase_if(networks, [](const auto& network) {
+    const auto held = hold_network(network.second, network.first);
+    Result<bool> out = false;
+    const Status entered = held ? held->within([&out] { out = kernel::leads_out(); }) : Status{};
+    return entered && out && !*out;
+  });
+  if (networks.empty()) {
+    if (!strayed || limit == 0) {
+      return false;
+    }
+    if (log_shares().admit("workload " + known->name)) {
+      spdlog::info("workload {}: none of its processes is elsewhere any more", known->name);
+    }
+    return enforce(*known, 0, false).has_value();
+  }
+  const auto& [inode, pid] = *networks.begin();
+  if (at_home || networks.size() > 1 || strayed) {
+    return stray(*known, pid, "").has_value();
+  }
+  return known->places.size() < kMostPlaces
+             ? follow(*known, inode, pid).has_value()
+             : stray(*known, pid, "it is enforced in as many as it may be").has_value();
+}
+
+/// Enforces the workload in the network namespace that all of its processes are in, too.
+Status Registry::follow(Workload workload, std::uint64_t inode, std::uint32_t pid) {
+  const auto network = hold_network(pid, inode);
+  if (!network) {
+    return fail("the process has gone");
+  }
+  const Workload before = workload;
+  std::vector<Place> places = workload.places;
+  places.push_back({network});
+  Status there = extend(workload, std::move(places), false);
+  there = there ? write_record(tree_, workload) : there;
+  if (!there) {
+    std::ignore = stray(before, pid, there.error().message);
+    return {};
+  }
+  if (log_shares().admit("workload " + before.name)) {
+    spdlog::info("workload {}: enforced in the network namespace that its processes are in too",
+                 before.name);
+  }
+  store(std::move(workload));
+  return {};
+}
+
+/// An error where nothing changes by it.
+Status Registry::stray(const Workload& workload, std::uint32_t pid, const std::string& why) {
+  std::string reason = std::string(kStrayed) + ": " + std::to_string(pid);
+  reason += why.empty() ? "" : " (" + why + ")";
+  if (workload.state == State::quarantined && workload.reason.starts_with(kStrayed)) {
+    return fail("it is known");
+  }
+  if (log_shares().admit("workload " + workload.name)) {
+    spdlog::error("workload {}: quarantined: {}", workload.name, reason);
+  }
+  std::ignore = shut(workload, reason);
+  return {};
+}
+
 void Registry::examine(const std::string& cgroup_path) {
+  std::size_t limit = kExamined;
+  std::ignore = check_networks(cgroup_path, limit);
   const Workload* known = find_cgroup(cgroup_path);
   if (known == nullptr) {
     return;

@@ -16,20 +16,24 @@ std::string last_part(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// Of a workload that was in these network namespaces. Where none of its processes is in its first
-/// one any more it is in quarantine, until its source tells of it; of the others that are gone
-/// nothing is left to enforce.
+/// Of a workload that was in these network namespaces. Of those that none of its processes is in
+/// any more nothing is left to enforce. Where the first one of a container, or every one of
+/// another, is among them it is in quarantine, until its source tells of it.
 void find_places_again(const kernel::CgroupTree& tree, Workload& workload,
                        const std::vector<Record::Place>& places) {
+  bool lost = false;
   for (const Record::Place& place : places) {
     const auto network =
         place.network == 0 ? nullptr : find_network(tree, workload.cgroup_path, place.network);
     if (network || place.network == 0) {
       workload.places.push_back({network, place.whole_network});
-    } else if (&place == &places.front() && workload.state == State::enforced) {
-      workload.state = State::quarantined;
-      workload.reason = "none of its processes is in the network namespace that it had";
+    } else if (&place == &places.front()) {
+      lost = workload.kind == Kind::container;
     }
+  }
+  if ((lost || workload.places.empty()) && workload.state == State::enforced) {
+    workload.state = State::quarantined;
+    workload.reason = "none of its processes is in the network namespace that it had";
   }
 }
 
@@ -161,6 +165,15 @@ std::vector<const Workload*> Registry::all() const {
   workloads.reserve(key_by_name_.size());
   std::ranges::transform(key_by_name_, std::back_inserter(workloads),
                          [this](const auto& item) { return &by_key_.at(item.second); });
+  return workloads;
+}
+
+std::vector<const Workload*> Registry::after(const std::string& name, std::size_t count) const {
+  std::vector<const Workload*> workloads;
+  for (auto next = key_by_name_.upper_bound(name);
+       next != key_by_name_.end() && workloads.size() < count; ++next) {
+    workloads.push_back(&by_key_.at(next->second));
+  }
   return workloads;
 }
 

@@ -58,6 +58,28 @@ while True:
 print(taken, flush=True)
 """
 
+# Takes every program off a cgroup, as another program could.
+DETACH = """
+import ctypes, os, platform, struct, sys
+NUMBER = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+QUERY, DETACH, BY_ID = 16, 9, 13
+libc = ctypes.CDLL(None, use_errno=True)
+def bpf(command, fields):
+    attributes = ctypes.create_string_buffer(fields.ljust(128, b"\\0"), 128)
+    done = libc.syscall(NUMBER, command, attributes, 128)
+    if done < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return done, attributes.raw
+top = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+for direction in (0, 1):
+    ids = (ctypes.c_uint32 * 64)()
+    fields = struct.pack("=IIIIQI", top, direction, 0, 0, ctypes.addressof(ids), 64)
+    (found,) = struct.unpack_from("=I", bpf(QUERY, fields)[1], 24)
+    for number in ids[:found]:
+        program, _ = bpf(BY_ID, struct.pack("=I", number))
+        bpf(DETACH, struct.pack("=III", top, program, direction))
+"""
+
 QOS = """
 table inet others {
   chain out { type filter hook output priority %d; meta priority set 0x10010; }
@@ -214,6 +236,21 @@ class Gate(HostCase):
         )
         self.assertNotEqual(second.returncode, 0)
         self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
+
+    def test_programs_that_others_take_off_are_put_back(self):
+        def repairs():
+            return self.host.status()["self_check"]["gate_repairs"]
+
+        before = repairs()
+        self.assert_refused(self.plain.exchange("tcp", "127.0.0.1", self.port))
+        subprocess.run(["python3", "-c", DETACH, self.host.cgroups], check=True)
+        waiting.until(lambda: repairs() > before, "the gate is there again")
+        self.assert_refused(self.plain.exchange("tcp", "127.0.0.1", self.port))
+        self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
+        self.assertIn(
+            'trireme_self_check_repairs_total{what="gate"} ',
+            self.host.must([TRIRECTL, "metrics"]),
+        )
 
 
 class Births(HostCase):

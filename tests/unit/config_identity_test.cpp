@@ -294,5 +294,16 @@ TEST(ParseIdentity, Metrics) {
   }
 }
 
+TEST(Identity, ATemplateStandsForAllOfItsInstances) {
+  const auto configuration = parse_identity("[[unit]]\nname='db@.service'\nlabels={app='db'}\n");
+  EXPECT_TRUE(configuration.valid());
+  EXPECT_EQ(configuration.identity.units.at(0).name, "db@*.service");
+  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("warning: 'db@.service' is a template")));
+  EXPECT_FALSE(parse_identity("[[unit]]\nname='db@.service'\nlabels={app='db'}\n"
+                              "[[unit]]\nname='db@*.service'\nlabels={app='x'}\n")
+                   .valid())
+      << "the same twice";
+}
+
 }  // namespace
 }  // namespace trireme::config

@@ -130,6 +130,30 @@ TEST_F(EnforcerTable, TheDeepestEnrolledCgroupWins) {
   EXPECT_EQ(connect_from(inner, listener), 0);
 }
 
+TEST_F(EnforcerTable, KeptCgroupsAreWithTheirHeir) {
+  ASSERT_TRUE(enforcer_->start());
+  const auto elements = all_keys();
+  constexpr std::uint64_t kGone = 1ULL << 40U;
+  workload::CgroupRef heir = ref(make("heir"));
+  heir.former = {kGone, kGone + 1};
+  const auto first = enforcer_->enrol(heir, labelled("app", "web"), 0);
+  ASSERT_TRUE(first);
+  for (const std::uint64_t id : {heir.id, kGone, kGone + 1}) {
+    EXPECT_TRUE(has(sets().workloads, NftBytes::u64(id))) << id;
+  }
+  const auto full = all_keys();
+  ASSERT_TRUE(enforcer_->repair());
+  EXPECT_EQ(all_keys(), full);
+  ASSERT_TRUE(enforcer_->quarantine(heir));
+  EXPECT_EQ(keys(sets().workloads).size(), 3U);
+  heir.former = {kGone};
+  const auto second = enforcer_->enrol(heir, labelled("app", "db"), 0);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(keys(sets().workloads).size(), 2U);
+  ASSERT_TRUE(enforcer_->end(heir, *second));
+  EXPECT_EQ(all_keys(), elements);
+}
+
 TEST_F(EnforcerTable, NumbersAreNobodyElsesWhileInUse) {
   ASSERT_TRUE(start());
   const policy::Number first = enrol(make("a"), labelled("app", "web"));

@@ -1,4 +1,7 @@
 // The gate with real sockets: who reaches whom over lo.
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 
@@ -158,6 +161,50 @@ TEST_F(GateTest, SocketThatOutlivesItsWorkloadIsRefused) {
   EXPECT_FALSE(passes(made.server, made.client));
   EXPECT_NE(connect_from(plain_, listener).error, 0);
   EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it is not @host";
+}
+
+TEST_F(GateTest, SocketsOfAnEarlierRunAreTheNextOnesWhereItIsSaid) {
+  const std::string first = workload("first", "web");
+  const std::string client = workload("client", "web");
+  const Fd listener = listen_in(first);
+  const std::uint64_t gone = id(first);
+  ASSERT_TRUE(tree_->remove(first));
+  must(gate_->end(gone));
+  const std::string second = workload("second", "web");
+  EXPECT_NE(connect_from(client, listener).error, 0) << "nobody has said whose it is";
+
+  must(gate_->adopt(gone, numbers_.at(second)));
+  const Connection made = connect_from(client, listener);
+  EXPECT_EQ(made.error, 0);
+  EXPECT_TRUE(passes(made.client, made.server));
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
+  must(gate_->end(gone));
+  EXPECT_FALSE(passes(made.client, made.server)) << "with the next run it ends";
+}
+
+TEST_F(GateTest, WhatHasNoSocketIsNotAdopted) {
+  const std::uint64_t nobody = 1;
+  must(gate_->adopt(nobody, policy::kFirstNumber));
+  EXPECT_FALSE(gate_->number(nobody));
+}
+
+TEST_F(GateTest, KnowsWhetherItIsAttached) {
+  const std::string a = workload("a", "web");
+  const Fd listener = listen_in(a);
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
+  EXPECT_TRUE(gate_->is_attached().value_or(false));
+  const Fd top(::open(tree_->absolute(top_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  std::array<std::uint32_t, 8> ids{};
+  std::uint32_t count = ids.size();
+  ASSERT_EQ(bpf_prog_query(top.get(), BPF_CGROUP_INET_INGRESS, 0, nullptr, ids.data(), &count), 0);
+  ASSERT_EQ(count, 1U);
+  const Fd judge(bpf_prog_get_fd_by_id(ids[0]));
+  ASSERT_EQ(bpf_prog_detach2(judge.get(), top.get(), BPF_CGROUP_INET_INGRESS), 0);
+  EXPECT_EQ(connect_from(plain_, listener).error, 0);
+  EXPECT_FALSE(gate_->is_attached().value_or(true));
+  must(gate_->attach());
+  EXPECT_TRUE(gate_->is_attached().value_or(false));
+  EXPECT_NE(connect_from(plain_, listener).error, 0);
 }
 
 /// The kernel says when the last socket of a cgroup that is gone has gone too.

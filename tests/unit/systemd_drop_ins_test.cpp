@@ -134,5 +134,26 @@ TEST_F(DropInsTest, OneThatCannotBeWrittenIsAnErrorAfterAllWereTried) {
   }));
 }
 
+TEST_F(DropInsTest, KeepWhatHasAnotherRootFromStarting) {
+  ASSERT_TRUE(with_own_directories([] {
+    EXPECT_TRUE(*DropIns("/usr/bin/trirectl").apply({"a.service"}, {}, {"a.service"}));
+    const auto content = read_file(file(kLasting, "a.service"));
+    ASSERT_TRUE(content);
+    EXPECT_THAT(*content, HasSubstr("\nAssertPathExists=/trireme/"));
+    EXPECT_THAT(*content, ::testing::Not(HasSubstr("ExecCondition")));
+    EXPECT_TRUE(apply({"a.service"})) << "it has none any more";
+  }));
+}
+
+TEST_F(DropInsTest, AreFoundByAnyName) {
+  ASSERT_TRUE(with_own_directories([] {
+    apply({"mysql.service", "db@.service", "batch-.service"}, {"db@.service"});
+    EXPECT_TRUE(DropIns::exist({"mariadb.service", "mysql.service"}));
+    EXPECT_TRUE(DropIns::exist({"db@1.service"}));
+    EXPECT_TRUE(DropIns::exist({"batch-7.service"}));
+    EXPECT_FALSE(DropIns::exist({"mariadb.service", "db.service", "batch.service"}));
+  }));
+}
+
 }  // namespace
 }  // namespace trireme::systemd

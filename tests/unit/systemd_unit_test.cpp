@@ -78,24 +78,86 @@ TEST(UnitRule, TheFirstEntryThatMatchesHolds) {
   identity.units.resize(2);
   identity.units[0].name = "nginx.service";
   identity.units[1].name = "*";
-  const auto first = match_unit(identity, "/system.slice/nginx.service");
+  const auto first = match_unit(identity, {}, "/system.slice/nginx.service");
   ASSERT_TRUE(first);
   EXPECT_EQ(first->name, "nginx.service");
   EXPECT_EQ(first->rule, &identity.units[0]);
-  EXPECT_EQ(match_unit(identity, "/system.slice/other.service")->rule, &identity.units[1]);
-  EXPECT_FALSE(match_unit(identity, "/system.slice/nginx.service/inside"));
-  EXPECT_FALSE(match_unit(identity, "/docker/0123/nginx.service"));
+  EXPECT_EQ(match_unit(identity, {}, "/system.slice/other.service")->rule, &identity.units[1]);
+  EXPECT_FALSE(match_unit(identity, {}, "/system.slice/nginx.service/inside"));
+  EXPECT_FALSE(match_unit(identity, {}, "/docker/0123/nginx.service"));
   identity.units.pop_back();
-  EXPECT_FALSE(match_unit(identity, "/system.slice/other.service"));
+  EXPECT_FALSE(match_unit(identity, {}, "/system.slice/other.service"));
+}
+
+UnitFacts facts_of(const char* id, std::set<std::string> names) {
+  UnitFacts facts;
+  facts.id = id;
+  facts.names = std::move(names);
+  facts.load_state = "loaded";
+  return facts;
+}
+
+TEST(UnitRule, AUnitIsMatchedByAnyOfItsNames) {
+  policy::Identity identity;
+  identity.units.resize(1);
+  identity.units[0].name = "mysql.service";
+  Aliases aliases;
+  EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), nullptr);
+  learn_aliases(aliases, facts_of("mariadb.service", {"mariadb.service", "mysql.service"}));
+  EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), &identity.units[0]);
+  EXPECT_EQ(find_rule(identity, aliases, "mysql.service"), &identity.units[0]);
+  EXPECT_EQ(find_rule(identity, aliases, "other.service"), nullptr);
+  EXPECT_TRUE(match_unit(identity, aliases, "/system.slice/mariadb.service"));
+  learn_aliases(aliases, facts_of("mariadb.service", {"mariadb.service"}));
+  EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), nullptr) << "the alias went away";
+}
+
+TEST(UnitRule, AnAliasOfATemplateIsOneOfEachInstance) {
+  policy::Identity identity;
+  identity.units.resize(1);
+  identity.units[0].name = "alias@*.service";
+  Aliases aliases;
+  learn_aliases(
+      aliases, facts_of("real@trireme.service", {"real@trireme.service", "alias@trireme.service"}));
+  EXPECT_EQ(find_rule(identity, aliases, "real@7.service"), &identity.units[0]);
+  EXPECT_EQ(find_template_rule(identity, aliases, "real@.service"), &identity.units[0]);
+  EXPECT_EQ(find_rule(identity, aliases, "real.service"), nullptr);
+  identity.units[0].name = "alias@7.service";
+  EXPECT_EQ(find_rule(identity, aliases, "real@7.service"), &identity.units[0]);
+  EXPECT_EQ(find_rule(identity, aliases, "real@8.service"), nullptr);
+  EXPECT_EQ(find_template_rule(identity, aliases, "real@.service"), nullptr);
+  EXPECT_EQ(find_template_rule(identity, aliases, "real@.service", true), &identity.units[0]);
+}
+
+TEST(UnitRule, WhatDoesNotExistHasNoNames) {
+  Aliases aliases;
+  UnitFacts facts = facts_of("a.service", {"a.service", "b.service"});
+  facts.load_state = "not-found";
+  learn_aliases(aliases, facts);
+  EXPECT_TRUE(aliases.empty());
+  EXPECT_THAT(names_of(aliases, "a.service"), ElementsAre("a.service"));
+}
+
+TEST(UnitName, PrefixesThatSystemdHasDropInsFor) {
+  EXPECT_EQ(prefix_of("batch-*.service"), "batch-.service");
+  EXPECT_EQ(prefix_of("a-b-*.service"), "a-b-.service");
+  for (const char* pattern :
+       {"batch*.service", "batch-?.service", "b*-*.service", "-*.service", "a@b-*.service",
+        "batch-*x.service", "batch-1.service", "*.service"}) {
+    EXPECT_EQ(prefix_of(pattern), "") << pattern;
+  }
+  EXPECT_EQ(instance_of("db@15-main.service"), "15-main");
+  EXPECT_EQ(instance_of("db@.service"), "");
+  EXPECT_EQ(instance_of("db.service"), "");
 }
 
 TEST(UnitRule, NeverOurselvesNorTheFirstProcess) {
   policy::Identity identity;
   identity.units.resize(1);
   identity.units[0].name = "*";
-  EXPECT_FALSE(match_unit(identity, "/system.slice/trireme.service"));
-  EXPECT_FALSE(match_unit(identity, "/init.scope"));
-  EXPECT_TRUE(match_unit(identity, "/system.slice/trireme-exporter.service"));
+  EXPECT_FALSE(match_unit(identity, {}, "/system.slice/trireme.service"));
+  EXPECT_FALSE(match_unit(identity, {}, "/init.scope"));
+  EXPECT_TRUE(match_unit(identity, {}, "/system.slice/trireme-exporter.service"));
 }
 
 TEST(ScopeName, GetsItsSuffixOnce) {

@@ -214,5 +214,172 @@ TEST_F(NetworkTest, CapabilitiesOfItsOwnUserNamespaceCountInItsOwnNetwork) {
                                      ::testing::StartsWith("CAP_NET_RAW")));
 }
 
+// --- where processes of a workload are that is no container ---
+
+class StrayTest : public NetworkTest {
+ protected:
+  void SetUp() override {
+    NetworkTest::SetUp();
+    if (!IsSkipped()) {
+      here_ = std::make_unique<Process>(false);
+      path_ = make("web.scope");
+      ASSERT_TRUE(tree_->place(path_, here_->pid()));
+      Description description;
+      description.name = "web.scope";
+      description.labels = labels({{"app", "web"}});
+      description.cgroup_path = path_;
+      ASSERT_TRUE(registry_->enrol(description));
+    }
+  }
+  void TearDown() override {
+    here_.reset();
+    NetworkTest::TearDown();
+  }
+  /// A device that leads out of the process's network namespace.
+  static void lead_out(const Process& process) {
+    ASSERT_TRUE((*kernel::Netns::of_process(process.pid()))->within([] {
+      ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up"), 0);
+    }));
+  }
+  bool check() {
+    std::size_t limit = 100;
+    return registry_->check_networks(path_, limit);
+  }
+  [[nodiscard]] const Workload& workload() const { return *registry_->find_cgroup(path_); }
+
+  std::unique_ptr<Process> here_;  // in our network namespace, which SetUp() has made
+  std::string path_;
+};
+
+TEST_F(StrayTest, AtHomeNothingHappens) {
+  EXPECT_FALSE(check());
+  EXPECT_EQ(workload().state, State::enforced);
+  EXPECT_EQ(kernel_.enrolments, 1U);
+}
+
+TEST_F(StrayTest, AllElsewhereIsEnforcedThere) {
+  here_->leave_network();
+  lead_out(*here_);
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::enforced);
+  ASSERT_EQ(workload().places.size(), 2U);
+  EXPECT_EQ(workload().places.back().network->inode(), here_->network());
+  EXPECT_EQ(kernel_.cgroups.at(id(path_)).further, std::set<std::uint64_t>{here_->network()});
+  EXPECT_THAT(kernel_.calls,
+              ::testing::ElementsAre("enrol /web.scope", "extend /web.scope shared"));
+  EXPECT_FALSE(check());
+}
+
+TEST_F(StrayTest, WhereItIsEnforcedTooIsRemembered) {
+  here_->leave_network();
+  lead_out(*here_);
+  ASSERT_TRUE(check());
+  const policy::Number number = workload().number;
+  FakeEnforcement next;
+  Registry later(*tree_, next);
+  ASSERT_EQ(later.recover().value_or(0), 1U);
+  EXPECT_EQ(next.cgroups.at(id(path_)).number, number);
+  EXPECT_EQ(next.cgroups.at(id(path_)).network, 0U);
+  EXPECT_EQ(next.cgroups.at(id(path_)).further, std::set<std::uint64_t>{here_->network()});
+}
+
+TEST_F(StrayTest, IsRecoveredWhereItsProcessesAreThoughTheFirstNetworkHasGone) {
+  const std::string path = make("job.scope");
+  Process process(true);
+  ASSERT_TRUE(tree_->place(path, process.pid()));
+  Description description = describe(path, process, false);
+  description.kind = Kind::process;
+  description.container_id = "";
+  ASSERT_TRUE(registry_->enrol(description));
+  process.leave_network();
+  lead_out(process);
+  std::size_t limit = 100;
+  ASSERT_TRUE(registry_->check_networks(path, limit));
+  FakeEnforcement next;
+  Registry later(*tree_, next);
+  ASSERT_TRUE(later.recover());
+  EXPECT_EQ(later.find_cgroup(path)->state, State::enforced);
+  EXPECT_EQ(next.cgroups.at(id(path)).network, process.network());
+}
+
+TEST_F(StrayTest, IsEnforcedInSomeNetworksAndNoMore) {
+  for (std::size_t i = 1; i < Registry::kMostPlaces; i++) {
+    here_->leave_network();
+    lead_out(*here_);
+    ASSERT_TRUE(check());
+    ASSERT_EQ(workload().state, State::enforced) << i;
+  }
+  here_->leave_network();
+  lead_out(*here_);
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::quarantined);
+  EXPECT_THAT(workload().reason, ::testing::StartsWith(kStrayed));
+  EXPECT_EQ(workload().places.size(), Registry::kMostPlaces);
+}
+
+TEST_F(StrayTest, WhatCannotBeEnforcedThereIsInQuarantine) {
+  here_->leave_network();
+  lead_out(*here_);
+  kernel_.refuse_enrolment = true;
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::quarantined);
+  EXPECT_THAT(workload().reason, ::testing::StartsWith(kStrayed));
+  EXPECT_FALSE(check()) << "once";
+}
+
+TEST_F(StrayTest, PartlyElsewhereIsInQuarantineWhileItIs) {
+  {
+    const Process away(true);
+    lead_out(away);
+    ASSERT_TRUE(tree_->place(path_, away.pid()));
+    EXPECT_TRUE(check());
+    EXPECT_EQ(workload().state, State::quarantined);
+    EXPECT_THAT(workload().reason, ::testing::HasSubstr(std::to_string(away.pid())));
+    EXPECT_FALSE(check());
+    Description again;
+    again.name = "web.scope";
+    again.labels = labels({{"app", "web"}});
+    again.cgroup_path = path_;
+    EXPECT_FALSE(registry_->enrol(again)) << "whoever asks";
+    EXPECT_EQ(workload().state, State::quarantined);
+  }
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::enforced);
+  EXPECT_EQ(workload().labels, labels({{"app", "web"}}));
+}
+
+TEST_F(StrayTest, ANamespaceWithoutAWayOutIsNoStray) {
+  const Process boxed(true);
+  ASSERT_TRUE(tree_->place(path_, boxed.pid()));
+  EXPECT_FALSE(check());
+  lead_out(boxed);
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::quarantined);
+}
+
+TEST_F(StrayTest, CountsTheProcessesThatItLooksAt) {
+  const Process second(false);
+  ASSERT_TRUE(tree_->place(path_, second.pid()));
+  std::size_t limit = 5;
+  EXPECT_FALSE(registry_->check_networks(path_, limit));
+  EXPECT_EQ(limit, 3U);
+}
+
+TEST_F(StrayTest, FormerCgroupsStayWithTheirHeir) {
+  Description next;
+  next.name = "web.service";
+  next.kind = Kind::unit;
+  next.labels = labels({{"app", "web"}});
+  next.cgroup_path = make("web.service");
+  next.former = {7, 9};
+  ASSERT_TRUE(registry_->enrol(next));
+  next.former = {};
+  ASSERT_TRUE(registry_->enrol(next));
+  EXPECT_THAT(registry_->find_cgroup(next.cgroup_path)->former, ::testing::ElementsAre(7, 9));
+  registry_ = std::make_unique<Registry>(*tree_, kernel_);
+  ASSERT_TRUE(registry_->recover());
+  EXPECT_THAT(registry_->find_cgroup(next.cgroup_path)->former, ::testing::ElementsAre(7, 9));
+}
+
 }  // namespace
 }  // namespace trireme::workload

@@ -148,8 +148,9 @@ class Enforcer final : public workload::Enforcement {
   Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets,
            Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
   struct Member {
-    std::uint32_t level = 0;    // 0: it has the namespace
-    policy::Number number = 0;  // kQuarantine or a workload's
+    std::uint32_t level = 0;                 // 0: it has the namespace
+    policy::Number number = 0;               // kQuarantine or a workload's
+    std::vector<std::uint64_t> former = {};  // as in CgroupRef
   };
 
   struct Change;
@@ -161,6 +162,9 @@ class Enforcer final : public workload::Enforcement {
   Status write_everything();
   void note_unsettled(const workload::CgroupRef& cgroup);
   void remember(std::uint64_t cgroup_id, Member member);
+  void note_owner(const workload::CgroupRef& cgroup);
+  void join_sets(Change& change, const workload::CgroupRef& cgroup, policy::Number number);
+  static void leave_sets(Change& change, std::uint64_t cgroup_id, const Member& member);
   void forget(std::uint64_t cgroup_id);
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] bool is_local(const kernel::TrackedFlow& flow) const;
@@ -192,6 +196,7 @@ class Enforcer final : public workload::Enforcement {
   std::vector<policy::Prefix> speakers_;
   std::vector<std::string> unsettled_;  // cgroup paths
   bool all_unsettled_ = false;          // of the namespace's owner
+  bool unowned_ = false;                // as in CgroupRef, of the first that was enrolled here
   bool live_ = false;
   bool behind_ = false;
 };

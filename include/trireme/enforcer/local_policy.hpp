@@ -47,6 +47,16 @@ class LocalPolicy {
   [[nodiscard]] gate::Births births() const { return gate_->births(); }
   [[nodiscard]] Status look_through() { return gate_->look_through(); }
 
+  /// Sockets of a cgroup that is gone are those of the workload with this number, until orphan():
+  /// then they are in quarantine.
+  [[nodiscard]] Status adopt(std::uint64_t cgroup_id, policy::Number number);
+  [[nodiscard]] Status orphan(std::uint64_t cgroup_id);
+
+  /// Compares the kernel with what it was told, and mends what differs: the programs, the number of
+  /// a cgroup that is there. Returns whether something did.
+  [[nodiscard]] Result<bool> check_programs() const;
+  [[nodiscard]] Result<bool> check_number(std::uint64_t cgroup_id) const;
+
   /// Prepares the new policy beside the one in force; then either of the others.
   [[nodiscard]] Status prepare(std::shared_ptr<const policy::Policy> policy);
   [[nodiscard]] Status finish();
@@ -97,6 +107,7 @@ class LocalPolicy {
   const kernel::CgroupTree& tree_;
   std::unique_ptr<gate::Gate> gate_;
   std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
+  std::map<std::uint64_t, policy::Number> adopted_;    // of cgroups that are gone, by their ids
   std::map<policy::Number, policy::LabelSet> labels_;
   std::vector<policy::Prefix> own_;
   std::map<policy::Address, std::vector<std::string>> names_;

@@ -88,6 +88,7 @@ class Points final : public workload::Enforcement {
   [[nodiscard]] Status open_here(Point& point, bool owned);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Point* find(const std::shared_ptr<const kernel::Netns>& network);
+  [[nodiscard]] Status orphan(const workload::CgroupRef& cgroup);
   [[nodiscard]] Status end_at_points(const workload::CgroupRef& cgroup, policy::Number number);
   [[nodiscard]] Status join(const workload::CgroupRef& cgroup,
                             const std::function<Status(Enforcer&)>& joins);

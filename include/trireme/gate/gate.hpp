@@ -99,6 +99,8 @@ class Gate {
   /// Puts the programs in force, in the place of an earlier daemon's: what was given to set() and
   /// replace() holds from then on.
   [[nodiscard]] Status attach();
+  /// Whether both programs are where attach() has put them.
+  [[nodiscard]] Result<bool> is_attached() const;
   /// Takes the programs of whatever daemon off `top`: everything passes. None there is fine.
   [[nodiscard]] static Status detach(const std::string& top);
 
@@ -113,6 +115,11 @@ class Gate {
   /// The cgroup is gone. Sockets that were made in it, and may live on in other processes, are in
   /// quarantine until the kernel says that the last of them has gone.
   [[nodiscard]] Status end(std::uint64_t cgroup_id);
+  /// The cgroup is gone, and its sockets that live on are another's now. Where its last socket has
+  /// gone nothing happens.
+  [[nodiscard]] Status adopt(std::uint64_t cgroup_id, policy::Number number);
+  /// What the kernel has for this cgroup.
+  [[nodiscard]] std::optional<policy::Number> number(std::uint64_t cgroup_id) const;
   /// What every cgroup has: kQuarantine, kBorn or a workload's.
   using Numbers = std::unordered_map<std::uint64_t, policy::Number>;  // by cgroup id
   [[nodiscard]] Result<Numbers> numbers() const;

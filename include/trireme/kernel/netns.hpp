@@ -42,6 +42,10 @@ class Netns {
 /// no later one gets again; before, the inode number.
 [[nodiscard]] std::uint64_t netns_cookie();
 
+/// Whether the calling thread's network namespace has a device that is up, other than lo and those
+/// of tun(4), whose other end is a process. Errors: the kernel does not list them.
+[[nodiscard]] Result<bool> leads_out();
+
 /// Every network namespace that some process is in, but the calling thread's.
 [[nodiscard]] std::vector<std::shared_ptr<const Netns>> other_networks();
 

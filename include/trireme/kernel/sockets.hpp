@@ -18,6 +18,7 @@ struct InetSocket {
   policy::Address remote;
   std::uint16_t local_port = 0;
   std::uint16_t remote_port = 0;
+  std::uint32_t inode = 0;                   // 0: no descriptor of a process refers to it
   std::uint64_t cgroup_id = 0;               // in which it was made; of connections()
   std::array<std::uint32_t, 2> cookie = {};  // which of the sockets with these ends; ditto
 };

@@ -5,7 +5,8 @@
 //
 // The gate is an ExecCondition=, the only command that runs before every ExecStartPre= of the unit
 // itself: a drop-in's ExecStartPre= would come last. It exits with 255, which fails the unit; 1 to
-// 254 would skip it silently.
+// 254 would skip it silently. A unit with a root of its own (RootDirectory=, RootImage=) has no
+// trirectl in it: an assertion that never holds fails its start.
 #pragma once
 
 #include <set>
@@ -23,18 +24,26 @@ class DropIns {
 
   /// Makes exactly these units' and templates' ("postgresql@.service") drop-ins exist. Those of
   /// `early` ones are in /run: they start before trireme can, and would wait for what waits for
-  /// them. Returns whether a file changed: then systemd must reload. The first error, after all
-  /// were tried.
+  /// them. Those of `rooted` ones keep them from starting. Returns whether a file changed: then
+  /// systemd must reload. The first error, after all were tried.
   [[nodiscard]] Result<bool> apply(const std::set<std::string>& units,
-                                   const std::set<std::string>& early) const;
+                                   const std::set<std::string>& early,
+                                   const std::set<std::string>& rooted = {}) const;
+  /// Whether drop-ins of `units` are read for a unit with these names: its own, its template's or
+  /// its prefix's ("batch-.service").
+  [[nodiscard]] static bool cover(const std::set<std::string>& units,
+                                  const std::set<std::string>& names);
+  /// Whether one is there for a unit with these names.
+  [[nodiscard]] static bool exist(const std::set<std::string>& names);
   /// Whether they outlive a reboot.
   [[nodiscard]] bool last() const;
 
  private:
   /// The units and templates that have one there.
   [[nodiscard]] static std::set<std::string> present(const std::string& directory);
-  [[nodiscard]] std::string content() const;
-  [[nodiscard]] Result<bool> write(const std::string& directory, const std::string& unit) const;
+  [[nodiscard]] std::string content(bool rooted) const;
+  [[nodiscard]] Result<bool> write(const std::string& directory, const std::string& unit,
+                                   bool rooted) const;
   static Status remove(const std::string& directory, const std::string& unit);
 
   std::string gate_command_;

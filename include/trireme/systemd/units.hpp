@@ -2,13 +2,17 @@
 //
 // A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's
 // first instruction; a drop-in makes a service's start wait for that, and fail while the daemon is
-// down (drop_ins.hpp). Where several [[unit]] entries match, the first in file order decides.
-// Matched are services, scopes outside the strict slice, and sockets: systemd opens a socket unit's
-// listeners on its own, so the .socket of a matched service takes part with the service's labels,
-// and the service carries a warning. trireme.service itself is never matched. Units that no entry
-// matches are never touched.
+// down (drop_ins.hpp). An entry matches a unit by any of the names that systemd knows it by; where
+// several match, the first in file order decides. Matched are services, and sockets: systemd opens
+// a socket unit's listeners on its own, so the .socket of a matched service takes part with the
+// service's labels, and the service carries a warning. trireme.service itself is never matched.
+// Units that no entry matches are never touched.
+//
+// A unit with a network namespace of its own (PrivateNetwork=, NetworkNamespacePath=,
+// JoinsNamespaceOf=) is enforced there: the gate's process is in it already.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -17,6 +21,7 @@
 
 #include "trireme/systemd/bus.hpp"
 #include "trireme/systemd/drop_ins.hpp"
+#include "trireme/systemd/unit_facts.hpp"
 #include "trireme/workload/cgroup_events.hpp"
 #include "trireme/workload/source.hpp"
 
@@ -39,31 +44,51 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   [[nodiscard]] std::string status() const override;
 
   /// What the drop-in's `trirectl unit-gate UNIT` waits for: the cgroup of that unit, which the
-  /// caller `pid` (by the kernel's credentials) is in, is enforced. A unit that no entry matches
-  /// may start. Errors: the caller is not in the unit's cgroup, enrolment failed.
-  [[nodiscard]] Status gate(const std::string& unit, std::uint32_t pid);
+  /// caller `pid` (by the kernel's credentials) is in, is enforced, where its processes will be.
+  /// `done` is called once, before this returns or from the event loop. A unit that no entry
+  /// matches may start only where no drop-in of ours is left: systemd has not read yet that it went
+  /// with its entry. Other errors: the caller is not in the unit's cgroup, enrolment failed, a
+  /// .socket that starts it is not enforced.
+  using GateDone = std::function<void(const Status&)>;
+  void gate(const std::string& unit, std::uint32_t pid, GateDone done);
+
+  /// A workload has left the registry. Where it was a unit whose sockets systemd keeps
+  /// (FileDescriptorStoreMax=), its next run gets them with its number.
+  void ended(const workload::Workload& workload);
+
+  /// What the entries ask for and cannot have here, as of the last look at systemd.
+  [[nodiscard]] const std::vector<std::string>& warnings() const { return view_.warnings; }
 
  private:
-  struct UnitFiles;
-  struct Order;
   void unit_new(const std::string& name) override;
   void reloading(bool begins) override;
   void connected() override;
 
   [[nodiscard]] bool is_on() const { return off_.empty(); }
   [[nodiscard]] const policy::UnitRule* rule_for(const std::string& unit) const;
+  [[nodiscard]] const policy::UnitRule* rule_for_socket(const std::string& socket) const;
   [[nodiscard]] const policy::UnitRule* rule_for_path(const std::string& path) const;
   [[nodiscard]] std::vector<std::string> socket_warnings(const std::string& service) const;
-  Status enrol(const std::string& path, const policy::UnitRule& rule);
-  void reconcile_cgroups();
-  void look_at_units();
-  void with_unit_files(const std::shared_ptr<UnitFiles>& files, Result<sd_bus_message*> reply);
-  void with_units(UnitFiles& files, Result<sd_bus_message*> reply);
-  void looked(const Status& done);
-  [[nodiscard]] std::set<std::string> gates_among(const std::set<std::string>& names) const;
-  void ask_socket(const std::string& socket);
-  void ask_order(const std::set<std::string>& units);
-  void write_drop_ins(const std::set<std::string>& units, const std::set<std::string>& early);
+  struct Start;
+  void ask_about(const std::shared_ptr<Start>& start);
+  void with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts> facts);
+  void with_sockets(const std::shared_ptr<Start>& start);
+  [[nodiscard]] Status admit(const Start& start);
+  [[nodiscard]] static Status check_network(const Start& start);
+  [[nodiscard]] Status check_socket(const UnitFacts& socket, const policy::UnitRule& rule);
+  [[nodiscard]] std::vector<std::uint64_t> kept_by(const Start& start, const std::string& path,
+                                                   const policy::UnitRule& rule);
+  [[nodiscard]] bool may_keep_sockets(const std::string& unit) const;
+  Status enrol(const std::string& path, const policy::UnitRule& rule,
+               std::vector<std::uint64_t> former = {});
+  [[nodiscard]] Result<std::shared_ptr<const kernel::Netns>> network_of(
+      const std::string& path, const std::string& unit) const;
+  void offer_cgroups();
+  void release_cgroups();
+  void look();
+  void looked(Result<UnitView> view);
+  void take(Result<UnitView> view);
+  void write_drop_ins();
 
   const kernel::CgroupTree& tree_;
   workload::Registry& registry_;
@@ -72,14 +97,22 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   DropIns drop_ins_;
   std::string off_;  // why nothing is enrolled; empty: all is well
   std::shared_ptr<const policy::Identity> identity_;
-  std::map<std::string, std::set<std::string>>
-      listeners_;                // service -> .socket units with IP listeners
+  UnitView view_;                // of the last look, with the aliases of units at their gates since
   std::set<std::string> gated_;  // units and templates with a drop-in
-  bool looking_ = false;         // look_at_units() is under way
+  bool looking_ = false;         // look() is under way
   bool look_again_ = false;
-  bool asked_ = false;       // systemd was told of drop-ins by this object
-  bool reload_due_ = false;  // it has not read all of them
-  std::string problem_;      // of the drop-ins, for status()
+  bool asked_ = false;                          // systemd was told of drop-ins by this object
+  bool reload_due_ = false;                     // it has not read all of them
+  std::string problem_;                         // of the drop-ins, for status()
+  std::vector<std::function<void()>> waiting_;  // gates, for the end of a look
+  std::vector<std::function<void()>> offline_;  // gates, for the connection to systemd
+  /// What a unit that has ended was.
+  struct Former {
+    policy::LabelSet labels;
+    std::vector<std::uint64_t> cgroups;  // ids, sorted
+    std::set<std::uint64_t> networks;    // inodes of those that it was in
+  };
+  std::map<std::string, Former> former_;  // by cgroup path, of units whose sockets systemd keeps
   std::shared_ptr<bool> alive_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "trireme/kernel/netns.hpp"
 #include "trireme/workload/workload.hpp"
@@ -22,6 +23,11 @@ struct CgroupRef {
       nullptr;  // where its sockets are; null: the daemon's own network namespace
   bool whole_network =
       false;  // every socket of `network` that no other enrolled cgroup has is this one's
+  bool unowned = false;  // `network` was not made for a workload: what no enrolled cgroup has there
+                         // is @host's, as in our own
+  bool lone_sockets = false;  // it has sockets though no process is in it (a .socket unit)
+  std::vector<std::uint64_t> former =
+      {};  // cgroups that are gone, whose sockets are kept for this one and bear its number
 };
 
 class Enforcement {

@@ -29,7 +29,8 @@ struct Description {
   bool settled = false;  // as in CgroupRef
   std::vector<std::string> warnings =
       {};  // what the source knows; the registry adds what the capabilities of `pid` say
-  std::vector<Place> places = {Place{}};  // as in Workload; of one without a cgroup, just one
+  std::vector<Place> places = {Place{}};   // as in Workload; of one without a cgroup, just one
+  std::vector<std::uint64_t> former = {};  // as in CgroupRef; what is known already stays
 };
 
 class Registry {
@@ -73,9 +74,17 @@ class Registry {
   /// ours): forgets it where it was known, clears the xattrs, and opens what the kernel has
   /// quarantined at its birth.
   void release(const std::string& cgroup_path);
-  /// Looks at the capabilities of the workload's process again (after trirun's exec, before a
-  /// listing), and whether its labels can be proved; cheap: one small file is read.
+  /// Looks at the capabilities of the workload's process again and where its processes are (after
+  /// trirun's exec, before a listing), and whether its labels can be proved; cheap: some small
+  /// files are read.
   void examine(const std::string& cgroup_path);
+  /// Compares the network namespaces that the workload's processes are in with those that it is
+  /// enforced in. All in another: it is enforced there too, as in enrol(), in kMostPlaces at most.
+  /// Some in another that leads somewhere: it is in quarantine, until none is. Looks at `limit`
+  /// processes at most, and takes them off it.
+  /// Returns whether anything changed. Where containers are is their source's to know.
+  bool check_networks(const std::string& cgroup_path, std::size_t& limit);
+  static constexpr std::size_t kMostPlaces = 4;
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
   /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest
@@ -86,6 +95,9 @@ class Registry {
   [[nodiscard]] const Workload* find_number(policy::Number number) const;
   /// In name order.
   [[nodiscard]] std::vector<const Workload*> all() const;
+  /// Those that come after this name, `count` of them at most.
+  [[nodiscard]] std::vector<const Workload*> after(const std::string& name,
+                                                   std::size_t count) const;
   [[nodiscard]] std::size_t size() const { return by_key_.size(); }
 
   /// Whether labels can be proved to peers elsewhere; an error is a warning of the workloads that
@@ -103,6 +115,9 @@ class Registry {
   [[nodiscard]] const Workload* find_key(const std::string& key) const;
   void supersede(const Description& description, std::uint64_t id);
   void look_at(Workload& workload) const;
+  Status extend(Workload& known, std::vector<Place> places, bool settled);
+  Status follow(Workload workload, std::uint64_t inode, std::uint32_t pid);
+  Status stray(const Workload& workload, std::uint32_t pid, const std::string& why);
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);

@@ -23,6 +23,9 @@ enum class State : std::uint8_t {
 /// How the reason of one begins that is to be in quarantine, and that nothing keeps there.
 inline constexpr const char* kNotShut = "NOT SHUT";
 
+/// How the reason of one begins that is in quarantine because of where its processes are.
+inline constexpr const char* kStrayed = "a process is in a network namespace that is not enforced";
+
 /// How the warning begins of one whose labels cannot be proved elsewhere.
 inline constexpr const char* kLocalOnly = "LOCAL ONLY: ";
 
@@ -53,6 +56,7 @@ struct Workload {
   /// here it stays, whatever the workload's processes do. Empty: not known yet.
   std::vector<Place> places;
   [[nodiscard]] bool is_in(const std::shared_ptr<const kernel::Netns>& network) const;
+  std::vector<std::uint64_t> former = {};  // as in CgroupRef
 };
 
 /// The strict slice of the instance with this runtime directory: "/trireme.slice" for the system's
