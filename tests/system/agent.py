@@ -192,15 +192,16 @@ class Orders:
         except OSError as error:
             return {"error": _outcome(error)}
 
-    def join(self, name, group):
-        """Receives the multicast group's datagrams on loopback."""
+    def join(self, name, group, address="127.0.0.1"):
+        """Receives the multicast group's datagrams by the device with this address, and sends by
+        it."""
         self.sockets[name].setsockopt(
             socket.IPPROTO_IP,
             socket.IP_ADD_MEMBERSHIP,
-            socket.inet_aton(group) + socket.inet_aton("127.0.0.1"),
+            socket.inet_aton(group) + socket.inet_aton(address),
         )
         self.sockets[name].setsockopt(
-            socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1")
+            socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(address)
         )
         return "ok"
 

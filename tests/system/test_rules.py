@@ -322,6 +322,20 @@ class Outside(HostCase):
             self.assert_refused(self.web.exchange(kind, outer, port), f"out {kind} {outer}")
             self.assertEqual(self.outside.served(kind, port), {"accepted": 0, "bytes": 0})
 
+    def test_workloads_receive_no_multicast_from_elsewhere(self):
+        """Rules see one receiver of many; whatever policy says of that one."""
+        self.host.explicit_reload('[[allow]]\nfrom = "@world"\nto = "app=web"\n')
+        group, port = "224.0.0.251", 5353
+        plain = self.host.plain()
+        for agent in (self.web, plain):
+            self.assertEqual(agent.open("m", "udp", group, port), "ok")
+            agent.join("m", group, self.INNER4)
+        self.assertEqual(self.outside.open("s", "udp", self.OUTER4), "ok")
+        self.outside.join("s", group, self.OUTER4)
+        self.assertEqual(self.outside.send_to("s", "to all", group, port), "ok")
+        self.assertEqual(plain.receive("m"), {"text": "to all"})
+        self.assertEqual(self.web.receive("m", timeout=0.2), {"error": "timeout"})
+
     def test_processes_without_labels_reach_the_world(self):
         plain = self.host.plain()
         for kind, inner, outer in (
