@@ -384,9 +384,9 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
 
 /// Before containers are looked at: what is born meanwhile is told too.
 void Daemon::quarantine_births(const policy::Identity& identity) {
+  const docker::ConfiguredEngines engines = docker::configured_engines(identity.docker);
   problems_.note("new containers",
-                 local_->quarantine_births(identity.docker.containers !=
-                                           policy::DockerSettings::Containers::none));
+                 local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));
 }
 
 void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) {

@@ -125,6 +125,19 @@ UntoldContainer untold(const std::string& cgroup, std::string reason) {
 
 }  // namespace
 
+ConfiguredEngines configured_engines(const policy::DockerSettings& settings) {
+  ConfiguredEngines engines;
+  if (settings.containers == policy::DockerSettings::Containers::none) {
+    return engines;
+  }
+  for (const std::string& socket : settings.sockets) {
+    const auto kind = engine_of_socket(socket);
+    engines.docker = engines.docker || kind.value_or(EngineKind::docker) == EngineKind::docker;
+    engines.podman = engines.podman || kind.value_or(EngineKind::podman) == EngineKind::podman;
+  }
+  return engines;
+}
+
 RunningContainers running_containers(const policy::DockerSettings& settings,
                                      const std::vector<std::string>& cgroups,
                                      std::chrono::milliseconds patience) {

@@ -67,9 +67,12 @@ struct trireme_counts {
 };
 
 /* Which new cgroups the kernel quarantines, written by the daemon.
- * top: id of the cgroup at the top of the daemon's tree; 0: no births are looked at. */
+ * top: id of the cgroup at the top of the daemon's tree; 0: no births are looked at.
+ * docker, podman: whether containers of such an engine are. */
 struct trireme_births {
   __u64 top;
+  __u32 docker;
+  __u32 podman;
 };
 
 /* Bytes that are left of a canary datagram that has lost its stamp. */

@@ -850,6 +850,13 @@ static __always_inline int is_parent(const struct cgroup* cgroup) {
          (size == sizeof "libpod_parent" && BEGINS_WITH(name, "libpod_parent"));
 }
 
+/* Of a container's cgroup. */
+static __always_inline int is_podmans(const struct cgroup* cgroup) {
+  char name[PREFIX + 1] = {};
+  bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name);
+  return is_libpod(name);
+}
+
 enum { NO_CONTAINER, SCOPE, DIRECTORY };
 
 /* docker-ID.scope and libpod-ID.scope; or ID and libpod-ID, as the cgroupfs driver has them. */
@@ -894,6 +901,8 @@ int trireme_born(__u64* arguments) {
   if (!wanted || !wanted->top || !is_v2(cgroup))
     return 0;
   int kind = kind_of(cgroup);
+  if (!(is_podmans(cgroup) ? wanted->podman : wanted->docker))
+    return 0;
   if (kind == NO_CONTAINER || !is_followed(cgroup, kind, wanted->top))
     return 0;
   __u64 id = cgroup->kn->id;

@@ -299,14 +299,15 @@ std::optional<policy::Number> Gate::number(std::uint64_t cgroup_id) const {
              : std::nullopt;
 }
 
-Status Gate::quarantine_births(bool wanted) {
-  births_ = wanted;
+Status Gate::quarantine_births(Engines wanted) {
+  births_ = wanted.docker || wanted.podman;
   const auto top = id_of(top_);
   if (!top) {
     return tl::unexpected(top.error());
   }
   const std::uint32_t zero = 0;
-  const trireme_births births{.top = wanted ? *top : 0};
+  const trireme_births births{
+      .top = births_ ? *top : 0, .docker = wanted.docker, .podman = wanted.podman};
   if (Status written =
           checked(bpf_map_update_elem(programs_->map("births"), &zero, &births, BPF_ANY),
                   "cannot tell the kernel which births to look at");

@@ -30,7 +30,7 @@ class Births : public GateTest {
     }
     GateTest::SetUp();
     if (gate_) {
-      must(gate_->quarantine_births(true));
+      must(gate_->quarantine_births({.docker = true, .podman = true}));
     }
   }
   void TearDown() override {
@@ -113,6 +113,15 @@ TEST_F(Births, OthersAreLeftAlone) {
   EXPECT_TRUE(talks(plain_, outer));
 }
 
+TEST_F(Births, EnginesThatAreNotConfiguredAreLeftAlone) {
+  must(gate_->quarantine_births({.docker = true}));
+  std::ignore = born(container("docker-", ".scope"));
+  EXPECT_EQ(number_of(make(container("libpod-", ".scope"))), 0U);
+  must(gate_->quarantine_births({.podman = true}));
+  std::ignore = born(container("libpod-", ".scope"));
+  EXPECT_EQ(number_of(make(container("docker-", ".scope"))), 0U);
+}
+
 TEST_F(Births, WhoIsDecidedAboutIsQuarantinedNoLonger) {
   const std::string left = born(container("docker-", ".scope"));
   must(gate_->release(id(left)));
@@ -122,7 +131,7 @@ TEST_F(Births, WhoIsDecidedAboutIsQuarantinedNoLonger) {
   must(gate_->set(id(known), next_number_++));
   EXPECT_TRUE(talks(known, workload("w", "web")));
   const std::string undecided = born(container("docker-", ".scope"));
-  must(gate_->quarantine_births(false));
+  must(gate_->quarantine_births({}));
   EXPECT_TRUE(talks(plain_, undecided)) << "containers are no workloads any more";
   EXPECT_EQ(number_of(make(container("docker-", ".scope"))), 0U);
   EXPECT_EQ(gate_->births().state, gate::Births::State::off);
@@ -147,7 +156,7 @@ TEST_F(Births, GoOnWithoutADaemon) {
   open(policy);  // the next daemon
   EXPECT_EQ(number_of(path), Gate::kBorn);
   EXPECT_FALSE(talks(plain_, path)) << "nobody has decided";
-  must(gate_->quarantine_births(true));
+  must(gate_->quarantine_births({.docker = true, .podman = true}));
   EXPECT_FALSE(talks(plain_, path));
   must(gate_->release(id(path)));
   EXPECT_TRUE(talks(plain_, path));

@@ -390,7 +390,7 @@ TEST_F(GateTest, SaysWhenNumbersRunOut) {
   gate_ = std::move(*small);
   load({});
   must(gate_->attach());
-  must(gate_->quarantine_births(true));
+  must(gate_->quarantine_births({.docker = true, .podman = true}));
   must(gate_->look_through());
   for (std::uint64_t id = 1; id <= kRoom; id++) {
     must(gate_->set(1'000'000 + id, policy::kFirstNumber));

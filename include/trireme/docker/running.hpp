@@ -31,6 +31,14 @@ struct RunningContainers {
   std::vector<UntoldContainer> left_alone;  // of engines that are not configured
 };
 
+/// Whose containers may be workloads.
+struct ConfiguredEngines {
+  bool docker = false;
+  bool podman = false;
+};
+/// By the paths of the sockets: one that does not tell may be either's.
+[[nodiscard]] ConfiguredEngines configured_engines(const policy::DockerSettings& settings);
+
 /// `cgroups` are those of containers that have processes: engines are asked
 /// only where one of them may be theirs, since a socket may start its engine.
 /// An engine that does not answer within `patience` tells of nothing.

@@ -43,7 +43,9 @@ class LocalPolicy {
   [[nodiscard]] Status release(std::uint64_t cgroup_id);
 
   /// As Gate's.
-  [[nodiscard]] Status quarantine_births(bool wanted) { return gate_->quarantine_births(wanted); }
+  [[nodiscard]] Status quarantine_births(gate::Engines wanted) {
+    return gate_->quarantine_births(wanted);
+  }
   [[nodiscard]] gate::Births births() const { return gate_->births(); }
   [[nodiscard]] Status look_through() { return gate_->look_through(); }
 

@@ -84,6 +84,12 @@ struct Births {
   std::string doubt;  // why it is one of the last two
 };
 
+/// Programs that make containers.
+struct Engines {
+  bool docker = false;
+  bool podman = false;
+};
+
 class Gate {
  public:
   /// Loads the programs for the cgroup tree below `top` (absolute path). Maps of programs that an
@@ -123,11 +129,11 @@ class Gate {
   /// What every cgroup has: kQuarantine, kBorn or a workload's.
   using Numbers = std::unordered_map<std::uint64_t, policy::Number>;  // by cgroup id
   [[nodiscard]] Result<Numbers> numbers() const;
-  /// Whether the kernel puts new cgroups of containers (docker-ID.scope and libpod-ID.scope below
-  /// slices, /docker/ID and /libpod_parent/ID) in quarantine before anybody can use them, with no
+  /// Whose new cgroups of containers (docker-ID.scope and libpod-ID.scope below slices, /docker/ID
+  /// and /libpod_parent/ID) the kernel puts in quarantine before anybody can use them, with no
   /// daemon running too where births() says so: until set() or release(). From attach() on. Where
-  /// not, those that nobody has decided about are released.
-  [[nodiscard]] Status quarantine_births(bool wanted);
+  /// nobody's, those that nobody has decided about are released.
+  [[nodiscard]] Status quarantine_births(Engines wanted);
   [[nodiscard]] Births births() const;
   /// Looks through all numbers, and writes again what could not be written. To be called now and
   /// then: while no cgroup is in quarantine, packets of other devices than lo pass quicker. Errors
