@@ -148,7 +148,7 @@ class EnforcerTest : public ::testing::Test {
     return shut ? dropped : shut;
   }
   Status end(const workload::CgroupRef& cgroup, policy::Number number) {
-    EXPECT_TRUE(local_->end(cgroup.id, true));
+    EXPECT_TRUE(local_->release(cgroup.id));
     return enforcer_->end(cgroup, number);
   }
   Status apply(std::shared_ptr<const policy::Policy> policy) {

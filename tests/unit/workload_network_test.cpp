@@ -275,7 +275,7 @@ TEST_F(StrayTest, WhereItIsEnforcedTooIsRemembered) {
   lead_out(*here_);
   ASSERT_TRUE(check());
   const policy::Number number = workload().number;
-  FakeEnforcement next;
+  test::FakeEnforcement next;
   Registry later(*tree_, next);
   ASSERT_EQ(later.recover().value_or(0), 1U);
   EXPECT_EQ(next.cgroups.at(id(path_)).number, number);
@@ -295,7 +295,7 @@ TEST_F(StrayTest, IsRecoveredWhereItsProcessesAreThoughTheFirstNetworkHasGone) {
   lead_out(process);
   std::size_t limit = 100;
   ASSERT_TRUE(registry_->check_networks(path, limit));
-  FakeEnforcement next;
+  test::FakeEnforcement next;
   Registry later(*tree_, next);
   ASSERT_TRUE(later.recover());
   EXPECT_EQ(later.find_cgroup(path)->state, State::enforced);
