@@ -162,7 +162,7 @@ TEST(ParseIdentity, OversizeLabelSets) {
   EXPECT_THAT(texts(parse_identity("[[unit]]\nname='a.service'\nlabels = { a = '" + half +
                                    "' }\n[host]\nlabels = { b = '" + half + "' }\n")),
               ElementsAre(HasSubstr(
-                  "identity.toml:1:1: error: with the labels of [host]: labels take 10006 bytes")));
+                  "identity.toml:1:1: error: with the labels of [host]: labels take 10007 bytes")));
   std::string many = "[host]\nlabels = {";
   for (int i = 0; i < 129; ++i) {
     many += (i == 0 ? " k" : ", k") + std::to_string(i) + " = 'v'";
