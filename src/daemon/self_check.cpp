@@ -104,17 +104,21 @@ void SelfCheck::check_workloads() {
   }
   checked_.clear();  // from the start again, where this was the end
   std::size_t limit = kProcesses;
+  std::string before;
   for (const std::string& name : names) {
     if (const workload::Workload* workload = registry_.find_name(name);
         workload != nullptr && !workload->cgroup_path.empty()) {
       check_workload(workload::Workload(*workload), limit);
     }
-    if (limit == 0 || names.size() == kWorkloads) {
-      checked_ = name;
-    }
     if (limit == 0) {
+      // Not all of this one, perhaps: it comes first in the next turn.
+      checked_ = before.empty() ? name : before;
       return;
     }
+    if (names.size() == kWorkloads) {
+      checked_ = name;
+    }
+    before = name;
   }
 }
 

@@ -223,11 +223,12 @@ class LocalConnections {
 /// The gate delivers nothing more of a connection that is not allowed; ending it tells both ends.
 Result<std::size_t> Enforcer::end_connections() {
   static const policy::Address kResolver = policy::Address::parse("127.0.0.11").value();
-  if (common_.local.audits()) {
+  if (common_.local.audits() || !common_.local.live()) {
     return std::size_t{0};
   }
-  const auto owners = common_.local.owners();
+  // Cgroups after sockets: one that is made meanwhile has no socket in the list.
   const auto sockets = sockets_.connections();
+  const auto owners = common_.local.owners();
   if (!owners || !sockets) {
     return tl::unexpected(!owners ? owners.error() : sockets.error());
   }
@@ -239,7 +240,10 @@ Result<std::size_t> Enforcer::end_connections() {
   const auto judge = [&](const kernel::InetSocket& one, const kernel::InetSocket& other) {
     const LocalEnd here = end_of(one);
     const LocalEnd there = end_of(other);
-    const bool is_shut = here.number == kQuarantine || there.number == kQuarantine;
+    const auto is_nobodys = [](const LocalEnd& end) {
+      return end.number == kQuarantine || end.number == gate::Gate::kBorn;
+    };
+    const bool is_shut = is_nobodys(here) || is_nobodys(there);
     const bool is_resolver = one.local == kResolver || other.local == kResolver;
     // Which of them has asked the other is forgotten.
     if (!is_shut && !is_resolver &&
@@ -253,11 +257,24 @@ Result<std::size_t> Enforcer::end_connections() {
   connections.each(judge);
   Status outcome =
       conntrack_.each([&](const TrackedFlow& flow) { connections.translated(flow, judge); });
-  for (const kernel::InetSocket* socket : refused) {
-    const Status ended = sockets_.destroy(*socket);
-    outcome = outcome ? ended : outcome;
+  // A cgroup that is gone may have been below a workload's: the gate knows, and we do not.
+  const std::unordered_set<std::uint64_t> living =
+      refused.empty() ? std::unordered_set<std::uint64_t>() : common_.local.living_cgroups();
+  const auto is_known = [&](const kernel::InetSocket& socket) {
+    return owners->contains(socket.cgroup_id) || living.contains(socket.cgroup_id);
+  };
+  std::size_t count = 0;
+  for (std::size_t i = 0; i + 1 < refused.size(); i += 2) {
+    if (!is_known(*refused[i]) || !is_known(*refused[i + 1])) {
+      continue;
+    }
+    count++;
+    for (const kernel::InetSocket* socket : {refused[i], refused[i + 1]}) {
+      const Status ended = sockets_.destroy(*socket);
+      outcome = outcome ? ended : outcome;
+    }
   }
-  return outcome ? Result<std::size_t>(refused.size() / 2) : tl::unexpected(outcome.error());
+  return outcome ? Result<std::size_t>(count) : tl::unexpected(outcome.error());
 }
 
 Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {

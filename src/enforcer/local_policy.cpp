@@ -261,10 +261,36 @@ void LocalPolicy::inherit(const std::string& path, Number number, Owners& owners
   }
 }
 
+void LocalPolicy::list_below(const std::string& path,
+                             std::unordered_set<std::uint64_t>& ids) const {
+  for (const std::string& name : tree_.children(path)) {
+    const std::string child = path + "/" + name;
+    if (const auto id = tree_.id(child)) {
+      ids.insert(*id);
+      list_below(child, ids);
+    }
+  }
+}
+
+std::unordered_set<std::uint64_t> LocalPolicy::living_cgroups() const {
+  std::unordered_set<std::uint64_t> ids;
+  if (const auto top = tree_.id("/")) {
+    ids.insert(*top);
+  }
+  list_below("", ids);
+  return ids;
+}
+
 Result<LocalPolicy::Owners> LocalPolicy::owners() const {
   auto numbers = gate_->numbers();
   if (!numbers) {
     return numbers;
+  }
+  for (const auto& [id, member] : members_) {
+    (*numbers)[id] = member.number;
+  }
+  for (const auto& [id, number] : adopted_) {
+    (*numbers)[id] = number;
   }
   for (const auto& [id, member] : members_) {
     if (!member.path.empty()) {

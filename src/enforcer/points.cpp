@@ -72,6 +72,11 @@ Status Points::open_here(Point& point, bool owned) {
 
 Status Points::start() {
   live_ = true;
+  // Without an earlier gate, ours before rules that rely on it.
+  const bool is_first = !common_.local.takes_over();
+  if (Status judged = is_first ? common_.local.start() : Status{}; !judged) {
+    return judged;
+  }
   if (Status started = host_.enforcer->start(); !started) {
     return started;
   }
@@ -84,10 +89,10 @@ Status Points::start() {
   for (const auto& [point, error] : refused) {
     lose(*point, error);
   }
-  // The gate last: until then rules judge, and an earlier daemon's gate where there is one. What
-  // the kernel has to wait for while maps are exchanged would make its exchange of tables longer,
-  // during which allowed flows can be refused.
-  return common_.local.start();
+  // Else the gate last: until then rules judge, and an earlier daemon's gate where there is one.
+  // What the kernel has to wait for while maps are exchanged would make its exchange of tables
+  // longer, during which allowed flows can be refused.
+  return is_first ? Status{} : common_.local.start();
 }
 
 void Points::lose(Point& point, const Error& error) {

@@ -59,9 +59,20 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
 
 /// From anybody on this host to a socket that is no workload's, or to none.
 void write_input_to_host(Writer& writer) {
-  for (const std::uint32_t number : {kHost, kNoNumber}) {
-    NftRule plain;
-    writer.rule("in_lo_host", std::move(sent_by(plain, number).accept()));
+  // Nobody's, whatever priority it has, and @host's.
+  NftRule unstamped;
+  unstamped.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(~gate::kStampedNumber))
+      .not_equal(0, NftBytes::u32(gate::kStamp));
+  writer.rule("in_lo_host", std::move(unstamped.accept()));
+  NftRule plain;
+  writer.rule("in_lo_host", std::move(sent_by(plain, kHost).accept()));
+  if (writer.layout().owned) {
+    // Docker's resolver in a container's network: the gate knows it too.
+    const std::array<std::uint8_t, 4> address = {127, 0, 0, 11};
+    NftRule resolver = of_family(NFPROTO_IPV4);
+    resolver.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, 0).equal(0, NftBytes().add_raw(address));
+    writer.rule("in_lo_host", std::move(resolver.accept()));
   }
   // A TIME_WAIT socket, or a request, which have no cgroup: TCP goes on to their listener, and the
   // gate judges there.
@@ -133,16 +144,6 @@ void write_input(Writer& writer) {
   writer.riders("input");
   for (const char* chain : {"input", "input_datagram"}) {
     write_input_of_multicast(writer, chain);
-    if (writer.layout().owned) {
-      // Sockets of no cgroup that is a workload are the owner's here; the gate calls them @host's.
-      NftRule own = on_lo();
-      sent_by(own, kHost);
-      socket_end(0).number(own, kNumberRegister);
-      own.mask_toggle(kNumberRegister - 1, NftBytes::u32(gate::kStampedNumber),
-                      NftBytes::u32(gate::kStamp))
-          .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
-      writer.rule(chain, std::move(own));
-    }
     NftRule loopback;
     loopback.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
     writer.rule(chain,
@@ -151,7 +152,11 @@ void write_input(Writer& writer) {
                 std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().enter_in_net.name, 0)));
   }
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
-    writer.dispatch("in_lo", level, "in_lo_to", "in_lo_host");
+    if (level == 0) {  // of no cgroup that is a workload: @host's, as the gate sees it
+      writer.rule(at("in_lo", level), std::move(NftRule().go_to("in_lo_host")));
+    } else {
+      writer.dispatch("in_lo", level, "in_lo_to", "in_lo_host");
+    }
     write_settled(writer, at("in_net", level), level, false);
     writer.dispatch("in_net", level, "in_net_to", "in_net_host");
     write_input_to_workload(writer, level);

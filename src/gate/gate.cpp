@@ -209,6 +209,10 @@ Result<std::unique_ptr<Gate>> Gate::open(const std::string& top, std::uint32_t r
   return counts ? Result<std::unique_ptr<Gate>>(std::move(gate)) : tl::unexpected(counts.error());
 }
 
+bool Gate::takes_over() const {
+  return programs_->taken_over;
+}
+
 Status Gate::attach() {
   if (Status written = apply_settings(); !written) {
     return written;

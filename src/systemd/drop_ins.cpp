@@ -28,7 +28,7 @@ std::string file(const std::string& directory, const std::string& unit) {
 DropIns::DropIns(std::string gate_command) : gate_command_(std::move(gate_command)) {}
 
 std::string DropIns::content(bool rooted) const {
-  std::string text =
+  const std::string text =
       "# Written by trireme for a [[unit]] of identity.toml; goes away with it.\n"
       "[Unit]\n"
       "After=trireme.service\n";

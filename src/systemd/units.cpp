@@ -56,6 +56,7 @@ UnitSource::~UnitSource() {
 
 void UnitSource::configure(std::shared_ptr<const policy::Identity> identity) {
   identity_ = std::move(identity);
+  is_reconfigured_ = true;
   if (!is_on()) {
     if (!identity_->units.empty()) {
       spdlog::warn("[[unit]] of identity.toml: no unit is a workload: {}", off_);

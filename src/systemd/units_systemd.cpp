@@ -75,7 +75,10 @@ void UnitSource::take(Result<UnitView> view) {
   }
   view_ = std::move(*view);
   write_drop_ins();
-  release_cgroups();
+  // A name that systemd has no more, or has not told of, makes no workload anybody's.
+  if (std::exchange(is_reconfigured_, false)) {
+    release_cgroups();
+  }
   offer_cgroups();
 }
 

@@ -441,14 +441,19 @@ bool Registry::check_networks(const std::string& cgroup_path, std::size_t& limit
   }
   const bool at_home = networks.size() < seen;
   // What is said in one that leads nowhere is said over lo, which the gate judges.
-  std::erase_if(networks, [](const auto& network) {
+  bool has_ended = false;  // a process has, and others may be where it was: seen with the next look
+  std::erase_if(networks, [&has_ended](const auto& network) {
     const auto held = hold_network(network.second, network.first);
+    if (!held) {
+      has_ended = true;
+      return true;
+    }
     Result<bool> out = false;
-    const Status entered = held ? held->within([&out] { out = kernel::leads_out(); }) : Status{};
+    const Status entered = held->within([&out] { out = kernel::leads_out(); });
     return entered && out && !*out;
   });
   if (networks.empty()) {
-    if (!strayed || limit == 0) {
+    if (!strayed || limit == 0 || has_ended) {
       return false;
     }
     if (log_shares().admit("workload " + known->name)) {

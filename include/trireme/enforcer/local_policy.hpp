@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "trireme/gate/gate.hpp"
@@ -76,6 +77,13 @@ class LocalPolicy {
   /// Whose the sockets of a cgroup are, by its id: absent where they are @host's.
   using Owners = std::unordered_map<std::uint64_t, policy::Number>;
   [[nodiscard]] Result<Owners> owners() const;
+  /// Ids of all cgroups that are there. A socket whose cgroup is neither here nor among owners() is
+  /// nobody's that is known.
+  [[nodiscard]] std::unordered_set<std::uint64_t> living_cgroups() const;
+  /// Whether an earlier daemon's gate judges until start().
+  [[nodiscard]] bool takes_over() const { return gate_->takes_over(); }
+  /// Whether start() has put this policy in force.
+  [[nodiscard]] bool live() const { return live_; }
   /// Whether the policy in force allows a flow to this port.
   [[nodiscard]] bool allows(const LocalEnd& from, const LocalEnd& to, std::uint8_t protocol,
                             std::uint16_t port) const;
@@ -100,6 +108,7 @@ class LocalPolicy {
   [[nodiscard]] bool is_own(const policy::Address& address) const;
   /// What an address' names make of it.
   [[nodiscard]] policy::Delta name(Version& version, const policy::Address& address) const;
+  void list_below(const std::string& path, std::unordered_set<std::uint64_t>& ids) const;
   void inherit(const std::string& path, policy::Number number, Owners& owners) const;
 
   struct Member {

@@ -105,6 +105,8 @@ class Gate {
   /// Puts the programs in force, in the place of an earlier daemon's: what was given to set() and
   /// replace() holds from then on.
   [[nodiscard]] Status attach();
+  /// Whether an earlier daemon's programs decide until then.
+  [[nodiscard]] bool takes_over() const;
   /// Whether both programs are where attach() has put them.
   [[nodiscard]] Result<bool> is_attached() const;
   /// Takes the programs of whatever daemon off `top`: everything passes. None there is fine.

@@ -99,7 +99,8 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   std::shared_ptr<const policy::Identity> identity_;
   UnitView view_;                // of the last look, with the aliases of units at their gates since
   std::set<std::string> gated_;  // units and templates with a drop-in
-  bool looking_ = false;         // look() is under way
+  bool is_reconfigured_ = false;  // entries may have gone since the last look
+  bool looking_ = false;          // look() is under way
   bool look_again_ = false;
   bool asked_ = false;                          // systemd was told of drop-ins by this object
   bool reload_due_ = false;                     // it has not read all of them
