@@ -202,7 +202,7 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
 }
 
 Status SocketTable::destroy(const InetSocket& connection) {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
+  const Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!fd.valid()) {
     return fail_errno("cannot open a netlink socket to sock_diag");
   }
