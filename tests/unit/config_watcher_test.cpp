@@ -1,6 +1,7 @@
 #include "trireme/config/watcher.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <poll.h>
 #include <sys/resource.h>
@@ -121,7 +122,7 @@ class NoDescriptors {
  public:
   NoDescriptors() {
     // The sanitizer needs a pipe when it first sees a type.
-    std::ignore = fail_errno("", EMFILE);
+    std::ignore = fail_errno(fmt::format("{} {}", "", 1), EMFILE);
     ::getrlimit(RLIMIT_NOFILE, &before_);
     const rlimit none{0, before_.rlim_max};
     ::setrlimit(RLIMIT_NOFILE, &none);
@@ -136,15 +137,19 @@ class NoDescriptors {
 
 TEST_F(Watch, LooksAgainWhereNothingCanBeWatched) {
   write("policy.toml");
+  std::string problem;
+  int fd = 0;
+  bool changed_at_once = true;
   {
     const NoDescriptors none;
     watcher_.emplace(Watcher::open(config_));
-    ASSERT_TRUE(watcher_->problem());
-    EXPECT_THAT(watcher_->problem()->text(), testing::HasSubstr("max_user_instances"));
-    EXPECT_EQ(watcher_->fd(), -1);
-    EXPECT_FALSE(watcher_->drain());
-    EXPECT_FALSE(watcher_->poll()) << "nothing happened yet";
+    problem = watcher_->problem() ? watcher_->problem()->text() : "";
+    fd = watcher_->fd();
+    changed_at_once = watcher_->drain() || watcher_->poll();
   }
+  EXPECT_THAT(problem, testing::HasSubstr("max_user_instances"));
+  EXPECT_EQ(fd, -1);
+  EXPECT_FALSE(changed_at_once) << "nothing happened yet";
   write("policy.toml", "yy");
   EXPECT_TRUE(watcher_->poll());
   EXPECT_FALSE(watcher_->problem()) << "descriptors are to be had again";
