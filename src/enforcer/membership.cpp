@@ -146,15 +146,18 @@ Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet&
 
 /// The cgroup's sockets, and those that are kept for it, have this number.
 void Enforcer::join_sets(Change& change, const workload::CgroupRef& cgroup, Number number) {
+  const std::uint32_t level =
+      cgroup.id != 0 && cgroup.level >= 1 && cgroup.level <= kMaxLevel ? cgroup.level : 0;
   if (cgroup.whole_network) {
     change.owner = number;
-  } else {
+  }
+  if (level != 0) {
     change.joining.emplace_back(cgroup.id, number);
     for (const std::uint64_t former : cgroup.former) {
       change.joining.emplace_back(former, number);
     }
   }
-  remember(cgroup.id, {cgroup.whole_network ? 0 : cgroup.level, number, cgroup.former});
+  remember(cgroup.id, {level, number, cgroup.whole_network, cgroup.former});
 }
 
 void Enforcer::leave_sets(Change& change, std::uint64_t cgroup_id, const Member& member) {
@@ -216,11 +219,10 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
                 std::to_string(known->second.number) + ", not " + std::to_string(number));
   }
   Change change;
-  if (known->second.level == 0) {
+  if (known->second.is_owner) {
     change.owner = kQuarantine;  // while the namespace lives, and with it perhaps others in it
-  } else {
-    leave_sets(change, cgroup.id, known->second);
   }
+  leave_sets(change, cgroup.id, known->second);
   const Number old = known->second.number;
   if (old != kQuarantine) {
     change.deltas.push_back(compiler_.remove(known->second.number));

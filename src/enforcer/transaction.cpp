@@ -43,9 +43,10 @@ Status Enforcer::write_everything() {
   std::vector<NftElement> list;
   std::optional<Number> owner = unowned_ ? std::nullopt : std::optional<Number>(kQuarantine);
   for (const auto& [id, member] : members_) {
-    if (member.level == 0) {
+    if (member.is_owner) {
       owner = member.number;
-    } else {
+    }
+    if (member.level != 0) {
       list.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(member.number)});
       for (const std::uint64_t former : member.former) {
         list.push_back({.key = NftBytes::u64(former), .data = NftBytes::twice(member.number)});

@@ -148,8 +148,9 @@ class Enforcer final : public workload::Enforcement {
   Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets,
            Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
   struct Member {
-    std::uint32_t level = 0;                 // 0: it has the namespace
+    std::uint32_t level = 0;                 // of its cgroup; 0: it has none that rules could see
     policy::Number number = 0;               // kQuarantine or a workload's
+    bool is_owner = false;                   // of the namespace: also what no other member has
     std::vector<std::uint64_t> former = {};  // as in CgroupRef
   };
 
