@@ -81,12 +81,17 @@ int Certificate::on_extension(void* self, const mbedtls_x509_crt* /*certificate*
                               const mbedtls_x509_buf* oid, int critical, const unsigned char* begin,
                               const unsigned char* end) {
   auto& certificate = *static_cast<Certificate*>(self);
-  if (!std::ranges::equal(bytes_of(*oid), kLabelsOid)) {
+  const bool former = std::ranges::equal(bytes_of(*oid), kFormerLabelsOid);
+  if (!former && !std::ranges::equal(bytes_of(*oid), kLabelsOid)) {
     return critical != 0 ? MBEDTLS_ERR_X509_INVALID_EXTENSIONS : 0;
   }
+  // Once under each identifier; both have to say the same.
   auto patterns = read_label_patterns(Bytes(begin, end));
-  certificate.bad_constraints_ =
-      certificate.bad_constraints_ || !patterns || certificate.constraints_.limited();
+  bool& seen = former ? certificate.has_former_labels_ : certificate.has_labels_;
+  const bool agrees = !certificate.constraints_.limited() ||
+                      (patterns && *patterns == certificate.constraints_.patterns());
+  certificate.bad_constraints_ = certificate.bad_constraints_ || !patterns || seen || !agrees;
+  seen = true;
   certificate.constraints_ = LabelConstraints(patterns.value_or(std::vector<policy::Label>{}));
   return 0;
 }

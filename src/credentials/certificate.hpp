@@ -72,6 +72,8 @@ class Certificate {
   std::string name_;
   LabelConstraints constraints_;
   bool bad_constraints_ = false;
+  bool has_labels_ = false;         // under kLabelsOid
+  bool has_former_labels_ = false;  // under kFormerLabelsOid
 };
 
 }  // namespace trireme::credentials

@@ -152,7 +152,8 @@ TEST_F(Pki, OpensslAgrees) {
   if (const auto text = openssl("x509 -noout -text -in " + directory + "/host.pem")) {
     EXPECT_THAT(*text, HasSubstr("DNS:web-1"));
     EXPECT_THAT(*text, HasSubstr("TLS Web Server Authentication, TLS Web Client Authentication"));
-    EXPECT_THAT(*text, HasSubstr("2.25.198176842010385513375147233822856559667"));
+    EXPECT_THAT(*text, HasSubstr("1.2.840.113556.1.8000.2554.38167.30895.46823.18183.40325.4490689."
+                                 "6667315"));
   }
   if (const auto text = openssl("x509 -noout -text -in " + directory + "/ca.pem")) {
     EXPECT_THAT(

@@ -142,13 +142,16 @@ inline Extension extended_usage(const Der& oids) {
 inline const Der kClientAuth = from_hex("06082b06010505070302");
 inline const Der kServerAuth = from_hex("06082b06010505070301");
 inline const Der kCodeSigning = from_hex("06082b06010505070303");
-inline const Der kLabelsExtension = from_hex("6982aa97bcabf6eeba9c8f9dc2d190dc8b96f833");
-inline Extension labels(const std::vector<std::string>& patterns, bool critical = false) {
+inline const Der kLabelsExtension =
+    from_hex("2a864886f71401be40937a82aa1781f12f82ed67818e0782bb0582928b418396f833");
+inline const Der kFormerLabelsExtension = from_hex("6982aa97bcabf6eeba9c8f9dc2d190dc8b96f833");
+inline Extension labels(const std::vector<std::string>& patterns, bool critical = false,
+                        const Der& oid = kLabelsExtension) {
   Der list;
   for (const auto& pattern : patterns) {
     list = list + element(0x0C, pattern);
   }
-  return {kLabelsExtension, critical, element(0x30, list)};
+  return {oid, critical, element(0x30, list)};
 }
 
 struct CertificateSpec {

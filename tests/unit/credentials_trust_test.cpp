@@ -269,6 +269,29 @@ TEST_F(TrustTest, LabelConstraints) {
   EXPECT_FALSE(constraints({{kLabelsExtension, false, {}}}));
 }
 
+TEST_F(TrustTest, LabelConstraintsOfTheFirstVersion) {
+  const auto patterns =
+      [this](
+          const std::vector<Extension>& extensions) -> std::optional<std::vector<policy::Label>> {
+    CertificateSpec spec;
+    spec.extensions.insert(spec.extensions.end(), extensions.begin(), extensions.end());
+    const Der der = leaf(spec);
+    if (judge(der) != kTrusted) {
+      EXPECT_EQ(judge(der), kMalformed);
+      return std::nullopt;
+    }
+    return trust_->verify(CertificateType, der, now()).value()->constraints.patterns();
+  };
+  const Extension now = labels({"app=web"});
+  const Extension former = labels({"app=web"}, false, kFormerLabelsExtension);
+  const std::vector<policy::Label> web = {{"app", "web"}};
+  EXPECT_EQ(patterns({former}), web);
+  EXPECT_EQ(patterns({former, now}), web);
+  EXPECT_EQ(patterns({now, former}), web);
+  EXPECT_FALSE(patterns({now, labels({"app=db"}, false, kFormerLabelsExtension)}));
+  EXPECT_FALSE(patterns({labels({}, false, kFormerLabelsExtension), now}));
+}
+
 TEST_F(TrustTest, RevokedByCertificate) {
   const Der bad = leaf({.subject = "CN=stolen"});
   TrustMaterial with = material();
