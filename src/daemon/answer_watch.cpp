@@ -71,10 +71,9 @@ void AnswerWatch::serve() {
     std::erase_if(heard.answers, [this](const names::Answer& answer) {
       return !enforcer_.knows_name(answer.name);
     });
-    const auto doubt =
-        heard.answers.empty()
-            ? std::nullopt
-            : enforcer_.doubt(heard.protocol, heard.ends, packet.priority & gate::kStampedNumber);
+    const auto doubt = heard.answers.empty()
+                           ? std::nullopt
+                           : enforcer_.doubt(heard.protocol, heard.ends, packet.priority);
     if (doubt) {
       tell_doubt(heard, heard.answers.front().name, *doubt);
     }

@@ -10,6 +10,7 @@
 #include "trireme/base/log_shares.hpp"
 #include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/local_policy.hpp"
+#include "trireme/gate/gate.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::enforcer {
@@ -69,20 +70,30 @@ bool Enforcer::knows_name(const std::string& name) const {
 }
 
 std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::Ends& ends,
-                                           Number asker) {
+                                           std::uint32_t priority) {
   const auto flow =
       find_flow(protocol, {ends.source, ends.destination, ends.source_port, ends.destination_port});
   if (!flow) {
     return "its flow has ended";
   }
-  if (!labels_.contains(asker)) {
+  const FlowLabel label{flow->label};
+  const auto destination = label.destination();
+  const std::uint32_t number = priority & gate::kStampedNumber;
+  // On lo the gate has stamped who answers; else rules have written who gets the answer.
+  const bool is_local = (priority & ~gate::kStampedNumber) == gate::kStamp;
+  const auto asker = is_local ? label.source() : std::optional<Number>(number);
+  if (!destination || !asker) {
+    // The next question begins a flow of its own. TCP's cannot be of two ends.
+    const Status removed = protocol == IPPROTO_UDP ? conntrack_.remove(*flow) : Status{};
+    return removed ? std::string("another ") + (destination ? "workload" : "server") +
+                         " had these ports a moment ago"
+                   : removed.error().text();
+  }
+  if (!labels_.contains(*asker)) {
     return "no workload asked";
   }
-  const auto destination = FlowLabel{flow->label}.destination();
-  if (!destination) {
-    // The next question begins a flow of its own. TCP's cannot be of two servers.
-    const Status removed = protocol == IPPROTO_UDP ? conntrack_.remove(*flow) : Status{};
-    return removed ? "another server had these ports a moment ago" : removed.error().text();
+  if (is_local && number != *destination) {
+    return "it was sent by another than was asked";
   }
   if (layout_.owned && is_embedded_resolver(*flow)) {
     return std::nullopt;
@@ -91,8 +102,10 @@ std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::En
   const policy::LabelSet* server = labels(*destination);
   server = server == nullptr && remote != nullptr ? &remote->labels : server;
   const std::vector<std::size_t> named = names_->networks(flow->reply.source);
-  const Endpoint from{
-      .kind = Endpoint::Kind::workload, .labels = labels(asker), .workload = asker, .address = {}};
+  const Endpoint from{.kind = Endpoint::Kind::workload,
+                      .labels = labels(*asker),
+                      .workload = *asker,
+                      .address = {}};
   const Endpoint to{.kind = server != nullptr       ? Endpoint::Kind::workload
                             : *destination == kHost ? Endpoint::Kind::host
                                                     : Endpoint::Kind::world,

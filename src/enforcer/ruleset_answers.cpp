@@ -38,26 +38,26 @@ void write_answers(Writer& writer) {
   // Who asked is told by the socket that is about to get the answer: the flow's label is another's
   // where the port was so a moment ago.
   for (std::uint32_t level = writer.last_level(); level <= kMaxLevel; level++) {
-    // On lo with a stamp: the gate judges what has none as nobody's. Rules have let it in.
-    for (const bool on_lo : {true, false}) {
-      NftRule enrolled;
-      if (on_lo) {
-        enrolled.meta(NFT_META_IIF, 0).equal(0, NftBytes::u32(kLoopback));
-      }
-      socket_end(level).number(enrolled, kNumberRegister);
-      enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
-          .mask_toggle(kNumberRegister - 1, NftBytes::u32(gate::kStampedNumber),
-                       NftBytes::u32(on_lo ? gate::kStamp : 0))
-          .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
-      writer.rule(at(kAsker, level), std::move(enrolled.verdict({NftVerdict::Code::ret, {}})));
-    }
+    NftRule enrolled;
+    socket_end(level).number(enrolled, kNumberRegister);
+    enrolled.not_equal(kNumberRegister, NftBytes::u32(0))
+        .set_meta(NFT_META_PRIORITY, kNumberRegister - 1);
+    writer.rule(at(kAsker, level), std::move(enrolled.verdict({NftVerdict::Code::ret, {}})));
     if (level > writer.last_level()) {
       writer.rule(at(kAsker, level), std::move(NftRule().go_to(at(kAsker, level - 1))));
     }
   }
   for (const bool bypass : {false, true}) {
     const char* chain = bypass ? kAnswersPass : kAnswersHeld;
+    // On lo the priority is the sender's stamp, by which the gate judges: it stays. What has none
+    // is nobody's, and teaches nothing.
+    NftRule unstamped = on_lo();
+    unstamped.meta(NFT_META_PRIORITY, 0)
+        .mask(0, NftBytes::u32(~gate::kStampedNumber))
+        .not_equal(0, NftBytes::u32(gate::kStamp));
+    writer.rule(chain, std::move(unstamped.accept()));
     NftRule any;
+    any.meta(NFT_META_IIF, 0).not_equal(0, NftBytes::u32(kLoopback));
     answer(any)
         .immediate(0, NftBytes::u32(0))
         .set_meta(NFT_META_PRIORITY, 0)

@@ -233,6 +233,37 @@ class Names(WorldCase):
         self.assert_allowed(web.exchange("tcp", "10.97.3.4", PORT), "a rule makes it one")
         self.assertIsNone(friend.poll())
 
+    def test_who_takes_a_resolvers_port_over_is_not_heard(self):
+        """While the flow is remembered: neither by the workload that asked, nor by the daemon."""
+        self.host.explicit_reload(
+            POLICY
+            + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53"]\n'
+        )
+        web = self.host.labelled("app=web")
+        stranger = self.host.labelled("app=other")
+        poison = nameserver.message(0, "deb.example.org", [[None, "A", "10.97.3.5", 3600]]).hex()
+        for index, resolver in enumerate((self.host.plain(), self.host.labelled("app=dns"))):
+            with self.subTest(resolver=index):
+                address = f"127.0.0.{9 + index}"
+                self.assert_allowed(resolver.open("r", "udp", address, 53))
+                self.assert_allowed(web.open("c", "udp", "127.0.0.1"))
+                self.assert_allowed(web.connect("c", address, 53))
+                self.assert_allowed(web.send_text("c", "?"))
+                self.assertEqual(resolver.receive("r"), {"text": "?"})
+                resolver.send_to("r", "an answer", "127.0.0.1", web.port("c"))
+                self.assertEqual(web.receive("c"), {"text": "an answer"})
+                resolver.close("r")
+                self.assert_allowed(stranger.open("x", "udp", address, 53))
+                stranger.send_bytes("x", poison, "127.0.0.1", web.port("c"))
+                self.assertIn("error", web.receive("c", timeout=0.5))
+                self.assertEqual(self.host.status()["names"]["addresses"], 0)
+                stranger.close("x")
+                self.assert_allowed(resolver.open("r", "udp", address, 53))
+                resolver.send_to("r", "another", "127.0.0.1", web.port("c"))
+                self.assertEqual(web.receive("c"), {"text": "another"})
+                web.close("c")
+                resolver.close("r")
+
     def test_dnsmasq_on_this_host(self):
         """As an unlabelled process at 127.0.0.53, and as a workload; asked with libc's resolver."""
         self.host.explicit_reload(

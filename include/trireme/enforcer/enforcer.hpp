@@ -106,11 +106,11 @@ class Enforcer final : public workload::Enforcement {
   /// Whether policy has a network with this name: lower case, no final dot.
   [[nodiscard]] bool knows_name(const std::string& name) const;
   /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt
-  /// where it counts. `asker` is the receiver's number: it has to be a workload of this enforcement
-  /// point, and a rule has to let that ask this server: its own, and those of the baseline, could
-  /// be its accomplices.
+  /// where it counts. `priority` is the packet's: on lo the gate's stamp of who has sent it, else
+  /// the receiver's number. Who asked has to be a workload of this enforcement point, and a rule
+  /// has to let that ask this server: its own, and those of the baseline, could be its accomplices.
   [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends,
-                                                 policy::Number asker);
+                                                 std::uint32_t priority);
   /// Puts the addresses into their networks, in one transaction. On error they may not be in force.
   [[nodiscard]] Status hear(const std::vector<names::Answer>& answers);
   /// Takes addresses out whose time is over and that no authorised flow uses. To be called every
