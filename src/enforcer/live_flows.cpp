@@ -241,7 +241,8 @@ Result<std::size_t> Enforcer::end_connections() {
     const LocalEnd here = end_of(one);
     const LocalEnd there = end_of(other);
     const auto is_nobodys = [](const LocalEnd& end) {
-      return end.number == kQuarantine || end.number == gate::Gate::kBorn;
+      return end.number == kQuarantine || end.number == gate::Gate::kBorn ||
+             end.number == gate::Gate::kEnded;
     };
     const bool is_shut = is_nobodys(here) || is_nobodys(there);
     const bool is_resolver = one.local == kResolver || other.local == kResolver;

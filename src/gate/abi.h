@@ -19,6 +19,8 @@ enum {
   TRIREME_QUARANTINE = 2, /* nothing in, nothing out */
   TRIREME_BORN = 3,       /* in `numbers` only: quarantined by the kernel when the cgroup was made;
                            * the daemon has not decided yet */
+  TRIREME_ENDED = 4, /* the workload's cgroup has gone: in quarantine, but connections that were
+                      * closed before that deliver what had been written */
 };
 
 /* Flags of trireme_settings. */

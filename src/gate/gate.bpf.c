@@ -182,6 +182,15 @@ struct {
   __type(value, __u16);
 } translated SEC(".maps");
 
+/* Sockets of ended cgroups that somebody went on to use: nothing of theirs is delivered, not even
+ * once they are closed. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u32);
+} used_late SEC(".maps");
+
 #define barrier() asm volatile("" ::: "memory")
 
 static __always_inline void count(__u32 reason) {
@@ -504,6 +513,39 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
   return verdict;
 }
 
+/* --- what has ended --- */
+
+/* Of an ended cgroup's sockets: whether this one is a connection that is closed, and was not used
+ * after the end. It delivers what was written before, and the end of the connection. */
+static __always_inline int is_closed(struct __sk_buff* skb) {
+  struct bpf_sock* sk = skb->sk;
+  if (!sk || !(sk = bpf_sk_fullsock(sk)) || sk->protocol != IPPROTO_TCP)
+    return 0;
+  switch (sk->state) {
+    case BPF_TCP_FIN_WAIT1:
+    case BPF_TCP_FIN_WAIT2:
+    case BPF_TCP_CLOSING:
+    case BPF_TCP_LAST_ACK:
+      return !bpf_sk_storage_get(&used_late, sk, 0, 0);
+    default:
+      return 0;
+  }
+}
+
+static __always_inline void note_use(struct __sk_buff* skb) {
+  struct bpf_sock* sk = skb->sk;
+  if (sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP)
+    bpf_sk_storage_get(&used_late, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline int is_tcp_without_data(struct __sk_buff* skb) {
+  __u8 protocol;
+  struct tcp_start tcp;
+  __u32 at = transport(skb, &protocol);
+  return at && protocol == IPPROTO_TCP && !bpf_skb_load_bytes(skb, at, &tcp, 14) &&
+         skb->len <= at + (tcp.offset >> 4) * 4u;
+}
+
 /* --- on the way out --- */
 
 static __always_inline void remember_translation(struct bpf_sock* sk, __u16 port) {
@@ -538,12 +580,16 @@ int trireme_stamp(struct __sk_buff* skb) {
   if (skb->ifindex != LOOPBACK && is_calm(set, counted))
     return PASS;
   __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
+  if (number == TRIREME_ENDED && !is_closed(skb)) {
+    note_use(skb);
+    number = TRIREME_QUARANTINE;
+  }
   if (number == TRIREME_QUARANTINE)
     return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
     return PASS;
   skb->priority = TRIREME_STAMP | number;
-  if (number == TRIREME_HOST && !(flags & TRIREME_HOST_ASKS))
+  if (number == TRIREME_ENDED || (number == TRIREME_HOST && !(flags & TRIREME_HOST_ASKS)))
     return PASS;
 
   /* What answers will be recognised by. A handshake under way comes as its listener.
@@ -619,6 +665,9 @@ static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk,
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
   if (!read_addresses(skb, p->source, p->destination))
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
+  /* The connection was judged when it began. */
+  if (p->from == TRIREME_ENDED && !is_request && sk->state != BPF_TCP_LISTEN)
+    return PASS;
   if (allowed(p, 0, tcp.destination))
     return PASS;
   if (!is_request) {
@@ -714,6 +763,11 @@ int trireme_judge(struct __sk_buff* skb) {
       .own = own, .generation = generation, .flags = flags, .slot = flags & TRIREME_SLOT ? 1 : 0};
   if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
+  if (own == TRIREME_ENDED) {
+    if (is_closed(skb) && is_tcp_without_data(skb))
+      return PASS;
+    own = TRIREME_QUARANTINE;
+  }
   if (own == TRIREME_QUARANTINE)
     return refuse(skb, flags, p.from, own, TRIREME_REFUSED_QUARANTINE_IN);
   if (is_unjudged && own != TRIREME_HOST)
@@ -918,7 +972,11 @@ int trireme_ended(__u64* arguments) {
   if (!is_v2(cgroup))
     return 0;
   __u64 id = cgroup->kn->id;
-  __u32 number = TRIREME_QUARANTINE;
+  const __u32* known = bpf_map_lookup_elem(&numbers, &id);
+  if (!known)
+    return 0;
+  __u32 number =
+      *known == TRIREME_QUARANTINE || *known == TRIREME_BORN ? TRIREME_QUARANTINE : TRIREME_ENDED;
   if (!bpf_map_update_elem(&numbers, &id, &number, BPF_EXIST))
     raise(TRIREME_QUARANTINE);
   return 0;

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <numeric>
 #include <span>
+#include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,7 +23,8 @@
 namespace trireme::gate {
 namespace {
 
-static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN);
+static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN &&
+              Gate::kEnded == TRIREME_ENDED);
 static_assert(static_cast<int>(Refused::Reason::quarantine_in) == TRIREME_REFUSED_QUARANTINE_IN &&
               static_cast<int>(Refused::Reason::unreadable) == TRIREME_REFUSED_UNREADABLE);
 static_assert(kCanaryWithoutStamp == TRIREME_CANARY_WITHOUT_STAMP);
@@ -252,12 +255,19 @@ Status Gate::apply_settings() {
 }
 
 Status Gate::set(std::uint64_t cgroup_id, policy::Number number) {
+  const bool is_new = !this->number(cgroup_id);
+  const std::uint32_t reserve = std::min(kReserve, room_ / 8);
+  if (is_new && number != kQuarantine && used_ + reserve >= room_) {
+    return fail("there is no room for another cgroup's number: " + std::to_string(used_) + " of " +
+                std::to_string(room_) + " are in use, and the rest is kept for quarantine");
+  }
   if (Status done =
           checked(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_ANY),
                   "cannot write a cgroup's number");
       !done) {
     return done;
   }
+  used_ += is_new ? 1 : 0;
   if (number == kQuarantine) {
     calm_.reset();
   }
@@ -275,7 +285,8 @@ Status Gate::release(std::uint64_t cgroup_id) {
 
 Status Gate::end(std::uint64_t cgroup_id) {
   // Where its last socket has gone already the kernel has taken its number out.
-  const std::uint32_t number = kQuarantine;
+  const auto before = this->number(cgroup_id);
+  const std::uint32_t number = before == kQuarantine || before == kBorn ? kQuarantine : kEnded;
   if (Status done =
           removed(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_EXIST),
                   "cannot end a cgroup's number");
@@ -371,12 +382,13 @@ Status Gate::look_through() {
   if (!all) {
     return tl::unexpected(all.error());
   }
+  used_ = all->size();
   const auto released = births_ ? Result<std::size_t>(0) : release_undecided(*all);
   if (!released) {
     return tl::unexpected(released.error());
   }
   const bool calm = std::ranges::none_of(*all, [this](const auto& item) {
-    return item.second == kQuarantine || (births_ && item.second == kBorn);
+    return item.second == kQuarantine || item.second == kEnded || (births_ && item.second == kBorn);
   });
   const auto before = std::exchange(calm_, calm ? std::optional(now->quarantined) : std::nullopt);
   if (calm_ != before || *released > 0) {
@@ -543,27 +555,39 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
   return done;
 }
 
+/// Each of these updates waits until no program uses the former map (an RCU grace period, tens of
+/// milliseconds): all of them at once wait for one, in turn they would for seven.
 Status Gate::install(std::uint32_t index, const Slot& slot) const {
-  struct Named {
+  struct Update {
     const char* name;
     const Fd* map;
+    int rc = 0;
   };
-  for (const Named& each : {Named{"members", &slot.members},
-                            {"same", &slot.same},
-                            {"pairs", &slot.pairs},
-                            {"outcomes", &slot.outcomes},
-                            {"ports", &slot.ports},
-                            {"addresses", &slot.addresses},
-                            {"named", &slot.named}}) {
-    const int inner = each.map->get();
-    if (Status done =
-            checked(bpf_map_update_elem(programs_->map(each.name), &index, &inner, BPF_ANY),
-                    "cannot put a policy in its place");
-        !done) {
-      return done;
+  std::array<Update, 7> updates = {{{"members", &slot.members},
+                                    {"same", &slot.same},
+                                    {"pairs", &slot.pairs},
+                                    {"outcomes", &slot.outcomes},
+                                    {"ports", &slot.ports},
+                                    {"addresses", &slot.addresses},
+                                    {"named", &slot.named}}};
+  const auto run = [&](Update& update) {
+    const int inner = update.map->get();
+    update.rc = bpf_map_update_elem(programs_->map(update.name), &index, &inner, BPF_ANY);
+  };
+  {
+    std::vector<std::jthread> threads;
+    threads.reserve(updates.size());
+    for (Update& update : updates) {
+      try {
+        threads.emplace_back(run, std::ref(update));
+      } catch (const std::system_error&) {  // no thread can be made
+        run(update);
+      }
     }
   }
-  return {};
+  const auto failed = std::ranges::find_if(updates, [](const Update& u) { return u.rc != 0; });
+  return failed == updates.end() ? Status{}
+                                 : checked(failed->rc, "cannot put a policy in its place");
 }
 
 Status Gate::prepare(const policy::Tables& tables, const policy::Elements& elements,

@@ -163,6 +163,93 @@ TEST_F(GateTest, SocketThatOutlivesItsWorkloadIsRefused) {
   EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it is not @host";
 }
 
+/// Connections of a process that has ended go on to deliver, on lo as on other devices.
+class Closed : public GateTest {
+ protected:
+  void SetUp() override {
+    GateTest::SetUp();
+    if (HasFatalFailure() || IsSkipped()) {
+      return;
+    }
+    a_ = workload("a", "web");
+    b_ = workload("b", "web");
+    const Fd listener = listen_in(b_);
+    const int small = 4096;
+    ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    made_ = connect_from(a_, listener);
+    ASSERT_EQ(made_.error, 0);
+    const std::array<char, 10'000> piece{};
+    for (ssize_t sent = 0; sent >= 0; written_ += static_cast<std::size_t>(sent)) {
+      sent = ::send(made_.client.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+      if (sent < 0) {
+        break;
+      }
+    }
+    EXPECT_GT(written_, 4U * small) << "more than the receiver has room for";
+  }
+  /// The cgroup goes, as with the workload's last process.
+  void end() {
+    const std::uint64_t gone = id(a_);
+    ASSERT_TRUE(tree_->remove(a_));
+    must(gate_->end(gone));
+  }
+  /// Bytes that arrive, and whether the connection ends.
+  std::pair<std::size_t, bool> arrived() {
+    std::array<char, 65'536> buffer{};
+    std::size_t total = 0;
+    while (readable(made_.server, 1500)) {
+      const ssize_t got = ::recv(made_.server.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+      if (got <= 0) {
+        return {total, got == 0};
+      }
+      total += static_cast<std::size_t>(got);
+    }
+    return {total, false};
+  }
+  std::string a_, b_;
+  Connection made_;
+  std::size_t written_ = 0;
+};
+
+TEST_F(Closed, ConnectionDeliversWhatWasWritten) {
+  made_.client.reset();
+  end();
+  EXPECT_EQ(arrived(), std::pair(written_, true));
+}
+
+TEST_F(Closed, ConnectionThatIsHeldDeliversNothing) {
+  end();
+  const auto [bytes, ended] = arrived();
+  EXPECT_LT(bytes, written_);
+  EXPECT_FALSE(ended);
+}
+
+TEST_F(Closed, ConnectionThatWasUsedAfterTheEndDeliversNothing) {
+  const auto before = arrived().first;
+  EXPECT_EQ(before, written_);
+  end();
+  EXPECT_FALSE(passes(made_.client, made_.server));
+  made_.client.reset();
+  EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
+}
+
+TEST_F(Closed, ConnectionOfAQuarantinedWorkloadDeliversNothing) {
+  must(gate_->set(id(a_), Gate::kQuarantine));
+  made_.client.reset();
+  end();
+  const auto [bytes, ended] = arrived();
+  EXPECT_LT(bytes, written_);
+  EXPECT_FALSE(ended);
+}
+
+/// What is sent to a connection that only finishes reaches nobody who still holds it.
+TEST_F(Closed, ConnectionTakesNoData) {
+  ASSERT_EQ(::shutdown(made_.client.get(), SHUT_WR), 0);
+  end();
+  EXPECT_EQ(arrived(), std::pair(written_, true));
+  EXPECT_FALSE(passes(made_.server, made_.client));
+}
+
 TEST_F(GateTest, SocketsOfAnEarlierRunAreTheNextOnesWhereItIsSaid) {
   const std::string first = workload("first", "web");
   const std::string client = workload("client", "web");
@@ -309,7 +396,7 @@ TEST_F(GateTest, LaterDaemonTakesOver) {
   EXPECT_NE(connect_from(plain_, listener).error, 0);
   const auto numbers = gate_->numbers();
   ASSERT_TRUE(numbers);
-  EXPECT_EQ(numbers->at(ended), Gate::kQuarantine);
+  EXPECT_EQ(numbers->at(ended), Gate::kEnded);
   EXPECT_EQ(numbers->at(id(a)), numbers_.at(a));
 }
 
@@ -392,10 +479,16 @@ TEST_F(GateTest, SaysWhenNumbersRunOut) {
   must(gate_->attach());
   must(gate_->quarantine_births({.docker = true, .podman = true}));
   must(gate_->look_through());
-  for (std::uint64_t id = 1; id <= kRoom; id++) {
+  constexpr std::uint32_t kReserved = 2;
+  for (std::uint64_t id = 1; id <= kRoom - kReserved; id++) {
     must(gate_->set(1'000'000 + id, policy::kFirstNumber));
   }
   EXPECT_FALSE(gate_->set(1, policy::kFirstNumber));
+  must(gate_->set(1'000'001, policy::kFirstNumber + 1));  // needs none
+  for (std::uint64_t id = 1; id <= kReserved; id++) {
+    must(gate_->set(id, Gate::kQuarantine));  // it has to be shut whatever happens
+  }
+  EXPECT_FALSE(gate_->set(kReserved + 1, Gate::kQuarantine));
   Status looked = gate_->look_through();
   ASSERT_FALSE(looked);
   EXPECT_THAT(looked.error().message, ::testing::HasSubstr("16 of 16"));

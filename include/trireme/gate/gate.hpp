@@ -115,20 +115,21 @@ class Gate {
   // --- whose socket it is ---
 
   /// Sockets of this cgroup, and of those below it that have no number, have `number`:
-  /// kQuarantine or a workload's.
+  /// kQuarantine or a workload's. Error besides the kernel's: no room but the reserve is left.
   [[nodiscard]] Status set(std::uint64_t cgroup_id, policy::Number number);
   /// The cgroup is that of no workload any more: its sockets are its nearest ancestor's, or
   /// @host's.
   [[nodiscard]] Status release(std::uint64_t cgroup_id);
   /// The cgroup is gone. Sockets that were made in it, and may live on in other processes, are in
-  /// quarantine until the kernel says that the last of them has gone.
+  /// quarantine until the kernel says that the last of them has gone. Connections that were closed
+  /// before, and not used since, deliver what was written, unless the cgroup was in quarantine.
   [[nodiscard]] Status end(std::uint64_t cgroup_id);
   /// The cgroup is gone, and its sockets that live on are another's now. Where its last socket has
   /// gone nothing happens.
   [[nodiscard]] Status adopt(std::uint64_t cgroup_id, policy::Number number);
   /// What the kernel has for this cgroup.
   [[nodiscard]] std::optional<policy::Number> number(std::uint64_t cgroup_id) const;
-  /// What every cgroup has: kQuarantine, kBorn or a workload's.
+  /// What every cgroup has: kQuarantine, kBorn, kEnded or a workload's.
   using Numbers = std::unordered_map<std::uint64_t, policy::Number>;  // by cgroup id
   [[nodiscard]] Result<Numbers> numbers() const;
   /// Whose new cgroups of containers (docker-ID.scope and libpod-ID.scope below slices, /docker/ID
@@ -171,6 +172,10 @@ class Gate {
   static constexpr policy::Number kQuarantine = 2;
   /// Quarantined by the kernel at its birth.
   static constexpr policy::Number kBorn = 3;
+  /// The workload's cgroup has gone.
+  static constexpr policy::Number kEnded = 4;
+  /// Of the room, but at most an eighth of it: only set(kQuarantine) and births can have that.
+  static constexpr std::uint32_t kReserve = 1024;
 
  private:
   struct Programs;
@@ -205,6 +210,7 @@ class Gate {
   bool both_ = false;
   bool audit_ = false, next_audit_ = false;
   std::uint32_t room_ = kRoom;
+  std::size_t used_ = 0;      // of it, at most: since look_through() some may have become free
   std::uint32_t missed_ = 0;  // births before this daemon's time that had no room
   bool unwritten_ = false;    // the kernel has older settings
   bool births_ = false;
