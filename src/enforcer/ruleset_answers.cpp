@@ -13,10 +13,8 @@ namespace {
 constexpr std::uint16_t kNameServer = 53;
 constexpr const char* kAsker = "asker";
 
-/// What comes back in a flow that was allowed, and was sent to a name server: by the port that was
-/// asked for, whatever NAT made of it.
+/// What comes back in a flow that was allowed.
 NftRule& answer(NftRule& rule) {
-  rule.ct_original(NFT_CT_PROTO_DST, 0).equal(0, NftBytes::be16(kNameServer));
   return flow_has(reply_direction(rule), kAuthorised);
 }
 
@@ -29,9 +27,12 @@ void add_answer_chains(kernel::NftBatch& batch, const Layout& layout) {
 }
 
 void write_answers(Writer& writer) {
-  // Later than every verdict: what is queued here has been let in.
+  // Later than every verdict: what is queued here has been let in. Of a flow that was sent to a
+  // name server, by the port that was asked for, whatever NAT made of it.
+  NftRule asked;
+  asked.ct_original(NFT_CT_PROTO_DST, 0).equal(0, NftBytes::be16(kNameServer));
   writer.rule("input_answers",
-              std::move(NftRule().meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
+              std::move(asked.meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
   if (writer.layout().queues == 0) {
     return;
   }

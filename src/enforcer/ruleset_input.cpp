@@ -129,10 +129,11 @@ void write_input_under_way(Writer& writer) {
       "input",
       std::move(tcp_flags(under_way, kSyn | kAck).not_equal(0, NftBytes::u8(kSyn)).accept()));
   NftRule answered = on_lo();
-  writer.rule("input_datagram", std::move(answered.ct(NFT_CT_STATE, 0)
-                                              .mask(0, NftBytes::u32(kStateEstablished))
-                                              .not_equal(0, NftBytes::u32(0))
-                                              .accept()));
+  answered.meta(NFT_META_L4PROTO, 0).equal(0, NftBytes::u8(IPPROTO_UDP));
+  writer.rule("input", std::move(answered.ct(NFT_CT_STATE, 0)
+                                     .mask(0, NftBytes::u32(kStateEstablished))
+                                     .not_equal(0, NftBytes::u32(0))
+                                     .accept()));
 }
 
 }  // namespace
