@@ -228,6 +228,10 @@ std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
+  if (!exchange.is_closing && !is_here(exchange)) {
+    give_up(exchange, now);
+    return;
+  }
   const bool may_be_open = !exchange.is_closing && exchange.attempts >= kShortWait &&
                            judge_.unlabelled(*exchange.local, exchange.key.point,
                                              exchange.key.remote, exchange.key.remote_port)
@@ -255,9 +259,15 @@ void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
   table_.repeat(exchange, now.monotonic);
 }
 
-/// Nobody has answered.
+/// Nobody has answered, or nobody is there any more who has asked.
 void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
   Event told = event(exchange.key, &exchange);
+  if (!exchange.is_closing && !is_here(exchange)) {
+    around_.statistics.refused[static_cast<std::size_t>(Reason::unknown_workload)]++;
+    tell(std::move(told), Reason::unknown_workload);
+    settle_refused(exchange, now);
+    return;
+  }
   if (exchange.is_closing) {
     around_.statistics.refused[static_cast<std::size_t>(Reason::taken_over)]++;
     tell(std::move(told), Reason::taken_over);

@@ -230,9 +230,13 @@ policy::Decision Datagrams::decide(const DatagramExchange& exchange) {
                          is_client ? exchange.key.remote_port : exchange.key.local_port);
 }
 
+bool Datagrams::is_here(const DatagramExchange& exchange) const {
+  const auto local = around_.locals.find(exchange.local->number);
+  return local != around_.locals.end() && local->second == exchange.local;
+}
+
 Reason Datagrams::believe(const DatagramExchange& exchange, const Now& now) {
-  if (const auto local = around_.locals.find(exchange.local->number);
-      local == around_.locals.end() || local->second != exchange.local) {
+  if (!is_here(exchange)) {
     return Reason::unknown_workload;
   }
   const credentials::Peer& peer = *exchange.peer;
@@ -274,7 +278,7 @@ Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
 }
 
 Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
-  if (around_.locals.contains(exchange.local->number)) {
+  if (is_here(exchange)) {
     const policy::Decision decision = judge_.unlabelled(
         *exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
     if (decision.verdict != policy::Verdict::deny) {

@@ -93,6 +93,8 @@ class Datagrams {
                                        const DatagramExchange& exchange);
   Answer rejudge(const Packet& packet, DatagramExchange& exchange);
   Answer rejudge_open(const Packet& packet, DatagramExchange& exchange);
+  /// Whether the workload that it is for is still there, by its labels of then.
+  [[nodiscard]] bool is_here(const DatagramExchange& exchange) const;
   [[nodiscard]] Reason believe(const DatagramExchange& exchange, const Now& now);
   [[nodiscard]] policy::Decision decide(const DatagramExchange& exchange);
   void change(const FlowKey& key, FlowChange what);

@@ -101,6 +101,7 @@ Event Engine::State::event(const Packet& packet, Role role, const Handshake* han
                   : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
   if (handshake != nullptr && handshake->local) {
     told.local = handshake->local->number;
+    told.self = handshake->local;
     told.remote = handshake->remote;
   }
   return told;

@@ -144,6 +144,66 @@ TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
   EXPECT_EQ(client.port.sent.size(), 1U) << "nor does this one, but the peer is asked again";
 }
 
+/// Though policy would let its labels through without proof.
+TEST_F(DatagramTest, AWorkloadThatEndsWhileItsHelloWaitsIsRefused) {
+  policy::Policy policy;
+  policy.networks.push_back({.name = "dns",
+                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
+                             .names = {},
+                             .where = {}});
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse("app=web").value());
+  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
+  policy.rules.push_back(rule);
+  client.set_policy(policy);
+  const auto identity = [](const std::string& labels) {
+    return std::make_shared<const LocalIdentity>(End::kNumber, label_set(labels));
+  };
+  for (const std::string next : {"", "app=other", "app=web"}) {
+    client.engine->add_local(identity("app=web"));
+    ends.source_port++;
+    client.port.verdicts.clear();
+    std::ignore = hello();
+    client.engine->remove_local(End::kNumber);
+    if (!next.empty()) {
+      client.engine->add_local(identity(next));  // the number is another's now
+    }
+    for (int waited = 0; waited < 4000; waited += 50) {
+      client.pass(50);
+    }
+    ASSERT_EQ(client.port.verdicts.size(), 1U) << next;
+    EXPECT_EQ(client.port.verdicts.front().priority, ruling(Ruling::refuse)) << next;
+    EXPECT_EQ(client.events.back().reason, Reason::unknown_workload) << next;
+    ASSERT_NE(client.events.back().self, nullptr);
+    EXPECT_EQ(client.events.back().self->labels, label_set("app=web")) << "not the next one's";
+    client.port.sent.clear();
+  }
+  EXPECT_EQ(client.refused(Reason::unknown_workload), 3U);
+}
+
+/// What was let through without proof was let through for those labels.
+TEST_F(DatagramTest, AFlowWithoutProofEndsWithItsWorkload) {
+  policy::Policy policy;
+  policy.networks.push_back({.name = "dns",
+                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
+                             .names = {},
+                             .where = {}});
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse("*").value());
+  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
+  policy.rules.push_back(rule);
+  client.set_policy(policy);
+  std::ignore = hello();
+  for (int waited = 0; waited < 1000; waited += 50) {
+    client.pass(50);
+  }
+  EXPECT_EQ(client.leave(data()).priority, ruling(Ruling::authorise));
+  client.engine->remove_local(End::kNumber);
+  client.engine->add_local(
+      std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=other")));
+  EXPECT_EQ(client.leave(data()).priority, ruling(Ruling::refuse));
+}
+
 TEST_F(DatagramTest, PolicyIsAskedAboutUdp) {
   policy::Policy policy;
   policy::Rule rule;

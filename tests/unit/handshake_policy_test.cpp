@@ -175,6 +175,8 @@ TEST_F(Afterwards, AnEndedWorkloadsFlowsEnd) {
   server.engine->remove_local(End::kNumber);
   EXPECT_EQ(server.in(connection.data()).ruling, Ruling::refuse);
   EXPECT_EQ(server.last(), Reason::unknown_workload);
+  ASSERT_NE(server.events.back().self, nullptr);
+  EXPECT_EQ(server.events.back().self->number, End::kNumber) << "no @host";
   client.engine->add_local(std::make_shared<const LocalIdentity>(
       End::kNumber, label_set("app=other")));  // the number is another's now
   EXPECT_EQ(client.out(connection.data()).ruling, Ruling::refuse);
