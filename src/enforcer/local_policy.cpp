@@ -54,9 +54,7 @@ bool LocalPolicy::audits() const {
 /// Writes the policy in force anew, with room for what has come.
 Status LocalPolicy::write_all() {
   const policy::Compiler& compiler = now_->compiler;
-  if (Status done =
-          gate_->prepare(compiler.tables(), compiler.elements(), compiler.first_id(), audits());
-      !done) {
+  if (Status done = gate_->prepare(compiler.tables(), compiler.elements(), audits()); !done) {
     return done;
   }
   return gate_->finish();
@@ -185,7 +183,7 @@ Result<bool> LocalPolicy::check_number(std::uint64_t cgroup_id) const {
 Status LocalPolicy::prepare(std::shared_ptr<const policy::Policy> policy) {
   next_ = compile(std::move(policy), now_->compiler.first_id() == kSecondHalf ? 1 : kSecondHalf);
   const policy::Compiler& compiler = next_->compiler;
-  return live_ ? gate_->prepare(compiler.tables(), compiler.elements(), compiler.first_id(),
+  return live_ ? gate_->prepare(compiler.tables(), compiler.elements(),
                                 next_->policy->mode == policy::Mode::audit)
                : Status{};
 }

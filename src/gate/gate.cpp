@@ -114,25 +114,28 @@ Status write_addresses(const Fd& map, const std::vector<policy::AddressInterval>
   return {};
 }
 
-/// The port classes of TCP and UDP; 0 is that of a port that no rule names.
-Status write_ports(const Fd& map, const policy::Tables& tables, std::uint32_t first_id) {
-  std::vector<std::uint32_t> classes(std::size_t{TRIREME_PORTS}, first_id);
+/// The port classes of TCP and UDP. A new map is full of zeroes: 0 is the class of a port that no
+/// rule names.
+Status write_ports(const Fd& map, const policy::Tables& tables) {
+  std::vector<std::uint32_t> keys;
+  std::vector<std::uint32_t> classes;
   for (const policy::PortInterval& interval : tables.ports) {
-    if (interval.range.protocol != IPPROTO_TCP && interval.range.protocol != IPPROTO_UDP) {
+    const bool is_tcp = interval.range.protocol == IPPROTO_TCP;
+    if (interval.port_class == 0 || (!is_tcp && interval.range.protocol != IPPROTO_UDP)) {
       continue;
     }
-    const std::uint32_t base = interval.range.protocol == IPPROTO_UDP ? 65536 : 0;
     for (std::uint32_t port = interval.range.first; port <= interval.range.last; port++) {
-      classes.at(base + port) = first_id + interval.port_class;
+      keys.push_back((is_tcp ? 0 : 65536) + port);
+      classes.push_back(interval.port_class);
     }
   }
-  std::vector<std::uint32_t> keys(std::size_t{TRIREME_PORTS});
-  std::iota(keys.begin(), keys.end(), 0U);
-  std::uint32_t count = TRIREME_PORTS;
+  auto count = static_cast<std::uint32_t>(keys.size());
   bpf_map_batch_opts options{};
   options.sz = sizeof options;
-  return checked(bpf_map_update_batch(map.get(), keys.data(), classes.data(), &count, &options),
-                 "cannot write ports");
+  return count == 0 ? Status{}
+                    : checked(bpf_map_update_batch(map.get(), keys.data(), classes.data(), &count,
+                                                   &options),
+                              "cannot write ports");
 }
 
 template <typename Key>
@@ -442,10 +445,9 @@ Result<Gate::Numbers> Gate::numbers() const {
   }
 }
 
-Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables, const policy::Elements& elements,
-                                   std::uint32_t first_id) const {
+Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables,
+                                   const policy::Elements& elements) const {
   Slot slot;
-  slot.first_id = first_id;
   struct Wanted {
     Fd* map;
     bpf_map_type type;
@@ -477,7 +479,7 @@ Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables, const policy::E
       slot.host_classes.insert(interval.address_class);
     }
   }
-  Status written = write_ports(slot.ports, tables, first_id);
+  Status written = write_ports(slot.ports, tables);
   for (const auto* intervals : {&tables.local4, &tables.local6}) {
     written = written ? write_addresses(slot.addresses, *intervals) : written;
   }
@@ -502,9 +504,7 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
     step([&, k = key] { return take(slot.pairs, trireme_pair{k.first, k.second}); });
   }
   for (const auto& [key, outcome] : gone.verdicts) {
-    step([&, k = key] {
-      return take(slot.outcomes, trireme_pair{k.first, slot.first_id + k.second});
-    });
+    step([&, k = key] { return take(slot.outcomes, trireme_pair{k.first, k.second}); });
   }
   for (const auto& [address, klass] : gone.local_named) {
     step([&, a = address] { return take(slot.named, mapped(a)); });
@@ -519,8 +519,7 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
                    });
   for (const auto& [key, outcome] : added.verdicts) {
     step([&, k = key, o = outcome] {
-      return put(slot.outcomes, trireme_pair{k.first, slot.first_id + k.second},
-                 static_cast<std::uint32_t>(o));
+      return put(slot.outcomes, trireme_pair{k.first, k.second}, static_cast<std::uint32_t>(o));
     });
   }
   for (const auto& [key, profile] : added.pairs) {
@@ -590,9 +589,8 @@ Status Gate::install(std::uint32_t index, const Slot& slot) const {
                                  : checked(failed->rc, "cannot put a policy in its place");
 }
 
-Status Gate::prepare(const policy::Tables& tables, const policy::Elements& elements,
-                     std::uint32_t first_id, bool audit) {
-  auto slot = make_slot(tables, elements, first_id);
+Status Gate::prepare(const policy::Tables& tables, const policy::Elements& elements, bool audit) {
+  auto slot = make_slot(tables, elements);
   if (!slot) {
     return tl::unexpected(slot.error());
   }

@@ -105,8 +105,7 @@ class GateTest : public ::testing::Test {
     for (const auto& [number, labels] : labels_) {
       next->add(number, labels);
     }
-    must(gate_->prepare(next->tables(), next->elements(), first_id_,
-                        policy.mode == policy::Mode::audit));
+    must(gate_->prepare(next->tables(), next->elements(), policy.mode == policy::Mode::audit));
     compiler_ = std::move(next);
   }
 

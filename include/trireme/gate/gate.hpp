@@ -150,7 +150,7 @@ class Gate {
   /// Prepares another policy beside the one in force; from then until finish() or cancel() what
   /// either allows passes. `audit`: what is refused is counted, and passes (with finish()).
   [[nodiscard]] Status prepare(const policy::Tables& tables, const policy::Elements& elements,
-                               std::uint32_t first_id, bool audit);
+                               bool audit);
   /// The prepared policy alone is in force.
   [[nodiscard]] Status finish();
   /// The earlier policy alone is in force.
@@ -182,15 +182,13 @@ class Gate {
   /// The maps of one policy.
   struct Slot {
     Fd members, same, pairs, outcomes, ports, addresses, named;
-    std::uint32_t first_id = 1;
     std::set<std::uint32_t> host_classes;  // of @host, at whatever address
     bool plain_host = false;               // one class at every address
     bool host_asks = false;                // a rule lets @host reach somebody
   };
   explicit Gate(std::unique_ptr<Programs> programs, Fd top);
   [[nodiscard]] Result<Slot> make_slot(const policy::Tables& tables,
-                                       const policy::Elements& elements,
-                                       std::uint32_t first_id) const;
+                                       const policy::Elements& elements) const;
   [[nodiscard]] static Status write(Slot& slot, const policy::Delta& delta);
   [[nodiscard]] Status install(std::uint32_t index, const Slot& slot) const;
   [[nodiscard]] Status apply_settings();
