@@ -14,6 +14,7 @@
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
+#include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -175,6 +176,10 @@ void Daemon::follow_declared_networks() {
 
 /// The kernel's side: enforcement points, and the threads that serve their queues.
 Status Daemon::open_points() {
+  // Before anything is attached: a kernel that is too old is left as it was.
+  if (Status possible = kernel::probe_socket_cgroup(); !possible) {
+    return possible;
+  }
   auto tokens =
       Tokens::start(options_.runtime_dir, numbers_, settings_->policy(), settings_->trust());
   if (!tokens) {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "trireme/base/log_shares.hpp"
+#include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -69,13 +70,15 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
     spdlog::error("{}", known.error().text());
   }
   const auto mechanism = kernel::probe_queue();
-  if (!mechanism) {
+  tokens->mechanism_ = mechanism.value_or(tokens->mechanism_);
+  const Status possible =
+      mechanism ? kernel::probe_queue_priority() : tl::unexpected(mechanism.error());
+  if (!possible) {
     tokens->problem_ =
         "nothing is exchanged with containers of other networks and with other hosts: " +
-        mechanism.error().text();
+        possible.error().text();
     return tokens;
   }
-  tokens->mechanism_ = *mechanism;
   auto verifier =
       verifier::Verifier::start(std::thread::hardware_concurrency(), tokens->identities_);
   if (!verifier) {

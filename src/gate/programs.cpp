@@ -217,7 +217,7 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top, std:
   for (const Kind& kind : kKinds) {
     auto found = attached(top, kind, 0);
     if (!found) {
-      return tl::unexpected(found.error());
+      return fail(found.error().message, "the kernel needs CONFIG_CGROUP_BPF");
     }
     before.push_back(std::move(*found));
   }

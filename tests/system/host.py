@@ -79,6 +79,7 @@ class Host:
         self.write("policy.toml", policy)
         self.write("identity.toml", identity)
         self.daemon = None
+        self.daemon_wrapper = []  # a command that runs the daemon
         self.slice = None
         self.agents = []
         self.undo.call(self._end_processes)
@@ -160,27 +161,25 @@ class Host:
             file.write(text)
         os.rename(path + ".new", path)
 
-    def start(self):
-        """Enforcing when this returns."""
+    def daemon_command(self):
+        directories = ["--config-dir", self.config, "--runtime-dir", self.runtime]
+        options = ["--cgroup-driver", "cgroupfs", "--foreground", "--log-level", "debug"]
+        return [TRIREMED, *directories, *options]
+
+    def spawn(self):
+        """Starts the daemon, and does not wait."""
         with open(self.log, "a", encoding="utf-8") as log:
             self.daemon = self.popen(
-                [
-                    TRIREMED,
-                    "--config-dir",
-                    self.config,
-                    "--runtime-dir",
-                    self.runtime,
-                    "--cgroup-driver",
-                    "cgroupfs",
-                    "--foreground",
-                    "--log-level",
-                    "debug",
-                ],
+                [*self.daemon_wrapper, *self.daemon_command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        waiting.until(self._answers, "triremed answers", 20)
+
+    def start(self):
+        """Enforcing when this returns."""
+        self.spawn()
+        waiting.until(self.answers, "triremed answers", 20)
         if self.slice is None:
             scope = (
                 self.trirun("probe=slice", ["cat", "/proc/self/cgroup"])
@@ -190,7 +189,7 @@ class Host:
             self.slice = os.path.dirname(scope)
             waiting.until(lambda: not self.workloads(), "the first workload is gone")
 
-    def _answers(self):
+    def answers(self):
         if self.daemon.poll() is not None:
             raise AssertionError(
                 f"triremed ended with {self.daemon.returncode}:\n{self.log_text()}"

@@ -1,0 +1,43 @@
+"""Kernels that are too old, for all of it or for a part: what cannot be had is said at the start."""
+
+import shutil
+import unittest
+
+from tests.system import undo, vm
+from tests.system.host import LONG, ROOT, Host
+
+
+class TooOld(unittest.TestCase):
+    @unittest.skipUnless(LONG, "long: boots the kernel of Debian 11")
+    def test_linux_5_10(self):
+        for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
+            self.assertIsNotNone(
+                shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it"
+            )
+        scratch = undo.Undo()
+        self.addCleanup(scratch.run)
+        kernel = vm.fetch_kernel(ROOT + "/build/debian-11-kernel", "bullseye")
+        archive = vm.make_initramfs(kernel, scratch.directory, ["tests.system.too_old"])
+        code, text = vm.boot(kernel, archive, scratch.directory + "/console", 900)
+        print(text[-10000:], flush=True)
+        self.assertEqual(code, 0)
+        self.assertRegex(text, r"\b5\.10\.\d+")
+
+
+class TooOldForTokens(unittest.TestCase):
+    def test_policy_on_one_host_goes_without(self):
+        """Its version is all that tells of it, so one that only claims to be older will do."""
+        host = Host('[[allow]]\nfrom = "app=web"\nto = "app=db"\n', start=False)
+        self.addCleanup(host.close)
+        host.daemon_wrapper = ["setarch", "--uname-2.6"]
+        host.start()
+        self.assertRegex(" ".join(host.status()["problems"]), r"Linux 5\.18 or later .* 2\.6\.")
+        web, db, other = (host.labelled(f"app={name}") for name in ("web", "db", "other"))
+        for kind in ("tcp", "udp"):
+            port = db.serve(kind, "127.0.0.1")
+            self.assertEqual(web.exchange(kind, "127.0.0.1", port), "ok")
+            self.assertNotEqual(other.exchange(kind, "127.0.0.1", port), "ok")
+
+
+if __name__ == "__main__":
+    unittest.main()
