@@ -273,6 +273,37 @@ class Lab:
             0.05,
         )
 
+    def prober(self, *ports, seconds=600):
+        """Connects to the ports in turn as fast as it can from a plain process, and counts what is
+        accepted."""
+        script = (
+            "import socket, sys, time\n"
+            f"end, ok, tries = time.monotonic() + {seconds}, 0, 0\n"
+            "while time.monotonic() < end:\n"
+            f"    for port in {list(ports)!r}:\n"
+            "        s = socket.socket()\n"
+            "        s.settimeout(0.2)\n"
+            "        try:\n"
+            "            s.connect(('127.0.0.1', port))\n"
+            "            ok += 1\n"
+            "        except OSError:\n"
+            "            pass\n"
+            "        s.close()\n"
+            "        tries += 1\n"
+            "    print(ok, tries, flush=True)\n"
+        )
+        with open(self.directory + "/probe", "w", encoding="ascii") as counts:
+            return self.popen(["/usr/bin/python3", "-c", script], stdout=counts)
+
+    def end_prober(self, process):
+        process.kill()
+        process.wait()
+        with open(self.directory + "/probe", encoding="ascii") as file:
+            accepted, tries = file.read().strip().rsplit("\n", 1)[-1].split()
+        if int(tries) <= 100:
+            raise AssertionError(f"only {tries} attempts")
+        return int(accepted)
+
     def status(self):
         return json.loads(self.must("trirectl status --json"))
 

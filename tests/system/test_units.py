@@ -1,9 +1,12 @@
 """systemd units as workloads: by name and pattern, already running or newly started, from their
 first instruction."""
 
+import random
+import time
 import unittest
 
 from tests.system import waiting
+from tests.system.host import LONG
 from tests.system.lab import LabCase
 
 SERVER = "[Service]\nExecStart=/usr/bin/busybox httpd -f -p {port} -h /srv\n"
@@ -100,6 +103,27 @@ class Units(LabCase):
             self.lab.start_trireme()
         self.lab.must("systemctl reset-failed shop; systemctl start shop")
         self.assertEqual(self.state("shop.service"), "enforced")
+
+    def test_killed_at_any_moment_no_unit_is_open(self):
+        ports = range(6100, 6100 + (50 if LONG else 8))
+        prober = self.lab.prober(*ports)
+        started = 0
+        for port in ports:
+            self.lab.must("systemctl kill -s KILL trireme")
+            time.sleep(random.random() / 2)  # the unit starts at any moment of the next start
+            started += self.lab.sh(f"systemctl start db@{port}").returncode == 0
+        print(f"{started} of {len(ports)} started at once", flush=True)
+        waiting.until(
+            lambda: self.lab.sh("trirectl status").returncode == 0,
+            "systemd has started it again",
+            30,
+            0.1,
+        )
+        for port in ports:
+            self.lab.must(f"systemctl reset-failed; systemctl start db@{port}")
+            self.assertEqual(self.state(f"db@{port}.service"), "enforced")
+        self.lab.await_served(ports[-1], "app=db")
+        self.assertEqual(self.lab.end_prober(prober), 0)
 
     def test_the_gate_outlives_a_reboot(self):
         self.lab.must("systemctl start shop && systemctl stop shop trireme")
