@@ -1,0 +1,405 @@
+"""Random sequences of what happens on a host (sequence.py); after each step every pair of sockets is
+tried with real packets, and what arrives is what the policy's words say (expected.py), no more and
+no less.
+
+What a socket may do depends on the cgroup that made it, wherever the socket is now, and on what it
+has asked: datapath.md, "The gate". TRIREME_SEED=N replays the episode that N was printed for.
+"""
+
+import collections
+import os
+import random
+import time
+import unittest
+
+from tests.system import waiting
+from tests.system.expected import HOST, SHUT, End, Workload
+from tests.system.host import LONG, Host, HostCase
+from tests.system.sequence import ADDRESSES, ANY, EVERYWHERE, MOST_SOCKETS, PORTS, Socket, World
+
+EPISODES = 30 if LONG else 2
+STEPS = 100  # in an episode
+CLOSED = 7  # include/net/tcp_states.h
+PROCESSORS = sorted(os.sched_getaffinity(0))
+# What may become of a packet. EITHER: what the documents leave open.
+PASS, REFUSE, EITHER = "arrives", "is refused", "arrives or not"
+
+
+def seed():
+    given = os.environ.get("TRIREME_SEED")
+    return int(given) if given else random.SystemRandom().randrange(1_000_000)
+
+
+def mapped(address):
+    return f"::ffff:{address}" if ":" not in address else address
+
+
+def unmapped(address):
+    return address[7:] if address.startswith("::ffff:") else address
+
+
+class Trials(World):
+    """What is tried, and what is expected of it."""
+
+    def __init__(self, host, number):
+        self.mark = 0
+        self.pairs = collections.Counter()
+        self.known_to_ask = (None, False)
+        super().__init__(host, number)
+
+    # --- what is expected ---
+
+    def flow(self, client, server, client_address, server_address, protocol, port):
+        return self.policy.allows(
+            End(client, client_address), End(server, server_address), protocol, port
+        )
+
+    def of_datagram(self, sender, receiver, source, destination):
+        """What becomes of one that `receiver` is about to get."""
+        theirs, own = sender.who(), receiver.who()
+        if receiver.peer and receiver.peer != (source, sender.port):
+            return REFUSE  # not for this socket
+        if SHUT in (theirs, own):
+            return REFUSE
+        if self.flow(theirs, own, source, destination, "udp", receiver.port):
+            return PASS
+
+        def may_ask(port):
+            return self.flow(own, theirs, destination, source, "udp", port)
+
+        if receiver.peer:
+            return PASS if may_ask(sender.port) else REFUSE
+        # An answer: at the ports that the receiver has asked; rules look at the port it comes from.
+        asked = [receiver.has_asked(port) for port in PORTS if may_ask(port)]
+        if True not in asked and None not in asked:
+            return REFUSE
+        if True in asked and may_ask(sender.port):
+            return PASS
+        return EITHER
+
+    def asks(self, sender, port):
+        """Nothing is remembered for @host where no rule lets it ask; while nobody is there that it
+        may ask, that is the product's to decide."""
+        who = sender.who()
+        if sender.peer or who is SHUT:
+            return
+        if who is HOST and not self.policy.may_let_the_host_ask():
+            return
+        sender.asks(port, who is not HOST or self.host_may_ask())
+
+    def host_may_ask(self):
+        """Whether there is anybody that policy lets a process of the host ask for something."""
+        here = {each.place.identity() for each in self.sockets + self.processes}
+        here = frozenset(who for who in here if isinstance(who, Workload))
+        if self.known_to_ask[0] != (self.policy, here):
+            self.known_to_ask = (
+                (self.policy, here),
+                any(
+                    self.policy.allows(End(HOST, address), End(who, ""), protocol, port)
+                    for address in (*ADDRESSES[4], *ADDRESSES[6])
+                    for who in here
+                    for protocol in ("tcp", "udp")
+                    for port in PORTS
+                ),
+            )
+        return self.known_to_ask[1]
+
+    # --- packets ---
+
+    def pin(self, processor):
+        """All on one processor, so that all packets go through one queue (Attempts.barrier)."""
+        for process in self.processes:
+            os.sched_setaffinity(process.attempts.process.pid, {processor})
+
+    def barrier(self, times=1):
+        self.witness.attempts.order("barrier", times)
+
+    def next_mark(self):
+        self.mark += 1
+        return self.mark
+
+    def route(self, sender, receiver):
+        """[source, destination] addresses, or None where no packet leads there."""
+        versions = [v for v in sender.versions() if v in receiver.versions()]
+        if not versions:
+            return None
+        version = self.random.choice(versions)
+        destination = receiver.address
+        if destination == EVERYWHERE:
+            destination = self.random.choice(ADDRESSES[version])
+        if sender.address not in ANY:
+            return sender.address, destination
+        # What the kernel chooses: the address itself, but for those of 127.0.0.0/8.
+        return ("127.0.0.1" if destination.startswith("127.") else destination), destination
+
+    def targets(self, kind):
+        """Sockets, those of a group together."""
+        groups = collections.defaultdict(list)
+        for each in self.sockets:
+            if each.kind == kind:
+                groups[(each.address, each.port) if each.group else each.name].append(each)
+        return list(groups.values())
+
+    def try_all(self):
+        for processor in self.random.sample(PROCESSORS, min(2, len(PROCESSORS))):
+            self.pin(processor)
+            self.try_datagrams()
+            self.try_requests()
+        self.try_connections()
+
+    def try_datagrams(self):
+        expected, targets = {}, self.targets("udp")
+        holders = self.random.sample(self.processes, len(self.processes))
+        for holder in holders:
+            sends = []
+            for sender in [s for s in self.sockets if s.kind == "udp" and s.holder is holder]:
+                for members in targets:
+                    trial = self.plan_datagram(sender, members)
+                    if trial:
+                        mark = self.next_mark()
+                        to, port = ("", 0) if sender.peer else (trial[3], members[0].port)
+                        to = mapped(to) if to and ":" in sender.address else to
+                        sends.append([sender.name, to, port, mark])
+                        expected[mark] = trial
+            self.random.shuffle(sends)
+            if not sends:
+                continue
+            for send in sends:
+                sender, members, source, destination = expected[send[3]]
+                outcomes = [self.of_datagram(sender, m, source, destination) for m in members]
+                expected[send[3]] = (sender, members, outcomes, f"{source} to {destination}")
+                self.asks(sender, members[0].port)
+            said = holder.attempts.order("send", sends, self.random.random() < 0.05)
+            for send, outcome in zip(sends, said):
+                expected[send[3]] += (outcome,)
+        self.barrier()
+        arrived = {}
+        for holder in holders:
+            names = [s.name for s in self.sockets if s.kind == "udp" and s.holder is holder]
+            for name, datagrams in (holder.attempts.order("drain", names) if names else {}).items():
+                for mark, source, _ in datagrams:
+                    if mark not in expected or mark in arrived:
+                        self.fail(f"{name} has datagram {mark}, which is late or double")
+                    if not expected[mark][3].startswith(f"{unmapped(source)} "):
+                        self.fail(f"{name} has {expected[mark]} from {source}")
+                    arrived[mark] = name
+        for mark, (sender, members, outcomes, way, said) in expected.items():
+            self.compare("udp", sender, members, outcomes, arrived.get(mark), f"{way}: {said}")
+
+    def plan_datagram(self, sender, members):
+        receiver = members[0]
+        if sender in members:
+            return None
+        way = self.route(sender, receiver)
+        if way is None:
+            return None
+        if sender.peer and sender.peer != (way[1], receiver.port):
+            return None
+        return (sender, members, *way)
+
+    def compare(self, kind, sender, members, outcomes, name, note):
+        """`name`: who got it, if anybody."""
+        self.pairs[kind] += 1
+        by_name = {member.name: outcome for member, outcome in zip(members, outcomes)}
+        if name is None:
+            self.pairs["refused"] += 1
+            wrong = all(outcome == PASS for outcome in outcomes)
+        else:
+            self.pairs["arrived"] += 1
+            wrong = by_name.get(name) not in (PASS, EITHER)
+        if EITHER in outcomes:
+            self.pairs[f"left open, {'refused' if name is None else 'arrived'}"] += 1
+        if wrong:
+            told = "; ".join(
+                f"{member.text()}: {outcome} is expected"
+                for member, outcome in zip(members, outcomes)
+            )
+            self.fail(f"{kind} from {sender.text()} {note}, got by {name}; to {told}")
+
+    def try_requests(self):
+        """Each client to each listener, one after the other for each client."""
+        trials = collections.defaultdict(list)
+        targets = self.targets("listener")
+        for client in [each for each in self.sockets if each.kind == "client"]:
+            for members in self.random.sample(targets, len(targets)):
+                way = self.route(client, members[0])
+                if way is not None:
+                    trials[client].append((members, *way))
+        while trials:
+            turn = {client: waiting_trials.pop() for client, waiting_trials in trials.items()}
+            trials = {client: left for client, left in trials.items() if left}
+            self.request(turn)
+
+    def request(self, turn):
+        marks, by_holder = {}, collections.defaultdict(list)
+        for client, (members, _, destination) in turn.items():
+            marks[client] = self.next_mark()
+            to = mapped(destination) if client.address == "::" else destination
+            by_holder[client.holder].append([client.name, to, members[0].port])
+        for holder, dials in by_holder.items():
+            holder.attempts.order("dial", dials)
+        self.barrier(4)
+        by_name = {client.name: client for client in turn}
+        for holder, dials in by_holder.items():
+            holder.attempts.order("say", [[dial[0], marks[by_name[dial[0]]]] for dial in dials])
+        self.barrier(2)
+        heard = {}
+        listeners = collections.defaultdict(list)
+        for each in self.sockets:
+            if each.kind == "listener":
+                listeners[each.holder].append(each.name)
+        for holder, names in listeners.items():
+            for name, said in holder.attempts.order("answer", names).items():
+                heard.update({mark: name for mark in said})
+        self.barrier(3)
+        for holder, dials in by_holder.items():
+            said = holder.attempts.order("conclude", [dial[0] for dial in dials])
+            for (name, _, _), (outcome, answer) in zip(dials, said):
+                client, mark = by_name[name], marks[by_name[name]]
+                self.judge_request(client, *turn[client], outcome, heard.get(mark), answer == mark)
+        self.barrier(2)
+        for holder in listeners:
+            holder.attempts.order("hang_up")
+
+    def judge_request(self, client, members, source, destination, outcome, listener, answered):
+        outcomes = [
+            (
+                PASS
+                if self.flow(client.who(), m.who(), source, destination, "tcp", m.port)
+                else REFUSE
+            )
+            for m in members
+        ]
+        note = f"{source} to {destination}: {outcome}, {'answered' if answered else 'no answer'}"
+        if outcome == "ok" and not (listener and answered):
+            self.fail(f"{client.text()} {note}: the connection says nothing; {members[0].text()}")
+        if outcome != "ok" and listener:
+            self.fail(f"{client.text()} {note}: what it says arrives at {listener}")
+        self.compare("tcp", client, members, outcomes, listener, note)
+        # A refusal can be seen at once, if policy says so, neither end is in quarantine, and rules
+        # have met the listener that TCP would have.
+        is_seen = outcome not in ("ok", "silence")
+        if len(members) == 1 and outcomes == [REFUSE] and not self.policy.is_silent:
+            if SHUT not in (client.who(), members[0].who()) and not is_seen:
+                self.fail(f"{client.text()} {note}: a refusal in silence by {members[0].text()}")
+
+    def link(self, process):
+        """A connection that stays open."""
+        if len(self.sockets) > MOST_SOCKETS - 2:
+            return False
+        targets = self.targets("listener")
+        if not targets:
+            return False
+        members = self.random.choice(targets)
+        client = Socket(self.named("e"), "end", process.place, process)
+        client.address = EVERYWHERE
+        source, destination = self.route(client, members[0])
+        outcomes = {
+            self.flow(client.who(), m.who(), source, destination, "tcp", m.port) for m in members
+        }
+        if outcomes != {True}:
+            return False
+        self.pin(PROCESSORS[0])
+        attempts = process.attempts
+        attempts.order("make", client.name, "client", True, None)
+        attempts.order("dial", [[client.name, mapped(destination), members[0].port]])
+        self.barrier(5)
+        for member in members:
+            name = self.named("e")
+            if member.holder.attempts.order("keep", member.name, name) == "ok":
+                break
+        else:
+            self.fail(f"{process.name} cannot connect to {members[0].text()}")
+        client.address, client.port = source, attempts.order("port", client.name)
+        server = Socket(name, "end", member.place, member.holder, destination, member.port)
+        client.peer, server.peer = (server, True), (client, False)
+        self.sockets += [client, server]
+        self.say(f"{client.text()} is connected to {server.text()}")
+        return True
+
+    def try_connections(self):
+        pairs = [
+            (each, each.peer[0]) for each in self.sockets if each.kind == "end" and each.peer[1]
+        ]
+        said = {}
+        for ends in pairs:
+            for each in ends:
+                said[each] = self.next_mark()
+                each.holder.attempts.order("say", [[each.name, said[each]]])
+        if pairs:
+            self.barrier(3)
+        for client, server in pairs:
+            arrived = [
+                each.holder.attempts.order("hear", [each.name]) == [said[other]]
+                for each, other in ((client, server), (server, client))
+            ]
+            # Which of the two has asked the other nobody remembers.
+            there = (client.who(), server.who(), client.address, server.address)
+            back = (server.who(), client.who(), server.address, client.address)
+            is_allowed = self.flow(*there, "tcp", server.port) or self.flow(
+                *back, "tcp", client.port
+            )
+            self.pairs["connections"] += 2
+            if arrived != [is_allowed] * 2:
+                self.fail(
+                    f"connection of {client.text()} and {server.text()}: arrived {arrived}, expected {is_allowed}"
+                )
+            if not is_allowed:
+                self.drop(client, server)
+
+    def drop(self, *ends):
+        """One that is not allowed any more: the daemon ends it, where it knows both ends."""
+        if self.daemon_runs and SHUT not in [each.who() for each in ends]:
+            for each in ends:
+                waiting.until(
+                    lambda each=each: each.holder.attempts.order("states", [each.name]) == [CLOSED],
+                    f"{each.name} is told that its connection has ended",
+                    60,
+                )
+        self.say(f"{' and '.join(each.name for each in ends)} are no connection any more")
+        for each in ends:
+            self.sockets.remove(each)
+            each.holder.attempts.order("close", each.name)
+
+
+class Property(HostCase):
+    # There is no Docker here that could tell of containers: they stay in quarantine.
+    IDENTITY = '[docker]\nsocket = "/nowhere/docker.sock"\n'
+
+    @classmethod
+    def setUpClass(cls):
+        cls.host = Host(cls.POLICY, cls.IDENTITY, bpffs=True)
+        cls.addClassCleanup(cls.host.close)
+
+    def test_every_pair_does_what_policy_says(self):
+        first, pairs, began = seed(), collections.Counter(), time.monotonic()
+        for number in range(first, first + EPISODES):
+            print(f"TRIREME_SEED={number}", flush=True)
+            pairs += self.episode(number)
+        tried = sum(pairs[kind] for kind in ("udp", "tcp", "connections"))
+        print(
+            f"{EPISODES * STEPS} steps from seed {first}, {tried} pairs in"
+            f" {time.monotonic() - began:.0f} s: {dict(pairs)}",
+            flush=True,
+        )
+        self.assertGreaterEqual(tried, EPISODES * STEPS * 100)
+        for outcome in ("arrived", "refused"):
+            self.assertGreaterEqual(pairs[outcome], tried / 10, outcome)
+
+    def episode(self, number):
+        world = Trials(self.host, number)
+        try:
+            for _ in range(STEPS):
+                world.step()
+                world.try_all()
+        except BaseException as error:
+            told = "\n".join(f"{i}. {text}" for i, text in enumerate(world.story))
+            print(f"{told}\nTRIREME_SEED={number}: {error}", flush=True)
+            raise
+        finally:
+            world.close()
+        return world.pairs
+
+
+if __name__ == "__main__":
+    unittest.main()
