@@ -109,19 +109,19 @@ class Orders:
         if not forked:
             made = self._made(kind, v6, place, group)
         else:
-            ours, childs = socket.socketpair()
+            ours, of_child = socket.socketpair()
             child = os.fork()
             if child == 0:
                 made = self._made(kind, v6, place, group)
                 failed = isinstance(made, str)
                 text = (made if failed else "ok").encode()
-                socket.send_fds(childs, [text], [] if failed else [made.fileno()])
+                socket.send_fds(of_child, [text], [] if failed else [made.fileno()])
                 os._exit(0)
             os.waitpid(child, 0)
             text, descriptors, _, _ = socket.recv_fds(ours, 64, 1)
             made = socket.socket(fileno=descriptors[0]) if descriptors else text.decode()
             ours.close()
-            childs.close()
+            of_child.close()
         if isinstance(made, str):
             return made
         made.setblocking(False)

@@ -67,13 +67,13 @@ class Socket:
     holder: Process  # that uses it
     address: str = ""  # EVERYWHERE: both families, but for a client
     port: int = 0
-    group: str = ""
+    group: str = ""  # of SO_REUSEPORT: "join", or "choose" where a program chooses at random
     peer: tuple = ()  # where a UDP socket is connected to; the other end of a connection
-    # Ports that it has asked, the newest last, by the last time and by the first one since it was
-    # forgotten. Of those in `perhaps` it is not certain that they were remembered.
+    # Ports that it has asked, in the order in which it did so first. Of those in `perhaps` it is not
+    # certain that they were remembered; where there ever was such a one, the order is not.
     asked: list = dataclasses.field(default_factory=list)
-    asked_first: list = dataclasses.field(default_factory=list)
     perhaps: set = dataclasses.field(default_factory=set)
+    is_vague: bool = False
 
     def who(self):
         return self.place.identity()
@@ -85,22 +85,23 @@ class Socket:
 
     def has_asked(self, port):
         """True, False, or None where nobody can say."""
-        if self.perhaps and len(self.asked) > REMEMBERED:
-            return None
-        known = (port in self.asked[-REMEMBERED:]) + (port in self.asked_first[-REMEMBERED:])
-        return None if known == 1 or (known and port in self.perhaps) else known == 2
+        if port not in self.asked:
+            return False
+        is_certain = port not in self.perhaps and (
+            not self.is_vague or len(self.asked) <= REMEMBERED
+        )
+        return True if is_certain else None
 
     def asks(self, port, certain):
-        if port not in self.asked_first[-REMEMBERED:]:
-            self.asked_first.append(port)
+        if certain:
             self.perhaps.discard(port)
-            if not certain:
-                self.perhaps.add(port)
-        elif certain:
-            self.perhaps.discard(port)
-        if port in self.asked:
-            self.asked.remove(port)
-        self.asked.append(port)
+        elif port not in self.asked:
+            self.perhaps.add(port)
+            self.is_vague = True
+        if port not in self.asked:
+            self.asked.append(port)
+        if not self.is_vague:
+            del self.asked[:-REMEMBERED]
 
     def text(self):
         who = self.who()
@@ -108,7 +109,7 @@ class Socket:
             who = f"{text_of_labels(who.labels)}#{who.number}"
         where = f"[{self.address}]:{self.port}" if self.port else ""
         peer = f" connected to {self.peer}" if self.kind == "udp" and self.peer else ""
-        asked = f", has asked {self.asked}" if self.asked else ""
+        asked = f", remembers {self.asked}" if self.asked else ""
         return (
             f"{self.name} ({self.kind} {where} of {who}, held by {self.holder.name}{peer}{asked})"
         )
@@ -124,11 +125,13 @@ class World:
         self.top = Place("", HOST)
         self.slice = Place(host.slice, SHUT)  # the strict slice: what is unknown in it is refused
         self.processes, self.sockets = [], []
+        self.sent = set()  # datagrams, by addresses and ports: what conntrack may know of
         self.policy = None
         self.saved = None
         self.daemon_runs = True
         self.count = 0  # names
         self.witness = self.begin(self.top)
+        self.step_forget_flows()
         self.reload()
         for _ in range(3):
             self.step_workload()
@@ -172,6 +175,10 @@ class World:
             if isinstance(place.who, Workload):
                 if self.daemon_runs:
                     self.await_end(place)
+                elif self.random.random() < 0.5:  # as systemd does, daemon or no daemon
+                    os.rmdir(self.path(place))
+                    place.is_gone = True
+                    self.say(f"{place.path} is removed")
                 return
             with contextlib.suppress(FileNotFoundError):  # the daemon was faster
                 os.rmdir(self.path(place))
@@ -293,7 +300,7 @@ class World:
         return True
 
     def open(self, process):
-        kind = self.random.choice(("udp", "udp", "udp", "udp", "listener", "client", "link"))
+        kind = self.random.choice(("udp",) * 6 + ("listener", "client", "link"))
         if len(self.sockets) >= MOST_SOCKETS:
             return False
         if kind == "client":
@@ -332,8 +339,8 @@ class World:
         version = self.random.choice((4, 6))
         address, port = self.random.choice(ADDRESSES[version]), self.random.choice(PORTS)
         choice = self.random.choice(("choose", "join"))
-        for process, group in zip(self.random.sample(self.workers(), 2), (choice, "join")):
-            if not self.make(process, kind, address, port, group):
+        for process in self.random.sample(self.workers(), 2):
+            if not self.make(process, kind, address, port, choice):
                 break
         return True
 
@@ -418,7 +425,7 @@ class World:
         ends = [self.random.choice([*SETS, None]) for _ in range(2)]
         if ends == [None, None]:
             return
-        whos = [
+        asked = [
             HOST if labels is None else Workload(-i, tuple(sorted(labels.items())))
             for i, labels in enumerate(ends)
         ]
@@ -427,7 +434,7 @@ class World:
         ):
             return  # @host has no address here
         protocol, port = self.random.choice(("tcp", "udp")), self.random.choice(PORTS)
-        texts = [HOST if who is HOST else text_of_labels(who.labels) for who in whos]
+        texts = [HOST if who is HOST else text_of_labels(who.labels) for who in asked]
         done = self.host.trirectl(
             "policy",
             "explain",
@@ -438,9 +445,16 @@ class World:
             "--port",
             f"{protocol}/{port}",
         )
-        expected = self.policy.allows(End(whos[0], ""), End(whos[1], ""), protocol, port)
+        expected = self.policy.allows(End(asked[0], ""), End(asked[1], ""), protocol, port)
         if done.returncode != (0 if expected else 1):
             self.fail(f"explain says otherwise than {expected}: {done.stdout}{done.stderr}")
+
+    def step_forget_flows(self):
+        """Nothing local depends on conntrack."""
+        self.host.must(["conntrack", "-F"])
+        self.sent.clear()
+        self.say("conntrack is flushed")
+        return True
 
     def step_kill(self):
         if not self.daemon_runs:
@@ -489,9 +503,10 @@ class World:
         "pass": 8,
         "outlive": 5,
         "close": 5,
-        "connect": 5,
+        "connect": 3,
         "reload": 18,
-        "kill": 2,
+        "forget_flows": 3,
+        "kill": 3,
         "save_meanwhile": 2,
         "start": 8,
         "restart_daemon": 1,
