@@ -348,6 +348,29 @@ TEST_F(StrayTest, PartlyElsewhereIsInQuarantineWhileItIs) {
   EXPECT_EQ(workload().labels, labels({{"app", "web"}}));
 }
 
+TEST_F(StrayTest, ATunLeadsToWhoeverHoldsIt) {
+  if (::access("/dev/net/tun", R_OK | W_OK) != 0) {
+    GTEST_SKIP() << "no /dev/net/tun";
+  }
+  const auto add_tun = [](const Process& process) {
+    ASSERT_TRUE((*kernel::Netns::of_process(process.pid()))->within([] {
+      ASSERT_EQ(std::system("ip tuntap add t0 mode tun && ip link set t0 up"), 0);
+    }));
+  };
+  Process rootless(false);
+  rootless.leave_user_namespace();
+  rootless.leave_network();
+  add_tun(rootless);
+  ASSERT_TRUE(tree_->place(path_, rootless.pid()));
+  EXPECT_FALSE(check()) << "slirp4netns, which is the workload's";
+  const Process away(true);
+  ASSERT_TRUE(tree_->place(path_, away.pid()));
+  EXPECT_FALSE(check());
+  add_tun(away);
+  EXPECT_TRUE(check()) << "a VPN";
+  EXPECT_EQ(workload().state, State::quarantined);
+}
+
 TEST_F(StrayTest, ANamespaceWithoutAWayOutIsNoStray) {
   const Process boxed(true);
   ASSERT_TRUE(tree_->place(path_, boxed.pid()));
