@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 namespace trireme::daemon {
 namespace {
 
@@ -9,6 +11,7 @@ constexpr std::uint64_t kCheckPause = 1'000'000;  // µs
 /// In one turn.
 constexpr std::size_t kWorkloads = 64;
 constexpr std::size_t kProcesses = 512;
+constexpr std::size_t kShare = 64;  // of those, for each workload
 /// Of commands that have just been started.
 constexpr std::uint64_t kYoungPause = 20'000;  // µs
 constexpr std::chrono::seconds kYoung(2);
@@ -47,7 +50,8 @@ void SelfCheck::watch_start(const std::string& cgroup_path) {
     sd_event_source_set_time_relative(young_timer_, kYoungPause);
     sd_event_source_set_enabled(young_timer_, SD_EVENT_ONESHOT);
   }
-  young_.push_back({cgroup_path, std::chrono::steady_clock::now() + kYoung});
+  young_.push_back(
+      {workload::NetworkSurvey(cgroup_path), std::chrono::steady_clock::now() + kYoung});
   if (young_.size() > kMostYoung) {
     young_.pop_front();
   }
@@ -68,11 +72,9 @@ void SelfCheck::check_young() {
   while (!young_.empty() && young_.front().until < now) {
     young_.pop_front();
   }
-  for (const Young& young : young_) {
+  for (Young& young : young_) {
     std::size_t limit = kYoungProcesses;
-    if (registry_.check_networks(young.cgroup_path, limit)) {
-      moves_++;
-    }
+    check_networks(young.survey, limit);
   }
 }
 
@@ -97,38 +99,61 @@ void SelfCheck::note_gate(const Result<bool>& mended, const std::string& what) {
   }
 }
 
+/// Each workload has a share of the turn's processes, and those with more share what is left. Where
+/// it was not enough for all of them, the next turn begins with the first that had none.
 void SelfCheck::check_workloads() {
-  std::vector<std::string> names;
+  std::vector<workload::Workload> workloads;
   for (const workload::Workload* workload : registry_.after(checked_, kWorkloads)) {
-    names.push_back(workload->name);
+    workloads.push_back(*workload);
   }
-  checked_.clear();  // from the start again, where this was the end
-  std::size_t limit = kProcesses;
-  std::string before;
-  for (const std::string& name : names) {
-    if (const workload::Workload* workload = registry_.find_name(name);
-        workload != nullptr && !workload->cgroup_path.empty()) {
-      check_workload(workload::Workload(*workload), limit);
-    }
-    if (limit == 0) {
-      // Not all of this one, perhaps: it comes first in the next turn.
-      checked_ = before.empty() ? name : before;
-      return;
-    }
-    if (names.size() == kWorkloads) {
-      checked_ = name;
-    }
-    before = name;
+  const bool is_end = workloads.size() < kWorkloads;
+  std::size_t left = kProcesses;
+  std::size_t checked = 0;
+  for (; checked < workloads.size() && left > 0; checked++) {
+    const std::size_t share = std::min(left, kShare);
+    left -= share - check_workload(workloads[checked], share);
   }
+  checked_ = checked == workloads.size() && is_end ? "" : workloads[checked - 1].name;
+  for (const workload::Workload& workload : workloads) {
+    if (const auto survey = surveys_.find(workload.cgroup_id);
+        survey != surveys_.end() && !survey->second.is_complete()) {
+      check_networks(survey->second, left);
+    }
+  }
+  std::erase_if(surveys_, [this](const auto& item) {
+    const workload::Workload* workload = registry_.find_cgroup(item.second.cgroup());
+    return item.second.is_complete() || workload == nullptr || workload->cgroup_id != item.first;
+  });
 }
 
-void SelfCheck::check_workload(const workload::Workload& workload, std::size_t& limit) {
+/// Returns what is left of the limit.
+std::size_t SelfCheck::check_workload(const workload::Workload& workload, std::size_t limit) {
+  if (workload.cgroup_path.empty()) {
+    return limit;
+  }
   const auto id = tree_.id(workload.cgroup_path);
   if (!id || *id != workload.cgroup_id) {
-    return;  // news of its end are on their way
+    return limit;  // news of its end are on their way
   }
   note_gate(local_.check_number(*id), "the number of " + workload.name);
-  if (registry_.check_networks(workload.cgroup_path, limit)) {
+  if (const auto begun = surveys_.find(*id); begun != surveys_.end()) {
+    check_networks(begun->second, limit);
+    return limit;
+  }
+  workload::NetworkSurvey survey(workload.cgroup_path);
+  check_networks(survey, limit);
+  if (limit == 0 && !survey.is_complete()) {
+    surveys_.emplace(*id, std::move(survey));
+  }
+  return limit;
+}
+
+/// A round that is complete begins again with the next look.
+void SelfCheck::check_networks(workload::NetworkSurvey& survey, std::size_t& limit) {
+  if (survey.is_complete()) {
+    survey = workload::NetworkSurvey(survey.cgroup());
+  }
+  if (limit > 0 && registry_.check_networks(survey, limit)) {
     moves_++;
   }
 }

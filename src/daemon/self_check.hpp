@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -46,7 +47,8 @@ class SelfCheck {
   static int on_turn(sd_event_source* source, std::uint64_t usec, void* self);
   void check_workloads();
   void check_young();
-  void check_workload(const workload::Workload& workload, std::size_t& limit);
+  [[nodiscard]] std::size_t check_workload(const workload::Workload& workload, std::size_t limit);
+  void check_networks(workload::NetworkSurvey& survey, std::size_t& limit);
   void note_gate(const Result<bool>& mended, const std::string& what);
 
   const kernel::CgroupTree& tree_;
@@ -56,11 +58,13 @@ class SelfCheck {
   sd_event_source* timer_ = nullptr;
   sd_event_source* young_timer_ = nullptr;
   struct Young {
-    std::string cgroup_path;
+    workload::NetworkSurvey survey;
     std::chrono::steady_clock::time_point until;
   };
   std::deque<Young> young_;
   std::string checked_;  // the name of the last workload that was looked at
+  /// Of workloads with more processes than a turn looks at, by the ids of their cgroups.
+  std::map<std::uint64_t, workload::NetworkSurvey> surveys_;
   std::uint64_t gate_repairs_ = 0;
   std::uint64_t moves_ = 0;
 };

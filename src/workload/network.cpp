@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <charconv>
 #include <vector>
 
@@ -51,27 +52,39 @@ bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
   return one && other ? one->inode() == other->inode() : !one && !other;
 }
 
-std::map<std::uint64_t, std::uint32_t> networks_of(const kernel::CgroupTree& tree,
-                                                   const std::string& cgroup, std::size_t& limit) {
-  std::map<std::uint64_t, std::uint32_t> found;
-  std::vector<std::string> open = {cgroup};
-  while (!open.empty() && limit > 0) {
-    const std::string path = std::move(open.back());
-    open.pop_back();
-    for (const std::uint32_t pid : tree.pids(path)) {
+/// In the order of pids, which the kernel does not keep: one that was looked at is known by that
+/// its pid is not above the last.
+void NetworkSurvey::go_on(const kernel::CgroupTree& tree, std::size_t& limit) {
+  while (!open_.empty() && limit > 0) {
+    const std::string path = open_.back();
+    std::vector<std::uint32_t> pids = tree.pids(path);
+    std::ranges::sort(pids);
+    if (pids.empty()) {
+      limit--;
+    }
+    for (auto pid = std::ranges::upper_bound(pids, last_); pid != pids.end(); ++pid) {
       if (limit == 0) {
-        return found;
+        return;
       }
       limit--;
-      if (const std::uint64_t inode = network_of_process(pid); inode != 0) {
-        found.emplace(inode, pid);
+      last_ = *pid;
+      if (const std::uint64_t inode = network_of_process(*pid); inode != 0) {
+        found_[inode] = *pid;
       }
     }
+    open_.pop_back();
+    last_ = 0;
     for (const std::string& name : tree.children(path)) {
-      open.push_back(path + "/" + name);
+      open_.push_back(path + "/" + name);
     }
   }
-  return found;
+}
+
+std::map<std::uint64_t, std::uint32_t> networks_of(const kernel::CgroupTree& tree,
+                                                   const std::string& cgroup, std::size_t& limit) {
+  NetworkSurvey survey(cgroup);
+  survey.go_on(tree, limit);
+  return survey.found();
 }
 
 std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree,

@@ -71,6 +71,10 @@ Workload from(const Description& description, std::uint64_t id) {
   return workload;
 }
 
+std::string stray_reason(std::uint32_t pid, const std::string& why) {
+  return std::string(kStrayed) + ": " + std::to_string(pid) + (why.empty() ? "" : " (" + why + ")");
+}
+
 constexpr std::size_t kExamined = 64;  // processes of one workload, where it is looked at by itself
 
 }  // namespace
@@ -178,8 +182,7 @@ Status Registry::enrol(const Description& description) {
     return tl::unexpected(labels.error());
   }
   workload.labels = *labels;
-  const bool strayed =
-      known != nullptr && known->state == State::quarantined && known->reason.starts_with(kStrayed);
+  const bool strayed = known != nullptr && has_strayed(*known);
   const std::string reason = strayed ? known->reason : "";
   // One that has strayed is let out by where its processes are alone.
   if (Status done = strayed ? shut(std::move(workload), reason)
@@ -426,15 +429,22 @@ void Registry::end(const std::string& key) {
 }
 
 bool Registry::check_networks(const std::string& cgroup_path, std::size_t& limit) {
-  const Workload* known = find_cgroup(cgroup_path);
+  NetworkSurvey survey(cgroup_path);
+  return check_networks(survey, limit);
+}
+
+bool Registry::check_networks(NetworkSurvey& survey, std::size_t& limit) {
+  const Workload* known = find_cgroup(survey.cgroup());
   if (known == nullptr || known->kind == Kind::container || known->places.empty()) {
     return false;
   }
-  const bool strayed = known->state == State::quarantined && known->reason.starts_with(kStrayed);
+  const bool strayed = has_strayed(*known);
   if (known->state != State::enforced && !strayed) {
+    survey = NetworkSurvey(survey.cgroup());  // what was seen before says nothing later
     return false;
   }
-  auto networks = networks_of(tree_, cgroup_path, limit);
+  survey.go_on(tree_, limit);
+  auto networks = survey.found();
   const std::size_t seen = networks.size();
   for (const Place& place : known->places) {
     networks.erase(place.network ? place.network->inode() : own_network());
@@ -452,8 +462,9 @@ bool Registry::check_networks(const std::string& cgroup_path, std::size_t& limit
     const Status entered = held->within([&out] { out = kernel::leads_out(); });
     return entered && out && !*out;
   });
+  const bool is_all = survey.is_complete() && !has_ended;
   if (networks.empty()) {
-    if (!strayed || limit == 0 || has_ended) {
+    if (!strayed || !is_all) {
       return false;
     }
     if (log_shares().admit("workload " + known->name)) {
@@ -462,12 +473,20 @@ bool Registry::check_networks(const std::string& cgroup_path, std::size_t& limit
     return enforce(*known, 0, false).has_value();
   }
   const auto& [inode, pid] = *networks.begin();
-  if (at_home || networks.size() > 1 || strayed) {
+  if (at_home || networks.size() > 1) {
     return stray(*known, pid, "").has_value();
   }
-  return known->places.size() < kMostPlaces
-             ? follow(*known, inode, pid).has_value()
-             : stray(*known, pid, "it is enforced in as many as it may be").has_value();
+  if (known->places.size() >= kMostPlaces) {
+    return stray(*known, pid, "it is enforced in as many as it may be").has_value();
+  }
+  if (!strayed) {
+    return follow(*known, inode, pid).has_value();
+  }
+  return is_all && follow_strayed(*known, inode, pid).has_value();
+}
+
+bool Registry::has_strayed(const Workload& workload) {
+  return workload.state == State::quarantined && workload.reason.starts_with(kStrayed);
 }
 
 /// Enforces the workload in the network namespace that all of its processes are in, too.
@@ -485,20 +504,54 @@ Status Registry::follow(Workload workload, std::uint64_t inode, std::uint32_t pi
     std::ignore = stray(before, pid, there.error().message);
     return {};
   }
-  if (log_shares().admit("workload " + before.name)) {
-    spdlog::info("workload {}: enforced in the network namespace that its processes are in too",
-                 before.name);
-  }
+  tell_followed(before);
   store(std::move(workload));
   return {};
 }
 
+/// The same for one that is in quarantine because it could not be followed before: some of its
+/// processes were elsewhere, or the kernel refused. Where it refuses again, some time passes before
+/// the next attempt.
+Status Registry::follow_strayed(const Workload& workload, std::uint64_t inode, std::uint32_t pid) {
+  const auto now = std::chrono::steady_clock::now();
+  const std::string key = key_of(workload.cgroup_path, workload.container_id);
+  if (const auto refused = refused_.find(key);
+      refused != refused_.end() && now < refused->second + follow_again) {
+    return fail("the kernel has just refused it");
+  }
+  const auto network = hold_network(pid, inode);
+  if (!network) {
+    return fail("the process has gone");
+  }
+  Workload there = workload;
+  there.places.push_back({network});
+  const Workload before = workload;
+  if (Status enforced = enforce(std::move(there), 0, false); !enforced) {
+    refused_[key] = now;
+    std::ignore = shut(before, stray_reason(pid, enforced.error().message));
+    return enforced;
+  }
+  refused_.erase(key);
+  tell_followed(before);
+  return {};
+}
+
+void Registry::tell_followed(const Workload& workload) {
+  if (log_shares().admit("workload " + workload.name)) {
+    spdlog::info("workload {}: enforced in the network namespace that its processes are in too",
+                 workload.name);
+  }
+}
+
 /// An error where nothing changes by it.
 Status Registry::stray(const Workload& workload, std::uint32_t pid, const std::string& why) {
-  std::string reason = std::string(kStrayed) + ": " + std::to_string(pid);
-  reason += why.empty() ? "" : " (" + why + ")";
-  if (workload.state == State::quarantined && workload.reason.starts_with(kStrayed)) {
+  const std::string reason = stray_reason(pid, why);
+  if (has_strayed(workload)) {
     return fail("it is known");
+  }
+  if (!why.empty()) {
+    refused_[key_of(workload.cgroup_path, workload.container_id)] =
+        std::chrono::steady_clock::now();
   }
   if (log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: quarantined: {}", workload.name, reason);
@@ -547,6 +600,7 @@ void Registry::forget(const std::string& key) {
     return;
   }
   const Workload& workload = node.mapped();
+  refused_.erase(key);
   key_by_container_.erase(workload.container_id);
   key_by_name_.erase(workload.name);
   key_by_number_.erase(workload.number);

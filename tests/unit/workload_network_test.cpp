@@ -1,6 +1,7 @@
 // Workloads in network namespaces other than ours, in the registry and over a restart.
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "trireme/workload/registry.hpp"
@@ -346,6 +347,88 @@ TEST_F(StrayTest, PartlyElsewhereIsInQuarantineWhileItIs) {
   EXPECT_TRUE(check());
   EXPECT_EQ(workload().state, State::enforced);
   EXPECT_EQ(workload().labels, labels({{"app", "web"}}));
+}
+
+TEST_F(StrayTest, IsFollowedWhenAllOfItIsElsewhere) {
+  const Process away(true);
+  lead_out(away);
+  ASSERT_TRUE(tree_->place(path_, away.pid()));
+  ASSERT_TRUE(check());
+  ASSERT_EQ(workload().state, State::quarantined);
+  here_.reset();
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::enforced);
+  ASSERT_EQ(workload().places.size(), 2U);
+  EXPECT_EQ(workload().places.back().network->inode(), away.network());
+  EXPECT_EQ(kernel_.cgroups.at(id(path_)).further, std::set<std::uint64_t>{away.network()});
+  EXPECT_FALSE(check());
+}
+
+TEST_F(StrayTest, IsFollowedWhenTheKernelNoLongerRefuses) {
+  here_->leave_network();
+  lead_out(*here_);
+  kernel_.refuse_enrolment = true;
+  ASSERT_TRUE(check());
+  registry_->follow_again = std::chrono::milliseconds(0);
+  for (int i = 0; i < 3; i++) {
+    EXPECT_FALSE(check());
+    EXPECT_EQ(workload().state, State::quarantined);
+    EXPECT_THAT(workload().reason, ::testing::StartsWith(kStrayed)) << i;
+    EXPECT_EQ(workload().places.size(), 1U);
+    EXPECT_EQ(kernel_.cgroups.at(id(path_)).number, 0U);
+  }
+  kernel_.refuse_enrolment = false;
+  registry_->follow_again = std::chrono::hours(1);
+  EXPECT_FALSE(check()) << "not again and again";
+  registry_->follow_again = std::chrono::milliseconds(0);
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::enforced);
+  EXPECT_EQ(workload().places.back().network->inode(), here_->network());
+}
+
+TEST_F(StrayTest, TwoOtherNetworksAreNotFollowed) {
+  const Process one(true);
+  const Process two(true);
+  lead_out(one);
+  lead_out(two);
+  ASSERT_TRUE(tree_->place(path_, one.pid()));
+  ASSERT_TRUE(tree_->place(path_, two.pid()));
+  ASSERT_TRUE(check());
+  here_.reset();
+  EXPECT_FALSE(check());
+  EXPECT_EQ(workload().state, State::quarantined);
+}
+
+TEST_F(StrayTest, ASurveyGoesOnWhereItEnded) {
+  // The last of all: it has the highest pid, or is alone in the cgroup that is looked at last.
+  std::vector<std::unique_ptr<test::Sleeper>> others;
+  for (int i = 0; i < 7; i++) {
+    others.push_back(std::make_unique<test::Sleeper>());
+    ASSERT_TRUE(tree_->place(path_, others.back()->pid()));
+  }
+  const Process away(true);
+  lead_out(away);
+  ASSERT_TRUE(tree_->place(make("web.scope/below/deep"), away.pid()));
+  NetworkSurvey survey(path_);
+  unsigned turns = 0;
+  for (bool changed = false; !changed; turns++) {
+    ASSERT_LT(turns, 10U);
+    EXPECT_EQ(workload().state, State::enforced);
+    std::size_t limit = 2;
+    changed = registry_->check_networks(survey, limit);
+  }
+  EXPECT_EQ(turns, 5U) << "8 processes, a cgroup without any, and the one that is elsewhere";
+  EXPECT_EQ(workload().state, State::quarantined);
+  ASSERT_TRUE(tree_->place("/", away.pid()));
+  // Not before the last one has been looked at.
+  survey = NetworkSurvey(path_);
+  for (turns = 0; workload().state == State::quarantined; turns++) {
+    ASSERT_LT(turns, 10U);
+    std::size_t limit = 2;
+    registry_->check_networks(survey, limit);
+  }
+  EXPECT_TRUE(survey.is_complete());
+  EXPECT_EQ(turns, 5U);
 }
 
 TEST_F(StrayTest, ATunLeadsToWhoeverHoldsIt) {

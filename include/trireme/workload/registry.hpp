@@ -7,6 +7,7 @@
 // its container's id, has no record, and can only be one with a whole network namespace.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <string>
@@ -14,6 +15,7 @@
 
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/workload/enforcement.hpp"
+#include "trireme/workload/network.hpp"
 #include "trireme/workload/workload.hpp"
 
 namespace trireme::workload {
@@ -80,11 +82,15 @@ class Registry {
   void examine(const std::string& cgroup_path);
   /// Compares the network namespaces that the workload's processes are in with those that it is
   /// enforced in. All in another: it is enforced there too, as in enrol(), in kMostPlaces at most.
-  /// Some in another that leads somewhere: it is in quarantine, until none is. Looks at `limit`
-  /// processes at most, and takes them off it.
+  /// Some in another that leads somewhere: it is in quarantine, until none is or all are. Looks at
+  /// `limit` processes at most, and takes them off it; a survey goes on where it ended, and only a
+  /// complete one ends a quarantine.
   /// Returns whether anything changed. Where containers are is their source's to know.
   bool check_networks(const std::string& cgroup_path, std::size_t& limit);
+  bool check_networks(NetworkSurvey& survey, std::size_t& limit);
   static constexpr std::size_t kMostPlaces = 4;
+  /// Until it is tried again to enforce one where its processes are, where the kernel has refused.
+  std::chrono::milliseconds follow_again = std::chrono::seconds(10);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
   /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest
@@ -117,6 +123,9 @@ class Registry {
   void look_at(Workload& workload) const;
   Status extend(Workload& known, std::vector<Place> places, bool settled);
   Status follow(Workload workload, std::uint64_t inode, std::uint32_t pid);
+  Status follow_strayed(const Workload& workload, std::uint64_t inode, std::uint32_t pid);
+  static void tell_followed(const Workload& workload);
+  [[nodiscard]] static bool has_strayed(const Workload& workload);
   Status stray(const Workload& workload, std::uint32_t pid, const std::string& why);
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
@@ -134,6 +143,8 @@ class Registry {
   std::map<std::string, std::string> key_by_container_;
   std::map<std::string, std::string> key_by_name_;
   std::map<policy::Number, std::string> key_by_number_;
+  /// By key: when the kernel last refused to enforce one where its processes are.
+  std::map<std::string, std::chrono::steady_clock::time_point> refused_;
 };
 
 /// Takes the records of this network namespace's daemon, and the multicast filter, off every
