@@ -7,34 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
 #include <utility>
 
-#include "trireme/base/file.hpp"
+#include "trireme/workload/process.hpp"
 
 namespace trireme::systemd {
 namespace {
-
-/// Clock ticks after boot; with the pid it names one process for ever (proc_pid_stat(5), field 22).
-Result<std::uint64_t> start_time(std::uint32_t pid) {
-  const auto stat = read_file("/proc/" + std::to_string(pid) + "/stat");
-  if (!stat) {
-    return fail("the caller is gone");
-  }
-  // The command may contain anything, so count from its last parenthesis: the state, field 3,
-  // follows.
-  const std::size_t close = stat->rfind(')');
-  std::istringstream fields(close == std::string::npos ? std::string() : stat->substr(close + 1));
-  std::string skipped;
-  for (int field = 3; field < 22; ++field) {
-    fields >> skipped;
-  }
-  std::uint64_t ticks = 0;
-  if (!(fields >> ticks)) {
-    return fail("cannot read the caller's start time");
-  }
-  return ticks;
-}
 
 bool has_ended(const Fd& pidfd) {
   pollfd poll{pidfd.get(), POLLIN, 0};
@@ -76,7 +54,7 @@ struct Launcher::Attempt {
 
   /// It is still the process that asked.
   [[nodiscard]] Status same_process() const {
-    const auto now = start_time(request.pid);
+    const auto now = workload::start_time(request.pid);
     if (!now || *now != started || has_ended(request.pidfd)) {
       return fail("the caller is gone");
     }
@@ -146,9 +124,9 @@ Status Launcher::prepare(Attempt& attempt) {
   if (!request.pidfd.valid()) {
     request.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, request.pid, 0)));
   }
-  const auto started = start_time(request.pid);
+  const auto started = workload::start_time(request.pid);
   if (!started) {
-    return tl::unexpected(started.error());
+    return fail("the caller is gone");
   }
   attempt.started = *started;
   if (auto fine = check_netns(request.pid); !fine) {

@@ -9,6 +9,7 @@
 #include "record.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
+#include "trireme/workload/process.hpp"
 
 namespace trireme::workload {
 namespace {
@@ -64,6 +65,7 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.cgroup_path = description.cgroup_path;
   workload.cgroup_id = id;
   workload.pid = description.pid;
+  workload.started = start_time(description.pid).value_or(0);
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
   workload.places = description.places;
@@ -216,6 +218,7 @@ Status Registry::refresh(Workload known, const Description& description,
   known.container_id = description.container_id;
   if (description.pid != 0) {
     known.pid = description.pid;
+    known.started = start_time(description.pid).value_or(0);
   }
   known.warnings = description.warnings;
   look_at(known);
@@ -370,7 +373,25 @@ void Registry::end_cgroup(const std::string& cgroup_path) {
   if (const auto id = tree_.id(cgroup_path); id && *id == workload->cgroup_id) {
     return;
   }
+  tell_left(*workload);
   end(cgroup_path);
+}
+
+/// What the command has had others start (su, systemd-run, at, cron) may go on, and looks like a
+/// part of it to whoever started it.
+void Registry::tell_left(const Workload& workload) {
+  if (workload.kind != Kind::process || !log_shares().admit("workload " + workload.name)) {
+    return;
+  }
+  const auto cgroup = kernel::CgroupTree::of(workload.pid);
+  if (workload.started != 0 && start_time(workload.pid) == workload.started && cgroup) {
+    spdlog::warn(
+        "workload {}: has ended: its process {} has moved to cgroup {}, and is not part "
+        "of the workload there",
+        workload.name, workload.pid, *cgroup);
+  } else {
+    spdlog::info("workload {}: has ended: its last process has left the scope", workload.name);
+  }
 }
 
 void Registry::end_container(const std::string& container_id) {

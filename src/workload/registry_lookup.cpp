@@ -7,6 +7,7 @@
 
 #include "record.hpp"
 #include "trireme/workload/network.hpp"
+#include "trireme/workload/process.hpp"
 #include "trireme/workload/registry.hpp"
 
 namespace trireme::workload {
@@ -87,6 +88,7 @@ Result<std::size_t> Registry::recover() {
 void Registry::take_over(Workload workload) {
   const std::vector<std::uint32_t> pids = tree_.pids(workload.cgroup_path);
   workload.pid = pids.empty() ? 0 : pids.front();
+  workload.started = start_time(workload.pid).value_or(0);
   workload.name = free_name(workload.name, workload.container_id, workload.cgroup_path);
   const policy::Number number = std::exchange(workload.number, 0);
   const auto labels = with_host_labels(workload.own_labels);

@@ -1,6 +1,7 @@
 """systemd units as they are in the wild: aliases, templates, network namespaces, sockets that
 systemd keeps or opens, names that mean nothing here."""
 
+import re
 import unittest
 
 from tests.system import waiting
@@ -349,6 +350,57 @@ class WildUnits(LabCase):
         self.lab.must("kill $(cat /run/half)")
         waiting.until(lambda: self.state("half.scope") == "enforced", "it is all here again")
         self.assertGreater(self.lab.status()["self_check"]["network_moves"], 0)
+
+    def test_one_process_of_many_in_another_network_namespace(self):
+        """More than one turn of the self-check looks at, after the time in which starts are looked
+        at all the time."""
+        self.blue_link()
+        crowd = self.lab.popen(
+            ["trirun", "--label", "app=crowd", "--unit", "crowd", "--", "sh", "-c"]
+            + [
+                "for each in $(seq 600); do sleep 999 & done; until test -e /run/go; do sleep 1;"
+                " done; ip netns exec blue sleep 999 & echo $! >/run/last; wait"
+            ]
+        )
+        self.addCleanup(crowd.wait)
+        self.addCleanup(self.lab.sh, "systemctl stop crowd.scope; rm -f /run/go /run/last")
+        procs = "/sys/fs/cgroup/trireme.slice/crowd.scope/cgroup.procs"
+        waiting.until(
+            lambda: int(self.lab.sh(f"wc -l <{procs}").stdout or 0) > 600, "they run", seconds=60
+        )
+        self.lab.must("sleep 3; touch /run/go")
+        waiting.until(lambda: self.state("crowd.scope") == "quarantined", "the last is found")
+        self.lab.must("kill $(cat /run/last)")
+        waiting.until(lambda: self.state("crowd.scope") == "enforced", "all have been looked at")
+
+    def test_a_command_that_leaves_its_scope(self):
+        self.lab.must("trirun --label app=gone --unit gone -- true; mkdir /sys/fs/cgroup/elsewhere")
+        leaves = self.lab.popen(
+            ["trirun", "--label", "app=left", "--unit", "left", "--", "sh", "-c"]
+            + ["echo $$ >/sys/fs/cgroup/elsewhere/cgroup.procs; exec sleep 999"]
+        )
+        self.addCleanup(
+            self.lab.sh,
+            "kill $(cat /sys/fs/cgroup/elsewhere/cgroup.procs); sleep 0.2;"
+            " rmdir /sys/fs/cgroup/elsewhere",
+        )
+        self.addCleanup(leaves.wait)
+        self.addCleanup(self.lab.sh, "kill $(cat /sys/fs/cgroup/elsewhere/cgroup.procs)")
+
+        def journal():
+            return self.lab.must("journalctl -b -u trireme --no-pager")
+
+        waiting.until(
+            lambda: "workload gone.scope: has ended: its last process has left" in journal(),
+            "its end is told",
+        )
+        waiting.until(
+            lambda: re.search(
+                r"workload left.scope: has ended: its process \d+ has moved to cgroup /elsewhere,",
+                journal(),
+            ),
+            "where its command is is told",
+        )
 
     def test_one_without_a_way_out_is_nothing_to_speak_of(self):
         boxed = self.lab.popen(

@@ -130,6 +130,7 @@ class Registry {
   Status enforce(Workload workload, policy::Number number, bool settled);
   Status shut(Workload workload, const std::string& reason);
   void take_over(Workload workload);
+  static void tell_left(const Workload& workload);
   void end(const std::string& key);
   void forget_record(const std::string& cgroup_path) const;
   void store(Workload workload);

@@ -50,6 +50,7 @@ struct Workload {
   std::uint64_t cgroup_id = 0;  // inode number of that directory
   policy::Number number = 0;    // 0 unless enforced
   std::uint32_t pid = 0;        // of a process in it, for the capability check; 0 where unknown
+  std::uint64_t started = 0;    // start_time() of that process
   std::string container_id;     // 64 hex digits; containers only
   std::vector<std::string> warnings;  // "CAP_NET_ADMIN: can remove the rules"
   /// Where its sockets are or have been: first the one that it was started in. Once a place is
