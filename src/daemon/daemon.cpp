@@ -148,8 +148,8 @@ Status Daemon::assemble() {
   events_ = std::move(*events);
   docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
   follow_declared_networks();
-  units_ = std::make_unique<systemd::UnitSource>(*tree_, *registry_, *events_, bus_.get(),
-                                                 TRIREME_BINDIR "/trirectl");
+  units_ = std::make_unique<systemd::UnitSource>(loop_.get(), *tree_, *registry_, *events_,
+                                                 bus_.get(), TRIREME_BINDIR "/trirectl");
   launcher_ =
       std::make_unique<systemd::Launcher>(*registry_, *scopes_, docker::is_container_cgroup);
   events_->add_source(*docker_);

@@ -68,9 +68,9 @@ std::string rooted(const UnitView& view, const policy::UnitRule& rule) {
 
 class Look : public std::enable_shared_from_this<Look> {
  public:
-  Look(Bus& bus, std::shared_ptr<const policy::Identity> identity,
+  Look(Bus& bus, std::shared_ptr<const policy::Identity> identity, UnitView last,
        std::function<void(Result<UnitView>)> done)
-      : bus_(bus), identity_(std::move(identity)), done_(std::move(done)) {}
+      : bus_(bus), identity_(std::move(identity)), last_(std::move(last)), done_(std::move(done)) {}
 
   void begin() {
     bus_.send(bus_.manager_call("ListUnitFiles"),
@@ -124,22 +124,39 @@ class Look : public std::enable_shared_from_this<Look> {
     const std::set<std::string> services = view_.gates;
     asked_ = services.size() + sockets.size() + 1;
     for (const std::string& service : services) {
-      ask(service, view_.facts);
+      ask(service, &UnitView::facts);
     }
     for (const std::string& socket : sockets) {
-      ask(socket, view_.sockets);
+      ask(socket, &UnitView::sockets);
     }
     answered();
   }
 
-  void ask(const std::string& unit, std::map<std::string, UnitFacts>& into) {
-    ask_unit(bus_, unit, [self = shared_from_this(), unit, &into](Result<UnitFacts> facts) {
+  using Known = std::map<std::string, UnitFacts> UnitView::*;
+
+  void ask(const std::string& unit, Known known) {
+    ask_unit(bus_, unit, [self = shared_from_this(), unit, known](Result<UnitFacts> facts) {
       if (facts) {
-        learn_aliases(self->view_.aliases, *facts);
-        into.emplace(unit, std::move(*facts));
+        self->learn(unit, known, std::move(*facts));
+      } else {
+        self->keep_last(unit, known, facts.error());
       }
       self->answered();
     });
+  }
+
+  void learn(const std::string& unit, Known known, UnitFacts facts) {
+    learn_aliases(view_.aliases, facts);
+    (view_.*known).emplace(unit, std::move(facts));
+  }
+
+  void keep_last(const std::string& unit, Known known, const Error& error) {
+    view_.unanswered.emplace(unit, error.message);
+    if (const auto last = (last_.*known).find(unit); last != (last_.*known).end()) {
+      learn(unit, known, last->second);
+    } else {
+      view_.has_unknown = true;
+    }
   }
 
   void answered() {
@@ -201,6 +218,7 @@ class Look : public std::enable_shared_from_this<Look> {
 
   Bus& bus_;
   std::shared_ptr<const policy::Identity> identity_;
+  UnitView last_;
   std::function<void(Result<UnitView>)> done_;
   std::set<std::string> names_;  // of unit files, aliases included, and of loaded units
   UnitView view_;
@@ -209,9 +227,9 @@ class Look : public std::enable_shared_from_this<Look> {
 
 }  // namespace
 
-void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity,
+void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity, UnitView last,
                    std::function<void(Result<UnitView>)> done) {
-  std::make_shared<Look>(bus, std::move(identity), std::move(done))->begin();
+  std::make_shared<Look>(bus, std::move(identity), std::move(last), std::move(done))->begin();
 }
 
 UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
@@ -223,7 +241,7 @@ UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
   }
   if (auto bus = Bus::connect(loop)) {
     bool done = false;
-    look_at_units(**bus, identity, [&](Result<UnitView> found) {
+    look_at_units(**bus, identity, {}, [&](Result<UnitView> found) {
       done = true;
       if (found) {
         view = std::move(*found);

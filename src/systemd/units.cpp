@@ -31,9 +31,10 @@ std::string stem_of(const std::string& socket) {
 
 }  // namespace
 
-UnitSource::UnitSource(const kernel::CgroupTree& tree, workload::Registry& registry,
+UnitSource::UnitSource(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
                        workload::CgroupEvents& events, Bus* bus, std::string gate_command)
-    : tree_(tree),
+    : loop_(loop),
+      tree_(tree),
       registry_(registry),
       events_(events),
       bus_(bus),
@@ -49,6 +50,7 @@ UnitSource::UnitSource(const kernel::CgroupTree& tree, workload::Registry& regis
 }
 
 UnitSource::~UnitSource() {
+  sd_event_source_disable_unref(timer_);
   if (is_on()) {
     bus_->remove_listener(*this);
   }
@@ -239,7 +241,8 @@ std::string UnitSource::status() const {
     return workload->kind == workload::Kind::unit;
   });
   return std::to_string(units) + " running, " + std::to_string(patterns) +
-         (patterns == 1 ? " pattern" : " patterns") + (problem_.empty() ? "" : "; " + problem_);
+         (patterns == 1 ? " pattern" : " patterns") + (problem_.empty() ? "" : "; " + problem_) +
+         (silence_.empty() ? "" : "; " + silence_);
 }
 
 }  // namespace trireme::systemd

@@ -8,6 +8,11 @@
 #include "unit_name.hpp"
 
 namespace trireme::systemd {
+namespace {
+
+constexpr std::chrono::seconds kMostPatience(60);
+
+}  // namespace
 
 void UnitSource::connected() {
   look();
@@ -28,44 +33,85 @@ void UnitSource::unit_new(const std::string& name) {
                        !DropIns::cover(gated_, names_of(view_.aliases, name));
   const bool listener = name.ends_with(".socket") && rule_for(name) != nullptr;
   if (ungated || listener) {
+    news_ = true;
+    look_soon();
+  }
+}
+
+/// Any user can have systemd load units, and so make news: between two looks for that there is a
+/// pause, as long as a look takes at least. Nothing waits for them: what is born is matched by its
+/// name at once, and a gate asks about its unit itself.
+void UnitSource::look_soon() {
+  if (looking_ || !(news_ || again_)) {
+    return;
+  }
+  const auto now = Clock::now();
+  const auto due = std::min(news_ ? looked_ + pause_ : Clock::time_point::max(),
+                            again_.value_or(Clock::time_point::max()));
+  if (due <= now || !wait(due - now)) {
     look();
   }
 }
 
-/// One at a time: news that arrives meanwhile leads to one more look.
+bool UnitSource::wait(Clock::duration time) {
+  const auto usec = static_cast<std::uint64_t>(
+      std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::microseconds>(time).count()));
+  int rc = 0;
+  if (timer_ == nullptr) {
+    rc = sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, usec, 0, on_timer, this);
+  } else {
+    rc = sd_event_source_set_time_relative(timer_, usec);
+    rc = rc < 0 ? rc : sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
+  }
+  return rc >= 0;
+}
+
+int UnitSource::on_timer(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
+  static_cast<UnitSource*>(self)->look_soon();
+  return 0;
+}
+
+/// One at a time: what must be looked at and happens meanwhile leads to one more look.
 void UnitSource::look() {
   if (looking_) {
     look_again_ = true;
     return;
   }
   looking_ = true;
+  news_ = false;
+  again_.reset();
+  looked_ = Clock::now();
   if (identity_ == nullptr || identity_->units.empty()) {
     looked(UnitView{});
     return;
   }
-  look_at_units(*bus_, identity_, [this, alive = std::weak_ptr(alive_)](Result<UnitView> view) {
-    if (!alive.expired()) {
-      looked(std::move(view));
-    }
-  });
+  look_at_units(*bus_, identity_, view_,
+                [this, alive = std::weak_ptr(alive_)](Result<UnitView> view) {
+                  if (!alive.expired()) {
+                    looked(std::move(view));
+                  }
+                });
 }
 
 void UnitSource::looked(Result<UnitView> view) {
+  const auto now = Clock::now();
+  pause_ = std::max<Clock::duration>(kPause, now - looked_);
+  looked_ = now;
   looking_ = false;
   take(std::move(view));
   if (std::exchange(look_again_, false)) {
     look();
-  } else {
-    for (const auto& answer : std::exchange(waiting_, {})) {
-      answer();
-    }
+    return;
   }
+  for (const auto& answer : std::exchange(waiting_, {})) {
+    answer();
+  }
+  look_soon();
 }
 
 void UnitSource::take(Result<UnitView> view) {
   if (!view) {
-    problem_ = "drop-ins: " + view.error().message;
-    spdlog::warn("[[unit]]: {}", problem_);
+    note_silence(view.error().message);
     return;
   }
   for (const std::string& warning : view->warnings) {
@@ -74,12 +120,41 @@ void UnitSource::take(Result<UnitView> view) {
     }
   }
   view_ = std::move(*view);
+  std::string silence;
+  if (!view_.unanswered.empty()) {
+    const auto& [unit, error] = *view_.unanswered.begin();
+    silence = "nothing new is known of " + unit +
+              (view_.unanswered.size() == 1
+                   ? ""
+                   : " and " + std::to_string(view_.unanswered.size() - 1) + " more") +
+              ": " + error;
+  }
+  note_silence(silence);
   write_drop_ins();
-  // A name that systemd has no more, or has not told of, makes no workload anybody's.
-  if (std::exchange(is_reconfigured_, false)) {
+  // A name that systemd has no more makes no workload anybody's; where it has not told of one, that
+  // may be the name of any.
+  if (is_reconfigured_ && !view_.has_unknown) {
+    is_reconfigured_ = false;
     release_cgroups();
   }
   offer_cgroups();
+}
+
+/// What systemd does not tell is asked for again, less and less often.
+void UnitSource::note_silence(const std::string& what) {
+  if (what.empty()) {
+    if (!silence_.empty()) {
+      spdlog::info("[[unit]]: systemd answers again");
+    }
+    patience_ = kPause;
+  } else {
+    if (silence_ != what) {
+      spdlog::warn("[[unit]]: {}; asking again", what);
+    }
+    again_ = Clock::now() + patience_;
+    patience_ = std::min<Clock::duration>(2 * patience_, kMostPatience);
+  }
+  silence_ = what;
 }
 
 void UnitSource::write_drop_ins() {

@@ -58,11 +58,16 @@ struct UnitView {
   std::map<std::string, UnitFacts> sockets;  // of every .socket that is loaded, by id
   Aliases aliases;
   std::vector<std::string> warnings;  // of the entries: what can be no workload by them, and why
+  /// Units that systemd did not answer about, with the error: what was known of them stays.
+  std::map<std::string, std::string> unanswered;
+  /// Nothing was known of one of those, so that it may be any unit by another name.
+  bool has_unknown = false;
 };
 
-/// Asks systemd for everything that the entries of `identity` concern. `done` is called once, from
-/// the event loop or before this returns, unless the bus goes first.
-void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity,
+/// Asks systemd for everything that the entries of `identity` concern. `last` is what the last look
+/// saw. `done` is called once, from the event loop or before this returns, unless the bus goes
+/// first.
+void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity, UnitView last,
                    std::function<void(Result<UnitView>)> done);
 
 /// The same on a connection of its own, waited for. Empty where there is no systemd that answers

@@ -12,9 +12,13 @@
 // JoinsNamespaceOf=) is enforced there: the gate's process is in it already.
 #pragma once
 
+#include <systemd/sd-event.h>
+
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -32,7 +36,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   /// `bus` is null where systemd is not PID 1. There, and where PID 1 is in another network
   /// namespace than we are, nothing is enrolled and status() says so. `gate_command` is the
   /// absolute path of trirectl. All references outlive this object.
-  UnitSource(const kernel::CgroupTree& tree, workload::Registry& registry,
+  UnitSource(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
              workload::CgroupEvents& events, Bus* bus, std::string gate_command);
   ~UnitSource() override;
   UnitSource(const UnitSource&) = delete;
@@ -85,11 +89,18 @@ class UnitSource final : public workload::Source, private Bus::Listener {
       const std::string& path, const std::string& unit) const;
   void offer_cgroups();
   void release_cgroups();
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds kPause{1};
+  void look_soon();
+  [[nodiscard]] bool wait(Clock::duration time);
+  static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
   void look();
   void looked(Result<UnitView> view);
   void take(Result<UnitView> view);
+  void note_silence(const std::string& what);
   void write_drop_ins();
 
+  sd_event* loop_;
   const kernel::CgroupTree& tree_;
   workload::Registry& registry_;
   workload::CgroupEvents& events_;
@@ -102,6 +113,13 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   bool is_reconfigured_ = false;  // entries may have gone since the last look
   bool looking_ = false;          // look() is under way
   bool look_again_ = false;
+  bool news_ = false;                       // of units that the next look may find
+  Clock::time_point looked_;                // when the last look began; ended, where it has
+  Clock::duration pause_ = kPause;          // after that, until the next for news
+  std::optional<Clock::time_point> again_;  // when to ask again for what systemd has not told
+  Clock::duration patience_ = kPause;       // until then
+  std::string silence_;                     // what it has not told, for status()
+  sd_event_source* timer_ = nullptr;
   bool asked_ = false;                          // systemd was told of drop-ins by this object
   bool reload_due_ = false;                     // it has not read all of them
   std::string problem_;                         // of the drop-ins, for status()
