@@ -1,7 +1,9 @@
 #include <memory>
+#include <set>
 
 #include "command.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/systemd/socket_holders.hpp"
 
 namespace trireme::cli {
 
@@ -14,8 +16,15 @@ void add_unit_gate(CLI::App& parent, Globals& globals, Action& action) {
   command->add_option("UNIT", *unit, "full name of the unit")->required();
   command->callback([&globals, &action, unit] {
     action = [&globals, unit] {
-      const auto answer =
-          ask(globals, control::method::unit_gate, {{"unit", *unit}}, std::chrono::seconds(60));
+      const auto call = [&globals](const nlohmann::json& params) {
+        return ask(globals, control::method::unit_gate, params, std::chrono::seconds(60));
+      };
+      auto answer = call({{"unit", *unit}});
+      if (answer && answer->contains("kept")) {
+        answer = call({{"unit", *unit},
+                       {"alone", systemd::held_by_init_alone(
+                                     answer->at("kept").get<std::set<std::uint32_t>>())}});
+      }
       if (!answer) {
         return report(globals, answer.error());
       }

@@ -353,15 +353,24 @@ void register_methods(control::Server& server, Daemon& daemon) {
   server.on(method::unit_gate, Access::root,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {
               const auto unit = params.at("unit").get<std::string>();
-              daemon.units().gate(
-                  unit, static_cast<std::uint32_t>(caller.pid), [unit, reply](const Status& open) {
-                    if (!open) {
-                      spdlog::error("{} may not start: {}", unit, open.error().text());
-                      reply.error(open.error());
-                      return;
-                    }
-                    reply.result({{"state", "enforced"}});
-                  });
+              std::optional<std::set<std::uint32_t>> alone;
+              if (params.contains("alone")) {
+                alone = params.at("alone").get<std::set<std::uint32_t>>();
+              }
+              daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid), std::move(alone),
+                                  [unit, reply](const Result<std::set<std::uint32_t>>& open) {
+                                    if (!open) {
+                                      spdlog::error("{} may not start: {}", unit,
+                                                    open.error().text());
+                                      reply.error(open.error());
+                                      return;
+                                    }
+                                    json result = {{"state", "enforced"}};
+                                    if (!open->empty()) {
+                                      result["kept"] = *open;
+                                    }
+                                    reply.result(result);
+                                  });
             });
   server.on(method::flows, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {

@@ -2,8 +2,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <charconv>
-#include <filesystem>
 #include <utility>
 
 #include "trireme/kernel/sockets.hpp"
@@ -13,45 +11,11 @@
 
 namespace trireme::systemd {
 
-namespace {
-
-/// Inode numbers of the sockets that the process has descriptors of.
-std::set<std::uint32_t> sockets_of_process(std::uint32_t pid) {
-  constexpr std::string_view kSocket = "socket:[";
-  std::set<std::uint32_t> inodes;
-  std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
-    const std::string target = std::filesystem::read_symlink(entry.path(), error).string();
-    std::uint32_t inode = 0;
-    if (!error && target.starts_with(kSocket) &&
-        std::from_chars(target.data() + kSocket.size(), target.data() + target.size(), inode).ec ==
-            std::errc()) {
-      inodes.insert(inode);
-    }
-  }
-  return inodes;
-}
-
-/// Those of the present network namespace that were made in the cgroup and that a process holds.
-std::set<std::uint32_t> sockets_of_cgroup(std::uint64_t cgroup_id) {
-  std::set<std::uint32_t> inodes;
-  auto table = kernel::SocketTable::open();
-  const auto found = table ? table->of_cgroup(cgroup_id) : tl::unexpected(table.error());
-  for (const kernel::InetSocket& socket : found.value_or(std::vector<kernel::InetSocket>())) {
-    if (socket.inode != 0) {
-      inodes.insert(socket.inode);
-    }
-  }
-  return inodes;
-}
-
-}  // namespace
-
 /// One start, and what systemd says about it.
 struct UnitSource::Start {
   std::string unit;
   std::uint32_t pid = 0;
+  std::optional<std::set<std::uint32_t>> alone;
   GateDone done;
   UnitFacts facts;
   std::vector<UnitFacts> sockets;  // that start it
@@ -59,13 +23,15 @@ struct UnitSource::Start {
   std::size_t asked = 0;
 };
 
-void UnitSource::gate(const std::string& unit, std::uint32_t pid, GateDone done) {
+void UnitSource::gate(const std::string& unit, std::uint32_t pid,
+                      std::optional<std::set<std::uint32_t>> alone, GateDone done) {
   if (!is_on()) {
     done(fail("units cannot be enforced: " + off_));
     return;
   }
   const auto start = std::make_shared<Start>(Start{.unit = unit,
                                                    .pid = pid,
+                                                   .alone = std::move(alone),
                                                    .done = std::move(done),
                                                    .facts = {},
                                                    .sockets = {},
@@ -122,7 +88,7 @@ void UnitSource::with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts
 
 void UnitSource::with_sockets(const std::shared_ptr<Start>& start) {
   const auto answer = [this, start] {
-    start->done(start->asked_all ? admit(*start) : start->asked_all);
+    start->done(start->asked_all ? admit(*start) : tl::unexpected(start->asked_all.error()));
   };
   if (looking_ && rule_for(start->unit) == nullptr) {
     waiting_.emplace_back(answer);
@@ -131,14 +97,15 @@ void UnitSource::with_sockets(const std::shared_ptr<Start>& start) {
   }
 }
 
-Status UnitSource::admit(const Start& start) {
+Result<std::set<std::uint32_t>> UnitSource::admit(const Start& start) {
   const policy::UnitRule* rule = rule_for(start.unit);
   if (rule == nullptr) {
-    return drop_ins_.exist(names_of(view_.aliases, start.unit))
-               ? Status(fail("no [[unit]] of identity.toml matches " + start.unit +
-                                 ", though it waits for one",
-                             "'trirectl status' shows which entries match nothing"))
-               : Status{};
+    if (DropIns::exist(names_of(view_.aliases, start.unit))) {
+      return fail(
+          "no [[unit]] of identity.toml matches " + start.unit + ", though it waits for one",
+          "'trirectl status' shows which entries match nothing");
+    }
+    return std::set<std::uint32_t>();
   }
   const auto cgroup = kernel::CgroupTree::of(start.pid);
   if (!cgroup) {
@@ -149,25 +116,26 @@ Status UnitSource::admit(const Start& start) {
     return fail("the caller is not in the cgroup of " + start.unit + " but in " + *cgroup);
   }
   if (Status here = check_network(start); !here) {
-    return here;
+    return tl::unexpected(here.error());
   }
   for (const UnitFacts& socket : start.sockets) {
     if (Status covered = check_socket(socket, *rule); !covered) {
-      return covered;
+      return tl::unexpected(covered.error());
     }
   }
   if (start.facts.most_descriptors > 0) {
     view_.facts[start.unit] = start.facts;
   }
-  if (auto enrolled = enrol(path, *rule, kept_by(start, path, *rule)); !enrolled) {
-    return enrolled;
+  Kept kept = kept_by(start.facts, start.pid, path, *rule, start.alone);
+  if (auto enrolled = enrol(path, *rule, std::move(kept.cgroups)); !enrolled) {
+    return tl::unexpected(enrolled.error());
   }
   const workload::Workload* workload = registry_.find_cgroup(path);
   if (workload == nullptr || workload->state != workload::State::enforced) {
     return fail(start.unit + " is not enforced" +
                 (workload == nullptr ? "" : ": " + workload->reason));
   }
-  return {};
+  return kept.unsure;
 }
 
 /// The gate is in the network namespace that the unit's processes will be in.
@@ -182,37 +150,6 @@ Status UnitSource::check_network(const Start& start) {
                : fail(
                      "its gate is not in the network namespace that its settings name, so that "
                      "one cannot be enforced");
-}
-
-/// Cgroups of the unit's earlier runs whose sockets systemd has kept for this one: every socket
-/// that was made there and that a process holds is held by PID 1, and there are no more of them
-/// than what systemd says it keeps for the unit. A cgroup of which somebody else has a socket stays
-/// in quarantine, and one that was in a network namespace that cannot be looked at any more.
-std::vector<std::uint64_t> UnitSource::kept_by(const Start& start, const std::string& path,
-                                               const policy::UnitRule& rule) {
-  const auto node = former_.extract(path);
-  const auto network = kernel::Netns::of_process(start.pid);
-  if (node.empty() || !(node.mapped().labels == rule.labels) || !network) {
-    return {};
-  }
-  std::set<std::uint64_t> unseen = node.mapped().networks;
-  unseen.erase(workload::own_network());
-  unseen.erase((*network)->inode());
-  const std::set<std::uint32_t> at_init = sockets_of_process(1);
-  std::vector<std::uint64_t> kept;
-  for (const std::uint64_t cgroup : node.mapped().cgroups) {
-    std::set<std::uint32_t> inodes = sockets_of_cgroup(cgroup);
-    const Status entered = (*network)->within([&] { inodes.merge(sockets_of_cgroup(cgroup)); });
-    if (entered && unseen.empty() && !inodes.empty() &&
-        inodes.size() <= start.facts.stored_descriptors && std::ranges::includes(at_init, inodes)) {
-      kept.push_back(cgroup);
-    } else if (!inodes.empty()) {
-      spdlog::warn(
-          "{}: sockets of an earlier run may be held by others too, and stay in quarantine",
-          start.unit);
-    }
-  }
-  return kept;
 }
 
 /// Of a .socket unit that gives a service with this rule its listeners or connections: they are

@@ -13,7 +13,6 @@
 namespace trireme::systemd {
 namespace {
 
-constexpr std::size_t kMostFormer = 1024;
 constexpr std::size_t kExamined = 64;  // processes of a unit, to tell where it is
 
 bool shares_netns_with_init() {
@@ -169,32 +168,6 @@ Result<std::shared_ptr<const kernel::Netns>> UnitSource::network_of(const std::s
   }
   const auto& [inode, pid] = *networks.begin();
   return workload::hold_network(pid, inode);
-}
-
-bool UnitSource::may_keep_sockets(const std::string& unit) const {
-  return std::ranges::any_of(view_.facts, [&unit](const auto& item) {
-    const auto& [name, facts] = item;
-    return facts.most_descriptors > 0 && (facts.id == unit || name == template_of(unit));
-  });
-}
-
-void UnitSource::ended(const workload::Workload& workload) {
-  if (workload.kind != workload::Kind::unit ||
-      !may_keep_sockets(unit_of_path(workload.cgroup_path)) ||
-      tree_.id(workload.cgroup_path).value_or(0) == workload.cgroup_id) {
-    return;
-  }
-  if (former_.size() >= kMostFormer) {
-    former_.erase(former_.begin());
-  }
-  Former& former = former_[workload.cgroup_path];
-  former.labels = workload.own_labels;
-  for (const workload::Place& place : workload.places) {
-    former.networks.insert(place.network ? place.network->inode() : workload::own_network());
-  }
-  former.cgroups = workload.former;
-  former.cgroups.push_back(workload.cgroup_id);
-  std::ranges::sort(former.cgroups);
 }
 
 std::vector<std::string> UnitSource::socket_warnings(const std::string& service) const {

@@ -9,8 +9,8 @@ from tests.system.lab import LabCase
 
 SERVER = "[Service]\n{more}ExecStart=/usr/bin/busybox httpd -f -p {port} -h /srv\n"
 
-# Keeps its listener in systemd's file descriptor store, and gives it back after a restart. What it
-# is told over /run/keeper-gives it passes a copy of to somebody else.
+# Keeps its listener in systemd's file descriptor store, and gets it back after a restart. Passes
+# another to whoever waits at /run/heir.sock, or a copy of that one.
 KEEPER = """
 import os, socket
 given = int(os.environ.get("LISTEN_FDS", "0"))
@@ -22,7 +22,8 @@ else:
         notify.connect(os.environ["NOTIFY_SOCKET"])
         socket.send_fds(notify, [b"FDSTORE=1\\nFDNAME=web"], [listener.fileno()])
 if os.path.exists("/run/heir.sock"):
-    stray = socket.create_server(("127.0.0.1", 6202))
+    wanted = os.path.exists("/run/heir-wants-all")
+    stray = listener if wanted else socket.create_server(("127.0.0.1", 6202))
     with socket.socket(socket.AF_UNIX) as heir:
         heir.connect("/run/heir.sock")
         socket.send_fds(heir, [b"x"], [stray.fileno()])
@@ -128,7 +129,9 @@ class WildUnits(LabCase):
         ("srv/echo.py", ECHO),
         unit(
             "keeper.service",
-            "[Service]\nType=notify\nFileDescriptorStoreMax=4\n"
+            "[Service]\nType=notify\nFileDescriptorStoreMax=4\nRestart=on-failure\n"
+            "RestartSec=200ms\n"
+            "ExecCondition=/bin/sh -c 'test ! -e /run/fail-once || { rm /run/fail-once; exit 255; }'\n"
             "ExecStart=/usr/bin/python3 /srv/keeper.py\n",
         ),
         unit("by-socket.socket", "[Socket]\nListenStream=127.0.0.1:6203\n"),
@@ -162,7 +165,7 @@ class WildUnits(LabCase):
         self.lab.sh(
             "systemctl stop mariadb linked 'real@*' 'tpl@*' 'batch-*' generated apart joins blue"
             " keeper by-socket.socket by-socket each.socket 'each@*' rooted heir client;"
-            " systemctl reset-failed; rm -f /run/heir* /run/connected /run/heard /run/cut"
+            " systemctl reset-failed; rm -f /run/heir* /run/fail-once /run/connected /run/heard /run/cut"
         )
         self.lab.write("etc/trireme/identity.toml", IDENTITY)
         self.lab.must("trirectl reload")
@@ -435,6 +438,37 @@ class WildUnits(LabCase):
         self.lab.must("rm /run/heir.sock; systemctl restart keeper")
         for labels in (None, "app=keeper", "app=other"):
             self.assertFalse(self.connects(6202, labels), labels)
+
+    def test_a_kept_listener_that_somebody_else_has_too_stays_shut(self):
+        self.lab.must(
+            "touch /run/heir-wants-all; systemd-run -q --unit=heir /usr/bin/python3 /srv/heir.py"
+        )
+        waiting.until(lambda: self.lab.sh("test -S /run/heir.sock").returncode == 0, "it waits")
+        self.lab.must("systemctl start keeper")
+        waiting.until(lambda: self.lab.sh("test -e /run/heir-has-it").returncode == 0, "it has one")
+        self.assert_serves_only(6201, "app=keeper")
+        self.lab.must("rm /run/heir.sock; systemctl restart keeper")
+        self.assertEqual(self.state("keeper.service"), "enforced")
+        for labels in (None, "app=keeper", "app=other"):
+            self.assertFalse(self.connects(6201, labels), labels)
+        self.assertIn(
+            "keeper.service: sockets of an earlier run may be held by others too",
+            self.lab.must("journalctl -b -u trireme --no-pager"),
+        )
+        self.lab.must("systemctl stop heir; systemctl restart keeper")
+        self.assert_serves_only(6201, "app=keeper")
+
+    def test_a_kept_listener_outlives_starts_that_fail(self):
+        self.lab.must("systemctl start keeper")
+        self.assert_serves_only(6201, "app=keeper")
+        self.lab.must("touch /run/fail-once; systemctl kill -s KILL keeper")
+        waiting.until(lambda: self.lab.sh("test -e /run/fail-once").returncode != 0, "it fails")
+        waiting.until(
+            lambda: self.lab.sh("systemctl is-active keeper").stdout.strip() == "active",
+            "it starts again",
+        )
+        self.assertEqual(self.state("keeper.service"), "enforced")
+        self.assert_serves_only(6201, "app=keeper")
 
     def test_a_socket_unit_with_its_service(self):
         self.lab.must("systemctl start by-socket.socket")

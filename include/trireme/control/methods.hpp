@@ -54,7 +54,9 @@ inline constexpr const char* launch = "launch";
 
 /// params {"unit": "postgresql@14-main.service"} -> {"state": "enforced"} once the unit's cgroup is
 /// enforced, or where no [[unit]] entry matches it any more; an error where that cannot be. Called
-/// by the gate in a unit's ExecStartPre. Root only.
+/// by the gate in a unit's ExecCondition. With "kept": [inode numbers] where systemd has kept
+/// sockets of an earlier run; the unit gets them when it is called again with "alone": those of
+/// them that nobody but PID 1 has. Root only.
 inline constexpr const char* unit_gate = "unit-gate";
 
 /// params {"follow": true, "limit": 100, "summary": false, and what FlowFilter::parse() reads} ->

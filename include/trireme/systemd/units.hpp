@@ -53,11 +53,15 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   /// matches may start only where no drop-in of ours is left: systemd has not read yet that it went
   /// with its entry. Other errors: the caller is not in the unit's cgroup, enrolment failed, a
   /// .socket that starts it is not enforced.
-  using GateDone = std::function<void(const Status&)>;
-  void gate(const std::string& unit, std::uint32_t pid, GateDone done);
+  /// Sockets that systemd has kept from an earlier run are in quarantine until nobody else has
+  /// them, which only the caller can see: where the result names any, it calls again, with those
+  /// `alone` that PID 1 has and nobody else.
+  using GateDone = std::function<void(const Result<std::set<std::uint32_t>>&)>;
+  void gate(const std::string& unit, std::uint32_t pid,
+            std::optional<std::set<std::uint32_t>> alone, GateDone done);
 
   /// A workload has left the registry. Where it was a unit whose sockets systemd keeps
-  /// (FileDescriptorStoreMax=), its next run gets them with its number.
+  /// (FileDescriptorStoreMax=), a later run gets them with its number.
   void ended(const workload::Workload& workload);
 
   /// What the entries ask for and cannot have here, as of the last look at systemd.
@@ -77,11 +81,18 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void ask_about(const std::shared_ptr<Start>& start);
   void with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts> facts);
   void with_sockets(const std::shared_ptr<Start>& start);
-  [[nodiscard]] Status admit(const Start& start);
+  [[nodiscard]] Result<std::set<std::uint32_t>> admit(const Start& start);
   [[nodiscard]] static Status check_network(const Start& start);
   [[nodiscard]] Status check_socket(const UnitFacts& socket, const policy::UnitRule& rule);
-  [[nodiscard]] std::vector<std::uint64_t> kept_by(const Start& start, const std::string& path,
-                                                   const policy::UnitRule& rule);
+  /// Of earlier runs: cgroups whose sockets are this one's, sorted, and sockets that others may
+  /// have.
+  struct Kept {
+    std::vector<std::uint64_t> cgroups = {};
+    std::set<std::uint32_t> unsure = {};
+  };
+  [[nodiscard]] Kept kept_by(const UnitFacts& facts, std::uint32_t pid, const std::string& path,
+                             const policy::UnitRule& rule,
+                             const std::optional<std::set<std::uint32_t>>& alone);
   [[nodiscard]] bool may_keep_sockets(const std::string& unit) const;
   Status enrol(const std::string& path, const policy::UnitRule& rule,
                std::vector<std::uint64_t> former = {});
@@ -125,11 +136,11 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   std::string problem_;                         // of the drop-ins, for status()
   std::vector<std::function<void()>> waiting_;  // gates, for the end of a look
   std::vector<std::function<void()>> offline_;  // gates, for the connection to systemd
-  /// What a unit that has ended was.
+  /// What runs of a unit have left, all under the same labels.
   struct Former {
     policy::LabelSet labels;
-    std::vector<std::uint64_t> cgroups;  // ids, sorted
-    std::set<std::uint64_t> networks;    // inodes of those that it was in
+    std::set<std::uint64_t> cgroups;   // ids of those with sockets that somebody has
+    std::set<std::uint64_t> networks;  // inodes of those that they were in
   };
   std::map<std::string, Former> former_;  // by cgroup path, of units whose sockets systemd keeps
   std::shared_ptr<bool> alive_;
