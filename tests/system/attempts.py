@@ -84,6 +84,15 @@ def _disconnect(opened):
     ctypes.CDLL(None).connect(opened.fileno(), bytes(16), 16)
 
 
+def _enter(namespace):
+    """For a child, which ends where it cannot."""
+    import ctypes
+
+    with open(namespace, "rb") as file:
+        if ctypes.CDLL(None).setns(file.fileno(), 0) != 0:
+            os._exit(1)
+
+
 def _choose_at_random(opened):
     """A classic BPF program that sends what comes to a SO_REUSEPORT group to either of two."""
     import ctypes
@@ -103,15 +112,18 @@ class Orders:
 
     # --- one socket ---
 
-    def make(self, name, kind, v6, place, group="", forked=False):
+    def make(self, name, kind, v6, place, group="", forked=False, namespace=""):
         """Bound where there is a place, listening where the kind is "listener". `group`: "join" or
-        "choose", a SO_REUSEPORT group. The outcome."""
-        if not forked:
+        "choose", a SO_REUSEPORT group. `namespace`: of the network, in which a child makes it. The
+        outcome."""
+        if not (forked or namespace):
             made = self._made(kind, v6, place, group)
         else:
             ours, of_child = socket.socketpair()
             child = os.fork()
             if child == 0:
+                if namespace:
+                    _enter(namespace)
                 made = self._made(kind, v6, place, group)
                 failed = isinstance(made, str)
                 text = (made if failed else "ok").encode()

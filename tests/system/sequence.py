@@ -68,6 +68,7 @@ class Socket:
     address: str = ""  # EVERYWHERE: both families, but for a client
     port: int = 0
     group: str = ""  # of SO_REUSEPORT: "join", or "choose" where a program chooses at random
+    is_elsewhere: bool = False  # in another network namespace, which no daemon is in charge of
     peer: tuple = ()  # where a UDP socket is connected to; the other end of a connection
     # Ports that it has asked, in the order in which it did so first. Of those in `perhaps` it is not
     # certain that they were remembered; where there ever was such a one, the order is not.
@@ -108,6 +109,7 @@ class Socket:
         if isinstance(who, Workload):
             who = f"{text_of_labels(who.labels)}#{who.number}"
         where = f"[{self.address}]:{self.port}" if self.port else ""
+        where += " elsewhere" if self.is_elsewhere else ""
         peer = f" connected to {self.peer}" if self.kind == "udp" and self.peer else ""
         asked = f", remembers {self.asked}" if self.asked else ""
         return (
@@ -116,10 +118,12 @@ class Socket:
 
 
 class World:
-    """`link(process)`, which a subclass has, opens a connection that stays."""
+    """`elsewhere`: a network namespace with the same addresses. `link(process)`, which a subclass has,
+    opens a connection that stays."""
 
-    def __init__(self, host, number):
+    def __init__(self, host, elsewhere, number):
         self.host = host
+        self.elsewhere = elsewhere
         self.random = random.Random(number)
         self.story = []
         self.top = Place("", HOST)
@@ -316,16 +320,24 @@ class World:
             return False
         name = self.named({"udp": "u", "listener": "l", "client": "c"}[kind])
         forked = self.random.random() < 0.2
+        is_elsewhere = not group and self.random.random() < 0.1
         v6 = ":" in address
         outcome = process.attempts.order(
-            "make", name, kind, v6, [address, port] if port else None, group, forked
+            "make",
+            name,
+            kind,
+            v6,
+            [address, port] if port else None,
+            group,
+            forked,
+            self.elsewhere if is_elsewhere else "",
         )
         self.say(
             f"{process.name} {'forks and ' if forked else ''}opens {name}: {kind} "
-            f"[{address}]:{port} {group} {outcome}"
+            f"[{address}]:{port} {group}{' elsewhere' if is_elsewhere else ''} {outcome}"
         )
         if outcome == "ok":
-            made = Socket(name, kind, process.place, process, address, port, group)
+            made = Socket(name, kind, process.place, process, address, port, group, is_elsewhere)
             self.sockets.append(made)
         elif outcome != "EADDRINUSE":
             self.fail(f"{name} cannot be opened: {outcome}")
@@ -399,6 +411,7 @@ class World:
             if other is not each
             and EVERYWHERE not in (each.address, other.address)
             and other.versions() == each.versions()
+            and other.is_elsewhere == each.is_elsewhere
         ]
         if not others:
             return False

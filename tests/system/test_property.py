@@ -9,12 +9,13 @@ has asked: datapath.md, "The gate". TRIREME_SEED=N replays the episode that N wa
 import collections
 import os
 import random
+import subprocess
 import time
 import unittest
 
 from tests.system import waiting
 from tests.system.expected import HOST, SHUT, End, Workload
-from tests.system.host import LONG, Host, HostCase
+from tests.system.host import LOCAL4, LOCAL6, LONG, Host, HostCase
 from tests.system.sequence import ADDRESSES, ANY, EVERYWHERE, MOST_SOCKETS, PORTS, Socket, World
 
 EPISODES, STEPS = 32 if LONG else 2, 100
@@ -40,11 +41,11 @@ def unmapped(address):
 class Trials(World):
     """What is tried, and what is expected of it."""
 
-    def __init__(self, host, number):
+    def __init__(self, host, elsewhere, number):
         self.mark = 0
         self.pairs = collections.Counter()
         self.known_to_ask = (None, False)
-        super().__init__(host, number)
+        super().__init__(host, elsewhere, number)
 
     # --- what is expected ---
 
@@ -76,7 +77,7 @@ class Trials(World):
         # The gate knows which ports the socket has asked, and not of whom; rules, which look at the
         # port that an answer comes from, do not look at a flow that conntrack knows both ways.
         back = (destination, receiver.port, source, sender.port)
-        return EITHER if back in self.sent else REFUSE
+        return EITHER if back in self.sent or receiver.is_elsewhere else REFUSE
 
     def asks(self, sender, port):
         """Nothing is remembered for @host where no rule lets it ask; while nobody is there that it
@@ -122,7 +123,7 @@ class Trials(World):
     def route(self, sender, receiver):
         """[source, destination] addresses, or None where no packet leads there."""
         versions = [v for v in sender.versions() if v in receiver.versions()]
-        if not versions:
+        if not versions or sender.is_elsewhere != receiver.is_elsewhere:
             return None
         version = self.random.choice(versions)
         destination = receiver.address
@@ -170,7 +171,8 @@ class Trials(World):
                 outcomes = [self.of_datagram(sender, m, source, destination) for m in members]
                 expected[send[3]] = (sender, members, outcomes, f"{source} to {destination}")
                 self.asks(sender, members[0].port)
-                self.sent.add((source, sender.port, destination, members[0].port))
+                if not sender.is_elsewhere:
+                    self.sent.add((source, sender.port, destination, members[0].port))
             said = holder.attempts.order("send", sends, self.random.random() < 0.05)
             for send, outcome in zip(sends, said):
                 expected[send[3]] += (outcome,)
@@ -283,9 +285,10 @@ class Trials(World):
             self.fail(f"{client.text()} {note}: what it says arrives at {listener}")
         self.compare("tcp", client, members, outcomes, listener, note)
         # A refusal can be seen at once, if policy says so, neither end is in quarantine, and rules
-        # have met the listener that TCP would have.
+        # are there and have met the listener that TCP would have.
         is_seen = outcome not in ("ok", "silence")
-        if len(members) == 1 and outcomes == [REFUSE] and not self.policy.is_silent:
+        are_there = len(members) == 1 and not client.is_elsewhere
+        if are_there and outcomes == [REFUSE] and not self.policy.is_silent:
             if SHUT not in (client.who(), members[0].who()) and not is_seen:
                 self.fail(f"{client.text()} {note}: a refusal in silence by {members[0].text()}")
 
@@ -293,7 +296,7 @@ class Trials(World):
         """A connection that stays open."""
         if len(self.sockets) > MOST_SOCKETS - 2:
             return False
-        targets = self.targets("listener")
+        targets = [each for each in self.targets("listener") if not each[0].is_elsewhere]
         if not targets:
             return False
         members = self.random.choice(targets)
@@ -376,6 +379,14 @@ class Property(HostCase):
     def setUpClass(cls):
         cls.host = Host(cls.POLICY, cls.IDENTITY, bpffs=True)
         cls.addClassCleanup(cls.host.close)
+        name = cls.host.undo.name("n")
+        cls.host.undo.add("netns", name)
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        for line in ("link set lo up", f"addr add {LOCAL4}/32 dev lo"):
+            subprocess.run(["ip", "-n", name, *line.split()], check=True)
+        line = f"addr add {LOCAL6}/128 dev lo nodad"
+        subprocess.run(["ip", "-n", name, *line.split()], check=True)
+        cls.elsewhere = f"/run/netns/{name}"
 
     def test_every_pair_does_what_policy_says(self):
         first, pairs, began = seed(), collections.Counter(), time.monotonic()
@@ -393,7 +404,7 @@ class Property(HostCase):
             self.assertGreaterEqual(pairs[outcome], tried / 10, outcome)
 
     def episode(self, number):
-        world = Trials(self.host, number)
+        world = Trials(self.host, self.elsewhere, number)
         try:
             for _ in range(STEPS):
                 world.step()
