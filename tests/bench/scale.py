@@ -16,9 +16,8 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-from tests.bench.run import Variant  # noqa: E402
+from tests.bench.variants import WORKLOAD, Variant  # noqa: E402
 from tests.system import crowd, undo  # noqa: E402
-from tests.system.host import TRIRUN  # noqa: E402
 
 COMMANDS = {
     "status": ["status"],
@@ -73,10 +72,9 @@ def main():
     undo.end_on_signals()
     result = {}
     with contextlib.ExitStack() as stack:
-        wrapper = [TRIRUN, "--label", "app=bench", "--"]
-        few = Variant("few", wrapper, daemon=True)
+        few = Variant("few", WORKLOAD, daemon=True)
         stack.callback(few.close)
-        many = Variant("many", wrapper, daemon=True)
+        many = Variant("many", WORKLOAD, daemon=True)
         stack.callback(many.close)
         host = many.host
         host.explicit_reload(crowd.POLICY)
