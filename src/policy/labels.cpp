@@ -133,6 +133,15 @@ Result<Label> parse_label(std::string_view text) {
   return Label{std::string(key), std::string(value)};
 }
 
+const LabelSet::Content LabelSet::kNone;
+
+LabelSet::Content& LabelSet::own_content() {
+  if (content_.use_count() != 1) {
+    content_ = std::make_shared<Content>(content());
+  }
+  return *content_;
+}
+
 Status LabelSet::set(std::string_view key, std::string_view value) {
   return put(key, value, false);
 }
@@ -159,9 +168,9 @@ Status LabelSet::put(std::string_view key, std::string_view value, bool of_host)
   }
   std::size_t bytes = encoded_size(key, value, of_host);
   std::size_t count = 1;
-  for (const auto& [other_key, other_value] : items_) {
+  for (const auto& [other_key, other_value] : items()) {
     if (other_key != key) {
-      bytes += encoded_size(other_key, other_value, host_keys_.contains(other_key));
+      bytes += encoded_size(other_key, other_value, host_keys().contains(other_key));
       ++count;
     }
   }
@@ -174,48 +183,53 @@ Status LabelSet::put(std::string_view key, std::string_view value, bool of_host)
         fmt::format("labels take {} bytes with '{}', more than {}", bytes, key, kMaxLabelSetBytes),
         "shorten them, or ignore some with [docker] ignore_labels");
   }
-  items_.insert_or_assign(std::string(key), std::string(value));
+  Content& changed = own_content();
+  changed.items.insert_or_assign(std::string(key), std::string(value));
   if (of_host) {
-    host_keys_.emplace(key);
-  } else if (const auto known = host_keys_.find(key); known != host_keys_.end()) {
-    host_keys_.erase(known);
+    changed.host_keys.emplace(key);
+  } else if (const auto known = changed.host_keys.find(key); known != changed.host_keys.end()) {
+    changed.host_keys.erase(known);
   }
   return {};
 }
 
 const std::string* LabelSet::find(std::string_view key) const {
-  const auto found = items_.find(key);
-  return found == items_.end() ? nullptr : &found->second;
+  const auto found = items().find(key);
+  return found == items().end() ? nullptr : &found->second;
 }
 
 bool LabelSet::shares_a_label(const LabelSet& other) const {
-  return std::ranges::any_of(items_, [&](const auto& item) {
+  return std::ranges::any_of(items(), [&](const auto& item) {
     const std::string* value = other.find(item.first);
-    return value != nullptr && *value == item.second && !host_keys_.contains(item.first) &&
-           !other.host_keys_.contains(item.first);
+    return value != nullptr && *value == item.second && !host_keys().contains(item.first) &&
+           !other.host_keys().contains(item.first);
   });
 }
 
 bool LabelSet::same_labels(const LabelSet& other) const {
-  return has_own() && other.has_own() && items_ == other.items_;
+  return has_own() && other.has_own() && items() == other.items();
 }
 
 LabelSet LabelSet::own() const {
   LabelSet labels = all_as_own();
-  std::erase_if(labels.items_,
-                [this](const auto& item) { return host_keys_.contains(item.first); });
+  if (!host_keys().empty()) {
+    std::erase_if(labels.own_content().items,
+                  [this](const auto& item) { return host_keys().contains(item.first); });
+  }
   return labels;
 }
 
 LabelSet LabelSet::all_as_own() const {
-  LabelSet labels;
-  labels.items_ = items_;
+  LabelSet labels = *this;
+  if (!host_keys().empty()) {
+    labels.own_content().host_keys.clear();
+  }
   return labels;
 }
 
 std::string LabelSet::text() const {
   std::string text;
-  for (const auto& [key, value] : items_) {
+  for (const auto& [key, value] : items()) {
     text += fmt::format("{}{}={}", text.empty() ? "" : ",", key, value);
   }
   return text;
@@ -223,8 +237,8 @@ std::string LabelSet::text() const {
 
 std::string LabelSet::encode() const {
   std::string encoded;
-  for (const auto& [key, value] : items_) {
-    encoded.append(host_keys_.contains(key) ? 1 : 0, '=');
+  for (const auto& [key, value] : items()) {
+    encoded.append(host_keys().contains(key) ? 1 : 0, '=');
     encoded.append(key).append(1, '=').append(value).append(1, '\n');
   }
   return encoded;

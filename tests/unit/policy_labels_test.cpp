@@ -67,6 +67,26 @@ TEST(LabelSet, KeepsOneValueAKey) {
   EXPECT_EQ(labels, make({{"a", "3"}, {"b", "2"}}));
 }
 
+TEST(LabelSet, ACopyIsChangedAlone) {
+  const LabelSet before = make({{"app", "web"}, {"env", "prod"}});
+  LabelSet first = before;
+  LabelSet second = before;
+  ASSERT_TRUE(first.set("app", "db"));
+  ASSERT_TRUE(second.set_of_host("zone", "eu"));
+  EXPECT_EQ(before.text(), "app=web,env=prod");
+  EXPECT_EQ(first.text(), "app=db,env=prod");
+  EXPECT_EQ(second.text(), "app=web,env=prod,zone=eu");
+  EXPECT_EQ(second.own(), before);
+  EXPECT_EQ(second.own(), make({{"app", "web"}, {"env", "prod"}})) << "equal, though not shared";
+  EXPECT_EQ(second.all_as_own().host_keys().size(), 0U);
+  EXPECT_TRUE(second.host_keys().contains("zone"));
+  EXPECT_LT(first, before);
+  LabelSet moved = std::move(first);
+  EXPECT_EQ(moved.text(), "app=db,env=prod");
+  EXPECT_EQ(LabelSet(), LabelSet());
+  EXPECT_TRUE(LabelSet().empty());
+}
+
 TEST(LabelSet, TakesWhatDockerBrings) {
   LabelSet labels;
   EXPECT_TRUE(labels.set("maintainer", "NGINX Docker Maintainers <docker-maint@nginx.com>"));

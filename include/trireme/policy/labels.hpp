@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -42,9 +43,13 @@ struct Label {
 /// Labels are the workload's own, or [host] labels, which every workload of a host has. Selectors
 /// see no difference. The baseline does: a set without own labels matches nobody, and only own
 /// labels are a common label.
+///
+/// Copies share their content, since many places keep the labels of every workload; a change gives
+/// the changed copy a content of its own.
 class LabelSet {
  public:
   using Map = std::map<std::string, std::string, std::less<>>;
+  using Keys = std::set<std::string, std::less<>>;
 
   /// Adds or replaces. Errors, which leave the set as it was: invalid key, control characters in
   /// the value, set too large.
@@ -60,11 +65,11 @@ class LabelSet {
   /// Both have the same labels, whoever gave them, and each has an own one.
   [[nodiscard]] bool same_labels(const LabelSet& other) const;
   /// Own and [host] labels.
-  [[nodiscard]] const Map& items() const { return items_; }
-  [[nodiscard]] bool empty() const { return items_.empty(); }
+  [[nodiscard]] const Map& items() const { return content().items; }
+  [[nodiscard]] bool empty() const { return items().empty(); }
   /// Keys of [host] labels.
-  [[nodiscard]] const std::set<std::string, std::less<>>& host_keys() const { return host_keys_; }
-  [[nodiscard]] bool has_own() const { return items_.size() > host_keys_.size(); }
+  [[nodiscard]] const Keys& host_keys() const { return content().host_keys; }
+  [[nodiscard]] bool has_own() const { return items().size() > host_keys().size(); }
   /// Own labels only.
   [[nodiscard]] LabelSet own() const;
   /// All labels, as if they were own ones.
@@ -78,13 +83,27 @@ class LabelSet {
   /// error.
   [[nodiscard]] static Result<LabelSet> decode(std::string_view encoded);
 
-  auto operator<=>(const LabelSet&) const = default;
+  bool operator==(const LabelSet& other) const {
+    return content_ == other.content_ || content() == other.content();
+  }
+  std::strong_ordering operator<=>(const LabelSet& other) const {
+    return content_ == other.content_ ? std::strong_ordering::equal : content() <=> other.content();
+  }
 
  private:
+  struct Content {
+    Map items;
+    Keys host_keys;
+    bool operator==(const Content&) const = default;
+    std::strong_ordering operator<=>(const Content&) const = default;
+  };
+  [[nodiscard]] const Content& content() const { return content_ ? *content_ : kNone; }
+  /// To be changed: not shared with a copy.
+  [[nodiscard]] Content& own_content();
   [[nodiscard]] Status put(std::string_view key, std::string_view value, bool of_host);
 
-  Map items_;
-  std::set<std::string, std::less<>> host_keys_;
+  static const Content kNone;
+  std::shared_ptr<Content> content_;  // null: no labels
 };
 
 }  // namespace trireme::policy
