@@ -558,8 +558,8 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
 /// milliseconds): all of them at once wait for one, in turn they would for seven.
 Status Gate::install(std::uint32_t index, const Slot& slot) const {
   struct Update {
-    const char* name;
-    const Fd* map;
+    const char* name = nullptr;
+    const Fd* map = nullptr;
     int rc = 0;
   };
   std::array<Update, 7> updates = {{{"members", &slot.members},
@@ -584,9 +584,11 @@ Status Gate::install(std::uint32_t index, const Slot& slot) const {
       }
     }
   }
-  const auto failed = std::ranges::find_if(updates, [](const Update& u) { return u.rc != 0; });
-  return failed == updates.end() ? Status{}
-                                 : checked(failed->rc, "cannot put a policy in its place");
+  int rc = 0;
+  for (const Update& update : updates) {
+    rc = rc == 0 ? update.rc : rc;
+  }
+  return checked(rc, "cannot put a policy in its place");
 }
 
 Status Gate::prepare(const policy::Tables& tables, const policy::Elements& elements, bool audit) {

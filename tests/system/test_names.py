@@ -236,8 +236,7 @@ class Names(WorldCase):
     def test_who_takes_a_resolvers_port_over_is_not_heard(self):
         """While the flow is remembered: neither by the workload that asked, nor by the daemon."""
         self.host.explicit_reload(
-            POLICY
-            + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53"]\n'
+            POLICY + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53"]\n'
         )
         web = self.host.labelled("app=web")
         stranger = self.host.labelled("app=other")
