@@ -77,14 +77,18 @@ void CompilerState::release_address_class(AddressClasses::iterator found) {
   address_classes.erase(found);
 }
 
-CompilerState::Classes::iterator CompilerState::acquire_class(ClassKey key, std::uint32_t group) {
+CompilerState::Classes::iterator CompilerState::acquire_class(
+    ClassKey key, std::optional<Groups::iterator> group) {
   const auto [found, fresh] = classes.try_emplace(std::move(key));
   Class& klass = found->second;
   ++klass.users;
   if (fresh) {
     klass.id = class_ids.take();
     klass.key = &found->first;
-    klass.group = group;
+    if (group) {
+      klass.group = (*group)->second.id;
+      klass.group_key = &(*group)->first;
+    }
     index(klass, true);
     connect(klass);
   }

@@ -97,9 +97,16 @@ CompilerState::Identities::iterator CompilerState::acquire_identity(const LabelS
   identity.labels = labels;
   count_labels(labels, true);
   const Signature signature = rules.match(labels);
-  std::uint32_t class_group = 0;
+  ClassKey class_of = class_key(labels, signature);
+  std::optional<Groups::iterator> class_group;
   if (auto key = group_key(labels, signature)) {
     const bool of_class = key->kind != GroupKey::Kind::identity;
+    // Identities of one class differ in what comes from their host alone. All are in its group:
+    // another label may be the commonest by now.
+    if (const auto known = classes.find(class_of);
+        known != classes.end() && known->second.group_key != nullptr) {
+      key = *known->second.group_key;
+    }
     const auto [group, fresh_group] = groups.try_emplace(std::move(*key));
     if (fresh_group) {
       group->second.id = group_ids.take();
@@ -107,9 +114,9 @@ CompilerState::Identities::iterator CompilerState::acquire_identity(const LabelS
     }
     ++group->second.users;
     identity.group = group;
-    class_group = of_class ? group->second.id : 0;
+    class_group = of_class ? std::optional(group) : std::nullopt;
   }
-  identity.klass = acquire_class(class_key(labels, signature), class_group);
+  identity.klass = acquire_class(std::move(class_of), class_group);
   return place;
 }
 

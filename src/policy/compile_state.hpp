@@ -56,7 +56,8 @@ struct CompilerState {
     bool unlabelled = false;  // of addresses
     const ClassKey* key = nullptr;
     std::uint32_t group = 0;
-    std::size_t users = 0;  // identities; of addresses: intervals and names
+    const GroupKey* group_key = nullptr;  // of that group
+    std::size_t users = 0;                // identities; of addresses: intervals and names
     std::map<Class*, Profiles::Handle> out;
     std::set<Class*> in;
   };
@@ -99,7 +100,7 @@ struct CompilerState {
   // compile_classes.cpp
   void make_tables();
   std::vector<AddressInterval> addresses(Entity::Kind kind, Address::Family family);
-  Classes::iterator acquire_class(ClassKey key, std::uint32_t group);
+  Classes::iterator acquire_class(ClassKey key, std::optional<Groups::iterator> group);
   void release_class(Classes::iterator place);
   AddressClasses::iterator acquire_address_class(Signature signature);
   void release_address_class(AddressClasses::iterator place);

@@ -131,6 +131,37 @@ TEST(CompileJudge, ADenyingRuleKeepsItsTwoSidesOutOfOneGroup) {
   }
 }
 
+// The third has the first's own labels, and comes when most have another of them.
+TEST(CompileJudge, HostLabelsPartNobodyWithTheSameLabels) {
+  Builder builder(Baseline::any_common_label);
+  Compiler compiler(builder.policy, 1);
+  const std::map<std::string, std::string> all[] = {
+      {{"app", "web"}, {"env", "dev"}},
+      {{"env", "dev"}},
+      {{"app", "web"}, {"env", "dev"}, {"=zone", "a"}},
+      {{"app", "web"}, {"env", "dev"}, {"=zone", "b"}}};
+  for (Number i = 0; i < 4; ++i) {
+    compiler.add(kFirstNumber + i, labelled(all[i]));
+  }
+  const auto expect_all = [&](Number first) {
+    for (Number from = first; from < 4; ++from) {
+      for (Number to = first; to < 4; ++to) {
+        EXPECT_TRUE(judge(compiler.tables(), compiler.elements(),
+                          {.number = kFirstNumber + from, .address = {}},
+                          {.number = kFirstNumber + to, .address = {}}, kTcp, 80))
+            << from << " to " << to;
+      }
+    }
+  };
+  expect_all(0);
+  compiler.remove(kFirstNumber);  // who chose the group
+  expect_all(1);
+  for (Number i = 1; i < 4; ++i) {
+    compiler.remove(kFirstNumber + i);
+  }
+  EXPECT_EQ(compiler.elements(), Elements{});
+}
+
 TEST(CompileSize, DefaultAuditAddsNothing) {
   Builder builder(Baseline::same_labels);
   builder.policy->mode = Mode::audit;
