@@ -105,15 +105,18 @@ bool Watcher::poll() {
   return changed || rearmed;
 }
 
-/// What tells a changed file or directory from what it was.
+/// What tells a changed file from what it was. Of a directory only which one it is: what else is
+/// made in it concerns nobody here.
 std::string Watcher::fingerprint() const {
   std::string text;
   const auto add = [&text](const fs::path& path) {
     struct stat status = {};
     const bool there = ::stat(path.c_str(), &status) == 0;
-    text += fmt::format("{} {} {} {} {}.{} {}.{} {:o}\n", path.string(), there, status.st_ino,
-                        status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
-                        status.st_ctim.tv_sec, status.st_ctim.tv_nsec, status.st_mode);
+    text += fmt::format("{} {} {} {:o}", path.string(), there, status.st_ino, status.st_mode);
+    text += S_ISDIR(status.st_mode) ? "\n"
+                                    : fmt::format(" {} {}.{} {}.{}\n", status.st_size,
+                                                  status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
+                                                  status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
   };
   for (const auto& [directory, interest] : survey()) {
     for (const std::string& name : interest.names) {

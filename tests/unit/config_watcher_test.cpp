@@ -175,6 +175,9 @@ TEST_F(Watch, PollingSeesWhatWatchingSees) {
   write("host.key");
   EXPECT_TRUE(watcher_->poll());
   EXPECT_FALSE(watcher_->poll());
+  write("policy.d/a.toml.swp");
+  write("notes");
+  EXPECT_FALSE(watcher_->poll()) << "that a directory has changed says nothing";
 }
 
 TEST_F(Watch, DropInDirectoriesComeAndGo) {
