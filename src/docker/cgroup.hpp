@@ -28,8 +28,9 @@ enum class EngineKind : std::uint8_t { docker, podman };
 /// none. Only the parent tells whether such a directory is a container's.
 [[nodiscard]] std::string id_of_directory(std::string_view name);
 /// Whether the daemon hears of the birth of a container's cgroup and takes it for one: it is a
-/// scope below slices alone, or in the parent of a cgroupfs driver. No other can be shut before its
-/// engine tells of it. Those of rootless engines are below a service.
+/// scope below slices alone, or in the parent of a cgroupfs driver. Any other cgroup can be
+/// quarantined only after its engine has reported the container. Those of rootless engines are
+/// below a service.
 [[nodiscard]] bool is_taken_at_birth(const std::string& path);
 /// `path` up to the directory that bears the container's id: its processes may have gone to cgroups
 /// below it. Empty where none does.

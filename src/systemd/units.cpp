@@ -215,7 +215,7 @@ std::string UnitSource::status() const {
   });
   return std::to_string(units) + " running, " + std::to_string(patterns) +
          (patterns == 1 ? " pattern" : " patterns") + (problem_.empty() ? "" : "; " + problem_) +
-         (silence_.empty() ? "" : "; " + silence_);
+         (unanswered_.empty() ? "" : "; " + unanswered_);
 }
 
 }  // namespace trireme::systemd

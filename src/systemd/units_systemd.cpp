@@ -111,7 +111,7 @@ void UnitSource::looked(Result<UnitView> view) {
 
 void UnitSource::take(Result<UnitView> view) {
   if (!view) {
-    note_silence(view.error().message);
+    note_unanswered(view.error().message);
     return;
   }
   for (const std::string& warning : view->warnings) {
@@ -120,16 +120,16 @@ void UnitSource::take(Result<UnitView> view) {
     }
   }
   view_ = std::move(*view);
-  std::string silence;
+  std::string unanswered;
   if (!view_.unanswered.empty()) {
     const auto& [unit, error] = *view_.unanswered.begin();
-    silence = "nothing new is known of " + unit +
-              (view_.unanswered.size() == 1
-                   ? ""
-                   : " and " + std::to_string(view_.unanswered.size() - 1) + " more") +
-              ": " + error;
+    unanswered = "nothing new is known of " + unit +
+                 (view_.unanswered.size() == 1
+                      ? ""
+                      : " and " + std::to_string(view_.unanswered.size() - 1) + " more") +
+                 ": " + error;
   }
-  note_silence(silence);
+  note_unanswered(unanswered);
   write_drop_ins();
   // A name that systemd has no more makes no workload anybody's; where it has not told of one, that
   // may be the name of any.
@@ -140,21 +140,21 @@ void UnitSource::take(Result<UnitView> view) {
   offer_cgroups();
 }
 
-/// What systemd does not tell is asked for again, less and less often.
-void UnitSource::note_silence(const std::string& what) {
+/// Queries that failed are repeated, with a pause that doubles up to kMostPatience.
+void UnitSource::note_unanswered(const std::string& what) {
   if (what.empty()) {
-    if (!silence_.empty()) {
+    if (!unanswered_.empty()) {
       spdlog::info("[[unit]]: systemd answers again");
     }
     patience_ = kPause;
   } else {
-    if (silence_ != what) {
+    if (unanswered_ != what) {
       spdlog::warn("[[unit]]: {}; asking again", what);
     }
     again_ = Clock::now() + patience_;
     patience_ = std::min<Clock::duration>(2 * patience_, kMostPatience);
   }
-  silence_ = what;
+  unanswered_ = what;
 }
 
 void UnitSource::write_drop_ins() {

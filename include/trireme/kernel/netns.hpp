@@ -42,10 +42,10 @@ class Netns {
 /// no later one gets again; before, the inode number.
 [[nodiscard]] std::uint64_t netns_cookie();
 
-/// Whether the calling thread's network namespace has a device that is up, other than lo. One of
-/// tun(4) leads to whoever holds its descriptor, a VPN's for one. It does not count in a network
-/// namespace of another user namespace than ours: there a process of the user who made both passes
-/// on what it gets as its own (slirp4netns, pasta). Errors: the kernel does not list them.
+/// Whether the calling thread's network namespace has a device that is up, other than lo. A tun(4)
+/// device counts, because it leads to the process that holds its descriptor (a VPN), except where
+/// another user namespace owns the network namespace: there the packets leave as those of a process
+/// of the same user (slirp4netns, pasta). Errors: the kernel does not list the devices.
 [[nodiscard]] Result<bool> leads_out();
 
 /// Every network namespace that some process is in, but the calling thread's.

@@ -108,7 +108,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void look();
   void looked(Result<UnitView> view);
   void take(Result<UnitView> view);
-  void note_silence(const std::string& what);
+  void note_unanswered(const std::string& what);
   void write_drop_ins();
 
   sd_event* loop_;
@@ -127,9 +127,9 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   bool news_ = false;                       // of units that the next look may find
   Clock::time_point looked_;                // when the last look began; ended, where it has
   Clock::duration pause_ = kPause;          // after that, until the next for news
-  std::optional<Clock::time_point> again_;  // when to ask again for what systemd has not told
+  std::optional<Clock::time_point> again_;  // when to repeat the queries that failed
   Clock::duration patience_ = kPause;       // until then
-  std::string silence_;                     // what it has not told, for status()
+  std::string unanswered_;  // the units that systemd failed to describe, for status()
   sd_event_source* timer_ = nullptr;
   bool asked_ = false;                          // systemd was told of drop-ins by this object
   bool reload_due_ = false;                     // it has not read all of them
