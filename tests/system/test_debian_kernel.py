@@ -1,7 +1,6 @@
 """The local path, the token path, datagrams and names on Debian's own kernel, with the cgroupfs
 driver: one that has nf_tables' native `queue`."""
 
-import shutil
 import unittest
 
 from tests.system import undo, vm
@@ -46,10 +45,7 @@ MODULES = (
 
 class DebianKernel(unittest.TestCase):
     def test_both_paths(self):
-        for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
-            self.assertIsNotNone(
-                shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it"
-            )
+        vm.require_programs(self)
         scratch = undo.Undo()
         self.addCleanup(scratch.run)
         kernel = vm.fetch_kernel(ROOT + "/build/debian-kernel")

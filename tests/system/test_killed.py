@@ -153,7 +153,7 @@ class Killed(HostCase):
         for number, moment in enumerate(self.moments(self.start_takes)):
             before = self.enforced()
             self.host.spawn()
-            time.sleep(moment)
+            time.sleep(moment)  # how long it lives is what is tried; nothing is awaited
             self.kill()
             unfinished += self.enforced() == before
             # What it starts from: as often what a start has left, as what a whole life has.
@@ -172,7 +172,7 @@ class Killed(HostCase):
         for number, moment in enumerate(self.moments(time.monotonic() - began)):
             self.host.write("policy.toml", LARGER if number % 2 else OPEN)
             self.host.daemon.send_signal(signal.SIGHUP)
-            time.sleep(moment)
+            time.sleep(moment)  # how far it gets is what is tried; nothing is awaited
             self.kill()
             self.host.start()
         self.host.explicit_reload(OPEN)

@@ -1,6 +1,5 @@
 """Kernels that are too old, for all of it or for a part: what cannot be had is said at the start."""
 
-import shutil
 import unittest
 
 from tests.system import undo, vm
@@ -10,10 +9,7 @@ from tests.system.host import LONG, ROOT, Host
 class TooOld(unittest.TestCase):
     @unittest.skipUnless(LONG, "long: boots the kernel of Debian 11")
     def test_linux_5_10(self):
-        for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
-            self.assertIsNotNone(
-                shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it"
-            )
+        vm.require_programs(self)
         scratch = undo.Undo()
         self.addCleanup(scratch.run)
         kernel = vm.fetch_kernel(ROOT + "/build/debian-11-kernel", "bullseye")

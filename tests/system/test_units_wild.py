@@ -2,6 +2,7 @@
 systemd keeps or opens, names that mean nothing here."""
 
 import re
+import time
 import unittest
 
 from tests.system import waiting
@@ -358,11 +359,12 @@ class WildUnits(LabCase):
         """More than one turn of the self-check looks at, after the time in which starts are looked
         at all the time."""
         self.blue_link()
+        self.lab.must("mkfifo /run/go")
         crowd = self.lab.popen(
             ["trirun", "--label", "app=crowd", "--unit", "crowd", "--", "sh", "-c"]
             + [
-                "for each in $(seq 600); do sleep 999 & done; until test -e /run/go; do sleep 1;"
-                " done; ip netns exec blue sleep 999 & echo $! >/run/last; wait"
+                "for each in $(seq 600); do sleep 999 & done; read go </run/go;"
+                " ip netns exec blue sleep 999 & echo $! >/run/last; wait"
             ]
         )
         self.addCleanup(crowd.wait)
@@ -371,7 +373,11 @@ class WildUnits(LabCase):
         waiting.until(
             lambda: int(self.lab.sh(f"wc -l <{procs}").stdout or 0) > 600, "they run", seconds=60
         )
-        self.lab.must("sleep 3; touch /run/go")
+        began = self.lab.must("systemctl show -P ActiveEnterTimestampMonotonic crowd.scope")
+        waiting.until(
+            lambda: time.monotonic() - int(began) / 1e6 > 2, "it is no longer looked at as a start"
+        )
+        self.lab.must("echo >/run/go")
         waiting.until(lambda: self.state("crowd.scope") == "quarantined", "the last is found")
         self.lab.must("kill $(cat /run/last)")
         waiting.until(lambda: self.state("crowd.scope") == "enforced", "all have been looked at")
@@ -383,9 +389,9 @@ class WildUnits(LabCase):
             + ["echo $$ >/sys/fs/cgroup/elsewhere/cgroup.procs; exec sleep 999"]
         )
         self.addCleanup(
-            self.lab.sh,
-            "kill $(cat /sys/fs/cgroup/elsewhere/cgroup.procs); sleep 0.2;"
-            " rmdir /sys/fs/cgroup/elsewhere",
+            waiting.until,
+            lambda: self.lab.sh("rmdir /sys/fs/cgroup/elsewhere").returncode == 0,
+            "its processes have gone",
         )
         self.addCleanup(leaves.wait)
         self.addCleanup(self.lab.sh, "kill $(cat /sys/fs/cgroup/elsewhere/cgroup.procs)")

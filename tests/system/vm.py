@@ -71,6 +71,13 @@ busybox poweroff -f
 """
 
 
+def require_programs(case):
+    for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
+        case.assertIsNotNone(
+            shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it"
+        )
+
+
 def _sources(release):
     """Where this machine's packages are from, for another release of Debian."""
     found = subprocess.run(

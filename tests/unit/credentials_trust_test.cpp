@@ -35,6 +35,19 @@ class TrustTest : public testing::Test {
   }
   [[nodiscard]] Der leaf(const CertificateSpec& spec = {}) { return authority_.issue(spec, key_); }
 
+  /// The limits of a certificate with these extensions; nullopt where it is malformed.
+  [[nodiscard]] std::optional<LabelConstraints> constraints(
+      const std::vector<Extension>& extensions) {
+    CertificateSpec spec;
+    spec.extensions.insert(spec.extensions.end(), extensions.begin(), extensions.end());
+    const Der der = leaf(spec);
+    if (judge(der) != kTrusted) {
+      EXPECT_EQ(judge(der), kMalformed);
+      return std::nullopt;
+    }
+    return trust_->verify(CertificateType, der, now()).value()->constraints;
+  }
+
   /// What becomes of it: "trusted", or why not. A certificate that is believed is plausible.
   [[nodiscard]] static std::string judge(const Trust& trust, const Der& der, Time at = now()) {
     const auto peer = trust.verify(CertificateType, der, at);
@@ -224,17 +237,6 @@ TEST_F(TrustTest, NamesComeFromTheAlternativeName) {
 }
 
 TEST_F(TrustTest, LabelConstraints) {
-  const auto constraints =
-      [this](const std::vector<Extension>& extensions) -> std::optional<LabelConstraints> {
-    CertificateSpec spec;
-    spec.extensions.insert(spec.extensions.end(), extensions.begin(), extensions.end());
-    const Der der = leaf(spec);
-    if (judge(der) != kTrusted) {
-      EXPECT_EQ(judge(der), kMalformed);
-      return std::nullopt;
-    }
-    return trust_->verify(CertificateType, der, now()).value()->constraints;
-  };
   const auto set = [](const std::string& encoded) {
     return policy::LabelSet::decode(encoded).value();
   };
@@ -273,14 +275,8 @@ TEST_F(TrustTest, LabelConstraintsOfTheFirstVersion) {
   const auto patterns =
       [this](
           const std::vector<Extension>& extensions) -> std::optional<std::vector<policy::Label>> {
-    CertificateSpec spec;
-    spec.extensions.insert(spec.extensions.end(), extensions.begin(), extensions.end());
-    const Der der = leaf(spec);
-    if (judge(der) != kTrusted) {
-      EXPECT_EQ(judge(der), kMalformed);
-      return std::nullopt;
-    }
-    return trust_->verify(CertificateType, der, now()).value()->constraints.patterns();
+    const auto limits = constraints(extensions);
+    return limits ? std::optional(limits->patterns()) : std::nullopt;
   };
   const Extension now = labels({"app=web"});
   const Extension former = labels({"app=web"}, false, kFormerLabelsExtension);

@@ -4,6 +4,20 @@
 namespace trireme::handshake {
 namespace {
 
+/// Lets these workloads reach the server's address, whoever is there.
+policy::Policy without_proof(const std::string& from) {
+  policy::Policy policy;
+  policy.networks.push_back({.name = "dns",
+                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
+                             .names = {},
+                             .where = {}});
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse(from).value());
+  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
+  policy.rules.push_back(rule);
+  return policy;
+}
+
 TEST_F(DatagramTest, AuthorisesBothEndsByProof) {
   const Packet asked = hello();
   EXPECT_EQ(client.port.numbers.front(), kControlPriority | End::kNumber);
@@ -116,16 +130,7 @@ TEST_F(DatagramTest, SilenceIsRefusedAfterThreeSecondsWithPauses) {
 }
 
 TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
-  policy::Policy policy;
-  policy.networks.push_back({.name = "dns",
-                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
-                             .names = {},
-                             .where = {}});
-  policy::Rule rule;
-  rule.from.emplace_back(policy::Selector::parse("*").value());
-  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
-  policy.rules.push_back(rule);
-  client.set_policy(policy);
+  client.set_policy(without_proof("*"));
   std::ignore = hello();
   for (int waited = 0; waited < 900; waited += 50) {
     EXPECT_TRUE(client.port.verdicts.empty());
@@ -146,16 +151,7 @@ TEST_F(DatagramTest, APeerThatPolicyAllowsWithoutProofWaitsLess) {
 
 /// Though policy would let its labels through without proof.
 TEST_F(DatagramTest, AWorkloadThatEndsWhileItsHelloWaitsIsRefused) {
-  policy::Policy policy;
-  policy.networks.push_back({.name = "dns",
-                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
-                             .names = {},
-                             .where = {}});
-  policy::Rule rule;
-  rule.from.emplace_back(policy::Selector::parse("app=web").value());
-  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
-  policy.rules.push_back(rule);
-  client.set_policy(policy);
+  client.set_policy(without_proof("app=web"));
   const auto identity = [](const std::string& labels) {
     return std::make_shared<const LocalIdentity>(End::kNumber, label_set(labels));
   };
@@ -183,16 +179,7 @@ TEST_F(DatagramTest, AWorkloadThatEndsWhileItsHelloWaitsIsRefused) {
 
 /// What was let through without proof was let through for those labels.
 TEST_F(DatagramTest, AFlowWithoutProofEndsWithItsWorkload) {
-  policy::Policy policy;
-  policy.networks.push_back({.name = "dns",
-                             .cidrs = {policy::Prefix::parse("10.0.0.2/32").value()},
-                             .names = {},
-                             .where = {}});
-  policy::Rule rule;
-  rule.from.emplace_back(policy::Selector::parse("*").value());
-  rule.to.emplace_back(policy::Entity{policy::Entity::Kind::network, 0});
-  policy.rules.push_back(rule);
-  client.set_policy(policy);
+  client.set_policy(without_proof("*"));
   std::ignore = hello();
   for (int waited = 0; waited < 1000; waited += 50) {
     client.pass(50);

@@ -269,14 +269,22 @@ class UnitsTest : public workload::test::CgroupTest {
     std::fflush(nullptr);
     return HasFailure() ? 1 : 0;
   }
+
+ protected:
+  /// mariadb.service runs, and is a workload by an entry that names it mysql.service; its cgroup.
+  std::string enforce_by_alias() {
+    systemd_->add("mariadb.service", {"mariadb.service", "mysql.service"});
+    look_after([&] { configure({"mysql.service"}); });
+    std::string path = make("mariadb.service");
+    EXPECT_TRUE(await([&] { return is_enforced(path); }));
+    return path;
+  }
 };
 
 TEST_F(UnitsTest, WhatSystemdDoesNotAnswerAboutStaysAsItWas) {
   with_systemd([&] {
-    systemd_->add("mariadb.service", {"mariadb.service", "mysql.service"});
-    look_after([&] { configure({"mysql.service"}); });
-    const std::string path = make("mariadb.service");
-    ASSERT_TRUE(await([&] { return is_enforced(path); }));
+    const std::string path = enforce_by_alias();
+    ASSERT_TRUE(is_enforced(path));
     systemd_->fail_about("mysql.service");
     look_after([&] { configure({"mysql.service", "other.service"}); });
     EXPECT_TRUE(is_enforced(path));
@@ -296,10 +304,8 @@ TEST_F(UnitsTest, WhatSystemdDoesNotAnswerAboutStaysAsItWas) {
 
 TEST_F(UnitsTest, WhatIsNotKnownReleasesNobody) {
   with_systemd([&] {
-    systemd_->add("mariadb.service", {"mariadb.service", "mysql.service"});
-    look_after([&] { configure({"mysql.service"}); });
-    const std::string path = make("mariadb.service");
-    ASSERT_TRUE(await([&] { return is_enforced(path); }));
+    const std::string path = enforce_by_alias();
+    ASSERT_TRUE(is_enforced(path));
     // A restart: nothing but the record is known.
     systemd_->fail_about("mysql.service");
     begin();
