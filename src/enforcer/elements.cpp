@@ -123,7 +123,7 @@ void write_numbers(NftBatch& batch, const std::vector<policy::Number>& numbers, 
   write(batch, sets().selves, selves, remove);
 }
 
-void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers) {
+void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers, bool remove) {
   std::vector<NftElement> four;
   std::vector<NftElement> six;
   for (const policy::Prefix& prefix : speakers) {
@@ -141,8 +141,8 @@ void write_speakers(NftBatch& batch, const std::vector<policy::Prefix>& speakers
           {.key = NftBytes().add_raw({after.bytes.data(), after.size()}), .interval_end = true});
     }
   }
-  write(batch, sets().speakers4, four, false);
-  write(batch, sets().speakers6, six, false);
+  write(batch, sets().speakers4, four, remove);
+  write(batch, sets().speakers6, six, remove);
 }
 
 void flush_tables(NftBatch& batch) {
@@ -150,6 +150,11 @@ void flush_tables(NftBatch& batch) {
        {&sets().local4, &sets().local6, &sets().remote4, &sets().remote6, &sets().ports}) {
     batch.flush_set(*set);
   }
+}
+
+void write_steady(NftBatch& batch) {
+  batch.add_elements(sets().steady, std::array{NftElement{.key = NftBytes::u8(NFPROTO_IPV4)},
+                                               NftElement{.key = NftBytes::u8(NFPROTO_IPV6)}});
 }
 
 void write_refusal(NftBatch& batch, const policy::Policy& policy) {

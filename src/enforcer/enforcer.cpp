@@ -1,5 +1,8 @@
 #include "trireme/enforcer/enforcer.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 #include "learned_names.hpp"
 #include "trireme/enforcer/elements.hpp"
 
@@ -65,6 +68,7 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_
   }
   if (live_) {
     const policy::Delta delta = policy::difference(compiler_.elements(), next.elements());
+    begin_exchange();
     NftBatch batch(kTable);
     flush_tables(batch);
     write_tables(batch, next.tables(), next.first_id());
@@ -78,6 +82,9 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_
     batch.flush_set(sets().answers);
     write_answers(batch, *policy);
     Status committed = socket_.commit(std::move(batch));
+    if (committed) {
+      committed = end_exchange();
+    }
     const auto exchange = [&] {
       std::swap(policy_, policy);
       std::swap(compiler_, next);
@@ -88,6 +95,7 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_
       committed = write_everything();
       exchange();  // as below
       if (!committed && on_error == OnError::keep_old) {
+        std::ignore = end_exchange();  // else the table is gone, and written anew
         return committed;
       }
     }
@@ -108,10 +116,17 @@ Status Enforcer::set_speakers(std::vector<policy::Prefix> speakers) {
   if (!live_) {
     return {};
   }
+  const auto without = [](const std::vector<policy::Prefix>& from,
+                          const std::vector<policy::Prefix>& others) {
+    std::vector<policy::Prefix> rest;
+    std::ranges::copy_if(from, std::back_inserter(rest), [&](const policy::Prefix& prefix) {
+      return std::ranges::find(others, prefix) == others.end();
+    });
+    return rest;
+  };
   NftBatch batch(kTable);
-  batch.flush_set(sets().speakers4);
-  batch.flush_set(sets().speakers6);
-  write_speakers(batch, speakers_);
+  write_speakers(batch, without(speakers, speakers_), true);
+  write_speakers(batch, without(speakers_, speakers), false);
   Status committed =
       behind_ ? fail("the table is not up to date") : socket_.commit(std::move(batch));
   if (!committed) {

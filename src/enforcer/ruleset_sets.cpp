@@ -77,6 +77,7 @@ Sets make() {
   sets.enter_in_net = verdicts("enter_in_net", SetType::nfproto, 1);
   sets.refusal = verdicts("refusal", SetType::nfproto, 1);
   sets.auditing = set_of("auditing", {SetType::nfproto}, 1);
+  sets.steady = set_of("steady", {SetType::nfproto}, 1);
   sets.owner = numbers("owner", {SetType::nfproto}, 1);
   sets.speakers4 = set_of("speakers4", {SetType::ipv4_addr}, 4);
   sets.speakers4.interval = true;
@@ -96,13 +97,13 @@ Sets make() {
 
 }  // namespace
 
-std::array<const NftSet*, 35> Sets::all() const {
+std::array<const NftSet*, 36> Sets::all() const {
   return {&workloads,    &groups,       &classes,       &same,          &pairs,       &ports,
           &outcomes,     &ends,         &local4,        &local6,        &remote4,     &remote6,
           &local_named4, &local_named6, &remote_named4, &remote_named6, &named4,      &named6,
           &answers,      &source,       &destination,   &enter_out_net, &enter_in_lo, &enter_in_net,
           &refusal,      &auditing,     &owner,         &speakers4,     &speakers6,   &neighbours,
-          &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused};
+          &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused,     &steady};
 }
 
 const Sets& sets() {

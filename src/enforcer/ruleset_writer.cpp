@@ -98,6 +98,13 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
                             .comment("audit: first an answer of " + source.text() + " to " +
                                      destination.text())));
   rule(chain, std::move(audited(1).go_to("refuse").comment("audit: answers")));
+  // While sets are exchanged what is not found may be there all the same: see
+  // Enforcer::begin_exchange().
+  rule(chain, std::move(NftRule()
+                            .meta(NFT_META_NFPROTO, 0)
+                            .not_in(sets().steady.name, 0)
+                            .drop()
+                            .comment("sets are being exchanged: TCP repeats it")));
   NftRule log;
   const auto load = [&log](const End& end, std::uint32_t reg) {
     if (end.numbered()) {

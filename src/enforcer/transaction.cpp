@@ -27,7 +27,26 @@ void write_owner(NftBatch& batch, Number number) {
 
 }  // namespace
 
+/// The kernel exchanges rules and plain sets at one moment, sets of intervals only when it has gone
+/// through the whole transaction, milliseconds later: until then it finds none of their elements,
+/// neither old nor new ones. Who is not found is not refused meanwhile: dropped without a word, so
+/// that TCP repeats it. Where this is cut off it stays so until the next start.
+void Enforcer::begin_exchange() {
+  NftBatch batch(kTable);
+  batch.flush_set(sets().steady);
+  std::ignore = socket_.commit(std::move(batch));  // there may be no table, or a former version's
+}
+
+Status Enforcer::end_exchange() {
+  NftBatch batch(kTable);
+  write_steady(batch);
+  const Status committed = socket_.commit(std::move(batch));
+  behind_ = behind_ || !committed;
+  return committed;
+}
+
 Status Enforcer::write_everything() {
+  begin_exchange();
   NftBatch batch(kTable);
   write_ruleset(batch, layout_);
   write_refusal(batch, *policy_);
@@ -57,12 +76,13 @@ Status Enforcer::write_everything() {
   if (layout_.owned && owner) {
     write_owner(batch, *owner);
   }
-  write_speakers(batch, speakers_);
+  write_speakers(batch, speakers_, false);
   write_depth(batch, depth());
-  const Status committed = socket_.commit(std::move(batch));
+  Status committed = socket_.commit(std::move(batch));
   behind_ = !committed;
   if (committed) {
     written_depth_ = depth();
+    committed = end_exchange();
   }
   return committed;
 }

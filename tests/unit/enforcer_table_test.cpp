@@ -303,6 +303,40 @@ TEST_F(EnforcerTable, AReloadDecidesAtOnce) {
   }
 }
 
+TEST_F(EnforcerTable, WhatIsNotFoundWhileSetsAreExchangedIsNotRefused) {
+  const std::string web = make("web");
+  const std::string more = make("more");
+  const std::string db = make("db");
+  const Fd listener = listen_in(web);
+  enrol(web, labelled("app", "web"));
+  enrol(more, labelled("app", "web"));
+  enrol(db, labelled("app", "db"));
+  ASSERT_TRUE(start());
+  const auto connect_shortly = [&](const std::string& from) {
+    const Fd fd = socket_in(from);
+    const timeval patience{.tv_sec = 0, .tv_usec = 100'000};
+    EXPECT_EQ(::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), 0);
+    return connect(fd, port_of(listener));
+  };
+  const auto unsettle = [] {
+    auto socket = kernel::NftSocket::open();
+    ASSERT_TRUE(socket);
+    kernel::NftBatch batch(kTable);
+    batch.flush_set(sets().steady);
+    ASSERT_TRUE(socket->commit(std::move(batch)));
+  };
+  EXPECT_EQ(connect_shortly(db), ECONNREFUSED);
+  for (const std::function<bool()>& exchange : std::array<std::function<bool()>, 2>{
+           [&] { return apply(std::make_shared<policy::Policy>()).has_value(); },
+           [&] { return enforcer_->repair().has_value(); }}) {
+    unsettle();
+    EXPECT_EQ(connect_shortly(db), EINPROGRESS) << "TCP repeats its request";
+    EXPECT_EQ(connect_shortly(more), 0) << "what is allowed passes";
+    ASSERT_TRUE(exchange());
+    EXPECT_EQ(connect_shortly(db), ECONNREFUSED);
+  }
+}
+
 TEST_F(EnforcerTable, AuditModeBeginsAndEndsWithAReload) {
   const std::string web = make("web");
   const std::string db = make("db");

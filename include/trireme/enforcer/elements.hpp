@@ -21,10 +21,13 @@ void write_numbers(kernel::NftBatch& batch, const std::vector<policy::Number>& n
                    bool remove);
 
 /// Addresses at which tokens are expected; the sets are new or flushed.
-void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& speakers);
+void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& speakers,
+                    bool remove);
 
 /// What happens to refused packets; the map and the set are new or flushed.
 void write_refusal(kernel::NftBatch& batch, const policy::Policy& policy);
+/// From here on refusals are logged and answered.
+void write_steady(kernel::NftBatch& batch);
 
 /// An address that is in networks by a DNS name.
 struct NamedAddress {

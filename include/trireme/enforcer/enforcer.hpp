@@ -161,6 +161,8 @@ class Enforcer final : public workload::Enforcement {
   Status write_names(const std::set<policy::Address>& written,
                      const std::set<policy::Address>& gone);
   Status write_everything();
+  void begin_exchange();
+  Status end_exchange();
   void note_unsettled(const workload::CgroupRef& cgroup);
   void remember(std::uint64_t cgroup_id, Member member);
   void note_owner(const workload::CgroupRef& cgroup);

@@ -48,6 +48,7 @@ struct Sets {
       enter_in_net;                     // family -> chain of the deepest level in use
   kernel::NftSet refusal;               // family -> chain: what [defaults] refuse and mode say
   kernel::NftSet auditing;              // family: [defaults] mode is audit
+  kernel::NftSet steady;                // family: no sets are being exchanged
   kernel::NftSet owner;                 // family -> number of the workload that has the namespace
   kernel::NftSet speakers4, speakers6;  // addresses whose peers are expected to speak tokens
   kernel::NftSet neighbours;            // ICMPv6 types of neighbour and router discovery, and MLD
@@ -57,7 +58,7 @@ struct Sets {
   kernel::NftSet
       refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 35> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 36> all() const;
 };
 
 [[nodiscard]] const Sets& sets();
