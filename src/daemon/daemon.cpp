@@ -297,6 +297,9 @@ Status Daemon::enforce() {
   if (Status written = points_->start(); !written) {
     return written;
   }
+  if (verifier::Verifier* verifier = tokens_->verifier()) {
+    verifier->open_queues();
+  }
   int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, 0, 0,
                                       on_second_look, this);
   rc = rc < 0 ? rc : sd_event_source_set_enabled(second_look_, SD_EVENT_OFF);
@@ -369,6 +372,9 @@ Status Daemon::run() {
                settings_->policy()->rules.size(), registry_->size(), scopes_->name());
   const int rc = sd_event_loop(loop_.get());
   sd_notify(0, "STOPPING=1");
+  if (verifier::Verifier* verifier = tokens_->verifier()) {
+    verifier->finish();
+  }
   spdlog::info("ended; table inet {} stays and goes on enforcing what it knew", enforcer::kTable);
   return event_error("the event loop failed", rc);
 }

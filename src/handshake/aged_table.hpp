@@ -93,6 +93,17 @@ class AgedTable {
     const Index slot = lists_.at(list).oldest;
     return slot == kNone ? nullptr : &slots_[slot].entry;
   }
+  /// Whether any that came on this list after `since` is such.
+  template <typename Which>
+  [[nodiscard]] bool any_since(std::size_t list, Milliseconds since, const Which& which) const {
+    for (Index slot = lists_.at(list).newest; slot != kNone && slots_[slot].entry.since > since;
+         slot = slots_[slot].older) {
+      if (which(slots_[slot].entry)) {
+        return true;
+      }
+    }
+    return false;
+  }
   /// The one to be given up for another, where the table is full; null where it is not.
   [[nodiscard]] Entry* surplus() {
     const Index slot = is_full() ? shares_.victim() : kNone;

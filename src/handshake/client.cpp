@@ -73,6 +73,9 @@ Answer Engine::State::ask(const Packet& packet) {
     table.enter(handshake, Phase::open, packet.now.monotonic);
     return accept(Ruling::pass);
   }
+  if (is_finishing) {
+    return leave_to_next();
+  }
   const auto local = locals.find(packet.number());
   if (local == locals.end()) {
     Event told = event(packet, Role::client, nullptr);

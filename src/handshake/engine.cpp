@@ -65,6 +65,12 @@ Answer Engine::State::drop(Reason reason) {
   return answer;
 }
 
+Answer Engine::State::leave_to_next() {
+  Answer answer;
+  answer.drop = true;
+  return answer;
+}
+
 Answer Engine::State::refuse(const Packet& packet, Reason reason, Event told) {
   statistics.refused[static_cast<std::size_t>(reason)]++;
   told.reason = reason;
@@ -279,6 +285,14 @@ std::optional<std::chrono::milliseconds> Engine::next_tick() const {
   const auto early = state_->early_.next_due();
   const auto datagrams = state_->datagrams_.next_due();
   return early && datagrams ? std::min(*early, *datagrams) : (early ? early : datagrams);
+}
+
+void Engine::finish() {
+  state_->is_finishing = true;
+}
+
+bool Engine::awaits_proof(std::chrono::milliseconds now) const {
+  return state_->table.awaits_proof(now);
 }
 
 void Engine::set_port(Port* port) {

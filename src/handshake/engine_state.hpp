@@ -29,6 +29,7 @@ class Engine::State {
   Budget budget;
   FlowTable table;
   std::function<void(Event&&)> on_event;
+  bool is_finishing = false;
 
   [[nodiscard]] Answer malformed(wire::Malformed what);
   /// Asks again for what is missing, and gives up what has waited too long.
@@ -94,6 +95,8 @@ class Engine::State {
   [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
   [[nodiscard]] Answer accept_changed(Ruling ruling, policy::Number remote = 0);
   [[nodiscard]] Answer drop(Reason reason);
+  /// Dropped, to be repeated to the next engine.
+  [[nodiscard]] static Answer leave_to_next();
   /// A packet that policy, or the lack of proof, refuses: `event` is told, and where everything is
   /// in audit mode it passes.
   Answer refuse(const Packet& packet, Reason reason, Event event);

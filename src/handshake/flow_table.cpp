@@ -6,6 +6,8 @@ namespace {
 // A SYN is repeated for two minutes (tcp_syn_retries 6), a SYN-ACK for one (tcp_synack_retries 5).
 constexpr std::array<Milliseconds, 3> kAge = {Milliseconds{130'000}, Milliseconds{70'000},
                                               Milliseconds{64'000}};
+/// More than most round trips take.
+constexpr Milliseconds kProofPatience{250};
 
 }  // namespace
 
@@ -27,6 +29,12 @@ Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
 
 bool FlowTable::may_have_evicted(Milliseconds now) const {
   return crowding_.given_up > 0 && now < crowding_.last + kAge.front();
+}
+
+bool FlowTable::awaits_proof(Milliseconds now) const {
+  return table_.any_since(kAnswered, now - kProofPatience, [](const Handshake& handshake) {
+    return handshake.phase == Phase::answered;
+  });
 }
 
 Handshake& FlowTable::make(const FlowKey& key, const Owner& owner, Milliseconds now) {

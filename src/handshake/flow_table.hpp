@@ -51,6 +51,9 @@ class FlowTable {
   void expire(Milliseconds now);
   void forget_point(PointId point);
 
+  /// Whether one of a server was answered within the last quarter of a second and is not complete.
+  [[nodiscard]] bool awaits_proof(Milliseconds now) const;
+
   [[nodiscard]] std::size_t size() const { return table_.size(); }
   [[nodiscard]] const Crowding& crowding() const { return crowding_; }
   /// A handshake that is not known may be one that was given up a while ago.

@@ -62,6 +62,9 @@ Answer Engine::State::take_hello(const Packet& packet) {
   if ((packet.facts.priority & kDecided) != 0) {
     return take_hello_again(packet);
   }
+  if (is_finishing) {
+    return leave_to_next();
+  }
   const FlowKey key = packet.key(Role::server);
   Event told = event(packet, Role::server, nullptr);
   told.local = packet.number();
@@ -137,6 +140,9 @@ Answer Engine::State::reply(const Packet& packet) {
   if (handshake->phase == Phase::complete) {
     return drop(Reason::conflict);  // PROOF has come since, or it answers a request on a flow that
                                     // is authorised
+  }
+  if (is_finishing && handshake->phase == Phase::asked) {
+    return leave_to_next();
   }
   if (!handshake->has_server_nonce) {
     handshake->server_nonce = fresh_nonce(handshake->has_server_nonce);

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <latch>
+#include <thread>
 
 #include "worker.hpp"
 
@@ -12,6 +14,8 @@ namespace trireme::verifier {
 namespace {
 
 constexpr std::uint32_t kQueueLength = 4'096;  // packets, of one queue
+constexpr std::chrono::milliseconds kFinish{500};
+constexpr std::chrono::milliseconds kFinishStep{5};
 
 }  // namespace
 
@@ -79,6 +83,10 @@ void Verifier::post_and_wait(const std::function<void(Worker&)>& message) {
   read->wait();
 }
 
+void Verifier::open_queues() {
+  post([](Worker& worker) { worker.open_queues(); });
+}
+
 void Verifier::set_policy(const std::shared_ptr<const policy::Policy>& policy) {
   post_and_wait([policy](Worker& worker) { worker.engine().set_policy(policy); });
 }
@@ -116,6 +124,23 @@ void Verifier::remove_point(handshake::PointId point) {
   // The same namespace may be a point again at once.
   post_and_wait([point](Worker& worker) { worker.detach(point); });
   named_.forget_point(point);
+}
+
+void Verifier::finish() {
+  post_and_wait([](Worker& worker) { worker.engine().finish(); });
+  const auto end = monotonic() + kFinish;
+  std::atomic<bool> awaits = true;
+  while (awaits && monotonic() < end) {
+    awaits = false;
+    post_and_wait([&awaits](Worker& worker) {
+      if (worker.engine().awaits_proof(monotonic())) {
+        awaits = true;
+      }
+    });
+    if (awaits) {
+      std::this_thread::sleep_for(kFinishStep);
+    }
+  }
 }
 
 std::vector<handshake::Event> Verifier::take_events() {

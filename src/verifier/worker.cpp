@@ -228,11 +228,23 @@ void Verifier::Worker::take_events(std::vector<Event>& events) {
 
 void Verifier::Worker::attach(handshake::PointId point, kernel::Queue queue,
                               kernel::RawSender control, std::shared_ptr<Shared> shared) {
-  epoll_event readable{.events = EPOLLIN, .data = {.u64 = point}};
-  const int fd = queue.fd();
   points_[point] = std::make_unique<Point>(
       Point{point, std::move(queue), std::move(control), std::move(shared)});
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &readable);
+  if (takes_packets_) {
+    listen_to(*points_[point]);
+  }
+}
+
+void Verifier::Worker::listen_to(const Point& point) {
+  epoll_event readable{.events = EPOLLIN, .data = {.u64 = point.id}};
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, point.queue.fd(), &readable);
+}
+
+void Verifier::Worker::open_queues() {
+  takes_packets_ = true;
+  for (const auto& [id, point] : points_) {
+    listen_to(*point);
+  }
 }
 
 void Verifier::Worker::detach(handshake::PointId point) {

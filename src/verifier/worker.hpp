@@ -59,6 +59,7 @@ class Verifier::Worker final : private handshake::Port {
   void attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control,
               std::shared_ptr<Shared> shared);
   void detach(handshake::PointId point);
+  void open_queues();
   [[nodiscard]] handshake::Engine& engine() { return *engine_; }
 
  private:
@@ -73,6 +74,7 @@ class Verifier::Worker final : private handshake::Port {
   Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event);
   void run();
   void read_mail();
+  void listen_to(const Point& point);
   void serve(Point& point);
   void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
   // port.cpp
@@ -103,6 +105,7 @@ class Verifier::Worker final : private handshake::Port {
   Fd wake_;  // eventfd
   int event_;
   std::unordered_map<handshake::PointId, std::unique_ptr<Point>> points_;
+  bool takes_packets_ = false;
   std::chrono::milliseconds now_{};
   Told told_;
   wire::PacketBuffer own_;  // a packet of our own

@@ -292,7 +292,7 @@ class Package(unittest.TestCase):
                 self.assertLessEqual(
                     outcome["failed"],
                     0 if name.startswith("tcp") else 2,
-                    f"wrongly refused: {name}",
+                    f"wrongly refused: {name}: {outcome}",
                 )
         self.assertGreater(spoken, 3)
         for each in self.containers:

@@ -36,5 +36,39 @@ TEST(Engine, AuthorisesBothEndsByProof) {
   EXPECT_EQ(server.events.size(), 0U);
 }
 
+TEST(Engine, FinishesWhatIsUnderWayAndBeginsNothing) {
+  End client(psk_trust("a", kSecret), "app=web");
+  End server(psk_trust("b", kSecret), "app=web");
+  const Connection proving = Connection::number(1);
+  const Exchange said = exchange(client, server, proving);
+  ASSERT_FALSE(said.proof.empty());
+  const Connection asked = Connection::number(2);
+  const Outcome hello = client.out(asked.syn());
+  ASSERT_TRUE(server.in(hello.packet).passes());
+  const Connection late = Connection::number(3);
+  const Outcome late_hello = client.out(late.syn());
+  EXPECT_TRUE(server.engine->awaits_proof(server.now.monotonic));
+  EXPECT_FALSE(client.engine->awaits_proof(client.now.monotonic)) << "it waits for nobody";
+
+  client.engine->finish();
+  server.engine->finish();
+  EXPECT_TRUE(client.out(Connection::number(4).syn()).drop) << "TCP repeats it";
+  EXPECT_TRUE(server.in(late_hello.packet).drop);
+  EXPECT_TRUE(server.out(asked.syn_ack()).drop) << "its PROOF would meet another daemon";
+  EXPECT_EQ(server.in(said.proof).ruling, Ruling::authorise);
+  EXPECT_FALSE(server.engine->awaits_proof(server.now.monotonic));
+  EXPECT_EQ(server.in(proving.data()).ruling, Ruling::authorise);
+  EXPECT_TRUE(client.events.empty()) << "nothing was refused";
+  EXPECT_TRUE(server.events.empty());
+}
+
+TEST(Engine, AwaitsNoProofThatDoesNotComeSoon) {
+  End client(psk_trust("a", kSecret), "app=web");
+  End server(psk_trust("b", kSecret), "app=web");
+  ASSERT_FALSE(exchange(client, server, Connection{}).proof.empty());
+  ASSERT_TRUE(server.engine->awaits_proof(server.now.monotonic));
+  EXPECT_FALSE(server.engine->awaits_proof(server.now.monotonic + std::chrono::milliseconds(250)));
+}
+
 }  // namespace
 }  // namespace trireme::handshake

@@ -8,10 +8,14 @@
 #include <future>
 #include <thread>
 
+#include "kernel_support.hpp"
+#include "trireme/kernel/queue.hpp"
 #include "trireme/verifier/identities.hpp"
 
 namespace trireme::verifier {
 namespace {
+
+class PointQueues : public kernel::NamespaceTest {};
 
 policy::LabelSet labels(const std::string& value) {
   policy::LabelSet set;
@@ -233,6 +237,7 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
     }
     ASSERT_TRUE(sockets) << sockets.error().text();
     (*verifier)->add_point(7, std::move(*sockets));
+    (*verifier)->open_queues();
     for (policy::Number number = 16; number < 40; number++) {
       (*verifier)->add_local(
           std::make_shared<const handshake::LocalIdentity>(number, labels(std::to_string(number))));
@@ -247,6 +252,43 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
     }
     (*verifier)->remove_point(7);
   }
+}
+
+/// At a start threads know no workload yet.
+TEST_F(PointQueues, KeepPacketsUntilTheyAreOpened) {
+  kernel::NftBatch batch(kernel::kTestTable);
+  batch.add_table();
+  batch.add_chain("output", kernel::NftBaseChain{NF_INET_LOCAL_OUT, 0});
+  kernel::NftRule request;
+  request.meta(NFT_META_L4PROTO, 0).equal(0, kernel::NftBytes::u8(IPPROTO_TCP));
+  const auto mechanism = kernel::probe_queue();
+  ASSERT_TRUE(mechanism) << mechanism.error().text();
+  batch.add_rule("output", request.queue(*mechanism, kFirstQueue));
+  commit(std::move(batch));
+  policy::Numbers numbers;
+  Identities book(scratch_file(), numbers);
+  auto verifier = Verifier::start(1, book);
+  ASSERT_TRUE(verifier) << verifier.error().text();
+  auto sockets = PointSockets::open(1);
+  ASSERT_TRUE(sockets) << sockets.error().text();
+  (*verifier)->set_trust(credentials::Trust::local().value());
+  (*verifier)->add_point(7, std::move(*sockets));
+
+  const Fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const sockaddr_in to{.sin_family = AF_INET,
+                       .sin_port = htons(9),
+                       .sin_addr = {htonl(INADDR_LOOPBACK)},
+                       .sin_zero = {}};
+  ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), -1);
+  for (int i = 0; i < 3; i++) {  // a thread that reads its queue has been round, and has said so
+    (*verifier)->set_policy(std::make_shared<const policy::Policy>());
+  }
+  EXPECT_EQ((*verifier)->statistics().packets, 0U);
+  (*verifier)->open_queues();
+  for (int i = 0; i < kernel::kPatience && (*verifier)->statistics().packets == 0; i++) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_GE((*verifier)->statistics().packets, 1U) << "it has waited";
 }
 
 TEST(Verifier, TakesEveryQueueOrNone) {

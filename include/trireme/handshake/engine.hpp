@@ -176,6 +176,12 @@ class Engine {
   /// come.
   void tick(const Now& now);
   [[nodiscard]] std::optional<std::chrono::milliseconds> next_tick() const;
+  /// From here on no handshake of TCP begins: what would begin one is dropped, and TCP repeats it
+  /// to the next engine. Those under way go on.
+  void finish();
+  /// Whether a server has asked lately for PROOF, and TCP for it is under way: a connection whose
+  /// PROOF meets the next engine is lost.
+  [[nodiscard]] bool awaits_proof(std::chrono::milliseconds now) const;
   /// Outlives the engine; without one there is no handshake of UDP, and nothing is held.
   void set_port(Port* port);
 

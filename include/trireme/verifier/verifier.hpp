@@ -67,6 +67,9 @@ class Verifier {
   Verifier(const Verifier&) = delete;
   Verifier& operator=(const Verifier&) = delete;
 
+  /// From here on packets are taken from the queues. Until then they wait there: a request must not
+  /// meet a thread that does not know its workload yet.
+  void open_queues();
   [[nodiscard]] std::size_t threads() const { return workers_.size(); }
 
   // Messages to the threads: each is acted upon before any packet that the kernel queues after the
@@ -83,6 +86,10 @@ class Verifier {
   void add_point(handshake::PointId point, PointSockets sockets);
   /// Returns when the point's queues are free.
   void remove_point(handshake::PointId point);
+
+  /// Completes the handshakes of TCP that are under way and begins no others, so that the next
+  /// daemon need not know them; at most for half a second.
+  void finish();
 
   /// Readable when take_events() has something to give.
   [[nodiscard]] int fd() const { return event_.get(); }
