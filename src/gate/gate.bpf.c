@@ -182,8 +182,8 @@ struct {
   __type(value, __u16);
 } translated SEC(".maps");
 
-/* Sockets of ended cgroups that somebody went on to use: nothing of theirs is delivered, not even
- * once they are closed. */
+/* Sockets of ended cgroups that somebody else went on to use, or closed: nothing of theirs is
+ * delivered, not even once they are closed. */
 struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -375,21 +375,24 @@ static __always_inline __u32 look_up_number(struct __sk_buff* skb) {
   return TRIREME_HOST;
 }
 
-static __always_inline __u32 number_of(struct __sk_buff* skb, __u32 generation) {
-  __u64 id = bpf_skb_cgroup_id(skb);
+static __always_inline struct cgroup_slot* slot_of(__u64 id) {
   __u32 index = (__u32)(id ^ id >> 8) % KNOWN_CGROUPS;
-  struct cgroup_slot* slot = bpf_map_lookup_elem(&known_cgroups, &index);
-  if (!slot)
-    return look_up_number(skb);
+  return bpf_map_lookup_elem(&known_cgroups, &index);
+}
+
+/* TRIREME_NOBODY where it is not known. */
+static __always_inline __u32 recall(const struct cgroup_slot* slot, __u64 id, __u32 generation) {
   __u32 turn = *(volatile __u32*)&slot->turn;
   barrier();
-  if (!*(volatile __u32*)&slot->busy && slot->id == id && slot->generation == generation) {
-    __u32 number = slot->number;
-    barrier();
-    if (*(volatile __u32*)&slot->turn == turn)
-      return number;
-  }
-  __u32 number = look_up_number(skb);
+  if (*(volatile __u32*)&slot->busy || slot->id != id || slot->generation != generation)
+    return TRIREME_NOBODY;
+  __u32 number = slot->number;
+  barrier();
+  return *(volatile __u32*)&slot->turn == turn ? number : TRIREME_NOBODY;
+}
+
+static __always_inline void remember(struct cgroup_slot* slot, __u64 id, __u32 generation,
+                                     __u32 number) {
   __sync_fetch_and_add(&slot->busy, 1);
   barrier();
   if (*(volatile __u32*)&slot->busy == 1) {
@@ -401,6 +404,18 @@ static __always_inline __u32 number_of(struct __sk_buff* skb, __u32 generation) 
     barrier();
   }
   __sync_fetch_and_add(&slot->busy, -1);
+}
+
+static __always_inline __u32 number_of(struct __sk_buff* skb, __u32 generation) {
+  __u64 id = bpf_skb_cgroup_id(skb);
+  struct cgroup_slot* slot = slot_of(id);
+  if (!slot)
+    return look_up_number(skb);
+  __u32 number = recall(slot, id, generation);
+  if (number == TRIREME_NOBODY) {
+    number = look_up_number(skb);
+    remember(slot, id, generation, number);
+  }
   return number;
 }
 
@@ -515,11 +530,22 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
 
 /* --- what has ended --- */
 
-/* Of an ended cgroup's sockets: whether this one is a connection that is closed, and was not used
- * after the end. It delivers what was written before, and the end of the connection. */
+/* Whether a process has it still. The verifier lets no program calculate with a socket's address,
+ * and with a number it does. */
+static __always_inline int is_held(struct bpf_sock* sk) {
+  const char* address = 0;
+  const void* holder = 0;
+  return bpf_probe_read_kernel(&address, sizeof address, &sk) ||
+         bpf_probe_read_kernel(&holder, sizeof holder, address + layout.holder_of_socket) || holder;
+}
+
+/* Of an ended cgroup's sockets: whether this one is a connection that was closed before the end. It
+ * delivers what was written until then, and the end of the connection. Where closing is not
+ * followed none is. */
 static __always_inline int is_closed(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
-  if (!sk || !(sk = bpf_sk_fullsock(sk)) || sk->protocol != IPPROTO_TCP)
+  if (!layout.holder_of_socket || !sk || !(sk = bpf_sk_fullsock(sk)) ||
+      sk->protocol != IPPROTO_TCP || is_held(sk))
     return 0;
   switch (sk->state) {
     case BPF_TCP_FIN_WAIT1:
@@ -536,14 +562,6 @@ static __always_inline void note_use(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
   if (sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP)
     bpf_sk_storage_get(&used_late, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-}
-
-static __always_inline int is_tcp_without_data(struct __sk_buff* skb) {
-  __u8 protocol;
-  struct tcp_start tcp;
-  __u32 at = transport(skb, &protocol);
-  return at && protocol == IPPROTO_TCP && !bpf_skb_load_bytes(skb, at, &tcp, 14) &&
-         skb->len <= at + (tcp.offset >> 4) * 4u;
 }
 
 /* --- on the way out --- */
@@ -764,7 +782,7 @@ int trireme_judge(struct __sk_buff* skb) {
   if (skb->ifindex == LOOPBACK && (priority & TRIREME_STAMP_MASK) == TRIREME_STAMP)
     p.from = priority & ~TRIREME_STAMP_MASK;
   if (own == TRIREME_ENDED) {
-    if (is_closed(skb) && is_tcp_without_data(skb))
+    if (is_closed(skb))
       return PASS;
     own = TRIREME_QUARANTINE;
   }
@@ -837,6 +855,13 @@ struct cgroup {
   struct cgroup_subsys_state self;
   struct kernfs_node* kn;
   struct cgroup_root* root;
+} __attribute__((preserve_access_index));
+
+struct sock_cgroup_data {
+  struct cgroup* cgroup;
+} __attribute__((preserve_access_index));
+struct sock {
+  struct sock_cgroup_data sk_cgrp_data;
 } __attribute__((preserve_access_index));
 
 /* Ids are only unique within a hierarchy, and those of cgroup v1 are no concern of ours. */
@@ -991,4 +1016,45 @@ int trireme_released(__u64* arguments) {
   __u64 id = cgroup->kn->id;
   bpf_map_delete_elem(&numbers, &id);
   return 0;
+}
+
+/* --- closing --- */
+
+static __always_inline __u32 look_up_closed(const struct cgroup* cgroup) {
+  for (int i = 0; i < DEEPEST && cgroup; i++) {
+    __u64 id = BPF_CORE_READ(cgroup, kn, id);
+    __u32* number = bpf_map_lookup_elem(&numbers, &id);
+    if (number)
+      return *number == TRIREME_BORN ? TRIREME_QUARANTINE : *number;
+    cgroup = BPF_CORE_READ(cgroup, self.parent, cgroup);
+  }
+  return TRIREME_HOST;
+}
+
+/* The last process that has a socket closes it. Where its cgroup has ended that one is not of the
+ * workload, and what TCP has kept back until now may be its doing. */
+SEC("?cgroup/sock_release")
+int trireme_closed(struct bpf_sock* sk) {
+  __u32 zero = 0;
+  struct trireme_settings* set = bpf_map_lookup_elem(&settings, &zero);
+  struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
+  if (!set || !counted || sk->protocol != IPPROTO_TCP)
+    return PASS;
+  const struct sock* address = 0;
+  if (bpf_probe_read_kernel(&address, sizeof address, &sk))
+    return PASS;
+  const struct cgroup* cgroup = BPF_CORE_READ(address, sk_cgrp_data.cgroup);
+  if (!cgroup)
+    return PASS;
+  __u64 word = *(volatile __u64*)&set->word;
+  __u32 generation = (word >> 32) + *(volatile __u32*)&counted->ended;
+  barrier();
+  __u64 id = BPF_CORE_READ(cgroup, kn, id);
+  struct cgroup_slot* slot = slot_of(id);
+  __u32 number = slot ? recall(slot, id, generation) : TRIREME_NOBODY;
+  if (number == TRIREME_NOBODY)
+    number = look_up_closed(cgroup);
+  if (number == TRIREME_ENDED)
+    bpf_sk_storage_get(&used_late, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  return PASS;
 }

@@ -26,12 +26,15 @@ namespace {
 
 constexpr std::size_t kMaxPrograms = 128;  // of one cgroup; the kernel allows 64
 
+constexpr const char* kClosed = "trireme_closed";  // where closing can be followed
+
 struct Kind {
   const char* name;  // of the program; bpftool shows its first 15 bytes
   bpf_attach_type type;
 };
 constexpr std::array kKinds = {Kind{"trireme_stamp", BPF_CGROUP_INET_EGRESS},
-                               Kind{"trireme_judge", BPF_CGROUP_INET_INGRESS}};
+                               Kind{"trireme_judge", BPF_CGROUP_INET_INGRESS},
+                               Kind{kClosed, BPF_CGROUP_INET_SOCK_RELEASE}};
 
 /// What follows births and ends of cgroups, by the names of the programs. The last first: an entry
 /// that comes after its end would stay.
@@ -42,9 +45,9 @@ constexpr const char* kNext = "_next";  // that file system has no dots in names
 
 /// Maps that a later daemon's programs take over. The policy's are among them, so that it decides
 /// until the new daemon's is in force.
-constexpr std::array kLasting = {"settings", "numbers", "counts",    "refusals", "members",
-                                 "same",     "pairs",   "outcomes",  "ports",    "addresses",
-                                 "named",    "asked",   "translated"};
+constexpr std::array kLasting = {"settings", "numbers", "counts",     "refusals", "members",
+                                 "same",     "pairs",   "outcomes",   "ports",    "addresses",
+                                 "named",    "asked",   "translated", "used_late"};
 
 /// Programs of ours of this kind that are attached to that very cgroup; with BPF_F_QUERY_EFFECTIVE
 /// in `flags` those of its ancestors too.
@@ -150,9 +153,14 @@ trireme_layout find_layout() {
   if (!common || !network || !name || !inode) {
     return {};
   }
-  return {.home = static_cast<std::uint32_t>(home.st_ino),
-          .network_of_socket = *common + *network,
-          .inode_of_network = *name + *inode};
+  // Linux 5.15: before, the kernel has no pointer to a socket's cgroup that could be read.
+  const bool has_cgroup = offset(types.get(), "sock", "sk_cgrp_data") &&
+                          offset(types.get(), "sock_cgroup_data", "cgroup");
+  return {
+      .home = static_cast<std::uint32_t>(home.st_ino),
+      .network_of_socket = *common + *network,
+      .inode_of_network = *name + *inode,
+      .holder_of_socket = has_cgroup ? offset(types.get(), "sock", "sk_socket").value_or(0) : 0};
 }
 
 /// The directory of a tree's pins, by the id of its top.
@@ -266,6 +274,8 @@ Status Gate::Programs::build(const Before& before, bool with_btf, std::uint32_t 
   for (const char* name : kTracing) {
     bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), name), with_btf);
   }
+  bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), kClosed),
+                            layout.holder_of_socket != 0);
   if (rc = bpf_object__load(object.get()); rc != 0) {
     return fail_errno("the kernel refuses the gate's BPF programs", -rc);
   }
@@ -322,6 +332,9 @@ int Gate::Programs::program(const char* name) const {
 
 Status Gate::Programs::attach(const Fd& top) {
   for (const Kind& kind : kKinds) {
+    if (program(kind.name) < 0) {
+      continue;
+    }
     const auto before = attached(top, kind, 0);
     if (!before) {
       return tl::unexpected(before.error());
@@ -383,6 +396,9 @@ Status Gate::Programs::pin(const Fd& top) const {
 
 Result<bool> Gate::Programs::is_attached(const Fd& top) const {
   for (const Kind& kind : kKinds) {
+    if (program(kind.name) < 0) {
+      continue;
+    }
     const auto there = attached(top, kind, 0);
     if (!there) {
       return tl::unexpected(there.error());

@@ -173,19 +173,25 @@ class Closed : public GateTest {
     }
     a_ = workload("a", "web");
     b_ = workload("b", "web");
+    made_ = connection_from(a_);
+  }
+  /// It has sent as much as its socket takes; `written_` then says how much.
+  Connection connection_from(const std::string& path) {
     const Fd listener = listen_in(b_);
     const int small = 4096;
     ::setsockopt(listener.get(), SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    made_ = connect_from(a_, listener);
-    ASSERT_EQ(made_.error, 0);
+    Connection made = connect_from(path, listener);
+    EXPECT_EQ(made.error, 0);
     const std::array<char, 10'000> piece{};
+    written_ = 0;
     for (ssize_t sent = 0; sent >= 0; written_ += static_cast<std::size_t>(sent)) {
-      sent = ::send(made_.client.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+      sent = ::send(made.client.get(), piece.data(), piece.size(), MSG_DONTWAIT);
       if (sent < 0) {
         break;
       }
     }
     EXPECT_GT(written_, 4U * small) << "more than the receiver has room for";
+    return made;
   }
   /// The cgroup goes, as with the workload's last process.
   void end() {
@@ -242,12 +248,62 @@ TEST_F(Closed, ConnectionOfAQuarantinedWorkloadDeliversNothing) {
   EXPECT_FALSE(ended);
 }
 
-/// What is sent to a connection that only finishes reaches nobody who still holds it.
-TEST_F(Closed, ConnectionTakesNoData) {
+/// Whoever closes it after the end is not the workload, and TCP may have kept back what they wrote.
+TEST_F(Closed, ConnectionThatSomebodyElseClosesDeliversNothing) {
+  EXPECT_EQ(arrived().first, written_);
+  end();
+  ASSERT_EQ(::send(made_.client.get(), "secret", 6, MSG_MORE), 6) << "less than a segment";
+  made_.client.reset();
+  EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
+}
+
+TEST_F(Closed, ConnectionThatSomebodyElseClosesWithAFullWindowDeliversNothing) {
+  end();
+  made_.client.reset();
+  const auto [bytes, ended] = arrived();
+  EXPECT_LT(bytes, written_);
+  EXPECT_FALSE(ended);
+}
+
+TEST_F(Closed, ConnectionThatSomebodyElseFinishesDeliversNothing) {
+  EXPECT_EQ(arrived().first, written_);
+  end();
+  ASSERT_EQ(::send(made_.client.get(), "secret", 6, MSG_MORE), 6);
+  ASSERT_EQ(::shutdown(made_.client.get(), SHUT_WR), 0);
+  EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
+  made_.client.reset();
+  EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
+}
+
+/// Half closed by the workload, and held by somebody else.
+TEST_F(Closed, ConnectionThatIsHeldTakesNoData) {
   ASSERT_EQ(::shutdown(made_.client.get(), SHUT_WR), 0);
   end();
-  EXPECT_EQ(arrived(), std::pair(written_, true));
+  const auto [bytes, ended] = arrived();
+  EXPECT_LT(bytes, written_);
+  EXPECT_FALSE(ended);
   EXPECT_FALSE(passes(made_.server, made_.client));
+}
+
+/// A cgroup below the workload's has no number of its own.
+TEST_F(Closed, ConnectionFromBelowTheWorkloadIsTheWorkloads) {
+  const std::string below = make("a/below");
+  made_ = connection_from(below);
+  ASSERT_TRUE(tree_->remove(below));
+  end();
+  made_.client.reset();
+  const auto [bytes, ended] = arrived();
+  EXPECT_LT(bytes, written_);
+  EXPECT_FALSE(ended);
+}
+
+TEST_F(Closed, ConnectionIsRememberedByALaterDaemon) {
+  EXPECT_EQ(arrived().first, written_);
+  end();
+  ASSERT_EQ(::send(made_.client.get(), "secret", 6, MSG_MORE), 6);
+  made_.client.reset();
+  open({});
+  EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
 }
 
 TEST_F(GateTest, SocketsOfAnEarlierRunAreTheNextOnesWhereItIsSaid) {
