@@ -5,7 +5,6 @@
 
 namespace trireme::handshake {
 
-using wire::CredentialType;
 using wire::Segment;
 using wire::Token;
 
@@ -53,12 +52,6 @@ Reason reason_of(wire::BadToken bad) {
 
 }  // namespace
 
-Nonce Engine::State::fresh_nonce(bool& drawn) {
-  Nonce nonce{};
-  drawn = random_.fill(nonce);
-  return nonce;
-}
-
 Answer Engine::State::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
   Handshake* known = table.find(key, packet.now.monotonic);
@@ -87,19 +80,12 @@ Answer Engine::State::ask(const Packet& packet) {
   const bool again = known != nullptr &&
                      (known->phase == Phase::asked || known->phase == Phase::complete) &&
                      known->sequence == packet.segment.sequence() && known->local == local->second;
-  const auto offered = peers.trust()->offered();
-  const bool elsewhere = is_peer(packet.ends.destination);
   Event told = event(packet, Role::client, nullptr);
   told.local = packet.number();
-  if (elsewhere && !offered) {
-    return refuse(packet, Reason::no_credential, std::move(told));
-  }
-  if (elsewhere && !peers.trust()->is_current(packet.now.wall)) {
-    return refuse(packet, Reason::own_expired, std::move(told));
-  }
-  if (elsewhere && !peers.trust()->constraints().permit(local->second->labels)) {
-    told.detail = "this host's own certificate";
-    return refuse(packet, Reason::label_constraint, std::move(told));
+  if (const Reason reason = may_ask(packet.ends.destination, *local->second, around_, packet.now);
+      reason != Reason::none) {
+    told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
+    return refuse(packet, reason, std::move(told));
   }
   if (packet.segment.is_signed()) {
     return refuse(packet, Reason::signed_segments, std::move(told));
@@ -107,35 +93,17 @@ Answer Engine::State::ask(const Packet& packet) {
   Handshake& handshake =
       again ? *known : table.make(key, Owner::workload(packet.number()), packet.now.monotonic);
   if (!again) {
-    bool drawn = false;
-    handshake.client_nonce = fresh_nonce(drawn);
-    if (!drawn) {
+    if (!make_hello(handshake, 0, local->second, around_)) {
       table.remove(handshake);
       return drop(Reason::trust_failed);
     }
-    handshake.trust = peers.trust();
-    handshake.type = elsewhere ? *offered : CredentialType::local;
-    handshake.local = local->second;
     remember_syn(handshake, packet.facts, packet.segment);
-    handshake.hello = hello_transcript({handshake.type, 0}, handshake.client_nonce,
-                                       handshake.trust->hash(handshake.type), local->second->hash);
   }
-  const Bytes labels(reinterpret_cast<const std::uint8_t*>(local->second->encoded.data()),
-                     local->second->encoded.size());
-  const Token hello{.message = wire::Message::hello,
-                    .type = handshake.type,
-                    .flags = 0,
-                    .nonce = handshake.client_nonce,
-                    .credential = handshake.trust->credential(handshake.type),
-                    .labels = labels,
-                    .tag = {}};
+  const Token hello = hello_token(handshake, 0);
   const std::size_t size = wire::write_token(hello, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
-    told.detail = "the token takes " +
-                  std::to_string(wire::hello_size(hello.credential.size(), labels.size())) +
-                  " bytes, " + std::to_string(labels.size()) +
-                  " of them labels; there is room for " +
-                  std::to_string(wire::token_room(packet.segment));
+    told.detail = too_large(wire::hello_size(hello.credential.size(), hello.labels.size()),
+                            hello.labels.size(), wire::token_room(packet.segment));
     table.remove(handshake);
     return refuse(packet, Reason::token_too_large, std::move(told));
   }
@@ -164,9 +132,8 @@ Answer Engine::State::take_reply(const Packet& packet) {
     answer.own = own_segment(*handshake);
     return answer;
   }
-  if (!is_here(*handshake)) {
-    return refuse_client(packet, *handshake, Reason::unknown_workload,
-                         event(packet, Role::client, handshake));
+  if (!rulings_.is_here(*handshake)) {
+    return refuse_client(packet, *handshake, Reason::unknown_workload);
   }
   const auto token = wire::read_token(wire::Message::reply, packet.segment.payload());
   if (!token && token.error() == wire::BadToken::no_token) {
@@ -174,85 +141,56 @@ Answer Engine::State::take_reply(const Packet& packet) {
   }
   if (!token || !packet.segment.is_whole()) {
     return refuse_client(packet, *handshake,
-                         token ? Reason::malformed_token : reason_of(token.error()),
-                         event(packet, Role::client, handshake));
+                         token ? Reason::malformed_token : reason_of(token.error()));
   }
-  return check_reply(packet, *handshake, *token);
+  return accept_reply(packet, *handshake, *token);
 }
 
 Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {
-  const policy::Decision decision = judge.unlabelled(
-      *handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
-  Event told = event(packet, Role::client, &handshake);
-  say(told, decision);
-  if (decision.verdict == policy::Verdict::deny) {
-    return refuse_client(packet, handshake, Reason::no_proof, std::move(told));
-  }
-  const bool audited = decision.verdict == policy::Verdict::audit;
-  if (audited || decision.log) {
-    told.verdict = decision.verdict;
-    told.reason = audited ? Reason::no_proof : Reason::none;
-    tell(std::move(told));
-  }
-  statistics.unproved++;
-  handshake.is_unlabelled = true;
-  table.enter(handshake, Phase::open, packet.now.monotonic);
-  return accept(audited ? Ruling::audit : Ruling::authorise);
-}
-
-Answer Engine::State::check_reply(const Packet& packet, Handshake& handshake, const Token& token) {
-  const auto doubt = [&](Reason reason) {
-    return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
-  };
-  if (token.type != handshake.type) {
-    return doubt(Reason::unknown_type);
-  }
-  const auto known = peers.find(token.type, token.credential, packet.remote(), budget, packet.now);
-  if (!known) {
-    return known.error() == Reason::busy ? drop(Reason::busy) : doubt(known.error());
-  }
-  KnownPeer& peer = **known;
-  const auto keys = peers.client_keys(handshake.trust, handshake.type, peer, packet.now);
-  return keys ? finish_reply(packet, handshake, token, peer, **keys) : doubt(keys.error());
-}
-
-Answer Engine::State::finish_reply(const Packet& packet, Handshake& handshake, const Token& token,
-                                   KnownPeer& peer, PairKeys& keys) {
-  std::copy(token.nonce.begin(), token.nonce.end(), handshake.server_nonce.begin());
-  const ReplyContext context{
-      {token.type, token.flags}, handshake.hello, handshake.server_nonce, peer.peer->hash};
-  const auto labels = std::span(labels_).first(token.labels.size());
-  if (!open_reply(aead_, keys.reply_key(handshake.hello, handshake.server_nonce), context,
-                  token.labels, token.tag, labels)) {
-    // Perhaps not the server's word at all: its own may still come.
-    Event told = event(packet, Role::client, &handshake);
-    told.reason = Reason::forged_reply;
-    tell(std::move(told));
-    return drop(Reason::forged_reply);
-  }
-  Reason reason = Reason::none;
-  auto remote = peer.identity(labels, reason);
-  if (remote == nullptr) {
-    return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
-  }
-  if (remote->number == 0) {
-    remote = peer.enter(book_, *remote);
-    if (remote == nullptr) {
-      return refuse_client(packet, handshake, Reason::crowded,
-                           event(packet, Role::client, &handshake));
-    }
-  }
-  handshake.remote = std::move(remote);
-  handshake.peer = peer.peer;
-  const policy::Decision decision =
-      judge.labelled(*handshake.local, *handshake.remote, true, handshake.key.remote_port);
+  const policy::Decision decision = rulings_.of_unlabelled(*handshake.local, handshake.key);
   if (decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::client, &handshake);
     say(told, decision);
-    return refuse_client(packet, handshake, Reason::policy, std::move(told));
+    return refuse_client(packet, handshake, Reason::no_proof, std::move(told));
   }
-  handshake.proof = keys.proof(reply_transcript(context, token.labels, token.tag));
-  return prove(packet, handshake, decision);
+  rulings_.open(handshake, decision, Reason::no_proof);
+  table.enter(handshake, Phase::open, packet.now.monotonic);
+  return accept(ruling_of(decision));
+}
+
+Answer Engine::State::accept_reply(const Packet& packet, Handshake& handshake, const Token& token) {
+  const auto labels = std::span(labels_).first(token.labels.size());
+  const auto peer = check_reply(handshake, token, labels, around_, packet.now);
+  if (!peer && peer.error() == Reason::busy) {
+    return drop(Reason::busy);
+  }
+  if (!peer && peer.error() == Reason::forged_reply) {
+    // Perhaps not the server's word at all: its own may still come.
+    rulings_.forged(handshake, Reason::forged_reply);
+    return drop(Reason::forged_reply);
+  }
+  if (!peer) {
+    return refuse_client(packet, handshake, peer.error());
+  }
+  Reason reason = Reason::none;
+  auto remote = identify(**peer, labels, book_, reason);
+  if (remote == nullptr) {
+    return refuse_client(packet, handshake, reason);
+  }
+  handshake.remote = std::move(remote);
+  handshake.peer = (*peer)->peer;
+  const Judgement judgement = rulings_.of_proof(handshake, packet.now);
+  if (judgement.reason == Reason::busy) {
+    return drop(Reason::busy);
+  }
+  if (judgement.reason != Reason::none) {
+    Event told = event(packet, Role::client, &handshake);
+    if (judgement.reason == Reason::policy) {
+      say(told, judgement.decision);
+    }
+    return refuse_client(packet, handshake, judgement.reason, std::move(told));
+  }
+  return prove(packet, handshake, judgement.decision);
 }
 
 Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
@@ -260,32 +198,30 @@ Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
   if (!wire::strip(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
   }
-  report(packet, handshake, decision);
+  rulings_.authorise(handshake, decision);
   handshake.own = proof_ack(handshake, packet.segment);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
-  statistics.authorised++;
-  Answer answer =
-      accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise,
-                     handshake.remote->number);
+  Answer answer = accept_changed(ruling_of(decision), handshake.remote->number);
   answer.own = own_segment(handshake);
   return answer;
+}
+
+Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason) {
+  return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
 }
 
 /// The client hears of it at once: its SYN-ACK becomes a reset. The server's next one is answered
 /// with a reset as well.
 Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason,
                                     Event&& told) {
-  const bool passes = audits();
-  statistics.refused[static_cast<std::size_t>(reason)]++;
-  told.reason = reason;
-  told.verdict = passes ? policy::Verdict::audit : policy::Verdict::deny;
-  tell(std::move(told));
+  const bool passes = rulings_.audits();
+  rulings_.refuse(std::move(told), reason);
   table.enter(handshake, passes ? Phase::open : Phase::refused, packet.now.monotonic);
   if (passes) {
     return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::audit)
                                                  : accept(Ruling::audit);
   }
-  if (judge.policy().refuse == policy::Refuse::drop) {
+  if (rulings_.policy().refuse == policy::Refuse::drop) {
     Answer answer;
     answer.drop = true;
     return answer;

@@ -23,6 +23,9 @@ struct Conversation {
   Nonce server_nonce{};
   Digest hello{};  // T1
   Tag proof{};     // server: expected; client: sent
+  Tag ready{};     // UDP: the server's answer to it
+  /// Nothing was proved, and policy allowed the peer as one without labels.
+  bool is_unlabelled = false;
   // What packets of our own are like.
   std::uint32_t mark = 0;
   std::uint32_t device = 0;
@@ -30,22 +33,5 @@ struct Conversation {
   std::uint8_t traffic_class = 0;
   bool translated = false;
 };
-
-/// What a HELLO's credential and labels are worth to its server. A refusal that is `silent` is
-/// dropped: an honest client repeats its HELLO.
-struct Claim {
-  Reason refusal = Reason::none;
-  bool silent = false;
-  std::string detail;
-  std::shared_ptr<const credentials::Peer> peer;
-  std::shared_ptr<const RemoteIdentity> remote;
-};
-[[nodiscard]] Claim examine(const wire::Token& hello, const policy::Address& source,
-                            PeerCache& peers, Budget& budget, const Now& now);
-
-/// The server's part begins.
-void begin(Conversation& conversation, const wire::Token& hello, const Claim& claim,
-           std::shared_ptr<const LocalIdentity> local,
-           std::shared_ptr<const credentials::Trust> trust);
 
 }  // namespace trireme::handshake

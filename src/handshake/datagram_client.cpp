@@ -6,7 +6,6 @@
 
 namespace trireme::handshake {
 
-using wire::CredentialType;
 using wire::Token;
 
 namespace {
@@ -62,20 +61,6 @@ Answer Datagrams::renew(const Packet& packet, DatagramExchange* known) {
   return ask(packet, known, {.renewing = true});
 }
 
-Reason Datagrams::may_ask(const FlowKey& key, const LocalIdentity& local, const Now& now) const {
-  if (!contains(around_.networks, key.remote)) {
-    return Reason::none;  // an enforcement point of this daemon
-  }
-  if (!around_.peers.trust()->offered()) {
-    return Reason::no_credential;
-  }
-  if (!around_.peers.trust()->is_current(now.wall)) {
-    return Reason::own_expired;
-  }
-  return around_.peers.trust()->constraints().permit(local.labels) ? Reason::none
-                                                                   : Reason::label_constraint;
-}
-
 Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
   const FlowKey key = packet.key(Role::client);
   const auto found = around_.locals.find(packet.number());
@@ -85,13 +70,13 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
   const auto local = purpose.closing ? nobody_ : found->second;
-  if (const Reason reason = may_ask(key, *local, packet.now); reason != Reason::none) {
+  if (const Reason reason = may_ask(key.remote, *local, around_, packet.now);
+      reason != Reason::none) {
     told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
     return refuse(packet, reason, std::move(told));
   }
   if (!purpose.closing && !purpose.renewing) {
-    const policy::Decision decision =
-        judge_.unlabelled(*local, key.point, key.remote, key.remote_port);
+    const policy::Decision decision = rulings_.of_unlabelled(*local, key);
     const auto silent = silent_.find(key.remote, key.remote_port, packet.now.monotonic);
     if (decision.verdict != policy::Verdict::deny && silent == SilentPeers::Known::lately) {
       return open_at_once(packet, decision);
@@ -125,7 +110,7 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
   const auto size = write_first_hello(exchange, std::move(local));
   if (!size) {
     Event told = event(exchange.key, &exchange);
-    told.detail = size.error() == Reason::token_too_large ? too_large(exchange) : "";
+    told.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
     table_.remove(exchange);
     return size.error() == Reason::trust_failed ? drop(Reason::trust_failed)
                                                 : refuse(packet, size.error(), std::move(told));
@@ -153,29 +138,18 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
 /// Its size, or why there is none.
 tl::expected<std::size_t, Reason> Datagrams::write_first_hello(
     DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
-  const bool elsewhere = contains(around_.networks, exchange.key.remote);
-  exchange.trust = around_.peers.trust();
-  exchange.type = elsewhere ? *exchange.trust->offered() : CredentialType::local;
-  exchange.local = std::move(local);
-  if (!around_.random.fill(exchange.client_nonce)) {
+  if (!make_hello(exchange, flags_of(exchange), std::move(local), around_)) {
     return tl::unexpected(Reason::trust_failed);
   }
-  const auto flags =
-      static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
-  exchange.hello = hello_transcript({exchange.type, flags}, exchange.client_nonce,
-                                    exchange.trust->hash(exchange.type), exchange.local->hash);
   const std::size_t size = write_hello(exchange);
   return size == 0 ? tl::expected<std::size_t, Reason>(tl::unexpected(Reason::token_too_large))
                    : size;
 }
 
-std::string Datagrams::too_large(const DatagramExchange& exchange) {
+std::string Datagrams::no_room(const DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
-  return "the token takes " +
-         std::to_string(
-             wire::hello_size(exchange.trust->credential(exchange.type).size(), labels)) +
-         " bytes, " + std::to_string(labels) + " of them labels; there is room for " +
-         std::to_string(wire::kMaxControl);
+  return too_large(wire::hello_size(exchange.trust->credential(exchange.type).size(), labels),
+                   labels, wire::kMaxControl);
 }
 
 /// Both ends have forgotten the flow that had these ports: what waited begins one of its own.
@@ -186,15 +160,14 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   exchange.stage = Stage::asking;
   exchange.attempts = 0;
   exchange.began = now.monotonic;
-  const Reason reason = may_ask(exchange.key, *local, now);
+  const Reason reason = may_ask(exchange.key.remote, *local, around_, now);
   const auto size =
       reason == Reason::none ? write_first_hello(exchange, local) : tl::unexpected(reason);
   if (!size) {
     exchange.local = local;
     Event told = event(exchange.key, &exchange);
-    told.detail = size.error() == Reason::token_too_large ? too_large(exchange) : "";
-    around_.statistics.refused[static_cast<std::size_t>(size.error())]++;
-    tell(std::move(told), size.error());
+    told.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
+    rulings_.refuse(std::move(told), size.error());
     settle_refused(exchange, now);
     return;
   }
@@ -209,33 +182,22 @@ Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& dec
   exchange.trust = around_.peers.trust();
   exchange.local = around_.locals.at(packet.number());
   open(exchange, decision, packet.now);
-  return accept(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise);
+  return accept(ruling_of(decision));
 }
 
 std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
-  const std::string& labels = exchange.local->encoded;
-  return wire::write_datagram_token(
-      {.message = wire::Message::hello,
-       .type = exchange.type,
-       .flags =
-           static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U)),
-       .nonce = exchange.client_nonce,
-       .credential = exchange.trust->credential(exchange.type),
-       .labels = Bytes(reinterpret_cast<const std::uint8_t*>(labels.data()), labels.size()),
-       .tag = {}},
-      data_);
+  return wire::write_datagram_token(hello_token(exchange, flags_of(exchange)), data_);
 }
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   exchange.attempts++;
-  if (!exchange.is_closing && !is_here(exchange)) {
+  if (!exchange.is_closing && !rulings_.is_here(exchange)) {
     give_up(exchange, now);
     return;
   }
-  const bool may_be_open = !exchange.is_closing && exchange.attempts >= kShortWait &&
-                           judge_.unlabelled(*exchange.local, exchange.key.point,
-                                             exchange.key.remote, exchange.key.remote_port)
-                                   .verdict != policy::Verdict::deny;
+  const bool may_be_open =
+      !exchange.is_closing && exchange.attempts >= kShortWait &&
+      rulings_.of_unlabelled(*exchange.local, exchange.key).verdict != policy::Verdict::deny;
   if (may_be_open || exchange.attempts >= DatagramTable::kRepeat.size()) {
     give_up(exchange, now);
     return;
@@ -261,45 +223,32 @@ void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
 
 /// Nobody has answered, or nobody is there any more who has asked.
 void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
-  Event told = event(exchange.key, &exchange);
-  if (!exchange.is_closing && !is_here(exchange)) {
-    around_.statistics.refused[static_cast<std::size_t>(Reason::unknown_workload)]++;
-    tell(std::move(told), Reason::unknown_workload);
+  const auto refuse = [&](const Judgement& judgement) {
+    rulings_.refuse(exchange, judgement);
     settle_refused(exchange, now);
-    return;
-  }
+  };
   if (exchange.is_closing) {
-    around_.statistics.refused[static_cast<std::size_t>(Reason::taken_over)]++;
-    tell(std::move(told), Reason::taken_over);
-    settle_refused(exchange, now);
+    refuse({.reason = Reason::taken_over, .decision = {}});
     return;
   }
-  const policy::Decision decision = judge_.unlabelled(
-      *exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
-  if (decision.verdict != policy::Verdict::deny) {
-    silent_.add(exchange.key.remote, exchange.key.remote_port, now.monotonic);
-    exchange.remote = nullptr;
-    open(exchange, decision, now);
+  if (!rulings_.is_here(exchange)) {
+    refuse({.reason = Reason::unknown_workload, .decision = {}});
     return;
   }
-  around_.statistics.refused[static_cast<std::size_t>(Reason::no_answer)]++;
-  say(told, decision);
-  tell(std::move(told), Reason::no_answer);
-  settle_refused(exchange, now);
+  const policy::Decision decision = rulings_.of_unlabelled(*exchange.local, exchange.key);
+  if (decision.verdict == policy::Verdict::deny) {
+    refuse({.reason = Reason::no_answer, .decision = decision});
+    return;
+  }
+  silent_.add(exchange.key.remote, exchange.key.remote_port, now.monotonic);
+  exchange.remote = nullptr;
+  open(exchange, decision, now);
 }
 
 void Datagrams::open(DatagramExchange& exchange, const policy::Decision& decision, const Now& now) {
-  const bool audited = decision.verdict == policy::Verdict::audit;
-  if ((audited || decision.log) && around_.on_event) {
-    Event told = event(exchange.key, &exchange);
-    say(told, decision);
-    told.verdict = decision.verdict;
-    told.reason = audited ? Reason::no_answer : Reason::none;
-    around_.on_event(std::move(told));
-  }
-  around_.statistics.unproved++;
+  rulings_.open(exchange, decision, Reason::no_answer);
   table_.settle(exchange, Stage::open, now.monotonic);
-  release(exchange, static_cast<std::uint32_t>(audited ? Ruling::audit : Ruling::authorise));
+  release(exchange, static_cast<std::uint32_t>(ruling_of(decision)));
 }
 
 /// What waited is refused, and so is what comes until the pause is over.
@@ -337,54 +286,30 @@ Answer Datagrams::take_reply(const Packet& packet) {
     return drop(token || token.error() != wire::BadToken::version ? Reason::malformed_token
                                                                   : Reason::version);
   }
-  return check_reply(packet, *exchange, *token);
+  return accept_reply(packet, *exchange, *token);
 }
 
-Answer Datagrams::check_reply(const Packet& packet, DatagramExchange& exchange,
-                              const Token& token) {
-  if (token.type != exchange.type) {
-    return drop(Reason::unknown_type);
-  }
-  const auto known = around_.peers.find(token.type, token.credential, exchange.key.remote,
-                                        around_.budget, packet.now);
-  if (!known) {
-    // Told, but not acted upon: whoever sent this has not shown that it is the server.
-    Event told = event(exchange.key, &exchange);
-    if (known.error() != Reason::busy) {
-      tell(std::move(told), known.error());
-    }
-    return drop(known.error());
-  }
-  const auto keys = around_.peers.client_keys(exchange.trust, exchange.type, **known, packet.now);
-  return keys ? finish_reply(packet, exchange, token, **known, **keys) : drop(keys.error());
-}
-
-Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange, const Token& token,
-                               KnownPeer& peer, PairKeys& keys) {
-  std::copy(token.nonce.begin(), token.nonce.end(), exchange.server_nonce.begin());
-  const ReplyContext context{
-      {token.type, token.flags}, exchange.hello, exchange.server_nonce, peer.peer->hash};
+/// What does not hold is reported, and not acted upon: whoever sent it has not shown that it is the
+/// server.
+Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
+                               const Token& token) {
   const auto labels = std::span(labels_).first(token.labels.size());
-  if (!open_reply(around_.aead, keys.reply_key(exchange.hello, exchange.server_nonce), context,
-                  token.labels, token.tag, labels)) {
-    tell(event(exchange.key, &exchange), Reason::forged_reply);
-    return drop(Reason::forged_reply);
+  const auto peer = check_reply(exchange, token, labels, around_, packet.now);
+  if (!peer) {
+    if (peer.error() != Reason::busy) {
+      rulings_.forged(exchange, peer.error());
+    }
+    return drop(peer.error());
   }
-  const Digest transcript = reply_transcript(context, token.labels, token.tag);
-  exchange.proof = keys.proof(transcript);
-  exchange.ready = keys.ready(transcript);
   exchange.failures = 0;
   if (exchange.is_closing) {
     prove(exchange, {}, packet.now);
     return drop(Reason::none);
   }
-  Reason reason = Reason::crowded;
-  auto remote = peer.identity(labels, reason);
-  if (remote != nullptr && remote->number == 0) {
-    remote = peer.enter(around_.book, *remote);
-  }
+  Reason reason = Reason::none;
+  auto remote = identify(**peer, labels, around_.book, reason);
   if (remote == nullptr) {
-    return refuse_client(packet, exchange, reason, event(exchange.key, &exchange));
+    return refuse_client(packet, exchange, {.reason = reason, .decision = {}});
   }
   const bool is_another = exchange.remote != nullptr && exchange.remote->number != remote->number;
   if (exchange.is_renewing && (exchange.was_open || is_another)) {
@@ -392,19 +317,13 @@ Answer Datagrams::finish_reply(const Packet& packet, DatagramExchange& exchange,
            FlowChange::forget);  // a number is written once: the next datagram makes a new entry
   }
   exchange.remote = std::move(remote);
-  exchange.peer = peer.peer;
-  const policy::Decision decision = decide(exchange);
-  const Reason doubt =
-      decision.verdict == policy::Verdict::deny ? Reason::policy : believe(exchange, packet.now);
-  if (doubt != Reason::none) {
-    Event told = event(exchange.key, &exchange);
-    if (doubt == Reason::policy) {
-      say(told, decision);
-    }
-    return refuse_client(packet, exchange, doubt, std::move(told));
+  exchange.peer = (*peer)->peer;
+  const Judgement judgement = rulings_.of_proof(exchange, packet.now);
+  if (judgement.reason != Reason::none) {
+    return refuse_client(packet, exchange, judgement);
   }
   silent_.remove(exchange.key.remote, exchange.key.remote_port);
-  prove(exchange, decision, packet.now);
+  prove(exchange, judgement.decision, packet.now);
   return drop(Reason::none);
 }
 
@@ -419,11 +338,9 @@ void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decisi
   if (exchange.is_closing) {
     return;
   }
-  report(exchange, decision);
-  around_.statistics.authorised++;
-  const Ruling ruling =
-      decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
-  release_proved(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
+  rulings_.authorise(exchange, decision);
+  release_proved(exchange,
+                 static_cast<std::uint32_t>(ruling_of(decision)) | exchange.remote->number);
 }
 
 Answer Datagrams::take_ready(const Packet& packet) {
@@ -436,7 +353,7 @@ Answer Datagrams::take_ready(const Packet& packet) {
     return drop(Reason::malformed_token);
   }
   if (!credentials::equal(ready->tag, exchange->ready)) {
-    tell(event(exchange->key, exchange), Reason::forged_reply);
+    rulings_.forged(*exchange, Reason::forged_reply);
     return drop(Reason::forged_reply);
   }
   if (exchange->is_closing) {
@@ -453,11 +370,10 @@ Answer Datagrams::take_ready(const Packet& packet) {
 }
 
 /// REPLY holds, but policy or credentials do not allow the flow.
-Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason,
-                                Event told) {
-  around_.statistics.refused[static_cast<std::size_t>(reason)]++;
-  tell(std::move(told), reason);
-  if (audits()) {
+Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange,
+                                const Judgement& judgement) {
+  rulings_.refuse(exchange, judgement);
+  if (rulings_.audits()) {
     table_.settle(exchange, Stage::open, packet.now.monotonic);
     release(exchange, static_cast<std::uint32_t>(Ruling::audit));
   } else {

@@ -69,7 +69,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
                               std::shared_ptr<const LocalIdentity> local) {
   Event told = event(packet.key(Role::server), nullptr);
   told.local = local->number;
-  Claim claim = examine(token, packet.ends.source, around_.peers, around_.budget, packet.now);
+  Claim claim = check_hello(token, packet.ends.source, around_, packet.now);
   if (claim.silent) {
     return drop(claim.refusal);
   }
@@ -79,7 +79,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   }
   const bool is_closing = (token.flags & wire::kClosing) != 0;
   const policy::Decision decision =
-      judge_.labelled(*local, *claim.remote, false, packet.ends.destination_port);
+      rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
@@ -88,7 +88,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   DatagramExchange& exchange = make(packet, Role::server);
   exchange.is_closing = is_closing;
   exchange.took_over = packet.is(kTakenOver);
-  handshake::begin(exchange, token, claim, std::move(local), around_.peers.trust());
+  accept_hello(exchange, token, claim, std::move(local), around_);
   exchange.mark = packet.facts.mark;
   exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
   exchange.flow_label = packet.datagram.flow_label();
@@ -122,34 +122,17 @@ Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   return answer;
 }
 
-/// The same again, byte for byte, for a repeated HELLO: the nonce was drawn once, and so the key
-/// seals one text.
 std::size_t Datagrams::write_reply(DatagramExchange& exchange) {
-  const std::string& encoded = exchange.local->encoded;
-  const credentials::OwnCredential& own = exchange.trust->answer(*exchange.peer);
-  if (wire::reply_size(own.bytes.size(), encoded.size()) > wire::kMaxControl) {
+  const std::size_t labels = exchange.local->encoded.size();
+  const std::size_t size =
+      wire::reply_size(exchange.trust->answer(*exchange.peer).bytes.size(), labels);
+  if (size > wire::kMaxControl) {
     return 0;
   }
-  const auto flags =
-      static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
-  const auto sealed = std::span(labels_).first(encoded.size());
   Tag tag{};
-  PairKeys& keys = around_.peers.server_keys(exchange.trust, *exchange.peer);
-  const ReplyContext context{
-      {exchange.type, flags}, exchange.hello, exchange.server_nonce, own.hash};
-  seal_reply(around_.aead, keys.reply_key(exchange.hello, exchange.server_nonce), context,
-             {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
-  const Digest transcript = reply_transcript(context, sealed, tag);
-  exchange.proof = keys.proof(transcript);
-  exchange.ready = keys.ready(transcript);
-  return wire::write_datagram_token({.message = wire::Message::reply,
-                                     .type = exchange.type,
-                                     .flags = flags,
-                                     .nonce = exchange.server_nonce,
-                                     .credential = own.bytes,
-                                     .labels = sealed,
-                                     .tag = tag},
-                                    data_);
+  return wire::write_datagram_token(
+      make_reply(exchange, flags_of(exchange), std::span(labels_).first(labels), tag, around_),
+      data_);
 }
 
 Answer Datagrams::take_proof(const Packet& packet) {
@@ -163,7 +146,7 @@ Answer Datagrams::take_proof(const Packet& packet) {
     return drop(Reason::malformed_token);
   }
   if (!credentials::equal(proof->tag, exchange->proof)) {
-    tell(event(exchange->key, exchange), Reason::forged_proof);
+    rulings_.forged(*exchange, Reason::forged_proof);
     return drop(Reason::forged_proof);  // the client's own may still come
   }
   return exchange->stage == Stage::complete ? confirm(*exchange) : accept_proof(packet, *exchange);
@@ -177,42 +160,25 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
     change(exchange.key, FlowChange::forget);
     return answer;
   }
-  Reason doubt = believe(exchange, packet.now);
-  if (doubt == Reason::busy) {
+  const Judgement judgement = rulings_.accept_proof(exchange, packet.now);
+  if (judgement.reason == Reason::busy) {
     return drop(Reason::busy);
   }
-  if (doubt == Reason::none && exchange.remote->number == 0) {
-    const auto known = around_.peers.find(exchange.type, exchange.peer->credential,
-                                          packet.ends.source, around_.budget, packet.now);
-    auto remote = known ? (*known)->enter(around_.book, *exchange.remote) : nullptr;
-    doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
-    exchange.remote = remote == nullptr ? exchange.remote : std::move(remote);
-  }
-  const policy::Decision decision = decide(exchange);
-  if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
-    Event told = event(exchange.key, &exchange);
-    if (doubt == Reason::none) {
-      say(told, decision);
-    }
-    const Reason reason = doubt == Reason::none ? Reason::policy : doubt;
-    around_.statistics.refused[static_cast<std::size_t>(reason)]++;
-    tell(std::move(told), reason);
+  if (judgement.reason != Reason::none) {
+    rulings_.refuse(exchange, judgement);
     table_.settle(exchange, Stage::refused, packet.now.monotonic);
-    release(exchange, turn_away(packet).drop ? static_cast<std::uint32_t>(Ruling::audit)
-                                             : static_cast<std::uint32_t>(Ruling::refuse));
+    release(exchange,
+            static_cast<std::uint32_t>(rulings_.audits() ? Ruling::audit : Ruling::refuse));
     return drop(Reason::none);
   }
-  report(exchange, decision);
   exchange.proved = packet.now.monotonic;
   table_.settle(exchange, Stage::complete, packet.now.monotonic);
-  around_.statistics.authorised++;
-  const Ruling ruling =
-      decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
   if (exchange.took_over) {
     change(exchange.key, FlowChange::forget);  // and READY makes a new one
   }
   Answer answer = confirm(exchange);
-  release_proved(exchange, static_cast<std::uint32_t>(ruling) | exchange.remote->number);
+  release_proved(exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) |
+                               exchange.remote->number);
   return answer;
 }
 

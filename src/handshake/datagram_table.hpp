@@ -32,7 +32,6 @@ struct DatagramExchange : Conversation {
   Milliseconds began{};          // of the handshake
   Milliseconds proved{};         // when REPLY, or PROOF, held
   Milliseconds refused_until{};  // no HELLO before
-  Tag ready{};
   std::shared_ptr<const LocalIdentity>
       successor;  // closing: the workload that has the ports now, whose datagrams wait
   Held held;

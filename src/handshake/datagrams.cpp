@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "trireme/policy/explain.hpp"
-
 namespace trireme::handshake {
 namespace {
 
@@ -19,7 +17,7 @@ constexpr Milliseconds kLongest{100};
 
 Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surroundings& surroundings)
     : around_(surroundings),
-      judge_(kUdp),
+      rulings_(kUdp, around_),
       table_(capacity, seed, surroundings.budget),
       nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})),
       held_(capacity, seed) {}
@@ -212,9 +210,7 @@ void Datagrams::send(const DatagramExchange& exchange, std::size_t size) {
 
 std::size_t Datagrams::write_tag(const DatagramExchange& exchange, wire::Message message,
                                  const Tag& tag) {
-  const auto flags =
-      static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
-  wire::write_tag_message({message, exchange.type, flags, tag},
+  wire::write_tag_message({message, exchange.type, flags_of(exchange), tag},
                           std::span(data_).first<wire::kTagDatagram>());
   return wire::kTagDatagram;
 }
@@ -224,70 +220,32 @@ bool Datagrams::belongs_to(const wire::TagMessage& message, const DatagramExchan
          ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
 }
 
-policy::Decision Datagrams::decide(const DatagramExchange& exchange) {
-  const bool is_client = exchange.key.role == Role::client;
-  return judge_.labelled(*exchange.local, *exchange.remote, is_client,
-                         is_client ? exchange.key.remote_port : exchange.key.local_port);
-}
-
-bool Datagrams::is_here(const DatagramExchange& exchange) const {
-  const auto local = around_.locals.find(exchange.local->number);
-  return local != around_.locals.end() && local->second == exchange.local;
-}
-
-Reason Datagrams::believe(const DatagramExchange& exchange, const Now& now) {
-  if (!is_here(exchange)) {
-    return Reason::unknown_workload;
-  }
-  const credentials::Peer& peer = *exchange.peer;
-  if (exchange.trust == around_.peers.trust()) {
-    return now.wall <= peer.not_after ? Reason::none : Reason::expired;
-  }
-  // The trust has changed since: so may have what this credential is worth.
-  const auto known =
-      around_.peers.find(peer.type, peer.credential, exchange.key.remote, around_.budget, now);
-  if (!known) {
-    return known.error();
-  }
-  return (*known)->peer->constraints.permit(exchange.remote->labels) ? Reason::none
-                                                                     : Reason::label_constraint;
-}
-
 /// A flow that was authorised by proof, and is so no longer or not yet.
 Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
-  const Reason doubt = believe(exchange, packet.now);
-  if (doubt == Reason::busy) {
+  const Judgement judgement = rulings_.of_proof(exchange, packet.now);
+  if (judgement.reason == Reason::busy) {
     return drop(Reason::busy);
   }
-  const policy::Decision decision = decide(exchange);
-  if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {
+  if (judgement.reason == Reason::none) {
     const auto since = packet.now.monotonic - exchange.proved;
     if (since < kTogether || (since < kLongest && port->is_followed(exchange.key.point))) {
       return accept(Ruling::let);
     }
-    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit,
-                  exchange.remote->number);
+    return accept(ruling_of(judgement.decision), exchange.remote->number);
   }
-  Event told = event(exchange.key, &exchange);
-  if (doubt == Reason::none) {
-    say(told, decision);
-  }
+  rulings_.refuse(exchange, judgement);
   drop_held(exchange);
   table_.remove(exchange);
-  return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+  return turn_away(packet);
 }
 
 Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
-  if (is_here(exchange)) {
-    const policy::Decision decision = judge_.unlabelled(
-        *exchange.local, exchange.key.point, exchange.key.remote, exchange.key.remote_port);
-    if (decision.verdict != policy::Verdict::deny) {
-      return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
-    }
+  if (const auto ruling = rulings_.of_open(exchange)) {
+    return accept(*ruling);
   }
-  Event told = event(exchange.key, &exchange);
+  rulings_.refuse(exchange, {.reason = Reason::no_answer, .decision = {}});
   table_.remove(exchange);
-  return refuse(packet, Reason::no_answer, std::move(told));
+  return turn_away(packet);
 }
 
 void Datagrams::tick(const Now& now) {
@@ -334,7 +292,7 @@ Answer Datagrams::accept(Ruling ruling, policy::Number remote) {
 
 Answer Datagrams::drop(Reason reason) {
   if (reason != Reason::none) {
-    around_.statistics.refused[static_cast<std::size_t>(reason)]++;
+    rulings_.count(reason);
   }
   Answer answer;
   answer.drop = true;
@@ -342,13 +300,12 @@ Answer Datagrams::drop(Reason reason) {
 }
 
 Answer Datagrams::refuse(const Packet& packet, Reason reason, Event told) {
-  around_.statistics.refused[static_cast<std::size_t>(reason)]++;
-  tell(std::move(told), reason);
+  rulings_.refuse(std::move(told), reason);
   return turn_away(packet);
 }
 
 Answer Datagrams::turn_away(const Packet& packet) const {
-  if (!audits()) {
+  if (!rulings_.audits()) {
     return accept(Ruling::refuse);
   }
   if (wire::is_control(packet.datagram.payload())) {
@@ -357,40 +314,6 @@ Answer Datagrams::turn_away(const Packet& packet) const {
     return answer;
   }
   return accept(packet.is(kTakenOver) ? Ruling::pass : Ruling::audit);
-}
-
-Event Datagrams::event(const FlowKey& key, const DatagramExchange* exchange) {
-  Event told;
-  told.protocol = kUdp;
-  told.local_is_client = key.role == Role::client;
-  told.ends = told.local_is_client
-                  ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                  : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
-  if (exchange != nullptr && exchange->local) {
-    told.local = exchange->local->number;
-    told.self = exchange->local;
-    told.remote = exchange->remote;
-  }
-  return told;
-}
-
-void Datagrams::tell(Event&& told, Reason reason) {
-  told.reason = reason;
-  told.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
-  if (around_.on_event) {
-    around_.on_event(std::move(told));
-  }
-}
-
-void Datagrams::report(const DatagramExchange& exchange, const policy::Decision& decision) {
-  if ((decision.verdict != policy::Verdict::audit && !decision.log) || !around_.on_event) {
-    return;
-  }
-  Event told = event(exchange.key, &exchange);
-  told.verdict = decision.verdict;
-  told.reason = decision.verdict == policy::Verdict::audit ? Reason::policy : Reason::none;
-  say(told, decision);
-  around_.on_event(std::move(told));
 }
 
 }  // namespace trireme::handshake

@@ -2,34 +2,15 @@
 // datagram_client.cpp and datagram_server.cpp.
 #pragma once
 
-#include <functional>
 #include <optional>
-#include <unordered_map>
 
 #include "datagram_table.hpp"
-#include "judge.hpp"
-#include "peer_cache.hpp"
+#include "rulings.hpp"
 #include "silent_peers.hpp"
-#include "trireme/credentials/crypto.hpp"
+#include "steps.hpp"
 #include "trireme/wire/control.hpp"
 
 namespace trireme::handshake {
-
-/// Why policy decided so.
-void say(Event& told, const policy::Decision& decision);
-
-/// What they share with the handshakes of TCP.
-struct Surroundings {
-  EngineStatistics& statistics;
-  PeerCache& peers;
-  Budget& budget;
-  const std::vector<policy::Prefix>& networks;  // [host] peers
-  const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
-  IdentityBook& book;
-  credentials::Random& random;
-  credentials::Aead& aead;
-  const std::function<void(Event&&)>& on_event;
-};
 
 class Datagrams {
  public:
@@ -40,9 +21,9 @@ class Datagrams {
   void tick(const Now& now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const { return table_.next_due(); }
   void set_policy(std::shared_ptr<const policy::Policy> policy) {
-    judge_.set_policy(std::move(policy));
+    rulings_.set_policy(std::move(policy));
   }
-  void set_named(const NamedPeers* named) { judge_.set_named(named); }
+  void set_named(const NamedPeers* named) { rulings_.set_named(named); }
   void forget_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }
@@ -87,25 +68,23 @@ class Datagrams {
                                       const DatagramExchange* exchange);
   void send(const DatagramExchange& exchange, std::size_t size);
   [[nodiscard]] ControlDatagram control(const DatagramExchange& exchange, std::size_t size) const;
+  [[nodiscard]] static std::uint8_t flags_of(const DatagramExchange& exchange) {
+    return static_cast<std::uint8_t>(wire::kDatagram | (exchange.is_closing ? wire::kClosing : 0U));
+  }
   [[nodiscard]] std::size_t write_tag(const DatagramExchange& exchange, wire::Message message,
                                       const Tag& tag);
   [[nodiscard]] static bool belongs_to(const wire::TagMessage& message,
                                        const DatagramExchange& exchange);
   Answer rejudge(const Packet& packet, DatagramExchange& exchange);
   Answer rejudge_open(const Packet& packet, DatagramExchange& exchange);
-  /// Whether the workload that it is for is still there, by its labels of then.
-  [[nodiscard]] bool is_here(const DatagramExchange& exchange) const;
-  [[nodiscard]] Reason believe(const DatagramExchange& exchange, const Now& now);
-  [[nodiscard]] policy::Decision decide(const DatagramExchange& exchange);
   void change(const FlowKey& key, FlowChange what);
-  [[nodiscard]] bool audits() const { return judge_.policy().mode == policy::Mode::audit; }
   [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
   Answer drop(Reason reason);
   Answer refuse(const Packet& packet, Reason reason, Event told);
   [[nodiscard]] Answer turn_away(const Packet& packet) const;
-  [[nodiscard]] static Event event(const FlowKey& key, const DatagramExchange* exchange);
-  void tell(Event&& told, Reason reason);
-  void report(const DatagramExchange& exchange, const policy::Decision& decision);
+  [[nodiscard]] Event event(const FlowKey& key, const DatagramExchange* exchange) const {
+    return rulings_.event(key, exchange);
+  }
 
   // datagram_client.cpp
   Answer leave_as_client(const Packet& packet);
@@ -115,11 +94,9 @@ class Datagrams {
   [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(
       DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
   void succeed(DatagramExchange& exchange, const Now& now);
-  [[nodiscard]] static std::string too_large(const DatagramExchange& exchange);
+  [[nodiscard]] static std::string no_room(const DatagramExchange& exchange);
   Answer renew(const Packet& packet, DatagramExchange* known);
   [[nodiscard]] Answer open_at_once(const Packet& packet, const policy::Decision& decision);
-  [[nodiscard]] Reason may_ask(const FlowKey& key, const LocalIdentity& local,
-                               const Now& now) const;
   [[nodiscard]] std::size_t write_hello(const DatagramExchange& exchange);
   void repeat_hello(DatagramExchange& exchange, const Now& now);
   void repeat_proof(DatagramExchange& exchange, const Now& now);
@@ -127,12 +104,11 @@ class Datagrams {
   void open(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   [[nodiscard]] DatagramExchange* find_asking(const Packet& packet);
   Answer take_reply(const Packet& packet);
-  Answer check_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
-  Answer finish_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token,
-                      KnownPeer& peer, PairKeys& keys);
+  Answer accept_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
   void prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   Answer take_ready(const Packet& packet);
-  Answer refuse_client(const Packet& packet, DatagramExchange& exchange, Reason reason, Event told);
+  Answer refuse_client(const Packet& packet, DatagramExchange& exchange,
+                       const Judgement& judgement);
   void settle_refused(DatagramExchange& exchange, const Now& now);
 
   // datagram_server.cpp
@@ -146,7 +122,7 @@ class Datagrams {
   Answer confirm(DatagramExchange& exchange);
 
   Surroundings around_;
-  Judge judge_;
+  Rulings rulings_;
   DatagramTable table_;
   SilentPeers silent_;
   std::shared_ptr<const LocalIdentity> nobody_;  // in whose name flows are closed

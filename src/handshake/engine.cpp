@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "engine_state.hpp"
-#include "trireme/policy/explain.hpp"
 
 namespace trireme::handshake {
 
@@ -16,9 +15,10 @@ Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& boo
       table(capacity, seed, budget),
       book_(book),
       random_(std::move(random)),
+      around_{statistics, peers, budget, networks, locals, book_, random_, aead_, on_event},
+      rulings_(kTcp, around_),
       early_(seed),
-      datagrams_(capacity, seed,
-                 {statistics, peers, budget, networks, locals, book_, random_, aead_, on_event}) {}
+      datagrams_(capacity, seed, around_) {}
 
 FlowKey Engine::State::Packet::key(Role role) const {
   return facts.outgoing ? FlowKey{ends.source,           ends.destination, ends.source_port,
@@ -59,10 +59,8 @@ Answer Engine::State::accept_changed(Ruling ruling, policy::Number remote) {
 }
 
 Answer Engine::State::drop(Reason reason) {
-  statistics.refused[static_cast<std::size_t>(reason)]++;
-  Answer answer;
-  answer.drop = true;
-  return answer;
+  rulings_.count(reason);
+  return leave_to_next();
 }
 
 Answer Engine::State::leave_to_next() {
@@ -72,10 +70,7 @@ Answer Engine::State::leave_to_next() {
 }
 
 Answer Engine::State::refuse(const Packet& packet, Reason reason, Event told) {
-  statistics.refused[static_cast<std::size_t>(reason)]++;
-  told.reason = reason;
-  told.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
-  tell(std::move(told));
+  rulings_.refuse(std::move(told), reason);
   return turn_away(packet);
 }
 
@@ -90,7 +85,7 @@ Answer Engine::State::turn_away(const Packet& packet) {
   // sent: nothing but the SYN.
   const bool has_token =
       packet.segment.payload_size() > 0 && (packet.segment.flags() & TcpFlag::kSyn) != 0;
-  const Ruling ruling = audits() ? Ruling::audit : Ruling::refuse;
+  const Ruling ruling = rulings_.audits() ? Ruling::audit : Ruling::refuse;
   if (!has_token) {
     return accept(ruling);
   }
@@ -99,95 +94,32 @@ Answer Engine::State::turn_away(const Packet& packet) {
 }
 
 Event Engine::State::event(const Packet& packet, Role role, const Handshake* handshake) const {
-  Event told;
-  const FlowKey key = packet.key(role);
-  told.local_is_client = role == Role::client;
-  told.ends = told.local_is_client
-                  ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                  : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
-  if (handshake != nullptr && handshake->local) {
-    told.local = handshake->local->number;
-    told.self = handshake->local;
-    told.remote = handshake->remote;
-  }
-  return told;
-}
-
-void say(Event& told, const policy::Decision& decision) {
-  told.detail = policy::sentence(decision.reason);
-  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
-}
-
-void Engine::State::tell(Event&& told) {
-  if (on_event) {
-    on_event(std::move(told));
-  }
-}
-
-bool Engine::State::is_peer(const policy::Address& address) const {
-  return contains(networks, address);
-}
-
-bool Engine::State::is_here(const Handshake& handshake) const {
-  const auto local = locals.find(handshake.local->number);
-  return local != locals.end() && local->second == handshake.local;
-}
-
-Reason Engine::State::believe(const Packet& packet, const Handshake& handshake) {
-  if (!is_here(handshake)) {
-    return Reason::unknown_workload;
-  }
-  const credentials::Peer& peer = *handshake.peer;
-  if (handshake.trust == peers.trust()) {
-    return packet.now.wall <= peer.not_after ? Reason::none : Reason::expired;
-  }
-  // The trust has changed since: so may have what this credential is worth.
-  const auto known = peers.find(peer.type, peer.credential, packet.remote(), budget, packet.now);
-  if (!known) {
-    return known.error();
-  }
-  return (*known)->peer->constraints.permit(handshake.remote->labels) ? Reason::none
-                                                                      : Reason::label_constraint;
+  return rulings_.event(packet.key(role), handshake);
 }
 
 Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
-  const bool is_client = handshake.key.role == Role::client;
-  const Reason doubt = believe(packet, handshake);
-  if (doubt == Reason::busy) {
+  const Judgement judgement = rulings_.of_proof(handshake, packet.now);
+  if (judgement.reason == Reason::busy) {
     return drop(Reason::busy);  // TCP repeats it
   }
-  const policy::Decision decision =
-      judge.labelled(*handshake.local, *handshake.remote, is_client,
-                     is_client ? handshake.key.remote_port : handshake.key.local_port);
-  if (doubt == Reason::none && decision.verdict != policy::Verdict::deny) {
-    return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit,
-                  handshake.remote->number);
+  if (judgement.reason == Reason::none) {
+    return accept(ruling_of(judgement.decision), handshake.remote->number);
   }
-  Event told = event(packet, handshake.key.role, &handshake);
-  if (doubt == Reason::none) {
-    say(told, decision);
-  }
+  rulings_.refuse(handshake, judgement);
   table.remove(handshake);
-  return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+  return turn_away(packet);
 }
 
 Answer Engine::State::rejudge_open(const Packet& packet, Handshake& handshake) {
   if (handshake.local == nullptr) {
     return accept(Ruling::pass);
   }
-  if (audits()) {
-    return accept(Ruling::audit);
+  if (const auto ruling = rulings_.of_open(handshake)) {
+    return accept(*ruling);
   }
-  if (handshake.is_unlabelled && is_here(handshake)) {
-    const policy::Decision decision = judge.unlabelled(
-        *handshake.local, handshake.key.point, handshake.key.remote, handshake.key.remote_port);
-    if (decision.verdict != policy::Verdict::deny) {
-      return accept(decision.verdict == policy::Verdict::allow ? Ruling::authorise : Ruling::audit);
-    }
-  }
-  Event told = event(packet, handshake.key.role, &handshake);
+  rulings_.refuse(handshake, {.reason = Reason::no_proof, .decision = {}});
   table.remove(handshake);
-  return refuse(packet, Reason::no_proof, std::move(told));
+  return turn_away(packet);
 }
 
 const char* text(Bounded what) {
@@ -231,7 +163,7 @@ Engine::~Engine() = default;
 
 void Engine::set_policy(std::shared_ptr<const policy::Policy> policy) {
   state_->datagrams_.set_policy(policy);
-  state_->judge.set_policy(std::move(policy));
+  state_->rulings_.set_policy(std::move(policy));
 }
 
 void Engine::set_trust(std::shared_ptr<const credentials::Trust> trust) {
@@ -243,7 +175,7 @@ void Engine::set_peers(std::vector<policy::Prefix> peers) {
 }
 
 void Engine::set_named(const NamedPeers* named) {
-  state_->judge.set_named(named);
+  state_->rulings_.set_named(named);
   state_->datagrams_.set_named(named);
 }
 

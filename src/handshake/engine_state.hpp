@@ -5,10 +5,8 @@
 #include "datagrams.hpp"
 #include "early_data.hpp"
 #include "flow_table.hpp"
-#include "judge.hpp"
-#include "peer_cache.hpp"
-#include "trireme/credentials/crypto.hpp"
-#include "trireme/wire/token.hpp"
+#include "rulings.hpp"
+#include "steps.hpp"
 
 namespace trireme::handshake {
 
@@ -21,7 +19,6 @@ class Engine::State {
   [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment,
                               const Now& now);
 
-  Judge judge{kTcp};
   EngineStatistics statistics;
   PeerCache peers{statistics};
   std::vector<policy::Prefix> networks;  // [host] peers
@@ -53,12 +50,10 @@ class Engine::State {
   Answer ask(const Packet& packet);         // its SYN leaves
   Answer take_reply(const Packet& packet);  // a SYN-ACK comes
   Answer take_no_reply(const Packet& packet, Handshake& handshake);
-  Answer check_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
-  Answer finish_reply(const Packet& packet, Handshake& handshake, const wire::Token& token,
-                      KnownPeer& peer, PairKeys& keys);
+  Answer accept_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
   Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
+  Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
-  [[nodiscard]] Nonce fresh_nonce(bool& drawn);
 
   // server.cpp
   Answer take_hello(const Packet& packet);  // a SYN with data comes
@@ -82,16 +77,6 @@ class Engine::State {
   /// The same where no proof was exchanged: a process that is no workload passes, an unlabelled
   /// peer as policy has it now.
   Answer rejudge_open(const Packet& packet, Handshake& handshake);
-  /// Whether its workload still has the labels that it began with.
-  [[nodiscard]] bool is_here(const Handshake& handshake) const;
-  /// Reason::none where the workload is still here, and the peer's credential is believed under the
-  /// trust in force and vouches for its labels.
-  [[nodiscard]] Reason believe(const Packet& packet, const Handshake& handshake);
-  /// Tells of an allowed flow where its rule is logged or audited.
-  void report(const Packet& packet, const Handshake& handshake, const policy::Decision& decision);
-  [[nodiscard]] bool is_peer(const policy::Address& address) const;
-  [[nodiscard]] bool audits() const { return judge.policy().mode == policy::Mode::audit; }
-
   [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
   [[nodiscard]] Answer accept_changed(Ruling ruling, policy::Number remote = 0);
   [[nodiscard]] Answer drop(Reason reason);
@@ -106,11 +91,12 @@ class Engine::State {
   /// The same without telling it.
   Answer turn_away(const Packet& packet);
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;
-  void tell(Event&& event);
 
   IdentityBook& book_;
   credentials::Random random_;
   credentials::Aead aead_;
+  Surroundings around_;
+  Rulings rulings_;
   wire::PacketBuffer changed_;
   std::array<std::uint8_t, wire::kMaxToken> token_{};
   std::array<std::uint8_t, wire::kMaxToken> labels_{};

@@ -21,7 +21,6 @@ enum class Phase : std::uint8_t {
 struct Handshake : Conversation {
   Phase phase = Phase::asked;
   bool has_server_nonce = false;  // server: drawn when REPLY is first made
-  bool is_unlabelled = false;     // open: policy allowed the peer as one that offered no proof
   std::uint32_t sequence = 0;     // of the client's SYN
   wire::OwnSegment own;  // a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again
   // Server.

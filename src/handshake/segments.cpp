@@ -47,7 +47,7 @@ Answer Engine::State::segment_in(const Packet& packet) {
 /// PROOF was lost, or overtaken, and the client's TCP does not know: its data wait, and the
 /// server's SYN-ACK is sent again, which the client's verifier answers with PROOF.
 Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
-  statistics.refused[static_cast<std::size_t>(Reason::unproved_data)]++;
+  rulings_.count(Reason::unproved_data);
   const bool is_answer = handshake.key.role == Role::server &&
                          packet.segment.acknowledgement() == handshake.own.sequence + 1;
   Answer answer;
@@ -74,42 +74,24 @@ Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
 Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
   if (handshake.key.role != Role::server ||
       !credentials::equal(*packet.segment.proof(), handshake.proof)) {
-    Event told = event(packet, handshake.key.role, &handshake);
-    told.reason = Reason::forged_proof;
-    tell(std::move(told));
+    rulings_.forged(handshake, Reason::forged_proof);
     return drop(Reason::forged_proof);  // the client's own may still come
   }
   if (!wire::strip_proof(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
   }
-  Reason doubt = believe(packet, handshake);
-  if (doubt == Reason::busy) {
+  const Judgement judgement = rulings_.accept_proof(handshake, packet.now);
+  if (judgement.reason == Reason::busy) {
     return drop(Reason::busy);
   }
-  if (doubt == Reason::none && handshake.remote->number == 0) {
-    const auto known = peers.find(handshake.type, handshake.peer->credential, packet.ends.source,
-                                  budget, packet.now);
-    auto remote = known ? (*known)->enter(book_, *handshake.remote) : nullptr;
-    doubt = known ? (remote == nullptr ? Reason::crowded : Reason::none) : known.error();
-    handshake.remote = remote == nullptr ? handshake.remote : std::move(remote);
-  }
-  const policy::Decision decision =
-      judge.labelled(*handshake.local, *handshake.remote, false, handshake.key.local_port);
-  if (doubt != Reason::none || decision.verdict == policy::Verdict::deny) {
-    Event told = event(packet, Role::server, &handshake);
-    if (doubt == Reason::none) {
-      say(told, decision);
-    }
+  if (judgement.reason != Reason::none) {
+    rulings_.refuse(handshake, judgement);
     table.enter(handshake, Phase::refused, packet.now.monotonic);
     drop_held(handshake.key.point, early_.take(handshake));
-    return refuse(packet, doubt == Reason::none ? Reason::policy : doubt, std::move(told));
+    return turn_away(packet);
   }
-  report(packet, handshake, decision);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
-  statistics.authorised++;
-  Answer answer =
-      accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise,
-                     handshake.remote->number);
+  Answer answer = accept_changed(ruling_of(judgement.decision), handshake.remote->number);
   const Held& early = early_.take(handshake);
   answer.behind = std::span(early.packets).first(early.count);
   return answer;

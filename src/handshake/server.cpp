@@ -53,7 +53,7 @@ Answer Engine::State::take_hello_again(const Packet& packet) {
     }
     return drop(Reason::conflict);
   }
-  statistics.refused[static_cast<std::size_t>(Reason::conflict)]++;
+  rulings_.count(Reason::conflict);
   return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
                                                : drop(Reason::malformed_packet);
 }
@@ -104,7 +104,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
                                   std::shared_ptr<const LocalIdentity> local) {
   Event told = event(packet, Role::server, nullptr);
   told.local = local->number;
-  Claim claim = examine(token, packet.ends.source, peers, budget, packet.now);
+  Claim claim = check_hello(token, packet.ends.source, around_, packet.now);
   if (claim.silent) {
     return drop(claim.refusal);
   }
@@ -113,7 +113,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
     return refuse(packet, claim.refusal, std::move(told));
   }
   const policy::Decision decision =
-      judge.labelled(*local, *claim.remote, false, packet.ends.destination_port);
+      rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
@@ -125,7 +125,7 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
   Handshake& handshake = table.make(packet.key(Role::server), Owner::address(packet.ends.source),
                                     packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
-  begin(handshake, token, claim, std::move(local), peers.trust());
+  accept_hello(handshake, token, claim, std::move(local), around_);
   return accept_changed(Ruling::pass);
 }
 
@@ -145,45 +145,25 @@ Answer Engine::State::reply(const Packet& packet) {
     return leave_to_next();
   }
   if (!handshake->has_server_nonce) {
-    handshake->server_nonce = fresh_nonce(handshake->has_server_nonce);
+    handshake->has_server_nonce = random_.fill(handshake->server_nonce);
     if (!handshake->has_server_nonce) {
       return drop(Reason::trust_failed);
     }
   }
-  const credentials::Trust& trust = *handshake->trust;
-  const credentials::OwnCredential& own = trust.answer(*handshake->peer);
-  const std::string& encoded = handshake->local->encoded;
-  const auto sealed = std::span(labels_).first(std::min(encoded.size(), labels_.size()));
-  Tag tag{};
-  const Token token{.message = wire::Message::reply,
-                    .type = handshake->type,
-                    .flags = 0,
-                    .nonce = handshake->server_nonce,
-                    .credential = own.bytes,
-                    .labels = sealed,
-                    .tag = tag};
-  const bool fits =
-      sealed.size() == encoded.size() &&
-      wire::reply_size(token.credential.size(), sealed.size()) <= wire::token_room(packet.segment);
+  const std::size_t labels = handshake->local->encoded.size();
+  const std::size_t needed =
+      wire::reply_size(handshake->trust->answer(*handshake->peer).bytes.size(), labels);
+  const std::size_t room = wire::token_room(packet.segment);
+  const bool fits = labels <= labels_.size() && needed <= room;
   if (!fits || packet.segment.is_signed()) {
     Event told = event(packet, Role::server, handshake);
-    told.detail = "the token takes " +
-                  std::to_string(wire::reply_size(token.credential.size(), encoded.size())) +
-                  " bytes, " + std::to_string(encoded.size()) +
-                  " of them labels; there is room for " +
-                  std::to_string(wire::token_room(packet.segment));
+    told.detail = too_large(needed, labels, room);
     table.remove(*handshake);
     return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large,
                   std::move(told));
   }
-  // The same again for a repeated SYN-ACK, byte for byte: the nonce was drawn once, and so the key
-  // seals one text.
-  PairKeys& keys = peers.server_keys(handshake->trust, *handshake->peer);
-  const ReplyContext context{
-      {handshake->type, 0}, handshake->hello, handshake->server_nonce, own.hash};
-  seal_reply(aead_, keys.reply_key(handshake->hello, handshake->server_nonce), context,
-             {reinterpret_cast<const std::uint8_t*>(encoded.data()), encoded.size()}, sealed, tag);
-  handshake->proof = keys.proof(reply_transcript(context, sealed, tag));
+  Tag tag{};
+  const Token token = make_reply(*handshake, 0, std::span(labels_).first(labels), tag, around_);
   const std::size_t size = wire::write_token(token, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
     return drop(Reason::malformed_packet);
@@ -194,18 +174,6 @@ Answer Engine::State::reply(const Packet& packet) {
   }
   statistics.replies++;
   return accept_changed(Ruling::pass);
-}
-
-void Engine::State::report(const Packet& packet, const Handshake& handshake,
-                           const policy::Decision& decision) {
-  if (decision.verdict != policy::Verdict::audit && !decision.log) {
-    return;
-  }
-  Event told = event(packet, handshake.key.role, &handshake);
-  told.verdict = decision.verdict;
-  told.reason = decision.verdict == policy::Verdict::audit ? Reason::policy : Reason::none;
-  say(told, decision);
-  tell(std::move(told));
 }
 
 }  // namespace trireme::handshake

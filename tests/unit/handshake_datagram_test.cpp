@@ -365,6 +365,23 @@ TEST_F(DatagramTest, InAuditModeEverythingPassesAndIsTold) {
   EXPECT_EQ(client.events.back().reason, Reason::no_answer);
 }
 
+/// Its peer did prove labels: what policy grants to peers without any is not for it.
+TEST_F(DatagramTest, WhatAuditModeLetThroughIsNoFlowWithoutProof) {
+  policy::Policy audit;
+  audit.mode = policy::Mode::audit;
+  client.set_policy(audit);
+  const auto identity = std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=web"));
+  client.engine->add_local(identity);
+  const auto reply = server.hear_hello(hello(), kFresh);
+  client.engine->remove_local(End::kNumber);
+  EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+  EXPECT_EQ(client.events.back().reason, Reason::unknown_workload);
+  EXPECT_EQ(client.leave(data()).priority, ruling(Ruling::audit));
+  client.engine->add_local(identity);
+  client.set_policy(without_proof("*"));
+  EXPECT_EQ(client.leave(data()).priority, ruling(Ruling::refuse));
+}
+
 TEST_F(DatagramTest, ADenialThatComesAfterHelloCounts) {
   const auto reply = server.hear_hello(hello(), kFresh);
   EXPECT_TRUE(server.arrive(data()).hold);

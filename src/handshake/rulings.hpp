@@ -1,0 +1,80 @@
+// What the handshakes of TCP and of UDP decide alike: whether a workload is still here, whether its
+// peer is believed, what policy says of the two, and what is reported of it.
+#pragma once
+
+#include <optional>
+
+#include "conversation.hpp"
+#include "judge.hpp"
+#include "surroundings.hpp"
+
+namespace trireme::handshake {
+
+/// Why policy decided so.
+void say(Event& told, const policy::Decision& decision);
+/// Of a decision that allows.
+[[nodiscard]] Ruling ruling_of(const policy::Decision& decision);
+
+/// What has become of a proof: allowed where `reason` is none.
+struct Judgement {
+  Reason reason = Reason::none;
+  policy::Decision decision;  // where the ends are believed
+};
+
+class Rulings {
+ public:
+  /// `protocol` is IANA's number.
+  Rulings(std::uint8_t protocol, const Surroundings& around)
+      : protocol_(protocol), around_(around), judge_(protocol) {}
+
+  void set_policy(std::shared_ptr<const policy::Policy> policy) {
+    judge_.set_policy(std::move(policy));
+  }
+  void set_named(const NamedPeers* named) { judge_.set_named(named); }
+  [[nodiscard]] const policy::Policy& policy() const { return judge_.policy(); }
+  [[nodiscard]] bool audits() const { return policy().mode == policy::Mode::audit; }
+
+  /// Whether its workload still has the labels that it began with.
+  [[nodiscard]] bool is_here(const Conversation& conversation) const;
+  /// What policy says of a server's workload and who claims to be its client.
+  [[nodiscard]] policy::Decision of_claim(const LocalIdentity& local, const RemoteIdentity& remote,
+                                          std::uint16_t port) {
+    return judge_.labelled(local, remote, false, port);
+  }
+  /// What policy says of a client's workload and a peer that proves nothing.
+  [[nodiscard]] policy::Decision of_unlabelled(const LocalIdentity& local,
+                                               const FlowKey& key) const {
+    return judge_.unlabelled(local, key.point, key.remote, key.remote_port);
+  }
+  /// Of a peer that proved its labels: whether it is believed under the trust in force, whether the
+  /// workload is still here, and what policy says. Reason::busy: not known yet.
+  [[nodiscard]] Judgement of_proof(const Conversation& conversation, const Now& now);
+  /// The same when PROOF has come, which gives the peer its number, and is counted and reported.
+  [[nodiscard]] Judgement accept_proof(Conversation& conversation, const Now& now);
+  /// It is counted and, where policy wants it, reported.
+  void authorise(const Conversation& conversation, const policy::Decision& decision);
+  /// Of a conversation in which nothing was proved; none: it is refused now.
+  [[nodiscard]] std::optional<Ruling> of_open(const Conversation& conversation) const;
+  /// Policy allows the peer as one without labels. `reason` says why it is taken for one.
+  void open(Conversation& conversation, const policy::Decision& decision, Reason reason);
+
+  /// Without a conversation only the ends of the flow are known.
+  [[nodiscard]] Event event(const FlowKey& key, const Conversation* conversation) const;
+  void count(Reason reason);
+  /// Counts the refusal, and reports it; in audit mode as one that passes.
+  void refuse(Event&& event, Reason reason);
+  void refuse(const Conversation& conversation, const Judgement& judgement);
+  /// Somebody's word that is dropped, whatever the mode. Counted by who drops it.
+  void forged(const Conversation& conversation, Reason reason);
+
+ private:
+  [[nodiscard]] Reason believe(const Conversation& conversation, const Now& now);
+  void report(const Conversation& conversation, const policy::Decision& decision, Reason audited);
+  void tell(Event&& event);
+
+  std::uint8_t protocol_;
+  Surroundings around_;
+  Judge judge_;
+};
+
+}  // namespace trireme::handshake

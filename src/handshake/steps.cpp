@@ -1,0 +1,182 @@
+#include "steps.hpp"
+
+#include <algorithm>
+
+#include "judge.hpp"
+#include "trireme/wire/control.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+Bytes bytes_of(const std::string& text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+}  // namespace
+
+std::string too_large(std::size_t token, std::size_t labels, std::size_t room) {
+  return "the token takes " + std::to_string(token) + " bytes, " + std::to_string(labels) +
+         " of them labels; there is room for " + std::to_string(room);
+}
+
+Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
+               const Surroundings& around, const Now& now) {
+  if (!contains(around.networks, remote)) {
+    return Reason::none;  // an enforcement point of this daemon
+  }
+  const credentials::Trust& trust = *around.peers.trust();
+  if (!trust.offered()) {
+    return Reason::no_credential;
+  }
+  if (!trust.is_current(now.wall)) {
+    return Reason::own_expired;
+  }
+  return trust.constraints().permit(local.labels) ? Reason::none : Reason::label_constraint;
+}
+
+bool make_hello(Conversation& conversation, std::uint8_t flags,
+                std::shared_ptr<const LocalIdentity> local, const Surroundings& around) {
+  conversation.trust = around.peers.trust();
+  const bool elsewhere = contains(around.networks, conversation.key.remote);
+  conversation.type = elsewhere ? *conversation.trust->offered() : wire::CredentialType::local;
+  conversation.local = std::move(local);
+  if (!around.random.fill(conversation.client_nonce)) {
+    return false;
+  }
+  conversation.hello =
+      hello_transcript({conversation.type, flags}, conversation.client_nonce,
+                       conversation.trust->hash(conversation.type), conversation.local->hash);
+  return true;
+}
+
+wire::Token hello_token(const Conversation& conversation, std::uint8_t flags) {
+  return {.message = wire::Message::hello,
+          .type = conversation.type,
+          .flags = flags,
+          .nonce = conversation.client_nonce,
+          .credential = conversation.trust->credential(conversation.type),
+          .labels = bytes_of(conversation.local->encoded),
+          .tag = {}};
+}
+
+tl::expected<KnownPeer*, Reason> check_reply(Conversation& conversation, const wire::Token& reply,
+                                             std::span<std::uint8_t> labels,
+                                             const Surroundings& around, const Now& now) {
+  if (reply.type != conversation.type) {
+    return tl::unexpected(Reason::unknown_type);
+  }
+  const auto peer =
+      around.peers.find(reply.type, reply.credential, conversation.key.remote, around.budget, now);
+  if (!peer) {
+    return tl::unexpected(peer.error());
+  }
+  const auto keys = around.peers.client_keys(conversation.trust, conversation.type, **peer, now);
+  if (!keys) {
+    return tl::unexpected(keys.error());
+  }
+  std::ranges::copy(reply.nonce, conversation.server_nonce.begin());
+  const ReplyContext context{{reply.type, reply.flags},
+                             conversation.hello,
+                             conversation.server_nonce,
+                             (*peer)->peer->hash};
+  if (!open_reply(around.aead, (*keys)->reply_key(conversation.hello, conversation.server_nonce),
+                  context, reply.labels, reply.tag, labels)) {
+    return tl::unexpected(Reason::forged_reply);
+  }
+  const Digest transcript = reply_transcript(context, reply.labels, reply.tag);
+  conversation.proof = (*keys)->proof(transcript);
+  if ((reply.flags & wire::kDatagram) != 0) {
+    conversation.ready = (*keys)->ready(transcript);
+  }
+  return *peer;
+}
+
+std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels, IdentityBook& book,
+                                               Reason& reason) {
+  auto remote = peer.identity(labels, reason);
+  if (remote != nullptr && remote->number == 0) {
+    remote = peer.enter(book, *remote);
+    reason = Reason::crowded;
+  }
+  return remote;
+}
+
+Claim check_hello(const wire::Token& hello, const policy::Address& source,
+                  const Surroundings& around, const Now& now) {
+  Claim claim;
+  const auto known = around.peers.find(hello.type, hello.credential, source, around.budget, now);
+  if (!known) {
+    claim.refusal = known.error();
+    claim.silent = known.error() == Reason::busy;
+    return claim;
+  }
+  if (hello.type == wire::CredentialType::certificate &&
+      !around.peers.trust()->is_current(now.wall)) {
+    claim.refusal = Reason::own_expired;
+    return claim;
+  }
+  if (!around.budget.may_open(source)) {
+    claim.refusal = Reason::crowded;
+    claim.silent = true;
+    return claim;
+  }
+  claim.peer = (*known)->peer;
+  claim.remote = (*known)->identity(hello.labels, claim.refusal);
+  if (claim.remote == nullptr) {
+    claim.detail = claim.peer->name;
+  }
+  return claim;
+}
+
+void accept_hello(Conversation& conversation, const wire::Token& hello, const Claim& claim,
+                  std::shared_ptr<const LocalIdentity> local, const Surroundings& around) {
+  conversation.trust = around.peers.trust();
+  conversation.type = hello.type;
+  conversation.local = std::move(local);
+  conversation.remote = claim.remote;
+  conversation.peer = claim.peer;
+  std::ranges::copy(hello.nonce, conversation.client_nonce.begin());
+  conversation.hello = hello_transcript({hello.type, hello.flags}, conversation.client_nonce,
+                                        claim.peer->hash, claim.remote->hash);
+}
+
+wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
+                       std::span<std::uint8_t> sealed, Tag& tag, const Surroundings& around) {
+  const credentials::OwnCredential& own = conversation.trust->answer(*conversation.peer);
+  PairKeys& keys = around.peers.server_keys(conversation.trust, *conversation.peer);
+  const ReplyContext context{
+      {conversation.type, flags}, conversation.hello, conversation.server_nonce, own.hash};
+  seal_reply(around.aead, keys.reply_key(conversation.hello, conversation.server_nonce), context,
+             bytes_of(conversation.local->encoded), sealed, tag);
+  const Digest transcript = reply_transcript(context, sealed, tag);
+  conversation.proof = keys.proof(transcript);
+  if ((flags & wire::kDatagram) != 0) {
+    conversation.ready = keys.ready(transcript);
+  }
+  return {.message = wire::Message::reply,
+          .type = conversation.type,
+          .flags = flags,
+          .nonce = conversation.server_nonce,
+          .credential = own.bytes,
+          .labels = sealed,
+          .tag = tag};
+}
+
+Reason number_peer(Conversation& conversation, const Surroundings& around, const Now& now) {
+  if (conversation.remote->number != 0) {
+    return Reason::none;
+  }
+  const auto known = around.peers.find(conversation.type, conversation.peer->credential,
+                                       conversation.key.remote, around.budget, now);
+  if (!known) {
+    return known.error();
+  }
+  auto remote = (*known)->enter(around.book, *conversation.remote);
+  if (remote == nullptr) {
+    return Reason::crowded;
+  }
+  conversation.remote = std::move(remote);
+  return Reason::none;
+}
+
+}  // namespace trireme::handshake

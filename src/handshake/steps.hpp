@@ -1,0 +1,67 @@
+// The steps of a handshake, whatever carries it: from bytes to claims, and from a conversation to
+// bytes. No packets, no policy.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "conversation.hpp"
+#include "surroundings.hpp"
+#include "trireme/wire/token.hpp"
+
+namespace trireme::handshake {
+
+/// "the token takes N bytes, ...": sizes in bytes.
+[[nodiscard]] std::string too_large(std::size_t token, std::size_t labels, std::size_t room);
+
+// The client.
+
+/// Whether this host has something to say to that peer for the workload.
+[[nodiscard]] Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
+                             const Surroundings& around, const Now& now);
+/// Draws the nonce of a HELLO in the name of `local`, and names it. False: no randomness.
+[[nodiscard]] bool make_hello(Conversation& conversation, std::uint8_t flags,
+                              std::shared_ptr<const LocalIdentity> local,
+                              const Surroundings& around);
+/// HELLO, the same each time. Valid as long as the conversation.
+[[nodiscard]] wire::Token hello_token(const Conversation& conversation, std::uint8_t flags);
+/// REPLY is sealed with the secret of our credential and the server's. Then the conversation has
+/// its PROOF (and READY, in datagrams), and `labels`, as long as the token's, has them in clear:
+/// valid is the peer until the next call. Reason::forged_reply: perhaps it is not the server's at
+/// all, and its own may still come.
+[[nodiscard]] tl::expected<KnownPeer*, Reason> check_reply(Conversation& conversation,
+                                                           const wire::Token& reply,
+                                                           std::span<std::uint8_t> labels,
+                                                           const Surroundings& around,
+                                                           const Now& now);
+/// Who says so, with a number. Null, and why.
+[[nodiscard]] std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels,
+                                                             IdentityBook& book, Reason& reason);
+
+// The server.
+
+/// What a HELLO's credential and labels are worth to its server. A refusal that is `silent` is
+/// dropped: an honest client repeats its HELLO.
+struct Claim {
+  Reason refusal = Reason::none;
+  bool silent = false;
+  std::string detail;
+  std::shared_ptr<const credentials::Peer> peer;
+  std::shared_ptr<const RemoteIdentity> remote;
+};
+[[nodiscard]] Claim check_hello(const wire::Token& hello, const policy::Address& source,
+                                const Surroundings& around, const Now& now);
+/// The server's part begins.
+void accept_hello(Conversation& conversation, const wire::Token& hello, const Claim& claim,
+                  std::shared_ptr<const LocalIdentity> local, const Surroundings& around);
+/// REPLY to HELLO, the same bytes each time: the nonce was drawn once, and so the key seals one
+/// text. What PROOF has to be is in the conversation afterwards. `sealed` is as long as the encoded
+/// labels; the token refers to it and to `tag`.
+[[nodiscard]] wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
+                                     std::span<std::uint8_t> sealed, Tag& tag,
+                                     const Surroundings& around);
+/// Gives the identity that PROOF has proved a number.
+[[nodiscard]] Reason number_peer(Conversation& conversation, const Surroundings& around,
+                                 const Now& now);
+
+}  // namespace trireme::handshake

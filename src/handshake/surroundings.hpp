@@ -1,0 +1,26 @@
+// What the handshakes of TCP and of UDP share in one thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "peer_cache.hpp"
+#include "trireme/credentials/crypto.hpp"
+
+namespace trireme::handshake {
+
+struct Surroundings {
+  EngineStatistics& statistics;
+  PeerCache& peers;
+  Budget& budget;
+  const std::vector<policy::Prefix>& networks;  // [host] peers
+  const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
+  IdentityBook& book;
+  credentials::Random& random;
+  credentials::Aead& aead;
+  const std::function<void(Event&&)>& on_event;
+};
+
+}  // namespace trireme::handshake
