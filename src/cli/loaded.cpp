@@ -42,6 +42,9 @@ Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
   }
   std::map<policy::LabelSet, std::vector<std::string>> names;
   for (const json& workload : *workloads) {
+    if (workload.value("state", "") == "unenforced") {
+      continue;  // no policy holds for it
+    }
     const auto labels = control::labels_of(workload);
     if (!labels) {
       return tl::unexpected(labels.error());

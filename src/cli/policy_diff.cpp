@@ -79,7 +79,8 @@ json diff_json(const policy::PolicyDiff& diff) {
   }
   return {{"differs", !diff.empty()},        {"settings", diff.settings},
           {"access", std::move(access)},     {"live_flows", diff.live},
-          {"live_flows_cut", diff.live_cut}, {"cuts", std::move(cuts)}};
+          {"live_flows_cut", diff.live_cut}, {"cuts", std::move(cuts)},
+          {"rules_differ", diff.rules}};
 }
 
 void print_access(const policy::PolicyDiff& diff) {
@@ -158,6 +159,11 @@ int run_diff(const Globals& globals, const std::string& directory) {
   if (diff.empty()) {
     fmt::print("no difference for anybody who is here: {} says what is in force\n", directory);
     return kYes;
+  }
+  if (diff.settings.empty() && diff.access.empty() && diff.live_cut == 0) {
+    fmt::print("nobody who is here gains or loses access; {} differ\n",
+               diff.rules == 1 ? "1 rule" : fmt::format("{} rules", diff.rules));
+    return kNo;
   }
   for (const std::string& line : diff.settings) {
     fmt::print("{}\n", line);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "command.hpp"
@@ -27,16 +28,35 @@ std::string printable_lines(const std::string& text) {
   return out;
 }
 
-/// Without the daemon: the files of a directory decide, and no live workload has a name.
+bool is_failed_test(const config::Diagnostic& diagnostic, const policy::Policy& policy) {
+  return std::ranges::any_of(policy.tests, [&](const policy::PolicyTest& test) {
+    return test.where.text() == diagnostic.where.text();
+  });
+}
+
+/// Without the daemon: the files of a directory decide, and no live workload has a name. A policy
+/// that fails its own tests can be asked why.
 Result<nlohmann::json> explain_locally(const std::string& directory, const Question& question) {
   const auto configuration = config::load(directory);
+  std::size_t failed = 0;
   for (const auto& diagnostic : configuration.diagnostics) {
-    if (is_error(diagnostic)) {
+    if (is_error(diagnostic) && !is_failed_test(diagnostic, configuration.policy)) {
       return fail("the policy of " + directory + " is not valid: " + diagnostic.text(),
                   "'trirectl policy check' shows every error");
     }
+    failed += is_error(diagnostic) ? 1U : 0U;
   }
-  return control::explain(configuration.policy, question.from, question.to, question.port, {});
+  auto answer =
+      control::explain(configuration.policy, question.from, question.to, question.port, {});
+  if (answer && failed > 0) {
+    const std::string note = fmt::format(
+        "{} of the policy's own tests fail: it cannot come into "
+        "force",
+        failed);
+    (*answer)["notes"].push_back(note);
+    (*answer)["text"] = answer->value("text", "") + "  note:        " + note + "\n";
+  }
+  return answer;
 }
 
 int explain(const Globals& globals, const Question& question) {

@@ -3,12 +3,31 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 
+#include <array>
+
 #include <algorithm>
 
 #include "policy_reader.hpp"
 #include "trireme/base/nearest.hpp"
 
 namespace trireme::config {
+namespace {
+
+/// What to write in the place of another unit's name.
+std::string service_hint(std::string_view name) {
+  constexpr std::array<std::string_view, 10> kTypes = {".socket",    ".timer", ".path",   ".target",
+                                                       ".slice",     ".mount", ".device", ".swap",
+                                                       ".automount", ".scope"};
+  for (const std::string_view type : kTypes) {
+    if (name.ends_with(type)) {
+      return fmt::format("write '{}.service'{}", name.substr(0, name.size() - type.size()),
+                         type == ".socket" ? ": its .socket comes with it" : "");
+    }
+  }
+  return fmt::format("did you mean '{}.service'?", name);
+}
+
+}  // namespace
 
 void IdentityReader::read(const std::vector<Document>& documents) {
   for (const Document& document : documents) {
@@ -202,11 +221,11 @@ void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit)
         "nothing can hold a scope back until it is enforced; start its command with trirun");
   } else if (!name->value.ends_with(".service")) {
     reader.error(*name, fmt::format("'{}' is not the name of a service", name->value),
-                 fmt::format("did you mean '{}.service'?", name->value));
+                 service_hint(name->value));
   } else if (name->value.find('/') != std::string::npos) {
     reader.error(*name, fmt::format("unit name '{}' holds a '/'", name->value),
                  "a name as systemctl shows it, not a path");
-  } else if (::fnmatch(name->value.c_str(), "trireme.service", 0) == 0) {
+  } else if (::fnmatch(name->value.c_str(), "trireme.service", FNM_NOESCAPE) == 0) {
     reader.error(*name, fmt::format("'{}' covers trireme.service itself", name->value),
                  "trireme cannot be a workload; narrow the pattern");
   }

@@ -37,10 +37,15 @@ Result<policy::TestPeer> parse_labels(std::string_view text) {
   return policy::TestPeer{std::move(labels), std::nullopt};
 }
 
+/// Nothing from a loopback address comes from elsewhere.
+policy::Endpoint::Kind at(const policy::Address& address) {
+  return address.is_loopback() ? policy::Endpoint::Kind::host : policy::Endpoint::Kind::world;
+}
+
 Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
   Ends ends;
   for (const policy::Address& address : policy::samples(policy, index)) {
-    ends.list.push_back({policy::Endpoint::Kind::world, nullptr, 0, address});
+    ends.list.push_back({at(address), nullptr, 0, address});
   }
   std::set<std::vector<std::size_t>> seen;
   const policy::NameIndex names(policy);
@@ -103,8 +108,18 @@ Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::
   if (entity.kind == policy::Entity::Kind::network) {
     return network_endpoints(policy, entity.network);
   }
-  return {.list = {{entity.kind == policy::Entity::Kind::host ? Kind::host : Kind::world, nullptr,
-                    0, peer.address}}};
+  if (peer.address) {
+    return {.list = {{at(*peer.address), nullptr, 0, peer.address}}};
+  }
+  if (entity.kind != policy::Entity::Kind::host) {
+    return {.list = {{Kind::world, nullptr, 0, std::nullopt}}};
+  }
+  // A process of this host always has an address, and networks may contain it.
+  Ends ends{.list = {{Kind::host, nullptr, 0, std::nullopt}}};
+  for (const char* loopback : {"127.0.0.1", "::1"}) {
+    ends.list.push_back({Kind::host, nullptr, 0, policy::Address::parse(loopback).value()});
+  }
+  return ends;
 }
 
 }  // namespace trireme::config

@@ -1,11 +1,14 @@
 #include "trireme/config/watcher.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <deque>
 #include <filesystem>
@@ -105,11 +108,30 @@ bool Watcher::poll() {
   return changed || rearmed;
 }
 
+/// Whatever decides what a load finds: names on the way to files as well, and drop-ins.
+std::vector<fs::path> Watcher::paths() const {
+  std::vector<fs::path> list;
+  for (const auto& [directory, interest] : survey()) {
+    for (const std::string& name : interest.names) {
+      list.push_back(fs::path(directory) / name);
+    }
+    std::error_code error;
+    fs::directory_iterator entries(directory, error);
+    for (; interest.drop_ins && !error && entries != fs::directory_iterator();
+         entries.increment(error)) {
+      if (is_drop_in(entries->path().filename().string())) {
+        list.push_back(entries->path());
+      }
+    }
+  }
+  return list;
+}
+
 /// What tells a changed file from what it was. Of a directory only which one it is: what else is
 /// made in it concerns nobody here.
 std::string Watcher::fingerprint() const {
   std::string text;
-  const auto add = [&text](const fs::path& path) {
+  for (const fs::path& path : paths()) {
     struct stat status = {};
     const bool there = ::stat(path.c_str(), &status) == 0;
     text += fmt::format("{} {} {} {:o}", path.string(), there, status.st_ino, status.st_mode);
@@ -117,21 +139,28 @@ std::string Watcher::fingerprint() const {
                                     : fmt::format(" {} {}.{} {}.{}\n", status.st_size,
                                                   status.st_mtim.tv_sec, status.st_mtim.tv_nsec,
                                                   status.st_ctim.tv_sec, status.st_ctim.tv_nsec);
-  };
-  for (const auto& [directory, interest] : survey()) {
-    for (const std::string& name : interest.names) {
-      add(fs::path(directory) / name);
-    }
-    std::error_code error;
-    fs::directory_iterator entries(directory, error);
-    for (; interest.drop_ins && !error && entries != fs::directory_iterator();
-         entries.increment(error)) {
-      if (is_drop_in(entries->path().filename().string())) {
-        add(entries->path());
-      }
-    }
   }
   return text;
+}
+
+bool Watcher::has_writer() const {
+  return std::ranges::any_of(paths(), [](const fs::path& path) {
+    struct stat status = {};
+    if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) {
+      return false;  // to open anything else may wait, or do something
+    }
+    const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (!file.valid()) {
+      return false;
+    }
+    // A lease for reading is not to be had while somebody has the file open for writing
+    // (fcntl(2)). Who opens it in this moment waits until it is given back.
+    if (::fcntl(file.get(), F_SETLEASE, F_RDLCK) != 0) {
+      return errno == EAGAIN;
+    }
+    std::ignore = ::fcntl(file.get(), F_SETLEASE, F_UNLCK);
+    return false;
+  });
 }
 
 bool Watcher::read_events() {

@@ -61,8 +61,10 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
       return fail("there is no network '" + text + "'",
                   "@host, @world, or the name of a [[network]] of the policy");
     }
-    return EndTest(
-        [cidrs = network->cidrs](const FlowEnd& end) { return !end.labels && is_at(end, cidrs); });
+    return EndTest([network = *network](const FlowEnd& end) {
+      return !end.labels && (std::ranges::find(end.networks, network.name) != end.networks.end() ||
+                             is_at(end, network.cidrs));
+    });
   }
   if (const auto prefix = policy::Prefix::parse(text)) {
     return EndTest(

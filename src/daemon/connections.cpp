@@ -55,15 +55,16 @@ class Reading {
   explicit Reading(Daemon& daemon) : daemon_(daemon) {}
 
   Status read(enforcer::Point& point) {
-    return point.enforcer->each_flow([this](const kernel::TrackedFlow& flow) { take(flow); });
+    return point.enforcer->each_flow(
+        [this, &point](const kernel::TrackedFlow& flow) { take(flow, *point.enforcer); });
   }
 
   Connections result() {
     Connections found;
     found.flows = flows_;
     found.complete = complete_;
-    for (const auto& [kind, count] : kinds_) {
-      found.tallies.push_back(tally(kind, count));
+    for (const auto& [kind, seen] : kinds_) {
+      found.tallies.push_back(tally(kind, seen));
     }
     add_audited(found);
     std::ranges::sort(found.tallies, std::greater{}, &control::FlowTally::count);
@@ -71,7 +72,12 @@ class Reading {
   }
 
  private:
-  void take(const kernel::TrackedFlow& flow) {
+  struct Seen {
+    std::uint64_t count = 0;
+    const enforcer::Enforcer* enforcer = nullptr;  // knows the names of its addresses
+  };
+
+  void take(const kernel::TrackedFlow& flow, const enforcer::Enforcer& enforcer) {
     if (flow.ended) {
       return;
     }
@@ -107,9 +113,9 @@ class Reading {
                     .port = flow.reply.source_port,
                     .audited = (label.flags() & enforcer::kAudited) != 0};
     if (const auto found = kinds_.find(kind); found != kinds_.end()) {
-      found->second++;
+      found->second.count++;
     } else if (kinds_.size() < kMostKinds) {
-      kinds_.emplace(kind, 1);
+      kinds_.emplace(kind, Seen{.count = 1, .enforcer = &enforcer});
     } else {
       complete_ = false;
     }
@@ -137,12 +143,13 @@ class Reading {
     }
   }
 
-  [[nodiscard]] policy::FlowEnd end(Number number, const policy::Address& address) const {
-    policy::FlowEnd end;
+  [[nodiscard]] policy::FlowEnd end(Number number, const policy::Address& address,
+                                    const enforcer::Enforcer& enforcer) const {
     if (!is_workload(number)) {
-      end.address = address;
-      end.entity = number == enforcer::kHost ? "@host" : "@world";
-    } else if (const workload::Workload* workload = daemon_.registry().find_number(number)) {
+      return enforcer::end_without_labels(number, address, enforcer);
+    }
+    policy::FlowEnd end;
+    if (const workload::Workload* workload = daemon_.registry().find_number(number)) {
       end.labels = workload->labels;
       end.workload = workload->name;
     } else if (const auto remote = daemon_.tokens().identities().find(number)) {
@@ -154,14 +161,14 @@ class Reading {
     return end;
   }
 
-  [[nodiscard]] control::FlowTally tally(const Kind& kind, std::uint64_t count) const {
+  [[nodiscard]] control::FlowTally tally(const Kind& kind, const Seen& seen) const {
     control::FlowTally made;
-    made.count = count;
+    made.count = seen.count;
     made.first = now_;
     made.last.time = now_;
     made.last.verdict = kind.audited ? policy::Verdict::audit : policy::Verdict::allow;
-    made.last.source = end(kind.source, kind.from);
-    made.last.destination = end(kind.destination, kind.to);
+    made.last.source = end(kind.source, kind.from, *seen.enforcer);
+    made.last.destination = end(kind.destination, kind.to, *seen.enforcer);
     made.last.protocol = kind.protocol;
     made.last.port = kind.port;
     return made;
@@ -172,7 +179,7 @@ class Reading {
   Daemon& daemon_;
   std::map<AuditedKey, std::uint64_t> audited_;
   std::chrono::system_clock::time_point now_ = std::chrono::system_clock::now();
-  std::unordered_map<Kind, std::uint64_t, KindHash> kinds_;
+  std::unordered_map<Kind, Seen, KindHash> kinds_;
   std::set<std::tuple<policy::Address, policy::Address, std::uint16_t, std::uint16_t>>
       between_points_;
   std::uint64_t flows_ = 0;

@@ -241,6 +241,12 @@ Result<json> explain(Daemon& daemon, const json& params) {
     peer.kind = policy::Endpoint::Kind::workload;
     peer.labels = workload->labels;
     peer.workload = workload->number;
+    if (workload->state == workload::State::quarantined) {
+      peer.quarantine = workload->reason;
+    } else if (workload->state == workload::State::unenforced) {
+      peer.note = fmt::format("{} is not protected, and no policy holds for it: {}", peer.name,
+                              workload->reason);
+    }
     return peer;
   };
   const auto addresses = [&daemon](const std::string& name) {

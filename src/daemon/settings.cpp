@@ -14,6 +14,8 @@ constexpr std::uint64_t kPoll = 1'000'000;  // µs between two looks at what can
 constexpr std::uint64_t kQuiet = 200'000;   // µs without a change before a reload
 constexpr std::uint64_t kPatience =
     1'000'000;  // µs after which a reload comes even if saves never cease
+constexpr std::uint64_t kWriting =
+    10'000'000;  // µs after which it comes though somebody has a file open for writing
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -114,8 +116,24 @@ int Settings::on_poll(sd_event_source* /*source*/, std::uint64_t /*usec*/, void*
 }
 
 int Settings::on_quiet(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  (void)static_cast<Settings*>(self)->reload();
+  auto& settings = *static_cast<Settings*>(self);
+  if (!settings.wait_for_writer()) {
+    (void)settings.reload();
+  }
   return 0;
+}
+
+/// A file that was cut short and is written again is valid at any time, and says less than is
+/// meant.
+bool Settings::wait_for_writer() {
+  std::uint64_t now = 0;
+  sd_event_now(loop_, CLOCK_MONOTONIC, &now);
+  if (now >= first_change_ + kWriting || !watcher_.has_writer()) {
+    return false;
+  }
+  sd_event_source_set_time(quiet_, now + kQuiet);
+  sd_event_source_set_enabled(quiet_, SD_EVENT_ONESHOT);
+  return true;
 }
 
 /// Those that the files on disk name, and those of the configuration in force. Returns whether they

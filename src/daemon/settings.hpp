@@ -73,6 +73,7 @@ class Settings {
   [[nodiscard]] int follow_changes();
   void changed_now();
   void await_poll();
+  [[nodiscard]] bool wait_for_writer();
   static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
   bool watch_trust_files();
   Status load();

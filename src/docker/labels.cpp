@@ -44,7 +44,8 @@ Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabel
   }
   for (const auto& [key, source] : settings.label_from) {
     const auto value = labels.find(source);
-    if (value == labels.end() || identity.find(key) != nullptr) {
+    if (value == labels.end() || identity.find(key) != nullptr ||
+        is_merely_of_image(source, value->second, image, settings)) {
       continue;
     }
     if (Status added = identity.set(key, value->second); !added) {
@@ -57,9 +58,14 @@ Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabel
 
 std::vector<std::string> labels_lost_to_image(const RawLabels& labels, const RawLabels& image,
                                               const policy::DockerSettings& settings) {
+  const auto is_source = [&settings](const std::string& key) {
+    return std::ranges::any_of(settings.label_from,
+                               [&key](const auto& made) { return made.second == key; });
+  };
   std::vector<std::string> lost;
   for (const auto& [key, value] : labels) {
-    if (is_merely_of_image(key, value, image, settings) && gives_identity(key, settings)) {
+    if (is_merely_of_image(key, value, image, settings) &&
+        (gives_identity(key, settings) || is_source(key))) {
       lost.push_back(key + "=" + value);
     }
   }

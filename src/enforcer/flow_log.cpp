@@ -111,26 +111,32 @@ void FlowLog::ended(const workload::Workload& workload) {
   }
 }
 
+policy::FlowEnd end_without_labels(Number number, const policy::Address& address,
+                                   const Enforcer& enforcer) {
+  policy::FlowEnd end;
+  end.address = address;
+  end.quarantined = number == kQuarantine;
+  end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
+  end.named = enforcer.named_networks(address);
+  end.names = enforcer.names(address);
+  const policy::Policy& policy = enforcer.policy();
+  for (std::size_t i = 0; i < policy.networks.size() && !end.quarantined; i++) {
+    if (policy::covers(policy, policy::Entity{.kind = policy::Entity::Kind::network, .network = i},
+                       endpoint(end, number))) {
+      end.networks.push_back(policy.networks[i].name);
+    }
+  }
+  return end;
+}
+
 policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address,
                                   const workload::Registry& registry,
                                   const Enforcer& enforcer) const {
+  if (number < policy::kFirstNumber) {
+    return end_without_labels(number, address, enforcer);
+  }
   policy::FlowEnd end;
   end.address = address;
-  if (number < policy::kFirstNumber) {
-    end.quarantined = number == kQuarantine;
-    end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
-    end.named = enforcer.named_networks(address);
-    end.names = enforcer.names(address);
-    const policy::Policy& policy = enforcer.policy();
-    for (std::size_t i = 0; i < policy.networks.size() && !end.quarantined; i++) {
-      if (policy::covers(policy,
-                         policy::Entity{.kind = policy::Entity::Kind::network, .network = i},
-                         endpoint(end, number))) {
-        end.networks.push_back(policy.networks[i].name);
-      }
-    }
-    return end;
-  }
   if (const workload::Workload* workload = registry.find_number(number)) {
     end.workload = workload->name;
   }

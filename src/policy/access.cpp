@@ -70,6 +70,7 @@ std::vector<Party> entities_of(const Policy& policy) {
                    .members = {}};
     if (!network.cidrs.empty()) {
       party.address = network.cidrs.front().address;
+      party.kind = party.address->is_loopback() ? Endpoint::Kind::host : Endpoint::Kind::world;
     } else if (!network.names.empty()) {
       party.name = network.names.front();
     } else {

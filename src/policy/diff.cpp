@@ -227,6 +227,7 @@ PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> pr
     result.settings.push_back(
         fmt::format("refuse: {} -> {}", refuse_word(before.refuse), refuse_word(after.refuse)));
   }
+  result.rules = differing_rules(before, after);
   result.access = Differing(before, after, std::move(present)).run();
   const NameIndex old_names(before);
   const NameIndex new_names(after);

@@ -69,6 +69,20 @@ std::set<std::size_t> rules_of_its_own(const Policy& policy, const Policy& other
   return own;
 }
 
+std::size_t differing_rules(const Policy& before, const Policy& after) {
+  const auto meanings = [](const Policy& policy) {
+    std::set<std::string> list;
+    for (const Rule& rule : policy.rules) {
+      list.insert(meaning(policy, rule) + (rule.log ? " log" : ""));
+    }
+    return list;
+  };
+  std::vector<std::string> differing;
+  std::ranges::set_symmetric_difference(meanings(before), meanings(after),
+                                        std::back_inserter(differing));
+  return differing.size();
+}
+
 void add_entities(std::vector<Party>& parties, const Policy& before, const Policy& after) {
   std::set<std::string> known;
   const auto find = [](const Policy& policy, const std::string& name) {

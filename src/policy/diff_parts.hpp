@@ -12,6 +12,8 @@ namespace trireme::policy {
 /// Rules that the other policy does not have, by index; it does not matter where they are written,
 /// nor what networks are called.
 [[nodiscard]] std::set<std::size_t> rules_of_its_own(const Policy& policy, const Policy& other);
+/// How many rules one of the two has and the other has not, by all that they do: logging too.
+[[nodiscard]] std::size_t differing_rules(const Policy& before, const Policy& after);
 
 /// Adds the entities of both policies, and where a network has changed, each address range that
 /// only one of them has.

@@ -212,10 +212,33 @@ EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
                     decision.rule != nullptr ? decision.rule->text() : sentence(decision.reason))};
 }
 
+/// Policy is not asked.
+Explanation quarantined(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
+                        std::string port) {
+  Explanation result;
+  result.from = from.describe(policy);
+  result.to = to.describe(policy);
+  result.port = std::move(port);
+  const ExplainPeer& barred = from.quarantine.empty() ? to : from;
+  result.reason = fmt::format("{} is in quarantine: {}", barred.name, barred.quarantine);
+  const auto end = [](const ExplainPeer& peer) -> EndDecision {
+    if (peer.kind != Endpoint::Kind::workload) {
+      return {false, "no workload here: the other end judges"};
+    }
+    return {true, peer.quarantine.empty() ? "the other end refuses" : "refuses: quarantine"};
+  };
+  result.source = end(from);
+  result.destination = end(to);
+  return result;
+}
+
 }  // namespace
 
 Explanation explain(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
                     std::uint8_t protocol, std::uint16_t port) {
+  if (!from.quarantine.empty() || !to.quarantine.empty()) {
+    return quarantined(policy, from, to, port_text(protocol, port));
+  }
   const Question q{.policy = policy, .from = from, .to = to, .protocol = protocol, .port = port};
   Explanation result;
   result.decision = evaluate(policy, from.endpoint(), to.endpoint(), protocol, port);

@@ -93,6 +93,14 @@ Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy,
               "@host, @world, or the name of a [[network]] of the policy");
 }
 
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kSpace = " \t";
+  const std::size_t first = text.find_first_not_of(kSpace);
+  return first == std::string_view::npos
+             ? std::string_view()
+             : text.substr(first, text.find_last_not_of(kSpace) - first + 1);
+}
+
 Result<ExplainPeer> parse_labels(std::string_view text) {
   ExplainPeer peer;
   peer.text = text;
@@ -100,7 +108,7 @@ Result<ExplainPeer> parse_labels(std::string_view text) {
   std::string_view rest = text;
   while (true) {
     const std::size_t comma = rest.find(',');
-    const auto label = parse_label(rest.substr(0, comma));
+    const auto label = parse_label(trimmed(rest.substr(0, comma)));
     if (!label) {
       return tl::unexpected(label.error());
     }
@@ -223,6 +231,9 @@ std::string port_text(std::uint8_t protocol, std::uint16_t port) {
 std::string range_text(const PortRange& range) {
   if (range.protocol != IPPROTO_TCP && range.protocol != IPPROTO_UDP) {
     return port_text(range.protocol, 0);
+  }
+  if (range.first == 0 && range.last == 65535) {
+    return protocol_text(range.protocol);
   }
   return range.first == range.last
              ? port_text(range.protocol, range.first)

@@ -132,6 +132,15 @@ void Sides::note_use(const SeenEnd& end, AddressUse use) {
   }
 }
 
+namespace {
+
+/// Names of networks that differ in their case alone are the same.
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+}  // namespace
+
 std::string Sides::network_name(const std::set<AddressUse>& uses) const {
   const AddressUse& first = *uses.begin();
   std::string base = first.is_source ? "clients" : "port-" + std::to_string(first.ports.first);
@@ -143,9 +152,10 @@ std::string Sides::network_name(const std::set<AddressUse>& uses) const {
     base = service;
   }
   const auto taken = [this](const std::string& name) {
-    return name == "host" || name == "world" ||
-           std::ranges::any_of(policy_.networks,
-                               [&](const Network& n) { return n.name == name; }) ||
+    const auto is_same = [&name](const Network& network) {
+      return std::ranges::equal(network.name, name, {}, lower, lower);
+    };
+    return name == "host" || name == "world" || std::ranges::any_of(policy_.networks, is_same) ||
            std::ranges::any_of(networks_,
                                [&](const SuggestedNetwork& n) { return n.name == name; });
   };

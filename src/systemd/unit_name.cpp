@@ -66,11 +66,11 @@ std::string prefix_of(const std::string& pattern) {
 }
 
 bool is_plain(const std::string& pattern) {
-  return pattern.find_first_of("*?[\\") == std::string::npos;
+  return pattern.find_first_of("*?[") == std::string::npos;
 }
 
 bool matches(const std::string& pattern, const std::string& unit) {
-  return ::fnmatch(pattern.c_str(), unit.c_str(), 0) == 0;
+  return ::fnmatch(pattern.c_str(), unit.c_str(), FNM_NOESCAPE) == 0;
 }
 
 bool matches_all_instances(const std::string& pattern, const std::string& name) {

@@ -232,6 +232,9 @@ TEST(ParseIdentity, Units) {
       texts(parse_identity("[[unit]]\nname='postgresql'\nlabels={app='db'}\n")),
       ElementsAre("identity.toml:2:6: error: 'postgresql' is not the name of a service; did "
                   "you mean 'postgresql.service'?"));
+  EXPECT_THAT(texts(parse_identity("[[unit]]\nname='nginx.socket'\nlabels={app='db'}\n")),
+              ElementsAre("identity.toml:2:6: error: 'nginx.socket' is not the name of a service; "
+                          "write 'nginx.service': its .socket comes with it"));
   EXPECT_THAT(
       texts(parse_identity(
           "[[unit]]\n[[unit]]\nname='a.service'\n[[unit]]\nname='a.service'\nlabels={app='x'}\n")),

@@ -117,6 +117,15 @@ TEST(Suggest, NameServersAndTheWayOutBecomeNetworks) {
   EXPECT_FALSE(passes(policy, flow(labelled("app=web"), host("127.0.0.54"), 53, 17)));
 }
 
+TEST(Suggest, NamesOfNetworksDifferInMoreThanTheirCase) {
+  const std::string policy = "[[network]]\nname = 'DNS'\ncidrs = ['192.0.2.0/24']\n";
+  const auto made =
+      suggest(read(policy), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
+  ASSERT_THAT(made.networks, SizeIs(1));
+  EXPECT_EQ(made.networks[0].name, "dns-2");
+  std::ignore = both(policy, made);
+}
+
 TEST(Suggest, AnswersOfAUdpServiceNeedNoRuleOfTheirOwn) {
   const std::vector<SeenFlow> flows = {
       flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17),

@@ -48,6 +48,25 @@ TEST(PolicyTest, PassesWhereThePolicyAgrees) {
       << "workloads without labels match nobody by the baseline";
 }
 
+TEST(PolicyTest, LoopbackAddressesAreThisHosts) {
+  const std::string rules =
+      "[[network]]\nname='resolver'\ncidrs=['127.0.0.53/32']\n"
+      "[[network]]\nname='all'\ncidrs=['0.0.0.0/0', '::/0']\n"
+      "[[allow]]\nfrom='*'\nto='@host'\nports=['udp/53']\n"
+      "[[allow]]\nfrom='@all'\nto='app=web'\nports=['tcp/443']\n";
+  const auto failed = [&](const std::string& test) {
+    return texts(parse_policy(rules + "[[test]]\n" + test)).size();
+  };
+  for (const char* to : {"127.0.0.53", "::1", "@resolver", "@host"}) {
+    const std::string test = std::string("from='app=web'\nto='") + to + "'\nport='udp/53'\n";
+    EXPECT_EQ(failed(test + "expect='allow'\n"), 0U) << to;
+    EXPECT_EQ(failed(test + "expect='deny'\n"), 1U) << to;
+  }
+  EXPECT_EQ(failed("from='@host'\nto='app=web'\nport='tcp/443'\nexpect='deny'\n"), 1U)
+      << "its addresses are in a network";
+  EXPECT_EQ(failed("from='192.0.2.1'\nto='app=web'\nport='udp/53'\nexpect='deny'\n"), 0U);
+}
+
 TEST(PolicyTest, TheSidesAreTwoWorkloads) {
   EXPECT_THAT(run("from={app='x'}\nto={app='x'}\nexpect='allow'\n"), IsEmpty());
   EXPECT_THAT(

@@ -59,6 +59,17 @@ TEST(FlowFilter, PicksByWhatWasAsked) {
   }
 }
 
+TEST(FlowFilter, NetworksByNameAreThoseOfTheFlow) {
+  policy::Policy policy;
+  policy.networks = {{.name = "mirror", .cidrs = {}, .names = {"deb.example.org"}, .where = {}}};
+  const auto filter = FlowFilter::parse({{"to", "@mirror"}}, policy);
+  ASSERT_TRUE(filter);
+  Flow web = flow("web", 443);
+  EXPECT_FALSE(filter->matches(web));
+  web.destination.networks = {"mirror"};
+  EXPECT_TRUE(filter->matches(web));
+}
+
 TEST(FlowFilter, SaysWhatItDoesNotUnderstand) {
   for (const json& bad : {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}},
                           json{{"from", "app=(x"}}, json{{"port", "tcp/"}}, json{{"port", "70000"}},

@@ -2,6 +2,7 @@
 // restart finds.
 #include "../../src/daemon/settings.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -126,6 +127,23 @@ TEST_F(SettingsTest, ASaveIsEnough) {
   save("policy.toml", kOneRule);
   ASSERT_TRUE(await(1));
   EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
+}
+
+TEST_F(SettingsTest, AFileThatIsBeingWrittenIsNotReadByHalf) {
+  config_.write("policy.toml", kOneRule);
+  open();
+  Fd file(::open(config_.path("policy.toml").c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC));
+  ASSERT_TRUE(file.valid());
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(1500);
+  while (std::chrono::steady_clock::now() < end) {
+    sd_event_run(loop_, 20'000);
+  }
+  EXPECT_EQ(outcomes_, 0U) << "an empty policy is a valid one";
+  const std::string both = std::string(kOneRule) + kOneRule;
+  ASSERT_EQ(::write(file.get(), both.data(), both.size()), static_cast<ssize_t>(both.size()));
+  file.reset();
+  ASSERT_TRUE(await(1));
+  EXPECT_THAT(applied_, ElementsAre(2U));
 }
 
 TEST_F(SettingsTest, SavesThatFollowEachOtherAreOneReload) {

@@ -247,6 +247,13 @@ TEST(DockerLabels, LabelsMadeFromOthers) {
             "app=web")
       << "its own label wins";
   EXPECT_FALSE(identity_labels({{"com.docker.compose.project", "two\nlines"}}, {}, settings));
+
+  const RawLabels image = {{"com.docker.compose.project", "shop"}};
+  EXPECT_TRUE(identity_labels(image, image, settings).value().empty()) << "the image's word";
+  EXPECT_EQ(labels_lost_to_image(image, image, settings),
+            std::vector<std::string>{"com.docker.compose.project=shop"});
+  settings.image_labels = {"com.docker.compose.project"};
+  EXPECT_EQ(identity_labels(image, image, settings).value().text(), "app=shop");
 }
 
 /// Swarm, compose and proxies give every replica labels of its own: they are no identity.

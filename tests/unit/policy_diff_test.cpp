@@ -48,6 +48,18 @@ TEST_F(Diff, EqualPoliciesDifferInNothingWhereverTheirRulesAreWritten) {
   EXPECT_TRUE(diff(before_, after_, present_, {}).empty());
 }
 
+TEST_F(Diff, RulesForNobodyWhoIsHereAndLoggingAreDifferences) {
+  before_.rules = {allow("app=web", "app=db", {{6, 5432, 5432}})};
+  after_.rules = {before_.rules[0], allow("app=new", "app=db", {})};
+  PolicyDiff found = diff(before_, after_, present_, {});
+  EXPECT_TRUE(found.access.empty());
+  EXPECT_EQ(found.rules, 1U);
+  EXPECT_FALSE(found.empty());
+  after_.rules = {before_.rules[0]};
+  after_.rules[0].log = true;
+  EXPECT_EQ(diff(before_, after_, present_, {}).rules, 2U) << "one each";
+}
+
 TEST_F(Diff, SaysWhoGainsAndWhoLosesWhichPorts) {
   before_.rules = {allow("app=web", "app=db", {{6, 5000, 5009}})};
   after_.rules = {allow("app=web", "app=db", {{6, 5005, 5020}, {17, 53, 53}})};

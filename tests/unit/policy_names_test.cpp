@@ -68,6 +68,43 @@ TEST(ExplainNames, ANameStandsForWhoeverHasIt) {
   EXPECT_THAT(explained(policy, "www.example.net", {}), HasSubstr("name of a [[network]]"));
 }
 
+TEST(Explain, LabelsAreReadAsSelectorsWriteThem) {
+  const auto peer = parse_peer("app=web, env=prod", {}, {});
+  ASSERT_TRUE(peer) << peer.error().text();
+  EXPECT_EQ(peer->labels.text(), "app=web,env=prod");
+}
+
+TEST(Explain, AllPortsOfAProtocolAreItsName) {
+  EXPECT_EQ(range_text({6, 0, 65535}), "tcp");
+  EXPECT_EQ(range_text({17, 1, 65535}), "udp/1-65535");
+}
+
+TEST(Explain, NothingReachesAWorkloadInQuarantine) {
+  PeerLookup lookup;
+  lookup.workload = [](std::string_view name) -> std::optional<ExplainPeer> {
+    if (name.find('=') != std::string_view::npos) {
+      return std::nullopt;
+    }
+    ExplainPeer peer;
+    peer.name = name;
+    peer.kind = Endpoint::Kind::workload;
+    EXPECT_TRUE(peer.labels.set("app", "web"));
+    peer.quarantine = name == "shut" ? "a process has left" : "";
+    return peer;
+  };
+  Policy policy;
+  policy.mode = Mode::audit;
+  const auto web = parse_peer("app=web", policy, lookup).value();
+  const auto shut = parse_peer("shut", policy, lookup).value();
+  const auto open = parse_peer("open", policy, lookup).value();
+  EXPECT_TRUE(explain(policy, web, open, 6, 80).passes());
+  for (const auto& answer :
+       {explain(policy, web, shut, 6, 80), explain(policy, shut, open, 6, 80)}) {
+    EXPECT_FALSE(answer.passes());
+    EXPECT_THAT(answer.render(), HasSubstr("shut is in quarantine: a process has left"));
+  }
+}
+
 TEST(ExplainNames, WhatWasSeenOfANameIsSaid) {
   const Policy policy = named();
   std::vector<Address> known;

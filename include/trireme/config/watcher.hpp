@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
@@ -40,6 +41,10 @@ class Watcher {
   /// Reads what happened, arms what is new. True: load again.
   [[nodiscard]] bool drain();
 
+  /// Whether somebody has one of the files open for writing: what it holds may be half of what is
+  /// meant. False where the file system, or the file's owner, does not let it be told.
+  [[nodiscard]] bool has_writer() const;
+
   /// Further files whose changes count ([trust]); relative ones are below the directory. Replaces
   /// those of an earlier call.
   void set_extra_files(std::vector<std::string> files);
@@ -61,6 +66,7 @@ class Watcher {
   bool read_events();
   [[nodiscard]] bool is_relevant(int watch, std::uint32_t mask, std::string_view name) const;
   bool arm();
+  [[nodiscard]] std::vector<std::filesystem::path> paths() const;
   [[nodiscard]] std::string fingerprint() const;
   [[nodiscard]] Interests survey() const;
   void survey_drop_ins(const std::string& path, Interests& interests) const;

@@ -20,6 +20,12 @@
 
 namespace trireme::enforcer {
 
+/// An end that is no workload's, at this enforcement point: which networks its address is in, by
+/// addresses and by the names that it was seen to have.
+[[nodiscard]] policy::FlowEnd end_without_labels(policy::Number number,
+                                                 const policy::Address& address,
+                                                 const Enforcer& enforcer);
+
 class FlowLog {
  public:
   [[nodiscard]] static Result<FlowLog> open();

@@ -35,7 +35,10 @@ struct PolicyDiff {
   std::vector<Cut> cuts;
   std::uint64_t live = 0;      // flows that were looked at
   std::uint64_t live_cut = 0;  // of these
-  [[nodiscard]] bool empty() const { return settings.empty() && access.empty() && live_cut == 0; }
+  std::size_t rules = 0;       // that one of the two policies has and the other has not
+  [[nodiscard]] bool empty() const {
+    return settings.empty() && access.empty() && live_cut == 0 && rules == 0;
+  }
 };
 
 /// `present` are label sets and the names of their workloads; entities and networks of both

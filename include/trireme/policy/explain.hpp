@@ -22,6 +22,7 @@ struct ExplainPeer {
   std::optional<Address> address;
   std::vector<std::size_t> named = {};  // see Endpoint::named
   std::string note = {};                // what else there is to say of it
+  std::string quarantine = {};          // why nothing passes, whatever policy says; empty: it can
 
   [[nodiscard]] Endpoint endpoint() const;
   /// "x.scope (app=web)", "@host", "10.0.0.53 (@world, @corp-dns)"
