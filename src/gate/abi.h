@@ -21,6 +21,7 @@ enum {
                            * the daemon has not decided yet */
   TRIREME_ENDED = 4, /* the workload's cgroup has gone: in quarantine, but connections that were
                       * closed before that deliver what had been written */
+  TRIREME_FIRST_NUMBER = 16, /* of a workload */
 };
 
 /* Flags of trireme_settings. */
@@ -49,13 +50,11 @@ struct trireme_settings {
 
 /* Where the kernel has what the programs read of it, known when they are loaded; 0: unknown.
  * home: inode number of the daemon's network namespace. Offsets in bytes: a socket's pointer to its
- * network namespace, and that one's inode number; its pointer to what processes have of it, null
- * once the last has closed it (0 too where closing is not followed). */
+ * network namespace, and that one's inode number. */
 struct trireme_layout {
   __u32 home;
   __u32 network_of_socket;
   __u32 inode_of_network;
-  __u32 holder_of_socket;
 };
 
 /* Written by the kernel alone; counts that only rise.

@@ -182,14 +182,15 @@ struct {
   __type(value, __u16);
 } translated SEC(".maps");
 
-/* Sockets of ended cgroups that somebody else went on to use, or closed: nothing of theirs is
- * delivered, not even once they are closed. */
+/* TCP sockets that a workload's own processes have closed, so that no process has them any more:
+ * what had been written to them is delivered, though the workload's cgroup ends. Whatever is not
+ * here delivers nothing after the end. */
 struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, int);
   __type(value, __u32);
-} used_late SEC(".maps");
+} closed SEC(".maps");
 
 #define barrier() asm volatile("" ::: "memory")
 
@@ -530,38 +531,11 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
 
 /* --- what has ended --- */
 
-/* Whether a process has it still. The verifier lets no program calculate with a socket's address,
- * and with a number it does. */
-static __always_inline int is_held(struct bpf_sock* sk) {
-  const char* address = 0;
-  const void* holder = 0;
-  return bpf_probe_read_kernel(&address, sizeof address, &sk) ||
-         bpf_probe_read_kernel(&holder, sizeof holder, address + layout.holder_of_socket) || holder;
-}
-
-/* Of an ended cgroup's sockets: whether this one is a connection that was closed before the end. It
- * delivers what was written until then, and the end of the connection. Where closing is not
- * followed none is. */
+/* Of an ended cgroup's sockets: whether this one is a connection that was closed before the end. */
 static __always_inline int is_closed(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
-  if (!layout.holder_of_socket || !sk || !(sk = bpf_sk_fullsock(sk)) ||
-      sk->protocol != IPPROTO_TCP || is_held(sk))
-    return 0;
-  switch (sk->state) {
-    case BPF_TCP_FIN_WAIT1:
-    case BPF_TCP_FIN_WAIT2:
-    case BPF_TCP_CLOSING:
-    case BPF_TCP_LAST_ACK:
-      return !bpf_sk_storage_get(&used_late, sk, 0, 0);
-    default:
-      return 0;
-  }
-}
-
-static __always_inline void note_use(struct __sk_buff* skb) {
-  struct bpf_sock* sk = skb->sk;
-  if (sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP)
-    bpf_sk_storage_get(&used_late, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  return sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP &&
+         bpf_sk_storage_get(&closed, sk, 0, 0);
 }
 
 /* --- on the way out --- */
@@ -598,10 +572,8 @@ int trireme_stamp(struct __sk_buff* skb) {
   if (skb->ifindex != LOOPBACK && is_calm(set, counted))
     return PASS;
   __u32 number = number_of(skb, (word >> 32) + *(volatile __u32*)&counted->ended);
-  if (number == TRIREME_ENDED && !is_closed(skb)) {
-    note_use(skb);
+  if (number == TRIREME_ENDED && !is_closed(skb))
     number = TRIREME_QUARANTINE;
-  }
   if (number == TRIREME_QUARANTINE)
     return refuse(skb, flags, number, TRIREME_NOBODY, TRIREME_REFUSED_QUARANTINE_OUT);
   if (skb->ifindex != LOOPBACK)
@@ -863,6 +835,10 @@ struct sock_cgroup_data {
 struct sock {
   struct sock_cgroup_data sk_cgrp_data;
 } __attribute__((preserve_access_index));
+struct tcp_sock {
+  __u32 write_seq;
+  __u32 snd_una;
+} __attribute__((preserve_access_index));
 
 /* Ids are only unique within a hierarchy, and those of cgroup v1 are no concern of ours. */
 static __always_inline int is_v2(const struct cgroup* cgroup) {
@@ -1031,8 +1007,22 @@ static __always_inline __u32 look_up_closed(const struct cgroup* cgroup) {
   return TRIREME_HOST;
 }
 
-/* The last process that has a socket closes it. Where its cgroup has ended that one is not of the
- * workload, and what TCP has kept back until now may be its doing. */
+#define V4_FAMILY 2 /* AF_INET */
+
+/* Nothing is lost on the way there. */
+static __always_inline int is_to_loopback(struct bpf_sock* sk) {
+  if (sk->family == V4_FAMILY)
+    return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+  return !sk->dst_ip6[0] && !sk->dst_ip6[1] &&
+         (sk->dst_ip6[2] == bpf_htonl(0xffff)
+              ? (sk->dst_ip6[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000)
+              : !sk->dst_ip6[2] && sk->dst_ip6[3] == bpf_htonl(1));
+}
+
+/* The last process that has a socket closes it. While its cgroup is a workload's that is the
+ * workload's doing, or of somebody whom it has let act in its name. Once the cgroup has ended it is
+ * somebody else's, and so may be what TCP has kept back. Where this cannot be remembered nothing is
+ * delivered after the end. */
 SEC("?cgroup/sock_release")
 int trireme_closed(struct bpf_sock* sk) {
   __u32 zero = 0;
@@ -1040,10 +1030,13 @@ int trireme_closed(struct bpf_sock* sk) {
   struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
   if (!set || !counted || sk->protocol != IPPROTO_TCP)
     return PASS;
-  const struct sock* address = 0;
+  /* The verifier lets no program calculate with a socket's address, and with a number it does. */
+  const struct tcp_sock* address = 0;
   if (bpf_probe_read_kernel(&address, sizeof address, &sk))
     return PASS;
-  const struct cgroup* cgroup = BPF_CORE_READ(address, sk_cgrp_data.cgroup);
+  if (is_to_loopback(sk) && BPF_CORE_READ(address, write_seq) == BPF_CORE_READ(address, snd_una))
+    return PASS; /* all has arrived, and the end of it will at once */
+  const struct cgroup* cgroup = BPF_CORE_READ((const struct sock*)address, sk_cgrp_data.cgroup);
   if (!cgroup)
     return PASS;
   __u64 word = *(volatile __u64*)&set->word;
@@ -1054,7 +1047,7 @@ int trireme_closed(struct bpf_sock* sk) {
   __u32 number = slot ? recall(slot, id, generation) : TRIREME_NOBODY;
   if (number == TRIREME_NOBODY)
     number = look_up_closed(cgroup);
-  if (number == TRIREME_ENDED)
-    bpf_sk_storage_get(&used_late, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  if (number >= TRIREME_FIRST_NUMBER)
+    bpf_sk_storage_get(&closed, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   return PASS;
 }

@@ -47,7 +47,7 @@ constexpr const char* kNext = "_next";  // that file system has no dots in names
 /// until the new daemon's is in force.
 constexpr std::array kLasting = {"settings", "numbers", "counts",     "refusals", "members",
                                  "same",     "pairs",   "outcomes",   "ports",    "addresses",
-                                 "named",    "asked",   "translated", "used_late"};
+                                 "named",    "asked",   "translated", "closed"};
 
 /// Programs of ours of this kind that are attached to that very cgroup; with BPF_F_QUERY_EFFECTIVE
 /// in `flags` those of its ancestors too.
@@ -136,31 +136,34 @@ std::optional<std::uint32_t> offset(const btf* types, const char* of, std::strin
   return std::nullopt;
 }
 
-/// What the programs have to know of this kernel and this process; zeroes where it cannot be told.
-trireme_layout find_layout() {
+struct Kernel {
+  trireme_layout layout = {};           // zeroes where it cannot be told
+  bool tells_cgroup_of_socket = false;  // since Linux 5.15
+};
+
+/// What the programs have to know of this kernel and this process.
+Kernel look_at_kernel() {
   struct FreeTypes {
     void operator()(btf* types) const { btf__free(types); }
   };
   const std::unique_ptr<btf, FreeTypes> types(btf__load_vmlinux_btf());
-  struct stat home {};
-  if (types == nullptr || ::stat("/proc/thread-self/ns/net", &home) != 0) {
+  if (types == nullptr) {
     return {};
   }
+  Kernel kernel{.layout = {},
+                .tells_cgroup_of_socket = offset(types.get(), "sock", "sk_cgrp_data") &&
+                                          offset(types.get(), "sock_cgroup_data", "cgroup")};
+  struct stat home {};
   const auto common = offset(types.get(), "sock", "__sk_common");
   const auto network = offset(types.get(), "sock_common", "skc_net");
   const auto name = offset(types.get(), "net", "ns");
   const auto inode = offset(types.get(), "ns_common", "inum");
-  if (!common || !network || !name || !inode) {
-    return {};
+  if (::stat("/proc/thread-self/ns/net", &home) == 0 && common && network && name && inode) {
+    kernel.layout = {.home = static_cast<std::uint32_t>(home.st_ino),
+                     .network_of_socket = *common + *network,
+                     .inode_of_network = *name + *inode};
   }
-  // Linux 5.15: before, the kernel has no pointer to a socket's cgroup that could be read.
-  const bool has_cgroup = offset(types.get(), "sock", "sk_cgrp_data") &&
-                          offset(types.get(), "sock_cgroup_data", "cgroup");
-  return {
-      .home = static_cast<std::uint32_t>(home.st_ino),
-      .network_of_socket = *common + *network,
-      .inode_of_network = *name + *inode,
-      .holder_of_socket = has_cgroup ? offset(types.get(), "sock", "sk_socket").value_or(0) : 0};
+  return kernel;
 }
 
 /// The directory of a tree's pins, by the id of its top.
@@ -257,11 +260,11 @@ Status Gate::Programs::build(const Before& before, bool with_btf, std::uint32_t 
   if (object == nullptr) {
     return fail_errno("cannot read the gate's BPF programs");
   }
-  const trireme_layout layout = with_btf ? find_layout() : trireme_layout{};
+  const Kernel kernel = with_btf ? look_at_kernel() : Kernel{};
   int rc = bpf_map__set_max_entries(bpf_object__find_map_by_name(object.get(), "numbers"), room);
   rc = rc != 0 ? rc
                : bpf_map__set_initial_value(bpf_object__find_map_by_name(object.get(), ".rodata"),
-                                            &layout, sizeof layout);
+                                            &kernel.layout, sizeof kernel.layout);
   if (rc != 0) {
     return fail_errno("cannot prepare the gate's BPF programs", -rc);
   }
@@ -275,7 +278,7 @@ Status Gate::Programs::build(const Before& before, bool with_btf, std::uint32_t 
     bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), name), with_btf);
   }
   bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), kClosed),
-                            layout.holder_of_socket != 0);
+                            kernel.tells_cgroup_of_socket);
   if (rc = bpf_object__load(object.get()); rc != 0) {
     return fail_errno("the kernel refuses the gate's BPF programs", -rc);
   }

@@ -5,6 +5,8 @@
 #include <linux/filter.h>
 #include <netinet/in.h>
 
+#include <linux/tcp.h>
+
 #include <gmock/gmock.h>
 
 #include <chrono>
@@ -240,8 +242,8 @@ TEST_F(Closed, ConnectionThatWasUsedAfterTheEndDeliversNothing) {
 }
 
 TEST_F(Closed, ConnectionOfAQuarantinedWorkloadDeliversNothing) {
-  must(gate_->set(id(a_), Gate::kQuarantine));
   made_.client.reset();
+  must(gate_->set(id(a_), Gate::kQuarantine));
   end();
   const auto [bytes, ended] = arrived();
   EXPECT_LT(bytes, written_);
@@ -271,6 +273,26 @@ TEST_F(Closed, ConnectionThatSomebodyElseFinishesDeliversNothing) {
   ASSERT_EQ(::send(made_.client.get(), "secret", 6, MSG_MORE), 6);
   ASSERT_EQ(::shutdown(made_.client.get(), SHUT_WR), 0);
   EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
+  made_.client.reset();
+  EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
+}
+
+/// Whoever has the socket can use up what the kernel lets be remembered of it.
+TEST_F(Closed, ConnectionWithoutRoomForAMarkDeliversNothing) {
+  EXPECT_EQ(arrived().first, written_);
+  end();
+  tcp_md5sig key{};
+  auto& peer = reinterpret_cast<sockaddr_in&>(key.tcpm_addr);
+  peer.sin_family = AF_INET;
+  key.tcpm_keylen = 1;
+  std::uint32_t keys = 0;
+  do {
+    peer.sin_addr.s_addr = htonl(0xc6336400U + ++keys);
+  } while (::setsockopt(made_.client.get(), IPPROTO_TCP, TCP_MD5SIG, &key, sizeof key) == 0);
+  if (errno != ENOMEM) {
+    GTEST_SKIP() << "the kernel has no TCP_MD5SIG";
+  }
+  ASSERT_EQ(::send(made_.client.get(), "secret", 6, 0), 6);
   made_.client.reset();
   EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
 }
