@@ -76,6 +76,10 @@ std::pair<const char*, const char*> found_by_gate(gate::Refused::Reason reason) 
       return {"protocol", "only TCP, UDP and ICMP reach a workload on this host"};
     case Reason::unreadable:
       return {"unreadable", "its headers cannot be read"};
+    case Reason::group:
+      return {"group",
+              "its port belongs to a group of SO_REUSEPORT with a program that selects among "
+              "sockets of several workloads: whose it would be is not known beforehand"};
     case Reason::quarantine_in:
     case Reason::quarantine_out:
     case Reason::policy:

@@ -55,6 +55,17 @@ struct trireme_layout {
   __u32 home;
   __u32 network_of_socket;
   __u32 inode_of_network;
+  /* A socket's group of SO_REUSEPORT; its program, count and array of members. */
+  __u32 group_of_socket;
+  __u32 program_of_group;
+  __u32 count_of_group;
+  __u32 members_of_group;
+  /* A socket's cgroup, that one's kernfs node and its id, and the way to the cgroup above. */
+  __u32 cgroup_of_socket;
+  __u32 node_of_cgroup;
+  __u32 id_of_node;
+  __u32 parent_of_cgroup;
+  __u32 cgroup_of_state;
 };
 
 /* Written by the kernel alone; counts that only rise.
@@ -89,6 +100,7 @@ enum trireme_refusal {
   TRIREME_REFUSED_POLICY,
   TRIREME_REFUSED_PROTOCOL,
   TRIREME_REFUSED_UNREADABLE,
+  TRIREME_REFUSED_GROUP,
   TRIREME_AUDITED,
   TRIREME_REFUSALS,
 };

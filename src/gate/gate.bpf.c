@@ -730,6 +730,75 @@ static __always_inline int is_unseen(struct __sk_buff* skb) {
   return is_v4 ? first >= 224 : first == 0xff;
 }
 
+/* --- groups of sockets --- */
+
+#define MEMBERS 256 /* of a group; a larger one counts as shared */
+
+static __always_inline __u64 read_word(__u64 base, __u32 offset) {
+  __u64 word = 0;
+  bpf_probe_read_kernel(&word, sizeof word, (const void*)(base + offset));
+  return word;
+}
+
+/* The number of sockets made in a cgroup, by its address. A function that is verified once. */
+__noinline int number_at(__u64 cgroup, __u32 generation) {
+  __u64 id = read_word(read_word(cgroup, layout.node_of_cgroup), layout.id_of_node);
+  struct cgroup_slot* slot = slot_of(id);
+  __u32 number = slot ? recall(slot, id, generation) : TRIREME_NOBODY;
+  if (number != TRIREME_NOBODY)
+    return number;
+  number = TRIREME_HOST;
+  __u64 above = cgroup;
+  for (int i = 0; i < DEEPEST && above; i++) {
+    __u64 key = read_word(read_word(above, layout.node_of_cgroup), layout.id_of_node);
+    __u32* known = bpf_map_lookup_elem(&numbers, &key);
+    if (known) {
+      number = *known == TRIREME_BORN ? TRIREME_QUARANTINE : *known;
+      break;
+    }
+    __u64 state = read_word(above, layout.parent_of_cgroup);
+    above = state ? read_word(state, layout.cgroup_of_state) : 0;
+  }
+  if (slot)
+    remember(slot, id, generation, number);
+  return number;
+}
+
+/* Whether a group of SO_REUSEPORT has sockets of more than one workload, or of one and of others.
+ */
+__noinline int is_shared(__u64 group, __u32 generation) {
+  __u16 count = 0;
+  bpf_probe_read_kernel(&count, sizeof count, (const void*)(group + layout.count_of_group));
+  __u32 first = TRIREME_NOBODY;
+  for (__u32 i = 0; i < MEMBERS; i++) {
+    if (i >= count)
+      return 0;
+    __u64 member = read_word(group, layout.members_of_group + i * 8);
+    __u32 number = number_at(read_word(member, layout.cgroup_of_socket), generation);
+    if (first == TRIREME_NOBODY)
+      first = number;
+    else if (first != number)
+      return 1;
+  }
+  return count > MEMBERS;
+}
+
+/* The group that a socket was selected from by a program (SO_ATTACH_REUSEPORT_CBPF), where it can
+ * still be another one for each packet; 0: none. Rules, which look a member up beforehand, may then
+ * have judged for another one. */
+static __always_inline __u64 selecting_group(struct __sk_buff* skb) {
+  struct bpf_sock* sk = skb->sk;
+  if (!layout.group_of_socket || !sk || !(sk = bpf_sk_fullsock(sk)))
+    return 0;
+  if (sk->protocol == IPPROTO_TCP ? sk->state != BPF_TCP_LISTEN : sk->protocol != IPPROTO_UDP)
+    return 0;
+  __u64 address = 0;
+  if (bpf_probe_read_kernel(&address, sizeof address, &sk))
+    return 0;
+  __u64 group = read_word(address, layout.group_of_socket);
+  return group && read_word(group, layout.program_of_group) ? group : 0;
+}
+
 SEC("cgroup_skb/ingress")
 int trireme_judge(struct __sk_buff* skb) {
   __u32 zero = 0;
@@ -742,7 +811,8 @@ int trireme_judge(struct __sk_buff* skb) {
   if (!counted)
     return REFUSE;
   int is_unjudged = skb->ifindex != LOOPBACK && is_unseen(skb);
-  if (skb->ifindex != LOOPBACK && !is_unjudged && is_calm(set, counted))
+  __u64 group = skb->ifindex != LOOPBACK ? selecting_group(skb) : 0;
+  if (skb->ifindex != LOOPBACK && !is_unjudged && !group && is_calm(set, counted))
     return PASS;
   /* The settings first: what is looked up after them is as new as they are, or newer. */
   __u32 generation = (word >> 32) + *(volatile __u32*)&counted->ended;
@@ -762,6 +832,8 @@ int trireme_judge(struct __sk_buff* skb) {
     return refuse(skb, flags, p.from, own, TRIREME_REFUSED_QUARANTINE_IN);
   if (is_unjudged && own != TRIREME_HOST)
     return refuse(skb, flags, p.from, own, TRIREME_REFUSED_PROTOCOL);
+  if (group && is_shared(group, generation))
+    return refuse(skb, flags, p.from, own, TRIREME_REFUSED_GROUP);
   if (skb->ifindex != LOOPBACK)
     return PASS;
   if (p.from == own)

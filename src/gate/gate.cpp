@@ -26,7 +26,7 @@ namespace {
 static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN &&
               Gate::kEnded == TRIREME_ENDED);
 static_assert(static_cast<int>(Refused::Reason::quarantine_in) == TRIREME_REFUSED_QUARANTINE_IN &&
-              static_cast<int>(Refused::Reason::unreadable) == TRIREME_REFUSED_UNREADABLE);
+              static_cast<int>(Refused::Reason::group) == TRIREME_REFUSED_GROUP);
 static_assert(kCanaryWithoutStamp == TRIREME_CANARY_WITHOUT_STAMP);
 static_assert(kStamp == TRIREME_STAMP && kStampedNumber == ~TRIREME_STAMP_MASK);
 
@@ -663,6 +663,7 @@ Result<Refusals> Gate::refusals() const {
                   .policy = sums[TRIREME_REFUSED_POLICY],
                   .protocol = sums[TRIREME_REFUSED_PROTOCOL],
                   .unreadable = sums[TRIREME_REFUSED_UNREADABLE],
+                  .group = sums[TRIREME_REFUSED_GROUP],
                   .audited = sums[TRIREME_AUDITED]};
 }
 

@@ -17,6 +17,7 @@
 #include <ranges>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "abi.h"
 #include "object.hpp"
@@ -150,18 +151,30 @@ Kernel look_at_kernel() {
   if (types == nullptr) {
     return {};
   }
-  Kernel kernel{.layout = {},
-                .tells_cgroup_of_socket = offset(types.get(), "sock", "sk_cgrp_data") &&
-                                          offset(types.get(), "sock_cgroup_data", "cgroup")};
+  bool complete = true;
+  const auto at = [&](const char* of, std::string_view member) {
+    const auto found = offset(types.get(), of, member);
+    complete = complete && found;
+    return found.value_or(0);
+  };
+  Kernel kernel;
+  kernel.layout.cgroup_of_socket = at("sock", "sk_cgrp_data") + at("sock_cgroup_data", "cgroup");
+  kernel.tells_cgroup_of_socket = std::exchange(complete, true);
+  kernel.layout.node_of_cgroup = at("cgroup", "kn");
+  kernel.layout.id_of_node = at("kernfs_node", "id");
+  kernel.layout.parent_of_cgroup = at("cgroup", "self") + at("cgroup_subsys_state", "parent");
+  kernel.layout.cgroup_of_state = at("cgroup_subsys_state", "cgroup");
+  kernel.layout.program_of_group = at("sock_reuseport", "prog");
+  kernel.layout.count_of_group = at("sock_reuseport", "num_socks");
+  kernel.layout.members_of_group = at("sock_reuseport", "socks");
+  const std::uint32_t group = at("sock", "sk_reuseport_cb");
+  kernel.layout.group_of_socket =
+      std::exchange(complete, true) && kernel.tells_cgroup_of_socket ? group : 0;
+  kernel.layout.network_of_socket = at("sock", "__sk_common") + at("sock_common", "skc_net");
+  kernel.layout.inode_of_network = at("net", "ns") + at("ns_common", "inum");
   struct stat home {};
-  const auto common = offset(types.get(), "sock", "__sk_common");
-  const auto network = offset(types.get(), "sock_common", "skc_net");
-  const auto name = offset(types.get(), "net", "ns");
-  const auto inode = offset(types.get(), "ns_common", "inum");
-  if (::stat("/proc/thread-self/ns/net", &home) == 0 && common && network && name && inode) {
-    kernel.layout = {.home = static_cast<std::uint32_t>(home.st_ino),
-                     .network_of_socket = *common + *network,
-                     .inode_of_network = *name + *inode};
+  if (complete && ::stat("/proc/thread-self/ns/net", &home) == 0) {
+    kernel.layout.home = static_cast<std::uint32_t>(home.st_ino);
   }
   return kernel;
 }

@@ -37,7 +37,7 @@ import ctypes, socket, struct, sys
 SO_REUSEPORT, SO_ATTACH_REUSEPORT_CBPF = 15, 51
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
-listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.bind((sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1", int(sys.argv[1])))
 listener.listen(64)
 if sys.argv[2] == "choose":
     code = struct.pack("=HBBI", 0x20, 0, 0, 0xfffff038)  # a random number

@@ -1,9 +1,11 @@
 """What policy.toml says is what the kernel does: ports, entities, networks, deny, drop, audit."""
 
+import subprocess
 import unittest
 
 from tests.system import waiting
-from tests.system.host import LOCAL4, LOCAL6, LOCALS, HostCase
+from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRUN, HostCase
+from tests.system.test_gate import GROUP
 
 
 class Rules(HostCase):
@@ -335,6 +337,42 @@ class Outside(HostCase):
         self.assertEqual(self.outside.send_to("s", "to all", group, port), "ok")
         self.assertEqual(plain.receive("m"), {"text": "to all"})
         self.assertEqual(self.web.receive("m", timeout=0.2), {"error": "timeout"})
+
+    def test_a_group_of_listeners_gives_nobody_anothers_connections(self):
+        """Rules look a member up, and TCP another one: from elsewhere such a group gets nothing
+        once it is of two."""
+        self.host.explicit_reload('[[allow]]\nfrom = "@world"\nto = "app=web"\n')
+
+        def group(labels, *arguments):
+            process = self.host.popen(
+                [TRIRUN, "--label", labels, "--", "python3", "-c", GROUP, *arguments, self.INNER4],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            self.addCleanup(process.communicate)
+            self.addCleanup(process.kill)
+            return process, process.stdout.readline().strip()
+
+        def attempts(count):
+            for i in range(count):
+                self.outside.open(f"c{i}", "tcp", self.OUTER4)
+                yield self.outside.connect(f"c{i}", self.INNER4, int(port), timeout=0.05)
+                self.outside.close(f"c{i}")
+
+        def taken(process):
+            process.stdin.write("end\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        first, port = group("app=web", "0", "choose")
+        self.assertEqual(set(attempts(20)), {"ok"}, "of one workload")
+        second, joined = group("app=db", port, "join")
+        self.assertEqual(joined, port)
+        self.assertNotIn("ok", set(attempts(60)))
+        self.assertEqual(taken(second), 0, "connections to app=web that app=db was given")
+        self.assertEqual(taken(first), 20)
+        self.assertGreater(self.host.status()["gate"]["refused"]["group"], 0)
 
     def test_processes_without_labels_reach_the_world(self):
         plain = self.host.plain()

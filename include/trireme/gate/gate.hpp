@@ -38,16 +38,18 @@ struct Refusals {
   std::uint64_t policy = 0;
   std::uint64_t protocol = 0;    // neither TCP, UDP nor ICMP; multicast from elsewhere
   std::uint64_t unreadable = 0;  // headers that end too early
+  std::uint64_t group = 0;       // of a SO_REUSEPORT group that several share, from elsewhere
   std::uint64_t audited = 0;
 
   /// What was refused, with the words for why that status and metrics use.
-  [[nodiscard]] std::array<std::pair<const char*, std::uint64_t>, 6> by_reason() const {
+  [[nodiscard]] std::array<std::pair<const char*, std::uint64_t>, 7> by_reason() const {
     return {{{"quarantined_destination", quarantine_in},
              {"quarantined_source", quarantine_out},
              {"unstamped", unstamped},
              {"policy", policy},
              {"protocol", protocol},
-             {"unreadable", unreadable}}};
+             {"unreadable", unreadable},
+             {"group", group}}};
   }
 };
 
@@ -59,7 +61,8 @@ struct Refused {
     unstamped,
     policy,
     protocol,
-    unreadable
+    unreadable,
+    group
   };  // as the counts of Refusals
   Reason reason = Reason::policy;
   policy::Number from = 0;  // kQuarantine, a workload's, 1: @host, 0: not known
