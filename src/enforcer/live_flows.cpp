@@ -7,6 +7,7 @@
 #include <array>
 #include <set>
 #include <tuple>
+#include <unordered_set>
 
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/enforcer/flow_label.hpp"
@@ -323,24 +324,24 @@ Result<std::size_t> Enforcer::settle() {
     return std::size_t{0};
   }
   std::vector<std::string> paths = unsettled_;
-  Touched touched;
+  std::unordered_set<std::uint64_t> cgroups;
   while (!paths.empty()) {
     const std::string path = std::move(paths.back());
     paths.pop_back();
     for (const std::string& child : tree_.children(path)) {
       paths.push_back(path + "/" + child);
     }
-    const auto id = tree_.id(path);
-    if (!id) {
-      continue;  // gone again
+    if (const auto id = tree_.id(path)) {  // else it has gone again
+      cgroups.insert(*id);
     }
-    const auto found = sockets_.of_cgroup(*id);
-    if (!found) {
-      return tl::unexpected(found.error());
-    }
-    std::ranges::for_each(*found,
-                          [&touched](const kernel::InetSocket& socket) { touched.add(socket); });
   }
+  const auto found = sockets_.of_cgroups(cgroups);
+  if (!found) {
+    return tl::unexpected(found.error());
+  }
+  Touched touched;
+  std::ranges::for_each(*found,
+                        [&touched](const kernel::InetSocket& socket) { touched.add(socket); });
   std::size_t count = 0;
   if (!touched.empty()) {
     const auto changed = change_flows(

@@ -167,17 +167,29 @@ Status CgroupTree::place(const std::string& path, std::uint32_t pid) const {
   return {};
 }
 
-std::vector<std::uint32_t> CgroupTree::pids(const std::string& path) const {
+namespace {
+
+std::vector<std::uint32_t> numbers_in(const std::string& file) {
   std::vector<std::uint32_t> found;
-  const auto text = read_file(absolute(path) + "/cgroup.procs");
+  const auto text = read_file(file);
   if (!text) {
     return found;
   }
   std::istringstream lines(*text);
-  for (std::uint32_t pid = 0; lines >> pid;) {
-    found.push_back(pid);
+  for (std::uint32_t number = 0; lines >> number;) {
+    found.push_back(number);
   }
   return found;
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> CgroupTree::pids(const std::string& path) const {
+  return numbers_in(absolute(path) + "/cgroup.procs");
+}
+
+std::vector<std::uint32_t> CgroupTree::threads(const std::string& path) const {
+  return numbers_in(absolute(path) + "/cgroup.threads");
 }
 
 bool CgroupTree::populated(const std::string& path) const {

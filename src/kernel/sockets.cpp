@@ -71,10 +71,11 @@ Result<SocketTable> SocketTable::open() {
   return SocketTable(std::move(fd));
 }
 
-Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id,
+Status SocketTable::query(std::uint8_t family, std::uint8_t protocol,
+                          std::optional<std::uint64_t> cgroup_id,
                           std::vector<InetSocket>& sockets) {
   Request request{};
-  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_len = cgroup_id ? sizeof request : NLMSG_LENGTH(sizeof(inet_diag_req_v2));
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   request.header.nlmsg_seq = ++sequence_;
@@ -88,8 +89,8 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol, std::uint6
   request.op.code = INET_DIAG_BC_CGROUP_COND;
   request.op.yes = sizeof request.op + sizeof request.cgroup_id;
   request.op.no = static_cast<std::uint16_t>(request.op.yes + 4);
-  request.cgroup_id = cgroup_id;
-  if (::send(fd_.get(), &request, sizeof request, 0) < 0) {
+  request.cgroup_id = cgroup_id.value_or(0);
+  if (::send(fd_.get(), &request, request.header.nlmsg_len, 0) < 0) {
     return fail_errno("cannot ask sock_diag");
   }
   return read_list(protocol, sockets);
@@ -240,6 +241,25 @@ Status SocketTable::destroy(const InetSocket& connection) {
 }
 
 Result<std::vector<InetSocket>> SocketTable::of_cgroup(std::uint64_t cgroup_id) {
+  return list(cgroup_id);
+}
+
+/// Each question makes the kernel go through all sockets: one for many cgroups.
+Result<std::vector<InetSocket>> SocketTable::of_cgroups(
+    const std::unordered_set<std::uint64_t>& cgroup_ids) {
+  if (cgroup_ids.size() == 1) {
+    return list(*cgroup_ids.begin());
+  }
+  auto sockets = cgroup_ids.empty() ? Result<std::vector<InetSocket>>({}) : list(std::nullopt);
+  if (sockets) {
+    std::erase_if(*sockets, [&cgroup_ids](const InetSocket& socket) {
+      return !cgroup_ids.contains(socket.cgroup_id);
+    });
+  }
+  return sockets;
+}
+
+Result<std::vector<InetSocket>> SocketTable::list(std::optional<std::uint64_t> cgroup_id) {
   std::vector<InetSocket> sockets;
   for (const std::uint8_t family : {std::uint8_t{AF_INET}, std::uint8_t{AF_INET6}}) {
     for (const std::uint8_t protocol : {std::uint8_t{IPPROTO_TCP}, std::uint8_t{IPPROTO_UDP}}) {

@@ -52,24 +52,26 @@ bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
   return one && other ? one->inode() == other->inode() : !one && !other;
 }
 
-/// In the order of pids, which the kernel does not keep: one that was looked at is known by that
+/// A thread can go to a network namespace of its own. In the order of their ids, which the kernel
+/// does not keep: one that was looked at is known by that
 /// its pid is not above the last.
 void NetworkSurvey::go_on(const kernel::CgroupTree& tree, std::size_t& limit) {
   while (!open_.empty() && limit > 0) {
     const std::string path = open_.back();
-    std::vector<std::uint32_t> pids = tree.pids(path);
-    std::ranges::sort(pids);
-    if (pids.empty()) {
+    std::vector<std::uint32_t> threads = tree.threads(path);
+    std::ranges::sort(threads);
+    if (threads.empty()) {
       limit--;
     }
-    for (auto pid = std::ranges::upper_bound(pids, last_); pid != pids.end(); ++pid) {
+    for (auto thread = std::ranges::upper_bound(threads, last_); thread != threads.end();
+         ++thread) {
       if (limit == 0) {
         return;
       }
       limit--;
-      last_ = *pid;
-      if (const std::uint64_t inode = network_of_process(*pid); inode != 0) {
-        found_[inode] = *pid;
+      last_ = *thread;
+      if (const std::uint64_t inode = network_of_process(*thread); inode != 0) {
+        found_[inode] = *thread;
       }
     }
     open_.pop_back();
@@ -96,8 +98,9 @@ std::shared_ptr<const kernel::Netns> find_network(const kernel::CgroupTree& tree
   while (!open.empty()) {
     const std::string path = std::move(open.back());
     open.pop_back();
-    for (const std::uint32_t pid : tree.pids(path)) {
-      if (auto network = network_of_process(pid) == inode ? hold_network(pid, inode) : nullptr) {
+    for (const std::uint32_t thread : tree.threads(path)) {
+      if (auto network =
+              network_of_process(thread) == inode ? hold_network(thread, inode) : nullptr) {
         return network;
       }
     }

@@ -167,5 +167,31 @@ TEST_F(NewWorkload, ItsDatagramsAreJudgedAnew) {
   EXPECT_FALSE(passes(client, server));
 }
 
+/// However many cgroups a user makes below the workload's, sockets are looked through once.
+TEST_F(NewWorkload, DatagramsFromCgroupsBelowItAreJudgedAnew) {
+  start_with_child();
+  std::string path = path_;
+  for (int i = 0; i < 3; i++) {
+    path += "/below";
+    ASSERT_TRUE(tree_->create(path));
+  }
+  const Fd server = socket_in(path, SOCK_DGRAM);
+  const Fd others = socket_in("", SOCK_DGRAM);
+  const sockaddr_in any = loopback(0);
+  for (const Fd* socket : {&server, &others}) {
+    ASSERT_EQ(::bind(socket->get(), reinterpret_cast<const sockaddr*>(&any), sizeof any), 0);
+  }
+  const Fd client = socket_in("", SOCK_DGRAM);
+  const Fd second = socket_in("", SOCK_DGRAM);
+  ASSERT_EQ(connect(client, port_of(server)), 0);
+  ASSERT_EQ(connect(second, port_of(others)), 0);
+  EXPECT_TRUE(passes(client, server));
+  EXPECT_TRUE(passes(second, others));
+  enrol(path_, labelled("app", "web"));
+  EXPECT_EQ(enforcer_->settle(), 1U) << "and no others";
+  EXPECT_FALSE(passes(client, server));
+  EXPECT_TRUE(passes(second, others));
+}
+
 }  // namespace
 }  // namespace trireme::enforcer

@@ -399,6 +399,26 @@ TEST_F(StrayTest, TwoOtherNetworksAreNotFollowed) {
   EXPECT_EQ(workload().state, State::quarantined);
 }
 
+TEST_F(StrayTest, AThreadThatIsElsewhereIsFound) {
+  ASSERT_FALSE(check());
+  here_->thread_leaves_network();
+  NetworkSurvey survey(path_);
+  std::size_t limit = 100;
+  survey.go_on(*tree_, limit);
+  ASSERT_EQ(survey.found().size(), 2U);
+  std::uint64_t elsewhere = 0;
+  for (const auto& [inode, thread] : survey.found()) {
+    elsewhere = inode == here_->network() ? elsewhere : inode;
+  }
+  const auto held = find_network(*tree_, path_, elsewhere);
+  ASSERT_NE(held, nullptr);
+  ASSERT_TRUE(held->within([] {
+    ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up"), 0);
+  }));
+  EXPECT_TRUE(check());
+  EXPECT_EQ(workload().state, State::quarantined);
+}
+
 TEST_F(StrayTest, ASurveyGoesOnWhereItEnded) {
   // The last of all: it has the highest pid, or is alone in the cgroup that is looked at last.
   std::vector<std::unique_ptr<test::Sleeper>> others;

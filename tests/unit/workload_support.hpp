@@ -12,10 +12,12 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "trireme/base/fd.hpp"
@@ -257,6 +259,8 @@ class Process {
     return (*kernel::Netns::of_process(pid()))->inode();
   }
   void leave_network() { EXPECT_EQ(order(kLeave), 0); }
+  /// A thread of it does, and it stays.
+  void thread_leaves_network() { EXPECT_GT(order(kThread), 0); }
   void leave_user_namespace() { EXPECT_EQ(order(kLeaveUser), 0); }
   void join_network(const Process& other) { EXPECT_EQ(order(other.pid_), 0); }
   /// From now on this is a child of the process that it was.
@@ -266,6 +270,7 @@ class Process {
   static constexpr pid_t kLeave = -1;
   static constexpr pid_t kLeaveUser = -2;
   static constexpr pid_t kFork = -3;
+  static constexpr pid_t kThread = -4;
 
   pid_t order(pid_t what) {
     pid_t answer = -1;
@@ -282,6 +287,15 @@ class Process {
       pid_t answer = -1;
       if (what == kLeave || what == kLeaveUser) {
         answer = ::unshare(what == kLeave ? CLONE_NEWNET : CLONE_NEWUSER);
+      } else if (what == kThread) {
+        std::promise<pid_t> left;
+        std::thread([&left] {
+          left.set_value(::unshare(CLONE_NEWNET) == 0 ? ::gettid() : -1);
+          while (true) {
+            ::pause();
+          }
+        }).detach();
+        answer = left.get_future().get();
       } else if (what == kFork) {
         answer = ::fork();
         if (answer == 0) {

@@ -42,6 +42,8 @@ class CgroupTree {
   [[nodiscard]] Status place(const std::string& path, std::uint32_t pid) const;
   /// Pids of the cgroup itself, not of its children.
   [[nodiscard]] std::vector<std::uint32_t> pids(const std::string& path) const;
+  /// The same of threads: each has a directory below /proc, though none lists it.
+  [[nodiscard]] std::vector<std::uint32_t> threads(const std::string& path) const;
   /// True while the cgroup or a descendant holds a process.
   [[nodiscard]] bool populated(const std::string& path) const;
   /// An xattr of the directory (trusted.* needs CAP_SYS_ADMIN); nullopt where it is not set.

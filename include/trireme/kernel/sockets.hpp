@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <unordered_set>
 #include <vector>
 
 #include "trireme/base/fd.hpp"
@@ -29,6 +31,9 @@ class SocketTable {
   /// Sockets that were created in exactly this cgroup, whatever their state. The kernel filters
   /// (INET_DIAG_BC_CGROUP_COND, Linux 5.9).
   [[nodiscard]] Result<std::vector<InetSocket>> of_cgroup(std::uint64_t cgroup_id);
+  /// The same of several cgroups, in one look, however many they are.
+  [[nodiscard]] Result<std::vector<InetSocket>> of_cgroups(
+      const std::unordered_set<std::uint64_t>& cgroup_ids);
   /// Every TCP connection: neither listeners, nor requests, nor what TIME_WAIT keeps.
   [[nodiscard]] Result<std::vector<InetSocket>> connections();
   /// Ends a connection, as if its process had (SOCK_DESTROY): it gets ECONNABORTED, the other end a
@@ -40,7 +45,8 @@ class SocketTable {
 
  private:
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}
-  Status query(std::uint8_t family, std::uint8_t protocol, std::uint64_t cgroup_id,
+  Result<std::vector<InetSocket>> list(std::optional<std::uint64_t> cgroup_id);
+  Status query(std::uint8_t family, std::uint8_t protocol, std::optional<std::uint64_t> cgroup_id,
                std::vector<InetSocket>& sockets);
   Status read_list(std::uint8_t protocol, std::vector<InetSocket>& sockets);
   Fd fd_;

@@ -21,29 +21,29 @@ namespace trireme::workload {
 [[nodiscard]] bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
                                    const std::shared_ptr<const kernel::Netns>& other);
 
-/// One round through the processes of a cgroup and of those below it, for the network namespaces
+/// One round through the threads of a cgroup and of those below it, for the network namespaces
 /// that they are in. It can be made in parts: where there are many, others are looked at between.
 class NetworkSurvey {
  public:
   explicit NetworkSurvey(const std::string& cgroup) : cgroup_(cgroup), open_{cgroup} {}
-  /// Goes on where it ended: looks at `limit` processes, and cgroups without any, at most, and
+  /// Goes on where it ended: looks at `limit` threads, and cgroups without any, at most, and
   /// takes them off it.
   void go_on(const kernel::CgroupTree& tree, std::size_t& limit);
-  /// Every process that was there all the time has been looked at.
+  /// Every thread that was there all the time has been looked at.
   [[nodiscard]] bool is_complete() const { return open_.empty(); }
   [[nodiscard]] const std::string& cgroup() const { return cgroup_; }
-  /// By inode number, with the last process that was seen in each.
+  /// By inode number, with the last thread that was seen in each.
   [[nodiscard]] const std::map<std::uint64_t, std::uint32_t>& found() const { return found_; }
 
  private:
   std::string cgroup_;
   std::vector<std::string> open_;  // still to be looked at; the last one is under way
-  std::uint32_t last_ = 0;         // its process that was looked at last
+  std::uint32_t last_ = 0;         // its thread that was looked at last
   std::map<std::uint64_t, std::uint32_t> found_;
 };
 
-/// The network namespaces that processes of the cgroup and of those below it are in: by inode
-/// number, with one process of each. Looks at `limit` processes at most, and takes them off it.
+/// The network namespaces that threads of the cgroup and of those below it are in: by inode
+/// number, with one thread of each. Looks at `limit` threads at most, and takes them off it.
 [[nodiscard]] std::map<std::uint64_t, std::uint32_t> networks_of(const kernel::CgroupTree& tree,
                                                                  const std::string& cgroup,
                                                                  std::size_t& limit);
