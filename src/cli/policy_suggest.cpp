@@ -94,9 +94,9 @@ void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action) {
   command->add_flag("--denied", *denied, "what was refused as well");
   add_flow_query(*command, query);
   command->footer(
-      "Prints TOML for a new file below policy.d: what rules allow already is not among it. Read\n"
-      "every rule first. For example:\n"
-      "trirectl policy suggest --since 7d >/etc/trireme/policy.d/suggested-$(date +%F).toml");
+      "Prints TOML for a new file below policy.d, without what is allowed already.\n"
+      "Read every rule first. In /etc/trireme, for example:\n"
+      "trirectl policy suggest --since 7d >policy.d/suggested-$(date +%F).toml");
   command->callback([&globals, &action, query, denied] {
     action = [&globals, query, denied] { return suggest(globals, *query, *denied); };
   });

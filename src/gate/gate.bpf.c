@@ -799,8 +799,7 @@ static __always_inline __u64 selecting_group(struct __sk_buff* skb) {
   return group && read_word(group, layout.program_of_group) ? group : 0;
 }
 
-SEC("cgroup_skb/ingress")
-int trireme_judge(struct __sk_buff* skb) {
+static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
   __u32 zero = 0;
   struct trireme_settings* set = bpf_map_lookup_elem(&settings, &zero);
   if (!set)
@@ -811,7 +810,7 @@ int trireme_judge(struct __sk_buff* skb) {
   if (!counted)
     return REFUSE;
   int is_unjudged = skb->ifindex != LOOPBACK && is_unseen(skb);
-  __u64 group = skb->ifindex != LOOPBACK ? selecting_group(skb) : 0;
+  __u64 group = with_groups && skb->ifindex != LOOPBACK ? selecting_group(skb) : 0;
   if (skb->ifindex != LOOPBACK && !is_unjudged && !group && is_calm(set, counted))
     return PASS;
   /* The settings first: what is looked up after them is as new as they are, or newer. */
@@ -857,6 +856,17 @@ int trireme_judge(struct __sk_buff* skb) {
     default:
       return refuse(skb, flags, p.from, own, TRIREME_REFUSED_PROTOCOL);
   }
+}
+
+SEC("?cgroup_skb/ingress")
+int trireme_judge(struct __sk_buff* skb) {
+  return judge(skb, 1);
+}
+/* Where a kernel lets no program read its memory. Linux before 6.8 looks at functions that are
+ * called nowhere, too. */
+SEC("?cgroup_skb/ingress")
+int trireme_judge_plain(struct __sk_buff* skb) {
+  return judge(skb, 0);
 }
 
 /* --- the canary --- */

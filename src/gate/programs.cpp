@@ -65,7 +65,8 @@ Result<std::vector<Fd>> attached(const Fd& top, const Kind& kind, std::uint32_t 
     bpf_prog_info info{};
     std::uint32_t size = sizeof info;
     if (program.valid() && bpf_obj_get_info_by_fd(program.get(), &info, &size) == 0 &&
-        std::string_view(info.name, ::strnlen(info.name, sizeof info.name)) == kind.name) {
+        std::string_view(info.name, ::strnlen(info.name, sizeof info.name))
+            .starts_with(kind.name)) {
       found.push_back(std::move(program));
     }
   }
@@ -292,6 +293,11 @@ Status Gate::Programs::build(const Before& before, bool with_btf, std::uint32_t 
   }
   bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), kClosed),
                             kernel.tells_cgroup_of_socket);
+  const bool with_groups = kernel.layout.group_of_socket != 0;
+  bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), "trireme_judge"),
+                            with_groups);
+  bpf_program__set_autoload(bpf_object__find_program_by_name(object.get(), "trireme_judge_plain"),
+                            !with_groups);
   if (rc = bpf_object__load(object.get()); rc != 0) {
     return fail_errno("the kernel refuses the gate's BPF programs", -rc);
   }
@@ -342,8 +348,12 @@ int Gate::Programs::map(const char* name) const {
   return bpf_object__find_map_fd_by_name(object.get(), name);
 }
 
+/// Negative where neither it nor its plain form was loaded.
 int Gate::Programs::program(const char* name) const {
-  return bpf_program__fd(bpf_object__find_program_by_name(object.get(), name));
+  const int loaded = bpf_program__fd(bpf_object__find_program_by_name(object.get(), name));
+  const bpf_program* plain =
+      bpf_object__find_program_by_name(object.get(), (std::string(name) + "_plain").c_str());
+  return loaded >= 0 || plain == nullptr ? loaded : bpf_program__fd(plain);
 }
 
 Status Gate::Programs::attach(const Fd& top) {
