@@ -232,8 +232,12 @@ void flush_named(NftBatch& batch) {
   }
 }
 
+bool reads_answers(const policy::Policy& policy) {
+  return !policy::NameIndex(policy).empty();
+}
+
 void write_answers(NftBatch& batch, const policy::Policy& policy) {
-  if (policy::NameIndex(policy).empty()) {
+  if (!reads_answers(policy)) {
     return;
   }
   const char* chain = policy::denies_names(policy) ? kAnswersHeld : kAnswersPass;

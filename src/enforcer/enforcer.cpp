@@ -81,8 +81,13 @@ Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_
     write_named(batch, named_elements(*names, names->all(), next.elements()));
     batch.flush_set(sets().answers);
     write_answers(batch, *policy);
+    const bool answers = reads_answers(*policy) && !has_answers_hook_;
+    if (answers) {
+      write_answers_hook(batch);
+    }
     Status committed = socket_.commit(std::move(batch));
     if (committed) {
+      has_answers_hook_ = has_answers_hook_ || answers;
       committed = end_exchange();
     }
     const auto exchange = [&] {

@@ -75,14 +75,13 @@ void write_ends(Writer& writer) {
 
 // Priorities: before conntrack and raw chains; after DNAT; after DNAT; before SNAT. An accept from
 // the verifier's queue goes on in the last two.
-constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 7> kBaseChains = {
+constexpr std::array<std::pair<const char*, kernel::NftBaseChain>, 6> kBaseChains = {
     {{"prerouting_lo", {NF_INET_PRE_ROUTING, -350}},
      {"prerouting", {NF_INET_PRE_ROUTING, -90}},
      {"output", {NF_INET_LOCAL_OUT, -50}},
      {"input", {NF_INET_LOCAL_IN, -50}},
      {"output_ruled", {NF_INET_LOCAL_OUT, -49}},
-     {"input_ruled", {NF_INET_LOCAL_IN, -49}},
-     {"input_answers", {NF_INET_LOCAL_IN, -48}}}};
+     {"input_ruled", {NF_INET_LOCAL_IN, -49}}}};
 
 void add_chains(NftBatch& batch, const Layout& layout) {
   for (const auto& [name, place] : kBaseChains) {
@@ -121,6 +120,8 @@ void write_ruleset(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name, place);
     batch.delete_chain(name);
   }
+  add_answers_hook(batch);
+  batch.delete_chain(kAnswersHook);
   batch.delete_table();
   batch.add_table(table_comment(layout.home));
   add_chains(batch, layout);

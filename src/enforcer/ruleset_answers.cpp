@@ -11,6 +11,7 @@ using kernel::NftVerdict;
 namespace {
 
 constexpr std::uint16_t kNameServer = 53;
+constexpr kernel::NftBaseChain kAfterRulings = {NF_INET_LOCAL_IN, -48};
 constexpr const char* kAsker = "asker";
 
 /// What comes back in a flow that was allowed.
@@ -26,13 +27,21 @@ void add_answer_chains(kernel::NftBatch& batch, const Layout& layout) {
   }
 }
 
-void write_answers(Writer& writer) {
-  // Later than every verdict: what is queued here has been let in. Of a flow that was sent to a
-  // name server, by the port that was asked for, whatever NAT made of it.
+void add_answers_hook(kernel::NftBatch& batch) {
+  batch.add_chain(kAnswersHook, kAfterRulings);
+}
+
+/// Later than every verdict: what is queued here has been let in. Of a flow that was sent to a name
+/// server, by the port that was asked for, whatever NAT made of it.
+void write_answers_hook(kernel::NftBatch& batch) {
+  add_answers_hook(batch);
   NftRule asked;
   asked.ct_original(NFT_CT_PROTO_DST, 0).equal(0, NftBytes::be16(kNameServer));
-  writer.rule("input_answers",
-              std::move(asked.meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
+  batch.add_rule(kAnswersHook,
+                 std::move(asked.meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
+}
+
+void write_answers(Writer& writer) {
   if (writer.layout().queues == 0) {
     return;
   }

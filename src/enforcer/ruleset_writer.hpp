@@ -74,6 +74,8 @@ void write_output(Writer& writer);
 void write_input(Writer& writer);
 /// The way of name servers' answers to the daemon that reads them.
 void write_answers(Writer& writer);
+inline constexpr const char* kAnswersHook = "input_answers";
+void add_answers_hook(kernel::NftBatch& batch);
 void add_answer_chains(kernel::NftBatch& batch, const Layout& layout);
 /// The way to the verifier and back, and what it rules.
 void write_tokens(Writer& writer);

@@ -49,6 +49,10 @@ Status Enforcer::write_everything() {
   begin_exchange();
   NftBatch batch(kTable);
   write_ruleset(batch, layout_);
+  const bool answers = reads_answers(*policy_);
+  if (answers) {
+    write_answers_hook(batch);
+  }
   write_refusal(batch, *policy_);
   write_tables(batch, compiler_.tables(), compiler_.first_id());
   write_elements(batch, compiler_.elements(), compiler_.first_id(), false);
@@ -82,6 +86,7 @@ Status Enforcer::write_everything() {
   behind_ = !committed;
   if (committed) {
     written_depth_ = depth();
+    has_answers_hook_ = answers;
     committed = end_exchange();
   }
   return committed;

@@ -337,6 +337,27 @@ TEST_F(EnforcerTable, WhatIsNotFoundWhileSetsAreExchangedIsNotRefused) {
   }
 }
 
+/// Every packet for this host pays for it.
+TEST_F(EnforcerTable, AnswersHaveAHookOncePolicyHasNames) {
+  const auto has_hook = [] {
+    return output(kList).find("chain input_answers {") != std::string::npos;
+  };
+  ASSERT_TRUE(start());
+  EXPECT_FALSE(has_hook());
+  policy::Policy named;
+  named.networks.push_back(
+      {.name = "mirror", .cidrs = {}, .names = {"deb.example.org"}, .where = {}});
+  ASSERT_TRUE(apply(std::make_shared<policy::Policy>(named)));
+  EXPECT_TRUE(has_hook());
+  EXPECT_EQ(keys(sets().answers).size(), 2U);
+  ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
+  EXPECT_TRUE(has_hook()) << "what waits in a queue would be dropped";
+  EXPECT_EQ(keys(sets().answers).size(), 0U);
+  ASSERT_TRUE(apply(std::make_shared<policy::Policy>(named)));
+  ASSERT_TRUE(enforcer_->repair());
+  EXPECT_TRUE(has_hook());
+}
+
 TEST_F(EnforcerTable, AuditModeBeginsAndEndsWithAReload) {
   const std::string web = make("web");
   const std::string db = make("db");

@@ -41,6 +41,7 @@ void write_named(kernel::NftBatch& batch, const std::vector<NamedAddress>& addre
 void remove_named(kernel::NftBatch& batch, const std::vector<policy::Address>& addresses);
 void flush_named(kernel::NftBatch& batch);
 /// Whether answers of name servers are read: where `policy` has networks with names.
+[[nodiscard]] bool reads_answers(const policy::Policy& policy);
 void write_answers(kernel::NftBatch& batch, const policy::Policy& policy);
 
 }  // namespace trireme::enforcer

@@ -202,6 +202,7 @@ class Enforcer final : public workload::Enforcement {
   bool unowned_ = false;                // as in CgroupRef, of the first that was enrolled here
   bool live_ = false;
   bool behind_ = false;
+  bool has_answers_hook_ = false;  // in the table that was written last
 };
 
 struct Flushed {

@@ -69,6 +69,10 @@ struct Sets {
 
 /// The table anew: chains, sets, rules, and the elements that never change. Comes first in a batch.
 void write_ruleset(kernel::NftBatch& batch, const Layout& layout);
+/// The hook by which answers of name servers come to the daemon, in a table that has none yet.
+/// Every packet for this host pays for it, so it is there only where policy has names; once there
+/// it stays, since the kernel drops whatever waits in a queue when a hook goes.
+void write_answers_hook(kernel::NftBatch& batch);
 
 /// Elements for the three `enter_*` maps, new or flushed: start at `level`.
 void write_depth(kernel::NftBatch& batch, std::uint32_t level);
