@@ -119,9 +119,11 @@ class Routed(fleet.FleetCase):
             self.open_flow(client, address, port)
             self.assertEqual(client.send_text(address, "ping"), "ok")
         for address, _ in self.ends():
-            self.assertIn(
-                client.receive(address, timeout=6).get("error"), ("EHOSTUNREACH", "EACCES"), address
-            )
+            error = client.receive(address, timeout=6).get("error")
+            if error == "timeout":  # the kernel sends ICMP errors as it can: one can be lost
+                client.send_text(address, "again")
+                error = client.receive(address, timeout=2).get("error")
+            self.assertIn(error, ("EHOSTUNREACH", "EACCES"), address)
         self.assertEqual(
             server.served("udp", PORT)["accepted"], 0, "not even the verifier's own datagrams"
         )
