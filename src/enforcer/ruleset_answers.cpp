@@ -37,8 +37,7 @@ void write_answers_hook(kernel::NftBatch& batch) {
   add_answers_hook(batch);
   NftRule asked;
   asked.ct_original(NFT_CT_PROTO_DST, 0).equal(0, NftBytes::be16(kNameServer));
-  batch.add_rule(kAnswersHook,
-                 std::move(asked.meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0)));
+  batch.add_rule(kAnswersHook, asked.meta(NFT_META_NFPROTO, 0).vmap(sets().answers.name, 0));
 }
 
 void write_answers(Writer& writer) {
