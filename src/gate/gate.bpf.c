@@ -740,28 +740,25 @@ static __always_inline __u64 read_word(__u64 base, __u32 offset) {
   return word;
 }
 
-/* The number of sockets made in a cgroup, by its address. A function that is verified once. */
+/* The number of sockets made in a cgroup, by its address. A function that is verified once. It
+ * looks up from below and packets from above: what is too deep for it is nobody's whom it knows,
+ * and nothing that it finds is remembered for them. */
 __noinline int number_at(__u64 cgroup, __u32 generation) {
   __u64 id = read_word(read_word(cgroup, layout.node_of_cgroup), layout.id_of_node);
   struct cgroup_slot* slot = slot_of(id);
   __u32 number = slot ? recall(slot, id, generation) : TRIREME_NOBODY;
   if (number != TRIREME_NOBODY)
     return number;
-  number = TRIREME_HOST;
   __u64 above = cgroup;
   for (int i = 0; i < DEEPEST && above; i++) {
     __u64 key = read_word(read_word(above, layout.node_of_cgroup), layout.id_of_node);
     __u32* known = bpf_map_lookup_elem(&numbers, &key);
-    if (known) {
-      number = *known == TRIREME_BORN ? TRIREME_QUARANTINE : *known;
-      break;
-    }
+    if (known)
+      return *known == TRIREME_BORN ? TRIREME_QUARANTINE : *known;
     __u64 state = read_word(above, layout.parent_of_cgroup);
     above = state ? read_word(state, layout.cgroup_of_state) : 0;
   }
-  if (slot)
-    remember(slot, id, generation, number);
-  return number;
+  return above ? TRIREME_QUARANTINE : TRIREME_HOST;
 }
 
 /* Whether a group of SO_REUSEPORT has sockets of more than one workload, or of one and of others.
