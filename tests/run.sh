@@ -198,7 +198,7 @@ fi
 wanted check && step check 900 tests/check.sh
 if wanted fuzz; then
   step build-fuzz 900 bash -c 'build fuzz trireme_tests' &&
-    step fuzz 3600 bash -c "fuzz $((long ? 180 : 8))"
+    step fuzz 3600 bash -c "fuzz $((long ? 120 : 8))"
 fi
 [[ -n $any_system ]] && system_tests
 if ((long)) && wanted fresh_machine; then
