@@ -338,21 +338,22 @@ class Outside(HostCase):
         self.assertEqual(plain.receive("m"), {"text": "to all"})
         self.assertEqual(self.web.receive("m", timeout=0.2), {"error": "timeout"})
 
+    def group(self, labels, *arguments, prefix=()):
+        process = self.host.popen(
+            [TRIRUN, "--label", labels, "--", *prefix]
+            + ["python3", "-c", GROUP, *arguments, self.INNER4],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process, process.stdout.readline().strip()
+
     def test_a_group_of_listeners_gives_nobody_anothers_connections(self):
         """Rules look a member up, and TCP another one: from elsewhere such a group gets nothing
         once it is of two."""
         self.host.explicit_reload('[[allow]]\nfrom = "@world"\nto = "app=web"\n')
-
-        def group(labels, *arguments):
-            process = self.host.popen(
-                [TRIRUN, "--label", labels, "--", "python3", "-c", GROUP, *arguments, self.INNER4],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            self.addCleanup(process.communicate)
-            self.addCleanup(process.kill)
-            return process, process.stdout.readline().strip()
 
         def attempts(count):
             for i in range(count):
@@ -365,14 +366,42 @@ class Outside(HostCase):
             process.stdin.flush()
             return int(process.stdout.readline())
 
-        first, port = group("app=web", "0", "choose")
+        first, port = self.group("app=web", "0", "choose")
         self.assertEqual(set(attempts(20)), {"ok"}, "of one workload")
-        second, joined = group("app=db", port, "join")
+        second, joined = self.group("app=db", port, "join")
         self.assertEqual(joined, port)
         self.assertNotIn("ok", set(attempts(60)))
         self.assertEqual(taken(second), 0, "connections to app=web that app=db was given")
         self.assertEqual(taken(first), 20)
         self.assertGreater(self.host.status()["gate"]["refused"]["group"], 0)
+
+    def test_a_member_of_a_group_deep_below_its_workload_gets_nobody_elses(self):
+        """The look into a group walks up from below, and not for ever: a socket whose workload it
+        does not find is not @host's because of that, least of all for who comes over lo next."""
+        self.host.explicit_reload('[[allow]]\nfrom = ["@world", "@host"]\nto = "app=web"\n')
+        deep = "/d" * 30
+        enter = (
+            f'at={self.host.cgroups}$(sed -n s/0:://p /proc/self/cgroup){deep}; mkdir -p "$at" && '
+            'echo $$ >"$at/cgroup.procs" && exec "$@"'
+        )
+        first, port = self.group("app=web", "0", "choose")
+        second, joined = self.group("app=db", port, "join", prefix=["sh", "-c", enter, "sh"])
+        self.assertEqual(joined, port)
+        plain = self.host.plain()
+        allowed = 0
+        for i in range(60):
+            self.outside.open(f"c{i}", "tcp", self.OUTER4)
+            outcome = self.outside.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
+            self.assertNotEqual(outcome, "ok")
+            plain.open(f"c{i}", "tcp", self.INNER4)
+            outcome = plain.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
+            allowed += outcome == "ok"
+        for process in (first, second):
+            process.stdin.write("end\n")
+            process.stdin.flush()
+        self.assertEqual(second.stdout.readline(), "0\n", "connections that app=db was given")
+        self.assertEqual(first.stdout.readline(), f"{allowed}\n")
+        self.assertGreater(allowed, 0)
 
     def test_processes_without_labels_reach_the_world(self):
         plain = self.host.plain()
