@@ -96,6 +96,10 @@ void add_chains(NftBatch& batch, const Layout& layout) {
   add_token_chains(batch, layout);
   add_datagram_chains(batch, layout);
   add_answer_chains(batch, layout);
+  if (layout.owned) {
+    batch.add_chain("in_many");
+    batch.add_chain("in_many_to_owner");
+  }
   for (std::uint32_t level = layout.owned ? 0 : 1; level <= kMaxLevel; level++) {
     for (const char* name : {"out_net", "out_net_from", "out_net_reply", "in_lo", "in_lo_to",
                              "in_net", "in_net_to", "in_net_reply"}) {

@@ -102,22 +102,46 @@ void write_input_to_host(Writer& writer) {
   writer.refusals("in_lo_to_host", priority_end(), local_end(NFPROTO_IPV4, false));
 }
 
-/// To many sockets at once, of which rules find one: the gate judges at each.
-void write_input_of_multicast(Writer& writer, const char* chain) {
+/// What is for many sockets at once, of which rules find one.
+std::array<NftRule, 3> to_many() {
   NftRule by_link;
-  writer.rule(
-      chain,
-      std::move(
-          by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST)).accept()));
+  by_link.meta(NFT_META_PKTTYPE, 0).not_equal(0, NftBytes::u8(PACKET_HOST));
   NftRule by_address4 = of_family(NFPROTO_IPV4);  // 224.0.0.0/4 and 255.255.255.255
-  writer.rule(chain, std::move(by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0)
-                                   .mask(0, NftBytes::u8(0xe0))
-                                   .equal(0, NftBytes::u8(0xe0))
-                                   .accept()));
+  by_address4.payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 1, 0)
+      .mask(0, NftBytes::u8(0xe0))
+      .equal(0, NftBytes::u8(0xe0));
   NftRule by_address6 = of_family(NFPROTO_IPV6);  // ff00::/8
-  writer.rule(chain, std::move(by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0)
-                                   .equal(0, NftBytes::u8(0xff))
-                                   .accept()));
+  by_address6.payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 1, 0).equal(0, NftBytes::u8(0xff));
+  return {std::move(by_link), std::move(by_address4), std::move(by_address6)};
+}
+
+/// The gate judges at each of the sockets. Those of a container without a cgroup of its own it
+/// takes for @host's; their namespace has an owner, who receives as little as other workloads do.
+void write_input_of_multicast(Writer& writer, const char* chain) {
+  for (NftRule& many : to_many()) {
+    if (writer.layout().owned) {
+      writer.rule(chain, std::move(many.go_to("in_many")));
+    } else {
+      writer.rule(chain, std::move(many.accept()));
+    }
+  }
+}
+
+/// Datagrams from other devices to an owner of the namespace; everything else is the gate's.
+void write_input_to_owner(Writer& writer) {
+  if (!writer.layout().owned) {
+    return;
+  }
+  writer.rule("in_many", std::move(on_lo().accept()));
+  for (const std::uint8_t number : {std::uint8_t{IPPROTO_UDP}, std::uint8_t{IPPROTO_UDPLITE}}) {
+    NftRule datagram = protocol(number);
+    socket_end(0).number(datagram, kNumberRegister);
+    writer.rule(
+        "in_many",
+        std::move(datagram.not_equal(kNumberRegister, NftBytes::u32(0)).go_to("in_many_to_owner")));
+  }
+  writer.rule("in_many", std::move(NftRule().accept()));
+  writer.refusals("in_many_to_owner", remote_end(NFPROTO_IPV4, true), socket_end(0));
 }
 
 /// What the gate alone judges: a segment of a connection, a datagram of a flow that has had an
@@ -163,6 +187,7 @@ void write_input(Writer& writer) {
     write_input_to_workload(writer, level);
   }
   write_input_to_host(writer);
+  write_input_to_owner(writer);
   write_datagrams_of_host(writer);
   writer.exempt("out_net_host");
   writer.exempt("in_net_host");

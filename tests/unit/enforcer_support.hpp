@@ -96,7 +96,7 @@ class EnforcerTest : public ::testing::Test {
     }
   }
 
-  void open(std::shared_ptr<const policy::Policy> policy) {
+  void open(std::shared_ptr<const policy::Policy> policy, const Layout& layout = {}) {
     enforcer_.reset();  // a daemon after the other: each with numbers of its own
     local_.reset();
     auto gate = gate::Gate::open(tree_->absolute(base_));
@@ -106,7 +106,7 @@ class EnforcerTest : public ::testing::Test {
     identities_ = std::make_unique<verifier::Identities>("", *numbers_);
     common_ = std::make_unique<Common>(
         Common{.tree = *tree_, .numbers = *numbers_, .identities = *identities_, .local = *local_});
-    auto enforcer = Enforcer::open(*common_, {}, std::move(policy));
+    auto enforcer = Enforcer::open(*common_, layout, std::move(policy));
     ASSERT_TRUE(enforcer) << enforcer.error().text();
     enforcer_ = std::move(*enforcer);
   }
