@@ -150,8 +150,10 @@ Status Daemon::assemble() {
   follow_declared_networks();
   units_ = std::make_unique<systemd::UnitSource>(loop_.get(), *tree_, *registry_, *events_,
                                                  bus_.get(), TRIREME_BINDIR "/trirectl");
-  launcher_ =
-      std::make_unique<systemd::Launcher>(*registry_, *scopes_, docker::is_container_cgroup);
+  launcher_ = std::make_unique<systemd::Launcher>(
+      *registry_, *scopes_, docker::is_container_cgroup,
+      systemd::LaunchShares({.is_held = [this](std::uint64_t id) { return local_->is_held(id); },
+                             .is_scarce = [this] { return local_->is_scarce(); }}));
   events_->add_source(*docker_);
   events_->add_source(*units_);
   configure(settings_->identity());

@@ -317,6 +317,10 @@ std::optional<policy::Number> Gate::number(std::uint64_t cgroup_id) const {
              : std::nullopt;
 }
 
+bool Gate::is_held(std::uint64_t cgroup_id) const {
+  return programs_->traces && number(cgroup_id).has_value();
+}
+
 Status Gate::quarantine_births(Engines wanted) {
   births_ = wanted.docker || wanted.podman;
   const auto top = id_of(top_);

@@ -86,10 +86,11 @@ Result<std::string> scope_unit_name(const std::string& unit) {
 }
 
 Launcher::Launcher(workload::Registry& registry, ScopeDriver& scopes,
-                   std::function<bool(const std::string& name)> is_reserved)
+                   std::function<bool(const std::string& name)> is_reserved, LaunchShares shares)
     : registry_(registry),
       scopes_(scopes),
       is_reserved_(std::move(is_reserved)),
+      shares_(std::move(shares)),
       alive_(std::make_shared<bool>(true)) {}
 
 Launcher::~Launcher() = default;
@@ -180,7 +181,10 @@ Status Launcher::authorise(const LaunchRequest& request, const std::vector<Prope
                   "TasksMax, RuntimeMaxSec, IOWeight");
     }
   }
-  return may_leave(request);
+  if (auto left = may_leave(request); !left) {
+    return left;
+  }
+  return shares_.permits(request.uid, LaunchShares::Clock::now());
 }
 
 /// Whether a caller other than root may leave the cgroup it is in.
@@ -229,10 +233,14 @@ Result<Launched> Launcher::placed(const Attempt& attempt, const std::string& pat
   description.cgroup_path = path;
   description.pid = attempt.request.pid;
   description.settled = true;  // trirun has just been put there, and has opened nothing since
-  if (auto enrolled = registry_.enrol(description); !enrolled) {
+  const Status enrolled = registry_.enrol(description);
+  const workload::Workload* workload = registry_.find_cgroup(path);
+  if (workload != nullptr && attempt.request.uid != 0) {
+    shares_.launched(attempt.request.uid, workload->cgroup_id);
+  }
+  if (!enrolled) {
     return tl::unexpected(enrolled.error());
   }
-  const workload::Workload* workload = registry_.find_cgroup(path);
   return Launched{attempt.scope.name, path, workload == nullptr ? 0 : workload->number};
 }
 

@@ -134,7 +134,10 @@ class LauncherTest : public workload::test::CgroupTest {
     if (!IsSkipped()) {
       registry_ = std::make_unique<workload::Registry>(*tree_, kernel_);
       launcher_ = std::make_unique<Launcher>(
-          *registry_, scopes_, [](const std::string& name) { return name == "docker-1.scope"; });
+          *registry_, scopes_, [](const std::string& name) { return name == "docker-1.scope"; },
+          LaunchShares({.is_held = [](std::uint64_t /*id*/) { return true; },
+                        .is_scarce = [this] { return scarce_; }},
+                       2));
       launcher_->configure(identity({grant("nobody", "", {{"app", "web"}, {"env", "*"}})}));
       make("strict.slice");
       caller_ = std::make_unique<workload::test::Sleeper>();  // in the fixture's network namespace
@@ -183,6 +186,7 @@ class LauncherTest : public workload::test::CgroupTest {
   workload::test::FakeEnforcement kernel_;
   std::unique_ptr<workload::Registry> registry_;
   FakeScopes scopes_;
+  bool scarce_ = false;
   std::unique_ptr<Launcher> launcher_;
 };
 
@@ -219,6 +223,26 @@ TEST_F(LauncherTest, OthersThanRootNeedAGrant) {
   EXPECT_EQ(refusal(request(kNobody)), "no scopes today");
   ASSERT_EQ(scopes_.requests.size(), 1U);
   EXPECT_EQ(scopes_.requests[0].name, "nobody-shop.scope") << "its unit says whose it is";
+}
+
+TEST_F(LauncherTest, EachUserHasAShare) {
+  make_scopes();
+  const auto start = [this](std::uint32_t uid, const std::string& unit) {
+    LaunchRequest asked = request(uid);
+    asked.unit = unit;
+    return refusal(std::move(asked));
+  };
+  EXPECT_EQ(start(kNobody, "one"), "launched");
+  EXPECT_EQ(start(kNobody, "two"), "launched");
+  EXPECT_THAT(start(kNobody, "three"), HasSubstr("has launched 2 commands"))
+      << "their sockets live on, whether they have ended or not";
+  for (const char* unit : {"one", "two", "three"}) {
+    EXPECT_EQ(start(0, unit), "launched") << "root has no share";
+  }
+  scarce_ = true;
+  EXPECT_EQ(start(0, "four"), "launched");
+  EXPECT_THAT(start(kUser, "five"), HasSubstr("may not start workloads"));
+  EXPECT_THAT(start(kNobody, "five"), HasSubstr("root alone may launch"));
 }
 
 TEST_F(LauncherTest, AGrantMayBeForTheCallersGroups) {

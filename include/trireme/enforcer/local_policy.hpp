@@ -48,6 +48,8 @@ class LocalPolicy {
     return gate_->quarantine_births(wanted);
   }
   [[nodiscard]] gate::Births births() const { return gate_->births(); }
+  [[nodiscard]] bool is_held(std::uint64_t cgroup_id) const { return gate_->is_held(cgroup_id); }
+  [[nodiscard]] bool is_scarce() const { return gate_->is_scarce(); }
   [[nodiscard]] Status look_through() { return gate_->look_through(); }
 
   /// Sockets of a cgroup that is gone are those of the workload with this number, until orphan():

@@ -132,6 +132,11 @@ class Gate {
   [[nodiscard]] Status adopt(std::uint64_t cgroup_id, policy::Number number);
   /// What the kernel has for this cgroup.
   [[nodiscard]] std::optional<policy::Number> number(std::uint64_t cgroup_id) const;
+  /// Whether the cgroup's number takes room until its last socket goes. Never without kernel BTF:
+  /// nobody says then when that is.
+  [[nodiscard]] bool is_held(std::uint64_t cgroup_id) const;
+  /// Whether more than half of the room is in use, by what look_through() has found last.
+  [[nodiscard]] bool is_scarce() const { return used_ > room_ / 2; }
   /// What every cgroup has: kQuarantine, kBorn, kEnded or a workload's.
   using Numbers = std::unordered_map<std::uint64_t, policy::Number>;  // by cgroup id
   [[nodiscard]] Result<Numbers> numbers() const;

@@ -10,7 +10,8 @@
 //   - Root may use every property that the scope driver knows; Slice= only below trireme.slice.
 //   - Anybody else needs a [[launch]] grant that covers every label, may set the properties of
 //   grants.hpp alone, no uid or gid, and gets
-//     its unit named <user>-<unit>.
+//     its unit named <user>-<unit>. Each user has a share of what the kernel can tell apart
+//     (launch_shares.hpp).
 //   - From inside a workload: root may. Anybody else needs a grant that covers the labels it leaves
 //   as well as those it takes, or a granted workload
 //     could shed what its administrator put on it. Out of a quarantine, nobody but root.
@@ -24,6 +25,7 @@
 
 #include "trireme/base/fd.hpp"
 #include "trireme/systemd/grants.hpp"
+#include "trireme/systemd/launch_shares.hpp"
 #include "trireme/systemd/scope.hpp"
 #include "trireme/workload/registry.hpp"
 
@@ -60,9 +62,10 @@ class Launcher {
   using Done = std::function<void(Result<Launched>)>;
 
   /// `is_reserved` tells scopes that are no launcher's to make: by their names others would take
-  /// them for theirs. References outlive this object.
+  /// them for theirs. `shares` says how many commands each user may have. References outlive this
+  /// object.
   Launcher(workload::Registry& registry, ScopeDriver& scopes,
-           std::function<bool(const std::string& name)> is_reserved);
+           std::function<bool(const std::string& name)> is_reserved, LaunchShares shares);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
@@ -81,6 +84,7 @@ class Launcher {
   ScopeDriver& scopes_;
   std::function<bool(const std::string&)> is_reserved_;
   LaunchGrants grants_;
+  LaunchShares shares_;
   std::shared_ptr<bool> alive_;  // a scope that is ready after the launcher has gone calls nobody
 };
 
