@@ -57,11 +57,14 @@ void IdentityReader::read_host(TableReader& top) {
     identity_.host_name = name->value;
   }
   identity_.host_labels = section->labels("labels");
-  for (const Text& text : section->list("peers")) {
-    if (auto prefix = policy::Prefix::parse(text.value)) {
-      identity_.peers.push_back(*prefix);
-    } else {
-      reporter_.error(section->document().inside(*text.node, 0), prefix.error());
+  for (const auto& [key, prefixes] :
+       {std::pair{"peers", &identity_.peers}, {"nat", &identity_.nat}}) {
+    for (const Text& text : section->list(key)) {
+      if (auto prefix = policy::Prefix::parse(text.value)) {
+        prefixes->push_back(*prefix);
+      } else {
+        reporter_.error(section->document().inside(*text.node, 0), prefix.error());
+      }
     }
   }
   if (const auto* peers = section->find("peers"); peers != nullptr) {

@@ -26,7 +26,7 @@ std::string hex(Bytes bytes) {
 
 SharedSecret shared_secret(Bytes secret) {
   SharedSecret shared;
-  const Digest name = sha256({bytes_of("trireme v1 psk"), secret});
+  const Digest name = sha256({bytes_of("trireme v2 psk"), secret});
   std::copy_n(name.begin(), shared.name.size(), shared.name.begin());
   if (secret.size() == shared.key.size()) {
     std::ranges::copy(secret, shared.key.begin());

@@ -12,7 +12,7 @@
 
 namespace trireme::credentials {
 
-/// The first bytes of SHA-256("trireme v1 psk" . secret): which secret it is, without telling it.
+/// The first bytes of SHA-256("trireme v2 psk" . secret): which secret it is, without telling it.
 using SecretName = std::array<std::uint8_t, 8>;
 
 struct SharedSecret {

@@ -43,7 +43,7 @@ Key pair_key(const Key& secret, const Digest& client, const Digest& server) {
   std::array<std::uint8_t, 4 + 2 * sizeof(Digest)> info = {'p', 'a', 'i', 'r'};
   std::copy(client.begin(), client.end(), info.begin() + 4);
   std::copy(server.begin(), server.end(), info.begin() + 4 + sizeof(Digest));
-  return hkdf(secret, bytes_of("trireme v1"), info);
+  return hkdf(secret, bytes_of("trireme v2"), info);
 }
 
 std::size_t room_for_labels(const Trust& trust) {

@@ -251,9 +251,7 @@ void Daemon::look_at_certificate(const credentials::Trust& trust) {
 void Daemon::expect_peers(const policy::Identity& identity, const credentials::Trust& trust) {
   look_at_certificate(trust);
   points_->set_peers(trust.offered() ? identity.peers : std::vector<policy::Prefix>());
-  if (verifier::Verifier* verifier = tokens_->verifier()) {
-    verifier->set_peers(identity.peers);
-  }
+  tokens_->set_peers(identity);
 }
 
 Status Daemon::open_scopes() {
@@ -576,6 +574,7 @@ int Daemon::on_second(sd_event_source* source, std::uint64_t /*usec*/, void* sel
   auto& daemon = *static_cast<Daemon*>(self);
   daemon.note_conntrack();
   daemon.note_crowding();
+  daemon.note_versions();
   sd_event_source_set_time_relative(source, kEverySecond);
   return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -612,6 +611,12 @@ void Daemon::note_watches() {
                  outcome(events_->problem()));
   problems_.note("changed files are found late, by looking again every second",
                  outcome(settings_->problem()));
+}
+
+void Daemon::note_versions() {
+  const auto peers = tokens_->other_versions();
+  problems_.note("the token protocol",
+                 peers.empty() ? Status{} : fail(fmt::format("{}", fmt::join(peers, "; "))));
 }
 
 /// Where the verifier has no room, whoever takes most of it is named: all others go on.

@@ -111,6 +111,7 @@ class Daemon {
   static int on_second(sd_event_source* source, std::uint64_t usec, void* self);
   void note_conntrack();
   void note_crowding();
+  void note_versions();
   void note_watches();
   void await_log_summary();
   static int on_log_summary(sd_event_source* source, std::uint64_t usec, void* self);

@@ -49,15 +49,19 @@ json crowded_json(Daemon& daemon);
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
   const policy::Identity& identity = *daemon.settings().identity();
-  json peers = json::array();
-  for (const policy::Prefix& prefix : identity.peers) {
-    peers.push_back(prefix.text());
-  }
+  const auto texts = [](const std::vector<policy::Prefix>& prefixes) {
+    json list = json::array();
+    for (const policy::Prefix& prefix : prefixes) {
+      list.push_back(prefix.text());
+    }
+    return list;
+  };
   return {{"queues", tokens.verifier() == nullptr ? "none" : kernel::text(tokens.mechanism())},
           {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
           {"credential", daemon.settings().trust()->description()},
           {"expires", expiry_json(*daemon.settings().trust())},
-          {"peers", std::move(peers)},
+          {"peers", texts(identity.peers)},
+          {"nat", texts(identity.nat)},
           {"enforcement_points", daemon.points()},
           {"peer_identities", tokens.identities().size()},
           {"crowded", crowded_json(daemon)}};

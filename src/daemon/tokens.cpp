@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "trireme/base/log_shares.hpp"
@@ -18,6 +19,8 @@ constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 /// they get a tenth of the time.
 constexpr std::uint64_t kSaveRests = 9;
 constexpr std::chrono::seconds kLately(30);
+constexpr std::chrono::minutes kOtherVersion(10);
+constexpr std::size_t kOtherVersions = 8;
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
   policy::FlowEnd end;
@@ -117,6 +120,13 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
   return rc < 0 ? fail_errno("cannot follow the verifier", -rc) : Status{};
 }
 
+void Tokens::set_peers(const policy::Identity& identity) {
+  peers_ = identity.peers;
+  if (verifier_ != nullptr) {
+    verifier_->set_peers(identity.peers, identity.nat);
+  }
+}
+
 void Tokens::set_trust(const std::shared_ptr<const credentials::Trust>& trust) {
   if (trust == trust_) {
     return;
@@ -170,10 +180,38 @@ std::vector<Tokens::Crowded> Tokens::crowded() const {
   return list;
 }
 
+/// Nothing of it is proved: what many strangers say takes no more room than eight.
+void Tokens::note_version(const handshake::Event& event) {
+  const policy::Address& peer = event.local_is_client ? event.ends.destination : event.ends.source;
+  const bool is_ours = std::ranges::any_of(
+      peers_, [&peer](const policy::Prefix& network) { return network.contains(peer); });
+  if (event.reason != handshake::Reason::version || !is_ours) {
+    return;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  std::erase_if(other_versions_,
+                [now](const auto& known) { return known.second.seen + kOtherVersion < now; });
+  if (other_versions_.size() < kOtherVersions || other_versions_.contains(peer)) {
+    other_versions_[peer] = {event.detail, now};
+  }
+}
+
+std::vector<std::string> Tokens::other_versions() const {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<std::string> list;
+  for (const auto& [peer, version] : other_versions_) {
+    if (now < version.seen + kOtherVersion) {
+      list.push_back(version.text);
+    }
+  }
+  return list;
+}
+
 int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
                       void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   for (const handshake::Event& event : tokens.verifier_->take_events()) {
+    tokens.note_version(event);
     tokens.feed_->take(tokens.flow_of(event));
   }
   return 0;

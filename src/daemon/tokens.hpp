@@ -4,10 +4,14 @@
 
 #include <systemd/sd-event.h>
 
+#include <chrono>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "flow_feed.hpp"
+#include "trireme/policy/identity.hpp"
 #include "trireme/verifier/identities.hpp"
 #include "trireme/verifier/verifier.hpp"
 #include "trireme/workload/registry.hpp"
@@ -28,6 +32,8 @@ class Tokens {
 
   /// Refusals go to `feed` and new identities to their file from now on.
   [[nodiscard]] Status follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry);
+  /// [host] peers, and nat.
+  void set_peers(const policy::Identity& identity);
   /// Another trust: peers are verified anew, and identities that it does not believe are forgotten.
   /// The same: nothing happens.
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
@@ -51,8 +57,17 @@ class Tokens {
     bool lately = false;
   };
   [[nodiscard]] std::vector<Crowded> crowded() const;
+  /// "peer 10.0.0.2 speaks version 1: upgrade it", of [host] peers that were refused for it within
+  /// ten minutes; eight at most.
+  [[nodiscard]] std::vector<std::string> other_versions() const;
 
  private:
+  struct OtherVersion {
+    std::string text;
+    std::chrono::steady_clock::time_point seen;
+  };
+  void note_version(const handshake::Event& event);
+
   Tokens(const std::string& runtime_dir, policy::Numbers& numbers)
       : identities_(verifier::identities_file(runtime_dir), numbers) {}
   static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
@@ -67,6 +82,8 @@ class Tokens {
   std::string problem_;
   FlowFeed* feed_ = nullptr;
   const workload::Registry* registry_ = nullptr;
+  std::vector<policy::Prefix> peers_;
+  std::map<policy::Address, OtherVersion> other_versions_;
   sd_event_source* events_ = nullptr;
   sd_event_source* entered_ = nullptr;
   sd_event_source* rested_ = nullptr;

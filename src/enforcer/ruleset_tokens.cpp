@@ -47,6 +47,14 @@ void write_unauthorised(Writer& writer) {
 }
 
 void write_queues(Writer& writer) {
+  NftRule changed;
+  changed.ct(NFT_CT_STATUS, 0)
+      .mask(0, NftBytes::u32(IPS_SRC_NAT | IPS_DST_NAT))
+      .not_equal(0, NftBytes::u32(0))
+      .meta(NFT_META_PRIORITY, 0)
+      .mask_toggle(0, NftBytes::u32(~handshake::kChanged), NftBytes::u32(handshake::kChanged))
+      .set_meta(NFT_META_PRIORITY, 0);
+  writer.rule("ask", std::move(changed));
   if (writer.layout().queues > 0) {
     NftRule choose;
     choose.symmetric_hash(0, static_cast<std::uint32_t>(writer.layout().queues))

@@ -140,8 +140,13 @@ Answer Engine::State::take_reply(const Packet& packet) {
     return take_no_reply(packet, *handshake);
   }
   if (!token || !packet.segment.is_whole()) {
+    Event told = event(packet, Role::client, handshake);
+    if (!token) {
+      told.detail = unreadable(token.error(), handshake->key.remote, packet.segment.payload());
+    }
     return refuse_client(packet, *handshake,
-                         token ? Reason::malformed_token : reason_of(token.error()));
+                         token ? Reason::malformed_token : reason_of(token.error()),
+                         std::move(told));
   }
   return accept_reply(packet, *handshake, *token);
 }
@@ -159,26 +164,29 @@ Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) 
 }
 
 Answer Engine::State::accept_reply(const Packet& packet, Handshake& handshake, const Token& token) {
-  const auto labels = std::span(labels_).first(token.labels.size());
-  const auto peer = check_reply(handshake, token, labels, around_, packet.now);
-  if (!peer && peer.error() == Reason::busy) {
+  const auto text = std::span(text_).first(token.labels.size());
+  const ServerClaim claim =
+      check_reply(handshake, token, text, translation(packet, handshake.key), around_, packet.now);
+  if (claim.refusal == Reason::busy) {
     return drop(Reason::busy);
   }
-  if (!peer && peer.error() == Reason::forged_reply) {
+  if (claim.refusal == Reason::forged_reply) {
     // Perhaps not the server's word at all: its own may still come.
     rulings_.forged(handshake, Reason::forged_reply);
     return drop(Reason::forged_reply);
   }
-  if (!peer) {
-    return refuse_client(packet, handshake, peer.error());
+  if (claim.refusal != Reason::none) {
+    Event told = event(packet, Role::client, &handshake);
+    told.detail = claim.detail;
+    return refuse_client(packet, handshake, claim.refusal, std::move(told));
   }
   Reason reason = Reason::none;
-  auto remote = identify(**peer, labels, book_, reason);
+  auto remote = identify(*claim.peer, claim.labels, book_, reason);
   if (remote == nullptr) {
     return refuse_client(packet, handshake, reason);
   }
   handshake.remote = std::move(remote);
-  handshake.peer = (*peer)->peer;
+  handshake.peer = claim.peer->peer;
   const Judgement judgement = rulings_.of_proof(handshake, packet.now);
   if (judgement.reason == Reason::busy) {
     return drop(Reason::busy);

@@ -21,9 +21,15 @@ struct Conversation {
   std::shared_ptr<const credentials::Peer> peer;
   Nonce client_nonce{};
   Nonce server_nonce{};
-  Digest hello{};  // T1
-  Tag proof{};     // server: expected; client: sent
-  Tag ready{};     // UDP: the server's answer to it
+  Digest hello{};     // T1
+  Tag proof{};        // server: expected; client: sent
+  Tag other_proof{};  // server: expected as well, where NAT on its host changes the client's end
+  Tag ready{};        // UDP: the server's answer to it
+  bool is_prepared = false;  // server: what REPLY says is drawn and looked up
+  // Server: which flow REPLY and PROOF are about, see binding.hpp.
+  EndBytes asked_for{};
+  std::array<EndBytes, 2> clients{};  // as it is here, and as it came to this host
+  bool is_unbound = false;            // by [host] nat
   /// Nothing was proved, and policy allowed the peer as one without labels.
   bool is_unlabelled = false;
   // What packets of our own are like.

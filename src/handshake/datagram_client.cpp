@@ -283,8 +283,12 @@ Answer Datagrams::take_reply(const Packet& packet) {
                        ((token->flags & wire::kClosing) != 0) == exchange->is_closing;
   if (!is_ours) {
     // Nothing in it is proved: the server's own word may still come.
-    return drop(token || token.error() != wire::BadToken::version ? Reason::malformed_token
-                                                                  : Reason::version);
+    if (token || token.error() != wire::BadToken::version) {
+      return drop(Reason::malformed_token);
+    }
+    rulings_.forged(*exchange, Reason::version,
+                    unreadable(token.error(), exchange->key.remote, packet.datagram.payload()));
+    return drop(Reason::version);
   }
   return accept_reply(packet, *exchange, *token);
 }
@@ -293,13 +297,15 @@ Answer Datagrams::take_reply(const Packet& packet) {
 /// server.
 Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
                                const Token& token) {
-  const auto labels = std::span(labels_).first(token.labels.size());
-  const auto peer = check_reply(exchange, token, labels, around_, packet.now);
-  if (!peer) {
-    if (peer.error() != Reason::busy) {
-      rulings_.forged(exchange, peer.error());
+  const auto text = std::span(text_).first(token.labels.size());
+  const ServerClaim claim = check_reply(
+      exchange, token, text, translation(port, kUdp, exchange.key, packet.facts.priority), around_,
+      packet.now);
+  if (claim.refusal != Reason::none) {
+    if (claim.refusal != Reason::busy) {
+      rulings_.forged(exchange, claim.refusal, claim.detail);
     }
-    return drop(peer.error());
+    return drop(claim.refusal);
   }
   exchange.failures = 0;
   if (exchange.is_closing) {
@@ -307,7 +313,7 @@ Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
     return drop(Reason::none);
   }
   Reason reason = Reason::none;
-  auto remote = identify(**peer, labels, around_.book, reason);
+  auto remote = identify(*claim.peer, claim.labels, around_.book, reason);
   if (remote == nullptr) {
     return refuse_client(packet, exchange, {.reason = reason, .decision = {}});
   }
@@ -317,7 +323,7 @@ Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
            FlowChange::forget);  // a number is written once: the next datagram makes a new entry
   }
   exchange.remote = std::move(remote);
-  exchange.peer = (*peer)->peer;
+  exchange.peer = claim.peer->peer;
   const Judgement judgement = rulings_.of_proof(exchange, packet.now);
   if (judgement.reason != Reason::none) {
     return refuse_client(packet, exchange, judgement);

@@ -35,7 +35,8 @@ Answer Datagrams::take_hello(const Packet& packet) {
   const auto token = wire::read_datagram_token(wire::Message::hello, packet.datagram.payload());
   if (!token || !packet.datagram.is_whole()) {
     const bool version = !token && token.error() == wire::BadToken::version;
-    told.detail = token ? "" : wire::text(token.error());
+    told.detail =
+        token ? "" : unreadable(token.error(), packet.ends.source, packet.datagram.payload());
     return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
   }
   if (DatagramExchange* known = table_.find(key); known != nullptr) {
@@ -92,47 +93,47 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   exchange.mark = packet.facts.mark;
   exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
   exchange.flow_label = packet.datagram.flow_label();
-  if (!around_.random.fill(exchange.server_nonce)) {
-    table_.remove(exchange);
-    return drop(Reason::trust_failed);
-  }
   table_.await_proof(exchange, packet.now.monotonic);
   return reply(packet, exchange);
 }
 
 /// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began;
-/// then REPLY is sent.
+/// REPLY is made and sent behind it.
 Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
-  const std::size_t size = write_reply(exchange);
-  if (size == 0 || size > packet.datagram.payload_size()) {
-    Event told = event(exchange.key, &exchange);
-    told.detail =
-        size == 0 ? "with " + std::to_string(exchange.local->encoded.size()) + " bytes of labels"
-                  : "HELLO is shorter than REPLY";
-    table_.remove(exchange);
-    return refuse(packet, size == 0 ? Reason::token_too_large : Reason::malformed_token,
-                  std::move(told));
-  }
-  around_.statistics.replies++;
-  wire::write_sink(packet.datagram, changed_);
-  reply_ = control(exchange, size);
-  Answer answer = accept(Ruling::pass);
-  answer.changed = &changed_;
-  answer.reply = &reply_;
-  return answer;
-}
-
-std::size_t Datagrams::write_reply(DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
   const std::size_t size =
       wire::reply_size(exchange.trust->answer(*exchange.peer).bytes.size(), labels);
-  if (size > wire::kMaxControl) {
-    return 0;
+  if (size > wire::kMaxControl || size > packet.datagram.payload_size()) {
+    Event told = event(exchange.key, &exchange);
+    told.detail = size > wire::kMaxControl ? "with " + std::to_string(labels) + " bytes of labels"
+                                           : "HELLO is shorter than REPLY";
+    table_.remove(exchange);
+    return refuse(packet,
+                  size > wire::kMaxControl ? Reason::token_too_large : Reason::malformed_token,
+                  std::move(told));
   }
+  wire::write_sink(packet.datagram, changed_);
+  answering_ = {exchange.key, packet.facts.priority};
+  Answer answer = accept(Ruling::pass);
+  answer.changed = &changed_;
+  answer.replies = true;
+  return answer;
+}
+
+void Datagrams::send_reply() {
+  DatagramExchange* exchange = table_.find(answering_.key);
+  if (exchange == nullptr ||
+      (!exchange->is_prepared &&
+       !prepare_reply(*exchange, translation(port, kUdp, exchange->key, answering_.priority),
+                      around_))) {
+    return;
+  }
+  const std::size_t text = wire::kReplyStart + exchange->local->encoded.size();
   Tag tag{};
-  return wire::write_datagram_token(
-      make_reply(exchange, flags_of(exchange), std::span(labels_).first(labels), tag, around_),
-      data_);
+  const Token token =
+      make_reply(*exchange, flags_of(*exchange), std::span(text_).first(text), tag, around_);
+  around_.statistics.replies++;
+  send(*exchange, wire::write_datagram_token(token, data_));
 }
 
 Answer Datagrams::take_proof(const Packet& packet) {
@@ -145,7 +146,7 @@ Answer Datagrams::take_proof(const Packet& packet) {
   if (!proof || !belongs_to(*proof, *exchange)) {
     return drop(Reason::malformed_token);
   }
-  if (!credentials::equal(proof->tag, exchange->proof)) {
+  if (!proves(*exchange, proof->tag)) {
     rulings_.forged(*exchange, Reason::forged_proof);
     return drop(Reason::forged_proof);  // the client's own may still come
   }

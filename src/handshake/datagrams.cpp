@@ -5,7 +5,6 @@
 namespace trireme::handshake {
 namespace {
 
-constexpr std::uint8_t kUdp = 17;  // IANA's number
 // From PROOF on: datagrams that come together go through the queue together, in their order. The
 // clock's step is 4 ms.
 constexpr Milliseconds kTogether{4};

@@ -18,6 +18,8 @@ class Datagrams {
 
   [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Datagram& datagram,
                               const Now& now);
+  /// REPLY to the HELLO at hand, which has gone on.
+  void send_reply();
   void tick(const Now& now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const { return table_.next_due(); }
   void set_policy(std::shared_ptr<const policy::Policy> policy) {
@@ -116,7 +118,6 @@ class Datagrams {
   Answer judge_hello(const Packet& packet, const wire::Token& token,
                      std::shared_ptr<const LocalIdentity> local);
   Answer reply(const Packet& packet, DatagramExchange& exchange);
-  [[nodiscard]] std::size_t write_reply(DatagramExchange& exchange);
   Answer take_proof(const Packet& packet);
   Answer accept_proof(const Packet& packet, DatagramExchange& exchange);
   Answer confirm(DatagramExchange& exchange);
@@ -130,9 +131,13 @@ class Datagrams {
   Crowding crowding_;
   Crowding held_crowding_;
   std::array<std::uint8_t, wire::kMaxControl> data_{};
-  std::array<std::uint8_t, wire::kMaxControl> labels_{};
+  std::array<std::uint8_t, wire::kMaxControl> text_{};  // that REPLY seals
   wire::PacketBuffer changed_;
-  ControlDatagram reply_;
+  struct Answering {
+    FlowKey key;
+    std::uint32_t priority = 0;
+  };
+  Answering answering_;  // whose HELLO is at hand
 };
 
 }  // namespace trireme::handshake

@@ -15,7 +15,8 @@ Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& boo
       table(capacity, seed, budget),
       book_(book),
       random_(std::move(random)),
-      around_{statistics, peers, budget, networks, locals, book_, random_, aead_, on_event},
+      around_{statistics, peers, budget,  networks, translated,
+              locals,     book_, random_, aead_,    on_event},
       rulings_(kTcp, around_),
       early_(seed),
       datagrams_(capacity, seed, around_) {}
@@ -174,6 +175,10 @@ void Engine::set_peers(std::vector<policy::Prefix> peers) {
   state_->networks = std::move(peers);
 }
 
+void Engine::set_translated(std::vector<policy::Prefix> networks) {
+  state_->translated = std::move(networks);
+}
+
 void Engine::set_named(const NamedPeers* named) {
   state_->rulings_.set_named(named);
   state_->datagrams_.set_named(named);
@@ -205,6 +210,10 @@ Answer Engine::handle(const PacketFacts& facts, std::span<const std::uint8_t> by
   }
   count();
   return answer;
+}
+
+void Engine::send_reply() {
+  state_->datagrams_.send_reply();
 }
 
 void Engine::tick(const Now& now) {

@@ -10,8 +10,6 @@
 
 namespace trireme::handshake {
 
-inline constexpr std::uint8_t kTcp = 6;  // IANA's number
-
 class Engine::State {
  public:
   State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random);
@@ -21,7 +19,8 @@ class Engine::State {
 
   EngineStatistics statistics;
   PeerCache peers{statistics};
-  std::vector<policy::Prefix> networks;  // [host] peers
+  std::vector<policy::Prefix> networks;    // [host] peers
+  std::vector<policy::Prefix> translated;  // [host] nat
   std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>> locals;
   Budget budget;
   FlowTable table;
@@ -90,6 +89,10 @@ class Engine::State {
   Answer refuse_unknown(const Packet& packet, Role role);
   /// The same without telling it.
   Answer turn_away(const Packet& packet);
+  /// Of the flow that the packet at hand belongs to.
+  [[nodiscard]] Translation translation(const Packet& packet, const FlowKey& key) {
+    return handshake::translation(datagrams_.port, kTcp, key, packet.facts.priority);
+  }
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const;
 
   IdentityBook& book_;
@@ -99,7 +102,7 @@ class Engine::State {
   Rulings rulings_;
   wire::PacketBuffer changed_;
   std::array<std::uint8_t, wire::kMaxToken> token_{};
-  std::array<std::uint8_t, wire::kMaxToken> labels_{};
+  std::array<std::uint8_t, wire::kMaxToken> text_{};  // that REPLY seals
   EarlyData early_;
   Datagrams datagrams_;
 

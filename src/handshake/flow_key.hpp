@@ -10,6 +10,10 @@ namespace trireme::handshake {
 
 using Milliseconds = std::chrono::milliseconds;
 
+// IANA's numbers.
+inline constexpr std::uint8_t kTcp = 6;
+inline constexpr std::uint8_t kUdp = 17;
+
 enum class Role : std::uint8_t { client, server };
 
 struct FlowKey {

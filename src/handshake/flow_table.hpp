@@ -20,8 +20,7 @@ enum class Phase : std::uint8_t {
 
 struct Handshake : Conversation {
   Phase phase = Phase::asked;
-  bool has_server_nonce = false;  // server: drawn when REPLY is first made
-  std::uint32_t sequence = 0;     // of the client's SYN
+  std::uint32_t sequence = 0;  // of the client's SYN
   wire::OwnSegment own;  // a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again
   // Server.
   std::uint64_t early = 0;  // what waits for PROOF, see EarlyData

@@ -33,14 +33,14 @@ Additional additional_data(const ReplyContext& context) {
 Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client,
                         const Digest& labels) {
   return credentials::sha256(
-      {text("trireme v1 hello"), shape_bytes(shape), client_nonce, client, labels});
+      {text("trireme v2 hello"), shape_bytes(shape), client_nonce, client, labels});
 }
 
 PairKeys::PairKeys(const Key& secret, const Digest& client, const Digest& server)
     : key_(credentials::pair_key(secret, client, server)) {}
 
 Key PairKeys::reply_key(const Digest& hello, const Nonce& server_nonce) {
-  return key_({text("trireme v1 reply"), hello, server_nonce});
+  return key_({text("trireme v2 reply"), hello, server_nonce});
 }
 
 namespace {
@@ -53,26 +53,26 @@ Tag first_of(const Digest& whole) {
 
 }  // namespace
 
-Tag PairKeys::proof(const Digest& transcript) {
-  return first_of(key_({text("trireme v1 proof"), transcript}));
+Tag PairKeys::proof(const Digest& transcript, const EndBytes& client) {
+  return first_of(key_({text("trireme v2 proof"), transcript, client}));
 }
 
 Tag PairKeys::ready(const Digest& transcript) {
-  return first_of(key_({text("trireme v1 ready"), transcript}));
+  return first_of(key_({text("trireme v2 ready"), transcript}));
 }
 
-void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels,
-                std::span<std::uint8_t> sealed, std::span<std::uint8_t, wire::kTagSize> tag) {
-  aead.seal(key, additional_data(context), labels, sealed, tag);
+void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context,
+                std::span<std::uint8_t> text, std::span<std::uint8_t, wire::kTagSize> tag) {
+  aead.seal(key, additional_data(context), text, text, tag);
 }
 
 bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes sealed,
-                Bytes tag, std::span<std::uint8_t> labels) {
-  return aead.open(key, additional_data(context), sealed, tag, labels);
+                Bytes tag, std::span<std::uint8_t> text) {
+  return aead.open(key, additional_data(context), sealed, tag, text);
 }
 
 Digest reply_transcript(const ReplyContext& context, Bytes sealed, Bytes tag) {
-  return credentials::sha256({text("trireme v1 proof"), additional_data(context), sealed, tag});
+  return credentials::sha256({text("trireme v2 proof"), additional_data(context), sealed, tag});
 }
 
 }  // namespace trireme::handshake

@@ -34,12 +34,15 @@ constexpr std::array<Words, kReasons> kWords = {{
     {"malformed_packet", "the packet is malformed"},
     {"malformed_token", "the token is malformed"},
     {"version", "the peer speaks another version of the protocol"},
+    {"other_address",
+     "the server is not where it was asked for: an address is translated on the way ([host] nat "
+     "declares it), or somebody passes on what others say"},
     {"forged_reply",
      "the server's token does not hold: its holder does not have the credential, or somebody "
      "changed it"},
     {"forged_proof",
-     "the client's proof does not hold: its holder does not have the credential, or somebody "
-     "changed it"},
+     "the client's proof does not hold: its holder does not have the credential, somebody changed "
+     "it, or the client's address is translated on the way ([host] nat declares it)"},
     {"unproved_data", "data came ahead of the client's proof"},
     {"conflict", "another handshake is under way between the same ports"},
     {"taken_over", "the flow between these ports is another's: they were in use a moment ago"},

@@ -118,9 +118,10 @@ void Rulings::refuse(const Conversation& conversation, const Judgement& judgemen
   refuse(std::move(told), judgement.reason);
 }
 
-void Rulings::forged(const Conversation& conversation, Reason reason) {
+void Rulings::forged(const Conversation& conversation, Reason reason, std::string detail) {
   Event told = event(conversation.key, &conversation);
   told.reason = reason;
+  told.detail = std::move(detail);
   tell(std::move(told));
 }
 

@@ -65,7 +65,7 @@ class Rulings {
   void refuse(Event&& event, Reason reason);
   void refuse(const Conversation& conversation, const Judgement& judgement);
   /// Somebody's word that is dropped, whatever the mode. Counted by who drops it.
-  void forged(const Conversation& conversation, Reason reason);
+  void forged(const Conversation& conversation, Reason reason, std::string detail = "");
 
  private:
   [[nodiscard]] Reason believe(const Conversation& conversation, const Now& now);

@@ -72,8 +72,7 @@ Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
 }
 
 Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
-  if (handshake.key.role != Role::server ||
-      !credentials::equal(*packet.segment.proof(), handshake.proof)) {
+  if (handshake.key.role != Role::server || !proves(handshake, *packet.segment.proof())) {
     rulings_.forged(handshake, Reason::forged_proof);
     return drop(Reason::forged_proof);  // the client's own may still come
   }

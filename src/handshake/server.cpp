@@ -75,7 +75,8 @@ Answer Engine::State::take_hello(const Packet& packet) {
   const auto token = wire::read_token(wire::Message::hello, packet.segment.payload());
   if (!token || !packet.segment.is_whole()) {
     const bool version = !token && token.error() == wire::BadToken::version;
-    told.detail = token ? "" : wire::text(token.error());
+    told.detail =
+        token ? "" : unreadable(token.error(), packet.ends.source, packet.segment.payload());
     return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
   }
   if (const Handshake* client = table.find(packet.key(Role::client), packet.now.monotonic);
@@ -144,17 +145,15 @@ Answer Engine::State::reply(const Packet& packet) {
   if (is_finishing && handshake->phase == Phase::asked) {
     return leave_to_next();
   }
-  if (!handshake->has_server_nonce) {
-    handshake->has_server_nonce = random_.fill(handshake->server_nonce);
-    if (!handshake->has_server_nonce) {
-      return drop(Reason::trust_failed);
-    }
+  if (!handshake->is_prepared &&
+      !prepare_reply(*handshake, translation(packet, handshake->key), around_)) {
+    return drop(Reason::trust_failed);
   }
   const std::size_t labels = handshake->local->encoded.size();
   const std::size_t needed =
       wire::reply_size(handshake->trust->answer(*handshake->peer).bytes.size(), labels);
   const std::size_t room = wire::token_room(packet.segment);
-  const bool fits = labels <= labels_.size() && needed <= room;
+  const bool fits = needed <= room;
   if (!fits || packet.segment.is_signed()) {
     Event told = event(packet, Role::server, handshake);
     told.detail = too_large(needed, labels, room);
@@ -163,7 +162,8 @@ Answer Engine::State::reply(const Packet& packet) {
                   std::move(told));
   }
   Tag tag{};
-  const Token token = make_reply(*handshake, 0, std::span(labels_).first(labels), tag, around_);
+  const Token token =
+      make_reply(*handshake, 0, std::span(text_).first(wire::kReplyStart + labels), tag, around_);
   const std::size_t size = wire::write_token(token, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
     return drop(Reason::malformed_packet);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "binding.hpp"
 #include "judge.hpp"
 #include "trireme/wire/control.hpp"
 
@@ -17,6 +18,15 @@ Bytes bytes_of(const std::string& text) {
 std::string too_large(std::size_t token, std::size_t labels, std::size_t room) {
   return "the token takes " + std::to_string(token) + " bytes, " + std::to_string(labels) +
          " of them labels; there is room for " + std::to_string(room);
+}
+
+std::string unreadable(wire::BadToken bad, const policy::Address& peer, Bytes message) {
+  if (bad != wire::BadToken::version) {
+    return wire::text(bad);
+  }
+  const unsigned version = wire::version_of(message);
+  return "peer " + peer.text() + " speaks version " + std::to_string(version) + ": upgrade " +
+         (version < wire::kVersion ? "it" : "this host");
 }
 
 Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
@@ -59,20 +69,28 @@ wire::Token hello_token(const Conversation& conversation, std::uint8_t flags) {
           .tag = {}};
 }
 
-tl::expected<KnownPeer*, Reason> check_reply(Conversation& conversation, const wire::Token& reply,
-                                             std::span<std::uint8_t> labels,
-                                             const Surroundings& around, const Now& now) {
+ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
+                        std::span<std::uint8_t> text, const Translation& flow,
+                        const Surroundings& around, const Now& now) {
+  ServerClaim claim;
+  const auto refuse = [&claim](Reason reason) {
+    claim.refusal = reason;
+    return claim;
+  };
   if (reply.type != conversation.type) {
-    return tl::unexpected(Reason::unknown_type);
+    return refuse(Reason::unknown_type);
+  }
+  if (reply.labels.size() < wire::kReplyStart) {
+    return refuse(Reason::malformed_token);
   }
   const auto peer =
       around.peers.find(reply.type, reply.credential, conversation.key.remote, around.budget, now);
   if (!peer) {
-    return tl::unexpected(peer.error());
+    return refuse(peer.error());
   }
   const auto keys = around.peers.client_keys(conversation.trust, conversation.type, **peer, now);
   if (!keys) {
-    return tl::unexpected(keys.error());
+    return refuse(keys.error());
   }
   std::ranges::copy(reply.nonce, conversation.server_nonce.begin());
   const ReplyContext context{{reply.type, reply.flags},
@@ -80,15 +98,21 @@ tl::expected<KnownPeer*, Reason> check_reply(Conversation& conversation, const w
                              conversation.server_nonce,
                              (*peer)->peer->hash};
   if (!open_reply(around.aead, (*keys)->reply_key(conversation.hello, conversation.server_nonce),
-                  context, reply.labels, reply.tag, labels)) {
-    return tl::unexpected(Reason::forged_reply);
+                  context, reply.labels, reply.tag, text)) {
+    return refuse(Reason::forged_reply);
+  }
+  if (!is_asked(conversation, text, flow, around.translated)) {
+    claim.detail = "it names " + end_text(text.first(wire::kEndSize));
+    return refuse(Reason::other_address);
   }
   const Digest transcript = reply_transcript(context, reply.labels, reply.tag);
-  conversation.proof = (*keys)->proof(transcript);
+  conversation.proof = (*keys)->proof(transcript, client_end(text, flow));
   if ((reply.flags & wire::kDatagram) != 0) {
     conversation.ready = (*keys)->ready(transcript);
   }
-  return *peer;
+  claim.peer = *peer;
+  claim.labels = text.subspan(wire::kReplyStart);
+  return claim;
 }
 
 std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels, IdentityBook& book,
@@ -140,16 +164,26 @@ void accept_hello(Conversation& conversation, const wire::Token& hello, const Cl
                                         claim.peer->hash, claim.remote->hash);
 }
 
+bool prepare_reply(Conversation& conversation, const Translation& flow,
+                   const Surroundings& around) {
+  bind_server(conversation, flow, around.translated);
+  conversation.is_prepared = around.random.fill(conversation.server_nonce);
+  return conversation.is_prepared;
+}
+
 wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
                        std::span<std::uint8_t> sealed, Tag& tag, const Surroundings& around) {
   const credentials::OwnCredential& own = conversation.trust->answer(*conversation.peer);
   PairKeys& keys = around.peers.server_keys(conversation.trust, *conversation.peer);
   const ReplyContext context{
       {conversation.type, flags}, conversation.hello, conversation.server_nonce, own.hash};
+  write_reply_start(conversation, sealed);
+  std::ranges::copy(bytes_of(conversation.local->encoded),
+                    sealed.subspan(wire::kReplyStart).begin());
   seal_reply(around.aead, keys.reply_key(conversation.hello, conversation.server_nonce), context,
-             bytes_of(conversation.local->encoded), sealed, tag);
+             sealed, tag);
   const Digest transcript = reply_transcript(context, sealed, tag);
-  conversation.proof = keys.proof(transcript);
+  expect_proof(conversation, keys, transcript);
   if ((flags & wire::kDatagram) != 0) {
     conversation.ready = keys.ready(transcript);
   }

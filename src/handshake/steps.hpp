@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "binding.hpp"
 #include "conversation.hpp"
 #include "surroundings.hpp"
 #include "trireme/wire/token.hpp"
@@ -13,6 +14,9 @@ namespace trireme::handshake {
 
 /// "the token takes N bytes, ...": sizes in bytes.
 [[nodiscard]] std::string too_large(std::size_t token, std::size_t labels, std::size_t room);
+/// "peer 10.0.0.2 speaks version 1: upgrade it"; what is wrong with a message that cannot be read.
+[[nodiscard]] std::string unreadable(wire::BadToken bad, const policy::Address& peer,
+                                     Bytes message);
 
 // The client.
 
@@ -25,15 +29,19 @@ namespace trireme::handshake {
                               const Surroundings& around);
 /// HELLO, the same each time. Valid as long as the conversation.
 [[nodiscard]] wire::Token hello_token(const Conversation& conversation, std::uint8_t flags);
-/// REPLY is sealed with the secret of our credential and the server's. Then the conversation has
-/// its PROOF (and READY, in datagrams), and `labels`, as long as the token's, has them in clear:
-/// valid is the peer until the next call. Reason::forged_reply: perhaps it is not the server's at
+/// What a REPLY is worth to its client. Reason::forged_reply: perhaps it is not the server's at
 /// all, and its own may still come.
-[[nodiscard]] tl::expected<KnownPeer*, Reason> check_reply(Conversation& conversation,
-                                                           const wire::Token& reply,
-                                                           std::span<std::uint8_t> labels,
-                                                           const Surroundings& around,
-                                                           const Now& now);
+struct ServerClaim {
+  Reason refusal = Reason::none;
+  std::string detail;
+  KnownPeer* peer = nullptr;  // until the next call
+  Bytes labels;               // within the text
+};
+/// REPLY is sealed with the secret of our credential and the server's. Where nothing is refused the
+/// conversation has its PROOF (and READY, in datagrams). `text`: as long as what the token seals.
+[[nodiscard]] ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
+                                      std::span<std::uint8_t> text, const Translation& flow,
+                                      const Surroundings& around, const Now& now);
 /// Who says so, with a number. Null, and why.
 [[nodiscard]] std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels,
                                                              IdentityBook& book, Reason& reason);
@@ -54,9 +62,13 @@ struct Claim {
 /// The server's part begins.
 void accept_hello(Conversation& conversation, const wire::Token& hello, const Claim& claim,
                   std::shared_ptr<const LocalIdentity> local, const Surroundings& around);
+/// To be called once, before the first REPLY and when conntrack knows the flow. False: no
+/// randomness.
+[[nodiscard]] bool prepare_reply(Conversation& conversation, const Translation& flow,
+                                 const Surroundings& around);
 /// REPLY to HELLO, the same bytes each time: the nonce was drawn once, and so the key seals one
 /// text. What PROOF has to be is in the conversation afterwards. `sealed` is as long as the encoded
-/// labels; the token refers to it and to `tag`.
+/// labels and wire::kReplyStart; the token refers to it and to `tag`.
 [[nodiscard]] wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
                                      std::span<std::uint8_t> sealed, Tag& tag,
                                      const Surroundings& around);

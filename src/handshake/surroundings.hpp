@@ -15,7 +15,8 @@ struct Surroundings {
   EngineStatistics& statistics;
   PeerCache& peers;
   Budget& budget;
-  const std::vector<policy::Prefix>& networks;  // [host] peers
+  const std::vector<policy::Prefix>& networks;    // [host] peers
+  const std::vector<policy::Prefix>& translated;  // [host] nat
   const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
   IdentityBook& book;
   credentials::Random& random;

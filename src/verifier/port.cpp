@@ -117,6 +117,55 @@ bool Verifier::Worker::is_connected(handshake::PointId point, const wire::Ends& 
       .value_or(false);
 }
 
+namespace {
+
+wire::Ends as_sent(const kernel::FlowTuple& tuple) {
+  return {tuple.source, tuple.destination, tuple.source_port, tuple.destination_port};
+}
+
+/// What answers it.
+kernel::FlowTuple answer_to(const wire::Ends& ends) {
+  return {ends.destination, ends.source, ends.destination_port, ends.source_port};
+}
+
+wire::Ends reversed(const kernel::FlowTuple& reply) {
+  return {reply.destination, reply.source, reply.destination_port, reply.source_port};
+}
+
+}  // namespace
+
+handshake::Translation Verifier::Worker::translation(handshake::PointId point,
+                                                     std::uint8_t protocol, const wire::Ends& ends,
+                                                     bool is_client, bool is_changed) {
+  handshake::Translation flow{ends, ends};
+  if (Point* there = is_changed ? find(point) : nullptr) {
+    const std::scoped_lock lock(there->shared->mutex);
+    if (const auto entry = entry_of(*there->shared, protocol, ends)) {
+      flow = {as_sent(entry->original), reversed(entry->reply)};
+    }
+  }
+  Point* home = point == handshake::kHome ? nullptr : find(handshake::kHome);
+  if (home == nullptr) {
+    return flow;
+  }
+  // There the flow has the addresses that it leaves this network namespace with, or comes here.
+  kernel::TrackedFlow entry;
+  const kernel::FlowTuple inner{flow.behind.source, flow.behind.destination,
+                                flow.behind.source_port, flow.behind.destination_port};
+  const std::scoped_lock lock(home->shared->mutex);
+  if (is_client) {
+    if (home->shared->conntrack.find(protocol, inner, entry).value_or(false) &&
+        entry.original == inner) {
+      flow.behind = reversed(entry.reply);
+    }
+  } else if (const auto answer = answer_to(flow.before);
+             home->shared->conntrack.find(protocol, answer, entry).value_or(false) &&
+             entry.reply == answer) {
+    flow.before = as_sent(entry.original);
+  }
+  return flow;
+}
+
 bool Verifier::Worker::is_followed(handshake::PointId point) const {
   const auto there = points_.find(point);
   return behind_ > 0 || (there != points_.end() && there->second->queue.waits());

@@ -95,8 +95,12 @@ void Verifier::set_trust(const std::shared_ptr<const credentials::Trust>& trust)
   post_and_wait([trust](Worker& worker) { worker.engine().set_trust(trust); });
 }
 
-void Verifier::set_peers(const std::vector<policy::Prefix>& peers) {
-  post([peers](Worker& worker) { worker.engine().set_peers(peers); });
+void Verifier::set_peers(const std::vector<policy::Prefix>& peers,
+                         const std::vector<policy::Prefix>& translated) {
+  post([peers, translated](Worker& worker) {
+    worker.engine().set_peers(peers);
+    worker.engine().set_translated(translated);
+  });
 }
 
 void Verifier::add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity) {

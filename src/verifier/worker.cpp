@@ -197,9 +197,9 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
   for (const std::uint32_t held : answer.behind) {
     point.queue.accept(held, answer.priority);
   }
-  if (answer.reply != nullptr) {
+  if (answer.replies) {
     point.queue.flush();  // conntrack knows the flow when the packet has gone on
-    send(*answer.reply);
+    engine_->send_reply();
   }
 }
 

@@ -86,6 +86,9 @@ class Verifier::Worker final : private handshake::Port {
               handshake::FlowChange change) override;
   [[nodiscard]] bool is_connected(handshake::PointId point, const wire::Ends& ends,
                                   std::uint32_t device) override;
+  [[nodiscard]] handshake::Translation translation(handshake::PointId point, std::uint8_t protocol,
+                                                   const wire::Ends& ends, bool is_client,
+                                                   bool is_changed) override;
   [[nodiscard]] bool is_followed(handshake::PointId point) const override;
   [[nodiscard]] Point* find(handshake::PointId point);
   [[nodiscard]] int milliseconds_to_tick() const;

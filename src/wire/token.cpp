@@ -150,6 +150,10 @@ std::size_t write_token(const Token& token, std::span<std::uint8_t> out) {
              : 0;
 }
 
+std::uint8_t version_of(std::span<const std::uint8_t> bytes) {
+  return is_control(bytes) && bytes.size() > kVersionAt ? bytes[kVersionAt] : 0;
+}
+
 bool is_control(std::span<const std::uint8_t> data) {
   return data.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), data.begin());
 }

@@ -1,5 +1,6 @@
 """Several hosts on one link, or on both sides of a router, and the credentials that they share."""
 
+import os
 import subprocess
 
 from tests.system import host, undo
@@ -92,10 +93,14 @@ class Fleet:
     """Hosts by name, started. The first has the addresses .1 of its networks, the next .2, and so on. With `routed` the first is on
     10.97.0.0/24 and a router leads to the others on 10.98.0.0/24."""
 
-    def __init__(self, names, trust, routed=False, policy="", more="", start=True):
+    # What the router leads elsewhere, and what its clients come from.
+    TRANSLATED = 'nat = ["10.97.0.254", "fd00:97::fe", "10.98.0.254", "fd00:98::fe"]\n'
+
+    def __init__(self, names, trust, routed=False, policy="", more="", start=True, declared=True):
         self.undo = undo.Undo()
         self.names = list(names)
         self.routed = routed
+        more += self.TRANSLATED if routed and declared else ""
         self.hosts = {}
         try:
             sections = trust(self.undo.directory, self.names)
@@ -199,7 +204,10 @@ class Fleet:
 
     def last_words(self):
         for name, each in self.hosts.items():
-            print(f"--- {name}'s daemon: its last words:\n{each.log_text()[-2500:]}", flush=True)
+            if os.path.exists(each.log):
+                print(
+                    f"--- {name}'s daemon: its last words:\n{each.log_text()[-2500:]}", flush=True
+                )
 
     def close(self):
         for each in self.hosts.values():

@@ -266,6 +266,33 @@ class RoutedCertificates(Routed, unittest.TestCase):
             each.start()
 
 
+class Undeclared(fleet.FleetCase, unittest.TestCase):
+    """The same router, of which the hosts know nothing: it could be anybody."""
+
+    def setUp(self):
+        self.fleet = fleet.Fleet(
+            ("client", "server"), fleet.shared_secret, routed=True, declared=False
+        )
+        self.addCleanup(self.fleet.close)
+
+    def test_its_translation_is_refused_and_named(self):
+        client, server = (self.fleet[name] for name in ("client", "server"))
+        served = server.labelled("app=web")
+        served.serve("tcp", "::", PORT)
+        web = client.labelled("app=web")
+        for address in self.fleet.addresses("server"):
+            self.assertNotEqual(web.exchange("tcp", address, PORT), "ok", "masqueraded")
+        for address in NEAR:
+            self.assertNotEqual(web.exchange("tcp", address, 8081), "ok", "led elsewhere")
+        self.assertEqual(served.served("tcp", PORT)["bytes"], 0)
+        for where, cause in ((server, "forged_proof"), (client, "other_address")):
+            waiting.until(
+                lambda where=where, cause=cause: cause
+                in {flow.get("cause") for flow in where.flows()},
+                cause,
+            )
+
+
 class RoutedSecret(Routed, unittest.TestCase):
     TRUST = staticmethod(fleet.shared_secret)
 

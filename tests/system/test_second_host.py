@@ -50,6 +50,38 @@ class SecondHost(SeveralLabs, unittest.TestCase):
             for lab in self.labs.values():
                 lab.must("systemctl restart trireme")
 
+        self.containers_of_both_directions()
+
+    def containers_of_both_directions(self):
+        """Published ports and masquerades are each host's own, and need no word in [host] nat."""
+        web, db = (self.labs[name] for name in ("web-1", "db-1"))
+        web.must(
+            "trirun --label app=shop --unit shop -- python3 -m http.server 8000"
+            " >/dev/null 2>&1 </dev/null &"
+        )
+        for proxy in ("true", "false"):
+            db.write("etc/docker/daemon.json", f'{{"userland-proxy": {proxy}}}')
+            db.must("systemctl restart docker", 120)
+            container = db.must("docker run -d -p 8080:80 -l app=shop nginx")
+            db.await_state(container, "enforced")
+
+            def fetch(label):
+                return web.sh(
+                    f"trirun --label app={label} -- curl -sS --max-time 5 http://10.0.0.2:8080"
+                ).stdout.strip()
+
+            waiting.until(
+                lambda fetch=fetch: fetch("shop") == "hello from nginx",
+                f"a port that is published, userland-proxy {proxy}",
+                20,
+            )
+            self.assertNotEqual(fetch("other"), "hello from nginx")
+            get = "curlimages/curl curl -sS -o /dev/null -w '%{http_code}' --max-time 5"
+            for label, code in (("shop", "200"), ("other", "000")):
+                done = db.sh(f"docker run --rm -l app={label} {get} http://10.0.0.1:8000")
+                self.assertEqual(done.stdout.strip(), code, f"from a container, {label}")
+            db.must(f"docker rm -f {container}")
+
     def follow(self, shown):
         self.assertEqual(shown.how, "run: two labs")
         entries = shown.commands()

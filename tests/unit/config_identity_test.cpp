@@ -15,6 +15,7 @@ constexpr const char* kExample = R"toml(# identity.toml
 [host]
 name = "web-1"                       # default: the host name
 labels = { zone = "eu-1" }           # added to every workload of this host
+nat = ["203.0.113.0/24"]             # peers behind address translation
 peers = ["10.0.0.0/8"]               # destinations expected to speak tokens (bridge containers of this host always are)
 
 [trust]                              # one of: nothing at all (this host only), psk_file, or a CA
@@ -50,6 +51,8 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   EXPECT_EQ(identity.host_name, "web-1");
   EXPECT_EQ(identity.host_labels.text(), "zone=eu-1");
   EXPECT_EQ(identity.peers.at(0).text(), "10.0.0.0/8");
+  ASSERT_EQ(identity.nat.size(), 1U);
+  EXPECT_EQ(identity.nat.at(0).text(), "203.0.113.0/24");
   EXPECT_EQ(identity.trust.certificate, "host.pem");
   EXPECT_EQ(identity.trust.key, "host.key");
   EXPECT_THAT(identity.trust.ca, ElementsAre("ca.pem", "ca-next.pem"));
@@ -64,7 +67,7 @@ TEST(ParseIdentity, ReadsTheExampleOfTheContract) {
   ASSERT_EQ(identity.units.size(), 1U);
   EXPECT_EQ(identity.units[0].name, "postgresql@*.service");
   EXPECT_EQ(identity.units[0].labels.text(), "app=db");
-  EXPECT_EQ(identity.units[0].where.text(), "identity.toml:20:1");
+  EXPECT_EQ(identity.units[0].where.text(), "identity.toml:21:1");
   ASSERT_EQ(identity.launches.size(), 1U);
   EXPECT_EQ(identity.launches[0].user, "deploy");
   EXPECT_THAT(identity.launches[0].labels,

@@ -142,7 +142,7 @@ TEST(Crypto, CredentialHashAndPairKey) {
   EXPECT_EQ(to_hex(client), "2fca516d043f5dec2c7e2ff705e6e135ca523ff2ad174989767191be96a93d73");
   EXPECT_EQ(to_hex(server), "553dc8931e3fc6a08bfb8988fdf4029bc87694873ba8dd5eb3fe1c9d1741ccef");
   EXPECT_EQ(to_hex(pair_key(kSealKey, client, server)),
-            "d847b85a63db339ce02f91118400785e383aecb6fb4fea7d547cea0b741d76a1");
+            "0b49f84e17140b5d1bea64d752ca6cfbce5cf2fe9da81290e705750a0ac3d2e5");
   EXPECT_NE(pair_key(kSealKey, server, client), pair_key(kSealKey, client, server));
 }
 

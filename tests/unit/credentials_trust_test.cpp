@@ -475,12 +475,12 @@ TrustMaterial secrets(const std::string& content, const std::string& host = "web
 TEST(TrustSecret, IsNamedByItsHash) {
   const auto trust = Trust::load(secrets(kFirst + "\n"), nullptr, now()).value();
   EXPECT_EQ(trust->offered(), CredentialType::psk);
-  // SHA-256("trireme v1 psk" . 00 01 .. 1f), by OpenSSL.
+  // SHA-256("trireme v2 psk" . 00 01 .. 1f), by OpenSSL.
   EXPECT_EQ(to_hex(trust->credential(CredentialType::psk)),
-            "afdc2ac5a1aa5e66" + to_hex(as_bytes("web-0")));
-  EXPECT_EQ(trust->description(), "shared secret afdc2ac5a1aa5e66 of web-0, 1 accepted");
+            "269c8b9de5aebed4" + to_hex(as_bytes("web-0")));
+  EXPECT_EQ(trust->description(), "shared secret 269c8b9de5aebed4 of web-0, 1 accepted");
   const auto peer = trust->verify(CredentialType::psk,
-                                  from_hex("afdc2ac5a1aa5e66" + to_hex(as_bytes("db"))), now());
+                                  from_hex("269c8b9de5aebed4" + to_hex(as_bytes("db"))), now());
   ASSERT_TRUE(peer);
   EXPECT_EQ((*peer)->name, "db");
   EXPECT_EQ(to_hex((*peer)->secret),
@@ -552,7 +552,7 @@ TEST(TrustSecret, HasNoDates) {
 
 TEST(TrustSecret, RefusesNamesThatCannotBe) {
   const auto trust = Trust::load(secrets(kFirst), nullptr, now()).value();
-  const Der name = from_hex("afdc2ac5a1aa5e66");
+  const Der name = from_hex("269c8b9de5aebed4");
   const auto error = [&](const Der& credential) {
     return trust->verify(CredentialType::psk, credential, now()).error();
   };

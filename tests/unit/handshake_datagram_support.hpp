@@ -50,6 +50,11 @@ struct RecordingPort final : Port {
     return false;
   }
 
+  [[nodiscard]] Translation translation(PointId /*point*/, std::uint8_t /*protocol*/,
+                                        const wire::Ends& ends, bool /*is_client*/,
+                                        bool /*is_changed*/) override {
+    return translate ? translate(ends) : Translation{ends, ends};
+  }
   [[nodiscard]] bool is_followed(PointId /*point*/) const override { return followed; }
 
   [[nodiscard]] Packet take() {
@@ -68,6 +73,7 @@ struct RecordingPort final : Port {
   std::vector<std::pair<wire::Ends, FlowChange>> changes;
   std::vector<std::string> order;
   bool followed = false;
+  std::function<Translation(const wire::Ends&)> translate;  // by NAT of this host
 };
 
 /// One end of UDP flows.
@@ -96,7 +102,7 @@ struct Host : End {
   /// HELLO, and what is sent in answer to it.
   std::optional<Packet> hear_hello(const Packet& hello, std::uint32_t flags = 0) {
     const Answer answer = arrive(hello, flags);
-    if (answer.reply == nullptr) {
+    if (!answer.replies) {
       return std::nullopt;
     }
     EXPECT_TRUE(
@@ -107,7 +113,10 @@ struct Host : End {
                   .ends()
                   .destination_port,
               0);
-    return datagram(answer.reply->ends, answer.reply->data);
+    engine->send_reply();
+    Packet reply = port.sent.back();
+    port.sent.pop_back();
+    return reply;
   }
   void pass(int milliseconds) {
     now.monotonic += std::chrono::milliseconds(milliseconds);

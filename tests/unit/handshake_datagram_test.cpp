@@ -203,7 +203,7 @@ TEST_F(DatagramTest, PolicyIsAskedAboutUdp) {
   server.set_policy(policy);
   const Answer refused = server.arrive(asked, kFresh);
   EXPECT_EQ(refused.priority, ruling(Ruling::refuse));
-  EXPECT_EQ(refused.reply, nullptr);
+  EXPECT_FALSE(refused.replies);
   EXPECT_EQ(server.events.back().reason, Reason::policy);
   server.set_policy({});
   const auto reply = server.hear_hello(asked, kFresh);

@@ -221,7 +221,8 @@ struct End : private Port {
 
   std::vector<Packet> asked;  // SYN-ACKs by which it asks again for PROOF
   bool connected = true;      // its TCP has the connection
-  std::vector<std::pair<wire::Ends, FlowChange>> changes;  // of conntrack's entries
+  std::function<Translation(const wire::Ends&)> translate;  // by NAT of its host
+  std::vector<std::pair<wire::Ends, FlowChange>> changes;   // of conntrack's entries
 
  private:
   static Packet written(const OwnSegment& own) {
@@ -247,6 +248,11 @@ struct End : private Port {
   [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/,
                                   std::uint32_t /*device*/) override {
     return connected;
+  }
+  [[nodiscard]] Translation translation(PointId /*point*/, std::uint8_t /*protocol*/,
+                                        const wire::Ends& ends, bool /*is_client*/,
+                                        bool /*is_changed*/) override {
+    return translate ? translate(ends) : Translation{ends, ends};
   }
   [[nodiscard]] bool is_followed(PointId /*point*/) const override { return false; }
 };

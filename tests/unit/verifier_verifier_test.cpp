@@ -244,7 +244,7 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
     }
     (*verifier)->set_policy(std::make_shared<const policy::Policy>());
     (*verifier)->set_trust(credentials::Trust::local().value());
-    (*verifier)->set_peers({});
+    (*verifier)->set_peers({}, {});
     EXPECT_EQ((*verifier)->statistics().packets, 0U);
     EXPECT_TRUE((*verifier)->take_events().empty());
     for (policy::Number number = 16; number < 40; number++) {

@@ -72,7 +72,7 @@ struct OwnCredential {
 /// SHA-256 of the type's byte and the credential: what names it in keys and caches.
 [[nodiscard]] Digest credential_hash(CredentialType type, Bytes credential);
 
-/// Keys between a client's and a server's credential, HKDF-SHA256(secret, "trireme v1", "pair" .
+/// Keys between a client's and a server's credential, HKDF-SHA256(secret, "trireme v2", "pair" .
 /// client's hash . server's hash).
 [[nodiscard]] Key pair_key(const Key& secret, const Digest& client, const Digest& server);
 

@@ -19,7 +19,7 @@
 namespace trireme::enforcer {
 
 struct Point {
-  handshake::PointId id = 0;                     // 0: the daemon's own namespace
+  handshake::PointId id = handshake::kHome;
   std::shared_ptr<const kernel::Netns> network;  // null: the daemon's own
   std::unique_ptr<Enforcer> enforcer;
   std::unique_ptr<kernel::AddressWatch> addresses;  // of the daemon's own: null elsewhere

@@ -21,6 +21,8 @@ inline constexpr std::uint32_t kRenew = 0x08000000;
 inline constexpr std::uint32_t kAnswers = 0x10000000;
 /// Of TCP, instead of a number: a request on a flow that is authorised already.
 inline constexpr std::uint32_t kDecided = 0x20000000;
+/// With it: NAT of this network namespace has changed an end of the flow.
+inline constexpr std::uint32_t kChanged = 0x40000000;
 
 /// From the verifier, in the high 8 bits; priorities of kReserved and above are nobody else's, and
 /// taken off other packets.

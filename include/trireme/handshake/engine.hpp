@@ -27,6 +27,8 @@ namespace trireme::handshake {
 
 /// Of an enforcement point within this process.
 using PointId = std::uint32_t;
+/// That of the daemon's own network namespace, through which the others reach the world.
+inline constexpr PointId kHome = 0;
 
 /// What the queue tells beside the packet's bytes.
 struct PacketFacts {
@@ -75,6 +77,13 @@ enum class FlowChange : std::uint8_t {
   forget,    // the entry goes
 };
 
+/// A flow as its client's packets are before and behind the NAT of this host, in whatever of its
+/// network namespaces that is.
+struct Translation {
+  wire::Ends before;  // as they came to this host, or as its workload asked
+  wire::Ends behind;  // as they go on
+};
+
 /// What handshakes do beside their answers. Packets that are held get their verdict through it.
 class Port {
  public:
@@ -89,6 +98,12 @@ class Port {
   /// Whether TCP still has the connection; `ends` as a segment has them that came in by `device`.
   [[nodiscard]] virtual bool is_connected(PointId point, const wire::Ends& ends,
                                           std::uint32_t device) = 0;
+  /// Of the flow that the packet at hand belongs to; `ends` as its client sends, `is_client`
+  /// whether that one is here, `is_changed` whether NAT of this very network namespace has part in
+  /// it. Where nothing is known of it both are `ends`.
+  [[nodiscard]] virtual Translation translation(PointId point, std::uint8_t protocol,
+                                                const wire::Ends& ends, bool is_client,
+                                                bool is_changed) = 0;
   /// Whether packets wait behind the one at hand, perhaps of the same flow: in the kernel they
   /// would be overtaken.
   [[nodiscard]] virtual bool is_followed(PointId point) const = 0;
@@ -103,7 +118,7 @@ struct Answer {
   std::optional<OwnSegment> own;                // to be sent before the packet goes on
   std::span<const std::uint32_t>
       behind;  // packets held until now, to go on right behind this one with the same priority
-  const ControlDatagram* reply = nullptr;  // UDP: to be sent when the packet has gone on
+  bool replies = false;  // UDP: send_reply() is to be called when the packet has gone on
 };
 
 /// Something worth telling an operator: a refusal, or an allowed flow whose rule is logged.
@@ -160,6 +175,8 @@ class Engine {
   void set_trust(std::shared_ptr<const credentials::Trust> trust);
   /// Where [host] peers are; destinations elsewhere are enforcement points of this daemon.
   void set_peers(std::vector<policy::Prefix> peers);
+  /// Where address translation by a third machine is expected: [host] nat.
+  void set_translated(std::vector<policy::Prefix> networks);
   /// Peers that have DNS names; outlive the engine.
   void set_named(const NamedPeers* named);
   void add_local(std::shared_ptr<const LocalIdentity> identity);
@@ -171,6 +188,9 @@ class Engine {
   /// it.
   [[nodiscard]] Answer handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes,
                               std::size_t length, const Now& now);
+
+  /// After an answer that `replies`: conntrack knows the flow when its packet has gone on.
+  void send_reply();
 
   /// Repeats what was not answered, and gives up what never was. To be called when next_tick() has
   /// come.

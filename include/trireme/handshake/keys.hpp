@@ -12,6 +12,8 @@ using credentials::Digest;
 using credentials::Key;
 using wire::Nonce;
 using wire::Tag;
+/// An end of a flow as tokens name it: address, IPv4 as ::ffff:a.b.c.d, and port; big endian.
+using EndBytes = std::array<std::uint8_t, wire::kEndSize>;
 
 /// Type and flags of the message at hand.
 struct Shape {
@@ -30,8 +32,9 @@ class PairKeys {
 
   /// K': seals one REPLY.
   [[nodiscard]] Key reply_key(const Digest& hello, const Nonce& server_nonce);
-  /// PROOF for the handshake whose T2 this is.
-  [[nodiscard]] Tag proof(const Digest& transcript);
+  /// PROOF for the handshake whose T2 this is, of a client at `client`; zeros where the server
+  /// wants no address.
+  [[nodiscard]] Tag proof(const Digest& transcript, const EndBytes& client);
   /// READY, the server's answer to it.
   [[nodiscard]] Tag ready(const Digest& transcript);
 
@@ -39,19 +42,19 @@ class PairKeys {
   credentials::Hmac key_;
 };
 
-/// What REPLY's tag covers beside the labels.
+/// What REPLY's tag covers beside the text that it seals.
 struct ReplyContext {
   Shape shape;
   const Digest& hello;  // T1
   const Nonce& server_nonce;
   const Digest& server;  // hash of the credential
 };
-/// `sealed` is as long as `labels`.
-void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context, Bytes labels,
-                std::span<std::uint8_t> sealed, std::span<std::uint8_t, wire::kTagSize> tag);
-/// False where the tag does not fit.
+/// In its place.
+void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context,
+                std::span<std::uint8_t> text, std::span<std::uint8_t, wire::kTagSize> tag);
+/// False where the tag does not fit. `text` is as long as `sealed`.
 [[nodiscard]] bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context,
-                              Bytes sealed, Bytes tag, std::span<std::uint8_t> labels);
+                              Bytes sealed, Bytes tag, std::span<std::uint8_t> text);
 /// T2: names a REPLY and all before it.
 [[nodiscard]] Digest reply_transcript(const ReplyContext& context, Bytes sealed, Bytes tag);
 

@@ -34,6 +34,7 @@ enum class Reason : std::uint8_t {
   malformed_packet,
   malformed_token,
   version,
+  other_address,  // the server's host names another address than the one that was asked for
   forged_reply,
   forged_proof,
   unproved_data,  // data came ahead of PROOF, or without; TCP repeats it

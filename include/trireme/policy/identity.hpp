@@ -55,6 +55,7 @@ struct Identity {
   std::string host_name;
   LabelSet host_labels;  // added to every workload of this host
   std::vector<Prefix> peers;
+  std::vector<Prefix> nat;  // peers behind address translation by a third machine
   Trust trust;
   DockerSettings docker;
   std::vector<UnitRule> units;

@@ -78,7 +78,9 @@ class Verifier {
   /// afterwards is all there is.
   void set_policy(const std::shared_ptr<const policy::Policy>& policy);
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
-  void set_peers(const std::vector<policy::Prefix>& peers);
+  /// [host] peers, and nat.
+  void set_peers(const std::vector<policy::Prefix>& peers,
+                 const std::vector<policy::Prefix>& translated);
   void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity);
   void remove_local(policy::Number number);
   /// Peers that have DNS names: at once, for all threads.

@@ -6,6 +6,8 @@
 //   10  1  credential type                  labels (REPLY: sealed labels, then a tag of 16 bytes)
 //   11  1  flags, 0
 //   12  16 nonce
+//
+// What REPLY seals begins with an end of the flow and a byte: kReplyStart, handshake/binding.hpp.
 #pragma once
 
 #include <array>
@@ -17,10 +19,13 @@
 namespace trireme::wire {
 
 inline constexpr std::array<std::uint8_t, 8> kMagic = {0x89, 'T', 'R', 'I', 'R', 'E', 'M', 'E'};
-inline constexpr std::uint8_t kVersion = 1;
+inline constexpr std::uint8_t kVersion = 2;
 inline constexpr std::size_t kTokenHeader = 32;
 inline constexpr std::size_t kNonceSize = 16;
-inline constexpr std::size_t kTagSize = 16;  // of REPLY's seal, and PROOF
+inline constexpr std::size_t kTagSize = 16;      // of REPLY's seal, and PROOF
+inline constexpr std::size_t kEndSize = 16 + 2;  // an address and a port: handshake/binding.hpp
+/// Sealed in REPLY ahead of the labels: an end, and a byte.
+inline constexpr std::size_t kReplyStart = kEndSize + 1;
 /// Largest token: fits IPv6's minimum MTU with 40 bytes of TCP options.
 inline constexpr std::size_t kMaxToken = 1280 - 40 - 20 - 40;
 
@@ -49,7 +54,7 @@ struct Token {
   std::uint8_t flags = 0;
   std::span<const std::uint8_t, kNonceSize> nonce;
   std::span<const std::uint8_t> credential;
-  std::span<const std::uint8_t> labels;  // plain in HELLO, sealed in REPLY
+  std::span<const std::uint8_t> labels;  // plain in HELLO, in REPLY all that is sealed
   std::span<const std::uint8_t> tag;     // REPLY: 16 bytes; HELLO: empty
 };
 
@@ -72,8 +77,10 @@ enum class BadToken : std::uint8_t {
   return kTokenHeader + credential + labels;
 }
 [[nodiscard]] constexpr std::size_t reply_size(std::size_t credential, std::size_t labels) {
-  return kTokenHeader + credential + labels + kTagSize;
+  return kTokenHeader + credential + kReplyStart + labels + kTagSize;
 }
+/// The version that a message names; 0 where it does not begin as one.
+[[nodiscard]] std::uint8_t version_of(std::span<const std::uint8_t> bytes);
 /// Writes a message into `out` and returns its size, 0 where it does not fit or read_token() would
 /// refuse it.
 [[nodiscard]] std::size_t write_token(const Token& token, std::span<std::uint8_t> out);
