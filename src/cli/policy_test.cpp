@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 
 #include "command.hpp"
@@ -12,61 +11,25 @@
 namespace trireme::cli {
 namespace {
 
-namespace fs = std::filesystem;
-
-Status add_source(std::vector<config::Source>& sources, const std::string& name,
-                  const std::string& path) {
-  auto content = read_file(path);
-  if (!content) {
-    return tl::unexpected(content.error());
-  }
-  sources.push_back({name, std::move(*content)});
-  return {};
-}
-
-/// policy.toml and policy.d as the loader orders them, then the files given: their [[test]] entries
-/// are asked of this policy.
-Result<std::vector<config::Source>> sources_of(const std::string& directory,
-                                               const std::vector<std::string>& files) {
-  std::error_code error;
-  if (!fs::is_directory(directory, error)) {
-    return fail("there is no directory " + directory,
-                "name the policy's directory with --config-dir");
-  }
-  std::vector<std::string> names;
-  if (fs::exists(directory + "/policy.toml", error)) {
-    names.emplace_back("policy.toml");
-  }
-  std::vector<std::string> drop_ins;
-  for (fs::directory_iterator entries(directory + "/policy.d", error);
-       !error && entries != fs::directory_iterator(); entries.increment(error)) {
-    const std::string name = entries->path().filename().string();
-    if (name.ends_with(".toml") && !name.starts_with('.')) {
-      drop_ins.push_back("policy.d/" + name);
-    }
-  }
-  std::sort(drop_ins.begin(), drop_ins.end());
-  names.insert(names.end(), drop_ins.begin(), drop_ins.end());
+/// Files beside the policy's own: their [[test]] entries are run against that policy.
+Result<std::vector<config::Source>> read_sources(const std::vector<std::string>& files) {
   std::vector<config::Source> sources;
-  for (const auto& name : names) {
-    if (auto status = add_source(sources, name, directory + "/" + name); !status) {
-      return tl::unexpected(status.error());
-    }
-  }
   for (const auto& file : files) {
-    if (auto status = add_source(sources, file, file); !status) {
-      return tl::unexpected(status.error());
+    auto content = read_file(file);
+    if (!content) {
+      return tl::unexpected(content.error());
     }
+    sources.push_back({file, std::move(*content)});
   }
   return sources;
 }
 
 int test(const Globals& globals, const std::vector<std::string>& files) {
-  const auto sources = sources_of(configuration_dir(globals), files);
-  if (!sources) {
-    return report(globals, sources.error());
+  const auto more = read_sources(files);
+  if (!more) {
+    return report(globals, more.error());
   }
-  const auto configuration = config::parse(*sources, {});
+  const auto configuration = config::load_policy(configuration_dir(globals), *more);
   const auto failed =
       std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
   if (globals.json) {
@@ -80,8 +43,9 @@ int test(const Globals& globals, const std::vector<std::string>& files) {
     fmt::print("{}\n", fit(printable(diagnostic.text()), 4));
   }
   const std::size_t count = configuration.policy.tests.size();
-  fmt::print("{} {}, {}\n", count, count == 1 ? "test" : "tests",
-             failed == 0 ? "all passed" : fmt::format("{} errors", failed));
+  fmt::print(
+      "{} {}, {}\n", count, count == 1 ? "test" : "tests",
+      failed == 0 ? "all passed" : fmt::format("{} {}", failed, failed == 1 ? "error" : "errors"));
   return configuration.valid() ? kYes : kNo;
 }
 

@@ -119,6 +119,19 @@ void Loader::check_launch(const policy::LaunchGrant& launch) {
   }
 }
 
+/// False, with an error, where `directory` is not one that can be entered.
+bool check_directory(const std::string& directory, Reporter& reporter) {
+  std::error_code error;
+  if (fs::is_directory(directory, error)) {
+    return true;
+  }
+  const std::string reason = error ? error.message() : std::string("not a directory");
+  reporter.error({},
+                 fmt::format("cannot read the configuration directory '{}': {}", directory, reason),
+                 "name it with --config-dir");
+  return false;
+}
+
 void name_host(policy::Identity& identity) {
   char name[256] = {};
   if (identity.host_name.empty()) {
@@ -173,12 +186,7 @@ Configuration check(const std::string& directory) {
 
 Configuration load(const std::string& directory) {
   Reporter reporter;
-  std::error_code error;
-  if (!fs::is_directory(directory, error)) {
-    const std::string reason = error ? error.message() : std::string("not a directory");
-    reporter.error(
-        {}, fmt::format("cannot read the configuration directory '{}': {}", directory, reason),
-        "name it with --config-dir");
+  if (!check_directory(directory, reporter)) {
     return {{}, {}, reporter.take({})};
   }
   Loader loader(directory, reporter);
@@ -197,6 +205,18 @@ Configuration load(const std::string& directory) {
           identity,
           std::move(parsed.trust_files),
           std::move(trust)};
+}
+
+Configuration load_policy(const std::string& directory, const std::vector<Source>& more) {
+  Reporter reporter;
+  if (!check_directory(directory, reporter)) {
+    return {{}, {}, reporter.take({})};
+  }
+  auto policy = Loader(directory, reporter).read("policy");
+  policy.insert(policy.end(), more.begin(), more.end());
+  Parsed parsed = parse_sources(policy, {}, reporter);
+  auto diagnostics = reporter.take(file_names(policy, {}));
+  return {std::move(parsed.policy), {}, std::move(diagnostics), std::move(policy)};
 }
 
 void complete(const std::string& directory, Configuration& configuration) {

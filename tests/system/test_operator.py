@@ -367,6 +367,17 @@ class Operator(HostCase):
         self.assertIn("policy.toml:2:1: error: unknown key 'form'", check.stdout)
         self.assertIn(f"{self.host.config}: not valid", check.stdout)
         self.assertEqual(self.host.trirectl("policy", "test").returncode, 1)
+        nowhere = tempfile.mkdtemp(dir=self.host.undo.directory)
+        os.symlink("nowhere.toml", nowhere + "/policy.toml")
+        dangling = self.host.trirectl("policy", "test", "--config-dir", nowhere)
+        self.assertEqual(
+            (dangling.returncode, dangling.stdout),
+            (
+                1,
+                "policy.toml: error: cannot read it: No such file or directory\n"
+                "0 tests, 1 error\n",
+            ),
+        )
         diff = self.host.trirectl("policy", "diff")
         self.assertEqual(
             (diff.returncode, diff.stderr.splitlines()[-1]),

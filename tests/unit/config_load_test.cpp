@@ -94,6 +94,29 @@ TEST_F(Load, ALinkToNowhereIsAnErrorAMissingFileIsNot) {
               ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
 }
 
+TEST_F(Load, ThePolicyAloneIsReadWithTheSameErrors) {
+  fs::create_symlink("gone.toml", directory_.path("policy.toml"));
+  directory_.write("identity.toml", "not toml");
+  EXPECT_THAT(texts(load_policy(directory_.path(), {})),
+              ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
+  EXPECT_THAT(texts(load_policy(directory_.path("none"), {})),
+              ElementsAre(HasSubstr("cannot read the configuration directory")));
+  fs::remove(directory_.path("policy.toml"));
+  ASSERT_EQ(::mkfifo(directory_.path("policy.toml").c_str(), 0600), 0);
+  EXPECT_THAT(texts(load_policy(directory_.path(), {})),
+              ElementsAre(HasSubstr("policy.toml: error: not a regular file")));
+}
+
+TEST_F(Load, ThePolicyAloneIsTestedByMoreFilesToo) {
+  write_rule("policy.toml", "1");
+  write_rule("policy.d/a.toml", "2");
+  const std::string refused =
+      "[[test]]\nfrom = { app = 'a' }\nto = { app = 'b' }\nexpect = 'deny'\n";
+  const auto configuration = load_policy(directory_.path(), {{"more.toml", refused}});
+  EXPECT_EQ(configuration.policy.rules.size(), 2U);
+  EXPECT_THAT(texts(configuration), ElementsAre(HasSubstr("more.toml:1:1: error: test failed")));
+}
+
 TEST_F(Load, TakesOnlyRegularFiles) {
   fs::create_directories(directory_.path("policy.d/dir.toml"));
   ASSERT_EQ(::mkfifo(directory_.path("identity.toml").c_str(), 0600), 0);

@@ -56,6 +56,10 @@ struct Configuration {
 /// names, which credentials::Trust::load() must accept. File names in diagnostics are relative to
 /// DIR.
 [[nodiscard]] Configuration load(const std::string& directory);
+/// Reads DIR/policy.toml and DIR/policy.d/*.toml with the same diagnostics as load(), then `more`,
+/// and runs every [[test]].
+[[nodiscard]] Configuration load_policy(const std::string& directory,
+                                        const std::vector<Source>& more);
 /// The same as the daemon would read it whose unit has this sandbox: what the sandbox hides or
 /// keeps from it is an error as well, with the reason. Unless it `reads` this very directory, only
 /// the absolute paths of [trust] are looked at so.
