@@ -117,7 +117,10 @@ void PolicyReader::read_cidrs(TableReader& reader, policy::Network& network) {
 void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network) {
   const auto* node = reader.find("names");
   for (const Text& text : reader.list("names")) {
-    const std::string name = lower_case(text.value);
+    std::string name = lower_case(text.value);
+    if (name.ends_with('.')) {
+      name.pop_back();  // the fully qualified form of the same name
+    }
     if (policy::Prefix::parse(name)) {
       reader.error(text, fmt::format("'{}' is an address, not a name", text.value),
                    "put it into cidrs");
@@ -125,7 +128,7 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
       reader.error(text, fmt::format("'{}' is no DNS name", text.value),
                    "write deb.example.org, or *.example.org for every name below");
     } else {
-      network.names.push_back(name);
+      network.names.push_back(std::move(name));
     }
   }
   if (node == nullptr) {

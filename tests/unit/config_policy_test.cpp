@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include "config_support.hpp"
@@ -126,6 +127,21 @@ TEST(ParsePolicy, RulesMayNameNetworksOfLaterFiles) {
 
 TEST(ParsePolicy, AnEntityMayHaveSpaceAround) {
   EXPECT_TRUE(parse_policy("[[allow]]\nfrom=' @host '\nto='app'\n").valid());
+}
+
+TEST(ParsePolicy, ANameMayHaveItsFinalDot) {
+  const Configuration configuration = parse_policy(
+      "[[network]]\nname='mirror'\nnames=['Deb.Example.ORG.', '*.pool.example.org.']\n");
+  EXPECT_THAT(texts(configuration), IsEmpty());
+  ASSERT_EQ(configuration.policy.networks.size(), 1U);
+  EXPECT_THAT(configuration.policy.networks[0].names,
+              ElementsAre("deb.example.org", "*.pool.example.org"));
+  for (const char* wrong : {".", "..", "*.", "example.org..", "a..b."}) {
+    EXPECT_THAT(texts(parse_policy(fmt::format("[[network]]\nname='x'\nnames=['{}']\n", wrong))),
+                ElementsAre(HasSubstr(fmt::format("'{}' is no DNS name", wrong))));
+  }
+  EXPECT_THAT(texts(parse_policy("[[network]]\nname='x'\nnames=['10.0.0.1.']\n")),
+              ElementsAre(HasSubstr("'10.0.0.1.' is an address, not a name")));
 }
 
 TEST(ParsePolicy, ADenyRuleByNameIsWarnedOf) {
