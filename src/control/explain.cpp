@@ -64,6 +64,15 @@ nlohmann::json to_json(const policy::Explanation& explanation) {
   for (const auto* rule : explanation.audited) {
     audited.push_back(to_json(rule));
   }
+  auto others = nlohmann::json::array();
+  for (const auto& other : explanation.others) {
+    others.push_back({{"verdict", policy::text(other.decision.verdict)},
+                      {"passes", other.decision.verdict != policy::Verdict::deny},
+                      {"reason", other.reason},
+                      {"rule", to_json(other.decision.rule)},
+                      {"ends", other.ends},
+                      {"count", other.count}});
+  }
   return {{"verdict", policy::text(explanation.decision.verdict)},
           {"passes", explanation.passes()},
           {"reason", explanation.reason},
@@ -76,6 +85,7 @@ nlohmann::json to_json(const policy::Explanation& explanation) {
           {"closest", std::move(closest)},
           {"audited", std::move(audited)},
           {"notes", explanation.notes},
+          {"other_parts", std::move(others)},
           {"text", explanation.render()}};
 }
 
@@ -85,11 +95,11 @@ Result<nlohmann::json> explain(const policy::Policy& policy, const std::string& 
   lookup.is_local = [addresses = local_addresses()](const policy::Address& address) {
     return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
   };
-  const auto source = policy::parse_peer(from, policy, lookup);
+  const auto source = policy::parse_peers(from, policy, lookup);
   if (!source) {
     return tl::unexpected(source.error());
   }
-  const auto destination = policy::parse_peer(to, policy, lookup);
+  const auto destination = policy::parse_peers(to, policy, lookup);
   if (!destination) {
     return tl::unexpected(destination.error());
   }

@@ -10,6 +10,7 @@ namespace trireme::policy {
 namespace {
 
 constexpr std::size_t kClosestRules = 3;
+constexpr std::size_t kListedParts = 3;  // of a network, that are decided alike
 constexpr std::size_t kOtherKind =
     2;  // a peer of another kind is further away than one requirement that fails
 
@@ -212,6 +213,20 @@ EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
                     decision.rule != nullptr ? decision.rule->text() : sentence(decision.reason))};
 }
 
+const char* verdict_text(const Decision& decision) {
+  return decision.verdict == Verdict::deny    ? "refused"
+         : decision.verdict == Verdict::audit ? "passes (audit)"
+                                              : "allowed";
+}
+
+/// Refused before audited before allowed.
+bool is_worse(const Decision& a, const Decision& b) {
+  const auto rank = [](const Decision& decision) {
+    return decision.verdict == Verdict::deny ? 2 : decision.verdict == Verdict::audit ? 1 : 0;
+  };
+  return rank(a) > rank(b);
+}
+
 /// Policy is not asked.
 Explanation quarantined(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
                         std::string port) {
@@ -265,16 +280,72 @@ Explanation explain(const Policy& policy, const ExplainPeer& from, const Explain
   return result;
 }
 
+Explanation explain(const Policy& policy, const std::vector<ExplainPeer>& from,
+                    const std::vector<ExplainPeer>& to, std::uint8_t protocol, std::uint16_t port) {
+  if (!from.front().quarantine.empty() || !to.front().quarantine.empty()) {
+    return explain(policy, from.front(), to.front(), protocol, port);
+  }
+  // Only one end can have parts that matter: two ends without labels are not judged at all.
+  const bool varies = from.size() > 1;
+  const std::vector<ExplainPeer>& parts = varies ? from : to;
+  const auto question = [&](std::size_t part) {
+    return Question{.policy = policy,
+                    .from = varies ? from[part] : from.front(),
+                    .to = varies ? to.front() : to[part],
+                    .protocol = protocol,
+                    .port = port};
+  };
+  std::vector<OtherParts> decided;
+  std::size_t explained = 0;  // of `decided`
+  std::vector<std::size_t> first;
+  for (std::size_t part = 0; part < parts.size(); ++part) {
+    const Question q = question(part);
+    const Decision decision = evaluate(policy, q.from.endpoint(), q.to.endpoint(), protocol, port);
+    const auto known = std::ranges::find_if(decided, [&](const OtherParts& other) {
+      return other.decision.verdict == decision.verdict &&
+             other.decision.reason == decision.reason && other.decision.rule == decision.rule;
+    });
+    OtherParts& same = known == decided.end() ? decided.emplace_back() : *known;
+    if (same.count++ == 0) {
+      same.decision = decision;
+      same.reason = reason_text(q, decision);
+      first.push_back(part);
+    }
+    if (same.ends.size() < kListedParts) {
+      same.ends.push_back(parts[part].describe(policy));
+    }
+  }
+  for (std::size_t i = 1; i < decided.size(); ++i) {
+    if (is_worse(decided[i].decision, decided[explained].decision)) {
+      explained = i;
+    }
+  }
+  const Question q = question(first[explained]);
+  Explanation result = explain(policy, q.from, q.to, protocol, port);
+  decided.erase(decided.begin() + static_cast<std::ptrdiff_t>(explained));
+  result.others = std::move(decided);
+  if (parts.size() == kMostParts) {
+    result.notes.push_back(
+        fmt::format("only {} parts of {} were looked at", kMostParts, parts.front().text));
+  }
+  return result;
+}
+
 std::string Explanation::render() const {
-  const char* verdict = decision.verdict == Verdict::deny    ? "refused"
-                        : decision.verdict == Verdict::audit ? "passes (audit)"
-                                                             : "allowed";
-  std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict);
+  std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict_text(decision));
   out += fmt::format("  why:         {}\n", reason);
   out += fmt::format("  source:      {}\n", source.text);
   out += fmt::format("  destination: {}\n", destination.text);
   for (const std::string& note : notes) {
     out += fmt::format("  note:        {}\n", note);
+  }
+  for (const OtherParts& other : others) {
+    const std::string more =
+        other.count > other.ends.size()
+            ? fmt::format(" and {} more parts", other.count - other.ends.size())
+            : "";
+    out += fmt::format("  other part:  {} at {}{}: {}\n", verdict_text(other.decision),
+                       fmt::join(other.ends, ", "), more, other.reason);
   }
   for (const NearMiss& miss : closest) {
     out += fmt::format("  close:       {}\n", miss.rule->text());

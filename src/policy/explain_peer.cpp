@@ -3,9 +3,11 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <set>
 
 #include "trireme/policy/explain.hpp"
 #include "trireme/policy/names.hpp"
+#include "trireme/policy/samples.hpp"
 
 namespace trireme::policy {
 namespace {
@@ -41,26 +43,82 @@ ExplainPeer at_address(std::string_view text, const Address& address, const Peer
   return peer;
 }
 
-/// Somebody at an address of a DNS name; where it was seen to have one, that one.
-ExplainPeer at_name(std::string_view text, const std::string& name,
-                    std::vector<std::size_t> networks, const PeerLookup& lookup) {
+/// Every network that the end is in.
+std::vector<std::size_t> networks_of(const Policy& policy, const ExplainPeer& peer) {
+  std::vector<std::size_t> networks;
+  for (std::size_t i = 0; i < policy.networks.size(); ++i) {
+    if (covers(policy, Entity{.kind = Entity::Kind::network, .network = i}, peer.endpoint())) {
+      networks.push_back(i);
+    }
+  }
+  return networks;
+}
+
+/// Peers without labels, one of those that no rule distinguishes.
+class Parts {
+ public:
+  explicit Parts(const Policy& policy) : policy_(policy) {}
+  void add(ExplainPeer peer) {
+    if (list_.size() < kMostParts && seen_.emplace(peer.kind, networks_of(policy_, peer)).second) {
+      list_.push_back(std::move(peer));
+    }
+  }
+  [[nodiscard]] std::vector<ExplainPeer> take() { return std::move(list_); }
+
+ private:
+  const Policy& policy_;
+  std::set<std::pair<Endpoint::Kind, std::vector<std::size_t>>> seen_;
+  std::vector<ExplainPeer> list_;
+};
+
+/// Somebody at an address of a DNS name: at each that it was seen to have.
+void add_name(std::string_view text, const std::string& name,
+              const std::vector<std::size_t>& networks, const PeerLookup& lookup, Parts& parts) {
   const std::vector<Address> addresses =
       lookup.addresses ? lookup.addresses(name) : std::vector<Address>();
-  ExplainPeer peer;
-  if (!addresses.empty()) {
-    peer = at_address(text, addresses.front(), lookup);
+  for (const Address& address : addresses) {
+    ExplainPeer peer = at_address(text, address, lookup);
+    peer.named = networks;
     peer.note = fmt::format(
-        "{} was seen to have {}{}", name, addresses.front().text(),
+        "{} was seen to have {}{}", name, address.text(),
         addresses.size() > 1 ? fmt::format(" and {} other addresses", addresses.size() - 1) : "");
-  } else if (lookup.addresses) {
+    parts.add(std::move(peer));
+  }
+  if (!addresses.empty()) {
+    return;
+  }
+  ExplainPeer peer;
+  peer.text = text;
+  peer.named = networks;
+  if (lookup.addresses) {
     peer.note = fmt::format(
         "no answer was seen for {}: until a workload asks a name server for it, its addresses are "
         "refused",
         name);
   }
-  peer.text = text;
-  peer.named = std::move(networks);
-  return peer;
+  parts.add(std::move(peer));
+}
+
+/// Each combination of networks that the network's addresses and names are in.
+std::vector<ExplainPeer> parts_of(std::string_view text, const Policy& policy, std::size_t index,
+                                  const PeerLookup& lookup) {
+  const Network& network = policy.networks[index];
+  Parts parts(policy);
+  if (!network.cidrs.empty()) {
+    parts.add(at_address(text, network.cidrs.front().address, lookup));
+    for (const Address& address : samples(policy, index)) {
+      parts.add(at_address(text, address, lookup));
+    }
+  }
+  const NameIndex names(policy);
+  for (const std::string& name : network.names) {
+    add_name(name, name, names.match(name), lookup, parts);
+  }
+  std::vector<ExplainPeer> list = parts.take();
+  if (list.size() == 1) {
+    list.front().text = text;  // all of it is one part
+  }
+  return list;
 }
 
 std::string plain_name(std::string_view text) {
@@ -71,23 +129,18 @@ std::string plain_name(std::string_view text) {
   return name;
 }
 
-Result<ExplainPeer> parse_entity(std::string_view text, const Policy& policy,
-                                 const PeerLookup& lookup) {
-  ExplainPeer peer;
-  peer.text = text;
+Result<std::vector<ExplainPeer>> parse_entity(std::string_view text, const Policy& policy,
+                                              const PeerLookup& lookup) {
   if (text == "@host" || text == "@world") {
+    ExplainPeer peer;
+    peer.text = text;
     peer.kind = text == "@host" ? Endpoint::Kind::host : Endpoint::Kind::world;
-    return peer;
+    return std::vector{std::move(peer)};
   }
-  for (const Network& network : policy.networks) {
-    if (network.name != text.substr(1)) {
-      continue;
+  for (std::size_t i = 0; i < policy.networks.size(); ++i) {
+    if (policy.networks[i].name == text.substr(1)) {
+      return parts_of(text, policy, i, lookup);
     }
-    if (network.cidrs.empty()) {
-      return at_name(text, network.names.front(), NameIndex(policy).match(network.names.front()),
-                     lookup);
-    }
-    return at_address(text, network.cidrs.front().address, lookup);
   }
   return fail(fmt::format("there is no network '{}'", text),
               "@host, @world, or the name of a [[network]] of the policy");
@@ -149,16 +202,20 @@ std::string ExplainPeer::describe(const Policy& policy) const {
                                 ? address->text()
                                 : text + " at " + address->text();
   std::string networks;
-  for (std::size_t i = 0; i < policy.networks.size(); ++i) {
-    if (covers(policy, Entity{.kind = Entity::Kind::network, .network = i}, endpoint())) {
-      networks += ", @" + policy.networks[i].name;
-    }
+  for (const std::size_t network : networks_of(policy, *this)) {
+    networks += ", @" + policy.networks[network].name;
   }
   return fmt::format("{} ({}{})", where, entity, networks);
 }
 
 Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
                                const PeerLookup& lookup) {
+  auto peers = parse_peers(text, policy, lookup);
+  return peers ? Result<ExplainPeer>(std::move(peers->front())) : tl::unexpected(peers.error());
+}
+
+Result<std::vector<ExplainPeer>> parse_peers(std::string_view text, const Policy& policy,
+                                             const PeerLookup& lookup) {
   if (text.empty()) {
     return fail(
         "an end of the flow is empty",
@@ -170,18 +227,22 @@ Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
   if (lookup.workload) {
     if (auto peer = lookup.workload(text)) {
       peer->text = text;
-      return std::move(*peer);
+      return std::vector{std::move(*peer)};
     }
   }
   if (text.find('=') != std::string_view::npos) {
-    return parse_labels(text);
+    auto peer = parse_labels(text);
+    return peer ? Result<std::vector<ExplainPeer>>(std::vector{std::move(*peer)})
+                : tl::unexpected(peer.error());
   }
   if (const auto address = Address::parse(text)) {
-    return at_address(text, *address, lookup);
+    return std::vector{at_address(text, *address, lookup)};
   }
   const std::string name = plain_name(text);
-  if (auto networks = NameIndex(policy).match(name); !networks.empty()) {
-    return at_name(text, name, std::move(networks), lookup);
+  if (const auto networks = NameIndex(policy).match(name); !networks.empty()) {
+    Parts parts(policy);
+    add_name(text, name, networks, lookup, parts);
+    return parts.take();
   }
   return fail(
       fmt::format("'{}' is no live workload, label list, entity, address, or name of a [[network]]",

@@ -494,6 +494,29 @@ class Operator(HostCase):
             missed.stdout,
         )
 
+    def test_explain_names_the_parts_of_a_network(self):
+        self.host.explicit_reload(
+            '[[network]]\nname = "corp"\ncidrs = ["10.0.0.0/8", "192.0.2.0/24"]\n'
+            '[[network]]\nname = "lab"\ncidrs = ["10.1.0.0/16"]\n'
+            '[[allow]]\nfrom = "app=web"\nto = "@corp"\n'
+            '[[deny]]\nfrom = "app=web"\nto = "@lab"\n'
+        )
+        question = ("--from", "app=web", "--to", "@corp", "--port", "80")
+        done = self.host.trirectl("policy", "explain", *question)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(
+            done.stdout, r"\Aapp=web -> 10\.1\.0\.0 \(@world, @corp, @lab\) .*refused\n"
+        )
+        self.assertIn(
+            "  other part:  allowed at 10.0.0.0 (@world, @corp): a rule allows it: allow "
+            "(policy.toml:7:1)\n",
+            done.stdout,
+        )
+        parts = json.loads(self.host.trirectl("policy", "explain", *question, "--json").stdout)
+        self.assertEqual(
+            [(part["verdict"], part["count"]) for part in parts["other_parts"]], [("allow", 1)]
+        )
+
     # --- a terminal of 80 columns ---
 
     def test_nothing_wraps_in_80_columns(self):

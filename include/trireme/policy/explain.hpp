@@ -40,8 +40,15 @@ struct PeerLookup {
 };
 
 /// The name of a live workload, a label list "app=web,env=prod", `@host`, `@world`, `@NAME` of a
-/// [[network]] (its first address or name speaks for it), a DNS name that networks have, or an
-/// address (@host where is_local or loopback, @world otherwise).
+/// [[network]], a DNS name that networks have, or an address (@host where is_local or loopback,
+/// @world otherwise). Never empty. A network, and a DNS name that was seen to have several
+/// addresses, give one peer for each combination of networks that rules can distinguish, kMostParts
+/// at most; the first one is at the first address or name.
+[[nodiscard]] Result<std::vector<ExplainPeer>> parse_peers(std::string_view text,
+                                                           const Policy& policy,
+                                                           const PeerLookup& lookup);
+inline constexpr std::size_t kMostParts = 256;
+/// The first one of them.
 [[nodiscard]] Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
                                              const PeerLookup& lookup);
 
@@ -68,6 +75,14 @@ struct EndDecision {
   std::string text;     // "allow 'web to db' (policy.toml:12:1)" or why it is not judged
 };
 
+/// What the policy decides about other parts of a network than the one explained.
+struct OtherParts {
+  Decision decision;
+  std::string reason;
+  std::vector<std::string> ends;  // ExplainPeer::describe, a few of them
+  std::size_t count = 0;          // of all of them
+};
+
 struct Explanation {
   Decision decision;
   std::string from;  // ExplainPeer::describe
@@ -80,6 +95,7 @@ struct Explanation {
                                   // at most 3, closest first
   std::vector<const Rule*> audited;  // matching rules in audit mode, which decide nothing
   std::vector<std::string> notes;    // of the ends
+  std::vector<OtherParts> others;    // one for each other decision
   /// Whether the flow passes.
   [[nodiscard]] bool passes() const { return decision.verdict != Verdict::deny; }
   /// Several lines for a terminal.
@@ -89,6 +105,12 @@ struct Explanation {
 /// The result points into `policy`.
 [[nodiscard]] Explanation explain(const Policy& policy, const ExplainPeer& from,
                                   const ExplainPeer& to, std::uint8_t protocol, std::uint16_t port);
+
+/// As above for ends as parse_peers() returns them. Where their parts are decided differently, a
+/// part that is refused is explained, and `others` has the rest.
+[[nodiscard]] Explanation explain(const Policy& policy, const std::vector<ExplainPeer>& from,
+                                  const std::vector<ExplainPeer>& to, std::uint8_t protocol,
+                                  std::uint16_t port);
 
 /// "same-labels", "any-common-label", "none": as files write it.
 [[nodiscard]] const char* text(Baseline baseline);
