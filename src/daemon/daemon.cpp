@@ -584,7 +584,8 @@ void Daemon::note_conntrack() {
   watches_.look_at_conntrack();
   std::set<std::string> full;
   for (const PointWatches::ConntrackUse& use : watches_.conntrack(*registry_)) {
-    const std::string topic = "conntrack of " + (use.network == "host" ? "this host" : use.network);
+    const std::string topic =
+        "conntrack of " + (use.network == kHostNetwork ? "this host" : use.network);
     if (use.full) {
       full.insert(topic);
       problems_.note(

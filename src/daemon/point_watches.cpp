@@ -1,5 +1,7 @@
 #include "point_watches.hpp"
 
+#include <fmt/format.h>
+
 namespace trireme::daemon {
 
 Status PointWatches::open(sd_event* loop, enforcer::Points& points, enforcer::Point& point,
@@ -94,24 +96,38 @@ void PointWatches::look_at_conntrack() {
   }
 }
 
-std::vector<PointWatches::ConntrackUse> PointWatches::conntrack(
-    const workload::Registry& registry) const {
-  std::map<std::uint64_t, std::string> owners;
-  for (const workload::Workload* workload : registry.all()) {
+std::string network_name(std::uint64_t inode) {
+  return fmt::format("net:[{}]", inode);
+}
+
+std::map<std::uint64_t, std::string> network_names(
+    const std::vector<const workload::Workload*>& workloads) {
+  std::map<std::uint64_t, std::string> names;
+  for (const workload::Workload* workload : workloads) {
+    bool named = false;
     for (const workload::Place& place : workload->places) {
-      if (place.network != nullptr) {
-        owners.emplace(place.network->inode(), workload->name);
+      if (place.network == nullptr || names.contains(place.network->inode())) {
+        continue;
       }
+      const std::uint64_t inode = place.network->inode();
+      names[inode] = named ? workload->name + " " + network_name(inode) : workload->name;
+      named = true;
     }
   }
+  return names;
+}
+
+std::vector<PointWatches::ConntrackUse> PointWatches::conntrack(
+    const workload::Registry& registry) const {
+  const auto names = network_names(registry.all());
   std::vector<ConntrackUse> uses;
   for (const auto& [id, watch] : watches_) {
     if (const auto& count = watch->conntrack()) {
       const auto& network = watch->point().network;
-      const auto owner = network == nullptr ? owners.end() : owners.find(network->inode());
-      uses.push_back({network == nullptr      ? "host"
-                      : owner != owners.end() ? owner->second
-                                              : std::to_string(network->inode()),
+      const auto name = network == nullptr ? names.end() : names.find(network->inode());
+      uses.push_back({network == nullptr    ? kHostNetwork
+                      : name != names.end() ? name->second
+                                            : network_name(network->inode()),
                       *count, watch->conntrack_is_full()});
     }
   }

@@ -15,6 +15,18 @@ struct AnswerCounts {
   std::uint64_t lost = 0;
 };
 
+/// What this host's own network namespace is called beside those of workloads: an entity's name,
+/// which no workload has.
+inline constexpr const char* kHostNetwork = "@host";
+
+/// A different name for each network namespace of these workloads, by inode number: that of the
+/// first workload there. A further namespace of a workload has the kernel's name for it added:
+/// "web net:[4026532281]".
+[[nodiscard]] std::map<std::uint64_t, std::string> network_names(
+    const std::vector<const workload::Workload*>& workloads);
+/// The kernel's own name: of one in which there is no workload any more.
+[[nodiscard]] std::string network_name(std::uint64_t inode);
+
 class PointWatches {
  public:
   /// In the point's network namespace; see PointWatch::open().
@@ -44,7 +56,7 @@ class PointWatches {
   /// Reads how full conntrack is, in all network namespaces.
   void look_at_conntrack();
   struct ConntrackUse {
-    std::string network;  // "host", or the name of a workload whose network it is
+    std::string network;  // kHostNetwork, or as network_names() has it; different for each
     kernel::ConntrackUse::Count count;
     bool full = false;
   };

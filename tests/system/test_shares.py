@@ -203,12 +203,12 @@ class FullConntrack(HostCase):
     def test_a_full_table_is_a_problem_within_a_second_or_so(self):
         """Its size is the machine's: entries are made up to nine tenths of it where that is few."""
         listed = waiting.until(lambda: self.host.status()["conntrack"], "it was looked at")[0]
-        self.assertEqual(listed["network"], "host")
+        self.assertEqual(listed["network"], "@host")
         self.assertFalse(listed["full"])
         self.assertNotIn("conntrack", "\n".join(self.host.status()["problems"]))
         metrics = self.host.must([TRIRECTL, "metrics"])
-        self.assertIn('trireme_conntrack_entries{network="host"}', metrics)
-        most = int(re.search(r'^trireme_conntrack_max\{network="host"\} (\d+)', metrics, re.M)[1])
+        self.assertIn('trireme_conntrack_entries{network="@host"}', metrics)
+        most = int(re.search(r'^trireme_conntrack_max\{network="@host"\} (\d+)', metrics, re.M)[1])
         if most > MOST_ENTRIES:
             self.skipTest(f"net.netfilter.nf_conntrack_max is {most}")
         self.host.must(["sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=600"])

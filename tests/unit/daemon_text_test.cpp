@@ -1,16 +1,19 @@
 // What the daemon says: the metrics page's format, problems, flows in its log and to callers.
 #include <gmock/gmock.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 #include <algorithm>
 
 #include <sstream>
+#include <thread>
 
 #include "../../src/control/connection.hpp"
 #include "../../src/daemon/exposition.hpp"
 #include "../../src/daemon/flow_feed.hpp"
 #include "../../src/daemon/log.hpp"
+#include "../../src/daemon/point_watches.hpp"
 #include "../../src/daemon/problems.hpp"
 
 namespace trireme::daemon {
@@ -19,6 +22,7 @@ namespace {
 using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 TEST(Exposition, FamiliesHaveHelpTypeAndSamples) {
   Exposition page;
@@ -46,6 +50,41 @@ TEST(Exposition, LabelValuesAreEscaped) {
   page.sample({{"text", "say \"x\\y\"\nand {z}"}}, std::uint64_t{1});
   EXPECT_THAT(page.take(), HasSubstr(R"(a{text="say \"x\\y\"\nand {z}"} 1)"
                                      "\n"));
+}
+
+/// A network namespace that nobody else has. Null where this user may make none.
+std::shared_ptr<const kernel::Netns> fresh_network() {
+  std::shared_ptr<const kernel::Netns> network;
+  std::thread([&network] {
+    if (::unshare(CLONE_NEWNET) == 0) {
+      network = kernel::Netns::own().value();
+    }
+  }).join();
+  return network;
+}
+
+TEST(Networks, EachHasANameOfItsOwn) {
+  const auto first = fresh_network();
+  const auto second = fresh_network();
+  if (first == nullptr || second == nullptr) {
+    GTEST_SKIP() << "only root can make network namespaces";
+  }
+  workload::Workload host;
+  host.name = "host";  // a container may be called that
+  host.places = {{nullptr, false}, {first, true}};
+  workload::Workload web;
+  web.name = "web";
+  web.places = {{first, false}, {second, false}};
+  EXPECT_THAT(network_names({&host, &web}),
+              UnorderedElementsAre(testing::Pair(first->inode(), "host"),
+                                   testing::Pair(second->inode(), "web")));
+  EXPECT_STRNE(kHostNetwork, "host");
+  // Both namespaces of one workload.
+  host.places.push_back({second, false});
+  EXPECT_THAT(network_names({&host, &web}),
+              UnorderedElementsAre(
+                  testing::Pair(first->inode(), "host"),
+                  testing::Pair(second->inode(), "host " + network_name(second->inode()))));
 }
 
 /// What spdlog writes while this lives.
