@@ -56,23 +56,36 @@ void print_tallies(const std::vector<json>& flows, bool live) {
   fmt::print("{}", table.render(terminal_width()));
 }
 
+/// What -n leaves out is said: on the last line of a table; for programs in `left_out` of the last
+/// object, and on stderr.
+void print_grouped(const Globals& globals, std::vector<json> flows, bool live,
+                   std::uint64_t left_out) {
+  const std::string more =
+      left_out == 0 ? ""
+                    : fmt::format("and {} more {} of {}: -n shows more\n", left_out,
+                                  left_out == 1 ? "kind" : "kinds", live ? "connection" : "flow");
+  if (!globals.json) {
+    print_tallies(flows, live);
+    fmt::print("{}", more);
+    return;
+  }
+  if (left_out > 0 && !flows.empty()) {
+    flows.back()["left_out"] = left_out;
+  }
+  for (const json& flow : flows) {
+    print_json(flow);
+  }
+  fmt::print(stderr, "{}", more);
+}
+
 int run_live(const Globals& globals, const FlowOptions& options, json params) {
   params["limit"] = options.limit;
   const auto answer = ask(globals, control::method::connections, params);
   if (!answer) {
     return report(globals, answer.error());
   }
-  const auto list = answer->value("connections", std::vector<json>{});
-  if (globals.json) {
-    for (const json& flow : list) {
-      print_json(flow);
-    }
-    return kYes;
-  }
-  print_tallies(list, true);
-  if (const auto left = answer->value("left_out", 0U); left > 0) {
-    fmt::print("and {} more kinds of connection: -n shows more\n", left);
-  }
+  print_grouped(globals, answer->value("connections", std::vector<json>{}), true,
+                answer->value("left_out", std::uint64_t{0}));
   return kYes;
 }
 
@@ -87,13 +100,7 @@ int run_summary(const Globals& globals, json params) {
   if (!answer) {
     return report(globals, answer.error());
   }
-  if (!globals.json) {
-    print_tallies(flows, false);
-    return kYes;
-  }
-  for (const json& flow : flows) {
-    print_json(flow);
-  }
+  print_grouped(globals, std::move(flows), false, answer->value("left_out", std::uint64_t{0}));
   return kYes;
 }
 
@@ -149,7 +156,7 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
   summary->excludes(follow);
   live->excludes(follow)->excludes(summary);
   command->add_flag("-v,--verbose", options->verbose, "addresses, rule and reason in full");
-  command->add_option("-n,--limit", options->limit, "at most this many past flows")
+  command->add_option("-n,--limit", options->limit, "at most this many past flows, or kinds")
       ->capture_default_str();
   command->add_option("--verdict", options->query->verdicts, "only allow, deny, audit")
       ->allow_extra_args(false)

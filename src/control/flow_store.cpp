@@ -169,8 +169,8 @@ std::vector<const Flow*> FlowStore::recent(const FlowFilter& filter, std::size_t
   return flows;
 }
 
-std::vector<const FlowTally*> FlowStore::tallies(const FlowFilter& filter,
-                                                 std::size_t limit) const {
+std::vector<const FlowTally*> FlowStore::tallies(const FlowFilter& filter, std::size_t limit,
+                                                 std::size_t* left_out) const {
   std::vector<const Kept*> found;
   for (const auto& [name, owner] : tallies_.owners) {
     for (const Kept& kept : owner.kept) {
@@ -182,6 +182,9 @@ std::vector<const FlowTally*> FlowStore::tallies(const FlowFilter& filter,
   std::ranges::sort(found, [](const Kept* a, const Kept* b) {
     return std::pair(a->tally.count, a->order) > std::pair(b->tally.count, b->order);
   });
+  if (left_out != nullptr) {
+    *left_out = found.size() - std::min(found.size(), limit);
+  }
   found.resize(std::min(found.size(), limit));
   std::vector<const FlowTally*> tallies;
   std::ranges::transform(found, std::back_inserter(tallies),

@@ -27,7 +27,8 @@ std::string why(const policy::Flow& flow) {
 
 /// As they are now.
 template <typename Item>
-void tell(const std::vector<const Item*>& found, const control::Reply& reply) {
+void tell(const std::vector<const Item*>& found, std::size_t left_out,
+          const control::Reply& reply) {
   auto items = std::make_shared<std::vector<Item>>();
   items->reserve(found.size());
   std::ranges::for_each(found, [&](const Item* item) { items->push_back(*item); });
@@ -36,7 +37,7 @@ void tell(const std::vector<const Item*>& found, const control::Reply& reply) {
         return next < items->size() ? std::optional(control::to_json((*items)[next++]))
                                     : std::nullopt;
       },
-      {{"count", items->size()}});
+      {{"count", items->size()}, {"left_out", left_out}});
 }
 
 }  // namespace
@@ -75,7 +76,9 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
   }
   const auto limit = params.value("limit", kLimit);
   if (params.value("summary", false)) {
-    tell(store_.tallies(*filter, limit), reply);
+    std::size_t left_out = 0;
+    const auto found = store_.tallies(*filter, limit, &left_out);
+    tell(found, left_out, reply);
     return;
   }
   const auto found = store_.recent(*filter, limit);
@@ -84,7 +87,7 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
                           [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
     followers_.push_back({reply, std::move(*filter)});
   } else {
-    tell(found, reply);
+    tell(found, 0, reply);
   }
 }
 

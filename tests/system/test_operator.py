@@ -106,6 +106,23 @@ class Operator(HostCase):
         )[0]
         self.assertEqual((tally["source"]["labels"], tally["verdict"]), ({"app": "web"}, "deny"))
 
+    def test_summary_says_how_many_kinds_it_leaves_out(self):
+        web = self.host.labelled("app=web")
+        for port in ("7117", "7118", "7119"):
+            self.served("app=db", int(port))
+            self.assert_refused(web.exchange("tcp", "127.0.0.1", int(port)))
+            self.await_flow("--port", port)
+        mine = ("flows", "--summary", "--port", "7117-7119", "--limit")
+        self.assertEqual(
+            self.host.must([TRIRECTL, *mine, "1"]).splitlines()[-1],
+            "and 2 more kinds of flow: -n shows more",
+        )
+        self.assertNotIn("more", self.host.must([TRIRECTL, *mine, "3"]))
+        done = self.host.trirectl(*mine, "2", "--json")
+        listed = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([each.get("left_out") for each in listed], [None, 1])
+        self.assertEqual(done.stderr, "and 1 more kind of flow: -n shows more\n")
+
     def test_live_connections(self):
         self.served("app=web", 7102)
         client = self.host.labelled("app=web")

@@ -105,6 +105,20 @@ TEST(FlowStore, CountsTheSameTogetherAndForgetsTheOldest) {
   EXPECT_EQ(store.forgotten(), 1U);
 }
 
+TEST(FlowStore, TalliesBeyondTheLimitAreCounted) {
+  FlowStore store;
+  for (std::uint16_t port = 1; port <= 5; ++port) {
+    store.add(flow("web", port));
+    store.add(flow("other", port));
+  }
+  const auto filter = FlowFilter::parse({{"from", {"app=web"}}}, with_network());
+  std::size_t left_out = 99;
+  EXPECT_EQ(store.tallies(*filter, 3, &left_out).size(), 3U);
+  EXPECT_EQ(left_out, 2U) << "those that the filter refuses are not left out";
+  EXPECT_EQ(store.tallies(*filter, 5, &left_out).size(), 5U);
+  EXPECT_EQ(left_out, 0U);
+}
+
 TEST(FlowStore, BytesAreBoundedWhateverTheLabels) {
   FlowStore store({.recent = 1000, .tallies = 1000, .bytes = 64U << 10U});
   for (std::uint16_t port = 0; port < 1000; ++port) {

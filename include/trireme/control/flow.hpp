@@ -90,8 +90,9 @@ class FlowStore {
   /// The newest `limit` that match, oldest first.
   [[nodiscard]] std::vector<const Flow*> recent(const FlowFilter& filter, std::size_t limit) const;
   /// The `limit` most frequent, most frequent first. `since` is compared with the newest of each.
-  [[nodiscard]] std::vector<const FlowTally*> tallies(const FlowFilter& filter,
-                                                      std::size_t limit) const;
+  /// `left_out`, where given: how many more match.
+  [[nodiscard]] std::vector<const FlowTally*> tallies(const FlowFilter& filter, std::size_t limit,
+                                                      std::size_t* left_out = nullptr) const;
   /// Tallies that had to go.
   [[nodiscard]] std::uint64_t forgotten() const { return forgotten_; }
 
