@@ -124,15 +124,19 @@ class Drawing {
     line.did.push_back({ports, flow.verdict, flow.count, flow.last});
   }
 
+  /// A process of this host is @host, also at an address that a network contains: the network's
+  /// node stands for peers elsewhere, and other rules hold for those. Networks of loopback
+  /// addresses are the exception, because they contain nothing but this host.
   [[nodiscard]] std::size_t place(const SeenEnd& end) const {
     if (end.labels) {
       return by_text_.at(party_of(*end.labels).text);
     }
-    const std::vector<std::size_t> named = end.networks(names_);
+    const std::vector<std::size_t> named =
+        end.host ? std::vector<std::size_t>() : end.networks(names_);
     for (const Network& network : policy_.networks) {
       const bool inside =
           end.address && std::ranges::any_of(network.cidrs, [&](const Prefix& cidr) {
-            return cidr.contains(*end.address);
+            return cidr.contains(*end.address) && (!end.host || cidr.address.is_loopback());
           });
       const auto index = static_cast<std::size_t>(&network - policy_.networks.data());
       if (inside || std::ranges::find(named, index) != named.end()) {

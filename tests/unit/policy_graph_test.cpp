@@ -63,6 +63,53 @@ TEST(Graph, ShowsWhoMayAndWhoDid) {
                                    [](const GraphNode& node) { return node.text == "@idle"; }));
 }
 
+TEST(Graph, AProcessOfThisHostIsNotDrawnAsANetworkAroundIt) {
+  Policy policy = web_to_db();
+  policy.networks.push_back({.name = "corp",
+                             .cidrs = {*Prefix::parse("0.0.0.0/0"), *Prefix::parse("::/0")},
+                             .names = {},
+                             .where = {}});
+  policy.networks.push_back(
+      {.name = "resolver", .cidrs = {*Prefix::parse("127.0.0.53")}, .names = {}, .where = {}});
+  const auto seen = [](const char* address, bool host) {
+    SeenFlow flow;
+    flow.from.labels = app("web");
+    flow.to.host = host;
+    flow.to.address = *Address::parse(address);
+    flow.protocol = 6;
+    flow.port = 80;
+    return flow;
+  };
+  const Graph drawn =
+      graph(policy, {present("web")},
+            {seen("10.0.0.53", true), seen("10.0.0.53", false), seen("10.3.0.1", true),
+             seen("10.3.0.1", false), seen("127.0.0.1", true)});
+  const auto count = [&](const Graph& in, const char* to) {
+    const GraphEdge* edge = find(in, "app=web", to);
+    return edge == nullptr || edge->did.empty() ? 0U : edge->did[0].count;
+  };
+  EXPECT_EQ(count(drawn, "@host"), 3U);
+  EXPECT_EQ(count(drawn, "@dns"), 1U);
+  EXPECT_EQ(count(drawn, "@corp"), 1U);
+  // A network of this host's loopback addresses is nobody else.
+  const Graph local = graph(policy, {present("web")}, {seen("127.0.0.53", true)});
+  EXPECT_EQ(count(local, "@resolver"), 1U);
+  EXPECT_EQ(count(local, "@host"), 0U);
+}
+
+TEST(Graph, EntitiesComeAfterWorkloadsThisHostFirst) {
+  Policy policy = web_to_db();
+  policy.rules[0].from = {Entity{Entity::Kind::network, 0}, Entity{Entity::Kind::host, 0},
+                          Entity{Entity::Kind::world, 0}};
+  const Graph drawn = graph(policy, {present("web"), present("db")}, {});
+  std::vector<std::string> order;
+  for (const GraphNode& node : drawn.nodes) {
+    order.push_back(node.text);
+  }
+  EXPECT_EQ(order,
+            (std::vector<std::string>{"app=web", "app=db", "@host", "@world", "@dns", "@idle"}));
+}
+
 TEST(Graph, ANetworkThatHasNamesAloneIsDrawn) {
   Policy policy = web_to_db();
   policy.networks.push_back(
