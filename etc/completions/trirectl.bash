@@ -1,6 +1,21 @@
 # bash completion of trirectl(1)
 _trirectl() {
-  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]} sub=${COMP_WORDS[2]} words
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words i
+  # What is before the cursor, without the options that may come before a subcommand.
+  local -a before=()
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case ${COMP_WORDS[i]} in
+      --json | =) ;;
+      --runtime-dir | --config-dir)
+        if [[ ${COMP_WORDS[i + 1]} == = ]]; then
+          i=$((i + 1))
+        fi
+        i=$((i + 1))
+        ;;
+      *) before+=("${COMP_WORDS[i]}") ;;
+    esac
+  done
+  local command=${before[0]} sub=${before[1]} place=$((${#before[@]} + 1))
   local common='--json --runtime-dir --config-dir --help' ends='--from --to --with --port --protocol --since'
   # readline breaks words at '=' and ':'; a label is one word here.
   if [[ $word == = ]]; then
@@ -28,10 +43,10 @@ _trirectl() {
     mapfile -t COMPREPLY < <(compgen -f -- "$word")
     return
   fi
-  case $COMP_CWORD:$command in
-    1:*) words='status workloads flows reload policy pki metrics flush --help --version' ;;
-    2:policy) words='check test explain diff suggest graph convert --help' ;;
-    2:pki) words='init issue psk --help' ;;
+  case $place:$command in
+    1:*) words="status workloads flows reload policy pki metrics flush --version $common" ;;
+    2:policy) words="check test explain diff suggest graph convert $common" ;;
+    2:pki) words='init issue psk --json --help' ;;
     *:pki)
       if [[ $sub == psk && $word != -* ]]; then
         mapfile -t COMPREPLY < <(compgen -f -- "$word")

@@ -3,18 +3,21 @@ function __trirectl_ends
     printf '%s\n' @host @world
     trirectl words workloads labels networks 2>/dev/null
 end
+function __trirectl_first
+    not __fish_seen_subcommand_from status workloads flows reload policy pki metrics flush
+end
 function __trirectl_in
     __fish_seen_subcommand_from $argv
 end
 complete -c trirectl -f
-complete -c trirectl -n __fish_use_subcommand -a status -d 'What the daemon does'
-complete -c trirectl -n __fish_use_subcommand -a workloads -d 'List the workloads'
-complete -c trirectl -n __fish_use_subcommand -a flows -d 'Refused, audited, logged and live flows'
-complete -c trirectl -n __fish_use_subcommand -a reload -d 'Read the configuration again'
-complete -c trirectl -n __fish_use_subcommand -a policy -d 'Check, test, explain, compare, suggest, draw'
-complete -c trirectl -n __fish_use_subcommand -a pki -d 'Make certificates and secrets'
-complete -c trirectl -n __fish_use_subcommand -a metrics -d 'Counters for Prometheus'
-complete -c trirectl -n __fish_use_subcommand -a flush -d 'After a stop, remove the rules'
+complete -c trirectl -n __trirectl_first -a status -d 'What the daemon does'
+complete -c trirectl -n __trirectl_first -a workloads -d 'List the workloads'
+complete -c trirectl -n __trirectl_first -a flows -d 'Refused, audited, logged and live flows'
+complete -c trirectl -n __trirectl_first -a reload -d 'Read the configuration again'
+complete -c trirectl -n __trirectl_first -a policy -d 'Check, test, explain, compare, suggest, draw'
+complete -c trirectl -n __trirectl_first -a pki -d 'Make certificates and secrets'
+complete -c trirectl -n __trirectl_first -a metrics -d 'Counters for Prometheus'
+complete -c trirectl -n __trirectl_first -a flush -d 'After a stop, remove the rules'
 complete -c trirectl -n '__trirectl_in policy; and not __trirectl_in check test explain diff suggest graph convert' -a 'check test explain diff suggest graph convert'
 complete -c trirectl -n '__trirectl_in pki; and not __trirectl_in init issue psk' -a 'init issue psk'
 complete -c trirectl -n '__trirectl_in init issue check diff' -a '(__fish_complete_directories)'

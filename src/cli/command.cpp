@@ -7,14 +7,22 @@
 
 namespace trireme::cli {
 
+void add_json(CLI::App& command, Globals& globals) {
+  command.add_flag("--json", globals.json, "print JSON for programs");
+}
+
+void add_globals(CLI::App& command, Globals& globals) {
+  add_json(command, globals);
+  command.add_option("--runtime-dir", globals.runtime_dir,
+                     "directory of the instance to ask (/run/trireme)");
+  command.add_option("--config-dir", globals.config_dir,
+                     "where policy.toml is (the daemon's, or /etc/trireme)");
+}
+
 CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
                       const std::string& description) {
   CLI::App* command = parent.add_subcommand(name, description);
-  command->add_flag("--json", globals.json, "print JSON for programs");
-  command->add_option("--runtime-dir", globals.runtime_dir,
-                      "directory of the instance to ask (/run/trireme)");
-  command->add_option("--config-dir", globals.config_dir,
-                      "where policy.toml is (the daemon's, or /etc/trireme)");
+  add_globals(*command, globals);
   return command;
 }
 

@@ -26,7 +26,12 @@ struct Globals {
 /// What the chosen subcommand does; its value is the exit code. Set by the subcommand's callback.
 using Action = std::function<int()>;
 
-/// A subcommand with --json, --runtime-dir and --config-dir.
+/// --json; and with --runtime-dir and --config-dir. What has subcommands has the options of those
+/// as well, so that they may come before the subcommand; check_globals() refuses the others.
+void add_json(CLI::App& command, Globals& globals);
+void add_globals(CLI::App& command, Globals& globals);
+
+/// A subcommand with the options of add_globals().
 CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
                       const std::string& description);
 

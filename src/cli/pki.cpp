@@ -172,7 +172,7 @@ int psk(const Globals& globals, const std::string& file) {
 CLI::App* add(CLI::App& parent, Globals& globals, const std::string& name,
               const std::string& description) {
   CLI::App* command = parent.add_subcommand(name, description);
-  command->add_flag("--json", globals.json, "print JSON for programs");
+  add_json(*command, globals);
   return command;
 }
 
@@ -182,6 +182,7 @@ void add_pki(CLI::App& parent, Globals& globals, Action& action) {
   const auto wanted = std::make_shared<Wanted>();
   CLI::App* pki = parent.add_subcommand("pki", "Make certificates and secrets for [trust]");
   pki->require_subcommand(1);
+  add_json(*pki, globals);
 
   CLI::App* command = add(*pki, globals, "init", "Make a CA: DIR/ca.pem and DIR/ca.key");
   command->add_option("DIR", wanted->directory, "directory of the CA, made where it is missing")

@@ -16,6 +16,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", "trirectl " TRIREME_VERSION);
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::simple);
+  add_globals(app, globals);
   add_status(app, globals, action);
   add_workloads(app, globals, action);
   add_flows(app, globals, action);
@@ -23,6 +24,7 @@ int run(int argc, char** argv) {
   CLI::App* policy =
       app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");
   policy->require_subcommand(1);
+  add_globals(*policy, globals);
   add_policy_check(*policy, globals, action);
   add_policy_test(*policy, globals, action);
   add_policy_explain(*policy, globals, action);
@@ -40,6 +42,9 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return complain(app, error);
+  }
+  if (const int code = check_globals(app); code != kYes) {
+    return code;
   }
   return action ? action() : kUsage;
 }

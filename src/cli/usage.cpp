@@ -46,8 +46,14 @@ std::string message_for(const CLI::App& app, const std::string& path,
   const auto subcommands = subcommands_of(app);
   if (!rest.empty() && rest.front().starts_with('-') && rest.front() != "--") {
     const std::string written = rest.front().substr(0, rest.front().find('='));
+    if (app.get_option_no_throw(written) != nullptr) {
+      return "option '" + written + "' must come after '" + path + "'";
+    }
     return "unknown option '" + written + "' of '" + path + "'; " +
            did_you_mean(written, options_of(app), "'" + path + " --help' lists them");
+  }
+  if (rest.empty() && error.get_name() == "ArgumentMismatch") {
+    return error.what();  // an option lacks its value
   }
   if (!subcommands.empty()) {
     return rest.empty() ? "'" + path + "' needs a word more: " + joined_words(subcommands)
@@ -66,23 +72,53 @@ std::string message_for(const CLI::App& app, const std::string& path,
   return error.what();
 }
 
+/// The program and the subcommands that were named, outermost first.
+std::vector<const CLI::App*> chosen(const CLI::App& app) {
+  std::vector<const CLI::App*> commands = {&app};
+  for (auto next = app.get_subcommands(); !next.empty();
+       next = commands.back()->get_subcommands()) {
+    commands.push_back(next.front());
+  }
+  return commands;
+}
+
+std::string path_of(const std::vector<const CLI::App*>& commands) {
+  std::string path;
+  for (const CLI::App* command : commands) {
+    path += (path.empty() ? "" : " ") + command->get_name();
+  }
+  return path;
+}
+
+int wrong_usage(const std::string& message, const std::string& path) {
+  std::fprintf(stderr, "trirectl: %s\n", printable(message).c_str());
+  std::fprintf(stderr, "trirectl: hint: see '%s --help'\n", path.c_str());
+  return kUsage;
+}
+
 }  // namespace
 
 int complain(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) {
     return app.exit(error) == 0 ? kYes : kUsage;
   }
-  const CLI::App* innermost = &app;
-  std::string path = app.get_name();
-  for (auto chosen = innermost->get_subcommands(); !chosen.empty();
-       chosen = innermost->get_subcommands()) {
-    innermost = chosen.front();
-    path += " " + innermost->get_name();
+  const auto commands = chosen(app);
+  const std::string path = path_of(commands);
+  return wrong_usage(message_for(*commands.back(), path, app.remaining(true), error), path);
+}
+
+int check_globals(const CLI::App& app) {
+  const auto commands = chosen(app);
+  for (const CLI::App* outer : commands) {
+    for (const CLI::Option* option : outer->get_options()) {
+      const std::string name = option->get_name();
+      if (option->count() > 0 && commands.back()->get_option_no_throw(name) == nullptr) {
+        const std::string path = path_of(commands);
+        return wrong_usage("'" + path + "' has no option '" + name + "'", path);
+      }
+    }
   }
-  std::fprintf(stderr, "trirectl: %s\n",
-               printable(message_for(*innermost, path, app.remaining(true), error)).c_str());
-  std::fprintf(stderr, "trirectl: hint: see '%s --help'\n", path.c_str());
-  return kUsage;
+  return kYes;
 }
 
 }  // namespace trireme::cli

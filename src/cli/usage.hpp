@@ -9,4 +9,8 @@ namespace trireme::cli {
 /// and version go to stdout. The exit code.
 [[nodiscard]] int complain(const CLI::App& app, const CLI::ParseError& error);
 
+/// An option that came before a subcommand which does not have it is wrong usage; reported the same
+/// way. The exit code.
+[[nodiscard]] int check_globals(const CLI::App& app);
+
 }  // namespace trireme::cli

@@ -621,12 +621,42 @@ class Operator(HostCase):
             (["policy", "graph", "--format", "png"], "png"),
             (["policy", "explain", "--from", "app=web"], "--to is required"),
             (["reload", "now"], "'trirectl reload' takes no word 'now'"),
+            (["--folow", "flows"], "unknown option '--folow' of 'trirectl flows'; did you mean"),
+            (["--follow", "flows"], "option '--follow' must come after 'trirectl flows'"),
+            (
+                ["--config-dir", "/nowhere", "pki", "psk", "/nowhere/psk"],
+                "'trirectl pki psk' has no option '--config-dir'",
+            ),
+            (["--json"], "'trirectl' needs a word more"),
+            (["--config-dir"], "--config-dir: "),
             ([], "'trirectl' needs a word more"),
         ):
             done = self.host.trirectl(*argv)
             self.assertEqual((done.returncode, done.stdout), (2, ""), argv)
             self.assertIn(meant, done.stderr)
             self.assertIn("--help'", done.stderr)
+
+    def test_options_may_come_before_the_subcommand(self):
+        status = json.loads(self.host.must([TRIRECTL, "--json", "status"]))
+        self.assertEqual(status["mode"], "enforce")
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+            file.write('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
+        question = ("explain", "--from", "app=web", "--to", "app=db", "--port", "80")
+        for argv in (
+            ["--config-dir", directory, "policy", "check"],
+            ["policy", f"--config-dir={directory}", "check"],
+            ["--config-dir", "/nowhere", "policy", "check", "--config-dir", directory],
+        ):
+            done = self.host.trirectl(*argv)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn(f"{directory}: valid, 1 rules", done.stdout)
+        done = self.host.trirectl("--config-dir", directory, "policy", "--json", *question)
+        self.assertTrue(json.loads(done.stdout)["passes"])
+        # No daemon is there: the option is not lost.
+        done = self.host.run([TRIRECTL, "--runtime-dir", directory, "--json", "status"])
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(directory, json.loads(done.stdout)["error"]["message"])
 
     def test_status_tells_the_token_path(self):
         text = self.host.must([TRIRECTL, "status"])
@@ -678,6 +708,9 @@ class Operator(HostCase):
                 for word in (name, "app=web", "@host", "@corp-dns"):
                     self.assertIn(word, words, (shell, option))
             self.assertIn("html", self.complete(shell, "trirectl policy graph --format "), shell)
+            self.assertIn("status", self.complete(shell, "trirectl --config-dir /etc "), shell)
+            self.assertIn("graph", self.complete(shell, "trirectl --json policy g"), shell)
+            self.assertIn("--config-dir", self.complete(shell, "trirectl --conf"), shell)
         self.assertEqual(
             self.host.run(["zsh", "-n", f"{ROOT}/etc/completions/_trirectl"]).returncode, 0
         )
