@@ -1,6 +1,7 @@
 #include "command.hpp"
 
 #include <cstdio>
+#include <filesystem>
 
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
@@ -36,15 +37,29 @@ Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlo
   return client->call(method, params, timeout, on_event);
 }
 
-std::string configuration_dir(const Globals& globals) {
-  if (!globals.config_dir.empty()) {
-    return globals.config_dir;
-  }
+namespace {
+
+/// That of the running daemon; else /etc/trireme.
+std::string daemon_dir(const Globals& globals) {
   const auto status =
       ask(globals, control::method::status, nlohmann::json::object(), std::chrono::seconds(5));
   const auto policy =
       status ? status->value("policy", nlohmann::json::object()) : nlohmann::json::object();
   return policy.value("directory", TRIREME_SYSCONFDIR);
+}
+
+}  // namespace
+
+std::string configuration_dir(const Globals& globals) {
+  return globals.config_dir.empty() ? daemon_dir(globals) : globals.config_dir;
+}
+
+bool is_configuration_dir(const Globals& globals, const std::string& directory) {
+  const auto is = [&directory](const std::string& other) {
+    std::error_code error;
+    return std::filesystem::equivalent(directory, other, error) && !error;
+  };
+  return is(TRIREME_SYSCONFDIR) || is(daemon_dir(globals));
 }
 
 int report(const Globals& globals, const Error& error) {

@@ -62,6 +62,9 @@ void add_words(CLI::App& parent, Globals& globals, Action& action);
 /// daemon answers in seconds, or not to this user.
 [[nodiscard]] std::string configuration_dir(const Globals& globals);
 
+/// Whether the directory is /etc/trireme, or that of the running daemon, under whatever name.
+[[nodiscard]] bool is_configuration_dir(const Globals& globals, const std::string& directory);
+
 /// "trirectl: MESSAGE", and the hint on a line of its own, on stderr; with --json also {"error":
 /// ...} on stdout. Returns kNo.
 int report(const Globals& globals, const Error& error);

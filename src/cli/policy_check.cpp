@@ -11,7 +11,10 @@ namespace trireme::cli {
 namespace {
 
 int check(const Globals& globals, const std::string& directory) {
-  const auto configuration = config::check(directory);
+  // What the daemon reads needs its keys; a directory that is kept elsewhere may have none.
+  const auto configuration = config::check(directory, is_configuration_dir(globals, directory)
+                                                          ? config::KeyFiles::required
+                                                          : config::KeyFiles::optional);
   const bool valid = configuration.valid();
   if (globals.json) {
     print_json({{"valid", valid},

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "diagnostics.hpp"
@@ -126,8 +127,19 @@ void print_cuts(const policy::PolicyDiff& diff) {
   }
 }
 
+/// The policy is compared without the files of [trust]; the daemon would need them.
+void print_key_warnings(const config::Configuration& configuration) {
+  for (const auto& diagnostic : configuration.diagnostics) {
+    if (std::ranges::any_of(configuration.trust_files, [&](const config::TrustFile& file) {
+          return file.where.text() == diagnostic.where.text();
+        })) {
+      fmt::print(stderr, "{}\n", diagnostic.text());
+    }
+  }
+}
+
 int run_diff(const Globals& globals, const std::string& directory) {
-  const auto configuration = config::load(directory);
+  const auto configuration = config::load(directory, config::KeyFiles::optional);
   if (!configuration.valid()) {
     if (globals.json) {
       print_json({{"error", {{"message", directory + " is not valid"}, {"hint", ""}}},
@@ -139,6 +151,7 @@ int run_diff(const Globals& globals, const std::string& directory) {
     fmt::print(stderr, "trirectl: {} is not valid: nothing is compared\n", directory);
     return kNo;
   }
+  print_key_warnings(configuration);
   const auto policy = loaded_policy(globals);
   if (!policy) {
     return report(globals, policy.error());

@@ -37,7 +37,7 @@ bool is_failed_test(const config::Diagnostic& diagnostic, const policy::Policy& 
 /// Without the daemon: the files of a directory decide, and no live workload has a name. A policy
 /// that fails its own tests can be asked why.
 Result<nlohmann::json> explain_locally(const std::string& directory, const Question& question) {
-  const auto configuration = config::load(directory);
+  const auto configuration = config::load(directory, config::KeyFiles::optional);
   std::size_t failed = 0;
   for (const auto& diagnostic : configuration.diagnostics) {
     if (is_error(diagnostic) && !is_failed_test(diagnostic, configuration.policy)) {

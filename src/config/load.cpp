@@ -141,12 +141,13 @@ void name_host(policy::Identity& identity) {
 
 }  // namespace
 
-Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox, bool reads) {
+Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox, bool reads,
+                             KeyFiles keys) {
   Configuration configuration;
   {
     const std::optional<AsDaemon> as_daemon =
         reads ? std::make_optional<AsDaemon>(sandbox) : std::nullopt;
-    configuration = load(directory);
+    configuration = load(directory, keys);
   }
   const auto report = [&](const policy::SourceLocation& where, const std::string& path) {
     const std::string setting = sandbox.hides(path);
@@ -177,14 +178,14 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
   return configuration;
 }
 
-Configuration check(const std::string& directory) {
+Configuration check(const std::string& directory, KeyFiles keys) {
   const auto sandbox = Sandbox::installed();
   std::error_code error;
   const bool reads = fs::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
-  return sandbox ? load_as_daemon(directory, *sandbox, reads) : load(directory);
+  return sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
 }
 
-Configuration load(const std::string& directory) {
+Configuration load(const std::string& directory, KeyFiles keys) {
   Reporter reporter;
   if (!check_directory(directory, reporter)) {
     return {{}, {}, reporter.take({})};
@@ -197,7 +198,7 @@ Configuration load(const std::string& directory) {
     loader.check_launch(launch);
   }
   name_host(parsed.identity);
-  auto trust = read_trust(directory, parsed.trust_files, parsed.identity, reporter);
+  auto trust = read_trust(directory, parsed.trust_files, parsed.identity, keys, reporter);
   return {std::move(parsed.policy),
           std::move(parsed.identity),
           reporter.take(file_names(policy, identity)),
@@ -222,8 +223,8 @@ Configuration load_policy(const std::string& directory, const std::vector<Source
 void complete(const std::string& directory, Configuration& configuration) {
   Reporter reporter;
   name_host(configuration.identity);
-  configuration.trust =
-      read_trust(directory, configuration.trust_files, configuration.identity, reporter);
+  configuration.trust = read_trust(directory, configuration.trust_files, configuration.identity,
+                                   KeyFiles::required, reporter);
   for (Diagnostic& diagnostic :
        reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {
     configuration.diagnostics.push_back(std::move(diagnostic));

@@ -47,12 +47,21 @@ void check_secret(const TrustFile& file, const std::string& path, const struct s
   }
 }
 
+void report_unreadable(const TrustFile& file, const std::string& path, const Error& error,
+                       KeyFiles keys, Reporter& reporter) {
+  if (keys == KeyFiles::optional) {
+    reporter.warn(file.where, error.message, "the files of [trust] are not checked");
+  } else {
+    reporter.error(file.where, error.message, kept_from_root(path) ? mode_hint(path) : error.hint);
+  }
+}
+
 std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, const std::string& path,
-                                                     Reporter& reporter) {
+                                                     KeyFiles keys, Reporter& reporter) {
   struct stat status = {};
   if (::stat(path.c_str(), &status) != 0) {
     const Error error = fail_errno(fmt::format("cannot read '{}'", path)).value();
-    reporter.error(file.where, error.message, kept_from_root(path) ? mode_hint(path) : error.hint);
+    report_unreadable(file, path, error, keys, reporter);
     return std::nullopt;
   }
   if (!S_ISREG(status.st_mode)) {
@@ -64,8 +73,7 @@ std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, cons
   }
   auto content = read_file(path, kMaxTrustFileBytes);
   if (!content) {
-    reporter.error(file.where, content.error().message,
-                   kept_from_root(path) ? mode_hint(path) : content.error().hint);
+    report_unreadable(file, path, content.error(), keys, reporter);
     return std::nullopt;
   }
   return credentials::TrustMaterial::File{path, std::move(*content)};
@@ -106,7 +114,8 @@ bool is_complete(const credentials::TrustMaterial& material) {
 
 credentials::TrustMaterial read_trust(const std::string& directory,
                                       const std::vector<TrustFile>& files,
-                                      const policy::Identity& identity, Reporter& reporter) {
+                                      const policy::Identity& identity, KeyFiles keys,
+                                      Reporter& reporter) {
   credentials::TrustMaterial material;
   material.host_name = identity.host_name;
   material.host_labels = identity.host_labels;
@@ -115,7 +124,7 @@ credentials::TrustMaterial read_trust(const std::string& directory,
   };
   bool all = true;
   for (const TrustFile& file : files) {
-    auto content = read(file, absolute(file), reporter);
+    auto content = read(file, absolute(file), keys, reporter);
     all = all && content;
     if (content) {
       put(material, file.role, *content);

@@ -364,6 +364,26 @@ class Operator(HostCase):
             done.stdout,
             r"1 of \d+ live connections would end:\nCOUNT +FROM +TO +PORT +WHY\n1 +app=web +app=db +tcp/7107 +no rule allows it",
         )
+        # A repository of policy has no keys.
+        with open(directory + "/identity.toml", "w", encoding="utf-8") as file:
+            file.write('[trust]\ncertificate = "host.pem"\nkey = "host.key"\nca = "ca.pem"\n')
+        keyless = self.host.trirectl("policy", "diff", directory)
+        self.assertEqual((keyless.returncode, keyless.stdout), (1, done.stdout))
+        self.assertIn("identity.toml:3:7: warning: cannot read", keyless.stderr)
+        question = ("--from", "app=web", "--to", "app=db", "--port", "7108")
+        explained = self.host.trirectl("policy", "explain", *question, "--config-dir", directory)
+        self.assertEqual(explained.returncode, 0, explained.stdout + explained.stderr)
+        checked = self.host.trirectl("policy", "check", directory)
+        self.assertEqual(checked.returncode, 0, checked.stdout)
+        self.assertIn("identity.toml:3:7: warning: cannot read", checked.stdout)
+        # The daemon's own directory needs them.
+        self.host.write("identity.d/trust.toml", '[trust]\npsk_file = "none"\n')
+        self.addCleanup(self.host.explicit_reload, "")
+        self.addCleanup(os.unlink, self.host.config + "/identity.d/trust.toml")
+        for arguments in ((), (self.host.config + "/.",)):
+            needed = self.host.trirectl("policy", "check", *arguments)
+            self.assertEqual(needed.returncode, 1, needed.stdout)
+            self.assertIn("identity.d/trust.toml:2:12: error: cannot read", needed.stdout)
         with open(directory + "/policy.toml", "a", encoding="utf-8") as file:
             file.write("[[allow]]\nform = 1\n")
         wrong = self.host.trirectl("policy", "diff", directory)

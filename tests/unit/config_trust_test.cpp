@@ -121,6 +121,30 @@ TEST_F(TrustFiles, EachThatCannotBeReadIsNamed) {
                   "identity.toml:5:12: error: '" + path("dir") + "' is not a regular file"));
 }
 
+// A repository of policy, from which the keys are kept away.
+TEST_F(TrustFiles, WhereTheyAreOptionalAMissingOneIsAWarning) {
+  write_certificates();
+  ASSERT_EQ(::unlink(path("host.key").c_str()), 0);
+  EXPECT_FALSE(load().valid());
+  const Configuration configuration = config::load(directory_.path(), config::KeyFiles::optional);
+  EXPECT_TRUE(configuration.valid());
+  EXPECT_THAT(texts(configuration),
+              ElementsAre("identity.toml:3:7: warning: cannot read '" + path("host.key") +
+                          "': No such file or directory; the files of [trust] are not checked"));
+  // What is there is still judged.
+  write_secret("host.key", "key");
+  ASSERT_EQ(::chmod(path("host.key").c_str(), 0644), 0);
+  ASSERT_EQ(::unlink(path("ca.pem").c_str()), 0);
+  EXPECT_THAT(texts(config::load(directory_.path(), config::KeyFiles::optional)),
+              ElementsAre(HasSubstr("error: '" + path("host.key") + "' holds a secret that"),
+                          HasSubstr("warning: cannot read '" + path("ca.pem"))));
+  const auto other =
+      credentials::make_authority("other", std::chrono::system_clock::now(), random_).value();
+  directory_.write("ca.pem", other.certificate);
+  ASSERT_EQ(::chmod(path("host.key").c_str(), 0600), 0);
+  EXPECT_FALSE(config::load(directory_.path(), config::KeyFiles::optional).valid());
+}
+
 TEST_F(TrustFiles, WhatTheyHoldIsCheckedAndToldAtTheirPlaces) {
   write_certificates();
   const auto other =

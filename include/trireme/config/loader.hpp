@@ -51,11 +51,16 @@ struct Configuration {
 [[nodiscard]] Configuration parse(const std::vector<Source>& policy,
                                   const std::vector<Source>& identity);
 
+/// Whether the files that [trust] names have to be readable. A daemon needs them. A repository of
+/// policy has no keys: there, a file that cannot be read is a warning, and the contents of the
+/// files are not checked against each other.
+enum class KeyFiles : std::uint8_t { required, optional };
+
 /// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical
 /// order; a missing file is an empty one, a missing DIR is an error) and the files that [trust]
 /// names, which credentials::Trust::load() must accept. File names in diagnostics are relative to
 /// DIR.
-[[nodiscard]] Configuration load(const std::string& directory);
+[[nodiscard]] Configuration load(const std::string& directory, KeyFiles keys = KeyFiles::required);
 /// Reads DIR/policy.toml and DIR/policy.d/*.toml with the same diagnostics as load(), then `more`,
 /// and runs every [[test]].
 [[nodiscard]] Configuration load_policy(const std::string& directory,
@@ -64,10 +69,10 @@ struct Configuration {
 /// keeps from it is an error as well, with the reason. Unless it `reads` this very directory, only
 /// the absolute paths of [trust] are looked at so.
 [[nodiscard]] Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox,
-                                           bool reads);
+                                           bool reads, KeyFiles keys = KeyFiles::required);
 /// load() for a check: as the daemon would read it, where its unit is installed here. It reads
 /// /etc/trireme.
-[[nodiscard]] Configuration check(const std::string& directory);
+[[nodiscard]] Configuration check(const std::string& directory, KeyFiles keys = KeyFiles::required);
 
 /// To what parse() made, adds what load() reads beyond TOML: the host's own name where the files
 /// give none, and the files of [trust] with what is wrong with them.
