@@ -62,6 +62,50 @@ Status send_message(const Fd& fd, msghdr& message, std::span<const std::uint8_t>
   return sent >= 0 ? Status{} : fail_errno("cannot send a packet");
 }
 
+constexpr std::size_t kSourceAt4 = 12, kSourceAt6 = 8;  // in the IP header
+
+/// The packet's own source where `by_source`: routes can depend on it, and the kernel does not read
+/// it out of a header that it did not make.
+Status send4(const Fd& fd, std::span<const std::uint8_t> packet, const policy::Address& destination,
+             std::uint32_t device, std::uint32_t mark, bool by_source) {
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  std::memcpy(&to.sin_addr, destination.bytes.data(), sizeof to.sin_addr);
+  Ancillary ancillary;
+  ancillary.add(SOL_SOCKET, SO_MARK, mark);
+  in_pktinfo info{};
+  info.ipi_ifindex = static_cast<int>(device);
+  if (by_source) {
+    std::memcpy(&info.ipi_spec_dst, packet.data() + kSourceAt4, sizeof info.ipi_spec_dst);
+  }
+  ancillary.add(IPPROTO_IP, IP_PKTINFO, info);
+  msghdr message{};
+  message.msg_name = &to;
+  message.msg_namelen = sizeof to;
+  ancillary.attach(message);
+  return send_message(fd, message, packet);
+}
+
+Status send6(const Fd& fd, std::span<const std::uint8_t> packet, const policy::Address& destination,
+             std::uint32_t device, std::uint32_t mark, bool by_source) {
+  sockaddr_in6 to{};
+  to.sin6_family = AF_INET6;
+  std::memcpy(&to.sin6_addr, destination.bytes.data(), sizeof to.sin6_addr);
+  Ancillary ancillary;
+  ancillary.add(SOL_SOCKET, SO_MARK, mark);
+  in6_pktinfo info{};
+  info.ipi6_ifindex = device;  // stands for sin6_scope_id too
+  if (by_source) {
+    std::memcpy(&info.ipi6_addr, packet.data() + kSourceAt6, sizeof info.ipi6_addr);
+  }
+  ancillary.add(IPPROTO_IPV6, IPV6_PKTINFO, info);
+  msghdr message{};
+  message.msg_name = &to;
+  message.msg_namelen = sizeof to;
+  ancillary.attach(message);
+  return send_message(fd, message, packet);
+}
+
 }  // namespace
 
 Result<RawSender> RawSender::open(std::uint32_t priority) {
@@ -89,36 +133,15 @@ Status RawSender::set_priority(std::uint32_t priority) {
 
 Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Address& destination,
                        std::uint32_t device, std::uint32_t mark) const {
-  msghdr message{};
-  Ancillary ancillary;
-  ancillary.add(SOL_SOCKET, SO_MARK, mark);
-  if (destination.family == policy::Address::Family::v4) {
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    std::memcpy(&to.sin_addr, destination.bytes.data(), sizeof to.sin_addr);
-    if (device != 0) {
-      ancillary.add(
-          IPPROTO_IP, IP_PKTINFO,
-          in_pktinfo{.ipi_ifindex = static_cast<int>(device), .ipi_spec_dst = {}, .ipi_addr = {}});
-    }
-    message.msg_name = &to;
-    message.msg_namelen = sizeof to;
-    ancillary.attach(message);
-    return send_message(four_, message, packet);
-  }
-  if (!six_.valid()) {
+  const bool is_v4 = destination.family == policy::Address::Family::v4;
+  if (!is_v4 && !six_.valid()) {
     return fail("cannot send an IPv6 packet: this kernel opened no raw IPv6 socket");
   }
-  sockaddr_in6 to{};
-  to.sin6_family = AF_INET6;
-  std::memcpy(&to.sin6_addr, destination.bytes.data(), sizeof to.sin6_addr);
-  if (device != 0) {  // stands for sin6_scope_id too
-    ancillary.add(IPPROTO_IPV6, IPV6_PKTINFO, in6_pktinfo{.ipi6_addr = {}, .ipi6_ifindex = device});
-  }
-  message.msg_name = &to;
-  message.msg_namelen = sizeof to;
-  ancillary.attach(message);
-  return send_message(six_, message, packet);
+  const Fd& fd = is_v4 ? four_ : six_;
+  const auto send = is_v4 ? send4 : send6;
+  // A source that is not this host's, of a transparent proxy, is refused: then routes do without.
+  const Status sent = send(fd, packet, destination, device, mark, true);
+  return sent ? sent : send(fd, packet, destination, device, mark, false);
 }
 
 }  // namespace trireme::kernel

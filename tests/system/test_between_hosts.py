@@ -43,6 +43,32 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         self.server.must(["ip", "neigh", "flush", "all"])
         self.assertEqual(client.exchange("tcp", self.addresses()[1], PORT), "ok")
 
+    def test_routes_that_depend_on_the_source(self):
+        """A gateway that one address' table alone has: what the verifier sends in a flow's name
+        takes the flow's way."""
+        client = self.fleet["client"]
+        for family, source, gateway in (
+            ("-4", "10.97.0.1", "10.97.0.254"),
+            ("-6", "fd00:97::1", "fd00:97::fe"),
+        ):
+            client.ip(f"{family} route del default via {gateway}")
+            self.addCleanup(client.ip, f"{family} route add default via {gateway}")
+            client.ip(f"{family} route add default via {gateway} table 100")
+            self.addCleanup(client.ip, f"{family} route flush table 100")
+            client.ip(f"{family} rule add from {source} lookup 100")
+            self.addCleanup(client.ip, f"{family} rule del from {source} lookup 100")
+        server = self.fleet["server"].labelled("app=web")
+        web = client.labelled("app=web")
+        addresses = self.fleet.addresses("server")
+        for address, source in zip(addresses, ("10.97.0.1", "fd00:97::1")):
+            for kind in ("tcp", "udp"):
+                port = server.serve(kind, address)
+                name = f"{kind} {address}"
+                self.assertEqual(web.open(name, kind, source), "ok", name)
+                self.assertEqual(web.connect(name, address, port), "ok", name)
+                self.assertEqual(web.send_text(name, "ping"), "ok", name)
+                self.assertEqual(web.receive(name), {"text": "ping"}, name)
+
     def test_unreachable_is_told_at_once(self):
         """Errors about flows that policy allows pass, and end them at once."""
         self.client.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "@world"\n')

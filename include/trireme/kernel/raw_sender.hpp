@@ -18,7 +18,8 @@ class RawSender {
   [[nodiscard]] static Result<RawSender> open(std::uint32_t priority);
   /// The priority of what is sent from here on; not while another thread sends.
   [[nodiscard]] Status set_priority(std::uint32_t priority);
-  /// Sends `packet` through `device` (ifindex; 0: as routes say), routed by `mark` as well. Never
+  /// Sends `packet` through `device` (ifindex; 0: as routes say), routed by `mark` and by the
+  /// packet's source as well. Never
   /// blocks; safe from several threads.
   [[nodiscard]] Status send(std::span<const std::uint8_t> packet,
                             const policy::Address& destination, std::uint32_t device,
