@@ -74,6 +74,7 @@ void PolicyReader::read_defaults(TableReader& top) {
                             policy_.baseline);
   section->choice<Refuse>("refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}},
                           policy_.refuse);
+  policy_.tell_peers = section->boolean("tell_peers").value_or(true);
   section->finish();
 }
 

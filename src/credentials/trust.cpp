@@ -49,7 +49,7 @@ Key pair_key(const Key& secret, const Digest& client, const Digest& server) {
 std::size_t room_for_labels(const Trust& trust) {
   const std::size_t local = trust.credential(CredentialType::local).size();
   const std::size_t offered = trust.offered() ? trust.credential(*trust.offered()).size() : 0;
-  const std::size_t taken = wire::reply_size(std::max(local, offered), 0);
+  const std::size_t taken = wire::reply_size(std::max(local, offered), wire::kReplyStart);
   return taken < wire::kMaxToken ? wire::kMaxToken - taken : 0;
 }
 

@@ -253,7 +253,7 @@ const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
 }
 
 void TrustLoader::check_size(const File& file, std::size_t size) {
-  constexpr std::size_t kLimit = wire::kMaxToken - wire::reply_size(0, 0);
+  constexpr std::size_t kLimit = wire::kMaxToken - wire::reply_size(0, wire::kReplyStart);
   const std::size_t labels =  // each has a mark in a token
       material_.host_labels.encode().size() + material_.host_labels.items().size();
   if (size + std::max(labels, kRoomForLabels) > kLimit) {

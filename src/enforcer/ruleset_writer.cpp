@@ -1,5 +1,7 @@
 #include "ruleset_writer.hpp"
 
+#include "trireme/wire/token.hpp"
+
 namespace trireme::enforcer {
 
 using kernel::NftBytes;
@@ -17,6 +19,14 @@ void Writer::most(const std::string& chain) {
 }
 
 void Writer::riders(const std::string& chain) {
+  if (chain == "input") {
+    NftRule says_why = protocol(IPPROTO_TCP);  // REFUSAL, which the verifier takes off the reset
+    flow_has(tcp_flags(says_why, kRst).not_equal(0, NftBytes::u8(0)), kToken)
+        .payload(NFT_PAYLOAD_INNER_HEADER, 0, wire::kMagic.size(), 0)
+        .equal(0, NftBytes().add_raw(wire::kMagic))
+        .go_to("ask");
+    rule(chain, std::move(says_why));
+  }
   NftRule reset = protocol(IPPROTO_TCP);  // carries no data, and tells a refused client at once
   tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept();
   rule(chain, std::move(reset));

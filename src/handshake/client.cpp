@@ -214,6 +214,23 @@ Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
   return answer;
 }
 
+/// A reset passes, whoever sent it. Where it says why, and is the server's, that is reported.
+Answer Engine::State::take_refusal(const Packet& packet) {
+  Handshake* handshake = table.find(packet.key(Role::client), packet.now.monotonic);
+  const auto token = wire::read_token(wire::Message::refusal, packet.segment.payload());
+  if (handshake != nullptr && handshake->phase == Phase::asked && token &&
+      packet.segment.is_whole() && packet.segment.acknowledgement() == handshake->sequence + 1) {
+    if (auto why = check_refusal(*handshake, *token, around_, packet.now)) {
+      Event told = event(packet, Role::client, handshake);
+      told.detail = std::move(*why);
+      rulings_.refuse(std::move(told), Reason::denied_by_peer);
+      table.enter(*handshake, Phase::refused, packet.now.monotonic);
+    }
+  }
+  return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
+                                               : accept(Ruling::pass);
+}
+
 Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason) {
   return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
 }

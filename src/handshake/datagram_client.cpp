@@ -376,9 +376,35 @@ Answer Datagrams::take_ready(const Packet& packet) {
 }
 
 /// REPLY holds, but policy or credentials do not allow the flow.
+Answer Datagrams::take_refusal(const Packet& packet) {
+  DatagramExchange* exchange = find_asking(packet);
+  const auto token = wire::read_datagram_token(wire::Message::refusal, packet.datagram.payload());
+  if (exchange == nullptr || exchange->stage != Stage::asking || exchange->is_closing) {
+    return drop(exchange == nullptr ? Reason::unknown_handshake : Reason::none);
+  }
+  auto why = token && packet.datagram.is_whole()
+                 ? check_refusal(*exchange, *token, around_, packet.now)
+                 : std::nullopt;
+  if (!why) {
+    rulings_.forged(*exchange, Reason::forged_reply);
+    return drop(Reason::forged_reply);
+  }
+  Event told = event(exchange->key, exchange);
+  told.detail = std::move(*why);
+  rulings_.refuse(std::move(told), Reason::denied_by_peer);
+  settle_client(packet, *exchange);
+  return drop(Reason::none);
+}
+
 Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange,
                                 const Judgement& judgement) {
   rulings_.refuse(exchange, judgement);
+  settle_client(packet, exchange);
+  return drop(Reason::none);
+}
+
+/// What waited, after a refusal that is reported.
+void Datagrams::settle_client(const Packet& packet, DatagramExchange& exchange) {
   if (rulings_.audits()) {
     table_.settle(exchange, Stage::open, packet.now.monotonic);
     release(exchange, static_cast<std::uint32_t>(Ruling::audit));
@@ -386,7 +412,6 @@ Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange
     settle_refused(exchange, packet.now);
     exchange.failures = 0;
   }
-  return drop(Reason::none);
 }
 
 }  // namespace trireme::handshake

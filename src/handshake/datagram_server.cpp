@@ -76,7 +76,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   }
   if (claim.remote == nullptr) {
     told.detail = std::move(claim.detail);
-    return refuse(packet, claim.refusal, std::move(told));
+    return refuse_hello(packet, token, claim.peer.get(), claim.refusal, std::move(told));
   }
   const bool is_closing = (token.flags & wire::kClosing) != 0;
   const policy::Decision decision =
@@ -84,7 +84,7 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
-    return refuse(packet, Reason::policy, std::move(told));
+    return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(told));
   }
   DatagramExchange& exchange = make(packet, Role::server);
   exchange.is_closing = is_closing;
@@ -97,12 +97,41 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   return reply(packet, exchange);
 }
 
+/// As reply(), with REFUSAL in REPLY's place; without it rules refuse HELLO.
+Answer Datagrams::refuse_hello(const Packet& packet, const Token& hello,
+                               const credentials::Peer* peer, Reason reason, Event&& told) {
+  const policy::Number local = told.local;
+  Answer answer = refuse(packet, reason, std::move(told));
+  RefusalRoom room;
+  const auto refusal = peer != nullptr && rulings_.tells_peers()
+                           ? make_refusal(hello, *peer, reason, room, around_)
+                           : std::nullopt;
+  const std::size_t size = refusal ? wire::write_datagram_token(*refusal, data_) : 0;
+  if (size == 0 || size > packet.datagram.payload_size()) {
+    return answer;
+  }
+  wire::write_sink(packet.datagram, changed_);
+  answering_ = {packet.key(Role::server), packet.facts.priority, {}};
+  const wire::Ends& ends = packet.ends;
+  answering_.refusal = {
+      .point = packet.facts.point,
+      .ends = {ends.destination, ends.source, ends.destination_port, ends.source_port},
+      .data = std::span(data_).first(size),
+      .priority = kControlPriority | local,
+      .device = is_on_link(ends.source) ? packet.facts.in_device : 0,
+      .flow_label = packet.datagram.flow_label()};
+  answer = accept(Ruling::pass);
+  answer.changed = &changed_;
+  answer.replies = true;
+  return answer;
+}
+
 /// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began;
 /// REPLY is made and sent behind it.
 Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
-  const std::size_t size =
-      wire::reply_size(exchange.trust->answer(*exchange.peer).bytes.size(), labels);
+  const std::size_t size = wire::reply_size(exchange.trust->answer(*exchange.peer).bytes.size(),
+                                            wire::kReplyStart + labels);
   if (size > wire::kMaxControl || size > packet.datagram.payload_size()) {
     Event told = event(exchange.key, &exchange);
     told.detail = size > wire::kMaxControl ? "with " + std::to_string(labels) + " bytes of labels"
@@ -113,7 +142,7 @@ Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
                   std::move(told));
   }
   wire::write_sink(packet.datagram, changed_);
-  answering_ = {exchange.key, packet.facts.priority};
+  answering_ = {exchange.key, packet.facts.priority, {}};
   Answer answer = accept(Ruling::pass);
   answer.changed = &changed_;
   answer.replies = true;
@@ -121,6 +150,10 @@ Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
 }
 
 void Datagrams::send_reply() {
+  if (!answering_.refusal.data.empty()) {
+    port->send(answering_.refusal);
+    return;
+  }
   DatagramExchange* exchange = table_.find(answering_.key);
   if (exchange == nullptr ||
       (!exchange->is_prepared &&

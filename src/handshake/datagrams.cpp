@@ -109,6 +109,8 @@ Answer Datagrams::take_control(const Packet& packet) {
       return take_proof(packet);
     case wire::Message::ready:
       return take_ready(packet);
+    case wire::Message::refusal:
+      return take_refusal(packet);
   }
   return drop(Reason::malformed_token);
 }

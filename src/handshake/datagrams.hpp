@@ -108,15 +108,19 @@ class Datagrams {
   Answer take_reply(const Packet& packet);
   Answer accept_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
   void prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
+  Answer take_refusal(const Packet& packet);
   Answer take_ready(const Packet& packet);
   Answer refuse_client(const Packet& packet, DatagramExchange& exchange,
                        const Judgement& judgement);
+  void settle_client(const Packet& packet, DatagramExchange& exchange);
   void settle_refused(DatagramExchange& exchange, const Now& now);
 
   // datagram_server.cpp
   Answer take_hello(const Packet& packet);
   Answer judge_hello(const Packet& packet, const wire::Token& token,
                      std::shared_ptr<const LocalIdentity> local);
+  Answer refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,
+                      Reason reason, Event&& told);
   Answer reply(const Packet& packet, DatagramExchange& exchange);
   Answer take_proof(const Packet& packet);
   Answer accept_proof(const Packet& packet, DatagramExchange& exchange);
@@ -136,6 +140,7 @@ class Datagrams {
   struct Answering {
     FlowKey key;
     std::uint32_t priority = 0;
+    ControlDatagram refusal;  // without data: REPLY is to be sent
   };
   Answering answering_;  // whose HELLO is at hand
 };

@@ -51,6 +51,7 @@ class Engine::State {
   Answer take_no_reply(const Packet& packet, Handshake& handshake);
   Answer accept_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
   Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
+  Answer take_refusal(const Packet& packet);  // a reset with data comes
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
 
@@ -59,6 +60,8 @@ class Engine::State {
   Answer take_hello_again(const Packet& packet);
   Answer judge_hello(const Packet& packet, const wire::Token& token,
                      std::shared_ptr<const LocalIdentity> local);
+  Answer refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,
+                      Reason reason, Event&& told);
   Answer reply(const Packet& packet);  // a SYN-ACK leaves
 
   // segments.cpp

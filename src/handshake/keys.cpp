@@ -43,6 +43,10 @@ Key PairKeys::reply_key(const Digest& hello, const Nonce& server_nonce) {
   return key_({text("trireme v2 reply"), hello, server_nonce});
 }
 
+Key PairKeys::refusal_key(const Digest& hello, const Nonce& server_nonce) {
+  return key_({text("trireme v2 refusal"), hello, server_nonce});
+}
+
 namespace {
 
 Tag first_of(const Digest& whole) {

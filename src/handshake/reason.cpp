@@ -12,6 +12,7 @@ constexpr std::array<Words, kReasons> kWords = {{
     {"none", ""},
     {"policy", "policy refuses it"},
     {"no_proof", "the peer offered no proof of labels"},
+    {"denied_by_peer", ""},
     {"no_answer",
      "the peer did not answer the handshake: it refuses, has no trireme, or the way there loses "
      "it"},

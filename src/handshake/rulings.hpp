@@ -34,6 +34,11 @@ class Rulings {
   [[nodiscard]] const policy::Policy& policy() const { return judge_.policy(); }
   [[nodiscard]] bool audits() const { return policy().mode == policy::Mode::audit; }
 
+  /// Whether a peer with a verified credential may know why it is refused.
+  [[nodiscard]] bool tells_peers() const {
+    return policy().tell_peers && policy().refuse == policy::Refuse::reject && !audits();
+  }
+
   /// Whether its workload still has the labels that it began with.
   [[nodiscard]] bool is_here(const Conversation& conversation) const;
   /// What policy says of a server's workload and who claims to be its client.

@@ -24,6 +24,9 @@ OwnSegment Engine::State::own_segment(const Handshake& handshake) {
 
 /// Data, acknowledgements and PROOF that come on a flow without authorisation.
 Answer Engine::State::segment_in(const Packet& packet) {
+  if ((packet.segment.flags() & wire::TcpFlag::kRst) != 0) {
+    return take_refusal(packet);
+  }
   Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
     handshake = table.find(packet.key(Role::client), packet.now.monotonic);

@@ -111,14 +111,14 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
   }
   if (claim.remote == nullptr) {
     told.detail = std::move(claim.detail);
-    return refuse(packet, claim.refusal, std::move(told));
+    return refuse_hello(packet, token, claim.peer.get(), claim.refusal, std::move(told));
   }
   const policy::Decision decision =
       rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
     told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(told, decision);
-    return refuse(packet, Reason::policy, std::move(told));
+    return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(told));
   }
   if (!wire::strip(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
@@ -128,6 +128,26 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
   handshake.sequence = packet.segment.sequence();
   accept_hello(handshake, token, claim, std::move(local), around_);
   return accept_changed(Ruling::pass);
+}
+
+/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN.
+Answer Engine::State::refuse_hello(const Packet& packet, const Token& hello,
+                                   const credentials::Peer* peer, Reason reason, Event&& told) {
+  Answer answer = refuse(packet, reason, std::move(told));
+  RefusalRoom room;
+  const auto refusal = peer != nullptr && rulings_.tells_peers()
+                           ? make_refusal(hello, *peer, reason, room, around_)
+                           : std::nullopt;
+  const std::size_t size = refusal ? wire::write_token(*refusal, token_) : 0;
+  if (size != 0) {
+    const wire::Ends& ends = packet.ends;
+    OwnSegment own;
+    own.segment.ends = {ends.destination, ends.source, ends.destination_port, ends.source_port};
+    own.segment.acknowledgement = packet.segment.sequence() + 1;
+    own.refusal = std::span(token_).first(size);
+    answer.own = own;
+  }
+  return answer;
 }
 
 Answer Engine::State::reply(const Packet& packet) {
@@ -150,8 +170,8 @@ Answer Engine::State::reply(const Packet& packet) {
     return drop(Reason::trust_failed);
   }
   const std::size_t labels = handshake->local->encoded.size();
-  const std::size_t needed =
-      wire::reply_size(handshake->trust->answer(*handshake->peer).bytes.size(), labels);
+  const std::size_t needed = wire::reply_size(
+      handshake->trust->answer(*handshake->peer).bytes.size(), wire::kReplyStart + labels);
   const std::size_t room = wire::token_room(packet.segment);
   const bool fits = needed <= room;
   if (!fits || packet.segment.is_signed()) {

@@ -196,6 +196,69 @@ wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
           .tag = tag};
 }
 
+namespace {
+
+/// What peers may know, as REFUSAL has it.
+enum class Code : std::uint8_t { policy = 1, labels = 2 };
+
+}  // namespace
+
+std::optional<wire::Token> make_refusal(const wire::Token& hello, const credentials::Peer& peer,
+                                        Reason reason, RefusalRoom& room,
+                                        const Surroundings& around) {
+  if ((reason != Reason::policy && reason != Reason::label_constraint) ||
+      !around.random.fill(room.nonce)) {
+    return std::nullopt;
+  }
+  room.text[0] = static_cast<std::uint8_t>(reason == Reason::policy ? Code::policy : Code::labels);
+  Nonce client_nonce{};
+  std::ranges::copy(hello.nonce, client_nonce.begin());
+  const Digest transcript = hello_transcript({hello.type, hello.flags}, client_nonce, peer.hash,
+                                             credentials::sha256({hello.labels}));
+  const auto& trust = around.peers.trust();
+  const credentials::OwnCredential& own = trust->answer(peer);
+  PairKeys& keys = around.peers.server_keys(trust, peer);
+  seal_reply(around.aead, keys.refusal_key(transcript, room.nonce),
+             {{hello.type, hello.flags}, transcript, room.nonce, own.hash}, room.text, room.tag);
+  return wire::Token{.message = wire::Message::refusal,
+                     .type = hello.type,
+                     .flags = hello.flags,
+                     .nonce = room.nonce,
+                     .credential = own.bytes,
+                     .labels = room.text,
+                     .tag = room.tag};
+}
+
+std::optional<std::string> check_refusal(Conversation& conversation, const wire::Token& refusal,
+                                         const Surroundings& around, const Now& now) {
+  std::array<std::uint8_t, 1> text{};
+  if (refusal.type != conversation.type || refusal.labels.size() != text.size()) {
+    return std::nullopt;
+  }
+  const auto peer = around.peers.find(refusal.type, refusal.credential, conversation.key.remote,
+                                      around.budget, now);
+  const auto keys =
+      peer ? around.peers.client_keys(conversation.trust, conversation.type, **peer, now)
+           : tl::unexpected(peer.error());
+  if (!keys) {
+    return std::nullopt;
+  }
+  Nonce nonce{};
+  std::ranges::copy(refusal.nonce, nonce.begin());
+  const ReplyContext context{
+      {refusal.type, refusal.flags}, conversation.hello, nonce, (*peer)->peer->hash};
+  if (!open_reply(around.aead, (*keys)->refusal_key(conversation.hello, nonce), context,
+                  refusal.labels, refusal.tag, text)) {
+    return std::nullopt;
+  }
+  const auto code = static_cast<Code>(text[0]);
+  const std::string why = code == Code::policy   ? "its policy refuses the flow"
+                          : code == Code::labels ? "this host's certificate does not vouch for "
+                                                   "the workload's labels"
+                                                 : "reason " + std::to_string(text[0]);
+  return "denied by peer " + conversation.key.remote.text() + ": " + why;
+}
+
 Reason number_peer(Conversation& conversation, const Surroundings& around, const Now& now) {
   if (conversation.remote->number != 0) {
     return Reason::none;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "binding.hpp"
@@ -72,6 +73,23 @@ void accept_hello(Conversation& conversation, const wire::Token& hello, const Cl
 [[nodiscard]] wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
                                      std::span<std::uint8_t> sealed, Tag& tag,
                                      const Surroundings& around);
+/// Room for what a REFUSAL refers to.
+struct RefusalRoom {
+  Nonce nonce{};
+  std::array<std::uint8_t, 1> text{};
+  Tag tag{};
+};
+/// REFUSAL to HELLO, for nobody but the holder of its credential: why there is no REPLY. None where
+/// `reason` is not for peers, or there is no randomness.
+[[nodiscard]] std::optional<wire::Token> make_refusal(const wire::Token& hello,
+                                                      const credentials::Peer& peer, Reason reason,
+                                                      RefusalRoom& room,
+                                                      const Surroundings& around);
+/// The client's side of it: "denied by peer 10.0.0.2: policy refuses it". None where it does not
+/// hold: anybody could have sent it.
+[[nodiscard]] std::optional<std::string> check_refusal(Conversation& conversation,
+                                                       const wire::Token& refusal,
+                                                       const Surroundings& around, const Now& now);
 /// Gives the identity that PROOF has proved a number.
 [[nodiscard]] Reason number_peer(Conversation& conversation, const Surroundings& around,
                                  const Now& now);

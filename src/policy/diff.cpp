@@ -227,6 +227,10 @@ PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> pr
     result.settings.push_back(
         fmt::format("refuse: {} -> {}", refuse_word(before.refuse), refuse_word(after.refuse)));
   }
+  if (before.tell_peers != after.tell_peers) {
+    result.settings.push_back(
+        fmt::format("tell_peers: {} -> {}", before.tell_peers, after.tell_peers));
+  }
   result.rules = differing_rules(before, after);
   result.access = Differing(before, after, std::move(present)).run();
   const NameIndex old_names(before);

@@ -47,7 +47,9 @@ void Verifier::Worker::send(handshake::PointId id, const handshake::OwnSegment& 
     }
     segment.ends = *ends;
   }
-  if (own.proof) {
+  if (!own.refusal.empty()) {
+    wire::write_refusal(segment, own.refusal, own_);
+  } else if (own.proof) {
     wire::write_proof(segment, *own.proof, own_);
   } else {
     wire::write_syn_ack(segment, own_);

@@ -148,6 +148,13 @@ void write_syn_ack(const OwnSegment& own, PacketBuffer& out) {
   write_own(own, kSyn | kAck, std::span(options).first(size), out);
 }
 
+void write_refusal(const OwnSegment& own, std::span<const std::uint8_t> data, PacketBuffer& out) {
+  write_own(own, kRst | kAck, {}, out);
+  const std::size_t tcp = out.size - kTcpHeader;
+  append(out, data);
+  finish(out, tcp, kTcp);
+}
+
 void write_reset(const Segment& segment, PacketBuffer& out) {
   write_bare({segment.ends(), segment.sequence(), segment.acknowledgement(), kRst | kAck, 0,
               segment.traffic_class(), segment.flow_label()},

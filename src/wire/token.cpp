@@ -28,7 +28,7 @@ bool is_possible(CredentialType type, std::size_t length) {
 }
 
 std::size_t tag_size(Message message) {
-  return message == Message::reply ? kTagSize : 0;
+  return message == Message::hello ? 0 : kTagSize;
 }
 
 /// Flags of a token in a TCP segment, and of one in a datagram.
@@ -41,7 +41,8 @@ bool are_for_datagrams(std::uint8_t flags) {
 }
 
 bool is_writable(const Token& token) {
-  return (token.message == Message::hello || token.message == Message::reply) &&
+  return (token.message == Message::hello || token.message == Message::reply ||
+          token.message == Message::refusal) &&
          is_possible(token.type, token.credential.size()) && token.labels.size() <= 0xFFFF &&
          token.tag.size() == tag_size(token.message);
 }
@@ -177,7 +178,7 @@ tl::expected<Token, BadToken> read_datagram_token(Message expected,
 std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out) {
   const auto room = out.first(std::min(out.size(), kMaxControl));
   const std::size_t size = are_for_datagrams(token.flags) ? write_whole(token, room) : 0;
-  if (size == 0 || token.message == Message::reply) {
+  if (size == 0 || token.message != Message::hello) {
     return size;
   }
   if (room.size() < kHelloDatagram) {

@@ -19,7 +19,7 @@ bool check_message(wire::Message message, std::span<const std::uint8_t> bytes) {
     return false;
   }
   fuzz::require(token->message == message, "a token is the message that was expected");
-  fuzz::require(token->tag.size() == (message == wire::Message::reply ? wire::kTagSize : 0),
+  fuzz::require(token->tag.size() == (message == wire::Message::hello ? 0 : wire::kTagSize),
                 "REPLY alone has a tag");
   std::vector<std::uint8_t> out(bytes.size());
   fuzz::require(wire::write_token(*token, out) == bytes.size(), "what is read can be written");
@@ -69,9 +69,11 @@ bool check_tag(wire::Message message, std::span<const std::uint8_t> bytes) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const bool hello = check_message(wire::Message::hello, {data, size});
-  const bool reply = check_message(wire::Message::reply, {data, size});
+  const bool reply = check_message(wire::Message::reply, {data, size}) ||
+                     check_message(wire::Message::refusal, {data, size});
   const bool in_datagram = check_datagram(wire::Message::hello, {data, size}) ||
-                           check_datagram(wire::Message::reply, {data, size});
+                           check_datagram(wire::Message::reply, {data, size}) ||
+                           check_datagram(wire::Message::refusal, {data, size});
   const bool tag = check_tag(wire::Message::proof, {data, size}) ||
                    check_tag(wire::Message::ready, {data, size});
   fuzz::require(hello + reply + in_datagram + tag <= 1, "a message is one of them");

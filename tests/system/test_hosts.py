@@ -59,6 +59,46 @@ class HostsCase(PairCase):
         self.assertEqual(told["source"]["labels"], {"app": "other"})
         self.assertEqual(told["verdict"], "deny")
 
+    def test_the_callers_host_hears_who_denied_it_and_why(self):
+        """Whichever way it is refused: by TCP's reset, by a datagram."""
+        server = self.serve("app=web")
+        server.serve("udp", "::", PORT)
+        client = self.client.labelled("app=caller")
+        self.addCleanup(self.server.explicit_reload, "")
+        # The client's own policy allows it, and the server's does not.
+        self.client.explicit_reload('[[allow]]\nfrom = "app=caller"\nto = "app=web"\n')
+        self.addCleanup(self.client.explicit_reload, "")
+
+        def heard():
+            flows = self.client.flows()
+            return [
+                flow
+                for flow in flows
+                if flow.get("cause") == "denied_by_peer"
+                and flow["source"]["labels"] == {"app": "caller"}
+            ]
+
+        for address in (SERVER4, SERVER6):
+            self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
+            self.assertIn(
+                client.exchange("udp", address, PORT), ("EHOSTUNREACH", "EACCES"), address
+            )
+        waiting.until(lambda: len(heard()) == 4, "four flows")
+        self.assertEqual(
+            {flow["reason"] for flow in heard()},
+            {
+                f"denied by peer {address}: its policy refuses the flow"
+                for address in (SERVER4, SERVER6)
+            },
+        )
+        self.assertEqual(server.served("udp", PORT)["bytes"], 0)
+        self.server.explicit_reload("[defaults]\ntell_peers = false\n")
+        again = self.server.labelled("app=web")
+        again.serve("tcp", "::", PORT + 1)
+        self.assertEqual(client.exchange("tcp", SERVER4, PORT + 1), "ECONNREFUSED")
+        self.assertEqual(again.served("tcp", PORT + 1)["bytes"], 0)
+        self.assertEqual(len(heard()), 4, "nothing more is said")
+
     def test_an_unlabelled_client_is_refused(self):
         server = self.serve("app=web")
         client = self.client.plain()
@@ -190,6 +230,7 @@ class Strangers(HostsCase, unittest.TestCase):
         )
 
     test_other_labels_are_refused_at_once = None
+    test_the_callers_host_hears_who_denied_it_and_why = None
     test_a_connection_survives_restarts_of_both_daemons = None
     test_nobody_gets_in_while_the_daemon_is_dead = None
 

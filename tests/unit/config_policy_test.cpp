@@ -65,6 +65,11 @@ TEST(ParsePolicy, ReadsTheExampleOfTheContract) {
   EXPECT_EQ(policy.mode, Mode::enforce);
   EXPECT_EQ(policy.baseline, Baseline::same_labels);
   EXPECT_EQ(policy.refuse, Refuse::reject);
+  EXPECT_TRUE(policy.tell_peers);
+  EXPECT_FALSE(parse_policy("[defaults]\ntell_peers = false\n").policy.tell_peers);
+  EXPECT_THAT(
+      texts(parse_policy("[defaults]\ntell_peers = 'no'\n")),
+      ElementsAre(HasSubstr("policy.toml:2:14: error: 'tell_peers' in [defaults] must be")));
   ASSERT_EQ(policy.networks.size(), 2U);
   EXPECT_EQ(policy.networks[0].cidrs[1].text(), "fd00::53/128");
   EXPECT_THAT(policy.networks[1].names, ElementsAre("deb.example.org", "*.pool.example.org"));

@@ -139,8 +139,10 @@ TEST_F(LoadTrust, TheSameFilesAreTheSameTrust) {
 TEST_F(LoadTrust, LabelsHaveTheRoomThatTheCredentialLeaves) {
   const auto trust = Trust::load(material(), nullptr, now()).value();
   const std::size_t certificate = trust->credential(CredentialType::certificate).size();
-  EXPECT_EQ(wire::reply_size(certificate, room_for_labels(*trust)), wire::kMaxToken);
-  EXPECT_EQ(wire::reply_size(16, room_for_labels(*Trust::local().value())), wire::kMaxToken);
+  EXPECT_EQ(wire::reply_size(certificate, wire::kReplyStart + room_for_labels(*trust)),
+            wire::kMaxToken);
+  EXPECT_EQ(wire::reply_size(16, wire::kReplyStart + room_for_labels(*Trust::local().value())),
+            wire::kMaxToken);
 }
 
 TEST_F(LoadTrust, MustVouchForTheHostsLabels) {
@@ -206,7 +208,7 @@ TEST_F(LoadTrust, LeavesRoomForLabels) {
     return material({.extensions = {san(dns(std::string(name, 'a')))}});
   };
   const std::size_t overhead = sized(200).certificate.content.size() - 200;
-  const auto limit = wire::kMaxToken - wire::reply_size(0, 0);
+  const auto limit = wire::kMaxToken - wire::reply_size(0, wire::kReplyStart);
   // Signatures vary by some bytes.
   EXPECT_THAT(problems(sized(limit - 64 - overhead - 6)), IsEmpty());
   EXPECT_THAT(

@@ -227,7 +227,9 @@ struct End : private Port {
  private:
   static Packet written(const OwnSegment& own) {
     wire::PacketBuffer buffer;
-    if (own.proof) {
+    if (!own.refusal.empty()) {
+      wire::write_refusal(own.segment, own.refusal, buffer);
+    } else if (own.proof) {
       wire::write_proof(own.segment, *own.proof, buffer);
     } else {
       wire::write_syn_ack(own.segment, buffer);

@@ -14,12 +14,12 @@ const Octets kSeal = hex("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 constexpr Nonce kDrawn = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
                           0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
 const Octets kHelloBytes =
-    hex("89 545249 52454d45 01 01 03 80 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
+    hex("89 545249 52454d45 02 01 03 80 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a");
 const Octets kReplyBytes =
-    hex("89 545249 52454d45 01 02 03 81 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
+    hex("89 545249 52454d45 02 02 03 81 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
-const Octets kProofBytes = hex("89 545249 52454d45 01 03 02 80 c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
+const Octets kProofBytes = hex("89 545249 52454d45 02 03 02 80 c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 
 Octets padded(Octets bytes, std::size_t size = kHelloDatagram) {
   bytes.resize(size);

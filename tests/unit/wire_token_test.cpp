@@ -16,10 +16,10 @@ constexpr Nonce kNonce = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
                           0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
 
 const Octets kHello =
-    hex("89 545249 52454d45 01 01 03 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
+    hex("89 545249 52454d45 02 01 03 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a");
 const Octets kReply =
-    hex("89 545249 52454d45 01 02 02 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 000c 0008"
+    hex("89 545249 52454d45 02 02 02 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 000c 0008"
         "0011223344556677 64622d31 6170703d7765620a c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 
 Token hello() {
@@ -72,6 +72,19 @@ TEST(Token, ReadsKnownBytes) {
   EXPECT_EQ(octets(second->credential), kPsk);
   EXPECT_EQ(octets(second->labels), kLabels);
   EXPECT_EQ(octets(second->tag), kTag);
+}
+
+TEST(Token, ARefusalIsLaidOutAsAReply) {
+  Token token = reply();
+  token.message = Message::refusal;
+  const Octets bytes = with(kReply, 9, 5);
+  EXPECT_EQ(written(token), bytes);
+  const auto read = read_token(Message::refusal, bytes);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(octets(read->labels), kLabels);
+  EXPECT_EQ(octets(read->tag), kTag);
+  EXPECT_EQ(why(Message::reply, bytes), BadToken::message);
+  EXPECT_EQ(why(Message::refusal, kReply), BadToken::message);
 }
 
 TEST(Token, RefusesTheOtherMessage) {

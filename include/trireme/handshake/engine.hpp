@@ -64,7 +64,8 @@ struct ControlDatagram {
 struct OwnSegment {
   wire::OwnSegment segment;
   std::optional<wire::Tag> proof;  // nullopt: a SYN-ACK, which gets its REPLY where it leaves
-  std::uint32_t mark = 0;          // as this end's TCP has it
+  std::span<const std::uint8_t> refusal = {};  // not empty: a reset with these data instead
+  std::uint32_t mark = 0;                      // as this end's TCP has it
   std::uint32_t device = 0;
   bool translated = false;  // the destination is another than `segment` says: conntrack knows
 };

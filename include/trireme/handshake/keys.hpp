@@ -32,6 +32,8 @@ class PairKeys {
 
   /// K': seals one REPLY.
   [[nodiscard]] Key reply_key(const Digest& hello, const Nonce& server_nonce);
+  /// The same of one REFUSAL.
+  [[nodiscard]] Key refusal_key(const Digest& hello, const Nonce& server_nonce);
   /// PROOF for the handshake whose T2 this is, of a client at `client`; zeros where the server
   /// wants no address.
   [[nodiscard]] Tag proof(const Digest& transcript, const EndBytes& client);

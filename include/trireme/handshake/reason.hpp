@@ -9,9 +9,10 @@ namespace trireme::handshake {
 enum class Reason : std::uint8_t {
   none,
   // Policy and credentials.
-  policy,        // policy refuses the labels at both ends
-  no_proof,      // the peer answered without a token, and policy does not allow it as one without
-                 // labels
+  policy,          // policy refuses the labels at both ends
+  no_proof,        // the peer answered without a token, and policy does not allow it as one without
+                   // labels
+  denied_by_peer,  // the peer's host refuses it, and says why
   no_answer,     // UDP: the peer did not answer HELLO, and policy does not allow it as one without
                  // labels
   unknown_type,  // credentials::Distrust, one by one

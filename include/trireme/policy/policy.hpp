@@ -87,6 +87,7 @@ struct Policy {
   Mode mode = Mode::enforce;
   Baseline baseline = Baseline::same_labels;
   Refuse refuse = Refuse::reject;
+  bool tell_peers = true;  // peers whose credential was verified hear why they are refused
   std::vector<Network> networks;
   std::vector<Rule> rules;  // allow and deny; the order never matters
   std::vector<PolicyTest> tests;

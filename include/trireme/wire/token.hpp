@@ -35,9 +35,10 @@ using Tag = std::array<std::uint8_t, kTagSize>;
 enum class Message : std::uint8_t {
   hello = 1,
   reply = 2,
-  proof = 3,
-  ready = 4
-};  // the last two: control.hpp
+  proof = 3,  // these two: control.hpp
+  ready = 4,
+  refusal = 5,  // in the place of REPLY: why there is none
+};
 
 /// Which secret the pair key comes from.
 enum class CredentialType : std::uint8_t {
@@ -55,7 +56,7 @@ struct Token {
   std::span<const std::uint8_t, kNonceSize> nonce;
   std::span<const std::uint8_t> credential;
   std::span<const std::uint8_t> labels;  // plain in HELLO, in REPLY all that is sealed
-  std::span<const std::uint8_t> tag;     // REPLY: 16 bytes; HELLO: empty
+  std::span<const std::uint8_t> tag;     // REPLY, REFUSAL: 16 bytes; HELLO: empty
 };
 
 enum class BadToken : std::uint8_t {
@@ -76,8 +77,9 @@ enum class BadToken : std::uint8_t {
 [[nodiscard]] constexpr std::size_t hello_size(std::size_t credential, std::size_t labels) {
   return kTokenHeader + credential + labels;
 }
-[[nodiscard]] constexpr std::size_t reply_size(std::size_t credential, std::size_t labels) {
-  return kTokenHeader + credential + kReplyStart + labels + kTagSize;
+/// `sealed`: kReplyStart and the labels.
+[[nodiscard]] constexpr std::size_t reply_size(std::size_t credential, std::size_t sealed) {
+  return kTokenHeader + credential + sealed + kTagSize;
 }
 /// The version that a message names; 0 where it does not begin as one.
 [[nodiscard]] std::uint8_t version_of(std::span<const std::uint8_t> bytes);

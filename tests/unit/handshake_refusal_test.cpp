@@ -1,0 +1,134 @@
+// Why a server's host refuses, sealed for the client that asked, over both carriers.
+#include "handshake_datagram_support.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+constexpr auto kRefusal = static_cast<std::uint8_t>(wire::Message::refusal);
+constexpr const char* kDenied = "denied by peer 10.0.0.2: its policy refuses the flow";
+
+class Refusals : public testing::TestWithParam<bool> {
+ protected:
+  [[nodiscard]] static bool over_udp() { return GetParam(); }
+
+  /// REFUSAL that HELLO gets; empty where it gets none.
+  Packet refusal(Host& client, Host& server) {
+    if (over_udp()) {
+      EXPECT_TRUE(client.leave(datagram(ends_, "query"), kFresh).hold);
+      hello_ = client.port.take();
+      return server.hear_hello(hello_, kFresh).value_or(Packet{});
+    }
+    hello_ = client.out(connection_.syn()).packet;
+    const Outcome heard = server.in(hello_);
+    EXPECT_TRUE(heard.drop || heard.ruling == Ruling::refuse);
+    return heard.syn_ack.value_or(Packet{});
+  }
+  /// Whether the client's application still waits.
+  static void hear(Host& client, const Packet& refusal) {
+    if (over_udp()) {
+      EXPECT_TRUE(client.arrive(refusal, kAnswers).drop) << "no application sees it";
+      return;
+    }
+    const Outcome heard = client.in(refusal);
+    EXPECT_TRUE(heard.passes()) << "a reset passes, whoever sent it";
+    EXPECT_EQ(segment(heard.packet).flags() & wire::kRst, wire::kRst);
+    EXPECT_EQ(segment(heard.packet).payload_size(), 0U);
+  }
+
+  const wire::Ends ends_{address("10.0.0.1"), address("10.0.0.2"), 40'000, 53};
+  const Connection connection_;
+  Packet hello_;
+};
+
+TEST_P(Refusals, SayWhyToWhoeverAsked) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host server{psk_trust("b", kSecret), "app=db"};
+  const Packet said = refusal(client, server);
+  ASSERT_FALSE(said.empty());
+  hear(client, said);
+  ASSERT_EQ(client.last(), Reason::denied_by_peer);
+  EXPECT_EQ(client.events.back().detail, kDenied);
+  EXPECT_EQ(server.last(), Reason::policy) << "as before";
+  if (over_udp()) {
+    ASSERT_FALSE(client.port.verdicts.empty()) << "what waited is refused at once";
+    EXPECT_EQ(client.port.verdicts.back().priority, ruling(Ruling::refuse));
+  }
+}
+
+TEST_P(Refusals, NothingIsSaidWherePolicyDoesNotWant) {
+  for (const auto& change : std::vector<std::function<void(policy::Policy&)>>{
+           [](policy::Policy& policy) { policy.tell_peers = false; },
+           [](policy::Policy& policy) { policy.refuse = policy::Refuse::drop; },
+           [](policy::Policy& policy) { policy.mode = policy::Mode::audit; }}) {
+    Host client{psk_trust("a", kSecret), "app=web"};
+    Host server{psk_trust("b", kSecret), "app=db"};
+    policy::Policy policy;
+    change(policy);
+    server.set_policy(policy);
+    if (!over_udp()) {
+      EXPECT_FALSE(server.in(client.out(connection_.syn()).packet).syn_ack);
+      continue;
+    }
+    const Packet said = refusal(client, server);
+    EXPECT_TRUE(said.empty() ||
+                wire::control_message(parsed(said).payload()) != kRefusal);  // audit mode replies
+  }
+}
+
+TEST_P(Refusals, NothingIsSaidToStrangers) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host server{psk_trust("b", kNextSecret), "app=db"};
+  EXPECT_TRUE(refusal(client, server).empty());
+  EXPECT_EQ(server.last(), Reason::untrusted);
+}
+
+TEST_P(Refusals, AreBelievedFromTheServerAlone) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host server{psk_trust("b", kSecret), "app=db"};
+  const Packet said = refusal(client, server);
+  ASSERT_FALSE(said.empty());
+  const auto start =
+      static_cast<std::size_t>(std::ranges::search(said, wire::kMagic).begin() - said.begin());
+  for (std::size_t bit = start * 8; bit < said.size() * 8; bit += 5) {
+    hear(client, flipped(said, bit));
+    ASSERT_NE(client.last(), Reason::denied_by_peer) << bit;
+  }
+  hear(client, said);
+  EXPECT_EQ(client.last(), Reason::denied_by_peer) << "the server's own still counts";
+}
+
+TEST_P(Refusals, AreForOneHello) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host server{psk_trust("b", kSecret), "app=db"};
+  const Packet first = refusal(client, server);
+  Host again{psk_trust("a", kSecret), "app=web"};
+  const Packet second = refusal(again, server);
+  ASSERT_FALSE(first.empty() || second.empty());
+  hear(again, first);
+  EXPECT_NE(again.last(), Reason::denied_by_peer);
+  hear(again, second);
+  EXPECT_EQ(again.last(), Reason::denied_by_peer);
+}
+
+/// What is sealed in one is no other message.
+TEST_P(Refusals, AreNoReplies) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host server{psk_trust("b", kSecret), "app=db"};
+  Packet said = refusal(client, server);
+  ASSERT_FALSE(said.empty());
+  const auto magic = std::ranges::search(said, wire::kMagic).begin();
+  *(magic + 9) = static_cast<std::uint8_t>(wire::Message::reply);
+  if (over_udp()) {
+    EXPECT_TRUE(client.arrive(said, kAnswers).drop);
+    EXPECT_TRUE(client.port.sent.empty()) << "no PROOF";
+  } else {
+    EXPECT_FALSE(client.in(said).authorises());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Carriers, Refusals, testing::Bool(), [](const auto& carrier) {
+  return carrier.param ? "Datagrams" : "Segments";
+});
+
+}  // namespace
+}  // namespace trireme::handshake
