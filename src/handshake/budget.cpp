@@ -12,6 +12,12 @@ constexpr float kSourceRate = 4;  // a second
 constexpr float kSourceBurst = 16;
 constexpr float kRate = 100;
 constexpr float kBurst = 100;
+// A refusal that is told takes some microseconds, and the same one is reported once in five
+// seconds.
+constexpr float kSourceTells = 4;
+constexpr float kSourceTellsBurst = 16;
+constexpr float kTells = 400;
+constexpr float kTellsBurst = 400;
 
 }  // namespace
 
@@ -46,6 +52,13 @@ bool Budget::may_verify(const policy::Address& source, std::chrono::milliseconds
   Bucket& own = of.verifications;
   return own.take(kSourceRate, kSourceBurst, now, false) && all_.take(kRate, kBurst, now, true) &&
          own.take(kSourceRate, kSourceBurst, now, true);
+}
+
+bool Budget::may_tell(const policy::Address& source, std::chrono::milliseconds now) {
+  Bucket& own = sources_[slot(source)].refusals;
+  return own.take(kSourceTells, kSourceTellsBurst, now, false) &&
+         all_refusals_.take(kTells, kTellsBurst, now, true) &&
+         own.take(kSourceTells, kSourceTellsBurst, now, true);
 }
 
 void Budget::verified(const policy::Address& source) {

@@ -20,6 +20,9 @@ class Budget {
   /// Takes one verification of an unknown credential from the source's allowance and from that of
   /// all strangers.
   [[nodiscard]] bool may_verify(const policy::Address& source, std::chrono::milliseconds now);
+  /// Takes one REFUSAL from the source's allowance and from that of all: sealing and sending it is
+  /// work that whoever knows a secret's name can ask for.
+  [[nodiscard]] bool may_tell(const policy::Address& source, std::chrono::milliseconds now);
   /// A credential from there was good: the source is no stranger, and has an allowance that no
   /// flood of others uses up.
   void verified(const policy::Address& source);
@@ -39,6 +42,7 @@ class Budget {
   struct Source {
     Bucket verifications;
     Bucket known_verifications;
+    Bucket refusals;
     std::uint64_t known = 0;  // the network of the source that was verified last; 0: none
     std::uint32_t open = 0;
   };
@@ -48,6 +52,7 @@ class Budget {
   std::uint32_t share_;
   std::vector<Source> sources_;
   Bucket all_;
+  Bucket all_refusals_;
   std::uint64_t seed_;
 };
 

@@ -103,9 +103,9 @@ Answer Datagrams::refuse_hello(const Packet& packet, const Token& hello,
   const policy::Number local = told.local;
   Answer answer = refuse(packet, reason, std::move(told));
   RefusalRoom room;
-  const auto refusal = peer != nullptr && rulings_.tells_peers()
-                           ? make_refusal(hello, *peer, reason, room, around_)
-                           : std::nullopt;
+  const bool tells = peer != nullptr && rulings_.tells_peers() &&
+                     around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
+  const auto refusal = tells ? make_refusal(hello, *peer, reason, room, around_) : std::nullopt;
   const std::size_t size = refusal ? wire::write_datagram_token(*refusal, data_) : 0;
   if (size == 0 || size > packet.datagram.payload_size()) {
     return answer;

@@ -135,9 +135,9 @@ Answer Engine::State::refuse_hello(const Packet& packet, const Token& hello,
                                    const credentials::Peer* peer, Reason reason, Event&& told) {
   Answer answer = refuse(packet, reason, std::move(told));
   RefusalRoom room;
-  const auto refusal = peer != nullptr && rulings_.tells_peers()
-                           ? make_refusal(hello, *peer, reason, room, around_)
-                           : std::nullopt;
+  const bool tells = peer != nullptr && rulings_.tells_peers() &&
+                     around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
+  const auto refusal = tells ? make_refusal(hello, *peer, reason, room, around_) : std::nullopt;
   const std::size_t size = refusal ? wire::write_token(*refusal, token_) : 0;
   if (size != 0) {
     const wire::Ends& ends = packet.ends;

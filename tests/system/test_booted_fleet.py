@@ -25,7 +25,8 @@ events { worker_connections 256; }
 http { access_log off; client_body_temp_path /tmp; proxy_temp_path /tmp; fastcgi_temp_path /tmp; uwsgi_temp_path /tmp; scgi_temp_path /tmp;
 server { listen 8080; listen [::]:8080 ipv6only=on; location / { return 200 "from nginx"; } } }
 """
-IDENTITY = '[host]\nname = "{}"\npeers = ["10.97.0.0/24", "10.98.0.0/24", "fd00:97::/64", "fd00:98::/64"]\n[trust]\n{}'
+IDENTITY = '[host]\nname = "{}"\npeers = ["10.97.0.0/24", "10.98.0.0/24", "fd00:97::/64", "fd00:98::/64"]\n'
+IDENTITY += fleet.Fleet.TRANSLATED + "[trust]\n{}"
 SECRET = 'psk_file = "/etc/trireme/psk"\n'
 CERTIFICATE = 'certificate = "/etc/trireme/host.pem"\nkey = "/etc/trireme/host.key"\nca = ["/etc/trireme/ca.pem"]\n'
 

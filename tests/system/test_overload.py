@@ -23,7 +23,7 @@ def token(credential, labels):
     """A HELLO of somebody who has no secret."""
     return (
         packets.MAGIC
-        + bytes((1, HELLO, 2, 0))
+        + bytes((2, HELLO, 2, 0))
         + random.randbytes(16)
         + struct.pack("!HH", len(credential), len(labels))
         + credential

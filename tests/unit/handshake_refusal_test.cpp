@@ -75,6 +75,31 @@ TEST_P(Refusals, NothingIsSaidWherePolicyDoesNotWant) {
   }
 }
 
+TEST_P(Refusals, AreSaidToEachSourceAFewTimesASecond) {
+  Host server{psk_trust("b", kSecret), "app=db"};
+  const auto count = [&](const std::string& from, int attempts) {
+    int said = 0;
+    for (int i = 0; i < attempts; i++) {
+      Host client{psk_trust("a", kSecret), "app=web"};
+      const auto port = static_cast<std::uint16_t>(30'000 + i);
+      const wire::Ends ends{address(from), address("10.0.0.2"), port, 53};
+      if (over_udp()) {
+        EXPECT_TRUE(client.leave(datagram(ends, "query"), kFresh).hold);
+        said += server.hear_hello(client.port.take(), kFresh) ? 1 : 0;
+      } else {
+        Connection connection;
+        connection.ends = ends;
+        said += server.in(client.out(connection.syn()).packet).syn_ack ? 1 : 0;
+      }
+    }
+    return said;
+  };
+  EXPECT_EQ(count("10.0.0.1", 40), 16);
+  EXPECT_EQ(count("10.0.0.3", 1), 1) << "others have their own";
+  server.pass(1'000);
+  EXPECT_EQ(count("10.0.0.1", 40), 4);
+}
+
 TEST_P(Refusals, NothingIsSaidToStrangers) {
   Host client{psk_trust("a", kSecret), "app=web"};
   Host server{psk_trust("b", kNextSecret), "app=db"};
