@@ -153,6 +153,16 @@ void write_datagrams_of_host(Writer& writer) {
     rule.immediate(0, NftBytes::u32(kHost | flags)).set_meta(NFT_META_PRIORITY, 0).go_to("ask");
     return rule;
   };
+  // An answer to a flow that NAT on OUTPUT has turned elsewhere: its source is not yet what the
+  // socket is connected to, so that rules do not find the socket, and cannot tell whose it is.
+  NftRule turned = of_flow(kToken);
+  in_direction(turned, kDirections[1])
+      .ct(NFT_CT_STATUS, 0)
+      .mask(0, NftBytes::u32(IPS_DST_NAT))
+      .not_equal(0, NftBytes::u32(0))
+      .drop()
+      .comment("of a connected socket whose flow NAT on OUTPUT has turned elsewhere");
+  writer.rule("in_net_host", std::move(turned));
   // Where nobody listens the kernel says so.
   for (const Direction& direction : kDirections) {
     NftRule out = of_flow(kToken);

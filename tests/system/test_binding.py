@@ -113,6 +113,17 @@ class Binding(fleet.FleetCase):
         self.rules(self.client, TURNS_ELSEWHERE)
         self.assertEqual(self.friend.exchange("tcp", VIRTUAL, PORT), "ok")
 
+    def test_who_is_there_instead_says_nothing_to_a_connected_socket(self):
+        """Before NAT on OUTPUT is undone rules do not find it."""
+        self.rules(self.client, TURNS_ELSEWHERE.replace(SERVER, RELAY))
+        stranger = self.relay.plain()
+        port = stranger.serve("udp", RELAY)  # sends back what comes, and first of all HELLO
+        self.assertEqual(self.friend.open("u", "udp", CLIENT), "ok")
+        self.assertEqual(self.friend.connect("u", VIRTUAL, port), "ok")
+        self.friend.send_text("u", "query")
+        waiting.until(lambda: stranger.served("udp", port)["accepted"] > 0, "HELLO arrives")
+        self.assertIn("error", self.friend.receive("u", timeout=0.5))
+
     def test_both_at_once(self):
         self.rules(self.server, PUBLISHES)
         self.rules(self.client, MASQUERADES)
