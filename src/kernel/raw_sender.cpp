@@ -140,8 +140,10 @@ Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Addre
   const Fd& fd = is_v4 ? four_ : six_;
   const auto send = is_v4 ? send4 : send6;
   // A source that is not this host's, of a transparent proxy, is refused: then routes do without.
-  const Status sent = send(fd, packet, destination, device, mark, true);
-  return sent ? sent : send(fd, packet, destination, device, mark, false);
+  // IPv6 takes a device for a mere wish where a source is given, so there the device comes first.
+  const bool by_source = is_v4 || device == 0;
+  const Status sent = send(fd, packet, destination, device, mark, by_source);
+  return sent ? sent : send(fd, packet, destination, device, mark, !by_source);
 }
 
 }  // namespace trireme::kernel
