@@ -153,6 +153,15 @@ void write_datagrams_of_host(Writer& writer) {
     rule.immediate(0, NftBytes::u32(kHost | flags)).set_meta(NFT_META_PRIORITY, 0).go_to("ask");
     return rule;
   };
+  // Where nobody listens the kernel says so.
+  for (const Direction& direction : kDirections) {
+    NftRule out = of_flow(kToken);
+    writer.rule("out_net_host", ask_about_host(std::move(in_direction(out, direction)),
+                                               direction.flag | handshake::kTakenOver));
+    NftRule in = of_flow(kToken);
+    writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)),
+                                              direction.flag | handshake::kTakenOver));
+  }
   // An answer to a flow that NAT on OUTPUT has turned elsewhere: its source is not yet what the
   // socket is connected to, so that rules do not find the socket, and cannot tell whose it is.
   NftRule turned = of_flow(kToken);
@@ -163,15 +172,6 @@ void write_datagrams_of_host(Writer& writer) {
       .drop()
       .comment("of a connected socket whose flow NAT on OUTPUT has turned elsewhere");
   writer.rule("in_net_host", std::move(turned));
-  // Where nobody listens the kernel says so.
-  for (const Direction& direction : kDirections) {
-    NftRule out = of_flow(kToken);
-    writer.rule("out_net_host", ask_about_host(std::move(in_direction(out, direction)),
-                                               direction.flag | handshake::kTakenOver));
-    NftRule in = of_flow(kToken);
-    writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)),
-                                              direction.flag | handshake::kTakenOver));
-  }
   NftRule control = protocol(IPPROTO_UDP);
   writer.rule("in_net_host", std::move(any_socket(begins_with_magic(control)).drop()));
 }

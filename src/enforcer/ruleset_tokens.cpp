@@ -47,6 +47,11 @@ void write_unauthorised(Writer& writer) {
 }
 
 void write_queues(Writer& writer) {
+  NftRule unchanged;
+  unchanged.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(~handshake::kChanged))
+      .set_meta(NFT_META_PRIORITY, 0);
+  writer.rule("ask", std::move(unchanged));
   NftRule changed;
   changed.ct(NFT_CT_STATUS, 0)
       .mask(0, NftBytes::u32(IPS_SRC_NAT | IPS_DST_NAT))

@@ -75,8 +75,8 @@ void expect_proof(Conversation& conversation, PairKeys& keys, const Digest& tran
 }
 
 bool proves(const Conversation& conversation, Bytes proof) {
-  return credentials::equal(proof, conversation.proof) ||
-         credentials::equal(proof, conversation.other_proof);
+  return conversation.is_prepared && (credentials::equal(proof, conversation.proof) ||
+                                      credentials::equal(proof, conversation.other_proof));
 }
 
 bool is_asked(const Conversation& conversation, Bytes text, const Translation& flow,

@@ -165,8 +165,10 @@ Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) 
 
 Answer Engine::State::accept_reply(const Packet& packet, Handshake& handshake, const Token& token) {
   const auto text = std::span(text_).first(token.labels.size());
-  const ServerClaim claim =
-      check_reply(handshake, token, text, translation(packet, handshake.key), around_, packet.now);
+  ServerClaim claim = check_reply(handshake, token, text, around_, packet.now);
+  if (claim.refusal == Reason::none) {
+    bind_reply(claim, handshake, token, text, translation(packet, handshake.key), around_);
+  }
   if (claim.refusal == Reason::busy) {
     return drop(Reason::busy);
   }
@@ -220,7 +222,11 @@ Answer Engine::State::take_refusal(const Packet& packet) {
   const auto token = wire::read_token(wire::Message::refusal, packet.segment.payload());
   if (handshake != nullptr && handshake->phase == Phase::asked && token &&
       packet.segment.is_whole() && packet.segment.acknowledgement() == handshake->sequence + 1) {
-    if (auto why = check_refusal(*handshake, *token, around_, packet.now)) {
+    std::array<std::uint8_t, wire::kReplyStart> text{};
+    const bool holds = open_refusal(*handshake, *token, text, around_, packet.now);
+    auto why = holds ? why_refused(*handshake, text, translation(packet, handshake->key), around_)
+                     : std::nullopt;
+    if (why) {
       Event told = event(packet, Role::client, handshake);
       told.detail = std::move(*why);
       rulings_.refuse(std::move(told), Reason::denied_by_peer);

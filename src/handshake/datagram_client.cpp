@@ -298,9 +298,11 @@ Answer Datagrams::take_reply(const Packet& packet) {
 Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
                                const Token& token) {
   const auto text = std::span(text_).first(token.labels.size());
-  const ServerClaim claim = check_reply(
-      exchange, token, text, translation(port, kUdp, exchange.key, packet.facts.priority), around_,
-      packet.now);
+  ServerClaim claim = check_reply(exchange, token, text, around_, packet.now);
+  if (claim.refusal == Reason::none) {
+    bind_reply(claim, exchange, token, text,
+               translation(port, kUdp, exchange.key, packet.facts.priority), around_);
+  }
   if (claim.refusal != Reason::none) {
     if (claim.refusal != Reason::busy) {
       rulings_.forged(exchange, claim.refusal, claim.detail);
@@ -382,9 +384,13 @@ Answer Datagrams::take_refusal(const Packet& packet) {
   if (exchange == nullptr || exchange->stage != Stage::asking || exchange->is_closing) {
     return drop(exchange == nullptr ? Reason::unknown_handshake : Reason::none);
   }
-  auto why = token && packet.datagram.is_whole()
-                 ? check_refusal(*exchange, *token, around_, packet.now)
-                 : std::nullopt;
+  std::array<std::uint8_t, wire::kReplyStart> text{};
+  const bool holds = token && packet.datagram.is_whole() &&
+                     open_refusal(*exchange, *token, text, around_, packet.now);
+  auto why =
+      holds ? why_refused(*exchange, text,
+                          translation(port, kUdp, exchange->key, packet.facts.priority), around_)
+            : std::nullopt;
   if (!why) {
     rulings_.forged(*exchange, Reason::forged_reply);
     return drop(Reason::forged_reply);

@@ -13,12 +13,6 @@ namespace {
 /// How long a handshake under way keeps its ports from another HELLO.
 constexpr Milliseconds kUndisturbed{1'000};
 
-/// fe80::/10: where that is, the device tells.
-bool is_on_link(const policy::Address& address) {
-  return address.family == policy::Address::Family::v6 && address.bytes[0] == 0xfe &&
-         (address.bytes[1] & 0xc0U) == 0x80;
-}
-
 }  // namespace
 
 Answer Datagrams::take_hello(const Packet& packet) {
@@ -97,21 +91,27 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   return reply(packet, exchange);
 }
 
-/// As reply(), with REFUSAL in REPLY's place; without it rules refuse HELLO.
+/// As reply(), with REFUSAL in REPLY's place; without it rules refuse HELLO. Nothing of it stays in
+/// conntrack, and of another's flow nothing is touched.
 Answer Datagrams::refuse_hello(const Packet& packet, const Token& hello,
                                const credentials::Peer* peer, Reason reason, Event&& told) {
   const policy::Number local = told.local;
   Answer answer = refuse(packet, reason, std::move(told));
-  RefusalRoom room;
-  const bool tells = peer != nullptr && rulings_.tells_peers() &&
+  const FlowKey key = packet.key(Role::server);
+  const bool tells = peer != nullptr && rulings_.tells_peers() && packet.is(kFresh) &&
+                     !packet.is(kTakenOver) && !packet.is(kChanged) &&
                      around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
-  const auto refusal = tells ? make_refusal(hello, *peer, reason, room, around_) : std::nullopt;
+  RefusalRoom room;
+  const auto refusal =
+      tells ? make_refusal(hello, *peer, reason,
+                           translation(port, kUdp, key, packet.facts.priority), room, around_)
+            : std::nullopt;
   const std::size_t size = refusal ? wire::write_datagram_token(*refusal, data_) : 0;
   if (size == 0 || size > packet.datagram.payload_size()) {
     return answer;
   }
   wire::write_sink(packet.datagram, changed_);
-  answering_ = {packet.key(Role::server), packet.facts.priority, {}};
+  answering_ = {key, packet.facts.priority, {}};
   const wire::Ends& ends = packet.ends;
   answering_.refusal = {
       .point = packet.facts.point,
@@ -152,13 +152,18 @@ Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
 void Datagrams::send_reply() {
   if (!answering_.refusal.data.empty()) {
     port->send(answering_.refusal);
+    change(answering_.key, FlowChange::forget);
     return;
   }
   DatagramExchange* exchange = table_.find(answering_.key);
-  if (exchange == nullptr ||
-      (!exchange->is_prepared &&
-       !prepare_reply(*exchange, translation(port, kUdp, exchange->key, answering_.priority),
-                      around_))) {
+  if (exchange == nullptr) {
+    return;
+  }
+  if (!exchange->is_prepared &&
+      !prepare_reply(*exchange, translation(port, kUdp, exchange->key, answering_.priority),
+                     around_)) {
+    drop_held(*exchange);
+    table_.remove(*exchange);
     return;
   }
   const std::size_t text = wire::kReplyStart + exchange->local->encoded.size();

@@ -27,4 +27,10 @@ struct FlowKey {
 };
 [[nodiscard]] std::uint64_t hash(const FlowKey& key, std::uint64_t seed);
 
+/// fe80::/10: where that is, the device tells.
+[[nodiscard]] inline bool is_on_link(const policy::Address& address) {
+  return address.family == policy::Address::Family::v6 && address.bytes[0] == 0xfe &&
+         (address.bytes[1] & 0xc0U) == 0x80;
+}
+
 }  // namespace trireme::handshake

@@ -130,14 +130,20 @@ Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
   return accept_changed(Ruling::pass);
 }
 
-/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN.
+/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN. Where NAT of
+/// this network namespace has a part in the flow conntrack does not know it yet, and nothing would
+/// turn the reset back.
 Answer Engine::State::refuse_hello(const Packet& packet, const Token& hello,
                                    const credentials::Peer* peer, Reason reason, Event&& told) {
   Answer answer = refuse(packet, reason, std::move(told));
-  RefusalRoom room;
   const bool tells = peer != nullptr && rulings_.tells_peers() &&
+                     (packet.facts.priority & kChanged) == 0 &&
                      around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
-  const auto refusal = tells ? make_refusal(hello, *peer, reason, room, around_) : std::nullopt;
+  RefusalRoom room;
+  const auto refusal =
+      tells ? make_refusal(hello, *peer, reason, translation(packet, packet.key(Role::server)),
+                           room, around_)
+            : std::nullopt;
   const std::size_t size = refusal ? wire::write_token(*refusal, token_) : 0;
   if (size != 0) {
     const wire::Ends& ends = packet.ends;
@@ -145,6 +151,7 @@ Answer Engine::State::refuse_hello(const Packet& packet, const Token& hello,
     own.segment.ends = {ends.destination, ends.source, ends.destination_port, ends.source_port};
     own.segment.acknowledgement = packet.segment.sequence() + 1;
     own.refusal = std::span(token_).first(size);
+    own.device = is_on_link(ends.source) ? packet.facts.in_device : 0;
     answer.own = own;
   }
   return answer;

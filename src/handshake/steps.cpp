@@ -70,8 +70,7 @@ wire::Token hello_token(const Conversation& conversation, std::uint8_t flags) {
 }
 
 ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
-                        std::span<std::uint8_t> text, const Translation& flow,
-                        const Surroundings& around, const Now& now) {
+                        std::span<std::uint8_t> text, const Surroundings& around, const Now& now) {
   ServerClaim claim;
   const auto refuse = [&claim](Reason reason) {
     claim.refusal = reason;
@@ -101,18 +100,28 @@ ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
                   context, reply.labels, reply.tag, text)) {
     return refuse(Reason::forged_reply);
   }
-  if (!is_asked(conversation, text, flow, around.translated)) {
-    claim.detail = "it names " + end_text(text.first(wire::kEndSize));
-    return refuse(Reason::other_address);
-  }
-  const Digest transcript = reply_transcript(context, reply.labels, reply.tag);
-  conversation.proof = (*keys)->proof(transcript, client_end(text, flow));
-  if ((reply.flags & wire::kDatagram) != 0) {
-    conversation.ready = (*keys)->ready(transcript);
-  }
   claim.peer = *peer;
+  claim.keys = *keys;
   claim.labels = text.subspan(wire::kReplyStart);
   return claim;
+}
+
+void bind_reply(ServerClaim& claim, Conversation& conversation, const wire::Token& reply,
+                Bytes text, const Translation& flow, const Surroundings& around) {
+  if (!is_asked(conversation, text, flow, around.translated)) {
+    claim.detail = "it names " + end_text(text.first(wire::kEndSize));
+    claim.refusal = Reason::other_address;
+    return;
+  }
+  const ReplyContext context{{reply.type, reply.flags},
+                             conversation.hello,
+                             conversation.server_nonce,
+                             claim.peer->peer->hash};
+  const Digest transcript = reply_transcript(context, reply.labels, reply.tag);
+  conversation.proof = claim.keys->proof(transcript, client_end(text, flow));
+  if ((reply.flags & wire::kDatagram) != 0) {
+    conversation.ready = claim.keys->ready(transcript);
+  }
 }
 
 std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels, IdentityBook& book,
@@ -204,13 +213,16 @@ enum class Code : std::uint8_t { policy = 1, labels = 2 };
 }  // namespace
 
 std::optional<wire::Token> make_refusal(const wire::Token& hello, const credentials::Peer& peer,
-                                        Reason reason, RefusalRoom& room,
+                                        Reason reason, const Translation& flow, RefusalRoom& room,
                                         const Surroundings& around) {
   if ((reason != Reason::policy && reason != Reason::label_constraint) ||
       !around.random.fill(room.nonce)) {
     return std::nullopt;
   }
-  room.text[0] = static_cast<std::uint8_t>(reason == Reason::policy ? Code::policy : Code::labels);
+  std::ranges::copy(end_bytes({flow.before.destination, flow.before.destination_port}),
+                    room.text.begin());
+  room.text[wire::kEndSize] =
+      static_cast<std::uint8_t>(reason == Reason::policy ? Code::policy : Code::labels);
   Nonce client_nonce{};
   std::ranges::copy(hello.nonce, client_nonce.begin());
   const Digest transcript = hello_transcript({hello.type, hello.flags}, client_nonce, peer.hash,
@@ -229,11 +241,11 @@ std::optional<wire::Token> make_refusal(const wire::Token& hello, const credenti
                      .tag = room.tag};
 }
 
-std::optional<std::string> check_refusal(Conversation& conversation, const wire::Token& refusal,
-                                         const Surroundings& around, const Now& now) {
-  std::array<std::uint8_t, 1> text{};
+bool open_refusal(Conversation& conversation, const wire::Token& refusal,
+                  std::span<std::uint8_t, wire::kReplyStart> text, const Surroundings& around,
+                  const Now& now) {
   if (refusal.type != conversation.type || refusal.labels.size() != text.size()) {
-    return std::nullopt;
+    return false;
   }
   const auto peer = around.peers.find(refusal.type, refusal.credential, conversation.key.remote,
                                       around.budget, now);
@@ -241,21 +253,26 @@ std::optional<std::string> check_refusal(Conversation& conversation, const wire:
       peer ? around.peers.client_keys(conversation.trust, conversation.type, **peer, now)
            : tl::unexpected(peer.error());
   if (!keys) {
-    return std::nullopt;
+    return false;
   }
   Nonce nonce{};
   std::ranges::copy(refusal.nonce, nonce.begin());
   const ReplyContext context{
       {refusal.type, refusal.flags}, conversation.hello, nonce, (*peer)->peer->hash};
-  if (!open_reply(around.aead, (*keys)->refusal_key(conversation.hello, nonce), context,
-                  refusal.labels, refusal.tag, text)) {
+  return open_reply(around.aead, (*keys)->refusal_key(conversation.hello, nonce), context,
+                    refusal.labels, refusal.tag, text);
+}
+
+std::optional<std::string> why_refused(const Conversation& conversation, Bytes text,
+                                       const Translation& flow, const Surroundings& around) {
+  if (!is_asked(conversation, text, flow, around.translated)) {
     return std::nullopt;
   }
-  const auto code = static_cast<Code>(text[0]);
+  const auto code = static_cast<Code>(text[wire::kEndSize]);
   const std::string why = code == Code::policy   ? "its policy refuses the flow"
                           : code == Code::labels ? "this host's certificate does not vouch for "
                                                    "the workload's labels"
-                                                 : "reason " + std::to_string(text[0]);
+                                                 : "reason " + std::to_string(text.back());
   return "denied by peer " + conversation.key.remote.text() + ": " + why;
 }
 

@@ -36,13 +36,18 @@ struct ServerClaim {
   Reason refusal = Reason::none;
   std::string detail;
   KnownPeer* peer = nullptr;  // until the next call
+  PairKeys* keys = nullptr;   // so long too
   Bytes labels;               // within the text
 };
-/// REPLY is sealed with the secret of our credential and the server's. Where nothing is refused the
-/// conversation has its PROOF (and READY, in datagrams). `text`: as long as what the token seals.
+/// REPLY is sealed with the secret of our credential and the server's. `text`: as long as what the
+/// token seals.
 [[nodiscard]] ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
-                                      std::span<std::uint8_t> text, const Translation& flow,
-                                      const Surroundings& around, const Now& now);
+                                      std::span<std::uint8_t> text, const Surroundings& around,
+                                      const Now& now);
+/// Whether a REPLY that holds is about this very flow: else `claim` refuses it. Then the
+/// conversation has its PROOF (and READY, in datagrams).
+void bind_reply(ServerClaim& claim, Conversation& conversation, const wire::Token& reply,
+                Bytes text, const Translation& flow, const Surroundings& around);
 /// Who says so, with a number. Null, and why.
 [[nodiscard]] std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels,
                                                              IdentityBook& book, Reason& reason);
@@ -76,20 +81,24 @@ void accept_hello(Conversation& conversation, const wire::Token& hello, const Cl
 /// Room for what a REFUSAL refers to.
 struct RefusalRoom {
   Nonce nonce{};
-  std::array<std::uint8_t, 1> text{};
+  std::array<std::uint8_t, wire::kReplyStart> text{};
   Tag tag{};
 };
-/// REFUSAL to HELLO, for nobody but the holder of its credential: why there is no REPLY. None where
-/// `reason` is not for peers, or there is no randomness.
+/// REFUSAL to HELLO, for nobody but the holder of its credential: why there is no REPLY, of the
+/// flow that was asked for. None where `reason` is not for peers, or there is no randomness.
 [[nodiscard]] std::optional<wire::Token> make_refusal(const wire::Token& hello,
                                                       const credentials::Peer& peer, Reason reason,
-                                                      RefusalRoom& room,
+                                                      const Translation& flow, RefusalRoom& room,
                                                       const Surroundings& around);
-/// The client's side of it: "denied by peer 10.0.0.2: policy refuses it". None where it does not
-/// hold: anybody could have sent it.
-[[nodiscard]] std::optional<std::string> check_refusal(Conversation& conversation,
-                                                       const wire::Token& refusal,
-                                                       const Surroundings& around, const Now& now);
+/// The client's side of it. False where it does not hold: anybody could have sent it. `text` is as
+/// in RefusalRoom.
+[[nodiscard]] bool open_refusal(Conversation& conversation, const wire::Token& refusal,
+                                std::span<std::uint8_t, wire::kReplyStart> text,
+                                const Surroundings& around, const Now& now);
+/// "denied by peer 10.0.0.2: policy refuses it"; none where it is about another flow.
+[[nodiscard]] std::optional<std::string> why_refused(const Conversation& conversation, Bytes text,
+                                                     const Translation& flow,
+                                                     const Surroundings& around);
 /// Gives the identity that PROOF has proved a number.
 [[nodiscard]] Reason number_peer(Conversation& conversation, const Surroundings& around,
                                  const Now& now);

@@ -156,14 +156,17 @@ handshake::Translation Verifier::Worker::translation(handshake::PointId point,
                                 flow.behind.source_port, flow.behind.destination_port};
   const std::scoped_lock lock(home->shared->mutex);
   if (is_client) {
-    if (home->shared->conntrack.find(protocol, inner, entry).value_or(false) &&
-        entry.original == inner) {
-      flow.behind = reversed(entry.reply);
+    // There the other end may have begun it, where both send datagrams.
+    if (home->shared->conntrack.find(protocol, inner, entry).value_or(false)) {
+      flow.behind = entry.original == inner ? reversed(entry.reply)
+                    : entry.reply == inner  ? reversed(entry.original)
+                                            : flow.behind;
     }
   } else if (const auto answer = answer_to(flow.before);
-             home->shared->conntrack.find(protocol, answer, entry).value_or(false) &&
-             entry.reply == answer) {
-    flow.before = as_sent(entry.original);
+             home->shared->conntrack.find(protocol, answer, entry).value_or(false)) {
+    flow.before = entry.reply == answer      ? as_sent(entry.original)
+                  : entry.original == answer ? as_sent(entry.reply)
+                                             : flow.before;
   }
   return flow;
 }
@@ -205,7 +208,13 @@ std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, st
   };
   const kernel::FlowTuple reply{translated.destination, translated.source,
                                 translated.destination_port, translated.source_port};
-  bool found = shared.conntrack.find(protocol, reply, flow).value_or(false) && is_it(flow);
+  // By either direction: NAT changes one end of most flows.
+  const kernel::FlowTuple original{translated.source, translated.destination,
+                                   translated.source_port, translated.destination_port};
+  bool found = false;
+  for (const kernel::FlowTuple& tuple : {reply, original}) {
+    found = found || (shared.conntrack.find(protocol, tuple, flow).value_or(false) && is_it(flow));
+  }
   if (!found) {
     // Its source is translated as well, after us: only a look at all entries tells.
     std::ignore = shared.conntrack.each([&](const kernel::TrackedFlow& candidate) {

@@ -2,6 +2,7 @@
 // nobody, and NAT of either host is looked through.
 #include <functional>
 
+#include "../../src/handshake/binding.hpp"
 #include "handshake_datagram_support.hpp"
 
 namespace trireme::handshake {
@@ -190,6 +191,16 @@ TEST_P(Binding, ADeclarationIsForItsAddressesAlone) {
 INSTANTIATE_TEST_SUITE_P(Carriers, Binding, testing::Bool(), [](const auto& carrier) {
   return carrier.param ? "Datagrams" : "Segments";
 });
+
+/// Until REPLY is made no PROOF holds, least of all one of zeros.
+TEST(Proofs, OfNothingProveNothing) {
+  Conversation conversation;
+  EXPECT_FALSE(proves(conversation, Tag{}));
+  conversation.is_prepared = true;
+  conversation.proof = conversation.other_proof = {1};
+  EXPECT_TRUE(proves(conversation, Tag{1}));
+  EXPECT_FALSE(proves(conversation, Tag{}));
+}
 
 /// Another version is refused by either end, and named.
 TEST(Versions, AnotherOneIsNamed) {

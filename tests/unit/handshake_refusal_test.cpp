@@ -135,6 +135,50 @@ TEST_P(Refusals, AreForOneHello) {
   EXPECT_EQ(again.last(), Reason::denied_by_peer);
 }
 
+/// Another host of the fleet, which denies the labels, is asked in the client's name.
+TEST_P(Refusals, OfAnotherHostAreNotThisOnes) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host other{psk_trust("b", kSecret), "app=db"};
+  Packet said;
+  const auto readdressed = [](Packet packet, std::size_t at, const char* to) {
+    std::copy_n(address(to).bytes.begin(), 4, packet.begin() + static_cast<std::ptrdiff_t>(at));
+    return packet;
+  };
+  constexpr std::size_t kSource = 12;
+  constexpr std::size_t kDestination = 16;
+  if (over_udp()) {
+    EXPECT_TRUE(client.leave(datagram(ends_, "query"), kFresh).hold);
+    said = other.hear_hello(readdressed(client.port.take(), kDestination, "10.0.0.7"), kFresh)
+               .value_or(Packet{});
+  } else {
+    said = other.in(readdressed(client.out(connection_.syn()).packet, kDestination, "10.0.0.7"))
+               .syn_ack.value_or(Packet{});
+  }
+  ASSERT_FALSE(said.empty());
+  hear(client, readdressed(said, kSource, "10.0.0.2"));
+  EXPECT_NE(client.last(), Reason::denied_by_peer);
+}
+
+/// Of a flow that is not its own, or that NAT of the server's namespace turns, nothing is said.
+TEST_P(Refusals, NothingIsSaidInFlowsOfOthers) {
+  Host client{psk_trust("a", kSecret), "app=web"};
+  Host server{psk_trust("b", kSecret), "app=db"};
+  if (over_udp()) {
+    EXPECT_TRUE(client.leave(datagram(ends_, "query"), kFresh).hold);
+    const Packet hello = client.port.take();
+    for (const std::uint32_t flags : {0U, kFresh | kTakenOver, kFresh | kChanged}) {
+      EXPECT_FALSE(server.arrive(hello, flags).replies) << flags;
+    }
+    EXPECT_TRUE(server.hear_hello(hello, kFresh));
+    ASSERT_FALSE(server.port.changes.empty());
+    EXPECT_EQ(server.port.changes.back().second, FlowChange::forget) << "nothing stays of it";
+    return;
+  }
+  const Packet hello = client.out(connection_.syn()).packet;
+  EXPECT_FALSE(server.in(hello, End::kNumber | kChanged).syn_ack);
+  EXPECT_TRUE(server.in(hello).syn_ack);
+}
+
 /// What is sealed in one is no other message.
 TEST_P(Refusals, AreNoReplies) {
   Host client{psk_trust("a", kSecret), "app=web"};
