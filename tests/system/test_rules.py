@@ -1,5 +1,6 @@
 """What policy.toml says is what the kernel does: ports, entities, networks, deny, drop, audit."""
 
+import os
 import subprocess
 import unittest
 
@@ -387,11 +388,14 @@ class Outside(HostCase):
         first, port = self.group("app=web", "0", "choose")
         second, joined = self.group("app=db", port, "join", prefix=["sh", "-c", enter, "sh"])
         self.assertEqual(joined, port)
-        plain = self.host.plain()
+        # What is remembered is each processor's own: both ask on the same one.
+        pinned = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+        plain = self.host.plain(pinned)
+        outside = self.host.plain(["nsenter", f"--net=/run/netns/{self.neighbour}", *pinned])
         allowed = 0
         for i in range(60):
-            self.outside.open(f"c{i}", "tcp", self.OUTER4)
-            outcome = self.outside.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
+            outside.open(f"c{i}", "tcp", self.OUTER4)
+            outcome = outside.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
             self.assertNotEqual(outcome, "ok")
             plain.open(f"c{i}", "tcp", self.INNER4)
             outcome = plain.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
