@@ -1,5 +1,5 @@
-// Which flow a handshake is about. A token that a neighbour passes on would else speak for whoever
-// made it: REPLY names the server's address and port as its client asked for them, and PROOF the
+// Which flow a handshake is about. A token that a neighbour relays would else speak for its
+// maker: REPLY names the server's address and port as its client asked for them, and PROOF the
 // client's as it left its host. Address translation on either host is looked through; by a third
 // machine it has to be declared ([host] nat).
 #pragma once

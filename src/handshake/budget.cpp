@@ -12,7 +12,7 @@ constexpr float kSourceRate = 4;  // a second
 constexpr float kSourceBurst = 16;
 constexpr float kRate = 100;
 constexpr float kBurst = 100;
-// A refusal that is told takes some microseconds, and the same one is reported once in five
+// Sealing and sending a refusal takes some microseconds, and the same one is reported once in five
 // seconds.
 constexpr float kSourceTells = 4;
 constexpr float kSourceTellsBurst = 16;

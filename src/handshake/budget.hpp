@@ -21,7 +21,7 @@ class Budget {
   /// all strangers.
   [[nodiscard]] bool may_verify(const policy::Address& source, std::chrono::milliseconds now);
   /// Takes one REFUSAL from the source's allowance and from that of all: sealing and sending it is
-  /// work that whoever knows a secret's name can ask for.
+  /// work that any host which knows a secret's name can ask for.
   [[nodiscard]] bool may_tell(const policy::Address& source, std::chrono::milliseconds now);
   /// A credential from there was good: the source is no stranger, and has an allowance that no
   /// flood of others uses up.

@@ -227,9 +227,9 @@ Answer Engine::State::take_refusal(const Packet& packet) {
     auto why = holds ? why_refused(*handshake, text, translation(packet, handshake->key), around_)
                      : std::nullopt;
     if (why) {
-      Event told = event(packet, Role::client, handshake);
-      told.detail = std::move(*why);
-      rulings_.refuse(std::move(told), Reason::denied_by_peer);
+      Event report = event(packet, Role::client, handshake);
+      report.detail = std::move(*why);
+      rulings_.refuse(std::move(report), Reason::denied_by_peer);
       table.enter(*handshake, Phase::refused, packet.now.monotonic);
     }
   }

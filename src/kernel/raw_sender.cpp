@@ -29,8 +29,7 @@ Result<Fd> open_raw_socket(int family, int level, int option, std::uint32_t prio
   return fd;
 }
 
-/// Ancillary data of one message: SO_MARK (it counts for routing since Linux 5.5), and the device
-/// where there is one.
+/// Ancillary data of one message.
 class Ancillary {
  public:
   template <typename T>
@@ -54,10 +53,20 @@ class Ancillary {
   std::size_t size_ = 0;
 };
 
-Status send_message(const Fd& fd, msghdr& message, std::span<const std::uint8_t> packet) {
+/// SO_MARK counts for routing since Linux 5.5; `info` has the device and the source.
+template <typename To, typename Info>
+Status send_message(const Fd& fd, std::span<const std::uint8_t> packet, To to, int level, int type,
+                    const Info& info, std::uint32_t mark) {
+  Ancillary ancillary;
+  ancillary.add(SOL_SOCKET, SO_MARK, mark);
+  ancillary.add(level, type, info);
   iovec part{const_cast<std::uint8_t*>(packet.data()), packet.size()};
+  msghdr message{};
+  message.msg_name = &to;
+  message.msg_namelen = sizeof to;
   message.msg_iov = &part;
   message.msg_iovlen = 1;
+  ancillary.attach(message);
   const ssize_t sent = ::sendmsg(fd.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent >= 0 ? Status{} : fail_errno("cannot send a packet");
 }
@@ -71,19 +80,12 @@ Status send4(const Fd& fd, std::span<const std::uint8_t> packet, const policy::A
   sockaddr_in to{};
   to.sin_family = AF_INET;
   std::memcpy(&to.sin_addr, destination.bytes.data(), sizeof to.sin_addr);
-  Ancillary ancillary;
-  ancillary.add(SOL_SOCKET, SO_MARK, mark);
   in_pktinfo info{};
   info.ipi_ifindex = static_cast<int>(device);
   if (by_source) {
     std::memcpy(&info.ipi_spec_dst, packet.data() + kSourceAt4, sizeof info.ipi_spec_dst);
   }
-  ancillary.add(IPPROTO_IP, IP_PKTINFO, info);
-  msghdr message{};
-  message.msg_name = &to;
-  message.msg_namelen = sizeof to;
-  ancillary.attach(message);
-  return send_message(fd, message, packet);
+  return send_message(fd, packet, to, IPPROTO_IP, IP_PKTINFO, info, mark);
 }
 
 Status send6(const Fd& fd, std::span<const std::uint8_t> packet, const policy::Address& destination,
@@ -91,19 +93,12 @@ Status send6(const Fd& fd, std::span<const std::uint8_t> packet, const policy::A
   sockaddr_in6 to{};
   to.sin6_family = AF_INET6;
   std::memcpy(&to.sin6_addr, destination.bytes.data(), sizeof to.sin6_addr);
-  Ancillary ancillary;
-  ancillary.add(SOL_SOCKET, SO_MARK, mark);
   in6_pktinfo info{};
   info.ipi6_ifindex = device;  // stands for sin6_scope_id too
   if (by_source) {
     std::memcpy(&info.ipi6_addr, packet.data() + kSourceAt6, sizeof info.ipi6_addr);
   }
-  ancillary.add(IPPROTO_IPV6, IPV6_PKTINFO, info);
-  msghdr message{};
-  message.msg_name = &to;
-  message.msg_namelen = sizeof to;
-  ancillary.attach(message);
-  return send_message(fd, message, packet);
+  return send_message(fd, packet, to, IPPROTO_IPV6, IPV6_PKTINFO, info, mark);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // How much of the room for numbers of cgroups each user's commands may hold. A command's number
-// stays in the kernel until the last socket of its cgroup has gone, and whoever has a grant can
+// stays in the kernel until the last socket of its cgroup has gone, and a user with a grant can
 // keep sockets of commands that have ended: without shares one user would take the room that
 // everybody's workloads, and quarantine, need.
 #pragma once

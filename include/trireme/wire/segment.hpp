@@ -152,7 +152,7 @@ struct OwnSegment {
 void write_proof(const OwnSegment& own, std::span<const std::uint8_t, 16> tag, PacketBuffer& out);
 /// The same as a SYN-ACK, without other options: for a client's end that has seen the first one.
 void write_syn_ack(const OwnSegment& own, PacketBuffer& out);
-/// A reset with data, kMaxToken bytes at most, for whoever sent a SYN.
+/// A reset with data, kMaxToken bytes at most, in answer to a SYN.
 void write_refusal(const OwnSegment& own, std::span<const std::uint8_t> data, PacketBuffer& out);
 
 /// A reset in place of `segment`, a SYN-ACK, acceptable to the client that it is for (RFC 9293,
