@@ -358,7 +358,8 @@ class Trials(World):
 
     def drop(self, *ends):
         """One that is not allowed any more: the daemon ends it, where it knows both ends."""
-        if self.daemon_runs and SHUT not in [each.who() for each in ends]:
+        is_known = not any(each.place.is_gone for each in ends)  # the gate knows more of those
+        if self.daemon_runs and is_known and SHUT not in [each.who() for each in ends]:
             for each in ends:
                 waiting.until(
                     lambda each=each: each.holder.attempts.order("states", [each.name]) == [CLOSED],
