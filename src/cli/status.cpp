@@ -66,7 +66,8 @@ void print_policy(const json& policy) {
   const auto generation = policy.value("generation", 0);
   print_field("policy", fmt::format("generation {}, {} rules, loaded {}", generation,
                                     policy.value("rules", 0), policy.value("loaded", "?")));
-  print_field("", policy.value("directory", "?"));
+  print_field("", fmt::format("{}, digest {}", policy.value("directory", "?"),
+                              policy.value("digest", "?").substr(0, 16)));
   if (const json errors = policy.value("errors", json::array()); !errors.empty()) {
     print_field("", fmt::format("the files on disk are not valid; generation {} stays in force:",
                                 generation));

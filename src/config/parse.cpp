@@ -2,6 +2,7 @@
 
 #include "policy_reader.hpp"
 #include "test_runner.hpp"
+#include "trireme/credentials/crypto.hpp"
 
 namespace trireme::config {
 namespace {
@@ -16,6 +17,15 @@ std::vector<Document> parse_documents(const std::vector<Source>& sources, Report
   return documents;
 }
 
+/// Of each file its name, its size in bytes and its content, a line feed behind the first two.
+credentials::Digest digest_of(const std::vector<Source>& sources) {
+  std::string text;
+  for (const Source& source : sources) {
+    text += source.file + "\n" + std::to_string(source.content.size()) + "\n" + source.content;
+  }
+  return credentials::sha256({{reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}});
+}
+
 }  // namespace
 
 Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source>& identity,
@@ -23,6 +33,7 @@ Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source
   Parsed parsed;
   const std::size_t errors = reporter.errors();
   PolicyReader(parsed.policy, reporter).read(parse_documents(policy, reporter));
+  parsed.policy.digest = digest_of(policy);
   if (reporter.errors() == errors) {
     run_tests(parsed.policy, reporter);
   }

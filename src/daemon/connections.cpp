@@ -77,13 +77,24 @@ class Reading {
     const enforcer::Enforcer* enforcer = nullptr;  // knows the names of its addresses
   };
 
-  void take(const kernel::TrackedFlow& flow, const enforcer::Enforcer& enforcer) {
+  /// Conntrack may know a connection that it had forgotten by an answer first. Clients mostly have
+  /// the higher port.
+  static bool is_turned(const kernel::TrackedFlow& flow, const FlowLabel& label) {
+    return (label.flags() & enforcer::kResumed) != 0 &&
+           flow.original.source_port < flow.reply.source_port;
+  }
+
+  void take(kernel::TrackedFlow flow, const enforcer::Enforcer& enforcer) {
     if (flow.ended) {
       return;
     }
     const FlowLabel label{flow.label};
-    const auto source = label.source();
-    const auto destination = label.destination();
+    const bool turned = is_turned(flow, label);
+    const auto source = turned ? label.destination() : label.source();
+    const auto destination = turned ? label.source() : label.destination();
+    if (turned) {
+      std::swap(flow.original, flow.reply);
+    }
     const bool passes = (label.flags() & (enforcer::kAuthorised | enforcer::kAudited)) != 0;
     if ((label.flags() & enforcer::kAudited) != 0 && label.source() == enforcer::kNoNumber &&
         label.destination() == enforcer::kNoNumber) {

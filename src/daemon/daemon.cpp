@@ -40,6 +40,10 @@ const char* crowded_text(handshake::Bounded what) {
       return "datagrams that wait for a handshake";
     case handshake::Bounded::held_segments:
       return "TCP segments that wait for PROOF";
+    case handshake::Bounded::proved_connections:
+      return "proved connections that are remembered after conntrack forgets them";
+    case handshake::Bounded::proved_datagrams:
+      return "proved UDP flows that are remembered after conntrack forgets them";
   }
   return "";
 }
@@ -206,6 +210,9 @@ Status Daemon::open_points() {
                                    std::vector<std::string> names) {
       verifier->named().set(point, address, std::move(names));
     };
+    common_->client_ports = [this](handshake::PointId point) {
+      return tokens_->proved().datagrams.local_ports(point);
+    };
     common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
   }
   auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
@@ -297,6 +304,8 @@ Status Daemon::enforce() {
   if (Status written = points_->start(); !written) {
     return written;
   }
+  proved_ = std::make_unique<ProvedMemory>(tokens_->proved(), options_.runtime_dir);
+  proved_->recall(points_->all(), *registry_, tokens_->identities());
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->open_queues();
   }
@@ -374,6 +383,9 @@ Status Daemon::run() {
   sd_notify(0, "STOPPING=1");
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->finish();
+  }
+  if (Status saved = proved_->save(points_->all()); !saved) {
+    spdlog::error("{}", saved.error().text());
   }
   spdlog::info("ended; table inet {} stays and goes on enforcing what it knew", enforcer::kTable);
   return event_error("the event loop failed", rc);
@@ -485,6 +497,7 @@ std::vector<std::string> Daemon::problems() const {
 std::vector<std::string> Daemon::warnings() const {
   std::vector<std::string> lines = settings_->warnings();
   std::ranges::copy(units_->warnings(), std::back_inserter(lines));
+  std::ranges::move(tokens_->other_policies(), std::back_inserter(lines));
   return lines;
 }
 
@@ -540,7 +553,8 @@ int Daemon::on_second_look(sd_event_source* /*source*/, std::uint64_t /*usec*/, 
 
 /// Identities of peers elsewhere that nobody needs any more, and their numbers.
 void Daemon::prune() {
-  if (const auto in_use = points_->numbers_in_use()) {
+  if (auto in_use = points_->numbers_in_use()) {
+    proved_->add_numbers(*in_use);
     tokens_->identities().prune(*in_use, std::chrono::steady_clock::now());
   }
 }
@@ -572,6 +586,7 @@ int Daemon::on_round(sd_event_source* /*source*/, void* self) {
 
 int Daemon::on_second(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
   auto& daemon = *static_cast<Daemon*>(self);
+  daemon.proved_->look(daemon.points_->all());
   daemon.note_conntrack();
   daemon.note_crowding();
   daemon.note_versions();
@@ -623,6 +638,9 @@ void Daemon::note_versions() {
 /// Where the verifier has no room, whoever takes most of it is named: all others go on.
 void Daemon::note_crowding() {
   for (const Tokens::Crowded& crowded : tokens_->crowded()) {
+    if (crowded.what == handshake::Bounded::proved_datagrams) {
+      continue;  // conntrack remembers most of them
+    }
     problems_.note(
         fmt::format("{} are full", crowded_text(crowded.what)),
         crowded.lately

@@ -17,6 +17,7 @@
 #include "metrics_service.hpp"
 #include "point_watches.hpp"
 #include "problems.hpp"
+#include "proved_memory.hpp"
 #include "self_check.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
@@ -125,6 +126,7 @@ class Daemon {
   std::unique_ptr<kernel::CgroupTree> tree_;
   policy::Numbers numbers_;
   std::unique_ptr<Tokens> tokens_;
+  std::unique_ptr<ProvedMemory> proved_;
   std::unique_ptr<enforcer::Common> common_;
   std::unique_ptr<enforcer::LocalPolicy> local_;
   std::unique_ptr<enforcer::Points> points_;

@@ -64,6 +64,7 @@ json tokens_json(Daemon& daemon) {
           {"nat", texts(identity.nat)},
           {"enforcement_points", daemon.points()},
           {"peer_identities", tokens.identities().size()},
+          {"proved_connections", tokens.proved().connections.size()},
           {"crowded", crowded_json(daemon)}};
 }
 
@@ -138,6 +139,7 @@ json status_json(Daemon& daemon) {
           {"policy",
            {{"directory", settings.directory()},
             {"generation", settings.generation()},
+            {"digest", policy::hex(settings.policy()->digest)},
             {"rules", settings.policy()->rules.size()},
             {"loaded",
              fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
@@ -164,6 +166,7 @@ json policy_json(const Settings& settings) {
   }
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
+          {"digest", policy::hex(settings.policy()->digest)},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
           {"sources", std::move(sources)}};
 }

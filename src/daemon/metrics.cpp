@@ -56,6 +56,8 @@ void policy_in_force(Exposition& page, Daemon& daemon) {
   const Settings& settings = daemon.settings();
   page.gauge("trireme_policy_generation", "Generation of the policy in force.",
              settings.generation());
+  page.gauges("trireme_policy_info", "The policy in force: equal digests are equal policies.");
+  page.sample({{"digest", policy::hex(settings.policy()->digest)}}, std::uint64_t{1});
   page.gauge("trireme_policy_rules", "Rules of the policy in force.",
              settings.policy()->rules.size());
   page.gauge("trireme_policy_loaded_timestamp_seconds", "When the policy in force was loaded.",
@@ -106,7 +108,8 @@ void queues(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics
                sum.packets);
 }
 
-void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
+void handshakes(Exposition& page, const verifier::VerifierStatistics& sum,
+                const handshake::Proved& proved) {
   page.gauge("trireme_handshakes", "Handshakes remembered.", sum.handshakes);
   page.counter("trireme_handshakes_evicted_total", "Handshakes given up for newer ones.",
                sum.evicted);
@@ -117,6 +120,13 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum) {
     page.sample({{"what", handshake::text(static_cast<handshake::Bounded>(i))}},
                 sum.crowding.at(i).given_up);
   }
+  page.sample({{"what", handshake::text(handshake::Bounded::proved_connections)}},
+              proved.connections.crowding().given_up);
+  page.sample({{"what", handshake::text(handshake::Bounded::proved_datagrams)}},
+              proved.datagrams.crowding().given_up);
+  page.gauge("trireme_proved_connections",
+             "Proved TCP connections that are remembered as long as their sockets live.",
+             proved.connections.size());
   page.counter("trireme_hellos_total", "HELLOs sent, repeated ones included.", sum.hellos);
   page.counter("trireme_replies_total", "REPLY messages sent, repeated ones included.",
                sum.replies);
@@ -201,7 +211,7 @@ std::string metrics_text(Daemon& daemon) {
   const verifier::VerifierStatistics sum =
       verifier == nullptr ? verifier::VerifierStatistics{} : verifier->statistics();
   queues(page, daemon, sum);
-  handshakes(page, sum);
+  handshakes(page, sum, daemon.tokens().proved());
   page.gauges("trireme_largest_holder",
               "Who held most when room was last wanted, in the last 30 s, and how much.");
   for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {

@@ -239,8 +239,8 @@ Status Settings::reload() {
   Status done = load();
   (done ? reloads_ : failed_reloads_)++;
   if (done) {
-    spdlog::info("{}: generation {} in force, {} rules", directory_, generation_,
-                 policy_->rules.size());
+    spdlog::info("{}: generation {} in force, {} rules, digest {}", directory_, generation_,
+                 policy_->rules.size(), policy::hex(policy_->digest));
     std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
   } else {
     std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });

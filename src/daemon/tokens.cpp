@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <thread>
 
 #include "trireme/base/log_shares.hpp"
@@ -20,6 +22,8 @@ constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
 constexpr std::uint64_t kSaveRests = 9;
 constexpr std::chrono::seconds kLately(30);
 constexpr std::chrono::minutes kOtherVersion(10);
+/// The verifier repeats what it finds each minute.
+constexpr std::chrono::seconds kOtherPolicy(150);
 constexpr std::size_t kOtherVersions = 8;
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
@@ -66,7 +70,17 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
     const std::string& runtime_dir, policy::Numbers& numbers,
     const std::shared_ptr<const policy::Policy>& policy,
     const std::shared_ptr<const credentials::Trust>& trust) {
-  std::unique_ptr<Tokens> tokens(new Tokens(runtime_dir, numbers));
+  auto random = credentials::Random::open();
+  if (!random) {
+    return tl::unexpected(random.error());
+  }
+  std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
+  if (!random->fill(bytes)) {
+    return fail("the random number generator failed");
+  }
+  std::uint64_t seed = 0;
+  std::memcpy(&seed, bytes.data(), sizeof seed);
+  std::unique_ptr<Tokens> tokens(new Tokens(runtime_dir, numbers, seed));
   tokens->trust_ = trust;
   const auto known = tokens->identities_.load(*trust, std::chrono::system_clock::now());
   if (!known) {
@@ -82,8 +96,8 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
         possible.error().text();
     return tokens;
   }
-  auto verifier =
-      verifier::Verifier::start(std::thread::hardware_concurrency(), tokens->identities_);
+  auto verifier = verifier::Verifier::start(std::thread::hardware_concurrency(),
+                                            tokens->identities_, tokens->proved_);
   if (!verifier) {
     return tl::unexpected(verifier.error());
   }
@@ -168,15 +182,18 @@ std::vector<Tokens::Crowded> Tokens::crowded() const {
   }
   const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now().time_since_epoch());
-  const auto all = verifier_->statistics().crowding;
-  for (std::size_t i = 0; i < all.size(); i++) {
-    const handshake::Crowding& crowding = all.at(i);
+  const auto add = [&](handshake::Bounded what, const handshake::Crowding& crowding) {
     if (crowding.given_up > 0) {
-      list.push_back({static_cast<handshake::Bounded>(i), crowding,
-                      holder_text(crowding.holder.owner, *registry_),
+      list.push_back({what, crowding, holder_text(crowding.holder.owner, *registry_),
                       now < crowding.last + kLately});
     }
+  };
+  const auto all = verifier_->statistics().crowding;
+  for (std::size_t i = 0; i < all.size(); i++) {
+    add(static_cast<handshake::Bounded>(i), all.at(i));
   }
+  add(handshake::Bounded::proved_connections, proved_.connections.crowding());
+  add(handshake::Bounded::proved_datagrams, proved_.datagrams.crowding());
   return list;
 }
 
@@ -207,10 +224,35 @@ std::vector<std::string> Tokens::other_versions() const {
   return list;
 }
 
+void Tokens::note_policy(const handshake::Event& event) {
+  const auto now = std::chrono::steady_clock::now();
+  std::erase_if(other_policies_,
+                [now](const auto& known) { return known.second.seen + kOtherPolicy < now; });
+  const std::string& host = event.remote->peer->name;
+  if (other_policies_.size() < kOtherVersions || other_policies_.contains(host)) {
+    other_policies_[host] = {event.detail, now};
+  }
+}
+
+std::vector<std::string> Tokens::other_policies() const {
+  const auto now = std::chrono::steady_clock::now();
+  std::vector<std::string> list;
+  for (const auto& [host, note] : other_policies_) {
+    if (now < note.seen + kOtherPolicy) {
+      list.push_back(note.text);
+    }
+  }
+  return list;
+}
+
 int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
                       void* self) {
   auto& tokens = *static_cast<Tokens*>(self);
   for (const handshake::Event& event : tokens.verifier_->take_events()) {
+    if (event.is_other_policy) {
+      tokens.note_policy(event);
+      continue;
+    }
     tokens.note_version(event);
     tokens.feed_->take(tokens.flow_of(event));
   }

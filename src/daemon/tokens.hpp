@@ -43,6 +43,7 @@ class Tokens {
   [[nodiscard]] Status check_labels(const policy::LabelSet& labels) const;
 
   [[nodiscard]] verifier::Identities& identities() { return identities_; }
+  [[nodiscard]] handshake::Proved& proved() { return proved_; }
   /// Null where this kernel has no queues.
   [[nodiscard]] verifier::Verifier* verifier() { return verifier_.get(); }
   [[nodiscard]] kernel::QueueMechanism mechanism() const { return mechanism_; }
@@ -60,22 +61,28 @@ class Tokens {
   /// "peer 10.0.0.2 speaks version 1: upgrade it", of [host] peers that were refused for it within
   /// ten minutes; eight at most.
   [[nodiscard]] std::vector<std::string> other_versions() const;
+  /// "peer web-2 (10.0.0.2) has another policy than this host: ...", of peers of the last minutes;
+  /// eight at most.
+  [[nodiscard]] std::vector<std::string> other_policies() const;
 
  private:
-  struct OtherVersion {
+  /// Something about a peer that is true for a while.
+  struct Note {
     std::string text;
     std::chrono::steady_clock::time_point seen;
   };
+  void note_policy(const handshake::Event& event);
   void note_version(const handshake::Event& event);
 
-  Tokens(const std::string& runtime_dir, policy::Numbers& numbers)
-      : identities_(verifier::identities_file(runtime_dir), numbers) {}
+  Tokens(const std::string& runtime_dir, policy::Numbers& numbers, std::uint64_t seed)
+      : identities_(verifier::identities_file(runtime_dir), numbers), proved_(seed) {}
   static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
   static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);
   static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);
   [[nodiscard]] policy::Flow flow_of(const handshake::Event& event) const;
 
   verifier::Identities identities_;
+  handshake::Proved proved_;
   std::shared_ptr<const credentials::Trust> trust_;
   std::unique_ptr<verifier::Verifier> verifier_;
   kernel::QueueMechanism mechanism_ = kernel::QueueMechanism::native;
@@ -83,7 +90,8 @@ class Tokens {
   FlowFeed* feed_ = nullptr;
   const workload::Registry* registry_ = nullptr;
   std::vector<policy::Prefix> peers_;
-  std::map<policy::Address, OtherVersion> other_versions_;
+  std::map<policy::Address, Note> other_versions_;
+  std::map<std::string, Note> other_policies_;  // by the host's name
   sd_event_source* events_ = nullptr;
   sd_event_source* entered_ = nullptr;
   sd_event_source* rested_ = nullptr;

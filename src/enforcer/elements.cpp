@@ -152,6 +152,17 @@ void flush_tables(NftBatch& batch) {
   }
 }
 
+void write_client_ports(NftBatch& batch, const std::vector<std::uint16_t>& ports, bool remove) {
+  std::vector<NftElement> list;
+  list.reserve(ports.size());
+  for (const std::uint16_t port : ports) {
+    const std::array<std::uint8_t, 2> bytes = {static_cast<std::uint8_t>(port >> 8U),
+                                               static_cast<std::uint8_t>(port & 0xffU)};
+    list.push_back({.key = NftBytes().add_raw(bytes)});
+  }
+  write(batch, sets().client_ports, list, remove);
+}
+
 void write_steady(NftBatch& batch) {
   batch.add_elements(sets().steady, std::array{NftElement{.key = NftBytes::u8(NFPROTO_IPV4)},
                                                NftElement{.key = NftBytes::u8(NFPROTO_IPV6)}});

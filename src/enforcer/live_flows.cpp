@@ -93,8 +93,8 @@ bool Enforcer::knows(policy::Number number) const {
 }
 
 /// The evaluator's word on a flow with a peer elsewhere that proved its labels.
-bool Enforcer::agrees(const TrackedFlow& flow, policy::Number source,
-                      policy::Number destination) const {
+bool Enforcer::agrees(policy::Number source, policy::Number destination, std::uint8_t protocol,
+                      std::uint16_t port) const {
   const auto remote = common_.identities.find(labels_.contains(source) ? destination : source);
   const auto local = labels_.find(labels_.contains(source) ? source : destination);
   if (remote == nullptr || local == labels_.end()) {
@@ -109,8 +109,8 @@ bool Enforcer::agrees(const TrackedFlow& flow, policy::Number source,
                                .workload = 0,
                                .address = {}};
   const bool outgoing = local->first == source;
-  return policy::evaluate(*policy_, outgoing ? here : there, outgoing ? there : here, flow.protocol,
-                          flow.reply.source_port)
+  return policy::evaluate(*policy_, outgoing ? here : there, outgoing ? there : here, protocol,
+                          port)
              .verdict != policy::Verdict::deny;
 }
 
@@ -129,7 +129,11 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
     return number >= policy::kFirstNumber && !labels_.contains(number);
   };
   if (is_remote(*source) || is_remote(*destination)) {
-    return agrees(flow, *source, *destination);
+    // Which end began a connection that conntrack had forgotten, the verifier knows: where only one
+    // way is allowed it judges the next segment.
+    return agrees(*source, *destination, flow.protocol, flow.reply.source_port) &&
+           ((label.flags() & kResumed) == 0 ||
+            agrees(*destination, *source, flow.protocol, flow.original.source_port));
   }
   return policy::judge(compiler_.tables(), compiler_.elements(),
                        peer(*source, flow.original.source), peer(*destination, flow.reply.source),

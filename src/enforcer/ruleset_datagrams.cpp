@@ -153,6 +153,12 @@ void write_datagrams_of_host(Writer& writer) {
     rule.immediate(0, NftBytes::u32(kHost | flags)).set_meta(NFT_META_PRIORITY, 0).go_to("ask");
     return rule;
   };
+  // What the verifier let go on as nothing of its flows, below.
+  NftRule control_of_exempt = of_flow(kExempt);
+  writer.rule("in_net_host", std::move(begins_with_magic(control_of_exempt).drop()));
+  for (const char* chain : {"out_net_host", "in_net_host"}) {
+    writer.rule(chain, std::move(of_flow(kExempt).accept()));
+  }
   // Where nobody listens the kernel says so.
   for (const Direction& direction : kDirections) {
     NftRule out = of_flow(kToken);
@@ -161,6 +167,23 @@ void write_datagrams_of_host(Writer& writer) {
     NftRule in = of_flow(kToken);
     writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)),
                                               direction.flag | handshake::kTakenOver));
+  }
+  // The port of a workload's flow that conntrack may have forgotten while the far end has not: the
+  // verifier remembers it, and ends it there first.
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    const bool v4 = nfproto == NFPROTO_IPV4;
+    NftRule forgotten = protocol(IPPROTO_UDP);
+    in_direction(flow_lacks(forgotten, kToken), kDirections[0])
+        .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0)
+        .in(sets().client_ports.name, 0)
+        .meta(NFT_META_NFPROTO, 0)
+        .equal(0, NftBytes::u8(nfproto))
+        .payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0)
+        .in(v4 ? sets().speakers4.name : sets().speakers6.name, 0)
+        .immediate(kWords, FlowLabel::bits(kToken).nft())
+        .set_ct(NFT_CT_LABELS, kWords);
+    writer.rule("out_net_host",
+                ask_about_host(std::move(forgotten), handshake::kFresh | handshake::kTakenOver));
   }
   // An answer to a flow that NAT on OUTPUT has turned elsewhere: its source is not yet what the
   // socket is connected to, so that rules do not find the socket, and cannot tell whose it is.

@@ -122,7 +122,11 @@ void write_output(Writer& writer) {
       writer.rule(at("out_net_reply", level),
                   backward(of_family(nfproto), source, remote_end(nfproto, false, named)));
       writer.rule(chain, forward(of_family(nfproto), source, remote_end(nfproto, false, named)));
+      // Conntrack may have forgotten the connection, and know it by an answer first.
+      writer.rule(chain, perhaps_backward(within_connection_of(nfproto), source,
+                                          remote_end(nfproto, false, named)));
     });
+    writer.ask_about_strays(chain, source, true);
     writer.refusals(chain, source, remote_end(NFPROTO_IPV4, false));
   }
 }

@@ -56,6 +56,12 @@ NftRule segment() {
   return rule;
 }
 
+NftRule within_connection() {
+  NftRule rule = protocol(IPPROTO_TCP);
+  tcp_flags(rule, kSyn).equal(0, NftBytes::u8(0));
+  return rule;
+}
+
 NftRule& flow_has(NftRule& rule, std::uint32_t bits) {
   return rule.ct(NFT_CT_LABELS, 0).mask(0, label_mask(bits)).not_equal(0, FlowLabel{}.nft());
 }
@@ -78,6 +84,12 @@ NftRule& any_socket(NftRule& rule) {
 
 NftRule of_family(std::uint8_t nfproto) {
   NftRule rule;
+  rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
+  return rule;
+}
+
+NftRule within_connection_of(std::uint8_t nfproto) {
+  NftRule rule = within_connection();
   rule.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
   return rule;
 }

@@ -34,6 +34,8 @@ kernel::NftRule& tcp_flags(kernel::NftRule& rule, std::uint8_t mask);
 [[nodiscard]] kernel::NftRule connection_request();
 /// A TCP segment of a connection that exists or is being answered.
 [[nodiscard]] kernel::NftRule segment();
+/// A TCP segment without SYN: of a connection that has begun.
+[[nodiscard]] kernel::NftRule within_connection();
 kernel::NftRule& flow_has(kernel::NftRule& rule, std::uint32_t bits);
 kernel::NftRule& flow_lacks(kernel::NftRule& rule, std::uint32_t bits);
 kernel::NftRule& reply_direction(kernel::NftRule& rule);
@@ -41,6 +43,8 @@ kernel::NftRule& reply_direction(kernel::NftRule& rule);
 kernel::NftRule& full_socket(kernel::NftRule& rule);
 kernel::NftRule& any_socket(kernel::NftRule& rule);
 [[nodiscard]] kernel::NftRule of_family(std::uint8_t nfproto);
+/// The same of one family (NFPROTO_*).
+[[nodiscard]] kernel::NftRule within_connection_of(std::uint8_t nfproto);
 /// What came by lo.
 [[nodiscard]] kernel::NftRule on_lo();
 /// A UDP packet whose priority has these high 8 bits.
@@ -99,8 +103,8 @@ void write_labels(kernel::NftRule& rule, const End& source, const End& destinati
 /// A reply: judged as the flow that it answers, sent by the one who receives this packet.
 [[nodiscard]] kernel::NftRule backward(kernel::NftRule rule, const End& source,
                                        const End& destination);
-/// On lo: what may be a reply, by the port that it comes from. Whether the receiver has asked is
-/// for the gate to say.
+/// What may be a reply, by the port that it comes from. Whether the receiver has asked is for the
+/// gate to say, on lo, and for TCP.
 [[nodiscard]] kernel::NftRule perhaps_backward(kernel::NftRule rule, const End& source,
                                                const End& destination);
 [[nodiscard]] kernel::NftRule same_group(const End& source, const End& destination);

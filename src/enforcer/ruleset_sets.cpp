@@ -92,18 +92,22 @@ Sets make() {
       "refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
+  sets.client_ports = set_of("client_ports", {SetType::inet_service}, 2);
+  sets.client_ports.dynamic = true;
+  sets.client_ports.size = 65'536;
   return sets;
 }
 
 }  // namespace
 
-std::array<const NftSet*, 36> Sets::all() const {
+std::array<const NftSet*, 37> Sets::all() const {
   return {&workloads,    &groups,       &classes,       &same,          &pairs,       &ports,
           &outcomes,     &ends,         &local4,        &local6,        &remote4,     &remote6,
           &local_named4, &local_named6, &remote_named4, &remote_named6, &named4,      &named6,
           &answers,      &source,       &destination,   &enter_out_net, &enter_in_lo, &enter_in_net,
           &refusal,      &auditing,     &owner,         &speakers4,     &speakers6,   &neighbours,
-          &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused,     &steady};
+          &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused,     &steady,
+          &client_ports};
 }
 
 const Sets& sets() {

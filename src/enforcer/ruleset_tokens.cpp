@@ -74,6 +74,39 @@ void write_queues(Writer& writer) {
   }
 }
 
+/// Of connections that conntrack knows nothing of: the workload's number, which is in the packet's
+/// priority, goes into the flow's label, where there is a flow.
+void write_strays(Writer& writer) {
+  for (const bool outgoing : {true, false}) {
+    const std::string chain = outgoing ? "out_stray" : "in_stray";
+    for (const bool original : {true, false}) {
+      NftRule rule;
+      rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
+      const bool is_source = outgoing == original;
+      for (const std::uint32_t reg :
+           {is_source ? kWords : kWords + 2, is_source ? kWords + 1 : kWords + 3}) {
+        rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
+      }
+      constexpr std::uint32_t kFlags = kToken | kResumed;
+      (is_source ? make_source(rule, kFlags) : make_destination(rule, kFlags))
+          .set_ct(NFT_CT_LABELS, kWords)
+          .go_to("ask");
+      writer.rule(chain, std::move(rule));
+    }
+    writer.rule(chain, std::move(NftRule().go_to("ask")));
+  }
+}
+
+/// Of a client of UDP whose flow is proved: see write_datagrams_of_host().
+NftRule remember_port() {
+  NftRule port = protocol(IPPROTO_UDP);
+  port.ct(NFT_CT_DIRECTION, 0)
+      .equal(0, NftBytes::u8(0))
+      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0)
+      .add_to(sets().client_ports.name, 0);
+  return port;
+}
+
 /// The number of the peer elsewhere goes into the flow's label: it is the source of what comes in
 /// and of what is answered.
 void write_authorise(Writer& writer, const std::string& chain, bool input, std::uint32_t flags) {
@@ -92,6 +125,9 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   NftRule done;
   done.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0);
   writer.rule(chain, std::move(done));
+  if (!input) {
+    writer.rule(chain, remember_port());
+  }
   if (input) {
     // While it waited its socket may have closed, and another have taken the port: judged by the
     // one that is there now.
@@ -114,6 +150,18 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
   NftRule reset =
       protocol(IPPROTO_TCP);  // passes without a question: the ruling on it is its sender's own
   writer.rule(ruled, std::move(tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept()));
+  // What conntrack takes for invalid has no flow: each segment is ruled by itself.
+  const auto without_flow = [] {
+    NftRule rule = protocol(IPPROTO_TCP);
+    rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
+    return rule;
+  };
+  NftRule refused = without_flow();
+  refused.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(handshake::kRulingMask))
+      .equal(0, NftBytes::u32(static_cast<std::uint32_t>(Ruling::refuse)));
+  writer.rule(ruled, std::move(refused.go_to("ruled_refuse")));
+  writer.rule(ruled, std::move(without_flow().go_to("ruled_pass")));
   NftRule which;
   flow_has(which, kToken)
       .meta(NFT_META_PRIORITY, 0)
@@ -189,10 +237,26 @@ void Writer::ask_again(const std::string& chain, NftRule request, const End& wor
                             .go_to("ask")));
 }
 
+void Writer::ask_about_strays(const std::string& chain, const End& workload, bool outgoing) {
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    NftRule stray = within_connection();
+    stray.meta(NFT_META_NFPROTO, 0).equal(0, NftBytes::u8(nfproto));
+    const bool v4 = nfproto == NFPROTO_IPV4;
+    const std::uint32_t offset = v4 ? (outgoing ? 16 : 12) : (outgoing ? 24 : 8);
+    stray.payload(NFT_PAYLOAD_NETWORK_HEADER, offset, v4 ? 4 : 16, 0)
+        .in(v4 ? sets().speakers4.name : sets().speakers6.name, 0);
+    workload.number(stray, kNumberRegister);
+    rule(chain,
+         std::move(
+             tell_number(stray, handshake::kFresh).go_to(outgoing ? "out_stray" : "in_stray")));
+  }
+}
+
 void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {
   for (const char* name :
        {"output_token", "input_token", "ask", kIn, kOut, "ruled_in_authorise", "ruled_in_audit",
-        "ruled_out_authorise", "ruled_out_audit", "ruled_pass", "ruled_refuse"}) {
+        "ruled_out_authorise", "ruled_out_audit", "ruled_pass", "ruled_refuse", "ruled_exempt",
+        "ruled_out_let", "out_stray", "in_stray"}) {
     batch.add_chain(name);
   }
   for (std::size_t i = 0; i < layout.queues; i++) {
@@ -202,6 +266,7 @@ void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {
 
 void write_tokens(Writer& writer) {
   write_unauthorised(writer);
+  write_strays(writer);
   write_queues(writer);
   write_rulings(writer, "input_ruled", kIn, sets().rulings_in, true);
   write_rulings(writer, "output_ruled", kOut, sets().rulings_out, false);
@@ -209,6 +274,11 @@ void write_tokens(Writer& writer) {
     return std::move(NftRule().immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0));
   };
   writer.rule("ruled_pass", std::move(reset_priority().accept()));
+  NftRule exempt;
+  exempt.immediate(kWords, FlowLabel::bits(kExempt).nft()).set_ct(NFT_CT_LABELS, kWords);
+  writer.rule("ruled_exempt", std::move(exempt.go_to("ruled_pass")));
+  writer.rule("ruled_out_let", remember_port());
+  writer.rule("ruled_out_let", std::move(NftRule().go_to("ruled_pass")));
   writer.rule("ruled_refuse", reset_priority());
   writer.rule("ruled_refuse", std::move(NftRule().go_to("refuse")));
 }
@@ -231,8 +301,9 @@ void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
         element(static_cast<std::uint32_t>(Ruling::authorise), std::string(ruled) + "_authorise"),
         element(static_cast<std::uint32_t>(Ruling::audit), std::string(ruled) + "_audit"),
         element(static_cast<std::uint32_t>(Ruling::refuse), "ruled_refuse"),
+        element(static_cast<std::uint32_t>(Ruling::exempt), "ruled_exempt"),
         element(static_cast<std::uint32_t>(Ruling::let),
-                set == &sets().rulings_in ? "ruled_in_let" : "ruled_pass"),
+                set == &sets().rulings_in ? "ruled_in_let" : "ruled_out_let"),
         element(handshake::kProofPriority, "ruled_pass")};
     batch.add_elements(*set, rulings);
   }

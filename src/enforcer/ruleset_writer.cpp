@@ -12,8 +12,7 @@ std::string at(const std::string& chain, std::uint32_t level) {
 }
 
 void Writer::most(const std::string& chain) {
-  NftRule authorised = protocol(IPPROTO_TCP);
-  tcp_flags(authorised, kSyn).equal(0, NftBytes::u8(0));
+  NftRule authorised = within_connection();
   rule(chain, std::move(flow_has(authorised, kAuthorised | kExempt).accept()));
   rule(chain, std::move(protocol(IPPROTO_UDP).go_to(chain + "_datagram")));
 }

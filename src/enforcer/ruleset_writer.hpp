@@ -56,6 +56,10 @@ class Writer {
   /// The same on a flow that is authorised, or exempt, already: its SYN-ACK, if there is one, comes
   /// to the verifier, who refuses it.
   void ask_again(const std::string& chain, kernel::NftRule rule, const End& workload);
+  /// A segment within a connection that nothing is known of, with an address from where tokens are
+  /// expected: conntrack forgets what is idle, half closed or flushed, and the verifier knows what
+  /// was proved.
+  void ask_about_strays(const std::string& chain, const End& workload, bool outgoing);
   /// The same for the first datagram of a flow; `flags` are those of handshake/codes.hpp.
   void ask_for_datagrams(const std::string& chain, kernel::NftRule rule, const End& workload,
                          bool workload_is_source, std::uint32_t flags);

@@ -3,6 +3,9 @@
 // The kernel's headers define what netinet/in.h has not.
 #include <linux/netfilter.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "enforcer_change.hpp"
 #include "learned_names.hpp"
 #include "trireme/enforcer/elements.hpp"
@@ -81,6 +84,7 @@ Status Enforcer::write_everything() {
     write_owner(batch, *owner);
   }
   write_speakers(batch, speakers_, false);
+  write_client_ports(batch, client_ports(), false);
   write_depth(batch, depth());
   Status committed = socket_.commit(std::move(batch));
   behind_ = !committed;
@@ -90,6 +94,47 @@ Status Enforcer::write_everything() {
     committed = end_exchange();
   }
   return committed;
+}
+
+std::vector<std::uint16_t> Enforcer::client_ports() const {
+  return common_.client_ports ? common_.client_ports(layout_.point) : std::vector<std::uint16_t>();
+}
+
+/// A port that a rule enters meanwhile may go with those that are taken out: the second look puts
+/// it back, and until then conntrack remembers its flow.
+Status Enforcer::keep_client_ports() {
+  for (int look = 0; look < 2 && live_ && !behind_; look++) {
+    const auto keys = socket_.keys(kTable, sets().client_ports.name);
+    if (!keys) {
+      return tl::unexpected(keys.error());
+    }
+    std::set<std::uint16_t> there;
+    for (const auto& key : *keys) {
+      if (key.size() >= 2) {
+        there.insert(static_cast<std::uint16_t>(key[0] << 8U | key[1]));
+      }
+    }
+    const std::vector<std::uint16_t> list = client_ports();
+    const std::set<std::uint16_t> wanted(list.begin(), list.end());
+    const auto without = [](const std::set<std::uint16_t>& from,
+                            const std::set<std::uint16_t>& others) {
+      std::vector<std::uint16_t> rest;
+      std::ranges::set_difference(from, others, std::back_inserter(rest));
+      return rest;
+    };
+    const auto missing = without(wanted, there);
+    const auto stale = without(there, wanted);
+    if (missing.empty() && stale.empty()) {
+      break;
+    }
+    NftBatch batch(kTable);
+    write_client_ports(batch, stale, true);
+    write_client_ports(batch, missing, false);
+    if (Status committed = socket_.commit(std::move(batch)); !committed) {
+      return committed;
+    }
+  }
+  return {};
 }
 
 Status Enforcer::commit(const Change& change) {

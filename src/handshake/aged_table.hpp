@@ -8,18 +8,20 @@
 #include <vector>
 
 #include "budget.hpp"
-#include "flow_key.hpp"
 #include "shares.hpp"
+#include "trireme/handshake/flow_key.hpp"
 
 namespace trireme::handshake {
 
 /// `Entry` has a `key` and `since`, when it came on its list. Entries never move in memory.
-/// Half-open ones of servers count against their clients' share in the budget. Each entry has an
-/// owner; when the table is full the owner that holds most gives one up, of the last list first.
+/// Half-open ones of servers count against their clients' share in the budget, where there is one.
+/// Each entry has an owner; when the table is full the owner that holds most gives one up, of the
+/// last list first.
 template <typename Entry, std::size_t kLists>
 class AgedTable {
  public:
-  AgedTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
+  /// `budget` may be null.
+  AgedTable(std::size_t capacity, std::uint64_t seed, Budget* budget)
       : capacity_(capacity),
         buckets_(std::bit_ceil(capacity * 2), kNone),
         seed_(seed),
@@ -46,9 +48,9 @@ class AgedTable {
     taken.next_in_bucket = head;
     head = slot;
     append(slot, list);
-    if (key.role == Role::server) {
+    if (key.role == Role::server && budget_ != nullptr) {
       taken.half_open = true;
-      budget_.opened(key.remote);
+      budget_->opened(key.remote);
     }
     shares_.add(slot, owner, rank(list), 1);
     size_++;
@@ -66,7 +68,7 @@ class AgedTable {
     Slot& slot = slots_[index(entry)];
     if (slot.half_open) {
       slot.half_open = false;
-      budget_.closed(entry.key.remote);
+      budget_->closed(entry.key.remote);
     }
   }
   void remove(Entry& entry) {
@@ -103,6 +105,13 @@ class AgedTable {
       }
     }
     return false;
+  }
+  /// `what` is called with those of this list, oldest first, until it returns false.
+  template <typename What>
+  void each(std::size_t list, const What& what) const {
+    for (Index slot = lists_.at(list).oldest; slot != kNone && what(slots_[slot].entry);
+         slot = slots_[slot].newer) {
+    }
   }
   /// The one to be given up for another, where the table is full; null where it is not.
   [[nodiscard]] Entry* surplus() {
@@ -182,7 +191,7 @@ class AgedTable {
   std::vector<Index> buckets_;
   std::array<Ends, kLists + 1> lists_;
   std::uint64_t seed_;
-  Budget& budget_;
+  Budget* budget_;
   Shares shares_;
   std::size_t size_ = 0;
 };

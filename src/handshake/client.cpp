@@ -10,8 +10,6 @@ using wire::Token;
 
 namespace {
 
-constexpr policy::Number kHost = 1;  // a process that is no workload
-
 /// What PROOF will be made of.
 void remember_syn(Handshake& handshake, const PacketFacts& facts, const Segment& syn) {
   handshake.sequence = syn.sequence();
@@ -55,6 +53,7 @@ Reason reason_of(wire::BadToken bad) {
 Answer Engine::State::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
   Handshake* known = table.find(key, packet.now.monotonic);
+  around_.proved.connections.remove(key);  // its socket has begun another connection
   if (packet.number() == kHost) {
     // The ports of a workload's flow are in use by a process that is none: its packets go on as
     // they are, and need no verifier from here on.
@@ -208,9 +207,10 @@ Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
   if (!wire::strip(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
   }
-  rulings_.authorise(handshake, decision);
+  rulings_.authorise(handshake, decision, packet.now);
   handshake.own = proof_ack(handshake, packet.segment);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
+  remember(handshake, packet.now);
   Answer answer = accept_changed(ruling_of(decision), handshake.remote->number);
   answer.own = own_segment(handshake);
   return answer;

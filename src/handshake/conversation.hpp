@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "flow_key.hpp"
 #include "peer_cache.hpp"
+#include "trireme/handshake/flow_key.hpp"
 #include "trireme/handshake/keys.hpp"
 
 namespace trireme::handshake {
@@ -30,6 +30,9 @@ struct Conversation {
   EndBytes asked_for{};
   std::array<EndBytes, 2> clients{};  // as it is here, and as it came to this host
   bool is_unbound = false;            // by [host] nat
+  // As HELLO and REPLY say it.
+  wire::PolicyDigest own_policy{};
+  wire::PolicyDigest peers_policy{};
   /// Nothing was proved, and policy allowed the peer as one without labels.
   bool is_unlabelled = false;
   // What packets of our own are like.

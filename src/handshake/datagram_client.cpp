@@ -69,7 +69,7 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   if (!purpose.closing && found == around_.locals.end()) {
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
-  const auto local = purpose.closing ? nobody_ : found->second;
+  const auto local = !purpose.closing ? found->second : packet.is(kFresh) ? host_ : nobody_;
   if (const Reason reason = may_ask(key.remote, *local, around_, packet.now);
       reason != Reason::none) {
     told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
@@ -346,7 +346,9 @@ void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decisi
   if (exchange.is_closing) {
     return;
   }
-  rulings_.authorise(exchange, decision);
+  rulings_.authorise(exchange, decision, now);
+  around_.proved.datagrams.enter({exchange.key, exchange.local->number, exchange.remote->number},
+                                 now.monotonic);
   release_proved(exchange,
                  static_cast<std::uint32_t>(ruling_of(decision)) | exchange.remote->number);
 }
@@ -366,6 +368,7 @@ Answer Datagrams::take_ready(const Packet& packet) {
   }
   if (exchange->is_closing) {
     change(exchange->key, FlowChange::forget);
+    around_.proved.datagrams.remove(exchange->key);
     if (exchange->held.count > 0) {
       succeed(*exchange, packet.now);
     } else {

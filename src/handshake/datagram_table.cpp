@@ -3,7 +3,7 @@
 namespace trireme::handshake {
 
 DatagramTable::DatagramTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
-    : table_(capacity, seed, budget) {}
+    : table_(capacity, seed, &budget) {}
 
 Milliseconds DatagramTable::age(std::size_t list) {
   return list < kRepeat.size() ? kRepeat.at(list) : list == kAnsweredList ? kAnswered : kSettled;

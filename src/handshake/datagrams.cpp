@@ -19,6 +19,7 @@ Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surrounding
       rulings_(kUdp, around_),
       table_(capacity, seed, surroundings.budget),
       nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})),
+      host_(std::make_shared<const LocalIdentity>(kHost, policy::LabelSet{})),
       held_(capacity, seed) {}
 
 /// Whoever has begun the flow.
@@ -119,6 +120,9 @@ Answer Datagrams::take_control(const Packet& packet) {
 /// stays until both ends know that the flow has ended: it is what keeps this one out.
 Answer Datagrams::take_over(const Packet& packet) {
   const FlowKey key = packet.key(packet.role());
+  if (packet.is(kFresh) && !around_.proved.datagrams.find(key)) {
+    return accept(Ruling::exempt);  // another flow has had this port
+  }
   if (packet.facts.outgoing && !packet.is(kAnswers)) {
     // The far end still knows the flow: it is ended there first.
     DatagramExchange* known = table_.find(key);

@@ -130,7 +130,9 @@ class Datagrams {
   Rulings rulings_;
   DatagramTable table_;
   SilentPeers silent_;
-  std::shared_ptr<const LocalIdentity> nobody_;  // in whose name flows are closed
+  // In whose name flows are closed: that conntrack knows by their own label, and that it does not.
+  std::shared_ptr<const LocalIdentity> nobody_;
+  std::shared_ptr<const LocalIdentity> host_;
   Holding held_;
   Crowding crowding_;
   Crowding held_crowding_;

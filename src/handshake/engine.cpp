@@ -9,14 +9,14 @@ namespace trireme::handshake {
 
 using wire::TcpFlag;
 
-Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& book,
+Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, Proved& proved,
                      credentials::Random random)
     : budget(capacity / 8, seed),
       table(capacity, seed, budget),
       book_(book),
       random_(std::move(random)),
-      around_{statistics, peers, budget,  networks, translated,
-              locals,     book_, random_, aead_,    on_event},
+      around_{statistics, peers, budget, networks, translated, policy,
+              locals,     book_, proved, random_,  aead_,      on_event},
       rulings_(kTcp, around_),
       early_(seed),
       datagrams_(capacity, seed, around_) {}
@@ -107,6 +107,7 @@ Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
     return accept(ruling_of(judgement.decision), handshake.remote->number);
   }
   rulings_.refuse(handshake, judgement);
+  around_.proved.connections.remove(handshake.key);
   table.remove(handshake);
   return turn_away(packet);
 }
@@ -133,11 +134,16 @@ const char* text(Bounded what) {
       return "held_datagrams";
     case Bounded::held_segments:
       return "held_segments";
+    case Bounded::proved_connections:
+      return "proved_connections";
+    case Bounded::proved_datagrams:
+      return "proved_datagrams";
   }
   return "unknown";
 }
 
-Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBook& book) {
+Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBook& book,
+                                               Proved& proved) {
   auto random = credentials::Random::open();
   if (!random) {
     return tl::unexpected(random.error());
@@ -149,7 +155,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::size_t capacity, IdentityBoo
   std::uint64_t seed = 0;
   std::memcpy(&seed, bytes.data(), sizeof seed);
   return std::unique_ptr<Engine>(
-      new Engine(std::make_unique<State>(capacity, seed, book, std::move(*random))));
+      new Engine(std::make_unique<State>(capacity, seed, book, proved, std::move(*random))));
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
@@ -163,6 +169,7 @@ Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {
 Engine::~Engine() = default;
 
 void Engine::set_policy(std::shared_ptr<const policy::Policy> policy) {
+  std::copy_n(policy->digest.begin(), state_->policy.size(), state_->policy.begin());
   state_->datagrams_.set_policy(policy);
   state_->rulings_.set_policy(std::move(policy));
 }
@@ -194,6 +201,8 @@ void Engine::remove_local(policy::Number number) {
 
 void Engine::forget_point(PointId point) {
   state_->table.forget_point(point);
+  state_->around_.proved.connections.forget_point(point);
+  state_->around_.proved.datagrams.forget_point(point);
   state_->datagrams_.forget_point(point);
 }
 

@@ -12,7 +12,8 @@ namespace trireme::handshake {
 
 class Engine::State {
  public:
-  State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, credentials::Random random);
+  State(std::size_t capacity, std::uint64_t seed, IdentityBook& book, Proved& proved,
+        credentials::Random random);
 
   [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Segment& segment,
                               const Now& now);
@@ -21,6 +22,7 @@ class Engine::State {
   PeerCache peers{statistics};
   std::vector<policy::Prefix> networks;    // [host] peers
   std::vector<policy::Prefix> translated;  // [host] nat
+  wire::PolicyDigest policy{};             // of the policy in force
   std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>> locals;
   Budget budget;
   FlowTable table;
@@ -43,6 +45,12 @@ class Engine::State {
       return facts.outgoing ? ends.destination : ends.source;
     }
     [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
+    /// Whether conntrack knows no flow of it; then number() is that of its socket.
+    [[nodiscard]] bool is_stray() const { return (facts.priority & kFresh) != 0; }
+    /// Whether it can be of a connection that this workload began.
+    [[nodiscard]] bool may_be_of(policy::Number local) const {
+      return !is_stray() || number() == local;
+    }
   };
 
   // client.cpp
@@ -69,6 +77,13 @@ class Engine::State {
   Answer segment_out(const Packet& packet);
   Answer await_proof(const Packet& packet, Handshake& handshake);
   Answer take_proof(const Packet& packet, Handshake& handshake);
+  /// Those of connections that were proved longer ago than handshakes are remembered.
+  Answer resume(const Packet& packet);
+  Answer refuse_stray(const Packet& packet);
+  [[nodiscard]] bool is_connected(const Packet& packet);
+  [[nodiscard]] Handshake* find_handshake(const Packet& packet, Role role);
+  /// A connection that is proved, for as long as its socket lives.
+  void remember(const Handshake& handshake, const Now& now);
   void drop_held(PointId point, const Held& held);
   [[nodiscard]] static OwnSegment own_segment(const Handshake& handshake);
 

@@ -1,4 +1,4 @@
-#include "flow_key.hpp"
+#include "trireme/handshake/flow_key.hpp"
 
 #include <array>
 #include <cstring>

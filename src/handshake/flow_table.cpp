@@ -12,7 +12,7 @@ constexpr Milliseconds kProofPatience{250};
 }  // namespace
 
 FlowTable::FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
-    : table_(capacity, seed, budget) {}
+    : table_(capacity, seed, &budget) {}
 
 bool FlowTable::is_over(const Handshake& handshake, Milliseconds now) const {
   return handshake.since + kAge.at(table_.list_of(handshake)) <= now;

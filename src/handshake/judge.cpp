@@ -43,7 +43,8 @@ policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentit
 }
 
 policy::Decision Judge::unlabelled(const LocalIdentity& local, std::uint32_t point,
-                                   const policy::Address& peer, std::uint16_t port) const {
+                                   const policy::Address& peer, bool local_is_client,
+                                   std::uint16_t port) const {
   std::vector<std::size_t> networks;
   if (named_ != nullptr && index_ && !index_->empty()) {
     for (const std::string& name : named_->names(point, peer)) {
@@ -60,7 +61,8 @@ policy::Decision Judge::unlabelled(const LocalIdentity& local, std::uint32_t poi
                                .workload = 0,
                                .address = peer,
                                .named = networks};
-  return policy::evaluate(*policy_, here, there, protocol_, port);
+  return policy::evaluate(*policy_, local_is_client ? here : there, local_is_client ? there : here,
+                          protocol_, port);
 }
 
 }  // namespace trireme::handshake

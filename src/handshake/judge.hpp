@@ -29,9 +29,11 @@ class Judge {
                                           bool local_is_client, std::uint16_t port);
   /// Who has which DNS names; outlives this object. Null: nobody has any.
   void set_named(const NamedPeers* named) { named_ = named; }
-  /// From a workload here, at this enforcement point, to a peer that offered no proof.
+  /// A flow between a workload here, at this enforcement point, and a peer that offered no proof,
+  /// to `port` of whichever is the server.
   [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, std::uint32_t point,
-                                            const policy::Address& peer, std::uint16_t port) const;
+                                            const policy::Address& peer, bool local_is_client,
+                                            std::uint16_t port) const;
 
  private:
   static constexpr std::size_t kRemembered = 4096;

@@ -1,5 +1,6 @@
 #include "trireme/handshake/keys.hpp"
 
+#include <algorithm>
 #include <string_view>
 
 #include "trireme/credentials/trust.hpp"
@@ -11,12 +12,18 @@ Bytes text(std::string_view value) {
   return {reinterpret_cast<const std::uint8_t*>(value.data()), value.size()};
 }
 
-std::array<std::uint8_t, 3> shape_bytes(Shape shape) {
-  return {wire::kVersion, static_cast<std::uint8_t>(shape.type), shape.flags};
+/// version . type . flags . digest of the policy
+constexpr std::size_t kShape = 3 + sizeof(wire::PolicyDigest);
+
+std::array<std::uint8_t, kShape> shape_bytes(const Shape& shape) {
+  std::array<std::uint8_t, kShape> bytes = {wire::kVersion, static_cast<std::uint8_t>(shape.type),
+                                            shape.flags};
+  std::ranges::copy(shape.policy, bytes.begin() + 3);
+  return bytes;
 }
 
-/// T1 . version . type . flags . server's nonce . s
-using Additional = std::array<std::uint8_t, 32 + 3 + wire::kNonceSize + 32>;
+/// T1 . shape . server's nonce . s
+using Additional = std::array<std::uint8_t, 32 + kShape + wire::kNonceSize + 32>;
 
 Additional additional_data(const ReplyContext& context) {
   Additional bytes{};
@@ -30,7 +37,7 @@ Additional additional_data(const ReplyContext& context) {
 
 }  // namespace
 
-Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client,
+Digest hello_transcript(const Shape& shape, const Nonce& client_nonce, const Digest& client,
                         const Digest& labels) {
   return credentials::sha256(
       {text("trireme v2 hello"), shape_bytes(shape), client_nonce, client, labels});

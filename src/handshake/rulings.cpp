@@ -1,9 +1,16 @@
 #include "rulings.hpp"
 
+#include <cstring>
+
 #include "steps.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::handshake {
+namespace {
+
+constexpr std::chrono::seconds kCompareAgain(60);
+
+}  // namespace
 
 void say(Event& told, const policy::Decision& decision) {
   told.detail = policy::sentence(decision.reason);
@@ -40,10 +47,7 @@ Reason Rulings::believe(const Conversation& conversation, const Now& now) {
 Judgement Rulings::of_proof(const Conversation& conversation, const Now& now) {
   Judgement judgement{.reason = believe(conversation, now), .decision = {}};
   if (judgement.reason == Reason::none) {
-    const bool is_client = conversation.key.role == Role::client;
-    judgement.decision =
-        judge_.labelled(*conversation.local, *conversation.remote, is_client,
-                        is_client ? conversation.key.remote_port : conversation.key.local_port);
+    judgement.decision = of_pair(*conversation.local, *conversation.remote, conversation.key);
     judgement.reason =
         judgement.decision.verdict == policy::Verdict::deny ? Reason::policy : Reason::none;
   }
@@ -56,14 +60,39 @@ Judgement Rulings::accept_proof(Conversation& conversation, const Now& now) {
     judgement.reason = number_peer(conversation, around_, now);
   }
   if (judgement.reason == Reason::none) {
-    authorise(conversation, judgement.decision);
+    authorise(conversation, judgement.decision, now);
   }
   return judgement;
 }
 
-void Rulings::authorise(const Conversation& conversation, const policy::Decision& decision) {
+void Rulings::authorise(const Conversation& conversation, const policy::Decision& decision,
+                        const Now& now) {
   report(conversation, decision, Reason::policy);
   around_.statistics.authorised++;
+  compare_policies(conversation, now);
+}
+
+/// Once in a while for each host: the warning stays as long as it is repeated.
+void Rulings::compare_policies(const Conversation& conversation, const Now& now) {
+  const wire::PolicyDigest nothing{};
+  if (conversation.peers_policy == around_.policy || conversation.peers_policy == nothing ||
+      around_.policy == nothing) {
+    return;
+  }
+  std::uint64_t host = 0;
+  std::memcpy(&host, conversation.peer->hash.data(), sizeof host);
+  Compared& compared = compared_.at(host % compared_.size());
+  if (compared.host == host && now.monotonic < compared.until) {
+    return;
+  }
+  compared = {host, now.monotonic + kCompareAgain};
+  Event found = event(conversation.key, &conversation);
+  found.verdict = policy::Verdict::allow;
+  found.is_other_policy = true;
+  found.detail = "peer " + conversation.peer->name + " (" + conversation.key.remote.text() +
+                 ") has another policy than this host: digest " +
+                 policy::hex(conversation.peers_policy) + ", here " + policy::hex(around_.policy);
+  tell(std::move(found));
 }
 
 std::optional<Ruling> Rulings::of_open(const Conversation& conversation) const {

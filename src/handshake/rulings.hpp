@@ -46,10 +46,18 @@ class Rulings {
                                           std::uint16_t port) {
     return judge_.labelled(local, remote, false, port);
   }
-  /// What policy says of a client's workload and a peer that proves nothing.
+  /// What policy says of a workload and the peer of its flow that proves nothing.
   [[nodiscard]] policy::Decision of_unlabelled(const LocalIdentity& local,
                                                const FlowKey& key) const {
-    return judge_.unlabelled(local, key.point, key.remote, key.remote_port);
+    const bool is_client = key.role == Role::client;
+    return judge_.unlabelled(local, key.point, key.remote, is_client,
+                             is_client ? key.remote_port : key.local_port);
+  }
+  /// The same of a peer whose labels are proved and believed.
+  [[nodiscard]] policy::Decision of_pair(const LocalIdentity& local, const RemoteIdentity& remote,
+                                         const FlowKey& key) {
+    const bool is_client = key.role == Role::client;
+    return judge_.labelled(local, remote, is_client, is_client ? key.remote_port : key.local_port);
   }
   /// Of a peer that proved its labels: whether it is believed under the trust in force, whether the
   /// workload is still here, and what policy says. Reason::busy: not known yet.
@@ -57,7 +65,8 @@ class Rulings {
   /// The same when PROOF has come, which gives the peer its number, and is counted and reported.
   [[nodiscard]] Judgement accept_proof(Conversation& conversation, const Now& now);
   /// It is counted and, where policy wants it, reported.
-  void authorise(const Conversation& conversation, const policy::Decision& decision);
+  void authorise(const Conversation& conversation, const policy::Decision& decision,
+                 const Now& now);
   /// Of a conversation in which nothing was proved; none: it is refused now.
   [[nodiscard]] std::optional<Ruling> of_open(const Conversation& conversation) const;
   /// Policy allows the peer as one without labels. `reason` says why it is taken for one.
@@ -75,11 +84,19 @@ class Rulings {
  private:
   [[nodiscard]] Reason believe(const Conversation& conversation, const Now& now);
   void report(const Conversation& conversation, const policy::Decision& decision, Reason audited);
+  void compare_policies(const Conversation& conversation, const Now& now);
   void tell(Event&& event);
+
+  /// Hosts whose policy was compared lately, by a part of their credential's hash.
+  struct Compared {
+    std::uint64_t host = 0;
+    std::chrono::milliseconds until{};
+  };
 
   std::uint8_t protocol_;
   Surroundings around_;
   Judge judge_;
+  std::array<Compared, 256> compared_{};
 };
 
 }  // namespace trireme::handshake

@@ -7,6 +7,7 @@ namespace {
 
 /// Between two requests for PROOF on one connection whose data find no room to wait.
 constexpr Milliseconds kAskAgain{100};
+constexpr policy::Number kNobody = 0;
 
 }  // namespace
 
@@ -27,12 +28,12 @@ Answer Engine::State::segment_in(const Packet& packet) {
   if ((packet.segment.flags() & wire::TcpFlag::kRst) != 0) {
     return take_refusal(packet);
   }
-  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
+  Handshake* handshake = find_handshake(packet, Role::server);
   if (handshake == nullptr) {
-    handshake = table.find(packet.key(Role::client), packet.now.monotonic);
+    handshake = find_handshake(packet, Role::client);
   }
   if (handshake == nullptr) {
-    return refuse_unknown(packet, Role::server);
+    return resume(packet);
   }
   if (handshake->phase == Phase::refused ||
       (handshake->phase == Phase::asked && handshake->key.role == Role::server)) {
@@ -93,6 +94,7 @@ Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
     return turn_away(packet);
   }
   table.enter(handshake, Phase::complete, packet.now.monotonic);
+  remember(handshake, packet.now);
   Answer answer = accept_changed(ruling_of(judgement.decision), handshake.remote->number);
   const Held& early = early_.take(handshake);
   answer.behind = std::span(early.packets).first(early.count);
@@ -114,7 +116,7 @@ void Engine::State::tick(const Now& now) {
 /// What leaves on a flow whose authorisation was taken away, or that never had one.
 Answer Engine::State::segment_out(const Packet& packet) {
   for (const Role role : {Role::client, Role::server}) {
-    Handshake* handshake = table.find(packet.key(role), packet.now.monotonic);
+    Handshake* handshake = find_handshake(packet, role);
     if (handshake == nullptr) {
       continue;
     }
@@ -125,7 +127,89 @@ Answer Engine::State::segment_out(const Packet& packet) {
       return rejudge(packet, *handshake);
     }
   }
-  return refuse_unknown(packet, Role::client);
+  return resume(packet);
+}
+
+/// Null also where a stray segment is another workload's than the handshake.
+Handshake* Engine::State::find_handshake(const Packet& packet, Role role) {
+  Handshake* known = table.find(packet.key(role), packet.now.monotonic);
+  const policy::Number local = known != nullptr && known->local ? known->local->number : kNobody;
+  return known != nullptr && packet.may_be_of(local) ? known : nullptr;
+}
+
+bool Engine::State::is_connected(const Packet& packet) {
+  Port* port = datagrams_.port;
+  const wire::Ends& ends = packet.ends;
+  return port != nullptr &&
+         (packet.facts.outgoing
+              ? port->is_connected(
+                    packet.facts.point,
+                    {ends.destination, ends.source, ends.destination_port, ends.source_port},
+                    packet.facts.out_device)
+              : port->is_connected(packet.facts.point, ends, packet.facts.in_device));
+}
+
+/// Where NAT on OUTPUT has changed the server's address its socket has another than packets have;
+/// and what conntrack forgets of such a flow, nothing brings back.
+void Engine::State::remember(const Handshake& handshake, const Now& now) {
+  if (!handshake.translated) {
+    around_.proved.connections.enter(
+        {handshake.key, handshake.local->number, handshake.remote->number}, now.monotonic);
+  }
+}
+
+/// Conntrack has forgotten the flow, or it lost its authorisation long after its handshake. What
+/// was proved when the connection began holds while TCP has it, as far as policy and trust in force
+/// allow.
+Answer Engine::State::resume(const Packet& packet) {
+  for (const Role role : {Role::client, Role::server}) {
+    const auto flow = around_.proved.connections.find(packet.key(role));
+    if (!flow || !packet.may_be_of(flow->local)) {
+      continue;
+    }
+    if (!is_connected(packet)) {
+      around_.proved.connections.remove(flow->key);
+      break;
+    }
+    const auto local = locals.find(flow->local);
+    const auto remote = book_.find(flow->remote);
+    Event report = event(packet, role, nullptr);
+    report.local = flow->local;
+    report.self = local == locals.end() ? nullptr : local->second;
+    report.remote = remote;
+    if (report.self == nullptr || remote == nullptr) {
+      around_.proved.connections.remove(flow->key);
+      return refuse(packet, remote == nullptr ? Reason::untrusted : Reason::unknown_workload,
+                    std::move(report));
+    }
+    const policy::Decision decision = rulings_.of_pair(*local->second, *remote, flow->key);
+    if (decision.verdict == policy::Verdict::deny) {
+      around_.proved.connections.remove(flow->key);
+      say(report, decision);
+      return refuse(packet, Reason::policy, std::move(report));
+    }
+    return accept(ruling_of(decision), remote->number);
+  }
+  return packet.is_stray() ? refuse_stray(packet) : refuse_unknown(packet, Role::client);
+}
+
+/// Rules have found nothing that allows it by its addresses. Which end began the connection is
+/// guessed: clients mostly have the higher port.
+Answer Engine::State::refuse_stray(const Packet& packet) {
+  const FlowKey key = packet.key(Role::client);
+  const Role role = key.local_port > key.remote_port ? Role::client : Role::server;
+  Event report = event(packet, role, nullptr);
+  report.local = packet.number();
+  const auto local = locals.find(packet.number());
+  if (local == locals.end()) {
+    return refuse(packet, Reason::unknown_workload, std::move(report));
+  }
+  const policy::Decision decision = rulings_.of_unlabelled(*local->second, packet.key(role));
+  if (decision.verdict != policy::Verdict::deny) {
+    return accept(ruling_of(decision));
+  }
+  say(report, decision);
+  return refuse(packet, Reason::policy, std::move(report));
 }
 
 }  // namespace trireme::handshake

@@ -41,13 +41,13 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 /// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
 Answer Engine::State::take_hello_again(const Packet& packet) {
   Port* port = datagrams_.port;
-  const bool lives = port != nullptr &&
-                     port->is_connected(packet.facts.point, packet.ends, packet.facts.in_device);
+  const bool lives = is_connected(packet);
   if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
       known != nullptr && !(lives && known->phase == Phase::complete)) {
     table.remove(*known);
   }
   if (!lives) {
+    around_.proved.connections.remove(packet.key(Role::server));
     if (port != nullptr) {
       port->change(packet.facts.point, kTcp, packet.ends, FlowChange::forget);
     }
@@ -83,12 +83,20 @@ Answer Engine::State::take_hello(const Packet& packet) {
       client != nullptr && client->phase == Phase::asked) {
     return refuse(packet, Reason::simultaneous_open, std::move(told));
   }
-  if (Handshake* known = table.find(key, packet.now.monotonic)) {
-    const bool again = repeats(*known, packet.segment, *token, local->second);
-    if (again && known->phase == Phase::complete) {
-      return drop(Reason::conflict);  // late, or a replay after the connection has ended: data
-                                      // would be authorised by what it proved
+  Handshake* known = table.find(key, packet.now.monotonic);
+  const bool again = known != nullptr && repeats(*known, packet.segment, *token, local->second);
+  if (again && known->phase == Phase::complete) {
+    return drop(Reason::conflict);  // late, or a replay after the connection has ended: data would
+                                    // be authorised by what it proved
+  }
+  if (!again && around_.proved.connections.find(key)) {
+    // Conntrack has forgotten a connection that may still be there: it goes on, whoever asks.
+    if (is_connected(packet)) {
+      return take_hello_again(packet);
     }
+    around_.proved.connections.remove(key);
+  }
+  if (known != nullptr) {
     if (again && is_half_open(*known)) {
       return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
                                                    : drop(Reason::malformed_packet);

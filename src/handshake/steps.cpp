@@ -53,8 +53,9 @@ bool make_hello(Conversation& conversation, std::uint8_t flags,
   if (!around.random.fill(conversation.client_nonce)) {
     return false;
   }
+  conversation.own_policy = around.policy;
   conversation.hello =
-      hello_transcript({conversation.type, flags}, conversation.client_nonce,
+      hello_transcript({conversation.type, flags, around.policy}, conversation.client_nonce,
                        conversation.trust->hash(conversation.type), conversation.local->hash);
   return true;
 }
@@ -64,6 +65,7 @@ wire::Token hello_token(const Conversation& conversation, std::uint8_t flags) {
           .type = conversation.type,
           .flags = flags,
           .nonce = conversation.client_nonce,
+          .policy = conversation.own_policy,
           .credential = conversation.trust->credential(conversation.type),
           .labels = bytes_of(conversation.local->encoded),
           .tag = {}};
@@ -92,7 +94,7 @@ ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
     return refuse(keys.error());
   }
   std::ranges::copy(reply.nonce, conversation.server_nonce.begin());
-  const ReplyContext context{{reply.type, reply.flags},
+  const ReplyContext context{{reply.type, reply.flags, reply.policy},
                              conversation.hello,
                              conversation.server_nonce,
                              (*peer)->peer->hash};
@@ -100,6 +102,7 @@ ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
                   context, reply.labels, reply.tag, text)) {
     return refuse(Reason::forged_reply);
   }
+  conversation.peers_policy = reply.policy;
   claim.peer = *peer;
   claim.keys = *keys;
   claim.labels = text.subspan(wire::kReplyStart);
@@ -113,7 +116,7 @@ void bind_reply(ServerClaim& claim, Conversation& conversation, const wire::Toke
     claim.refusal = Reason::other_address;
     return;
   }
-  const ReplyContext context{{reply.type, reply.flags},
+  const ReplyContext context{{reply.type, reply.flags, reply.policy},
                              conversation.hello,
                              conversation.server_nonce,
                              claim.peer->peer->hash};
@@ -169,13 +172,16 @@ void accept_hello(Conversation& conversation, const wire::Token& hello, const Cl
   conversation.remote = claim.remote;
   conversation.peer = claim.peer;
   std::ranges::copy(hello.nonce, conversation.client_nonce.begin());
-  conversation.hello = hello_transcript({hello.type, hello.flags}, conversation.client_nonce,
-                                        claim.peer->hash, claim.remote->hash);
+  conversation.peers_policy = hello.policy;
+  conversation.hello =
+      hello_transcript({hello.type, hello.flags, hello.policy}, conversation.client_nonce,
+                       claim.peer->hash, claim.remote->hash);
 }
 
 bool prepare_reply(Conversation& conversation, const Translation& flow,
                    const Surroundings& around) {
   bind_server(conversation, flow, around.translated);
+  conversation.own_policy = around.policy;
   conversation.is_prepared = around.random.fill(conversation.server_nonce);
   return conversation.is_prepared;
 }
@@ -184,8 +190,10 @@ wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
                        std::span<std::uint8_t> sealed, Tag& tag, const Surroundings& around) {
   const credentials::OwnCredential& own = conversation.trust->answer(*conversation.peer);
   PairKeys& keys = around.peers.server_keys(conversation.trust, *conversation.peer);
-  const ReplyContext context{
-      {conversation.type, flags}, conversation.hello, conversation.server_nonce, own.hash};
+  const ReplyContext context{{conversation.type, flags, conversation.own_policy},
+                             conversation.hello,
+                             conversation.server_nonce,
+                             own.hash};
   write_reply_start(conversation, sealed);
   std::ranges::copy(bytes_of(conversation.local->encoded),
                     sealed.subspan(wire::kReplyStart).begin());
@@ -200,6 +208,7 @@ wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
           .type = conversation.type,
           .flags = flags,
           .nonce = conversation.server_nonce,
+          .policy = conversation.own_policy,
           .credential = own.bytes,
           .labels = sealed,
           .tag = tag};
@@ -225,17 +234,19 @@ std::optional<wire::Token> make_refusal(const wire::Token& hello, const credenti
       static_cast<std::uint8_t>(reason == Reason::policy ? Code::policy : Code::labels);
   Nonce client_nonce{};
   std::ranges::copy(hello.nonce, client_nonce.begin());
-  const Digest transcript = hello_transcript({hello.type, hello.flags}, client_nonce, peer.hash,
-                                             credentials::sha256({hello.labels}));
+  const Digest transcript = hello_transcript({hello.type, hello.flags, hello.policy}, client_nonce,
+                                             peer.hash, credentials::sha256({hello.labels}));
   const auto& trust = around.peers.trust();
   const credentials::OwnCredential& own = trust->answer(peer);
   PairKeys& keys = around.peers.server_keys(trust, peer);
   seal_reply(around.aead, keys.refusal_key(transcript, room.nonce),
-             {{hello.type, hello.flags}, transcript, room.nonce, own.hash}, room.text, room.tag);
+             {{hello.type, hello.flags, around.policy}, transcript, room.nonce, own.hash},
+             room.text, room.tag);
   return wire::Token{.message = wire::Message::refusal,
                      .type = hello.type,
                      .flags = hello.flags,
                      .nonce = room.nonce,
+                     .policy = around.policy,
                      .credential = own.bytes,
                      .labels = room.text,
                      .tag = room.tag};
@@ -257,8 +268,10 @@ bool open_refusal(Conversation& conversation, const wire::Token& refusal,
   }
   Nonce nonce{};
   std::ranges::copy(refusal.nonce, nonce.begin());
-  const ReplyContext context{
-      {refusal.type, refusal.flags}, conversation.hello, nonce, (*peer)->peer->hash};
+  const ReplyContext context{{refusal.type, refusal.flags, refusal.policy},
+                             conversation.hello,
+                             nonce,
+                             (*peer)->peer->hash};
   return open_reply(around.aead, (*keys)->refusal_key(conversation.hello, nonce), context,
                     refusal.labels, refusal.tag, text);
 }

@@ -8,6 +8,7 @@
 
 #include "peer_cache.hpp"
 #include "trireme/credentials/crypto.hpp"
+#include "trireme/handshake/proved_flows.hpp"
 
 namespace trireme::handshake {
 
@@ -17,8 +18,10 @@ struct Surroundings {
   Budget& budget;
   const std::vector<policy::Prefix>& networks;    // [host] peers
   const std::vector<policy::Prefix>& translated;  // [host] nat
+  const wire::PolicyDigest& policy;               // of the policy in force
   const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
   IdentityBook& book;
+  Proved& proved;
   credentials::Random& random;
   credentials::Aead& aead;
   const std::function<void(Event&&)>& on_event;

@@ -89,6 +89,7 @@ std::uint32_t flags_of(const NftSet& set) {
   raise(set.key_types.size() > 1, NFT_SET_CONCAT);
   raise(!set.data_types.empty(), NFT_SET_MAP);
   raise(set.dynamic_timeout_ms > 0, NFT_SET_EVAL | NFT_SET_TIMEOUT);
+  raise(set.dynamic, NFT_SET_EVAL);
   raise(set.timeouts, NFT_SET_TIMEOUT);
   return flags;
 }

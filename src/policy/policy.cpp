@@ -19,4 +19,8 @@ std::string Rule::text() const {
                       : fmt::format("{} '{}'{}", verb, name, place);
 }
 
+std::string hex(std::span<const std::uint8_t> bytes) {
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
 }  // namespace trireme::policy

@@ -69,8 +69,13 @@ std::string identities_file(const std::string& runtime_dir) {
   return runtime_dir + "/identities.json";
 }
 
+std::string proved_file(const std::string& runtime_dir) {
+  return runtime_dir + "/proved";
+}
+
 void forget_identities(const std::string& runtime_dir) {
   std::ignore = std::remove(identities_file(runtime_dir).c_str());
+  std::ignore = std::remove(proved_file(runtime_dir).c_str());
 }
 
 Identities::Identities(std::string file, policy::Numbers& numbers)

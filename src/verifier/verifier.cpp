@@ -49,14 +49,15 @@ Result<PointSockets> PointSockets::open(std::size_t threads) {
 }
 
 Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads,
-                                                  handshake::IdentityBook& book) {
+                                                  handshake::IdentityBook& book,
+                                                  handshake::Proved& proved) {
   std::unique_ptr<Verifier> verifier(new Verifier());
   verifier->event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!verifier->event_.valid()) {
     return fail_errno("cannot set up the verifier");
   }
   for (std::size_t i = 0; i < std::clamp<std::size_t>(threads, 1, kMostThreads); i++) {
-    auto worker = Worker::create(book, verifier->event_.get());
+    auto worker = Worker::create(book, proved, verifier->event_.get());
     if (!worker) {
       return tl::unexpected(worker.error());
     }

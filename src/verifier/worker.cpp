@@ -61,8 +61,9 @@ bool Told::first(const Event& event, milliseconds now) {
 }
 
 Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::IdentityBook& book,
+                                                                   handshake::Proved& proved,
                                                                    int event) {
-  auto engine = handshake::Engine::create(kHandshakes, book);
+  auto engine = handshake::Engine::create(kHandshakes, book, proved);
   if (!engine) {
     return tl::unexpected(engine.error());
   }

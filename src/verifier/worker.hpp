@@ -44,7 +44,7 @@ class Verifier::Worker final : private handshake::Port {
 
   /// `event` is written to when there are events to take.
   [[nodiscard]] static Result<std::unique_ptr<Worker>> create(handshake::IdentityBook& book,
-                                                              int event);
+                                                              handshake::Proved& proved, int event);
   ~Worker() override;
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;

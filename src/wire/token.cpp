@@ -10,7 +10,7 @@ namespace {
 
 /// Offsets in the header.
 constexpr std::size_t kVersionAt = 8, kMessageAt = 9, kTypeAt = 10, kFlagsAt = 11, kNonceAt = 12,
-                      kCredentialLengthAt = 28, kLabelsLengthAt = 30;
+                      kCredentialLengthAt = 28, kLabelsLengthAt = 30, kPolicyAt = 32;
 
 bool is_possible(CredentialType type, std::size_t length) {
   constexpr std::size_t kPskHash = 8;
@@ -97,10 +97,13 @@ tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::
   if (body.size() < credential + labels + tag_size(expected)) {
     return tl::unexpected(BadToken::truncated);
   }
+  PolicyDigest policy{};
+  std::ranges::copy(bytes.subspan<kPolicyAt, policy.size()>(), policy.begin());
   return Token{expected,
                type,
                bytes[kFlagsAt],
                bytes.subspan<kNonceAt, kNonceSize>(),
+               policy,
                body.first(credential),
                body.subspan(credential, labels),
                body.subspan(credential + labels, tag_size(expected))};
@@ -128,6 +131,7 @@ std::size_t write_whole(const Token& token, std::span<std::uint8_t> out) {
   std::copy(token.nonce.begin(), token.nonce.end(), out.begin() + kNonceAt);
   write16(out, kCredentialLengthAt, token.credential.size());
   write16(out, kLabelsLengthAt, token.labels.size());
+  std::ranges::copy(token.policy, out.begin() + kPolicyAt);
   auto end =
       std::copy(token.credential.begin(), token.credential.end(), out.begin() + kTokenHeader);
   end = std::copy(token.labels.begin(), token.labels.end(), end);

@@ -199,6 +199,24 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
         self.assertEqual(kind == "nf_tables queue", native)
         print(f"this kernel has: {kind}", flush=True)
 
+    def test_hosts_of_other_policies_warn(self):
+        def differ(each):
+            status = each.status()["policy"]
+            return [line for line in status["warnings"] if "has another policy" in line]
+
+        self.serve("app=web")
+        client = self.client.labelled("app=web")
+        self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ok")
+        self.assertEqual([differ(self.client), differ(self.server)], [[], []])
+        digests = {each.status()["policy"]["digest"] for each in (self.client, self.server)}
+        self.assertEqual(len(digests), 1)
+        self.server.policy('[defaults]\nrefuse = "drop"\n')
+        self.addCleanup(self.server.policy, "")
+        self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ok")
+        for each, peer in ((self.client, SERVER4), (self.server, CLIENT4)):
+            (line,) = waiting.until(lambda each=each: differ(each), "a warning")
+            self.assertIn(f"({peer}) has another policy than this host", line)
+
 
 class Certificates(HostsCase, CertificatePair, unittest.TestCase):
     pass

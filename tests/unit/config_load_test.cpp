@@ -57,6 +57,24 @@ TEST_F(Load, ReadsDropInsInLexicalOrderAfterTheMainFile) {
   EXPECT_THAT(rule_names(), ElementsAre("1", "2", "3", "4"));
 }
 
+TEST_F(Load, ThePolicysDigestIsOfNamesAndContents) {
+  const auto digest = [this] { return policy::hex(load().policy.digest); };
+  // SHA-256 of no bytes.
+  EXPECT_EQ(digest(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  write_rule("policy.toml", "1");
+  const std::string one = digest();
+  directory_.write("identity.toml", "[host]\nname = 'other'\n");
+  EXPECT_EQ(digest(), one) << "who a host is is not what it allows";
+  write_rule("policy.d/10.toml", "2");
+  const std::string both = digest();
+  EXPECT_NE(both, one);
+  fs::rename(directory_.path("policy.d/10.toml"), directory_.path("policy.d/20.toml"));
+  EXPECT_NE(digest(), both);
+  fs::rename(directory_.path("policy.d/20.toml"), directory_.path("policy.d/10.toml"));
+  EXPECT_EQ(digest(), both);
+  EXPECT_EQ(policy::hex(config::load_policy(directory_.path()).policy.digest), both);
+}
+
 TEST_F(Load, LeavesOtherNamesAlone) {
   for (const char* name : {"policy.d/.hidden.toml", "policy.d/a.toml~", "policy.d/a.toml.bak",
                            "policy.d/README", "policy.d/.a.toml.swp"}) {

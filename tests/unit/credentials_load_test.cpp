@@ -216,7 +216,7 @@ TEST_F(LoadTrust, LeavesRoomForLabels) {
       ElementsAre(AllOf(
           HasSubstr("'host.pem' does not fit a token: the credential has 10"),
           HasSubstr(
-              "together at most 1113, of which labels need 64 at least; those of [host] have 0"))));
+              "together at most 1105, of which labels need 64 at least; those of [host] have 0"))));
   TrustMaterial with = sized(limit - 200 - overhead + 6);
   EXPECT_THAT(problems(with), IsEmpty());
   with.host_labels = policy::LabelSet::decode("zone=" + std::string(193, 'a') + "\n").value();

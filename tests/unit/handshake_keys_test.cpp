@@ -38,7 +38,7 @@ class Vectors : public testing::Test {
   const Digest server_ = credentials::credential_hash(wire::CredentialType::psk, bytes("server"));
   const Nonce client_nonce_ = counting<Nonce>(0);
   const Nonce server_nonce_ = counting<Nonce>(16);
-  const Shape shape_{wire::CredentialType::psk, 0};
+  const Shape shape_{wire::CredentialType::psk, 0, counting<wire::PolicyDigest>(32)};
   const Digest hello_ =
       hello_transcript(shape_, client_nonce_, client_, credentials::sha256({bytes("app=web\n")}));
   PairKeys keys_{counting<Key>(0), client_, server_};
@@ -47,9 +47,9 @@ class Vectors : public testing::Test {
 
 TEST_F(Vectors, OfVersion2) {
   EXPECT_EQ(wire::kVersion, 2);
-  EXPECT_EQ(hex(hello_), "b3acbad65c006100601b590a935886ac46827823fa3ee01ead69d9df53a3655b");
+  EXPECT_EQ(hex(hello_), "212a1393849f420c9be2030479e05c7bd9ee605278e1f82325053f494b00ca4e");
   const Key key = keys_.reply_key(hello_, server_nonce_);
-  EXPECT_EQ(hex(key), "25e5dd5a6d5087973e19a2320b54abee645902b8e3e0c9d0e0e487489756d3f5");
+  EXPECT_EQ(hex(key), "ac61f1ef3f06d59198c9ff2c10ff8a19c8e5df8b5abb3b8fb4c114c9015bf643");
 
   Conversation conversation;
   conversation.asked_for = end_bytes(policy::SocketAddress::parse("10.0.0.2:80").value());
@@ -61,19 +61,19 @@ TEST_F(Vectors, OfVersion2) {
   Tag tag{};
   credentials::Aead aead;
   seal_reply(aead, key, context_, text, tag);
-  EXPECT_EQ(hex(text), "e927378fd4bc562f57065b4aef0b2d08afb1820e20d8dbf25651");
-  EXPECT_EQ(hex(tag), "ad4b07bf9c8d90d0260db3483f818611");
+  EXPECT_EQ(hex(text), "a9f431867d8abce95b9895a07ee5a4ecd5c376df17869b7a1222");
+  EXPECT_EQ(hex(tag), "19eb2a3a3389146f0bbc51bd1e6ed272");
   std::vector<std::uint8_t> opened(text.size());
   ASSERT_TRUE(open_reply(aead, key, context_, text, tag, opened));
   EXPECT_EQ(opened, plain);
 
   const Digest transcript = reply_transcript(context_, text, tag);
-  EXPECT_EQ(hex(transcript), "98f906e5d878567bef207697a2ea5496526d513a52f14bbf13168e899ed3dd9e");
+  EXPECT_EQ(hex(transcript), "5741ea62305f3c7d17e9d47ce20d21e9d95d8fbe8a547fd3f1fa51c4f4589767");
   EXPECT_EQ(hex(keys_.proof(transcript,
                             end_bytes(policy::SocketAddress::parse("10.0.0.1:40000").value()))),
-            "7436c0aa1b61b9589ad429af91b10e30");
-  EXPECT_EQ(hex(keys_.proof(transcript, EndBytes{})), "9b685c1e03c3776240a8bcc41d1b78cc");
-  EXPECT_EQ(hex(keys_.ready(transcript)), "cc82bfc1627ac2688f3e3fe0932f53af");
+            "40c28e27b26000d7f4df031fa2b9cd0d");
+  EXPECT_EQ(hex(keys_.proof(transcript, EndBytes{})), "2d13e7da3ca78403b5ad2c6780b13ec9");
+  EXPECT_EQ(hex(keys_.ready(transcript)), "5ba44b8784b6e038dcb62183ce11af43");
 }
 
 TEST(Ends, HaveOneForm) {

@@ -319,6 +319,7 @@ TEST_F(Segments, LabelsThatDoNotFitAreRefusedWithTheNumbers) {
 
 TEST_F(Segments, PortsAreUsedAgain) {
   ASSERT_TRUE(connects(client, server, connection));
+  server.connected = false;  // the former connection has ended
   const Outcome asked = client.out(connection.syn(90'000));
   ASSERT_TRUE(asked.passes());
   ASSERT_EQ(server.in(asked.packet).ruling, Ruling::pass);
@@ -330,6 +331,7 @@ TEST_F(Segments, PortsAreUsedAgain) {
 
 TEST_F(Segments, PortsAreUsedAgainByAWorkloadWithOtherLabels) {
   ASSERT_TRUE(connects(client, server, connection));
+  server.connected = false;  // the former connection has ended
   constexpr policy::Number kOther = 78;
   client.engine->add_local(std::make_shared<const LocalIdentity>(kOther, label_set("app=other")));
   const Outcome asked = client.out(connection.syn(), kOther);  // even with the same sequence number

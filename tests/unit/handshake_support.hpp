@@ -13,6 +13,7 @@
 
 #include "trireme/credentials/pki.hpp"
 #include "trireme/handshake/engine.hpp"
+#include "trireme/handshake/proved_flows.hpp"
 
 namespace trireme::handshake {
 
@@ -112,6 +113,15 @@ class Book final : public IdentityBook {
     }
     return known;
   }
+  [[nodiscard]] std::shared_ptr<const RemoteIdentity> find(policy::Number number) const override {
+    for (const auto& [key, identity] : known_) {
+      if (identity->number == number) {
+        return identity;
+      }
+    }
+    return nullptr;
+  }
+  void forget() { known_.clear(); }
   [[nodiscard]] std::size_t size() const { return known_.size(); }
 
  private:
@@ -144,7 +154,7 @@ struct End : private Port {
 
   explicit End(std::shared_ptr<const credentials::Trust> trust, const std::string& labels,
                const std::string& peers = "10.0.0.0/8", std::size_t capacity = 64)
-      : book(1000), engine(Engine::create(capacity, book).value()) {
+      : book(1000), engine(Engine::create(capacity, book, *proved).value()) {
     set_policy({});
     engine->set_trust(std::move(trust));
     engine->set_peers(
@@ -215,6 +225,7 @@ struct End : private Port {
   std::map<std::uint32_t, Packet> held;  // wait in the queue
   std::uint32_t last_id = 0;
   Book book;
+  std::unique_ptr<Proved> proved = std::make_unique<Proved>(1, 64);
   std::unique_ptr<Engine> engine;
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};

@@ -224,7 +224,8 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
   }
   policy::Numbers numbers;
   Identities book(scratch_file(), numbers);
-  auto verifier = Verifier::start(2, book);
+  handshake::Proved proved(1, 64);
+  auto verifier = Verifier::start(2, book, proved);
   ASSERT_TRUE(verifier) << verifier.error().text();
   (*verifier)->set_policy(std::make_shared<const policy::Policy>());
   (*verifier)->set_trust(credentials::Trust::local().value());
@@ -267,7 +268,8 @@ TEST_F(PointQueues, KeepPacketsUntilTheyAreOpened) {
   commit(std::move(batch));
   policy::Numbers numbers;
   Identities book(scratch_file(), numbers);
-  auto verifier = Verifier::start(1, book);
+  handshake::Proved proved(1, 64);
+  auto verifier = Verifier::start(1, book, proved);
   ASSERT_TRUE(verifier) << verifier.error().text();
   auto sockets = PointSockets::open(1);
   ASSERT_TRUE(sockets) << sockets.error().text();

@@ -15,19 +15,21 @@ const Octets kTag = hex("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 constexpr Nonce kNonce = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
                           0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
 
+constexpr PolicyDigest kPolicy = {0xD0, 0xD1, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7};
+
 const Octets kHello =
-    hex("89 545249 52454d45 02 01 03 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008"
+    hex("89 545249 52454d45 02 01 03 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a");
 const Octets kReply =
-    hex("89 545249 52454d45 02 02 02 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 000c 0008"
+    hex("89 545249 52454d45 02 02 02 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 000c 0008 d0d1d2d3d4d5d6d7"
         "0011223344556677 64622d31 6170703d7765620a c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 
 Token hello() {
-  return {Message::hello, CredentialType::local, 0, kNonce, kLocal, kLabels, {}};
+  return {Message::hello, CredentialType::local, 0, kNonce, kPolicy, kLocal, kLabels, {}};
 }
 
 Token reply() {
-  return {Message::reply, CredentialType::psk, 0, kNonce, kPsk, kLabels, kTag};
+  return {Message::reply, CredentialType::psk, 0, kNonce, kPolicy, kPsk, kLabels, kTag};
 }
 
 Octets written(const Token& token) {
@@ -62,6 +64,7 @@ TEST(Token, ReadsKnownBytes) {
   EXPECT_EQ(first->type, CredentialType::local);
   EXPECT_EQ(first->flags, 0);
   EXPECT_EQ(octets(first->nonce), octets(kNonce));
+  EXPECT_EQ(first->policy, kPolicy);
   EXPECT_EQ(octets(first->credential), kLocal);
   EXPECT_EQ(octets(first->labels), kLabels);
   EXPECT_TRUE(first->tag.empty());
@@ -117,7 +120,7 @@ TEST(Token, RefusesUnknownTypes) {
 }
 
 // Any type may have a credential of 16 bytes; that a type was changed, the transcript shows.
-TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeAndNonce) {
+TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeNonceAndPolicy) {
   const auto expected = [](std::size_t at) {
     constexpr std::array<BadToken, 4> kByField = {BadToken::version, BadToken::message,
                                                   BadToken::credential, BadToken::flags};
@@ -127,7 +130,7 @@ TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeAndNonce) {
                      : BadToken::truncated;
   };
   for (std::size_t at = 0; at < kTokenHeader; ++at) {
-    if (at == 10 || (at >= 12 && at < 28)) {
+    if (at == 10 || (at >= 12 && at < 28) || at >= 32) {
       continue;
     }
     for (unsigned bit = 0; bit < 8; ++bit) {
@@ -141,7 +144,7 @@ TEST(Token, AFlipElsewhereIsReadAsItStands) {
   for (const auto& [message, bytes] :
        {std::pair(Message::hello, kHello), std::pair(Message::reply, kReply)}) {
     for (std::size_t at = 12; at < bytes.size(); ++at) {
-      if (at < 28 || at >= kTokenHeader) {
+      if (at < 28 || at >= 32) {
         const Octets flipped = with(bytes, at, bytes[at] ^ 1U);
         const auto token = read_token(message, flipped);
         ASSERT_TRUE(token) << at;
@@ -163,6 +166,7 @@ TEST(Token, BoundsCredentialsByTheirType) {
                                  slice(kHello, 11, 17),
                                  number(length, 2),
                                  number(kLabels.size(), 2),
+                                 octets(kPolicy),
                                  credential,
                                  kLabels});
     EXPECT_EQ(bytes, read_token(Message::hello, by_hand) ? by_hand : Octets{})
@@ -183,7 +187,7 @@ TEST(Token, BoundsCredentialsByTheirType) {
 TEST(Token, IsNoLargerThanReadersHaveRoomFor) {
   for (const std::size_t size : {kMaxToken, kMaxToken + 1, std::size_t{65'535}}) {
     const std::size_t labels = size - kTokenHeader - 12 - kTagSize;
-    const Octets bytes = join({slice(kReply, 0, 30), number(labels, 2), slice(kReply, 32, 12),
+    const Octets bytes = join({slice(kReply, 0, 30), number(labels, 2), slice(kReply, 32, 20),
                                Octets(labels, 'x'), kTag});
     ASSERT_EQ(bytes.size(), size);
     EXPECT_EQ(read_token(Message::reply, bytes).has_value(), size == kMaxToken) << size;

@@ -27,6 +27,9 @@ void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& 
 /// What happens to refused packets; the map and the set are new or flushed.
 void write_refusal(kernel::NftBatch& batch, const policy::Policy& policy);
 /// From here on refusals are logged and answered.
+/// Ports of UDP clients, in or out of their set.
+void write_client_ports(kernel::NftBatch& batch, const std::vector<std::uint16_t>& ports,
+                        bool remove);
 void write_steady(kernel::NftBatch& batch);
 
 /// An address that is in networks by a DNS name.

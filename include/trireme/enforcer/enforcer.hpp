@@ -38,6 +38,8 @@ struct Common {
   /// A workload's number, before the first packet can bear it; and after the last.
   std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
   std::function<void(policy::Number)> on_leave = {};
+  /// Ports of the workloads' UDP flows at an enforcement point that were proved.
+  std::function<std::vector<std::uint16_t>(std::uint32_t)> client_ports = {};
   /// The names of an address at an enforcement point, whenever they change.
   std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named =
       {};
@@ -125,6 +127,9 @@ class Enforcer final : public workload::Enforcement {
 
   /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
+  /// Makes the set of client ports what Common has of them: rules enter them, and nothing takes
+  /// them out by itself.
+  [[nodiscard]] Status keep_client_ports();
   /// Every conntrack entry here, to look at.
   [[nodiscard]] Status each_flow(const std::function<void(const kernel::TrackedFlow&)>& function) {
     return conntrack_.each(function);
@@ -132,6 +137,14 @@ class Enforcer final : public workload::Enforcement {
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol,
                                                              const kernel::FlowTuple& tuple);
+  /// TCP connections of this network namespace, of whatever process.
+  [[nodiscard]] Result<std::vector<kernel::InetSocket>> connections() {
+    return sockets_.connections();
+  }
+  /// Whether TCP has the connection; one that its process has closed, too, until it is over.
+  [[nodiscard]] Result<bool> has_connection(const kernel::InetSocket& ends) {
+    return sockets_.has_connection(ends, 0);
+  }
   ~Enforcer() override;
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
   /// Whether nothing is enrolled or quarantined here.
@@ -161,6 +174,7 @@ class Enforcer final : public workload::Enforcement {
   Status write_names(const std::set<policy::Address>& written,
                      const std::set<policy::Address>& gone);
   Status write_everything();
+  [[nodiscard]] std::vector<std::uint16_t> client_ports() const;
   void begin_exchange();
   Status end_exchange();
   void note_unsettled(const workload::CgroupRef& cgroup);
@@ -175,8 +189,8 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] Status take_back(const kernel::TrackedFlow& flow);
   [[nodiscard]] Status check_level(const workload::CgroupRef& cgroup) const;
   [[nodiscard]] bool knows(policy::Number number) const;
-  [[nodiscard]] bool agrees(const kernel::TrackedFlow& flow, policy::Number source,
-                            policy::Number destination) const;
+  [[nodiscard]] bool agrees(policy::Number source, policy::Number destination,
+                            std::uint8_t protocol, std::uint16_t port) const;
   [[nodiscard]] Status judge_anew(const kernel::TrackedFlow& flow);
   Status join(const workload::CgroupRef& cgroup, const policy::LabelSet& labels,
               policy::Number number);

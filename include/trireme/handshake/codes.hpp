@@ -13,7 +13,8 @@ inline constexpr std::uint32_t kNumberMask = 0x00ffffff;
 inline constexpr std::uint32_t kTranslated = 0x01000000;
 /// With it, of UDP: the flow has another's number, and is not this socket's.
 inline constexpr std::uint32_t kTakenOver = 0x02000000;
-/// Of UDP: the first datagram of a flow that conntrack knows.
+/// Of UDP: the first datagram of a flow that conntrack knows. Of TCP: a segment within a connection
+/// that conntrack knows nothing of.
 inline constexpr std::uint32_t kFresh = 0x04000000;
 /// Of UDP: the flow is authorised, but the far end said that it does not know it.
 inline constexpr std::uint32_t kRenew = 0x08000000;
@@ -34,6 +35,7 @@ enum class Ruling : std::uint32_t {
                            // elsewhere, 0 for one without labels
   audit = 0xf2000000,   // the same for a flow that policy would refuse, were it not in audit mode
   refuse = 0xf3000000,  // as policy says: reset or silence
+  exempt = 0xf7000000,  // UDP: goes on, and so does its flow: that of a process that is no workload
   let = 0xf6000000,  // UDP: goes on to the flow's own socket; its flow is not authorised by it yet
 };
 /// On packets that the verifier sends itself: PROOF.
@@ -46,6 +48,6 @@ inline constexpr std::uint32_t kControlPriority = 0xf5000000;
 /// the order to renew it, all of them.
 inline constexpr std::uint32_t kVerdictsOfFlow = 0x0f;
 inline constexpr std::uint32_t kRenewalOfFlow = 0x20;
-inline constexpr std::uint32_t kOfFlow = 0x3f;
+inline constexpr std::uint32_t kOfFlow = 0x7f;
 
 }  // namespace trireme::handshake

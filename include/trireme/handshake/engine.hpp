@@ -25,6 +25,8 @@
 
 namespace trireme::handshake {
 
+struct Proved;
+
 /// Of an enforcement point within this process.
 using PointId = std::uint32_t;
 /// That of the daemon's own network namespace, through which the others reach the world.
@@ -135,17 +137,24 @@ struct Event {
   std::shared_ptr<const LocalIdentity>
       self;  // of `local`, which may have ended since; null: see the registry
   std::shared_ptr<const RemoteIdentity> remote;  // null: no labels, or none that are believed
+  /// No flow: the peer's host decides by another policy than this one, and `detail` says so.
+  bool is_other_policy = false;
 };
 
-/// What of a thread is bounded, and shared by owners.
+/// What is bounded, and shared by owners.
 enum class Bounded : std::uint8_t {
   handshakes,      // of TCP
   exchanges,       // handshakes of UDP
   held_datagrams,  // that wait for them
   held_segments,   // of TCP, ahead of PROOF
+  // Of all threads together.
+  // Remembered beyond what conntrack does:
+  proved_connections,
+  proved_datagrams,  // flows of UDP
 };
-inline constexpr std::size_t kBounded = 4;
-/// "handshakes", "exchanges", "held_datagrams", "held_segments".
+inline constexpr std::size_t kBounded = 4;  // of each thread
+/// "handshakes", "exchanges", "held_datagrams", "held_segments", "proved_connections",
+/// "proved_datagrams".
 [[nodiscard]] const char* text(Bounded what);
 
 struct EngineStatistics {
@@ -164,10 +173,10 @@ struct EngineStatistics {
 
 class Engine {
  public:
-  /// `capacity` bounds the handshakes remembered. The book outlives the engine. Errors: no
-  /// randomness.
+  /// `capacity` bounds the handshakes remembered. Book and proved flows outlive the engine. Errors:
+  /// no randomness.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::size_t capacity,
-                                                              IdentityBook& book);
+                                                              IdentityBook& book, Proved& proved);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

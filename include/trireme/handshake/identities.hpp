@@ -11,6 +11,9 @@
 
 namespace trireme::handshake {
 
+/// The number of a process that is no workload.
+inline constexpr policy::Number kHost = 1;
+
 /// A workload of this host, as tokens speak of it. Immutable.
 struct LocalIdentity {
   /// `labels` as tokens carry them.
@@ -39,6 +42,8 @@ class IdentityBook {
   /// Thread-safe.
   [[nodiscard]] virtual std::shared_ptr<const RemoteIdentity> enter(
       const RemoteIdentity& identity) = 0;
+  /// Null where nobody has the number, or nobody believes its holder any more. Thread-safe.
+  [[nodiscard]] virtual std::shared_ptr<const RemoteIdentity> find(policy::Number number) const = 0;
 };
 
 }  // namespace trireme::handshake

@@ -15,15 +15,16 @@ using wire::Tag;
 /// An end of a flow as tokens name it: address, IPv4 as ::ffff:a.b.c.d, and port; big endian.
 using EndBytes = std::array<std::uint8_t, wire::kEndSize>;
 
-/// Type and flags of the message at hand.
+/// What the header of the message at hand says beside its nonce.
 struct Shape {
   wire::CredentialType type = wire::CredentialType::local;
   std::uint8_t flags = 0;
+  wire::PolicyDigest policy{};  // its sender's
 };
 
 /// T1: names a HELLO.
-[[nodiscard]] Digest hello_transcript(Shape shape, const Nonce& client_nonce, const Digest& client,
-                                      const Digest& labels);
+[[nodiscard]] Digest hello_transcript(const Shape& shape, const Nonce& client_nonce,
+                                      const Digest& client, const Digest& labels);
 
 /// Between one client's and one server's credential.
 class PairKeys {

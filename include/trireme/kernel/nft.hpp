@@ -79,6 +79,7 @@ struct NftSet {
   std::uint32_t data_size = 0;      // bytes; ignored for verdicts
   bool interval = false;  // one type: a start and an end element each; several: key..key_end
   std::uint64_t dynamic_timeout_ms = 0;  // > 0: packets add elements that live this long
+  bool dynamic = false;                  // packets add elements that stay
   bool timeouts = false;                 // elements have a timeout each
   std::uint32_t size = 0;                // 0: unlimited
 };

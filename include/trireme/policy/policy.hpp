@@ -1,8 +1,10 @@
 // A loaded policy: what policy.toml and policy.d say, checked and resolved.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -91,6 +93,12 @@ struct Policy {
   std::vector<Network> networks;
   std::vector<Rule> rules;  // allow and deny; the order never matters
   std::vector<PolicyTest> tests;
+  /// SHA-256 over names and contents of its files in the order in which they are read: the same on
+  /// all hosts that have the same policy. Zeros where it comes from no files.
+  std::array<std::uint8_t, 32> digest{};
 };
+
+/// Of a digest or its first bytes: two hexadecimal digits a byte.
+[[nodiscard]] std::string hex(std::span<const std::uint8_t> bytes);
 
 }  // namespace trireme::policy

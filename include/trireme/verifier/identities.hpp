@@ -20,7 +20,9 @@ namespace trireme::verifier {
 
 /// Where a daemon with this runtime directory keeps its book.
 [[nodiscard]] std::string identities_file(const std::string& runtime_dir);
-/// Removes that file: no flow bears the numbers any more.
+/// And the flows that they proved, those that are still remembered.
+[[nodiscard]] std::string proved_file(const std::string& runtime_dir);
+/// Removes both: no flow bears the numbers any more.
 void forget_identities(const std::string& runtime_dir);
 
 class Identities final : public handshake::IdentityBook {
@@ -48,8 +50,8 @@ class Identities final : public handshake::IdentityBook {
   void prune(const std::unordered_set<policy::Number>& in_use,
              std::chrono::steady_clock::time_point now);
 
-  /// Null where nobody has the number, or nobody believes its holder any more.
-  [[nodiscard]] std::shared_ptr<const handshake::RemoteIdentity> find(policy::Number number) const;
+  [[nodiscard]] std::shared_ptr<const handshake::RemoteIdentity> find(
+      policy::Number number) const override;
   [[nodiscard]] std::size_t size() const;
 
  private:

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "trireme/handshake/engine.hpp"
+#include "trireme/handshake/proved_flows.hpp"
 #include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/netns.hpp"
 #include "trireme/kernel/queue.hpp"
@@ -59,10 +60,11 @@ class Told;
 
 class Verifier {
  public:
-  /// Threads wait for enforcement points. The book outlives the verifier. Errors: no threads, no
-  /// randomness.
+  /// Threads wait for enforcement points. Book and proved flows outlive the verifier. Errors: no
+  /// threads, no randomness.
   [[nodiscard]] static Result<std::unique_ptr<Verifier>> start(std::size_t threads,
-                                                               handshake::IdentityBook& book);
+                                                               handshake::IdentityBook& book,
+                                                               handshake::Proved& proved);
   ~Verifier();
   Verifier(const Verifier&) = delete;
   Verifier& operator=(const Verifier&) = delete;

@@ -2,9 +2,9 @@
 //
 //   0   8  magic                     28  2  length of the credential
 //   8   1  version                   30  2  length of the labels (REPLY: sealed, without the tag)
-//   9   1  message                   32     credential
-//   10  1  credential type                  labels (REPLY: sealed labels, then a tag of 16 bytes)
-//   11  1  flags, 0
+//   9   1  message                   32  8  digest of the sender's policy, its first bytes
+//   10  1  credential type           40     credential
+//   11  1  flags, 0                         labels (REPLY: sealed labels, then a tag of 16 bytes)
 //   12  16 nonce
 //
 // What REPLY seals begins with an end of the flow and a byte: kReplyStart, handshake/binding.hpp.
@@ -20,7 +20,7 @@ namespace trireme::wire {
 
 inline constexpr std::array<std::uint8_t, 8> kMagic = {0x89, 'T', 'R', 'I', 'R', 'E', 'M', 'E'};
 inline constexpr std::uint8_t kVersion = 2;
-inline constexpr std::size_t kTokenHeader = 32;
+inline constexpr std::size_t kTokenHeader = 40;
 inline constexpr std::size_t kNonceSize = 16;
 inline constexpr std::size_t kTagSize = 16;      // of REPLY's seal, and PROOF
 inline constexpr std::size_t kEndSize = 16 + 2;  // an address and a port: handshake/binding.hpp
@@ -31,6 +31,8 @@ inline constexpr std::size_t kMaxToken = 1280 - 40 - 20 - 40;
 
 using Nonce = std::array<std::uint8_t, kNonceSize>;
 using Tag = std::array<std::uint8_t, kTagSize>;
+/// The first bytes of a SHA-256 that names a policy; zeros: it is not said.
+using PolicyDigest = std::array<std::uint8_t, 8>;
 
 enum class Message : std::uint8_t {
   hello = 1,
@@ -54,6 +56,7 @@ struct Token {
   CredentialType type = CredentialType::certificate;
   std::uint8_t flags = 0;
   std::span<const std::uint8_t, kNonceSize> nonce;
+  PolicyDigest policy{};
   std::span<const std::uint8_t> credential;
   std::span<const std::uint8_t> labels;  // plain in HELLO, in REPLY all that is sealed
   std::span<const std::uint8_t> tag;     // REPLY, REFUSAL: 16 bytes; HELLO: empty

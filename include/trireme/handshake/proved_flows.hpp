@@ -1,0 +1,67 @@
+// Flows of this host's workloads that were proved. Conntrack forgets what is idle, half closed or
+// flushed; what was proved when a flow began still holds, and nothing else says so.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "trireme/handshake/flow_key.hpp"
+#include "trireme/handshake/owner.hpp"
+
+namespace trireme::handshake {
+
+struct ProvedFlow {
+  FlowKey key;  // as the socket has its ends
+  policy::Number local = 0;
+  policy::Number remote = 0;  // this host's number for the identity that the peer proved
+  bool operator==(const ProvedFlow&) const = default;
+};
+
+/// One for all threads; thread-safe. Every call but forget_point() and those that list takes a
+/// bounded time.
+class ProvedFlows {
+ public:
+  static constexpr std::size_t kCapacity = 65'536;
+
+  /// `seed` keeps others from choosing which flows share a bucket.
+  ProvedFlows(std::size_t capacity, std::uint64_t seed);
+  ~ProvedFlows();
+  ProvedFlows(const ProvedFlows&) = delete;
+  ProvedFlows& operator=(const ProvedFlows&) = delete;
+
+  /// In the place of one with the same key. Where the table is full, the workload that has most
+  /// entries loses its oldest.
+  void enter(const ProvedFlow& flow, Milliseconds now);
+  [[nodiscard]] std::optional<ProvedFlow> find(const FlowKey& key) const;
+  void remove(const FlowKey& key) { remove(key, Milliseconds::max()); }
+  /// Unless it was entered at this time or later.
+  void remove(const FlowKey& key, Milliseconds before);
+  /// Those of an enforcement point that is gone.
+  void forget_point(PointId point);
+
+  /// Oldest first.
+  [[nodiscard]] std::vector<ProvedFlow> entered_before(Milliseconds time) const;
+  /// Of an enforcement point, each once, ascending.
+  [[nodiscard]] std::vector<std::uint16_t> local_ports(PointId point) const;
+  [[nodiscard]] std::size_t size() const;
+  [[nodiscard]] Crowding crowding() const;
+
+ private:
+  struct Table;
+  mutable std::mutex mutex_;
+  std::unique_ptr<Table> table_;
+};
+
+struct Proved {
+  explicit Proved(std::uint64_t seed, std::size_t capacity = ProvedFlows::kCapacity)
+      : connections(capacity, seed), datagrams(capacity, seed) {}
+  /// Of TCP, as long as their sockets live.
+  ProvedFlows connections;
+  /// Of UDP, at their clients: the far end may believe in such a flow longer than conntrack here
+  /// remembers it, and a process that gets the client's port would be taken for the client.
+  ProvedFlows datagrams;
+};
+
+}  // namespace trireme::handshake

@@ -1,0 +1,96 @@
+#include "trireme/handshake/proved_flows.hpp"
+
+#include <set>
+
+#include "aged_table.hpp"
+
+namespace trireme::handshake {
+
+struct ProvedFlows::Table {
+  struct Entry {
+    FlowKey key;
+    Milliseconds since{};
+    policy::Number local = 0;
+    policy::Number remote = 0;
+  };
+  Table(std::size_t capacity, std::uint64_t seed) : entries(capacity, seed, nullptr) {}
+
+  AgedTable<Entry, 1> entries;
+  Crowding crowding;
+};
+
+ProvedFlows::ProvedFlows(std::size_t capacity, std::uint64_t seed)
+    : table_(std::make_unique<Table>(capacity, seed)) {}
+ProvedFlows::~ProvedFlows() = default;
+
+void ProvedFlows::enter(const ProvedFlow& flow, Milliseconds now) {
+  const std::scoped_lock lock(mutex_);
+  auto& entries = table_->entries;
+  if (Table::Entry* known = entries.find(flow.key)) {
+    entries.remove(*known);
+  }
+  if (Table::Entry* surplus = entries.surplus()) {
+    table_->crowding.note(entries.shares().largest(), now);
+    entries.remove(*surplus);
+  }
+  Table::Entry& made = entries.make(flow.key, Owner::workload(flow.local), 0, now);
+  made.local = flow.local;
+  made.remote = flow.remote;
+}
+
+std::optional<ProvedFlow> ProvedFlows::find(const FlowKey& key) const {
+  const std::scoped_lock lock(mutex_);
+  const Table::Entry* known = table_->entries.find(key);
+  return known == nullptr ? std::nullopt
+                          : std::optional<ProvedFlow>({key, known->local, known->remote});
+}
+
+void ProvedFlows::remove(const FlowKey& key, Milliseconds before) {
+  const std::scoped_lock lock(mutex_);
+  Table::Entry* known = table_->entries.find(key);
+  if (known != nullptr && known->since < before) {
+    table_->entries.remove(*known);
+  }
+}
+
+void ProvedFlows::forget_point(PointId point) {
+  const std::scoped_lock lock(mutex_);
+  table_->entries.each_of_point(point,
+                                [this](Table::Entry& gone) { table_->entries.remove(gone); });
+}
+
+std::vector<ProvedFlow> ProvedFlows::entered_before(Milliseconds time) const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<ProvedFlow> flows;
+  table_->entries.each(0, [&](const Table::Entry& entry) {
+    if (entry.since < time) {
+      flows.push_back({entry.key, entry.local, entry.remote});
+    }
+    return entry.since < time;
+  });
+  return flows;
+}
+
+std::vector<std::uint16_t> ProvedFlows::local_ports(PointId point) const {
+  std::set<std::uint16_t> ports;
+  const std::scoped_lock lock(mutex_);
+  table_->entries.each(0, [&](const Table::Entry& entry) {
+    if (entry.key.point == point) {
+      ports.insert(entry.key.local_port);
+    }
+    return true;
+  });
+  return {ports.begin(), ports.end()};
+}
+
+std::size_t ProvedFlows::size() const {
+  const std::scoped_lock lock(mutex_);
+  return table_->entries.size();
+}
+
+Crowding ProvedFlows::crowding() const {
+  const std::scoped_lock lock(mutex_);
+  return table_->crowding;
+}
+
+}  // namespace trireme::handshake
