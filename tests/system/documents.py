@@ -13,6 +13,9 @@ from tests.system.host import ROOT
 
 PAGES = [
     "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
     *sorted(
         os.path.relpath(path, ROOT)
         for pattern in ("docs/*.md", "docs/man/*.scd")
