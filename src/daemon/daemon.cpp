@@ -210,8 +210,8 @@ Status Daemon::open_points() {
                                    std::vector<std::string> names) {
       verifier->named().set(point, address, std::move(names));
     };
-    common_->client_ports = [this](handshake::PointId point) {
-      return tokens_->proved().datagrams.local_ports(point);
+    common_->clients = [this](handshake::PointId point) {
+      return tokens_->proved().datagrams.of_point(point);
     };
     common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
   }
@@ -301,11 +301,11 @@ Status Daemon::enforce() {
   if (Status followed = tokens_->follow(loop_.get(), flows_, *registry_); !followed) {
     return followed;
   }
+  proved_ = std::make_unique<ProvedMemory>(tokens_->proved(), options_.runtime_dir);
+  proved_->recall(points_->all(), *registry_, tokens_->identities());
   if (Status written = points_->start(); !written) {
     return written;
   }
-  proved_ = std::make_unique<ProvedMemory>(tokens_->proved(), options_.runtime_dir);
-  proved_->recall(points_->all(), *registry_, tokens_->identities());
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->open_queues();
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <map>
 #include <set>
@@ -21,8 +22,18 @@ using handshake::ProvedFlow;
 using handshake::Role;
 using policy::Number;
 
-constexpr std::size_t kMostBytes = 16U << 20U;
+constexpr std::size_t kMostBytes = 64U << 20U;
 constexpr std::chrono::seconds kEvery(60);
+/// Where connections that have ended may take room from others.
+constexpr std::chrono::seconds kSoon(5);
+constexpr std::size_t kCrowded = handshake::ProvedFlows::kCapacity / 4 * 3;
+/// In one look, of what may have ended: the loop has other things to do.
+constexpr std::size_t kLookUps = 2'048;
+/// Between two looks whether conntrack has a UDP flow. One that it has not twice no host knows any
+/// more (nf_conntrack_udp_timeout_stream is two minutes).
+constexpr std::chrono::minutes kDatagrams(10);
+/// In place of a socket's cookie: conntrack had no such flow the last time.
+constexpr std::uint64_t kMissed = 1;
 /// The verifier's clock is coarse, and its entry may be a moment ahead of the socket.
 constexpr std::chrono::milliseconds kJustEntered(1'000);
 
@@ -88,7 +99,8 @@ std::optional<Saved> parse(const std::string& text) {
 /// A flow that conntrack knows to be proved, as its packets here have it; none of TCP where NAT on
 /// OUTPUT gives the socket other ends than packets have.
 std::optional<ProvedFlow> proved(const kernel::TrackedFlow& tracked,
-                                 const workload::Registry& registry) {
+                                 const workload::Registry& registry,
+                                 const verifier::Identities& identities) {
   const enforcer::FlowLabel label{tracked.label};
   constexpr std::uint32_t kProved = enforcer::kToken | enforcer::kAuthorised;
   const auto source = label.source();
@@ -101,18 +113,22 @@ std::optional<ProvedFlow> proved(const kernel::TrackedFlow& tracked,
   }
   const kernel::FlowTuple& there = tracked.original;
   const kernel::FlowTuple& back = tracked.reply;
-  if (registry.find_number(*source) != nullptr) {
-    const bool is_plain =
-        there.destination == back.source && there.destination_port == back.source_port;
-    return is_plain || tracked.protocol == IPPROTO_UDP
-               ? std::optional<ProvedFlow>({FlowKey{there.source, back.source, there.source_port,
-                                                    back.source_port, 0, Role::client},
-                                            *source, *destination})
-               : std::nullopt;
+  // The client may have ended; then nobody has its number, and the server's is that of a peer.
+  const bool is_client =
+      registry.find_number(*source) != nullptr ||
+      (registry.find_number(*destination) == nullptr && identities.find(*destination) != nullptr);
+  if (!is_client) {
+    return ProvedFlow{
+        FlowKey{back.source, there.source, back.source_port, there.source_port, 0, Role::server},
+        *destination, *source};
   }
-  return ProvedFlow{
-      FlowKey{back.source, there.source, back.source_port, there.source_port, 0, Role::server},
-      *destination, *source};
+  const bool is_plain =
+      there.destination == back.source && there.destination_port == back.source_port;
+  return is_plain || tracked.protocol == IPPROTO_UDP
+             ? std::optional<ProvedFlow>({FlowKey{there.source, back.source, there.source_port,
+                                                  back.source_port, 0, Role::client},
+                                          *source, *destination})
+             : std::nullopt;
 }
 
 }  // namespace
@@ -123,11 +139,15 @@ ProvedMemory::ProvedMemory(handshake::Proved& proved, const std::string& runtime
 void ProvedMemory::recall(const Points& points, const workload::Registry& registry,
                           const verifier::Identities& identities) {
   const auto now = monotonic();
-  const auto enter = [&](ProvedFlow flow, const enforcer::Point& point,
-                         handshake::ProvedFlows& flows) {
+  const auto enter = [&](ProvedFlow flow, const enforcer::Point& point, bool is_datagram) {
     flow.key.point = point.id;
-    if (registry.find_number(flow.local) != nullptr && identities.find(flow.remote) != nullptr) {
-      flows.enter(flow, now);
+    const bool is_here = registry.find_number(flow.local) != nullptr;
+    if (is_datagram) {
+      // Whose port it was may have ended: then it is nobody's, and still not the next one's.
+      flow.local = is_here ? flow.local : 0;
+      proved_.datagrams.enter(flow, now);
+    } else if (is_here && identities.find(flow.remote) != nullptr) {
+      proved_.connections.enter(flow, now);
     }
   };
   std::map<std::uint64_t, const enforcer::Point*> by_inode;
@@ -135,75 +155,151 @@ void ProvedMemory::recall(const Points& points, const workload::Registry& regist
     by_inode[inode_of(*point)] = point;
   }
   const auto content = read_file(file_, kMostBytes);
+  if (!content && ::access(file_.c_str(), F_OK) == 0) {
+    spdlog::error("connections that conntrack forgets will end: {}", content.error().text());
+  }
   std::istringstream lines(content.value_or(""));
   for (std::string text; std::getline(lines, text);) {
     const auto saved = parse(text);
     const auto point = saved ? by_inode.find(saved->inode) : by_inode.end();
     if (point != by_inode.end()) {
-      enter(saved->flow, *point->second,
-            saved->is_datagram ? proved_.datagrams : proved_.connections);
+      enter(saved->flow, *point->second, saved->is_datagram);
     }
   }
   // A daemon that was killed had no time to save its last ones.
   for (enforcer::Point* point : points) {
     std::ignore = point->enforcer->each_flow([&](const kernel::TrackedFlow& tracked) {
-      if (auto flow = proved(tracked, registry)) {
-        const bool is_datagram = tracked.protocol == IPPROTO_UDP;
-        if (!is_datagram || flow->key.role == Role::client) {
-          enter(*flow, *point, is_datagram ? proved_.datagrams : proved_.connections);
-        }
+      const auto flow = proved(tracked, registry, identities);
+      const bool is_datagram = tracked.protocol == IPPROTO_UDP;
+      if (flow && (!is_datagram || flow->key.role == Role::client)) {
+        enter(*flow, *point, is_datagram);
       }
     });
-    keep_ports(*point);
   }
 }
 
 void ProvedMemory::look(const Points& points) {
   const auto now = std::chrono::steady_clock::now();
-  if (now < due_) {
+  const std::size_t before_look = proved_.connections.size();
+  const bool is_crowded = before_look > kCrowded && made_room_ && now >= looked_ + kSoon;
+  const bool is_due = now >= looked_ + kEvery;
+  if (!is_due && !is_crowded) {
     return;
   }
-  due_ = now + kEvery;
+  looked_ = now;
   const auto before = monotonic() - kJustEntered;
   std::map<handshake::PointId, std::vector<ProvedFlow>> by_point;
   for (const ProvedFlow& flow : proved_.connections.entered_before(before)) {
     by_point[flow.key.point].push_back(flow);
   }
+  std::size_t look_ups = 0;
   for (enforcer::Point* point : points) {
     if (const auto candidates = by_point.find(point->id); candidates != by_point.end()) {
-      forget_closed(*point, candidates->second, before);
+      forget_closed(*point, candidates->second, before, look_ups);
     }
-    keep_ports(*point);
   }
+  made_room_ = proved_.connections.size() < before_look;
+  if (!is_due) {
+    return;
+  }
+  forget_old(points);
+  keep_clients(points);
   if (Status saved = save(points); !saved && log_shares().admit("proved flows")) {
     spdlog::error("{}", saved.error().text());
   }
 }
 
-/// Where sock_diag does not answer nothing is forgotten.
+namespace {
+
+/// What its process has closed is listed without a cgroup until it is over.
+bool has_ended(enforcer::Point& point, const kernel::InetSocket& socket) {
+  const auto found = point.enforcer->find_connection(socket);
+  return found && found->state != kernel::TcpState::open;
+}
+
+}  // namespace
+
+/// Where sock_diag does not answer nothing is forgotten. What lives on becomes the youngest: where
+/// there is no room, what has ended goes first.
 void ProvedMemory::forget_closed(enforcer::Point& point, const std::vector<ProvedFlow>& candidates,
-                                 handshake::Milliseconds before) {
+                                 handshake::Milliseconds before, std::size_t& look_ups) {
   const auto sockets = point.enforcer->connections();
   if (!sockets) {
     return;
   }
-  std::set<Ends> open;
+  std::map<Ends, std::uint64_t> open;  // cookies
   for (const kernel::InetSocket& socket : *sockets) {
-    open.insert(ends(socket));
+    open[ends(socket)] = socket.whole_cookie();
   }
+  const auto now = monotonic();
   for (const ProvedFlow& flow : candidates) {
     const kernel::InetSocket socket = socket_of(flow.key);
-    if (!open.contains(ends(socket)) && !point.enforcer->has_connection(socket).value_or(true)) {
+    const auto known = open.find(ends(socket));
+    const bool is_there = known != open.end();
+    if (is_there && (flow.socket == 0 || flow.socket == known->second)) {
+      proved_.connections.touch(flow.key, known->second, now);
+    } else if (is_there || (look_ups++ < kLookUps && has_ended(point, socket))) {
       proved_.connections.remove(flow.key, before);
     }
   }
 }
 
-void ProvedMemory::keep_ports(enforcer::Point& point) {
-  if (Status kept = point.enforcer->keep_client_ports();
-      !kept && log_shares().admit("proved flows")) {
-    spdlog::error("ports of UDP flows that were proved: {}", kept.error().text());
+/// UDP flows that no host knows any more.
+void ProvedMemory::forget_old(const Points& points) {
+  std::map<handshake::PointId, enforcer::Point*> by_id;
+  for (enforcer::Point* point : points) {
+    by_id[point->id] = point;
   }
+  const auto is_known = [&](const ProvedFlow& flow) {
+    const FlowKey& key = flow.key;
+    const auto point = by_id.find(key.point);
+    const auto tracked =
+        point == by_id.end()
+            ? std::nullopt
+            : point->second->enforcer->find_flow(
+                  IPPROTO_UDP, {key.local, key.remote, key.local_port, key.remote_port});
+    // Not what another process has begun between these ends.
+    const enforcer::FlowLabel label{tracked ? tracked->label : decltype(tracked->label){}};
+    return tracked && (label.flags() & enforcer::kAuthorised) != 0 && label.source() == flow.local;
+  };
+  const auto now = monotonic();
+  std::size_t look_ups = 0;
+  for (const ProvedFlow& flow : proved_.datagrams.entered_before(now - kDatagrams)) {
+    if (look_ups++ >= kLookUps) {
+      break;
+    }
+    if (is_known(flow)) {
+      proved_.datagrams.touch(flow.key, 0, now);
+    } else if (flow.socket != kMissed) {
+      proved_.datagrams.touch(flow.key, kMissed, now);
+    } else {
+      proved_.datagrams.remove(flow.key, now - kDatagrams);
+    }
+  }
+}
+
+/// What the sets of each point are to hold.
+void ProvedMemory::keep_clients(const Points& points) {
+  std::map<handshake::PointId, std::vector<FlowKey>> by_point;
+  for (const ProvedFlow& flow : proved_.datagrams.entered_before(handshake::Milliseconds::max())) {
+    by_point[flow.key.point].push_back(flow.key);
+  }
+  std::set<handshake::PointId> with_clients;
+  for (enforcer::Point* point : points) {
+    const auto wanted = by_point.find(point->id);
+    if (wanted == by_point.end() && !with_clients_.contains(point->id)) {
+      continue;
+    }
+    if (wanted != by_point.end()) {
+      with_clients.insert(point->id);
+    }
+    const Status kept = point->enforcer->keep_clients(
+        wanted == by_point.end() ? std::vector<FlowKey>() : wanted->second);
+    if (!kept && log_shares().admit("proved flows")) {
+      spdlog::error("clients of UDP flows that were proved: {}", kept.error().text());
+    }
+  }
+  with_clients_ = std::move(with_clients);
 }
 
 Status ProvedMemory::save(const Points& points) {

@@ -152,15 +152,20 @@ void flush_tables(NftBatch& batch) {
   }
 }
 
-void write_client_ports(NftBatch& batch, const std::vector<std::uint16_t>& ports, bool remove) {
-  std::vector<NftElement> list;
-  list.reserve(ports.size());
-  for (const std::uint16_t port : ports) {
-    const std::array<std::uint8_t, 2> bytes = {static_cast<std::uint8_t>(port >> 8U),
-                                               static_cast<std::uint8_t>(port & 0xffU)};
-    list.push_back({.key = NftBytes().add_raw(bytes)});
+NftBytes client_key(const handshake::FlowKey& flow) {
+  NftBytes key;
+  key.add_raw({flow.local.bytes.data(), flow.local.size()}).add_be16(flow.local_port);
+  return key.add_raw({flow.remote.bytes.data(), flow.remote.size()}).add_be16(flow.remote_port);
+}
+
+void write_clients(NftBatch& batch, const std::vector<NftBytes>& keys, bool remove) {
+  std::vector<NftElement> four;
+  std::vector<NftElement> six;
+  for (const NftBytes& key : keys) {
+    (key.size() == sets().clients4.key_size ? four : six).push_back({.key = key});
   }
-  write(batch, sets().client_ports, list, remove);
+  write(batch, sets().clients4, four, remove);
+  write(batch, sets().clients6, six, remove);
 }
 
 void write_steady(NftBatch& batch) {

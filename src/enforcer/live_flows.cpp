@@ -135,10 +135,16 @@ bool Enforcer::allows(const TrackedFlow& flow) const {
            ((label.flags() & kResumed) == 0 ||
             agrees(*destination, *source, flow.protocol, flow.original.source_port));
   }
-  return policy::judge(compiler_.tables(), compiler_.elements(),
-                       peer(*source, flow.original.source), peer(*destination, flow.reply.source),
-                       flow.protocol, flow.reply.source_port)
-      .has_value();
+  const auto is_allowed = [&](const policy::SetPeer& from, const policy::SetPeer& to,
+                              std::uint16_t port) {
+    return policy::judge(compiler_.tables(), compiler_.elements(), from, to, flow.protocol, port)
+        .has_value();
+  };
+  const policy::SetPeer one = peer(*source, flow.original.source);
+  const policy::SetPeer other = peer(*destination, flow.reply.source);
+  // Of a peer without labels nobody knows which end began a connection that was forgotten.
+  return is_allowed(one, other, flow.reply.source_port) ||
+         ((label.flags() & kResumed) != 0 && is_allowed(other, one, flow.original.source_port));
 }
 
 Result<std::size_t> Enforcer::revoke() {

@@ -88,9 +88,10 @@ void add_chains(NftBatch& batch, const Layout& layout) {
     batch.add_chain(name, place);
   }
   for (const char* name :
-       {"related", "allow", "allow_log", "allow_audit", "refuse", kReject, kSilent, kAudit,
-        "output_nat", "output_datagram", "input_datagram", "output_net", "out_net_host",
-        "in_net_host", "in_lo_host", "in_lo_again", "in_lo_to_host", kAnswersHeld, kAnswersPass}) {
+       {"related",        "allow",       "allow_log",     "allow_audit", "refuse",
+        kReject,          kSilent,       kAudit,          "output_nat",  "output_datagram",
+        "input_datagram", "output_net",  "out_net_host",  "in_net_host", "in_net_again",
+        "in_lo_host",     "in_lo_again", "in_lo_to_host", kAnswersHeld,  kAnswersPass}) {
     batch.add_chain(name);
   }
   add_token_chains(batch, layout);

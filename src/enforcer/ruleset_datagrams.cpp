@@ -168,18 +168,13 @@ void write_datagrams_of_host(Writer& writer) {
     writer.rule("in_net_host", ask_about_host(std::move(in_direction(any_socket(in), direction)),
                                               direction.flag | handshake::kTakenOver));
   }
-  // The port of a workload's flow that conntrack may have forgotten while the far end has not: the
+  // The ends of a workload's flow that conntrack may have forgotten while the far end has not: the
   // verifier remembers it, and ends it there first.
   for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
-    const bool v4 = nfproto == NFPROTO_IPV4;
     NftRule forgotten = protocol(IPPROTO_UDP);
-    in_direction(flow_lacks(forgotten, kToken), kDirections[0])
-        .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0)
-        .in(sets().client_ports.name, 0)
-        .meta(NFT_META_NFPROTO, 0)
-        .equal(0, NftBytes::u8(nfproto))
-        .payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, v4 ? 4 : 16, 0)
-        .in(v4 ? sets().speakers4.name : sets().speakers6.name, 0)
+    in_direction(flow_lacks(forgotten, kToken), kDirections[0]);
+    ends_of(forgotten, nfproto)
+        .in(clients(nfproto).name, 0)
         .immediate(kWords, FlowLabel::bits(kToken).nft())
         .set_ct(NFT_CT_LABELS, kWords);
     writer.rule("out_net_host",

@@ -50,9 +50,10 @@ void write_input_to_workload(Writer& writer, std::uint32_t level) {
     writer.rule(local, forward(from_host(NftRule()), host, destination));
     writer.rule(local, perhaps_backward(from_host(protocol(IPPROTO_UDP)), host, destination));
     writer.rule(remote, forward(of_family(nfproto), remote_end(nfproto, true, named), destination));
-    // Conntrack may have forgotten the connection, and know it by an answer first.
-    writer.rule(remote, perhaps_backward(within_connection_of(nfproto),
-                                         remote_end(nfproto, true, named), destination));
+    // Conntrack may have forgotten the connection, and know it by an answer first. Whether there is
+    // a connection the verifier asks: a half-open request would be completed by it.
+    writer.rule(remote, stray_backward(within_connection_of(nfproto),
+                                       remote_end(nfproto, true, named), destination));
     writer.rule(remote_reply,
                 backward(of_family(nfproto), remote_end(nfproto, true, named), destination));
   });

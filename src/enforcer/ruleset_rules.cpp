@@ -108,6 +108,22 @@ NftRule of_priority(std::uint32_t code) {
   return rule;
 }
 
+const kernel::NftSet& clients(std::uint8_t nfproto) {
+  return nfproto == NFPROTO_IPV4 ? sets().clients4 : sets().clients6;
+}
+
+NftRule& ends_of(NftRule& rule, std::uint8_t nfproto) {
+  const bool v4 = nfproto == NFPROTO_IPV4;
+  const std::uint32_t size = v4 ? 4 : 16;
+  const std::uint32_t words = size / 4;
+  return rule.meta(NFT_META_NFPROTO, 0)
+      .equal(0, NftBytes::u8(nfproto))
+      .payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 12 : 8, size, 0)
+      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, words)
+      .payload(NFT_PAYLOAD_NETWORK_HEADER, v4 ? 16 : 24, size, words + 1)
+      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, 2 * words + 1);
+}
+
 NftRule& sent_by(NftRule& rule, std::uint32_t number) {
   return rule.meta(NFT_META_PRIORITY, 0)
       .mask(0, NftBytes::u32(gate::kStampedNumber))
@@ -242,6 +258,14 @@ NftRule backward(NftRule rule, const End& source, const End& destination) {
 NftRule perhaps_backward(NftRule rule, const End& source, const End& destination) {
   judge(rule, destination, source, Service::source);
   rule.accept().comment("may be a reply of " + source.text() + " to " + destination.text());
+  return rule;
+}
+
+NftRule stray_backward(NftRule rule, const End& source, const End& destination) {
+  judge(rule, destination, source, Service::source);
+  destination.number(rule, kNumberRegister);
+  tell_number(rule, handshake::kFresh).go_to("in_stray");
+  rule.comment("may be a reply of " + source.text() + " to " + destination.text());
   return rule;
 }
 

@@ -49,9 +49,13 @@ kernel::NftRule& any_socket(kernel::NftRule& rule);
 [[nodiscard]] kernel::NftRule on_lo();
 /// A UDP packet whose priority has these high 8 bits.
 [[nodiscard]] kernel::NftRule of_priority(std::uint32_t code);
-/// A UDP datagram of the token protocol.
+/// The set of UDP clients of that family, and the key in it, from register 0 on: source, its port,
+/// destination, its port.
+[[nodiscard]] const kernel::NftSet& clients(std::uint8_t nfproto);
+kernel::NftRule& ends_of(kernel::NftRule& rule, std::uint8_t nfproto);
 /// A packet on lo that this number sent.
 kernel::NftRule& sent_by(kernel::NftRule& rule, std::uint32_t number);
+/// A UDP datagram of the token protocol.
 kernel::NftRule& begins_with_magic(kernel::NftRule& rule);
 
 // --- the two ends of a packet ---
@@ -107,6 +111,10 @@ void write_labels(kernel::NftRule& rule, const End& source, const End& destinati
 /// gate to say, on lo, and for TCP.
 [[nodiscard]] kernel::NftRule perhaps_backward(kernel::NftRule rule, const End& source,
                                                const End& destination);
+/// The same of a segment that comes in for the destination's socket, where the verifier is asked
+/// whether there is a connection.
+[[nodiscard]] kernel::NftRule stray_backward(kernel::NftRule rule, const End& source,
+                                             const End& destination);
 [[nodiscard]] kernel::NftRule same_group(const End& source, const End& destination);
 
 }  // namespace trireme::enforcer

@@ -35,6 +35,15 @@ NftSet timed(NftSet set) {
   return set;
 }
 
+/// Address . port . address . port, entered by packets; a port takes four bytes.
+NftSet ends(const char* name, SetType address, std::uint32_t size) {
+  NftSet set =
+      set_of(name, {address, SetType::inet_service, address, SetType::inet_service}, 2 * size + 8);
+  set.dynamic = true;
+  set.size = 65'536;
+  return set;
+}
+
 NftSet labels(const char* name) {
   NftSet set = set_of(name, {SetType::mark}, 4);
   set.data_types = {SetType::integer};
@@ -92,22 +101,21 @@ Sets make() {
       "refused", {SetType::mark, SetType::mark, SetType::inet_proto, SetType::inet_service}, 16);
   sets.refused.dynamic_timeout_ms = 5000;
   sets.refused.size = 4096;
-  sets.client_ports = set_of("client_ports", {SetType::inet_service}, 2);
-  sets.client_ports.dynamic = true;
-  sets.client_ports.size = 65'536;
+  sets.clients4 = ends("clients4", SetType::ipv4_addr, 4);
+  sets.clients6 = ends("clients6", SetType::ipv6_addr, 16);
   return sets;
 }
 
 }  // namespace
 
-std::array<const NftSet*, 37> Sets::all() const {
+std::array<const NftSet*, 38> Sets::all() const {
   return {&workloads,    &groups,       &classes,       &same,          &pairs,       &ports,
           &outcomes,     &ends,         &local4,        &local6,        &remote4,     &remote6,
           &local_named4, &local_named6, &remote_named4, &remote_named6, &named4,      &named6,
           &answers,      &source,       &destination,   &enter_out_net, &enter_in_lo, &enter_in_net,
           &refusal,      &auditing,     &owner,         &speakers4,     &speakers6,   &neighbours,
           &hashes,       &rulings_in,   &rulings_out,   &selves,        &refused,     &steady,
-          &client_ports};
+          &clients4,     &clients6};
 }
 
 const Sets& sets() {

@@ -97,14 +97,13 @@ void write_strays(Writer& writer) {
   }
 }
 
-/// Of a client of UDP whose flow is proved: see write_datagrams_of_host().
-NftRule remember_port() {
-  NftRule port = protocol(IPPROTO_UDP);
-  port.ct(NFT_CT_DIRECTION, 0)
-      .equal(0, NftBytes::u8(0))
-      .payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2, 0)
-      .add_to(sets().client_ports.name, 0);
-  return port;
+/// The ends of a UDP client whose flow is proved: see write_datagrams_of_host().
+void remember_client(Writer& writer, const std::string& chain) {
+  for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
+    NftRule client = protocol(IPPROTO_UDP);
+    client.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(0));
+    writer.rule(chain, std::move(ends_of(client, nfproto).add_to(clients(nfproto).name, 0)));
+  }
 }
 
 /// The number of the peer elsewhere goes into the flow's label: it is the source of what comes in
@@ -126,7 +125,7 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   done.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0);
   writer.rule(chain, std::move(done));
   if (!input) {
-    writer.rule(chain, remember_port());
+    remember_client(writer, chain);
   }
   if (input) {
     // While it waited its socket may have closed, and another have taken the port: judged by the
@@ -150,18 +149,6 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
   NftRule reset =
       protocol(IPPROTO_TCP);  // passes without a question: the ruling on it is its sender's own
   writer.rule(ruled, std::move(tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept()));
-  // What conntrack takes for invalid has no flow: each segment is ruled by itself.
-  const auto without_flow = [] {
-    NftRule rule = protocol(IPPROTO_TCP);
-    rule.ct(NFT_CT_STATE, 0).mask(0, NftBytes::u32(kStateInvalid)).not_equal(0, NftBytes::u32(0));
-    return rule;
-  };
-  NftRule refused = without_flow();
-  refused.meta(NFT_META_PRIORITY, 0)
-      .mask(0, NftBytes::u32(handshake::kRulingMask))
-      .equal(0, NftBytes::u32(static_cast<std::uint32_t>(Ruling::refuse)));
-  writer.rule(ruled, std::move(refused.go_to("ruled_refuse")));
-  writer.rule(ruled, std::move(without_flow().go_to("ruled_pass")));
   NftRule which;
   flow_has(which, kToken)
       .meta(NFT_META_PRIORITY, 0)
@@ -170,6 +157,16 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
   writer.rule(ruled, std::move(which));
   NftRule unknown;
   writer.rule(ruled, std::move(flow_has(unknown, kToken).drop()));
+  // Others' priorities are theirs. Of a segment within a connection the ruling holds though its
+  // flow may bear no label: it is invalid, untracked, or older than the table.
+  NftRule others = within_connection();
+  writer.rule(ruled, std::move(flow_has(others, kAuthorised | kExempt).accept()));
+  NftRule refused = within_connection();
+  refused.meta(NFT_META_PRIORITY, 0)
+      .mask(0, NftBytes::u32(handshake::kRulingMask))
+      .equal(0, NftBytes::u32(static_cast<std::uint32_t>(Ruling::refuse)));
+  writer.rule(ruled, std::move(refused.go_to("ruled_refuse")));
+  writer.rule(ruled, std::move(within_connection().go_to("ruled_pass")));
   write_authorise(writer, ruled + "_authorise", input, kAuthorised);
   write_authorise(writer, ruled + "_audit", input, kAuthorised | kAudited);
 }
@@ -220,7 +217,8 @@ void Writer::ask(const std::string& chain, NftRule request, const End& workload,
   workload.number(request, workload_is_source ? kWords + 1 : kWords + 3);
   (workload_is_source ? make_source(request, kToken) : make_destination(request, kToken))
       .set_ct(NFT_CT_LABELS, kWords);
-  workload.number(request, kNumberRegister);
+  // A flow that bears no label could be authorised by nothing: judged as one without tokens.
+  workload.number(flow_has(request, kToken), kNumberRegister);
   if (translated) {
     request.mask_toggle(kNumberRegister - 1, NftBytes::u32(handshake::kNumberMask),
                         NftBytes::u32(handshake::kTranslated));
@@ -277,7 +275,7 @@ void write_tokens(Writer& writer) {
   NftRule exempt;
   exempt.immediate(kWords, FlowLabel::bits(kExempt).nft()).set_ct(NFT_CT_LABELS, kWords);
   writer.rule("ruled_exempt", std::move(exempt.go_to("ruled_pass")));
-  writer.rule("ruled_out_let", remember_port());
+  remember_client(writer, "ruled_out_let");
   writer.rule("ruled_out_let", std::move(NftRule().go_to("ruled_pass")));
   writer.rule("ruled_refuse", reset_priority());
   writer.rule("ruled_refuse", std::move(NftRule().go_to("refuse")));

@@ -1,5 +1,6 @@
 #include "ruleset_writer.hpp"
 
+#include "trireme/handshake/codes.hpp"
 #include "trireme/wire/token.hpp"
 
 namespace trireme::enforcer {
@@ -143,6 +144,26 @@ void Writer::refusals(const std::string& chain, const End& source, const End& de
 }
 
 void Writer::exempt(const std::string& chain) {
+  if (chain == "in_net_host" && layout_.queues > 0) {
+    // Of a workload's half-open request rules see no cgroup. It is completed on the flow of its
+    // SYN; what conntrack knows otherwise is looked at.
+    NftRule unknown = within_connection();
+    rule(chain,
+         std::move(flow_lacks(unknown, kAuthorised | kExempt | kToken).jump("in_net_again")));
+    NftRule invalid = within_connection();
+    rule(chain, std::move(invalid.ct(NFT_CT_STATE, 0)
+                              .mask(0, NftBytes::u32(kStateInvalid))
+                              .not_equal(0, NftBytes::u32(0))
+                              .jump("in_net_again")));
+    NftRule found;
+    rule("in_net_again",
+         std::move(full_socket(found).verdict({kernel::NftVerdict::Code::ret, {}})));
+    NftRule half_open;
+    rule("in_net_again", std::move(any_socket(half_open)
+                                       .immediate(0, NftBytes::u32(kHost | handshake::kFresh))
+                                       .set_meta(NFT_META_PRIORITY, 0)
+                                       .go_to("ask")));
+  }
   if (chain == "out_net_host") {
     // The ports of a workload's handshake, used again by a process that is none: the verifier lets
     // its packets be.

@@ -3,8 +3,8 @@
 // The kernel's headers define what netinet/in.h has not.
 #include <linux/netfilter.h>
 
-#include <algorithm>
-#include <iterator>
+#include <set>
+#include <span>
 
 #include "enforcer_change.hpp"
 #include "learned_names.hpp"
@@ -84,7 +84,11 @@ Status Enforcer::write_everything() {
     write_owner(batch, *owner);
   }
   write_speakers(batch, speakers_, false);
-  write_client_ports(batch, client_ports(), false);
+  std::vector<NftBytes> keys;
+  for (const handshake::FlowKey& flow : clients()) {
+    keys.push_back(client_key(flow));
+  }
+  write_clients(batch, keys, false);
   write_depth(batch, depth());
   Status committed = socket_.commit(std::move(batch));
   behind_ = !committed;
@@ -96,43 +100,49 @@ Status Enforcer::write_everything() {
   return committed;
 }
 
-std::vector<std::uint16_t> Enforcer::client_ports() const {
-  return common_.client_ports ? common_.client_ports(layout_.point) : std::vector<std::uint16_t>();
+std::vector<handshake::FlowKey> Enforcer::clients() const {
+  return common_.clients ? common_.clients(layout_.point) : std::vector<handshake::FlowKey>();
 }
 
-/// A port that a rule enters meanwhile may go with those that are taken out: the second look puts
+/// A client that a rule enters meanwhile may go with those that are taken out: the second look puts
 /// it back, and until then conntrack remembers its flow.
-Status Enforcer::keep_client_ports() {
+Status Enforcer::keep_clients(std::vector<handshake::FlowKey> wanted) {
+  const auto bytes = [](std::span<const std::uint8_t> key) {
+    return std::string(key.begin(), key.end());
+  };
   for (int look = 0; look < 2 && live_ && !behind_; look++) {
-    const auto keys = socket_.keys(kTable, sets().client_ports.name);
-    if (!keys) {
-      return tl::unexpected(keys.error());
-    }
-    std::set<std::uint16_t> there;
-    for (const auto& key : *keys) {
-      if (key.size() >= 2) {
-        there.insert(static_cast<std::uint16_t>(key[0] << 8U | key[1]));
+    std::set<std::string> there;
+    for (const kernel::NftSet* set : {&sets().clients4, &sets().clients6}) {
+      const auto keys = socket_.keys(kTable, set->name);
+      if (!keys) {
+        return tl::unexpected(keys.error());
+      }
+      for (const auto& key : *keys) {
+        there.insert(bytes(key));
       }
     }
-    const std::vector<std::uint16_t> list = client_ports();
-    const std::set<std::uint16_t> wanted(list.begin(), list.end());
-    const auto without = [](const std::set<std::uint16_t>& from,
-                            const std::set<std::uint16_t>& others) {
-      std::vector<std::uint16_t> rest;
-      std::ranges::set_difference(from, others, std::back_inserter(rest));
-      return rest;
-    };
-    const auto missing = without(wanted, there);
-    const auto stale = without(there, wanted);
+    std::vector<NftBytes> missing;
+    for (const handshake::FlowKey& flow : wanted) {
+      const NftBytes key = client_key(flow);
+      if (there.erase(bytes(key.view())) == 0) {
+        missing.push_back(key);
+      }
+    }
+    std::vector<NftBytes> stale;
+    for (const std::string& key : there) {
+      stale.push_back(
+          NftBytes().add_raw({reinterpret_cast<const std::uint8_t*>(key.data()), key.size()}));
+    }
     if (missing.empty() && stale.empty()) {
       break;
     }
     NftBatch batch(kTable);
-    write_client_ports(batch, stale, true);
-    write_client_ports(batch, missing, false);
-    if (Status committed = socket_.commit(std::move(batch)); !committed) {
+    write_clients(batch, stale, true);
+    write_clients(batch, missing, false);
+    if (Status committed = socket_.commit(std::move(batch)); !committed || stale.empty()) {
       return committed;
     }
+    wanted = clients();
   }
   return {};
 }

@@ -53,13 +53,13 @@ Reason reason_of(wire::BadToken bad) {
 Answer Engine::State::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
   Handshake* known = table.find(key, packet.now.monotonic);
-  around_.proved.connections.remove(key);  // its socket has begun another connection
   if (packet.number() == kHost) {
     // The ports of a workload's flow are in use by a process that is none: its packets go on as
     // they are, and need no verifier from here on.
     if (datagrams_.port != nullptr) {
       datagrams_.port->change(packet.facts.point, kTcp, packet.ends, FlowChange::release);
     }
+    around_.proved.connections.remove(key);
     Handshake& handshake = table.make(key, Owner::workload(kHost), packet.now.monotonic);
     handshake.sequence = packet.segment.sequence();
     table.enter(handshake, Phase::open, packet.now.monotonic);
@@ -89,6 +89,9 @@ Answer Engine::State::ask(const Packet& packet) {
   if (packet.segment.is_signed()) {
     return refuse(packet, Reason::signed_segments, std::move(told));
   }
+  if (!again) {
+    around_.proved.connections.remove(key);  // its socket has begun another connection
+  }
   Handshake& handshake =
       again ? *known : table.make(key, Owner::workload(packet.number()), packet.now.monotonic);
   if (!again) {
@@ -107,6 +110,7 @@ Answer Engine::State::ask(const Packet& packet) {
     return refuse(packet, Reason::token_too_large, std::move(told));
   }
   statistics.hellos++;
+  handshake.is_repeated = handshake.is_repeated || again;
   return accept_changed(Ruling::pass);
 }
 

@@ -27,6 +27,9 @@ Answer Datagrams::leave_as_client(const Packet& packet) {
   if (packet.is(kRenew)) {
     return renew(packet, known);
   }
+  if (has_anothers_ends(packet)) {
+    return take_over(packet);
+  }
   if (known == nullptr || known->is_closing) {
     return ask(packet, known, {});
   }
@@ -69,7 +72,10 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   if (!purpose.closing && found == around_.locals.end()) {
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
-  const auto local = !purpose.closing ? found->second : packet.is(kFresh) ? host_ : nobody_;
+  const auto successor = found != around_.locals.end() ? found->second
+                         : packet.is(kFresh)           ? host_
+                                                       : nullptr;
+  const auto local = purpose.closing ? closer(packet) : found->second;
   if (const Reason reason = may_ask(key.remote, *local, around_, packet.now);
       reason != Reason::none) {
     told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
@@ -91,8 +97,8 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   DatagramExchange& exchange = make(packet, Role::client);
   exchange.is_closing = purpose.closing;
   // NAT on OUTPUT: once the entry has gone nobody knows where its datagrams were sent.
-  const bool waits = purpose.closing && found != around_.locals.end() && !packet.is(kTranslated);
-  exchange.successor = waits ? found->second : nullptr;
+  const bool waits = purpose.closing && !packet.is(kTranslated);
+  exchange.successor = waits ? successor : nullptr;
   exchange.is_renewing = purpose.renewing || purpose.probing;
   exchange.was_open = purpose.probing;
   exchange.failures = failures;
@@ -117,7 +123,8 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
   }
   table_.repeat(exchange, packet.now.monotonic);
   around_.statistics.hellos++;
-  const bool is_known_to_conntrack = exchange.is_renewing || exchange.is_closing;
+  const bool is_known_to_conntrack =
+      exchange.is_renewing || (exchange.is_closing && !packet.is(kFresh));
   if (exchange.translated && !is_known_to_conntrack) {
     // Where it was sent before NAT is known to nobody until a packet of the flow has passed: HELLO
     // goes in the datagram's place.
@@ -150,6 +157,24 @@ std::string Datagrams::no_room(const DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
   return too_large(wire::hello_size(exchange.trust->credential(exchange.type).size(), labels),
                    labels, wire::kMaxControl);
+}
+
+/// Whether the far end may still know a flow of another's with these ends, which conntrack here has
+/// forgotten.
+bool Datagrams::has_anothers_ends(const Packet& packet) const {
+  const auto flow = around_.proved.datagrams.find(packet.key(Role::client));
+  return flow && flow->local != packet.number() && !rulings_.audits();
+}
+
+/// In whose name a flow is closed. Where conntrack has no entry of it, HELLO makes one, which is to
+/// have the number of the process that sends now.
+std::shared_ptr<const LocalIdentity> Datagrams::closer(const Packet& packet) const {
+  if (!packet.is(kFresh)) {
+    return nobody_;
+  }
+  return packet.number() == kHost
+             ? host_
+             : std::make_shared<const LocalIdentity>(packet.number(), policy::LabelSet{});
 }
 
 /// Both ends have forgotten the flow that had these ports: what waited begins one of its own.
@@ -369,9 +394,10 @@ Answer Datagrams::take_ready(const Packet& packet) {
   if (exchange->is_closing) {
     change(exchange->key, FlowChange::forget);
     around_.proved.datagrams.remove(exchange->key);
-    if (exchange->held.count > 0) {
+    if (exchange->held.count > 0 && exchange->successor != host_) {
       succeed(*exchange, packet.now);
     } else {
+      release(*exchange, static_cast<std::uint32_t>(Ruling::exempt));
       table_.remove(*exchange);
     }
   } else {

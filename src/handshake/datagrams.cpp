@@ -120,8 +120,8 @@ Answer Datagrams::take_control(const Packet& packet) {
 /// stays until both ends know that the flow has ended: it is what keeps this one out.
 Answer Datagrams::take_over(const Packet& packet) {
   const FlowKey key = packet.key(packet.role());
-  if (packet.is(kFresh) && !around_.proved.datagrams.find(key)) {
-    return accept(Ruling::exempt);  // another flow has had this port
+  if (packet.is(kFresh) && !has_anothers_ends(packet)) {
+    return accept(Ruling::exempt);  // remembered by rules alone
   }
   if (packet.facts.outgoing && !packet.is(kAnswers)) {
     // The far end still knows the flow: it is ended there first.

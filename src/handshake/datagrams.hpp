@@ -96,6 +96,8 @@ class Datagrams {
   [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(
       DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
   void succeed(DatagramExchange& exchange, const Now& now);
+  [[nodiscard]] bool has_anothers_ends(const Packet& packet) const;
+  [[nodiscard]] std::shared_ptr<const LocalIdentity> closer(const Packet& packet) const;
   [[nodiscard]] static std::string no_room(const DatagramExchange& exchange);
   Answer renew(const Packet& packet, DatagramExchange* known);
   [[nodiscard]] Answer open_at_once(const Packet& packet, const policy::Decision& decision);
@@ -130,7 +132,7 @@ class Datagrams {
   Rulings rulings_;
   DatagramTable table_;
   SilentPeers silent_;
-  // In whose name flows are closed: that conntrack knows by their own label, and that it does not.
+  // In whose name flows are closed that conntrack knows, and a process that is no workload.
   std::shared_ptr<const LocalIdentity> nobody_;
   std::shared_ptr<const LocalIdentity> host_;
   Holding held_;

@@ -19,7 +19,9 @@ Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& boo
               locals,     book_, proved, random_,  aead_,      on_event},
       rulings_(kTcp, around_),
       early_(seed),
-      datagrams_(capacity, seed, around_) {}
+      datagrams_(capacity, seed, around_) {
+  table.on_over = [this](const Handshake& handshake) { report_death(handshake); };
+}
 
 FlowKey Engine::State::Packet::key(Role role) const {
   return facts.outgoing ? FlowKey{ends.source,           ends.destination, ends.source_port,
@@ -107,7 +109,9 @@ Answer Engine::State::rejudge(const Packet& packet, Handshake& handshake) {
     return accept(ruling_of(judgement.decision), handshake.remote->number);
   }
   rulings_.refuse(handshake, judgement);
-  around_.proved.connections.remove(handshake.key);
+  if (!rulings_.audits()) {
+    around_.proved.connections.remove(handshake.key);
+  }
   table.remove(handshake);
   return turn_away(packet);
 }
@@ -201,8 +205,6 @@ void Engine::remove_local(policy::Number number) {
 
 void Engine::forget_point(PointId point) {
   state_->table.forget_point(point);
-  state_->around_.proved.connections.forget_point(point);
-  state_->around_.proved.datagrams.forget_point(point);
   state_->datagrams_.forget_point(point);
 }
 
@@ -232,9 +234,12 @@ void Engine::tick(const Now& now) {
 }
 
 std::optional<std::chrono::milliseconds> Engine::next_tick() const {
-  const auto early = state_->early_.next_due();
-  const auto datagrams = state_->datagrams_.next_due();
-  return early && datagrams ? std::min(*early, *datagrams) : (early ? early : datagrams);
+  std::optional<std::chrono::milliseconds> next;
+  for (const auto& due :
+       {state_->early_.next_due(), state_->datagrams_.next_due(), state_->table.next_due()}) {
+    next = next && due ? std::min(*next, *due) : (next ? next : due);
+  }
+  return next;
 }
 
 void Engine::finish() {

@@ -79,11 +79,12 @@ class Engine::State {
   Answer take_proof(const Packet& packet, Handshake& handshake);
   /// Those of connections that were proved longer ago than handshakes are remembered.
   Answer resume(const Packet& packet);
-  Answer refuse_stray(const Packet& packet);
-  [[nodiscard]] bool is_connected(const Packet& packet);
-  [[nodiscard]] Handshake* find_handshake(const Packet& packet, Role role);
+  Answer judge_stray(const Packet& packet);
+  [[nodiscard]] TcpSocket tcp_socket(const Packet& packet);
   /// A connection that is proved, for as long as its socket lives.
   void remember(const Handshake& handshake, const Now& now);
+  /// A handshake that is given up for its age, and was not complete.
+  void report_death(const Handshake& handshake);
   void drop_held(PointId point, const Held& held);
   [[nodiscard]] static OwnSegment own_segment(const Handshake& handshake);
 

@@ -21,10 +21,28 @@ bool FlowTable::is_over(const Handshake& handshake, Milliseconds now) const {
 Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
   Handshake* found = table_.find(key);
   if (found != nullptr && is_over(*found, now)) {
-    table_.remove(*found);
+    end(*found);
     return nullptr;
   }
   return found;
+}
+
+void FlowTable::end(Handshake& handshake) {
+  if (on_over) {
+    on_over(handshake);
+  }
+  table_.remove(handshake);
+}
+
+std::optional<Milliseconds> FlowTable::next_due() const {
+  std::optional<Milliseconds> next;
+  for (const List list : {kWaiting, kAnswered}) {
+    if (const Handshake* oldest = table_.oldest(list)) {
+      const Milliseconds due = oldest->since + kAge.at(list);
+      next = next ? std::min(*next, due) : due;
+    }
+  }
+  return next;
 }
 
 bool FlowTable::may_have_evicted(Milliseconds now) const {
@@ -79,17 +97,20 @@ void FlowTable::forget_point(PointId point) {
 }
 
 /// A few at a time, so that no packet pays for many.
-void FlowTable::expire(Milliseconds now) {
+bool FlowTable::expire(Milliseconds now) {
   constexpr int kAtATime = 2;
+  bool is_more = false;
   for (const List list : {kWaiting, kAnswered, kSettled}) {
     for (int count = 0; count < kAtATime; count++) {
       Handshake* oldest = table_.oldest(list);
       if (oldest == nullptr || !is_over(*oldest, now)) {
         break;
       }
-      table_.remove(*oldest);
+      end(*oldest);
+      is_more = is_more || count + 1 == kAtATime;
     }
   }
+  return is_more;
 }
 
 }  // namespace trireme::handshake

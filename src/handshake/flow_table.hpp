@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "aged_table.hpp"
 #include "conversation.hpp"
@@ -21,6 +23,7 @@ enum class Phase : std::uint8_t {
 struct Handshake : Conversation {
   Phase phase = Phase::asked;
   std::uint32_t sequence = 0;  // of the client's SYN
+  bool is_repeated = false;    // HELLO or REPLY
   wire::OwnSegment own;  // a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again
   // Server.
   std::uint64_t early = 0;  // what waits for PROOF, see EarlyData
@@ -44,9 +47,13 @@ class FlowTable {
   /// To be called when the phase changes: ages are counted from then.
   void enter(Handshake& handshake, Phase phase, Milliseconds now);
   void remove(Handshake& handshake);
-  /// Gives up some of what is too old. To be called for each packet: shares must come back though
-  /// nothing new is let in.
-  void expire(Milliseconds now);
+  /// Gives up some of what is too old; whether there is more. To be called for each packet: shares
+  /// must come back though nothing new is let in.
+  bool expire(Milliseconds now);
+  /// When the next one that is not complete will be; nullopt: there is none.
+  [[nodiscard]] std::optional<Milliseconds> next_due() const;
+  /// Called with each handshake that is given up for its age, while it is still there.
+  std::function<void(const Handshake&)> on_over;
   void forget_point(PointId point);
 
   /// Whether one of a server was answered within the last quarter of a second and is not complete.
@@ -61,6 +68,7 @@ class FlowTable {
   enum List : std::size_t { kWaiting, kAnswered, kSettled, kLists };
   [[nodiscard]] static List list_of(Role role, Phase phase);
   [[nodiscard]] bool is_over(const Handshake& handshake, Milliseconds now) const;
+  void end(Handshake& handshake);
 
   AgedTable<Handshake, kLists> table_;
   Crowding crowding_;

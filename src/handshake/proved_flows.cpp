@@ -1,7 +1,5 @@
 #include "trireme/handshake/proved_flows.hpp"
 
-#include <set>
-
 #include "aged_table.hpp"
 
 namespace trireme::handshake {
@@ -12,6 +10,7 @@ struct ProvedFlows::Table {
     Milliseconds since{};
     policy::Number local = 0;
     policy::Number remote = 0;
+    std::uint64_t socket = 0;
   };
   Table(std::size_t capacity, std::uint64_t seed) : entries(capacity, seed, nullptr) {}
 
@@ -33,7 +32,10 @@ void ProvedFlows::enter(const ProvedFlow& flow, Milliseconds now) {
     table_->crowding.note(entries.shares().largest(), now);
     entries.remove(*surplus);
   }
-  Table::Entry& made = entries.make(flow.key, Owner::workload(flow.local), 0, now);
+  // Whoever began it has it in its share.
+  const Owner owner =
+      flow.key.role == Role::client ? Owner::workload(flow.local) : Owner::address(flow.key.remote);
+  Table::Entry& made = entries.make(flow.key, owner, 0, now);
   made.local = flow.local;
   made.remote = flow.remote;
 }
@@ -41,8 +43,9 @@ void ProvedFlows::enter(const ProvedFlow& flow, Milliseconds now) {
 std::optional<ProvedFlow> ProvedFlows::find(const FlowKey& key) const {
   const std::scoped_lock lock(mutex_);
   const Table::Entry* known = table_->entries.find(key);
-  return known == nullptr ? std::nullopt
-                          : std::optional<ProvedFlow>({key, known->local, known->remote});
+  return known == nullptr
+             ? std::nullopt
+             : std::optional<ProvedFlow>({key, known->local, known->remote, known->socket});
 }
 
 void ProvedFlows::remove(const FlowKey& key, Milliseconds before) {
@@ -60,27 +63,36 @@ void ProvedFlows::forget_point(PointId point) {
 }
 
 std::vector<ProvedFlow> ProvedFlows::entered_before(Milliseconds time) const {
-  const std::scoped_lock lock(mutex_);
   std::vector<ProvedFlow> flows;
+  const std::scoped_lock lock(mutex_);
+  flows.reserve(table_->entries.size());
   table_->entries.each(0, [&](const Table::Entry& entry) {
     if (entry.since < time) {
-      flows.push_back({entry.key, entry.local, entry.remote});
+      flows.push_back({entry.key, entry.local, entry.remote, entry.socket});
     }
     return entry.since < time;
   });
   return flows;
 }
 
-std::vector<std::uint16_t> ProvedFlows::local_ports(PointId point) const {
-  std::set<std::uint16_t> ports;
+void ProvedFlows::touch(const FlowKey& key, std::uint64_t socket, Milliseconds now) {
+  const std::scoped_lock lock(mutex_);
+  if (Table::Entry* known = table_->entries.find(key)) {
+    known->socket = socket;
+    table_->entries.move(*known, 0, now);
+  }
+}
+
+std::vector<FlowKey> ProvedFlows::of_point(PointId point) const {
+  std::vector<FlowKey> keys;
   const std::scoped_lock lock(mutex_);
   table_->entries.each(0, [&](const Table::Entry& entry) {
     if (entry.key.point == point) {
-      ports.insert(entry.key.local_port);
+      keys.push_back(entry.key);
     }
     return true;
   });
-  return {ports.begin(), ports.end()};
+  return keys;
 }
 
 std::size_t ProvedFlows::size() const {

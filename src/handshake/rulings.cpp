@@ -75,8 +75,9 @@ void Rulings::authorise(const Conversation& conversation, const policy::Decision
 /// Once in a while for each host: the warning stays as long as it is repeated.
 void Rulings::compare_policies(const Conversation& conversation, const Now& now) {
   const wire::PolicyDigest nothing{};
-  if (conversation.peers_policy == around_.policy || conversation.peers_policy == nothing ||
-      around_.policy == nothing) {
+  const bool is_own = conversation.type == wire::CredentialType::local;
+  if (is_own || conversation.peers_policy == around_.policy ||
+      conversation.peers_policy == nothing || around_.policy == nothing) {
     return;
   }
   std::uint64_t host = 0;
@@ -145,6 +146,15 @@ void Rulings::refuse(const Conversation& conversation, const Judgement& judgemen
     say(told, judgement.decision);
   }
   refuse(std::move(told), judgement.reason);
+}
+
+void Rulings::died(const Conversation& conversation, std::string detail) {
+  count(Reason::no_answer);
+  Event report = event(conversation.key, &conversation);
+  report.reason = Reason::no_answer;
+  report.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
+  report.detail = std::move(detail);
+  tell(std::move(report));
 }
 
 void Rulings::forged(const Conversation& conversation, Reason reason, std::string detail) {

@@ -78,6 +78,8 @@ class Rulings {
   /// Counts the refusal, and reports it; in audit mode as one that passes.
   void refuse(Event&& event, Reason reason);
   void refuse(const Conversation& conversation, const Judgement& judgement);
+  /// One that ended by itself: nobody has answered.
+  void died(const Conversation& conversation, std::string detail);
   /// Somebody's word that is dropped, whatever the mode. Counted by who drops it.
   void forged(const Conversation& conversation, Reason reason, std::string detail = "");
 

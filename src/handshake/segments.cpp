@@ -7,7 +7,6 @@ namespace {
 
 /// Between two requests for PROOF on one connection whose data find no room to wait.
 constexpr Milliseconds kAskAgain{100};
-constexpr policy::Number kNobody = 0;
 
 }  // namespace
 
@@ -28,9 +27,12 @@ Answer Engine::State::segment_in(const Packet& packet) {
   if ((packet.segment.flags() & wire::TcpFlag::kRst) != 0) {
     return take_refusal(packet);
   }
-  Handshake* handshake = find_handshake(packet, Role::server);
+  if (packet.is_stray()) {
+    return resume(packet);
+  }
+  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
-    handshake = find_handshake(packet, Role::client);
+    handshake = table.find(packet.key(Role::client), packet.now.monotonic);
   }
   if (handshake == nullptr) {
     return resume(packet);
@@ -107,7 +109,22 @@ void Engine::State::drop_held(PointId point, const Held& held) {
   }
 }
 
+void Engine::State::report_death(const Handshake& handshake) {
+  // Who refuses, or gives up, repeats nothing.
+  if (!handshake.is_repeated) {
+    return;
+  }
+  if (handshake.key.role == Role::client && handshake.phase == Phase::asked) {
+    rulings_.died(handshake, "HELLO was sent again and again, and no SYN-ACK came");
+  } else if (handshake.key.role == Role::server && handshake.phase == Phase::answered) {
+    rulings_.died(handshake, "REPLY was sent again and again, and no PROOF came");
+  }
+}
+
 void Engine::State::tick(const Now& now) {
+  constexpr int kMost = 64;  // rounds: packets wait meanwhile
+  for (int round = 0; round < kMost && table.expire(now.monotonic); round++) {
+  }
   if (datagrams_.port != nullptr) {
     early_.tick(*datagrams_.port, now.monotonic);
   }
@@ -115,8 +132,11 @@ void Engine::State::tick(const Now& now) {
 
 /// What leaves on a flow whose authorisation was taken away, or that never had one.
 Answer Engine::State::segment_out(const Packet& packet) {
+  if (packet.is_stray()) {
+    return resume(packet);
+  }
   for (const Role role : {Role::client, Role::server}) {
-    Handshake* handshake = find_handshake(packet, role);
+    Handshake* handshake = table.find(packet.key(role), packet.now.monotonic);
     if (handshake == nullptr) {
       continue;
     }
@@ -130,23 +150,17 @@ Answer Engine::State::segment_out(const Packet& packet) {
   return resume(packet);
 }
 
-/// Null also where a stray segment is another workload's than the handshake.
-Handshake* Engine::State::find_handshake(const Packet& packet, Role role) {
-  Handshake* known = table.find(packet.key(role), packet.now.monotonic);
-  const policy::Number local = known != nullptr && known->local ? known->local->number : kNobody;
-  return known != nullptr && packet.may_be_of(local) ? known : nullptr;
-}
-
-bool Engine::State::is_connected(const Packet& packet) {
+TcpSocket Engine::State::tcp_socket(const Packet& packet) {
   Port* port = datagrams_.port;
   const wire::Ends& ends = packet.ends;
-  return port != nullptr &&
-         (packet.facts.outgoing
-              ? port->is_connected(
-                    packet.facts.point,
-                    {ends.destination, ends.source, ends.destination_port, ends.source_port},
-                    packet.facts.out_device)
-              : port->is_connected(packet.facts.point, ends, packet.facts.in_device));
+  if (port == nullptr) {
+    return {TcpState::unknown, 0};
+  }
+  return packet.facts.outgoing ? port->tcp_socket(packet.facts.point,
+                                                  {ends.destination, ends.source,
+                                                   ends.destination_port, ends.source_port},
+                                                  packet.facts.out_device)
+                               : port->tcp_socket(packet.facts.point, ends, packet.facts.in_device);
 }
 
 /// Where NAT on OUTPUT has changed the server's address its socket has another than packets have;
@@ -167,7 +181,12 @@ Answer Engine::State::resume(const Packet& packet) {
     if (!flow || !packet.may_be_of(flow->local)) {
       continue;
     }
-    if (!is_connected(packet)) {
+    const TcpSocket socket = tcp_socket(packet);
+    if (socket.state == TcpState::unknown) {
+      return drop(Reason::busy);  // TCP repeats it
+    }
+    const bool is_another = flow->socket != 0 && flow->socket != socket.cookie;
+    if (socket.state != TcpState::open || is_another) {
       around_.proved.connections.remove(flow->key);
       break;
     }
@@ -184,31 +203,49 @@ Answer Engine::State::resume(const Packet& packet) {
     }
     const policy::Decision decision = rulings_.of_pair(*local->second, *remote, flow->key);
     if (decision.verdict == policy::Verdict::deny) {
-      around_.proved.connections.remove(flow->key);
+      if (!rulings_.audits()) {
+        around_.proved.connections.remove(flow->key);
+      }
       say(report, decision);
       return refuse(packet, Reason::policy, std::move(report));
     }
     return accept(ruling_of(decision), remote->number);
   }
-  return packet.is_stray() ? refuse_stray(packet) : refuse_unknown(packet, Role::client);
+  return packet.is_stray() ? judge_stray(packet) : refuse_unknown(packet, Role::client);
 }
 
-/// Rules have found nothing that allows it by its addresses. Which end began the connection is
-/// guessed: clients mostly have the higher port.
-Answer Engine::State::refuse_stray(const Packet& packet) {
+/// Nothing is proved of it: judged by its addresses, as far as TCP has the connection. Which end
+/// began that, nobody knows: either may have.
+Answer Engine::State::judge_stray(const Packet& packet) {
+  const TcpState state = tcp_socket(packet).state;
+  if (state == TcpState::unknown) {
+    return drop(Reason::busy);  // TCP repeats it
+  }
+  if (state == TcpState::none && !packet.facts.outgoing) {
+    return accept(Ruling::pass);  // for TIME_WAIT, or nobody: the kernel answers
+  }
+  // Of a workload's half-open request rules see no cgroup. PROOF alone completes it, on the flow of
+  // its SYN.
+  if (packet.number() == kHost) {
+    return state == TcpState::half_open ? drop(Reason::unknown_handshake) : accept(Ruling::pass);
+  }
   const FlowKey key = packet.key(Role::client);
-  const Role role = key.local_port > key.remote_port ? Role::client : Role::server;
-  Event report = event(packet, role, nullptr);
+  const Role guess = key.local_port > key.remote_port ? Role::client : Role::server;
+  Event report = event(packet, guess, nullptr);
   report.local = packet.number();
   const auto local = locals.find(packet.number());
   if (local == locals.end()) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
-  const policy::Decision decision = rulings_.of_unlabelled(*local->second, packet.key(role));
-  if (decision.verdict != policy::Verdict::deny) {
-    return accept(ruling_of(decision));
+  report.self = local->second;
+  say(report, rulings_.of_unlabelled(*local->second, packet.key(guess)));
+  for (const Role role : {Role::client, Role::server}) {
+    const policy::Decision decision = rulings_.of_unlabelled(*local->second, packet.key(role));
+    if (decision.verdict != policy::Verdict::deny) {
+      return state == TcpState::open ? accept(ruling_of(decision))
+                                     : refuse(packet, Reason::unknown_handshake, std::move(report));
+    }
   }
-  say(report, decision);
   return refuse(packet, Reason::policy, std::move(report));
 }
 

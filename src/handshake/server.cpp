@@ -41,7 +41,11 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 /// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
 Answer Engine::State::take_hello_again(const Packet& packet) {
   Port* port = datagrams_.port;
-  const bool lives = is_connected(packet);
+  const TcpState state = tcp_socket(packet).state;
+  if (state == TcpState::unknown) {
+    return drop(Reason::busy);
+  }
+  const bool lives = state == TcpState::open;
   if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
       known != nullptr && !(lives && known->phase == Phase::complete)) {
     table.remove(*known);
@@ -91,7 +95,8 @@ Answer Engine::State::take_hello(const Packet& packet) {
   }
   if (!again && around_.proved.connections.find(key)) {
     // Conntrack has forgotten a connection that may still be there: it goes on, whoever asks.
-    if (is_connected(packet)) {
+    const TcpState state = tcp_socket(packet).state;
+    if (state == TcpState::open || state == TcpState::unknown) {
       return take_hello_again(packet);
     }
     around_.proved.connections.remove(key);
@@ -206,6 +211,8 @@ Answer Engine::State::reply(const Packet& packet) {
   remember_syn_ack(packet.facts, packet.segment, *handshake);
   if (handshake->phase == Phase::asked) {
     table.enter(*handshake, Phase::answered, packet.now.monotonic);
+  } else {
+    handshake->is_repeated = true;
   }
   statistics.replies++;
   return accept_changed(Ruling::pass);

@@ -133,7 +133,7 @@ Status SocketTable::read_list(std::uint8_t protocol, std::vector<InetSocket>& so
   }
 }
 
-Result<bool> SocketTable::has_connection(const InetSocket& ends, std::uint32_t device) {
+Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint32_t device) {
   struct {
     nlmsghdr header;
     inet_diag_req_v2 body;
@@ -166,13 +166,18 @@ Result<bool> SocketTable::has_connection(const InetSocket& ends, std::uint32_t d
     }
     if (header->nlmsg_type == NLMSG_ERROR) {
       const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-      return error->error == -ENOENT ? Result<bool>(false)
+      return error->error == -ENOENT ? Result<TcpSocket>(TcpSocket{})
                                      : fail_errno("sock_diag refused the question", -error->error);
     }
     const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
-    const bool over = found->idiag_timer == kTimeWaitTimer || found->idiag_state == TCP_CLOSE;
-    return !over && found->idiag_state != TCP_LISTEN && found->idiag_state != TCP_SYN_RECV &&
-           found->idiag_state != TCP_NEW_SYN_RECV;
+    const std::uint8_t state = found->idiag_state;
+    if (found->idiag_timer == kTimeWaitTimer || state == TCP_CLOSE || state == TCP_TIME_WAIT) {
+      return TcpSocket{};
+    }
+    const bool is_half = state == TCP_LISTEN || state == TCP_SYN_RECV || state == TCP_NEW_SYN_RECV;
+    return TcpSocket{
+        .state = is_half ? TcpState::half_open : TcpState::open,
+        .cookie = std::uint64_t{found->id.idiag_cookie[1]} << 32U | found->id.idiag_cookie[0]};
   }
 }
 

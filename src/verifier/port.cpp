@@ -101,22 +101,33 @@ void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol,
   }
 }
 
-bool Verifier::Worker::is_connected(handshake::PointId point, const wire::Ends& ends,
-                                    std::uint32_t device) {
+handshake::TcpSocket Verifier::Worker::tcp_socket(handshake::PointId point, const wire::Ends& ends,
+                                                  std::uint32_t device) {
+  constexpr handshake::TcpSocket kUnknown{handshake::TcpState::unknown, 0};
   Point* there = find(point);
   if (there == nullptr) {
-    return false;
+    return kUnknown;
   }
   Shared& shared = *there->shared;
   const std::scoped_lock lock(shared.mutex);
-  return shared.sockets
-      .has_connection({.protocol = IPPROTO_TCP,
-                       .local = ends.destination,
-                       .remote = ends.source,
-                       .local_port = ends.destination_port,
-                       .remote_port = ends.source_port},
-                      device)
-      .value_or(false);
+  const auto found = shared.sockets.find_connection({.protocol = IPPROTO_TCP,
+                                                     .local = ends.destination,
+                                                     .remote = ends.source,
+                                                     .local_port = ends.destination_port,
+                                                     .remote_port = ends.source_port},
+                                                    device);
+  if (!found) {
+    return kUnknown;
+  }
+  switch (found->state) {
+    case kernel::TcpState::none:
+      return {handshake::TcpState::none, found->cookie};
+    case kernel::TcpState::half_open:
+      return {handshake::TcpState::half_open, found->cookie};
+    case kernel::TcpState::open:
+      break;
+  }
+  return {handshake::TcpState::open, found->cookie};
 }
 
 namespace {

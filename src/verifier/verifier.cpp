@@ -52,6 +52,7 @@ Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads,
                                                   handshake::IdentityBook& book,
                                                   handshake::Proved& proved) {
   std::unique_ptr<Verifier> verifier(new Verifier());
+  verifier->proved_ = &proved;
   verifier->event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!verifier->event_.valid()) {
     return fail_errno("cannot set up the verifier");
@@ -129,6 +130,8 @@ void Verifier::remove_point(handshake::PointId point) {
   // The same namespace may be a point again at once.
   post_and_wait([point](Worker& worker) { worker.detach(point); });
   named_.forget_point(point);
+  proved_->connections.forget_point(point);
+  proved_->datagrams.forget_point(point);
 }
 
 void Verifier::finish() {

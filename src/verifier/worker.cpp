@@ -33,7 +33,8 @@ std::uint64_t hash(const Event& event) {
                         std::uint64_t{event.ends.destination_port} << 16U ^
                         static_cast<std::uint64_t>(event.reason) << 8U ^
                         static_cast<std::uint64_t>(event.verdict) << 1U ^
-                        static_cast<std::uint64_t>(event.local_is_client);
+                        static_cast<std::uint64_t>(event.local_is_client) ^
+                        static_cast<std::uint64_t>(event.is_other_policy) << 63U;
   const policy::Address& far = event.local_is_client ? event.ends.destination : event.ends.source;
   for (const std::uint8_t byte : far.bytes) {
     value = (value ^ byte) * 0x100000001b3U;

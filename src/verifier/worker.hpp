@@ -84,8 +84,8 @@ class Verifier::Worker final : private handshake::Port {
   void drop(handshake::PointId point, std::uint32_t id) override;
   void change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends,
               handshake::FlowChange change) override;
-  [[nodiscard]] bool is_connected(handshake::PointId point, const wire::Ends& ends,
-                                  std::uint32_t device) override;
+  [[nodiscard]] handshake::TcpSocket tcp_socket(handshake::PointId point, const wire::Ends& ends,
+                                                std::uint32_t device) override;
   [[nodiscard]] handshake::Translation translation(handshake::PointId point, std::uint8_t protocol,
                                                    const wire::Ends& ends, bool is_client,
                                                    bool is_changed) override;

@@ -117,6 +117,20 @@ class Hostile(linked.LinkedCase):
         ]
         self.assertLessEqual(len(lines), 1, "one in five seconds: " + "\n".join(lines))
 
+    def test_a_request_that_conntrack_has_forgotten_is_completed_by_nobody(self):
+        """TCP remembers a request for a minute; a reset that it does not heed ends conntrack's
+        entry after ten seconds. Rules see no cgroup of a request."""
+        hello, _, _ = self.overhear()
+        before = self.served()
+        for restart in (False, False, True):
+            answer = self.ask(hello.data)
+            self.assertEqual(answer.flags & (SYN | ACK | RST), SYN | ACK)
+            if restart:
+                self.server.restart()
+            self.server.must(["conntrack", "-F"])
+            self.go_on(answer)
+        self.assert_nothing_came_in(before)
+
     def test_changed_hellos_are_refused(self):
         hello, _, proof = self.overhear()
         before = self.served()

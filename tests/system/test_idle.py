@@ -7,17 +7,17 @@ from tests.system import fleet, waiting
 from tests.system.host import LONG
 
 PORT = 8080
-CLIENT, SERVER = "10.98.0.1", "10.98.0.2"
+SERVER4, SERVER6 = "10.98.0.2", "fd00:98::2"
 PLAIN_PORT = 8090
 TO_ADDRESS = f"""
 [[network]]
 name = "server"
-cidrs = ["{SERVER}/32"]
+cidrs = ["{SERVER4}/32", "{SERVER6}/128"]
 
 [[allow]]
-from = ["app=web"]
+from = ["app=web", "app=other"]
 to = ["@server"]
-ports = ["tcp/{PLAIN_PORT}"]
+ports = ["tcp/{PLAIN_PORT}", "udp/{PLAIN_PORT}", "udp/{PORT}"]
 """
 FROM_ADDRESS = f"""
 [[allow]]
@@ -25,7 +25,7 @@ from = ["@world"]
 to = ["app=web"]
 ports = ["tcp/{PLAIN_PORT}"]
 """
-NO_RESETS = """table ip no_resets {
+NO_RESETS = """table inet no_resets {
   chain out {
     type filter hook output priority 200
     oifname "net0" tcp flags & rst == rst drop
@@ -36,15 +36,14 @@ NO_RESETS = """table ip no_resets {
 
 def forget(*hosts):
     for host in hosts:
-        host.must(["conntrack", "-F"])
-
-
-def remembers(host):
-    return f"dport={PORT} " in host.must(["conntrack", "-L", "-p", "tcp"])
+        for family in ("ipv4", "ipv6"):
+            host.must(["conntrack", "-F", "-f", family])
 
 
 class Idle:
     """Between two hosts; `TRUST` is the subclass's."""
+
+    CLIENT, SERVER, ANY, FAMILY = "10.98.0.1", SERVER4, "0.0.0.0", "ipv4"
 
     @classmethod
     def setUpClass(cls):
@@ -61,13 +60,17 @@ class Idle:
         """A connection, "c" at the client and "s" + "c" at the server; the listener is "l". Returns
         the client's port."""
         if "l" not in self.listening():
-            self.assertEqual(self.web.open("l", "tcp", "0.0.0.0", PORT, listen=64), "ok")
+            self.assertEqual(self.web.open("l", "tcp", self.ANY, PORT, listen=64), "ok")
             self.opened.add("l")
-        self.assertEqual(self.friend.open(name, "tcp", CLIENT, port), "ok")
-        self.assertEqual(self.friend.connect(name, SERVER, PORT), "ok")
+        self.assertEqual(self.friend.open(name, "tcp", self.CLIENT, port), "ok")
+        self.assertEqual(self.friend.connect(name, self.SERVER, PORT), "ok")
         self.assertEqual(self.web.accept("l", "s" + name), "ok")
         self.assert_speaks(name)
         return self.friend.port(name)
+
+    def remembers(self, host):
+        entries = host.must(["conntrack", "-L", "-f", self.FAMILY, "-p", "tcp"])
+        return f"dport={PORT} " in entries
 
     def listening(self):
         if not hasattr(self, "opened"):
@@ -147,7 +150,7 @@ class Idle:
     def test_nobody_else_goes_on_with_it(self):
         """The client has gone without a word to the server: another process has its port."""
         self.client.nft(NO_RESETS)
-        self.addCleanup(self.client.must, ["nft", "delete", "table", "ip", "no_resets"])
+        self.addCleanup(self.client.must, ["nft", "delete", "table", "inet", "no_resets"])
         for stranger in (self.client.plain(), self.client.labelled("app=db")):
             port = self.connected()
             forget(self.client, self.server)
@@ -161,9 +164,10 @@ class Idle:
             self.assertNotIn("text", self.web.receive("sc", timeout=0.1))
             self.web.close("sc")
 
-    @staticmethod
-    def taken(stranger, port):
-        outcome = stranger.exchange("tcp", SERVER, PORT, source=[CLIENT, port], timeout=0.3)
+    def taken(self, stranger, port):
+        outcome = stranger.exchange(
+            "tcp", self.SERVER, PORT, source=[self.CLIENT, port], timeout=0.3
+        )
         return outcome if outcome not in ("EADDRINUSE", "EADDRNOTAVAIL") else None
 
     def test_peers_that_prove_nothing(self):
@@ -174,54 +178,58 @@ class Idle:
         self.addCleanup(self.server.policy, "")
         stranger, guest = self.server.plain(), self.client.plain()
         for client, server in ((self.friend, stranger), (guest, self.web)):
-            self.assertEqual(server.open("pl", "tcp", SERVER, PLAIN_PORT, listen=4), "ok")
-            self.assertEqual(client.open("p", "tcp", CLIENT), "ok")
-            self.assertEqual(client.connect("p", SERVER, PLAIN_PORT), "ok")
+            self.assertEqual(server.open("pl", "tcp", self.SERVER, PLAIN_PORT, listen=4), "ok")
+            self.assertEqual(client.open("p", "tcp", self.CLIENT), "ok")
+            self.assertEqual(client.connect("p", self.SERVER, PLAIN_PORT), "ok")
             self.assertEqual(server.accept("pl", "ps"), "ok")
             for sender, receiver in (
                 ((client, "p"), (server, "ps")),
                 ((server, "ps"), (client, "p")),
             ):
                 forget(self.client, self.server)
-                self.assertEqual(sender[0].send_text(sender[1], "still here"), "ok")
-                self.assertEqual(receiver[0].receive(receiver[1]), {"text": "still here"})
+                for text in ("still here", "after a reload"):
+                    self.assertEqual(sender[0].send_text(sender[1], text), "ok")
+                    self.assertEqual(receiver[0].receive(receiver[1]), {"text": text})
+                    self.client.explicit_reload(TO_ADDRESS)
+                    self.server.explicit_reload(FROM_ADDRESS)
             for agent, names in ((client, ("p",)), (server, ("ps", "pl"))):
                 for name in names:
                     agent.close(name)
 
     def datagram_flow(self):
         """Of the friend's socket "u", to the server's "u". Returns the friend's port."""
-        self.assertEqual(self.friend.open("u", "udp", CLIENT), "ok")
+        self.assertEqual(self.friend.open("u", "udp", self.CLIENT), "ok")
         port = self.friend.port("u")
-        self.assertEqual(self.friend.send_to("u", "hello", SERVER, PORT), "ok")
+        self.assertEqual(self.friend.send_to("u", "hello", self.SERVER, PORT), "ok")
         self.assertEqual(self.web.receive("u"), {"text": "hello"})
         return port
 
     def test_who_takes_the_port_of_a_datagram_flow_gets_nothing(self):
         """The client's conntrack has forgotten the flow, and the server's has not."""
-        self.assertEqual(self.web.open("u", "udp", SERVER, PORT), "ok")
-        for restart in (False, True):
+        self.assertEqual(self.web.open("u", "udp", self.SERVER, PORT), "ok")
+        self.client.policy(TO_ADDRESS)  # the other workload may have the server by its address
+        self.addCleanup(self.client.policy, "")
+        for restart, labels in ((False, None), (True, None), (False, "app=other")):
             port = self.datagram_flow()
-            self.friend.close("u")
+            self.friend.end()
             if restart:
                 self.client.stop()
                 self.client.start()
             forget(self.client)
-            stranger = self.client.plain()
-            self.assertEqual(stranger.open("t", "udp", CLIENT, port), "ok")
+            stranger = self.client.labelled(labels) if labels else self.client.plain()
+            self.assertEqual(stranger.open("t", "udp", self.CLIENT, port), "ok")
             for _ in range(4):
-                stranger.send_to("t", "as somebody else", SERVER, PORT)
+                stranger.send_to("t", "as somebody else", self.SERVER, PORT)
                 self.assertNotIn("text", self.web.receive("u", timeout=0.2))
             # Elsewhere the port is its own.
             other = self.server.plain()
-            other.serve("udp", SERVER, PLAIN_PORT)
+            other.serve("udp", self.SERVER, PLAIN_PORT)
             stranger.close("t")
             self.assertEqual(
-                stranger.exchange("udp", SERVER, PLAIN_PORT, source=[CLIENT, port]), "ok"
+                stranger.exchange("udp", self.SERVER, PLAIN_PORT, source=[self.CLIENT, port]), "ok"
             )
             other.stop_serving("udp", PLAIN_PORT)
             stranger.end()
-            self.friend.end()
             self.friend = self.client.labelled("app=web")
 
     def test_short_time_outs_of_conntrack(self):
@@ -235,7 +243,7 @@ class Idle:
             self.connected(name)
         for _ in range(20 if LONG else 2):
             waiting.until(
-                lambda: not remembers(self.client) and not remembers(self.server),
+                lambda: not self.remembers(self.client) and not self.remembers(self.server),
                 "conntrack has forgotten all of them",
                 20,
             )
@@ -245,6 +253,10 @@ class Idle:
 
 class SharedSecret(Idle, fleet.FleetCase, unittest.TestCase):
     TRUST = staticmethod(fleet.shared_secret)
+
+
+class Ipv6(SharedSecret):
+    CLIENT, SERVER, ANY, FAMILY = "fd00:98::1", SERVER6, "::", "ipv6"
 
 
 class Certificates(Idle, fleet.FleetCase, unittest.TestCase):

@@ -72,7 +72,7 @@ TEST_F(Load, ThePolicysDigestIsOfNamesAndContents) {
   EXPECT_NE(digest(), both);
   fs::rename(directory_.path("policy.d/20.toml"), directory_.path("policy.d/10.toml"));
   EXPECT_EQ(digest(), both);
-  EXPECT_EQ(policy::hex(config::load_policy(directory_.path()).policy.digest), both);
+  EXPECT_EQ(policy::hex(config::load_policy(directory_.path(), {}).policy.digest), both);
 }
 
 TEST_F(Load, LeavesOtherNamesAlone) {

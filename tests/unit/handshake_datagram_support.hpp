@@ -45,9 +45,9 @@ struct RecordingPort final : Port {
               FlowChange change) override {
     changes.emplace_back(ends, change);
   }
-  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/,
-                                  std::uint32_t /*device*/) override {
-    return false;
+  [[nodiscard]] TcpSocket tcp_socket(PointId /*point*/, const wire::Ends& /*ends*/,
+                                     std::uint32_t /*device*/) override {
+    return {};
   }
 
   [[nodiscard]] Translation translation(PointId /*point*/, std::uint8_t /*protocol*/,

@@ -289,6 +289,52 @@ TEST_F(DatagramTest, AWorkloadThatTakesTheClientsPortsWaitsAndBeginsAFlowOfItsOw
   EXPECT_NE(server.arrive(data("one")).priority, ruling(Ruling::refuse));
 }
 
+TEST_F(DatagramTest, WhoGetsTheClientsPortsWhenConntrackHasForgottenWaitsToo) {
+  authorise();
+  client.pass(120'000);
+  EXPECT_TRUE(client.give(data("one"), true, kFresh | kTakenOver, kHost).hold);
+  EXPECT_TRUE(client.give(data("two"), true, kTakenOver, kHost).hold) << "in the entry of HELLO";
+  const auto reply = server.hear_hello(client.port.take());
+  EXPECT_EQ(client.port.numbers.back(), kControlPriority | kHost) << "REPLY has to be found";
+  ASSERT_TRUE(reply);
+  client.port.verdicts.clear();
+  EXPECT_TRUE(client.give(*reply, false, kTakenOver | kAnswers, kHost).drop);
+  EXPECT_TRUE(server.arrive(client.port.take()).drop);
+  EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
+  EXPECT_TRUE(client.port.verdicts.empty());
+  EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, kHost).drop);
+  ASSERT_EQ(client.port.verdicts.size(), 2U) << "what waited goes on, as nobody's";
+  EXPECT_EQ(client.port.verdicts[0].priority, ruling(Ruling::exempt));
+  EXPECT_EQ(client.give(data("later"), true, kFresh | kTakenOver, kHost).priority,
+            ruling(Ruling::exempt))
+      << "and is asked about no more";
+}
+
+TEST_F(DatagramTest, AWorkloadThatMayHaveThePeerByAddressEndsTheFormerFlowFirst) {
+  constexpr policy::Number kNext = 78;
+  client.engine->add_local(std::make_shared<const LocalIdentity>(kNext, label_set("app=next")));
+  policy::Policy policy;
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse("app=next").value());
+  rule.to.emplace_back(policy::Entity{.kind = policy::Entity::Kind::world});
+  policy.rules.push_back(rule);
+  client.set_policy(policy);
+  authorise();
+  client.pass(120'000);
+  EXPECT_TRUE(client.give(data("one"), true, kFresh, kNext).hold);
+  const Packet closing = client.port.take();
+  EXPECT_EQ(parsed(closing).payload()[11] & wire::kClosing, wire::kClosing);
+  client.port.verdicts.clear();
+  for (int i = 0; i < 100; i++) {  // the server does not answer
+    client.pass(50);
+  }
+  ASSERT_EQ(client.port.verdicts.size(), 1U);
+  EXPECT_EQ(client.port.verdicts[0].priority, ruling(Ruling::refuse))
+      << "or it would arrive as the former client's";
+  client.pass(60'000);
+  EXPECT_TRUE(client.give(data("again"), true, 0, kNext).hold) << "and asks so again";
+}
+
 TEST_F(DatagramTest, AHelloThatCameWithTheEntryOfTheFlowThatWasEndedIsRepeated) {
   authorise();
   EXPECT_TRUE(client.give(data("taken"), true, kTakenOver, 1).drop);

@@ -62,6 +62,44 @@ TEST(Engine, FinishesWhatIsUnderWayAndBeginsNothing) {
   EXPECT_TRUE(server.events.empty());
 }
 
+TEST(Engine, ReportsWhereAHandshakeDied) {
+  End client(psk_trust("client", kSecret), "app=web");
+  End server(psk_trust("server", kSecret), "app=web");
+  const auto deaths = [](End& end) {
+    std::vector<std::string> found;
+    end.engine->tick(end.now);
+    for (const Event& event : end.events) {
+      EXPECT_EQ(event.reason, Reason::no_answer);
+      found.push_back(event.detail);
+    }
+    end.events.clear();
+    return found;
+  };
+  EXPECT_EQ(client.engine->next_tick(), std::nullopt);
+  // Nobody answers the first, PROOF of the second is lost, the third is complete, and the last ones
+  // are given up at once.
+  ASSERT_TRUE(client.out(Connection::number(1).syn()).passes());
+  ASSERT_TRUE(client.out(Connection::number(1).syn()).passes());
+  ASSERT_FALSE(exchange(client, server, Connection::number(2)).proof.empty());
+  ASSERT_TRUE(server.out(Connection::number(2).syn_ack()).passes());
+  ASSERT_TRUE(connects(client, server, Connection::number(3)));
+  ASSERT_TRUE(client.out(Connection::number(4).syn()).passes());
+  ASSERT_FALSE(exchange(client, server, Connection::number(5)).proof.empty());
+  EXPECT_EQ(client.engine->next_tick(), client.now.monotonic + std::chrono::seconds(130));
+  EXPECT_EQ(server.engine->next_tick(), server.now.monotonic + std::chrono::seconds(70));
+  for (End* end : {&client, &server}) {
+    end->pass_time(std::chrono::seconds(69));
+    EXPECT_TRUE(deaths(*end).empty());
+    end->pass_time(std::chrono::seconds(62));
+  }
+  EXPECT_EQ(deaths(client),
+            std::vector<std::string>{"HELLO was sent again and again, and no SYN-ACK came"});
+  EXPECT_EQ(deaths(server),
+            std::vector<std::string>{"REPLY was sent again and again, and no PROOF came"});
+  EXPECT_EQ(client.refused(Reason::no_answer), 1U);
+  EXPECT_EQ(client.engine->next_tick(), std::nullopt);
+}
+
 TEST(Engine, AwaitsNoProofThatDoesNotComeSoon) {
   End client(psk_trust("a", kSecret), "app=web");
   End server(psk_trust("b", kSecret), "app=web");

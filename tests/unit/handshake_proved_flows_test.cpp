@@ -2,6 +2,8 @@
 // segments.
 #include "trireme/handshake/proved_flows.hpp"
 
+#include <algorithm>
+
 #include "handshake_support.hpp"
 
 namespace trireme::handshake {
@@ -35,6 +37,31 @@ TEST(ProvedFlows, KnowsWhatWasEnteredUntilItIsRemoved) {
   flows.forget_point(3);
   EXPECT_EQ(flows.find(elsewhere.key), std::nullopt);
   EXPECT_EQ(flows.entered_before(Milliseconds::max()), std::vector{flow(2, 21)});
+}
+
+TEST(ProvedFlows, WhatIsStillInUseIsTheYoungest) {
+  ProvedFlows flows(2, 7);
+  flows.enter(flow(1), 1ms);
+  flows.enter(flow(2), 2ms);
+  flows.touch(flow(1).key, 5, 3ms);
+  flows.touch(flow(9).key, 5, 3ms);
+  EXPECT_EQ(flows.entered_before(3ms), std::vector{flow(2)});
+  flows.enter(flow(3), 4ms);
+  EXPECT_EQ(flows.find(flow(2).key), std::nullopt);
+  EXPECT_EQ(flows.find(flow(1).key)->socket, 5U);
+  EXPECT_EQ(flows.of_point(0), (std::vector{flow(1).key, flow(3).key}));
+  EXPECT_TRUE(flows.of_point(1).empty());
+}
+
+TEST(ProvedFlows, AServersAreItsClientsHosts) {
+  ProvedFlows flows(4, 7);
+  for (std::uint16_t port = 1; port < 4; port++) {
+    flows.enter(flow(port, 20, Role::server), std::chrono::milliseconds(port));
+  }
+  flows.enter(flow(9), 9ms);
+  flows.enter(flow(10), 10ms);
+  EXPECT_EQ(flows.find(flow(9).key), flow(9)) << "its own workload's";
+  EXPECT_EQ(flows.crowding().holder.owner, Owner::address(address("10.0.0.2")));
 }
 
 TEST(ProvedFlows, WhoeverHasMostLosesItsOldest) {
@@ -84,10 +111,10 @@ TEST_F(Forgotten, GoesOnFromEitherEndWhoeverSpeaksFirst) {
 
 TEST_F(Forgotten, EndsWithItsSocket) {
   server.connected = false;
-  EXPECT_FALSE(server.in(connection.data(), kStray).passes());
-  EXPECT_EQ(server.last(), Reason::policy) << "a stranger's, by its addresses";
+  EXPECT_EQ(server.in(connection.data(), kStray).ruling, Ruling::pass) << "TCP answers";
   server.connected = true;
   EXPECT_FALSE(server.in(connection.data(), kStray).passes()) << "and is forgotten";
+  EXPECT_EQ(server.last(), Reason::policy) << "a stranger's, by its addresses";
   EXPECT_EQ(server.proved->connections.size(), 0U);
   EXPECT_FALSE(server.in(connection.data(), 0).passes());
   EXPECT_EQ(server.last(), Reason::unknown_handshake);
@@ -108,6 +135,20 @@ TEST_F(Forgotten, IsNoOtherWorkloadsWhileItsHandshakeIsRemembered) {
   server.engine->add_local(std::make_shared<const LocalIdentity>(78, label_set("app=web")));
   EXPECT_FALSE(server.in(second.data(), 78 | kFresh).passes());
   EXPECT_TRUE(server.in(second.data(), kStray).authorises());
+}
+
+TEST_F(Forgotten, IsNoOtherSockets) {
+  const FlowKey key{connection.ends.destination,
+                    connection.ends.source,
+                    80,
+                    connection.ends.source_port,
+                    0,
+                    Role::server};
+  server.proved->connections.touch(key, server.cookie, server.now.monotonic);
+  EXPECT_TRUE(server.in(connection.data(), kStray).authorises());
+  server.cookie = 2;
+  EXPECT_FALSE(server.in(connection.data(), kStray).passes())
+      << "one with the same ends, which policy allowed by its address";
 }
 
 TEST_F(Forgotten, EndsWithItsWorkload) {
@@ -140,6 +181,7 @@ TEST_F(Forgotten, ItsPortsBeginAnotherConnection) {
   EXPECT_TRUE(server.in(hello).passes());
   EXPECT_TRUE(server.in(connection.data(), kStray).authorises());
   server.connected = false;
+  server.unconnected = TcpState::half_open;
   EXPECT_TRUE(server.in(hello).passes());
   EXPECT_FALSE(server.in(connection.data(), kStray).passes()) << "not proved yet";
 }
@@ -151,6 +193,43 @@ TEST_F(Forgotten, AStrangersSegmentIsJudgedByItsAddresses) {
   EXPECT_FALSE(server.events.back().local_is_client);
   EXPECT_FALSE(client.out(connection.number(10).data(), kStray).passes());
   EXPECT_EQ(client.events.back().local, End::kNumber);
+}
+
+TEST_F(Forgotten, NothingCompletesAHalfOpenRequestButTheFlowOfItsSyn) {
+  policy::Policy policy;  // the stranger's port is one that the workload may connect to
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse("app=web").value());
+  rule.to.emplace_back(policy::Entity{.kind = policy::Entity::Kind::world});
+  policy.rules.push_back(rule);
+  server.set_policy(policy);
+  const Connection other = Connection::number(9);
+  EXPECT_TRUE(server.in(other.data(), kStray).authorises()) << "a connection that is there";
+  server.connected = false;
+  // Of a request rules know no cgroup.
+  for (const std::uint32_t priority : {kStray, kHost | kFresh}) {
+    for (const TcpState state : {TcpState::half_open, TcpState::unknown}) {
+      server.unconnected = state;
+      EXPECT_FALSE(server.in(other.data(), priority).passes());
+    }
+    server.unconnected = TcpState::none;
+    EXPECT_EQ(server.in(other.data(), priority).ruling, Ruling::pass) << "TIME_WAIT";
+  }
+}
+
+TEST_F(Forgotten, IsKeptWhereTheKernelDoesNotAnswerOrAllIsAudited) {
+  server.connected = false;
+  server.unconnected = TcpState::unknown;
+  EXPECT_TRUE(server.in(connection.data(), kStray).drop) << "TCP repeats it";
+  server.connected = true;
+  policy::Policy audited;
+  audited.baseline = policy::Baseline::none;
+  audited.mode = policy::Mode::audit;
+  server.set_policy(audited);
+  for (int i = 0; i < 2; i++) {
+    EXPECT_EQ(server.in(connection.data(), kStray).ruling, Ruling::audit);
+  }
+  server.set_policy({});
+  EXPECT_TRUE(server.in(connection.data(), kStray).authorises());
 }
 
 TEST_F(Forgotten, IsNotRememberedWhereNatGivesItsSocketOtherEnds) {

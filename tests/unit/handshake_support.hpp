@@ -230,8 +230,10 @@ struct End : private Port {
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
 
-  std::vector<Packet> asked;  // SYN-ACKs by which it asks again for PROOF
-  bool connected = true;      // its TCP has the connection
+  std::vector<Packet> asked;              // SYN-ACKs by which it asks again for PROOF
+  bool connected = true;                  // its TCP has the connection
+  TcpState unconnected = TcpState::none;  // what it has where it is not
+  std::uint64_t cookie = 1;               // of its socket
   std::function<Translation(const wire::Ends&)> translate;  // by NAT of its host
   std::vector<std::pair<wire::Ends, FlowChange>> changes;   // of conntrack's entries
 
@@ -258,9 +260,9 @@ struct End : private Port {
     EXPECT_EQ(protocol, 6);
     changes.emplace_back(ends, change);
   }
-  [[nodiscard]] bool is_connected(PointId /*point*/, const wire::Ends& /*ends*/,
-                                  std::uint32_t /*device*/) override {
-    return connected;
+  [[nodiscard]] TcpSocket tcp_socket(PointId /*point*/, const wire::Ends& /*ends*/,
+                                     std::uint32_t /*device*/) override {
+    return {connected ? TcpState::open : unconnected, cookie};
   }
   [[nodiscard]] Translation translation(PointId /*point*/, std::uint8_t /*protocol*/,
                                         const wire::Ends& ends, bool /*is_client*/,

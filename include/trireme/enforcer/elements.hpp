@@ -1,6 +1,7 @@
 // The compiler's sets as nf_tables elements.
 #pragma once
 
+#include "trireme/handshake/flow_key.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/policy/compile.hpp"
 
@@ -26,10 +27,10 @@ void write_speakers(kernel::NftBatch& batch, const std::vector<policy::Prefix>& 
 
 /// What happens to refused packets; the map and the set are new or flushed.
 void write_refusal(kernel::NftBatch& batch, const policy::Policy& policy);
+/// Keys of the sets of UDP clients; in or out of them.
+[[nodiscard]] kernel::NftBytes client_key(const handshake::FlowKey& flow);
+void write_clients(kernel::NftBatch& batch, const std::vector<kernel::NftBytes>& keys, bool remove);
 /// From here on refusals are logged and answered.
-/// Ports of UDP clients, in or out of their set.
-void write_client_ports(kernel::NftBatch& batch, const std::vector<std::uint16_t>& ports,
-                        bool remove);
 void write_steady(kernel::NftBatch& batch);
 
 /// An address that is in networks by a DNS name.

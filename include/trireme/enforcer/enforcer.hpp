@@ -38,8 +38,8 @@ struct Common {
   /// A workload's number, before the first packet can bear it; and after the last.
   std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
   std::function<void(policy::Number)> on_leave = {};
-  /// Ports of the workloads' UDP flows at an enforcement point that were proved.
-  std::function<std::vector<std::uint16_t>(std::uint32_t)> client_ports = {};
+  /// The workloads' UDP flows at an enforcement point that were proved, of clients.
+  std::function<std::vector<handshake::FlowKey>(std::uint32_t)> clients = {};
   /// The names of an address at an enforcement point, whenever they change.
   std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named =
       {};
@@ -127,9 +127,9 @@ class Enforcer final : public workload::Enforcement {
 
   /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
-  /// Makes the set of client ports what Common has of them: rules enter them, and nothing takes
-  /// them out by itself.
-  [[nodiscard]] Status keep_client_ports();
+  /// Makes the sets of UDP clients what is wanted: rules enter them, and nothing takes them out by
+  /// itself.
+  [[nodiscard]] Status keep_clients(std::vector<handshake::FlowKey> wanted);
   /// Every conntrack entry here, to look at.
   [[nodiscard]] Status each_flow(const std::function<void(const kernel::TrackedFlow&)>& function) {
     return conntrack_.each(function);
@@ -141,9 +141,9 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] Result<std::vector<kernel::InetSocket>> connections() {
     return sockets_.connections();
   }
-  /// Whether TCP has the connection; one that its process has closed, too, until it is over.
-  [[nodiscard]] Result<bool> has_connection(const kernel::InetSocket& ends) {
-    return sockets_.has_connection(ends, 0);
+  /// What TCP has for these ends.
+  [[nodiscard]] Result<kernel::TcpSocket> find_connection(const kernel::InetSocket& ends) {
+    return sockets_.find_connection(ends, 0);
   }
   ~Enforcer() override;
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
@@ -174,7 +174,7 @@ class Enforcer final : public workload::Enforcement {
   Status write_names(const std::set<policy::Address>& written,
                      const std::set<policy::Address>& gone);
   Status write_everything();
-  [[nodiscard]] std::vector<std::uint16_t> client_ports() const;
+  [[nodiscard]] std::vector<handshake::FlowKey> clients() const;
   void begin_exchange();
   Status end_exchange();
   void note_unsettled(const workload::CgroupRef& cgroup);

@@ -57,9 +57,10 @@ struct Sets {
   kernel::NftSet selves;                   // number . number, equal pairs only: of every workload
   kernel::NftSet
       refused;  // source . destination . protocol . port, for seconds: each refusal is logged once
-  kernel::NftSet client_ports;  // of workloads' UDP flows that were proved: entered by rules
+  kernel::NftSet clients4, clients6;  // ends of workloads' UDP flows that were proved: source .
+                                      // port . destination . port; entered by rules
 
-  [[nodiscard]] std::array<const kernel::NftSet*, 37> all() const;
+  [[nodiscard]] std::array<const kernel::NftSet*, 38> all() const;
 };
 
 [[nodiscard]] const Sets& sets();

@@ -87,6 +87,18 @@ struct Translation {
   wire::Ends behind;  // as they go on
 };
 
+enum class TcpState : std::uint8_t {
+  none,       // no socket, or what TIME_WAIT keeps
+  half_open,  // a request for a connection, or the listener that would take one
+  open,       // a connection
+  unknown,    // the kernel did not answer
+};
+
+struct TcpSocket {
+  TcpState state = TcpState::none;
+  std::uint64_t cookie = 0;  // which of the sockets that have these ends one after the other
+};
+
 /// What handshakes do beside their answers. Packets that are held get their verdict through it.
 class Port {
  public:
@@ -98,9 +110,9 @@ class Port {
   /// Of conntrack's entry of the flow; `ends` as the client sends, `protocol` is IANA's number.
   virtual void change(PointId point, std::uint8_t protocol, const wire::Ends& ends,
                       FlowChange change) = 0;
-  /// Whether TCP still has the connection; `ends` as a segment has them that came in by `device`.
-  [[nodiscard]] virtual bool is_connected(PointId point, const wire::Ends& ends,
-                                          std::uint32_t device) = 0;
+  /// What TCP has for a segment with these ends that came in by `device`.
+  [[nodiscard]] virtual TcpSocket tcp_socket(PointId point, const wire::Ends& ends,
+                                             std::uint32_t device) = 0;
   /// Of the flow that the packet at hand belongs to; `ends` as its client sends, `is_client`
   /// whether that one is here, `is_changed` whether NAT of this very network namespace has part in
   /// it. Where nothing is known of it both are `ends`.

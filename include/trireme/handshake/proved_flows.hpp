@@ -16,6 +16,7 @@ struct ProvedFlow {
   FlowKey key;  // as the socket has its ends
   policy::Number local = 0;
   policy::Number remote = 0;  // this host's number for the identity that the peer proved
+  std::uint64_t socket = 0;   // of TCP: its cookie (sock_diag), once that was looked up
   bool operator==(const ProvedFlow&) const = default;
 };
 
@@ -31,20 +32,21 @@ class ProvedFlows {
   ProvedFlows(const ProvedFlows&) = delete;
   ProvedFlows& operator=(const ProvedFlows&) = delete;
 
-  /// In the place of one with the same key. Where the table is full, the workload that has most
-  /// entries loses its oldest.
+  /// In the place of one with the same key. Where the table is full, whoever began most of
+  /// them, a workload here or a remote host, loses its oldest.
   void enter(const ProvedFlow& flow, Milliseconds now);
   [[nodiscard]] std::optional<ProvedFlow> find(const FlowKey& key) const;
   void remove(const FlowKey& key) { remove(key, Milliseconds::max()); }
   /// Unless it was entered at this time or later.
   void remove(const FlowKey& key, Milliseconds before);
+  /// It is still in use, by this socket: it becomes the youngest.
+  void touch(const FlowKey& key, std::uint64_t socket, Milliseconds now);
   /// Those of an enforcement point that is gone.
   void forget_point(PointId point);
 
   /// Oldest first.
   [[nodiscard]] std::vector<ProvedFlow> entered_before(Milliseconds time) const;
-  /// Of an enforcement point, each once, ascending.
-  [[nodiscard]] std::vector<std::uint16_t> local_ports(PointId point) const;
+  [[nodiscard]] std::vector<FlowKey> of_point(PointId point) const;
   [[nodiscard]] std::size_t size() const;
   [[nodiscard]] Crowding crowding() const;
 

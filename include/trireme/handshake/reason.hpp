@@ -13,9 +13,9 @@ enum class Reason : std::uint8_t {
   no_proof,        // the peer answered without a token, and policy does not allow it as one without
                    // labels
   denied_by_peer,  // the peer's host refuses it, and says why
-  no_answer,     // UDP: the peer did not answer HELLO, and policy does not allow it as one without
-                 // labels
-  unknown_type,  // credentials::Distrust, one by one
+  no_answer,       // the peer did not answer; over UDP: and policy does not allow it as one without
+                   // labels
+  unknown_type,    // credentials::Distrust, one by one
   bad_credential,
   untrusted,
   expired,

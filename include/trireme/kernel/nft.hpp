@@ -46,7 +46,7 @@ struct NftVerdict {
 /// own: host order; ports and addresses: network).
 class NftBytes {
  public:
-  static constexpr std::size_t kCapacity = 32;
+  static constexpr std::size_t kCapacity = 40;
   NftBytes() = default;
   [[nodiscard]] static NftBytes u32(std::uint32_t value) { return NftBytes().add_u32(value); }
   [[nodiscard]] static NftBytes u64(std::uint64_t value);
@@ -73,7 +73,8 @@ class NftBytes {
 
 struct NftSet {
   std::string name;
-  std::vector<SetType> key_types;   // a concatenation where there is more than one: 4 bytes each
+  std::vector<SetType>
+      key_types;  // a concatenation where there is more than one: each padded to 4 bytes
   std::uint32_t key_size = 4;       // bytes, the whole key
   std::vector<SetType> data_types;  // of a map; several: a concatenation
   std::uint32_t data_size = 0;      // bytes; ignored for verdicts

@@ -23,6 +23,20 @@ struct InetSocket {
   std::uint32_t inode = 0;                   // 0: no descriptor of a process refers to it
   std::uint64_t cgroup_id = 0;               // in which it was made; of connections()
   std::array<std::uint32_t, 2> cookie = {};  // which of the sockets with these ends; ditto
+  [[nodiscard]] std::uint64_t whole_cookie() const {
+    return std::uint64_t{cookie[1]} << 32U | cookie[0];
+  }
+};
+
+enum class TcpState : std::uint8_t {
+  none,       // nothing, or what TIME_WAIT keeps
+  half_open,  // a request, or the listener that would take one
+  open,       // a connection, also one that its process has closed and that is not over
+};
+
+struct TcpSocket {
+  TcpState state = TcpState::none;
+  std::uint64_t cookie = 0;  // which of the sockets that have these ends one after the other
 };
 
 class SocketTable {
@@ -39,9 +53,8 @@ class SocketTable {
   /// Ends a connection, as if its process had (SOCK_DESTROY): it gets ECONNABORTED, the other end a
   /// reset. One that has gone is fine. Errors: a kernel without CONFIG_INET_DIAG_DESTROY.
   [[nodiscard]] Status destroy(const InetSocket& connection);
-  /// Whether a TCP connection with these ends has a socket here: neither a listener, nor a request,
-  /// nor what TIME_WAIT keeps. `device` is where its packets come in (ifindex).
-  [[nodiscard]] Result<bool> has_connection(const InetSocket& ends, std::uint32_t device);
+  /// What TCP has for these ends. `device` is where its packets come in (ifindex).
+  [[nodiscard]] Result<TcpSocket> find_connection(const InetSocket& ends, std::uint32_t device);
 
  private:
   explicit SocketTable(Fd fd) : fd_(std::move(fd)) {}

@@ -109,6 +109,7 @@ class Verifier {
   void post_and_wait(const std::function<void(Worker&)>& message);
 
   handshake::NamedPeers named_;
+  handshake::Proved* proved_ = nullptr;
   Fd event_;  // eventfd
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Told> told_;  // by any thread
