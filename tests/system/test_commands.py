@@ -19,6 +19,9 @@ SCENES = {"run", "run: original", "run: slip", "run: lab", "run: two labs", "pol
 NOT_RUN = {
     "sudo examples/quickstart.sh": "test_words.py runs the first",
     "cmake --preset release && cmake --build --preset release": "builds",
+    "sudo tests/run.sh": "this is the suite itself",
+    "cmake --preset asan": "builds",
+    "cmake --build --preset release": "builds",
 }
 
 

@@ -246,7 +246,7 @@ class LiveFlows(HostCase):
             steady[kind].probe("p", kind, "127.0.0.1", port, timeout=3.0)
             never[kind].probe("p", kind, "127.0.0.1", port)
         plain.probe("p", "tcp", "127.0.0.1", ports["tcp"])
-        for number in range(300 if LONG else 60):
+        for number in range(120 if LONG else 60):
             self.host.explicit_reload(second if number % 2 == 0 else first)
             allowed, refused = (c, b) if number % 2 == 0 else (b, c)
             self.assert_allowed(
@@ -281,7 +281,7 @@ class LiveFlows(HostCase):
         port = db.serve("tcp", "127.0.0.1")
         saver.start()
         try:
-            for _ in range(100 if LONG else 15):
+            for _ in range(40 if LONG else 15):
                 web = self.host.labelled("app=web")
                 outcome = web.exchange("tcp", "127.0.0.1", port)
                 if outcome != "ok":
