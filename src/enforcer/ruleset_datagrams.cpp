@@ -216,13 +216,7 @@ void write_datagrams(Writer& writer) {
         .mask(0, NftBytes::u32(handshake::kNumberMask))
         .not_equal(0, NftBytes::u32(0));
     in_direction(label, direction);
-    const bool is_source = direction.number == 0;
-    for (const std::uint32_t reg :
-         {is_source ? kWords : kWords + 2, is_source ? kWords + 1 : kWords + 3}) {
-      label.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
-    }
-    (is_source ? make_source(label, kToken) : make_destination(label, kToken))
-        .set_ct(NFT_CT_LABELS, kWords);
+    label_by_priority(label, direction.number == 0, kToken);
     writer.rule("output_control", std::move(label));
   }
   NftRule go;

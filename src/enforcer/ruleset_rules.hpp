@@ -43,7 +43,7 @@ kernel::NftRule& reply_direction(kernel::NftRule& rule);
 kernel::NftRule& full_socket(kernel::NftRule& rule);
 kernel::NftRule& any_socket(kernel::NftRule& rule);
 [[nodiscard]] kernel::NftRule of_family(std::uint8_t nfproto);
-/// The same of one family (NFPROTO_*).
+/// within_connection() of one family (NFPROTO_*).
 [[nodiscard]] kernel::NftRule within_connection_of(std::uint8_t nfproto);
 /// What came by lo.
 [[nodiscard]] kernel::NftRule on_lo();
@@ -93,6 +93,8 @@ inline constexpr std::uint32_t kWords = 8;
 kernel::NftRule& make_source(kernel::NftRule& rule, std::uint32_t flags);
 /// Words 2 and 3 of a label whose destination is the number in both registers.
 kernel::NftRule& make_destination(kernel::NftRule& rule, std::uint32_t flags);
+/// Stores the number that is in the packet's priority as the source or the destination of the flow.
+kernel::NftRule& label_by_priority(kernel::NftRule& rule, bool is_source, std::uint32_t flags);
 /// Puts the number in kNumberRegister, and the register before it, into the packet's priority, for
 /// the verifier; `flags`: handshake/codes.hpp.
 kernel::NftRule& tell_number(kernel::NftRule& rule, std::uint32_t flags);

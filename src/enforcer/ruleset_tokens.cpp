@@ -83,14 +83,7 @@ void write_strays(Writer& writer) {
       NftRule rule;
       rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
       const bool is_source = outgoing == original;
-      for (const std::uint32_t reg :
-           {is_source ? kWords : kWords + 2, is_source ? kWords + 1 : kWords + 3}) {
-        rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
-      }
-      constexpr std::uint32_t kFlags = kToken | kResumed;
-      (is_source ? make_source(rule, kFlags) : make_destination(rule, kFlags))
-          .set_ct(NFT_CT_LABELS, kWords)
-          .go_to("ask");
+      label_by_priority(rule, is_source, kToken | kResumed).go_to("ask");
       writer.rule(chain, std::move(rule));
     }
     writer.rule(chain, std::move(NftRule().go_to("ask")));
@@ -112,13 +105,7 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   for (const bool original : {true, false}) {
     NftRule rule;
     rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
-    const bool peer_is_source = input == original;
-    for (const std::uint32_t reg :
-         {peer_is_source ? kWords : kWords + 2, peer_is_source ? kWords + 1 : kWords + 3}) {
-      rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
-    }
-    (peer_is_source ? make_source(rule, flags) : make_destination(rule, flags))
-        .set_ct(NFT_CT_LABELS, kWords);
+    label_by_priority(rule, input == original, flags);
     writer.rule(chain, std::move(rule));
   }
   NftRule done;
@@ -126,8 +113,7 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   writer.rule(chain, std::move(done));
   if (!input) {
     remember_client(writer, chain);
-  }
-  if (input) {
+  } else {
     // While it waited its socket may have closed, and another have taken the port: judged by the
     // one that is there now.
     writer.rule(chain, std::move(protocol(IPPROTO_UDP).go_to(at("in_again", kMaxLevel))));
@@ -178,6 +164,15 @@ NftRule& make_source(NftRule& rule, std::uint32_t flags) {
       .mask_toggle(kWords, NftBytes::u32(~0U << kFlagsWidth),
                    NftBytes::u32(~0U << kFlagsWidth | flags))
       .immediate(kWords + 2, NftBytes::u32(0).add_u32(0));
+}
+
+NftRule& label_by_priority(NftRule& rule, bool is_source, std::uint32_t flags) {
+  for (const std::uint32_t reg :
+       {is_source ? kWords : kWords + 2, is_source ? kWords + 1 : kWords + 3}) {
+    rule.meta(NFT_META_PRIORITY, reg).mask(reg, NftBytes::u32(handshake::kNumberMask));
+  }
+  return (is_source ? make_source(rule, flags) : make_destination(rule, flags))
+      .set_ct(NFT_CT_LABELS, kWords);
 }
 
 NftRule& make_destination(NftRule& rule, std::uint32_t flags) {

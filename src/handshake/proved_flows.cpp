@@ -32,7 +32,7 @@ void ProvedFlows::enter(const ProvedFlow& flow, Milliseconds now) {
     table_->crowding.note(entries.shares().largest(), now);
     entries.remove(*surplus);
   }
-  // Whoever began it has it in its share.
+  // It counts in the share of the end that began it.
   const Owner owner =
       flow.key.role == Role::client ? Owner::workload(flow.local) : Owner::address(flow.key.remote);
   Table::Entry& made = entries.make(flow.key, owner, 0, now);

@@ -32,8 +32,8 @@ class ProvedFlows {
   ProvedFlows(const ProvedFlows&) = delete;
   ProvedFlows& operator=(const ProvedFlows&) = delete;
 
-  /// In the place of one with the same key. Where the table is full, whoever began most of
-  /// them, a workload here or a remote host, loses its oldest.
+  /// In the place of one with the same key. When the table is full, the workload or remote host
+  /// that began most of them loses its oldest.
   void enter(const ProvedFlow& flow, Milliseconds now);
   [[nodiscard]] std::optional<ProvedFlow> find(const FlowKey& key) const;
   void remove(const FlowKey& key) { remove(key, Milliseconds::max()); }
