@@ -96,11 +96,10 @@ std::optional<Saved> parse(const std::string& text) {
   return saved;
 }
 
-/// A flow that conntrack knows to be proved, as its packets here have it; none of TCP where NAT on
+/// A connection that conntrack knows to be proved, as its socket here has it; none where NAT on
 /// OUTPUT gives the socket other ends than packets have.
 std::optional<ProvedFlow> proved(const kernel::TrackedFlow& tracked,
-                                 const workload::Registry& registry,
-                                 const verifier::Identities& identities) {
+                                 const workload::Registry& registry) {
   const enforcer::FlowLabel label{tracked.label};
   constexpr std::uint32_t kProved = enforcer::kToken | enforcer::kAuthorised;
   const auto source = label.source();
@@ -113,22 +112,34 @@ std::optional<ProvedFlow> proved(const kernel::TrackedFlow& tracked,
   }
   const kernel::FlowTuple& there = tracked.original;
   const kernel::FlowTuple& back = tracked.reply;
-  // The client may have ended; then nobody has its number, and the server's is that of a peer.
-  const bool is_client =
-      registry.find_number(*source) != nullptr ||
-      (registry.find_number(*destination) == nullptr && identities.find(*destination) != nullptr);
-  if (!is_client) {
+  if (registry.find_number(*source) == nullptr) {
     return ProvedFlow{
         FlowKey{back.source, there.source, back.source_port, there.source_port, 0, Role::server},
         *destination, *source};
   }
   const bool is_plain =
       there.destination == back.source && there.destination_port == back.source_port;
-  return is_plain || tracked.protocol == IPPROTO_UDP
-             ? std::optional<ProvedFlow>({FlowKey{there.source, back.source, there.source_port,
-                                                  back.source_port, 0, Role::client},
-                                          *source, *destination})
-             : std::nullopt;
+  return is_plain ? std::optional<ProvedFlow>({FlowKey{there.source, back.source, there.source_port,
+                                                       back.source_port, 0, Role::client},
+                                               *source, *destination})
+                  : std::nullopt;
+}
+
+/// A UDP flow that a workload of this host began, which may have ended since, and that its far end
+/// may know: whether it was proved, its label does not say before the second datagram.
+std::optional<ProvedFlow> begun(const kernel::TrackedFlow& tracked,
+                                const verifier::Identities& identities) {
+  const enforcer::FlowLabel label{tracked.label};
+  const auto source = label.source();
+  const kernel::FlowTuple& there = tracked.original;
+  const kernel::FlowTuple& back = tracked.reply;
+  const bool is_ours = !tracked.ended && (label.flags() & enforcer::kToken) != 0 &&
+                       source.value_or(0) >= policy::kFirstNumber &&
+                       identities.find(*source) == nullptr;
+  return is_ours ? std::optional<ProvedFlow>({FlowKey{there.source, back.source, there.source_port,
+                                                      back.source_port, 0, Role::client},
+                                              *source, label.destination().value_or(0)})
+                 : std::nullopt;
 }
 
 }  // namespace
@@ -169,9 +180,8 @@ void ProvedMemory::recall(const Points& points, const workload::Registry& regist
   // A daemon that was killed had no time to save its last ones.
   for (enforcer::Point* point : points) {
     std::ignore = point->enforcer->each_flow([&](const kernel::TrackedFlow& tracked) {
-      const auto flow = proved(tracked, registry, identities);
       const bool is_datagram = tracked.protocol == IPPROTO_UDP;
-      if (flow && (!is_datagram || flow->key.role == Role::client)) {
+      if (const auto flow = is_datagram ? begun(tracked, identities) : proved(tracked, registry)) {
         enter(*flow, *point, is_datagram);
       }
     });

@@ -209,12 +209,19 @@ class Idle:
         self.assertEqual(self.web.open("u", "udp", self.SERVER, PORT), "ok")
         self.client.policy(TO_ADDRESS)  # the other workload may have the server by its address
         self.addCleanup(self.client.policy, "")
-        for restart, labels in ((False, None), (True, None), (False, "app=other")):
+        for restart, labels in (
+            (None, None),
+            ("stop", None),
+            ("kill", None),
+            (None, "app=other"),
+        ):
             port = self.datagram_flow()
             self.friend.end()
-            if restart:
+            if restart == "stop":
                 self.client.stop()
                 self.client.start()
+            elif restart == "kill":
+                self.client.restart()
             forget(self.client)
             stranger = self.client.labelled(labels) if labels else self.client.plain()
             self.assertEqual(stranger.open("t", "udp", self.CLIENT, port), "ok")
