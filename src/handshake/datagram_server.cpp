@@ -195,9 +195,7 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
   if (exchange.is_closing) {
     drop_held(exchange);
     table_.settle(exchange, Stage::complete, packet.now.monotonic);
-    Answer answer = confirm(exchange);  // as a packet of the flow that is about to go
-    change(exchange.key, FlowChange::forget);
-    return answer;
+    return end_flow(exchange);
   }
   const Judgement judgement = rulings_.accept_proof(exchange, packet.now);
   if (judgement.reason == Reason::busy) {
@@ -218,6 +216,15 @@ Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange)
   Answer answer = confirm(exchange);
   release_proved(exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) |
                                exchange.remote->number);
+  return answer;
+}
+
+/// READY goes as a packet of the flow that is about to go, and lets somebody else use the client's
+/// ends: by then nothing passes in the flow any more.
+Answer Datagrams::end_flow(DatagramExchange& exchange) {
+  change(exchange.key, FlowChange::withdraw);
+  Answer answer = confirm(exchange);
+  change(exchange.key, FlowChange::forget);
   return answer;
 }
 

@@ -126,6 +126,7 @@ class Datagrams {
   Answer reply(const Packet& packet, DatagramExchange& exchange);
   Answer take_proof(const Packet& packet);
   Answer accept_proof(const Packet& packet, DatagramExchange& exchange);
+  Answer end_flow(DatagramExchange& exchange);
   Answer confirm(DatagramExchange& exchange);
 
   Surroundings around_;

@@ -44,6 +44,7 @@ struct RecordingPort final : Port {
   void change(PointId /*point*/, std::uint8_t /*protocol*/, const wire::Ends& ends,
               FlowChange change) override {
     changes.emplace_back(ends, change);
+    sent_before_changes.push_back(sent.size());
   }
   [[nodiscard]] TcpSocket tcp_socket(PointId /*point*/, const wire::Ends& /*ends*/,
                                      std::uint32_t /*device*/) override {
@@ -71,6 +72,7 @@ struct RecordingPort final : Port {
   std::vector<std::uint32_t> numbers;
   std::vector<Verdict> verdicts;
   std::vector<std::pair<wire::Ends, FlowChange>> changes;
+  std::vector<std::size_t> sent_before_changes;  // how many waited in `sent` at each
   std::vector<std::string> order;
   bool followed = false;
   std::function<Translation(const wire::Ends&)> translate;  // by NAT of this host

@@ -255,7 +255,10 @@ TEST_F(DatagramTest, WhoTakesTheClientsPortsWaitsUntilTheServerHasForgotten) {
   EXPECT_TRUE(client.give(*reply, false, kTakenOver | kAnswers, 1).drop);
   EXPECT_TRUE(server.port.changes.empty()) << "not on HELLO alone";
   EXPECT_TRUE(server.arrive(client.port.take()).drop);
-  EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
+  EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::withdraw},
+                                              std::pair{ends, FlowChange::forget}}));
+  EXPECT_EQ(server.port.sent_before_changes, (std::vector<std::size_t>{0, 1}))
+      << "nothing passes by the time that READY is there, which is a packet of the flow itself";
   EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, 1).drop);
   EXPECT_EQ(client.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
   EXPECT_EQ(server.arrive(data()).priority, ruling(Ruling::refuse))
@@ -300,7 +303,8 @@ TEST_F(DatagramTest, WhoGetsTheClientsPortsWhenConntrackHasForgottenWaitsToo) {
   client.port.verdicts.clear();
   EXPECT_TRUE(client.give(*reply, false, kTakenOver | kAnswers, kHost).drop);
   EXPECT_TRUE(server.arrive(client.port.take()).drop);
-  EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::forget}}));
+  EXPECT_EQ(server.port.changes, (std::vector{std::pair{ends, FlowChange::withdraw},
+                                              std::pair{ends, FlowChange::forget}}));
   EXPECT_TRUE(client.port.verdicts.empty());
   EXPECT_TRUE(client.give(server.port.take(), false, kTakenOver | kAnswers, kHost).drop);
   ASSERT_EQ(client.port.verdicts.size(), 2U) << "what waited goes on, as nobody's";
