@@ -1,12 +1,27 @@
 """What policy.toml says is what the kernel does: ports, entities, networks, deny, drop, audit."""
 
-import os
 import subprocess
 import unittest
 
 from tests.system import waiting
 from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRUN, HostCase
 from tests.system.test_gate import GROUP
+
+# Makes a cgroup 30 levels below its own, under the hierarchy at argv[1], and goes on in there.
+GO_DEEP = """
+import os, sys
+own = open("/proc/self/cgroup").read().split("0::")[1].split("\\n")[0]
+deep = sys.argv[1] + own + "/d" * 30
+os.makedirs(deep)
+with open(deep + "/cgroup.procs", "w") as file:
+    file.write(str(os.getpid()))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+ON_ONE_PROCESSOR = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 class Rules(HostCase):
@@ -380,25 +395,21 @@ class Outside(HostCase):
         """The look into a group walks up from below, and not for ever: a socket whose workload it
         does not find is not @host's because of that, least of all for who comes over lo next."""
         self.host.explicit_reload('[[allow]]\nfrom = ["@world", "@host"]\nto = "app=web"\n')
-        deep = "/d" * 30
-        enter = (
-            f'at={self.host.cgroups}$(sed -n s/0:://p /proc/self/cgroup){deep}; mkdir -p "$at" && '
-            'echo $$ >"$at/cgroup.procs" && exec "$@"'
-        )
         first, port = self.group("app=web", "0", "choose")
-        second, joined = self.group("app=db", port, "join", prefix=["sh", "-c", enter, "sh"])
+        enter = ["python3", "-c", GO_DEEP, self.host.cgroups]
+        second, joined = self.group("app=db", port, "join", prefix=enter)
         self.assertEqual(joined, port)
         # What is remembered is each processor's own: both ask on the same one.
-        pinned = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+        pinned = ["python3", "-c", ON_ONE_PROCESSOR]
         plain = self.host.plain(pinned)
         outside = self.host.plain(["nsenter", f"--net=/run/netns/{self.neighbour}", *pinned])
-        allowed = 0
+        allowed, brief = 0, 0.02 * waiting.PATIENCE
         for i in range(60):
             outside.open(f"c{i}", "tcp", self.OUTER4)
-            outcome = outside.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
+            outcome = outside.connect(f"c{i}", self.INNER4, int(port), timeout=brief)
             self.assertNotEqual(outcome, "ok")
             plain.open(f"c{i}", "tcp", self.INNER4)
-            outcome = plain.connect(f"c{i}", self.INNER4, int(port), timeout=0.02)
+            outcome = plain.connect(f"c{i}", self.INNER4, int(port), timeout=brief)
             allowed += outcome == "ok"
         for process in (first, second):
             process.stdin.write("end\n")
