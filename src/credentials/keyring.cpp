@@ -38,7 +38,7 @@ SharedSecret shared_secret(Bytes secret) {
 
 Status Keyring::make_local() {
   std::vector<std::uint8_t> name(kLocalName);
-  if (!random_.fill(name) || !random_.fill(local_key_)) {
+  if (!random_.fill(name)) {
     return fail("the random generator failed");
   }
   set_own(CredentialType::local, std::move(name));
@@ -46,7 +46,6 @@ Status Keyring::make_local() {
 }
 
 void Keyring::keep_local(const Keyring& previous) {
-  local_key_ = previous.local_key_;
   set_own(CredentialType::local, previous.own(CredentialType::local).bytes);
 }
 
@@ -247,7 +246,6 @@ Keyring::Verified Keyring::verify_local(Bytes credential) const {
   peer->name = "this host";
   peer->not_before = Time::min();
   peer->not_after = Time::max();
-  peer->secret = local_key_;
   return peer;
 }
 

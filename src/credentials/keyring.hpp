@@ -26,7 +26,7 @@ struct SharedSecret {
 class Keyring final : public Trust {
  public:
   explicit Keyring(Random random) : random_(std::move(random)) {}
-  ~Keyring() override { wipe(local_key_); }
+  ~Keyring() override = default;
   Keyring(const Keyring&) = delete;
   Keyring& operator=(const Keyring&) = delete;
 
@@ -70,7 +70,6 @@ class Keyring final : public Trust {
 
   std::array<OwnCredential, 4> own_;         // by CredentialType
   std::vector<OwnCredential> under_secret_;  // in the order of secrets_
-  Key local_key_{};
   std::vector<SharedSecret> secrets_;
   Authorities authorities_;
   std::unique_ptr<PrivateKey> key_;

@@ -44,6 +44,10 @@ const char* crowded_text(handshake::Bounded what) {
       return "proved connections that are remembered after conntrack forgets them";
     case handshake::Bounded::proved_datagrams:
       return "proved UDP flows that are remembered after conntrack forgets them";
+    case handshake::Bounded::requests:
+      return "requests for connections between workloads of this host";
+    case handshake::Bounded::first_datagrams:
+      return "first datagrams between workloads of this host";
   }
   return "";
 }

@@ -120,10 +120,14 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum,
     page.sample({{"what", handshake::text(static_cast<handshake::Bounded>(i))}},
                 sum.crowding.at(i).given_up);
   }
-  page.sample({{"what", handshake::text(handshake::Bounded::proved_connections)}},
-              proved.connections.crowding().given_up);
-  page.sample({{"what", handshake::text(handshake::Bounded::proved_datagrams)}},
-              proved.datagrams.crowding().given_up);
+  using handshake::Bounded;
+  for (const auto& [what, crowding] :
+       {std::pair{Bounded::proved_connections, proved.connections.crowding()},
+        {Bounded::proved_datagrams, proved.datagrams.crowding()},
+        {Bounded::requests, proved.requests.crowding()},
+        {Bounded::first_datagrams, proved.first_datagrams.crowding()}}) {
+    page.sample({{"what", handshake::text(what)}}, crowding.given_up);
+  }
   page.gauge("trireme_proved_connections",
              "Proved TCP connections that are remembered as long as their sockets live.",
              proved.connections.size());

@@ -163,8 +163,8 @@ Status Tokens::check_labels(const policy::LabelSet& labels) const {
   }
   if (size > room) {
     return fail(
-        fmt::format("refused by peers in other networks: its labels take {} bytes, and a token has "
-                    "room for {} beside this host's credential",
+        fmt::format("refused by other hosts: its labels take {} bytes, and a token has room for {} "
+                    "beside this host's credential",
                     size, room),
         "fewer or shorter labels; [docker] labels or ignore_labels leave out those that no policy "
         "names");
@@ -194,6 +194,8 @@ std::vector<Tokens::Crowded> Tokens::crowded() const {
   }
   add(handshake::Bounded::proved_connections, proved_.connections.crowding());
   add(handshake::Bounded::proved_datagrams, proved_.datagrams.crowding());
+  add(handshake::Bounded::requests, proved_.requests.crowding());
+  add(handshake::Bounded::first_datagrams, proved_.first_datagrams.crowding());
   return list;
 }
 

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "trireme/base/log_shares.hpp"
 #include "trireme/enforcer/local_policy.hpp"
@@ -372,7 +373,14 @@ void Points::spread_speakers() {
     together.insert(together.end(), part->begin(), part->end());
   }
   together = policy::disjoint(std::move(together));
-  if (verifier_ == nullptr || together == speakers_) {
+  if (verifier_ == nullptr) {
+    return;
+  }
+  if (auto near = find_near(); near != near_) {
+    near_ = std::move(near);
+    verifier_->set_near(near_);
+  }
+  if (together == speakers_) {
     return;
   }
   speakers_ = std::move(together);
@@ -382,6 +390,18 @@ void Points::spread_speakers() {
       spdlog::error("{}", set.error().text());
     }
   }
+}
+
+/// A network of containers may reach to other hosts, if [host] peers has some of it.
+std::vector<policy::Prefix> Points::find_near() const {
+  std::vector<policy::Prefix> list = own_addresses_;
+  std::ranges::copy_if(
+      container_networks_, std::back_inserter(list), [this](const policy::Prefix& network) {
+        return std::ranges::none_of(peers_, [&](const policy::Prefix& peers) {
+          return peers.contains(network.address) || network.contains(peers.address);
+        });
+      });
+  return policy::disjoint(std::move(list));
 }
 
 std::vector<Point*> Points::all() {

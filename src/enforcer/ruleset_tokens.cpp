@@ -102,6 +102,7 @@ void remember_client(Writer& writer, const std::string& chain) {
 /// The number of the peer elsewhere goes into the flow's label: it is the source of what comes in
 /// and of what is answered.
 void write_authorise(Writer& writer, const std::string& chain, bool input, std::uint32_t flags) {
+  const bool is_meet = (flags & kNear) != 0;
   for (const bool original : {true, false}) {
     NftRule rule;
     rule.ct(NFT_CT_DIRECTION, 0).equal(0, NftBytes::u8(original ? 0 : 1));
@@ -113,7 +114,7 @@ void write_authorise(Writer& writer, const std::string& chain, bool input, std::
   writer.rule(chain, std::move(done));
   if (!input) {
     remember_client(writer, chain);
-  } else {
+  } else if (!is_meet) {
     // While it waited its socket may have closed, and another have taken the port: judged by the
     // one that is there now.
     writer.rule(chain, std::move(protocol(IPPROTO_UDP).go_to(at("in_again", kMaxLevel))));
@@ -155,6 +156,9 @@ void write_rulings(Writer& writer, const std::string& base, const std::string& r
   writer.rule(ruled, std::move(within_connection().go_to("ruled_pass")));
   write_authorise(writer, ruled + "_authorise", input, kAuthorised);
   write_authorise(writer, ruled + "_audit", input, kAuthorised | kAudited);
+  if (input) {
+    write_authorise(writer, ruled + "_meet", input, kAuthorised | kNear);
+  }
 }
 
 }  // namespace
@@ -249,7 +253,7 @@ void add_token_chains(kernel::NftBatch& batch, const Layout& layout) {
   for (const char* name :
        {"output_token", "input_token", "ask", kIn, kOut, "ruled_in_authorise", "ruled_in_audit",
         "ruled_out_authorise", "ruled_out_audit", "ruled_pass", "ruled_refuse", "ruled_exempt",
-        "ruled_out_let", "out_stray", "in_stray"}) {
+        "ruled_in_meet", "ruled_out_let", "out_stray", "in_stray"}) {
     batch.add_chain(name);
   }
   for (std::size_t i = 0; i < layout.queues; i++) {
@@ -289,7 +293,7 @@ void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
       return kernel::NftElement{.key = NftBytes::u32(ruling),
                                 .verdict = NftVerdict{NftVerdict::Code::go_to, chain}};
     };
-    const std::array rulings = {
+    std::vector rulings = {
         element(static_cast<std::uint32_t>(Ruling::pass), "ruled_pass"),
         element(static_cast<std::uint32_t>(Ruling::authorise), std::string(ruled) + "_authorise"),
         element(static_cast<std::uint32_t>(Ruling::audit), std::string(ruled) + "_audit"),
@@ -298,6 +302,9 @@ void write_token_elements(kernel::NftBatch& batch, const Layout& layout) {
         element(static_cast<std::uint32_t>(Ruling::let),
                 set == &sets().rulings_in ? "ruled_in_let" : "ruled_out_let"),
         element(handshake::kProofPriority, "ruled_pass")};
+    if (set == &sets().rulings_in) {
+      rulings.push_back(element(static_cast<std::uint32_t>(Ruling::meet), "ruled_in_meet"));
+    }
     batch.add_elements(*set, rulings);
   }
   std::vector<kernel::NftElement>

@@ -30,6 +30,8 @@ void Writer::riders(const std::string& chain) {
   NftRule reset = protocol(IPPROTO_TCP);  // carries no data, and tells a refused client at once
   tcp_flags(reset, kRst).not_equal(0, NftBytes::u8(0)).accept();
   rule(chain, std::move(reset));
+  NftRule near = segment();  // a SYN-ACK: its connection was authorised with the request
+  rule(chain, std::move(flow_has(flow_has(near, kNear), kAuthorised).accept()));
   NftRule token = segment();
   rule(chain, std::move(flow_has(token, kToken).go_to(chain + "_token")));
   NftRule answer =

@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "engine_state.hpp"
+#include "near.hpp"
+#include "trireme/wire/control.hpp"
 
 namespace trireme::handshake {
 
@@ -94,6 +96,9 @@ Answer Engine::State::ask(const Packet& packet) {
   }
   Handshake& handshake =
       again ? *known : table.make(key, Owner::workload(packet.number()), packet.now.monotonic);
+  if (is_near(packet.ends.destination, around_)) {
+    return ask_near(packet, handshake, local->second, again);
+  }
   if (!again) {
     if (!make_hello(handshake, 0, local->second, around_)) {
       table.remove(handshake);
@@ -128,6 +133,9 @@ Answer Engine::State::take_reply(const Packet& packet) {
   if (packet.segment.acknowledgement() != handshake->sequence + 1) {
     return drop(Reason::conflict);
   }
+  if (handshake->phase == Phase::complete && handshake->is_near) {
+    return accept(Ruling::pass);
+  }
   if (handshake->phase == Phase::complete) {
     // PROOF was lost: the server asks again. Its SYN-ACK is nothing new to the client.
     Answer answer;
@@ -137,6 +145,9 @@ Answer Engine::State::take_reply(const Packet& packet) {
   }
   if (!rulings_.is_here(*handshake)) {
     return refuse_client(packet, *handshake, Reason::unknown_workload);
+  }
+  if (handshake->is_near) {
+    return meet(packet, *handshake);
   }
   const auto token = wire::read_token(wire::Message::reply, packet.segment.payload());
   if (!token && token.error() == wire::BadToken::no_token) {
@@ -152,6 +163,57 @@ Answer Engine::State::take_reply(const Packet& packet) {
                          std::move(told));
   }
   return accept_reply(packet, *handshake, *token);
+}
+
+/// Who gets it on this host, its own enforcement point says.
+Answer Engine::State::ask_near(const Packet& packet, Handshake& handshake,
+                               std::shared_ptr<const LocalIdentity> local, bool again) {
+  Rendezvous& requests = around_.proved.requests;
+  if (again) {
+    depart_again(handshake, requests, false, packet.now);
+  } else if (!depart(handshake, requests, std::move(local), false, around_, packet.now)) {
+    table.remove(handshake);
+    return drop(Reason::trust_failed);
+  }
+  remember_syn(handshake, packet.facts, packet.segment);
+  wire::write_tag_message({wire::Message::meet, handshake.type, 0, handshake.client_nonce},
+                          std::span(token_).first<wire::kTagDatagram>());
+  if (!wire::attach(packet.segment, std::span(token_).first<wire::kTagDatagram>(), changed_)) {
+    Event report = event(packet, Role::client, &handshake);
+    report.detail = too_large(wire::kTagDatagram, 0, wire::token_room(packet.segment));
+    table.remove(handshake);
+    return refuse(packet, Reason::token_too_large, std::move(report));
+  }
+  handshake.is_repeated = handshake.is_repeated || again;
+  return accept_changed(Ruling::pass);
+}
+
+/// A SYN-ACK to MEET: whether the server's enforcement point has allowed the request.
+Answer Engine::State::meet(const Packet& packet, Handshake& handshake) {
+  Rendezvous& requests = around_.proved.requests;
+  const Meeting meeting = meeting_of(handshake, requests, packet.now);
+  if (meeting.met == Met::nobody) {
+    return take_no_reply(packet, handshake);
+  }
+  Reason reason = Reason::none;
+  handshake.remote = identity_here(*meeting.server, packet.remote(), around_, packet.now, reason);
+  if (handshake.remote == nullptr) {
+    return reason == Reason::busy ? drop(reason) : refuse_client(packet, handshake, reason);
+  }
+  requests.remove(handshake.key, request_of(handshake.client_nonce));
+  handshake.peer = handshake.remote->peer;
+  const Judgement judgement = rulings_.of_proof(handshake, packet.now);
+  if (judgement.reason != Reason::none || meeting.met == Met::refused) {
+    Event report = event(packet, Role::client, &handshake);
+    say(report, judgement.decision);
+    return refuse_client(packet, handshake,
+                         judgement.reason == Reason::none ? Reason::policy : judgement.reason,
+                         std::move(report));
+  }
+  rulings_.authorise(handshake, judgement.decision, packet.now);
+  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  remember(handshake, packet.now);
+  return accept(ruling_of(judgement.decision), handshake.remote->number);
 }
 
 Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {

@@ -19,7 +19,7 @@ struct Conversation {
   /// As `trust` verified it: an identity that was proved earlier holds the secret shared with an
   /// earlier key of ours.
   std::shared_ptr<const credentials::Peer> peer;
-  Nonce client_nonce{};
+  Nonce client_nonce{};  // is_near: MEET's tag
   Nonce server_nonce{};
   Digest hello{};     // T1
   Tag proof{};        // server: expected; client: sent
@@ -33,6 +33,7 @@ struct Conversation {
   // As HELLO and REPLY say it.
   wire::PolicyDigest own_policy{};
   wire::PolicyDigest peers_policy{};
+  bool is_near = false;  // both ends are on this host: near.hpp
   /// Nothing was proved, and policy allowed the peer as one without labels.
   bool is_unlabelled = false;
   // What packets of our own are like.

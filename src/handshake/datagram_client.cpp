@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "datagrams.hpp"
+#include "near.hpp"
 
 namespace trireme::handshake {
 
@@ -113,7 +114,7 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
   exchange.device = exchange.translated ? 0 : packet.facts.out_device;
   exchange.flow_label = packet.datagram.flow_label();
   exchange.traffic_class = packet.datagram.traffic_class();
-  const auto size = write_first_hello(exchange, std::move(local));
+  const auto size = write_first_hello(exchange, std::move(local), packet.now);
   if (!size) {
     Event told = event(exchange.key, &exchange);
     told.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
@@ -144,7 +145,13 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
 
 /// Its size, or why there is none.
 tl::expected<std::size_t, Reason> Datagrams::write_first_hello(
-    DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local) {
+    DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local, const Now& now) {
+  if (is_near(exchange.key.remote, around_)) {
+    return depart(exchange, around_.proved.first_datagrams, std::move(local), exchange.is_closing,
+                  around_, now)
+               ? write_hello(exchange)
+               : tl::expected<std::size_t, Reason>(tl::unexpected(Reason::trust_failed));
+  }
   if (!make_hello(exchange, flags_of(exchange), std::move(local), around_)) {
     return tl::unexpected(Reason::trust_failed);
   }
@@ -177,7 +184,7 @@ std::shared_ptr<const LocalIdentity> Datagrams::closer(const Packet& packet) con
              : std::make_shared<const LocalIdentity>(packet.number(), policy::LabelSet{});
 }
 
-/// Both ends have forgotten the flow that had these ports: what waited begins one of its own.
+/// What waited begins a flow of its own.
 void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   const auto local = std::exchange(exchange.successor, nullptr);
   exchange.is_closing = false;
@@ -187,7 +194,7 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   exchange.began = now.monotonic;
   const Reason reason = may_ask(exchange.key.remote, *local, around_, now);
   const auto size =
-      reason == Reason::none ? write_first_hello(exchange, local) : tl::unexpected(reason);
+      reason == Reason::none ? write_first_hello(exchange, local, now) : tl::unexpected(reason);
   if (!size) {
     exchange.local = local;
     Event told = event(exchange.key, &exchange);
@@ -211,10 +218,16 @@ Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& dec
 }
 
 std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
+  if (exchange.is_near) {
+    return write_tag(exchange, wire::Message::meet, exchange.client_nonce);
+  }
   return wire::write_datagram_token(hello_token(exchange, flags_of(exchange)), data_);
 }
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
+  if (exchange.is_near && meet(exchange, now)) {
+    return;  // READY was lost, or it is refused
+  }
   exchange.attempts++;
   if (!exchange.is_closing && !rulings_.is_here(exchange)) {
     give_up(exchange, now);
@@ -342,22 +355,32 @@ Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
   Reason reason = Reason::none;
   auto remote = identify(*claim.peer, claim.labels, around_.book, reason);
   if (remote == nullptr) {
-    return refuse_client(packet, exchange, {.reason = reason, .decision = {}});
+    refuse_client(exchange, {.reason = reason, .decision = {}}, packet.now);
+    return drop(Reason::none);
   }
+  exchange.peer = claim.peer->peer;
+  if (const auto decision = judge_server(exchange, std::move(remote), packet.now)) {
+    prove(exchange, *decision, packet.now);
+  }
+  return drop(Reason::none);
+}
+
+/// Who has answered. Nothing: that is refused, and done with.
+std::optional<policy::Decision> Datagrams::judge_server(
+    DatagramExchange& exchange, std::shared_ptr<const RemoteIdentity> remote, const Now& now) {
   const bool is_another = exchange.remote != nullptr && exchange.remote->number != remote->number;
   if (exchange.is_renewing && (exchange.was_open || is_another)) {
     change(exchange.key,
            FlowChange::forget);  // a number is written once: the next datagram makes a new entry
   }
   exchange.remote = std::move(remote);
-  exchange.peer = claim.peer->peer;
-  const Judgement judgement = rulings_.of_proof(exchange, packet.now);
+  const Judgement judgement = rulings_.of_proof(exchange, now);
   if (judgement.reason != Reason::none) {
-    return refuse_client(packet, exchange, judgement);
+    refuse_client(exchange, judgement, now);
+    return std::nullopt;
   }
   silent_.remove(exchange.key.remote, exchange.key.remote_port);
-  prove(exchange, judgement.decision, packet.now);
-  return drop(Reason::none);
+  return judgement.decision;
 }
 
 /// PROOF, and behind it what waited.
@@ -368,9 +391,14 @@ void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decisi
   exchange.attempts = 0;
   send(exchange, write_tag(exchange, wire::Message::proof, exchange.proof));
   table_.repeat(exchange, now.monotonic);
-  if (exchange.is_closing) {
-    return;
+  if (!exchange.is_closing) {
+    admit(exchange, decision, now);
   }
+}
+
+/// The flow is authorised, and what waited goes on.
+void Datagrams::admit(DatagramExchange& exchange, const policy::Decision& decision,
+                      const Now& now) {
   rulings_.authorise(exchange, decision, now);
   around_.proved.datagrams.enter({exchange.key, exchange.local->number, exchange.remote->number},
                                  now.monotonic);
@@ -380,6 +408,10 @@ void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decisi
 
 Answer Datagrams::take_ready(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
+  if (exchange != nullptr && exchange->is_near && exchange->stage == Stage::asking) {
+    std::ignore = meet(*exchange, packet.now);  // whoever says so
+    return drop(Reason::none);
+  }
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());
   if (exchange == nullptr || exchange->stage != Stage::proving) {
     return drop(Reason::none);
@@ -392,18 +424,23 @@ Answer Datagrams::take_ready(const Packet& packet) {
     return drop(Reason::forged_reply);
   }
   if (exchange->is_closing) {
-    change(exchange->key, FlowChange::forget);
-    around_.proved.datagrams.remove(exchange->key);
-    if (exchange->held.count > 0 && exchange->successor != host_) {
-      succeed(*exchange, packet.now);
-    } else {
-      release(*exchange, static_cast<std::uint32_t>(Ruling::exempt));
-      table_.remove(*exchange);
-    }
+    close(*exchange, packet.now);
   } else {
     table_.settle(*exchange, Stage::complete, packet.now.monotonic);
   }
   return drop(Reason::none);
+}
+
+/// Both ends have forgotten the flow that had these ports.
+void Datagrams::close(DatagramExchange& exchange, const Now& now) {
+  change(exchange.key, FlowChange::forget);
+  around_.proved.datagrams.remove(exchange.key);
+  if (exchange.held.count > 0 && exchange.successor != host_) {
+    succeed(exchange, now);
+  } else {
+    release(exchange, static_cast<std::uint32_t>(Ruling::exempt));
+    table_.remove(exchange);
+  }
 }
 
 /// REPLY holds, but policy or credentials do not allow the flow.
@@ -427,24 +464,23 @@ Answer Datagrams::take_refusal(const Packet& packet) {
   Event told = event(exchange->key, exchange);
   told.detail = std::move(*why);
   rulings_.refuse(std::move(told), Reason::denied_by_peer);
-  settle_client(packet, *exchange);
+  settle_client(*exchange, packet.now);
   return drop(Reason::none);
 }
 
-Answer Datagrams::refuse_client(const Packet& packet, DatagramExchange& exchange,
-                                const Judgement& judgement) {
+void Datagrams::refuse_client(DatagramExchange& exchange, const Judgement& judgement,
+                              const Now& now) {
   rulings_.refuse(exchange, judgement);
-  settle_client(packet, exchange);
-  return drop(Reason::none);
+  settle_client(exchange, now);
 }
 
 /// What waited, after a refusal that is reported.
-void Datagrams::settle_client(const Packet& packet, DatagramExchange& exchange) {
+void Datagrams::settle_client(DatagramExchange& exchange, const Now& now) {
   if (rulings_.audits()) {
-    table_.settle(exchange, Stage::open, packet.now.monotonic);
+    table_.settle(exchange, Stage::open, now.monotonic);
     release(exchange, static_cast<std::uint32_t>(Ruling::audit));
   } else {
-    settle_refused(exchange, packet.now);
+    settle_refused(exchange, now);
     exchange.failures = 0;
   }
 }

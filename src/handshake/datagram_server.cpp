@@ -159,6 +159,10 @@ void Datagrams::send_reply() {
   if (exchange == nullptr) {
     return;
   }
+  if (exchange->is_near) {
+    std::ignore = confirm(*exchange);
+    return;
+  }
   if (!exchange->is_prepared &&
       !prepare_reply(*exchange, translation(port, kUdp, exchange->key, answering_.priority),
                      around_)) {

@@ -112,6 +112,8 @@ Answer Datagrams::take_control(const Packet& packet) {
       return take_ready(packet);
     case wire::Message::refusal:
       return take_refusal(packet);
+    case wire::Message::meet:
+      return take_meet(packet);
   }
   return drop(Reason::malformed_token);
 }

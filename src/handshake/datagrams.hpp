@@ -1,5 +1,5 @@
 // The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in
-// datagram_client.cpp and datagram_server.cpp.
+// datagram_client.cpp and datagram_server.cpp, flows on one host in datagram_near.cpp.
 #pragma once
 
 #include <optional>
@@ -94,7 +94,7 @@ class Datagrams {
   Answer begin(const Packet& packet, DatagramExchange& exchange,
                std::shared_ptr<const LocalIdentity> local);
   [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(
-      DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local);
+      DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local, const Now& now);
   void succeed(DatagramExchange& exchange, const Now& now);
   [[nodiscard]] bool has_anothers_ends(const Packet& packet) const;
   [[nodiscard]] std::shared_ptr<const LocalIdentity> closer(const Packet& packet) const;
@@ -112,10 +112,19 @@ class Datagrams {
   void prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   Answer take_refusal(const Packet& packet);
   Answer take_ready(const Packet& packet);
-  Answer refuse_client(const Packet& packet, DatagramExchange& exchange,
-                       const Judgement& judgement);
-  void settle_client(const Packet& packet, DatagramExchange& exchange);
+  [[nodiscard]] std::optional<policy::Decision> judge_server(
+      DatagramExchange& exchange, std::shared_ptr<const RemoteIdentity> remote, const Now& now);
+  void admit(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
+  void close(DatagramExchange& exchange, const Now& now);
+  void refuse_client(DatagramExchange& exchange, const Judgement& judgement, const Now& now);
+  void settle_client(DatagramExchange& exchange, const Now& now);
   void settle_refused(DatagramExchange& exchange, const Now& now);
+
+  // datagram_near.cpp
+  [[nodiscard]] bool meet(DatagramExchange& exchange, const Now& now);
+  Answer take_meet(const Packet& packet);
+  Answer receive(const Packet& packet, const Departure& departure, Bytes tag,
+                 std::shared_ptr<const LocalIdentity> local);
 
   // datagram_server.cpp
   Answer take_hello(const Packet& packet);

@@ -15,7 +15,7 @@ Engine::State::State(std::size_t capacity, std::uint64_t seed, IdentityBook& boo
       table(capacity, seed, budget),
       book_(book),
       random_(std::move(random)),
-      around_{statistics, peers, budget, networks, translated, policy,
+      around_{statistics, peers, budget, networks, translated, near,    policy,
               locals,     book_, proved, random_,  aead_,      on_event},
       rulings_(kTcp, around_),
       early_(seed),
@@ -142,6 +142,10 @@ const char* text(Bounded what) {
       return "proved_connections";
     case Bounded::proved_datagrams:
       return "proved_datagrams";
+    case Bounded::requests:
+      return "requests";
+    case Bounded::first_datagrams:
+      return "first_datagrams";
   }
   return "unknown";
 }
@@ -184,6 +188,10 @@ void Engine::set_trust(std::shared_ptr<const credentials::Trust> trust) {
 
 void Engine::set_peers(std::vector<policy::Prefix> peers) {
   state_->networks = std::move(peers);
+}
+
+void Engine::set_near(std::vector<policy::Prefix> networks) {
+  state_->near = std::move(networks);
 }
 
 void Engine::set_translated(std::vector<policy::Prefix> networks) {

@@ -22,6 +22,7 @@ class Engine::State {
   PeerCache peers{statistics};
   std::vector<policy::Prefix> networks;    // [host] peers
   std::vector<policy::Prefix> translated;  // [host] nat
+  std::vector<policy::Prefix> near;        // of this host, and of its containers
   wire::PolicyDigest policy{};             // of the policy in force
   std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>> locals;
   Budget budget;
@@ -59,6 +60,9 @@ class Engine::State {
   Answer take_no_reply(const Packet& packet, Handshake& handshake);
   Answer accept_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
   Answer prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
+  Answer ask_near(const Packet& packet, Handshake& handshake,
+                  std::shared_ptr<const LocalIdentity> local, bool again);
+  Answer meet(const Packet& packet, Handshake& handshake);
   Answer take_refusal(const Packet& packet);  // a reset with data comes
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
@@ -66,6 +70,9 @@ class Engine::State {
   // server.cpp
   Answer take_hello(const Packet& packet);  // a SYN with data comes
   Answer take_hello_again(const Packet& packet);
+  Answer take_meet(const Packet& packet);  // a SYN with MEET comes
+  Answer receive(const Packet& packet, const Departure& departure, Bytes tag,
+                 std::shared_ptr<const LocalIdentity> local);
   Answer judge_hello(const Packet& packet, const wire::Token& token,
                      std::shared_ptr<const LocalIdentity> local);
   Answer refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,

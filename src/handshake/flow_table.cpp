@@ -50,8 +50,11 @@ bool FlowTable::may_have_evicted(Milliseconds now) const {
 }
 
 bool FlowTable::awaits_proof(Milliseconds now) const {
-  return table_.any_since(kAnswered, now - kProofPatience, [](const Handshake& handshake) {
+  const auto since = now - kProofPatience;
+  return table_.any_since(kAnswered, since, [](const Handshake& handshake) {
     return handshake.phase == Phase::answered;
+  }) || table_.any_since(kWaiting, since, [](const Handshake& handshake) {
+    return handshake.is_near && handshake.key.role == Role::client;
   });
 }
 

@@ -56,7 +56,8 @@ class FlowTable {
   std::function<void(const Handshake&)> on_over;
   void forget_point(PointId point);
 
-  /// Whether one of a server was answered within the last quarter of a second and is not complete.
+  /// Whether one of a server was answered, or one between two workloads of this host begun, within
+  /// the last quarter of a second and is not complete.
   [[nodiscard]] bool awaits_proof(Milliseconds now) const;
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }

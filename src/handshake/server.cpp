@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "engine_state.hpp"
+#include "near.hpp"
+#include "trireme/wire/control.hpp"
 
 namespace trireme::handshake {
 
@@ -40,6 +42,12 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 /// flow's authorisation is left, nothing must ride on it, not even a request that the listener
 /// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
 Answer Engine::State::take_hello_again(const Packet& packet) {
+  if (const Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
+      known != nullptr && known->is_near && known->sequence == packet.segment.sequence()) {
+    return wire::strip(packet.segment, changed_)  // TCP repeats the request that was authorised
+               ? accept_changed(Ruling::pass)
+               : drop(Reason::malformed_packet);
+  }
   Port* port = datagrams_.port;
   const TcpState state = tcp_socket(packet).state;
   if (state == TcpState::unknown) {
@@ -68,6 +76,10 @@ Answer Engine::State::take_hello(const Packet& packet) {
   }
   if (is_finishing) {
     return leave_to_next();
+  }
+  if (wire::control_message(packet.segment.payload()) ==
+      static_cast<std::uint8_t>(wire::Message::meet)) {
+    return take_meet(packet);
   }
   const FlowKey key = packet.key(Role::server);
   Event told = event(packet, Role::server, nullptr);
@@ -112,6 +124,71 @@ Answer Engine::State::take_hello(const Packet& packet) {
     }
   }
   return judge_hello(packet, *token, local->second);
+}
+
+/// A request of a workload of this host: the flow is authorised with it.
+Answer Engine::State::take_meet(const Packet& packet) {
+  const FlowKey key = packet.key(Role::server);
+  Event report = event(packet, Role::server, nullptr);
+  report.local = packet.number();
+  const auto local = locals.find(packet.number());
+  if (local == locals.end()) {
+    return refuse(packet, Reason::unknown_workload, std::move(report));
+  }
+  const auto meet = wire::read_tag_message(wire::Message::meet, packet.segment.payload(), false);
+  if (!meet || !packet.segment.is_whole()) {
+    report.detail = meet ? "" : wire::text(meet.error());
+    return refuse(packet, Reason::malformed_token, std::move(report));
+  }
+  if (around_.proved.connections.find(key)) {
+    const TcpState state = tcp_socket(packet).state;
+    if (state == TcpState::open || state == TcpState::unknown) {
+      return take_hello_again(packet);
+    }
+    around_.proved.connections.remove(key);
+  }
+  const auto departure =
+      departure_of(around_.proved.requests, packet.ends, request_of(meet->tag),
+                   {datagrams_.port, kTcp, key, packet.facts.priority}, packet.now);
+  if (!departure) {
+    // A neighbour passes it on, or a daemon before this one drew it: then TCP repeats it.
+    rulings_.refuse(std::move(report), Reason::other_address);
+    return leave_to_next();
+  }
+  return receive(packet, *departure, meet->tag, local->second);
+}
+
+Answer Engine::State::receive(const Packet& packet, const Departure& departure, Bytes tag,
+                              std::shared_ptr<const LocalIdentity> local) {
+  Event report = event(packet, Role::server, nullptr);
+  report.local = local->number;
+  report.self = local;
+  Reason reason = Reason::none;
+  auto remote = identity_here(*departure.client, packet.remote(), around_, packet.now, reason);
+  if (remote == nullptr) {
+    return reason == Reason::crowded ? refuse(packet, reason, std::move(report)) : drop(reason);
+  }
+  const policy::Decision decision =
+      rulings_.of_claim(*local, *remote, packet.ends.destination_port);
+  if (decision.verdict == policy::Verdict::deny) {
+    around_.proved.requests.decide(departure, {Met::refused, std::move(local)});
+    report.remote = std::move(remote);
+    say(report, decision);
+    return refuse(packet, Reason::policy, std::move(report));
+  }
+  if (!wire::strip(packet.segment, changed_)) {
+    return drop(Reason::malformed_packet);
+  }
+  Handshake& handshake = table.make(
+      packet.key(Role::server), Owner::workload(departure.client->number), packet.now.monotonic);
+  handshake.sequence = packet.segment.sequence();
+  accept_meet(handshake, tag, local, std::move(remote), around_);
+  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  rulings_.authorise(handshake, decision, packet.now);
+  remember(handshake, packet.now);
+  around_.proved.requests.decide(departure, {Met::allowed, std::move(local)});
+  return accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::meet,
+                        handshake.remote->number);
 }
 
 Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
@@ -176,6 +253,9 @@ Answer Engine::State::reply(const Packet& packet) {
     return refuse_unknown(packet, Role::server);
   }
   if (handshake->phase == Phase::open) {
+    return accept(Ruling::pass);
+  }
+  if (handshake->phase == Phase::complete && handshake->is_near) {
     return accept(Ruling::pass);
   }
   if (handshake->phase == Phase::complete) {

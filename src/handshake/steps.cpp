@@ -4,6 +4,7 @@
 
 #include "binding.hpp"
 #include "judge.hpp"
+#include "near.hpp"
 #include "trireme/wire/control.hpp"
 
 namespace trireme::handshake {
@@ -31,8 +32,8 @@ std::string unreadable(wire::BadToken bad, const policy::Address& peer, Bytes me
 
 Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
                const Surroundings& around, const Now& now) {
-  if (!contains(around.networks, remote)) {
-    return Reason::none;  // an enforcement point of this daemon
+  if (is_near(remote, around)) {
+    return Reason::none;
   }
   const credentials::Trust& trust = *around.peers.trust();
   if (!trust.offered()) {
@@ -47,8 +48,8 @@ Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
 bool make_hello(Conversation& conversation, std::uint8_t flags,
                 std::shared_ptr<const LocalIdentity> local, const Surroundings& around) {
   conversation.trust = around.peers.trust();
-  const bool elsewhere = contains(around.networks, conversation.key.remote);
-  conversation.type = elsewhere ? *conversation.trust->offered() : wire::CredentialType::local;
+  conversation.type = *conversation.trust->offered();
+  conversation.is_near = false;
   conversation.local = std::move(local);
   if (!around.random.fill(conversation.client_nonce)) {
     return false;

@@ -18,6 +18,7 @@ struct Surroundings {
   Budget& budget;
   const std::vector<policy::Prefix>& networks;    // [host] peers
   const std::vector<policy::Prefix>& translated;  // [host] nat
+  const std::vector<policy::Prefix>& near;        // of this host and of its containers
   const wire::PolicyDigest& policy;               // of the policy in force
   const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
   IdentityBook& book;

@@ -105,6 +105,10 @@ void Verifier::set_peers(const std::vector<policy::Prefix>& peers,
   });
 }
 
+void Verifier::set_near(const std::vector<policy::Prefix>& networks) {
+  post([networks](Worker& worker) { worker.engine().set_near(networks); });
+}
+
 void Verifier::add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity) {
   post([identity](Worker& worker) { worker.engine().add_local(identity); });
 }

@@ -15,14 +15,13 @@ constexpr std::size_t kVersionAt = 8, kMessageAt = 9, kTypeAt = 10, kFlagsAt = 1
 bool is_possible(CredentialType type, std::size_t length) {
   constexpr std::size_t kPskHash = 8;
   constexpr std::size_t kHostName = 64;
-  constexpr std::size_t kLocalName = 16;
   switch (type) {
     case CredentialType::certificate:
       return length >= 1 && length <= kMaxToken;
     case CredentialType::psk:
       return length > kPskHash && length <= kPskHash + kHostName;
     case CredentialType::local:
-      return length == kLocalName;
+      break;
   }
   return false;
 }
@@ -193,7 +192,8 @@ std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out
 }
 
 tl::expected<TagMessage, BadToken> read_tag_message(Message expected,
-                                                    std::span<const std::uint8_t> data) {
+                                                    std::span<const std::uint8_t> data,
+                                                    bool in_datagram) {
   if (!is_control(data)) {
     return tl::unexpected(BadToken::no_token);
   }
@@ -210,7 +210,7 @@ tl::expected<TagMessage, BadToken> read_tag_message(Message expected,
       data[kTypeAt] > static_cast<std::uint8_t>(CredentialType::local)) {
     return tl::unexpected(BadToken::credential);
   }
-  if (!are_for_datagrams(data[kFlagsAt])) {
+  if (!(in_datagram ? are_for_datagrams : are_for_segments)(data[kFlagsAt])) {
     return tl::unexpected(BadToken::flags);
   }
   return TagMessage{expected, static_cast<CredentialType>(data[kTypeAt]), data[kFlagsAt],

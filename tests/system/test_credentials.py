@@ -255,7 +255,7 @@ class Secrets(Pair):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(
             done.stdout,
-            r"LOCAL ONLY: refused by peers in other networks: its labels take 1\d{3} bytes, "
+            r"LOCAL ONLY: refused by other hosts: its labels take 1\d{3} bytes, "
             r"and a token has room for 1\d{3} beside this host's credential",
         )
         few = ",".join(f"key{i}={'v' * 60}" for i in range(14))

@@ -15,10 +15,10 @@ constexpr Nonce kDrawn = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
                           0xB8, 0xB9, 0xBA, 0xBB, 0xBC, 0xBD, 0xBE, 0xBF};
 constexpr PolicyDigest kPolicy = {0xD0, 0xD1, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7};
 const Octets kHelloBytes =
-    hex("89 545249 52454d45 02 01 03 80 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
+    hex("89 545249 52454d45 02 01 02 80 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a");
 const Octets kReplyBytes =
-    hex("89 545249 52454d45 02 02 03 81 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
+    hex("89 545249 52454d45 02 02 02 81 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 const Octets kProofBytes = hex("89 545249 52454d45 02 03 02 80 c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 
@@ -40,11 +40,11 @@ BadToken fault(Message expected, const Octets& bytes) {
 }
 
 TEST(Control, HelloAndReplyAreTheseBytes) {
-  const Token hello{Message::hello, CredentialType::local, kDatagram, kDrawn,
-                    kPolicy,        kCredential,           kSaid,     {}};
+  const Token hello{Message::hello, CredentialType::psk, kDatagram, kDrawn,
+                    kPolicy,        kCredential,         kSaid,     {}};
   EXPECT_EQ(datagram_of(hello), padded(kHelloBytes)) << "padded with zeros";
   const Token reply{Message::reply,
-                    CredentialType::local,
+                    CredentialType::psk,
                     kDatagram | kClosing,
                     kDrawn,
                     kPolicy,
@@ -64,11 +64,11 @@ TEST(Control, HelloAndReplyAreTheseBytes) {
 TEST(Control, NoMessageIsLargerThanHello) {
   Octets labels(kMaxControl, 'x');
   for (std::size_t size = kMaxControl - 200; size < kMaxControl; size++) {
-    const Token reply{Message::reply, CredentialType::local,         kDatagram, kDrawn, kPolicy,
+    const Token reply{Message::reply, CredentialType::psk,           kDatagram, kDrawn, kPolicy,
                       kCredential,    std::span(labels).first(size), kSeal};
     EXPECT_EQ(datagram_of(reply).size(),
               reply_size(16, size) <= kHelloDatagram ? reply_size(16, size) : 0);
-    const Token hello{Message::hello, CredentialType::local,         kDatagram, kDrawn, kPolicy,
+    const Token hello{Message::hello, CredentialType::psk,           kDatagram, kDrawn, kPolicy,
                       kCredential,    std::span(labels).first(size), {}};
     EXPECT_EQ(datagram_of(hello).size(),
               hello_size(16, size) <= kHelloDatagram ? kHelloDatagram : 0);
@@ -83,19 +83,14 @@ TEST(Control, SegmentsAndDatagramsDoNotTakeEachOthersTokens) {
   }
   EXPECT_EQ(read_token(Message::hello, kHelloBytes).error(), BadToken::flags);
   Octets out(4096);
-  EXPECT_EQ(write_token({Message::hello,
-                         CredentialType::local,
-                         kDatagram,
-                         kDrawn,
-                         kPolicy,
-                         kCredential,
-                         kSaid,
-                         {}},
-                        out),
-            0U);
+  EXPECT_EQ(
+      write_token(
+          {Message::hello, CredentialType::psk, kDatagram, kDrawn, kPolicy, kCredential, kSaid, {}},
+          out),
+      0U);
   EXPECT_EQ(
       write_datagram_token(
-          {Message::hello, CredentialType::local, 0, kDrawn, kPolicy, kCredential, kSaid, {}}, out),
+          {Message::hello, CredentialType::psk, 0, kDrawn, kPolicy, kCredential, kSaid, {}}, out),
       0U);
 }
 

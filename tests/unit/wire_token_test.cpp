@@ -8,7 +8,7 @@
 namespace trireme::wire {
 namespace {
 
-const Octets kLocal = hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
+const Octets kShared = hex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff");
 const Octets kPsk = join({hex("0011223344556677"), Octets{'d', 'b', '-', '1'}});
 const Octets kLabels = hex("6170703d7765620a");  // app=web
 const Octets kTag = hex("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
@@ -18,14 +18,14 @@ constexpr Nonce kNonce = {0xB0, 0xB1, 0xB2, 0xB3, 0xB4, 0xB5, 0xB6, 0xB7,
 constexpr PolicyDigest kPolicy = {0xD0, 0xD1, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7};
 
 const Octets kHello =
-    hex("89 545249 52454d45 02 01 03 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
+    hex("89 545249 52454d45 02 01 02 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 0010 0008 d0d1d2d3d4d5d6d7"
         "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff 6170703d7765620a");
 const Octets kReply =
     hex("89 545249 52454d45 02 02 02 00 b0b1b2b3b4b5b6b7b8b9babbbcbdbebf 000c 0008 d0d1d2d3d4d5d6d7"
         "0011223344556677 64622d31 6170703d7765620a c0c1c2c3c4c5c6c7c8c9cacbcccdcecf");
 
 Token hello() {
-  return {Message::hello, CredentialType::local, 0, kNonce, kPolicy, kLocal, kLabels, {}};
+  return {Message::hello, CredentialType::psk, 0, kNonce, kPolicy, kShared, kLabels, {}};
 }
 
 Token reply() {
@@ -61,11 +61,11 @@ TEST(Token, ReadsKnownBytes) {
   const auto first = read_token(Message::hello, kHello);
   ASSERT_TRUE(first);
   EXPECT_EQ(first->message, Message::hello);
-  EXPECT_EQ(first->type, CredentialType::local);
+  EXPECT_EQ(first->type, CredentialType::psk);
   EXPECT_EQ(first->flags, 0);
   EXPECT_EQ(octets(first->nonce), octets(kNonce));
   EXPECT_EQ(first->policy, kPolicy);
-  EXPECT_EQ(octets(first->credential), kLocal);
+  EXPECT_EQ(octets(first->credential), kShared);
   EXPECT_EQ(octets(first->labels), kLabels);
   EXPECT_TRUE(first->tag.empty());
   const auto second = read_token(Message::reply, kReply);
@@ -113,28 +113,29 @@ TEST(Token, RefusesEveryTruncationAndExtension) {
 
 TEST(Token, RefusesUnknownTypes) {
   for (unsigned type = 0; type < 256; ++type) {
-    if (type < 1 || type > 3) {
+    if (type < 1 || type > 2) {
       EXPECT_EQ(why(Message::hello, with(kHello, 10, type)), BadToken::credential) << type;
     }
   }
 }
 
-// Any type may have a credential of 16 bytes; that a type was changed, the transcript shows.
+// Both types may have a credential of 16 bytes; that a type was changed, the transcript shows.
 TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeNonceAndPolicy) {
-  const auto expected = [](std::size_t at) {
+  const auto expected = [](std::size_t at, unsigned bit) {
+    const bool is_possible_length = at == 29 && (16U ^ 1U << bit) >= 9 && (16U ^ 1U << bit) <= 72;
     constexpr std::array<BadToken, 4> kByField = {BadToken::version, BadToken::message,
                                                   BadToken::credential, BadToken::flags};
-    return at < 8    ? BadToken::no_token
-           : at < 12 ? kByField.at(at - 8)
-           : at < 30 ? BadToken::credential
-                     : BadToken::truncated;
+    return at < 8                           ? BadToken::no_token
+           : at < 12                        ? kByField.at(at - 8)
+           : at < 30 && !is_possible_length ? BadToken::credential
+                                            : BadToken::truncated;
   };
   for (std::size_t at = 0; at < kTokenHeader; ++at) {
     if (at == 10 || (at >= 12 && at < 28) || at >= 32) {
       continue;
     }
     for (unsigned bit = 0; bit < 8; ++bit) {
-      EXPECT_EQ(why(Message::hello, with(kHello, at, kHello[at] ^ 1U << bit)), expected(at))
+      EXPECT_EQ(why(Message::hello, with(kHello, at, kHello[at] ^ 1U << bit)), expected(at, bit))
           << at << " bit " << bit;
     }
   }
@@ -178,7 +179,7 @@ TEST(Token, BoundsCredentialsByTheirType) {
               length >= 1 && kTokenHeader + length + kLabels.size() <= 1180)
         << length;
     EXPECT_EQ(is_possible(CredentialType::psk, length), length >= 9 && length <= 72) << length;
-    EXPECT_EQ(is_possible(CredentialType::local, length), length == 16) << length;
+    EXPECT_FALSE(is_possible(CredentialType::local, length)) << length;
     EXPECT_FALSE(is_possible(CredentialType{0}, length) || is_possible(CredentialType{4}, length))
         << length;
   }

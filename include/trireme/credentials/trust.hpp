@@ -59,7 +59,7 @@ struct Peer {
   LabelConstraints constraints;
   Time not_before;  // leeway included
   Time not_after;
-  Key secret{};  // ECDH with our key, the PSK, or the daemon's own random key
+  Key secret{};  // ECDH with our key, or the PSK; local: none
   ~Peer() { wipe(secret); }
 };
 

@@ -28,12 +28,13 @@ enum FlowBit : std::uint32_t {
   kRenewal = 1U << 5U,  // UDP: the far end does not know it; the next datagram goes to the
                         // verifier, which takes the bit away
   kResumed = 1U << 6U,  // TCP: conntrack knows it from within, and perhaps by an answer first
+  kNear = 1U << 7U,     // both ends are on this host; authorised with its request
 };
 
 /// Verdicts: a flow without them is judged. kToken stays with a flow, so that the verifier hears of
 /// what goes on in it.
 inline constexpr std::uint32_t kVerdictBits = kAuthorised | kExempt | kAudited | kLogged;
-inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken | kRenewal | kResumed;
+inline constexpr std::uint32_t kFlowBits = kVerdictBits | kToken | kRenewal | kResumed | kNear;
 static_assert(kVerdictBits == handshake::kVerdictsOfFlow && kRenewal == handshake::kRenewalOfFlow &&
               kFlowBits == handshake::kOfFlow);
 inline constexpr unsigned kFlagsWidth = 8;  // bits of word 0 that are no number's

@@ -102,6 +102,7 @@ class Points final : public workload::Enforcement {
   void close_if_empty(Point& point);
   void close(Point& point);
   void spread_speakers();
+  [[nodiscard]] std::vector<policy::Prefix> find_near() const;
 
   Common& common_;
   const std::uint64_t home_ = kernel::netns_cookie();
@@ -115,6 +116,7 @@ class Points final : public workload::Enforcement {
   std::vector<policy::Prefix> container_networks_;
   std::vector<policy::Prefix> own_addresses_;
   std::vector<policy::Prefix> speakers_;  // all of these
+  std::vector<policy::Prefix> near_;      // those that can be on no other host
   handshake::PointId last_id_ = 0;
   bool live_ = false;
 };

@@ -36,7 +36,9 @@ enum class Ruling : std::uint32_t {
   audit = 0xf2000000,   // the same for a flow that policy would refuse, were it not in audit mode
   refuse = 0xf3000000,  // as policy says: reset or silence
   exempt = 0xf7000000,  // UDP: goes on, and so does its flow: that of a process that is no workload
-  let = 0xf6000000,  // UDP: goes on to the flow's own socket; its flow is not authorised by it yet
+  let = 0xf6000000,   // UDP: goes on to the flow's own socket; its flow is not authorised by it yet
+  meet = 0xf8000000,  // authorise, of a flow whose both ends are on this host: what answers a
+                      // request passes as well, and a datagram is MEET, which nobody gets
 };
 /// On packets that the verifier sends itself: PROOF.
 inline constexpr std::uint32_t kProofPriority = 0xf4000000;
@@ -48,6 +50,6 @@ inline constexpr std::uint32_t kControlPriority = 0xf5000000;
 /// the order to renew it, all of them.
 inline constexpr std::uint32_t kVerdictsOfFlow = 0x0f;
 inline constexpr std::uint32_t kRenewalOfFlow = 0x20;
-inline constexpr std::uint32_t kOfFlow = 0x7f;
+inline constexpr std::uint32_t kOfFlow = 0xff;
 
 }  // namespace trireme::handshake

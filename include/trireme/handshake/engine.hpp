@@ -163,10 +163,13 @@ enum class Bounded : std::uint8_t {
   // Remembered beyond what conntrack does:
   proved_connections,
   proved_datagrams,  // flows of UDP
+  // Between two workloads of this host, while they begin:
+  requests,         // for connections
+  first_datagrams,  // flows of UDP
 };
 inline constexpr std::size_t kBounded = 4;  // of each thread
 /// "handshakes", "exchanges", "held_datagrams", "held_segments", "proved_connections",
-/// "proved_datagrams".
+/// "proved_datagrams", "requests", "first_datagrams".
 [[nodiscard]] const char* text(Bounded what);
 
 struct EngineStatistics {
@@ -197,6 +200,9 @@ class Engine {
   void set_trust(std::shared_ptr<const credentials::Trust> trust);
   /// Where [host] peers are; destinations elsewhere are enforcement points of this daemon.
   void set_peers(std::vector<policy::Prefix> peers);
+  /// Addresses of this host and of its containers: who answers there is an enforcement point of
+  /// this daemon, or nobody that could prove anything.
+  void set_near(std::vector<policy::Prefix> networks);
   /// Where address translation by a third machine is expected: [host] nat.
   void set_translated(std::vector<policy::Prefix> networks);
   /// Peers that have DNS names; outlive the engine.

@@ -2,6 +2,7 @@
 // flushed; what was proved when a flow began still holds, and nothing else says so.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "trireme/handshake/flow_key.hpp"
 #include "trireme/handshake/owner.hpp"
+#include "trireme/handshake/rendezvous.hpp"
 
 namespace trireme::handshake {
 
@@ -56,14 +58,22 @@ class ProvedFlows {
   std::unique_ptr<Table> table_;
 };
 
+/// What all threads have in common.
 struct Proved {
+  static constexpr std::size_t kRequests = 16'384;  // under way at a time
   explicit Proved(std::uint64_t seed, std::size_t capacity = ProvedFlows::kCapacity)
-      : connections(capacity, seed), datagrams(capacity, seed) {}
+      : connections(capacity, seed),
+        datagrams(capacity, seed),
+        requests(std::min(capacity, kRequests), seed),
+        first_datagrams(std::min(capacity, kRequests), seed) {}
   /// Of TCP, as long as their sockets live.
   ProvedFlows connections;
   /// Of UDP, at their clients: the far end may believe in such a flow longer than conntrack here
   /// remembers it, and a process that gets the client's port would be taken for the client.
   ProvedFlows datagrams;
+  /// Flows between two workloads of this host, while they begin: of TCP, and of UDP.
+  Rendezvous requests;
+  Rendezvous first_datagrams;
 };
 
 }  // namespace trireme::handshake

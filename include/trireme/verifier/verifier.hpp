@@ -83,6 +83,8 @@ class Verifier {
   /// [host] peers, and nat.
   void set_peers(const std::vector<policy::Prefix>& peers,
                  const std::vector<policy::Prefix>& translated);
+  /// Addresses of this host and of its containers.
+  void set_near(const std::vector<policy::Prefix>& networks);
   void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity);
   void remove_local(policy::Number number);
   /// Peers that have DNS names: at once, for all threads.

@@ -2,10 +2,13 @@
 // has the layout.
 //
 // HELLO and REPLY are the tokens of TCP with the flag kDatagram; HELLO is followed by zeros up to
-// kHelloDatagram bytes. PROOF and READY are the same first 12 bytes and a tag:
+// kHelloDatagram bytes. PROOF, READY and MEET are the same first 12 bytes and a tag:
 //
 //   0   8  magic         9   1  message         11  1  flags
 //   8   1  version       10  1  credential type 12  16 tag
+//
+// MEET is sent in TCP's SYN as well, then without flags. Its tag is random and says nothing to
+// anybody but the daemon that drew it.
 #pragma once
 
 #include "trireme/wire/datagram.hpp"
@@ -37,15 +40,16 @@ inline constexpr std::size_t kTagDatagram = 12 + kTagSize;
 /// kMaxControl.
 [[nodiscard]] std::size_t write_datagram_token(const Token& token, std::span<std::uint8_t> out);
 
-/// PROOF or READY; a view into `data`.
+/// PROOF, READY or MEET; a view into `data`.
 struct TagMessage {
   Message message = Message::proof;
   CredentialType type = CredentialType::certificate;
   std::uint8_t flags = 0;
   std::span<const std::uint8_t, kTagSize> tag;
 };
+/// `in_datagram`: false for MEET in a SYN.
 [[nodiscard]] tl::expected<TagMessage, BadToken> read_tag_message(
-    Message expected, std::span<const std::uint8_t> data);
+    Message expected, std::span<const std::uint8_t> data, bool in_datagram = true);
 void write_tag_message(const TagMessage& message, std::span<std::uint8_t, kTagDatagram> out);
 
 }  // namespace trireme::wire

@@ -37,9 +37,10 @@ using PolicyDigest = std::array<std::uint8_t, 8>;
 enum class Message : std::uint8_t {
   hello = 1,
   reply = 2,
-  proof = 3,  // these two: control.hpp
+  proof = 3,  // this one and READY: control.hpp
   ready = 4,
   refusal = 5,  // in the place of REPLY: why there is none
+  meet = 6,     // in the place of HELLO, between two workloads of one host: control.hpp
 };
 
 /// Which secret the pair key comes from.
@@ -47,7 +48,7 @@ enum class CredentialType : std::uint8_t {
   certificate = 1,  // DER of an X.509 leaf
   psk = 2,  // 8 bytes that name the shared secret, then the name of the host that holds it, 1 to 64
             // bytes
-  local = 3,  // 16 bytes that name a daemon to itself
+  local = 3,  // none: both ends are this daemon's, and no token has it
 };
 
 /// A view into the bytes that it was read from.

@@ -1,0 +1,143 @@
+// UDP flows between two workloads of this host: the first datagram waits while MEET goes the flow's
+// way; the server's end allows the flow, and READY wakes the client's, which looks what was
+// decided.
+#include <algorithm>
+
+#include "datagrams.hpp"
+#include "near.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+/// How long conntrack's entry of a flow that was ended may still be there.
+constexpr Milliseconds kEnding{1'000};
+
+}  // namespace
+
+/// Whether the server's end has decided: then this one has as well.
+bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
+  Rendezvous& requests = around_.proved.first_datagrams;
+  const Meeting meeting = meeting_of(exchange, requests, now);
+  if (meeting.met == Met::nobody) {
+    return false;
+  }
+  exchange.failures = 0;
+  if (exchange.is_closing) {
+    requests.remove(exchange.key, request_of(exchange.client_nonce));
+    close(exchange, now);
+    return true;
+  }
+  Reason reason = Reason::none;
+  auto remote = identity_here(*meeting.server, exchange.key.remote, around_, now, reason);
+  if (remote == nullptr) {
+    refuse_client(exchange, {.reason = reason, .decision = {}}, now);
+    return true;
+  }
+  requests.remove(exchange.key, request_of(exchange.client_nonce));
+  exchange.peer = remote->peer;
+  const auto decision = judge_server(exchange, std::move(remote), now);
+  if (!decision) {
+    return true;
+  }
+  if (meeting.met == Met::refused) {
+    refuse_client(exchange, {.reason = Reason::policy, .decision = *decision}, now);
+    return true;
+  }
+  exchange.proved = now.monotonic;
+  table_.settle(exchange, Stage::complete, now.monotonic);
+  admit(exchange, *decision, now);
+  return true;
+}
+
+Answer Datagrams::take_meet(const Packet& packet) {
+  const FlowKey key = packet.key(Role::server);
+  if (packet.is(kTakenOver) && packet.is(kAnswers)) {
+    return drop(Reason::taken_over);  // the flow that this end began is ended first
+  }
+  Event report = event(key, nullptr);
+  report.local = packet.number();
+  const auto local = around_.locals.find(packet.number());
+  if (local == around_.locals.end()) {
+    return refuse(packet, Reason::unknown_workload, std::move(report));
+  }
+  const auto meet = wire::read_tag_message(wire::Message::meet, packet.datagram.payload());
+  if (!meet || !packet.datagram.is_whole()) {
+    return drop(Reason::malformed_token);
+  }
+  if (DatagramExchange* known = table_.find(key); known != nullptr) {
+    const bool is_same = known->is_near && known->local == local->second &&
+                         std::ranges::equal(known->client_nonce, meet->tag);
+    if (is_same && known->stage == Stage::complete && !known->is_closing) {
+      return confirm(*known);
+    }
+    // It came with conntrack's entry of the flow that was ended, which goes right behind READY.
+    if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) &&
+        known->since + kEnding > packet.now.monotonic) {
+      return drop(Reason::taken_over);
+    }
+  }
+  const auto departure =
+      departure_of(around_.proved.first_datagrams, packet.ends, request_of(meet->tag),
+                   {port, kUdp, key, packet.facts.priority}, packet.now);
+  if (!departure) {
+    rulings_.refuse(std::move(report), Reason::other_address);
+    return drop(Reason::none);
+  }
+  return receive(packet, *departure, meet->tag, local->second);
+}
+
+Answer Datagrams::receive(const Packet& packet, const Departure& departure, Bytes tag,
+                          std::shared_ptr<const LocalIdentity> local) {
+  Rendezvous& requests = around_.proved.first_datagrams;
+  const auto begin = [&](std::shared_ptr<const RemoteIdentity> remote) -> DatagramExchange& {
+    DatagramExchange& exchange = make(packet, Role::server);
+    accept_meet(exchange, tag, local, std::move(remote), around_);
+    exchange.ready = exchange.client_nonce;
+    exchange.mark = packet.facts.mark;
+    exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
+    exchange.flow_label = packet.datagram.flow_label();
+    table_.settle(exchange, Stage::complete, packet.now.monotonic);
+    return exchange;
+  };
+  if (departure.is_closing) {
+    DatagramExchange& exchange = begin(nullptr);
+    exchange.is_closing = true;
+    requests.decide(departure, {Met::allowed, local});
+    return end_flow(exchange);
+  }
+  if (packet.is(kTakenOver)) {
+    // A number is written once: MEET comes again, and makes a new entry.
+    change(packet.key(Role::server), FlowChange::forget);
+    return drop(Reason::taken_over);
+  }
+  Event report = event(packet.key(Role::server), nullptr);
+  report.local = local->number;
+  report.self = local;
+  Reason reason = Reason::none;
+  auto remote = identity_here(*departure.client, packet.ends.source, around_, packet.now, reason);
+  if (remote == nullptr) {
+    return reason == Reason::crowded ? refuse(packet, reason, std::move(report)) : drop(reason);
+  }
+  const policy::Decision decision =
+      rulings_.of_claim(*local, *remote, packet.ends.destination_port);
+  if (decision.verdict == policy::Verdict::deny) {
+    requests.decide(departure, {Met::refused, local});
+    report.remote = std::move(remote);
+    say(report, decision);
+    return refuse(packet, Reason::policy, std::move(report));
+  }
+  DatagramExchange& exchange = begin(std::move(remote));
+  exchange.proved = packet.now.monotonic;
+  rulings_.authorise(exchange, decision, packet.now);
+  requests.decide(departure, {Met::allowed, local});
+  // Conntrack has to know the flow as one that the client began; READY goes out behind it.
+  wire::write_sink(packet.datagram, changed_);
+  answering_ = {exchange.key, packet.facts.priority, {}};
+  const bool is_audited = decision.verdict == policy::Verdict::audit;
+  Answer answer = is_audited ? accept(Ruling::pass) : accept(Ruling::meet, exchange.remote->number);
+  answer.changed = &changed_;
+  answer.replies = true;
+  return answer;
+}
+
+}  // namespace trireme::handshake

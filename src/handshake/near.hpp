@@ -1,0 +1,54 @@
+// Flows between two workloads of this daemon in different network namespaces: MEET in the place of
+// HELLO, and nothing else on the wire. See Rendezvous.
+#pragma once
+
+#include "binding.hpp"
+#include "surroundings.hpp"
+#include "trireme/handshake/rendezvous.hpp"
+
+namespace trireme::handshake {
+
+/// How to ask the kernel about the flow that a packet belongs to: see translation().
+struct Flow {
+  Port* port = nullptr;
+  std::uint8_t protocol = 0;
+  FlowKey key;
+  std::uint32_t priority = 0;
+};
+
+/// Whether what answers at this address is a workload of this daemon, or nobody who could prove
+/// anything.
+[[nodiscard]] bool is_near(const policy::Address& remote, const Surroundings& around);
+
+/// The client's part: draws the number, which `rendezvous` remembers with the flow. False: no
+/// randomness.
+[[nodiscard]] bool depart(Conversation& conversation, Rendezvous& rendezvous,
+                          std::shared_ptr<const LocalIdentity> local, bool is_closing,
+                          const Surroundings& around, const Now& now);
+/// The same request leaves again.
+void depart_again(const Conversation& conversation, Rendezvous& rendezvous, bool is_closing,
+                  const Now& now);
+/// What the server's end made of it.
+[[nodiscard]] Meeting meeting_of(const Conversation& conversation, const Rendezvous& rendezvous,
+                                 const Now& now);
+/// The number in MEET's tag.
+[[nodiscard]] std::uint64_t request_of(Bytes tag);
+
+/// The server's part: whose request it is that arrives with these ends. It left with them, or with
+/// those that it had before this host translated them.
+[[nodiscard]] std::optional<Departure> departure_of(const Rendezvous& rendezvous,
+                                                    const wire::Ends& ends, std::uint64_t request,
+                                                    const Flow& flow, const Now& now);
+/// `tag`: MEET's.
+void accept_meet(Conversation& conversation, Bytes tag, std::shared_ptr<const LocalIdentity> local,
+                 std::shared_ptr<const RemoteIdentity> remote, const Surroundings& around);
+
+/// A workload of this host as its peer on this host has it, with its number. Null, and why: it has
+/// ended or has other labels by now (Reason::unknown_workload), or there is no room
+/// (Reason::crowded).
+[[nodiscard]] std::shared_ptr<const RemoteIdentity> identity_here(const LocalIdentity& local,
+                                                                  const policy::Address& address,
+                                                                  const Surroundings& around,
+                                                                  const Now& now, Reason& reason);
+
+}  // namespace trireme::handshake

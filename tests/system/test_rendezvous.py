@@ -1,0 +1,272 @@
+"""Between networks of one host: bridge containers, the host's own network, and published ports. The
+daemon serves both ends: one message that says nothing, and nothing that a neighbour could use."""
+
+import json
+import re
+import textwrap
+import unittest
+
+from tests.system import waiting
+from tests.system.host import kill_quietly
+from tests.system.lab import LabCase
+
+# The lab's own Python, in a container.
+PYTHON = "-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro -v /opt/try:/try:ro"
+PORT = 7050
+
+SCRIPT = """
+import select, socket, struct, sys, time
+
+def sockets(kind, address, port):
+    for each in kind.split('+'):
+        s = socket.socket(socket.AF_INET, dict(tcp=socket.SOCK_STREAM, udp=socket.SOCK_DGRAM)[each])
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((address, port))
+        if each == 'tcp':
+            s.listen(64)
+        yield s
+
+def serve(kind, address, port):  # answers who asked; a datagram also is printed
+    listening = list(sockets(kind, address, int(port)))
+    print('ready', flush=True)
+    while True:
+        for s in select.select(listening, [], [])[0]:
+            if s.type == socket.SOCK_STREAM:
+                s, _ = s.accept()
+                s.settimeout(2)
+                try:
+                    s.sendall(s.recv(100))
+                except OSError:
+                    pass
+                s.close()
+            else:
+                data, peer = s.recvfrom(2000)
+                print('got', data.hex(), flush=True)
+                s.sendto(data, peer)
+
+def ask(kind, address, port):  # "served", or why not
+    if kind == 'tcp':
+        try:
+            with socket.create_connection((address, int(port)), 3) as s:
+                s.sendall(b'query')
+                print('served' if s.recv(100) == b'query' else 'other')
+        except OSError as error:
+            print(type(error).__name__)
+        return
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect((address, int(port)))
+    s.settimeout(1)
+    for _ in range(5):
+        try:
+            s.send(b'query')
+            print('served' if s.recv(100) == b'query' else 'other')
+            return
+        except PermissionError as error:  # in quarantine, as long as it is not known yet
+            last = type(error).__name__
+            time.sleep(0.5)
+        except OSError as error:
+            last = type(error).__name__
+    print(last)
+
+def watch(device):  # the messages of the protocol that pass by
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+    s.bind((device, 0))
+    print('ready', flush=True)
+    while True:
+        data = s.recv(4000)
+        at = data.find(b'\\x89TRIREME')
+        if at >= 0:
+            print('tcp' if data[9] == 6 else 'udp', data[at + 9], len(data) - at, flush=True)
+
+def checksum(data):
+    data += bytes(len(data) % 2)
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    total = (total & 0xffff) + (total >> 16)
+    return ~((total & 0xffff) + (total >> 16)) & 0xffff
+
+def packet(protocol, source, server, port, data):  # a SYN or a datagram, IP header and all
+    own = socket.inet_aton(source) + socket.inet_aton(server)
+    if protocol == 6:
+        head, at = struct.pack('!HHIIBBHHH', 41000, port, 7, 0, 5 << 4, 2, 65535, 0, 0), 16
+    else:
+        head, at = struct.pack('!HHHH', 41000, port, 8 + len(data), 0), 6
+    sum_of = checksum(own + struct.pack('!BBH', 0, protocol, len(head + data)) + head + data)
+    body = head[:at] + struct.pack('!H', sum_of) + head[at + 2:] + data
+    ip = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(body), 1, 0, 64, protocol, 0) + own
+    return ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:] + body
+
+def relay(server, hardware, port):
+    # Sends what a client says on to the server, past its own host's rules, as whoever may is able
+    # to (CAP_NET_RAW), and then asks in its own name.
+    port, hardware = int(port), bytes.fromhex(hardware.replace(':', ''))
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    link.bind(('eth0', 0x0800))
+    me = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    me.connect((server, port))
+    own = me.getsockname()[0]
+    print('ready', flush=True)
+    seen = set()
+    while True:
+        data = link.recv(4000)
+        head = (data[0] & 15) * 4
+        at = data.find(b'\\x89TRIREME')
+        if data[12:16] == socket.inet_aton(server):
+            flags = data[head + 13] & 0x12 if data[9] == 6 else 0
+            if (data[9] == 6 and flags == 0x12) or (data[9] == 17 and data[head + 8:] == b'query'):
+                print('served', flush=True)
+        elif at >= 0 and data[16:20] == socket.inet_aton(own) and data[at:] not in seen:
+            seen.add(data[at:])
+            for say in (data[at:at + 28], b'query') if data[9] == 17 else (data[at:at + 28],):
+                frame = packet(data[9], own, server, port, say)
+                link.sendto(frame, ('eth0', 0x0800, 0, 0, hardware))
+            print('passed', 'tcp' if data[9] == 6 else 'udp', flush=True)
+
+globals()[sys.argv[1]](*sys.argv[2:])
+"""
+
+
+class Rendezvous(LabCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.lab.write("/opt/try/try.py", textwrap.dedent(SCRIPT))
+
+    def container(self, options, *command):
+        """Detached; its id."""
+        line = " ".join(command)
+        started = self.lab.must(
+            f"docker run -d {PYTHON} {options} busybox /usr/bin/python3 /try/try.py {line}"
+        )
+        self.lab.await_state(started, "enforced")
+        waiting.until(lambda: "ready" in self.output(started), "it is ready")
+        return started
+
+    def server(self, options, address="0.0.0.0", kind="tcp+udp"):
+        return self.container(options, "serve", kind, address, str(PORT))
+
+    def output(self, container):
+        return self.lab.must(f"docker logs {container}")
+
+    def address(self, container):
+        shown = f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {container}"
+        return self.lab.must(shown)
+
+    def gateway(self):
+        shown = self.lab.must("ip -j -4 addr show dev docker0")
+        return json.loads(shown)[0]["addr_info"][0]["local"]
+
+    def ask(self, options, kind, address, port=PORT):
+        """A client that lives for this question."""
+        return self.lab.must(
+            f"docker run --rm {PYTHON} {options} busybox "
+            f"/usr/bin/python3 /try/try.py ask {kind} {address} {port}"
+        )
+
+    def assert_by_labels(
+        self, address, port=PORT, clients=("", "--net=host"), kinds=("tcp", "udp")
+    ):
+        for kind in kinds:
+            for network in clients:
+                where = f"{kind} {network} to {address}"
+                self.assertEqual(
+                    self.ask(f"{network} -l app=web", kind, address, port), "served", where
+                )
+                for labels in ("-l app=other", ""):
+                    answer = self.ask(f"{network} {labels}", kind, address, port)
+                    self.assertNotIn(answer, ("served", "other"), f"{where} {labels}")
+
+    def run_python(self, *arguments):
+        """On the host, until the returned function is called, which gives the lines it wrote."""
+        written = self.lab.directory + "/written"
+        with open(written, "w", encoding="ascii") as out:
+            process = self.lab.popen(
+                ["/usr/bin/python3", "/opt/try/try.py", *arguments], stdout=out
+            )
+        self.addCleanup(kill_quietly, process)
+
+        def lines():
+            with open(written, encoding="ascii") as file:
+                return file.read().splitlines()
+
+        def end():
+            kill_quietly(process)
+            return [line.split() for line in lines()[1:]]
+
+        waiting.until(lines, "it is ready")
+        return end
+
+    def test_a_bridge_container(self):
+        server = self.server("-l app=web")
+        said = self.run_python("watch", "docker0")
+        self.assert_by_labels(self.address(server))
+        messages = {(protocol, int(message), int(size)) for protocol, message, size in said()}
+        self.assertEqual(
+            messages, {("tcp", 6, 28), ("udp", 6, 28), ("udp", 4, 28)}, "MEET, and READY of UDP"
+        )
+
+    def test_a_server_on_the_hosts_network(self):
+        self.server("--net=host -l app=web")
+        self.assert_by_labels(self.gateway(), clients=("",))
+
+    def test_what_this_host_translates(self):
+        """As a published port without a proxy is: to another address and port, from its own."""
+        address = self.address(self.server("-l app=web"))
+        self.lab.must("ip addr add 198.51.100.9/32 dev lo")
+        self.addCleanup(self.lab.must, "ip addr del 198.51.100.9/32 dev lo")
+        self.addCleanup(self.lab.sh, "nft delete table ip published")
+        turned = "ip daddr 198.51.100.9 meta l4proto { tcp, udp } th dport 7060 dnat to "
+        turned += f"{address}:{PORT}"
+        for masked in ("", "oif docker0 masquerade"):
+            rules = (
+                "table ip published {\n"
+                f"chain arrives {{ type nat hook prerouting priority -100; {turned}; }}\n"
+                f"chain begins {{ type nat hook output priority -100; {turned}; }}\n"
+                f"chain leaves {{ type nat hook postrouting priority 100; {masked}; }}\n}}\n"
+            )
+            self.lab.sh("nft delete table ip published")
+            self.lab.write("/opt/try/nat.nft", rules)
+            self.lab.must("nft -f /opt/try/nat.nft")
+            self.assert_by_labels("198.51.100.9", 7060, clients=("",))
+            # What answers a connected UDP socket is not found to be its own behind NAT on OUTPUT.
+            self.assert_by_labels("198.51.100.9", 7060, ("--net=host",), ("tcp",))
+
+    def test_nothing_reaches_whom_policy_does_not_name(self):
+        """A process without labels, at an address of the host: no datagram of the workload's, and
+        none of the protocol's either."""
+        gateway = self.gateway()
+        end = self.run_python("serve", "tcp+udp", gateway, str(PORT))
+        for kind in ("tcp", "udp"):
+            self.assertNotIn(self.ask("-l app=web", kind, gateway), ("served", "other"))
+        self.lab.policy('[[allow]]\nfrom = "app=web"\nto = "@world"\n')
+        self.addCleanup(self.lab.policy, "")
+        for kind in ("tcp", "udp"):
+            self.assertEqual(self.ask("-l app=web", kind, gateway), "served", kind)
+        got = {bytes.fromhex(line[1]) for line in end() if len(line) == 2}
+        self.assertEqual(got, {b"query"})
+
+    def test_what_a_neighbour_passes_on_is_refused(self):
+        """It may be asked by the client, and asks the server at once with what it was sent."""
+        server = self.server("-l app=web")
+        address = self.address(server)
+        hardware = f"docker inspect -f '{{{{.NetworkSettings.MacAddress}}}}' {server}"
+        self.lab.policy('[[allow]]\nfrom = "app=web"\nto = "app=between"\n')
+        self.addCleanup(self.lab.policy, "")
+        between = self.container(
+            "--cap-add NET_RAW -l app=between", "relay", address, self.lab.must(hardware), str(PORT)
+        )
+        for kind in ("tcp", "udp"):
+            self.ask("-l app=web", kind, self.address(between))
+            waiting.until(lambda: f"passed {kind}" in self.output(between), "it has tried", 20)
+            waiting.until(
+                lambda: re.search(
+                    f"passes on what others say.*{kind}|{kind}.*passes on what others say",
+                    self.lab.must("trirectl flows --json"),
+                ),
+                "it is reported",
+            )
+        self.assertNotIn("served", self.output(between))
+        self.assertEqual(self.ask("-l app=web", "tcp", address), "served")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,387 @@
+// Flows between two workloads of one daemon in different network namespaces: one message that says
+// nothing, and nothing that a neighbour could pass on.
+#include "trireme/handshake/rendezvous.hpp"
+
+#include <algorithm>
+
+#include "handshake_datagram_support.hpp"
+
+namespace trireme::handshake {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr policy::Number kClient = 77;
+constexpr policy::Number kServer = 78;
+constexpr PointId kThere = 1;
+constexpr PointId kHere = 2;
+
+/// One daemon with a client in one network namespace and a server in another.
+struct Meets : testing::Test {
+  Meets() {
+    engine->set_policy(std::make_shared<const policy::Policy>());
+    engine->set_trust(credentials::Trust::local().value());
+    engine->set_near({policy::Prefix::parse("10.0.0.0/8").value()});
+    set_labels("app=web", "app=web");
+    engine->set_port(&port);
+    engine->on_event = [this](Event&& event) { events.push_back(std::move(event)); };
+  }
+  void set_labels(const std::string& client, const std::string& server) {
+    engine->add_local(std::make_shared<const LocalIdentity>(kClient, label_set(client)));
+    engine->add_local(std::make_shared<const LocalIdentity>(kServer, label_set(server)));
+  }
+  void set_policy(policy::Policy policy) {
+    engine->set_policy(std::make_shared<const policy::Policy>(std::move(policy)));
+  }
+  /// The client may reach what has no labels, anywhere.
+  void allow_world() {
+    policy::Policy policy;
+    policy::Rule rule;
+    rule.from.emplace_back(policy::Selector::parse("app=web").value());
+    rule.to.emplace_back(policy::Entity{.kind = policy::Entity::Kind::world});
+    policy.rules.push_back(rule);
+    set_policy(policy);
+  }
+  Answer give(PointId point, const Packet& packet, bool outgoing, std::uint32_t priority) {
+    return engine->handle({.point = point,
+                           .outgoing = outgoing,
+                           .priority = priority,
+                           .out_device = 3,
+                           .in_device = 4,
+                           .id = ++last_id},
+                          packet, packet.size(), now);
+  }
+  Outcome handle(PointId point, const Packet& packet, bool outgoing, std::uint32_t priority) {
+    const Answer answer = give(point, packet, outgoing, priority);
+    Outcome outcome;
+    outcome.drop = answer.drop;
+    outcome.ruling = static_cast<Ruling>(answer.priority & kRulingMask);
+    outcome.number = answer.priority & kNumberMask;
+    outcome.packet = packet;
+    if (answer.changed != nullptr) {
+      outcome.packet.assign(answer.changed->view().begin(), answer.changed->view().end());
+    }
+    EXPECT_FALSE(answer.own) << "nothing else is said";
+    return outcome;
+  }
+  Outcome leave(const Packet& packet) { return handle(kThere, packet, true, kClient); }
+  Outcome arrive(const Packet& packet) { return handle(kHere, packet, false, kServer); }
+  Outcome answered(const Packet& packet) { return handle(kThere, packet, false, 0); }
+  [[nodiscard]] Reason last() const { return events.empty() ? Reason::none : events.back().reason; }
+
+  Proved proved{1, 64};
+  Book book{1000};
+  std::unique_ptr<Engine> engine = Engine::create(64, book, proved).value();
+  RecordingPort port;
+  std::uint32_t last_id = 0;
+  std::vector<Event> events;
+  Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
+  Connection connection;
+};
+
+/// The same packet between other ends.
+Packet between(const Packet& packet, const wire::Ends& ends) {
+  const auto segment = wire::Segment::parse(packet, packet.size()).value();
+  Draft draft;
+  draft.ends = ends;
+  draft.flags = segment.flags();
+  draft.sequence = segment.sequence();
+  draft.data.assign(segment.payload().begin(), segment.payload().end());
+  return draft.bytes();
+}
+
+TEST_F(Meets, BothEndsAreAuthorisedWithTheRequest) {
+  const Outcome left = leave(connection.syn());
+  EXPECT_EQ(left.ruling, Ruling::pass);
+  EXPECT_EQ(segment(left.packet).payload_size(), wire::kTagDatagram);
+  const Outcome met = arrive(left.packet);
+  EXPECT_EQ(met.ruling, Ruling::meet) << text(last());
+  EXPECT_EQ(met.number, 1000U);
+  EXPECT_EQ(segment(met.packet).payload_size(), 0U) << "the application sees nothing of it";
+  EXPECT_EQ(proved.requests.size(), 1U);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
+  EXPECT_EQ(engine->statistics().authorised, 2U);
+  EXPECT_EQ(engine->statistics().hellos, 0U);
+  EXPECT_EQ(engine->statistics().verifications, 0U);
+  EXPECT_EQ(proved.connections.size(), 2U) << "they are remembered beyond conntrack";
+  EXPECT_EQ(proved.requests.size(), 0U) << "and the request is not";
+}
+
+TEST_F(Meets, WhatTcpRepeatsPasses) {
+  const Outcome left = leave(connection.syn());
+  EXPECT_EQ(arrive(left.packet).ruling, Ruling::meet);
+  const Outcome again = leave(connection.syn());
+  EXPECT_EQ(again.packet, left.packet) << "the same number";
+  const Outcome repeated = handle(kHere, again.packet, false, kDecided);
+  EXPECT_EQ(repeated.ruling, Ruling::pass);
+  EXPECT_EQ(segment(repeated.packet).payload_size(), 0U);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::pass);
+  EXPECT_EQ(handle(kHere, connection.syn_ack(), true, 0).ruling, Ruling::pass) << "in audit mode";
+}
+
+TEST_F(Meets, OtherLabelsAreRefusedAtTheServer) {
+  set_labels("app=web", "app=db");
+  const Outcome met = arrive(leave(connection.syn()).packet);
+  EXPECT_EQ(met.ruling, Ruling::refuse);
+  EXPECT_EQ(segment(met.packet).payload_size(), 0U);
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(events[0].reason, Reason::policy);
+  EXPECT_EQ(events[0].remote->labels, label_set("app=web"));
+  EXPECT_FALSE(answered(connection.syn_ack()).authorises()) << "whoever answers";
+}
+
+TEST_F(Meets, WhatANeighbourPassesOnIsDropped) {
+  const Packet left = leave(connection.syn()).packet;
+  Connection other = connection;
+  other.ends.source = address("10.0.0.9");
+  EXPECT_TRUE(arrive(between(left, other.ends)).drop) << "from where it is";
+  EXPECT_EQ(last(), Reason::other_address);
+  other = connection;
+  other.ends.destination = address("10.0.0.3");
+  EXPECT_TRUE(arrive(between(left, other.ends)).drop) << "to somebody else, in its maker's name";
+  EXPECT_EQ(last(), Reason::other_address);
+  Packet changed = left;
+  changed.at(changed.size() - wire::kTagSize) ^= 1U;
+  EXPECT_TRUE(arrive(changed).drop) << "another number";
+  EXPECT_EQ(engine->statistics().authorised, 0U);
+  EXPECT_EQ(arrive(left).ruling, Ruling::meet) << "its own still comes";
+}
+
+TEST_F(Meets, ARequestGetsOld) {
+  const Packet left = leave(connection.syn()).packet;
+  now.monotonic += 131s;
+  EXPECT_TRUE(arrive(left).drop);
+}
+
+TEST_F(Meets, ARequestOfAWorkloadThatHasEndedIsNobodys) {
+  const Packet left = leave(connection.syn()).packet;
+  engine->remove_local(kClient);
+  EXPECT_TRUE(arrive(left).drop);
+  EXPECT_EQ(engine->statistics().authorised, 0U);
+  engine->add_local(std::make_shared<const LocalIdentity>(kClient, label_set("app=web")));
+  EXPECT_TRUE(arrive(left).drop) << "its successor's are its own";
+}
+
+TEST_F(Meets, WhatThisHostTranslatesIsTheSame) {
+  const Packet left = leave(connection.syn()).packet;
+  Connection published = connection;  // another source, and another server than was asked for
+  published.ends.source = address("10.0.0.254");
+  published.ends.source_port = 50'000;
+  published.ends.destination = address("10.1.0.1");
+  published.ends.destination_port = 8080;
+  port.translate = [&](const wire::Ends& ends) { return Translation{connection.ends, ends}; };
+  EXPECT_EQ(arrive(between(left, published.ends)).ruling, Ruling::meet);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
+}
+
+TEST_F(Meets, AClientOnTheHostIsSeenBehindNatOnOutput) {
+  Connection turned = connection;  // as its packets leave
+  turned.ends.destination = address("10.1.0.1");
+  const Packet left = leave(turned.syn()).packet;
+  Connection masked = turned;  // as they arrive
+  masked.ends.source = address("10.0.0.254");
+  port.translate = [&](const wire::Ends& ends) { return Translation{connection.ends, ends}; };
+  EXPECT_EQ(arrive(between(left, masked.ends)).ruling, Ruling::meet);
+}
+
+TEST_F(Meets, AServerWithoutLabelsIsAsPolicySays) {
+  leave(connection.syn());
+  const Outcome refused = answered(connection.syn_ack());
+  EXPECT_NE(segment(refused.packet).flags() & wire::kRst, 0);
+  allow_world();
+  const Connection second = Connection::number(2);
+  leave(second.syn());
+  EXPECT_EQ(answered(second.syn_ack()).ruling, Ruling::authorise);
+}
+
+TEST_F(Meets, AuditModeLetsThroughAndReportsBothEnds) {
+  set_labels("app=web", "app=db");
+  policy::Policy policy;
+  policy.mode = policy::Mode::audit;
+  set_policy(policy);
+  EXPECT_EQ(arrive(leave(connection.syn()).packet).ruling, Ruling::audit);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::audit);
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[0].verdict, policy::Verdict::audit);
+  EXPECT_EQ(events[1].verdict, policy::Verdict::audit);
+}
+
+TEST_F(Meets, PeersElsewhereAreAskedForTokens) {
+  engine->set_near({policy::Prefix::parse("10.0.0.9/32").value()});
+  engine->set_peers({policy::Prefix::parse("10.0.0.2/32").value()});
+  EXPECT_EQ(leave(connection.syn()).ruling, Ruling::refuse);
+  EXPECT_EQ(last(), Reason::no_credential);
+  engine->set_near({policy::Prefix::parse("10.0.0.2/32").value()});
+  const Connection second = Connection::number(2);
+  EXPECT_EQ(leave(second.syn()).ruling, Ruling::pass) << "this host's own address is its own";
+}
+
+TEST_F(Meets, OneWorkloadDoesNotTakeAllRoom) {
+  for (std::uint16_t i = 0; i < 100; i++) {
+    leave(Connection::number(i).syn());
+  }
+  const Connection other = Connection::number(200);
+  EXPECT_EQ(handle(kThere, other.syn(), true, kServer).ruling, Ruling::pass);
+  for (std::uint16_t i = 100; i < 180; i++) {
+    leave(Connection::number(i).syn());
+  }
+  EXPECT_LE(proved.requests.size(), 64U);
+  const FlowKey key{other.ends.source,
+                    other.ends.destination,
+                    other.ends.source_port,
+                    other.ends.destination_port,
+                    kThere,
+                    Role::client};
+  EXPECT_GT(proved.requests.crowding().given_up, 0U);
+  EXPECT_EQ(proved.requests.crowding().holder.owner, Owner::workload(kClient));
+  EXPECT_EQ(handle(kHere, between(handle(kThere, other.syn(), true, kServer).packet, other.ends),
+                   false, kClient)
+                .ruling,
+            Ruling::meet)
+      << "the other's is still there: " << key.local_port;
+}
+
+/// The same of UDP.
+struct MeetsDatagrams : Meets {
+  wire::Ends ends{address("10.0.0.1"), address("10.0.0.2"), 40'000, 53};
+  wire::Ends back{ends.destination, ends.source, ends.destination_port, ends.source_port};
+  Packet query = datagram(ends, "query");
+
+  Answer send_first() { return give(kThere, query, true, kClient | kFresh); }
+  Answer meet(const Packet& packet) { return give(kHere, packet, false, kServer | kFresh); }
+};
+
+TEST_F(MeetsDatagrams, WaitUntilTheServersEndHasAgreed) {
+  EXPECT_TRUE(send_first().hold);
+  const std::uint32_t waiting = last_id;
+  const Packet sent = port.take();
+  EXPECT_EQ(parsed(sent).payload_size(), wire::kTagDatagram);
+  EXPECT_EQ(wire::control_message(parsed(sent).payload()),
+            static_cast<std::uint8_t>(wire::Message::meet));
+  const Answer met = meet(sent);
+  EXPECT_EQ(met.priority, ruling(Ruling::meet, 1000));
+  ASSERT_NE(met.changed, nullptr);
+  EXPECT_EQ(
+      parsed({met.changed->view().begin(), met.changed->view().end()}).ends().destination_port, 0)
+      << "nobody gets it";
+  ASSERT_TRUE(met.replies);
+  EXPECT_TRUE(port.sent.empty()) << "conntrack knows the flow first";
+  EXPECT_TRUE(port.verdicts.empty());
+  engine->send_reply();
+  const Packet ready = port.take();
+  EXPECT_TRUE(give(kThere, ready, false, kClient).drop);
+  ASSERT_EQ(port.verdicts.size(), 1U);
+  EXPECT_EQ(port.verdicts[0].id, waiting);
+  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise, 1000));
+  EXPECT_EQ(proved.first_datagrams.size(), 0U);
+  EXPECT_EQ(proved.datagrams.size(), 1U);
+  EXPECT_EQ(engine->statistics().hellos, 1U);
+}
+
+TEST_F(MeetsDatagrams, ReadyMayBeLost) {
+  send_first();
+  const Packet sent = port.take();
+  meet(sent);
+  engine->send_reply();
+  std::ignore = port.take();
+  const Answer again = meet(sent);
+  EXPECT_TRUE(again.drop);
+  std::ignore = port.take();  // READY again; lost as well
+  now.monotonic += 100ms;
+  engine->tick(now);
+  ASSERT_EQ(port.verdicts.size(), 1U) << "the client looks by itself";
+  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise, 1000));
+  EXPECT_TRUE(port.sent.empty());
+}
+
+TEST_F(MeetsDatagrams, NobodyIsBelievedWhoSaysThatItIsReady) {
+  send_first();
+  const Packet sent = port.take();
+  const auto tag = parsed(sent).payload().last(wire::kTagSize);
+  std::array<std::uint8_t, wire::kTagDatagram> forged{};
+  wire::write_tag_message({wire::Message::ready, wire::CredentialType::local, wire::kDatagram,
+                           tag.first<wire::kTagSize>()},
+                          forged);
+  give(kThere, datagram(back, forged), false, kClient);
+  EXPECT_TRUE(port.verdicts.empty());
+}
+
+TEST_F(MeetsDatagrams, OtherLabelsAreRefusedAtBothEnds) {
+  set_labels("app=web", "app=db");
+  send_first();
+  EXPECT_EQ(meet(port.take()).priority, ruling(Ruling::refuse));
+  EXPECT_EQ(last(), Reason::policy);
+  now.monotonic += 100ms;
+  engine->tick(now);
+  ASSERT_EQ(port.verdicts.size(), 1U);
+  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::refuse));
+  EXPECT_EQ(events.size(), 2U);
+}
+
+TEST_F(MeetsDatagrams, WhatANeighbourPassesOnIsDropped) {
+  send_first();
+  const Packet sent = port.take();
+  wire::Ends other = ends;
+  other.source = address("10.0.0.9");
+  const auto payload = parsed(sent).payload();
+  EXPECT_TRUE(meet(datagram(other, payload)).drop);
+  EXPECT_EQ(last(), Reason::other_address);
+  Packet closing(payload.begin(), payload.end());
+  closing.at(11) |= wire::kClosing;
+  EXPECT_EQ(engine->statistics().authorised, 0U);
+  EXPECT_EQ(meet(datagram(ends, closing)).priority, ruling(Ruling::meet, 1000))
+      << "what it is for does not stand in it";
+  EXPECT_TRUE(port.changes.empty());
+}
+
+TEST_F(MeetsDatagrams, AClientWhoHasEndedIsNotReleased) {
+  send_first();
+  const Packet sent = port.take();
+  meet(sent);
+  engine->send_reply();
+  engine->remove_local(kClient);
+  give(kThere, port.take(), false, kClient);
+  ASSERT_EQ(port.verdicts.size(), 1U);
+  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::refuse));
+}
+
+TEST_F(MeetsDatagrams, AFlowOfAnothersIsEndedAtTheServerFirst) {
+  send_first();
+  meet(port.take());
+  engine->send_reply();
+  give(kThere, port.take(), false, kClient);
+  port.verdicts.clear();
+  constexpr policy::Number kHeir = 79;
+  engine->add_local(std::make_shared<const LocalIdentity>(kHeir, label_set("app=web")));
+  EXPECT_TRUE(give(kThere, query, true, kHeir | kTakenOver).hold);
+  const Packet ending = port.take();
+  EXPECT_NE(parsed(ending).payload()[11] & wire::kClosing, 0);
+  EXPECT_TRUE(give(kHere, ending, false, kServer).drop);
+  ASSERT_EQ(port.changes.size(), 2U);
+  EXPECT_EQ(port.changes[0].second, FlowChange::withdraw);
+  EXPECT_EQ(port.changes[1].second, FlowChange::forget);
+  give(kThere, port.take(), false, kClient);
+  EXPECT_EQ(port.changes.size(), 3U) << "at the client as well";
+  EXPECT_TRUE(port.verdicts.empty());
+  now.monotonic += 1s;
+  EXPECT_EQ(meet(port.take()).priority, ruling(Ruling::meet, 1000)) << "and one of its own begins";
+  engine->send_reply();
+  give(kThere, port.take(), false, kHeir);
+  ASSERT_EQ(port.verdicts.size(), 1U);
+  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise, 1000));
+}
+
+TEST_F(MeetsDatagrams, AServerWithoutLabelsIsAsPolicySays) {
+  allow_world();
+  send_first();
+  for (int i = 0; i < 10; i++) {
+    now.monotonic += 400ms;
+    engine->tick(now);
+  }
+  ASSERT_EQ(port.verdicts.size(), 1U);
+  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise));
+}
+
+}  // namespace
+}  // namespace trireme::handshake
