@@ -83,16 +83,38 @@ void wipe(std::span<std::uint8_t> secret) {
 }
 
 struct Hmac::State {
-  mbedtls_md_context_t context{};
-  State() { mbedtls_md_init(&context); }
+  // What is left of the key: SHA-256 after its inner and its outer block.
+  mbedtls_sha256_context inner{};
+  mbedtls_sha256_context outer{};
+  mbedtls_sha256_context running{};
+  State() {
+    for (mbedtls_sha256_context* each : {&inner, &outer, &running}) {
+      mbedtls_sha256_init(each);
+    }
+  }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
-  ~State() { mbedtls_md_free(&context); }
+  ~State() {
+    for (mbedtls_sha256_context* each : {&inner, &outer, &running}) {
+      mbedtls_sha256_free(each);
+    }
+  }
 };
 
 Hmac::Hmac(const Key& key) : state_(std::make_unique<State>()) {
-  must(mbedtls_md_setup(&state_->context, sha256_info(), 1));
-  must(mbedtls_md_hmac_starts(&state_->context, key.data(), key.size()));
+  constexpr std::size_t kBlock = 64;
+  const auto begin = [&key](mbedtls_sha256_context& context, std::uint8_t pad) {
+    std::array<std::uint8_t, kBlock> block{};
+    block.fill(pad);
+    for (std::size_t i = 0; i < key.size(); i++) {
+      block.at(i) = static_cast<std::uint8_t>(pad ^ key.at(i));
+    }
+    must(mbedtls_sha256_starts(&context, 0));
+    must(mbedtls_sha256_update(&context, block.data(), block.size()));
+    wipe(block);
+  };
+  begin(state_->inner, 0x36);
+  begin(state_->outer, 0x5c);
 }
 Hmac::Hmac(Hmac&&) noexcept = default;
 Hmac& Hmac::operator=(Hmac&&) noexcept = default;
@@ -100,11 +122,15 @@ Hmac::~Hmac() = default;
 
 Digest Hmac::operator()(std::initializer_list<Bytes> parts) {
   Digest digest;
-  must(mbedtls_md_hmac_reset(&state_->context));
+  mbedtls_sha256_context& running = state_->running;
+  mbedtls_sha256_clone(&running, &state_->inner);
   for (const Bytes part : parts) {
-    must(mbedtls_md_hmac_update(&state_->context, part.data(), part.size()));
+    must(mbedtls_sha256_update(&running, part.data(), part.size()));
   }
-  must(mbedtls_md_hmac_finish(&state_->context, digest.data()));
+  must(mbedtls_sha256_finish(&running, digest.data()));
+  mbedtls_sha256_clone(&running, &state_->outer);
+  must(mbedtls_sha256_update(&running, digest.data(), digest.size()));
+  must(mbedtls_sha256_finish(&running, digest.data()));
   return digest;
 }
 

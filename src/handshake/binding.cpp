@@ -68,10 +68,11 @@ void write_reply_start(const Conversation& conversation, std::span<std::uint8_t>
   text[wire::kEndSize] = conversation.is_unbound ? kUnbound : 0;
 }
 
-void expect_proof(Conversation& conversation, PairKeys& keys, const Digest& transcript) {
+void expect_proof(Conversation& conversation, PairKeys& keys, const Tag& reply) {
   const auto& [here, came] = conversation.clients;
-  conversation.proof = keys.proof(transcript, here);
-  conversation.other_proof = here == came ? conversation.proof : keys.proof(transcript, came);
+  const Nonce& nonce = conversation.server_nonce;
+  conversation.proof = keys.proof(nonce, reply, here);
+  conversation.other_proof = here == came ? conversation.proof : keys.proof(nonce, reply, came);
 }
 
 bool proves(const Conversation& conversation, Bytes proof) {

@@ -26,8 +26,9 @@ void bind_server(Conversation& conversation, const Translation& flow,
                  const std::vector<policy::Prefix>& translated);
 /// Writes the first kReplyStart bytes of what REPLY seals.
 void write_reply_start(const Conversation& conversation, std::span<std::uint8_t> text);
-/// What PROOF of this server's client has to be; with NAT on this host either of two.
-void expect_proof(Conversation& conversation, PairKeys& keys, const Digest& transcript);
+/// What PROOF of this server's client has to be, for the REPLY with this tag; with NAT on this host
+/// either of two.
+void expect_proof(Conversation& conversation, PairKeys& keys, const Tag& reply);
 [[nodiscard]] bool proves(const Conversation& conversation, Bytes proof);
 
 /// The client's part: whether REPLY, of which `text` is what it seals, is about the flow that was

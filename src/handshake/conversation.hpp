@@ -21,7 +21,7 @@ struct Conversation {
   std::shared_ptr<const credentials::Peer> peer;
   Nonce client_nonce{};  // is_near: MEET's tag
   Nonce server_nonce{};
-  Digest hello{};     // T1
+  Said hello;
   Tag proof{};        // server: expected; client: sent
   Tag other_proof{};  // server: expected as well, where NAT on its host changes the client's end
   Tag ready{};        // UDP: the server's answer to it

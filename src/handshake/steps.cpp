@@ -55,9 +55,7 @@ bool make_hello(Conversation& conversation, std::uint8_t flags,
     return false;
   }
   conversation.own_policy = around.policy;
-  conversation.hello =
-      hello_transcript({conversation.type, flags, around.policy}, conversation.client_nonce,
-                       conversation.trust->hash(conversation.type), conversation.local->hash);
+  conversation.hello = {{conversation.type, flags, around.policy}, conversation.local->hash};
   return true;
 }
 
@@ -95,12 +93,9 @@ ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
     return refuse(keys.error());
   }
   std::ranges::copy(reply.nonce, conversation.server_nonce.begin());
-  const ReplyContext context{{reply.type, reply.flags, reply.policy},
-                             conversation.hello,
-                             conversation.server_nonce,
-                             (*peer)->peer->hash};
-  if (!open_reply(around.aead, (*keys)->reply_key(conversation.hello, conversation.server_nonce),
-                  context, reply.labels, reply.tag, text)) {
+  const ReplyContext context{conversation.hello, {reply.type, reply.flags, reply.policy}};
+  const Key key = (*keys)->reply_key(conversation.client_nonce, conversation.server_nonce);
+  if (!open_reply(around.aead, key, context, reply.labels, reply.tag, text)) {
     return refuse(Reason::forged_reply);
   }
   conversation.peers_policy = reply.policy;
@@ -117,14 +112,10 @@ void bind_reply(ServerClaim& claim, Conversation& conversation, const wire::Toke
     claim.refusal = Reason::other_address;
     return;
   }
-  const ReplyContext context{{reply.type, reply.flags, reply.policy},
-                             conversation.hello,
-                             conversation.server_nonce,
-                             claim.peer->peer->hash};
-  const Digest transcript = reply_transcript(context, reply.labels, reply.tag);
-  conversation.proof = claim.keys->proof(transcript, client_end(text, flow));
+  const Nonce& nonce = conversation.server_nonce;
+  conversation.proof = claim.keys->proof(nonce, reply.tag, client_end(text, flow));
   if ((reply.flags & wire::kDatagram) != 0) {
-    conversation.ready = claim.keys->ready(transcript);
+    conversation.ready = claim.keys->ready(nonce, reply.tag);
   }
 }
 
@@ -174,9 +165,7 @@ void accept_hello(Conversation& conversation, const wire::Token& hello, const Cl
   conversation.peer = claim.peer;
   std::ranges::copy(hello.nonce, conversation.client_nonce.begin());
   conversation.peers_policy = hello.policy;
-  conversation.hello =
-      hello_transcript({hello.type, hello.flags, hello.policy}, conversation.client_nonce,
-                       claim.peer->hash, claim.remote->hash);
+  conversation.hello = {{hello.type, hello.flags, hello.policy}, claim.remote->hash};
 }
 
 bool prepare_reply(Conversation& conversation, const Translation& flow,
@@ -191,19 +180,16 @@ wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
                        std::span<std::uint8_t> sealed, Tag& tag, const Surroundings& around) {
   const credentials::OwnCredential& own = conversation.trust->answer(*conversation.peer);
   PairKeys& keys = around.peers.server_keys(conversation.trust, *conversation.peer);
-  const ReplyContext context{{conversation.type, flags, conversation.own_policy},
-                             conversation.hello,
-                             conversation.server_nonce,
-                             own.hash};
+  const ReplyContext context{conversation.hello,
+                             {conversation.type, flags, conversation.own_policy}};
   write_reply_start(conversation, sealed);
   std::ranges::copy(bytes_of(conversation.local->encoded),
                     sealed.subspan(wire::kReplyStart).begin());
-  seal_reply(around.aead, keys.reply_key(conversation.hello, conversation.server_nonce), context,
-             sealed, tag);
-  const Digest transcript = reply_transcript(context, sealed, tag);
-  expect_proof(conversation, keys, transcript);
+  const Nonce& nonce = conversation.server_nonce;
+  seal_reply(around.aead, keys.reply_key(conversation.client_nonce, nonce), context, sealed, tag);
+  expect_proof(conversation, keys, tag);
   if ((flags & wire::kDatagram) != 0) {
-    conversation.ready = keys.ready(transcript);
+    conversation.ready = keys.ready(nonce, tag);
   }
   return {.message = wire::Message::reply,
           .type = conversation.type,
@@ -235,14 +221,12 @@ std::optional<wire::Token> make_refusal(const wire::Token& hello, const credenti
       static_cast<std::uint8_t>(reason == Reason::policy ? Code::policy : Code::labels);
   Nonce client_nonce{};
   std::ranges::copy(hello.nonce, client_nonce.begin());
-  const Digest transcript = hello_transcript({hello.type, hello.flags, hello.policy}, client_nonce,
-                                             peer.hash, credentials::sha256({hello.labels}));
+  const Said said{{hello.type, hello.flags, hello.policy}, credentials::sha256({hello.labels})};
   const auto& trust = around.peers.trust();
   const credentials::OwnCredential& own = trust->answer(peer);
   PairKeys& keys = around.peers.server_keys(trust, peer);
-  seal_reply(around.aead, keys.refusal_key(transcript, room.nonce),
-             {{hello.type, hello.flags, around.policy}, transcript, room.nonce, own.hash},
-             room.text, room.tag);
+  seal_reply(around.aead, keys.refusal_key(client_nonce, room.nonce),
+             {said, {hello.type, hello.flags, around.policy}}, room.text, room.tag);
   return wire::Token{.message = wire::Message::refusal,
                      .type = hello.type,
                      .flags = hello.flags,
@@ -269,11 +253,8 @@ bool open_refusal(Conversation& conversation, const wire::Token& refusal,
   }
   Nonce nonce{};
   std::ranges::copy(refusal.nonce, nonce.begin());
-  const ReplyContext context{{refusal.type, refusal.flags, refusal.policy},
-                             conversation.hello,
-                             nonce,
-                             (*peer)->peer->hash};
-  return open_reply(around.aead, (*keys)->refusal_key(conversation.hello, nonce), context,
+  const ReplyContext context{conversation.hello, {refusal.type, refusal.flags, refusal.policy}};
+  return open_reply(around.aead, (*keys)->refusal_key(conversation.client_nonce, nonce), context,
                     refusal.labels, refusal.tag, text);
 }
 

@@ -38,18 +38,19 @@ class Vectors : public testing::Test {
   const Digest server_ = credentials::credential_hash(wire::CredentialType::psk, bytes("server"));
   const Nonce client_nonce_ = counting<Nonce>(0);
   const Nonce server_nonce_ = counting<Nonce>(16);
-  const Shape shape_{wire::CredentialType::psk, 0, counting<wire::PolicyDigest>(32)};
-  const Digest hello_ =
-      hello_transcript(shape_, client_nonce_, client_, credentials::sha256({bytes("app=web\n")}));
+  const Said hello_{{wire::CredentialType::psk, 0, counting<wire::PolicyDigest>(32)},
+                    credentials::sha256({bytes("app=web\n")})};
   PairKeys keys_{counting<Key>(0), client_, server_};
-  const ReplyContext context_{shape_, hello_, server_nonce_, server_};
+  const ReplyContext context_{hello_,
+                              {wire::CredentialType::psk, 0, counting<wire::PolicyDigest>(48)}};
 };
 
 TEST_F(Vectors, OfVersion2) {
   EXPECT_EQ(wire::kVersion, 2);
-  EXPECT_EQ(hex(hello_), "212a1393849f420c9be2030479e05c7bd9ee605278e1f82325053f494b00ca4e");
-  const Key key = keys_.reply_key(hello_, server_nonce_);
-  EXPECT_EQ(hex(key), "ac61f1ef3f06d59198c9ff2c10ff8a19c8e5df8b5abb3b8fb4c114c9015bf643");
+  const Key key = keys_.reply_key(client_nonce_, server_nonce_);
+  EXPECT_EQ(hex(key), "2d02066a7b449bd7e9e507a7e10049a10b32f9258cf593dcf4671f1a5e3a772d");
+  EXPECT_EQ(hex(keys_.refusal_key(client_nonce_, server_nonce_)),
+            "fcbaa55e52a89ada0a4425b70996ac5d8cd5e9f1d3e7835e8aba2953f0a75383");
 
   Conversation conversation;
   conversation.asked_for = end_bytes(policy::SocketAddress::parse("10.0.0.2:80").value());
@@ -61,19 +62,17 @@ TEST_F(Vectors, OfVersion2) {
   Tag tag{};
   credentials::Aead aead;
   seal_reply(aead, key, context_, text, tag);
-  EXPECT_EQ(hex(text), "a9f431867d8abce95b9895a07ee5a4ecd5c376df17869b7a1222");
-  EXPECT_EQ(hex(tag), "19eb2a3a3389146f0bbc51bd1e6ed272");
+  EXPECT_EQ(hex(text), "742bb38d0ddedad22457e315d4be43bc36f5b1cf449e3830ffbb");
+  EXPECT_EQ(hex(tag), "79d112985f933d2fe21f4d2cc6364b71");
   std::vector<std::uint8_t> opened(text.size());
   ASSERT_TRUE(open_reply(aead, key, context_, text, tag, opened));
   EXPECT_EQ(opened, plain);
 
-  const Digest transcript = reply_transcript(context_, text, tag);
-  EXPECT_EQ(hex(transcript), "5741ea62305f3c7d17e9d47ce20d21e9d95d8fbe8a547fd3f1fa51c4f4589767");
-  EXPECT_EQ(hex(keys_.proof(transcript,
+  EXPECT_EQ(hex(keys_.proof(server_nonce_, tag,
                             end_bytes(policy::SocketAddress::parse("10.0.0.1:40000").value()))),
-            "40c28e27b26000d7f4df031fa2b9cd0d");
-  EXPECT_EQ(hex(keys_.proof(transcript, EndBytes{})), "2d13e7da3ca78403b5ad2c6780b13ec9");
-  EXPECT_EQ(hex(keys_.ready(transcript)), "5ba44b8784b6e038dcb62183ce11af43");
+            "1ef9daa0cde1fd1f17ff1177fe23eac6");
+  EXPECT_EQ(hex(keys_.proof(server_nonce_, tag, EndBytes{})), "0791485e74bb4cfdaf8eec9724a7840d");
+  EXPECT_EQ(hex(keys_.ready(server_nonce_, tag)), "b40de958b271ad3aefe249b09f3e861b");
 }
 
 TEST(Ends, HaveOneForm) {

@@ -119,7 +119,7 @@ TEST(Token, RefusesUnknownTypes) {
   }
 }
 
-// Both types may have a credential of 16 bytes; that a type was changed, the transcript shows.
+// Both types may have a credential of 16 bytes; that a type was changed, REPLY's tag shows.
 TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeNonceAndPolicy) {
   const auto expected = [](std::size_t at, unsigned bit) {
     const bool is_possible_length = at == 29 && (16U ^ 1U << bit) >= 9 && (16U ^ 1U << bit) <= 72;

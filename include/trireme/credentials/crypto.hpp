@@ -25,7 +25,7 @@ using Key = std::array<std::uint8_t, 32>;
 /// Overwrites a secret.
 void wipe(std::span<std::uint8_t> secret);
 
-/// HMAC-SHA256 (RFC 2104) with one key, many times over.
+/// HMAC-SHA256 (RFC 2104) with one key, many times over: the key's own two blocks are hashed once.
 class Hmac {
  public:
   explicit Hmac(const Key& key);

@@ -17,40 +17,40 @@ using EndBytes = std::array<std::uint8_t, wire::kEndSize>;
 
 /// What the header of the message at hand says beside its nonce.
 struct Shape {
-  wire::CredentialType type = wire::CredentialType::local;
+  wire::CredentialType type = wire::CredentialType::certificate;
   std::uint8_t flags = 0;
   wire::PolicyDigest policy{};  // its sender's
 };
 
-/// T1: names a HELLO.
-[[nodiscard]] Digest hello_transcript(const Shape& shape, const Nonce& client_nonce,
-                                      const Digest& client, const Digest& labels);
+/// What a HELLO says, beside its nonce and its credential.
+struct Said {
+  Shape shape;
+  Digest labels{};  // SHA-256 of them
+};
 
-/// Between one client's and one server's credential.
+/// Between one client's and one server's credential, both of which are part of every key.
 class PairKeys {
  public:
   PairKeys(const Key& secret, const Digest& client, const Digest& server);
 
   /// K': seals one REPLY.
-  [[nodiscard]] Key reply_key(const Digest& hello, const Nonce& server_nonce);
+  [[nodiscard]] Key reply_key(const Nonce& client_nonce, const Nonce& server_nonce);
   /// The same of one REFUSAL.
-  [[nodiscard]] Key refusal_key(const Digest& hello, const Nonce& server_nonce);
-  /// PROOF for the handshake whose T2 this is, of a client at `client`; zeros where the server
+  [[nodiscard]] Key refusal_key(const Nonce& client_nonce, const Nonce& server_nonce);
+  /// PROOF for the REPLY with this nonce and tag, of a client at `client`; zeros where the server
   /// wants no address.
-  [[nodiscard]] Tag proof(const Digest& transcript, const EndBytes& client);
+  [[nodiscard]] Tag proof(const Nonce& server_nonce, Bytes tag, const EndBytes& client);
   /// READY, the server's answer to it.
-  [[nodiscard]] Tag ready(const Digest& transcript);
+  [[nodiscard]] Tag ready(const Nonce& server_nonce, Bytes tag);
 
  private:
   credentials::Hmac key_;
 };
 
-/// What REPLY's tag covers beside the text that it seals.
+/// What the tag of REPLY or REFUSAL covers beside the text that it seals.
 struct ReplyContext {
-  Shape shape;
-  const Digest& hello;  // T1
-  const Nonce& server_nonce;
-  const Digest& server;  // hash of the credential
+  const Said& hello;
+  Shape shape;  // its own
 };
 /// In its place.
 void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context,
@@ -58,7 +58,5 @@ void seal_reply(credentials::Aead& aead, const Key& key, const ReplyContext& con
 /// False where the tag does not fit. `text` is as long as `sealed`.
 [[nodiscard]] bool open_reply(credentials::Aead& aead, const Key& key, const ReplyContext& context,
                               Bytes sealed, Bytes tag, std::span<std::uint8_t> text);
-/// T2: names a REPLY and all before it.
-[[nodiscard]] Digest reply_transcript(const ReplyContext& context, Bytes sealed, Bytes tag);
 
 }  // namespace trireme::handshake
