@@ -172,6 +172,8 @@ bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
 struct Random::State {
   mbedtls_entropy_context entropy{};
   mbedtls_ctr_drbg_context generator{};
+  std::array<std::uint8_t, 512> drawn{};  // for small requests: a draw costs as much for 16 bytes
+  std::size_t left = 0;                   // at its end
   State() {
     mbedtls_entropy_init(&entropy);
     mbedtls_ctr_drbg_init(&generator);
@@ -179,6 +181,7 @@ struct Random::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() {
+    wipe(drawn);
     mbedtls_ctr_drbg_free(&generator);
     mbedtls_entropy_free(&entropy);
   }
@@ -200,6 +203,21 @@ Result<Random> Random::open() {
 }
 
 bool Random::fill(std::span<std::uint8_t> out) {
+  constexpr std::size_t kSmall = 32;
+  if (out.size() <= kSmall) {
+    auto& [entropy, generator, drawn, left] = *state_;
+    if (left < out.size()) {
+      if (mbedtls_ctr_drbg_random(&generator, drawn.data(), drawn.size()) != 0) {
+        return false;
+      }
+      left = drawn.size();
+    }
+    const auto taken = std::span(drawn).last(left).first(out.size());
+    std::ranges::copy(taken, out.begin());
+    wipe(taken);
+    left -= out.size();
+    return true;
+  }
   while (!out.empty()) {
     const auto part = out.first(std::min<std::size_t>(out.size(), MBEDTLS_CTR_DRBG_MAX_REQUEST));
     if (mbedtls_ctr_drbg_random(&state_->generator, part.data(), part.size()) != 0) {
