@@ -1,5 +1,8 @@
 // Whoever holds no credential changes, repeats, mixes or cuts what two hosts say: nothing is
 // authorised by it.
+#include <algorithm>
+#include <span>
+
 #include "handshake_support.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -47,6 +50,25 @@ TEST_P(Tampering, AFlippedBitOfHelloAuthorisesNothing) {
     ASSERT_FALSE(verified.proof) << bit;
     ASSERT_TRUE(is_kept_back(server.in(connection.data()))) << bit;
   }
+}
+
+TEST_P(Tampering, LabelsThatWereChangedOnTheWayAuthoriseNothing) {
+  policy::Policy policy;  // which allows the changed ones as well
+  policy::Rule rule;
+  rule.from.emplace_back(policy::Selector::parse("app=wdb").value());
+  rule.to.emplace_back(policy::Selector::parse("app=web").value());
+  policy.rules.push_back(rule);
+  server.set_policy(policy);
+  const Connection connection;
+  const Packet asked = client.out(connection.syn()).packet;
+  const std::string last = "eb\n";
+  ASSERT_TRUE(std::ranges::equal(last, std::span(asked).last(last.size())));
+  const Outcome heard = server.in(flipped(asked, (asked.size() - last.size()) * 8));
+  ASSERT_TRUE(heard.passes()) << "nothing is proved yet";
+  const Outcome verified = client.in(server.out(connection.syn_ack()).packet);
+  EXPECT_TRUE(verified.drop);
+  EXPECT_FALSE(verified.proof);
+  EXPECT_EQ(client.last(), Reason::forged_reply);
 }
 
 TEST_P(Tampering, AFlippedBitOfReplyAuthorisesNothing) {
