@@ -27,7 +27,7 @@ constexpr std::chrono::seconds kEvery(60);
 /// Where connections that have ended may take room from others.
 constexpr std::chrono::seconds kSoon(5);
 constexpr std::size_t kCrowded = handshake::ProvedFlows::kCapacity / 4 * 3;
-/// In one look, of what may have ended: the loop has other things to do.
+/// In one look, of UDP flows: the loop has other things to do.
 constexpr std::size_t kLookUps = 2'048;
 /// Between two looks whether conntrack has a UDP flow. One that it has not twice no host knows any
 /// more (nf_conntrack_udp_timeout_stream is two minutes).
@@ -202,10 +202,9 @@ void ProvedMemory::look(const Points& points) {
   for (const ProvedFlow& flow : proved_.connections.entered_before(before)) {
     by_point[flow.key.point].push_back(flow);
   }
-  std::size_t look_ups = 0;
   for (enforcer::Point* point : points) {
     if (const auto candidates = by_point.find(point->id); candidates != by_point.end()) {
-      forget_closed(*point, candidates->second, before, look_ups);
+      forget_closed(*point, candidates->second, before);
     }
   }
   made_room_ = proved_.connections.size() < before_look;
@@ -221,10 +220,17 @@ void ProvedMemory::look(const Points& points) {
 
 namespace {
 
-/// What its process has closed is listed without a cgroup until it is over.
-bool has_ended(enforcer::Point& point, const kernel::InetSocket& socket) {
-  const auto found = point.enforcer->find_connection(socket);
-  return found && found->state != kernel::TcpState::open;
+/// Cookies of all connections by their ends; none where sock_diag does not answer.
+std::optional<std::map<Ends, std::uint64_t>> connections(enforcer::Point& point) {
+  const auto sockets = point.enforcer->connections();
+  if (!sockets) {
+    return std::nullopt;
+  }
+  std::map<Ends, std::uint64_t> open;
+  for (const kernel::InetSocket& socket : *sockets) {
+    open[ends(socket)] = socket.whole_cookie();
+  }
+  return open;
 }
 
 }  // namespace
@@ -232,24 +238,38 @@ bool has_ended(enforcer::Point& point, const kernel::InetSocket& socket) {
 /// Where sock_diag does not answer nothing is forgotten. What lives on becomes the youngest: where
 /// there is no room, what has ended goes first.
 void ProvedMemory::forget_closed(enforcer::Point& point, const std::vector<ProvedFlow>& candidates,
-                                 handshake::Milliseconds before, std::size_t& look_ups) {
-  const auto sockets = point.enforcer->connections();
-  if (!sockets) {
+                                 handshake::Milliseconds before) {
+  auto open = connections(point);
+  if (!open) {
     return;
   }
-  std::map<Ends, std::uint64_t> open;  // cookies
-  for (const kernel::InetSocket& socket : *sockets) {
-    open[ends(socket)] = socket.whole_cookie();
-  }
+  std::vector<const ProvedFlow*> missing;
   const auto now = monotonic();
-  for (const ProvedFlow& flow : candidates) {
-    const kernel::InetSocket socket = socket_of(flow.key);
-    const auto known = open.find(ends(socket));
-    const bool is_there = known != open.end();
-    if (is_there && (flow.socket == 0 || flow.socket == known->second)) {
+  const auto look = [&](const ProvedFlow& flow) {
+    const auto known = open->find(ends(socket_of(flow.key)));
+    if (known == open->end()) {
+      return false;
+    }
+    if (flow.socket == 0 || flow.socket == known->second) {
       proved_.connections.touch(flow.key, known->second, now);
-    } else if (is_there || (look_ups++ < kLookUps && has_ended(point, socket))) {
+    } else {
       proved_.connections.remove(flow.key, before);
+    }
+    return true;
+  };
+  for (const ProvedFlow& flow : candidates) {
+    if (!look(flow)) {
+      missing.push_back(&flow);
+    }
+  }
+  // The list is not of one moment: what it has not twice has ended.
+  open = missing.empty() ? std::nullopt : connections(point);
+  if (!open) {
+    return;
+  }
+  for (const ProvedFlow* flow : missing) {
+    if (!look(*flow)) {
+      proved_.connections.remove(flow->key, before);
     }
   }
 }

@@ -36,7 +36,7 @@ class ProvedMemory {
 
  private:
   void forget_closed(enforcer::Point& point, const std::vector<handshake::ProvedFlow>& candidates,
-                     handshake::Milliseconds before, std::size_t& look_ups);
+                     handshake::Milliseconds before);
   void forget_old(const Points& points);
 
   void keep_clients(const Points& points);

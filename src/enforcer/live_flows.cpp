@@ -238,11 +238,12 @@ Result<std::size_t> Enforcer::end_connections() {
     return std::size_t{0};
   }
   // Cgroups after sockets: one that is made meanwhile has no socket in the list.
-  const auto sockets = sockets_.connections();
+  auto sockets = sockets_.connections();
   const auto owners = common_.local.owners();
   if (!owners || !sockets) {
     return tl::unexpected(!owners ? owners.error() : sockets.error());
   }
+  std::erase_if(*sockets, [](const kernel::InetSocket& socket) { return socket.cgroup_id == 0; });
   const auto end_of = [&owners](const kernel::InetSocket& socket) {
     const auto found = owners->find(socket.cgroup_id);
     return LocalEnd{found == owners->end() ? kHost : found->second, socket.local};

@@ -202,8 +202,6 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
       return tl::unexpected(read.error());
     }
   }
-  // What is left of a connection that its process has closed is listed too, without a cgroup.
-  std::erase_if(sockets, [](const InetSocket& socket) { return socket.cgroup_id == 0; });
   return sockets;
 }
 

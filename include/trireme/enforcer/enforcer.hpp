@@ -137,13 +137,10 @@ class Enforcer final : public workload::Enforcement {
   /// The conntrack entry that a packet with this tuple belongs to, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol,
                                                              const kernel::FlowTuple& tuple);
-  /// TCP connections of this network namespace, of whatever process.
+  /// TCP connections of this network namespace, of whatever process, also what is left of closed
+  /// ones.
   [[nodiscard]] Result<std::vector<kernel::InetSocket>> connections() {
     return sockets_.connections();
-  }
-  /// What TCP has for these ends.
-  [[nodiscard]] Result<kernel::TcpSocket> find_connection(const kernel::InetSocket& ends) {
-    return sockets_.find_connection(ends, 0);
   }
   ~Enforcer() override;
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }

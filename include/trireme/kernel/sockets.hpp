@@ -48,7 +48,8 @@ class SocketTable {
   /// The same of several cgroups, in one look, however many they are.
   [[nodiscard]] Result<std::vector<InetSocket>> of_cgroups(
       const std::unordered_set<std::uint64_t>& cgroup_ids);
-  /// Every TCP connection: neither listeners, nor requests, nor what TIME_WAIT keeps.
+  /// Every TCP connection: neither listeners, nor requests, nor what TIME_WAIT keeps. One that its
+  /// process has closed is listed until it is over, perhaps without a cgroup.
   [[nodiscard]] Result<std::vector<InetSocket>> connections();
   /// Ends a connection, as if its process had (SOCK_DESTROY): it gets ECONNABORTED, the other end a
   /// reset. One that has gone is fine. Errors: a kernel without CONFIG_INET_DIAG_DESTROY.

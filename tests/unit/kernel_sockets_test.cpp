@@ -1,0 +1,76 @@
+// What sock_diag says of TCP connections, in a network namespace of its own.
+#include "trireme/kernel/sockets.hpp"
+
+#include <algorithm>
+
+#include "kernel_support.hpp"
+
+namespace trireme::kernel {
+namespace {
+
+sockaddr_in loopback(std::uint16_t port) {
+  sockaddr_in end{};
+  end.sin_family = AF_INET;
+  end.sin_port = htons(port);
+  end.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return end;
+}
+
+class SocketTableTest : public NamespaceTest {
+ protected:
+  void SetUp() override {
+    NamespaceTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) {
+      return;
+    }
+    for (Fd* fd : {&listener_, &client_}) {
+      *fd = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    }
+    sockaddr_in end = loopback(0);
+    socklen_t size = sizeof end;
+    auto* raw = reinterpret_cast<sockaddr*>(&end);
+    ASSERT_EQ(::bind(listener_.get(), raw, size), 0);
+    ASSERT_EQ(::listen(listener_.get(), 4), 0);
+    ASSERT_EQ(::getsockname(listener_.get(), raw, &size), 0);
+    port_ = ntohs(end.sin_port);
+    ASSERT_EQ(::connect(client_.get(), raw, size), 0);
+    server_ = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    ASSERT_TRUE(server_.valid());
+  }
+  /// The client's end.
+  [[nodiscard]] std::optional<InetSocket> find() const {
+    auto table = SocketTable::open();
+    const auto list = table->connections();
+    const auto found = std::ranges::find(*list, port_, &InetSocket::remote_port);
+    return found == list->end() ? std::nullopt : std::optional(*found);
+  }
+
+  Fd listener_;
+  Fd client_;
+  Fd server_;
+  std::uint16_t port_ = 0;
+};
+
+TEST_F(SocketTableTest, AConnectionHasItsCgroupAndCookie) {
+  const auto found = find();
+  ASSERT_TRUE(found);
+  EXPECT_NE(found->cgroup_id, 0U);
+  EXPECT_NE(found->whole_cookie(), 0U);
+  EXPECT_EQ(found->local, policy::Address::parse("127.0.0.1").value());
+}
+
+TEST_F(SocketTableTest, WhatItsProcessHasClosedIsThereUntilItIsOver) {
+  const std::uint64_t cookie = find().value().whole_cookie();
+  const std::vector<char> data(1U << 16U);
+  while (::send(client_.get(), data.data(), data.size(), MSG_DONTWAIT) > 0) {
+  }
+  client_.reset();  // and what it has sent waits for the other end to read
+  const auto closed = find();
+  ASSERT_TRUE(closed);
+  EXPECT_EQ(closed->whole_cookie(), cookie);
+  server_.reset();  // which never will: a reset
+  EXPECT_FALSE(find());
+}
+
+}  // namespace
+}  // namespace trireme::kernel
