@@ -11,6 +11,7 @@
 
 #include "declared_networks.hpp"
 #include "first_start.hpp"
+#include "saved_ruleset.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
@@ -362,6 +363,7 @@ Status Daemon::serve() {
       },
       [this] {
         metrics_->listen(settings_->identity()->metrics_listen);
+        note_saved_ruleset();
         tell_systemd();
       });
   if (!followed) {
@@ -379,6 +381,7 @@ Status Daemon::serve() {
 
 Status Daemon::run() {
   sd_notify(0, "READY=1");
+  note_saved_ruleset();
   tell_systemd();
   note_watches();
   spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}",
@@ -567,6 +570,7 @@ int Daemon::on_prune(sd_event_source* source, std::uint64_t /*usec*/, void* self
   auto& daemon = *static_cast<Daemon*>(self);
   daemon.prune();
   daemon.look_at_certificate(*daemon.settings_->trust());
+  daemon.note_saved_ruleset();
   sd_event_source_set_time_relative(source, kPrune);
   return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -637,6 +641,10 @@ void Daemon::note_versions() {
   const auto peers = tokens_->other_versions();
   problems_.note("the token protocol",
                  peers.empty() ? Status{} : fail(fmt::format("{}", fmt::join(peers, "; "))));
+}
+
+void Daemon::note_saved_ruleset() {
+  problems_.note("the saved ruleset", check_saved_ruleset());
 }
 
 /// Where the verifier has no room, whoever takes most of it is named: all others go on.

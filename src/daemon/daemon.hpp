@@ -112,6 +112,7 @@ class Daemon {
   static int on_second(sd_event_source* source, std::uint64_t usec, void* self);
   void note_conntrack();
   void note_crowding();
+  void note_saved_ruleset();
   void note_versions();
   void note_watches();
   void await_log_summary();

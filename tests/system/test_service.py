@@ -137,6 +137,19 @@ class Service(LabCase):
         waiting.until(lambda: "1 rules" in self.show("StatusText"), "the status line says so")
         self.lab.must("systemctl reload trireme")
 
+    def test_a_ruleset_that_was_saved_with_our_table_is_reported(self):
+        """nft does not load it again: at the next boot the host's own firewall would be missing."""
+        saved = "/etc/nftables.conf"
+        self.addCleanup(self.lab.must, "trirectl reload")
+        self.addCleanup(self.lab.must, f"mv {saved}.before {saved}")
+        self.lab.must(f"touch {saved}; mv {saved} {saved}.before; nft list ruleset >{saved}")
+        self.lab.must("trirectl reload")
+        problems = json.dumps(self.lab.status()["problems"])
+        self.assertIn(f"{saved}:", problems)
+        self.assertIn("trireme's table", problems)
+        self.lab.must(f"sed -i '/^table inet trireme/,/^}}/d' {saved} && trirectl reload")
+        self.assertNotIn(saved, json.dumps(self.lab.status()["problems"]))
+
     def test_refusals_are_in_the_journal_with_their_fields(self):
         self.lab.must("trirun --label app=seen --unit seen -- busybox httpd -p 9002 -h /srv")
         self.lab.await_served(9002, "app=seen")
