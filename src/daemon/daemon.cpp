@@ -208,8 +208,14 @@ Status Daemon::open_points() {
   common_ = std::make_unique<enforcer::Common>(enforcer::Common{
       .tree = *tree_, .numbers = numbers_, .identities = tokens_->identities(), .local = *local_});
   if (verifier::Verifier* verifier = tokens_->verifier()) {
-    common_->on_join = [verifier](policy::Number number, const policy::LabelSet& labels) {
-      verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, labels));
+    common_->on_join = [verifier](handshake::PointId point, policy::Number number,
+                                  const policy::LabelSet* labels) {
+      if (labels != nullptr) {
+        verifier->add_local(std::make_shared<const handshake::LocalIdentity>(number, *labels),
+                            point);
+      } else {
+        verifier->enter(point, number);
+      }
     };
     common_->on_named = [verifier](handshake::PointId point, const policy::Address& address,
                                    std::vector<std::string> names) {
@@ -218,7 +224,12 @@ Status Daemon::open_points() {
     common_->clients = [this](handshake::PointId point) {
       return tokens_->proved().datagrams.of_point(point);
     };
-    common_->on_leave = [verifier](policy::Number number) { verifier->remove_local(number); };
+    common_->on_leave = [verifier](handshake::PointId point, policy::Number number, bool is_last) {
+      verifier->leave(point, number);
+      if (is_last) {
+        verifier->remove_local(number);
+      }
+    };
   }
   auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
                                        settings_->policy());

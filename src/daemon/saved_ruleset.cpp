@@ -8,15 +8,10 @@
 #include "trireme/base/file.hpp"
 
 namespace trireme::daemon {
-namespace {
-
-constexpr std::size_t kMostBytes = 16U << 20U;
-
-}  // namespace
 
 Status check_saved_ruleset(const std::string& path) {
   constexpr std::string_view kTable = "table inet trireme";
-  std::istringstream lines(read_file(path, kMostBytes).value_or(""));
+  std::istringstream lines(read_file(path).value_or(""));
   int number = 0;
   for (std::string line; std::getline(lines, line);) {
     number++;

@@ -52,8 +52,9 @@ Status Enforcer::check_level(const workload::CgroupRef& cgroup) const {
 
 /// The last enforcement point to leave a number tells of its end.
 void Enforcer::leave(Number number) {
-  if (common_.numbers.give_back(number) && common_.on_leave) {
-    common_.on_leave(number);
+  const bool is_last = common_.numbers.give_back(number);
+  if (common_.on_leave) {
+    common_.on_leave(layout_.point, number, is_last);
   }
 }
 
@@ -72,7 +73,7 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     return fail("workload number " + std::to_string(number) + " is taken or out of range");
   }
   if (common_.on_join) {
-    common_.on_join(number, labels);
+    common_.on_join(layout_.point, number, &labels);
   }
   if (Status joined = join(cgroup, labels, number); !joined) {
     return tl::unexpected(joined.error());
@@ -90,6 +91,9 @@ Status Enforcer::extend(workload::CgroupRef cgroup, const policy::LabelSet& labe
   }
   if (!common_.numbers.share(number)) {
     return fail("nobody has workload number " + std::to_string(number));
+  }
+  if (common_.on_join) {
+    common_.on_join(layout_.point, number, nullptr);
   }
   return join(cgroup, labels, number);
 }

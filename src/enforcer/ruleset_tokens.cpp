@@ -28,15 +28,23 @@ void write_unauthorised(Writer& writer) {
       .tcp_option(kProofOption)
       .accept();
   writer.rule("output_token", std::move(ours));
-  writer.rule("output_token", std::move(NftRule().go_to("ask")));
+  // What the verifier reads there is rules' own, not the sender's.
+  const auto to_verifier = [](NftRule& rule) -> NftRule&& {
+    return std::move(
+        rule.immediate(0, NftBytes::u32(0)).set_meta(NFT_META_PRIORITY, 0).go_to("ask"));
+  };
+  NftRule leaves;
+  writer.rule("output_token", to_verifier(leaves));
 
   NftRule answer = protocol(IPPROTO_TCP);
-  tcp_flags(answer, kSyn).not_equal(0, NftBytes::u8(0)).go_to("ask");
-  writer.rule("input_token", std::move(answer));
-  writer.rule("input_token", std::move(NftRule().tcp_option(kProofOption).go_to("ask")));
+  tcp_flags(answer, kSyn).not_equal(0, NftBytes::u8(0));
+  writer.rule("input_token", to_verifier(answer));
+  NftRule proof;
+  proof.tcp_option(kProofOption);
+  writer.rule("input_token", to_verifier(proof));
   NftRule data;
-  data.payload(NFT_PAYLOAD_INNER_HEADER, 0, 1, 0).at_most(0, NftBytes::u8(0xff)).go_to("ask");
-  writer.rule("input_token", std::move(data));
+  data.payload(NFT_PAYLOAD_INNER_HEADER, 0, 1, 0).at_most(0, NftBytes::u8(0xff));
+  writer.rule("input_token", to_verifier(data));
   NftRule unexpected = protocol(IPPROTO_TCP);  // RFC 9293, section 3.5.1: a server that knows
                                                // another connection answers a SYN so
   tcp_flags(unexpected, kFin | kAck).equal(0, NftBytes::u8(kAck));
@@ -229,9 +237,8 @@ void Writer::ask(const std::string& chain, NftRule request, const End& workload,
 void Writer::ask_again(const std::string& chain, NftRule request, const End& workload) {
   workload.group(request, kWords + 1);
   request.immediate(kWords, FlowLabel::bits(kToken).nft()).set_ct(NFT_CT_LABELS, kWords);
-  rule(chain, std::move(request.immediate(0, NftBytes::u32(handshake::kDecided))
-                            .set_meta(NFT_META_PRIORITY, 0)
-                            .go_to("ask")));
+  ask_about(request, workload, handshake::kDecided);
+  rule(chain, std::move(request));
 }
 
 void Writer::ask_about_strays(const std::string& chain, const End& workload, bool outgoing) {

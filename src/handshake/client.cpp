@@ -70,20 +70,21 @@ Answer Engine::State::ask(const Packet& packet) {
   if (is_finishing) {
     return leave_to_next();
   }
-  const auto local = locals.find(packet.number());
-  if (local == locals.end()) {
+  const auto local = locals.find(packet.facts.point, packet.number());
+  if (local == nullptr) {
     Event told = event(packet, Role::client, nullptr);
     told.local = packet.number();
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
   // A repeated SYN says the same, whatever has become of our trust, and though its REPLY is on its
   // way up already: the server has answered this HELLO and no other.
-  const bool again = known != nullptr &&
+  const bool stays = is_near(packet.ends.destination, around_);
+  const bool again = known != nullptr && known->is_near == stays &&
                      (known->phase == Phase::asked || known->phase == Phase::complete) &&
-                     known->sequence == packet.segment.sequence() && known->local == local->second;
+                     known->sequence == packet.segment.sequence() && known->local == local;
   Event told = event(packet, Role::client, nullptr);
   told.local = packet.number();
-  if (const Reason reason = may_ask(packet.ends.destination, *local->second, around_, packet.now);
+  if (const Reason reason = may_ask(packet.ends.destination, *local, around_, packet.now);
       reason != Reason::none) {
     told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
     return refuse(packet, reason, std::move(told));
@@ -93,14 +94,15 @@ Answer Engine::State::ask(const Packet& packet) {
   }
   if (!again) {
     around_.proved.connections.remove(key);  // its socket has begun another connection
+    forget_request(known);
   }
   Handshake& handshake =
       again ? *known : table.make(key, Owner::workload(packet.number()), packet.now.monotonic);
-  if (is_near(packet.ends.destination, around_)) {
-    return ask_near(packet, handshake, local->second, again);
+  if (stays) {
+    return ask_near(packet, handshake, local, again);
   }
   if (!again) {
-    if (!make_hello(handshake, 0, local->second, around_)) {
+    if (!make_hello(handshake, 0, local, around_)) {
       table.remove(handshake);
       return drop(Reason::trust_failed);
     }
@@ -170,7 +172,9 @@ Answer Engine::State::ask_near(const Packet& packet, Handshake& handshake,
                                std::shared_ptr<const LocalIdentity> local, bool again) {
   Rendezvous& requests = around_.proved.requests;
   if (again) {
-    depart_again(handshake, requests, false, packet.now);
+    if (handshake.phase == Phase::asked) {  // else it has met the server, and nobody else is to
+      depart_again(handshake, requests, false, packet.now);
+    }
   } else if (!depart(handshake, requests, std::move(local), false, around_, packet.now)) {
     table.remove(handshake);
     return drop(Reason::trust_failed);
@@ -200,7 +204,7 @@ Answer Engine::State::meet(const Packet& packet, Handshake& handshake) {
   if (handshake.remote == nullptr) {
     return reason == Reason::busy ? drop(reason) : refuse_client(packet, handshake, reason);
   }
-  requests.remove(handshake.key, request_of(handshake.client_nonce));
+  forget_request(&handshake);
   handshake.peer = handshake.remote->peer;
   const Judgement judgement = rulings_.of_proof(handshake, packet.now);
   if (judgement.reason != Reason::none || meeting.met == Met::refused) {
@@ -216,7 +220,14 @@ Answer Engine::State::meet(const Packet& packet, Handshake& handshake) {
   return accept(ruling_of(judgement.decision), handshake.remote->number);
 }
 
+void Engine::State::forget_request(const Handshake* handshake) {
+  if (handshake != nullptr && handshake->is_near && handshake->key.role == Role::client) {
+    around_.proved.requests.remove(request_of(handshake->client_nonce));
+  }
+}
+
 Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {
+  forget_request(&handshake);
   const policy::Decision decision = rulings_.of_unlabelled(*handshake.local, handshake.key);
   if (decision.verdict == policy::Verdict::deny) {
     Event told = event(packet, Role::client, &handshake);
@@ -286,6 +297,10 @@ Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
 Answer Engine::State::take_refusal(const Packet& packet) {
   Handshake* handshake = table.find(packet.key(Role::client), packet.now.monotonic);
   const auto token = wire::read_token(wire::Message::refusal, packet.segment.payload());
+  if (handshake != nullptr && handshake->phase == Phase::asked &&
+      packet.segment.acknowledgement() == handshake->sequence + 1) {
+    forget_request(handshake);
+  }
   if (handshake != nullptr && handshake->phase == Phase::asked && token &&
       packet.segment.is_whole() && packet.segment.acknowledgement() == handshake->sequence + 1) {
     std::array<std::uint8_t, wire::kReplyStart> text{};

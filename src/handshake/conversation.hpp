@@ -34,6 +34,9 @@ struct Conversation {
   wire::PolicyDigest own_policy{};
   wire::PolicyDigest peers_policy{};
   bool is_near = false;  // both ends are on this host: near.hpp
+  // Then, at the server: where the client is, and which workload.
+  PointId near_point = 0;
+  policy::Number near_client = 0;
   /// Nothing was proved, and policy allowed the peer as one without labels.
   bool is_unlabelled = false;
   // What packets of our own are like.

@@ -67,16 +67,14 @@ Answer Datagrams::renew(const Packet& packet, DatagramExchange* known) {
 
 Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
   const FlowKey key = packet.key(Role::client);
-  const auto found = around_.locals.find(packet.number());
+  const auto found = around_.locals.find(packet.facts.point, packet.number());
   Event told = event(key, nullptr);
   told.local = packet.number();
-  if (!purpose.closing && found == around_.locals.end()) {
+  if (!purpose.closing && found == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
-  const auto successor = found != around_.locals.end() ? found->second
-                         : packet.is(kFresh)           ? host_
-                                                       : nullptr;
-  const auto local = purpose.closing ? closer(packet) : found->second;
+  const auto successor = found != nullptr ? found : packet.is(kFresh) ? host_ : nullptr;
+  const auto local = purpose.closing ? closer(packet) : found;
   if (const Reason reason = may_ask(key.remote, *local, around_, packet.now);
       reason != Reason::none) {
     told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
@@ -212,7 +210,7 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
 Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& decision) {
   DatagramExchange& exchange = make(packet, Role::client);
   exchange.trust = around_.peers.trust();
-  exchange.local = around_.locals.at(packet.number());
+  exchange.local = around_.locals.find(packet.number());
   open(exchange, decision, packet.now);
   return accept(ruling_of(decision));
 }
@@ -240,6 +238,9 @@ void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
     give_up(exchange, now);
     return;
   }
+  if (exchange.is_near) {
+    depart_again(exchange, around_.proved.first_datagrams, exchange.is_closing, now);
+  }
   around_.statistics.hellos++;
   send(exchange, write_hello(exchange));
   table_.repeat(exchange, now.monotonic);
@@ -261,6 +262,7 @@ void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
 
 /// Nobody has answered, or nobody is there any more who has asked.
 void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
+  forget_request(exchange);
   const auto refuse = [&](const Judgement& judgement) {
     rulings_.refuse(exchange, judgement);
     settle_refused(exchange, now);

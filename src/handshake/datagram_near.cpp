@@ -23,7 +23,7 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
   }
   exchange.failures = 0;
   if (exchange.is_closing) {
-    requests.remove(exchange.key, request_of(exchange.client_nonce));
+    forget_request(exchange);
     close(exchange, now);
     return true;
   }
@@ -33,7 +33,7 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
     refuse_client(exchange, {.reason = reason, .decision = {}}, now);
     return true;
   }
-  requests.remove(exchange.key, request_of(exchange.client_nonce));
+  forget_request(exchange);
   exchange.peer = remote->peer;
   const auto decision = judge_server(exchange, std::move(remote), now);
   if (!decision) {
@@ -56,8 +56,8 @@ Answer Datagrams::take_meet(const Packet& packet) {
   }
   Event report = event(key, nullptr);
   report.local = packet.number();
-  const auto local = around_.locals.find(packet.number());
-  if (local == around_.locals.end()) {
+  const auto local = around_.locals.find(packet.facts.point, packet.number());
+  if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   const auto meet = wire::read_tag_message(wire::Message::meet, packet.datagram.payload());
@@ -65,7 +65,7 @@ Answer Datagrams::take_meet(const Packet& packet) {
     return drop(Reason::malformed_token);
   }
   if (DatagramExchange* known = table_.find(key); known != nullptr) {
-    const bool is_same = known->is_near && known->local == local->second &&
+    const bool is_same = known->is_near && known->local == local &&
                          std::ranges::equal(known->client_nonce, meet->tag);
     if (is_same && known->stage == Stage::complete && !known->is_closing) {
       return confirm(*known);
@@ -76,14 +76,30 @@ Answer Datagrams::take_meet(const Packet& packet) {
       return drop(Reason::taken_over);
     }
   }
-  const auto departure =
-      departure_of(around_.proved.first_datagrams, packet.ends, request_of(meet->tag),
-                   {port, kUdp, key, packet.facts.priority}, packet.now);
-  if (!departure) {
+  const Arrival arrival = arrival_of(around_.proved.first_datagrams, request_of(meet->tag),
+                                     {port, kUdp, key, packet.facts.priority}, packet.now);
+  if (!arrival.fits || !may_follow(packet, *arrival.departure)) {
     rulings_.refuse(std::move(report), Reason::other_address);
     return drop(Reason::none);
   }
-  return receive(packet, *departure, meet->tag, local->second);
+  return receive(packet, *arrival.departure, meet->tag, local);
+}
+
+/// One that ends a flow has to come from where the flow was begun, and while conntrack knows a flow
+/// nobody else's takes its ends.
+bool Datagrams::may_follow(const Packet& packet, const Departure& departure) {
+  if (departure.is_closing) {
+    return around_.proved.datagrams.find(departure.key).has_value();
+  }
+  const DatagramExchange* known = table_.find(packet.key(Role::server));
+  return packet.is(kFresh) || known == nullptr || !known->is_near || known->is_closing ||
+         known->stage != Stage::complete || known->near_point == departure.key.point;
+}
+
+void Datagrams::forget_request(const DatagramExchange& exchange) {
+  if (exchange.is_near && exchange.key.role == Role::client) {
+    around_.proved.first_datagrams.remove(request_of(exchange.client_nonce));
+  }
 }
 
 Answer Datagrams::receive(const Packet& packet, const Departure& departure, Bytes tag,
@@ -91,7 +107,7 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   Rendezvous& requests = around_.proved.first_datagrams;
   const auto begin = [&](std::shared_ptr<const RemoteIdentity> remote) -> DatagramExchange& {
     DatagramExchange& exchange = make(packet, Role::server);
-    accept_meet(exchange, tag, local, std::move(remote), around_);
+    accept_meet(exchange, tag, &departure, local, std::move(remote), around_);
     exchange.ready = exchange.client_nonce;
     exchange.mark = packet.facts.mark;
     exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
@@ -102,7 +118,8 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   if (departure.is_closing) {
     DatagramExchange& exchange = begin(nullptr);
     exchange.is_closing = true;
-    requests.decide(departure, {Met::allowed, local});
+    change(exchange.key, FlowChange::withdraw);  // before the client can know
+    requests.decide(departure.request, {Met::allowed, local});
     return end_flow(exchange);
   }
   if (packet.is(kTakenOver)) {
@@ -121,7 +138,7 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   const policy::Decision decision =
       rulings_.of_claim(*local, *remote, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
-    requests.decide(departure, {Met::refused, local});
+    requests.decide(departure.request, {Met::refused, local});
     report.remote = std::move(remote);
     say(report, decision);
     return refuse(packet, Reason::policy, std::move(report));
@@ -129,8 +146,8 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   DatagramExchange& exchange = begin(std::move(remote));
   exchange.proved = packet.now.monotonic;
   rulings_.authorise(exchange, decision, packet.now);
-  requests.decide(departure, {Met::allowed, local});
-  // Conntrack has to know the flow as one that the client began; READY goes out behind it.
+  // Conntrack has to know the flow as one that the client began, and as authorised, before the
+  // client hears of it: send_reply().
   wire::write_sink(packet.datagram, changed_);
   answering_ = {exchange.key, packet.facts.priority, {}};
   const bool is_audited = decision.verdict == policy::Verdict::audit;

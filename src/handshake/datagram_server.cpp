@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "datagrams.hpp"
+#include "near.hpp"
 
 namespace trireme::handshake {
 
@@ -22,8 +23,8 @@ Answer Datagrams::take_hello(const Packet& packet) {
   }
   Event told = event(key, nullptr);
   told.local = packet.number();
-  const auto local = around_.locals.find(packet.number());
-  if (local == around_.locals.end()) {
+  const auto local = around_.locals.find(packet.facts.point, packet.number());
+  if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
   const auto token = wire::read_datagram_token(wire::Message::hello, packet.datagram.payload());
@@ -35,7 +36,7 @@ Answer Datagrams::take_hello(const Packet& packet) {
   }
   if (DatagramExchange* known = table_.find(key); known != nullptr) {
     const bool is_same =
-        std::ranges::equal(known->client_nonce, token->nonce) && known->local == local->second;
+        std::ranges::equal(known->client_nonce, token->nonce) && known->local == local;
     if (is_same && known->stage == Stage::answered) {
       return reply(packet, *known);
     }
@@ -53,11 +54,11 @@ Answer Datagrams::take_hello(const Packet& packet) {
     const bool is_proved = known->stage == Stage::complete && !known->is_closing && is_other;
     const Milliseconds since = is_proved ? known->proved : known->began;
     if ((is_proved || known->stage == Stage::answered) &&
-        since + kUndisturbed > packet.now.monotonic && known->local == local->second) {
+        since + kUndisturbed > packet.now.monotonic && known->local == local) {
       return drop(Reason::conflict);
     }
   }
-  return judge_hello(packet, *token, local->second);
+  return judge_hello(packet, *token, local);
 }
 
 Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
@@ -160,6 +161,8 @@ void Datagrams::send_reply() {
     return;
   }
   if (exchange->is_near) {
+    around_.proved.first_datagrams.decide(request_of(exchange->client_nonce),
+                                          {Met::allowed, exchange->local});
     std::ignore = confirm(*exchange);
     return;
   }

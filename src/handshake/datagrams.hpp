@@ -123,6 +123,8 @@ class Datagrams {
   // datagram_near.cpp
   [[nodiscard]] bool meet(DatagramExchange& exchange, const Now& now);
   Answer take_meet(const Packet& packet);
+  [[nodiscard]] bool may_follow(const Packet& packet, const Departure& departure);
+  void forget_request(const DatagramExchange& exchange);
   Answer receive(const Packet& packet, const Departure& departure, Bytes tag,
                  std::shared_ptr<const LocalIdentity> local);
 

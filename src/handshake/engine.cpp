@@ -203,12 +203,20 @@ void Engine::set_named(const NamedPeers* named) {
   state_->datagrams_.set_named(named);
 }
 
-void Engine::add_local(std::shared_ptr<const LocalIdentity> identity) {
-  state_->locals[identity->number] = std::move(identity);
+void Engine::add_local(std::shared_ptr<const LocalIdentity> identity, PointId point) {
+  state_->locals.add(std::move(identity), point);
+}
+
+void Engine::enter(PointId point, policy::Number number) {
+  state_->locals.enter(point, number);
+}
+
+void Engine::leave(PointId point, policy::Number number) {
+  state_->locals.leave(point, number);
 }
 
 void Engine::remove_local(policy::Number number) {
-  state_->locals.erase(number);
+  state_->locals.remove(number);
 }
 
 void Engine::forget_point(PointId point) {

@@ -24,7 +24,7 @@ class Engine::State {
   std::vector<policy::Prefix> translated;  // [host] nat
   std::vector<policy::Prefix> near;        // of this host, and of its containers
   wire::PolicyDigest policy{};             // of the policy in force
-  std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>> locals;
+  Locals locals;
   Budget budget;
   FlowTable table;
   std::function<void(Event&&)> on_event;
@@ -63,6 +63,7 @@ class Engine::State {
   Answer ask_near(const Packet& packet, Handshake& handshake,
                   std::shared_ptr<const LocalIdentity> local, bool again);
   Answer meet(const Packet& packet, Handshake& handshake);
+  void forget_request(const Handshake* handshake);
   Answer take_refusal(const Packet& packet);  // a reset with data comes
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason);
   Answer refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
@@ -71,8 +72,14 @@ class Engine::State {
   Answer take_hello(const Packet& packet);  // a SYN with data comes
   Answer take_hello_again(const Packet& packet);
   Answer take_meet(const Packet& packet);  // a SYN with MEET comes
-  Answer receive(const Packet& packet, const Departure& departure, Bytes tag,
+  [[nodiscard]] bool is_met(const Packet& packet, const Handshake& known) const;
+  /// With MEET, or with the SYN-ACK that answers it.
+  Answer receive(const Packet& packet, const Departure& departure, const Nonce& tag,
                  std::shared_ptr<const LocalIdentity> local);
+  Answer await_translation(const Packet& packet, Bytes tag,
+                           std::shared_ptr<const LocalIdentity> local);
+  Answer reply_to_meet(const Packet& packet, const Handshake& handshake);
+  Answer refuse_other(Event&& report);
   Answer judge_hello(const Packet& packet, const wire::Token& token,
                      std::shared_ptr<const LocalIdentity> local);
   Answer refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,

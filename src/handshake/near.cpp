@@ -5,6 +5,7 @@
 
 #include "judge.hpp"
 #include "steps.hpp"
+#include "trireme/handshake/codes.hpp"
 
 namespace trireme::handshake {
 
@@ -45,31 +46,45 @@ std::uint64_t request_of(Bytes tag) {
   return request;
 }
 
-/// A client on the host's own network is seen behind NAT on OUTPUT, and before the NAT of its
-/// source.
-std::optional<Departure> departure_of(const Rendezvous& rendezvous, const wire::Ends& ends,
-                                      std::uint64_t request, const Flow& flow, const Now& now) {
-  auto departure = rendezvous.arrive(ends, request, now.monotonic);
-  if (departure) {
-    return departure;
+Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, const Flow& flow,
+                   const Now& now) {
+  // The number first: nobody guesses it, and what follows asks the kernel.
+  Arrival arrival{.departure = rendezvous.arrive(request, now.monotonic)};
+  if (!arrival.departure) {
+    return arrival;
+  }
+  const FlowKey& key = arrival.departure->key;
+  const wire::Ends left{key.local, key.remote, key.local_port, key.remote_port};
+  const wire::Ends ends{flow.key.remote, flow.key.local, flow.key.remote_port, flow.key.local_port};
+  if (left == ends) {
+    arrival.fits = true;
+    return arrival;
   }
   const wire::Ends before = translation(flow.port, flow.protocol, flow.key, flow.priority).before;
-  if (before == ends) {
-    return std::nullopt;
+  // A client on the host's own network is seen behind NAT on OUTPUT, and before the NAT of its
+  // source.
+  const wire::Ends mixed{before.source, ends.destination, before.source_port,
+                         ends.destination_port};
+  if (left == before || left == mixed) {
+    arrival.fits = true;
+    return arrival;
   }
-  departure = rendezvous.arrive(before, request, now.monotonic);
-  return departure ? departure
-                   : rendezvous.arrive({before.source, ends.destination, before.source_port,
-                                        ends.destination_port},
-                                       request, now.monotonic);
+  const wire::Ends gone = translation(flow.port, flow.protocol, key, kChanged).behind;
+  arrival.fits = gone == ends || gone == before;
+  return arrival;
 }
 
-void accept_meet(Conversation& conversation, Bytes tag, std::shared_ptr<const LocalIdentity> local,
+void accept_meet(Conversation& conversation, Bytes tag, const Departure* departure,
+                 std::shared_ptr<const LocalIdentity> local,
                  std::shared_ptr<const RemoteIdentity> remote, const Surroundings& around) {
   conversation.trust = around.peers.trust();
   conversation.type = wire::CredentialType::local;
   conversation.is_near = true;
   conversation.local = std::move(local);
+  if (departure != nullptr) {
+    conversation.near_point = departure->key.point;
+    conversation.near_client = departure->client->number;
+  }
   if (remote != nullptr) {
     conversation.peer = remote->peer;
   }
@@ -81,8 +96,7 @@ std::shared_ptr<const RemoteIdentity> identity_here(const LocalIdentity& local,
                                                     const policy::Address& address,
                                                     const Surroundings& around, const Now& now,
                                                     Reason& reason) {
-  const auto found = around.locals.find(local.number);
-  if (found == around.locals.end() || found->second.get() != &local) {
+  if (around.locals.find(local.number).get() != &local) {
     reason = Reason::unknown_workload;
     return nullptr;
   }

@@ -34,13 +34,20 @@ void depart_again(const Conversation& conversation, Rendezvous& rendezvous, bool
 /// The number in MEET's tag.
 [[nodiscard]] std::uint64_t request_of(Bytes tag);
 
-/// The server's part: whose request it is that arrives with these ends. It left with them, or with
-/// those that it had before this host translated them.
-[[nodiscard]] std::optional<Departure> departure_of(const Rendezvous& rendezvous,
-                                                    const wire::Ends& ends, std::uint64_t request,
-                                                    const Flow& flow, const Now& now);
-/// `tag`: MEET's.
-void accept_meet(Conversation& conversation, Bytes tag, std::shared_ptr<const LocalIdentity> local,
+/// What a request is that arrives.
+struct Arrival {
+  std::optional<Departure> departure;  // with its number; none: nobody's
+  bool fits = false;                   // and it is that one: see arrival_of()
+};
+/// The server's part. A request is the one that left if it has the ends that it left with, or those
+/// that it had before this host translated them, or those that its client's own network namespace
+/// gave it. Where NAT of the server's network namespace has part in the flow (kChanged), conntrack
+/// says so only when the request has gone on.
+[[nodiscard]] Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request,
+                                 const Flow& flow, const Now& now);
+/// `tag`: MEET's; `departure`: whose it is, if that is known by now.
+void accept_meet(Conversation& conversation, Bytes tag, const Departure* departure,
+                 std::shared_ptr<const LocalIdentity> local,
                  std::shared_ptr<const RemoteIdentity> remote, const Surroundings& around);
 
 /// A workload of this host as its peer on this host has it, with its number. Null, and why: it has

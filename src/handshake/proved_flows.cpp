@@ -33,8 +33,9 @@ void ProvedFlows::enter(const ProvedFlow& flow, Milliseconds now) {
     entries.remove(*surplus);
   }
   // It counts in the share of the end that began it.
-  const Owner owner =
-      flow.key.role == Role::client ? Owner::workload(flow.local) : Owner::address(flow.key.remote);
+  const Owner owner = flow.key.role == Role::client ? Owner::workload(flow.local)
+                      : flow.client != 0            ? Owner::workload(flow.client)
+                                                    : Owner::address(flow.key.remote);
   Table::Entry& made = entries.make(flow.key, owner, 0, now);
   made.local = flow.local;
   made.remote = flow.remote;

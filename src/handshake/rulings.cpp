@@ -22,8 +22,7 @@ Ruling ruling_of(const policy::Decision& decision) {
 }
 
 bool Rulings::is_here(const Conversation& conversation) const {
-  const auto local = around_.locals.find(conversation.local->number);
-  return local != around_.locals.end() && local->second == conversation.local;
+  return around_.locals.find(conversation.local->number) == conversation.local;
 }
 
 Reason Rulings::believe(const Conversation& conversation, const Now& now) {

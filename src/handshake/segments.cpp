@@ -167,8 +167,11 @@ TcpSocket Engine::State::tcp_socket(const Packet& packet) {
 /// and what conntrack forgets of such a flow, nothing brings back.
 void Engine::State::remember(const Handshake& handshake, const Now& now) {
   if (!handshake.translated) {
-    around_.proved.connections.enter(
-        {handshake.key, handshake.local->number, handshake.remote->number}, now.monotonic);
+    around_.proved.connections.enter({.key = handshake.key,
+                                      .local = handshake.local->number,
+                                      .remote = handshake.remote->number,
+                                      .client = handshake.near_client},
+                                     now.monotonic);
   }
 }
 
@@ -194,14 +197,14 @@ Answer Engine::State::resume(const Packet& packet) {
     const auto remote = book_.find(flow->remote);
     Event report = event(packet, role, nullptr);
     report.local = flow->local;
-    report.self = local == locals.end() ? nullptr : local->second;
+    report.self = local;
     report.remote = remote;
     if (report.self == nullptr || remote == nullptr) {
       around_.proved.connections.remove(flow->key);
       return refuse(packet, remote == nullptr ? Reason::untrusted : Reason::unknown_workload,
                     std::move(report));
     }
-    const policy::Decision decision = rulings_.of_pair(*local->second, *remote, flow->key);
+    const policy::Decision decision = rulings_.of_pair(*local, *remote, flow->key);
     if (decision.verdict == policy::Verdict::deny) {
       if (!rulings_.audits()) {
         around_.proved.connections.remove(flow->key);
@@ -233,14 +236,14 @@ Answer Engine::State::judge_stray(const Packet& packet) {
   const Role guess = key.local_port > key.remote_port ? Role::client : Role::server;
   Event report = event(packet, guess, nullptr);
   report.local = packet.number();
-  const auto local = locals.find(packet.number());
-  if (local == locals.end()) {
+  const auto local = locals.find(packet.facts.point, packet.number());
+  if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
-  report.self = local->second;
-  say(report, rulings_.of_unlabelled(*local->second, packet.key(guess)));
+  report.self = local;
+  say(report, rulings_.of_unlabelled(*local, packet.key(guess)));
   for (const Role role : {Role::client, Role::server}) {
-    const policy::Decision decision = rulings_.of_unlabelled(*local->second, packet.key(role));
+    const policy::Decision decision = rulings_.of_unlabelled(*local, packet.key(role));
     if (decision.verdict != policy::Verdict::deny) {
       return state == TcpState::open ? accept(ruling_of(decision))
                                      : refuse(packet, Reason::unknown_handshake, std::move(report));

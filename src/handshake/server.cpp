@@ -37,16 +37,23 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 
 }  // namespace
 
+/// Whether TCP repeats the very request that was authorised, to the very workload.
+bool Engine::State::is_met(const Packet& packet, const Handshake& known) const {
+  const auto meet = wire::read_tag_message(wire::Message::meet, packet.segment.payload(), false);
+  return known.is_near && known.phase == Phase::complete &&
+         known.sequence == packet.segment.sequence() && known.local->number == packet.number() &&
+         rulings_.is_here(known) && meet && std::ranges::equal(meet->tag, known.client_nonce);
+}
+
 /// Where the earlier connection lives on, its TCP answers with an acknowledgement, and a client
 /// that has lost it with a reset (RFC 9293, section 3.5.1); then it can connect. Where only the
 /// flow's authorisation is left, nothing must ride on it, not even a request that the listener
 /// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
 Answer Engine::State::take_hello_again(const Packet& packet) {
   if (const Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
-      known != nullptr && known->is_near && known->sequence == packet.segment.sequence()) {
-    return wire::strip(packet.segment, changed_)  // TCP repeats the request that was authorised
-               ? accept_changed(Ruling::pass)
-               : drop(Reason::malformed_packet);
+      known != nullptr && is_met(packet, *known)) {
+    return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
+                                                 : drop(Reason::malformed_packet);
   }
   Port* port = datagrams_.port;
   const TcpState state = tcp_socket(packet).state;
@@ -84,8 +91,8 @@ Answer Engine::State::take_hello(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
   Event told = event(packet, Role::server, nullptr);
   told.local = packet.number();
-  const auto local = locals.find(packet.number());
-  if (local == locals.end()) {
+  const auto local = locals.find(packet.facts.point, packet.number());
+  if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(told));
   }
   const auto token = wire::read_token(wire::Message::hello, packet.segment.payload());
@@ -100,7 +107,7 @@ Answer Engine::State::take_hello(const Packet& packet) {
     return refuse(packet, Reason::simultaneous_open, std::move(told));
   }
   Handshake* known = table.find(key, packet.now.monotonic);
-  const bool again = known != nullptr && repeats(*known, packet.segment, *token, local->second);
+  const bool again = known != nullptr && repeats(*known, packet.segment, *token, local);
   if (again && known->phase == Phase::complete) {
     return drop(Reason::conflict);  // late, or a replay after the connection has ended: data would
                                     // be authorised by what it proved
@@ -119,11 +126,11 @@ Answer Engine::State::take_hello(const Packet& packet) {
                                                    : drop(Reason::malformed_packet);
     }
     if (is_half_open(*known) && known->since + kUndisturbed > packet.now.monotonic &&
-        known->local == local->second) {
+        known->local == local) {
       return drop(Reason::conflict);
     }
   }
-  return judge_hello(packet, *token, local->second);
+  return judge_hello(packet, *token, local);
 }
 
 /// A request of a workload of this host: the flow is authorised with it.
@@ -131,14 +138,18 @@ Answer Engine::State::take_meet(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
   Event report = event(packet, Role::server, nullptr);
   report.local = packet.number();
-  const auto local = locals.find(packet.number());
-  if (local == locals.end()) {
+  const auto local = locals.find(packet.facts.point, packet.number());
+  if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   const auto meet = wire::read_tag_message(wire::Message::meet, packet.segment.payload(), false);
   if (!meet || !packet.segment.is_whole()) {
     report.detail = meet ? "" : wire::text(meet.error());
     return refuse(packet, Reason::malformed_token, std::move(report));
+  }
+  if (const Handshake* client = table.find(packet.key(Role::client), packet.now.monotonic);
+      client != nullptr && client->phase == Phase::asked) {
+    return refuse(packet, Reason::simultaneous_open, std::move(report));
   }
   if (around_.proved.connections.find(key)) {
     const TcpState state = tcp_socket(packet).state;
@@ -147,46 +158,87 @@ Answer Engine::State::take_meet(const Packet& packet) {
     }
     around_.proved.connections.remove(key);
   }
-  const auto departure =
-      departure_of(around_.proved.requests, packet.ends, request_of(meet->tag),
-                   {datagrams_.port, kTcp, key, packet.facts.priority}, packet.now);
-  if (!departure) {
-    // A neighbour passes it on, or a daemon before this one drew it: then TCP repeats it.
-    rulings_.refuse(std::move(report), Reason::other_address);
-    return leave_to_next();
+  const Arrival arrival =
+      arrival_of(around_.proved.requests, request_of(meet->tag),
+                 {datagrams_.port, kTcp, key, packet.facts.priority}, packet.now);
+  if (arrival.departure && !arrival.fits && (packet.facts.priority & kChanged) != 0) {
+    return await_translation(packet, meet->tag, local);
   }
-  return receive(packet, *departure, meet->tag, local->second);
+  if (!arrival.fits) {
+    return refuse_other(std::move(report));
+  }
+  Nonce tag{};
+  std::ranges::copy(meet->tag, tag.begin());
+  return receive(packet, *arrival.departure, tag, local);
 }
 
-Answer Engine::State::receive(const Packet& packet, const Departure& departure, Bytes tag,
+/// A neighbour passes it on, or a daemon before this one drew it: then TCP repeats it.
+Answer Engine::State::refuse_other(Event&& report) {
+  rulings_.refuse(std::move(report), Reason::other_address);
+  return leave_to_next();
+}
+
+/// NAT of this network namespace has part in the flow, and conntrack says which when the request
+/// has gone on: it is judged with its SYN-ACK, and until then nothing passes but the request.
+Answer Engine::State::await_translation(const Packet& packet, Bytes tag,
+                                        std::shared_ptr<const LocalIdentity> local) {
+  if (!wire::strip(packet.segment, changed_)) {
+    return drop(Reason::malformed_packet);
+  }
+  Handshake& handshake = table.make(packet.key(Role::server), Owner::address(packet.ends.source),
+                                    packet.now.monotonic);
+  handshake.sequence = packet.segment.sequence();
+  accept_meet(handshake, tag, nullptr, std::move(local), nullptr, around_);
+  return accept_changed(Ruling::pass);
+}
+
+Answer Engine::State::reply_to_meet(const Packet& packet, const Handshake& handshake) {
+  const Arrival arrival =
+      arrival_of(around_.proved.requests, request_of(handshake.client_nonce),
+                 {datagrams_.port, kTcp, handshake.key, packet.facts.priority}, packet.now);
+  if (!arrival.fits) {
+    Event report = event(packet, Role::server, &handshake);
+    table.remove(*table.find(handshake.key, packet.now.monotonic));
+    return refuse(packet, Reason::other_address, std::move(report));
+  }
+  return receive(packet, *arrival.departure, Nonce(handshake.client_nonce), handshake.local);
+}
+
+Answer Engine::State::receive(const Packet& packet, const Departure& departure, const Nonce& tag,
                               std::shared_ptr<const LocalIdentity> local) {
   Event report = event(packet, Role::server, nullptr);
   report.local = local->number;
   report.self = local;
+  const bool is_answer = packet.facts.outgoing;
+  const std::uint16_t port = is_answer ? packet.ends.source_port : packet.ends.destination_port;
   Reason reason = Reason::none;
   auto remote = identity_here(*departure.client, packet.remote(), around_, packet.now, reason);
   if (remote == nullptr) {
     return reason == Reason::crowded ? refuse(packet, reason, std::move(report)) : drop(reason);
   }
-  const policy::Decision decision =
-      rulings_.of_claim(*local, *remote, packet.ends.destination_port);
+  const policy::Decision decision = rulings_.of_claim(*local, *remote, port);
   if (decision.verdict == policy::Verdict::deny) {
-    around_.proved.requests.decide(departure, {Met::refused, std::move(local)});
+    around_.proved.requests.decide(departure.request, {Met::refused, std::move(local)});
     report.remote = std::move(remote);
     say(report, decision);
     return refuse(packet, Reason::policy, std::move(report));
   }
-  if (!wire::strip(packet.segment, changed_)) {
+  if (!is_answer && !wire::strip(packet.segment, changed_)) {
     return drop(Reason::malformed_packet);
   }
+  const std::uint32_t sequence =
+      is_answer ? packet.segment.acknowledgement() - 1 : packet.segment.sequence();
   Handshake& handshake = table.make(
       packet.key(Role::server), Owner::workload(departure.client->number), packet.now.monotonic);
-  handshake.sequence = packet.segment.sequence();
-  accept_meet(handshake, tag, local, std::move(remote), around_);
+  handshake.sequence = sequence;
+  accept_meet(handshake, tag, &departure, local, std::move(remote), around_);
   table.enter(handshake, Phase::complete, packet.now.monotonic);
   rulings_.authorise(handshake, decision, packet.now);
   remember(handshake, packet.now);
-  around_.proved.requests.decide(departure, {Met::allowed, std::move(local)});
+  around_.proved.requests.decide(departure.request, {Met::allowed, std::move(local)});
+  if (is_answer) {
+    return accept(ruling_of(decision), handshake.remote->number);
+  }
   return accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::meet,
                         handshake.remote->number);
 }
@@ -255,8 +307,9 @@ Answer Engine::State::reply(const Packet& packet) {
   if (handshake->phase == Phase::open) {
     return accept(Ruling::pass);
   }
-  if (handshake->phase == Phase::complete && handshake->is_near) {
-    return accept(Ruling::pass);
+  if (handshake->is_near) {
+    return handshake->phase == Phase::complete ? accept(Ruling::pass)
+                                               : reply_to_meet(packet, *handshake);
   }
   if (handshake->phase == Phase::complete) {
     return drop(Reason::conflict);  // PROOF has come since, or it answers a request on a flow that

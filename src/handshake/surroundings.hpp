@@ -3,9 +3,9 @@
 
 #include <functional>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
+#include "locals.hpp"
 #include "peer_cache.hpp"
 #include "trireme/credentials/crypto.hpp"
 #include "trireme/handshake/proved_flows.hpp"
@@ -20,7 +20,7 @@ struct Surroundings {
   const std::vector<policy::Prefix>& translated;  // [host] nat
   const std::vector<policy::Prefix>& near;        // of this host and of its containers
   const wire::PolicyDigest& policy;               // of the policy in force
-  const std::unordered_map<policy::Number, std::shared_ptr<const LocalIdentity>>& locals;
+  const Locals& locals;
   IdentityBook& book;
   Proved& proved;
   credentials::Random& random;

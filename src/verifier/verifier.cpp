@@ -109,8 +109,17 @@ void Verifier::set_near(const std::vector<policy::Prefix>& networks) {
   post([networks](Worker& worker) { worker.engine().set_near(networks); });
 }
 
-void Verifier::add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity) {
-  post([identity](Worker& worker) { worker.engine().add_local(identity); });
+void Verifier::add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity,
+                         handshake::PointId point) {
+  post([identity, point](Worker& worker) { worker.engine().add_local(identity, point); });
+}
+
+void Verifier::enter(handshake::PointId point, policy::Number number) {
+  post([point, number](Worker& worker) { worker.engine().enter(point, number); });
+}
+
+void Verifier::leave(handshake::PointId point, policy::Number number) {
+  post([point, number](Worker& worker) { worker.engine().leave(point, number); });
 }
 
 void Verifier::remove_local(policy::Number number) {

@@ -174,7 +174,11 @@ TEST_F(EnforcerTable, NumbersAreNobodyElsesWhileInUse) {
 
 TEST_F(EnforcerTable, ANumberLastsUntilItsLastPointLeaves) {
   std::vector<policy::Number> left;
-  common_->on_leave = [&](policy::Number number) { left.push_back(number); };
+  common_->on_leave = [&](std::uint32_t /*point*/, policy::Number number, bool is_last) {
+    if (is_last) {
+      left.push_back(number);
+    }
+  };
   const auto cgroup = ref(make("a"));
   const policy::LabelSet web = labelled("app", "web");
   const policy::LabelSet other = labelled("app", "other");

@@ -43,6 +43,9 @@ struct RecordingPort final : Port {
   void drop(PointId /*point*/, std::uint32_t id) override { verdicts.push_back({id, true, 0}); }
   void change(PointId /*point*/, std::uint8_t /*protocol*/, const wire::Ends& ends,
               FlowChange change) override {
+    if (on_change) {
+      on_change(change);
+    }
     changes.emplace_back(ends, change);
     sent_before_changes.push_back(sent.size());
   }
@@ -72,6 +75,7 @@ struct RecordingPort final : Port {
   std::vector<std::uint32_t> numbers;
   std::vector<Verdict> verdicts;
   std::vector<std::pair<wire::Ends, FlowChange>> changes;
+  std::function<void(FlowChange)> on_change;
   std::vector<std::size_t> sent_before_changes;  // how many waited in `sent` at each
   std::vector<std::string> order;
   bool followed = false;

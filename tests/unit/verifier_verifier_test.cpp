@@ -241,7 +241,8 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
     (*verifier)->open_queues();
     for (policy::Number number = 16; number < 40; number++) {
       (*verifier)->add_local(
-          std::make_shared<const handshake::LocalIdentity>(number, labels(std::to_string(number))));
+          std::make_shared<const handshake::LocalIdentity>(number, labels(std::to_string(number))),
+          handshake::kHome);
     }
     (*verifier)->set_policy(std::make_shared<const policy::Policy>());
     (*verifier)->set_trust(credentials::Trust::local().value());

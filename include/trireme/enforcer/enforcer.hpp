@@ -35,9 +35,12 @@ struct Common {
   const verifier::Identities& identities;
   /// What judges local traffic at its sockets.
   LocalPolicy& local;
-  /// A workload's number, before the first packet can bear it; and after the last.
-  std::function<void(policy::Number, const policy::LabelSet&)> on_join = {};
-  std::function<void(policy::Number)> on_leave = {};
+  /// A workload's number, before the first packet at this enforcement point can bear it, with the
+  /// labels where it is new; and after the last one there, and of all where `is_last`. Once for
+  /// each cgroup.
+  std::function<void(std::uint32_t point, policy::Number, const policy::LabelSet* labels)> on_join =
+      {};
+  std::function<void(std::uint32_t point, policy::Number, bool is_last)> on_leave = {};
   /// The workloads' UDP flows at an enforcement point that were proved, of clients.
   std::function<std::vector<handshake::FlowKey>(std::uint32_t)> clients = {};
   /// The names of an address at an enforcement point, whenever they change.

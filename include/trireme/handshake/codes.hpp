@@ -20,7 +20,7 @@ inline constexpr std::uint32_t kFresh = 0x04000000;
 inline constexpr std::uint32_t kRenew = 0x08000000;
 /// Of UDP: in the direction of replies.
 inline constexpr std::uint32_t kAnswers = 0x10000000;
-/// Of TCP, instead of a number: a request on a flow that is authorised already.
+/// With it, of TCP: a request on a flow that is authorised already.
 inline constexpr std::uint32_t kDecided = 0x20000000;
 /// With it: NAT of this network namespace has changed an end of the flow.
 inline constexpr std::uint32_t kChanged = 0x40000000;

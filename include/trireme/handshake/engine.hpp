@@ -207,7 +207,12 @@ class Engine {
   void set_translated(std::vector<policy::Prefix> networks);
   /// Peers that have DNS names; outlive the engine.
   void set_named(const NamedPeers* named);
-  void add_local(std::shared_ptr<const LocalIdentity> identity);
+  /// A workload of this host, and where it is: whoever is root in a network namespace can hand over
+  /// packets in any number's name, and is believed in those of that namespace.
+  void add_local(std::shared_ptr<const LocalIdentity> identity, PointId point = kHome);
+  /// It is there as well, once more; and no longer.
+  void enter(PointId point, policy::Number number);
+  void leave(PointId point, policy::Number number);
   void remove_local(policy::Number number);
   /// Handshakes of an enforcement point that is gone.
   void forget_point(PointId point);

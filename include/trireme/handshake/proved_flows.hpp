@@ -19,6 +19,7 @@ struct ProvedFlow {
   policy::Number local = 0;
   policy::Number remote = 0;  // this host's number for the identity that the peer proved
   std::uint64_t socket = 0;   // of TCP: its cookie (sock_diag), once that was looked up
+  policy::Number client = 0;  // at the server: which workload of this host began it; 0: none
   bool operator==(const ProvedFlow&) const = default;
 };
 

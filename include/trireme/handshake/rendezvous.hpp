@@ -37,17 +37,15 @@ class Rendezvous {
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  /// In the place of one with the same ends. Where there is no room, the workload that has most
-  /// loses its oldest.
+  /// Where there is no room, the workload that has most loses its oldest.
   void depart(const Departure& departure, Milliseconds now);
-  /// Whose request it is that left with these ends and this number.
-  [[nodiscard]] std::optional<Departure> arrive(const wire::Ends& left_with, std::uint64_t request,
-                                                Milliseconds now) const;
-  void decide(const Departure& departure, const Meeting& meeting);
+  /// Whose request it is that has this number. With which ends it left is to be compared.
+  [[nodiscard]] std::optional<Departure> arrive(std::uint64_t request, Milliseconds now) const;
+  void decide(std::uint64_t request, const Meeting& meeting);
   /// The client's look.
   [[nodiscard]] Meeting meeting(const FlowKey& key, std::uint64_t request, Milliseconds now) const;
   /// What the client has seen the end of.
-  void remove(const FlowKey& key, std::uint64_t request);
+  void remove(std::uint64_t request);
   [[nodiscard]] std::size_t size() const;
   [[nodiscard]] Crowding crowding() const;
 

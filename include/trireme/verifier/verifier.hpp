@@ -85,7 +85,11 @@ class Verifier {
                  const std::vector<policy::Prefix>& translated);
   /// Addresses of this host and of its containers.
   void set_near(const std::vector<policy::Prefix>& networks);
-  void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity);
+  void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity,
+                 handshake::PointId point);
+  /// It is at this enforcement point as well, in one more cgroup; and in one less.
+  void enter(handshake::PointId point, policy::Number number);
+  void leave(handshake::PointId point, policy::Number number);
   void remove_local(policy::Number number);
   /// Peers that have DNS names: at once, for all threads.
   [[nodiscard]] handshake::NamedPeers& named() { return named_; }
