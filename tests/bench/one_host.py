@@ -84,6 +84,11 @@ class Variant:
                 lab.await_state(container, "enforced")
         else:
             lab.must("systemctl stop trireme && trirectl flush")
+        # What the turn before had: its ports are used again.
+        lab.must("conntrack -F")
+        for container in self.host.containers:
+            pid = lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {container}")
+            lab.must(f"nsenter -n -t {pid} conntrack -F")
         waiting.until(
             lambda: "nginx" in lab.sh(f"{self.wrapper}curl -s -m 2 http://{self.host.web}/").stdout,
             f"nginx answers ({self.name})",
