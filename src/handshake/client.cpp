@@ -194,17 +194,16 @@ Answer Engine::State::ask_near(const Packet& packet, Handshake& handshake,
 
 /// A SYN-ACK to MEET: whether the server's enforcement point has allowed the request.
 Answer Engine::State::meet(const Packet& packet, Handshake& handshake) {
-  Rendezvous& requests = around_.proved.requests;
-  const Meeting meeting = meeting_of(handshake, requests, packet.now);
+  const Meeting meeting = meeting_of(handshake, around_.proved.requests, packet.now);
   if (meeting.met == Met::nobody) {
     return take_no_reply(packet, handshake);
   }
+  forget_request(&handshake);
   Reason reason = Reason::none;
   handshake.remote = identity_here(*meeting.server, packet.remote(), around_, packet.now, reason);
   if (handshake.remote == nullptr) {
-    return reason == Reason::busy ? drop(reason) : refuse_client(packet, handshake, reason);
+    return refuse_client(packet, handshake, reason);
   }
-  forget_request(&handshake);
   handshake.peer = handshake.remote->peer;
   const Judgement judgement = rulings_.of_proof(handshake, packet.now);
   if (judgement.reason != Reason::none || meeting.met == Met::refused) {

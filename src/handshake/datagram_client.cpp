@@ -411,7 +411,7 @@ void Datagrams::admit(DatagramExchange& exchange, const policy::Decision& decisi
 Answer Datagrams::take_ready(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   if (exchange != nullptr && exchange->is_near && exchange->stage == Stage::asking) {
-    std::ignore = meet(*exchange, packet.now);  // whoever says so
+    std::ignore = meet(*exchange, packet.now);
     return drop(Reason::none);
   }
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());

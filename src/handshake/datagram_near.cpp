@@ -22,8 +22,8 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
     return false;
   }
   exchange.failures = 0;
+  forget_request(exchange);
   if (exchange.is_closing) {
-    forget_request(exchange);
     close(exchange, now);
     return true;
   }
@@ -33,7 +33,6 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
     refuse_client(exchange, {.reason = reason, .decision = {}}, now);
     return true;
   }
-  forget_request(exchange);
   exchange.peer = remote->peer;
   const auto decision = judge_server(exchange, std::move(remote), now);
   if (!decision) {

@@ -185,6 +185,7 @@ void Datagrams::drop_held(DatagramExchange& exchange) {
 DatagramExchange& Datagrams::make(const Packet& packet, Role role) {
   const FlowKey key = packet.key(role);
   if (DatagramExchange* known = table_.find(key)) {
+    forget_request(*known);
     drop_held(*known);
     table_.remove(*known);
   }

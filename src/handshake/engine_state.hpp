@@ -78,7 +78,7 @@ class Engine::State {
                  std::shared_ptr<const LocalIdentity> local);
   Answer await_translation(const Packet& packet, Bytes tag,
                            std::shared_ptr<const LocalIdentity> local);
-  Answer reply_to_meet(const Packet& packet, const Handshake& handshake);
+  Answer reply_to_meet(const Packet& packet, Handshake& handshake);
   Answer refuse_other(Event&& report);
   Answer judge_hello(const Packet& packet, const wire::Token& token,
                      std::shared_ptr<const LocalIdentity> local);

@@ -192,13 +192,13 @@ Answer Engine::State::await_translation(const Packet& packet, Bytes tag,
   return accept_changed(Ruling::pass);
 }
 
-Answer Engine::State::reply_to_meet(const Packet& packet, const Handshake& handshake) {
+Answer Engine::State::reply_to_meet(const Packet& packet, Handshake& handshake) {
   const Arrival arrival =
       arrival_of(around_.proved.requests, request_of(handshake.client_nonce),
                  {datagrams_.port, kTcp, handshake.key, packet.facts.priority}, packet.now);
   if (!arrival.fits) {
     Event report = event(packet, Role::server, &handshake);
-    table.remove(*table.find(handshake.key, packet.now.monotonic));
+    table.remove(handshake);
     return refuse(packet, Reason::other_address, std::move(report));
   }
   return receive(packet, *arrival.departure, Nonce(handshake.client_nonce), handshake.local);

@@ -56,14 +56,15 @@ def ask(kind, address, port):  # "served", or why not
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.connect((address, int(port)))
     s.settimeout(1)
-    for _ in range(5):
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
         try:
             s.send(b'query')
             print('served' if s.recv(100) == b'query' else 'other')
             return
         except PermissionError as error:  # in quarantine, as long as it is not known yet
             last = type(error).__name__
-            time.sleep(0.5)
+            select.select([s], [], [], 0.05)
         except OSError as error:
             last = type(error).__name__
     print(last)

@@ -128,7 +128,7 @@ TEST_F(Meets, OtherLabelsAreRefusedAtTheServer) {
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].reason, Reason::policy);
   EXPECT_EQ(events[0].remote->labels, label_set("app=web"));
-  EXPECT_FALSE(answered(connection.syn_ack()).authorises()) << "whoever answers";
+  EXPECT_FALSE(answered(connection.syn_ack()).authorises()) << "by any server";
 }
 
 TEST_F(Meets, WhatANeighbourPassesOnIsDropped) {

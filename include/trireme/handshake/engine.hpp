@@ -207,8 +207,8 @@ class Engine {
   void set_translated(std::vector<policy::Prefix> networks);
   /// Peers that have DNS names; outlive the engine.
   void set_named(const NamedPeers* named);
-  /// A workload of this host, and where it is: whoever is root in a network namespace can hand over
-  /// packets in any number's name, and is believed in those of that namespace.
+  /// A workload of this host, and where it is: root in a network namespace can queue packets with
+  /// any number, and is believed in those of that namespace.
   void add_local(std::shared_ptr<const LocalIdentity> identity, PointId point = kHome);
   /// It is there as well, once more; and no longer.
   void enter(PointId point, policy::Number number);
