@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "judge.hpp"
+#include "trireme/handshake/codes.hpp"
 
 namespace trireme::handshake {
 namespace {
@@ -14,15 +15,25 @@ constexpr std::uint8_t kUnbound = 1;
 
 }  // namespace
 
-Translation translation(Port* port, std::uint8_t protocol, const FlowKey& key,
-                        std::uint32_t priority) {
-  const bool is_client = key.role == Role::client;
-  const wire::Ends ends = is_client
-                              ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                              : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
-  return port == nullptr
-             ? Translation{ends, ends}
-             : port->translation(key.point, protocol, ends, is_client, (priority & kChanged) != 0);
+wire::Ends ends_of_client(const FlowKey& key) {
+  return key.role == Role::client
+             ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+             : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
+}
+
+std::optional<Translation> known_translation(const FlowKey& key, const PacketFacts& facts) {
+  const bool is_translated = key.point != kHome || (facts.priority & kChanged) != 0;
+  const wire::Ends ends = ends_of_client(key);
+  return is_translated ? facts.translation : std::optional(Translation{ends, ends});
+}
+
+Question about_translation(std::uint8_t protocol, const FlowKey& key, std::uint32_t priority) {
+  return {.about = Question::About::translation,
+          .protocol = protocol,
+          .point = key.point,
+          .ends = ends_of_client(key),
+          .is_client = key.role == Role::client,
+          .is_changed = (priority & kChanged) != 0};
 }
 
 EndBytes end_bytes(const policy::SocketAddress& end) {

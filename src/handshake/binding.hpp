@@ -4,18 +4,23 @@
 // machine it has to be declared ([host] nat).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "conversation.hpp"
-#include "trireme/handshake/engine.hpp"
+#include "trireme/handshake/facts.hpp"
 
 namespace trireme::handshake {
 
-/// What `port` knows of the flow that the packet at hand belongs to; without one, nothing.
-/// `priority`: the packet's.
-[[nodiscard]] Translation translation(Port* port, std::uint8_t protocol, const FlowKey& key,
-                                      std::uint32_t priority);
+/// The flow's ends as its client sends.
+[[nodiscard]] wire::Ends ends_of_client(const FlowKey& key);
+/// Of the flow that the packet with these facts belongs to. None: the kernel has to be asked.
+[[nodiscard]] std::optional<Translation> known_translation(const FlowKey& key,
+                                                           const PacketFacts& facts);
+/// What it is to be asked. `protocol` is IANA's number, `priority` the packet's.
+[[nodiscard]] Question about_translation(std::uint8_t protocol, const FlowKey& key,
+                                         std::uint32_t priority);
 
 [[nodiscard]] EndBytes end_bytes(const policy::SocketAddress& end);
 /// "10.0.0.1:80".

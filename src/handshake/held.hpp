@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "shares.hpp"
 
@@ -17,6 +18,9 @@ struct Held {
   std::array<std::uint32_t, kMost> packets{};  // the queue's names for them
   std::size_t count = 0;
   std::size_t bytes = 0;
+  [[nodiscard]] std::span<const std::uint32_t> all() const {
+    return std::span(packets).first(count);
+  }
 };
 
 /// Of all flows of a thread that are held alike, with a share for each owner. The kernel's queue

@@ -46,30 +46,40 @@ std::uint64_t request_of(Bytes tag) {
   return request;
 }
 
-Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, const Flow& flow,
-                   const Now& now) {
+Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, std::uint8_t protocol,
+                   const FlowKey& key, const PacketFacts& facts, const Now& now) {
   // The number first: nobody guesses it, and what follows asks the kernel.
   Arrival arrival{.departure = rendezvous.arrive(request, now.monotonic)};
   if (!arrival.departure) {
     return arrival;
   }
-  const FlowKey& key = arrival.departure->key;
-  const wire::Ends left{key.local, key.remote, key.local_port, key.remote_port};
-  const wire::Ends ends{flow.key.remote, flow.key.local, flow.key.remote_port, flow.key.local_port};
+  const FlowKey& from = arrival.departure->key;
+  const wire::Ends left{from.local, from.remote, from.local_port, from.remote_port};
+  const wire::Ends ends = ends_of_client(key);
   if (left == ends) {
     arrival.fits = true;
     return arrival;
   }
-  const wire::Ends before = translation(flow.port, flow.protocol, flow.key, flow.priority).before;
+  const auto flow = known_translation(key, facts);
+  if (!flow) {
+    arrival.question = about_translation(protocol, key, facts.priority);
+    return arrival;
+  }
   // A client on the host's own network is seen behind NAT on OUTPUT, and before the NAT of its
   // source.
+  const wire::Ends& before = flow->before;
   const wire::Ends mixed{before.source, ends.destination, before.source_port,
                          ends.destination_port};
   if (left == before || left == mixed) {
     arrival.fits = true;
     return arrival;
   }
-  const wire::Ends gone = translation(flow.port, flow.protocol, key, kChanged).behind;
+  if (!facts.departure) {
+    arrival.question = about_translation(protocol, from, kChanged);
+    arrival.question.about = Question::About::departure;
+    return arrival;
+  }
+  const wire::Ends& gone = facts.departure->behind;
   arrival.fits = gone == ends || gone == before;
   return arrival;
 }

@@ -8,14 +8,6 @@
 
 namespace trireme::handshake {
 
-/// How to ask the kernel about the flow that a packet belongs to: see translation().
-struct Flow {
-  Port* port = nullptr;
-  std::uint8_t protocol = 0;
-  FlowKey key;
-  std::uint32_t priority = 0;
-};
-
 /// Whether what answers at this address is a workload of this daemon, or nobody who could prove
 /// anything.
 [[nodiscard]] bool is_near(const policy::Address& remote, const Surroundings& around);
@@ -38,13 +30,16 @@ void depart_again(const Conversation& conversation, Rendezvous& rendezvous, bool
 struct Arrival {
   std::optional<Departure> departure;  // with its number; none: nobody's
   bool fits = false;                   // and it is that one: see arrival_of()
+  Question question = {};              // what has to be known first
 };
 /// The server's part. A request is the one that left if it has the ends that it left with, or those
 /// that it had before this host translated them, or those that its client's own network namespace
 /// gave it. Where NAT of the server's network namespace has part in the flow (kChanged), conntrack
 /// says so only when the request has gone on.
+/// `key`: of the flow as it arrives; `protocol` is IANA's number.
 [[nodiscard]] Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request,
-                                 const Flow& flow, const Now& now);
+                                 std::uint8_t protocol, const FlowKey& key,
+                                 const PacketFacts& facts, const Now& now);
 /// `tag`: MEET's; `departure`: whose it is, if that is known by now.
 void accept_meet(Conversation& conversation, Bytes tag, const Departure* departure,
                  std::shared_ptr<const LocalIdentity> local,

@@ -13,6 +13,7 @@
 namespace trireme::handshake {
 
 struct Surroundings {
+  Actions& actions;
   EngineStatistics& statistics;
   PeerCache& peers;
   Budget& budget;

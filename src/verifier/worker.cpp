@@ -5,14 +5,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <linux/netfilter.h>
-
 #include <algorithm>
 #include <csignal>
 
 namespace trireme::verifier {
 
-using handshake::Answer;
 using handshake::Event;
 using std::chrono::milliseconds;
 
@@ -81,7 +78,6 @@ Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::Id
 
 Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event)
     : engine_(std::move(engine)), epoll_(std::move(epoll)), wake_(std::move(wake)), event_(event) {
-  engine_->set_port(this);
   engine_->on_event = [this](Event&& told) { take(std::move(told)); };
   events_.reserve(EventRoom::kEvents);
 }
@@ -171,38 +167,6 @@ void Verifier::Worker::serve(Point& point) {
   }
   point.queue.flush();
   packets_ += packets.size();
-}
-
-void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
-                            const handshake::Now& now) {
-  const handshake::PacketFacts facts{.point = point.id,
-                                     .outgoing = packet.hook == NF_INET_LOCAL_OUT,
-                                     .priority = packet.priority,
-                                     .mark = packet.mark,
-                                     .out_device = packet.out_device,
-                                     .in_device = packet.in_device,
-                                     .id = packet.id};
-  const Answer answer = engine_->handle(facts, packet.bytes, packet.length, now);
-  if (answer.own) {
-    send(point.id, *answer.own);
-  }
-  if (answer.hold) {
-    return;
-  }
-  if (answer.drop) {
-    point.queue.drop(packet.id);
-  } else if (answer.changed != nullptr) {
-    point.queue.accept(packet.id, answer.priority, answer.changed->view());
-  } else {
-    point.queue.accept(packet.id, answer.priority);
-  }
-  for (const std::uint32_t held : answer.behind) {
-    point.queue.accept(held, answer.priority);
-  }
-  if (answer.replies) {
-    point.queue.flush();  // conntrack knows the flow when the packet has gone on
-    engine_->send_reply();
-  }
 }
 
 /// Refusals are told without ever waiting for who reads them.

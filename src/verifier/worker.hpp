@@ -38,14 +38,14 @@ class Told {
   std::vector<Slot> slots_;
 };
 
-class Verifier::Worker final : private handshake::Port {
+class Verifier::Worker final {
  public:
   using Message = std::function<void(Worker&)>;
 
   /// `event` is written to when there are events to take.
   [[nodiscard]] static Result<std::unique_ptr<Worker>> create(handshake::IdentityBook& book,
                                                               handshake::Proved& proved, int event);
-  ~Worker() override;
+  ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
@@ -77,19 +77,15 @@ class Verifier::Worker final : private handshake::Port {
   void listen_to(const Point& point);
   void serve(Point& point);
   void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
-  // port.cpp
-  void send(const handshake::ControlDatagram& datagram) override;
-  void send(handshake::PointId id, const handshake::OwnSegment& own) override;
-  void release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) override;
-  void drop(handshake::PointId point, std::uint32_t id) override;
-  void change(handshake::PointId point, std::uint8_t protocol, const wire::Ends& ends,
-              handshake::FlowChange change) override;
-  [[nodiscard]] handshake::TcpSocket tcp_socket(handshake::PointId point, const wire::Ends& ends,
-                                                std::uint32_t device) override;
-  [[nodiscard]] handshake::Translation translation(handshake::PointId point, std::uint8_t protocol,
-                                                   const wire::Ends& ends, bool is_client,
-                                                   bool is_changed) override;
-  [[nodiscard]] bool is_followed(handshake::PointId point) const override;
+  // outlet.cpp
+  void answer(const handshake::Question& question, handshake::PacketFacts& facts);
+  void perform(const handshake::Actions& actions);
+  static void rule(Point* point, const handshake::PacketVerdict& verdict);
+  void send(const handshake::ControlDatagram& datagram);
+  void send(const handshake::OwnSegment& own);
+  void alter(const handshake::EntryChange& change);
+  [[nodiscard]] handshake::TcpSocket tcp_socket(const handshake::Question& question);
+  [[nodiscard]] handshake::Translation translation(const handshake::Question& question);
   [[nodiscard]] Point* find(handshake::PointId point);
   [[nodiscard]] int milliseconds_to_tick() const;
   void tick();

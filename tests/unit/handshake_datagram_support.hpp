@@ -5,6 +5,7 @@
 
 #include "handshake_support.hpp"
 #include "trireme/wire/control.hpp"
+#include "trireme/wire/datagram.hpp"
 
 namespace trireme::handshake {
 
@@ -22,44 +23,63 @@ inline wire::Datagram parsed(const Packet& packet) {
   return wire::Datagram::parse(packet, packet.size()).value();
 }
 
-/// What an engine has done beside its answers.
-struct RecordingPort final : Port {
+/// What has become of one packet.
+struct Answer {
+  bool drop = false;
+  bool hold = true;  // it has no verdict
+  std::uint32_t priority = 0;
+  std::optional<Packet> changed;
+  bool awaits = false;  // go_on() is to be called
+};
+
+/// What an engine wants done.
+struct Record {
   struct Verdict {
     std::uint32_t id;
     bool drop;
     std::uint32_t priority;
     bool operator==(const Verdict&) const = default;
   };
-  void send(const ControlDatagram& control) override {
-    sent.push_back(datagram(control.ends, control.data));
-    numbers.push_back(control.priority);
-    order.push_back("send");
-  }
-  void send(PointId /*point*/, const OwnSegment& /*segment*/) override {}
-  void release(PointId /*point*/, std::uint32_t id, std::uint32_t priority) override {
-    verdicts.push_back({id, false, priority});
-    order.push_back("release");
-  }
-  void drop(PointId /*point*/, std::uint32_t id) override { verdicts.push_back({id, true, 0}); }
-  void change(PointId /*point*/, std::uint8_t /*protocol*/, const wire::Ends& ends,
-              FlowChange change) override {
-    if (on_change) {
-      on_change(change);
-    }
-    changes.emplace_back(ends, change);
-    sent_before_changes.push_back(sent.size());
-  }
-  [[nodiscard]] TcpSocket tcp_socket(PointId /*point*/, const wire::Ends& /*ends*/,
-                                     std::uint32_t /*device*/) override {
-    return {};
-  }
 
-  [[nodiscard]] Translation translation(PointId /*point*/, std::uint8_t /*protocol*/,
-                                        const wire::Ends& ends, bool /*is_client*/,
-                                        bool /*is_changed*/) override {
-    return translate ? translate(ends) : Translation{ends, ends};
+  /// `id`: of the packet at hand, 0: none.
+  Answer perform(const Actions& actions, std::uint32_t id) {
+    Answer answer{.awaits = actions.is_awaited()};
+    awaited = actions.question();
+    // on_change may let the engine go on meanwhile.
+    std::vector<std::pair<Action, Packet>> all;
+    for (const Action& action : actions.all()) {
+      const auto* control = std::get_if<ControlDatagram>(&action);
+      all.emplace_back(action,
+                       control == nullptr ? Packet{} : datagram(control->ends, control->data));
+    }
+    for (const auto& [action, packet] : all) {
+      if (const auto* verdict = std::get_if<PacketVerdict>(&action)) {
+        settle(*verdict, id, answer);
+      } else if (const auto* control = std::get_if<ControlDatagram>(&action)) {
+        sent.push_back(packet);
+        numbers.push_back(control->priority);
+        order.emplace_back("send");
+      } else if (const auto* change = std::get_if<EntryChange>(&action)) {
+        if (on_change) {
+          on_change(change->change);
+        }
+        changes.emplace_back(change->ends, change->change);
+        sent_before_changes.push_back(sent.size());
+      } else {
+        segments++;
+      }
+    }
+    return answer;
   }
-  [[nodiscard]] bool is_followed(PointId /*point*/) const override { return followed; }
+  [[nodiscard]] TcpSocket socket(const Question& /*question*/) const { return {}; }
+  [[nodiscard]] Translation translation(const Question& question) const {
+    return translate ? translate(question.ends) : Translation{question.ends, question.ends};
+  }
+  /// With the rest of what the packet at hand brings about.
+  void go_on(Engine& engine) {
+    const bool is_asked = awaited.about != Question::About::nothing;
+    perform(engine.go_on(is_asked ? std::optional(translation(awaited)) : std::nullopt), 0);
+  }
 
   [[nodiscard]] Packet take() {
     EXPECT_FALSE(sent.empty());
@@ -80,26 +100,49 @@ struct RecordingPort final : Port {
   std::vector<std::string> order;
   bool followed = false;
   std::function<Translation(const wire::Ends&)> translate;  // by NAT of this host
+  std::size_t segments = 0;                                 // of TCP
+  Question awaited;
+
+ private:
+  void settle(const PacketVerdict& verdict, std::uint32_t id, Answer& answer) {
+    if (verdict.id != id) {
+      verdicts.push_back({verdict.id, verdict.drop, verdict.priority});
+      if (!verdict.drop) {
+        order.emplace_back("release");
+      }
+      return;
+    }
+    EXPECT_TRUE(answer.hold) << "one verdict";
+    answer.hold = false;
+    answer.drop = verdict.drop;
+    answer.priority = verdict.priority;
+    if (verdict.changed != nullptr) {
+      answer.changed.emplace(verdict.changed->view().begin(), verdict.changed->view().end());
+    }
+  }
 };
 
 /// One end of UDP flows.
 struct Host : End {
   explicit Host(std::shared_ptr<const credentials::Trust> trust, const std::string& labels,
                 std::size_t capacity = 64)
-      : End(std::move(trust), labels, "10.0.0.0/8", capacity) {
-    engine->set_port(&port);
-  }
+      : End(std::move(trust), labels, "10.0.0.0/8", capacity) {}
 
   Answer give(const Packet& packet, bool outgoing, std::uint32_t flags = 0,
               policy::Number number = kNumber) {
-    return engine->handle({.point = 0,
-                           .outgoing = outgoing,
-                           .priority = number | flags,
-                           .mark = 5,
-                           .out_device = 3,
-                           .in_device = outgoing ? 0U : 4U,
-                           .id = ++last_id},
-                          packet, packet.size(), now);
+    return give(packet, packet.size(), outgoing, number | flags);
+  }
+  /// One of `length` bytes, of which the queue has copied some.
+  Answer give(const Packet& packet, std::size_t length, bool outgoing, std::uint32_t priority) {
+    const PacketFacts facts{.point = 0,
+                            .outgoing = outgoing,
+                            .priority = priority | (port.translate ? kChanged : 0),
+                            .mark = 5,
+                            .out_device = 3,
+                            .in_device = outgoing ? 0U : 4U,
+                            .id = ++last_id,
+                            .is_followed = port.followed};
+    return port.perform(handled(*engine, facts, packet, length, now, port), last_id);
   }
   Answer leave(const Packet& packet, std::uint32_t flags = 0) { return give(packet, true, flags); }
   Answer arrive(const Packet& packet, std::uint32_t flags = 0) {
@@ -108,18 +151,13 @@ struct Host : End {
   /// HELLO, and what is sent in answer to it.
   std::optional<Packet> hear_hello(const Packet& hello, std::uint32_t flags = 0) {
     const Answer answer = arrive(hello, flags);
-    if (!answer.replies) {
+    if (!answer.awaits) {
       return std::nullopt;
     }
-    EXPECT_TRUE(
-        answer.changed != nullptr &&
-        parsed({answer.changed->view().begin(), answer.changed->view().end()}).payload_size() == 0)
-        << "HELLO is nobody's";
-    EXPECT_EQ(parsed({answer.changed->view().begin(), answer.changed->view().end()})
-                  .ends()
-                  .destination_port,
-              0);
-    engine->send_reply();
+    const Packet sink = answer.changed.value_or(datagram({}, ""));
+    EXPECT_EQ(parsed(sink).payload_size(), 0U) << "HELLO is nobody's";
+    EXPECT_EQ(parsed(sink).ends().destination_port, 0);
+    port.go_on(*engine);
     Packet reply = port.sent.back();
     port.sent.pop_back();
     return reply;
@@ -127,10 +165,12 @@ struct Host : End {
   void pass(int milliseconds) {
     now.monotonic += std::chrono::milliseconds(milliseconds);
     now.wall += std::chrono::milliseconds(milliseconds);
-    engine->tick(now);
+    do {
+      port.perform(engine->tick(now), 0);
+    } while (engine->next_tick() && *engine->next_tick() <= now.monotonic);
   }
 
-  RecordingPort port;
+  Record port;
   std::uint32_t last_id = 0;
 };
 

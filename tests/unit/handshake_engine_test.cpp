@@ -67,7 +67,7 @@ TEST(Engine, ReportsWhereAHandshakeDied) {
   End server(psk_trust("server", kSecret), "app=web");
   const auto deaths = [](End& end) {
     std::vector<std::string> found;
-    end.engine->tick(end.now);
+    end.tick();
     for (const Event& event : end.events) {
       EXPECT_EQ(event.reason, Reason::no_answer);
       found.push_back(event.detail);

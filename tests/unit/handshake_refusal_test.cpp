@@ -167,7 +167,7 @@ TEST_P(Refusals, NothingIsSaidInFlowsOfOthers) {
     EXPECT_TRUE(client.leave(datagram(ends_, "query"), kFresh).hold);
     const Packet hello = client.port.take();
     for (const std::uint32_t flags : {0U, kFresh | kTakenOver, kFresh | kChanged}) {
-      EXPECT_FALSE(server.arrive(hello, flags).replies) << flags;
+      EXPECT_FALSE(server.arrive(hello, flags).awaits) << flags;
     }
     EXPECT_TRUE(server.hear_hello(hello, kFresh));
     ASSERT_FALSE(server.port.changes.empty());

@@ -112,7 +112,7 @@ struct Early : Segments {
   }
   void pass_time(std::chrono::milliseconds time) {
     server.pass_time(time);
-    server.engine->tick(server.now);
+    server.tick();
   }
 };
 
@@ -257,7 +257,7 @@ TEST_F(Early, WhatWaitsOfAllConnectionsIsBounded) {
   EXPECT_EQ(many.in(said[0].proof).behind.size(), 1U);
   EXPECT_TRUE(many.in(Connection::number(1'050).data()).hold) << "there is room again";
   many.pass_time(std::chrono::seconds(3));
-  many.engine->tick(many.now);
+  many.tick();
   EXPECT_TRUE(many.held.empty());
 }
 

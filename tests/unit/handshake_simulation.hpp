@@ -115,7 +115,7 @@ class Simulation {
   void advance(Time when) {
     for (Host& host : hosts_) {
       host.end->pass_time(when - now_);
-      host.end->engine->tick(host.end->now);
+      host.end->tick();
       for (const Packet& packet : std::exchange(host.end->asked, {})) {
         leave(&host == hosts_.data() ? kClient : kServer,
               static_cast<std::uint16_t>(segment(packet).ends().destination_port - 1'024), packet,

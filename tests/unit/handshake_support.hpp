@@ -148,8 +148,34 @@ struct Outcome {
   }
 };
 
+/// All that an engine wants done about a packet, with its questions answered by `answer`.
+template <typename Answer>
+const Actions& handled(Engine& engine, PacketFacts facts, std::span<const std::uint8_t> bytes,
+                       std::size_t length, const Now& now, const Answer& answer) {
+  const Actions* actions = &engine.handle(facts, bytes, length, now);
+  while (actions->asks() && !actions->is_awaited()) {
+    EXPECT_TRUE(actions->all().empty()) << "nothing is done before everything is known";
+    const Question question = actions->question();
+    switch (question.about) {
+      case Question::About::socket:
+        facts.socket = answer.socket(question);
+        break;
+      case Question::About::translation:
+        facts.translation = answer.translation(question);
+        break;
+      case Question::About::departure:
+        facts.departure = answer.translation(question);
+        break;
+      case Question::About::nothing:
+        break;
+    }
+    actions = &engine.handle(facts, bytes, length, now);
+  }
+  return *actions;
+}
+
 /// One end: an engine and its workload.
-struct End : private Port {
+struct End {
   static constexpr policy::Number kNumber = 77;
 
   explicit End(std::shared_ptr<const credentials::Trust> trust, const std::string& labels,
@@ -160,7 +186,6 @@ struct End : private Port {
     engine->set_peers(
         {policy::Prefix::parse(peers).value(), policy::Prefix::parse("fd00::/16").value()});
     engine->add_local(std::make_shared<const LocalIdentity>(kNumber, label_set(labels)));
-    engine->set_port(this);
     engine->on_event = [this](Event&& event) { events.push_back(std::move(event)); };
   }
 
@@ -171,30 +196,40 @@ struct End : private Port {
   Outcome handle(const Packet& packet, bool outgoing, std::uint32_t priority = kNumber) {
     const PacketFacts facts{.point = 0,
                             .outgoing = outgoing,
-                            .priority = priority,
+                            .priority = priority | (translate ? kChanged : 0),
                             .mark = 5,
                             .out_device = 3,
                             .id = ++last_id};
-    const Answer answer = engine->handle(facts, packet, packet.size(), now);
     Outcome outcome;
-    outcome.drop = answer.drop;
-    outcome.hold = answer.hold;
-    if (answer.hold) {
+    outcome.hold = true;
+    outcome.packet = packet;
+    for (const Action& action : handled(*engine, facts, packet, packet.size(), now, *this).all()) {
+      if (const auto* verdict = std::get_if<PacketVerdict>(&action)) {
+        settle(*verdict, outcome);
+      } else if (const auto* own = std::get_if<OwnSegment>(&action)) {
+        (own->proof ? outcome.proof : outcome.syn_ack) = written(*own);
+      } else {
+        note(action);
+      }
+    }
+    if (outcome.hold) {
       held[last_id] = packet;
     }
-    for (const std::uint32_t id : answer.behind) {
-      outcome.behind.push_back(held.extract(id).mapped());
-    }
-    outcome.ruling = static_cast<Ruling>(answer.priority & kRulingMask);
-    outcome.number = answer.priority & kNumberMask;
-    outcome.packet = packet;
-    if (answer.changed != nullptr) {
-      outcome.packet.assign(answer.changed->view().begin(), answer.changed->view().end());
-    }
-    if (answer.own) {
-      (answer.own->proof ? outcome.proof : outcome.syn_ack) = written(*answer.own);
-    }
     return outcome;
+  }
+  /// What is due by now.
+  void tick() {
+    do {
+      for (const Action& action : engine->tick(now).all()) {
+        if (const auto* verdict = std::get_if<PacketVerdict>(&action)) {
+          EXPECT_TRUE(verdict->drop && held.erase(verdict->id) == 1);
+        } else if (const auto* own = std::get_if<OwnSegment>(&action)) {
+          asked.push_back(written(*own));
+        } else {
+          note(action);
+        }
+      }
+    } while (engine->next_tick() && *engine->next_tick() <= now.monotonic);
   }
   Outcome out(const Packet& packet, std::uint32_t priority = kNumber) {
     return handle(packet, true, priority);
@@ -249,27 +284,40 @@ struct End : private Port {
     }
     return {buffer.view().begin(), buffer.view().end()};
   }
-  void send(const ControlDatagram& /*datagram*/) override {}
-  void send(PointId /*point*/, const OwnSegment& segment) override {
-    asked.push_back(written(segment));
+  void settle(const PacketVerdict& verdict, Outcome& outcome) {
+    if (verdict.id != last_id) {
+      const auto waited = held.extract(verdict.id);
+      ASSERT_FALSE(waited.empty()) << "it has its verdict already";
+      if (!verdict.drop) {
+        EXPECT_FALSE(outcome.hold) << "it would overtake the packet at hand";
+        EXPECT_EQ(verdict.priority & kRulingMask, static_cast<std::uint32_t>(outcome.ruling));
+        outcome.behind.push_back(waited.mapped());
+      }
+      return;
+    }
+    EXPECT_TRUE(outcome.hold) << "one verdict";
+    outcome.hold = false;
+    outcome.drop = verdict.drop;
+    outcome.ruling = static_cast<Ruling>(verdict.priority & kRulingMask);
+    outcome.number = verdict.priority & kNumberMask;
+    if (verdict.changed != nullptr) {
+      outcome.packet.assign(verdict.changed->view().begin(), verdict.changed->view().end());
+    }
   }
-  void release(PointId /*point*/, std::uint32_t /*id*/, std::uint32_t /*priority*/) override {}
-  void drop(PointId /*point*/, std::uint32_t id) override { EXPECT_EQ(held.erase(id), 1U); }
-  void change(PointId /*point*/, std::uint8_t protocol, const wire::Ends& ends,
-              FlowChange change) override {
-    EXPECT_EQ(protocol, 6);
-    changes.emplace_back(ends, change);
+  void note(const Action& action) {
+    if (const auto* change = std::get_if<EntryChange>(&action)) {
+      EXPECT_EQ(change->protocol, 6);
+      changes.emplace_back(change->ends, change->change);
+    }
   }
-  [[nodiscard]] TcpSocket tcp_socket(PointId /*point*/, const wire::Ends& /*ends*/,
-                                     std::uint32_t /*device*/) override {
+
+ public:
+  [[nodiscard]] TcpSocket socket(const Question& /*question*/) const {
     return {connected ? TcpState::open : unconnected, cookie};
   }
-  [[nodiscard]] Translation translation(PointId /*point*/, std::uint8_t /*protocol*/,
-                                        const wire::Ends& ends, bool /*is_client*/,
-                                        bool /*is_changed*/) override {
-    return translate ? translate(ends) : Translation{ends, ends};
+  [[nodiscard]] Translation translation(const Question& question) const {
+    return translate ? translate(question.ends) : Translation{question.ends, question.ends};
   }
-  [[nodiscard]] bool is_followed(PointId /*point*/) const override { return false; }
 };
 
 inline wire::Segment segment(const Packet& packet) {

@@ -1,5 +1,5 @@
 // The handshakes of one thread: from each packet that a queue hands over to what becomes of it.
-// Knows nothing of sockets, queues or files.
+// Knows nothing of sockets, queues or files: facts in, actions out.
 //
 // handle() is the packet path. A client's SYN gets HELLO; its server's SYN-ACK is verified here and
 // answered with PROOF. A server's SYN is judged by HELLO's labels, its SYN-ACK gets REPLY, and the
@@ -15,7 +15,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "trireme/handshake/actions.hpp"
 #include "trireme/handshake/codes.hpp"
+#include "trireme/handshake/facts.hpp"
 #include "trireme/handshake/identities.hpp"
 #include "trireme/handshake/named_peers.hpp"
 #include "trireme/handshake/owner.hpp"
@@ -26,115 +28,6 @@
 namespace trireme::handshake {
 
 struct Proved;
-
-/// Of an enforcement point within this process.
-using PointId = std::uint32_t;
-/// That of the daemon's own network namespace, through which the others reach the world.
-inline constexpr PointId kHome = 0;
-
-/// What the queue tells beside the packet's bytes.
-struct PacketFacts {
-  PointId point = 0;
-  bool outgoing = false;
-  std::uint32_t priority = 0;  // codes.hpp
-  std::uint32_t mark = 0;
-  std::uint32_t out_device = 0;  // ifindex
-  std::uint32_t in_device = 0;
-  std::uint32_t id = 0;  // the queue's name for the packet
-};
-
-struct Now {
-  std::chrono::milliseconds monotonic{};
-  credentials::Time wall;
-};
-
-/// A datagram of the token protocol, to be sent by the verifier.
-struct ControlDatagram {
-  PointId point = 0;
-  wire::Ends ends;  // as this end sends
-  std::span<const std::uint8_t> data;
-  std::uint32_t priority = 0;  // kControlPriority and the number
-  std::uint32_t mark = 0;
-  std::uint32_t device = 0;
-  std::uint32_t flow_label =
-      0;  // as the flow's own datagrams have it: it is part of the hash that chooses the queue
-  std::uint8_t traffic_class = 0;
-  bool translated = false;  // the destination is another than `ends` says: conntrack knows
-};
-
-/// A TCP segment of the verifier's own.
-struct OwnSegment {
-  wire::OwnSegment segment;
-  std::optional<wire::Tag> proof;  // nullopt: a SYN-ACK, which gets its REPLY where it leaves
-  std::span<const std::uint8_t> refusal = {};  // not empty: a reset with these data instead
-  std::uint32_t mark = 0;                      // as this end's TCP has it
-  std::uint32_t device = 0;
-  bool translated = false;  // the destination is another than `segment` says: conntrack knows
-};
-
-/// What is to change in conntrack's entry of a flow.
-enum class FlowChange : std::uint8_t {
-  renewed,   // kRenew is taken off
-  withdraw,  // its authorisation is taken away
-  release,   // and whatever else of its label is ours
-  forget,    // the entry goes
-};
-
-/// A flow as its client's packets are before and behind the NAT of this host, in whatever of its
-/// network namespaces that is.
-struct Translation {
-  wire::Ends before;  // as they came to this host, or as its workload asked
-  wire::Ends behind;  // as they go on
-};
-
-enum class TcpState : std::uint8_t {
-  none,       // no socket, or what TIME_WAIT keeps
-  half_open,  // a request for a connection, or the listener that would take one
-  open,       // a connection
-  unknown,    // the kernel did not answer
-};
-
-struct TcpSocket {
-  TcpState state = TcpState::none;
-  std::uint64_t cookie = 0;  // which of the sockets that have these ends one after the other
-};
-
-/// What handshakes do beside their answers. Packets that are held get their verdict through it.
-class Port {
- public:
-  virtual ~Port() = default;
-  virtual void send(const ControlDatagram& datagram) = 0;
-  virtual void send(PointId point, const OwnSegment& segment) = 0;
-  virtual void release(PointId point, std::uint32_t id, std::uint32_t priority) = 0;
-  virtual void drop(PointId point, std::uint32_t id) = 0;
-  /// Of conntrack's entry of the flow; `ends` as the client sends, `protocol` is IANA's number.
-  virtual void change(PointId point, std::uint8_t protocol, const wire::Ends& ends,
-                      FlowChange change) = 0;
-  /// What TCP has for a segment with these ends that came in by `device`.
-  [[nodiscard]] virtual TcpSocket tcp_socket(PointId point, const wire::Ends& ends,
-                                             std::uint32_t device) = 0;
-  /// Of the flow that the packet at hand belongs to; `ends` as its client sends, `is_client`
-  /// whether that one is here, `is_changed` whether NAT of this very network namespace has part in
-  /// it. Where nothing is known of it both are `ends`.
-  [[nodiscard]] virtual Translation translation(PointId point, std::uint8_t protocol,
-                                                const wire::Ends& ends, bool is_client,
-                                                bool is_changed) = 0;
-  /// Whether packets wait behind the one at hand, perhaps of the same flow: in the kernel they
-  /// would be overtaken.
-  [[nodiscard]] virtual bool is_followed(PointId point) const = 0;
-};
-
-/// What becomes of a packet. Pointers are valid until the next call.
-struct Answer {
-  bool drop = false;
-  bool hold = false;           // no verdict now: Port gives it, or `behind` of another answer
-  std::uint32_t priority = 0;  // unless dropped
-  const wire::PacketBuffer* changed = nullptr;  // in the packet's place
-  std::optional<OwnSegment> own;                // to be sent before the packet goes on
-  std::span<const std::uint32_t>
-      behind;  // packets held until now, to go on right behind this one with the same priority
-  bool replies = false;  // UDP: send_reply() is to be called when the packet has gone on
-};
 
 /// Something worth telling an operator: a refusal, or an allowed flow whose rule is logged.
 struct Event {
@@ -218,16 +111,16 @@ class Engine {
   void forget_point(PointId point);
 
   /// `bytes` are the packet from its IP header on, as far as they were copied; `length` is all of
-  /// it.
-  [[nodiscard]] Answer handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes,
-                              std::size_t length, const Now& now);
-
-  /// After an answer that `replies`: conntrack knows the flow when its packet has gone on.
-  void send_reply();
+  /// it. What it returns, and all that this points to, is valid until the next call.
+  [[nodiscard]] const Actions& handle(const PacketFacts& facts, std::span<const std::uint8_t> bytes,
+                                      std::size_t length, const Now& now);
+  /// The rest of what the packet at hand brings about, when conntrack knows what became of it: see
+  /// Actions::await().
+  [[nodiscard]] const Actions& go_on(const std::optional<Translation>& translation);
 
   /// Repeats what was not answered, and gives up what never was. To be called when next_tick() has
-  /// come.
-  void tick(const Now& now);
+  /// come, and as long as it has.
+  [[nodiscard]] const Actions& tick(const Now& now);
   [[nodiscard]] std::optional<std::chrono::milliseconds> next_tick() const;
   /// From here on no handshake of TCP begins: what would begin one is dropped, and TCP repeats it
   /// to the next engine. Those under way go on.
@@ -235,9 +128,6 @@ class Engine {
   /// Whether a server has asked lately for PROOF, and TCP for it is under way: a connection whose
   /// PROOF meets the next engine is lost.
   [[nodiscard]] bool awaits_proof(std::chrono::milliseconds now) const;
-  /// Outlives the engine; without one there is no handshake of UDP, and nothing is held.
-  void set_port(Port* port);
-
   /// Called for each event, from handle() and tick().
   std::function<void(Event&&)> on_event;
 

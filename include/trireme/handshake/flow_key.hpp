@@ -4,7 +4,8 @@
 #include <chrono>
 #include <cstdint>
 
-#include "trireme/handshake/engine.hpp"
+#include "trireme/handshake/facts.hpp"
+#include "trireme/policy/address.hpp"
 
 namespace trireme::handshake {
 

@@ -1,4 +1,4 @@
-#include "datagram_table.hpp"
+#include "udp/table.hpp"
 
 namespace trireme::handshake {
 

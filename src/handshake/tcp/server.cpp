@@ -1,8 +1,8 @@
 // The server's part of a handshake until PROOF: HELLO judged, REPLY with the SYN-ACK.
 #include <algorithm>
 
-#include "engine_state.hpp"
 #include "near.hpp"
+#include "tcp/connections.hpp"
 #include "trireme/wire/control.hpp"
 
 namespace trireme::handshake {
@@ -38,7 +38,7 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 }  // namespace
 
 /// Whether TCP repeats the very request that was authorised, to the very workload.
-bool Engine::State::is_met(const Packet& packet, const Handshake& known) const {
+bool Connections::is_met(const Packet& packet, const Handshake& known) const {
   const auto meet = wire::read_tag_message(wire::Message::meet, packet.segment.payload(), false);
   return known.is_near && known.phase == Phase::complete &&
          known.sequence == packet.segment.sequence() && known.local->number == packet.number() &&
@@ -49,96 +49,101 @@ bool Engine::State::is_met(const Packet& packet, const Handshake& known) const {
 /// that has lost it with a reset (RFC 9293, section 3.5.1); then it can connect. Where only the
 /// flow's authorisation is left, nothing must ride on it, not even a request that the listener
 /// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
-Answer Engine::State::take_hello_again(const Packet& packet) {
-  if (const Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
+void Connections::take_hello_again(const Packet& packet) {
+  if (const Handshake* known = table_.find(packet.key(Role::server), packet.now.monotonic);
       known != nullptr && is_met(packet, *known)) {
-    return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
-                                                 : drop(Reason::malformed_packet);
+    return pass_without_token(packet);
   }
-  Port* port = datagrams_.port;
-  const TcpState state = tcp_socket(packet).state;
-  if (state == TcpState::unknown) {
-    return drop(Reason::busy);
+  const auto socket = tcp_socket(packet);
+  if (!socket) {
+    return;
   }
-  const bool lives = state == TcpState::open;
-  if (Handshake* known = table.find(packet.key(Role::server), packet.now.monotonic);
+  if (socket->state == TcpState::unknown) {
+    return drop(packet, Reason::busy);
+  }
+  const bool lives = socket->state == TcpState::open;
+  if (Handshake* known = table_.find(packet.key(Role::server), packet.now.monotonic);
       known != nullptr && !(lives && known->phase == Phase::complete)) {
-    table.remove(*known);
+    table_.remove(*known);
   }
   if (!lives) {
     around_.proved.connections.remove(packet.key(Role::server));
-    if (port != nullptr) {
-      port->change(packet.facts.point, kTcp, packet.ends, FlowChange::forget);
-    }
-    return drop(Reason::conflict);
+    change(packet.key(Role::server), FlowChange::forget);
+    return drop(packet, Reason::conflict);
   }
   rulings_.count(Reason::conflict);
-  return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
-                                               : drop(Reason::malformed_packet);
+  pass_without_token(packet);
 }
 
-Answer Engine::State::take_hello(const Packet& packet) {
-  if ((packet.facts.priority & kDecided) != 0) {
+void Connections::pass_without_token(const Packet& packet) {
+  return wire::strip(packet.segment, changed_) ? accept_changed(packet, Ruling::pass)
+                                               : drop(packet, Reason::malformed_packet);
+}
+
+void Connections::take_hello(const Packet& packet) {
+  if (packet.is(kDecided)) {
     return take_hello_again(packet);
   }
-  if (is_finishing) {
-    return leave_to_next();
+  if (is_finishing_) {
+    return discard(packet);
   }
   if (wire::control_message(packet.segment.payload()) ==
       static_cast<std::uint8_t>(wire::Message::meet)) {
     return take_meet(packet);
   }
   const FlowKey key = packet.key(Role::server);
-  Event told = event(packet, Role::server, nullptr);
-  told.local = packet.number();
-  const auto local = locals.find(packet.facts.point, packet.number());
+  Event report = event(packet, Role::server, nullptr);
+  report.local = packet.number();
+  const auto local = around_.locals.find(packet.facts.point, packet.number());
   if (local == nullptr) {
-    return refuse(packet, Reason::unknown_workload, std::move(told));
+    return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   const auto token = wire::read_token(wire::Message::hello, packet.segment.payload());
   if (!token || !packet.segment.is_whole()) {
     const bool version = !token && token.error() == wire::BadToken::version;
-    told.detail =
+    report.detail =
         token ? "" : unreadable(token.error(), packet.ends.source, packet.segment.payload());
-    return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
+    return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(report));
   }
-  if (const Handshake* client = table.find(packet.key(Role::client), packet.now.monotonic);
+  if (const Handshake* client = table_.find(packet.key(Role::client), packet.now.monotonic);
       client != nullptr && client->phase == Phase::asked) {
-    return refuse(packet, Reason::simultaneous_open, std::move(told));
+    return refuse(packet, Reason::simultaneous_open, std::move(report));
   }
-  Handshake* known = table.find(key, packet.now.monotonic);
+  Handshake* known = table_.find(key, packet.now.monotonic);
   const bool again = known != nullptr && repeats(*known, packet.segment, *token, local);
   if (again && known->phase == Phase::complete) {
-    return drop(Reason::conflict);  // late, or a replay after the connection has ended: data would
-                                    // be authorised by what it proved
+    return drop(packet, Reason::conflict);  // late, or a replay after the connection has ended:
+                                            // data would be authorised by what it proved
   }
   if (!again && around_.proved.connections.find(key)) {
     // Conntrack has forgotten a connection that may still be there: it goes on, whoever asks.
-    const TcpState state = tcp_socket(packet).state;
-    if (state == TcpState::open || state == TcpState::unknown) {
+    const auto socket = tcp_socket(packet);
+    if (!socket) {
+      return;
+    }
+    if (socket->state == TcpState::open || socket->state == TcpState::unknown) {
       return take_hello_again(packet);
     }
     around_.proved.connections.remove(key);
   }
   if (known != nullptr) {
     if (again && is_half_open(*known)) {
-      return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
-                                                   : drop(Reason::malformed_packet);
+      return pass_without_token(packet);
     }
     if (is_half_open(*known) && known->since + kUndisturbed > packet.now.monotonic &&
         known->local == local) {
-      return drop(Reason::conflict);
+      return drop(packet, Reason::conflict);
     }
   }
   return judge_hello(packet, *token, local);
 }
 
 /// A request of a workload of this host: the flow is authorised with it.
-Answer Engine::State::take_meet(const Packet& packet) {
+void Connections::take_meet(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
   Event report = event(packet, Role::server, nullptr);
   report.local = packet.number();
-  const auto local = locals.find(packet.facts.point, packet.number());
+  const auto local = around_.locals.find(packet.facts.point, packet.number());
   if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
@@ -147,65 +152,68 @@ Answer Engine::State::take_meet(const Packet& packet) {
     report.detail = meet ? "" : wire::text(meet.error());
     return refuse(packet, Reason::malformed_token, std::move(report));
   }
-  if (const Handshake* client = table.find(packet.key(Role::client), packet.now.monotonic);
+  if (const Handshake* client = table_.find(packet.key(Role::client), packet.now.monotonic);
       client != nullptr && client->phase == Phase::asked) {
     return refuse(packet, Reason::simultaneous_open, std::move(report));
   }
   if (around_.proved.connections.find(key)) {
-    const TcpState state = tcp_socket(packet).state;
-    if (state == TcpState::open || state == TcpState::unknown) {
+    const auto socket = tcp_socket(packet);
+    if (!socket) {
+      return;
+    }
+    if (socket->state == TcpState::open || socket->state == TcpState::unknown) {
       return take_hello_again(packet);
     }
     around_.proved.connections.remove(key);
   }
-  const Arrival arrival =
-      arrival_of(around_.proved.requests, request_of(meet->tag),
-                 {datagrams_.port, kTcp, key, packet.facts.priority}, packet.now);
-  if (arrival.departure && !arrival.fits && (packet.facts.priority & kChanged) != 0) {
+  const Arrival arrival = arrival_of(around_.proved.requests, request_of(meet->tag), kTcp, key,
+                                     packet.facts, packet.now);
+  if (arrival.question.about != Question::About::nothing) {
+    return around_.actions.ask(arrival.question);
+  }
+  if (arrival.departure && !arrival.fits && packet.is(kChanged)) {
     return await_translation(packet, meet->tag, local);
   }
   if (!arrival.fits) {
-    return refuse_other(std::move(report));
+    // A neighbour passes it on, or a daemon before this one drew it: then TCP repeats it.
+    rulings_.refuse(std::move(report), Reason::other_address);
+    return discard(packet);
   }
   Nonce tag{};
   std::ranges::copy(meet->tag, tag.begin());
   return receive(packet, *arrival.departure, tag, local);
 }
 
-/// A neighbour passes it on, or a daemon before this one drew it: then TCP repeats it.
-Answer Engine::State::refuse_other(Event&& report) {
-  rulings_.refuse(std::move(report), Reason::other_address);
-  return leave_to_next();
-}
-
 /// NAT of this network namespace has part in the flow, and conntrack says which when the request
 /// has gone on: it is judged with its SYN-ACK, and until then nothing passes but the request.
-Answer Engine::State::await_translation(const Packet& packet, Bytes tag,
-                                        std::shared_ptr<const LocalIdentity> local) {
+void Connections::await_translation(const Packet& packet, Bytes tag,
+                                    std::shared_ptr<const LocalIdentity> local) {
   if (!wire::strip(packet.segment, changed_)) {
-    return drop(Reason::malformed_packet);
+    return drop(packet, Reason::malformed_packet);
   }
-  Handshake& handshake = table.make(packet.key(Role::server), Owner::address(packet.ends.source),
-                                    packet.now.monotonic);
+  Handshake& handshake = table_.make(packet.key(Role::server), Owner::address(packet.ends.source),
+                                     packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
   accept_meet(handshake, tag, nullptr, std::move(local), nullptr, around_);
-  return accept_changed(Ruling::pass);
+  return accept_changed(packet, Ruling::pass);
 }
 
-Answer Engine::State::reply_to_meet(const Packet& packet, Handshake& handshake) {
-  const Arrival arrival =
-      arrival_of(around_.proved.requests, request_of(handshake.client_nonce),
-                 {datagrams_.port, kTcp, handshake.key, packet.facts.priority}, packet.now);
+void Connections::reply_to_meet(const Packet& packet, Handshake& handshake) {
+  const Arrival arrival = arrival_of(around_.proved.requests, request_of(handshake.client_nonce),
+                                     kTcp, handshake.key, packet.facts, packet.now);
+  if (arrival.question.about != Question::About::nothing) {
+    return around_.actions.ask(arrival.question);
+  }
   if (!arrival.fits) {
     Event report = event(packet, Role::server, &handshake);
-    table.remove(handshake);
+    table_.remove(handshake);
     return refuse(packet, Reason::other_address, std::move(report));
   }
   return receive(packet, *arrival.departure, Nonce(handshake.client_nonce), handshake.local);
 }
 
-Answer Engine::State::receive(const Packet& packet, const Departure& departure, const Nonce& tag,
-                              std::shared_ptr<const LocalIdentity> local) {
+void Connections::receive(const Packet& packet, const Departure& departure, const Nonce& tag,
+                          std::shared_ptr<const LocalIdentity> local) {
   Event report = event(packet, Role::server, nullptr);
   report.local = local->number;
   report.self = local;
@@ -214,7 +222,8 @@ Answer Engine::State::receive(const Packet& packet, const Departure& departure, 
   Reason reason = Reason::none;
   auto remote = identity_here(*departure.client, packet.remote(), around_, packet.now, reason);
   if (remote == nullptr) {
-    return reason == Reason::crowded ? refuse(packet, reason, std::move(report)) : drop(reason);
+    return reason == Reason::crowded ? refuse(packet, reason, std::move(report))
+                                     : drop(packet, reason);
   }
   const policy::Decision decision = rulings_.of_claim(*local, *remote, port);
   if (decision.verdict == policy::Verdict::deny) {
@@ -224,103 +233,114 @@ Answer Engine::State::receive(const Packet& packet, const Departure& departure, 
     return refuse(packet, Reason::policy, std::move(report));
   }
   if (!is_answer && !wire::strip(packet.segment, changed_)) {
-    return drop(Reason::malformed_packet);
+    return drop(packet, Reason::malformed_packet);
   }
   const std::uint32_t sequence =
       is_answer ? packet.segment.acknowledgement() - 1 : packet.segment.sequence();
-  Handshake& handshake = table.make(
+  Handshake& handshake = table_.make(
       packet.key(Role::server), Owner::workload(departure.client->number), packet.now.monotonic);
   handshake.sequence = sequence;
   accept_meet(handshake, tag, &departure, local, std::move(remote), around_);
-  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  table_.enter(handshake, Phase::complete, packet.now.monotonic);
   rulings_.authorise(handshake, decision, packet.now);
   remember(handshake, packet.now);
   around_.proved.requests.decide(departure.request, {Met::allowed, std::move(local)});
   if (is_answer) {
-    return accept(ruling_of(decision), handshake.remote->number);
+    return accept(packet, ruling_of(decision), handshake.remote->number);
   }
-  return accept_changed(decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::meet,
+  return accept_changed(packet,
+                        decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::meet,
                         handshake.remote->number);
 }
 
-Answer Engine::State::judge_hello(const Packet& packet, const Token& token,
-                                  std::shared_ptr<const LocalIdentity> local) {
-  Event told = event(packet, Role::server, nullptr);
-  told.local = local->number;
+void Connections::judge_hello(const Packet& packet, const Token& token,
+                              std::shared_ptr<const LocalIdentity> local) {
+  // A refusal may have to say which flow it is about. Where NAT of this network namespace has a
+  // part in it conntrack does not know it yet, and nothing would turn the reset back.
+  const bool may_tell = rulings_.tells_peers() && !packet.is(kChanged);
+  const auto flow = may_tell ? translation(packet, packet.key(Role::server)) : std::nullopt;
+  if (may_tell && !flow) {
+    return;
+  }
+  Event report = event(packet, Role::server, nullptr);
+  report.local = local->number;
   Claim claim = check_hello(token, packet.ends.source, around_, packet.now);
   if (claim.silent) {
-    return drop(claim.refusal);
+    return drop(packet, claim.refusal);
   }
   if (claim.remote == nullptr) {
-    told.detail = std::move(claim.detail);
-    return refuse_hello(packet, token, claim.peer.get(), claim.refusal, std::move(told));
+    report.detail = std::move(claim.detail);
+    return refuse_hello(packet, token, claim.peer.get(), flow, claim.refusal, std::move(report));
   }
   const policy::Decision decision =
       rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
-    told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
-    say(told, decision);
-    return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(told));
+    report.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
+    say(report, decision);
+    return refuse_hello(packet, token, claim.peer.get(), flow, Reason::policy, std::move(report));
   }
   if (!wire::strip(packet.segment, changed_)) {
-    return drop(Reason::malformed_packet);
+    return drop(packet, Reason::malformed_packet);
   }
-  Handshake& handshake = table.make(packet.key(Role::server), Owner::address(packet.ends.source),
-                                    packet.now.monotonic);
+  Handshake& handshake = table_.make(packet.key(Role::server), Owner::address(packet.ends.source),
+                                     packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
   accept_hello(handshake, token, claim, std::move(local), around_);
-  return accept_changed(Ruling::pass);
+  return accept_changed(packet, Ruling::pass);
 }
 
-/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN. Where NAT of
-/// this network namespace has a part in the flow conntrack does not know it yet, and nothing would
-/// turn the reset back.
-Answer Engine::State::refuse_hello(const Packet& packet, const Token& hello,
-                                   const credentials::Peer* peer, Reason reason, Event&& told) {
-  Answer answer = refuse(packet, reason, std::move(told));
-  const bool tells = peer != nullptr && rulings_.tells_peers() &&
-                     (packet.facts.priority & kChanged) == 0 &&
-                     around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
+/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN. Without `flow`
+/// there is none.
+void Connections::refuse_hello(const Packet& packet, const Token& hello,
+                               const credentials::Peer* peer,
+                               const std::optional<Translation>& flow, Reason reason,
+                               Event&& report) {
+  const bool tells =
+      peer != nullptr && flow && around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
   RefusalRoom room;
   const auto refusal =
-      tells ? make_refusal(hello, *peer, reason, translation(packet, packet.key(Role::server)),
-                           room, around_)
-            : std::nullopt;
+      tells ? make_refusal(hello, *peer, reason, *flow, room, around_) : std::nullopt;
   const std::size_t size = refusal ? wire::write_token(*refusal, token_) : 0;
   if (size != 0) {
     const wire::Ends& ends = packet.ends;
     OwnSegment own;
+    own.point = packet.facts.point;
     own.segment.ends = {ends.destination, ends.source, ends.destination_port, ends.source_port};
     own.segment.acknowledgement = packet.segment.sequence() + 1;
     own.refusal = std::span(token_).first(size);
     own.device = is_on_link(ends.source) ? packet.facts.in_device : 0;
-    answer.own = own;
+    around_.actions.add(own);
   }
-  return answer;
+  refuse(packet, reason, std::move(report));
 }
 
-Answer Engine::State::reply(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
+void Connections::reply(const Packet& packet) {
+  Handshake* handshake = table_.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
     return refuse_unknown(packet, Role::server);
   }
   if (handshake->phase == Phase::open) {
-    return accept(Ruling::pass);
+    return accept(packet, Ruling::pass);
   }
   if (handshake->is_near) {
-    return handshake->phase == Phase::complete ? accept(Ruling::pass)
+    return handshake->phase == Phase::complete ? accept(packet, Ruling::pass)
                                                : reply_to_meet(packet, *handshake);
   }
   if (handshake->phase == Phase::complete) {
-    return drop(Reason::conflict);  // PROOF has come since, or it answers a request on a flow that
-                                    // is authorised
+    return drop(packet, Reason::conflict);  // PROOF has come since, or it answers a request on a
+                                            // flow that is authorised
   }
-  if (is_finishing && handshake->phase == Phase::asked) {
-    return leave_to_next();
+  if (is_finishing_ && handshake->phase == Phase::asked) {
+    return discard(packet);
   }
-  if (!handshake->is_prepared &&
-      !prepare_reply(*handshake, translation(packet, handshake->key), around_)) {
-    return drop(Reason::trust_failed);
+  if (!handshake->is_prepared) {
+    const auto flow = translation(packet, handshake->key);
+    if (!flow) {
+      return;
+    }
+    if (!prepare_reply(*handshake, *flow, around_)) {
+      return drop(packet, Reason::trust_failed);
+    }
   }
   const std::size_t labels = handshake->local->encoded.size();
   const std::size_t needed = wire::reply_size(
@@ -328,27 +348,27 @@ Answer Engine::State::reply(const Packet& packet) {
   const std::size_t room = wire::token_room(packet.segment);
   const bool fits = needed <= room;
   if (!fits || packet.segment.is_signed()) {
-    Event told = event(packet, Role::server, handshake);
-    told.detail = too_large(needed, labels, room);
-    table.remove(*handshake);
+    Event report = event(packet, Role::server, handshake);
+    report.detail = too_large(needed, labels, room);
+    table_.remove(*handshake);
     return refuse(packet, fits ? Reason::signed_segments : Reason::token_too_large,
-                  std::move(told));
+                  std::move(report));
   }
   Tag tag{};
   const Token token =
       make_reply(*handshake, 0, std::span(text_).first(wire::kReplyStart + labels), tag, around_);
   const std::size_t size = wire::write_token(token, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
-    return drop(Reason::malformed_packet);
+    return drop(packet, Reason::malformed_packet);
   }
   remember_syn_ack(packet.facts, packet.segment, *handshake);
   if (handshake->phase == Phase::asked) {
-    table.enter(*handshake, Phase::answered, packet.now.monotonic);
+    table_.enter(*handshake, Phase::answered, packet.now.monotonic);
   } else {
     handshake->is_repeated = true;
   }
-  statistics.replies++;
-  return accept_changed(Ruling::pass);
+  around_.statistics.replies++;
+  return accept_changed(packet, Ruling::pass);
 }
 
 }  // namespace trireme::handshake

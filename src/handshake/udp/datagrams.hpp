@@ -1,49 +1,36 @@
 // The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in
-// datagram_client.cpp and datagram_server.cpp, flows on one host in datagram_near.cpp.
+// client.cpp and server.cpp, flows on one host in near.cpp.
 #pragma once
 
 #include <optional>
 
-#include "datagram_table.hpp"
-#include "rulings.hpp"
-#include "silent_peers.hpp"
+#include "carrier.hpp"
 #include "steps.hpp"
 #include "trireme/wire/control.hpp"
+#include "trireme/wire/datagram.hpp"
+#include "udp/silent_peers.hpp"
+#include "udp/table.hpp"
 
 namespace trireme::handshake {
 
-class Datagrams {
+class Datagrams : public Carrier {
  public:
   Datagrams(std::size_t capacity, std::uint64_t seed, const Surroundings& surroundings);
 
-  [[nodiscard]] Answer handle(const PacketFacts& facts, const wire::Datagram& datagram,
-                              const Now& now);
-  /// REPLY to the HELLO at hand, which has gone on.
-  void send_reply();
+  void handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now);
+  /// See Engine::go_on().
+  void go_on(const std::optional<Translation>& translation);
   void tick(const Now& now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const { return table_.next_due(); }
-  void set_policy(std::shared_ptr<const policy::Policy> policy) {
-    rulings_.set_policy(std::move(policy));
-  }
-  void set_named(const NamedPeers* named) { rulings_.set_named(named); }
   void forget_point(PointId point);
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }
   [[nodiscard]] const Crowding& crowding() const { return crowding_; }
   [[nodiscard]] const Crowding& held_crowding() const { return held_crowding_; }
 
-  Port* port = nullptr;
-
  private:
-  /// The packet at hand.
-  struct Packet {
-    const PacketFacts& facts;
+  struct Packet : PacketAtHand {
     const wire::Datagram& datagram;
-    const Now& now;
-    wire::Ends ends;
-    [[nodiscard]] FlowKey key(Role role) const;
-    [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
-    [[nodiscard]] bool is(std::uint32_t flag) const { return (facts.priority & flag) != 0; }
     [[nodiscard]] Role role() const {
       return facts.outgoing == is(kAnswers) ? Role::server : Role::client;
     }
@@ -55,19 +42,18 @@ class Datagrams {
   };
 
   // datagrams.cpp
-  Answer leave(const Packet& packet);   // an application's, on OUTPUT
-  Answer arrive(const Packet& packet);  // for an application, on INPUT
-  Answer take_control(const Packet& packet);
-  Answer take_over(const Packet& packet);
-  Answer hold(const Packet& packet, DatagramExchange& exchange);
+  void leave(const Packet& packet);   // an application's, on OUTPUT
+  void arrive(const Packet& packet);  // for an application, on INPUT
+  void take_control(const Packet& packet);
+  void take_over(const Packet& packet);
+  void hold(const Packet& packet, DatagramExchange& exchange);
   void release(DatagramExchange& exchange, std::uint32_t priority);
   void drop_held(DatagramExchange& exchange);
-  void release_proved(DatagramExchange& exchange, std::uint32_t authorisation);
+  void release_proved(DatagramExchange& exchange, std::uint32_t authorisation, bool is_followed);
   void let_go(DatagramExchange& exchange);
   DatagramExchange& make(const Packet& packet, Role role);
   [[nodiscard]] static Owner owner(const Packet& packet, Role role);
-  [[nodiscard]] Answer refuse_unknown(const Packet& packet, Role role,
-                                      const DatagramExchange* exchange);
+  void refuse_unknown(const Packet& packet, Role role, const DatagramExchange* exchange);
   void send(const DatagramExchange& exchange, std::size_t size);
   [[nodiscard]] ControlDatagram control(const DatagramExchange& exchange, std::size_t size) const;
   [[nodiscard]] static std::uint8_t flags_of(const DatagramExchange& exchange) {
@@ -77,71 +63,68 @@ class Datagrams {
                                       const Tag& tag);
   [[nodiscard]] static bool belongs_to(const wire::TagMessage& message,
                                        const DatagramExchange& exchange);
-  Answer rejudge(const Packet& packet, DatagramExchange& exchange);
-  Answer rejudge_open(const Packet& packet, DatagramExchange& exchange);
-  void change(const FlowKey& key, FlowChange what);
-  [[nodiscard]] static Answer accept(Ruling ruling, policy::Number remote = 0);
-  Answer drop(Reason reason);
-  Answer refuse(const Packet& packet, Reason reason, Event told);
-  [[nodiscard]] Answer turn_away(const Packet& packet) const;
+  void rejudge(const Packet& packet, DatagramExchange& exchange);
+  void rejudge_open(const Packet& packet, DatagramExchange& exchange);
+  void refuse(const Packet& packet, Reason reason, Event report);
+  void turn_away(const Packet& packet);
   [[nodiscard]] Event event(const FlowKey& key, const DatagramExchange* exchange) const {
     return rulings_.event(key, exchange);
   }
 
-  // datagram_client.cpp
-  Answer leave_as_client(const Packet& packet);
-  Answer ask(const Packet& packet, DatagramExchange* known, Purpose purpose);
-  Answer begin(const Packet& packet, DatagramExchange& exchange,
-               std::shared_ptr<const LocalIdentity> local);
+  // client.cpp
+  void leave_as_client(const Packet& packet);
+  void ask(const Packet& packet, DatagramExchange* known, Purpose purpose);
+  void begin(const Packet& packet, DatagramExchange& exchange,
+             std::shared_ptr<const LocalIdentity> local);
   [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(
       DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local, const Now& now);
   void succeed(DatagramExchange& exchange, const Now& now);
   [[nodiscard]] bool has_anothers_ends(const Packet& packet) const;
   [[nodiscard]] std::shared_ptr<const LocalIdentity> closer(const Packet& packet) const;
   [[nodiscard]] static std::string no_room(const DatagramExchange& exchange);
-  Answer renew(const Packet& packet, DatagramExchange* known);
-  [[nodiscard]] Answer open_at_once(const Packet& packet, const policy::Decision& decision);
+  void renew(const Packet& packet, DatagramExchange* known);
+  void open_at_once(const Packet& packet, const policy::Decision& decision);
   [[nodiscard]] std::size_t write_hello(const DatagramExchange& exchange);
   void repeat_hello(DatagramExchange& exchange, const Now& now);
   void repeat_proof(DatagramExchange& exchange, const Now& now);
   void give_up(DatagramExchange& exchange, const Now& now);
   void open(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   [[nodiscard]] DatagramExchange* find_asking(const Packet& packet);
-  Answer take_reply(const Packet& packet);
-  Answer accept_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
-  void prove(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
-  Answer take_refusal(const Packet& packet);
-  Answer take_ready(const Packet& packet);
+  void take_reply(const Packet& packet);
+  void accept_reply(const Packet& packet, DatagramExchange& exchange, const wire::Token& token);
+  void prove(DatagramExchange& exchange, const Now& now);
+  void take_refusal(const Packet& packet);
+  void take_ready(const Packet& packet);
   [[nodiscard]] std::optional<policy::Decision> judge_server(
       DatagramExchange& exchange, std::shared_ptr<const RemoteIdentity> remote, const Now& now);
-  void admit(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
+  void admit(DatagramExchange& exchange, const policy::Decision& decision, bool is_followed,
+             const Now& now);
   void close(DatagramExchange& exchange, const Now& now);
   void refuse_client(DatagramExchange& exchange, const Judgement& judgement, const Now& now);
   void settle_client(DatagramExchange& exchange, const Now& now);
   void settle_refused(DatagramExchange& exchange, const Now& now);
 
-  // datagram_near.cpp
-  [[nodiscard]] bool meet(DatagramExchange& exchange, const Now& now);
-  Answer take_meet(const Packet& packet);
+  // near.cpp
+  [[nodiscard]] bool meet(DatagramExchange& exchange, bool is_followed, const Now& now);
+  void take_meet(const Packet& packet);
   [[nodiscard]] bool may_follow(const Packet& packet, const Departure& departure);
   void forget_request(const DatagramExchange& exchange);
-  Answer receive(const Packet& packet, const Departure& departure, Bytes tag,
-                 std::shared_ptr<const LocalIdentity> local);
+  void receive(const Packet& packet, const Departure& departure, Bytes tag,
+               std::shared_ptr<const LocalIdentity> local);
 
-  // datagram_server.cpp
-  Answer take_hello(const Packet& packet);
-  Answer judge_hello(const Packet& packet, const wire::Token& token,
-                     std::shared_ptr<const LocalIdentity> local);
-  Answer refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,
-                      Reason reason, Event&& told);
-  Answer reply(const Packet& packet, DatagramExchange& exchange);
-  Answer take_proof(const Packet& packet);
-  Answer accept_proof(const Packet& packet, DatagramExchange& exchange);
-  Answer end_flow(DatagramExchange& exchange);
-  Answer confirm(DatagramExchange& exchange);
+  // server.cpp
+  void take_hello(const Packet& packet);
+  void judge_hello(const Packet& packet, const wire::Token& token,
+                   std::shared_ptr<const LocalIdentity> local);
+  void refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,
+                    const std::optional<Translation>& flow, Reason reason, Event&& report);
+  void reply(const Packet& packet, DatagramExchange& exchange);
+  void take_proof(const Packet& packet);
+  void accept_proof(const Packet& packet, DatagramExchange& exchange);
+  void await(const Packet& packet, const DatagramExchange& exchange);
+  void end_flow(const DatagramExchange& exchange);
+  void confirm(const DatagramExchange& exchange);
 
-  Surroundings around_;
-  Rulings rulings_;
   DatagramTable table_;
   SilentPeers silent_;
   // In whose name flows are closed that conntrack knows, and a process that is no workload.
@@ -152,13 +135,13 @@ class Datagrams {
   Crowding held_crowding_;
   std::array<std::uint8_t, wire::kMaxControl> data_{};
   std::array<std::uint8_t, wire::kMaxControl> text_{};  // that REPLY seals
-  wire::PacketBuffer changed_;
+  /// What go_on() goes on with.
   struct Answering {
     FlowKey key;
-    std::uint32_t priority = 0;
-    ControlDatagram refusal;  // without data: REPLY is to be sent
+    std::optional<Translation> flow;  // where it is known by now
+    ControlDatagram refusal;          // without data: REPLY or READY is to be sent
   };
-  Answering answering_;  // whose HELLO is at hand
+  Answering answering_;
 };
 
 }  // namespace trireme::handshake

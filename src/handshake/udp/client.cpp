@@ -2,8 +2,8 @@
 // is verified, and PROOF goes ahead of them.
 #include <algorithm>
 
-#include "datagrams.hpp"
 #include "near.hpp"
+#include "udp/datagrams.hpp"
 
 namespace trireme::handshake {
 
@@ -23,7 +23,7 @@ constexpr Milliseconds kRenewal{1'000};
 
 }  // namespace
 
-Answer Datagrams::leave_as_client(const Packet& packet) {
+void Datagrams::leave_as_client(const Packet& packet) {
   DatagramExchange* known = table_.find(packet.key(Role::client));
   if (packet.is(kRenew)) {
     return renew(packet, known);
@@ -54,31 +54,31 @@ Answer Datagrams::leave_as_client(const Packet& packet) {
 
 /// The far end has refused a datagram of an authorised flow: perhaps it was restarted. Nothing is
 /// taken away on that word.
-Answer Datagrams::renew(const Packet& packet, DatagramExchange* known) {
+void Datagrams::renew(const Packet& packet, DatagramExchange* known) {
   change(packet.key(Role::client), FlowChange::renewed);
   const bool is_under_way =
       known != nullptr && (known->stage == Stage::asking || known->stage == Stage::proving);
   const bool is_recent = known != nullptr && known->began + kRenewal > packet.now.monotonic;
   if (is_under_way || is_recent) {
-    return accept(Ruling::pass);
+    return accept(packet, Ruling::pass);
   }
   return ask(packet, known, {.renewing = true});
 }
 
-Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
+void Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
   const FlowKey key = packet.key(Role::client);
   const auto found = around_.locals.find(packet.facts.point, packet.number());
-  Event told = event(key, nullptr);
-  told.local = packet.number();
+  Event report = event(key, nullptr);
+  report.local = packet.number();
   if (!purpose.closing && found == nullptr) {
-    return refuse(packet, Reason::unknown_workload, std::move(told));
+    return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   const auto successor = found != nullptr ? found : packet.is(kFresh) ? host_ : nullptr;
   const auto local = purpose.closing ? closer(packet) : found;
   if (const Reason reason = may_ask(key.remote, *local, around_, packet.now);
       reason != Reason::none) {
-    told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
-    return refuse(packet, reason, std::move(told));
+    report.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
+    return refuse(packet, reason, std::move(report));
   }
   if (!purpose.closing && !purpose.renewing) {
     const policy::Decision decision = rulings_.of_unlabelled(*local, key);
@@ -105,8 +105,8 @@ Answer Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose pur
   return begin(packet, exchange, local);
 }
 
-Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
-                        std::shared_ptr<const LocalIdentity> local) {
+void Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
+                      std::shared_ptr<const LocalIdentity> local) {
   exchange.mark = packet.facts.mark;
   exchange.translated = packet.is(kTranslated);
   exchange.device = exchange.translated ? 0 : packet.facts.out_device;
@@ -114,11 +114,11 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
   exchange.traffic_class = packet.datagram.traffic_class();
   const auto size = write_first_hello(exchange, std::move(local), packet.now);
   if (!size) {
-    Event told = event(exchange.key, &exchange);
-    told.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
+    Event report = event(exchange.key, &exchange);
+    report.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
     table_.remove(exchange);
-    return size.error() == Reason::trust_failed ? drop(Reason::trust_failed)
-                                                : refuse(packet, size.error(), std::move(told));
+    return size.error() == Reason::trust_failed ? drop(packet, Reason::trust_failed)
+                                                : refuse(packet, size.error(), std::move(report));
   }
   table_.repeat(exchange, packet.now.monotonic);
   around_.statistics.hellos++;
@@ -129,15 +129,13 @@ Answer Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
     // goes in the datagram's place.
     wire::write_datagram(packet.ends, exchange.traffic_class, exchange.flow_label,
                          std::span(data_).first(*size), changed_);
-    Answer answer = accept(Ruling::pass);
-    answer.changed = &changed_;
-    return answer;
+    return accept_changed(packet, Ruling::pass);
   }
   send(exchange, *size);
   if (exchange.is_renewing) {
-    return accept(exchange.was_open ? Ruling::authorise : Ruling::pass);
+    return accept(packet, exchange.was_open ? Ruling::authorise : Ruling::pass);
   }
-  return exchange.is_closing && exchange.successor == nullptr ? drop(Reason::taken_over)
+  return exchange.is_closing && exchange.successor == nullptr ? drop(packet, Reason::taken_over)
                                                               : hold(packet, exchange);
 }
 
@@ -195,9 +193,9 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
       reason == Reason::none ? write_first_hello(exchange, local, now) : tl::unexpected(reason);
   if (!size) {
     exchange.local = local;
-    Event told = event(exchange.key, &exchange);
-    told.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
-    rulings_.refuse(std::move(told), size.error());
+    Event report = event(exchange.key, &exchange);
+    report.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
+    rulings_.refuse(std::move(report), size.error());
     settle_refused(exchange, now);
     return;
   }
@@ -207,12 +205,12 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
 }
 
 /// Policy allows the peer without proof, and it had none to offer a moment ago.
-Answer Datagrams::open_at_once(const Packet& packet, const policy::Decision& decision) {
+void Datagrams::open_at_once(const Packet& packet, const policy::Decision& decision) {
   DatagramExchange& exchange = make(packet, Role::client);
   exchange.trust = around_.peers.trust();
   exchange.local = around_.locals.find(packet.number());
   open(exchange, decision, packet.now);
-  return accept(ruling_of(decision));
+  return accept(packet, ruling_of(decision));
 }
 
 std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
@@ -223,7 +221,8 @@ std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
 }
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
-  if (exchange.is_near && meet(exchange, now)) {
+  constexpr bool kMayBeFollowed = true;
+  if (exchange.is_near && meet(exchange, kMayBeFollowed, now)) {
     return;  // READY was lost, or it is refused
   }
   exchange.attempts++;
@@ -312,11 +311,11 @@ DatagramExchange* Datagrams::find_asking(const Packet& packet) {
                                                                                  : nullptr;
 }
 
-Answer Datagrams::take_reply(const Packet& packet) {
+void Datagrams::take_reply(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   if (exchange == nullptr || exchange->stage != Stage::asking) {
-    return drop(exchange == nullptr ? Reason::unknown_handshake
-                                    : Reason::none);  // a repeated one is nothing new
+    // A repeated one is nothing new.
+    return exchange == nullptr ? drop(packet, Reason::unknown_handshake) : discard(packet);
   }
   const auto token = wire::read_datagram_token(wire::Message::reply, packet.datagram.payload());
   const bool is_ours = token && packet.datagram.is_whole() &&
@@ -324,47 +323,48 @@ Answer Datagrams::take_reply(const Packet& packet) {
   if (!is_ours) {
     // Nothing in it is proved: the server's own word may still come.
     if (token || token.error() != wire::BadToken::version) {
-      return drop(Reason::malformed_token);
+      return drop(packet, Reason::malformed_token);
     }
     rulings_.forged(*exchange, Reason::version,
                     unreadable(token.error(), exchange->key.remote, packet.datagram.payload()));
-    return drop(Reason::version);
+    return drop(packet, Reason::version);
   }
   return accept_reply(packet, *exchange, *token);
 }
 
 /// What does not hold is reported, and not acted upon: whoever sent it has not shown that it is the
 /// server.
-Answer Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange,
-                               const Token& token) {
+void Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange, const Token& token) {
+  const auto flow = translation(packet, exchange.key);
+  if (!flow) {
+    return;
+  }
   const auto text = std::span(text_).first(token.labels.size());
   ServerClaim claim = check_reply(exchange, token, text, around_, packet.now);
   if (claim.refusal == Reason::none) {
-    bind_reply(claim, exchange, token, text,
-               translation(port, kUdp, exchange.key, packet.facts.priority), around_);
+    bind_reply(claim, exchange, token, text, *flow, around_);
   }
   if (claim.refusal != Reason::none) {
     if (claim.refusal != Reason::busy) {
       rulings_.forged(exchange, claim.refusal, claim.detail);
     }
-    return drop(claim.refusal);
+    return drop(packet, claim.refusal);
   }
   exchange.failures = 0;
+  discard(packet);
   if (exchange.is_closing) {
-    prove(exchange, {}, packet.now);
-    return drop(Reason::none);
+    return prove(exchange, packet.now);
   }
   Reason reason = Reason::none;
   auto remote = identify(*claim.peer, claim.labels, around_.book, reason);
   if (remote == nullptr) {
-    refuse_client(exchange, {.reason = reason, .decision = {}}, packet.now);
-    return drop(Reason::none);
+    return refuse_client(exchange, {.reason = reason, .decision = {}}, packet.now);
   }
   exchange.peer = claim.peer->peer;
   if (const auto decision = judge_server(exchange, std::move(remote), packet.now)) {
-    prove(exchange, *decision, packet.now);
+    prove(exchange, packet.now);
+    admit(exchange, *decision, packet.facts.is_followed, packet.now);
   }
-  return drop(Reason::none);
 }
 
 /// Who has answered. Nothing: that is refused, and done with.
@@ -385,52 +385,49 @@ std::optional<policy::Decision> Datagrams::judge_server(
   return judgement.decision;
 }
 
-/// PROOF, and behind it what waited.
-void Datagrams::prove(DatagramExchange& exchange, const policy::Decision& decision,
-                      const Now& now) {
+/// PROOF, which goes ahead of what waited.
+void Datagrams::prove(DatagramExchange& exchange, const Now& now) {
   exchange.stage = Stage::proving;
   exchange.proved = now.monotonic;
   exchange.attempts = 0;
   send(exchange, write_tag(exchange, wire::Message::proof, exchange.proof));
   table_.repeat(exchange, now.monotonic);
-  if (!exchange.is_closing) {
-    admit(exchange, decision, now);
-  }
 }
 
 /// The flow is authorised, and what waited goes on.
 void Datagrams::admit(DatagramExchange& exchange, const policy::Decision& decision,
-                      const Now& now) {
+                      bool is_followed, const Now& now) {
   rulings_.authorise(exchange, decision, now);
   around_.proved.datagrams.enter({exchange.key, exchange.local->number, exchange.remote->number},
                                  now.monotonic);
   release_proved(exchange,
-                 static_cast<std::uint32_t>(ruling_of(decision)) | exchange.remote->number);
+                 static_cast<std::uint32_t>(ruling_of(decision)) | exchange.remote->number,
+                 is_followed);
 }
 
-Answer Datagrams::take_ready(const Packet& packet) {
+void Datagrams::take_ready(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   if (exchange != nullptr && exchange->is_near && exchange->stage == Stage::asking) {
-    std::ignore = meet(*exchange, packet.now);
-    return drop(Reason::none);
+    std::ignore = meet(*exchange, packet.facts.is_followed, packet.now);
+    return discard(packet);
   }
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());
   if (exchange == nullptr || exchange->stage != Stage::proving) {
-    return drop(Reason::none);
+    return discard(packet);
   }
   if (!ready || !belongs_to(*ready, *exchange)) {
-    return drop(Reason::malformed_token);
+    return drop(packet, Reason::malformed_token);
   }
   if (!credentials::equal(ready->tag, exchange->ready)) {
     rulings_.forged(*exchange, Reason::forged_reply);
-    return drop(Reason::forged_reply);
+    return drop(packet, Reason::forged_reply);
   }
   if (exchange->is_closing) {
     close(*exchange, packet.now);
   } else {
     table_.settle(*exchange, Stage::complete, packet.now.monotonic);
   }
-  return drop(Reason::none);
+  return discard(packet);
 }
 
 /// Both ends have forgotten the flow that had these ports.
@@ -446,28 +443,29 @@ void Datagrams::close(DatagramExchange& exchange, const Now& now) {
 }
 
 /// REPLY holds, but policy or credentials do not allow the flow.
-Answer Datagrams::take_refusal(const Packet& packet) {
+void Datagrams::take_refusal(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   const auto token = wire::read_datagram_token(wire::Message::refusal, packet.datagram.payload());
   if (exchange == nullptr || exchange->stage != Stage::asking || exchange->is_closing) {
-    return drop(exchange == nullptr ? Reason::unknown_handshake : Reason::none);
+    return exchange == nullptr ? drop(packet, Reason::unknown_handshake) : discard(packet);
+  }
+  const auto flow = translation(packet, exchange->key);
+  if (!flow) {
+    return;
   }
   std::array<std::uint8_t, wire::kReplyStart> text{};
   const bool holds = token && packet.datagram.is_whole() &&
                      open_refusal(*exchange, *token, text, around_, packet.now);
-  auto why =
-      holds ? why_refused(*exchange, text,
-                          translation(port, kUdp, exchange->key, packet.facts.priority), around_)
-            : std::nullopt;
+  auto why = holds ? why_refused(*exchange, text, *flow, around_) : std::nullopt;
   if (!why) {
     rulings_.forged(*exchange, Reason::forged_reply);
-    return drop(Reason::forged_reply);
+    return drop(packet, Reason::forged_reply);
   }
-  Event told = event(exchange->key, exchange);
-  told.detail = std::move(*why);
-  rulings_.refuse(std::move(told), Reason::denied_by_peer);
+  Event report = event(exchange->key, exchange);
+  report.detail = std::move(*why);
+  rulings_.refuse(std::move(report), Reason::denied_by_peer);
   settle_client(*exchange, packet.now);
-  return drop(Reason::none);
+  return discard(packet);
 }
 
 void Datagrams::refuse_client(DatagramExchange& exchange, const Judgement& judgement,

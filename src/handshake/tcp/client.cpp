@@ -1,8 +1,8 @@
 // The client's part of a handshake: HELLO with its SYN, REPLY with the SYN-ACK, PROOF.
 #include <algorithm>
 
-#include "engine_state.hpp"
 #include "near.hpp"
+#include "tcp/connections.hpp"
 #include "trireme/wire/control.hpp"
 
 namespace trireme::handshake {
@@ -52,29 +52,27 @@ Reason reason_of(wire::BadToken bad) {
 
 }  // namespace
 
-Answer Engine::State::ask(const Packet& packet) {
+void Connections::ask(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
-  Handshake* known = table.find(key, packet.now.monotonic);
+  Handshake* known = table_.find(key, packet.now.monotonic);
   if (packet.number() == kHost) {
     // The ports of a workload's flow are in use by a process that is none: its packets go on as
     // they are, and need no verifier from here on.
-    if (datagrams_.port != nullptr) {
-      datagrams_.port->change(packet.facts.point, kTcp, packet.ends, FlowChange::release);
-    }
+    change(key, FlowChange::release);
     around_.proved.connections.remove(key);
-    Handshake& handshake = table.make(key, Owner::workload(kHost), packet.now.monotonic);
+    Handshake& handshake = table_.make(key, Owner::workload(kHost), packet.now.monotonic);
     handshake.sequence = packet.segment.sequence();
-    table.enter(handshake, Phase::open, packet.now.monotonic);
-    return accept(Ruling::pass);
+    table_.enter(handshake, Phase::open, packet.now.monotonic);
+    return accept(packet, Ruling::pass);
   }
-  if (is_finishing) {
-    return leave_to_next();
+  if (is_finishing_) {
+    return discard(packet);
   }
-  const auto local = locals.find(packet.facts.point, packet.number());
+  const auto local = around_.locals.find(packet.facts.point, packet.number());
   if (local == nullptr) {
-    Event told = event(packet, Role::client, nullptr);
-    told.local = packet.number();
-    return refuse(packet, Reason::unknown_workload, std::move(told));
+    Event report = event(packet, Role::client, nullptr);
+    report.local = packet.number();
+    return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   // A repeated SYN says the same, whatever has become of our trust, and though its REPLY is on its
   // way up already: the server has answered this HELLO and no other.
@@ -82,68 +80,66 @@ Answer Engine::State::ask(const Packet& packet) {
   const bool again = known != nullptr && known->is_near == stays &&
                      (known->phase == Phase::asked || known->phase == Phase::complete) &&
                      known->sequence == packet.segment.sequence() && known->local == local;
-  Event told = event(packet, Role::client, nullptr);
-  told.local = packet.number();
+  Event report = event(packet, Role::client, nullptr);
+  report.local = packet.number();
   if (const Reason reason = may_ask(packet.ends.destination, *local, around_, packet.now);
       reason != Reason::none) {
-    told.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
-    return refuse(packet, reason, std::move(told));
+    report.detail = reason == Reason::label_constraint ? "this host's own certificate" : "";
+    return refuse(packet, reason, std::move(report));
   }
   if (packet.segment.is_signed()) {
-    return refuse(packet, Reason::signed_segments, std::move(told));
+    return refuse(packet, Reason::signed_segments, std::move(report));
   }
   if (!again) {
     around_.proved.connections.remove(key);  // its socket has begun another connection
     forget_request(known);
   }
   Handshake& handshake =
-      again ? *known : table.make(key, Owner::workload(packet.number()), packet.now.monotonic);
+      again ? *known : table_.make(key, Owner::workload(packet.number()), packet.now.monotonic);
   if (stays) {
     return ask_near(packet, handshake, local, again);
   }
   if (!again) {
     if (!make_hello(handshake, 0, local, around_)) {
-      table.remove(handshake);
-      return drop(Reason::trust_failed);
+      table_.remove(handshake);
+      return drop(packet, Reason::trust_failed);
     }
     remember_syn(handshake, packet.facts, packet.segment);
   }
   const Token hello = hello_token(handshake, 0);
   const std::size_t size = wire::write_token(hello, token_);
   if (size == 0 || !wire::attach(packet.segment, std::span(token_).first(size), changed_)) {
-    told.detail = too_large(wire::hello_size(hello.credential.size(), hello.labels.size()),
-                            hello.labels.size(), wire::token_room(packet.segment));
-    table.remove(handshake);
-    return refuse(packet, Reason::token_too_large, std::move(told));
+    report.detail = too_large(wire::hello_size(hello.credential.size(), hello.labels.size()),
+                              hello.labels.size(), wire::token_room(packet.segment));
+    table_.remove(handshake);
+    return refuse(packet, Reason::token_too_large, std::move(report));
   }
-  statistics.hellos++;
+  around_.statistics.hellos++;
   handshake.is_repeated = handshake.is_repeated || again;
-  return accept_changed(Ruling::pass);
+  return accept_changed(packet, Ruling::pass);
 }
 
-Answer Engine::State::take_reply(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::client), packet.now.monotonic);
+void Connections::take_reply(const Packet& packet) {
+  Handshake* handshake = table_.find(packet.key(Role::client), packet.now.monotonic);
   if (handshake == nullptr) {
     return refuse_unknown(packet, Role::client);
   }
   if (handshake->phase == Phase::open) {
-    return accept(Ruling::pass);
+    return accept(packet, Ruling::pass);
   }
   if (handshake->phase == Phase::refused) {
-    return turn_away(packet);  // told already
+    return turn_away(packet);  // report already
   }
   if (packet.segment.acknowledgement() != handshake->sequence + 1) {
-    return drop(Reason::conflict);
+    return drop(packet, Reason::conflict);
   }
   if (handshake->phase == Phase::complete && handshake->is_near) {
-    return accept(Ruling::pass);
+    return accept(packet, Ruling::pass);
   }
   if (handshake->phase == Phase::complete) {
     // PROOF was lost: the server asks again. Its SYN-ACK is nothing new to the client.
-    Answer answer;
-    answer.drop = true;
-    answer.own = own_segment(*handshake);
-    return answer;
+    around_.actions.add(own_segment(*handshake));
+    return discard(packet);
   }
   if (!rulings_.is_here(*handshake)) {
     return refuse_client(packet, *handshake, Reason::unknown_workload);
@@ -156,28 +152,28 @@ Answer Engine::State::take_reply(const Packet& packet) {
     return take_no_reply(packet, *handshake);
   }
   if (!token || !packet.segment.is_whole()) {
-    Event told = event(packet, Role::client, handshake);
+    Event report = event(packet, Role::client, handshake);
     if (!token) {
-      told.detail = unreadable(token.error(), handshake->key.remote, packet.segment.payload());
+      report.detail = unreadable(token.error(), handshake->key.remote, packet.segment.payload());
     }
     return refuse_client(packet, *handshake,
                          token ? Reason::malformed_token : reason_of(token.error()),
-                         std::move(told));
+                         std::move(report));
   }
   return accept_reply(packet, *handshake, *token);
 }
 
 /// Who gets it on this host, its own enforcement point says.
-Answer Engine::State::ask_near(const Packet& packet, Handshake& handshake,
-                               std::shared_ptr<const LocalIdentity> local, bool again) {
+void Connections::ask_near(const Packet& packet, Handshake& handshake,
+                           std::shared_ptr<const LocalIdentity> local, bool again) {
   Rendezvous& requests = around_.proved.requests;
   if (again) {
     if (handshake.phase == Phase::asked) {  // else it has met the server, and nobody else is to
       depart_again(handshake, requests, false, packet.now);
     }
   } else if (!depart(handshake, requests, std::move(local), false, around_, packet.now)) {
-    table.remove(handshake);
-    return drop(Reason::trust_failed);
+    table_.remove(handshake);
+    return drop(packet, Reason::trust_failed);
   }
   remember_syn(handshake, packet.facts, packet.segment);
   wire::write_tag_message({wire::Message::meet, handshake.type, 0, handshake.client_nonce},
@@ -185,15 +181,15 @@ Answer Engine::State::ask_near(const Packet& packet, Handshake& handshake,
   if (!wire::attach(packet.segment, std::span(token_).first<wire::kTagDatagram>(), changed_)) {
     Event report = event(packet, Role::client, &handshake);
     report.detail = too_large(wire::kTagDatagram, 0, wire::token_room(packet.segment));
-    table.remove(handshake);
+    table_.remove(handshake);
     return refuse(packet, Reason::token_too_large, std::move(report));
   }
   handshake.is_repeated = handshake.is_repeated || again;
-  return accept_changed(Ruling::pass);
+  return accept_changed(packet, Ruling::pass);
 }
 
 /// A SYN-ACK to MEET: whether the server's enforcement point has allowed the request.
-Answer Engine::State::meet(const Packet& packet, Handshake& handshake) {
+void Connections::meet(const Packet& packet, Handshake& handshake) {
   const Meeting meeting = meeting_of(handshake, around_.proved.requests, packet.now);
   if (meeting.met == Met::nobody) {
     return take_no_reply(packet, handshake);
@@ -214,51 +210,55 @@ Answer Engine::State::meet(const Packet& packet, Handshake& handshake) {
                          std::move(report));
   }
   rulings_.authorise(handshake, judgement.decision, packet.now);
-  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  table_.enter(handshake, Phase::complete, packet.now.monotonic);
   remember(handshake, packet.now);
-  return accept(ruling_of(judgement.decision), handshake.remote->number);
+  return accept(packet, ruling_of(judgement.decision), handshake.remote->number);
 }
 
-void Engine::State::forget_request(const Handshake* handshake) {
+void Connections::forget_request(const Handshake* handshake) {
   if (handshake != nullptr && handshake->is_near && handshake->key.role == Role::client) {
     around_.proved.requests.remove(request_of(handshake->client_nonce));
   }
 }
 
-Answer Engine::State::take_no_reply(const Packet& packet, Handshake& handshake) {
+void Connections::take_no_reply(const Packet& packet, Handshake& handshake) {
   forget_request(&handshake);
   const policy::Decision decision = rulings_.of_unlabelled(*handshake.local, handshake.key);
   if (decision.verdict == policy::Verdict::deny) {
-    Event told = event(packet, Role::client, &handshake);
-    say(told, decision);
-    return refuse_client(packet, handshake, Reason::no_proof, std::move(told));
+    Event report = event(packet, Role::client, &handshake);
+    say(report, decision);
+    return refuse_client(packet, handshake, Reason::no_proof, std::move(report));
   }
   rulings_.open(handshake, decision, Reason::no_proof);
-  table.enter(handshake, Phase::open, packet.now.monotonic);
-  return accept(ruling_of(decision));
+  table_.enter(handshake, Phase::open, packet.now.monotonic);
+  return accept(packet, ruling_of(decision));
 }
 
-Answer Engine::State::accept_reply(const Packet& packet, Handshake& handshake, const Token& token) {
+void Connections::accept_reply(const Packet& packet, Handshake& handshake, const Token& token) {
+  const auto flow = translation(packet, handshake.key);
+  if (!flow) {
+    return;
+  }
   const auto text = std::span(text_).first(token.labels.size());
   ServerClaim claim = check_reply(handshake, token, text, around_, packet.now);
   if (claim.refusal == Reason::none) {
-    bind_reply(claim, handshake, token, text, translation(packet, handshake.key), around_);
+    bind_reply(claim, handshake, token, text, *flow, around_);
   }
   if (claim.refusal == Reason::busy) {
-    return drop(Reason::busy);
+    return drop(packet, Reason::busy);
   }
   if (claim.refusal == Reason::forged_reply) {
     // Perhaps not the server's word at all: its own may still come.
     rulings_.forged(handshake, Reason::forged_reply);
-    return drop(Reason::forged_reply);
+    return drop(packet, Reason::forged_reply);
   }
   if (claim.refusal != Reason::none) {
-    Event told = event(packet, Role::client, &handshake);
-    told.detail = claim.detail;
-    return refuse_client(packet, handshake, claim.refusal, std::move(told));
+    Event report = event(packet, Role::client, &handshake);
+    report.detail = claim.detail;
+    return refuse_client(packet, handshake, claim.refusal, std::move(report));
   }
   Reason reason = Reason::none;
-  auto remote = identify(*claim.peer, claim.labels, book_, reason);
+  auto remote = identify(*claim.peer, claim.labels, around_.book, reason);
   if (remote == nullptr) {
     return refuse_client(packet, handshake, reason);
   }
@@ -266,79 +266,79 @@ Answer Engine::State::accept_reply(const Packet& packet, Handshake& handshake, c
   handshake.peer = claim.peer->peer;
   const Judgement judgement = rulings_.of_proof(handshake, packet.now);
   if (judgement.reason == Reason::busy) {
-    return drop(Reason::busy);
+    return drop(packet, Reason::busy);
   }
   if (judgement.reason != Reason::none) {
-    Event told = event(packet, Role::client, &handshake);
+    Event report = event(packet, Role::client, &handshake);
     if (judgement.reason == Reason::policy) {
-      say(told, judgement.decision);
+      say(report, judgement.decision);
     }
-    return refuse_client(packet, handshake, judgement.reason, std::move(told));
+    return refuse_client(packet, handshake, judgement.reason, std::move(report));
   }
   return prove(packet, handshake, judgement.decision);
 }
 
-Answer Engine::State::prove(const Packet& packet, Handshake& handshake,
-                            const policy::Decision& decision) {
+void Connections::prove(const Packet& packet, Handshake& handshake,
+                        const policy::Decision& decision) {
   if (!wire::strip(packet.segment, changed_)) {
-    return drop(Reason::malformed_packet);
+    return drop(packet, Reason::malformed_packet);
   }
   rulings_.authorise(handshake, decision, packet.now);
   handshake.own = proof_ack(handshake, packet.segment);
-  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  table_.enter(handshake, Phase::complete, packet.now.monotonic);
   remember(handshake, packet.now);
-  Answer answer = accept_changed(ruling_of(decision), handshake.remote->number);
-  answer.own = own_segment(handshake);
-  return answer;
+  around_.actions.add(own_segment(handshake));
+  accept_changed(packet, ruling_of(decision), handshake.remote->number);
 }
 
 /// A reset passes, whoever sent it. Where it says why, and is the server's, that is reported.
-Answer Engine::State::take_refusal(const Packet& packet) {
-  Handshake* handshake = table.find(packet.key(Role::client), packet.now.monotonic);
+void Connections::take_refusal(const Packet& packet) {
+  Handshake* handshake = table_.find(packet.key(Role::client), packet.now.monotonic);
   const auto token = wire::read_token(wire::Message::refusal, packet.segment.payload());
-  if (handshake != nullptr && handshake->phase == Phase::asked &&
-      packet.segment.acknowledgement() == handshake->sequence + 1) {
+  const bool answers = handshake != nullptr && handshake->phase == Phase::asked &&
+                       packet.segment.acknowledgement() == handshake->sequence + 1;
+  if (answers) {
     forget_request(handshake);
   }
-  if (handshake != nullptr && handshake->phase == Phase::asked && token &&
-      packet.segment.is_whole() && packet.segment.acknowledgement() == handshake->sequence + 1) {
+  if (answers && token && packet.segment.is_whole()) {
+    const auto flow = translation(packet, handshake->key);
+    if (!flow) {
+      return;
+    }
     std::array<std::uint8_t, wire::kReplyStart> text{};
     const bool holds = open_refusal(*handshake, *token, text, around_, packet.now);
-    auto why = holds ? why_refused(*handshake, text, translation(packet, handshake->key), around_)
-                     : std::nullopt;
+    auto why = holds ? why_refused(*handshake, text, *flow, around_) : std::nullopt;
     if (why) {
       Event report = event(packet, Role::client, handshake);
       report.detail = std::move(*why);
       rulings_.refuse(std::move(report), Reason::denied_by_peer);
-      table.enter(*handshake, Phase::refused, packet.now.monotonic);
+      table_.enter(*handshake, Phase::refused, packet.now.monotonic);
     }
   }
-  return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::pass)
-                                               : accept(Ruling::pass);
+  return wire::strip(packet.segment, changed_) ? accept_changed(packet, Ruling::pass)
+                                               : accept(packet, Ruling::pass);
 }
 
-Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason) {
+void Connections::refuse_client(const Packet& packet, Handshake& handshake, Reason reason) {
   return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
 }
 
 /// The client hears of it at once: its SYN-ACK becomes a reset. The server's next one is answered
 /// with a reset as well.
-Answer Engine::State::refuse_client(const Packet& packet, Handshake& handshake, Reason reason,
-                                    Event&& told) {
+void Connections::refuse_client(const Packet& packet, Handshake& handshake, Reason reason,
+                                Event&& report) {
   const bool passes = rulings_.audits();
-  rulings_.refuse(std::move(told), reason);
-  table.enter(handshake, passes ? Phase::open : Phase::refused, packet.now.monotonic);
+  rulings_.refuse(std::move(report), reason);
+  table_.enter(handshake, passes ? Phase::open : Phase::refused, packet.now.monotonic);
   if (passes) {
-    return wire::strip(packet.segment, changed_) ? accept_changed(Ruling::audit)
-                                                 : accept(Ruling::audit);
+    return wire::strip(packet.segment, changed_) ? accept_changed(packet, Ruling::audit)
+                                                 : accept(packet, Ruling::audit);
   }
   if (rulings_.policy().refuse == policy::Refuse::drop) {
-    Answer answer;
-    answer.drop = true;
-    return answer;
+    return discard(packet);
   }
   wire::write_reset(packet.segment, changed_);
-  return accept_changed(Ruling::pass);
+  return accept_changed(packet, Ruling::pass);
 }
 
 }  // namespace trireme::handshake

@@ -1,4 +1,4 @@
-#include "datagrams.hpp"
+#include "udp/datagrams.hpp"
 
 #include <algorithm>
 
@@ -15,8 +15,7 @@ constexpr Milliseconds kLongest{100};
 }  // namespace
 
 Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surroundings& surroundings)
-    : around_(surroundings),
-      rulings_(kUdp, around_),
+    : Carrier(kUdp, surroundings),
       table_(capacity, seed, surroundings.budget),
       nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})),
       host_(std::make_shared<const LocalIdentity>(kHost, policy::LabelSet{})),
@@ -29,27 +28,18 @@ Owner Datagrams::owner(const Packet& packet, Role role) {
              : Owner::address(packet.facts.outgoing ? packet.ends.destination : packet.ends.source);
 }
 
-FlowKey Datagrams::Packet::key(Role role) const {
-  return facts.outgoing ? FlowKey{ends.source,           ends.destination, ends.source_port,
-                                  ends.destination_port, facts.point,      role}
-                        : FlowKey{ends.destination, ends.source, ends.destination_port,
-                                  ends.source_port, facts.point, role};
-}
-
 /// Every UDP packet of the token path begins here.
-Answer Datagrams::handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now) {
-  const Packet packet{facts, datagram, now, datagram.ends()};
-  if (port == nullptr) {
-    return drop(Reason::unknown_handshake);
-  }
+void Datagrams::handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now) {
+  const Packet packet{{facts, now, datagram.ends()}, datagram};
   const bool is_control = wire::is_control(datagram.payload());
   if (facts.outgoing) {
-    return is_control ? drop(Reason::malformed_token) : leave(packet);  // ours do not come here
+    return is_control ? drop(packet, Reason::malformed_token)
+                      : leave(packet);  // ours do not come here
   }
   return is_control ? take_control(packet) : arrive(packet);
 }
 
-Answer Datagrams::leave(const Packet& packet) {
+void Datagrams::leave(const Packet& packet) {
   if (packet.is(kTakenOver)) {
     return take_over(packet);
   }
@@ -63,7 +53,7 @@ Answer Datagrams::leave(const Packet& packet) {
   return rejudge(packet, *exchange);
 }
 
-Answer Datagrams::arrive(const Packet& packet) {
+void Datagrams::arrive(const Packet& packet) {
   if (packet.is(kTakenOver)) {
     return take_over(packet);
   }
@@ -81,7 +71,7 @@ Answer Datagrams::arrive(const Packet& packet) {
       case Stage::open:
         return rejudge_open(packet, *exchange);
       case Stage::asking:
-        return drop(Reason::unproved_data);
+        return drop(packet, Reason::unproved_data);
       case Stage::refused:
         break;
     }
@@ -91,16 +81,15 @@ Answer Datagrams::arrive(const Packet& packet) {
 
 /// Where handshakes had to be given up it may have been one of them: no word, so that the sender
 /// tries again.
-Answer Datagrams::refuse_unknown(const Packet& packet, Role role,
-                                 const DatagramExchange* exchange) {
+void Datagrams::refuse_unknown(const Packet& packet, Role role, const DatagramExchange* exchange) {
   const bool may_be_evicted = exchange == nullptr && crowding_.given_up > 0 &&
                               packet.now.monotonic < crowding_.last + DatagramTable::kSettled;
   return may_be_evicted
-             ? drop(Reason::crowded)
+             ? drop(packet, Reason::crowded)
              : refuse(packet, Reason::unknown_handshake, event(packet.key(role), exchange));
 }
 
-Answer Datagrams::take_control(const Packet& packet) {
+void Datagrams::take_control(const Packet& packet) {
   switch (static_cast<wire::Message>(wire::control_message(packet.datagram.payload()))) {
     case wire::Message::hello:
       return take_hello(packet);
@@ -115,15 +104,15 @@ Answer Datagrams::take_control(const Packet& packet) {
     case wire::Message::meet:
       return take_meet(packet);
   }
-  return drop(Reason::malformed_token);
+  return drop(packet, Reason::malformed_token);
 }
 
 /// The flow has the number of somebody else, whose ports this socket has now. Conntrack's entry
 /// stays until both ends know that the flow has ended: it is what keeps this one out.
-Answer Datagrams::take_over(const Packet& packet) {
+void Datagrams::take_over(const Packet& packet) {
   const FlowKey key = packet.key(packet.role());
   if (packet.is(kFresh) && !has_anothers_ends(packet)) {
-    return accept(Ruling::exempt);  // remembered by rules alone
+    return accept(packet, Ruling::exempt);  // remembered by rules alone
   }
   if (packet.facts.outgoing && !packet.is(kAnswers)) {
     // The far end still knows the flow: it is ended there first.
@@ -132,42 +121,40 @@ Answer Datagrams::take_over(const Packet& packet) {
         (known->stage == Stage::asking || known->stage == Stage::proving)) {
       const bool may_wait =
           known->successor != nullptr && known->successor->number == packet.number();
-      return may_wait ? hold(packet, *known) : drop(Reason::taken_over);
+      return may_wait ? hold(packet, *known) : drop(packet, Reason::taken_over);
     }
     const bool may_ask = known == nullptr || known->refused_until <= packet.now.monotonic;
-    return may_ask ? ask(packet, known, {.closing = true}) : drop(Reason::taken_over);
+    return may_ask ? ask(packet, known, {.closing = true}) : drop(packet, Reason::taken_over);
   }
-  Event told = event(key, nullptr);
-  told.local = packet.number();
-  return refuse(packet, Reason::taken_over, std::move(told));
+  Event report = event(key, nullptr);
+  report.local = packet.number();
+  return refuse(packet, Reason::taken_over, std::move(report));
 }
 
-Answer Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
+void Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
   const auto give_up = [&](std::uint32_t entry, const Holder& largest) {
     held_crowding_.note(largest, packet.now.monotonic);
     drop_held(table_.at(entry));
   };
   if (!held_.add(table_.index(exchange), owner(packet, exchange.key.role), exchange.held,
                  packet.facts.id, packet.datagram.length(), give_up)) {
-    return drop(Reason::crowded);
+    drop(packet, Reason::crowded);
   }
-  Answer answer;
-  answer.hold = true;
-  return answer;
 }
 
 void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority) {
-  for (std::size_t i = 0; i < exchange.held.count; i++) {
-    port->release(exchange.key.point, exchange.held.packets.at(i), priority);
+  for (const std::uint32_t id : exchange.held.all()) {
+    accept_waiting(exchange.key.point, id, priority);
   }
   let_go(exchange);
 }
 
 /// One alone authorises the flow. Of several none does: what is sent right behind them would pass
 /// in the kernel, and overtake those that are still on their way through the queue.
-void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation) {
-  const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1 &&
-                        !port->is_followed(exchange.key.point);
+void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation,
+                               bool is_followed) {
+  const bool is_alone =
+      exchange.key.role == Role::client && exchange.held.count == 1 && !is_followed;
   release(exchange, is_alone ? authorisation : static_cast<std::uint32_t>(Ruling::let));
 }
 
@@ -176,8 +163,8 @@ void Datagrams::let_go(DatagramExchange& exchange) {
 }
 
 void Datagrams::drop_held(DatagramExchange& exchange) {
-  for (std::size_t i = 0; i < exchange.held.count; i++) {
-    port->drop(exchange.key.point, exchange.held.packets.at(i));
+  for (const std::uint32_t id : exchange.held.all()) {
+    drop_waiting(exchange.key.point, id);
   }
   let_go(exchange);
 }
@@ -212,7 +199,7 @@ ControlDatagram Datagrams::control(const DatagramExchange& exchange, std::size_t
 
 void Datagrams::send(const DatagramExchange& exchange, std::size_t size) {
   if (size != 0) {
-    port->send(control(exchange, size));
+    around_.actions.add(control(exchange, size));
   }
 }
 
@@ -229,17 +216,17 @@ bool Datagrams::belongs_to(const wire::TagMessage& message, const DatagramExchan
 }
 
 /// A flow that was authorised by proof, and is so no longer or not yet.
-Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
+void Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   const Judgement judgement = rulings_.of_proof(exchange, packet.now);
   if (judgement.reason == Reason::busy) {
-    return drop(Reason::busy);
+    return drop(packet, Reason::busy);
   }
   if (judgement.reason == Reason::none) {
     const auto since = packet.now.monotonic - exchange.proved;
-    if (since < kTogether || (since < kLongest && port->is_followed(exchange.key.point))) {
-      return accept(Ruling::let);
+    if (since < kTogether || (since < kLongest && packet.facts.is_followed)) {
+      return accept(packet, Ruling::let);
     }
-    return accept(ruling_of(judgement.decision), exchange.remote->number);
+    return accept(packet, ruling_of(judgement.decision), exchange.remote->number);
   }
   rulings_.refuse(exchange, judgement);
   drop_held(exchange);
@@ -247,9 +234,9 @@ Answer Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   return turn_away(packet);
 }
 
-Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
+void Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
   if (const auto ruling = rulings_.of_open(exchange)) {
-    return accept(*ruling);
+    return accept(packet, *ruling);
   }
   rulings_.refuse(exchange, {.reason = Reason::no_answer, .decision = {}});
   table_.remove(exchange);
@@ -257,7 +244,11 @@ Answer Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange)
 }
 
 void Datagrams::tick(const Now& now) {
-  while (DatagramExchange* exchange = table_.due(now.monotonic)) {
+  while (around_.actions.has_room()) {
+    DatagramExchange* exchange = table_.due(now.monotonic);
+    if (exchange == nullptr) {
+      return;
+    }
     switch (exchange->stage) {
       case Stage::asking:
         repeat_hello(*exchange, now);
@@ -284,44 +275,19 @@ void Datagrams::forget_point(PointId point) {
   });
 }
 
-void Datagrams::change(const FlowKey& key, FlowChange what) {
-  const bool is_client = key.role == Role::client;
-  port->change(key.point, kUdp,
-               is_client ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                         : wire::Ends{key.remote, key.local, key.remote_port, key.local_port},
-               what);
-}
-
-Answer Datagrams::accept(Ruling ruling, policy::Number remote) {
-  Answer answer;
-  answer.priority = static_cast<std::uint32_t>(ruling) | remote;
-  return answer;
-}
-
-Answer Datagrams::drop(Reason reason) {
-  if (reason != Reason::none) {
-    rulings_.count(reason);
-  }
-  Answer answer;
-  answer.drop = true;
-  return answer;
-}
-
-Answer Datagrams::refuse(const Packet& packet, Reason reason, Event told) {
-  rulings_.refuse(std::move(told), reason);
+void Datagrams::refuse(const Packet& packet, Reason reason, Event report) {
+  rulings_.refuse(std::move(report), reason);
   return turn_away(packet);
 }
 
-Answer Datagrams::turn_away(const Packet& packet) const {
+void Datagrams::turn_away(const Packet& packet) {
   if (!rulings_.audits()) {
-    return accept(Ruling::refuse);
+    return accept(packet, Ruling::refuse);
   }
   if (wire::is_control(packet.datagram.payload())) {
-    Answer answer;
-    answer.drop = true;
-    return answer;
+    return discard(packet);
   }
-  return accept(packet.is(kTakenOver) ? Ruling::pass : Ruling::audit);
+  accept(packet, packet.is(kTakenOver) ? Ruling::pass : Ruling::audit);
 }
 
 }  // namespace trireme::handshake

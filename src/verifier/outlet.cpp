@@ -1,6 +1,8 @@
-// What handshakes do to the world beside their answers: packets of their own, verdicts on those
-// that waited, conntrack's entries.
+// Between the engine and the kernel: what the engine asks is looked up, and what it wants is done,
+// in its order.
 #include <netinet/in.h>
+
+#include <linux/netfilter.h>
 
 #include <algorithm>
 
@@ -11,10 +13,91 @@
 namespace trireme::verifier {
 
 using handshake::FlowChange;
+using handshake::Question;
 
 Verifier::Worker::Point* Verifier::Worker::find(handshake::PointId point) {
   const auto found = points_.find(point);
   return found == points_.end() ? nullptr : found->second.get();
+}
+
+void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
+                            const handshake::Now& now) {
+  handshake::PacketFacts facts{.point = point.id,
+                               .outgoing = packet.hook == NF_INET_LOCAL_OUT,
+                               .priority = packet.priority,
+                               .mark = packet.mark,
+                               .out_device = packet.out_device,
+                               .in_device = packet.in_device,
+                               .id = packet.id};
+  facts.is_followed =
+      wire::is_datagram(packet.bytes, packet.length) && (behind_ > 0 || point.queue.waits());
+  const handshake::Actions* actions = &engine_->handle(facts, packet.bytes, packet.length, now);
+  while (actions->asks() && !actions->is_awaited()) {
+    answer(actions->question(), facts);
+    actions = &engine_->handle(facts, packet.bytes, packet.length, now);
+  }
+  perform(*actions);
+  if (actions->is_awaited()) {
+    point.queue.flush();  // then conntrack knows the flow
+    const Question question = actions->question();
+    perform(engine_->go_on(question.about == Question::About::nothing
+                               ? std::nullopt
+                               : std::optional(translation(question))));
+  }
+}
+
+void Verifier::Worker::answer(const Question& question, handshake::PacketFacts& facts) {
+  switch (question.about) {
+    case Question::About::socket:
+      facts.socket = tcp_socket(question);
+      break;
+    case Question::About::translation:
+      facts.translation = translation(question);
+      break;
+    case Question::About::departure:
+      facts.departure = translation(question);
+      break;
+    case Question::About::nothing:
+      break;
+  }
+}
+
+/// Verdicts wait in their queue for the rest of a batch; what is sent behind a packet that goes on
+/// must not overtake it.
+void Verifier::Worker::perform(const handshake::Actions& actions) {
+  Point* let_go = nullptr;  // where a packet goes on whose verdict waits
+  for (const handshake::Action& action : actions.all()) {
+    if (const auto* verdict = std::get_if<handshake::PacketVerdict>(&action)) {
+      Point* point = find(verdict->point);
+      rule(point, *verdict);
+      let_go = verdict->drop ? let_go : point;
+      continue;
+    }
+    if (let_go != nullptr) {
+      let_go->queue.flush();
+      let_go = nullptr;
+    }
+    if (const auto* datagram = std::get_if<handshake::ControlDatagram>(&action)) {
+      send(*datagram);
+    } else if (const auto* segment = std::get_if<handshake::OwnSegment>(&action)) {
+      send(*segment);
+    } else if (const auto* change = std::get_if<handshake::EntryChange>(&action)) {
+      alter(*change);
+    }
+  }
+}
+
+void Verifier::Worker::rule(Point* point, const handshake::PacketVerdict& verdict) {
+  if (point == nullptr) {
+    return;
+  }
+  if (verdict.drop) {
+    point->queue.drop(verdict.id);
+  } else if (verdict.changed != nullptr) {
+    point->queue.accept(verdict.id, verdict.priority, verdict.changed->view());
+  } else {
+    point->queue.accept(verdict.id, verdict.priority);
+  }
 }
 
 void Verifier::Worker::send(const handshake::ControlDatagram& datagram) {
@@ -33,8 +116,8 @@ void Verifier::Worker::send(const handshake::ControlDatagram& datagram) {
   }
 }
 
-void Verifier::Worker::send(handshake::PointId id, const handshake::OwnSegment& own) {
-  Point* point = find(id);
+void Verifier::Worker::send(const handshake::OwnSegment& own) {
+  Point* point = find(own.point);
   if (point == nullptr) {
     return;
   }
@@ -60,31 +143,18 @@ void Verifier::Worker::send(handshake::PointId id, const handshake::OwnSegment& 
   }
 }
 
-void Verifier::Worker::release(handshake::PointId point, std::uint32_t id, std::uint32_t priority) {
-  if (Point* there = find(point)) {
-    there->queue.accept(id, priority);
-  }
-}
-
-void Verifier::Worker::drop(handshake::PointId point, std::uint32_t id) {
-  if (Point* there = find(point)) {
-    there->queue.drop(id);
-  }
-}
-
-void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol,
-                              const wire::Ends& ends, FlowChange change) {
-  Point* there = find(point);
+void Verifier::Worker::alter(const handshake::EntryChange& change) {
+  Point* there = find(change.point);
   if (there == nullptr) {
     return;
   }
   Shared& shared = *there->shared;
   const std::scoped_lock lock(shared.mutex);
-  const auto flow = entry_of(shared, protocol, ends);
+  const auto flow = entry_of(shared, change.protocol, change.ends);
   if (!flow) {
     return;
   }
-  switch (change) {
+  switch (change.change) {
     case FlowChange::renewed:
       std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kRenewalOfFlow);
       break;
@@ -101,21 +171,20 @@ void Verifier::Worker::change(handshake::PointId point, std::uint8_t protocol,
   }
 }
 
-handshake::TcpSocket Verifier::Worker::tcp_socket(handshake::PointId point, const wire::Ends& ends,
-                                                  std::uint32_t device) {
+handshake::TcpSocket Verifier::Worker::tcp_socket(const Question& question) {
   constexpr handshake::TcpSocket kUnknown{handshake::TcpState::unknown, 0};
-  Point* there = find(point);
+  Point* there = find(question.point);
   if (there == nullptr) {
     return kUnknown;
   }
   Shared& shared = *there->shared;
   const std::scoped_lock lock(shared.mutex);
   const auto found = shared.sockets.find_connection({.protocol = IPPROTO_TCP,
-                                                     .local = ends.destination,
-                                                     .remote = ends.source,
-                                                     .local_port = ends.destination_port,
-                                                     .remote_port = ends.source_port},
-                                                    device);
+                                                     .local = question.ends.destination,
+                                                     .remote = question.ends.source,
+                                                     .local_port = question.ends.destination_port,
+                                                     .remote_port = question.ends.source_port},
+                                                    question.device);
   if (!found) {
     return kUnknown;
   }
@@ -147,17 +216,16 @@ wire::Ends reversed(const kernel::FlowTuple& reply) {
 
 }  // namespace
 
-handshake::Translation Verifier::Worker::translation(handshake::PointId point,
-                                                     std::uint8_t protocol, const wire::Ends& ends,
-                                                     bool is_client, bool is_changed) {
-  handshake::Translation flow{ends, ends};
-  if (Point* there = is_changed ? find(point) : nullptr) {
+handshake::Translation Verifier::Worker::translation(const Question& question) {
+  const std::uint8_t protocol = question.protocol;
+  handshake::Translation flow{question.ends, question.ends};
+  if (Point* there = question.is_changed ? find(question.point) : nullptr) {
     const std::scoped_lock lock(there->shared->mutex);
-    if (const auto entry = entry_of(*there->shared, protocol, ends)) {
+    if (const auto entry = entry_of(*there->shared, protocol, question.ends)) {
       flow = {as_sent(entry->original), reversed(entry->reply)};
     }
   }
-  Point* home = point == handshake::kHome ? nullptr : find(handshake::kHome);
+  Point* home = question.point == handshake::kHome ? nullptr : find(handshake::kHome);
   if (home == nullptr) {
     return flow;
   }
@@ -166,7 +234,7 @@ handshake::Translation Verifier::Worker::translation(handshake::PointId point,
   const kernel::FlowTuple inner{flow.behind.source, flow.behind.destination,
                                 flow.behind.source_port, flow.behind.destination_port};
   const std::scoped_lock lock(home->shared->mutex);
-  if (is_client) {
+  if (question.is_client) {
     // There the other end may have begun it, where both send datagrams.
     if (home->shared->conntrack.find(protocol, inner, entry).value_or(false)) {
       flow.behind = entry.original == inner ? reversed(entry.reply)
@@ -182,11 +250,6 @@ handshake::Translation Verifier::Worker::translation(handshake::PointId point,
   return flow;
 }
 
-bool Verifier::Worker::is_followed(handshake::PointId point) const {
-  const auto there = points_.find(point);
-  return behind_ > 0 || (there != points_.end() && there->second->queue.waits());
-}
-
 int Verifier::Worker::milliseconds_to_tick() const {
   const auto next = engine_->next_tick();
   if (!next) {
@@ -197,12 +260,18 @@ int Verifier::Worker::milliseconds_to_tick() const {
 }
 
 void Verifier::Worker::tick() {
-  const auto next = engine_->next_tick();
-  if (!next || *next > monotonic()) {
+  constexpr int kMost = 64;  // rounds: packets wait meanwhile
+  const auto is_due = [this] {
+    const auto next = engine_->next_tick();
+    return next && *next <= now_;
+  };
+  now_ = monotonic();
+  if (!is_due()) {
     return;
   }
-  now_ = monotonic();
-  engine_->tick({now_, std::chrono::system_clock::now()});
+  for (int round = 0; round < kMost && is_due(); round++) {
+    perform(engine_->tick({now_, std::chrono::system_clock::now()}));
+  }
   for (const auto& [id, point] : points_) {
     point->queue.flush();
   }

@@ -1,4 +1,4 @@
-#include "early_data.hpp"
+#include "tcp/early_data.hpp"
 
 namespace trireme::handshake {
 
@@ -20,14 +20,14 @@ void EarlyData::free(Entry& entry) {
   free_.push_back(index(entry));
 }
 
-EarlyData::Result EarlyData::hold(Port& port, Handshake& handshake, std::uint32_t packet,
+EarlyData::Result EarlyData::hold(Actions& actions, Handshake& handshake, std::uint32_t packet,
                                   const wire::Segment& segment, const OwnSegment& question,
                                   Milliseconds now) {
   const std::size_t size = segment.header_size() + segment.payload_size();
   const Owner owner = Owner::address(handshake.key.remote);
   const auto give_up = [&](std::uint32_t entry, const Holder& largest) {
     crowding_.note(largest, now);
-    drop(port, entries_[entry]);
+    drop(actions, entries_[entry]);
   };
   if (Entry* known = find(handshake)) {
     if (static_cast<std::int32_t>(segment.sequence() - known->last_sequence) <= 0) {
@@ -51,8 +51,7 @@ EarlyData::Result EarlyData::hold(Port& port, Handshake& handshake, std::uint32_
     looked_ = now;
   }
   handshake.early = ++named_ * kEntries + taken;
-  entries_[taken] = {handshake.early, handshake.key.point, now, 0, segment.sequence(), held,
-                     question};
+  entries_[taken] = {handshake.early, now, 0, segment.sequence(), held, question};
   return Result::begins;
 }
 
@@ -69,27 +68,30 @@ std::optional<Milliseconds> EarlyData::next_due() const {
   return free_.size() < kEntries ? std::optional(looked_ + kStep) : std::nullopt;
 }
 
-void EarlyData::tick(Port& port, Milliseconds now) {
+void EarlyData::tick(Actions& actions, Milliseconds now) {
   if (free_.size() == kEntries || looked_ + kStep > now) {
     return;
   }
-  looked_ = now;
   for (Entry& entry : entries_) {
+    if (!actions.has_room()) {
+      return;  // whatever was done is not due again
+    }
     if (entry.number == 0) {
       continue;
     }
     if (entry.began + kWait <= now) {
-      drop(port, entry);
+      drop(actions, entry);
     } else if (entry.asked < kRepeat.size() && entry.began + kRepeat.at(entry.asked) <= now) {
       entry.asked++;
-      port.send(entry.point, entry.question);
+      actions.add(entry.question);
     }
   }
+  looked_ = now;
 }
 
-void EarlyData::drop(Port& port, Entry& entry) {
-  for (std::size_t i = 0; i < entry.held.count; i++) {
-    port.drop(entry.point, entry.held.packets.at(i));
+void EarlyData::drop(Actions& actions, Entry& entry) {
+  for (const std::uint32_t id : entry.held.all()) {
+    actions.add(PacketVerdict{.point = entry.question.point, .id = id, .drop = true});
   }
   free(entry);
 }

@@ -1,11 +1,11 @@
-#include "flow_table.hpp"
+#include "tcp/table.hpp"
 
 namespace trireme::handshake {
 namespace {
 
 // A SYN is repeated for two minutes (tcp_syn_retries 6), a SYN-ACK for one (tcp_synack_retries 5).
-constexpr std::array<Milliseconds, 3> kAge = {Milliseconds{130'000}, Milliseconds{70'000},
-                                              Milliseconds{64'000}};
+constexpr std::array<Milliseconds, 3> kAges = {Milliseconds{130'000}, Milliseconds{70'000},
+                                               Milliseconds{64'000}};
 /// More than most round trips take.
 constexpr Milliseconds kProofPatience{250};
 
@@ -15,7 +15,7 @@ FlowTable::FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
     : table_(capacity, seed, &budget) {}
 
 bool FlowTable::is_over(const Handshake& handshake, Milliseconds now) const {
-  return handshake.since + kAge.at(table_.list_of(handshake)) <= now;
+  return handshake.since + kAges.at(table_.list_of(handshake)) <= now;
 }
 
 Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
@@ -38,7 +38,7 @@ std::optional<Milliseconds> FlowTable::next_due() const {
   std::optional<Milliseconds> next;
   for (const List list : {kWaiting, kAnswered}) {
     if (const Handshake* oldest = table_.oldest(list)) {
-      const Milliseconds due = oldest->since + kAge.at(list);
+      const Milliseconds due = oldest->since + kAges.at(list);
       next = next ? std::min(*next, due) : due;
     }
   }
@@ -46,7 +46,7 @@ std::optional<Milliseconds> FlowTable::next_due() const {
 }
 
 bool FlowTable::may_have_evicted(Milliseconds now) const {
-  return crowding_.given_up > 0 && now < crowding_.last + kAge.front();
+  return crowding_.given_up > 0 && now < crowding_.last + kAges.front();
 }
 
 bool FlowTable::awaits_proof(Milliseconds now) const {

@@ -1,6 +1,6 @@
 // What is neither SYN nor SYN-ACK: PROOF, data that come ahead of it, and segments of flows that
 // have no authorisation any more.
-#include "engine_state.hpp"
+#include "tcp/connections.hpp"
 
 namespace trireme::handshake {
 namespace {
@@ -10,8 +10,9 @@ constexpr Milliseconds kAskAgain{100};
 
 }  // namespace
 
-OwnSegment Engine::State::own_segment(const Handshake& handshake) {
-  OwnSegment own{.segment = handshake.own,
+OwnSegment Connections::own_segment(const Handshake& handshake) {
+  OwnSegment own{.point = handshake.key.point,
+                 .segment = handshake.own,
                  .proof = {},
                  .mark = handshake.mark,
                  .device = handshake.device,
@@ -23,16 +24,16 @@ OwnSegment Engine::State::own_segment(const Handshake& handshake) {
 }
 
 /// Data, acknowledgements and PROOF that come on a flow without authorisation.
-Answer Engine::State::segment_in(const Packet& packet) {
+void Connections::segment_in(const Packet& packet) {
   if ((packet.segment.flags() & wire::TcpFlag::kRst) != 0) {
     return take_refusal(packet);
   }
   if (packet.is_stray()) {
     return resume(packet);
   }
-  Handshake* handshake = table.find(packet.key(Role::server), packet.now.monotonic);
+  Handshake* handshake = table_.find(packet.key(Role::server), packet.now.monotonic);
   if (handshake == nullptr) {
-    handshake = table.find(packet.key(Role::client), packet.now.monotonic);
+    handshake = table_.find(packet.key(Role::client), packet.now.monotonic);
   }
   if (handshake == nullptr) {
     return resume(packet);
@@ -52,64 +53,60 @@ Answer Engine::State::segment_in(const Packet& packet) {
 
 /// PROOF was lost, or overtaken, and the client's TCP does not know: its data wait, and the
 /// server's SYN-ACK is sent again, which the client's verifier answers with PROOF.
-Answer Engine::State::await_proof(const Packet& packet, Handshake& handshake) {
+void Connections::await_proof(const Packet& packet, Handshake& handshake) {
   rulings_.count(Reason::unproved_data);
   const bool is_answer = handshake.key.role == Role::server &&
                          packet.segment.acknowledgement() == handshake.own.sequence + 1;
-  Answer answer;
   if (!is_answer) {  // who has not seen the SYN-ACK makes nobody send another
-    answer.drop = true;
-    return answer;
+    return discard(packet);
   }
   const OwnSegment question = own_segment(handshake);
-  const auto result = datagrams_.port == nullptr
-                          ? EarlyData::Result::no_room
-                          : early_.hold(*datagrams_.port, handshake, packet.facts.id,
-                                        packet.segment, question, packet.now.monotonic);
-  answer.hold = result == EarlyData::Result::begins || result == EarlyData::Result::waits;
-  answer.drop = !answer.hold;
+  const auto result = early_.hold(around_.actions, handshake, packet.facts.id, packet.segment,
+                                  question, packet.now.monotonic);
   const bool may_ask = result == EarlyData::Result::no_room &&
                        handshake.asked_again + kAskAgain <= packet.now.monotonic;
   if (result == EarlyData::Result::begins || may_ask) {
     handshake.asked_again = packet.now.monotonic;
-    answer.own = question;
+    around_.actions.add(question);
   }
-  return answer;
+  if (result == EarlyData::Result::repeats || result == EarlyData::Result::no_room) {
+    discard(packet);
+  }
 }
 
-Answer Engine::State::take_proof(const Packet& packet, Handshake& handshake) {
+void Connections::take_proof(const Packet& packet, Handshake& handshake) {
   if (handshake.key.role != Role::server || !proves(handshake, *packet.segment.proof())) {
     rulings_.forged(handshake, Reason::forged_proof);
-    return drop(Reason::forged_proof);  // the client's own may still come
+    return drop(packet, Reason::forged_proof);  // the client's own may still come
   }
   if (!wire::strip_proof(packet.segment, changed_)) {
-    return drop(Reason::malformed_packet);
+    return drop(packet, Reason::malformed_packet);
   }
   const Judgement judgement = rulings_.accept_proof(handshake, packet.now);
   if (judgement.reason == Reason::busy) {
-    return drop(Reason::busy);
+    return drop(packet, Reason::busy);
   }
   if (judgement.reason != Reason::none) {
     rulings_.refuse(handshake, judgement);
-    table.enter(handshake, Phase::refused, packet.now.monotonic);
-    drop_held(handshake.key.point, early_.take(handshake));
+    table_.enter(handshake, Phase::refused, packet.now.monotonic);
+    const Held& early = early_.take(handshake);
+    for (const std::uint32_t id : early.all()) {
+      drop_waiting(packet.facts.point, id);
+    }
     return turn_away(packet);
   }
-  table.enter(handshake, Phase::complete, packet.now.monotonic);
+  table_.enter(handshake, Phase::complete, packet.now.monotonic);
   remember(handshake, packet.now);
-  Answer answer = accept_changed(ruling_of(judgement.decision), handshake.remote->number);
+  const Ruling ruling = ruling_of(judgement.decision);
+  accept_changed(packet, ruling, handshake.remote->number);
   const Held& early = early_.take(handshake);
-  answer.behind = std::span(early.packets).first(early.count);
-  return answer;
-}
-
-void Engine::State::drop_held(PointId point, const Held& held) {
-  for (std::size_t i = 0; i < held.count; i++) {
-    datagrams_.port->drop(point, held.packets.at(i));
+  for (const std::uint32_t id : early.all()) {
+    accept_waiting(packet.facts.point, id,
+                   static_cast<std::uint32_t>(ruling) | handshake.remote->number);
   }
 }
 
-void Engine::State::report_death(const Handshake& handshake) {
+void Connections::report_death(const Handshake& handshake) {
   // Who refuses, or gives up, repeats nothing.
   if (!handshake.is_repeated) {
     return;
@@ -121,22 +118,13 @@ void Engine::State::report_death(const Handshake& handshake) {
   }
 }
 
-void Engine::State::tick(const Now& now) {
-  constexpr int kMost = 64;  // rounds: packets wait meanwhile
-  for (int round = 0; round < kMost && table.expire(now.monotonic); round++) {
-  }
-  if (datagrams_.port != nullptr) {
-    early_.tick(*datagrams_.port, now.monotonic);
-  }
-}
-
 /// What leaves on a flow whose authorisation was taken away, or that never had one.
-Answer Engine::State::segment_out(const Packet& packet) {
+void Connections::segment_out(const Packet& packet) {
   if (packet.is_stray()) {
     return resume(packet);
   }
   for (const Role role : {Role::client, Role::server}) {
-    Handshake* handshake = table.find(packet.key(role), packet.now.monotonic);
+    Handshake* handshake = table_.find(packet.key(role), packet.now.monotonic);
     if (handshake == nullptr) {
       continue;
     }
@@ -150,22 +138,24 @@ Answer Engine::State::segment_out(const Packet& packet) {
   return resume(packet);
 }
 
-TcpSocket Engine::State::tcp_socket(const Packet& packet) {
-  Port* port = datagrams_.port;
-  const wire::Ends& ends = packet.ends;
-  if (port == nullptr) {
-    return {TcpState::unknown, 0};
+std::optional<TcpSocket> Connections::tcp_socket(const Packet& packet) {
+  if (!packet.facts.socket) {
+    const wire::Ends& ends = packet.ends;
+    const bool outgoing = packet.facts.outgoing;
+    around_.actions.ask({.about = Question::About::socket,
+                         .protocol = kTcp,
+                         .point = packet.facts.point,
+                         .ends = outgoing ? wire::Ends{ends.destination, ends.source,
+                                                       ends.destination_port, ends.source_port}
+                                          : ends,
+                         .device = outgoing ? packet.facts.out_device : packet.facts.in_device});
   }
-  return packet.facts.outgoing ? port->tcp_socket(packet.facts.point,
-                                                  {ends.destination, ends.source,
-                                                   ends.destination_port, ends.source_port},
-                                                  packet.facts.out_device)
-                               : port->tcp_socket(packet.facts.point, ends, packet.facts.in_device);
+  return packet.facts.socket;
 }
 
 /// Where NAT on OUTPUT has changed the server's address its socket has another than packets have;
 /// and what conntrack forgets of such a flow, nothing brings back.
-void Engine::State::remember(const Handshake& handshake, const Now& now) {
+void Connections::remember(const Handshake& handshake, const Now& now) {
   if (!handshake.translated) {
     around_.proved.connections.enter({.key = handshake.key,
                                       .local = handshake.local->number,
@@ -178,23 +168,26 @@ void Engine::State::remember(const Handshake& handshake, const Now& now) {
 /// Conntrack has forgotten the flow, or it lost its authorisation long after its handshake. What
 /// was proved when the connection began holds while TCP has it, as far as policy and trust in force
 /// allow.
-Answer Engine::State::resume(const Packet& packet) {
+void Connections::resume(const Packet& packet) {
   for (const Role role : {Role::client, Role::server}) {
     const auto flow = around_.proved.connections.find(packet.key(role));
     if (!flow || !packet.may_be_of(flow->local)) {
       continue;
     }
-    const TcpSocket socket = tcp_socket(packet);
-    if (socket.state == TcpState::unknown) {
-      return drop(Reason::busy);  // TCP repeats it
+    const auto socket = tcp_socket(packet);
+    if (!socket) {
+      return;
     }
-    const bool is_another = flow->socket != 0 && flow->socket != socket.cookie;
-    if (socket.state != TcpState::open || is_another) {
+    if (socket->state == TcpState::unknown) {
+      return drop(packet, Reason::busy);  // TCP repeats it
+    }
+    const bool is_another = flow->socket != 0 && flow->socket != socket->cookie;
+    if (socket->state != TcpState::open || is_another) {
       around_.proved.connections.remove(flow->key);
       break;
     }
-    const auto local = locals.find(flow->local);
-    const auto remote = book_.find(flow->remote);
+    const auto local = around_.locals.find(flow->local);
+    const auto remote = around_.book.find(flow->remote);
     Event report = event(packet, role, nullptr);
     report.local = flow->local;
     report.self = local;
@@ -212,31 +205,36 @@ Answer Engine::State::resume(const Packet& packet) {
       say(report, decision);
       return refuse(packet, Reason::policy, std::move(report));
     }
-    return accept(ruling_of(decision), remote->number);
+    return accept(packet, ruling_of(decision), remote->number);
   }
   return packet.is_stray() ? judge_stray(packet) : refuse_unknown(packet, Role::client);
 }
 
 /// Nothing is proved of it: judged by its addresses, as far as TCP has the connection. Which end
 /// began that, nobody knows: either may have.
-Answer Engine::State::judge_stray(const Packet& packet) {
-  const TcpState state = tcp_socket(packet).state;
+void Connections::judge_stray(const Packet& packet) {
+  const auto socket = tcp_socket(packet);
+  if (!socket) {
+    return;
+  }
+  const TcpState state = socket->state;
   if (state == TcpState::unknown) {
-    return drop(Reason::busy);  // TCP repeats it
+    return drop(packet, Reason::busy);  // TCP repeats it
   }
   if (state == TcpState::none && !packet.facts.outgoing) {
-    return accept(Ruling::pass);  // for TIME_WAIT, or nobody: the kernel answers
+    return accept(packet, Ruling::pass);  // for TIME_WAIT, or nobody: the kernel answers
   }
   // Of a workload's half-open request rules see no cgroup. PROOF alone completes it, on the flow of
   // its SYN.
   if (packet.number() == kHost) {
-    return state == TcpState::half_open ? drop(Reason::unknown_handshake) : accept(Ruling::pass);
+    return state == TcpState::half_open ? drop(packet, Reason::unknown_handshake)
+                                        : accept(packet, Ruling::pass);
   }
   const FlowKey key = packet.key(Role::client);
   const Role guess = key.local_port > key.remote_port ? Role::client : Role::server;
   Event report = event(packet, guess, nullptr);
   report.local = packet.number();
-  const auto local = locals.find(packet.facts.point, packet.number());
+  const auto local = around_.locals.find(packet.facts.point, packet.number());
   if (local == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
@@ -245,7 +243,7 @@ Answer Engine::State::judge_stray(const Packet& packet) {
   for (const Role role : {Role::client, Role::server}) {
     const policy::Decision decision = rulings_.of_unlabelled(*local, packet.key(role));
     if (decision.verdict != policy::Verdict::deny) {
-      return state == TcpState::open ? accept(ruling_of(decision))
+      return state == TcpState::open ? accept(packet, ruling_of(decision))
                                      : refuse(packet, Reason::unknown_handshake, std::move(report));
     }
   }

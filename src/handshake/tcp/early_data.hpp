@@ -4,8 +4,9 @@
 #include <optional>
 #include <vector>
 
-#include "flow_table.hpp"
 #include "held.hpp"
+#include "tcp/table.hpp"
+#include "trireme/handshake/actions.hpp"
 
 namespace trireme::handshake {
 
@@ -26,20 +27,20 @@ class EarlyData {
     no_room,
   };
   /// `handshake` remembers what waits for it; `question` asks for its PROOF.
-  [[nodiscard]] Result hold(Port& port, Handshake& handshake, std::uint32_t packet,
+  [[nodiscard]] Result hold(Actions& actions, Handshake& handshake, std::uint32_t packet,
                             const wire::Segment& segment, const OwnSegment& question,
                             Milliseconds now);
   /// What waits for it, to be let go; nothing waits any more. Valid until the next call.
   [[nodiscard]] const Held& take(Handshake& handshake);
-  /// Asks again, and drops what has waited too long. To be called when next_due() has come.
-  void tick(Port& port, Milliseconds now);
+  /// Asks again, and drops what has waited too long, as far as there is room. To be called when
+  /// next_due() has come.
+  void tick(Actions& actions, Milliseconds now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
   [[nodiscard]] const Crowding& crowding() const { return crowding_; }
 
  private:
   struct Entry {
     std::uint64_t number = 0;  // the name that its handshake knows; 0: free
-    PointId point = 0;
     Milliseconds began{};
     std::size_t asked = 0;
     std::uint32_t last_sequence = 0;
@@ -55,7 +56,7 @@ class EarlyData {
     return static_cast<std::uint32_t>(&entry - entries_.data());
   }
   void free(Entry& entry);
-  void drop(Port& port, Entry& entry);
+  void drop(Actions& actions, Entry& entry);
 
   std::vector<Entry> entries_;
   std::vector<std::uint32_t> free_;  // indices of entries

@@ -3,8 +3,8 @@
 // decided.
 #include <algorithm>
 
-#include "datagrams.hpp"
 #include "near.hpp"
+#include "udp/datagrams.hpp"
 
 namespace trireme::handshake {
 namespace {
@@ -15,7 +15,7 @@ constexpr Milliseconds kEnding{1'000};
 }  // namespace
 
 /// Whether the server's end has decided: then this one has as well.
-bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
+bool Datagrams::meet(DatagramExchange& exchange, bool is_followed, const Now& now) {
   Rendezvous& requests = around_.proved.first_datagrams;
   const Meeting meeting = meeting_of(exchange, requests, now);
   if (meeting.met == Met::nobody) {
@@ -44,14 +44,14 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
   }
   exchange.proved = now.monotonic;
   table_.settle(exchange, Stage::complete, now.monotonic);
-  admit(exchange, *decision, now);
+  admit(exchange, *decision, is_followed, now);
   return true;
 }
 
-Answer Datagrams::take_meet(const Packet& packet) {
+void Datagrams::take_meet(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
   if (packet.is(kTakenOver) && packet.is(kAnswers)) {
-    return drop(Reason::taken_over);  // the flow that this end began is ended first
+    return drop(packet, Reason::taken_over);  // the flow that this end began is ended first
   }
   Event report = event(key, nullptr);
   report.local = packet.number();
@@ -61,25 +61,29 @@ Answer Datagrams::take_meet(const Packet& packet) {
   }
   const auto meet = wire::read_tag_message(wire::Message::meet, packet.datagram.payload());
   if (!meet || !packet.datagram.is_whole()) {
-    return drop(Reason::malformed_token);
+    return drop(packet, Reason::malformed_token);
   }
   if (DatagramExchange* known = table_.find(key); known != nullptr) {
     const bool is_same = known->is_near && known->local == local &&
                          std::ranges::equal(known->client_nonce, meet->tag);
     if (is_same && known->stage == Stage::complete && !known->is_closing) {
-      return confirm(*known);
+      confirm(*known);
+      return discard(packet);
     }
     // It came with conntrack's entry of the flow that was ended, which goes right behind READY.
     if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) &&
         known->since + kEnding > packet.now.monotonic) {
-      return drop(Reason::taken_over);
+      return drop(packet, Reason::taken_over);
     }
   }
-  const Arrival arrival = arrival_of(around_.proved.first_datagrams, request_of(meet->tag),
-                                     {port, kUdp, key, packet.facts.priority}, packet.now);
+  const Arrival arrival = arrival_of(around_.proved.first_datagrams, request_of(meet->tag), kUdp,
+                                     key, packet.facts, packet.now);
+  if (arrival.question.about != Question::About::nothing) {
+    return around_.actions.ask(arrival.question);
+  }
   if (!arrival.fits || !may_follow(packet, *arrival.departure)) {
     rulings_.refuse(std::move(report), Reason::other_address);
-    return drop(Reason::none);
+    return discard(packet);
   }
   return receive(packet, *arrival.departure, meet->tag, local);
 }
@@ -101,8 +105,8 @@ void Datagrams::forget_request(const DatagramExchange& exchange) {
   }
 }
 
-Answer Datagrams::receive(const Packet& packet, const Departure& departure, Bytes tag,
-                          std::shared_ptr<const LocalIdentity> local) {
+void Datagrams::receive(const Packet& packet, const Departure& departure, Bytes tag,
+                        std::shared_ptr<const LocalIdentity> local) {
   Rendezvous& requests = around_.proved.first_datagrams;
   const auto begin = [&](std::shared_ptr<const RemoteIdentity> remote) -> DatagramExchange& {
     DatagramExchange& exchange = make(packet, Role::server);
@@ -117,14 +121,14 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   if (departure.is_closing) {
     DatagramExchange& exchange = begin(nullptr);
     exchange.is_closing = true;
-    change(exchange.key, FlowChange::withdraw);  // before the client can know
-    requests.decide(departure.request, {Met::allowed, local});
-    return end_flow(exchange);
+    change(exchange.key, FlowChange::withdraw);  // before the client can know: go_on()
+    discard(packet);
+    return await(packet, exchange);
   }
   if (packet.is(kTakenOver)) {
     // A number is written once: MEET comes again, and makes a new entry.
     change(packet.key(Role::server), FlowChange::forget);
-    return drop(Reason::taken_over);
+    return drop(packet, Reason::taken_over);
   }
   Event report = event(packet.key(Role::server), nullptr);
   report.local = local->number;
@@ -132,7 +136,8 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   Reason reason = Reason::none;
   auto remote = identity_here(*departure.client, packet.ends.source, around_, packet.now, reason);
   if (remote == nullptr) {
-    return reason == Reason::crowded ? refuse(packet, reason, std::move(report)) : drop(reason);
+    return reason == Reason::crowded ? refuse(packet, reason, std::move(report))
+                                     : drop(packet, reason);
   }
   const policy::Decision decision =
       rulings_.of_claim(*local, *remote, packet.ends.destination_port);
@@ -146,14 +151,12 @@ Answer Datagrams::receive(const Packet& packet, const Departure& departure, Byte
   exchange.proved = packet.now.monotonic;
   rulings_.authorise(exchange, decision, packet.now);
   // Conntrack has to know the flow as one that the client began, and as authorised, before the
-  // client hears of it: send_reply().
+  // client learns of it: go_on().
   wire::write_sink(packet.datagram, changed_);
-  answering_ = {exchange.key, packet.facts.priority, {}};
   const bool is_audited = decision.verdict == policy::Verdict::audit;
-  Answer answer = is_audited ? accept(Ruling::pass) : accept(Ruling::meet, exchange.remote->number);
-  answer.changed = &changed_;
-  answer.replies = true;
-  return answer;
+  accept_changed(packet, is_audited ? Ruling::pass : Ruling::meet,
+                 is_audited ? 0 : exchange.remote->number);
+  await(packet, exchange);
 }
 
 }  // namespace trireme::handshake

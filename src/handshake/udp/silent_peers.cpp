@@ -1,4 +1,4 @@
-#include "silent_peers.hpp"
+#include "udp/silent_peers.hpp"
 
 namespace trireme::handshake {
 namespace {

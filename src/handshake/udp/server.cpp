@@ -2,8 +2,8 @@
 // anything reaches the application.
 #include <algorithm>
 
-#include "datagrams.hpp"
 #include "near.hpp"
+#include "udp/datagrams.hpp"
 
 namespace trireme::handshake {
 
@@ -12,27 +12,27 @@ using wire::Token;
 namespace {
 
 /// How long a handshake under way keeps its ports from another HELLO.
-constexpr Milliseconds kUndisturbed{1'000};
+constexpr Milliseconds kExchangeUndisturbed{1'000};
 
 }  // namespace
 
-Answer Datagrams::take_hello(const Packet& packet) {
+void Datagrams::take_hello(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
   if (packet.is(kTakenOver) && packet.is(kAnswers)) {
-    return drop(Reason::taken_over);  // the flow that this end began is ended first
+    return drop(packet, Reason::taken_over);  // the flow that this end began is ended first
   }
-  Event told = event(key, nullptr);
-  told.local = packet.number();
+  Event report = event(key, nullptr);
+  report.local = packet.number();
   const auto local = around_.locals.find(packet.facts.point, packet.number());
   if (local == nullptr) {
-    return refuse(packet, Reason::unknown_workload, std::move(told));
+    return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   const auto token = wire::read_datagram_token(wire::Message::hello, packet.datagram.payload());
   if (!token || !packet.datagram.is_whole()) {
     const bool version = !token && token.error() == wire::BadToken::version;
-    told.detail =
+    report.detail =
         token ? "" : unreadable(token.error(), packet.ends.source, packet.datagram.payload());
-    return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(told));
+    return refuse(packet, version ? Reason::version : Reason::malformed_token, std::move(report));
   }
   if (DatagramExchange* known = table_.find(key); known != nullptr) {
     const bool is_same =
@@ -41,45 +41,53 @@ Answer Datagrams::take_hello(const Packet& packet) {
       return reply(packet, *known);
     }
     if (is_same && known->stage == Stage::complete) {
-      return drop(Reason::none);  // late, or a replay
+      return discard(packet);  // late, or a replay
     }
     // It came with conntrack's entry of the flow that was ended, which goes right behind READY:
     // REPLY would begin one in the wrong direction.
     if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) &&
-        known->since + kUndisturbed > packet.now.monotonic) {
-      return drop(Reason::taken_over);
+        known->since + kExchangeUndisturbed > packet.now.monotonic) {
+      return drop(packet, Reason::taken_over);
     }
     const bool is_other = (token->flags & wire::kClosing) == 0 &&
                           !packet.is(kFresh);  // and neither ends the flow nor begins a new one
     const bool is_proved = known->stage == Stage::complete && !known->is_closing && is_other;
     const Milliseconds since = is_proved ? known->proved : known->began;
     if ((is_proved || known->stage == Stage::answered) &&
-        since + kUndisturbed > packet.now.monotonic && known->local == local) {
-      return drop(Reason::conflict);
+        since + kExchangeUndisturbed > packet.now.monotonic && known->local == local) {
+      return drop(packet, Reason::conflict);
     }
   }
   return judge_hello(packet, *token, local);
 }
 
-Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
-                              std::shared_ptr<const LocalIdentity> local) {
-  Event told = event(packet.key(Role::server), nullptr);
-  told.local = local->number;
+void Datagrams::judge_hello(const Packet& packet, const Token& token,
+                            std::shared_ptr<const LocalIdentity> local) {
+  // A refusal may have to say which flow it is about. Nothing of it stays in conntrack, and of
+  // another's flow nothing is touched.
+  const bool may_tell =
+      rulings_.tells_peers() && packet.is(kFresh) && !packet.is(kTakenOver) && !packet.is(kChanged);
+  const auto flow = may_tell ? translation(packet, packet.key(Role::server)) : std::nullopt;
+  if (may_tell && !flow) {
+    return;
+  }
+  Event report = event(packet.key(Role::server), nullptr);
+  report.local = local->number;
   Claim claim = check_hello(token, packet.ends.source, around_, packet.now);
   if (claim.silent) {
-    return drop(claim.refusal);
+    return drop(packet, claim.refusal);
   }
   if (claim.remote == nullptr) {
-    told.detail = std::move(claim.detail);
-    return refuse_hello(packet, token, claim.peer.get(), claim.refusal, std::move(told));
+    report.detail = std::move(claim.detail);
+    return refuse_hello(packet, token, claim.peer.get(), flow, claim.refusal, std::move(report));
   }
   const bool is_closing = (token.flags & wire::kClosing) != 0;
   const policy::Decision decision =
       rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
-    told.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
-    say(told, decision);
-    return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(told));
+    report.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
+    say(report, decision);
+    return refuse_hello(packet, token, claim.peer.get(), flow, Reason::policy, std::move(report));
   }
   DatagramExchange& exchange = make(packet, Role::server);
   exchange.is_closing = is_closing;
@@ -92,28 +100,23 @@ Answer Datagrams::judge_hello(const Packet& packet, const Token& token,
   return reply(packet, exchange);
 }
 
-/// As reply(), with REFUSAL in REPLY's place; without it rules refuse HELLO. Nothing of it stays in
-/// conntrack, and of another's flow nothing is touched.
-Answer Datagrams::refuse_hello(const Packet& packet, const Token& hello,
-                               const credentials::Peer* peer, Reason reason, Event&& told) {
-  const policy::Number local = told.local;
-  Answer answer = refuse(packet, reason, std::move(told));
-  const FlowKey key = packet.key(Role::server);
-  const bool tells = peer != nullptr && rulings_.tells_peers() && packet.is(kFresh) &&
-                     !packet.is(kTakenOver) && !packet.is(kChanged) &&
-                     around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
+/// As reply(), with REFUSAL in REPLY's place; without it, or without `flow`, rules refuse HELLO.
+void Datagrams::refuse_hello(const Packet& packet, const Token& hello,
+                             const credentials::Peer* peer, const std::optional<Translation>& flow,
+                             Reason reason, Event&& report) {
+  const policy::Number local = report.local;
+  rulings_.refuse(std::move(report), reason);
+  const bool tells =
+      peer != nullptr && flow && around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
   RefusalRoom room;
   const auto refusal =
-      tells ? make_refusal(hello, *peer, reason,
-                           translation(port, kUdp, key, packet.facts.priority), room, around_)
-            : std::nullopt;
+      tells ? make_refusal(hello, *peer, reason, *flow, room, around_) : std::nullopt;
   const std::size_t size = refusal ? wire::write_datagram_token(*refusal, data_) : 0;
   if (size == 0 || size > packet.datagram.payload_size()) {
-    return answer;
+    return turn_away(packet);
   }
-  wire::write_sink(packet.datagram, changed_);
-  answering_ = {key, packet.facts.priority, {}};
   const wire::Ends& ends = packet.ends;
+  answering_ = {packet.key(Role::server), std::nullopt, {}};
   answering_.refusal = {
       .point = packet.facts.point,
       .ends = {ends.destination, ends.source, ends.destination_port, ends.source_port},
@@ -121,38 +124,50 @@ Answer Datagrams::refuse_hello(const Packet& packet, const Token& hello,
       .priority = kControlPriority | local,
       .device = is_on_link(ends.source) ? packet.facts.in_device : 0,
       .flow_label = packet.datagram.flow_label()};
-  answer = accept(Ruling::pass);
-  answer.changed = &changed_;
-  answer.replies = true;
-  return answer;
+  wire::write_sink(packet.datagram, changed_);
+  accept_changed(packet, Ruling::pass);
+  around_.actions.await();
 }
 
 /// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began;
 /// REPLY is made and sent behind it.
-Answer Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
+void Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
   const std::size_t size = wire::reply_size(exchange.trust->answer(*exchange.peer).bytes.size(),
                                             wire::kReplyStart + labels);
   if (size > wire::kMaxControl || size > packet.datagram.payload_size()) {
-    Event told = event(exchange.key, &exchange);
-    told.detail = size > wire::kMaxControl ? "with " + std::to_string(labels) + " bytes of labels"
-                                           : "HELLO is shorter than REPLY";
+    Event report = event(exchange.key, &exchange);
+    report.detail = size > wire::kMaxControl ? "with " + std::to_string(labels) + " bytes of labels"
+                                             : "HELLO is shorter than REPLY";
     table_.remove(exchange);
     return refuse(packet,
                   size > wire::kMaxControl ? Reason::token_too_large : Reason::malformed_token,
-                  std::move(told));
+                  std::move(report));
   }
   wire::write_sink(packet.datagram, changed_);
-  answering_ = {exchange.key, packet.facts.priority, {}};
-  Answer answer = accept(Ruling::pass);
-  answer.changed = &changed_;
-  answer.replies = true;
-  return answer;
+  accept_changed(packet, Ruling::pass);
+  await(packet, exchange);
 }
 
-void Datagrams::send_reply() {
+/// The rest is done in go_on(), when the packet at hand has its verdict.
+void Datagrams::await(const Packet& packet, const DatagramExchange& exchange) {
+  answering_ = {exchange.key, std::nullopt, {}};
+  around_.actions.await();
+  if (exchange.is_near || exchange.is_prepared) {
+    return;
+  }
+  // Of a translated flow conntrack knows both ends only then.
+  if (!packet.is(kChanged)) {
+    answering_.flow = known_translation(exchange.key, packet.facts);
+  }
+  if (!answering_.flow) {
+    around_.actions.ask(about_translation(kUdp, exchange.key, packet.facts.priority));
+  }
+}
+
+void Datagrams::go_on(const std::optional<Translation>& translation) {
   if (!answering_.refusal.data.empty()) {
-    port->send(answering_.refusal);
+    around_.actions.add(answering_.refusal);
     change(answering_.key, FlowChange::forget);
     return;
   }
@@ -163,12 +178,10 @@ void Datagrams::send_reply() {
   if (exchange->is_near) {
     around_.proved.first_datagrams.decide(request_of(exchange->client_nonce),
                                           {Met::allowed, exchange->local});
-    std::ignore = confirm(*exchange);
-    return;
+    return exchange->is_closing ? end_flow(*exchange) : confirm(*exchange);
   }
-  if (!exchange->is_prepared &&
-      !prepare_reply(*exchange, translation(port, kUdp, exchange->key, answering_.priority),
-                     around_)) {
+  const auto& flow = answering_.flow ? answering_.flow : translation;
+  if (!exchange->is_prepared && (!flow || !prepare_reply(*exchange, *flow, around_))) {
     drop_held(*exchange);
     table_.remove(*exchange);
     return;
@@ -181,64 +194,68 @@ void Datagrams::send_reply() {
   send(*exchange, wire::write_datagram_token(token, data_));
 }
 
-Answer Datagrams::take_proof(const Packet& packet) {
+void Datagrams::take_proof(const Packet& packet) {
   DatagramExchange* exchange = table_.find(packet.key(Role::server));
   const auto proof = wire::read_tag_message(wire::Message::proof, packet.datagram.payload());
   if (exchange == nullptr ||
       (exchange->stage != Stage::answered && exchange->stage != Stage::complete)) {
-    return drop(Reason::unknown_handshake);
+    return drop(packet, Reason::unknown_handshake);
   }
   if (!proof || !belongs_to(*proof, *exchange)) {
-    return drop(Reason::malformed_token);
+    return drop(packet, Reason::malformed_token);
   }
   if (!proves(*exchange, proof->tag)) {
     rulings_.forged(*exchange, Reason::forged_proof);
-    return drop(Reason::forged_proof);  // the client's own may still come
+    return drop(packet, Reason::forged_proof);  // the client's own may still come
   }
-  return exchange->stage == Stage::complete ? confirm(*exchange) : accept_proof(packet, *exchange);
+  if (exchange->stage != Stage::complete) {
+    return accept_proof(packet, *exchange);
+  }
+  confirm(*exchange);
+  discard(packet);
 }
 
-Answer Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
+void Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
   if (exchange.is_closing) {
     drop_held(exchange);
     table_.settle(exchange, Stage::complete, packet.now.monotonic);
-    return end_flow(exchange);
+    end_flow(exchange);
+    return discard(packet);
   }
   const Judgement judgement = rulings_.accept_proof(exchange, packet.now);
   if (judgement.reason == Reason::busy) {
-    return drop(Reason::busy);
+    return drop(packet, Reason::busy);
   }
   if (judgement.reason != Reason::none) {
     rulings_.refuse(exchange, judgement);
     table_.settle(exchange, Stage::refused, packet.now.monotonic);
     release(exchange,
             static_cast<std::uint32_t>(rulings_.audits() ? Ruling::audit : Ruling::refuse));
-    return drop(Reason::none);
+    return discard(packet);
   }
   exchange.proved = packet.now.monotonic;
   table_.settle(exchange, Stage::complete, packet.now.monotonic);
   if (exchange.took_over) {
     change(exchange.key, FlowChange::forget);  // and READY makes a new one
   }
-  Answer answer = confirm(exchange);
-  release_proved(exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) |
-                               exchange.remote->number);
-  return answer;
+  confirm(exchange);
+  release_proved(
+      exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) | exchange.remote->number,
+      packet.facts.is_followed);
+  discard(packet);
 }
 
 /// READY goes as a packet of the flow that is about to go, and lets somebody else use the client's
 /// ends: by then nothing passes in the flow any more.
-Answer Datagrams::end_flow(DatagramExchange& exchange) {
+void Datagrams::end_flow(const DatagramExchange& exchange) {
   change(exchange.key, FlowChange::withdraw);
-  Answer answer = confirm(exchange);
+  confirm(exchange);
   change(exchange.key, FlowChange::forget);
-  return answer;
 }
 
 /// READY: no larger than PROOF.
-Answer Datagrams::confirm(DatagramExchange& exchange) {
+void Datagrams::confirm(const DatagramExchange& exchange) {
   send(exchange, write_tag(exchange, wire::Message::ready, exchange.ready));
-  return drop(Reason::none);
 }
 
 }  // namespace trireme::handshake
