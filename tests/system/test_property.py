@@ -23,6 +23,7 @@ CLOSED = 7  # include/net/tcp_states.h
 PROCESSORS = sorted(os.sched_getaffinity(0))
 # What may become of a packet. EITHER: what the documents leave open.
 PASS, REFUSE, EITHER = "arrives", "is refused", "arrives or not"
+BY_RULES = "is refused by rules"  # and not by the gate
 
 
 def seed():
@@ -77,7 +78,7 @@ class Trials(World):
         # The gate knows which ports the socket has asked, and not of whom; rules, which look at the
         # port that an answer comes from, do not look at a flow that conntrack knows both ways.
         back = (destination, receiver.port, source, sender.port)
-        return EITHER if back in self.sent or receiver.is_elsewhere else REFUSE
+        return EITHER if back in self.sent or receiver.is_elsewhere else BY_RULES
 
     def asks(self, sender, port):
         """Nothing is remembered for @host where no rule lets it ask; while nobody is there that it
@@ -206,8 +207,9 @@ class Trials(World):
         self.pairs[kind] += 1
         if members[0].group == "choose" and len({member.who() for member in members}) > 1:
             # Rules look for the receiver several times, and find another one each time: they may
-            # refuse what policy allows for all of them. The gate lets nothing else pass.
-            outcomes = [EITHER if outcome == PASS else outcome for outcome in outcomes]
+            # refuse what policy allows for all of them, and let pass to one what they would let pass
+            # to another. The gate lets nothing else pass.
+            outcomes = [EITHER if outcome in (PASS, BY_RULES) else outcome for outcome in outcomes]
         by_name = {member.name: outcome for member, outcome in zip(members, outcomes)}
         if name is None:
             self.pairs["refused"] += 1
