@@ -5,7 +5,8 @@
 namespace trireme {
 
 tl::unexpected<Error> fail_errno(std::string_view what, int error) {
-  return fail(std::string(what) + ": " + std::generic_category().message(error));
+  return tl::unexpected<Error>(
+      Error{std::string(what) + ": " + std::generic_category().message(error), {}, error});
 }
 
 }  // namespace trireme

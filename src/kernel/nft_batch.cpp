@@ -458,7 +458,7 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
   if (status) {
     return std::optional(comment);
   }
-  if (errno == ENOENT) {
+  if (status.error().code == ENOENT) {
     return std::nullopt;
   }
   return tl::unexpected(status.error());
@@ -506,7 +506,7 @@ Result<std::vector<NftListed>> NftSocket::elements(const std::string& table,
 
 Result<std::vector<NftListed>> NftSocket::list(const std::string& table, const std::string& set) {
   auto listed = elements(table, set);
-  return !listed && errno == ENOENT ? Result<std::vector<NftListed>>() : listed;
+  return !listed && listed.error().code == ENOENT ? Result<std::vector<NftListed>>() : listed;
 }
 
 Result<std::vector<std::vector<std::uint8_t>>> NftSocket::keys(const std::string& table,

@@ -12,6 +12,7 @@ namespace trireme {
 struct Error {
   std::string message;
   std::string hint = {};
+  int code = 0;  // the kernel's, an errno value; 0: it was not the kernel that refused
 
   /// "message; hint", for logs and terminals.
   [[nodiscard]] std::string text() const { return hint.empty() ? message : message + "; " + hint; }
@@ -25,7 +26,7 @@ using Status = Result<void>;
   return tl::unexpected<Error>(Error{std::move(message), std::move(hint)});
 }
 
-/// "what: strerror(error)". `error` is a positive errno value.
+/// "what: strerror(error)", with that code. `error` is a positive errno value.
 [[nodiscard]] tl::unexpected<Error> fail_errno(std::string_view what, int error = errno);
 
 }  // namespace trireme
