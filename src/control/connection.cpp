@@ -2,7 +2,6 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <array>
@@ -19,57 +18,42 @@ std::string text(const nlohmann::json& value) {
 
 }  // namespace
 
-void SourceDeleter::operator()(sd_event_source* source) const {
-  sd_event_source_disable_unref(source);
-}
-
 Connection::Connection(Fd fd, Caller caller, const Limits& limits, Callbacks callbacks)
     : fd_(std::move(fd)),
       caller_(std::move(caller)),
       limits_(limits),
       callbacks_(std::move(callbacks)) {}
 
-Status Connection::start(sd_event* event) {
-  sd_event_source* source = nullptr;
-  if (const int rc = sd_event_add_io(event, &source, fd_.get(), EPOLLIN, &Connection::on_io, this);
-      rc < 0) {
-    return fail_errno("cannot watch a control connection", -rc);
+Status Connection::start(sd_event* loop) {
+  for (Status opened :
+       {io_.open(loop, fd_.get(), EPOLLIN, [this](std::uint32_t events) { talk(events); }),
+        timer_.open(
+            loop, [this] { shared_from_this()->close(); }, event::kNormal, limits_.stall / 10)}) {
+    if (!opened) {
+      return opened;
+    }
   }
-  io_.reset(source);
-  const std::uint64_t accuracy = limits_.stall_usec / 10;
-  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, limits_.stall_usec,
-                                                accuracy, &Connection::on_timer, this);
-      rc < 0) {
-    return fail_errno("cannot time a control connection", -rc);
-  }
-  timer_.reset(source);
+  timer_.arm(limits_.stall);
   armed_ = true;
   return {};
 }
 
-int Connection::on_io(sd_event_source* /*source*/, int /*fd*/, std::uint32_t events, void* self) {
-  const auto connection = static_cast<Connection*>(self)->shared_from_this();
+void Connection::talk(std::uint32_t events) {
+  const auto connection = shared_from_this();
   // HUP means that both directions are shut: nobody will read an answer. A caller that only ended
   // its own direction still gets one.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
-    connection->close();
-    return 0;
+    close();
+    return;
   }
   if ((events & EPOLLOUT) != 0) {
-    connection->flush();
-    connection->refill();
+    flush();
+    refill();
   }
   if ((events & EPOLLIN) != 0) {
-    connection->receive();
+    receive();
   }
-  connection->process();
-  return 0;
-}
-
-int Connection::on_timer(sd_event_source* /*source*/, std::uint64_t /*now*/, void* self) {
-  const auto connection = static_cast<Connection*>(self)->shared_from_this();
-  connection->close();
-  return 0;
+  process();
 }
 
 void Connection::receive() {
@@ -204,7 +188,7 @@ void Connection::flush() {
 /// Reads while no whole request waits, and there is room for one. Writes while there is something
 /// to write; a request that waits for its turn has it once the caller could be written to.
 void Connection::watch() {
-  if (!io_) {
+  if (!io_.is_open()) {
     return;
   }
   std::uint32_t events = 0;
@@ -214,41 +198,39 @@ void Connection::watch() {
   if (!output_.empty() || more_ || (waiting_ && !busy_)) {
     events |= EPOLLOUT;
   }
-  sd_event_source_set_io_events(io_.get(), events);
+  io_.set_events(events);
 }
 
 /// The clock runs while the caller owes us something: a whole request, or reading its answer. It
 /// starts when that begins and anew with each write that goes through; bytes of an unfinished
 /// request do not move it.
 void Connection::arm(bool progress) {
-  if (!timer_ || !alive_) {
+  if (!timer_.is_open() || !alive_) {
     return;
   }
   const bool owes = !busy_ || !output_.empty();
   if (owes && (!armed_ || progress)) {
-    sd_event_source_set_time_relative(timer_.get(), limits_.stall_usec);
-    sd_event_source_set_enabled(timer_.get(), SD_EVENT_ONESHOT);
+    timer_.arm(limits_.stall);
   } else if (!owes) {
-    sd_event_source_set_enabled(timer_.get(), SD_EVENT_OFF);
+    timer_.disarm();
   }
   armed_ = owes;
 }
 
 void Connection::drop_soon() {
   alive_ = false;
-  if (io_) {
-    sd_event_source_set_enabled(io_.get(), SD_EVENT_OFF);
+  if (io_.is_open()) {
+    io_.pause();
   }
-  if (timer_) {
-    sd_event_source_set_time(timer_.get(), 0);
-    sd_event_source_set_enabled(timer_.get(), SD_EVENT_ONESHOT);
+  if (timer_.is_open()) {
+    timer_.arm({});
   }
 }
 
 void Connection::close() {
   alive_ = false;
-  io_.reset();
-  timer_.reset();
+  io_.close();
+  timer_.close();
   fd_.reset();
   busy_ = false;
   more_ = {};

@@ -6,17 +6,10 @@
 #include <optional>
 #include <string>
 
+#include "trireme/base/event.hpp"
 #include "trireme/control/server.hpp"
 
-struct sd_event_source;
-
 namespace trireme::control {
-
-/// Owns an event source and takes it out of its loop.
-struct SourceDeleter {
-  void operator()(sd_event_source* source) const;
-};
-using EventSource = std::unique_ptr<sd_event_source, SourceDeleter>;
 
 /// Never closes itself while one of its functions is called from outside: a reader that failed is
 /// dropped from the event loop.
@@ -49,8 +42,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void finish_in_pieces(More more);
 
  private:
-  static int on_io(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_timer(sd_event_source* source, std::uint64_t now, void* self);
+  void talk(std::uint32_t events);
   void receive();
   void process();
   void refuse(const std::string& message);
@@ -65,8 +57,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Caller caller_;
   Limits limits_;
   Callbacks callbacks_;
-  EventSource io_;
-  EventSource timer_;
+  event::Io io_;
+  event::Timer timer_;
   std::string input_;
   std::string output_;
   std::size_t written_ = 0;  // bytes of output_ that the kernel has

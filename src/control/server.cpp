@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
-#include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -26,8 +25,8 @@ namespace trireme::control {
 
 namespace {
 
-constexpr int kBacklog = 4096;                 // the kernel caps it at net.core.somaxconn
-constexpr std::uint64_t kPauseUsec = 100'000;  // without descriptors to accept with
+constexpr int kBacklog = 4096;                    // the kernel caps it at net.core.somaxconn
+constexpr std::chrono::milliseconds kPause(100);  // without descriptors to accept with
 constexpr int kAcceptsPerTurn = 64;
 
 Result<std::vector<gid_t>> groups_of(int fd) {
@@ -127,13 +126,13 @@ struct Server::Core {
 
   explicit Core(const Limits& of) : limits(of) {}
 
-  sd_event* event = nullptr;
+  sd_event* loop = nullptr;
   std::string path;
   Limits limits;
   Fd listener;
   ino_t inode = 0;
-  EventSource accepting;
-  EventSource pause;
+  event::Io accepting;
+  event::Timer pause;
   std::map<std::string, Method, std::less<>> methods;
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections;
   std::list<Connection*> by_age;  // of callers other than root, oldest first
@@ -142,8 +141,7 @@ struct Server::Core {
   RateShares requests{limits.requests};
   std::uint64_t turned_away = 0;
 
-  static int on_accept(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_pause_over(sd_event_source* source, std::uint64_t now, void* self);
+  void accept_some();
   /// Takes a waiting connection. False when there is none, or no descriptor for it.
   bool accept_one();
   void admit(Fd fd, Caller caller);
@@ -154,17 +152,9 @@ struct Server::Core {
   void forget(Connection& connection);
 };
 
-int Server::Core::on_accept(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                            void* self) {
-  auto& core = *static_cast<Core*>(self);
-  for (int i = 0; i < kAcceptsPerTurn && core.accept_one(); ++i) {
+void Server::Core::accept_some() {
+  for (int i = 0; i < kAcceptsPerTurn && accept_one(); ++i) {
   }
-  return 0;
-}
-
-int Server::Core::on_pause_over(sd_event_source* /*source*/, std::uint64_t /*now*/, void* self) {
-  sd_event_source_set_enabled(static_cast<Core*>(self)->accepting.get(), SD_EVENT_ON);
-  return 0;
 }
 
 bool Server::Core::accept_one() {
@@ -175,9 +165,8 @@ bool Server::Core::accept_one() {
     }
     if (errno != EAGAIN) {
       // Out of descriptors or memory: the waiting connection would wake us for ever.
-      sd_event_source_set_enabled(accepting.get(), SD_EVENT_OFF);
-      sd_event_source_set_time_relative(pause.get(), kPauseUsec);
-      sd_event_source_set_enabled(pause.get(), SD_EVENT_ONESHOT);
+      accepting.pause();
+      pause.arm(kPause);
     }
     return false;
   }
@@ -247,7 +236,7 @@ void Server::Core::admit(Fd fd, Caller caller) {
       Connection::Callbacks{
           .request = [this](Connection& from, const std::string& line) { request(from, line); },
           .gone = [this](Connection& from) { forget(from); }});
-  if (!connection->start(event)) {
+  if (!connection->start(loop)) {
     return;  // out of descriptors: the caller sees the connection end
   }
   connections.emplace(connection.get(), connection);
@@ -307,7 +296,7 @@ Server::~Server() {
   }
 }
 
-Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::string& path,
+Result<std::unique_ptr<Server>> Server::listen(sd_event* loop, const std::string& path,
                                                Limits limits) {
   if (auto status = check_replaceable(path); !status) {
     return tl::unexpected(status.error());
@@ -317,26 +306,21 @@ Result<std::unique_ptr<Server>> Server::listen(sd_event* event, const std::strin
     return tl::unexpected(fd.error());
   }
   auto core = std::make_unique<Core>(limits);
-  core->event = event;
+  core->loop = loop;
   core->path = path;
   core->listener = std::move(*fd);
   struct stat info {};
   if (::lstat(path.c_str(), &info) == 0) {
     core->inode = info.st_ino;
   }
-  sd_event_source* source = nullptr;
-  if (const int rc = sd_event_add_io(event, &source, core->listener.get(), EPOLLIN,
-                                     &Core::on_accept, core.get());
-      rc < 0) {
-    return fail_errno("cannot watch " + path, -rc);
+  for (Status opened :
+       {core->accepting.open(loop, core->listener.get(), EPOLLIN,
+                             [&made = *core](std::uint32_t /*events*/) { made.accept_some(); }),
+        core->pause.open(loop, [&made = *core] { made.accepting.resume(); })}) {
+    if (!opened) {
+      return tl::unexpected(opened.error());
+    }
   }
-  core->accepting.reset(source);
-  if (const int rc = sd_event_add_time_relative(event, &source, CLOCK_MONOTONIC, kPauseUsec, 0,
-                                                &Core::on_pause_over, core.get());
-      rc < 0) {
-    return fail_errno("cannot make a timer for " + path, -rc);
-  }
-  core->pause.reset(source);
   return std::unique_ptr<Server>(new Server(std::move(core)));
 }
 

@@ -12,7 +12,7 @@ namespace trireme::daemon {
 namespace {
 
 /// Below everything that changes who may talk, above what is merely told.
-constexpr std::int64_t kAnswersPriority = SD_EVENT_PRIORITY_NORMAL + 5;
+constexpr std::int64_t kAnswersPriority = event::kNormal + 5;
 
 /// The priority that an answer goes on with: on lo its stamp, which the gate judges by.
 std::uint32_t released(const kernel::QueuedPacket& packet) {
@@ -20,10 +20,6 @@ std::uint32_t released(const kernel::QueuedPacket& packet) {
 }
 /// Answers are as long as a packet can be, and few.
 constexpr kernel::QueueSize kQueueSize{.length = 1024, .copied = 65'531, .batch = 16};
-
-std::uint64_t microseconds(std::chrono::seconds time) {
-  return static_cast<std::uint64_t>(std::chrono::microseconds(time).count());
-}
 
 }  // namespace
 
@@ -34,27 +30,17 @@ Result<std::unique_ptr<AnswerWatch>> AnswerWatch::open(sd_event* loop,
     return tl::unexpected(queue.error());
   }
   std::unique_ptr<AnswerWatch> watch(new AnswerWatch(std::move(*queue), enforcer));
-  int rc = sd_event_add_io(loop, &watch->readable_, watch->queue_.fd(), EPOLLIN, on_readable,
-                           watch.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(watch->readable_, kAnswersPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &watch->round_, CLOCK_MONOTONIC,
-                                           microseconds(enforcer::Enforcer::kNamesRound), 0,
-                                           on_round, watch.get());
-  return rc < 0 ? Result<std::unique_ptr<AnswerWatch>>(
-                      fail_errno("cannot follow answers of name servers", -rc))
-                : std::move(watch);
-}
-
-AnswerWatch::~AnswerWatch() {
-  sd_event_source_disable_unref(readable_);
-  sd_event_source_disable_unref(round_);
-}
-
-int AnswerWatch::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                             void* self) {
-  static_cast<AnswerWatch*>(self)->serve();
-  return 0;
+  for (Status opened :
+       {watch->readable_.open(
+            loop, watch->queue_.fd(), EPOLLIN,
+            [&made = *watch](std::uint32_t /*events*/) { made.serve(); }, kAnswersPriority),
+        watch->round_.open(loop, [&made = *watch] { made.end_names(); })}) {
+    if (!opened) {
+      return tl::unexpected(opened.error());
+    }
+  }
+  watch->round_.arm(enforcer::Enforcer::kNamesRound);
+  return watch;
 }
 
 /// A batch: all that it teaches goes to the kernel in one transaction, and only then are the
@@ -105,13 +91,11 @@ void AnswerWatch::tell_doubt(const names::Heard& heard, const std::string& name,
   }
 }
 
-int AnswerWatch::on_round(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  if (Status ended = static_cast<AnswerWatch*>(self)->enforcer_.end_names();
-      !ended && log_shares().admit("name servers")) {
+void AnswerWatch::end_names() {
+  if (Status ended = enforcer_.end_names(); !ended && log_shares().admit("name servers")) {
     spdlog::error("addresses of names stay longer than they should: {}", ended.error().text());
   }
-  sd_event_source_set_time_relative(source, microseconds(enforcer::Enforcer::kNamesRound));
-  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+  round_.arm(enforcer::Enforcer::kNamesRound);
 }
 
 }  // namespace trireme::daemon

@@ -2,12 +2,11 @@
 // so that a name's addresses are in its networks when the workload hears of them.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <memory>
 #include <string>
 
+#include "trireme/base/event.hpp"
 #include "trireme/enforcer/enforcer.hpp"
 #include "trireme/kernel/queue.hpp"
 #include "trireme/names/reader.hpp"
@@ -20,7 +19,6 @@ class AnswerWatch {
   /// object. Errors: another program has the queue, the event loop.
   [[nodiscard]] static Result<std::unique_ptr<AnswerWatch>> open(sd_event* loop,
                                                                  enforcer::Enforcer& enforcer);
-  ~AnswerWatch();
   AnswerWatch(const AnswerWatch&) = delete;
   AnswerWatch& operator=(const AnswerWatch&) = delete;
 
@@ -33,16 +31,15 @@ class AnswerWatch {
  private:
   AnswerWatch(kernel::Queue queue, enforcer::Enforcer& enforcer)
       : queue_(std::move(queue)), enforcer_(enforcer) {}
-  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_round(sd_event_source* source, std::uint64_t usec, void* self);
   void serve();
+  void end_names();
   void tell_doubt(const names::Heard& heard, const std::string& name, const std::string& why);
 
   kernel::Queue queue_;
   enforcer::Enforcer& enforcer_;
   names::Reader reader_;
-  sd_event_source* readable_ = nullptr;
-  sd_event_source* round_ = nullptr;
+  event::Io readable_;
+  event::Timer round_;
   std::uint64_t believed_ = 0;
   std::uint64_t doubted_ = 0;
 };

@@ -43,22 +43,16 @@ Result<std::unique_ptr<Canary>> Canary::create(sd_event* loop, int filter, Probl
     if (!socket) {
       return tl::unexpected(socket.error());
     }
-    way->canary = canary.get();
     way->family = name;
     way->socket = std::move(*socket);
-    if (const int rc =
-            sd_event_add_io(loop, &way->arrived, way->socket.get(), EPOLLIN, on_arrived, way);
-        rc < 0) {
-      return fail_errno("cannot set up the event loop", -rc);
+    Status opened = way->arrived.open(
+        loop, way->socket.get(), EPOLLIN,
+        [&made = *canary, &of = *way](std::uint32_t /*events*/) { made.take(of); });
+    if (!opened) {
+      return tl::unexpected(opened.error());
     }
   }
   return canary;
-}
-
-Canary::~Canary() {
-  for (const Way& way : ways_) {
-    sd_event_source_disable_unref(way.arrived);
-  }
 }
 
 /// A socket that is connected to itself: nobody else's datagrams reach it.
@@ -86,13 +80,12 @@ void Canary::send() {
   }
 }
 
-int Canary::on_arrived(sd_event_source* /*source*/, int fd, std::uint32_t /*events*/, void* of) {
-  auto& way = *static_cast<Way*>(of);
+void Canary::take(const Way& way) {
   Datagram datagram;
-  const ssize_t size = ::recv(fd, &datagram, sizeof datagram, 0);
+  const ssize_t size = ::recv(way.socket.get(), &datagram, sizeof datagram, 0);
   const bool is_whole = size == sizeof datagram;
   if (size < 0 || (is_whole && datagram.count != way.last)) {
-    return 0;
+    return;
   }
   Status outcome;
   if (!is_whole) {
@@ -101,8 +94,7 @@ int Canary::on_arrived(sd_event_source* /*source*/, int fd, std::uint32_t /*even
         "lo at PREROUTING or INPUT",
         "'nft list ruleset | grep priority' shows it; let it match other devices than lo");
   }
-  way.canary->problems_.note(std::string("priorities (") + way.family + ")", outcome);
-  return 0;
+  problems_.note(std::string("priorities (") + way.family + ")", outcome);
 }
 
 }  // namespace trireme::daemon

@@ -2,13 +2,12 @@
 // packet priorities at PREROUTING or INPUT takes them off: then workloads refuse local traffic.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <array>
 #include <cstdint>
 #include <memory>
 
 #include "problems.hpp"
+#include "trireme/base/event.hpp"
 #include "trireme/base/fd.hpp"
 
 namespace trireme::daemon {
@@ -20,7 +19,6 @@ class Canary {
   /// socket.
   [[nodiscard]] static Result<std::unique_ptr<Canary>> create(sd_event* loop, int filter,
                                                               Problems& problems);
-  ~Canary();
   Canary(const Canary&) = delete;
   Canary& operator=(const Canary&) = delete;
 
@@ -30,15 +28,14 @@ class Canary {
 
  private:
   struct Way {
-    Canary* canary = nullptr;
     const char* family = "";
     Fd socket;
     std::uint64_t last = 0;  // the newest that was sent
-    sd_event_source* arrived = nullptr;
+    event::Io arrived;
   };
   explicit Canary(Problems& problems) : problems_(problems) {}
   [[nodiscard]] static Result<Fd> open(int family, int filter);
-  static int on_arrived(sd_event_source* source, int fd, std::uint32_t events, void* way);
+  void take(const Way& way);
 
   Problems& problems_;
   std::array<Way, 2> ways_;

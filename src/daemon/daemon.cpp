@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
@@ -20,16 +19,14 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPrune = 600'000'000;      // µs
-constexpr std::uint64_t kEverySecond = 1'000'000;  // µs
-constexpr std::uint64_t kLogSummary = 5'000'000;   // µs
+constexpr std::chrono::minutes kPrune(10);
+constexpr std::chrono::milliseconds kEverySecond(1000);
+constexpr std::chrono::seconds kLogSummary(5);
+/// Below everything that changes who may talk.
+constexpr std::int64_t kSecondPriority = event::kNormal + 5;
 constexpr std::chrono::seconds kRevokeAgain(1);
 constexpr std::chrono::milliseconds kSecondLook(
     100);  // longer than any packet is between two rules
-
-Status event_error(const char* what, int rc) {
-  return rc >= 0 ? Status{} : fail_errno(what, -rc);
-}
 
 const char* crowded_text(handshake::Bounded what) {
   switch (what) {
@@ -65,12 +62,7 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
   return daemon;
 }
 
-Daemon::~Daemon() {
-  sd_event_source_disable_unref(second_look_);
-  sd_event_source_disable_unref(prune_);
-  sd_event_source_disable_unref(log_summary_);
-  sd_event_source_disable_unref(second_);
-}
+Daemon::~Daemon() = default;
 
 /// One instance, its loop and its settings.
 Status Daemon::prepare() {
@@ -83,22 +75,24 @@ Status Daemon::prepare() {
   }
   lock_ = std::move(*lock);
 
-  sd_event* loop = nullptr;
-  int rc = sd_event_new(&loop);
-  loop_.reset(loop);
+  auto loop = event::Loop::create();
+  if (!loop) {
+    return tl::unexpected(loop.error());
+  }
+  loop_ = std::move(*loop);
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     sigaddset(&signals, signal);
   }
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-  for (const auto& [signal, handler] :
-       {std::pair{SIGTERM, &on_stop}, {SIGINT, &on_stop}, {SIGHUP, &on_hangup}}) {
-    rc = rc < 0 ? rc : sd_event_add_signal(loop, nullptr, signal, handler, this);
-  }
-  rc = rc < 0 ? rc : sd_event_set_watchdog(loop, 1);
-  if (rc < 0) {
-    return event_error("cannot set up the event loop", rc);
+  const auto stop = [this] { loop_->end(); };
+  for (Status set :
+       {loop_->on_signal(SIGTERM, stop), loop_->on_signal(SIGINT, stop),
+        loop_->on_signal(SIGHUP, [this] { (void)settings_->reload(); }), loop_->feed_watchdog()}) {
+    if (!set) {
+      return set;
+    }
   }
 
   settings_ = Settings::open(options_.config_dir, options_.runtime_dir);
@@ -150,14 +144,14 @@ Status Daemon::assemble() {
     return opened;
   }
   auto events =
-      workload::CgroupEvents::create(loop_.get(), *tree_, *registry_, *points_, scopes_->slice());
+      workload::CgroupEvents::create(loop_->get(), *tree_, *registry_, *points_, scopes_->slice());
   if (!events) {
     return tl::unexpected(events.error());
   }
   events_ = std::move(*events);
-  docker_ = std::make_unique<docker::Source>(loop_.get(), *tree_, *registry_, *events_);
+  docker_ = std::make_unique<docker::Source>(loop_->get(), *tree_, *registry_, *events_);
   follow_declared_networks();
-  units_ = std::make_unique<systemd::UnitSource>(loop_.get(), *tree_, *registry_, *events_,
+  units_ = std::make_unique<systemd::UnitSource>(loop_->get(), *tree_, *registry_, *events_,
                                                  bus_.get(), TRIREME_BINDIR "/trirectl");
   launcher_ = std::make_unique<systemd::Launcher>(
       *registry_, *scopes_, docker::is_container_cgroup,
@@ -254,7 +248,7 @@ Status Daemon::open_points() {
 Status Daemon::watch(enforcer::Point& point) {
   // What others do to packets on lo is looked at where this process is.
   const bool is_here = point.network == nullptr;
-  return watches_.open(loop_.get(), *points_, point, flows_, *registry_,
+  return watches_.open(loop_->get(), *points_, point, flows_, *registry_,
                        {.repaired = [this, &point] { look_again({&point}); },
                         .changed =
                             [this, is_here] {
@@ -280,10 +274,10 @@ void Daemon::expect_peers(const policy::Identity& identity, const credentials::T
 Status Daemon::open_scopes() {
   const bool booted = sd_booted() > 0;
   if (options_.driver != CgroupDriver::cgroupfs && booted) {
-    auto bus = systemd::Bus::connect(loop_.get());
+    auto bus = systemd::Bus::connect(loop_->get());
     if (bus) {
       bus_ = std::move(*bus);
-      scopes_ = std::make_unique<systemd::SystemdScopes>(loop_.get(), *bus_);
+      scopes_ = std::make_unique<systemd::SystemdScopes>(loop_->get(), *bus_);
       return {};
     }
     // Where systemd runs, its cgroups are not ours to make: no falling back.
@@ -292,7 +286,7 @@ Status Daemon::open_scopes() {
   if (options_.driver == CgroupDriver::systemd) {
     return fail("systemd is not PID 1 here", "use --cgroup-driver auto or cgroupfs");
   }
-  auto scopes = systemd::CgroupfsScopes::open(loop_.get(), *tree_,
+  auto scopes = systemd::CgroupfsScopes::open(loop_->get(), *tree_,
                                               workload::strict_slice(options_.runtime_dir));
   if (!scopes) {
     return tl::unexpected(scopes.error());
@@ -314,7 +308,7 @@ Status Daemon::enforce() {
       units_->ended(workload);
     }
   };
-  if (Status followed = tokens_->follow(loop_.get(), flows_, *registry_); !followed) {
+  if (Status followed = tokens_->follow(loop_->get(), flows_, *registry_); !followed) {
     return followed;
   }
   proved_ = std::make_unique<ProvedMemory>(tokens_->proved(), options_.runtime_dir);
@@ -325,23 +319,11 @@ Status Daemon::enforce() {
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->open_queues();
   }
-  int rc = sd_event_add_time_relative(loop_.get(), &second_look_, CLOCK_MONOTONIC, 0, 0,
-                                      on_second_look, this);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(second_look_, SD_EVENT_OFF);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop_.get(), &prune_, CLOCK_MONOTONIC, kPrune, 0,
-                                           on_prune, this);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop_.get(), &log_summary_, CLOCK_MONOTONIC, 0, 0,
-                                           on_log_summary, this);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(log_summary_, SD_EVENT_OFF);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop_.get(), &second_, CLOCK_MONOTONIC, kEverySecond,
-                                           kEverySecond / 10, on_second, this);
-  rc = rc < 0 ? rc : sd_event_source_set_priority(second_, SD_EVENT_PRIORITY_NORMAL + 5);
-  rc = rc < 0 ? rc : sd_event_add_post(loop_.get(), nullptr, on_round, this);
+  if (Status followed = follow_time(); !followed) {
+    return followed;
+  }
   auto local_watch =
-      LocalWatch::create(loop_.get(), *local_, problems_, [this](const gate::Refused& refused) {
+      LocalWatch::create(loop_->get(), *local_, problems_, [this](const gate::Refused& refused) {
         if (auto flow = watches_.tell(refused, *registry_)) {
           flows_.take(std::move(*flow));
         }
@@ -350,25 +332,43 @@ Status Daemon::enforce() {
     return tl::unexpected(local_watch.error());
   }
   local_watch_ = std::move(*local_watch);
-  auto check = SelfCheck::open(loop_.get(), *tree_, *registry_, *local_, problems_);
+  auto check = SelfCheck::open(loop_->get(), *tree_, *registry_, *local_, problems_);
   if (!check) {
     return tl::unexpected(check.error());
   }
   check_ = std::move(*check);
   look_again(points_->all());
-  return event_error("cannot set up the event loop", rc);
+  return {};
+}
+
+/// What comes again and again, and what follows everything else.
+Status Daemon::follow_time() {
+  for (Status opened :
+       {second_look_.open(loop_->get(), [this] { look_a_second_time(); }),
+        prune_.open(loop_->get(), [this] { prune(); }),
+        log_summary_.open(loop_->get(), [this] { summarize_log(); }),
+        second_.open(
+            loop_->get(), [this] { pass_second(); }, kSecondPriority, kEverySecond / 10),
+        loop_->after_turns([this] { finish_turn(); })}) {
+    if (!opened) {
+      return opened;
+    }
+  }
+  prune_.arm(kPrune);
+  second_.arm(kEverySecond);
+  return {};
 }
 
 /// Ears and mouth.
 Status Daemon::serve() {
   auto metrics =
-      MetricsService::create(loop_.get(), problems_, [this] { return metrics_text(*this); });
+      MetricsService::create(loop_->get(), problems_, [this] { return metrics_text(*this); });
   if (!metrics) {
     return tl::unexpected(metrics.error());
   }
   metrics_ = std::move(*metrics);
   Status followed = settings_->follow(
-      loop_.get(),
+      loop_->get(),
       [this](auto policy, auto identity, auto trust) {
         return apply(std::move(policy), std::move(identity), std::move(trust));
       },
@@ -380,7 +380,7 @@ Status Daemon::serve() {
   if (!followed) {
     return followed;
   }
-  auto server = control::Server::listen(loop_.get(), control::socket_path(options_.runtime_dir));
+  auto server = control::Server::listen(loop_->get(), control::socket_path(options_.runtime_dir));
   if (!server) {
     return tl::unexpected(server.error());
   }
@@ -397,7 +397,7 @@ Status Daemon::run() {
   note_watches();
   spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}",
                settings_->policy()->rules.size(), registry_->size(), scopes_->name());
-  const int rc = sd_event_loop(loop_.get());
+  Status ended = loop_->run();
   sd_notify(0, "STOPPING=1");
   if (verifier::Verifier* verifier = tokens_->verifier()) {
     verifier->finish();
@@ -406,7 +406,7 @@ Status Daemon::run() {
     spdlog::error("{}", saved.error().text());
   }
   spdlog::info("ended; table inet {} stays and goes on enforcing what it knew", enforcer::kTable);
-  return event_error("the event loop failed", rc);
+  return ended;
 }
 
 Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
@@ -479,11 +479,8 @@ void Daemon::await_second_look() {
   const auto next = std::ranges::min_element(second_looks_, {}, [](const auto& item) {
                       return item.second;
                     })->second;
-  const auto left = std::max<std::chrono::microseconds>(
-      std::chrono::ceil<std::chrono::microseconds>(next - std::chrono::steady_clock::now()),
-      std::chrono::microseconds(0));
-  sd_event_source_set_time_relative(second_look_, static_cast<std::uint64_t>(left.count()));
-  sd_event_source_set_enabled(second_look_, SD_EVENT_ONESHOT);
+  second_look_.arm(
+      std::chrono::ceil<std::chrono::microseconds>(next - std::chrono::steady_clock::now()));
 }
 
 /// A container whose own network namespace cannot be enforced is shut, until it can.
@@ -546,27 +543,16 @@ void Daemon::tell_systemd() {
   }
 }
 
-int Daemon::on_stop(sd_event_source* source, const signalfd_siginfo* /*info*/, void* /*self*/) {
-  return sd_event_exit(sd_event_source_get_event(source), 0);
-}
-
-int Daemon::on_hangup(sd_event_source* /*source*/, const signalfd_siginfo* /*info*/, void* self) {
-  (void)static_cast<Daemon*>(self)->settings_->reload();
-  return 0;
-}
-
-int Daemon::on_second_look(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  auto& daemon = *static_cast<Daemon*>(self);
+void Daemon::look_a_second_time() {
   const auto now = std::chrono::steady_clock::now();
-  std::vector<enforcer::Point*> points = daemon.points_->all();
+  std::vector<enforcer::Point*> points = points_->all();
   std::erase_if(points, [&](const enforcer::Point* point) {
-    const auto due = daemon.second_looks_.find(point->id);
-    return due == daemon.second_looks_.end() || due->second > now;
+    const auto due = second_looks_.find(point->id);
+    return due == second_looks_.end() || due->second > now;
   });
-  std::erase_if(daemon.second_looks_, [now](const auto& item) { return item.second <= now; });
-  daemon.revoke(points);
-  daemon.await_second_look();
-  return 0;
+  std::erase_if(second_looks_, [now](const auto& item) { return item.second <= now; });
+  revoke(points);
+  await_second_look();
 }
 
 /// Identities of peers elsewhere that nobody needs any more, and their numbers.
@@ -575,42 +561,33 @@ void Daemon::prune() {
     proved_->add_numbers(*in_use);
     tokens_->identities().prune(*in_use, std::chrono::steady_clock::now());
   }
-}
-
-int Daemon::on_prune(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  auto& daemon = *static_cast<Daemon*>(self);
-  daemon.prune();
-  daemon.look_at_certificate(*daemon.settings_->trust());
-  daemon.note_saved_ruleset();
-  sd_event_source_set_time_relative(source, kPrune);
-  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+  look_at_certificate(*settings_->trust());
+  note_saved_ruleset();
+  prune_.arm(kPrune);
 }
 
 /// After everything that happened and before the loop sleeps.
-int Daemon::on_round(sd_event_source* /*source*/, void* self) {
-  auto& daemon = *static_cast<Daemon*>(self);
-  const auto settled = daemon.points_->settle();
-  daemon.problems_.note("flows of new workloads",
-                        settled ? Status{} : Status(tl::unexpected(settled.error())));
+void Daemon::finish_turn() {
+  const auto settled = points_->settle();
+  problems_.note("flows of new workloads",
+                 settled ? Status{} : Status(tl::unexpected(settled.error())));
   if (settled && *settled > 0 && log_shares().admit("connections")) {
-    spdlog::info("{} live flows of new workloads are judged anew", *settled);
+    spdlog::info("re-evaluated {} open connection{} of new workloads", *settled,
+                 *settled == 1 ? "" : "s");
   }
-  daemon.note_watches();
-  daemon.await_log_summary();
-  daemon.watches_.catch_up();
-  daemon.give_up_on_unwritable();
-  daemon.tell_systemd();
-  return 0;
+  note_watches();
+  await_log_summary();
+  watches_.catch_up();
+  give_up_on_unwritable();
+  tell_systemd();
 }
 
-int Daemon::on_second(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  auto& daemon = *static_cast<Daemon*>(self);
-  daemon.proved_->look(daemon.points_->all());
-  daemon.note_conntrack();
-  daemon.note_crowding();
-  daemon.note_versions();
-  sd_event_source_set_time_relative(source, kEverySecond);
-  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+void Daemon::pass_second() {
+  proved_->look(points_->all());
+  note_conntrack();
+  note_crowding();
+  note_versions();
+  second_.arm(kEverySecond);
 }
 
 /// A table that is full refuses new connections, or forgets those of others, without a word.
@@ -676,17 +653,14 @@ void Daemon::note_crowding() {
 void Daemon::await_log_summary() {
   if (!summary_due_ && log_shares().left_out() != summarized_) {
     summary_due_ = true;
-    sd_event_source_set_time_relative(log_summary_, kLogSummary);
-    sd_event_source_set_enabled(log_summary_, SD_EVENT_ONESHOT);
+    log_summary_.arm(kLogSummary);
   }
 }
 
-int Daemon::on_log_summary(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  auto& daemon = *static_cast<Daemon*>(self);
-  daemon.summary_due_ = false;
-  daemon.summarized_ = log_shares().left_out();
+void Daemon::summarize_log() {
+  summary_due_ = false;
+  summarized_ = log_shares().left_out();
   spdlog::warn("{}", log_shares().take_summary());
-  return 0;
 }
 
 }  // namespace trireme::daemon

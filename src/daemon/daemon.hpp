@@ -2,8 +2,6 @@
 // below. One thread, one event loop.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <map>
 #include <memory>
@@ -21,6 +19,7 @@
 #include "self_check.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
+#include "trireme/base/event.hpp"
 #include "trireme/control/server.hpp"
 #include "trireme/docker/source.hpp"
 #include "trireme/enforcer/local_policy.hpp"
@@ -79,9 +78,6 @@ class Daemon {
 
  private:
   explicit Daemon(Options options) : options_(std::move(options)) {}
-  struct LoopDeleter {
-    void operator()(sd_event* loop) const { sd_event_unref(loop); }
-  };
 
   Status prepare();
   Status assemble();
@@ -103,24 +99,22 @@ class Daemon {
   void await_second_look();
   void give_up_on_unwritable();
   void tell_systemd();
-  static int on_stop(sd_event_source* source, const signalfd_siginfo* info, void* self);
-  static int on_hangup(sd_event_source* source, const signalfd_siginfo* info, void* self);
+  [[nodiscard]] Status follow_time();
   void prune();
-  static int on_prune(sd_event_source* source, std::uint64_t usec, void* self);
-  static int on_second_look(sd_event_source* source, std::uint64_t usec, void* self);
-  static int on_round(sd_event_source* source, void* self);
-  static int on_second(sd_event_source* source, std::uint64_t usec, void* self);
+  void look_a_second_time();
+  void finish_turn();
+  void pass_second();
   void note_conntrack();
   void note_crowding();
   void note_saved_ruleset();
   void note_versions();
   void note_watches();
   void await_log_summary();
-  static int on_log_summary(sd_event_source* source, std::uint64_t usec, void* self);
+  void summarize_log();
 
   Options options_;
   std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
-  std::unique_ptr<sd_event, LoopDeleter> loop_;
+  std::optional<event::Loop> loop_;
   Fd lock_;
   Problems problems_;
   std::unique_ptr<Settings> settings_;
@@ -147,11 +141,11 @@ class Daemon {
   std::map<handshake::PointId, std::chrono::steady_clock::time_point>
       second_looks_;                               // when each is due
   std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed
-  sd_event_source* second_look_ = nullptr;
-  sd_event_source* prune_ = nullptr;
-  sd_event_source* second_ = nullptr;  // passes again and again
+  event::Timer second_look_;
+  event::Timer prune_;
+  event::Timer second_;  // passes again and again
   std::set<std::string> full_conntracks_;
-  sd_event_source* log_summary_ = nullptr;
+  event::Timer log_summary_;
   std::uint64_t summarized_ = 0;  // log lines left out that a summary has counted
   bool summary_due_ = false;
   std::string told_;  // the last STATUS=

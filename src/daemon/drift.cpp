@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 constexpr auto kPause = 1s;     // between two repairs
 constexpr auto kShown = 10min;  // how long the last one is told
 /// Until the table is back, everything passes.
-constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT;
+constexpr std::int64_t kPriority = event::kImportant;
 
 }  // namespace
 
@@ -26,41 +26,27 @@ Result<std::unique_ptr<Drift>> Drift::open(sd_event* loop, enforcer::Enforcer& e
   }
   std::unique_ptr<Drift> drift(
       new Drift(enforcer, std::move(*watch), std::move(owner), std::move(handlers)));
-  int rc = sd_event_add_io(loop, &drift->readable_, drift->watch_.fd(), EPOLLIN, on_readable,
-                           drift.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(drift->readable_, kPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &drift->timer_, CLOCK_MONOTONIC, 0, 0, on_timer,
-                                           drift.get());
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(drift->timer_, SD_EVENT_OFF);
-  if (rc < 0) {
-    return fail_errno("cannot follow nf_tables", -rc);
+  if (Status followed = drift->follow(loop); !followed) {
+    return tl::unexpected(followed.error());
   }
   return drift;
 }
 
-Drift::~Drift() {
-  sd_event_source_disable_unref(readable_);
-  sd_event_source_disable_unref(timer_);
+Status Drift::follow(sd_event* loop) {
+  Status followed = readable_.open(
+      loop, watch_.fd(), EPOLLIN, [this](std::uint32_t /*events*/) { look(); }, kPriority);
+  return followed ? timer_.open(loop, [this] { repair(); }) : followed;
 }
 
-int Drift::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                       void* self) {
-  auto& drift = *static_cast<Drift*>(self);
-  const kernel::NftWatch::News news = drift.watch_.drain();
+void Drift::look() {
+  const kernel::NftWatch::News news = watch_.drain();
   if (news.who) {
-    drift.repair_soon(
+    repair_soon(
         fmt::format("table inet {} was changed by {}", enforcer::kTable, loggable(*news.who)));
   }
   if (news.any) {
-    drift.handlers_.changed();
+    handlers_.changed();
   }
-  return 0;
-}
-
-int Drift::on_timer(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  static_cast<Drift*>(self)->repair();
-  return 0;
 }
 
 void Drift::catch_up() {
@@ -80,10 +66,7 @@ void Drift::repair_soon(const std::string& reason) {
     repair();
     return;
   }
-  sd_event_source_set_time_relative(
-      timer_, static_cast<std::uint64_t>(
-                  std::chrono::duration_cast<std::chrono::microseconds>(kPause - since).count()));
-  sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
+  timer_.arm(std::chrono::duration_cast<std::chrono::microseconds>(kPause - since));
 }
 
 void Drift::repair() {

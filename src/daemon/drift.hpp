@@ -2,8 +2,6 @@
 // to take, is written anew.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -11,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "trireme/base/event.hpp"
 #include "trireme/enforcer/enforcer.hpp"
 
 namespace trireme::daemon {
@@ -26,7 +25,6 @@ class Drift {
   [[nodiscard]] static Result<std::unique_ptr<Drift>> open(sd_event* loop,
                                                            enforcer::Enforcer& enforcer,
                                                            std::string owner, Handlers handlers);
-  ~Drift();
   Drift(const Drift&) = delete;
   Drift& operator=(const Drift&) = delete;
 
@@ -48,8 +46,8 @@ class Drift {
         watch_(std::move(watch)),
         owner_(std::move(owner)),
         handlers_(std::move(handlers)) {}
-  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
+  [[nodiscard]] Status follow(sd_event* loop);
+  void look();
   void repair_soon(const std::string& reason);
   void repair();
 
@@ -57,8 +55,8 @@ class Drift {
   kernel::NftWatch watch_;
   std::string owner_;
   Handlers handlers_;
-  sd_event_source* readable_ = nullptr;
-  sd_event_source* timer_ = nullptr;
+  event::Io readable_;
+  event::Timer timer_;
   bool due_ = false;     // a repair is to be made, now or by the timer
   std::string reason_;   // of the last repair, or the one that is due
   std::string failure_;  // why the last attempt failed; empty where it did not

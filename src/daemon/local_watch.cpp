@@ -2,17 +2,15 @@
 
 #include <sys/epoll.h>
 
-#include <algorithm>
-#include <ctime>
 #include <utility>
 
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kRound = 5'000'000;  // microseconds
+constexpr std::chrono::seconds kRound(5);
 /// What rules have refused before the gate is in their log by then, which is read with rests.
 constexpr std::chrono::milliseconds kLater(300);
-constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;  // as that of the rules' log
+constexpr std::int64_t kLogPriority = event::kNormal + 10;  // as that of the rules' log
 constexpr std::size_t kMost = 4096;
 
 }  // namespace
@@ -20,19 +18,8 @@ constexpr std::size_t kMost = 4096;
 Result<std::unique_ptr<LocalWatch>> LocalWatch::create(sd_event* loop, enforcer::LocalPolicy& local,
                                                        Problems& problems, Tell tell) {
   std::unique_ptr<LocalWatch> watch(new LocalWatch(local, problems, std::move(tell)));
-  int rc = sd_event_add_time_relative(loop, &watch->round_, CLOCK_MONOTONIC, kRound, 0, on_round,
-                                      watch.get());
-  rc = rc < 0 ? rc
-              : sd_event_add_io(loop, &watch->readable_, local.refused_fd(), EPOLLIN, on_refused,
-                                watch.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(watch->readable_, kLogPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &watch->told_, CLOCK_MONOTONIC, 0, 0, on_told,
-                                           watch.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(watch->told_, kLogPriority);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(watch->told_, SD_EVENT_OFF);
-  if (rc < 0) {
-    return fail_errno("cannot set up the event loop", -rc);
+  if (Status opened = watch->open(loop); !opened) {
+    return tl::unexpected(opened.error());
   }
   auto canary = Canary::create(loop, local.canary(), problems);
   problems.note("priorities", canary ? Status{} : Status(tl::unexpected(canary.error())));
@@ -41,62 +28,59 @@ Result<std::unique_ptr<LocalWatch>> LocalWatch::create(sd_event* loop, enforcer:
   return watch;
 }
 
+Status LocalWatch::open(sd_event* loop) {
+  for (Status opened : {round_.open(loop, [this] { look_through(); }),
+                        readable_.open(
+                            loop, local_.refused_fd(), EPOLLIN,
+                            [this](std::uint32_t /*events*/) { take_refused(); }, kLogPriority),
+                        report_.open(
+                            loop, [this] { report(); }, kLogPriority)}) {
+    if (!opened) {
+      return opened;
+    }
+  }
+  round_.arm(kRound);
+  return {};
+}
+
 void LocalWatch::send_canary() {
   if (canary_) {
     canary_->send();
   }
 }
 
-LocalWatch::~LocalWatch() {
-  sd_event_source_disable_unref(readable_);
-  sd_event_source_disable_unref(told_);
-  sd_event_source_disable_unref(round_);
-}
-
-int LocalWatch::on_refused(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                           void* self) {
-  auto& watch = *static_cast<LocalWatch*>(self);
+void LocalWatch::take_refused() {
   const auto due = std::chrono::steady_clock::now() + kLater;
-  const bool is_first = watch.waiting_.empty();
-  for (const gate::Refused& refused : watch.local_.take_refused()) {
-    if (watch.waiting_.size() < kMost) {
-      watch.waiting_.push_back({due, refused});
+  const bool is_first = waiting_.empty();
+  for (const gate::Refused& refused : local_.take_refused()) {
+    if (waiting_.size() < kMost) {
+      waiting_.push_back({due, refused});
     }
   }
   if (is_first) {
-    watch.await_told();
+    report_soon();
   }
-  return 0;
 }
 
-void LocalWatch::await_told() {
-  if (waiting_.empty()) {
-    return;
+void LocalWatch::report_soon() {
+  if (!waiting_.empty()) {
+    report_.arm(std::chrono::ceil<std::chrono::microseconds>(waiting_.front().due -
+                                                             std::chrono::steady_clock::now()));
   }
-  const auto left = std::chrono::ceil<std::chrono::microseconds>(waiting_.front().due -
-                                                                 std::chrono::steady_clock::now());
-  sd_event_source_set_time_relative(
-      told_, static_cast<std::uint64_t>(std::max(left.count(), std::int64_t{0})));
-  sd_event_source_set_enabled(told_, SD_EVENT_ONESHOT);
 }
 
-int LocalWatch::on_told(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  auto& watch = *static_cast<LocalWatch*>(self);
-  while (!watch.waiting_.empty() &&
-         watch.waiting_.front().due <= std::chrono::steady_clock::now()) {
-    watch.tell_(watch.waiting_.front().refused);
-    watch.waiting_.pop_front();
+void LocalWatch::report() {
+  while (!waiting_.empty() && waiting_.front().due <= std::chrono::steady_clock::now()) {
+    tell_(waiting_.front().refused);
+    waiting_.pop_front();
   }
-  watch.await_told();
-  return 0;
+  report_soon();
 }
 
-int LocalWatch::on_round(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  auto& watch = *static_cast<LocalWatch*>(self);
-  watch.problems_.note("the gate", watch.local_.look_through());
-  watch.send_canary();  // rules of iptables-legacy and of tc change without a word
-  sd_event_source_set_time_relative(source, kRound);
-  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+void LocalWatch::look_through() {
+  problems_.note("the gate", local_.look_through());
+  send_canary();  // rules of iptables-legacy and of tc change without a word
+  round_.arm(kRound);
 }
 
 }  // namespace trireme::daemon

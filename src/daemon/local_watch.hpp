@@ -2,8 +2,6 @@
 // the numbers of cgroups, and whether stamps arrive.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -11,6 +9,7 @@
 
 #include "canary.hpp"
 #include "problems.hpp"
+#include "trireme/base/event.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 
 namespace trireme::daemon {
@@ -23,7 +22,6 @@ class LocalWatch {
   [[nodiscard]] static Result<std::unique_ptr<LocalWatch>> create(sd_event* loop,
                                                                   enforcer::LocalPolicy& local,
                                                                   Problems& problems, Tell tell);
-  ~LocalWatch();
   LocalWatch(const LocalWatch&) = delete;
   LocalWatch& operator=(const LocalWatch&) = delete;
 
@@ -33,9 +31,10 @@ class LocalWatch {
  private:
   LocalWatch(enforcer::LocalPolicy& local, Problems& problems, Tell tell)
       : local_(local), problems_(problems), tell_(std::move(tell)) {}
-  static int on_refused(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_told(sd_event_source* source, std::uint64_t usec, void* self);
-  static int on_round(sd_event_source* source, std::uint64_t usec, void* self);
+  [[nodiscard]] Status open(sd_event* loop);
+  void take_refused();
+  void report();
+  void look_through();
 
   enforcer::LocalPolicy& local_;
   Problems& problems_;
@@ -45,11 +44,11 @@ class LocalWatch {
     std::chrono::steady_clock::time_point due;
     gate::Refused refused;
   };
-  void await_told();
-  std::deque<Waiting> waiting_;  // to be told a moment later
-  sd_event_source* readable_ = nullptr;
-  sd_event_source* told_ = nullptr;
-  sd_event_source* round_ = nullptr;
+  void report_soon();
+  std::deque<Waiting> waiting_;  // to be reported a moment later
+  event::Io readable_;
+  event::Timer report_;
+  event::Timer round_;
 };
 
 }  // namespace trireme::daemon

@@ -15,12 +15,11 @@ namespace trireme::daemon {
 namespace {
 
 /// As low as that of the flow log.
-constexpr std::int64_t kMetricsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+constexpr std::int64_t kMetricsPriority = event::kNormal + 10;
 constexpr unsigned kConnections = 8;
-constexpr unsigned kSeconds = 5;              // that a connection may last, whatever it does
-constexpr std::size_t kRequest = 8192;        // bytes of memory for what a client sends
-constexpr std::uint64_t kSecond = 1'000'000;  // µs
-constexpr std::uint64_t kFresh = kSecond;     // µs for which a text is served again
+constexpr std::chrono::seconds kLongest(5);  // that a connection may last, whatever it does
+constexpr std::size_t kRequest = 8192;       // bytes of memory for what a client sends
+constexpr std::chrono::seconds kFresh(1);    // for which a text is served again
 constexpr const char* kFormat = "text/plain; version=0.0.4; charset=utf-8";
 
 Result<Fd> listen_on(const policy::SocketAddress& address) {
@@ -116,7 +115,7 @@ Status MetricsListener::start(const policy::SocketAddress& address) {
       flags, address.port, nullptr, nullptr, &MetricsCallbacks::on_request, this,  //
       MHD_OPTION_LISTEN_SOCKET, socket->get(),                                     //
       MHD_OPTION_CONNECTION_LIMIT, kConnections,                                   //
-      MHD_OPTION_CONNECTION_TIMEOUT, kSeconds,                                     //
+      MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(kLongest.count()),      //
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, kRequest,                                //
       MHD_OPTION_NOTIFY_CONNECTION, &MetricsCallbacks::on_connection, this,        //
       MHD_OPTION_END);
@@ -125,33 +124,26 @@ Status MetricsListener::start(const policy::SocketAddress& address) {
   }
   std::ignore = socket->release();  // the server closes it
   const MHD_DaemonInfo* info = MHD_get_daemon_info(server_, MHD_DAEMON_INFO_EPOLL_FD);
-  int rc = info == nullptr
-               ? -EBADF
-               : sd_event_add_io(loop_, &readable_, info->epoll_fd, EPOLLIN, on_readable, this);
-  rc = rc < 0 ? rc : sd_event_source_set_priority(readable_, kMetricsPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, 0, 0, on_timer, this);
-  rc = rc < 0 ? rc : sd_event_source_set_priority(timer_, kMetricsPriority);
-  return rc < 0 ? fail_errno("cannot serve HTTP on " + address.text(), -rc) : Status{};
+  if (info == nullptr) {
+    return fail("cannot serve HTTP on " + address.text());
+  }
+  Status opened = readable_.open(
+      loop_, info->epoll_fd, EPOLLIN, [this](std::uint32_t /*events*/) { run(); },
+      kMetricsPriority);
+  opened = opened ? timer_.open(
+                        loop_, [this] { run(); }, kMetricsPriority)
+                  : opened;
+  if (opened) {
+    timer_.arm({});
+  }
+  return opened;
 }
 
 MetricsListener::~MetricsListener() {
-  sd_event_source_disable_unref(readable_);
-  sd_event_source_disable_unref(timer_);
+  readable_.close();
   if (server_ != nullptr) {
     MHD_stop_daemon(server_);
   }
-}
-
-int MetricsListener::on_readable(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                                 void* self) {
-  static_cast<MetricsListener*>(self)->run();
-  return 0;
-}
-
-int MetricsListener::on_timer(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  static_cast<MetricsListener*>(self)->run();
-  return 0;
 }
 
 void MetricsListener::run() {
@@ -161,27 +153,27 @@ void MetricsListener::run() {
   if (was_full && began_.size() < kConnections) {
     MHD_run(server_);  // takes the listening socket back into its epoll only when it begins
   }
-  std::uint64_t wait = ~std::uint64_t{0};
+  constexpr std::chrono::microseconds kNever = std::chrono::microseconds::max();
+  std::chrono::microseconds wait = kNever;
   MHD_UNSIGNED_LONG_LONG milliseconds = 0;
   if (MHD_get_timeout(server_, &milliseconds) == MHD_YES) {
-    wait = milliseconds * 1000;
+    wait = std::chrono::milliseconds(milliseconds);
   }
   for (const auto& [connection, began] : began_) {
-    const std::uint64_t end = began + kSeconds * kSecond;
-    wait = std::min(wait, end > now() ? end - now() : kSecond);
+    const auto end = began + kLongest;
+    wait = std::min(wait, end > now() ? end - now() : std::chrono::microseconds(kFresh));
   }
-  if (wait == ~std::uint64_t{0}) {
-    sd_event_source_set_enabled(timer_, SD_EVENT_OFF);
-    return;
+  if (wait == kNever) {
+    timer_.disarm();
+  } else {
+    timer_.arm(wait);
   }
-  sd_event_source_set_time_relative(timer_, wait);
-  sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
 }
 
 /// The library's own limit is for silent clients; one that sends a byte now and then would stay.
 void MetricsListener::end_old_connections() {
   for (const auto& [connection, began] : began_) {
-    if (now() < began + kSeconds * kSecond) {
+    if (now() < began + kLongest) {
       continue;
     }
     if (const auto* info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -197,12 +189,6 @@ const std::string& MetricsListener::fresh_text() {
     made_ = now();
   }
   return served_;
-}
-
-std::uint64_t MetricsListener::now() const {
-  std::uint64_t usec = 0;
-  sd_event_now(loop_, CLOCK_MONOTONIC, &usec);
-  return usec;
 }
 
 }  // namespace trireme::daemon

@@ -5,14 +5,13 @@
 // A few connections at a time, each for a few seconds; further ones wait in the kernel.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "trireme/base/event.hpp"
 #include "trireme/policy/address.hpp"
 
 struct MHD_Connection;
@@ -35,21 +34,19 @@ class MetricsListener {
   MetricsListener(sd_event* loop, std::function<std::string()> text)
       : loop_(loop), text_(std::move(text)) {}
   Status start(const policy::SocketAddress& address);
-  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
   void run();
   void end_old_connections();
   [[nodiscard]] const std::string& fresh_text();
-  [[nodiscard]] std::uint64_t now() const;
+  [[nodiscard]] std::chrono::microseconds now() const { return event::now(loop_); }
 
   sd_event* loop_;
   std::function<std::string()> text_;
   MHD_Daemon* server_ = nullptr;
-  sd_event_source* readable_ = nullptr;
-  sd_event_source* timer_ = nullptr;
-  std::map<MHD_Connection*, std::uint64_t> began_;  // µs
+  event::Io readable_;
+  event::Timer timer_;
+  std::map<MHD_Connection*, std::chrono::microseconds> began_;
   std::string served_;
-  std::uint64_t made_ = 0;  // µs; when served_ was
+  std::chrono::microseconds made_{};  // when served_ was
 };
 
 }  // namespace trireme::daemon

@@ -6,6 +6,7 @@
 
 #include "metrics_listener.hpp"
 #include "problems.hpp"
+#include "trireme/base/event.hpp"
 
 namespace trireme::daemon {
 
@@ -14,7 +15,6 @@ class MetricsService {
   /// `text` as MetricsListener::open() has it. All references outlive this object.
   [[nodiscard]] static Result<std::unique_ptr<MetricsService>> create(
       sd_event* loop, Problems& problems, std::function<std::string()> text);
-  ~MetricsService();
   MetricsService(const MetricsService&) = delete;
   MetricsService& operator=(const MetricsService&) = delete;
 
@@ -24,14 +24,14 @@ class MetricsService {
   MetricsService(sd_event* loop, Problems& problems, std::function<std::string()> text)
       : loop_(loop), problems_(problems), text_(std::move(text)) {}
   void open();
-  static int on_time(sd_event_source* source, std::uint64_t usec, void* self);
+  void open_again();
 
   sd_event* loop_;
   Problems& problems_;
   std::function<std::string()> text_;
   std::optional<policy::SocketAddress> address_;
   std::unique_ptr<MetricsListener> listener_;
-  sd_event_source* again_ = nullptr;
+  event::Timer again_;
 };
 
 }  // namespace trireme::daemon

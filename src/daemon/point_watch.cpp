@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sys/epoll.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,13 +10,13 @@ namespace trireme::daemon {
 namespace {
 
 /// Below everything that changes who may talk: a flood of refusals delays nobody's enrolment.
-constexpr std::int64_t kLogPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+constexpr std::int64_t kLogPriority = event::kNormal + 10;
 /// Each reading asks the kernel for everything that it has refused lately. Rests between readings
 /// leave a tenth of the time to them, and are short enough for what the kernel logs meanwhile to
 /// fit the socket.
-constexpr std::uint64_t kReadRests = 9;
-constexpr std::uint64_t kShortest = 1'000;  // microseconds; below, there is no rest
-constexpr std::uint64_t kLongest = 100'000;
+constexpr int kReadRests = 9;
+constexpr std::chrono::milliseconds kShortest(1);  // below, there is no rest
+constexpr std::chrono::milliseconds kLongest(100);
 /// Tenths of conntrack's room.
 constexpr std::uint64_t kFull = 9;
 constexpr std::uint64_t kNoLongerFull = 8;
@@ -52,26 +51,26 @@ Result<std::unique_ptr<PointWatch>> PointWatch::open(sd_event* loop, enforcer::P
     }
     watch->answers_ = std::move(*answers);
   }
-  int rc =
-      sd_event_add_io(loop, &watch->logged_, watch->log_.fd(), EPOLLIN, on_logged, watch.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(watch->logged_, kLogPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &watch->rested_, CLOCK_MONOTONIC, 0, 1, on_rested,
-                                           watch.get());
-  if (rc >= 0 && point.addresses != nullptr) {
-    rc = sd_event_add_io(loop, &watch->addresses_, point.addresses->fd(), EPOLLIN, on_addresses,
-                         watch.get());
-  }
-  if (rc < 0) {
-    return fail_errno("cannot follow a network namespace", -rc);
+  if (Status followed = watch->follow(loop); !followed) {
+    return tl::unexpected(followed.error());
   }
   return watch;
 }
 
-PointWatch::~PointWatch() {
-  sd_event_source_disable_unref(logged_);
-  sd_event_source_disable_unref(rested_);
-  sd_event_source_disable_unref(addresses_);
+Status PointWatch::follow(sd_event* loop) {
+  for (Status opened : {logged_.open(
+                            loop, log_.fd(), EPOLLIN,
+                            [this](std::uint32_t /*events*/) { read_log(); }, kLogPriority),
+                        rested_.open(
+                            loop, [this] { logged_.resume(); }, event::kNormal, event::kExact)}) {
+    if (!opened) {
+      return opened;
+    }
+  }
+  return point_.addresses == nullptr
+             ? Status{}
+             : addresses_.open(loop, point_.addresses->fd(), EPOLLIN,
+                               [this](std::uint32_t /*events*/) { look_at_addresses(); });
 }
 
 std::uint32_t PointWatch::queued() const {
@@ -98,35 +97,23 @@ void PointWatch::look_at_conntrack() {
   conntrack_full_ = tenths >= kFull || (conntrack_full_ && tenths >= kNoLongerFull);
 }
 
-int PointWatch::on_logged(sd_event_source* source, int /*fd*/, std::uint32_t /*events*/,
-                          void* self) {
-  auto& watch = *static_cast<PointWatch*>(self);
+void PointWatch::read_log() {
   const auto began = std::chrono::steady_clock::now();
-  for (policy::Flow& flow : watch.log_.read(*watch.point_.enforcer, watch.registry_)) {
-    watch.feed_.take(std::move(flow));
+  for (policy::Flow& flow : log_.read(*point_.enforcer, registry_)) {
+    feed_.take(std::move(flow));
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - began);
-  if (const auto rest = kReadRests * static_cast<std::uint64_t>(taken.count()); rest > kShortest) {
-    sd_event_source_set_enabled(source, SD_EVENT_OFF);
-    sd_event_source_set_time_relative(watch.rested_, std::min(rest, kLongest));
-    sd_event_source_set_enabled(watch.rested_, SD_EVENT_ONESHOT);
+  if (const auto rest = kReadRests * taken; rest > kShortest) {
+    logged_.pause();
+    rested_.arm(std::min<std::chrono::microseconds>(rest, kLongest));
   }
-  return 0;
 }
 
-int PointWatch::on_rested(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  sd_event_source_set_enabled(static_cast<PointWatch*>(self)->logged_, SD_EVENT_ON);
-  return 0;
-}
-
-int PointWatch::on_addresses(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                             void* self) {
-  auto& watch = *static_cast<PointWatch*>(self);
-  if (watch.point_.addresses->drain()) {
-    watch.points_.look_at_addresses();
+void PointWatch::look_at_addresses() {
+  if (point_.addresses->drain()) {
+    points_.look_at_addresses();
   }
-  return 0;
 }
 
 }  // namespace trireme::daemon

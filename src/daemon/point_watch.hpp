@@ -5,6 +5,7 @@
 #include "answer_watch.hpp"
 #include "drift.hpp"
 #include "flow_feed.hpp"
+#include "trireme/base/event.hpp"
 #include "trireme/enforcer/flow_log.hpp"
 #include "trireme/enforcer/points.hpp"
 #include "trireme/kernel/conntrack_use.hpp"
@@ -19,7 +20,6 @@ class PointWatch {
   [[nodiscard]] static Result<std::unique_ptr<PointWatch>> open(
       sd_event* loop, enforcer::Points& points, enforcer::Point& point, FlowFeed& feed,
       const workload::Registry& registry, Drift::Handlers handlers);
-  ~PointWatch();
   PointWatch(const PointWatch&) = delete;
   PointWatch& operator=(const PointWatch&) = delete;
 
@@ -46,9 +46,9 @@ class PointWatch {
   PointWatch(enforcer::FlowLog log, enforcer::Points& points, enforcer::Point& point,
              FlowFeed& feed, const workload::Registry& registry)
       : log_(std::move(log)), points_(points), point_(point), feed_(feed), registry_(registry) {}
-  static int on_logged(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);
-  static int on_addresses(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  [[nodiscard]] Status follow(sd_event* loop);
+  void read_log();
+  void look_at_addresses();
 
   std::unique_ptr<Drift> drift_;
   std::unique_ptr<AnswerWatch> answers_;
@@ -61,9 +61,9 @@ class PointWatch {
   enforcer::Point& point_;
   FlowFeed& feed_;
   const workload::Registry& registry_;
-  sd_event_source* logged_ = nullptr;
-  sd_event_source* rested_ = nullptr;
-  sd_event_source* addresses_ = nullptr;
+  event::Io logged_;
+  event::Timer rested_;
+  event::Io addresses_;
 };
 
 }  // namespace trireme::daemon

@@ -7,18 +7,18 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kCheckPause = 1'000'000;  // µs
+constexpr std::chrono::seconds kCheckPause(1);
 /// In one turn.
 constexpr std::size_t kWorkloads = 64;
 constexpr std::size_t kProcesses = 512;
 constexpr std::size_t kShare = 64;  // of those, for each workload
 /// Of commands that have just been started.
-constexpr std::uint64_t kYoungPause = 20'000;  // µs
+constexpr std::chrono::milliseconds kYoungPause(20);
 constexpr std::chrono::seconds kYoung(2);
 constexpr std::size_t kMostYoung = 64;
 constexpr std::size_t kYoungProcesses = 16;
 /// Below everything that changes who may talk.
-constexpr std::int64_t kCheckPriority = SD_EVENT_PRIORITY_NORMAL + 20;
+constexpr std::int64_t kCheckPriority = event::kNormal + 20;
 
 }  // namespace
 
@@ -27,44 +27,28 @@ Result<std::unique_ptr<SelfCheck>> SelfCheck::open(sd_event* loop, const kernel:
                                                    enforcer::LocalPolicy& local,
                                                    Problems& problems) {
   std::unique_ptr<SelfCheck> check(new SelfCheck(tree, registry, local, problems));
-  int rc = sd_event_add_time_relative(loop, &check->timer_, CLOCK_MONOTONIC, kCheckPause, 0,
-                                      on_turn, check.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(check->timer_, kCheckPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &check->young_timer_, CLOCK_MONOTONIC, 0, 1,
-                                           on_young, check.get());
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(check->young_timer_, SD_EVENT_OFF);
-  if (rc < 0) {
-    return fail_errno("cannot set a timer", -rc);
+  for (Status opened :
+       {check->timer_.open(
+            loop, [&made = *check] { made.check(); }, kCheckPriority),
+        check->young_timer_.open(
+            loop, [&made = *check] { made.check_young(); }, event::kNormal, event::kExact)}) {
+    if (!opened) {
+      return tl::unexpected(opened.error());
+    }
   }
+  check->timer_.arm(kCheckPause);
   return check;
-}
-
-SelfCheck::~SelfCheck() {
-  sd_event_source_disable_unref(timer_);
-  sd_event_source_disable_unref(young_timer_);
 }
 
 void SelfCheck::watch_start(const std::string& cgroup_path) {
   if (young_.empty()) {
-    sd_event_source_set_time_relative(young_timer_, kYoungPause);
-    sd_event_source_set_enabled(young_timer_, SD_EVENT_ONESHOT);
+    young_timer_.arm(kYoungPause);
   }
   young_.push_back(
       {workload::NetworkSurvey(cgroup_path), std::chrono::steady_clock::now() + kYoung});
   if (young_.size() > kMostYoung) {
     young_.pop_front();
   }
-}
-
-int SelfCheck::on_young(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  auto& check = *static_cast<SelfCheck*>(self);
-  check.check_young();
-  if (check.young_.empty()) {
-    return 0;
-  }
-  sd_event_source_set_time_relative(source, kYoungPause);
-  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
 void SelfCheck::check_young() {
@@ -76,17 +60,17 @@ void SelfCheck::check_young() {
     std::size_t limit = kYoungProcesses;
     check_networks(young.survey, limit);
   }
+  if (!young_.empty()) {
+    young_timer_.arm(kYoungPause);
+  }
 }
 
-int SelfCheck::on_turn(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  auto& check = *static_cast<SelfCheck*>(self);
-  const auto mended = check.local_.check_programs();
-  check.problems_.note("the gate's programs",
-                       mended ? Status{} : Status(tl::unexpected(mended.error())));
-  check.note_gate(mended, "its programs were gone");
-  check.check_workloads();
-  sd_event_source_set_time_relative(source, kCheckPause);
-  return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+void SelfCheck::check() {
+  const auto mended = local_.check_programs();
+  problems_.note("the gate's programs", mended ? Status{} : Status(tl::unexpected(mended.error())));
+  note_gate(mended, "its programs were gone");
+  check_workloads();
+  timer_.arm(kCheckPause);
 }
 
 void SelfCheck::note_gate(const Result<bool>& mended, const std::string& what) {

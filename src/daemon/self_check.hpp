@@ -3,8 +3,6 @@
 // of workloads are in. What is in nf_tables is Drift's.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -13,6 +11,7 @@
 #include <string>
 
 #include "problems.hpp"
+#include "trireme/base/event.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 #include "trireme/workload/registry.hpp"
 
@@ -26,7 +25,6 @@ class SelfCheck {
                                                                workload::Registry& registry,
                                                                enforcer::LocalPolicy& local,
                                                                Problems& problems);
-  ~SelfCheck();
   SelfCheck(const SelfCheck&) = delete;
   SelfCheck& operator=(const SelfCheck&) = delete;
 
@@ -43,8 +41,7 @@ class SelfCheck {
   SelfCheck(const kernel::CgroupTree& tree, workload::Registry& registry,
             enforcer::LocalPolicy& local, Problems& problems)
       : tree_(tree), registry_(registry), local_(local), problems_(problems) {}
-  static int on_young(sd_event_source* source, std::uint64_t usec, void* self);
-  static int on_turn(sd_event_source* source, std::uint64_t usec, void* self);
+  void check();
   void check_workloads();
   void check_young();
   [[nodiscard]] std::size_t check_workload(const workload::Workload& workload, std::size_t limit);
@@ -55,8 +52,8 @@ class SelfCheck {
   workload::Registry& registry_;
   enforcer::LocalPolicy& local_;
   Problems& problems_;
-  sd_event_source* timer_ = nullptr;
-  sd_event_source* young_timer_ = nullptr;
+  event::Timer timer_;
+  event::Timer young_timer_;
   struct Young {
     workload::NetworkSurvey survey;
     std::chrono::steady_clock::time_point until;

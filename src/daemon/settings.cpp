@@ -10,12 +10,10 @@
 namespace trireme::daemon {
 namespace {
 
-constexpr std::uint64_t kPoll = 1'000'000;  // µs between two looks at what cannot be watched
-constexpr std::uint64_t kQuiet = 200'000;   // µs without a change before a reload
-constexpr std::uint64_t kPatience =
-    1'000'000;  // µs after which a reload comes even if saves never cease
-constexpr std::uint64_t kWriting =
-    10'000'000;  // µs after which it comes though somebody has a file open for writing
+constexpr std::chrono::seconds kPoll(1);          // between two looks at what cannot be watched
+constexpr std::chrono::milliseconds kQuiet(200);  // without a change before a reload
+constexpr std::chrono::seconds kPatience(1);      // then it comes even if saves never cease
+constexpr std::chrono::seconds kWriting(10);      // then though a file is open for writing
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -45,94 +43,69 @@ std::unique_ptr<Settings> Settings::open(const std::string& directory,
   return settings;
 }
 
-Settings::~Settings() {
-  sd_event_source_disable_unref(changed_);
-  sd_event_source_disable_unref(quiet_);
-  sd_event_source_disable_unref(poll_);
-}
-
 Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outcome) {
   loop_ = loop;
   apply_ = std::move(apply);
   outcome_ = std::move(outcome);
-  int rc = follow_changes();
-  if (rc >= 0) {
-    rc = sd_event_add_time_relative(loop, &quiet_, CLOCK_MONOTONIC, 0, 0, on_quiet, this);
+  const auto quiet = [this] {
+    if (!wait_for_writer()) {
+      (void)reload();
+    }
+  };
+  for (Status opened :
+       {follow_changes(), quiet_.open(loop, quiet), poll_.open(loop, [this] { poll(); })}) {
+    if (!opened) {
+      return opened;
+    }
   }
-  if (rc >= 0) {
-    rc = sd_event_source_set_enabled(quiet_, SD_EVENT_OFF);
-  }
-  if (rc >= 0) {
-    rc = sd_event_add_time_relative(loop, &poll_, CLOCK_MONOTONIC, kPoll, 0, on_poll, this);
-  }
-  if (rc >= 0) {
-    rc = sd_event_source_set_enabled(poll_, watcher_.problem() ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
-  }
-  return rc >= 0 ? Status{} : fail_errno("cannot follow changes of " + directory_, -rc);
+  await_poll();
+  return {};
 }
 
-int Settings::on_change(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                        void* self) {
-  auto& settings = *static_cast<Settings*>(self);
-  if (settings.watcher_.drain()) {
-    settings.changed_now();
-  }
-  settings.await_poll();
-  return 0;
+/// Where the watcher has a descriptor.
+Status Settings::follow_changes() {
+  return changed_.is_open() || watcher_.fd() < 0
+             ? Status{}
+             : changed_.open(loop_, watcher_.fd(), EPOLLIN,
+                             [this](std::uint32_t /*events*/) { look(); });
 }
 
-/// Where the watcher has a descriptor. Negative: the event loop's error.
-int Settings::follow_changes() {
-  return changed_ != nullptr || watcher_.fd() < 0
-             ? 0
-             : sd_event_add_io(loop_, &changed_, watcher_.fd(), EPOLLIN, on_change, this);
+void Settings::look() {
+  if (watcher_.drain()) {
+    changed_now();
+  }
+  await_poll();
 }
 
 void Settings::changed_now() {
-  std::uint64_t now = 0;
-  sd_event_now(loop_, CLOCK_MONOTONIC, &now);
-  if (first_change_ == 0) {
+  const auto now = event::now(loop_);
+  if (first_change_.count() == 0) {
     first_change_ = now;
   }
-  sd_event_source_set_time(quiet_, std::min(now + kQuiet, first_change_ + kPatience));
-  sd_event_source_set_enabled(quiet_, SD_EVENT_ONESHOT);
+  quiet_.arm(std::min<std::chrono::microseconds>(kQuiet, first_change_ + kPatience - now));
 }
 
 void Settings::await_poll() {
-  if (poll_ != nullptr && watcher_.problem()) {
-    sd_event_source_set_time_relative(poll_, kPoll);
-    sd_event_source_set_enabled(poll_, SD_EVENT_ONESHOT);
+  if (poll_.is_open() && watcher_.problem()) {
+    poll_.arm(kPoll);
   }
 }
 
-int Settings::on_poll(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  auto& settings = *static_cast<Settings*>(self);
-  if (settings.watcher_.poll()) {
-    settings.changed_now();
+void Settings::poll() {
+  if (watcher_.poll()) {
+    changed_now();
   }
-  std::ignore = settings.follow_changes();
-  settings.await_poll();
-  return 0;
-}
-
-int Settings::on_quiet(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  auto& settings = *static_cast<Settings*>(self);
-  if (!settings.wait_for_writer()) {
-    (void)settings.reload();
-  }
-  return 0;
+  std::ignore = follow_changes();
+  await_poll();
 }
 
 /// A file that was cut short and is written again is valid at any time, and says less than is
 /// meant.
 bool Settings::wait_for_writer() {
-  std::uint64_t now = 0;
-  sd_event_now(loop_, CLOCK_MONOTONIC, &now);
-  if (now >= first_change_ + kWriting || !watcher_.has_writer()) {
+  if (event::now(loop_) >= first_change_ + kWriting || !watcher_.has_writer()) {
     return false;
   }
-  sd_event_source_set_time(quiet_, now + kQuiet);
-  sd_event_source_set_enabled(quiet_, SD_EVENT_ONESHOT);
+  quiet_.arm(kQuiet);
   return true;
 }
 
@@ -234,8 +207,10 @@ Status Settings::take(config::Configuration configuration) {
 }
 
 Status Settings::reload() {
-  first_change_ = 0;
-  sd_event_source_set_enabled(quiet_, SD_EVENT_OFF);
+  first_change_ = {};
+  if (quiet_.is_open()) {
+    quiet_.disarm();
+  }
   Status done = load();
   (done ? reloads_ : failed_reloads_)++;
   if (done) {

@@ -2,8 +2,6 @@
 // reload`. All or nothing.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -12,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/event.hpp"
 #include "trireme/config/loader.hpp"
 #include "trireme/config/watcher.hpp"
 
@@ -25,7 +24,6 @@ class Settings {
   /// are, and where they are of no use, other hosts stay unlabelled, which errors() says too.
   [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
                                                       const std::string& runtime_dir);
-  ~Settings();
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
 
@@ -68,13 +66,12 @@ class Settings {
       : directory_(std::move(directory)),
         runtime_dir_(std::move(runtime_dir)),
         watcher_(std::move(watcher)) {}
-  static int on_change(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_poll(sd_event_source* source, std::uint64_t usec, void* self);
-  [[nodiscard]] int follow_changes();
+  [[nodiscard]] Status follow_changes();
+  void look();
+  void poll();
   void changed_now();
   void await_poll();
   [[nodiscard]] bool wait_for_writer();
-  static int on_quiet(sd_event_source* source, std::uint64_t usec, void* self);
   bool watch_trust_files();
   Status load();
   void fall_back();
@@ -84,10 +81,10 @@ class Settings {
   std::string runtime_dir_;
   config::Watcher watcher_;
   sd_event* loop_ = nullptr;
-  sd_event_source* changed_ = nullptr;
-  sd_event_source* quiet_ = nullptr;
-  sd_event_source* poll_ = nullptr;
-  std::uint64_t first_change_ = 0;  // µs, CLOCK_MONOTONIC; 0: no reload is due
+  event::Io changed_;
+  event::Timer quiet_;
+  event::Timer poll_;
+  std::chrono::microseconds first_change_{};  // event::now(); 0: no reload is due
   Apply apply_;
   std::function<void()> outcome_;
   std::shared_ptr<const policy::Policy> policy_;

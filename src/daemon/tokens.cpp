@@ -16,10 +16,10 @@ namespace trireme::daemon {
 namespace {
 
 /// As that of the kernel's log messages.
-constexpr std::int64_t kEventsPriority = SD_EVENT_PRIORITY_NORMAL + 10;
+constexpr std::int64_t kEventsPriority = event::kNormal + 10;
 /// After a save the next waits nine times as long as it took: however many identities there are,
 /// they get a tenth of the time.
-constexpr std::uint64_t kSaveRests = 9;
+constexpr int kSaveRests = 9;
 constexpr std::chrono::seconds kLately(30);
 constexpr std::chrono::minutes kOtherVersion(10);
 /// The verifier repeats what it finds each minute.
@@ -110,9 +110,7 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
 }
 
 Tokens::~Tokens() {
-  sd_event_source_disable_unref(events_);
-  sd_event_source_disable_unref(entered_);
-  sd_event_source_disable_unref(rested_);
+  events_.close();
   verifier_.reset();
   if (Status saved = identities_.save(); !saved) {  // what came while it rested
     spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
@@ -125,13 +123,18 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
   if (verifier_ == nullptr) {
     return {};
   }
-  int rc = sd_event_add_io(loop, &events_, verifier_->fd(), EPOLLIN, on_events, this);
-  rc = rc < 0 ? rc : sd_event_source_set_priority(events_, kEventsPriority);
-  rc = rc < 0 ? rc
-              : sd_event_add_io(loop, &entered_, identities_.fd(), EPOLLIN, on_identities, this);
-  rc = rc < 0 ? rc
-              : sd_event_add_time_relative(loop, &rested_, CLOCK_MONOTONIC, 0, 1, on_rested, this);
-  return rc < 0 ? fail_errno("cannot follow the verifier", -rc) : Status{};
+  for (Status opened : {events_.open(
+                            loop, verifier_->fd(), EPOLLIN,
+                            [this](std::uint32_t /*events*/) { take_events(); }, kEventsPriority),
+                        entered_.open(loop, identities_.fd(), EPOLLIN,
+                                      [this](std::uint32_t /*events*/) { save_identities(); }),
+                        rested_.open(
+                            loop, [this] { entered_.resume(); }, event::kNormal, event::kExact)}) {
+    if (!opened) {
+      return opened;
+    }
+  }
+  return {};
 }
 
 void Tokens::set_peers(const policy::Identity& identity) {
@@ -247,39 +250,26 @@ std::vector<std::string> Tokens::other_policies() const {
   return list;
 }
 
-int Tokens::on_events(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                      void* self) {
-  auto& tokens = *static_cast<Tokens*>(self);
-  for (const handshake::Event& event : tokens.verifier_->take_events()) {
+void Tokens::take_events() {
+  for (const handshake::Event& event : verifier_->take_events()) {
     if (event.is_other_policy) {
-      tokens.note_policy(event);
+      note_policy(event);
       continue;
     }
-    tokens.note_version(event);
-    tokens.feed_->take(tokens.flow_of(event));
+    note_version(event);
+    feed_->take(flow_of(event));
   }
-  return 0;
 }
 
-int Tokens::on_identities(sd_event_source* /*source*/, int /*fd*/, std::uint32_t /*events*/,
-                          void* self) {
-  auto& tokens = *static_cast<Tokens*>(self);
+void Tokens::save_identities() {
   const auto began = std::chrono::steady_clock::now();
-  if (Status saved = tokens.identities_.save(); !saved && log_shares().admit("identities")) {
+  if (Status saved = identities_.save(); !saved && log_shares().admit("identities")) {
     spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - began);
-  sd_event_source_set_enabled(tokens.entered_, SD_EVENT_OFF);
-  sd_event_source_set_time_relative(tokens.rested_,
-                                    kSaveRests * static_cast<std::uint64_t>(taken.count()));
-  sd_event_source_set_enabled(tokens.rested_, SD_EVENT_ONESHOT);
-  return 0;
-}
-
-int Tokens::on_rested(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  sd_event_source_set_enabled(static_cast<Tokens*>(self)->entered_, SD_EVENT_ON);
-  return 0;
+  entered_.pause();
+  rested_.arm(kSaveRests * taken);
 }
 
 policy::Flow Tokens::flow_of(const handshake::Event& event) const {

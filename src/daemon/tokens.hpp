@@ -2,8 +2,6 @@
 // what they tell.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <map>
 #include <memory>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "flow_feed.hpp"
+#include "trireme/base/event.hpp"
 #include "trireme/policy/identity.hpp"
 #include "trireme/verifier/identities.hpp"
 #include "trireme/verifier/verifier.hpp"
@@ -76,9 +75,8 @@ class Tokens {
 
   Tokens(const std::string& runtime_dir, policy::Numbers& numbers, std::uint64_t seed)
       : identities_(verifier::identities_file(runtime_dir), numbers), proved_(seed) {}
-  static int on_events(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_rested(sd_event_source* source, std::uint64_t usec, void* self);
-  static int on_identities(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  void take_events();
+  void save_identities();
   [[nodiscard]] policy::Flow flow_of(const handshake::Event& event) const;
 
   verifier::Identities identities_;
@@ -92,9 +90,9 @@ class Tokens {
   std::vector<policy::Prefix> peers_;
   std::map<policy::Address, Note> other_versions_;
   std::map<std::string, Note> other_policies_;  // by the host's name
-  sd_event_source* events_ = nullptr;
-  sd_event_source* entered_ = nullptr;
-  sd_event_source* rested_ = nullptr;
+  event::Io events_;
+  event::Io entered_;
+  event::Timer rested_;
 };
 
 }  // namespace trireme::daemon

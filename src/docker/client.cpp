@@ -1,7 +1,6 @@
 #include "client.hpp"
 
 #include <sys/epoll.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <utility>
@@ -67,9 +66,8 @@ Status Client::open() {
       curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 4L) != CURLM_OK) {
     return fail("libcurl: no multi handle");
   }
-  int rc = sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, 0, 1, on_time, this);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(timer_, SD_EVENT_OFF);
-  return rc < 0 ? Status(fail_errno("timer of the connection to Docker", -rc)) : Status();
+  return timer_.open(
+      loop_, [this] { act(CURL_SOCKET_TIMEOUT, 0); }, event::kNormal, event::kExact);
 }
 
 Client::~Client() {
@@ -81,10 +79,6 @@ Client::~Client() {
   if (multi_ != nullptr) {
     curl_multi_cleanup(multi_);  // closes kept connections, and still calls on_socket
   }
-  for (const auto& [fd, source] : watched_) {
-    sd_event_source_disable_unref(source);
-  }
-  sd_event_source_disable_unref(timer_);
 }
 
 void Client::get(const std::string& path, std::size_t limit, Done done) {
@@ -224,7 +218,6 @@ void Client::watch_socket(curl_socket_t fd, int what) {
   const auto found = watched_.find(fd);
   if (what == CURL_POLL_REMOVE) {
     if (found != watched_.end()) {
-      sd_event_source_disable_unref(found->second);
       watched_.erase(found);
     }
     return;
@@ -232,13 +225,13 @@ void Client::watch_socket(curl_socket_t fd, int what) {
   const std::uint32_t events = (what != CURL_POLL_OUT ? static_cast<std::uint32_t>(EPOLLIN) : 0U) |
                                (what != CURL_POLL_IN ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
   if (found != watched_.end()) {
-    sd_event_source_set_io_events(found->second, events);
+    found->second.set_events(events);
     return;
   }
   // Where this fails the transfer runs into its time limit, or the link into its own.
-  if (sd_event_source* source = nullptr;
-      sd_event_add_io(loop_, &source, fd, events, on_io, this) >= 0) {
-    watched_[fd] = source;
+  event::Io watch;
+  if (watch.open(loop_, fd, events, [this, fd](std::uint32_t ready) { act_on(fd, ready); })) {
+    watched_[fd] = std::move(watch);
   }
 }
 
@@ -249,24 +242,17 @@ int Client::on_timer(CURLM*, long milliseconds, void* self) {
 
 void Client::set_timer(long milliseconds) {
   if (milliseconds < 0) {
-    sd_event_source_set_enabled(timer_, SD_EVENT_OFF);
+    timer_.disarm();
     return;
   }
-  sd_event_source_set_time_relative(timer_, static_cast<std::uint64_t>(milliseconds) * 1000);
-  sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
+  timer_.arm(std::chrono::milliseconds(milliseconds));
 }
 
-int Client::on_io(sd_event_source*, int fd, std::uint32_t events, void* self) {
+void Client::act_on(curl_socket_t fd, std::uint32_t events) {
   const unsigned action = ((events & EPOLLIN) != 0 ? unsigned{CURL_CSELECT_IN} : 0U) |
                           ((events & EPOLLOUT) != 0 ? unsigned{CURL_CSELECT_OUT} : 0U) |
                           ((events & (EPOLLERR | EPOLLHUP)) != 0 ? unsigned{CURL_CSELECT_ERR} : 0U);
-  static_cast<Client*>(self)->act(fd, static_cast<int>(action));
-  return 0;
-}
-
-int Client::on_time(sd_event_source*, std::uint64_t, void* self) {
-  static_cast<Client*>(self)->act(CURL_SOCKET_TIMEOUT, 0);
-  return 0;
+  act(fd, static_cast<int>(action));
 }
 
 }  // namespace trireme::docker

@@ -12,10 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "trireme/base/result.hpp"
-
-struct sd_event;
-struct sd_event_source;
+#include "trireme/base/event.hpp"
 
 namespace trireme::docker {
 
@@ -61,14 +58,13 @@ class Client {
 
   static int on_socket(CURL* easy, curl_socket_t fd, int what, void* self, void* source);
   static int on_timer(CURLM* multi, long milliseconds, void* self);
-  static int on_io(sd_event_source* source, int fd, std::uint32_t events, void* self);
-  static int on_time(sd_event_source* source, std::uint64_t usec, void* self);
+  void act_on(curl_socket_t fd, std::uint32_t events);
 
   sd_event* loop_;
   std::string socket_;
   CURLM* multi_ = nullptr;
-  sd_event_source* timer_ = nullptr;
-  std::map<int, sd_event_source*> watched_;
+  event::Timer timer_;
+  std::map<int, event::Io> watched_;
   std::map<CURL*, std::unique_ptr<Transfer>> active_;
   std::deque<std::unique_ptr<Transfer>> waiting_;
   std::shared_ptr<bool> alive_;

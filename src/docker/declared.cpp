@@ -1,6 +1,5 @@
 // The networks in which containers can be reached, as their engines declare them.
 #include <spdlog/spdlog.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 
@@ -35,12 +34,7 @@ void Source::networks_told(Engine& engine, Result<std::vector<NetworkFacts>> ans
 
 /// Once for all that happens in a round of the loop.
 void Source::declare_soon() {
-  sd_event_source_set_enabled(declare_, SD_EVENT_ONESHOT);
-}
-
-int Source::on_declare(sd_event_source* /*source*/, void* self) {
-  static_cast<Source*>(self)->declare();
-  return 0;
+  declare_.request();
 }
 
 void Source::declare() {

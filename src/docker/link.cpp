@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <utility>
@@ -10,9 +9,10 @@
 namespace trireme::docker {
 namespace {
 
-constexpr std::uint64_t kFirstRetry = 250'000;   // µs
-constexpr std::uint64_t kLastRetry = 5'000'000;  // µs
-constexpr std::uint64_t kNoSocket = 1'000'000;   // µs between looks for a socket that is not there
+constexpr std::chrono::microseconds kFirstRetry(250'000);
+constexpr std::chrono::microseconds kLastRetry(5'000'000);
+/// Between looks for a socket that is not there.
+constexpr std::chrono::seconds kNoSocket(1);
 constexpr std::size_t kAnswerBytes = 64U << 20U;
 constexpr std::size_t kLineBytes = 4U << 20U;
 
@@ -24,14 +24,8 @@ std::string events_path() {
 }  // namespace
 
 Link::Link(sd_event* loop, Handlers handlers) : loop_(loop), handlers_(std::move(handlers)) {
-  const int rc = sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, 0, 1, on_retry, this);
-  if (rc >= 0) {
-    sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
-  }
-}
-
-Link::~Link() {
-  sd_event_source_disable_unref(retry_);
+  event::require(loop_, retry_.open(
+                            loop_, [this] { open(); }, event::kNormal, event::kExact));
 }
 
 void Link::connect(const std::string& socket) {
@@ -42,8 +36,8 @@ void Link::connect(const std::string& socket) {
   client_.reset();
   told_kind_.reset();
   listed_ = false;
-  backoff_ = 0;
-  sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
+  backoff_ = {};
+  retry_.disarm();
   state_ = "not used";
   if (!socket_.empty()) {
     open();
@@ -59,11 +53,6 @@ std::string Link::name() const {
   return known ? text(*known) : "the engine at " + socket_;
 }
 
-int Link::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  static_cast<Link*>(self)->open();
-  return 0;
-}
-
 void Link::open() {
   listed_ = false;
   is_lost_ = false;
@@ -72,8 +61,7 @@ void Link::open() {
   struct stat status {};
   if (::stat(socket_.c_str(), &status) != 0) {
     state_ = "not running: there is no " + socket_;
-    sd_event_source_set_time_relative(retry_, kNoSocket);
-    sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
+    retry_.arm(kNoSocket);
     return;
   }
   auto client = Client::create(loop_, socket_);
@@ -124,7 +112,7 @@ void Link::list() {
                    name(), malformed);
     }
     spdlog::info("connected to {}: {} containers", name(), containers->size());
-    backoff_ = 0;
+    backoff_ = {};
     listed_ = true;
     handlers_.listing(std::move(*containers));
     for (const Event& event : std::exchange(early_, {})) {
@@ -145,8 +133,7 @@ void Link::lost(const std::string& reason) {
   state_ = "not connected: " + reason;
   listed_ = false;
   backoff_ = std::clamp(backoff_ * 2, kFirstRetry, kLastRetry);
-  sd_event_source_set_time_relative(retry_, backoff_);
-  sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
+  retry_.arm(backoff_);
 }
 
 void Link::on_line(const std::string& line) {

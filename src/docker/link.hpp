@@ -21,7 +21,6 @@ class Link {
   };
 
   Link(sd_event* loop, Handlers handlers);
-  ~Link();
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
@@ -47,7 +46,6 @@ class Link {
   bool image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done);
 
  private:
-  static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
   void open();
   void list();
   void lost(const std::string& reason);
@@ -59,8 +57,8 @@ class Link {
   std::string state_ = "not configured";
   std::unique_ptr<Client> client_;
   std::optional<EngineKind> told_kind_;
-  sd_event_source* retry_ = nullptr;
-  std::uint64_t backoff_ = 0;  // µs
+  event::Timer retry_;
+  std::chrono::microseconds backoff_{};
   bool listed_ = false;
   bool is_lost_ = false;      // this connection is given up; the next one is due
   std::vector<Event> early_;  // between the stream's start and the list

@@ -1,6 +1,5 @@
 // Whose network namespace a container is in, and the search for one that is still being made.
 #include <spdlog/spdlog.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 
@@ -13,19 +12,15 @@ namespace {
 constexpr std::string_view kShared = "container:";
 constexpr std::string_view kByPath = "ns:";  // Podman's: may be any namespace
 
-/// How long after the birth of its cgroup a container is looked at how often, in µs. The runtime's
+/// How long after the birth of its cgroup a container is looked at how often. The runtime's
 /// process enters the namespace milliseconds after the birth; setting the network up takes tens of
 /// them; what takes longer is stuck, or waits for somebody.
-std::uint64_t seek_interval(std::uint64_t age) {
-  if (age < 1'000'000) {
-    return 2'000;
+std::chrono::microseconds seek_interval(std::chrono::microseconds age) {
+  using namespace std::chrono_literals;
+  if (age < 1s) {
+    return 2ms;
   }
-  return age < 11'000'000 ? 20'000 : 1'000'000;
-}
-
-std::uint64_t now(sd_event* loop) {
-  std::uint64_t time = 0;
-  return sd_event_now(loop, CLOCK_MONOTONIC, &time) < 0 ? 0 : time;
+  return age < 11s ? 20ms : 1s;
 }
 
 }  // namespace
@@ -209,7 +204,7 @@ const Source::Container* Source::by_reference(const std::string& reference) cons
 void Source::begin_start(Container& container, const std::string& cgroup) {
   forget_start(container);
   container.cgroup = cgroup;
-  container.born = now(loop_);
+  container.born = event::now(loop_);
   if (container.facts) {
     container.facts->pid = 0;  // of an earlier start
     container.facts->sandbox.clear();
@@ -231,31 +226,27 @@ void Source::forget_network(Container& container) {
 /// Looks again and again until its network is found, its process is told, or its cgroup is gone.
 void Source::seek(const Container& container) {
   if (!container.cgroup.empty() && sought_.insert(container.id).second) {
-    sd_event_source_set_time_relative(seek_, seek_interval(0));
-    sd_event_source_set_enabled(seek_, SD_EVENT_ONESHOT);
+    seek_.arm(seek_interval({}));
   }
 }
 
-int Source::on_seek(sd_event_source* timer, std::uint64_t /*usec*/, void* self) {
-  auto& source = *static_cast<Source*>(self);
-  for (const std::string& id : std::set<std::string>(source.sought_)) {
-    const auto found = source.containers_.find(id);
-    if (found == source.containers_.end() || !found->second->facts) {
-      source.sought_.erase(id);
-    } else if (source.find_network(*found->second)) {
-      source.settle(*found->second);
+void Source::seek_all() {
+  for (const std::string& id : std::set<std::string>(sought_)) {
+    const auto found = containers_.find(id);
+    if (found == containers_.end() || !found->second->facts) {
+      sought_.erase(id);
+    } else if (find_network(*found->second)) {
+      settle(*found->second);
     }
   }
-  if (source.sought_.empty()) {
-    return 0;
+  if (sought_.empty()) {
+    return;
   }
-  std::uint64_t next = UINT64_MAX;
-  for (const std::string& id : source.sought_) {
-    next = std::min(next, seek_interval(now(source.loop_) - source.containers_.at(id)->born));
+  auto next = std::chrono::microseconds::max();
+  for (const std::string& id : sought_) {
+    next = std::min(next, seek_interval(event::now(loop_) - containers_.at(id)->born));
   }
-  sd_event_source_set_time_relative(timer, next);
-  sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
-  return 0;
+  seek_.arm(next);
 }
 
 }  // namespace trireme::docker

@@ -1,7 +1,5 @@
 #include "trireme/docker/running.hpp"
 
-#include <systemd/sd-event.h>
-
 #include <algorithm>
 #include <iterator>
 #include <map>
@@ -22,14 +20,13 @@ class Conversation {
  public:
   static Result<std::unique_ptr<Conversation>> open(const std::string& socket,
                                                     std::chrono::milliseconds patience) {
-    std::unique_ptr<Conversation> made(new Conversation);
-    sd_event* loop = nullptr;
-    if (const int rc = sd_event_new(&loop); rc < 0) {
-      return fail_errno("cannot set up an event loop", -rc);
+    auto loop = event::Loop::create();
+    if (!loop) {
+      return tl::unexpected(loop.error());
     }
-    made->loop_.reset(loop);
+    std::unique_ptr<Conversation> made(new Conversation(std::move(*loop)));
     made->deadline_ = std::chrono::steady_clock::now() + patience;
-    auto client = Client::create(loop, socket);
+    auto client = Client::create(made->loop_.get(), socket);
     if (!client) {
       return tl::unexpected(client.error());
     }
@@ -48,9 +45,8 @@ class Conversation {
         client_.reset();  // no handler comes after this
         return fail("no answer in time");
       }
-      if (const int rc = sd_event_run(loop_.get(), static_cast<std::uint64_t>(left.count()));
-          rc < 0) {
-        return fail_errno("the event loop failed", -rc);
+      if (Status ran = loop_.run_once(left); !ran) {
+        return tl::unexpected(ran.error());
       }
     }
     if (!*answer) {
@@ -63,11 +59,8 @@ class Conversation {
   }
 
  private:
-  struct LoopDeleter {
-    void operator()(sd_event* loop) const { sd_event_unref(loop); }
-  };
-  Conversation() = default;
-  std::unique_ptr<sd_event, LoopDeleter> loop_;
+  explicit Conversation(event::Loop loop) : loop_(std::move(loop)) {}
+  event::Loop loop_;
   std::unique_ptr<Client> client_;  // goes before its loop
   std::chrono::steady_clock::time_point deadline_;
 };

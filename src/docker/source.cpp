@@ -2,7 +2,6 @@
 
 // News: of cgroups, and from Docker. What follows from them is in docker_settle.cpp.
 #include <spdlog/spdlog.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <utility>
@@ -14,10 +13,10 @@
 namespace trireme::docker {
 namespace {
 
-constexpr std::uint64_t kRetry = 1'000'000;  // µs
+constexpr std::chrono::seconds kRetry(1);
 
 /// As urgent as births: it is the other half of a start.
-constexpr std::int64_t kSeekPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
+constexpr std::int64_t kSeekPriority = event::kImportant - 10;
 
 }  // namespace
 
@@ -28,23 +27,16 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
       registry_(registry),
       events_(events),
       identity_(std::make_shared<policy::Identity>()) {
-  if (sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, 0, 1, on_retry, this) >= 0) {
-    sd_event_source_set_enabled(retry_, SD_EVENT_OFF);
-  }
-  if (sd_event_add_time_relative(loop_, &seek_, CLOCK_MONOTONIC, 0, 1, on_seek, this) >= 0) {
-    sd_event_source_set_priority(seek_, kSeekPriority);
-    sd_event_source_set_enabled(seek_, SD_EVENT_OFF);
-  }
-  if (sd_event_add_defer(loop_, &declare_, on_declare, this) >= 0) {
-    sd_event_source_set_enabled(declare_, SD_EVENT_OFF);
+  for (const Status& opened : {retry_.open(
+                                   loop_, [this] { retry(); }, event::kNormal, event::kExact),
+                               seek_.open(
+                                   loop_, [this] { seek_all(); }, kSeekPriority, event::kExact),
+                               declare_.open(loop_, [this] { declare(); })}) {
+    event::require(loop_, opened);
   }
 }
 
-Source::~Source() {
-  sd_event_source_disable_unref(declare_);
-  sd_event_source_disable_unref(retry_);
-  sd_event_source_disable_unref(seek_);
-}
+Source::~Source() = default;
 
 void Source::configure(std::shared_ptr<const policy::Identity> identity) {
   identity_ = std::move(identity);
@@ -449,20 +441,17 @@ void Source::look_at_image(Engine& engine, const std::string& image_id) {
 
 void Source::retry_later(const std::string& id) {
   if (failed_.empty()) {
-    sd_event_source_set_time_relative(retry_, kRetry);
-    sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
+    retry_.arm(kRetry);
   }
   failed_.insert(id);
 }
 
-int Source::on_retry(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  auto& source = *static_cast<Source*>(self);
-  for (const std::string& id : std::exchange(source.failed_, {})) {
-    if (source.containers_.contains(id)) {
-      source.inspect(id);
+void Source::retry() {
+  for (const std::string& id : std::exchange(failed_, {})) {
+    if (containers_.contains(id)) {
+      inspect(id);
     }
   }
-  return 0;
 }
 
 }  // namespace trireme::docker

@@ -38,8 +38,8 @@ struct Source::Engine {
 
 struct Source::Container {
   std::string id;
-  std::string cgroup;      // its directory's path while there is one
-  std::uint64_t born = 0;  // when that was first seen, in µs of CLOCK_MONOTONIC
+  std::string cgroup;                // its directory's path while there is one
+  std::chrono::microseconds born{};  // event::now() when that was first seen
   /// The network namespaces of this start: that which the runtime declares first, where it does,
   /// then those that its first processes were seen in.
   std::vector<workload::Place> places = {};

@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 #include <systemd/sd-bus.h>
 #include <systemd/sd-daemon.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -18,7 +17,7 @@ constexpr const char* kPath = "/org/freedesktop/systemd1";
 constexpr const char* kManager = "org.freedesktop.systemd1.Manager";
 constexpr const char* kLocalPath = "/org/freedesktop/DBus/Local";
 constexpr const char* kLocal = "org.freedesktop.DBus.Local";
-constexpr std::uint64_t kRetryUsec = 200'000;
+constexpr std::chrono::milliseconds kRetry(200);
 
 /// The other end of the private socket must be root: /run/systemd is root's, but so we need not
 /// trust that.
@@ -71,6 +70,10 @@ Result<std::unique_ptr<Bus>> Bus::connect(sd_event* loop) {
     return fail("systemd is not running");
   }
   std::unique_ptr<Bus> connection(new Bus(loop));
+  if (Status timer = connection->retry_.open(loop, [&made = *connection] { made.retry(); });
+      !timer) {
+    return tl::unexpected(timer.error());
+  }
   if (auto opened = connection->open(); !opened) {
     return tl::unexpected(opened.error());
   }
@@ -78,7 +81,6 @@ Result<std::unique_ptr<Bus>> Bus::connect(sd_event* loop) {
 }
 
 Bus::~Bus() {
-  sd_event_source_disable_unref(retry_);
   if (bus_ != nullptr) {
     sd_bus_detach_event(bus_);
     sd_bus_close_unref(bus_);
@@ -116,7 +118,7 @@ Status Bus::subscribe() {
   }
   if (rc >= 0) {
     cgroup_root_ = root;
-    rc = sd_bus_attach_event(bus_, loop_, SD_EVENT_PRIORITY_NORMAL);
+    rc = sd_bus_attach_event(bus_, loop_, event::kNormal);
   }
   std::free(root);
   const std::string reason = error.message != nullptr ? error.message : "";
@@ -205,35 +207,19 @@ void Bus::lost() {
   for (Listener* listener : std::vector(listeners_)) {
     listener->disconnected();
   }
-  retry_later();
+  retry_.arm(kRetry);
 }
 
-void Bus::retry_later() {
-  int rc = 0;
-  if (retry_ == nullptr) {
-    rc = sd_event_add_time_relative(loop_, &retry_, CLOCK_MONOTONIC, kRetryUsec, 0, on_retry, this);
-  } else {
-    rc = sd_event_source_set_time_relative(retry_, kRetryUsec);
-    rc = rc < 0 ? rc : sd_event_source_set_enabled(retry_, SD_EVENT_ONESHOT);
-  }
-  if (rc < 0) {
-    spdlog::error("systemd will not be connected again: {}",
-                  fail_errno("timer", -rc).value().text());
-  }
-}
-
-int Bus::on_retry(sd_event_source*, std::uint64_t, void* self) {
-  auto& bus = *static_cast<Bus*>(self);
-  if (auto opened = bus.open(); !opened) {
+void Bus::retry() {
+  if (auto opened = open(); !opened) {
     spdlog::debug("systemd: {}", opened.error().text());
-    bus.retry_later();
-    return 0;
+    retry_.arm(kRetry);
+    return;
   }
   spdlog::info("connected to systemd again");
-  for (Listener* listener : std::vector(bus.listeners_)) {
+  for (Listener* listener : std::vector(listeners_)) {
     listener->connected();
   }
-  return 0;
 }
 
 }  // namespace trireme::systemd

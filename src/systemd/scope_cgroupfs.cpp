@@ -2,7 +2,6 @@
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
-#include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,7 +18,8 @@
 namespace trireme::systemd {
 namespace {
 
-constexpr std::uint64_t kPoll = 250'000;  // µs between two looks at scopes that are not watched
+/// Between two looks at scopes that are not watched.
+constexpr std::chrono::milliseconds kPoll(250);
 constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
 /// A property that is one file of a cgroup v2 controller.
@@ -94,11 +94,8 @@ Result<std::unique_ptr<CgroupfsScopes>> CgroupfsScopes::open(sd_event* loop,
     return tl::unexpected(made.error());
   }
   std::unique_ptr<CgroupfsScopes> scopes(new CgroupfsScopes(loop, tree, std::move(slice)));
-  int rc = sd_event_add_time_relative(loop, &scopes->poll_, CLOCK_MONOTONIC, 0, 0, on_poll,
-                                      scopes.get());
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(scopes->poll_, SD_EVENT_OFF);
-  if (rc < 0) {
-    return fail_errno("cannot watch scopes", -rc);
+  if (Status opened = scopes->poll_.open(loop, [&made = *scopes] { made.poll(); }); !opened) {
+    return tl::unexpected(opened.error());
   }
   for (const std::string& name : tree.children(scopes->slice_)) {
     if (name.ends_with(".scope")) {
@@ -112,11 +109,6 @@ Result<std::unique_ptr<CgroupfsScopes>> CgroupfsScopes::open(sd_event* loop,
 
 CgroupfsScopes::CgroupfsScopes(sd_event* loop, const kernel::CgroupTree& tree, std::string slice)
     : loop_(loop), tree_(tree), slice_(std::move(slice)) {}
-
-CgroupfsScopes::~CgroupfsScopes() {
-  sd_event_source_disable_unref(readable_);
-  sd_event_source_disable_unref(poll_);
-}
 
 Status CgroupfsScopes::check(const ScopeRequest& request) const {
   for (const Property& property : request.properties) {
@@ -180,8 +172,7 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
 void CgroupfsScopes::adopt(const std::string& path) {
   if (!watch(path)) {
     if (unwatched_.empty()) {
-      sd_event_source_set_time_relative(poll_, kPoll);
-      sd_event_source_set_enabled(poll_, SD_EVENT_ONESHOT);
+      poll_.arm(kPoll);
     }
     unwatched_.insert(path);
   }
@@ -196,8 +187,9 @@ bool CgroupfsScopes::watch(const std::string& path) {
   if (!inotify_.valid()) {
     return false;
   }
-  if (readable_ == nullptr &&
-      sd_event_add_io(loop_, &readable_, inotify_.get(), EPOLLIN, on_readable, this) < 0) {
+  if (!readable_.is_open() &&
+      !readable_.open(loop_, inotify_.get(), EPOLLIN,
+                      [this](std::uint32_t /*events*/) { read_events(); })) {
     return false;
   }
   const int watch = ::inotify_add_watch(
@@ -208,44 +200,38 @@ bool CgroupfsScopes::watch(const std::string& path) {
   return watch >= 0;
 }
 
-int CgroupfsScopes::on_poll(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
-  auto& scopes = *static_cast<CgroupfsScopes*>(self);
-  const auto unwatched = scopes.unwatched_;
+void CgroupfsScopes::poll() {
+  const auto unwatched = unwatched_;
   for (const std::string& path : unwatched) {
-    if (scopes.watch(path)) {
-      scopes.unwatched_.erase(path);
+    if (watch(path)) {
+      unwatched_.erase(path);
     }
-    scopes.remove_if_empty(path);
+    remove_if_empty(path);
   }
-  if (!scopes.unwatched_.empty()) {
-    sd_event_source_set_time_relative(source, kPoll);
-    sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+  if (!unwatched_.empty()) {
+    poll_.arm(kPoll);
   }
-  return 0;
 }
 
-int CgroupfsScopes::on_readable(sd_event_source*, int fd, std::uint32_t, void* self) {
-  auto& scopes = *static_cast<CgroupfsScopes*>(self);
+void CgroupfsScopes::read_events() {
   alignas(inotify_event) char buffer[16384];
-  for (ssize_t size = 0; (size = ::read(fd, buffer, sizeof buffer)) > 0;) {
+  for (ssize_t size = 0; (size = ::read(inotify_.get(), buffer, sizeof buffer)) > 0;) {
     for (ssize_t offset = 0; offset < size;) {
       inotify_event event{};
       std::memcpy(&event, buffer + offset, sizeof event);
       offset += static_cast<ssize_t>(sizeof event + event.len);
       if ((event.mask & IN_Q_OVERFLOW) != 0) {
-        const auto all = scopes.by_watch_;
-        std::ranges::for_each(all, [&](const auto& item) { scopes.remove_if_empty(item.second); });
-      } else if (const auto scope = scopes.by_watch_.find(event.wd);
-                 scope == scopes.by_watch_.end()) {
+        const auto all = by_watch_;
+        std::ranges::for_each(all, [&](const auto& item) { remove_if_empty(item.second); });
+      } else if (const auto scope = by_watch_.find(event.wd); scope == by_watch_.end()) {
         continue;
       } else if ((event.mask & IN_IGNORED) != 0) {
-        scopes.by_watch_.erase(scope);
+        by_watch_.erase(scope);
       } else {
-        scopes.remove_if_empty(std::string(scope->second));
+        remove_if_empty(std::string(scope->second));
       }
     }
   }
-  return 0;
 }
 
 void CgroupfsScopes::remove_if_empty(const std::string& path) {

@@ -1,6 +1,5 @@
 #include <spdlog/spdlog.h>
 #include <systemd/sd-bus.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <utility>
@@ -12,7 +11,7 @@ namespace trireme::systemd {
 namespace {
 
 constexpr const char* kSlice = "trireme.slice";
-constexpr std::uint64_t kPatienceUsec = 10'000'000;
+constexpr std::chrono::seconds kPatience(10);
 
 /// Where systemd puts a slice: "trireme-a-b.slice" is
 /// trireme.slice/trireme-a.slice/trireme-a-b.slice.
@@ -93,15 +92,7 @@ struct SystemdScopes::Pending {
   std::string path;
   std::string job;
   Done done;
-  sd_event_source* timer = nullptr;
-
-  ~Pending() { sd_event_source_disable_unref(timer); }
-  static int late(sd_event_source*, std::uint64_t, void* self) {
-    const auto& pending = *static_cast<Pending*>(self);
-    pending.owner->finish(pending.id,
-                          fail("systemd did not start " + pending.name + " within 10 s"));
-    return 0;
-  }
+  event::Timer timer;
 };
 
 SystemdScopes::SystemdScopes(sd_event* loop, Bus& bus)
@@ -145,14 +136,16 @@ void SystemdScopes::create(const ScopeRequest& request, Done done) {
   pending->path =
       bus_.cgroup_root() + slice_path(slice_of(request)) + "/" + directory_of(request.name);
   pending->done = std::move(done);
-  if (const int rc = sd_event_add_time_relative(loop_, &pending->timer, CLOCK_MONOTONIC,
-                                                kPatienceUsec, 0, Pending::late, pending.get());
-      rc < 0) {
+  const std::uint64_t id = pending->id;
+  Status timed = pending->timer.open(loop_, [this, id, name = pending->name] {
+    finish(id, fail("systemd did not start " + name + " within 10 s"));
+  });
+  if (!timed) {
     sd_bus_message_unref(message);
-    pending->done(fail_errno("cannot wait for systemd", -rc));
+    pending->done(tl::unexpected(timed.error()));
     return;
   }
-  const std::uint64_t id = pending->id;
+  pending->timer.arm(kPatience);
   pending_.emplace(id, std::move(pending));
   bus_.send(message, [this, id, alive = std::weak_ptr(alive_)](Result<sd_bus_message*> reply) {
     if (!alive.expired()) {

@@ -1,5 +1,4 @@
 // One look at what systemd knows: unit files first, then loaded units, then each that matters.
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <chrono>
@@ -235,11 +234,14 @@ void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity, U
 UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
                     std::chrono::milliseconds patience) {
   UnitView view;
-  sd_event* loop = nullptr;
-  if (identity->units.empty() || sd_event_new(&loop) < 0) {
+  if (identity->units.empty()) {
     return view;
   }
-  if (auto bus = Bus::connect(loop)) {
+  auto loop = event::Loop::create();
+  if (!loop) {
+    return view;
+  }
+  if (auto bus = Bus::connect(loop->get())) {
     bool done = false;
     look_at_units(**bus, identity, {}, [&](Result<UnitView> found) {
       done = true;
@@ -248,10 +250,10 @@ UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
       }
     });
     const auto end = std::chrono::steady_clock::now() + patience;
-    while (!done && std::chrono::steady_clock::now() < end && sd_event_run(loop, 100'000) >= 0) {
+    constexpr std::chrono::milliseconds kTurn(100);
+    while (!done && std::chrono::steady_clock::now() < end && loop->run_once(kTurn)) {
     }
   }
-  sd_event_unref(loop);
   return view;
 }
 

@@ -39,6 +39,7 @@ UnitSource::UnitSource(sd_event* loop, const kernel::CgroupTree& tree, workload:
       bus_(bus),
       drop_ins_(std::move(gate_command)),
       alive_(std::make_shared<bool>(true)) {
+  event::require(loop_, timer_.open(loop_, [this] { look_soon(); }));
   if (bus_ == nullptr) {
     off_ = "systemd is not running";
   } else if (!shares_netns_with_init()) {
@@ -49,7 +50,6 @@ UnitSource::UnitSource(sd_event* loop, const kernel::CgroupTree& tree, workload:
 }
 
 UnitSource::~UnitSource() {
-  sd_event_source_disable_unref(timer_);
   if (is_on()) {
     bus_->remove_listener(*this);
   }

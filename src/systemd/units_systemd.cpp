@@ -48,27 +48,11 @@ void UnitSource::look_soon() {
   const auto now = Clock::now();
   const auto due = std::min(news_ ? looked_ + pause_ : Clock::time_point::max(),
                             again_.value_or(Clock::time_point::max()));
-  if (due <= now || !wait(due - now)) {
+  if (due <= now) {
     look();
-  }
-}
-
-bool UnitSource::wait(Clock::duration time) {
-  const auto usec = static_cast<std::uint64_t>(
-      std::max<std::int64_t>(1, std::chrono::ceil<std::chrono::microseconds>(time).count()));
-  int rc = 0;
-  if (timer_ == nullptr) {
-    rc = sd_event_add_time_relative(loop_, &timer_, CLOCK_MONOTONIC, usec, 0, on_timer, this);
   } else {
-    rc = sd_event_source_set_time_relative(timer_, usec);
-    rc = rc < 0 ? rc : sd_event_source_set_enabled(timer_, SD_EVENT_ONESHOT);
+    timer_.arm(std::chrono::ceil<std::chrono::microseconds>(due - now));
   }
-  return rc >= 0;
-}
-
-int UnitSource::on_timer(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* self) {
-  static_cast<UnitSource*>(self)->look_soon();
-  return 0;
 }
 
 /// One at a time: what must be looked at and happens meanwhile leads to one more look.

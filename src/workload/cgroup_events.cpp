@@ -2,7 +2,6 @@
 
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
-#include <systemd/sd-event.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,9 +17,10 @@ constexpr const char* kContainerParents[] = {"/docker", "/libpod_parent"};
 
 /// Quarantine must be in the kernel before a container's first instruction, so births go before
 /// everything else on the loop.
-constexpr std::int64_t kPriority = SD_EVENT_PRIORITY_IMPORTANT - 10;
-constexpr std::uint64_t kPoll = 20'000;  // µs between two listings of what cannot be watched
-constexpr std::uint64_t kPollRests = 9;
+constexpr std::int64_t kPriority = event::kImportant - 10;
+/// Between two listings of what cannot be watched.
+constexpr std::chrono::milliseconds kPoll(20);
+constexpr int kPollRests = 9;
 
 std::string join(const std::string& parent, const std::string& name) {
   return (parent == "/" ? "" : parent) + "/" + name;
@@ -35,12 +35,12 @@ Result<std::unique_ptr<CgroupEvents>> CgroupEvents::create(sd_event* loop,
                                                            std::string strict_slice) {
   std::unique_ptr<CgroupEvents> events(new CgroupEvents(
       loop, tree, kernel::CgroupWatch(tree), registry, enforcement, std::move(strict_slice)));
-  int rc = sd_event_add_time_relative(loop, &events->poll_, CLOCK_MONOTONIC, 0, 1, on_poll,
-                                      events.get());
-  rc = rc < 0 ? rc : sd_event_source_set_priority(events->poll_, kPriority);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(events->poll_, SD_EVENT_OFF);
-  return rc < 0 ? Result<std::unique_ptr<CgroupEvents>>(fail_errno("cannot watch cgroups", -rc))
-                : std::move(events);
+  if (Status opened = events->poll_.open(
+          loop, [&made = *events] { made.poll_missed(); }, kPriority, event::kExact);
+      !opened) {
+    return tl::unexpected(opened.error());
+  }
+  return events;
 }
 
 CgroupEvents::CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree,
@@ -53,11 +53,6 @@ CgroupEvents::CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree,
       enforcement_(enforcement),
       strict_slice_(std::move(strict_slice)),
       asked_(std::begin(kContainerParents), std::end(kContainerParents)) {}
-
-CgroupEvents::~CgroupEvents() {
-  sd_event_source_disable_unref(readable_);
-  sd_event_source_disable_unref(poll_);
-}
 
 void CgroupEvents::add_source(Source& source) {
   sources_.push_back(&source);
@@ -104,19 +99,16 @@ Status CgroupEvents::start() {
 
 /// Listens to the watches, where there is a descriptor for them. Errors: the event loop.
 Status CgroupEvents::follow() {
-  if (readable_ != nullptr || !watch_.open()) {
-    return {};
-  }
-  const int rc = sd_event_add_io(loop_, &readable_, watch_.fd(), EPOLLIN, on_readable, this);
-  return rc < 0 || sd_event_source_set_priority(readable_, kPriority) < 0
-             ? fail_errno("cannot watch cgroups", rc < 0 ? -rc : EINVAL)
-             : Status{};
+  return readable_.is_open() || !watch_.open()
+             ? Status{}
+             : readable_.open(
+                   loop_, watch_.fd(), EPOLLIN, [this](std::uint32_t /*events*/) { read_events(); },
+                   kPriority);
 }
 
 void CgroupEvents::miss(const std::string& path, const Error& error) {
   if (missed_.empty()) {
-    sd_event_source_set_time_relative(poll_, kPoll);
-    sd_event_source_set_enabled(poll_, SD_EVENT_ONESHOT);
+    poll_.arm(kPoll);
   }
   missed_.insert(path);
   problem_ = error;
@@ -143,23 +135,19 @@ void CgroupEvents::poll() {
   }
   if (missed_.empty()) {
     problem_.reset();
-    sd_event_source_set_enabled(poll_, SD_EVENT_OFF);
+    poll_.disarm();
   }
 }
 
 /// A tenth of the time at most is spent on it.
-int CgroupEvents::on_poll(sd_event_source* source, std::uint64_t /*usec*/, void* self) {
+void CgroupEvents::poll_missed() {
   const auto began = std::chrono::steady_clock::now();
-  auto& events = *static_cast<CgroupEvents*>(self);
-  events.poll();
-  if (!events.missed_.empty()) {
+  poll();
+  if (!missed_.empty()) {
     const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
         std::chrono::steady_clock::now() - began);
-    sd_event_source_set_time_relative(
-        source, std::max(kPoll, kPollRests * static_cast<std::uint64_t>(taken.count())));
-    sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+    poll_.arm(std::max<std::chrono::microseconds>(kPoll, kPollRests * taken));
   }
-  return 0;
 }
 
 void CgroupEvents::rescan() {
@@ -188,25 +176,23 @@ std::vector<std::string> CgroupEvents::known() const {
   return paths;
 }
 
-int CgroupEvents::on_readable(sd_event_source*, int, std::uint32_t, void* self) {
-  auto& events = *static_cast<CgroupEvents*>(self);
-  for (const auto& event : events.watch_.drain()) {
+void CgroupEvents::read_events() {
+  for (const auto& event : watch_.drain()) {
     switch (event.what) {
       case kernel::CgroupWatch::Event::What::born:
-        events.born(event.path);
+        born(event.path);
         break;
       case kernel::CgroupWatch::Event::What::gone:
-        events.gone(event.path);
+        gone(event.path);
         break;
       case kernel::CgroupWatch::Event::What::overflow:
         if (log_shares().admit("cgroup events")) {
           spdlog::warn("cgroup events were lost; looking at every cgroup again");
         }
-        events.rescan();
+        rescan();
         break;
     }
   }
-  return 0;
 }
 
 bool CgroupEvents::is_parent(const std::string& path) const {

@@ -457,7 +457,7 @@ TEST_F(ControlSocket, DropsAReaderThatDoesNotRead) {
 }
 
 TEST_F(ControlSocket, DropsCallersThatStall) {
-  serve({.stall_usec = 200'000});
+  serve({.stall = std::chrono::milliseconds(200)});
   start();
   const Fd idle = raw();
   const Fd half = raw();

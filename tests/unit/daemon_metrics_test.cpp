@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <systemd/sd-event.h>
 #include <unistd.h>
 
 #include <atomic>

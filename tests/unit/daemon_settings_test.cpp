@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
+#include <systemd/sd-event.h>
 
 #include "../../src/daemon/last_good.hpp"
 #include "config_support.hpp"

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -85,16 +86,16 @@ struct Limits {
                                  .together = {.burst = 800, .per_second = 400},
                                  .reserve = {.burst = 10, .per_second = 2},
                                  .owners = 1024};  // of uids other than 0; connections alike
-  std::uint64_t stall_usec = 15'000'000;  // a caller that leaves a request half-sent, sends none,
-                                          // or reads nothing for so long is dropped
+  /// A caller that leaves a request half-sent, sends none, or reads nothing for so long is dropped.
+  std::chrono::milliseconds stall{15'000};
 };
 
 class Server {
  public:
   /// Listens on `path`, mode 0666: who may do what is decided by the caller's credentials. A socket
   /// file that nobody answers is replaced atomically; one that somebody answers, or a file that is
-  /// no socket, is an error. `event` must outlive the server.
-  [[nodiscard]] static Result<std::unique_ptr<Server>> listen(sd_event* event,
+  /// no socket, is an error. `loop` must outlive the server.
+  [[nodiscard]] static Result<std::unique_ptr<Server>> listen(sd_event* loop,
                                                               const std::string& path,
                                                               Limits limits = {});
   ~Server();

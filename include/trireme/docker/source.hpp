@@ -39,10 +39,9 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/event.hpp"
 #include "trireme/workload/cgroup_events.hpp"
 #include "trireme/workload/source.hpp"
-
-struct sd_event_source;
 
 namespace trireme::docker {
 
@@ -115,10 +114,9 @@ class Source final : public workload::Source {
   void declare_soon();
   void declare();
   [[nodiscard]] std::vector<policy::Prefix> networks_of(const Engine& engine, bool& complete) const;
-  static int on_declare(sd_event_source* source, void* self);
   void look_at_image(Engine& engine, const std::string& image_id);
   void retry_later(const std::string& id);
-  static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
+  void retry();
 
   // From what is known to what is done.
   static void complain(Container& container, const std::string& problem);
@@ -153,7 +151,7 @@ class Source final : public workload::Source {
   void forget_start(Container& container);
   static void forget_network(Container& container);
   void seek(const Container& container);
-  static int on_seek(sd_event_source* source, std::uint64_t usec, void* self);
+  void seek_all();
 
   sd_event* loop_;
   const kernel::CgroupTree& tree_;
@@ -163,11 +161,11 @@ class Source final : public workload::Source {
   std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
   std::set<std::string> parents_;  // cgroups that containers are known to be made in
   std::set<std::string> failed_;   // containers to inspect again
-  sd_event_source* retry_ = nullptr;
+  event::Timer retry_;
   std::set<std::string> sought_;  // containers that start, their network not known yet
-  sd_event_source* seek_ = nullptr;
+  event::Timer seek_;
   DeclaredNetworks declared_;
-  sd_event_source* declare_ = nullptr;
+  event::Deferred declare_;
   std::vector<std::unique_ptr<Engine>> engines_;  // one for each configured socket
 };
 

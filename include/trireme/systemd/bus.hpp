@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "trireme/base/result.hpp"
+#include "trireme/base/event.hpp"
 
 namespace trireme::systemd {
 
@@ -60,13 +60,12 @@ class Bus {
   Status open();
   Status subscribe();
   void lost();
-  void retry_later();
   static int on_signal(sd_bus_message* message, void* self, sd_bus_error* error);
-  static int on_retry(sd_event_source* source, std::uint64_t usec, void* self);
+  void retry();
 
   sd_event* loop_;
   sd_bus* bus_ = nullptr;
-  sd_event_source* retry_ = nullptr;
+  event::Timer retry_;
   std::string cgroup_root_;
   std::vector<Listener*> listeners_;
 };

@@ -9,11 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/event.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/systemd/bus.hpp"
-
-struct sd_event;
-struct sd_event_source;
 
 namespace trireme::systemd {
 
@@ -91,7 +89,6 @@ class CgroupfsScopes final : public ScopeDriver {
   [[nodiscard]] static Result<std::unique_ptr<CgroupfsScopes>> open(sd_event* loop,
                                                                     const kernel::CgroupTree& tree,
                                                                     std::string slice);
-  ~CgroupfsScopes() override;
   CgroupfsScopes(const CgroupfsScopes&) = delete;
   CgroupfsScopes& operator=(const CgroupfsScopes&) = delete;
 
@@ -102,11 +99,11 @@ class CgroupfsScopes final : public ScopeDriver {
 
  private:
   CgroupfsScopes(sd_event* loop, const kernel::CgroupTree& tree, std::string slice);
-  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  void read_events();
   Result<std::string> make(const ScopeRequest& request);
   void adopt(const std::string& path);
   [[nodiscard]] bool watch(const std::string& path);
-  static int on_poll(sd_event_source* source, std::uint64_t usec, void* self);
+  void poll();
   void remove_if_empty(const std::string& path);
   void remove_tree(const std::string& path);
 
@@ -114,8 +111,8 @@ class CgroupfsScopes final : public ScopeDriver {
   const kernel::CgroupTree& tree_;
   std::string slice_;
   Fd inotify_;  // none while others have used up those of this user
-  sd_event_source* readable_ = nullptr;
-  sd_event_source* poll_ = nullptr;
+  event::Io readable_;
+  event::Timer poll_;
   std::map<int, std::string> by_watch_;
   std::set<std::string> unwatched_;  // are looked at again and again
 };

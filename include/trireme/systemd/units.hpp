@@ -12,8 +12,6 @@
 // JoinsNamespaceOf=) is enforced there: the gate's process is in it already.
 #pragma once
 
-#include <systemd/sd-event.h>
-
 #include <chrono>
 #include <functional>
 #include <map>
@@ -23,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/base/event.hpp"
 #include "trireme/systemd/bus.hpp"
 #include "trireme/systemd/drop_ins.hpp"
 #include "trireme/systemd/unit_facts.hpp"
@@ -103,8 +102,6 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::seconds kPause{1};
   void look_soon();
-  [[nodiscard]] bool wait(Clock::duration time);
-  static int on_timer(sd_event_source* source, std::uint64_t usec, void* self);
   void look();
   void looked(Result<UnitView> view);
   void take(Result<UnitView> view);
@@ -130,7 +127,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   std::optional<Clock::time_point> again_;  // when to repeat the queries that failed
   Clock::duration patience_ = kPause;       // until then
   std::string unanswered_;  // the units that systemd failed to describe, for status()
-  sd_event_source* timer_ = nullptr;
+  event::Timer timer_;
   bool asked_ = false;                          // systemd was told of drop-ins by this object
   bool reload_due_ = false;                     // it has not read all of them
   std::string problem_;                         // of the drop-ins, for status()

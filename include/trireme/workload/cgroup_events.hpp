@@ -17,10 +17,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "trireme/base/event.hpp"
 #include "trireme/workload/source.hpp"
-
-struct sd_event;
-struct sd_event_source;
 
 namespace trireme::workload {
 
@@ -34,7 +32,6 @@ class CgroupEvents {
                                                                     Registry& registry,
                                                                     Enforcement& enforcement,
                                                                     std::string strict_slice);
-  ~CgroupEvents();
   CgroupEvents(const CgroupEvents&) = delete;
   CgroupEvents& operator=(const CgroupEvents&) = delete;
 
@@ -59,14 +56,14 @@ class CgroupEvents {
  private:
   CgroupEvents(sd_event* loop, const kernel::CgroupTree& tree, kernel::CgroupWatch watch,
                Registry& registry, Enforcement& enforcement, std::string strict_slice);
-  static int on_readable(sd_event_source* source, int fd, std::uint32_t events, void* self);
+  void read_events();
   [[nodiscard]] bool is_parent(const std::string& path) const;
   void watch_and_list(const std::string& path);
   [[nodiscard]] Status follow();
   void list(const std::string& path);
   void miss(const std::string& path, const Error& error);
   void poll();
-  static int on_poll(sd_event_source* source, std::uint64_t usec, void* self);
+  void poll_missed();
   void born(const std::string& path);
   void gone(const std::string& path);
   void deny_strict(std::uint64_t id);
@@ -80,8 +77,8 @@ class CgroupEvents {
   std::vector<Source*> sources_;
   std::set<std::string> asked_;
   std::unordered_map<std::string, std::uint64_t> known_;  // path -> inode number
-  sd_event_source* readable_ = nullptr;
-  sd_event_source* poll_ = nullptr;
+  event::Io readable_;
+  event::Timer poll_;
   std::set<std::string> missed_;  // directories that are to be watched, and are not
   std::optional<Error> problem_;
   bool started_ = false;

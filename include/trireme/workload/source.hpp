@@ -7,8 +7,6 @@
 #include "trireme/policy/identity.hpp"
 #include "trireme/workload/registry.hpp"
 
-struct sd_event;
-
 namespace trireme::workload {
 
 /// Directories of a source's cgroups are announced to whoever asked. Implemented by CgroupEvents
