@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds trireme, starts it, and shows what it refuses and what it allows. Leaves the machine as it was, but for
 # the packages and build/release.
 #

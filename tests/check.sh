@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Checks the sources without running them: format, clang-tidy, shell, Python, spelling, and includes between rooms.
 # Prints each finding with its file and line, and exits 1 if there is one.
 #
@@ -77,11 +78,21 @@ spelling() {
     on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek
 }
 
+licenses() {
+  { tracked '*.cpp' '*.hpp' '*.c' '*.h' '*.py' '*CMakeLists.txt' && shell_scripts; } |
+    on_files licenses awk '
+      FNR == 1 { if (file != "" && !found) { print file ":1: no SPDX-License-Identifier in its first two lines"; bad = 1 }
+                 file = FILENAME; found = 0 }
+      FNR <= 2 && /SPDX-License-Identifier: / { found = 1 }
+      END { if (!found) { print file ":1: no SPDX-License-Identifier in its first two lines"; bad = 1 }; exit bad }'
+}
+
 mkdir -p build || exit 1
 check clang-format format
 check shellcheck shell
 check python python
 check codespell spelling
+check licenses licenses
 check floors tests/floors.py
 check clang-tidy tidy
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two summaries of llvm-cov to a table of rooms: docs/coverage.md, as tests/coverage.sh writes it."""
 
 import argparse

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Measures which lines of each room the tests run, and writes docs/coverage.md.
 #
 #   sudo tests/coverage.sh

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Fails when an include points up or sideways.
 
 A room may include what is on a lower floor of docs/architecture.md ("Rooms"), and what CMake links into it.

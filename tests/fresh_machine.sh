@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Runs the README's two commands on a fresh Debian 12: a debootstrapped root with nothing added but
 # sudo and git, a user who may use sudo, and a clone of the last commit here. Exits 0 only if both
 # commands do.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what trireme is built and tested with, on Debian 12. Starts no service. Does nothing when all is there.
 #
 #   tests/install-deps.sh [--build-only | --quickstart]

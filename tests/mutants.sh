@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Plants faults in a copy of HEAD, one at a time, and shows that the tests catch each of them.
 #
 #   tests/mutants.sh [--keep] [NAME...]
@@ -18,7 +19,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
-usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/mutants.sh; }
+usage() { sed -n '3,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/mutants.sh; }
 
 # Builds lie in a tree of sources as those of the presets do, so that ccache knows them from there.
 tree=$PWD/build/mutants

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, and runs the tests. Exits 0 only if all of them ran and passed.
 #
 #   tests/run.sh [--long] [--no-lab] [--only NAME]...
@@ -17,7 +18,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
-usage() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/run.sh; }
+usage() { sed -n '3,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/run.sh; }
 
 long=0 lab=1 only=() other=''
 while (($#)); do

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Runs clang-tidy over the compile database of build/tidy, in parallel, and remembers what was clean.
 
 The database has one file for each room, which includes the room's files: most of clang-tidy's time goes into the

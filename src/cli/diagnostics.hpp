@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What loading a configuration found, for programs.
 #pragma once
 

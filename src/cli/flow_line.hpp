@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A flow in one line, as tcpdump tells packets.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which flows are meant: options that `flows` and `policy suggest` share.
 #pragma once
 

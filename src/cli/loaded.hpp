@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the daemon has, for questions that are answered here: the policy in force, who is present,
 // what was seen.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // trirectl pki: certificates and secrets for [trust]. The daemon is not asked.
 #include "trireme/credentials/pki.hpp"
 

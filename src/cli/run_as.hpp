@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // --uid and --gid of trirun.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // trirectl: asks the daemon, and checks policies without it. One file per subcommand.
 #include <cstdio>
 

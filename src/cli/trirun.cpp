@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // trirun: asks the daemon to make this very process a workload, waits for its word, and becomes the
 // command.
 #include <unistd.h>

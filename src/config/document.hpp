@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One parsed TOML file, and where in it everything stands.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // identity.toml and identity.d to an Identity.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The [[network]] part of PolicyReader.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the original Trireme's policy file holds, in either of its forms: TagSelectors, or
 // Dependencies and ExposureRules; one Address, Port and Protocol for each ACL, or lists of them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The original's addresses, ports and clauses in policy.toml's words. Errors say why there are none
 // for them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // parse() with what load() needs besides.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What stands for one end of a flow, or for its ports: selectors, entities, port specifications.
 #pragma once
 

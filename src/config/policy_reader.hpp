@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // policy.toml and policy.d to a Policy.
 #pragma once
 

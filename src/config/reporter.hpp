@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Collects every problem of one load.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "root_reads.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Files that root may not read: the daemon has no capability to do so against their modes.
 #pragma once
 

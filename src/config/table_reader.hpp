@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Typed access to one TOML table: whatever is of the wrong type or unknown is reported where it
 // stands.
 #pragma once

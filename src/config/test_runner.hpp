@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs the [[test]] entries of a policy.
 #pragma once
 

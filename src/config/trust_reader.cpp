@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The [trust] part of IdentityReader.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One caller of the control socket: lines in, lines out, one request at a time.
 #pragma once
 

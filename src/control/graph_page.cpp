@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The page: markup, style and script in one string, with the graph as JSON in it.
 #include "trireme/control/graph.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A line from a caller of the control socket, who may be anybody, to a request or an error.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CAs that this host believes, and what they or the operator took back.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One X.509 certificate (RFC 5280), parsed; a host's (leaf) or a CA's.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The little DER (X.690) that mbedTLS does not read for us.
 #pragma once
 

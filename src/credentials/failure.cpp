@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "failure.hpp"
 
 #include <mbedtls/asn1.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What mbedTLS says of its error codes.
 #pragma once
 

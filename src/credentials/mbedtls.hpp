@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // mbedTLS's objects, owned. Members that 3.0 made private are read here and there: there are no
 // functions for them in both versions.
 #pragma once

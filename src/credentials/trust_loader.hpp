@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trust::load(): from the files of [trust] to a Keyring, with every problem found in one run.
 #pragma once
 

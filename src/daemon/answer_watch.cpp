@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "answer_watch.hpp"
 
 #include <spdlog/spdlog.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Answers of name servers to the workloads of one enforcement point: read before they are let in,
 // so that a name's addresses are in its networks when the workload hears of them.
 #pragma once

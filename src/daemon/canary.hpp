@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whether packets keep the gate's stamps on their way over lo. A rule of another program that sets
 // packet priorities at PREROUTING or INPUT takes them off: then workloads refuse local traffic.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Live connections of workloads, from conntrack: what the method `connections` tells.
 #pragma once
 

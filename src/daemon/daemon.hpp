@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // triremed, put together: settings and sources from above, the registry in the middle, the kernel
 // below. One thread, one event loop.
 #pragma once

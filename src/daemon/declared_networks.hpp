@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where containers can be reached, kept for the next daemon: it has to know before their engines
 // answer.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keeps the table as the daemon wrote it: what another program changed in it, or the kernel refused
 // to take, is written anew.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A page in Prometheus's text format, 0.0.4: families of samples, each with its help and type.
 #pragma once
 

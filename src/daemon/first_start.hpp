@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the first start on a host would do to those who talk there already.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows that were refused or are to be logged, to the journal and to `trirectl flows`: the newest
 // are kept, followers hear of each at once.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The files of the last valid configuration, kept in the runtime directory: a daemon that comes
 // back after a crash enforces them where those on disk are not valid, rather than nothing for
 // whatever starts meanwhile.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the event loop does for the gate between changes: tells what it has refused, looks through
 // the numbers of cgroups, and whether stamps arrive.
 #pragma once

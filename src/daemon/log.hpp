@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where the daemon's words go: the journal where stderr is one, else stderr.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // triremed: options, then Daemon.
 #include <CLI/CLI.hpp>
 #include <cstdio>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The control methods, from JSON to what the daemon does and back.
 #include <fcntl.h>
 #include <fmt/chrono.h>

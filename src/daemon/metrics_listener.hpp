@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // [metrics] listen: answers GET /metrics over HTTP from the event loop, below everything that
 // decides or enrols.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // [metrics] listen, as the settings have it. Enforcement does not hang on it: while the address is
 // another program's, a problem says so, and it is tried again.
 #pragma once

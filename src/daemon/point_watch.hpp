@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the event loop follows at one enforcement point: changes of its table by others, logged
 // packets, its addresses, answers of name servers.
 #pragma once

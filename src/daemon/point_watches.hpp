@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The watches of all enforcement points, and what they count together.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What keeps the daemon from doing its whole job, a line for each topic: what 'trirectl status'
 // lists.
 #pragma once

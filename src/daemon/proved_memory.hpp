@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keeps the memory of proved flows: connections while they have sockets, and all of it over a
 // restart.
 #pragma once

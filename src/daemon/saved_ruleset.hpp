@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A ruleset that somebody has saved with trireme's table in it: nft does not load it again.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Compares the kernel with what the daemon has told it, a little at a time, and mends what differs:
 // the gate's programs, the numbers of cgroups in its map, and the network namespaces that processes
 // of workloads are in. What is in nf_tables is Drift's.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The configuration in force, and when it changes: a save on disk (debounced), SIGHUP, `trirectl
 // reload`. All or nothing.
 #pragma once

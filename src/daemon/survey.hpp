@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A host before trireme's first start: who would become a workload, and whom those talk to now.
 // Changes nothing.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The token path as the daemon has it: the verifier's threads, the identities that they met, and
 // what they tell.
 #pragma once

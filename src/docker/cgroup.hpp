@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which container a cgroup belongs to, by its path.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HTTP/1.1 over a Unix socket on the event loop: nothing here ever blocks.
 #pragma once
 

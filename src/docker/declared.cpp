@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The networks in which containers can be reached, as their engines declare them.
 #include <spdlog/spdlog.h>
 

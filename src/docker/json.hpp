@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Docker's answers as values. Everything here is fed by whoever writes labels and names: nothing is
 // trusted to be there or of its type.
 #pragma once

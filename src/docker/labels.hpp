@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From a container's labels to its identity.
 #pragma once
 

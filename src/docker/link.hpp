@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The connection to an engine: events first, then the list, and again from the start whenever the
 // stream ends.
 #pragma once

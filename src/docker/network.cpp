@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whose network namespace a container is in, and the search for one that is still being made.
 #include <spdlog/spdlog.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From what is known of a container to what is done about it.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "trireme/docker/source.hpp"
 
 // News: of cgroups, and from Docker. What follows from them is in docker_settle.cpp.

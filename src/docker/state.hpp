@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What Source knows of an engine, of a container and of an image.
 #pragma once
 

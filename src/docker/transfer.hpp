@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One request of Client and what has come of its answer.
 #pragma once
 

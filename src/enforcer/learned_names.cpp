@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What name servers tell workloads: addresses that are in networks by their names.
 #include "learned_names.hpp"
 

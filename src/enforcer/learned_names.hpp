@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Addresses of names as the kernel is told of them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows that are alive while policy or membership changes.
 #include "live_flows.hpp"
 

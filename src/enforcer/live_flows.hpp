@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Changes to conntrack entries, many at once.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who is a workload here: cgroups enrolled, quarantined and given up.
 #include "enforcer_change.hpp"
 #include "trireme/enforcer/flow_label.hpp"

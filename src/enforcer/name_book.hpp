@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which addresses are in which networks by a DNS name, and for how long: what one enforcement point
 // has heard. Knows nothing of the kernel.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The way of name servers' answers to the daemon: docs/datapath.md, "Names".
 #include "ruleset_writer.hpp"
 #include "trireme/gate/gate.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // UDP between enforcement points: docs/datapath.md, "Tokens in datagrams".
 //
 // An authorised flow's datagrams pass where the number of the socket at hand is the one in the

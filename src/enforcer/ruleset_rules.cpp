@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "ruleset_rules.hpp"
 
 #include "trireme/gate/gate.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What rules of table inet trireme are made of: matches, the two ends of a packet, and the
 // questions asked about them.
 #pragma once

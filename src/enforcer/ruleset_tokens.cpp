@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The way to the verifier and back: docs/datapath.md, "Tokens".
 #include "ruleset_writer.hpp"
 #include "trireme/handshake/codes.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writes rules into a batch: what several chains of table inet trireme have in common, and the
 // parts that make the table.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an enforcer writes: all of its table, or one change of it.
 #include <netinet/in.h>
 // The kernel's headers define what netinet/in.h has not.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* What the gate's programs (gate.bpf.c) and the daemon (gate.cpp) agree on: keys and values of
  * maps. Included from C and from C++. All numbers are in host byte order unless said otherwise. */
 #ifndef TRIREME_GATE_ABI_H

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The gate: one pair of programs at the top of the cgroup tree, for every local socket.
  *
  * Egress stamps each packet for lo with its sender's number. Ingress judges a packet at the very

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "object.hpp"
 
 // TRIREME_GATE_OBJECT is the path of the object, from CMake.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The compiled programs (gate.bpf.c), which are part of this binary.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate's programs and lasting maps: loaded, attached, and found again by a later daemon.
 #pragma once
 

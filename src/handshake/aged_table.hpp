@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A bounded table of handshakes by flow, each on a list of those that grow equally old, so that
 // time costs nothing per handshake.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which flow a handshake is about. A token that a neighbour relays would else speak for its
 // maker: REPLY names the server's address and port as its client asked for them, and PROOF the
 // client's as it left its host. Address translation on either host is looked through; by a third

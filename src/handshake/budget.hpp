@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What one source, and all of them together, may cost: public-key work and table space. Fixed
 // memory, whatever addresses come.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the handshakes of TCP and of UDP have alike: who talks to whom, and what was said.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Packets that wait in the kernel's queue for the proof that their flow lacks.
 #pragma once
 

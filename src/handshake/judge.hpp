@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Policy over labels for the packet path: the one evaluator, with its answers remembered.
 #pragma once
 

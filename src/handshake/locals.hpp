@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The workloads of this host, and in which network namespaces each of them is.
 #pragma once
 

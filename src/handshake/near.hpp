@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows between two workloads of this daemon in different network namespaces: MEET in the place of
 // HELLO, and nothing else on the wire. See Rendezvous.
 #pragma once

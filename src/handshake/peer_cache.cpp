@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "peer_cache.hpp"
 
 namespace trireme::handshake {

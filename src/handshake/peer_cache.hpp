@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Credentials of others that were verified under the trust in force, and the keys shared with them:
 // public-key work once per peer.
 #pragma once

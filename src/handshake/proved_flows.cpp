@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "trireme/handshake/proved_flows.hpp"
 
 #include "aged_table.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the handshakes of TCP and of UDP decide alike: whether a workload is still here, whether its
 // peer is believed, what policy says of the two, and what is reported of it.
 #pragma once

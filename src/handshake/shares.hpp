@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who holds how much of something bounded: each owner's entries in the order of their age, and at
 // any time the owner that holds most, whose entries go first when there is no room.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The steps of a handshake, whatever carries it: from bytes to claims, and from a conversation to
 // bytes. No packets, no policy.
 #pragma once

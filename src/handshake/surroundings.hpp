@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the handshakes of TCP and of UDP share in one thread.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <libmnl/libmnl.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>

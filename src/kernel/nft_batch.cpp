@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <netinet/in.h>
 // The kernel's headers define what netinet/in.h has not.
 #include <libmnl/libmnl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "trireme/kernel/queue_counters.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Profiles: what a pair of classes may do on each port class, counted and shared; and the account
 // of what changed.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules of a policy as the compiler asks them: which of them cover an end, and what each does
 // to which port classes.
 #pragma once

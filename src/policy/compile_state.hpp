@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the incremental compiler remembers.
 //
 // Classes: under baseline same-labels or none a class is a signature (the rules that cover an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ports and addresses cut into intervals that every rule treats alike.
 #pragma once
 

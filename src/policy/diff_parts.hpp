@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What diff() is made of: rules by their meaning, the peers without labels that two policies speak
 // of, and port arithmetic.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ends and the port of a flow that somebody asks about.
 #include <fmt/format.h>
 #include <netinet/in.h>

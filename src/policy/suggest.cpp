@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "trireme/policy/suggest.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ends of suggested rules: from what was seen to what a rule can name.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A suggestion as a file that an operator reads, cuts down, and saves.
 #include <fmt/format.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "trireme/systemd/drop_ins.hpp"
 
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sockets that systemd keeps for a unit from one run to the next: made in a cgroup that is gone.
 #include <spdlog/spdlog.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The params of the method launch, which anybody may send.
 #include <nlohmann/json.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // trirun -p NAME=VALUE to typed D-Bus values of systemd's scope properties
 // (org.freedesktop.systemd1(5)), as systemd-run's own parser does.
 #pragma once

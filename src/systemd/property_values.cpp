@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The values: sizes, times, percentages, CPU lists.
 #include <charconv>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One look at what systemd knows: unit files first, then loaded units, then each that matters.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Unit names and the cgroup paths that systemd gives them.
 #pragma once
 

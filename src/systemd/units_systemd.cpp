@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What PID 1 is asked and told: which units exist, which sockets start them, the drop-ins.
 #include <spdlog/spdlog.h>
 

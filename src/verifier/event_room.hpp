@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Room for what is to be told, with a share for each owner.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Between the engine and the kernel: what the engine asks is looked up, and what it wants is done,
 // in its order.
 #include <netinet/in.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Packets of our own making: IP headers, lengths and checksums.
 #pragma once
 

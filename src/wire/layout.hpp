@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where things are in the headers: RFC 791, RFC 8200, RFC 9293, RFC 768.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The options of an IPv4 or TCP header, one after the other: both have the same form (RFC 791,
 // section 3.1; RFC 9293, section 3.1).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The TCP option that carries PROOF: kind, length, ExID (RFC 6994), tag.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The way through an IPv4 or IPv6 packet's headers to the protocol that it carries, and what those
 // headers say.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "trireme/workload/cgroup_events.hpp"
 
 #include <spdlog/spdlog.h>

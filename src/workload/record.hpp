@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the registry keeps on a workload's cgroup, so that a restarted daemon finds it.
 #pragma once
 

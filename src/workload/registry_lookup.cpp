@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The registry's answers, and what it does for all workloads at once.
 #include <spdlog/spdlog.h>
 

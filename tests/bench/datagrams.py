@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What datagrams pay, as ratios in one run, taking turns: requests and new flows between two hosts, bare, with conntrack alone, and through trireme;
 questions to a name server on the same host, without trireme, under it, and where policy has names; a network of 10 CIDRs and one of 10,000.
 

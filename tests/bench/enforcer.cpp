@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a change costs the kernel transaction by transaction, with so many workloads there already:
 // enrolment and end of one, a reload. Prints JSON: medians in microseconds. Needs root; works in a
 // network namespace of its own, on cgroup ids that nobody has.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What the token path's short cut costs on one host: from the host's own network to a bridge container, with and without trireme, taking turns on one
 booted system with Docker, whose rules track connections in both.
 

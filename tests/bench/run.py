@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What trireme costs on one host, as ratios in one run; what is compared takes turns.
 
     sudo python3 tests/bench/run.py [--rounds N] [--seconds S] [--only PART...] [--json]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What 10,000 workloads and 100,000 flows a minute cost, half of the flows refused, and whether trirectl answers meanwhile.
 
     sudo python3 tests/bench/scale.py [--workloads N] [--flows N] [--minutes M] [--json]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the cryptography of a handshake costs, by itself: both ends' keys, seal and tags, and the
 // nonces, with credentials that know each other. Prints JSON: nanoseconds of processor time for
 // both ends together, the median of many turns. Needs nothing.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What the token path costs between two hosts, as ratios in one run: the same work bare, under trireme, and through a pair of nginx proxies that
 speak TLS with client certificates, with and without session reuse, taking turns; and with conntrack alone, which every Docker host has.
 

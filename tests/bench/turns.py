@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the benchmarks share: variants take turns, and each of ours is compared with the others of
 the same turn, since a machine's speed drifts."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hosts to measure, and the work that is measured there."""
 
 import json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Answers of name servers, as datagrams and in TCP segments cut at will: what the reader says is
 // bounded by what it was given.
 #include <algorithm>

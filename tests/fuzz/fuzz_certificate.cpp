@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as a credential: no crash, and what is believed is what the CA of the fuzzing signed.
 //
 // The keys are fixed (fuzz_certificate_keys.hpp), so that the corpus has certificates that verify.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Made for the fuzzing alone, with `trirectl pki`: they protect nothing.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as a line on the control socket, which anybody may write to: no crash, and what comes
 // out of it is what the daemon counts on.
 #include "../../src/control/request.hpp"

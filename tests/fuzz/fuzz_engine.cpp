@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two hosts and somebody between them who repeats, changes, mixes and invents packets of both
 // carriers: no crash, one verdict for each packet, nothing done before a question is answered, and
 // no flow authorised by proof that its own client did not begin. The input is a list of what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as identity.toml: no crash, and an identity that is valid keeps its promises.
 #include "fuzz_support.hpp"
 

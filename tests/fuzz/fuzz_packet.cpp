@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as a packet: no crash, and what an edit writes is a valid packet that says the same.
 // The first two bytes are how many more bytes the packet had than were copied.
 #include <algorithm>

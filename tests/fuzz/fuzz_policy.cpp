@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as policy.toml: no crash, diagnostics in order, and a policy that is valid can be
 // evaluated and printed.
 #include "fuzz_support.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any text as `trirun -p`, which comes from callers that may be anybody: no crash, and systemd is
 // told nothing but what the property's type allows.
 #include "../../src/systemd/property.hpp"

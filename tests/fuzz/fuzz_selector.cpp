@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as a selector: no crash, errors point into the text, canonical text means the same.
 #include "fuzz_support.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Any bytes as HELLO or REPLY, in a segment or in a datagram, and as PROOF or READY: no crash, and
 // what is read is written back as the same bytes.
 #include <algorithm>

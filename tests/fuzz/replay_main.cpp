@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs a fuzz target over files instead of a fuzzer's inputs: replays a corpus, or one input that
 // crashed.
 #include <algorithm>

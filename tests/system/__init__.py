@@ -1,2 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
 """System tests: the real programs against the real kernel, each in namespaces and cgroups of its
 own."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the named test modules, and leaves nothing behind however it ends: python3 -m tests.system
 tests.system.test_local"""
 

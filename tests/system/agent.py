@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that does with sockets what a test tells it: one JSON line for each order on stdin, one for its outcome on stdout.
 
 Run as a workload, or as a plain process; the same file is its own client (class Agent).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that tries many packets in one turn, through sockets that it makes, is given, and gives
 away.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates that trirectl does not make: with any dates, which are written as
 20200101000000Z."""
 

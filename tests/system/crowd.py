@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A crowd: thousands of workloads on one host, most of them asleep, and some that talk to each
 other all the time, allowed and refused."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What README, docs and man pages tell a reader to type: blocks, each with the word for how it is tested, and commands in running text.
 
 A block that begins with ```toml or ```json is a file, and so is one below "; policy". Every other one is commands, and the line before it says what becomes of them: <!-- run -->

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may talk to whom, by the words of trireme-policy.toml(5) and nothing else: random policies, their
 TOML, and what they allow.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several hosts on one link, or on both sides of a router, and the credentials that they share."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A host: a network namespace with a triremed of its own, its directories, and processes in it,
 labelled or not."""
 

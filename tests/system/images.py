@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Container images without a registry: busybox, and this machine's nginx and curl with their
 libraries, as tar files for docker import."""
 

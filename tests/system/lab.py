@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A booted systemd with a real Docker, over an overlay of this machine's root: what docs call a host.
 
 Everything that it makes is in a cgroup, mounts and a directory of its own; the journal of undo.py takes them away, whatever happens.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two hosts that share a secret, with a wire between them that a test can spoil."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A name server that a test scripts: the same file runs as a process (a line on stdin: names and what to answer) and builds messages.
 
 Debian's dnsmasq answers where answers are ordinary; this one is for those that are not.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TCP segments in IPv4 packets, made and read byte by byte: what a hostile peer puts on the wire.
 Tokens as docs/protocol.md has them."""
 

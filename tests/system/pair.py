@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two hosts on one link, each with a daemon of its own: a client's and a server's."""
 
 import subprocess

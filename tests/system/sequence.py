@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What happens on a host, at random: workloads and plain processes begin, fork, move, restart and
 end; sockets are opened, passed and outlive who made them; policy is reloaded; the daemon dies and
 comes back."""

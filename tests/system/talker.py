@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A workload that talks: it listens on a port that policy opens and on some that it does not, and begins flows to others like it.
 
 Arguments: its index, and how many there are. A line on stdin is a rate, or "tell"; the answer to that is a line on stdout.

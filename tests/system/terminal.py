@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A terminal of 80 columns, and what a command shows on it."""
 
 import fcntl

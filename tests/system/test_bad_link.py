@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A link that loses and repeats: every allowed connection completes, however long TCP takes, and no
 refused one does."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two hosts with a router between them: path MTU and neighbour discovery never break, ICMP and audit mode by policy, names where tokens
 are expected."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A handshake is about one flow: what a neighbour passes on is refused, and address translation of
 either host is looked through."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three booted machines: a client, and beyond a router that masquerades and drops what conntrack calls INVALID a server and a third, with a
 shared secret and with certificates."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands of README, docs and man pages are run, line by line, on hosts like the ones they are about; test_typed.py has those for a whole machine.
 
 What a page shows beneath a command is what it prints. Otherwise it exits with 0, or with N where its comment says "exits N". What follows ends

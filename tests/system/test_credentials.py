@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Credentials over time: rotated under load, revoked, expired; and label sets that no token has
 room for."""
 

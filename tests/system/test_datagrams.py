@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """UDP between two hosts: tokens as datagrams of the flow itself."""
 
 import contextlib

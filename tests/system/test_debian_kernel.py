@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The local path, the token path, datagrams and names on Debian's own kernel, with the cgroupfs
 driver: one that has nf_tables' native `queue`."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A name server in a container on the host's network, asked by dig and by libc from everywhere: processes of the host, containers on a bridge, and a
 second host; over UDP and TCP, by IPv4 and IPv6."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Docker's host-network containers: from their first instruction to their last, whatever happens to
 Docker or to trireme."""
 

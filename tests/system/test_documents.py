@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The documents are true: the cookbook's policies pass their tests, in files and between real
 sockets; commands exist; links lead somewhere."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Another program changes table inet trireme while the daemon runs: it is written anew, and the
 operator is told."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The first day: what a first start would cut is said before it cuts; audit mode cuts nothing, and
 ends in rules that let everything go on."""
 

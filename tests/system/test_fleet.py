@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hosts behind a router that masquerades, drops what conntrack calls INVALID and hands a port on;
 and the programs that people run."""
 

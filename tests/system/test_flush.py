@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trirectl flush takes back everything that the kernel holds."""
 
 import unittest

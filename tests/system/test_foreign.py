@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Other tools' rules, marks and connections: the same before, during and after."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Local traffic is judged at the socket that gets it, by what the sender's socket was stamped with:
 what rules of nf_tables cannot see, or what rules of others change, lets nobody in and keeps nobody
 out."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """[host] labels: what every workload of a host has is no match for the baseline."""
 
 import json

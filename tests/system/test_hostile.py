@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Somebody without a credential on the link between two hosts: forges, repeats, splices, cuts and
 flips what they say to each other."""
 

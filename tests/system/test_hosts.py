@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Two hosts, each with a daemon of its own, that prove labels to each other inside TCP's
 handshake."""
 

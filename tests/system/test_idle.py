@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Proved connections live as long as their sockets: idle, half closed, forgotten by conntrack at
 either end, over restarts of either daemon; and nobody else gets anything by them."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Killed at random moments of its starts and of its reloads, while workloads come, talk and go: no
 attempt that policy refuses gets an answer, and after the last start all is as before."""
 

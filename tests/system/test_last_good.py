@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that are not valid when the daemon comes back: the last ones that were stay in force, for
 whatever starts meanwhile too."""
 

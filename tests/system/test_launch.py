@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trirun: as if it were not there for who may, and 125 for who may not."""
 
 import json

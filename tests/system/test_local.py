@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who may talk to whom on one host: loopback and every other local address, TCP and UDP, both
 families."""
 

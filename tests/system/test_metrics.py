@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics: their format, the listener and its bounds, a real Prometheus that scrapes it, and the
 examples for operators."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks by DNS name: what a name server tells a workload, and nothing else, opens the way; the
 answer comes after the opening."""
 

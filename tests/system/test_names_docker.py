@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks by DNS name in bridge containers: asked directly, and through Docker's resolver in the
 container."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks by CIDR, @world and @host: who is a peer without labels, in both directions and
 families, and what audit mode says of them."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels that are too old, for all of it or for a part: what cannot be had is said at the start."""
 
 import unittest

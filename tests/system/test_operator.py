@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trirectl as an operator uses it: flows, suggestions, differences, graphs, on a terminal and in
 pipes."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A verifier that is stopped, killed, or asked for too much: nobody gets in meanwhile, what is
 authorised goes on, and it is back at once."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Debian package in a booted systemd: installed, upgraded under load, removed, purged."""
 
 import os

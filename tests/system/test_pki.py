@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trirectl pki, and [trust] as the daemon reads it."""
 
 import json

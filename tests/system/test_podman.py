@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Podman's compatible socket in Docker's place: containers of the host's network and of networks of
 their own."""
 

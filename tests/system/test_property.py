@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random sequences of what happens on a host (sequence.py); after each step every pair of sockets is
 tried with real packets, and what arrives is what the policy's words say (expected.py), no more and
 no less.

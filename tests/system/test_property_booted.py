@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random sequences on a booted host, with what test_property.py has not: containers, units and
 commands that start, end and restart, Docker and the daemon that restart or are away meanwhile, and
 reloads. After each step each pair of them is tried with real packets, and what arrives is what the

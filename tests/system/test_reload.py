@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Saved is applied, whole or not at all; live flows follow."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between networks of one host: bridge containers, the host's own network, and published ports. The
 daemon serves both ends: one message that says nothing, and nothing that a neighbour could use."""
 

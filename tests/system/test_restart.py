@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The daemon dies, hangs, stops and comes back: what was refused stays refused, what was authorised
 goes on."""
 

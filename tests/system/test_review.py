@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ways past enforcement that a review found, each closed: addresses translated on OUTPUT,
 transports that have no judge."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What policy.toml says is what the kernel does: ports, entities, networks, deny, drop, audit."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many workloads and many flows at the same time: verdicts stay right, trirectl answers, the daemon's memory has an end, and launches go on.
 
 How fast is measured by tests/bench/scale.py; here are only counts, and limits far above what is measured.

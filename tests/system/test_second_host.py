@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """README, "A second host", followed to the letter on two machines that have just booted."""
 
 import shutil

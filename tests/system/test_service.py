@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """trireme.service in a booted systemd: started, checked before, watched, hardened, and readable in
 the journal."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a user, a workload or a remote host can use up has a share for each: others go on."""
 
 import re

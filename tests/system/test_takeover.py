@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whoever takes over the address and port of an end inherits nothing of what its owner was
 allowed."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What real TCPs do beside the plain three segments, between two hosts: Multipath TCP, Fast Open, SYN cookies, deferred accept, small segments,
 servers that speak first, large first writes. All of them connect, without a time-out more than TCP's own, and nobody else does."""
 

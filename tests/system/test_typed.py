@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What README, docs and man pages say for a whole machine, typed there: systemd, Docker, the
 journal. What pages show is what is printed."""
 

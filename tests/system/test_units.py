@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """systemd units as workloads: by name and pattern, already running or newly started, from their
 first instruction."""
 

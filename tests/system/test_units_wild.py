@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """systemd units as they are in the wild: aliases, templates, network namespaces, sockets that
 systemd keeps or opens, names that mean nothing here."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Docker with userns-remap: containers in a user namespace of their own are workloads like others."""
 
 import unittest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The walkthrough of the README, as typed."""
 
 import unittest

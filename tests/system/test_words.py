@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What users read is true: the quickstart runs, examples are valid, pages and completions name what
 the programs know."""
 

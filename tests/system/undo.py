@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a test has made on this machine, and how it goes away again: at its end, after a failure, after a signal, and after a crash.
 
 Each thing is written into a journal before it is made. The journal lies in a directory that carries the number of the process that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Debian's own kernel under QEMU, with an initramfs of this machine's programs, the products and these tests.
 
 The kernel's package is downloaded, never installed. Software emulation: slow, and the same everywhere.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The link between two hosts, with somebody on it: a network namespace that carries frames from one to the other, loses and repeats some,
 and lets a test read them, hold them back and send others.
 """

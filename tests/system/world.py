@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A host and a world: a namespace on the other end of its link, in which every address of FAR4 and
 FAR6 answers."""
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loop and what it calls: nothing after its owner has gone, and nothing twice.
 #include "trireme/base/event.hpp"
 

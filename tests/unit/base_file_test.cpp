@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Descriptors and whole files: who closes what, what is left behind, what an error says.
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rate limits with shares, and the log lines that they leave out.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Errors as values, suggestions, and JSON with a limit of depth.
 #include <gmock/gmock.h>
 

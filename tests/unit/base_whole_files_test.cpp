@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whole files: what is written is there whole or not at all, and nobody else's.
 #include <gtest/gtest.h>
 #include <sys/stat.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What people read: tables and flow lines that fit, whatever names hold.
 #include <gtest/gtest.h>
 

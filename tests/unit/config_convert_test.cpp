@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The original's policy file: what it says in policy.toml's words, and that nothing becomes wider.
 #include <gmock/gmock.h>
 

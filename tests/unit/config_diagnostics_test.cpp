@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What people see when something is wrong, word for word.
 #include <gmock/gmock.h>
 

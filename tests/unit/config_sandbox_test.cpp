@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A check says what the daemon would say, which its unit keeps in a sandbox.
 #include "trireme/config/sandbox.hpp"
 

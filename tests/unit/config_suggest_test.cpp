@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Suggestions, read again as the files that they become.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

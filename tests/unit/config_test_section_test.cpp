@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // [[test]]: a policy that fails its own tests is refused.
 #include <gmock/gmock.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The files of [trust]: who may read them, and what they hold.
 #include <gmock/gmock.h>
 #include <sys/stat.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The newest flows: which a filter picks, what is counted together, and what is forgotten.
 #include "trireme/control/flow.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The control socket as a caller meets it: answers, order, streams, limits, and what a hostile or
 // dead caller can do.
 #include <gtest/gtest.h>

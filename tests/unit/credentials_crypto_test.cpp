@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Known answers: FIPS 180-4, RFC 4231, RFC 5869; what has no published vector for our zero nonce
 // was computed with OpenSSL.
 #include "credentials_support.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trust::load(): what it says of files that are not right.
 #include <gmock/gmock.h>
 

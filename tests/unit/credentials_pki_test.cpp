@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `trirectl pki` makes, as Trust and as OpenSSL see it.
 #include <gmock/gmock.h>
 #include <sys/wait.h>

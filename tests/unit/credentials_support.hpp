@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the tests of the credentials room share: certificates of every kind, good and bad.
 #pragma once
 

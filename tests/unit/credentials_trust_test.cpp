@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trust::verify() and plausible(), with real certificates.
 #include <gmock/gmock.h>
 

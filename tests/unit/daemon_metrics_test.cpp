@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // [metrics] listen: what a client of HTTP gets, and an address that is another program's.
 #include <arpa/inet.h>
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A saved ruleset with trireme's table in it is found.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The configuration in force: loads, reloads, what happens to files that are not valid, and what a
 // restart finds.
 #include "../../src/daemon/settings.hpp"

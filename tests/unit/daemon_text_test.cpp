@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the daemon says: the metrics page's format, problems, flows in its log and to callers.
 #include <gmock/gmock.h>
 #include <netinet/in.h>

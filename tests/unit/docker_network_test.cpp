@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Containers in network namespaces other than ours: the start window, whose namespace it is, and
 // the end.
 #include <gmock/gmock.h>

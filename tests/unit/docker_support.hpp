@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A Docker engine of scripted answers on a Unix socket, and a cgroup hierarchy that holds nobody
 // else's containers.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The compiler's sets in the kernel: read back, they decide as they do in the model.
 #include "trireme/enforcer/elements.hpp"
 

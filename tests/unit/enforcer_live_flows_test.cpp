@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows that are alive while policy, workloads or the daemon change.
 #include <netinet/tcp.h>
 #include <sys/wait.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "../../src/enforcer/name_book.hpp"
 
 #include <gmock/gmock.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules of a network namespace that one workload has: what no cgroup tells apart in it is that
 // workload's.
 #include <linux/if_ether.h>

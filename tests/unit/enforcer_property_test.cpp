@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The evaluator against the kernel: random policies over labels, entities and networks, by CIDR and
 // by name, each case a datagram that is delivered or not.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the enforcer's tests share: a network namespace, and a cgroup tree of their own with the
 // gate at its top, and sockets that belong to cgroups in it.
 #pragma once

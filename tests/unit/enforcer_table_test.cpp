@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The enforcer and table inet trireme of a network namespace of our own: what is written, and that
 // it is all or nothing.
 #include "enforcer_support.hpp"

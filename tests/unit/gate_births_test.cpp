@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cgroups that the kernel quarantines when they are made, and those that end, with and without a
 // daemon.
 #include <sys/mount.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate with real sockets: who reaches whom over lo.
 #include <bpf/bpf.h>
 #include <fcntl.h>

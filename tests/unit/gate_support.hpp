@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the gate's tests share: a cgroup tree of their own with the gate at its top, and sockets
 // that belong to cgroups in it, in a network namespace of their own.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which flow a handshake is about, over both carriers: what a neighbour passes on speaks for
 // nobody, and NAT of either host is looked through.
 #include <functional>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What others may do to UDP's handshake, and what it costs.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two hosts' engines and the UDP datagrams between them, with real cryptography.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // UDP's handshake between two engines: what is said, held, repeated and given up.
 #include "handshake_datagram_support.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A host whose own certificate is not valid now: it says so itself, at once, instead of leaving it
 // to its peers.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Floods of HELLOs that nobody means: the table is bounded, a source has its share of it, and
 // others are served meanwhile.
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The key schedule against vectors that another implementation of docs/protocol.md made: Python's
 // hashlib and hmac, and the ChaCha20-Poly1305 of its package cryptography.
 #include <gtest/gtest.h>

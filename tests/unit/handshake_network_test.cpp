@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Bad networks: every allowed connection completes, TCP's own repetitions being the only delay, and
 // no refused one does.
 #include "handshake_simulation.hpp"

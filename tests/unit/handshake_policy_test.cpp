@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Policy at both ends of a handshake, over both carriers: refusals, audit mode, peers without
 // labels, and what is judged anew after it was authorised.
 #include "handshake_talk.hpp"

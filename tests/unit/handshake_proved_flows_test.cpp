@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Proved connections that conntrack has forgotten: their table, and what the engine makes of their
 // segments.
 #include "trireme/handshake/proved_flows.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Why a server's host refuses, sealed for the client that asked, over both carriers.
 #include "handshake_datagram_support.hpp"
 

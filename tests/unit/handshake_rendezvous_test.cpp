@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows between two workloads of one daemon in different network namespaces: one message that says
 // nothing, and nothing that a neighbour could pass on.
 #include "trireme/handshake/rendezvous.hpp"

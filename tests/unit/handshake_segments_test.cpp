@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What TCP does beside the plain three segments: repetition, odd options, ports used again, both
 // ends at once, resets.
 #include "handshake_support.hpp"

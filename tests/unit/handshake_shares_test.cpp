@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Shares of owners in what is bounded: who gives way, and that others are served meanwhile.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two hosts under simulated time: an engine each, the kernel's rules around it (docs/datapath.md,
 // "Tokens"), TCP reduced to what a handshake takes, and a network that loses, repeats, delays and
 // overtakes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the tests of the handshake room share: two hosts' engines, and TCP segments between them as
 // their kernels would make them.
 #pragma once

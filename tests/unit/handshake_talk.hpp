@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A handshake between two hosts, a message at a time, over either carrier: what holds for the
 // protocol is tested for both from one table of cases.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whoever holds no credential changes, repeats, mixes or cuts what two hosts say: nothing is
 // authorised by it, over either carrier.
 #include <algorithm>

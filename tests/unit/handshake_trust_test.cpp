@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Credentials that are not believed, each for its own reason; rotation and revocation while
 // handshakes are under way. Over both carriers.
 #include "handshake_talk.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Namespaces of our own, entered and left. Needs root.
 #include "trireme/kernel/netns.hpp"
 

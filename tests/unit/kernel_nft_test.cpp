@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Batches in a network namespace of our own. Needs root.
 #include "trireme/kernel/nft.hpp"
 

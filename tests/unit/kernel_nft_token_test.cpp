@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules of the token path: numbers in priorities and labels, queues by flow, TCP options. Needs
 // root.
 #include <algorithm>

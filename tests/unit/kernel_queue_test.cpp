@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Queues of a network namespace of our own, with real sockets at both ends. Needs root.
 #include "trireme/kernel/queue.hpp"
 

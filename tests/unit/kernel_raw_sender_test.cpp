@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Packets of our own making in a network namespace of our own: where they go and what they carry.
 // Needs root.
 #include "trireme/kernel/raw_sender.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What sock_diag says of TCP connections, in a network namespace of its own.
 #include "trireme/kernel/sockets.hpp"
 

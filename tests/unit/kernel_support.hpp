@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A network namespace of a test's own, with lo up and a socket to its nf_tables; packets made by
 // hand. Needs root.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DNS messages and the packets that carry them, written by hand.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The compiled sets against evaluate() and against a third evaluator that shares no code with
 // either: label sets as plain maps, networks as ranges written by hand. 300,000 cases;
 // TRIREME_LONG=1 makes it more than a million.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the tests of the compiler share: policy values in short, and sums of deltas.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The compiler's tables, the size of its deltas and the life of its identifiers. What it decides is
 // held in policy_compile_property_test.cpp.
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A question about a network: every part of it that rules distinguish.
 #include "trireme/policy/explain.hpp"
 

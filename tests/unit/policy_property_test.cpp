@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // evaluate() against a second evaluator that shares no code with it: plain maps, selectors kept as
 // data and never parsed, the semantics of policy.md written as one question after the other. 60,000
 // cases; TRIREME_LONG=1 makes it a million.

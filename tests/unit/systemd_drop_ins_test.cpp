@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Drop-ins of gated units, in a mount namespace of the test's own.
 #include "trireme/systemd/drop_ins.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who besides root may launch what: the entries themselves, and the launcher that asks them.
 #include <gmock/gmock.h>
 

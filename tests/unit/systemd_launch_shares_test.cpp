@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What commands of users hold in the kernel, and that nobody takes the room of others.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // trirun -p, which callers that may be anybody send: every property, its bounds, and what systemd
 // is told of it.
 #include "../../src/systemd/property.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Units by name and by path, scopes' names, and launches as they are asked for.
 #include <gmock/gmock.h>
 

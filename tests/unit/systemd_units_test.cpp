@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Units as workloads where systemd answers in part only, or is made to say much: a systemd of the
 // test's own behind the private socket, in a mount namespace.
 #include <gmock/gmock.h>

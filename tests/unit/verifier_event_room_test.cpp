@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A flood of one owner's refusals leaves room to tell of the others'.
 #include "../../src/verifier/event_room.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The messages of UDP: known bytes, and all that is refused; datagrams of our own.
 #include "trireme/wire/control.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What edits write: known bytes, lengths and checksums.
 #include "trireme/wire/token.hpp"
 #include "wire_support.hpp"

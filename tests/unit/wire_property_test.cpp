@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Random packets against the fields that they were written from, and random damage. TRIREME_LONG=1
 // makes them a million cases in all.
 #include "trireme/wire/token.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Segment::parse() and what a segment says, from known bytes.
 #include "wire_support.hpp"
 

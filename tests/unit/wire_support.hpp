@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the wire's tests share: packets written field by field, and checksums that share no code
 // with the room's.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // HELLO and REPLY: known bytes, and all that is refused.
 #include "trireme/wire/token.hpp"
 

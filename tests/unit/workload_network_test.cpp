@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Workloads in network namespaces other than ours, in the registry and over a restart.
 #include <gmock/gmock.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the workload tests share: a fake kernel, a cgroup of their own, a process to move about.
 #pragma once
 

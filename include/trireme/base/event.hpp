@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The main thread's loop (sd-event) and what it calls, as owned values: nothing is called whose
 // owner is gone. All of it belongs to the loop's thread; the loop outlives what it calls.
 //

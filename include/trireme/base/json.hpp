@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JSON from callers, container engines and files, with a limit on nesting.
 //
 // nlohmann::json parses without recursion, but copying, comparing and writing a value recurse once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Limits on log lines that a user without privileges, a workload or a remote host can cause. Every
 // such line asks first; lines that only root, the kernel or the daemon itself can cause do not.
 #pragma once

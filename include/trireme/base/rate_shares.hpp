@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rate limits with a share for each owner (a user, a workload, a remote host), so that one of them
 // cannot use up what all of them have together.
 #pragma once

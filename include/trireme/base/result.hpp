@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Errors as values: what was tried, why it failed, and what the operator can do about it.
 #pragma once
 

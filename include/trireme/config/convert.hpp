@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The original Trireme's policy file (trireme-example's policy.json), as policy.toml.
 #pragma once
 

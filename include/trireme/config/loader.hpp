@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TOML files to Policy and Identity: everything is read and checked first, every problem found in
 // one run.
 #pragma once

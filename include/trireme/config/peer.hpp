@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One end of a flow and its port as a person writes them: in [[test]], in trirectl policy explain.
 #pragma once
 

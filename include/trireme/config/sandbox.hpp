@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the daemon's systemd unit keeps from it, so that a check from a shell says what the daemon
 // would say.
 #pragma once

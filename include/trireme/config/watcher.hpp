@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Says when the configuration on disk may have changed. No event loop and no timer inside: the
 // daemon polls fd() and debounces.
 #pragma once

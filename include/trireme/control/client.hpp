@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tools' side of the control socket. Blocking; needs no event loop and none of its libraries.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Questions about policy, answered alike by the daemon and by trirectl without it.
 #pragma once
 

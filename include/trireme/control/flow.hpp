@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A flow as operators hear of it: its JSON, what a filter picks, and the newest ones in bounded
 // memory.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A policy graph for programs, and as one page that a browser opens from disk.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where an instance of trireme lives, and the lock that says it runs.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The methods of the control socket and their JSON. Programs may rely on what is listed; more keys
 // may be there.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The daemon's side of the control socket: one JSON object a line, answered in order, on one
 // sd_event loop.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The primitives that tokens are made of, from mbedTLS. Nothing here allocates but the constructors
 // and hkdf(); objects belong to one thread.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small CA of one's own: what `trirectl pki` writes. P-256, ECDSA with SHA-256, X.509 version 3
 // (RFC 5280).
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who this host is to others, and whom it believes. Immutable; shared between threads; public-key
 // work is done under a lock, once per peer.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The engines' running containers, asked for once and waited for: a look at a host without the
 // source's event loop.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Containers of Docker and Podman, by Docker's API, as workloads.
 //
 // Several engines can be configured. A cgroup's name says whether its container is Docker's or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The compiler's sets as nf_tables elements.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Keeps the kernel equal to registry x policy: every change is one nf_tables transaction, the old
 // state or the new.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a flow's conntrack label (128 bits) says: verdict bits, and the numbers of both ends for
 // revocation and the flow log.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the kernel logged about refused, audited and logged flows, told in the operator's words. The
 // ring behind `trirectl flows`.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the gate decides with: one policy over the workloads of every enforcement point, since its
 // programs see the sockets of all network namespaces.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every enforcement point of the daemon: its own network namespace, and those of containers, each
 // with a table, queues and sockets there.
 //

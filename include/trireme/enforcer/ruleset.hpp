@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Table inet trireme: its sets and its fixed chains. docs/datapath.md tells the story; the order of
 // rules here is the story's order.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate: BPF programs at the top of the cgroup tree that stamp what local sockets send over lo
 // with their sender's number, and judge it at the socket that is about to get it.
 // docs/datapath.md, "The gate".

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What becomes of packets, and what is done beside that: all that leaves the engine. Whoever
 // performs them keeps to their order.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the verifier and the ruleset say to each other through a packet's priority (skb->priority),
 // which both can read and write.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The handshakes of one thread: from each packet that a queue hands over to what becomes of it.
 // Knows nothing of sockets, queues or files: facts in, actions out.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is known of a packet before it is handled. The engine asks the kernel nothing: what it has
 // to know beside what the queue says is a question, and the packet comes again with the answer.
 #pragma once

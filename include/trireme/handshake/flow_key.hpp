@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A flow as an enforcement point sees it, in one of its two roles.
 #pragma once
 

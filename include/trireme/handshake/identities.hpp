@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The two kinds of ends that a handshake is about: workloads of this host, and workloads elsewhere
 // that proved their labels.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The key schedule of docs/protocol.md: from the secret of a pair of credentials to REPLY's seal
 // and PROOF. Belongs to one thread.
 #pragma once

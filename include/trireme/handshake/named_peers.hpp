@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Peers without labels that are in networks by a DNS name: written where answers of name servers
 // are heard, asked where a peer that was expected to speak tokens offered no proof.
 #pragma once

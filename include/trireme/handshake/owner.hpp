@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who something bounded is taken by: a workload of this host, or a remote host.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows of this host's workloads that were proved. Conntrack forgets what is idle, half closed or
 // flushed; what was proved when a flow began still holds, and nothing else says so.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Why a packet of a handshake was refused or dropped.
 #pragma once
 

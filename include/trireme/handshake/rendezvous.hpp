@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where both ends of a flow between two workloads of this daemon meet: the request that left one of
 // them is the one that arrives at the other, through this host's own address translation. It bears
 // a random number, which says nothing to anybody else, and nothing that could be relayed.

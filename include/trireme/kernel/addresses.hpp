@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The addresses of a network namespace and news of their changes, through rtnetlink(7).
 #pragma once
 

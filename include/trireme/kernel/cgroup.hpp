@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The cgroup v2 hierarchy: where it is, ids, births and deaths, and the labels kept on it.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Conntrack entries of this network namespace: list, take label bits away, delete. Thin over
 // libnetfilter_conntrack.
 #pragma once

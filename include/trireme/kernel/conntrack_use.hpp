@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How full conntrack's table is: entries of one network namespace, and how many there may be.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Network namespaces: held by a descriptor, entered by one thread for the time of a call.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // nftables through libnftnl: a transaction of table, chains, sets, rules and elements. Thin: no
 // decision is made here.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Hears when another program changes nf_tables, and whether it was a table of ours.
 #pragma once
 

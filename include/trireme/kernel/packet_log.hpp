@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Packets that rules log to an nfnetlink_log group.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What this kernel can do, beyond what an operation of its own would report.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One NFQUEUE of the present network namespace: packets in batches, verdicts in arrival order and
 // coalesced into one message.
 #pragma once

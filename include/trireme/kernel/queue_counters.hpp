@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the kernel counts for each NFQUEUE of a network namespace.
 #pragma once
 

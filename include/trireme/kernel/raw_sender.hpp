@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sends whole IP packets of our own making, in the network namespace in which it was opened.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TCP and UDP sockets, through sock_diag(7): those of a cgroup, connections, and one by its ends.
 #pragma once
 

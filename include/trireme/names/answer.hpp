@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an answer of a name server says: the addresses of the name that was asked for. Parsed by
 // libresolv; bytes come from the network.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Answers of name servers in IP packets: one in a datagram, any number in a TCP connection. Knows
 // nothing of sockets or queues.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a policy lets whole groups do: which ports are open from one party to another. Under diff,
 // graph and suggestions.
 #pragma once

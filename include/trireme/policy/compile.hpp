@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Policy to the sets that the kernel decides with. Pure data; the enforcer writes it,
 // docs/datapath.md says how the kernel reads it.
 //

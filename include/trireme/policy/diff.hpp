@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What changes between two policies: who gains and who loses access to whom, and which live flows
 // would end.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one evaluator: the compiler, trirectl policy explain, [[test]] and the flow log all ask here.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Why a flow is allowed or refused, for people: the deciding rule, or the closest ones and what
 // differs.
 #pragma once

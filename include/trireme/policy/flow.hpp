@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A flow as it is told: to the journal, to `trirectl flows`, and to whoever follows.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who may talk to whom, and who did: a policy and what was seen as nodes and edges.
 #pragma once
 

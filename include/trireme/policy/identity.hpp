@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // identity.toml and identity.d: who this host is, and who becomes a workload.
 #pragma once
 

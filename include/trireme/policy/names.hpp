@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // DNS names to the networks that policy puts them in.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Names of workloads, here and elsewhere, that are one number each in kernel sets and conntrack
 // labels.
 #pragma once

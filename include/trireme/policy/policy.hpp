@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A loaded policy: what policy.toml and policy.d say, checked and resolved.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A few addresses in place of all that a network has.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flows that were seen, many of a kind together: what suggestions, diffs and graphs are made from.
 #pragma once
 

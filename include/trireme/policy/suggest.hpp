@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From flows that a policy refuses, or would refuse, to the fewest rules that allow them. Where a
 // rule allows more, it says so.
 #pragma once

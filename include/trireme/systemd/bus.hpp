@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The connection to PID 1: over its private socket where that is there (root needs no dbus-daemon,
 // and it is there early in the boot), else over the system bus. Reconnects by itself after a
 // daemon-reexec or a restart of dbus.

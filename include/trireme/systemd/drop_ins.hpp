@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The drop-ins that make a matched service wait until it is enforced:
 // /etc/systemd/system/UNIT.d/50-trireme.conf, so that they are there when a host starts, and
 // trireme has not run yet. Where that directory is read-only they are in /run/systemd/system, and a

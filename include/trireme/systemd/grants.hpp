@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who besides root may launch, with which labels and properties.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How much of the room for numbers of cgroups each user's commands may hold. A command's number
 // stays in the kernel until the last socket of its cgroup has gone, and a user with a grant can
 // keep sockets of commands that have ended: without shares one user would take the room that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // trirun's requests: authorisation, scope, enrolment, answer. The command runs only after the
 // answer, so no packet leaves unlabelled.
 //

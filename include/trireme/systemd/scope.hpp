@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Scopes: the cgroup that a launched process is put into, made by systemd or by hand.
 #pragma once
 

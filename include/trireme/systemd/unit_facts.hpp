@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What systemd says about units, and what follows from it for [[unit]] entries.
 #pragma once
 

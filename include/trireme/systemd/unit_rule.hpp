@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which [[unit]] entry a unit is under.
 #pragma once
 

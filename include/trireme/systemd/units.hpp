@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // systemd units that are workloads by [[unit]] of identity.toml.
 //
 // A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Workloads elsewhere that proved their labels to this host, and this host's numbers for them. One
 // book for all threads.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The threads of the token path: one for each queue number, serving that queue in every enforcement
 // point's network namespace.
 //

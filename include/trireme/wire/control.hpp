@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The messages of the token protocol as UDP datagrams of the flow itself. docs/protocol.md, "UDP",
 // has the layout.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A UDP datagram in an IPv4 or IPv6 packet: a bounds-checked view, and the packets that the
 // verifier makes of its own.
 #pragma once

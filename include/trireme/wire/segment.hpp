@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A TCP segment in an IPv4 or IPv6 packet: a bounds-checked view, and the few edits that tokens
 // need.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The bytes of HELLO and REPLY. docs/protocol.md has the layout; numbers are big endian.
 //
 //   0   8  magic                     28  2  length of the credential

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What Docker lets a container do to its own policy, from its configuration: known before there is
 // a process to look at.
 //

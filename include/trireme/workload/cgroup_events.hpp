@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Births and deaths of cgroups for every source, and the strict slice: one inotify descriptor on
 // the event loop.
 //

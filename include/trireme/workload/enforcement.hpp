@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction,
 // in force when it returns.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The network namespaces of processes, as a source and the registry look for them.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every workload of this enforcement point, and the one way to change that: sources call it, it
 // calls Enforcement.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every source of workloads shares: settings, news of cgroups, a line for `trirectl status`.
 #pragma once
 

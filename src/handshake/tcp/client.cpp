@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The client's part of a handshake: HELLO with its SYN, REPLY with the SYN-ACK, PROOF.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The handshakes of TCP: dispatch and what both ends share in connections.cpp, the two roles in
 // client.cpp and server.cpp, what is neither SYN nor SYN-ACK in segments.cpp.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tcp/early_data.hpp"
 
 namespace trireme::handshake {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // TCP segments that came ahead of their flow's PROOF, and the requests for it.
 #pragma once
 

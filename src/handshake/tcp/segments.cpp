@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What is neither SYN nor SYN-ACK: PROOF, data that come ahead of it, and segments of flows that
 // have no authorisation any more.
 #include "tcp/connections.hpp"

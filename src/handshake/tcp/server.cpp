@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The server's part of a handshake until PROOF: HELLO judged, REPLY with the SYN-ACK.
 #include <algorithm>
 

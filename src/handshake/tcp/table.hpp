@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Handshakes under way, and those completed a moment ago: bounded, with a share for each owner.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The client's part of a UDP flow's handshake: its first datagrams wait while HELLO is sent, REPLY
 // is verified, and PROOF goes ahead of them.
 #include <algorithm>

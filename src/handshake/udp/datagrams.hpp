@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in
 // client.cpp and server.cpp, flows on one host in near.cpp.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // UDP flows between two workloads of this host: the first datagram waits while MEET goes the flow's
 // way; the server's end allows the flow, and READY wakes the client's, which looks what was
 // decided.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The server's part of a UDP flow's handshake: HELLO judged and answered, PROOF checked before
 // anything reaches the application.
 #include <algorithm>

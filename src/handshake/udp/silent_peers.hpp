@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Peers that did not answer HELLO and that policy allows all the same: their next flows do not
 // wait. Fixed memory, whatever addresses come.
 #pragma once

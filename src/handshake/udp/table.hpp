@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Handshakes of UDP flows, and those that ended a moment ago.
 #pragma once
 
