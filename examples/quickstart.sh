@@ -154,4 +154,4 @@ run trirectl reload
 show allowed curl -sS -m 3 "http://127.0.0.1:$port"
 run trirectl workloads
 run trirectl flows
-printf '\nAll of it went as policy says. Next: README.md, "Install it".\n'
+printf '\nAll of it went as policy says. Next: README.md, "Install".\n'

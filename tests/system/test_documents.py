@@ -169,7 +169,9 @@ class Documents(unittest.TestCase):
     def test_the_readmes_first_part_is_a_screen(self):
         self.assertLessEqual(
             len(
-                re.sub("<!--.*?-->\n", "", document("README.md").split("## See it")[0]).splitlines()
+                re.sub(
+                    "<!--.*?-->\n", "", document("README.md").split("## Quick start")[0]
+                ).splitlines()
             ),
             24,
         )
