@@ -23,14 +23,17 @@ bool RateShares::take(std::string_view owner, Clock::time_point now) {
   of.share.refill(limits_.each, now);
   of.reserve.refill(limits_.reserve, now);
   together_.refill(limits_.together, now);
-  if (of.share.tokens < 1) {
+  reserves_.refill(limits_.reserves, now);
+  const bool pays_together = together_.tokens >= 1;
+  if (of.share.tokens < 1 || (!pays_together && (of.reserve.tokens < 1 || reserves_.tokens < 1))) {
     return false;
   }
-  Bucket& pays = together_.tokens >= 1 ? together_ : of.reserve;
-  if (pays.tokens < 1) {
-    return false;
+  if (pays_together) {
+    together_.tokens -= 1;
+  } else {
+    of.reserve.tokens -= 1;
+    reserves_.tokens -= 1;
   }
-  pays.tokens -= 1;
   of.share.tokens -= 1;
   return true;
 }

@@ -79,6 +79,21 @@ TEST(LogShares, CountsWhatItLeavesOutByOwner) {
   EXPECT_EQ(shares.left_out(), 101U);
 }
 
+/// Whoever can make up addresses would else have a line of each of them.
+TEST(LogShares, OwnersThatAreMadeUpDoNotMultiplyTheReserve) {
+  LogShares shares;
+  const LogShares::Clock::time_point start{1h};
+  int admitted = 0;
+  for (int second = 0; second < 60; second++) {
+    for (int i = 0; i < 2000; i++) {
+      const std::string owner = std::to_string(second % 2 * 2000 + i);
+      admitted += shares.admit(owner, start + std::chrono::seconds(second)) ? 1 : 0;
+    }
+  }
+  EXPECT_LE(admitted, 200 + 40 + 25 * 60);
+  EXPECT_GE(admitted, 25 * 59);
+}
+
 TEST(LogShares, ASummaryIsShortHoweverManyThereAre) {
   LogShares shares({.each = {}, .together = {}, .reserve = {}, .owners = 16});
   for (int i = 0; i < 10'000; ++i) {

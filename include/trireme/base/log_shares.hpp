@@ -18,6 +18,7 @@ namespace trireme {
 inline constexpr RateShares::Limits kLogLimits = {.each = {.burst = 100, .per_second = 5},
                                                   .together = {.burst = 200, .per_second = 20},
                                                   .reserve = {.burst = 1, .per_second = 0.1},
+                                                  .reserves = {.burst = 40, .per_second = 5},
                                                   .owners = 1024};
 
 /// Thread-safe.

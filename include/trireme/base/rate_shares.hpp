@@ -23,12 +23,16 @@ class RateShares {
   using Clock = std::chrono::steady_clock;
 
   struct Limits {
-    Rate each;               // of one owner
-    Rate together;           // of all owners
-    Rate reserve;            // of one owner, when `together` is used up; part of `each`
+    Rate each;      // of one owner
+    Rate together;  // of all owners
+    Rate reserve;   // of one owner, when `together` is used up; part of `each`
+    /// All reserves together. Where owners can be made up, such as addresses, their number must not
+    /// be what limits the rate.
+    Rate reserves = {.burst = 1e9, .per_second = 1e9};
     std::size_t owners = 0;  // remembered; those beyond it share one more bucket
   };
-  explicit RateShares(const Limits& limits) : limits_(limits), together_(limits.together.burst) {}
+  explicit RateShares(const Limits& limits)
+      : limits_(limits), together_(limits.together.burst), reserves_(limits.reserves.burst) {}
 
   /// Takes one from the owner's share. False, and nothing is taken, when it is used up.
   [[nodiscard]] bool take(std::string_view owner, Clock::time_point now);
@@ -52,6 +56,7 @@ class RateShares {
 
   Limits limits_;
   Bucket together_;
+  Bucket reserves_;
   std::unordered_map<std::string, Owner> owners_;
   Clock::time_point swept_{};
 };
