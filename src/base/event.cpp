@@ -5,25 +5,13 @@
 #include <systemd/sd-event.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <ctime>
 #include <utility>
 #include <vector>
 
 namespace trireme::event {
-
-/// A source with what it calls, which may destroy the source's owner.
-template <typename Call>
-struct Called : std::enable_shared_from_this<Called<Call>> {
-  explicit Called(Call what) : call(std::move(what)) {}
-  ~Called() { sd_event_source_disable_unref(source); }
-  Called(const Called&) = delete;
-  Called& operator=(const Called&) = delete;
-
-  sd_event_source* source = nullptr;
-  Call call;
-};
-
 namespace {
 
 static_assert(kImportant == SD_EVENT_PRIORITY_IMPORTANT && kNormal == SD_EVENT_PRIORITY_NORMAL);
@@ -32,9 +20,10 @@ Status opened(int rc) {
   return rc < 0 ? Status(fail_errno("cannot set up the event loop", -rc)) : Status{};
 }
 
-/// Of a source that is in its loop nothing that is set fails.
+/// A source that cannot be changed would be silent for ever. When the loop has ended nothing is
+/// called any more, and nothing can be changed.
 void expect(sd_event_source* source, int rc) {
-  if (rc < 0) {
+  if (rc < 0 && rc != -ESTALE) {
     spdlog::critical("the event loop: {}",
                      fail_errno("cannot change a source", -rc).value().text());
     sd_event_exit(sd_event_source_get_event(source), rc);
@@ -45,97 +34,147 @@ std::uint64_t microseconds(std::chrono::microseconds time) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(time.count(), 1));
 }
 
-template <typename State, typename... Arguments>
-int call(void* state, Arguments... arguments) {
-  const auto called = static_cast<State*>(state)->shared_from_this();
-  called->call(arguments...);
-  return 0;
-}
-
 }  // namespace
 
-struct Io::State : Called<Io::Call> {
-  using Called::Called;
-  static int on_ready(sd_event_source* /*source*/, int /*fd*/, std::uint32_t events, void* state) {
-    return event::call<Called<Io::Call>>(state, events);
+struct Source::State : std::enable_shared_from_this<State> {
+  explicit State(Called what) : call(std::move(what)) {}
+
+  /// The call lives until it returns, whatever becomes of its source.
+  int run(std::uint32_t events) {
+    const auto kept = shared_from_this();
+    call(events);
+    return 0;
   }
+  static int on_ready(sd_event_source* /*source*/, int /*fd*/, std::uint32_t events, void* state) {
+    return static_cast<State*>(state)->run(events);
+  }
+  static int on_time(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* state) {
+    return static_cast<State*>(state)->run(0);
+  }
+  static int on_turn(sd_event_source* /*source*/, void* state) {
+    return static_cast<State*>(state)->run(0);
+  }
+
+  sd_event_source* source = nullptr;
+  Called call;
 };
 
-Status Io::open(sd_event* loop, int fd, std::uint32_t events, Call call, std::int64_t priority) {
-  auto made = std::make_shared<State>(std::move(call));
-  Called<Call>* const called = made.get();
-  int rc = sd_event_add_io(loop, &made->source, fd, events, State::on_ready, called);
-  rc = rc < 0 ? rc : sd_event_source_set_priority(made->source, priority);
-  if (rc >= 0) {
-    state_ = std::move(made);
+Source& Source::operator=(Source&& other) noexcept {
+  if (this != &other) {
+    close();
+    state_ = std::move(other.state_);
   }
-  return opened(rc);
+  return *this;
 }
 
-void Io::set_events(std::uint32_t events) {
-  expect(state_->source, sd_event_source_set_io_events(state_->source, events));
+void Source::close() {
+  if (state_ != nullptr) {
+    state_->source = sd_event_source_disable_unref(state_->source);
+    state_.reset();
+  }
+}
+
+Status Source::take(std::shared_ptr<State> made, int rc) {
+  if (rc < 0) {
+    sd_event_source_disable_unref(made->source);
+    return opened(rc);
+  }
+  close();
+  state_ = std::move(made);
+  return {};
+}
+
+Status Io::open(sd_event* loop, int fd, std::uint32_t events, Called call, std::int64_t priority) {
+  const auto made = std::make_shared<State>(std::move(call));
+  const int rc = sd_event_add_io(loop, &made->source, fd, events, State::on_ready, made.get());
+  return take(made, rc < 0 ? rc : sd_event_source_set_priority(made->source, priority));
+}
+
+Status Io::set_events(std::uint32_t events) {
+  return state_ == nullptr ? Status{}
+                           : opened(sd_event_source_set_io_events(state_->source, events));
 }
 
 void Io::pause() {
-  expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_OFF));
+  if (state_ != nullptr) {
+    expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_OFF));
+  }
 }
 
 void Io::resume() {
-  expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_ON));
+  if (state_ != nullptr) {
+    expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_ON));
+  }
 }
 
-struct Timer::State : Called<Timer::Call> {
-  using Called::Called;
-  static int on_time(sd_event_source* /*source*/, std::uint64_t /*usec*/, void* state) {
-    return event::call<Called<Timer::Call>>(state);
-  }
-};
-
-Status Timer::open(sd_event* loop, Call call, std::int64_t priority,
+Status Timer::open(sd_event* loop, std::function<void()> call, std::int64_t priority,
                    std::chrono::microseconds accuracy) {
-  auto made = std::make_shared<State>(std::move(call));
-  Called<Call>* const called = made.get();
+  const auto made =
+      std::make_shared<State>([call = std::move(call)](std::uint32_t /*events*/) { call(); });
   int rc = sd_event_add_time_relative(loop, &made->source, CLOCK_MONOTONIC, 0,
-                                      microseconds(accuracy), State::on_time, called);
+                                      microseconds(accuracy), State::on_time, made.get());
   rc = rc < 0 ? rc : sd_event_source_set_priority(made->source, priority);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(made->source, SD_EVENT_OFF);
-  if (rc >= 0) {
-    state_ = std::move(made);
-  }
-  return opened(rc);
+  return take(made, rc < 0 ? rc : sd_event_source_set_enabled(made->source, SD_EVENT_OFF));
 }
 
 void Timer::arm(std::chrono::microseconds after) {
+  if (state_ == nullptr) {
+    return;
+  }
   sd_event_source* const source = state_->source;
-  const int rc = sd_event_source_set_time_relative(source, microseconds(after));
+  // What is due at a time that is over is called whatever the accuracy.
+  const int rc = after.count() <= 0
+                     ? sd_event_source_set_time(source, 0)
+                     : sd_event_source_set_time_relative(source, microseconds(after));
   expect(source, rc < 0 ? rc : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT));
 }
 
 void Timer::disarm() {
-  expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_OFF));
+  if (state_ != nullptr) {
+    expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_OFF));
+  }
 }
 
-struct Deferred::State : Called<std::function<void()>> {
-  using Called::Called;
-  static int on_turn(sd_event_source* /*source*/, void* state) {
-    return event::call<Called<std::function<void()>>>(state);
-  }
-};
-
 Status Deferred::open(sd_event* loop, std::function<void()> call) {
-  auto made = std::make_shared<State>(std::move(call));
-  Called<std::function<void()>>* const called = made.get();
-  int rc = sd_event_add_defer(loop, &made->source, State::on_turn, called);
-  rc = rc < 0 ? rc : sd_event_source_set_enabled(made->source, SD_EVENT_OFF);
-  if (rc >= 0) {
-    state_ = std::move(made);
-  }
-  return opened(rc);
+  const auto made =
+      std::make_shared<State>([call = std::move(call)](std::uint32_t /*events*/) { call(); });
+  const int rc = sd_event_add_defer(loop, &made->source, State::on_turn, made.get());
+  return take(made, rc < 0 ? rc : sd_event_source_set_enabled(made->source, SD_EVENT_OFF));
 }
 
 void Deferred::request() {
-  expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_ONESHOT));
+  if (state_ != nullptr) {
+    expect(state_->source, sd_event_source_set_enabled(state_->source, SD_EVENT_ONESHOT));
+  }
 }
+
+struct Loop::Kept {
+  struct Call {
+    std::function<void()> call;
+    sd_event_source* source = nullptr;
+  };
+  std::vector<std::unique_ptr<Call>> calls;
+
+  Kept() = default;
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  ~Kept() {
+    for (const auto& each : calls) {
+      sd_event_source_disable_unref(each->source);
+    }
+  }
+  Call& add(std::function<void()> call) {
+    return *calls.emplace_back(std::make_unique<Call>(Call{std::move(call), nullptr}));
+  }
+  static int on_signal(sd_event_source* /*source*/, const signalfd_siginfo* /*info*/, void* call) {
+    static_cast<Call*>(call)->call();
+    return 0;
+  }
+  static int on_turn(sd_event_source* /*source*/, void* call) {
+    static_cast<Call*>(call)->call();
+    return 0;
+  }
+};
 
 Result<Loop> Loop::create() {
   sd_event* loop = nullptr;
@@ -144,19 +183,6 @@ Result<Loop> Loop::create() {
   }
   return Loop(loop);
 }
-
-struct Loop::Kept {
-  std::vector<std::unique_ptr<Called<std::function<void()>>>> calls;
-
-  static int on_signal(sd_event_source* /*source*/, const signalfd_siginfo* /*info*/, void* call) {
-    static_cast<Called<std::function<void()>>*>(call)->call();
-    return 0;
-  }
-  static int on_turn(sd_event_source* /*source*/, void* call) {
-    static_cast<Called<std::function<void()>>*>(call)->call();
-    return 0;
-  }
-};
 
 Loop::Loop(sd_event* loop) : loop_(loop), kept_(std::make_unique<Kept>()) {}
 Loop::Loop(Loop&& other) noexcept
@@ -174,14 +200,12 @@ Loop::~Loop() {
 }
 
 Status Loop::on_signal(int signal, std::function<void()> call) {
-  auto& kept =
-      *kept_->calls.emplace_back(std::make_unique<Called<std::function<void()>>>(std::move(call)));
+  Kept::Call& kept = kept_->add(std::move(call));
   return opened(sd_event_add_signal(loop_, &kept.source, signal, Kept::on_signal, &kept));
 }
 
 Status Loop::after_turns(std::function<void()> call) {
-  auto& kept =
-      *kept_->calls.emplace_back(std::make_unique<Called<std::function<void()>>>(std::move(call)));
+  Kept::Call& kept = kept_->add(std::move(call));
   return opened(sd_event_add_post(loop_, &kept.source, Kept::on_turn, &kept));
 }
 

@@ -199,7 +199,9 @@ void Connection::watch() {
   if (!output_.empty() || more_ || (waiting_ && !busy_)) {
     events |= EPOLLOUT;
   }
-  io_.set_events(events);
+  if (!io_.set_events(events)) {
+    drop_soon();
+  }
 }
 
 /// The clock runs while the caller owes us something: a whole request, or reading its answer. It

@@ -226,7 +226,8 @@ void Client::watch_socket(curl_socket_t fd, int what) {
   const std::uint32_t events = (what != CURL_POLL_OUT ? static_cast<std::uint32_t>(EPOLLIN) : 0U) |
                                (what != CURL_POLL_IN ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
   if (found != watched_.end()) {
-    found->second.set_events(events);
+    // As below.
+    std::ignore = found->second.set_events(events);
     return;
   }
   // Where this fails the transfer runs into its time limit, or the link into its own.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/docker/source.hpp"
 
-// News: of cgroups, and from Docker. What follows from them is in docker_settle.cpp.
+// News: of cgroups, and from Docker. What follows from them is in settle.cpp.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>

@@ -87,7 +87,6 @@ int fill_start_call(sd_bus_message* message, const ScopeRequest& request) {
 
 /// One StartTransientUnit under way: first without, then with its job.
 struct SystemdScopes::Pending {
-  SystemdScopes* owner = nullptr;
   std::uint64_t id = 0;
   std::string name;
   std::string path;
@@ -131,7 +130,6 @@ void SystemdScopes::create(const ScopeRequest& request, Done done) {
     }
   }
   auto pending = std::make_unique<Pending>();
-  pending->owner = this;
   pending->id = next_++;
   pending->name = request.name;
   pending->path =

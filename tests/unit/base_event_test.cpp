@@ -76,11 +76,11 @@ TEST_F(Events, ADescriptorIsWatchedUntilItsWatchEnds) {
   EXPECT_EQ(calls, 0);
   io->resume();
   EXPECT_TRUE(await([this] { return calls > 0; }));
-  io->set_events(0);
+  EXPECT_TRUE(io->set_events(0));
   calls = 0;
   settle();
   EXPECT_EQ(calls, 0);
-  io->set_events(EPOLLIN);
+  EXPECT_TRUE(io->set_events(EPOLLIN));
   EXPECT_TRUE(await([this] { return calls > 0; }));
   io.reset();
   calls = 0;
@@ -117,6 +117,50 @@ TEST_F(Events, WhatIsCalledMayDestroyItsOwner) {
   settle();
   EXPECT_EQ(calls, 1);
   EXPECT_EQ(owner, nullptr);
+}
+
+/// As libcurl does within one call: its end must not take the next one's registration with it.
+TEST_F(Events, ADescriptorThatIsClosedInItsOwnCallLeavesTheNextOneItsNumber) {
+  Fd fd(::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));
+  const int number = fd.get();
+  Io io;
+  Io next;
+  ASSERT_TRUE(io.open(loop.get(), fd.get(), EPOLLIN, [&](std::uint32_t /*events*/) {
+    io.close();
+    fd.reset();
+    fd = Fd(::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));
+    EXPECT_EQ(fd.get(), number);
+    EXPECT_TRUE(
+        next.open(loop.get(), fd.get(), EPOLLIN, [this](std::uint32_t /*events*/) { calls++; }));
+  }));
+  EXPECT_TRUE(await([this] { return calls > 2; }));
+}
+
+TEST_F(Events, WhatIsDueAtOnceIsCalledWhateverItsAccuracy) {
+  Timer timer;
+  ASSERT_TRUE(timer.open(
+      loop.get(), [this] { calls++; }, kNormal, 10s));
+  timer.arm(0ms);
+  ASSERT_TRUE(loop.run_once(0ms));
+  EXPECT_EQ(calls, 1);
+}
+
+TEST_F(Events, WhatIsNotOpenDoesNothing) {
+  Timer timer;
+  timer.arm(1ms);
+  timer.disarm();
+  Io io;
+  io.pause();
+  io.resume();
+  EXPECT_TRUE(io.set_events(EPOLLIN));
+  Deferred().request();
+  settle();
+  Timer moved;
+  ASSERT_TRUE(timer.open(
+      loop.get(), [this] { calls++; }, kNormal, kExact));
+  moved = std::move(timer);
+  moved.arm(1ms);
+  EXPECT_TRUE(await([this] { return calls == 1; }));
 }
 
 TEST_F(Events, UrgentOnesGoFirst) {

@@ -2,8 +2,8 @@
 // The main thread's loop (sd-event) and what it calls, as owned values: nothing is called whose
 // owner is gone. All of it belongs to the loop's thread; the loop outlives what it calls.
 //
-// What is armed or changed here either takes effect or ends the loop with an error: a timer that
-// never fires would fail in silence.
+// What is armed or resumed either takes effect or ends the loop with an error: a timer that never
+// fires would fail in silence. On a source that is not open these functions do nothing.
 #pragma once
 
 #include <chrono>
@@ -25,56 +25,61 @@ inline constexpr std::int64_t kNormal = 0;
 inline constexpr std::chrono::microseconds kRelaxed{250'000};
 inline constexpr std::chrono::microseconds kExact{1};
 
-/// A descriptor that is watched. Its owner keeps it open.
-class Io {
+/// What Io, Timer and Deferred have in common. What is called may close its source, or destroy the
+/// source's owner.
+class Source {
  public:
-  /// With what is ready: EPOLLIN and so on. May close this, or destroy its owner.
-  using Call = std::function<void(std::uint32_t events)>;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
 
-  [[nodiscard]] Status open(sd_event* loop, int fd, std::uint32_t events, Call call,
-                            std::int64_t priority = kNormal);
   [[nodiscard]] bool is_open() const { return state_ != nullptr; }
-  void close() { state_.reset(); }
-  // Of one that is open.
-  void set_events(std::uint32_t events);
+  /// Out of the loop at once: a descriptor may be closed then, and its number used again.
+  void close();
+
+ protected:
+  struct State;
+  using Called = std::function<void(std::uint32_t events)>;
+
+  Source() = default;
+  ~Source() { close(); }
+  Source(Source&& other) noexcept = default;
+  Source& operator=(Source&& other) noexcept;
+  /// `rc` is what became of it; a former source is closed.
+  [[nodiscard]] Status take(std::shared_ptr<State> made, int rc);
+
+  std::shared_ptr<State> state_;
+};
+
+/// A descriptor that is watched. Its owner keeps it open.
+class Io : public Source {
+ public:
+  /// `call` gets what is ready: EPOLLIN and so on.
+  [[nodiscard]] Status open(sd_event* loop, int fd, std::uint32_t events, Called call,
+                            std::int64_t priority = kNormal);
+  /// Errors: the kernel has no room, or the descriptor is gone.
+  [[nodiscard]] Status set_events(std::uint32_t events);
   /// Not called until resume().
   void pause();
   void resume();
-
- private:
-  struct State;
-  std::shared_ptr<State> state_;
 };
 
 /// Calls once each time it is armed.
-class Timer {
+class Timer : public Source {
  public:
-  using Call = std::function<void()>;
-
   /// Not armed.
-  [[nodiscard]] Status open(sd_event* loop, Call call, std::int64_t priority = kNormal,
+  [[nodiscard]] Status open(sd_event* loop, std::function<void()> call,
+                            std::int64_t priority = kNormal,
                             std::chrono::microseconds accuracy = kRelaxed);
-  [[nodiscard]] bool is_open() const { return state_ != nullptr; }
-  void close() { state_.reset(); }
-  // Of one that is open.
-  /// From now on, whenever it was due before. At least one microsecond.
+  /// From now on, whenever it was due before. Zero and less: in the next turn.
   void arm(std::chrono::microseconds after);
   void disarm();
-
- private:
-  struct State;
-  std::shared_ptr<State> state_;
 };
 
 /// Calls in the loop's next turn, however often it was asked for in this one.
-class Deferred {
+class Deferred : public Source {
  public:
   [[nodiscard]] Status open(sd_event* loop, std::function<void()> call);
   void request();
-
- private:
-  struct State;
-  std::shared_ptr<State> state_;
 };
 
 class Loop {
