@@ -55,11 +55,14 @@ bool Budget::may_verify(const policy::Address& source, std::chrono::milliseconds
          own.take(kSourceRate, kSourceBurst, now, true);
 }
 
+bool Budget::can_tell(const policy::Address& source, std::chrono::milliseconds now) {
+  return sources_[slot(source)].refusals.take(kSourceTells, kSourceTellsBurst, now, false) &&
+         all_refusals_.take(kTells, kTellsBurst, now, false);
+}
+
 bool Budget::may_tell(const policy::Address& source, std::chrono::milliseconds now) {
-  Bucket& own = sources_[slot(source)].refusals;
-  return own.take(kSourceTells, kSourceTellsBurst, now, false) &&
-         all_refusals_.take(kTells, kTellsBurst, now, true) &&
-         own.take(kSourceTells, kSourceTellsBurst, now, true);
+  return can_tell(source, now) && all_refusals_.take(kTells, kTellsBurst, now, true) &&
+         sources_[slot(source)].refusals.take(kSourceTells, kSourceTellsBurst, now, true);
 }
 
 void Budget::verified(const policy::Address& source) {

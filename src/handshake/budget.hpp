@@ -24,6 +24,8 @@ class Budget {
   /// Takes one REFUSAL from the source's allowance and from that of all: sealing and sending it is
   /// work that any host which knows a secret's name can ask for.
   [[nodiscard]] bool may_tell(const policy::Address& source, std::chrono::milliseconds now);
+  /// Whether it would; nothing is taken.
+  [[nodiscard]] bool can_tell(const policy::Address& source, std::chrono::milliseconds now);
   /// A credential from there was good: the source is no stranger, and has an allowance that no
   /// flood of others uses up.
   void verified(const policy::Address& source);

@@ -16,6 +16,12 @@ void Carrier::accept(const PacketAtHand& packet, Ruling ruling, policy::Number r
   accept_waiting(packet.facts.point, packet.facts.id, static_cast<std::uint32_t>(ruling) | remote);
 }
 
+void Carrier::accept_unless_followed(const PacketAtHand& packet, Ruling ruling,
+                                     policy::Number remote) {
+  accept_waiting(packet.facts.point, packet.facts.id, static_cast<std::uint32_t>(ruling) | remote,
+                 static_cast<std::uint32_t>(Ruling::let));
+}
+
 void Carrier::accept_changed(const PacketAtHand& packet, Ruling ruling, policy::Number remote) {
   around_.actions.add(PacketVerdict{.point = packet.facts.point,
                                     .id = packet.facts.id,
@@ -32,8 +38,10 @@ void Carrier::discard(const PacketAtHand& packet) {
   drop_waiting(packet.facts.point, packet.facts.id);
 }
 
-void Carrier::accept_waiting(PointId point, std::uint32_t id, std::uint32_t priority) {
-  around_.actions.add(PacketVerdict{.point = point, .id = id, .priority = priority});
+void Carrier::accept_waiting(PointId point, std::uint32_t id, std::uint32_t priority,
+                             std::uint32_t if_followed) {
+  around_.actions.add(
+      PacketVerdict{.point = point, .id = id, .priority = priority, .if_followed = if_followed});
 }
 
 void Carrier::drop_waiting(PointId point, std::uint32_t id) {

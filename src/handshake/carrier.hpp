@@ -38,6 +38,8 @@ class Carrier {
       : around_(around), rulings_(protocol, around_), protocol_(protocol) {}
 
   void accept(const PacketAtHand& packet, Ruling ruling, policy::Number remote = 0);
+  /// As Ruling::let where packets wait behind it.
+  void accept_unless_followed(const PacketAtHand& packet, Ruling ruling, policy::Number remote);
   /// With `changed_` in its place.
   void accept_changed(const PacketAtHand& packet, Ruling ruling, policy::Number remote = 0);
   /// Dropped, and counted.
@@ -45,7 +47,8 @@ class Carrier {
   /// Dropped as what is expected, or to be repeated to the next engine.
   void discard(const PacketAtHand& packet);
   /// A verdict on a packet that has waited.
-  void accept_waiting(PointId point, std::uint32_t id, std::uint32_t priority);
+  void accept_waiting(PointId point, std::uint32_t id, std::uint32_t priority,
+                      std::uint32_t if_followed = 0);
   void drop_waiting(PointId point, std::uint32_t id);
   void change(const FlowKey& key, FlowChange what);
 

@@ -30,8 +30,6 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
                                .out_device = packet.out_device,
                                .in_device = packet.in_device,
                                .id = packet.id};
-  facts.is_followed =
-      wire::is_datagram(packet.bytes, packet.length) && (behind_ > 0 || point.queue.waits());
   const handshake::Actions* actions = &engine_->handle(facts, packet.bytes, packet.length, now);
   while (actions->asks() && !actions->is_awaited()) {
     answer(actions->question(), facts);
@@ -70,8 +68,16 @@ void Verifier::Worker::perform(const handshake::Actions& actions) {
   for (const handshake::Action& action : actions.all()) {
     if (const auto* verdict = std::get_if<handshake::PacketVerdict>(&action)) {
       Point* point = find(verdict->point);
-      rule(point, *verdict);
-      let_go = verdict->drop ? let_go : point;
+      if (point == nullptr) {
+        continue;
+      }
+      rule(*point, *verdict);
+      if (!verdict->drop) {
+        if (let_go != nullptr && let_go != point) {
+          let_go->queue.flush();
+        }
+        let_go = point;
+      }
       continue;
     }
     if (let_go != nullptr) {
@@ -88,16 +94,17 @@ void Verifier::Worker::perform(const handshake::Actions& actions) {
   }
 }
 
-void Verifier::Worker::rule(Point* point, const handshake::PacketVerdict& verdict) {
-  if (point == nullptr) {
+void Verifier::Worker::rule(Point& point, const handshake::PacketVerdict& verdict) const {
+  if (verdict.drop) {
+    point.queue.drop(verdict.id);
     return;
   }
-  if (verdict.drop) {
-    point->queue.drop(verdict.id);
-  } else if (verdict.changed != nullptr) {
-    point->queue.accept(verdict.id, verdict.priority, verdict.changed->view());
+  const bool is_followed = verdict.if_followed != 0 && (behind_ > 0 || point.queue.waits());
+  const std::uint32_t priority = is_followed ? verdict.if_followed : verdict.priority;
+  if (verdict.changed != nullptr) {
+    point.queue.accept(verdict.id, priority, verdict.changed->view());
   } else {
-    point->queue.accept(verdict.id, verdict.priority);
+    point.queue.accept(verdict.id, priority);
   }
 }
 
@@ -270,8 +277,12 @@ void Verifier::Worker::tick() {
   if (!is_due()) {
     return;
   }
-  for (int round = 0; round < kMost && is_due(); round++) {
-    perform(engine_->tick({now_, std::chrono::system_clock::now()}));
+  for (int round = 0; round < kMost; round++) {
+    const handshake::Actions& done = engine_->tick({now_, std::chrono::system_clock::now()});
+    perform(done);
+    if (done.has_room()) {
+      break;
+    }
   }
   for (const auto& [id, point] : points_) {
     point->queue.flush();

@@ -81,7 +81,7 @@ class Verifier::Worker final {
   // outlet.cpp
   void answer(const handshake::Question& question, handshake::PacketFacts& facts);
   void perform(const handshake::Actions& actions);
-  static void rule(Point* point, const handshake::PacketVerdict& verdict);
+  void rule(Point& point, const handshake::PacketVerdict& verdict) const;
   void send(const handshake::ControlDatagram& datagram);
   void send(const handshake::OwnSegment& own);
   void alter(const handshake::EntryChange& change);

@@ -113,6 +113,20 @@ TEST_F(DatagramTest, NothingIsAmplified) {
   EXPECT_TRUE(server.port.sent.empty());
 }
 
+/// HELLO proves nothing, and can be copied from the wire: what it makes wait must not wait for
+/// ever.
+TEST_F(DatagramTest, AHelloWithoutItsPaddingLeavesNothingWaiting) {
+  const Packet asked = hello();
+  ASSERT_TRUE(server.hear_hello(asked, kFresh));
+  EXPECT_TRUE(server.arrive(data()).hold);
+  EXPECT_TRUE(server.arrive(data()).hold);
+  const std::size_t token = wire::hello_size(8 + 1, 8);
+  EXPECT_FALSE(server.hear_hello(datagram(ends, parsed(asked).payload().first(token))));
+  EXPECT_EQ(server.port.verdicts.size(), 2U) << "they are dropped";
+  EXPECT_TRUE(std::ranges::all_of(server.port.verdicts, &Record::Verdict::drop));
+  EXPECT_EQ(server.engine->statistics().handshakes, 0U);
+}
+
 TEST_F(DatagramTest, HeldDatagramsAreBounded) {
   std::ignore = hello();
   std::size_t held = 1;

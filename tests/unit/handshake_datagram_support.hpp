@@ -106,8 +106,10 @@ struct Record {
 
  private:
   void settle(const PacketVerdict& verdict, std::uint32_t id, Answer& answer) {
+    const std::uint32_t priority =
+        followed && verdict.if_followed != 0 ? verdict.if_followed : verdict.priority;
     if (verdict.id != id) {
-      verdicts.push_back({verdict.id, verdict.drop, verdict.priority});
+      verdicts.push_back({verdict.id, verdict.drop, priority});
       if (!verdict.drop) {
         order.emplace_back("release");
       }
@@ -116,7 +118,7 @@ struct Record {
     EXPECT_TRUE(answer.hold) << "one verdict";
     answer.hold = false;
     answer.drop = verdict.drop;
-    answer.priority = verdict.priority;
+    answer.priority = priority;
     if (verdict.changed != nullptr) {
       answer.changed.emplace(verdict.changed->view().begin(), verdict.changed->view().end());
     }
@@ -141,8 +143,7 @@ struct Host : End {
                             .mark = 5,
                             .out_device = 3,
                             .in_device = outgoing ? 0U : 4U,
-                            .id = ++last_id,
-                            .is_followed = port.followed};
+                            .id = ++last_id};
     return port.perform(handled(*engine, facts, packet, length, now, port), last_id);
   }
   Answer leave(const Packet& packet, std::uint32_t flags = 0) { return give(packet, true, flags); }

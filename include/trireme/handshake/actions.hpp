@@ -23,6 +23,9 @@ struct PacketVerdict {
   bool drop = false;
   std::uint32_t priority = 0;                   // codes.hpp; unless dropped
   const wire::PacketBuffer* changed = nullptr;  // in the packet's place
+  /// The priority if packets wait behind this one, perhaps of the same flow: in the kernel they
+  /// would be overtaken. 0: the same.
+  std::uint32_t if_followed = 0;
 };
 
 /// A datagram of the token protocol, of our own.

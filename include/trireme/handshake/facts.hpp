@@ -68,9 +68,6 @@ struct PacketFacts {
   std::uint32_t out_device = 0;  // ifindex
   std::uint32_t in_device = 0;
   std::uint32_t id = 0;  // the queue's name for the packet
-  /// Of UDP: packets wait behind this one, perhaps of the same flow. In the kernel they would be
-  /// overtaken.
-  bool is_followed = false;
   // Answers to questions, where they were asked.
   std::optional<TcpSocket> socket = {};
   std::optional<Translation> translation = {};

@@ -129,7 +129,7 @@ void Connections::take_reply(const Packet& packet) {
     return accept(packet, Ruling::pass);
   }
   if (handshake->phase == Phase::refused) {
-    return turn_away(packet);  // report already
+    return turn_away(packet);  // reported already
   }
   if (packet.segment.acknowledgement() != handshake->sequence + 1) {
     return drop(packet, Reason::conflict);
@@ -236,13 +236,14 @@ void Connections::take_no_reply(const Packet& packet, Handshake& handshake) {
 }
 
 void Connections::accept_reply(const Packet& packet, Handshake& handshake, const Token& token) {
-  const auto flow = translation(packet, handshake.key);
-  if (!flow) {
-    return;
-  }
   const auto text = std::span(text_).first(token.labels.size());
   ServerClaim claim = check_reply(handshake, token, text, around_, packet.now);
   if (claim.refusal == Reason::none) {
+    // Checked first: only the server makes this host ask the kernel.
+    const auto flow = translation(packet, handshake.key);
+    if (!flow) {
+      return;
+    }
     bind_reply(claim, handshake, token, text, *flow, around_);
   }
   if (claim.refusal == Reason::busy) {
@@ -302,12 +303,12 @@ void Connections::take_refusal(const Packet& packet) {
     forget_request(handshake);
   }
   if (answers && token && packet.segment.is_whole()) {
-    const auto flow = translation(packet, handshake->key);
-    if (!flow) {
-      return;
-    }
     std::array<std::uint8_t, wire::kReplyStart> text{};
     const bool holds = open_refusal(*handshake, *token, text, around_, packet.now);
+    const auto flow = holds ? translation(packet, handshake->key) : std::nullopt;
+    if (holds && !flow) {
+      return;
+    }
     auto why = holds ? why_refused(*handshake, text, *flow, around_) : std::nullopt;
     if (why) {
       Event report = event(packet, Role::client, handshake);

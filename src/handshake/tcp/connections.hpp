@@ -67,7 +67,7 @@ class Connections : public Carrier {
   void judge_hello(const Packet& packet, const wire::Token& token,
                    std::shared_ptr<const LocalIdentity> local);
   void refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,
-                    const std::optional<Translation>& flow, Reason reason, Event&& report);
+                    Reason reason, Event&& report);
   void reply(const Packet& packet);  // a SYN-ACK leaves
   void pass_without_token(const Packet& packet);
 

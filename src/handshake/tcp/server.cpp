@@ -256,13 +256,6 @@ void Connections::receive(const Packet& packet, const Departure& departure, cons
 
 void Connections::judge_hello(const Packet& packet, const Token& token,
                               std::shared_ptr<const LocalIdentity> local) {
-  // A refusal may have to say which flow it is about. Where NAT of this network namespace has a
-  // part in it conntrack does not know it yet, and nothing would turn the reset back.
-  const bool may_tell = rulings_.tells_peers() && !packet.is(kChanged);
-  const auto flow = may_tell ? translation(packet, packet.key(Role::server)) : std::nullopt;
-  if (may_tell && !flow) {
-    return;
-  }
   Event report = event(packet, Role::server, nullptr);
   report.local = local->number;
   Claim claim = check_hello(token, packet.ends.source, around_, packet.now);
@@ -271,14 +264,14 @@ void Connections::judge_hello(const Packet& packet, const Token& token,
   }
   if (claim.remote == nullptr) {
     report.detail = std::move(claim.detail);
-    return refuse_hello(packet, token, claim.peer.get(), flow, claim.refusal, std::move(report));
+    return refuse_hello(packet, token, claim.peer.get(), claim.refusal, std::move(report));
   }
   const policy::Decision decision =
       rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
     report.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(report, decision);
-    return refuse_hello(packet, token, claim.peer.get(), flow, Reason::policy, std::move(report));
+    return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(report));
   }
   if (!wire::strip(packet.segment, changed_)) {
     return drop(packet, Reason::malformed_packet);
@@ -290,17 +283,22 @@ void Connections::judge_hello(const Packet& packet, const Token& token,
   return accept_changed(packet, Ruling::pass);
 }
 
-/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN. Without `flow`
-/// there is none.
+/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN. Where NAT of
+/// this network namespace has a part in the flow conntrack does not know it yet, and nothing would
+/// turn the reset back.
 void Connections::refuse_hello(const Packet& packet, const Token& hello,
-                               const credentials::Peer* peer,
-                               const std::optional<Translation>& flow, Reason reason,
-                               Event&& report) {
-  const bool tells =
-      peer != nullptr && flow && around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
+                               const credentials::Peer* peer, Reason reason, Event&& report) {
+  const policy::Address& source = packet.ends.source;
+  const bool tells = peer != nullptr && rulings_.tells_peers() && !packet.is(kChanged) &&
+                     around_.budget.can_tell(source, packet.now.monotonic);
+  const auto flow = tells ? translation(packet, packet.key(Role::server)) : std::nullopt;
+  if (tells && !flow) {
+    return;
+  }
   RefusalRoom room;
-  const auto refusal =
-      tells ? make_refusal(hello, *peer, reason, *flow, room, around_) : std::nullopt;
+  const auto refusal = flow && around_.budget.may_tell(source, packet.now.monotonic)
+                           ? make_refusal(hello, *peer, reason, *flow, room, around_)
+                           : std::nullopt;
   const std::size_t size = refusal ? wire::write_token(*refusal, token_) : 0;
   if (size != 0) {
     const wire::Ends& ends = packet.ends;

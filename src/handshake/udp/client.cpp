@@ -117,7 +117,7 @@ void Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
   if (!size) {
     Event report = event(exchange.key, &exchange);
     report.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
-    table_.remove(exchange);
+    remove(exchange);
     return size.error() == Reason::trust_failed ? drop(packet, Reason::trust_failed)
                                                 : refuse(packet, size.error(), std::move(report));
   }
@@ -222,8 +222,7 @@ std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
 }
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
-  constexpr bool kMayBeFollowed = true;
-  if (exchange.is_near && meet(exchange, kMayBeFollowed, now)) {
+  if (exchange.is_near && meet(exchange, now)) {
     return;  // READY was lost, or it is refused
   }
   exchange.attempts++;
@@ -336,13 +335,14 @@ void Datagrams::take_reply(const Packet& packet) {
 /// What does not hold is reported, and not acted upon: whoever sent it has not shown that it is the
 /// server.
 void Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange, const Token& token) {
-  const auto flow = translation(packet, exchange.key);
-  if (!flow) {
-    return;
-  }
   const auto text = std::span(text_).first(token.labels.size());
   ServerClaim claim = check_reply(exchange, token, text, around_, packet.now);
   if (claim.refusal == Reason::none) {
+    // Checked first: only the server makes this host ask the kernel.
+    const auto flow = translation(packet, exchange.key);
+    if (!flow) {
+      return;
+    }
     bind_reply(claim, exchange, token, text, *flow, around_);
   }
   if (claim.refusal != Reason::none) {
@@ -364,7 +364,7 @@ void Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange, c
   exchange.peer = claim.peer->peer;
   if (const auto decision = judge_server(exchange, std::move(remote), packet.now)) {
     prove(exchange, packet.now);
-    admit(exchange, *decision, packet.facts.is_followed, packet.now);
+    admit(exchange, *decision, packet.now);
   }
 }
 
@@ -397,19 +397,18 @@ void Datagrams::prove(DatagramExchange& exchange, const Now& now) {
 
 /// The flow is authorised, and what waited goes on.
 void Datagrams::admit(DatagramExchange& exchange, const policy::Decision& decision,
-                      bool is_followed, const Now& now) {
+                      const Now& now) {
   rulings_.authorise(exchange, decision, now);
   around_.proved.datagrams.enter({exchange.key, exchange.local->number, exchange.remote->number},
                                  now.monotonic);
   release_proved(exchange,
-                 static_cast<std::uint32_t>(ruling_of(decision)) | exchange.remote->number,
-                 is_followed);
+                 static_cast<std::uint32_t>(ruling_of(decision)) | exchange.remote->number);
 }
 
 void Datagrams::take_ready(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   if (exchange != nullptr && exchange->is_near && exchange->stage == Stage::asking) {
-    std::ignore = meet(*exchange, packet.facts.is_followed, packet.now);
+    std::ignore = meet(*exchange, packet.now);
     return discard(packet);
   }
   const auto ready = wire::read_tag_message(wire::Message::ready, packet.datagram.payload());
@@ -439,7 +438,7 @@ void Datagrams::close(DatagramExchange& exchange, const Now& now) {
     succeed(exchange, now);
   } else {
     release(exchange, static_cast<std::uint32_t>(Ruling::exempt));
-    table_.remove(exchange);
+    remove(exchange);
   }
 }
 
@@ -450,13 +449,13 @@ void Datagrams::take_refusal(const Packet& packet) {
   if (exchange == nullptr || exchange->stage != Stage::asking || exchange->is_closing) {
     return exchange == nullptr ? drop(packet, Reason::unknown_handshake) : discard(packet);
   }
-  const auto flow = translation(packet, exchange->key);
-  if (!flow) {
-    return;
-  }
   std::array<std::uint8_t, wire::kReplyStart> text{};
   const bool holds = token && packet.datagram.is_whole() &&
                      open_refusal(*exchange, *token, text, around_, packet.now);
+  const auto flow = holds ? translation(packet, exchange->key) : std::nullopt;
+  if (holds && !flow) {
+    return;
+  }
   auto why = holds ? why_refused(*exchange, text, *flow, around_) : std::nullopt;
   if (!why) {
     rulings_.forged(*exchange, Reason::forged_reply);

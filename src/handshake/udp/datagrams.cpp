@@ -143,20 +143,21 @@ void Datagrams::hold(const Packet& packet, DatagramExchange& exchange) {
   }
 }
 
-void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority) {
+void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority,
+                        std::uint32_t if_followed) {
   for (const std::uint32_t id : exchange.held.all()) {
-    accept_waiting(exchange.key.point, id, priority);
+    accept_waiting(exchange.key.point, id, priority, if_followed);
   }
   let_go(exchange);
 }
 
-/// One alone authorises the flow. Of several none does: what is sent right behind them would pass
-/// in the kernel, and overtake those that are still on their way through the queue.
-void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation,
-                               bool is_followed) {
-  const bool is_alone =
-      exchange.key.role == Role::client && exchange.held.count == 1 && !is_followed;
-  release(exchange, is_alone ? authorisation : static_cast<std::uint32_t>(Ruling::let));
+/// Authorises the flow only if exactly one datagram waited, and nothing waits behind it. With
+/// several, a datagram sent right after them would take the kernel's path and overtake those still
+/// queued.
+void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation) {
+  constexpr auto kLet = static_cast<std::uint32_t>(Ruling::let);
+  const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1;
+  release(exchange, is_alone ? authorisation : kLet, kLet);
 }
 
 void Datagrams::let_go(DatagramExchange& exchange) {
@@ -170,17 +171,20 @@ void Datagrams::drop_held(DatagramExchange& exchange) {
   let_go(exchange);
 }
 
+void Datagrams::remove(DatagramExchange& exchange) {
+  drop_held(exchange);
+  table_.remove(exchange);
+}
+
 DatagramExchange& Datagrams::make(const Packet& packet, Role role) {
   const FlowKey key = packet.key(role);
   if (DatagramExchange* known = table_.find(key)) {
     forget_request(*known);
-    drop_held(*known);
-    table_.remove(*known);
+    remove(*known);
   }
   while (DatagramExchange* surplus = table_.surplus()) {
     crowding_.note(table_.shares().largest(), packet.now.monotonic);
-    drop_held(*surplus);
-    table_.remove(*surplus);
+    remove(*surplus);
   }
   return table_.make(key, owner(packet, role), packet.now.monotonic);
 }
@@ -224,10 +228,12 @@ void Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   }
   if (judgement.reason == Reason::none) {
     const auto since = packet.now.monotonic - exchange.proved;
-    if (since < kTogether || (since < kLongest && packet.facts.is_followed)) {
+    if (since < kTogether) {
       return accept(packet, Ruling::let);
     }
-    return accept(packet, ruling_of(judgement.decision), exchange.remote->number);
+    const Ruling ruling = ruling_of(judgement.decision);
+    return since < kLongest ? accept_unless_followed(packet, ruling, exchange.remote->number)
+                            : accept(packet, ruling, exchange.remote->number);
   }
   rulings_.refuse(exchange, judgement);
   drop_held(exchange);
@@ -261,8 +267,7 @@ void Datagrams::tick(const Now& now) {
       case Stage::complete:
       case Stage::open:
       case Stage::refused:
-        drop_held(*exchange);
-        table_.remove(*exchange);
+        remove(*exchange);
         break;
     }
   }

@@ -48,10 +48,12 @@ class Datagrams : public Carrier {
   void take_control(const Packet& packet);
   void take_over(const Packet& packet);
   void hold(const Packet& packet, DatagramExchange& exchange);
-  void release(DatagramExchange& exchange, std::uint32_t priority);
+  void release(DatagramExchange& exchange, std::uint32_t priority, std::uint32_t if_followed = 0);
   void drop_held(DatagramExchange& exchange);
-  void release_proved(DatagramExchange& exchange, std::uint32_t authorisation, bool is_followed);
+  void release_proved(DatagramExchange& exchange, std::uint32_t authorisation);
   void let_go(DatagramExchange& exchange);
+  /// With what waits for it.
+  void remove(DatagramExchange& exchange);
   DatagramExchange& make(const Packet& packet, Role role);
   [[nodiscard]] static Owner owner(const Packet& packet, Role role);
   void refuse_unknown(const Packet& packet, Role role, const DatagramExchange* exchange);
@@ -98,15 +100,14 @@ class Datagrams : public Carrier {
   void take_ready(const Packet& packet);
   [[nodiscard]] std::optional<policy::Decision> judge_server(
       DatagramExchange& exchange, std::shared_ptr<const RemoteIdentity> remote, const Now& now);
-  void admit(DatagramExchange& exchange, const policy::Decision& decision, bool is_followed,
-             const Now& now);
+  void admit(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   void close(DatagramExchange& exchange, const Now& now);
   void refuse_client(DatagramExchange& exchange, const Judgement& judgement, const Now& now);
   void settle_client(DatagramExchange& exchange, const Now& now);
   void settle_refused(DatagramExchange& exchange, const Now& now);
 
   // near.cpp
-  [[nodiscard]] bool meet(DatagramExchange& exchange, bool is_followed, const Now& now);
+  [[nodiscard]] bool meet(DatagramExchange& exchange, const Now& now);
   void take_meet(const Packet& packet);
   [[nodiscard]] bool may_follow(const Packet& packet, const Departure& departure);
   void forget_request(const DatagramExchange& exchange);
@@ -118,7 +119,7 @@ class Datagrams : public Carrier {
   void judge_hello(const Packet& packet, const wire::Token& token,
                    std::shared_ptr<const LocalIdentity> local);
   void refuse_hello(const Packet& packet, const wire::Token& hello, const credentials::Peer* peer,
-                    const std::optional<Translation>& flow, Reason reason, Event&& report);
+                    Reason reason, Event&& report);
   void reply(const Packet& packet, DatagramExchange& exchange);
   void take_proof(const Packet& packet);
   void accept_proof(const Packet& packet, DatagramExchange& exchange);

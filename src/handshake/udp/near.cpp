@@ -16,7 +16,7 @@ constexpr Milliseconds kEnding{1'000};
 }  // namespace
 
 /// Whether the server's end has decided: then this one has as well.
-bool Datagrams::meet(DatagramExchange& exchange, bool is_followed, const Now& now) {
+bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
   Rendezvous& requests = around_.proved.first_datagrams;
   const Meeting meeting = meeting_of(exchange, requests, now);
   if (meeting.met == Met::nobody) {
@@ -45,7 +45,7 @@ bool Datagrams::meet(DatagramExchange& exchange, bool is_followed, const Now& no
   }
   exchange.proved = now.monotonic;
   table_.settle(exchange, Stage::complete, now.monotonic);
-  admit(exchange, *decision, is_followed, now);
+  admit(exchange, *decision, now);
   return true;
 }
 

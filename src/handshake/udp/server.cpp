@@ -64,14 +64,6 @@ void Datagrams::take_hello(const Packet& packet) {
 
 void Datagrams::judge_hello(const Packet& packet, const Token& token,
                             std::shared_ptr<const LocalIdentity> local) {
-  // A refusal may have to say which flow it is about. Nothing of it stays in conntrack, and of
-  // another's flow nothing is touched.
-  const bool may_tell =
-      rulings_.tells_peers() && packet.is(kFresh) && !packet.is(kTakenOver) && !packet.is(kChanged);
-  const auto flow = may_tell ? translation(packet, packet.key(Role::server)) : std::nullopt;
-  if (may_tell && !flow) {
-    return;
-  }
   Event report = event(packet.key(Role::server), nullptr);
   report.local = local->number;
   Claim claim = check_hello(token, packet.ends.source, around_, packet.now);
@@ -80,7 +72,7 @@ void Datagrams::judge_hello(const Packet& packet, const Token& token,
   }
   if (claim.remote == nullptr) {
     report.detail = std::move(claim.detail);
-    return refuse_hello(packet, token, claim.peer.get(), flow, claim.refusal, std::move(report));
+    return refuse_hello(packet, token, claim.peer.get(), claim.refusal, std::move(report));
   }
   const bool is_closing = (token.flags & wire::kClosing) != 0;
   const policy::Decision decision =
@@ -88,7 +80,7 @@ void Datagrams::judge_hello(const Packet& packet, const Token& token,
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
     report.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
     say(report, decision);
-    return refuse_hello(packet, token, claim.peer.get(), flow, Reason::policy, std::move(report));
+    return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(report));
   }
   DatagramExchange& exchange = make(packet, Role::server);
   exchange.is_closing = is_closing;
@@ -101,17 +93,24 @@ void Datagrams::judge_hello(const Packet& packet, const Token& token,
   return reply(packet, exchange);
 }
 
-/// As reply(), with REFUSAL in REPLY's place; without it, or without `flow`, rules refuse HELLO.
+/// As reply(), with REFUSAL in REPLY's place; without it rules refuse HELLO. Nothing of it stays in
+/// conntrack, and of another's flow nothing is touched.
 void Datagrams::refuse_hello(const Packet& packet, const Token& hello,
-                             const credentials::Peer* peer, const std::optional<Translation>& flow,
-                             Reason reason, Event&& report) {
+                             const credentials::Peer* peer, Reason reason, Event&& report) {
+  const policy::Address& source = packet.ends.source;
+  const bool tells = peer != nullptr && rulings_.tells_peers() && packet.is(kFresh) &&
+                     !packet.is(kTakenOver) && !packet.is(kChanged) &&
+                     around_.budget.can_tell(source, packet.now.monotonic);
+  const auto flow = tells ? translation(packet, packet.key(Role::server)) : std::nullopt;
+  if (tells && !flow) {
+    return;
+  }
   const policy::Number local = report.local;
   rulings_.refuse(std::move(report), reason);
-  const bool tells =
-      peer != nullptr && flow && around_.budget.may_tell(packet.ends.source, packet.now.monotonic);
   RefusalRoom room;
-  const auto refusal =
-      tells ? make_refusal(hello, *peer, reason, *flow, room, around_) : std::nullopt;
+  const auto refusal = flow && around_.budget.may_tell(source, packet.now.monotonic)
+                           ? make_refusal(hello, *peer, reason, *flow, room, around_)
+                           : std::nullopt;
   const std::size_t size = refusal ? wire::write_datagram_token(*refusal, data_) : 0;
   if (size == 0 || size > packet.datagram.payload_size()) {
     return turn_away(packet);
@@ -140,7 +139,7 @@ void Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
     Event report = event(exchange.key, &exchange);
     report.detail = size > wire::kMaxControl ? "with " + std::to_string(labels) + " bytes of labels"
                                              : "HELLO is shorter than REPLY";
-    table_.remove(exchange);
+    remove(exchange);
     return refuse(packet,
                   size > wire::kMaxControl ? Reason::token_too_large : Reason::malformed_token,
                   std::move(report));
@@ -183,8 +182,7 @@ void Datagrams::go_on(const std::optional<Translation>& translation) {
   }
   const auto& flow = answering_.flow ? answering_.flow : translation;
   if (!exchange->is_prepared && (!flow || !prepare_reply(*exchange, *flow, around_))) {
-    drop_held(*exchange);
-    table_.remove(*exchange);
+    remove(*exchange);
     return;
   }
   const std::size_t text = wire::kReplyStart + exchange->local->encoded.size();
@@ -240,9 +238,8 @@ void Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
     change(exchange.key, FlowChange::forget);  // and READY makes a new one
   }
   confirm(exchange);
-  release_proved(
-      exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) | exchange.remote->number,
-      packet.facts.is_followed);
+  release_proved(exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) |
+                               exchange.remote->number);
   discard(packet);
 }
 
