@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing, builds trireme, starts it, and shows what it refuses and what it allows. Leaves the machine as it was, but for
-# the packages and build/release.
+# Installs missing packages, builds trireme, starts it, and shows which connections it refuses and
+# which it allows. Afterwards, only the packages and build/release remain on the machine.
 #
 #   sudo examples/quickstart.sh
 #
-# Where systemd runs, trireme enforces on this very host for a minute, with transient scopes, and Docker takes part if it runs. Elsewhere it
-# gets a network namespace of its own and plain cgroups.
+# With systemd, trireme enforces policy on this host for about a minute, with transient scopes, and
+# Docker is included if it runs. Without systemd, trireme runs in a network namespace of its own
+# with plain cgroups.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -23,7 +24,7 @@ echo "building in build/release ..."
 mkdir -p build
 { cmake --preset release && cmake --build --preset release -j "$(nproc)"; } >build/quickstart.log 2>&1 || {
   tail -n 30 build/quickstart.log >&2
-  die "the build failed; all of it is in build/quickstart.log"
+  die "the build failed; see build/quickstart.log"
 }
 export PATH="$PWD/build/release/src/daemon:$PWD/build/release/src/cli:$PATH"
 
@@ -59,23 +60,23 @@ trap 'exit 130' INT TERM
 
 mount_of_cgroup2() { awk '$(NF-2) == "cgroup2" && $4 == "/" { print $5; exit }' /proc/self/mountinfo; }
 
-# The daemon, with the shipped policy: same labels may talk.
+# Start the daemon with the shipped policy: workloads with equal label sets can talk.
 cp etc/policy.toml "$dir/etc/policy.toml"
 if [[ -d /run/systemd/system ]]; then
   systemd=1
   export TRIREME_RUNTIME_DIR=/run/trireme
-  [[ ! -S $TRIREME_RUNTIME_DIR/trireme.sock ]] || { unset TRIREME_RUNTIME_DIR; die "trireme runs here already; stop it first: systemctl stop trireme"; }
-  ! nft list table inet trireme >/dev/null 2>&1 || { unset TRIREME_RUNTIME_DIR; die "table inet trireme is here already; remove it first: trirectl flush"; }
+  [[ ! -S $TRIREME_RUNTIME_DIR/trireme.sock ]] || { unset TRIREME_RUNTIME_DIR; die "triremed is running; run 'systemctl stop trireme' first"; }
+  ! nft list table inet trireme >/dev/null 2>&1 || { unset TRIREME_RUNTIME_DIR; die "table inet trireme exists already; run 'trirectl flush' first"; }
   if command -v docker >/dev/null && docker info >/dev/null 2>&1; then
-    # Host-network containers of yours would be held to this policy for that minute.
-    if [[ -z $(docker ps -q --filter network=host) ]]; then docker=1; else echo "host-network containers run here: Docker is left out"; fi
+    # The policy would also apply to host-network containers that already run here.
+    if [[ -z $(docker ps -q --filter network=host) ]]; then docker=1; else echo "skipping Docker: host-network containers are running"; fi
   fi
   ((docker)) && printf '[docker]\ncontainers = "host-network"\n' >"$dir/etc/identity.toml" || printf '[docker]\ncontainers = "none"\n' >"$dir/etc/identity.toml"
   systemd-run --quiet --collect --unit="$unit" --service-type=notify "$(command -v triremed)" --config-dir "$dir/etc"
 else
   netns=trireme-quickstart-$$
   ip netns add "$netns"
-  # A cgroup tree of its own too: one daemon is in charge of each, and the machine's is not ours.
+  # Use a separate cgroup tree: each tree can have one daemon, and the host may have one already.
   tree=$(mount_of_cgroup2)/trireme-quickstart-$$
   mkdir "$tree"
   # shellcheck disable=SC2016
@@ -86,12 +87,13 @@ else
   pids+=($!)
   for _ in $(seq 200); do
     "${inside[@]}" trirectl status >/dev/null 2>&1 && break
-    kill -0 "${pids[0]}" 2>/dev/null || { cat "$dir/log" >&2; die "triremed ended"; }
+    kill -0 "${pids[0]}" 2>/dev/null || { cat "$dir/log" >&2; die "triremed exited"; }
     read -rt 0.05 <> <(:) || true
   done
 fi
 
-# show EXPECTED COMMAND...: runs it, says what came of it, and fails where that is not what policy says.
+# show EXPECTED COMMAND...: runs COMMAND, prints the result, and fails if it is not EXPECTED
+# (allowed or refused).
 show() {
   local expected=$1 output rc=0
   shift
@@ -101,14 +103,14 @@ show() {
   if [[ $expected == allowed && $rc != 0 ]] || [[ $expected == refused && $rc == 0 ]]; then
     die "expected it to be $expected"
   fi
-  printf '=> %s, as it should be\n' "$expected"
+  printf '=> %s, as expected\n' "$expected"
 }
-# run COMMAND...: one that is no attempt to talk.
+# run COMMAND...: prints and runs COMMAND.
 run() {
   printf '\n$ %s\n' "$*"
   "${inside[@]}" "$@"
 }
-# await_listener PORT: until somebody listens there.
+# await_listener PORT: waits until a process listens on TCP port PORT.
 await_listener() {
   local hex
   hex=$(printf ':%04X 0' "$1")
@@ -116,7 +118,7 @@ await_listener() {
     "${inside[@]}" grep -q "$hex.* 0A " /proc/self/net/tcp /proc/self/net/tcp6 && return
     read -rt 0.05 <> <(:) || true
   done
-  die "nobody listens on port $1"
+  die "no process listens on port $1"
 }
 
 printf '\n$ trirun --label app=nginx --uid nobody -- busybox httpd -f -p %s &\n' "$port"
@@ -154,4 +156,4 @@ run trirectl reload
 show allowed curl -sS -m 3 "http://127.0.0.1:$port"
 run trirectl workloads
 run trirectl flows
-printf '\nAll of it went as policy says. Next: README.md, "Install".\n'
+printf '\nAll results were as expected. Next: README.md, "Install".\n'

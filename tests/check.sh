@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Checks the sources without running them: format, clang-tidy, shell, Python, spelling, and includes between rooms.
-# Prints each finding with its file and line, and exits 1 if there is one.
+# Checks the sources without running them: format, clang-tidy, shell, Python, spelling, and includes
+# between rooms. Prints each finding with its file and line; exits 1 if there is one.
 #
-# clang-tidy covers src and include. Tests are left out: GoogleTest's macros and headers make them most of the time of a
-# run, and the checks are about code that runs as root.
+# clang-tidy covers src and include. Tests are left out: GoogleTest's macros and headers would take
+# most of the time, and the checks are meant for code that runs as root.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
 failed=()
 
-# check NAME COMMAND...: runs it, and remembers that it failed.
+# check NAME COMMAND...: runs COMMAND and adds NAME to `failed` if it fails.
 check() {
   local name=$1 began=$SECONDS
   shift
@@ -23,20 +23,21 @@ check() {
   fi
 }
 
-# tracked PATTERN...: the tracked files that exist, each ended by a NUL.
+# tracked PATTERN...: prints the tracked files that exist, each terminated by NUL.
 tracked() {
   git ls-files -z --cached --deduplicate -- "$@" | while IFS= read -r -d '' file; do
     [[ -f $file ]] && printf '%s\0' "$file"
   done
 }
 
-# on_files NAME COMMAND...: runs it over the NUL-separated files on stdin. No file is a failure: a pattern has gone stale.
+# on_files NAME COMMAND...: runs COMMAND over the NUL-separated files on stdin. An empty list is a
+# failure: it means that a pattern is out of date.
 on_files() {
   local name=$1 files
   shift
   mapfile -t -d '' files
   if ((${#files[@]} == 0)); then
-    echo "$name: no files"
+    echo "$name: no files match; update the patterns in tests/check.sh"
     return 1
   fi
   "$@" "${files[@]}"
@@ -73,9 +74,9 @@ python() {
 }
 
 spelling() {
-  # Constants such as kNo are no words; 'alow' and 'chek' are typing errors that tests make.
+  # Constants such as kNo are not words; 'alow' and 'chek' are deliberate typos in tests.
   tracked . ':!tests/fuzz/corpus' |
-    on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek
+    on_files codespell codespell --ignore-regex '\bk[A-Z]\w*' --ignore-words-list alow,chek,iif
 }
 
 licenses() {

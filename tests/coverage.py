@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two summaries of llvm-cov to a table of rooms: docs/coverage.md, as tests/coverage.sh writes it."""
+"""Prints docs/coverage.md: a table of rooms from two summaries of llvm-cov. Run by tests/coverage.sh."""
 
 import argparse
 import collections
@@ -11,7 +11,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def room_of(path):
-    """Of src/ROOM/ or include/trireme/ROOM/; None for everything else."""
+    """The room of a file of src/ROOM/ or include/trireme/ROOM/; None for all other files."""
     parts = os.path.relpath(path, ROOT).split("/")
     if parts[0] == "src" and len(parts) > 2:
         return parts[1]
@@ -21,7 +21,7 @@ def room_of(path):
 
 
 def lines_by_room(file):
-    """Room -> [lines with code, lines of these that ran]."""
+    """{room: [lines with code, lines of these that ran]}."""
     with open(file, encoding="utf-8") as summary:
         files = json.load(summary)["data"][0]["files"]
     rooms = collections.defaultdict(lambda: [0, 0])
@@ -38,7 +38,7 @@ def percent(lines, ran):
 
 
 def rows(unit, together):
-    """The least covered room first, the whole last."""
+    """Rows of the table: the least covered room first, the total last."""
     total = [0, 0, 0]
     for room in sorted(together, key=lambda name: together[name][1] / (together[name][0] or 1)):
         lines, ran = together[room]
@@ -60,15 +60,16 @@ def main():
 
     print("# Coverage\n")
     print(
-        "Lines that tests run, by room. `tests/run.sh --coverage` measures it with clang's source-based coverage and\n"
-        f"rewrites this page; these figures are of commit {arguments.commit}, {datetime.date.today().isoformat()}. The second figure adds\n"
-        f"{arguments.ran} files of system tests, which run triremed, trirectl and trirun in network namespaces and cgroups. Tests that\n"
-        "boot systemd with Docker or another kernel run other builds and count for nothing here, and so do the replays of\n"
-        "the fuzz targets' corpora. Counters are in files that the processes share: one that is killed loses none.\n"
+        "The lines of each room that tests run. `tests/run.sh --coverage` measures them with clang's\n"
+        "source-based coverage and rewrites this page. These figures are of commit\n"
+        f"{arguments.commit}, {datetime.date.today().isoformat()}. The second figure adds {arguments.ran} files of system tests,\n"
+        "which run triremed, trirectl and trirun in network namespaces and cgroups. Tests that boot\n"
+        "systemd with Docker or another kernel run other builds and are not counted; neither are the\n"
+        "replays of the fuzz targets' corpora.\n"
     )
     if failed:
         print(
-            f"Failed in this run, so that what they would cover is missing: {', '.join(failed)}.\n"
+            f"These tests failed in this run, so what they cover may be missing: {', '.join(failed)}.\n"
         )
     print("| room | lines | unit tests | unit and system tests |")
     print("|---|---:|---:|---:|")

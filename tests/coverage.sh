@@ -4,10 +4,10 @@
 #
 #   sudo tests/coverage.sh
 #
-# Builds the preset coverage in build/coverage, runs the unit tests, then the system tests that start
-# triremed in namespaces: not those that boot a lab or a virtual machine, whose daemons are other
-# builds. What each test printed is kept in build/logs/coverage. Exits 0 if the figures could be made
-# and every unit test passed; system tests that fail under instrumentation are listed.
+# Builds the preset `coverage` in build/coverage. Runs the unit tests, then the system tests that
+# start triremed in namespaces. Tests that boot a lab or a virtual machine run other builds and are
+# left out. The output of each test is kept in build/logs/coverage. Exits 0 if the figures could be
+# computed and every unit test passed; system tests that fail under instrumentation are listed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
@@ -17,12 +17,12 @@ logs=$PWD/build/logs/coverage
 jobs=$(nproc)
 mkdir -p "$logs" || exit 1
 if ((EUID != 0)); then
-  echo "tests/coverage.sh: not root: most tests would be skipped; run it with sudo" >&2
+  echo "coverage.sh: not running as root, so most tests would be skipped; run 'sudo tests/coverage.sh'" >&2
   exit 1
 fi
 command -v ccache >/dev/null && export TRIREME_COMPILER_LAUNCHER=ccache
 
-# ROOM_*_test.cpp are trireme_unit_ROOM.
+# tests/unit/ROOM_*_test.cpp are built into trireme_unit_ROOM.
 mapfile -t rooms < <(basename -a tests/unit/*_test.cpp | cut -d_ -f1 | sort -u)
 targets=(triremed trirectl trirun "${rooms[@]/#/trireme_unit_}")
 if ! { cmake --preset coverage && cmake --build --preset coverage -j "$jobs" --target "${targets[@]}"; } >"$logs/build.log" 2>&1; then
@@ -32,9 +32,9 @@ fi
 programs=("$products"/src/daemon/triremed "$products"/src/cli/trirectl "$products"/src/cli/trirun)
 unit_tests=("${rooms[@]/#/$products/tests/unit/trireme_unit_}")
 
-# Where processes of other users and in other mount namespaces get to as well.
+# A directory that processes of other users and in other mount namespaces can reach too.
 profiles=$(mktemp -d "${TMPDIR:-/tmp}/trireme-coverage-XXXXXX") || exit 1
-# As the system tests do it: what runs ends with what it started.
+# When interrupted: terminates the current test, which cleans up on SIGTERM.
 child=''
 finish() {
   if [[ -n $child ]]; then
@@ -46,8 +46,9 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
-# measured KIND NAME LIMIT COMMAND...: %m gives each program one file that all of its processes share,
-# and %c keeps the counters in it while they run, so that a process that is killed loses nothing.
+# measured KIND NAME LIMIT COMMAND...: runs an instrumented test. %m gives each program one file
+# that all its processes share. %c keeps the counters in that file while the processes run, so that
+# a killed process loses none.
 measured() {
   local kind=$1 name=$2 limit=$3 rc
   shift 3
@@ -69,13 +70,14 @@ for file in "${unit_tests[@]}"; do
   measured unit "$name" 1200 "$file" || unit_failed+=("${name#trireme_unit_}")
 done
 
-# The tests run the tools as other users too.
+# Create the files of counters now and make them writable: the tests also run the tools as other
+# users.
 for program in "${programs[@]}"; do
   LLVM_PROFILE_FILE=$profiles/system/%c%m.profraw "$program" --version >/dev/null || exit 1
 done
 chmod 666 "$profiles"/system/*.profraw || exit 1
 
-# Instrumented programs on a machine that does other things are slow.
+# Instrumented programs are slow, so tests get longer time-outs.
 export TRIREME_PRODUCTS=$products TRIREME_SLOW=1
 sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
 system_ran=() system_failed=()
@@ -103,7 +105,7 @@ if ! { merge "$profiles/unit.profdata" "$profiles/unit" &&
   merge "$profiles/all.profdata" "$profiles/unit" "$profiles/system" &&
   summary "$profiles/unit.profdata" >"$profiles/unit.json" &&
   summary "$profiles/all.profdata" >"$profiles/all.json"; }; then
-  echo "tests/coverage.sh: no figures" >&2
+  echo "coverage.sh: no figures: llvm-profdata-16 or llvm-cov-16 failed" >&2
   exit 1
 fi
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fails when an include points up or sideways.
+"""Checks that rooms include only from lower floors.
 
-A room may include what is on a lower floor of docs/architecture.md ("Rooms"), and what CMake links into it.
+A room may include headers of a room that is on a lower floor of the table "Rooms" in
+docs/architecture.md, provided that CMake links that room into it. The column "links" of that table
+has to agree with CMake.
 """
 
 import os
@@ -15,29 +17,29 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 TABLE = 'docs/architecture.md'
 
 
-def read_floors():
-    """The floor of each room, from the table under "## Rooms"."""
-    floors = {}
+def read_rooms():
+    """The floor of each room and what it links, from the table under "## Rooms"."""
+    floors, links = {}, {}
     inside = False
     for line in (ROOT / TABLE).read_text().splitlines():
         if line.startswith('## '):
             inside = line == '## Rooms'
-        row = re.match(r'\| *(\d+) *\| *([a-z_, ]+?) *\|', line)
+        row = re.match(r'\| *(\d+) *\| *([a-z_]+) *\| *([a-z_, ]*?) *\|', line)
         if inside and row:
-            for room in re.split(r', *', row[2]):
-                floors[room] = int(row[1])
-    return floors
+            floors[row[2]] = int(row[1])
+            links[row[2]] = set(re.split(r', *', row[3])) - {''}
+    return floors, links
 
 
 def commands(path):
-    """CMake commands of a file as (line, name, arguments), comments removed."""
+    """The CMake commands of a file without comments, as (line, name, arguments)."""
     text = re.sub(r'#.*', '', path.read_text())
     for match in re.finditer(r'\b(\w+)\s*\(([^()]*)\)', text):
         yield text.count('\n', 0, match.start()) + 1, match[1], match[2].split()
 
 
 def read_links(rooms):
-    """What each room links directly: {room: {other: 'file:line'}}."""
+    """The rooms that each room links directly: {room: {other: 'file:line'}}."""
     links = {room: {} for room in rooms}
 
     def add(room, where, arguments):
@@ -75,7 +77,7 @@ def sources(room):
 
 
 def included_room(path, name):
-    """The room an include names, or None if the file is not ours."""
+    """The room of an included file; None if the file is not in src or include/trireme."""
     beside = os.path.relpath(os.path.normpath(path.parent / name), ROOT)
     for candidate in (beside, f'include/{name}', name):
         match = re.match(r'(?:include/trireme|src)/([^/]+)/', candidate)
@@ -86,7 +88,7 @@ def included_room(path, name):
 
 def main():
     findings = []
-    floors = read_floors()
+    floors, documented = read_rooms()
     rooms = {
         path.name
         for top in ('src', 'include/trireme')
@@ -94,12 +96,18 @@ def main():
         if path.is_dir()
     }
     for room in sorted(rooms - floors.keys()):
-        findings.append(f'{TABLE}:1: the table of rooms lacks {room}')
+        findings.append(f'{TABLE}:1: room {room} is missing from the table of rooms')
     for room in sorted(floors.keys() - rooms):
         findings.append(f'{TABLE}:1: the table of rooms lists {room}, which does not exist')
     known = rooms & floors.keys()
 
     links = read_links(known)
+    for room in sorted(known):
+        if documented[room] != links[room].keys():
+            findings.append(
+                f'{TABLE}:1: {room} links {", ".join(sorted(links[room])) or "nothing"} in CMake,'
+                f' not {", ".join(sorted(documented[room])) or "nothing"}'
+            )
     for room in sorted(known):
         for other, where in links[room].items():
             if floors[other] >= floors[room]:
@@ -119,7 +127,7 @@ def main():
                 where = f'{path.relative_to(ROOT)}:{number}'
                 arrows.add((room, other))
                 if other not in known:
-                    findings.append(f'{where}: {room} includes {other}, which is no known room')
+                    findings.append(f'{where}: {room} includes {other}, which is not a known room')
                 elif floors[other] >= floors[room]:
                     findings.append(
                         f'{where}: {room} (floor {floors[room]}) includes {match[1]}'
@@ -131,8 +139,10 @@ def main():
                     )
     for finding in findings:
         print(finding)
-    if not arrows:  # a reader that finds nothing would pass everything
-        print('floors: no include between rooms was found')
+    if not arrows:  # without this, a broken parser would pass everything
+        print(
+            'floors: found no include between rooms; INCLUDE in tests/floors.py no longer matches'
+        )
         return 1
     print(f'floors: {len(known)} rooms, {len(arrows)} arrows, {len(findings)} findings')
     return 1 if findings else 0

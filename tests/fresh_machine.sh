@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs the README's two commands on a fresh Debian 12: a debootstrapped root with nothing added but
-# sudo and git, a user who may use sudo, and a clone of the last commit here. Exits 0 only if both
-# commands do.
+# Runs the README's two commands on a fresh Debian 12: a debootstrapped root with only sudo and git
+# added, a user who may use sudo, and a clone of the last commit of this repository. Exits 0 only if
+# both commands do.
 #
 #   sudo tests/fresh_machine.sh [ARGUMENT of tests/run.sh]...
 #
-# The root is entered with pivot_root, in mount, pid, ipc and uts namespaces of its own. Network and
-# cgroups are this machine's. The root takes about 5 GB below build/fresh-machine and is removed at
-# the end, also after a failure or a signal. Logs are kept in build/logs/fresh-machine.
+# The commands run in separate mount, pid, ipc and uts namespaces, whose root is set with
+# pivot_root. They share the network and the cgroups of this machine. The root takes about 5 GB
+# below build/fresh-machine and is removed at the end, also after a failure or a signal. Logs are
+# kept in build/logs/fresh-machine.
 #
-# Everything is built cold. To try out this script itself, TRIREME_FRESH_CCACHE=DIRECTORY lends the
-# root a compiler cache.
+# Everything is compiled without a cache. To test this script itself, set
+# TRIREME_FRESH_CCACHE=DIRECTORY to use a compiler cache.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
@@ -22,10 +23,10 @@ die() {
   exit 1
 }
 for argument; do
-  [[ $argument != --long ]] || die "--long is not passed on: it includes this step"
+  [[ $argument != --long ]] || die "--long is not supported here: it would run this script again"
 done
-((EUID == 0)) || die "run it as root: sudo tests/fresh_machine.sh"
-command -v debootstrap >/dev/null || die "debootstrap is missing: tests/install-deps.sh installs it"
+((EUID == 0)) || die "not running as root; run 'sudo tests/fresh_machine.sh'"
+command -v debootstrap >/dev/null || die "debootstrap is not installed; run tests/install-deps.sh"
 
 release=bookworm user=admin
 scratch=$PWD/build/fresh-machine
@@ -38,8 +39,8 @@ flock -n "$lock" || die "another run uses $scratch"
 # --- namespaces ---
 
 child=''
-# isolated FUNCTION ARGUMENT...: runs it in a bash that is the first process of new namespaces. No
-# mount and no process outlives that bash.
+# isolated FUNCTION ARGUMENT...: runs FUNCTION in a bash that is the first process of new
+# namespaces. When that bash ends, all its mounts and processes end.
 isolated() {
   local rc=0
   unshare --mount --pid --ipc --uts --fork --kill-child --mount-proc -- \
@@ -50,29 +51,29 @@ isolated() {
   return "$rc"
 }
 
-# first COMMAND...: the duties of the first process of a pid namespace: bash reaps processes that
-# lose their parents, and SIGTERM is handed on, so that the command can clean up.
+# first COMMAND...: runs COMMAND as the first process of a pid namespace must: bash reaps orphaned
+# processes, and SIGTERM is forwarded so that the command can clean up.
 first() {
   local command='' rc=0
   trap '[[ -z $command ]] || kill -TERM "$command" 2>/dev/null || true' TERM
-  setsid -- "$@" & # sudo does not hand on signals that come from its own process group
+  setsid -- "$@" & # sudo does not forward signals from its own process group
   command=$!
   wait "$command" || rc=$?
-  while kill -0 "$command" 2>/dev/null; do # the signal has interrupted the wait
+  while kill -0 "$command" 2>/dev/null; do # a signal interrupted the wait
     rc=0
     wait "$command" || rc=$?
   done
   return "$rc"
 }
 
-# enter ROOT COMMAND...: makes ROOT the root of this mount namespace and runs the command. A chroot
-# would not do: in one the kernel refuses user namespaces.
+# enter ROOT COMMAND...: makes ROOT the root of this mount namespace and runs COMMAND. A chroot is
+# not enough: in a chroot the kernel refuses to create user namespaces.
 enter() {
   local root=$1
   shift
   mount --bind "$root" "$root"
   mount -t proc proc "$root/proc"
-  mount --rbind /sys "$root/sys" # and the cgroup hierarchies, where this machine has them
+  mount --rbind /sys "$root/sys" # with the cgroup hierarchies that this machine has
   mount -t devpts -o newinstance,gid=5,mode=620,ptmxmode=666 devpts "$root/dev/pts"
   mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/dev/shm"
   mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"
@@ -90,7 +91,7 @@ enter() {
 }
 export -f first enter
 
-# as USER LINE: the line in that user's shell, with the environment of a login, not with this one.
+# as USER LINE: runs LINE in that user's shell with the environment of a login.
 as() {
   local home=/home/$1
   [[ $1 != root ]] || home=/root
@@ -103,7 +104,7 @@ as() {
 
 remove_root() {
   if [[ -x $root/usr/bin/python3 && -d $root/home/$user/trireme ]]; then
-    # Cgroups are this machine's: a test that was killed in there left some, and their journal.
+    # Cgroups are shared with this machine. A test that was killed leaves cgroups and their journal.
     as root "cd /home/$user/trireme && python3 -B -c 'from tests.system import undo; undo.sweep()'"
   fi
   rm -rf --one-file-system "$root"
@@ -114,7 +115,7 @@ end() {
   trap '' INT TERM HUP
   set +e
   if [[ -n $child ]]; then
-    # unshare itself blocks the signal.
+    # Signal its child: unshare itself blocks SIGTERM.
     xargs -r kill -TERM 2>/dev/null <"/proc/$child/task/$child/children"
     wait "$child"
   fi
@@ -124,11 +125,11 @@ end() {
 }
 trap end EXIT
 trap 'exit 130' INT TERM HUP
-remove_root # what a run that was killed has left
+remove_root # of an earlier run that was killed
 
 # --- the machine ---
 
-# "URI SUITE COMPONENT" of each part of the release, from where this machine has its packages.
+# Prints "URI SUITE COMPONENT" for each part of the release, with the mirrors of this machine.
 sources() {
   # shellcheck disable=SC2016 # apt expands them
   apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
@@ -137,7 +138,7 @@ sources() {
 mirror=http://deb.debian.org/debian
 if parts=$(sources) && grep -q " $release main$" <<<"$parts"; then
   mirror=$(sed -n "s/ $release main$//p;T;q" <<<"$parts")
-else # this is another Debian
+else # this machine runs another release
   parts="$mirror $release main"$'\n'"$mirror-security $release-security main"
 fi
 settings=$(apt-config dump |
@@ -148,11 +149,11 @@ if [[ -n ${http_proxy:=$proxy} ]]; then
   [[ -n $proxy ]] || settings+=$'\n'"Acquire::http::Proxy \"$http_proxy\";"
 fi
 
-echo "making a Debian 12 from $mirror ..."
+echo "installing Debian 12 from $mirror ..."
 isolated first debootstrap --variant=minbase --include=sudo,git "$release" "$root" "$mirror" \
   >"$logs/debootstrap.log" 2>&1 || {
   tail -n 30 "$logs/debootstrap.log" >&2
-  die "debootstrap failed"
+  die "debootstrap failed; see $logs/debootstrap.log"
 }
 echo "deb ${parts//$'\n'/$'\n'deb }" >"$root/etc/apt/sources.list"
 echo "$settings" >"$root/etc/apt/apt.conf.d/90mirror"
@@ -164,12 +165,12 @@ as root "/usr/sbin/useradd --create-home --shell /bin/bash $user"
 git bundle create --quiet "$root/home/$user/trireme.bundle" HEAD
 as "$user" 'git -c advice.detachedHead=false clone --quiet trireme.bundle trireme'
 printf 'commit %s' "$(git log -1 --format='%h %s')"
-[[ -z $(git status --porcelain) ]] && echo || echo '; what is not committed is left out'
+[[ -z $(git status --porcelain) ]] && echo || echo '; uncommitted changes are not included'
 
 # --- the two commands ---
 
 failed=0
-# type_line LINE: as the user does.
+# type_line LINE: runs LINE as the user would.
 type_line() {
   local began=$SECONDS rc=0
   printf '\n%s$ %s\n' "$user" "$1"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what trireme is built and tested with, on Debian 12. Starts no service. Does nothing when all is there.
+# Installs the packages that building and testing trireme on Debian 12 needs. Starts no service.
+# Does nothing if they are all installed.
 #
 #   tests/install-deps.sh [--build-only | --quickstart]
 set -euo pipefail
@@ -8,13 +9,13 @@ set -euo pipefail
 build=(build-essential cmake ninja-build pkg-config ccache scdoc
        libtomlplusplus-dev libmnl-dev libnftnl-dev libnetfilter-conntrack-dev libnetfilter-queue-dev libmbedtls-dev
        libspdlog-dev libsystemd-dev libbpf-dev clang-16 libcli11-dev nlohmann-json3-dev libcurl4-gnutls-dev libmicrohttpd-dev
-       libexpected-dev libgtest-dev libgmock-dev)
+       libexpected-dev libgtest-dev libgmock-dev file)
 tests=(netbase libclang-rt-16-dev llvm-16 clang-format-16 clang-tidy-16 shellcheck codespell flake8 black debootstrap
        systemd systemd-container dbus docker.io nftables iptables busybox-static nginx-light
        curl conntrack tcpdump iproute2 iperf3 wrk socat attr jq python3 cpio zstd xz-utils qemu-system-x86 dnsutils procps
        bash-completion libcap2-bin kmod dnsmasq-base
        redis-server libnginx-mod-stream openssl
-       prometheus lintian podman openssl file
+       prometheus lintian podman openssl
        graphviz chromium fish zsh)
 
 quickstart=(busybox-static curl iproute2 nftables procps)
@@ -25,7 +26,7 @@ case ${1:-} in
   --quickstart) packages+=("${quickstart[@]}") ;;
   '') packages+=("${tests[@]}") ;;
   *)
-    echo "install-deps: unknown option $1" >&2
+    echo "install-deps: unknown option '$1'; use --build-only, --quickstart or none" >&2
     exit 2
     ;;
 esac
@@ -37,7 +38,7 @@ for package in "${packages[@]}"; do
 done
 ((${#missing[@]})) || exit 0
 if ((EUID != 0)); then
-  echo "install-deps: not root; missing packages: ${missing[*]}" >&2
+  echo "install-deps: not running as root; run it with sudo to install ${missing[*]}" >&2
   exit 1
 fi
 
@@ -52,7 +53,7 @@ if [[ ! -e $policy ]]; then
   chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-echo "installing ${#missing[@]} packages and what they need ..." >&2
+echo "Missing packages: ${#missing[@]}. Installing them and their dependencies ..." >&2
 {
   apt-get -qq update &&
     apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "${missing[@]}"

@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Plants faults in a copy of HEAD, one at a time, and shows that the tests catch each of them.
+# Plants faults in a copy of HEAD, one at a time, and verifies that the tests catch each of them.
 #
 #   tests/mutants.sh [--keep] [NAME...]
 #
-#   NAME    only this fault: a file of tests/mutants without .patch, or the beginning of its name
-#   --keep  the copy and its build stay in build/mutants
+#   NAME    try only this fault: a file of tests/mutants without .patch, or a prefix of its name
+#   --keep  keep the copy and its build in build/mutants
 #
-# A fault is a patch: tests/mutants/ROOM-WHAT.patch, of a room below src/. Before the difference it
-# says in a sentence what it plants, and which test must fail with it:
+# A fault is a patch tests/mutants/ROOM-WHAT.patch that changes files of src/ROOM. Before the
+# difference, the patch describes the fault in a sentence and names the test that must fail:
 #
 #   Caught-by: unit ROOM [GTEST-FILTER]     trireme_unit_ROOM
 #   Caught-by: system NAME [CLASS[.TEST]]   tests.system.test_NAME, where no unit test can
 #
-# Exits 0 only if every test passes without its fault, and each fault applies, builds, and is caught.
-# What was printed is kept in build/logs/mutants.
+# Exits 0 only if every test passes without its fault, and each fault applies, builds, and is
+# caught. Logs are kept in build/logs/mutants.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
 
 usage() { sed -n '3,/^[^#]/{/^#/s/^# \{0,1\}//p}' tests/mutants.sh; }
 
-# Builds lie in a tree of sources as those of the presets do, so that ccache knows them from there.
+# The build directory is in the same place of the source tree as those of the presets, so that
+# ccache finds what they compiled.
 tree=$PWD/build/mutants
 build=$tree/build/mutants
 logs=$PWD/build/logs/mutants
-limit=300 # seconds for one test; over it is caught as well
+limit=300 # seconds for one test; a fault that makes a test exceed it is caught
 jobs=$(nproc)
 
 keep=0 wanted=()
@@ -45,7 +46,7 @@ while (($#)); do
   shift
 done
 
-# The room comes first in the names, so that in their order little is built again.
+# The names begin with the room, so that in alphabetical order little is rebuilt between faults.
 patches=()
 if ((${#wanted[@]} == 0)); then
   patches=(tests/mutants/*.patch)
@@ -53,7 +54,7 @@ else
   for name in "${wanted[@]}"; do
     found=(tests/mutants/"$name"*.patch)
     if [[ ! -e ${found[0]} ]]; then
-      echo "no fault is named '$name'; tests/mutants holds them" >&2
+      echo "mutants.sh: unknown fault '$name'; faults are the files of tests/mutants" >&2
       exit 2
     fi
     patches+=("${found[@]}")
@@ -70,7 +71,7 @@ end() {
   ((keep)) || rm -rf "$tree"
 }
 
-# run LOG COMMAND...: a signal need not wait for its end.
+# run LOG COMMAND...: runs COMMAND in the background, so that a trap can run before it ends.
 run() {
   local log=$1 rc
   shift
@@ -82,7 +83,7 @@ run() {
   return "$rc"
 }
 
-# caught_by PATCH: kind, name and filter of its test.
+# caught_by PATCH: prints kind, name and filter of the test that must fail.
 caught_by() { sed -n '/^--- /q; s/^Caught-by: *//p' "$1"; }
 
 targets_of() { # KIND NAME
@@ -96,7 +97,7 @@ targets_of() { # KIND NAME
 compile() { # LOG TARGET...
   local log=$1
   shift
-  run "$log" ninja -C "$build" -j "$jobs" "$@" # which, unlike cmake, ends its compilers when it is ended
+  run "$log" ninja -C "$build" -j "$jobs" "$@" # not cmake --build: ninja also terminates its compilers
 }
 
 run_test() { # LOG KIND NAME [FILTER]
@@ -115,7 +116,7 @@ run_test() { # LOG KIND NAME [FILTER]
   return "$rc"
 }
 
-# Whether the test ran, and not merely failed to fail: a filter that finds nothing passes, too.
+# True if at least one test ran and none was skipped: a filter that matches nothing also passes.
 has_run() { # LOG KIND
   if [[ $2 == unit ]]; then
     grep -qE '^\[=+\] [1-9][0-9]* tests? ' "$1" && ! grep -q '^\[ *SKIPPED' "$1"
@@ -137,22 +138,22 @@ rooms=()
 for directory in src/*/; do
   rooms+=("$(basename "$directory")")
   if ((${#wanted[@]} == 0)) && [[ -z $(compgen -G "tests/mutants/${rooms[-1]}-*.patch") ]]; then
-    echo "src/${rooms[-1]} has no fault in tests/mutants" >&2
+    echo "src/${rooms[-1]} has no fault in tests/mutants; add one" >&2
     failed=1
   fi
 done
 
-declare -A tests=() # what is to pass without a fault: the test, to its targets
+declare -A tests=() # the test, which must pass without a fault -> its build targets
 for patch in "${patches[@]}"; do
   test=$(caught_by "$patch")
   read -r kind name filter <<<"$test"
   room=$(basename "$patch") && room=${room%%-*}
   if [[ ! $kind =~ ^(unit|system)$ || -z $name || $test == *$'\n'* ]]; then
-    echo "$patch: one line 'Caught-by: unit ROOM [FILTER]' or 'Caught-by: system NAME [FILTER]' must come before the difference" >&2
+    echo "$patch: one line 'Caught-by: unit ROOM [FILTER]' or 'Caught-by: system NAME [FILTER]' must precede the difference" >&2
     exit 2
   fi
   if [[ " ${rooms[*]} " != *" $room "* ]]; then
-    echo "$patch: its name does not begin with a room of src/" >&2
+    echo "$patch: the name must begin with a room of src/" >&2
     exit 2
   fi
   tests[$test]=$(targets_of "$kind" "$name")
@@ -161,7 +162,7 @@ done
 mkdir -p "$logs" || exit 1
 exec 9>build/mutants.lock
 if ! flock -n 9; then
-  echo "tests/mutants.sh runs here already" >&2
+  echo "mutants.sh: already running in this tree" >&2
   exit 2
 fi
 trap end EXIT
@@ -216,7 +217,7 @@ for patch in "${patches[@]}"; do
   if [[ -z ${passes[$test]:-} ]]; then
     result='NOT TRIED'
   elif ! apply "$PWD/$patch" >>"$log" 2>&1; then
-    result='DOES NOT APPLY: plant the same fault in the code of today'
+    result='DOES NOT APPLY: update the patch to the current code'
     cat "$log"
   else
     if ! compile "$log" "${targets[@]}"; then
@@ -233,5 +234,5 @@ for patch in "${patches[@]}"; do
   row "$fault" "${fault%%-*}" "$test" $((SECONDS - began)) "$result"
 done
 
-printf '\n%d faults, %d s: %s\n' "${#patches[@]}" "$SECONDS" "$( ((failed)) && echo FAILED || echo 'all are caught')"
+printf '\n%d faults, %d s: %s\n' "${#patches[@]}" "$SECONDS" "$( ((failed)) && echo FAILED || echo 'all caught')"
 exit "$failed"

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs clang-tidy over the compile database of build/tidy, in parallel, and remembers what was clean.
+"""Runs clang-tidy over the compile database of build/tidy, in parallel, and caches clean results.
 
-The database has one file for each room, which includes the room's files: most of clang-tidy's time goes into the
-standard library's headers, and so they are read once a room.
+The database has one file for each room, which includes the files of that room. Most of clang-tidy's
+time goes into headers of the standard library, which are thus parsed once per room.
 
-A clean result is kept in $XDG_CACHE_HOME/trireme-tidy under a hash of all it depends on: the version of clang-tidy,
-.clang-tidy, the command, and the preprocessed source with its comments (NOLINT) and macros.
+A clean result is kept in $XDG_CACHE_HOME/trireme-tidy under a hash of everything it depends on: the
+version of clang-tidy, .clang-tidy, the command, and the preprocessed source with its comments (for
+NOLINT) and macros.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ def preprocessed(entry):
     del command[output : output + 2]
     command[command.index('-c')] = '-E'
     done = run([*command, '-C', '-dD'], entry['directory'])
-    # What does not compile has no key: clang-tidy reports the error.
+    # A file that does not compile has no key: clang-tidy then reports the error.
     return done.stdout if done.returncode == 0 else None
 
 
@@ -54,7 +55,7 @@ def key(entry, common):
         return None
     digest = hashlib.sha256()
     for part in (common, entry['command'], source):
-        # The place of the work tree changes nothing.
+        # Results stay valid if the work tree is moved.
         digest.update(part.replace(f'{ROOT}/', '').encode())
         digest.update(b'\0')
     return digest.hexdigest()
@@ -70,7 +71,7 @@ def tidy(entry, common, cache):
         return name, 'unchanged', 0, ''
     done = run([TIDY, '-p', str(BUILD), *OPTIONS, entry['file']], ROOT)
     seconds = time.monotonic() - began
-    # stderr holds what kept clang-tidy from running, beside counts of warnings in foreign headers.
+    # stderr has errors of clang-tidy itself, and counts of warnings in foreign headers.
     output = done.stdout + re.sub(r'^\d+ warnings?.*\n', '', done.stderr, flags=re.M)
     if done.returncode == 0 and not done.stdout.strip():
         if clean:
@@ -90,7 +91,7 @@ def main():
     version = run([TIDY, '--version'], ROOT).stdout
     common = '\n'.join([version, (ROOT / '.clang-tidy').read_text(), *OPTIONS])
 
-    # The largest rooms first, so that no processor waits for one at the end.
+    # The largest rooms first, so that all processors finish at about the same time.
     def size(entry):
         source = Path(entry['file'])
         parts = re.findall(r'#include "(/[^"]+\.cpp)"', source.read_text())
@@ -103,7 +104,7 @@ def main():
             counts[state] = counts.get(state, 0) + 1
             if state != 'unchanged':
                 print(f'tidy: {name}: {state}, {seconds:.0f} s', flush=True)
-            # A header's findings come with every room that includes it; each is printed once.
+            # Every room that includes a header reports its findings; print each once.
             for block in re.split(r'^(?=\S+:\d+:\d+: (?:warning|error))', output, flags=re.M):
                 if block.strip() and block not in blocks:
                     blocks[block] = None

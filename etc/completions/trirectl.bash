@@ -2,7 +2,7 @@
 # bash completion of trirectl(1)
 _trirectl() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} words i
-  # What is before the cursor, without the options that may come before a subcommand.
+  # Words before the cursor, without the options that may precede a subcommand.
   local -a before=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
@@ -18,7 +18,7 @@ _trirectl() {
   done
   local command=${before[0]} sub=${before[1]} place=$((${#before[@]} + 1))
   local common='--json --runtime-dir --config-dir --help' ends='--from --to --with --port --protocol --since'
-  # readline breaks words at '=' and ':'; a label is one word here.
+  # readline splits words at '=' and ':', but a label is one word.
   if [[ $word == = ]]; then
     word=
   fi

@@ -20,12 +20,11 @@ Status opened(int rc) {
   return rc < 0 ? Status(fail_errno("cannot set up the event loop", -rc)) : Status{};
 }
 
-/// A source that cannot be changed would be silent for ever. When the loop has ended nothing is
-/// called any more, and nothing can be changed.
+/// Ends the loop if a source could not be changed: it would otherwise never be called again.
+/// -ESTALE means that the loop has ended already, so that the change does not matter.
 void expect(sd_event_source* source, int rc) {
   if (rc < 0 && rc != -ESTALE) {
-    spdlog::critical("the event loop: {}",
-                     fail_errno("cannot change a source", -rc).value().text());
+    spdlog::critical("{}", fail_errno("cannot change an event source", -rc).value().text());
     sd_event_exit(sd_event_source_get_event(source), rc);
   }
 }
@@ -39,7 +38,7 @@ std::uint64_t microseconds(std::chrono::microseconds time) {
 struct Source::State : std::enable_shared_from_this<State> {
   explicit State(Called what) : call(std::move(what)) {}
 
-  /// The call lives until it returns, whatever becomes of its source.
+  /// Keeps this object alive until the call returns: the call may close the source.
   int run(std::uint32_t events) {
     const auto kept = shared_from_this();
     call(events);
@@ -122,7 +121,7 @@ void Timer::arm(std::chrono::microseconds after) {
     return;
   }
   sd_event_source* const source = state_->source;
-  // What is due at a time that is over is called whatever the accuracy.
+  // A time in the past fires in the next turn, without waiting for the accuracy.
   const int rc = after.count() <= 0
                      ? sd_event_source_set_time(source, 0)
                      : sd_event_source_set_time_relative(source, microseconds(after));

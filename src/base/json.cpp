@@ -6,7 +6,7 @@ namespace {
 
 using nlohmann::json;
 
-/// Counts levels while the parser reads, and stops it at the first one too many.
+/// Counts nesting levels while the parser reads, and stops it at the first one beyond the limit.
 ///
 /// Not json::parse() with a callback: at each '}' or ']' nlohmann 3.11 then searches the enclosing
 /// container from its start, which takes quadratic time for "[[],[],[],...]".
@@ -57,7 +57,7 @@ Result<json> parse_json(std::string_view text, std::size_t depth) {
   }
   return guard.is_too_deep()
              ? fail("JSON is nested more than " + std::to_string(depth) + " levels deep")
-             : fail("not valid JSON");
+             : fail("invalid JSON");
 }
 
 }  // namespace trireme

@@ -10,8 +10,8 @@
 namespace trireme {
 namespace {
 
-constexpr std::size_t kCounted = 1024;  // owners that a summary tells apart
-constexpr std::size_t kNamed = 3;       // and names
+constexpr std::size_t kCounted = 1024;  // owners that are counted separately
+constexpr std::size_t kNamed = 3;       // of these, named in the summary
 
 }  // namespace
 
@@ -45,14 +45,14 @@ std::string LogShares::take_summary() {
                     [](const auto& a, const auto& b) { return a.second > b.second; });
   std::string text =
       fmt::format("rate limit: {} log {} left out:", sum, sum == 1 ? "line" : "lines");
-  std::uint64_t told = 0;
+  std::uint64_t shown = 0;
   for (auto owner = owners.begin(); owner != named; ++owner) {
     text += fmt::format("{} {} for {}", owner == owners.begin() ? "" : ",", owner->second,
                         loggable(owner->first, 80));
-    told += owner->second;
+    shown += owner->second;
   }
-  if (sum > told) {
-    text += fmt::format(", {} for others", sum - told);
+  if (sum > shown) {
+    text += fmt::format(", {} for others", sum - shown);
   }
   counts_.clear();
   others_ = 0;

@@ -15,7 +15,8 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
 
-// Optimal string alignment distance; three rows of the table are enough.
+// Optimal string alignment distance. Each row of the table depends on the two before it, so that
+// only three rows are kept.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> before(b.size() + 1);
   std::vector<std::size_t> above(b.size() + 1);
@@ -37,7 +38,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return above[b.size()];
 }
 
-// The one word that `written` is the beginning of, or empty.
+// The only word that starts with `written`; empty if there are several or none.
 std::string completion(std::string_view written, const std::vector<std::string>& known) {
   const auto begins = [written](const std::string& word) {
     return written.size() >= 3 && word.starts_with(written);

@@ -6,7 +6,7 @@
 namespace trireme {
 namespace {
 
-constexpr auto kSweep = std::chrono::seconds(1);  // between two searches for idle owners
+constexpr auto kSweep = std::chrono::seconds(1);  // least time between two searches for idle owners
 
 }  // namespace
 
@@ -50,7 +50,7 @@ RateShares::Owner& RateShares::find(std::string_view owner, Clock::time_point no
   return owners_.try_emplace(std::string(name), limits_).first->second;
 }
 
-/// An owner whose buckets are full again is no different from one that was never seen.
+/// Removes owners whose buckets are full again: they have the same rights as an unknown owner.
 void RateShares::forget_idle(Clock::time_point now) {
   if (now < swept_ + kSweep) {
     return;

@@ -10,15 +10,15 @@
 namespace trireme::cli {
 
 void add_json(CLI::App& command, Globals& globals) {
-  command.add_flag("--json", globals.json, "print JSON for programs");
+  command.add_flag("--json", globals.json, "print JSON");
 }
 
 void add_globals(CLI::App& command, Globals& globals) {
   add_json(command, globals);
   command.add_option("--runtime-dir", globals.runtime_dir,
-                     "directory of the instance to ask (/run/trireme)");
+                     "runtime directory of triremed (/run/trireme)");
   command.add_option("--config-dir", globals.config_dir,
-                     "where policy.toml is (the daemon's, or /etc/trireme)");
+                     "directory of policy.toml (default: the daemon's)");
 }
 
 CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
@@ -40,7 +40,7 @@ Result<nlohmann::json> ask(const Globals& globals, const char* method, const nlo
 
 namespace {
 
-/// That of the running daemon; else /etc/trireme.
+/// The configuration directory of the running daemon; /etc/trireme if no daemon answers.
 std::string daemon_dir(const Globals& globals) {
   const auto status =
       ask(globals, control::method::status, nlohmann::json::object(), std::chrono::seconds(5));
@@ -76,7 +76,7 @@ int report(const Globals& globals, const Error& error) {
 
 void print_json(const nlohmann::json& value) {
   std::puts(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
-  // A follower behind a pipe sees each line when it happens.
+  // A pipe makes stdout fully buffered, but a reader of `flows --follow` needs each line at once.
   std::fflush(stdout);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every subcommand of trirectl shares.
+// What all subcommands of trirectl share: options, exit codes, calls to the daemon, error output.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,26 +13,28 @@
 
 namespace trireme::cli {
 
-inline constexpr int kYes = 0;    // yes, done, valid
-inline constexpr int kNo = 1;     // no, refused, invalid, not reachable
-inline constexpr int kUsage = 2;  // wrong command line
+inline constexpr int kYes = 0;    // success, valid, allowed
+inline constexpr int kNo = 1;     // failure, invalid, denied, daemon not reachable
+inline constexpr int kUsage = 2;  // invalid usage
 
-/// Options of every subcommand.
+/// Options that every subcommand accepts.
 struct Globals {
   std::string runtime_dir;
   std::string config_dir;  // empty: not given
   bool json = false;
 };
 
-/// What the chosen subcommand does; its value is the exit code. Set by the subcommand's callback.
+/// Runs the chosen subcommand and returns the exit code. Set by the subcommand's callback, and
+/// called after the whole command line was parsed.
 using Action = std::function<int()>;
 
-/// --json; and with --runtime-dir and --config-dir. What has subcommands has the options of those
-/// as well, so that they may come before the subcommand; check_globals() refuses the others.
+/// add_json() adds --json; add_globals() also adds --runtime-dir and --config-dir. A command that
+/// has subcommands gets their options too, so that these can come before the subcommand;
+/// check_globals() rejects options that the chosen subcommand does not have.
 void add_json(CLI::App& command, Globals& globals);
 void add_globals(CLI::App& command, Globals& globals);
 
-/// A subcommand with the options of add_globals().
+/// Adds a subcommand with the options of add_globals().
 CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& name,
                       const std::string& description);
 
@@ -53,24 +55,25 @@ void add_flush(CLI::App& parent, Globals& globals, Action& action);
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
 void add_words(CLI::App& parent, Globals& globals, Action& action);
 
-/// One call to the daemon. Events as in control::Client::call.
+/// Calls one method of the daemon. `on_event` as in control::Client::call.
 [[nodiscard]] Result<nlohmann::json> ask(
     const Globals& globals, const char* method, const nlohmann::json& params,
     std::chrono::milliseconds timeout = std::chrono::seconds(30),
     const std::function<bool(const nlohmann::json&)>& on_event = {});
 
-/// --config-dir, else the directory that the running daemon reads, else /etc/trireme: where no
-/// daemon answers in seconds, or not to this user.
+/// --config-dir if given; else the directory that the running daemon reads; else (no daemon answers
+/// within 5 s, or this user must not ask it) /etc/trireme.
 [[nodiscard]] std::string configuration_dir(const Globals& globals);
 
-/// Whether the directory is /etc/trireme, or that of the running daemon, under whatever name.
+/// True if the directory is /etc/trireme or the running daemon's. Compares the directories, not
+/// their names.
 [[nodiscard]] bool is_configuration_dir(const Globals& globals, const std::string& directory);
 
-/// "trirectl: MESSAGE", and the hint on a line of its own, on stderr; with --json also {"error":
-/// ...} on stdout. Returns kNo.
+/// Prints "trirectl: MESSAGE" and, on a line of its own, the hint on stderr; with --json also
+/// {"error": {"message", "hint"}} on stdout. Returns kNo.
 int report(const Globals& globals, const Error& error);
 
-/// One line on stdout for people and programs alike.
+/// Prints the value as one line on stdout, and flushes it.
 void print_json(const nlohmann::json& value);
 
 }  // namespace trireme::cli

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What loading a configuration found, for programs.
+// Diagnostics of a configuration as JSON.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -20,7 +20,7 @@ json member(const json& object, const char* key) {
   return object.value(key, json::object());
 }
 
-/// Both ends in `room` characters: the longer gives way.
+/// Shortens the endpoints to `room` characters together; the longer one is shortened first.
 std::pair<std::string, std::string> ends_in(const std::string& from, const std::string& to,
                                             std::size_t room) {
   const std::size_t half = room / 2;
@@ -49,8 +49,8 @@ std::string end_text(const json& end, bool full) {
     address += " " + names.front().get<std::string>();
   }
   const auto labels = end.find("labels");
-  const bool labelled = labels != end.end() && labels->is_object();
-  std::string text = labelled ? (labels->empty() ? "(no labels)" : labels_text(*labels))
+  const bool labeled = labels != end.end() && labels->is_object();
+  std::string text = labeled ? (labels->empty() ? "(no labels)" : labels_text(*labels))
                      : end.value("quarantined", false) ? "(quarantined)"
                                                        : end.value("entity", "");
   for (const json& network : end.value("networks", json::array())) {
@@ -62,9 +62,9 @@ std::string end_text(const json& end, bool full) {
   if (full) {
     const std::string host = end.value("host", "");
     return printable(address.empty() ? text : fmt::format("{} [{}]", text, address)) +
-           (host.empty() ? "" : printable(" at " + host));
+           (host.empty() ? "" : printable(" on " + host));
   }
-  // A peer without labels is known by its address only; @host's is one of our own.
+  // @world is only recognizable with its address. The address of @host is one of this host's own.
   return printable(
       text.starts_with("@world") && !address.empty() ? fmt::format("{} {}", text, address) : text);
 }
@@ -113,7 +113,7 @@ std::string flow_line(const json& flow, std::size_t width) {
       ends_in(from, to, room > of_why + 2 * kShortestEnd ? room - of_why : 2 * kShortestEnd);
   const std::size_t left =
       room > length(source) + length(destination) ? room - length(source) - length(destination) : 0;
-  return fmt::format("{} {} {} -> {} {}  {}", paint(Colour::dim, head),
+  return fmt::format("{} {} {} -> {} {}  {}", paint(Color::dim, head),
                      paint_verdict(verdict, fmt::format("{:<5}", verdict)), source, destination,
                      service, clip(why, left));
 }

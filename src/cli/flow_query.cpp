@@ -6,7 +6,7 @@
 namespace trireme::cli {
 namespace {
 
-/// "90", "90s", "15m", "2h", "7d" in seconds.
+/// Parses "90", "90s", "15m", "2h" or "7d"; returns seconds.
 Result<std::uint64_t> seconds_of(const std::string& text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -17,7 +17,8 @@ Result<std::uint64_t> seconds_of(const std::string& text) {
                                : unit == "d"               ? 86400
                                                            : 0;
   if (error != std::errc() || factor == 0 || number > 1'000'000'000) {
-    return fail("'" + text + "' is no time span", "90s, 15m, 2h or 7d");
+    return fail("invalid time span '" + text + "'",
+                "use a number with a unit, such as 90s, 15m, 2h or 7d");
   }
   return number * factor;
 }
@@ -25,18 +26,17 @@ Result<std::uint64_t> seconds_of(const std::string& text) {
 }  // namespace
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query) {
-  command.add_option("--from", query->from, "only from: a name, labels, @host, a CIDR")
-      ->allow_extra_args(false);
-  command.add_option("--to", query->to, "only to this end")->allow_extra_args(false);
-  command.add_option("--with", query->with, "only where this is either end")
-      ->allow_extra_args(false);
-  command.add_option("--port", query->ports, "only these: tcp/80, udp/8000-8010, 443")
+  command.add_option("--from", query->from, "only from this endpoint")->allow_extra_args(false);
+  command.add_option("--to", query->to, "only to this endpoint")->allow_extra_args(false);
+  command.add_option("--with", query->with, "either end matches")->allow_extra_args(false);
+  command.add_option("--port", query->ports, "only these ports: tcp/80, udp/8000-8010, 443")
       ->allow_extra_args(false)
       ->delimiter(',');
-  command.add_option("--protocol", query->protocols, "only tcp, udp, icmp, icmpv6")
+  command
+      .add_option("--protocol", query->protocols, "only these protocols: tcp, udp, icmp, icmpv6")
       ->allow_extra_args(false)
       ->delimiter(',');
-  command.add_option("--since", query->since, "only of the last 90s, 15m, 2h, 7d");
+  command.add_option("--since", query->since, "only flows of the last 90s, 15m, 2h or 7d");
 }
 
 Result<nlohmann::json> flow_params(const FlowQuery& query) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which flows are meant: options that `flows` and `policy suggest` share.
+// The filter options that `flows` and `policy suggest` share.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ struct FlowQuery {
 };
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query);
-/// As the method `flows` reads it. An error where --since is no time span.
+/// The query as parameters of the control method `flows`. Errors: --since is not a time span.
 [[nodiscard]] Result<nlohmann::json> flow_params(const FlowQuery& query);
 
 }  // namespace trireme::cli

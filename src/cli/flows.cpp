@@ -57,8 +57,8 @@ void print_tallies(const std::vector<json>& flows, bool live) {
   fmt::print("{}", table.render(terminal_width()));
 }
 
-/// What -n leaves out is said: on the last line of a table; for programs in `left_out` of the last
-/// object, and on stderr.
+/// Prints grouped flows. If -n left some out, the number is on the last line of the table; with
+/// --json, in `left_out` of the last object and on stderr.
 void print_grouped(const Globals& globals, std::vector<json> flows, bool live,
                    std::uint64_t left_out) {
   const std::string more =
@@ -105,7 +105,8 @@ int run_summary(const Globals& globals, json params) {
   return kYes;
 }
 
-/// As they come. Ends without a word when nobody reads any more, and with one when the daemon goes.
+/// Prints flows as they arrive. Ends silently when the reader of stdout is gone, and with an error
+/// when the connection to the daemon is lost.
 int run_list(const Globals& globals, const FlowOptions& options, json params) {
   std::signal(SIGPIPE, SIG_IGN);
   params["follow"] = options.follow;
@@ -125,9 +126,10 @@ int run_list(const Globals& globals, const FlowOptions& options, json params) {
     return kYes;
   }
   if (options.follow && answer.error().message.find("hung up") != std::string::npos) {
-    return report(globals, {"trireme ended, was restarted, or dropped this reader because it fell "
-                            "behind: no more flows follow",
-                            "see 'trirectl status'; then run this again"});
+    return report(globals,
+                  {"connection to triremed lost (stopped, restarted, or this reader was too "
+                   "slow)",
+                   "check 'trirectl status', then run the command again"});
   }
   return report(globals, answer.error());
 }
@@ -147,27 +149,28 @@ int run_flows(const Globals& globals, const FlowOptions& options) {
 
 void add_flows(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
-      add_command(parent, globals, "flows", "Show refused, audited, logged and live flows");
+      add_command(parent, globals, "flows", "Show denied, audited, logged and open flows");
   const auto options = std::make_shared<FlowOptions>();
-  auto* follow = command->add_flag("-f,--follow", options->follow, "go on as they happen");
+  auto* follow = command->add_flag("-f,--follow", options->follow, "follow new flows");
   auto* summary = command->add_flag("-s,--summary", options->summary,
-                                    "alike ones together, most frequent first");
-  auto* live = command->add_flag("-L,--live", options->live,
-                                 "connections that are alive, alike ones together");
+                                    "group identical flows, most frequent first");
+  auto* live =
+      command->add_flag("-L,--live", options->live, "open connections, identical ones grouped");
   summary->excludes(follow);
   live->excludes(follow)->excludes(summary);
-  command->add_flag("-v,--verbose", options->verbose, "addresses, rule and reason in full");
-  command->add_option("-n,--limit", options->limit, "at most this many past flows, or kinds")
+  command->add_flag("-v,--verbose", options->verbose, "show addresses, rules and reasons in full");
+  command->add_option("-n,--limit", options->limit, "at most this many past flows or groups")
       ->capture_default_str();
-  command->add_option("--verdict", options->query->verdicts, "only allow, deny, audit")
+  command
+      ->add_option("--verdict", options->query->verdicts, "only these verdicts: allow, deny, audit")
       ->allow_extra_args(false)
       ->delimiter(',');
   add_flow_query(*command, options->query);
   command->footer(
-      "An end is a workload's name ('web*' for several), a selector like\n"
+      "An endpoint is a workload's name ('web*' matches several), a selector like\n"
       "app=web,env=prod, @host, @world, @NAME of a [[network]], an address or a CIDR.\n"
-      "Options can be repeated: one of them must fit.\n"
-      "One flow a line; with --json one object a line.");
+      "Different filters are ANDed; repeated filters are ORed.\n"
+      "Output is one flow per line; with --json, one object per line.");
   command->callback([&globals, &action, options] {
     action = [&globals, options] { return run_flows(globals, *options); };
   });

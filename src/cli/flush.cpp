@@ -10,11 +10,12 @@
 namespace trireme::cli {
 namespace {
 
-/// Works in this network namespace, on the instance of the runtime directory.
+/// Flushes the current network namespace and the instance of the runtime directory. Holds the
+/// instance's lock meanwhile, so that no daemon starts.
 Result<enforcer::Flushed> flush(const Globals& globals) {
   Fd lock;
   std::error_code none;
-  // Without its directory no daemon can run.
+  // Without its runtime directory no daemon of this instance can run; there is nothing to lock.
   if (std::filesystem::is_directory(globals.runtime_dir, none)) {
     auto taken = control::lock_instance(globals.runtime_dir);
     if (!taken) {
@@ -29,11 +30,22 @@ Result<enforcer::Flushed> flush(const Globals& globals) {
   return enforcer::flush(*tree, globals.runtime_dir);
 }
 
+void print_flushed(const enforcer::Flushed& flushed) {
+  if (!flushed.table && flushed.containers == 0 && flushed.workloads == 0) {
+    fmt::print("nothing to remove\n");
+    return;
+  }
+  fmt::print("{}; {} {} in container network namespaces removed; labels removed from {} {}\n",
+             flushed.table ? "table inet trireme removed" : "no table inet trireme found",
+             flushed.containers, flushed.containers == 1 ? "table" : "tables", flushed.workloads,
+             flushed.workloads == 1 ? "cgroup" : "cgroups");
+}
+
 }  // namespace
 
 void add_flush(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
-      add_command(parent, globals, "flush", "After a stop, remove the rules: everything may talk");
+      add_command(parent, globals, "flush", "Remove all rules (daemon must be stopped)");
   command->callback([&] {
     action = [&] {
       const auto flushed = flush(globals);
@@ -45,10 +57,7 @@ void add_flush(CLI::App& parent, Globals& globals, Action& action) {
                     {"containers", flushed->containers},
                     {"workloads", flushed->workloads}});
       } else {
-        fmt::print(
-            "{}; {} in network namespaces of containers removed; {} workloads forgotten\n",
-            flushed->table ? "table inet trireme removed" : "there was no table inet trireme",
-            flushed->containers, flushed->workloads);
+        print_flushed(*flushed);
       }
       return kYes;
     };

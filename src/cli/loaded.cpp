@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostTallies = 100'000;  // more than the daemon keeps
+constexpr std::size_t kMostTallies = 100'000;  // no limit: more than the daemon keeps
 
 }  // namespace
 
@@ -29,8 +29,8 @@ Result<policy::Policy> loaded_policy(const Globals& globals) {
   auto configuration = config::parse(sources, {});
   for (const auto& diagnostic : configuration.diagnostics) {
     if (is_error(diagnostic)) {
-      return fail("the policy in force cannot be read here: " + diagnostic.text(),
-                  "trirectl and triremed may be of different versions");
+      return fail("cannot parse the policy in force: " + diagnostic.text(),
+                  "trirectl and triremed may have different versions");
     }
   }
   return std::move(configuration.policy);
@@ -44,7 +44,7 @@ Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
   std::map<policy::LabelSet, std::vector<std::string>> names;
   for (const json& workload : *workloads) {
     if (workload.value("state", "") == "unenforced") {
-      continue;  // no policy holds for it
+      continue;  // no policy applies to it
     }
     const auto labels = control::labels_of(workload);
     if (!labels) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon has, for questions that are answered here: the policy in force, who is present,
-// what was seen.
+// What `policy diff`, `suggest` and `graph` read from the daemon and evaluate in trirectl: the
+// policy in force, the current workloads, and the flows that were seen.
 #pragma once
 
 #include <vector>
@@ -12,15 +12,15 @@
 
 namespace trireme::cli {
 
-/// The policy in force, read from the daemon's own copy of its files.
+/// The policy in force, parsed from the files as the daemon read them.
 [[nodiscard]] Result<policy::Policy> loaded_policy(const Globals& globals);
-/// Label sets of the workloads that are there, with their names.
+/// The label sets of the current workloads, each with the names of its workloads.
 [[nodiscard]] Result<std::vector<policy::Party>> present_parties(const Globals& globals);
-/// Recent flows, alike ones together. `params` as the method `flows` reads them.
+/// Recent flows, identical ones grouped. `params` are those of the control method `flows`.
 [[nodiscard]] Result<std::vector<policy::SeenFlow>> recent_flows(const Globals& globals,
                                                                  nlohmann::json params);
-/// Live connections, alike ones together. `unknown`, where given: audited ones beside them, of
-/// which nobody knows the ends any more.
+/// Open connections, identical ones grouped. `unknown`, if given, gets the number of audited
+/// connections whose endpoints are no longer known; these are not in the result.
 [[nodiscard]] Result<std::vector<policy::SeenFlow>> live_flows(const Globals& globals,
                                                                std::uint64_t* unknown = nullptr);
 

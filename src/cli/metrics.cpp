@@ -8,7 +8,7 @@ namespace trireme::cli {
 
 void add_metrics(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
-      add_command(parent, globals, "metrics", "Print the daemon's counters for Prometheus");
+      add_command(parent, globals, "metrics", "Print the daemon's counters in Prometheus format");
   command->callback([&] {
     action = [&] {
       const auto answer = ask(globals, control::method::metrics, nlohmann::json::object());

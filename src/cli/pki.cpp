@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirectl pki: certificates and secrets for [trust]. The daemon is not asked.
+// trirectl pki: creates certificates and secrets for [trust], without the daemon.
 #include "trireme/credentials/pki.hpp"
 
 #include <fmt/format.h>
@@ -26,20 +26,20 @@ struct NewFile {
 
 struct Wanted {
   std::string directory;
-  std::string name;  // of the trust domain or the host
+  std::string name;  // trust domain (init) or host (issue)
   std::string labels;
   unsigned days = 365;
   std::string out;
 };
 
-/// All of them or none: what is there already is refused before anything is written, and stays as
-/// it is whoever made it meanwhile.
+/// Writes all files or none. An existing file is an error before anything is written, and never
+/// overwritten, even if another program creates it meanwhile.
 Status write_all(const std::vector<NewFile>& files) {
   for (const NewFile& file : files) {
     struct stat status = {};
     if (::lstat(file.path.c_str(), &status) == 0) {
-      return fail(fmt::format("'{}' is there already and stays as it is", file.path),
-                  "move it away first, or choose another place");
+      return fail(fmt::format("'{}' already exists; not overwritten", file.path),
+                  "remove it, or choose another directory");
     }
   }
   for (std::size_t i = 0; i < files.size(); ++i) {
@@ -56,7 +56,7 @@ Status write_all(const std::vector<NewFile>& files) {
 Status make_directory(const std::string& path, unsigned mode) {
   return ::mkdir(path.c_str(), mode) == 0 || errno == EEXIST
              ? Status{}
-             : fail_errno(fmt::format("cannot make the directory '{}'", path));
+             : fail_errno(fmt::format("cannot create directory '{}'", path));
 }
 
 int finish(const Globals& globals, const std::vector<NewFile>& files) {
@@ -93,7 +93,7 @@ int init(const Globals& globals, const Wanted& wanted) {
                           {wanted.directory + "/ca.key", made->key, kSecret}});
 }
 
-/// Without the blanks around it: labels may be written as in selectors.
+/// Removes blanks at both ends: --labels accepts "app=web, env=dev", as selectors do.
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kBlank = " \t";
   const std::size_t first = text.find_first_not_of(kBlank);
@@ -124,7 +124,7 @@ Result<credentials::HostRequest> request(const Wanted& wanted, bool limited) {
 Result<credentials::TrustMaterial::File> read(const std::string& path) {
   auto content = read_file(path);
   if (!content) {
-    return fail(content.error().message, "trirectl pki init makes a CA");
+    return fail(content.error().message, "'trirectl pki init' creates a CA");
   }
   return credentials::TrustMaterial::File{path, std::move(*content)};
 }
@@ -181,28 +181,27 @@ CLI::App* add(CLI::App& parent, Globals& globals, const std::string& name,
 
 void add_pki(CLI::App& parent, Globals& globals, Action& action) {
   const auto wanted = std::make_shared<Wanted>();
-  CLI::App* pki = parent.add_subcommand("pki", "Make certificates and secrets for [trust]");
+  CLI::App* pki = parent.add_subcommand("pki", "Create certificates and secrets for [trust]");
   pki->require_subcommand(1);
   add_json(*pki, globals);
 
-  CLI::App* command = add(*pki, globals, "init", "Make a CA: DIR/ca.pem and DIR/ca.key");
-  command->add_option("DIR", wanted->directory, "directory of the CA, made where it is missing")
+  CLI::App* command = add(*pki, globals, "init", "Create a CA: DIR/ca.pem and DIR/ca.key");
+  command->add_option("DIR", wanted->directory, "directory of the CA, created if missing")
       ->required();
-  command->add_option("--name", wanted->name, "the trust domain, such as fleet.example.org")
+  command->add_option("--name", wanted->name, "trust domain, such as fleet.example.org")
       ->required();
   command->callback([&globals, &action, wanted] {
     action = [&globals, wanted] { return init(globals, *wanted); };
   });
 
-  command = add(*pki, globals, "issue", "Make a host's host.pem and host.key, and ca.pem");
+  command = add(*pki, globals, "issue", "Create host.pem, host.key and ca.pem for a host");
   command->add_option("DIR", wanted->directory, "directory of the CA")->required();
   command->add_option("--host", wanted->name, "name of the host")->required();
   const auto* labels = command->add_option("--labels", wanted->labels,
-                                           "labels it may vouch for: 'app=web*,env=dev' (any)");
-  command->add_option("--days", wanted->days, "how long it is valid (365)")
+                                           "labels it can vouch for: 'app=web*,env=dev' (any)");
+  command->add_option("--days", wanted->days, "validity of the certificate in days (365)")
       ->check(CLI::Range(1U, 3650U));
-  command
-      ->add_option("--out", wanted->out, "directory for the three files, made where it is missing")
+  command->add_option("--out", wanted->out, "directory for the three files, created if missing")
       ->required();
   command->callback([&globals, &action, wanted, labels] {
     action = [&globals, wanted, limited = labels->count() > 0] {
@@ -210,8 +209,8 @@ void add_pki(CLI::App& parent, Globals& globals, Action& action) {
     };
   });
 
-  command = add(*pki, globals, "psk", "Write a fresh shared secret");
-  command->add_option("FILE", wanted->out, "the new psk_file")->required();
+  command = add(*pki, globals, "psk", "Write a new shared secret");
+  command->add_option("FILE", wanted->out, "file to create, for psk_file in [trust]")->required();
   command->callback([&globals, &action, wanted] {
     action = [&globals, wanted] { return psk(globals, wanted->out); };
   });

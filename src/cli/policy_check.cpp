@@ -12,7 +12,8 @@ namespace trireme::cli {
 namespace {
 
 int check(const Globals& globals, const std::string& directory) {
-  // What the daemon reads needs its keys; a directory that is kept elsewhere may have none.
+  // The daemon's own directory must have readable key files. Another one, such as a policy
+  // repository, may have none.
   const auto configuration = config::check(directory, is_configuration_dir(globals, directory)
                                                           ? config::KeyFiles::required
                                                           : config::KeyFiles::optional);
@@ -31,21 +32,23 @@ int check(const Globals& globals, const std::string& directory) {
   const auto errors =
       std::count_if(configuration.diagnostics.begin(), configuration.diagnostics.end(), is_error);
   if (valid) {
-    fmt::print("{}: valid, {} rules, {} tests passed\n", directory,
-               configuration.policy.rules.size(), configuration.policy.tests.size());
+    const std::size_t rules = configuration.policy.rules.size();
+    const std::size_t tests = configuration.policy.tests.size();
+    fmt::print("{}: valid, {} {}, {} {} passed\n", directory, rules, rules == 1 ? "rule" : "rules",
+               tests, tests == 1 ? "test" : "tests");
     return kYes;
   }
-  fmt::print("{}: not valid, {} {}\n", directory, errors, errors == 1 ? "error" : "errors");
+  fmt::print("{}: invalid, {} {}\n", directory, errors, errors == 1 ? "error" : "errors");
   return kNo;
 }
 
 }  // namespace
 
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "check",
-                                  "Check a configuration directory: every problem at once");
+  CLI::App* command =
+      add_command(parent, globals, "check", "Report every problem of a configuration directory");
   const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to check (the daemon's, or /etc/trireme)");
+  command->add_option("DIR", *directory, "directory to check (default: the daemon's)");
   command->callback([&globals, &action, directory] {
     action = [&globals, directory] {
       return check(globals, directory->empty() ? configuration_dir(globals) : *directory);

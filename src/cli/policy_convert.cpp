@@ -20,7 +20,7 @@ int convert(const Globals& globals, const std::string& path) {
   if (!converted) {
     return report(globals, Error{path + ":" + converted.error().message, converted.error().hint});
   }
-  // What is printed can be used as it is, or nothing is.
+  // Print only a result that loads: it must be usable without editing.
   if (const auto made = config::parse({{"policy.toml", converted->toml}}, {}); !made.valid()) {
     return report(globals,
                   Error{path + ": cannot be converted: " + made.diagnostics.front().text()});
@@ -31,7 +31,7 @@ int convert(const Globals& globals, const std::string& path) {
     fmt::print("{}", converted->toml);
   }
   for (const std::string& line : converted->left_out) {
-    fmt::print(stderr, "trirectl: not expressed: {}\n", line);
+    fmt::print(stderr, "trirectl: not converted: {}\n", line);
   }
   return converted->left_out.empty() ? kYes : kNo;
 }
@@ -39,10 +39,10 @@ int convert(const Globals& globals, const std::string& path) {
 }  // namespace
 
 void add_policy_convert(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "convert",
-                                  "Print the original Trireme's policy.json as policy.toml");
+  CLI::App* command =
+      add_command(parent, globals, "convert", "Convert the original Trireme's policy.json to TOML");
   const auto path = std::make_shared<std::string>();
-  command->add_option("FILE", *path, "the original's policy file")->required();
+  command->add_option("FILE", *path, "policy.json of the original Trireme")->required();
   command->callback(
       [&globals, &action, path] { action = [&globals, path] { return convert(globals, *path); }; });
 }

@@ -15,9 +15,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostListed = 3;     // label sets of one line
-constexpr std::size_t kMostLines = 50;     // of a table
-constexpr std::size_t kMostInJson = 1000;  // label sets of one change
+constexpr std::size_t kMostListed = 3;     // label sets in one cell
+constexpr std::size_t kMostLines = 50;     // rows of one table
+constexpr std::size_t kMostInJson = 1000;  // label sets of one change with --json
 
 const char* relation_text(policy::AccessMap::Relation relation) {
   switch (relation) {
@@ -94,7 +94,7 @@ void print_access(const policy::PolicyDiff& diff) {
   for (std::size_t i = 0; i < std::min(diff.access.size(), kMostLines); ++i) {
     const auto& change = diff.access[i];
     const std::string only = relation_text(change.only);
-    table.add({listed(change.from), only.empty() ? listed(change.to) : "those with " + only,
+    table.add({listed(change.from), only.empty() ? listed(change.to) : "workloads with " + only,
                ports_or_dash(change.gained), ports_or_dash(change.lost)});
     for (const std::string& because : change.because) {
       if (reasons.find(because + "\n") == std::string::npos) {
@@ -104,15 +104,16 @@ void print_access(const policy::PolicyDiff& diff) {
   }
   fmt::print("{}", table.render(terminal_width()));
   if (diff.access.size() > kMostLines) {
-    fmt::print("and {} more changes: --json has them all\n", diff.access.size() - kMostLines);
+    fmt::print("and {} more {}; --json lists all\n", diff.access.size() - kMostLines,
+               diff.access.size() - kMostLines == 1 ? "change" : "changes");
   }
   fmt::print("\n{}", fit(reasons, 5));
 }
 
 void print_cuts(const policy::PolicyDiff& diff) {
-  fmt::print("{}{} of {} live connections would end{}\n",
+  fmt::print("{}{} of {} open {} would end{}\n",
              diff.access.empty() && diff.settings.empty() ? "" : "\n", diff.live_cut, diff.live,
-             diff.live_cut == 0 ? "" : ":");
+             diff.live == 1 ? "connection" : "connections", diff.live_cut == 0 ? "" : ":");
   if (diff.cuts.empty()) {
     return;
   }
@@ -124,11 +125,13 @@ void print_cuts(const policy::PolicyDiff& diff) {
   }
   fmt::print("{}", table.render(terminal_width()));
   if (diff.cuts.size() > kMostLines) {
-    fmt::print("and {} more kinds: --json has them all\n", diff.cuts.size() - kMostLines);
+    fmt::print("and {} more {}; --json lists all\n", diff.cuts.size() - kMostLines,
+               diff.cuts.size() - kMostLines == 1 ? "kind" : "kinds");
   }
 }
 
-/// The policy is compared without the files of [trust]; the daemon would need them.
+/// Warns of unreadable files of [trust]: the comparison does not need them, but the daemon would
+/// reject the directory without them.
 void print_key_warnings(const config::Configuration& configuration) {
   for (const auto& diagnostic : configuration.diagnostics) {
     if (std::ranges::any_of(configuration.trust_files, [&](const config::TrustFile& file) {
@@ -143,13 +146,13 @@ int run_diff(const Globals& globals, const std::string& directory) {
   const auto configuration = config::load(directory, config::KeyFiles::optional);
   if (!configuration.valid()) {
     if (globals.json) {
-      print_json({{"error", {{"message", directory + " is not valid"}, {"hint", ""}}},
+      print_json({{"error", {{"message", directory + " is invalid"}, {"hint", ""}}},
                   {"diagnostics", to_json(configuration.diagnostics)}});
     }
     for (const auto& diagnostic : configuration.diagnostics) {
       fmt::print(stderr, "{}\n", diagnostic.text());
     }
-    fmt::print(stderr, "trirectl: {} is not valid: nothing is compared\n", directory);
+    fmt::print(stderr, "trirectl: {} is invalid: not compared\n", directory);
     return kNo;
   }
   print_key_warnings(configuration);
@@ -171,12 +174,12 @@ int run_diff(const Globals& globals, const std::string& directory) {
     return diff.empty() ? kYes : kNo;
   }
   if (diff.empty()) {
-    fmt::print("no difference for anybody who is here: {} says what is in force\n", directory);
+    fmt::print("no change for any current workload\n");
     return kYes;
   }
   if (diff.settings.empty() && diff.access.empty() && diff.live_cut == 0) {
-    fmt::print("nobody who is here gains or loses access; {} differ\n",
-               diff.rules == 1 ? "1 rule" : fmt::format("{} rules", diff.rules));
+    fmt::print("no change for any current workload; {}\n",
+               diff.rules == 1 ? "1 rule differs" : fmt::format("{} rules differ", diff.rules));
     return kNo;
   }
   for (const std::string& line : diff.settings) {
@@ -189,8 +192,9 @@ int run_diff(const Globals& globals, const std::string& directory) {
   print_cuts(diff);
   if (unknown > 0) {
     fmt::print(
-        "{} audited connections are too old to say whose they are: see 'trirectl policy suggest'\n",
-        unknown);
+        "{} audited {} not compared: the endpoints are no longer known; see 'trirectl policy "
+        "suggest'\n",
+        unknown, unknown == 1 ? "connection was" : "connections were");
   }
   return kNo;
 }
@@ -198,14 +202,14 @@ int run_diff(const Globals& globals, const std::string& directory) {
 }  // namespace
 
 void add_policy_diff(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command = add_command(parent, globals, "diff",
-                                  "Say what a directory would change, before it is applied");
+  CLI::App* command =
+      add_command(parent, globals, "diff", "Show what a directory would change if it were applied");
   const auto directory = std::make_shared<std::string>();
-  command->add_option("DIR", *directory, "directory to compare (the daemon's)");
+  command->add_option("DIR", *directory, "directory to compare (default: the daemon's)");
   command->footer(
-      "Compares the policy in force with a directory: which workloads that are here\n"
-      "gain or lose access, to whom, on which ports, and which live connections end.\n"
-      "Exit code 0: no difference; 1: there is one, or there is no answer.");
+      "Compares the policy in force with a directory: which current workloads gain or\n"
+      "lose access, to what, on which ports, and which open connections would end.\n"
+      "Exit code 0: no change; 1: something changes, or the comparison failed.");
   command->callback([&globals, &action, directory] {
     action = [&globals, directory] {
       return run_diff(globals, directory->empty() ? configuration_dir(globals) : *directory);

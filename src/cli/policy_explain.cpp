@@ -35,14 +35,14 @@ bool is_failed_test(const config::Diagnostic& diagnostic, const policy::Policy& 
   });
 }
 
-/// Without the daemon: the files of a directory decide, and no live workload has a name. A policy
-/// that fails its own tests can be asked why.
+/// Evaluates the files of a directory without the daemon, so that workloads cannot be given by
+/// name. A policy that fails its own tests is evaluated too, so that one can find out why.
 Result<nlohmann::json> explain_locally(const std::string& directory, const Question& question) {
   const auto configuration = config::load(directory, config::KeyFiles::optional);
   std::size_t failed = 0;
   for (const auto& diagnostic : configuration.diagnostics) {
     if (is_error(diagnostic) && !is_failed_test(diagnostic, configuration.policy)) {
-      return fail("the policy of " + directory + " is not valid: " + diagnostic.text(),
+      return fail("the policy in " + directory + " is invalid: " + diagnostic.text(),
                   "'trirectl policy check' shows every error");
     }
     failed += is_error(diagnostic) ? 1U : 0U;
@@ -50,12 +50,11 @@ Result<nlohmann::json> explain_locally(const std::string& directory, const Quest
   auto answer =
       control::explain(configuration.policy, question.from, question.to, question.port, {});
   if (answer && failed > 0) {
-    const std::string note = fmt::format(
-        "{} of the policy's own tests fail: it cannot come into "
-        "force",
-        failed);
+    const std::string note =
+        fmt::format("{} of the policy's own tests {}: the daemon would not load it", failed,
+                    failed == 1 ? "fails" : "fail");
     (*answer)["notes"].push_back(note);
-    (*answer)["text"] = answer->value("text", "") + "  note:        " + note + "\n";
+    (*answer)["text"] = answer->value("text", "") + "  note:         " + note + "\n";
   }
   return answer;
 }
@@ -72,7 +71,7 @@ int explain(const Globals& globals, const Question& question) {
   if (globals.json) {
     print_json(*answer);
   } else {
-    fmt::print("{}", fit(printable_lines(answer->value("text", "")), 15));
+    fmt::print("{}", fit(printable_lines(answer->value("text", "")), 16));
   }
   return answer->value("passes", false) ? kYes : kNo;
 }
@@ -81,17 +80,16 @@ int explain(const Globals& globals, const Question& question) {
 
 void add_policy_explain(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "explain",
-                                  "Say whether a flow is allowed, and which rule decides");
+                                  "Show whether a flow is allowed, and which rule decides");
   const auto question = std::make_shared<Question>();
-  command->add_option("--from", question->from, "the source: a name, labels, @host, an address")
-      ->required();
-  command->add_option("--to", question->to, "the destination, likewise")->required();
-  command->add_option("--port", question->port, "tcp/5432, udp/53, icmp, icmpv6")->required();
+  command->add_option("--from", question->from, "source endpoint")->required();
+  command->add_option("--to", question->to, "destination endpoint")->required();
+  command->add_option("--port", question->port, "port: tcp/5432, udp/53, icmp, icmpv6")->required();
   command->footer(
-      "An end is the name of a live workload, a label list like app=web,env=prod,\n"
+      "An endpoint is the name of a current workload, labels like app=web,env=prod,\n"
       "@host, @world, @NAME of a [[network]], or an address.\n"
-      "The running daemon answers; with --config-dir, the files in that directory.\n"
-      "Exit code 0: the flow passes; 1: it is refused, or there is no answer.");
+      "The running daemon answers; with --config-dir, the files there are evaluated.\n"
+      "Exit code 0: the flow is allowed; 1: it is denied, or there is no answer.");
   command->callback([&globals, &action, question] {
     action = [&globals, question] { return explain(globals, *question); };
   });

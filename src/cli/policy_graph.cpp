@@ -28,22 +28,22 @@ bool has_graphviz() {
   return false;
 }
 
-/// Graphviz writes to our stdout.
+/// Runs Graphviz, which inherits stdout and writes the SVG there.
 Status print_svg(const std::string& text) {
   if (!has_graphviz()) {
-    return fail("SVG is drawn by Graphviz, and there is no program 'dot' here",
-                "apt-get install graphviz; or --format html needs nothing");
+    return fail("--format svg needs Graphviz: no program 'dot' in PATH",
+                "apt-get install graphviz, or use --format html");
   }
   std::fflush(stdout);
   std::FILE* pipe = ::popen("dot -Tsvg", "w");  // NOLINT(cert-env33-c): a constant command
   if (pipe == nullptr) {
-    return fail_errno("cannot start dot");
+    return fail_errno("cannot run dot");
   }
   const bool written = std::fwrite(text.data(), 1, text.size(), pipe) == text.size();
   const int status = ::pclose(pipe);
   return written && status == 0
              ? Status{}
-             : Status(fail("dot could not draw the graph", "--format dot shows what it was given"));
+             : Status(fail("dot failed to draw the graph", "--format dot prints its input"));
 }
 
 int draw(const Globals& globals, const std::string& format) {
@@ -62,9 +62,10 @@ int draw(const Globals& globals, const std::string& format) {
   if (globals.json || format == "json") {
     print_json(control::to_json(graph));
   } else if (format == "html") {
-    const std::string page =
-        control::graph_page(graph, fmt::format("trireme: {} label sets and peers, {} lines",
-                                               graph.nodes.size(), graph.edges.size()));
+    const std::string page = control::graph_page(
+        graph, fmt::format("trireme: {} {}, {} {}", graph.nodes.size(),
+                           graph.nodes.size() == 1 ? "endpoint" : "endpoints", graph.edges.size(),
+                           graph.edges.size() == 1 ? "connection" : "connections"));
     std::fwrite(page.data(), 1, page.size(), stdout);
   } else if (format == "svg") {
     if (Status drawn = print_svg(policy::dot(graph)); !drawn) {
@@ -79,14 +80,14 @@ int draw(const Globals& globals, const std::string& format) {
 }  // namespace
 
 void add_policy_graph(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command =
-      add_command(parent, globals, "graph", "Draw who may talk to whom, and who did");
+  CLI::App* command = add_command(parent, globals, "graph",
+                                  "Draw which connections are allowed, and which were seen");
   const auto format = std::make_shared<std::string>("dot");
-  command->add_option("--format", *format, "dot, svg (by Graphviz), html (a page) or json")
+  command->add_option("--format", *format, "dot, svg (needs Graphviz), html or json")
       ->check(CLI::IsMember({"dot", "svg", "html", "json"}))
       ->type_name("FORMAT")
       ->capture_default_str();
-  command->footer("For example: trirectl policy graph --format html >graph.html");
+  command->footer("Example: trirectl policy graph --format html >graph.html");
   command->callback([&globals, &action, format] {
     action = [&globals, format] { return draw(globals, *format); };
   });

@@ -66,20 +66,21 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
     labels.push_back(party.labels);
   }
   const auto suggestion = policy::suggest(*policy, *flows, labels);
-  const std::string toml = suggestion.toml(fmt::format(
-      "trirectl policy suggest{}: from {} kinds of flow that were {}.", denied ? " --denied" : "",
-      flows->size(), denied ? "audited or refused" : "audited"));
+  const std::string toml = suggestion.toml(
+      fmt::format("trirectl policy suggest{}: from {} {} of {} flows.", denied ? " --denied" : "",
+                  flows->size(), flows->size() == 1 ? "kind" : "kinds",
+                  denied ? "audited or denied" : "audited"));
   if (globals.json) {
     print_json(suggestion_json(suggestion, toml));
   } else {
     fmt::print("{}", toml);
   }
   if (flows->empty() && !globals.json) {
-    fmt::print(stderr, "trirectl: nothing was {} yet\n", denied ? "audited or refused" : "audited");
+    fmt::print(stderr, "trirectl: no {} flows yet\n", denied ? "audited or denied" : "audited");
     if (!denied) {
       fmt::print(stderr,
-                 "trirectl: hint: refused flows count with --denied; mode = \"audit\" in "
-                 "[defaults] lets everything pass and tells it\n");
+                 "trirectl: hint: --denied includes denied flows; mode = \"audit\" in [defaults] "
+                 "allows and logs everything\n");
     }
   }
   return kYes;
@@ -89,14 +90,14 @@ int suggest(const Globals& globals, const FlowQuery& query, bool denied) {
 
 void add_policy_suggest(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
-      add_command(parent, globals, "suggest", "Print the rules that would allow what was audited");
+      add_command(parent, globals, "suggest", "Print the rules that would allow the audited flows");
   const auto query = std::make_shared<FlowQuery>();
   const auto denied = std::make_shared<bool>(false);
-  command->add_flag("--denied", *denied, "what was refused as well");
+  command->add_flag("--denied", *denied, "include denied flows");
   add_flow_query(*command, query);
   command->footer(
-      "Prints TOML for a new file below policy.d, without what is allowed already.\n"
-      "Read every rule first. In /etc/trireme, for example:\n"
+      "Prints TOML for a new file in policy.d, without flows that are already allowed.\n"
+      "Review every rule before you use it. For example, in /etc/trireme:\n"
       "trirectl policy suggest --since 7d >policy.d/suggested-$(date +%F).toml");
   command->callback([&globals, &action, query, denied] {
     action = [&globals, query, denied] { return suggest(globals, *query, *denied); };

@@ -12,7 +12,7 @@
 namespace trireme::cli {
 namespace {
 
-/// Files beside the policy's own: their [[test]] entries are run against that policy.
+/// Reads additional files; their [[test]] entries are run against the policy of the directory.
 Result<std::vector<config::Source>> read_sources(const std::vector<std::string>& files) {
   std::vector<config::Source> sources;
   for (const auto& file : files) {
@@ -55,7 +55,7 @@ int test(const Globals& globals, const std::vector<std::string>& files) {
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "test", "Run the [[test]] entries of a policy");
   const auto files = std::make_shared<std::vector<std::string>>();
-  command->add_option("FILE", *files, "more tests, held against that policy");
+  command->add_option("FILE", *files, "additional tests for the policy of the directory");
   command->callback(
       [&globals, &action, files] { action = [&globals, files] { return test(globals, *files); }; });
 }

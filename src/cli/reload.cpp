@@ -9,7 +9,7 @@ namespace trireme::cli {
 
 void add_reload(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
-      add_command(parent, globals, "reload", "Read the configuration again, whole or not at all");
+      add_command(parent, globals, "reload", "Reload the configuration, completely or not at all");
   command->callback([&] {
     action = [&] {
       const auto answer =
@@ -24,8 +24,8 @@ void add_reload(CLI::App& parent, Globals& globals, Action& action) {
       for (const auto& warning : answer->value("warnings", nlohmann::json::array())) {
         fmt::print("{}\n", printable(warning.get<std::string>()));
       }
-      fmt::print("reloaded: generation {}, {} rules\n", answer->value("generation", 0),
-                 answer->value("rules", 0));
+      fmt::print("reloaded: generation {}, {} {}\n", answer->value("generation", 0),
+                 answer->value("rules", 0), answer->value("rules", 0) == 1 ? "rule" : "rules");
       return kYes;
     };
   });

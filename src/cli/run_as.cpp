@@ -7,13 +7,13 @@
 
 #include <charconv>
 
-// Everything here runs in trirun's only thread.
+// trirun has one thread.
 // NOLINTBEGIN(concurrency-mt-unsafe)
 
 namespace trireme::cli {
 namespace {
 
-/// 2^32 - 1 means "leave it" to setuid(2) and is no id.
+/// Parses a uid or gid. 2^32 - 1 is not valid: setresuid(2) takes it as "leave unchanged".
 std::optional<std::uint32_t> number(const std::string& text) {
   std::uint32_t value = 0;
   const char* end = text.data() + text.size();
@@ -40,7 +40,7 @@ Result<gid_t> find_group(const std::string& text) {
   }
   const group* entry = ::getgrnam(text.c_str());
   if (entry == nullptr) {
-    return fail("there is no group '" + text + "'");
+    return fail("unknown group '" + text + "'", "use a name or number from 'getent group'");
   }
   return entry->gr_gid;
 }
@@ -64,11 +64,11 @@ Result<RunAs> resolve_run_as(const std::optional<std::string>& user,
   const auto uid = number(*user);
   const passwd* entry = uid ? ::getpwuid(*uid) : ::getpwnam(user->c_str());
   if (entry == nullptr && !uid) {
-    return fail("there is no user '" + *user + "'");
+    return fail("unknown user '" + *user + "'", "use a name or number from 'getent passwd'");
   }
   if (entry == nullptr && !group) {
-    return fail("the user " + *user + " has no passwd entry, and so no group",
-                "name one with --gid");
+    return fail("user " + *user + " has no passwd entry, so its group is unknown",
+                "add --gid GROUP");
   }
   run_as.uid = entry != nullptr ? entry->pw_uid : *uid;
   if (entry != nullptr) {
@@ -85,13 +85,13 @@ Status become(const RunAs& run_as) {
     return {};
   }
   if (run_as.gid && ::setgroups(run_as.groups.size(), run_as.groups.data()) != 0) {
-    return fail_errno("cannot take the groups of --uid or --gid");
+    return fail_errno("cannot set the groups of --uid or --gid");
   }
   if (run_as.gid && ::setresgid(*run_as.gid, *run_as.gid, *run_as.gid) != 0) {
-    return fail_errno("cannot take group " + std::to_string(*run_as.gid));
+    return fail_errno("cannot switch to group " + std::to_string(*run_as.gid));
   }
   if (run_as.uid && ::setresuid(*run_as.uid, *run_as.uid, *run_as.uid) != 0) {
-    return fail_errno("cannot become user " + std::to_string(*run_as.uid));
+    return fail_errno("cannot switch to user " + std::to_string(*run_as.uid));
   }
   return {};
 }

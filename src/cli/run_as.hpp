@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// --uid and --gid of trirun.
+// The options --uid and --gid of trirun.
 #pragma once
 
 #include <sys/types.h>
@@ -12,20 +12,21 @@
 
 namespace trireme::cli {
 
-/// Resolved before the daemon is asked: a name service may open sockets, which are to stay outside
-/// the workload.
+/// The user and groups to run as. Resolve them before the process becomes a workload: a name
+/// service may open sockets, which must not belong to the workload.
 struct RunAs {
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
   std::vector<gid_t> groups;  // supplementary
 };
 
-/// Names or numbers. With a user alone, the group is the user's; a number without a passwd entry
-/// needs a group beside it.
+/// Resolves names or numbers. If only a user is given, the group is the user's primary group.
+/// Errors: an unknown name; a user number without a passwd entry and no group given.
 [[nodiscard]] Result<RunAs> resolve_run_as(const std::optional<std::string>& user,
                                            const std::optional<std::string>& group);
 
-/// setgroups, setgid, setuid, for good. Ids that the process has already need no privilege.
+/// Sets supplementary groups, gid and uid irrevocably (setgroups(2), setresgid(2), setresuid(2)).
+/// Ids that the process already has need no privilege.
 [[nodiscard]] Status become(const RunAs& run_as);
 
 }  // namespace trireme::cli

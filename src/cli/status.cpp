@@ -12,7 +12,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kHead = 13;  // columns of the names on the left
+constexpr std::size_t kHead = 13;  // width of the field names on the left, with a space
 
 void print_field(const std::string& head, const std::string& text) {
   fmt::print("{}\n", fit(fmt::format("{:<12} {}", head, printable(text)), kHead));
@@ -25,32 +25,40 @@ void print_list(const json& list, const char* head) {
   }
 }
 
+/// The daemon's word for how packets get to the handshake queues, in the form that status shows.
+std::string queues_text(const std::string& queues) {
+  return queues == "xtables NFQUEUE target" ? "NFQUEUE (xtables target)"
+         : queues == "nf_tables queue"      ? "NFQUEUE (nf_tables)"
+                                            : queues;
+}
+
 std::string peers_text(const json& peers) {
   std::string text;
   for (const auto& peer : peers) {
     text += (text.empty() ? "" : ", ") + peer.get<std::string>();
   }
-  return text.empty() ? "none: this host only" : text;
+  return text.empty() ? "none configured" : text;
 }
 
-/// How labels are proved beyond one network, and to whom.
+/// How this host proves labels to remote hosts, to which of them, and who serves the handshakes.
 void print_tokens(const json& tokens) {
   if (!tokens.is_object()) {
     return;
   }
   print_field("credential", tokens.value("credential", "?"));
-  print_field("peers", fmt::format("{}; {} label sets proved",
-                                   peers_text(tokens.value("peers", json::array())),
-                                   tokens.value("peer_identities", 0)));
-  const std::string queues = tokens.value("queues", "?");
+  const int cached = tokens.value("peer_identities", 0);
+  print_field("peers", fmt::format("{}; {} remote {} cached",
+                                   peers_text(tokens.value("peers", json::array())), cached,
+                                   cached == 1 ? "identity" : "identities"));
   const int threads = tokens.value("threads", 0);
   const int points = tokens.value("enforcement_points", 0);
-  print_field("tokens", fmt::format("{} queues, {} {}, {} enforcement {}", queues, threads,
-                                    threads == 1 ? "thread" : "threads", points,
-                                    points == 1 ? "point" : "points"));
+  print_field("handshakes",
+              fmt::format("{}, {} {}, {} {}", queues_text(tokens.value("queues", "?")), threads,
+                          threads == 1 ? "thread" : "threads", points,
+                          points == 1 ? "namespace" : "namespaces"));
 }
 
-/// Whether a container can begin before it is known.
+/// Whether the kernel quarantines a new container until the daemon knows it.
 void print_births(const json& births) {
   const std::string state = births.value("quarantined", "off");
   const std::string reason = births.value("reason", "");
@@ -65,12 +73,14 @@ void print_births(const json& births) {
 
 void print_policy(const json& policy) {
   const auto generation = policy.value("generation", 0);
-  print_field("policy", fmt::format("generation {}, {} rules, loaded {}", generation,
-                                    policy.value("rules", 0), policy.value("loaded", "?")));
+  print_field(
+      "policy",
+      fmt::format("generation {}, {} {}, loaded {}", generation, policy.value("rules", 0),
+                  policy.value("rules", 0) == 1 ? "rule" : "rules", policy.value("loaded", "?")));
   print_field("", fmt::format("{}, digest {}", policy.value("directory", "?"),
                               policy.value("digest", "?").substr(0, 16)));
   if (const json errors = policy.value("errors", json::array()); !errors.empty()) {
-    print_field("", fmt::format("the files on disk are not valid; generation {} stays in force:",
+    print_field("", fmt::format("the files on disk are invalid; generation {} stays in force:",
                                 generation));
     print_list(errors, "errors");
   }
@@ -81,7 +91,7 @@ void print_status(const json& status) {
   print_field("trireme", status.value("version", "?"));
   const std::string mode = status.value("mode", "?");
   fmt::print("{:<12} {}{}\n", "mode", paint_verdict(mode, mode),
-             mode == "audit" ? ": nothing is refused, what would be is told" : "");
+             mode == "audit" ? ": nothing is blocked; would-be refusals are logged" : "");
   print_policy(status.value("policy", json::object()));
   if (const json counts = status.value("workloads", json()); counts.is_object()) {
     print_field(
@@ -102,8 +112,8 @@ void print_status(const json& status) {
 }  // namespace
 
 void add_status(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command =
-      add_command(parent, globals, "status", "Show what the daemon does and which policy holds");
+  CLI::App* command = add_command(parent, globals, "status",
+                                  "Show the state of the daemon and the policy in force");
   command->callback([&] {
     action = [&] {
       const auto status = ask(globals, control::method::status, json::object());

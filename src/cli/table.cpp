@@ -15,25 +15,25 @@ namespace trireme::cli {
 namespace {
 
 constexpr std::size_t kGap = 2;
-constexpr std::size_t kNarrowest = 8;  // no column shrinks below this
+constexpr std::size_t kNarrowest = 8;  // characters; no column is made narrower
 constexpr std::size_t kDefaultWidth = 80;
-constexpr std::size_t kNarrowTerminal = 40;  // nothing fits one that is narrower
+constexpr std::size_t kNarrowTerminal = 40;  // a narrower terminal is treated as kDefaultWidth
 
-bool is_colourful() {
-  static const bool colourful = [] {
+bool has_colors() {
+  static const bool colors = [] {
     const char* none = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): one thread
     const char* term = std::getenv("TERM");      // NOLINT(concurrency-mt-unsafe)
     return on_terminal() && (none == nullptr || *none == '\0') && term != nullptr &&
            std::string_view(term) != "dumb";
   }();
-  return colourful;
+  return colors;
 }
 
 bool continues(char c) {
   return (static_cast<unsigned char>(c) & 0xC0U) == 0x80U;
 }
 
-/// The bytes of the first `characters` characters.
+/// Size in bytes of the first `characters` characters.
 std::size_t bytes_of(std::string_view text, std::size_t characters) {
   std::size_t at = 0;
   while (at < text.size() && (characters > 0 || continues(text[at]))) {
@@ -74,22 +74,22 @@ std::size_t terminal_width() {
   return kDefaultWidth;
 }
 
-std::string paint(Colour colour, std::string_view text) {
+std::string paint(Color color, std::string_view text) {
   static constexpr std::array<const char*, 5> kCodes = {"1", "31", "32", "33", "2"};
-  if (!is_colourful()) {
+  if (!has_colors()) {
     return std::string(text);
   }
-  return fmt::format("\x1b[{}m{}\x1b[0m", kCodes.at(static_cast<std::size_t>(colour)), text);
+  return fmt::format("\x1b[{}m{}\x1b[0m", kCodes.at(static_cast<std::size_t>(color)), text);
 }
 
 std::string paint_verdict(const std::string& word, std::string_view text) {
   if (word == "deny" || word == "quarantined" || word == "refused") {
-    return paint(Colour::red, text);
+    return paint(Color::red, text);
   }
   if (word == "audit" || word == "unenforced") {
-    return paint(Colour::yellow, text);
+    return paint(Color::yellow, text);
   }
-  return word == "allow" || word == "enforced" || word == "allowed" ? paint(Colour::green, text)
+  return word == "allow" || word == "enforced" || word == "allowed" ? paint(Color::green, text)
                                                                     : std::string(text);
 }
 
@@ -152,7 +152,8 @@ void Table::add(std::vector<std::string> row) {
   rows_.push_back(std::move(row));
 }
 
-/// Natural widths; where they exceed the limit, the widest column gives way first.
+/// The width of each column: that of its longest cell. While the sum exceeds the limit, the widest
+/// column is narrowed.
 std::vector<std::size_t> Table::widths(std::size_t limit) const {
   std::vector<std::size_t> widths(rows_.front().size(), 0);
   for (const auto& row : rows_) {
@@ -185,7 +186,7 @@ std::string Table::render(std::size_t width) const {
       std::string text;
       for (std::size_t i = 0; i < cells.size(); ++i) {
         const std::string cell = line < cells[i].size() ? cells[i][line] : "";
-        const std::string shown = &row == &rows_.front() ? paint(Colour::bold, cell)
+        const std::string shown = &row == &rows_.front() ? paint(Color::bold, cell)
                                   : i == painted_        ? paint_verdict(cell, cell)
                                                          : cell;
         text += shown + std::string(columns[i] - std::min(columns[i], length(cell)) + kGap, ' ');

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text that fits a terminal.
+// Tables and text that fit the width of a terminal, and their colors.
 #pragma once
 
 #include <cstddef>
@@ -10,36 +10,36 @@
 
 namespace trireme::cli {
 
-/// Columns of the terminal on stdout; 80 where stdout is none.
+/// Columns of the terminal on stdout; 80 if stdout is not a terminal or is narrower than 40.
 [[nodiscard]] std::size_t terminal_width();
 [[nodiscard]] bool on_terminal();
 
-enum class Colour : std::uint8_t { bold, red, green, yellow, dim };
-/// Coloured where stdout is a terminal that can, and NO_COLOR (no-color.org) is not set.
-[[nodiscard]] std::string paint(Colour colour, std::string_view text);
-/// Of a verdict, "deny"; or of a workload's state.
+enum class Color : std::uint8_t { bold, red, green, yellow, dim };
+/// Colors the text if stdout is a color terminal and NO_COLOR (no-color.org) is unset or empty.
+[[nodiscard]] std::string paint(Color color, std::string_view text);
+/// Colors `text` by the verdict ("deny") or workload state ("enforced") in `word`.
 [[nodiscard]] std::string paint_verdict(const std::string& word, std::string_view text);
 
-/// Without control characters, which a name or label from elsewhere might hold to play tricks on
-/// the terminal.
+/// Replaces control characters with '?': names and labels come from elsewhere and could contain
+/// escape sequences for the terminal.
 [[nodiscard]] std::string printable(std::string_view text);
-/// Characters of UTF-8 text; wide ones count as one.
+/// Number of characters (code points) of UTF-8 text. Double-width characters count as one.
 [[nodiscard]] std::size_t length(std::string_view text);
-/// At most `width` characters, the last of which is then an ellipsis.
+/// Shortens text to `width` characters, ending in an ellipsis if something was cut off.
 [[nodiscard]] std::string clip(std::string_view text, std::size_t width);
-/// Lines of at most `width` characters, broken after a comma or space where there is one; those
+/// Breaks text into lines of at most `width` characters, after a comma or space if possible. Lines
 /// after the first begin with `indent` spaces.
 [[nodiscard]] std::string wrap(std::string_view text, std::size_t width, std::size_t indent);
-/// The same for each line of a text that is for people; as it is where stdout is no terminal.
+/// wrap() for each line of the text, to the width of the terminal; unchanged if stdout is not one.
 [[nodiscard]] std::string fit(const std::string& text, std::size_t indent);
 
-/// Words for people. Cells that do not fit are wrapped, after a comma or space where there is one;
+/// A table of text. Cells that are too wide are wrapped, after a comma or space if possible;
 /// nothing is cut off.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}
   void add(std::vector<std::string> row);
-  /// The words of this column are verdicts or states, and painted as such.
+  /// Colors the words of this column as verdicts or states: paint_verdict().
   void paint_column(std::size_t column) { painted_ = column; }
   [[nodiscard]] std::string render(std::size_t width) const;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirectl: asks the daemon, and checks policies without it. One file per subcommand.
+// trirectl: queries the daemon, and checks policies without it. One file per subcommand.
 #include <cstdio>
 
 #include "command.hpp"
@@ -13,7 +13,7 @@ int run(int argc, char** argv) {
   Globals globals;
   globals.runtime_dir = control::default_runtime_dir();
   Action action;
-  CLI::App app("Shows and checks what trireme enforces", "trirectl");
+  CLI::App app("Inspect and check what trireme enforces", "trirectl");
   app.set_version_flag("--version", "trirectl " TRIREME_VERSION);
   app.require_subcommand(1);
   app.failure_message(CLI::FailureMessage::simple);
@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
   try {
     return trireme::cli::run(argc, argv);
   } catch (const std::exception& exception) {
-    // What the daemon answers may be of another version: a key of another type ends here.
+    // nlohmann::json throws if a daemon of another version answers with a key of another type.
     std::fprintf(stderr, "trirectl: %s\n", exception.what());
     return trireme::cli::kNo;
   }

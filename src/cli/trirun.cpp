@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirun: asks the daemon to make this very process a workload, waits for its word, and becomes the
-// command.
+// trirun: asks the daemon to make this process a workload, waits until the policy is enforced, and
+// then executes the command in the same process.
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,7 +19,7 @@ namespace {
 constexpr int kRefused = 125;
 constexpr int kNotExecutable = 126;
 constexpr int kNotFound = 127;
-constexpr std::chrono::seconds kPatience(60);  // systemd queues jobs when hundreds start at once
+constexpr std::chrono::seconds kPatience(60);  // systemd queues jobs if hundreds start at once
 
 int refuse(const Error& error) {
   std::fprintf(stderr, "trirun: %s\n", error.message.c_str());
@@ -29,7 +29,7 @@ int refuse(const Error& error) {
   return kRefused;
 }
 
-/// Returns once the kernel holds this process to its labels' policy.
+/// Returns once the kernel enforces the policy for the labels on this process.
 Status enrol(const TrirunOptions& options) {
   auto client = control::Client::connect(control::socket_path(options.runtime_dir));
   if (!client) {
@@ -49,8 +49,8 @@ Status enrol(const TrirunOptions& options) {
     return tl::unexpected(answer.error());
   }
   if (!answer->is_object() || !answer->contains("cgroup")) {
-    return fail("trireme's answer names no cgroup",
-                "the tool and the daemon may be of different versions");
+    return fail("unexpected answer from triremed: no cgroup in it",
+                "trirun and triremed may have different versions");
   }
   return {};
 }

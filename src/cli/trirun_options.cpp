@@ -8,7 +8,7 @@
 namespace trireme::cli {
 namespace {
 
-constexpr const char* kSeeHelp = "see trirun --help";
+constexpr const char* kSeeHelp = "see 'trirun --help'";
 
 enum Long : int { kUnit = 256, kUid, kGid, kSlice, kRuntimeDir, kHelp, kVersion };
 
@@ -29,15 +29,14 @@ Status add_label(TrirunOptions& options, const char* text) {
     return tl::unexpected(label.error());
   }
   if (options.labels.find(label->key) != nullptr) {
-    return fail("the label '" + label->key + "' is given twice",
-                "a workload has one value for a key");
+    return fail("label '" + label->key + "' is given more than once", "give each label key once");
   }
   return options.labels.set(label->key, label->value);
 }
 
 Status add_property(TrirunOptions& options, const std::string& text) {
   if (text.find('=') == std::string::npos || text.front() == '=') {
-    return fail("the property '" + text + "' is not NAME=VALUE", "for example -p MemoryMax=1G");
+    return fail("invalid property '" + text + "': not NAME=VALUE", "for example: -p MemoryMax=1G");
   }
   options.properties.push_back(text);
   return {};
@@ -87,11 +86,11 @@ Status apply(TrirunOptions& options, int letter, const char* word) {
 Result<TrirunOptions> parse_trirun(int argc, char** argv) {
   TrirunOptions options;
   options.runtime_dir = control::default_runtime_dir();
-  optind = 0;  // glibc: start afresh
+  optind = 0;  // glibc: also resets the internal state of getopt
   opterr = 0;
   while (true) {
     const char* word = optind < argc ? argv[optind == 0 ? 1 : optind] : nullptr;
-    // '+': the command's own options are not ours.
+    // '+': stop at the first argument that is not an option; what follows belongs to the command.
     const int letter = ::getopt_long(argc, argv, "+:l:p:", kOptions,
                                      nullptr);  // NOLINT(concurrency-mt-unsafe): one thread
     if (letter == -1) {
@@ -106,12 +105,11 @@ Result<TrirunOptions> parse_trirun(int argc, char** argv) {
   }
   options.command.assign(argv + optind, argv + argc);
   if (options.labels.empty()) {
-    return fail(
-        "no label given",
-        "trirun --label app=web -- COMMAND; a workload without labels could talk to nobody");
+    return fail("at least one --label is required",
+                "for example: trirun --label app=web -- COMMAND");
   }
   if (options.command.empty()) {
-    return fail("no command given", kSeeHelp);
+    return fail("missing command", kSeeHelp);
   }
   options.command.push_back(nullptr);
   return options;
@@ -120,21 +118,23 @@ Result<TrirunOptions> parse_trirun(int argc, char** argv) {
 const char* trirun_usage() {
   return "Usage: trirun --label KEY=VALUE [OPTION...] [--] COMMAND [ARG...]\n"
          "\n"
-         "Runs COMMAND as a workload: in a scope of its own, held to the policy over its labels\n"
-         "from its first instruction. Terminal, environment, signals and exit code are COMMAND's.\n"
+         "Runs COMMAND as a workload in a scope of its own, under the policy for its\n"
+         "labels from its first instruction. Terminal, environment, signals and exit code\n"
+         "are those of COMMAND.\n"
          "\n"
-         "  -l, --label KEY=VALUE      a label of the workload; at least one\n"
+         "  -l, --label KEY=VALUE      a label of the workload; at least one is required\n"
          "  -p, --property NAME=VALUE  a property of the scope, as for systemd-run\n"
          "      --unit NAME            the scope's name\n"
          "      --slice NAME           the scope's slice, below trireme.slice\n"
          "      --uid USER             run as this user, with its groups\n"
          "      --gid GROUP            run with this group\n"
-         "      --runtime-dir DIR      of the instance to ask (TRIREME_RUNTIME_DIR, else "
-         "/run/trireme)\n"
+         "      --runtime-dir DIR      runtime directory of triremed (default:\n"
+         "                             $TRIREME_RUNTIME_DIR, else /run/trireme)\n"
          "      --help, --version\n"
          "\n"
-         "Exit codes: COMMAND's own; 125 trireme refuses or cannot be reached, or wrong usage;\n"
-         "126 COMMAND cannot be executed; 127 COMMAND not found. COMMAND never runs unprotected.\n";
+         "Exit code: that of COMMAND; 125 launch refused, triremed not reachable, or\n"
+         "invalid usage; 126 COMMAND cannot be executed; 127 COMMAND not found. COMMAND\n"
+         "never runs unprotected.\n";
 }
 
 }  // namespace trireme::cli

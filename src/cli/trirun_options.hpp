@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirun's command line.
+// The command line of trirun.
 #pragma once
 
 #include <optional>
@@ -20,11 +20,11 @@ struct TrirunOptions {
   std::optional<std::string> user;   // name or number
   std::optional<std::string> group;  // name or number
   std::string runtime_dir;
-  std::vector<char*> command;  // ends with a null pointer, as execvp(3) wants it
+  std::vector<char*> command;  // ends with a null pointer, for execvp(3)
 };
 
-/// Options end at the first word that is none, or at "--". Labels and properties are checked here,
-/// before anything is asked of the daemon.
+/// Options end at the first argument that is not an option, or at "--". The syntax of labels and
+/// properties is checked here, before the daemon is asked. Errors: invalid usage.
 [[nodiscard]] Result<TrirunOptions> parse_trirun(int argc, char** argv);
 
 [[nodiscard]] const char* trirun_usage();

@@ -9,10 +9,9 @@
 namespace trireme::cli {
 
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command =
-      add_command(parent, globals, "unit-gate",
-                  "Wait until this unit is enforced (for the drop-ins that trireme writes)");
-  command->group("");  // of no use by hand: the daemon answers processes of the unit only
+  CLI::App* command = add_command(parent, globals, "unit-gate",
+                                  "Wait until a unit is enforced (for drop-ins of trireme)");
+  command->group("");  // hidden: the daemon answers only processes of the unit
   const auto unit = std::make_shared<std::string>();
   command->add_option("UNIT", *unit, "full name of the unit")->required();
   command->callback([&globals, &action, unit] {

@@ -41,7 +41,7 @@ std::string joined_words(const std::vector<std::string>& words) {
   return text;
 }
 
-/// What CLI11 says, or better: which word is wrong, and which was meant.
+/// Names the invalid word and the nearest valid one; else returns CLI11's own message.
 std::string message_for(const CLI::App& app, const std::string& path,
                         const std::vector<std::string>& rest, const CLI::ParseError& error) {
   const auto subcommands = subcommands_of(app);
@@ -54,26 +54,26 @@ std::string message_for(const CLI::App& app, const std::string& path,
            did_you_mean(written, options_of(app), "'" + path + " --help' lists them");
   }
   if (rest.empty() && error.get_name() == "ArgumentMismatch") {
-    return error.what();  // an option lacks its value
+    return error.what();  // an option without its value
   }
   if (!subcommands.empty()) {
-    return rest.empty() ? "'" + path + "' needs a word more: " + joined_words(subcommands)
-                        : "unknown word '" + rest.front() + "' after '" + path + "'; " +
+    return rest.empty() ? "missing command: one of " + joined_words(subcommands)
+                        : "unknown command '" + rest.front() + "'; " +
                               did_you_mean(rest.front(), subcommands,
-                                           "known are " + joined_words(subcommands));
+                                           "available: " + joined_words(subcommands));
   }
-  // CLI11 keeps the word to itself where it throws from inside a subcommand.
+  // If CLI11 throws inside a subcommand, the argument is only in its message, not in `rest`.
   constexpr std::string_view kUnexpected = "The following argument was not expected: ";
   if (const std::string said = error.what(); said.starts_with(kUnexpected)) {
-    return "'" + path + "' takes no word '" + said.substr(kUnexpected.size()) + "'";
+    return "unexpected argument '" + said.substr(kUnexpected.size()) + "'";
   }
   if (!rest.empty() && error.get_name() == "ExtrasError") {
-    return "'" + path + "' takes no word '" + rest.front() + "'";
+    return "unexpected argument '" + rest.front() + "'";
   }
   return error.what();
 }
 
-/// The program and the subcommands that were named, outermost first.
+/// The program and the chosen subcommands, outermost first.
 std::vector<const CLI::App*> chosen(const CLI::App& app) {
   std::vector<const CLI::App*> commands = {&app};
   for (auto next = app.get_subcommands(); !next.empty();

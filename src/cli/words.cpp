@@ -9,10 +9,10 @@
 
 namespace trireme::cli {
 
-/// For the shells' completions: one word a line, nothing where the daemon does not answer.
+/// For shell completion: prints one word per line, and nothing if the daemon does not answer.
 void add_words(CLI::App& parent, Globals& globals, Action& action) {
-  CLI::App* command =
-      add_command(parent, globals, "words", "Print what shells complete: names, labels, networks");
+  CLI::App* command = add_command(parent, globals, "words",
+                                  "Print names, labels and networks for shell completion");
   command->group("");
   const auto kinds = std::make_shared<std::vector<std::string>>();
   command->add_option("KIND", *kinds, "workloads, labels, networks")

@@ -13,15 +13,13 @@ namespace trireme::config {
 namespace {
 
 constexpr const char* kHeader =
-    "# Converted from the original Trireme's policy file by `trirectl policy convert`.\n"
+    "# Converted from a policy file of the original Trireme by `trirectl policy convert`.\n"
     "#\n"
-    "# There a policy was for the containers with the label PolicyIndex=NAME (or user=NAME); here "
-    "that label stands in each rule. "
-    "Containers\n"
-    "# without it could talk where any one label was the same; `baseline = \"any-common-label\"` "
-    "would give that to all, so it is "
-    "\"none\".\n"
-    "# There the first ACL that matched decided; here a [[deny]] always wins.\n"
+    "# In the original, a policy applied to the containers with the label PolicyIndex=NAME (or\n"
+    "# user=NAME). Here, each rule selects that label. In the original, containers without it\n"
+    "# could talk if any one label was equal; `baseline = \"any-common-label\"` would extend this\n"
+    "# to all containers, so the baseline is \"none\".\n"
+    "# In the original, the first matching ACL decided; here, a [[deny]] always wins.\n"
     "\n[defaults]\nbaseline = \"none\"\n";
 
 std::string quoted(std::string_view text) {
@@ -43,7 +41,7 @@ std::string list(const std::vector<std::string>& texts) {
   return texts.size() == 1 ? result : "[" + result + "]";
 }
 
-/// On one line: comments hold it.
+/// Replaces control characters, so that the text cannot end the comment that contains it.
 std::string one_line(std::string text) {
   std::ranges::replace_if(
       text, [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
@@ -55,7 +53,7 @@ class Converter {
   Converted convert(const std::vector<OriginalPolicy>& policies,
                     const std::vector<std::string>& unknown) {
     for (const std::string& place : unknown) {
-      leave_out(place, "not known");
+      leave_out(place, "unknown key");
     }
     const bool two_sided = std::ranges::any_of(
         policies, [](const OriginalPolicy& policy) { return policy.dependencies.has_value(); });
@@ -75,7 +73,7 @@ class Converter {
       }
       for (const OriginalTagRule& rule :
            policy.dependencies.value_or(std::vector<OriginalTagRule>{})) {
-        if (!rule.action.accepts()) {  // those that accept have met their exposures
+        if (!rule.action.accepts()) {  // accepting ones were combined with the exposures above
           convert(rule, own(policy), {});
         }
       }
@@ -90,30 +88,28 @@ class Converter {
 
   bool usable(const OriginalPolicy& policy) {
     if (policy.name == "default") {
-      leave_out(policy.name, "the original put its own policy in the place of one with this name");
+      leave_out(policy.name, "the original Trireme replaces a policy of this name with its own");
       return false;
     }
     if (!own_selector(policy.name)) {
-      leave_out(
-          policy.name,
-          "the name cannot be the value of a label, so that nothing could be under this policy");
+      leave_out(policy.name,
+                "the name is not a valid label value, so no workload could have this policy");
       return false;
     }
     return true;
   }
 
-  /// What keeps an action from being a rule; nullptr where nothing does.
+  /// Why an action cannot be expressed as a rule; nullptr if it can.
   static const char* obstacle(const OriginalAction& action) {
-    return action.observes()   ? "it only observes: mode = \"audit\" does that"
-           : action.encrypts() ? "it asks for encryption, which trireme does not do"
+    return action.observes()   ? "it only observes; write it by hand with mode = \"audit\""
+           : action.encrypts() ? "it requires encryption, which trireme does not provide"
            : action.accepts() == action.rejects() ? "it neither accepts nor rejects"
                                                   : nullptr;
   }
 
   void leave_out(const std::string& place, const std::string& why, bool rejects = false) {
-    left_out_.push_back(
-        one_line(fmt::format("{}: {}{}", place, why,
-                             rejects ? "; it rejects: a [[deny]] is to be written by hand" : "")));
+    left_out_.push_back(one_line(fmt::format(
+        "{}: {}{}", place, why, rejects ? "; it rejects: write a [[deny]] by hand" : "")));
     rules_ += "\n# NOT EXPRESSED: " + left_out_.back() + "\n";
   }
 
@@ -146,7 +142,7 @@ class Converter {
              : write(acl.place, acl.action, *network, own, *ports);
   }
 
-  /// The side that is empty is who the rule's clauses select.
+  /// The empty side becomes the selector of the rule's clauses.
   void convert(const OriginalTagRule& rule, const std::string& from, const std::string& to) {
     const char* in_the_way = obstacle(rule.action);
     const auto who = original_selector(rule);
@@ -154,15 +150,16 @@ class Converter {
       leave_out(rule.place,
                 in_the_way != nullptr ? in_the_way
                 : !who                ? who.error().message
-                                      : "it has no clause, and matched nobody",
+                                      : "it has no clause, so it matches nothing",
                 rule.action.rejects());
       return;
     }
     write(rule.place, rule.action, from.empty() ? *who : from, to.empty() ? *who : to, {});
   }
 
-  /// There both ends had to agree: a sender whose policy has a dependency on the receiver, and
-  /// whose labels the receiver is exposed to.
+  /// In the original, both ends had to agree: the sender's policy needed a dependency that matches
+  /// the receiver, and the receiver's policy an exposure that matches the sender. Writes one rule
+  /// for each combination.
   void from_dependents(const OriginalTagRule& exposure, const OriginalPolicy& receiver,
                        const std::vector<OriginalPolicy>& policies) {
     if (!exposure.action.accepts() || obstacle(exposure.action) != nullptr ||
@@ -182,10 +179,10 @@ class Converter {
         const char* in_the_way = obstacle(dependency.action);
         const auto receivers = original_selector(dependency);
         if (in_the_way != nullptr || !receivers || receivers->empty() || senders.empty()) {
-          if (told_.insert(dependency.place).second) {
+          if (reported_.insert(dependency.place).second) {
             leave_out(dependency.place, in_the_way != nullptr ? in_the_way
                                         : !receivers          ? receivers.error().message
-                                                     : "it has no clause, and matched nobody");
+                                                     : "it has no clause, so it matches nothing");
           }
           continue;
         }
@@ -196,7 +193,7 @@ class Converter {
     }
   }
 
-  /// "@net-1", declared once.
+  /// Returns the network of the ACL's addresses ("@net-1"). Writes its [[network]] on first use.
   Result<std::string> network_of(const OriginalAcl& acl) {
     std::vector<std::string> cidrs;
     for (const std::string& address : acl.addresses) {
@@ -220,8 +217,8 @@ class Converter {
     return "@" + known->second;
   }
 
-  std::map<std::vector<std::string>, std::string> names_;  // of networks
-  std::set<std::string> told_;
+  std::map<std::vector<std::string>, std::string> names_;  // network names by addresses
+  std::set<std::string> reported_;
   std::string networks_;
   std::string rules_;
   std::vector<std::string> left_out_;

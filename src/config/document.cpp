@@ -8,8 +8,8 @@
 namespace trireme::config {
 namespace {
 
-// The parser nests one table per dot of a key and frees them recursively; a line of a million dots
-// would overflow the stack.
+// The parser creates one nested table per dot of a key and frees them recursively, so a key with a
+// million dots would overflow the stack.
 constexpr std::size_t kMaxDots = 16;
 
 std::vector<std::string_view> split_lines(std::string_view content) {
@@ -22,7 +22,8 @@ std::vector<std::string_view> split_lines(std::string_view content) {
   return lines;
 }
 
-// Offset behind the string that starts at `start`; the end of the content where it is not closed.
+// Returns the offset after the string that starts at `start`. An unterminated string ends at the
+// end of its line, or, if it is a multi-line string, at the end of the content.
 std::size_t skip_string(std::string_view content, std::size_t start) {
   const char quote = content[start];
   const bool multi_line = content.substr(start, 3) == std::string(3, quote);
@@ -39,7 +40,7 @@ std::size_t skip_string(std::string_view content, std::size_t start) {
   return content.size();
 }
 
-// Offset of the first dot too many in one key; npos where there is none.
+// Returns the offset of the first dot that exceeds kMaxDots in one key; npos if there is none.
 std::size_t find_deep_key(std::string_view content) {
   std::size_t dots = 0;
   for (std::size_t at = 0; at < content.size();) {
@@ -74,11 +75,11 @@ std::string syntax_message(std::string_view description) {
 
 std::string syntax_hint(std::string_view description) {
   if (description.find("redefine") != std::string_view::npos) {
-    return "it stands twice; merge the two, and write lists of tables as [[name]]";
+    return "it is defined twice; keep one, and write a list of tables as [[name]]";
   }
   if (description.find("parsing value") != std::string_view::npos ||
       description.find("parsing boolean") != std::string_view::npos) {
-    return "text needs quotes: \"…\"";
+    return "put a string in quotes: \"…\"";
   }
   return {};
 }
@@ -94,8 +95,8 @@ std::optional<Document> Document::parse(const Source& source, Reporter& reporter
     const auto line = std::count(source.content.begin(),
                                  source.content.begin() + static_cast<std::ptrdiff_t>(deep), '\n');
     reporter.error({source.file, static_cast<std::uint32_t>(line) + 1, 0},
-                   "a key with this many dots nests too deep",
-                   "quote keys that hold dots: \"app.kubernetes.io/name\" = \"web\"");
+                   "this key has too many dots, which nest too deep",
+                   "quote a key that contains dots: \"app.kubernetes.io/name\" = \"web\"");
     return std::nullopt;
   }
   try {
@@ -112,7 +113,8 @@ std::string_view Document::line(std::uint32_t number) const {
   return number >= 1 && number <= lines_.size() ? lines_[number - 1] : std::string_view{};
 }
 
-// toml++ counts code points; editors' goto and compilers count bytes.
+// Converts the column: toml++ counts code points, but compilers and editors' jump commands count
+// bytes.
 policy::SourceLocation Document::at(toml::source_position position) const {
   const std::string_view text = line(position.line);
   std::uint32_t points = 1;

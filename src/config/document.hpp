@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One parsed TOML file, and where in it everything stands.
+// One parsed TOML file, with the source location of each node.
 #pragma once
 
 #include <toml++/toml.h>
@@ -13,10 +13,10 @@
 
 namespace trireme::config {
 
-/// Views the Source's content, which must outlive it.
+/// Refers to the content of the Source, which must outlive it.
 class Document {
  public:
-  /// Reports the first syntax error (TOML parsers stop there) and returns nothing.
+  /// On a syntax error, reports the first one (the TOML parser stops there) and returns nullopt.
   [[nodiscard]] static std::optional<Document> parse(const Source& source, Reporter& reporter);
 
   [[nodiscard]] const toml::table& root() const { return root_; }
@@ -26,8 +26,8 @@ class Document {
   [[nodiscard]] policy::SourceLocation at(const toml::key& key) const {
     return at(key.source().begin);
   }
-  /// The byte `offset` of a string's value. Escapes and line breaks make offsets ambiguous: then
-  /// the place where the string starts.
+  /// The location of byte `offset` of a string's value. If the string has escapes or line breaks,
+  /// the offset is ambiguous, and the location of the start of the string is returned.
   [[nodiscard]] policy::SourceLocation inside(const toml::node& text, std::size_t offset) const;
 
  private:

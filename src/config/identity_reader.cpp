@@ -14,7 +14,7 @@
 namespace trireme::config {
 namespace {
 
-/// What to write in the place of another unit's name.
+/// The hint for the name of a unit that is not a service.
 std::string service_hint(std::string_view name) {
   constexpr std::array<std::string_view, 10> kTypes = {".socket",    ".timer", ".path",   ".target",
                                                        ".slice",     ".mount", ".device", ".swap",
@@ -22,7 +22,7 @@ std::string service_hint(std::string_view name) {
   for (const std::string_view type : kTypes) {
     if (name.ends_with(type)) {
       return fmt::format("write '{}.service'{}", name.substr(0, name.size() - type.size()),
-                         type == ".socket" ? ": its .socket comes with it" : "");
+                         type == ".socket" ? ", which includes its .socket unit" : "");
     }
   }
   return fmt::format("did you mean '{}.service'?", name);
@@ -55,11 +55,10 @@ void IdentityReader::read_host(TableReader& top) {
     return;
   }
   if (const auto name = section->name("name")) {
-    identity_.host_name = name->value;
+    host_.name = name->value;
   }
-  identity_.host_labels = section->labels("labels");
-  for (const auto& [key, prefixes] :
-       {std::pair{"peers", &identity_.peers}, {"nat", &identity_.nat}}) {
+  host_.labels = section->labels("labels");
+  for (const auto& [key, prefixes] : {std::pair{"peers", &host_.peers}, {"nat", &host_.nat}}) {
     for (const Text& text : section->list(key)) {
       if (auto prefix = policy::Prefix::parse(text.value)) {
         prefixes->push_back(*prefix);
@@ -74,13 +73,13 @@ void IdentityReader::read_host(TableReader& top) {
   section->finish();
 }
 
-// [trust] may stand in a later file.
+// Called after all files are read, because [trust] can be in a later file.
 void IdentityReader::check_peers() {
-  if (!identity_.peers.empty() && trust_files_.empty()) {
+  if (!host_.peers.empty() && trust_files_.empty()) {
     reporter_.warn(peers_place_,
-                   "[host] has peers and there is no [trust]: other hosts stay unlabelled",
-                   "trirectl pki makes certificates or a shared secret; until then they are "
-                   "@world, or a [[network]]");
+                   "[host] has peers, but there is no [trust]: remote hosts stay unlabeled",
+                   "create certificates or a shared secret with trirectl pki; until then remote "
+                   "hosts are @world or a [[network]]");
   }
 }
 
@@ -91,13 +90,13 @@ std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
     const std::string_view pattern = text.value;
     const std::string_view plain = pattern.substr(0, pattern.find('*'));
     const bool star_at_end = plain.size() == pattern.size() || plain.size() + 1 == pattern.size();
-    // "com.docker." before a star is no whole key: give it an end to be checked with.
+    // "com.docker.", before the '*', is not a valid key by itself: append a character to check it.
     const auto status = pattern == "*" ? Status{}
                                        : policy::check_key(plain.size() == pattern.size()
                                                                ? std::string(plain)
                                                                : std::string(plain) + "x");
     if (!star_at_end) {
-      section.error(text, fmt::format("'*' can only end '{}'", pattern),
+      section.error(text, fmt::format("'*' is only allowed at the end of '{}'", pattern),
                     "com.example.* matches every key that starts with com.example.");
     } else if (!status) {
       reporter_.error(section.where(text), status.error());
@@ -109,17 +108,17 @@ std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
 }
 
 void IdentityReader::read_docker(TableReader& top) {
-  using Containers = policy::DockerSettings::Containers;
+  using Containers = config::DockerSettings::Containers;
   auto section = top.section("docker");
   if (!section || !claim_section(*section, "docker", section_places_)) {
     return;
   }
-  policy::DockerSettings& docker = identity_.docker;
+  config::DockerSettings& docker = host_.docker;
   read_sockets(*section);
   section->choice<Containers>("containers",
                               {{"all", Containers::all},
-                               {"labelled", Containers::labelled},
-                               {"labeled", Containers::labelled},
+                               {"labelled", Containers::labeled},
+                               {"labeled", Containers::labeled},
                                {"host-network", Containers::host_network},
                                {"none", Containers::none}},
                               docker.containers);
@@ -131,11 +130,12 @@ void IdentityReader::read_docker(TableReader& top) {
   docker.labels = read_key_patterns(*section, "labels");
   if (section->has("labels") && section->has("ignore_labels")) {
     section->error("[docker] has both labels and ignore_labels",
-                   "keep one: with labels, no other key is identity");
+                   "keep one: labels already excludes all other keys");
   } else if (const auto* list = section->find("labels");
              list != nullptr && list->is_array() && list->as_array()->empty()) {
-    section->error("an empty list of labels leaves no container an identity",
-                   "labels = [\"app\", \"team-*\"], or remove it");
+    section->error(
+        "'labels' in [docker] is an empty list, which leaves every container without an identity",
+        "write labels = [\"app\", \"team-*\"] or remove the key");
   }
   read_label_from(*section);
   section->finish();
@@ -149,24 +149,24 @@ void IdentityReader::read_sockets(TableReader& section) {
   std::vector<std::string> sockets;
   for (const Text& socket : section.text_or_list("socket")) {
     if (!policy::is_printable(socket.value)) {
-      section.error(socket, "'socket' in [docker] holds a control character");
+      section.error(socket, "'socket' in [docker] contains a control character");
     } else if (!socket.value.starts_with('/')) {
       const bool url = socket.value.starts_with("unix://");
-      section.error(socket, fmt::format("'{}' is no absolute path", socket.value),
+      section.error(socket, fmt::format("'{}' is not an absolute path", socket.value),
                     url ? fmt::format("write {}", socket.value.substr(7)) : kExample);
     } else if (std::ranges::find(sockets, socket.value) != sockets.end()) {
-      section.error(socket, fmt::format("'{}' stands here twice", socket.value));
+      section.error(socket, fmt::format("'{}' is listed twice", socket.value));
     } else {
       sockets.push_back(socket.value);
     }
   }
   if (const auto* list = section.find("socket");
       list != nullptr && list->is_array() && list->as_array()->empty()) {
-    section.error("an empty list of sockets names no engine",
-                  "containers = \"none\" where there are to be none");
+    section.error("'socket' in [docker] is an empty list",
+                  "to ignore all containers, write containers = \"none\"");
   }
   if (!sockets.empty()) {
-    identity_.docker.sockets = std::move(sockets);
+    host_.docker.sockets = std::move(sockets);
   }
 }
 
@@ -177,12 +177,12 @@ void IdentityReader::read_label_from(TableReader& section) {
         reporter_.error(section.where(source), valid.error());
       }
     }
-    identity_.docker.label_from.emplace_back(key, source.value);
+    host_.docker.label_from.emplace_back(key, source.value);
   }
 }
 
 void IdentityReader::read_unit(TableReader reader) {
-  policy::UnitRule unit;
+  config::UnitRule unit;
   unit.where = reader.where();
   reader.knows({"name", "labels"});
   read_unit_name(reader, unit);
@@ -190,17 +190,17 @@ void IdentityReader::read_unit(TableReader reader) {
   unit.labels = reader.labels("labels");
   if (unit.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
       reporter_.errors() == errors) {
-    reader.error("this unit has no labels", "labels = { app = \"db\" }");
+    reader.error("this unit has no labels", "add labels = { app = \"db\" }");
   }
   reader.finish();
-  identity_.units.push_back(std::move(unit));
+  host_.units.push_back(std::move(unit));
 }
 
-void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit) {
+void IdentityReader::read_unit_name(TableReader& reader, config::UnitRule& unit) {
   const auto name = reader.name("name");
   if (!name) {
     if (reader.lacks("name")) {
-      reader.error("this unit has no 'name'", "name = \"postgresql@*.service\"");
+      reader.error("this unit has no 'name'", "add name = \"postgresql@*.service\"");
     }
     return;
   }
@@ -209,44 +209,46 @@ void IdentityReader::read_unit_name(TableReader& reader, policy::UnitRule& unit)
       name->value.ends_with(kTemplate) && name->value.find_first_of("*?[\\") == std::string::npos) {
     unit.name.insert(unit.name.size() - kTemplate.size() + 1, "*");
     reporter_.warn(reader.where(*name),
-                   fmt::format("'{}' is a template, which never runs itself; taken for '{}'",
+                   fmt::format("'{}' is a template, which never runs itself; treated as '{}'",
                                name->value, unit.name),
-                   fmt::format("write name = \"{}\", or one instance of it", unit.name));
+                   fmt::format("write name = \"{}\", or the name of one instance", unit.name));
   }
   const auto [place, first] = unit_places_.emplace(unit.name, reader.where(*name));
   if (!first) {
-    reader.error(*name,
-                 fmt::format("unit '{}' stands in {} already", name->value, place->second.text()),
-                 "a unit has one set of labels");
+    reader.error(
+        *name, fmt::format("unit '{}' is already defined at {}", name->value, place->second.text()),
+        "a unit has one label set; merge the entries");
   } else if (name->value.ends_with(".scope")) {
-    // systemd starts its processes, which talk, before anybody is asked.
+    // The processes of a scope run before systemd creates the scope, so they could communicate
+    // before policy is enforced.
     reader.error(
         *name, fmt::format("a scope cannot be a [[unit]]: '{}'", name->value),
-        "nothing can hold a scope back until it is enforced; start its command with trirun");
+        "systemd cannot delay a scope until it is enforced; start its command with trirun");
   } else if (!name->value.ends_with(".service")) {
     reader.error(*name, fmt::format("'{}' is not the name of a service", name->value),
                  service_hint(name->value));
   } else if (name->value.find('/') != std::string::npos) {
-    reader.error(*name, fmt::format("unit name '{}' holds a '/'", name->value),
-                 "a name as systemctl shows it, not a path");
+    reader.error(*name, fmt::format("unit name '{}' contains a '/'", name->value),
+                 "write the name as systemctl shows it, not a path");
   } else if (::fnmatch(name->value.c_str(), "trireme.service", FNM_NOESCAPE) == 0) {
-    reader.error(*name, fmt::format("'{}' covers trireme.service itself", name->value),
+    reader.error(*name, fmt::format("'{}' matches trireme.service itself", name->value),
                  "trireme cannot be a workload; narrow the pattern");
   }
 }
 
-// [host] labels are added to each workload, and may stand in a later file.
+// Called after all files are read: the labels of [host] are added to each workload, and can be in a
+// later file.
 void IdentityReader::check_unit_sizes() {
-  for (const auto& unit : identity_.units) {
+  for (const auto& unit : host_.units) {
     policy::LabelSet together = unit.labels;
-    if (auto status = together.add_host_labels(identity_.host_labels); !status) {
+    if (auto status = together.add_host_labels(host_.labels); !status) {
       reporter_.error(unit.where, status.error());
     }
   }
 }
 
 void IdentityReader::read_launch(TableReader reader) {
-  policy::LaunchGrant launch;
+  config::LaunchGrant launch;
   launch.where = reader.where();
   reader.knows({"user", "group", "labels"});
   if (const auto user = reader.name("user")) {
@@ -256,17 +258,17 @@ void IdentityReader::read_launch(TableReader reader) {
     launch.group = group->value;
   }
   if (reader.has("user") && reader.has("group")) {
-    reader.error("this launch grant has both 'user' and 'group'", "write two [[launch]] entries");
+    reader.error("this [[launch]] entry has both 'user' and 'group'", "write two entries");
   } else if (reader.lacks("user") && reader.lacks("group")) {
-    reader.error("this launch grant has no 'user' or 'group'",
-                 "user = \"deploy\"; root needs no grant");
+    reader.error("this [[launch]] entry has neither 'user' nor 'group'",
+                 "add user = \"deploy\"; root needs no entry");
   }
   read_grants(reader, launch);
   reader.finish();
-  identity_.launches.push_back(std::move(launch));
+  host_.launches.push_back(std::move(launch));
 }
 
-void IdentityReader::read_grants(TableReader& reader, policy::LaunchGrant& launch) {
+void IdentityReader::read_grants(TableReader& reader, config::LaunchGrant& launch) {
   const std::size_t errors = reporter_.errors();
   for (const Text& text : reader.list("labels")) {
     auto label = policy::parse_label_pattern(text.value);
@@ -278,7 +280,7 @@ void IdentityReader::read_grants(TableReader& reader, policy::LaunchGrant& launc
   }
   if (launch.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
       reporter_.errors() == errors) {
-    reader.error("this launch grant has no labels", "labels = [\"app=web*\", \"env=dev\"]");
+    reader.error("this [[launch]] entry has no labels", "add labels = [\"app=web*\", \"env=dev\"]");
   }
 }
 
@@ -300,10 +302,10 @@ void IdentityReader::read_metrics(TableReader& top) {
   if (!address->address.is_loopback()) {
     reporter_.warn(
         section->where(*listen),
-        "the metrics can be read from beyond this host, by whoever reaches " + address->text(),
-        "they need no password; 127.0.0.1 keeps them here");
+        "metrics are readable from other hosts, by anyone who can reach " + address->text(),
+        "they need no password; listen on 127.0.0.1 to restrict them to this host");
   }
-  identity_.metrics_listen = *address;
+  host_.metrics_listen = *address;
 }
 
 }  // namespace trireme::config

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// identity.toml and identity.d to an Identity.
+// Reads identity.toml and identity.d into an Identity.
 #pragma once
 
 #include <map>
@@ -12,8 +12,7 @@ namespace trireme::config {
 
 class IdentityReader {
  public:
-  IdentityReader(policy::Identity& identity, Reporter& reporter)
-      : identity_(identity), reporter_(reporter) {}
+  IdentityReader(config::Host& host, Reporter& reporter) : host_(host), reporter_(reporter) {}
 
   void read(const std::vector<Document>& documents);
   [[nodiscard]] const std::vector<TrustFile>& trust_files() const { return trust_files_; }
@@ -34,13 +33,13 @@ class IdentityReader {
   [[nodiscard]] std::vector<std::string> read_key_patterns(TableReader& section,
                                                            std::string_view key);
   void read_unit(TableReader reader);
-  void read_unit_name(TableReader& reader, policy::UnitRule& unit);
+  void read_unit_name(TableReader& reader, config::UnitRule& unit);
   void check_unit_sizes();
   void read_launch(TableReader reader);
-  void read_grants(TableReader& reader, policy::LaunchGrant& launch);
+  void read_grants(TableReader& reader, config::LaunchGrant& launch);
   void read_metrics(TableReader& top);
 
-  policy::Identity& identity_;
+  config::Host& host_;
   Reporter& reporter_;
   std::vector<TrustFile> trust_files_;
   policy::SourceLocation peers_place_;

@@ -31,7 +31,7 @@ class Loader {
   Loader(std::string directory, Reporter& reporter)
       : directory_(std::move(directory)), reporter_(reporter) {}
 
-  // NAME.toml, then NAME.d/*.toml in byte order.
+  // Reads NAME.toml, then NAME.d/*.toml in byte order of the names.
   std::vector<Source> read(const std::string& name) {
     std::vector<Source> sources;
     read_file(name + ".toml", sources);
@@ -41,7 +41,7 @@ class Loader {
     return sources;
   }
 
-  void check_launch(const policy::LaunchGrant& launch);
+  void check_launch(const config::LaunchGrant& launch);
 
  private:
   [[nodiscard]] std::string absolute(const std::string& path) const {
@@ -54,7 +54,7 @@ class Loader {
   Reporter& reporter_;
 };
 
-// A file that is gone is an empty one; a link that leads nowhere is a mistake.
+// A missing file counts as empty, but a dangling symbolic link is an error.
 void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   const std::string path = absolute(name);
   struct stat status = {};
@@ -62,7 +62,7 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
   if (::stat(path.c_str(), &status) != 0) {
     const int error = errno;
     if (error != ENOENT || ::lstat(path.c_str(), &link) == 0) {
-      reporter_.error(whole(name), fail_errno("cannot read it", error).value());
+      reporter_.error(whole(name), fail_errno("cannot read the file", error).value());
     }
     return;
   }
@@ -72,8 +72,8 @@ void Loader::read_file(const std::string& name, std::vector<Source>& sources) {
     return;
   }
   if ((status.st_mode & S_IWOTH) != 0) {
-    reporter_.warn(whole(name), "everybody on this host can write this file",
-                   fmt::format("chmod o-w {}", path));
+    reporter_.warn(whole(name), "this file is world-writable",
+                   fmt::format("run 'chmod o-w {}'", path));
   }
   auto content = trireme::read_file(path, kMaxFileBytes);
   if (!content && kept_from_root(path)) {
@@ -98,7 +98,7 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
       files.push_back(name + "/" + file);
     } else {
       reporter_.error(whole(name),
-                      fmt::format("the file name '{}' holds a control character", file),
+                      fmt::format("the file name '{}' contains a control character", file),
                       "rename it");
     }
   }
@@ -109,18 +109,18 @@ std::vector<std::string> Loader::drop_ins(const std::string& name) {
   return files;
 }
 
-void Loader::check_launch(const policy::LaunchGrant& launch) {
+void Loader::check_launch(const config::LaunchGrant& launch) {
   if (!launch.user.empty() && ::getpwnam(launch.user.c_str()) == nullptr) {
     reporter_.warn(launch.where, fmt::format("user '{}' does not exist", launch.user),
-                   "the grant counts once the user is there");
+                   "the [[launch]] entry takes effect once the user exists");
   }
   if (!launch.group.empty() && ::getgrnam(launch.group.c_str()) == nullptr) {
     reporter_.warn(launch.where, fmt::format("group '{}' does not exist", launch.group),
-                   "the grant counts once the group is there");
+                   "the [[launch]] entry takes effect once the group exists");
   }
 }
 
-/// False, with an error, where `directory` is not one that can be entered.
+/// Reports an error and returns false if `directory` is not an accessible directory.
 bool check_directory(const std::string& directory, Reporter& reporter) {
   std::error_code error;
   if (fs::is_directory(directory, error)) {
@@ -129,14 +129,14 @@ bool check_directory(const std::string& directory, Reporter& reporter) {
   const std::string reason = error ? error.message() : std::string("not a directory");
   reporter.error({},
                  fmt::format("cannot read the configuration directory '{}': {}", directory, reason),
-                 "name it with --config-dir");
+                 "set it with --config-dir");
   return false;
 }
 
-void name_host(policy::Identity& identity) {
+void name_host(Host& host) {
   char name[256] = {};
-  if (identity.host_name.empty()) {
-    identity.host_name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+  if (host.name.empty()) {
+    host.name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
   }
 }
 
@@ -156,9 +156,9 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
       configuration.diagnostics.push_back(
           {.severity = Diagnostic::Severity::error,
            .where = where,
-           .message =
-               fmt::format("the daemon cannot see '{}': {} in trireme.service", path, setting),
-           .hint = "move it below /etc/trireme"});
+           .message = fmt::format("the daemon cannot access '{}': hidden by {} in trireme.service",
+                                  path, setting),
+           .hint = "move it to /etc/trireme"});
     }
     return !setting.empty();
   };
@@ -195,13 +195,13 @@ Configuration load(const std::string& directory, KeyFiles keys) {
   const auto policy = loader.read("policy");
   const auto identity = loader.read("identity");
   Parsed parsed = parse_sources(policy, identity, reporter);
-  for (const auto& launch : parsed.identity.launches) {
+  for (const auto& launch : parsed.host.launches) {
     loader.check_launch(launch);
   }
-  name_host(parsed.identity);
-  auto trust = read_trust(directory, parsed.trust_files, parsed.identity, keys, reporter);
+  name_host(parsed.host);
+  auto trust = read_trust(directory, parsed.trust_files, parsed.host, keys, reporter);
   return {std::move(parsed.policy),
-          std::move(parsed.identity),
+          std::move(parsed.host),
           reporter.take(file_names(policy, identity)),
           policy,
           identity,
@@ -223,8 +223,8 @@ Configuration load_policy(const std::string& directory, const std::vector<Source
 
 void complete(const std::string& directory, Configuration& configuration) {
   Reporter reporter;
-  name_host(configuration.identity);
-  configuration.trust = read_trust(directory, configuration.trust_files, configuration.identity,
+  name_host(configuration.host);
+  configuration.trust = read_trust(directory, configuration.trust_files, configuration.host,
                                    KeyFiles::required, reporter);
   for (Diagnostic& diagnostic :
        reporter.take(file_names(configuration.policy_sources, configuration.identity_sources))) {

@@ -20,7 +20,8 @@ bool is_dns_label(std::string_view label) {
          label.back() != '-';
 }
 
-// RFC 1035, 2.3.4: at most 253 bytes in labels of at most 63, the first of which may be "*" here.
+// RFC 1035, section 2.3.4: at most 253 bytes, in labels of at most 63 bytes. Here, the first label
+// can be "*".
 bool is_dns_name(std::string_view name) {
   if (name.starts_with("*.")) {
     name.remove_prefix(2);
@@ -54,7 +55,8 @@ void PolicyReader::read_network(TableReader reader) {
   read_dns_names(reader, network);
   reader.finish();
   if (reader.lacks("cidrs") && reader.lacks("names")) {
-    reader.error("this network has no addresses", "give it cidrs = [\"10.0.0.0/8\"]");
+    reader.error("this network has no addresses",
+                 "add cidrs = [\"10.0.0.0/8\"] or names = [\"deb.example.org\"]");
   }
   if (!network.name.empty() && bounded(policy_.networks.size(), "networks", reader)) {
     networks_.emplace(network.name, policy_.networks.size());
@@ -67,21 +69,19 @@ void PolicyReader::read_network_name(TableReader& reader, policy::Network& netwo
   if (!name) {
     if (reader.lacks("name")) {
       reader.error("this network has no 'name'",
-                   "rules call it by that: name = \"corp-dns\" is @corp-dns");
+                   "rules use it: the network with name = \"corp-dns\" is @corp-dns");
     }
     return;
   }
   const std::string lower = lower_case(name->value);
   if (name->value.starts_with('@')) {
     reader.error(*name, fmt::format("network name '{}' starts with '@'", name->value),
-                 "leave it out here; rules write it");
+                 "omit the '@' here; only rules use it");
     return;
   }
   if (!is_network_name(name->value)) {
-    reader.error(
-        *name,
-        fmt::format("network name '{}' holds a character that names cannot have", name->value),
-        "letters, digits and - _ . are allowed");
+    reader.error(*name, fmt::format("network name '{}' contains an invalid character", name->value),
+                 "use letters, digits, and - _ .");
     return;
   }
   if (lower == "host" || lower == "world") {
@@ -91,9 +91,10 @@ void PolicyReader::read_network_name(TableReader& reader, policy::Network& netwo
   }
   const auto [place, first] = network_places_.emplace(lower, reader.where(*name));
   if (!first) {
-    reader.error(*name,
-                 fmt::format("network name '{}' is taken by {}", name->value, place->second.text()),
-                 "one network can hold several cidrs; upper and lower case count as the same");
+    reader.error(
+        *name,
+        fmt::format("network name '{}' is already used at {}", name->value, place->second.text()),
+        "use another name, or one network with several cidrs; case is ignored");
     return;
   }
   network.name = name->value;
@@ -111,7 +112,7 @@ void PolicyReader::read_cidrs(TableReader& reader, policy::Network& network) {
   const auto* node = reader.find("cidrs");
   if (node != nullptr && node->is_array() && node->as_array()->empty()) {
     reporter_.error(reader.document().at(*node), "'cidrs' is an empty list",
-                    "give it addresses or leave it out");
+                    "add addresses or remove the key");
   }
 }
 
@@ -120,14 +121,14 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
   for (const Text& text : reader.list("names")) {
     std::string name = lower_case(text.value);
     if (name.ends_with('.')) {
-      name.pop_back();  // the fully qualified form of the same name
+      name.pop_back();  // the fully qualified form of the name ends in a dot
     }
     if (policy::Prefix::parse(name)) {
       reader.error(text, fmt::format("'{}' is an address, not a name", text.value),
-                   "put it into cidrs");
+                   "move it to cidrs");
     } else if (!is_dns_name(name)) {
-      reader.error(text, fmt::format("'{}' is no DNS name", text.value),
-                   "write deb.example.org, or *.example.org for every name below");
+      reader.error(text, fmt::format("invalid DNS name '{}'", text.value),
+                   "write deb.example.org, or *.example.org for all names below it");
     } else {
       network.names.push_back(std::move(name));
     }
@@ -137,7 +138,7 @@ void PolicyReader::read_dns_names(TableReader& reader, policy::Network& network)
   }
   if (node->is_array() && node->as_array()->empty()) {
     reporter_.error(reader.document().at(*node), "'names' is an empty list",
-                    "give it names or leave it out");
+                    "add names or remove the key");
   }
 }
 

@@ -11,18 +11,19 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// The first thing that is not as it should be.
+/// Thrown for the first structural error of the file.
 struct Malformed {
   Error error;
 };
 
 [[noreturn]] void malformed(const std::string& place, const std::string& expected) {
-  throw Malformed{{place + " is not " + expected, "this is not the original's policy file"}};
+  throw Malformed{
+      {place + " is not " + expected, "this is not a policy file of the original Trireme"}};
 }
 
 std::string text(const ordered_json& value, const std::string& place) {
   if (!value.is_string()) {
-    malformed(place, "a text");
+    malformed(place, "a string");
   }
   return value.get<std::string>();
 }
@@ -178,7 +179,7 @@ Result<std::vector<OriginalPolicy>> read_original(std::string_view json,
     const auto line = std::ranges::count(before, '\n') + 1;
     const std::size_t newline = before.rfind('\n');
     return fail(
-        fmt::format("{}:{}: this is no JSON", line,
+        fmt::format("{}:{}: invalid JSON", line,
                     before.size() - (newline == std::string_view::npos ? 0 : newline + 1) + 1));
   } catch (const Malformed& found) {
     return tl::unexpected<Error>(found.error);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the original Trireme's policy file holds, in either of its forms: TagSelectors, or
-// Dependencies and ExposureRules; one Address, Port and Protocol for each ACL, or lists of them.
+// The contents of a policy file of the original Trireme, in either of its forms: TagSelectors, or
+// Dependencies and ExposureRules; one Address, Port and Protocol per ACL, or lists of them.
 #pragma once
 
 #include <optional>
@@ -23,7 +23,7 @@ struct OriginalAction {
 };
 
 struct OriginalAcl {
-  std::string place;  // "Web.ApplicationACLs[0]"
+  std::string place;  // position in the file: "Web.ApplicationACLs[0]"
   OriginalAction action;
   std::vector<std::string> addresses, ports, protocols;
 };
@@ -37,19 +37,19 @@ struct OriginalClause {
 struct OriginalTagRule {
   std::string place;
   OriginalAction action;
-  std::vector<OriginalClause> clauses;  // all hold
+  std::vector<OriginalClause> clauses;  // all must match
 };
 
 struct OriginalPolicy {
   std::string name;
-  std::vector<OriginalAcl> application;                      // to peers without identity
-  std::vector<OriginalAcl> network;                          // from them
+  std::vector<OriginalAcl> application;                      // to endpoints without labels
+  std::vector<OriginalAcl> network;                          // from endpoints without labels
   std::optional<std::vector<OriginalTagRule>> dependencies;  // to workloads
-  std::vector<OriginalTagRule> exposures;  // from them; TagSelectors in the older form
+  std::vector<OriginalTagRule> exposures;  // from workloads; TagSelectors in the older form
 };
 
-/// `unknown` gets the places of keys that are none of these. Errors name the place, or line and
-/// column.
+/// Appends the positions of unknown keys to `unknown`. Errors contain the position, or line and
+/// column of invalid JSON.
 [[nodiscard]] Result<std::vector<OriginalPolicy>> read_original(std::string_view json,
                                                                 std::vector<std::string>& unknown);
 

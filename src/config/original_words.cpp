@@ -13,7 +13,7 @@
 namespace trireme::config {
 namespace {
 
-/// "80", "80-90".
+/// Whether the text is a port or a range of ports: "80", "80-90".
 bool is_port_range(std::string_view text) {
   const auto port = [](std::string_view digits) {
     std::uint16_t number = 0;
@@ -26,8 +26,8 @@ bool is_port_range(std::string_view text) {
   return first != 0 && first <= last;
 }
 
-/// Whether the text means these very requirements: names of the file may hold what a selector reads
-/// otherwise, a comma for one.
+/// Whether `text` parses back to exactly these requirements. Names in the original's file can
+/// contain characters that are syntax in a selector, such as a comma.
 bool means(const std::string& text, std::vector<policy::Requirement> wanted) {
   std::ranges::sort(wanted);
   const auto parsed = policy::Selector::parse(text);
@@ -37,8 +37,8 @@ bool means(const std::string& text, std::vector<policy::Requirement> wanted) {
 Result<std::string> requirement(const OriginalClause& clause) {
   using policy::Requirement;
   if (clause.key.starts_with("@sys:") || clause.key.starts_with("$")) {
-    return fail(
-        fmt::format("'{}' is a tag that the original found out by itself, no label", clause.key));
+    return fail(fmt::format("'{}' is a tag that the original Trireme added itself, not a label",
+                            clause.key));
   }
   const std::string key = clause.key.starts_with("@usr:") ? clause.key.substr(5) : clause.key;
   std::vector<std::string> values = clause.values;
@@ -47,7 +47,8 @@ Result<std::string> requirement(const OriginalClause& clause) {
   std::vector<Requirement> wanted;
   if (clause.op == "=") {
     wanted = {{.key = key, .op = Requirement::Operator::in, .values = values}};
-  } else if (clause.op == "=!" || clause.op == "!=") {  // there the key had to be present
+  } else if (clause.op == "=!" ||
+             clause.op == "!=") {  // in the original, the key had to be present
     wanted = {{.key = key, .op = Requirement::Operator::exists, .values = {}},
               {.key = key, .op = Requirement::Operator::not_in, .values = values}};
   } else if (clause.op == "*") {
@@ -55,14 +56,14 @@ Result<std::string> requirement(const OriginalClause& clause) {
   } else if (clause.op == "!*") {
     wanted = {{.key = key, .op = Requirement::Operator::not_exists, .values = {}}};
   } else {
-    return fail(fmt::format("operator '{}' is not known", clause.op));
+    return fail(fmt::format("unknown operator '{}'", clause.op));
   }
   std::string text;
   for (const Requirement& each : wanted) {
     text += (text.empty() ? "" : ", ") + each.text();
   }
   if (!means(text, wanted)) {
-    return fail(fmt::format("'{} {} {}' makes no selector", clause.key, clause.op,
+    return fail(fmt::format("'{} {} {}' cannot be expressed as a selector", clause.key, clause.op,
                             fmt::join(clause.values, ",")));
   }
   return text;
@@ -83,7 +84,7 @@ Result<std::string> original_prefix(const std::string& address) {
   const char* end = address.data() + address.size();
   const auto [last, error] = std::from_chars(address.data() + slash + 1, end, length);
   if (error != std::errc() || last != end || length > base->size() * 8) {
-    return fail(fmt::format("'{}' is no network", address));
+    return fail(fmt::format("invalid network '{}'", address));
   }
   for (std::size_t bit = length; bit < base->size() * 8; bit++) {
     base->bytes.at(bit / 8) =
@@ -106,12 +107,12 @@ Result<std::vector<std::string>> original_services(const OriginalAcl& acl) {
     });
     const auto known = kProtocols.find(protocol);
     if (known == kProtocols.end()) {
-      return fail(fmt::format("protocol '{}' cannot be named in a rule", protocol));
+      return fail(fmt::format("a rule cannot match protocol '{}'", protocol));
     }
     for (std::string ports : acl.ports.empty() ? std::vector<std::string>{""} : acl.ports) {
       std::ranges::replace(ports, ':', '-');
       if (!ports.empty() && !is_port_range(ports)) {
-        return fail(fmt::format("'{}' is no range of ports", ports));
+        return fail(fmt::format("invalid port range '{}'", ports));
       }
       everything = everything || (known->second.size() > 1 && ports.empty());
       for (const std::string& name : known->second) {

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The original's addresses, ports and clauses in policy.toml's words. Errors say why there are none
-// for them.
+// Converts addresses, ports and clauses of the original Trireme to the notation of policy.toml. An
+// error says why policy.toml cannot express them.
 #pragma once
 
 #include "original_policy.hpp"
 
 namespace trireme::config {
 
-/// "192.0.2.7/24" is read as the original does: host bits do not count.
+/// Clears the host bits, as the original does: "192.0.2.7/24" becomes "192.0.2.0/24".
 [[nodiscard]] Result<std::string> original_prefix(const std::string& address);
-/// "tcp" and "80:90" become "tcp/80-90". Empty: everything.
+/// Converts "tcp" and "80:90" to "tcp/80-90". An empty result means every protocol and port.
 [[nodiscard]] Result<std::vector<std::string>> original_services(const OriginalAcl& acl);
-/// "" where there are no clauses.
+/// Returns "" if the rule has no clauses.
 [[nodiscard]] Result<std::string> original_selector(const OriginalTagRule& rule);
 
-/// Of the containers that a policy of this name is for; nullopt where the name cannot be the value
-/// of a label.
+/// The selector of the containers to which the policy `name` applies; nullopt if the name is not a
+/// valid label value.
 [[nodiscard]] std::optional<std::string> own_selector(const std::string& name);
 
 }  // namespace trireme::config

@@ -18,7 +18,7 @@ std::vector<Document> parse_documents(const std::vector<Source>& sources, Report
   return documents;
 }
 
-/// Of each file its name, its size in bytes and its content, a line feed behind the first two.
+/// SHA-256 of, for each file: its name, a line feed, its size in bytes, a line feed, its content.
 credentials::Digest digest_of(const std::vector<Source>& sources) {
   std::string text;
   for (const Source& source : sources) {
@@ -38,7 +38,7 @@ Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source
   if (reporter.errors() == errors) {
     run_tests(parsed.policy, reporter);
   }
-  IdentityReader reader(parsed.identity, reporter);
+  IdentityReader reader(parsed.host, reporter);
   reader.read(parse_documents(identity, reporter));
   parsed.trust_files = reader.trust_files();
   return parsed;
@@ -59,7 +59,7 @@ Configuration parse(const std::vector<Source>& policy, const std::vector<Source>
   Reporter reporter;
   Parsed parsed = parse_sources(policy, identity, reporter);
   return {std::move(parsed.policy),
-          std::move(parsed.identity),
+          std::move(parsed.host),
           reporter.take(file_names(policy, identity)),
           policy,
           identity,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// parse() with what load() needs besides.
+// parse(), with the additional results that load() needs.
 #pragma once
 
 #include <vector>
@@ -11,15 +11,15 @@ namespace trireme::config {
 
 struct Parsed {
   policy::Policy policy;
-  policy::Identity identity;
+  Host host;
   std::vector<TrustFile> trust_files;
 };
 
-/// Reads both sets of sources and runs the tests where the policy has no error.
+/// Reads both sets of sources. Runs the [[test]] entries if the policy has no errors.
 [[nodiscard]] Parsed parse_sources(const std::vector<Source>& policy,
                                    const std::vector<Source>& identity, Reporter& reporter);
 
-/// Their names, in order.
+/// The names of all sources, policy first.
 [[nodiscard]] std::vector<std::string> file_names(const std::vector<Source>& policy,
                                                   const std::vector<Source>& identity);
 

@@ -29,7 +29,7 @@ Result<policy::TestPeer> parse_labels(std::string_view text) {
       return tl::unexpected(label.error());
     }
     if (labels.find(label->key) != nullptr) {
-      return fail(fmt::format("label '{}' stands twice", label->key));
+      return fail(fmt::format("label '{}' is given twice", label->key));
     }
     if (auto status = labels.set(label->key, label->value); !status) {
       return tl::unexpected(status.error());
@@ -38,7 +38,7 @@ Result<policy::TestPeer> parse_labels(std::string_view text) {
   return policy::TestPeer{std::move(labels), std::nullopt};
 }
 
-/// Nothing from a loopback address comes from elsewhere.
+/// A loopback address can only belong to this host.
 policy::Endpoint::Kind at(const policy::Address& address) {
   return address.is_loopback() ? policy::Endpoint::Kind::host : policy::Endpoint::Kind::world;
 }
@@ -65,7 +65,7 @@ Ends network_endpoints(const policy::Policy& policy, std::size_t index) {
 Result<policy::TestPeer> parse_test_peer(std::string_view text, const policy::Policy& policy) {
   const std::string_view trimmed = trim(text);
   if (trimmed.empty()) {
-    return fail("this end of the flow is empty",
+    return fail("this endpoint is empty",
                 "write labels as app=web,env=prod, or @host, @world, @NETWORK, or an address");
   }
   if (trimmed.starts_with('@')) {
@@ -115,7 +115,7 @@ Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer, std::
   if (entity.kind != policy::Entity::Kind::host) {
     return {.list = {{Kind::world, nullptr, 0, std::nullopt}}};
   }
-  // A process of this host always has an address, and networks may contain it.
+  // A process of this host always has an address, and networks can contain that address.
   Ends ends{.list = {{Kind::host, nullptr, 0, std::nullopt}}};
   for (const char* loopback : {"127.0.0.1", "::1"}) {
     ends.list.push_back({Kind::host, nullptr, 0, policy::Address::parse(loopback).value()});

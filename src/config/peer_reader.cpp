@@ -26,11 +26,11 @@ tl::unexpected<PortError> port_error(std::size_t offset, std::string message, st
 
 std::string protocol_hint(std::string_view text) {
   if (!text.empty() && text.find_first_not_of("0123456789-") == std::string_view::npos) {
-    return fmt::format("say of which protocol: \"tcp/{}\"", text);
+    return fmt::format("add the protocol: \"tcp/{}\"", text);
   }
   const std::size_t end = text.find_first_of("/:., ");
   const std::string_view name = text.substr(0, end);
-  // A protocol alone would open all of its ports.
+  // Do not suggest the protocol without the port: it would match all ports.
   if (const auto near = nearest(std::string(name), {"tcp", "udp"});
       !near.empty() && end != std::string_view::npos && end + 1 < text.size()) {
     return fmt::format("did you mean '{}/{}'?", near, text.substr(end + 1));
@@ -68,8 +68,8 @@ Result<policy::Entity> parse_entity(std::string_view text, const NetworkIndex& n
     return policy::Entity{policy::Entity::Kind::network, found->second};
   }
   if (text.find_first_of(", \t=()") != std::string_view::npos) {
-    return fail(fmt::format("an entity stands alone, not in '{}'", text),
-                "several peers are a list: [\"@host\", \"app=web\"]");
+    return fail(fmt::format("an entity must be a string of its own, not part of '{}'", text),
+                "write several peers as a list: [\"@host\", \"app=web\"]");
   }
   return fail(fmt::format("unknown network '{}'", text),
               did_you_mean(text, entity_names(networks),
@@ -119,11 +119,11 @@ tl::expected<policy::PortRange, PortError> parse_ports(std::string_view text) {
   const auto last = dash == std::string_view::npos ? first : parse_port(ports.substr(dash + 1));
   if (!first || !last) {
     const std::size_t offset = slash + 1 + (first ? dash + 1 : 0);
-    return port_error(offset, fmt::format("bad port in '{}'", text),
+    return port_error(offset, fmt::format("invalid port in '{}'", text),
                       "ports run from 1 to 65535: tcp/80 or udp/8000-8010");
   }
   if (*first > *last) {
-    return port_error(slash + 1, fmt::format("port range '{}' runs backwards", text),
+    return port_error(slash + 1, fmt::format("port range '{}' is reversed", text),
                       fmt::format("did you mean {}/{}-{}?", name, *last, *first));
   }
   range.first = *first;

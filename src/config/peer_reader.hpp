@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands for one end of a flow, or for its ports: selectors, entities, port specifications.
+// Parses the notation of endpoints and ports: selectors, entities, port specifications.
 #pragma once
 
 #include <map>
@@ -11,29 +11,29 @@
 
 namespace trireme::config {
 
-/// Network names to their index in Policy::networks.
+/// Maps a network name to its index in Policy::networks.
 using NetworkIndex = std::map<std::string, std::size_t, std::less<>>;
 
-/// "@host", "@world" or "@NAME", the '@' included.
+/// Parses "@host", "@world" or "@NAME"; `text` includes the '@'.
 [[nodiscard]] Result<policy::Entity> parse_entity(std::string_view text,
                                                   const NetworkIndex& networks);
 
-/// A selector or an entity; reports and returns nothing where it is neither.
+/// Parses a selector or an entity. Reports an error and returns nullopt if it is neither.
 [[nodiscard]] std::optional<policy::Peer> read_peer(const TableReader& reader, const Text& text,
                                                     const NetworkIndex& networks);
 
-/// "tcp/5432", "udp/8000-8010", "tcp", "icmp".
 struct PortError {
-  std::size_t offset = 0;
+  std::size_t offset = 0;  // of the invalid byte in the text
   Error error;
 };
+/// Parses "tcp/5432", "udp/8000-8010", "tcp", "icmp".
 [[nodiscard]] tl::expected<policy::PortRange, PortError> parse_ports(std::string_view text);
 
-/// Reports and returns nothing where it is no port specification.
+/// Like parse_ports(), but reports the error and returns nullopt.
 [[nodiscard]] std::optional<policy::PortRange> read_ports(const TableReader& reader,
                                                           const Text& text);
 
-/// "tcp/5432", "udp/8000-8010", "icmp".
+/// The inverse of parse_ports(): "tcp/5432", "udp/8000-8010", "icmp".
 [[nodiscard]] std::string ports_text(const policy::PortRange& ports);
 
 }  // namespace trireme::config

@@ -28,8 +28,8 @@ bool claim_section(TableReader& section, const std::string& name,
                    std::map<std::string, policy::SourceLocation>& places) {
   const auto [place, first] = places.emplace(name, section.where());
   if (!first) {
-    section.error(fmt::format("[{}] stands in {} already", name, place->second.text()),
-                  "merge the two: which of them holds must not hang on file names");
+    section.error(fmt::format("[{}] is defined twice (first at {})", name, place->second.text()),
+                  "keep one: precedence by file name is not supported");
   }
   return first;
 }
@@ -82,7 +82,7 @@ void PolicyReader::read_defaults(TableReader& top) {
 bool PolicyReader::bounded(std::size_t count, std::string_view what, const TableReader& reader) {
   if (count == kMaxEntries) {
     reporter_.error(reader.where(), fmt::format("more than {} {}", kMaxEntries, what),
-                    "selectors and lists cover many peers with one rule");
+                    "use selectors and lists to cover many peers with one rule");
   }
   return count < kMaxEntries;
 }
@@ -116,9 +116,10 @@ void PolicyReader::read_rule_name(TableReader& reader, Rule& rule) {
   rule.name = name->value;
   const auto [place, first] = rule_places_.emplace(name->value, reader.where(*name));
   if (!first) {
-    reader.error(*name,
-                 fmt::format("rule name '{}' is taken by {}", name->value, place->second.text()),
-                 "logs name rules: give each its own");
+    reader.error(
+        *name,
+        fmt::format("rule name '{}' is already used at {}", name->value, place->second.text()),
+        "log lines name rules, so each needs its own name");
   }
 }
 
@@ -126,15 +127,15 @@ std::vector<policy::Peer> PolicyReader::read_peers(TableReader& reader, std::str
   const std::vector<Text> texts = reader.text_or_list(side);
   if (reader.lacks(side)) {
     reader.error(fmt::format("this rule has no '{}'", side),
-                 fmt::format("{} = \"*\" is every workload", side));
+                 fmt::format("{} = \"*\" matches every workload", side));
   }
   if (!reader.has(side)) {
     return {};
   }
   if (const auto* node = reader.find(side); node->is_array() && node->as_array()->empty()) {
     reporter_.error(reader.document().at(*node),
-                    fmt::format("'{}' is an empty list, which matches nobody", side),
-                    "\"*\" is every workload");
+                    fmt::format("'{}' is an empty list, which matches nothing", side),
+                    "\"*\" matches every workload");
   }
   std::vector<policy::Peer> peers;
   for (const Text& text : texts) {
@@ -150,7 +151,7 @@ void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
   const auto* node = reader.find("ports");
   if (node != nullptr && node->is_array() && node->as_array()->empty()) {
     reporter_.error(reader.document().at(*node), "'ports' is an empty list, which matches nothing",
-                    "leave it out for every port");
+                    "remove it to match every port");
   }
   for (const Text& text : texts) {
     if (auto ports = read_ports(reader, text)) {
@@ -161,16 +162,15 @@ void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
 
 void PolicyReader::check_rule(const TableReader& reader, const Rule& rule) {
   if (all_entities(rule.from) && all_entities(rule.to)) {
-    reporter_.error(reader.where(),
-                    "neither side of this rule can be a workload, so it would never be asked",
-                    "trireme judges flows of workloads only; put a selector on one side");
+    reporter_.error(reader.where(), "this rule can never match: neither side can be a workload",
+                    "trireme only decides on flows of workloads; use a selector on one side");
     return;
   }
   check_rule_networks(rule);
 }
 
-// An address is known once a workload was told it. An allow rule is closed until then; a deny rule
-// is open.
+// An address of a DNS name is known once a workload has received it in a DNS answer. Until then, an
+// allow rule does not allow it, which is safe, but a deny rule does not deny it.
 void PolicyReader::check_rule_networks(const Rule& rule) {
   if (rule.action != Rule::Action::deny) {
     return;
@@ -181,12 +181,12 @@ void PolicyReader::check_rule_networks(const Rule& rule) {
     const auto* entity = std::get_if<policy::Entity>(&peer);
     if (entity != nullptr && entity->kind == policy::Entity::Kind::network &&
         !policy_.networks[entity->network].names.empty()) {
-      reporter_.warn(rule.where,
-                     fmt::format("this deny rule holds for addresses of '@{}' that a workload was "
-                                 "told in answer to a name; "
-                                 "whoever knows them otherwise passes",
-                                 policy_.networks[entity->network].name),
-                     "deny by cidrs, or allow by name what is meant and nothing else");
+      reporter_.warn(
+          rule.where,
+          fmt::format("this deny rule only matches addresses of '@{}' that a workload received in "
+                      "a DNS answer; addresses known in another way are not denied",
+                      policy_.networks[entity->network].name),
+          "deny by cidrs, or allow only the DNS names that you need");
     }
   }
 }
@@ -195,7 +195,7 @@ std::optional<policy::TestPeer> PolicyReader::read_test_peer(TableReader& reader
                                                              std::string_view side) {
   if (reader.lacks(side)) {
     reader.error(fmt::format("this test has no '{}'", side),
-                 fmt::format("{} = {{ app = \"web\" }}", side));
+                 fmt::format("add {} = {{ app = \"web\" }}", side));
   }
   if (!reader.has(side)) {
     return std::nullopt;
@@ -229,7 +229,7 @@ void PolicyReader::read_test(TableReader reader) {
   }
   reader.choice<bool>("expect", {{"allow", true}, {"deny", false}}, test.expect_allow);
   if (reader.lacks("expect")) {
-    reader.error("this test has no 'expect'", "expect = \"allow\" or \"deny\"");
+    reader.error("this test has no 'expect'", "add expect = \"allow\" or expect = \"deny\"");
   }
   reader.finish();
   if (!from || !to || reporter_.errors() != errors) {

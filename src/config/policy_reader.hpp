@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// policy.toml and policy.d to a Policy.
+// Reads policy.toml and policy.d into a Policy.
 #pragma once
 
 #include <map>
@@ -12,13 +12,13 @@ namespace trireme::config {
 
 class PolicyReader {
  public:
-  /// Rules and networks are numbered with 16 bits further down.
+  /// The maximum number of rules, and of networks: later stages number them with 16 bits.
   static constexpr std::size_t kMaxEntries = 65535;
 
   PolicyReader(policy::Policy& policy, Reporter& reporter) : policy_(policy), reporter_(reporter) {}
 
-  /// Reads every document: networks of all files first, so that rules can name those of later
-  /// files. Does not run the tests.
+  /// Reads every document. Reads the networks of all files before the rules, so that a rule can use
+  /// a network of a later file. Does not run the [[test]] entries.
   void read(const std::vector<Document>& documents);
 
  private:
@@ -42,13 +42,13 @@ class PolicyReader {
   Reporter& reporter_;
   NetworkIndex networks_;
   std::map<std::string, policy::SourceLocation>
-      network_places_;  // by lower-case name: @Corp beside @corp would be read wrongly by people
+      network_places_;  // by lower-case name: @Corp and @corp would be easy to confuse
   std::map<std::string, policy::SourceLocation> rule_places_;
   std::map<std::string, policy::SourceLocation> section_places_;
 };
 
-/// Reports `[section]` where an earlier file had it too, naming both places. Returns whether it is
-/// the first.
+/// Reports an error, with both locations, if an earlier file already has `[section]`. Returns true
+/// if this is the first one.
 bool claim_section(TableReader& section, const std::string& name,
                    std::map<std::string, policy::SourceLocation>& places);
 

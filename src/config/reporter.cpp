@@ -36,7 +36,7 @@ void Reporter::warn(policy::SourceLocation where, std::string message, std::stri
 void Reporter::add(Diagnostic diagnostic) {
   diagnostic.message = printable(std::move(diagnostic.message));
   diagnostic.hint = printable(std::move(diagnostic.hint));
-  // The first error is kept however many warnings came before it: valid() looks for it.
+  // Keep the first error even after kMaxKept warnings, because valid() searches for it.
   const bool first_error = diagnostic.severity == Diagnostic::Severity::error && errors_ == 1;
   if (diagnostics_.size() < kMaxKept || first_error) {
     diagnostics_.push_back(std::move(diagnostic));
@@ -57,10 +57,11 @@ std::vector<Diagnostic> Reporter::take(const std::vector<std::string>& files) {
   std::stable_sort(diagnostics_.begin(), diagnostics_.end(),
                    [&rank](const auto& a, const auto& b) { return rank(a) < rank(b); });
   if (left_out_ > 0) {
-    diagnostics_.push_back({Diagnostic::Severity::warning,
-                            {},
-                            fmt::format("{} more problems are not shown", left_out_),
-                            "mend these first"});
+    diagnostics_.push_back(
+        {Diagnostic::Severity::warning,
+         {},
+         fmt::format("{} more problem{} not shown", left_out_, left_out_ == 1 ? " is" : "s are"),
+         "fix these first"});
   }
   return std::move(diagnostics_);
 }

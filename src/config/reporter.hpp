@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collects every problem of one load.
+// Collects the diagnostics of one load.
 #pragma once
 
 #include <string>
@@ -11,8 +11,8 @@ namespace trireme::config {
 
 class Reporter {
  public:
-  /// More errors than this are counted, not kept: nobody reads them, and a hostile file could make
-  /// millions.
+  /// Diagnostics beyond this number are counted, not kept: nobody reads them, and a hostile file
+  /// could cause millions.
   static constexpr std::size_t kMaxKept = 1000;
 
   void error(policy::SourceLocation where, std::string message, std::string hint = {});
@@ -22,7 +22,7 @@ class Reporter {
   void warn(policy::SourceLocation where, std::string message, std::string hint = {});
   [[nodiscard]] std::size_t errors() const { return errors_; }
 
-  /// What was reported, by file in the order of `files`, then by line and column.
+  /// Returns the diagnostics, sorted by file (in the order of `files`), line and column.
   [[nodiscard]] std::vector<Diagnostic> take(const std::vector<std::string>& files);
 
  private:

@@ -16,8 +16,8 @@ bool kept_from_root(const std::string& path) {
 
 std::string mode_hint(const std::string& path) {
   return fmt::format(
-      "the daemon runs as root without CAP_DAC_OVERRIDE, so its mode holds for root too: "
-      "chown root {}",
+      "the daemon runs as root without CAP_DAC_OVERRIDE, so file modes apply to it; run 'chown "
+      "root {}'",
       path);
 }
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files that root may not read: the daemon has no capability to do so against their modes.
+// Files that root cannot read: the daemon runs without the capability to override file modes.
 #pragma once
 
 #include <string>
 
 namespace trireme::config {
 
-/// This process is root's, and the file's mode, or that of a directory on the way, keeps it out.
+/// Whether this process runs as root and cannot read the file because of its mode or the mode of a
+/// directory on its path.
 [[nodiscard]] bool kept_from_root(const std::string& path);
+/// The hint of the error for such a file.
 [[nodiscard]] std::string mode_hint(const std::string& path);
 
 }  // namespace trireme::config

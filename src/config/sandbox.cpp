@@ -44,7 +44,7 @@ std::vector<std::string> words(const std::string& text) {
   return list;
 }
 
-/// "-", "+" and "-+" in front of a path are no part of it.
+/// Removes the prefixes "-" and "+" of systemd's path settings.
 std::string without_prefix(const std::string& path) {
   return path.substr(std::min(path.find_first_not_of("-+"), path.size()));
 }
@@ -92,7 +92,8 @@ std::optional<Sandbox> Sandbox::installed() {
   if (!unit) {
     return std::nullopt;
   }
-  std::map<std::string, std::string> drop_ins;  // the first directory that has a name wins
+  std::map<std::string, std::string>
+      drop_ins;  // if several directories have a name, the first one is used
   for (const std::string& directory : directories) {
     std::error_code error;
     fs::directory_iterator entries(directory + "/" + kUnit + ".d", error);
@@ -111,7 +112,7 @@ std::optional<Sandbox> Sandbox::installed() {
   return parse(texts);
 }
 
-/// systemd.syntax(7): sections, KEY=VALUE, comments, lines that go on after a backslash.
+/// Parses the syntax of systemd.syntax(7): sections, KEY=VALUE, comments, continuation lines.
 void Sandbox::read(std::string_view text) {
   std::string section;
   std::string line;
@@ -143,7 +144,7 @@ void Sandbox::set(const std::string& key, const std::string& value) {
   } else if (key == "PrivateTmp") {
     private_tmp_ = value.empty() ? "no" : value;
   } else if (key == "CapabilityBoundingSet") {
-    // An empty one takes all away; several add up.
+    // An empty value removes all capabilities; several values are combined.
     capabilities_ = value.empty() ? "" : capabilities_.value_or("") + " " + value;
   } else if (key == "InaccessiblePaths" || key == "TemporaryFileSystem") {
     if (value.empty()) {

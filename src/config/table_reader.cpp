@@ -73,11 +73,11 @@ std::optional<Text> TableReader::name(std::string_view key) {
   }
   if (written->value.empty()) {
     error(*written, fmt::format("'{}'{} is empty", key, in_title()),
-          "give it a value or leave it out");
+          "add a value or remove the key");
     return std::nullopt;
   }
   if (!policy::is_printable(written->value)) {
-    error(*written, fmt::format("'{}'{} holds a control character", key, in_title()));
+    error(*written, fmt::format("'{}'{} contains a control character", key, in_title()));
     return std::nullopt;
   }
   return written;
@@ -91,7 +91,7 @@ std::optional<bool> TableReader::boolean(std::string_view key) {
   if (const auto* value = node->as_boolean()) {
     return value->get();
   }
-  wrong_type(*node, key, "true or false", node->is_string() ? "without quotes" : "");
+  wrong_type(*node, key, "true or false", node->is_string() ? "remove the quotes" : "");
   return std::nullopt;
 }
 
@@ -113,7 +113,7 @@ std::vector<Text> TableReader::list(std::string_view key) {
     } else {
       reporter_->error(
           document_->at(element),
-          fmt::format("'{}'{} must hold strings, not {}", key, in_title(), describe(element)),
+          fmt::format("'{}'{} must contain strings, not {}", key, in_title(), describe(element)),
           "put each element in quotes");
     }
   }
@@ -137,7 +137,7 @@ void TableReader::set_label(policy::LabelSet& labels, const toml::key& key,
   if (value.is_table()) {
     reporter_->error(document_->at(key),
                      fmt::format("label '{}' must be a string, not a table", key.str()),
-                     "quote a key that holds dots: \"app.kubernetes.io/name\" = \"web\"");
+                     "quote a key that contains dots: \"app.kubernetes.io/name\" = \"web\"");
     return;
   }
   const auto* string = value.as_string();
@@ -228,7 +228,7 @@ std::vector<TableReader> TableReader::entries(std::string_view key) {
       readers.emplace_back(*document_, *table, title, *reporter_);
     } else {
       reporter_->error(document_->at(element),
-                       fmt::format("'{}' must hold tables, not {}", key, describe(element)),
+                       fmt::format("'{}' must contain tables, not {}", key, describe(element)),
                        fmt::format("write {} and the keys below it", title));
     }
   }
@@ -244,7 +244,7 @@ std::optional<TableReader> TableReader::table(std::string_view key) {
 
 void TableReader::unknown_word(std::string_view key, const Text& written,
                                const std::vector<std::string>& known) {
-  const std::string all = fmt::format("it is one of: {}", fmt::join(known, ", "));
+  const std::string all = fmt::format("use one of: {}", fmt::join(known, ", "));
   error(written, fmt::format("unknown value '{}' for '{}'{}", written.value, key, in_title()),
         did_you_mean(written.value, known, all));
 }
@@ -260,7 +260,7 @@ void TableReader::finish(const std::vector<std::string>& elsewhere,
     if (std::find(elsewhere.begin(), elsewhere.end(), written) != elsewhere.end()) {
       hint = fmt::format("it belongs in {}", elsewhere_file);
     } else {
-      hint = did_you_mean(written, known_, fmt::format("known here: {}", fmt::join(known_, ", ")));
+      hint = did_you_mean(written, known_, fmt::format("valid keys: {}", fmt::join(known_, ", ")));
     }
     reporter_->error(document_->at(key), fmt::format("unknown key '{}'{}", written, in_title()),
                      std::move(hint));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Typed access to one TOML table: whatever is of the wrong type or unknown is reported where it
-// stands.
+// Typed access to one TOML table. Values of the wrong type and unknown keys are reported as errors
+// at their location.
 #pragma once
 
 #include <optional>
@@ -13,7 +13,7 @@
 
 namespace trireme::config {
 
-/// A string of the file.
+/// A string value and its node.
 struct Text {
   std::string value;
   const toml::node* node = nullptr;
@@ -21,7 +21,7 @@ struct Text {
 
 class TableReader {
  public:
-  /// `title` is how messages call the table: "[[allow]]"; empty for the top level of a file.
+  /// `title` is the table's name in messages: "[[allow]]"; empty for the top level of a file.
   TableReader(const Document& document, const toml::table& table, std::string title,
               Reporter& reporter)
       : document_(&document), table_(&table), title_(std::move(title)), reporter_(&reporter) {}
@@ -33,24 +33,24 @@ class TableReader {
     return document_->at(*text.node);
   }
 
-  /// The node of `key`, or null; makes the key a known one.
+  /// The node of `key`, or null. Marks the key as known.
   const toml::node* find(std::string_view key);
-  /// Whether the key was written at all, be its value right or wrong.
+  /// Whether the key is present, with a valid value or not.
   [[nodiscard]] bool has(std::string_view key) const { return table_->contains(key); }
 
-  /// Makes the keys known ones, before lacks() is asked.
+  /// Sets the known keys. Call before lacks().
   void knows(const std::vector<std::string>& keys) { known_ = keys; }
-  /// Whether the key is absent, and no unknown key looks like a misspelling of it (which finish()
-  /// reports already).
+  /// Whether the key is absent, and no unknown key looks like a misspelling of it (finish() reports
+  /// that one).
   [[nodiscard]] bool lacks(std::string_view key) const;
 
   std::optional<Text> text(std::string_view key);
-  /// A string that must not be empty or hold control characters.
+  /// A string. Reports an error if it is empty or contains control characters.
   std::optional<Text> name(std::string_view key);
   std::optional<bool> boolean(std::string_view key);
-  /// A list of strings; elements of other types are reported and left out.
+  /// A list of strings. Elements of other types are reported and skipped.
   std::vector<Text> list(std::string_view key);
-  /// A list, or one string that stands for a list of one.
+  /// A list of strings, or one string, which is read as a list with one element.
   std::vector<Text> text_or_list(std::string_view key);
   /// A table of labels.
   policy::LabelSet labels(std::string_view key);
@@ -60,10 +60,10 @@ class TableReader {
   std::optional<TableReader> section(std::string_view key);
   /// [[key]]
   std::vector<TableReader> entries(std::string_view key);
-  /// The table that `key` holds where it is one; other types are left to the caller.
+  /// The value of `key` if it is a table; reports nothing for other types.
   [[nodiscard]] std::optional<TableReader> table(std::string_view key);
 
-  /// One of the words; `out` keeps its value where the key is absent or wrong.
+  /// Sets `out` to the value of one of the words; keeps it if the key is absent or invalid.
   template <typename T>
   void choice(std::string_view key, const std::vector<std::pair<std::string, T>>& words, T& out) {
     const auto written = text(key);
@@ -88,7 +88,7 @@ class TableReader {
     reporter_->error(where(), std::move(message), std::move(hint));
   }
 
-  /// Reports every key that nobody asked for. `elsewhere`: keys that belong to `elsewhere_file`.
+  /// Reports every key that is not known. `elsewhere`: keys that belong in `elsewhere_file`.
   void finish(const std::vector<std::string>& elsewhere = {}, std::string_view elsewhere_file = {});
 
  private:

@@ -20,15 +20,15 @@ using policy::Policy;
 using policy::PortRange;
 using policy::Reason;
 
-// Every protocol that rules can name, and one (SCTP) for all that they cannot.
+// Every protocol that a rule can match, and SCTP as an example of all others.
 constexpr std::uint8_t kProbed[] = {6, 17, 1, 58, 132};
 
 bool has_ports(std::uint8_t protocol) {
   return protocol == 6 || protocol == 17;
 }
 
-// A test asks about every port of its range; the answer can only change where some rule's range
-// begins or has just ended.
+// A test covers every port of its range. The verdict can only change at the first port of a rule's
+// range and at the one after its last, so only these are evaluated.
 std::set<std::uint16_t> turning_points(const PortRange& asked, const Policy& policy) {
   if (!has_ports(asked.protocol)) {
     return {0};
@@ -69,8 +69,8 @@ std::vector<PortRange> questions(const policy::PolicyTest& test, const Policy& p
   return questions;
 }
 
-// The policy with the rules that can speak about this pair at all, so that a test costs its own
-// rules and not everybody's.
+// A copy of the policy with only the rules that match this pair of endpoints, so that the cost of a
+// test does not grow with the number of unrelated rules.
 Policy narrowed(const Policy& policy, const Endpoint& from, const Endpoint& to) {
   const auto any = [&policy](const std::vector<policy::Peer>& peers, const Endpoint& end) {
     return std::any_of(peers.begin(), peers.end(),
@@ -87,17 +87,17 @@ Policy narrowed(const Policy& policy, const Endpoint& from, const Endpoint& to) 
 std::string why(const Decision& decision) {
   switch (decision.reason) {
     case Reason::deny_rule:
-      return "refused by " + decision.rule->text();
+      return "denied by " + decision.rule->text();
     case Reason::allow_rule:
       return "allowed by " + decision.rule->text();
     case Reason::audited_deny:
-      return "allowed, as " + decision.rule->text() + " is only audited";
+      return "allowed, because " + decision.rule->text() + " is only audited";
     case Reason::audited_allow:
-      return "refused, as " + decision.rule->text() + " is only audited";
+      return "denied, because " + decision.rule->text() + " is only audited";
     case Reason::baseline:
       return "allowed by the baseline";
     default:
-      return "refused: no rule allows it";
+      return "denied: no rule allows it";
   }
 }
 
@@ -106,7 +106,7 @@ std::string end_text(const Policy& policy, const policy::TestPeer& peer, const E
   return end.address && !peer.address ? fmt::format("{} ({})", name, end.address->text()) : name;
 }
 
-// What is wrong with this pair of ends, or nothing.
+// The failure message of the test for this pair of endpoints; nullopt if the test passes.
 std::optional<std::string> find_failure(const Policy& policy, const policy::PolicyTest& test,
                                         const Endpoint& from, const Endpoint& to) {
   const Policy narrow = narrowed(policy, from, to);
@@ -130,7 +130,7 @@ void run_test(const Policy& policy, const policy::PolicyTest& test, Reporter& re
     for (const Endpoint& to : destinations.list) {
       if (auto failure = find_failure(policy, test, from, to)) {
         reporter.error(test.where, std::move(*failure),
-                       test.port ? "" : "without 'port' a test asks about every protocol and port");
+                       test.port ? "" : "a test without 'port' covers every protocol and port");
         return;
       }
     }

@@ -6,8 +6,8 @@
 
 namespace trireme::config {
 
-/// Reports every test whose answer is not the expected one. Judged as if `[defaults] mode` were
-/// enforce: a trial run must not turn tests green.
+/// Reports every test that fails. Evaluates the policy as if `[defaults] mode` were "enforce",
+/// because in audit mode nothing is denied and tests with expect = "deny" could not pass.
 void run_tests(const policy::Policy& policy, Reporter& reporter);
 
 }  // namespace trireme::config

@@ -24,27 +24,27 @@ std::string user_name(uid_t uid) {
   return user == nullptr ? std::to_string(uid) : user->pw_name;
 }
 
-// A key that somebody else can read is somebody else's; one that they can write is chosen by them.
+// A key that another user can read is not secret, and one that another user can write is not ours.
 void check_secret(const TrustFile& file, const std::string& path, const struct stat& status,
                   Reporter& reporter) {
   if (status.st_uid != 0 && status.st_uid != ::geteuid()) {
-    reporter.error(
-        file.where,
-        fmt::format("'{}' holds a secret and belongs to user {}", path, user_name(status.st_uid)),
-        fmt::format("chown root {}", path));
+    reporter.error(file.where,
+                   fmt::format("'{}' contains a secret and is owned by user {}", path,
+                               user_name(status.st_uid)),
+                   fmt::format("run 'chown root {}'", path));
   }
   const auto mode = status.st_mode & 07777U;
   if ((mode & S_IRWXO) != 0) {
     reporter.error(
         file.where,
-        fmt::format("'{}' holds a secret that everybody on this host can reach (mode {:04o})", path,
-                    mode),
-        fmt::format("chmod 600 {}", path));
+        fmt::format("'{}' contains a secret that every user of this host can access (mode {:04o})",
+                    path, mode),
+        fmt::format("run 'chmod 600 {}'", path));
   } else if ((mode & S_IRWXG) != 0) {
     reporter.error(
         file.where,
-        fmt::format("'{}' holds a secret that its group can reach (mode {:04o})", path, mode),
-        fmt::format("chmod 600 {}", path));
+        fmt::format("'{}' contains a secret that its group can access (mode {:04o})", path, mode),
+        fmt::format("run 'chmod 600 {}'", path));
   }
 }
 
@@ -80,7 +80,8 @@ std::optional<credentials::TrustMaterial::File> read(const TrustFile& file, cons
   return credentials::TrustMaterial::File{path, std::move(*content)};
 }
 
-// A file is copied, never moved: what a move leaves of a short string would not be wiped.
+// Copies the file instead of moving it: a moved-from short string can keep its characters, which
+// would not be wiped.
 void put(credentials::TrustMaterial& material, Role role,
          const credentials::TrustMaterial::File& file) {
   switch (role) {
@@ -102,8 +103,8 @@ void put(credentials::TrustMaterial& material, Role role,
   }
 }
 
-// A secret, or a certificate with all that belongs to it; anything else is reported where it was
-// written.
+// Whether the material is either a shared secret, or a certificate with key and CAs. IdentityReader
+// reports other combinations.
 bool is_complete(const credentials::TrustMaterial& material) {
   const bool certificate = !material.certificate.path.empty();
   const bool whole =
@@ -114,12 +115,11 @@ bool is_complete(const credentials::TrustMaterial& material) {
 }  // namespace
 
 credentials::TrustMaterial read_trust(const std::string& directory,
-                                      const std::vector<TrustFile>& files,
-                                      const policy::Identity& identity, KeyFiles keys,
-                                      Reporter& reporter) {
+                                      const std::vector<TrustFile>& files, const config::Host& host,
+                                      KeyFiles keys, Reporter& reporter) {
   credentials::TrustMaterial material;
-  material.host_name = identity.host_name;
-  material.host_labels = identity.host_labels;
+  material.host_name = host.name;
+  material.host_labels = host.labels;
   const auto absolute = [&directory](const TrustFile& file) {
     return file.path.starts_with('/') ? file.path : directory + "/" + file.path;
   };

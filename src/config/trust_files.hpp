@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files that [trust] names.
+// Reads the files listed in [trust].
 #pragma once
 
 #include <string>
@@ -9,12 +9,12 @@
 
 namespace trireme::config {
 
-/// Reads them, relative to `directory`, and reports at the place of each what is wrong with its
-/// owner, its mode and, where all could be read, with what they hold. Where they are `optional`,
-/// one that cannot be read is a warning.
+/// Reads the files; relative paths are relative to `directory`. Reports, at the location of each
+/// path, a wrong owner or mode, and, if all files could be read, errors in their contents. With
+/// KeyFiles::optional, an unreadable file is only a warning.
 [[nodiscard]] credentials::TrustMaterial read_trust(const std::string& directory,
                                                     const std::vector<TrustFile>& files,
-                                                    const policy::Identity& identity, KeyFiles keys,
+                                                    const config::Host& host, KeyFiles keys,
                                                     Reporter& reporter);
 
 }  // namespace trireme::config

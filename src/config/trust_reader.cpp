@@ -24,7 +24,7 @@ std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
   for (const Text& text : section.text_or_list(key)) {
     if (text.value.empty() || !policy::is_printable(text.value)) {
       section.error(
-          text, fmt::format("'{}' in [trust] holds a path that is empty or not printable", key));
+          text, fmt::format("'{}' in [trust] contains a path that is empty or not printable", key));
       continue;
     }
     trust_files_.push_back({role, text.value, section.where(text)});
@@ -38,7 +38,7 @@ void IdentityReader::read_trust(TableReader& top) {
   if (!section || !claim_section(*section, "trust", section_places_)) {
     return;
   }
-  policy::Trust& trust = identity_.trust;
+  config::TrustSettings& trust = host_.trust;
   trust.certificate = read_trust_file(*section, "certificate", TrustFile::Role::certificate);
   trust.key = read_trust_file(*section, "key", TrustFile::Role::key);
   trust.ca = read_trust_files(*section, "ca", TrustFile::Role::authority);
@@ -58,8 +58,9 @@ void IdentityReader::check_trust(TableReader& section) {
   } else if (certificates) {
     for (const std::string_view key : {"certificate", "key", "ca"}) {
       if (!section.has(key)) {
-        section.error(fmt::format("[trust] has no '{}'", key),
-                      "certificate, key and ca go together; trirectl pki issue writes all three");
+        section.error(
+            fmt::format("[trust] has no '{}'", key),
+            "certificate, key and ca are required together; trirectl pki issue writes all three");
       }
     }
   }

@@ -20,20 +20,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Names that come and go; enough for directories that are only passed through.
+// Events for created and removed names. Sufficient for directories that are only part of a path.
 constexpr std::uint32_t kNameEvents = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
                                       IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-// IN_MODIFY beside IN_CLOSE_WRITE, for writers that keep the file open; IN_ATTRIB, for a key whose
-// mode was mended.
+// Also IN_MODIFY, for writers that keep the file open, and IN_ATTRIB, because a corrected mode can
+// make a key acceptable.
 constexpr std::uint32_t kContentEvents = kNameEvents | IN_MODIFY | IN_CLOSE_WRITE | IN_ATTRIB;
-constexpr int kMaxLinks = 40;       // as the kernel's own limit, path_resolution(7)
-constexpr int kMaxArmAttempts = 8;  // each one but the last saw the tree change under its hands
+constexpr int kMaxLinks = 40;       // the kernel's limit, path_resolution(7)
+constexpr int kMaxArmAttempts = 8;  // an attempt is repeated if the tree changed during it
 
 bool is_drop_in(std::string_view name) {
   return name.ends_with(".toml") && !name.starts_with('.');
 }
 
-// Puts the components of `path` in front of those still to be walked.
+// Inserts the components of `path` before the remaining ones.
 void prepend(std::deque<std::string>& components, const fs::path& path) {
   std::deque<std::string> first;
   for (const auto& component : path.relative_path()) {
@@ -44,9 +44,8 @@ void prepend(std::deque<std::string>& components, const fs::path& path) {
   components.insert(components.begin(), first.begin(), first.end());
 }
 
-// Walks an absolute path as the kernel would, and calls step(directory, name, last) for each name
-// that is looked up on the way. Returns the place it leads to, without symbolic links, or nothing
-// where it leads nowhere.
+// Resolves an absolute path as the kernel does, and calls step(directory, name, last) for each name
+// that is looked up. Returns the path without symbolic links, or "" if it does not exist.
 template <typename Step>
 std::string resolve(const std::string& path, const Step& step) {
   std::deque<std::string> rest;
@@ -109,7 +108,8 @@ bool Watcher::poll() {
   return changed || rearmed;
 }
 
-/// Whatever decides what a load finds: names on the way to files as well, and drop-ins.
+/// All paths that determine the result of a load: the files and drop-ins, and the directories and
+/// links on the path to them.
 std::vector<fs::path> Watcher::paths() const {
   std::vector<fs::path> list;
   for (const auto& [directory, interest] : survey()) {
@@ -128,8 +128,8 @@ std::vector<fs::path> Watcher::paths() const {
   return list;
 }
 
-/// What tells a changed file from what it was. Of a directory only which one it is: what else is
-/// made in it concerns nobody here.
+/// Text that changes when one of paths() changes. Contains only the identity of directories, not
+/// their times, because other names in them are not relevant.
 std::string Watcher::fingerprint() const {
   std::string text;
   for (const fs::path& path : paths()) {
@@ -148,14 +148,14 @@ bool Watcher::has_writer() const {
   return std::ranges::any_of(paths(), [](const fs::path& path) {
     struct stat status = {};
     if (::stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) {
-      return false;  // to open anything else may wait, or do something
+      return false;  // opening a FIFO or device can block or have side effects
     }
     const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (!file.valid()) {
       return false;
     }
-    // A lease for reading is not to be had while somebody has the file open for writing
-    // (fcntl(2)). Who opens it in this moment waits until it is given back.
+    // The kernel denies a read lease while a process has the file open for writing (fcntl(2)). A
+    // process that opens it for writing now waits until the lease is released below.
     if (::fcntl(file.get(), F_SETLEASE, F_RDLCK) != 0) {
       return errno == EAGAIN;
     }
@@ -200,8 +200,8 @@ bool Watcher::is_relevant(int watch, std::uint32_t mask, std::string_view name) 
          (interest.drop_ins && is_drop_in(name));
 }
 
-// Surveys again after watching until two surveys agree: what changes later than that raises an
-// event.
+// Repeats the survey after creating watches until two surveys agree. From then on, every change
+// causes an event.
 bool Watcher::arm() {
   bool changed = false;
   if (!fd_.valid()) {
@@ -276,11 +276,12 @@ Status Watcher::watch(const Interests& wanted) {
   for (const auto& [path, interest] : wanted) {
     int watch = ::inotify_add_watch(fd_.get(), path.c_str(), interest.mask);
     if (const auto known = watches.find(watch); watch >= 0 && known != watches.end()) {
-      // Two paths, one inode (a bind mount): both interests count.
+      // Two paths to one inode (a bind mount) share one watch: combine the masks.
       watch = ::inotify_add_watch(fd_.get(), path.c_str(), interest.mask | known->second.mask);
     }
     if (watch < 0) {
-      // Gone again, or never ours to read: the directory above tells when that changes.
+      // The directory was removed or is not readable. The watch of its parent reports when that
+      // changes.
       if (errno != ENOENT && errno != ENOTDIR && errno != EACCES) {
         result = tl::unexpected(Error{fail_errno("cannot watch " + path).value().message,
                                       "raise fs.inotify.max_user_watches"});

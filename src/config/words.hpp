@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Small operations on text that the readers share.
+// Text functions shared by the readers.
 #pragma once
 
 #include <string>
@@ -8,14 +8,14 @@
 
 namespace trireme::config {
 
-/// Without white space at both ends.
+/// Removes white space from both ends.
 [[nodiscard]] std::string_view trim(std::string_view text);
-/// The parts between commas, trimmed.
+/// The parts between commas, trimmed. May contain empty parts.
 [[nodiscard]] std::vector<std::string_view> split_at_commas(std::string_view text);
-/// With what is no printable UTF-8 written as \xNN, so that a file cannot write escape sequences
-/// into a terminal or a log.
+/// If the text is not printable UTF-8, replaces each byte that is not printable ASCII by \xNN, so
+/// that a file cannot put escape sequences into a terminal or a log.
 [[nodiscard]] std::string printable(std::string text);
-/// ASCII letters in lower case.
+/// Converts ASCII letters to lower case.
 [[nodiscard]] std::string lower_case(std::string_view text);
 
 }  // namespace trireme::config

@@ -12,14 +12,14 @@ namespace trireme::control {
 
 namespace {
 
-constexpr std::size_t kLineLimit =
-    256U << 20U;  // far above any answer: a guard against a peer that is no trireme
+/// Bytes. Far above any answer: protects against a peer that is not triremed.
+constexpr std::size_t kLineLimit = 256U << 20U;
 constexpr timeval kConnectTimeout{.tv_sec = 10, .tv_usec = 0};
 
 enum class Waited : std::uint8_t { ready, silent, reader_gone };
 
-/// Waits for `events`, at most `timeout`; zero waits for ever. A pipe `reader` (-1: none) that
-/// nobody reads ends the wait.
+/// Waits for `events`, at most `timeout`; zero means without limit. Also returns when the reading
+/// end of the pipe `reader` is closed (-1: there is no such pipe).
 Result<Waited> wait(int fd, short events, std::chrono::milliseconds timeout, int reader = -1) {
   std::array<pollfd, 2> entries = {pollfd{.fd = fd, .events = events, .revents = 0},
                                    pollfd{.fd = reader, .events = 0, .revents = 0}};
@@ -29,7 +29,7 @@ Result<Waited> wait(int fd, short events, std::chrono::milliseconds timeout, int
     rc = ::poll(entries.data(), entries.size(), limit);
   } while (rc < 0 && errno == EINTR);
   if (rc < 0) {
-    return fail_errno("cannot wait for trireme");
+    return fail_errno("cannot wait for trireme's answer");
   }
   return (entries[1].revents & POLLERR) != 0 ? Waited::reader_gone
          : rc > 0                            ? Waited::ready
@@ -51,14 +51,13 @@ Result<Client> Client::connect(const std::string& path) {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) {
-    return fail_errno("cannot make a socket");
+    return fail_errno("cannot create a socket");
   }
-  // Bounds connect(2) too, which waits while the daemon's backlog is full.
+  // Also limits connect(2), which blocks while the daemon's backlog is full.
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kConnectTimeout, sizeof kConnectTimeout);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     auto error = fail_errno("cannot reach trireme at " + path);
-    error.value().hint =
-        "is it running? 'systemctl start trireme', or name the instance with --runtime-dir";
+    error.value().hint = "run 'systemctl start trireme', or choose the instance with --runtime-dir";
     return error;
   }
   return Client(std::move(fd));
@@ -79,7 +78,7 @@ Status Client::send(const std::string& line, std::chrono::milliseconds timeout) 
     if (count >= 0) {
       sent += static_cast<std::size_t>(count);
     } else if (errno == EPIPE) {
-      return {};  // it may have said why before it hung up: read on
+      return {};  // the daemon may have sent an error before it closed the connection: read it
     } else if (errno != EINTR && errno != EAGAIN) {
       return fail_errno("cannot send to trireme");
     }
@@ -141,7 +140,8 @@ Result<nlohmann::json> Client::call(const std::string& method, const nlohmann::j
     }
     auto answer = nlohmann::json::parse(**line, nullptr, false);
     if (!answer.is_object()) {
-      return fail("trireme's answer is no JSON object", "is the socket trireme's?");
+      return fail("trireme's answer is not a JSON object",
+                  "is another program listening on this socket?");
     }
     if (const auto result = answer.find("result"); result != answer.end()) {
       return std::move(*result);

@@ -10,9 +10,10 @@
 namespace trireme::control {
 namespace {
 
-constexpr std::size_t kPiece = 256U << 10U;  // of a long answer, made in one turn of the loop
+/// Bytes of a long answer that are made in one turn of the event loop.
+constexpr std::size_t kPiece = 256U << 10U;
 
-/// Labels of containers may hold any bytes; JSON may not.
+/// Replaces invalid UTF-8: labels of containers can have any bytes, but JSON cannot.
 std::string text(const nlohmann::json& value) {
   return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -41,8 +42,8 @@ Status Connection::start(sd_event* loop) {
 
 void Connection::talk(std::uint32_t events) {
   const auto connection = shared_from_this();
-  // HUP means that both directions are shut: nobody will read an answer. A caller that only ended
-  // its own direction still gets one.
+  // EPOLLHUP means that both directions are closed, so no answer can be read. A caller that has
+  // only closed its sending direction still gets its answers.
   if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
     close();
     return;
@@ -69,16 +70,16 @@ void Connection::receive() {
   }
 }
 
-/// Takes the next request: one in a turn of the loop, and none before the caller has room for the
-/// last answer. What a caller sends at once costs others nothing, and answers that nobody reads are
-/// not made.
+/// Starts the next request: one per turn of the event loop, and only after the caller has read the
+/// last answer. So a caller that sends many requests at once does not delay others, and no answers
+/// are made that are not read.
 void Connection::process() {
   if (processing_) {
     return;
   }
   processing_ = true;
   if (alive_ && !busy_ && output_.empty()) {
-    input_.erase(0, input_.find_first_not_of('\n'));  // empty lines are no requests
+    input_.erase(0, input_.find_first_not_of('\n'));  // ignore empty lines
     const std::size_t end = input_.find('\n');
     if (std::min(end, input_.size()) > limits_.line_bytes) {
       refuse("a request is longer than " + std::to_string(limits_.line_bytes) + " bytes");
@@ -144,7 +145,7 @@ void Connection::append(const nlohmann::json& line) {
   flush();
 }
 
-/// What the caller has read makes room for more.
+/// Makes more pieces of the current answer when the caller has read some.
 void Connection::refill() {
   if (!more_ || !alive_) {
     return;
@@ -186,8 +187,9 @@ void Connection::flush() {
   }
 }
 
-/// Reads while no whole request waits, and there is room for one. Writes while there is something
-/// to write; a request that waits for its turn has it once the caller could be written to.
+/// Sets the events to wait for. Reads while no complete request waits and there is room for one.
+/// Waits for writability while there is output, and while a request waits: it is started when the
+/// socket is writable, in a later turn of the event loop.
 void Connection::watch() {
   if (!io_.is_open()) {
     return;
@@ -204,9 +206,10 @@ void Connection::watch() {
   }
 }
 
-/// The clock runs while the caller owes us something: a whole request, or reading its answer. It
-/// starts when that begins and anew with each write that goes through; bytes of an unfinished
-/// request do not move it.
+/// Runs the stall timer while the daemon waits for the caller: for a complete request, or for the
+/// caller to read its answer. The timer starts when the wait begins and restarts after each
+/// successful write. Bytes of an incomplete request do not restart it, so that a caller cannot hold
+/// a connection by sending them slowly.
 void Connection::arm(bool progress) {
   if (!timer_.is_open() || !alive_) {
     return;
@@ -247,7 +250,7 @@ Reply::State::~State() {
   if (!answered) {
     finish({{"error",
              {{"message", "the daemon gave no answer"},
-              {"hint", "this is a defect of trireme: its log may say more"}}}});
+              {"hint", "this is a bug in trireme; its log may show more"}}}});
   }
 }
 

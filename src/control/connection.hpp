@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One caller of the control socket: lines in, lines out, one request at a time.
+// One connection of the control socket: reads requests as lines, one at a time, and writes the
+// answers.
 #pragma once
 
 #include <functional>
@@ -12,14 +13,14 @@
 
 namespace trireme::control {
 
-/// Never closes itself while one of its functions is called from outside: a reader that failed is
-/// dropped from the event loop.
+/// A connection that fails is closed later, from the event loop, and never inside one of its public
+/// functions. So callers can use it after any of them.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   struct Callbacks {
-    std::function<void(Connection&, const std::string& line)>
-        request;                            // answers through finish(), now or later
-    std::function<void(Connection&)> gone;  // the connection may be destroyed
+    /// Handles one request. The answer comes through finish(), immediately or later.
+    std::function<void(Connection&, const std::string& line)> request;
+    std::function<void(Connection&)> gone;  // called once it is closed; may destroy the connection
   };
 
   Connection(Fd fd, Caller caller, const Limits& limits, Callbacks callbacks);
@@ -27,18 +28,19 @@ class Connection : public std::enable_shared_from_this<Connection> {
   [[nodiscard]] Status start(sd_event* event);
   [[nodiscard]] const Caller& caller() const { return caller_; }
   [[nodiscard]] bool alive() const { return alive_; }
-  /// No request is being answered, and nothing of an answer is unread.
+  /// True if no request is in progress and the caller has read all of the last answer.
   [[nodiscard]] bool idle() const { return alive_ && !busy_ && output_.empty(); }
-  /// Ends it, from the event loop's next turn on.
+  /// Closes the connection in the next turn of the event loop.
   void drop_soon();
 
-  /// The request that request() handed out; told when the caller hangs up.
+  /// Sets the reply to the current request; its hang_up() is called if the caller disconnects.
   void expect(std::weak_ptr<Reply::State> pending);
-  /// A line of a stream.
+  /// Sends a line before the answer of the current request.
   void stream(const nlohmann::json& line);
-  /// The answer to the pending request.
+  /// Sends the answer to the current request.
   void finish(const nlohmann::json& line);
-  /// The same in pieces: `more` appends one, and tells whether others follow.
+  /// Sends the answer in pieces as the caller reads them. `more` appends one piece to the string
+  /// and returns whether more pieces follow.
   using More = std::function<bool(std::string&)>;
   void finish_in_pieces(More more);
 
@@ -62,18 +64,18 @@ class Connection : public std::enable_shared_from_this<Connection> {
   event::Timer timer_;
   std::string input_;
   std::string output_;
-  std::size_t written_ = 0;  // bytes of output_ that the kernel has
-  More more_;                // of the answer that is being given
+  std::size_t written_ = 0;  // bytes of output_ that are written to the socket
+  More more_;                // makes the next piece of the current answer
   std::weak_ptr<Reply::State> pending_;
-  bool busy_ = false;        // a request waits for its answer
-  bool waiting_ = false;     // input_ holds a whole request
-  bool processing_ = false;  // process() is on the stack
-  bool ended_ = false;       // the caller sends no more, or nothing more is wanted from it
+  bool busy_ = false;        // a request is in progress
+  bool waiting_ = false;     // input_ has a complete request that is not started
+  bool processing_ = false;  // process() is on the call stack
+  bool ended_ = false;       // nothing more is read: the caller sent its last byte, or an error
   bool alive_ = true;
   bool armed_ = false;
 };
 
-/// What the copies of a Reply share.
+/// The state that all copies of a Reply share.
 struct Reply::State {
   std::weak_ptr<Connection> connection;
   std::function<void()> on_close;
@@ -82,7 +84,7 @@ struct Reply::State {
   ~State();
   void finish(const nlohmann::json& line);
   void finish_in_pieces(Connection::More more);
-  /// The caller is gone.
+  /// Called when the caller has disconnected.
   void hang_up();
 };
 

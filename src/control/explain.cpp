@@ -27,7 +27,7 @@ nlohmann::json to_json(const policy::EndDecision& end) {
   return {{"judged", end.judged}, {"text", end.text}};
 }
 
-/// Addresses of this network namespace: what @host speaks from.
+/// The addresses of this network namespace, which are those of @host.
 std::vector<policy::Address> local_addresses() {
   std::vector<policy::Address> addresses;
   ifaddrs* list = nullptr;

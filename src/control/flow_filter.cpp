@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 using policy::PortRange;
 
-/// One text or several.
+/// The value of a key that is one string or a list of strings.
 std::vector<std::string> texts_of(const json& params, const char* key) {
   const auto found = params.find(key);
   if (found == params.end() || found->is_null()) {
@@ -33,7 +33,7 @@ Result<std::uint8_t> protocol_number(const std::string& text) {
   if (const auto found = known.find(text); found != known.end()) {
     return found->second;
   }
-  return fail("unknown protocol '" + text + "'", "tcp, udp, icmp or icmpv6");
+  return fail("unknown protocol '" + text + "'", "use tcp, udp, icmp or icmpv6");
 }
 
 std::optional<std::uint16_t> port_number(std::string_view text) {
@@ -59,8 +59,8 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
   if (text.starts_with('@')) {
     const auto network = std::ranges::find(policy.networks, text.substr(1), &policy::Network::name);
     if (network == policy.networks.end()) {
-      return fail("there is no network '" + text + "'",
-                  "@host, @world, or the name of a [[network]] of the policy");
+      return fail("unknown network '" + text + "'",
+                  "use @host, @world, or the name of a [[network]] of the policy");
     }
     return EndTest([network = *network](const FlowEnd& end) {
       return !end.labels && (std::ranges::find(end.networks, network.name) != end.networks.end() ||
@@ -78,9 +78,9 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
   }
   const auto selector = policy::Selector::parse(text);
   if (!selector) {
-    return fail(fmt::format("'{}' is no end of a flow: {}", text, selector.error().error.message),
-                "a workload's name, a selector like app=web, @host, @world, @NETWORK, an address "
-                "or a CIDR");
+    return fail(fmt::format("invalid endpoint '{}': {}", text, selector.error().error.message),
+                "use a workload's name, a selector such as app=web, @host, @world, @NETWORK, an "
+                "address or a CIDR");
   }
   return EndTest([selector = *selector](const FlowEnd& end) {
     return end.labels && selector.matches(*end.labels);
@@ -89,7 +89,8 @@ Result<FlowFilter::EndTest> FlowFilter::parse_end(const std::string& text,
 
 Result<PortRange> FlowFilter::parse_ports(const std::string& text) {
   const auto bad = [&] {
-    return fail("'" + text + "' is no port", "tcp/5432, udp/8000-8010, 443, icmp or icmpv6");
+    return fail("invalid port '" + text + "'",
+                "use for example tcp/5432, udp/8000-8010, 443, icmp or icmpv6");
   };
   const std::size_t slash = text.find('/');
   if (text == "icmp" || text == "icmpv6") {
@@ -120,7 +121,7 @@ Result<FlowFilter> FlowFilter::parse(const json& params, const policy::Policy& p
   FlowFilter filter;
   for (const std::string& text : texts_of(params, "verdict")) {
     if (text != "allow" && text != "deny" && text != "audit") {
-      return fail("unknown verdict '" + text + "'", "allow, deny or audit");
+      return fail("unknown verdict '" + text + "'", "use allow, deny or audit");
     }
     filter.verdicts_.push_back(text == "allow"  ? policy::Verdict::allow
                                : text == "deny" ? policy::Verdict::deny

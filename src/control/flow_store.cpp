@@ -30,7 +30,7 @@ std::size_t end_size(const FlowEnd& end) {
   }
   if (end.labels) {
     for (const auto& [key, value] : end.labels->items()) {
-      bytes += key.size() + value.size() + 100;  // and a node of the map
+      bytes += key.size() + value.size() + 100;  // estimate of a map node
     }
   }
   return bytes + end.workload.size() + end.host.size();
@@ -41,6 +41,7 @@ std::size_t size_of(const Flow& flow) {
          flow.reason.size() + flow.cause.size();
 }
 
+/// Prefix of owners that are addresses outside this host, without an identity.
 constexpr std::string_view kStranger = "address ";
 
 bool is_stranger(std::string_view owner) {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page: markup, style and script in one string, with the graph as JSON in it.
+// The graph as an HTML page: markup, style and script in one string, with the graph as JSON in it.
 #include "trireme/control/graph.hpp"
 
 namespace trireme::control {
 namespace {
 
-/// The graph stands in the middle. Text reaches the document by textContent only.
+/// The page is kHead, the graph as JSON, and kTail. Its script sets text by textContent only, so
+/// that names of workloads cannot inject markup.
 constexpr const char* kHead = R"page(<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>trireme: who may talk to whom</title>
+<title>trireme: who can talk to whom</title>
 <style>
 body { font: 14px/1.4 sans-serif; margin: 0; color: #222; background: #fff; }
 header { padding: 10px 16px; border-bottom: 1px solid #ccc; display: flex; gap: 16px; align-items: baseline; flex-wrap: wrap; }
@@ -30,12 +31,12 @@ th, td { text-align: left; padding: 4px 8px; border-bottom: 1px solid #eee; vert
 label { white-space: nowrap; }
 </style></head><body>
 <header><h1 id="title"></h1><input id="search" type="search" placeholder="search names, labels, ports, rules" autofocus>
-<label><input type="checkbox" id="may" checked> may</label><label><input type="checkbox" id="did" checked> did</label>
+<label><input type="checkbox" id="may" checked> allowed</label><label><input type="checkbox" id="did" checked> seen</label>
 <span id="count"></span></header>
 <main><ul id="nodes"></ul><section>
 <svg id="picture" viewBox="0 0 1000 420" role="img" aria-label="graph"></svg>
-<p id="legend">Grey: may, nothing was seen. Green: may, and did. Orange: would be refused. Red: was refused. Choose a name to see its lines only.</p>
-<table><thead><tr><th>from</th><th>to</th><th>may</th><th>did</th><th>rules</th></tr></thead><tbody id="edges"></tbody></table>
+<p id="legend">Gray: allowed, not seen. Green: allowed and seen. Orange: seen, would be denied. Red: denied. Select a name to show only its connections.</p>
+<table><thead><tr><th>from</th><th>to</th><th>allowed</th><th>seen</th><th>rules</th></tr></thead><tbody id="edges"></tbody></table>
 </section></main>
 <script type="application/json" id="graph">)page";
 
@@ -59,7 +60,7 @@ function drawn(name, attributes, text) {
   if (text !== undefined) element.textContent = text;
   return element;
 }
-function colour(edge) {
+function color(edge) {
   const verdicts = edge.did.map((use) => use.verdict);
   return verdicts.includes("deny") ? "#c5221f" : verdicts.includes("audit") ? "#d98200" : verdicts.length ? "#137333" : "#aaa";
 }
@@ -77,7 +78,7 @@ function visible() {
   });
 }
 
-// Sources left, destinations right, in the order of the list; the picture is for a glance, the table for reading.
+// Sources left, destinations right, in the order of the list. The first 60 nodes only: the table has all connections.
 function picture(edges) {
   const svg = byId("picture");
   svg.replaceChildren();
@@ -90,7 +91,7 @@ function picture(edges) {
     const edge = graph.edges[i];
     if (!place.has(edge.from) || !place.has(edge.to)) continue;
     const [y1, y2] = [place.get(edge.from), place.get(edge.to)];
-    svg.append(drawn("path", {d: `M330 ${y1} C500 ${y1} 500 ${y2} 670 ${y2}`, fill: "none", stroke: colour(edge), "stroke-width": edge.did.length ? 2 : 1}));
+    svg.append(drawn("path", {d: `M330 ${y1} C500 ${y1} 500 ${y2} 670 ${y2}`, fill: "none", stroke: color(edge), "stroke-width": edge.did.length ? 2 : 1}));
   }
   for (const node of used) {
     const text = graph.nodes[node].text;
@@ -102,7 +103,7 @@ function picture(edges) {
 
 function show() {
   const edges = visible();
-  byId("count").textContent = `${edges.length} of ${graph.edges.length} lines`;
+  byId("count").textContent = `${edges.length} of ${graph.edges.length} connection${graph.edges.length === 1 ? "" : "s"}`;
   const rows = edges.slice(0, 1000).map((i) => {
     const edge = graph.edges[i];
     const row = made("tr");
@@ -137,8 +138,7 @@ std::string graph_page(const policy::Graph& graph, const std::string& title) {
   nlohmann::json value = to_json(graph);
   value["title"] = title;
   std::string data = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  // In a script element only "</" and "<!--" mean anything; JSON may write any character as an
-  // escape.
+  // Escape every '<', because "</" and "<!--" have a meaning inside a script element.
   for (std::size_t at = data.find('<'); at != std::string::npos; at = data.find('<', at)) {
     data.replace(at, 1, "\\u003c");
   }

@@ -9,8 +9,8 @@
 namespace trireme::control {
 
 std::string default_runtime_dir() {
-  const char* chosen = std::getenv(
-      "TRIREME_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): read before any thread starts
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): read before any thread starts
+  const char* chosen = std::getenv("TRIREME_RUNTIME_DIR");
   return chosen != nullptr && *chosen != '\0' ? chosen : TRIREME_RUNTIMEDIR;
 }
 
@@ -26,8 +26,8 @@ Result<Fd> lock_instance(const std::string& runtime_dir) {
   }
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) {
-      return fail("trireme runs already with " + runtime_dir,
-                  "stop it first, or choose another --runtime-dir");
+      return fail("triremed is running in " + runtime_dir,
+                  "run 'systemctl stop trireme' first, or choose another --runtime-dir");
     }
     return fail_errno("cannot lock " + path);
   }

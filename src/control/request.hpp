@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A line from a caller of the control socket, who may be anybody, to a request or an error.
+// Parses a line from the control socket into a request. The caller can be any user, so the line is
+// untrusted.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -12,11 +13,12 @@ namespace trireme::control {
 
 struct Request {
   std::string method;
-  nlohmann::json params;  // always an object; empty where the caller sent none
+  nlohmann::json params;  // always an object; empty if the caller sent none
 };
 
-/// Pure, and bounded by the length of `line`: what is nested more than 16 levels deep is refused
-/// before anything is built from it. (Methods take at most an array in params: 3 levels.)
+/// Needs time and memory in proportion to the length of `line`. JSON nested more than 16 levels
+/// deep is rejected before it is built; methods need at most 3 levels, an array in params. Errors:
+/// invalid JSON, no method, or params that is not an object.
 [[nodiscard]] Result<Request> parse_request(std::string_view line);
 
 }  // namespace trireme::control

@@ -26,8 +26,8 @@ namespace trireme::control {
 
 namespace {
 
-constexpr int kBacklog = 4096;                    // the kernel caps it at net.core.somaxconn
-constexpr std::chrono::milliseconds kPause(100);  // without descriptors to accept with
+constexpr int kBacklog = 4096;                    // the kernel limits it to net.core.somaxconn
+constexpr std::chrono::milliseconds kPause(100);  // before the next accept4(2) after a failure
 constexpr int kAcceptsPerTurn = 64;
 
 Result<std::vector<gid_t>> groups_of(int fd) {
@@ -35,7 +35,7 @@ Result<std::vector<gid_t>> groups_of(int fd) {
   while (true) {
     auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
     const int rc = ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
-    groups.resize(size / sizeof(gid_t));  // with ERANGE, the size that it takes
+    groups.resize(size / sizeof(gid_t));  // after ERANGE, `size` is what the kernel needs
     if (rc == 0) {
       return groups;
     }
@@ -66,26 +66,27 @@ Result<Caller> caller_of(int fd) {
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0) {
     caller.pidfd.reset(pidfd);
   } else {
-    // Held from now on: the pid is nobody else's for as long as the connection lasts.
+    // If the caller has already ended, its pid can belong to another process: do not use it.
     caller.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, caller.pid, 0)));
-    caller.pid = caller.pidfd.valid()
-                     ? caller.pid
-                     : 0;  // gone already: whoever has its pid next is not the caller
+    caller.pid = caller.pidfd.valid() ? caller.pid : 0;
   }
   return caller;
 }
 
-/// The file at `path` may be replaced: nothing there, or a socket that nobody answers.
+/// Checks that `path` can be replaced: it does not exist, or is a socket on which no process
+/// listens.
 Status check_replaceable(const std::string& path) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) {
-    return errno == ENOENT ? Status{} : fail_errno("cannot look at " + path);
+    return errno == ENOENT ? Status{} : fail_errno("cannot read the status of " + path);
   }
   if (!S_ISSOCK(info.st_mode)) {
-    return fail(path + " exists and is no socket", "move it away, or choose another --runtime-dir");
+    return fail(path + " exists and is not a socket",
+                "move it away, or choose another --runtime-dir");
   }
   if (Client::connect(path)) {
-    return fail("another trireme answers at " + path, "stop it, or choose another --runtime-dir");
+    return fail("another triremed is listening on " + path,
+                "stop it, or choose another --runtime-dir");
   }
   return {};
 }
@@ -93,8 +94,8 @@ Status check_replaceable(const std::string& path) {
 Result<Fd> bind_socket(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  // Bound under another name and renamed over the old one: callers meet either the old socket or
-  // one that listens.
+  // Bind under another name and rename it to `path`, so that callers find either the old socket or
+  // one that is listening.
   const std::string fresh = path + ".new";
   if (fresh.size() >= sizeof address.sun_path) {
     return fail("the socket path " + path + " is too long", "choose a shorter --runtime-dir");
@@ -102,7 +103,7 @@ Result<Fd> bind_socket(const std::string& path) {
   std::memcpy(address.sun_path, fresh.c_str(), fresh.size() + 1);
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) {
-    return fail_errno("cannot make a socket");
+    return fail_errno("cannot create a socket");
   }
   ::unlink(fresh.c_str());
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
@@ -143,7 +144,7 @@ struct Server::Core {
   std::uint64_t turned_away = 0;
 
   void accept_some();
-  /// Takes a waiting connection. False when there is none, or no descriptor for it.
+  /// Accepts one connection. Returns false if none is waiting, or no descriptor is available.
   bool accept_one();
   void admit(Fd fd, Caller caller);
   [[nodiscard]] bool has_room(uid_t uid) const;
@@ -165,7 +166,8 @@ bool Server::Core::accept_one() {
       return true;
     }
     if (errno != EAGAIN) {
-      // Out of descriptors or memory: the waiting connection would wake us for ever.
+      // Out of descriptors or memory. Pause, because the waiting connection would otherwise wake
+      // the event loop again immediately.
       accepting.pause();
       pause.arm(kPause);
     }
@@ -191,8 +193,8 @@ bool Server::Core::has_room(uid_t uid) const {
          (mine == by_uid.end() || mine->second < limits.connections_per_uid);
 }
 
-/// Ends one connection for a newcomer: the oldest idle one of the caller that has most. A caller
-/// that has as many itself gets none.
+/// Makes room for a connection of `uid` by closing the oldest idle connection of the user with the
+/// most connections. Returns false if no user with an idle connection has more than `uid` has.
 bool Server::Core::make_room(uid_t uid) {
   const auto count = [this](uid_t of) {
     const auto known = by_uid.find(of);
@@ -238,7 +240,7 @@ void Server::Core::admit(Fd fd, Caller caller) {
           .request = [this](Connection& from, const std::string& line) { request(from, line); },
           .gone = [this](Connection& from) { forget(from); }});
   if (!connection->start(loop)) {
-    return;  // out of descriptors: the caller sees the connection end
+    return;  // out of descriptors; the connection is closed
   }
   connections.emplace(connection.get(), connection);
   if (uid != 0) {
@@ -255,7 +257,7 @@ void Server::Core::request(Connection& connection, const std::string& line) {
 
   if (!may(requests, connection.caller().uid)) {
     turned_away++;
-    return reply.error({"too many requests of user " + std::to_string(connection.caller().uid),
+    return reply.error({"too many requests from user " + std::to_string(connection.caller().uid),
                         "try again in a moment"});
   }
   const auto parsed = parse_request(line);
@@ -264,18 +266,18 @@ void Server::Core::request(Connection& connection, const std::string& line) {
   }
   const auto method = methods.find(parsed->method);
   if (method == methods.end()) {
-    return reply.error({"there is no method '" + parsed->method + "'",
-                        "the tool and the daemon may be of different versions"});
+    return reply.error({"unknown method '" + parsed->method + "'",
+                        "trirectl and triremed may be different versions"});
   }
   if (method->second.access == Access::root && connection.caller().uid != 0) {
-    return reply.error({"only root may ask for '" + method->first + "'", "run it with sudo"});
+    return reply.error({"only root can use '" + method->first + "'", "run it with sudo"});
   }
   const Handler handler = method->second.handler;  // a copy: the handler may replace itself
   try {
     handler(connection.caller(), parsed->params, reply);
   } catch (const std::exception& exception) {
-    // What handlers throw comes from the request: a parameter of the wrong type.
-    reply.error({"cannot answer '" + method->first + "': " + exception.what(), ""});
+    // A handler throws if a parameter is missing or has the wrong type.
+    reply.error({"invalid request '" + method->first + "': " + exception.what(), ""});
   }
 }
 

@@ -8,7 +8,7 @@
 namespace trireme::credentials {
 namespace {
 
-// DER writes integers one way only, not every CA does.
+// Removes leading zeros: DER does not allow them, but some CAs write them.
 std::vector<std::uint8_t> number(Bytes serial) {
   const auto first = std::ranges::find_if(serial, [](std::uint8_t byte) { return byte != 0; });
   return {first, serial.end()};
@@ -51,8 +51,8 @@ bool Authorities::revoke(const mbedtls_x509_crl& list) {
   return known;
 }
 
-// mbedTLS gets one CA at a time, so that it is known which of several with the same name it was;
-// dates are ours to judge, with leeway.
+// Passes one CA at a time to mbedTLS, to learn which of several CAs with the same name has signed
+// the certificate. Ignores the result of mbedTLS for dates, which are checked here with leeway.
 tl::expected<const Certificate*, Distrust> Authorities::issuer_of(const Certificate& leaf,
                                                                   Time now) const {
   constexpr std::uint32_t kDates = MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE;

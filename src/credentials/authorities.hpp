@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CAs that this host believes, and what they or the operator took back.
+// The CAs that this host trusts, and the certificates that these or the operator have revoked.
 #pragma once
 
 #include <set>
@@ -11,23 +11,23 @@ namespace trireme::credentials {
 
 class Authorities {
  public:
-  /// A CA's certificate; it is believed by itself, be it self-signed or signed by another.
+  /// Adds a CA certificate. It is trusted without a chain, self-signed or not.
   void add(std::unique_ptr<Certificate> certificate) { list_.push_back(std::move(certificate)); }
-  /// A leaf that is not believed any more, whoever signed it.
+  /// Revokes a host certificate, whichever CA signed it.
   void revoke(const Certificate& certificate) { revoked_.insert(certificate.signed_hash()); }
-  /// A certificate revocation list (RFC 5280, section 5): every serial that it lists counts, and
-  /// goes on to count after the list's nextUpdate: a list that nobody renews must not stop the
-  /// fleet. False where no CA here has signed it.
+  /// Revokes every serial of a certificate revocation list (RFC 5280, section 5). The list's
+  /// nextUpdate is ignored: an outdated list stays valid, because otherwise a list that is not
+  /// renewed in time would stop all connections. Returns false if no CA here has signed the list.
   [[nodiscard]] bool revoke(const mbedtls_x509_crl& list);
 
   [[nodiscard]] bool empty() const { return list_.empty(); }
-  /// Whether a CA has this name (DER).
+  /// Whether a CA has this subject name (DER).
   [[nodiscard]] bool know(Bytes issuer) const;
   [[nodiscard]] bool has_revoked(const Certificate& leaf) const {
     return revoked_.contains(leaf.signed_hash());
   }
-  /// The CA that signed it: one that is valid at `now` before one that is not. Public-key work: one
-  /// thread at a time.
+  /// The CA that signed `leaf`; prefers a CA that is valid at `now`. Performs public-key operations
+  /// on the certificates: one thread at a time.
   [[nodiscard]] tl::expected<const Certificate*, Distrust> issuer_of(const Certificate& leaf,
                                                                      Time now) const;
 

@@ -25,7 +25,7 @@ std::string_view text_of(const mbedtls_asn1_buf& buffer) {
   return {reinterpret_cast<const char*>(buffer.p), buffer.len};
 }
 
-// What goes into logs and status as one word.
+// Names appear as one word in logs and in the status.
 bool is_usable_name(std::string_view name) {
   return !name.empty() && policy::is_printable(name) && name.find(' ') == std::string_view::npos;
 }
@@ -76,8 +76,8 @@ tl::expected<std::unique_ptr<Certificate>, int> Certificate::parse(Bytes der) {
   return certificate;
 }
 
-// Called for each extension that mbedTLS does not know. An error counts for critical ones alone,
-// which nobody here understands.
+// mbedTLS calls it for each extension that it does not know. Unknown extensions are only an error
+// if they are critical.
 int Certificate::on_extension(void* self, const mbedtls_x509_crt* /*certificate*/,
                               const mbedtls_x509_buf* oid, int critical, const unsigned char* begin,
                               const unsigned char* end) {
@@ -86,7 +86,7 @@ int Certificate::on_extension(void* self, const mbedtls_x509_crt* /*certificate*
   if (!former && !std::ranges::equal(bytes_of(*oid), kLabelsOid)) {
     return critical != 0 ? MBEDTLS_ERR_X509_INVALID_EXTENSIONS : 0;
   }
-  // Once under each identifier; both have to say the same.
+  // The extension can occur once under each OID; both must have the same value.
   auto patterns = read_label_patterns(Bytes(begin, end));
   bool& seen = former ? certificate.has_former_labels_ : certificate.has_labels_;
   const bool agrees = !certificate.constraints_.limited() ||
@@ -97,8 +97,7 @@ int Certificate::on_extension(void* self, const mbedtls_x509_crt* /*certificate*
   return 0;
 }
 
-// mbedTLS 2.28 lists entries of every kind and decodes DNS names only: the raw ones have what is
-// needed.
+// Reads the raw entries, because mbedTLS 2.28 decodes only DNS names.
 void Certificate::read_name() {
   std::string uri;
   for (const auto* entry = &context_->subject_alt_names;
@@ -139,7 +138,7 @@ bool Certificate::is_current(Time now) const {
   return with_leeway(not_before(), -kLeeway) <= now && now <= with_leeway(not_after(), kLeeway);
 }
 
-// Extensions that are absent allow everything.
+// An absent extension permits every usage.
 bool Certificate::has_usage() const {
   const auto key = [this](unsigned usage) {
     return mbedtls_x509_crt_check_key_usage(context_.get(), usage) == 0;

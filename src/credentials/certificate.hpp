@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One X.509 certificate (RFC 5280), parsed; a host's (leaf) or a CA's.
+// A parsed X.509 certificate (RFC 5280) of a host (leaf) or a CA.
 #pragma once
 
 #include <memory>
@@ -12,40 +12,41 @@
 
 namespace trireme::credentials {
 
-/// What clocks may differ by.
+/// The accepted difference between the clocks of two hosts.
 inline constexpr std::chrono::minutes kLeeway(5);
 
-/// Where it does not fit Time (years 1678 to 2262), the nearest that does.
+/// Dates that Time cannot represent (outside of the years 1678 to 2262) are clamped.
 [[nodiscard]] Time time_of(const mbedtls_x509_time& time);
-/// "2027-01-01", UTC.
+/// The date in UTC: "2027-01-01".
 [[nodiscard]] std::string date_text(Time time);
-/// `time` and a leeway of either sign, without overflow.
+/// `time` plus `leeway`, which can be negative, clamped to the range of Time.
 [[nodiscard]] Time with_leeway(Time time, std::chrono::minutes leeway);
 
-/// Only as much of a certificate's signature as this is believed: ECDSA with P-256 and SHA-2.
+/// The accepted signature algorithms: ECDSA with P-256 and SHA-2.
 [[nodiscard]] const mbedtls_x509_crt_profile& profile();
 
 class Certificate {
  public:
-  /// One DER certificate and nothing behind it. The error is mbedTLS's.
+  /// Parses one DER certificate without trailing bytes. The error is an mbedTLS error code.
   [[nodiscard]] static tl::expected<std::unique_ptr<Certificate>, int> parse(Bytes der);
 
-  /// What makes it no leaf at `now`, or nothing: all but its signature and revocation.
+  /// Why it is not a valid host certificate at `now`, or nullopt. Does not check signature and
+  /// revocation.
   [[nodiscard]] std::optional<Distrust> distrust(Time now) const;
   [[nodiscard]] bool is_authority() const;
-  /// Within its dates, with kLeeway on both sides.
+  /// Whether `now` is within its validity, with kLeeway on both sides.
   [[nodiscard]] bool is_current(Time now) const;
+  /// Whether its key usage extensions permit client or server authentication.
   [[nodiscard]] bool has_usage() const;
   [[nodiscard]] bool has_p256_key() const;
-  /// "RSA-4096", "secp384r1".
+  /// The type of its key: "RSA-4096", "secp384r1".
   [[nodiscard]] std::string key_text() const;
-  /// "RSA", "ECDSA".
   [[nodiscard]] bool is_signed_with_rsa() const;
-  /// "CN=fleet"; what is not printable is left out.
+  /// Its subject: "CN=fleet"; "an unnamed CA" if that is not printable.
   [[nodiscard]] std::string subject_text() const;
 
-  /// The first DNS name of the SAN, else its first SPIFFE URI; empty where there is none that can
-  /// be shown.
+  /// The first DNS name of the subject alternative name, otherwise its first SPIFFE URI; empty if
+  /// it has no printable one.
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const LabelConstraints& constraints() const { return constraints_; }
   [[nodiscard]] bool has_bad_constraints() const { return bad_constraints_; }
@@ -56,10 +57,10 @@ class Certificate {
   [[nodiscard]] Bytes serial() const { return bytes_of(context_->serial); }
   [[nodiscard]] Bytes extensions() const { return bytes_of(context_->v3_ext); }
   [[nodiscard]] Bytes der() const { return bytes_of(context_->raw); }
-  /// SHA-256 of what the CA signed. The whole certificate's would not do to revoke one: who holds
-  /// it can write the signature in other ways.
+  /// SHA-256 of the signed part. Used for revocation instead of a hash of the whole certificate,
+  /// because the owner of a certificate can encode its signature in another valid way.
   [[nodiscard]] Digest signed_hash() const { return sha256({bytes_of(context_->tbs)}); }
-  /// For public-key work, which one thread at a time may do with it.
+  /// For public-key operations, which must run in one thread at a time.
   [[nodiscard]] mbedtls_x509_crt* context() const { return context_.get(); }
 
  private:

@@ -17,12 +17,13 @@
 
 #include "failure.hpp"
 
-// Without extern "C" of its own in 2.28.
+// In 2.28, this header lacks extern "C".
 extern "C" {
 #include <mbedtls/constant_time.h>
 }
 
-// 2.28 has functions that cannot fail under the names that 3.0 gave to those that can.
+// In 2.28, functions with these names return void, and those that return an error end in _ret. In
+// 3.0, the names without _ret return an error.
 #if MBEDTLS_VERSION_NUMBER < 0x03000000
 #define mbedtls_sha256_starts mbedtls_sha256_starts_ret
 #define mbedtls_sha256_update mbedtls_sha256_update_ret
@@ -32,8 +33,8 @@ extern "C" {
 namespace trireme::credentials {
 namespace {
 
-// Software hashes and ciphers with arguments of the right size fail for want of memory or not at
-// all; whatever else it is, no verdict may be built on it.
+// With arguments of the right size, hashes and ciphers in software can only fail if memory is
+// exhausted. After any other failure, no verdict would be reliable, so the process aborts.
 void must(int rc) {
   if (rc == MBEDTLS_ERR_MD_ALLOC_FAILED) {
     throw std::bad_alloc();
@@ -84,7 +85,7 @@ void wipe(std::span<std::uint8_t> secret) {
 }
 
 struct Hmac::State {
-  // What is left of the key: SHA-256 after its inner and its outer block.
+  // The state of SHA-256 after the inner and the outer key block.
   mbedtls_sha256_context inner{};
   mbedtls_sha256_context outer{};
   mbedtls_sha256_context running{};
@@ -164,7 +165,7 @@ bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
     return false;
   }
   must(mbedtls_chachapoly_setkey(&state_->context, key.data()));
-  // Wipes the output itself where the tag does not fit.
+  // If the tag is wrong, mbedTLS wipes the output.
   return mbedtls_chachapoly_auth_decrypt(&state_->context, sealed.size(), kNonce.data(),
                                          additional.data(), additional.size(), tag.data(),
                                          sealed.data(), out.data()) == 0;
@@ -173,8 +174,8 @@ bool Aead::open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
 struct Random::State {
   mbedtls_entropy_context entropy{};
   mbedtls_ctr_drbg_context generator{};
-  std::array<std::uint8_t, 512> drawn{};  // for small requests: a draw costs as much for 16 bytes
-  std::size_t left = 0;                   // at its end
+  std::array<std::uint8_t, 512> drawn{};  // buffer for small requests: 512 bytes cost as much as 16
+  std::size_t left = 0;                   // unused bytes at the end of `drawn`
   State() {
     mbedtls_entropy_init(&entropy);
     mbedtls_ctr_drbg_init(&generator);

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "mbedtls.hpp"
-// After that, which opens private members.
+// Must follow mbedtls.hpp, which makes private members accessible.
 #include <mbedtls/pem.h>
 
 #include "trireme/policy/selector.hpp"
@@ -20,7 +20,7 @@ using PemContext = Owned<mbedtls_pem_context, mbedtls_pem_init, mbedtls_pem_free
 }  // namespace
 
 std::optional<Bytes> DerReader::take(int tag) {
-  auto* at = const_cast<unsigned char*>(rest_.data());  // mbedTLS reads only
+  auto* at = const_cast<unsigned char*>(rest_.data());  // mbedTLS does not modify it
   const unsigned char* end = at + rest_.size();
   std::size_t size = 0;
   if (rest_.empty() || mbedtls_asn1_get_tag(&at, end, &size, tag) != 0) {
@@ -80,7 +80,7 @@ std::optional<Bytes> subject_key_identifier(Bytes extensions) {
     if (!oid || !std::ranges::equal(*oid, kOid)) {
       continue;
     }
-    std::ignore = fields.take(MBEDTLS_ASN1_BOOLEAN);  // critical, where it is said
+    std::ignore = fields.take(MBEDTLS_ASN1_BOOLEAN);  // the optional `critical`
     DerReader value(fields.take(MBEDTLS_ASN1_OCTET_STRING).value_or(Bytes()));
     return value.take(MBEDTLS_ASN1_OCTET_STRING);
   }

@@ -16,8 +16,8 @@ std::string failure_text(int rc) {
   return text;
 }
 
-// A code is the sum of one module's (bits 7 to 14) and one of the layer below it (bits 0 to 6),
-// both negative (mbedtls/error.h).
+// A code is the sum of a high-level code (bits 7 to 14) and a low-level code (bits 0 to 6), both
+// negative (mbedtls/error.h).
 bool is_out_of_memory(int rc) {
   const int high = -(-rc & 0x7F80);
   const int low = -(-rc & 0x007F);

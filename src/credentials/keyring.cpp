@@ -12,7 +12,7 @@ namespace trireme::credentials {
 namespace {
 
 constexpr std::size_t kLocalName = 16;
-constexpr std::chrono::days kSoon(30);  // or a third of its life, where that is less
+constexpr std::chrono::days kSoon(30);  // or a third of its lifetime, if that is less
 constexpr std::size_t kMaxHostName = 64;
 
 std::string hex(Bytes bytes) {
@@ -76,17 +76,17 @@ void Keyring::set_secrets(std::vector<SharedSecret> secrets, const std::string& 
 }
 
 std::optional<Error> Keyring::doubt(Time now) const {
-  constexpr const char* kIssue = "trirectl pki issue writes a fresh one";
+  constexpr const char* kIssue = "issue a new one with trirectl pki issue";
   if (now < from_) {
     return Error{
         fmt::format(
-            "the {}, is not valid before {}: no connection to or from other hosts until then",
+            "the {}, is not valid before {}: no connections to or from remote hosts until then",
             description_, date_text(with_leeway(from_, kLeeway))),
-        "is the clock right?"};
+        "check the clock of this host"};
   }
   if (!is_current(now)) {
     return Error{
-        fmt::format("the {}, has expired: no connection to or from other hosts", description_),
+        fmt::format("the {}, has expired: no connections to or from remote hosts", description_),
         kIssue};
   }
   if (expires_ != Time::max() &&

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What implements Trust.
+// The implementation of Trust.
 #pragma once
 
 #include <array>
@@ -13,17 +13,17 @@
 
 namespace trireme::credentials {
 
-/// The first bytes of SHA-256("trireme v2 psk" . secret): which secret it is, without telling it.
+/// The first bytes of SHA-256("trireme v2 psk" . secret). Identifies a secret without revealing it.
 using SecretName = std::array<std::uint8_t, 8>;
 
 struct SharedSecret {
   SecretName name{};
-  Key key{};  // the secret, or its SHA-256 where it is longer than 32 bytes
+  Key key{};  // the secret, or its SHA-256 if it is longer than 32 bytes
   ~SharedSecret() { wipe(key); }
 };
 [[nodiscard]] SharedSecret shared_secret(Bytes secret);
 
-/// Filled by TrustLoader, then never changed.
+/// TrustLoader fills it; afterwards it is immutable.
 class Keyring final : public Trust {
  public:
   explicit Keyring(Random random) : random_(std::move(random)) {}
@@ -31,16 +31,17 @@ class Keyring final : public Trust {
   Keyring(const Keyring&) = delete;
   Keyring& operator=(const Keyring&) = delete;
 
-  /// CredentialType::local: fresh, or another keyring's.
+  /// Sets the local credential (CredentialType::local): make_local() creates a new one,
+  /// keep_local() copies that of another keyring.
   [[nodiscard]] Status make_local();
   void keep_local(const Keyring& previous);
   void set_authorities(Authorities authorities) { authorities_ = std::move(authorities); }
   void set_material(const Digest& digest) { material_ = digest; }
-  /// digest() of what it was made of.
+  /// digest() of the material that it was loaded from.
   [[nodiscard]] const Digest& material() const { return material_; }
   void set_certificate(std::unique_ptr<Certificate> certificate, std::unique_ptr<PrivateKey> key,
                        const Certificate& issuer);
-  /// The first is offered under this host's name.
+  /// Sets the accepted secrets. The first one is offered, together with this host's name.
   void set_secrets(std::vector<SharedSecret> secrets, const std::string& host_name);
 
   [[nodiscard]] bool has(CredentialType type) const override { return !own(type).bytes.empty(); }
@@ -69,8 +70,8 @@ class Keyring final : public Trust {
   [[nodiscard]] Verified verify_local(Bytes credential) const;
   [[nodiscard]] const SharedSecret* secret_of(Bytes credential) const;
 
-  std::array<OwnCredential, 4> own_;         // by CredentialType
-  std::vector<OwnCredential> under_secret_;  // in the order of secrets_
+  std::array<OwnCredential, 4> own_;         // indexed by CredentialType
+  std::vector<OwnCredential> under_secret_;  // one for each of secrets_, in the same order
   std::vector<SharedSecret> secrets_;
   Authorities authorities_;
   std::unique_ptr<PrivateKey> key_;
@@ -80,7 +81,7 @@ class Keyring final : public Trust {
   Digest material_{};
   std::string description_ = "this host only";
   mutable std::mutex
-      public_key_work_;  // mbedTLS's contexts change while they are read; guards random_ too
+      public_key_work_;  // mbedTLS modifies contexts that it reads; also guards random_
   mutable Random random_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// mbedTLS's objects, owned. Members that 3.0 made private are read here and there: there are no
-// functions for them in both versions.
+// Owning wrappers of mbedTLS objects. Allows access to members that mbedTLS 3.0 made private,
+// because no accessor functions exist in both 2.28 and 3.0.
 #pragma once
 
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS
@@ -42,7 +42,7 @@ using KeyContext = Owned<mbedtls_pk_context, mbedtls_pk_init, mbedtls_pk_free>;
   return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
 }
 
-/// f_rng of mbedTLS; `random` is a Random.
+/// A random number callback (f_rng) for mbedTLS; `random` points to a Random.
 inline int draw(void* random, unsigned char* out, std::size_t size) {
   return static_cast<Random*>(random)->fill({out, size}) ? 0 : MBEDTLS_ERR_ECP_RANDOM_FAILED;
 }

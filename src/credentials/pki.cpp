@@ -7,7 +7,7 @@
 #include "der.hpp"
 #include "failure.hpp"
 #include "private_key.hpp"
-// After these, which open private members.
+// Must follow the headers above, which make private members accessible.
 #include <mbedtls/asn1write.h>
 #include <mbedtls/base64.h>
 #include <mbedtls/oid.h>
@@ -35,13 +35,13 @@ Status check_name(const std::string& name, const char* what) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
                c == '.' || c == '-' || c == '_';
       });
-  return good ? Status{}
-              : Status(fail(
-                    fmt::format("'{}' cannot be the name of a {}", name, what),
-                    fmt::format("letters, digits, '.', '-' and '_', 1 to {} of them", kMaxName)));
+  return good
+             ? Status{}
+             : Status(fail(fmt::format("invalid name '{}' for a {}", name, what),
+                           fmt::format("use 1 to {} letters, digits, '.', '-' and '_'", kMaxName)));
 }
 
-// The first mbedTLS error of a row of calls.
+// Runs a sequence of mbedTLS calls up to the first error.
 class Steps {
  public:
   template <typename Call>
@@ -57,7 +57,7 @@ class Steps {
   int rc_ = 0;
 };
 
-// RFC 5280, section 4.1.2.5, as mbedTLS wants it.
+// Formats a time for mbedTLS: YYYYMMDDhhmmss in UTC (RFC 5280, section 4.1.2.5).
 std::string time_text(Time time) {
   const auto day = std::chrono::floor<std::chrono::days>(time);
   const std::chrono::year_month_day date(day);
@@ -75,10 +75,11 @@ Status make_key(KeyContext& key, Random& random) {
         return mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key.get()), draw,
                                    &random);
       })
-      .done("cannot make a key");
+      .done("cannot generate a key");
 }
 
-// 127 random bits, positive: as good as unique, and no counter to keep.
+// A positive number of random bits. It is unique in practice, without a counter that must be
+// stored.
 int set_serial(Writer& writer, Random& random) {
   std::array<std::uint8_t, 16> bytes = {};
   if (!random.fill(bytes)) {
@@ -118,7 +119,7 @@ Status prepare(Writer& writer, const std::string& subject, Time from, Time to,
       .done("cannot prepare the certificate of " + subject);
 }
 
-// Signs, and writes both as PEM.
+// Signs the certificate, and writes it and the key as PEM.
 Result<Issued> finish(Writer& writer, mbedtls_pk_context* key, Random& random) {
   Issued issued;
   issued.certificate.resize(kMaxPem);
@@ -140,8 +141,9 @@ Result<Issued> finish(Writer& writer, mbedtls_pk_context* key, Random& random) {
   return issued;
 }
 
-// The issuer's name must have the very bytes of the CA's, and mbedTLS writes texts one way only: so
-// the parts are copied. It writes them from the last to the first.
+// Copies the parts of the CA's subject, because the issuer's name must have the same bytes, and
+// mbedTLS would encode all strings with one type. Each part is prepended, because mbedTLS writes
+// the list from the last to the first.
 int copy_issuer(Writer& writer, const Certificate& authority) {
   for (const auto* part = &authority.context()->subject; part != nullptr && part->oid.p != nullptr;
        part = part->next) {
@@ -168,8 +170,8 @@ Result<Authority> read_authority(const TrustMaterial::File& file,
   auto certificate = blocks.empty() ? tl::unexpected(MBEDTLS_ERR_X509_CERT_UNKNOWN_FORMAT)
                                     : Certificate::parse(blocks.front());
   if (!certificate) {
-    return fail(
-        fmt::format("'{}' holds no certificate: {}", file.path, failure_text(certificate.error())));
+    return fail(fmt::format("'{}' contains no certificate: {}", file.path,
+                            failure_text(certificate.error())));
   }
   auto key = PrivateKey::parse(key_file.content, random);
   if (!key) {
@@ -181,8 +183,8 @@ Result<Authority> read_authority(const TrustMaterial::File& file,
   return Authority{std::move(*certificate), std::move(*key)};
 }
 
-// A CA's name for its key. Any bytes do (RFC 5280, section 4.2.1.2); they stand in every
-// certificate of a host, so in every HELLO: 8 of them, where a hash would take 20.
+// The CA's identifier of its key, which can be any bytes (RFC 5280, section 4.2.1.2). Every host
+// certificate, and thus every HELLO, contains it, so it has only 8 bytes; a hash would take 20.
 int set_own_key_identifier(Writer& writer, Random& random) {
   std::array<std::uint8_t, 8> identifier = {};
   if (!random.fill(identifier)) {
@@ -194,8 +196,8 @@ int set_own_key_identifier(Writer& writer, Random& random) {
       false, write_der(MBEDTLS_ASN1_OCTET_STRING, identifier));
 }
 
-// RFC 5280 demands the CA's, and `openssl verify -x509_strict` asks for it. A CA without one cannot
-// be named so.
+// RFC 5280 requires the CA's key identifier in its certificates, and `openssl verify -x509_strict`
+// checks it. Does nothing if the CA has none.
 int set_issuers_key_identifier(Writer& writer, const Certificate& authority) {
   const auto identifier = subject_key_identifier(authority.extensions());
   if (!identifier) {
@@ -237,7 +239,7 @@ Status set_host_extensions(Writer& writer, const HostRequest& request) {
       .done("cannot write the extensions of the certificate of " + request.host);
 }
 
-// Whether a host can use it.
+// Checks that a host can load the result.
 Status try_out(const Issued& issued, const TrustMaterial::File& authority,
                const HostRequest& request, Time now) {
   TrustMaterial material;
@@ -289,7 +291,7 @@ Result<Issued> make_authority(const std::string& name, Time now, Random& random)
                 writer.get(), MBEDTLS_X509_KU_KEY_CERT_SIGN | MBEDTLS_X509_KU_CRL_SIGN);
           })
           .then([&] { return set_own_key_identifier(writer, random); })
-          .done("cannot write the extensions of the CA's certificate");
+          .done("cannot write the extensions of the CA certificate");
   if (!extended) {
     return tl::unexpected(extended.error());
   }
@@ -308,9 +310,9 @@ Result<Issued> issue(const TrustMaterial::File& authority_file,
   }
   const Time end = now + std::chrono::days(request.days);
   if (end > authority->certificate->not_after()) {
-    return fail(fmt::format("{} days are too long: the CA ends on {}", request.days,
-                            date_text(authority->certificate->not_after())),
-                "fewer --days, or a new CA: trirectl pki init");
+    return fail(fmt::format("a certificate for {} days is too long: the CA expires on {}",
+                            request.days, date_text(authority->certificate->not_after())),
+                "use fewer --days, or create a new CA with trirectl pki init");
   }
   KeyContext key;
   Writer writer;
@@ -325,7 +327,7 @@ Result<Issued> issue(const TrustMaterial::File& authority_file,
             return Steps()
                 .then([&] { return copy_issuer(writer, *authority->certificate); })
                 .then([&] { return set_issuers_key_identifier(writer, *authority->certificate); })
-                .done("cannot name the CA");
+                .done("cannot write the issuer of the certificate");
           });
   if (!ready) {
     return tl::unexpected(ready.error());

@@ -33,21 +33,21 @@ int check_pair(const mbedtls_pk_context* other, const mbedtls_pk_context* own,
 
 Result<std::unique_ptr<PrivateKey>> PrivateKey::parse(const std::string& content, Random& random) {
   std::unique_ptr<PrivateKey> key(new PrivateKey());
-  // PEM is told by a NUL at its end, DER must have none.
+  // mbedTLS recognizes PEM by a terminating NUL; DER must not have one.
   const bool pem = content.find("-----BEGIN ") != std::string::npos;
   const int rc =
       parse_key(key->context_.get(), reinterpret_cast<const unsigned char*>(content.c_str()),
                 content.size() + (pem ? 1 : 0), random);
   if (rc == MBEDTLS_ERR_PK_PASSWORD_REQUIRED) {
-    return fail("is encrypted, and nobody is there to give the password",
-                "openssl pkey -in OLD -out NEW");
+    return fail("is encrypted; encrypted keys are not supported",
+                "decrypt it with: openssl pkey -in OLD -out NEW");
   }
   if (rc != 0) {
-    return fail("holds no private key: " + failure_text(rc));
+    return fail("contains no private key: " + failure_text(rc));
   }
   const bool curve = mbedtls_pk_get_type(key->context_.get()) == MBEDTLS_PK_ECKEY;
   if (!curve || mbedtls_pk_ec(*key->context_.get())->grp.id != MBEDTLS_ECP_DP_SECP256R1) {
-    return fail("holds a key that is not P-256", "trirectl pki issue makes one that is");
+    return fail("contains a key that is not P-256", "create a P-256 key with trirectl pki issue");
   }
   return key;
 }

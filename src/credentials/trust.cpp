@@ -12,15 +12,15 @@ namespace trireme::credentials {
 const char* text(Distrust distrust) {
   switch (distrust) {
     case Distrust::unknown_type:
-      return "a kind of credential that this host has none of";
+      return "a credential type that this host does not have";
     case Distrust::malformed:
-      return "no usable certificate";
+      return "not a usable certificate";
     case Distrust::untrusted:
-      return "signed by no CA of this host";
+      return "not signed by a CA that this host trusts";
     case Distrust::expired:
       return "expired, or not valid yet";
     case Distrust::usage:
-      return "not made for client or server authentication";
+      return "not valid for client or server authentication";
     case Distrust::revoked:
       return "revoked";
     case Distrust::labels:

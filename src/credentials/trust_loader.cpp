@@ -12,12 +12,12 @@
 namespace trireme::credentials {
 namespace {
 
-constexpr std::size_t kRoomForLabels = 64;  // of a token, at the least
+constexpr std::size_t kRoomForLabels = 64;  // the bytes of a token that are reserved for labels
 constexpr std::size_t kMinSecret = 32;
 constexpr std::size_t kMaxSecret = 1024;
 constexpr std::size_t kMaxSecrets = 16;
 constexpr const char* kMakeAuthority =
-    "trirectl pki init makes a P-256 CA, and trirectl pki issue certificates of it";
+    "create a P-256 CA with trirectl pki init and certificates with trirectl pki issue";
 
 }  // namespace
 
@@ -81,7 +81,7 @@ void TrustLoader::read_authorities() {
   for (const File& file : material_.authorities) {
     const auto blocks = read_blocks(file.content, "CERTIFICATE");
     if (blocks.empty()) {
-      problem(file, "holds no certificate", "a CA's certificate as PEM or DER");
+      problem(file, "contains no certificate", "expected CA certificates in PEM or DER");
     }
     for (const auto& der : blocks) {
       read_authority(file, der);
@@ -89,36 +89,38 @@ void TrustLoader::read_authorities() {
   }
 }
 
-// One that has expired does no harm: nothing that it signed is believed. It may stay until a
-// rotation is over.
+// An expired CA is not an error: certificates that it signed are not trusted. It can stay in the
+// list until a rotation is complete.
 void TrustLoader::read_authority(const File& file, Bytes der) {
   auto certificate = Certificate::parse(der);
   if (!certificate) {
-    problem(file, "holds a certificate that cannot be read: " + failure_text(certificate.error()));
+    problem(file, "contains an invalid certificate: " + failure_text(certificate.error()));
     return;
   }
   const Certificate& authority = **certificate;
   if (!authority.has_p256_key()) {
     problem(file,
-            fmt::format("is a CA with a key of type {}, not P-256: a token has {} bytes for a "
-                        "certificate and labels, and a certificate under "
-                        "RSA-4096 alone takes about 1,121",
+            fmt::format("is a CA with a key of type {}, not P-256: a token has room for {} bytes "
+                        "of certificate and labels, and a certificate signed with RSA-4096 alone "
+                        "takes about 1,121",
                         authority.key_text(), wire::kMaxToken),
             kMakeAuthority);
   } else if (!authority.is_authority() ||
              mbedtls_x509_crt_check_key_usage(authority.context(), MBEDTLS_X509_KU_KEY_CERT_SIGN) !=
                  0) {
-    problem(file,
-            fmt::format("holds a certificate of '{}' that is no CA's", authority.subject_text()),
-            "'ca' lists those that sign, 'certificate' is the host's own");
+    problem(
+        file,
+        fmt::format("contains a certificate of '{}', which is not a CA", authority.subject_text()),
+        "'ca' lists CA certificates; 'certificate' is this host's own");
   } else if (authority.constraints().limited()) {
-    problem(file, "is a CA whose certificate limits labels: only a host's certificate can");
+    problem(file,
+            "is a CA certificate with label constraints; only host certificates can have them");
   } else {
     authorities_.add(std::move(*certificate));
   }
 }
 
-// Certificates and revocation lists, in any mixture.
+// The file can contain certificates and revocation lists in any order.
 void TrustLoader::read_revoked(const File& file) {
   const std::string_view content = file.content;
   const bool pem = content.find("-----BEGIN ") != std::string_view::npos;
@@ -128,8 +130,7 @@ void TrustLoader::read_revoked(const File& file) {
       authorities_.revoke(**certificate);
       found++;
     } else if (pem) {
-      problem(file,
-              "holds a certificate that cannot be read: " + failure_text(certificate.error()));
+      problem(file, "contains an invalid certificate: " + failure_text(certificate.error()));
       return;
     }
   }
@@ -137,18 +138,18 @@ void TrustLoader::read_revoked(const File& file) {
        read_blocks(pem || found == 0 ? file.content : std::string(), "X509 CRL")) {
     RevocationContext list;
     if (const int rc = mbedtls_x509_crl_parse_der(list.get(), der.data(), der.size()); rc != 0) {
-      problem(file, "holds neither a certificate nor a revocation list that can be read: " +
+      problem(file, "contains neither a valid certificate nor a valid revocation list: " +
                         failure_text(rc));
       return;
     }
     if (!authorities_.revoke(*list.get())) {
-      problem(file, "is a revocation list that no CA of 'ca' has signed");
+      problem(file, "is a revocation list that is not signed by any CA in 'ca'");
       return;
     }
     found++;
   }
   if (found == 0) {
-    problem(file, "holds neither a certificate nor a revocation list", "PEM or DER");
+    problem(file, "contains neither a certificate nor a revocation list", "expected PEM or DER");
   }
 }
 
@@ -171,17 +172,17 @@ void TrustLoader::read_certificate(Keyring& keyring, Random& random) {
   }
 }
 
-// Of a chain, the first: those who verify hold the rest.
+// Reads the first certificate of a chain. Peers have the others in their own list of CAs.
 std::unique_ptr<Certificate> TrustLoader::read_leaf() {
   const auto blocks = read_blocks(material_.certificate.content, "CERTIFICATE");
   if (blocks.empty()) {
-    problem(material_.certificate, "holds no certificate", "trirectl pki issue writes one");
+    problem(material_.certificate, "contains no certificate", "trirectl pki issue creates one");
     return nullptr;
   }
   auto leaf = Certificate::parse(blocks.front());
   if (!leaf) {
     problem(material_.certificate,
-            "holds a certificate that cannot be read: " + failure_text(leaf.error()));
+            "contains an invalid certificate: " + failure_text(leaf.error()));
     return nullptr;
   }
   if (!(*leaf)->has_p256_key()) {
@@ -191,9 +192,9 @@ std::unique_ptr<Certificate> TrustLoader::read_leaf() {
   }
   if ((*leaf)->is_signed_with_rsa()) {
     problem(material_.certificate,
-            fmt::format(
-                "is signed with RSA and has {} bytes: a token has {} for a certificate and labels",
-                blocks.front().size(), wire::kMaxToken),
+            fmt::format("is signed with RSA and has {} bytes: a token has room for {} bytes of "
+                        "certificate and labels",
+                        blocks.front().size(), wire::kMaxToken),
             kMakeAuthority);
     return nullptr;
   }
@@ -207,32 +208,33 @@ void TrustLoader::check_leaf(const Certificate& leaf) {
             fmt::format("is an X.509 certificate of version {}, not 3", leaf.context()->version));
   }
   if (leaf.name().empty()) {
-    problem(file, "names no host",
-            "it needs a subject alternative name: a DNS name or a SPIFFE URI");
+    problem(file, "contains no host name",
+            "add a subject alternative name: a DNS name or a SPIFFE URI");
   }
   if (leaf.has_bad_constraints()) {
-    problem(file, "limits labels in a way that cannot be read",
-            "key=value or key=prefix*, each a UTF8String");
+    problem(file, "has invalid label constraints",
+            "write key=value or key=prefix*, each as a UTF8String");
   }
   if (leaf.is_authority()) {
-    problem(file, "is a CA's certificate, not a host's");
+    problem(file, "is a CA certificate, not a host certificate");
   }
   if (!leaf.has_usage()) {
-    problem(file, "is not made for client or server authentication",
-            "keyUsage digitalSignature or keyAgreement, extendedKeyUsage clientAuth or serverAuth");
+    problem(file, "is not valid for client or server authentication",
+            "it needs keyUsage digitalSignature or keyAgreement, and extendedKeyUsage clientAuth "
+            "or serverAuth");
   }
   if (!leaf.constraints().permit(material_.host_labels)) {
     problem(
         file,
         fmt::format("does not vouch for the labels of [host]: {}", material_.host_labels.text()),
-        "issue it with labels that cover them");
+        "issue a certificate with --labels that cover them");
   }
 }
 
 const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
   const File& file = material_.certificate;
   if (authorities_.has_revoked(leaf)) {
-    problem(file, "is revoked itself");
+    problem(file, "is revoked");
     return nullptr;
   }
   const auto issuer = authorities_.issuer_of(leaf, now_);
@@ -241,11 +243,11 @@ const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
   }
   switch (issuer.error()) {
     case Distrust::revoked:
-      problem(file, "is revoked itself");
+      problem(file, "is revoked");
       break;
     case Distrust::untrusted:
-      problem(file, "is signed by no CA of 'ca'",
-              "list the CA that issued it, an intermediate one too");
+      problem(file, "is not signed by any CA in 'ca'",
+              "list the CA that issued it, even if it is an intermediate CA");
       break;
     default:
       problem(file, "could not be verified");
@@ -255,15 +257,15 @@ const Certificate* TrustLoader::check_issuer(const Certificate& leaf) {
 
 void TrustLoader::check_size(const File& file, std::size_t size) {
   constexpr std::size_t kLimit = wire::kMaxToken - wire::reply_size(0, wire::kReplyStart);
-  const std::size_t labels =  // each has a mark in a token
+  const std::size_t labels =  // in a token, each label takes one additional byte
       material_.host_labels.encode().size() + material_.host_labels.items().size();
   if (size + std::max(labels, kRoomForLabels) > kLimit) {
     problem(file,
-            fmt::format("does not fit a token: the credential has {} bytes, credential and labels "
-                        "together at most {}, of which labels "
-                        "need {} at least; those of [host] have {}",
+            fmt::format("does not fit a token: the credential has {} bytes; credential and labels "
+                        "together can have at most {} bytes, of which {} are reserved for labels; "
+                        "the labels of [host] have {} bytes",
                         size, kLimit, kRoomForLabels, labels),
-            "shorter names in the certificate, or fewer labels");
+            "use shorter names in the certificate, or fewer labels");
   }
 }
 
@@ -288,31 +290,29 @@ void TrustLoader::read_secrets(Keyring& keyring) {
         mbedtls_base64_decode(secret.data(), secret.size(), &size,
                               reinterpret_cast<const unsigned char*>(line.data()), line.size());
     if (rc != 0) {
-      problem(file, fmt::format("line {} is no base64 of at most {} bytes", number, kMaxSecret),
-              "trirectl pki psk writes a fresh secret");
+      problem(file, fmt::format("line {} is not base64 of at most {} bytes", number, kMaxSecret),
+              "create a secret with trirectl pki psk");
     } else if (size < kMinSecret) {
       problem(
           file,
-          fmt::format("line {} has {} bytes; a secret has {} or more", number, size, kMinSecret),
-          "trirectl pki psk writes a fresh secret");
+          fmt::format("line {} has {} bytes; a secret needs at least {}", number, size, kMinSecret),
+          "create a secret with trirectl pki psk");
     } else {
       secrets.push_back(shared_secret(Bytes(secret).first(size)));
     }
     wipe(secret);
   }
   if (secrets.empty() && problems_.size() == problems) {
-    problem(file, "holds no secret", "trirectl pki psk writes one");
+    problem(file, "contains no secret", "create one with trirectl pki psk");
   }
   if (secrets.size() > kMaxSecrets) {
-    problem(file,
-            fmt::format("holds {} secrets; at most {} are accepted", secrets.size(), kMaxSecrets));
+    problem(file, fmt::format("contains {} secrets; at most {} are accepted", secrets.size(),
+                              kMaxSecrets));
   }
   const std::string& host = material_.host_name;
   if (host.empty() || host.size() > 64 || !policy::is_printable(host)) {
-    problem(
-        file,
-        fmt::format("goes together with the host's name, and '{}' is none of 1 to 64 bytes", host),
-        "name in [host]");
+    problem(file, fmt::format("requires a host name of 1 to 64 bytes, not '{}'", host),
+            "set name in [host]");
   }
   check_size(file, sizeof(SecretName) + host.size());
   if (problems_.empty()) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trust::load(): from the files of [trust] to a Keyring, with every problem found in one run.
+// Implements Trust::load(): reads the files of [trust] into a Keyring, and reports every problem in
+// one run.
 #pragma once
 
 #include "keyring.hpp"
 
 namespace trireme::credentials {
 
-/// What tells one material from another; of everything in it.
+/// A digest of all fields of the material; equal digests mean equal material.
 [[nodiscard]] Digest digest(const TrustMaterial& material);
 
 class TrustLoader {

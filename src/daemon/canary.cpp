@@ -13,13 +13,13 @@ namespace trireme::daemon {
 namespace {
 
 struct Datagram {
-  std::uint32_t short_part = 0;  // what is left of one without a stamp
+  std::uint32_t short_part = 0;  // the filter truncates a datagram without a stamp to this
   std::uint32_t unused = 0;
   std::uint64_t count = 0;
 };
 static_assert(sizeof(Datagram::short_part) == gate::kCanaryWithoutStamp);
 
-/// lo's address, any port.
+/// Sets `address` to the loopback address and port 0. Returns its size in bytes.
 socklen_t loopback(int family, sockaddr_storage& address) {
   address = {};
   address.ss_family = static_cast<sa_family_t>(family);
@@ -35,8 +35,8 @@ socklen_t loopback(int family, sockaddr_storage& address) {
 
 Result<std::unique_ptr<Canary>> Canary::create(sd_event* loop, int filter, Problems& problems) {
   std::unique_ptr<Canary> canary(new Canary(problems));
-  for (const auto& [way, family, name] :
-       {std::tuple{canary->ways_.data(), AF_INET, "IPv4"}, {&canary->ways_[1], AF_INET6, "IPv6"}}) {
+  for (const auto& [probe, family, name] : {std::tuple{canary->probes_.data(), AF_INET, "IPv4"},
+                                            {&canary->probes_[1], AF_INET6, "IPv6"}}) {
     auto socket = open(family, filter);
     if (!socket && family == AF_INET6) {
       continue;  // a host without IPv6
@@ -44,11 +44,11 @@ Result<std::unique_ptr<Canary>> Canary::create(sd_event* loop, int filter, Probl
     if (!socket) {
       return tl::unexpected(socket.error());
     }
-    way->family = name;
-    way->socket = std::move(*socket);
-    Status opened = way->arrived.open(
-        loop, way->socket.get(), EPOLLIN,
-        [&made = *canary, &of = *way](std::uint32_t /*events*/) { made.take(of); });
+    probe->family = name;
+    probe->socket = std::move(*socket);
+    Status opened = probe->arrived.open(
+        loop, probe->socket.get(), EPOLLIN,
+        [&made = *canary, &of = *probe](std::uint32_t /*events*/) { made.take(of); });
     if (!opened) {
       return tl::unexpected(opened.error());
     }
@@ -56,7 +56,7 @@ Result<std::unique_ptr<Canary>> Canary::create(sd_event* loop, int filter, Probl
   return canary;
 }
 
-/// A socket that is connected to itself: nobody else's datagrams reach it.
+/// Opens a socket that is connected to its own address, so that it receives no other datagrams.
 Result<Fd> Canary::open(int family, int filter) {
   Fd fd(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_storage address{};
@@ -72,20 +72,20 @@ Result<Fd> Canary::open(int family, int filter) {
 }
 
 void Canary::send() {
-  for (Way& way : ways_) {
-    if (!way.socket.valid()) {
+  for (Probe& probe : probes_) {
+    if (!probe.socket.valid()) {
       continue;
     }
-    const Datagram datagram{.count = ++way.last};
-    ::send(way.socket.get(), &datagram, sizeof datagram, 0);
+    const Datagram datagram{.count = ++probe.last};
+    ::send(probe.socket.get(), &datagram, sizeof datagram, 0);
   }
 }
 
-void Canary::take(const Way& way) {
+void Canary::take(const Probe& probe) {
   Datagram datagram;
-  const ssize_t size = ::recv(way.socket.get(), &datagram, sizeof datagram, 0);
+  const ssize_t size = ::recv(probe.socket.get(), &datagram, sizeof datagram, 0);
   const bool is_whole = size == sizeof datagram;
-  if (size < 0 || (is_whole && datagram.count != way.last)) {
+  if (size < 0 || (is_whole && datagram.count != probe.last)) {
     return;
   }
   Status outcome;
@@ -93,9 +93,9 @@ void Canary::take(const Way& way) {
     outcome = fail(
         "workloads refuse local traffic: a rule of another program sets the priority of packets on "
         "lo at PREROUTING or INPUT",
-        "'nft list ruleset | grep priority' shows it; let it match other devices than lo");
+        "find it with 'nft list ruleset | grep priority' and exclude device lo from the rule");
   }
-  problems_.note(std::string("priorities (") + way.family + ")", outcome);
+  problems_.note(std::string("packet priorities (") + probe.family + ")", outcome);
 }
 
 }  // namespace trireme::daemon

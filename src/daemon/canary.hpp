@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether packets keep the gate's stamps on their way over lo. A rule of another program that sets
-// packet priorities at PREROUTING or INPUT takes them off: then workloads refuse local traffic.
+// Checks that packets on lo keep the gate's stamps. A rule of another program that sets packet
+// priorities at PREROUTING or INPUT removes the stamps, and workloads then refuse local traffic.
 #pragma once
 
 #include <array>
@@ -13,33 +13,33 @@
 
 namespace trireme::daemon {
 
-/// Datagrams that this process sends to itself in its own network namespace.
+/// Sends datagrams to this process itself, in its own network namespace.
 class Canary {
  public:
-  /// `filter` is Gate::canary(). All references outlive this object. Errors: the event loop, no
-  /// socket.
+  /// `filter` is Gate::canary(), a socket filter that truncates datagrams without a stamp. All
+  /// references must outlive this object. Errors: the event loop fails, or no socket can be opened.
   [[nodiscard]] static Result<std::unique_ptr<Canary>> create(sd_event* loop, int filter,
                                                               Problems& problems);
   Canary(const Canary&) = delete;
   Canary& operator=(const Canary&) = delete;
 
-  /// One in each family. What becomes of it is in the problems a moment later; where it does not
-  /// arrive nothing changes there.
+  /// Sends one datagram per address family. When it arrives, the result is noted in the problems.
+  /// If it does not arrive, the previous result stays.
   void send();
 
  private:
-  struct Way {
+  struct Probe {
     const char* family = "";
     Fd socket;
-    std::uint64_t last = 0;  // the newest that was sent
+    std::uint64_t last = 0;  // number of the newest datagram sent
     event::Io arrived;
   };
   explicit Canary(Problems& problems) : problems_(problems) {}
   [[nodiscard]] static Result<Fd> open(int family, int filter);
-  void take(const Way& way);
+  void take(const Probe& probe);
 
   Problems& problems_;
-  std::array<Way, 2> ways_;
+  std::array<Probe, 2> probes_;  // IPv4 and IPv6
 };
 
 }  // namespace trireme::daemon

@@ -7,17 +7,18 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/abi/flow_label.hpp"
 
 namespace trireme::daemon {
 namespace {
 
-using enforcer::FlowLabel;
+using abi::FlowLabel;
 using policy::Number;
 
 constexpr std::size_t kMostKinds = 100'000;
 
-/// What is told apart: identities, addresses of those without, service, verdict.
+/// Connections with equal keys are counted together: same identities (or addresses, for endpoints
+/// without one), same service and same verdict.
 struct Kind {
   Number source = 0;
   Number destination = 0;
@@ -48,16 +49,16 @@ struct KindHash {
 };
 
 bool is_workload(Number number) {
-  return number >= policy::kFirstNumber;
+  return number >= abi::kFirstNumber;
 }
 
 class Reading {
  public:
   explicit Reading(Daemon& daemon) : daemon_(daemon) {}
 
-  Status read(enforcer::Point& point) {
-    return point.enforcer->each_flow(
-        [this, &point](const kernel::TrackedFlow& flow) { take(flow, *point.enforcer); });
+  Status read(points::Point& point) {
+    return point.enforcer().each_flow(
+        [this, &point](const kernel::TrackedFlow& flow) { take(flow, point.enforcer()); });
   }
 
   Connections result() {
@@ -75,13 +76,14 @@ class Reading {
  private:
   struct Seen {
     std::uint64_t count = 0;
-    const enforcer::Enforcer* enforcer = nullptr;  // knows the names of its addresses
+    const enforcer::Enforcer* enforcer = nullptr;  // knows the DNS names of addresses
   };
 
-  /// Conntrack may know a connection that it had forgotten by an answer first. Clients mostly have
-  /// the higher port.
-  static bool is_turned(const kernel::TrackedFlow& flow, const FlowLabel& label) {
-    return (label.flags() & enforcer::kResumed) != 0 &&
+  /// True if conntrack has the connection in the wrong direction: if it forgets a connection and
+  /// then sees a reply first, it takes the server for the client. The ports are the only hint,
+  /// since clients usually have the higher one.
+  static bool is_turned(const kernel::TrackedFlow& flow, const abi::FlowLabel& label) {
+    return (label.flags() & abi::kResumed) != 0 &&
            flow.original.source_port < flow.reply.source_port;
   }
 
@@ -89,16 +91,16 @@ class Reading {
     if (flow.ended) {
       return;
     }
-    const FlowLabel label{flow.label};
+    const abi::FlowLabel label{flow.label};
     const bool turned = is_turned(flow, label);
     const auto source = turned ? label.destination() : label.source();
     const auto destination = turned ? label.source() : label.destination();
     if (turned) {
       std::swap(flow.original, flow.reply);
     }
-    const bool passes = (label.flags() & (enforcer::kAuthorised | enforcer::kAudited)) != 0;
-    if ((label.flags() & enforcer::kAudited) != 0 && label.source() == enforcer::kNoNumber &&
-        label.destination() == enforcer::kNoNumber) {
+    const bool passes = (label.flags() & (abi::kAuthorized | abi::kAudited)) != 0;
+    if ((label.flags() & abi::kAudited) != 0 && label.source() == abi::kNoNumber &&
+        label.destination() == abi::kNoNumber) {
       audited_[{flow.protocol, flow.reply.source_port, flow.original.source, flow.reply.source}]++;
       flows_++;
       return;
@@ -107,8 +109,8 @@ class Reading {
         (!is_workload(*source) && !is_workload(*destination))) {
       return;
     }
-    // Both points of a connection between networks have it.
-    const bool is_new = (label.flags() & enforcer::kToken) == 0 ||
+    // A connection between two enforcement points is in the tables of both: count it once.
+    const bool is_new = (label.flags() & abi::kToken) == 0 ||
                         between_points_
                             .emplace(flow.original.source, flow.reply.source,
                                      flow.original.source_port, flow.reply.source_port)
@@ -123,7 +125,7 @@ class Reading {
                     .to = is_workload(*destination) ? policy::Address() : flow.reply.source,
                     .protocol = flow.protocol,
                     .port = flow.reply.source_port,
-                    .audited = (label.flags() & enforcer::kAudited) != 0};
+                    .audited = (label.flags() & abi::kAudited) != 0};
     if (const auto found = kinds_.find(kind); found != kinds_.end()) {
       found->second.count++;
     } else if (kinds_.size() < kMostKinds) {
@@ -133,20 +135,20 @@ class Reading {
     }
   }
 
-  /// mode = "audit" lets pass without noting whose flow it is: the flow log tells, by addresses and
-  /// port.
+  /// Adds audited connections. With mode = "audit" their conntrack label has no identities, so find
+  /// their endpoints in the flow log, by addresses and port.
   void add_audited(Connections& found) const {
-    std::map<AuditedKey, const policy::Flow*> told;
+    std::map<AuditedKey, const policy::Flow*> logged;
     const auto filter = control::FlowFilter::parse({{"verdict", {"audit"}}}, {});
     for (const control::FlowTally* tally : daemon_.flows().store().tallies(*filter, kMostKinds)) {
       const policy::Flow& flow = tally->last;
       if (flow.source.address && flow.destination.address) {
-        told.try_emplace(
+        logged.try_emplace(
             {flow.protocol, flow.port, *flow.source.address, *flow.destination.address}, &flow);
       }
     }
     for (const auto& [key, count] : audited_) {
-      if (const auto flow = told.find(key); flow != told.end()) {
+      if (const auto flow = logged.find(key); flow != logged.end()) {
         found.tallies.push_back({.last = *flow->second, .first = now_, .count = count});
         found.tallies.back().last.time = now_;
       } else {
@@ -202,7 +204,7 @@ class Reading {
 
 Result<Connections> connections(Daemon& daemon) {
   Reading reading(daemon);
-  for (enforcer::Point* point : daemon.enforcement_points()) {
+  for (points::Point* point : daemon.enforcement().all()) {
     if (Status read = reading.read(*point); !read) {
       return tl::unexpected(read.error());
     }

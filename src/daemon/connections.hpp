@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Live connections of workloads, from conntrack: what the method `connections` tells.
+// Open connections of workloads, read from conntrack, for the method `connections`.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +11,16 @@
 namespace trireme::daemon {
 
 struct Connections {
-  std::vector<control::FlowTally> tallies;  // alike ones together
-  std::uint64_t flows = 0;
-  std::uint64_t unknown =
-      0;  // of these, audited ones that the flow log has forgotten: nobody knows whose they are
-  bool complete = true;  // false: there were more kinds than are told
+  std::vector<control::FlowTally> tallies;  // one for each group of identical connections
+  std::uint64_t flows = 0;                  // all connections, including `unknown`
+  /// Audited connections whose endpoints are not known, because the flow log has dropped their
+  /// report.
+  std::uint64_t unknown = 0;
+  bool complete = true;  // false: there were more groups than the limit of 100,000
 };
 
-/// Reads every enforcement point's table once; a connection between two of them counts once. Those
-/// of a workload with itself are left out.
+/// Reads the conntrack table of every enforcement point once. A connection between two enforcement
+/// points counts once. Connections of a workload to itself are left out.
 [[nodiscard]] Result<Connections> connections(Daemon& daemon);
 
 }  // namespace trireme::daemon

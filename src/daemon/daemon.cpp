@@ -12,10 +12,12 @@
 #include "declared_networks.hpp"
 #include "first_start.hpp"
 #include "saved_ruleset.hpp"
+#include "trireme/base/counted.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/docker/running.hpp"
 #include "trireme/kernel/probe.hpp"
+#include "trireme/points/network_names.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -23,11 +25,8 @@ namespace {
 constexpr std::chrono::minutes kPrune(10);
 constexpr std::chrono::milliseconds kEverySecond(1000);
 constexpr std::chrono::seconds kLogSummary(5);
-/// Below everything that changes who may talk.
+/// After all events that change what is enforced.
 constexpr std::int64_t kSecondPriority = event::kNormal + 5;
-constexpr std::chrono::seconds kRevokeAgain(1);
-constexpr std::chrono::milliseconds kSecondLook(
-    100);  // longer than any packet is between two rules
 
 const char* crowded_text(handshake::Bounded what) {
   switch (what) {
@@ -36,13 +35,13 @@ const char* crowded_text(handshake::Bounded what) {
     case handshake::Bounded::exchanges:
       return "handshakes of UDP flows";
     case handshake::Bounded::held_datagrams:
-      return "datagrams that wait for a handshake";
+      return "datagrams waiting for a handshake";
     case handshake::Bounded::held_segments:
-      return "TCP segments that wait for PROOF";
+      return "TCP segments waiting for PROOF";
     case handshake::Bounded::proved_connections:
-      return "proved connections that are remembered after conntrack forgets them";
+      return "proved connections remembered after conntrack forgets them";
     case handshake::Bounded::proved_datagrams:
-      return "proved UDP flows that are remembered after conntrack forgets them";
+      return "proved UDP flows remembered after conntrack forgets them";
     case handshake::Bounded::requests:
       return "requests for connections between workloads of this host";
     case handshake::Bounded::first_datagrams:
@@ -65,10 +64,10 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
 
 Daemon::~Daemon() = default;
 
-/// One instance, its loop and its settings.
+/// Locks the runtime directory, creates the event loop and loads the settings.
 Status Daemon::prepare() {
   if (::mkdir(options_.runtime_dir.c_str(), 0755) != 0 && errno != EEXIST) {
-    return fail_errno("cannot make " + options_.runtime_dir);
+    return fail_errno("cannot create " + options_.runtime_dir);
   }
   auto lock = control::lock_instance(options_.runtime_dir);
   if (!lock) {
@@ -104,20 +103,20 @@ Status Daemon::prepare() {
     spdlog::error("{}", line);
   }
   if (settings_->policy() == nullptr) {
-    return fail(options_.config_dir + " is not valid",
-                "correct the files; 'triremed --check' shows every error");
+    return fail("invalid configuration in " + options_.config_dir,
+                "fix the files; 'triremed --check' shows every error");
   }
   if (!settings_->errors().empty()) {
-    spdlog::error("{} is not valid; enforcing the last files that were", options_.config_dir);
+    spdlog::error("invalid configuration in {}; enforcing the last valid one", options_.config_dir);
   }
   for (const std::string& line :
-       look_at_first_start(*settings_->policy(), *settings_->identity()).lines) {
+       look_at_first_start(*settings_->policy(), *settings_->host()).lines) {
     spdlog::warn("{}", line);
   }
   return {};
 }
 
-/// The model of what is to be enforced; the kernel is not touched yet.
+/// Builds the model of what has to be enforced. Does not change the kernel's rules.
 Status Daemon::assemble() {
   auto tree = kernel::CgroupTree::find();
   if (!tree) {
@@ -131,15 +130,23 @@ Status Daemon::assemble() {
   registry_->provable = [this](const policy::LabelSet& labels) {
     return tokens_->check_labels(labels);
   };
-  registry_->set_host_labels(settings_->identity()->host_labels);
+  registry_->set_host_labels(settings_->host()->labels);
+  revocation_ = std::make_unique<Revocation>(*points_, problems_);
+  for (Status opened : {revocation_->follow(loop_->get()), watch_points()}) {
+    if (!opened) {
+      return opened;
+    }
+  }
   const auto recovered = registry_->recover();
   if (!recovered) {
     return tl::unexpected(recovered.error());
   }
-  spdlog::info("{} workloads of an earlier daemon taken over", *recovered);
-  // Before any new number is given out: flows of numbers that nobody has any more end here, or a
-  // newcomer would inherit them.
-  revoke(points_->all());
+  if (*recovered > 0) {
+    spdlog::info("took over {} of an earlier daemon", counted(*recovered, "workload"));
+  }
+  // Before any new number is assigned, revoke the flows of numbers that are not in use any more.
+  // Otherwise a new workload that gets such a number would inherit them.
+  revocation_->look(points_->all());
 
   if (Status opened = open_scopes(); !opened) {
     return opened;
@@ -160,11 +167,11 @@ Status Daemon::assemble() {
                              .is_scarce = [this] { return local_->is_scarce(); }}));
   events_->add_source(*docker_);
   events_->add_source(*units_);
-  configure(settings_->identity());
+  use(settings_->host(), *settings_->trust());
   return events_->start();
 }
 
-/// Until the engines answer, what the last daemon heard from them holds.
+/// Uses the networks that the last daemon learned from the container engines until they answer.
 void Daemon::follow_declared_networks() {
   docker::DeclaredNetworks before = read_declared_networks(options_.runtime_dir);
   points_->set_container_networks(together(before));
@@ -173,16 +180,16 @@ void Daemon::follow_declared_networks() {
     points_->set_container_networks(together(networks));
     if (Status kept = keep_declared_networks(options_.runtime_dir, networks); !kept) {
       spdlog::error(
-          "after a restart tokens are not expected of containers before their engines "
-          "answer: {}",
+          "cannot save the networks of containers; after a restart, containers are not asked for "
+          "tokens until their engine answers: {}",
           kept.error().text());
     }
   };
 }
 
-/// The kernel's side: enforcement points, and the threads that serve their queues.
+/// Opens the gate, the verifier's threads and the enforcement points.
 Status Daemon::open_points() {
-  // Before anything is attached: a kernel that is too old is left as it was.
+  // Probe before anything is attached, so that a kernel that is too old is left unchanged.
   if (Status possible = kernel::probe_socket_cgroup(); !possible) {
     return possible;
   }
@@ -226,50 +233,51 @@ Status Daemon::open_points() {
       }
     };
   }
-  auto points = enforcer::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
-                                       settings_->policy());
+  auto points = points::Points::open(*common_, tokens_->verifier(), tokens_->mechanism(),
+                                     settings_->policy());
   if (!points) {
-    return fail(points.error().message, "does another triremed run in this network namespace?");
+    return fail(points.error().message, "is another triremed running in this network namespace?");
   }
   points_ = std::move(*points);
-  points_->on_open = [this](enforcer::Point& point) { return watch(point); };
-  points_->on_close = [this](enforcer::Point& point) {
-    watches_.close(point);
-    unrevoked_.erase(point.id);
-  };
-  points_->on_lost = [this](const std::shared_ptr<const kernel::Netns>& network,
-                            const Error& error) {
-    registry_->quarantine_network(network, error.message);
-  };
-  expect_peers(*settings_->identity(), *settings_->trust());
   return {};
 }
 
-/// In the point's network namespace.
-Status Daemon::watch(enforcer::Point& point) {
-  // What others do to packets on lo is looked at where this process is.
-  const bool is_here = point.network == nullptr;
-  return watches_.open(loop_->get(), *points_, point, flows_, *registry_,
-                       {.repaired = [this, &point] { look_again({&point}); },
-                        .changed =
-                            [this, is_here] {
-                              if (is_here && local_watch_) {
-                                local_watch_->send_canary();
-                              }
-                            }});
+/// Before anything is enrolled. Only one program at a time can have the log group: a second daemon
+/// in this network namespace ends here, before it has changed anything.
+Status Daemon::watch_points() {
+  const Status watched = points_->watch(
+      loop_->get(),
+      {.registry = *registry_,
+       .on_flow = [this](policy::Flow flow) { flows_.take(std::move(flow)); },
+       .on_repaired = [this](points::Point& point) { revocation_->look_twice({&point}); },
+       // What others do to packets on lo is observed where this process is.
+       .on_foreign_change =
+           [this] {
+             if (local_watch_) {
+               local_watch_->send_canary();
+             }
+           },
+       .on_lost =
+           [this](const std::shared_ptr<const kernel::Netns>& network, const Error& error) {
+             registry_->quarantine_network(network, error.message);
+           }});
+  return watched ? watched
+                 : fail(watched.error().message,
+                        "is another triremed running in this network namespace?");
 }
 
-/// Time passes while files stay.
+/// Also called periodically: the certificate can expire while its file does not change.
 void Daemon::look_at_certificate(const credentials::Trust& trust) {
   const auto doubt = trust.doubt(std::chrono::system_clock::now());
   problems_.note("[trust]", doubt ? Status(tl::unexpected(*doubt)) : Status{});
 }
 
-/// Peers elsewhere are asked for tokens only where there is a credential to ask with.
-void Daemon::expect_peers(const policy::Identity& identity, const credentials::Trust& trust) {
+/// Without a credential of its own, this host cannot do handshakes with remote hosts, so it expects
+/// no tokens from them.
+void Daemon::expect_peers(const config::Host& host, const credentials::Trust& trust) {
   look_at_certificate(trust);
-  points_->set_peers(trust.offered() ? identity.peers : std::vector<policy::Prefix>());
-  tokens_->set_peers(identity);
+  points_->set_peers(trust.offered() ? host.peers : std::vector<policy::Prefix>());
+  tokens_->set_peers(host);
 }
 
 Status Daemon::open_scopes() {
@@ -281,11 +289,11 @@ Status Daemon::open_scopes() {
       scopes_ = std::make_unique<systemd::SystemdScopes>(loop_->get(), *bus_);
       return {};
     }
-    // Where systemd runs, its cgroups are not ours to make: no falling back.
+    // Do not fall back to cgroupfs: where systemd runs, only systemd may create cgroups.
     return tl::unexpected(bus.error());
   }
   if (options_.driver == CgroupDriver::systemd) {
-    return fail("systemd is not PID 1 here", "use --cgroup-driver auto or cgroupfs");
+    return fail("systemd is not PID 1 on this host", "use --cgroup-driver auto or cgroupfs");
   }
   auto scopes = systemd::CgroupfsScopes::open(loop_->get(), *tree_,
                                               workload::strict_slice(options_.runtime_dir));
@@ -296,16 +304,12 @@ Status Daemon::open_scopes() {
   return {};
 }
 
-/// From the model to the kernel, in one transaction.
+/// Writes the model to the kernel: the gate, then the table of each network namespace. The gate is
+/// last if it takes over from an earlier daemon's.
 Status Daemon::enforce() {
-  // Only one program at a time has the log group: a second daemon in this network namespace ends
-  // here, before it has changed anything.
-  if (Status watched = watch(points_->host_point()); !watched) {
-    return fail(watched.error().message, "does another triremed run in this network namespace?");
-  }
   registry_->on_change = [this](const workload::Workload& workload, bool ended) {
     if (ended) {
-      watches_.ended(workload);
+      points_->remember_ended(workload);
       units_->ended(workload);
     }
   };
@@ -325,7 +329,7 @@ Status Daemon::enforce() {
   }
   auto local_watch =
       LocalWatch::create(loop_->get(), *local_, problems_, [this](const gate::Refused& refused) {
-        if (auto flow = watches_.tell(refused, *registry_)) {
+        if (auto flow = points_->describe(refused)) {
           flows_.take(std::move(*flow));
         }
       });
@@ -338,15 +342,14 @@ Status Daemon::enforce() {
     return tl::unexpected(check.error());
   }
   check_ = std::move(*check);
-  look_again(points_->all());
+  revocation_->look_twice(points_->all());
   return {};
 }
 
-/// What comes again and again, and what follows everything else.
+/// Starts the periodic work, and the work at the end of each turn of the event loop.
 Status Daemon::follow_time() {
   for (Status opened :
-       {second_look_.open(loop_->get(), [this] { look_a_second_time(); }),
-        prune_.open(loop_->get(), [this] { prune(); }),
+       {prune_.open(loop_->get(), [this] { prune(); }),
         log_summary_.open(loop_->get(), [this] { summarize_log(); }),
         second_.open(
             loop_->get(), [this] { pass_second(); }, kSecondPriority, kEverySecond / 10),
@@ -360,7 +363,7 @@ Status Daemon::follow_time() {
   return {};
 }
 
-/// Ears and mouth.
+/// Follows changes of the configuration, and opens the metrics and control sockets.
 Status Daemon::serve() {
   auto metrics =
       MetricsService::create(loop_->get(), problems_, [this] { return metrics_text(*this); });
@@ -370,13 +373,13 @@ Status Daemon::serve() {
   metrics_ = std::move(*metrics);
   Status followed = settings_->follow(
       loop_->get(),
-      [this](auto policy, auto identity, auto trust) {
-        return apply(std::move(policy), std::move(identity), std::move(trust));
+      [this](auto policy, auto host, auto trust) {
+        return apply(std::move(policy), std::move(host), std::move(trust));
       },
       [this] {
-        metrics_->listen(settings_->identity()->metrics_listen);
+        metrics_->listen(settings_->host()->metrics_listen);
         note_saved_ruleset();
-        tell_systemd();
+        update_systemd_status();
       });
   if (!followed) {
     return followed;
@@ -387,17 +390,18 @@ Status Daemon::serve() {
   }
   server_ = std::move(*server);
   register_methods(*server_, *this);
-  metrics_->listen(settings_->identity()->metrics_listen);
+  metrics_->listen(settings_->host()->metrics_listen);
   return {};
 }
 
 Status Daemon::run() {
   sd_notify(0, "READY=1");
   note_saved_ruleset();
-  tell_systemd();
+  update_systemd_status();
   note_watches();
-  spdlog::info("enforcing: {} rules, {} workloads, cgroup driver {}",
-               settings_->policy()->rules.size(), registry_->size(), scopes_->name());
+  spdlog::info("enforcing: {}, {}, cgroup driver {}",
+               counted(settings_->policy()->rules.size(), "rule"),
+               counted(registry_->size(), "workload"), scopes_->name());
   Status ended = loop_->run();
   sd_notify(0, "STOPPING=1");
   if (verifier::Verifier* verifier = tokens_->verifier()) {
@@ -406,93 +410,38 @@ Status Daemon::run() {
   if (Status saved = proved_->save(points_->all()); !saved) {
     spdlog::error("{}", saved.error().text());
   }
-  spdlog::info("ended; table inet {} stays and goes on enforcing what it knew", enforcer::kTable);
+  spdlog::info("stopped; table inet {} remains and keeps enforcing the last state", abi::kTable);
   return ended;
 }
 
 Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
-                     std::shared_ptr<const policy::Identity> identity,
+                     std::shared_ptr<const config::Host> host,
                      std::shared_ptr<const credentials::Trust> trust) {
   if (Status applied = points_->apply(std::move(policy)); !applied) {
     return applied;
   }
   tokens_->set_trust(trust);
-  expect_peers(*identity, *trust);
-  registry_->set_host_labels(identity->host_labels);
-  configure(identity);
-  look_again(points_->all());
+  use(host, *trust);
+  revocation_->look_twice(points_->all());
   return {};
 }
 
-/// Before containers are looked at: what is born meanwhile is told too.
-void Daemon::quarantine_births(const policy::Identity& identity) {
-  const docker::ConfiguredEngines engines = docker::configured_engines(identity.docker);
+/// Has the gate's tracing program quarantine new containers. Called before the containers are
+/// listed, so that none can start in between.
+void Daemon::quarantine_births(const config::Host& host) {
+  const docker::ConfiguredEngines engines = docker::configured_engines(host.docker);
   problems_.note("new containers",
                  local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));
 }
 
-void Daemon::configure(const std::shared_ptr<const policy::Identity>& identity) {
-  quarantine_births(*identity);
-  docker_->configure(identity);
-  units_->configure(identity);
-  launcher_->configure(identity);
-}
-
-/// Where it fails it is tried again.
-void Daemon::revoke(const std::vector<enforcer::Point*>& points) {
-  std::size_t count = 0;
-  for (enforcer::Point* point : points) {
-    unrevoked_.erase(point->id);
-    if (const auto here = point->enforcer->revoke()) {
-      count += *here;
-    } else {
-      unrevoked_[point->id] = here.error();
-      second_looks_[point->id] = std::chrono::steady_clock::now() + kRevokeAgain;
-    }
-  }
-  problems_.note("revocation", unrevoked_.empty()
-                                   ? Status{}
-                                   : Status(tl::unexpected(unrevoked_.begin()->second)));
-  if (count > 0) {
-    revoked_ += count;
-    if (log_shares().admit("connections")) {
-      spdlog::info("{} flows are judged anew: policy allows them no longer, or an end has gone",
-                   count);
-    }
-  }
-}
-
-/// Live flows are judged now and once more a moment later. Each look goes through every flow of the
-/// machine, so only where something changed.
-void Daemon::look_again(const std::vector<enforcer::Point*>& points) {
-  const auto due = std::chrono::steady_clock::now() + kSecondLook;
-  for (const enforcer::Point* point : points) {
-    second_looks_[point->id] = due;
-  }
-  revoke(points);
-  await_second_look();
-}
-
-void Daemon::await_second_look() {
-  if (second_looks_.empty()) {
-    return;
-  }
-  const auto next = std::ranges::min_element(second_looks_, {}, [](const auto& item) {
-                      return item.second;
-                    })->second;
-  second_look_.arm(
-      std::chrono::ceil<std::chrono::microseconds>(next - std::chrono::steady_clock::now()));
-}
-
-/// A container whose own network namespace cannot be enforced is shut, until it can.
-void Daemon::give_up_on_unwritable() {
-  const std::vector<std::pair<enforcer::Point*, Error>> unwritable = watches_.unwritable();
-  for (const auto& [point, error] : unwritable) {
-    points_->lose(*point, error);
-  }
-  if (!unwritable.empty()) {
-    docker_->configure(settings_->identity());  // which tries again
-  }
+/// What a load brings besides policy, in the same way at the start and at a reload.
+void Daemon::use(const std::shared_ptr<const config::Host>& host, const credentials::Trust& trust) {
+  expect_peers(*host, trust);
+  registry_->set_host_labels(host->labels);
+  quarantine_births(*host);
+  docker_->configure(host);
+  units_->configure(host);
+  launcher_->configure(host);
 }
 
 std::map<std::string, std::string> Daemon::sources() const {
@@ -501,7 +450,7 @@ std::map<std::string, std::string> Daemon::sources() const {
 
 std::vector<std::string> Daemon::problems() const {
   std::vector<std::string> lines = problems_.lines();
-  std::ranges::move(watches_.problems(), std::back_inserter(lines));
+  std::ranges::move(points_->problems(), std::back_inserter(lines));
   for (const workload::Workload* workload : registry_->all()) {
     if (workload->reason.starts_with(workload::kNotShut)) {
       lines.push_back(fmt::format("workload {}: {}", workload->name, workload->reason));
@@ -517,46 +466,27 @@ std::vector<std::string> Daemon::warnings() const {
   return lines;
 }
 
-std::size_t Daemon::named() const {
-  std::size_t sum = 0;
-  for (enforcer::Point* point : points_->all()) {
-    sum += point->enforcer->named();
-  }
-  return sum;
-}
-
 std::chrono::seconds Daemon::uptime() const {
   return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() -
                                                           started_);
 }
 
-void Daemon::tell_systemd() {
-  std::string text = fmt::format("{} workloads; policy generation {}, {} rules", registry_->size(),
-                                 settings_->generation(), settings_->policy()->rules.size());
+void Daemon::update_systemd_status() {
+  std::string text =
+      fmt::format("{}; policy generation {}, {}", counted(registry_->size(), "workload"),
+                  settings_->generation(), counted(settings_->policy()->rules.size(), "rule"));
   if (!settings_->errors().empty()) {
     const std::string& first = settings_->errors().front();
-    text = fmt::format("NOT VALID: {}; generation {} stays in force",
+    text = fmt::format("INVALID CONFIGURATION: {}; generation {} stays in force",
                        first.substr(0, first.find('\n')), settings_->generation());
   }
-  if (text != told_) {
-    told_ = text;
+  if (text != last_status_) {
+    last_status_ = text;
     sd_notifyf(0, "STATUS=%s", text.c_str());
   }
 }
 
-void Daemon::look_a_second_time() {
-  const auto now = std::chrono::steady_clock::now();
-  std::vector<enforcer::Point*> points = points_->all();
-  std::erase_if(points, [&](const enforcer::Point* point) {
-    const auto due = second_looks_.find(point->id);
-    return due == second_looks_.end() || due->second > now;
-  });
-  std::erase_if(second_looks_, [now](const auto& item) { return item.second <= now; });
-  revoke(points);
-  await_second_look();
-}
-
-/// Identities of peers elsewhere that nobody needs any more, and their numbers.
+/// Removes remote identities that no flow needs any more, and frees their numbers.
 void Daemon::prune() {
   if (auto in_use = points_->numbers_in_use()) {
     proved_->add_numbers(*in_use);
@@ -567,20 +497,22 @@ void Daemon::prune() {
   prune_.arm(kPrune);
 }
 
-/// After everything that happened and before the loop sleeps.
+/// Called when all pending events are handled, before the loop sleeps.
 void Daemon::finish_turn() {
-  const auto settled = points_->settle();
+  const auto reevaluated = points_->reevaluate_new();
   problems_.note("flows of new workloads",
-                 settled ? Status{} : Status(tl::unexpected(settled.error())));
-  if (settled && *settled > 0 && log_shares().admit("connections")) {
-    spdlog::info("re-evaluated {} open connection{} of new workloads", *settled,
-                 *settled == 1 ? "" : "s");
+                 reevaluated ? Status{} : Status(tl::unexpected(reevaluated.error())));
+  if (reevaluated && *reevaluated > 0 && log_shares().admit("connections")) {
+    spdlog::info("re-evaluated {} of new workloads", counted(*reevaluated, "open connection"));
   }
   note_watches();
   await_log_summary();
-  watches_.catch_up();
-  give_up_on_unwritable();
-  tell_systemd();
+  points_->catch_up();
+  // A container whose own network namespace cannot be enforced is quarantined until it can.
+  if (points_->lose_unwritable() > 0) {
+    docker_->configure(settings_->host());  // which tries again
+  }
+  update_systemd_status();
 }
 
 void Daemon::pass_second() {
@@ -591,21 +523,21 @@ void Daemon::pass_second() {
   second_.arm(kEverySecond);
 }
 
-/// A table that is full refuses new connections, or forgets those of others, without a word.
+/// A full conntrack table drops new connections or forgets idle ones without any message, so report
+/// it as a problem.
 void Daemon::note_conntrack() {
-  watches_.look_at_conntrack();
+  points_->read_conntrack();
   std::set<std::string> full;
-  for (const PointWatches::ConntrackUse& use : watches_.conntrack(*registry_)) {
+  for (const points::Points::ConntrackUse& use : points_->conntrack()) {
     const std::string topic =
-        "conntrack of " + (use.network == kHostNetwork ? "this host" : use.network);
+        "conntrack of " + (use.network == points::kHostNetwork ? "this host" : use.network);
     if (use.full) {
       full.insert(topic);
-      problems_.note(
-          topic, fail(fmt::format("its table of {} entries is full or nearly so: new connections "
-                                  "fail, and idle ones are forgotten",
-                                  use.count.most),
-                      "'conntrack -L' shows what fills it; raise "
-                      "net.netfilter.nf_conntrack_max if that is meant to be there"));
+      problems_.note(topic, fail(fmt::format("its table of {} entries is full or almost full: new "
+                                             "connections fail, and idle ones are forgotten",
+                                             use.count.most),
+                                 "'conntrack -L' shows what fills it; raise "
+                                 "net.netfilter.nf_conntrack_max if those entries are legitimate"));
     }
   }
   for (const std::string& topic : full_conntracks_) {
@@ -622,7 +554,7 @@ void Daemon::note_watches() {
   };
   problems_.note("new containers and units are found late, by listing cgroups",
                  outcome(events_->problem()));
-  problems_.note("changed files are found late, by looking again every second",
+  problems_.note("changed files are found late, by polling every second",
                  outcome(settings_->problem()));
 }
 
@@ -636,21 +568,21 @@ void Daemon::note_saved_ruleset() {
   problems_.note("the saved ruleset", check_saved_ruleset());
 }
 
-/// Where the verifier has no room, whoever takes most of it is named: all others go on.
+/// If the verifier has no room, names the largest holder. Only that holder loses entries.
 void Daemon::note_crowding() {
   for (const Tokens::Crowded& crowded : tokens_->crowded()) {
     if (crowded.what == handshake::Bounded::proved_datagrams) {
       continue;  // conntrack remembers most of them
     }
     problems_.note(
-        fmt::format("{} are full", crowded_text(crowded.what)),
+        fmt::format("too many {}", crowded_text(crowded.what)),
         crowded.lately
             ? fail(fmt::format("{} has most of them; its oldest are dropped first", crowded.holder))
             : Status{});
   }
 }
 
-/// Lines that were left out are counted in one line, a moment later.
+/// Log lines left out by the rate limit are counted in one summary line, kLogSummary later.
 void Daemon::await_log_summary() {
   if (!summary_due_ && log_shares().left_out() != summarized_) {
     summary_due_ = true;

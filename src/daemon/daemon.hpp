@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// triremed, put together: settings and sources from above, the registry in the middle, the kernel
-// below. One thread, one event loop.
+// The daemon, assembled from its parts: the sources of workloads and the settings feed the
+// registry, which the enforcement points write to the kernel. All of it runs in one thread with one
+// event loop; only the verifier has threads of its own.
 #pragma once
 
 #include <chrono>
@@ -14,9 +15,9 @@
 #include "flow_feed.hpp"
 #include "local_watch.hpp"
 #include "metrics_service.hpp"
-#include "point_watches.hpp"
 #include "problems.hpp"
 #include "proved_memory.hpp"
+#include "revocation.hpp"
 #include "self_check.hpp"
 #include "settings.hpp"
 #include "tokens.hpp"
@@ -24,7 +25,7 @@
 #include "trireme/control/server.hpp"
 #include "trireme/docker/source.hpp"
 #include "trireme/enforcer/local_policy.hpp"
-#include "trireme/enforcer/points.hpp"
+#include "trireme/points/points.hpp"
 #include "trireme/systemd/launcher.hpp"
 #include "trireme/systemd/units.hpp"
 
@@ -43,16 +44,16 @@ struct Options {
 
 class Daemon {
  public:
-  /// Everything up to the moment at which the kernel enforces and callers are answered.
+  /// Loads the configuration, has the kernel enforce it, and opens the control socket.
   [[nodiscard]] static Result<std::unique_ptr<Daemon>> start(const Options& options);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  /// Until SIGTERM or SIGINT. The rules stay.
+  /// Runs until SIGTERM or SIGINT. The rules stay in the kernel.
   [[nodiscard]] Status run();
 
-  // What the control methods show and use.
+  // For the control methods and metrics.
   [[nodiscard]] const Options& options() const { return options_; }
   [[nodiscard]] Settings& settings() { return *settings_; }
   [[nodiscard]] workload::Registry& registry() { return *registry_; }
@@ -61,21 +62,18 @@ class Daemon {
   [[nodiscard]] FlowFeed& flows() { return flows_; }
   [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
   [[nodiscard]] std::map<std::string, std::string> sources() const;
-  /// What keeps the daemon from doing its whole job, a line each.
+  /// Everything that keeps the daemon from working fully, one line each.
   [[nodiscard]] std::vector<std::string> problems() const;
-  /// What the files say that is doubtful, by themselves or on this host.
+  /// Doubtful settings in the files, entries that match nothing on this host, and remote hosts with
+  /// another policy, one line each.
   [[nodiscard]] std::vector<std::string> warnings() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
-  [[nodiscard]] const PointWatches& watches() const { return watches_; }
+  [[nodiscard]] points::Points& enforcement() { return *points_; }
+  [[nodiscard]] const Revocation& revocation() const { return *revocation_; }
   [[nodiscard]] Tokens& tokens() { return *tokens_; }
   [[nodiscard]] const enforcer::LocalPolicy& local() const { return *local_; }
   [[nodiscard]] SelfCheck& self_check() { return *check_; }
-  [[nodiscard]] std::size_t points() const { return points_->size(); }
-  [[nodiscard]] std::vector<enforcer::Point*> enforcement_points() { return points_->all(); }
-  /// Addresses that are in a network by a name.
-  [[nodiscard]] std::size_t named() const;
   [[nodiscard]] std::uint64_t turned_away() const { return server_->turned_away(); }
-  [[nodiscard]] std::uint64_t revoked() const { return revoked_; }
 
  private:
   explicit Daemon(Options options) : options_(std::move(options)) {}
@@ -86,23 +84,18 @@ class Daemon {
   Status enforce();
   Status serve();
   Status apply(std::shared_ptr<const policy::Policy> policy,
-               std::shared_ptr<const policy::Identity> identity,
+               std::shared_ptr<const config::Host> host,
                std::shared_ptr<const credentials::Trust> trust);
   Status open_points();
   void follow_declared_networks();
-  Status watch(enforcer::Point& point);
+  Status watch_points();
   void look_at_certificate(const credentials::Trust& trust);
-  void expect_peers(const policy::Identity& identity, const credentials::Trust& trust);
-  void configure(const std::shared_ptr<const policy::Identity>& identity);
-  void quarantine_births(const policy::Identity& identity);
-  void revoke(const std::vector<enforcer::Point*>& points);
-  void look_again(const std::vector<enforcer::Point*>& points);
-  void await_second_look();
-  void give_up_on_unwritable();
-  void tell_systemd();
+  void expect_peers(const config::Host& host, const credentials::Trust& trust);
+  void use(const std::shared_ptr<const config::Host>& host, const credentials::Trust& trust);
+  void quarantine_births(const config::Host& host);
+  void update_systemd_status();
   [[nodiscard]] Status follow_time();
   void prune();
-  void look_a_second_time();
   void finish_turn();
   void pass_second();
   void note_conntrack();
@@ -125,7 +118,8 @@ class Daemon {
   std::unique_ptr<ProvedMemory> proved_;
   std::unique_ptr<enforcer::Common> common_;
   std::unique_ptr<enforcer::LocalPolicy> local_;
-  std::unique_ptr<enforcer::Points> points_;
+  std::unique_ptr<points::Points> points_;
+  std::unique_ptr<Revocation> revocation_;
   std::unique_ptr<workload::Registry> registry_;
   std::unique_ptr<systemd::Bus> bus_;
   std::unique_ptr<systemd::ScopeDriver> scopes_;
@@ -134,23 +128,17 @@ class Daemon {
   std::unique_ptr<systemd::UnitSource> units_;
   std::unique_ptr<systemd::Launcher> launcher_;
   FlowFeed flows_;
-  PointWatches watches_;
   std::unique_ptr<LocalWatch> local_watch_;
   std::unique_ptr<control::Server> server_;
   std::unique_ptr<MetricsService> metrics_;
   std::unique_ptr<SelfCheck> check_;
-  std::map<handshake::PointId, std::chrono::steady_clock::time_point>
-      second_looks_;                               // when each is due
-  std::map<handshake::PointId, Error> unrevoked_;  // where revocation has failed
-  event::Timer second_look_;
   event::Timer prune_;
-  event::Timer second_;  // passes again and again
+  event::Timer second_;  // runs pass_second() once per second
   std::set<std::string> full_conntracks_;
   event::Timer log_summary_;
-  std::uint64_t summarized_ = 0;  // log lines left out that a summary has counted
+  std::uint64_t summarized_ = 0;  // log lines left out that a summary has already counted
   bool summary_due_ = false;
-  std::string told_;  // the last STATUS=
-  std::uint64_t revoked_ = 0;
+  std::string last_status_;  // the last STATUS= sent to systemd
 };
 
 /// Registers every method of control/methods.hpp.

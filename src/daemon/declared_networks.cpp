@@ -40,7 +40,7 @@ docker::DeclaredNetworks read_declared_networks(const std::string& runtime_dir) 
   for (const auto& [socket, list] : value.items()) {
     for (const json& text : list.is_array() ? list : json::array()) {
       const auto prefix = text.is_string() ? policy::Prefix::parse(text.get<std::string>())
-                                           : Result<policy::Prefix>(fail("no text"));
+                                           : Result<policy::Prefix>(fail("not a string"));
       if (prefix) {
         networks[socket].push_back(*prefix);
       }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A page in Prometheus's text format, 0.0.4: families of samples, each with its help and type.
+// Builds a page in Prometheus's text format 0.0.4: families of samples, each with help and type.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@ class Exposition {
  public:
   using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
 
-  /// A family of one sample without labels.
+  /// Adds a family with one sample and no labels.
   void counter(std::string_view name, std::string_view help, std::uint64_t value);
   void gauge(std::string_view name, std::string_view help, std::uint64_t value);
-  /// Begins a family; its samples follow at once, each with labels of its own.
+  /// Begins a family. Its samples must follow before the next family, each with different labels.
   void counters(std::string_view name, std::string_view help) { family(name, "counter", help); }
   void gauges(std::string_view name, std::string_view help) { family(name, "gauge", help); }
   void sample(const Labels& labels, std::uint64_t value);

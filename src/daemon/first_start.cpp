@@ -7,7 +7,8 @@
 #include <algorithm>
 
 #include "survey.hpp"
-#include "trireme/enforcer/ruleset.hpp"
+#include "trireme/base/counted.hpp"
+#include "trireme/datapath/table.hpp"
 #include "trireme/kernel/nft.hpp"
 #include "trireme/policy/evaluate.hpp"
 #include "trireme/policy/explain.hpp"
@@ -18,23 +19,23 @@ namespace {
 constexpr std::chrono::milliseconds kDockerPatience(3000);
 constexpr std::size_t kMostLines = 20;
 
-/// Nothing is enforced here, nor was since the last boot.
+/// True if trireme has not enforced anything in this network namespace since the last boot.
 bool has_no_table() {
   auto socket = kernel::NftSocket::open();
-  return socket && !socket->table_exists(enforcer::kTable).value_or(true);
+  return socket && !socket->table_exists(abi::kTable).value_or(true);
 }
 
 std::string end_text(const policy::SeenEnd& end) {
   return end.workload.empty() ? end.text() : fmt::format("{} ({})", end.workload, end.text());
 }
 
-/// Some of them, and how many there are.
+/// Lists the containers under a heading: their number, then `what`.
 void add_list(std::vector<std::string>& lines, const std::vector<std::string>& items,
               const char* what) {
   if (items.empty()) {
     return;
   }
-  lines.push_back(fmt::format("{} {}:", items.size(), what));
+  lines.push_back(fmt::format("{} {}:", counted(items.size(), "container"), what));
   for (std::size_t i = 0; i < std::min(items.size(), kMostLines); ++i) {
     lines.push_back("  " + items[i]);
   }
@@ -45,21 +46,19 @@ void add_list(std::vector<std::string>& lines, const std::vector<std::string>& i
 
 void add_advice(std::vector<std::string>& lines) {
   lines.emplace_back(
-      "to begin without cutting anything, save this in policy.toml: [defaults] with the line mode "
-      "= \"audit\"");
+      "To start without blocking anything, set mode = \"audit\" under [defaults] in "
+      "/etc/trireme/policy.toml.");
   lines.emplace_back(
-      "then 'trirectl flows --follow' tells what would be refused, and 'trirectl policy suggest' "
-      "writes the rules, DNS and ways out among "
-      "them");
+      "Then 'trirectl flows --follow' shows what would be denied, and 'trirectl policy suggest' "
+      "generates the rules you need, including DNS and egress.");
 }
 
 }  // namespace
 
-FirstStart look_at_first_start(const policy::Policy& policy, const policy::Identity& identity) {
+FirstStart look_at_first_start(const policy::Policy& policy, const config::Host& host) {
   FirstStart found;
   if (::geteuid() != 0) {
-    found.lines.emplace_back(
-        "not root: it was not looked at which live connections a first start would cut");
+    found.lines.emplace_back("Not running as root: open connections were not checked.");
     return found;
   }
   if (!has_no_table()) {
@@ -67,11 +66,10 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
   }
   const auto tree = kernel::CgroupTree::find();
   if (!tree) {
-    found.lines.push_back("it was not looked at which live connections a first start would cut: " +
-                          tree.error().text());
+    found.lines.push_back("Open connections were not checked: " + tree.error().text());
     return found;
   }
-  const Survey survey = look_at_host(*tree, identity, kDockerPatience);
+  const Survey survey = look_at_host(*tree, host, kDockerPatience);
   policy::Policy enforced = policy;
   enforced.mode = policy::Mode::enforce;
   const policy::NameIndex names(enforced);
@@ -90,17 +88,19 @@ FirstStart look_at_first_start(const policy::Policy& policy, const policy::Ident
     }
   }
   found.lines = survey.problems;
-  add_list(found.lines, survey.left_alone, "containers would be left alone, without any policy");
-  add_list(found.lines, survey.shut, "containers would be in quarantine, without any network");
+  add_list(found.lines, survey.left_alone, "would be left alone, without policy");
+  add_list(found.lines, survey.quarantined, "would be quarantined, without network");
   if (survey.workloads == 0 && found.lines.empty()) {
     return found;
   }
   const bool audit = policy.mode == policy::Mode::audit;
   found.lines.push_back(
-      fmt::format("first start here: {} containers and units would be under policy; {} of their {} "
-                  "live connections {}",
-                  survey.workloads, found.cut, found.live,
-                  audit ? "would be refused; mode = \"audit\" lets them pass" : "would be cut"));
+      fmt::format("First start: {} will come under policy. Of {} open now, {} {}{}",
+                  survey.workloads == 1 ? "1 container or unit"
+                                        : fmt::format("{} containers and units", survey.workloads),
+                  counted(found.live, "connection"), found.cut,
+                  audit ? "would be denied, but mode = \"audit\" allows them" : "would be cut",
+                  cuts.empty() ? "." : ":"));
   std::ranges::stable_sort(cuts, std::greater{}, [](const auto& cut) { return cut.first; });
   for (std::size_t i = 0; i < std::min(cuts.size(), kMostLines); ++i) {
     found.lines.push_back(cuts[i].second);

@@ -1,26 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the first start on a host would do to those who talk there already.
+// What the first start on a host would do to connections that are open there.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "trireme/policy/identity.hpp"
+#include "trireme/config/host.hpp"
 #include "trireme/policy/policy.hpp"
 
 namespace trireme::daemon {
 
 struct FirstStart {
-  std::uint64_t live = 0;  // connections of those who would be workloads
-  std::uint64_t cut =
-      0;  // of these, what this policy refuses; under mode = "audit" what it would refuse
-  std::vector<std::string>
-      lines;  // for a terminal or a journal: the findings, and how to begin in audit mode
+  std::uint64_t live = 0;          // open connections of containers and units under policy
+  std::uint64_t cut = 0;           // of these, the ones that the policy denies if it is enforced
+  std::vector<std::string> lines;  // for people: the findings, and how to start in audit mode
 };
 
-/// Looks only where trireme has no table in this network namespace yet: else nothing would be cut
-/// that is not cut already, and `lines` is empty. For root; says so where it cannot look.
+/// If trireme already has a table in this network namespace, this is not a first start, and `lines`
+/// is empty. Needs root; otherwise, `lines` says that nothing was checked.
 [[nodiscard]] FirstStart look_at_first_start(const policy::Policy& policy,
-                                             const policy::Identity& identity);
+                                             const config::Host& host);
 
 }  // namespace trireme::daemon

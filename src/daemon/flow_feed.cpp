@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr std::size_t kLimit = 100;
 
-/// For counters: a word of few.
+/// The cause of a verdict as a metric label: one of a small set of words.
 std::string why(const policy::Flow& flow) {
   if (!flow.cause.empty() && flow.cause != handshake::text(handshake::Reason::policy)) {
     return flow.cause;
@@ -26,10 +26,11 @@ std::string why(const policy::Flow& flow) {
   return flow.rule.empty() ? "no_rule" : "rule";
 }
 
-/// As they are now.
+/// Answers with these flows or tallies. Copies them first, because the store can change while the
+/// caller reads.
 template <typename Item>
-void tell(const std::vector<const Item*>& found, std::size_t left_out,
-          const control::Reply& reply) {
+void send_items(const std::vector<const Item*>& found, std::size_t left_out,
+                const control::Reply& reply) {
   auto items = std::make_shared<std::vector<Item>>();
   items->reserve(found.size());
   std::ranges::for_each(found, [&](const Item* item) { items->push_back(*item); });
@@ -46,8 +47,8 @@ void tell(const std::vector<const Item*>& found, std::size_t left_out,
 void FlowFeed::take(policy::Flow taken) {
   const policy::Flow& flow = store_.add(std::move(taken));
   counts_[{policy::text(flow.verdict), why(flow)}]++;
-  tell_followers(flow);
-  // 'trirectl flows' has those that are left out here.
+  send_to_followers(flow);
+  // 'trirectl flows' also shows the flows that are left out of the log here.
   if (log_shares().admit(control::flow_owner(flow))) {
     log_flow(flow);
   } else {
@@ -55,9 +56,9 @@ void FlowFeed::take(policy::Flow taken) {
   }
 }
 
-void FlowFeed::tell_followers(const policy::Flow& flow) {
+void FlowFeed::send_to_followers(const policy::Flow& flow) {
   std::erase_if(followers_, [](const Follower& follower) { return !follower.reply.open(); });
-  json line;  // made once, and only where somebody wants it
+  json line;  // built at most once, when the first follower needs it
   for (const Follower& follower : followers_) {
     if (follower.filter.matches(flow)) {
       if (line.is_null()) {
@@ -79,7 +80,7 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
   if (params.value("summary", false)) {
     std::size_t left_out = 0;
     const auto found = store_.tallies(*filter, limit, &left_out);
-    tell(found, left_out, reply);
+    send_items(found, left_out, reply);
     return;
   }
   const auto found = store_.recent(*filter, limit);
@@ -88,7 +89,7 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
                           [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
     followers_.push_back({reply, std::move(*filter)});
   } else {
-    tell(found, 0, reply);
+    send_items(found, 0, reply);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows that were refused or are to be logged, to the journal and to `trirectl flows`: the newest
-// are kept, followers hear of each at once.
+// Sends denied, audited and logged flows to the journal and to `trirectl flows`. Keeps the newest
+// ones, and sends each to followers immediately.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +15,19 @@ namespace trireme::daemon {
 
 class FlowFeed {
  public:
-  /// One more flow, from rules or from a handshake.
+  /// Adds a flow, reported by a rule, by the gate or by a handshake.
   void take(policy::Flow flow);
-  /// Method `flows`. Names of networks in `params` are those of `policy`.
+  /// Answers the method `flows`. Network names in `params` refer to `policy`.
   void answer(const nlohmann::json& params, const policy::Policy& policy,
               const control::Reply& reply);
 
-  /// A verdict ("allow", "deny", "audit") and why: "rule", "no_rule", "quarantined", or the
-  /// handshake's reason.
+  /// A verdict ("allow", "deny", "audit") and its cause: "rule", "no_rule", "quarantined", or the
+  /// reason that the handshake gave.
   using Key = std::pair<std::string, std::string>;
-  /// Flows told so far.
+  /// The number of flows so far.
   [[nodiscard]] const std::map<Key, std::uint64_t>& counts() const { return counts_; }
   [[nodiscard]] const control::FlowStore& store() const { return store_; }
-  /// Journal lines held back.
+  /// Flows left out of the journal by the rate limit.
   [[nodiscard]] std::uint64_t suppressed() const { return suppressed_; }
 
  private:
@@ -35,7 +35,7 @@ class FlowFeed {
     control::Reply reply;
     control::FlowFilter filter;
   };
-  void tell_followers(const policy::Flow& flow);
+  void send_to_followers(const policy::Flow& flow);
 
   control::FlowStore store_;
   std::vector<Follower> followers_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files of the last valid configuration, kept in the runtime directory: a daemon that comes
-// back after a crash enforces them where those on disk are not valid, rather than nothing for
-// whatever starts meanwhile.
+// The files of the last valid configuration, saved in the runtime directory. A daemon that restarts
+// after a crash enforces them if the files on disk are invalid. Otherwise nothing would be enforced
+// on workloads that start in the meantime.
 #pragma once
 
 #include <optional>
@@ -11,11 +11,11 @@
 
 namespace trireme::daemon {
 
-/// Replaces RUNTIME-DIR/last-good.json, mode 0600, whole or not at all.
+/// Atomically replaces RUNTIME-DIR/last-good.json, mode 0600.
 [[nodiscard]] Status keep_last_good(const std::string& runtime_dir,
                                     const config::Configuration& configuration);
 
-/// nullopt where there is none, or none that is valid.
+/// Returns nullopt if the file does not exist, cannot be read, or is not a valid configuration.
 [[nodiscard]] std::optional<config::Configuration> read_last_good(const std::string& runtime_dir);
 
 }  // namespace trireme::daemon

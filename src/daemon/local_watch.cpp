@@ -9,21 +9,23 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::chrono::seconds kRound(5);
-/// What rules have refused before the gate is in their log by then, which is read with rests.
+/// Delay before a refusal is reported. If a rule has refused the same flow, its log message has
+/// been read by then, although Point pauses between readings, and the flow is not reported
+/// twice.
 constexpr std::chrono::milliseconds kLater(300);
-constexpr std::int64_t kLogPriority = event::kNormal + 10;  // as that of the rules' log
-constexpr std::size_t kMost = 4096;
+constexpr std::int64_t kLogPriority = event::kNormal + 10;  // the same as for the log of rules
+constexpr std::size_t kMost = 4096;                         // refusals that wait to be reported
 
 }  // namespace
 
 Result<std::unique_ptr<LocalWatch>> LocalWatch::create(sd_event* loop, enforcer::LocalPolicy& local,
-                                                       Problems& problems, Tell tell) {
-  std::unique_ptr<LocalWatch> watch(new LocalWatch(local, problems, std::move(tell)));
+                                                       Problems& problems, OnRefused on_refused) {
+  std::unique_ptr<LocalWatch> watch(new LocalWatch(local, problems, std::move(on_refused)));
   if (Status opened = watch->open(loop); !opened) {
     return tl::unexpected(opened.error());
   }
   auto canary = Canary::create(loop, local.canary(), problems);
-  problems.note("priorities", canary ? Status{} : Status(tl::unexpected(canary.error())));
+  problems.note("packet priorities", canary ? Status{} : Status(tl::unexpected(canary.error())));
   watch->canary_ = canary ? std::move(*canary) : nullptr;
   watch->send_canary();
   return watch;
@@ -72,7 +74,7 @@ void LocalWatch::report_soon() {
 
 void LocalWatch::report() {
   while (!waiting_.empty() && waiting_.front().due <= std::chrono::steady_clock::now()) {
-    tell_(waiting_.front().refused);
+    on_refused_(waiting_.front().refused);
     waiting_.pop_front();
   }
   report_soon();
@@ -80,7 +82,7 @@ void LocalWatch::report() {
 
 void LocalWatch::look_through() {
   problems_.note("the gate", local_.look_through());
-  send_canary();  // rules of iptables-legacy and of tc change without a word
+  send_canary();  // changes of iptables-legacy and tc rules cause no notification
   round_.arm(kRound);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the event loop does for the gate between changes: tells what it has refused, looks through
-// the numbers of cgroups, and whether stamps arrive.
+// Periodic work for the gate: reports the packets that it refused, checks its cgroup numbers, and
+// checks that stamps survive on lo.
 #pragma once
 
 #include <chrono>
@@ -17,21 +17,22 @@ namespace trireme::daemon {
 
 class LocalWatch {
  public:
-  /// Takes a refusal into the flow log.
-  using Tell = std::function<void(const gate::Refused&)>;
-  /// All references outlive this object. Errors: the event loop.
+  /// Called for each refusal, to add it to the flow log.
+  using OnRefused = std::function<void(const gate::Refused&)>;
+  /// All references must outlive this object. Errors: the event loop fails.
   [[nodiscard]] static Result<std::unique_ptr<LocalWatch>> create(sd_event* loop,
                                                                   enforcer::LocalPolicy& local,
-                                                                  Problems& problems, Tell tell);
+                                                                  Problems& problems,
+                                                                  OnRefused on_refused);
   LocalWatch(const LocalWatch&) = delete;
   LocalWatch& operator=(const LocalWatch&) = delete;
 
-  /// After rules of others have changed.
+  /// Called after another program has changed its rules.
   void send_canary();
 
  private:
-  LocalWatch(enforcer::LocalPolicy& local, Problems& problems, Tell tell)
-      : local_(local), problems_(problems), tell_(std::move(tell)) {}
+  LocalWatch(enforcer::LocalPolicy& local, Problems& problems, OnRefused on_refused)
+      : local_(local), problems_(problems), on_refused_(std::move(on_refused)) {}
   [[nodiscard]] Status open(sd_event* loop);
   void take_refused();
   void report();
@@ -39,14 +40,14 @@ class LocalWatch {
 
   enforcer::LocalPolicy& local_;
   Problems& problems_;
-  std::unique_ptr<Canary> canary_;  // null where there is no socket for it
-  Tell tell_;
+  std::unique_ptr<Canary> canary_;  // null if its sockets cannot be opened
+  OnRefused on_refused_;
   struct Waiting {
     std::chrono::steady_clock::time_point due;
     gate::Refused refused;
   };
   void report_soon();
-  std::deque<Waiting> waiting_;  // to be reported a moment later
+  std::deque<Waiting> waiting_;  // refusals that are not reported yet, oldest first
   event::Io readable_;
   event::Timer report_;
   event::Timer round_;

@@ -23,7 +23,8 @@ namespace {
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): a process has one log
 bool to_journal = false;
 
-/// systemd.exec(5), $JOURNAL_STREAM: device and inode of the stream that stderr was connected to.
+/// See $JOURNAL_STREAM in systemd.exec(5): the device and inode of the stream that systemd
+/// connected stderr to.
 bool stderr_is_journal() {
   const char* stream =
       std::getenv("JOURNAL_STREAM");  // NOLINT(concurrency-mt-unsafe): no thread has started

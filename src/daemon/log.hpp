@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the daemon's words go: the journal where stderr is one, else stderr.
+// The daemon's log: the journal if stderr is connected to it, else stderr.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@
 
 namespace trireme::daemon {
 
-/// Sets spdlog up. `level` is one of trace, debug, info, warn, error; anything else is an error.
-/// `foreground`: stderr, whatever it is.
+/// Configures spdlog. `level` is one of trace, debug, info, warn, error; anything else is an error.
+/// With `foreground`, the log goes to stderr as plain lines even if that is the journal.
 [[nodiscard]] Status set_up_log(const std::string& level, bool foreground);
 
-/// One refused, audited or logged flow: in the journal with the fields TRIREME_VERDICT=,
+/// Logs one denied, audited or logged flow. In the journal it has the fields TRIREME_VERDICT=,
 /// TRIREME_RULE=, TRIREME_REASON=, TRIREME_SOURCE=, TRIREME_DESTINATION=, TRIREME_PROTOCOL= and
-/// TRIREME_PORT=, on stderr as one line.
+/// TRIREME_PORT=; on stderr it is one line.
 void log_flow(const policy::Flow& flow);
 
 }  // namespace trireme::daemon

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// triremed: options, then Daemon.
+// triremed: parses the options, then checks the configuration or runs the daemon.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -23,7 +23,8 @@ int complain(const Error& error) {
   return 1;
 }
 
-/// Every diagnostic on stderr, and what a first start would cut; 0 where no diagnostic is an error.
+/// Prints every diagnostic and what a first start would cut on stderr. Returns the exit status: 1
+/// if a diagnostic is an error, else 0.
 int check(const std::string& directory) {
   const config::Configuration configuration = config::check(directory);
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
@@ -32,12 +33,12 @@ int check(const std::string& directory) {
   if (!configuration.valid()) {
     return 1;
   }
-  const auto identity = std::make_shared<const policy::Identity>(configuration.identity);
-  for (const std::string& line : systemd::view_units(identity, kSystemdPatience).warnings) {
+  const auto host = std::make_shared<const config::Host>(configuration.host);
+  for (const std::string& line : systemd::view_units(host, kSystemdPatience).warnings) {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
   for (const std::string& line :
-       look_at_first_start(configuration.policy, configuration.identity).lines) {
+       look_at_first_start(configuration.policy, configuration.host).lines) {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
   return 0;
@@ -47,7 +48,7 @@ int run(int argc, char** argv) {
   Options options;
   options.runtime_dir = control::default_runtime_dir();
   CLI::App app(
-      "Gives processes and containers an identity of labels, and enforces policy over labels",
+      "Identifies processes and containers by labels and enforces network policy between them",
       "triremed");
   app.set_version_flag("--version", "triremed " TRIREME_VERSION);
   app.failure_message(CLI::FailureMessage::simple);
@@ -59,15 +60,15 @@ int run(int argc, char** argv) {
                                                        {"systemd", CgroupDriver::systemd},
                                                        {"cgroupfs", CgroupDriver::cgroupfs}};
   app.add_option("--cgroup-driver", options.driver,
-                 "who makes the cgroups of trirun: auto, systemd or cgroupfs")
+                 "what creates the cgroups of trirun: auto, systemd or cgroupfs")
       ->transform(CLI::CheckedTransformer(drivers))
       ->default_str("auto");
-  app.add_flag("--foreground", options.foreground, "log to stderr even where that is the journal");
+  app.add_flag("--foreground", options.foreground, "log to stderr even if that is the journal");
   app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")
       ->capture_default_str();
   app.add_flag("--check", options.check,
-               "only check the configuration, and say which live connections a first start would "
-               "cut: exit 0 where it is valid, 1 where not");
+               "only check the configuration: exit with 0 if it is valid, with 1 if not; also list "
+               "the open connections that a first start would cut");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -76,8 +77,8 @@ int run(int argc, char** argv) {
   if (options.check) {
     return check(options.config_dir);
   }
-  options.config_dir = std::filesystem::absolute(
-      options.config_dir);  // trirectl, which may be elsewhere, is told of it
+  // trirectl gets this path from the daemon and may have another working directory.
+  options.config_dir = std::filesystem::absolute(options.config_dir);
   if (const Status ready = set_up_log(options.log_level, options.foreground); !ready) {
     return complain(ready.error());
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control methods, from JSON to what the daemon does and back.
+// The methods of the control socket: each reads its parameters from JSON, acts on the daemon and
+// answers with JSON.
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -49,7 +50,7 @@ json crowded_json(Daemon& daemon);
 
 json tokens_json(Daemon& daemon) {
   Tokens& tokens = daemon.tokens();
-  const policy::Identity& identity = *daemon.settings().identity();
+  const config::Host& host = *daemon.settings().host();
   const auto texts = [](const std::vector<policy::Prefix>& prefixes) {
     json list = json::array();
     for (const policy::Prefix& prefix : prefixes) {
@@ -61,15 +62,15 @@ json tokens_json(Daemon& daemon) {
           {"threads", tokens.verifier() == nullptr ? 0 : tokens.verifier()->threads()},
           {"credential", daemon.settings().trust()->description()},
           {"expires", expiry_json(*daemon.settings().trust())},
-          {"peers", texts(identity.peers)},
-          {"nat", texts(identity.nat)},
-          {"enforcement_points", daemon.points()},
+          {"peers", texts(host.peers)},
+          {"nat", texts(host.nat)},
+          {"enforcement_points", daemon.enforcement().size()},
           {"peer_identities", tokens.identities().size()},
           {"proved_connections", tokens.proved().connections.size()},
           {"crowded", crowded_json(daemon)}};
 }
 
-/// What the verifier had no room for.
+/// Bounded resources of the verifier that have been full, and their largest holders.
 json crowded_json(Daemon& daemon) {
   json object = json::object();
   for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {
@@ -83,14 +84,14 @@ json crowded_json(Daemon& daemon) {
 }
 
 json names_json(Daemon& daemon) {
-  const AnswerCounts counts = daemon.watches().answers();
-  return {{"addresses", daemon.named()},
+  const points::AnswerCounts counts = daemon.enforcement().answers();
+  return {{"addresses", daemon.enforcement().named()},
           {"answers_believed", counts.believed},
           {"answers_doubted", counts.doubted},
           {"answers_lost", counts.lost}};
 }
 
-/// How new containers are quarantined before their first instruction.
+/// Whether the kernel quarantines new containers before their first instruction.
 json births_json(const gate::Births& births) {
   using State = gate::Births::State;
   static const std::map<State, const char*> kTexts = {{State::off, "off"},
@@ -100,7 +101,7 @@ json births_json(const gate::Births& births) {
   return {{"quarantined", kTexts.at(births.state)}, {"reason", births.doubt}};
 }
 
-/// Packets that the gate has refused at their sockets since it was first put there, by reason.
+/// Packets that the gate has refused at their sockets since it was first attached, by reason.
 json gate_json(Daemon& daemon) {
   const auto refusals = daemon.local().refusals();
   if (!refusals) {
@@ -115,10 +116,10 @@ json gate_json(Daemon& daemon) {
           {"births", births_json(daemon.local().births())}};
 }
 
-/// Of each network namespace with workloads.
+/// How full conntrack is in each network namespace with workloads.
 json conntrack_json(Daemon& daemon) {
   json list = json::array();
-  for (const PointWatches::ConntrackUse& use : daemon.watches().conntrack(daemon.registry())) {
+  for (const points::Points::ConntrackUse& use : daemon.enforcement().conntrack()) {
     list.push_back({{"network", use.network},
                     {"entries", use.count.entries},
                     {"max", use.count.most},
@@ -213,7 +214,8 @@ json words_json(Daemon& daemon) {
   return {{"workloads", names}, {"labels", labels}, {"networks", networks}};
 }
 
-/// In name order, as they are when their turn comes; those that have ended meanwhile are left out.
+/// Lists the workloads by name, each in its state at the time when the caller reads it. Workloads
+/// that have ended by then are left out.
 Reply::Next list_workloads(workload::Registry& registry, bool examine) {
   auto names = std::make_shared<std::vector<std::string>>();
   for (const workload::Workload* workload : registry.all()) {
@@ -252,15 +254,15 @@ Result<json> explain(Daemon& daemon, const json& params) {
     if (workload->state == workload::State::quarantined) {
       peer.quarantine = workload->reason;
     } else if (workload->state == workload::State::unenforced) {
-      peer.note = fmt::format("{} is not protected, and no policy holds for it: {}", peer.name,
+      peer.note = fmt::format("{} is not enforced, so no policy applies to it: {}", peer.name,
                               workload->reason);
     }
     return peer;
   };
   const auto addresses = [&daemon](const std::string& name) {
     std::set<policy::Address> found;
-    for (const enforcer::Point* point : daemon.enforcement_points()) {
-      for (const policy::Address& address : point->enforcer->addresses(name)) {
+    for (const points::Point* point : daemon.enforcement().all()) {
+      for (const policy::Address& address : point->enforcer().addresses(name)) {
         found.insert(address);
       }
     }
@@ -268,8 +270,8 @@ Result<json> explain(Daemon& daemon, const json& params) {
   };
   const auto named = [&daemon](const policy::Address& address) {
     std::set<std::size_t> found;
-    for (const enforcer::Point* point : daemon.enforcement_points()) {
-      const auto here = point->enforcer->named_networks(address);
+    for (const points::Point* point : daemon.enforcement().all()) {
+      const auto here = point->enforcer().named_networks(address);
       found.insert(here.begin(), here.end());
     }
     return std::vector<std::size_t>(found.begin(), found.end());
@@ -292,7 +294,7 @@ Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& 
   if (caller.pidfd.valid()) {
     request->pidfd = Fd(::fcntl(caller.pidfd.get(), F_DUPFD_CLOEXEC, 3));
     if (!request->pidfd.valid()) {
-      return fail_errno("cannot hold on to the calling process");
+      return fail_errno("cannot duplicate the pidfd of the calling process");
     }
   }
   return request;
@@ -317,13 +319,13 @@ void launch(Daemon& daemon, const Caller& caller, const json& params, const Repl
           reply.error(launched.error());
           return;
         }
-        spdlog::debug("{} runs as '{}' for uid {}", launched->name, labels, uid);
+        spdlog::debug("started {} with labels {} for uid {}", launched->name, labels, uid);
         daemon.self_check().watch_start(launched->cgroup_path);
         reply.result({{"name", launched->name}, {"cgroup", launched->cgroup_path}});
       });
 }
 
-/// A handler that computes its answer at once.
+/// Makes a handler from a function that returns the result.
 template <typename Function>
 control::Handler answer(Function function) {
   return [function](const Caller& /*caller*/, const json& params, const Reply& reply) {
@@ -374,7 +376,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
               daemon.units().gate(unit, static_cast<std::uint32_t>(caller.pid), std::move(alone),
                                   [unit, reply](const Result<std::set<std::uint32_t>>& open) {
                                     if (!open) {
-                                      spdlog::error("{} may not start: {}", unit,
+                                      spdlog::error("{} is not started: {}", unit,
                                                     open.error().text());
                                       reply.error(open.error());
                                       return;

@@ -24,7 +24,7 @@ double seconds(const timeval& time) {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
 }
 
-/// By the names that every exporter has for them.
+/// Metrics of this process, under the standard names that every Prometheus exporter uses.
 void process(Exposition& page, Daemon& daemon) {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -63,10 +63,10 @@ void policy_in_force(Exposition& page, Daemon& daemon) {
              settings.policy()->rules.size());
   page.gauge("trireme_policy_loaded_timestamp_seconds", "When the policy in force was loaded.",
              seconds(settings.loaded()));
-  page.gauge("trireme_policy_audit", "1 where [defaults] mode is audit: nothing is refused.",
+  page.gauge("trireme_policy_audit", "1 if [defaults] mode is audit: nothing is blocked.",
              settings.policy()->mode == policy::Mode::audit ? 1 : 0);
   page.gauge("trireme_policy_errors",
-             "Errors of the last load; above 0 an older generation is in force.",
+             "Errors of the last load; if not 0, an older generation is in force.",
              settings.errors().size());
   page.gauge("trireme_policy_warnings", "Warnings of the policy in force.",
              daemon.warnings().size());
@@ -79,8 +79,8 @@ void flows(Exposition& page, Daemon& daemon) {
   const FlowFeed& feed = daemon.flows();
   page.counters(
       "trireme_flows_total",
-      "Flows told, by verdict and reason; a refusal that repeats within seconds counts once.");
-  // Those that alerts ask for are there from the start: a rate needs a first value.
+      "Flows reported, by verdict and reason; a denial repeated within seconds counts once.");
+  // Series that alerts use exist from the start, because rate() needs a first value.
   auto counts = feed.counts();
   for (const auto& key : {FlowFeed::Key{"deny", "no_rule"}, FlowFeed::Key{"deny", "rule"},
                           FlowFeed::Key{"audit", "no_rule"}}) {
@@ -90,33 +90,34 @@ void flows(Exposition& page, Daemon& daemon) {
     page.sample({{"verdict", key.first}, {"reason", key.second}}, count);
   }
   page.counter("trireme_flow_log_lost_total",
-               "Times at which the kernel's log messages did not fit.",
-               daemon.watches().logs_lost());
+               "Times that the kernel's log overflowed, so that flows were lost.",
+               daemon.enforcement().logs_lost());
   page.counter("trireme_flow_log_suppressed_total",
-               "Flows kept out of the journal by its rate limit.", feed.suppressed());
+               "Flows left out of the journal by its rate limit.", feed.suppressed());
   page.counter("trireme_log_lines_left_out_total",
-               "Log lines kept out of the journal by rate limits, those of flows included.",
+               "Log lines left out of the journal by rate limits, including those of flows.",
                log_shares().left_out());
-  page.counter("trireme_revoked_flows_total", "Live flows that lost their authorisation.",
-               daemon.revoked());
+  page.counter("trireme_revoked_flows_total", "Open flows that lost their authorization.",
+               daemon.revocation().count());
 }
 
 void queues(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics& sum) {
-  page.gauge("trireme_queue_packets", "Packets that wait for the verifier, in all queues.",
-             daemon.watches().queued());
-  page.counter("trireme_queue_dropped_total", "Packets that did not fit the queues.", sum.lost);
-  page.counter("trireme_verifier_packets_total", "Packets that the verifier was asked about.",
+  page.gauge("trireme_queue_packets", "Packets waiting for the verifier, in all queues.",
+             daemon.enforcement().queued());
+  page.counter("trireme_queue_dropped_total", "Packets dropped because a queue was full.",
+               sum.lost);
+  page.counter("trireme_verifier_packets_total", "Packets that the verifier decided on.",
                sum.packets);
 }
 
 void handshakes(Exposition& page, const verifier::VerifierStatistics& sum,
                 const handshake::Proved& proved) {
-  page.gauge("trireme_handshakes", "Handshakes remembered.", sum.handshakes);
-  page.counter("trireme_handshakes_evicted_total", "Handshakes given up for newer ones.",
-               sum.evicted);
+  page.gauge("trireme_handshakes", "Handshakes in memory.", sum.handshakes);
+  page.counter("trireme_handshakes_evicted_total",
+               "Handshakes dropped to make room for newer ones.", sum.evicted);
   page.counters("trireme_crowded_total",
-                "Handshakes, and packets that wait for one, given up for want of room; each the "
-                "oldest of whoever held most.");
+                "Handshakes, and packets waiting for one, dropped because there was no room; "
+                "the oldest of the largest holder goes first.");
   for (std::size_t i = 0; i < handshake::kBounded; i++) {
     page.sample({{"what", handshake::text(static_cast<handshake::Bounded>(i))}},
                 sum.crowding.at(i).given_up);
@@ -130,19 +131,18 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum,
     page.sample({{"what", handshake::text(what)}}, crowding.given_up);
   }
   page.gauge("trireme_proved_connections",
-             "Proved TCP connections that are remembered as long as their sockets live.",
+             "Proved TCP connections, remembered as long as their sockets exist.",
              proved.connections.size());
-  page.counter("trireme_hellos_total", "HELLOs sent, repeated ones included.", sum.hellos);
-  page.counter("trireme_replies_total", "REPLY messages sent, repeated ones included.",
-               sum.replies);
-  page.counter("trireme_handshakes_authorised_total", "Flows authorised by proof, at either end.",
-               sum.authorised);
+  page.counter("trireme_hellos_total", "HELLO messages sent, including repeats.", sum.hellos);
+  page.counter("trireme_replies_total", "REPLY messages sent, including repeats.", sum.replies);
+  page.counter("trireme_handshakes_authorised_total", "Flows authorized by proof, at either end.",
+               sum.authorized);
   page.counter("trireme_handshakes_unproved_total", "Flows allowed to peers that offered no proof.",
                sum.unproved);
-  page.counter("trireme_proofs_lost_total", "PROOFs that could not be sent; the server asks again.",
-               sum.proofs_lost);
+  page.counter("trireme_proofs_lost_total",
+               "PROOF messages that could not be sent; the server asks again.", sum.proofs_lost);
   page.counter("trireme_handshake_events_lost_total",
-               "Refusals that were not told: too many at a time.", sum.events_lost);
+               "Refusals that were not reported because there were too many.", sum.events_lost);
   page.counters("trireme_handshakes_refused_total",
                 "Packets of handshakes that were refused or dropped, by reason.");
   for (std::size_t i = 1; i < handshake::kReasons; i++) {
@@ -150,25 +150,27 @@ void handshakes(Exposition& page, const verifier::VerifierStatistics& sum,
   }
 }
 
-void names(Exposition& page, std::size_t addresses, const AnswerCounts& sum) {
-  page.gauge("trireme_named_addresses", "Addresses that are in a network by a DNS name.",
+void names(Exposition& page, std::size_t addresses, const points::AnswerCounts& sum) {
+  page.gauge("trireme_named_addresses", "Addresses that belong to a network by a DNS name.",
              addresses);
   page.counter("trireme_name_answers_believed_total",
-               "Answers of name servers that put addresses into a network.", sum.believed);
+               "DNS answers that added addresses to a network.", sum.believed);
   page.counter("trireme_name_answers_doubted_total",
-               "Answers for such names from servers that no rule lets be asked.", sum.doubted);
-  page.counter("trireme_name_answers_lost_total", "Answers that did not fit the queue.", sum.lost);
+               "DNS answers not used: no rule allows the workload to ask that server.",
+               sum.doubted);
+  page.counter("trireme_name_answers_lost_total", "DNS answers dropped because the queue was full.",
+               sum.lost);
 }
 
 void credentials_known(Exposition& page, Daemon& daemon, const verifier::VerifierStatistics& sum) {
-  page.gauge("trireme_peer_identities", "Label sets that peers elsewhere have proved.",
+  page.gauge("trireme_peer_identities", "Label sets that remote hosts have proved.",
              daemon.tokens().identities().size());
   page.gauge("trireme_credential_cache_entries",
-             "Peers' credentials that the verifier's threads remember.", sum.peers);
-  page.counter("trireme_credential_cache_hits_total", "Credentials met that were remembered.",
+             "Peers' credentials that the verifier's threads cache.", sum.peers);
+  page.counter("trireme_credential_cache_hits_total", "Credentials found in the cache.",
                sum.remembered);
-  page.counter("trireme_credential_verifications_total", "Certificates looked at: public-key work.",
-               sum.verifications);
+  page.counter("trireme_credential_verifications_total",
+               "Certificates verified, each with public-key operations.", sum.verifications);
   const credentials::Trust& trust = *daemon.settings().trust();
   if (trust.offered() == credentials::CredentialType::certificate) {
     page.gauge("trireme_certificate_expiry_timestamp_seconds",
@@ -180,45 +182,46 @@ void credentials_known(Exposition& page, Daemon& daemon, const verifier::Verifie
 
 std::string metrics_text(Daemon& daemon) {
   Exposition page;
-  page.gauges("trireme_build_info", "What runs here.");
+  page.gauges("trireme_build_info", "Version and cgroup driver of the daemon.");
   page.sample({{"version", TRIREME_VERSION}, {"cgroup_driver", daemon.cgroup_driver()}},
               std::uint64_t{1});
   workloads(page, daemon);
   policy_in_force(page, daemon);
   flows(page, daemon);
-  page.counter(
-      "trireme_table_repairs_total",
-      "Times at which a table had to be written anew: others changed it, or the kernel refused.",
-      daemon.watches().repairs());
+  page.counter("trireme_table_repairs_total",
+               "Times that a table was rewritten: another program changed it, or the kernel "
+               "refused a change.",
+               daemon.enforcement().repairs());
   if (const auto refusals = daemon.local().refusals()) {
     page.counters("trireme_gate_refused_packets_total",
-                  "Local packets that were refused at their socket, by reason.");
+                  "Local packets refused at their socket, by reason.");
     for (const auto& [reason, count] : refusals->by_reason()) {
       page.sample({{"reason", reason}}, count);
     }
   }
-  page.gauges("trireme_conntrack_entries", "Entries of conntrack's table, by network namespace.");
-  const auto conntracks = daemon.watches().conntrack(daemon.registry());
-  for (const PointWatches::ConntrackUse& use : conntracks) {
+  page.gauges("trireme_conntrack_entries", "Entries in conntrack's table, by network namespace.");
+  const auto conntracks = daemon.enforcement().conntrack();
+  for (const points::Points::ConntrackUse& use : conntracks) {
     page.sample({{"network", use.network}}, use.count.entries);
   }
-  page.gauges("trireme_conntrack_max", "How many entries there may be.");
-  for (const PointWatches::ConntrackUse& use : conntracks) {
+  page.gauges("trireme_conntrack_max",
+              "Most entries that conntrack's table can hold, by network namespace.");
+  for (const points::Points::ConntrackUse& use : conntracks) {
     page.sample({{"network", use.network}}, use.count.most);
   }
   page.counters("trireme_self_check_repairs_total",
-                "What the periodic comparison with the kernel found changed, and mended.");
+                "Differences that the periodic comparison with the kernel found and repaired.");
   page.sample({{"what", "gate"}}, daemon.self_check().gate_repairs());
   page.sample({{"what", "network"}}, daemon.self_check().moves());
   page.gauge("trireme_enforcement_points", "Network namespaces in which policy is enforced.",
-             daemon.points());
+             daemon.enforcement().size());
   const verifier::Verifier* verifier = daemon.tokens().verifier();
   const verifier::VerifierStatistics sum =
       verifier == nullptr ? verifier::VerifierStatistics{} : verifier->statistics();
   queues(page, daemon, sum);
   handshakes(page, sum, daemon.tokens().proved());
   page.gauges("trireme_largest_holder",
-              "Who held most when room was last wanted, in the last 30 s, and how much.");
+              "Entries of the largest holder when room last ran out, if within the last 30 s.");
   for (const Tokens::Crowded& crowded : daemon.tokens().crowded()) {
     if (crowded.lately) {
       page.sample({{"what", handshake::text(crowded.what)}, {"holder", crowded.holder}},
@@ -226,7 +229,7 @@ std::string metrics_text(Daemon& daemon) {
     }
   }
   credentials_known(page, daemon, sum);
-  names(page, daemon.named(), daemon.watches().answers());
+  names(page, daemon.enforcement().named(), daemon.enforcement().answers());
   page.counter("trireme_control_turned_away_total",
                "Connections and requests of users other than root that exceeded their limits.",
                daemon.turned_away());

@@ -15,12 +15,12 @@
 namespace trireme::daemon {
 namespace {
 
-/// As low as that of the flow log.
+/// The same as for the flow log: after everything else.
 constexpr std::int64_t kMetricsPriority = event::kNormal + 10;
 constexpr unsigned kConnections = 8;
-constexpr std::chrono::seconds kLongest(5);  // that a connection may last, whatever it does
-constexpr std::size_t kRequest = 8192;       // bytes of memory for what a client sends
-constexpr std::chrono::seconds kFresh(1);    // for which a text is served again
+constexpr std::chrono::seconds kLongest(5);  // limit for a connection, even if it is active
+constexpr std::size_t kRequest = 8192;       // memory for a client's request, in bytes
+constexpr std::chrono::seconds kFresh(1);    // how long a page is served before it is rebuilt
 constexpr const char* kFormat = "text/plain; version=0.0.4; charset=utf-8";
 
 Result<Fd> listen_on(const policy::SocketAddress& address) {
@@ -38,7 +38,7 @@ Result<Fd> listen_on(const policy::SocketAddress& address) {
       v4 ? reinterpret_cast<const sockaddr*>(&four) : reinterpret_cast<const sockaddr*>(&six);
   const int on = 1;
   if (!fd.valid() || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
-      // The daemon starts before addresses are there.
+      // The daemon can start before the host has this address.
       ::setsockopt(fd.get(), IPPROTO_IP, IP_FREEBIND, &on, sizeof on) != 0 ||
       ::bind(fd.get(), name, v4 ? sizeof four : sizeof six) != 0 ||
       ::listen(fd.get(), kConnections) != 0) {
@@ -49,8 +49,9 @@ Result<Fd> listen_on(const policy::SocketAddress& address) {
 
 MHD_Result answer(MHD_Connection* connection, unsigned status, std::string_view text,
                   const char* type, const char* allow = nullptr) {
-  MHD_Response* response = MHD_create_response_from_buffer(
-      text.size(), const_cast<char*>(text.data()), MHD_RESPMEM_MUST_COPY);  // copied, not written
+  MHD_Response* response =
+      MHD_create_response_from_buffer(text.size(), const_cast<char*>(text.data()),
+                                      MHD_RESPMEM_MUST_COPY);  // copied, never modified
   if (response == nullptr) {
     return MHD_NO;
   }
@@ -152,7 +153,7 @@ void MetricsListener::run() {
   const bool was_full = began_.size() >= kConnections;
   MHD_run(server_);
   if (was_full && began_.size() < kConnections) {
-    MHD_run(server_);  // takes the listening socket back into its epoll only when it begins
+    MHD_run(server_);  // adds the listening socket to its epoll again only at the start of a run
   }
   constexpr std::chrono::microseconds kNever = std::chrono::microseconds::max();
   std::chrono::microseconds wait = kNever;
@@ -171,7 +172,8 @@ void MetricsListener::run() {
   }
 }
 
-/// The library's own limit is for silent clients; one that sends a byte now and then would stay.
+/// The library's timeout only ends silent connections. Without this, a client that sends a byte now
+/// and then would keep its connection.
 void MetricsListener::end_old_connections() {
   for (const auto& [connection, began] : began_) {
     if (now() < began + kLongest) {

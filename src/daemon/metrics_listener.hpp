@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// [metrics] listen: answers GET /metrics over HTTP from the event loop, below everything that
-// decides or enrols.
+// [metrics] listen: answers GET /metrics over HTTP from the event loop, with a lower priority than
+// all events that decide or enroll.
 //
-// libmicrohttpd does HTTP, driven by its epoll descriptor: no thread, no lock, and it never blocks.
-// A few connections at a time, each for a few seconds; further ones wait in the kernel.
+// libmicrohttpd handles HTTP. The event loop runs it when its epoll descriptor is readable, so it
+// needs no thread and no lock, and never blocks. It serves a few connections at a time, each for a
+// few seconds; further connections wait in the kernel.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ namespace trireme::daemon {
 
 class MetricsListener {
  public:
-  /// `text` makes what is served; it is asked at most once a second. Errors: the address is another
-  /// program's, or the event loop.
+  /// `text` builds the page; it is called at most once per second. Errors: another program uses the
+  /// address, or the event loop fails.
   [[nodiscard]] static Result<std::unique_ptr<MetricsListener>> open(
       sd_event* loop, const policy::SocketAddress& address, std::function<std::string()> text);
   ~MetricsListener();
@@ -45,9 +46,9 @@ class MetricsListener {
   MHD_Daemon* server_ = nullptr;
   event::Io readable_;
   event::Timer timer_;
-  std::map<MHD_Connection*, std::chrono::microseconds> began_;
+  std::map<MHD_Connection*, std::chrono::microseconds> began_;  // start of each open connection
   std::string served_;
-  std::chrono::microseconds made_{};  // when served_ was
+  std::chrono::microseconds made_{};  // when served_ was built; event::now()
 };
 
 }  // namespace trireme::daemon

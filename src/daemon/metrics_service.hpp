@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// [metrics] listen, as the settings have it. Enforcement does not hang on it: while the address is
-// another program's, a problem says so, and it is tried again.
+// Keeps the metrics listener on the address of [metrics] listen. If another program uses the
+// address, the daemon reports a problem, goes on enforcing, and retries every five seconds.
 #pragma once
 
 #include <optional>
@@ -13,12 +13,13 @@ namespace trireme::daemon {
 
 class MetricsService {
  public:
-  /// `text` as MetricsListener::open() has it. All references outlive this object.
+  /// `text` is passed to MetricsListener::open(). All references must outlive this object.
   [[nodiscard]] static Result<std::unique_ptr<MetricsService>> create(
       sd_event* loop, Problems& problems, std::function<std::string()> text);
   MetricsService(const MetricsService&) = delete;
   MetricsService& operator=(const MetricsService&) = delete;
 
+  /// Listens on this address from now on; nullopt: on none.
   void listen(const std::optional<policy::SocketAddress>& address);
 
  private:

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What keeps the daemon from doing its whole job, a line for each topic: what 'trirectl status'
-// lists.
+// Everything that keeps the daemon from working fully, one line per topic, for 'trirectl status'.
 #pragma once
 
 #include <map>
@@ -13,7 +12,8 @@ namespace trireme::daemon {
 
 class Problems {
  public:
-  /// A new error is logged and stays until the topic has a better outcome.
+  /// Records the current outcome of a topic. An error is logged if it is new, and stays listed
+  /// until the topic succeeds.
   void note(const std::string& topic, const Status& outcome);
   [[nodiscard]] std::vector<std::string> lines() const;
 

@@ -11,9 +11,9 @@
 #include <sstream>
 #include <tuple>
 
+#include "trireme/abi/flow_label.hpp"
 #include "trireme/base/file.hpp"
 #include "trireme/base/log_shares.hpp"
-#include "trireme/enforcer/flow_label.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -25,17 +25,18 @@ using policy::Number;
 
 constexpr std::size_t kMostBytes = 64U << 20U;
 constexpr std::chrono::seconds kEvery(60);
-/// Where connections that have ended may take room from others.
+/// In place of kEvery if the memory is almost full: closed connections should make room soon.
 constexpr std::chrono::seconds kSoon(5);
 constexpr std::size_t kCrowded = handshake::ProvedFlows::kCapacity / 4 * 3;
-/// In one look, of UDP flows: the loop has other things to do.
+/// UDP flows that one look() checks in conntrack at most, so that it does not delay the event loop.
 constexpr std::size_t kLookUps = 2'048;
-/// Between two looks whether conntrack has a UDP flow. One that it has not twice no host knows any
-/// more (nf_conntrack_udp_timeout_stream is two minutes).
+/// Time between two checks of the same UDP flow. A flow that conntrack does not have in two checks
+/// is over on every host (nf_conntrack_udp_timeout_stream is two minutes).
 constexpr std::chrono::minutes kDatagrams(10);
-/// In place of a socket's cookie: conntrack had no such flow the last time.
+/// Stored in place of a socket cookie: conntrack did not have this UDP flow in the last check.
 constexpr std::uint64_t kMissed = 1;
-/// The verifier's clock is coarse, and its entry may be a moment ahead of the socket.
+/// Connections entered within this time are not checked yet: the verifier can enter a connection
+/// before its socket exists, and its clock is coarse.
 constexpr std::chrono::milliseconds kJustEntered(1'000);
 
 using Ends = std::tuple<policy::Address, std::uint16_t, policy::Address, std::uint16_t>;
@@ -57,9 +58,9 @@ handshake::Milliseconds monotonic() {
       std::chrono::steady_clock::now().time_since_epoch());
 }
 
-/// What names a network namespace as long as it lives; 0: the daemon's own.
-std::uint64_t inode_of(const enforcer::Point& point) {
-  return point.network == nullptr ? 0 : point.network->inode();
+/// Identifies a network namespace as long as it exists; 0 is the daemon's own.
+std::uint64_t inode_of(const points::Point& point) {
+  return point.network() == nullptr ? 0 : point.network()->inode();
 }
 
 std::string line(std::uint64_t inode, const char* protocol, const ProvedFlow& flow) {
@@ -97,17 +98,18 @@ std::optional<Saved> parse(const std::string& text) {
   return saved;
 }
 
-/// A connection that conntrack knows to be proved, as its socket here has it; none where NAT on
-/// OUTPUT gives the socket other ends than packets have.
+/// Returns a connection that conntrack has marked as proved, with the addresses that its socket on
+/// this host has. Returns nullopt if it is not proved, or if NAT on OUTPUT means that conntrack's
+/// addresses are not those of the socket.
 std::optional<ProvedFlow> proved(const kernel::TrackedFlow& tracked,
                                  const workload::Registry& registry) {
-  const enforcer::FlowLabel label{tracked.label};
-  constexpr std::uint32_t kProved = enforcer::kToken | enforcer::kAuthorised;
+  const abi::FlowLabel label{tracked.label};
+  constexpr std::uint32_t kProved = abi::kToken | abi::kAuthorized;
   const auto source = label.source();
   const auto destination = label.destination();
-  const bool is_proved =
-      !tracked.ended && (label.flags() & (kProved | enforcer::kResumed)) == kProved &&
-      source.value_or(0) >= policy::kFirstNumber && destination.value_or(0) >= policy::kFirstNumber;
+  const bool is_proved = !tracked.ended && (label.flags() & (kProved | abi::kResumed)) == kProved &&
+                         source.value_or(0) >= abi::kFirstNumber &&
+                         destination.value_or(0) >= abi::kFirstNumber;
   if (!is_proved) {
     return std::nullopt;
   }
@@ -126,16 +128,17 @@ std::optional<ProvedFlow> proved(const kernel::TrackedFlow& tracked,
                   : std::nullopt;
 }
 
-/// A UDP flow that a workload of this host began, which may have ended since, and that its far end
-/// may know: whether it was proved, its label does not say before the second datagram.
+/// Returns a UDP flow that a workload of this host began, even if that workload has ended since.
+/// The remote host may remember the flow as proved. The conntrack label says so only from the
+/// second datagram on, so flows with a token count as well.
 std::optional<ProvedFlow> begun(const kernel::TrackedFlow& tracked,
                                 const verifier::Identities& identities) {
-  const enforcer::FlowLabel label{tracked.label};
+  const abi::FlowLabel label{tracked.label};
   const auto source = label.source();
   const kernel::FlowTuple& there = tracked.original;
   const kernel::FlowTuple& back = tracked.reply;
-  const bool is_ours = !tracked.ended && (label.flags() & enforcer::kToken) != 0 &&
-                       source.value_or(0) >= policy::kFirstNumber &&
+  const bool is_ours = !tracked.ended && (label.flags() & abi::kToken) != 0 &&
+                       source.value_or(0) >= abi::kFirstNumber &&
                        identities.find(*source) == nullptr;
   return is_ours ? std::optional<ProvedFlow>({FlowKey{there.source, back.source, there.source_port,
                                                       back.source_port, 0, Role::client},
@@ -151,24 +154,26 @@ ProvedMemory::ProvedMemory(handshake::Proved& proved, const std::string& runtime
 void ProvedMemory::recall(const Points& points, const workload::Registry& registry,
                           const verifier::Identities& identities) {
   const auto now = monotonic();
-  const auto enter = [&](ProvedFlow flow, const enforcer::Point& point, bool is_datagram) {
-    flow.key.point = point.id;
+  const auto enter = [&](ProvedFlow flow, const points::Point& point, bool is_datagram) {
+    flow.key.point = point.id();
     const bool is_here = registry.find_number(flow.local) != nullptr;
     if (is_datagram) {
-      // Whose port it was may have ended: then it is nobody's, and still not the next one's.
+      // If the workload of the port has ended, keep the flow without an owner: the next process
+      // that gets the port must not inherit it.
       flow.local = is_here ? flow.local : 0;
       proved_.datagrams.enter(flow, now);
     } else if (is_here && identities.find(flow.remote) != nullptr) {
       proved_.connections.enter(flow, now);
     }
   };
-  std::map<std::uint64_t, const enforcer::Point*> by_inode;
-  for (enforcer::Point* point : points) {
+  std::map<std::uint64_t, const points::Point*> by_inode;
+  for (points::Point* point : points) {
     by_inode[inode_of(*point)] = point;
   }
   const auto content = read_file(file_, kMostBytes);
   if (!content && ::access(file_.c_str(), F_OK) == 0) {
-    spdlog::error("connections that conntrack forgets will end: {}", content.error().text());
+    spdlog::error("cannot restore proved connections; those that conntrack forgets will end: {}",
+                  content.error().text());
   }
   std::istringstream lines(content.value_or(""));
   for (std::string text; std::getline(lines, text);) {
@@ -178,9 +183,9 @@ void ProvedMemory::recall(const Points& points, const workload::Registry& regist
       enter(saved->flow, *point->second, saved->is_datagram);
     }
   }
-  // A daemon that was killed had no time to save its last ones.
-  for (enforcer::Point* point : points) {
-    std::ignore = point->enforcer->each_flow([&](const kernel::TrackedFlow& tracked) {
+  // A daemon that was killed could not save its newest flows, so read them from conntrack.
+  for (points::Point* point : points) {
+    std::ignore = point->enforcer().each_flow([&](const kernel::TrackedFlow& tracked) {
       const bool is_datagram = tracked.protocol == IPPROTO_UDP;
       if (const auto flow = is_datagram ? begun(tracked, identities) : proved(tracked, registry)) {
         enter(*flow, *point, is_datagram);
@@ -203,8 +208,8 @@ void ProvedMemory::look(const Points& points) {
   for (const ProvedFlow& flow : proved_.connections.entered_before(before)) {
     by_point[flow.key.point].push_back(flow);
   }
-  for (enforcer::Point* point : points) {
-    if (const auto candidates = by_point.find(point->id); candidates != by_point.end()) {
+  for (points::Point* point : points) {
+    if (const auto candidates = by_point.find(point->id()); candidates != by_point.end()) {
       forget_closed(*point, candidates->second, before);
     }
   }
@@ -221,9 +226,9 @@ void ProvedMemory::look(const Points& points) {
 
 namespace {
 
-/// Cookies of all connections by their ends; none where sock_diag does not answer.
-std::optional<std::map<Ends, std::uint64_t>> connections(enforcer::Point& point) {
-  const auto sockets = point.enforcer->connections();
+/// The socket cookies of all connections by their endpoints. Returns nullopt if sock_diag fails.
+std::optional<std::map<Ends, std::uint64_t>> connections(points::Point& point) {
+  const auto sockets = point.enforcer().connections();
   if (!sockets) {
     return std::nullopt;
   }
@@ -236,9 +241,10 @@ std::optional<std::map<Ends, std::uint64_t>> connections(enforcer::Point& point)
 
 }  // namespace
 
-/// Where sock_diag does not answer nothing is forgotten. What lives on becomes the youngest: where
-/// there is no room, what has ended goes first.
-void ProvedMemory::forget_closed(enforcer::Point& point, const std::vector<ProvedFlow>& candidates,
+/// Removes the connections whose sockets are closed. If sock_diag fails, nothing is removed. A
+/// connection with a socket is touched and becomes the newest, so that closed ones are dropped
+/// first when there is no room.
+void ProvedMemory::forget_closed(points::Point& point, const std::vector<ProvedFlow>& candidates,
                                  handshake::Milliseconds before) {
   auto open = connections(point);
   if (!open) {
@@ -263,7 +269,8 @@ void ProvedMemory::forget_closed(enforcer::Point& point, const std::vector<Prove
       missing.push_back(&flow);
     }
   }
-  // The list is not of one moment: what it has not twice has ended.
+  // The kernel's list is not a snapshot and can miss a socket. Only a connection that is missing
+  // twice is closed.
   open = missing.empty() ? std::nullopt : connections(point);
   if (!open) {
     return;
@@ -275,11 +282,11 @@ void ProvedMemory::forget_closed(enforcer::Point& point, const std::vector<Prove
   }
 }
 
-/// UDP flows that no host knows any more.
+/// Removes UDP flows that no host remembers any more.
 void ProvedMemory::forget_old(const Points& points) {
-  std::map<handshake::PointId, enforcer::Point*> by_id;
-  for (enforcer::Point* point : points) {
-    by_id[point->id] = point;
+  std::map<handshake::PointId, points::Point*> by_id;
+  for (points::Point* point : points) {
+    by_id[point->id()] = point;
   }
   const auto is_known = [&](const ProvedFlow& flow) {
     const FlowKey& key = flow.key;
@@ -287,11 +294,11 @@ void ProvedMemory::forget_old(const Points& points) {
     const auto tracked =
         point == by_id.end()
             ? std::nullopt
-            : point->second->enforcer->find_flow(
+            : point->second->enforcer().find_flow(
                   IPPROTO_UDP, {key.local, key.remote, key.local_port, key.remote_port});
-    // Not what another process has begun between these ends.
-    const enforcer::FlowLabel label{tracked ? tracked->label : decltype(tracked->label){}};
-    return tracked && (label.flags() & enforcer::kAuthorised) != 0 && label.source() == flow.local;
+    // Another process can have begun a flow between the same endpoints: compare the owner.
+    const abi::FlowLabel label{tracked ? tracked->label : decltype(tracked->label){}};
+    return tracked && (label.flags() & abi::kAuthorized) != 0 && label.source() == flow.local;
   };
   const auto now = monotonic();
   std::size_t look_ups = 0;
@@ -309,25 +316,25 @@ void ProvedMemory::forget_old(const Points& points) {
   }
 }
 
-/// What the sets of each point are to hold.
+/// Writes the client sets of each enforcement point.
 void ProvedMemory::keep_clients(const Points& points) {
   std::map<handshake::PointId, std::vector<FlowKey>> by_point;
   for (const ProvedFlow& flow : proved_.datagrams.entered_before(handshake::Milliseconds::max())) {
     by_point[flow.key.point].push_back(flow.key);
   }
   std::set<handshake::PointId> with_clients;
-  for (enforcer::Point* point : points) {
-    const auto wanted = by_point.find(point->id);
-    if (wanted == by_point.end() && !with_clients_.contains(point->id)) {
+  for (points::Point* point : points) {
+    const auto wanted = by_point.find(point->id());
+    if (wanted == by_point.end() && !with_clients_.contains(point->id())) {
       continue;
     }
     if (wanted != by_point.end()) {
-      with_clients.insert(point->id);
+      with_clients.insert(point->id());
     }
-    const Status kept = point->enforcer->keep_clients(
+    const Status kept = point->enforcer().keep_clients(
         wanted == by_point.end() ? std::vector<FlowKey>() : wanted->second);
     if (!kept && log_shares().admit("proved flows")) {
-      spdlog::error("clients of UDP flows that were proved: {}", kept.error().text());
+      spdlog::error("cannot update the clients of proved UDP flows: {}", kept.error().text());
     }
   }
   with_clients_ = std::move(with_clients);
@@ -335,8 +342,8 @@ void ProvedMemory::keep_clients(const Points& points) {
 
 Status ProvedMemory::save(const Points& points) {
   std::map<handshake::PointId, std::uint64_t> inodes;
-  for (const enforcer::Point* point : points) {
-    inodes[point->id] = inode_of(*point);
+  for (const points::Point* point : points) {
+    inodes[point->id()] = inode_of(*point);
   }
   std::string text;
   const auto add = [&](const handshake::ProvedFlows& flows, const char* protocol) {
@@ -353,8 +360,10 @@ Status ProvedMemory::save(const Points& points) {
   }
   Status written = replace_file(file_, text, 0600);
   if (!written) {
-    return fail("connections to peers that conntrack forgets will end with the next start: " +
-                written.error().message);
+    return fail(
+        "cannot save proved connections; those that conntrack forgets will end at the next "
+        "start: " +
+        written.error().message);
   }
   saved_ = std::move(text);
   return written;

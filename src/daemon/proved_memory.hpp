@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps the memory of proved flows: connections while they have sockets, and all of it over a
-// restart.
+// Maintains the memory of proved flows: keeps connections as long as their sockets exist, and saves
+// all flows for the next start of the daemon.
 #pragma once
 
 #include <chrono>
@@ -9,34 +9,35 @@
 #include <unordered_set>
 #include <vector>
 
-#include "trireme/enforcer/points.hpp"
 #include "trireme/handshake/proved_flows.hpp"
+#include "trireme/points/points.hpp"
 #include "trireme/workload/registry.hpp"
 
 namespace trireme::daemon {
 
 class ProvedMemory {
  public:
-  using Points = std::vector<enforcer::Point*>;
+  using Points = std::vector<points::Point*>;
 
-  /// `proved` outlives this object.
+  /// `proved` must outlive this object. The flows are saved in RUNTIME-DIR.
   ProvedMemory(handshake::Proved& proved, const std::string& runtime_dir);
 
-  /// What an earlier daemon has saved, and what conntrack has of its flows: of enforcement points,
-  /// workloads and peers that are known by now; before the tables are written. A file that is
-  /// missing holds nothing.
+  /// Restores the flows that an earlier daemon has saved, and its flows that are in conntrack, for
+  /// enforcement points, workloads and peers that are known already. Call it before the tables are
+  /// written. It is not an error if the file does not exist.
   void recall(const Points& points, const workload::Registry& registry,
               const verifier::Identities& identities);
-  /// Once in a minute, sooner where room is short, however often it is called: forgets connections
-  /// whose sockets have gone and old flows of UDP, and saves the others.
+  /// Removes connections whose sockets are closed and old UDP flows, and saves the others. Does
+  /// nothing if the last time was less than a minute ago (5 s if the memory is almost full), so it
+  /// can be called more often.
   void look(const Points& points);
-  /// Errors: the file cannot be written.
+  /// Saves all flows. Errors: the file cannot be written.
   [[nodiscard]] Status save(const Points& points);
-  /// Adds the numbers of peers that connections remembered here still need.
+  /// Adds the numbers of the peers of remembered connections.
   void add_numbers(std::unordered_set<policy::Number>& numbers) const;
 
  private:
-  void forget_closed(enforcer::Point& point, const std::vector<handshake::ProvedFlow>& candidates,
+  void forget_closed(points::Point& point, const std::vector<handshake::ProvedFlow>& candidates,
                      handshake::Milliseconds before);
   void forget_old(const Points& points);
 
@@ -44,10 +45,10 @@ class ProvedMemory {
 
   handshake::Proved& proved_;
   std::string file_;
-  std::string saved_;  // what the file holds
-  std::chrono::steady_clock::time_point looked_;
-  bool made_room_ = true;                      // at the last look
-  std::set<handshake::PointId> with_clients_;  // whose sets may hold some
+  std::string saved_;                             // the content of the file
+  std::chrono::steady_clock::time_point looked_;  // when look() last did its work
+  bool made_room_ = true;                         // the last look() removed connections
+  std::set<handshake::PointId> with_clients_;     // points whose client sets can have elements
 };
 
 }  // namespace trireme::daemon

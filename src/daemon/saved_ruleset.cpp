@@ -18,10 +18,10 @@ Status check_saved_ruleset(const std::string& path) {
     number++;
     const std::string_view rest = std::string_view(line).substr(0, kTable.size() + 1);
     if (rest == kTable || rest == std::string(kTable) + ' ' || rest == std::string(kTable) + '{') {
-      return fail(fmt::format("{}:{}: it has trireme's table, which nft cannot load: at the next "
-                              "boot none of its rules will be in force",
+      return fail(fmt::format("{}:{}: the file contains trireme's table, which nft cannot load: at "
+                              "the next boot, none of its rules will apply",
                               path, number),
-                  "save the other tables alone (troubleshooting, \"A saved ruleset cannot be "
+                  "save only the other tables (troubleshooting, \"A saved ruleset cannot be "
                   "loaded\"); triremed writes its own");
     }
   }

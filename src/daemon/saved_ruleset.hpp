@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A ruleset that somebody has saved with trireme's table in it: nft does not load it again.
+// Finds trireme's table in a saved ruleset, because nft cannot load such a file.
 #pragma once
 
 #include <string>
@@ -8,10 +8,11 @@
 
 namespace trireme::daemon {
 
-/// Where nftables.service loads the host's own rules from at a boot.
+/// The file from which nftables.service loads the host's own rules at boot.
 inline constexpr const char* kSavedRuleset = "/etc/nftables.conf";
 
-/// Errors: the file has trireme's table. One that is missing, or cannot be read, has not.
+/// Errors: the file contains trireme's table. A file that is missing or cannot be read is not an
+/// error.
 [[nodiscard]] Status check_saved_ruleset(const std::string& path = kSavedRuleset);
 
 }  // namespace trireme::daemon

@@ -9,16 +9,16 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::chrono::seconds kCheckPause(1);
-/// In one turn.
+/// Limits for one turn.
 constexpr std::size_t kWorkloads = 64;
 constexpr std::size_t kProcesses = 512;
-constexpr std::size_t kShare = 64;  // of those, for each workload
-/// Of commands that have just been started.
+constexpr std::size_t kShare = 64;  // processes of one workload
+/// For commands that have just been started.
 constexpr std::chrono::milliseconds kYoungPause(20);
 constexpr std::chrono::seconds kYoung(2);
 constexpr std::size_t kMostYoung = 64;
 constexpr std::size_t kYoungProcesses = 16;
-/// Below everything that changes who may talk.
+/// After all events that change what is enforced.
 constexpr std::int64_t kCheckPriority = event::kNormal + 20;
 
 }  // namespace
@@ -67,25 +67,27 @@ void SelfCheck::check_young() {
 }
 
 void SelfCheck::check() {
-  const auto mended = local_.check_programs();
-  problems_.note("the gate's programs", mended ? Status{} : Status(tl::unexpected(mended.error())));
-  note_gate(mended, "its programs were gone");
+  const auto repaired = local_.check_programs();
+  problems_.note("the gate's programs",
+                 repaired ? Status{} : Status(tl::unexpected(repaired.error())));
+  note_gate(repaired, "its programs were detached");
   check_workloads();
   timer_.arm(kCheckPause);
 }
 
-void SelfCheck::note_gate(const Result<bool>& mended, const std::string& what) {
-  if (!mended) {
-    spdlog::error("the gate was changed by another program: {}; cannot be mended: {}", what,
-                  mended.error().text());
-  } else if (*mended) {
+void SelfCheck::note_gate(const Result<bool>& repaired, const std::string& what) {
+  if (!repaired) {
+    spdlog::error("another program changed the gate: {}; repair failed: {}", what,
+                  repaired.error().text());
+  } else if (*repaired) {
     gate_repairs_++;
-    spdlog::error("the gate was changed by another program: {}; mended", what);
+    spdlog::error("another program changed the gate: {}; repaired", what);
   }
 }
 
-/// Each workload has a share of the turn's processes, and those with more share what is left. Where
-/// it was not enough for all of them, the next turn begins with the first that had none.
+/// Each workload gets a share of the processes that one turn can check; workloads with more
+/// processes then get what is left. If the turn ends before all workloads were checked, the next
+/// turn begins with the first unchecked one.
 void SelfCheck::check_workloads() {
   std::vector<workload::Workload> workloads;
   for (const workload::Workload* workload : registry_.after(checked_, kWorkloads)) {
@@ -111,16 +113,16 @@ void SelfCheck::check_workloads() {
   });
 }
 
-/// Returns what is left of the limit.
+/// Returns how many processes of the limit are left.
 std::size_t SelfCheck::check_workload(const workload::Workload& workload, std::size_t limit) {
   if (workload.cgroup_path.empty()) {
     return limit;
   }
   const auto id = tree_.id(workload.cgroup_path);
   if (!id || *id != workload.cgroup_id) {
-    return limit;  // news of its end are on their way
+    return limit;  // the cgroup is gone; the event that ends the workload has not arrived yet
   }
-  note_gate(local_.check_number(*id), "the number of " + workload.name);
+  note_gate(local_.check_number(*id), "the number of workload " + workload.name);
   if (const auto begun = surveys_.find(*id); begun != surveys_.end()) {
     check_networks(begun->second, limit);
     return limit;
@@ -133,7 +135,7 @@ std::size_t SelfCheck::check_workload(const workload::Workload& workload, std::s
   return limit;
 }
 
-/// A round that is complete begins again with the next look.
+/// A survey that is complete starts from the beginning.
 void SelfCheck::check_networks(workload::NetworkSurvey& survey, std::size_t& limit) {
   if (survey.is_complete()) {
     survey = workload::NetworkSurvey(survey.cgroup());

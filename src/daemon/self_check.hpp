@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compares the kernel with what the daemon has told it, a little at a time, and mends what differs:
-// the gate's programs, the numbers of cgroups in its map, and the network namespaces that processes
-// of workloads are in. What is in nf_tables is Drift's.
+// Compares the state of the kernel with the state that the daemon has written, a part per second,
+// and repairs differences: the gate's programs, the numbers of cgroups in its map, and the network
+// namespaces of the processes of workloads. Drift does the same for nf_tables.
 #pragma once
 
 #include <chrono>
@@ -20,7 +20,7 @@ namespace trireme::daemon {
 
 class SelfCheck {
  public:
-  /// All references outlive this object. Errors: the event loop.
+  /// All references must outlive this object. Errors: the event loop fails.
   [[nodiscard]] static Result<std::unique_ptr<SelfCheck>> open(sd_event* loop,
                                                                const kernel::CgroupTree& tree,
                                                                workload::Registry& registry,
@@ -29,13 +29,15 @@ class SelfCheck {
   SelfCheck(const SelfCheck&) = delete;
   SelfCheck& operator=(const SelfCheck&) = delete;
 
-  /// A command has been started in this cgroup: where its processes are is looked at every few
-  /// milliseconds for its first seconds, in which commands such as 'ip netns exec' go elsewhere.
+  /// Call it when a command has been started in this cgroup. Checks the network namespaces of its
+  /// processes every 20 ms for 2 s, because commands such as 'ip netns exec' change theirs right
+  /// after the start.
   void watch_start(const std::string& cgroup_path);
 
-  /// Differences of the gate that were mended.
+  /// Differences of the gate that were repaired.
   [[nodiscard]] std::uint64_t gate_repairs() const { return gate_repairs_; }
-  /// Workloads that were found elsewhere: enforced there, quarantined, or released again.
+  /// Workloads found in another network namespace. They are enforced there, quarantined, or
+  /// released from quarantine.
   [[nodiscard]] std::uint64_t moves() const { return moves_; }
 
  private:
@@ -47,7 +49,8 @@ class SelfCheck {
   void check_young();
   [[nodiscard]] std::size_t check_workload(const workload::Workload& workload, std::size_t limit);
   void check_networks(workload::NetworkSurvey& survey, std::size_t& limit);
-  void note_gate(const Result<bool>& mended, const std::string& what);
+  /// Counts and logs what a check of the gate repaired, or why it could not.
+  void note_gate(const Result<bool>& repaired, const std::string& what);
 
   const kernel::CgroupTree& tree_;
   workload::Registry& registry_;
@@ -60,8 +63,8 @@ class SelfCheck {
     std::chrono::steady_clock::time_point until;
   };
   std::deque<Young> young_;
-  std::string checked_;  // the name of the last workload that was looked at
-  /// Of workloads with more processes than a turn looks at, by the ids of their cgroups.
+  std::string checked_;  // the name of the workload that was checked last
+  /// Unfinished surveys of workloads with more processes than one turn checks, by cgroup id.
   std::map<std::uint64_t, workload::NetworkSurvey> surveys_;
   std::uint64_t gate_repairs_ = 0;
   std::uint64_t moves_ = 0;

@@ -8,13 +8,15 @@
 
 #include "last_good.hpp"
 
+#include "trireme/base/counted.hpp"
+
 namespace trireme::daemon {
 namespace {
 
-constexpr std::chrono::seconds kPoll(1);          // between two looks at what cannot be watched
-constexpr std::chrono::milliseconds kQuiet(200);  // without a change before a reload
-constexpr std::chrono::seconds kPatience(1);      // then it comes even if saves never cease
-constexpr std::chrono::seconds kWriting(10);      // then though a file is open for writing
+constexpr std::chrono::seconds kPoll(1);          // between two polls if files cannot be watched
+constexpr std::chrono::milliseconds kQuiet(200);  // without a change, before a reload
+constexpr std::chrono::seconds kPatience(1);      // reload after this even if files keep changing
+constexpr std::chrono::seconds kWriting(10);      // ... and even if a file is open for writing
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -24,7 +26,7 @@ std::string join(const std::vector<std::string>& lines) {
   return text;
 }
 
-std::vector<std::string> trust_files(const policy::Trust& trust) {
+std::vector<std::string> trust_files(const config::TrustSettings& trust) {
   std::vector<std::string> files = {trust.certificate, trust.key, trust.psk_file};
   files.insert(files.end(), trust.ca.begin(), trust.ca.end());
   files.insert(files.end(), trust.revoked.begin(), trust.revoked.end());
@@ -63,7 +65,7 @@ Status Settings::follow(sd_event* loop, Apply apply, std::function<void()> outco
   return {};
 }
 
-/// Where the watcher has a descriptor.
+/// Registers the watcher with the event loop once it has a descriptor.
 Status Settings::follow_changes() {
   return changed_.is_open() || watcher_.fd() < 0
              ? Status{}
@@ -100,8 +102,8 @@ void Settings::poll() {
   await_poll();
 }
 
-/// A file that was cut short and is written again is valid at any time, and says less than is
-/// meant.
+/// Postpones the reload while a file is open for writing. A file that an editor has truncated and
+/// is still writing can be valid, but with only a part of its rules.
 bool Settings::wait_for_writer() {
   if (event::now(loop_) >= first_change_ + kWriting || !watcher_.has_writer()) {
     return false;
@@ -110,12 +112,12 @@ bool Settings::wait_for_writer() {
   return true;
 }
 
-/// Those that the files on disk name, and those of the configuration in force. Returns whether they
-/// are others than before.
+/// Watches the [trust] files named by the files on disk, and those of the configuration in force.
+/// Returns true if the set of watched files has changed.
 bool Settings::watch_trust_files() {
   std::vector<std::string> files = trust_files(named_);
-  if (identity_) {
-    std::ranges::move(trust_files(identity_->trust), std::back_inserter(files));
+  if (host_) {
+    std::ranges::move(trust_files(host_->trust), std::back_inserter(files));
   }
   std::ranges::sort(files);
   files.erase(std::ranges::unique(files).begin(), files.end());
@@ -130,9 +132,9 @@ bool Settings::watch_trust_files() {
 
 Status Settings::load() {
   config::Configuration configuration = config::load(directory_);
-  // Also where they are what is wrong: mended, they are read again. What happened to them before
-  // they were watched is read now.
-  named_ = configuration.identity.trust;
+  // Watch the [trust] files even when they are the reason the load failed, so fixing them triggers
+  // a reload. If the watch set changed, load again to close the gap before the watches existed.
+  named_ = configuration.host.trust;
   if (watch_trust_files()) {
     configuration = config::load(directory_);
   }
@@ -143,10 +145,10 @@ Status Settings::load() {
     }
   }
   if (!errors_.empty()) {
-    return fail(join(errors_), "'trirectl policy check' shows them as well");
+    return fail(join(errors_), "'trirectl policy check' shows the same errors");
   }
   if (Status taken = take(configuration); !taken) {
-    errors_.push_back("the policy is valid but could not be put in force: " + taken.error().text());
+    errors_.push_back("the policy is valid but cannot be applied: " + taken.error().text());
     return fail(errors_.back());
   }
   if (Status kept = keep_last_good(runtime_dir_, configuration); !kept) {
@@ -155,7 +157,7 @@ Status Settings::load() {
   return {};
 }
 
-// To the last files that were valid. They name keys and do not hold them.
+/// Uses the last valid files. They have only the paths of keys, so the keys are read from disk.
 void Settings::fall_back() {
   auto last_good = read_last_good(runtime_dir_);
   if (!last_good) {
@@ -166,7 +168,7 @@ void Settings::fall_back() {
     return diagnostic.severity == config::Diagnostic::Severity::error;
   };
   if (!last_good->valid()) {
-    errors_.emplace_back("the keys of [trust] are of no use either: other hosts stay unlabelled");
+    errors_.emplace_back("the keys of [trust] cannot be used either: remote hosts stay unlabeled");
     for (const config::Diagnostic& diagnostic : last_good->diagnostics) {
       if (is_error(diagnostic)) {
         errors_.push_back(diagnostic.text());
@@ -188,14 +190,14 @@ Status Settings::take(config::Configuration configuration) {
     return tl::unexpected<Error>(trust.error().front());
   }
   auto policy = std::make_shared<const policy::Policy>(std::move(configuration.policy));
-  auto identity = std::make_shared<const policy::Identity>(std::move(configuration.identity));
+  auto host = std::make_shared<const config::Host>(std::move(configuration.host));
   if (apply_) {
-    if (Status applied = apply_(policy, identity, *trust); !applied) {
+    if (Status applied = apply_(policy, host, *trust); !applied) {
       return applied;
     }
   }
   policy_ = std::move(policy);
-  identity_ = std::move(identity);
+  host_ = std::move(host);
   trust_ = std::move(*trust);
   policy_sources_ = std::move(configuration.policy_sources);
   warnings_.clear();
@@ -215,12 +217,12 @@ Status Settings::reload() {
   Status done = load();
   (done ? reloads_ : failed_reloads_)++;
   if (done) {
-    spdlog::info("{}: generation {} in force, {} rules, digest {}", directory_, generation_,
-                 policy_->rules.size(), policy::hex(policy_->digest));
+    spdlog::info("{}: generation {} in force, {}, digest {}", directory_, generation_,
+                 counted(policy_->rules.size(), "rule"), policy::hex(policy_->digest));
     std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
   } else {
     std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });
-    spdlog::error("{}: not valid; generation {} stays in force", directory_, generation_);
+    spdlog::error("{}: invalid; generation {} stays in force", directory_, generation_);
   }
   outcome_();
   return done;

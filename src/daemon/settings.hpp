@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration in force, and when it changes: a save on disk (debounced), SIGHUP, `trirectl
-// reload`. All or nothing.
+// The configuration in force. It is reloaded when a file changes on disk (after a short delay), on
+// SIGHUP, and by `trirectl reload`. A reload takes effect as a whole or not at all.
 #pragma once
 
 #include <chrono>
@@ -19,35 +19,33 @@ namespace trireme::daemon {
 
 class Settings {
  public:
-  /// Arms the watcher, then loads. Where the files are not valid,
-  /// errors() says so and the last valid ones, kept in the runtime directory, are in force; where
-  /// there are none either, policy() is null. Keys are not kept: those on disk are used as they
-  /// are, and where they are of no use, other hosts stay unlabelled, which errors() says too.
+  /// Starts watching the files, then loads them. If they are invalid, errors() has the diagnostics,
+  /// and the last valid files, which are saved in the runtime directory, are used; if there are
+  /// none, policy() is null. Keys and certificates are not saved: the ones on disk are used. If
+  /// they cannot be used, remote hosts stay unlabeled, and errors() says so.
   [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
                                                       const std::string& runtime_dir);
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
 
-  /// From now on changes on disk lead to reload() by themselves. `apply` puts a valid configuration
-  /// in force, whole or not at all; `outcome` hears after each reload.
+  /// Reloads when files change on disk, from now on. `apply` puts a valid configuration in force,
+  /// as a whole or not at all. `outcome` is called after each reload, successful or not.
   using Apply = std::function<Status(std::shared_ptr<const policy::Policy>,
-                                     std::shared_ptr<const policy::Identity>,
+                                     std::shared_ptr<const config::Host>,
                                      std::shared_ptr<const credentials::Trust>)>;
   [[nodiscard]] Status follow(sd_event* loop, Apply apply, std::function<void()> outcome);
 
-  /// Reads everything again and puts it in force. The error's message holds every diagnostic, one a
-  /// line; nothing has changed then.
+  /// Reads all files again and puts them in force. On error, nothing has changed, and the message
+  /// has every diagnostic, one per line.
   Status reload();
 
-  /// Why changes on disk are only seen by looking again and again, where that is so.
+  /// The reason if changes on disk can only be found by polling.
   [[nodiscard]] const std::optional<Error>& problem() const { return watcher_.problem(); }
   [[nodiscard]] const std::string& directory() const { return directory_; }
   [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
-  [[nodiscard]] const std::shared_ptr<const policy::Identity>& identity() const {
-    return identity_;
-  }
+  [[nodiscard]] const std::shared_ptr<const config::Host>& host() const { return host_; }
   [[nodiscard]] const std::shared_ptr<const credentials::Trust>& trust() const { return trust_; }
-  /// What the policy in force was read from.
+  /// The files that the policy in force was read from.
   [[nodiscard]] const std::vector<config::Source>& policy_sources() const {
     return policy_sources_;
   }
@@ -85,14 +83,14 @@ class Settings {
   event::Io changed_;
   event::Timer quiet_;
   event::Timer poll_;
-  std::chrono::microseconds first_change_{};  // event::now(); 0: no reload is due
+  std::chrono::microseconds first_change_{};  // event::now(); 0: no reload is scheduled
   Apply apply_;
   std::function<void()> outcome_;
   std::shared_ptr<const policy::Policy> policy_;
-  std::shared_ptr<const policy::Identity> identity_;
+  std::shared_ptr<const config::Host> host_;
   std::shared_ptr<const credentials::Trust> trust_;
-  policy::Trust named_;  // by the files on disk, valid or not
-  std::vector<std::string> watched_;
+  config::TrustSettings named_;       // [trust] of the files on disk, valid or not
+  std::vector<std::string> watched_;  // files of [trust] that are watched
   std::vector<config::Source> policy_sources_;
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;

@@ -21,16 +21,17 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kSystemdPatience(3000);
-constexpr std::size_t kDeepest = 6;  // levels of cgroups that are looked at
+constexpr std::size_t kDeepest = 6;  // levels of cgroups that are searched
 
 struct Candidate {
   std::string name;
   policy::LabelSet labels;
   std::string cgroup;
-  std::shared_ptr<const kernel::Netns> network;  // null: ours
+  std::shared_ptr<const kernel::Netns> network;  // null: this process's own
 };
 
-/// An end of a connection as a socket has it; loopback addresses are a network namespace's own.
+/// A connection as seen by one of its sockets. The first field is the inode of the network
+/// namespace for loopback addresses, which exist in every namespace, and 0 for all others.
 using Ends = std::tuple<std::uint64_t, std::uint8_t, policy::Address, std::uint16_t,
                         policy::Address, std::uint16_t>;
 
@@ -40,7 +41,7 @@ bool is_loopback_address(const policy::Address& address) {
   return four.contains(address) || six.contains(address);
 }
 
-/// Addresses of the present network namespace.
+/// The addresses of the current network namespace.
 std::set<policy::Address> addresses_here() {
   std::set<policy::Address> found;
   ifaddrs* list = nullptr;
@@ -66,8 +67,7 @@ std::set<policy::Address> addresses_here() {
 
 class Surveying {
  public:
-  Surveying(const kernel::CgroupTree& tree, const policy::Identity& identity)
-      : tree_(tree), identity_(identity) {
+  Surveying(const kernel::CgroupTree& tree, const config::Host& host) : tree_(tree), host_(host) {
     walk("", 0);
   }
 
@@ -78,7 +78,7 @@ class Surveying {
       read_sockets(candidate);
     }
     for (const auto& [ends, owner] : connections_) {
-      tell(ends, *owner);
+      add_flow(ends, *owner);
     }
     result_.workloads = candidates_.size();
     for (auto& [key, flow] : flows_) {
@@ -103,47 +103,46 @@ class Surveying {
   }
 
   void add(Candidate candidate) {
-    if (Status added = candidate.labels.add_host_labels(identity_.host_labels); !added) {
+    if (Status added = candidate.labels.add_host_labels(host_.labels); !added) {
       result_.problems.push_back(candidate.name + ": " + added.error().text());
     }
     candidates_.push_back(std::move(candidate));
   }
 
   void add_units() {
-    if (identity_.units.empty() || sd_booted() <= 0 ||
+    if (host_.units.empty() || sd_booted() <= 0 ||
         workload::network_of_process(1) != workload::own_network()) {
       return;
     }
     const systemd::Aliases aliases =
-        systemd::view_units(std::make_shared<const policy::Identity>(identity_), kSystemdPatience)
-            .aliases;
+        systemd::view_units(std::make_shared<const config::Host>(host_), kSystemdPatience).aliases;
     for (const std::string& path : paths_) {
-      if (const auto unit = systemd::match_unit(identity_, aliases, path)) {
+      if (const auto unit = systemd::match_unit(host_, aliases, path)) {
         add({unit->name, unit->rule->labels, path, nullptr});
       }
     }
   }
 
   void add_containers(std::chrono::milliseconds patience) {
-    using Containers = policy::DockerSettings::Containers;
-    const policy::DockerSettings& settings = identity_.docker;
+    using Containers = config::DockerSettings::Containers;
+    const config::DockerSettings& settings = host_.docker;
     if (settings.containers == Containers::none || containers_.empty()) {
       return;
     }
     const auto running = docker::running_containers(settings, containers_, patience);
     for (const docker::UntoldContainer& container : running.untold) {
-      result_.shut.push_back(container.name + ": " + container.reason);
+      result_.quarantined.push_back(container.name + ": " + container.reason);
     }
     for (const docker::UntoldContainer& container : running.left_alone) {
       result_.left_alone.push_back(container.name + ": " + container.reason);
     }
     for (const docker::RunningContainer& container : running.told) {
       if (!container.labels) {
-        result_.shut.push_back(container.name + ": " + container.labels.error().text());
+        result_.quarantined.push_back(container.name + ": " + container.labels.error().text());
         continue;
       }
       const bool elsewhere = workload::network_of_process(container.pid) != workload::own_network();
-      if ((settings.containers == Containers::labelled && container.labels->empty()) ||
+      if ((settings.containers == Containers::labeled && container.labels->empty()) ||
           (settings.containers == Containers::host_network && elsewhere)) {
         continue;
       }
@@ -151,7 +150,7 @@ class Surveying {
       if (container.cgroup.empty() || !network) {
         result_.problems.push_back(
             "container " + container.name +
-            ": its connections were not looked at: it has no cgroup of its own in cgroup v2");
+            ": its connections were not checked: it has no cgroup of its own in cgroup v2");
         continue;
       }
       add({container.name, *container.labels, container.cgroup, elsewhere ? *network : nullptr});
@@ -166,7 +165,7 @@ class Surveying {
     }
   }
 
-  /// In the candidate's network namespace.
+  /// Called in the candidate's network namespace.
   void read_here(const Candidate& candidate) {
     auto table = kernel::SocketTable::open();
     if (!table) {
@@ -206,9 +205,9 @@ class Surveying {
         is_loopback_address(local) ? place : 0, protocol, local, local_port, remote, remote_port};
   }
 
-  /// One connection, from the end that a candidate has. Where both ends are candidates' the client
-  /// tells it.
-  void tell(const Ends& ends, const Candidate& owner) {
+  /// Adds a connection, seen from the socket of a candidate. If both endpoints are candidates, only
+  /// the client's socket counts.
+  void add_flow(const Ends& ends, const Candidate& owner) {
     const auto& [loopback_place, protocol, local, local_port, remote, remote_port] = ends;
     const std::uint64_t place = owner.network ? owner.network->inode() : 0;
     const bool is_server = listeners_.contains({place, protocol, local_port});
@@ -244,7 +243,7 @@ class Surveying {
   }
 
   const kernel::CgroupTree& tree_;
-  const policy::Identity& identity_;
+  const config::Host& host_;
   std::vector<std::string> paths_;
   std::vector<std::string> containers_;  // their cgroups
   std::vector<Candidate> candidates_;
@@ -258,9 +257,9 @@ class Surveying {
 
 }  // namespace
 
-Survey look_at_host(const kernel::CgroupTree& tree, const policy::Identity& identity,
+Survey look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
                     std::chrono::milliseconds patience) {
-  return Surveying(tree, identity).run(patience);
+  return Surveying(tree, host).run(patience);
 }
 
 }  // namespace trireme::daemon

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host before trireme's first start: who would become a workload, and whom those talk to now.
-// Changes nothing.
+// Looks at a host before trireme's first start: what would become a workload, and which connections
+// those have open. Changes nothing.
 #pragma once
 
 #include <chrono>
 #include <string>
 #include <vector>
 
+#include "trireme/config/host.hpp"
 #include "trireme/kernel/cgroup.hpp"
-#include "trireme/policy/identity.hpp"
 #include "trireme/policy/seen.hpp"
 
 namespace trireme::daemon {
 
 struct Survey {
-  std::size_t workloads = 0;            // containers and units that would be under policy
-  std::vector<std::string> shut;        // containers that would be in quarantine, and why
-  std::vector<std::string> left_alone;  // containers of engines that are not configured, and why
-  std::vector<policy::SeenFlow> flows;  // live connections with one of them at
-                                        // an end at least, alike ones together
-  std::vector<std::string> problems;    // what could not be looked at
+  std::size_t workloads = 0;             // containers and units that would be under policy
+  std::vector<std::string> quarantined;  // containers that would be quarantined, and why
+  std::vector<std::string> left_alone;   // containers of engines that are not configured, and why
+  std::vector<policy::SeenFlow> flows;   // open connections of the workloads; identical ones are
+                                         // one entry
+  std::vector<std::string> problems;     // what could not be checked
 };
 
-/// Asks the engines of containers (for `patience` at most, and only where containers run: a socket
-/// may start Docker, which waits for us) and reads cgroups and sockets. Blocks; for root.
-[[nodiscard]] Survey look_at_host(const kernel::CgroupTree& tree, const policy::Identity& identity,
+/// Asks the container engines and reads cgroups and sockets. Waits at most `patience` for an
+/// engine, and asks only if containers run: connecting to Docker's socket can start Docker, which
+/// waits for trireme. Blocks. Needs root.
+[[nodiscard]] Survey look_at_host(const kernel::CgroupTree& tree, const config::Host& host,
                                   std::chrono::milliseconds patience);
 
 }  // namespace trireme::daemon

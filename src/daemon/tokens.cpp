@@ -10,22 +10,23 @@
 #include <cstring>
 #include <thread>
 
+#include "trireme/base/counted.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
 namespace {
 
-/// As that of the kernel's log messages.
+/// The same as for the kernel's log messages.
 constexpr std::int64_t kEventsPriority = event::kNormal + 10;
-/// After a save the next waits nine times as long as it took: however many identities there are,
-/// they get a tenth of the time.
-constexpr int kSaveRests = 9;
+/// After a save, pause nine times as long as it took, so that saving uses at most a tenth of the
+/// time, however many identities there are.
+constexpr int kSavePauseFactor = 9;
 constexpr std::chrono::seconds kLately(30);
 constexpr std::chrono::minutes kOtherVersion(10);
-/// The verifier repeats what it finds each minute.
+/// The verifier reports a difference once per minute.
 constexpr std::chrono::seconds kOtherPolicy(150);
-constexpr std::size_t kOtherVersions = 8;
+constexpr std::size_t kOtherVersions = 8;  // notes of each kind
 
 policy::FlowEnd remote_end(const handshake::Event& event, const policy::Address& address) {
   policy::FlowEnd end;
@@ -60,9 +61,9 @@ std::string holder_text(const handshake::Owner& owner, const workload::Registry&
   }
   const auto number = static_cast<policy::Number>(owner.id);
   const workload::Workload* workload = registry.find_number(number);
-  return workload != nullptr             ? "workload " + workload->name
-         : number < policy::kFirstNumber ? "@host"
-                                         : "a workload that has ended";
+  return workload != nullptr          ? "workload " + workload->name
+         : number < abi::kFirstNumber ? "@host"
+                                      : "a workload that has ended";
 }
 
 }  // namespace
@@ -92,9 +93,8 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
   const Status possible =
       mechanism ? kernel::probe_queue_priority() : tl::unexpected(mechanism.error());
   if (!possible) {
-    tokens->problem_ =
-        "nothing is exchanged with containers of other networks and with other hosts: " +
-        possible.error().text();
+    tokens->problem_ = "no handshakes with containers of other networks or with remote hosts: " +
+                       possible.error().text();
     return tokens;
   }
   auto verifier = verifier::Verifier::start(std::thread::hardware_concurrency(),
@@ -105,16 +105,17 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
   tokens->verifier_ = std::move(*verifier);
   tokens->verifier_->set_policy(policy);
   tokens->verifier_->set_trust(trust);
-  spdlog::info("tokens: {} threads, {}; {}", tokens->verifier_->threads(), kernel::text(*mechanism),
-               trust->description());
+  spdlog::info("handshakes: {}, {}; {}", counted(tokens->verifier_->threads(), "thread"),
+               kernel::text(*mechanism), trust->description());
   return tokens;
 }
 
 Tokens::~Tokens() {
   events_.close();
   verifier_.reset();
-  if (Status saved = identities_.save(); !saved) {  // what came while it rested
-    spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
+  if (Status saved = identities_.save(); !saved) {  // what came since the last save
+    spdlog::error("cannot save remote identities; flows with remote hosts end with this daemon: {}",
+                  saved.error().text());
   }
 }
 
@@ -129,7 +130,7 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
                             [this](std::uint32_t /*events*/) { take_events(); }, kEventsPriority),
                         entered_.open(loop, identities_.fd(), EPOLLIN,
                                       [this](std::uint32_t /*events*/) { save_identities(); }),
-                        rested_.open(
+                        resume_timer_.open(
                             loop, [this] { entered_.resume(); }, event::kNormal, event::kExact)}) {
     if (!opened) {
       return opened;
@@ -138,10 +139,10 @@ Status Tokens::follow(sd_event* loop, FlowFeed& feed, const workload::Registry& 
   return {};
 }
 
-void Tokens::set_peers(const policy::Identity& identity) {
-  peers_ = identity.peers;
+void Tokens::set_peers(const config::Host& host) {
+  peers_ = host.peers;
   if (verifier_ != nullptr) {
-    verifier_->set_peers(identity.peers, identity.nat);
+    verifier_->set_peers(host.peers, host.nat);
   }
 }
 
@@ -167,14 +168,14 @@ Status Tokens::check_labels(const policy::LabelSet& labels) const {
   }
   if (size > room) {
     return fail(
-        fmt::format("refused by other hosts: its labels take {} bytes, and a token has room for {} "
-                    "beside this host's credential",
+        fmt::format("remote hosts refuse it: its labels take {} bytes, but a token with this "
+                    "host's credential has room for {}",
                     size, room),
-        "fewer or shorter labels; [docker] labels or ignore_labels leave out those that no policy "
-        "names");
+        "use fewer or shorter labels; [docker] labels and ignore_labels leave out those that no "
+        "policy uses");
   }
   if (trust_->offered() && !trust_->constraints().permit(labels)) {
-    return fail("refused by other hosts: this host's certificate does not vouch for its labels");
+    return fail("remote hosts refuse it: this host's certificate does not permit its labels");
   }
   return {};
 }
@@ -203,7 +204,8 @@ std::vector<Tokens::Crowded> Tokens::crowded() const {
   return list;
 }
 
-/// Nothing of it is proved: what many strangers say takes no more room than eight.
+/// A peer's version is not proved and can be forged, so only addresses of [host] peers are noted,
+/// and at most kOtherVersions.
 void Tokens::note_version(const handshake::Event& event) {
   const policy::Address& peer = event.local_is_client ? event.ends.destination : event.ends.source;
   const bool is_ours = std::ranges::any_of(
@@ -265,12 +267,13 @@ void Tokens::take_events() {
 void Tokens::save_identities() {
   const auto began = std::chrono::steady_clock::now();
   if (Status saved = identities_.save(); !saved && log_shares().admit("identities")) {
-    spdlog::error("flows with other hosts will end with this daemon: {}", saved.error().text());
+    spdlog::error("cannot save remote identities; flows with remote hosts end with this daemon: {}",
+                  saved.error().text());
   }
   const auto taken = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::steady_clock::now() - began);
   entered_.pause();
-  rested_.arm(kSaveRests * taken);
+  resume_timer_.arm(kSavePauseFactor * taken);
 }
 
 policy::Flow Tokens::flow_of(const handshake::Event& event) const {

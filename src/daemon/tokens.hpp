@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The token path as the daemon has it: the verifier's threads, the identities that they met, and
-// what they tell.
+// The daemon's side of handshakes: starts the verifier's threads, saves the identities of peers,
+// and reports the verifier's events.
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,7 @@
 
 #include "flow_feed.hpp"
 #include "trireme/base/event.hpp"
-#include "trireme/policy/identity.hpp"
+#include "trireme/config/host.hpp"
 #include "trireme/verifier/identities.hpp"
 #include "trireme/verifier/verifier.hpp"
 #include "trireme/workload/registry.hpp"
@@ -20,8 +20,9 @@ namespace trireme::daemon {
 
 class Tokens {
  public:
-  /// Starts the threads where this kernel has queues; problem() says why where it has none.
-  /// `runtime_dir` keeps the identities.
+  /// Starts the verifier's threads. If the kernel has no queues, there is no verifier, and
+  /// problem() has the reason. Identities are saved in `runtime_dir`. Errors: the random number
+  /// generator or the threads cannot be started.
   [[nodiscard]] static Result<std::unique_ptr<Tokens>> start(
       const std::string& runtime_dir, policy::Numbers& numbers,
       const std::shared_ptr<const policy::Policy>& policy,
@@ -30,43 +31,42 @@ class Tokens {
   Tokens(const Tokens&) = delete;
   Tokens& operator=(const Tokens&) = delete;
 
-  /// Refusals go to `feed` and new identities to their file from now on.
+  /// From now on, refusals go to `feed`, and new identities are saved.
   [[nodiscard]] Status follow(sd_event* loop, FlowFeed& feed, const workload::Registry& registry);
-  /// [host] peers, and nat.
-  void set_peers(const policy::Identity& identity);
-  /// Another trust: peers are verified anew, and identities that it does not believe are forgotten.
-  /// The same: nothing happens.
+  /// Uses [host] peers and nat of the identity.
+  void set_peers(const config::Host& host);
+  /// Uses another trust: peers are verified again, and identities that it does not accept are
+  /// removed. Does nothing if it is the same object as before.
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
 
-  /// Whether labels can be proved to peers elsewhere: they fit a token beside this host's
-  /// credential, which vouches for them.
+  /// Checks that labels can be proved to remote hosts: they fit a token together with this host's
+  /// credential, and the credential permits them.
   [[nodiscard]] Status check_labels(const policy::LabelSet& labels) const;
 
   [[nodiscard]] verifier::Identities& identities() { return identities_; }
   [[nodiscard]] handshake::Proved& proved() { return proved_; }
-  /// Null where this kernel has no queues.
+  /// Null if the kernel has no queues.
   [[nodiscard]] verifier::Verifier* verifier() { return verifier_.get(); }
   [[nodiscard]] kernel::QueueMechanism mechanism() const { return mechanism_; }
   [[nodiscard]] const std::string& problem() const { return problem_; }
 
-  /// What of the verifier's has been full: how much had to be given up, who held most of it the
-  /// last time, and whether that was a moment ago.
+  /// A bounded resource that has been full: how many entries were dropped, and its largest holder
+  /// at the last time.
   struct Crowded {
     handshake::Bounded what{};
     handshake::Crowding crowding;
-    std::string holder;  // "workload web", "remote host 10.0.0.7"
-    bool lately = false;
+    std::string holder;   // "workload web", "remote host 10.0.0.7"
+    bool lately = false;  // the last time is less than 30 s ago
   };
   [[nodiscard]] std::vector<Crowded> crowded() const;
-  /// "peer 10.0.0.2 speaks version 1: upgrade it", of [host] peers that were refused for it within
-  /// ten minutes; eight at most.
+  /// Lines about [host] peers that were refused within the last ten minutes because of their
+  /// protocol version, at most eight.
   [[nodiscard]] std::vector<std::string> other_versions() const;
-  /// "peer web-2 (10.0.0.2) has another policy than this host: ...", of peers of the last minutes;
-  /// eight at most.
+  /// Lines about peers of the last minutes that have another policy than this host, at most eight.
   [[nodiscard]] std::vector<std::string> other_policies() const;
 
  private:
-  /// Something about a peer that is true for a while.
+  /// A line about a peer, shown until some time after `seen`.
   struct Note {
     std::string text;
     std::chrono::steady_clock::time_point seen;
@@ -93,7 +93,7 @@ class Tokens {
   std::map<std::string, Note> other_policies_;  // by the host's name
   event::Io events_;
   event::Io entered_;
-  event::Timer rested_;
+  event::Timer resume_timer_;  // follows entered_ again after a pause
 };
 
 }  // namespace trireme::daemon

@@ -15,7 +15,7 @@ EngineKind engine_of_cgroup(std::string_view name) {
   return name.starts_with("libpod-") ? EngineKind::podman : EngineKind::docker;
 }
 
-/// /run/docker.sock may be a link to Podman's, which need not be there yet.
+/// /run/docker.sock may be a symbolic link to Podman's socket, which may not exist yet.
 std::optional<EngineKind> engine_of_socket(const std::string& path) {
   constexpr unsigned kMostLinks = 8;
   std::error_code none;

@@ -11,8 +11,8 @@
 namespace trireme::docker {
 namespace {
 
-/// Docker answers an inspect of a container that is being started only after the start: slow ones
-/// must not keep others waiting.
+/// Requests at the same time. Docker answers the inspection of a starting container only after the
+/// start, so slow containers must not delay other requests.
 constexpr std::size_t kParallel = 32;
 constexpr long kTimeoutMs = 20'000;
 
@@ -44,8 +44,8 @@ Client::Client(sd_event* loop, std::string socket)
     : loop_(loop), socket_(std::move(socket)), alive_(std::make_shared<bool>(true)) {}
 
 Result<std::unique_ptr<Client>> Client::create(sd_event* loop, std::string socket) {
-  // Without its global part libcurl sets itself up at the first handle, TLS included, which a Unix
-  // socket has no use for.
+  // Without this call, libcurl initializes everything at the first handle, including TLS, which a
+  // Unix socket does not need.
   static const CURLcode global = curl_global_init(CURL_GLOBAL_NOTHING);
   if (global != CURLE_OK) {
     return fail(std::string("libcurl: ") + curl_easy_strerror(global));
@@ -65,7 +65,7 @@ Status Client::open() {
       curl_multi_setopt(multi_, CURLMOPT_TIMERFUNCTION, on_timer) != CURLM_OK ||
       curl_multi_setopt(multi_, CURLMOPT_TIMERDATA, this) != CURLM_OK ||
       curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS, 4L) != CURLM_OK) {
-    return fail("libcurl: no multi handle");
+    return fail("libcurl: cannot create a multi handle");
   }
   return timer_.open(
       loop_, [this] { act(CURL_SOCKET_TIMEOUT, 0); }, event::kNormal, event::kExact);
@@ -78,7 +78,7 @@ Client::~Client() {
   }
   active_.clear();
   if (multi_ != nullptr) {
-    curl_multi_cleanup(multi_);  // closes kept connections, and still calls on_socket
+    curl_multi_cleanup(multi_);  // closes idle connections, and calls on_socket for them
   }
 }
 
@@ -104,9 +104,9 @@ void Client::stream(const std::string& path, std::size_t line_limit, Stream hand
 
 bool Client::prepare(Transfer& transfer) const {
   CURL* easy = transfer.easy;
-  // Without a version in the path the daemon speaks its own newest. No fixed version will do:
-  // Docker 20.10 knows up to 1.41, Docker 29 knows none below 1.44, and the fields read here are
-  // the same in all of them and in Podman.
+  // Without a version in the path, the engine uses its newest API. No fixed version works
+  // everywhere: Docker 20.10 supports up to 1.41 and Docker 29 at least 1.44. The members read here
+  // are the same in all of them and in Podman.
   return set(easy, CURLOPT_URL, ("http://docker" + transfer.path).c_str()) &&
          set(easy, CURLOPT_UNIX_SOCKET_PATH, socket_.c_str()) &&
          set(easy, CURLOPT_PROTOCOLS_STR, "http") && set(easy, CURLOPT_PROXY, "") &&
@@ -118,7 +118,7 @@ bool Client::prepare(Transfer& transfer) const {
          set(easy, CURLOPT_HEADERFUNCTION, Transfer::on_header) &&
          set(easy, CURLOPT_HEADERDATA, &transfer) &&
          set(easy, CURLOPT_ERRORBUFFER, transfer.error.data()) &&
-         // An endless answer keeps its connection to itself, and has no time limit.
+         // A stream has its own connection and no time limit.
          (!transfer.is_stream() || set(easy, CURLOPT_FRESH_CONNECT, 1L)) &&
          set(easy, CURLOPT_TIMEOUT_MS, transfer.is_stream() ? 0L : kTimeoutMs);
 }
@@ -146,8 +146,7 @@ void Client::act(curl_socket_t fd, int events) {
   const std::weak_ptr<bool> alive = alive_;
   int running = 0;
   curl_multi_socket_action(multi_, fd, events, &running);
-  // Handlers run here and never inside libcurl's own callbacks, from where no request can be
-  // started.
+  // Handlers run here, not in libcurl's callbacks, because no request can be started from those.
   if (deliver_streams(alive)) {
     finish_ended(alive);
   }
@@ -168,8 +167,7 @@ bool Client::deliver_streams(const std::weak_ptr<bool>& alive) {
     if (found == active_.end()) {
       continue;
     }
-    // A handler that destroys the client takes the transfer along: only copies are used while one
-    // runs.
+    // A handler may destroy the client and with it the transfer, so only copies are used here.
     const auto [opened, lines, handlers] = found->second->take();
     if (opened) {
       handlers.opened(*opened);
@@ -194,7 +192,7 @@ void Client::finish_ended(const std::weak_ptr<bool>& alive) {
     if (message->msg != CURLMSG_DONE) {
       continue;
     }
-    const CURLcode code = message->data.result;  // the message is gone with the handle
+    const CURLcode code = message->data.result;  // removing the handle invalidates the message
     CURL* easy = message->easy_handle;
     auto node = active_.extract(easy);
     curl_multi_remove_handle(multi_, easy);
@@ -226,11 +224,11 @@ void Client::watch_socket(curl_socket_t fd, int what) {
   const std::uint32_t events = (what != CURL_POLL_OUT ? static_cast<std::uint32_t>(EPOLLIN) : 0U) |
                                (what != CURL_POLL_IN ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
   if (found != watched_.end()) {
-    // As below.
+    // On failure see below.
     std::ignore = found->second.set_events(events);
     return;
   }
-  // Where this fails the transfer runs into its time limit, or the link into its own.
+  // If this fails, the transfer ends by its time limit.
   event::Io watch;
   if (watch.open(loop_, fd, events, [this, fd](std::uint32_t ready) { act_on(fd, ready); })) {
     watched_[fd] = std::move(watch);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HTTP/1.1 over a Unix socket on the event loop: nothing here ever blocks.
+// HTTP/1.1 over a Unix socket on the event loop. No call blocks.
 #pragma once
 
 #include <curl/curl.h>
@@ -25,23 +25,25 @@ class Client {
     std::string server;  // the Server: header, "Docker/20.10.24 (linux)"
   };
   using Done = std::function<void(Result<Answer>)>;
-  /// An answer without an end, in lines. `ended` comes once, and nothing after it.
+  /// Handlers of an endless answer, which is delivered line by line. `ended` is called once, as the
+  /// last one.
   struct Stream {
-    std::function<void(const Answer&)> opened;  // status and server; the body has not begun
+    std::function<void(const Answer&)> opened;  // with status and server; the body is empty
     std::function<void(const std::string&)> line;
     std::function<void(const Error&)> ended;
   };
 
   [[nodiscard]] static Result<std::unique_ptr<Client>> create(sd_event* loop, std::string socket);
-  /// Drops everything under way; no handler is called any more. Handlers may destroy the client.
+  /// Cancels all requests without calling their handlers. A handler may destroy the client.
   ~Client();
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  /// GET `path` ("/info"). A body above `limit` bytes, and no answer within 20 s of its turn, are
-  /// errors. Any HTTP status is an answer.
+  /// GET `path` ("/info"). Errors: a body of more than `limit` bytes, or no answer within 20 s
+  /// after the request was started (only a limited number of requests run at the same time). An
+  /// answer with any HTTP status is a success.
   void get(const std::string& path, std::size_t limit, Done done);
-  /// GET without a time limit. A line above `line_limit` bytes ends it.
+  /// GET without a time limit. A line of more than `line_limit` bytes ends the stream.
   void stream(const std::string& path, std::size_t line_limit, Stream handlers);
 
  private:
@@ -71,7 +73,7 @@ class Client {
   std::shared_ptr<bool> alive_;
 };
 
-/// `text` as it stands in a URL's query or path (RFC 3986).
+/// Percent-encodes `text` for use in the path or query of a URL (RFC 3986).
 [[nodiscard]] std::string url_encode(std::string_view text);
 
 }  // namespace trireme::docker

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The networks in which containers can be reached, as their engines declare them.
+// The networks in which containers can be reached, as reported by their engines.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -16,24 +16,24 @@ void Source::ask_for_networks(Engine& engine) {
   engine.ask_networks_again = false;
   engine.asks_networks =
       engine.link.networks([this, &engine](Result<std::vector<NetworkFacts>> answer) {
-        networks_told(engine, std::move(answer));
+        networks_listed(engine, std::move(answer));
       });
 }
 
-void Source::networks_told(Engine& engine, Result<std::vector<NetworkFacts>> answer) {
+void Source::networks_listed(Engine& engine, Result<std::vector<NetworkFacts>> answer) {
   engine.asks_networks = false;
   if (answer) {
     engine.networks = std::move(*answer);
     declare_soon();
   } else {
-    spdlog::error("{}: its networks are not known: {}", engine.link.name(), answer.error().text());
+    spdlog::error("{}: cannot list its networks: {}", engine.link.name(), answer.error().text());
   }
   if (engine.ask_networks_again) {
     ask_for_networks(engine);
   }
 }
 
-/// Once for all that happens in a round of the loop.
+/// Combines all requests of one iteration of the event loop into a single declare().
 void Source::declare_soon() {
   declare_.request();
 }
@@ -62,7 +62,7 @@ void Source::declare() {
   }
 }
 
-/// `complete` becomes false where the engine has more to tell.
+/// Sets `complete` to false if the engine has not reported everything yet.
 std::vector<policy::Prefix> Source::networks_of(const Engine& engine, bool& complete) const {
   std::vector<policy::Prefix> prefixes;
   std::set<std::string> names;

@@ -29,16 +29,16 @@ std::vector<std::string> texts_of(const json& value) {
   return texts;
 }
 
-/// Labels are null where there are none. A value that is no string would be lost, and with it what
-/// it says: an error.
+/// Labels are null if there are none. A value that is not a string is an error, because skipping
+/// the label would change the identity.
 Result<RawLabels> labels_of(const json& value) {
   RawLabels labels;
   if (!value.is_null() && !value.is_object()) {
-    return fail("its labels are not an object");
+    return fail("its labels are not a JSON object");
   }
   for (const auto& [key, text] : value.items()) {
     if (!text.is_string()) {
-      return fail("the value of its label " + key + " is not a string");
+      return fail("the value of its label '" + key + "' is not a string");
     }
     labels[key] = text.get<std::string>();
   }
@@ -52,7 +52,7 @@ std::string without_slash(const std::string& name) {
 Result<json> parsed(std::string_view text, const char* what) {
   auto value = parse_json(text);
   if (!value) {
-    return fail(std::string(what) + " cannot be read: " + value.error().message);
+    return fail(std::string("cannot parse ") + what + ": " + value.error().message);
   }
   if (!value->is_structured()) {
     return fail(std::string(what) + " is neither an object nor an array");
@@ -60,8 +60,8 @@ Result<json> parsed(std::string_view text, const char* what) {
   return value;
 }
 
-/// Of several names ("/web", "/other/alias" of legacy links) the one without a second slash is the
-/// container's own.
+/// A container can have several names ("/web", and "/other/alias" for legacy links). Its own name
+/// is the one without a second slash.
 std::string own_name(const json& names) {
   for (const std::string& name : texts_of(names)) {
     if (without_slash(name).find('/') == std::string::npos) {
@@ -71,7 +71,7 @@ std::string own_name(const json& names) {
   return {};
 }
 
-/// Docker's or Podman's socket, or a directory that it is in.
+/// True if the mount is Docker's or Podman's socket, or a directory that contains it.
 bool holds_socket(const json& mount) {
   const std::string source = text_of(member(mount, "Source"));
   return source.ends_with("/docker.sock") || source.ends_with("/podman.sock") || source == "/run" ||

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Docker's answers as values. Everything here is fed by whoever writes labels and names: nothing is
-// trusted to be there or of its type.
+// Parses Docker's answers. Users choose the labels and names in them, so every member may be
+// missing or of another type.
 #pragma once
 
 #include <cstdint>
@@ -18,25 +18,25 @@ namespace trireme::docker {
 
 using RawLabels = std::map<std::string, std::string>;
 
-/// What a listing or an inspection says of a container.
+/// What a listing or an inspection reports about a container.
 struct ContainerFacts {
   std::string id;
   std::string name;      // without the leading slash
   std::string image_id;  // "sha256:…"
   RawLabels labels;      // the image's included
   std::string network_mode;
-  bool is_mode_sure = false;  // an inspection has told it; it is for life
+  bool is_mode_sure = false;  // network_mode is from an inspection; it never changes
   bool is_running = false;
 
-  // Only an inspection tells these.
+  // Only in an inspection:
   bool is_inspected = false;
   std::uint32_t pid = 0;
-  std::string started;  // when, as Docker writes it: another time is another start
-  std::string sandbox;  // the file where the runtime keeps its network namespace; may be empty
+  std::string started;  // start time in Docker's format; it identifies the start
+  std::string sandbox;  // the file that keeps its network namespace open; may be empty
   std::string cgroup_parent;
   bool publishes_ports = false;
-  std::vector<std::string> networks;       // names of those that it is attached to
-  std::vector<policy::Address> addresses;  // that it was given there; known while it runs
+  std::vector<std::string> networks;       // names of the networks that it is attached to
+  std::vector<policy::Address> addresses;  // its addresses there; empty while it is stopped
   workload::ContainerCapabilities capabilities;
 };
 
@@ -45,10 +45,10 @@ struct Event {
   std::string id;
 };
 
-/// A network that an engine has made.
+/// A network of an engine.
 struct NetworkFacts {
   std::string name;
-  std::vector<policy::Prefix> prefixes;  // of a bridge on this host; none of any other driver
+  std::vector<policy::Prefix> prefixes;  // only of the bridge driver; empty for any other driver
 };
 
 struct EngineFacts {
@@ -57,17 +57,17 @@ struct EngineFacts {
   std::string cgroup_version;
 };
 
-/// A line of /events; nullopt where it is not about a container. Its id is empty where it is about
+/// A line of /events; nullopt if it is about neither a container nor a network. The id is empty for
 /// a network.
 [[nodiscard]] Result<std::optional<Event>> parse_event(std::string_view json);
-/// /containers/json. Entries without a usable id are left out, and counted in `malformed`.
+/// /containers/json. Entries without a valid id or labels are skipped and counted in `malformed`.
 [[nodiscard]] Result<std::vector<ContainerFacts>> parse_listing(std::string_view json,
                                                                 std::size_t& malformed);
 /// /containers/ID/json.
 [[nodiscard]] Result<ContainerFacts> parse_inspection(std::string_view json);
 /// Config.Labels of /images/ID/json.
 [[nodiscard]] Result<RawLabels> parse_image_labels(std::string_view json);
-/// /networks. What cannot be understood is left out.
+/// /networks. Prefixes that cannot be parsed are skipped.
 [[nodiscard]] Result<std::vector<NetworkFacts>> parse_networks(std::string_view json);
 /// /info.
 [[nodiscard]] Result<EngineFacts> parse_info(std::string_view json);

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a container's labels to its identity.
+// Derives a container's identity from its labels.
 #pragma once
 
 #include "json.hpp"
-#include "trireme/policy/identity.hpp"
+#include "trireme/config/host.hpp"
 
 namespace trireme::docker {
 
-/// `labels` without those that `image` brings with the same value, unless image_labels lists them,
-/// and without ignore_labels. An error where one of the rest is no label of ours: leaving it out
-/// silently would be another identity.
+/// `labels` without those that `image` has with the same value (unless image_labels lists them) and
+/// without those of ignore_labels. Error: one of the remaining labels is not a valid trireme label.
+/// Skipping it silently would give the container another identity.
 [[nodiscard]] Result<policy::LabelSet> identity_labels(const RawLabels& labels,
                                                        const RawLabels& image,
-                                                       const policy::DockerSettings& settings);
+                                                       const config::DockerSettings& settings);
 
-/// Labels that would be identity, were they not the image's with the same value too: "key=value",
-/// as `docker run -l` writes them. Nothing tells whether somebody has given them beside the image.
+/// Labels, as "key=value", that are not part of the identity only because the image has them with
+/// the same value. Docker does not report whether they were also given to the container (`docker
+/// run -l`).
 [[nodiscard]] std::vector<std::string> labels_lost_to_image(const RawLabels& labels,
                                                             const RawLabels& image,
-                                                            const policy::DockerSettings& settings);
+                                                            const config::DockerSettings& settings);
 
 }  // namespace trireme::docker

@@ -12,12 +12,12 @@ namespace {
 
 constexpr std::chrono::microseconds kFirstRetry(250'000);
 constexpr std::chrono::microseconds kLastRetry(5'000'000);
-/// Between looks for a socket that is not there.
+/// The interval of checks for a socket that does not exist.
 constexpr std::chrono::seconds kNoSocket(1);
 constexpr std::size_t kAnswerBytes = 64U << 20U;
 constexpr std::size_t kLineBytes = 4U << 20U;
 
-/// The URL of /events for containers and networks alone.
+/// The URL of /events, restricted to containers and networks.
 std::string events_path() {
   return "/events?filters=" + url_encode(R"({"type":["container","network"]})");
 }
@@ -35,7 +35,7 @@ void Link::connect(const std::string& socket) {
   }
   socket_ = socket;
   client_.reset();
-  told_kind_.reset();
+  reported_kind_.reset();
   listed_ = false;
   backoff_ = {};
   retry_.disarm();
@@ -46,7 +46,7 @@ void Link::connect(const std::string& socket) {
 }
 
 std::optional<EngineKind> Link::kind() const {
-  return told_kind_ ? told_kind_ : engine_of_socket(socket_);
+  return reported_kind_ ? reported_kind_ : engine_of_socket(socket_);
 }
 
 std::string Link::name() const {
@@ -61,7 +61,7 @@ void Link::open() {
   client_.reset();
   struct stat status {};
   if (::stat(socket_.c_str(), &status) != 0) {
-    state_ = "not running: there is no " + socket_;
+    state_ = "not running: " + socket_ + " does not exist";
     retry_.arm(kNoSocket);
     return;
   }
@@ -75,14 +75,15 @@ void Link::open() {
   client_->stream(events_path(), kLineBytes,
                   {.opened =
                        [this](const Client::Answer& answer) {
-                         told_kind_ = engine_of_server(answer.server);
+                         reported_kind_ = engine_of_server(answer.server);
                          list();
                        },
                    .line = [this](const std::string& line) { on_line(line); },
                    .ended = [this](const Error& error) { lost(error.message); }});
 }
 
-/// The stream is open: whatever happens from here on is told, so the list misses nothing.
+/// Called when the event stream is open. Events report all changes from then on, so a list
+/// requested now cannot miss one.
 void Link::list() {
   client_->get("/info", kAnswerBytes, [this](Result<Client::Answer> answer) {
     const auto info =
@@ -109,10 +110,11 @@ void Link::list() {
       return;
     }
     if (malformed != 0) {
-      spdlog::warn("{} lists {} containers that cannot be understood; they stay quarantined",
-                   name(), malformed);
+      spdlog::warn("{}: cannot parse {} of the listed containers; {} quarantined", name(),
+                   malformed, malformed == 1 ? "it stays" : "they stay");
     }
-    spdlog::info("connected to {}: {} containers", name(), containers->size());
+    spdlog::info("connected to {}: {} {}", name(), containers->size(),
+                 containers->size() == 1 ? "container" : "containers");
     backoff_ = {};
     listed_ = true;
     handlers_.listing(std::move(*containers));
@@ -122,8 +124,8 @@ void Link::list() {
   });
 }
 
-/// Called by the client's own handlers: the client goes at the retry, not under their feet.
-/// Inspections go on until then.
+/// Called from the client's handlers, so the client must not be destroyed here; the retry replaces
+/// it. Pending inspections continue until then.
 void Link::lost(const std::string& reason) {
   if (std::exchange(is_lost_, true)) {
     return;
@@ -139,11 +141,11 @@ void Link::lost(const std::string& reason) {
 
 void Link::on_line(const std::string& line) {
   if (is_lost_) {
-    return;  // the list after the next connect tells it all
+    return;  // the list after the next connect includes this change
   }
   const auto event = parse_event(line);
   if (!event) {
-    // What it said is lost, so everything is looked at again.
+    // The event cannot be parsed: reconnect to get a new list.
     lost(event.error().message);
     return;
   }
@@ -172,7 +174,7 @@ bool Link::inspect(const std::string& id, Done<std::optional<ContainerFacts>> do
                  } else if (auto facts = parse_inspection(answer->body); !facts) {
                    done(tl::unexpected(facts.error()));
                  } else if (facts->id != id) {
-                   done(fail("it answered about another container"));
+                   done(fail("the answer is about another container"));
                  } else {
                    done(std::optional(std::move(*facts)));
                  }
@@ -200,20 +202,21 @@ bool Link::image_labels(const std::string& image_id, Done<std::optional<RawLabel
   if (!client_) {
     return false;
   }
-  client_->get("/images/" + url_encode(image_id) + "/json", kAnswerBytes,
-               [done = std::move(done)](Result<Client::Answer> answer) {
-                 if (!answer) {
-                   done(tl::unexpected(answer.error()));
-                 } else if (answer->status == 404) {
-                   done(std::optional<RawLabels>());
-                 } else if (answer->status != 200) {
-                   done(fail("its image: HTTP status " + std::to_string(answer->status)));
-                 } else if (auto labels = parse_image_labels(answer->body); !labels) {
-                   done(tl::unexpected(labels.error()));
-                 } else {
-                   done(std::optional(std::move(*labels)));
-                 }
-               });
+  client_->get(
+      "/images/" + url_encode(image_id) + "/json", kAnswerBytes,
+      [done = std::move(done)](Result<Client::Answer> answer) {
+        if (!answer) {
+          done(tl::unexpected(answer.error()));
+        } else if (answer->status == 404) {
+          done(std::optional<RawLabels>());
+        } else if (answer->status != 200) {
+          done(fail("cannot inspect its image: HTTP status " + std::to_string(answer->status)));
+        } else if (auto labels = parse_image_labels(answer->body); !labels) {
+          done(tl::unexpected(labels.error()));
+        } else {
+          done(std::optional(std::move(*labels)));
+        }
+      });
   return true;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The connection to an engine: events first, then the list, and again from the start whenever the
-// stream ends.
+// The connection to an engine. It subscribes to events first and then requests the list of
+// containers, so that no change is missed. It starts again whenever the event stream ends.
 #pragma once
 
 #include <functional>
@@ -17,7 +17,7 @@ class Link {
  public:
   struct Handlers {
     std::function<void(const Event&)> event;
-    /// Everything there is, after each connect; events since then come after it.
+    /// All containers, after each connect. Events that happened meanwhile follow it.
     std::function<void(std::vector<ContainerFacts>)> listing;
   };
 
@@ -25,23 +25,23 @@ class Link {
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
-  /// Connects, and stays connected from then on. Another socket than before drops the old
-  /// connection; empty: none.
+  /// Connects, and reconnects from then on. A different socket than before closes the old
+  /// connection; an empty one closes it without a new one.
   void connect(const std::string& socket);
   [[nodiscard]] bool is_connected() const { return listed_; }
   [[nodiscard]] const std::string& socket() const { return socket_; }
-  /// What it said itself when it was last connected, else what its socket's
-  /// name says; nullopt where nothing tells.
+  /// The kind that the engine reported when it was last connected, otherwise the kind that the
+  /// socket's path indicates; nullopt if neither is known.
   [[nodiscard]] std::optional<EngineKind> kind() const;
-  /// "Docker" or "Podman"; "the engine at /socket" where that is not known.
+  /// "Docker" or "Podman"; "the engine at /socket" if the kind is not known.
   [[nodiscard]] std::string name() const;
-  /// "Docker 20.10.24, cgroup driver systemd", or why not connected.
+  /// "Docker 20.10.24, cgroup driver systemd", or why it is not connected.
   [[nodiscard]] const std::string& state() const { return state_; }
 
   template <typename Value>
   using Done = std::function<void(Result<Value>)>;
-  /// nullopt: there is none (any more). Never called from within. False where
-  /// it cannot be asked now: after the next connect a listing comes.
+  /// These query the engine; `done` gets nullopt if the object does not exist, and is never called
+  /// before they return. They return false without a connection; the next connect brings a listing.
   bool inspect(const std::string& id, Done<std::optional<ContainerFacts>> done);
   bool networks(Done<std::vector<NetworkFacts>> done);
   bool image_labels(const std::string& image_id, Done<std::optional<RawLabels>> done);
@@ -57,12 +57,12 @@ class Link {
   std::string socket_;
   std::string state_ = "not configured";
   std::unique_ptr<Client> client_;
-  std::optional<EngineKind> told_kind_;
+  std::optional<EngineKind> reported_kind_;
   event::Timer retry_;
   std::chrono::microseconds backoff_{};
   bool listed_ = false;
-  bool is_lost_ = false;      // this connection is given up; the next one is due
-  std::vector<Event> early_;  // between the stream's start and the list
+  bool is_lost_ = false;      // the connection has failed, and a reconnect is scheduled
+  std::vector<Event> early_;  // events between the start of the stream and the list
 };
 
 }  // namespace trireme::docker

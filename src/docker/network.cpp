@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whose network namespace a container is in, and the search for one that is still being made.
+// Determines the network namespace of a container, and searches for one that is still being
+// created.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -11,11 +12,12 @@ namespace trireme::docker {
 namespace {
 
 constexpr std::string_view kShared = "container:";
-constexpr std::string_view kByPath = "ns:";  // Podman's: may be any namespace
+constexpr std::string_view kByPath = "ns:";  // Podman's; can name any namespace
 
-/// How long after the birth of its cgroup a container is looked at how often. The runtime's
-/// process enters the namespace milliseconds after the birth; setting the network up takes tens of
-/// them; what takes longer is stuck, or waits for somebody.
+/// The interval of the search by the age of the container's cgroup. The runtime's process enters
+/// the namespace within milliseconds after the cgroup is created, and network setup takes tens of
+/// milliseconds. A start that takes longer is blocked by something else, so it is checked less
+/// often.
 std::chrono::microseconds seek_interval(std::chrono::microseconds age) {
   using namespace std::chrono_literals;
   if (age < 1s) {
@@ -26,14 +28,14 @@ std::chrono::microseconds seek_interval(std::chrono::microseconds age) {
 
 }  // namespace
 
-/// Whether the namespace was made for it. Others share one by their mode, or came into one that is
-/// not Docker's doing.
+/// True if a container with this NetworkMode gets a new network namespace. Otherwise it shares one,
+/// or joins one that Docker did not create.
 bool Source::has_own_network(const std::string& mode) {
   return !mode.empty() && mode != "host" && !mode.starts_with(kShared) &&
          !mode.starts_with(kByPath);
 }
 
-/// Adds what has come to be known of a start to Container::places.
+/// Adds newly known network namespaces of this start to Container::places.
 Source::Network Source::network_of(Container& container) {
   take_recorded(container);
   take_declared(container);
@@ -42,12 +44,12 @@ Source::Network Source::network_of(Container& container) {
   if (!container.places.empty()) {
     return container.places.front().network ? Network::other : Network::ours;
   }
-  const Network told = network_by_mode(container.facts->network_mode, 0);
-  if (told != Network::ours) {
-    return find_network(container) ? Network::other : told;
+  const Network by_mode = network_by_mode(container.facts->network_mode, 0);
+  if (by_mode != Network::ours) {
+    return find_network(container) ? Network::other : by_mode;
   }
-  // Podman's list says "host" of every container: where a process contradicts it, the inspection is
-  // waited for.
+  // Podman's list reports NetworkMode "host" for every container. If a process contradicts it, wait
+  // for the inspection.
   const bool is_elsewhere = !container.cgroup.empty() &&
                             workload::find_entered_network(tree_, container.cgroup) != nullptr;
   if (is_elsewhere) {
@@ -57,7 +59,7 @@ Source::Network Source::network_of(Container& container) {
   return Network::ours;
 }
 
-/// What an earlier daemon has found.
+/// Adopts the network namespaces that an earlier daemon recorded.
 void Source::take_recorded(Container& container) const {
   const workload::Workload* known = container.places.empty() ? registered(container) : nullptr;
   if (known != nullptr && !known->places.empty()) {
@@ -66,8 +68,8 @@ void Source::take_recorded(Container& container) const {
   }
 }
 
-/// The runtime keeps the namespace that it made in a file, which no container has a hand in; of one
-/// that is joined the owner's is meant.
+/// The runtime keeps the network namespace open in a file (SandboxKey) that containers cannot
+/// change. For a container that joined another one, it is the owner's namespace.
 void Source::take_declared(Container& container) {
   const ContainerFacts& facts = *container.facts;
   if (container.is_declared) {
@@ -96,7 +98,7 @@ void Source::take_declared(Container& container) {
   container.places.insert(container.places.begin(), *declared);
 }
 
-/// Once in each start, when the runtime first tells which it is.
+/// Runs once per start, when the engine first reports the pid of the first process.
 void Source::look_at_first_process(Container& container) {
   if (container.is_decided || !has_process(container)) {
     return;
@@ -128,7 +130,8 @@ void Source::look_at_first_process(Container& container) {
   container.is_decided = true;
 }
 
-/// Said once; everything stays as it was decided.
+/// Logs once per start if the first process has moved to another network namespace. The decision
+/// about the container's namespace does not change.
 void Source::look_for_a_move(Container& container) {
   if (!container.is_decided || container.has_moved || !has_process(container)) {
     return;
@@ -141,7 +144,8 @@ void Source::look_for_a_move(Container& container) {
   }
 }
 
-/// Of one that runs and joined another's. Null where it did not, or nothing is known of that one.
+/// The running container whose network namespace this container joined; null if it joined none, or
+/// the owner is not known.
 const Source::Container* Source::owner_of_network(const Container& container) const {
   const std::string& mode = container.facts->network_mode;
   const Container* owner =
@@ -149,8 +153,8 @@ const Source::Container* Source::owner_of_network(const Container& container) co
   return owner != nullptr && owner->facts->is_running && owner != &container ? owner : nullptr;
 }
 
-/// Looks at the first processes of a start. A container that runs may have made further namespaces:
-/// there the process counts that the inspection tells.
+/// Searches among the processes of a starting container. A running container may have created more
+/// namespaces itself; there only the first process counts, which the inspection reports.
 bool Source::find_network(Container& container) const {
   if (container.places.empty() && !container.cgroup.empty() && !container.facts->is_running) {
     if (auto network = workload::find_entered_network(tree_, container.cgroup)) {
@@ -161,7 +165,7 @@ bool Source::find_network(Container& container) const {
   return !container.places.empty();
 }
 
-/// Whether the pid that Docker told is still the container's: pids are used again.
+/// True if the pid that the engine reported still belongs to the container, since pids are reused.
 bool Source::has_process(const Container& container) const {
   const std::uint32_t pid = container.facts->pid;
   const auto path = pid == 0 ? Result<std::string>() : kernel::CgroupTree::of(pid);
@@ -181,8 +185,8 @@ Source::Network Source::network_by_mode(const std::string& mode, unsigned depth)
                                        : network_by_mode(other->facts->network_mode, depth + 1);
 }
 
-/// As Docker resolves one: an id, else a name, else the beginning of an id. Null where nothing is
-/// known of it.
+/// Resolves a reference like Docker: as an id, otherwise a name, otherwise a prefix of an id. Null
+/// if there is no known container.
 const Source::Container* Source::by_reference(const std::string& reference) const {
   const auto find = [this](auto matches) {
     const auto found = std::ranges::find_if(
@@ -207,7 +211,7 @@ void Source::begin_start(Container& container, const std::string& cgroup) {
   container.cgroup = cgroup;
   container.born = event::now(loop_);
   if (container.facts) {
-    container.facts->pid = 0;  // of an earlier start
+    container.facts->pid = 0;  // belongs to an earlier start
     container.facts->sandbox.clear();
     container.facts->is_inspected = false;
   }
@@ -224,7 +228,8 @@ void Source::forget_network(Container& container) {
   container.is_declared = container.is_decided = container.has_moved = false;
 }
 
-/// Looks again and again until its network is found, its process is told, or its cgroup is gone.
+/// Searches periodically until the network namespace is found, the engine reports the first
+/// process, or the cgroup is removed.
 void Source::seek(const Container& container) {
   if (!container.cgroup.empty() && sought_.insert(container.id).second) {
     seek_.arm(seek_interval({}));
@@ -237,7 +242,7 @@ void Source::seek_all() {
     if (found == containers_.end() || !found->second->facts) {
       sought_.erase(id);
     } else if (find_network(*found->second)) {
-      settle(*found->second);
+      decide(*found->second);
     }
   }
   if (sought_.empty()) {

@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::size_t kAnswerLimit = 64U << 20U;
 
-/// A loop of its own: the daemon's does not run yet.
+/// Sends requests and waits for the answers, with its own event loop, because the daemon's does not
+/// run yet.
 class Conversation {
  public:
   static Result<std::unique_ptr<Conversation>> open(const std::string& socket,
@@ -43,8 +44,8 @@ class Conversation {
       const auto left = std::chrono::duration_cast<std::chrono::microseconds>(
           deadline_ - std::chrono::steady_clock::now());
       if (left.count() <= 0) {
-        client_.reset();  // no handler comes after this
-        return fail("no answer in time");
+        client_.reset();  // its handler must not be called after `answer` is destroyed
+        return fail("no answer within the time limit");
       }
       if (Status ran = loop_.run_once(left); !ran) {
         return tl::unexpected(ran.error());
@@ -62,14 +63,14 @@ class Conversation {
  private:
   explicit Conversation(event::Loop loop) : loop_(std::move(loop)) {}
   event::Loop loop_;
-  std::unique_ptr<Client> client_;  // goes before its loop
+  std::unique_ptr<Client> client_;  // must be destroyed before its loop
   std::chrono::steady_clock::time_point deadline_;
 };
 
-/// What one engine tells.
-Result<std::vector<RunningContainer>> told_by(const std::string& socket,
-                                              const policy::DockerSettings& settings,
-                                              std::chrono::milliseconds patience) {
+/// The running containers of one engine.
+Result<std::vector<RunningContainer>> containers_of(const std::string& socket,
+                                                    const config::DockerSettings& settings,
+                                                    std::chrono::milliseconds patience) {
   auto engine = Conversation::open(socket, patience);
   if (!engine) {
     return tl::unexpected(engine.error());
@@ -89,7 +90,7 @@ Result<std::vector<RunningContainer>> told_by(const std::string& socket,
     }
     auto facts = parse_inspection(*inspection);
     if (!facts || !facts->is_running) {
-      continue;  // ended meanwhile
+      continue;  // it has ended since the listing
     }
     const auto [image, is_new] = images.try_emplace(facts->image_id);
     if (is_new) {
@@ -114,14 +115,15 @@ std::string last_part(const std::string& path) {
 UntoldContainer untold(const std::string& cgroup, std::string reason) {
   const std::string name = last_part(cgroup);
   const std::string id = id_of_scope(name).empty() ? id_of_directory(name) : id_of_scope(name);
-  return {std::string(text(engine_of_cgroup(name))) + "'s " + id.substr(0, 12), std::move(reason)};
+  return {std::string(text(engine_of_cgroup(name))) + " container " + id.substr(0, 12),
+          std::move(reason)};
 }
 
 }  // namespace
 
-ConfiguredEngines configured_engines(const policy::DockerSettings& settings) {
+ConfiguredEngines configured_engines(const config::DockerSettings& settings) {
   ConfiguredEngines engines;
-  if (settings.containers == policy::DockerSettings::Containers::none) {
+  if (settings.containers == config::DockerSettings::Containers::none) {
     return engines;
   }
   for (const std::string& socket : settings.sockets) {
@@ -132,7 +134,7 @@ ConfiguredEngines configured_engines(const policy::DockerSettings& settings) {
   return engines;
 }
 
-RunningContainers running_containers(const policy::DockerSettings& settings,
+RunningContainers running_containers(const config::DockerSettings& settings,
                                      const std::vector<std::string>& cgroups,
                                      std::chrono::milliseconds patience) {
   RunningContainers found;
@@ -146,12 +148,12 @@ RunningContainers running_containers(const policy::DockerSettings& settings,
     if (its.empty()) {
       continue;
     }
-    auto told = told_by(socket, settings, patience);
-    const std::string reason = told ? "its engine knows no such container"
-                                    : "its engine does not tell of it: " + told.error().text();
+    auto listed = containers_of(socket, settings, patience);
+    const std::string reason = listed ? "its engine does not know this container"
+                                      : "its engine did not report it: " + listed.error().text();
     std::ranges::for_each(its, [&](const std::string& cgroup) { unknown[cgroup] = reason; });
-    if (told) {
-      std::ranges::move(*told, std::back_inserter(found.told));
+    if (listed) {
+      std::ranges::move(*listed, std::back_inserter(found.told));
     }
   }
   for (const std::string& cgroup : cgroups) {
@@ -161,7 +163,7 @@ RunningContainers running_containers(const policy::DockerSettings& settings,
     }
     if (why == unknown.end()) {
       found.left_alone.push_back(
-          untold(cgroup, "no socket of its engine is in [docker] socket of identity.toml"));
+          untold(cgroup, "[docker] socket in identity.toml does not list its engine's socket"));
     } else if (std::ranges::none_of(found.told, [&](const RunningContainer& container) {
                  return container.cgroup == cgroup;
                })) {

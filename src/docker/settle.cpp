@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From what is known of a container to what is done about it.
+// Decides from what is known about a container whether it is enforced, quarantined or left alone.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -12,16 +12,16 @@
 namespace trireme::docker {
 namespace {
 
-constexpr const char* kWaiting = "its engine has not told its labels yet";
-constexpr const char* kNetworkWaiting = "it is not known yet whose network it shares";
-constexpr const char* kNetworkToCome = "its network namespace is still to be made";
-constexpr const char* kImageWaiting = "the labels of its image are not known yet";
+constexpr const char* kWaiting = "waiting for its engine to report its labels";
+constexpr const char* kNetworkWaiting = "its network namespace is not known yet";
+constexpr const char* kNetworkToCome = "its network namespace does not exist yet";
+constexpr const char* kImageWaiting = "waiting for the labels of its image";
 constexpr const char* kImageGone =
-    "its image is gone, so its own labels cannot be told from the image's: make the container "
-    "again";
+    "its image is gone, so the container's own labels cannot be distinguished from the image's; "
+    "recreate the container";
 constexpr const char* kPublished =
-    "published ports: docker-proxy answers some of their traffic as a process of this host "
-    "('userland-proxy=false')";
+    "published ports: docker-proxy forwards some of their connections as @host; set "
+    "'userland-proxy=false'";
 
 bool has_whole_network(const workload::Description& description) {
   return !description.places.empty() && description.places.front().whole_network;
@@ -36,7 +36,7 @@ void Source::complain(Container& container, const std::string& problem) {
   }
 }
 
-void Source::settle(Container& container) {
+void Source::decide(Container& container) {
   sought_.erase(container.id);
   declare_soon();
   if (!engines_.empty() && engines_of(container).empty()) {
@@ -60,21 +60,21 @@ void Source::settle(Container& container) {
     wait(container, kNetworkWaiting);
     seek(container);
   } else if (network == Network::other &&
-             settings().containers == policy::DockerSettings::Containers::host_network) {
+             settings().containers == config::DockerSettings::Containers::host_network) {
     leave(container);
   } else {
-    settle_by_labels(container, network);
+    decide_by_labels(container, network);
   }
 }
 
-void Source::settle_by_labels(Container& container, Network network) {
+void Source::decide_by_labels(Container& container, Network network) {
   const auto labels = labels_of(container);
   if (!labels) {
     complain(container, labels.error().text());
-    hold(container, labels.error().text());
+    quarantine(container, labels.error().text());
   } else if (!labels->has_value()) {
     wait(container, is_image_gone(container) ? kImageGone : kImageWaiting);
-  } else if (settings().containers == policy::DockerSettings::Containers::labelled &&
+  } else if (settings().containers == config::DockerSettings::Containers::labeled &&
              (*labels)->empty()) {
     leave(container);
   } else if (network == Network::other && container.places.empty()) {
@@ -85,7 +85,7 @@ void Source::settle_by_labels(Container& container, Network network) {
   }
 }
 
-/// Nobody tells what it is: no workload, but listed.
+/// No configured engine can report this container, so it is not a workload, but it is listed.
 void Source::leave_to_its_engine(Container& container) {
   const std::string name = container.cgroup.substr(container.cgroup.rfind('/') + 1);
   const char* engine = text(engine_of_cgroup(name));
@@ -95,14 +95,14 @@ void Source::leave_to_its_engine(Container& container) {
   leave(container);
   workload::Description description = describe(container, {});
   registry_.list_unenforced(
-      description, fmt::format("left alone: it is a container of {}, and no socket of that is in "
-                               "[docker] socket of identity.toml",
+      description, fmt::format("left alone: it is a container of {0}, and [docker] socket in "
+                               "identity.toml lists no {0} socket",
                                engine));
-  spdlog::warn("container {}: left alone: {} is not in [docker] socket of identity.toml",
+  spdlog::warn("container {}: left alone: [docker] socket in identity.toml lists no {} socket",
                description.name, engine);
 }
 
-/// Null where nothing was asked about it.
+/// Null if the labels of its image were not requested.
 const Source::Image* Source::image_of(const Container& container) {
   const auto image = container.engine->images.find(container.facts->image_id);
   return image == container.engine->images.end() ? nullptr : &image->second;
@@ -113,7 +113,7 @@ bool Source::is_image_gone(const Container& container) {
   return image != nullptr && image->is_gone;
 }
 
-/// A warning about labels that are the image's too; empty where there are none.
+/// The warning about labels that the image has with the same value; empty if there are none.
 std::string Source::lost_labels(const Container& container) const {
   const Image* image = container.engine == nullptr ? nullptr : image_of(container);
   if (image == nullptr || !image->labels) {
@@ -122,12 +122,13 @@ std::string Source::lost_labels(const Container& container) const {
   const auto lost = labels_lost_to_image(container.facts->labels, *image->labels, settings());
   return lost.empty() ? std::string()
                       : fmt::format(
-                            "no identity by {}: the image has {} as well; list the keys in "
-                            "[docker] image_labels of identity.toml if they are to count",
-                            fmt::join(lost, ", "), lost.size() == 1 ? "it" : "them");
+                            "not part of the identity: {}: the image has the same {}; to include "
+                            "{}, list the {} in [docker] image_labels of identity.toml",
+                            fmt::join(lost, ", "), lost.size() == 1 ? "label" : "labels",
+                            lost.size() == 1 ? "it" : "them", lost.size() == 1 ? "key" : "keys");
 }
 
-/// nullopt: not to be told before the image's labels are known.
+/// nullopt while the image's labels are not known.
 Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& container) const {
   const ContainerFacts& facts = *container.facts;
   static const RawLabels none;
@@ -203,9 +204,9 @@ void Source::enforce(Container& container, const policy::LabelSet& labels) {
   }
 }
 
-/// Not inspected yet; or in a cgroup that is not its own, as with the cgroupfs driver beside cgroup
-/// v1, in a network namespace that is not its own either: nothing can be done about that one but to
-/// say so.
+/// For a container that has neither its own cgroup v2 cgroup (as with the cgroupfs driver and
+/// cgroup v1) nor its own network namespace. Policy cannot be enforced on it, so it is listed and
+/// logged as unprotected. Does nothing while the container is not inspected yet.
 void Source::list_unprotected(Container& container, const workload::Description& description) {
   const auto path = container.facts->pid == 0 ? Result<std::string>()
                                               : kernel::CgroupTree::of(container.facts->pid);
@@ -213,7 +214,7 @@ void Source::list_unprotected(Container& container, const workload::Description&
     return;
   }
   const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path +
-                             ", which is not its own; Docker needs cgroup v2";
+                             ", which is not its own; Docker must use cgroup v2";
   complain(container, reason);
   const workload::Workload* known = registry_.find_container(container.id);
   if (known == nullptr || known->state != workload::State::unenforced || known->reason != reason ||
@@ -223,7 +224,8 @@ void Source::list_unprotected(Container& container, const workload::Description&
   }
 }
 
-/// What the registry has of this very start; null where that is nothing, or something older.
+/// The registry's workload of this start of the container; null if there is none or it is of an
+/// earlier start.
 const workload::Workload* Source::registered(const Container& container) const {
   if (container.cgroup.empty()) {
     const workload::Workload* known = registry_.find_container(container.id);
@@ -237,30 +239,30 @@ const workload::Workload* Source::registered(const Container& container) const {
   return known != nullptr && id && known->cgroup_id == *id ? known : nullptr;
 }
 
-/// In quarantine until more is known. What an earlier daemon, or an earlier connection, knew enough
-/// about to enforce stays enforced.
+/// Quarantines the container until more is known. If it is already enforced, with what an earlier
+/// daemon or an earlier connection knew, it stays enforced.
 void Source::wait(Container& container, const std::string& reason) {
   if (const workload::Workload* known = registered(container);
       known == nullptr || known->state != workload::State::enforced) {
-    hold(container, reason);
+    quarantine(container, reason);
   }
 }
 
-void Source::hold(Container& container, const std::string& reason) {
+void Source::quarantine(Container& container, const std::string& reason) {
   const workload::Workload* known = registered(container);
   if (known != nullptr && known->state == workload::State::quarantined && known->reason == reason) {
     return;
   }
   const workload::Description description = describe(container, {});
   if (container.cgroup.empty() ? !has_whole_network(description) : !tree_.id(container.cgroup)) {
-    return;  // nothing to shut
+    return;  // nothing to quarantine
   }
   if (const Status held = registry_.quarantine(description, reason); !held) {
     complain(container, held.error().text());
   }
 }
 
-/// No workload: neither judged nor listed.
+/// Makes the container no workload: it is neither enforced nor listed.
 void Source::leave(Container& container) {
   registry_.release(container.cgroup);
   if (const workload::Workload* known = registry_.find_container(container.id);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trireme/docker/source.hpp"
 
-// News: of cgroups, and from Docker. What follows from them is in settle.cpp.
+// Receives events about cgroups and from the engines. settle.cpp decides what follows from them.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::chrono::seconds kRetry(1);
 
-/// As urgent as births: it is the other half of a start.
+/// The same priority as creation of cgroups, because the search is part of the same start.
 constexpr std::int64_t kSeekPriority = event::kImportant - 10;
 
 }  // namespace
@@ -27,7 +27,7 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
       tree_(tree),
       registry_(registry),
       events_(events),
-      identity_(std::make_shared<policy::Identity>()) {
+      host_(std::make_shared<config::Host>()) {
   for (const Status& opened : {retry_.open(
                                    loop_, [this] { retry(); }, event::kNormal, event::kExact),
                                seek_.open(
@@ -39,9 +39,9 @@ Source::Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registr
 
 Source::~Source() = default;
 
-void Source::configure(std::shared_ptr<const policy::Identity> identity) {
-  identity_ = std::move(identity);
-  if (settings().containers == policy::DockerSettings::Containers::none) {
+void Source::configure(std::shared_ptr<const config::Host> host) {
+  host_ = std::move(host);
+  if (settings().containers == config::DockerSettings::Containers::none) {
     forget_all();
     declare_soon();
     return;
@@ -50,11 +50,11 @@ void Source::configure(std::shared_ptr<const policy::Identity> identity) {
   declare_soon();
   look_at_cgroups();
   for (Container* container : all()) {
-    settle(*container);
+    decide(*container);
   }
 }
 
-/// One engine for each socket; those that were there before stay connected.
+/// Creates one engine for each configured socket; engines that already exist stay connected.
 void Source::connect() {
   std::vector<std::unique_ptr<Engine>> before = std::exchange(engines_, {});
   for (const std::string& socket : settings().sockets) {
@@ -82,8 +82,8 @@ void Source::connect() {
   }
 }
 
-/// What it said counts no more; what is enforced stays enforced until another
-/// engine tells of it, or none of its kind is left.
+/// Discards what the engine reported. Its enforced containers stay enforced until another engine
+/// reports them or no engine of their kind is configured.
 void Source::drop_engine(const Engine& engine) {
   for (Container* container : all()) {
     container->questions.erase(&engine);
@@ -92,23 +92,23 @@ void Source::drop_engine(const Engine& engine) {
     }
     container->engine = nullptr;
     container->facts.reset();
-    if (container->cgroup.empty()) {  // nothing tells whose it is
+    if (container->cgroup.empty()) {  // its engine cannot be determined any more
       registry_.end_container(container->id);
       containers_.erase(std::string(container->id));
     }
   }
 }
 
-/// Every cgroup that is there, as if it were born: while [docker] was off, or
-/// while an engine was taken for another, births were not taken.
+/// Handles every existing cgroup as if it were created now. New cgroups were ignored while
+/// containers = "none" was set, and assigned to the wrong engine while its kind was not known.
 void Source::look_at_cgroups() {
   for (const std::string& path : events_.known()) {
     std::ignore = cgroup_born(path);
   }
 }
 
-/// Engines that can be asked about it: the one that knows it, else all of its
-/// kind. An engine whose kind is not known yet may be of any.
+/// The engines to query about this container: the one that knows it, otherwise all of its kind. An
+/// engine whose kind is not known yet is included.
 std::vector<Source::Engine*> Source::engines_of(const Container& container) const {
   if (container.engine != nullptr) {
     return {container.engine};
@@ -123,7 +123,7 @@ std::vector<Source::Engine*> Source::engines_of(const Container& container) cons
   return fitting;
 }
 
-/// Containers are no workloads any more, those of an earlier daemon included.
+/// Removes all containers from the registry, including those of an earlier daemon.
 void Source::forget_all() {
   engines_.clear();
   containers_.clear();
@@ -155,17 +155,20 @@ std::string Source::status() const {
       return item.second->engine == engine.get() && item.second->facts->is_running;
     });
     line += (line.empty() ? "" : "; ") + engine->link.state();
-    line += engine->link.is_connected() ? ", " + std::to_string(running) + " containers" : "";
+    line += engine->link.is_connected()
+                ? ", " + std::to_string(running) + (running == 1 ? " container" : " containers")
+                : "";
   }
   const auto left = std::ranges::count_if(
       containers_, [](const auto& item) { return item.second->is_left_alone; });
   if (left != 0) {
-    line += "; " + std::to_string(left) + " containers of engines that are not configured";
+    line += "; " + std::to_string(left) + (left == 1 ? " container" : " containers") +
+            " left alone (engine not configured)";
   }
   return line.empty() ? "not used" : line;
 }
 
-// --- births ---
+// --- cgroup events ---
 
 std::string Source::container_of(const std::string& path) const {
   const std::size_t slash = path.rfind('/');
@@ -188,7 +191,7 @@ Source::Container& Source::entry(const std::string& id) {
 }
 
 bool Source::cgroup_born(const std::string& path) {
-  if (settings().containers == policy::DockerSettings::Containers::none) {
+  if (settings().containers == config::DockerSettings::Containers::none) {
     return false;
   }
   const std::string id = container_of(path);
@@ -199,7 +202,7 @@ bool Source::cgroup_born(const std::string& path) {
   if (container.cgroup != path) {
     begin_start(container, path);
   }
-  settle(container);
+  decide(container);
   if (!container.is_left_alone && (!container.facts || !container.facts->is_inspected)) {
     inspect(id);
   }
@@ -213,16 +216,16 @@ void Source::cgroup_gone(const std::string& path) {
     forget_start(*found->second);
     declare_soon();
     if (found->second->is_left_alone) {
-      registry_.end_container(id);  // nobody else tells of its end
+      registry_.end_container(id);  // no engine will report that it has ended
       containers_.erase(found);
     }
   }
 }
 
-// --- news from an engine ---
+// --- reports from an engine ---
 
 void Source::on_listing(Engine& engine, std::vector<ContainerFacts> listed) {
-  // Answers to what was asked over an earlier connection never come.
+  // Queries that were pending on an earlier connection are never answered.
   for (const auto& [id, container] : containers_) {
     container->questions.erase(&engine);
   }
@@ -253,16 +256,15 @@ void Source::on_listing(Engine& engine, std::vector<ContainerFacts> listed) {
     }
   }
   if (engine.kind != engine.link.kind()) {
-    // It is another than its socket's name says: whose cgroups are whose is
-    // another matter now.
+    // The engine is of another kind than its socket's path indicated, so assign the cgroups again.
     engine.kind = engine.link.kind();
     look_at_cgroups();
   }
 }
 
-/// A list says less than the inspection before it: Podman's says NetworkMode "host" of every
-/// container, and a mode is for life. A pid of an earlier start does no harm: it is in no cgroup of
-/// this one.
+/// Keeps members of an earlier inspection that a list does not contain or reports wrongly: Podman's
+/// list has NetworkMode "host" for every container. The mode never changes. A pid of an earlier
+/// start is harmless, because that process is not in the cgroup of this one.
 void Source::keep_inspected(const Container& container, ContainerFacts& listed) {
   if (container.facts && !container.facts->network_mode.empty()) {
     listed.network_mode = container.facts->network_mode;
@@ -296,11 +298,11 @@ void Source::forget_unused_images() {
 }
 
 void Source::on_event(Engine& engine, const Event& event) {
-  static const std::set<std::string, std::less<>> kTelling = {
+  static const std::set<std::string, std::less<>> kRelevant = {
       "create", "start", "die", "destroy", "rename", "update", "remove", "restart", "stop", "kill"};
   if (event.id.empty()) {
     ask_for_networks(engine);
-  } else if (kTelling.contains(event.action)) {
+  } else if (kRelevant.contains(event.action)) {
     ask(engine, event.id);
   }
 }
@@ -331,7 +333,7 @@ void Source::inspected(Engine& engine, const std::string& id,
       std::exchange(container.questions[&engine], Container::Question{.is_unknown = is_unknown});
   if (!answer) {
     complain(container,
-             engine.link.name() + " could not tell its labels: " + answer.error().message);
+             "cannot get its labels from " + engine.link.name() + ": " + answer.error().message);
     wait(container, container.problem);
     retry_later(id);
   } else if (is_unknown) {
@@ -352,7 +354,7 @@ void Source::learn(Container& container, ContainerFacts facts) {
   if (facts.pid != 0 && container.cgroup.empty()) {
     locate(container, facts.pid);
   }
-  // Of one without a cgroup of its own nothing else tells that it was started again.
+  // For a container without its own cgroup, this is the only sign that it was started again.
   if (container.cgroup.empty() && container.facts &&
       (container.facts->pid != facts.pid || container.facts->started != facts.started)) {
     forget_network(container);
@@ -361,18 +363,18 @@ void Source::learn(Container& container, ContainerFacts facts) {
   if (!container.facts->labels.empty()) {
     look_at_image(*container.engine, container.facts->image_id);
   }
-  settle(container);
+  decide(container);
 }
 
-/// From here on births and deaths below `parent` are told.
+/// From now on cgroups created and removed below `parent` are reported.
 void Source::remember_parent(const std::string& parent) {
   if (parents_.insert(parent).second && !parent.empty()) {
     events_.watch(parent);
   }
 }
 
-/// Of a cgroup whose birth nobody told, because its parent was not known: Docker's own
-/// cgroup-parent= is in no inspection.
+/// Finds the cgroup of a container through its process. Its creation was not reported if its parent
+/// was not known: an inspection does not contain dockerd's own --cgroup-parent=.
 void Source::locate(Container& container, std::uint32_t pid) {
   const auto path = kernel::CgroupTree::of(pid);
   const std::string own = path ? own_part(*path, container.id) : "";
@@ -383,7 +385,8 @@ void Source::locate(Container& container, std::uint32_t pid) {
   container.cgroup = own;
 }
 
-/// Another engine may know it, and may not have answered yet.
+/// Handles the report that an engine does not know a container. Another engine of the same kind may
+/// know it and may not have answered yet.
 void Source::not_there(const Engine& engine, const std::string& id) {
   Container& container = entry(id);
   if ((container.engine != nullptr && container.engine != &engine) || container.is_left_alone) {
@@ -406,9 +409,9 @@ void Source::not_there(const Engine& engine, const std::string& id) {
     return;
   }
   if (others.empty()) {
-    settle(container);
+    decide(container);
   } else {
-    hold(container, engine.link.name() + " knows no such container");
+    quarantine(container, engine.link.name() + " does not know this container");
   }
 }
 
@@ -432,7 +435,7 @@ void Source::look_at_image(Engine& engine, const std::string& image_id) {
           }
         }
         for (Container* user : users) {
-          settle(*user);
+          decide(*user);
           if (!answer) {
             retry_later(user->id);
           }

@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::size_t kMaxHeaderBytes = 64U << 10U;
 
-/// The value of header `name` (lower case, with its colon) in a header line; empty where it is
-/// another.
+/// The value of header `name` (lower case, with its colon) in a header line; empty if the line is
+/// another header.
 std::string header_value(std::string_view line, std::string_view name) {
   const bool same = line.size() > name.size() &&
                     std::ranges::equal(line.substr(0, name.size()), name, [](char a, char b) {
@@ -42,7 +42,7 @@ std::size_t Client::Transfer::on_header(char* data, std::size_t size, std::size_
   }
   if (line == "\r\n" || line == "\n") {
     curl_easy_getinfo(transfer.easy, CURLINFO_RESPONSE_CODE, &transfer.answer.status);
-    transfer.has_headers = transfer.answer.status >= 200;  // 1xx: the real answer follows
+    transfer.has_headers = transfer.answer.status >= 200;  // 1xx: the final answer follows
   }
   return line.size();
 }
@@ -78,11 +78,11 @@ bool Client::Transfer::append(std::string_view data) {
 std::tuple<std::optional<Client::Answer>, std::vector<std::string>, Client::Stream>
 Client::Transfer::take() {
   std::optional<Answer> opened;
-  if (has_headers && answer.status == 200 && !std::exchange(told_opened, true)) {
+  if (has_headers && answer.status == 200 && !std::exchange(reported_opened, true)) {
     opened = Answer{answer.status, {}, answer.server};
   }
-  return {std::move(opened), told_opened ? std::exchange(lines, {}) : std::vector<std::string>(),
-          stream};
+  return {std::move(opened),
+          reported_opened ? std::exchange(lines, {}) : std::vector<std::string>(), stream};
 }
 
 Error Client::Transfer::reason(CURLcode code) const {

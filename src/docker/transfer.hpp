@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request of Client and what has come of its answer.
+// One request of Client, with the part of its answer that was received.
 #pragma once
 
 #include <array>
@@ -19,23 +19,24 @@ struct Client::Transfer {
   Transfer& operator=(const Transfer&) = delete;
 
   [[nodiscard]] bool is_stream() const { return static_cast<bool>(stream.ended); }
-  /// What of a stream has not been handed on yet, with its handlers.
+  /// Takes the parts of a stream that were not delivered yet, with the handlers to deliver them to.
   [[nodiscard]] std::tuple<std::optional<Answer>, std::vector<std::string>, Stream> take();
-  /// Calls the handler that says how it went. The transfer is out of the client's lists by then.
+  /// Calls the handler with the result. The transfer must already be removed from the client's
+  /// lists.
   void end(CURLcode code);
 
   static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* self);
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self);
 
   std::string path;
-  std::size_t limit = 0;  // of the body, or of a stream's line
+  std::size_t limit = 0;  // maximum size in bytes of the body, or of a line of a stream
   Done done;
   Stream stream;
 
   CURL* easy = nullptr;
-  Answer answer;  // of a stream: the body is the line that has begun
+  Answer answer;  // of a stream: the body contains the incomplete last line
   bool has_headers = false;
-  bool told_opened = false;
+  bool reported_opened = false;
   bool is_too_large = false;
   std::vector<std::string> lines;
   std::array<char, CURL_ERROR_SIZE> error{};

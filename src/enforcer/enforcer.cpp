@@ -5,7 +5,8 @@
 #include <iterator>
 
 #include "learned_names.hpp"
-#include "trireme/enforcer/elements.hpp"
+#include "trireme/datapath/elements.hpp"
+#include "version.hpp"
 
 namespace trireme::enforcer {
 
@@ -13,7 +14,7 @@ using kernel::NftBatch;
 using policy::Number;
 
 Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack,
-                   kernel::SocketTable sockets, Common& common, Layout layout,
+                   kernel::SocketTable sockets, Common& common, datapath::Layout layout,
                    std::shared_ptr<const policy::Policy> policy)
     : socket_(std::move(socket)),
       conntrack_(std::move(conntrack)),
@@ -21,13 +22,13 @@ Enforcer::Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack,
       common_(common),
       layout_(layout),
       tree_(common.tree),
-      policy_(policy),
-      compiler_(policy, 1),
-      names_(std::make_unique<NameBook>(std::make_shared<const policy::NameIndex>(*policy))) {}
+      version_(std::make_unique<Version>(
+          Version{policy, policy::Compiler(policy, 1),
+                  NameBook(std::make_shared<const policy::NameIndex>(*policy))})) {}
 
 Enforcer::~Enforcer() = default;
 
-Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout,
+Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, datapath::Layout layout,
                                                  std::shared_ptr<const policy::Policy> policy) {
   auto socket = kernel::NftSocket::open();
   auto conntrack = kernel::Conntrack::open();
@@ -49,68 +50,74 @@ Result<std::unique_ptr<Enforcer>> Enforcer::open(Common& common, Layout layout,
 }
 
 Status Enforcer::start() {
-  const Status written = write_everything();
+  const Status written = write_everything(*version_);
   live_ = live_ || written.has_value();
   return written;
 }
 
-Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_error) {
-  // Identifiers of the two policies are disjoint, so that no packet is judged by half of each (see
-  // Writer::twice).
+/// The same workloads and names under another policy. Identifiers of the two versions are disjoint,
+/// so that no packet is evaluated by a mixture of both (see Writer::twice).
+std::unique_ptr<Enforcer::Version> Enforcer::compile(
+    std::shared_ptr<const policy::Policy> policy) const {
   constexpr std::uint32_t kSecondHalf = 1U << 31U;
-  policy::Compiler next(policy, compiler_.first_id() == kSecondHalf ? 1 : kSecondHalf);
+  policy::Compiler compiler(policy, version_->compiler.first_id() == kSecondHalf ? 1 : kSecondHalf);
   for (const auto& [number, labels] : labels_) {
-    next.add(number, labels);
+    compiler.add(number, labels);
   }
-  auto names = std::make_unique<NameBook>(*names_);
-  names->set_index(std::make_shared<const policy::NameIndex>(*policy));
-  for (const policy::Address& address : names->all()) {
-    next.name(address, names->networks(address));
+  NameBook names = version_->names;
+  names.set_index(std::make_shared<const policy::NameIndex>(*policy));
+  for (const policy::Address& address : names.all()) {
+    compiler.name(address, names.networks(address));
   }
+  return std::make_unique<Version>(
+      Version{std::move(policy), std::move(compiler), std::move(names)});
+}
+
+/// Writes the difference between the present version and `next`.
+Status Enforcer::exchange(const Version& next) {
+  const policy::Compiler& before = version_->compiler;
+  const policy::Delta delta = policy::difference(before.elements(), next.compiler.elements());
+  begin_exchange();
+  NftBatch batch(abi::kTable);
+  datapath::flush_tables(batch);
+  datapath::write_tables(batch, next.compiler.tables(), next.compiler.first_id());
+  batch.flush_set(datapath::sets().refusal);
+  batch.flush_set(datapath::sets().auditing);
+  datapath::write_refusal(batch, *next.policy);
+  datapath::write_elements(batch, delta.remove, before.first_id(), true);
+  datapath::write_elements(batch, delta.add, next.compiler.first_id(), false);
+  datapath::flush_named(batch);
+  datapath::write_named(batch,
+                        named_elements(next.names, next.names.all(), next.compiler.elements()));
+  batch.flush_set(datapath::sets().answers);
+  datapath::write_answers(batch, *next.policy);
+  const bool answers = datapath::reads_answers(*next.policy) && !has_answers_hook_;
+  if (answers) {
+    datapath::write_answers_hook(batch);
+  }
+  if (Status committed = socket_.commit(std::move(batch)); !committed) {
+    return committed;
+  }
+  has_answers_hook_ = has_answers_hook_ || answers;
+  return end_exchange();
+}
+
+Status Enforcer::apply(std::shared_ptr<const policy::Policy> policy, OnError on_error) {
+  std::unique_ptr<Version> next = compile(std::move(policy));
   if (live_) {
-    const policy::Delta delta = policy::difference(compiler_.elements(), next.elements());
-    begin_exchange();
-    NftBatch batch(kTable);
-    flush_tables(batch);
-    write_tables(batch, next.tables(), next.first_id());
-    batch.flush_set(sets().refusal);
-    batch.flush_set(sets().auditing);
-    write_refusal(batch, *policy);
-    write_elements(batch, delta.remove, compiler_.first_id(), true);
-    write_elements(batch, delta.add, next.first_id(), false);
-    flush_named(batch);
-    write_named(batch, named_elements(*names, names->all(), next.elements()));
-    batch.flush_set(sets().answers);
-    write_answers(batch, *policy);
-    const bool answers = reads_answers(*policy) && !has_answers_hook_;
-    if (answers) {
-      write_answers_hook(batch);
+    Status written = exchange(*next);
+    if (!written) {
+      written = write_everything(*next);
     }
-    Status committed = socket_.commit(std::move(batch));
-    if (committed) {
-      has_answers_hook_ = has_answers_hook_ || answers;
-      committed = end_exchange();
-    }
-    const auto exchange = [&] {
-      std::swap(policy_, policy);
-      std::swap(compiler_, next);
-      std::swap(names_, names);
-    };
-    if (!committed) {
-      exchange();
-      committed = write_everything();
-      exchange();  // as below
-      if (!committed && on_error == OnError::keep_old) {
-        std::ignore = end_exchange();  // else the table is gone, and written anew
-        return committed;
-      }
+    if (!written && on_error == OnError::keep_old) {
+      // The table itself may be gone; then repair() rewrites it.
+      std::ignore = end_exchange();
+      return written;
     }
   }
-  policy_ = std::move(policy);
-  compiler_ = std::move(next);
-  std::swap(names_, names);
-  const std::vector<policy::Address> before = names->all();
-  tell_names({before.begin(), before.end()});
+  std::swap(version_, next);
+  const std::vector<policy::Address> before = next->names.all();
+  report_names({before.begin(), before.end()});
   return {};
 }
 
@@ -130,18 +137,22 @@ Status Enforcer::set_speakers(std::vector<policy::Prefix> speakers) {
     });
     return rest;
   };
-  NftBatch batch(kTable);
-  write_speakers(batch, without(speakers, speakers_), true);
-  write_speakers(batch, without(speakers_, speakers), false);
+  NftBatch batch(abi::kTable);
+  datapath::write_speakers(batch, without(speakers, speakers_), true);
+  datapath::write_speakers(batch, without(speakers_, speakers), false);
   Status committed =
-      behind_ ? fail("the table is not up to date") : socket_.commit(std::move(batch));
+      behind_ ? fail("table inet trireme is out of date") : socket_.commit(std::move(batch));
   if (!committed) {
-    committed = write_everything();
+    committed = write_everything(*version_);
   }
   if (!committed) {
     std::swap(speakers, speakers_);
   }
   return committed;
+}
+
+const policy::Policy& Enforcer::policy() const {
+  return *version_->policy;
 }
 
 const policy::LabelSet* Enforcer::labels(Number number) const {

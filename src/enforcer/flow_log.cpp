@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/abi/flow_label.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::enforcer {
@@ -18,9 +18,9 @@ namespace {
 
 constexpr std::size_t kBatch = 512;
 constexpr std::size_t kRemembered = 1024;  // workloads that have ended
-constexpr auto kTellAgain =
-    std::chrono::seconds(4);  // the kernel keeps an element of `refused` for 5, and tells a little
-                              // earlier than it is read
+/// A refusal is returned again after this time. The kernel keeps an element of `refused` for 5 s,
+/// and logs the packet a little earlier than read() sees it.
+constexpr auto kReportAgain = std::chrono::seconds(4);
 
 std::uint16_t destination_port(const LoggedPacket& packet) {
   return packet.tuple.destination_port;
@@ -51,8 +51,8 @@ void explain(policy::Flow& flow, const Enforcer& enforcer, Number source, Number
       policy::evaluate(enforcer.policy(), endpoint(flow.source, source),
                        endpoint(flow.destination, destination), flow.protocol, flow.port);
   if (decision.verdict == policy::Verdict::allow && flow.verdict != policy::Verdict::allow) {
-    // A datagram or segment of a flow that nobody began, or policy has changed since.
-    flow.reason = "the packet belongs to no flow that was allowed";
+    // The flow was not begun by an allowed packet, or the policy has changed since.
+    flow.reason = "the packet does not belong to an allowed flow";
     return;
   }
   flow.reason = policy::sentence(decision.reason);
@@ -65,22 +65,23 @@ bool has_ports(std::uint8_t protocol) {
   return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
-/// What only the gate finds, and policy does not explain: one word, and a sentence.
+/// Cause and reason of a refusal that only the gate finds and that no policy rule explains; empty
+/// for other refusals.
 std::pair<const char*, const char*> found_by_gate(gate::Refused::Reason reason) {
   using Reason = gate::Refused::Reason;
   switch (reason) {
     case Reason::unstamped:
       return {"unstamped",
-              "its sender is not known: a rule of another program has changed the packet's "
-              "priority, or the sender is outside of this cgroup tree"};
+              "the sender is not known: a rule of another program changed the packet's "
+              "priority, or the sender is outside this cgroup tree"};
     case Reason::protocol:
-      return {"protocol", "only TCP, UDP and ICMP reach a workload on this host"};
+      return {"protocol", "only TCP, UDP and ICMP can reach a workload on this host"};
     case Reason::unreadable:
-      return {"unreadable", "its headers cannot be read"};
+      return {"unreadable", "the packet's headers cannot be read"};
     case Reason::group:
       return {"group",
-              "its port belongs to a group of SO_REUSEPORT with a program that selects among "
-              "sockets of several workloads: whose it would be is not known beforehand"};
+              "a BPF program selects among several workloads' sockets that share the port "
+              "(SO_REUSEPORT): the receiver cannot be known in advance"};
     case Reason::quarantine_in:
     case Reason::quarantine_out:
     case Reason::policy:
@@ -89,7 +90,7 @@ std::pair<const char*, const char*> found_by_gate(gate::Refused::Reason reason) 
   return {"", ""};
 }
 
-/// What an element of `refused` and a packet have in common.
+/// The key that matches an element of `refused` with a logged packet: protocol and port.
 std::uint32_t service(std::uint8_t protocol, std::uint16_t port) {
   return std::uint32_t{protocol} << 16U | (has_ports(protocol) ? port : 0U);
 }
@@ -97,14 +98,14 @@ std::uint32_t service(std::uint8_t protocol, std::uint16_t port) {
 }  // namespace
 
 Result<FlowLog> FlowLog::open() {
-  auto packets = kernel::PacketLog::open(kLogGroup);
+  auto packets = kernel::PacketLog::open(abi::kLogGroup);
   if (!packets) {
     return tl::unexpected(packets.error());
   }
   return FlowLog(std::move(*packets));
 }
 
-void FlowLog::ended(const workload::Workload& workload) {
+void FlowLog::remember_ended(const workload::Workload& workload) {
   if (workload.number == 0) {
     return;
   }
@@ -120,8 +121,8 @@ policy::FlowEnd end_without_labels(Number number, const policy::Address& address
                                    const Enforcer& enforcer) {
   policy::FlowEnd end;
   end.address = address;
-  end.quarantined = number == kQuarantine;
-  end.entity = number == kNoNumber ? "@world" : number == kHost ? "@host" : "";
+  end.quarantined = number == abi::kQuarantine;
+  end.entity = number == abi::kNoNumber ? "@world" : number == abi::kHost ? "@host" : "";
   end.named = enforcer.named_networks(address);
   end.names = enforcer.names(address);
   const policy::Policy& policy = enforcer.policy();
@@ -137,7 +138,7 @@ policy::FlowEnd end_without_labels(Number number, const policy::Address& address
 policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address,
                                   const workload::Registry& registry,
                                   const Enforcer& enforcer) const {
-  if (number < policy::kFirstNumber) {
+  if (number < abi::kFirstNumber) {
     return end_without_labels(number, address, enforcer);
   }
   policy::FlowEnd end;
@@ -156,10 +157,10 @@ policy::FlowEnd FlowLog::describe(Number number, const policy::Address& address,
   return end;
 }
 
-/// What the kernel says that it has refused lately, and was not told yet.
+/// Recent refusals in the kernel's set `refused` that read() has not returned yet.
 FlowLog::RefusedEnds FlowLog::refused(Enforcer& enforcer) {
   const auto now = Clock::now();
-  std::erase_if(told_, [now](const auto& item) { return item.second + kTellAgain <= now; });
+  std::erase_if(reported_, [now](const auto& item) { return item.second + kReportAgain <= now; });
   RefusedEnds found;
   for (const auto& key : enforcer.refused_keys()) {
     if (key.size() < 14) {
@@ -171,23 +172,24 @@ FlowLog::RefusedEnds FlowLog::refused(Enforcer& enforcer) {
     std::memcpy(&destination, key.data() + 4, sizeof destination);
     const RefusedKey ends{source, destination, key[8],
                           static_cast<std::uint16_t>(key[12] << 8U | key[13])};
-    if (!told_.contains(ends)) {
+    if (!reported_.contains(ends)) {
       found.emplace(service(key[8], std::get<3>(ends)), ends);
     }
   }
   return found;
 }
 
-/// Takes the packet's ends from those that were refused.
+/// Finds the numbers of a logged packet's endpoints among the recent refusals and removes the
+/// entry.
 std::optional<FlowLog::RefusedKey> FlowLog::take_ends(const LoggedPacket& packet,
                                                       RefusedEnds& refused) {
   auto [candidate, end] = refused.equal_range(service(packet.protocol, destination_port(packet)));
   for (; candidate != end; ++candidate) {
     const RefusedKey key = candidate->second;
-    const bool is_local = std::get<0>(key) != kNoNumber && std::get<1>(key) != kNoNumber;
+    const bool is_local = std::get<0>(key) != abi::kNoNumber && std::get<1>(key) != abi::kNoNumber;
     if (packet.loopback == is_local) {
       refused.erase(candidate);
-      told_[key] = Clock::now();
+      reported_[key] = Clock::now();
       return key;
     }
   }
@@ -201,10 +203,10 @@ policy::Flow FlowLog::tell(const gate::Refused& refused, const workload::Registr
   flow.protocol = refused.protocol;
   flow.port = refused.port;
   flow.verdict = refused.audited ? policy::Verdict::audit : policy::Verdict::deny;
-  // Who is not known is not elsewhere, on lo.
+  // On lo, an endpoint without a number is a process of this host, not a remote peer.
   const auto end = [&](Number number, const policy::Address& address) {
-    return describe(refused.local && number == kNoNumber ? kHost : number, address, registry,
-                    enforcer);
+    return describe(refused.local && number == abi::kNoNumber ? abi::kHost : number, address,
+                    registry, enforcer);
   };
   flow.source = end(refused.from, refused.source);
   flow.destination = end(refused.to, refused.destination);
@@ -216,8 +218,8 @@ policy::Flow FlowLog::tell(const gate::Refused& refused, const workload::Registr
 }
 
 bool FlowLog::told(const gate::Refused& refused) const {
-  const auto known = told_.find({refused.from, refused.to, refused.protocol, refused.port});
-  return known != told_.end() && Clock::now() < known->second + kTellAgain;
+  const auto known = reported_.find({refused.from, refused.to, refused.protocol, refused.port});
+  return known != reported_.end() && Clock::now() < known->second + kReportAgain;
 }
 
 std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Registry& registry) {
@@ -233,18 +235,18 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
     flow.time = std::chrono::system_clock::now();
     flow.protocol = packet.protocol;
     flow.port = destination_port(packet);
-    Number source = kNoNumber;
-    Number destination = kNoNumber;
+    Number source = abi::kNoNumber;
+    Number destination = abi::kNoNumber;
     kernel::FlowTuple tuple = packet.tuple;
     if (packet.prefix == "deny") {
       const auto ends = take_ends(packet, refused_lately);
       if (!ends) {
-        continue;  // told a moment ago
+        continue;  // returned a moment ago
       }
       source = std::get<0>(*ends);
       destination = std::get<1>(*ends);
-      const bool audit = enforcer.policy().mode == policy::Mode::audit && source != kQuarantine &&
-                         destination != kQuarantine;
+      const bool audit = enforcer.policy().mode == policy::Mode::audit &&
+                         source != abi::kQuarantine && destination != abi::kQuarantine;
       flow.verdict = audit ? policy::Verdict::audit : policy::Verdict::deny;
     } else {
       flow.verdict = packet.prefix == "audit" ? policy::Verdict::audit : policy::Verdict::allow;
@@ -252,8 +254,8 @@ std::vector<policy::Flow> FlowLog::read(Enforcer& enforcer, const workload::Regi
       if (!tracked) {
         continue;  // ended already
       }
-      source = FlowLabel{tracked->label}.source().value_or(kNoNumber);
-      destination = FlowLabel{tracked->label}.destination().value_or(kNoNumber);
+      source = abi::FlowLabel{tracked->label}.source().value_or(abi::kNoNumber);
+      destination = abi::FlowLabel{tracked->label}.destination().value_or(abi::kNoNumber);
       tuple.source = tracked->original.source;
       tuple.destination = tracked->reply.source;
       flow.port = tracked->reply.source_port;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "live_flows.hpp"
+#include "trireme/abi/flow_label.hpp"
 #include "trireme/enforcer/enforcer.hpp"
-#include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/flow_log.hpp"
 #include "trireme/gate/gate.hpp"
 #include "trireme/workload/registry.hpp"
@@ -9,42 +9,45 @@
 namespace trireme::enforcer {
 namespace {
 
-/// The bits of a table that is gone must not speak for anybody in a later one.
+/// Clears trireme's bits in all conntrack labels: a later table, in which numbers stand for other
+/// workloads, must not trust verdicts of this one.
 Status forget_flows() {
   auto conntrack = kernel::Conntrack::open();
   if (!conntrack) {
     return tl::unexpected(conntrack.error());
   }
   const auto changed = change_flows(
-      *conntrack, [](const kernel::TrackedFlow& flow) { return (flow.label[0] & kFlowBits) != 0; },
+      *conntrack,
+      [](const kernel::TrackedFlow& flow) { return (flow.label[0] & abi::kFlowBits) != 0; },
       [&](const kernel::TrackedFlow& flow) {
-        return conntrack->clear_label_bits(flow, kFlowBits);
+        return conntrack->clear_label_bits(flow, abi::kFlowBits);
       });
   return changed ? Status{} : Status(tl::unexpected(changed.error()));
 }
 
-/// In the present network namespace, where its table is one of the daemon's of `home` (0:
-/// whoever's). Returns whether there was one.
+/// Removes the table of the current network namespace if the daemon of namespace `home` wrote it
+/// (0: if any daemon wrote it). Returns true if there was such a table.
 Result<bool> remove_table(std::uint64_t home) {
   auto socket = kernel::NftSocket::open();
   if (!socket) {
     return tl::unexpected(socket.error());
   }
-  const auto comment = socket->table_comment(kTable);
+  const auto comment = socket->table_comment(abi::kTable);
   if (!comment) {
     return tl::unexpected(comment.error());
   }
-  if (!comment->has_value() || (home != 0 && **comment != table_comment(home))) {
+  if (!comment->has_value() || (home != 0 && **comment != datapath::table_comment(home))) {
     return false;
   }
-  kernel::NftBatch batch(kTable);
+  kernel::NftBatch batch(abi::kTable);
   batch.delete_table();
   Status removed = socket->commit(std::move(batch));
   removed = removed ? forget_flows() : removed;
   return removed ? Result<bool>(true) : tl::unexpected(removed.error());
 }
 
-/// Those of containers' network namespaces, as long as a process is in them. All are tried.
+/// Removes the tables of this daemon in other network namespaces that have a process. Tries all of
+/// them, and returns the number removed or an error.
 Result<std::size_t> remove_containers_tables() {
   const std::uint64_t home = kernel::netns_cookie();
   Result<std::size_t> count = std::size_t{0};
@@ -65,12 +68,12 @@ Result<std::size_t> remove_containers_tables() {
 }  // namespace
 
 Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir) {
-  // Whatever its runtime directory: a daemon that enforces here has the log group, and would be
-  // left with half of what it knows.
+  // A running daemon would continue with a part of its state removed. Whatever its runtime
+  // directory is, it has the log group open, so opening the group fails.
   const auto alone = FlowLog::open();
   if (!alone) {
-    return fail("a triremed may be running in this network namespace: " + alone.error().message,
-                "stop it first");
+    return fail("triremed may be running in this network namespace: " + alone.error().message,
+                "run 'systemctl stop trireme' first");
   }
   const auto here = remove_table(0);
   const auto there = remove_containers_tables();

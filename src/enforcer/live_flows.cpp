@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows that are alive while policy or membership changes.
+// Re-evaluates open flows after a change of policy or of workloads.
 #include "live_flows.hpp"
+#include "version.hpp"
 
 #include <netinet/in.h>
 
@@ -10,8 +11,8 @@
 #include <tuple>
 #include <unordered_set>
 
+#include "trireme/abi/flow_label.hpp"
 #include "trireme/enforcer/enforcer.hpp"
-#include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 
 namespace trireme::enforcer {
@@ -20,20 +21,19 @@ using kernel::TrackedFlow;
 
 namespace {
 
-/// The end of a flow as the sets know it.
+/// The endpoint of a flow as the compiled sets represent it.
 policy::SetPeer peer(policy::Number number, const policy::Address& address) {
-  if (number == kNoNumber || number == kHost) {
-    return {.number = 0, .address = address, .local = number == kHost};
+  if (number == abi::kNoNumber || number == abi::kHost) {
+    return {.number = 0, .address = address, .local = number == abi::kHost};
   }
   return {.number = number, .address = {}};
 }
 
-/// The flows that sockets have, or may have yet.
+/// The flows that a list of sockets has or may have.
 class Touched {
  public:
   void add(const kernel::InetSocket& socket) {
-    // sock_diag does not tell the cgroup of a handshake under way: its connection is the
-    // listener's.
+    // sock_diag does not report the cgroup of a half-open connection: it counts as its listener's.
     if (socket.protocol == IPPROTO_UDP || socket.remote_port == 0) {
       open_.insert({socket.protocol, socket.local, socket.local_port});
     } else {
@@ -44,7 +44,7 @@ class Touched {
 
   [[nodiscard]] bool empty() const { return open_.empty() && connections_.empty(); }
 
-  /// A client sees the original direction, a server the reply's.
+  /// A client's socket sends in the original direction, a server's in the reply direction.
   [[nodiscard]] bool has(const TrackedFlow& flow) const {
     return is_from(flow.protocol, flow.original) || is_from(flow.protocol, flow.reply);
   }
@@ -61,8 +61,8 @@ class Touched {
                                });
   }
 
-  std::set<std::tuple<std::uint8_t, policy::Address, std::uint16_t>>
-      open_;  // local ends: of listeners and of UDP
+  /// Protocol, local address and port of listeners and UDP sockets.
+  std::set<std::tuple<std::uint8_t, policy::Address, std::uint16_t>> open_;
   std::set<std::pair<std::uint8_t, kernel::FlowTuple>> connections_;  // as the socket sends
 };
 
@@ -87,13 +87,13 @@ Result<std::size_t> change_flows(kernel::Conntrack& conntrack,
   return flows.size();
 }
 
-/// Whose number it is: a workload's here or elsewhere, or nobody's in particular.
+/// True if the number stands for a workload here, a remote identity, @host or an unlabeled peer.
 bool Enforcer::knows(policy::Number number) const {
-  return number == kNoNumber || number == kHost || labels_.contains(number) ||
+  return number == abi::kNoNumber || number == abi::kHost || labels_.contains(number) ||
          common_.identities.find(number) != nullptr;
 }
 
-/// The evaluator's word on a flow with a peer elsewhere that proved its labels.
+/// True if the policy allows a flow between a workload here and a remote identity.
 bool Enforcer::agrees(policy::Number source, policy::Number destination, std::uint8_t protocol,
                       std::uint16_t port) const {
   const auto remote = common_.identities.find(labels_.contains(source) ? destination : source);
@@ -110,80 +110,86 @@ bool Enforcer::agrees(policy::Number source, policy::Number destination, std::ui
                                .workload = 0,
                                .address = {}};
   const bool outgoing = local->first == source;
-  return policy::evaluate(*policy_, outgoing ? here : there, outgoing ? there : here, protocol,
-                          port)
+  return policy::evaluate(*version_->policy, outgoing ? here : there, outgoing ? there : here,
+                          protocol, port)
              .verdict != policy::Verdict::deny;
 }
 
 bool Enforcer::allows(const TrackedFlow& flow) const {
-  const FlowLabel label{flow.label};
+  const abi::FlowLabel label{flow.label};
   const auto source = label.source();
   const auto destination = label.destination();
   if (!source || !destination || !knows(*source) || !knows(*destination) ||
-      (*source <= kHost && *destination <= kHost)) {
+      (*source <= abi::kHost && *destination <= abi::kHost)) {
     return false;
   }
-  if (policy_->mode == policy::Mode::audit && (label.flags() & (kAudited | kToken)) != 0) {
-    return true;  // it passes, and was told when it began; others are told with their next packet
+  if (version_->policy->mode == policy::Mode::audit &&
+      (label.flags() & (abi::kAudited | abi::kToken)) != 0) {
+    return true;  // was logged when it began; other flows are logged with their next packet
   }
   const auto is_remote = [this](policy::Number number) {
-    return number >= policy::kFirstNumber && !labels_.contains(number);
+    return number >= abi::kFirstNumber && !labels_.contains(number);
   };
   if (is_remote(*source) || is_remote(*destination)) {
-    // Which end began a connection that conntrack had forgotten, the verifier knows: where only one
-    // way is allowed it judges the next segment.
+    // If conntrack had forgotten the connection, only the verifier knows which endpoint began it.
+    // If one direction alone is allowed, the verdict is cleared and the verifier judges the next
+    // segment.
     return agrees(*source, *destination, flow.protocol, flow.reply.source_port) &&
-           ((label.flags() & kResumed) == 0 ||
+           ((label.flags() & abi::kResumed) == 0 ||
             agrees(*destination, *source, flow.protocol, flow.original.source_port));
   }
   const auto is_allowed = [&](const policy::SetPeer& from, const policy::SetPeer& to,
                               std::uint16_t port) {
-    return policy::judge(compiler_.tables(), compiler_.elements(), from, to, flow.protocol, port)
+    return policy::judge(version_->compiler.tables(), version_->compiler.elements(), from, to,
+                         flow.protocol, port)
         .has_value();
   };
   const policy::SetPeer one = peer(*source, flow.original.source);
   const policy::SetPeer other = peer(*destination, flow.reply.source);
-  // Of a peer without labels nobody knows which end began a connection that was forgotten.
+  // With an unlabeled peer, it is unknown which endpoint began a connection that conntrack had
+  // forgotten: either direction is enough.
   return is_allowed(one, other, flow.reply.source_port) ||
-         ((label.flags() & kResumed) != 0 && is_allowed(other, one, flow.original.source_port));
+         ((label.flags() & abi::kResumed) != 0 &&
+          is_allowed(other, one, flow.original.source_port));
 }
 
 Result<std::size_t> Enforcer::revoke() {
   const auto changed = change_flows(
       conntrack_,
       [this](const TrackedFlow& flow) {
-        return (flow.label[0] & kAuthorised) != 0 && !allows(flow);
+        return (flow.label[0] & abi::kAuthorized) != 0 && !allows(flow);
       },
       [this](const TrackedFlow& flow) { return take_back(flow); });
   const auto ended = end_connections();
   return changed && !ended ? ended : changed;
 }
 
-/// On lo rules look at what begins a flow, and no more.
+/// Withdraws the verdict of a flow. On lo, rules check only packets that begin a flow, so clearing
+/// the bits is not enough there: UDP entries are removed, connections closed by end_connections().
 Status Enforcer::take_back(const TrackedFlow& flow) {
   if (!is_local(flow)) {
-    return conntrack_.clear_label_bits(flow, kVerdictBits);
+    return conntrack_.clear_label_bits(flow, abi::kVerdictBits);
   }
   if (flow.protocol == IPPROTO_UDP) {
     return conntrack_.remove(flow);
   }
-  // The gate tells of those that audit mode lets go on; end_connections() ends the others.
-  return common_.local.audits() ? conntrack_.set_label_bits(flow, kAudited)
-                                : conntrack_.clear_label_bits(flow, kVerdictBits);
+  // In audit mode the flow goes on and the gate logs it. Otherwise end_connections() closes it.
+  return common_.local.audits() ? conntrack_.set_label_bits(flow, abi::kAudited)
+                                : conntrack_.clear_label_bits(flow, abi::kVerdictBits);
 }
 
-/// Both ends are sockets of this network namespace.
+/// True if both endpoints are sockets of this network namespace.
 bool Enforcer::is_local(const TrackedFlow& flow) const {
-  const FlowLabel label{flow.label};
+  const abi::FlowLabel label{flow.label};
   const auto is_here = [this](std::optional<policy::Number> number) {
-    return number && (*number == kHost || labels_.contains(*number));
+    return number && (*number == abi::kHost || labels_.contains(*number));
   };
   return is_here(label.source()) && is_here(label.destination());
 }
 
 namespace {
 
-/// TCP connections that have both ends here.
+/// TCP connections that have both endpoints in this network namespace.
 class LocalConnections {
  public:
   using Ends = std::tuple<policy::Address, std::uint16_t, policy::Address, std::uint16_t>;
@@ -205,7 +211,7 @@ class LocalConnections {
     }
   }
 
-  /// The two ends of a flow whose addresses or ports NAT has changed.
+  /// Calls `both` with the two sockets of a flow whose addresses or ports NAT has changed.
   void translated(
       const TrackedFlow& flow,
       const std::function<void(const kernel::InetSocket&, const kernel::InetSocket&)>& both) const {
@@ -232,13 +238,14 @@ class LocalConnections {
 
 }  // namespace
 
-/// The gate delivers nothing more of a connection that is not allowed; ending it tells both ends.
+/// Closes local connections that the policy does not allow. The gate already blocks their packets;
+/// closing them reports an error to both processes instead of a hang.
 Result<std::size_t> Enforcer::end_connections() {
   static const policy::Address kResolver = policy::Address::parse("127.0.0.11").value();
   if (common_.local.audits() || !common_.local.live()) {
     return std::size_t{0};
   }
-  // Cgroups after sockets: one that is made meanwhile has no socket in the list.
+  // List cgroups after sockets: a cgroup created in between has no socket in the list.
   auto sockets = sockets_.connections();
   const auto owners = common_.local.owners();
   if (!owners || !sockets) {
@@ -247,20 +254,20 @@ Result<std::size_t> Enforcer::end_connections() {
   std::erase_if(*sockets, [](const kernel::InetSocket& socket) { return socket.cgroup_id == 0; });
   const auto end_of = [&owners](const kernel::InetSocket& socket) {
     const auto found = owners->find(socket.cgroup_id);
-    return LocalEnd{found == owners->end() ? kHost : found->second, socket.local};
+    return LocalEnd{found == owners->end() ? abi::kHost : found->second, socket.local};
   };
   std::vector<const kernel::InetSocket*> refused;
   const auto judge = [&](const kernel::InetSocket& one, const kernel::InetSocket& other) {
     const LocalEnd here = end_of(one);
     const LocalEnd there = end_of(other);
-    const auto is_nobodys = [](const LocalEnd& end) {
-      return end.number == kQuarantine || end.number == gate::Gate::kBorn ||
-             end.number == gate::Gate::kEnded;
+    const auto has_no_owner = [](const LocalEnd& end) {
+      return end.number == abi::kQuarantine || end.number == abi::kBorn ||
+             end.number == abi::kEnded;
     };
-    const bool is_shut = is_nobodys(here) || is_nobodys(there);
+    const bool is_quarantined = has_no_owner(here) || has_no_owner(there);
     const bool is_resolver = one.local == kResolver || other.local == kResolver;
-    // Which of them has asked the other is forgotten.
-    if (!is_shut && !is_resolver &&
+    // Either direction is enough: the sockets do not show which one is the client.
+    if (!is_quarantined && !is_resolver &&
         !common_.local.allows(here, there, IPPROTO_TCP, other.local_port) &&
         !common_.local.allows(there, here, IPPROTO_TCP, one.local_port)) {
       refused.push_back(&one);
@@ -271,7 +278,8 @@ Result<std::size_t> Enforcer::end_connections() {
   connections.each(judge);
   Status outcome =
       conntrack_.each([&](const TrackedFlow& flow) { connections.translated(flow, judge); });
-  // A cgroup that is gone may have been below a workload's: the gate knows, and we do not.
+  // Skip sockets whose cgroup was removed and is not among the owners: it may have been below a
+  // workload's cgroup, which only the gate knows.
   const std::unordered_set<std::uint64_t> living =
       refused.empty() ? std::unordered_set<std::uint64_t>() : common_.local.living_cgroups();
   const auto is_known = [&](const kernel::InetSocket& socket) {
@@ -294,9 +302,9 @@ Result<std::size_t> Enforcer::end_connections() {
 Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {
   std::unordered_set<policy::Number> numbers;
   const Status read = conntrack_.each([&numbers](const TrackedFlow& flow) {
-    const FlowLabel label{flow.label};
-    numbers.insert(label.source().value_or(kNoNumber));
-    numbers.insert(label.destination().value_or(kNoNumber));
+    const abi::FlowLabel label{flow.label};
+    numbers.insert(label.source().value_or(abi::kNoNumber));
+    numbers.insert(label.destination().value_or(abi::kNoNumber));
   });
   return read ? Result<std::unordered_set<policy::Number>>(std::move(numbers))
               : tl::unexpected(read.error());
@@ -304,38 +312,41 @@ Result<std::unordered_set<policy::Number>> Enforcer::numbers_in_use() {
 
 Status Enforcer::remove() {
   live_ = false;
-  kernel::NftBatch batch(kTable);
+  kernel::NftBatch batch(abi::kTable);
   batch.add_table();  // so that the deletion cannot fail
   batch.delete_table();
   if (Status removed = socket_.commit(std::move(batch)); !removed) {
     return removed;
   }
   const auto forgotten = change_flows(
-      conntrack_, [](const TrackedFlow& flow) { return (flow.label[0] & kFlowBits) != 0; },
-      [this](const TrackedFlow& flow) { return conntrack_.clear_label_bits(flow, kFlowBits); });
+      conntrack_, [](const TrackedFlow& flow) { return (flow.label[0] & abi::kFlowBits) != 0; },
+      [this](const TrackedFlow& flow) {
+        return conntrack_.clear_label_bits(flow, abi::kFlowBits);
+      });
   return forgotten ? Status{} : Status(tl::unexpected(forgotten.error()));
 }
 
-/// A UDP entry older than the table could never be marked; a new one can. TCP's next segment is
-/// judged by the sockets at both ends.
-Status Enforcer::judge_anew(const TrackedFlow& flow) {
+/// Makes the next packet of a flow be judged again. A UDP entry older than the table cannot bear a
+/// label, so it is removed and the next datagram creates one that can. TCP keeps its entry: the
+/// next segment is judged by the sockets.
+Status Enforcer::reevaluate(const TrackedFlow& flow) {
   return flow.protocol == IPPROTO_UDP ? conntrack_.remove(flow)
-                                      : conntrack_.clear_label_bits(flow, kVerdictBits);
+                                      : conntrack_.clear_label_bits(flow, abi::kVerdictBits);
 }
 
-Result<std::size_t> Enforcer::settle() {
-  if (all_unsettled_) {
+Result<std::size_t> Enforcer::reevaluate_new() {
+  if (all_with_old_flows_) {
     const auto changed = change_flows(
         conntrack_, [](const TrackedFlow&) { return true; },
-        [this](const TrackedFlow& flow) { return judge_anew(flow); });
+        [this](const TrackedFlow& flow) { return reevaluate(flow); });
     const auto ended = end_connections();
-    all_unsettled_ = all_unsettled_ && !(changed && ended);
+    all_with_old_flows_ = all_with_old_flows_ && !(changed && ended);
     return changed && !ended ? ended : changed;
   }
-  if (unsettled_.empty()) {
+  if (with_old_flows_.empty()) {
     return std::size_t{0};
   }
-  std::vector<std::string> paths = unsettled_;
+  std::vector<std::string> paths = with_old_flows_;
   std::unordered_set<std::uint64_t> cgroups;
   while (!paths.empty()) {
     const std::string path = std::move(paths.back());
@@ -343,7 +354,7 @@ Result<std::size_t> Enforcer::settle() {
     for (const std::string& child : tree_.children(path)) {
       paths.push_back(path + "/" + child);
     }
-    if (const auto id = tree_.id(path)) {  // else it has gone again
+    if (const auto id = tree_.id(path)) {  // otherwise it has been removed
       cgroups.insert(*id);
     }
   }
@@ -358,7 +369,7 @@ Result<std::size_t> Enforcer::settle() {
   if (!touched.empty()) {
     const auto changed = change_flows(
         conntrack_, [&touched](const TrackedFlow& flow) { return touched.has(flow); },
-        [this](const TrackedFlow& flow) { return judge_anew(flow); });
+        [this](const TrackedFlow& flow) { return reevaluate(flow); });
     if (!changed) {
       return changed;
     }
@@ -367,12 +378,12 @@ Result<std::size_t> Enforcer::settle() {
   if (const auto ended = end_connections(); !ended) {
     return ended;
   }
-  unsettled_.clear();  // not before: what failed is tried again
+  with_old_flows_.clear();  // only after success, so that a failure is retried
   return count;
 }
 
 std::vector<std::vector<std::uint8_t>> Enforcer::refused_keys() {
-  return socket_.keys(kTable, sets().refused.name)
+  return socket_.keys(abi::kTable, datapath::sets().refused.name)
       .value_or(std::vector<std::vector<std::uint8_t>>{});
 }
 

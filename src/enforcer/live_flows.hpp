@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Changes to conntrack entries, many at once.
+// Changes many conntrack entries at once.
 #pragma once
 
 #include <functional>
@@ -8,8 +8,8 @@
 
 namespace trireme::enforcer {
 
-/// Changes every flow that `which` names, and returns how many. One that fails keeps no other from
-/// its change; the first error is returned.
+/// Calls `change` for every flow for which `which` is true. Returns the number of such flows, or
+/// the first error; an error does not prevent the changes of the other flows.
 [[nodiscard]] Result<std::size_t> change_flows(
     kernel::Conntrack& conntrack, const std::function<bool(const kernel::TrackedFlow&)>& which,
     const std::function<Status(const kernel::TrackedFlow&)>& change);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/abi/flow_label.hpp"
 
 namespace trireme::enforcer {
 
@@ -12,17 +12,19 @@ using policy::Number;
 
 namespace {
 
-/// Identifiers of two policies that are in force at once are disjoint.
+/// First identifier of every second policy: two policies that are in force at once (during a
+/// reload) must have disjoint identifiers.
 constexpr std::uint32_t kSecondHalf = 1U << 31U;
 
 policy::SetPeer peer(const LocalEnd& end) {
-  return end.number == kHost ? policy::SetPeer{.number = 0, .address = end.address, .local = true}
-                             : policy::SetPeer{.number = end.number, .address = {}};
+  return end.number == abi::kHost
+             ? policy::SetPeer{.number = 0, .address = end.address, .local = true}
+             : policy::SetPeer{.number = end.number, .address = {}};
 }
 
 }  // namespace
 
-/// A policy, and what it makes of everybody here.
+/// A policy, compiled for all workloads and named addresses of this host.
 struct LocalPolicy::Version {
   std::shared_ptr<const policy::Policy> policy;
   policy::NameIndex index;
@@ -52,7 +54,7 @@ bool LocalPolicy::audits() const {
   return now_->policy->mode == policy::Mode::audit;
 }
 
-/// Writes the policy in force anew, with room for what has come.
+/// Rewrites the policy in force, into maps with enough room for all workloads.
 Status LocalPolicy::write_all() {
   const policy::Compiler& compiler = now_->compiler;
   if (Status done = gate_->prepare(compiler.tables(), compiler.elements(), audits()); !done) {
@@ -67,14 +69,14 @@ Status LocalPolicy::start() {
     return tl::unexpected(before.error());
   }
   for (const auto& [id, number] : *before) {
-    // Births that nobody has told of yet stay as they are.
-    if (!members_.contains(id) && !adopted_.contains(id) && number != gate::Gate::kBorn) {
+    // New cgroups that the kernel quarantined and no source has reported yet keep that number.
+    if (!members_.contains(id) && !adopted_.contains(id) && number != abi::kBorn) {
       if (Status done = gate_->end(id); !done) {
         return done;
       }
     }
   }
-  // The numbers of an earlier daemon are the same ones: they are on the cgroups.
+  // Workloads have the same numbers as under an earlier daemon, which saved them on their cgroups.
   Status done = write_all();
   for (const auto& [id, member] : members_) {
     done = done ? gate_->set(id, member.number) : done;
@@ -83,7 +85,7 @@ Status LocalPolicy::start() {
     done = done ? gate_->adopt(id, number) : done;
   }
   if (done) {
-    std::ignore = gate_->look_through();  // for the first time; what it finds is told later
+    std::ignore = gate_->look_through();  // the daemon repeats it and reports problems
   }
   done = done ? gate_->attach() : done;
   live_ = done.has_value();
@@ -98,7 +100,7 @@ Status LocalPolicy::change(const policy::Delta& delta) {
   return changed ? changed : write_all();
 }
 
-/// The workload that the cgroup was, if it was one.
+/// Removes the cgroup from the model, and its workload's number from the policy.
 Status LocalPolicy::forget(std::uint64_t cgroup_id) {
   const auto known = members_.find(cgroup_id);
   if (known == members_.end()) {
@@ -106,7 +108,7 @@ Status LocalPolicy::forget(std::uint64_t cgroup_id) {
   }
   const Number number = known->second.number;
   members_.erase(known);
-  if (number == gate::Gate::kQuarantine) {
+  if (number == abi::kQuarantine) {
     return {};
   }
   labels_.erase(number);
@@ -117,12 +119,12 @@ Status LocalPolicy::enrol(const workload::CgroupRef& cgroup, Number number,
                           const policy::LabelSet& labels) {
   const auto known = members_.find(cgroup.id);
   const Number before = known == members_.end() ? 0 : known->second.number;
-  // What the number may do is there before it is the cgroup's.
+  // Write the number's policy before the cgroup gets the number.
   labels_[number] = labels;
   Status done = change(now_->compiler.add(number, labels));
   members_[cgroup.id] = {number, cgroup.path};
   done = done && live_ ? gate_->set(cgroup.id, number) : done;
-  if (before != 0 && before != number && before != gate::Gate::kQuarantine) {
+  if (before != 0 && before != number && before != abi::kQuarantine) {
     labels_.erase(before);
     const Status left = change(now_->compiler.remove(before));
     done = done ? left : done;
@@ -131,9 +133,9 @@ Status LocalPolicy::enrol(const workload::CgroupRef& cgroup, Number number,
 }
 
 Status LocalPolicy::quarantine(const workload::CgroupRef& cgroup) {
-  const Status done = live_ ? gate_->set(cgroup.id, gate::Gate::kQuarantine) : Status{};
+  const Status done = live_ ? gate_->set(cgroup.id, abi::kQuarantine) : Status{};
   const Status forgotten = forget(cgroup.id);
-  members_[cgroup.id] = {gate::Gate::kQuarantine, cgroup.path};
+  members_[cgroup.id] = {abi::kQuarantine, cgroup.path};
   return done ? forgotten : done;
 }
 
@@ -147,7 +149,8 @@ Status LocalPolicy::end(std::uint64_t cgroup_id) {
 }
 
 Status LocalPolicy::release(std::uint64_t cgroup_id) {
-  // Before start() too: what an earlier daemon's gate has of it is not to be taken for an end.
+  // Also before start(): otherwise start() would find the number that an earlier daemon gave the
+  // cgroup and treat the cgroup as removed.
   const Status done = gate_->release(cgroup_id);
   const Status forgotten = forget(cgroup_id);
   return done ? forgotten : done;
@@ -168,8 +171,8 @@ Result<bool> LocalPolicy::check_programs() const {
   if (!attached) {
     return attached;
   }
-  const Status mended = *attached ? Status{} : gate_->attach();
-  return mended ? Result<bool>(!*attached) : tl::unexpected(mended.error());
+  const Status repaired = *attached ? Status{} : gate_->attach();
+  return repaired ? Result<bool>(!*attached) : tl::unexpected(repaired.error());
 }
 
 Result<bool> LocalPolicy::check_number(std::uint64_t cgroup_id) const {
@@ -177,8 +180,8 @@ Result<bool> LocalPolicy::check_number(std::uint64_t cgroup_id) const {
   if (!live_ || known == members_.end() || gate_->number(cgroup_id) == known->second.number) {
     return false;
   }
-  const Status mended = gate_->set(cgroup_id, known->second.number);
-  return mended ? Result<bool>(true) : tl::unexpected(mended.error());
+  const Status repaired = gate_->set(cgroup_id, known->second.number);
+  return repaired ? Result<bool>(true) : tl::unexpected(repaired.error());
 }
 
 Status LocalPolicy::prepare(std::shared_ptr<const policy::Policy> policy) {
@@ -201,7 +204,7 @@ void LocalPolicy::cancel() {
   }
 }
 
-// --- @host's addresses ---
+// --- addresses of @host ---
 
 bool LocalPolicy::is_own(const Address& address) const {
   return address.is_loopback() || std::ranges::any_of(own_, [&](const policy::Prefix& prefix) {
@@ -249,7 +252,7 @@ Status LocalPolicy::set_own(std::vector<policy::Prefix> addresses) {
 
 // --- what the gate decides ---
 
-/// Cgroups below a workload's that have no number of their own.
+/// Adds the cgroups below a workload's cgroup that have no number of their own.
 void LocalPolicy::inherit(const std::string& path, Number number, Owners& owners) const {
   for (const std::string& name : tree_.children(path)) {
     const std::string child = path + "/" + name;

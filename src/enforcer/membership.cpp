@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who is a workload here: cgroups enrolled, quarantined and given up.
+// Which cgroups are workloads here: enrolling, quarantining and ending them.
 #include "enforcer_change.hpp"
-#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/abi/flow_label.hpp"
+#include "version.hpp"
 
 namespace trireme::enforcer {
 
 using policy::Number;
 
-/// A cgroup without a process has no sockets (a container's at its birth), but for a .socket
-/// unit's.
-void Enforcer::note_unsettled(const workload::CgroupRef& cgroup) {
+/// Schedules the cgroup's existing flows for reevaluate_new(). A cgroup without processes (as a
+/// container's at its creation) has no sockets, except that of a .socket unit.
+void Enforcer::note_old_flows(const workload::CgroupRef& cgroup) {
   if (cgroup.whole_network) {
-    all_unsettled_ = true;
+    all_with_old_flows_ = true;
   } else if (!cgroup.path.empty() && (cgroup.lone_sockets || tree_.populated(cgroup.path))) {
-    unsettled_.push_back(cgroup.path);
+    with_old_flows_.push_back(cgroup.path);
   }
 }
 
@@ -22,7 +23,8 @@ void Enforcer::remember(std::uint64_t cgroup_id, Member member) {
   members_[cgroup_id] = std::move(member);
 }
 
-/// Whose the sockets are that no member has, where this namespace is not our own.
+/// Decides who owns the sockets of no enrolled cgroup in a namespace other than the daemon's own:
+/// the namespace's owner (quarantined until it is enrolled), or @host if `unowned_`.
 void Enforcer::note_owner(const workload::CgroupRef& cgroup) {
   unowned_ = !cgroup.whole_network && (members_.empty() ? cgroup.unowned : unowned_);
 }
@@ -41,17 +43,17 @@ void Enforcer::forget(std::uint64_t cgroup_id) {
 
 Status Enforcer::check_level(const workload::CgroupRef& cgroup) const {
   if (cgroup.whole_network) {
-    return layout_.owned ? Status{}
-                         : fail("nobody can have the whole network namespace of this host");
+    return layout_.owned ? Status{} : fail("no workload can own the network namespace of the host");
   }
-  if (cgroup.level < 1 || cgroup.level > kMaxLevel) {
-    return fail("the cgroup is " + std::to_string(cgroup.level) +
-                " levels deep; trireme can enforce 1 to " + std::to_string(kMaxLevel));
+  if (cgroup.level < 1 || cgroup.level > abi::kMaxLevel) {
+    return fail("the cgroup is at level " + std::to_string(cgroup.level) +
+                " of the cgroup tree; trireme enforces levels 1 to " +
+                std::to_string(abi::kMaxLevel));
   }
   return {};
 }
 
-/// The last enforcement point to leave a number tells of its end.
+/// Gives up one use of the number at this point. `is_last` is true when no point uses it any more.
 void Enforcer::leave(Number number) {
   const bool is_last = common_.numbers.give_back(number);
   if (common_.on_leave) {
@@ -71,7 +73,7 @@ Result<Number> Enforcer::enrol(workload::CgroupRef cgroup, const policy::LabelSe
     }
     number = *fresh;
   } else if (!common_.numbers.take(number)) {
-    return fail("workload number " + std::to_string(number) + " is taken or out of range");
+    return fail("workload number " + std::to_string(number) + " is in use or out of range");
   }
   if (common_.on_join) {
     common_.on_join(layout_.point, number, &labels);
@@ -91,7 +93,7 @@ Status Enforcer::extend(workload::CgroupRef cgroup, const policy::LabelSet& labe
     return behind_ ? commit({}) : Status{};
   }
   if (!common_.numbers.share(number)) {
-    return fail("nobody has workload number " + std::to_string(number));
+    return fail("workload number " + std::to_string(number) + " is not in use");
   }
   if (common_.on_join) {
     common_.on_join(layout_.point, number, nullptr);
@@ -99,60 +101,71 @@ Status Enforcer::extend(workload::CgroupRef cgroup, const policy::LabelSet& labe
   return join(cgroup, labels, number);
 }
 
-/// Replaces what the cgroup had here before. The number is taken already; on error it is left.
+/// Replaces the cgroup's previous membership here. The caller has taken the number; on error it is
+/// given back.
 Status Enforcer::join(const workload::CgroupRef& cgroup, const policy::LabelSet& labels,
                       Number number) {
-  const auto known = members_.find(cgroup.id);
-  const std::optional<Member> before =
-      known == members_.end() ? std::nullopt : std::optional(known->second);
-  const bool renumber = before && before->number != kQuarantine;
   note_owner(cgroup);
   Change change;
-  std::optional<policy::LabelSet> old_labels;
-  if (renumber) {
-    old_labels = labels_.at(before->number);
-    change.deltas.push_back(compiler_.remove(before->number));
-    change.unnamed.push_back(before->number);
-    labels_.erase(before->number);
-  }
-  if (before) {
-    leave_sets(change, cgroup.id, *before);
-    forget(cgroup.id);
-  }
-  change.deltas.push_back(compiler_.add(number, labels));
+  const Former former = withdraw(change, cgroup.id);
+  change.deltas.push_back(version_->compiler.add(number, labels));
   change.named.push_back(number);
   labels_[number] = labels;
   join_sets(change, cgroup, number);
 
-  const Status committed = commit(change);
-  if (!committed) {
-    // The kernel kept what it had; so do we.
-    compiler_.remove(number);
+  if (const Status committed = commit(change); !committed) {
+    // The kernel still has the old state: restore it in the model.
+    version_->compiler.remove(number);
     labels_.erase(number);
     forget(cgroup.id);
-    if (renumber) {
-      compiler_.add(before->number, *old_labels);
-      labels_[before->number] = *old_labels;
-    }
-    if (before) {
-      remember(cgroup.id, *before);
-    }
+    restore(cgroup.id, former);
     leave(number);
     return committed;
   }
-  if (renumber) {
-    leave(before->number);
+  if (former.labels) {
+    leave(former.member->number);
   }
-  if (!before && !cgroup.settled) {
-    note_unsettled(cgroup);
+  if (!former.member && !cgroup.has_no_old_flows) {
+    note_old_flows(cgroup);
   }
   return {};
 }
 
-/// The cgroup's sockets, and those that are kept for it, have this number.
+/// Removes the cgroup's membership from the model, and from the kernel by `change`.
+Enforcer::Former Enforcer::withdraw(Change& change, std::uint64_t cgroup_id) {
+  const auto known = members_.find(cgroup_id);
+  if (known == members_.end()) {
+    return {};
+  }
+  Former former{.member = known->second, .labels = std::nullopt};
+  const Number number = former.member->number;
+  if (number != abi::kQuarantine) {
+    former.labels = labels_[number];
+    labels_.erase(number);
+    change.deltas.push_back(version_->compiler.remove(number));
+    change.unnamed.push_back(number);
+  }
+  leave_sets(change, cgroup_id, *former.member);
+  forget(cgroup_id);
+  return former;
+}
+
+/// Undoes withdraw() in the model.
+void Enforcer::restore(std::uint64_t cgroup_id, const Former& former) {
+  if (former.labels) {
+    version_->compiler.add(former.member->number, *former.labels);
+    labels_[former.member->number] = *former.labels;
+  }
+  if (former.member) {
+    remember(cgroup_id, *former.member);
+  }
+}
+
+/// Gives the number to the cgroup's sockets and to the sockets of former cgroups that are kept for
+/// it.
 void Enforcer::join_sets(Change& change, const workload::CgroupRef& cgroup, Number number) {
   const std::uint32_t level =
-      cgroup.id != 0 && cgroup.level >= 1 && cgroup.level <= kMaxLevel ? cgroup.level : 0;
+      cgroup.id != 0 && cgroup.level >= 1 && cgroup.level <= abi::kMaxLevel ? cgroup.level : 0;
   if (cgroup.whole_network) {
     change.owner = number;
   }
@@ -178,28 +191,20 @@ Status Enforcer::quarantine(workload::CgroupRef cgroup) {
   }
   note_owner(cgroup);
   const auto known = members_.find(cgroup.id);
-  if (known != members_.end() && known->second.number == kQuarantine) {
+  if (known != members_.end() && known->second.number == abi::kQuarantine) {
     return behind_ ? commit({}) : Status{};
   }
   Change change;
-  std::optional<Number> old;
-  if (known != members_.end()) {
-    old = known->second.number;
-    change.deltas.push_back(compiler_.remove(*old));
-    change.unnamed.push_back(*old);
-    leave_sets(change, cgroup.id, known->second);
-    labels_.erase(*old);
-    forget(cgroup.id);
+  const Former former = withdraw(change, cgroup.id);
+  if (!cgroup.has_no_old_flows) {
+    note_old_flows(cgroup);
   }
-  if (!cgroup.settled) {
-    note_unsettled(cgroup);
-  }
-  join_sets(change, cgroup, kQuarantine);
-  // A failed transaction leaves the model ahead of the kernel, on the closed side; the next change,
-  // or repair(), brings the kernel along.
+  join_sets(change, cgroup, abi::kQuarantine);
+  // If the transaction fails, the model is ahead of the kernel and stricter. The next change, or
+  // repair(), updates the kernel.
   const Status committed = commit(change);
-  if (old) {
-    leave(*old);
+  if (former.labels) {
+    leave(former.member->number);
   }
   return committed;
 }
@@ -225,19 +230,12 @@ Status Enforcer::end(const workload::CgroupRef& cgroup, Number number) {
   }
   Change change;
   if (known->second.is_owner) {
-    change.owner = kQuarantine;  // while the namespace lives, and with it perhaps others in it
+    change.owner = abi::kQuarantine;  // other workloads in the namespace may keep it alive
   }
-  leave_sets(change, cgroup.id, known->second);
-  const Number old = known->second.number;
-  if (old != kQuarantine) {
-    change.deltas.push_back(compiler_.remove(known->second.number));
-    change.unnamed.push_back(known->second.number);
-    labels_.erase(known->second.number);
-  }
-  forget(cgroup.id);
+  const Former former = withdraw(change, cgroup.id);
   const Status committed = commit(change);
-  if (old != kQuarantine) {
-    leave(old);
+  if (former.labels) {
+    leave(former.member->number);
   }
   return committed;
 }

@@ -10,8 +10,8 @@ using std::chrono::seconds;
 
 namespace {
 
-/// An answer that is repeated needs no transaction each time: what is written lasts this much
-/// longer.
+/// How much longer than the TTL an address is kept, so that a repeated answer does not need a
+/// transaction each time.
 seconds slack(seconds ttl) {
   return std::max(seconds(15), ttl / 4);
 }
@@ -59,8 +59,8 @@ void NameBook::set_index(std::shared_ptr<const policy::NameIndex> index) {
   }
 }
 
-void NameBook::hear(const std::string& name, const Address& address, seconds ttl, Time now,
-                    Change& change) {
+void NameBook::learn(const std::string& name, const Address& address, seconds ttl, Time now,
+                     Change& change) {
   const Networks networks = index_->match(name);
   if (networks.empty()) {
     return;

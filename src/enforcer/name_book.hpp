@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which addresses are in which networks by a DNS name, and for how long: what one enforcement point
-// has heard. Knows nothing of the kernel.
+// Which addresses are in which networks by DNS name, and until when, at one enforcement point.
+// Pure: does not use the kernel.
 #pragma once
 
 #include <chrono>
@@ -20,49 +20,50 @@ class NameBook {
   using Time = Clock::time_point;
   using Networks = std::vector<std::size_t>;  // indices into Policy::networks, sorted
 
-  /// Clients keep addresses longer than they should: no name counts for less.
+  /// Minimum TTL, because clients use addresses for longer than they should.
   static constexpr std::chrono::seconds kLeast{60};
-  /// No resolver keeps an answer longer.
+  /// Maximum TTL.
   static constexpr std::chrono::seconds kMost{24 * 3600};
-  /// Addresses of one network; the one that ends first gives way to a new one.
+  /// Maximum number of addresses of a network. The one that expires first is removed for a new one.
   static constexpr std::size_t kMostAddresses = 16'384;
 
   explicit NameBook(std::shared_ptr<const policy::NameIndex> index) : index_(std::move(index)) {}
 
   [[nodiscard]] const policy::NameIndex& index() const { return *index_; }
-  /// Another policy: names that it does not know go, the others' networks are looked up again.
+  /// Switches to another policy: removes names that it does not have and looks up the networks of
+  /// the others again.
   void set_index(std::shared_ptr<const policy::NameIndex> index);
 
-  /// What the kernel is to be told after a change.
+  /// Addresses to write to, or remove from, the kernel.
   struct Change {
-    std::set<policy::Address> written;           // new, or with other networks or another end
-    std::set<policy::Address> gone;              // of these, none is in `written`
-    std::map<std::size_t, std::size_t> evicted;  // by network: addresses that gave way
+    std::set<policy::Address> written;           // new, or with other networks or expiry
+    std::set<policy::Address> gone;              // removed; disjoint from `written`
+    std::map<std::size_t, std::size_t> evicted;  // by network: number of addresses removed early
     [[nodiscard]] bool empty() const { return written.empty() && gone.empty(); }
   };
-  /// `name` has `address` for `ttl` from `now` on; nothing where policy does not know the name. A
-  /// network's address that is asked for again and again is written anew once in a while, not each
-  /// time.
-  void hear(const std::string& name, const policy::Address& address, std::chrono::seconds ttl,
-            Time now, Change& change);
+  /// Records that `name` has `address` for `ttl` from `now` on. Does nothing if no network has the
+  /// name. An address that is looked up repeatedly is not written each time: see slack().
+  void learn(const std::string& name, const policy::Address& address, std::chrono::seconds ttl,
+             Time now, Change& change);
 
-  /// Addresses with a name that has ended by `now`.
+  /// Sorted addresses with a name that has expired by `now`.
   [[nodiscard]] std::vector<policy::Address> due(Time now) const;
-  /// What has ended by `now` is forgotten, but for the addresses `in_use`, which stay for kLeast.
+  /// Removes names that have expired by `now`. Those of the addresses `in_use` stay for another
+  /// kLeast.
   void end(Time now, const std::set<policy::Address>& in_use, Change& change);
 
-  /// Networks of an address, of all its names; empty where it has none.
+  /// Networks of all names of an address; empty if it has no name.
   [[nodiscard]] Networks networks(const policy::Address& address) const;
   [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
-  /// Addresses of a name, lower case, no final dot.
+  /// Addresses of a name (lower case, no final dot).
   [[nodiscard]] std::vector<policy::Address> addresses(const std::string& name) const;
-  /// When the last of its names ends.
+  /// When the last name of the address expires.
   [[nodiscard]] Time until(const policy::Address& address) const;
   [[nodiscard]] std::vector<policy::Address> all() const;
   [[nodiscard]] std::size_t size() const { return known_.size(); }
 
  private:
-  /// The name that was heard last among those of the same networks.
+  /// The most recently learned name among those with the same networks.
   struct Entry {
     std::string name;
     Networks networks;
@@ -71,7 +72,7 @@ class NameBook {
   struct Known {
     std::vector<Entry> entries;  // no two with the same networks
     Networks networks;           // of all entries
-    Time until;                  // the last one's
+    Time until;                  // latest of all entries
   };
   using Book = std::map<policy::Address, Known>;
 

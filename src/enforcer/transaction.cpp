@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an enforcer writes: all of its table, or one change of it.
+// Writes an enforcer's table: all of it, or one change.
 #include <netinet/in.h>
-// The kernel's headers define what netinet/in.h has not.
+// Must follow netinet/in.h: the kernel's headers then leave out what it already defines.
 #include <linux/netfilter.h>
 
 #include <set>
@@ -9,8 +9,9 @@
 
 #include "enforcer_change.hpp"
 #include "learned_names.hpp"
-#include "trireme/enforcer/elements.hpp"
-#include "trireme/enforcer/flow_label.hpp"
+#include "trireme/abi/flow_label.hpp"
+#include "trireme/datapath/elements.hpp"
+#include "version.hpp"
 
 namespace trireme::enforcer {
 
@@ -26,49 +27,57 @@ void write_owner(NftBatch& batch, Number number) {
   for (const std::uint8_t nfproto : {std::uint8_t{NFPROTO_IPV4}, std::uint8_t{NFPROTO_IPV6}}) {
     list.push_back({.key = NftBytes::u8(nfproto), .data = NftBytes::twice(number)});
   }
-  batch.add_elements(sets().owner, list);
+  batch.add_elements(datapath::sets().owner, list);
+}
+
+/// A proved flow of a client, in the direction of its requests.
+wire::Ends ends_of(const handshake::FlowKey& flow) {
+  return {flow.local, flow.remote, flow.local_port, flow.remote_port};
 }
 
 }  // namespace
 
-/// The kernel exchanges rules and plain sets at one moment, sets of intervals only when it has gone
-/// through the whole transaction, milliseconds later: until then it finds none of their elements,
-/// neither old nor new ones. Who is not found is not refused meanwhile: dropped without a word, so
-/// that TCP repeats it. Where this is cut off it stays so until the next start.
+/// The kernel exchanges rules and plain sets at one moment, but interval sets only at the end of
+/// the transaction, milliseconds later. Until then a lookup finds neither old nor new elements.
+/// Packets without a match are not refused in that time but dropped silently, so that TCP
+/// retransmits them. If the daemon is killed before end_exchange(), this lasts until its next
+/// start.
 void Enforcer::begin_exchange() {
-  NftBatch batch(kTable);
-  batch.flush_set(sets().steady);
-  std::ignore = socket_.commit(std::move(batch));  // there may be no table, or a former version's
+  NftBatch batch(abi::kTable);
+  batch.flush_set(datapath::sets().steady);
+  // Fails if there is no table, or one of an earlier version without this set.
+  std::ignore = socket_.commit(std::move(batch));
 }
 
 Status Enforcer::end_exchange() {
-  NftBatch batch(kTable);
-  write_steady(batch);
+  NftBatch batch(abi::kTable);
+  datapath::write_steady(batch);
   const Status committed = socket_.commit(std::move(batch));
   behind_ = behind_ || !committed;
   return committed;
 }
 
-Status Enforcer::write_everything() {
+Status Enforcer::write_everything(const Version& version) {
   begin_exchange();
-  NftBatch batch(kTable);
-  write_ruleset(batch, layout_);
-  const bool answers = reads_answers(*policy_);
+  NftBatch batch(abi::kTable);
+  datapath::write_ruleset(batch, layout_);
+  const bool answers = datapath::reads_answers(*version.policy);
   if (answers) {
-    write_answers_hook(batch);
+    datapath::write_answers_hook(batch);
   }
-  write_refusal(batch, *policy_);
-  write_tables(batch, compiler_.tables(), compiler_.first_id());
-  write_elements(batch, compiler_.elements(), compiler_.first_id(), false);
-  write_named(batch, named_elements(*names_, names_->all(), compiler_.elements()));
-  write_answers(batch, *policy_);
-  std::vector<Number> numbers = {kHost};
+  datapath::write_refusal(batch, *version.policy);
+  datapath::write_tables(batch, version.compiler.tables(), version.compiler.first_id());
+  datapath::write_elements(batch, version.compiler.elements(), version.compiler.first_id(), false);
+  datapath::write_named(
+      batch, named_elements(version.names, version.names.all(), version.compiler.elements()));
+  datapath::write_answers(batch, *version.policy);
+  std::vector<Number> numbers = {abi::kHost};
   for (const auto& [number, labels] : labels_) {
     numbers.push_back(number);
   }
-  write_numbers(batch, numbers, false);
+  datapath::write_numbers(batch, numbers, false);
   std::vector<NftElement> list;
-  std::optional<Number> owner = unowned_ ? std::nullopt : std::optional<Number>(kQuarantine);
+  std::optional<Number> owner = unowned_ ? std::nullopt : std::optional<Number>(abi::kQuarantine);
   for (const auto& [id, member] : members_) {
     if (member.is_owner) {
       owner = member.number;
@@ -80,17 +89,17 @@ Status Enforcer::write_everything() {
       }
     }
   }
-  batch.add_elements(sets().workloads, list);
+  batch.add_elements(datapath::sets().workloads, list);
   if (layout_.owned && owner) {
     write_owner(batch, *owner);
   }
-  write_speakers(batch, speakers_, false);
+  datapath::write_speakers(batch, speakers_, false);
   std::vector<NftBytes> keys;
   for (const handshake::FlowKey& flow : clients()) {
-    keys.push_back(client_key(flow));
+    keys.push_back(datapath::client_key(ends_of(flow)));
   }
-  write_clients(batch, keys, false);
-  write_depth(batch, depth());
+  datapath::write_clients(batch, keys, false);
+  datapath::write_depth(batch, depth());
   Status committed = socket_.commit(std::move(batch));
   behind_ = !committed;
   if (committed) {
@@ -105,16 +114,16 @@ std::vector<handshake::FlowKey> Enforcer::clients() const {
   return common_.clients ? common_.clients(layout_.point) : std::vector<handshake::FlowKey>();
 }
 
-/// A client that a rule enters meanwhile may go with those that are taken out: the second look puts
-/// it back, and until then conntrack remembers its flow.
+/// A rule may add a client between the listing and the removal of stale keys, and the removal may
+/// delete it. The second round restores it; until then conntrack still has its flow.
 Status Enforcer::keep_clients(std::vector<handshake::FlowKey> wanted) {
   const auto bytes = [](std::span<const std::uint8_t> key) {
     return std::string(key.begin(), key.end());
   };
   for (int look = 0; look < 2 && live_ && !behind_; look++) {
     std::set<std::string> there;
-    for (const kernel::NftSet* set : {&sets().clients4, &sets().clients6}) {
-      const auto keys = socket_.keys(kTable, set->name);
+    for (const kernel::NftSet* set : {&datapath::sets().clients4, &datapath::sets().clients6}) {
+      const auto keys = socket_.keys(abi::kTable, set->name);
       if (!keys) {
         return tl::unexpected(keys.error());
       }
@@ -124,7 +133,7 @@ Status Enforcer::keep_clients(std::vector<handshake::FlowKey> wanted) {
     }
     std::vector<NftBytes> missing;
     for (const handshake::FlowKey& flow : wanted) {
-      const NftBytes key = client_key(flow);
+      const NftBytes key = datapath::client_key(ends_of(flow));
       if (there.erase(bytes(key.view())) == 0) {
         missing.push_back(key);
       }
@@ -137,9 +146,9 @@ Status Enforcer::keep_clients(std::vector<handshake::FlowKey> wanted) {
     if (missing.empty() && stale.empty()) {
       break;
     }
-    NftBatch batch(kTable);
-    write_clients(batch, stale, true);
-    write_clients(batch, missing, false);
+    NftBatch batch(abi::kTable);
+    datapath::write_clients(batch, stale, true);
+    datapath::write_clients(batch, missing, false);
     if (Status committed = socket_.commit(std::move(batch)); !committed || stale.empty()) {
       return committed;
     }
@@ -153,36 +162,38 @@ Status Enforcer::commit(const Change& change) {
     return {};
   }
   if (behind_) {
-    return write_everything();
+    return write_everything(*version_);
   }
-  NftBatch batch(kTable);
+  NftBatch batch(abi::kTable);
   if (depth() != written_depth_) {
     for (const kernel::NftSet* set :
-         {&sets().enter_out_net, &sets().enter_in_lo, &sets().enter_in_net}) {
+         {&datapath::sets().enter_out_net, &datapath::sets().enter_in_lo,
+          &datapath::sets().enter_in_net}) {
       batch.flush_set(*set);
     }
-    write_depth(batch, depth());
+    datapath::write_depth(batch, depth());
   }
   std::vector<NftElement> leaving;
   for (const std::uint64_t id : change.leaving) {
     leaving.push_back({.key = NftBytes::u64(id)});
   }
-  batch.delete_elements(sets().workloads, leaving);
-  write_numbers(batch, change.unnamed, true);
-  remove_named(batch, change.forgotten);
+  batch.delete_elements(datapath::sets().workloads, leaving);
+  datapath::write_numbers(batch, change.unnamed, true);
+  datapath::remove_named(batch, change.forgotten);
   for (const policy::Delta& delta : change.deltas) {
-    write_elements(batch, delta.remove, compiler_.first_id(), true);
-    write_elements(batch, delta.add, compiler_.first_id(), false);
+    datapath::write_elements(batch, delta.remove, version_->compiler.first_id(), true);
+    datapath::write_elements(batch, delta.add, version_->compiler.first_id(), false);
   }
-  write_numbers(batch, change.named, false);
-  write_named(batch, named_elements(*names_, change.learned, compiler_.elements()));
+  datapath::write_numbers(batch, change.named, false);
+  datapath::write_named(
+      batch, named_elements(version_->names, change.learned, version_->compiler.elements()));
   std::vector<NftElement> joining;
   for (const auto& [id, number] : change.joining) {
     joining.push_back({.key = NftBytes::u64(id), .data = NftBytes::twice(number)});
   }
-  batch.add_elements(sets().workloads, joining);
+  batch.add_elements(datapath::sets().workloads, joining);
   if (change.owner) {
-    batch.flush_set(sets().owner);
+    batch.flush_set(datapath::sets().owner);
     write_owner(batch, *change.owner);
   }
   const Status committed = socket_.commit(std::move(batch));
@@ -190,9 +201,8 @@ Status Enforcer::commit(const Change& change) {
     written_depth_ = depth();
     return {};
   }
-  // Somebody else changed the table, or it is gone: everything is written anew, the change
-  // included.
-  return write_everything();
+  // Another program changed or deleted the table: rewrite everything, including this change.
+  return write_everything(*version_);
 }
 
 std::uint32_t Enforcer::depth() const {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The gate: one pair of programs at the top of the cgroup tree, for every local socket.
+/* The gate: a pair of programs at the top of the cgroup tree, which run for every local socket.
  *
- * Egress stamps each packet for lo with its sender's number. Ingress judges a packet at the very
- * socket that is about to get it, by that stamp, the socket's own number and the port. A packet
- * without a stamp is nobody's: workloads refuse it. docs/datapath.md, "The gate".
+ * Egress stamps each packet on lo with the sender's number. Ingress decides on a packet at the
+ * receiving socket, by that stamp, the socket's own number and the port. The sender of a packet
+ * without a stamp is unknown; workloads refuse such packets. docs/datapath.md, "The gate".
  *
- * A socket's number is that of the deepest cgroup among its ancestors that has one. A socket keeps
- * the cgroup that made it, wherever it is passed.
+ * A socket belongs to the cgroup in which it was created, even if it is passed to a process of
+ * another one. Its number is that of the deepest ancestor of this cgroup (or itself) that has one.
  */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
@@ -16,24 +16,25 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "abi.h"
+#include "trireme/abi/gate.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 #define IPPROTO_ICMPV6 58
 #define SOCK_RAW_TYPE 3 /* SOCK_RAW */
-#define LOOPBACK 1      /* lo's index, in every network namespace (LOOPBACK_IFINDEX) */
-#define DEEPEST 24      /* levels of the tree below the real root that are looked at */
-#define KNOWN_CGROUPS 256
-#define KNOWN_VERDICTS 1024
-#define ASKED 8 /* ports that an unconnected UDP socket has asked at last */
+#define LOOPBACK 1      /* ifindex of lo, in every network namespace (LOOPBACK_IFINDEX) */
+#define DEEPEST 24      /* levels below the root of the hierarchy that are searched for a number */
+#define KNOWN_CGROUPS 256   /* entries of the cache of numbers, per processor */
+#define KNOWN_VERDICTS 1024 /* entries of the cache of verdicts, per processor */
+#define ASKED 8             /* ports that an unconnected UDP socket sent to last */
 
 enum { REFUSE = 0, PASS = 1 };
 
-/* Not by the loader's relocations, which need BTF for every program. */
+/* The daemon sets these offsets. Relocations by the loader are not used here: they would make
+ * kernel BTF a requirement for all programs. */
 const volatile struct trireme_layout layout = {};
 
-/* --- maps that last: an upgrade of the programs takes them over --- */
+/* --- maps that a later daemon's programs take over --- */
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -42,10 +43,10 @@ struct {
   __type(value, struct trireme_settings);
 } settings SEC(".maps");
 
-/* cgroup id -> number. Preallocated: tracing programs write it too. */
+/* cgroup id -> number. Preallocated, because tracing programs add entries too. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 1); /* the daemon decides how many */
+  __uint(max_entries, 1); /* the daemon sets the size */
   __type(key, __u64);
   __type(value, __u32);
 } numbers SEC(".maps");
@@ -64,11 +65,10 @@ struct {
   __type(value, __u64);
 } refusals SEC(".maps");
 
-/* --- the policy: each of these has two slots, so that a reload can prepare one beside the other
- * --- */
+/* --- the policy: each map has two slots, so that a reload can write one next to the other --- */
 
-/* What makes a map of its kind; the daemon decides how much fits in. Sizes and not types: BTF of
- * inner maps lacks structs that nothing else names. */
+/* Templates of the inner maps; the daemon creates these with the number of entries that it needs.
+ * They give sizes instead of types, because BTF lacks structures that only inner maps name. */
 struct members_map {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -120,18 +120,19 @@ struct named_map {
   } name SEC(".maps")
 
 TWO_SLOTS(members_map, members);     /* number -> group, class */
-TWO_SLOTS(same_map, same);           /* groups whose members reach each other */
+TWO_SLOTS(same_map, same);           /* groups whose members can reach each other */
 TWO_SLOTS(pairs_map, pairs);         /* (source class, destination class) -> profile */
-TWO_SLOTS(pairs_map, outcomes);      /* (profile, port class) -> outcome; absent: refused */
-TWO_SLOTS(ports_map, ports);         /* port class */
-TWO_SLOTS(addresses_map, addresses); /* class of @host at an address */
-TWO_SLOTS(named_map, named); /* the same, of addresses that have a DNS name; before `addresses` */
+TWO_SLOTS(pairs_map, outcomes);      /* (profile, port class) -> outcome; no entry: denied */
+TWO_SLOTS(ports_map, ports);         /* index of a port -> port class */
+TWO_SLOTS(addresses_map, addresses); /* address -> class of @host there */
+/* The same for addresses of DNS names; looked up before `addresses`. */
+TWO_SLOTS(named_map, named);
 
-/* --- what is remembered on each processor, and on sockets --- */
+/* --- caches per processor, and what is stored with sockets --- */
 
-/* A slot is written by one at a time: whoever finds it busy does without. On one processor a
- * program can be interrupted, or preempted, by another at any instruction. `turn` changes with each
- * writing, so that a reader who was interrupted notices. */
+/* On one processor, a program can be interrupted or preempted by another at any instruction. `busy`
+ * counts the writers of a slot: only the first one writes, and a program that finds the slot busy
+ * does not use it. `turn` changes with each write, so that an interrupted reader notices it. */
 struct cgroup_slot {
   __u64 id;
   __u32 generation;
@@ -149,7 +150,7 @@ struct {
 struct verdict_slot {
   __u32 from;
   __u32 to;
-  __u32 what; /* port << 1 | is UDP */
+  __u32 what; /* port << 1 | is_udp */
   __u32 generation;
   __u32 allowed;
   __u32 busy;
@@ -163,7 +164,8 @@ struct {
   __type(value, struct verdict_slot);
 } known_verdicts SEC(".maps");
 
-/* Ports in network byte order, as packets have them. */
+/* Ports that an unconnected UDP socket sent to: answers from there are recognized. In network byte
+ * order. */
 struct asked_ports {
   __u32 next;
   __u16 port[ASKED];
@@ -175,7 +177,7 @@ struct {
   __type(value, struct asked_ports);
 } asked SEC(".maps");
 
-/* The destination port that NAT on OUTPUT gave a socket's packets, where it is not the socket's. */
+/* The destination port of a socket's packets, if NAT on OUTPUT changed it; network byte order. */
 struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -183,9 +185,9 @@ struct {
   __type(value, __u16);
 } translated SEC(".maps");
 
-/* TCP sockets that a workload's own processes have closed, so that no process has them any more:
- * what had been written to them is delivered, though the workload's cgroup ends. Whatever is not
- * here delivers nothing after the end. */
+/* TCP sockets that the processes of a live workload have closed: no process has them any more. What
+ * was written to them is still delivered after the workload's cgroup was removed. All other sockets
+ * of the cgroup deliver nothing from then on. */
 struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
@@ -208,7 +210,7 @@ static __always_inline void count(__u32 reason) {
 #define NEXT_FRAGMENT 44
 #define NEXT_DESTINATION 60
 
-/* Where the transport header begins, and its protocol; 0 where it cannot be read. */
+/* Returns the offset of the transport header, and its protocol; 0 if headers are not readable. */
 static __always_inline __u32 transport(struct __sk_buff* skb, __u8* protocol) {
   if (skb->protocol == bpf_htons(0x0800)) {
     __u8 header[10];
@@ -235,6 +237,7 @@ static __always_inline __u32 transport(struct __sk_buff* skb, __u8* protocol) {
   return at;
 }
 
+/* Reads both addresses, IPv4 as ::ffff:a.b.c.d. Returns 0 if they are not readable. */
 static __always_inline int read_addresses(struct __sk_buff* skb, __u8* source, __u8* destination) {
   if (skb->protocol == bpf_htons(0x0800)) {
     __builtin_memset(source, 0, 10);
@@ -259,11 +262,11 @@ enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 
 /* --- refusals, counted and logged --- */
 
-#define AGAIN 5000000000ull   /* nanoseconds: the same refusal is logged once in this time */
-#define MOST 32               /* different ones of one sender in this time */
-#define FIRST_TEMPORARY 32768 /* ports from here on are those that the kernel gives to clients */
+#define AGAIN 5000000000ull   /* ns: the same refusal is logged once in this time */
+#define MOST 32               /* logged refusals per sender in this time */
+#define FIRST_TEMPORARY 32768 /* the kernel assigns ports from here on to clients */
 
-/* Read by the daemon. Where it does not, or not fast enough, there are the counters. */
+/* Refused packets, for the daemon. If it is full, refusals are only counted. */
 struct {
   __uint(type, BPF_MAP_TYPE_RINGBUF);
   __uint(max_entries, 1 << 16);
@@ -295,7 +298,7 @@ struct {
   __type(value, struct share);
 } shares SEC(".maps");
 
-/* Nobody fills the log in the place of others. */
+/* Limits the log per sender, so that one sender cannot displace the refusals of others. */
 static __always_inline int has_share(__u32 sender, __u64 now) {
   struct share* share = bpf_map_lookup_elem(&shares, &sender);
   if (!share || now - share->since > AGAIN) {
@@ -306,7 +309,7 @@ static __always_inline int has_share(__u32 sender, __u64 now) {
   return __sync_fetch_and_add(&share->count, 1), share->count <= MOST;
 }
 
-/* `what`: the reason, and from bit 8 on whether it was audited only. */
+/* `what`: the reason in the low 8 bits; bit 8 is set if audit mode lets the packet pass. */
 static __noinline int log_refusal(struct __sk_buff* skb, __u32 from, __u32 to, __u32 what) {
   __u8 protocol = 0;
   __u16 ports_there[2] = {};
@@ -356,9 +359,9 @@ static __always_inline int refuse(struct __sk_buff* skb, __u32 flags, __u32 from
   return audited ? PASS : REFUSE;
 }
 
-/* --- who --- */
+/* --- numbers of sockets --- */
 
-/* Whether no cgroup is in quarantine. */
+/* True if no cgroup is in quarantine: see struct trireme_settings. */
 static __always_inline int is_calm(const struct trireme_settings* set,
                                    const struct trireme_counts* counted) {
   __u32 calm = *(volatile const __u32*)&set->calm;
@@ -382,7 +385,7 @@ static __always_inline struct cgroup_slot* slot_of(__u64 id) {
   return bpf_map_lookup_elem(&known_cgroups, &index);
 }
 
-/* TRIREME_NOBODY where it is not known. */
+/* Reads the cache. Returns TRIREME_NOBODY if the number is not cached. */
 static __always_inline __u32 recall(const struct cgroup_slot* slot, __u64 id, __u32 generation) {
   __u32 turn = *(volatile __u32*)&slot->turn;
   barrier();
@@ -421,7 +424,7 @@ static __always_inline __u32 number_of(struct __sk_buff* skb, __u32 generation) 
   return number;
 }
 
-/* --- what is allowed --- */
+/* --- policy --- */
 
 struct packet {
   __u32 from;
@@ -457,7 +460,7 @@ static __always_inline __u32 class_of(__u32 slot, __u32 number, const __u8* addr
   return member->klass;
 }
 
-/* By one policy. Class, profile and group 0 are nobody's: identifiers begin at 1. */
+/* Evaluates the policy in one slot. Ids of classes, profiles and groups begin at 1; 0 is none. */
 static __always_inline int allowed_by(__u32 slot, __u32 from, const __u8* from_address, __u32 to,
                                       const __u8* to_address, __u16 port, __u8 is_udp) {
   __u32 from_group, to_group;
@@ -484,7 +487,9 @@ static __always_inline int allowed_by(__u32 slot, __u32 from, const __u8* from_a
   return table && bpf_map_lookup_elem(table, &outcome);
 }
 
-/* A function of its own, called for each direction and port that may matter. */
+/* Evaluates the policy, or reads the cache. `backward`: for a flow from the receiver to the sender,
+ * whose answer this packet is. `port` is in network byte order. Not inlined: it is called for each
+ * direction and port in question, and the kernel's BPF verifier checks it once. */
 static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
   if (!p)
     return 0;
@@ -506,7 +511,7 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
         return verdict;
     }
   }
-  /* The addresses as the flow's sender has them. */
+  /* The addresses from the flow's point of view: from_address is that of its sender. */
   const __u8* from_address = backward ? p->destination : p->source;
   const __u8* to_address = backward ? p->source : p->destination;
   int verdict = allowed_by(p->slot & 1, from, from_address, to, to_address, port, p->is_udp);
@@ -530,16 +535,16 @@ static __noinline int allowed(struct packet* p, __u32 backward, __u32 port) {
   return verdict;
 }
 
-/* --- what has ended --- */
+/* --- sockets of removed cgroups --- */
 
-/* Of an ended cgroup's sockets: whether this one is a connection that was closed before the end. */
+/* True if this socket of a removed cgroup is a connection that was closed before the removal. */
 static __always_inline int is_closed(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
   return sk && (sk = bpf_sk_fullsock(sk)) && sk->protocol == IPPROTO_TCP &&
          bpf_sk_storage_get(&closed, sk, 0, 0);
 }
 
-/* --- on the way out --- */
+/* --- egress --- */
 
 static __always_inline void remember_translation(struct bpf_sock* sk, __u16 port) {
   __u16* kept = bpf_sk_storage_get(&translated, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -550,7 +555,7 @@ static __always_inline void remember_translation(struct bpf_sock* sk, __u16 port
 static __always_inline void remember_asked(struct bpf_sock* sk, __u16 port) {
   struct asked_ports* ring = bpf_sk_storage_get(&asked, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   if (!ring)
-    return; /* no memory: the answer is judged by the rules of its own direction */
+    return; /* no memory: an answer then passes only if a rule allows its direction */
   for (int i = 0; i < ASKED; i++)
     if (ring->port[i] == port)
       return;
@@ -583,8 +588,8 @@ int trireme_stamp(struct __sk_buff* skb) {
   if (number == TRIREME_ENDED || (number == TRIREME_HOST && !(flags & TRIREME_HOST_ASKS)))
     return PASS;
 
-  /* What answers will be recognised by. A handshake under way comes as its listener.
-   */
+  /* Record the ports by which answers will be recognized. Packets of a handshake in progress come
+   * with the listening socket. */
   struct bpf_sock* sk = skb->sk;
   if (!sk || !(sk = bpf_sk_fullsock(sk)))
     return PASS;
@@ -610,11 +615,12 @@ int trireme_stamp(struct __sk_buff* skb) {
   return PASS;
 }
 
-/* Whether the socket is in the daemon's own network namespace. */
+/* True if the socket is in the daemon's own network namespace. */
 static __always_inline int is_at_home(struct bpf_sock* sk) {
   if (!layout.home || !layout.inode_of_network)
     return 0;
-  /* The verifier lets no program calculate with a socket's address, and with a number it does. */
+  /* The kernel's BPF verifier forbids arithmetic on a pointer to a socket: copy the pointer into a
+   * variable. */
   const char* address = 0;
   const char* network = 0;
   __u32 inode = 0;
@@ -625,15 +631,16 @@ static __always_inline int is_at_home(struct bpf_sock* sk) {
   return inode == layout.home;
 }
 
-/* Docker's resolver in a container's network, 127.0.0.11, is a socket that dockerd has made there:
- * of no workload, and part of the container. What a workload sends to it and what it answers passes
- * in all network namespaces but the daemon's own. It begins nothing itself. */
+/* Docker's resolver at 127.0.0.11 in a container's network namespace is a socket that dockerd
+ * created there. It belongs to no workload. Queries to it and its answers pass in all network
+ * namespaces except the daemon's own. It sends nothing but answers. */
 static __always_inline int is_resolver(const __u8* address) {
   const __u32* words = (const __u32*)address;
   return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff) &&
          words[3] == bpf_htonl(0x7f00000b);
 }
-/* Asked last, and once: the verifier takes its time over it. */
+/* True for packets to or from the resolver. Called last and in one place only, because checking it
+ * makes the kernel's BPF verifier slow. */
 static __always_inline int with_resolver(const struct packet* p, struct bpf_sock* sk,
                                          int may_answer) {
   return ((p->own == TRIREME_HOST && is_resolver(p->destination)) ||
@@ -649,14 +656,15 @@ static __always_inline int judge_tcp(struct __sk_buff* skb, struct bpf_sock* sk,
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
   int has_data = skb->len > at + (tcp.offset >> 4) * 4u;
   int is_request = (tcp.flags & (SYN | ACK)) == SYN;
-  /* They may come from a control socket, a TIME_WAIT socket or a SYN cookie, and say nothing. */
+  /* Resets, and segments without data, SYN or FIN, may come from a control socket, a TIME_WAIT
+   * socket or a SYN cookie, which have no stamp. They transport nothing, and pass. */
   if (tcp.flags & RST || (!has_data && !(tcp.flags & FIN) && !is_request))
     return PASS;
   if (p->from == TRIREME_NOBODY)
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNSTAMPED);
   if (!read_addresses(skb, p->source, p->destination))
     return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_UNREADABLE);
-  /* The connection was judged when it began. */
+  /* The sender closed it before its cgroup was removed; it was allowed when it was established. */
   if (p->from == TRIREME_ENDED && !is_request && sk->state != BPF_TCP_LISTEN)
     return PASS;
   if (allowed(p, 0, tcp.destination))
@@ -705,8 +713,8 @@ static __always_inline int judge_udp(struct __sk_buff* skb, struct bpf_sock* sk,
   return refuse(skb, flags, p->from, p->own, TRIREME_REFUSED_POLICY);
 }
 
-/* What rules cannot judge of what comes from elsewhere, since they see one socket of many, or none:
- * multicast, broadcast, UDP-Lite, SCTP, DCCP. */
+/* True for packets from other devices than lo for which nf_tables cannot find the receiving socket,
+ * or only one of several: multicast, broadcast, UDP-Lite, SCTP, DCCP. */
 static __always_inline int is_unseen(struct __sk_buff* skb) {
   if (skb->pkt_type != PACKET_HOST)
     return 1;
@@ -731,9 +739,9 @@ static __always_inline int is_unseen(struct __sk_buff* skb) {
   return is_v4 ? first >= 224 : first == 0xff;
 }
 
-/* --- groups of sockets --- */
+/* --- SO_REUSEPORT groups --- */
 
-#define MEMBERS 256 /* of a group; a larger one counts as shared */
+#define MEMBERS 256 /* of a group that are examined; a larger group counts as shared */
 
 static __always_inline __u64 read_word(__u64 base, __u32 offset) {
   __u64 word = 0;
@@ -741,9 +749,10 @@ static __always_inline __u64 read_word(__u64 base, __u32 offset) {
   return word;
 }
 
-/* The number of sockets made in a cgroup, by its address. A function that is verified once. It
- * looks up from below and packets from above: what is too deep for it is nobody's whom it knows,
- * and nothing that it finds is remembered for them. */
+/* The number of the sockets of a cgroup, given by its address. Not inlined, so that the kernel's
+ * BPF verifier checks it once. It searches at most DEEPEST levels upwards from the cgroup;
+ * look_up_number() covers the levels 1 to DEEPEST below the root. For deeper cgroups the results
+ * can differ: here they count as quarantined, and the result is not cached for packets. */
 __noinline int number_at(__u64 cgroup, __u32 generation) {
   __u64 id = read_word(read_word(cgroup, layout.node_of_cgroup), layout.id_of_node);
   struct cgroup_slot* slot = slot_of(id);
@@ -762,8 +771,7 @@ __noinline int number_at(__u64 cgroup, __u32 generation) {
   return above ? TRIREME_QUARANTINE : TRIREME_HOST;
 }
 
-/* Whether a group of SO_REUSEPORT has sockets of more than one workload, or of one and of others.
- */
+/* True if the sockets of a SO_REUSEPORT group have different numbers. */
 __noinline int is_shared(__u64 group, __u32 generation) {
   __u16 count = 0;
   bpf_probe_read_kernel(&count, sizeof count, (const void*)(group + layout.count_of_group));
@@ -781,9 +789,9 @@ __noinline int is_shared(__u64 group, __u32 generation) {
   return count > MEMBERS;
 }
 
-/* The group that a socket was selected from by a program (SO_ATTACH_REUSEPORT_CBPF), where it can
- * still be another one for each packet; 0: none. Rules, which look a member up beforehand, may then
- * have judged for another one. */
+/* The SO_REUSEPORT group of a socket, if a program (SO_ATTACH_REUSEPORT_CBPF) selects a member for
+ * each packet; else 0. nf_tables looks up a member earlier, and may have decided for another one
+ * than the receiver. */
 static __always_inline __u64 selecting_group(struct __sk_buff* skb) {
   struct bpf_sock* sk = skb->sk;
   if (!layout.group_of_socket || !sk || !(sk = bpf_sk_fullsock(sk)))
@@ -811,7 +819,8 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
   __u64 group = with_groups && skb->ifindex != LOOPBACK ? selecting_group(skb) : 0;
   if (skb->ifindex != LOOPBACK && !is_unjudged && !group && is_calm(set, counted))
     return PASS;
-  /* The settings first: what is looked up after them is as new as they are, or newer. */
+  /* Read the generation before the number: what is looked up later is at least as new, so that no
+   * old number is cached under a new generation. */
   __u32 generation = (word >> 32) + *(volatile __u32*)&counted->ended;
   barrier();
   __u32 own = number_of(skb, generation);
@@ -836,7 +845,7 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
   if (p.from == own)
     return PASS;
   if (own == TRIREME_HOST && p.from == TRIREME_NOBODY)
-    return PASS; /* as if trireme were not there */
+    return PASS; /* the receiver is not a workload, and the sender is unknown */
 
   __u8 protocol;
   __u32 at = transport(skb, &protocol);
@@ -850,7 +859,7 @@ static __always_inline int judge(struct __sk_buff* skb, int with_groups) {
       return judge_udp(skb, sk, &p, at);
     case IPPROTO_ICMP:
     case IPPROTO_ICMPV6:
-      return PASS; /* rules judge it: it has no ports */
+      return PASS; /* nf_tables decides on ICMP, which has no ports */
     default:
       return refuse(skb, flags, p.from, own, TRIREME_REFUSED_PROTOCOL);
   }
@@ -860,8 +869,8 @@ SEC("?cgroup_skb/ingress")
 int trireme_judge(struct __sk_buff* skb) {
   return judge(skb, 1);
 }
-/* Where a kernel lets no program read its memory. Linux before 6.8 looks at functions that are
- * called nowhere, too. */
+/* For kernels that let no program read their memory. A program of its own, because Linux before 6.8
+ * also verifies functions that are never called. */
 SEC("?cgroup_skb/ingress")
 int trireme_judge_plain(struct __sk_buff* skb) {
   return judge(skb, 0);
@@ -871,7 +880,8 @@ int trireme_judge_plain(struct __sk_buff* skb) {
 
 #define UDP_HEADER 8
 
-/* At a socket of the daemon that sends to itself: what arrives without its stamp is cut off. */
+/* Filter on a socket of the daemon that sends to itself. Cuts off datagrams without a stamp, by
+ * which the daemon notices that something removes stamps on lo. */
 SEC("socket")
 int trireme_canary(struct __sk_buff* skb) {
   return (skb->priority & TRIREME_STAMP_MASK) == TRIREME_STAMP
@@ -879,10 +889,10 @@ int trireme_canary(struct __sk_buff* skb) {
              : UDP_HEADER + TRIREME_CANARY_WITHOUT_STAMP;
 }
 
-/* --- births and ends of cgroups --- */
+/* --- creation and removal of cgroups --- */
 
-/* Where the daemon has said what to look for. Only the programs below use it, so that a later
- * daemon, which finds the maps of those that are attached to the cgroup, writes its own. */
+/* Which cgroups to quarantine. A later daemon does not take over this map, because only the tracing
+ * programs use it, and it finds maps through the programs that are attached to the cgroup. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);
@@ -890,7 +900,7 @@ struct {
   __type(value, struct trireme_births);
 } births SEC(".maps");
 
-/* What is read of the kernel's own structures; the loader finds where the fields are. */
+/* Members of kernel structures that are read; the loader relocates their offsets. */
 struct kernfs_node {
   __u64 id;
   const char* name;
@@ -920,11 +930,14 @@ struct tcp_sock {
   __u32 snd_una;
 } __attribute__((preserve_access_index));
 
-/* Ids are only unique within a hierarchy, and those of cgroup v1 are no concern of ours. */
+/* True for cgroups of the v2 hierarchy. Ids are unique within a hierarchy only, so that cgroups of
+ * v1 must be ignored. */
 static __always_inline int is_v2(const struct cgroup* cgroup) {
   return cgroup->root->hierarchy_id == 0;
 }
 
+/* Increments the counter for a new cgroup (TRIREME_BORN), a removed one (TRIREME_QUARANTINE), or
+ * one without room in `numbers`. */
 static __always_inline void raise(__u32 which) {
   __u32 zero = 0;
   struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
@@ -950,7 +963,7 @@ static __always_inline int is_hex(const char* text) {
       return 0;
   return 1;
 }
-/* Some compilers make a call of memcmp, which no program can do. */
+/* Not memcmp(): some compilers emit a call, which BPF programs cannot make. */
 #define BEGINS_WITH(text, literal)                                               \
   ({                                                                             \
     int same = 1;                                                                \
@@ -965,7 +978,7 @@ static __always_inline int is_libpod(const char* text) {
   return BEGINS_WITH(text, "libpod-");
 }
 
-/* NAME.slice: whose children the daemon follows. */
+/* True for NAME.slice: the daemon watches the children of slices. */
 static __always_inline int is_slice(const struct cgroup* cgroup) {
   char name[LONGEST + 1];
   const char* text = cgroup->kn->name;
@@ -977,7 +990,7 @@ static __always_inline int is_slice(const struct cgroup* cgroup) {
          BEGINS_WITH(end, ".slice");
 }
 
-/* The parents that the cgroupfs driver puts containers into. */
+/* True for the parents in which the cgroupfs driver creates containers. */
 static __always_inline int is_parent(const struct cgroup* cgroup) {
   char name[16] = {};
   long size = bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name);
@@ -985,7 +998,7 @@ static __always_inline int is_parent(const struct cgroup* cgroup) {
          (size == sizeof "libpod_parent" && BEGINS_WITH(name, "libpod_parent"));
 }
 
-/* Of a container's cgroup. */
+/* True if the cgroup of a container belongs to Podman. */
 static __always_inline int is_podmans(const struct cgroup* cgroup) {
   char name[PREFIX + 1] = {};
   bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name);
@@ -994,7 +1007,7 @@ static __always_inline int is_podmans(const struct cgroup* cgroup) {
 
 enum { NO_CONTAINER, SCOPE, DIRECTORY };
 
-/* docker-ID.scope and libpod-ID.scope; or ID and libpod-ID, as the cgroupfs driver has them. */
+/* SCOPE: docker-ID.scope or libpod-ID.scope. DIRECTORY: ID or libpod-ID, of the cgroupfs driver. */
 static __always_inline int kind_of(const struct cgroup* cgroup) {
   char name[PREFIX + HEX + SUFFIX + 2] = {};
   long size = bpf_probe_read_kernel_str(name, sizeof name, cgroup->kn->name) - 1;
@@ -1011,8 +1024,8 @@ static __always_inline int kind_of(const struct cgroup* cgroup) {
              : NO_CONTAINER;
 }
 
-/* Whether the daemon would hear of it: what is made deeper, inside of a service or of another
- * container, is a part of that. */
+/* True if the daemon watches the parent. Cgroups that are created deeper, inside a service or
+ * another container, are part of that. */
 static __always_inline int is_followed(const struct cgroup* cgroup, int kind, __u64 top) {
   const struct cgroup* above = cgroup->self.parent->cgroup;
   if (kind == DIRECTORY)
@@ -1027,7 +1040,7 @@ static __always_inline int is_followed(const struct cgroup* cgroup, int kind, __
   return 0;
 }
 
-/* A directory for a container, before anybody can use it. */
+/* Runs when a cgroup was created, before a process can be in it: quarantines a container. */
 SEC("?tp_btf/cgroup_mkdir")
 int trireme_born(__u64* arguments) {
   const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
@@ -1046,7 +1059,8 @@ int trireme_born(__u64* arguments) {
   return 0;
 }
 
-/* The directory has gone. Sockets that were made in it may live on elsewhere. */
+/* Runs when a cgroup was removed. Other processes may still have sockets that were created in it.
+ */
 SEC("?tp_btf/cgroup_rmdir")
 int trireme_ended(__u64* arguments) {
   const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
@@ -1063,7 +1077,7 @@ int trireme_ended(__u64* arguments) {
   return 0;
 }
 
-/* The last socket that was made in it has gone too. */
+/* Runs when the last socket of a removed cgroup is gone. */
 SEC("?tp_btf/cgroup_release")
 int trireme_released(__u64* arguments) {
   const struct cgroup* cgroup = (const struct cgroup*)arguments[0];
@@ -1074,7 +1088,7 @@ int trireme_released(__u64* arguments) {
   return 0;
 }
 
-/* --- closing --- */
+/* --- closing of sockets --- */
 
 static __always_inline __u32 look_up_closed(const struct cgroup* cgroup) {
   for (int i = 0; i < DEEPEST && cgroup; i++) {
@@ -1089,7 +1103,7 @@ static __always_inline __u32 look_up_closed(const struct cgroup* cgroup) {
 
 #define V4_FAMILY 2 /* AF_INET */
 
-/* Nothing is lost on the way there. */
+/* True if the peer is a loopback address, to which no packet is lost. */
 static __always_inline int is_to_loopback(struct bpf_sock* sk) {
   if (sk->family == V4_FAMILY)
     return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
@@ -1099,10 +1113,11 @@ static __always_inline int is_to_loopback(struct bpf_sock* sk) {
               : !sk->dst_ip6[2] && sk->dst_ip6[3] == bpf_htonl(1));
 }
 
-/* The last process that has a socket closes it. While its cgroup is a workload's that is the
- * workload's doing, or of somebody whom it has let act in its name. Once the cgroup has ended it is
- * somebody else's, and so may be what TCP has kept back. Where this cannot be remembered nothing is
- * delivered after the end. */
+/* Runs when the last process that has a socket closes it. While the cgroup exists, the workload
+ * closes it, or a process to which the workload passed the socket. After the cgroup was removed,
+ * another process does, which may also have written the data that TCP still has. So only sockets
+ * that are closed before are recorded in `closed`. If that fails, they deliver nothing after the
+ * removal. */
 SEC("?cgroup/sock_release")
 int trireme_closed(struct bpf_sock* sk) {
   __u32 zero = 0;
@@ -1110,12 +1125,13 @@ int trireme_closed(struct bpf_sock* sk) {
   struct trireme_counts* counted = bpf_map_lookup_elem(&counts, &zero);
   if (!set || !counted || sk->protocol != IPPROTO_TCP)
     return PASS;
-  /* The verifier lets no program calculate with a socket's address, and with a number it does. */
+  /* The kernel's BPF verifier forbids arithmetic on a pointer to a socket: copy the pointer into a
+   * variable. */
   const struct tcp_sock* address = 0;
   if (bpf_probe_read_kernel(&address, sizeof address, &sk))
     return PASS;
   if (is_to_loopback(sk) && BPF_CORE_READ(address, write_seq) == BPF_CORE_READ(address, snd_una))
-    return PASS; /* all has arrived, and the end of it will at once */
+    return PASS; /* all data has arrived; only the FIN remains, which arrives at once */
   const struct cgroup* cgroup = BPF_CORE_READ((const struct sock*)address, sk_cgrp_data.cgroup);
   if (!cgroup)
     return PASS;

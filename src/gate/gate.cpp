@@ -18,25 +18,21 @@
 #include <utility>
 #include <vector>
 
-#include "abi.h"
 #include "programs.hpp"
+#include "trireme/abi/gate.h"
 
 namespace trireme::gate {
 namespace {
 
-static_assert(Gate::kQuarantine == TRIREME_QUARANTINE && Gate::kBorn == TRIREME_BORN &&
-              Gate::kEnded == TRIREME_ENDED);
 static_assert(static_cast<int>(Refused::Reason::quarantine_in) == TRIREME_REFUSED_QUARANTINE_IN &&
               static_cast<int>(Refused::Reason::group) == TRIREME_REFUSED_GROUP);
-static_assert(kCanaryWithoutStamp == TRIREME_CANARY_WITHOUT_STAMP);
-static_assert(kStamp == TRIREME_STAMP && kStampedNumber == ~TRIREME_STAMP_MASK);
 
-/// `rc` is libbpf's: 0, or a negative errno value.
+/// `rc` is a result of libbpf: 0, or a negative errno value.
 Status checked(int rc, const char* what) {
   return rc == 0 ? Status{} : Status(fail_errno(what, -rc));
 }
 
-/// A key that is there or not: both are fine.
+/// Like checked(), but a missing key is no error.
 Status removed(int rc, const char* what) {
   return rc == -ENOENT ? Status{} : checked(rc, what);
 }
@@ -48,7 +44,7 @@ Result<Fd> make_map(bpf_map_type type, const char* name, std::uint32_t key, std:
   options.map_flags = type == BPF_MAP_TYPE_ARRAY ? 0U : static_cast<unsigned>(BPF_F_NO_PREALLOC);
   Fd map(bpf_map_create(type, name, key, value, entries, &options));
   if (!map.valid()) {
-    return fail_errno(std::string("cannot make the BPF map ") + name);
+    return fail_errno(std::string("cannot create BPF map ") + name);
   }
   return map;
 }
@@ -66,11 +62,11 @@ Mapped mapped(const policy::Address& address) {
   return result;
 }
 
-/// The fewest prefixes that make up first..last, in order.
+/// The smallest list of prefixes that cover first..last, in order.
 std::vector<trireme_address> prefixes(Mapped first, const Mapped& last) {
   std::vector<trireme_address> list;
   while (true) {
-    // The longest block that begins at `first` and does not end behind `last`.
+    // The largest block that begins at `first` and does not end after `last`.
     std::uint32_t length = 128;
     while (length > 0) {
       const std::uint32_t bit = length - 1;
@@ -106,7 +102,7 @@ Status write_addresses(const Fd& map, const std::vector<policy::AddressInterval>
     for (const trireme_address& key : prefixes(mapped(interval.first), mapped(interval.last))) {
       if (Status done =
               checked(bpf_map_update_elem(map.get(), &key, &interval.address_class, BPF_ANY),
-                      "cannot write addresses");
+                      "cannot write the addresses of the gate's policy");
           !done) {
         return done;
       }
@@ -115,8 +111,8 @@ Status write_addresses(const Fd& map, const std::vector<policy::AddressInterval>
   return {};
 }
 
-/// The port classes of TCP and UDP. A new map is full of zeroes: 0 is the class of a port that no
-/// rule names.
+/// Writes the port classes of TCP and UDP. Class 0, of ports that no rule names, need not be
+/// written: a new map is zeroed.
 Status write_ports(const Fd& map, const policy::Tables& tables) {
   std::vector<std::uint32_t> keys;
   std::vector<std::uint32_t> classes;
@@ -136,43 +132,44 @@ Status write_ports(const Fd& map, const policy::Tables& tables) {
   return count == 0 ? Status{}
                     : checked(bpf_map_update_batch(map.get(), keys.data(), classes.data(), &count,
                                                    &options),
-                              "cannot write ports");
+                              "cannot write the ports of the gate's policy");
 }
 
 template <typename Key>
 Status put(const Fd& map, const Key& key, const auto& value) {
-  return checked(bpf_map_update_elem(map.get(), &key, &value, BPF_ANY), "cannot write the policy");
+  return checked(bpf_map_update_elem(map.get(), &key, &value, BPF_ANY),
+                 "cannot write the gate's policy");
 }
 
 template <typename Key>
 Status take(const Fd& map, const Key& key) {
-  return removed(bpf_map_delete_elem(map.get(), &key), "cannot write the policy");
+  return removed(bpf_map_delete_elem(map.get(), &key), "cannot write the gate's policy");
 }
 
-/// Room for as many again, and for many more where there are few: a change that finds none makes
-/// its caller prepare the policy anew, with room for it.
+/// Entries of a map that has `count` now: twice as many, and 32,768 more. If a change does not fit,
+/// the caller must prepare the whole policy again, in larger maps.
 std::uint32_t capacity(std::size_t count) {
   constexpr std::size_t kLeast = 1U << 15U;
   constexpr std::size_t kMost = 1U << 26U;
   return static_cast<std::uint32_t>(std::min(std::bit_ceil(count * 2 + kLeast), kMost));
 }
 
-/// The directory of the tree's top, for one daemon at a time.
+/// Opens and locks the top directory of a tree, so that only one daemon controls it.
 Result<Fd> lock(const std::string& top) {
   Fd directory(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) {
     return fail_errno("cannot open " + top);
   }
   if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
-    return errno == EWOULDBLOCK ? fail("another triremed is in charge of the cgroup tree " + top,
-                                       "give each daemon a cgroup namespace of its own")
+    return errno == EWOULDBLOCK ? fail("another triremed already controls the cgroup tree " + top,
+                                       "run each daemon in its own cgroup namespace")
                                 : fail_errno("cannot lock " + top);
   }
   return directory;
 }
 
 bool is_plain(const policy::Tables& tables) {
-  // One interval a family, of one class: @host is the same at every address.
+  // One interval per family and the same class in both: @host does not depend on the address.
   return tables.local4.size() == 1 && tables.local6.size() == 1 &&
          tables.local4.front().address_class == tables.local6.front().address_class;
 }
@@ -236,7 +233,8 @@ Status Gate::detach(const std::string& top) {
   return directory ? Programs::detach(*directory) : tl::unexpected(directory.error());
 }
 
-/// Voids what was remembered: called after every change.
+/// Writes the settings with a new generation, which invalidates all caches. Must be called after
+/// every change.
 Status Gate::apply_settings() {
   generation_ = generation_ == UINT32_MAX ? 1 : generation_ + 1;
   const Slot& now = slots_.at(current_);
@@ -261,9 +259,9 @@ Status Gate::apply_settings() {
 Status Gate::set(std::uint64_t cgroup_id, policy::Number number) {
   const bool is_new = !this->number(cgroup_id);
   const std::uint32_t reserve = std::min(kReserve, room_ / 8);
-  if (is_new && number != kQuarantine && used_ + reserve >= room_) {
-    return fail("there is no room for another cgroup's number: " + std::to_string(used_) + " of " +
-                std::to_string(room_) + " are in use, and the rest is kept for quarantine");
+  if (is_new && number != abi::kQuarantine && used_ + reserve >= room_) {
+    return fail("no free number for another cgroup: " + std::to_string(used_) + " of " +
+                std::to_string(room_) + " are in use, and the rest is reserved for quarantine");
   }
   if (Status done =
           checked(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_ANY),
@@ -272,7 +270,7 @@ Status Gate::set(std::uint64_t cgroup_id, policy::Number number) {
     return done;
   }
   used_ += is_new ? 1 : 0;
-  if (number == kQuarantine) {
+  if (number == abi::kQuarantine) {
     calm_.reset();
   }
   return apply_settings();
@@ -288,12 +286,13 @@ Status Gate::release(std::uint64_t cgroup_id) {
 }
 
 Status Gate::end(std::uint64_t cgroup_id) {
-  // Where its last socket has gone already the kernel has taken its number out.
+  // BPF_EXIST: if the last socket is already gone, the kernel has removed the number.
   const auto before = this->number(cgroup_id);
-  const std::uint32_t number = before == kQuarantine || before == kBorn ? kQuarantine : kEnded;
+  const std::uint32_t number =
+      before == abi::kQuarantine || before == abi::kBorn ? abi::kQuarantine : abi::kEnded;
   if (Status done =
           removed(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_EXIST),
-                  "cannot end a cgroup's number");
+                  "cannot mark a cgroup's number as ended");
       !done) {
     return done;
   }
@@ -304,7 +303,7 @@ Status Gate::end(std::uint64_t cgroup_id) {
 Status Gate::adopt(std::uint64_t cgroup_id, policy::Number number) {
   if (Status done =
           removed(bpf_map_update_elem(programs_->map("numbers"), &cgroup_id, &number, BPF_EXIST),
-                  "cannot write the number of a cgroup that is gone");
+                  "cannot write the number of a removed cgroup");
       !done) {
     return done;
   }
@@ -333,11 +332,11 @@ Status Gate::quarantine_births(Engines wanted) {
       .top = births_ ? *top : 0, .docker = wanted.docker, .podman = wanted.podman};
   if (Status written =
           checked(bpf_map_update_elem(programs_->map("births"), &zero, &births, BPF_ANY),
-                  "cannot tell the kernel which births to look at");
+                  "cannot configure which new containers the kernel quarantines");
       !written) {
     return written;
   }
-  // A lack of room concerns what is to come.
+  // Releases abi::kBorn cgroups. Ignore its error: a lack of room only matters to later cgroups.
   std::ignore = look_through();
   return {};
 }
@@ -350,7 +349,7 @@ Result<Gate::Counts> Gate::counts() const {
   const std::uint32_t zero = 0;
   trireme_counts counts{};
   if (Status read = checked(bpf_map_lookup_elem(programs_->map("counts"), &zero, &counts),
-                            "cannot read what the kernel has quarantined");
+                            "cannot read the gate's quarantine counters");
       !read) {
     return tl::unexpected(read.error());
   }
@@ -358,18 +357,20 @@ Result<Gate::Counts> Gate::counts() const {
 }
 
 Status Gate::has_room(std::size_t used, const Counts& counts) const {
-  const std::string hint = programs_->traces
-                               ? ""
-                               : "without kernel BTF those of cgroups that are gone are free again "
-                                 "after a reboot, or 'trirectl flush' with the daemon stopped";
+  const std::string hint =
+      programs_->traces ? ""
+                        : "without kernel BTF, numbers of removed cgroups are only freed by a "
+                          "reboot, or by 'trirectl flush' while the daemon is stopped";
   if (counts.missed != missed_) {
-    return fail("new containers that found no room for a number, and were not quarantined: " +
-                    std::to_string(counts.missed - missed_),
+    const std::uint32_t missed = counts.missed - missed_;
+    return fail(std::to_string(missed) +
+                    (missed == 1 ? " new container was" : " new containers were") +
+                    " not quarantined: no free number for a cgroup",
                 hint);
   }
   if (used > room_ - room_ / 8) {
     return fail(std::to_string(used) + " of " + std::to_string(room_) +
-                    " numbers of cgroups are in use; without room a new workload is quarantined",
+                    " cgroup numbers are in use; once none is free, new workloads are quarantined",
                 hint);
   }
   return {};
@@ -381,7 +382,8 @@ Status Gate::look_through() {
       return written;
     }
   }
-  // The count first: what is quarantined after it is not overlooked.
+  // Read the counter before the numbers: a cgroup that is quarantined in between then makes the
+  // counter differ from calm_.
   const auto now = counts();
   if (!now) {
     return tl::unexpected(now.error());
@@ -396,7 +398,8 @@ Status Gate::look_through() {
     return tl::unexpected(released.error());
   }
   const bool calm = std::ranges::none_of(*all, [this](const auto& item) {
-    return item.second == kQuarantine || item.second == kEnded || (births_ && item.second == kBorn);
+    return item.second == abi::kQuarantine || item.second == abi::kEnded ||
+           (births_ && item.second == abi::kBorn);
   });
   const auto before = std::exchange(calm_, calm ? std::optional(now->quarantined) : std::nullopt);
   if (calm_ != before || *released > 0) {
@@ -407,11 +410,12 @@ Status Gate::look_through() {
   return has_room(all->size(), *now);
 }
 
-/// Cgroups that the kernel has quarantined at their birth, and that nobody decides about any more.
+/// Releases cgroups that the kernel quarantined when they were created: no engine is configured any
+/// more that would decide about them. Returns their number.
 Result<std::size_t> Gate::release_undecided(const Numbers& numbers) const {
   std::size_t count = 0;
   for (const auto& [id, number] : numbers) {
-    if (number != kBorn) {
+    if (number != abi::kBorn) {
       continue;
     }
     if (Status done = removed(bpf_map_delete_elem(programs_->map("numbers"), &id),
@@ -430,7 +434,7 @@ Result<Gate::Numbers> Gate::numbers() const {
   std::vector<std::uint64_t> ids(kBatch);
   std::vector<std::uint32_t> numbers(kBatch);
   std::uint32_t place = 0;
-  std::uint32_t* from = nullptr;  // the beginning
+  std::uint32_t* from = nullptr;  // null: start at the first entry
   bpf_map_batch_opts options{};
   options.sz = sizeof options;
   while (true) {
@@ -466,7 +470,7 @@ Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables,
         Wanted{&slot.pairs, BPF_MAP_TYPE_HASH, "pairs", sizeof(trireme_pair), 4,
                capacity(elements.pairs.size())},
         Wanted{&slot.outcomes, BPF_MAP_TYPE_HASH, "outcomes", sizeof(trireme_pair), 4,
-               capacity(elements.verdicts.size())},
+               capacity(elements.outcomes.size())},
         Wanted{&slot.ports, BPF_MAP_TYPE_ARRAY, "ports", 4, 4, TRIREME_PORTS},
         Wanted{&slot.addresses, BPF_MAP_TYPE_LPM_TRIE, "addresses", sizeof(trireme_address), 4,
                1U << 20U},
@@ -494,7 +498,7 @@ Result<Gate::Slot> Gate::make_slot(const policy::Tables& tables,
   return slot;
 }
 
-/// Removals first, as a Delta says.
+/// Applies a change to the maps of a policy: removals first, as policy::Delta requires.
 Status Gate::write(Slot& slot, const policy::Delta& delta) {
   Status done;
   const auto step = [&done](const auto& next) { done = done ? next() : done; };
@@ -508,7 +512,7 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
   for (const auto& [key, profile] : gone.pairs) {
     step([&, k = key] { return take(slot.pairs, trireme_pair{k.first, k.second}); });
   }
-  for (const auto& [key, outcome] : gone.verdicts) {
+  for (const auto& [key, outcome] : gone.outcomes) {
     step([&, k = key] { return take(slot.outcomes, trireme_pair{k.first, k.second}); });
   }
   for (const auto& [address, klass] : gone.local_named) {
@@ -522,7 +526,7 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
   slot.host_asks = slot.host_asks || std::ranges::any_of(added.pairs, [&slot](const auto& pair) {
                      return slot.host_classes.contains(pair.first.first);
                    });
-  for (const auto& [key, outcome] : added.verdicts) {
+  for (const auto& [key, outcome] : added.outcomes) {
     step([&, k = key, o = outcome] {
       return put(slot.outcomes, trireme_pair{k.first, k.second}, static_cast<std::uint32_t>(o));
     });
@@ -550,7 +554,7 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
     step([&, n = number, k = klass] {
       trireme_member member{};
       if (bpf_map_lookup_elem(slot.members.get(), &n, &member) != 0) {
-        return Status(fail_errno("cannot read the policy"));
+        return Status(fail_errno("cannot read the gate's policy"));
       }
       member.klass = k;
       return put(slot.members, n, member);
@@ -559,8 +563,9 @@ Status Gate::write(Slot& slot, const policy::Delta& delta) {
   return done;
 }
 
-/// Each of these updates waits until no program uses the former map (an RCU grace period, tens of
-/// milliseconds): all of them at once wait for one, in turn they would for seven.
+/// Puts the maps of a policy into a slot. Each update waits until no program uses the former map
+/// (an RCU grace period, tens of milliseconds). They run in parallel, to wait for one period
+/// instead of seven.
 Status Gate::install(std::uint32_t index, const Slot& slot) const {
   struct Update {
     const char* name = nullptr;
@@ -584,7 +589,7 @@ Status Gate::install(std::uint32_t index, const Slot& slot) const {
     for (Update& update : updates) {
       try {
         threads.emplace_back(run, std::ref(update));
-      } catch (const std::system_error&) {  // no thread can be made
+      } catch (const std::system_error&) {  // no thread could be created
         run(update);
       }
     }
@@ -593,7 +598,7 @@ Status Gate::install(std::uint32_t index, const Slot& slot) const {
   for (const Update& update : updates) {
     rc = rc == 0 ? update.rc : rc;
   }
-  return checked(rc, "cannot put a policy in its place");
+  return checked(rc, "cannot install a policy in the gate");
 }
 
 Status Gate::prepare(const policy::Tables& tables, const policy::Elements& elements, bool audit) {
@@ -604,7 +609,7 @@ Status Gate::prepare(const policy::Tables& tables, const policy::Elements& eleme
   if (Status written = write(*slot, {.add = elements, .remove = {}}); !written) {
     return written;
   }
-  // A policy that is half in its place is not asked: the flag comes after it.
+  // The programs must not use a partly installed policy: set the flag after it is complete.
   const std::uint32_t other = current_ ^ 1U;
   if (Status installed = install(other, *slot); !installed) {
     return installed;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "object.hpp"
 
-// TRIREME_GATE_OBJECT is the path of the object, from CMake.
+// TRIREME_GATE_OBJECT is the path of the object file; CMake defines it.
 // clang-format off
 asm(".pushsection .rodata\n"
     ".balign 16\n"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compiled programs (gate.bpf.c), which are part of this binary.
+// The compiled BPF programs (gate.bpf.c), embedded in this binary.
 #pragma once
 
 #include <cstddef>

@@ -20,15 +20,15 @@
 #include <string_view>
 #include <utility>
 
-#include "abi.h"
 #include "object.hpp"
+#include "trireme/abi/gate.h"
 
 namespace trireme::gate {
 namespace {
 
-constexpr std::size_t kMaxPrograms = 128;  // of one cgroup; the kernel allows 64
+constexpr std::size_t kMaxPrograms = 128;  // of one cgroup; the kernel's limit is 64
 
-constexpr const char* kClosed = "trireme_closed";  // where closing can be followed
+constexpr const char* kClosed = "trireme_closed";  // not loaded on kernels before Linux 5.15
 
 struct Kind {
   const char* name;  // of the program; bpftool shows its first 15 bytes
@@ -38,21 +38,21 @@ constexpr std::array kKinds = {Kind{"trireme_stamp", BPF_CGROUP_INET_EGRESS},
                                Kind{"trireme_judge", BPF_CGROUP_INET_INGRESS},
                                Kind{kClosed, BPF_CGROUP_INET_SOCK_RELEASE}};
 
-/// What follows births and ends of cgroups, by the names of the programs. The last first: an entry
-/// that comes after its end would stay.
+/// The names of the tracing programs, in the order in which they are attached. Those that remove
+/// entries come first: otherwise an entry could be added whose removal is missed.
 constexpr std::array kTracing = {"trireme_released", "trireme_ended", "trireme_born"};
 constexpr const char* kBpfFileSystem = "/sys/fs/bpf";
 constexpr const char* kPins = "/sys/fs/bpf/trireme";
-constexpr const char* kNext = "_next";  // that file system has no dots in names
+constexpr const char* kNext = "_next";  // bpffs does not allow dots in names
 
-/// Maps that a later daemon's programs take over. The policy's are among them, so that it decides
-/// until the new daemon's is in force.
+/// Maps that the programs of a later daemon take over. They include the maps of the policy, so that
+/// it stays in force until the new daemon has written its own.
 constexpr std::array kLasting = {"settings", "numbers", "counts",     "refusals", "members",
                                  "same",     "pairs",   "outcomes",   "ports",    "addresses",
                                  "named",    "asked",   "translated", "closed"};
 
-/// Programs of ours of this kind that are attached to that very cgroup; with BPF_F_QUERY_EFFECTIVE
-/// in `flags` those of its ancestors too.
+/// The gate's programs of this kind that are attached to this cgroup; with BPF_F_QUERY_EFFECTIVE in
+/// `flags`, also those of its ancestors.
 Result<std::vector<Fd>> attached(const Fd& top, const Kind& kind, std::uint32_t flags) {
   std::array<std::uint32_t, kMaxPrograms> ids{};
   std::uint32_t count = kMaxPrograms;
@@ -74,14 +74,14 @@ Result<std::vector<Fd>> attached(const Fd& top, const Kind& kind, std::uint32_t 
   return found;
 }
 
-/// 0 where the kernel does not tell.
+/// The kernel's id of a program; 0 if unknown.
 std::uint32_t program_id(int program) {
   bpf_prog_info info{};
   std::uint32_t size = sizeof info;
   return bpf_obj_get_info_by_fd(program, &info, &size) == 0 ? info.id : 0;
 }
 
-/// The map with this name among those that a program uses.
+/// The map with this name that a program uses; nullopt if there is none.
 std::optional<Fd> map_of(const Fd& program, std::string_view name) {
   std::array<std::uint32_t, 64> ids{};
   bpf_prog_info info{};
@@ -103,7 +103,7 @@ std::optional<Fd> map_of(const Fd& program, std::string_view name) {
   return std::nullopt;
 }
 
-/// Whether the map that an earlier daemon has left is what the programs here expect.
+/// True if the map of an earlier daemon has the type and sizes that this daemon's programs expect.
 bool fits(const bpf_map* map, const Fd& known) {
   bpf_map_info about{};
   std::uint32_t size = sizeof about;
@@ -113,7 +113,7 @@ bool fits(const bpf_map* map, const Fd& known) {
          about.max_entries == bpf_map__max_entries(map);
 }
 
-/// From ::ffff:a.b.c.d to IPv4.
+/// The address; ::ffff:a.b.c.d as IPv4.
 policy::Address plain(const std::uint8_t (&mapped)[16]) {
   constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   const std::span<const std::uint8_t, 16> bytes(mapped);
@@ -127,7 +127,7 @@ policy::Address plain(const std::uint8_t (&mapped)[16]) {
   return address;
 }
 
-/// The offset in bytes of a member of a kernel's struct; nullopt where it has none of that name.
+/// The offset in bytes of a member of a kernel structure; nullopt if it has no such member.
 std::optional<std::uint32_t> offset(const btf* types, const char* of, std::string_view member) {
   const auto id = btf__find_by_name_kind(types, of, BTF_KIND_STRUCT);
   const btf_type* type = id < 0 ? nullptr : btf__type_by_id(types, static_cast<std::uint32_t>(id));
@@ -140,11 +140,11 @@ std::optional<std::uint32_t> offset(const btf* types, const char* of, std::strin
 }
 
 struct Kernel {
-  trireme_layout layout = {};           // zeroes where it cannot be told
+  trireme_layout layout = {};           // members are 0 if unknown
   bool tells_cgroup_of_socket = false;  // since Linux 5.15
 };
 
-/// What the programs have to know of this kernel and this process.
+/// Determines, from kernel BTF, what the programs need to know about this kernel and this process.
 Kernel look_at_kernel() {
   struct FreeTypes {
     void operator()(btf* types) const { btf__free(types); }
@@ -181,7 +181,7 @@ Kernel look_at_kernel() {
   return kernel;
 }
 
-/// The directory of a tree's pins, by the id of its top.
+/// The directory of the pins of a tree. `top`: the cgroup id of its top.
 std::string pins_of(std::uint64_t top) {
   std::string path = kPins;
   path += '/';
@@ -190,11 +190,12 @@ std::string pins_of(std::uint64_t top) {
 }
 
 Status make_directory(const std::string& path) {
-  return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST ? Status{}
-                                                             : fail_errno("cannot make " + path);
+  return ::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST
+             ? Status{}
+             : fail_errno("cannot create directory " + path);
 }
 
-/// Makes the directory for the pins; empty where no BPF file system is mounted.
+/// Creates the directory for the pins and returns its path. Errors: no BPF file system is mounted.
 Result<std::string> pins_for(std::uint64_t top) {
   struct statfs info {};
   if (::statfs(kBpfFileSystem, &info) != 0 ||
@@ -207,7 +208,7 @@ Result<std::string> pins_for(std::uint64_t top) {
   return made ? Result<std::string>(std::move(directory)) : tl::unexpected(made.error());
 }
 
-/// Of whatever daemon. Where there are none nothing happens.
+/// Removes the pins of a tree, by any daemon. It is no error if there are none.
 Status remove_pins(std::uint64_t top) {
   const std::string directory = pins_of(top);
   for (const char* name : kTracing) {
@@ -230,13 +231,13 @@ Status remove_pins(std::uint64_t top) {
 Result<std::uint64_t> id_of(const Fd& directory) {
   struct stat info {};
   if (::fstat(directory.get(), &info) != 0) {
-    return fail_errno("cannot look at the top of the cgroup tree");
+    return fail_errno("cannot stat the top of the cgroup tree");
   }
   return static_cast<std::uint64_t>(info.st_ino);
 }
 
 Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top, std::uint32_t room) {
-  // What libbpf would print is in the errors that it returns.
+  // Silence libbpf: the errors that it returns are reported here.
   libbpf_set_print(nullptr);
   auto programs = std::make_unique<Programs>();
   Before before;
@@ -247,11 +248,11 @@ Result<std::unique_ptr<Gate::Programs>> Gate::Programs::load(const Fd& top, std:
     }
     before.push_back(std::move(*found));
   }
-  // Whoever is above stamps last, and what is stamped here would not be known.
+  // The program of an ancestor runs last: its stamps would replace those of this daemon.
   const auto effective = attached(top, kKinds.front(), BPF_F_QUERY_EFFECTIVE);
   if (effective && effective->size() > before.front().size()) {
-    return fail("a triremed is in charge of a cgroup tree that this one is a part of",
-                "one of the two has to go");
+    return fail("this cgroup tree is a part of one that another triremed controls",
+                "stop one of the two daemons");
   }
   Status built = fail("the kernel has no BTF");
   if (::access("/sys/kernel/btf/vmlinux", R_OK) == 0) {
@@ -323,7 +324,7 @@ Status Gate::Programs::take_over(const Before& before, const char* name) {
 
 Status Gate::Programs::open_ring() {
   ring.reset(ring_buffer__new(map("refused"), on_refused, this, nullptr));
-  return ring != nullptr ? Status{} : fail_errno("cannot read what the gate refuses");
+  return ring != nullptr ? Status{} : fail_errno("cannot open the ring buffer of refused packets");
 }
 
 int Gate::Programs::on_refused(void* self, void* data, std::size_t size) {
@@ -349,7 +350,7 @@ int Gate::Programs::map(const char* name) const {
   return bpf_object__find_map_fd_by_name(object.get(), name);
 }
 
-/// Negative where neither it nor its plain form was loaded.
+/// The descriptor of a program, or of its variant NAME_plain; negative if neither was loaded.
 int Gate::Programs::program(const char* name) const {
   const int loaded = bpf_program__fd(bpf_object__find_program_by_name(object.get(), name));
   const bpf_program* plain =
@@ -384,13 +385,14 @@ Status Gate::Programs::attach(const Fd& top) {
   return {};
 }
 
-/// Held here in any case: pins may be taken away.
+/// Attaches and pins the tracing programs. The links are kept open as well, because root can remove
+/// pins.
 void Gate::Programs::follow(const Fd& top) {
   links.clear();
   for (const char* name : kTracing) {
     bpf_link* link = bpf_program__attach(bpf_object__find_program_by_name(object.get(), name));
     if (link == nullptr) {
-      doubt = fail_errno("cannot follow births and ends of cgroups").value().message;
+      doubt = fail_errno("cannot trace the creation and removal of cgroups").value().message;
       return;
     }
     links.emplace_back(link);
@@ -400,7 +402,8 @@ void Gate::Programs::follow(const Fd& top) {
   doubt = pinned ? "" : pinned.error().message;
 }
 
-/// In the place of an earlier daemon's, which last until then: what both do is done once.
+/// Replaces the pins of an earlier daemon one by one. While the programs of both are attached, each
+/// event is handled twice, which has the same effect as once.
 Status Gate::Programs::pin(const Fd& top) const {
   const auto id = id_of(top);
   const auto directory = id ? pins_for(*id) : tl::unexpected(id.error());
@@ -410,7 +413,7 @@ Status Gate::Programs::pin(const Fd& top) const {
   for (std::size_t i = 0; i < kTracing.size(); i++) {
     const std::string path = *directory + "/" + kTracing.at(i);
     const std::string next = path + kNext;
-    ::unlink(next.c_str());  // of a daemon that was ended at this very place
+    ::unlink(next.c_str());  // left by a daemon that was killed at this point
     if (const int rc = bpf_link__pin(links.at(i).get(), next.c_str()); rc != 0) {
       return fail_errno("cannot pin " + path, -rc);
     }
@@ -440,7 +443,8 @@ Result<bool> Gate::Programs::is_attached(const Fd& top) const {
 }
 
 Status Gate::Programs::detach(const Fd& top) {
-  // What would put more in quarantine first; then the judge, which would refuse without stamps.
+  // First the tracing programs, which could quarantine more cgroups; then ingress before egress,
+  // because ingress refuses packets without a stamp.
   const auto id = id_of(top);
   if (const Status removed = id ? remove_pins(*id) : Status(tl::unexpected(id.error())); !removed) {
     return removed;

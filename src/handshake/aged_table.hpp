@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A bounded table of handshakes by flow, each on a list of those that grow equally old, so that
-// time costs nothing per handshake.
+// A bounded table of handshakes by flow. Each handshake is on one of several lists, and all of a
+// list have the same maximum age. So the oldest of each list expires first, and no handshake needs
+// a timer.
 #pragma once
 
 #include <algorithm>
@@ -14,9 +15,9 @@
 
 namespace trireme::handshake {
 
-/// `Entry` has a `key` and `since`, when it came on its list. Entries never move in memory.
-/// Half-open ones of servers count against their clients' share in the budget, where there is one.
-/// Each entry has an owner; when the table is full the owner that holds most gives one up, of the
+/// `Entry` has a `key` and `since`, the time at which it was put on its list. Entries never move in
+/// memory. Half-open entries of servers count against the client's share in the budget, if there is
+/// one. Each entry has an owner; when the table is full, the largest owner loses an entry, from the
 /// last list first.
 template <typename Entry, std::size_t kLists>
 class AgedTable {
@@ -37,8 +38,8 @@ class AgedTable {
     }
     return nullptr;
   }
-  /// A new entry, of which only `key` and `since` are set; half-open. None with this key may be
-  /// there, and the table is not full.
+  /// Adds a half-open entry with only `key` and `since` set. There must be no entry with this key,
+  /// and the table must not be full.
   Entry& make(const FlowKey& key, const Owner& owner, std::size_t list, Milliseconds now) {
     const Index slot = take_slot();
     Slot& taken = slots_[slot];
@@ -64,7 +65,7 @@ class AgedTable {
     append(slot, list);
     shares_.move(slot, rank(list));
   }
-  /// It is half-open no longer.
+  /// Marks the entry as no longer half-open.
   void close(Entry& entry) {
     Slot& slot = slots_[index(entry)];
     if (slot.half_open) {
@@ -82,12 +83,12 @@ class AgedTable {
     *link = slots_[slot].next_in_bucket;
     unlink(slot);
     shares_.remove(slot);
-    entry = Entry{};  // lets go of what it shares
+    entry = Entry{};  // releases its shared pointers
     append(slot, kFree);
     size_--;
   }
 
-  /// The one that came on this list first; null where it is empty.
+  /// The entry that is on this list for the longest time; null if the list is empty.
   [[nodiscard]] Entry* oldest(std::size_t list) {
     const Index slot = lists_.at(list).oldest;
     return slot == kNone ? nullptr : &slots_[slot].entry;
@@ -96,7 +97,7 @@ class AgedTable {
     const Index slot = lists_.at(list).oldest;
     return slot == kNone ? nullptr : &slots_[slot].entry;
   }
-  /// Whether any that came on this list after `since` is such.
+  /// True if `which` is true for any entry that was put on this list after `since`.
   template <typename Which>
   [[nodiscard]] bool any_since(std::size_t list, Milliseconds since, const Which& which) const {
     for (Index slot = lists_.at(list).newest; slot != kNone && slots_[slot].entry.since > since;
@@ -107,14 +108,14 @@ class AgedTable {
     }
     return false;
   }
-  /// `what` is called with those of this list, oldest first, until it returns false.
+  /// Calls `what` with the entries of this list, oldest first, until it returns false.
   template <typename What>
   void each(std::size_t list, const What& what) const {
     for (Index slot = lists_.at(list).oldest; slot != kNone && what(slots_[slot].entry);
          slot = slots_[slot].newer) {
     }
   }
-  /// The one to be given up for another, where the table is full; null where it is not.
+  /// The entry to evict for a new one if the table is full; otherwise null.
   [[nodiscard]] Entry* surplus() {
     const Index slot = is_full() ? shares_.victim() : kNone;
     return slot == kNone ? nullptr : &slots_[slot].entry;
@@ -125,7 +126,7 @@ class AgedTable {
   }
   [[nodiscard]] const Shares& shares() const { return shares_; }
   [[nodiscard]] std::size_t list_of(const Entry& entry) const { return slots_[index(entry)].list; }
-  /// `what` is called with each entry of the point, and may remove it.
+  /// Calls `what` with each entry of the point. `what` may remove the entry.
   template <typename What>
   void each_of_point(PointId point, const What& what) {
     for (Slot& slot : slots_) {
@@ -147,7 +148,7 @@ class AgedTable {
     Index older = kNone;
     Index newer = kNone;
     std::size_t list = kFree;
-    bool half_open = false;  // counted
+    bool half_open = false;  // counted in the budget
   };
   struct Ends {
     Index oldest = kNone;
@@ -157,7 +158,7 @@ class AgedTable {
   [[nodiscard]] std::size_t bucket(const FlowKey& key) const {
     return hash(key, seed_) & (buckets_.size() - 1);
   }
-  /// The last lists go first.
+  /// Entries of the last lists are evicted first.
   [[nodiscard]] static std::size_t rank(std::size_t list) {
     return std::min(kLists - 1 - list, Shares::kRanks - 1);
   }
@@ -187,7 +188,7 @@ class AgedTable {
     (gone.newer == kNone ? ends.newest : slots_[gone.newer].older) = gone.older;
   }
 
-  std::vector<Slot> slots_;  // grows to the capacity and stays
+  std::vector<Slot> slots_;  // grows up to the capacity, never shrinks
   std::size_t capacity_;
   std::vector<Index> buckets_;
   std::array<Ends, kLists + 1> lists_;

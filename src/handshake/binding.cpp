@@ -4,14 +4,14 @@
 #include <algorithm>
 
 #include "judge.hpp"
-#include "trireme/handshake/codes.hpp"
+#include "trireme/abi/abi.hpp"
 
 namespace trireme::handshake {
 namespace {
 
 constexpr std::array<std::uint8_t, 12> kMapped = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 constexpr std::size_t kPortAt = 16;
-/// Of the byte behind the end: PROOF names no address.
+/// Value of the byte after the endpoint: PROOF names no address.
 constexpr std::uint8_t kUnbound = 1;
 
 }  // namespace
@@ -23,7 +23,7 @@ wire::Ends ends_of_client(const FlowKey& key) {
 }
 
 std::optional<Translation> known_translation(const FlowKey& key, const PacketFacts& facts) {
-  const bool is_translated = key.point != kHome || (facts.priority & kChanged) != 0;
+  const bool is_translated = key.point != kHome || (facts.priority & abi::kAnyNat) != 0;
   const wire::Ends ends = ends_of_client(key);
   return is_translated ? facts.translation : std::optional(Translation{ends, ends});
 }
@@ -34,7 +34,7 @@ Question about_translation(std::uint8_t protocol, const FlowKey& key, std::uint3
           .point = key.point,
           .ends = ends_of_client(key),
           .is_client = key.role == Role::client,
-          .is_changed = (priority & kChanged) != 0};
+          .is_changed = (priority & abi::kAnyNat) != 0};
 }
 
 EndBytes end_bytes(const policy::SocketAddress& end) {
@@ -63,11 +63,11 @@ std::string end_text(Bytes end) {
 }
 
 void bind_server(Conversation& conversation, const Translation& flow,
-                 const std::vector<policy::Prefix>& translated) {
+                 const std::vector<policy::Prefix>& host_nat) {
   const policy::Address& remote = conversation.key.remote;
   const wire::Ends& came = flow.before;
   conversation.asked_for = end_bytes({came.destination, came.destination_port});
-  conversation.is_unbound = contains(translated, remote) || contains(translated, came.source);
+  conversation.is_unbound = contains(host_nat, remote) || contains(host_nat, came.source);
   conversation.clients = {end_bytes({remote, conversation.key.remote_port}),
                           end_bytes({came.source, came.source_port})};
   if (conversation.is_unbound) {
@@ -93,16 +93,16 @@ bool proves(const Conversation& conversation, Bytes proof) {
 }
 
 bool is_asked(const Conversation& conversation, Bytes text, const Translation& flow,
-              const std::vector<policy::Prefix>& translated) {
+              const std::vector<policy::Prefix>& host_nat) {
   const FlowKey& key = conversation.key;
-  if (contains(translated, key.remote)) {
+  if (contains(host_nat, key.remote)) {
     return true;
   }
-  // All of these are what this host itself has chosen.
+  // This host itself has chosen each of these, so a relaying neighbor cannot influence them.
   const std::array<policy::SocketAddress, 3> asked = {
       {{key.remote, key.remote_port},
        {flow.before.destination, flow.before.destination_port},
-       {flow.behind.destination, flow.behind.destination_port}}};
+       {flow.after.destination, flow.after.destination_port}}};
   const Bytes named = text.first(wire::kEndSize);
   return std::ranges::any_of(asked, [named](const policy::SocketAddress& end) {
     return std::ranges::equal(end_bytes(end), named);
@@ -110,9 +110,8 @@ bool is_asked(const Conversation& conversation, Bytes text, const Translation& f
 }
 
 EndBytes client_end(Bytes text, const Translation& flow) {
-  return text[wire::kEndSize] == kUnbound
-             ? EndBytes{}
-             : end_bytes({flow.behind.source, flow.behind.source_port});
+  return text[wire::kEndSize] == kUnbound ? EndBytes{}
+                                          : end_bytes({flow.after.source, flow.after.source_port});
 }
 
 }  // namespace trireme::handshake

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which flow a handshake is about. A token that a neighbour relays would else speak for its
-// maker: REPLY names the server's address and port as its client asked for them, and PROOF the
-// client's as it left its host. Address translation on either host is looked through; by a third
-// machine it has to be declared ([host] nat).
+// Binds a handshake to its flow. Otherwise a neighbor that relays tokens could use the labels of
+// their sender. REPLY names the server's address and port as its client asked for them; PROOF names
+// the client's as they leave its host. NAT on either host is resolved through conntrack; NAT by a
+// third machine must be declared ([host] nat).
 #pragma once
 
 #include <optional>
@@ -14,12 +14,13 @@
 
 namespace trireme::handshake {
 
-/// The flow's ends as its client sends.
+/// The endpoints of the flow; the source is the client.
 [[nodiscard]] wire::Ends ends_of_client(const FlowKey& key);
-/// Of the flow that the packet with these facts belongs to. None: the kernel has to be asked.
+/// The translation of the packet's flow, if it is known without asking the kernel.
 [[nodiscard]] std::optional<Translation> known_translation(const FlowKey& key,
                                                            const PacketFacts& facts);
-/// What it is to be asked. `protocol` is IANA's number, `priority` the packet's.
+/// The question to ask the kernel otherwise. `protocol` is the IANA number, `priority` the
+/// packet's.
 [[nodiscard]] Question about_translation(std::uint8_t protocol, const FlowKey& key,
                                          std::uint32_t priority);
 
@@ -27,21 +28,22 @@ namespace trireme::handshake {
 /// "10.0.0.1:80".
 [[nodiscard]] std::string end_text(Bytes end);
 
-/// The server's part, for the length of the handshake. `translated`: [host] nat.
+/// Server: stores the endpoints that REPLY and PROOF must name. `host_nat`: [host] nat.
 void bind_server(Conversation& conversation, const Translation& flow,
-                 const std::vector<policy::Prefix>& translated);
-/// Writes the first kReplyStart bytes of what REPLY seals.
+                 const std::vector<policy::Prefix>& host_nat);
+/// Server: writes the first kReplyStart bytes of the text that REPLY seals.
 void write_reply_start(const Conversation& conversation, std::span<std::uint8_t> text);
-/// What PROOF of this server's client has to be, for the REPLY with this tag; with NAT on this host
-/// either of two.
+/// Server: computes the PROOF to expect for the REPLY with this tag. With NAT on this host, two
+/// values are valid.
 void expect_proof(Conversation& conversation, PairKeys& keys, const Tag& reply);
+/// Server: true if PROOF is one of the expected values.
 [[nodiscard]] bool proves(const Conversation& conversation, Bytes proof);
 
-/// The client's part: whether REPLY, of which `text` is what it seals, is about the flow that was
-/// asked for.
+/// Client: true if REPLY is about the flow that the client asked for. `text` is the text that REPLY
+/// seals.
 [[nodiscard]] bool is_asked(const Conversation& conversation, Bytes text, const Translation& flow,
-                            const std::vector<policy::Prefix>& translated);
-/// What PROOF has to name.
+                            const std::vector<policy::Prefix>& host_nat);
+/// Client: the endpoint that PROOF must name.
 [[nodiscard]] EndBytes client_end(Bytes text, const Translation& flow);
 
 }  // namespace trireme::handshake

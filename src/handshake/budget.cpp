@@ -7,18 +7,18 @@
 namespace trireme::handshake {
 namespace {
 
-// A verification takes about 2 ms. A source's burst lets a host behind it be seen by several
-// threads and after a rotation; everybody's rate bounds the work to a fifth of a core.
-constexpr float kSourceRate = 4;  // a second
+// A verification takes about 2 ms. The burst of a source is enough for a host whose flows reach
+// several threads, or that has changed its credential. The rate for all sources limits the work to
+// a fifth of a core.
+constexpr float kSourceRate = 4;  // per second, as all rates here
 constexpr float kSourceBurst = 16;
 constexpr float kRate = 100;
 constexpr float kBurst = 100;
-// Sealing and sending a refusal takes some microseconds, and the same one is reported once in five
-// seconds.
-constexpr float kSourceTells = 4;
-constexpr float kSourceTellsBurst = 16;
-constexpr float kTells = 400;
-constexpr float kTellsBurst = 400;
+// Sealing and sending a REFUSAL takes some microseconds.
+constexpr float kSourceRefusalRate = 4;
+constexpr float kSourceRefusalBurst = 16;
+constexpr float kRefusalRate = 400;
+constexpr float kRefusalBurst = 400;
 
 }  // namespace
 
@@ -34,7 +34,7 @@ bool Budget::Bucket::take(float rate, float burst, std::chrono::milliseconds now
   return true;
 }
 
-/// The first 64 bits: all of an IPv4 address.
+/// The first 64 bits of the address: a whole IPv4 address or an IPv6 /64.
 std::uint64_t Budget::network(const policy::Address& source) {
   std::uint64_t network = 0;
   std::memcpy(&network, source.bytes.data(), sizeof network);
@@ -56,13 +56,14 @@ bool Budget::may_verify(const policy::Address& source, std::chrono::milliseconds
 }
 
 bool Budget::can_tell(const policy::Address& source, std::chrono::milliseconds now) {
-  return sources_[slot(source)].refusals.take(kSourceTells, kSourceTellsBurst, now, false) &&
-         all_refusals_.take(kTells, kTellsBurst, now, false);
+  return sources_[slot(source)].refusals.take(kSourceRefusalRate, kSourceRefusalBurst, now,
+                                              false) &&
+         all_refusals_.take(kRefusalRate, kRefusalBurst, now, false);
 }
 
 bool Budget::may_tell(const policy::Address& source, std::chrono::milliseconds now) {
-  return can_tell(source, now) && all_refusals_.take(kTells, kTellsBurst, now, true) &&
-         sources_[slot(source)].refusals.take(kSourceTells, kSourceTellsBurst, now, true);
+  return can_tell(source, now) && all_refusals_.take(kRefusalRate, kRefusalBurst, now, true) &&
+         sources_[slot(source)].refusals.take(kSourceRefusalRate, kSourceRefusalBurst, now, true);
 }
 
 void Budget::verified(const policy::Address& source) {

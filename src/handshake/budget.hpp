@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one source, and all of them together, may cost: public-key work and table space. Fixed
-// memory, whatever addresses come.
+// Limits on public-key work, REFUSALs and half-open handshakes, for each source and for all sources
+// together. The memory is fixed, however many source addresses there are.
 #pragma once
 
 #include <array>
@@ -12,24 +12,25 @@
 
 namespace trireme::handshake {
 
-/// Sources are /32 or /64 prefixes, thrown together by a seeded hash.
+/// A source is an IPv4 address or an IPv6 /64. A seeded hash maps sources to 4,096 slots; sources
+/// in the same slot share its limits.
 class Budget {
  public:
   Budget(std::size_t share, std::uint64_t seed)
       : share_(static_cast<std::uint32_t>(share)), sources_(kSources), seed_(seed) {}
 
-  /// Takes one verification of an unknown credential from the source's allowance and from that of
-  /// all strangers.
+  /// Takes one verification of an unknown credential from the allowance of the source and, unless
+  /// the source has been verified before, from that of all sources. False: nothing is left.
   [[nodiscard]] bool may_verify(const policy::Address& source, std::chrono::milliseconds now);
-  /// Takes one REFUSAL from the source's allowance and from that of all: sealing and sending it is
-  /// work that any host which knows a secret's name can ask for.
+  /// Takes one REFUSAL from the allowance of the source and from that of all sources. It is limited
+  /// because any host that knows the name of a secret can request the work. False: nothing is left.
   [[nodiscard]] bool may_tell(const policy::Address& source, std::chrono::milliseconds now);
-  /// Whether it would; nothing is taken.
+  /// The result that may_tell() would have; takes nothing.
   [[nodiscard]] bool can_tell(const policy::Address& source, std::chrono::milliseconds now);
-  /// A credential from there was good: the source is no stranger, and has an allowance that no
-  /// flood of others uses up.
+  /// Records that a credential from this source was valid. From then on the source has its own
+  /// allowance for verifications, which a flood from other sources cannot use up.
   void verified(const policy::Address& source);
-  /// Whether one more half-open handshake of the source is within its share.
+  /// True if one more half-open handshake of the source is within its share.
   [[nodiscard]] bool may_open(const policy::Address& source) const;
   void opened(const policy::Address& source);
   void closed(const policy::Address& source);
@@ -46,7 +47,7 @@ class Budget {
     Bucket verifications;
     Bucket known_verifications;
     Bucket refusals;
-    std::uint64_t known = 0;  // the network of the source that was verified last; 0: none
+    std::uint64_t known = 0;  // network() of the source that was verified last; 0: none
     std::uint32_t open = 0;
   };
   [[nodiscard]] static std::uint64_t network(const policy::Address& source);

@@ -12,17 +12,18 @@ FlowKey PacketAtHand::key(Role role) const {
                                   ends.source_port, facts.point, role};
 }
 
-void Carrier::accept(const PacketAtHand& packet, Ruling ruling, policy::Number remote) {
+void Carrier::accept(const PacketAtHand& packet, abi::Ruling ruling, policy::Number remote) {
   accept_waiting(packet.facts.point, packet.facts.id, static_cast<std::uint32_t>(ruling) | remote);
 }
 
-void Carrier::accept_unless_followed(const PacketAtHand& packet, Ruling ruling,
+void Carrier::accept_unless_followed(const PacketAtHand& packet, abi::Ruling ruling,
                                      policy::Number remote) {
   accept_waiting(packet.facts.point, packet.facts.id, static_cast<std::uint32_t>(ruling) | remote,
-                 static_cast<std::uint32_t>(Ruling::let));
+                 static_cast<std::uint32_t>(abi::Ruling::let));
 }
 
-void Carrier::accept_changed(const PacketAtHand& packet, Ruling ruling, policy::Number remote) {
+void Carrier::accept_changed(const PacketAtHand& packet, abi::Ruling ruling,
+                             policy::Number remote) {
   around_.actions.add(PacketVerdict{.point = packet.facts.point,
                                     .id = packet.facts.id,
                                     .priority = static_cast<std::uint32_t>(ruling) | remote,

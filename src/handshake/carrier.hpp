@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the handshakes of TCP and of UDP have in common where packets are at hand.
+// Base of the TCP and UDP handshakes: verdicts on packets, and questions about them.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace trireme::handshake {
 
-/// The packet at hand, and what is known of it.
+/// The packet being handled, and its facts.
 struct PacketAtHand {
   const PacketFacts& facts;
   const Now& now;
@@ -20,8 +20,8 @@ struct PacketAtHand {
   [[nodiscard]] const policy::Address& remote() const {
     return facts.outgoing ? ends.destination : ends.source;
   }
-  [[nodiscard]] policy::Number number() const { return facts.priority & kNumberMask; }
-  /// Of codes.hpp.
+  [[nodiscard]] policy::Number number() const { return facts.priority & abi::kNumberMask; }
+  /// `flag` is one of abi/abi.hpp.
   [[nodiscard]] bool is(std::uint32_t flag) const { return (facts.priority & flag) != 0; }
 };
 
@@ -33,26 +33,28 @@ class Carrier {
   void set_named(const NamedPeers* named) { rulings_.set_named(named); }
 
  protected:
-  /// `protocol` is IANA's number.
+  /// `protocol` is the IANA number.
   Carrier(std::uint8_t protocol, const Surroundings& around)
       : around_(around), rulings_(protocol, around_), protocol_(protocol) {}
 
-  void accept(const PacketAtHand& packet, Ruling ruling, policy::Number remote = 0);
-  /// As Ruling::let where packets wait behind it.
-  void accept_unless_followed(const PacketAtHand& packet, Ruling ruling, policy::Number remote);
-  /// With `changed_` in its place.
-  void accept_changed(const PacketAtHand& packet, Ruling ruling, policy::Number remote = 0);
-  /// Dropped, and counted.
+  void accept(const PacketAtHand& packet, abi::Ruling ruling, policy::Number remote = 0);
+  /// Uses abi::Ruling::let instead if more packets wait in the queue behind this one.
+  void accept_unless_followed(const PacketAtHand& packet, abi::Ruling ruling,
+                              policy::Number remote);
+  /// Accepts `changed_` in place of the packet.
+  void accept_changed(const PacketAtHand& packet, abi::Ruling ruling, policy::Number remote = 0);
+  /// Drops the packet and counts the reason.
   void drop(const PacketAtHand& packet, Reason reason);
-  /// Dropped as what is expected, or to be repeated to the next engine.
+  /// Drops the packet without counting: it is expected, or TCP will repeat it to the next engine.
   void discard(const PacketAtHand& packet);
-  /// A verdict on a packet that has waited.
+  /// The verdict on a held packet.
   void accept_waiting(PointId point, std::uint32_t id, std::uint32_t priority,
                       std::uint32_t if_followed = 0);
   void drop_waiting(PointId point, std::uint32_t id);
   void change(const FlowKey& key, FlowChange what);
 
-  /// Of the flow that the packet belongs to. None: it is asked for, and the packet comes again.
+  /// The translation of the packet's flow. None: a question was added to the actions, and the
+  /// packet will be handled again with the answer.
   [[nodiscard]] std::optional<Translation> translation(const PacketAtHand& packet,
                                                        const FlowKey& key);
 

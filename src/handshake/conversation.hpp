@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the handshakes of TCP and of UDP have alike: who talks to whom, and what was said.
+// The state that TCP and UDP handshakes share: the two sides, and the contents of the messages.
 #pragma once
 
 #include <memory>
@@ -12,35 +12,35 @@ namespace trireme::handshake {
 
 struct Conversation {
   FlowKey key;
-  Milliseconds since{};                             // when it came on its list
-  std::shared_ptr<const credentials::Trust> trust;  // whose credential of ours is in use
+  Milliseconds since{};                             // when it was put on its list, see AgedTable
+  std::shared_ptr<const credentials::Trust> trust;  // the trust whose credential this host uses
   wire::CredentialType type = wire::CredentialType::local;
   std::shared_ptr<const LocalIdentity> local;
-  std::shared_ptr<const RemoteIdentity> remote;  // number 0 until it was proved
-  /// As `trust` verified it: an identity that was proved earlier holds the secret shared with an
-  /// earlier key of ours.
+  std::shared_ptr<const RemoteIdentity> remote;  // its number is 0 until it is proved
+  /// The peer as `trust` verified it. The peer in `remote` may have been verified under an earlier
+  /// key of this host, and then holds the secret shared with that key.
   std::shared_ptr<const credentials::Peer> peer;
-  Nonce client_nonce{};  // is_near: MEET's tag
+  Nonce client_nonce{};  // if is_near: MEET's tag
   Nonce server_nonce{};
   Said hello;
-  Tag proof{};        // server: expected; client: sent
-  Tag other_proof{};  // server: expected as well, where NAT on its host changes the client's end
-  Tag ready{};        // UDP: the server's answer to it
-  bool is_prepared = false;  // server: what REPLY says is drawn and looked up
-  // Server: which flow REPLY and PROOF are about, see binding.hpp.
+  Tag proof{};               // server: expected; client: sent
+  Tag other_proof{};         // server: also valid, if NAT on its host changes the client's endpoint
+  Tag ready{};               // UDP: READY, the server's answer to PROOF
+  bool is_prepared = false;  // server: nonce and endpoints of REPLY are known
+  // Server: the endpoints that REPLY and PROOF must name, see binding.hpp.
   EndBytes asked_for{};
-  std::array<EndBytes, 2> clients{};  // as it is here, and as it came to this host
-  bool is_unbound = false;            // by [host] nat
-  // As HELLO and REPLY say it.
+  std::array<EndBytes, 2> clients{};  // as seen here, and as it reached this host
+  bool is_unbound = false;            // PROOF names no address, because of [host] nat
+  // Policy digests as HELLO and REPLY carry them.
   wire::PolicyDigest own_policy{};
   wire::PolicyDigest peers_policy{};
-  bool is_near = false;  // both ends are on this host: near.hpp
-  // Then, at the server: where the client is, and which workload.
+  bool is_near = false;  // both workloads are on this host, see near.hpp
+  // If is_near, on the server's side: enforcement point and number of the client.
   PointId near_point = 0;
   policy::Number near_client = 0;
-  /// Nothing was proved, and policy allowed the peer as one without labels.
-  bool is_unlabelled = false;
-  // What packets of our own are like.
+  /// Nothing was proved, and policy allowed the peer without labels.
+  bool is_unlabeled = false;
+  // Attributes of packets that this host sends for the flow.
   std::uint32_t mark = 0;
   std::uint32_t device = 0;
   std::uint32_t flow_label = 0;

@@ -23,11 +23,11 @@ class Engine::State {
 
   Actions actions;
   EngineStatistics statistics;
-  PeerCache peers{statistics};
-  std::vector<policy::Prefix> networks;    // [host] peers
-  std::vector<policy::Prefix> translated;  // [host] nat
-  std::vector<policy::Prefix> near;        // of this host, and of its containers
-  wire::PolicyDigest policy{};             // of the policy in force
+  PeerCache known_peers{statistics};
+  std::vector<policy::Prefix> host_peers;  // [host] peers
+  std::vector<policy::Prefix> host_nat;    // [host] nat
+  std::vector<policy::Prefix> near;        // addresses of this host and of its containers
+  wire::PolicyDigest policy{};             // digest of the policy in force, first 8 bytes
   Locals locals;
   std::function<void(Event&&)> on_event;
   IdentityBook& book;
@@ -35,8 +35,8 @@ class Engine::State {
   credentials::Random random;
   credentials::Aead aead;
   Budget budget;
-  Surroundings around{actions, statistics, peers, budget, networks, translated, near,
-                      policy,  locals,     book,  proved, random,   aead,       on_event};
+  Surroundings around{actions, statistics, known_peers, budget, host_peers, host_nat, near,
+                      policy,  locals,     book,        proved, random,     aead,     on_event};
   Connections connections;
   Datagrams datagrams;
 };
@@ -96,19 +96,19 @@ void Engine::set_policy(std::shared_ptr<const policy::Policy> policy) {
 }
 
 void Engine::set_trust(std::shared_ptr<const credentials::Trust> trust) {
-  state_->peers.set_trust(std::move(trust));
+  state_->known_peers.set_trust(std::move(trust));
 }
 
 void Engine::set_peers(std::vector<policy::Prefix> peers) {
-  state_->networks = std::move(peers);
+  state_->host_peers = std::move(peers);
 }
 
 void Engine::set_near(std::vector<policy::Prefix> networks) {
   state_->near = std::move(networks);
 }
 
-void Engine::set_translated(std::vector<policy::Prefix> networks) {
-  state_->translated = std::move(networks);
+void Engine::set_host_nat(std::vector<policy::Prefix> networks) {
+  state_->host_nat = std::move(networks);
 }
 
 void Engine::set_named(const NamedPeers* named) {

@@ -7,7 +7,7 @@
 namespace trireme::handshake {
 namespace {
 
-std::uint64_t mix(std::uint64_t value) {  // of MurmurHash3's finaliser
+std::uint64_t mix(std::uint64_t value) {  // MurmurHash3's finalizer
   value = (value ^ value >> 33U) * 0xff51afd7ed558ccdU;
   value = (value ^ value >> 33U) * 0xc4ceb9fe1a85ec53U;
   return value ^ value >> 33U;

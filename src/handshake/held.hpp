@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets that wait in the kernel's queue for the proof that their flow lacks.
+// Packets that are held in the kernel's queue until their flow is proved.
 #pragma once
 
 #include <algorithm>
@@ -12,11 +12,11 @@
 
 namespace trireme::handshake {
 
-/// Those of one flow, in the order in which they came.
+/// The held packets of one flow, in order of arrival.
 struct Held {
   static constexpr std::size_t kMost = 16;
   static constexpr std::size_t kMostBytes = std::size_t{128} << 10U;
-  std::array<std::uint32_t, kMost> packets{};  // the queue's names for them
+  std::array<std::uint32_t, kMost> packets{};  // ids in the queue
   std::size_t count = 0;
   std::size_t bytes = 0;
   [[nodiscard]] std::span<const std::uint32_t> all() const {
@@ -24,19 +24,20 @@ struct Held {
   }
 };
 
-/// Of all flows of a thread that are held alike, with a share for each owner. The kernel's queue
-/// has room for more than all of them.
+/// All held packets of one kind (TCP or UDP) of a thread, with a share for each owner. The kernel's
+/// queue has room for more than all of them.
 class Holding {
  public:
-  static constexpr std::size_t kMost =
-      1'024;  // packets of at most kUnit bytes; larger ones count as several
+  /// Packets in all. A packet larger than kUnit bytes counts as several.
+  static constexpr std::size_t kMost = 1'024;
   static constexpr std::size_t kUnit = 4'096;
 
   Holding(std::size_t flows, std::uint64_t seed) : shares_(flows, seed) {}
 
-  /// `entry` names the flow, below `flows`. False, and nothing changed, where the flow has no room
-  /// for it, or where there is none and this owner holds most of it. What else has to make room is
-  /// given up: `drop` is called with each entry, and is to call forget() for it.
+  /// Holds a packet of `size` bytes for the flow `entry`, an index below `flows`. False, and
+  /// nothing changes, if the flow has reached its limit, or if all room is used and this owner is
+  /// the largest holder. To make room, entries of the largest holder are evicted: `drop` is called
+  /// with each of them and must call forget() for it.
   template <typename Drop>
   [[nodiscard]] bool add(std::uint32_t entry, const Owner& owner, Held& held, std::uint32_t packet,
                          std::size_t size, const Drop& drop) {

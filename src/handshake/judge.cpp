@@ -16,9 +16,10 @@ void Judge::set_policy(std::shared_ptr<const policy::Policy> policy) {
   std::ranges::fill(remembered_, Remembered{});
 }
 
-policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentity& remote,
-                                 bool local_is_client, std::uint16_t port) {
-  // Numbers are used again, so the labels have to be the same too. Unproved identities have none.
+policy::Decision Judge::labeled(const LocalIdentity& local, const RemoteIdentity& remote,
+                                bool local_is_client, std::uint16_t port) {
+  // Numbers are reused, so the labels are compared as well. An unproved identity has no number and
+  // is not cached.
   const std::uint64_t key =
       std::uint64_t{local.number} << 40U ^ std::uint64_t{remote.number} << 16U ^ port;
   Remembered& slot = remembered_[(key * 0x9e3779b97f4a7c15U >> 52U) % kRemembered];
@@ -43,9 +44,9 @@ policy::Decision Judge::labelled(const LocalIdentity& local, const RemoteIdentit
   return decision;
 }
 
-policy::Decision Judge::unlabelled(const LocalIdentity& local, std::uint32_t point,
-                                   const policy::Address& peer, bool local_is_client,
-                                   std::uint16_t port) const {
+policy::Decision Judge::unlabeled(const LocalIdentity& local, std::uint32_t point,
+                                  const policy::Address& peer, bool local_is_client,
+                                  std::uint16_t port) const {
   std::vector<std::size_t> networks;
   if (named_ != nullptr && index_ && !index_->empty()) {
     for (const std::string& name : named_->names(point, peer)) {

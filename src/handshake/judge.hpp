@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policy over labels for the packet path: the one evaluator, with its answers remembered.
+// Policy decisions for the packet path: policy::evaluate() with a cache.
 #pragma once
 
 #include <array>
@@ -19,22 +19,22 @@ namespace trireme::handshake {
 
 class Judge {
  public:
-  /// Of flows of one protocol (IANA number).
+  /// For flows of one protocol (IANA number).
   explicit Judge(std::uint8_t protocol) : protocol_(protocol), remembered_(kRemembered) {}
 
   void set_policy(std::shared_ptr<const policy::Policy> policy);
   [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
 
-  /// A flow between a workload here and one elsewhere, to `port` of whichever is the server.
-  [[nodiscard]] policy::Decision labelled(const LocalIdentity& local, const RemoteIdentity& remote,
-                                          bool local_is_client, std::uint16_t port);
-  /// Who has which DNS names; outlives this object. Null: nobody has any.
+  /// Decides on a flow between a local workload and a remote identity, to `port` of the server.
+  [[nodiscard]] policy::Decision labeled(const LocalIdentity& local, const RemoteIdentity& remote,
+                                         bool local_is_client, std::uint16_t port);
+  /// DNS names of peers; must outlive this object. Null: no peer has names.
   void set_named(const NamedPeers* named) { named_ = named; }
-  /// A flow between a workload here, at this enforcement point, and a peer that offered no proof,
-  /// to `port` of whichever is the server.
-  [[nodiscard]] policy::Decision unlabelled(const LocalIdentity& local, std::uint32_t point,
-                                            const policy::Address& peer, bool local_is_client,
-                                            std::uint16_t port) const;
+  /// Decides on a flow between a workload at this enforcement point and a peer that offered no
+  /// proof, to `port` of the server.
+  [[nodiscard]] policy::Decision unlabeled(const LocalIdentity& local, std::uint32_t point,
+                                           const policy::Address& peer, bool local_is_client,
+                                           std::uint16_t port) const;
 
  private:
   static constexpr std::size_t kRemembered = 4096;
@@ -51,7 +51,8 @@ class Judge {
   std::shared_ptr<const policy::Policy> policy_;
   std::optional<policy::NameIndex> index_;
   const NamedPeers* named_ = nullptr;
-  std::vector<Remembered> remembered_;  // by a hash of the key; the newest of those that meet stays
+  /// By hash of the key. A new entry replaces the one in its slot.
+  std::vector<Remembered> remembered_;
 };
 
 }  // namespace trireme::handshake

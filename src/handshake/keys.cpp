@@ -8,15 +8,15 @@
 namespace trireme::handshake {
 namespace {
 
-/// What a key or a tag is for: the first byte of what HMAC gets. Every input is one block of
-/// SHA-256, with the padding.
+/// The first byte of the input of HMAC; it separates the purposes of the results. Every input fits
+/// one block of SHA-256, with the padding.
 enum class Purpose : std::uint8_t { reply = 1, refusal = 2, proof = 3, ready = 4 };
 
 std::array<std::uint8_t, 1> byte(Purpose purpose) {
   return {static_cast<std::uint8_t>(purpose)};
 }
 
-/// version . type . flags . digest of the policy
+/// Size of: version . type . flags . policy digest
 constexpr std::size_t kShape = 3 + sizeof(wire::PolicyDigest);
 
 std::uint8_t* write_shape(const Shape& shape, std::uint8_t* out) {
@@ -26,7 +26,7 @@ std::uint8_t* write_shape(const Shape& shape, std::uint8_t* out) {
   return std::copy(shape.policy.begin(), shape.policy.end(), out);
 }
 
-/// HELLO's shape . H(its labels) . the shape of the message itself
+/// HELLO's shape . H(its labels) . shape of the REPLY or REFUSAL itself
 using Additional = std::array<std::uint8_t, kShape + sizeof(Digest) + kShape>;
 
 Additional additional_data(const ReplyContext& context) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The workloads of this host, and in which network namespaces each of them is.
+// The workloads of this host, and the enforcement points that each of them is in.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace trireme::handshake {
 
-/// Belongs to one thread.
+/// Not thread-safe.
 class Locals {
  public:
   using Identity = std::shared_ptr<const LocalIdentity>;
@@ -30,12 +30,12 @@ class Locals {
   }
   void remove(policy::Number number) { by_number_.erase(number); }
 
-  /// Wherever it is; null: nobody's.
+  /// The workload with this number, at any point; null: none.
   [[nodiscard]] Identity find(policy::Number number) const {
     const auto known = by_number_.find(number);
     return known == by_number_.end() ? nullptr : known->second;
   }
-  /// Null as well where it is not at this point.
+  /// Null also if the workload is not at this point.
   [[nodiscard]] Identity find(PointId point, policy::Number number) const {
     return there_.contains(key(point, number)) ? find(number) : nullptr;
   }
@@ -45,7 +45,7 @@ class Locals {
     return std::uint64_t{number} << 32U | point;
   }
   std::unordered_map<policy::Number, Identity> by_number_;
-  std::unordered_map<std::uint64_t, std::size_t> there_;  // in how many cgroups
+  std::unordered_map<std::uint64_t, std::size_t> there_;  // number of cgroups by point and number
 };
 
 }  // namespace trireme::handshake

@@ -6,18 +6,18 @@
 
 #include "judge.hpp"
 #include "steps.hpp"
-#include "trireme/handshake/codes.hpp"
+#include "trireme/abi/abi.hpp"
 
 namespace trireme::handshake {
 
 bool is_near(const policy::Address& remote, const Surroundings& around) {
-  return contains(around.near, remote) || !contains(around.networks, remote);
+  return contains(around.near, remote) || !contains(around.host_peers, remote);
 }
 
 bool depart(Conversation& conversation, Rendezvous& rendezvous,
             std::shared_ptr<const LocalIdentity> local, bool is_closing, const Surroundings& around,
             const Now& now) {
-  conversation.trust = around.peers.trust();
+  conversation.trust = around.known_peers.trust();
   conversation.type = wire::CredentialType::local;
   conversation.is_near = true;
   conversation.local = std::move(local);
@@ -49,7 +49,7 @@ std::uint64_t request_of(Bytes tag) {
 
 Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, std::uint8_t protocol,
                    const FlowKey& key, const PacketFacts& facts, const Now& now) {
-  // The number first: nobody guesses it, and what follows asks the kernel.
+  // Check the number first: it cannot be guessed, and what follows may query the kernel.
   Arrival arrival{.departure = rendezvous.arrive(request, now.monotonic)};
   if (!arrival.departure) {
     return arrival;
@@ -66,8 +66,8 @@ Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, std::uin
     arrival.question = about_translation(protocol, key, facts.priority);
     return arrival;
   }
-  // A client on the host's own network is seen behind NAT on OUTPUT, and before the NAT of its
-  // source.
+  // The request of a client on the host's own network is seen here after NAT on OUTPUT
+  // (destination) but before NAT of its source.
   const wire::Ends& before = flow->before;
   const wire::Ends mixed{before.source, ends.destination, before.source_port,
                          ends.destination_port};
@@ -76,11 +76,11 @@ Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, std::uin
     return arrival;
   }
   if (!facts.departure) {
-    arrival.question = about_translation(protocol, from, kChanged);
+    arrival.question = about_translation(protocol, from, abi::kAnyNat);
     arrival.question.about = Question::About::departure;
     return arrival;
   }
-  const wire::Ends& gone = facts.departure->behind;
+  const wire::Ends& gone = facts.departure->after;
   arrival.fits = gone == ends || gone == before;
   return arrival;
 }
@@ -88,7 +88,7 @@ Arrival arrival_of(const Rendezvous& rendezvous, std::uint64_t request, std::uin
 void accept_meet(Conversation& conversation, Bytes tag, const Departure* departure,
                  std::shared_ptr<const LocalIdentity> local,
                  std::shared_ptr<const RemoteIdentity> remote, const Surroundings& around) {
-  conversation.trust = around.peers.trust();
+  conversation.trust = around.known_peers.trust();
   conversation.type = wire::CredentialType::local;
   conversation.is_near = true;
   conversation.local = std::move(local);
@@ -112,8 +112,8 @@ std::shared_ptr<const RemoteIdentity> identity_here(const LocalIdentity& local,
     return nullptr;
   }
   constexpr auto kLocal = wire::CredentialType::local;
-  const auto self = around.peers.find(kLocal, around.peers.trust()->credential(kLocal), address,
-                                      around.budget, now);
+  const auto self = around.known_peers.find(kLocal, around.known_peers.trust()->credential(kLocal),
+                                            address, around.budget, now);
   if (!self) {
     reason = self.error();
     return nullptr;

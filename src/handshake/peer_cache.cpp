@@ -4,8 +4,8 @@
 namespace trireme::handshake {
 namespace {
 
-constexpr std::size_t kPeers = 2048;  // of each type
-/// How long a refused credential is refused without another look.
+constexpr std::size_t kPeers = 2048;  // per credential type
+/// How long a refused credential is refused without being verified again.
 constexpr std::chrono::milliseconds kRefused{10'000};
 
 }  // namespace
@@ -47,7 +47,7 @@ std::shared_ptr<const RemoteIdentity> KnownPeer::identity(Bytes labels, Reason& 
     return known->second;
   }
   auto set = policy::LabelSet::decode(key);
-  // One encoding for one set: what is not written as we write it is not a token's.
+  // A label set has exactly one valid encoding, because its hash is its identity.
   if (!set || set->encode() != key) {
     reason = Reason::malformed_token;
     return nullptr;
@@ -62,9 +62,9 @@ std::shared_ptr<const RemoteIdentity> KnownPeer::identity(Bytes labels, Reason& 
 
 std::shared_ptr<const RemoteIdentity> KnownPeer::enter(IdentityBook& book,
                                                        const RemoteIdentity& proved) {
-  constexpr std::size_t kIdentities = 512;  // of one peer
+  constexpr std::size_t kIdentities = 512;  // per peer
   if (identities.size() >= kIdentities) {
-    identities.clear();  // the book knows those in use
+    identities.clear();  // the book still has those in use
   }
   auto entered = book.enter(proved);
   if (entered != nullptr) {
@@ -100,9 +100,9 @@ tl::expected<PairKeys*, Reason> PeerCache::client_keys(
               .emplace(*secret, spoke->hash(type), peer.peer->hash);
 }
 
-/// What the pair's key is made of is the client's to say: the key of the certificate in HELLO, or
-/// the shared secret that HELLO names. While credentials are rotated HELLO's may be an earlier one
-/// than we would offer now, and a shared secret another than the server offers.
+/// HELLO determines the secret of the pair: its certificate's key, or the shared secret that it
+/// names. During a rotation, HELLO may have used an earlier credential than this host offers now,
+/// or another shared secret than the server offers.
 tl::expected<Key, Reason> PeerCache::client_secret(const credentials::Trust& spoke,
                                                    wire::CredentialType type,
                                                    const credentials::Peer& peer, const Now& now) {
@@ -129,8 +129,8 @@ tl::expected<KnownPeer*, Reason> PeerCache::find(wire::CredentialType type, Byte
                                         : now.monotonic < entry.until;
     if (is_current) {
       statistics_.remembered++;
-      Entries& alike = recent(type);
-      alike.splice(alike.begin(), alike, found->second);
+      Entries& entries = recent(type);
+      entries.splice(entries.begin(), entries, found->second);
       return entry.known ? tl::expected<KnownPeer*, Reason>(&*entry.known)
                          : tl::unexpected(entry.known.error());
     }
@@ -176,19 +176,19 @@ PeerCache::Entries& PeerCache::recent(wire::CredentialType type) {
   return recent_.at(static_cast<std::size_t>(type) - 1);
 }
 
-/// Under scratch_, the key last looked up.
+/// Inserts under scratch_, the key that was last looked up.
 PeerCache::Entry& PeerCache::insert(wire::CredentialType type,
                                     tl::expected<KnownPeer, Reason> known,
                                     std::chrono::milliseconds until) {
-  Entries& alike = recent(type);
-  if (alike.size() >= kPeers) {
-    by_key_.erase(alike.back().key);
-    alike.pop_back();
+  Entries& entries = recent(type);
+  if (entries.size() >= kPeers) {
+    by_key_.erase(entries.back().key);
+    entries.pop_back();
   }
-  alike.push_front({scratch_, std::move(known), until});
-  by_key_.emplace(alike.front().key, alike.begin());
+  entries.push_front({scratch_, std::move(known), until});
+  by_key_.emplace(entries.front().key, entries.begin());
   statistics_.peers = by_key_.size();
-  return alike.front();
+  return entries.front();
 }
 
 }  // namespace trireme::handshake

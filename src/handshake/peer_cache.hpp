@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Credentials of others that were verified under the trust in force, and the keys shared with them:
-// public-key work once per peer.
+// Cache of peer credentials that were verified under the trust in force, and of the keys shared
+// with them, so that each peer costs public-key work once.
 #pragma once
 
 #include <list>
@@ -16,48 +16,49 @@
 
 namespace trireme::handshake {
 
-/// A peer and the keys of both roles, made when they are first needed.
+/// A peer and the keys of both roles, which are computed when they are first needed.
 struct KnownPeer {
-  /// The identity that the labels, as a token carries them, make; with a number where it was proved
-  /// before. Null: they are not what this peer may say, and why.
+  /// The identity with these labels, encoded as in tokens. It has a number if it was proved before.
+  /// Null with `reason` set: the labels are malformed, or the peer may not claim them.
   [[nodiscard]] std::shared_ptr<const RemoteIdentity> identity(Bytes labels, Reason& reason) const;
-  /// The identity with a number, now that it is proved. Null: no room.
+  /// Assigns a number to an identity that has been proved. Null: the book of identities is full.
   [[nodiscard]] std::shared_ptr<const RemoteIdentity> enter(IdentityBook& book,
                                                             const RemoteIdentity& proved);
 
   std::shared_ptr<const credentials::Peer> peer;
-  std::optional<PairKeys> as_client;  // we are the client
-  std::optional<PairKeys> as_server;
-  /// By the labels as tokens carry them.
+  std::optional<PairKeys> as_client;  // keys if this host is the client
+  std::optional<PairKeys> as_server;  // keys if this host is the server
+  /// By labels, encoded as in tokens.
   std::unordered_map<std::string, std::shared_ptr<const RemoteIdentity>> identities;
 };
 
-/// Belongs to one thread. Least recently used peers are forgotten, each for one of its own type:
-/// who has read a shared secret's name can claim to be any number of hosts, and must not make
-/// certificates be verified again by it.
+/// Not thread-safe. A new peer replaces the least recently used one of the same credential type.
+/// The types are separate because anyone who knows the name of a shared secret can claim any number
+/// of host names, and must not be able to evict certificates, which are expensive to verify.
 class PeerCache {
  public:
   explicit PeerCache(EngineStatistics& statistics) : statistics_(statistics) {}
 
-  /// What was known holds no longer: every peer is verified again when it is next seen.
+  /// Empties the cache: every peer is verified again when it is seen next.
   void set_trust(std::shared_ptr<const credentials::Trust> trust);
   [[nodiscard]] const std::shared_ptr<const credentials::Trust>& trust() const { return trust_; }
 
-  /// The verified holder of the credential, or why there is none; valid until the next call.
-  /// Reason::busy: the source, or all together, ask for too much public-key work now.
+  /// The peer with this credential, verified now if it is not in the cache; valid until the next
+  /// call. Or why it is refused. Reason::busy: the allowance for public-key work is used up.
   [[nodiscard]] tl::expected<KnownPeer*, Reason> find(wire::CredentialType type, Bytes credential,
                                                       const policy::Address& source, Budget& budget,
                                                       const Now& now);
 
-  /// The same without looking at the credential again; null where it is not remembered.
+  /// The peer with this credential if it is in the cache; otherwise null. Verifies nothing.
   [[nodiscard]] KnownPeer* remembered(wire::CredentialType type, Bytes credential);
 
-  /// Keys of a handshake in which we, with that trust's credential, are the server. Those of a peer
-  /// that was forgotten meanwhile are made anew. Valid until the next call of this or of find().
+  /// Keys of a handshake in which this host is the server, with the credential of trust `spoke`.
+  /// They are computed again if the peer is no longer in the cache. Valid until the next call of
+  /// this or of find().
   [[nodiscard]] PairKeys& server_keys(const std::shared_ptr<const credentials::Trust>& spoke,
                                       const credentials::Peer& peer);
-  /// The same where we are the client. HELLO may have spoken with an earlier credential of ours
-  /// than the one in force: the secret is that one's.
+  /// Keys of a handshake in which this host is the client. HELLO may have used an earlier
+  /// credential than the one in force; the keys are those of the credential in HELLO.
   [[nodiscard]] tl::expected<PairKeys*, Reason> client_keys(
       const std::shared_ptr<const credentials::Trust>& spoke, wire::CredentialType type,
       KnownPeer& peer, const Now& now);
@@ -68,7 +69,7 @@ class PeerCache {
   struct Entry {
     std::string key;  // type . credential
     tl::expected<KnownPeer, Reason> known;
-    std::chrono::milliseconds until{};  // of a refusal: looked at again then
+    std::chrono::milliseconds until{};  // of a refusal: when the credential is verified again
   };
   using Entries = std::list<Entry>;
 
@@ -83,9 +84,9 @@ class PeerCache {
 
   EngineStatistics& statistics_;
   std::shared_ptr<const credentials::Trust> trust_;
-  std::array<Entries, 3> recent_;  // of each type, most recently used first
+  std::array<Entries, 3> recent_;  // per credential type, most recently used first
   std::unordered_map<std::string_view, Entries::iterator> by_key_;
-  std::string scratch_;  // the key looked up
+  std::string scratch_;  // the key that was last looked up
   std::optional<PairKeys> spare_keys_;
 };
 

@@ -33,7 +33,7 @@ void ProvedFlows::enter(const ProvedFlow& flow, Milliseconds now) {
     table_->crowding.note(entries.shares().largest(), now);
     entries.remove(*surplus);
   }
-  // It counts in the share of the end that began it.
+  // The flow counts in the share of the side that began it.
   const Owner owner = flow.key.role == Role::client ? Owner::workload(flow.local)
                       : flow.client != 0            ? Owner::workload(flow.client)
                                                     : Owner::address(flow.key.remote);

@@ -8,10 +8,10 @@
 namespace trireme::handshake {
 namespace {
 
-/// As long as TCP repeats a SYN (tcp_syn_retries 6).
+/// TCP repeats a SYN for this long (tcp_syn_retries 6).
 constexpr Milliseconds kAge{130'000};
 
-/// The number alone: ends are others' to choose as well.
+/// The key is made of the number alone, because others can choose addresses and ports.
 FlowKey table_key(std::uint64_t request) {
   FlowKey key;
   std::memcpy(key.local.bytes.data(), &request, sizeof request);
@@ -58,7 +58,7 @@ void Rendezvous::depart(const Departure& departure, Milliseconds now) {
   table_->expire(now);
   auto& entries = table_->entries;
   if (Table::Entry* known = table_->find(departure.request)) {
-    entries.move(*known, 0, now);  // it is repeated; what was decided holds
+    entries.move(*known, 0, now);  // a repetition; the decision stays
     return;
   }
   if (Table::Entry* surplus = entries.surplus()) {

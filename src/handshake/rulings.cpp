@@ -13,13 +13,13 @@ constexpr std::chrono::seconds kCompareAgain(60);
 
 }  // namespace
 
-void say(Event& told, const policy::Decision& decision) {
-  told.detail = policy::sentence(decision.reason);
-  told.rule = decision.rule != nullptr ? decision.rule->text() : "";
+void say(Event& event, const policy::Decision& decision) {
+  event.detail = policy::sentence(decision.reason);
+  event.rule = decision.rule != nullptr ? decision.rule->text() : "";
 }
 
-Ruling ruling_of(const policy::Decision& decision) {
-  return decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::authorise;
+abi::Ruling ruling_of(const policy::Decision& decision) {
+  return decision.verdict == policy::Verdict::audit ? abi::Ruling::audit : abi::Ruling::authorize;
 }
 
 bool Rulings::is_here(const Conversation& conversation) const {
@@ -31,12 +31,12 @@ Reason Rulings::believe(const Conversation& conversation, const Now& now) {
     return Reason::unknown_workload;
   }
   const credentials::Peer& peer = *conversation.peer;
-  if (conversation.trust == around_.peers.trust()) {
+  if (conversation.trust == around_.known_peers.trust()) {
     return now.wall <= peer.not_after ? Reason::none : Reason::expired;
   }
-  // The trust has changed since: so may have what this credential is worth.
-  const auto known =
-      around_.peers.find(peer.type, peer.credential, conversation.key.remote, around_.budget, now);
+  // The trust has changed since, so the credential may no longer be trusted.
+  const auto known = around_.known_peers.find(peer.type, peer.credential, conversation.key.remote,
+                                              around_.budget, now);
   if (!known) {
     return known.error();
   }
@@ -60,19 +60,20 @@ Judgement Rulings::accept_proof(Conversation& conversation, const Now& now) {
     judgement.reason = number_peer(conversation, around_, now);
   }
   if (judgement.reason == Reason::none) {
-    authorise(conversation, judgement.decision, now);
+    report_authorized(conversation, judgement.decision, now);
   }
   return judgement;
 }
 
-void Rulings::authorise(const Conversation& conversation, const policy::Decision& decision,
-                        const Now& now) {
+void Rulings::report_authorized(const Conversation& conversation, const policy::Decision& decision,
+                                const Now& now) {
   report(conversation, decision, Reason::policy);
-  around_.statistics.authorised++;
+  around_.statistics.authorized++;
   compare_policies(conversation, now);
 }
 
-/// Once in a while for each host: the warning stays as long as it is repeated.
+/// Reports once per kCompareAgain for each host. The daemon shows the warning for as long as it is
+/// repeated.
 void Rulings::compare_policies(const Conversation& conversation, const Now& now) {
   const wire::PolicyDigest nothing{};
   const bool is_own = conversation.type == wire::CredentialType::local;
@@ -91,64 +92,65 @@ void Rulings::compare_policies(const Conversation& conversation, const Now& now)
   found.verdict = policy::Verdict::allow;
   found.is_other_policy = true;
   found.detail = "peer " + conversation.peer->name + " (" + conversation.key.remote.text() +
-                 ") has another policy than this host: digest " +
+                 ") has a different policy than this host: digest " +
                  policy::hex(conversation.peers_policy) + ", here " + policy::hex(around_.policy);
   tell(std::move(found));
 }
 
-std::optional<Ruling> Rulings::of_open(const Conversation& conversation) const {
+std::optional<abi::Ruling> Rulings::of_open(const Conversation& conversation) const {
   if (audits()) {
-    return Ruling::audit;
+    return abi::Ruling::audit;
   }
-  if (!conversation.is_unlabelled || !is_here(conversation)) {
+  if (!conversation.is_unlabeled || !is_here(conversation)) {
     return std::nullopt;
   }
-  const policy::Decision decision = of_unlabelled(*conversation.local, conversation.key);
+  const policy::Decision decision = of_unlabeled(*conversation.local, conversation.key);
   return decision.verdict == policy::Verdict::deny ? std::nullopt
                                                    : std::optional(ruling_of(decision));
 }
 
-void Rulings::open(Conversation& conversation, const policy::Decision& decision, Reason reason) {
+void Rulings::report_open(Conversation& conversation, const policy::Decision& decision,
+                          Reason reason) {
   report(conversation, decision, reason);
   around_.statistics.unproved++;
-  conversation.is_unlabelled = true;
+  conversation.is_unlabeled = true;
 }
 
 Event Rulings::event(const FlowKey& key, const Conversation* conversation) const {
-  Event told;
-  told.protocol = protocol_;
-  told.local_is_client = key.role == Role::client;
-  told.ends = told.local_is_client
-                  ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
-                  : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
+  Event result;
+  result.protocol = protocol_;
+  result.local_is_client = key.role == Role::client;
+  result.ends = result.local_is_client
+                    ? wire::Ends{key.local, key.remote, key.local_port, key.remote_port}
+                    : wire::Ends{key.remote, key.local, key.remote_port, key.local_port};
   if (conversation != nullptr && conversation->local) {
-    told.local = conversation->local->number;
-    told.self = conversation->local;
-    told.remote = conversation->remote;
+    result.local = conversation->local->number;
+    result.self = conversation->local;
+    result.remote = conversation->remote;
   }
-  return told;
+  return result;
 }
 
 void Rulings::count(Reason reason) {
   around_.statistics.refused[static_cast<std::size_t>(reason)]++;
 }
 
-void Rulings::refuse(Event&& event, Reason reason) {
+void Rulings::report_refused(Event&& event, Reason reason) {
   count(reason);
   event.reason = reason;
   event.verdict = audits() ? policy::Verdict::audit : policy::Verdict::deny;
   tell(std::move(event));
 }
 
-void Rulings::refuse(const Conversation& conversation, const Judgement& judgement) {
-  Event told = event(conversation.key, &conversation);
+void Rulings::report_refused(const Conversation& conversation, const Judgement& judgement) {
+  Event refusal = event(conversation.key, &conversation);
   if (judgement.reason == Reason::policy) {
-    say(told, judgement.decision);
+    say(refusal, judgement.decision);
   }
-  refuse(std::move(told), judgement.reason);
+  report_refused(std::move(refusal), judgement.reason);
 }
 
-void Rulings::died(const Conversation& conversation, std::string detail) {
+void Rulings::report_timeout(const Conversation& conversation, std::string detail) {
   count(Reason::no_answer);
   Event report = event(conversation.key, &conversation);
   report.reason = Reason::no_answer;
@@ -157,11 +159,11 @@ void Rulings::died(const Conversation& conversation, std::string detail) {
   tell(std::move(report));
 }
 
-void Rulings::forged(const Conversation& conversation, Reason reason, std::string detail) {
-  Event told = event(conversation.key, &conversation);
-  told.reason = reason;
-  told.detail = std::move(detail);
-  tell(std::move(told));
+void Rulings::report_forged(const Conversation& conversation, Reason reason, std::string detail) {
+  Event forgery = event(conversation.key, &conversation);
+  forgery.reason = reason;
+  forgery.detail = std::move(detail);
+  tell(std::move(forgery));
 }
 
 void Rulings::report(const Conversation& conversation, const policy::Decision& decision,
@@ -170,11 +172,11 @@ void Rulings::report(const Conversation& conversation, const policy::Decision& d
   if (!is_audited && !decision.log) {
     return;
   }
-  Event told = event(conversation.key, &conversation);
-  told.verdict = decision.verdict;
-  told.reason = is_audited ? audited : Reason::none;
-  say(told, decision);
-  tell(std::move(told));
+  Event allowed = event(conversation.key, &conversation);
+  allowed.verdict = decision.verdict;
+  allowed.reason = is_audited ? audited : Reason::none;
+  say(allowed, decision);
+  tell(std::move(allowed));
 }
 
 void Rulings::tell(Event&& event) {

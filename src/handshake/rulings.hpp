@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the handshakes of TCP and of UDP decide alike: whether a workload is still here, whether its
-// peer is believed, what policy says of the two, and what is reported of it.
+// Decisions that TCP and UDP handshakes share: whether a workload still exists, whether its peer is
+// trusted, what policy decides on the two, and which events are reported.
 #pragma once
 
 #include <optional>
@@ -11,20 +11,22 @@
 
 namespace trireme::handshake {
 
-/// Why policy decided so.
-void say(Event& told, const policy::Decision& decision);
-/// Of a decision that allows.
-[[nodiscard]] Ruling ruling_of(const policy::Decision& decision);
+/// Writes why policy decided so, and the rule, into the event.
+void say(Event& event, const policy::Decision& decision);
+/// The ruling for a decision that allows the flow.
+[[nodiscard]] abi::Ruling ruling_of(const policy::Decision& decision);
 
-/// What has become of a proof: allowed where `reason` is none.
+/// The decision on a proof: allowed if `reason` is none.
 struct Judgement {
   Reason reason = Reason::none;
-  policy::Decision decision;  // where the ends are believed
+  policy::Decision decision;  // valid if both sides are trusted
 };
 
+/// Decides, counts and reports. Nothing here changes what happens to a packet: the carrier gives
+/// the verdict (Carrier::accept(), turn_away()).
 class Rulings {
  public:
-  /// `protocol` is IANA's number.
+  /// `protocol` is the IANA number.
   Rulings(std::uint8_t protocol, const Surroundings& around)
       : protocol_(protocol), around_(around), judge_(protocol) {}
 
@@ -35,54 +37,55 @@ class Rulings {
   [[nodiscard]] const policy::Policy& policy() const { return judge_.policy(); }
   [[nodiscard]] bool audits() const { return policy().mode == policy::Mode::audit; }
 
-  /// Whether a peer with a verified credential may know why it is refused.
+  /// True if REFUSAL may be sent to a peer with a verified credential.
   [[nodiscard]] bool tells_peers() const {
     return policy().tell_peers && policy().refuse == policy::Refuse::reject && !audits();
   }
 
-  /// Whether its workload still has the labels that it began with.
+  /// True if the local workload still exists, with the labels that it had when the handshake began.
   [[nodiscard]] bool is_here(const Conversation& conversation) const;
-  /// What policy says of a server's workload and who claims to be its client.
+  /// The policy decision on a server's workload and the client identity that HELLO claims.
   [[nodiscard]] policy::Decision of_claim(const LocalIdentity& local, const RemoteIdentity& remote,
                                           std::uint16_t port) {
-    return judge_.labelled(local, remote, false, port);
+    return judge_.labeled(local, remote, false, port);
   }
-  /// What policy says of a workload and the peer of its flow that proves nothing.
-  [[nodiscard]] policy::Decision of_unlabelled(const LocalIdentity& local,
-                                               const FlowKey& key) const {
+  /// The policy decision on a workload and a peer that proves nothing.
+  [[nodiscard]] policy::Decision of_unlabeled(const LocalIdentity& local,
+                                              const FlowKey& key) const {
     const bool is_client = key.role == Role::client;
-    return judge_.unlabelled(local, key.point, key.remote, is_client,
-                             is_client ? key.remote_port : key.local_port);
+    return judge_.unlabeled(local, key.point, key.remote, is_client,
+                            is_client ? key.remote_port : key.local_port);
   }
-  /// The same of a peer whose labels are proved and believed.
+  /// The policy decision on a workload and a peer whose labels are proved and trusted.
   [[nodiscard]] policy::Decision of_pair(const LocalIdentity& local, const RemoteIdentity& remote,
                                          const FlowKey& key) {
     const bool is_client = key.role == Role::client;
-    return judge_.labelled(local, remote, is_client, is_client ? key.remote_port : key.local_port);
+    return judge_.labeled(local, remote, is_client, is_client ? key.remote_port : key.local_port);
   }
-  /// Of a peer that proved its labels: whether it is believed under the trust in force, whether the
-  /// workload is still here, and what policy says. Reason::busy: not known yet.
+  /// Decides on a peer that proved its labels: the workload must still exist, the trust in force
+  /// must accept the peer, and policy must allow the flow. Reason::busy: not known yet.
   [[nodiscard]] Judgement of_proof(const Conversation& conversation, const Now& now);
-  /// The same when PROOF has come, which gives the peer its number, and is counted and reported.
+  /// As of_proof(), for a PROOF that has just arrived. If it is allowed, assigns a number to the
+  /// peer, and counts and reports the flow.
   [[nodiscard]] Judgement accept_proof(Conversation& conversation, const Now& now);
-  /// It is counted and, where policy wants it, reported.
-  void authorise(const Conversation& conversation, const policy::Decision& decision,
-                 const Now& now);
-  /// Of a conversation in which nothing was proved; none: it is refused now.
-  [[nodiscard]] std::optional<Ruling> of_open(const Conversation& conversation) const;
-  /// Policy allows the peer as one without labels. `reason` says why it is taken for one.
-  void open(Conversation& conversation, const policy::Decision& decision, Reason reason);
+  /// Counts an authorized flow, and reports it if it is audited or its rule is logged.
+  void report_authorized(const Conversation& conversation, const policy::Decision& decision,
+                         const Now& now);
+  /// The ruling on a flow in which nothing was proved. None: policy refuses it now.
+  [[nodiscard]] std::optional<abi::Ruling> of_open(const Conversation& conversation) const;
+  /// Records that policy allows the peer without labels. `reason` says why it has none.
+  void report_open(Conversation& conversation, const policy::Decision& decision, Reason reason);
 
-  /// Without a conversation only the ends of the flow are known.
+  /// `conversation` may be null: then only the endpoints of the flow are known.
   [[nodiscard]] Event event(const FlowKey& key, const Conversation* conversation) const;
   void count(Reason reason);
-  /// Counts the refusal, and reports it; in audit mode as one that passes.
-  void refuse(Event&& event, Reason reason);
-  void refuse(const Conversation& conversation, const Judgement& judgement);
-  /// One that ended by itself: nobody has answered.
-  void died(const Conversation& conversation, std::string detail);
-  /// Somebody's word that is dropped, whatever the mode. Counted by who drops it.
-  void forged(const Conversation& conversation, Reason reason, std::string detail = "");
+  /// Counts and reports the refusal; in audit mode with verdict audit, because the packet passes.
+  void report_refused(Event&& event, Reason reason);
+  void report_refused(const Conversation& conversation, const Judgement& judgement);
+  /// Counts and reports a handshake that timed out without an answer.
+  void report_timeout(const Conversation& conversation, std::string detail);
+  /// Reports a message that is not valid. It is dropped in audit mode too; the caller counts it.
+  void report_forged(const Conversation& conversation, Reason reason, std::string detail = "");
 
  private:
   [[nodiscard]] Reason believe(const Conversation& conversation, const Now& now);
@@ -90,7 +93,8 @@ class Rulings {
   void compare_policies(const Conversation& conversation, const Now& now);
   void tell(Event&& event);
 
-  /// Hosts whose policy was compared lately, by a part of their credential's hash.
+  /// A host with a different policy that was reported recently, by the first 8 bytes of its
+  /// credential's hash.
   struct Compared {
     std::uint64_t host = 0;
     std::chrono::milliseconds until{};

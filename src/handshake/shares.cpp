@@ -9,7 +9,7 @@ Owner Owner::workload(policy::Number number) {
   return {.kind = Kind::workload, .id = number};
 }
 
-/// The first 64 bits: all of an IPv4 address.
+/// The whole IPv4 address, or the first 64 bits of an IPv6 address.
 Owner Owner::address(const policy::Address& address) {
   Owner owner{.kind = address.family == policy::Address::Family::v4 ? Kind::ipv4 : Kind::ipv6,
               .id = 0};
@@ -42,7 +42,8 @@ Shares::Index Shares::slot_of(const Owner& owner) const {
   return static_cast<Index>(mixed >> 32U) % kSlots + (owner.is_local() ? 0 : kSlots);
 }
 
-/// Leaves, the slots, are not stored: those of node n are 2n and 2n + 1 less the inner nodes.
+/// The children of node n are 2n and 2n + 1. Leaves are not stored: a child at or above the number
+/// of inner nodes is the slot with that index minus the number of inner nodes.
 void Shares::weigh(Index slot, std::int64_t change) {
   Slot& of = slots_[slot];
   of.weight = static_cast<std::uint32_t>(of.weight + change);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who holds how much of something bounded: each owner's entries in the order of their age, and at
-// any time the owner that holds most, whose entries go first when there is no room.
+// Shares of a bounded resource: the entries of each owner in order of age, and the owner that holds
+// most. Its entries are evicted first.
 #pragma once
 
 #include <array>
@@ -11,31 +11,31 @@
 
 namespace trireme::handshake {
 
-/// Entries are named by an index that the user gives out, below `capacity`. Nothing is allocated
-/// beyond that; every call takes a bounded time. Owners are thrown together by a seeded hash, 2,048
-/// of each kind. Local workloads and remote hosts are told apart: whichever kind holds more gives
-/// up entries, so that made-up addresses never displace a local workload's while those are less
+/// The caller assigns each entry an index below `capacity`, which also bounds the memory. Every
+/// call takes bounded time. A seeded hash maps owners to 2,048 slots for local workloads and 2,048
+/// for remote hosts; owners in the same slot share. The kind that holds more loses entries. So
+/// forged source addresses never evict an entry of a local workload while local workloads hold less
 /// than half.
 class Shares {
  public:
   using Index = std::uint32_t;
   static constexpr Index kNone = ~Index{0};
-  /// Of one owner's entries those of the lowest rank go first, and of these the oldest.
+  /// Among the entries of one owner, the lowest rank is evicted first, and the oldest of that rank.
   static constexpr std::size_t kRanks = 3;
 
   Shares(std::size_t capacity, std::uint64_t seed);
 
   void add(Index entry, const Owner& owner, std::size_t rank, std::uint32_t weight);
-  /// It becomes the newest of that rank.
+  /// Makes the entry the newest of that rank.
   void move(Index entry, std::size_t rank);
   void grow(Index entry, std::uint32_t weight);
   void remove(Index entry);
 
-  /// The entry to be given up for another; kNone when there is none.
+  /// The entry to evict next; kNone if there are no entries.
   [[nodiscard]] Index victim() const;
-  /// Whoever holds the victim, and how much.
+  /// The owner of the next victim, and how much it holds.
   [[nodiscard]] Holder largest() const;
-  /// Whether an entry of this owner is the next victim.
+  /// True if the next victim is an entry of this owner.
   [[nodiscard]] bool is_largest(const Owner& owner) const;
   [[nodiscard]] std::uint64_t total() const { return totals_[0] + totals_[1]; }
   [[nodiscard]] std::uint32_t weight(Index entry) const { return links_[entry].weight; }
@@ -44,7 +44,7 @@ class Shares {
   }
 
  private:
-  static constexpr Index kSlots = 2048;  // of each kind, a power of two
+  static constexpr Index kSlots = 2048;  // per kind; a power of two
   struct Link {
     Index older = kNone;
     Index newer = kNone;
@@ -57,7 +57,7 @@ class Shares {
     Index newest = kNone;
   };
   struct Slot {
-    Owner owner;  // who added an entry last
+    Owner owner;  // the owner that added an entry last
     std::uint32_t weight = 0;
     std::array<Ends, kRanks> entries{};
   };
@@ -68,11 +68,11 @@ class Shares {
   void append(Index entry, std::size_t rank);
   void unlink(Index entry);
 
-  std::vector<Link> links_;  // grows to the capacity and stays
+  std::vector<Link> links_;  // grows up to the capacity, never shrinks
   std::size_t capacity_;
   std::vector<Slot> slots_;
-  /// A tournament: each node holds the heavier of its two, leaves are the slots. Node 2 is the
-  /// heaviest local owner, node 3 the heaviest remote one.
+  /// Tournament tree over the slots: each inner node holds the heavier of its two children. Node 2
+  /// is the heaviest slot of local owners, node 3 that of remote owners.
   std::vector<Index> winners_;
   std::array<std::uint64_t, 2> totals_{};
   std::uint64_t seed_;

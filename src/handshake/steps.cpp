@@ -19,7 +19,7 @@ Bytes bytes_of(const std::string& text) {
 
 std::string too_large(std::size_t token, std::size_t labels, std::size_t room) {
   return "the token takes " + std::to_string(token) + " bytes, " + std::to_string(labels) +
-         " of them labels; there is room for " + std::to_string(room);
+         " of them for labels; there is room for " + std::to_string(room);
 }
 
 std::string unreadable(wire::BadToken bad, const policy::Address& peer, Bytes message) {
@@ -36,7 +36,7 @@ Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
   if (is_near(remote, around)) {
     return Reason::none;
   }
-  const credentials::Trust& trust = *around.peers.trust();
+  const credentials::Trust& trust = *around.known_peers.trust();
   if (!trust.offered()) {
     return Reason::no_credential;
   }
@@ -48,7 +48,7 @@ Reason may_ask(const policy::Address& remote, const LocalIdentity& local,
 
 bool make_hello(Conversation& conversation, std::uint8_t flags,
                 std::shared_ptr<const LocalIdentity> local, const Surroundings& around) {
-  conversation.trust = around.peers.trust();
+  conversation.trust = around.known_peers.trust();
   conversation.type = *conversation.trust->offered();
   conversation.is_near = false;
   conversation.local = std::move(local);
@@ -84,12 +84,13 @@ ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
   if (reply.labels.size() < wire::kReplyStart) {
     return refuse(Reason::malformed_token);
   }
-  const auto peer =
-      around.peers.find(reply.type, reply.credential, conversation.key.remote, around.budget, now);
+  const auto peer = around.known_peers.find(reply.type, reply.credential, conversation.key.remote,
+                                            around.budget, now);
   if (!peer) {
     return refuse(peer.error());
   }
-  const auto keys = around.peers.client_keys(conversation.trust, conversation.type, **peer, now);
+  const auto keys =
+      around.known_peers.client_keys(conversation.trust, conversation.type, **peer, now);
   if (!keys) {
     return refuse(keys.error());
   }
@@ -108,8 +109,8 @@ ServerClaim check_reply(Conversation& conversation, const wire::Token& reply,
 
 void bind_reply(ServerClaim& claim, Conversation& conversation, const wire::Token& reply,
                 Bytes text, const Translation& flow, const Surroundings& around) {
-  if (!is_asked(conversation, text, flow, around.translated)) {
-    claim.detail = "it names " + end_text(text.first(wire::kEndSize));
+  if (!is_asked(conversation, text, flow, around.host_nat)) {
+    claim.detail = "the server's host names " + end_text(text.first(wire::kEndSize));
     claim.refusal = Reason::other_address;
     return;
   }
@@ -133,14 +134,15 @@ std::shared_ptr<const RemoteIdentity> identify(KnownPeer& peer, Bytes labels, Id
 Claim check_hello(const wire::Token& hello, const policy::Address& source,
                   const Surroundings& around, const Now& now) {
   Claim claim;
-  const auto known = around.peers.find(hello.type, hello.credential, source, around.budget, now);
+  const auto known =
+      around.known_peers.find(hello.type, hello.credential, source, around.budget, now);
   if (!known) {
     claim.refusal = known.error();
     claim.silent = known.error() == Reason::busy;
     return claim;
   }
   if (hello.type == wire::CredentialType::certificate &&
-      !around.peers.trust()->is_current(now.wall)) {
+      !around.known_peers.trust()->is_current(now.wall)) {
     claim.refusal = Reason::own_expired;
     return claim;
   }
@@ -159,7 +161,7 @@ Claim check_hello(const wire::Token& hello, const policy::Address& source,
 
 void accept_hello(Conversation& conversation, const wire::Token& hello, const Claim& claim,
                   std::shared_ptr<const LocalIdentity> local, const Surroundings& around) {
-  conversation.trust = around.peers.trust();
+  conversation.trust = around.known_peers.trust();
   conversation.type = hello.type;
   conversation.local = std::move(local);
   conversation.remote = claim.remote;
@@ -171,7 +173,7 @@ void accept_hello(Conversation& conversation, const wire::Token& hello, const Cl
 
 bool prepare_reply(Conversation& conversation, const Translation& flow,
                    const Surroundings& around) {
-  bind_server(conversation, flow, around.translated);
+  bind_server(conversation, flow, around.host_nat);
   conversation.own_policy = around.policy;
   conversation.is_prepared = around.random.fill(conversation.server_nonce);
   return conversation.is_prepared;
@@ -180,7 +182,7 @@ bool prepare_reply(Conversation& conversation, const Translation& flow,
 wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
                        std::span<std::uint8_t> sealed, Tag& tag, const Surroundings& around) {
   const credentials::OwnCredential& own = conversation.trust->answer(*conversation.peer);
-  PairKeys& keys = around.peers.server_keys(conversation.trust, *conversation.peer);
+  PairKeys& keys = around.known_peers.server_keys(conversation.trust, *conversation.peer);
   const ReplyContext context{conversation.hello,
                              {conversation.type, flags, conversation.own_policy}};
   write_reply_start(conversation, sealed);
@@ -204,7 +206,7 @@ wire::Token make_reply(Conversation& conversation, std::uint8_t flags,
 
 namespace {
 
-/// What peers may know, as REFUSAL has it.
+/// The reason codes of REFUSAL, see docs/protocol.md.
 enum class Code : std::uint8_t { policy = 1, labels = 2 };
 
 }  // namespace
@@ -223,9 +225,9 @@ std::optional<wire::Token> make_refusal(const wire::Token& hello, const credenti
   Nonce client_nonce{};
   std::ranges::copy(hello.nonce, client_nonce.begin());
   const Said said{{hello.type, hello.flags, hello.policy}, credentials::sha256({hello.labels})};
-  const auto& trust = around.peers.trust();
+  const auto& trust = around.known_peers.trust();
   const credentials::OwnCredential& own = trust->answer(peer);
-  PairKeys& keys = around.peers.server_keys(trust, peer);
+  PairKeys& keys = around.known_peers.server_keys(trust, peer);
   seal_reply(around.aead, keys.refusal_key(client_nonce, room.nonce),
              {said, {hello.type, hello.flags, around.policy}}, room.text, room.tag);
   return wire::Token{.message = wire::Message::refusal,
@@ -244,10 +246,10 @@ bool open_refusal(Conversation& conversation, const wire::Token& refusal,
   if (refusal.type != conversation.type || refusal.labels.size() != text.size()) {
     return false;
   }
-  const auto peer = around.peers.find(refusal.type, refusal.credential, conversation.key.remote,
-                                      around.budget, now);
+  const auto peer = around.known_peers.find(refusal.type, refusal.credential,
+                                            conversation.key.remote, around.budget, now);
   const auto keys =
-      peer ? around.peers.client_keys(conversation.trust, conversation.type, **peer, now)
+      peer ? around.known_peers.client_keys(conversation.trust, conversation.type, **peer, now)
            : tl::unexpected(peer.error());
   if (!keys) {
     return false;
@@ -261,14 +263,15 @@ bool open_refusal(Conversation& conversation, const wire::Token& refusal,
 
 std::optional<std::string> why_refused(const Conversation& conversation, Bytes text,
                                        const Translation& flow, const Surroundings& around) {
-  if (!is_asked(conversation, text, flow, around.translated)) {
+  if (!is_asked(conversation, text, flow, around.host_nat)) {
     return std::nullopt;
   }
   const auto code = static_cast<Code>(text[wire::kEndSize]);
-  const std::string why = code == Code::policy   ? "its policy refuses the flow"
-                          : code == Code::labels ? "this host's certificate does not vouch for "
-                                                   "the workload's labels"
-                                                 : "reason " + std::to_string(text.back());
+  const std::string why = code == Code::policy ? "its policy does not allow the flow"
+                          : code == Code::labels
+                              ? "this host's certificate does not vouch for "
+                                "the workload's labels"
+                              : "unknown reason code " + std::to_string(text.back());
   return "denied by peer " + conversation.key.remote.text() + ": " + why;
 }
 
@@ -276,8 +279,8 @@ Reason number_peer(Conversation& conversation, const Surroundings& around, const
   if (conversation.remote->number != 0) {
     return Reason::none;
   }
-  const auto known = around.peers.find(conversation.type, conversation.peer->credential,
-                                       conversation.key.remote, around.budget, now);
+  const auto known = around.known_peers.find(conversation.type, conversation.peer->credential,
+                                             conversation.key.remote, around.budget, now);
   if (!known) {
     return known.error();
   }

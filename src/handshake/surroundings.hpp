@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the handshakes of TCP and of UDP share in one thread.
+// State of one thread that the TCP and UDP handshakes share.
 #pragma once
 
 #include <functional>
@@ -16,12 +16,12 @@ namespace trireme::handshake {
 struct Surroundings {
   Actions& actions;
   EngineStatistics& statistics;
-  PeerCache& peers;
+  PeerCache& known_peers;
   Budget& budget;
-  const std::vector<policy::Prefix>& networks;    // [host] peers
-  const std::vector<policy::Prefix>& translated;  // [host] nat
-  const std::vector<policy::Prefix>& near;        // of this host and of its containers
-  const wire::PolicyDigest& policy;               // of the policy in force
+  const std::vector<policy::Prefix>& host_peers;  // [host] peers
+  const std::vector<policy::Prefix>& host_nat;    // [host] nat
+  const std::vector<policy::Prefix>& near;        // addresses of this host and of its containers
+  const wire::PolicyDigest& policy;               // digest of the policy in force, first 8 bytes
   const Locals& locals;
   IdentityBook& book;
   Proved& proved;

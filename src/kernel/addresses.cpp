@@ -8,27 +8,17 @@
 #include <array>
 #include <cstring>
 
+#include "netlink.hpp"
 #include "trireme/kernel/addresses.hpp"
 
 namespace trireme::kernel {
 namespace {
 
-constexpr int kTries = 8;  // of a listing that changes while it is read
-
-Result<Fd> open_route_socket(std::uint32_t groups) {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-  sockaddr_nl self{};
-  self.nl_family = AF_NETLINK;
-  self.nl_groups = groups;
-  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0) {
-    return fail_errno("cannot open a netlink socket to the addresses");
-  }
-  return fd;
-}
+constexpr int kTries = 8;  // attempts if the list changes while it is read
 
 struct Attributes {
-  const nlattr* local = nullptr;    // the own address, where the link has a peer's as well
-  const nlattr* address = nullptr;  // the own address, or the peer's
+  const nlattr* local = nullptr;    // own address; only set if the link has a peer address as well
+  const nlattr* address = nullptr;  // own address; the peer's if `local` is set
 };
 
 int on_address_attribute(const nlattr* attribute, void* data) {
@@ -59,48 +49,19 @@ void read_address(const nlmsghdr* header, std::vector<InterfaceAddress>& list) {
   list.push_back(result);
 }
 
-/// Reads a listing to its end; false where the kernel says that it changed meanwhile.
-Result<bool> read_listing(const Fd& fd, std::uint32_t sequence,
-                          std::vector<InterfaceAddress>& list) {
-  std::array<char, 65536> buffer{};
-  bool whole = true;
-  while (true) {
-    const ssize_t length = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
-    if (length < 0 && errno == EINTR) {
-      continue;
-    }
-    if (length < 0) {
-      return fail_errno("cannot read the addresses");
-    }
-    int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
-         header = mnl_nlmsg_next(header, &left)) {
-      if (header->nlmsg_seq != sequence) {
-        continue;
-      }
-      whole = whole && (header->nlmsg_flags & NLM_F_DUMP_INTR) == 0;
-      if (header->nlmsg_type == NLMSG_DONE) {
-        return whole;
-      }
-      if (header->nlmsg_type == NLMSG_ERROR) {
-        return fail_errno("cannot list the addresses",
-                          -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error);
-      }
-      if (header->nlmsg_type == RTM_NEWADDR &&
-          mnl_nlmsg_get_payload_len(header) >= sizeof(ifaddrmsg)) {
-        read_address(header, list);
-      }
-    }
-  }
-}
-
 }  // namespace
 
 Result<AddressWatch> AddressWatch::open() {
-  auto events = open_route_socket(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR);
-  auto requests = open_route_socket(0);
+  auto events = netlink::open(NETLINK_ROUTE, "rtnetlink");
+  auto requests = netlink::open(NETLINK_ROUTE, "rtnetlink");
   if (!events || !requests) {
     return tl::unexpected(events ? requests.error() : events.error());
+  }
+  for (const int group : {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR}) {
+    if (::setsockopt(events->get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) !=
+        0) {
+      return fail_errno("cannot subscribe to changes of addresses");
+    }
   }
   return AddressWatch(std::move(*events), std::move(*requests));
 }
@@ -114,13 +75,16 @@ Result<std::vector<InterfaceAddress>> AddressWatch::list() {
   request.header.nlmsg_type = RTM_GETADDR;
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
   request.body.ifa_family = AF_UNSPEC;
+  std::array<char, 65536> buffer{};
   for (int tried = 0; tried < kTries; tried++) {
-    request.header.nlmsg_seq = ++sequence_;
-    if (::send(requests_.get(), &request, sizeof request, 0) < 0) {
-      return fail_errno("cannot ask for the addresses");
-    }
     std::vector<InterfaceAddress> list;
-    const auto whole = read_listing(requests_, sequence_, list);
+    const auto whole = netlink::ask(requests_, &request.header, buffer, "cannot list the addresses",
+                                    [&list](const nlmsghdr* header) {
+                                      if (header->nlmsg_type == RTM_NEWADDR &&
+                                          mnl_nlmsg_get_payload_len(header) >= sizeof(ifaddrmsg)) {
+                                        read_address(header, list);
+                                      }
+                                    });
     if (!whole) {
       return tl::unexpected(whole.error());
     }
@@ -129,19 +93,19 @@ Result<std::vector<InterfaceAddress>> AddressWatch::list() {
       return list;
     }
   }
-  return fail("cannot list the addresses: they keep changing");
+  return fail("cannot list the addresses: they changed during every attempt");
 }
 
 bool AddressWatch::drain() {
   bool changed = false;
   std::array<char, 65536> buffer{};
   while (true) {
-    const ssize_t length = ::recv(events_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (length >= 0 || errno == ENOBUFS) {
-      changed = true;
-    } else if (errno != EINTR) {
+    const auto received =
+        netlink::receive(events_, buffer, netlink::Wait::no, [](const nlmsghdr* /*header*/) {});
+    if (!received || *received == netlink::Received::nothing) {
       return changed;
     }
+    changed = true;  // after an overrun, perhaps
   }
 }
 

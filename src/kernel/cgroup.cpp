@@ -21,8 +21,8 @@
 namespace trireme::kernel {
 namespace {
 
-/// Mount points in mountinfo have space, tab, newline and backslash as three octal digits
-/// (proc_pid_mountinfo(5)).
+/// Decodes a mount point: mountinfo writes space, tab, newline and backslash as a backslash and
+/// three octal digits (proc_pid_mountinfo(5)).
 std::string unescape(const std::string& text) {
   std::string plain;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -40,15 +40,16 @@ std::string unescape(const std::string& text) {
   return plain;
 }
 
-/// A mount point can be hidden under a later mount: only what is seen there now counts.
+/// True if the directory shows a cgroup2 file system. A later mount may hide one that mountinfo
+/// lists.
 bool shows_cgroup2(const std::string& directory) {
   struct statfs info {};
   return ::statfs(directory.c_str(), &info) == 0 &&
          static_cast<unsigned long>(info.f_type) == CGROUP2_SUPER_MAGIC;
 }
 
-/// The mount point of the first cgroup2 mount whose root is our cgroup namespace's: paths of
-/// /proc/PID/cgroup hold below it.
+/// The mount point of the first cgroup2 mount whose root is the root of this cgroup namespace, so
+/// that paths of /proc/PID/cgroup are valid below it.
 std::optional<std::string> mounted() {
   const auto table = read_file("/proc/self/mountinfo");
   if (!table) {
@@ -75,8 +76,8 @@ std::optional<std::string> mounted() {
   return std::nullopt;
 }
 
-/// A cgroup2 mount that is in no directory. libc 2.36 has wrappers, but headers that clash with
-/// <linux/mount.h>.
+/// Creates a cgroup2 mount that is attached to no directory. Calls syscall(2), because the header
+/// with the wrappers of libc 2.36 conflicts with <linux/mount.h>.
 Result<Fd> detached_mount() {
   const Fd context(static_cast<int>(::syscall(SYS_fsopen, "cgroup2", FSOPEN_CLOEXEC)));
   if (!context.valid() ||
@@ -116,8 +117,7 @@ Result<CgroupTree> CgroupTree::find() {
   }
   auto mount = detached_mount();
   if (!mount) {
-    return fail(mount.error().message,
-                "mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified");
+    return fail(mount.error().message, "run 'mount -t cgroup2 none /sys/fs/cgroup/unified'");
   }
   auto kept = std::make_shared<const Fd>(std::move(*mount));
   std::string path = "/proc/self/fd/" + std::to_string(kept->get());
@@ -142,7 +142,7 @@ Status CgroupTree::create(const std::string& path) const {
   for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);
     if (::mkdir(absolute(part).c_str(), 0755) != 0 && errno != EEXIST) {
-      return fail_errno("cannot make cgroup " + part);
+      return fail_errno("cannot create cgroup " + part);
     }
     if (end == std::string::npos) {
       return {};
@@ -158,8 +158,8 @@ Status CgroupTree::remove(const std::string& path) const {
 }
 
 Status CgroupTree::place(const std::string& path, std::uint32_t pid) const {
-  // Not write_file(): O_CREAT on cgroupfs is EACCES where the directory has just gone, which would
-  // hide why.
+  // Not write_file(): on cgroupfs, O_CREAT fails with EACCES instead of ENOENT if the directory is
+  // gone.
   const Fd fd(::open((absolute(path) + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
   const std::string text = std::to_string(pid);
   if (!fd.valid() || ::write(fd.get(), text.data(), text.size()) < 0) {
@@ -246,7 +246,7 @@ Result<std::string> CgroupTree::of(std::uint32_t pid) {
       return line.substr(3);
     }
   }
-  return fail(file + " names no cgroup v2 path");
+  return fail("no cgroup v2 path in " + file, "mount the cgroup v2 hierarchy");
 }
 
 std::uint32_t CgroupTree::level(const std::string& path) {

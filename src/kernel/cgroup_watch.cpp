@@ -21,7 +21,7 @@ Status CgroupWatch::open() {
 
 Status CgroupWatch::add(const std::string& path) {
   if (!fd_.valid()) {
-    return fail("cannot watch cgroup " + path + ": there is no inotify descriptor",
+    return fail("cannot watch cgroup " + path + ": no inotify descriptor",
                 "raise fs.inotify.max_user_instances");
   }
   while (true) {
@@ -48,15 +48,15 @@ Status CgroupWatch::add(const std::string& path) {
   }
 }
 
-/// kernfs directories keep their inode, and so their watch, when they are removed: nothing would
-/// ever say IN_IGNORED.
+/// Ends the watch of a removed directory. The kernel does not: on kernfs a removed directory keeps
+/// its inode and thus its watch, so that IN_IGNORED never comes.
 void CgroupWatch::drop_if_gone(const std::string& path) {
   const auto watched = by_path_.find(path);
   if (watched == by_path_.end()) {
     return;
   }
   if (const auto id = tree_->id(path); id && *id == watched->second.id) {
-    return;  // the news is of an older directory
+    return;  // the event is about an earlier directory with this path
   }
   ::inotify_rm_watch(fd_.get(), watched->second.watch);
   by_path_.erase(watched);
@@ -83,7 +83,7 @@ std::vector<CgroupWatch::Event> CgroupWatch::drain() {
         continue;
       }
       if ((event.mask & IN_IGNORED) != 0) {
-        // The path may have been born again and have a younger watch by now.
+        // A new directory with this path may already have a watch of its own: keep that one.
         if (const auto own = by_path_.find(parent->second);
             own != by_path_.end() && own->second.watch == event.wd) {
           by_path_.erase(own);

@@ -70,7 +70,7 @@ TrackedFlow read(const nf_conntrack* entry) {
   return flow;
 }
 
-/// An object that names the entry by its original direction.
+/// An object that identifies the entry to the kernel by its original direction.
 Entry name(const TrackedFlow& flow) {
   Entry entry(nfct_new());
   if (!entry) {
@@ -102,7 +102,7 @@ Entry name(const TrackedFlow& flow) {
 
 struct Conntrack::Handle {
   nfct_handle* query = nullptr;
-  nfct_handle* change = nullptr;  // its own socket: a change must not mix with a listing's answers
+  nfct_handle* change = nullptr;  // a socket of its own: its answers must not mix with a listing's
   Handle() = default;
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
@@ -138,8 +138,8 @@ Status Conntrack::each(const std::function<void(const TrackedFlow&)>& callback) 
   auto* data = const_cast<std::function<void(const TrackedFlow&)>*>(
       &callback);  // libnetfilter_conntrack takes void*
   nfct_callback_register(handle_->query, NFCT_T_ALL, on_entry, data);
-  // Both families at once: each listing makes the kernel walk the hash table of all network
-  // namespaces, tens of milliseconds where it is large.
+  // List both families at once: for each listing the kernel walks the hash table of all network
+  // namespaces, which takes tens of milliseconds if it is large.
   const std::uint32_t family = AF_UNSPEC;
   const Status status = nfct_query(handle_->query, NFCT_Q_DUMP, &family) < 0
                             ? fail_errno("cannot list conntrack entries")
@@ -183,9 +183,9 @@ Status Conntrack::write_label_bits(const TrackedFlow& flow, std::uint32_t which,
       nfct_bitmask_set_bit(value, bit);
     }
   }
-  nfct_set_attr(entry.get(), ATTR_CONNLABELS, value);  // the entry owns both from here on
+  nfct_set_attr(entry.get(), ATTR_CONNLABELS, value);  // the entry owns both now
   nfct_set_attr(entry.get(), ATTR_CONNLABELS_MASK, mask);
-  // ENOSPC: the entry is older than the first rule that sets a label; it has none.
+  // ENOSPC: the entry has no room for labels, as it is older than the first rule that sets one.
   if (nfct_query(handle_->change, NFCT_Q_UPDATE, entry.get()) < 0 && errno != ENOENT &&
       errno != ENOSPC) {
     return fail_errno("cannot change the label of a conntrack entry");

@@ -4,12 +4,14 @@
 #include <arpa/inet.h>
 #include <libmnl/libmnl.h>
 #include <sys/socket.h>
-// The kernel's headers define what the others have not.
+// These kernel headers must come after the headers of libc.
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include <array>
 #include <optional>
+
+#include "netlink.hpp"
 
 namespace trireme::kernel {
 namespace {
@@ -33,39 +35,36 @@ int on_count(const nlattr* attribute, void* data) {
   return MNL_CB_OK;
 }
 
-int on_counts(const nlmsghdr* header, void* data) {
-  return mnl_attr_parse(header, sizeof(nfgenmsg), on_count, data) < 0 ? MNL_CB_ERROR : MNL_CB_STOP;
-}
-
 }  // namespace
 
 Result<ConntrackUse> ConntrackUse::open() {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
-  if (!fd.valid()) {
-    return fail_errno("cannot open a netlink socket to conntrack");
+  auto fd = netlink::open(NETLINK_NETFILTER, "conntrack");
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  return ConntrackUse(std::move(fd));
+  return ConntrackUse(std::move(*fd));
 }
 
 Result<ConntrackUse::Count> ConntrackUse::read() {
-  std::array<char, 4096> buffer{};
+  std::array<char, 8192> buffer{};
   nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
   header->nlmsg_type = NFNL_SUBSYS_CTNETLINK << 8U | IPCTNL_MSG_CT_GET_STATS;
   header->nlmsg_flags = NLM_F_REQUEST;
   auto* generic = static_cast<nfgenmsg*>(mnl_nlmsg_put_extra_header(header, sizeof(nfgenmsg)));
   generic->nfgen_family = AF_UNSPEC;
   generic->version = NFNETLINK_V0;
-  if (::send(fd_.get(), header, header->nlmsg_len, 0) < 0) {
-    return fail_errno("cannot ask conntrack for its size");
-  }
-  const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
   Counts counts;
-  if (length < 0 ||
-      mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), 0, 0, on_counts, &counts) < 0) {
-    return fail_errno("cannot read conntrack's size");
+  const auto answered =
+      netlink::ask(fd_, header, buffer, "cannot read the size of the conntrack table",
+                   [&counts](const nlmsghdr* message) {
+                     mnl_attr_parse(message, sizeof(nfgenmsg), on_count, &counts);
+                   });
+  if (!answered) {
+    return tl::unexpected(answered.error());
   }
   if (!counts.entries || !counts.most) {
-    return fail("the kernel does not tell how full conntrack is");
+    return fail("the kernel does not report the size of the conntrack table",
+                "Linux 4.18 or later is required");
   }
   return Count{*counts.entries, *counts.most};
 }

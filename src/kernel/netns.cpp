@@ -32,7 +32,7 @@ Result<Fd> open_namespace(const std::string& path) {
   return fd;
 }
 
-/// Brings the thread home, also where the function throws.
+/// Returns the thread to its own network namespace at the end of a scope, also after an exception.
 class WayBack {
  public:
   explicit WayBack(const Fd& home) : home_(home.get()) {}
@@ -40,7 +40,7 @@ class WayBack {
   WayBack& operator=(const WayBack&) = delete;
   ~WayBack() {
     if (::setns(home_, CLONE_NEWNET) != 0) {
-      std::fprintf(stderr, "cannot come back to the own network namespace: %s; ending\n",
+      std::fprintf(stderr, "cannot return to the original network namespace: %s; aborting\n",
                    std::strerror(errno));
       std::abort();
     }
@@ -50,8 +50,8 @@ class WayBack {
   int home_;
 };
 
-/// Whether the calling thread's network namespace was made by somebody with privileges in our own
-/// user namespace, not by whoever made one for himself.
+/// True if the user namespace of this process owns the calling thread's network namespace: it was
+/// created by a privileged process, not by a user in a user namespace of his own. True if unknown.
 bool is_of_own_user_namespace() {
   const Fd network(::open(kOwn, O_RDONLY | O_CLOEXEC));
   const Fd users(::ioctl(network.get(), NS_GET_USERNS));
@@ -73,7 +73,7 @@ Result<std::shared_ptr<const Netns>> Netns::at(const std::string& path) {
     return fail(path + " is not a network namespace");
   }
   if (::fstat(fd->get(), &status) != 0) {
-    return fail_errno("cannot tell which network namespace " + path + " is");
+    return fail_errno("cannot identify the network namespace " + path);
   }
   return std::shared_ptr<const Netns>(new Netns(std::move(*fd), status.st_dev, status.st_ino));
 }
@@ -93,7 +93,7 @@ Status Netns::within(const std::function<void()>& function) const {
   }
   struct stat status {};
   if (::fstat(home->get(), &status) != 0) {
-    return fail_errno("cannot tell which network namespace this thread is in");
+    return fail_errno("cannot identify the network namespace of this thread");
   }
   if (status.st_dev == device_ && status.st_ino == inode_) {
     function();
@@ -119,7 +119,7 @@ Result<bool> leads_out() {
     ifreq request{};
     std::strncpy(request.ifr_name, device->if_name, IFNAMSIZ - 1);
     if (::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0) {
-      continue;  // gone meanwhile
+      continue;  // the device is gone
     }
     const auto flags = static_cast<unsigned>(request.ifr_flags);
     if ((flags & IFF_UP) == 0 || (flags & IFF_LOOPBACK) != 0) {
@@ -161,7 +161,7 @@ std::vector<std::shared_ptr<const Netns>> other_networks() {
         name.data() + name.size()) {
       continue;
     }
-    // Most processes share few namespaces: looked at before one is opened.
+    // Processes share few namespaces: compare the inode first, and open each namespace once.
     struct stat status {};
     if (::stat(("/proc/" + name + "/ns/net").c_str(), &status) != 0 ||
         found.contains(status.st_ino) || (own && (*own)->inode() == status.st_ino)) {

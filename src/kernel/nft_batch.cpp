@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <netinet/in.h>
-// The kernel's headers define what netinet/in.h has not.
+// These kernel headers must come after netinet/in.h.
 #include <libmnl/libmnl.h>
 #include <libnftnl/batch.h>
 #include <libnftnl/chain.h>
@@ -14,20 +14,19 @@
 #include <sys/uio.h>
 
 #include <algorithm>
-#include <ctime>
 
+#include "netlink.hpp"
 #include "trireme/kernel/nft.hpp"
 
 namespace trireme::kernel {
 
 namespace {
 
-constexpr std::uint32_t kPage = 1U << 17U;  // one buffer of a batch
-constexpr std::uint32_t kOverrun = 1U
-                                   << 17U;  // room behind it, for the message that crosses its end
-constexpr std::size_t kElementsPerMessage =
-    200;  // a netlink attribute holds 64 KiB; an element with a comment takes up to 304 bytes
-constexpr std::size_t kRequest = 8192;  // bytes, a question to the kernel
+constexpr std::uint32_t kPage = 1U << 17U;     // bytes of one buffer of a batch
+constexpr std::uint32_t kOverrun = 1U << 17U;  // bytes after it, for a message that crosses its end
+// A netlink attribute has at most 64 KiB; an element with a comment takes up to 304 bytes.
+constexpr std::size_t kElementsPerMessage = 200;
+constexpr std::size_t kRequest = 8192;  // bytes of a query
 constexpr std::uint16_t kFamily = NFPROTO_INET;
 
 template <typename T, void (*release)(const T*)>
@@ -63,7 +62,7 @@ Set describe(const std::string& table, const NftSet& set) {
   return result;
 }
 
-/// nft's user data: type 0 (comment), length, text with its NUL.
+/// A comment as user data in nft's format: type 0 (comment), length, text with its NUL.
 std::string comment_data(const std::string& comment) {
   std::string data;
   data += '\0';
@@ -73,7 +72,7 @@ std::string comment_data(const std::string& comment) {
   return data;
 }
 
-/// The other way round; empty where it is no comment.
+/// The inverse of comment_data(); empty if the data is not a comment.
 std::string comment_of(std::string_view data) {
   const auto length = data.size() < 3 || data[0] != '\0' ? 0U : static_cast<unsigned char>(data[1]);
   return length < 1 || data.size() < 2 + std::size_t{length}
@@ -110,7 +109,7 @@ struct NftBatch::Buffer {
     if (nftnl_batch_update(batch) < 0) {
       throw std::bad_alloc();
     }
-    if (last != nullptr) {  // a message that crossed the end of its page is in the next one now
+    if (last != nullptr) {  // libnftnl moved a message that crossed the end of its page
       last = reinterpret_cast<nlmsghdr*>(static_cast<char*>(nftnl_batch_buffer(batch)) - size);
     }
   }
@@ -298,79 +297,65 @@ void NftBatch::flush_set(const NftSet& set) {
   buffer_->advance();
 }
 
-NftSocket::NftSocket(mnl_socket* socket)
-    : socket_(socket), sequence_(static_cast<std::uint32_t>(std::time(nullptr))) {}
-NftSocket::NftSocket(NftSocket&& other) noexcept
-    : socket_(std::exchange(other.socket_, nullptr)), sequence_(other.sequence_) {}
-NftSocket& NftSocket::operator=(NftSocket&& other) noexcept {
-  std::swap(socket_, other.socket_);
-  std::swap(sequence_, other.sequence_);
-  return *this;
-}
-NftSocket::~NftSocket() {
-  if (socket_ != nullptr) {
-    mnl_socket_close(socket_);
-  }
-}
-
 Result<NftSocket> NftSocket::open() {
-  mnl_socket* socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-  if (socket == nullptr) {
-    return fail_errno("cannot open a netlink socket to nf_tables");
+  auto socket = netlink::open(NETLINK_NETFILTER, "nf_tables");
+  if (!socket) {
+    return tl::unexpected(socket.error());
   }
-  NftSocket result(socket);
-  if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0) {
-    return fail_errno("cannot bind a netlink socket to nf_tables");
+  sockaddr_nl self{};
+  socklen_t length = sizeof self;
+  if (::getsockname(socket->get(), reinterpret_cast<sockaddr*>(&self), &length) != 0) {
+    return fail_errno("cannot read the port of a netlink socket");
   }
-  // A whole ruleset with 10,000 workloads is one message of several megabytes.
+  // A ruleset for 10,000 workloads is sent as one datagram of several megabytes.
   const int size = 1 << 28;
-  if (::setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0) {
-    return fail_errno("cannot enlarge the netlink send buffer (CAP_NET_ADMIN is needed)");
+  if (::setsockopt(socket->get(), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0) {
+    return fail_errno("cannot enlarge the netlink send buffer (needs CAP_NET_ADMIN)");
   }
   const int receive = 1 << 22;
-  (void)::setsockopt(mnl_socket_get_fd(socket), SOL_SOCKET, SO_RCVBUFFORCE, &receive,
-                     sizeof receive);
-  return result;
+  (void)::setsockopt(socket->get(), SOL_SOCKET, SO_RCVBUFFORCE, &receive, sizeof receive);
+  return NftSocket(std::move(*socket), self.nl_pid);
 }
 
 namespace {
 
-/// Reads what the kernel answered to one sendmsg(2); netlink has it ready when the call returns.
-/// Counts acknowledgements, keeps the first error.
-Status collect(mnl_socket* socket) {
+/// Reads the kernel's answers to one sendmsg(2), which are all there when that call returns.
+/// Returns the first error; also an error if nothing was acknowledged.
+Status collect(const Fd& socket) {
   std::vector<char> buffer(1U << 16U);
   int first_error = 0;
   bool acknowledged = false;
+  const auto read = [&](const nlmsghdr* header) {
+    if (header->nlmsg_type != NLMSG_ERROR) {
+      return;
+    }
+    const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
+    if (answer->error == 0) {
+      acknowledged = true;
+    } else if (first_error == 0) {
+      first_error = -answer->error;
+    }
+  };
+  // To the last one, whatever they are: none may be left for a later request.
   while (true) {
-    const ssize_t length =
-        ::recv(mnl_socket_get_fd(socket), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (length < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      if (errno != EAGAIN && first_error == 0) {
-        first_error = errno;
-      }
+    const auto received = netlink::receive(socket, buffer, netlink::Wait::no, read);
+    if (received && *received == netlink::Received::messages) {
+      continue;
+    }
+    if (received && *received == netlink::Received::nothing) {
       break;
     }
-    int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
-         header = mnl_nlmsg_next(header, &left)) {
-      if (header->nlmsg_type != NLMSG_ERROR) {
-        continue;
-      }
-      const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-      if (answer->error == 0) {
-        acknowledged = true;
-      } else if (first_error == 0) {
-        first_error = -answer->error;
-      }
+    if (first_error == 0) {
+      first_error = received ? ENOBUFS : received.error().code;
+    }
+    if (!received) {
+      break;
     }
   }
   if (first_error != 0) {
-    return fail_errno("nf_tables refused the transaction", first_error);
+    return fail_errno("nf_tables rejected the transaction", first_error);
   }
-  return acknowledged ? Status{} : fail("nf_tables gave no answer to the transaction");
+  return acknowledged ? Status{} : fail("nf_tables did not acknowledge the transaction");
 }
 
 }  // namespace
@@ -392,41 +377,10 @@ Status NftSocket::commit(NftBatch&& batch) {
   message.msg_namelen = sizeof kernel;
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();
-  if (::sendmsg(mnl_socket_get_fd(socket_), &message, 0) < 0) {
+  if (::sendmsg(socket_.get(), &message, 0) < 0) {
     return fail_errno("cannot send a transaction to nf_tables");
   }
   return collect(socket_);
-}
-
-namespace {
-
-Status dump(mnl_socket* socket, nlmsghdr* request, int (*callback)(const nlmsghdr*, void*),
-            void* context) {
-  if (mnl_socket_sendto(socket, request, request->nlmsg_len) < 0) {
-    return fail_errno("cannot ask nf_tables");
-  }
-  std::vector<char> buffer(1U << 17U);
-  while (true) {
-    const ssize_t length = mnl_socket_recvfrom(socket, buffer.data(), buffer.size());
-    if (length < 0) {
-      return fail_errno("cannot read from nf_tables");
-    }
-    const int status =
-        mnl_cb_run(buffer.data(), static_cast<std::size_t>(length), request->nlmsg_seq,
-                   mnl_socket_get_portid(socket), callback, context);
-    if (status < 0) {
-      return fail_errno("cannot read from nf_tables");
-    }
-    if (status == MNL_CB_STOP) {
-      return {};
-    }
-  }
-}
-
-}  // namespace
-
-std::uint32_t NftSocket::port() const {
-  return mnl_socket_get_portid(socket_);
 }
 
 Result<bool> NftSocket::table_exists(const std::string& table) {
@@ -438,24 +392,24 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
   std::vector<char> buffer(kRequest);
   const Table table(checked(nftnl_table_alloc()));
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
-  nlmsghdr* request =
-      nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, kFamily, NLM_F_ACK, ++sequence_);
+  nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, kFamily, NLM_F_ACK, 0);
   nftnl_table_nlmsg_build_payload(request, table.get());
   std::string comment;
-  const auto read_comment = [](const nlmsghdr* header, void* context) -> int {
-    const Table told(checked(nftnl_table_alloc()));
+  const auto read_comment = [&comment](const nlmsghdr* header) {
+    const Table found(checked(nftnl_table_alloc()));
     std::uint32_t length = 0;
-    const auto* data = nftnl_table_nlmsg_parse(header, told.get()) < 0
+    const auto* data = nftnl_table_nlmsg_parse(header, found.get()) < 0
                            ? nullptr
                            : static_cast<const char*>(
-                                 nftnl_table_get_data(told.get(), NFTNL_TABLE_USERDATA, &length));
-    // As add_table() writes it: type, length, text with its NUL.
+                                 nftnl_table_get_data(found.get(), NFTNL_TABLE_USERDATA, &length));
+    // In the format of add_table(): type, length, text with its NUL.
     if (data != nullptr && length > 3 && data[0] == 0) {
-      static_cast<std::string*>(context)->assign(data + 2, length - 3);
+      comment.assign(data + 2, length - 3);
     }
-    return MNL_CB_OK;
   };
-  const Status status = dump(socket_, request, read_comment, &comment);
+  std::vector<char> answer(1U << 16U);
+  const auto status =
+      netlink::ask(socket_, request, answer, "cannot read a table of nf_tables", read_comment);
   if (status) {
     return std::optional(comment);
   }
@@ -465,44 +419,64 @@ Result<std::optional<std::string>> NftSocket::table_comment(const std::string& n
   return tl::unexpected(status.error());
 }
 
+namespace {
+
+/// Returns false if the message cannot be parsed.
+bool read_elements(const nlmsghdr* header, std::vector<NftListed>& list) {
+  const Set part(checked(nftnl_set_alloc()));
+  if (nftnl_set_elems_nlmsg_parse(header, part.get()) < 0) {
+    return false;
+  }
+  nftnl_set_elems_iter* iterator = nftnl_set_elems_iter_create(part.get());
+  while (nftnl_set_elem* element = nftnl_set_elems_iter_next(iterator)) {
+    NftListed listed;
+    std::uint32_t length = 0;
+    if (const auto* key = static_cast<const std::uint8_t*>(
+            nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length))) {
+      listed.key.assign(key, key + length);
+    }
+    if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_EXPIRATION)) {
+      listed.remaining =
+          std::chrono::milliseconds(nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION));
+    }
+    if (const auto* data = static_cast<const char*>(
+            nftnl_set_elem_get(element, NFTNL_SET_ELEM_USERDATA, &length))) {
+      listed.comment = comment_of({data, length});
+    }
+    list.push_back(std::move(listed));
+  }
+  nftnl_set_elems_iter_destroy(iterator);
+  return true;
+}
+
+}  // namespace
+
 Result<std::vector<NftListed>> NftSocket::elements(const std::string& table,
                                                    const std::string& set) {
-  std::vector<NftListed> result;
+  constexpr int kListTries = 8;  // attempts if the set changes while it is read
   std::vector<char> buffer(kRequest);
-  nlmsghdr* request =
-      nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, kFamily, NLM_F_DUMP, ++sequence_);
+  std::vector<char> answer(1U << 17U);
   const Set object = describe(table, NftSet{.name = set, .key_types = {}, .data_types = {}});
-  nftnl_set_elems_nlmsg_build_payload(request, object.get());
-  const auto collect = [](const nlmsghdr* header, void* context) -> int {
-    const Set part(checked(nftnl_set_alloc()));
-    if (nftnl_set_elems_nlmsg_parse(header, part.get()) < 0) {
-      return MNL_CB_ERROR;
+  for (int tried = 0; tried < kListTries; tried++) {
+    nlmsghdr* request =
+        nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETSETELEM, kFamily, NLM_F_DUMP, 0);
+    nftnl_set_elems_nlmsg_build_payload(request, object.get());
+    std::vector<NftListed> list;
+    bool parsed = true;
+    const auto whole = netlink::ask(
+        socket_, request, answer, "cannot list a set of nf_tables",
+        [&](const nlmsghdr* header) { parsed = read_elements(header, list) && parsed; });
+    if (!whole) {
+      return tl::unexpected(whole.error());
     }
-    nftnl_set_elems_iter* iterator = nftnl_set_elems_iter_create(part.get());
-    while (nftnl_set_elem* element = nftnl_set_elems_iter_next(iterator)) {
-      NftListed listed;
-      std::uint32_t length = 0;
-      if (const auto* key = static_cast<const std::uint8_t*>(
-              nftnl_set_elem_get(element, NFTNL_SET_ELEM_KEY, &length))) {
-        listed.key.assign(key, key + length);
-      }
-      if (nftnl_set_elem_is_set(element, NFTNL_SET_ELEM_EXPIRATION)) {
-        listed.remaining =
-            std::chrono::milliseconds(nftnl_set_elem_get_u64(element, NFTNL_SET_ELEM_EXPIRATION));
-      }
-      if (const auto* data = static_cast<const char*>(
-              nftnl_set_elem_get(element, NFTNL_SET_ELEM_USERDATA, &length))) {
-        listed.comment = comment_of({data, length});
-      }
-      static_cast<std::vector<NftListed>*>(context)->push_back(std::move(listed));
+    if (!parsed) {
+      return fail("cannot parse the elements of the nf_tables set " + set);
     }
-    nftnl_set_elems_iter_destroy(iterator);
-    return MNL_CB_OK;
-  };
-  if (const Status status = dump(socket_, request, collect, &result); !status) {
-    return tl::unexpected(status.error());
+    if (*whole) {
+      return list;
+    }
   }
-  return result;
+  return fail("cannot list the nf_tables set " + set + ": it changed during every attempt");
 }
 
 Result<std::vector<NftListed>> NftSocket::list(const std::string& table, const std::string& set) {

@@ -15,8 +15,8 @@ namespace {
 constexpr const char* kTable = "trireme_probe";
 constexpr const char* kChain = "probe";
 
-/// One transaction that adds a table with the rule and deletes it: the kernel checks the rule, and
-/// no packet ever meets it.
+/// Adds a table with the rule and deletes it, in one transaction: the kernel validates the rule,
+/// and no packet ever traverses it.
 Status attempt(NftSocket& socket, const NftRule& rule) {
   NftBatch batch(kTable);
   batch.add_table();
@@ -32,7 +32,7 @@ Status attempt(NftSocket& socket, QueueMechanism mechanism) {
   return attempt(socket, rule);
 }
 
-/// Of "5.10.0-46-amd64" (5, 10).
+/// Parses "5.10.0-46-amd64" to (5, 10).
 std::pair<int, int> version(std::string_view release) {
   std::pair<int, int> result;
   const char* end = release.data() + release.size();
@@ -59,20 +59,20 @@ Result<QueueMechanism> probe_queue() {
   }
   const Status target = attempt(*socket, QueueMechanism::target);
   if (!target) {
-    return fail("rules cannot hand packets to user space: " + target.error().message,
+    return fail("nf_tables rules cannot pass packets to user space: " + target.error().message,
                 "the kernel needs CONFIG_NFT_QUEUE, or CONFIG_NETFILTER_XT_TARGET_NFQUEUE and "
                 "CONFIG_NFT_COMPAT");
   }
   return QueueMechanism::target;
 }
 
-/// A kernel without NFQA_PRIORITY accepts such a verdict, ignores the attribute and reports no
-/// error: only its version tells.
+/// Compares the version of the kernel: one without NFQA_PRIORITY accepts such a verdict, ignores
+/// the attribute and reports no error.
 Status probe_queue_priority() {
   constexpr std::pair kFirst(5, 18);
   utsname kernel{};
   if (::uname(&kernel) != 0) {
-    return fail_errno("cannot read the kernel's version");
+    return fail_errno("cannot read the version of the kernel");
   }
   return version(kernel.release) >= kFirst
              ? Status{}

@@ -20,9 +20,9 @@ constexpr std::uint32_t reg32(std::uint32_t reg) {
   return NFT_REG32_00 + reg;
 }
 
-constexpr std::uint32_t kPresentReg = 15;  // for what is compared at once
+constexpr std::uint32_t kPresentReg = 15;  // scratch register of tcp_option()
 
-/// The kernel wants the size of an xtables target rounded up to this (XT_ALIGN).
+/// The kernel requires that the size of an xtables target is a multiple of 8 (XT_ALIGN).
 struct alignas(8) QueueTarget {
   xt_NFQ_info_v3 info;
 };
@@ -355,7 +355,7 @@ NftRule& NftRule::queue(QueueMechanism mechanism, std::uint16_t number, bool byp
 }
 
 NftRule& NftRule::comment(const std::string& text) {
-  // nft's user data: type 0 (comment), length, text with its NUL.
+  // User data in nft's format: type 0 (comment), length, text with its NUL.
   std::string data;
   data += '\0';
   data += static_cast<char>(text.size() + 1);

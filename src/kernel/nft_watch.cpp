@@ -14,17 +14,20 @@
 #include <cstddef>
 #include <cstring>
 
+#include "netlink.hpp"
+
 namespace trireme::kernel {
 
 namespace {
 
-constexpr const char* kSomebody = "another program";
+constexpr const char* kUnknownProgram = "another program";
 
-/// What a transaction of our own tells would fill the buffer: the filter drops it before.
+/// Drops the notifications of this process' own transactions before they can fill the socket's
+/// buffer.
 Status ignore_port(int fd, std::uint32_t port) {
   std::array<sock_filter, 4> code = {{
       {BPF_LD | BPF_W | BPF_ABS, 0, 0,
-       offsetof(nlmsghdr, nlmsg_pid)},  // read as big-endian, kept in host order
+       offsetof(nlmsghdr, nlmsg_pid)},  // BPF reads big-endian; the field has host byte order
       {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, htonl(port)},
       {BPF_RET | BPF_K, 0, 0, 0},
       {BPF_RET | BPF_K, 0, 0, 0xffffffffU},
@@ -32,7 +35,7 @@ Status ignore_port(int fd, std::uint32_t port) {
   const sock_fprog program{code.size(), code.data()};
   return ::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0
              ? Status{}
-             : fail_errno("cannot filter nf_tables events");
+             : fail_errno("cannot filter nf_tables notifications");
 }
 
 std::string text(const nlattr* attribute) {
@@ -56,20 +59,20 @@ const nlattr* attribute(const nlmsghdr* header, std::uint16_t type) {
   return wanted.found;
 }
 
-/// Chains, rules, sets and elements name their table in the attribute that holds a table's own
-/// name.
+/// True if the notification is about `table` or a chain, rule, set or element of it. All of these
+/// have the name of the table in the attribute with the number of NFTA_TABLE_NAME.
 bool touches(const nlmsghdr* header, const std::string& table) {
   const auto* generic = static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(header));
   const nlattr* name = attribute(header, NFTA_TABLE_NAME);
   return generic->nfgen_family == NFPROTO_INET && name != nullptr && text(name) == table;
 }
 
-/// Whose transaction it was; NEWGEN comes after all that the transaction changed.
+/// The program that made the transaction. `header` is its NEWGEN message, which ends a transaction.
 std::string author(const nlmsghdr* header) {
   const nlattr* name = attribute(header, NFTA_GEN_PROC_NAME);
   const nlattr* pid = attribute(header, NFTA_GEN_PROC_PID);
   if (name == nullptr || pid == nullptr || mnl_attr_get_payload_len(pid) < sizeof(std::uint32_t)) {
-    return kSomebody;
+    return kUnknownProgram;
   }
   return text(name) + " (pid " + std::to_string(ntohl(mnl_attr_get_u32(pid))) + ")";
 }
@@ -77,56 +80,46 @@ std::string author(const nlmsghdr* header) {
 }  // namespace
 
 Result<NftWatch> NftWatch::open(std::string table, std::uint32_t own_port) {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
-  if (!fd.valid()) {
-    return fail_errno("cannot open a netlink socket to follow nf_tables");
+  auto fd = netlink::open(NETLINK_NETFILTER, "nf_tables notifications");
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  if (Status filtered = ignore_port(fd.get(), own_port); !filtered) {
+  if (Status filtered = ignore_port(fd->get(), own_port); !filtered) {
     return tl::unexpected(filtered.error());
   }
   const int size = 1 << 22;
-  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
-  sockaddr_nl self{};
-  self.nl_family = AF_NETLINK;  // without a port of its own a socket is in no group
+  (void)::setsockopt(fd->get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
   const int group = NFNLGRP_NFTABLES;
-  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0 ||
-      ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
-    return fail_errno("cannot follow nf_tables");
+  if (::setsockopt(fd->get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
+    return fail_errno("cannot subscribe to nf_tables notifications");
   }
-  return NftWatch(std::move(fd), std::move(table));
+  return NftWatch(std::move(*fd), std::move(table));
 }
 
 NftWatch::News NftWatch::drain() {
   News news;
   std::array<char, 65536> buffer{};
-  bool touched = false;  // by the transaction that is being told
+  bool touched = false;  // by the transaction whose notifications are being read
+  const auto read = [&](const nlmsghdr* header) {
+    if (header->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWGEN)) {
+      news.who = touched ? author(header) : news.who;
+      touched = false;
+    } else if (header->nlmsg_type >> 8U == NFNL_SUBSYS_NFTABLES &&
+               mnl_nlmsg_get_payload_len(header) >= sizeof(nfgenmsg)) {
+      touched = touched || touches(header, table_);
+    }
+  };
   while (true) {
-    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (length < 0 && errno == EINTR) {
-      continue;
-    }
-    if (length < 0 && errno == ENOBUFS) {
-      news.any = true;
-      news.who = news.who.value_or(kSomebody);
-      continue;
-    }
-    if (length < 0) {
+    const auto received = netlink::receive(fd_, buffer, netlink::Wait::no, read);
+    if (!received || *received == netlink::Received::nothing) {
       if (touched && !news.who) {
-        news.who = kSomebody;
+        news.who = kUnknownProgram;
       }
       return news;
     }
     news.any = true;
-    int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
-         header = mnl_nlmsg_next(header, &left)) {
-      if (header->nlmsg_type == (NFNL_SUBSYS_NFTABLES << 8U | NFT_MSG_NEWGEN)) {
-        news.who = touched ? author(header) : news.who;
-        touched = false;
-      } else if (header->nlmsg_type >> 8U == NFNL_SUBSYS_NFTABLES &&
-                 mnl_nlmsg_get_payload_len(header) >= sizeof(nfgenmsg)) {
-        touched = touched || touches(header, table_);
-      }
+    if (*received == netlink::Received::overrun) {
+      news.who = news.who.value_or(kUnknownProgram);
     }
   }
 }

@@ -4,7 +4,7 @@
 #include <libmnl/libmnl.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-// The kernel's headers define what netinet/in.h has not.
+// These kernel headers must come after netinet/in.h.
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_log.h>
@@ -13,12 +13,14 @@
 #include <cstring>
 #include <span>
 
+#include "netlink.hpp"
+
 namespace trireme::kernel {
 
 namespace {
 
-constexpr std::uint32_t kCopyBytes = 128;
-constexpr std::uint32_t kLoopback = 1;  // ifindex of lo
+constexpr std::uint32_t kCopyBytes = 128;  // of each packet: IP header and ports
+constexpr std::uint32_t kLoopback = 1;     // ifindex of lo
 
 std::uint16_t be16(std::span<const std::uint8_t> bytes, std::size_t offset) {
   return static_cast<std::uint16_t>(bytes[offset] << 8U | bytes[offset + 1]);
@@ -39,7 +41,8 @@ void read_ports(std::span<const std::uint8_t> bytes, std::size_t offset, LoggedP
   }
 }
 
-/// Skips extension headers (RFC 8200); returns the offset of the upper-layer header, or the end.
+/// Skips IPv6 extension headers (RFC 8200). Returns the offset of the upper-layer header, or the
+/// size of the packet if it is cut off before.
 std::size_t skip_extensions(std::span<const std::uint8_t> bytes, std::uint8_t& protocol) {
   std::size_t offset = 40;
   while (protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING ||
@@ -104,7 +107,8 @@ bool read_message(const nlmsghdr* header, LoggedPacket& packet) {
       packet);
 }
 
-Status configure(int fd, std::uint16_t group, const std::function<void(nlmsghdr*)>& attributes) {
+Status configure(const Fd& fd, std::uint16_t group,
+                 const std::function<void(nlmsghdr*)>& attributes) {
   std::array<char, 512> buffer{};
   nlmsghdr* header = mnl_nlmsg_put_header(buffer.data());
   header->nlmsg_type = NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_CONFIG;
@@ -114,73 +118,55 @@ Status configure(int fd, std::uint16_t group, const std::function<void(nlmsghdr*
   generic->version = NFNETLINK_V0;
   generic->res_id = htons(group);
   attributes(header);
-  if (::send(fd, header, header->nlmsg_len, 0) < 0) {
-    return fail_errno("cannot ask for the packet log");
-  }
-  const ssize_t length = ::recv(fd, buffer.data(), buffer.size(), 0);
-  if (length < static_cast<ssize_t>(sizeof(nlmsghdr) + sizeof(nlmsgerr))) {
-    return fail_errno("no answer about the packet log");
-  }
-  const auto* answer = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-  return answer->error == 0
-             ? Status{}
-             : fail_errno("cannot listen to packet log group " + std::to_string(group),
-                          -answer->error);
+  const std::string what = "cannot bind nfnetlink_log group " + std::to_string(group);
+  return netlink::confirm(fd, header, what.c_str());
 }
 
 }  // namespace
 
 Result<PacketLog> PacketLog::open(std::uint16_t group) {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
-  if (!fd.valid()) {
-    return fail_errno("cannot open a netlink socket to the packet log");
+  auto fd = netlink::open(NETLINK_NETFILTER, "nfnetlink_log");
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
   const int size = 1 << 20;
-  (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
-  Status bound = configure(fd.get(), group, [](nlmsghdr* header) {
+  (void)::setsockopt(fd->get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+  Status bound = configure(*fd, group, [](nlmsghdr* header) {
     const nfulnl_msg_config_cmd command{.command = NFULNL_CFG_CMD_BIND};
     mnl_attr_put(header, NFULA_CFG_CMD, sizeof command, &command);
   });
   if (bound) {
-    bound = configure(fd.get(), group, [](nlmsghdr* header) {
+    bound = configure(*fd, group, [](nlmsghdr* header) {
       nfulnl_msg_config_mode mode{};
       mode.copy_range = htonl(kCopyBytes);
       mode.copy_mode = NFULNL_COPY_PACKET;
       mnl_attr_put(header, NFULA_CFG_MODE, sizeof mode, &mode);
-      // One packet a message, at once: a refusal is shown when it happens.
+      // One packet per message, sent at once, so that a refusal is reported when it happens.
       mnl_attr_put_u32(header, NFULA_CFG_QTHRESH, htonl(1));
     });
   }
   if (!bound) {
     return tl::unexpected(bound.error());
   }
-  return PacketLog(std::move(fd));
+  return PacketLog(std::move(*fd));
 }
 
 std::vector<LoggedPacket> PacketLog::drain(std::size_t limit) {
   std::vector<LoggedPacket> packets;
   std::array<char, 16384> buffer{};
+  const auto read = [&packets](const nlmsghdr* header) {
+    LoggedPacket packet;
+    if (header->nlmsg_type == (NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_PACKET) &&
+        read_message(header, packet)) {
+      packets.push_back(std::move(packet));
+    }
+  };
   while (packets.size() < limit) {
-    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-    if (length < 0) {
-      if (errno == ENOBUFS) {
-        lost_++;
-        continue;
-      }
-      if (errno == EINTR) {
-        continue;
-      }
+    const auto received = netlink::receive(fd_, buffer, netlink::Wait::no, read);
+    if (!received || *received == netlink::Received::nothing) {
       break;
     }
-    int left = static_cast<int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(header, left);
-         header = mnl_nlmsg_next(header, &left)) {
-      LoggedPacket packet;
-      if (header->nlmsg_type == (NFNL_SUBSYS_ULOG << 8U | NFULNL_MSG_PACKET) &&
-          read_message(header, packet)) {
-        packets.push_back(std::move(packet));
-      }
-    }
+    lost_ += *received == netlink::Received::overrun ? 1U : 0U;
   }
   return packets;
 }

@@ -5,11 +5,11 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-// The kernel's headers define what netinet/in.h has not.
+// These kernel headers must come after netinet/in.h.
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
-// Its own copy of nfnetlink_queue.h is older than the kernel's.
+// Must come after the kernel's nfnetlink_queue.h, because it has an older copy of it.
 #include <libnetfilter_queue/libnetfilter_queue.h>
 
 #include <algorithm>
@@ -18,20 +18,21 @@
 #include <string>
 #include <vector>
 
+#include "netlink.hpp"
 #include "trireme/kernel/queue_counters.hpp"
 
 namespace trireme::kernel {
 namespace {
 
-constexpr std::size_t kAttributes = 448;      // of a packet: 136 bytes, and room for later kernels'
+constexpr std::size_t kAttributes = 448;      // bytes per packet: 136, and a reserve
 constexpr std::size_t kVerdicts = 1U << 16U;  // bytes of verdicts in one send(2)
 constexpr std::size_t kVerdict = 64;          // bytes of one verdict without payload, at most
-constexpr std::size_t kMaxChanged = 65'000;   // bytes; an attribute holds little more
+constexpr std::size_t kMaxChanged = 65'000;   // bytes; slightly below the limit of an attribute
 constexpr int kMaxReceiveBuffer = 16 << 20;
-constexpr int kSendBuffer = 2 * int{kVerdicts};  // whatever net.core.wmem_default is
+constexpr int kSendBuffer = 2 * int{kVerdicts};  // net.core.wmem_default may be too small
 
-/// What a message must have, and the attributes that we want of it. libnetfilter_queue's own parser
-/// drops attributes that are newer than its build, NFQA_PRIORITY among them.
+/// The attributes of a packet message. libnetfilter_queue's own parser is not used: it drops
+/// attributes that are newer than its build, such as NFQA_PRIORITY.
 struct Message {
   const nfqnl_msg_packet_hdr* header = nullptr;
   const nlattr* payload = nullptr;
@@ -88,14 +89,13 @@ Message read_message(const nlmsghdr* header) {
   if (message.payload != nullptr) {
     message.packet.bytes = {static_cast<const std::uint8_t*>(mnl_attr_get_payload(message.payload)),
                             mnl_attr_get_payload_len(message.payload)};
-    message.packet.length =
-        std::max(message.packet.length,
-                 message.packet.bytes.size());  // NFQA_CAP_LEN is there where it was cut
+    // NFQA_CAP_LEN is only present if the packet was cut off.
+    message.packet.length = std::max(message.packet.length, message.packet.bytes.size());
   }
   return message;
 }
 
-/// The kernel answers a request before send(2) returns.
+/// Binds and configures the queue.
 Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wanted) {
   std::array<char, 512> buffer{};
   nlmsghdr* header = nfq_nlmsg_put(buffer.data(), NFQNL_MSG_CONFIG, number);
@@ -105,44 +105,33 @@ Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wante
   nfq_nlmsg_cfg_put_qmaxlen(header, size_wanted.length);
   mnl_attr_put_u32(header, NFQA_CFG_FLAGS, htonl(NFQA_CFG_F_GSO));
   mnl_attr_put_u32(header, NFQA_CFG_MASK, htonl(NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN));
-  if (::send(fd.get(), header, header->nlmsg_len, 0) < 0) {
-    return fail_errno("cannot ask for queue " + std::to_string(number));
-  }
-  const ssize_t size = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
-  if (size < 0) {
-    return fail_errno("no answer about queue " + std::to_string(number));
-  }
-  if (static_cast<std::size_t>(size) < sizeof(nlmsghdr) + sizeof(nlmsgerr) ||
-      header->nlmsg_type != NLMSG_ERROR) {
-    return fail("no answer about queue " + std::to_string(number));
-  }
-  const int error = -static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header))->error;
-  // EPERM: the kernel looks whose the queue is before it looks what is asked; setting up the socket
-  // has shown that we have CAP_NET_ADMIN.
+  const std::string what = "cannot bind NFQUEUE " + std::to_string(number);
+  const Status bound = netlink::confirm(fd, header, what.c_str());
+  const int error = bound ? 0 : bound.error().code;
+  // EPERM means that another socket owns the queue: the kernel checks the owner first. It cannot
+  // mean that CAP_NET_ADMIN is missing, as the socket could not have been set up without it.
   if (error == EBUSY || error == EPERM) {
-    return fail("another program has queue " + std::to_string(number),
-                "see /proc/net/netfilter/nfnetlink_queue");
+    return fail("NFQUEUE " + std::to_string(number) + " is in use by another program",
+                "find it in /proc/net/netfilter/nfnetlink_queue (second column: netlink port id)");
   }
-  return error == 0 ? Status{} : fail_errno("cannot bind queue " + std::to_string(number), error);
+  return bound;
 }
 
 Result<Fd> open_queue_socket(std::uint32_t length) {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER));
-  sockaddr_nl self{};
-  self.nl_family = AF_NETLINK;
-  if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&self), sizeof self) != 0) {
-    return fail_errno("cannot open a netlink socket to the queues");
+  auto fd = netlink::open(NETLINK_NETFILTER, "nfnetlink_queue", SOCK_NONBLOCK);
+  if (!fd) {
+    return fd;
   }
-  // A full buffer drops what comes, and no more: without this the kernel would hand over nothing
-  // until all was read.
+  // NETLINK_NO_ENOBUFS: a full buffer only drops the packets that do not fit. Without it, the
+  // kernel delivers nothing more until the whole buffer was read.
   const int on = 1;
   const auto size =
       static_cast<int>(std::min<std::uint64_t>(std::uint64_t{length} * 2048U, kMaxReceiveBuffer));
-  if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on) != 0 ||
-      ::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) != 0 ||
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0 ||
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSendBuffer, sizeof kSendBuffer) != 0) {
-    return fail_errno("cannot set up a netlink socket to the queues");
+  if (::setsockopt(fd->get(), SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on) != 0 ||
+      ::setsockopt(fd->get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on) != 0 ||
+      ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0 ||
+      ::setsockopt(fd->get(), SOL_SOCKET, SO_SNDBUFFORCE, &kSendBuffer, sizeof kSendBuffer) != 0) {
+    return fail_errno("cannot configure the netlink socket to nfnetlink_queue");
   }
   return fd;
 }
@@ -188,7 +177,8 @@ struct Queue::State {
   std::uint64_t lost = 0;
 };
 
-/// One netlink message a datagram. Errors are about verdicts on packets that are gone.
+/// Reads a datagram, which has one netlink message. Error messages are ignored: they answer
+/// verdicts on packets that no longer wait.
 void Queue::State::read(const mmsghdr& received, const char* bytes) {
   const auto* header = reinterpret_cast<const nlmsghdr*>(bytes);
   const bool whole = mnl_nlmsg_ok(header, static_cast<int>(received.msg_len));
@@ -223,8 +213,8 @@ nlmsghdr* Queue::State::begin(std::uint32_t id, int verdict, std::size_t payload
 
 void Queue::State::flush() {
   if (used > 0 && !send(verdicts.data(), used)) {
-    // No memory for so many at a time: a packet without a verdict would wait for ever, and a queue
-    // full of them would drop what comes.
+    // The kernel had no memory for all of them at once: send each verdict on its own. A packet
+    // without a verdict would wait forever, and enough of them would fill the queue.
     auto left = static_cast<int>(used);
     for (auto* header = reinterpret_cast<nlmsghdr*>(verdicts.data()); mnl_nlmsg_ok(header, left);
          header = mnl_nlmsg_next(header, &left)) {
@@ -261,7 +251,7 @@ Result<Queue> Queue::bind(std::uint16_t number, const QueueSize& size) {
   if (Status bound = configure(*socket, number, size); !bound) {
     return tl::unexpected(bound.error());
   }
-  // In a network namespace of another user namespace the file is not ours to read.
+  // The file is not readable if another user namespace owns the network namespace.
   auto counters = QueueCounters::open();
   return Queue(std::make_unique<State>(
       std::move(*socket),

@@ -13,12 +13,12 @@ namespace trireme::kernel {
 Result<QueueCounters> QueueCounters::open() {
   Fd file(::open("/proc/thread-self/net/netfilter/nfnetlink_queue", O_RDONLY | O_CLOEXEC));
   if (!file.valid()) {
-    return fail_errno("cannot read what queues have lost");
+    return fail_errno("cannot read the counters of nfnetlink_queue");
   }
   return QueueCounters(std::move(file));
 }
 
-/// Lines of NUMBER PORT WAITING MODE RANGE DROPPED USER_DROPPED ...
+/// Each line has NUMBER PORT WAITING MODE RANGE DROPPED USER_DROPPED ...
 /// (net/netfilter/nfnetlink_queue.c, seq_show).
 std::vector<QueueCounter> QueueCounters::read() const {
   std::string text;

@@ -11,15 +11,15 @@
 namespace trireme::kernel {
 namespace {
 
-/// `level` and `option` are those that let a socket bring its own headers.
+/// `level` and `option`: the socket option by which packets bring their own IP header.
 Result<Fd> open_raw_socket(int family, int level, int option, std::uint32_t priority) {
   const std::string name = family == AF_INET ? "IPv4" : "IPv6";
   Fd fd(::socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
   if (!fd.valid()) {
     return fail_errno("cannot open a raw " + name + " socket");
   }
-  std::array<sock_filter, 1> nothing = {
-      {{BPF_RET | BPF_K, 0, 0, 0}}};  // protocol 255 would be received
+  // Without the filter, the socket would receive packets of protocol 255 (IPPROTO_RAW).
+  std::array<sock_filter, 1> nothing = {{{BPF_RET | BPF_K, 0, 0, 0}}};
   const sock_fprog program{nothing.size(), nothing.data()};
   const int on = 1;
   if (::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0 ||
@@ -30,7 +30,7 @@ Result<Fd> open_raw_socket(int family, int level, int option, std::uint32_t prio
   return fd;
 }
 
-/// Ancillary data of one message.
+/// Control messages for one sendmsg(2).
 class Ancillary {
  public:
   template <typename T>
@@ -54,7 +54,7 @@ class Ancillary {
   std::size_t size_ = 0;
 };
 
-/// SO_MARK counts for routing since Linux 5.5; `info` has the device and the source.
+/// `info` has the device and the source. A SO_MARK control message affects routing since Linux 5.5.
 template <typename To, typename Info>
 Status send_message(const Fd& fd, std::span<const std::uint8_t> packet, To to, int level, int type,
                     const Info& info, std::uint32_t mark) {
@@ -72,10 +72,10 @@ Status send_message(const Fd& fd, std::span<const std::uint8_t> packet, To to, i
   return sent >= 0 ? Status{} : fail_errno("cannot send a packet");
 }
 
-constexpr std::size_t kSourceAt4 = 12, kSourceAt6 = 8;  // in the IP header
+constexpr std::size_t kSourceAt4 = 12, kSourceAt6 = 8;  // byte offsets in the IP header
 
-/// The packet's own source where `by_source`: routes can depend on it, and the kernel does not read
-/// it out of a header that it did not make.
+/// With `by_source`, the packet's source address is given for routing: routes can depend on it, and
+/// the kernel does not take it from a header that user space brings.
 Status send4(const Fd& fd, std::span<const std::uint8_t> packet, const policy::Address& destination,
              std::uint32_t device, std::uint32_t mark, bool by_source) {
   sockaddr_in to{};
@@ -95,7 +95,7 @@ Status send6(const Fd& fd, std::span<const std::uint8_t> packet, const policy::A
   to.sin6_family = AF_INET6;
   std::memcpy(&to.sin6_addr, destination.bytes.data(), sizeof to.sin6_addr);
   in6_pktinfo info{};
-  info.ipi6_ifindex = device;  // stands for sin6_scope_id too
+  info.ipi6_ifindex = device;  // also takes the place of sin6_scope_id
   if (by_source) {
     std::memcpy(&info.ipi6_addr, packet.data() + kSourceAt6, sizeof info.ipi6_addr);
   }
@@ -131,12 +131,13 @@ Status RawSender::send(std::span<const std::uint8_t> packet, const policy::Addre
                        std::uint32_t device, std::uint32_t mark) const {
   const bool is_v4 = destination.family == policy::Address::Family::v4;
   if (!is_v4 && !six_.valid()) {
-    return fail("cannot send an IPv6 packet: this kernel opened no raw IPv6 socket");
+    return fail("cannot send an IPv6 packet: no raw IPv6 socket (is IPv6 disabled?)");
   }
   const Fd& fd = is_v4 ? four_ : six_;
   const auto send = is_v4 ? send4 : send6;
-  // A source that is not this host's, of a transparent proxy, is refused: then routes do without.
-  // IPv6 takes a device for a mere wish where a source is given, so there the device comes first.
+  // The kernel rejects a source address that this host does not have (of a transparent proxy):
+  // retry without it. IPv6 treats the device as a hint if a source is given, so try the device
+  // alone first.
   const bool by_source = is_v4 || device == 0;
   const Status sent = send(fd, packet, destination, device, mark, by_source);
   return sent ? sent : send(fd, packet, destination, device, mark, !by_source);

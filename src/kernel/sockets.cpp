@@ -14,11 +14,13 @@
 #include <array>
 #include <cstring>
 
+#include "netlink.hpp"
+
 namespace trireme::kernel {
 
 namespace {
 
-/// States of tcp(7) that netinet/tcp.h and linux/tcp.h do not both have.
+/// A TCP state that netinet/tcp.h lacks; linux/tcp.h conflicts with that header.
 enum : std::uint8_t { TCP_NEW_SYN_RECV = 12 };
 
 constexpr std::uint32_t kAllStates = 0xffffffffU;
@@ -32,16 +34,16 @@ struct Request {
   nlattr attribute;
   inet_diag_bc_op op;
   std::uint64_t cgroup_id;
-} __attribute__((packed));
+} __attribute__((packed, aligned(4)));
 
-/// In `idiag_timer`, of a socket of which only TIME_WAIT's little is left, whatever its state says.
+/// Value of `idiag_timer` of a TIME_WAIT socket, whatever its state (it may be FIN_WAIT2).
 constexpr std::uint8_t kTimeWaitTimer = 3;
 
 void write_address(const policy::Address& address, __be32* words) {
   std::memcpy(words, address.bytes.data(), address.size());
 }
 
-/// Of mnl_attr_parse(): `data` is a std::uint64_t.
+/// Callback of mnl_attr_parse(); `data` points to a std::uint64_t.
 int read_cgroup(const nlattr* attribute, void* data) {
   if (mnl_attr_get_type(attribute) == INET_DIAG_CGROUP_ID) {
     *static_cast<std::uint64_t*>(data) = mnl_attr_get_u64(attribute);
@@ -62,14 +64,24 @@ policy::Address address(std::uint8_t family, const __be32* words) {
   return result;
 }
 
+TcpSocket read_connection(const inet_diag_msg& found) {
+  const std::uint8_t state = found.idiag_state;
+  if (found.idiag_timer == kTimeWaitTimer || state == TCP_CLOSE || state == TCP_TIME_WAIT) {
+    return {};
+  }
+  const bool is_half = state == TCP_LISTEN || state == TCP_SYN_RECV || state == TCP_NEW_SYN_RECV;
+  return {.state = is_half ? TcpState::half_open : TcpState::open,
+          .cookie = std::uint64_t{found.id.idiag_cookie[1]} << 32U | found.id.idiag_cookie[0]};
+}
+
 }  // namespace
 
 Result<SocketTable> SocketTable::open() {
-  Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!fd.valid()) {
-    return fail_errno("cannot open a netlink socket to sock_diag");
+  auto fd = netlink::open(NETLINK_SOCK_DIAG, "sock_diag");
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  return SocketTable(std::move(fd));
+  return SocketTable(std::move(*fd));
 }
 
 Status SocketTable::query(std::uint8_t family, std::uint8_t protocol,
@@ -79,59 +91,39 @@ Status SocketTable::query(std::uint8_t family, std::uint8_t protocol,
   request.header.nlmsg_len = cgroup_id ? sizeof request : NLMSG_LENGTH(sizeof(inet_diag_req_v2));
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-  request.header.nlmsg_seq = ++sequence_;
   request.body.sdiag_family = family;
   request.body.sdiag_protocol = protocol;
   request.body.idiag_states = kAllStates;
   request.attribute.nla_type = INET_DIAG_REQ_BYTECODE;
   request.attribute.nla_len =
       sizeof request.attribute + sizeof request.op + sizeof request.cgroup_id;
-  // One condition: yes goes to the end of the program (accept), no goes 4 bytes past it (reject).
+  // One condition. `yes` jumps to the end of the program (accept), `no` 4 bytes beyond it (reject).
   request.op.code = INET_DIAG_BC_CGROUP_COND;
   request.op.yes = sizeof request.op + sizeof request.cgroup_id;
   request.op.no = static_cast<std::uint16_t>(request.op.yes + 4);
   request.cgroup_id = cgroup_id.value_or(0);
-  if (::send(fd_.get(), &request, request.header.nlmsg_len, 0) < 0) {
-    return fail_errno("cannot ask sock_diag");
-  }
-  return read_list(protocol, sockets);
+  return read_list(&request.header, protocol, sockets);
 }
 
-/// The answer to the question asked last.
-Status SocketTable::read_list(std::uint8_t protocol, std::vector<InetSocket>& sockets) {
+/// Sends the query and reads its answer.
+Status SocketTable::read_list(nlmsghdr* request, std::uint8_t protocol,
+                              std::vector<InetSocket>& sockets) {
   std::array<char, 65536> buffer{};
-  while (true) {
-    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
-    if (length < 0) {
-      return fail_errno("cannot read from sock_diag");
-    }
-    auto left = static_cast<unsigned int>(length);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
-         header = NLMSG_NEXT(header, left)) {
-      if (header->nlmsg_seq != sequence_) {
-        continue;
-      }
-      if (header->nlmsg_type == NLMSG_DONE) {
-        return {};
-      }
-      if (header->nlmsg_type == NLMSG_ERROR) {
-        const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-        return error->error == -ENOENT
-                   ? Status{}
-                   : fail_errno("sock_diag refused the question", -error->error);
-      }
-      const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
-      InetSocket& socket = sockets.emplace_back(
-          InetSocket{.protocol = protocol,
-                     .local = address(found->idiag_family, found->id.idiag_src),
-                     .remote = address(found->idiag_family, found->id.idiag_dst),
-                     .local_port = ntohs(found->id.idiag_sport),
-                     .remote_port = ntohs(found->id.idiag_dport),
-                     .inode = found->idiag_inode});
-      std::ranges::copy(found->id.idiag_cookie, socket.cookie.begin());
-      mnl_attr_parse(header, sizeof *found, read_cgroup, &socket.cgroup_id);
-    }
-  }
+  const auto answered = netlink::ask(
+      fd_, request, buffer, "cannot list sockets with sock_diag", [&](const nlmsghdr* header) {
+        const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
+        InetSocket& socket = sockets.emplace_back(
+            InetSocket{.protocol = protocol,
+                       .local = address(found->idiag_family, found->id.idiag_src),
+                       .remote = address(found->idiag_family, found->id.idiag_dst),
+                       .local_port = ntohs(found->id.idiag_sport),
+                       .remote_port = ntohs(found->id.idiag_dport),
+                       .inode = found->idiag_inode});
+        std::ranges::copy(found->id.idiag_cookie, socket.cookie.begin());
+        mnl_attr_parse(header, sizeof *found, read_cgroup, &socket.cgroup_id);
+      });
+  return answered || answered.error().code == ENOENT ? Status{}
+                                                     : Status(tl::unexpected(answered.error()));
 }
 
 Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint32_t device) {
@@ -142,7 +134,6 @@ Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint
   request.header.nlmsg_len = sizeof request;
   request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   request.header.nlmsg_flags = NLM_F_REQUEST;
-  request.header.nlmsg_seq = ++sequence_;
   request.body.sdiag_family = ends.local.family == policy::Address::Family::v4 ? AF_INET : AF_INET6;
   request.body.sdiag_protocol = IPPROTO_TCP;
   request.body.idiag_states = kAllStates;
@@ -152,34 +143,17 @@ Result<TcpSocket> SocketTable::find_connection(const InetSocket& ends, std::uint
   request.body.id.idiag_dport = htons(ends.remote_port);
   request.body.id.idiag_if = device;
   std::ranges::fill(request.body.id.idiag_cookie, INET_DIAG_NOCOOKIE);
-  if (::send(fd_.get(), &request, sizeof request, 0) < 0) {
-    return fail_errno("cannot ask sock_diag");
-  }
   std::array<char, 8192> buffer{};
-  while (true) {
-    const ssize_t length = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
-    if (length < 0) {
-      return fail_errno("cannot read from sock_diag");
-    }
-    const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data());
-    if (!mnl_nlmsg_ok(header, static_cast<int>(length)) || header->nlmsg_seq != sequence_) {
-      continue;
-    }
-    if (header->nlmsg_type == NLMSG_ERROR) {
-      const auto* error = static_cast<const nlmsgerr*>(mnl_nlmsg_get_payload(header));
-      return error->error == -ENOENT ? Result<TcpSocket>(TcpSocket{})
-                                     : fail_errno("sock_diag refused the question", -error->error);
-    }
-    const auto* found = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
-    const std::uint8_t state = found->idiag_state;
-    if (found->idiag_timer == kTimeWaitTimer || state == TCP_CLOSE || state == TCP_TIME_WAIT) {
-      return TcpSocket{};
-    }
-    const bool is_half = state == TCP_LISTEN || state == TCP_SYN_RECV || state == TCP_NEW_SYN_RECV;
-    return TcpSocket{
-        .state = is_half ? TcpState::half_open : TcpState::open,
-        .cookie = std::uint64_t{found->id.idiag_cookie[1]} << 32U | found->id.idiag_cookie[0]};
+  TcpSocket socket;
+  const auto answered = netlink::ask(
+      fd_, &request.header, buffer, "cannot find a socket with sock_diag",
+      [&socket](const nlmsghdr* header) {
+        socket = read_connection(*static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header)));
+      });
+  if (!answered && answered.error().code != ENOENT) {
+    return tl::unexpected(answered.error());
   }
+  return socket;
 }
 
 Result<std::vector<InetSocket>> SocketTable::connections() {
@@ -192,14 +166,10 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
     request.header.nlmsg_len = sizeof request;
     request.header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
     request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request.header.nlmsg_seq = ++sequence_;
     request.body.sdiag_family = family;
     request.body.sdiag_protocol = IPPROTO_TCP;
     request.body.idiag_states = kConnections;
-    if (::send(fd_.get(), &request, sizeof request, 0) < 0) {
-      return fail_errno("cannot ask sock_diag");
-    }
-    if (Status read = read_list(IPPROTO_TCP, sockets); !read) {
+    if (Status read = read_list(&request.header, IPPROTO_TCP, sockets); !read) {
       return tl::unexpected(read.error());
     }
   }
@@ -207,11 +177,11 @@ Result<std::vector<InetSocket>> SocketTable::connections() {
 }
 
 Status SocketTable::destroy(const InetSocket& connection) {
-  const Fd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
-  if (!fd.valid()) {
-    return fail_errno("cannot open a netlink socket to sock_diag");
+  const auto fd = netlink::open(NETLINK_SOCK_DIAG, "sock_diag");
+  if (!fd) {
+    return tl::unexpected(fd.error());
   }
-  // An IPv4-mapped connection is found among IPv4's.
+  // The kernel finds the connection of an IPv4-mapped socket as an IPv4 one.
   struct {
     nlmsghdr header;
     inet_diag_req_v2 body;
@@ -219,7 +189,6 @@ Status SocketTable::destroy(const InetSocket& connection) {
   request.header.nlmsg_len = sizeof request;
   request.header.nlmsg_type = SOCK_DESTROY;
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-  request.header.nlmsg_seq = ++sequence_;
   request.body.sdiag_family =
       connection.local.family == policy::Address::Family::v4 ? AF_INET : AF_INET6;
   request.body.sdiag_protocol = connection.protocol;
@@ -229,26 +198,15 @@ Status SocketTable::destroy(const InetSocket& connection) {
   request.body.id.idiag_sport = htons(connection.local_port);
   request.body.id.idiag_dport = htons(connection.remote_port);
   std::ranges::copy(connection.cookie, request.body.id.idiag_cookie);
-  if (::send(fd.get(), &request, sizeof request, 0) < 0) {
-    return fail_errno("cannot ask sock_diag to end a connection");
-  }
-  std::array<char, 8192> buffer{};
-  const ssize_t length = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
-  if (length < static_cast<ssize_t>(NLMSG_LENGTH(sizeof(nlmsgerr)))) {
-    return fail_errno("cannot read from sock_diag");
-  }
-  const auto* error = static_cast<const nlmsgerr*>(
-      mnl_nlmsg_get_payload(reinterpret_cast<const nlmsghdr*>(buffer.data())));
-  return error->error == 0 || error->error == -ENOENT
-             ? Status{}
-             : Status(fail_errno("cannot end a connection", -error->error));
+  const Status ended = netlink::confirm(*fd, &request.header, "cannot end a connection");
+  return ended || ended.error().code == ENOENT ? Status{} : ended;
 }
 
 Result<std::vector<InetSocket>> SocketTable::of_cgroup(std::uint64_t cgroup_id) {
   return list(cgroup_id);
 }
 
-/// Each question makes the kernel go through all sockets: one for many cgroups.
+/// For each query the kernel walks all sockets, so one query is made for several cgroups.
 Result<std::vector<InetSocket>> SocketTable::of_cgroups(
     const std::unordered_set<std::uint64_t>& cgroup_ids) {
   if (cgroup_ids.size() == 1) {

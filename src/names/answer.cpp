@@ -13,11 +13,11 @@ namespace {
 
 using std::chrono::seconds;
 
-constexpr std::size_t kNameText =
-    NS_MAXDNAME;  // bytes of a name in presentation format, with its NUL
+/// Size in bytes of a name in presentation format, including its NUL.
+constexpr std::size_t kNameText = NS_MAXDNAME;
 
-/// Lower case; empty where a character is none of a host's name, such as an escaped one: "a\.b" is
-/// one label, and not below "b".
+/// The name in lower case without final dot. Empty if it has a character that host names cannot
+/// have, such as an escaped one: "a\.b" is one label, not a name below "b".
 std::string host_name(const char* text) {
   std::string name(text);
   while (!name.empty() && name.back() == '.') {
@@ -34,19 +34,20 @@ std::string host_name(const char* text) {
   return name;
 }
 
-/// RFC 2181, section 8: 31 bits, and 0 where the highest is set.
+/// The TTL, which has 31 bits; a value with the highest bit set counts as 0 (RFC 2181, section 8).
 seconds ttl_of(const ns_rr& record) {
   return seconds(ns_rr_ttl(record) > 0x7fffffffU ? 0U : ns_rr_ttl(record));
 }
 
-/// The answer section, by owner. libresolv checks each record's bounds and each name's compression.
+/// The records of the answer section by owner name. libresolv checks the bounds of each record and
+/// the compression of each name.
 struct Records {
   struct Alias {
     std::string target;
     seconds ttl{};
   };
   std::unordered_map<std::string, Alias> aliases;
-  std::multimap<std::string, Told> addresses;
+  std::multimap<std::string, ResolvedAddress> addresses;
 
   void add(const ns_msg& message, const ns_rr& record) {
     if (ns_rr_class(record) != ns_c_in) {
@@ -64,20 +65,20 @@ struct Records {
       }
       return;
     }
-    Told told;
-    told.ttl = ttl_of(record);
-    told.address.family =
+    ResolvedAddress resolved;
+    resolved.ttl = ttl_of(record);
+    resolved.address.family =
         ns_rr_type(record) == ns_t_a ? policy::Address::Family::v4 : policy::Address::Family::v6;
     const bool is_address = ns_rr_type(record) == ns_t_a || ns_rr_type(record) == ns_t_aaaa;
-    if (is_address && ns_rr_rdlen(record) == told.address.size()) {
-      std::copy_n(ns_rr_rdata(record), told.address.size(), told.address.bytes.begin());
-      addresses.emplace(std::move(owner), told);
+    if (is_address && ns_rr_rdlen(record) == resolved.address.size()) {
+      std::copy_n(ns_rr_rdata(record), resolved.address.size(), resolved.address.bytes.begin());
+      addresses.emplace(std::move(owner), resolved);
     }
   }
 };
 
-/// From the name along its aliases to the addresses at their end.
-std::vector<Told> follow(const Records& records, std::string name) {
+/// Follows the aliases of the name and returns the addresses at their end.
+std::vector<ResolvedAddress> follow(const Records& records, std::string name) {
   seconds least = seconds::max();
   for (std::size_t hops = 0; hops < kMostAliases; hops++) {
     const auto alias = records.aliases.find(name);
@@ -87,7 +88,7 @@ std::vector<Told> follow(const Records& records, std::string name) {
     least = std::min(least, alias->second.ttl);
     name = alias->second.target;
   }
-  std::vector<Told> result;
+  std::vector<ResolvedAddress> result;
   const auto [first, last] = records.addresses.equal_range(name);
   std::for_each(first, last, [&](const auto& record) {
     result.push_back({record.second.address, std::min(least, record.second.ttl)});
@@ -112,7 +113,7 @@ std::optional<std::string> question(ns_msg& message) {
 
 std::optional<Answer> read_answer(std::span<const std::uint8_t> bytes) {
   ns_msg message{};
-  // Walks all sections: what does not fit the counts is refused as a whole.
+  // ns_initparse() walks all sections and fails if the message does not match its counts.
   if (bytes.size() > NS_MAXMSG ||
       ::ns_initparse(bytes.data(), static_cast<int>(bytes.size()), &message) != 0) {
     return std::nullopt;

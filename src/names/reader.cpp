@@ -10,8 +10,8 @@
 namespace trireme::names {
 namespace {
 
-constexpr std::size_t kPrefix =
-    2;  // bytes of the length before each message in TCP (RFC 1035, section 4.2.2)
+/// Size in bytes of the length before each message in TCP (RFC 1035, section 4.2.2).
+constexpr std::size_t kPrefix = 2;
 
 }  // namespace
 
@@ -50,7 +50,7 @@ void Reader::read_segment(const wire::Segment& segment, Heard& heard) {
   }
   const auto old = static_cast<std::size_t>(-std::int64_t{ahead});
   if (old >= data.size()) {
-    return;  // all of it was here before
+    return;  // a retransmission of data that was read before
   }
   data = data.subspan(old);
   known.next += static_cast<std::uint32_t>(data.size());
@@ -61,8 +61,8 @@ void Reader::read_segment(const wire::Segment& segment, Heard& heard) {
 Reader::Stream& Reader::stream(const wire::Ends& ends, std::uint32_t sequence) {
   if (const auto known = by_ends_.find(ends); known != by_ends_.end()) {
     streams_.splice(streams_.begin(), streams_, known->second);
-    // Another connection by the same ports, or one whose segments we have missed: further off than
-    // any window.
+    // A sequence number further away than any window: a new connection with the same ports, or one
+    // of which segments were missed.
     constexpr std::uint32_t kWindow = 1U << 24U;
     if (sequence - streams_.front().next + kWindow > 2 * kWindow) {
       streams_.front() = {ends, sequence, sequence, {}};
@@ -78,7 +78,7 @@ Reader::Stream& Reader::stream(const wire::Ends& ends, std::uint32_t sequence) {
   return streams_.front();
 }
 
-/// What was not seen as a whole is missing: the connection is taken up again with the next segment.
+/// Called for a truncated segment, whose data are missing: tracking restarts with the next segment.
 void Reader::forget(const wire::Ends& ends) {
   if (const auto known = by_ends_.find(ends); known != by_ends_.end()) {
     streams_.erase(known->second);

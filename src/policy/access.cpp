@@ -14,7 +14,7 @@
 namespace trireme::policy {
 namespace {
 
-/// What rules can name.
+/// The protocols that rules can name.
 constexpr std::array<std::uint8_t, 4> kProtocols = {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP,
                                                     IPPROTO_ICMPV6};
 
@@ -22,7 +22,7 @@ bool side_covers(const Policy& policy, const std::vector<Peer>& peers, const End
   return std::ranges::any_of(peers, [&](const Peer& peer) { return covers(policy, peer, end); });
 }
 
-/// Ports at which the answer of these rules can change.
+/// The first ports of ranges within which none of these rules begins or ends.
 std::set<std::uint32_t> port_steps(const std::vector<Rule>& rules, std::uint8_t protocol) {
   std::set<std::uint32_t> starts = {0};
   if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) {
@@ -118,7 +118,8 @@ AccessMap::AccessMap(const Policy& policy, const std::vector<Party>& parties)
         to.push_back(i);
       }
     }
-    // Workloads and peers without labels never share a class: the baseline is for workloads.
+    // Parties without labels never share a class, not even with workloads: the baseline applies
+    // only to workloads.
     const auto signature = std::pair(from, to);
     auto& known = signatures;
     const bool is_workload = party.kind == Endpoint::Kind::workload;
@@ -174,7 +175,7 @@ std::vector<Opening> AccessMap::open(std::size_t from, std::size_t to) {
   const Endpoint source = endpoint(from);
   const Endpoint destination = endpoint(to);
   if (source.kind != Endpoint::Kind::workload && destination.kind != Endpoint::Kind::workload) {
-    return {};  // not ours to judge
+    return {};  // policy does not apply
   }
   std::vector<std::size_t> rules;
   std::ranges::set_intersection(from_rules_[classes_[from]], to_rules_[classes_[to]],
@@ -199,10 +200,10 @@ std::vector<Opening> AccessMap::open(std::size_t from, std::size_t to) {
               : &policy_
                      .rules[rules[static_cast<std::size_t>(decision.rule - scratch_.rules.data())]];
       Opening* last = openings.empty() ? nullptr : &openings.back();
-      const bool goes_on = last != nullptr && last->ports.protocol == protocol &&
-                           last->ports.last + 1U == *start && last->rule == rule &&
-                           last->reason == decision.reason;
-      if (goes_on) {
+      const bool continues = last != nullptr && last->ports.protocol == protocol &&
+                             last->ports.last + 1U == *start && last->rule == rule &&
+                             last->reason == decision.reason;
+      if (continues) {
         last->ports.last = static_cast<std::uint16_t>(end);
       } else {
         openings.push_back(

@@ -44,11 +44,11 @@ Address unmapped(const Address& address) {
 }
 
 tl::unexpected<Error> bad_address(std::string_view text) {
-  return fail(fmt::format("'{}' is no IP address", text),
-              "write it as 192.0.2.1 or 2001:db8::1; names go into `names`");
+  return fail(fmt::format("invalid IP address '{}'", text),
+              "write 192.0.2.1 or 2001:db8::1; DNS names go into `names`");
 }
 
-// `address` with all bits after the first `length` cleared.
+// Clears all bits after the first `length`.
 Address masked(Address address, unsigned length) {
   for (std::size_t i = 0; i < address.bytes.size(); ++i) {
     const unsigned before = static_cast<unsigned>(i) * 8;
@@ -84,7 +84,7 @@ bool Address::is_loopback() const {
 
 Result<SocketAddress> SocketAddress::parse(std::string_view text) {
   const auto bad = [&] {
-    return fail(fmt::format("'{}' is no address and port", text),
+    return fail(fmt::format("invalid address and port '{}'", text),
                 "write 127.0.0.1:9464 or [::1]:9464");
   };
   const std::size_t colon = text.rfind(':');
@@ -124,8 +124,8 @@ Result<Prefix> Prefix::parse(std::string_view text) {
     const auto [end, status] =
         std::from_chars(digits.data(), digits.data() + digits.size(), length);
     if (status != std::errc{} || end != digits.data() + digits.size() || length > bits) {
-      return fail(fmt::format("'{}' is no prefix length", digits),
-                  fmt::format("a number from 0 to {}", bits));
+      return fail(fmt::format("invalid prefix length '{}'", digits),
+                  fmt::format("use a number from 0 to {}", bits));
     }
   }
   Prefix prefix{masked(*address, length), static_cast<std::uint8_t>(length)};
@@ -157,7 +157,7 @@ std::string Prefix::text() const {
 
 std::vector<Prefix> disjoint(std::vector<Prefix> prefixes) {
   std::ranges::sort(
-      prefixes);  // of two that begin alike, the shorter, which contains the other, comes first
+      prefixes);  // at equal addresses the shorter prefix, which contains the other, sorts first
   std::vector<Prefix> result;
   for (const Prefix& prefix : prefixes) {
     if (result.empty() || !result.back().contains(prefix.address)) {

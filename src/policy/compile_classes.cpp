@@ -8,8 +8,8 @@ namespace trireme::policy {
 
 namespace {
 
-void place(CompilerState::ByGroup& where, CompilerState::Class& klass, bool come) {
-  if (come) {
+void place(CompilerState::ByGroup& where, CompilerState::Class& klass, bool added) {
+  if (added) {
     where[klass.group].insert(&klass);
     return;
   }
@@ -20,7 +20,7 @@ void place(CompilerState::ByGroup& where, CompilerState::Class& klass, bool come
   }
 }
 
-// All but the classes that `klass` shares its group with.
+// Leaves out classes in the same group as `klass`, because step 1 (`same`) decides their flows.
 void collect(const CompilerState::ByGroup& from, const CompilerState::Class& klass,
              std::vector<CompilerState::Class*>& into) {
   for (const auto& [group, members] : from) {
@@ -59,7 +59,7 @@ CompilerState::AddressClasses::iterator CompilerState::acquire_address_class(Sig
   if (fresh) {
     key.signature = found->first;
     klass.id = class_ids.take();
-    klass.unlabelled = true;
+    klass.unlabeled = true;
     klass.key = &key;
     index(klass, true);
     connect(klass);
@@ -123,16 +123,16 @@ void CompilerState::disconnect(Class& klass) {
   }
 }
 
-void CompilerState::index(Class& klass, bool come) {
+void CompilerState::index(Class& klass, bool added) {
   const auto allows = [&](RuleNumber rule) { return (rules.rules()[rule].effect & kAllows) != 0; };
   for (const RuleNumber rule : klass.key->signature.from) {
     if (allows(rule)) {
-      place(sources[rule], klass, come);
+      place(sources[rule], klass, added);
     }
   }
   for (const RuleNumber rule : klass.key->signature.to) {
     if (allows(rule)) {
-      place(destinations[rule], klass, come);
+      place(destinations[rule], klass, added);
     }
   }
   if (policy->baseline != Baseline::any_common_label) {
@@ -140,15 +140,15 @@ void CompilerState::index(Class& klass, bool come) {
   }
   for (const auto& [key, value] : klass.key->labels.items()) {
     const auto where = by_label.try_emplace(Label{key, value}).first;
-    place(where->second, klass, come);
+    place(where->second, klass, added);
     if (where->second.empty()) {
       by_label.erase(where);
     }
   }
 }
 
-// Pairs of a new class with all that an allowing rule or the baseline lets it talk to, itself
-// included.
+// Adds the pairs of a new class with every class, itself included, that an allow rule or the
+// baseline connects it with.
 void CompilerState::connect(Class& klass) {
   std::vector<Class*> reached;
   std::vector<Class*> reaching;
@@ -169,16 +169,16 @@ void CompilerState::connect(Class& klass) {
   }
   sort_unique(reached);
   sort_unique(reaching);
-  const auto is_ours = [&klass](const Class& other) {
-    return !klass.unlabelled || !other.unlabelled;
-  };  // a workload at one end
+  const auto has_workload = [&klass](const Class& other) {
+    return !klass.unlabeled || !other.unlabeled;
+  };
   for (Class* to : reached) {
-    if (is_ours(*to)) {
+    if (has_workload(*to)) {
       link(klass, *to);
     }
   }
   for (Class* from : reaching) {
-    if (from != &klass && is_ours(*from)) {
+    if (from != &klass && has_workload(*from)) {
       link(*from, klass);
     }
   }

@@ -30,7 +30,8 @@ Signature CompilerState::restrictions(const Signature& signature) const {
   return {restricting(rules.rules(), signature.from), restricting(rules.rules(), signature.to)};
 }
 
-// The label that most identities have already: whoever shares it needs no pair.
+// The label that most identities have. Its group saves the most pairs, because identities in one
+// group need none among themselves.
 const Label& CompilerState::common_label(const LabelSet& labels) const {
   const std::pair<const Label, std::size_t>* best = nullptr;
   const LabelSet own = labels.own();
@@ -74,14 +75,14 @@ CompilerState::ClassKey CompilerState::class_key(const LabelSet& labels,
                                                                              : labels.all_as_own()};
 }
 
-void CompilerState::count_labels(const LabelSet& labels, bool come) {
+void CompilerState::count_labels(const LabelSet& labels, bool added) {
   if (policy->baseline != Baseline::any_common_label) {
     return;
   }
   const LabelSet own = labels.own();
   for (const auto& [key, value] : own.items()) {
     const auto place = label_users.try_emplace(Label{key, value}, 0).first;
-    place->second += come ? 1 : std::size_t(-1);
+    place->second += added ? 1 : std::size_t(-1);
     if (place->second == 0) {
       label_users.erase(place);
     }
@@ -102,8 +103,8 @@ CompilerState::Identities::iterator CompilerState::acquire_identity(const LabelS
   std::optional<Groups::iterator> class_group;
   if (auto key = group_key(labels, signature)) {
     const bool of_class = key->kind != GroupKey::Kind::identity;
-    // Identities of one class differ in what comes from their host alone. All are in its group:
-    // another label may be the commonest by now.
+    // Identities of one class differ only in their [host] labels and must share a group. Take the
+    // group that the class has: the most common label may have changed since it was chosen.
     if (const auto known = classes.find(class_of);
         known != classes.end() && known->second.group_key != nullptr) {
       key = *known->second.group_key;

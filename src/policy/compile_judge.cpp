@@ -56,7 +56,7 @@ std::uint32_t port_class_of(const std::vector<PortInterval>& intervals, std::uin
              : 0;
 }
 
-// Values that differ are removed and added.
+// Compares keys and values, so that a key with a new value is both removed and added.
 template <typename Map>
 void subtract(const Map& left, const Map& right, Map& only_left) {
   std::set_difference(left.begin(), left.end(), right.begin(), right.end(),
@@ -68,7 +68,7 @@ void subtract(const Elements& left, const Elements& right, Elements& only_left) 
   subtract(left.classes, right.classes, only_left.classes);
   subtract(left.same, right.same, only_left.same);
   subtract(left.pairs, right.pairs, only_left.pairs);
-  subtract(left.verdicts, right.verdicts, only_left.verdicts);
+  subtract(left.outcomes, right.outcomes, only_left.outcomes);
 }
 
 }  // namespace
@@ -94,7 +94,7 @@ std::optional<Outcome> judge(const Tables& tables, const Elements& elements, con
   if (!profile) {
     return std::nullopt;
   }
-  return find(elements.verdicts, {*profile, port_class_of(tables.ports, protocol, port)});
+  return find(elements.outcomes, {*profile, port_class_of(tables.ports, protocol, port)});
 }
 
 }  // namespace trireme::policy

@@ -65,7 +65,7 @@ std::optional<Profiles::Handle> Profiles::acquire(Question question) {
     profile->second.id = ids_.take();
     for (std::uint32_t port_class = 0; port_class < profile->first.size(); ++port_class) {
       if (const auto& entry = profile->first[port_class]) {
-        ledger_.put(&Elements::verdicts, std::pair(profile->second.id, port_class), *entry);
+        ledger_.put(&Elements::outcomes, std::pair(profile->second.id, port_class), *entry);
       }
     }
   }
@@ -84,7 +84,7 @@ void Profiles::release(Handle handle) {
   }
   for (std::uint32_t port_class = 0; port_class < profile->first.size(); ++port_class) {
     if (profile->first[port_class]) {
-      ledger_.erase(&Elements::verdicts, std::pair(profile->second.id, port_class));
+      ledger_.erase(&Elements::outcomes, std::pair(profile->second.id, port_class));
     }
   }
   ids_.give_back(profile->second.id);

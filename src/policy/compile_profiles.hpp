@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Profiles: what a pair of classes may do on each port class, counted and shared; and the account
-// of what changed.
+// Profiles: the outcome for a pair of classes on each port class. Equal profiles are shared and
+// reference-counted. Also the ledger of changes to the sets, and the allocator of their ids.
 #pragma once
 
 #include <map>
@@ -12,8 +12,8 @@
 
 namespace trireme::policy {
 
-/// Identifiers from `first` on, 2^31 - 1 of them. One that came back rests until all others have
-/// had their turn, so that a packet between two look-ups does not meet its next bearer.
+/// Allocates ids from `first` on, 2^31 - 1 of them. An id that was given back is not reused until
+/// all others were, so that a packet between two lookups does not find its next owner.
 class IdPool {
  public:
   explicit IdPool(std::uint32_t first) : first_(first), next_(first) {}
@@ -26,7 +26,7 @@ class IdPool {
   std::unordered_set<std::uint32_t> used_;
 };
 
-/// Elements, and the delta since the last take().
+/// The current elements, and what has changed since the last take().
 class Ledger {
  public:
   template <typename Map, typename Key, typename Value>
@@ -58,13 +58,13 @@ class Ledger {
 
 class Profiles {
  public:
-  /// The outcome by port class; nothing means refused.
+  /// The outcome by port class; nullopt means denied.
   using Content = std::vector<std::optional<Outcome>>;
   struct Profile {
     std::uint32_t id = 0;
-    std::size_t users = 0;  // decisions
+    std::size_t users = 0;  // references by decisions
   };
-  /// The rules between two ends, and whether the baseline allows them.
+  /// What decides a pair of classes: the rules that cover it, and whether the baseline allows it.
   struct Question {
     std::vector<RuleNumber> rules;
     bool baseline = false;
@@ -72,7 +72,7 @@ class Profiles {
   };
   struct Decision {
     std::map<Content, Profile>::iterator profile;
-    std::size_t users = 0;  // pairs
+    std::size_t users = 0;  // references by pairs
   };
   using Handle = std::map<Question, Decision>::iterator;
 
@@ -80,7 +80,7 @@ class Profiles {
       : rules_(rules), ledger_(ledger), ids_(first_id) {}
 
   [[nodiscard]] Content content(const Question& question) const;
-  /// Nothing where every port is refused. Every handle is released once.
+  /// Returns nullopt if every port is denied. The caller must release() each handle once.
   std::optional<Handle> acquire(Question question);
   void release(Handle handle);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of a policy as the compiler asks them: which of them cover an end, and what each does
-// to which port classes.
+// An index over the rules of a policy for the compiler: which rules cover an endpoint, and what
+// each rule does on which port classes.
 #pragma once
 
 #include <map>
@@ -15,20 +15,20 @@ namespace trireme::policy {
 
 using RuleNumber = std::uint32_t;  // index into RuleIndex::rules()
 
-/// What a rule does where it applies. An audited allow does nothing and is left out; so is a rule
-/// that can never apply.
+/// What a rule does where it applies. The index leaves out allow rules in audit mode, which change
+/// nothing in the kernel, and rules that can never apply.
 enum Effect : std::uint8_t { kAllows = 1, kDenies = 2, kAudits = 4, kLogs = 8 };
-/// Effects that keep a flow from passing without a line.
+/// Effects that deny a flow, or allow it only with a log line.
 inline constexpr std::uint8_t kRestricts = kDenies | kAudits | kLogs;
 
 struct CompiledRule {
   std::uint8_t effect = 0;
   bool every_port = false;
-  std::vector<std::uint32_t> port_classes;  // sorted; empty where every_port
+  std::vector<std::uint32_t> port_classes;  // sorted; empty if every_port
 };
 
-/// The rules that cover an end as a source and as a destination; sorted. Ends with equal signatures
-/// are alike to every rule.
+/// The rules that cover an endpoint as a source and as a destination, sorted. No rule distinguishes
+/// endpoints with equal signatures.
 struct Signature {
   std::vector<RuleNumber> from;
   std::vector<RuleNumber> to;
@@ -50,10 +50,11 @@ class RuleIndex {
   /// Networks (indices into Policy::networks) that rules name.
   [[nodiscard]] std::vector<std::size_t> networks() const;
 
-  /// Costs what the selectors cost that can match one of these labels, plus those that name no
-  /// label that must be there (`*`, `!k`, `k!=v`).
+  /// Signature of a workload. Evaluates only the selectors that can match one of these labels, and
+  /// those that require no label (`*`, `!k`, `k!=v`).
   [[nodiscard]] Signature match(const LabelSet& labels) const;
-  /// A peer without labels: `kind` is host or world, at an address that lies in `networks`.
+  /// Signature of an endpoint without labels. `kind` is host or world; `networks` contain its
+  /// address.
   [[nodiscard]] Signature match(Entity::Kind kind, const std::vector<std::size_t>& networks) const;
 
  private:
@@ -63,8 +64,8 @@ class RuleIndex {
   };
   struct KeyBucket {
     std::unordered_map<std::string, std::vector<std::size_t>>
-        by_value;                      // selections that need this value
-    std::vector<std::size_t> present;  // selections that need the key
+        by_value;                      // selectors that require this value
+    std::vector<std::size_t> present;  // selectors that require the key
   };
 
   void add_side(const Policy& policy, RuleNumber rule, const std::vector<Peer>& peers,

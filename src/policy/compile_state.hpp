@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the incremental compiler remembers.
+// The state of the incremental compiler.
 //
-// Classes: under baseline same-labels or none a class is a signature (the rules that cover an
-// identity), but an identity whose own members the baseline helps while a rule restricts them has a
-// class of its own, since a pair of classes cannot say "the same identity". Under any-common-label
-// every label set is a class, since which labels two classes have in common decides what their pair
-// may do.
+// Classes. Under the baselines same-labels and none, a class is a signature (the rules that cover
+// an identity). Exception: an identity has a class of its own if the baseline allows flows within
+// it that a rule restricts, because a pair of classes cannot express "the same identity". Under
+// any-common-label every label set is a class, because the labels that two classes have in common
+// decide their pair.
 //
-// Groups: `open` shares one among all workloads of a signature that rules alone let talk freely;
-// `identity` among workloads of one label set (same-labels); `common` among label sets that share a
-// chosen label and that no restrictive rule tells apart (any-common-label).
+// Groups. An `open` group contains all workloads of a signature if rules alone allow all flows
+// among them. An `identity` group contains the workloads of one label set (same-labels). A `common`
+// group contains label sets with a chosen label in common that no restricting rule distinguishes
+// (any-common-label).
 //
-// Keys of classes and groups hold what the baseline compares: under same-labels all labels as if
-// they were own ones, under any-common-label the own ones.
+// The keys of classes and groups contain the labels that the baseline compares: all labels under
+// same-labels (stored as own labels), the own labels under any-common-label.
 #pragma once
 
 #include <array>
@@ -38,27 +39,27 @@ struct CompilerState {
   };
   struct Group {
     std::uint32_t id = 0;
-    std::size_t users = 0;  // identities
+    std::size_t users = 0;  // references by identities
   };
   using Groups = std::map<GroupKey, Group>;
 
   struct Class;
-  /// Classes by the group that all their members share, or 0: pairs within such a group are never
-  /// asked for.
+  /// Classes by the group that all their members share, or by 0 if there is none. The kernel never
+  /// looks up pairs within such a group.
   using ByGroup = std::map<std::uint32_t, std::set<Class*>>;
 
   struct ClassKey {
     Signature signature;
-    LabelSet labels;  // empty where the signature is all
+    LabelSet labels;  // empty if the signature alone defines the class
     auto operator<=>(const ClassKey&) const = default;
   };
   struct Class {
     std::uint32_t id = 0;
-    bool unlabelled = false;  // of addresses
+    bool unlabeled = false;  // a class of addresses
     const ClassKey* key = nullptr;
     std::uint32_t group = 0;
     const GroupKey* group_key = nullptr;  // of that group
-    std::size_t users = 0;                // identities; of addresses: intervals and names
+    std::size_t users = 0;                // references by identities, or by intervals and names
     std::map<Class*, Profiles::Handle> out;
     std::set<Class*> in;
   };
@@ -68,14 +69,14 @@ struct CompilerState {
   struct Identity {
     LabelSet labels;
     Classes::iterator klass;
-    std::optional<Groups::iterator> group;  // none: each workload has its own
-    std::size_t users = 0;                  // workloads
+    std::optional<Groups::iterator> group;  // none: each workload has a group of its own
+    std::size_t users = 0;                  // references by workloads
   };
   using Identities = std::map<std::string, Identity>;  // by encoded label set
 
   struct Workload {
     Identities::iterator identity;
-    std::uint32_t own_group = 0;  // 0: the identity's
+    std::uint32_t own_group = 0;  // 0: the group of the identity
   };
 
   CompilerState(std::shared_ptr<const Policy> the_policy, std::uint32_t first);
@@ -86,8 +87,8 @@ struct CompilerState {
   void name(const Address& address, const std::vector<std::size_t>& networks);
   void unname(const Address& address);
 
-  // compile_identity.cpp: what an identity needs, when its first workload comes and when its last
-  // one goes.
+  // compile_identity.cpp: creates what an identity needs when its first workload is added, and
+  // removes it with its last one.
   Identities::iterator acquire_identity(const LabelSet& labels);
   void release_identity(Identities::iterator identity);
   [[nodiscard]] std::optional<GroupKey> group_key(const LabelSet& labels,
@@ -96,7 +97,7 @@ struct CompilerState {
   [[nodiscard]] const Label& common_label(const LabelSet& labels) const;
   [[nodiscard]] bool baseline_reaches_itself(const LabelSet& labels) const;
   [[nodiscard]] Signature restrictions(const Signature& signature) const;
-  void count_labels(const LabelSet& labels, bool come);
+  void count_labels(const LabelSet& labels, bool added);
 
   // compile_classes.cpp
   void make_tables();
@@ -105,7 +106,7 @@ struct CompilerState {
   void release_class(Classes::iterator place);
   AddressClasses::iterator acquire_address_class(Signature signature);
   void release_address_class(AddressClasses::iterator place);
-  void index(Class& klass, bool come);
+  void index(Class& klass, bool added);
   void connect(Class& klass);
   void disconnect(Class& klass);
   void link(Class& from, Class& to);
@@ -124,14 +125,14 @@ struct CompilerState {
   Classes classes;
   AddressClasses address_classes;
   std::map<Address, std::array<AddressClasses::iterator, 2>>
-      named;  // as a local peer, as a remote one
+      named;  // the classes as @host and as @world
   Identities identities;
   std::unordered_map<Number, Workload> workloads;
 
-  // Classes that each allowing rule covers as a source and as a destination, by rule.
+  // By rule: the classes that an allow rule covers as a source, as a destination.
   std::vector<ByGroup> sources;
   std::vector<ByGroup> destinations;
-  // Under any-common-label: classes and how many identities have each label.
+  // Under any-common-label, by label: the classes that have it, and the number of identities.
   std::map<Label, ByGroup> by_label;
   std::map<Label, std::size_t> label_users;
 };

@@ -12,8 +12,8 @@
 namespace trireme::policy {
 namespace {
 
-// Which sets (or networks) cover the point that a sweep has reached; one set may cover it several
-// times over.
+// The sets (or networks) that cover the current point of a sweep. Counts, because one set may cover
+// a point more than once.
 class Active {
  public:
   void change(std::size_t member, int by) {
@@ -43,11 +43,11 @@ void apply(Active& active, const Changes& changes) {
   }
 }
 
-// Adds `by` to the big-endian number in the first size() bytes; nothing where it leaves the family.
-std::optional<Address> neighbour(Address address, bool next) {
+// The next or the previous address; nullopt at the end of the address family.
+std::optional<Address> neighbor(Address address, bool next) {
   for (std::size_t i = address.size(); i-- > 0;) {
-    const std::uint8_t turn = next ? 0xFF : 0;
-    const bool carry = address.bytes[i] == turn;
+    const std::uint8_t limit = next ? 0xFF : 0;
+    const bool carry = address.bytes[i] == limit;
     address.bytes[i] = static_cast<std::uint8_t>(address.bytes[i] + (next ? 1 : 0xFF));
     if (!carry) {
       return address;
@@ -56,7 +56,7 @@ std::optional<Address> neighbour(Address address, bool next) {
   return std::nullopt;
 }
 
-// Where coverage changes, by protocol and port; 65536 ends the last range.
+// By protocol and port: the sets that begin (+1) or end (-1) there. 65536 ends the last range.
 using PortChanges = std::map<std::uint8_t, std::map<std::uint32_t, Changes>>;
 
 PortChanges port_changes(const std::vector<std::vector<PortRange>>& sets) {
@@ -128,7 +128,7 @@ std::vector<AddressInterval> partition_addresses(
         continue;
       }
       changes[cidr.address].emplace_back(network, 1);
-      if (const auto after = neighbour(cidr.last(), true)) {
+      if (const auto after = neighbor(cidr.last(), true)) {
         changes[*after].emplace_back(network, -1);
       }
     }
@@ -142,7 +142,7 @@ std::vector<AddressInterval> partition_addresses(
       continue;
     }
     if (!intervals.empty()) {
-      intervals.back().last = *neighbour(address, false);
+      intervals.back().last = *neighbor(address, false);
     }
     intervals.push_back({address, {}, address_class});
   }

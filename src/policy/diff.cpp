@@ -59,7 +59,7 @@ class Differing {
     return parties;
   }
 
-  /// Parties that neither policy tells apart.
+  /// Groups parties that neither policy distinguishes.
   void group() {
     std::map<std::pair<std::size_t, std::size_t>, std::size_t> known;
     for (std::size_t i = 0; i < parties_.size(); ++i) {
@@ -90,7 +90,8 @@ class Differing {
     return by_same_labels ? AccessMap::seen_by(Baseline::same_labels, relates) : relates;
   }
 
-  /// One pair of each relation that occurs speaks for all of that relation.
+  /// Compares one example pair for each relation that occurs: all pairs of that relation change
+  /// alike.
   void compare(const std::vector<std::size_t>& from, const std::vector<std::size_t>& to) {
     std::map<Relation, std::pair<std::size_t, std::size_t>> examples;
     const std::size_t wanted = before_.baseline == Baseline::any_common_label ||
@@ -117,10 +118,10 @@ class Differing {
       change.only = relates;
       found.push_back(std::move(change));
     }
-    const bool alike = std::ranges::all_of(found, [&](const AccessChange& c) {
+    const bool all_equal = std::ranges::all_of(found, [&](const AccessChange& c) {
       return c.gained == found.front().gained && c.lost == found.front().lost;
     });
-    if (alike) {
+    if (all_equal) {
       found.resize(1);
       found.front().only = Relation::none;
     }
@@ -143,7 +144,7 @@ class Differing {
     std::set<std::string> reasons;
     explain_change(change.gained, is, after_, reasons);
     explain_change(change.lost, was, before_, reasons);
-    // What is lost may be lost to a deny rule that is new.
+    // Access may be lost because of a new deny rule.
     for (const PortRange& range : change.lost) {
       const Decision decision =
           evaluate(after_, new_.endpoint(from), new_.endpoint(to), range.protocol, range.first);
@@ -179,7 +180,7 @@ class Differing {
     return result;
   }
 
-  /// The same change from one group to several is one line.
+  /// Joins changes that differ only in their destination.
   static std::vector<AccessChange> join(std::vector<AccessChange> changes) {
     std::vector<AccessChange> joined;
     for (AccessChange& change : changes) {

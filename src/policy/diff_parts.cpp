@@ -20,7 +20,8 @@ std::string cidr_list(const Network& network) {
   return text;
 }
 
-/// A rule by what it does, wherever it is written: networks by their addresses.
+/// Canonical text of what a rule does, without its name and place. Networks are replaced by their
+/// addresses.
 std::string meaning(const Policy& policy, const Rule& rule) {
   std::string text = rule.action == Rule::Action::allow ? "allow" : "deny";
   text += rule.mode == Mode::audit ? " audit" : "";
@@ -130,9 +131,9 @@ void add_entities(std::vector<Party>& parties, const Policy& before, const Polic
 std::vector<PortRange> ranges_of(const std::vector<Opening>& openings) {
   std::vector<PortRange> ranges;
   for (const Opening& opening : openings) {
-    const bool goes_on = !ranges.empty() && ranges.back().protocol == opening.ports.protocol &&
-                         ranges.back().last + 1U == opening.ports.first;
-    if (goes_on) {
+    const bool continues = !ranges.empty() && ranges.back().protocol == opening.ports.protocol &&
+                           ranges.back().last + 1U == opening.ports.first;
+    if (continues) {
       ranges.back().last = opening.ports.last;
     } else {
       ranges.push_back(opening.ports);

@@ -61,7 +61,7 @@ bool baseline_allows(Baseline baseline, const Endpoint& from, const Endpoint& to
   return false;
 }
 
-// The first rule of each sort, in file order, that applies.
+// The first applicable rule of each kind, in file order.
 struct Matches {
   const Rule* deny = nullptr;
   const Rule* allow = nullptr;

@@ -11,11 +11,11 @@ namespace trireme::policy {
 namespace {
 
 constexpr std::size_t kClosestRules = 3;
-constexpr std::size_t kListedParts = 3;  // of a network, that are decided alike
+constexpr std::size_t kListedParts = 3;  // of a network, listed for each decision
 constexpr std::size_t kOtherKind =
-    2;  // a peer of another kind is further away than one requirement that fails
+    2;  // an endpoint of another kind counts more than one requirement that does not match
 
-/// How far an end is from one alternative of a rule; cost 0 means covered.
+/// The distance of an endpoint or port from what a rule requires. Cost 0: the rule covers it.
 struct Gap {
   std::size_t cost = 0;
   std::string text;
@@ -24,27 +24,29 @@ struct Gap {
 Gap selector_gap(const char* side, const Selector& selector, const ExplainPeer& end) {
   if (end.kind != Endpoint::Kind::workload) {
     return {kOtherKind,
-            fmt::format("the {} is no workload, the rule wants {}", side, selector.text())};
+            fmt::format("requires {0} {1}, but the {0} is not a workload", side, selector.text())};
   }
   Gap gap;
-  std::vector<std::string> parts;
+  std::vector<std::string> required;
+  std::vector<std::string> present;
   for (const Requirement& requirement : selector.requirements()) {
     if (requirement.matches(end.labels)) {
       continue;
     }
     ++gap.cost;
     const std::string* value = end.labels.find(requirement.key);
-    const std::string has =
-        value != nullptr ? requirement.key + "=" + *value : "no " + requirement.key;
-    parts.push_back(fmt::format("{} (it has {})", requirement.text(), has));
+    required.push_back(requirement.text());
+    present.push_back(value != nullptr ? requirement.key + "=" + *value
+                                       : "no label " + requirement.key);
   }
   if (gap.cost > 0) {
-    gap.text = fmt::format("the {} is not {}", side, fmt::join(parts, ", nor "));
+    gap.text = fmt::format("requires {0} {1}, but the {0} has {2}", side,
+                           fmt::join(required, " and "), fmt::join(present, " and "));
   }
   return gap;
 }
 
-/// To the nearest alternative.
+/// The gap to the nearest alternative of `peers`.
 Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& peers,
              const ExplainPeer& end) {
   Gap nearest;
@@ -53,10 +55,10 @@ Gap side_gap(const Policy& policy, const char* side, const std::vector<Peer>& pe
       return {};
     }
     const auto* selector = std::get_if<Selector>(&peer);
-    Gap gap =
-        selector != nullptr
-            ? selector_gap(side, *selector, end)
-            : Gap{kOtherKind, fmt::format("the {} is not in {}", side, peer_text(policy, peer))};
+    Gap gap = selector != nullptr
+                  ? selector_gap(side, *selector, end)
+                  : Gap{kOtherKind, fmt::format("requires {0} {1}, but the {0} is {2}", side,
+                                                peer_text(policy, peer), end.describe(policy))};
     if (nearest.cost == 0 || gap.cost < nearest.cost) {
       nearest = std::move(gap);
     }
@@ -75,8 +77,8 @@ Gap port_gap(const Rule& rule, std::uint8_t protocol, std::uint16_t port) {
   if (ranges.empty()) {
     return {};
   }
-  return {1, fmt::format("{} is not among its ports {}", port_text(protocol, port),
-                         fmt::join(ranges, ", "))};
+  return {
+      1, fmt::format("covers only {}, not {}", fmt::join(ranges, ", "), port_text(protocol, port))};
 }
 
 struct Question {
@@ -89,7 +91,7 @@ struct Question {
 
 struct Measured {
   std::size_t cost = 0;
-  std::size_t sides = 0;  // of source, destination and port: how many do not fit
+  std::size_t sides = 0;  // how many of source, destination and port do not match
   NearMiss miss;
 };
 
@@ -111,12 +113,12 @@ Measured measure(const Question& q, const Rule& rule) {
   if (measured.cost > 0 && opposite) {
     measured.cost = 1;
     measured.sides = 1;
-    measured.miss.differences = {"it allows the opposite direction only"};
+    measured.miss.differences = {"allows only the opposite direction"};
   }
   return measured;
 }
 
-/// Allow rules in force that fit in part, closest first.
+/// Enforced allow rules that match in part, closest first.
 std::vector<NearMiss> closest_rules(const Question& q) {
   std::vector<Measured> candidates;
   for (const Rule& rule : q.policy.rules) {
@@ -139,7 +141,7 @@ std::vector<NearMiss> closest_rules(const Question& q) {
   return misses;
 }
 
-/// Keys whose values differ, for the baseline's refusal.
+/// Label keys whose values differ, to explain why the baseline does not allow a flow.
 std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
   std::vector<std::string> keys;
   const auto collect = [&](const LabelSet& left, const LabelSet& right) {
@@ -159,20 +161,21 @@ std::vector<std::string> differing_keys(const LabelSet& a, const LabelSet& b) {
 std::string refusal_text(const Question& q) {
   std::string reason = sentence(Reason::no_rule);
   if (q.from.kind != Endpoint::Kind::workload || q.to.kind != Endpoint::Kind::workload) {
-    return reason + ", and the baseline speaks for two workloads only";
+    return reason + ", and the baseline applies only between two workloads";
   }
   if (q.policy.baseline == Baseline::none) {
     return reason + ", and there is no baseline";
   }
   if (!q.from.labels.has_own() || !q.to.labels.has_own()) {
-    return reason + (q.from.labels.host_keys().empty() && q.to.labels.host_keys().empty()
-                         ? ", and the baseline matches no workload without labels"
-                         : ", and the baseline matches no workload without labels of its own: "
-                           "those of [host] do not count");
+    return reason +
+           (q.from.labels.host_keys().empty() && q.to.labels.host_keys().empty()
+                ? ", and the baseline does not apply to workloads without labels"
+                : ", and the baseline does not apply to workloads without labels of their own: "
+                  "[host] labels do not count");
   }
   const auto keys = differing_keys(q.from.labels, q.to.labels);
   if (keys.empty()) {
-    return fmt::format("{}, and the baseline {} does not: labels of [host] do not count", reason,
+    return fmt::format("{}, and the baseline {} does not: [host] labels do not count", reason,
                        text(q.policy.baseline));
   }
   return fmt::format("{}, and the baseline {} does not: the labels differ in {}", reason,
@@ -204,10 +207,10 @@ std::string reason_text(const Question& q, const Decision& decision) {
 
 EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
   if (end.kind != Endpoint::Kind::workload) {
-    return {false, "no workload here: the other end judges"};
+    return {false, "not a workload on this host; only the other end decides"};
   }
-  const char* word = decision.verdict == Verdict::deny    ? "refuses"
-                     : decision.verdict == Verdict::audit ? "lets pass (audit)"
+  const char* word = decision.verdict == Verdict::deny    ? "denies"
+                     : decision.verdict == Verdict::audit ? "allows (audit mode)"
                                                           : "allows";
   return {true, fmt::format(
                     "{}: {}", word,
@@ -215,12 +218,12 @@ EndDecision end_decision(const ExplainPeer& end, const Decision& decision) {
 }
 
 const char* verdict_text(const Decision& decision) {
-  return decision.verdict == Verdict::deny    ? "refused"
-         : decision.verdict == Verdict::audit ? "passes (audit)"
+  return decision.verdict == Verdict::deny    ? "denied"
+         : decision.verdict == Verdict::audit ? "allowed (audit mode)"
                                               : "allowed";
 }
 
-/// Refused before audited before allowed.
+/// Ranks denied above audited above allowed.
 bool is_worse(const Decision& a, const Decision& b) {
   const auto rank = [](const Decision& decision) {
     return decision.verdict == Verdict::deny ? 2 : decision.verdict == Verdict::audit ? 1 : 0;
@@ -228,20 +231,20 @@ bool is_worse(const Decision& a, const Decision& b) {
   return rank(a) > rank(b);
 }
 
-/// Policy is not asked.
+/// Quarantine denies all traffic, so the rules are not evaluated.
 Explanation quarantined(const Policy& policy, const ExplainPeer& from, const ExplainPeer& to,
                         std::string port) {
   Explanation result;
   result.from = from.describe(policy);
   result.to = to.describe(policy);
   result.port = std::move(port);
-  const ExplainPeer& barred = from.quarantine.empty() ? to : from;
-  result.reason = fmt::format("{} is in quarantine: {}", barred.name, barred.quarantine);
+  const ExplainPeer& blocked = from.quarantine.empty() ? to : from;
+  result.reason = fmt::format("{} is in quarantine: {}", blocked.name, blocked.quarantine);
   const auto end = [](const ExplainPeer& peer) -> EndDecision {
     if (peer.kind != Endpoint::Kind::workload) {
-      return {false, "no workload here: the other end judges"};
+      return {false, "not a workload on this host; only the other end decides"};
     }
-    return {true, peer.quarantine.empty() ? "the other end refuses" : "refuses: quarantine"};
+    return {true, peer.quarantine.empty() ? "the other end denies it" : "denies: quarantine"};
   };
   result.source = end(from);
   result.destination = end(to);
@@ -286,7 +289,8 @@ Explanation explain(const Policy& policy, const std::vector<ExplainPeer>& from,
   if (!from.front().quarantine.empty() || !to.front().quarantine.empty()) {
     return explain(policy, from.front(), to.front(), protocol, port);
   }
-  // Only one end can have parts that matter: two ends without labels are not judged at all.
+  // Only one endpoint can have several parts that matter: policy does not apply between two
+  // endpoints without labels.
   const bool varies = from.size() > 1;
   const std::vector<ExplainPeer>& parts = varies ? from : to;
   const auto question = [&](std::size_t part) {
@@ -327,35 +331,35 @@ Explanation explain(const Policy& policy, const std::vector<ExplainPeer>& from,
   result.others = std::move(decided);
   if (parts.size() == kMostParts) {
     result.notes.push_back(
-        fmt::format("only {} parts of {} were looked at", kMostParts, parts.front().text));
+        fmt::format("only {} parts of {} were checked", kMostParts, parts.front().text));
   }
   return result;
 }
 
 std::string Explanation::render() const {
   std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict_text(decision));
-  out += fmt::format("  why:         {}\n", reason);
-  out += fmt::format("  source:      {}\n", source.text);
-  out += fmt::format("  destination: {}\n", destination.text);
+  out += fmt::format("  why:          {}\n", reason);
+  out += fmt::format("  source:       {}\n", source.text);
+  out += fmt::format("  destination:  {}\n", destination.text);
   for (const std::string& note : notes) {
-    out += fmt::format("  note:        {}\n", note);
+    out += fmt::format("  note:         {}\n", note);
   }
   for (const OtherParts& other : others) {
     const std::string more =
         other.count > other.ends.size()
             ? fmt::format(" and {} more parts", other.count - other.ends.size())
             : "";
-    out += fmt::format("  other part:  {} at {}{}: {}\n", verdict_text(other.decision),
+    out += fmt::format("  other part:   {} at {}{}: {}\n", verdict_text(other.decision),
                        fmt::join(other.ends, ", "), more, other.reason);
   }
   for (const NearMiss& miss : closest) {
-    out += fmt::format("  close:       {}\n", miss.rule->text());
+    out += fmt::format("  closest rule: {}\n", miss.rule->text());
     for (const std::string& difference : miss.differences) {
-      out += fmt::format("               but {}\n", difference);
+      out += fmt::format("                {}\n", difference);
     }
   }
   for (const Rule* rule : audited) {
-    out += fmt::format("  audit mode:  {}\n", rule->text());
+    out += fmt::format("  audit mode:   {}\n", rule->text());
   }
   return out;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ends and the port of a flow that somebody asks about.
+// Parses the endpoints and the port of a flow to explain.
 #include <fmt/format.h>
 #include <netinet/in.h>
 
@@ -44,7 +44,7 @@ ExplainPeer at_address(std::string_view text, const Address& address, const Peer
   return peer;
 }
 
-/// Every network that the end is in.
+/// All networks that contain the endpoint.
 std::vector<std::size_t> networks_of(const Policy& policy, const ExplainPeer& peer) {
   std::vector<std::size_t> networks;
   for (std::size_t i = 0; i < policy.networks.size(); ++i) {
@@ -55,7 +55,7 @@ std::vector<std::size_t> networks_of(const Policy& policy, const ExplainPeer& pe
   return networks;
 }
 
-/// Peers without labels, one of those that no rule distinguishes.
+/// Collects endpoints without labels; keeps one of those that no rule distinguishes.
 class Parts {
  public:
   explicit Parts(const Policy& policy) : policy_(policy) {}
@@ -72,7 +72,7 @@ class Parts {
   std::vector<ExplainPeer> list_;
 };
 
-/// Somebody at an address of a DNS name: at each that it was seen to have.
+/// Adds an endpoint for each known address of a DNS name, or one without an address.
 void add_name(std::string_view text, const std::string& name,
               const std::vector<std::size_t>& networks, const PeerLookup& lookup, Parts& parts) {
   const std::vector<Address> addresses =
@@ -80,9 +80,11 @@ void add_name(std::string_view text, const std::string& name,
   for (const Address& address : addresses) {
     ExplainPeer peer = at_address(text, address, lookup);
     peer.named = networks;
-    peer.note = fmt::format(
-        "{} was seen to have {}{}", name, address.text(),
-        addresses.size() > 1 ? fmt::format(" and {} other addresses", addresses.size() - 1) : "");
+    peer.note = fmt::format("{} resolved to {}{}", name, address.text(),
+                            addresses.size() > 1
+                                ? fmt::format(" and {} other {}", addresses.size() - 1,
+                                              addresses.size() == 2 ? "address" : "addresses")
+                                : "");
     parts.add(std::move(peer));
   }
   if (!addresses.empty()) {
@@ -93,14 +95,14 @@ void add_name(std::string_view text, const std::string& name,
   peer.named = networks;
   if (lookup.addresses) {
     peer.note = fmt::format(
-        "no answer was seen for {}: until a workload asks a name server for it, its addresses are "
-        "refused",
+        "no DNS answer for {} was seen yet: until a workload looks up the name, its addresses are "
+        "denied",
         name);
   }
   parts.add(std::move(peer));
 }
 
-/// Each combination of networks that the network's addresses and names are in.
+/// One endpoint for each combination of networks that contain addresses or names of the network.
 std::vector<ExplainPeer> parts_of(std::string_view text, const Policy& policy, std::size_t index,
                                   const PeerLookup& lookup) {
   const Network& network = policy.networks[index];
@@ -117,7 +119,7 @@ std::vector<ExplainPeer> parts_of(std::string_view text, const Policy& policy, s
   }
   std::vector<ExplainPeer> list = parts.take();
   if (list.size() == 1) {
-    list.front().text = text;  // all of it is one part
+    list.front().text = text;  // the network has only one part
   }
   return list;
 }
@@ -143,8 +145,8 @@ Result<std::vector<ExplainPeer>> parse_entity(std::string_view text, const Polic
       return parts_of(text, policy, i, lookup);
     }
   }
-  return fail(fmt::format("there is no network '{}'", text),
-              "@host, @world, or the name of a [[network]] of the policy");
+  return fail(fmt::format("unknown network '{}'", text),
+              "use @host, @world, or the name of a [[network]] of the policy");
 }
 
 std::string_view trimmed(std::string_view text) {
@@ -167,7 +169,7 @@ Result<ExplainPeer> parse_labels(std::string_view text) {
       return tl::unexpected(label.error());
     }
     if (peer.labels.find(label->key) != nullptr) {
-      return fail(fmt::format("the label '{}' is given twice", label->key));
+      return fail(fmt::format("label '{}' is given twice", label->key));
     }
     if (auto status = peer.labels.set(label->key, label->value); !status) {
       return tl::unexpected(status.error());
@@ -218,9 +220,9 @@ Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
 Result<std::vector<ExplainPeer>> parse_peers(std::string_view text, const Policy& policy,
                                              const PeerLookup& lookup) {
   if (text.empty()) {
-    return fail(
-        "an end of the flow is empty",
-        "a workload's name, labels like app=web,env=prod, @host, @world, @NETWORK or an address");
+    return fail("an endpoint of the flow is empty",
+                "use a workload's name, labels such as app=web,env=prod, @host, @world, @NETWORK "
+                "or an address");
   }
   if (text.front() == '@') {
     return parse_entity(text, policy, lookup);
@@ -246,16 +248,17 @@ Result<std::vector<ExplainPeer>> parse_peers(std::string_view text, const Policy
     return parts.take();
   }
   return fail(
-      fmt::format("'{}' is no live workload, label list, entity, address, or name of a [[network]]",
-                  text),
+      fmt::format("'{}' is not a workload, label (app=web), @entity, network or address", text),
       lookup.workload
-          ? "'trirectl workloads' lists the names; labels are written app=web,env=prod"
-          : "names of workloads are known to the daemon only; labels are written app=web,env=prod");
+          ? "'trirectl workloads' lists the names; write labels as app=web,env=prod; a DNS name "
+            "must be in a [[network]]"
+          : "only the daemon knows the names of workloads; write labels as app=web,env=prod; a DNS "
+            "name must be in a [[network]]");
 }
 
 Result<PortRange> parse_port(std::string_view text) {
   const auto bad = [&] {
-    return fail(fmt::format("'{}' is no port", text), "tcp/5432, udp/53, icmp or icmpv6");
+    return fail(fmt::format("invalid port '{}'", text), "use tcp/5432, udp/53, icmp or icmpv6");
   };
   const auto one = [](int protocol, std::uint16_t port) {
     return PortRange{.protocol = static_cast<std::uint8_t>(protocol), .first = port, .last = port};

@@ -13,7 +13,7 @@
 namespace trireme::policy {
 namespace {
 
-constexpr std::size_t kMostNodes = 300;  // label sets drawn one by one
+constexpr std::size_t kMostNodes = 300;  // more label sets are folded
 constexpr std::size_t kMostNames = 8;
 constexpr std::size_t kMostRules = 4;
 
@@ -28,7 +28,7 @@ class Drawing {
   Drawing(const Policy& policy, std::vector<Party> present, const std::vector<SeenFlow>& seen)
       : policy_(policy),
         names_(policy),
-        parties_(everybody(policy, std::move(present), seen)),
+        parties_(all_parties(policy, std::move(present), seen)),
         access_(policy, parties_) {
     for (std::size_t i = 0; i < parties_.size(); ++i) {
       by_text_.emplace(parties_[i].text, i);
@@ -38,9 +38,9 @@ class Drawing {
   Graph run(const std::vector<SeenFlow>& seen) {
     make_nodes();
     for (const SeenFlow& flow : seen) {
-      did(flow);
+      add_seen(flow);
     }
-    may();
+    add_allowed();
     for (auto& [ends, edge] : edges_) {
       result_.edges.push_back(std::move(edge));
     }
@@ -49,9 +49,9 @@ class Drawing {
   }
 
  private:
-  /// Those present, those seen that have gone, and entities.
-  static std::vector<Party> everybody(const Policy& policy, std::vector<Party> parties,
-                                      const std::vector<SeenFlow>& seen) {
+  /// Current label sets, label sets of seen flows whose workloads have ended, and entities.
+  static std::vector<Party> all_parties(const Policy& policy, std::vector<Party> parties,
+                                        const std::vector<SeenFlow>& seen) {
     std::set<std::string> known;
     for (const Party& party : parties) {
       known.insert(party.text);
@@ -81,7 +81,7 @@ class Drawing {
                                  .members = {},
                                  .workloads = 0,
                                  .parties = {}});
-        speaker_.push_back(i);
+        representative_.push_back(i);
       }
       node_of_.push_back(found->second);
       add_party(result_.nodes[found->second], parties_[i]);
@@ -112,7 +112,7 @@ class Drawing {
     return made;
   }
 
-  void did(const SeenFlow& flow) {
+  void add_seen(const SeenFlow& flow) {
     GraphEdge& line = edge(node_of_[place(flow.from)], node_of_[place(flow.to)]);
     const PortRange ports = range_of(flow);
     for (GraphUse& use : line.did) {
@@ -125,9 +125,9 @@ class Drawing {
     line.did.push_back({ports, flow.verdict, flow.count, flow.last});
   }
 
-  /// A process of this host is @host, also at an address that a network contains: the network's
-  /// node stands for peers elsewhere, and other rules hold for those. Networks of loopback
-  /// addresses are the exception, because they contain nothing but this host.
+  /// The party of an endpoint. A process of this host is @host even if a network contains its
+  /// address, because the network's node represents other hosts, to which other rules apply.
+  /// Exception: a network of loopback addresses contains only this host.
   [[nodiscard]] std::size_t place(const SeenEnd& end) const {
     if (end.labels) {
       return by_text_.at(party_of(*end.labels).text);
@@ -147,10 +147,10 @@ class Drawing {
     return by_text_.at(end.host ? "@host" : "@world");
   }
 
-  void may() {
-    for (std::size_t from = 0; from < speaker_.size(); ++from) {
-      for (std::size_t to = 0; to < speaker_.size(); ++to) {
-        const auto& openings = access_.between(speaker_[from], speaker_[to]);
+  void add_allowed() {
+    for (std::size_t from = 0; from < representative_.size(); ++from) {
+      for (std::size_t to = 0; to < representative_.size(); ++to) {
+        const auto& openings = access_.between(representative_[from], representative_[to]);
         if (openings.empty()) {
           continue;
         }
@@ -191,8 +191,8 @@ class Drawing {
   std::vector<Party> parties_;
   AccessMap access_;
   std::map<std::string, std::size_t> by_text_;
-  std::vector<std::size_t> node_of_;  // by party
-  std::vector<std::size_t> speaker_;  // by node: one of its parties
+  std::vector<std::size_t> node_of_;         // by party
+  std::vector<std::size_t> representative_;  // by node: one of its parties
   std::map<std::pair<std::size_t, std::size_t>, GraphEdge> edges_;
   Graph result_;
 };
@@ -218,12 +218,12 @@ std::string dot_line(const GraphEdge& edge) {
     label += fmt::format("{}{} {} x{}", label.empty() ? "" : "\n", text(use.verdict),
                          ports_text({use.ports}), use.count);
   }
-  const char* colour = refused            ? "red"
-                       : audited          ? "orange"
-                       : edge.did.empty() ? "gray50"
-                                          : "darkgreen";
+  const char* color = refused            ? "red"
+                      : audited          ? "orange"
+                      : edge.did.empty() ? "gray50"
+                                         : "darkgreen";
   return fmt::format("  n{} -> n{} [label={}, color={}, style={}];\n", edge.from, edge.to,
-                     dot_string(label), colour, edge.did.empty() ? "solid" : "bold");
+                     dot_string(label), color, edge.did.empty() ? "solid" : "bold");
 }
 
 }  // namespace
@@ -234,8 +234,8 @@ Graph graph(const Policy& policy, std::vector<Party> present, const std::vector<
 
 std::string dot(const Graph& graph) {
   std::string out =
-      "// Grey: may, and nothing was seen. Green: may, and did. Orange: would be refused. Red: was "
-      "refused.\n"
+      "// Gray: allowed, not seen. Green: allowed and seen. Orange: audited, would be denied. "
+      "Red: denied.\n"
       "digraph trireme {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n  edge "
       "[fontname=\"sans-serif\", fontsize=10];\n";
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {

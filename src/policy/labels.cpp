@@ -17,7 +17,7 @@ unsigned byte_at(std::string_view text, std::size_t at) {
   return static_cast<unsigned char>(text[at]);
 }
 
-// Length of the sequence that a lead byte announces; 0 for a byte that cannot lead.
+// Length in bytes of the UTF-8 sequence that begins with this byte; 0 if none can begin with it.
 std::size_t sequence_length(unsigned lead) {
   if (lead < 0x80) {
     return 1;
@@ -38,8 +38,8 @@ bool is_printable_code_point(std::uint32_t code, std::size_t length) {
   return !control && !surrogate && code >= kSmallest[length] && code <= 0x10FFFF;
 }
 
-// Takes one character off the front; false where the bytes are no UTF-8 or it is a control
-// character.
+// Removes one character from the front of `text`. False if it is a control character or not valid
+// UTF-8.
 bool take_printable(std::string_view& text) {
   const unsigned lead = byte_at(text, 0);
   const std::size_t length = sequence_length(lead);
@@ -62,17 +62,17 @@ std::size_t encoded_size(std::string_view key, std::string_view value, bool of_h
   return key.size() + value.size() + (of_host ? 3 : 2);
 }
 
-// What any source may bring as a key: enough to keep the encoding and its readers unambiguous.
+// The minimum for a key from any source, such as Docker: keeps the encoding unambiguous.
 Status check_foreign_key(std::string_view key) {
   if (key.empty()) {
-    return fail("a label needs a key");
+    return fail("label without a key", "write key=value");
   }
   if (key.size() > kMaxKeyBytes) {
     return fail(fmt::format("label key of {} bytes is too long", key.size()),
                 fmt::format("at most {} bytes", kMaxKeyBytes));
   }
   if (!is_printable(key) || key.find_first_of("= ") != std::string_view::npos) {
-    return fail("label key holds a space, '=' or a control character");
+    return fail("label key contains a space, '=' or a control character");
   }
   return {};
 }
@@ -97,8 +97,12 @@ Status check_key(std::string_view key) {
   };
   const auto* const bad = std::find_if_not(key.begin(), key.end(), allowed);
   if (bad != key.end()) {
-    return fail(fmt::format("label key '{}' holds a character that keys cannot have", key),
-                "letters, digits and . _ - / are allowed");
+    const auto at = static_cast<std::size_t>(bad - key.begin());
+    const std::string_view character = key.substr(at, sequence_length(byte_at(key, at)));
+    return fail(fmt::format("invalid character '{}' in label key '{}'", character, key),
+                *bad == ':' && at > 0
+                    ? fmt::format("did you mean {}={}?", key.substr(0, at), key.substr(at + 1))
+                    : "use letters, digits and . _ - /");
   }
   if (!is_alphanumeric(key.front()) || !is_alphanumeric(key.back())) {
     return fail(fmt::format("label key '{}' must start and end with a letter or digit", key));
@@ -108,12 +112,12 @@ Status check_key(std::string_view key) {
 
 Status check_value(std::string_view value) {
   if (!is_printable(value)) {
-    return fail("label value holds a control character or is no UTF-8");
+    return fail("label value contains a control character or is not valid UTF-8");
   }
   const std::size_t bad = value.find_first_of("=,()* ");
   if (bad != std::string_view::npos) {
-    return fail(fmt::format("label value '{}' cannot hold '{}'", value, value[bad]),
-                "'=', ',', '(', ')', '*' and white space mean something in selectors");
+    return fail(fmt::format("invalid character '{}' in label value '{}'", value[bad], value),
+                "'=', ',', '(', ')', '*' and spaces are selector syntax");
   }
   return {};
 }
@@ -165,7 +169,8 @@ Status LabelSet::put(std::string_view key, std::string_view value, bool of_host)
     return status;
   }
   if (!is_printable(value)) {
-    return fail(fmt::format("value of label '{}' holds a control character or is no UTF-8", key));
+    return fail(
+        fmt::format("value of label '{}' contains a control character or is not valid UTF-8", key));
   }
   std::size_t bytes = encoded_size(key, value, of_host);
   std::size_t count = 1;
@@ -180,9 +185,9 @@ Status LabelSet::put(std::string_view key, std::string_view value, bool of_host)
                 "remove labels, or ignore some with [docker] ignore_labels");
   }
   if (bytes > kMaxLabelSetBytes) {
-    return fail(
-        fmt::format("labels take {} bytes with '{}', more than {}", bytes, key, kMaxLabelSetBytes),
-        "shorten them, or ignore some with [docker] ignore_labels");
+    return fail(fmt::format("labels take {} bytes with '{}'; the limit is {}", bytes, key,
+                            kMaxLabelSetBytes),
+                "shorten them, or ignore some with [docker] ignore_labels");
   }
   Content& changed = own_content();
   changed.items.insert_or_assign(std::string(key), std::string(value));
@@ -247,8 +252,8 @@ std::string LabelSet::encode() const {
 
 Result<LabelSet> LabelSet::decode(std::string_view encoded) {
   if (encoded.size() > kMaxLabelSetBytes) {
-    return fail(fmt::format("encoded label set of {} bytes is larger than {}", encoded.size(),
-                            kMaxLabelSetBytes));
+    return fail(fmt::format("encoded label set of {} bytes is larger than the limit of {}",
+                            encoded.size(), kMaxLabelSetBytes));
   }
   LabelSet labels;
   while (!encoded.empty()) {
@@ -257,10 +262,10 @@ Result<LabelSet> LabelSet::decode(std::string_view encoded) {
     const std::string_view line = encoded.substr(0, end).substr(of_host ? 1 : 0);
     const std::size_t equals = line.find('=');
     if (end == std::string_view::npos || equals == std::string_view::npos) {
-      return fail("encoded label set is cut short");
+      return fail("encoded label set is truncated");
     }
     if (labels.find(line.substr(0, equals)) != nullptr) {
-      return fail(fmt::format("encoded label set has '{}' twice", line.substr(0, equals)));
+      return fail(fmt::format("encoded label set contains '{}' twice", line.substr(0, equals)));
     }
     if (auto status = labels.put(line.substr(0, equals), line.substr(equals + 1), of_host);
         !status) {

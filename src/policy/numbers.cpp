@@ -7,8 +7,8 @@ namespace trireme::policy {
 
 std::optional<Number> Numbers::take() {
   const std::scoped_lock lock(mutex_);
-  for (Number tries = kFirstNumber; tries <= kLastNumber; tries++) {
-    last_ = last_ >= kLastNumber ? kFirstNumber : last_ + 1;
+  for (Number tries = abi::kFirstNumber; tries <= abi::kLastNumber; tries++) {
+    last_ = last_ >= abi::kLastNumber ? abi::kFirstNumber : last_ + 1;
     if (used_.emplace(last_, 1).second) {
       return last_;
     }
@@ -18,7 +18,7 @@ std::optional<Number> Numbers::take() {
 
 bool Numbers::take(Number number) {
   const std::scoped_lock lock(mutex_);
-  if (number < kFirstNumber || number > kLastNumber || !used_.emplace(number, 1).second) {
+  if (number < abi::kFirstNumber || number > abi::kLastNumber || !used_.emplace(number, 1).second) {
     return false;
   }
   last_ = std::max(last_, number);

@@ -9,7 +9,7 @@
 namespace trireme::policy {
 namespace {
 
-// Recursive descent over one selector; `at_` is the byte offset that errors report.
+// Recursive-descent parser of one selector. `at_` is the byte offset that errors report.
 class Parser {
  public:
   explicit Parser(std::string_view text) : text_(text) {}
@@ -68,8 +68,8 @@ class Parser {
     const std::size_t star = at_++;
     skip_space();
     if (!done()) {
-      return error(star, "'*' is every workload and stands alone",
-                   "leave it out, the other conditions are enough; a prefix is written key=v*");
+      return error(star, "'*' cannot be combined with other conditions",
+                   "remove the '*'; to match a prefix, write key=v*");
     }
     return std::vector<Requirement>{};
   }
@@ -105,7 +105,7 @@ class Parser {
     skip_space();
     if (!done() && peek() != ',') {
       return error(at_, fmt::format("'!{}' takes no value", *key),
-                   fmt::format("for 'has another value' write {}!=value", *key));
+                   fmt::format("to exclude a value, write {}!=value", *key));
     }
     return Requirement{std::move(*key), Requirement::Operator::not_exists, {}};
   }
@@ -115,14 +115,13 @@ class Parser {
     const std::string_view key = take_until(" \t\r\n,()=!<>");
     if (key.empty()) {
       if (done() || peek() == ',') {
-        return error(start, "a condition is missing here",
-                     "conditions are separated by single commas");
+        return error(start, "missing condition", "separate conditions with single commas");
       }
-      return error(start, fmt::format("a label key is missing before '{}'", peek()));
+      return error(start, fmt::format("missing label key before '{}'", peek()));
     }
     if (key.front() == '@') {
       return error(start, fmt::format("'{}' is an entity, not a label", key),
-                   "an entity is a string of its own: from = [\"app=web\", \"@host\"]");
+                   "write an entity as a separate string: from = [\"app=web\", \"@host\"]");
     }
     if (auto status = check_key(key); !status) {
       return error(start, status.error().message, status.error().hint);
@@ -136,7 +135,7 @@ class Parser {
       requirement.op = Requirement::Operator::not_in;
       ++at_;
       if (peek() != '=') {
-        return error(at_ - 1, fmt::format("'!' after key '{}'", requirement.key),
+        return error(at_ - 1, fmt::format("unexpected '!' after key '{}'", requirement.key),
                      fmt::format("write {0}!=value, or !{0}", requirement.key));
       }
     } else if (text_.substr(at_, 2) == "==") {
@@ -182,7 +181,7 @@ class Parser {
         return error(open, "'(' is never closed");
       }
       if (peek() == ')' || peek() == ',') {
-        return error(at_, "a value is missing here", "for an empty value write key=");
+        return error(at_, "missing value", "for an empty value, write key=");
       }
       auto value = parse_value();
       if (!value) {
@@ -208,15 +207,15 @@ class Parser {
     const std::size_t start = at_;
     const std::string_view value = take_until(" \t\r\n,()=");
     if (peek() == '=') {
-      return error(at_, "a second '='",
-                   "a value cannot hold '='; conditions are separated by commas");
+      return error(at_, "unexpected second '='",
+                   "a value cannot contain '='; separate conditions with commas");
     }
     if (peek() == '(') {
       return error(at_, "a list needs 'in' or 'notin'", "write key in (a, b)");
     }
     const std::size_t star = value.find('*');
     if (star != std::string_view::npos && star + 1 != value.size()) {
-      return error(start + star, "'*' can only end a value",
+      return error(start + star, "'*' is allowed only at the end of a value",
                    "v* matches every value that starts with v");
     }
     if (auto status = check_value(value.substr(0, star)); !status) {
@@ -230,7 +229,7 @@ class Parser {
       return error(at_, "')' without '('");
     }
     return error(at_, fmt::format("expected ',' after '{}'", before.text()),
-                 "conditions are separated by commas");
+                 "separate conditions with commas");
   }
 
   std::string_view text_;

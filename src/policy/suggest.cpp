@@ -15,11 +15,11 @@
 namespace trireme::policy {
 namespace {
 
-constexpr std::uint16_t kFirstEphemeral = 32768;  // net.ipv4.ip_local_port_range as Linux has it
+constexpr std::uint16_t kFirstEphemeral = 32768;  // Linux's default of net.ipv4.ip_local_port_range
 constexpr std::size_t kMostPorts =
-    16;  // of one protocol in a rule; more are a range: what hands out ports by itself
+    16;  // per protocol and rule; more become one range, as a service may use random ports
 
-/// A rule in the making. What it allows is exactly from x to x ports, and each of these was seen.
+/// A future rule. It allows every combination of `from`, `to` and `ports`, and all were seen.
 struct Block {
   std::set<SideId> from;
   std::set<SideId> to;
@@ -27,7 +27,7 @@ struct Block {
   std::set<std::size_t> flows;  // that need it, by index
 };
 
-/// Blocks that differ in one dimension only become one.
+/// Merges blocks that differ in only one dimension.
 template <typename Key, typename Join>
 std::vector<Block> merge(const std::vector<Block>& blocks, Key key, Join join) {
   std::map<decltype(key(blocks.front())), Block> merged;
@@ -65,7 +65,7 @@ std::vector<Block> merge_dimension(const std::vector<Block>& blocks, int dimensi
   }
 }
 
-/// The order of merging decides how few are left; there are six, and the best is taken.
+/// The order of merging affects how many blocks are left, so all six orders are tried.
 std::vector<Block> fewest(const std::vector<Block>& blocks) {
   std::vector<Block> best = blocks;
   std::array<int, 3> order = {0, 1, 2};
@@ -85,7 +85,7 @@ std::vector<Block> fewest(const std::vector<Block>& blocks) {
   return best;
 }
 
-/// Neighbouring ports become ranges.
+/// Joins adjacent ports into ranges.
 std::vector<PortRange> joined_ports(const std::set<PortRange>& ports) {
   std::vector<PortRange> result;
   for (const PortRange& range : ports) {
@@ -126,7 +126,7 @@ class Suggesting {
     }
     const NameIndex index(enforced);
     for (std::size_t i = 0; i < flows.size(); ++i) {
-      sort_out(enforced, index, i);
+      classify(enforced, index, i);
     }
   }
 
@@ -137,7 +137,7 @@ class Suggesting {
     }
     std::ranges::sort(result_.rules, {},
                       [](const SuggestedRule& r) { return std::tuple(r.from, r.to); });
-    name_apart();
+    make_names_unique();
     result_.networks = sides_.networks();
     for (const auto& [why, count] : left_out_) {
       result_.left_out.push_back(
@@ -147,8 +147,8 @@ class Suggesting {
   }
 
  private:
-  /// Logs name rules: each has a name of its own.
-  void name_apart() {
+  /// Makes rule names unique, because the log identifies rules by name.
+  void make_names_unique() {
     for (SuggestedRule& rule : result_.rules) {
       const std::string base = rule.name;
       for (int i = 2; !names_.insert(rule.name).second; ++i) {
@@ -157,8 +157,8 @@ class Suggesting {
     }
   }
 
-  /// In audit mode the answers of a UDP service are told as flows of their own; the rule for the
-  /// question allows them.
+  /// Pairs of endpoints with a UDP request. In audit mode the answers of a UDP service are reported
+  /// as flows of their own, but the rule for the request allows them.
   static std::set<std::pair<std::string, std::string>> udp_questions(
       const std::vector<SeenFlow>& flows) {
     std::set<std::pair<std::string, std::string>> pairs;
@@ -179,16 +179,17 @@ class Suggesting {
            questions_.contains({exact_text(flow.to), exact_text(flow.from)});
   }
 
-  /// Needed, allowed already, or not to be had by another rule.
-  void sort_out(const Policy& enforced, const NameIndex& names, std::size_t index) {
+  /// Counts a flow as needed, as already allowed, or as one that no new rule can allow.
+  void classify(const Policy& enforced, const NameIndex& names, std::size_t index) {
     const SeenFlow& flow = flows_[index];
     const Decision decision = judge(enforced, names, flow);
     if (decision.verdict != Verdict::deny || is_answer(flow)) {
       result_.allowed += flow.count;
     } else if (decision.reason == Reason::deny_rule) {
-      left_out_[decision.rule->text() + " refuses them, whatever allows them"] += flow.count;
+      left_out_[decision.rule->text() + " denies them; an allow rule cannot override it"] +=
+          flow.count;
     } else if (decision.reason == Reason::audited_allow) {
-      left_out_[decision.rule->text() + " allows them once its mode = \"audit\" is gone"] +=
+      left_out_[decision.rule->text() + " would allow them: remove its mode = \"audit\""] +=
           flow.count;
     } else if (const std::string why = unnameable(flow); !why.empty()) {
       left_out_[why] += flow.count;
@@ -201,12 +202,16 @@ class Suggesting {
   static std::string unnameable(const SeenFlow& flow) {
     for (const SeenEnd* end : {&flow.from, &flow.to}) {
       if (end->labels && expressible(*end->labels).empty()) {
-        return end_text(*end) + " has no label that a selector could name: give it some";
+        return end->labels->empty()
+                   ? (end->workload.empty() ? "a workload" : end->workload) +
+                         " has no labels: add some (docker run -l app=NAME)"
+                   : end_text(*end) +
+                         " has no label that a selector can express: add one such as app=NAME";
       }
     }
     const bool known = flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP ||
                        flow.protocol == IPPROTO_ICMP || flow.protocol == IPPROTO_ICMPV6;
-    return known ? "" : fmt::format("workloads do not speak protocol {}", flow.protocol);
+    return known ? "" : fmt::format("rules cannot allow IP protocol {}", flow.protocol);
   }
 
   static bool is_dns(const SeenFlow& flow) { return flow.port == 53; }
@@ -284,8 +289,8 @@ class Suggesting {
     for (const PortRange& range : block.ports) {
       if (wide_.contains(range)) {
         made.comments.push_back(
-            fmt::format("{} stands for more than {} single ports that were seen", range_text(range),
-                        kMostPorts));
+            fmt::format("{} is a range in place of more than {} single ports that were seen",
+                        range_text(range), kMostPorts));
       }
     }
     return made;

@@ -10,9 +10,9 @@
 namespace trireme::policy {
 namespace {
 
-constexpr std::size_t kMostPrefixes = 32;  // of a suggested network; beyond, nobody would read them
+constexpr std::size_t kMostPrefixes = 32;  // of a suggested network; more would not be reviewed
 
-/// Both halves of a prefix become that prefix, again and again.
+/// Replaces both halves of a prefix by that prefix until nothing changes.
 std::vector<Prefix> joined(std::vector<Prefix> prefixes) {
   prefixes = disjoint(std::move(prefixes));
   for (bool changed = true; changed;) {
@@ -84,7 +84,7 @@ LabelSet expressible(const LabelSet& labels) {
     }
     const std::string text = fmt::format("{}={}", key, value);
     const auto selector = Selector::parse(text);
-    // Parsed, and it means this label: "a=x*" would be a prefix, "k in (a)" another key.
+    // The selector must mean exactly this label: "a=x*" would be a prefix, "k in (a)" another key.
     if (selector && selector->matches(one) && selector->requirements().size() == 1 &&
         selector->text() == text && !value.ends_with('*')) {
       (void)result.set(key, value);
@@ -103,7 +103,7 @@ bool is_by_address(const SeenEnd& end, bool is_dns) {
   if (end.labels || !end.address) {
     return false;
   }
-  // 127.0.0.53 is systemd-resolved; 127.0.0.1 anybody.
+  // A DNS server at 127.0.0.53 is systemd-resolved; 127.0.0.1 can be any process.
   return !end.host || (is_dns && loopback.contains(*end.address) && !own.contains(*end.address));
 }
 
@@ -135,7 +135,7 @@ void Sides::note_use(const SeenEnd& end, AddressUse use) {
 
 namespace {
 
-/// Names of networks that differ in their case alone are the same.
+/// For comparing names of networks, which ignores case.
 char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
 }
@@ -183,8 +183,8 @@ void Sides::settle() {
     if (cidrs.size() > kMostPrefixes) {
       side.text = "@world";
       side.comment = fmt::format(
-          "@world stands for {} addresses that were seen, {} and {} among them: name a [[network]] "
-          "where you know one",
+          "@world covers {} addresses that were seen, such as {} and {}: use a [[network]] if you "
+          "know one",
           addresses.size(), addresses.front().address.text(), addresses.back().address.text());
     } else {
       networks_.push_back({network_name(uses), cidrs});
@@ -222,12 +222,12 @@ SideId Sides::of(const SeenEnd& end, bool is_dns) {
 }
 
 std::vector<std::string> Sides::texts(const std::set<SideId>& sides) const {
-  std::vector<std::string> labelled;
+  std::vector<std::string> labeled;
   std::vector<std::string> others;
   std::vector<const LabelSet*> sets;
   for (const SideId id : sides) {
     const Side& side = sides_[id];
-    (side.labels.empty() ? others : labelled).push_back(side.text);
+    (side.labels.empty() ? others : labeled).push_back(side.text);
     if (!side.labels.empty()) {
       sets.push_back(&side.labels);
     }
@@ -242,12 +242,12 @@ std::vector<std::string> Sides::texts(const std::set<SideId>& sides) const {
     return !exact.contains(expressible(*labels));
   };
   if (sets.size() > 1 && !common.empty() && std::ranges::none_of(present_with(common), is_other)) {
-    labelled = {selector_text(common)};
+    labeled = {selector_text(common)};
   }
-  std::ranges::sort(labelled);
+  std::ranges::sort(labeled);
   std::ranges::sort(others);
-  labelled.insert(labelled.end(), others.begin(), others.end());
-  return labelled;
+  labeled.insert(labeled.end(), others.begin(), others.end());
+  return labeled;
 }
 
 std::vector<const LabelSet*> Sides::present_with(const LabelSet& part) const {
@@ -281,7 +281,7 @@ std::string Sides::caught(const std::set<SideId>& sides) const {
     return "";
   }
   const std::string more = others.size() == 1 ? "" : fmt::format(" and {} more", others.size() - 1);
-  return fmt::format("also catches {}{}, of which nothing was seen", (*others.begin())->text(),
+  return fmt::format("also matches {}{}, of which no flow was seen", (*others.begin())->text(),
                      more);
 }
 

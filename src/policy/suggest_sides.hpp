@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ends of suggested rules: from what was seen to what a rule can name.
+// The sides (`from`, `to`) of suggested rules: turns endpoints that were seen into what a rule can
+// name.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +14,16 @@
 
 namespace trireme::policy {
 
-/// An end that a rule can name, by number.
+/// The index of something that a rule can name as `from` or `to`.
 using SideId = std::size_t;
 
-/// The part of a label set that a selector can express; Docker's labels may hold anything.
+/// The labels of a set that a selector can express. Docker's labels may contain any characters.
 [[nodiscard]] LabelSet expressible(const LabelSet& labels);
-/// "app=web,env=prod": a selector that asks for all of them.
+/// "app=web,env=prod": a selector that requires all of them.
 [[nodiscard]] std::string selector_text(const LabelSet& labels);
 
-/// One use of an address: by whom, which way, on which port. Addresses of the same uses become one
-/// network.
+/// One use of an address: its peer, the direction and the ports. Addresses with equal uses become
+/// one network.
 struct AddressUse {
   bool is_source = false;
   std::string peer;
@@ -34,30 +35,30 @@ class Sides {
  public:
   Sides(const Policy& policy, const std::vector<LabelSet>& present);
 
-  /// First round: every end of every flow, so that addresses are known by all their uses.
+  /// Call first, for both endpoints of every flow: collects all uses of each address.
   void note_use(const SeenEnd& end, AddressUse use);
-  /// After it: makes the networks.
+  /// Call next: groups the addresses into networks.
   void settle();
 
   [[nodiscard]] SideId of(const SeenEnd& end, bool is_dns);
-  /// What a rule writes for these sides; label sets are merged into one selector where that catches
-  /// nobody else.
+  /// The text of these sides in a rule. Label sets are merged into one selector if it matches no
+  /// other workload.
   [[nodiscard]] std::vector<std::string> texts(const std::set<SideId>& sides) const;
   [[nodiscard]] const std::vector<SuggestedNetwork>& networks() const { return networks_; }
-  /// "app=web is also app=web,env=dev": workloads that are there, were not seen, and are caught by
-  /// the selectors nevertheless; or empty.
+  /// A comment if the selectors also match current workloads of which no flow was seen: "also
+  /// matches app=web,env=dev, of which no flow was seen". Empty if there are none.
   [[nodiscard]] std::string caught(const std::set<SideId>& sides) const;
-  /// "12 addresses, among them ..." where @world stands for more addresses than were seen.
+  /// A comment if @world replaces many addresses: "@world covers 40 addresses that were seen, …".
   [[nodiscard]] const std::string& comment(SideId side) const { return sides_[side].comment; }
 
  private:
   struct Side {
     std::string text;
-    LabelSet labels;  // not empty: a workload's
+    LabelSet labels;  // empty: not a workload
     std::string comment;
   };
   SideId add(Side side);
-  /// Those present whose labels include all of `part`, which is not empty.
+  /// Current label sets that include all labels of `part`, which must not be empty.
   [[nodiscard]] std::vector<const LabelSet*> present_with(const LabelSet& part) const;
   [[nodiscard]] std::string network_name(const std::set<AddressUse>& uses) const;
   [[nodiscard]] const Network* known_network(const SeenEnd& end) const;
@@ -73,7 +74,7 @@ class Sides {
   std::vector<SuggestedNetwork> networks_;
 };
 
-/// Whether the end is named by its address: elsewhere, or a name server on this host.
+/// Whether a rule names the endpoint by its address: another host, or a DNS server on this host.
 [[nodiscard]] bool is_by_address(const SeenEnd& end, bool is_dns);
 
 }  // namespace trireme::policy

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A suggestion as a file that an operator reads, cuts down, and saves.
+// Writes a suggestion as a TOML file for an operator to review, shorten and save.
 #include <fmt/format.h>
 
 #include "trireme/policy/explain.hpp"
@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kLineWidth = 100;
 
-/// Names come from elsewhere: a line break would end the comment.
+/// Replaces control characters: names come from outside, and a line break would end the comment.
 std::string comment_line(std::string_view text) {
   std::string line = "# ";
   for (const char c : text) {
@@ -61,11 +61,12 @@ std::string toml_string(std::string_view text) {
 
 std::string Suggestion::toml(const std::string& context) const {
   std::string out = comment_line(context);
-  out += fmt::format("# {} flows need these {} rules; the policy allows {} more already.\n", needed,
-                     rules.size(), allowed);
+  out += fmt::format("# {} {} {} {} {}; {} {} already allowed.\n", rules.size(),
+                     rules.size() == 1 ? "rule" : "rules", rules.size() == 1 ? "covers" : "cover",
+                     needed, needed == 1 ? "flow" : "flows", allowed, allowed == 1 ? "is" : "are");
   out +=
-      "# Read every rule before you save it below policy.d: what was seen need not be what is "
-      "right.\n";
+      "# Review every rule before you save it in policy.d: a flow that was seen is not necessarily "
+      "one to allow.\n";
   for (const SuggestedNetwork& network : networks) {
     std::vector<std::string> cidrs;
     for (const Prefix& cidr : network.cidrs) {

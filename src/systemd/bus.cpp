@@ -20,8 +20,8 @@ constexpr const char* kLocalPath = "/org/freedesktop/DBus/Local";
 constexpr const char* kLocal = "org.freedesktop.DBus.Local";
 constexpr std::chrono::milliseconds kRetry(200);
 
-/// The other end of the private socket must be root: /run/systemd is root's, but so we need not
-/// trust that.
+/// Checks that the process behind the private socket is root's, so that the ownership of
+/// /run/systemd need not be trusted.
 bool peer_is_root(sd_bus* bus) {
   ucred peer{};
   socklen_t size = sizeof peer;
@@ -29,12 +29,12 @@ bool peer_is_root(sd_bus* bus) {
          peer.uid == 0;
 }
 
-sd_bus* open_private() {
+sd_bus* open_private(const std::string& socket) {
   sd_bus* bus = nullptr;
   if (sd_bus_new(&bus) < 0) {
     return nullptr;
   }
-  if (sd_bus_set_address(bus, "unix:path=/run/systemd/private") >= 0 && sd_bus_start(bus) >= 0 &&
+  if (sd_bus_set_address(bus, ("unix:path=" + socket).c_str()) >= 0 && sd_bus_start(bus) >= 0 &&
       peer_is_root(bus)) {
     return bus;
   }
@@ -66,11 +66,11 @@ struct Bus::Call {
   static void destroy(void* self) { delete static_cast<Call*>(self); }
 };
 
-Result<std::unique_ptr<Bus>> Bus::connect(sd_event* loop) {
-  if (sd_booted() <= 0) {
+Result<std::unique_ptr<Bus>> Bus::connect(sd_event* loop, const std::string& socket) {
+  if (socket == kPrivateSocket && sd_booted() <= 0) {
     return fail("systemd is not running");
   }
-  std::unique_ptr<Bus> connection(new Bus(loop));
+  std::unique_ptr<Bus> connection(new Bus(loop, socket));
   if (Status timer = connection->retry_.open(loop, [&made = *connection] { made.retry(); });
       !timer) {
     return tl::unexpected(timer.error());
@@ -89,10 +89,14 @@ Bus::~Bus() {
 }
 
 Status Bus::open() {
-  bus_ = open_private();
-  if (bus_ == nullptr && sd_bus_open_system(&bus_) < 0) {
+  const bool has_system_bus = socket_ == kPrivateSocket;
+  bus_ = open_private(socket_);
+  if (bus_ == nullptr && has_system_bus && sd_bus_open_system(&bus_) < 0) {
     bus_ = nullptr;
-    return fail("neither /run/systemd/private nor the system bus can be connected to");
+  }
+  if (bus_ == nullptr) {
+    return fail("cannot connect to systemd at " + socket_ +
+                (has_system_bus ? " or over the system bus" : ""));
   }
   if (auto ready = subscribe(); !ready) {
     bus_ = sd_bus_close_unref(bus_);
@@ -103,7 +107,7 @@ Status Bus::open() {
 
 Status Bus::subscribe() {
   sd_bus_error error{};  // SD_BUS_ERROR_NULL is a compound literal, which C++ does not have
-  // On the private socket messages name no sender, and signals come without Subscribe.
+  // On the private socket, messages have no sender, and signals are sent without Subscribe.
   const char* sender = sd_bus_is_bus_client(bus_) > 0 ? kService : nullptr;
   int rc = sd_bus_match_signal(bus_, nullptr, sender, kPath, kManager, nullptr, on_signal, this);
   if (rc >= 0) {
@@ -125,8 +129,8 @@ Status Bus::subscribe() {
   const std::string reason = error.message != nullptr ? error.message : "";
   sd_bus_error_free(&error);
   if (rc < 0) {
-    return reason.empty() ? Status(fail_errno("cannot talk to systemd", -rc))
-                          : Status(fail("cannot talk to systemd: " + reason));
+    return reason.empty() ? Status(fail_errno("cannot query systemd", -rc))
+                          : Status(fail("cannot query systemd: " + reason));
   }
   return {};
 }
@@ -154,12 +158,12 @@ sd_bus_message* Bus::object_call(const char* path, const char* interface,
 }
 
 void Bus::send(sd_bus_message* message, Reply reply) {
-  if (bus_ == nullptr || message == nullptr) {
+  if (!is_connected() || message == nullptr) {
     sd_bus_message_unref(message);
-    reply(fail("not connected to systemd", "it is being tried again; see systemctl status"));
+    reply(fail("not connected to systemd", "trireme is reconnecting; see 'systemctl status'"));
     return;
   }
-  auto* call = new Call{std::move(reply)};  // owned by the slot, which is owned by the connection
+  auto* call = new Call{std::move(reply)};  // owned by the slot, which the connection owns
   sd_bus_slot* slot = nullptr;
   const int rc = sd_bus_call_async(bus_, &slot, message, Call::answered, call, 0);
   sd_bus_message_unref(message);
@@ -179,7 +183,6 @@ int Bus::on_signal(sd_bus_message* message, void* self, sd_bus_error*) {
     bus.lost();
     return 0;
   }
-  const auto listeners = bus.listeners_;  // a listener may add or remove one
   const char* path = nullptr;
   const char* name = nullptr;
   const char* result = nullptr;
@@ -187,27 +190,32 @@ int Bus::on_signal(sd_bus_message* message, void* self, sd_bus_error*) {
   int flag = 0;
   if (sd_bus_message_is_signal(message, kManager, "JobRemoved") > 0) {
     if (sd_bus_message_read(message, "uoss", &id, &path, &name, &result) > 0) {
-      std::ranges::for_each(listeners,
-                            [&](Listener* listener) { listener->job_removed(path, result); });
+      bus.tell([&](Listener& listener) { listener.job_removed(path, result); });
     }
   } else if (sd_bus_message_is_signal(message, kManager, "UnitNew") > 0) {
     if (sd_bus_message_read(message, "so", &name, &path) > 0) {
-      std::ranges::for_each(listeners, [&](Listener* listener) { listener->unit_new(name); });
+      bus.tell([&](Listener& listener) { listener.unit_new(name); });
     }
   } else if (sd_bus_message_is_signal(message, kManager, "Reloading") > 0 &&
              sd_bus_message_read(message, "b", &flag) > 0) {
-    std::ranges::for_each(listeners, [&](Listener* listener) { listener->reloading(flag != 0); });
+    bus.tell([&](Listener& listener) { listener.reloading(flag != 0); });
   }
   return 0;
 }
 
+void Bus::tell(const std::function<void(Listener&)>& news) const {
+  for (Listener* listener : std::vector(listeners_)) {
+    if (std::ranges::find(listeners_, listener) != listeners_.end()) {
+      news(*listener);
+    }
+  }
+}
+
 void Bus::lost() {
-  spdlog::warn("lost the connection to systemd; connecting again");
+  spdlog::warn("lost the connection to systemd; reconnecting");
   sd_bus_detach_event(bus_);
   bus_ = sd_bus_close_unref(bus_);
-  for (Listener* listener : std::vector(listeners_)) {
-    listener->disconnected();
-  }
+  tell([](Listener& listener) { listener.disconnected(); });
   retry_.arm(kRetry);
 }
 
@@ -217,10 +225,8 @@ void Bus::retry() {
     retry_.arm(kRetry);
     return;
   }
-  spdlog::info("connected to systemd again");
-  for (Listener* listener : std::vector(listeners_)) {
-    listener->connected();
-  }
+  spdlog::info("reconnected to systemd");
+  tell([](Listener& listener) { listener.connected(); });
 }
 
 }  // namespace trireme::systemd

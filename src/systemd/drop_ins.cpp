@@ -30,12 +30,12 @@ DropIns::DropIns(std::string gate_command) : gate_command_(std::move(gate_comman
 
 std::string DropIns::content(bool rooted) const {
   const std::string text =
-      "# Written by trireme for a [[unit]] of identity.toml; goes away with it.\n"
+      "# Written by trireme for a [[unit]] entry of identity.toml; removed with that entry.\n"
       "[Unit]\n"
       "After=trireme.service\n";
   if (rooted) {
     return text +
-           "# Nothing can wait for enforcement in another root.\n"
+           "# trirectl is not in the unit's own root, so the start cannot wait for enforcement.\n"
            "AssertPathExists=/trireme/cannot-enforce-units-with-RootDirectory-or-RootImage\n";
   }
   return text +
@@ -65,7 +65,7 @@ Result<bool> DropIns::apply(const std::set<std::string>& units, const std::set<s
       outcome = outcome ? tl::unexpected(written.error()) : outcome;
     }
   }
-  // Not before what takes their place is there.
+  // Remove obsolete drop-ins only after their replacements exist, so that no unit is without one.
   for (const std::string directory : {kLasting, kRuntime}) {
     for (const std::string& unit : present(directory)) {
       if (missing.contains(unit) || (units.contains(unit) && directory == place(unit))) {
@@ -114,7 +114,7 @@ Result<bool> DropIns::write(const std::string& directory, const std::string& uni
   std::error_code error;
   fs::create_directories(fs::path(path).parent_path(), error);
   if (error) {
-    return fail("cannot make the directory of " + path + ": " + error.message());
+    return fail("cannot create the directory of " + path + ": " + error.message());
   }
   if (auto written = replace_file(path, content(rooted), 0644); !written) {
     return tl::unexpected(written.error());
@@ -129,7 +129,7 @@ Status DropIns::remove(const std::string& directory, const std::string& unit) {
   if (error) {
     return fail("cannot remove " + path + ": " + error.message());
   }
-  fs::remove(fs::path(path).parent_path(), error);  // stays where others have drop-ins in it
+  fs::remove(fs::path(path).parent_path(), error);  // fails if it contains other drop-ins
   return {};
 }
 

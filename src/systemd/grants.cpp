@@ -13,7 +13,7 @@
 namespace trireme::systemd {
 namespace {
 
-/// Enough for an entry of a large group; what does not fit is as good as unknown.
+/// Enough for the entry of a large group. A larger entry is treated as unknown.
 constexpr std::size_t kEntryBytes = 1U << 17U;
 constexpr std::chrono::seconds kAgain(5);
 
@@ -42,15 +42,15 @@ std::optional<std::uint32_t> group_id(const std::string& name) {
 
 }  // namespace
 
-void LaunchGrants::configure(std::shared_ptr<const policy::Identity> identity) {
-  identity_ = std::move(identity);
-  ids_.assign(identity_->launches.size(), std::nullopt);
+void LaunchGrants::configure(std::shared_ptr<const config::Host> host) {
+  host_ = std::move(host);
+  ids_.assign(host_->launches.size(), std::nullopt);
   resolve();
 }
 
 void LaunchGrants::resolve() {
   for (std::size_t i = 0; i < ids_.size(); ++i) {
-    const policy::LaunchGrant& grant = identity_->launches[i];
+    const config::LaunchGrant& grant = host_->launches[i];
     if (!ids_[i]) {
       ids_[i] = grant.user.empty() ? group_id(grant.group) : user_id(grant.user);
     }
@@ -66,7 +66,7 @@ Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>
   }
   bool known = false;
   for (std::size_t i = 0; i < ids_.size(); ++i) {
-    const policy::LaunchGrant& grant = identity_->launches[i];
+    const config::LaunchGrant& grant = host_->launches[i];
     const bool ours =
         ids_[i] && (grant.user.empty() ? std::ranges::find(groups, *ids_[i]) != groups.end()
                                        : *ids_[i] == uid);
@@ -76,12 +76,12 @@ Status LaunchGrants::permits(std::uint32_t uid, const std::vector<std::uint32_t>
     }
   }
   if (!known) {
-    return fail("user " + std::to_string(uid) + " may not start workloads",
-                "a [[launch]] entry of identity.toml would let it");
+    return fail("user " + std::to_string(uid) + " is not allowed to start workloads",
+                "add a [[launch]] entry to identity.toml");
   }
-  return fail(
-      "user " + std::to_string(uid) + " may not start workloads with the labels " + labels.text(),
-      "no single [[launch]] entry of identity.toml covers all of them");
+  return fail("user " + std::to_string(uid) +
+                  " is not allowed to start workloads with the labels " + labels.text(),
+              "no single [[launch]] entry of identity.toml covers all of these labels");
 }
 
 bool property_granted(const std::string& name) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sockets that systemd keeps for a unit from one run to the next: made in a cgroup that is gone.
+// Sockets that systemd keeps for a unit from one run to the next. They were created in a cgroup
+// that no longer exists.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -19,7 +20,8 @@ namespace {
 constexpr std::size_t kMostFormer = 1024;
 constexpr std::size_t kMostRuns = 64;  // of one unit
 
-/// Those of the present network namespace that were made in the cgroup and that a process holds.
+/// Inodes of the sockets of the current network namespace that were created in the cgroup and that
+/// a process still holds.
 Result<std::set<std::uint32_t>> sockets_of_cgroup(std::uint64_t cgroup_id) {
   auto table = kernel::SocketTable::open();
   const auto found = table ? table->of_cgroup(cgroup_id) : tl::unexpected(table.error());
@@ -35,7 +37,8 @@ Result<std::set<std::uint32_t>> sockets_of_cgroup(std::uint64_t cgroup_id) {
   return inodes;
 }
 
-/// Of our network namespace and of `network`. Errors: one of them does not tell.
+/// The same for the daemon's network namespace and for `network`. Errors: the sockets of one of
+/// them cannot be listed.
 Result<std::set<std::uint32_t>> sockets_of_cgroup(
     std::uint64_t cgroup_id, const std::shared_ptr<const kernel::Netns>& network) {
   auto here = sockets_of_cgroup(cgroup_id);
@@ -51,7 +54,7 @@ Result<std::set<std::uint32_t>> sockets_of_cgroup(
   return here;
 }
 
-/// Whether sockets of the workload's cgroup outlive it, or may.
+/// True if sockets of the workload's cgroup are still open, or if that cannot be determined.
 bool leaves_sockets(const workload::Workload& workload) {
   return workload.places.empty() ||
          std::ranges::any_of(workload.places, [&workload](const workload::Place& place) {
@@ -69,7 +72,8 @@ bool UnitSource::may_keep_sockets(const std::string& unit) const {
   });
 }
 
-/// What earlier runs have left stays known: the next run may have failed before it got that.
+/// Adds to what earlier runs left instead of replacing it, because a later run may have failed
+/// before it received the sockets of an earlier one.
 void UnitSource::ended(const workload::Workload& workload) {
   if (workload.kind != workload::Kind::unit ||
       !may_keep_sockets(unit_of_path(workload.cgroup_path)) ||
@@ -92,12 +96,12 @@ void UnitSource::ended(const workload::Workload& workload) {
   }
 }
 
-/// Every socket that was made there and that a process holds is held by PID 1, and there are no
-/// more of them than what systemd says it keeps for the unit; and the gate has seen that nobody
-/// else has them. A cgroup of which somebody else has a socket stays in quarantine, and one that
-/// was in a network namespace that cannot be looked at any more.
+/// A former cgroup's sockets belong to the new run only if all of these are true: PID 1 holds every
+/// open socket that was created in the cgroup; there are no more of them than systemd reports to
+/// keep for the unit; the unit gate has checked that no other process holds them. Otherwise they
+/// stay in quarantine, also if the cgroup was in a network namespace that is no longer accessible.
 UnitSource::Kept UnitSource::kept_by(const UnitFacts& facts, std::uint32_t pid,
-                                     const std::string& path, const policy::UnitRule& rule,
+                                     const std::string& path, const config::UnitRule& rule,
                                      const std::optional<std::set<std::uint32_t>>& alone) {
   Kept kept;
   const auto known = former_.find(path);
@@ -123,7 +127,8 @@ UnitSource::Kept UnitSource::kept_by(const UnitFacts& facts, std::uint32_t pid,
       kept.unsure.insert(inodes->begin(), inodes->end());
     } else {
       spdlog::warn(
-          "{}: sockets of an earlier run may be held by others too, and stay in quarantine",
+          "{}: other processes may also hold sockets of an earlier run; those sockets stay in "
+          "quarantine",
           facts.id);
     }
     return false;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The params of the method launch, which anybody may send.
+// Parses the params of the method launch, which any local user may send.
 #include <nlohmann/json.hpp>
 
 #include "trireme/systemd/launcher.hpp"

@@ -7,8 +7,8 @@ namespace trireme::systemd {
 
 Status LaunchShares::permits(std::uint32_t uid, Clock::time_point now) {
   if (room_.is_scarce()) {
-    return fail("more than half of all numbers of cgroups are in use: root alone may launch now",
-                "'trirectl status' says how many");
+    return fail("more than half of all workload numbers are in use; only root may launch now",
+                "'trirectl status' shows how many");
   }
   const auto found = by_user_.find(uid);
   if (found == by_user_.end()) {
@@ -22,8 +22,8 @@ Status LaunchShares::permits(std::uint32_t uid, Clock::time_point now) {
   return held.cgroups.size() < share_
              ? Status{}
              : fail("the user has launched " + std::to_string(share_) +
-                        " commands that run, or of which some process still has a socket",
-                    "end them; no user may have more");
+                        " commands that still run or whose sockets are still open",
+                    "end some of them; a user may have no more");
 }
 
 void LaunchShares::launched(std::uint32_t uid, std::uint64_t cgroup_id) {

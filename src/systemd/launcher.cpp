@@ -20,17 +20,17 @@ bool has_ended(const Fd& pidfd) {
   return pidfd.valid() && ::poll(&poll, 1, 0) != 0;
 }
 
-/// Reading another process's namespace link takes CAP_SYS_PTRACE.
+/// Needs CAP_SYS_PTRACE to read the namespace link of another process.
 Status check_netns(std::uint32_t pid) {
   struct stat own {};
   struct stat theirs {};
   if (::stat("/proc/self/ns/net", &own) != 0 ||
       ::stat(("/proc/" + std::to_string(pid) + "/ns/net").c_str(), &theirs) != 0) {
-    return fail_errno("cannot tell the caller's network namespace");
+    return fail_errno("cannot determine the caller's network namespace");
   }
   if (own.st_dev != theirs.st_dev || own.st_ino != theirs.st_ino) {
-    return fail("the caller is in another network namespace than this daemon",
-                "run it in the daemon's, or a daemon in its own");
+    return fail("the caller is in another network namespace than the daemon",
+                "run it in the daemon's network namespace, or run a daemon in the caller's");
   }
   return {};
 }
@@ -39,7 +39,7 @@ std::string automatic_unit(std::uint32_t pid) {
   std::uint32_t random = 0;
   if (::getrandom(&random, sizeof random, 0) != sizeof random) {
     random = static_cast<std::uint32_t>(
-        ::time(nullptr));  // uniqueness is checked by whoever makes the scope
+        ::time(nullptr));  // the scope driver refuses a name that is in use
   }
   char digits[9];
   std::snprintf(digits, sizeof digits, "%08x", random);
@@ -53,11 +53,11 @@ struct Launcher::Attempt {
   ScopeRequest scope;
   std::uint64_t started = 0;
 
-  /// It is still the process that asked.
+  /// Error: the process that sent the request has ended (its pid may have been reused).
   [[nodiscard]] Status same_process() const {
     const auto now = workload::start_time(request.pid);
     if (!now || *now != started || has_ended(request.pidfd)) {
-      return fail("the caller is gone");
+      return fail("the caller has exited");
     }
     return {};
   }
@@ -75,10 +75,10 @@ Result<std::string> scope_unit_name(const std::string& unit) {
   }
   if (const std::size_t bad = stem.find_first_not_of(kLetters); bad != std::string::npos) {
     const auto byte = static_cast<unsigned char>(stem[bad]);
-    const std::string shown = byte > ' ' && byte < 0x7f ? std::string("'") + stem[bad] + "'"
-                                                        : "byte " + std::to_string(byte);
-    return fail("a unit name must not contain " + shown,
-                "letters, digits and : - _ . @ \\ are allowed");
+    const std::string shown = byte == ' '                 ? std::string("a space")
+                              : byte > ' ' && byte < 0x7f ? std::string("'") + stem[bad] + "'"
+                                                          : "byte " + std::to_string(byte);
+    return fail("a unit name must not contain " + shown, "use letters, digits and : - _ . @ \\");
   }
   if (stem.size() > kMaxBytes) {
     return fail("a unit name must not be longer than " + std::to_string(kMaxBytes) + " bytes");
@@ -96,8 +96,8 @@ Launcher::Launcher(workload::Registry& registry, ScopeDriver& scopes,
 
 Launcher::~Launcher() = default;
 
-void Launcher::configure(std::shared_ptr<const policy::Identity> identity) {
-  grants_.configure(std::move(identity));
+void Launcher::configure(std::shared_ptr<const config::Host> host) {
+  grants_.configure(std::move(host));
 }
 
 void Launcher::launch(LaunchRequest request, Done done) {
@@ -116,19 +116,19 @@ void Launcher::launch(LaunchRequest request, Done done) {
   });
 }
 
-/// Everything that can be refused before anything is made.
+/// Makes all checks that need no scope.
 Status Launcher::prepare(Attempt& attempt) {
   LaunchRequest& request = attempt.request;
   if (request.pid == 0) {
     return fail("the caller's process is not visible to this daemon",
-                "it is in another pid namespace");
+                "the caller is in another PID namespace");
   }
   if (!request.pidfd.valid()) {
     request.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, request.pid, 0)));
   }
   const auto started = workload::start_time(request.pid);
   if (!started) {
-    return fail("the caller is gone");
+    return fail("the caller has exited");
   }
   attempt.started = *started;
   if (auto fine = check_netns(request.pid); !fine) {
@@ -141,7 +141,7 @@ Status Launcher::prepare(Attempt& attempt) {
     }
     attempt.scope.properties.push_back(std::move(*property));
   }
-  if (auto allowed = authorise(request, attempt.scope.properties); !allowed) {
+  if (auto allowed = authorize(request, attempt.scope.properties); !allowed) {
     return allowed;
   }
   const std::string unit = request.unit.empty() ? automatic_unit(request.pid) : request.unit;
@@ -150,20 +150,21 @@ Status Launcher::prepare(Attempt& attempt) {
     return tl::unexpected(name.error());
   }
   if (is_reserved_(*name)) {
-    return fail(*name + " would be a container's name", "choose another --unit");
+    return fail("the name " + *name + " is reserved: it looks like a container's name",
+                "choose another --unit");
   }
   if (registry_.find_name(*name) != nullptr) {
-    return fail("a workload is called " + *name + " already");
+    return fail("a workload named " + *name + " already exists");
   }
   attempt.scope.name = std::move(*name);
   attempt.scope.pid = request.pid;
   if (auto fine = scopes_.check(attempt.scope); !fine) {
     return fine;
   }
-  return attempt.same_process();  // what was read of /proc meanwhile was this process's
+  return attempt.same_process();  // so what was read from /proc is about this process
 }
 
-Status Launcher::authorise(const LaunchRequest& request, const std::vector<Property>& properties) {
+Status Launcher::authorize(const LaunchRequest& request, const std::vector<Property>& properties) {
   if (request.uid == 0) {
     return {};
   }
@@ -178,7 +179,7 @@ Status Launcher::authorise(const LaunchRequest& request, const std::vector<Prope
   for (const Property& property : properties) {
     if (!property_granted(property.name)) {
       return fail("only root may set the property '" + property.name + "'",
-                  "others may set Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, "
+                  "other users may set Description, CPUQuota, CPUWeight, MemoryMax, MemoryHigh, "
                   "TasksMax, RuntimeMaxSec, IOWeight");
     }
   }
@@ -188,7 +189,7 @@ Status Launcher::authorise(const LaunchRequest& request, const std::vector<Prope
   return shares_.permits(request.uid, LaunchShares::Clock::now());
 }
 
-/// Whether a caller other than root may leave the cgroup it is in.
+/// Error: the caller, who is not root, may not leave its current cgroup.
 Status Launcher::may_leave(const LaunchRequest& request) {
   const auto cgroup = kernel::CgroupTree::of(request.pid);
   if (!cgroup) {
@@ -197,7 +198,7 @@ Status Launcher::may_leave(const LaunchRequest& request) {
   const workload::Workload* workload = registry_.find_enclosing(*cgroup);
   if (workload == nullptr) {
     if (cgroup->starts_with(scopes_.slice() + "/")) {
-      return fail("the caller is in " + *cgroup + ", which is denied everything",
+      return fail("the caller is in " + *cgroup + ", where all traffic is denied",
                   "only root may leave it");
     }
     return {};
@@ -216,11 +217,12 @@ Status Launcher::may_leave(const LaunchRequest& request) {
   return {};
 }
 
-/// The scope is there: is the caller in it, and is it still the same? Then the kernel.
+/// Called when the scope exists: checks that the caller is in it and is still the same process,
+/// then enrolls the workload.
 Result<Launched> Launcher::placed(const Attempt& attempt, const std::string& path) {
   const auto cgroup = kernel::CgroupTree::of(attempt.request.pid);
   if (!cgroup || *cgroup != path) {
-    return fail(attempt.scope.name + " was made, but the caller is not in it");
+    return fail(attempt.scope.name + " was created, but the caller is not in it");
   }
   if (auto same = attempt.same_process(); !same) {
     return tl::unexpected(same.error());
@@ -233,7 +235,7 @@ Result<Launched> Launcher::placed(const Attempt& attempt, const std::string& pat
   description.labels = attempt.request.labels;
   description.cgroup_path = path;
   description.pid = attempt.request.pid;
-  description.settled = true;  // trirun has just been put there, and has opened nothing since
+  description.has_no_old_flows = true;  // trirun was just moved there and has opened no socket
   const Status enrolled = registry_.enrol(description);
   const workload::Workload* workload = registry_.find_cgroup(path);
   if (workload != nullptr && attempt.request.uid != 0) {

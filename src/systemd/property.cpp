@@ -20,8 +20,7 @@ using policy::Prefix;
 using Parsed = Result<TypedProperty>;
 using Parser = Parsed (*)(const Property&);
 
-/// The field of a property under the name that D-Bus has for it, or the error with the property's
-/// name in front.
+/// The property with its name on D-Bus, or the error prefixed with the property's name.
 template <typename T>
 Parsed typed(const Property& property, std::string name, Result<T> value) {
   if (!value) {
@@ -30,12 +29,12 @@ Parsed typed(const Property& property, std::string name, Result<T> value) {
   return TypedProperty{std::move(name), PropertyValue(std::move(*value))};
 }
 
-/// systemd writes a text as it is into the scope's unit file, which daemon-reload reads: a line
-/// that ends in a backslash would take the next setting with it. (Property::parse() refuses line
-/// feeds, which would add settings.)
+/// systemd writes a text unchanged into the scope's unit file, which daemon-reload reads. A line
+/// that ends with a backslash would be joined with the next setting. (Property::parse() rejects
+/// line feeds, which would add settings.)
 Parsed text_value(const Property& property) {
   if (property.value.ends_with('\\')) {
-    return fail(property.name + ": a text must not end in a backslash");
+    return fail(property.name + ": the value must not end with a backslash");
   }
   return TypedProperty{property.name, property.value};
 }
@@ -51,17 +50,17 @@ Parsed bool_value(const Property& property) {
       return TypedProperty{property.name, false};
     }
   }
-  return fail(property.name + ": '" + property.value + "' is neither yes nor no");
+  return fail(property.name + ": invalid boolean '" + property.value + "'", "use yes or no");
 }
 
-/// A percentage goes to another property, of 32 bits, whose largest value is 100% (systemd's
+/// A percentage is passed in another property of 32 bits, whose maximum value is 100% (systemd's
 /// UINT32_SCALE_FROM_PERMYRIAD).
 Parsed scale_value(const Property& property) {
   return typed(
       property, property.name + "Scale",
       parse_percent(property.value).and_then([](std::uint32_t hundredths) -> Result<std::uint32_t> {
         if (hundredths > 10'000) {
-          return fail("more than 100%");
+          return fail("must not be more than 100%");
         }
         return static_cast<std::uint32_t>(
             (std::uint64_t{hundredths} * std::numeric_limits<std::uint32_t>::max() + 9'999) /
@@ -82,7 +81,7 @@ Parsed weight_value(const Property& property) {
       property, property.name,
       parse_size(property.value).and_then([](std::uint64_t weight) -> Result<std::uint64_t> {
         if (weight < 1 || weight > 10'000) {
-          return fail("a weight is 1 to 10000");
+          return fail("a weight must be 1 to 10000");
         }
         return weight;
       }));
@@ -103,7 +102,7 @@ Parsed quota_value(const Property& property) {
       property, "CPUQuotaPerSecUSec",
       parse_percent(property.value).and_then([](std::uint32_t hundredths) -> Result<std::uint64_t> {
         if (hundredths == 0) {
-          return fail("a quota of 0% lets nothing run");
+          return fail("a quota must be greater than 0%");
         }
         return std::uint64_t{hundredths} * 100;  // microseconds of each second
       }));
@@ -122,7 +121,7 @@ Parsed signal_value(const Property& property) {
       return TypedProperty{property.name, std::int32_t{number}};
     }
   }
-  return fail(property.name + ": '" + property.value + "' is no signal");
+  return fail(property.name + ": invalid signal '" + property.value + "'");
 }
 
 Parsed addresses_value(const Property& property) {
@@ -142,7 +141,7 @@ Parsed addresses_value(const Property& property) {
       auto prefix = Prefix::parse(text);
       if (!prefix) {
         return fail(property.name + ": " + prefix.error().message,
-                    "prefixes, any, localhost, link-local, multicast");
+                    "use address prefixes, or any, localhost, link-local, multicast");
       }
       prefixes.push_back(*prefix);
     }
@@ -211,11 +210,11 @@ struct Append {
 
 Result<Property> Property::parse(const std::string& text) {
   if (!policy::is_printable(text)) {
-    return fail("a property must not contain control characters, and must be UTF-8");
+    return fail("a property must be UTF-8 without control characters");
   }
   const std::size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
-    return fail("property '" + text + "' is not of the form NAME=VALUE");
+    return fail("invalid property '" + text + "'", "use NAME=VALUE");
   }
   return Property{text.substr(0, equals), text.substr(equals + 1)};
 }
@@ -231,7 +230,7 @@ Status check_slice(const std::string& name) {
                      stem.find_first_not_of(kLetters) == std::string::npos;
   if (stem != "trireme" && !below) {
     return fail("Slice: '" + name + "' is not below trireme.slice",
-                "as in Slice=trireme-batch.slice");
+                "for example: Slice=trireme-batch.slice");
   }
   return {};
 }
@@ -244,7 +243,7 @@ Result<TypedProperty> parse_property(const Property& property) {
     }
     names += (names.empty() ? "" : ", ") + std::string(name);
   }
-  return fail("unknown property '" + property.name + "'", "known are " + names);
+  return fail("unknown property '" + property.name + "'", "available: " + names);
 }
 
 int append_property(sd_bus_message* message, const TypedProperty& property) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirun -p NAME=VALUE to typed D-Bus values of systemd's scope properties
-// (org.freedesktop.systemd1(5)), as systemd-run's own parser does.
+// Converts trirun -p NAME=VALUE to typed D-Bus values of systemd's scope properties
+// (org.freedesktop.systemd1(5)), like the parser of systemd-run.
 #pragma once
 
 #include <systemd/sd-bus.h>
@@ -20,7 +20,7 @@ using PropertyValue = std::variant<std::string, bool, std::int32_t, std::uint32_
                                    std::vector<std::uint8_t>, std::vector<policy::Prefix>>;
 
 struct TypedProperty {
-  std::string name;  // systemd's D-Bus name: CPUQuota is CPUQuotaPerSecUSec
+  std::string name;  // the name on D-Bus: CPUQuotaPerSecUSec for CPUQuota
   PropertyValue value;
 };
 
@@ -32,13 +32,13 @@ struct TypedProperty {
 [[nodiscard]] Result<std::uint32_t> parse_percent(const std::string& text);
 /// "0-3,8" to a bit mask, least significant byte first.
 [[nodiscard]] Result<std::vector<std::uint8_t>> parse_cpus(const std::string& text);
-/// A slice's name must be trireme.slice's or of one below it: "trireme-batch.slice".
+/// Error: the slice is neither trireme.slice nor one below it ("trireme-batch.slice").
 [[nodiscard]] Status check_slice(const std::string& name);
 
-/// Errors: the value, or an unknown name; the latter lists the known ones.
+/// Errors: an invalid value, or an unknown name (the hint lists the known ones).
 [[nodiscard]] Result<TypedProperty> parse_property(const Property& property);
 
-/// Appends "(sv)" to the open "a(sv)" of a message; negative errno on failure.
+/// Appends "(sv)" to the open "a(sv)" of a message. Returns a negative errno on failure.
 [[nodiscard]] int append_property(sd_bus_message* message, const TypedProperty& property);
 
 }  // namespace trireme::systemd

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The values: sizes, times, percentages, CPU lists.
+// Parses property values: sizes, times, percentages, CPU lists.
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::uint64_t kInfinity = std::numeric_limits<std::uint64_t>::max();
 
-/// A non-negative decimal number at the start of `text`; what follows it is left in `text`.
+/// Parses a non-negative decimal number at the start of `text` and removes it from `text`. False if
+/// there is none.
 bool take_number(std::string_view& text, double& number) {
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
@@ -28,7 +29,7 @@ std::string_view take_spaces(std::string_view text) {
   return first == std::string_view::npos ? std::string_view() : text.substr(first);
 }
 
-/// Microseconds in a unit of time as systemd.time(7) names it; 0 for a name that is none.
+/// Microseconds in a unit of time of systemd.time(7); 0 for an unknown unit.
 std::uint64_t unit_usec(std::string_view name) {
   constexpr std::uint64_t kSecond = 1'000'000;
   static constexpr std::pair<std::string_view, std::uint64_t> kUnits[] = {
@@ -74,13 +75,13 @@ Result<std::uint64_t> parse_size(const std::string& text) {
   std::string_view rest = text;
   double number = 0;
   if (!take_number(rest, number) || rest.size() > 1) {
-    return fail("'" + text + "' is no size", "bytes, or with a suffix: 512M, 1.5G, infinity");
+    return fail("invalid size '" + text + "'", "use bytes or a suffix: 512M, 1.5G, infinity");
   }
   const std::size_t power = rest.empty() ? 0 : kSuffixes.find(rest.front());
   const double bytes =
       power == std::string_view::npos ? -1 : std::ldexp(number, static_cast<int>(10 * power));
   if (bytes < 0 || bytes >= std::ldexp(1.0, 63)) {
-    return fail("'" + text + "' is no size", "bytes, or with a suffix: 512M, 1.5G, infinity");
+    return fail("invalid size '" + text + "'", "use bytes or a suffix: 512M, 1.5G, infinity");
   }
   return static_cast<std::uint64_t>(bytes);
 }
@@ -101,7 +102,7 @@ Result<std::uint64_t> parse_time(const std::string& text) {
     rest = take_spaces(rest.substr(unit.size()));
   }
   if (total < 0 || total >= std::ldexp(1.0, 63)) {
-    return fail("'" + text + "' is no time span", "seconds, or with units: 90, 5min 20s, infinity");
+    return fail("invalid time span '" + text + "'", "use seconds or units: 90, 5min 20s, infinity");
   }
   return static_cast<std::uint64_t>(total);
 }
@@ -110,7 +111,7 @@ Result<std::uint32_t> parse_percent(const std::string& text) {
   std::string_view rest = text;
   double number = 0;
   if (!take_number(rest, number) || rest != "%" || number > 1e6) {
-    return fail("'" + text + "' is no percentage", "as in 20%");
+    return fail("invalid percentage '" + text + "'", "for example: 20%");
   }
   return static_cast<std::uint32_t>(std::lround(number * 100));
 }
@@ -137,7 +138,7 @@ Result<std::vector<std::uint8_t>> parse_cpus(const std::string& text) {
       }();
     }
     if (error != std::errc() || at != end || last < first || last >= kMaxCpus) {
-      return fail("'" + text + "' is no list of CPUs", "as in 0-3,8");
+      return fail("invalid CPU list '" + text + "'", "for example: 0-3,8");
     }
     mask.resize(std::max<std::size_t>(mask.size(), last / 8 + 1));
     for (unsigned cpu = first; cpu <= last; ++cpu) {

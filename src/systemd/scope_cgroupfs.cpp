@@ -19,11 +19,11 @@
 namespace trireme::systemd {
 namespace {
 
-/// Between two looks at scopes that are not watched.
+/// The interval of checks of scopes that have no inotify watch.
 constexpr std::chrono::milliseconds kPoll(250);
 constexpr std::uint64_t kUnlimited = std::numeric_limits<std::uint64_t>::max();
 
-/// A property that is one file of a cgroup v2 controller.
+/// A property that corresponds to one file of a cgroup v2 controller.
 struct Limit {
   const char* property;
   const char* controller;
@@ -41,7 +41,7 @@ const Limit* limit_of(const Property& property) {
   return found == std::end(kLimits) ? nullptr : found;
 }
 
-/// What the limit's file takes.
+/// The value to write to the limit's file.
 Result<std::string> file_content(const Property& property) {
   const auto typed = parse_property(property);
   if (!typed) {
@@ -49,10 +49,10 @@ Result<std::string> file_content(const Property& property) {
   }
   const auto* number = std::get_if<std::uint64_t>(&typed->value);
   if (number == nullptr) {
-    return fail(property.name + ": percentages need systemd", "give a number");
+    return fail(property.name + ": percentages need systemd", "use a number");
   }
   if (property.name == "CPUQuota") {
-    // Of each 100 ms, the kernel's default period.
+    // Per 100 ms, the kernel's default period.
     return (*number == kUnlimited ? "max" : std::to_string(*number / 10)) + " 100000";
   }
   return *number == kUnlimited ? "max" : std::to_string(*number);
@@ -70,7 +70,8 @@ bool has_word(const std::string& text, std::string_view word) {
   return false;
 }
 
-/// Gives the slice's children the controller: it must be switched on from the root downwards.
+/// Enables the controller for the slice's children, which requires enabling it in every cgroup from
+/// the root down.
 Status enable(const kernel::CgroupTree& tree, const std::string& slice,
               const std::string& controller) {
   std::string path;
@@ -118,17 +119,19 @@ Status CgroupfsScopes::check(const ScopeRequest& request) const {
       if (property.name == "Description") {
         continue;
       }
-      return fail("property '" + property.name + "' needs systemd",
-                  "without it are known: Description, TasksMax, MemoryMax, MemoryHigh, CPUQuota, "
-                  "CPUWeight");
+      return fail(
+          "property '" + property.name + "' needs systemd",
+          "available without systemd: Description, TasksMax, MemoryMax, MemoryHigh, CPUQuota, "
+          "CPUWeight");
     }
     if (auto content = file_content(property); !content) {
       return tl::unexpected(content.error());
     }
     const auto available = read_file(tree_.absolute("/cgroup.controllers"));
     if (!available || !has_word(*available, limit->controller)) {
-      return fail(property.name + ": cgroup v2 has no " + limit->controller + " controller here",
-                  "it may be in use by cgroup v1");
+      return fail(
+          property.name + ": the cgroup v2 hierarchy has no " + limit->controller + " controller",
+          "it may be in use by cgroup v1");
     }
   }
   return {};
@@ -144,7 +147,7 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
   }
   const std::string path = slice_ + "/" + request.name;
   if (tree_.id(path)) {
-    return fail(request.name + " exists already");
+    return fail(request.name + " already exists");
   }
   Status done = tree_.create(path);
   for (const Property& property : request.properties) {
@@ -169,7 +172,8 @@ Result<std::string> CgroupfsScopes::make(const ScopeRequest& request) {
   return path;
 }
 
-/// Its end is noticed: at once where it can be watched, else a moment later.
+/// Arranges that the scope is removed when it is empty, by an inotify watch or, without one, by
+/// polling.
 void CgroupfsScopes::adopt(const std::string& path) {
   if (!watch(path)) {
     if (unwatched_.empty()) {
@@ -179,8 +183,8 @@ void CgroupfsScopes::adopt(const std::string& path) {
   }
 }
 
-/// cgroup.events is modified, as inotify sees it, when "populated" changes. False where others have
-/// used up the descriptors or watches of this user.
+/// inotify reports a modification of cgroup.events when "populated" changes. Returns false if the
+/// user's inotify limits are exhausted.
 bool CgroupfsScopes::watch(const std::string& path) {
   if (!inotify_.valid()) {
     inotify_.reset(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
@@ -241,7 +245,7 @@ void CgroupfsScopes::remove_if_empty(const std::string& path) {
   }
   remove_tree(path);
   unwatched_.erase(path);
-  // kernfs says no IN_IGNORED for files that go away: the watch would stay for ever.
+  // kernfs sends no IN_IGNORED for removed files, so the watch must be removed explicitly.
   const auto watched =
       std::ranges::find_if(by_watch_, [&](const auto& item) { return item.second == path; });
   if (watched != by_watch_.end()) {
@@ -250,7 +254,7 @@ void CgroupfsScopes::remove_if_empty(const std::string& path) {
   }
 }
 
-/// Children first: a command may have made cgroups of its own.
+/// Removes children first, because a command may have created cgroups of its own.
 void CgroupfsScopes::remove_tree(const std::string& path) {
   for (const std::string& name : tree_.children(path)) {
     remove_tree(path + "/" + name);

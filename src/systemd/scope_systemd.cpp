@@ -12,10 +12,9 @@ namespace trireme::systemd {
 namespace {
 
 constexpr const char* kSlice = "trireme.slice";
-constexpr std::chrono::seconds kPatience(10);
 
-/// Where systemd puts a slice: "trireme-a-b.slice" is
-/// trireme.slice/trireme-a.slice/trireme-a-b.slice.
+/// The cgroup path of a slice: /trireme.slice/trireme-a.slice/trireme-a-b.slice for
+/// "trireme-a-b.slice".
 std::string slice_path(const std::string& slice) {
   const std::string stem = slice.substr(0, slice.size() - std::string_view(".slice").size());
   std::string path;
@@ -27,8 +26,8 @@ std::string slice_path(const std::string& slice) {
   }
 }
 
-/// systemd puts "_" before a directory name that could be one of the kernel's own: "memory.scope"
-/// becomes "_memory.scope" (its cg_escape()).
+/// systemd prefixes "_" to a directory name that could conflict with a file of the kernel:
+/// "memory.scope" becomes "_memory.scope" (cg_escape() in systemd).
 std::string directory_of(const std::string& unit) {
   static constexpr std::string_view kControllers[] = {"cpu",
                                                       "cpuacct",
@@ -59,7 +58,8 @@ std::string slice_of(const ScopeRequest& request) {
   return slice;
 }
 
-/// Ours come first: what the caller sets later wins, but for the slice and the process.
+/// The driver's own properties come first, so that the caller's override them, except Slice and
+/// PIDs.
 int append_properties(sd_bus_message* message, const ScopeRequest& request) {
   int rc = sd_bus_message_append(message, "(sv)", "CollectMode", "s", "inactive-or-failed");
   rc =
@@ -85,7 +85,7 @@ int fill_start_call(sd_bus_message* message, const ScopeRequest& request) {
 
 }  // namespace
 
-/// One StartTransientUnit under way: first without, then with its job.
+/// One pending StartTransientUnit. `job` is empty until systemd has answered the call.
 struct SystemdScopes::Pending {
   std::uint64_t id = 0;
   std::string name;
@@ -95,9 +95,10 @@ struct SystemdScopes::Pending {
   event::Timer timer;
 };
 
-SystemdScopes::SystemdScopes(sd_event* loop, Bus& bus)
+SystemdScopes::SystemdScopes(sd_event* loop, Bus& bus, std::chrono::seconds patience)
     : loop_(loop),
       bus_(bus),
+      patience_(patience),
       slice_(bus.cgroup_root() + slice_path(kSlice)),
       alive_(std::make_shared<bool>(true)) {
   bus_.add_listener(*this);
@@ -137,14 +138,15 @@ void SystemdScopes::create(const ScopeRequest& request, Done done) {
   pending->done = std::move(done);
   const std::uint64_t id = pending->id;
   Status timed = pending->timer.open(loop_, [this, id, name = pending->name] {
-    finish(id, fail("systemd did not start " + name + " within 10 s"));
+    finish(id, fail("systemd did not start " + name + " within " +
+                    std::to_string(patience_.count()) + " s"));
   });
   if (!timed) {
     sd_bus_message_unref(message);
     pending->done(tl::unexpected(timed.error()));
     return;
   }
-  pending->timer.arm(kPatience);
+  pending->timer.arm(patience_);
   pending_.emplace(id, std::move(pending));
   bus_.send(message, [this, id, alive = std::weak_ptr(alive_)](Result<sd_bus_message*> reply) {
     if (!alive.expired()) {
@@ -162,7 +164,7 @@ void SystemdScopes::started(std::uint64_t id, Result<sd_bus_message*> reply) {
   if (!reply) {
     finish(id, tl::unexpected(reply.error()));
   } else if (sd_bus_message_read(*reply, "o", &job) < 0) {
-    finish(id, fail("systemd answered StartTransientUnit with something else than a job"));
+    finish(id, fail("systemd answered StartTransientUnit without a job"));
   } else {
     pending->second->job = job;
   }
@@ -182,7 +184,7 @@ void SystemdScopes::job_removed(const std::string& job, const std::string& resul
 void SystemdScopes::disconnected() {
   while (!pending_.empty()) {
     const auto& [id, pending] = *pending_.begin();
-    finish(id, fail("lost systemd while it was starting " + pending->name));
+    finish(id, fail("lost the connection to systemd while it was starting " + pending->name));
   }
 }
 

@@ -22,7 +22,8 @@
 namespace trireme::systemd {
 namespace {
 
-/// A child of systemd's has copies of what systemd holds, until it is what it will be.
+/// A child of systemd has copies of systemd's descriptors until it executes its program, so
+/// processes that hold a socket are checked again: every kPassing, at most kLooks times.
 constexpr std::chrono::milliseconds kPassing(10);
 constexpr unsigned kLooks = 50;
 
@@ -30,7 +31,7 @@ struct Close {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
 
-/// The process, or the thread, has gone meanwhile.
+/// True if the error means that the process or thread has ended.
 bool has_gone(int error) {
   return error == ENOENT || error == ESRCH;
 }
@@ -42,7 +43,8 @@ std::optional<std::uint32_t> number_of(std::string_view text) {
                                                                   : std::nullopt;
 }
 
-/// Calls `each` with the numbers that are names in the directory. False where it cannot be read.
+/// Calls `each` for every entry of the directory whose name is a number. False if the directory
+/// cannot be read.
 bool for_each_number(const std::string& path, const std::function<void(std::uint32_t)>& each) {
   const std::unique_ptr<DIR, Close> directory(::opendir(path.c_str()));
   if (directory == nullptr) {
@@ -56,7 +58,8 @@ bool for_each_number(const std::string& path, const std::function<void(std::uint
   return true;
 }
 
-/// Of a directory of descriptors. False where it cannot be read.
+/// Adds the inodes of the sockets in a directory of descriptors (/proc/PID/fd). False if it cannot
+/// be read.
 bool add_sockets(const std::string& descriptors, std::set<std::uint32_t>& inodes) {
   constexpr std::string_view kSocket = "socket:[";
   return for_each_number(descriptors, [&](std::uint32_t descriptor) {
@@ -74,8 +77,8 @@ bool add_sockets(const std::string& descriptors, std::set<std::uint32_t>& inodes
   });
 }
 
-/// Those of the process, and of threads with descriptors of their own. Nothing where they cannot be
-/// known.
+/// The sockets of the process, including those of threads with their own descriptor table. nullopt
+/// if they cannot be determined.
 std::optional<std::set<std::uint32_t>> all_sockets(std::uint32_t pid) {
   const std::string process = "/proc/" + std::to_string(pid);
   std::set<std::uint32_t> inodes;
@@ -83,7 +86,7 @@ std::optional<std::set<std::uint32_t>> all_sockets(std::uint32_t pid) {
   readable = for_each_number(
                  process + "/task",
                  [&](std::uint32_t thread) {
-                   // An error is a difference, too.
+                   // If kcmp fails, assume that the thread has its own descriptor table.
                    if (thread != pid && ::syscall(SYS_kcmp, pid, thread, KCMP_FILES, 0, 0) != 0) {
                      readable =
                          add_sockets(process + "/task/" + std::to_string(thread) + "/fd", inodes) &&

@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kUnitPath = "/org/freedesktop/systemd1/unit";
 constexpr const char* kProperties = "org.freedesktop.DBus.Properties";
 
-/// Of an instance that stands for all of its template.
+/// The name of the instance that is queried to learn about its template.
 constexpr const char* kAnyInstance = "trireme";
 
 std::string read_text(sd_bus_message* reply) {
@@ -107,7 +107,8 @@ constexpr Fact kFacts[] = {
      [](sd_bus_message* m, UnitFacts& f) { f.has_ip_listener = read_listeners(m); }},
 };
 
-/// One property's variant: read where it is known and of the type that it should have.
+/// Reads the variant of one property if it is a known property of the expected type; otherwise
+/// skips it.
 void read_variant(sd_bus_message* reply, std::string_view name, UnitFacts& facts) {
   const char* type = nullptr;
   if (sd_bus_message_peek_type(reply, nullptr, &type) <= 0) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a unit's start waits for.
+// The unit gate: decides when the start of a unit may continue.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -12,15 +12,15 @@
 
 namespace trireme::systemd {
 
-/// One start, and what systemd says about it.
+/// One start of a unit, and what systemd reports about it.
 struct UnitSource::Start {
   std::string unit;
   std::uint32_t pid = 0;
   std::optional<std::set<std::uint32_t>> alone;
   GateDone done;
   UnitFacts facts;
-  std::vector<UnitFacts> sockets;  // that start it
-  Status asked_all;                // the first error of asking about those
+  std::vector<UnitFacts> sockets;  // the units that trigger it
+  Status asked_all;                // an error of the queries about those
   std::size_t asked = 0;
 };
 
@@ -55,7 +55,7 @@ void UnitSource::ask_about(const std::shared_ptr<Start>& start) {
 
 void UnitSource::with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts> facts) {
   if (!facts && !bus_->is_connected()) {
-    ask_about(start);  // again, when it is
+    ask_about(start);  // waits for the connection and repeats the queries
     return;
   }
   if (!facts) {
@@ -88,6 +88,12 @@ void UnitSource::with_unit(const std::shared_ptr<Start>& start, Result<UnitFacts
 }
 
 void UnitSource::with_sockets(const std::shared_ptr<Start>& start) {
+  if (!start->asked_all && !bus_->is_connected()) {
+    start->asked_all = Status{};
+    start->sockets.clear();
+    ask_about(start);
+    return;
+  }
   const auto answer = [this, start] {
     start->done(start->asked_all ? admit(*start) : tl::unexpected(start->asked_all.error()));
   };
@@ -99,11 +105,11 @@ void UnitSource::with_sockets(const std::shared_ptr<Start>& start) {
 }
 
 Result<std::set<std::uint32_t>> UnitSource::admit(const Start& start) {
-  const policy::UnitRule* rule = rule_for(start.unit);
+  const config::UnitRule* rule = rule_for(start.unit);
   if (rule == nullptr) {
     if (DropIns::exist(names_of(view_.aliases, start.unit))) {
       return fail(
-          "no [[unit]] of identity.toml matches " + start.unit + ", though it waits for one",
+          "no [[unit]] entry of identity.toml matches " + start.unit + ", but its drop-in exists",
           "'trirectl status' shows which entries match nothing");
     }
     return std::set<std::uint32_t>();
@@ -139,7 +145,7 @@ Result<std::set<std::uint32_t>> UnitSource::admit(const Start& start) {
   return kept.unsure;
 }
 
-/// The gate is in the network namespace that the unit's processes will be in.
+/// Error: the unit gate is not in the network namespace that the unit's processes will be in.
 Status UnitSource::check_network(const Start& start) {
   const std::uint64_t inode = workload::network_of_process(start.pid);
   bool there = !start.facts.private_network || inode != workload::own_network();
@@ -149,13 +155,14 @@ Status UnitSource::check_network(const Start& start) {
   }
   return there ? Status{}
                : fail(
-                     "its gate is not in the network namespace that its settings name, so that "
-                     "one cannot be enforced");
+                     "the unit gate is not in the network namespace that the unit's settings name, "
+                     "so policy cannot be enforced there");
 }
 
-/// Of a .socket unit that gives a service with this rule its listeners or connections: they are
-/// judged by the cgroup that they were made in, which has to be enforced under the same labels.
-Status UnitSource::check_socket(const UnitFacts& socket, const policy::UnitRule& rule) {
+/// Checks a .socket unit that passes its listeners or connections to a service with this rule.
+/// Policy applies to a socket by the cgroup that it was created in, so that cgroup must be enforced
+/// with the same labels.
+Status UnitSource::check_socket(const UnitFacts& socket, const config::UnitRule& rule) {
   if (!socket.has_ip_listener || socket.active_state != "active") {
     return {};
   }
@@ -170,15 +177,15 @@ Status UnitSource::check_socket(const UnitFacts& socket, const policy::UnitRule&
     workload = registry_.find_name(socket.id);
   }
   if (workload == nullptr) {
-    return fail("its listeners are those of " + socket.id + ", which is no workload",
-                "name it by the service that it starts in a [[unit]] entry");
+    return fail("its listeners belong to " + socket.id + ", which is not a workload",
+                "add a [[unit]] entry that matches the service it starts");
   }
   if (workload->state != workload::State::enforced) {
-    return fail("its listeners are those of " + socket.id +
+    return fail("its listeners belong to " + socket.id +
                 ", which is not enforced: " + workload->reason);
   }
   if (!(workload->own_labels == rule.labels)) {
-    return fail("its listeners are those of " + socket.id +
+    return fail("its listeners belong to " + socket.id +
                 ", which has other labels: " + workload->own_labels.text());
   }
   bool listens = false;
@@ -199,8 +206,8 @@ Status UnitSource::check_socket(const UnitFacts& socket, const policy::UnitRule&
   }
   return listens ? Status{}
                  : fail("the listeners of " + socket.id +
-                            " are not in its cgroup, so nobody can tell whose they are",
-                        "systemd needs BPF on cgroups for that");
+                            " are not in its cgroup, so its traffic cannot be identified",
+                        "systemd needs cgroup BPF support to open them there");
 }
 
 }  // namespace trireme::systemd

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One look at what systemd knows: unit files first, then loaded units, then each that matters.
+// One query of systemd: first the unit files, then the loaded units, then each unit that matters.
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,7 @@ std::string base_name(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// Some unit or template among `names` is what the pattern is about.
+/// True if the pattern matches a unit, or instances of a template, among `names`.
 bool has_match(const std::string& pattern, const std::set<std::string>& names) {
   return std::ranges::any_of(names, [&](const std::string& name) {
     return is_template(name) ? template_of(pattern) == name || matches_all_instances(pattern, name)
@@ -23,44 +23,45 @@ bool has_match(const std::string& pattern, const std::set<std::string>& names) {
   });
 }
 
-/// Why the entry makes nothing a workload here; empty where it does.
-std::string doubt(const policy::Identity& identity, const UnitView& view,
-                  const std::set<std::string>& names, const policy::UnitRule& rule) {
+/// Why the entry makes no unit of this host a workload; empty if it does.
+std::string doubt(const config::Host& host, const UnitView& view,
+                  const std::set<std::string>& names, const config::UnitRule& rule) {
   if (!is_plain(rule.name)) {
     const std::string some = template_of(rule.name);
     if (names.contains(some) && !matches_all_instances(rule.name, some)) {
-      return "it matches some instances of " + some +
-             " only: one that has never been there starts without waiting for enforcement";
+      return "matches only some instances of " + some +
+             ": a new instance starts without waiting for enforcement";
     }
-    return has_match(rule.name, names) ? "" : "no unit of this host matches it";
+    return has_match(rule.name, names) ? "" : "no unit on this host matches";
   }
   const auto known = view.facts.find(rule.name);
   if (known == view.facts.end()) {
-    return "systemd does not say what it is";
+    return "systemd did not describe this unit";
   }
   const UnitFacts& facts = known->second;
   if (facts.load_state == "not-found") {
-    return "this host has no such unit";
+    return "no such unit on this host";
   }
   if (facts.load_state != "loaded") {
-    return "systemd cannot start it: it is " + facts.load_state;
+    return "systemd cannot start this unit: it is " + facts.load_state;
   }
-  const policy::UnitRule* first = find_rule(identity, view.aliases, facts.id);
+  const config::UnitRule* first = find_rule(host, view.aliases, facts.id);
   if (first != nullptr && first != &rule && !(first->labels == rule.labels)) {
-    return "it is " + facts.id + ", which has the labels of '" + first->name + "' (" +
+    return "this unit is " + facts.id + ", which gets its labels from '" + first->name + "' (" +
            first->where.text() + ")";
   }
   return "";
 }
 
-/// Units that match and that nothing can hold back until they are enforced.
-std::string rooted(const UnitView& view, const policy::UnitRule& rule) {
+/// A warning if a matched unit has its own root, where it cannot wait until it is enforced;
+/// otherwise empty.
+std::string rooted(const UnitView& view, const config::UnitRule& rule) {
   for (const auto& [name, facts] : view.facts) {
     const bool matched =
         is_template(name) ? matches_all_instances(rule.name, name) : matches(rule.name, name);
     if (matched && !facts.root.empty()) {
-      return name + " has its root in " + facts.root +
-             ", where nothing can wait for enforcement: it will not start";
+      return name + " has its own root in " + facts.root +
+             " and cannot wait for enforcement there: it will not start";
     }
   }
   return "";
@@ -68,9 +69,9 @@ std::string rooted(const UnitView& view, const policy::UnitRule& rule) {
 
 class Look : public std::enable_shared_from_this<Look> {
  public:
-  Look(Bus& bus, std::shared_ptr<const policy::Identity> identity, UnitView last,
+  Look(Bus& bus, std::shared_ptr<const config::Host> host, UnitView last,
        std::function<void(Result<UnitView>)> done)
-      : bus_(bus), identity_(std::move(identity)), last_(std::move(last)), done_(std::move(done)) {}
+      : bus_(bus), host_(std::move(host)), last_(std::move(last)), done_(std::move(done)) {}
 
   void begin() {
     bus_.send(bus_.manager_call("ListUnitFiles"),
@@ -82,7 +83,7 @@ class Look : public std::enable_shared_from_this<Look> {
  private:
   void with_files(Result<sd_bus_message*> reply) {
     if (!reply || sd_bus_message_enter_container(*reply, 'a', "(ss)") < 0) {
-      done_(reply ? fail("systemd's list of unit files is unreadable")
+      done_(reply ? fail("cannot parse systemd's list of unit files")
                   : tl::unexpected(reply.error()));
       return;
     }
@@ -99,7 +100,7 @@ class Look : public std::enable_shared_from_this<Look> {
 
   void with_units(Result<sd_bus_message*> reply) {
     if (!reply || sd_bus_message_enter_container(*reply, 'a', "(ssssssouso)") < 0) {
-      done_(reply ? fail("systemd's list of units is unreadable") : tl::unexpected(reply.error()));
+      done_(reply ? fail("cannot parse systemd's list of units") : tl::unexpected(reply.error()));
       return;
     }
     std::set<std::string> sockets;
@@ -163,9 +164,8 @@ class Look : public std::enable_shared_from_this<Look> {
     if (--asked_ > 0) {
       return;
     }
-    for (const policy::UnitRule& rule : identity_->units) {
-      for (const std::string& text :
-           {doubt(*identity_, view_, names_, rule), rooted(view_, rule)}) {
+    for (const config::UnitRule& rule : host_->units) {
+      for (const std::string& text : {doubt(*host_, view_, names_, rule), rooted(view_, rule)}) {
         if (!text.empty()) {
           view_.warnings.push_back(rule.where.text() + ": warning: [[unit]] '" + rule.name +
                                    "': " + text);
@@ -176,38 +176,38 @@ class Look : public std::enable_shared_from_this<Look> {
     done_(std::move(view_));
   }
 
-  /// The services and templates that need a drop-in. An instance is covered by its template's where
-  /// every instance matches.
+  /// The services and templates that need a drop-in. If an entry matches every instance of a
+  /// template, the template's drop-in covers its instances.
   [[nodiscard]] std::set<std::string> gates() const {
     static const Aliases none;
     std::set<std::string> found;
-    for (const policy::UnitRule& rule : identity_->units) {
+    for (const config::UnitRule& rule : host_->units) {
       if (is_plain(rule.name)) {
         found.insert(rule.name);
       }
     }
     for (const std::string& name : names_) {
       if (name.ends_with(".service") && is_template(name) &&
-          find_template_rule(*identity_, none, name) != nullptr) {
+          find_template_rule(*host_, none, name) != nullptr) {
         found.insert(name);
       }
     }
     for (const std::string& name : names_) {
       if (name.ends_with(".service") && !is_template(name) &&
-          find_rule(*identity_, none, name) != nullptr && !found.contains(template_of(name))) {
+          find_rule(*host_, none, name) != nullptr && !found.contains(template_of(name))) {
         found.insert(name);
       }
     }
     return found;
   }
 
-  /// What a pattern matches may be made by somebody a moment before it starts: "batch-*.service"
-  /// has its drop-in beforehand.
+  /// Units that a pattern matches can be created immediately before their start, so
+  /// "batch-*.service" gets the drop-in of the prefix in advance.
   void add_prefixes() {
-    for (const policy::UnitRule& rule : identity_->units) {
+    for (const config::UnitRule& rule : host_->units) {
       if (const std::string prefix = prefix_of(rule.name); !prefix.empty()) {
         view_.gates.insert(prefix);
-        // Where one of them starts early, the drop-in for all must be gone at a boot.
+        // If one of them starts early, the common drop-in must not survive a reboot.
         view_.facts[prefix].default_dependencies =
             std::ranges::all_of(view_.facts, [&](const auto& item) {
               return item.second.default_dependencies || !matches(rule.name, item.first);
@@ -217,7 +217,7 @@ class Look : public std::enable_shared_from_this<Look> {
   }
 
   Bus& bus_;
-  std::shared_ptr<const policy::Identity> identity_;
+  std::shared_ptr<const config::Host> host_;
   UnitView last_;
   std::function<void(Result<UnitView>)> done_;
   std::set<std::string> names_;  // of unit files, aliases included, and of loaded units
@@ -227,15 +227,15 @@ class Look : public std::enable_shared_from_this<Look> {
 
 }  // namespace
 
-void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity, UnitView last,
+void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, UnitView last,
                    std::function<void(Result<UnitView>)> done) {
-  std::make_shared<Look>(bus, std::move(identity), std::move(last), std::move(done))->begin();
+  std::make_shared<Look>(bus, std::move(host), std::move(last), std::move(done))->begin();
 }
 
-UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
+UnitView view_units(const std::shared_ptr<const config::Host>& host,
                     std::chrono::milliseconds patience) {
   UnitView view;
-  if (identity->units.empty()) {
+  if (host->units.empty()) {
     return view;
   }
   auto loop = event::Loop::create();
@@ -244,7 +244,7 @@ UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
   }
   if (auto bus = Bus::connect(loop->get())) {
     bool done = false;
-    look_at_units(**bus, identity, {}, [&](Result<UnitView> found) {
+    look_at_units(**bus, host, {}, [&](Result<UnitView> found) {
       done = true;
       if (found) {
         view = std::move(*found);

@@ -75,8 +75,9 @@ bool matches(const std::string& pattern, const std::string& unit) {
 }
 
 bool matches_all_instances(const std::string& pattern, const std::string& name) {
-  // An instance that no pattern can mean: what matches it matches any, but for patterns with '?' or
-  // '[' in the instance's place, which the second, longer one tells apart.
+  // A pattern that matches an instance named by a control character matches any instance. Patterns
+  // with '?' or '[' in place of the instance are the exception; the second, longer name excludes
+  // them.
   std::string shorter = name;
   std::string longer = name;
   shorter.insert(name.find('@') + 1, "\x01");

@@ -8,40 +8,39 @@
 namespace trireme::systemd {
 namespace {
 
-/// The first entry whose pattern `fits` one of the names.
+/// The first entry for which `fits`(pattern, name) is true for one of the names.
 template <typename Fits>
-const policy::UnitRule* first_rule(const policy::Identity& identity,
-                                   const std::set<std::string>& names, Fits fits) {
-  const auto found = std::ranges::find_if(identity.units, [&](const policy::UnitRule& rule) {
+const config::UnitRule* first_rule(const config::Host& host, const std::set<std::string>& names,
+                                   Fits fits) {
+  const auto found = std::ranges::find_if(host.units, [&](const config::UnitRule& rule) {
     return std::ranges::any_of(names,
                                [&](const std::string& name) { return fits(rule.name, name); });
   });
-  return found == identity.units.end() ? nullptr : &*found;
+  return found == host.units.end() ? nullptr : &*found;
 }
 
 }  // namespace
 
-const policy::UnitRule* find_rule(const policy::Identity& identity, const Aliases& aliases,
+const config::UnitRule* find_rule(const config::Host& host, const Aliases& aliases,
                                   const std::string& unit) {
   if (unit.empty() || unit == "trireme.service" || unit == "init.scope") {
     return nullptr;
   }
-  return first_rule(identity, names_of(aliases, unit), matches);
+  return first_rule(host, names_of(aliases, unit), matches);
 }
 
-const policy::UnitRule* find_template_rule(const policy::Identity& identity, const Aliases& aliases,
+const config::UnitRule* find_template_rule(const config::Host& host, const Aliases& aliases,
                                            const std::string& name, bool some) {
-  return first_rule(identity, names_of(aliases, name),
-                    [some](const std::string& pattern, const std::string& each) {
-                      return matches_all_instances(pattern, each) ||
-                             (some && template_of(pattern) == each);
-                    });
+  return first_rule(
+      host, names_of(aliases, name), [some](const std::string& pattern, const std::string& each) {
+        return matches_all_instances(pattern, each) || (some && template_of(pattern) == each);
+      });
 }
 
-std::optional<MatchedUnit> match_unit(const policy::Identity& identity, const Aliases& aliases,
+std::optional<MatchedUnit> match_unit(const config::Host& host, const Aliases& aliases,
                                       const std::string& cgroup_path) {
   std::string unit = unit_of_path(cgroup_path);
-  const policy::UnitRule* rule = find_rule(identity, aliases, unit);
+  const config::UnitRule* rule = find_rule(host, aliases, unit);
   return rule == nullptr ? std::nullopt : std::optional(MatchedUnit{std::move(unit), rule});
 }
 

@@ -14,7 +14,7 @@
 namespace trireme::systemd {
 namespace {
 
-constexpr std::size_t kExamined = 64;  // processes of a unit, to tell where it is
+constexpr std::size_t kExamined = 64;  // processes of a unit to examine for its network namespace
 
 bool shares_netns_with_init() {
   struct stat own {};
@@ -23,8 +23,8 @@ bool shares_netns_with_init() {
          own.st_ino == init.st_ino;
 }
 
-/// The services that a socket starts where it does not say so: name.service, or instances of
-/// name@.service for a connection each.
+/// The common part of the names of a socket and of the services that it starts by default:
+/// name.service, or one instance of name@.service per connection.
 std::string stem_of(const std::string& socket) {
   return socket.substr(0, socket.rfind('.'));
 }
@@ -56,58 +56,58 @@ UnitSource::~UnitSource() {
   }
 }
 
-void UnitSource::configure(std::shared_ptr<const policy::Identity> identity) {
-  identity_ = std::move(identity);
+void UnitSource::configure(std::shared_ptr<const config::Host> host) {
+  host_ = std::move(host);
   is_reconfigured_ = true;
   if (!is_on()) {
-    if (!identity_->units.empty()) {
-      spdlog::warn("[[unit]] of identity.toml: no unit is a workload: {}", off_);
+    if (!host_->units.empty()) {
+      spdlog::warn("the [[unit]] entries of identity.toml have no effect: {}", off_);
     }
     return;
   }
-  offer_cgroups();  // by the names that are known; what goes with an entry is known after the look
-  look();
+  offer_cgroups();  // with the aliases known so far
+  look();           // afterwards, units whose entry was removed are released
 }
 
-const policy::UnitRule* UnitSource::rule_for(const std::string& unit) const {
-  if (!identity_) {
+const config::UnitRule* UnitSource::rule_for(const std::string& unit) const {
+  if (!host_) {
     return nullptr;
   }
-  const policy::UnitRule* rule = find_rule(*identity_, view_.aliases, unit);
+  const config::UnitRule* rule = find_rule(*host_, view_.aliases, unit);
   return rule != nullptr || !unit.ends_with(".socket") ? rule : rule_for_socket(unit);
 }
 
-const policy::UnitRule* UnitSource::rule_for_socket(const std::string& socket) const {
+const config::UnitRule* UnitSource::rule_for_socket(const std::string& socket) const {
   const auto known = view_.sockets.find(socket);
   if (known != view_.sockets.end()) {
     for (const std::string& service : known->second.triggers) {
-      if (const policy::UnitRule* rule = find_rule(*identity_, view_.aliases, service)) {
+      if (const config::UnitRule* rule = find_rule(*host_, view_.aliases, service)) {
         return rule;
       }
     }
   }
   if (known == view_.sockets.end() || !known->second.accepts) {
-    if (const policy::UnitRule* rule =
-            find_rule(*identity_, view_.aliases, stem_of(socket) + ".service")) {
+    if (const config::UnitRule* rule =
+            find_rule(*host_, view_.aliases, stem_of(socket) + ".service")) {
       return rule;
     }
   }
-  // Of one for each connection: which instance gets it nobody knows beforehand.
+  // One service instance per connection: it is not known in advance which instance gets which.
   return known == view_.sockets.end() || known->second.accepts
-             ? find_template_rule(*identity_, view_.aliases, stem_of(socket) + "@.service", true)
+             ? find_template_rule(*host_, view_.aliases, stem_of(socket) + "@.service", true)
              : nullptr;
 }
 
-const policy::UnitRule* UnitSource::rule_for_path(const std::string& path) const {
+const config::UnitRule* UnitSource::rule_for_path(const std::string& path) const {
   const std::string unit = unit_of_path(path);
   if (unit.ends_with(".scope") && path.starts_with(events_.strict_slice() + "/")) {
-    return nullptr;  // trirun's and Docker's
+    return nullptr;  // a scope of trirun or of Docker
   }
   return rule_for(unit);
 }
 
 bool UnitSource::cgroup_born(const std::string& path) {
-  const policy::UnitRule* rule = is_on() ? rule_for_path(path) : nullptr;
+  const config::UnitRule* rule = is_on() ? rule_for_path(path) : nullptr;
   if (rule == nullptr) {
     return false;
   }
@@ -119,7 +119,7 @@ bool UnitSource::cgroup_born(const std::string& path) {
 
 void UnitSource::cgroup_gone(const std::string&) {}
 
-Status UnitSource::enrol(const std::string& path, const policy::UnitRule& rule,
+Status UnitSource::enrol(const std::string& path, const config::UnitRule& rule,
                          std::vector<std::uint64_t> former) {
   workload::Description description;
   description.name = unit_of_path(path);
@@ -132,14 +132,15 @@ Status UnitSource::enrol(const std::string& path, const policy::UnitRule& rule,
   description.former = std::move(former);
   auto network = network_of(path, description.name);
   if (!network) {
-    const Status shut = registry_.quarantine(description, network.error().message);
-    return shut ? tl::unexpected(network.error()) : shut;
+    const Status blocked = registry_.quarantine(description, network.error().message);
+    return blocked ? tl::unexpected(network.error()) : blocked;
   }
   description.places = {{std::move(*network)}};
   return registry_.enrol(description);
 }
 
-/// Where the unit's processes are, or its listeners where it has none. Null: in our own namespace.
+/// The network namespace of the unit's processes, or of its listeners if it has no process. Null:
+/// the daemon's own.
 Result<std::shared_ptr<const kernel::Netns>> UnitSource::network_of(const std::string& path,
                                                                     const std::string& unit) const {
   if (const auto socket = view_.sockets.find(unit); socket != view_.sockets.end()) {
@@ -147,7 +148,7 @@ Result<std::shared_ptr<const kernel::Netns>> UnitSource::network_of(const std::s
       return kernel::Netns::at(socket->second.network_namespace);
     }
     if (socket->second.private_network) {
-      return fail("its listeners are in a network namespace of their own, which cannot be entered");
+      return fail("its listeners are in a private network namespace, which cannot be entered");
     }
   }
   std::size_t limit = kExamined;
@@ -177,7 +178,7 @@ std::vector<std::string> UnitSource::socket_warnings(const std::string& service)
     if (facts.has_ip_listener &&
         std::ranges::find(facts.triggers, service) != facts.triggers.end()) {
       warnings.push_back("listens through " + socket +
-                         ", which PID 1 opened: those connections are judged by the cgroup of " +
+                         ", which PID 1 opened: policy sees those connections as those of " +
                          socket);
     }
   }
@@ -204,7 +205,7 @@ void UnitSource::release_cgroups() {
 }
 
 std::string UnitSource::status() const {
-  const std::size_t patterns = identity_ ? identity_->units.size() : 0;
+  const std::size_t patterns = host_ ? host_->units.size() : 0;
   if (patterns == 0) {
     return "no [[unit]] in identity.toml";
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What PID 1 is asked and told: which units exist, which sockets start them, the drop-ins.
+// Communication with PID 1: which units exist, which sockets start them, and the drop-ins.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -29,7 +29,7 @@ void UnitSource::reloading(bool begins) {
 }
 
 void UnitSource::unit_new(const std::string& name) {
-  // What a look asks about is loaded by that, and is no news.
+  // A query makes systemd load the units that it asks about; those must not cause another query.
   const bool ungated = name.ends_with(".service") && rule_for(name) != nullptr &&
                        !DropIns::cover(gated_, names_of(view_.aliases, name));
   const bool listener = name.ends_with(".socket") && rule_for(name) != nullptr;
@@ -39,9 +39,9 @@ void UnitSource::unit_new(const std::string& name) {
   }
 }
 
-/// Any user can have systemd load units, and so make news: between two looks for that there is a
-/// pause, as long as a look takes at least. Nothing waits for them: what is born is matched by its
-/// name at once, and a gate asks about its unit itself.
+/// Any user can make systemd load units and so cause a query. Therefore there is a pause between
+/// such queries, at least as long as a query takes. Nothing waits for them: a new cgroup is matched
+/// by its name immediately, and a unit gate queries its unit itself.
 void UnitSource::look_soon() {
   if (looking_ || !(news_ || again_)) {
     return;
@@ -56,7 +56,7 @@ void UnitSource::look_soon() {
   }
 }
 
-/// One at a time: what must be looked at and happens meanwhile leads to one more look.
+/// Starts a query. Only one runs at a time; requests during a query cause one more after it.
 void UnitSource::look() {
   if (looking_) {
     look_again_ = true;
@@ -66,24 +66,28 @@ void UnitSource::look() {
   news_ = false;
   again_.reset();
   looked_ = Clock::now();
-  if (identity_ == nullptr || identity_->units.empty()) {
-    looked(UnitView{});
+  if (host_ == nullptr || host_->units.empty()) {
+    looked(host_, UnitView{});
     return;
   }
-  look_at_units(*bus_, identity_, view_,
-                [this, alive = std::weak_ptr(alive_)](Result<UnitView> view) {
+  look_at_units(*bus_, host_, view_,
+                [this, host = host_, alive = std::weak_ptr(alive_)](Result<UnitView> view) {
                   if (!alive.expired()) {
-                    looked(std::move(view));
+                    looked(host, std::move(view));
                   }
                 });
 }
 
-void UnitSource::looked(Result<UnitView> view) {
+void UnitSource::looked(const std::shared_ptr<const config::Host>& host, Result<UnitView> view) {
   const auto now = Clock::now();
   pause_ = std::max<Clock::duration>(kPause, now - looked_);
   looked_ = now;
   looking_ = false;
-  take(std::move(view));
+  // A query about earlier entries does not tell the aliases of the units that the current entries
+  // name, so it could release them.
+  if (host == host_) {
+    take(std::move(view));
+  }
   if (std::exchange(look_again_, false)) {
     look();
     return;
@@ -108,7 +112,7 @@ void UnitSource::take(Result<UnitView> view) {
   std::string unanswered;
   if (!view_.unanswered.empty()) {
     const auto& [unit, error] = *view_.unanswered.begin();
-    unanswered = "nothing new is known of " + unit +
+    unanswered = "systemd failed to describe " + unit +
                  (view_.unanswered.size() == 1
                       ? ""
                       : " and " + std::to_string(view_.unanswered.size() - 1) + " more") +
@@ -116,8 +120,8 @@ void UnitSource::take(Result<UnitView> view) {
   }
   note_unanswered(unanswered);
   write_drop_ins();
-  // A name that systemd has no more makes no workload anybody's; where it has not told of one, that
-  // may be the name of any.
+  // Release units that no entry matches any more. Not while systemd failed to describe a unit
+  // without earlier facts: its name may be an alias of any workload.
   if (is_reconfigured_ && !view_.has_unknown) {
     is_reconfigured_ = false;
     release_cgroups();
@@ -125,7 +129,7 @@ void UnitSource::take(Result<UnitView> view) {
   offer_cgroups();
 }
 
-/// Queries that failed are repeated, with a pause that doubles up to kMostPatience.
+/// Schedules the repetition of failed queries, after a delay that doubles up to kMostPatience.
 void UnitSource::note_unanswered(const std::string& what) {
   if (what.empty()) {
     if (!unanswered_.empty()) {
@@ -134,7 +138,7 @@ void UnitSource::note_unanswered(const std::string& what) {
     patience_ = kPause;
   } else {
     if (unanswered_ != what) {
-      spdlog::warn("[[unit]]: {}; asking again", what);
+      spdlog::warn("[[unit]]: {}; retrying", what);
     }
     again_ = Clock::now() + patience_;
     patience_ = std::min<Clock::duration>(2 * patience_, kMostPatience);
@@ -157,7 +161,7 @@ void UnitSource::write_drop_ins() {
   const auto changed = drop_ins_.apply(units, early, rooted);
   if (!changed) {
     problem_ = "drop-ins: " + changed.error().message;
-    reload_due_ = true;  // some may have been written
+    reload_due_ = true;  // some drop-ins may have been written
     spdlog::error("[[unit]]: units start without waiting for enforcement: {}",
                   changed.error().text());
     return;
@@ -165,19 +169,21 @@ void UnitSource::write_drop_ins() {
   gated_ = units;
   problem_ = units.empty() || drop_ins_.last()
                  ? ""
-                 : "drop-ins: /etc/systemd/system is read-only: after a reboot they are gone";
-  // An earlier daemon may have written them and ended before systemd had read them.
+                 : "drop-ins: /etc/systemd/system is read-only; a reboot removes them";
+  // An earlier daemon may have written drop-ins and ended before systemd read them.
   reload_due_ = reload_due_ || *changed || (!asked_ && !units.empty());
   asked_ = true;
   if (!reload_due_) {
     return;
   }
   reload_due_ = false;
-  spdlog::info("[[unit]]: {} services wait at their start until they are enforced", units.size());
+  spdlog::info("[[unit]]: {} now {} at start-up until trireme enforces {}",
+               units.size() == 1 ? "1 service" : std::to_string(units.size()) + " services",
+               units.size() == 1 ? "waits" : "wait", units.size() == 1 ? "it" : "them");
   bus_->send(bus_->manager_call("Reload"),
              [this, alive = std::weak_ptr(alive_)](const Result<sd_bus_message*>& reply) {
                if (!alive.expired() && !reply) {
-                 reload_due_ = true;  // at the next look
+                 reload_due_ = true;  // retried after the next query
                  problem_ = "drop-ins: daemon-reload: " + reply.error().message;
                  spdlog::error("[[unit]]: {}", problem_);
                }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Room for what is to be told, with a share for each owner.
+// Bounds the number of pending events, with a share for each owner.
 #pragma once
 
 #include <array>
@@ -10,14 +10,15 @@
 
 namespace trireme::verifier {
 
-/// The last half of it is for owners that have taken little: a flood of one leaves the others'
-/// refusals to be seen.
+/// The second half of the room is reserved for owners that have taken few places, so that a flood
+/// by one owner does not hide the refusals of others.
 class EventRoom {
  public:
   static constexpr std::size_t kEvents = 1'024;
+  /// Places that each owner can have while the second half is in use.
   static constexpr std::uint16_t kOfOne = 64;
 
-  /// False where there is no room for one more of this owner.
+  /// Takes a place for an event of this owner. False if there is no room for it.
   [[nodiscard]] bool take(const handshake::Owner& owner) {
     std::uint16_t& mine = of_[owner.id * 0x9e3779b97f4a7c15U >> 56U];
     if (taken_ >= kEvents || (taken_ >= kEvents / 2 && mine >= kOfOne)) {
@@ -33,7 +34,7 @@ class EventRoom {
   }
 
  private:
-  std::array<std::uint16_t, 256> of_{};  // thrown together by a hash
+  std::array<std::uint16_t, 256> of_{};  // by a hash of the owner; some owners share an entry
   std::size_t taken_ = 0;
 };
 

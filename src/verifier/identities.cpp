@@ -19,18 +19,18 @@ namespace {
 
 constexpr auto kKept = std::chrono::minutes(15);
 
-/// What the trust in force thinks of a credential that was proved earlier, when it was valid; null:
-/// nothing any more.
+/// Verifies a credential that was proved earlier against the trust in force, at a time at which the
+/// credential was valid. Null if it is no longer trusted.
 std::shared_ptr<const credentials::Peer> believed(const credentials::Trust& trust,
                                                   wire::CredentialType type,
                                                   credentials::Bytes credential,
                                                   credentials::Time when) {
-  // A daemon's own name for itself is new at each start; what it once proved to itself stays true.
+  // The credential of type `local` is new at each start; what an earlier one proved stays valid.
   const bool is_local = type == wire::CredentialType::local;
   return trust.verify(type, is_local ? trust.credential(type) : credential, when).value_or(nullptr);
 }
 
-/// The identity under that peer; null where the peer is null or does not vouch for the labels.
+/// A copy of the identity with that peer. Null if the peer is null or may not vouch for the labels.
 std::shared_ptr<const RemoteIdentity> renewed(const RemoteIdentity& identity,
                                               std::shared_ptr<const credentials::Peer> peer) {
   if (peer == nullptr || !peer->constraints.permit(identity.labels)) {
@@ -53,7 +53,8 @@ json to_json(const RemoteIdentity& identity) {
           {"not_after", seconds(identity.peer->not_after)}};
 }
 
-/// `now`, or the nearest time at which the saved credential was valid. Older files do not tell.
+/// `now`, or the nearest time at which the saved credential was valid. Files of older versions do
+/// not contain the times.
 credentials::Time when_valid(const json& saved, credentials::Time now) {
   if (!saved.contains("not_before") || !saved.contains("not_after")) {
     return now;
@@ -131,14 +132,14 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
   const auto content = read_file(file_, std::size_t{256} << 20U);
   if (!content) {
     return ::access(file_.c_str(), F_OK) == 0
-               ? fail(content.error().message, "flows with other hosts that it knew end")
-               : Result<std::size_t>(0U);  // none yet: flows of unknown numbers end
+               ? fail(content.error().message, "flows of the remote identities in it end")
+               : Result<std::size_t>(0U);  // first start: flows with unknown numbers end
   }
   const json list = json::parse(*content, nullptr, false);
   if (!list.is_array()) {
-    return fail(file_ + " holds no list", "flows with other hosts that it knew end");
+    return fail(file_ + " is not a JSON list", "flows of the remote identities in it end");
   }
-  // Many identities of one host: its credential is verified once.
+  // A host can have many identities: verify its credential once.
   std::map<std::pair<wire::CredentialType, std::vector<std::uint8_t>>,
            std::shared_ptr<const credentials::Peer>>
       peers;
@@ -169,7 +170,7 @@ Result<std::size_t> Identities::load(const credentials::Trust& trust, credential
       }
       put(std::move(identity));
     } catch (const json::exception&) {
-      changed_ = true;  // not an entry that anybody wrote: left out of the next file
+      changed_ = true;  // malformed entry: leave it out of the next file
     }
   }
   return entries_.size();
@@ -202,8 +203,8 @@ Status Identities::save() {
 }
 
 void Identities::set_trust(const credentials::Trust& trust, credentials::Time now) {
-  // The packet path waits for the lock, and a certificate takes milliseconds: verified outside,
-  // once for all identities of a host.
+  // Verify without the lock, because the packet path waits for it and a certificate takes
+  // milliseconds; once for all identities of a host.
   std::map<credentials::Digest, std::shared_ptr<const credentials::Peer>> peers;
   {
     const std::scoped_lock lock(mutex_);
@@ -220,7 +221,7 @@ void Identities::set_trust(const credentials::Trust& trust, credentials::Time no
     const RemoteIdentity& known = *entry->second.identity;
     const auto peer = peers.find(entry->first.first);
     if (peer == peers.end()) {
-      ++entry;  // entered meanwhile, by a thread that has this trust already
+      ++entry;  // entered in the meantime, by a thread that already uses this trust
       continue;
     }
     if (auto fresh = renewed(known, peer->second)) {

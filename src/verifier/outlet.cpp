@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the engine and the kernel: what the engine asks is looked up, and what it wants is done,
-// in its order.
+// Connects the engine with the kernel: answers the engine's questions and performs its actions in
+// their order.
 #include <netinet/in.h>
 
 #include <linux/netfilter.h>
 
 #include <algorithm>
 
-#include "trireme/handshake/codes.hpp"
+#include "trireme/abi/abi.hpp"
 #include "trireme/wire/datagram.hpp"
 #include "worker.hpp"
 
@@ -21,8 +21,8 @@ Verifier::Worker::Point* Verifier::Worker::find(handshake::PointId point) {
   return found == points_.end() ? nullptr : found->second.get();
 }
 
-void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
-                            const handshake::Now& now) {
+void Verifier::Worker::handle(Point& point, const kernel::QueuedPacket& packet,
+                              const handshake::Now& now) {
   handshake::PacketFacts facts{.point = point.id,
                                .outgoing = packet.hook == NF_INET_LOCAL_OUT,
                                .priority = packet.priority,
@@ -37,7 +37,7 @@ void Verifier::Worker::rule(Point& point, const kernel::QueuedPacket& packet,
   }
   perform(*actions);
   if (actions->is_awaited()) {
-    point.queue.flush();  // then conntrack knows the flow
+    point.queue.flush();  // conntrack knows the flow only after the verdict on its packet
     const Question question = actions->question();
     perform(engine_->go_on(question.about == Question::About::nothing
                                ? std::nullopt
@@ -61,17 +61,17 @@ void Verifier::Worker::answer(const Question& question, handshake::PacketFacts& 
   }
 }
 
-/// Verdicts wait in their queue for the rest of a batch; what is sent behind a packet that goes on
-/// must not overtake it.
+/// Verdicts are buffered until the end of a batch. Packets that are sent after an accepted packet
+/// must not overtake it, so its verdict is flushed first.
 void Verifier::Worker::perform(const handshake::Actions& actions) {
-  Point* let_go = nullptr;  // where a packet goes on whose verdict waits
+  Point* let_go = nullptr;  // point with an accepted packet whose verdict is still buffered
   for (const handshake::Action& action : actions.all()) {
     if (const auto* verdict = std::get_if<handshake::PacketVerdict>(&action)) {
       Point* point = find(verdict->point);
       if (point == nullptr) {
         continue;
       }
-      rule(*point, *verdict);
+      give(*point, *verdict);
       if (!verdict->drop) {
         if (let_go != nullptr && let_go != point) {
           let_go->queue.flush();
@@ -94,7 +94,7 @@ void Verifier::Worker::perform(const handshake::Actions& actions) {
   }
 }
 
-void Verifier::Worker::rule(Point& point, const handshake::PacketVerdict& verdict) const {
+void Verifier::Worker::give(Point& point, const handshake::PacketVerdict& verdict) const {
   if (verdict.drop) {
     point.queue.drop(verdict.id);
     return;
@@ -164,14 +164,13 @@ void Verifier::Worker::alter(const handshake::EntryChange& change) {
   }
   switch (change.change) {
     case FlowChange::renewed:
-      std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kRenewalOfFlow);
+      std::ignore = shared.conntrack.clear_label_bits(*flow, abi::kRenewal);
       break;
     case FlowChange::withdraw:
-      std::ignore = shared.conntrack.clear_label_bits(
-          *flow, handshake::kVerdictsOfFlow | handshake::kRenewalOfFlow);
+      std::ignore = shared.conntrack.clear_label_bits(*flow, abi::kVerdictBits | abi::kRenewal);
       break;
-    case FlowChange::release:
-      std::ignore = shared.conntrack.clear_label_bits(*flow, handshake::kOfFlow);
+    case FlowChange::clear:
+      std::ignore = shared.conntrack.clear_label_bits(*flow, abi::kFlowBits);
       break;
     case FlowChange::forget:
       std::ignore = shared.conntrack.remove(*flow);
@@ -213,7 +212,7 @@ wire::Ends as_sent(const kernel::FlowTuple& tuple) {
   return {tuple.source, tuple.destination, tuple.source_port, tuple.destination_port};
 }
 
-/// What answers it.
+/// The tuple of the reply.
 kernel::FlowTuple answer_to(const wire::Ends& ends) {
   return {ends.destination, ends.source, ends.destination_port, ends.source_port};
 }
@@ -237,17 +236,17 @@ handshake::Translation Verifier::Worker::translation(const Question& question) {
   if (home == nullptr) {
     return flow;
   }
-  // There the flow has the addresses that it leaves this network namespace with, or comes here.
+  // In the host's namespace the flow has the addresses with which it leaves or enters this one.
   kernel::TrackedFlow entry;
-  const kernel::FlowTuple inner{flow.behind.source, flow.behind.destination,
-                                flow.behind.source_port, flow.behind.destination_port};
+  const kernel::FlowTuple inner{flow.after.source, flow.after.destination, flow.after.source_port,
+                                flow.after.destination_port};
   const std::scoped_lock lock(home->shared->mutex);
   if (question.is_client) {
-    // There the other end may have begun it, where both send datagrams.
+    // If both endpoints send datagrams, conntrack there may have recorded the other one as client.
     if (home->shared->conntrack.find(protocol, inner, entry).value_or(false)) {
-      flow.behind = entry.original == inner ? reversed(entry.reply)
-                    : entry.reply == inner  ? reversed(entry.original)
-                                            : flow.behind;
+      flow.after = entry.original == inner ? reversed(entry.reply)
+                   : entry.reply == inner  ? reversed(entry.original)
+                                           : flow.after;
     }
   } else if (const auto answer = answer_to(flow.before);
              home->shared->conntrack.find(protocol, answer, entry).value_or(false)) {
@@ -263,12 +262,12 @@ int Verifier::Worker::milliseconds_to_tick() const {
   if (!next) {
     return -1;
   }
-  // The clock is 1 to 4 ms behind.
+  // monotonic() is 1 to 4 ms late.
   return static_cast<int>(std::clamp<std::int64_t>((*next - monotonic()).count() + 1, 1, 60'000));
 }
 
 void Verifier::Worker::tick() {
-  constexpr int kMost = 64;  // rounds: packets wait meanwhile
+  constexpr int kMost = 64;  // rounds; packets wait until they are done
   const auto is_due = [this] {
     const auto next = engine_->next_tick();
     return next && *next <= now_;
@@ -300,7 +299,7 @@ std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, st
   };
   const kernel::FlowTuple reply{translated.destination, translated.source,
                                 translated.destination_port, translated.source_port};
-  // By either direction: NAT changes one end of most flows.
+  // Look up both directions: NAT usually changes only one endpoint.
   const kernel::FlowTuple original{translated.source, translated.destination,
                                    translated.source_port, translated.destination_port};
   bool found = false;
@@ -308,7 +307,7 @@ std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, st
     found = found || (shared.conntrack.find(protocol, tuple, flow).value_or(false) && is_it(flow));
   }
   if (!found) {
-    // Its source is translated as well, after us: only a look at all entries tells.
+    // NAT after this hook has changed the source as well: search all entries.
     std::ignore = shared.conntrack.each([&](const kernel::TrackedFlow& candidate) {
       if (is_it(candidate)) {
         flow = candidate;
@@ -319,7 +318,7 @@ std::optional<kernel::TrackedFlow> Verifier::Worker::entry_of(Shared& shared, st
   return found ? std::optional(flow) : std::nullopt;
 }
 
-/// The client's flow as it was before NAT changed its destination.
+/// The client's addresses and ports before NAT changed the destination.
 std::optional<wire::Ends> Verifier::Worker::original(Shared& shared, std::uint8_t protocol,
                                                      const wire::Ends& translated) {
   const std::scoped_lock lock(shared.mutex);

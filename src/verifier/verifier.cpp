@@ -14,14 +14,14 @@
 namespace trireme::verifier {
 namespace {
 
-constexpr std::uint32_t kQueueLength = 4'096;  // packets, of one queue
+constexpr std::uint32_t kQueueLength = 4'096;  // packets in each queue
 constexpr std::chrono::milliseconds kFinish{500};
 constexpr std::chrono::milliseconds kFinishStep{5};
 
 }  // namespace
 
 Result<PointSockets> PointSockets::open(std::size_t threads) {
-  auto sender = kernel::RawSender::open(handshake::kProofPriority);
+  auto sender = kernel::RawSender::open(abi::kProofPriority);
   if (!sender) {
     return tl::unexpected(sender.error());
   }
@@ -35,12 +35,13 @@ Result<PointSockets> PointSockets::open(std::size_t threads) {
   }
   PointSockets sockets(std::move(*sender), std::move(*conntrack), std::move(*table));
   for (std::size_t i = 0; i < threads; i++) {
-    auto queue = kernel::Queue::bind(static_cast<std::uint16_t>(kFirstQueue + i), kQueueLength);
+    auto queue =
+        kernel::Queue::bind(static_cast<std::uint16_t>(abi::kFirstQueue + i), kQueueLength);
     if (!queue) {
       return tl::unexpected(queue.error());
     }
     sockets.queues_.push_back(std::move(*queue));
-    auto control = kernel::RawSender::open(handshake::kControlPriority);
+    auto control = kernel::RawSender::open(abi::kControlPriority);
     if (!control) {
       return tl::unexpected(control.error());
     }
@@ -58,7 +59,7 @@ Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads,
   if (!verifier->event_.valid()) {
     return fail_errno("cannot set up the verifier");
   }
-  for (std::size_t i = 0; i < std::clamp<std::size_t>(threads, 1, kMostThreads); i++) {
+  for (std::size_t i = 0; i < std::clamp<std::size_t>(threads, 1, abi::kMostThreads); i++) {
     auto worker = Worker::create(book, proved, verifier->event_.get());
     if (!worker) {
       return tl::unexpected(worker.error());
@@ -70,7 +71,7 @@ Result<std::unique_ptr<Verifier>> Verifier::start(std::size_t threads,
   return verifier;
 }
 
-Verifier::Verifier() : told_(std::make_unique<Told>()) {}
+Verifier::Verifier() : limiter_(std::make_unique<EventLimiter>()) {}
 Verifier::~Verifier() = default;
 
 void Verifier::post(const std::function<void(Worker&)>& message) {
@@ -99,10 +100,10 @@ void Verifier::set_trust(const std::shared_ptr<const credentials::Trust>& trust)
 }
 
 void Verifier::set_peers(const std::vector<policy::Prefix>& peers,
-                         const std::vector<policy::Prefix>& translated) {
-  post([peers, translated](Worker& worker) {
+                         const std::vector<policy::Prefix>& host_nat) {
+  post([peers, host_nat](Worker& worker) {
     worker.engine().set_peers(peers);
-    worker.engine().set_translated(translated);
+    worker.engine().set_host_nat(host_nat);
   });
 }
 
@@ -131,7 +132,7 @@ void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
   auto shared = std::make_shared<Shared>(std::move(sockets.sender_), std::move(sockets.conntrack_),
                                          std::move(sockets.sockets_));
   for (std::size_t i = 0; i < workers_.size(); i++) {
-    // A message can be copied, sockets cannot.
+    // Messages must be copyable, sockets are not: hence the shared pointers.
     auto queue = std::make_shared<kernel::Queue>(std::move(sockets.queues_.at(i)));
     auto control = std::make_shared<kernel::RawSender>(std::move(sockets.controls_.at(i)));
     workers_[i]->post([point, queue, control, shared](Worker& worker) {
@@ -141,7 +142,7 @@ void Verifier::add_point(handshake::PointId point, PointSockets sockets) {
 }
 
 void Verifier::remove_point(handshake::PointId point) {
-  // The same namespace may be a point again at once.
+  // Wait, because the same namespace may become a point again at once and needs free queues.
   post_and_wait([point](Worker& worker) { worker.detach(point); });
   named_.forget_point(point);
   proved_->connections.forget_point(point);
@@ -172,7 +173,8 @@ std::vector<handshake::Event> Verifier::take_events() {
   std::ranges::for_each(workers_, [&](const auto& worker) { worker->take_events(events); });
   const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
       std::chrono::steady_clock::now().time_since_epoch());
-  std::erase_if(events, [&](const handshake::Event& event) { return !told_->first(event, now); });
+  std::erase_if(events,
+                [&](const handshake::Event& event) { return !limiter_->admit(event, now); });
   return events;
 }
 

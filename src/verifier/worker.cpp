@@ -16,14 +16,14 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr std::size_t kHandshakes = 16'384;  // of one thread
-constexpr milliseconds kTellAgain{5'000};
+constexpr std::size_t kHandshakes = 16'384;  // at a time, in one thread
+constexpr milliseconds kReportAgain{5'000};
 constexpr milliseconds kReadLost{1'000};
-constexpr std::uint64_t kWake = ~std::uint64_t{0};  // epoll's name for the eventfd
+constexpr std::uint64_t kWake = ~std::uint64_t{0};  // epoll data of the eventfd
 
 void signal_event(int fd) {
   const std::uint64_t one = 1;
-  std::ignore = ::write(fd, &one, sizeof one);  // a full counter is readable as well
+  std::ignore = ::write(fd, &one, sizeof one);  // fails if the counter is full: readable anyway
 }
 
 std::uint64_t hash(const Event& event) {
@@ -33,8 +33,9 @@ std::uint64_t hash(const Event& event) {
                         static_cast<std::uint64_t>(event.verdict) << 1U ^
                         static_cast<std::uint64_t>(event.local_is_client) ^
                         static_cast<std::uint64_t>(event.is_other_policy) << 63U;
-  const policy::Address& far = event.local_is_client ? event.ends.destination : event.ends.source;
-  for (const std::uint8_t byte : far.bytes) {
+  const policy::Address& remote =
+      event.local_is_client ? event.ends.destination : event.ends.source;
+  for (const std::uint8_t byte : remote.bytes) {
     value = (value ^ byte) * 0x100000001b3U;
   }
   return value | 1U;
@@ -44,18 +45,18 @@ std::uint64_t hash(const Event& event) {
 
 milliseconds monotonic() {
   timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 1 to 4 ms behind: read for each batch
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // 1 to 4 ms late, but cheap
   return std::chrono::duration_cast<milliseconds>(std::chrono::seconds(now.tv_sec) +
                                                   std::chrono::nanoseconds(now.tv_nsec));
 }
 
-bool Told::first(const Event& event, milliseconds now) {
+bool EventLimiter::admit(const Event& event, milliseconds now) {
   const std::uint64_t key = hash(event);
   Slot& slot = slots_[(key * 0x9e3779b97f4a7c15U >> 32U) % kSlots];
   if (slot.key == key && now < slot.until) {
     return false;
   }
-  slot = {key, now + kTellAgain};
+  slot = {key, now + kReportAgain};
   return true;
 }
 
@@ -79,7 +80,7 @@ Result<std::unique_ptr<Verifier::Worker>> Verifier::Worker::create(handshake::Id
 
 Verifier::Worker::Worker(std::unique_ptr<handshake::Engine> engine, Fd epoll, Fd wake, int event)
     : engine_(std::move(engine)), epoll_(std::move(epoll)), wake_(std::move(wake)), event_(event) {
-  engine_->on_event = [this](Event&& told) { take(std::move(told)); };
+  engine_->on_event = [this](Event&& reported) { take(std::move(reported)); };
   events_.reserve(EventRoom::kEvents);
 }
 
@@ -92,7 +93,7 @@ Verifier::Worker::~Worker() {
 }
 
 void Verifier::Worker::begin() {
-  // Signals are the main thread's.
+  // Block all signals in the new thread: the main thread handles them.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -146,13 +147,13 @@ void Verifier::Worker::read_mail() {
   }
 }
 
-/// The packet path: a batch from the queue, each packet through the engine, the verdicts back in
-/// order.
+/// The packet path: reads a batch from the queue, passes each packet to the engine, and returns the
+/// verdicts in order.
 void Verifier::Worker::serve(Point& point) {
   const handshake::PointId id = point.id;
   const auto packets = point.queue.receive();
-  // A workload's labels are posted before the kernel lets its first packet through: read what was
-  // posted before these packets came.
+  // A workload's labels are posted before the kernel lets its first packet pass: read messages that
+  // were posted before these packets came.
   if (has_mail_) {
     read_mail();
     if (!points_.contains(id)) {
@@ -164,15 +165,15 @@ void Verifier::Worker::serve(Point& point) {
   behind_ = packets.size();
   for (const kernel::QueuedPacket& packet : packets) {
     behind_--;
-    rule(point, packet, now);
+    handle(point, packet, now);
   }
   point.queue.flush();
   packets_ += packets.size();
 }
 
-/// Refusals are told without ever waiting for who reads them.
+/// Stores an event for take_events(). Never waits for the reader: drops the event instead.
 void Verifier::Worker::take(Event&& event) {
-  if (!told_.first(event, now_)) {
+  if (!limiter_.admit(event, now_)) {
     return;
   }
   const std::unique_lock lock(events_mutex_, std::try_to_lock);
@@ -217,7 +218,7 @@ void Verifier::Worker::open_queues() {
 void Verifier::Worker::detach(handshake::PointId point) {
   if (const auto gone = points_.find(point); gone != points_.end()) {
     lost_before_ += gone->second->queue.lost();
-    points_.erase(gone);  // closing the socket takes it out of epoll
+    points_.erase(gone);  // closing the socket removes it from epoll
   }
   engine_->forget_point(point);
 }
@@ -236,7 +237,7 @@ void Verifier::Worker::publish() {
   }
   const std::array values = {engine.hellos,
                              engine.replies,
-                             engine.authorised,
+                             engine.authorized,
                              engine.unproved,
                              engine.verifications,
                              engine.remembered,
@@ -276,7 +277,7 @@ void Verifier::Worker::add_statistics(VerifierStatistics& sum) {
     refused += next();
   }
   for (std::uint64_t* value :
-       {&sum.hellos, &sum.replies, &sum.authorised, &sum.unproved, &sum.verifications,
+       {&sum.hellos, &sum.replies, &sum.authorized, &sum.unproved, &sum.verifications,
         &sum.remembered, &sum.peers, &sum.evicted, &sum.handshakes, &sum.packets, &sum.lost,
         &sum.proofs_lost, &sum.events_lost}) {
     *value += next();

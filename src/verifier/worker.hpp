@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread of the token path.
+// One thread of the verifier.
 #pragma once
 
 #include <thread>
@@ -10,25 +10,25 @@
 
 namespace trireme::verifier {
 
-/// CLOCK_MONOTONIC_COARSE.
+/// CLOCK_MONOTONIC_COARSE: up to 4 ms late.
 [[nodiscard]] std::chrono::milliseconds monotonic();
 
-/// What one enforcement point's threads share beside their queues.
+/// Sockets of one enforcement point that all threads share.
 struct Shared {
   Shared(kernel::RawSender raw, kernel::Conntrack table, kernel::SocketTable diag)
       : sender(std::move(raw)), conntrack(std::move(table)), sockets(std::move(diag)) {}
   kernel::RawSender sender;
-  std::mutex mutex;  // of what few packets need
+  std::mutex mutex;  // protects the two below, which few packets need
   kernel::Conntrack conntrack;
   kernel::SocketTable sockets;
 };
 
-/// Refusals told lately: each once in five seconds, whatever is repeated.
-class Told {
+/// Lets the same event pass once in five seconds.
+class EventLimiter {
  public:
-  Told() : slots_(kSlots) {}
-  /// True the first time, and again after five seconds.
-  [[nodiscard]] bool first(const handshake::Event& event, std::chrono::milliseconds now);
+  EventLimiter() : slots_(kSlots) {}
+  /// True if an equal event has not been admitted in the last five seconds.
+  [[nodiscard]] bool admit(const handshake::Event& event, std::chrono::milliseconds now);
 
  private:
   static constexpr std::size_t kSlots = 1024;
@@ -51,12 +51,12 @@ class Verifier::Worker final {
   Worker& operator=(const Worker&) = delete;
 
   void begin();
-  /// From the other threads.
+  // Called by other threads.
   void post(Message message);
   void take_events(std::vector<handshake::Event>& events);
   void add_statistics(VerifierStatistics& sum);
 
-  // From messages, in this thread.
+  // Called by messages, in this thread.
   void attach(handshake::PointId point, kernel::Queue queue, kernel::RawSender control,
               std::shared_ptr<Shared> shared);
   void detach(handshake::PointId point);
@@ -77,11 +77,11 @@ class Verifier::Worker final {
   void read_mail();
   void listen_to(const Point& point);
   void serve(Point& point);
-  void rule(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
+  void handle(Point& point, const kernel::QueuedPacket& packet, const handshake::Now& now);
   // outlet.cpp
   void answer(const handshake::Question& question, handshake::PacketFacts& facts);
   void perform(const handshake::Actions& actions);
-  void rule(Point& point, const handshake::PacketVerdict& verdict) const;
+  void give(Point& point, const handshake::PacketVerdict& verdict) const;
   void send(const handshake::ControlDatagram& datagram);
   void send(const handshake::OwnSegment& own);
   void alter(const handshake::EntryChange& change);
@@ -90,8 +90,8 @@ class Verifier::Worker final {
   [[nodiscard]] Point* find(handshake::PointId point);
   [[nodiscard]] int milliseconds_to_tick() const;
   void tick();
-  /// Conntrack's entry of the flow whose client sends so when NAT has changed its destination.
-  /// Under the mutex of `shared`.
+  /// The conntrack entry of the flow whose packets from the client have these ends after NAT of
+  /// their destination. The caller holds shared.mutex.
   [[nodiscard]] static std::optional<kernel::TrackedFlow> entry_of(Shared& shared,
                                                                    std::uint8_t protocol,
                                                                    const wire::Ends& translated);
@@ -107,11 +107,11 @@ class Verifier::Worker final {
   std::unordered_map<handshake::PointId, std::unique_ptr<Point>> points_;
   bool takes_packets_ = false;
   std::chrono::milliseconds now_{};
-  Told told_;
-  wire::PacketBuffer own_;  // a packet of our own
+  EventLimiter limiter_;
+  wire::PacketBuffer own_;  // a packet to send
   std::uint64_t packets_ = 0;
-  std::size_t behind_ = 0;         // packets of the batch at hand, after the one at hand
-  std::uint64_t lost_before_ = 0;  // of queues that are gone
+  std::size_t behind_ = 0;         // packets of the current batch after the current one
+  std::uint64_t lost_before_ = 0;  // packets lost by queues that are closed
   std::uint64_t lost_ = 0;
   std::chrono::milliseconds lost_read_{};
   std::uint64_t proofs_lost_ = 0;

@@ -9,7 +9,7 @@
 namespace trireme::wire {
 namespace {
 
-/// Adds 16-bit words (RFC 1071); a PacketBuffer's worth of them does not overflow.
+/// Adds 16-bit words for a checksum (RFC 1071). The sum over a PacketBuffer cannot overflow.
 std::uint32_t add_words(std::span<const std::uint8_t> bytes, std::uint32_t sum) {
   for (std::size_t i = 0; i + 1 < bytes.size(); i += 2) {
     sum += read16(bytes, i);
@@ -75,7 +75,7 @@ void finish(PacketBuffer& out, std::size_t upper, std::uint8_t protocol) {
       add_words(addresses, static_cast<std::uint32_t>(length) + protocol);
   const std::uint16_t sum = folded(add_words(packet.subspan(upper), pseudo_header));
   write16(packet, checksum,
-          protocol == kUdp && sum == 0 ? 0xFFFF : sum);  // 0 says that there is none (RFC 768)
+          protocol == kUdp && sum == 0 ? 0xFFFF : sum);  // 0 means no checksum (RFC 768)
 }
 
 }  // namespace trireme::wire

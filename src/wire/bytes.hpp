@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers in network byte order.
+// Reads and writes numbers in network byte order. The caller checks the bounds.
 #pragma once
 
 #include <cstddef>

@@ -23,7 +23,8 @@ void append(PacketBuffer& out, Bytes bytes) {
   out.size += bytes.size();
 }
 
-/// Fast Open asks for data of its own in the SYN; MPTCP counts and signs the data.
+/// Replaces options that conflict with a token as data: Fast Open sends data of its own in the SYN,
+/// and MPTCP counts and authenticates the data.
 void pad_out_what_needs_data(std::span<std::uint8_t> options) {
   OptionWalk walk(options);
   while (walk.next()) {
@@ -35,7 +36,7 @@ void pad_out_what_needs_data(std::span<std::uint8_t> options) {
   }
 }
 
-/// A segment without data, all but its options.
+/// The header fields of a segment without data.
 struct Bare {
   const Ends& ends;
   std::uint32_t sequence;
@@ -62,10 +63,10 @@ void write_bare(const Bare& bare, Bytes options, PacketBuffer& out) {
   finish(out, tcp, kTcp);
 }
 
-// NOP NOP TS as RFC 7323, appendix A, advises.
+// NOP, NOP, timestamps: the layout that RFC 7323, appendix A, recommends.
 constexpr std::size_t kPaddedTimestamps = 2 + option::kTimestampsSize;
 
-/// Bytes written: none where the connection has no timestamps.
+/// Returns the number of bytes written: 0 if the connection has no timestamps.
 std::size_t write_timestamps(const OwnSegment& own, std::span<std::uint8_t> out) {
   if (!own.timestamps) {
     return 0;
@@ -125,7 +126,7 @@ bool strip_proof(const Segment& segment, PacketBuffer& out) {
   out.size = 0;
   append(out, packet.first(start));
   append(out, packet.subspan(start + kProofSize));
-  // The option is 5 of the words that the data offset counts.
+  // The data offset counts 32-bit words, of which the option takes 5.
   std::uint8_t& data_offset = out.bytes[segment.tcp_offset() + tcp::kDataOffset];
   data_offset = static_cast<std::uint8_t>(data_offset - (kProofSize / 4 << 4U));
   finish(out, segment.tcp_offset(), kTcp);
@@ -136,9 +137,9 @@ void write_proof(const OwnSegment& own, std::span<const std::uint8_t, 16> tag, P
   std::array<std::uint8_t, kPaddedTimestamps + kProofSize> options{};
   const std::size_t before = write_timestamps(own, options);
   const auto proof = std::span(options).subspan(before, kProofSize);
-  proof[0] = kProofKind;
+  proof[0] = abi::kProofKind;
   proof[1] = kProofSize;
-  write16(proof, 2, kProofExid);
+  write16(proof, 2, abi::kProofExid);
   std::copy(tag.begin(), tag.end(), proof.begin() + kProofPrefix);
   write_own(own, kAck, std::span(options).first(before + kProofSize), out);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where things are in the headers: RFC 791, RFC 8200, RFC 9293, RFC 768.
+// Offsets and sizes in headers, in bytes: RFC 791, RFC 8200, RFC 9293, RFC 768.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace trireme::wire {
 
-// As a protocol or next header.
+// IP protocol and next-header numbers.
 inline constexpr std::uint8_t kTcp = 6;
 inline constexpr std::uint8_t kUdp = 17;
 
@@ -48,7 +48,7 @@ inline constexpr std::uint8_t kNop = 1, kWindowScale = 3, kTimestamps = 8, kMd5 
                               kExperiment = 254;
 inline constexpr std::size_t kWindowScaleSize = 3, kTimestampsSize = 10;
 inline constexpr std::uint16_t kFastOpenExid =
-    0xF989;  // RFC 7413, appendix A, as Linux sent it before it had number 34
+    0xF989;  // RFC 7413, appendix A: Linux used it before option 34 was assigned
 }  // namespace option
 
 }  // namespace trireme::wire

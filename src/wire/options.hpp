@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The options of an IPv4 or TCP header, one after the other: both have the same form (RFC 791,
-// section 3.1; RFC 9293, section 3.1).
+// Iterates over the options of an IPv4 or TCP header, which have the same format (RFC 791, section
+// 3.1; RFC 9293, section 3.1).
 #pragma once
 
 #include <optional>
@@ -13,7 +13,8 @@ class OptionWalk {
  public:
   explicit OptionWalk(std::span<const std::uint8_t> area) : area_(area) {}
 
-  /// On to the next option that is no padding. False at the end, and where an option is bad().
+  /// Moves to the next option that is not padding. False at the end, and if the option is invalid
+  /// (see bad()).
   bool next() {
     offset_ += size_;
     size_ = 0;
@@ -30,17 +31,17 @@ class OptionWalk {
     return !bad_;
   }
 
-  /// The walk has ended at an option of length 0 or 1, or one that goes beyond the area.
+  /// True if the walk ended at an option with length 0 or 1, or one that extends beyond the area.
   [[nodiscard]] bool bad() const { return bad_; }
-  /// Where the present option begins in the area, and its bytes, kind and length included: at
-  /// least 2.
+  /// Offset of the current option in the area. option() is its bytes, at least 2, because they
+  /// include its kind and length.
   [[nodiscard]] std::size_t offset() const { return offset_; }
   [[nodiscard]] std::span<const std::uint8_t> option() const {
     return area_.subspan(offset_, size_);
   }
   [[nodiscard]] std::uint8_t kind() const { return area_[offset_]; }
 
-  /// Whether this is an experiment's option (RFC 6994) with this identifier.
+  /// Whether the option is an experimental one (RFC 6994) with this identifier.
   [[nodiscard]] bool is_experiment(std::uint8_t kind, std::uint16_t exid) const {
     return this->kind() == kind && size_ >= 4 && read16(area_, offset_ + 2) == exid;
   }

@@ -3,18 +3,20 @@
 #pragma once
 
 #include "options.hpp"
+#include "trireme/abi/abi.hpp"
 #include "trireme/wire/segment.hpp"
 
 namespace trireme::wire {
 
-inline constexpr std::size_t kProofPrefix = 4;  // what stands before the tag
+inline constexpr std::size_t kProofPrefix = 4;  // bytes before the tag
 inline constexpr std::size_t kProofSize = kProofPrefix + 16;
 
-/// Where the first one begins in a TCP header's options.
+/// Offset of the first PROOF option in the options of a TCP header.
 [[nodiscard]] inline std::optional<std::size_t> find_proof(std::span<const std::uint8_t> options) {
   OptionWalk walk(options);
   while (walk.next()) {
-    if (walk.is_experiment(kProofKind, kProofExid) && walk.option().size() == kProofSize) {
+    if (walk.is_experiment(abi::kProofKind, abi::kProofExid) &&
+        walk.option().size() == kProofSize) {
       return walk.offset();
     }
   }

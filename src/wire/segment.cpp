@@ -30,17 +30,17 @@ std::optional<Bytes> find_option(Bytes options, std::uint8_t kind, std::size_t s
 const char* text(Malformed malformed) {
   switch (malformed) {
     case Malformed::truncated:
-      return "a header goes beyond the packet";
+      return "truncated header";
     case Malformed::no_ip:
       return "no IPv4 or IPv6 header";
     case Malformed::fragment:
-      return "a fragment";
+      return "IP fragment";
     case Malformed::no_tcp:
-      return "not TCP, or TCP at the end of a source route";
+      return "not TCP, or an unfinished source route";
     case Malformed::bad_length:
-      return "the IP header's length is not the packet's";
+      return "the length in the IP header is not that of the packet";
     case Malformed::bad_option:
-      return "an option of impossible length";
+      return "IP or TCP option of invalid length";
   }
   return "malformed";
 }

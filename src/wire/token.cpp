@@ -31,7 +31,7 @@ std::size_t tag_size(Message message) {
   return message == Message::hello ? 0 : kTagSize;
 }
 
-/// Flags of a token in a TCP segment, and of one in a datagram.
+/// Whether the flags are valid for a token in a TCP segment; in a datagram.
 bool are_for_segments(std::uint8_t flags) {
   return flags == 0;
 }
@@ -52,15 +52,15 @@ bool is_writable(const Token& token) {
 const char* text(BadToken bad) {
   switch (bad) {
     case BadToken::no_token:
-      return "no token";
+      return "not a token";
     case BadToken::truncated:
-      return "lengths that do not add up, or too many bytes";
+      return "lengths that do not add up, or too long";
     case BadToken::version:
       return "another protocol version";
     case BadToken::message:
-      return "a message that does not belong here";
+      return "unexpected message type";
     case BadToken::credential:
-      return "a credential of unknown type or impossible length";
+      return "unknown credential type or invalid credential length";
     case BadToken::flags:
       return "unknown flags";
   }
@@ -69,7 +69,8 @@ const char* text(BadToken bad) {
 
 namespace {
 
-/// A token at the start of `bytes`, whatever follows. Readers have room for `most` bytes.
+/// Reads a token at the start of `bytes`, which may have more bytes after it. `bytes` may be at
+/// most `most` bytes.
 tl::expected<Token, BadToken> read_first(Message expected, std::span<const std::uint8_t> bytes,
                                          std::size_t most, bool (*are_known)(std::uint8_t flags)) {
   if (!is_control(bytes)) {
@@ -115,7 +116,7 @@ std::size_t size_of(const Token& token) {
 
 void write_start(std::uint8_t message, CredentialType type, std::uint8_t flags,
                  std::span<std::uint8_t> out) {
-  std::copy(kMagic.begin(), kMagic.end(), out.begin());
+  std::copy(abi::kMagic.begin(), abi::kMagic.end(), out.begin());
   out[kVersionAt] = kVersion;
   out[kMessageAt] = message;
   out[kTypeAt] = static_cast<std::uint8_t>(type);
@@ -160,7 +161,8 @@ std::uint8_t version_of(std::span<const std::uint8_t> bytes) {
 }
 
 bool is_control(std::span<const std::uint8_t> data) {
-  return data.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), data.begin());
+  return data.size() >= abi::kMagic.size() &&
+         std::equal(abi::kMagic.begin(), abi::kMagic.end(), data.begin());
 }
 
 std::uint8_t control_message(std::span<const std::uint8_t> data) {

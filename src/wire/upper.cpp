@@ -13,18 +13,19 @@ namespace {
 using Bytes = std::span<const std::uint8_t>;
 using Found = tl::expected<Upper, Malformed>;
 
-/// A field of 16 bits is 0 where the number does not fit (IPv6 jumbograms, RFC 2675; segmentation
-/// offload of both families in Linux).
+/// Whether a 16-bit length field matches. A length that does not fit is written as 0 (IPv6
+/// jumbograms, RFC 2675; Linux segmentation offload in both families).
 bool says(std::uint16_t field, std::size_t length) {
   return length > 0xFFFF ? field == 0 : field == length;
 }
 
-/// IPv4 options: a source route that goes on (RFC 791, section 3.1) ends elsewhere than the header
-/// says.
+/// Rejects a source route that is not at its end (RFC 791, section 3.1), because the packet's
+/// destination is then not the one in the header.
 std::optional<Malformed> check_ipv4_options(Bytes area) {
   constexpr std::uint8_t kLooseRoute = 131;
   constexpr std::uint8_t kStrictRoute = 137;
-  constexpr std::size_t kPointer = 2;  // from 1 on, at the next address
+  constexpr std::size_t kPointer =
+      2;  // offset of the pointer, which counts from 1, to the next address
   OptionWalk walk(area);
   while (walk.next()) {
     const Bytes option = walk.option();
@@ -63,7 +64,7 @@ Found find_in_ipv4(Bytes packet, std::size_t length, std::uint8_t protocol) {
   return Upper{header, false};
 }
 
-/// The extension headers that the kernel's ipv6_ext_hdr() knows, in any order and number, as its
+/// Skips the extension headers that the kernel's ipv6_ext_hdr() knows, in any order and number, as
 /// connection tracking does.
 Found follow_extensions(Bytes packet, std::uint8_t protocol) {
   constexpr std::uint8_t kHopByHop = 0;
@@ -86,7 +87,7 @@ Found follow_extensions(Bytes packet, std::uint8_t protocol) {
     }
     const Bytes header = packet.subspan(upper.offset);
     if (next == kRouting &&
-        header[kSegmentsLeft] != 0) {  // ends elsewhere than the IPv6 header says
+        header[kSegmentsLeft] != 0) {  // the destination is not the one in the IPv6 header
       return tl::unexpected(Malformed::no_tcp);
     }
     const std::size_t size =

@@ -19,7 +19,7 @@ bool names(const std::vector<std::string>& list, const std::string& capability) 
                              [&](const std::string& name) { return plain(name) == capability; });
 }
 
-/// As Docker does it (oci/caps/utils.go, TweakCapabilities).
+/// Applies the same rules as Docker (oci/caps/utils.go, TweakCapabilities).
 bool may_hold(const ContainerCapabilities& capabilities, const std::string& name, bool by_default) {
   if (names(capabilities.add, "ALL")) {
     return !names(capabilities.drop, name);
@@ -41,21 +41,20 @@ std::vector<std::string> container_warnings(const ContainerCapabilities& capabil
     const char* warning;
   };
   static constexpr Meaning kMeanings[] = {
-      {"NET_ADMIN", false, "may come to hold CAP_NET_ADMIN: could remove the rules"},
+      {"NET_ADMIN", false, "may gain CAP_NET_ADMIN: could remove the rules"},
       {"NET_RAW", true,
-       "may come to hold CAP_NET_RAW: could send frames below the rules, and sniff ('docker run "
-       "--cap-drop NET_RAW')"},
-      {"SYS_ADMIN", false,
-       "may come to hold CAP_SYS_ADMIN: could rewrite labels and leave its cgroup"},
-      {"SYS_PTRACE", false, "may come to hold CAP_SYS_PTRACE: could act through other processes"},
-      {"SYS_MODULE", false, "may come to hold CAP_SYS_MODULE: could change the kernel"},
+       "may gain CAP_NET_RAW: could send frames below the rules, and sniff ('docker run "
+       "--cap-drop NET_RAW' prevents it)"},
+      {"SYS_ADMIN", false, "may gain CAP_SYS_ADMIN: could rewrite labels and leave its cgroup"},
+      {"SYS_PTRACE", false, "may gain CAP_SYS_PTRACE: could act through other processes"},
+      {"SYS_MODULE", false, "may gain CAP_SYS_MODULE: could change the kernel"},
   };
   std::vector<std::string> warnings;
   for (const Meaning& meaning : kMeanings) {
     const std::string name = meaning.capability;
-    const bool told = std::ranges::any_of(
+    const bool is_reported = std::ranges::any_of(
         held, [&](const std::string& line) { return line.starts_with("CAP_" + name + ":"); });
-    if (may_hold(capabilities, name, meaning.by_default) && !told) {
+    if (may_hold(capabilities, name, meaning.by_default) && !is_reported) {
       warnings.emplace_back(meaning.warning);
     }
   }

@@ -13,14 +13,15 @@
 namespace trireme::workload {
 namespace {
 
-/// Parents of containers where the cgroupfs driver is used: Docker's, and Podman's.
+/// The parents of containers' cgroups with the cgroupfs driver of Docker and of Podman.
 constexpr const char* kContainerParents[] = {"/docker", "/libpod_parent"};
 
-/// Quarantine must be in the kernel before a container's first instruction, so births go before
-/// everything else on the loop.
+/// Quarantine must be in the kernel before a container's first instruction, so creation of cgroups
+/// is handled before everything else on the loop.
 constexpr std::int64_t kPriority = event::kImportant - 10;
-/// Between two listings of what cannot be watched.
+/// The minimum interval between listings of directories that cannot be watched.
 constexpr std::chrono::milliseconds kPoll(20);
+/// The pause after a listing, in multiples of the time that it took.
 constexpr int kPollRests = 9;
 
 std::string join(const std::string& parent, const std::string& name) {
@@ -63,8 +64,7 @@ void CgroupEvents::watch(const std::string& parent) {
   if (!asked_.insert(parent).second || !started_) {
     return;
   }
-  // Ancestors in between that nobody watched yet are parents now; what is known of them stays
-  // known.
+  // Ancestors that were not watched yet are parents now and must be watched too.
   std::string path;
   for (std::size_t end = parent.find('/', 1);; end = parent.find('/', end + 1)) {
     path = parent.substr(0, end);
@@ -86,8 +86,8 @@ Status CgroupEvents::start() {
   }
   started_ = true;
   watch_and_list("/");
-  // Of an earlier daemon's workloads, those whose cgroups went away before they were watched:
-  // nobody will tell.
+  // End workloads of an earlier daemon whose cgroups were removed before they were watched; no
+  // event will report them.
   std::vector<std::string> lost;
   for (const Workload* workload : registry_.all()) {
     if (!workload->cgroup_path.empty() && !tree_.id(workload->cgroup_path)) {
@@ -98,7 +98,8 @@ Status CgroupEvents::start() {
   return {};
 }
 
-/// Listens to the watches, where there is a descriptor for them. Errors: the event loop.
+/// Adds the inotify descriptor to the event loop if one is available. Errors: those of the event
+/// loop.
 Status CgroupEvents::follow() {
   return readable_.is_open() || !watch_.open()
              ? Status{}
@@ -115,7 +116,8 @@ void CgroupEvents::miss(const std::string& path, const Error& error) {
   problem_ = error;
 }
 
-/// Births and ends below directories that cannot be watched; then those are tried again.
+/// Finds cgroups created and removed below directories that cannot be watched, then tries to watch
+/// these directories again.
 void CgroupEvents::poll() {
   const std::set<std::string> missed = std::exchange(missed_, {});
   std::vector<std::string> ended;
@@ -140,7 +142,7 @@ void CgroupEvents::poll() {
   }
 }
 
-/// A tenth of the time at most is spent on it.
+/// Uses at most a tenth of the time for polling.
 void CgroupEvents::poll_missed() {
   const auto began = std::chrono::steady_clock::now();
   poll();
@@ -188,7 +190,7 @@ void CgroupEvents::read_events() {
         break;
       case kernel::CgroupWatch::Event::What::overflow:
         if (log_shares().admit("cgroup events")) {
-          spdlog::warn("cgroup events were lost; looking at every cgroup again");
+          spdlog::warn("cgroup events were lost; scanning all cgroups again");
         }
         rescan();
         break;
@@ -200,7 +202,7 @@ bool CgroupEvents::is_parent(const std::string& path) const {
   if (path.ends_with(".slice") || asked_.contains(path)) {
     return true;
   }
-  const auto below = asked_.lower_bound(path + "/");  // the way to something asked for
+  const auto below = asked_.lower_bound(path + "/");  // an ancestor of a requested parent
   return below != asked_.end() && below->starts_with(path + "/");
 }
 
@@ -225,7 +227,7 @@ void CgroupEvents::list(const std::string& path) {
 void CgroupEvents::born(const std::string& path) {
   const auto id = tree_.id(path);
   if (!id) {
-    return;  // its end follows, or has been told
+    return;  // removed already; the removal is reported separately
   }
   const auto known = known_.find(path);
   if (known != known_.end() && known->second == *id) {
@@ -251,7 +253,7 @@ void CgroupEvents::gone(const std::string& path) {
     return;
   }
   if (const auto id = tree_.id(path); id && *id == known->second) {
-    return;  // news of an older directory; this one was found by listing
+    return;  // the event is about an older directory; this one was found by listing
   }
   const std::uint64_t id = known->second;
   known_.erase(known);
@@ -268,10 +270,10 @@ void CgroupEvents::deny_strict(std::uint64_t id) {
   if (auto denied = enforcement_.quarantine({.id = id,
                                              .level = kernel::CgroupTree::level(strict_slice_),
                                              .path = strict_slice_,
-                                             .settled = true,
+                                             .has_no_old_flows = true,
                                              .is_default = true});
       !denied) {
-    spdlog::error("{}: what is unknown below it is not denied: {}", strict_slice_,
+    spdlog::error("{}: cannot deny the traffic of unknown cgroups below it: {}", strict_slice_,
                   denied.error().text());
   }
 }

@@ -19,7 +19,7 @@ std::uint64_t inode_of(const std::string& process) {
              : 0;
 }
 
-/// 0 where it is gone, or where its parent is in a pid namespace that we cannot see.
+/// 0 if the process has exited, or if its parent is in a PID namespace that is not visible here.
 std::uint32_t parent_of(std::uint32_t pid) {
   constexpr std::string_view kField = "\nPPid:\t";
   const auto status = read_file("/proc/" + std::to_string(pid) + "/status");
@@ -33,8 +33,8 @@ std::uint32_t parent_of(std::uint32_t pid) {
 
 }  // namespace
 
-/// The process may have moved on, or gone and its pid be another's: what is returned has been seen
-/// to be the namespace looked for.
+/// The inode number is compared after opening, because the process may have moved, or its pid may
+/// have been reused.
 std::shared_ptr<const kernel::Netns> hold_network(std::uint32_t pid, std::uint64_t inode) {
   auto held = kernel::Netns::of_process(pid);
   return held && (*held)->inode() == inode ? *held : nullptr;
@@ -53,9 +53,9 @@ bool is_same_network(const std::shared_ptr<const kernel::Netns>& one,
   return one && other ? one->inode() == other->inode() : !one && !other;
 }
 
-/// A thread can go to a network namespace of its own. In the order of their ids, which the kernel
-/// does not keep: one that was looked at is known by that
-/// its pid is not above the last.
+/// Looks at threads, because a single thread can enter another network namespace. Visits them in
+/// the order of their ids (the kernel lists them unsorted), so that `last_` shows which ones were
+/// visited.
 void NetworkSurvey::go_on(const kernel::CgroupTree& tree, std::size_t& limit) {
   while (!open_.empty() && limit > 0) {
     const std::string path = open_.back();

@@ -10,8 +10,8 @@ namespace {
 
 using nlohmann::json;
 
-/// FNV-1a: tells whether labels and record were written together. Not against malice; only root
-/// writes trusted.* xattrs.
+/// FNV-1a, to detect labels and a record that were not written together. It need not resist
+/// attacks, because only root can write trusted.* xattrs.
 std::uint64_t digest(const std::string& text) {
   std::uint64_t hash = 0xcbf29ce484222325U;
   for (const char byte : text) {
@@ -29,8 +29,9 @@ std::optional<Kind> kind_of(const std::string& name) {
   return std::nullopt;
 }
 
-/// Throws json::exception on wrong types. Records of before tell one network at most, and of a
-/// container in quarantine not whether none means the daemon's own.
+/// Throws json::exception on wrong types. Records of older versions have no "places" but at most
+/// one "network". In such a record, a quarantined container without "network" may be in the
+/// daemon's network namespace or in an unknown one.
 std::vector<Record::Place> places_of(const json& content, const Workload& workload) {
   std::vector<Record::Place> places;
   if (!content.contains("places")) {
@@ -85,9 +86,10 @@ Status write_record(const kernel::CgroupTree& tree, const Workload& workload) {
   if (!workload.former.empty()) {
     record["former"] = workload.former;
   }
-  // Names come from Docker and units: replace what is no UTF-8 rather than throw.
+  // Names come from Docker and systemd: replace invalid UTF-8 instead of throwing.
   const std::string bytes = record.dump(-1, ' ', false, json::error_handler_t::replace);
-  // The record first: it says whose both are, and its digest shows labels that are not its own.
+  // Write the record first: it identifies the daemon that both xattrs belong to, and its digest
+  // detects labels that do not belong to it.
   if (auto written = tree.set_attribute(workload.cgroup_path, kernel::kRecordXattr, bytes);
       !written) {
     return written;
@@ -118,7 +120,7 @@ Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree,
     return std::nullopt;
   }
   if (!content.is_object() || !labels->has_value()) {
-    return fail("half of its record is missing or no JSON");
+    return fail("its record is incomplete or not JSON");
   }
   auto own = policy::LabelSet::decode(labels->value());
   if (!own) {
@@ -128,13 +130,13 @@ Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree,
     Record found = from_json(content);
     Workload& workload = found.workload;
     if (content.at("digest").get<std::uint64_t>() != digest(labels->value())) {
-      return fail("its labels and its record were not written together");
+      return fail("its labels do not match its record");
     }
     const auto kind = kind_of(content.at("kind").get<std::string>());
     const bool numbered =
-        workload.number >= policy::kFirstNumber && workload.number <= policy::kLastNumber;
+        workload.number >= abi::kFirstNumber && workload.number <= abi::kLastNumber;
     if (!kind || (workload.number != 0 && !numbered)) {
-      return fail("its record holds a kind or number that nobody wrote");
+      return fail("its record has an invalid kind or number");
     }
     workload.kind = *kind;
     workload.own_labels = std::move(*own);

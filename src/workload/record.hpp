@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the registry keeps on a workload's cgroup, so that a restarted daemon finds it.
+// The record that the registry stores in xattrs of a workload's cgroup, for a restarted daemon.
 #pragma once
 
 #include <optional>
@@ -12,26 +12,26 @@ namespace trireme::workload {
 struct Record {
   Workload workload;  // everything but `labels`, `warnings` and `places`
   struct Place {
-    std::uint64_t network = 0;  // inode number of the namespace; 0: it was the daemon's own
+    std::uint64_t network = 0;  // inode number of the namespace; 0: the daemon's own
     bool whole_network = false;
   };
   std::vector<Place> places;
 };
 
-/// Writes both xattrs; a workload without a cgroup has none. The labels are the workload's own:
-/// [host] labels are added when it is read, as they are then.
+/// Writes both xattrs. Does nothing for a workload without a cgroup. Only the workload's own labels
+/// are stored; the [host] labels of the time are added when the record is read.
 [[nodiscard]] Status write_record(const kernel::CgroupTree& tree, const Workload& workload);
 
-/// Clears both xattrs; a cgroup that is gone is fine.
+/// Removes both xattrs. It is not an error if the cgroup no longer exists.
 [[nodiscard]] Status clear_record(const kernel::CgroupTree& tree, const std::string& cgroup_path);
 
-/// Takes a workload from its cgroup. nullopt: no record, or that of another network namespace's
-/// daemon. Errors: unreadable, labels that the record was not written for (a crash between the two)
-/// included.
+/// Reads the workload that is stored on a cgroup. nullopt: no record, or a record of the daemon of
+/// another network namespace. Errors: the record is unreadable, or its labels do not belong to it
+/// (the daemon crashed between writing the two xattrs).
 [[nodiscard]] Result<std::optional<Record>> read_record(const kernel::CgroupTree& tree,
                                                         const std::string& cgroup_path);
 
-/// Every cgroup path with a record, another daemon's and unreadable ones included.
+/// Every cgroup path with a record, including unreadable records and those of other daemons.
 [[nodiscard]] std::vector<std::string> find_records(const kernel::CgroupTree& tree);
 
 }  // namespace trireme::workload

@@ -19,11 +19,11 @@ std::string key_of(const std::string& cgroup_path, const std::string& container_
   return cgroup_path.empty() ? container_id : cgroup_path;
 }
 
-CgroupRef reference(const Workload& workload, const Place& place, bool settled) {
+CgroupRef reference(const Workload& workload, const Place& place, bool has_no_old_flows) {
   return {.id = workload.cgroup_id,
           .level = kernel::CgroupTree::level(workload.cgroup_path),
           .path = workload.cgroup_path,
-          .settled = settled,
+          .has_no_old_flows = has_no_old_flows,
           .network = place.network,
           .whole_network = place.whole_network,
           .unowned = workload.kind != Kind::container,
@@ -31,12 +31,13 @@ CgroupRef reference(const Workload& workload, const Place& place, bool settled) 
           .former = workload.former};
 }
 
-/// In its first place; in ours while none is known.
-CgroupRef reference(const Workload& workload, bool settled) {
-  return reference(workload, workload.places.empty() ? Place{} : workload.places.front(), settled);
+/// In the workload's first place; in the daemon's network namespace while no place is known.
+CgroupRef reference(const Workload& workload, bool has_no_old_flows) {
+  return reference(workload, workload.places.empty() ? Place{} : workload.places.front(),
+                   has_no_old_flows);
 }
 
-/// What is described, and after it what was known before.
+/// The described places, followed by the known ones that are not among them.
 std::vector<Place> united(const std::vector<Place>& described, const std::vector<Place>& known) {
   std::vector<Place> places = described;
   std::ranges::copy_if(known, std::back_inserter(places), [&](const Place& place) {
@@ -47,8 +48,8 @@ std::vector<Place> united(const std::vector<Place>& described, const std::vector
   return places;
 }
 
-/// Whether some network is in both, and wholly the workload's in one of them.
-bool differ_in_share(const std::vector<Place>& some, const std::vector<Place>& others) {
+/// True if a network namespace is in both lists with different values of whole_network.
+bool differ_in_ownership(const std::vector<Place>& some, const std::vector<Place>& others) {
   return std::ranges::any_of(some, [&](const Place& place) {
     return std::ranges::any_of(others, [&](const Place& other) {
       return is_same_network(place.network, other.network) &&
@@ -74,18 +75,19 @@ Workload from(const Description& description, std::uint64_t id) {
   return workload;
 }
 
-std::string stray_reason(std::uint32_t pid, const std::string& why) {
-  return std::string(kStrayed) + ": " + std::to_string(pid) + (why.empty() ? "" : " (" + why + ")");
+std::string elsewhere_reason(std::uint32_t pid, const std::string& why) {
+  return std::string(kElsewhere) + ": " + std::to_string(pid) +
+         (why.empty() ? "" : " (" + why + ")");
 }
 
-constexpr std::size_t kExamined = 64;  // processes of one workload, where it is looked at by itself
+constexpr std::size_t kExamined = 64;  // processes to look at when checking a single workload
 
 }  // namespace
 
 Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
     : tree_(tree), enforcement_(enforcement) {}
 
-/// For warnings that change by themselves.
+/// Updates the warnings that can change without a change of the workload.
 void Registry::look_at(Workload& workload) const {
   std::erase_if(workload.warnings, [](const std::string& warning) {
     return warning.starts_with("CAP_") || warning.starts_with(kLocalOnly);
@@ -137,8 +139,8 @@ Result<std::uint64_t> Registry::id_of(const Description& description) const {
   if (description.container_id.empty() || description.places.size() != 1 ||
       !description.places.front().network || !description.places.front().whole_network) {
     return fail(
-        "it has neither a cgroup nor a network namespace of its own: nothing tells its traffic "
-        "apart");
+        "it has neither a cgroup nor a network namespace of its own, so its traffic cannot be "
+        "identified");
   }
   return 0;
 }
@@ -149,7 +151,7 @@ Status Registry::enrol(const Description& description) {
     return tl::unexpected(id.error());
   }
   if (description.places.empty()) {
-    return fail("it is not known which network namespace it is in");
+    return fail("its network namespace is not known");
   }
   supersede(description, *id);
   const auto labels = with_host_labels(description.labels);
@@ -157,8 +159,8 @@ Status Registry::enrol(const Description& description) {
   const Workload* known = find_key(key);
   const std::vector<Place> before = known == nullptr ? std::vector<Place>() : known->places;
   if (known != nullptr && known->state == State::enforced &&
-      differ_in_share(description.places, before)) {
-    std::ignore = shut(*known, "its share of its network namespace has changed");
+      differ_in_ownership(description.places, before)) {
+    std::ignore = block(*known, "the ownership of its network namespace has changed");
     known = find_key(key);
   }
   const std::vector<Place> places = united(description.places, before);
@@ -176,20 +178,20 @@ Status Registry::enrol(const Description& description) {
   }
   workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
-    const std::string reason = "another workload is called " + description.name;
-    std::ignore = shut(std::move(workload), reason);
+    const std::string reason = "another workload is named " + description.name;
+    std::ignore = block(std::move(workload), reason);
     return fail(reason);
   }
   if (!labels) {
-    std::ignore = shut(std::move(workload), labels.error().message);
+    std::ignore = block(std::move(workload), labels.error().message);
     return tl::unexpected(labels.error());
   }
   workload.labels = *labels;
-  const bool strayed = known != nullptr && has_strayed(*known);
-  const std::string reason = strayed ? known->reason : "";
-  // One that has strayed is let out by where its processes are alone.
-  if (Status done = strayed ? shut(std::move(workload), reason)
-                            : enforce(std::move(workload), 0, description.settled);
+  const bool elsewhere = known != nullptr && is_elsewhere(*known);
+  const std::string reason = elsewhere ? known->reason : "";
+  // Quarantine because of its processes' network namespaces ends only through check_networks().
+  if (Status done = elsewhere ? block(std::move(workload), reason)
+                              : enforce(std::move(workload), 0, description.has_no_old_flows);
       !done) {
     return done;
   }
@@ -201,8 +203,8 @@ Status Registry::enrol(const Description& description) {
              : fail(enrolled == nullptr ? "it has ended" : enrolled->reason);
 }
 
-/// The same identity on the same cgroup: nothing for the kernel to do, but in networks that are
-/// new.
+/// Updates a workload whose identity and cgroup are unchanged. The kernel is changed only for new
+/// network namespaces.
 Status Registry::refresh(Workload known, const Description& description,
                          std::vector<Place> places) {
   const Workload before = known;
@@ -210,8 +212,8 @@ Status Registry::refresh(Workload known, const Description& description,
       std::ranges::equal(known.places, places, [](const Place& one, const Place& other) {
         return is_same_network(one.network, other.network);
       });
-  if (Status there = extend(known, std::move(places), description.settled); !there) {
-    std::ignore = shut(std::move(known), there.error().message);
+  if (Status there = extend(known, std::move(places), description.has_no_old_flows); !there) {
+    std::ignore = block(std::move(known), there.error().message);
     return there;
   }
   known.name = free_name(description.name, description.container_id,
@@ -225,7 +227,7 @@ Status Registry::refresh(Workload known, const Description& description,
   look_at(known);
   if (known.name != before.name || known.container_id != before.container_id || !same_places) {
     if (auto written = write_record(tree_, known); !written) {
-      std::ignore = shut(std::move(known), written.error().message);
+      std::ignore = block(std::move(known), written.error().message);
       return written;
     }
   }
@@ -236,16 +238,16 @@ Status Registry::refresh(Workload known, const Description& description,
   return {};
 }
 
-/// Gives it these places, and enforces it where it is not yet, under the number that it has.
-Status Registry::extend(Workload& known, std::vector<Place> places, bool settled) {
+/// Sets the workload's places and enforces it, with its current number, in those that are new.
+Status Registry::extend(Workload& known, std::vector<Place> places, bool has_no_old_flows) {
   const Workload before = known;
   known.places = std::move(places);
   for (const Place& place : known.places) {
     if (before.is_in(place.network)) {
       continue;
     }
-    if (Status there =
-            enforcement_.extend(reference(known, place, settled), known.labels, known.number);
+    if (Status there = enforcement_.extend(reference(known, place, has_no_old_flows), known.labels,
+                                           known.number);
         !there) {
       return there;
     }
@@ -253,8 +255,8 @@ Status Registry::extend(Workload& known, std::vector<Place> places, bool settled
   return {};
 }
 
-/// Ends what the description replaces: an older directory of the same path, and the container's
-/// entry of an earlier start.
+/// Ends workloads that the description replaces: that of an older directory with the same path, and
+/// that of an earlier start of the same container.
 void Registry::supersede(const Description& description, std::uint64_t id) {
   if (const Workload* older = find_cgroup(description.cgroup_path);
       older != nullptr && older->cgroup_id != id) {
@@ -281,7 +283,7 @@ Status Registry::quarantine(const Description& description, const std::string& r
   if (const Workload* known = find_key(key)) {
     workload.places = united(workload.places, known->places);
   }
-  return shut(std::move(workload), reason);
+  return block(std::move(workload), reason);
 }
 
 void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& network,
@@ -296,21 +298,22 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
     if (log_shares().admit("workload " + workload.name)) {
       spdlog::error("workload {}: quarantined: {}", workload.name, reason);
     }
-    std::ignore = shut(std::move(workload), reason);
+    std::ignore = block(std::move(workload), reason);
   }
 }
 
-Status Registry::enforce(Workload workload, policy::Number number, bool settled) {
-  const auto used = enforcement_.enrol(reference(workload, settled), workload.labels, number);
+Status Registry::enforce(Workload workload, policy::Number number, bool has_no_old_flows) {
+  const auto used =
+      enforcement_.enrol(reference(workload, has_no_old_flows), workload.labels, number);
   if (!used) {
-    std::ignore = shut(std::move(workload), used.error().message);
+    std::ignore = block(std::move(workload), used.error().message);
     return tl::unexpected(used.error());
   }
   for (std::size_t i = 1; i < workload.places.size(); ++i) {
-    if (Status there = enforcement_.extend(reference(workload, workload.places[i], settled),
-                                           workload.labels, *used);
+    if (Status there = enforcement_.extend(
+            reference(workload, workload.places[i], has_no_old_flows), workload.labels, *used);
         !there) {
-      std::ignore = shut(std::move(workload), there.error().message);
+      std::ignore = block(std::move(workload), there.error().message);
       return there;
     }
   }
@@ -318,7 +321,7 @@ Status Registry::enforce(Workload workload, policy::Number number, bool settled)
   workload.state = State::enforced;
   workload.reason.clear();
   if (auto written = write_record(tree_, workload); !written) {
-    std::ignore = shut(std::move(workload), written.error().message);
+    std::ignore = block(std::move(workload), written.error().message);
     return written;
   }
   look_at(workload);
@@ -331,7 +334,7 @@ Status Registry::enforce(Workload workload, policy::Number number, bool settled)
   return {};
 }
 
-Status Registry::shut(Workload workload, const std::string& reason) {
+Status Registry::block(Workload workload, const std::string& reason) {
   const Status dropped = enforcement_.quarantine(reference(workload, false));
   if (!dropped && log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: cannot be quarantined: {}", workload.name, dropped.error().text());
@@ -341,8 +344,8 @@ Status Registry::shut(Workload workload, const std::string& reason) {
   workload.reason =
       dropped ? reason : std::string(kNotShut) + " (" + dropped.error().message + "): " + reason;
   if (auto written = write_record(tree_, workload); !written) {
-    // Without it a restarted daemon does not know of this quarantine; the workload's source will
-    // tell it again.
+    // Without the record, a restarted daemon does not know of this quarantine until the workload's
+    // source requests it again.
     if (log_shares().admit("workload " + workload.name)) {
       spdlog::warn("workload {}: {}", workload.name, written.error().text());
     }
@@ -374,24 +377,24 @@ void Registry::end_cgroup(const std::string& cgroup_path) {
   if (const auto id = tree_.id(cgroup_path); id && *id == workload->cgroup_id) {
     return;
   }
-  tell_left(*workload);
+  log_left(*workload);
   end(cgroup_path);
 }
 
-/// What the command has had others start (su, systemd-run, at, cron) may go on, and looks like a
-/// part of it to whoever started it.
-void Registry::tell_left(const Workload& workload) {
+/// Processes that other services started for the command (su, systemd-run, at, cron) can outlive
+/// it. To the user they look like a part of the workload, so its end is logged.
+void Registry::log_left(const Workload& workload) {
   if (workload.kind != Kind::process || !log_shares().admit("workload " + workload.name)) {
     return;
   }
   const auto cgroup = kernel::CgroupTree::of(workload.pid);
   if (workload.started != 0 && start_time(workload.pid) == workload.started && cgroup) {
     spdlog::warn(
-        "workload {}: has ended: its process {} has moved to cgroup {}, and is not part "
-        "of the workload there",
+        "workload {} has ended: its process {} has moved to cgroup {} and is no longer part of the "
+        "workload",
         workload.name, workload.pid, *cgroup);
   } else {
-    spdlog::info("workload {}: has ended: its last process has left the scope", workload.name);
+    spdlog::info("workload {} has ended: its last process has left the scope", workload.name);
   }
 }
 
@@ -408,7 +411,7 @@ void Registry::end_container(const std::string& container_id) {
   if (!id || *id != workload->cgroup_id) {
     end(workload->cgroup_path);
   } else if (tree_.populated(workload->cgroup_path)) {
-    std::ignore = shut(*workload, "its container has ended, but processes remain");
+    std::ignore = block(*workload, "its container has ended, but processes remain");
   } else {
     forget_record(workload->cgroup_path);
     end(workload->cgroup_path);
@@ -434,7 +437,8 @@ void Registry::release(const std::string& cgroup_path) {
   }
   if (auto released = enforcement_.release(cgroup, workload == nullptr ? 0 : workload->number);
       !released) {
-    spdlog::error("cgroup {}: the kernel keeps it: {}", cgroup_path, released.error().text());
+    spdlog::error("cgroup {}: cannot remove it from the kernel: {}", cgroup_path,
+                  released.error().text());
   }
   if (workload != nullptr) {
     forget(std::string(cgroup_path));
@@ -445,7 +449,8 @@ void Registry::end(const std::string& key) {
   const Workload& workload = by_key_.at(key);
   if (auto ended = enforcement_.end(reference(workload, true), workload.number);
       !ended && log_shares().admit("workload " + workload.name)) {
-    spdlog::error("workload {}: the kernel keeps it: {}", workload.name, ended.error().text());
+    spdlog::error("workload {}: cannot remove it from the kernel: {}", workload.name,
+                  ended.error().text());
   }
   forget(key);
 }
@@ -460,9 +465,9 @@ bool Registry::check_networks(NetworkSurvey& survey, std::size_t& limit) {
   if (known == nullptr || known->kind == Kind::container || known->places.empty()) {
     return false;
   }
-  const bool strayed = has_strayed(*known);
-  if (known->state != State::enforced && !strayed) {
-    survey = NetworkSurvey(survey.cgroup());  // what was seen before says nothing later
+  const bool elsewhere = is_elsewhere(*known);
+  if (known->state != State::enforced && !elsewhere) {
+    survey = NetworkSurvey(survey.cgroup());  // results from before a quarantine are obsolete
     return false;
   }
   survey.go_on(tree_, limit);
@@ -472,8 +477,9 @@ bool Registry::check_networks(NetworkSurvey& survey, std::size_t& limit) {
     networks.erase(place.network ? place.network->inode() : own_network());
   }
   const bool at_home = networks.size() < seen;
-  // What is said in one that leads nowhere is said over lo, which the gate judges.
-  bool has_ended = false;  // a process has, and others may be where it was: seen with the next look
+  // Ignore namespaces that packets cannot leave: traffic there passes only lo, where the gate
+  // decides.
+  bool has_ended = false;  // a process has ended; the next survey finds others in its namespace
   std::erase_if(networks, [&has_ended](const auto& network) {
     const auto held = hold_network(network.second, network.first);
     if (!held) {
@@ -486,36 +492,39 @@ bool Registry::check_networks(NetworkSurvey& survey, std::size_t& limit) {
   });
   const bool is_all = survey.is_complete() && !has_ended;
   if (networks.empty()) {
-    if (!strayed || !is_all) {
+    if (!elsewhere || !is_all) {
       return false;
     }
     if (log_shares().admit("workload " + known->name)) {
-      spdlog::info("workload {}: none of its processes is elsewhere any more", known->name);
+      spdlog::info("workload {}: all its processes are in enforced network namespaces again",
+                   known->name);
     }
     return enforce(*known, 0, false).has_value();
   }
   const auto& [inode, pid] = *networks.begin();
   if (at_home || networks.size() > 1) {
-    return stray(*known, pid, "").has_value();
+    return block_elsewhere(*known, pid, "").has_value();
   }
   if (known->places.size() >= kMostPlaces) {
-    return stray(*known, pid, "it is enforced in as many as it may be").has_value();
+    return block_elsewhere(*known, pid,
+                           "the workload is already in the maximum number of network namespaces")
+        .has_value();
   }
-  if (!strayed) {
+  if (!elsewhere) {
     return follow(*known, inode, pid).has_value();
   }
-  return is_all && follow_strayed(*known, inode, pid).has_value();
+  return is_all && follow_elsewhere(*known, inode, pid).has_value();
 }
 
-bool Registry::has_strayed(const Workload& workload) {
-  return workload.state == State::quarantined && workload.reason.starts_with(kStrayed);
+bool Registry::is_elsewhere(const Workload& workload) {
+  return workload.state == State::quarantined && workload.reason.starts_with(kElsewhere);
 }
 
-/// Enforces the workload in the network namespace that all of its processes are in, too.
+/// Enforces the workload additionally in the network namespace that all of its processes are in.
 Status Registry::follow(Workload workload, std::uint64_t inode, std::uint32_t pid) {
   const auto network = hold_network(pid, inode);
   if (!network) {
-    return fail("the process has gone");
+    return fail("the process has exited");
   }
   const Workload before = workload;
   std::vector<Place> places = workload.places;
@@ -523,53 +532,57 @@ Status Registry::follow(Workload workload, std::uint64_t inode, std::uint32_t pi
   Status there = extend(workload, std::move(places), false);
   there = there ? write_record(tree_, workload) : there;
   if (!there) {
-    std::ignore = stray(before, pid, there.error().message);
+    std::ignore = block_elsewhere(before, pid, there.error().message);
     return {};
   }
-  tell_followed(before);
+  log_followed(before);
   store(std::move(workload));
   return {};
 }
 
-/// The same for one that is in quarantine because it could not be followed before: some of its
-/// processes were elsewhere, or the kernel refused. Where it refuses again, some time passes before
-/// the next attempt.
-Status Registry::follow_strayed(const Workload& workload, std::uint64_t inode, std::uint32_t pid) {
+/// Like follow(), for a workload that is quarantined because only some of its processes were in the
+/// other network namespace, or because the kernel refused to enforce it there. If the kernel
+/// refuses again, the next attempt is made after follow_again.
+Status Registry::follow_elsewhere(const Workload& workload, std::uint64_t inode,
+                                  std::uint32_t pid) {
   const auto now = std::chrono::steady_clock::now();
   const std::string key = key_of(workload.cgroup_path, workload.container_id);
   if (const auto refused = refused_.find(key);
       refused != refused_.end() && now < refused->second + follow_again) {
-    return fail("the kernel has just refused it");
+    return fail("the kernel refused it a moment ago");
   }
   const auto network = hold_network(pid, inode);
   if (!network) {
-    return fail("the process has gone");
+    return fail("the process has exited");
   }
   Workload there = workload;
   there.places.push_back({network});
   const Workload before = workload;
   if (Status enforced = enforce(std::move(there), 0, false); !enforced) {
     refused_[key] = now;
-    std::ignore = shut(before, stray_reason(pid, enforced.error().message));
+    std::ignore = block(before, elsewhere_reason(pid, enforced.error().message));
     return enforced;
   }
   refused_.erase(key);
-  tell_followed(before);
+  log_followed(before);
   return {};
 }
 
-void Registry::tell_followed(const Workload& workload) {
+void Registry::log_followed(const Workload& workload) {
   if (log_shares().admit("workload " + workload.name)) {
-    spdlog::info("workload {}: enforced in the network namespace that its processes are in too",
-                 workload.name);
+    spdlog::info(
+        "workload {}: now also enforced in the network namespace that its processes moved to",
+        workload.name);
   }
 }
 
-/// An error where nothing changes by it.
-Status Registry::stray(const Workload& workload, std::uint32_t pid, const std::string& why) {
-  const std::string reason = stray_reason(pid, why);
-  if (has_strayed(workload)) {
-    return fail("it is known");
+/// Quarantines the workload because a process is in a network namespace that is not enforced.
+/// Returns an error if nothing changes.
+Status Registry::block_elsewhere(const Workload& workload, std::uint32_t pid,
+                                 const std::string& why) {
+  const std::string reason = elsewhere_reason(pid, why);
+  if (is_elsewhere(workload)) {
+    return fail("already reported");
   }
   if (!why.empty()) {
     refused_[key_of(workload.cgroup_path, workload.container_id)] =
@@ -578,7 +591,7 @@ Status Registry::stray(const Workload& workload, std::uint32_t pid, const std::s
   if (log_shares().admit("workload " + workload.name)) {
     spdlog::error("workload {}: quarantined: {}", workload.name, reason);
   }
-  std::ignore = shut(workload, reason);
+  std::ignore = block(workload, reason);
   return {};
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The registry's answers, and what it does for all workloads at once.
+// Lookups in the registry, and operations on all workloads.
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -18,9 +18,9 @@ std::string last_part(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// Of a workload that was in these network namespaces. Of those that none of its processes is in
-/// any more nothing is left to enforce. Where the first one of a container, or every one of
-/// another, is among them it is in quarantine, until its source tells of it.
+/// Opens the network namespaces that a restored workload was in. Namespaces that none of its
+/// processes is in any more are dropped. A container whose first namespace is dropped, or any other
+/// workload with none left, is quarantined until its source reports it.
 void find_places_again(const kernel::CgroupTree& tree, Workload& workload,
                        const std::vector<Record::Place>& places) {
   bool lost = false;
@@ -35,7 +35,7 @@ void find_places_again(const kernel::CgroupTree& tree, Workload& workload,
   }
   if ((lost || workload.places.empty()) && workload.state == State::enforced) {
     workload.state = State::quarantined;
-    workload.reason = "none of its processes is in the network namespace that it had";
+    workload.reason = "none of its processes is in its former network namespace";
   }
 }
 
@@ -55,7 +55,7 @@ Result<std::size_t> Registry::recover() {
   for (const std::string& path : find_records(tree_)) {
     const auto id = tree_.id(path);
     if (!id) {
-      continue;  // ended while we walked
+      continue;  // removed since the records were listed
     }
     auto record = read_record(tree_, path);
     if (record && !record->has_value()) {
@@ -72,14 +72,14 @@ Result<std::size_t> Registry::recover() {
     }
     workload.cgroup_id = *id;
     workload.name = free_name(workload.name, workload.container_id, path);
-    // A number on two cgroups would merge two identities: only the first keeps it.
+    // The same number on two cgroups would merge two identities, so only the first keeps it.
     const bool keeps = workload.state == State::enforced && workload.number != 0 &&
                        taken.insert(workload.number).second;
     workload.number = keeps ? workload.number : 0;
     (keeps ? numbered : others).push_back(std::move(workload));
   }
   const std::size_t count = numbered.size() + others.size();
-  // Recorded numbers first: a fresh one could otherwise be one that a later record holds.
+  // Restore recorded numbers first; a new number could otherwise be one of a later record.
   for (auto* group : {&numbered, &others}) {
     std::ranges::for_each(*group, [this](Workload& workload) { take_over(std::move(workload)); });
   }
@@ -97,14 +97,14 @@ void Registry::take_over(Workload workload) {
   Status done;
   if (workload.state != State::enforced) {
     const std::string reason = workload.reason;
-    done = shut(std::move(workload), reason);
+    done = block(std::move(workload), reason);
   } else if (!labels) {
-    done = shut(std::move(workload), labels.error().message);
+    done = block(std::move(workload), labels.error().message);
   } else {
     done = enforce(std::move(workload), number, true);
   }
   if (!done) {
-    spdlog::error("a workload of the last run: {}", done.error().text());
+    spdlog::error("cannot restore a workload of the last run: {}", done.error().text());
   }
 }
 
@@ -125,9 +125,9 @@ void Registry::set_host_labels(const policy::LabelSet& labels) {
     }
     const std::string name = workload.name;
     const Status done = merged ? enforce(std::move(workload), 0, true)
-                               : shut(std::move(workload), merged.error().message);
+                               : block(std::move(workload), merged.error().message);
     if (!done) {
-      spdlog::error("workload {}: new host labels: {}", name, done.error().text());
+      spdlog::error("workload {}: cannot apply the new host labels: {}", name, done.error().text());
     }
   }
 }
@@ -185,7 +185,7 @@ std::size_t clear_records(const kernel::CgroupTree& tree) {
   for (const std::string& path : find_records(tree)) {
     const auto record = read_record(tree, path);
     if (record && !record->has_value()) {
-      continue;  // another network namespace's
+      continue;  // of another network namespace's daemon
     }
     if (const Status done = clear_record(tree, path); !done) {
       spdlog::warn("{}", done.error().text());

@@ -26,9 +26,9 @@ bool in_other_user_namespace(const std::string& process) {
          ::stat((process + "/ns/user").c_str(), &other) == 0 && own.st_ino != other.st_ino;
 }
 
-/// The capabilities that mean anything for the rules: all where they are held in our user
-/// namespace, which owns the host's network namespace and its own descendants'. Another user
-/// namespace may own the workload's network namespace, where two of them count.
+/// A mask of the capabilities that can bypass the rules. All of them can if the process is in the
+/// daemon's user namespace, which owns the host's network namespace and those created from it. In
+/// another user namespace, which may own the workload's network namespace, only two can.
 std::uint64_t meaningful(std::uint32_t pid, const std::string& process,
                          const kernel::Netns* network) {
   if (!in_other_user_namespace(process)) {

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What datagrams pay, as ratios in one run, taking turns: requests and new flows between two hosts, bare, with conntrack alone, and through trireme;
-questions to a name server on the same host, without trireme, under it, and where policy has names; a network of 10 CIDRs and one of 10,000.
+"""What datagrams cost, as ratios measured in one run, in turns: requests and new flows between two
+hosts, bare, with connection tracking alone, and through trireme; queries to a name server on the
+same host, without trireme, with it, and with names in the policy; a network of 10 CIDRs and one of
+10,000.
 
     sudo python3 tests/bench/datagrams.py [--rounds N] [--seconds S] [--only PART ...] [--json]
 
-Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS. Wants dnsperf (apt install dnsperf). About two minutes.
+Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Needs dnsperf (apt
+install dnsperf). Takes about two minutes.
 """
 
 import json
@@ -20,8 +23,8 @@ from tests.system import fleet, undo, waiting  # noqa: E402
 from tests.system.host import TRIRUN, Host, kill_quietly  # noqa: E402
 
 SERVER, PORT = "10.98.0.2", 8080
-PARALLEL = 32  # flows
-NEW_FLOWS = 2000  # a turn
+PARALLEL = 32  # concurrent flows
+NEW_FLOWS = 2000  # in each turn
 ECHO = """import socket, sys
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind((sys.argv[1], int(sys.argv[2])))
@@ -43,7 +46,7 @@ def ask(flows):
     for each in flows:
         each.recv(1)
 """
-# So many flows, each with one request on its way, after they have been authorised.
+# This many flows with one pending request each, after they have been authorized.
 REQUESTS = (
     CLIENT
     + """
@@ -58,7 +61,7 @@ rate(0.1)
 print(rate(float(sys.argv[4])))
 """
 )
-# One exchange each, so many at a time, from ports that no flow had before.
+# One exchange in each flow, this many concurrently, from ports that no flow has used before.
 FLOWS = (
     CLIENT
     + """
@@ -132,7 +135,7 @@ class Path:
 
 
 class NewFlows(Path):
-    """The same, and flows that are new."""
+    """The same hosts, with new flows."""
 
     def measure(self, seconds):
         result = super().measure(seconds)
@@ -149,7 +152,7 @@ class NewFlows(Path):
 
 
 class Resolver:
-    """dnsmasq and who asks it on one host."""
+    """dnsmasq and its clients on one host."""
 
     def __init__(self, name, policy=None, asked="deb.example.org"):
         self.name = name
@@ -211,7 +214,7 @@ class Resolver:
 
 
 def names(*listed):
-    """A policy with names, in which a rule makes the resolver one that is believed."""
+    """A policy with names, in which a rule makes answers of the resolver trusted."""
     return (
         f'[[network]]\nname = "mirror"\nnames = {json.dumps(listed)}\n[[allow]]\nfrom = "app=bench"\nto = ["app=bench", "@mirror"]\n'
         'ports = ["udp/53", "tcp/443"]\n'
@@ -219,7 +222,8 @@ def names(*listed):
 
 
 def networks(count):
-    """Of so many CIDRs that do not adjoin, the server's among them."""
+    """A policy with a network of this many CIDRs that are not adjacent, one of which is the
+    server's."""
     cidrs = [f"{SERVER}/32"] + [
         f"172.{16 + at // 65536}.{at // 256 % 256}.{at % 256}/32"
         for at in range(0, 2 * count - 2, 2)
@@ -227,7 +231,7 @@ def networks(count):
     return f'[[network]]\nname = "far"\ncidrs = {json.dumps(cidrs)}\n[[allow]]\nfrom = "app=bench"\nto = "@far"\nports = ["udp/{PORT}"]\n'
 
 
-# What is compared with what: the first of each part is what the others are a part of.
+# The variants of each part. The first one is the base of the ratios.
 PARTS = {
     "between hosts": [
         lambda: NewFlows("bare", started=()),

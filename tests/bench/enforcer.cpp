@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a change costs the kernel transaction by transaction, with so many workloads there already:
-// enrolment and end of one, a reload. Prints JSON: medians in microseconds. Needs root; works in a
-// network namespace of its own, on cgroup ids that nobody has.
+// Measures the enforcer's transactions with an increasing number of workloads: enrollment and end
+// of one workload, and a reload. Prints JSON: medians in microseconds. Needs root. Works in a
+// network namespace of its own, with cgroup ids that no cgroup has.
 #include <fmt/format.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "trireme/enforcer/enforcer.hpp"
+#include "trireme/enforcer/local_policy.hpp"
+#include "trireme/gate/gate.hpp"
 
 namespace trireme::enforcer {
 namespace {
@@ -19,7 +22,7 @@ constexpr std::size_t kTakes = 101;
 constexpr std::size_t kReloads = 11;
 constexpr std::size_t kReloadWorkloads = 100;
 
-/// Microseconds of one call.
+/// Duration of one call in microseconds.
 template <typename Call>
 double timed(const Call& call) {
   const auto began = std::chrono::steady_clock::now();
@@ -54,7 +57,7 @@ policy::LabelSet labels(const std::string& app) {
   return set;
 }
 
-/// From app=wI to app=w(I+1), each on a port of its own.
+/// Rules from app=wI to app=w(I+1), each for a different port.
 std::shared_ptr<const policy::Policy> policy_of(std::size_t rules, std::uint16_t first_port) {
   policy::Policy policy;
   for (std::size_t i = 0; i < rules; i++) {
@@ -68,12 +71,40 @@ std::shared_ptr<const policy::Policy> policy_of(std::size_t rules, std::uint16_t
   return std::make_shared<const policy::Policy>(std::move(policy));
 }
 
-/// Workloads of their own label set each, as `count` grows; then one more comes and goes.
+/// A gate that is attached nowhere, in a cgroup of its own: the enforcer wants one, and what is
+/// measured does not use it.
+class IdleGate {
+ public:
+  explicit IdleGate(const kernel::CgroupTree& tree)
+      : tree_(tree),
+        path_(fmt::format("/trireme-bench-{}.slice", ::getpid())),
+        local_(tree, open_in(tree, path_), policy_of(1, 1)) {}
+  ~IdleGate() { std::ignore = tree_.remove(path_); }
+  IdleGate(const IdleGate&) = delete;
+  IdleGate& operator=(const IdleGate&) = delete;
+
+  [[nodiscard]] LocalPolicy& local() { return local_; }
+
+ private:
+  static std::unique_ptr<gate::Gate> open_in(const kernel::CgroupTree& tree,
+                                             const std::string& path) {
+    must(tree.create(path));
+    return must(gate::Gate::open(tree.absolute(path)));
+  }
+
+  const kernel::CgroupTree& tree_;
+  std::string path_;
+  LocalPolicy local_;
+};
+
+/// Enrolls workloads, each with its own label set, up to each `count`; then times the enrollment
+/// and the end of more workloads.
 nlohmann::json enrolment(const kernel::CgroupTree& tree, const std::vector<std::size_t>& counts) {
   nlohmann::json result;
   policy::Numbers numbers;
   const verifier::Identities identities("", numbers);
-  Common common{.tree = tree, .numbers = numbers, .identities = identities};
+  IdleGate gate(tree);
+  Common common{.tree = tree, .numbers = numbers, .identities = identities, .local = gate.local()};
   const auto enforcer = must(Enforcer::open(common, {}, policy_of(20, 1000)));
   must(enforcer->start());
   std::size_t there = 0;
@@ -97,12 +128,13 @@ nlohmann::json enrolment(const kernel::CgroupTree& tree, const std::vector<std::
   return result;
 }
 
-/// Every port changes with every reload.
+/// Times reloads that each change the ports of all rules.
 nlohmann::json reloads(const kernel::CgroupTree& tree, const std::vector<std::size_t>& counts) {
   nlohmann::json result;
   policy::Numbers numbers;
   const verifier::Identities identities("", numbers);
-  Common common{.tree = tree, .numbers = numbers, .identities = identities};
+  IdleGate gate(tree);
+  Common common{.tree = tree, .numbers = numbers, .identities = identities, .local = gate.local()};
   for (const std::size_t rules : counts) {
     const auto enforcer = must(Enforcer::open(common, {}, policy_of(rules, 1000)));
     must(enforcer->start());
@@ -126,7 +158,7 @@ nlohmann::json reloads(const kernel::CgroupTree& tree, const std::vector<std::si
 int main() {
   using namespace trireme;
   if (::unshare(CLONE_NEWNET) != 0) {
-    fmt::print(stderr, "cannot make a network namespace\n");
+    fmt::print(stderr, "cannot create a network namespace; run as root\n");
     return 1;
   }
   const auto tree = enforcer::must(kernel::CgroupTree::find());

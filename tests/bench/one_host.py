@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the token path's short cut costs on one host: from the host's own network to a bridge container, with and without trireme, taking turns on one
-booted system with Docker, whose rules track connections in both.
+"""What handshakes without tokens cost on one host: from the host's own network to a bridge
+container, with and without trireme, in turns on one booted system with Docker, whose rules track
+connections in both cases.
 
     sudo python3 tests/bench/one_host.py [--rounds N] [--seconds S] [--json]
 
-Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS. About two minutes.
+Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Takes about two minutes.
 """
 
 import json
@@ -28,7 +29,7 @@ while True:
     data, peer = s.recvfrom(100)
     s.sendto(data, peer)
 """
-# New flows, one after the other, for so many seconds: how many a second were answered.
+# New flows one after the other, for this many seconds. Prints the answered flows per second.
 FLOWS = """import socket, sys, time
 began, count = time.monotonic(), 0
 while time.monotonic() < began + float(sys.argv[2]):
@@ -68,7 +69,7 @@ class Host:
 
 
 class Variant:
-    """With trireme, or with none of it: both on the same host."""
+    """With or without trireme, on the same host."""
 
     def __init__(self, host, name):
         self.host, self.name = host, name
@@ -85,7 +86,7 @@ class Variant:
                 lab.await_state(container, "enforced")
         else:
             lab.must("systemctl stop trireme && trirectl flush")
-        # What the turn before had: its ports are used again.
+        # Forget the flows of the previous turn, whose ports are used again.
         lab.must("conntrack -F")
         for container in self.host.containers:
             pid = lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {container}")

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What trireme costs on one host, as ratios in one run; what is compared takes turns.
+"""What trireme costs on one host, as ratios measured in one run, in turns.
 
     sudo python3 tests/bench/run.py [--rounds N] [--seconds S] [--only PART...] [--json]
 
-path       the same work over loopback bare, with conntrack alone, and between workloads
-crowd      between workloads, with 10,000 workloads present against 10, and the memory of 10,000
-unlabeled  between processes without labels, over a veth pair to another namespace, against conntrack alone
-scopes     `trirun true` against `systemd-run --scope true`, in a booted systemd
-launches   trirun with more and more workloads present
-reloads    `trirectl reload` with more and more rules
-kernel     the enforcer's transactions alone, where the build has TRIREME_BENCH=ON
+path       the same work over loopback: bare, with connection tracking alone, and between workloads
+crowd      between workloads, with 10,000 workloads compared with 10; memory for 10,000
+unlabeled  between unlabeled processes, over a veth pair to another namespace, compared with
+           connection tracking alone
+scopes     `trirun true` compared with `systemd-run --scope true`, in a booted systemd
+launches   trirun with an increasing number of workloads
+reloads    `trirectl reload` with an increasing number of rules
+kernel     the enforcer's transactions alone, if the build has TRIREME_BENCH=ON
 
-Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS. About eight minutes on two quiet cores, of which `crowd` takes four.
+Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Takes about eight
+minutes on two idle cores, four of them for `crowd`.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from tests.bench.variants import PYTHON, WORKLOAD, Linked, Variant  # noqa: E402
 from tests.system import crowd, lab, undo, waiting  # noqa: E402
 from tests.system.host import PRODUCTS, TRIRECTL, TRIRUN, Host  # noqa: E402
 
-# Each command after the other, so many times; its milliseconds.
+# Runs each command in turn, this many times. Prints the milliseconds of each run.
 PAIRS = """import json, subprocess, sys, time
 commands = json.loads(sys.argv[1])
 taken = {name: [] for name in commands}
@@ -41,7 +43,7 @@ for _ in range(int(sys.argv[2])):
         taken[name].append({"ms": (time.perf_counter() - began) * 1000})
 print(json.dumps(taken))
 """
-# What figures have to be. Of times the inverse counts: 1 is "as fast as".
+# Targets of the ratios. For times the inverse is used: 1 means "as fast as".
 TARGETS = {
     "crowd": ("at least", 0.97),
     "unlabeled": ("at least", 0.98),
@@ -52,7 +54,7 @@ TARGETS = {
 
 
 def compared(results, ours, other):
-    """Medians of all, and `ours` to `other`; of times the inverse."""
+    """The medians of all variants, and the ratio of `ours` to `other`; the inverse for times."""
     path = turns.medians(results)
     ratios = {key: turns.ratio(results, key, ours, other) for key in path[ours]}
     return {
@@ -78,8 +80,8 @@ def local_path(rounds, seconds):
 
 
 def map_megabytes(pid):
-    """What the daemon's BPF maps take, as the kernel counts them (Linux 6.4; before it what they
-    can hold counts)."""
+    """Memory of the daemon's BPF maps as the kernel counts it (since Linux 6.4; before, by their
+    capacity)."""
     sizes = {}
     for name in os.listdir(f"/proc/{pid}/fdinfo"):
         with contextlib.suppress(FileNotFoundError):
@@ -91,8 +93,8 @@ def map_megabytes(pid):
 
 
 def with_crowds(rounds, seconds, most):
-    """With `most` workloads present, and with 10; and what the daemon and the kernel take for
-    them."""
+    """Compares `most` workloads with 10 workloads, and measures the memory of the daemon and the
+    kernel for them."""
     makers = [
         lambda count=count: Variant(f"{count:,}", WORKLOAD, daemon=True) for count in (10, most)
     ]
@@ -134,7 +136,7 @@ def scopes(pairs):
 
 
 def launches(counts):
-    """Milliseconds from trirun to exec, with so many workloads there already."""
+    """Milliseconds from the start of trirun to its exec, with this many workloads."""
     host = Host("")
     result = {}
     try:
@@ -148,7 +150,7 @@ def launches(counts):
             if count:
                 host.popen(
                     ["bash", "-c", line], stderr=subprocess.DEVNULL
-                )  # which tells of every process killed in the end
+                )  # which reports every process that is killed at the end
                 waiting.until(
                     lambda: host.status()["workloads"]["enforced"] >= count,
                     f"{count} workloads",
@@ -168,7 +170,7 @@ def launches(counts):
 
 
 def reloads(rules):
-    """Milliseconds of `trirectl reload`, with so many rules and 100 workloads."""
+    """Milliseconds of `trirectl reload`, with this many rules and 100 workloads."""
     host = Host("")
     result = {}
     try:
@@ -203,7 +205,7 @@ def reloads(rules):
 
 
 def kernel_alone():
-    """Microseconds of the enforcer's transactions; nothing where its helper is not built."""
+    """Microseconds of the enforcer's transactions; empty if the helper is not built."""
     helper = PRODUCTS + "/tests/bench/trireme_bench_enforcer"
     return (
         json.loads(subprocess.run([helper], check=True, capture_output=True, text=True).stdout)
@@ -271,16 +273,16 @@ def verdict(name, value):
 
 
 def print_compared(name, part):
-    """Two variants, and the ratios that have a target."""
+    """Prints two variants, and the ratios that have a target."""
     ratios = part["ratio"]
     (other, others), (ours, mine) = [
         (key, each) for key, each in part.items() if isinstance(each, dict) and key != "ratio"
     ]
     print(f"{name:20}{other:>12}{ours:>12}{'ratio':>8}")
     for key, ratio in ratios.items():
-        # The slowest of a hundred has too much chance in it.
-        judged = "" if "p99" in key else verdict(name, ratio)
-        print(f"{key:20}{others[key]:12,.1f}{mine[key]:12,.1f}{ratio:8.3f}  {judged}")
+        # The slowest of a hundred varies too much.
+        shown = "" if "p99" in key else verdict(name, ratio)
+        print(f"{key:20}{others[key]:12,.1f}{mine[key]:12,.1f}{ratio:8.3f}  {shown}")
     for key in ("daemon MB", "BPF maps MB"):
         if key in part:
             print(f"{key:20}{part[key]:24.1f}{'':8}  {verdict(key, part[key])}")

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What 10,000 workloads and 100,000 flows a minute cost, half of the flows refused, and whether trirectl answers meanwhile.
+"""What 10,000 workloads and 100,000 flows a minute cost, half of the flows denied, and how fast
+trirectl answers meanwhile.
 
     sudo python3 tests/bench/scale.py [--workloads N] [--flows N] [--minutes M] [--json]
 
-The connection rate is compared with a host of two workloads, taking turns before the flows begin. Builds nothing: the products are those of
-build/release, or of TRIREME_PRODUCTS. About six minutes.
+The connection rate is compared with that of a host with two workloads, in turns before the flows
+begin. Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Takes about six
+minutes.
 """
 
 import argparse
@@ -31,12 +33,12 @@ COMMANDS = {
     "policy diff": ["policy", "diff", "{next}"],
     "policy suggest": ["policy", "suggest", "--denied"],
 }
-# What a directory to compare adds.
+# Rules that the compared directory adds.
 NEXT = '\n[[allow]]\nfrom = "app=a3"\nto = "app=a5"\nports = ["tcp/99"]\n'
 
 
 def rates(rounds, few, many):
-    """Connections a second, in turns."""
+    """Connections per second, in turns."""
     taken = {"few": [], "many": []}
     for _ in range(rounds):
         for name, variant in (("few", few), ("many", many)):
@@ -65,7 +67,7 @@ def main():
     )
     parser.add_argument("--workloads", type=int, default=10_000)
     parser.add_argument("--talkers", type=int, default=40)
-    parser.add_argument("--flows", type=int, default=100_000, help="a minute")
+    parser.add_argument("--flows", type=int, default=100_000, help="flows per minute")
     parser.add_argument("--minutes", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
@@ -107,10 +109,10 @@ def main():
             while time.monotonic() < began + 60 * minute:
                 ask_all(host, following, taken)
                 time.sleep(max(0.0, min(3.0, began + 60 * minute - time.monotonic())))
-            told = everybody.told()
+            results = everybody.results()
             result[f"minute {minute}"] = {
-                "flows": crowd.flows(told),
-                "wrong": crowd.wrong(told),
+                "flows": crowd.flows(results),
+                "wrong": crowd.wrong(results),
                 "resident MB": daemon.resident(),
                 "CPU": daemon.share(),
             }

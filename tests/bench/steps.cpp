@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the cryptography of a handshake costs, by itself: both ends' keys, seal and tags, and the
-// nonces, with credentials that know each other. Prints JSON: nanoseconds of processor time for
-// both ends together, the median of many turns. Needs nothing.
+// Measures the cryptography of a handshake alone: keys, seal and tags of both ends, and the nonces,
+// between hosts that have verified each other's credentials before. Prints JSON: nanoseconds of
+// processor time for both ends together, the median of many turns. Does not need root.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kTurns = 51;
 constexpr std::size_t kEach = 2000;
-constexpr std::size_t kLabels = 27;  // "app=web\nenv=production\n" and its like
+constexpr std::size_t kLabels = 27;  // bytes, as in "app=web\nenv=production\n"
 
 double processor_time() {
   timespec time{};
@@ -25,7 +25,7 @@ double processor_time() {
   return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
 }
 
-/// What two hosts do for one connection.
+/// The cryptography of both hosts for one connection.
 struct Pair {
   credentials::Random random = credentials::Random::open().value();
   credentials::Aead aead;

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the token path costs between two hosts, as ratios in one run: the same work bare, under trireme, and through a pair of nginx proxies that
-speak TLS with client certificates, with and without session reuse, taking turns; and with conntrack alone, which every Docker host has.
+"""What tokens cost between two hosts, as ratios measured in one run, in turns: the same work bare,
+with connection tracking alone (which every Docker host has), through trireme, and through a pair of
+nginx proxies that speak TLS with client certificates, with and without session reuse.
 
     sudo python3 tests/bench/tokens.py [--rounds N] [--seconds S] [--only NAME ...] [--json]
 
-Builds nothing: the products are those of build/release, or of TRIREME_PRODUCTS. About two minutes.
+Builds nothing: uses the programs in build/release, or in TRIREME_PRODUCTS. Takes about two minutes.
 """
 
 import json
@@ -32,8 +33,8 @@ WEB = (
 server {{ listen 8080 backlog=4096; location / {{ return 200 "ok"; }} }} }}
 """
 )
-# The proxies: plain at the client's own loopback, TLS between the hosts, plain again. TLS 1.2: with
-# 1.3 nginx 1.22 resumes no session here.
+# The proxies: plain on the client's loopback, TLS between the hosts, plain again at the server. TLS
+# 1.2, because nginx 1.22 does not resume sessions with 1.3 here.
 OUTWARD = (
     HEAD
     + """stream {{ proxy_ssl on; proxy_ssl_protocols TLSv1.2; proxy_ssl_certificate {0}/tls.pem; proxy_ssl_certificate_key {0}/tls.key; proxy_ssl_verify on;
@@ -48,8 +49,8 @@ ssl_session_cache {cache}; ssl_session_tickets {tickets};
 server {{ listen 9443 ssl backlog=4096; proxy_pass 127.0.0.1:8080; }} server {{ listen 9444 ssl; proxy_pass 127.0.0.1:5201; }} }}
 """
 )
-# One connection after the other, in microseconds: until connect() returns, and until the answer's
-# first byte.
+# One connection after the other. Prints microseconds until connect() returns, and until the first
+# byte of the answer.
 REQUESTS = """import socket, sys, time
 connected, answered = [], []
 for _ in range(int(sys.argv[3])):
@@ -82,7 +83,7 @@ def resident(pid):
 
 
 class Variant:
-    """Two hosts, the work between them, and which processes carry it."""
+    """Two hosts, the work between them, and the processes that carry it."""
 
     def __init__(self, name, trust=fleet.bare, tls=None, rules=""):
         self.name = name
@@ -134,8 +135,8 @@ class Variant:
         )
 
     def certificate(self, directory):
-        """The same for both: a self-signed P-256 one, so that a full handshake is as cheap as it
-        can be."""
+        """Both proxies use a self-signed P-256 certificate, which makes a full handshake as cheap
+        as possible."""
         shared = self.fleet.undo.directory
         if not os.path.exists(shared + "/tls.pem"):
             subprocess.run(
@@ -214,8 +215,8 @@ class Variant:
         }
 
     def cold(self):
-        """Until the first answer between daemons that have just started: the pair's public-key
-        work."""
+        """Time until the first answer between daemons that have just started: the public-key
+        operations of a new pair of hosts."""
         for each in (self.client, self.server):
             each.restart()
         self.daemons = [self.client.daemon, self.server.daemon]
@@ -260,7 +261,7 @@ def measure(names, rounds, seconds):
 
 
 def ratios(results):
-    """Of what the daemons carry to what is there otherwise."""
+    """Ratios of what trireme carries to the alternatives."""
     ours = [name for name in ("psk", "x509") if name in results]
     others = [name for name in results if name not in ours]
     return {

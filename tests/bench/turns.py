@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: variants take turns, and each of ours is compared with the others of
-the same turn, since a machine's speed drifts."""
+"""Helpers of the benchmarks. Variants are measured in turns, and each is compared with the others
+of the same turn, because the speed of a machine drifts."""
 
 import argparse
 import contextlib
 import statistics
 
-# What every Docker host pays anyway.
+# What every Docker host costs already.
 CONNTRACK = "table inet bench {\nchain c {\ntype filter hook input priority 0\nct state established accept\n}\n}\n"
 
 
 def options(description, names, seconds):
-    """--rounds, --seconds, --only some of `names`, --json."""
+    """Parses --rounds, --seconds, --only (some of `names`) and --json."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -24,7 +24,7 @@ def options(description, names, seconds):
 
 @contextlib.contextmanager
 def made(makers):
-    """All variants at once; closed in the end, and where one of them cannot be made."""
+    """Creates all variants. Closes them at the end, also if one cannot be created."""
     with contextlib.ExitStack() as stack:
         variants = []
         for make in makers:
@@ -34,7 +34,7 @@ def made(makers):
 
 
 def taken(variants, rounds, *arguments):
-    """By name: what `measure` returned, turn by turn."""
+    """{name: results of `measure` in each turn}."""
     results = {variant.name: [] for variant in variants}
     for _ in range(rounds):
         for variant in variants:
@@ -50,7 +50,7 @@ def medians(results):
 
 
 def ratio(results, key, ours, other):
-    """The median of each turn's."""
+    """The median of the ratios of each turn."""
     return statistics.median(
         mine[key] / theirs[key] for mine, theirs in zip(results[ours], results[other])
     )

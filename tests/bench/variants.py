@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts to measure, and the work that is measured there."""
+"""The hosts to measure, and the work."""
 
 import json
 import os
@@ -14,7 +14,7 @@ events {{ worker_connections 1024; }}
 http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};
 server {{ listen {1}:8080 backlog=4096; location / {{ return 200 "ok"; }} }} }}
 """
-# One connection after the other, from connect to close, in microseconds.
+# One connection after the other. Microseconds from connect to close.
 CONNECT = """import socket, time
 taken = []
 for _ in range({count}):
@@ -24,7 +24,7 @@ for _ in range({count}):
 taken.sort()
 print(taken[len(taken) // 2] / 1000, taken[len(taken) * 99 // 100] / 1000)
 """
-# Datagrams there and back.
+# Datagrams to itself and back.
 UDP = """import socket, time
 a, b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 a.bind(("127.0.0.1", 0)); b.bind(("127.0.0.1", 0)); a.connect(b.getsockname()); b.connect(a.getsockname())
@@ -37,7 +37,7 @@ print(count / (time.monotonic() - began))
 """
 
 
-# The same, to another process that returns them.
+# The same, to another process that echoes them.
 UDP_ECHO = """import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("{address}", 8081))
@@ -61,7 +61,7 @@ PYTHON = "/usr/bin/python3"
 
 
 def start_nginx(directory, address, popen):
-    """Answers when this returns."""
+    """Starts nginx and waits until it answers."""
     os.chmod(directory, 0o777)
     place = f"{directory}/nginx-{address}"
     os.mkdir(place)
@@ -80,15 +80,15 @@ def start_nginx(directory, address, popen):
 
 
 def connections(run, address, seconds):
-    """Connections a second, with one request each."""
+    """Connections per second, with one request each."""
     options = ["-t1", "-c32", f"-d{seconds}s", "-H", "Connection: close"]
-    told = run(["wrk", *options, f"http://{address}:8080/"])
-    return float(re.search(r"Requests/sec:\s+([0-9.]+)", told)[1])
+    output = run(["wrk", *options, f"http://{address}:8080/"])
+    return float(re.search(r"Requests/sec:\s+([0-9.]+)", output)[1])
 
 
 def throughput(run, address, seconds):
-    told = json.loads(run(["iperf3", "-c", address, "-t", str(seconds), "-J"]))
-    return told["end"]["sum_received"]["bits_per_second"] / 1e9
+    output = json.loads(run(["iperf3", "-c", address, "-t", str(seconds), "-J"]))
+    return output["end"]["sum_received"]["bits_per_second"] / 1e9
 
 
 class Variant:
@@ -137,7 +137,7 @@ class Variant:
 
 
 class Linked(Variant):
-    """Processes without labels on a host, and others in a network namespace behind a veth pair."""
+    """Unlabeled processes on a host, and others in a network namespace behind a veth pair."""
 
     def serve(self, rules):
         made = self.host.undo

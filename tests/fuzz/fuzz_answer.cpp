@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers of name servers, as datagrams and in TCP segments cut at will: what the reader says is
-// bounded by what it was given.
+// Answers of name servers, in datagrams and in arbitrarily split TCP segments. The result cannot
+// be larger than the input allows.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -14,7 +14,7 @@ using trireme::names::Answer;
 namespace {
 
 void check(const Answer& answer, std::size_t size) {
-  // A record takes 12 bytes or more, a name as many as its text.
+  // A record takes at least 12 bytes, a name at least as many as its text.
   const bool plausible =
       !answer.addresses.empty() && answer.addresses.size() <= size / 12 &&
       answer.name.size() <= 255 && std::ranges::all_of(answer.name, [](char c) {
@@ -31,7 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (const auto answer = trireme::names::read_answer({data, size})) {
     check(*answer, size);
   }
-  // Packets of a length each, one after the other.
+  // Each packet is preceded by its length.
   trireme::names::Reader reader;
   for (std::span<const std::uint8_t> rest(data, size); rest.size() >= 2;) {
     const std::size_t length =

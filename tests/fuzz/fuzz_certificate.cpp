@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a credential: no crash, and what is believed is what the CA of the fuzzing signed.
+// Any bytes as a credential: no crash, and only certificates that the CA of this test signed are
+// accepted.
 //
-// The keys are fixed (fuzz_certificate_keys.hpp), so that the corpus has certificates that verify.
+// The keys are fixed (fuzz_certificate_keys.hpp), so that the corpus can have valid certificates.
 #include "fuzz_certificate_keys.hpp"
 #include "fuzz_support.hpp"
 #include "trireme/credentials/trust.hpp"
@@ -19,22 +20,23 @@ std::shared_ptr<const credentials::Trust> make_trust() {
   material.authorities.push_back({"ca.pem", fuzz::kAuthority});
   material.psk = {"psk", fuzz::kSecret};
   auto trust = credentials::Trust::load(material, nullptr, fuzz::now());
-  fuzz::require(trust.has_value(), "the fixed keys are good");
+  fuzz::require(trust.has_value(), "the fixed keys are valid");
   return *trust;
 }
 
 void check(const credentials::Trust& trust, CredentialType type, credentials::Bytes bytes) {
   const auto peer = trust.verify(type, bytes, fuzz::now());
   if (!peer) {
-    fuzz::require(peer.error() != credentials::Distrust::failed, "the library does its work");
+    fuzz::require(peer.error() != credentials::Distrust::failed, "the library does not fail");
     return;
   }
-  fuzz::require(trust.plausible(type, bytes), "what is believed is plausible");
+  fuzz::require(trust.plausible(type, bytes), "an accepted credential is plausible");
   fuzz::require(!(*peer)->name.empty() && policy::is_printable((*peer)->name),
-                "a peer has a name to show");
+                "a peer has a printable name");
   fuzz::require((*peer)->not_before <= fuzz::now() && fuzz::now() <= (*peer)->not_after,
-                "a peer is believed within its dates");
-  fuzz::require((*peer)->hash == credentials::credential_hash(type, bytes), "a peer is what came");
+                "a peer is accepted only within its dates");
+  fuzz::require((*peer)->hash == credentials::credential_hash(type, bytes),
+                "the hash of a peer is that of its credential");
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a line on the control socket, which anybody may write to: no crash, and what comes
-// out of it is what the daemon counts on.
+// Any bytes as a line on the control socket, which any user may write to: no crash, and a decoded
+// request has the properties that the daemon relies on.
 #include "../../src/control/request.hpp"
 
 #include <nlohmann/json.hpp>
@@ -32,15 +32,16 @@ void check_launch(const json& params) {
   const auto decoded = policy::LabelSet::decode(launch->labels.encode());
   fuzz::require(decoded.has_value() && *decoded == launch->labels, "labels survive their encoding");
   fuzz::require(policy::is_printable(launch->labels.text()), "labels are printable");
-  fuzz::require(launch->pid == 0 && launch->groups.empty(), "who asks is not the caller's to say");
+  fuzz::require(launch->pid == 0 && launch->groups.empty(),
+                "a request cannot set the identity of its caller");
   for (const std::string& text : launch->properties) {
     if (const auto property = systemd::Property::parse(text)) {
-      fuzz::require(property->name + "=" + property->value == text, "a property is its halves");
+      fuzz::require(property->name + "=" + property->value == text, "a property is NAME=VALUE");
     }
   }
   if (const auto name = systemd::scope_unit_name(launch->unit)) {
     fuzz::require(name->ends_with(".scope") && name->find('/') == std::string::npos,
-                  "a scope's name is one directory");
+                  "a scope name is one path component");
   }
 }
 
@@ -54,9 +55,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   fuzz::require(request->params.is_object(), "params is an object");
-  fuzz::require(depth(request->params) < 16, "params has a limit of depth");
-  const json copy = request->params;  // as handlers make, and answers are written
-  fuzz::require(json::parse(copy.dump()) == request->params, "params survive writing");
+  fuzz::require(depth(request->params) < 16, "the depth of params is limited");
+  const json copy = request->params;  // handlers copy params, and answers are serialized
+  fuzz::require(json::parse(copy.dump()) == request->params, "params survive serialization");
   // What the server answers with the message of the exception.
   try {
     check_launch(request->params);

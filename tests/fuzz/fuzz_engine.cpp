@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two hosts and somebody between them who repeats, changes, mixes and invents packets of both
-// carriers: no crash, one verdict for each packet, nothing done before a question is answered, and
-// no flow authorised by proof that its own client did not begin. The input is a list of what
-// happens, each a few bytes.
+// Two hosts and an attacker between them who repeats, changes, mixes and forges packets of both
+// carriers: no crash, exactly one verdict for each packet, no action before a question is answered,
+// and no flow authorized as proved unless its own client began it. The input is a list of events of
+// a few bytes each.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -25,7 +25,7 @@ using Packet = std::vector<std::uint8_t>;
 
 constexpr policy::Number kWorkload = 77;
 constexpr policy::Number kFirstPeer = 1000;
-constexpr std::size_t kMostPackets = 128;  // that somebody between remembers
+constexpr std::size_t kMostPackets = 128;  // that the attacker remembers
 
 class Input {
  public:
@@ -54,13 +54,13 @@ std::shared_ptr<const credentials::Trust> trust_of(const std::string& host) {
   material.host_name = host;
   material.psk = {"psk", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n"};
   auto trust = credentials::Trust::load(material, nullptr, std::chrono::system_clock::now());
-  fuzz::require(trust.has_value(), "the secret is one");
+  fuzz::require(trust.has_value(), "the secret is valid");
   return *trust;
 }
 
 std::shared_ptr<const LocalIdentity> workload(const std::string& app) {
   policy::LabelSet labels;
-  fuzz::require(labels.set("app", app).has_value(), "a label is one");
+  fuzz::require(labels.set("app", app).has_value(), "the label is valid");
   return std::make_shared<const LocalIdentity>(kWorkload, labels);
 }
 
@@ -88,7 +88,7 @@ class Book final : public IdentityBook {
   std::map<credentials::Digest, std::shared_ptr<const RemoteIdentity>> known_;
 };
 
-/// A TCP segment; checksums are the kernel's business.
+/// A TCP segment without checksums, which the engine does not check.
 Packet segment(const wire::Ends& ends, std::uint8_t flags, std::uint32_t sequence,
                std::uint32_t acknowledgement) {
   Packet packet = {0x45, 0, 0, 44, 0, 0, 0x40, 0, 64, 6, 0, 0};
@@ -130,8 +130,8 @@ std::optional<wire::Ends> ends_of(const Packet& packet) {
   return parsed ? std::optional(parsed->ends()) : std::nullopt;
 }
 
-/// Whether an application would get a token with it, or its client's host speaks in it: a SYN, or a
-/// datagram for a port.
+/// True if the packet has a token that an application would receive, or with which a host begins a
+/// handshake: in a SYN, or in a datagram for a port.
 bool has_token(const Packet& packet) {
   if (wire::is_datagram(packet, packet.size())) {
     const auto parsed = wire::Datagram::parse(packet, packet.size());
@@ -158,8 +158,8 @@ struct Host {
   Book book;
   Proved proved{1, 32};
   std::unique_ptr<Engine> engine;
-  std::map<std::uint32_t, std::pair<Packet, bool>> waiting;  // and whether it leaves
-  std::set<wire::Ends> began;                                // flows, as their client
+  std::map<std::uint32_t, std::pair<Packet, bool>> waiting;  // packet, and true if outgoing
+  std::set<wire::Ends> began;                                // flows that it began as the client
   std::uint32_t last = 0;
 };
 
@@ -169,8 +169,9 @@ class World {
 
  private:
   [[nodiscard]] static std::uint32_t flags(std::uint8_t of) {
-    constexpr std::array<std::uint32_t, 8> kFlags = {kFresh,   kAnswers, kTakenOver,  kRenew,
-                                                     kDecided, kChanged, kTranslated, 0};
+    constexpr std::array<std::uint32_t, 8> kFlags = {
+        abi::kFresh,   abi::kReplies, abi::kTakenOver,      abi::kRenew,
+        abi::kDecided, abi::kAnyNat,  abi::kDestinationNat, 0};
     std::uint32_t all = 0;
     for (unsigned i = 0; i < kFlags.size(); i++) {
       all |= (of >> i & 1U) != 0 ? kFlags.at(i) : 0;
@@ -178,7 +179,7 @@ class World {
     return all;
   }
   [[nodiscard]] Host& host(std::uint8_t of) { return *hosts_.at(of & 1U); }
-  /// Whether the host with the client's address has said HELLO in the flow.
+  /// True if the host with the client's address has sent HELLO in the flow.
   [[nodiscard]] bool is_begun(const wire::Ends& ends) const {
     return std::ranges::any_of(hosts_, [&](const auto& each) {
       return each->address == ends.source && each->began.contains(ends);
@@ -187,7 +188,7 @@ class World {
   [[nodiscard]] Host& other(const Host& than) {
     return than.address == hosts_[0]->address ? *hosts_[1] : *hosts_[0];
   }
-  /// One of a few between the two, begun by this host.
+  /// One of a few flows between the two hosts, begun by `from`.
   [[nodiscard]] wire::Ends flow(Host& from, std::uint8_t of) {
     return {from.address, other(from).address, static_cast<std::uint16_t>(1'024 + (of >> 1U & 3U)),
             80};
@@ -195,7 +196,8 @@ class World {
   void leave(Host& from, const Packet& packet, std::uint32_t priority) {
     give(from, packet, true, priority);
   }
-  /// To whoever has the address; the kernel drops what claims to come from its own host.
+  /// Delivers to the host that has the destination address, except packets with its own address as
+  /// the source, which the kernel drops.
   void arrive(const Packet& packet, std::uint32_t priority) {
     const auto ends = ends_of(packet);
     for (const auto& each : hosts_) {
@@ -233,7 +235,8 @@ void World::give(Host& to, const Packet& packet, bool outgoing, std::uint32_t pr
   to.waiting[facts.id] = {packet, outgoing};
   const Actions* actions = &to.engine->handle(facts, packet, packet.size(), now_);
   for (int asked = 0; actions->asks() && !actions->is_awaited(); asked++) {
-    fuzz::require(asked < 3 && actions->all().empty(), "a question is asked once, and first");
+    fuzz::require(asked < 3 && actions->all().empty(),
+                  "each question is asked once, before any action");
     const Question& question = actions->question();
     const Translation same{question.ends, question.ends};
     if (question.about == Question::About::socket) {
@@ -247,7 +250,8 @@ void World::give(Host& to, const Packet& packet, bool outgoing, std::uint32_t pr
   const Question question = actions->question();
   perform(to, *actions);
   if (is_awaited) {
-    fuzz::require(!to.waiting.contains(facts.id), "conntrack knows what became of the packet");
+    fuzz::require(!to.waiting.contains(facts.id),
+                  "the packet has its verdict before the actions continue");
     const bool asks = question.about != Question::About::nothing;
     perform(to, to.engine->go_on(asks ? std::optional(Translation{question.ends, question.ends})
                                       : std::nullopt));
@@ -281,19 +285,19 @@ void World::perform(Host& at, const Actions& actions) {
 
 void World::settle(Host& at, const PacketVerdict& verdict) {
   const auto found = at.waiting.extract(verdict.id);
-  fuzz::require(!found.empty(), "a packet has one verdict");
+  fuzz::require(!found.empty(), "a packet has exactly one verdict");
   auto [packet, leaves] = found.mapped();
   const auto ends = ends_of(packet);
-  fuzz::require(verdict.drop || ends, "what cannot be read is dropped");
-  const auto ruling = static_cast<Ruling>(verdict.priority & kRulingMask);
-  if (verdict.drop || ruling == Ruling::refuse) {
+  fuzz::require(verdict.drop || ends, "a packet that cannot be parsed is dropped");
+  const auto ruling = static_cast<abi::Ruling>(verdict.priority & abi::kCodeMask);
+  if (verdict.drop || ruling == abi::Ruling::refuse) {
     return;
   }
-  if (ruling == Ruling::authorise && (verdict.priority & kNumberMask) >= kFirstPeer) {
+  if (ruling == abi::Ruling::authorize && (verdict.priority & abi::kNumberMask) >= kFirstPeer) {
     fuzz::require(is_begun(*ends) || is_begun(back(*ends)),
-                  "a flow is authorised by proof that its own client began");
+                  "a proved flow was begun by its own client");
   }
-  fuzz::require(ruling != Ruling::meet, "nobody meets whom the daemon does not know");
+  fuzz::require(ruling != abi::Ruling::meet, "no rendezvous without a known request");
   if (verdict.changed != nullptr) {
     packet.assign(verdict.changed->view().begin(), verdict.changed->view().end());
   }

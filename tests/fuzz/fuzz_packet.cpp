@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a packet: no crash, and what an edit writes is a valid packet that says the same.
-// The first two bytes are how many more bytes the packet had than were copied.
+// Any bytes as a packet: no crash, and an edit writes a valid packet that differs only where it
+// should. The first two bytes of the input (big endian) are the number of bytes of the packet that
+// were not copied.
 #include <algorithm>
 #include <array>
 #include <span>
@@ -21,26 +22,26 @@ bool equal(Bytes left, Bytes right) {
 
 wire::Segment reparsed(const wire::PacketBuffer& out) {
   const auto segment = wire::Segment::parse(out.view(), out.size);
-  fuzz::require(segment.has_value(), "an edit's packet is read again");
-  fuzz::require(segment->is_whole(), "an edit's packet is whole");
+  fuzz::require(segment.has_value(), "an edited packet can be parsed");
+  fuzz::require(segment->is_whole(), "an edited packet is whole");
   return *segment;
 }
 
 void check_same(const wire::Segment& before, const wire::Segment& after) {
   fuzz::require(before.ends() == after.ends() && before.tcp_offset() == after.tcp_offset(),
-                "an edit leaves the flow as it was");
+                "an edit does not change the flow");
   fuzz::require(
       before.sequence() == after.sequence() && before.acknowledgement() == after.acknowledgement(),
-      "an edit leaves numbers alone");
+      "an edit does not change sequence numbers");
   fuzz::require(before.flags() == after.flags() && before.window() == after.window(),
-                "an edit leaves flags and window alone");
+                "an edit does not change flags and window");
   fuzz::require(
       before.traffic_class() == after.traffic_class() && before.flow_label() == after.flow_label(),
-      "an edit leaves class and label alone");
+      "an edit does not change traffic class and flow label");
   fuzz::require(before.timestamps().has_value() == after.timestamps().has_value() &&
                     before.window_scale() == after.window_scale() &&
                     before.is_signed() == after.is_signed(),
-                "an edit leaves other options alone");
+                "an edit does not change other options");
 }
 
 void check_attach(const wire::Segment& segment) {
@@ -48,18 +49,19 @@ void check_attach(const wire::Segment& segment) {
   const std::size_t room = wire::token_room(segment);
   wire::PacketBuffer out;
   fuzz::require(!wire::attach(segment, Bytes(kToken).first(room + 1), out),
-                "a token that has no room is refused");
+                "a token that does not fit is refused");
   if (!wire::attach(segment, Bytes(kToken).first(room), out)) {
     fuzz::require(!segment.is_whole() || room == 0 || segment.packet().size() > out.bytes.size(),
-                  "a token that has room is taken");
+                  "a token that fits is attached");
     return;
   }
-  fuzz::require(room == 0 || out.size <= wire::kMaxTokenPacket, "a token's packet is small");
+  fuzz::require(room == 0 || out.size <= wire::kMaxTokenPacket,
+                "a packet with a token has a limited size");
   const auto with_token = reparsed(out);
   check_same(segment, with_token);
-  fuzz::require(equal(with_token.payload(), Bytes(kToken).first(room)), "the token is the data");
+  fuzz::require(equal(with_token.payload(), Bytes(kToken).first(room)), "the data is the token");
   wire::PacketBuffer stripped;
-  fuzz::require(wire::strip(with_token, stripped), "a token is stripped");
+  fuzz::require(wire::strip(with_token, stripped), "a token can be stripped");
   wire::PacketBuffer without;
   fuzz::require(wire::attach(segment, {}, without) && equal(without.view(), stripped.view()),
                 "strip undoes attach");
@@ -71,21 +73,21 @@ void check_edits(const wire::Segment& segment) {
     const auto stripped = reparsed(out);
     check_same(segment, stripped);
     fuzz::require(stripped.payload_size() == 0 && stripped.header_size() == segment.header_size(),
-                  "strip leaves the headers");
+                  "strip keeps the headers");
   }
   if (wire::strip_proof(segment, out)) {
     const auto without = reparsed(out);
     check_same(segment, without);
     fuzz::require(without.header_size() + 20 == segment.header_size() &&
                       equal(without.payload(), segment.payload()),
-                  "strip_proof takes the option alone");
+                  "strip_proof removes only the option");
   }
   wire::write_reset(segment, out);
   const auto reset = reparsed(out);
   fuzz::require(reset.ends() == segment.ends() && reset.sequence() == segment.sequence(),
-                "a reset is of its flow");
+                "a reset belongs to its flow");
   fuzz::require(reset.flags() == (wire::kRst | wire::kAck) && reset.payload_size() == 0,
-                "a reset is one");
+                "a reset has the flags RST and ACK and no data");
 }
 
 void check_proof(const wire::Segment& segment) {
@@ -97,9 +99,9 @@ void check_proof(const wire::Segment& segment) {
       kTag, out);
   const auto ack = reparsed(out);
   fuzz::require(ack.ends() == segment.ends() && ack.proof() && equal(*ack.proof(), kTag),
-                "a proof is read again");
+                "a proof can be parsed");
   fuzz::require(ack.timestamps().has_value() == segment.timestamps().has_value(),
-                "a proof has timestamps where the connection has");
+                "a proof has timestamps if the connection has");
 }
 
 void check_datagram(Bytes packet, std::size_t length) {
@@ -109,7 +111,7 @@ void check_datagram(Bytes packet, std::size_t length) {
   }
   fuzz::require(
       wire::is_datagram(packet, length) && datagram->payload().size() <= datagram->payload_size(),
-      "a datagram is one");
+      "a parsed datagram is recognized as one");
   wire::PacketBuffer out;
   const auto data =
       datagram->payload().first(std::min(datagram->payload().size(), wire::kMaxControl));
@@ -117,11 +119,11 @@ void check_datagram(Bytes packet, std::size_t length) {
                        out);
   const auto ours = wire::Datagram::parse(out.view(), out.size);
   fuzz::require(ours && ours->ends() == datagram->ends() && equal(ours->payload(), data),
-                "our datagram says the same");
+                "a written datagram has the same data");
   wire::write_sink(*datagram, out);
   const auto sink = wire::Datagram::parse(out.view(), out.size);
   fuzz::require(sink && sink->ends().destination_port == 0 && sink->payload_size() == 0,
-                "a sink is empty and nobody's");
+                "a sink is empty and has no port");
 }
 
 void check_packet(Bytes packet, std::size_t length) {
@@ -131,7 +133,7 @@ void check_packet(Bytes packet, std::size_t length) {
     fuzz::require(wire::text(segment.error()) != nullptr, "a malformed packet has a reason");
     return;
   }
-  fuzz::require(segment->header_size() <= packet.size(), "the headers are there");
+  fuzz::require(segment->header_size() <= packet.size(), "the headers were copied");
   fuzz::require(segment->header_size() + segment->payload_size() == length,
                 "data is what follows the headers");
   check_attach(*segment);
@@ -139,7 +141,7 @@ void check_packet(Bytes packet, std::size_t length) {
   check_proof(*segment);
 }
 
-/// The packet with the length that its IP header should have, so that the rest is reached.
+/// Sets the length in the IP header to `length`, so that the packet passes the check of lengths.
 void repair(std::vector<std::uint8_t>& packet, std::size_t length) {
   if (packet.size() < 40) {
     return;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as policy.toml: no crash, diagnostics in order, and a policy that is valid can be
-// evaluated and printed.
+// Any bytes as policy.toml: no crash, well-formed diagnostics, and a valid policy can be evaluated
+// and printed.
 #include "fuzz_support.hpp"
 #include "trireme/config/peer.hpp"
 
@@ -19,12 +19,12 @@ void check_rule(const policy::Policy& policy, const policy::Rule& rule) {
       } else if (const auto& entity = std::get<policy::Entity>(peer);
                  entity.kind == policy::Entity::Kind::network) {
         fuzz::require(entity.network < policy.networks.size(),
-                      "an entity names a network that is there");
+                      "an entity names an existing network");
       }
     }
   }
   for (const auto& range : rule.ports) {
-    fuzz::require(range.first <= range.last, "a port range runs forwards");
+    fuzz::require(range.first <= range.last, "a port range is not reversed");
   }
 }
 
@@ -38,13 +38,13 @@ void check_evaluation(const policy::Policy& policy) {
   for (const auto& from : ends) {
     for (const auto& to : ends) {
       const policy::Decision decision = evaluate(policy, from, to, 6, 80);
-      const bool unlabelled = from.kind != policy::Endpoint::Kind::workload &&
-                              to.kind != policy::Endpoint::Kind::workload;
-      fuzz::require(!unlabelled || decision.reason == policy::Reason::unprotected,
-                    "flows without a workload are not judged");
+      const bool unlabeled = from.kind != policy::Endpoint::Kind::workload &&
+                             to.kind != policy::Endpoint::Kind::workload;
+      fuzz::require(!unlabeled || decision.reason == policy::Reason::unprotected,
+                    "flows without a workload are not under policy");
       fuzz::require(
           decision.verdict != policy::Verdict::deny || policy.mode == policy::Mode::enforce,
-          "audit refuses nothing");
+          "audit mode refuses nothing");
     }
   }
 }

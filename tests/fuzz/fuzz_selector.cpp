@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any bytes as a selector: no crash, errors point into the text, canonical text means the same.
+// Any bytes as a selector: no crash, errors point into the text, and the canonical text has the
+// same meaning.
 #include "fuzz_support.hpp"
 
 namespace {
@@ -8,7 +9,7 @@ using namespace trireme;
 
 std::vector<policy::LabelSet> label_sets(const policy::Selector& selector) {
   std::vector<policy::LabelSet> sets(3);
-  // One with each requirement's key at a value it names, one with another value.
+  // Label sets in which each key has a value that the requirement names, or another value.
   for (const auto& requirement : selector.requirements()) {
     const std::string value =
         requirement.values.empty()
@@ -27,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto selector = policy::Selector::parse(input);
   if (!selector) {
     fuzz::require(selector.error().offset <= input.size(), "an error points into the text");
-    fuzz::require(!selector.error().error.message.empty(), "an error says something");
+    fuzz::require(!selector.error().error.message.empty(), "an error has a message");
     return 0;
   }
   const auto again = policy::Selector::parse(selector->text());

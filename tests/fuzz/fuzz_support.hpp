@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the fuzz targets share.
+// Helpers of the fuzz targets.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace trireme::fuzz {
 
-/// Ends the run with a message, as a sanitizer would; unlike assert(), in every build.
+/// Aborts with a message if `holds` is false. Unlike assert(), in every build.
 inline void require(bool holds, const char* what) {
   if (!holds) {
     std::fprintf(stderr, "broken: %s\n", what);
@@ -21,7 +21,7 @@ inline void require(bool holds, const char* what) {
   }
 }
 
-/// The input as one file, or as two where it holds a line "#---".
+/// The input as one file, or as two that are separated by the first line "#---".
 inline std::vector<config::Source> sources(const std::uint8_t* data, std::size_t size,
                                            const std::string& name) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
@@ -34,14 +34,14 @@ inline std::vector<config::Source> sources(const std::uint8_t* data, std::size_t
   return sources;
 }
 
-/// What holds for the diagnostics of any input.
+/// Checks properties that the diagnostics of any input have.
 inline void check_diagnostics(const config::Configuration& configuration,
                               const std::vector<config::Source>& sources) {
   bool errors = false;
   for (const auto& diagnostic : configuration.diagnostics) {
     errors = errors || diagnostic.severity == config::Diagnostic::Severity::error;
     require(policy::is_printable(diagnostic.text()), "a diagnostic is printable");
-    require(!diagnostic.message.empty(), "a diagnostic says something");
+    require(!diagnostic.message.empty(), "a diagnostic has a message");
     for (const auto& source : sources) {
       require(source.file != diagnostic.where.file ||
                   diagnostic.where.column <= source.content.size() + 2,

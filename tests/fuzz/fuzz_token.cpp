@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any bytes as HELLO or REPLY, in a segment or in a datagram, and as PROOF or READY: no crash, and
-// what is read is written back as the same bytes.
+// a token that can be read is written back as the same bytes.
 #include <algorithm>
 #include <array>
 #include <span>
@@ -19,16 +19,18 @@ bool check_message(wire::Message message, std::span<const std::uint8_t> bytes) {
     fuzz::require(wire::text(token.error()) != nullptr, "a bad token has a reason");
     return false;
   }
-  fuzz::require(token->message == message, "a token is the message that was expected");
+  fuzz::require(token->message == message, "a token is of the expected message");
   fuzz::require(token->tag.size() == (message == wire::Message::hello ? 0 : wire::kTagSize),
-                "REPLY alone has a tag");
+                "only REPLY has a tag");
   std::vector<std::uint8_t> out(bytes.size());
-  fuzz::require(wire::write_token(*token, out) == bytes.size(), "what is read can be written");
+  fuzz::require(wire::write_token(*token, out) == bytes.size(),
+                "a token that was read can be written");
   fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()),
-                "it is the same bytes");
+                "a token is written as the same bytes");
   out.pop_back();
-  fuzz::require(wire::write_token(*token, out) == 0, "it does not fit into less");
-  fuzz::require(!wire::read_token(message, bytes.first(bytes.size() - 1)), "every byte counts");
+  fuzz::require(wire::write_token(*token, out) == 0, "a token does not fit into a smaller buffer");
+  fuzz::require(!wire::read_token(message, bytes.first(bytes.size() - 1)),
+                "a truncated token is refused");
   return true;
 }
 
@@ -38,19 +40,20 @@ bool check_datagram(wire::Message message, std::span<const std::uint8_t> bytes) 
     fuzz::require(wire::text(token.error()) != nullptr, "a bad token has a reason");
     return false;
   }
-  fuzz::require((token->flags & wire::kDatagram) != 0, "a datagram's token says so");
+  fuzz::require((token->flags & wire::kDatagram) != 0,
+                "a token in a datagram has the datagram flag");
   std::vector<std::uint8_t> out(wire::kMaxControl, 0xFF);
   const std::size_t size = wire::write_datagram_token(*token, out);
   const bool fits = bytes.size() <= wire::kMaxControl;
-  fuzz::require(!fits || size != 0, "what is read and not too large can be written");
+  fuzz::require(!fits || size != 0, "a token that was read and fits can be written");
   fuzz::require(message == wire::Message::hello ? size == 0 || size == wire::kHelloDatagram
                                                 : size == 0 || size == bytes.size(),
-                "HELLO is padded, REPLY is not");
+                "only HELLO is padded");
   fuzz::require(size == 0 || std::equal(out.begin(),
                                         out.begin() + static_cast<std::ptrdiff_t>(
                                                           std::min(size, bytes.size())),
                                         bytes.begin()),
-                "it is the same bytes");
+                "a token is written as the same bytes");
   return true;
 }
 
@@ -62,7 +65,7 @@ bool check_tag(wire::Message message, std::span<const std::uint8_t> bytes) {
   std::array<std::uint8_t, wire::kTagDatagram> out{};
   wire::write_tag_message(*read, out);
   fuzz::require(std::equal(out.begin(), out.end(), bytes.begin(), bytes.end()),
-                "it is the same bytes");
+                "a token is written as the same bytes");
   return true;
 }
 
@@ -77,6 +80,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                            check_datagram(wire::Message::refusal, {data, size});
   const bool tag = check_tag(wire::Message::proof, {data, size}) ||
                    check_tag(wire::Message::ready, {data, size});
-  fuzz::require(hello + reply + in_datagram + tag <= 1, "a message is one of them");
+  fuzz::require(hello + reply + in_datagram + tag <= 1, "a message is of at most one kind");
   return 0;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a fuzz target over files instead of a fuzzer's inputs: replays a corpus, or one input that
-// crashed.
+// Runs a fuzz target on files instead of generated inputs: replays a corpus, or an input that
+// caused a crash.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
         return 1;
       }
       std::printf("%s\n", file.c_str());
-      std::fflush(stdout);  // the last name printed is the one that crashed
+      std::fflush(stdout);  // in a crash, the last printed name is the cause
       (void)LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(content->data()),
                                    content->size());
       ++count;

@@ -1,3 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""System tests: the real programs against the real kernel, each in namespaces and cgroups of its
-own."""
+"""System tests: run the real programs on the real kernel, in separate namespaces and cgroups."""

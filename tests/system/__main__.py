@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the named test modules, and leaves nothing behind however it ends: python3 -m tests.system
+"""Runs the named test modules and cleans up however it ends: python3 -m tests.system
 tests.system.test_local"""
 
 import sys

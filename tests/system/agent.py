@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that does with sockets what a test tells it: one JSON line for each order on stdin, one for its outcome on stdout.
+"""A process that uses sockets as a test orders: it reads one JSON line for each order from stdin
+and writes one line with its outcome to stdout.
 
-Run as a workload, or as a plain process; the same file is its own client (class Agent).
+It runs as a workload or as an unlabeled process. The class Agent in this file is its client.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 
-# As in waiting.py, which this file, run by itself, cannot import.
+# Copied from waiting.py, which this file cannot import because it runs as a script.
 PATIENT = 20.0 if os.environ.get("TRIREME_SLOW") == "1" else 2.0
 KINDS = {
     "tcp": (socket.SOCK_STREAM, 0),
@@ -27,7 +28,7 @@ KINDS = {
 TCP_FASTOPEN_CONNECT = 30  # linux/tcp.h
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SOL_MPTCP, MPTCP_INFO = 284, 1  # linux/mptcp.h
-# RFC 9260, section 3.3.2, without a checksum.
+# An INIT chunk (RFC 9260, section 3.3.2), without a checksum.
 SCTP_INIT = struct.pack("!HHIIBBHIIHHI", 1000, 2000, 0, 0, 1, 0, 20, 1, 65535, 1, 1, 1)
 
 
@@ -36,11 +37,11 @@ class AgentEnded(AssertionError):
 
 
 class Agent:
-    """The test's end."""
+    """The client, for use in tests."""
 
     def __init__(self, argv, spawn=subprocess.Popen, program=os.path.abspath(__file__), **options):
-        """`spawn` starts `argv` followed by this file's command line; `program` is where it finds
-        this file."""
+        """`spawn` starts `argv` followed by the command line of this file; `program` is the path of
+        this file there."""
         self.process = spawn(
             [*argv, "/usr/bin/python3", "-B", program],
             stdin=subprocess.PIPE,
@@ -79,14 +80,14 @@ class Agent:
         return call
 
     def ask(self, name, text):
-        """Sends it over an open socket; what comes back, None where nothing does."""
+        """Sends `text` over an open socket. Returns the answer, None if there is none."""
         outcome = self.send_text(name, text)
         if outcome != "ok":
             raise AssertionError(f"{name}: {outcome}")
         return self.receive(name).get("text")
 
     def end(self):
-        """SIGKILL, and gone when this returns."""
+        """Kills the process with SIGKILL and waits for its end."""
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -105,8 +106,8 @@ def _outcome(error):
 
 
 class Orders:
-    """What can be ordered. Those that return an outcome say "ok" or the error's name: ECONNREFUSED,
-    EHOSTUNREACH, timeout ..."""
+    """The orders. Those that return an outcome return "ok" or the name of the error: ECONNREFUSED,
+    EHOSTUNREACH, timeout, ..."""
 
     def __init__(self):
         self.sockets = {}
@@ -117,7 +118,7 @@ class Orders:
     # --- single sockets, by name ---
 
     def open(self, name, kind, address, port=0, listen=None, reuse=True, options=()):
-        """Bound where an address is given. Returns the outcome."""
+        """Opens a socket, bound to `address` and `port`. Returns the outcome."""
         opened = socket.socket(_family(address), *KINDS[kind])
         try:
             if reuse:
@@ -140,23 +141,24 @@ class Orders:
         return self._try(name, timeout, lambda opened: opened.connect((address, port)))
 
     def connect_start(self, name, address, port):
-        """Without waiting: the connection is left half-open."""
+        """Starts to connect and returns at once: the connection stays half-open."""
         self.sockets[name].setblocking(False)
         return errno.errorcode.get(self.sockets[name].connect_ex((address, port)), "ok")
 
     def state(self, name):
-        """Of a TCP socket, as include/net/tcp_states.h numbers them: 1 established, 2 SYN_SENT, 7
-        closed."""
+        """The state of a TCP socket, numbered as in include/net/tcp_states.h: 1 established, 2
+        SYN_SENT, 7 closed."""
         return self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
     def retransmissions(self, name):
-        """Segments that a TCP socket has sent again: tcpi_total_retrans of linux/tcp.h."""
+        """The number of segments that a TCP socket has retransmitted: tcpi_total_retrans of
+        linux/tcp.h."""
         return struct.unpack_from(
             "I", self.sockets[name].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100
         )[0]
 
     def is_multipath(self, name):
-        """Of a connected socket of that kind: whether it has not fallen back to TCP."""
+        """True if a connected MPTCP socket has not fallen back to TCP."""
         try:
             return len(self.sockets[name].getsockopt(SOL_MPTCP, MPTCP_INFO, 64)) > 0
         except OSError as error:
@@ -179,13 +181,13 @@ class Orders:
         )
 
     def send_bytes(self, name, text, address, port):
-        """`text` in hexadecimal."""
+        """Sends the bytes that `text` gives in hexadecimal."""
         return self._try(
             name, PATIENT, lambda opened: opened.sendto(bytes.fromhex(text), (address, port))
         )
 
     def receive(self, name, timeout=PATIENT):
-        """{"text": ...} or {"error": outcome}; an empty text is the end."""
+        """{"text": ...} or {"error": outcome}. The text is empty at the end of the connection."""
         opened = self.sockets[name]
         opened.settimeout(timeout)
         try:
@@ -194,8 +196,8 @@ class Orders:
             return {"error": _outcome(error)}
 
     def join(self, name, group, address="127.0.0.1"):
-        """Receives the multicast group's datagrams by the device with this address, and sends by
-        it."""
+        """Joins the multicast group on the device that has `address`, and sends multicast from that
+        device."""
         self.sockets[name].setsockopt(
             socket.IPPROTO_IP,
             socket.IP_ADD_MEMBERSHIP,
@@ -228,7 +230,7 @@ class Orders:
     # --- servers that echo and count ---
 
     def serve(self, kind, address, port=0, greeting="", options=()):
-        """Returns the port."""
+        """Starts a server and returns its port."""
         server = socket.socket(_family(address), *KINDS[kind])
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for level, option, value in options:
@@ -248,7 +250,7 @@ class Orders:
         return self.servers[f"{kind}/{port}"]
 
     def end_served(self, kind, port):
-        """Ends the connections that were accepted; our side alone."""
+        """Shuts down the accepted connections of a server, on our side only."""
         for connection in self.connections.pop(f"{kind}/{port}", []):
             connection.shutdown(socket.SHUT_RDWR)
         return "ok"
@@ -298,7 +300,7 @@ class Orders:
                 pass
 
     def serve_ports(self, address, first, count):
-        """UDP on many ports, from one thread."""
+        """Serves UDP on many ports, from one thread."""
         selector = selectors.DefaultSelector()
         for port in range(first, first + count):
             server = socket.socket(_family(address), socket.SOCK_DGRAM)
@@ -316,8 +318,8 @@ class Orders:
                     key.fileobj.sendto(data, sender)
 
     def ask_ports(self, address, first, count, timeout=PATIENT):
-        """One socket sends to many ports before it looks at an answer. Returns how many have
-        answered."""
+        """Sends to many ports from one socket before it reads an answer. Returns how many ports
+        have answered."""
         with socket.socket(_family(address), socket.SOCK_DGRAM) as client:
             client.settimeout(timeout)
             client.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
@@ -334,7 +336,7 @@ class Orders:
     # --- whole exchanges ---
 
     def exchange(self, kind, address, port, source=None, timeout=PATIENT, text="ping", options=()):
-        """Connects, sends, and gets the same back."""
+        """Connects, sends `text` and expects the same text back. Returns the outcome."""
         with socket.socket(_family(address), *KINDS[kind]) as client:
             client.settimeout(timeout)
             try:
@@ -353,8 +355,8 @@ class Orders:
             return "ok" if answer == text else f"unexpected answer {answer!r}"
 
     def burst(self, address, port, count, timeout, apart=0.0):
-        """That many exchanges at the same time: the outcomes, counted, and how long those took that
-        were well, in seconds."""
+        """Runs `count` exchanges concurrently. Returns the number of each outcome, and the
+        durations of the successful exchanges in seconds."""
         outcomes, times, lock = {}, [], threading.Lock()
 
         def one():
@@ -374,8 +376,8 @@ class Orders:
         return {"outcomes": outcomes, "times": sorted(times)}
 
     def look_up_and_connect(self, name, server, port, source=0):
-        """Asks for the name's IPv4 address, from that port where one is given, and connects to it
-        with the answer in hand: [address, outcome]."""
+        """Resolves the IPv4 address of a name, from port `source` if that is not 0, and connects to
+        it as soon as the answer arrives. Returns [address, outcome]."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             asking.settimeout(PATIENT)
             asking.bind(("", source))
@@ -391,7 +393,7 @@ class Orders:
         return [address, self.exchange("tcp", address, port)]
 
     def ping(self, address, timeout=PATIENT / 2):
-        """An ICMP echo through a ping socket; root may open raw ones."""
+        """Sends an ICMP echo request from a raw socket, which needs root."""
         six = ":" in address
         protocol = socket.getprotobyname("ipv6-icmp" if six else "icmp")
         with socket.socket(_family(address), socket.SOCK_RAW, protocol) as raw:
@@ -418,7 +420,7 @@ class Orders:
             return "timeout"
 
     def send_raw(self, address, protocol):
-        """A packet of any protocol; the outcome is the sender's kernel's."""
+        """Sends a packet of any IP protocol. The outcome is that of the sender's kernel."""
         with socket.socket(_family(address), socket.SOCK_RAW, protocol) as raw:
             try:
                 raw.sendto(SCTP_INIT if protocol == 132 else bytes(16), (address, 0))
@@ -427,13 +429,14 @@ class Orders:
         return "ok"
 
     def send_packet(self, address, packet, priority):
-        """A whole IPv4 packet, in hexadecimal; the priority is skb->priority."""
+        """Sends an IPv4 packet, given in hexadecimal with its header. `priority` sets
+        skb->priority."""
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, struct.pack("I", priority))
             return raw.sendto(bytes.fromhex(packet), (address, 0))
 
     def in_child(self, order, *arguments, **named):
-        """The same by a grandchild that has left our session."""
+        """Runs the order in a grandchild that is in a session of its own."""
         read, write = os.pipe()
         if os.fork() == 0:
             os.setsid()
@@ -445,7 +448,7 @@ class Orders:
         with os.fdopen(read) as pipe:
             return json.loads(pipe.read())
 
-    # --- one attempt after the other, until told to end ---
+    # --- repeated attempts, until told to stop ---
 
     def probe(self, name, kind, address, port, timeout=0.5, apart=0.0):
         probe = {
@@ -463,12 +466,13 @@ class Orders:
         probe["thread"].start()
 
     def probed(self, name):
-        """`longest`: in seconds, from a failure to the next success."""
+        """The counts so far. `longest` is the longest time in seconds from a failure to the next
+        success."""
         return {key: self.probes[name][key] for key in ("ok", "failed", "outcomes", "longest")}
 
     def probe_end(self, name, ok=0, failed=0, seconds=60):
-        """Not before it has counted so many, or `seconds` have passed: how fast a machine is must
-        not decide a test."""
+        """Ends a probe after it has counted `ok` successes and `failed` failures, or after
+        `seconds`. Waiting for counts keeps the speed of the machine from deciding a test."""
         probe = self.probes[name]
         with probe["counted"]:
             probe["counted"].wait_for(
@@ -513,7 +517,7 @@ def main():
         order, arguments, named = json.loads(line)
         try:
             outcome = getattr(orders, order)(*arguments, **named)
-        except Exception as error:  # told to the test, which fails
+        except Exception as error:  # the client raises it again
             outcome = {"broken": f"{order}{tuple(arguments)}: {type(error).__name__}: {error}"}
         print(json.dumps(outcome), flush=True)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that tries many packets in one turn, through sockets that it makes, is given, and gives
-away.
+"""A process that tries many packets for each order, with sockets that it opens, receives from other
+processes and passes on.
 
-Run as a workload, or as a plain process; the same file is its own client (class Attempts). Orders
-come over the Unix socket that is its stdin, so that sockets can travel with them. No socket ever
-blocks: what has not arrived when a test asks is not there.
+It runs as a workload or as an unlabeled process. The class Attempts in this file is its client.
+Orders come over the Unix socket that is its stdin, so that they can carry sockets. All sockets are
+nonblocking: what has not arrived when a test asks counts as not sent.
 """
 
 import errno
@@ -20,11 +20,11 @@ PATIENT = 200.0 if os.environ.get("TRIREME_SLOW") == "1" else 20.0
 SO_ATTACH_REUSEPORT_CBPF = 51  # asm-generic/socket.h
 ESTABLISHED, SYN_SENT = 1, 2  # include/net/tcp_states.h
 MARK = struct.Struct("=Q")
-MOST = 1 << 16  # bytes of a message
+MOST = 1 << 16  # bytes in a message
 
 
 class Attempts:
-    """The test's end."""
+    """The client, for use in tests."""
 
     def __init__(self, argv, spawn, name):
         self.name = name
@@ -38,11 +38,11 @@ class Attempts:
             )
 
     def order(self, order, *arguments, give=()):
-        """What it answers."""
+        """Returns the answer to the order."""
         return self.order_socket(order, *arguments, give=give)[0]
 
     def order_socket(self, order, *arguments, give=()):
-        """What it answers, and the descriptors that came along."""
+        """Returns the answer and the file descriptors that came with it."""
         try:
             message = json.dumps([order, arguments]).encode()
             socket.send_fds(self.channel, [message], list(give))
@@ -57,7 +57,7 @@ class Attempts:
         return value, descriptors
 
     def end(self):
-        """SIGKILL, and gone when this returns."""
+        """Kills the process with SIGKILL and waits for its end."""
         self.process.kill()
         self.process.wait()
         self.channel.close()
@@ -72,21 +72,22 @@ def _tcp_state(opened):
 
 
 def _close(opened):
-    """With a reset where it is a connection: nothing is left of it."""
+    """Closes a socket; a connection with a reset, so that no state of it is left."""
     if opened.type == socket.SOCK_STREAM:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     opened.close()
 
 
 def _disconnect(opened):
-    """So that the same socket can connect again: AF_UNSPEC, which the socket module cannot say."""
-    import ctypes  # takes as long as all the rest, and only some need it
+    """Disconnects a socket, so that it can connect again. Needs AF_UNSPEC, which Python's socket
+    module does not support."""
+    import ctypes  # slow to import, and few processes need it
 
     ctypes.CDLL(None).connect(opened.fileno(), bytes(16), 16)
 
 
 def _enter(namespace):
-    """For a child, which ends where it cannot."""
+    """Enters a network namespace, in a child process, which exits on failure."""
     import ctypes
 
     with open(namespace, "rb") as file:
@@ -95,10 +96,11 @@ def _enter(namespace):
 
 
 def _choose_at_random(opened):
-    """A classic BPF program that sends what comes to a SO_REUSEPORT group to either of two."""
+    """Attaches a classic BPF program that selects one of two members of a SO_REUSEPORT group at
+    random."""
     import ctypes
 
-    code = struct.pack("=HBBI", 0x20, 0, 0, 0xFFFFF038)  # a random number
+    code = struct.pack("=HBBI", 0x20, 0, 0, 0xFFFFF038)  # loads a random number
     code += struct.pack("=HBBI", 0x94, 0, 0, 2) + struct.pack("=HBBI", 0x16, 0, 0, 0)
     kept = ctypes.create_string_buffer(code)
     program = struct.pack("HxxxxxxP", 3, ctypes.addressof(kept))
@@ -114,9 +116,9 @@ class Orders:
     # --- one socket ---
 
     def make(self, name, kind, v6, place, group="", forked=False, namespace=""):
-        """Bound where there is a place, listening where the kind is "listener". `group`: "join" or
-        "choose", a SO_REUSEPORT group. `namespace`: of the network, in which a child makes it. The
-        outcome."""
+        """Opens a socket, binds it if there is a `place`, and listens if `kind` is "listener".
+        `group`: "join" or "choose", a SO_REUSEPORT group. `namespace`: a network namespace, in
+        which a child opens the socket. Returns the outcome."""
         if not (forked or namespace):
             made = self._made(kind, v6, place, group)
         else:
@@ -166,7 +168,7 @@ class Orders:
         return made
 
     def connect(self, name, address, port):
-        """A UDP socket; without an address not any more."""
+        """Connects a UDP socket; disconnects it if there is no address."""
         opened = self.sockets[name]
         if not address:
             _disconnect(opened)
@@ -174,7 +176,7 @@ class Orders:
         return _name(opened.connect_ex((address, port)))
 
     def give(self, name):
-        """Not ours any more; the descriptor goes with the answer."""
+        """Closes a socket after its descriptor has been sent with the answer."""
         return "ok", self.sockets.pop(name)
 
     def close(self, name):
@@ -187,8 +189,8 @@ class Orders:
     # --- datagrams ---
 
     def send(self, sends, forked=False):
-        """[[name, address, port, mark], ...]; without an address to whom it is connected. The
-        outcomes. `forked`: a child sends."""
+        """Sends [[name, address, port, mark], ...], to the connected peer if there is no address.
+        Returns the outcomes. `forked`: a child sends."""
         if not forked:
             return [self._sent(*each) for each in sends]
         read, write = os.pipe()
@@ -203,7 +205,7 @@ class Orders:
 
     def _sent(self, name, address, port, mark):
         opened = self.sockets[name]
-        opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # what an earlier datagram met
+        opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # clears an earlier error
         try:
             if address:
                 opened.sendto(MARK.pack(mark), (address, port))
@@ -214,7 +216,7 @@ class Orders:
         return "ok"
 
     def drain(self, names):
-        """{name: [[mark, address, port], ...]} of what has arrived."""
+        """{name: [[mark, address, port], ...]} of the datagrams that have arrived."""
         arrived = {}
         for name in names:
             while True:
@@ -230,24 +232,24 @@ class Orders:
     # --- connections ---
 
     def dial(self, dials):
-        """[[name, address, port], ...]."""
+        """Starts the connections [[name, address, port], ...]."""
         for name, address, port in dials:
             self.sockets[name].connect_ex((address, port))
         return "ok"
 
     def answer(self, listeners):
-        """Accepts what is there and answers each with what it says. {listener: [mark, ...]}, 0 for
-        a connection that says nothing."""
+        """Accepts the waiting connections and echoes what each sends. Returns {listener: [mark,
+        ...]}, with 0 for a connection that sends nothing."""
         self.hang_up()
-        heard = {}
+        received = {}
         for name in listeners:
             while (opened := self._accepted(name)) is not None:
                 self.accepted.append(opened)
-                mark = self._heard(opened)
+                mark = self._received(opened)
                 if isinstance(mark, int):
                     opened.send(MARK.pack(mark))
-                heard.setdefault(name, []).append(mark if isinstance(mark, int) else 0)
-        return heard
+                received.setdefault(name, []).append(mark if isinstance(mark, int) else 0)
+        return received
 
     def hang_up(self):
         while self.accepted:
@@ -263,8 +265,8 @@ class Orders:
         return opened
 
     @staticmethod
-    def _heard(opened):
-        """A mark, None where there is nothing, or how it ended."""
+    def _received(opened):
+        """The mark that has arrived, None if there is none, or how the connection ended."""
         try:
             data = opened.recv(64)
         except BlockingIOError:
@@ -274,14 +276,14 @@ class Orders:
         return MARK.unpack_from(data)[0] if data else "end"
 
     def conclude(self, names):
-        """[[outcome, answer], ...] of what was dialed: "ok", "silence" or an error. Then it can
-        dial again."""
+        """Returns [[outcome, answer], ...] of the dialed connections: "ok", "silence" or an error.
+        The sockets can dial again afterwards."""
         outcomes = []
         for name in names:
             opened = self.sockets[name]
             state = _tcp_state(opened)
             if state == ESTABLISHED:
-                outcomes.append(["ok", self._heard(opened)])
+                outcomes.append(["ok", self._received(opened)])
             elif state == SYN_SENT:
                 outcomes.append(["silence", None])
             else:
@@ -291,7 +293,7 @@ class Orders:
         return outcomes
 
     def keep(self, listener, name):
-        """A connection that has come, as a socket of its own."""
+        """Keeps an accepted connection as a socket of its own."""
         opened = self._accepted(listener)
         if opened is None:
             return "nothing"
@@ -299,14 +301,14 @@ class Orders:
         return "ok"
 
     def say(self, says):
-        """[[name, mark], ...] where there is a connection."""
+        """Sends [[name, mark], ...] over connections, where they exist."""
         for name, mark in says:
             if _tcp_state(self.sockets[name]) == ESTABLISHED:
                 self.sockets[name].send(MARK.pack(mark))
         return "ok"
 
-    def hear(self, names):
-        return [self._heard(self.sockets[name]) for name in names]
+    def receive(self, names):
+        return [self._received(self.sockets[name]) for name in names]
 
     def states(self, names):
         return [_tcp_state(self.sockets[name]) for name in names]
@@ -318,8 +320,9 @@ class Orders:
             return next(line[3:].strip() for line in file if line.startswith("0::"))
 
     def barrier(self, times):
-        """Everything that processes on this processor had sent over lo before has been delivered or
-        refused: it was in the same queue. `times`: of what answers to it, and to that, as well."""
+        """Waits until everything that processes on this processor sent over lo before has been
+        delivered or refused: the datagram of the barrier follows in the same queue. `times`: repeat
+        this, so that answers, and answers to answers, have arrived as well."""
         if self.own is None:
             self.own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self.own.bind(("127.0.0.1", 0))
@@ -349,7 +352,7 @@ def main():
                 answer, leaving = orders.give(*arguments)
             else:
                 answer = getattr(orders, order)(*arguments)
-        except Exception as error:  # told to the test, which fails
+        except Exception as error:  # the client raises it again
             answer = {"broken": f"{order}{tuple(arguments)}: {type(error).__name__}: {error}"}
         text = json.dumps(answer).encode()
         socket.send_fds(channel, [text], [leaving.fileno()] if leaving else [])

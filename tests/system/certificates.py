@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates that trirectl does not make: with any dates, which are written as
-20200101000000Z."""
+"""Certificates that trirectl does not make: with any dates, written as 20200101000000Z."""
 
 import subprocess
 
@@ -25,7 +24,7 @@ keyUsage = critical,keyCertSign,cRLSign
 
 
 def issue(ca, out, name, start, end):
-    """Writes host.pem for the host.key in `out`, under the CA in the directory `ca`."""
+    """Writes host.pem for the host.key in `out`, signed by the CA in the directory `ca`."""
     _sign(
         out,
         name,
@@ -39,7 +38,7 @@ def issue(ca, out, name, start, end):
 
 
 def age(ca, name, start, end):
-    """Writes the ca.pem in the directory `ca` anew, for the same key."""
+    """Rewrites the ca.pem in the directory `ca` with other dates, for the same key."""
     _sign(
         ca,
         name,

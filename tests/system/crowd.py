@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A crowd: thousands of workloads on one host, most of them asleep, and some that talk to each
-other all the time, allowed and refused."""
+"""Thousands of workloads on one host. Most of them sleep; some talk to each other all the time, in
+allowed and in denied flows."""
 
 import json
 import os
@@ -24,11 +24,11 @@ to = "role=talker"
 ports = ["tcp/{talker.OPEN}-{talker.CLOSED - 1}", "udp/{talker.OPEN}-{talker.CLOSED - 1}"]
 """
 )
-SHARED = 200  # values of `app`
-AT_ONCE = 100  # launches that run at the same time
+SHARED = 200  # number of values of `app`
+AT_ONCE = 100  # concurrent launches
 
-# Reads "N" from stdin, starts N more sleeping workloads, each with labels of its own, and writes a
-# line.
+# Reads a number N from stdin, starts N more sleeping workloads, each with its own labels, and
+# writes a line.
 STARTER = """i=0
 while read -r count; do
   for _ in $(seq "$count"); do i=$((i + 1)); {trirun} -l app=a$((i % {shared})) -l id=s$i -- sleep 3600 & done
@@ -38,13 +38,13 @@ done
 
 
 class Crowd:
-    """`count` workloads on `host`, `talkers` of them awake."""
+    """`count` workloads on `host`, of which `talkers` talk."""
 
     def __init__(self, host, count, talkers):
         self.host = host
         self.talkers = [self._talker(i, talkers) for i in range(talkers)]
         for each in self.talkers:
-            each.stdout.readline()  # it listens
+            each.stdout.readline()  # until it listens
         starter = host.popen(
             ["bash", "-c", STARTER.format(trirun=TRIRUN, shared=SHARED)],
             stdin=subprocess.PIPE,
@@ -55,7 +55,7 @@ class Crowd:
         host.undo.call(lambda: _end(starter))
         for there in range(talkers, count, AT_ONCE):
             more = min(AT_ONCE, count - there)
-            _tell(starter, more)
+            _send(starter, more)
             starter.stdout.readline()
             waiting.until(
                 lambda: host.status()["workloads"]["enforced"] >= there + more,
@@ -82,15 +82,16 @@ class Crowd:
         return made
 
     def talk(self, per_second):
-        """All of them together, from now on: half of it allowed, half by UDP."""
+        """Makes the talkers begin `per_second` flows together: half of them allowed, half over
+        UDP."""
         for each in self.talkers:
-            _tell(each, per_second / len(self.talkers))
+            _send(each, per_second / len(self.talkers))
 
-    def told(self):
-        """What came of it since the last time: {"tcp allowed": {outcome: count}, ...}, and on it
-        goes."""
+    def results(self):
+        """The outcomes since the last call: {"tcp allowed": {outcome: count}, ...}. The talkers
+        continue."""
         for each in self.talkers:
-            _tell(each, "tell")
+            _send(each, "report")
         sums = {}
         for each in self.talkers:
             for kind, outcomes in json.loads(each.stdout.readline()).items():
@@ -100,7 +101,7 @@ class Crowd:
         return sums
 
 
-def _tell(process, line):
+def _send(process, line):
     process.stdin.write(f"{line}\n")
     process.stdin.flush()
 
@@ -112,22 +113,22 @@ def _end(process):
     process.stdout.close()
 
 
-def flows(told):
-    return sum(sum(outcomes.values()) for outcomes in told.values())
+def flows(results):
+    return sum(sum(outcomes.values()) for outcomes in results.values())
 
 
-def wrong(told):
-    """Outcomes that policy does not explain."""
+def wrong(results):
+    """Outcomes that contradict the policy."""
     return {
         f"{kind}: {outcome}": count
-        for kind, outcomes in told.items()
+        for kind, outcomes in results.items()
         for outcome, count in outcomes.items()
         if (outcome == "ok") != kind.endswith("allowed")
     }
 
 
 class Daemon:
-    """What a host's daemon takes."""
+    """The resources that the daemon of a host uses."""
 
     TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -137,25 +138,25 @@ class Daemon:
         self.since = time.monotonic()
 
     def resident(self):
-        """MB."""
+        """In MB."""
         with open(self.directory + "/status", encoding="ascii") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
 
     def cpu(self):
-        """Seconds."""
+        """In seconds."""
         with open(self.directory + "/stat", encoding="ascii") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / self.TICKS
 
     def share(self):
-        """Of one processor, since the last call."""
+        """Share of one processor since the last call."""
         before, since = self.began, self.since
         self.began, self.since = self.cpu(), time.monotonic()
         return (self.began - before) / (self.since - since)
 
 
 def asked(host, *command, expected=(0,)):
-    """Milliseconds that a command of trirectl takes, and its output."""
+    """How many milliseconds a trirectl command takes, and its output."""
     began = time.monotonic()
     done = host.run([TRIRECTL, *command], timeout=120)
     taken = (time.monotonic() - began) * 1000

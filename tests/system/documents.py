@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What README, docs and man pages tell a reader to type: blocks, each with the word for how it is tested, and commands in running text.
+"""What README, docs and man pages tell a reader to type: blocks, each with a word for how it is
+tested, and commands in running text.
 
-A block that begins with ```toml or ```json is a file, and so is one below "; policy". Every other one is commands, and the line before it says what becomes of them: <!-- run -->
-in Markdown, "; run" in a man page's source, or with a colon and a scene ("run: lab"), or "not run: WHY".
+A block that begins with ```toml or ```json, or is below "; policy", is a file. All others are
+commands. The line before a block says how it is tested: <!-- run --> in Markdown, "; run" in the
+source of a man page, with a colon and a scene ("run: lab"), or "not run: WHY".
 """
 
 import glob
@@ -43,13 +45,13 @@ PROGRAMS = (
 
 class Block(NamedTuple):
     page: str
-    how: str  # "run", "run: SCENE", "not run: WHY", or "" of a file
+    how: str  # "run", "run: SCENE", "not run: WHY", or "" for a file
     language: str
     text: str
 
     def commands(self):
-        """(who, command, what it prints): who stands before "$ ". Without any "$ " each line is a
-        command."""
+        """(user, command, expected output) of a block of commands; the user is the text before "$
+        ". In a block without any "$ " each line is a command."""
         lines = self.text.splitlines()
         if not any(re.match(r"[a-z0-9-]*\$ ", line) for line in lines):
             return [("", line, []) for line in lines if line and not line.startswith("#")]
@@ -78,7 +80,7 @@ def blocks(how=None):
 
 
 def files(language):
-    """(page, text) of the blocks that are files of that kind: "toml" is policy, "toml identity",
+    """(page, text) of the blocks that are files of this kind: "toml" is policy; "toml identity";
     "json"."""
     return [
         (block.page, block.text)
@@ -92,7 +94,7 @@ def expected_exit(command):
 
 
 def spans(page):
-    """Code in running text in Markdown."""
+    """The code in running text of a Markdown page."""
     return [
         " ".join(span.split())
         for span in re.findall(
@@ -102,8 +104,8 @@ def spans(page):
 
 
 def inline():
-    """Command lines of running text: a program and at least one more word. In the order of the
-    pages, each once, with its first page."""
+    """Command lines in running text: a program and at least one more word. In the order of the
+    pages, each once, with the first page that has it."""
     found = {}
     for page in PAGES:
         for line in spans(page) if page.endswith(".md") else ():
@@ -113,8 +115,8 @@ def inline():
     return found
 
 
-def alike(text):
-    """Without what differs from run to run: times, names that Docker makes up, the widths of
+def normalized(text):
+    """Removes what differs between runs: times, names that Docker generates, the widths of
     columns."""
     text = re.sub(r"\bafter \d+ ms\b", "after N ms", text)
     text = re.sub(r"\b\d\d:\d\d:\d\d\.\d+\b", "TIME", text)

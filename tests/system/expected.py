@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may talk to whom, by the words of trireme-policy.toml(5) and nothing else: random policies, their
-TOML, and what they allow.
+"""Which flows are allowed, according to trireme-policy.toml(5) alone: generates random policies and
+their TOML, and predicts what they allow.
 
-It shares no code with the product and knows nothing of its classes, groups and profiles, so it can
-contradict the compiler, the kernel's sets and the gate alike. `trirectl policy explain` could not: the
-compiler is tested against the very evaluator that it asks.
+It shares no code with the product and does not use its classes, groups and profiles, so it can find
+faults of the compiler, of the kernel's sets and of the gate. `trirectl policy explain` cannot: it
+uses the evaluator that the compiler is tested against.
 """
 
 import dataclasses
 import ipaddress
 
-HOST, SHUT = "@host", "quarantine"  # beside workloads, as who a socket is
+HOST, QUARANTINED = "@host", "quarantine"  # owners of sockets other than workloads
 
 KEYS = {"app": ("a", "b", "ab"), "env": ("x", "y")}
 SETS = [
@@ -27,12 +27,12 @@ SETS = [
 @dataclasses.dataclass(frozen=True)
 class Workload:
     number: int
-    labels: tuple  # of pairs, sorted
+    labels: tuple  # pairs, sorted
 
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    who: object  # a Workload, HOST or SHUT
+    who: object  # a Workload, HOST or QUARANTINED
     address: str
 
 
@@ -40,7 +40,7 @@ def text_of_labels(labels):
     return ",".join(f"{key}={value}" for key, value in labels)
 
 
-# --- selectors: lists of (key, operator, values), which all have to hold ---
+# --- selectors: lists of (key, operator, values), which are ANDed ---
 
 
 def _holds(requirement, labels):
@@ -67,7 +67,7 @@ def _text_of_requirement(requirement):
 
 def _random_selector(random):
     if random.random() < 0.2:
-        return []  # everybody
+        return []  # matches all workloads
     keys = random.sample(sorted(KEYS), random.choice((1, 1, 2)))
     selector = []
     for key in keys:
@@ -98,7 +98,7 @@ class Rule:
     is_tried: bool  # mode = "audit"
     origin: list
     target: list
-    ports: list  # (protocol, first, last); none: all
+    ports: list  # (protocol, first, last); empty: all
 
     def text(self):
         words = [f"[[{self.action}]]"]
@@ -118,7 +118,7 @@ class Rule:
 
 
 class Policy:
-    """`near`: the addresses that the network of that name has."""
+    """`near`: the addresses in the network of that name."""
 
     def __init__(self, random, near, ports):
         self.near = near
@@ -128,7 +128,7 @@ class Policy:
 
     @staticmethod
     def _random_rule(random, ports):
-        labels_first = random.random() < 0.5  # one side at least must be workloads
+        labels_first = random.random() < 0.5  # at least one side must be workloads
         spans = []
         for _ in range(random.choice((0, 0, 1, 1, 2))):
             first, last = sorted(random.choices(ports, k=2))
@@ -151,11 +151,11 @@ class Policy:
         )
 
     def allows(self, origin, target, protocol, port):
-        """Whether a flow may begin between two ends of this host."""
-        if SHUT in (origin.who, target.who):
+        """True if a flow may begin between these two endpoints of this host."""
+        if QUARANTINED in (origin.who, target.who):
             return False
         if origin.who == target.who:
-            return True  # @host among themselves, a workload and itself
+            return True  # processes of @host with each other, a workload with itself
         matching = {
             rule.action
             for rule in self.rules
@@ -189,7 +189,7 @@ class Policy:
         return self.baseline == "any-common-label" and bool(common)
 
     def may_let_the_host_ask(self):
-        """Whether any rule does."""
+        """True if any rule allows @host to begin a flow."""
         return any(
             rule.action == "allow" and not rule.is_tried and rule.origin[0][0] != "labels"
             for rule in self.rules

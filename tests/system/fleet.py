@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several hosts on one link, or on both sides of a router, and the credentials that they share."""
+"""Several hosts on one link or on both sides of a router, with shared credentials."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from tests.system import host, undo
 
 IDENTITY = '[host]\nname = "{name}"\npeers = ["10.97.0.0/24", "10.98.0.0/24", "fd00:97::/64", "fd00:98::/64"]\n{more}\n{trust}'
 
-# A host that drops what its conntrack does not understand, after trireme.
+# Drops packets that conntrack calls INVALID, in a hook after trireme's.
 STRICT = """table inet strict {
 chain in {
   type filter hook input priority 10
@@ -27,14 +27,14 @@ def pki(*arguments):
 
 
 def certificate_section(directory, name, authority="ca"):
-    """Issues a fresh key and certificate; the section that names them."""
+    """Issues a key and a certificate. Returns the section that names them."""
     out = f"{directory}/{name}"
     pki("issue", f"{directory}/{authority}", "--host", name, "--out", out)
     return f'[trust]\ncertificate = "{out}/host.pem"\nkey = "{out}/host.key"\nca = ["{directory}/{authority}/ca.pem"]\n'
 
 
 def certificates(directory, names):
-    """A [trust] section for each, under one CA of their own."""
+    """Issues certificates for all hosts under one CA. Returns a [trust] section for each host."""
     pki("init", directory + "/ca", "--name", "fleet")
     return {name: certificate_section(directory, name) for name in names}
 
@@ -49,8 +49,9 @@ def bare(_directory, names):
 
 
 class Router:
-    """A network namespace that forwards between 10.97.0.0/24 and 10.98.0.0/24 and their IPv6 counterparts: it masquerades, drops what conntrack
-    calls INVALID, and hands port 8081 of its own near addresses to the server's 8080."""
+    """A network namespace that forwards between 10.97.0.0/24 and 10.98.0.0/24 and their IPv6
+    counterparts. It masquerades, drops what conntrack calls INVALID, and translates port 8081 of
+    its own near addresses to port 8080 of the server."""
 
     RULES = """table inet router {
 chain forward {
@@ -91,10 +92,12 @@ chain post {
 
 
 class Fleet:
-    """Hosts by name, started. The first has the addresses .1 of its networks, the next .2, and so on. With `routed` the first is on
-    10.97.0.0/24 and a router leads to the others on 10.98.0.0/24."""
+    """Hosts by name, started. The first has the addresses .1 of its networks, the next .2, and so
+    on. With `routed` the first host is on 10.97.0.0/24, and a router connects it to the others on
+    10.98.0.0/24."""
 
-    # What the router leads elsewhere, and what its clients come from.
+    # The router's addresses on both sides: those that it translates, and those that it masquerades
+    # to.
     TRANSLATED = 'nat = ["10.97.0.254", "fd00:97::fe", "10.98.0.254", "fd00:98::fe"]\n'
 
     def __init__(self, names, trust, routed=False, policy="", more="", start=True, declared=True):
@@ -124,8 +127,8 @@ class Fleet:
             each.start()
 
     def _wire(self):
-        """A bridge in a namespace of its own is the link, a router's far side one of its ports; two
-        hosts alone are joined as they are."""
+        """Connects the hosts by a bridge in a namespace of its own; the far side of a router is one
+        of the bridge's ports. Two hosts alone are connected directly."""
         if not self.routed and len(self.names) == 2:
             one, other = (self.hosts[name] for name in self.names)
             self._pair("net0", one.netns, "net0", other.netns)
@@ -207,7 +210,7 @@ class Fleet:
         for name, each in self.hosts.items():
             if os.path.exists(each.log):
                 print(
-                    f"--- {name}'s daemon: its last words:\n{each.log_text()[-2500:]}", flush=True
+                    f"--- {name}'s daemon, end of its log:\n{each.log_text()[-2500:]}", flush=True
                 )
 
     def close(self):
@@ -217,7 +220,7 @@ class Fleet:
 
 
 class FleetCase:
-    """Of a test with a `fleet`: what its daemons said last is shown where it fails."""
+    """A test with a `fleet`. If it fails, the last output of the daemons is shown."""
 
     def _callTestMethod(self, method):
         try:

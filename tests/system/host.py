@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host: a network namespace with a triremed of its own, its directories, and processes in it,
-labelled or not."""
+with and without labels."""
 
 import json
 import os
@@ -19,24 +19,26 @@ TRIREMED = PRODUCTS + "/src/daemon/triremed"
 TRIRUN = PRODUCTS + "/src/cli/trirun"
 TRIRECTL = PRODUCTS + "/src/cli/trirectl"
 
-# An address of the host beside loopback's, in either family.
+# An address of the host other than those of lo, in each family.
 LOCAL4 = "10.99.0.1"
 LOCAL6 = "fd00:99::1"
 LOCALS = ("127.0.0.1", "::1", LOCAL4, LOCAL6)
 
 
 def cgroup_mount():
-    """Where cgroup v2 is mounted: alone, or beside v1."""
+    """Where cgroup v2 is mounted, alone or in hybrid mode."""
     with open("/proc/self/mountinfo", encoding="utf-8") as table:
         for line in table:
             left, right = line.split(" - ")
             if right.startswith("cgroup2 ") and left.split()[3] == "/":
                 return left.split()[4]
-    raise AssertionError("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
+    raise AssertionError(
+        "cgroup v2 is not mounted; run: mount -t cgroup2 none /sys/fs/cgroup/unified"
+    )
 
 
 def cgroup_v1_mounts():
-    """Of the hierarchies beside v2, where there are any."""
+    """Mounts of the cgroup v1 hierarchies, if the machine is in hybrid mode."""
     with open("/proc/self/mountinfo", encoding="utf-8") as table:
         return [line.split()[4] for line in table if " - cgroup " in line]
 
@@ -52,8 +54,8 @@ def kill_quietly(process):
 
 class Host:
     def __init__(self, policy="", identity="", start=True, environment=None, bpffs=False):
-        """`bpffs`: with a BPF file system of its own, as systemd mounts one on a machine; else
-        there is what the machine has."""
+        """`bpffs`: mount a separate BPF file system, as systemd does on a machine. Otherwise the
+        one of this machine is used."""
         self.undo = undo.Undo()
         self.bpffs = None
         if bpffs:
@@ -61,7 +63,7 @@ class Host:
             self.undo.add("mount", self.bpffs)
             os.mkdir(self.bpffs)
             subprocess.run(["mount", "-t", "bpf", "bpf", self.bpffs], check=True)
-        # A cgroup tree of its own: one daemon is in charge of each.
+        # Each daemon needs its own cgroup tree: a tree has one daemon.
         self.cgroups = f"{cgroup_mount()}/{os.path.basename(self.undo.directory)}"
         self.undo.add("cgroup", self.cgroups)
         os.mkdir(self.cgroups)
@@ -95,11 +97,11 @@ class Host:
                 self.close()
                 raise
 
-    # --- commands in this host ---
+    # --- commands on this host ---
 
     def inside(self, argv):
-        """In this host's network namespace and at the top of its cgroup tree, which looks like the
-        whole tree from there."""
+        """A command line that runs `argv` in the network namespace of this host and at the top of
+        its cgroup tree, which looks like the whole tree from there."""
         return [
             "sh",
             "-c",
@@ -120,14 +122,14 @@ class Host:
         return ["unshare", "--mount", "sh", "-c", bind, self.bpffs]
 
     def popen(self, argv, **options):
-        """Killed with the test, however that ends."""
+        """Starts a process, which is killed at the end of the test, however that ends."""
         environment = {**os.environ, "TRIREME_RUNTIME_DIR": self.runtime, **self.environment}
         return subprocess.Popen(
             self.inside(argv), env=environment, preexec_fn=undo.die_with_parent, **options
         )
 
     def run(self, argv, timeout=30, **options):
-        """A CompletedProcess with text output, whatever its exit code."""
+        """Returns a CompletedProcess with text output; does not check the exit code."""
         with self.popen(
             argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
         ) as process:
@@ -155,7 +157,7 @@ class Host:
     # --- the daemon ---
 
     def write(self, name, text):
-        """A save: written beside, renamed over."""
+        """Saves a file atomically: writes a new file and renames it."""
         path = f"{self.config}/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path + ".new", "w", encoding="utf-8") as file:
@@ -168,7 +170,7 @@ class Host:
         return [TRIREMED, *directories, *options]
 
     def spawn(self):
-        """Starts the daemon, and does not wait."""
+        """Starts the daemon without waiting for it."""
         with open(self.log, "a", encoding="utf-8") as log:
             self.daemon = self.popen(
                 [*self.daemon_wrapper, *self.daemon_command()],
@@ -178,7 +180,7 @@ class Host:
             )
 
     def start(self):
-        """Enforcing when this returns."""
+        """Starts the daemon and waits until it enforces policy."""
         self.spawn()
         waiting.until(self.answers, "triremed answers", 20)
         if self.slice is None:
@@ -216,8 +218,8 @@ class Host:
         return json.loads(self.must([TRIRECTL, "status", "--json"]))
 
     def workloads(self):
-        """Those that this host launched: a daemon also finds what other instances on the machine
-        have labelled."""
+        """The workloads that this host launched. A daemon also finds workloads of other instances
+        on the machine."""
         listed = json.loads(self.must([TRIRECTL, "workloads", "--json"]))
         return [each for each in listed if each["cgroup"].startswith(f"{self.slice}/")]
 
@@ -228,20 +230,20 @@ class Host:
         return [json.loads(line) for line in self.must([TRIRECTL, "flows", "--json"]).splitlines()]
 
     def policy(self, text):
-        """Saved and in force when this returns."""
+        """Saves a policy and waits until it is in force."""
         before = self.generation()
         self.write("policy.toml", text)
         waiting.until(lambda: self.generation() > before, "the new policy is in force")
 
     def explicit_reload(self, text):
-        """The same through `trirectl reload`."""
+        """Saves a policy and loads it with `trirectl reload`."""
         self.write("policy.toml", text)
         self.must([TRIRECTL, "reload"])
 
     # --- processes ---
 
     def trirun(self, labels, command, *options, **more):
-        """Runs to its end. `labels` as "app=web,env=dev"."""
+        """Runs trirun until it exits. `labels` as in "app=web,env=dev"."""
         return self.run([TRIRUN, *_label_options(labels), *options, "--", *command], **more)
 
     def labelled(self, labels, *options):
@@ -249,13 +251,13 @@ class Host:
         return self._agent([TRIRUN, *_label_options(labels), *options, "--"])
 
     def plain(self, wrapper=()):
-        """An agent that is none."""
+        """An agent that is an unlabeled process."""
         return self._agent(list(wrapper))
 
     def _agent(self, argv):
         made = agent.Agent(argv, spawn=self.popen)
         self.agents.append(made)
-        made.cgroup()  # it runs, so it is enrolled
+        made.cgroup()  # answers only after it has been enrolled
         return made
 
     def kill_agents(self):
@@ -276,7 +278,7 @@ def _label_options(labels):
 
 
 class HostCase(unittest.TestCase):
-    """Tests on one host; each starts with POLICY and without processes."""
+    """Tests on one host. Each begins with POLICY and without processes."""
 
     POLICY = ""
     IDENTITY = ""
@@ -295,7 +297,7 @@ class HostCase(unittest.TestCase):
             method()
         except BaseException:
             print(
-                f"--- after {time.monotonic() - started:.1f} s; the daemon's last words:\n{self.host.log_text()[-2500:]}",
+                f"--- after {time.monotonic() - started:.1f} s; end of the daemon's log:\n{self.host.log_text()[-2500:]}",
                 flush=True,
             )
             raise
@@ -304,7 +306,8 @@ class HostCase(unittest.TestCase):
         self.assertEqual(outcome, "ok", note)
 
     def assert_refused(self, outcome, note=""):
-        """At once: by a reset, an ICMP error, or by the sender's own kernel."""
+        """Asserts that the refusal is immediate: by a reset, an ICMP error, or the sender's own
+        kernel."""
         self.assertIn(
             outcome, ("ECONNREFUSED", "EHOSTUNREACH", "EACCES", "ECONNRESET", "EPERM"), note
         )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Container images without a registry: busybox, and this machine's nginx and curl with their
-libraries, as tar files for docker import."""
+"""Container images without a registry: busybox, and the nginx and curl of this machine with their
+libraries, as tar files for `docker import`."""
 
 import functools
 import io
@@ -44,7 +44,7 @@ APPLETS = (
 
 
 def _libraries(program):
-    """Paths as the program's loader names them, the loader's among them."""
+    """The paths of a program's libraries as its loader prints them, and of the loader."""
     listing = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     return re.findall(r"(/\S+)", re.sub(r"\(0x[0-9a-f]+\)", "", listing))
 
@@ -98,7 +98,7 @@ class _Tar:
 
 
 def dns_image():
-    """A name server, and what asks one: dig, and libc by getent."""
+    """The image of a name server with clients for it: dig, and libc through getent."""
     tar = _Tar()
     tar.busybox()
     for name in ("dnsmasq", "dig", "getent"):
@@ -108,8 +108,8 @@ def dns_image():
 
 @functools.cache
 def all_images():
-    """(name, tar file, options of docker import). The curl image's labels are its own, to imitate
-    images that bring some."""
+    """(name, tar file, options of docker import). The curl image has labels, as published images
+    can have."""
     busybox = _Tar()
     busybox.busybox()
     nginx = _Tar()

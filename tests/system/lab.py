@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A booted systemd with a real Docker, over an overlay of this machine's root: what docs call a host.
+"""A booted systemd with a real Docker, over an overlay of the root of this machine. The documents
+call it a host.
 
-Everything that it makes is in a cgroup, mounts and a directory of its own; the journal of undo.py takes them away, whatever happens.
+Everything that it creates is in a cgroup, mounts and a directory of its own. The journal of undo.py
+removes them in any case.
 """
 
 import json
@@ -20,12 +22,12 @@ NEEDED = ("systemd-nspawn", "dockerd", "docker", "nsenter", "busybox", "nginx", 
 
 class Lab:
     def __init__(self, install=True, files=(), name="lab"):
-        """Booted, with Docker and the installed products, when this returns; trireme is not
-        started. `files` are (path, text) in /."""
+        """Boots, and returns when Docker runs and the products are installed; trireme is not
+        started. `files` are (path, text) below /."""
         self.name = name
         for program in NEEDED:
             if shutil.which(program) is None:
-                raise AssertionError(f"{program} is missing: tests/install-deps.sh installs it")
+                raise AssertionError(f"{program} is not installed; run tests/install-deps.sh")
         self.undo = undo.Undo()
         self.directory = self.undo.directory
         self.root = self.directory + "/root"
@@ -71,8 +73,8 @@ class Lab:
             ],
             check=True,
         )
-        # This machine's settings and services are not what is tested. A first boot only ever
-        # enables: nothing may.
+        # Settings and services of this machine must not affect the tests. A first boot would only
+        # enable units, so no unit may be enabled by a preset.
         for path in ("etc/trireme", "etc/docker", "etc/systemd/system"):
             shutil.rmtree(f"{self.root}/{path}", ignore_errors=True)
         self.write("etc/machine-id", "uninitialized\n")
@@ -81,7 +83,7 @@ class Lab:
         self.write("srv/served", "served\n")
 
     def write(self, path, text):
-        """A save, as an editor does it: written beside, renamed over."""
+        """Saves a file as an editor does: writes a new file and renames it."""
         path = f"{self.root}/{path.lstrip('/')}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path + ".new", "w", encoding="utf-8") as file:
@@ -89,7 +91,7 @@ class Lab:
         os.rename(path + ".new", path)
 
     def _boot(self):
-        # systemd-nspawn mirrors its cgroup in the old hierarchies.
+        # systemd-nspawn creates its cgroup in the v1 hierarchies as well.
         for mount in (*cgroup_v1_mounts(), cgroup_mount()):
             self.undo.add("cgroup", f"{mount}/{os.path.basename(self.cgroup)}")
         os.mkdir(self.cgroup)
@@ -132,7 +134,7 @@ class Lab:
             0.1,
         )
 
-        # systemd mounts it on a machine of its own; systemd-nspawn leaves no place for it.
+        # systemd mounts it on a real machine, but systemd-nspawn prevents that.
         self.must(
             "mount -o remount,rw /sys && mkdir -p /sys/fs/bpf && mount -t bpf bpf /sys/fs/bpf"
             " && mount -o remount,ro /sys"
@@ -154,7 +156,7 @@ class Lab:
         found = re.search(r"^0::(.*)/init\.scope$", _read(f"/proc/{self.leader}/cgroup"), re.M)
         return found and cgroup_mount() + found[1]
 
-    # --- commands: each from a cgroup of its own that is no systemd unit, like a shell ---
+    # --- commands: each in a cgroup of its own that is not a systemd unit, as in a shell ---
 
     def inside(self, argv):
         return self._in_cgroup(self.shell, ["nsenter", "-a", "-t", str(self.leader), "--", *argv])
@@ -186,7 +188,7 @@ class Lab:
         return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
     def sh(self, line, timeout=60):
-        """One line as typed into a root shell."""
+        """Runs one line as typed into a root shell."""
         return self.run(["bash", "-c", line], timeout)
 
     def must(self, line, timeout=60):
@@ -196,8 +198,8 @@ class Lab:
         return done.stdout.rstrip("\n")
 
     def link(self, other, *addresses):
-        """A cable between two labs, with an interface `net0` at both ends; `addresses` are this
-        lab's and the other's, as (here, there)."""
+        """Connects two labs by a link with the interface `net0` at both ends. `addresses` are
+        (here, there)."""
         subprocess.run(
             [
                 "ip",
@@ -259,8 +261,8 @@ class Lab:
         )
 
     def ask(self, port, labels=None):
-        """What `busybox httpd -h /srv` there says to a client with these labels, or to a plain one:
-        "served", or "" for a refusal."""
+        """The answer of `busybox httpd -h /srv` there to a client with these labels, or to an
+        unlabeled one: "served", or "" if refused."""
         wrapper = f"trirun --label {labels} -- " if labels else ""
         return self.sh(
             f"{wrapper}curl -s --max-time 3 http://127.0.0.1:{port}/served"
@@ -275,8 +277,8 @@ class Lab:
         )
 
     def prober(self, *ports, seconds=600):
-        """Connects to the ports in turn as fast as it can from a plain process, and counts what is
-        accepted."""
+        """Starts an unlabeled process that connects to the ports in turn as fast as it can and
+        counts the accepted connections."""
         script = (
             "import socket, sys, time\n"
             f"end, ok, tries = time.monotonic() + {seconds}, 0, 0\n"
@@ -309,12 +311,12 @@ class Lab:
         return json.loads(self.must("trirectl status --json"))
 
     def policy(self, text):
-        """In force when this returns."""
+        """Saves a policy and waits until it is in force."""
         self.write("etc/trireme/policy.toml", text)
         self.must("trirectl reload")
 
     def remove_containers(self):
-        # A few at a time: Docker 20.10 comes to a stop where hundreds are removed at once.
+        # In small groups: Docker 20.10 hangs if hundreds are removed at once.
         self.sh("docker ps -aq | xargs -r -n 8 docker rm -f", 300)
 
     # --- the end ---
@@ -358,7 +360,7 @@ def _read(path):
 
 
 class SeveralLabs:
-    """Of a test with `labs`, by name: what they said last is shown where it fails."""
+    """A test with `labs` by name. If it fails, their last output is shown."""
 
     def _callTestMethod(self, method):
         try:
@@ -370,7 +372,7 @@ class SeveralLabs:
 
 
 class LabCase(unittest.TestCase):
-    """Tests in one lab; the daemon runs, with the shipped configuration."""
+    """Tests in one lab, with the shipped configuration; the daemon runs."""
 
     DOCKER = True
     FILES = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts that share a secret, with a wire between them that a test can spoil."""
+"""Two hosts that share a secret, with a link that a test can make unreliable."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from tests.system.pair import SeveralHosts
 
 SERVER, CLIENT = "10.98.0.2", "10.98.0.1"
 SERVER6, CLIENT6 = "fd00:98::2", "fd00:98::1"
-STRANGER = "10.98.0.66"  # an address on the link that nobody answers for
+STRANGER = "10.98.0.66"  # an address on the link that no host has
 STRANGER_MAC = "02:00:00:00:00:66"
 PORT = 8080
 IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n[trust]\npsk_file = "{psk}"\n'

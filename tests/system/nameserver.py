@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A name server that a test scripts: the same file runs as a process (a line on stdin: names and what to answer) and builds messages.
+"""A name server that a test controls. The same file runs as a process, which reads names and their
+answers from lines on stdin, and builds DNS messages.
 
-Debian's dnsmasq answers where answers are ordinary; this one is for those that are not.
+Debian's dnsmasq is used where answers are ordinary; this server gives unusual ones.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ def wire_name(name):
 
 
 def record(owner, kind, value, ttl=0):
-    """`owner` None: a pointer to the question's name."""
+    """`owner` None: a pointer to the name in the question."""
     data = (
         wire_name(value)
         if kind == "CNAME"
@@ -56,8 +57,9 @@ def read_question(query):
 
 
 class Answers:
-    """What is answered to a question: `zone` maps a name to {"answers": [[owner, type, value, ttl]...], "additional": [...],
-    "raw": hex after the identifier, "turn": [address...] one after the other}."""
+    """The answers to questions: `zone` maps a name to {"answers": [[owner, type, value, ttl]...],
+    "additional": [...], "raw": hex after the identifier, "turn": [address...] one after the
+    other}."""
 
     def __init__(self, zone):
         self.zone = zone
@@ -86,7 +88,7 @@ def serve_udp(server, answers):
         query, sender = server.recvfrom(4096)
         with contextlib.suppress(
             UnicodeDecodeError, IndexError, struct.error
-        ):  # no query: a token, for one
+        ):  # not a query, but a token, for example
             server.sendto(answers.answer(query), sender)
 
 
@@ -104,7 +106,7 @@ def serve_connection(connection, answers):
                 connection.recv(struct.unpack("!H", prefix)[0], socket.MSG_WAITALL)
             )
             data = struct.pack("!H", len(answer)) + answer
-            for at in (0, 1, 2, 3, 40):  # the length, and the message, in several segments
+            for at in (0, 1, 2, 3, 40):  # splits the length and the message into several segments
                 connection.sendall(data[at : {0: 1, 1: 2, 2: 3, 3: 40, 40: None}[at]])
 
 
@@ -124,8 +126,9 @@ def main(addresses):
 
 
 def start(spawn, addresses, zone, prefix=()):
-    """Answers when this returns its process; `spawn` is subprocess.Popen, or where to run it. The
-    source goes along: there may be no file."""
+    """Starts the server and returns its process when it answers. `spawn` is subprocess.Popen or a
+    function that runs it elsewhere. The source is passed on the command line, because the file may
+    not exist there."""
     with open(os.path.abspath(__file__), encoding="utf-8") as file:
         process = spawn(
             [*prefix, "/usr/bin/python3", "-B", "-c", file.read(), ",".join(addresses)],

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP segments in IPv4 packets, made and read byte by byte: what a hostile peer puts on the wire.
-Tokens as docs/protocol.md has them."""
+"""TCP segments in IPv4 packets, built and parsed byte by byte, for sending what a hostile peer can
+put on the wire. Tokens are as in docs/protocol.md."""
 
 import dataclasses
 import socket
@@ -60,7 +60,7 @@ class Segment:
 
     @property
     def token(self):
-        """The message that it carries, None where it carries none."""
+        """The token in a segment, None if it has none."""
         return self.data[9] if self.data[:8] == MAGIC else None
 
     @property
@@ -85,7 +85,7 @@ def proof_option(tag):
 
 
 def parse(packet):
-    """None for anything but TCP over IPv4."""
+    """None if the packet is not TCP over IPv4."""
     start = (packet[0] & 15) * 4
     if packet[0] >> 4 != 4 or len(packet) < start + 20 or packet[9] != socket.IPPROTO_TCP:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts on one link, each with a daemon of its own: a client's and a server's."""
+"""Two hosts on one link, a client's and a server's, each with a daemon of its own."""
 
 import subprocess
 
@@ -12,8 +12,8 @@ IDENTITY = '[host]\nname = "{name}"\npeers = ["10.98.0.0/24", "fd00:98::/64"]\n'
 
 
 class SeveralHosts:
-    """Of a test with `hosts`: their agents end with it, and what their daemons said last is shown
-    where it fails."""
+    """A test with `hosts`: its agents end with it. If it fails, the last output of the daemons is
+    shown."""
 
     def setUp(self):
         for each in self.hosts:
@@ -24,7 +24,7 @@ class SeveralHosts:
             method()
         except BaseException:
             for each in self.hosts:
-                print(f"--- the daemon's last words:\n{each.log_text()[-2500:]}", flush=True)
+                print(f"--- end of the daemon's log:\n{each.log_text()[-2500:]}", flush=True)
             raise
 
 
@@ -35,7 +35,7 @@ class PairCase(SeveralHosts):
 
     @classmethod
     def trust(cls, directory):
-        """Writes what both hosts need into `directory`; returns the [trust] sections of client and
+        """Writes what both hosts need into `directory`. Returns the [trust] sections of client and
         server."""
         raise NotImplementedError
 

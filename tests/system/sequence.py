@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens on a host, at random: workloads and plain processes begin, fork, move, restart and
-end; sockets are opened, passed and outlive who made them; policy is reloaded; the daemon dies and
-comes back."""
+"""Random events on a host: workloads and unlabeled processes begin, fork, move, restart and end;
+sockets are opened, passed, and outlive the process that opened them; policy is reloaded; the daemon
+dies and comes back."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ import signal
 
 from tests.system import waiting
 from tests.system.attempts import Attempts
-from tests.system.expected import HOST, SETS, SHUT, End, Policy, Workload, text_of_labels
+from tests.system.expected import HOST, QUARANTINED, SETS, End, Policy, Workload, text_of_labels
 from tests.system.host import LOCAL4, LOCAL6, TRIRUN
 
 MOST_SOCKETS = 16
@@ -19,9 +19,9 @@ MOST_PROCESSES = 9
 PORTS = list(range(7001, 7017))
 ADDRESSES = {4: ("127.0.0.1", "127.0.0.2", LOCAL4), 6: ("::1", LOCAL6)}
 EVERYWHERE = "::"
-ANY = ("0.0.0.0", "::")  # where a client is bound to
+ANY = ("0.0.0.0", "::")  # addresses that clients are bound to
 NEAR = [f"{LOCAL4}/32", f"{LOCAL6}/128", "127.0.0.2/32"]
-REMEMBERED = 8  # ports that an unconnected UDP socket has asked at last
+REMEMBERED = 8  # how many ports the gate remembers that an unconnected UDP socket has sent to
 
 
 class Difference(AssertionError):
@@ -30,23 +30,23 @@ class Difference(AssertionError):
 
 @dataclasses.dataclass(eq=False)
 class Place:
-    """A cgroup. Below a workload's, or one in quarantine, it is a part of that."""
+    """A cgroup. One below a workload's cgroup, or below one in quarantine, belongs to that."""
 
     path: str
-    who: object = None  # HOST, SHUT, a Workload; None: who its parent is
+    who: object = None  # HOST, QUARANTINED, a Workload; None: as the parent
     parent: object = None
     is_gone: bool = False
 
     def identity(self):
         if self.who is None:
             return self.parent.identity()
-        return SHUT if self.is_gone and isinstance(self.who, Workload) else self.who
+        return QUARANTINED if self.is_gone and isinstance(self.who, Workload) else self.who
 
     def with_parents(self):
         return [self, *(self.parent.with_parents() if self.parent else [])]
 
     def owner(self):
-        """The place that it is a part of."""
+        """The place with an identity of its own that this place belongs to."""
         return self.parent.owner() if self.who is None else self
 
 
@@ -63,16 +63,16 @@ class Process:
 @dataclasses.dataclass(eq=False)
 class Socket:
     name: str
-    kind: str  # "udp", "listener", "client"; "end" of a connection
-    place: Place  # that made it
-    holder: Process  # that uses it
-    address: str = ""  # EVERYWHERE: both families, but for a client
+    kind: str  # "udp", "listener", "client", or "end" of a connection
+    place: Place  # of the process that opened it
+    holder: Process  # the process that uses it
+    address: str = ""  # EVERYWHERE: both families, except for a client
     port: int = 0
-    group: str = ""  # of SO_REUSEPORT: "join", or "choose" where a program chooses at random
-    is_elsewhere: bool = False  # in another network namespace, which no daemon is in charge of
-    peer: tuple = ()  # where a UDP socket is connected to; the other end of a connection
-    # Ports that it has asked, in the order in which it did so first. Of those in `perhaps` it is not
-    # certain that they were remembered; where there ever was such a one, the order is not.
+    group: str = ""  # SO_REUSEPORT: "join", or "choose" if a program chooses at random
+    is_elsewhere: bool = False  # in another network namespace, which has no daemon
+    peer: tuple = ()  # peer of a UDP socket; other end of a connection
+    # Ports that the socket has sent to, ordered by the first time. The gate may or may not remember
+    # those in `perhaps`. `is_vague`: `perhaps` was not always empty, so the order is uncertain.
     asked: list = dataclasses.field(default_factory=list)
     perhaps: set = dataclasses.field(default_factory=set)
     is_vague: bool = False
@@ -86,7 +86,8 @@ class Socket:
         return (6,) if ":" in self.address else (4,)
 
     def has_asked(self, port):
-        """True, False, or None where nobody can say."""
+        """Whether the gate remembers that the socket has sent to the port: True, False, or None if
+        that is uncertain."""
         if port not in self.asked:
             return False
         is_certain = port not in self.perhaps and (
@@ -119,8 +120,8 @@ class Socket:
 
 
 class World:
-    """`elsewhere`: a network namespace with the same addresses. `link(process)`, which a subclass has,
-    opens a connection that stays."""
+    """`elsewhere`: a network namespace with the same addresses. Subclasses have `link(process)`,
+    which opens a connection that stays open."""
 
     def __init__(self, host, elsewhere, number):
         self.host = host
@@ -128,13 +129,15 @@ class World:
         self.random = random.Random(number)
         self.story = []
         self.top = Place("", HOST)
-        self.slice = Place(host.slice, SHUT)  # the strict slice: what is unknown in it is refused
+        self.slice = Place(
+            host.slice, QUARANTINED
+        )  # the strict slice: unknown cgroups in it are refused
         self.processes, self.sockets = [], []
-        self.sent = set()  # datagrams, by addresses and ports: what conntrack may know of
+        self.sent = set()  # datagrams, by addresses and ports, that conntrack may know
         self.policy = None
         self.saved = None
         self.daemon_runs = True
-        self.count = 0  # names
+        self.count = 0  # used in names
         self.witness = self.begin(self.top)
         self.step_forget_flows()
         self.reload()
@@ -158,7 +161,7 @@ class World:
     # --- processes and their cgroups ---
 
     def begin(self, place, labels=None):
-        """A process in `place`, or a workload that is launched from there."""
+        """Begins a process in `place`, or launches a workload from there."""
         name = self.named("p")
         argv = ["sh", "-c", f'echo $$ >{self.path(place)}/cgroup.procs && exec "$@"', "sh"]
         if labels is not None:
@@ -175,17 +178,17 @@ class World:
         return process
 
     def leave(self, place):
-        """After a process has gone from there: an empty cgroup goes."""
+        """Removes the cgroup that a process has left, if it is empty."""
         while place and place not in (self.top, self.slice) and not self.is_inhabited(place):
             if isinstance(place.who, Workload):
                 if self.daemon_runs:
                     self.await_end(place)
-                elif self.random.random() < 0.5:  # as systemd does, daemon or no daemon
+                elif self.random.random() < 0.5:  # as systemd does, even without the daemon
                     os.rmdir(self.path(place))
                     place.is_gone = True
                     self.say(f"{place.path} is removed")
                 return
-            with contextlib.suppress(FileNotFoundError):  # the daemon was faster
+            with contextlib.suppress(FileNotFoundError):  # the daemon may have removed it
                 os.rmdir(self.path(place))
             place.is_gone = True
             place = place.parent
@@ -198,14 +201,14 @@ class World:
         place.is_gone = True
 
     def new_place(self):
-        """A cgroup of the test's own making, and what that makes of whoever is in it."""
+        """Creates a cgroup. Its kind decides the identity of the processes in it."""
         kind = self.random.choice(("plain", "nested", "nested", "container", "strange"))
         if kind == "plain":
             place = Place(f"/{self.named('plain')}", HOST)
         elif kind == "container":
-            place = Place(f"/docker-{self.random.getrandbits(256):064x}.scope", SHUT)
+            place = Place(f"/docker-{self.random.getrandbits(256):064x}.scope", QUARANTINED)
         elif kind == "strange":
-            place = Place(f"{self.slice.path}/{self.named('strange')}", SHUT)
+            place = Place(f"{self.slice.path}/{self.named('strange')}", QUARANTINED)
         else:
             owners = [p.place for p in self.processes if p.place.owner() is not self.top]
             if not owners:
@@ -225,7 +228,7 @@ class World:
         self.leave(process.place)
 
     def forget(self, gone):
-        """With the other end, where it is a connection's."""
+        """Removes a socket from the model, together with the other end of its connection."""
         if gone not in self.sockets:
             return
         self.sockets.remove(gone)
@@ -238,12 +241,12 @@ class World:
     def workers(self):
         return [process for process in self.processes if process is not self.witness]
 
-    # --- steps: each returns False where it cannot be taken ---
+    # --- steps: each returns False if it is not possible now ---
 
     def step_workload(self):
         if len(self.processes) >= MOST_PROCESSES or not self.daemon_runs:
             return False
-        inside = [p.place for p in self.processes if p.place.identity() is not SHUT]
+        inside = [p.place for p in self.processes if p.place.identity() is not QUARANTINED]
         process = self.begin(self.random.choice(inside), self.random.choice(SETS))
         return self.equip(process)
 
@@ -265,7 +268,7 @@ class World:
         return True
 
     def step_restart(self):
-        """A workload ends and begins again, with the same labels at the same ports."""
+        """A workload ends, and one with the same labels begins and opens the same ports."""
         old = [p for p in self.workers() if isinstance(p.place.identity(), Workload)]
         if not old or not self.daemon_runs:
             return False
@@ -280,7 +283,7 @@ class World:
         return True
 
     def step_move(self):
-        """A process to another cgroup; its sockets stay what they are."""
+        """A process moves to another cgroup; its sockets keep their identity."""
         if not self.workers():
             return False
         process = self.random.choice(self.workers())
@@ -345,7 +348,7 @@ class World:
         return outcome == "ok"
 
     def step_group(self):
-        """Sockets of several processes at one address and port."""
+        """Opens sockets of several processes at one address and port."""
         if len(self.workers()) < 2 or len(self.sockets) > MOST_SOCKETS - 2:
             return False
         kind = self.random.choice(("udp", "listener"))
@@ -358,7 +361,7 @@ class World:
         return True
 
     def step_pass(self):
-        """A socket to another process."""
+        """Passes a socket to another process."""
         if not self.sockets or len(self.workers()) < 2:
             return False
         each = self.random.choice(self.sockets)
@@ -376,7 +379,7 @@ class World:
         self.say(f"{each.name} is passed to {process.name}")
 
     def step_outlive(self):
-        """A process ends; others have its sockets."""
+        """A process ends after it has passed its sockets to others."""
         if len(self.workers()) < 2:
             return False
         process = self.random.choice(self.workers())
@@ -396,7 +399,7 @@ class World:
         return True
 
     def step_connect(self):
-        """A UDP socket to another, or not any more."""
+        """Connects a UDP socket to another, or disconnects it."""
         own = [each for each in self.sockets if each.kind == "udp" and not each.group]
         if not own:
             return False
@@ -404,7 +407,7 @@ class World:
         if each.peer:
             each.peer = ()
             each.holder.attempts.order("connect", each.name, "", 0)
-            self.say(f"{each.name} is not connected any more")
+            self.say(f"{each.name} is no longer connected")
             return True
         others = [
             other
@@ -435,7 +438,7 @@ class World:
         self.explain()
 
     def explain(self):
-        """The tools say what the packets will: two random ends, asked of `policy explain`."""
+        """`policy explain` must agree with the expected verdict for two random endpoints."""
         ends = [self.random.choice([*SETS, None]) for _ in range(2)]
         if ends == [None, None]:
             return
@@ -446,7 +449,7 @@ class World:
         if any(
             peer[0] == "network" for rule in self.policy.rules for peer in rule.origin + rule.target
         ):
-            return  # @host has no address here
+            return  # @host has no address in this query
         protocol, port = self.random.choice(("tcp", "udp")), self.random.choice(PORTS)
         texts = [HOST if who is HOST else text_of_labels(who.labels) for who in asked]
         done = self.host.trirectl(
@@ -461,10 +464,12 @@ class World:
         )
         expected = self.policy.allows(End(asked[0], ""), End(asked[1], ""), protocol, port)
         if done.returncode != (0 if expected else 1):
-            self.fail(f"explain says otherwise than {expected}: {done.stdout}{done.stderr}")
+            self.fail(
+                f"explain does not agree with the expected {expected}: {done.stdout}{done.stderr}"
+            )
 
     def step_forget_flows(self):
-        """Nothing local depends on conntrack."""
+        """Flushes conntrack: no local verdict may depend on it."""
         self.host.must(["conntrack", "-F"])
         self.sent.clear()
         self.say("conntrack is flushed")
@@ -479,7 +484,7 @@ class World:
         return True
 
     def step_save_meanwhile(self):
-        """A policy that comes into force with the daemon's next start."""
+        """Saves a policy that comes into force at the daemon's next start."""
         if self.daemon_runs:
             return False
         self.saved = Policy(self.random, NEAR, PORTS)
@@ -497,7 +502,7 @@ class World:
         self.host.start()
         self.daemon_runs = True
         self.policy, self.saved = self.saved or self.policy, None
-        self.say("the daemon is there again")
+        self.say("the daemon runs again")
         for place in {each.place.owner() for each in self.sockets}:
             if isinstance(place.who, Workload) and not place.is_gone:
                 if not self.is_inhabited(place):

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A workload that talks: it listens on a port that policy opens and on some that it does not, and begins flows to others like it.
+"""A workload that talks. It listens on a port that policy opens and on some that it does not open,
+and begins flows to other talkers.
 
-Arguments: its index, and how many there are. A line on stdin is a rate, or "tell"; the answer to that is a line on stdout.
+Arguments: its index and the number of talkers. A line on stdin sets the rate in flows per second,
+or is "report", which is answered by a line on stdout.
 """
 
 import json
@@ -13,13 +15,13 @@ import threading
 import time
 
 OPEN, CLOSED = 20000, 21000  # first ports
-PORTS = 20  # closed ones of each
+PORTS = 20  # closed ports of each talker
 TICK = 0.05
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 def serve(ports):
-    """Echoes."""
+    """An echo server."""
     poll = select.epoll()
     servers = {}
     for kind, port in [(kind, port) for kind in KINDS for port in ports]:
@@ -54,7 +56,7 @@ def attempt(kind, port):
 
 
 class Talk:
-    """Half of it allowed, half by UDP."""
+    """The flows that this talker begins: half of them allowed, half over UDP."""
 
     def __init__(self, index, count):
         self.index, self.count = index, count
@@ -66,9 +68,7 @@ class Talk:
         due = 0.0
         while True:
             time.sleep(TICK)
-            due = min(
-                due + self.rate * TICK, self.rate
-            )  # what is missed is made up for within a second
+            due = min(due + self.rate * TICK, self.rate)  # catches up for at most one second
             while due >= 1:
                 due -= 1
                 self.one()
@@ -82,14 +82,14 @@ class Talk:
             OPEN + other if what == "allowed" else CLOSED + other * PORTS + random.randrange(PORTS),
         )
         with self.lock:
-            told = self.outcomes[f"{kind} {what}"]
-            told[outcome] = told.get(outcome, 0) + 1
+            counts = self.outcomes[f"{kind} {what}"]
+            counts[outcome] = counts.get(outcome, 0) + 1
 
-    def tell(self):
+    def report(self):
         with self.lock:
             print(json.dumps(self.outcomes), flush=True)
-            for told in self.outcomes.values():
-                told.clear()
+            for counts in self.outcomes.values():
+                counts.clear()
 
 
 def main():
@@ -99,8 +99,8 @@ def main():
     talk = Talk(index, count)
     threading.Thread(target=talk.work, daemon=True).start()
     for line in sys.stdin:
-        if line == "tell\n":
-            talk.tell()
+        if line == "report\n":
+            talk.report()
         else:
             talk.rate = float(line)
 

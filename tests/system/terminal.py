@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A terminal of 80 columns, and what a command shows on it."""
+"""Runs a command on a terminal of 80 columns."""
 
 import fcntl
 import os
@@ -15,8 +15,8 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def show(spawn, argv, environment=None, timeout=30, columns=COLUMNS):
-    """Runs `argv` through `spawn` (as subprocess.Popen) on a terminal; (exit code, its text with
-    escapes, lines without)."""
+    """Runs `argv` through `spawn` (as subprocess.Popen) on a terminal. Returns (exit code, its
+    output with escape sequences, its lines without)."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     try:
@@ -36,7 +36,7 @@ def show(spawn, argv, environment=None, timeout=30, columns=COLUMNS):
                 continue
             try:
                 chunk = os.read(master, 65536)
-            except OSError:  # EIO: nobody has the other end any more
+            except OSError:  # EIO: no process has the other end open
                 break
             if not chunk:
                 break

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A link that loses and repeats: every allowed connection completes, however long TCP takes, and no
-refused one does."""
+"""A link that loses and duplicates packets. Every allowed connection is established, if only after
+TCP's retransmissions; no denied one is."""
 
 import unittest
 
 from tests.system import host, linked
 from tests.system.linked import CLIENT, PORT, SERVER, SERVER6
 
-PATIENCE = 900 if host.LONG else 130  # TCP's own: tcp_retries2, tcp_syn_retries
+PATIENCE = 900 if host.LONG else 130  # TCP's own limits: tcp_retries2, tcp_syn_retries
 
 
 def quantiles(times):
@@ -23,8 +23,9 @@ class BadLink(linked.LinkedCase):
         self.stranger = self.client.labelled("app=other")
 
     def expect_all(self, loss, twice, count, address=SERVER, given_up=0):
-        """`given_up`: how many TCP itself may end: where all that a client says is lost for a minute, a server has forgotten its SYN, and resets
-        (tcp_synack_retries); seen as often without tokens."""
+        """`given_up`: how many connections TCP itself may end. If all packets of a client are lost
+        for a minute, the server has forgotten its SYN and resets the connection
+        (tcp_synack_retries); without tokens this is as frequent."""
         count = 1000 if host.LONG else count
         before = self.served()["accepted"]
         self.wire.be(loss=loss, twice=twice)
@@ -48,7 +49,7 @@ class BadLink(linked.LinkedCase):
         return done["times"]
 
     def without_tokens(self, address, count):
-        """The same, begun, between processes that are no workloads."""
+        """Starts the same burst between unlabeled processes."""
         self.server.plain().serve("tcp", "::", PORT + 1)
         client = self.client.plain()
         client.send("burst", address, PORT + 1, count, PATIENCE, apart=0.01)
@@ -64,12 +65,13 @@ class BadLink(linked.LinkedCase):
         self.expect_all(30, 10, 8, SERVER6, given_up=5 if host.LONG else 1)
 
     def test_everything_comes_twice(self):
-        self.assertLess(self.expect_all(0, 100, 60)[-1], 0.9, "nothing waits for a time-out")
+        self.assertLess(self.expect_all(0, 100, 60)[-1], 0.9, "no connection waits for a time-out")
 
     def test_a_lost_proof_costs_data_no_time_out(self):
-        """The server's end holds them and asks for PROOF: the client's TCP repeats nothing."""
+        """The server's side holds the data and asks for PROOF again, so the client's TCP
+        retransmits nothing."""
         unproved, repeated = self.refused("unproved_data"), []
-        for number in range(5):  # a slow machine may take longer than a time-out once
+        for number in range(5):  # on a slow machine one may exceed a time-out
             self.wire.be(
                 hold="meta length 72 tcp flags & (syn|ack|psh) == ack numgen inc mod 1000000 == 0",
                 from_side="client",
@@ -84,8 +86,8 @@ class BadLink(linked.LinkedCase):
         self.assertEqual(min(repeated), 0, repeated)
 
     def test_a_client_that_has_lost_its_connection_connects_again(self):
-        """The server's end lives on: its answer to the new SYN tells the client, whose reset ends
-        it (RFC 9293, section 3.5.1)."""
+        """The old connection remains at the server, which answers the new SYN with its own numbers;
+        the client's reset then ends it (RFC 9293, section 3.5.1)."""
         port = 45_000
         self.friend.open("old", "tcp", CLIENT, port)
         self.assertEqual(self.friend.connect("old", SERVER, PORT), "ok")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts with a router between them: path MTU and neighbour discovery never break, ICMP and audit mode by policy, names where tokens
-are expected."""
+"""Two hosts with a router between them: path MTU discovery and neighbor discovery always work;
+policy and audit mode for ICMP; names of addresses that are expected to send tokens."""
 
 import unittest
 
@@ -16,7 +16,7 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         cls.fleet = Fleet(("client", "server"), shared_secret, routed=True)
         cls.addClassCleanup(cls.fleet.close)
         cls.client, cls.server = cls.fleet["client"], cls.fleet["server"]
-        # The far end of the path is narrower than either host knows.
+        # The link at the other end of the path has a smaller MTU than either host knows.
         cls.fleet.router.run("ip", "link", "set", "far0", "mtu", "1280")
 
     def setUp(self):
@@ -28,8 +28,8 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         return self.fleet.addresses("server")
 
     def test_path_mtu_and_neighbours(self):
-        """What the router answers to packets that are too big reaches the sender's TCP, though
-        nobody may send that sender ICMP."""
+        """The router's errors for packets that are too big reach the TCP of a sender that no rule
+        allows to receive ICMP."""
         server, client = self.server.labelled("app=web"), self.client.labelled("app=web")
         server.serve("tcp", "::", PORT)
         for address in self.addresses():
@@ -45,8 +45,8 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         self.assertEqual(client.exchange("tcp", self.addresses()[1], PORT), "ok")
 
     def test_routes_that_depend_on_the_source(self):
-        """A gateway that one address' table alone has: what the verifier sends in a flow's name
-        takes the flow's way."""
+        """Only the routing table of one source address has a gateway. The packets that the verifier
+        sends for a flow take the route of the flow."""
         client = self.fleet["client"]
         for family, source, gateway in (
             ("-4", "10.97.0.1", "10.97.0.254"),
@@ -71,7 +71,7 @@ class BetweenHosts(FleetCase, unittest.TestCase):
                 self.assertEqual(web.receive(name), {"text": "ping"}, name)
 
     def test_unreachable_is_told_at_once(self):
-        """Errors about flows that policy allows pass, and end them at once."""
+        """ICMP errors for allowed flows pass, and end these flows at once."""
         self.client.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "@world"\n')
         client = self.client.labelled("app=web")
         for address in ("10.99.7.7", "fd00:99:7::7"):  # the router has no route there
@@ -93,8 +93,8 @@ class BetweenHosts(FleetCase, unittest.TestCase):
             self.assertNotEqual(client.exchange("tcp", address, PORT), "ok", address)
 
     def test_audit_of_tokens(self):
-        """Whole, and by one rule, at either end: passes, and is told once, with the rule that would
-        have decided."""
+        """Audit mode for the whole policy and in one rule, on either host: the flow passes and is
+        reported once, with the rule that would have decided."""
         server, client = self.server.labelled("app=db"), self.client.labelled("app=web")
         rules = '[[deny]]\nname = "trial"\nfrom = "app=web"\nto = "app=db"\nmode = "audit"\n[[allow]]\nfrom = "app=web"\nto = "app=db"\n'
         for port, policy, rule in (
@@ -108,7 +108,9 @@ class BetweenHosts(FleetCase, unittest.TestCase):
                 before = [self.audited(each) for each in (self.client, self.server)]
                 self.assertEqual(client.exchange("tcp", address, port), "ok", address)
                 for each, seen in zip((self.client, self.server), before):
-                    told = waiting.until(lambda: self.audited(each)[len(seen) :], "it is told")
+                    reported = waiting.until(
+                        lambda: self.audited(each)[len(seen) :], "it is reported"
+                    )
                     self.assertEqual(
                         [
                             (
@@ -116,7 +118,7 @@ class BetweenHosts(FleetCase, unittest.TestCase):
                                 flow["source"]["labels"],
                                 flow["destination"]["labels"],
                             )
-                            for flow in told
+                            for flow in reported
                         ],
                         [(rule, {"app": "web"}, {"app": "db"})],
                     )
@@ -129,8 +131,8 @@ class BetweenHosts(FleetCase, unittest.TestCase):
         return [flow for flow in each.flows() if flow["verdict"] == "audit"]
 
     def test_a_name_of_a_peer_without_proof(self):
-        """The server's host is expected to speak tokens; a process there that is no workload is
-        reached by its name."""
+        """The server's host is expected to send tokens. An unlabeled process there is reached by
+        its name."""
         server = self.server.plain()
         server.serve("tcp", "::", PORT)
         for address in self.addresses():

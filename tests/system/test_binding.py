@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A handshake is about one flow: what a neighbour passes on is refused, and address translation of
-either host is looked through."""
+"""A handshake authorizes one flow only. Tokens that a neighbor relays are refused; address
+translation on either host is taken into account."""
 
 import json
 import unittest
@@ -9,10 +9,11 @@ from tests.system import fleet, waiting
 
 PORT, PUBLISHED = 8080, 8081
 CLIENT, SERVER, RELAY = "10.98.0.1", "10.98.0.2", "10.98.0.3"
-VIRTUAL = "10.98.0.9"  # nobody's but the relay's
+VIRTUAL = "10.98.0.9"  # an address that only the relay has
 CLIENTS_OTHER = "10.98.0.11"
 
-# What a container on a bridge can do by answering ARP: it asks the server in its own name.
+# What a container on a bridge can do by answering ARP requests: it relays to the server from its
+# own address.
 PASSES_ON = f"""table ip passes_on {{
   chain pre {{
     type nat hook prerouting priority -100
@@ -115,10 +116,11 @@ class Binding(fleet.FleetCase):
         self.assertEqual(self.friend.exchange("tcp", VIRTUAL, PORT), "ok")
 
     def test_who_is_there_instead_says_nothing_to_a_connected_socket(self):
-        """Before NAT on OUTPUT is undone rules do not find it."""
+        """DNAT on OUTPUT leads the flow to another host. Until the NAT is undone, the rules do not
+        find the socket."""
         self.rules(self.client, TURNS_ELSEWHERE.replace(SERVER, RELAY))
         stranger = self.relay.plain()
-        port = stranger.serve("udp", RELAY)  # sends back what comes, and first of all HELLO
+        port = stranger.serve("udp", RELAY)  # echoes all datagrams, first HELLO
         self.assertEqual(self.friend.open("u", "udp", CLIENT), "ok")
         self.assertEqual(self.friend.connect("u", VIRTUAL, port), "ok")
         self.friend.send_text("u", "query")

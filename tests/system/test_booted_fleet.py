@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three booted machines: a client, and beyond a router that masquerades and drops what conntrack calls INVALID a server and a third, with a
-shared secret and with certificates."""
+"""Three booted machines: a client, and behind a router that masquerades and drops what conntrack
+calls INVALID a server and a third machine; with a shared secret and with certificates."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ ADDRESSES = {
     "third": ("10.98.0.3", "fd00:98::3"),
 }
 GATEWAYS = {"10.97": ("10.97.0.254", "fd00:97::fe"), "10.98": ("10.98.0.254", "fd00:98::fe")}
-# Of the server, as the client reaches it: through the masquerade, and through the DNAT of the
+# The server's addresses as seen by the client: through the masquerade, and through the DNAT of the
 # router's near addresses.
 ENDS = [(address, 8080) for address in ADDRESSES["server"]] + [
     (address, 8081) for address in GATEWAYS["10.97"]
@@ -88,7 +88,8 @@ class BootedFleet(SeveralLabs, unittest.TestCase):
 
     @classmethod
     def credentials(cls):
-        """Of both kinds, made on the client and carried over, as README says."""
+        """Credentials of both kinds, created on the client and copied to the others as in
+        README."""
         client = cls.labs["client"]
         client.must("cd /root && trirectl pki psk psk && trirectl pki init ca --name fleet")
         for name, lab in cls.labs.items():
@@ -155,7 +156,7 @@ class BootedFleet(SeveralLabs, unittest.TestCase):
                 )
 
     def containers(self):
-        """On the client's Docker bridge, whose masquerade is one more on the way."""
+        """Containers on the client's Docker bridge, which adds another masquerade."""
         client, address = self.labs["client"], ADDRESSES["server"][0]
         for labels, expected in (("app=web", "from nginx"), ("app=other", ""), ("", "")):
             label = f"-l {labels}" if labels else ""
@@ -176,8 +177,8 @@ class BootedFleet(SeveralLabs, unittest.TestCase):
             self.assertGreater(json.loads(out)["end"]["sum_received"]["bytes"], 100_000)
 
     def long_lived(self):
-        """A connection to redis goes on while either daemon is restarted, and while it is killed
-        and systemd brings it back."""
+        """A connection to redis continues while either daemon is restarted, and while it is killed
+        and restarted by systemd."""
         client, server, address = self.labs["client"], self.labs["server"], ADDRESSES["server"][0]
         self.unit(
             "server",

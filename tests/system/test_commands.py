@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of README, docs and man pages are run, line by line, on hosts like the ones they are about; test_typed.py has those for a whole machine.
+"""Runs the commands of README, docs and man pages line by line, on hosts like those that the pages
+describe.
 
-What a page shows beneath a command is what it prints. Otherwise it exits with 0, or with N where its comment says "exits N". What follows ends
-when it has shown a line.
+If a page shows text beneath a command, the command must print it. Otherwise it must exit with 0, or
+with N if its comment says "exits N". A command that follows events is ended when it has shown a
+line.
 """
 
 import os
@@ -19,16 +21,20 @@ from tests.system.test_documents import MORE, ORIGINAL
 SCENES = {"run", "run: original", "run: slip", "run: lab", "run: two labs", "policy"}
 NOT_RUN = {
     "sudo examples/quickstart.sh": "test_words.py runs the first",
-    "cmake --preset release && cmake --build --preset release": "builds",
+    "sudo tests/install-deps.sh --build-only": "builds",
     "sudo tests/run.sh": "this is the suite itself",
     "cmake --preset asan": "builds",
     "cmake --build --preset release": "builds",
     "meta skuid root tcp option 253 exists accept": "a fragment of a firewall's own chain",
+    "14:26:26.174 audit": "the flows of a host differ",
+    "sudo systemctl disable --now trireme": "ends the enforcement that other blocks need",
+    "trirectl policy diff next": "test_operator.py compares",
+    "triremed --check": "test_first_start.py runs it",
 }
 
 
 def run(host, directory, line):
-    """As typed, with this host's files and this build's programs."""
+    """Runs a line as typed, with the files of this host and the programs of this build."""
     line = line.replace("/etc/trireme", host.config).replace(
         "triremed --check", f"triremed --check --config-dir {host.config}"
     )
@@ -43,7 +49,7 @@ def run(host, directory, line):
 
 class Commands(unittest.TestCase):
     def scene(self):
-        """Audit mode; app=web talked to app=db and to a name server."""
+        """Audit mode, in which app=web has talked to app=db and to a name server."""
         host = Host('[defaults]\nmode = "audit"\n')
         self.addCleanup(host.close)
         os.mkdir(host.config + "/policy.d")
@@ -52,7 +58,7 @@ class Commands(unittest.TestCase):
         self.web = host.labelled("app=web")
         self.talk()
         waiting.until(
-            lambda: {5432, 53} <= {flow["port"] for flow in host.flows()}, "both are told"
+            lambda: {5432, 53} <= {flow["port"] for flow in host.flows()}, "both flows are logged"
         )
         return host
 
@@ -94,7 +100,7 @@ class Commands(unittest.TestCase):
                 host.close()
 
     def test_a_slip_is_placed(self):
-        """The policy that the README shows, with a slip in its third line, and then without."""
+        """The README's policy with a typo in its third line, then without it."""
         policy = documents.files("toml")[0]
         self.assertEqual(policy[0], "README.md")
         host = Host(policy[1])
@@ -108,8 +114,8 @@ class Commands(unittest.TestCase):
             host.write("policy.toml", text)
             done = run(host, host.config, line)
             self.assertEqual(
-                documents.alike(done.stdout + done.stderr),
-                documents.alike("\n".join(printed)),
+                documents.normalized(done.stdout + done.stderr),
+                documents.normalized("\n".join(printed)),
                 line,
             )
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Credentials over time: rotated under load, revoked, expired; and label sets that no token has
-room for."""
+"""Credentials that are rotated under load, revoked, or expired, and label sets that do not fit into
+a token."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from tests.system import certificates, fleet, host, waiting
 
 PORT = 8080
 ROUNDS, RATE = (100, 500) if host.LONG else (5, 200)
-# Connects `rate` times a second, in turn to every address, and prints what failed when told to end.
+# Connects `rate` times a second to each address in turn. When told to end, prints the failures.
 LOAD = """import collections, json, select, socket, sys, time
 rate, addresses = int(sys.argv[1]), sys.argv[2:]
 counts, began = collections.Counter(), time.monotonic()
@@ -37,7 +37,7 @@ class Pair(fleet.FleetCase, unittest.TestCase):
         self.directory = self.fleet.undo.directory
 
     def identity(self, name, trust):
-        """Saved and in force when this returns."""
+        """Saves an identity and waits until it is in force."""
         each = self.fleet[name]
         each.write("identity.toml", fleet.IDENTITY.format(name=name, more="", trust=trust))
         each.must([host.TRIRECTL, "reload"])
@@ -66,7 +66,8 @@ class Pair(fleet.FleetCase, unittest.TestCase):
         )
 
     def under_load(self, steps):
-        """Connections go on all the time, some between any two steps; how many."""
+        """Runs the steps while connections are made all the time, some between any two steps.
+        Returns their number."""
 
         def accepted():
             return self.agent.served("tcp", PORT)["accepted"]
@@ -88,8 +89,8 @@ class Pair(fleet.FleetCase, unittest.TestCase):
 
 class Certificates(Pair):
     def test_rotation_under_load(self):
-        """Certificates of both hosts anew, each in turn; in the middle of it the CA as well, with
-        both trusted for a while."""
+        """Replaces the certificates of both hosts in turn; after half of the rounds the CA too,
+        with both CAs trusted for a while."""
         self.serve()
         client = self.fleet["client"].labelled("app=web")
         client.open("old", "tcp", "")
@@ -108,7 +109,7 @@ class Certificates(Pair):
         for number in range(ROUNDS):
             authority = "ca" if number < ROUNDS // 2 else "ca2"
             for name in ("client", "server"):
-                # Before the first certificate under the new CA both hosts know it.
+                # Both hosts trust the new CA before the first certificate under it is used.
                 steps.append(
                     lambda name=name, number=number, authority=authority: self.identity(
                         name, section(name, number, authority)
@@ -120,7 +121,7 @@ class Certificates(Pair):
         print(f"{made} connections over {ROUNDS} rotations on both hosts, none failed", flush=True)
 
     def test_a_revoked_host_loses_its_flows(self):
-        """Connections, and flows of datagrams."""
+        """Revocation ends connections and UDP flows."""
         client = self.serve()
         self.agent.serve("udp", "::", PORT)
         flows = {
@@ -130,7 +131,7 @@ class Certificates(Pair):
         }
 
         def answers(name, text, timeout=waiting.PATIENCE * 2):
-            client.send_text(name, text)  # whose outcome may be the refusal of the one before
+            client.send_text(name, text)  # the outcome may be that of an earlier datagram
             return client.receive(name, timeout=timeout) == {"text": text}
 
         def arrived():
@@ -148,7 +149,7 @@ class Certificates(Pair):
         self.identity("server", trust)
         before = arrived()
         for name in flows:
-            for _ in range(2):  # the second, when the client knows
+            for _ in range(2):  # at the second try the client knows of the revocation
                 self.assertFalse(answers(name, "more", 0.3), name)
         for kind, refused in (("tcp", ("ECONNREFUSED",)), ("udp", ("EHOSTUNREACH", "EACCES"))):
             for address in self.fleet.addresses("server"):
@@ -156,13 +157,13 @@ class Certificates(Pair):
         self.assertEqual(arrived(), before)
         waiting.until(
             lambda: [flow for flow in self.server.flows() if flow.get("cause") == "revoked"],
-            "the server tells",
+            "the server reports it",
         )
 
     def test_a_reload_that_changes_no_key_verifies_nobody_again(self):
         client = self.serve()
         address = self.fleet.addresses("server")[0]
-        for _ in range(40):  # so that every thread of the server has met the client
+        for _ in range(40):  # often enough that every thread of the server has met the client
             self.assertEqual(client.exchange("tcp", address, PORT), "ok")
 
         def verifications():
@@ -209,7 +210,7 @@ class Certificates(Pair):
         )
         waiting.until(
             lambda: [flow for flow in self.client.flows() if flow.get("cause") == "own_expired"],
-            "the client tells",
+            "the client reports it",
         )
 
     def section(self, name):
@@ -221,7 +222,8 @@ class Secrets(Pair):
     TRUST = staticmethod(fleet.shared_secret)
 
     def test_rotation_under_load(self):
-        """Add the new secret behind the old one everywhere, swap them, take the old one away."""
+        """Adds the new secret after the old one on all hosts, swaps them, then removes the old
+        one."""
         self.serve()
         path = self.directory + "/psk"
 
@@ -231,7 +233,7 @@ class Secrets(Pair):
 
         old, steps = read(path), []
         for name in ("client", "server"):
-            # Each host has a file of its own, as it would.
+            # Each host has its own file, as on separate machines.
             self.put(name, old)
         for number in range(ROUNDS):
             fresh = f"{self.directory}/psk-{number}"
@@ -256,8 +258,8 @@ class Secrets(Pair):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(
             done.stdout,
-            r"LOCAL ONLY: refused by other hosts: its labels take 1\d{3} bytes, "
-            r"and a token has room for 1\d{3} beside this host's credential",
+            r"LOCAL ONLY: remote hosts refuse it: its labels take 1\d{3} bytes, "
+            r"but a token with this host's credential has room for 1\d{3}",
         )
         few = ",".join(f"key{i}={'v' * 60}" for i in range(14))
         self.assertEqual(self.client.trirun(few, ["true"]).returncode, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UDP between two hosts: tokens as datagrams of the flow itself."""
+"""UDP between two hosts, with tokens as datagrams of the flow itself."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from tests.system.pair import (
 )
 
 SERVERS = (SERVER4, SERVER6)
-# What the issue calls stated and short: how long a flow waits for a peer that never answers.
+# Seconds that a flow waits for a peer that never answers (docs/protocol.md).
 REFUSED_AFTER = 3.0
 MAGIC = "@th,64,64 0x8954524952454d45"
 
@@ -31,14 +31,14 @@ class DatagramCase(PairCase):
         server.serve("udp", "::", port)
         return server
 
-    def told(self, where, cause):
+    def reported(self, where, cause):
         return waiting.until(
             lambda: [
                 flow
                 for flow in where.flows()
                 if flow.get("cause") == cause and flow["protocol"] == "udp"
             ],
-            f"the flow log tells {cause}",
+            f"the flow log has {cause}",
         )[-1]
 
     def metric(self, where, name):
@@ -48,8 +48,8 @@ class DatagramCase(PairCase):
         raise AssertionError(f"no metric {name}")
 
     def open_flow(self, client, name="c", address=CLIENT4, port=0, to=SERVER4):
-        """A connected socket whose flow is authorised: it runs without the verifiers. What comes
-        right behind PROOF does not yet."""
+        """Opens a connected socket and waits until its flow bypasses the verifiers: datagrams right
+        after PROOF still pass through them."""
         self.assertEqual(client.open(name, "udp", address, port), "ok")
         self.assertEqual(client.connect(name, to, PORT), "ok")
         self.assert_answers(client, name)
@@ -59,7 +59,7 @@ class DatagramCase(PairCase):
             self.assert_answers(client, name)
             return self.asked() == before
 
-        waiting.until(runs_alone, "the flow is authorised")
+        waiting.until(runs_alone, "the flow is authorized")
 
     def asked(self):
         return [self.metric(each, "trireme_verifier_packets_total") for each in self.hosts]
@@ -69,15 +69,15 @@ class DatagramCase(PairCase):
         self.assertEqual(client.receive(name), {"text": text})
 
     def answers_again(self, client, name="c"):
-        """As an application that repeats what is not answered; it hears of refusals through its
-        socket."""
+        """Repeats a request that is not answered, as an application does. Ignores ICMP errors of
+        the socket."""
         with contextlib.suppress(OSError):
             client.send_text(name, "again")
         return client.receive(name, timeout=0.3).get("text") == "again"
 
 
 class Basics(DatagramCase):
-    """Whatever the hosts know each other by."""
+    """Independent of the kind of credentials."""
 
     def test_same_labels_talk(self):
         server = self.serve("app=web")
@@ -87,7 +87,7 @@ class Basics(DatagramCase):
                 self.assertEqual(client.exchange("udp", address, PORT), "ok", address)
         self.assertEqual(server.served("udp", PORT), {"accepted": 10, "bytes": 40})
 
-    def test_an_authorised_flow_does_without_the_verifiers(self):
+    def test_an_authorized_flow_does_without_the_verifiers(self):
         self.serve("app=web")
         client = self.client.labelled("app=web")
         self.open_flow(client)
@@ -102,7 +102,7 @@ class Basics(DatagramCase):
         for address, outcome in ((SERVER4, "EHOSTUNREACH"), (SERVER6, "EACCES")):
             self.assertEqual(client.exchange("udp", address, PORT), outcome, address)
         self.assertEqual(server.served("udp", PORT)["accepted"], 0)
-        self.assertEqual(self.told(self.server, "policy")["source"]["labels"], {"app": "other"})
+        self.assertEqual(self.reported(self.server, "policy")["source"]["labels"], {"app": "other"})
 
     def test_unlabelled_clients_are_refused(self):
         server = self.serve("app=web")
@@ -121,8 +121,8 @@ class Basics(DatagramCase):
                 )
 
     def test_what_waited_arrives_in_order(self):
-        """But where two processors' backlogs overtake each other, which a link of veths allows:
-        then in another flow."""
+        """Except that, over a link of veths, the backlogs of two processors may overtake each
+        other; then another flow must be in order."""
         self.serve("app=web")
         client = self.client.labelled("app=web")
         expected = [str(i) for i in range(10)]
@@ -142,8 +142,8 @@ class Basics(DatagramCase):
             self.assertEqual(received, expected)
 
     def test_nothing_arrives_ahead_of_the_proof(self):
-        """At the client the first datagrams wait for REPLY, even if the server would let anybody
-        in; at the server for PROOF."""
+        """The client's first datagrams wait for REPLY, even if the server would accept any client;
+        at the server they wait for PROOF."""
         self.addCleanup(self.server.policy, "")
         for where, message, policy in (
             (
@@ -178,10 +178,10 @@ class Basics(DatagramCase):
                 self.assertEqual(server.served("udp", PORT)["accepted"], 0)
                 where.nft(
                     "flush chain inet lost in"
-                )  # a chain that goes takes with it what waits in queues
+                )  # flush only: deleting the chain would drop the queued packets
                 for (
                     address
-                ) in SERVERS:  # what waited, or on a slow machine what the application repeats
+                ) in SERVERS:  # answers the queued datagram, or on a slow machine its repetition
                     waiting.until(
                         lambda address=address, client=client: self.answers_again(client, address),
                         f"{address} answers",
@@ -225,9 +225,11 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             self.assertEqual(client.exchange("udp", address, PORT, timeout=6), outcome, address)
             self.assertAlmostEqual(time.monotonic() - began, REFUSED_AFTER, delta=0.7)
         self.assertEqual(
-            server.served("udp", PORT)["accepted"], 0, "control datagrams are no application's"
+            server.served("udp", PORT)["accepted"],
+            0,
+            "no application receives datagrams of the handshake",
         )
-        self.assertEqual(self.told(self.client, "no_answer")["verdict"], "deny")
+        self.assertEqual(self.reported(self.client, "no_answer")["verdict"], "deny")
 
     def test_a_closed_port_is_heard_of_at_once(self):
         self.serve("app=web")
@@ -243,7 +245,7 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             self.assertEqual(client.ask_ports(address, 20000, 1000, timeout=5), 1000, address)
 
     def test_handshakes_survive_loss(self):
-        """Of 30 % of all datagrams of the handshake, each way."""
+        """With a loss of 30 % of the handshake's datagrams, in each direction."""
         lose = (
             f"add table inet lossy; add chain inet lossy in {{ type filter hook prerouting priority -400; }};"
             f"add rule inet lossy in meta l4proto udp {MAGIC} numgen random mod 100 < 30 drop"
@@ -255,8 +257,8 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             for each in self.hosts:
                 each.nft(lose)
             for address in SERVERS:
-                # Eight HELLOs, 51 % of them without answer: 1 flow in 100 is refused. Asked once,
-                # half of them would be.
+                # Of eight HELLOs, 51 % get no answer each: about 1 flow in 100 is refused. With one
+                # HELLO it would be half of them.
                 self.assertGreaterEqual(
                     client.ask_ports(address, 20000, 100, timeout=5), 85, address
                 )
@@ -285,7 +287,7 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
             self.server.stop(9)
             self.server.must(["conntrack", "-F"])  # as after a reboot
             self.server.start()
-            waiting.until(lambda: self.answers_again(client), f"the flow goes on ({refuse})")
+            waiting.until(lambda: self.answers_again(client), f"the flow continues ({refuse})")
             self.assertGreater(self.metric(self.client, "trireme_hellos_total"), hellos)
             self.server.kill_agents()
         self.server.policy("")
@@ -311,8 +313,8 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
         for _ in range(3):
             self.assertFalse(self.answers_again(client))
         self.assertEqual(other.served("udp", PORT)["accepted"], 0)
-        self.assertEqual(self.told(self.server, "taken_over")["verdict"], "deny")
-        # Nor does the client hear from it.
+        self.assertEqual(self.reported(self.server, "taken_over")["verdict"], "deny")
+        # The client receives nothing from the new process either.
         port = client.port("c")
         self.assertEqual(other.open("s", "udp", SERVER4, PORT + 9), "ok")
         other.send_to("server udp/%d" % PORT, "boo", CLIENT4, port)
@@ -347,8 +349,8 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
         self.assertEqual(server.served("udp", PORT)["accepted"], before)
 
     def test_workloads_that_have_a_port_in_turn_are_each_heard_at_once(self):
-        """As resolvers' ports are: the flow of the one before is ended at both ends, and what the
-        next one says waits for that."""
+        """As with the ports of resolvers: the flow of the previous workload is ended on both hosts,
+        and the datagrams of the next one wait for that."""
         server = self.serve("app=web")
         for number in range(6):
             client = self.client.labelled("app=web")
@@ -369,7 +371,7 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
         self.assertEqual(server.served("udp", PORT)["accepted"], 6)
 
     def test_names_by_dnsmasq(self):
-        """A name server as a workload, asked by dig."""
+        """A name server that is a workload, queried by dig."""
         server = self.server.labelled("app=dns")
         argv = [
             "dnsmasq",
@@ -404,7 +406,7 @@ class Datagrams(Basics, SharedSecretPair, unittest.TestCase):
                 self.assertNotIn("192.0.2.7", asked("", address, *options), (address, options))
 
     def test_bulk(self):
-        """iperf3: its data are one UDP flow beside a TCP connection."""
+        """iperf3, whose data are one UDP flow beside a TCP connection."""
         server = self.server.labelled("app=bulk")
         server.send("run", ["iperf3", "--server", "--one-off", "--port", "5201"], timeout=60)
         done = waiting.until(lambda: self._iperf(), "iperf3 has its answer")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The local path, the token path, datagrams and names on Debian's own kernel, with the cgroupfs
-driver: one that has nf_tables' native `queue`."""
+driver. That kernel has the native `queue` of nf_tables."""
 
 import unittest
 
@@ -33,7 +33,7 @@ DATAGRAMS = tuple(
         "other_labels_are_refused_at_once",
         "large_datagrams",
         "nothing_arrives_ahead_of_the_proof",
-        "an_authorised_flow_does_without_the_verifiers",
+        "an_authorized_flow_does_without_the_verifiers",
     )
 )
 ANSWERS = "names.Names.test_whose_address_changes_with_each_answer"
@@ -48,7 +48,7 @@ FORGOTTEN = (
     ),
     "hostile.Hostile.test_a_request_that_conntrack_has_forgotten_is_completed_by_nobody",
 )
-# An emulated processor takes ten times as long: what a kernel can do differently, once.
+# An emulated processor is ten times slower, so only tests that depend on the kernel run here.
 MODULES = (
     (
         "local",

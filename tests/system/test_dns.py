@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A name server in a container on the host's network, asked by dig and by libc from everywhere: processes of the host, containers on a bridge, and a
-second host; over UDP and TCP, by IPv4 and IPv6."""
+"""A name server in a container on the host's network, queried by dig and by libc from processes of
+the host, from bridge containers and from a second host, over UDP and TCP, IPv4 and IPv6."""
 
 import os
 import subprocess
@@ -18,8 +18,8 @@ ADDRESS = "192.0.2.7"
 WAYS = [
     f"{by} {family} {way}" for by in ("dig", "libc") for family in SERVER for way in ("udp", "tcp")
 ]
-# Prints the way and what it led to, a line each. libc asks for both families at once, from one
-# socket.
+# Prints one line for each kind of query: its name and its result. libc queries both families at
+# once from one socket.
 ASK = f"""ask() {{
   dig=; libc=; [ $3 = tcp ] && dig=+tcp && libc=use-vc
   echo "dig $1 $3 $(dig +short +tries=1 +time=3 $dig @$2 web.test | tail -n 1)"
@@ -28,7 +28,7 @@ ASK = f"""ask() {{
 }}
 for way in udp tcp; do ask 4 {SERVER["4"]} $way; ask 6 {SERVER["6"]} $way; done
 """
-# The same where /etc/resolv.conf is this machine's.
+# The same for places whose /etc/resolv.conf is that of this machine.
 ASK_APART = [
     "unshare",
     "-m",
@@ -93,7 +93,7 @@ class Dns(lab.LabCase):
         return made
 
     def askers(self):
-        """By name: what runs a command there, and the command."""
+        """{name: a function that runs a command there}, and the commands."""
         bridged = {
             name: self.container(f"app={name}", "--network six", "dns sleep 600")
             for name in ("web", "other")
@@ -115,15 +115,15 @@ class Dns(lab.LabCase):
         return result
 
     def answered(self, run):
-        """The ways by which the right answer came."""
+        """The kinds of query that got the right answer."""
         done = run()
-        told = [
+        printed = [
             line.split(" ")
             for line in done.stdout.splitlines()
             if line.split(" ")[0] in ("dig", "libc")
         ]
-        self.assertEqual(len(told), len(WAYS), done)
-        return sorted(" ".join(words[:3]) for words in told if words[3:] == [ADDRESS])
+        self.assertEqual(len(printed), len(WAYS), done)
+        return sorted(" ".join(words[:3]) for words in printed if words[3:] == [ADDRESS])
 
     def test_from_everywhere(self):
         labelled, everybody = RULE.format('"app=web"'), RULE.format(

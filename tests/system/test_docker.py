@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker's host-network containers: from their first instruction to their last, whatever happens to
-Docker or to trireme."""
+"""Docker's host-network containers, from the first instruction to the last, while Docker or trireme
+restart or fail."""
 
 import json
 import random
@@ -19,7 +19,7 @@ STRICT = "--cgroup-parent=trireme-docker.slice"
 
 class Containers(LabCase):
     def run_container(self, options, command=None, image="busybox"):
-        """A host-network container with app=web, detached; its id."""
+        """Starts a detached host-network container with app=web. Returns its id."""
         return self.lab.must(
             f"docker run -d --net=host {options} {image} {command or SERVE.format(port=7001)}"
         )
@@ -37,7 +37,8 @@ class Containers(LabCase):
         self.assertEqual((mine["kind"], mine["labels"]), ("container", {"app": "web"}))
 
     def test_labels_of_the_host_let_nobody_in(self):
-        """They are all that containers without labels have."""
+        """A container without labels has only the labels of the host, which match no other
+        workload."""
         place = "/etc/trireme/identity.d/host.toml"
         self.addCleanup(self.lab.sh, f"rm -f {place}; systemctl reload trireme")
         self.addCleanup(self.lab.policy, "")
@@ -74,7 +75,7 @@ class Containers(LabCase):
                     answer,
                     command,
                 )
-        # A server that exec started is the container's as well.
+        # A server that `docker exec` started belongs to the container.
         self.lab.must(f"docker exec -d {container} {SERVE.format(port=7003)}")
         self.assert_held(7003)
 
@@ -99,13 +100,13 @@ class Containers(LabCase):
         self.lab.await_state(container, "enforced")
         self.assert_held(7001)
         self.lab.must(f"docker kill {container}")
-        waiting.until(lambda: self.lab.workload_of(container) is None, "it is no workload any more")
+        waiting.until(lambda: self.lab.workload_of(container) is None, "it is no longer a workload")
         self.lab.must(f"docker start {container}")
         self.assert_held(7001)
 
     def test_a_crash_loop(self):
-        """Each life is held to the policy: the server serves its friend for some of its lives, and
-        a stranger in none."""
+        """Every restart is under policy: a client with the same labels is served at times, an
+        unlabeled process never."""
         self.lab.must(
             "docker run -d --name looping --restart=always --net=host -l app=web busybox "
             "sh -c 'httpd -f -p 7005 & sleep 0.3; kill $!'"
@@ -123,8 +124,8 @@ class Containers(LabCase):
         )
 
     def test_the_start_window(self):
-        """Containers that listen from their first instruction: not one connection of a plain
-        process is accepted by any of them."""
+        """Containers listen from their first instruction. None accepts a single connection of an
+        unlabeled process."""
         ports = range(7100, 7100 + (200 if LONG else 20))
         prober = self.lab.prober(*ports)
         for port in ports:
@@ -139,8 +140,9 @@ class Containers(LabCase):
         self.assertEqual(self.lab.end_prober(prober), 0)
 
     def test_a_start_needs_no_daemon(self):
-        """Started while the daemon is dead: denied everything, and enforced when it is back. In the
-        strict slice, and where the kernel has seen the birth."""
+        """A container that starts while the daemon is down is denied everything, and enforced when
+        the daemon is back; both in the strict slice and by the BPF program that notices new
+        cgroups."""
         for port, options in ((7006, STRICT), (7007, "")):
             self.lab.must("systemctl stop trireme")
             try:
@@ -175,8 +177,10 @@ class Containers(LabCase):
         self.assertEqual(self.lab.sh(far).stdout, "")
         self.lab.start_trireme()
         self.lab.await_served(7011)
-        waiting.until(lambda: self.lab.sh(far).stdout == "served\n", "the other one as well", 15)
-        # From now on the daemon sees the births.
+        waiting.until(
+            lambda: self.lab.sh(far).stdout == "served\n", "the other container is served too", 15
+        )
+        # From here on the daemon sees new containers itself.
         self.run_container("", SERVE.format(port=7013))
         self.lab.await_served(7013)
 
@@ -186,14 +190,14 @@ class Containers(LabCase):
         prober = self.lab.prober(*ports)
         for port in ports:
             self.lab.must("systemctl kill -s KILL trireme")
-            time.sleep(random.random() / 2)  # the container starts at any moment of the next start
+            time.sleep(random.random() / 2)  # a random moment of the next start
             strict = STRICT if port % 2 else ""
             self.lab.must(
                 f"docker run -d --net=host {strict} -l app=web busybox {SERVE.format(port=port)}"
             )
         waiting.until(
             lambda: self.lab.sh("trirectl status").returncode == 0,
-            "systemd has started it again",
+            "systemd has restarted the daemon",
             30,
             0.1,
         )
@@ -215,13 +219,13 @@ class Containers(LabCase):
         self.assert_held(7001)
 
     def test_flush_reaches_containers_of_every_kind(self):
-        """What has a network namespace of its own, and what is shut before anything is known of
-        it."""
+        """A container with a network namespace of its own, and one that is in quarantine from its
+        start."""
         bridged = self.lab.must("docker run -d -l app=web busybox httpd -f -p 7010 -h /srv")
         many = " ".join(f"-l key{i}=v" for i in range(130))  # more than an identity can have
-        shut = self.run_container("-l app=web " + many)
+        quarantined = self.run_container("-l app=web " + many)
         self.lab.await_state(bridged, "enforced")
-        self.lab.await_state(shut, "quarantined")
+        self.lab.await_state(quarantined, "quarantined")
         address = self.lab.must("docker inspect -f '{{.NetworkSettings.IPAddress}}' " + bridged)
         pid = self.lab.must("docker inspect -f '{{.State.Pid}}' " + bridged)
         fetches = [
@@ -234,8 +238,8 @@ class Containers(LabCase):
         self.lab.must("systemctl stop trireme")
         try:
             self.assertEqual([self.lab.sh(each).stdout.strip() for each in fetches], ["", ""])
-            told = json.loads(self.lab.must("trirectl flush --json"))
-            self.assertEqual((told["table"], told["containers"]), (True, 1))
+            report = json.loads(self.lab.must("trirectl flush --json"))
+            self.assertEqual((report["table"], report["containers"]), (True, 1))
             self.assertEqual([self.lab.must(each) for each in fetches], ["served", "served"])
             self.assertEqual(
                 self.lab.must(f"nsenter -n -t {pid} nft list tables"), "table inet others"
@@ -246,8 +250,8 @@ class Containers(LabCase):
         self.assertEqual(self.lab.sh(fetches[0]).stdout.strip(), "")
 
     def test_what_began_before_it_is_cut(self):
-        """Nothing of trireme's is there: a plain process gets in, and is out once the daemon
-        runs."""
+        """Before trireme starts, an unlabeled process is connected to the container. The start cuts
+        the connection."""
         self.lab.must("systemctl stop trireme && trirectl flush")
         try:
             container = self.run_container("-l app=web", "nc -ll -p 7009 -e cat")
@@ -295,10 +299,10 @@ class Containers(LabCase):
         given = self.lab.must(
             f"docker run -d --net=host -l app=nginx impostor {SERVE.format(port=7014)}"
         )
-        for each in (container, given):  # nothing tells them apart
+        for each in (container, given):  # an image label looks the same in both
             waiting.until(
                 lambda: "image_labels" in json.dumps(self.lab.workload_of(each)["warnings"]),
-                "the label is warned of",
+                "there is a warning about the label",
             )
         self.assertEqual(self.lab.ask(7007, "app=nginx"), "")
 
@@ -315,7 +319,7 @@ class Containers(LabCase):
         self.assert_held(7008, "app=fresh")
 
     def test_one_bad_container_stops_nobody(self):
-        """A label that is none of ours, and a container that ends at once, among good ones."""
+        """A label that is not valid, and a container that ends at once, among valid ones."""
         bad = self.run_container(
             '-l "app=web" -l "Bad/Key!=x" -l "spaces=x y" -l "empty="', SERVE.format(port=7009)
         )
@@ -327,8 +331,8 @@ class Containers(LabCase):
         self.assertEqual(self.lab.ask(7009), "")
 
     def test_a_published_port_of_a_bridge_container(self):
-        """Whoever shows no labels is the world to it, this host's processes too; a labelled process
-        is let in by its own address."""
+        """To the container, any client without labels is @world, also a process of this host. A
+        workload is allowed by its own address."""
         container = self.lab.must("docker run -d -p 7010:80 -l app=web nginx")
         self.lab.await_state(container, "enforced")
         address = self.lab.must(
@@ -339,7 +343,7 @@ class Containers(LabCase):
                 f"trirun --label app=web -- curl -sS --max-time 5 http://{address}"
             ).stdout.strip()
             == "hello from nginx",
-            "same labels are let in",
+            "a workload with the same labels is allowed",
             20,
         )
         for place in ("127.0.0.1:7010", "172.17.0.1:7010", address):
@@ -374,7 +378,7 @@ class Containers(LabCase):
         )
         for labels in ("-l app=other", ""):
             self.assertEqual(self.lab.sh(f"docker run --rm {labels} {fetch}").stdout, "", labels)
-        # In the network namespace of the server, with labels of its own.
+        # In the server's network namespace, with labels of its own.
         self.assertEqual(
             self.lab.sh(
                 f"docker run --rm --net=container:{server} -l app=other curlimages/curl curl -sS --max-time 5 http://127.0.0.1"
@@ -389,8 +393,8 @@ class Containers(LabCase):
         )
 
     def test_a_network_that_cannot_be_written_harms_its_own_container_alone(self):
-        """Who has CAP_NET_ADMIN in a container's network may own a table of our name there: the
-        kernel refuses us until it ends."""
+        """A process with CAP_NET_ADMIN in a container's network may own a table with our name
+        there. Until it ends, the kernel refuses trireme's changes to that table."""
         bad = self.lab.must("docker run -d -l app=bad nginx")
         good = self.run_container("-l app=web")
         address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {bad}")
@@ -398,7 +402,7 @@ class Containers(LabCase):
         self.lab.await_state(bad, "enforced")
         waiting.until(
             lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx",
-            "same labels are let in",
+            "a workload with the same labels is allowed",
             20,
         )
         pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {bad}")
@@ -416,7 +420,7 @@ class Containers(LabCase):
         owner.stdin.flush()
         waiting.until(
             lambda: "cannot be enforced" in self.lab.workload_of(bad)["reason"],
-            "it is shut, and why is told",
+            "it is quarantined, with a reason",
             20,
         )
         self.assertEqual(self.lab.workload_of(bad)["state"], "quarantined")
@@ -427,7 +431,7 @@ class Containers(LabCase):
                 self.addCleanup(self.lab.policy, "")
                 self.lab.policy(
                     '[[allow]]\nfrom = "app=friend"\nto = "app=web"\n'
-                )  # in force, or it fails
+                )  # returns only when the policy is in force
                 self.lab.await_served(7001, "app=friend")
                 self.lab.policy("")
                 self.assertEqual(self.lab.ask(7001, "app=friend"), "")
@@ -440,26 +444,26 @@ class Containers(LabCase):
         self.lab.await_state(bad, "enforced")
         waiting.until(
             lambda: self.lab.sh(fetch).stdout.strip() == "hello from nginx",
-            "same labels are let in",
+            "a workload with the same labels is allowed",
             20,
         )
 
     def test_labels_that_no_token_has_room_for_count_on_this_host_alone(self):
-        """Compose and Traefik bring many: what needs no token goes on, other hosts refuse the rest,
-        and `workloads` says so."""
+        """Compose and Traefik set many labels. Flows that need no token are allowed, other hosts
+        refuse the rest, and `trirectl workloads` warns."""
         many = " ".join(f"-l key{i}={'v' * 60}" for i in range(20))
         server = self.run_container(f"-l app=web {many}", SERVE.format(port=7015))
         self.lab.await_state(server, "enforced")
         self.assertRegex(
             json.dumps(self.lab.workload_of(server)["warnings"]),
-            r"LOCAL ONLY: refused by other hosts: its labels take 1\d{3} bytes",
+            r"LOCAL ONLY: remote hosts refuse it: its labels take 1\d{3} bytes",
         )
         self.assertIn("LOCAL ONLY", self.lab.must("trirectl workloads").replace("\n", " "))
         fetch = FETCH.format(port=7015)
         same = f"docker run --rm --net=host -l app=web {many} busybox {fetch}"
         self.assertEqual(self.lab.must(same), "served")
         self.assertEqual(self.lab.ask(7015, "app=web"), "")
-        # Across networks of this host no token is needed.
+        # Between networks of this host no token is needed.
         other = self.lab.must(f"docker run -d -l app=web {many} nginx")
         self.lab.await_state(other, "enforced")
         address = self.lab.must(f"docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' {other}")
@@ -470,8 +474,8 @@ class Containers(LabCase):
         self.assertEqual(self.lab.sh(fewer).stdout, "")
 
     def test_what_leaves_its_network_stays_enforced_there(self):
-        """Pid 1 makes itself a network namespace after it has started a server: the server is a
-        workload all the same, whatever is looked at again."""
+        """Pid 1 enters a new network namespace after it has started a server. The server remains
+        enforced, however often the container is inspected again."""
         serve = SERVE.format(port=7013)
         leave = f"sh -c '{serve} & exec busybox unshare -U -n sleep 600'"
         options = "--security-opt seccomp=unconfined -l app=web"
@@ -495,7 +499,7 @@ class Containers(LabCase):
                     waiting.until(
                         lambda: self.lab.sh(f"trirun --label app=web -- {fetch}").stdout.strip()
                         == "served",
-                        "same labels are let in",
+                        "a workload with the same labels is allowed",
                         20,
                     )
                     self.assertEqual(self.lab.sh(fetch).stdout, "")
@@ -512,14 +516,14 @@ class Containers(LabCase):
         self.lab.must("systemctl stop trireme && trirectl flush")
         self.lab.start_trireme()
         assert_enforced("after a start that knows of nothing")
-        # Who joins it now joins what pid 1 has made.
+        # A container that joins it now joins the namespace that pid 1 created.
         joined = self.lab.must(
             f"docker run -d --net=container:{bridge} -l app=web busybox sleep 600"
         )
         self.lab.await_state(joined, "enforced")
 
     def test_tokens_are_expected_where_docker_declares_networks(self):
-        """Whatever addresses a container gives itself."""
+        """They do not depend on the addresses that a container assigns itself."""
 
         def speakers():
             return self.lab.must("nft list set inet trireme speakers4")
@@ -535,7 +539,7 @@ class Containers(LabCase):
         self.lab.must("systemctl restart trireme", 60)
         for container in (bridged, late):
             self.lab.await_state(container, "enforced")
-        self.assertIn("10.99.0.0/24", speakers(), "before Docker has answered, too")
+        self.assertIn("10.99.0.0/24", speakers(), "also before Docker has answered")
         self.assertNotIn("0.0.0.0/1", speakers())
         address = self.lab.must(
             f"docker inspect -f '{{{{.NetworkSettings.Networks.late.IPAddress}}}}' {late}"
@@ -544,11 +548,11 @@ class Containers(LabCase):
         self.assertEqual(self.lab.must(f"trirun --label app=web -- {fetch}"), "hello from nginx")
         self.assertEqual(self.lab.sh(fetch).stdout, "")
         self.lab.must(f"docker rm -f {late}")
-        waiting.until(lambda: "10.99.0.0/24" not in speakers(), "nobody is in it any more")
+        waiting.until(lambda: "10.99.0.0/24" not in speakers(), "the network has no containers")
 
     def test_docker_proxy_is_the_host(self):
-        """A host-network workload reaches a published port through docker-proxy, a plain process,
-        only where a rule names @host."""
+        """A host-network workload and an unlabeled process reach a published port through
+        docker-proxy only if a rule names @host."""
         world = '[[allow]]\nfrom = "@world"\nto = "*"\nports = ["tcp/80"]\n'
         self.addCleanup(self.lab.policy, "")
         self.lab.policy(world)
@@ -565,8 +569,8 @@ class Containers(LabCase):
         self.assertEqual(self.lab.sh(fetch).stdout.strip(), "hello from nginx")
 
     def test_a_slice_that_was_restarted_while_the_daemon_was_dead(self):
-        """It is another cgroup; the daemon finds it when it comes back, and what starts in it is
-        denied until it is known."""
+        """The restarted slice is a new cgroup. The daemon finds it when it is back; containers that
+        start in it are denied until they are known."""
         self.lab.must("systemctl stop trireme")
         try:
             slice_path = "/sys/fs/cgroup/trireme.slice/trireme-docker.slice"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documents are true: the cookbook's policies pass their tests, in files and between real
-sockets; commands exist; links lead somewhere."""
+"""Tests the documents: the policies of the cookbook pass their own tests, from files and between
+real sockets; commands exist; links lead to existing targets."""
 
 import json
 import os
@@ -30,7 +30,7 @@ MORE = ', {"Clause": [{"Key": "@sys:image", "Operator": "=", "Value": ["x"]}], "
 
 
 def recipes():
-    """(title, policy) of the cookbook."""
+    """(title, policy) of the recipes in the cookbook."""
     for part in document("docs/cookbook.md").split("\n## ")[1:]:
         for block in re.findall(r"```toml\n(.*?)```", part, re.S):
             yield part.split("\n")[0], block
@@ -50,7 +50,7 @@ class Cookbook(HostCase):
                     check=False,
                 )
                 self.assertEqual(done.returncode, 0, done.stdout)
-                self.assertRegex(done.stdout, r"[1-9]\d* tests passed")
+                self.assertRegex(done.stdout, r"[1-9]\d* tests? passed")
                 self.assertNotIn("warning", done.stdout)
 
     def test_each_recipe_holds_between_real_sockets(self):
@@ -86,7 +86,7 @@ class Cookbook(HostCase):
 
 
 class Files(unittest.TestCase):
-    """Files that pages show are valid, without a warning."""
+    """Files in the pages are valid and cause no warning."""
 
     def check(self, policy, identity):
         directory = self.enterContext(tempfile.TemporaryDirectory())
@@ -178,7 +178,7 @@ class Documents(unittest.TestCase):
 
 
 class Convert(unittest.TestCase):
-    """The original's policy.json, as docs/migration.md tells."""
+    """Converts the original's policy.json as docs/migration.md describes."""
 
     def convert(self, text, *options):
         with tempfile.TemporaryDirectory() as directory:
@@ -211,7 +211,7 @@ class Convert(unittest.TestCase):
         done, check = self.convert(ORIGINAL % MORE)
         self.assertEqual(done.returncode, 1)
         self.assertIn(
-            "trirectl: not expressed: Shop.TagSelectors[1]: '@sys:image' is a tag", done.stderr
+            "trirectl: not converted: Shop.TagSelectors[1]: '@sys:image' is a tag", done.stderr
         )
         self.assertIn("# NOT EXPRESSED: Shop.TagSelectors[1]", done.stdout)
         self.assertIn("2 rules", check.stdout)
@@ -219,7 +219,7 @@ class Convert(unittest.TestCase):
     def test_mistakes_are_placed(self):
         done, _ = self.convert('{\n  "Shop": {,}\n}')
         self.assertEqual((done.returncode, done.stdout), (1, ""))
-        self.assertIn("policy.json:2:12: this is no JSON", done.stderr)
+        self.assertIn("policy.json:2:12: invalid JSON", done.stderr)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another program changes table inet trireme while the daemon runs: it is written anew, and the
-operator is told."""
+"""Another program changes table inet trireme while the daemon runs. The daemon replaces the table
+and reports the change."""
 
 import signal
 import subprocess
@@ -29,7 +29,7 @@ class Drift(HostCase):
         return int(line.split()[1])
 
     def change(self, *command):
-        """By hand, and repaired when this returns."""
+        """Runs an nft command and waits until the daemon has repaired the table."""
         before = self.repairs()
         self.host.must(["nft", *command])
         waiting.until(lambda: self.repairs() > before, "the table is repaired", 5)
@@ -49,7 +49,7 @@ class Drift(HostCase):
         self.assertIn("changed by nft (pid ", problem)
 
     def test_without_the_table_local_traffic_is_judged_all_the_same(self):
-        """By the gate, at the sockets: the table only makes refusals quick and seen."""
+        """By the gate, at the sockets. The table only makes refusals immediate and visible."""
         self.host.daemon.send_signal(signal.SIGSTOP)
         self.addCleanup(self.host.daemon.send_signal, signal.SIGCONT)
         self.host.must(["nft", "flush", "ruleset"])
@@ -59,7 +59,7 @@ class Drift(HostCase):
         self.host.daemon.send_signal(signal.SIGCONT)
         waiting.until(
             lambda: self.plain.exchange("tcp", "127.0.0.1", self.port) == "ECONNREFUSED",
-            "the table is back",
+            "the table exists again",
         )
 
     def test_lesser_changes_are_undone_as_well(self):
@@ -78,10 +78,11 @@ class Drift(HostCase):
         self.host.nft("delete table inet other")
         self.host.labelled("app=new")
         self.host.explicit_reload('[[allow]]\nfrom = "app=a"\nto = "app=b"\n')
-        self.assertEqual(self.repairs(), before)  # the daemon hears of tables before it answers
+        self.assertEqual(self.repairs(), before)  # has read its events before it answers
 
     def test_a_table_that_cannot_be_written_is_told_until_it_can(self):
-        """Another program owns a table of our name: the kernel refuses us until it ends."""
+        """Another program owns a table with our name. Until it ends, the kernel refuses trireme's
+        changes."""
         self.host.must(["nft", "delete", "table", "inet", "trireme"])
         with self.host.popen(
             ["nft", "-i"],
@@ -95,8 +96,8 @@ class Drift(HostCase):
             )
             owner.stdin.flush()
             waiting.until(
-                lambda: any("cannot be written" in line for line in self.host.status()["problems"]),
-                "the failure is told",
+                lambda: any("cannot rewrite" in line for line in self.host.status()["problems"]),
+                "the failure is reported",
                 5,
             )
             refused = self.host.trirun("app=late", ["true"])
@@ -104,8 +105,8 @@ class Drift(HostCase):
             owner.stdin.close()
             owner.wait(10)
         waiting.until(
-            lambda: not any("cannot be written" in line for line in self.host.status()["problems"]),
-            "it is written",
+            lambda: not any("cannot rewrite" in line for line in self.host.status()["problems"]),
+            "the table is written",
             5,
         )
         self.assert_enforced()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first day: what a first start would cut is said before it cuts; audit mode cuts nothing, and
-ends in rules that let everything go on."""
+"""The first start: connections that it would cut are listed before; audit mode cuts none, and leads
+to rules that allow all of them."""
 
 import unittest
 
@@ -18,14 +18,14 @@ class FirstStart(LabCase):
 
     @classmethod
     def setUpClass(cls):
-        """Without trireme: it has not been started yet."""
+        """Without trireme, which starts in the tests."""
         cls.lab = Lab(files=cls.FILES)
         cls.addClassCleanup(cls.lab.close)
         cls.lab.start_docker()
         cls.lab.must("systemctl start echo")
 
     def talking(self, command):
-        """A client that holds a connection and echoes on demand."""
+        """A client that keeps a connection open and echoes on demand."""
         client = self.lab.popen(command, stdin=-1, stdout=-1, text=True)
         self.addCleanup(self._end, client)
 
@@ -51,7 +51,8 @@ class FirstStart(LabCase):
         checked = lab.sh("triremed --check")
         self.assertEqual(checked.returncode, 0, checked.stderr)
         self.assertIn(
-            "first start here: 3 containers and units would be under policy; 2 of their 2 live connections would be cut",
+            "First start: 3 containers and units will come under policy. "
+            "Of 2 connections open now, 2 would be cut:",
             checked.stderr,
         )
         self.assertIn(
@@ -67,12 +68,13 @@ class FirstStart(LabCase):
         self.assertEqual((web(), plain()), ("ping", "ping"))
         journal = lab.must("journalctl -u trireme --no-pager -o cat")
         self.assertIn(
-            '2 of their 2 live connections would be refused; mode = "audit" lets them pass', journal
+            'Of 2 connections open now, 2 would be denied, but mode = "audit" allows them:',
+            journal,
         )
         waiting.until(
             lambda: (web(), plain())
             and len(lab.must("trirectl flows --json --verdict audit").splitlines()) >= 2,
-            "both are told",
+            "both flows are logged",
             15,
             0.1,
         )
@@ -86,7 +88,7 @@ class FirstStart(LabCase):
             lab.sh("trirun --label app=other -- busybox nc 127.0.0.1 7302 </dev/null").returncode, 1
         )
         self.assertEqual(
-            lab.sh("triremed --check").stderr, "", "the table is there: no first start any more"
+            lab.sh("triremed --check").stderr, "", "the table exists, so this is not a first start"
         )
 
 

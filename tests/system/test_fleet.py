@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts behind a router that masquerades, drops what conntrack calls INVALID and hands a port on;
-and the programs that people run."""
+"""Hosts behind a router that masquerades, drops what conntrack calls INVALID and forwards a port;
+with programs that are in common use."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ PORT = 8080
 NEAR = (
     "10.97.0.254",
     "fd00:97::fe",
-)  # the router's own addresses, of which it hands port 8081 to the server's 8080
+)  # the router's own addresses, whose port 8081 leads to the server's 8080
 NGINX = """daemon off; master_process off; pid {0}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 256; }}
 http {{ access_log off; client_body_temp_path {0}; proxy_temp_path {0}; fastcgi_temp_path {0}; uwsgi_temp_path {0}; scgi_temp_path {0};
@@ -22,7 +22,7 @@ server {{ listen 8080; listen [::]:8080 ipv6only=on; location / {{ return 200 "f
 
 
 class Routed(fleet.FleetCase):
-    """A client, and beyond a router a server and a third host."""
+    """A client, and behind a router a server and a third host."""
 
     @classmethod
     def setUpClass(cls):
@@ -36,13 +36,14 @@ class Routed(fleet.FleetCase):
         self.addCleanup(self.fleet.kill_agents)
 
     def ends(self):
-        """Of the server, as the client reaches it: through the masquerade, and through the DNAT."""
+        """The server's addresses as seen by the client: through the masquerade, and through the
+        DNAT."""
         return [(address, PORT) for address in self.fleet.addresses("server")] + [
             (address, 8081) for address in NEAR
         ]
 
     def start(self, each, labels, *argv):
-        """A program that runs to the end of the test, as a workload there."""
+        """Starts a program as a workload there, until the end of the test."""
         process = each.popen(
             [TRIRUN, "--label", labels, "--", *argv],
             stdin=subprocess.DEVNULL,
@@ -72,7 +73,7 @@ class Routed(fleet.FleetCase):
         self.assertEqual(server.served("tcp", PORT)["accepted"], 3 * len(self.ends()))
 
     def test_a_server_of_another_kind_behind_the_same_address(self):
-        """Whoever a DNAT leads to answers for itself."""
+        """The workload that a DNAT leads to proves its own labels."""
         server = self.server.plain()
         server.serve("tcp", "::", PORT)
         client = self.client.labelled("app=web")
@@ -81,7 +82,7 @@ class Routed(fleet.FleetCase):
         self.assertEqual(server.served("tcp", PORT)["bytes"], 0)
 
     def open_flow(self, client, address, port, name=""):
-        """A connected socket for datagrams, named as its destination where no name is given."""
+        """Opens a connected UDP socket, which is named as its destination if no name is given."""
         self.assertEqual(client.open(name or address, "udp", "::" if ":" in address else ""), "ok")
         self.assertEqual(client.connect(name or address, address, port), "ok")
 
@@ -91,7 +92,7 @@ class Routed(fleet.FleetCase):
         for family in (
             "ipv4.icmp_ratelimit",
             "ipv6.icmp.ratelimit",
-        ):  # of the kernel: six errors to one address, then one a second
+        ):  # the kernel's limit of ICMP errors: six to one address, then one per second
             self.server.must(["sysctl", "-qw", f"net.{family}=0"])
         server = self.server.labelled("app=web")
         server.serve("udp", "::", PORT)
@@ -116,18 +117,16 @@ class Routed(fleet.FleetCase):
         server = self.server.plain()
         server.serve("udp", "::", PORT)
         client = self.client.labelled("app=web")
-        for address, port in self.ends():  # each is refused after a wait, so all at once
+        for address, port in self.ends():  # each is refused after a wait, so run them concurrently
             self.open_flow(client, address, port)
             self.assertEqual(client.send_text(address, "ping"), "ok")
         for address, _ in self.ends():
             error = client.receive(address, timeout=6).get("error")
-            if error == "timeout":  # the kernel sends ICMP errors as it can: one can be lost
+            if error == "timeout":  # an ICMP error can be lost: the kernel limits their rate
                 client.send_text(address, "again")
                 error = client.receive(address, timeout=2).get("error")
             self.assertIn(error, ("EHOSTUNREACH", "EACCES"), address)
-        self.assertEqual(
-            server.served("udp", PORT)["accepted"], 0, "not even the verifier's own datagrams"
-        )
+        self.assertEqual(server.served("udp", PORT)["accepted"], 0, "nor datagrams of the verifier")
 
     def test_a_flow_of_datagrams_through_nat_ends_with_the_policy(self):
         server = self.server.labelled("app=web")
@@ -135,7 +134,7 @@ class Routed(fleet.FleetCase):
         client = self.client.labelled("app=web")
 
         def answers(name, timeout=0.3):
-            client.send_text(name, name)  # whose outcome may be the refusal of the one before
+            client.send_text(name, name)  # the outcome may be that of an earlier datagram
             return client.receive(name, timeout=timeout) == {"text": name}
 
         names = [address for address, _ in self.ends()]
@@ -158,7 +157,7 @@ class Routed(fleet.FleetCase):
             )
 
     def test_the_third_host(self):
-        """From it and to it, next to the server and across the router."""
+        """From it and to it, both beside the server and across the router."""
         agents = {name: self.fleet[name].labelled("app=web") for name in self.fleet.names}
         for name in ("server", "third"):
             agents[name].serve("tcp", "::", PORT)
@@ -198,8 +197,8 @@ class RoutedCertificates(Routed, unittest.TestCase):
     TRUST = staticmethod(fleet.certificates)
 
     def test_iperf3(self):
-        """Both directions, several connections: whole megabytes through flows that are authorised
-        once."""
+        """In both directions, over several connections: megabytes pass through flows that are
+        authorized once."""
         for address in self.fleet.addresses("server"):
             server = self.start(self.server, "app=web", "iperf3", "-s", "-1", "-B", address)
             waiting.until(
@@ -215,12 +214,15 @@ class RoutedCertificates(Routed, unittest.TestCase):
                 sums[name]["bytes"] for name in ("sum_received", "sum_received_bidir_reverse")
             ]
             self.assertGreater(sum(received), 10_000_000)
-            self.assertGreater(min(received), 100_000, "the one that ends first ends both")
+            self.assertGreater(
+                min(received), 100_000, "iperf3 ends both directions when the first ends"
+            )
             server.wait(10)
 
     @staticmethod
     def remembers(host, labels):
-        """Whether a daemon that is killed now will know the peer with these labels."""
+        """True if a daemon that is killed now would still know the peer with these labels after a
+        restart."""
         try:
             with open(host.runtime + "/identities.json", encoding="utf-8") as file:
                 return any(each["labels"].strip() == labels for each in json.load(file))
@@ -252,7 +254,8 @@ class RoutedCertificates(Routed, unittest.TestCase):
         self.assertEqual(client.connect("redis", address, 6379), "ok")
         self.assertEqual(client.ask("redis", "SET life long\r\n"), "+OK\r\n")
         for each in (self.client, self.server):
-            # Written to a disk here, which can be slow, and to memory where it matters.
+            # Wait for the save: here it is written to a disk, which can be slow; on a real machine
+            # to memory.
             waiting.until(lambda host=each: self.remembers(host, "app=db"), "the peer is saved")
             for signal in (9, 15):
                 each.restart(signal)
@@ -260,7 +263,7 @@ class RoutedCertificates(Routed, unittest.TestCase):
         self.assertEqual(
             self.client.labelled("app=web").exchange("tcp", address, 6379), "ECONNREFUSED"
         )
-        # And where it is stopped for good.
+        # The connection also survives a stop of the daemon.
         for each in (self.client, self.server):
             each.stop(15)
             self.assertEqual(client.ask("redis", "GET life\r\n"), "$4\r\nlong\r\n")
@@ -268,7 +271,7 @@ class RoutedCertificates(Routed, unittest.TestCase):
 
 
 class Undeclared(fleet.FleetCase, unittest.TestCase):
-    """The same router, of which the hosts know nothing: it could be anybody."""
+    """The same router, but the hosts do not know that its addresses are translated."""
 
     def setUp(self):
         self.fleet = fleet.Fleet(
@@ -284,7 +287,9 @@ class Undeclared(fleet.FleetCase, unittest.TestCase):
         for address in self.fleet.addresses("server"):
             self.assertNotEqual(web.exchange("tcp", address, PORT), "ok", "masqueraded")
         for address in NEAR:
-            self.assertNotEqual(web.exchange("tcp", address, 8081), "ok", "led elsewhere")
+            self.assertNotEqual(
+                web.exchange("tcp", address, 8081), "ok", "translated to another server"
+            )
         self.assertEqual(served.served("tcp", PORT)["bytes"], 0)
         for where, cause in ((server, "forged_proof"), (client, "other_address")):
             waiting.until(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trirectl flush takes back everything that the kernel holds."""
+"""trirectl flush removes everything of trireme from the kernel."""
 
 import unittest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other tools' rules, marks and connections: the same before, during and after."""
+"""Rules, marks and connections of other tools are the same before, while and after trireme runs."""
 
 import re
 import unittest
@@ -29,7 +29,7 @@ table ip nat2 {
 
 
 def foreign(host):
-    """All rules but ours, without what counts packets."""
+    """All rules except trireme's, without counters."""
     listing = host.must(["nft", "-s", "list", "ruleset"])
     ours = re.compile(r"^table inet trireme \{.*?^\}\n", re.S | re.M)
     return ours.sub("", listing)
@@ -126,8 +126,7 @@ class Neighbours(HostCase):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_flows_between_others_go_on_as_they_began(self):
-        """Connections and datagram flows of processes that are no workloads, older than the
-        table."""
+        """Connections and UDP flows of unlabeled processes that are older than the table."""
         self.host.stop()
         self.host.must(["nft", "delete", "table", "inet", "trireme"])
         server, client = self.host.plain(), self.host.plain()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local traffic is judged at the socket that gets it, by what the sender's socket was stamped with:
-what rules of nf_tables cannot see, or what rules of others change, lets nobody in and keeps nobody
-out."""
+"""The gate decides on local traffic at the receiving socket, by the stamp of the sender's socket.
+So neither traffic that nf_tables rules cannot see, nor foreign rules that change packets, make
+policy allow or deny anything else."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import subprocess
 from tests.system import waiting
 from tests.system.host import TRIRECTL, TRIREMED, TRIRUN, Host, HostCase
 
-# Keeps a listening socket, its port on stdout, in a second process that outlives the first one.
+# Keeps a listening socket open in a second process that outlives the first one. Prints its port.
 HEIR = """
 import os, signal, socket, sys
 listener = socket.socket()
@@ -32,7 +32,8 @@ if os.fork() == 0:
 signal.pause()
 """
 
-# Two listeners at one port, in two workloads; a classic BPF program sends a SYN to either at random.
+# Two listeners at one port, in two workloads. A classic BPF program selects one for each SYN at
+# random.
 GROUP = """
 import ctypes, socket, struct, sys
 SO_REUSEPORT, SO_ATTACH_REUSEPORT_CBPF = 15, 51
@@ -41,7 +42,7 @@ listener.setsockopt(socket.SOL_SOCKET, SO_REUSEPORT, 1)
 listener.bind((sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1", int(sys.argv[1])))
 listener.listen(64)
 if sys.argv[2] == "choose":
-    code = struct.pack("=HBBI", 0x20, 0, 0, 0xfffff038)  # a random number
+    code = struct.pack("=HBBI", 0x20, 0, 0, 0xfffff038)  # loads a random number
     code += struct.pack("=HBBI", 0x94, 0, 0, 2) + struct.pack("=HBBI", 0x16, 0, 0, 0)
     kept = ctypes.create_string_buffer(code)
     listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF,
@@ -59,7 +60,7 @@ while True:
 print(taken, flush=True)
 """
 
-# Takes every program off a cgroup, as another program could.
+# Detaches all programs from a cgroup, as another program could.
 DETACH = """
 import ctypes, os, platform, struct, sys
 NUMBER = {"x86_64": 321, "aarch64": 280}[platform.machine()]
@@ -130,7 +131,8 @@ class Gate(HostCase):
         self.assert_allowed(self.plain.open("before", "tcp", "127.0.0.1"))
         self.assert_allowed(self.plain.connect("before", "127.0.0.1", int(port)))
         (workload,) = [w for w in self.host.workloads() if w["labels"] == {"app": "heir"}]
-        # Its heir goes elsewhere, and it ends: the cgroup goes, the sockets stay.
+        # The heir moves to another cgroup, and the workload ends: its cgroup is removed, its
+        # sockets stay.
         with open(self.host.cgroups + "/cgroup.procs", "w", encoding="ascii") as procs:
             procs.write(heir)
         self.addCleanup(os.kill, int(heir), signal.SIGKILL)
@@ -186,13 +188,13 @@ class Gate(HostCase):
                 self.assert_allowed(who.open("c", "tcp", "127.0.0.1"))
                 outcome = who.connect("c", "127.0.0.1", self.port, timeout=0.5)
                 self.assertNotEqual(outcome, "ok", hook)
-            waiting.until(self.stamps_are_lost, f"status says so of {hook}", 1)
-            if hook == "input":  # after the rules, which refuse it themselves elsewhere
+            waiting.until(self.stamps_are_lost, f"status reports it for {hook}", 1)
+            if hook == "input":  # after the rules, which refuse it in the other hooks
                 self.assertGreater(self.refusals()["unstamped"], before)
                 waiting.until(self.unstamped_flow, "the flow log says why", 2)
             self.host.must(["nft", "delete", "table", "inet", "others"])
             self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
-            waiting.until(lambda: not self.stamps_are_lost(), "status says no more", 1)
+            waiting.until(lambda: not self.stamps_are_lost(), "status no longer reports it", 1)
 
     def test_rules_of_one_family_that_take_priorities_off_are_told_of_too(self):
         self.host.nft(
@@ -200,7 +202,7 @@ class Gate(HostCase):
             'iif "lo" meta priority set 0x0; }\n}'
         )
         self.addCleanup(self.host.run, ["nft", "delete", "table", "ip6", "others"])
-        waiting.until(self.stamps_are_lost, "status says so", 1)
+        waiting.until(self.stamps_are_lost, "status reports it", 1)
         (problem,) = self.host.status()["problems"]
         self.assertIn("IPv6", problem)
 
@@ -245,7 +247,7 @@ class Gate(HostCase):
         before = repairs()
         self.assert_refused(self.plain.exchange("tcp", "127.0.0.1", self.port))
         subprocess.run(["python3", "-c", DETACH, self.host.cgroups], check=True)
-        waiting.until(lambda: repairs() > before, "the gate is there again")
+        waiting.until(lambda: repairs() > before, "the gate works again")
         self.assert_refused(self.plain.exchange("tcp", "127.0.0.1", self.port))
         self.assert_allowed(self.same.exchange("tcp", "127.0.0.1", self.port))
         self.assertIn(
@@ -255,7 +257,7 @@ class Gate(HostCase):
 
 
 class Births(HostCase):
-    """Containers that begin while no daemon runs. There is no Docker here that could tell of them."""
+    """Containers that begin while no daemon runs. No Docker reports them here."""
 
     IDENTITY = '[docker]\nsocket = "/nowhere/docker.sock"\n'
     NONE = '[docker]\ncontainers = "none"\n'
@@ -282,8 +284,8 @@ class Births(HostCase):
         self.host.write("identity.toml", text)
         waiting.until(lambda: self.host.generation() > before, "the new identity is in force")
 
-    def assert_shut(self, container):
-        """Nothing in, nothing out."""
+    def assert_quarantined(self, container):
+        """Asserts that no traffic passes in or out."""
         for kind in ("tcp", "udp"):
             port = container.serve(kind, "127.0.0.1")
             self.assertNotEqual(self.plain.exchange(kind, "127.0.0.1", port, timeout=0.5), "ok")
@@ -306,9 +308,9 @@ class Births(HostCase):
         self.addCleanup(self.identity, self.IDENTITY)
         path = self.make(1, "/system.slice")
         container = self.enter(path)
-        self.assert_shut(container)
+        self.assert_quarantined(container)
         self.host.start()
-        self.assert_shut(container)
+        self.assert_quarantined(container)
         cgroup = "/system.slice/" + os.path.basename(path)
         (listed,) = json.loads(self.host.must([TRIRECTL, "workloads", "--json"]))
         self.assertEqual((listed["cgroup"], listed["state"]), (cgroup, "quarantined"))
@@ -327,21 +329,21 @@ class Births(HostCase):
 
     def test_names_that_are_used_again_are_new_containers(self):
         path = self.make(3)
-        self.assert_shut(self.enter(path))
+        self.assert_quarantined(self.enter(path))
         self.identity(self.NONE)
         self.assert_open(self.enter(path))
         self.host.kill_agents()
         os.rmdir(path)
         self.identity(self.IDENTITY)
         self.plain = self.host.plain()
-        self.assert_shut(self.enter(self.make(3)))
+        self.assert_quarantined(self.enter(self.make(3)))
 
     def test_flush_leaves_nothing_that_would_quarantine_anybody(self):
         self.host.stop()
         self.addCleanup(self.host.start)
         path = self.make(4)
         container = self.enter(path)
-        self.assert_shut(container)
+        self.assert_quarantined(container)
         self.assertIn("trireme", os.listdir(self.host.bpffs))
         self.host.must([TRIRECTL, "flush"])
         self.assertNotIn("trireme", os.listdir(self.host.bpffs))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""[host] labels: what every workload of a host has is no match for the baseline."""
+"""[host] labels: a label that every workload of a host has does not match for the baseline."""
 
 import json
 import unittest
@@ -22,7 +22,7 @@ class OneHost(HostCase):
         self.web.serve("tcp", "127.0.0.1", PORT)
         self.other = self.host.labelled("app=db")
         self.friend = self.host.labelled("app=web")
-        self.bare = self.host.labelled("zone=mine")  # the host's value takes its place
+        self.bare = self.host.labelled("zone=mine")  # the host's label overrides it
 
     def reaches(self, who):
         return who.exchange("tcp", "127.0.0.1", PORT) == "ok"
@@ -49,7 +49,7 @@ class OneHost(HostCase):
         self.assert_refused(second.exchange("tcp", "127.0.0.1", PORT + 1))
         self.host.policy(SAME + RULE)
         for each in (self.friend, self.other, self.bare):
-            self.assertTrue(self.reaches(each), "selectors see them")
+            self.assertTrue(self.reaches(each), "selectors match them")
 
     def test_the_tools_know_whose_they_are(self):
         for workload in self.host.workloads():
@@ -60,7 +60,7 @@ class OneHost(HostCase):
         done = self.host.trirectl("policy", "diff", self.host.config + "/next", "--json")
         difference = json.loads(done.stdout)
         gained = [change for change in difference["access"] if change["gained"]]
-        self.assertEqual(gained, [], "no two of them have a label of their own in common")
+        self.assertEqual(gained, [], "no two of them share a label of their own")
 
 
 class TwoHosts(linked.LinkedCase):
@@ -77,7 +77,7 @@ class TwoHosts(linked.LinkedCase):
         )
         flow = waiting.until(
             lambda: next((f for f in self.server.flows() if f["verdict"] == "deny"), None),
-            "the refusal is told",
+            "the refusal is logged",
         )
         self.assertEqual(flow["source"]["host_labels"], ["zone"])
 

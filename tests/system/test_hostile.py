@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Somebody without a credential on the link between two hosts: forges, repeats, splices, cuts and
-flips what they say to each other."""
+"""An attacker without a credential on the link between two hosts, who forges, repeats, splices,
+cuts and flips packets."""
 
 import random
 import unittest
@@ -22,7 +22,7 @@ class Hostile(linked.LinkedCase):
         self.addCleanup(self.to_client.close)
         self.port = random.randrange(20_000, 30_000)
 
-    # --- what both hosts really say, overheard ---
+    # --- tokens of both hosts, recorded on the link ---
 
     def overhear(self):
         """HELLO, REPLY and PROOF of a connection between friends."""
@@ -35,20 +35,21 @@ class Hostile(linked.LinkedCase):
         self.assertTrue(hello and reply and proof)
         return hello, reply, proof
 
-    # --- the stranger's own part ---
+    # --- packets of the stranger ---
 
     def stranger(self, flags, port=PORT, **fields):
         self.to_server.send(Segment(STRANGER, SERVER, self.port, port, flags, **fields).packet())
 
     def ask(self, data, port=PORT, seconds=3.0):
-        """A SYN with that data from a new port; the server's answer, None where there is none."""
+        """Sends a SYN with this data from a new port. Returns the server's answer, None if there is
+        none."""
         self.port += 1
         self.to_server.drain()
         self.stranger(SYN, port, seq=1000, options=packets.OPTIONS, data=data)
         return self.to_server.read(lambda segment: segment.dport == self.port, seconds)
 
     def go_on(self, answer, port=PORT, tag=None, data=b"let me in"):
-        """Behind a SYN-ACK: PROOF where there is a tag, then data."""
+        """Answers a SYN-ACK: sends PROOF if there is a tag, then data."""
         if tag is not None:
             self.stranger(
                 ACK, port, seq=1001, ack=answer.seq + 1, options=packets.proof_option(tag)
@@ -57,8 +58,8 @@ class Hostile(linked.LinkedCase):
         self.stranger(ACK | PSH, port, seq=1001, ack=answer.seq + 1, data=data)
 
     def assert_nothing_came_in(self, before, port=PORT):
-        """Once the server's verifier has seen all that was sent: a friend's exchange comes after
-        it."""
+        """Asserts that nothing was accepted. First makes an exchange of the friend, so that the
+        server's verifier has seen everything that was sent before."""
         self.assertEqual(self.friend.exchange("tcp", SERVER, PORT), "ok")
         expected = dict(before)
         if port == PORT:
@@ -68,9 +69,9 @@ class Hostile(linked.LinkedCase):
 
     # --- tests ---
 
-    def test_a_reset_with_a_forged_ruling_authorises_nothing(self):
-        """Root on the server's own host plays the verifier for a stranger: resets pass unasked,
-        with whatever priority they have."""
+    def test_a_reset_with_a_forged_ruling_authorizes_nothing(self):
+        """Root on the server's host helps a stranger by sending the packets that the verifier would
+        send: resets pass without a query, whatever their priority."""
         hello, _, _ = self.overhear()
         before, confederate = self.served(), self.server.plain()
         for ruling in (0xF1000000, 0xF2000000, 0xF1000000 | 1000):
@@ -82,7 +83,7 @@ class Hostile(linked.LinkedCase):
                 self.to_server.read(
                     lambda segment: segment.flags & RST and segment.dport == self.port
                 ),
-                "it leaves",
+                "the reset is sent",
             )
             self.go_on(answer)
         self.assert_nothing_came_in(before)
@@ -105,22 +106,22 @@ class Hostile(linked.LinkedCase):
         self.assert_nothing_came_in(before)
         waiting.until(lambda: self.refused("forged_proof") == forged + 53, "all are counted")
         self.assertGreaterEqual(self.refused("unproved_data"), 4)
-        # Five seconds after another test's, it is told again.
-        told = waiting.until(
+        # More than five seconds after the event of another test, it is reported again.
+        reported = waiting.until(
             lambda: [flow for flow in self.server.flows() if flow.get("cause") == "forged_proof"],
-            "it is told",
+            "it is reported",
         )
-        self.assertEqual(told[0]["source"]["address"], STRANGER)
+        self.assertEqual(reported[0]["source"]["address"], STRANGER)
         lines = [
             line
             for line in self.server.log_text()[log:].splitlines()
-            if "proof does not hold" in line
+            if "proof is not valid" in line
         ]
         self.assertLessEqual(len(lines), 1, "one in five seconds: " + "\n".join(lines))
 
     def test_a_request_that_conntrack_has_forgotten_is_completed_by_nobody(self):
-        """TCP remembers a request for a minute; a reset that it does not heed ends conntrack's
-        entry after ten seconds. Rules see no cgroup of a request."""
+        """TCP remembers a request for a minute. A reset that TCP ignores ends the conntrack entry
+        after ten seconds. Rules do not see the cgroup of a request."""
         hello, _, _ = self.overhear()
         before = self.served()
         for restart in (False, False, True):
@@ -173,7 +174,7 @@ class Hostile(linked.LinkedCase):
             self.to_client.send(true.changed(data=data).packet())
             if self.friend.state("c") != 2:
                 break
-        # Whatever became of it: no connection, and no PROOF.
+        # Either way there is no connection and no PROOF.
         self.assertIn(self.friend.state("c"), (2, 7))
         self.assertIsNone(self.to_client.read(lambda segment: segment.proof, 0.2))
         self.assertGreater(self.refused("forged_reply", self.client), forged)
@@ -211,18 +212,18 @@ class Hostile(linked.LinkedCase):
         waiting.until(lambda: self.friend.state("c") == 7, "refused")
         waiting.until(
             lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"],
-            "the client tells",
+            "the client reports it",
         )
 
     def test_proof_flipped_on_the_wire_delays_and_nothing_else(self):
         before = self.served()
         self.wire.be(
             hold="meta length 72 tcp flags & (syn|ack|psh) == ack", from_side="client"
-        )  # PROOF, behind timestamps
+        )  # PROOF, after the timestamps
         self.to_client.drain()
         self.friend.open("c", "tcp", CLIENT)
         self.assertEqual(
-            self.friend.connect("c", SERVER, PORT), "ok", "the client has what it needs"
+            self.friend.connect("c", SERVER, PORT), "ok", "the client has accepted the reply"
         )
         true = self.to_client.read(lambda segment: segment.proof)
         for bit in range(128):
@@ -236,8 +237,8 @@ class Hostile(linked.LinkedCase):
         self.assertEqual(self.friend.receive("c", timeout=10), {"text": "ping"})
 
     def test_a_segment_far_outside_the_window_ends_no_connection(self):
-        """Conntrack calls it invalid, so that no rule knows its flow: refused with a reset, it
-        would end that."""
+        """Conntrack calls the segment invalid, so no rule knows its flow; a reset in answer to it
+        would end the connection."""
         self.to_client.drain()
         self.to_server.drain()
         self.friend.open("c", "tcp", CLIENT)
@@ -268,10 +269,10 @@ class Hostile(linked.LinkedCase):
         self.assertEqual(self.friend.receive("c", timeout=10), {"text": "ping"})
 
     def test_nothing_rides_on_what_was_allowed_before(self):
-        """A connection to a process without labels (EXEMPT), or one that @world may have (AUTH), closed halfway so that conntrack
-        remembers it; then, on the same ports, a HELLO overheard elsewhere, and data without PROOF. A second request, with another
-        sequence number, would make a half-open connection tell its own (RFC 5961): no other answer leaves.
-        """
+        """A connection to an unlabeled process (EXEMPT), or one that @world is allowed (AUTH), is
+        closed halfway so that conntrack remembers it. Then a HELLO recorded elsewhere and data
+        without PROOF are sent on the same ports. A second request with another sequence number
+        would make a half-open connection disclose its own (RFC 5961): no other answer leaves."""
         hello, _, _ = self.overhear()
         self.workload.serve("tcp", "0.0.0.0", OPEN_PORT)
         plain = self.server.plain()
@@ -283,7 +284,9 @@ class Hostile(linked.LinkedCase):
                 self.stranger(SYN, port, seq=1000, options=packets.OPTIONS)
                 answer = self.to_server.read(lambda segment: segment.dport == self.port, 20)
                 self.assertEqual(
-                    answer.flags & (SYN | ACK | RST), SYN | ACK, "without labels it may be reached"
+                    answer.flags & (SYN | ACK | RST),
+                    SYN | ACK,
+                    "the unlabeled process can be reached",
                 )
                 self.stranger(ACK, port, seq=1001, ack=answer.seq + 1)
                 waiting.until(
@@ -294,8 +297,7 @@ class Hostile(linked.LinkedCase):
                     lambda segment: segment.dport == self.port and segment.flags & 1, 20
                 )
                 self.stranger(ACK, port, seq=1001, ack=end.seq + 1)
-                # The owner's own last word is said: the kernel keeps no more than a FIN_WAIT2 of
-                # it.
+                # The owner has sent its FIN: the kernel keeps only a FIN_WAIT2 of its connection.
                 if owner is plain:
                     plain.end()
                     self.server.agents.remove(plain)
@@ -320,7 +322,7 @@ class Hostile(linked.LinkedCase):
                 self.assert_nothing_came_in(before, port)
 
     def test_a_stranger_without_hello_reaches_what_the_world_may(self):
-        """So that the tests above fail for what they say."""
+        """Verifies that the tests above fail for the reason that they name."""
         self.workload.serve("tcp", "0.0.0.0", OPEN_PORT)
         answer = self.ask(b"", OPEN_PORT)
         self.go_on(answer, OPEN_PORT)

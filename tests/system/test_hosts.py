@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two hosts, each with a daemon of its own, that prove labels to each other inside TCP's
+"""Two hosts, each with a daemon of its own, that prove labels to each other within the TCP
 handshake."""
 
 import os
@@ -53,24 +53,24 @@ class HostsCase(PairCase):
         for address in (SERVER4, SERVER6):
             self.assertEqual(client.exchange("tcp", address, PORT), "ECONNREFUSED", address)
         self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
-        told = waiting.until(
+        reported = waiting.until(
             lambda: [flow for flow in self.server.flows() if flow.get("cause") == "policy"],
-            "the server tells",
+            "the server reports it",
         )[0]
-        self.assertEqual(told["source"]["labels"], {"app": "other"})
-        self.assertEqual(told["verdict"], "deny")
+        self.assertEqual(reported["source"]["labels"], {"app": "other"})
+        self.assertEqual(reported["verdict"], "deny")
 
     def test_the_callers_host_hears_who_denied_it_and_why(self):
-        """Whichever way it is refused: by TCP's reset, by a datagram."""
+        """Both for a refusal by a TCP reset and for one by a datagram."""
         server = self.serve("app=web")
         server.serve("udp", "::", PORT)
         client = self.client.labelled("app=caller")
         self.addCleanup(self.server.explicit_reload, "")
-        # The client's own policy allows it, and the server's does not.
+        # The client's own policy allows the flow; the server's does not.
         self.client.explicit_reload('[[allow]]\nfrom = "app=caller"\nto = "app=web"\n')
         self.addCleanup(self.client.explicit_reload, "")
 
-        def heard():
+        def reported_at_client():
             flows = self.client.flows()
             return [
                 flow
@@ -84,11 +84,11 @@ class HostsCase(PairCase):
             self.assertIn(
                 client.exchange("udp", address, PORT), ("EHOSTUNREACH", "EACCES"), address
             )
-        waiting.until(lambda: len(heard()) == 4, "four flows")
+        waiting.until(lambda: len(reported_at_client()) == 4, "four flows")
         self.assertEqual(
-            {flow["reason"] for flow in heard()},
+            {flow["reason"] for flow in reported_at_client()},
             {
-                f"denied by peer {address}: its policy refuses the flow"
+                f"denied by peer {address}: its policy does not allow the flow"
                 for address in (SERVER4, SERVER6)
             },
         )
@@ -98,7 +98,7 @@ class HostsCase(PairCase):
         again.serve("tcp", "::", PORT + 1)
         self.assertEqual(client.exchange("tcp", SERVER4, PORT + 1), "ECONNREFUSED")
         self.assertEqual(again.served("tcp", PORT + 1)["bytes"], 0)
-        self.assertEqual(len(heard()), 4, "nothing more is said")
+        self.assertEqual(len(reported_at_client()), 4, "nothing else is reported")
 
     def test_an_unlabelled_client_is_refused(self):
         server = self.serve("app=web")
@@ -115,7 +115,7 @@ class HostsCase(PairCase):
         self.assertEqual(server.served("tcp", PORT)["bytes"], 0)
         waiting.until(
             lambda: [flow for flow in self.client.flows() if flow.get("cause") == "no_proof"],
-            "the client tells",
+            "the client reports it",
         )
 
     def test_processes_without_labels_are_left_alone(self):
@@ -129,10 +129,10 @@ class HostsCase(PairCase):
         client = self.client.labelled("app=web")
         client.open("c", "tcp", CLIENT4)
         self.assertEqual(client.connect("c", SERVER4, PORT), "ok")
-        for each in self.hosts:  # who the peer is, is written down just after its first connection
+        for each in self.hosts:  # the remote identity is saved just after its first connection
             waiting.until(
                 lambda each=each: os.path.exists(each.runtime + "/identities.json"),
-                "the peer is in the book",
+                "the remote identity is saved",
             )
             each.restart()
         self.assertEqual(client.send_text("c", "ping"), "ok")
@@ -153,7 +153,7 @@ class HostsCase(PairCase):
 
 class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
     def test_hosts_of_which_one_sends_no_flow_labels(self):
-        """Both directions of a flow meet the same thread, whatever the kernel's hash makes of IPv6
+        """Both directions of a flow reach the same thread, even if the kernel's hash includes IPv6
         flow labels."""
         client, server = self.client.labelled("app=web"), self.serve("app=web")
         server.serve("udp", "::", PORT)
@@ -181,7 +181,7 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
 
     @staticmethod
     def taken(of):
-        """Packets by queue of the verifier's."""
+        """{queue number: packets that it has received}, for the verifier's queues."""
         lines = of.must(["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
         return {
             int(words[0]): int(words[7]) for words in map(str.split, lines) if int(words[0]) < 7438
@@ -189,7 +189,7 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
 
     def test_the_kind_of_queue_is_told(self):
         kind = self.client.status()["tokens"]["queues"]
-        self.assertIn(f"threads, {kind}; shared secret", self.client.log_text())
+        self.assertIn(f", {kind}; shared secret", self.client.log_text())
         self.assertIn(kind, ("nf_tables queue", "xtables NFQUEUE target"))
         native = (
             self.client.run(
@@ -203,7 +203,7 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
     def test_hosts_of_other_policies_warn(self):
         def differ(each):
             status = each.status()["policy"]
-            return [line for line in status["warnings"] if "has another policy" in line]
+            return [line for line in status["warnings"] if "has a different policy" in line]
 
         self.serve("app=web")
         client = self.client.labelled("app=web")
@@ -216,7 +216,7 @@ class SharedSecret(HostsCase, SharedSecretPair, unittest.TestCase):
         self.assertEqual(client.exchange("tcp", SERVER4, PORT), "ok")
         for each, peer in ((self.client, SERVER4), (self.server, CLIENT4)):
             (line,) = waiting.until(lambda each=each: differ(each), "a warning")
-            self.assertIn(f"({peer}) has another policy than this host", line)
+            self.assertIn(f"({peer}) has a different policy than this host", line)
 
 
 class Certificates(HostsCase, CertificatePair, unittest.TestCase):
@@ -224,7 +224,7 @@ class Certificates(HostsCase, CertificatePair, unittest.TestCase):
 
 
 class Strangers(HostsCase, unittest.TestCase):
-    """Hosts that share no secret: nothing of the other counts."""
+    """Hosts that share no secret: neither accepts the other's tokens."""
 
     @classmethod
     def trust(cls, directory):
@@ -245,7 +245,7 @@ class Strangers(HostsCase, unittest.TestCase):
         self.assertEqual(server.served("tcp", PORT)["accepted"], 0)
         waiting.until(
             lambda: [flow for flow in self.server.flows() if flow.get("cause") == "untrusted"],
-            "the server tells",
+            "the server reports it",
         )
 
     test_other_labels_are_refused_at_once = None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Proved connections live as long as their sockets: idle, half closed, forgotten by conntrack at
-either end, over restarts of either daemon; and nobody else gets anything by them."""
+"""Proved connections stay authorized as long as their sockets exist: if they are idle, half closed,
+or forgotten by conntrack on either host, and over restarts of either daemon. No other socket gains
+access by them."""
 
 import unittest
 
@@ -42,7 +43,7 @@ def forget(*hosts):
 
 
 class Idle:
-    """Between two hosts; `TRUST` is the subclass's."""
+    """Between two hosts; subclasses define `TRUST`."""
 
     CLIENT, SERVER, ANY, FAMILY = "10.98.0.1", SERVER4, "0.0.0.0", "ipv4"
 
@@ -58,8 +59,8 @@ class Idle:
         self.friend = self.client.labelled("app=web")
 
     def connected(self, name="c", port=0):
-        """A connection, "c" at the client and "s" + "c" at the server; the listener is "l". Returns
-        the client's port."""
+        """Opens a connection: "c" at the client, "s" + "c" at the server; the listener is "l".
+        Returns the client's port."""
         if "l" not in self.listening():
             self.assertEqual(self.web.open("l", "tcp", self.ANY, PORT, listen=64), "ok")
             self.opened.add("l")
@@ -94,7 +95,7 @@ class Idle:
                     self.assert_speaks(first=first)
 
     def test_the_end_reaches_the_other_end(self):
-        """A FIN that conntrack knows no flow of is invalid to it."""
+        """Conntrack calls a FIN of a flow that it does not know invalid."""
         for closes, stays in ((self.friend, self.web), (self.web, self.friend)):
             self.connected()
             forget(self.client, self.server)
@@ -104,7 +105,7 @@ class Idle:
             stays.close(name)
 
     def test_half_closed(self):
-        """What conntrack by itself forgets after a minute."""
+        """By default, conntrack forgets a half-closed connection after a minute."""
         self.connected()
         self.assertEqual(self.friend.shutdown("c"), "ok")
         self.assertEqual(self.web.receive("sc"), {"text": ""})
@@ -128,7 +129,7 @@ class Idle:
                     self.assert_speaks(first="server")
 
     def test_reloads_judge_it_by_who_began_it(self):
-        """Conntrack calls the server's answer the first packet of the flow."""
+        """To conntrack the server's answer is the first packet of the flow."""
         self.connected()
         forget(self.client, self.server)
         self.assert_speaks(first="server")
@@ -149,7 +150,7 @@ class Idle:
         self.assertNotIn("text", self.web.receive("sc", timeout=0.5))
 
     def test_nobody_else_goes_on_with_it(self):
-        """The client has gone without a word to the server: another process has its port."""
+        """The client has ended without a FIN, and another process has its port."""
         self.client.nft(NO_RESETS)
         self.addCleanup(self.client.must, ["nft", "delete", "table", "inet", "no_resets"])
         for stranger in (self.client.plain(), self.client.labelled("app=db")):
@@ -172,7 +173,7 @@ class Idle:
         return outcome if outcome not in ("EADDRINUSE", "EADDRNOTAVAIL") else None
 
     def test_peers_that_prove_nothing(self):
-        """What policy allows by its address, at either end."""
+        """Flows that policy allows by address, with the unlabeled process on either host."""
         self.client.policy(TO_ADDRESS)
         self.addCleanup(self.client.policy, "")
         self.server.policy(FROM_ADDRESS)
@@ -198,7 +199,8 @@ class Idle:
                     agent.close(name)
 
     def datagram_flow(self):
-        """Of the friend's socket "u", to the server's "u". Returns the friend's port."""
+        """Begins a flow from the friend's socket "u" to the server's "u". Returns the friend's
+        port."""
         self.assertEqual(self.friend.open("u", "udp", self.CLIENT), "ok")
         port = self.friend.port("u")
         self.assertEqual(self.friend.send_to("u", "hello", self.SERVER, PORT), "ok")
@@ -206,9 +208,9 @@ class Idle:
         return port
 
     def test_who_takes_the_port_of_a_datagram_flow_gets_nothing(self):
-        """The client's conntrack has forgotten the flow, and the server's has not."""
+        """The client's conntrack has forgotten the flow, but the server's has not."""
         self.assertEqual(self.web.open("u", "udp", self.SERVER, PORT), "ok")
-        self.client.policy(TO_ADDRESS)  # the other workload may have the server by its address
+        self.client.policy(TO_ADDRESS)  # allows others to reach the server by address
         self.addCleanup(self.client.policy, "")
         for restart, labels in (
             (None, None),
@@ -229,7 +231,7 @@ class Idle:
             for _ in range(4):
                 stranger.send_to("t", "as somebody else", self.SERVER, PORT)
                 self.assertNotIn("text", self.web.receive("u", timeout=0.2))
-            # Elsewhere the port is its own.
+            # A new flow from this port to another server is allowed.
             other = self.server.plain()
             other.serve("udp", self.SERVER, PLAIN_PORT)
             stranger.close("t")
@@ -241,11 +243,12 @@ class Idle:
             self.friend = self.client.labelled("app=web")
 
     def test_short_time_outs_of_conntrack(self):
-        """A pool of connections over what would be a night."""
+        """A connection pool whose connections are idle for a night, simulated by short
+        time-outs."""
         for host in (self.client, self.server):
             for name in ("established", "unacknowledged", "close_wait", "fin_wait"):
                 host.must(["sysctl", "-qw", f"net.netfilter.nf_conntrack_tcp_timeout_{name}=1"])
-        forget(self.client, self.server)  # connections of other tests, in TIME_WAIT
+        forget(self.client, self.server)  # connections of other tests in TIME_WAIT
         names = [f"p{i}" for i in range(20)]
         for name in names:
             self.connected(name)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Killed at random moments of its starts and of its reloads, while workloads come, talk and go: no
-attempt that policy refuses gets an answer, and after the last start all is as before."""
+"""The daemon is killed at random moments of its starts and reloads, while workloads start, talk and
+end. No denied attempt gets an answer, and after the last start everything works as before."""
 
 import collections
 import random
@@ -15,14 +15,14 @@ from tests.system.host import LONG, HostCase
 
 KILLS = 50 if LONG else 8
 OPEN = '[[allow]]\nfrom = "app=web"\nto = "app=db"\n'
-# The same for those who are here, with enough rules for a reload to take a while.
+# The same policy for these workloads, with so many rules that a reload takes a while.
 LARGER = OPEN + "".join(
     f'[[allow]]\nfrom = "app=x{i}"\nto = "app=y{i}"\nports = ["tcp/{1000 + i}"]\n'
     for i in range(300)
 )
 PORT = 7900
 ANSWERED = 9  # exit code
-# A workload that lives for a moment: it asks one that policy does not let it reach, and serves.
+# A short-lived workload: it sends a request that policy denies, and serves.
 SHORT_LIVED = f"""import socket, sys, time
 end = time.monotonic() + 0.3
 with socket.create_server(("127.0.0.1", {PORT}), reuse_port=True) as server:
@@ -45,7 +45,7 @@ with socket.create_server(("127.0.0.1", {PORT}), reuse_port=True) as server:
 
 
 class Launcher:
-    """Launches one short-lived workload after the other, whether or not the daemon is there."""
+    """Launches short-lived workloads one after the other, whether the daemon runs or not."""
 
     def __init__(self, host, port):
         self.host, self.port = host, port
@@ -95,17 +95,17 @@ class Killed(HostCase):
         waiting.until(host.answers, "triremed answers", 20)
 
     def enforced(self):
-        """Starts that have come so far, since setUp() began."""
+        """How many times the daemon has begun to enforce since setUp()."""
         return self.host.log_text().count("enforcing: ") - self.before
 
     def moments(self, takes):
-        """One in each of so many equal parts of that time and a little more, in random order."""
+        """KILLS moments within that time plus 5 %, one in each of equal parts, in random order."""
         parts = list(range(KILLS))
         self.random.shuffle(parts)
         return [(part + self.random.random()) / KILLS * takes * 1.05 for part in parts]
 
     def probe_all(self):
-        """By name: who tries, and how. All but the last are refused."""
+        """{name: (client, ...)} of the probes. All are denied except the last."""
         probes = {}
         for kind, port in self.ports.items():
             for who in (self.other, self.plain):
@@ -118,14 +118,14 @@ class Killed(HostCase):
         return {name: who for name, (who, _, _) in probes.items()}
 
     def assert_held(self, probes, launcher):
-        """After the last start."""
+        """Checks everything after the last start."""
         outcomes = {
             name: who.probe_end(name, ok=1) if "allowed" in name else who.probe_end(name, failed=50)
             for name, who in probes.items()
         }
         codes = launcher.end()
         print(f"launches by exit code: {dict(codes)}", flush=True)
-        self.assertLessEqual(set(codes), {0, 125}, "nobody was answered, nothing broke")
+        self.assertLessEqual(set(codes), {0, 125}, "no answer and no error")
         self.assertGreater(codes[0], 0)
         self.assertGreater(outcomes.pop("allowed newcomers")["ok"], 0)
         for name, outcome in outcomes.items():
@@ -141,7 +141,7 @@ class Killed(HostCase):
         waiting.until(
             lambda: {each["labels"]["app"]: each["state"] for each in self.host.workloads()}
             == dict.fromkeys(("web", "db", "other"), "enforced"),
-            "those who are here are enforced, and nobody else is known",
+            "the running workloads are enforced, and no others are known",
         )
 
     def kill(self):
@@ -154,10 +154,11 @@ class Killed(HostCase):
         for number, moment in enumerate(self.moments(self.start_takes)):
             before = self.enforced()
             self.host.spawn()
-            time.sleep(moment)  # how long it lives is what is tried; nothing is awaited
+            time.sleep(moment)  # the delay is what is tested, so wait for nothing
             self.kill()
             unfinished += self.enforced() == before
-            # What it starts from: as often what a start has left, as what a whole life has.
+            # Half of the starts find what an unfinished start has left, the others what a complete
+            # run has left.
             if number % 2:
                 self.host.restart()
                 self.kill()
@@ -173,7 +174,7 @@ class Killed(HostCase):
         for number, moment in enumerate(self.moments(time.monotonic() - began)):
             self.host.write("policy.toml", LARGER if number % 2 else OPEN)
             self.host.daemon.send_signal(signal.SIGHUP)
-            time.sleep(moment)  # how far it gets is what is tried; nothing is awaited
+            time.sleep(moment)  # the delay is what is tested, so wait for nothing
             self.kill()
             self.host.start()
         self.host.explicit_reload(OPEN)

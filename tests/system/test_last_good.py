@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are not valid when the daemon comes back: the last ones that were stay in force, for
-whatever starts meanwhile too."""
+"""The daemon restarts with invalid files: the last valid ones stay in force, also for workloads
+that start meanwhile."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ class LastGood(HostCase):
         web, other, db = (self.host.labelled(f"app={name}") for name in ("web", "other", "db"))
         port = db.serve("tcp", "127.0.0.1")
         self.host.write("policy.toml", GOOD + "[[allow]]\nform = 1\n")
-        waiting.until(lambda: self.host.status()["policy"]["errors"], "the daemon has seen it")
+        waiting.until(lambda: self.host.status()["policy"]["errors"], "the daemon has loaded it")
         self.host.restart(signal.SIGKILL)
         self.assertIn("policy.toml:5:1: error", "\n".join(self.host.status()["policy"]["errors"]))
         self.assert_allowed(web.exchange("tcp", "127.0.0.1", port))
@@ -35,10 +35,10 @@ class LastGood(HostCase):
 
 class Keys(HostCase):
     def test_what_is_wrong_with_a_file_of_trust_is_mended_there(self):
-        """No other file is saved: its mode, and its being there, are changes too."""
+        """No other file is saved. A change of the file's mode, or its creation, is enough."""
         secret, identity = self.host.config + "/psk", '[trust]\npsk_file = "psk"\n'
         self.host.must([TRIRECTL, "pki", "psk", secret])
-        for spoil, mend in (
+        for spoil, repair in (
             (lambda: os.chmod(secret, 0o644), lambda: os.chmod(secret, 0o600)),
             (
                 lambda: os.rename(secret, secret + ".away"),
@@ -49,9 +49,11 @@ class Keys(HostCase):
             waiting.until(lambda: not self.host.status()["policy"]["errors"], "it is valid")
             spoil()
             self.host.write("identity.toml", identity)
-            waiting.until(lambda: self.host.status()["policy"]["errors"], "the error is told")
-            mend()
-            waiting.until(lambda: not self.host.status()["policy"]["errors"], "it is read again")
+            waiting.until(lambda: self.host.status()["policy"]["errors"], "the error is reported")
+            repair()
+            waiting.until(
+                lambda: not self.host.status()["policy"]["errors"], "the file is read again"
+            )
 
 
 class FirstStart(unittest.TestCase):

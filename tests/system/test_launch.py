@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trirun: as if it were not there for who may, and 125 for who may not."""
+"""trirun changes nothing else for users with a grant, and exits with 125 for others."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.system import waiting
 from tests.system.host import LONG, TRIRECTL, TRIRUN, Host, HostCase
 
 NOBODY = 65534
-GRANTED = 12345  # has a [[launch]] grant by number
+GRANTED = 12345  # has a [[launch]] grant by uid
 
 
 class Transparent(HostCase):
@@ -98,7 +98,8 @@ class Transparent(HostCase):
             self.assertEqual(process.wait(10), 7)
 
     def test_the_pid_stays(self):
-        """exec, no child: supervisors keep what they started."""
+        """trirun uses exec and starts no child, so supervisors keep the process that they
+        started."""
         agent = self.host.labelled("app=web")
         self.assertEqual(agent.run(["sh", "-c", "echo $PPID"])["out"].strip(), str(agent.pid))
 
@@ -109,7 +110,7 @@ class Transparent(HostCase):
         self.assertEqual(taken.returncode, 125)
         self.assertIn("shop.scope", taken.stderr)
         container = self.host.trirun("app=web", ["true"], "--unit", "docker-" + "a" * 64)
-        self.assertEqual(container.returncode, 125, "it would be taken for a container's")
+        self.assertEqual(container.returncode, 125, "the name would look like that of a container")
         self.assertIn("container's name", container.stderr)
 
     def test_uid_and_gid(self):
@@ -183,7 +184,7 @@ class Grants(HostCase):
         ):
             done = self.launch(GRANTED, "--label", "app=web", *options)
             if done.returncode == 0:
-                # A name that is harmless once it is prefixed.
+                # The name is harmless once it has a prefix.
                 self.assertRegex(
                     done.stdout, rf"0::{self.host.slice}/uid-{GRANTED}-[^/]*\.scope\n", options
                 )
@@ -192,7 +193,7 @@ class Grants(HostCase):
                 self.assertEqual((done.returncode, done.stdout), (125, ""), options)
 
     def test_properties_of_root(self):
-        """What systemd, or the cgroup driver, would take is refused nevertheless."""
+        """Refused, although systemd or the cgroup driver would accept them."""
         for name, value in (("Slice", "trireme-batch.slice"), ("IPAddressAllow", "any")):
             done = self.launch(GRANTED, "--label", "app=web", "-p", f"{name}={value}")
             self.assertEqual((done.returncode, done.stdout), (125, ""), name)
@@ -203,7 +204,7 @@ class Grants(HostCase):
         self.assertIn(f"{self.host.slice}/uid-{GRANTED}-sshd.scope", done.stdout, done.stderr)
 
     def test_a_workload_cannot_shed_its_labels(self):
-        """From inside app=db, a granted user may not become app=web."""
+        """From inside app=db, a user with a grant cannot become app=web."""
         inner = [
             "setpriv",
             f"--reuid={GRANTED}",
@@ -265,7 +266,8 @@ class Elsewhere(HostCase):
 
 class Many(HostCase):
     def test_at_once(self):
-        """Each is a workload before its first instruction, and all of them end."""
+        """Concurrent launches: each is a workload before its first instruction, and all of them
+        end."""
         count = 500 if LONG else 50
         server, plain = self.host.labelled("app=web"), self.host.plain()
         port, closed = server.serve("tcp", "127.0.0.1"), plain.serve("tcp", "127.0.0.1")
@@ -275,21 +277,21 @@ class Many(HostCase):
             for _ in range(count)
         ]
         self.assertEqual([process.wait(120) for process in processes], [0] * count)
-        waiting.until(lambda: len(self.host.workloads()) == 1, "the server alone is left", 20)
+        waiting.until(lambda: len(self.host.workloads()) == 1, "only the server is left", 20)
         self.assertEqual(plain.served("tcp", closed)["accepted"], 0)
         self.assertEqual(self.host.status()["problems"], [])
 
 
 class Scale(HostCase):
-    """Cgroups by the thousand: each with its own labels, the last as well held as the first."""
+    """Thousands of cgroups, each with its own labels; the last one is enforced like the first."""
 
     def test_many_workloads(self):
         count = 10_000 if LONG else 500
         directory = self.host.undo.directory
         fifo = directory + "/end"
         os.mkfifo(fifo)
-        # Each holds the FIFO open for reading and ends when its writer does. At most 450 are on
-        # their way at a time.
+        # Each keeps the FIFO open for reading and ends when the writer does. At most 450 start
+        # concurrently.
         launch = (
             f'for n in $(seq "$1" "$2"); do {TRIRUN} --label app=w$n --unit w$n -- sh -c "read x" <"$3" & '
             '[ $((n % 50)) = 0 ] && read -r go; done; wait'

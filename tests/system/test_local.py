@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may talk to whom on one host: loopback and every other local address, TCP and UDP, both
-families."""
+"""Which flows are allowed on one host: over lo and every other local address, TCP and UDP, IPv4 and
+IPv6."""
 
 import unittest
 
@@ -11,7 +11,7 @@ PATHS = [(kind, address) for kind in ("tcp", "udp") for address in LOCALS]
 
 
 class Baseline(HostCase):
-    """Without a rule: the same labels, and nothing else."""
+    """Without rules, only workloads with the same labels may talk."""
 
     def test_same_labels_talk(self):
         server, client = self.host.labelled("app=web"), self.host.labelled("app=web")
@@ -104,15 +104,15 @@ class Baseline(HostCase):
         def mine():
             return [flow for flow in self.host.flows() if flow.get("port") == port]
 
-        waiting.until(mine, "the refusal is in the flows")
+        waiting.until(mine, "the refusal is logged")
         (flow,) = mine()
         self.assertEqual(flow["verdict"], "deny")
         self.assertEqual(flow["source"]["labels"], {"app": "looker"})
         self.assertEqual(flow["destination"]["labels"], {"app": "seen"})
         self.assertEqual(flow["protocol"], "tcp")
-        told = [line for line in self.host.log_text().splitlines() if f"tcp/{port}: " in line]
-        self.assertEqual(len(told), 1, told)
-        self.assertRegex(told[0], r"deny .*app=looker.* -> .*app=seen")
+        reported = [line for line in self.host.log_text().splitlines() if f"tcp/{port}: " in line]
+        self.assertEqual(len(reported), 1, reported)
+        self.assertRegex(reported[0], r"deny .*app=looker.* -> .*app=seen")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics: their format, the listener and its bounds, a real Prometheus that scrapes it, and the
+"""Metrics: their format, the listener and its limits, a real Prometheus that scrapes it, and the
 examples for operators."""
 
 import json
@@ -17,8 +17,8 @@ EXAMPLES = ROOT + "/examples/monitoring"
 LISTEN = '[metrics]\nlisten = "{}"\n'
 PORT = 9464
 
-# Clients that never finish: each sends a byte of a header now and then. Prints how many the server
-# has ended, and how long the first had.
+# Clients that never finish: each sends a byte of a header from time to time. Prints how many the
+# server has closed, and how long the first was open.
 DRIBBLE = """
 import select, socket, sys, time
 began = time.monotonic()
@@ -106,7 +106,7 @@ class Metrics(HostCase):
             self.host.plain().exchange("tcp", "127.0.0.1", web.serve("tcp", "127.0.0.1"))
         )
         waiting.until(lambda: self.value(sample) > before, "the refusal is counted")
-        # Those of other tests may be ending.
+        # Workloads of other tests may still be ending.
         waiting.until(
             lambda: self.value('trireme_workloads{state="enforced"}')
             == sum(workload["state"] == "enforced" for workload in self.host.workloads()),
@@ -125,9 +125,7 @@ class Metrics(HostCase):
         self.assertEqual(self.host.status()["policy"]["warnings"], [])
         self.identity(LISTEN.format(f"0.0.0.0:{PORT}"))
         warning = self.host.status()["policy"]["warnings"][0]
-        self.assertIn(
-            "identity.toml:2:10: warning: the metrics can be read from beyond this host", warning
-        )
+        self.assertIn("identity.toml:2:10: warning: metrics are readable from other hosts", warning)
         self.assertIn("trireme_build_info", self.get("http://10.99.0.1:9464/metrics").stdout)
 
     def test_an_address_that_is_taken_is_a_problem_and_nothing_worse(self):
@@ -137,9 +135,7 @@ class Metrics(HostCase):
         self.assertIn(f"cannot listen on 127.0.0.1:{port}", self.host.status()["problems"][0])
         self.assertEqual(self.value("trireme_problems"), 1)
         self.host.kill_agents()
-        waiting.until(
-            lambda: not self.host.status()["problems"], "it tries again by itself", 10, 0.1
-        )
+        waiting.until(lambda: not self.host.status()["problems"], "it retries", 10, 0.1)
         self.assertIn("trireme_build_info", self.get(f"http://127.0.0.1:{port}/metrics").stdout)
 
     def test_clients_that_never_finish_hold_up_nobody(self):
@@ -149,11 +145,13 @@ class Metrics(HostCase):
             self.assertEqual(dribble.stdout.readline(), "open\n")
             began = time.monotonic()
             self.assertEqual(self.host.trirun("app=x", ["true"]).returncode, 0)
-            self.assertLess(time.monotonic() - began, 1 * waiting.PATIENCE, "the main loop goes on")
+            self.assertLess(
+                time.monotonic() - began, 1 * waiting.PATIENCE, "the main loop continues"
+            )
             left, first = dribble.stdout.readline().split()
-        self.assertEqual(left, "0", "each is ended")
+        self.assertEqual(left, "0", "each client is disconnected")
         self.assertLess(float(first), 8 * waiting.PATIENCE)
-        waiting.until(lambda: self.get().returncode == 0, "scrapes go on")
+        waiting.until(lambda: self.get().returncode == 0, "scrapes still work")
 
     def test_a_prometheus_scrapes_it(self):
         config = self.host.undo.directory + "/prometheus"
@@ -197,7 +195,7 @@ class Metrics(HostCase):
         self.addCleanup(self.host.explicit_reload, "")
         waiting.until(
             lambda: result('ALERTS{alertname="TriremePolicyNotValid"}'),
-            "the alert is on its way",
+            "the alert is pending or firing",
             10,
             0.1,
         )
@@ -205,11 +203,11 @@ class Metrics(HostCase):
         self.assertEqual(
             [rule["name"] for rule in groups[0]["rules"] if rule["health"] == "err"], []
         )
-        # Every panel's query works, and asks for metrics that there are.
+        # The query of each panel is valid, and uses only metrics that exist.
         known = set(api("label/__name__/values")["data"])
         with open(EXAMPLES + "/grafana-dashboard.json", encoding="utf-8") as file:
             panels = json.load(file)["panels"]
-        optional = {"trireme_certificate_expiry_timestamp_seconds"}  # where there is a certificate
+        optional = {"trireme_certificate_expiry_timestamp_seconds"}  # only with a certificate
         for panel in panels:
             for target in panel["targets"]:
                 expression = target["expr"].replace("$instance", ".*")
@@ -229,7 +227,7 @@ class Metrics(HostCase):
 
 
 class Certificate(HostCase):
-    """When this host's own certificate ends, and that it does so soon."""
+    """Expiry of this host's own certificate, and the warning before it."""
 
     def issue(self, name):
         if not os.path.exists(self.host.undo.directory + "/ca"):
@@ -295,7 +293,7 @@ class Certificate(HostCase):
         self.assertEqual(self.host.status()["problems"], [])
 
     def test_that_it_expires_soon(self):
-        """Told by check, status, journal and metrics, and no more once a fresh one is saved."""
+        """Reported by check, status, journal and metrics, until a new certificate is saved."""
         self.addCleanup(self.without)
         out = self.issue("soon")
         day, now = 86400, time.time()
@@ -304,7 +302,7 @@ class Certificate(HostCase):
             (335, 29, True),
             (6, 4, False),
             (7, 3, True),
-        ):  # 30 days before, or a third of its life
+        ):  # 30 days before, or after two thirds of its life
             with self.subTest(f"{age} days old, {left} left"):
                 start, end = (
                     time.strftime("%Y%m%d%H%M%SZ", time.gmtime(now + days * day))
@@ -313,14 +311,14 @@ class Certificate(HostCase):
                 certificates.issue(self.host.undo.directory + "/ca", out, "web-1", start, end)
                 before = len(self.host.log_text())
                 self.use(out)
-                told = f"the certificate of web-1 by CN=fleet, until {time.strftime('%Y-%m-%d', time.gmtime(now + left * day))}, expires soon"
+                warning = f"the certificate of web-1 by CN=fleet, until {time.strftime('%Y-%m-%d', time.gmtime(now + left * day))}, expires soon"
                 check = self.host.trirectl("policy", "check", self.host.config, "--json").stdout
                 for text in (
                     json.dumps(self.host.status()["problems"]),
                     self.host.log_text()[before:],
                     check,
                 ):
-                    (self.assertIn if soon else self.assertNotIn)(told, text)
+                    (self.assertIn if soon else self.assertNotIn)(warning, text)
                 self.assertEqual(self.expiry(), int(now + left * day))
                 self.assertIn(
                     f"trireme_problems {int(soon)}\n", self.host.must([TRIRECTL, "metrics"])

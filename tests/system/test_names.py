@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks by DNS name: what a name server tells a workload, and nothing else, opens the way; the
-answer comes after the opening."""
+"""Networks by DNS name. Only a name server's answer to a workload adds addresses, and they are
+added before the answer is delivered."""
 
 import subprocess
 import unittest
@@ -33,7 +33,7 @@ class Names(WorldCase):
         return process
 
     def ask(self, client, name, *options, server=WORLD4, kind="A"):
-        """What dig prints of the answer."""
+        """Output of dig for the answer."""
         return client.run(
             ["dig", "+short", "+tries=1", "+time=2", *options, f"@{server}", name, kind]
         )["out"].split()
@@ -57,8 +57,8 @@ class Names(WorldCase):
         self.assert_refused(web.exchange("tcp", "10.97.1.2", PORT), "another address")
 
     def test_whose_address_changes_with_each_answer(self):
-        """The answer never overtakes the opening: each new address is reachable at once, even while
-        others keep nf_tables busy."""
+        """Each new address is reachable as soon as the answer arrives, even while other programs
+        keep nf_tables busy."""
         addresses = many(80)
         self.name_server({"deb.example.org": {"turn": addresses}})
         self.host.explicit_reload(POLICY)
@@ -72,8 +72,9 @@ class Names(WorldCase):
             )
 
     def test_who_asks_from_a_port_that_was_anothers(self):
-        """Conntrack's entry remembers the other; the answer is the asker's all the same, and an
-        unlabelled one's teaches nothing."""
+        """Conntrack's entry is that of the previous owner of the port. The answer is still
+        attributed to the workload that asked; an answer to an unlabeled process adds no
+        addresses."""
         addresses = many(6)
         self.name_server({"deb.example.org": {"turn": addresses}})
         self.host.explicit_reload(POLICY)
@@ -93,7 +94,7 @@ class Names(WorldCase):
         )
 
     def keep_nf_tables_busy(self):
-        """By transactions that are only checked: while one is, another waits."""
+        """Runs nft transactions that are only checked; other transactions wait for them."""
         elements = ",".join(
             f"10.{at // 65536}.{at // 256 % 256}.{at % 256}" for at in range(10_000)
         )
@@ -161,7 +162,7 @@ class Names(WorldCase):
             self.assert_allowed(web.exchange("tcp", address, PORT), address)
 
     def test_what_is_not_asked_for_teaches_nothing(self):
-        """Records beside the question, another question, loops, and bytes that are no message."""
+        """Records that were not asked for, another question, loops, and invalid messages."""
         wanted = ["deb.example.org", "A", "10.97.3.1", 3600]
         loop = "8180000100010000000003646562076578616d706c65036f726700000100 01c01f 0001000100000e10 00040a610301"
         self.name_server(
@@ -196,8 +197,8 @@ class Names(WorldCase):
         self.assertEqual(self.host.status()["names"]["addresses"], 0)
 
     def test_whom_nobody_asked_teaches_nothing(self):
-        """Answers from another address or port than was asked, and from one that was asked for
-        something else."""
+        """Answers from an address or port that was not asked, or that was asked for something
+        else."""
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
         self.assertEqual(web.open("s", "udp", HOST4), "ok")
@@ -208,13 +209,13 @@ class Names(WorldCase):
             self.far.send_bytes(forger, poison, HOST4, web.port("s"))
         self.assert_refused(web.exchange("tcp", "10.97.3.2", PORT))
         self.assertEqual(self.host.status()["names"]["addresses"], 0)
-        self.assertEqual(self.far.open("c", "udp", WORLD4, 53), "ok")  # the one that was asked
+        self.assertEqual(self.far.open("c", "udp", WORLD4, 53), "ok")  # the server that was asked
         self.far.send_bytes("c", poison, HOST4, web.port("s"))
-        waiting.until(lambda: self.host.status()["names"]["addresses"] == 1, "its answer counts")
+        waiting.until(lambda: self.host.status()["names"]["addresses"] == 1, "its answer is used")
 
     def test_an_accomplice_is_no_name_server(self):
-        """Whoever may be asked by the baseline alone, or is the workload itself, cannot open
-        anything."""
+        """A name server that only the baseline allows, or that is the workload itself, adds no
+        addresses."""
         zone = {"deb.example.org": {"answers": [[None, "A", "10.97.3.4", 3600]]}}
         self.host.explicit_reload(POLICY)
         web = self.host.labelled("app=web")
@@ -226,16 +227,19 @@ class Names(WorldCase):
             self.ask(web, "deb.example.org", "+tcp", server="127.0.0.7"), ["10.97.3.4"]
         )
         self.assert_refused(web.exchange("tcp", "10.97.3.4", PORT))
-        self.assertIn("what 127.0.0.7 says of deb.example.org", self.host.log_text())
+        self.assertIn("DNS answer of 127.0.0.7 for deb.example.org", self.host.log_text())
         self.host.explicit_reload(
             POLICY + '[[allow]]\nfrom = "app=web"\nto = "app=web"\nports = ["udp/53"]\n'
         )
         self.assertEqual(self.ask(web, "deb.example.org", server="127.0.0.7"), ["10.97.3.4"])
-        self.assert_allowed(web.exchange("tcp", "10.97.3.4", PORT), "a rule makes it one")
+        self.assert_allowed(
+            web.exchange("tcp", "10.97.3.4", PORT), "a rule allows it as a name server"
+        )
         self.assertIsNone(friend.poll())
 
     def test_who_takes_a_resolvers_port_over_is_not_heard(self):
-        """While the flow is remembered: neither by the workload that asked, nor by the daemon."""
+        """While conntrack remembers the flow, neither the workload that asked nor the daemon
+        receives the answer."""
         self.host.explicit_reload(
             POLICY + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53"]\n'
         )
@@ -265,7 +269,8 @@ class Names(WorldCase):
                 resolver.close("r")
 
     def test_dnsmasq_on_this_host(self):
-        """As an unlabelled process at 127.0.0.53, and as a workload; asked with libc's resolver."""
+        """As an unlabeled process at 127.0.0.53, and as a workload; queried with the resolver of
+        libc."""
         self.host.explicit_reload(
             POLICY
             + '[[allow]]\nfrom = "app=web"\nto = ["@host", "app=dns"]\nports = ["udp/53", "tcp/53"]\n'
@@ -335,14 +340,16 @@ class Names(WorldCase):
         self.assertEqual(web.connect("c", "10.97.5.1", PORT), "ok")
         self.host.stop(9)
         self.assert_allowed(web.exchange("tcp", "10.97.5.1", PORT), "the daemon is dead")
-        self.assertEqual(self.ask(web, "deb.example.org"), ["10.97.5.1"], "answers pass without it")
+        self.assertEqual(
+            self.ask(web, "deb.example.org"), ["10.97.5.1"], "answers pass without the daemon"
+        )
         self.host.start()
         self.host.explicit_reload(POLICY + "# again\n")
         for address in ("10.97.5.1", "10.97.5.2"):
             self.assert_allowed(web.exchange("tcp", address, PORT), address)
         self.host.explicit_reload(POLICY.replace(', "*.pool.example.org"', ""))
         self.assert_refused(
-            web.exchange("tcp", "10.97.5.2", PORT), "a name that policy has no more"
+            web.exchange("tcp", "10.97.5.2", PORT), "a name that was removed from policy"
         )
         self.assertEqual(web.send_text("c", "ping"), "ok")
         self.assertEqual(web.receive("c"), {"text": "ping"})
@@ -350,7 +357,7 @@ class Names(WorldCase):
         self.assertIn('comment "deb.example.org"', listed)
 
     def test_networks_by_name_and_by_cidr_are_judged_alike(self):
-        """Whatever the order: deny beats allow, and a name adds to what the CIDRs say."""
+        """In any order: deny overrides allow, and a name adds to the CIDRs."""
         self.name_server(
             {
                 "deb.example.org": {"answers": [[None, "A", "10.97.6.1", 0]]},
@@ -388,21 +395,22 @@ class Names(WorldCase):
             )
 
         self.assertEqual(explained().returncode, 0)
-        self.assertIn("no answer was seen for deb.example.org", explained().stdout)
+        self.assertIn("no DNS answer for deb.example.org was seen", explained().stdout)
         self.ask(web, "deb.example.org")
         self.assertIn("deb.example.org at 10.97.7.1 (@world, @mirror)", explained().stdout)
         self.assertIn("to the mirror", explained().stdout)
         self.assert_refused(web.exchange("tcp", "10.97.7.1", PORT + 2))
 
-        def told():
+        def reported():
             return [flow for flow in self.host.flows() if flow["port"] == PORT + 2]
 
-        end = waiting.until(told, "the refusal is told")[0]["destination"]
+        end = waiting.until(reported, "the refusal is logged")[0]["destination"]
         self.assertEqual((end["networks"], end["names"]), (["mirror"], ["deb.example.org"]))
 
     @unittest.skipUnless(host.LONG, "takes a TTL of a minute")
     def test_when_the_ttl_ends(self):
-        """An address that a flow uses stays with it, others go; the flow goes on either way."""
+        """An address that a flow uses keeps its name, others lose it. The flow continues either
+        way."""
         self.name_server(
             {
                 "deb.example.org": {
@@ -418,10 +426,10 @@ class Names(WorldCase):
         self.assert_allowed(web.exchange("tcp", "10.97.9.2", PORT))
         self.host.must(
             ["conntrack", "-D", "-d", "10.97.9.2"]
-        )  # else its entry, which ends slowly, would keep it
+        )  # otherwise its slowly expiring entry would keep the name
         waiting.until(
             lambda: self.host.status()["names"]["addresses"] == 1,
-            "nobody uses the other any more",
+            "no flow uses the other address",
             150,
             1,
         )

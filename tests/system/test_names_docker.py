@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks by DNS name in bridge containers: asked directly, and through Docker's resolver in the
-container."""
+"""Networks by DNS name in bridge containers: name servers asked directly, and through Docker's
+resolver in the container."""
 
 import unittest
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks by CIDR, @world and @host: who is a peer without labels, in both directions and
-families, and what audit mode says of them."""
+"""Networks by CIDR, @world and @host: which entity a peer without labels is, in both directions and
+families, and what audit mode logs."""
 
 import time
 import unittest
@@ -45,8 +45,8 @@ class Networks(WorldCase):
         for family in FAMILIES:
             for address, inside in ((INSIDE[family], True), (OUTSIDE[family], False)):
                 self.assert_only(inside, web.exchange("tcp", address, tcp), address)
-                # A server with a wildcard socket answers from the address that was asked only where
-                # it says so: a listener per address.
+                # A server with a wildcard socket answers from the address that was asked only if it
+                # sets that address, so use a listener for each address.
                 server = self.far.serve("udp", address)
                 self.assert_only(inside, web.exchange("udp", address, server), address)
                 self.assert_refused(web.exchange("tcp", address, closed), address)
@@ -104,8 +104,8 @@ class Networks(WorldCase):
                     )
 
     def test_the_world_and_this_host_are_two(self):
-        """A service for unlabelled clients: published to the world, checked for its health from
-        here, and neither for both."""
+        """A service for unlabeled clients: allowed to @world, to @host for a health check, and to
+        neither."""
         web, plain = self.host.labelled("app=web"), self.host.plain()
         for family in FAMILIES:
             port = web.serve("tcp", HERE[family])
@@ -156,8 +156,8 @@ class Networks(WorldCase):
         ]
 
     def test_audit_of_networks(self):
-        """Whole and by rule: what would be refused passes, and each such flow is told once, with
-        the rule that would have decided."""
+        """In audit mode, of the whole policy and of one rule, would-be refusals pass. Each such
+        flow is logged once, with the rule that would have decided."""
         web = self.host.labelled("app=web")
         port, other = self.far.serve("tcp", "::"), self.far.serve("tcp", "::")
         inward = web.serve("tcp", HERE[4])
@@ -184,14 +184,14 @@ class Networks(WorldCase):
         self.assert_refused(web.exchange("tcp", OUTSIDE[4], port), "no rule")
         self.assert_allowed(self.far.exchange("tcp", HERE[4], inward, source=[INSIDE[4], 0]))
         waiting.until(
-            lambda: self.flows(port, "deny") and self.flows(inward, "audit"), "they are told"
+            lambda: self.flows(port, "deny") and self.flows(inward, "audit"), "they are logged"
         )
-        told = self.flows(port, "audit")
+        reported = self.flows(port, "audit")
         self.assertEqual(
-            [(flow["destination"]["address"], flow["rule"][:12]) for flow in told],
+            [(flow["destination"]["address"], flow["rule"][:12]) for flow in reported],
             [(INSIDE[4], "deny 'trial'")],
         )
-        self.assertEqual(told[0]["destination"]["networks"], ["near"])
+        self.assertEqual(reported[0]["destination"]["networks"], ["near"])
         self.assertEqual(
             [flow["rule"][:13] for flow in self.flows(inward, "audit")], ["deny 'inward'"]
         )
@@ -206,7 +206,7 @@ class Networks(WorldCase):
         for address in (INSIDE[6], OUTSIDE[6]):
             self.assert_allowed(web.exchange("tcp", address, other), address)
         self.assert_allowed(web.exchange("tcp", INSIDE[6], port))
-        waiting.until(lambda: len(self.flows(other, "audit")) >= 2, "both are told")
+        waiting.until(lambda: len(self.flows(other, "audit")) >= 2, "both flows are logged")
         self.assertEqual(
             sorted(
                 (flow["destination"]["address"], bool(flow["rule"]))
@@ -218,7 +218,8 @@ class Networks(WorldCase):
 
 class OtherProtocols(WorldCase):
     def test_icmp_and_what_has_no_ports(self):
-        """GRE and SCTP by raw sockets: a rule without ports opens them, one with ports does not."""
+        """GRE and SCTP over raw sockets: a rule without ports allows them, a rule with ports does
+        not."""
         web = self.host.labelled("app=web")
         for rules, icmp, others in (
             ("", False, False),

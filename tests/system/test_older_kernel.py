@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels that are too old, for all of it or for a part: what cannot be had is said at the start."""
+"""Kernels that are too old, for everything or for one feature: the start reports what is not
+available."""
 
 import unittest
 
@@ -23,7 +24,7 @@ class TooOld(unittest.TestCase):
 
 class TooOldForTokens(unittest.TestCase):
     def test_policy_on_one_host_goes_without(self):
-        """Its version is all that tells of it, so one that only claims to be older will do."""
+        """The daemon checks only the version, so a kernel that claims to be older is enough."""
         host = Host('[[allow]]\nfrom = "app=web"\nto = "app=db"\n', start=False)
         self.addCleanup(host.close)
         host.daemon_wrapper = ["setarch", "--uname-2.6"]

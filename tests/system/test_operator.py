@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trirectl as an operator uses it: flows, suggestions, differences, graphs, on a terminal and in
+"""trirectl as an operator uses it: flows, suggestions, differences and graphs, on a terminal and in
 pipes."""
 
 import json
@@ -139,15 +139,16 @@ class Operator(HostCase):
         client.close("one")
         waiting.until(
             lambda: [each["count"] for each in self.flows("--live", "--port", "7102")] == [1],
-            "what both ends have closed is not alive",
+            "a connection that both ends closed is not listed",
         )
         client.close("two", reset=True)
         waiting.until(
-            lambda: self.flows("--live", "--port", "7102") == [], "nor what one has reset"
+            lambda: self.flows("--live", "--port", "7102") == [], "nor is one that was reset"
         )
 
     def test_live_connections_that_audit_mode_let_pass_have_their_ends(self):
-        """In the flow itself: a restarted daemon, whose log is empty, knows them as well."""
+        """The endpoints are kept in the flow itself, so a restarted daemon with an empty log shows
+        them."""
         self.host.explicit_reload(AUDIT)
         self.served("app=db", 7112)
         self.host.plain().serve("tcp", "0.0.0.0", 7113)
@@ -164,12 +165,12 @@ class Operator(HostCase):
         self.assertEqual(db.receive("u"), {"text": "ping"})
         self.host.restart()
         live = [self.flows("--live", "--port", port) for port in ("7112", "7113", "7114")]
-        told = sorted(
+        reported = sorted(
             (each["port"], each["verdict"], end_of(each["source"]), end_of(each["destination"]))
             for each in sum(live, [])
         )
         self.assertEqual(
-            told,
+            reported,
             [
                 (7112, "audit", "@host", "app=db"),
                 (7112, "audit", "app=web", "app=db"),
@@ -179,7 +180,7 @@ class Operator(HostCase):
         )
 
     def test_a_flow_that_audit_mode_lets_go_on_is_told_whoever_speaks_first(self):
-        """It was allowed when it began, and is no more."""
+        """It was allowed when it began, but no longer is."""
         self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
         db, web = self.host.labelled("app=db"), self.host.labelled("app=web")
         for name, port in (("question", 7115), ("answer", 7116)):
@@ -193,11 +194,11 @@ class Operator(HostCase):
         self.assertEqual(db.send_text("answer taken", "ping"), "ok")
         self.assertEqual(web.receive("answer"), {"text": "ping"})
         for port in ("7115", "7116"):
-            told = self.await_flow("--port", port)
+            reported = self.await_flow("--port", port)
             self.assertEqual(
                 [
                     (each["verdict"], end_of(each["source"]), end_of(each["destination"]))
-                    for each in told
+                    for each in reported
                 ],
                 [("audit", "app=web", "app=db")],
                 port,
@@ -239,7 +240,7 @@ class Operator(HostCase):
         self.addCleanup(self._reap, follower, tail)
         web = self.host.labelled("app=web")
 
-        def attempt():  # until the followers are known, and told
+        def attempt():  # repeated until the daemon has registered the followers
             web.exchange("tcp", "127.0.0.1", 7103)
             return select.select([follower.stdout], [], [], 0.2)[0]
 
@@ -252,7 +253,7 @@ class Operator(HostCase):
         self.assertEqual(json.loads(tail.stdout.readline())["port"], 7103)
         self.host.restart()
         self.assertEqual(follower.wait(10), 1)
-        self.assertIn("no more flows follow", follower.stderr.read())
+        self.assertIn("connection to triremed lost", follower.stderr.read())
 
     def test_follow_ends_when_nobody_reads(self):
         self.served("app=db", 7104)
@@ -278,8 +279,8 @@ class Operator(HostCase):
     # --- suggest, diff ---
 
     def test_from_audit_to_enforcement(self):
-        """Audit, suggest, check, diff, save, enforce: nothing that was seen is refused, everything
-        else is."""
+        """Audit, suggest, check, diff, save, enforce: every flow that was seen is allowed, all
+        others are denied."""
         self.host.explicit_reload(AUDIT)
         self.served("app=db", 7105)
         resolver = self.host.plain()
@@ -302,7 +303,7 @@ class Operator(HostCase):
         self.assertEqual(checked.returncode, 0, checked.stdout + suggested)
         self.assertIn("2 rules", checked.stdout)
 
-        # Without the suggestion the live connection would end; with it nothing does.
+        # Without the suggestion the open connection would end; with it, it continues.
         empty = self.enterContext(tempfile.TemporaryDirectory())
         open(empty + "/policy.toml", "w", encoding="utf-8").close()
         bare = self.host.trirectl("policy", "diff", empty, "--json")
@@ -320,7 +321,7 @@ class Operator(HostCase):
             self.assertEqual(gained, [ports], found["access"])
         self.assertFalse([change for change in found["access"] if change["lost"]])
         text = self.host.trirectl("policy", "diff", directory).stdout
-        self.assertRegex(text, r"0 of \d+ live connections would end")
+        self.assertRegex(text, r"0 of \d+ open connections? would end")
 
         self.host.write("policy.d/suggested.toml", suggested)
         self.addCleanup(lambda: os.unlink(self.host.config + "/policy.d/suggested.toml"))
@@ -363,9 +364,9 @@ class Operator(HostCase):
         self.assertIn("was: allow 'old' (policy.toml:1:1)", done.stdout)
         self.assertRegex(
             done.stdout,
-            r"1 of \d+ live connections would end:\nCOUNT +FROM +TO +PORT +WHY\n1 +app=web +app=db +tcp/7107 +no rule allows it",
+            r"1 of \d+ open connections? would end:\nCOUNT +FROM +TO +PORT +WHY\n1 +app=web +app=db +tcp/7107 +no rule allows it",
         )
-        # A repository of policy has no keys.
+        # A repository of policy contains no keys.
         with open(directory + "/identity.toml", "w", encoding="utf-8") as file:
             file.write('[trust]\ncertificate = "host.pem"\nkey = "host.key"\nca = "ca.pem"\n')
         keyless = self.host.trirectl("policy", "diff", directory)
@@ -377,7 +378,7 @@ class Operator(HostCase):
         checked = self.host.trirectl("policy", "check", directory)
         self.assertEqual(checked.returncode, 0, checked.stdout)
         self.assertIn("identity.toml:3:7: warning: cannot read", checked.stdout)
-        # The daemon's own directory needs them.
+        # The daemon's own directory must have them.
         self.host.write("identity.d/trust.toml", '[trust]\npsk_file = "none"\n')
         self.addCleanup(self.host.explicit_reload, "")
         self.addCleanup(os.unlink, self.host.config + "/identity.d/trust.toml")
@@ -397,13 +398,14 @@ class Operator(HostCase):
     # --- graph ---
 
     def test_the_directory_is_the_daemons(self):
-        """Where none is given: this one was started with another than /etc/trireme."""
+        """Without --config-dir trirectl uses the daemon's directory, which is not /etc/trireme
+        here."""
         self.addCleanup(self.host.policy, "")
         self.host.write("policy.toml", '[[allow]]\nform = "app=a"\n')
         check = self.host.trirectl("policy", "check")
         self.assertEqual(check.returncode, 1)
         self.assertIn("policy.toml:2:1: error: unknown key 'form'", check.stdout)
-        self.assertIn(f"{self.host.config}: not valid", check.stdout)
+        self.assertIn(f"{self.host.config}: invalid", check.stdout)
         self.assertEqual(self.host.trirectl("policy", "test").returncode, 1)
         nowhere = tempfile.mkdtemp(dir=self.host.undo.directory)
         os.symlink("nowhere.toml", nowhere + "/policy.toml")
@@ -412,14 +414,14 @@ class Operator(HostCase):
             (dangling.returncode, dangling.stdout),
             (
                 1,
-                "policy.toml: error: cannot read it: No such file or directory\n"
+                "policy.toml: error: cannot read the file: No such file or directory\n"
                 "0 tests, 1 error\n",
             ),
         )
         diff = self.host.trirectl("policy", "diff")
         self.assertEqual(
             (diff.returncode, diff.stderr.splitlines()[-1]),
-            (1, f"trirectl: {self.host.config} is not valid: nothing is compared"),
+            (1, f"trirectl: {self.host.config} is invalid: not compared"),
         )
         elsewhere = tempfile.mkdtemp(dir=self.host.undo.directory)
         with open(elsewhere + "/policy.toml", "w", encoding="utf-8"):
@@ -428,7 +430,7 @@ class Operator(HostCase):
             self.assertIn(
                 f"{elsewhere}: valid", self.host.trirectl("policy", "check", *arguments).stdout
             )
-        # Nobody answers there, or not to this user.
+        # Without a daemon, or one that this user may not ask, it is /etc/trireme.
         nobody = self.host.run([TRIRECTL, "policy", "check", "--runtime-dir", elsewhere])
         self.assertRegex(nobody.stdout, "(?m)^/etc/trireme: ")
         user = self.host.run(
@@ -472,14 +474,14 @@ class Operator(HostCase):
         self.assertEqual(none.returncode, 1)
         self.assertIn("apt-get install graphviz", none.stderr)
         page = self.host.must([TRIRECTL, "policy", "graph", "--format", "html"])
-        self.assertEqual(page.count("</script>"), 2, "a rule's name ends no script")
+        self.assertEqual(page.count("</script>"), 2, "a name of a rule must not end the script")
         self.assertEqual(
             re.findall(r"(?:src|href)\s*=|url\(|https?://(?!www\.w3\.org/2000/svg)", page), []
         )
         self.assert_page_is_searched(page)
 
     def assert_page_is_searched(self, page):
-        """In a browser, from disk: a search leaves the lines that fit."""
+        """In a browser, from disk: a search shows only the matching lines."""
         directory = self.enterContext(tempfile.TemporaryDirectory())
         with open(directory + "/graph.html", "w", encoding="utf-8") as file:
             file.write(page)
@@ -528,7 +530,7 @@ class Operator(HostCase):
         )
         self.assertEqual(missed.returncode, 1)
         self.assertIn(
-            "close:       allow 'names' (policy.toml:4:1)\n               but tcp/53 is not among its ports udp/53",
+            "closest rule: allow 'names' (policy.toml:4:1)\n                covers only udp/53, not tcp/53",
             missed.stdout,
         )
 
@@ -543,10 +545,10 @@ class Operator(HostCase):
         done = self.host.trirectl("policy", "explain", *question)
         self.assertEqual(done.returncode, 1)
         self.assertRegex(
-            done.stdout, r"\Aapp=web -> 10\.1\.0\.0 \(@world, @corp, @lab\) .*refused\n"
+            done.stdout, r"\Aapp=web -> 10\.1\.0\.0 \(@world, @corp, @lab\) .*denied\n"
         )
         self.assertIn(
-            "  other part:  allowed at 10.0.0.0 (@world, @corp): a rule allows it: allow "
+            "  other part:   allowed at 10.0.0.0 (@world, @corp): a rule allows it: allow "
             "(policy.toml:7:1)\n",
             done.stdout,
         )
@@ -629,28 +631,28 @@ class Operator(HostCase):
 
     def test_usage_errors_say_what_was_meant(self):
         for argv, meant in (
-            (["statu"], "unknown word 'statu' after 'trirectl'; did you mean 'status'?"),
+            (["statu"], "unknown command 'statu'; did you mean 'status'?"),
             (
                 ["policy", "chek"],
-                "unknown word 'chek' after 'trirectl policy'; did you mean 'check'?",
+                "unknown command 'chek'; did you mean 'check'?",
             ),
             (
                 ["flows", "--folow"],
                 "unknown option '--folow' of 'trirectl flows'; did you mean '--follow'?",
             ),
-            (["policy"], "'trirectl policy' needs a word more: check, test, explain"),
+            (["policy"], "missing command: one of check, test, explain"),
             (["policy", "graph", "--format", "png"], "png"),
             (["policy", "explain", "--from", "app=web"], "--to is required"),
-            (["reload", "now"], "'trirectl reload' takes no word 'now'"),
+            (["reload", "now"], "unexpected argument 'now'"),
             (["--folow", "flows"], "unknown option '--folow' of 'trirectl flows'; did you mean"),
             (["--follow", "flows"], "option '--follow' must come after 'trirectl flows'"),
             (
                 ["--config-dir", "/nowhere", "pki", "psk", "/nowhere/psk"],
                 "'trirectl pki psk' has no option '--config-dir'",
             ),
-            (["--json"], "'trirectl' needs a word more"),
+            (["--json"], "missing command: one of status, "),
             (["--config-dir"], "--config-dir: "),
-            ([], "'trirectl' needs a word more"),
+            ([], "missing command: one of status, "),
         ):
             done = self.host.trirectl(*argv)
             self.assertEqual((done.returncode, done.stdout), (2, ""), argv)
@@ -671,10 +673,10 @@ class Operator(HostCase):
         ):
             done = self.host.trirectl(*argv)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            self.assertIn(f"{directory}: valid, 1 rules", done.stdout)
+            self.assertIn(f"{directory}: valid, 1 rule, 0 tests passed", done.stdout)
         done = self.host.trirectl("--config-dir", directory, "policy", "--json", *question)
         self.assertTrue(json.loads(done.stdout)["passes"])
-        # No daemon is there: the option is not lost.
+        # Without a daemon, --json still takes effect.
         done = self.host.run([TRIRECTL, "--runtime-dir", directory, "--json", "status"])
         self.assertEqual(done.returncode, 1)
         self.assertIn(directory, json.loads(done.stdout)["error"]["message"])
@@ -682,9 +684,9 @@ class Operator(HostCase):
     def test_status_tells_the_token_path(self):
         text = self.host.must([TRIRECTL, "status"])
         self.assertRegex(text, r"credential +this host only\n")
-        self.assertRegex(text, r"peers +none: this host only; 0 label sets proved\n")
+        self.assertRegex(text, r"peers +none configured; 0 remote identities cached\n")
         self.assertRegex(
-            text, r"tokens +(native|xtables)\S* .*queues, \d threads?, 1 enforcement point\n"
+            text, r"handshakes +NFQUEUE \((xtables target|nf_tables)\), \d threads?, 1 namespace\n"
         )
 
     # --- completion ---
@@ -739,7 +741,7 @@ class Operator(HostCase):
 
 class FirstStart(HostCase):
     def test_nothing_to_cut_is_no_news(self):
-        """The table is there: a check says nothing of a first start."""
+        """The table exists, so --check reports nothing about a first start."""
         done = self.host.run([TRIREMED, "--check", "--config-dir", self.host.config])
         self.assertEqual((done.returncode, done.stderr), (0, ""))
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A verifier that is stopped, killed, or asked for too much: nobody gets in meanwhile, what is
-authorised goes on, and it is back at once."""
+"""A verifier that is stopped, killed or overloaded: meanwhile no new connection is allowed and
+authorized ones continue; afterwards it works at once."""
 
 import random
 import re
@@ -21,7 +21,7 @@ SOURCES = "198.18.0.0/16"  # RFC 2544
 
 
 def token(credential, labels):
-    """A HELLO of somebody who has no secret."""
+    """A HELLO of a host without a secret."""
     return (
         packets.MAGIC
         + bytes((2, HELLO, 2, 0))
@@ -42,14 +42,14 @@ class Overload(linked.LinkedCase):
         self.ping()
 
     def ping(self):
-        """Over the connection that is there already."""
+        """Sends over the established connection."""
         started = time.monotonic()
         self.assertEqual(self.friend.send_text("c", "ping"), "ok")
         self.assertEqual(self.friend.receive("c"), {"text": "ping"})
         return time.monotonic() - started
 
     def while_it_is_away(self, seconds):
-        """The connection goes on, and nobody gets a new one."""
+        """Asserts that the connection continues, and that no new one is established."""
         before = self.served()["accepted"]
         for each in (self.other, self.plain):
             each.send("burst", SERVER, PORT, 10, seconds)
@@ -93,8 +93,8 @@ class Overload(linked.LinkedCase):
         self.expect_back_at_once()
 
     def bad_requests(self, number, sources=SOURCES):
-        """SYNs of many sources: noise behind the magic, secrets that nobody has, labels that policy
-        refuses, and a few that it would not."""
+        """SYNs from many sources: random bytes after the magic number, unknown secrets, labels that
+        policy denies, and a few that it allows."""
         self.server.must(["ip", "route", "replace", sources, "via", STRANGER])
         tap = self.wire.tap("client")
         self.friend.exchange("tcp", SERVER, PORT)
@@ -125,7 +125,7 @@ class Overload(linked.LinkedCase):
         return made
 
     def waiting_packets(self):
-        """In the server's queues."""
+        """Packets in the server's queues."""
         lines = self.server.must(["cat", "/proc/net/netfilter/nfnetlink_queue"]).splitlines()
         return sum(int(line.split()[2]) for line in lines)
 
@@ -138,12 +138,12 @@ class Overload(linked.LinkedCase):
         self.while_it_is_away(1.0)
         self.assertGreater(self.waiting_packets(), 4_000)
         self.server.daemon.send_signal(signal.SIGCONT)
-        # A request that meets a full queue is repeated by TCP after a second.
-        waiting.until(lambda: self.waiting_packets() < 1_000, "the queues are worked off", 1)
+        # TCP repeats a request after a second if the queue was full.
+        waiting.until(lambda: self.waiting_packets() < 1_000, "the queues are empty", 1)
         self.expect_back_at_once()
         waiting.until(
             lambda: self.metric(self.server, "trireme_queue_dropped_total") > 0,
-            "what did not fit is counted",
+            "dropped packets are counted",
         )
 
     def resident(self):
@@ -154,7 +154,7 @@ class Overload(linked.LinkedCase):
         requests = self.bad_requests(8_000)
         tap = self.wire.tap("server")
         self.addCleanup(tap.close)
-        tap.flood(requests, 1.0, FLOOD[1])  # fills what is bounded
+        tap.flood(requests, 1.0, FLOOD[1])  # fills all bounded resources
         seconds, rate = FLOOD
 
         def sample(count):

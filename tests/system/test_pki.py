@@ -79,7 +79,7 @@ class Pki(unittest.TestCase):
         )
         os.chmod(self.out + "/host.key", 0o640)
         self.assertIn(
-            f"can reach (mode 0640); chmod 600 {self.out}/host.key", self.check(trust).stdout
+            f"can access (mode 0640); run 'chmod 600 {self.out}/host.key'", self.check(trust).stdout
         )
 
     def test_a_secret(self):
@@ -106,11 +106,11 @@ class Pki(unittest.TestCase):
         ):
             done = trirectl("pki", *arguments)
             self.assertEqual(done.returncode, 1)
-            self.assertIn("is there already and stays as it is", done.stderr)
+            self.assertIn("already exists; not overwritten", done.stderr)
         os.unlink(self.authority + "/ca.pem")
         os.link(self.out + "/ca.pem", self.authority + "/ca.pem")
         done = trirectl("pki", "issue", self.authority, "--host", "web-1", "--out", self.out)
-        self.assertIn("host.key' is there already", done.stderr)
+        self.assertIn("host.key' already exists", done.stderr)
         self.assertFalse(os.path.exists(self.out + "/host.pem"))
         for path, name in ((self.authority, "ca.key"), (self.out, "host.key")):
             with open(f"{path}/{name}", "rb") as file:
@@ -127,7 +127,7 @@ class Pki(unittest.TestCase):
         )
         missing = trirectl("pki", "issue", self.authority, "--host", "a", "--out", self.out)
         self.assertEqual(missing.returncode, 1)
-        self.assertIn("trirectl pki init makes a CA", missing.stderr)
+        self.assertIn("'trirectl pki init' creates a CA", missing.stderr)
         self.must("pki", "init", self.authority, "--name", "fleet")
         for labels in ("app", "app=w*b", "app=web,", "*"):
             self.assertEqual(
@@ -165,30 +165,30 @@ class TrustReload(HostCase):
         ) as file:
             self.assertNotIn(file.read().strip(), kept.read())
 
-        # A secret that changes is a reload.
+        # A changed secret causes a reload.
         before = self.host.generation()
         os.rename(secret, secret + ".old")
         self.host.must([TRIRECTL, "pki", "psk", secret])
-        waiting.until(lambda: self.host.generation() > before, "the fresh secret is in force")
+        waiting.until(lambda: self.host.generation() > before, "the new secret is in force")
         before = self.host.generation()
         with open(secret, "w", encoding="utf-8") as file:
             file.write("short\n")
         waiting.until(
-            lambda: "identity.toml:4:12: error" in self.errors(), "the daemon has seen it"
+            lambda: "identity.toml:4:12: error" in self.errors(), "the daemon has loaded it"
         )
         self.assertEqual(self.host.generation(), before)
 
-        # A crash now: the last valid files name a secret that is of no use.
+        # After a crash at this point, the last valid files name a secret that is not valid.
         self.host.restart(signal.SIGKILL)
-        self.assertIn("other hosts stay unlabelled", self.errors())
+        self.assertIn("remote hosts stay unlabeled", self.errors())
         os.rename(secret + ".old", secret)
-        waiting.until(lambda: not self.errors(), "all is well again")
-        # Bad files, but a good secret: it is used.
+        waiting.until(lambda: not self.errors(), "there is no problem any more")
+        # The files are invalid but the secret is valid: it is used.
         self.host.write("policy.toml", "form = 1\n")
-        waiting.until(self.errors, "the daemon has seen it")
+        waiting.until(self.errors, "the daemon has loaded it")
         self.host.restart(signal.SIGKILL)
         self.assertIn("policy.toml:1:1: error", self.errors())
-        self.assertNotIn("unlabelled", self.errors())
+        self.assertNotIn("unlabeled", self.errors())
 
 
 if __name__ == "__main__":

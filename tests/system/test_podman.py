@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Podman's compatible socket in Docker's place: containers of the host's network and of networks of
-their own."""
+"""Podman's compatible socket in place of Docker's: containers on the host's network and on networks
+of their own."""
 
 import shutil
 import subprocess
@@ -11,9 +11,9 @@ from tests.system.lab import Lab, LabCase
 
 SERVE = "httpd -f -p {port} -h /srv"
 IDENTITY = '[docker]\nsocket = "/run/podman/podman.sock"\n'
-# Docker's directory is the lab's only one that is no overlay.
+# Docker's directory is the only one in the lab that is not on an overlay.
 STORAGE = '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/docker/podman"\n'
-# There are no cgroup controllers in the lab.
+# The lab has no cgroup controllers.
 LIMITS = "[containers]\npids_limit = 0\n"
 
 
@@ -25,7 +25,7 @@ FILES = (
 
 def start_podman(lab):
     if shutil.which("podman") is None:
-        raise AssertionError("podman is missing: tests/install-deps.sh installs it")
+        raise AssertionError("podman is not installed; run tests/install-deps.sh")
     lab.must("systemctl start podman.socket")
     for name, tar, changes in images.all_images():
         if name != "nginx":
@@ -72,7 +72,7 @@ class Podman(LabCase):
             self.lab.must(f"podman exec {made} wget -qO- http://127.0.0.1:7001/served"), "served"
         )
         self.lab.must(f"podman rm -f -t 0 {made}")
-        waiting.until(lambda: self.lab.workload_of(made) is None, "it is no workload any more")
+        waiting.until(lambda: self.lab.workload_of(made) is None, "it is no longer a workload")
 
     def test_a_network_of_its_own(self):
         made = self.container("", SERVE.format(port=7002))
@@ -90,13 +90,13 @@ class Podman(LabCase):
 
 
 class BesideDocker(LabCase):
-    """With the shipped identity.toml, which knows of Docker alone; then with both."""
+    """First with the shipped identity.toml, which names only Docker's socket; then with both."""
 
     FILES = FILES
 
     @classmethod
     def setUpClass(cls):
-        """Without trireme: it has not been started yet."""
+        """Without trireme, which starts in the tests."""
         cls.lab = Lab(files=cls.FILES)
         cls.addClassCleanup(cls.lab.close)
         cls.lab.start_docker()
@@ -108,21 +108,21 @@ class BesideDocker(LabCase):
         made = lab.must(f"podman run -d -l app=web --net=host busybox {SERVE.format(port=7001)}")
         lab.must(f"docker run -d -l app=web --net=host busybox {SERVE.format(port=7002)}")
         checked = lab.sh("triremed --check").stderr
-        self.assertIn("1 containers would be left alone, without any policy:", checked)
+        self.assertIn("1 container would be left alone, without policy:", checked)
         self.assertNotIn("quarantine", checked)
         both = 'socket = ["/run/docker.sock", "/nowhere/podman.sock"]\n'
         lab.must("mkdir /etc/other && cp /etc/trireme/policy.toml /etc/other")
         lab.write("etc/other/identity.toml", "[docker]\n" + both)
         checked = lab.sh("triremed --check --config-dir /etc/other").stderr
-        self.assertIn("1 containers would be in quarantine, without any network:", checked)
-        self.assertIn(f"Podman's {made[:12]}: its engine does not tell of it", checked)
+        self.assertIn("1 container would be quarantined, without network:", checked)
+        self.assertIn(f"Podman container {made[:12]}: its engine did not report it", checked)
 
         lab.start_trireme()
         lab.await_served(7002, "app=web")
         self.assertEqual(lab.ask(7002), "")
         lab.await_state(made, "unenforced")
         self.assertIn("a container of Podman", lab.workload_of(made)["reason"])
-        self.assertIn("1 containers of engines", lab.status()["sources"]["docker"])
+        self.assertIn("1 container left alone", lab.status()["sources"]["docker"])
         late = lab.must(f"podman run -d -l app=web busybox {SERVE.format(port=7003)}")
         lab.await_state(late, "unenforced")
         address = lab.must("podman inspect -f '{{.NetworkSettings.IPAddress}}' " + late)
@@ -148,7 +148,7 @@ class BesideDocker(LabCase):
         lab.await_state(made, "unenforced")
         self.assertEqual(lab.must(fetch), "served")
         lab.must(f"podman rm -f -t 0 {made}")
-        waiting.until(lambda: lab.workload_of(made) is None, "it is listed no more")
+        waiting.until(lambda: lab.workload_of(made) is None, "it is no longer listed")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random sequences of what happens on a host (sequence.py); after each step every pair of sockets is
-tried with real packets, and what arrives is what the policy's words say (expected.py), no more and
-no less.
+"""Random sequences of events on a host (sequence.py). After each step real packets are sent between
+all pairs of sockets; exactly those must arrive that the documented policy allows (expected.py).
 
-What a socket may do depends on the cgroup that made it, wherever the socket is now, and on what it
-has asked: datapath.md, "The gate". TRIREME_SEED=N replays the episode that N was printed for.
+What a socket may do depends on the cgroup that created it, wherever the socket is now, and on the
+ports that it has sent to: datapath.md, "The gate". TRIREME_SEED=N repeats the episode that printed
+N.
 """
 
 import collections
@@ -15,16 +15,16 @@ import time
 import unittest
 
 from tests.system import waiting
-from tests.system.expected import HOST, SHUT, End, Workload
+from tests.system.expected import HOST, QUARANTINED, End, Workload
 from tests.system.host import LOCAL4, LOCAL6, LONG, Host, HostCase
 from tests.system.sequence import ADDRESSES, ANY, EVERYWHERE, MOST_SOCKETS, PORTS, Socket, World
 
 EPISODES, STEPS = 32 if LONG else 2, 100
 CLOSED = 7  # include/net/tcp_states.h
 PROCESSORS = sorted(os.sched_getaffinity(0))
-# What may become of a packet. EITHER: what the documents leave open.
+# Possible results of a packet. EITHER: the documents leave it open.
 PASS, REFUSE, EITHER = "arrives", "is refused", "arrives or not"
-BY_RULES = "is refused by rules"  # and not by the gate
+BY_RULES = "is refused by rules"  # but not by the gate
 
 
 def seed():
@@ -41,7 +41,7 @@ def unmapped(address):
 
 
 class Trials(World):
-    """What is tried, and what is expected of it."""
+    """The packets that are sent, and the expected results."""
 
     def __init__(self, host, elsewhere, number):
         self.mark = 0
@@ -57,11 +57,11 @@ class Trials(World):
         )
 
     def of_datagram(self, sender, receiver, source, destination):
-        """What becomes of one that `receiver` is about to get."""
+        """The expected result of a datagram for `receiver`."""
         theirs, own = sender.who(), receiver.who()
         if receiver.peer and receiver.peer != (source, sender.port):
-            return REFUSE  # not for this socket
-        if SHUT in (theirs, own):
+            return REFUSE  # the datagram is not for this socket
+        if QUARANTINED in (theirs, own):
             return REFUSE
         if self.flow(theirs, own, source, destination, "udp", receiver.port):
             return PASS
@@ -76,23 +76,24 @@ class Trials(World):
             return REFUSE
         if may_ask(sender.port):
             return PASS if True in asked else EITHER
-        # The gate knows which ports the socket has asked, and not of whom; rules, which look at the
-        # port that an answer comes from, do not look at a flow that conntrack knows both ways.
+        # The gate knows the ports that the socket has sent to, but not the addresses. Rules check
+        # the port that an answer comes from, except in flows that conntrack has seen in both
+        # directions.
         back = (destination, receiver.port, source, sender.port)
         return EITHER if back in self.sent or receiver.is_elsewhere else BY_RULES
 
     def asks(self, sender, port):
-        """Nothing is remembered for @host where no rule lets it ask; while nobody is there that it
-        may ask, that is the product's to decide."""
+        """Models what the gate remembers. It remembers nothing for @host if no rule lets @host
+        send; while no workload exists that a rule lets @host send to, the product may do either."""
         who = sender.who()
-        if sender.peer or who is SHUT:
+        if sender.peer or who is QUARANTINED:
             return
         if who is HOST and not self.policy.may_let_the_host_ask():
             return
         sender.asks(port, who is not HOST or self.host_may_ask())
 
     def host_may_ask(self):
-        """Whether there is anybody that policy lets a process of the host ask for something."""
+        """True if policy lets processes of the host send to an existing workload."""
         here = {each.place.identity() for each in self.sockets + self.processes}
         here = frozenset(who for who in here if isinstance(who, Workload))
         if self.known_to_ask[0] != (self.policy, here):
@@ -111,7 +112,8 @@ class Trials(World):
     # --- packets ---
 
     def pin(self, processor):
-        """All on one processor, so that all packets go through one queue (Attempts.barrier)."""
+        """Binds all processes to one processor, so that all packets pass one queue
+        (Attempts.barrier)."""
         for process in self.processes:
             os.sched_setaffinity(process.attempts.process.pid, {processor})
 
@@ -123,7 +125,7 @@ class Trials(World):
         return self.mark
 
     def route(self, sender, receiver):
-        """[source, destination] addresses, or None where no packet leads there."""
+        """[source, destination] addresses, or None if there is no route."""
         versions = [v for v in sender.versions() if v in receiver.versions()]
         if not versions or sender.is_elsewhere != receiver.is_elsewhere:
             return None
@@ -133,11 +135,11 @@ class Trials(World):
             destination = self.random.choice(ADDRESSES[version])
         if sender.address not in ANY:
             return sender.address, destination
-        # What the kernel chooses: the address itself, but for those of 127.0.0.0/8.
+        # The source address that the kernel selects: the destination itself, except in 127.0.0.0/8.
         return ("127.0.0.1" if destination.startswith("127.") else destination), destination
 
     def targets(self, kind):
-        """Sockets, those of a group together."""
+        """Receiving sockets; those of a group together."""
         groups = collections.defaultdict(list)
         for each in self.sockets:
             if each.kind == kind:
@@ -185,7 +187,7 @@ class Trials(World):
             for name, datagrams in (holder.attempts.order("drain", names) if names else {}).items():
                 for mark, source, _ in datagrams:
                     if mark not in expected or mark in arrived:
-                        self.fail(f"{name} has datagram {mark}, which is late or double")
+                        self.fail(f"{name} has datagram {mark}, which is late or a duplicate")
                     if not expected[mark][3].startswith(f"{unmapped(source)} "):
                         self.fail(f"{name} has {expected[mark]} from {source}")
                     arrived[mark] = name
@@ -204,12 +206,12 @@ class Trials(World):
         return (sender, members, *way)
 
     def compare(self, kind, sender, members, outcomes, name, note):
-        """`name`: who got it, if anybody."""
+        """`name`: the socket that received it, if any."""
         self.pairs[kind] += 1
         if members[0].group == "choose" and len({member.who() for member in members}) > 1:
-            # Rules look for the receiver several times, and find another one each time: they may
-            # refuse what policy allows for all of them, and let pass to one what they would let pass
-            # to another. The gate lets nothing else pass.
+            # Rules look the receiver up several times and may find a different member each time. So
+            # they may refuse what policy allows for all members, or pass to one member what is
+            # allowed for another. The gate then decides for the actual receiver.
             outcomes = [EITHER if outcome in (PASS, BY_RULES) else outcome for outcome in outcomes]
         by_name = {member.name: outcome for member, outcome in zip(members, outcomes)}
         if name is None:
@@ -221,14 +223,14 @@ class Trials(World):
         if EITHER in outcomes:
             self.pairs[f"left open, {'refused' if name is None else 'arrived'}"] += 1
         if wrong:
-            told = "; ".join(
+            details = "; ".join(
                 f"{member.text()}: {outcome} is expected"
                 for member, outcome in zip(members, outcomes)
             )
-            self.fail(f"{kind} from {sender.text()} {note}, got by {name}; to {told}")
+            self.fail(f"{kind} from {sender.text()} {note}, received by {name}; to {details}")
 
     def try_requests(self):
-        """Each client to each listener, one after the other for each client."""
+        """Connects each client to each listener, sequentially for each client."""
         trials = collections.defaultdict(list)
         targets = self.targets("listener")
         for client in [each for each in self.sockets if each.kind == "client"]:
@@ -254,25 +256,27 @@ class Trials(World):
         for holder, dials in by_holder.items():
             holder.attempts.order("say", [[dial[0], marks[by_name[dial[0]]]] for dial in dials])
         self.barrier(2)
-        heard = {}
+        received = {}
         listeners = collections.defaultdict(list)
         for each in self.sockets:
             if each.kind == "listener":
                 listeners[each.holder].append(each.name)
         for holder, names in listeners.items():
             for name, said in holder.attempts.order("answer", names).items():
-                heard.update({mark: name for mark in said})
+                received.update({mark: name for mark in said})
         self.barrier(3)
         for holder, dials in by_holder.items():
             said = holder.attempts.order("conclude", [dial[0] for dial in dials])
             for (name, _, _), (outcome, answer) in zip(dials, said):
                 client, mark = by_name[name], marks[by_name[name]]
-                self.judge_request(client, *turn[client], outcome, heard.get(mark), answer == mark)
+                self.check_request(
+                    client, *turn[client], outcome, received.get(mark), answer == mark
+                )
         self.barrier(2)
         for holder in listeners:
             holder.attempts.order("hang_up")
 
-    def judge_request(self, client, members, source, destination, outcome, listener, answered):
+    def check_request(self, client, members, source, destination, outcome, listener, answered):
         outcomes = [
             (
                 PASS
@@ -283,20 +287,22 @@ class Trials(World):
         ]
         note = f"{source} to {destination}: {outcome}, {'answered' if answered else 'no answer'}"
         if outcome == "ok" and not (listener and answered):
-            self.fail(f"{client.text()} {note}: the connection says nothing; {members[0].text()}")
+            self.fail(
+                f"{client.text()} {note}: nothing arrives on the connection; {members[0].text()}"
+            )
         if outcome != "ok" and listener:
-            self.fail(f"{client.text()} {note}: what it says arrives at {listener}")
+            self.fail(f"{client.text()} {note}: its data arrives at {listener}")
         self.compare("tcp", client, members, outcomes, listener, note)
-        # A refusal can be seen at once, if policy says so, neither end is in quarantine, and rules
-        # are there and have met the listener that TCP would have.
+        # A refusal is visible at once if policy rejects, neither end is in quarantine, rules exist,
+        # and they have found the listener that TCP selects.
         is_seen = outcome not in ("ok", "silence")
         are_there = len(members) == 1 and not client.is_elsewhere
         if are_there and outcomes == [REFUSE] and not self.policy.is_silent:
-            if SHUT not in (client.who(), members[0].who()) and not is_seen:
-                self.fail(f"{client.text()} {note}: a refusal in silence by {members[0].text()}")
+            if QUARANTINED not in (client.who(), members[0].who()) and not is_seen:
+                self.fail(f"{client.text()} {note}: a silent refusal by {members[0].text()}")
 
     def link(self, process):
-        """A connection that stays open."""
+        """Opens a connection that stays open."""
         if len(self.sockets) > MOST_SOCKETS - 2:
             return False
         targets = [each for each in self.targets("listener") if not each[0].is_elsewhere]
@@ -342,10 +348,10 @@ class Trials(World):
             self.barrier(3)
         for client, server in pairs:
             arrived = [
-                each.holder.attempts.order("hear", [each.name]) == [said[other]]
+                each.holder.attempts.order("receive", [each.name]) == [said[other]]
                 for each, other in ((client, server), (server, client))
             ]
-            # Which of the two has asked the other nobody remembers.
+            # Nothing records which of the two has sent first.
             there = (client.who(), server.who(), client.address, server.address)
             back = (server.who(), client.who(), server.address, client.address)
             is_allowed = self.flow(*there, "tcp", server.port) or self.flow(
@@ -360,23 +366,24 @@ class Trials(World):
                 self.drop(client, server)
 
     def drop(self, *ends):
-        """One that is not allowed any more: the daemon ends it, where it knows both ends."""
-        is_known = not any(each.place.is_gone for each in ends)  # the gate knows more of those
-        if self.daemon_runs and is_known and SHUT not in [each.who() for each in ends]:
+        """Expects that the daemon ends a connection that is no longer allowed, if it knows both
+        ends."""
+        is_known = not any(each.place.is_gone for each in ends)  # else only the gate does
+        if self.daemon_runs and is_known and QUARANTINED not in [each.who() for each in ends]:
             for each in ends:
                 waiting.until(
                     lambda each=each: each.holder.attempts.order("states", [each.name]) == [CLOSED],
-                    f"{each.name} is told that its connection has ended",
+                    f"{each.name} sees the end of its connection",
                     60,
                 )
-        self.say(f"{' and '.join(each.name for each in ends)} are no connection any more")
+        self.say(f"{' and '.join(each.name for each in ends)} are no longer connected")
         for each in ends:
             self.sockets.remove(each)
             each.holder.attempts.order("close", each.name)
 
 
 class Property(HostCase):
-    # There is no Docker here that could tell of containers: they stay in quarantine.
+    # No Docker reports containers here, so they stay in quarantine.
     IDENTITY = '[docker]\nsocket = "/nowhere/docker.sock"\n'
 
     @classmethod
@@ -414,8 +421,8 @@ class Property(HostCase):
                 world.step()
                 world.try_all()
         except BaseException as error:
-            told = "\n".join(f"{i}. {text}" for i, text in enumerate(world.story))
-            print(f"{told}\nTRIREME_SEED={number}: {error}", flush=True)
+            details = "\n".join(f"{i}. {text}" for i, text in enumerate(world.story))
+            print(f"{details}\nTRIREME_SEED={number}: {error}", flush=True)
             raise
         finally:
             world.close()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random sequences on a booted host, with what test_property.py has not: containers, units and
-commands that start, end and restart, Docker and the daemon that restart or are away meanwhile, and
-reloads. After each step each pair of them is tried with real packets, and what arrives is what the
-policy's words say (expected.py).
+"""Random sequences on a booted host, with what test_property.py does not cover: containers, units
+and commands that start, end and restart; Docker and the daemon restart or are down meanwhile;
+policy is reloaded. After each step real packets are sent between all pairs; exactly those must
+arrive that the documented policy allows (expected.py).
 
-TRIREME_SEED=N replays what N was printed for.
+TRIREME_SEED=N repeats the run that printed N.
 """
 
 import collections
@@ -16,7 +16,7 @@ import time
 import unittest
 
 from tests.system import waiting
-from tests.system.expected import HOST, SETS, SHUT, End, Policy, Workload, text_of_labels
+from tests.system.expected import HOST, QUARANTINED, SETS, End, Policy, Workload, text_of_labels
 from tests.system.host import LONG, kill_quietly
 from tests.system.lab import LabCase
 
@@ -24,12 +24,13 @@ STEPS = 120
 MOST = 8
 PORTS = range(7100, 7112)
 NEAR = ["127.0.0.1/32"]
-EPHEMERAL = 40_000  # no rule names it
+EPHEMERAL = 40_000  # a port that no rule names
 # The lab's own Python, in a container.
 PYTHON = "-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro -v /opt/actors:/opt/actors"
 
-# Answers at its port, over TCP and UDP; asks others when it is told to, over a Unix socket: for each
-# [protocol, port], whether it got an answer. Told "pid" it says which process it is.
+# Answers at its port over TCP and UDP. On an order over a Unix socket it sends requests, and
+# reports for each [protocol, port] whether it got an answer. The order "pid" returns its process
+# id.
 ACTOR = """
 import json, os, socket, sys, threading
 
@@ -82,11 +83,12 @@ while True:
     with orders.accept()[0] as order:
         file = order.makefile('rw')
         asked = json.loads(file.readline())
-        told = os.getpid() if asked == 'pid' else [ask(*each) for each in asked]
-        file.write(json.dumps(told) + chr(10))
+        answer = os.getpid() if asked == 'pid' else [ask(*each) for each in asked]
+        file.write(json.dumps(answer) + chr(10))
         file.flush()
 """
-# Between this test and the actors: a line {name: [[protocol, port]]} each time, all at once.
+# Relays between this test and the actors: each line {name: [[protocol, port]]} is sent to all of
+# them concurrently.
 ASKER = """
 import concurrent.futures, json, socket, sys
 
@@ -100,8 +102,8 @@ def order(name, asked):
 
 with concurrent.futures.ThreadPoolExecutor(16) as pool:
     for line in sys.stdin:
-        told = {n: pool.submit(order, n, a) for n, a in json.loads(line).items()}
-        print(json.dumps({n: f.result() for n, f in told.items()}), flush=True)
+        answers = {n: pool.submit(order, n, a) for n, a in json.loads(line).items()}
+        print(json.dumps({n: f.result() for n, f in answers.items()}), flush=True)
 """
 
 
@@ -113,12 +115,12 @@ def seed():
 class Actor:
     def __init__(self, kind, name, port, labels):
         self.kind, self.name, self.port, self.labels = kind, name, port, labels
-        self.is_shut = False  # a container that no daemon has met yet
+        self.is_quarantined = False  # a container that no daemon has seen yet
         self.process = None
 
     def who(self, number):
-        if self.is_shut:
-            return SHUT
+        if self.is_quarantined:
+            return QUARANTINED
         labels = tuple(sorted(self.labels.items()))
         return HOST if self.kind == "plain" else Workload(number, labels)
 
@@ -129,7 +131,7 @@ class Actor:
 @unittest.skipUnless(LONG, "long")
 class PropertyBooted(LabCase):
     FILES = (
-        # Containers outlive their engine.
+        # Containers continue while their engine is down.
         ("etc/docker/daemon.json", '{"live-restore": true}\n'),
         ("opt/actors/actor.py", ACTOR),
         ("opt/actors/asker.py", ASKER),
@@ -146,7 +148,7 @@ class PropertyBooted(LabCase):
         self.random = random.Random(self.number)
         self.actors, self.count, self.story = [], 0, []
         self.pairs = collections.Counter()
-        self.is_away = False  # the daemon; then the policy in force is the one before
+        self.is_away = False  # the daemon is down, so the previous policy stays in force
         self.asker = self.lab.popen(
             ["/usr/bin/python3", "/opt/actors/asker.py"],
             stdin=subprocess.PIPE,
@@ -155,7 +157,7 @@ class PropertyBooted(LabCase):
         )
         self.addCleanup(kill_quietly, self.asker)
         self.addCleanup(self.end_all)
-        # One name for each set of labels, since a unit's labels are its name's.
+        # One name for each label set, because a unit's name determines its labels.
         units = "".join(
             f'[[unit]]\nname = "actor@u{i}.service"\nlabels = {{ '
             + ", ".join(f'{key} = "{value}"' for key, value in labels.items())
@@ -168,13 +170,13 @@ class PropertyBooted(LabCase):
     def say(self, text):
         self.story.append(text)
 
-    # --- what happens ---
+    # --- events ---
 
     def new_policy(self):
         self.policy = Policy(self.random, NEAR, PORTS)
         self.lab.write("etc/trireme/policy.toml", self.policy.text())
         if self.is_away:
-            return False  # it is in force when the daemon is back
+            return False  # comes into force when the daemon is back
         self.lab.must("trirectl reload")
         self.say("a reload")
         return True
@@ -186,7 +188,7 @@ class PropertyBooted(LabCase):
         if len(self.actors) >= MOST or not free:
             return False
         if self.is_away and kind in ("unit", "command"):
-            return False  # they do not start then
+            return False  # units do not start then
         labels = {} if kind == "plain" else self.random.choice(SETS)
         name = f"{kind[0]}{self.count}"
         if kind == "unit":
@@ -209,7 +211,7 @@ class PropertyBooted(LabCase):
             self.lab.must(
                 f"docker run -d --name {actor.name} --net=host {labels} {PYTHON} busybox {command}"
             )
-            actor.is_shut = self.is_away
+            actor.is_quarantined = self.is_away
         elif actor.kind == "unit":
             self.lab.write(f"{place}.env", f"PORT={actor.port}\n")
             self.lab.must(f"systemctl start actor@{actor.name}")
@@ -221,7 +223,7 @@ class PropertyBooted(LabCase):
 
     def await_actor(self, actor):
         place = f"{self.lab.root}/opt/actors/{actor.name}.sock"
-        waiting.until(lambda: os.path.exists(place), f"{actor.text()} is there", 20)
+        waiting.until(lambda: os.path.exists(place), f"{actor.text()} is ready", 20)
 
     def end(self, actor):
         if actor.kind == "container":
@@ -229,11 +231,11 @@ class PropertyBooted(LabCase):
         elif actor.kind == "unit":
             self.lab.must(f"systemctl stop actor@{actor.name}")
         else:
-            self.lab.must(f"kill -9 {self.tell({actor.name: 'pid'})[actor.name]}")
+            self.lab.must(f"kill -9 {self.send_orders({actor.name: 'pid'})[actor.name]}")
             actor.process.wait()
 
-    def tell(self, orders):
-        """What each actor says to its order, by name."""
+    def send_orders(self, orders):
+        """The answer of each actor to its order, by name."""
         self.asker.stdin.write(json.dumps(orders) + "\n")
         self.asker.stdin.flush()
         return json.loads(self.asker.stdout.readline())
@@ -252,7 +254,7 @@ class PropertyBooted(LabCase):
             return False
         if actor.kind == "container":
             self.lab.must(f"rm -f /opt/actors/{actor.name}.sock; docker restart -t 0 {actor.name}")
-            actor.is_shut = self.is_away
+            actor.is_quarantined = self.is_away
             self.await_actor(actor)
         elif actor.kind == "unit":
             self.lab.must(
@@ -266,7 +268,7 @@ class PropertyBooted(LabCase):
         return True
 
     def restart_docker(self):
-        # Its unit bears three starts a minute.
+        # Its unit allows three starts per minute.
         self.lab.must("systemctl reset-failed docker; systemctl restart docker", 120)
         self.say("restart of Docker")
         return True
@@ -290,7 +292,7 @@ class PropertyBooted(LabCase):
         if self.is_away:
             self.lab.start_trireme()
             for actor in self.actors:
-                actor.is_shut = False
+                actor.is_quarantined = False
         else:
             self.lab.must("systemctl stop trireme")
         self.is_away = not self.is_away
@@ -306,17 +308,19 @@ class PropertyBooted(LabCase):
         while not self.random.choice(happens)():
             pass
 
-    # --- what is expected ---
+    # --- expected results ---
 
     def settle(self):
-        """All that are workloads are enforced."""
+        """Waits until all workloads are enforced."""
         if self.is_away:
             return
 
         def states():
-            told = {each["name"]: each["state"] for each in self.lab.workloads()}
+            details = {each["name"]: each["state"] for each in self.lab.workloads()}
             return [
-                told.get(actor.name if actor.kind == "container" else f"actor@{actor.name}.service")
+                details.get(
+                    actor.name if actor.kind == "container" else f"actor@{actor.name}.service"
+                )
                 for actor in self.actors
                 if actor.kind in ("container", "unit")
             ]
@@ -334,7 +338,7 @@ class PropertyBooted(LabCase):
             ]
             for actor in self.actors
         }
-        answers = self.tell(asked)
+        answers = self.send_orders(asked)
         by_port = {actor.port: actor for actor in self.actors}
         ends = {
             actor: End(actor.who(number), "127.0.0.1") for number, actor in enumerate(self.actors)
@@ -345,8 +349,8 @@ class PropertyBooted(LabCase):
                 other = by_port[port]
                 expected = policy.allows(ends[actor], ends[other], kind, port)
                 self.pairs["arrived" if answered else "refused"] += 1
-                # A socket without a peer gets datagrams of whom it may ask, once it has asked
-                # anybody, and its answers count as that: threat-model.md, "UDP answers".
+                # Once an unconnected socket has sent a datagram, an answer included, it receives
+                # datagrams from all endpoints that it may send to: threat-model.md, "UDP answers".
                 may_ask = policy.allows(ends[other], ends[actor], "udp", EPHEMERAL)
                 if answered and not expected and kind == "udp" and may_ask:
                     self.pairs["left open"] += 1
@@ -370,8 +374,8 @@ class PropertyBooted(LabCase):
                     self.policy_in_force = self.policy
                 self.try_all()
         except BaseException as error:
-            told = "\n".join(f"{i}. {text}" for i, text in enumerate(self.story))
-            print(f"{told}\nTRIREME_SEED={number}: {error}", flush=True)
+            details = "\n".join(f"{i}. {text}" for i, text in enumerate(self.story))
+            print(f"{details}\nTRIREME_SEED={number}: {error}", flush=True)
             raise
         tried = sum(self.pairs.values())
         print(

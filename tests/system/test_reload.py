@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saved is applied, whole or not at all; live flows follow."""
+"""A saved policy is applied completely or not at all; open flows are re-evaluated."""
 
 import os
 import re
@@ -46,7 +46,7 @@ class Saving(HostCase):
             wait("writing in place")
 
     def test_a_file_that_is_written_in_pieces(self):
-        """Half a file is never in force, and the whole is."""
+        """Half a file is never in force; the complete file is."""
         with open(self.path(), "w", encoding="utf-8") as file:
             for piece in re.findall(r".{1,9}", OPEN, re.S):
                 file.write(piece)
@@ -62,8 +62,8 @@ class Saving(HostCase):
         self.await_closed("its deletion")
 
     def test_symlink_swap(self):
-        """As Kubernetes mounts its ConfigMaps: the file is a link through ..data, which is renamed
-        over."""
+        """As Kubernetes mounts ConfigMaps: the file is a symbolic link through ..data, and ..data
+        is replaced by rename."""
         self.addCleanup(self.host.write, "policy.toml", "")
         for generation, text, wait in (
             (1, OPEN, self.await_open),
@@ -81,8 +81,8 @@ class Saving(HostCase):
             wait(f"swap {generation}")
 
     def test_a_deleted_policy_is_the_default_policy_or_an_error(self):
-        """Never an open door: rules that are gone allow nothing more, or the old ones stay and the
-        status says why."""
+        """Deleting the policy never allows more: either the deleted rules no longer allow anything,
+        or the previous rules stay in force and the status says why."""
         self.host.policy(OPEN)
         self.await_open("a rule")
         before = self.host.generation()
@@ -115,7 +115,7 @@ class Saving(HostCase):
             '[[allow]]\nform = "app=web"\nto = "app=db"\n[[deny]]\nfrom = "x in ("\nto = "*"\n',
         )
         errors = waiting.until(
-            lambda: self.host.status()["policy"]["errors"], "the status says what is wrong"
+            lambda: self.host.status()["policy"]["errors"], "the status shows the error"
         )
         self.assertTrue(
             any(
@@ -140,9 +140,7 @@ class Saving(HostCase):
             "policy.toml",
             '[[test]]\nfrom = { app = "web" }\nto = { app = "db" }\nport = "tcp/5432"\nexpect = "allow"\n',
         )
-        waiting.until(
-            lambda: self.host.status()["policy"]["errors"], "the status says what is wrong"
-        )
+        waiting.until(lambda: self.host.status()["policy"]["errors"], "the status shows the error")
         self.assertEqual(self.host.generation(), before)
         self.assert_allowed(self.knock())
 
@@ -170,7 +168,7 @@ class Saving(HostCase):
         self.assert_refused(self.knock())
         self.addCleanup(self.host.write, "identity.toml", "")
         self.host.write("identity.toml", '[host]\nlabels = { zone = "eu" }\n')
-        newcomer = waiting.until(self.labelled_eu, "new workloads carry the host's label")
+        newcomer = waiting.until(self.labelled_eu, "new workloads have the label of the host")
         self.assert_allowed(newcomer.exchange("tcp", "127.0.0.1", self.port))
 
     def labelled_eu(self):
@@ -208,12 +206,12 @@ class LiveFlows(HostCase):
                 for _ in range(5):
                     self.assertNotEqual(self.echo(revoked, 0.1), "ok")
                     self.assert_allowed(self.echo(kept), "a flow that stays allowed")
-                    self.assert_allowed(self.echo(same), "a flow by the baseline")
+                    self.assert_allowed(self.echo(same), "a flow that the baseline allows")
                 self.host.explicit_reload(OPEN + '[[allow]]\nfrom = "app=web"\nto = "app=cache"\n')
 
     def test_pings_and_zones_keep_no_flow_from_its_end(self):
-        """Entries that are named by more than addresses and ports: an ICMP id, and the zone that a
-        router puts its flows into."""
+        """Conntrack entries whose key has more than addresses and ports: an ICMP id, and the zone
+        that a router assigns."""
         self.host.nft(
             "table inet zones {\nchain out {\ntype filter hook output priority raw\nct zone set 7\n}\n"
             "chain pre {\ntype filter hook prerouting priority raw\nct zone set 7\n}\n}"
@@ -229,8 +227,8 @@ class LiveFlows(HostCase):
         waiting.until(lambda: self.echo(web, 0.2) != "ok", "the flow ends", 3)
 
     def test_a_thousand_reloads_under_load(self):
-        """What both policies allow never fails, what both deny never passes, and each reload counts
-        at once."""
+        """What both policies allow never fails, what both deny never passes, and each reload takes
+        effect at once."""
         both = '[[allow]]\nfrom = "app=a"\nto = "app=s"\n'
         first, second = (
             both + '[[allow]]\nfrom = "app=b"\nto = "app=s"\n',
@@ -266,7 +264,7 @@ class LiveFlows(HostCase):
         self.assertEqual(plain.probe_end("p")["ok"], 0)
 
     def test_saves_and_launches_at_once(self):
-        """Workloads that start while the policy is saved all the time are held to it."""
+        """Workloads that start while policy is saved all the time are always enforced."""
         self.host.explicit_reload(OPEN)
         stop = threading.Event()
         faults = []

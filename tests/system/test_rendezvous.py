@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Between networks of one host: bridge containers, the host's own network, and published ports. The
-daemon serves both ends: one message that says nothing, and nothing that a neighbour could use."""
+daemon serves both ends. It sends one message, which contains no labels and nothing that a neighbor
+could use."""
 
 import json
 import re
@@ -27,7 +28,7 @@ def sockets(kind, address, port):
             s.listen(64)
         yield s
 
-def serve(kind, address, port):  # answers who asked; a datagram also is printed
+def serve(kind, address, port):  # answers all requests; prints datagrams
     listening = list(sockets(kind, address, int(port)))
     print('ready', flush=True)
     while True:
@@ -45,7 +46,7 @@ def serve(kind, address, port):  # answers who asked; a datagram also is printed
                 print('got', data.hex(), flush=True)
                 s.sendto(data, peer)
 
-def ask(kind, address, port):  # "served", or why not
+def ask(kind, address, port):  # "served", or the error
     if kind == 'tcp':
         try:
             with socket.create_connection((address, int(port)), 3) as s:
@@ -63,14 +64,14 @@ def ask(kind, address, port):  # "served", or why not
             s.send(b'query')
             print('served' if s.recv(100) == b'query' else 'other')
             return
-        except PermissionError as error:  # in quarantine, as long as it is not known yet
+        except PermissionError as error:  # in quarantine until it is enrolled
             last = type(error).__name__
             select.select([s], [], [], 0.05)
         except OSError as error:
             last = type(error).__name__
     print(last)
 
-def watch(device):  # the messages of the protocol that pass by
+def watch(device):  # prints the messages of the protocol on the link
     s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
     s.bind((device, 0))
     print('ready', flush=True)
@@ -86,7 +87,7 @@ def checksum(data):
     total = (total & 0xffff) + (total >> 16)
     return ~((total & 0xffff) + (total >> 16)) & 0xffff
 
-def packet(protocol, source, server, port, data):  # a SYN or a datagram, IP header and all
+def packet(protocol, source, server, port, data):  # a SYN or a datagram, with its IP header
     own = socket.inet_aton(source) + socket.inet_aton(server)
     if protocol == 6:
         head, at = struct.pack('!HHIIBBHHH', 41000, port, 7, 0, 5 << 4, 2, 65535, 0, 0), 16
@@ -98,8 +99,8 @@ def packet(protocol, source, server, port, data):  # a SYN or a datagram, IP hea
     return ip[:10] + struct.pack('!H', checksum(ip)) + ip[12:] + body
 
 def relay(server, hardware, port):
-    # Sends what a client says on to the server, past its own host's rules, as whoever may is able
-    # to (CAP_NET_RAW), and then asks in its own name.
+    # Relays a client's messages to the server below the rules of its own host, which needs
+    # CAP_NET_RAW, and then sends a request from its own address.
     port, hardware = int(port), bytes.fromhex(hardware.replace(':', ''))
     link = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
     link.bind(('eth0', 0x0800))
@@ -134,7 +135,7 @@ class Rendezvous(LabCase):
         cls.lab.write("/opt/try/try.py", textwrap.dedent(SCRIPT))
 
     def container(self, options, *command):
-        """Detached; its id."""
+        """Starts a detached container. Returns its id."""
         line = " ".join(command)
         started = self.lab.must(
             f"docker run -d {PYTHON} {options} busybox /usr/bin/python3 /try/try.py {line}"
@@ -158,7 +159,7 @@ class Rendezvous(LabCase):
         return json.loads(shown)[0]["addr_info"][0]["local"]
 
     def ask(self, options, kind, address, port=PORT):
-        """A client that lives for this question."""
+        """Runs one request in a client of its own."""
         return self.lab.must(
             f"docker run --rm {PYTHON} {options} busybox "
             f"/usr/bin/python3 /try/try.py ask {kind} {address} {port}"
@@ -178,7 +179,8 @@ class Rendezvous(LabCase):
                     self.assertNotIn(answer, ("served", "other"), f"{where} {labels}")
 
     def run_python(self, *arguments):
-        """On the host, until the returned function is called, which gives the lines it wrote."""
+        """Starts Python on the host. The returned function ends it and returns the lines that it
+        wrote."""
         written = self.lab.directory + "/written"
         with open(written, "w", encoding="ascii") as out:
             process = self.lab.popen(
@@ -211,7 +213,8 @@ class Rendezvous(LabCase):
         self.assert_by_labels(self.gateway(), clients=("",))
 
     def test_what_this_host_translates(self):
-        """As a published port without a proxy is: to another address and port, from its own."""
+        """As with a published port without a proxy: the host translates both the destination and
+        the source."""
         address = self.address(self.server("-l app=web"))
         self.lab.must("ip addr add 198.51.100.9/32 dev lo")
         self.addCleanup(self.lab.must, "ip addr del 198.51.100.9/32 dev lo")
@@ -229,12 +232,12 @@ class Rendezvous(LabCase):
             self.lab.write("/opt/try/nat.nft", rules)
             self.lab.must("nft -f /opt/try/nat.nft")
             self.assert_by_labels("198.51.100.9", 7060, clients=("",))
-            # What answers a connected UDP socket is not found to be its own behind NAT on OUTPUT.
+            # Behind NAT on OUTPUT, an answer is not matched to the connected UDP socket.
             self.assert_by_labels("198.51.100.9", 7060, ("--net=host",), ("tcp",))
 
     def test_nothing_reaches_whom_policy_does_not_name(self):
-        """A process without labels, at an address of the host: no datagram of the workload's, and
-        none of the protocol's either."""
+        """An unlabeled process at an address of the host receives no datagram from the workload, of
+        the application or of the protocol."""
         gateway = self.gateway()
         end = self.run_python("serve", "tcp+udp", gateway, str(PORT))
         for kind in ("tcp", "udp"):
@@ -247,7 +250,8 @@ class Rendezvous(LabCase):
         self.assertEqual(got, {b"query"})
 
     def test_what_a_neighbour_passes_on_is_refused(self):
-        """It may be asked by the client, and asks the server at once with what it was sent."""
+        """The client may send to the neighbor, which sends what it received to the server at
+        once."""
         server = self.server("-l app=web")
         address = self.address(server)
         hardware = f"docker inspect -f '{{{{.NetworkSettings.MacAddress}}}}' {server}"
@@ -258,10 +262,12 @@ class Rendezvous(LabCase):
         )
         for kind in ("tcp", "udp"):
             self.ask("-l app=web", kind, self.address(between))
-            waiting.until(lambda: f"passed {kind}" in self.output(between), "it has tried", 20)
+            waiting.until(
+                lambda: f"passed {kind}" in self.output(between), "the neighbor has tried", 20
+            )
             waiting.until(
                 lambda: re.search(
-                    f"passes on what others say.*{kind}|{kind}.*passes on what others say",
+                    f"relays the handshake.*{kind}|{kind}.*relays the handshake",
                     self.lab.must("trirectl flows --json"),
                 ),
                 "it is reported",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon dies, hangs, stops and comes back: what was refused stays refused, what was authorised
-goes on."""
+"""The daemon dies, hangs, stops and comes back: what was refused stays refused, what was authorized
+continues."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ class Down(HostCase):
             self.assert_allowed(self.web.send_text(kind, "still"), f"{kind} {when}")
             self.assertEqual(self.web.receive(kind), {"text": "still"}, f"{kind} {when}")
 
-    def assert_judged(self, when):
+    def assert_verdicts(self, when):
         for kind, port in self.ports.items():
             self.assert_allowed(self.web.exchange(kind, "127.0.0.1", port), f"{kind} {when}")
             for stranger in (self.other, self.plain):
@@ -50,14 +50,14 @@ class Down(HostCase):
 
     def test_killed_and_started_again(self):
         self.connect()
-        self.assert_judged("before")
+        self.assert_verdicts("before")
         before = {each["name"]: each for each in self.host.workloads()}
         self.host.stop(signal.SIGKILL)
         self.assert_live("while it is dead")
-        self.assert_judged("while it is dead")
+        self.assert_verdicts("while it is dead")
         self.host.start()
         self.assert_live("after its return")
-        self.assert_judged("after its return")
+        self.assert_verdicts("after its return")
         after = {each["name"]: each for each in self.host.workloads()}
         self.assertEqual(
             {name: each["labels"] for name, each in before.items()},
@@ -70,20 +70,20 @@ class Down(HostCase):
         self.host.stop(signal.SIGTERM)
         self.assertEqual(self.host.daemon.returncode, 0)
         self.assert_live("after a stop")
-        self.assert_judged("after a stop")
+        self.assert_verdicts("after a stop")
 
     def test_hanging(self):
         self.connect()
         self.host.daemon.send_signal(signal.SIGSTOP)
         try:
             self.assert_live("while it hangs")
-            self.assert_judged("while it hangs")
+            self.assert_verdicts("while it hangs")
         finally:
             self.host.daemon.send_signal(signal.SIGCONT)
-        self.assert_judged("when it goes on")
+        self.assert_verdicts("when it goes on")
 
     def test_there_is_no_gap_while_it_starts(self):
-        """The table is replaced under probes: not one attempt of a stranger passes."""
+        """The table is replaced while probes run: no attempt of an unlabeled process passes."""
         probes = {"web": self.web, "plain": self.plain, "other": self.other}
         for kind, port in self.ports.items():
             for prober in probes.values():
@@ -98,8 +98,8 @@ class Down(HostCase):
                 for name, prober in probes.items()
             }
             self.assertGreaterEqual(outcomes["web"]["ok"], 500, f"{kind} {outcomes}")
-            # What comes during the swap may be refused, never let in: milliseconds, half a second
-            # on an emulated processor.
+            # What arrives during the replacement may be refused but is never allowed: for
+            # milliseconds, half a second on an emulated processor.
             self.assertLess(
                 outcomes["web"]["longest"], 0.5 * waiting.PATIENCE, f"{kind} {outcomes}"
             )
@@ -122,7 +122,7 @@ class Down(HostCase):
         self.host.agents.remove(self.web)
         self.host.start()
         waiting.until(lambda: not os.path.exists(path), "its cgroup is removed")
-        waiting.until(lambda: len(self.host.workloads()) == 3, "and it is no workload")
+        waiting.until(lambda: len(self.host.workloads()) == 3, "it is no longer a workload")
 
     def test_a_policy_that_changes_while_it_is_dead_is_applied_to_live_flows(self):
         self.connect()
@@ -159,12 +159,12 @@ class Down(HostCase):
         second = self.host.run(self.host.daemon.args[self.host.daemon.args.index(TRIREMED) :])
         self.assertEqual(second.returncode, 1, second.stderr)
         self.assertRegex(second.stderr, "triremed: .*(runs|running)")
-        self.assert_judged("after the attempt")
+        self.assert_verdicts("after the attempt")
 
 
 class Ended(HostCase):
     def elements(self):
-        """Of every map that names workloads."""
+        """The elements of every map that has numbers of workloads."""
         return {
             name: self.host.must(["nft", "list", "map", "inet", "trireme", name])
             for name in ("workloads", "groups", "classes", "source", "destination")
@@ -183,7 +183,8 @@ class Ended(HostCase):
         self.assertEqual([path for path in paths if os.path.exists(path)], [])
 
     def test_numbers_are_not_inherited_after_a_restart(self):
-        """A newcomer with an ended workload's old number would inherit its live flows."""
+        """If a new workload got the old number of one that has ended, it would inherit its open
+        flows."""
         first, second = self.host.labelled("app=a"), self.host.labelled("app=b")
         self.host.restart()
         third = self.host.labelled("app=c")
@@ -209,7 +210,7 @@ class Older(unittest.TestCase):
         self.assertEqual(client.receive("stays"), {"text": "x"})
 
     def test_a_table_that_is_gone_opens_nothing_between_local_sockets(self):
-        """The gate goes on judging by what it knows, without a daemon and without a table."""
+        """The gate continues to decide by what it knows, without a daemon and without a table."""
         host = Host()
         self.addCleanup(host.close)
         web, same, plain = host.labelled("app=web"), host.labelled("app=web"), host.plain()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways past enforcement that a review found, each closed: addresses translated on OUTPUT,
-transports that have no judge."""
+"""Regression tests for bypasses that a review found: addresses translated on OUTPUT, and transports
+that no rule decides on."""
 
 import subprocess
 import unittest
@@ -13,8 +13,8 @@ FAR6, NEAR6, ELSEWHERE6 = "2001:db8::2", "2001:db8::1", "2001:db8:1::1"
 
 
 class Translated(HostCase):
-    """DNAT on OUTPUT: a local address leads to another host, as Docker's published ports do;
-    another host's address leads here."""
+    """DNAT on OUTPUT: a local address leads to another host, as with Docker's published ports, and
+    another host's address leads to this host."""
 
     POLICY = '[[allow]]\nfrom = "app=egress"\nto = "@world"\n'
 
@@ -71,7 +71,7 @@ class Translated(HostCase):
             warm = far.serve("tcp", there)
             waiting.until(
                 lambda to=there, at=warm: plain.exchange("tcp", to, at) == "ok",
-                "the neighbour has been found",
+                "the neighbor is resolved",
             )
             self.translate(
                 family, [(kind, local, 8080, there, port) for kind, port in ports.items()]
@@ -98,7 +98,7 @@ class Translated(HostCase):
                 ]
             self.translate(family, rules)
             for kind in ("tcp", "udp"):
-                # @world is no process of this host.
+                # A process of this host is not @world.
                 self.assert_refused(egress.exchange(kind, elsewhere, 8081), f"{kind} {elsewhere}")
                 self.assert_allowed(other.exchange(kind, elsewhere, 8081), f"{kind} {elsewhere}")
                 self.assert_allowed(same.exchange(kind, elsewhere, 8082), f"{kind} {elsewhere}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What policy.toml says is what the kernel does: ports, entities, networks, deny, drop, audit."""
+"""The kernel does what policy.toml says: ports, entities, networks, deny, drop, audit."""
 
 import subprocess
 import unittest
@@ -8,7 +8,7 @@ from tests.system import waiting
 from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRUN, HostCase
 from tests.system.test_gate import GROUP
 
-# Makes a cgroup 30 levels below its own, under the hierarchy at argv[1], and goes on in there.
+# Creates a cgroup 30 levels below its own, in the hierarchy at argv[1], and continues in it.
 GO_DEEP = """
 import os, sys
 own = open("/proc/self/cgroup").read().split("0::")[1].split("\\n")[0]
@@ -195,14 +195,14 @@ class Rules(HostCase):
         self.assertIn("trial", self.flow_of(port, "deny")["rule"])
 
     def flow_of(self, port, verdict="audit"):
-        def told():
+        def reported():
             return [
                 flow
                 for flow in self.host.flows()
                 if flow.get("port") == port and flow["verdict"] == verdict
             ]
 
-        return waiting.until(told, f"a flow to port {port} with the verdict {verdict}")[0]
+        return waiting.until(reported, f"a flow to port {port} with the verdict {verdict}")[0]
 
     def test_a_rule_that_logs(self):
         web, plain = self.host.labelled("app=web"), self.host.plain()
@@ -213,7 +213,7 @@ class Rules(HostCase):
         self.assert_allowed(plain.exchange("tcp", "127.0.0.1", port))
         flow = waiting.until(
             lambda: [flow for flow in self.host.flows() if flow.get("port") == port],
-            "the flow is told",
+            "the flow is logged",
         )[0]
         self.assertEqual(flow["verdict"], "allow")
         self.assertIn("noted", flow["rule"])
@@ -238,7 +238,7 @@ class Rules(HostCase):
 
 
 class Multicast(HostCase):
-    """Rules see one socket of many; the gate judges at each."""
+    """Rules see one of several receiving sockets; the gate decides at each."""
 
     GROUP, PORT = "224.0.0.251", 5353
 
@@ -303,7 +303,7 @@ class Multicast(HostCase):
 
 
 class Outside(HostCase):
-    """A neighbour in a namespace of its own, on the other end of a wire."""
+    """A neighbor in a namespace of its own, on the other end of a link."""
 
     OUTER4, INNER4, OUTER6, INNER6 = "192.0.2.2", "192.0.2.1", "2001:db8::2", "2001:db8::1"
 
@@ -342,7 +342,8 @@ class Outside(HostCase):
             self.assertEqual(self.outside.served(kind, port), {"accepted": 0, "bytes": 0})
 
     def test_workloads_receive_no_multicast_from_elsewhere(self):
-        """Rules see one receiver of many; whatever policy says of that one."""
+        """Rules see one of several receivers, so multicast is dropped even if policy allows that
+        one."""
         self.host.explicit_reload('[[allow]]\nfrom = "@world"\nto = "app=web"\n')
         group, port = "224.0.0.251", 5353
         plain = self.host.plain()
@@ -368,8 +369,8 @@ class Outside(HostCase):
         return process, process.stdout.readline().strip()
 
     def test_a_group_of_listeners_gives_nobody_anothers_connections(self):
-        """Rules look a member up, and TCP another one: from elsewhere such a group gets nothing
-        once it is of two."""
+        """Rules and TCP look up members of the group independently. From outside, a group that has
+        two members receives nothing."""
         self.host.explicit_reload('[[allow]]\nfrom = "@world"\nto = "app=web"\n')
 
         def attempts(count):
@@ -393,14 +394,15 @@ class Outside(HostCase):
         self.assertGreater(self.host.status()["gate"]["refused"]["group"], 0)
 
     def test_a_member_of_a_group_deep_below_its_workload_gets_nobody_elses(self):
-        """The look into a group walks up from below, and not for ever: a socket whose workload it
-        does not find is not @host's because of that, least of all for who comes over lo next."""
+        """The lookup of a group's members walks up a limited number of cgroups. A socket whose
+        workload it does not find must not count as @host's, not even for the next sender over
+        lo."""
         self.host.explicit_reload('[[allow]]\nfrom = ["@world", "@host"]\nto = "app=web"\n')
         first, port = self.group("app=web", "0", "choose")
         enter = ["python3", "-c", GO_DEEP, self.host.cgroups]
         second, joined = self.group("app=db", port, "join", prefix=enter)
         self.assertEqual(joined, port)
-        # What is remembered is each processor's own: both ask on the same one.
+        # The gate's memory is per processor, so both send from the same one.
         pinned = ["python3", "-c", ON_ONE_PROCESSOR]
         plain = self.host.plain(pinned)
         outside = self.host.plain(["nsenter", f"--net=/run/netns/{self.neighbour}", *pinned])
@@ -416,7 +418,7 @@ class Outside(HostCase):
             process.stdin.write("end\n")
             process.stdin.flush()
         self.assertEqual(second.stdout.readline(), "0\n", "connections that app=db was given")
-        # One that is accepted late counts there alone.
+        # A connection that is accepted late is counted only there.
         self.assertGreaterEqual(int(first.stdout.readline()), allowed)
         self.assertGreater(allowed, 0)
 
@@ -439,14 +441,14 @@ class Outside(HostCase):
             ("tcp", self.INNER4, self.OUTER4),
             ("udp", self.INNER6, self.OUTER6),
         ):
-            entry, shut = self.web.serve(kind, inner), self.web.serve(kind, inner)
+            entry, unnamed = self.web.serve(kind, inner), self.web.serve(kind, inner)
             away, closed = self.outside.serve(kind, outer), self.outside.serve(kind, outer)
             self.host.policy(
                 f'[[allow]]\nfrom = "@world"\nto = "app=web"\nports = ["{kind}/{entry}"]\n'
                 f'[[allow]]\nfrom = "app=web"\nto = "@world"\nports = ["{kind}/{away}"]\n'
             )
             self.assert_allowed(self.outside.exchange(kind, inner, entry), f"in {kind}")
-            self.assert_refused(self.outside.exchange(kind, inner, shut), f"in {kind}")
+            self.assert_refused(self.outside.exchange(kind, inner, unnamed), f"in {kind}")
             self.assert_allowed(self.web.exchange(kind, outer, away), f"out {kind}")
             self.assert_refused(self.web.exchange(kind, outer, closed), f"out {kind}")
             self.assert_refused(plain.exchange(kind, inner, entry), f"@host is not @world: {kind}")
@@ -468,8 +470,7 @@ class Outside(HostCase):
             check(self.web.exchange("tcp", self.OUTER4, away), f"out {cidr}")
 
     def test_neighbour_discovery_and_unreachable_ports_work(self):
-        """ICMP errors of allowed flows pass: an unused port is refused at once by the other
-        side."""
+        """ICMP errors of allowed flows pass: an unused port refuses at once."""
         self.host.policy('[[allow]]\nfrom = "app=web"\nto = "@world"\n')
         self.assertEqual(self.web.exchange("udp", self.OUTER4, 9), "ECONNREFUSED")
         self.assertEqual(self.web.exchange("udp", self.OUTER6, 9), "ECONNREFUSED")

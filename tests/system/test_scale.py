@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many workloads and many flows at the same time: verdicts stay right, trirectl answers, the daemon's memory has an end, and launches go on.
+"""Many workloads and many flows at the same time: verdicts stay right, trirectl answers, the
+daemon's memory is bounded, and launches succeed.
 
-How fast is measured by tests/bench/scale.py; here are only counts, and limits far above what is measured.
+tests/bench/scale.py measures the speed. These tests only count, with limits far above the measured
+values.
 """
 
 import json
@@ -11,7 +13,7 @@ from tests.system import crowd, host, waiting
 
 WORKLOADS, TALKERS, FLOWS = (10_000, 40, 100_000) if host.LONG else (400, 12, 5_000)
 RATE = 100_000 / 60
-# What the flow store may take (8 MiB of each kind, twice where it is told), and each workload.
+# Memory of the flow store (8 MiB of each kind, twice while it is listed), and of each workload.
 MOST_MB = 120 + 0.02 * WORKLOADS
 
 
@@ -28,22 +30,22 @@ class Scale(host.HostCase):
         )
         self.host.write("next/identity.toml", "")
         everybody.talk(RATE)
-        seen, told = 0, {}
+        seen, results = 0, {}
         while seen < FLOWS:
             self.ask_everything()
-            told = everybody.told()
-            self.assertEqual(crowd.wrong(told), {})
-            seen += crowd.flows(told)
+            results = everybody.results()
+            self.assertEqual(crowd.wrong(results), {})
+            seen += crowd.flows(results)
             self.assertLess(daemon.resident(), MOST_MB)
         self.assertEqual(
-            {kind for kind, outcomes in told.items() if outcomes},
+            {kind for kind, outcomes in results.items() if outcomes},
             {"tcp allowed", "tcp refused", "udp allowed", "udp refused"},
         )
         everybody.talk(0)
-        # Nobody who waited was forgotten: the newest refusal is told, whatever came before it.
+        # No flow was lost while others were stored: the newest refusal is listed.
         self.host.labelled("app=last").exchange("tcp", "127.0.0.1", 20000)
         waiting.until(
-            lambda: self.json_lines("flows", "--from", "app=last"), "the last refusal is told"
+            lambda: self.json_lines("flows", "--from", "app=last"), "the last refusal is logged"
         )
 
     def json_lines(self, *command):
@@ -55,7 +57,7 @@ class Scale(host.HostCase):
     def ask_everything(self):
         waiting.until(
             lambda: self.host.status()["workloads"]["enforced"] == WORKLOADS,
-            "all are there, and whoever came has gone",
+            "the sleepers are enforced, and the others have ended",
         )
         self.assertEqual(len(self.host.workloads()), WORKLOADS)
         self.assertLessEqual(len(self.json_lines("flows", "-n", "5000")), 4096)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""README, "A second host", followed to the letter on two machines that have just booted."""
+"""Follows README, "A second host", on two freshly booted machines."""
 
 import shutil
 import unittest
@@ -40,10 +40,10 @@ class SecondHost(SeveralLabs, unittest.TestCase):
             waiting.until(
                 lambda lab=lab, name=name: f"certificate of {name} by CN=fleet"
                 in lab.status()["tokens"]["credential"],
-                "a save is enough",
+                "the saved identity is in force",
             )
         self.follow(shown)
-        # The same by IPv6, and after a restart of both.
+        # The same over IPv6, and after both daemons have restarted.
         db_six = "trirun --label app={} -- curl -sS --max-time 5 http://db-1-six"
         for _ in range(2):
             self.assertEqual(web.must(db_six.format("nginx")), "hello from nginx")
@@ -54,7 +54,8 @@ class SecondHost(SeveralLabs, unittest.TestCase):
         self.containers_of_both_directions()
 
     def containers_of_both_directions(self):
-        """Published ports and masquerades are each host's own, and need no word in [host] nat."""
+        """Each host has its own published ports and masquerades, and [host] nat need not mention
+        them."""
         web, db = (self.labs[name] for name in ("web-1", "db-1"))
         web.must(
             "trirun --label app=shop --unit shop -- python3 -m http.server 8000"
@@ -73,7 +74,7 @@ class SecondHost(SeveralLabs, unittest.TestCase):
 
             waiting.until(
                 lambda fetch=fetch: fetch("shop") == "hello from nginx",
-                f"a port that is published, userland-proxy {proxy}",
+                f"a published port, userland-proxy {proxy}",
                 20,
             )
             self.assertNotEqual(fetch("other"), "hello from nginx")
@@ -88,18 +89,18 @@ class SecondHost(SeveralLabs, unittest.TestCase):
         entries = shown.commands()
         self.assertEqual(sum(bool(printed) for _, _, printed in entries), 3)
         for name, command, printed in entries:
-            quiet = command.replace(
-                "curl ", "curl -sS --max-time 5 "
-            )  # no progress meter on a pipe
+            # The lab is root's and has no sudo. curl shows no progress meter on a pipe.
+            quiet = command.removeprefix("sudo ").replace("curl ", "curl -sS --max-time 5 ")
             if not printed:
                 self.labs[name].must(command)
                 continue
 
             def run(lab=self.labs[name], line=quiet):
-                return documents.alike(lab.sh(line + " 2>&1").stdout)
+                return documents.normalized(lab.sh(line + " 2>&1").stdout)
 
             waiting.until(
-                lambda expected="\n".join(printed), run=run: run() == documents.alike(expected),
+                lambda expected="\n".join(printed), run=run: run()
+                == documents.normalized(expected),
                 f"{name}: {command}: {printed}",
                 15,
             )

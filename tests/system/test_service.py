@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""trireme.service in a booted systemd: started, checked before, watched, hardened, and readable in
-the journal."""
+"""trireme.service in a booted systemd: start, checks before it, watchdog, hardening, and readable
+messages in the journal."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Service(LabCase):
         self.assertEqual(self.lab.ask(9001), "")
         self.assertEqual([each["name"] for each in self.lab.workloads()], ["kept.scope"])
         self.lab.must("systemctl stop kept.scope")
-        waiting.until(lambda: not self.lab.workloads(), "it has ended")
+        waiting.until(lambda: not self.lab.workloads(), "the daemon has ended")
 
     def test_a_killed_daemon_comes_back_at_once(self):
         before = self.show("MainPID")
@@ -55,7 +55,7 @@ class Service(LabCase):
         waiting.until(
             lambda: self.show("MainPID") not in (before, "0")
             and self.show("ActiveState") == "active",
-            "a new one runs",
+            "a new daemon runs",
             10,
         )
 
@@ -71,7 +71,7 @@ class Service(LabCase):
             waiting.until(
                 lambda: self.show("MainPID") not in (before, "0")
                 and self.show("ActiveState") == "active",
-                "a new one runs",
+                "a new daemon runs",
                 15,
             )
             self.assertIn("Watchdog timeout", self.lab.must("journalctl -b -u trireme --no-pager"))
@@ -81,8 +81,8 @@ class Service(LabCase):
             )
 
     def test_a_policy_that_is_not_valid(self):
-        """Said in the status line and the journal; a reload fails, a restart goes on with the last
-        good files, a first start fails."""
+        """Status line and journal name the error. A reload fails, a restart uses the last valid
+        files, a first start fails."""
         self.addCleanup(self.lab.start_trireme)
         self.addCleanup(self.lab.sh, "systemctl reset-failed trireme")
         original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
@@ -101,7 +101,7 @@ class Service(LabCase):
             "the status line still names the place",
         )
         self.assertEqual(
-            self.lab.status()["policy"]["rules"], 0, "the last good files are in force"
+            self.lab.status()["policy"]["rules"], 0, "the last valid files are in force"
         )
         self.lab.must("systemctl stop trireme && rm /run/trireme/last-good.json")
         self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
@@ -135,11 +135,12 @@ class Service(LabCase):
         waiting.until(
             lambda: self.lab.status()["policy"]["generation"] > before, "a new generation"
         )
-        waiting.until(lambda: "1 rules" in self.show("StatusText"), "the status line says so")
+        waiting.until(lambda: "1 rule" in self.show("StatusText"), "the status line reports it")
         self.lab.must("systemctl reload trireme")
 
     def test_a_ruleset_that_was_saved_with_our_table_is_reported(self):
-        """nft does not load it again: at the next boot the host's own firewall would be missing."""
+        """nft cannot load it again, so at the next boot the host's own firewall would be
+        missing."""
         saved = "/etc/nftables.conf"
         self.addCleanup(self.lab.must, "trirectl reload")
         self.addCleanup(self.lab.must, f"mv {saved}.before {saved}")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user, a workload or a remote host can use up has a share for each: others go on."""
+"""Every resource that a user, a workload or a remote host can use up has a share for each of them:
+others continue to work."""
 
 import re
 import subprocess
@@ -12,8 +13,8 @@ from tests.system.host import TRIRECTL, TRIRUN, Host, HostCase
 NOBODY = 65534
 OTHER = 65533
 
-# Requests over the control socket, as fast as they are answered; a connection that is ended is
-# opened again.
+# Sends requests over the control socket as fast as they are answered. Reopens the connection when
+# it is closed.
 FLOOD = r"""
 import json, socket, sys, time
 path, seconds = sys.argv[1], float(sys.argv[2])
@@ -33,7 +34,7 @@ while time.monotonic() < end:
 print(sent)
 """
 
-# As many connections as there can be, which stay open and say nothing.
+# Opens as many connections as possible, and leaves them open without sending anything.
 HOLD = r"""
 import socket, sys, time
 held = []
@@ -78,7 +79,7 @@ class ControlSocket(HostCase):
             lambda: re.search(
                 r"rate limit: (\d+) log lines left out: \d+ for uid 65534", self.host.log_text()
             ),
-            "a line says how many were left out",
+            "a line counts the lines that were left out",
         )
         lines = self.host.log_text()
         print(f"\n{sent / seconds:,.0f} requests a second; status within {longest:.2f} s")
@@ -117,7 +118,8 @@ class ControlSocket(HostCase):
             held.communicate("")
 
 
-# Others have used up the inotify descriptors of this user, or its watches: the file says which.
+# Other processes have used up this user's inotify instances or watches; the name of the file says
+# which.
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -151,7 +153,7 @@ int inotify_add_watch(int fd, const char *path, uint32_t mask) {
 
 
 class UsedUpInotify(unittest.TestCase):
-    """fs.inotify.* of uid 0, which root in any container takes from as well."""
+    """fs.inotify.* limits of uid 0, which root in any container shares."""
 
     def setUp(self):
         files = undo.Undo()
@@ -181,17 +183,19 @@ class UsedUpInotify(unittest.TestCase):
         self.host.start()
         self.assertIn("max_user_instances", self.problems())
         self.assertIn("found late", self.problems())
-        # A save is seen, and so is the end of a workload.
+        # The daemon still notices a save and the end of a workload.
         self.host.policy('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
         self.assertEqual(self.host.trirun("app=web", ["true"]).returncode, 0)
         waiting.until(lambda: not self.host.workloads(), "the scope is gone")
         self.used_up("watches")
-        waiting.until(lambda: "max_user_watches" in self.problems(), "descriptors are there again")
+        waiting.until(
+            lambda: "max_user_watches" in self.problems(), "descriptors are available again"
+        )
         self.host.policy('[[allow]]\nfrom = "app=web"\nto = "app=x"\n')
         self.assertEqual(self.host.trirun("app=web", ["true"]).returncode, 0)
         waiting.until(lambda: not self.host.workloads(), "the scope is gone")
         self.used_up("")
-        waiting.until(lambda: self.problems() == "", "everything is watched again")
+        waiting.until(lambda: self.problems() == "", "all files are watched again")
         self.host.policy("")
         self.used_up("watches")
         self.assertEqual(self.host.trirun("app=web", ["true"]).returncode, 0)
@@ -202,8 +206,8 @@ class FullConntrack(HostCase):
     POLICY = '[[allow]]\nfrom = "@host"\nto = "app=web"\n'
 
     def test_a_full_table_is_a_problem_within_a_second_or_so(self):
-        """Its size is the machine's: entries are made up to nine tenths of it where that is few."""
-        listed = waiting.until(lambda: self.host.status()["conntrack"], "it was looked at")[0]
+        """Its size depends on the machine. If it is small, the test fills nine tenths of it."""
+        listed = waiting.until(lambda: self.host.status()["conntrack"], "the table was checked")[0]
         self.assertEqual(listed["network"], "@host")
         self.assertFalse(listed["full"])
         self.assertNotIn("conntrack", "\n".join(self.host.status()["problems"]))
@@ -216,16 +220,18 @@ class FullConntrack(HostCase):
         self.fill(most * 93 // 100)
         waiting.until(
             lambda: "conntrack of this host" in "\n".join(self.host.status()["problems"]),
-            "the full table is a problem",
+            "the full table is reported",
             seconds=3,
         )
         self.host.must(["conntrack", "-F"])
         waiting.until(
-            lambda: "conntrack" not in "\n".join(self.host.status()["problems"]), "and no longer", 5
+            lambda: "conntrack" not in "\n".join(self.host.status()["problems"]),
+            "and no longer reported",
+            5,
         )
 
     def fill(self, count):
-        """UDP flows over lo, each of one datagram, to ports that nobody has."""
+        """Sends one datagram each in many UDP flows over lo, to ports that no socket has."""
         self.host.must(["/usr/bin/python3", "-c", FILL, str(count)], timeout=120)
 
 
@@ -247,8 +253,8 @@ for host in range(2, 250):
 """
 
 
-# Connections to somebody who never answers, each given up at once; then datagrams, 16 to each of
-# many flows.
+# Opens connections to a peer that never answers, and gives each up at once; then sends 16 datagrams
+# in each of many flows.
 HALF_OPEN = r"""
 import socket, sys
 address, count = sys.argv[1], int(sys.argv[2])
@@ -265,7 +271,7 @@ WAITING = r"""
 import socket, sys, time
 address, seconds = sys.argv[1], float(sys.argv[2])
 end, port = time.monotonic() + seconds, 1024
-# What waits counts against its socket's buffer: some hundred of one.
+# Waiting datagrams count against the buffer of their socket, which holds some hundreds.
 senders = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(200)]
 while time.monotonic() < end:
     for sender in senders:
@@ -279,7 +285,7 @@ while time.monotonic() < end:
 
 
 class Verifier(linked.LinkedCase):
-    """A workload that uses up what the verifier remembers and holds."""
+    """A workload uses up what the verifier remembers and queues."""
 
     def setUp(self):
         super().setUp()
@@ -293,7 +299,7 @@ class Verifier(linked.LinkedCase):
         )
 
     def named(self, what):
-        """The holder of most, by trirectl status."""
+        """The holder of most entries, as trirectl status names it."""
         crowded = self.client.status()["tokens"]["crowded"].get(what, {})
         return crowded.get("holder", "")
 
@@ -308,17 +314,19 @@ class Verifier(linked.LinkedCase):
         self.assertRegex(self.named("handshakes"), "^(workload trirun-|a workload that has ended)")
         self.assertGreater(self.metric(self.client, 'trireme_crowded_total{what="handshakes"}'), 0)
         waiting.until(
-            lambda: "handshakes of TCP connections are full"
+            lambda: "too many handshakes of TCP connections"
             in "\n".join(self.client.status()["problems"]),
-            "it is a problem",
+            "it is reported",
             seconds=3,
         )
 
     def test_waiting_datagrams_of_one_leave_others_theirs(self):
         with self.busy(WAITING, linked.STRANGER, "6") as flood:
-            waiting.until(lambda: self.named("held_datagrams") != "" or self.full(), "all is held")
+            waiting.until(
+                lambda: self.named("held_datagrams") != "" or self.full(), "all packets are held"
+            )
             outcomes = [self.friend.exchange("udp", linked.SERVER, linked.PORT) for _ in range(20)]
-            self.assertIsNone(flood.poll(), "it goes on meanwhile")
+            self.assertIsNone(flood.poll(), "others are served meanwhile")
             self.assertEqual(set(outcomes), {"ok"})
             self.assertRegex(self.named("held_datagrams"), "^workload trirun-")
 

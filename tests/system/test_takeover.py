@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whoever takes over the address and port of an end inherits nothing of what its owner was
-allowed."""
+"""A socket that takes over the address and port of another one inherits none of its permissions."""
 
 import socket
 import unittest
@@ -12,11 +11,11 @@ from tests.system.host import LONG, HostCase
 FAMILIES = ("127.0.0.1", "::1")
 SYN_SENT, CLOSED = 2, 7
 ROUNDS = 50 if LONG else 5
-FAST_OPEN_BOTH_WAYS = 0x403  # tcp_fastopen: client and server, no cookie needed
+FAST_OPEN_BOTH_WAYS = 0x403  # tcp_fastopen: client and server, without a cookie
 
 
 class Takeover(HostCase):
-    """app=web talks to app=web; the stranger is another workload, or none."""
+    """app=web talks to app=web; the stranger is another workload or an unlabeled process."""
 
     def setUp(self):
         super().setUp()
@@ -24,7 +23,7 @@ class Takeover(HostCase):
         self.server, self.client = self.host.labelled("app=web"), self.host.labelled("app=web")
 
     def connected(self, address, server, client, port, source):
-        """A connection "c" of the client, "s" of the server, listener "l"."""
+        """Opens a connection: "c" at the client, "s" at the server; the listener is "l"."""
         self.assert_allowed(server.open("l", "tcp", address, port, listen=16))
         port = server.port("l")
         self.assert_allowed(client.open("c", "tcp", address, source))
@@ -33,8 +32,8 @@ class Takeover(HostCase):
         return port, client.port("c")
 
     def once_free(self, stranger, address, port, source):
-        """How the stranger's exchange from the client's port ends, once the last ACK, which a busy
-        processor handles after the close returned, has freed it."""
+        """The outcome of the stranger's exchange from the client's port, when the last ACK has
+        freed that port. A busy processor handles the ACK after close() has returned."""
         taken = "EADDRNOTAVAIL"
         outcomes = []
 
@@ -65,7 +64,8 @@ class Takeover(HostCase):
                 stranger.close("t")
 
     def test_a_listener_that_takes_the_port_of_a_half_open_connection(self):
-        """The client's SYN found nobody willing; its retransmission meets the stranger."""
+        """The client's first SYN finds a full backlog; the repeated SYN finds the stranger's
+        socket."""
         for address in FAMILIES:
             for stranger in self.strangers:
                 # A full backlog leaves the client in SYN_SENT.
@@ -101,7 +101,7 @@ class Takeover(HostCase):
                 self.assert_allowed(stranger.open("t", "udp", address, port))
                 self.client.send_text("c", "secret")
                 self.assertIn("error", stranger.receive("t", timeout=0.2))
-                # Nor does what the stranger sends arrive as the server's.
+                # The client does not receive the stranger's data either.
                 stranger.send_to("t", "forged", address, self.client.port("c"))
                 self.assertNotIn("text", self.client.receive("c", timeout=0.2))
                 self.client.close("c")
@@ -110,8 +110,8 @@ class Takeover(HostCase):
     # --- the client's end ---
 
     def test_a_client_that_takes_a_closed_connection_over(self):
-        """The server's TIME_WAIT, its FIN_WAIT and its CLOSE_WAIT, met from the client's address
-        and port."""
+        """The server's connection is in TIME_WAIT, FIN_WAIT or CLOSE_WAIT when the stranger uses
+        the client's address and port."""
         for address in FAMILIES:
             for stranger in self.strangers:
                 for state in ("time-wait", "client-gone", "server-shut"):
@@ -132,8 +132,8 @@ class Takeover(HostCase):
                     self.server.close("l")
 
     def test_time_wait_reuse_by_a_stranger_is_refused_and_by_the_owner_allowed(self):
-        """Many rounds over one address and port, each SYN meeting the last round's TIME_WAIT: rules
-        see no listener there, the gate does, in silence."""
+        """Many rounds with one address and port, in which each SYN finds the TIME_WAIT of the
+        previous round. Rules find no listener then; the gate does, and drops silently."""
         for address in FAMILIES:
             self.assert_allowed(self.server.open("l", "tcp", address, 0, listen=64))
             port = self.server.port("l")
@@ -156,8 +156,8 @@ class Takeover(HostCase):
             self.server.close("l")
 
     def test_data_in_the_third_segment_is_not_delivered(self):
-        """A client without quick acknowledgements puts its data into the handshake's ACK; a
-        deferring listener waits for just that."""
+        """A client without quick acknowledgements sends data in the ACK of the handshake; a
+        listener with deferred accept waits for that."""
         for address in FAMILIES:
             for deferred in (False, True):
                 options = [(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)] if deferred else []
@@ -232,7 +232,7 @@ class Takeover(HostCase):
                 self.assertNotIn(
                     "text",
                     stranger.receive("t", timeout=0.2),
-                    "the answer of a flow that was another's",
+                    "the answer of another socket's flow",
                 )
                 stranger.send_to("t", "forged", address, port)
                 self.assertNotIn("text", self.server.receive("s", timeout=0.2))
@@ -256,8 +256,8 @@ class Takeover(HostCase):
             self.assertEqual(self.server.served("tcp", port)["accepted"], accepted)
 
     def test_two_refused_identities_never_add_up_to_an_allowed_one(self):
-        """Numbers 1 and 2, each refused in turn from one address and port, must not leave 3
-        behind."""
+        """The numbers 1 and 2, refused in turn from one address and port, must not combine to
+        number 3."""
         agents = {f"n{number}": self.host.labelled(f"app=n{number}") for number in range(12)}
         numbers = {each["labels"]["app"]: each["identity"] for each in self.host.workloads()}
         trios = [
@@ -280,8 +280,8 @@ class Takeover(HostCase):
                     self.assertEqual(agents[sum_].served(kind, port)["accepted"], 0)
 
     def test_a_socket_keeps_the_identity_it_was_made_under(self):
-        """An inherited listener and an inherited connection belong to who made them, wherever they
-        are used."""
+        """An inherited listener and an inherited connection keep the identity of the process that
+        created them."""
         port = self.server.serve("tcp", "127.0.0.1")
         child = self.server.in_child("exchange", "tcp", "127.0.0.1", port)
         self.assert_allowed(child)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What real TCPs do beside the plain three segments, between two hosts: Multipath TCP, Fast Open, SYN cookies, deferred accept, small segments,
-servers that speak first, large first writes. All of them connect, without a time-out more than TCP's own, and nobody else does."""
+"""What real TCPs do beyond the plain three segments, between two hosts: Multipath TCP, Fast Open,
+SYN cookies, deferred accept, small segments, servers that speak first, large first writes. All
+allowed connections are established without extra time-outs, and no denied one is."""
 
 import socket
 import unittest
@@ -23,7 +24,7 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.stranger = self.client.labelled("app=other")
 
     def set(self, name, client, server=None):
-        """In the network namespaces of the two hosts, which are this test's own."""
+        """Sets sysctls in the network namespaces of the two hosts."""
         for each, value in (
             (self.client, client),
             (self.server, client if server is None else server),
@@ -33,19 +34,19 @@ class Habits(fleet.FleetCase, unittest.TestCase):
             self.addCleanup(each.must, ["sysctl", "-qw", f"{name}={before}"])
 
     def repeated(self):
-        """Segments that both hosts' TCPs have sent again so far."""
+        """The number of segments that the TCPs of both hosts have retransmitted so far."""
         return sum(self.count(each, "TcpRetransSegs") for each in (self.client, self.server))
 
     @staticmethod
     def count(each, name):
-        """One of the counters of that host's TCP."""
+        """A TCP counter of this host."""
         return int(each.must(["nstat", "-asz", name]).split(name)[1].split()[0])
 
     def expect(
         self, kind="tcp", served="tcp", serving=(), connecting=(), text="ping", repetitions=0
     ):
-        """Five exchanges with each of the server's addresses. Of the five one at least goes without more than these repetitions: a slow machine
-        may need one at times."""
+        """Makes five exchanges with each address of the server. At least one of the five must have
+        no more than these retransmissions; a slow machine may need one at times."""
         port = self.web.serve(served, "::", options=serving)
         for address in self.fleet.addresses("server"):
             seen = []
@@ -61,7 +62,7 @@ class Habits(fleet.FleetCase, unittest.TestCase):
                 seen.append(self.repeated() - before)
             self.assertLessEqual(min(seen), repetitions, f"{address}: {seen}")
         counted = dict(self.web.served(served, port))
-        self.assertEqual(counted, {"accepted": 10, "bytes": 10 * len(text)}, "nothing twice")
+        self.assertEqual(counted, {"accepted": 10, "bytes": 10 * len(text)}, "no data twice")
         for address in self.fleet.addresses("server"):
             self.assertEqual(
                 self.stranger.exchange(kind, address, port, text=text, options=connecting),
@@ -74,8 +75,8 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.expect()
 
     def test_multipath(self):
-        """Both ends fall back to TCP: the option has gone from the SYN. Either end may be the one
-        that can."""
+        """Both ends fall back to TCP, because the option is removed from the SYN. One end or both
+        support it."""
         for kind, served in (("mptcp", "mptcp"), ("mptcp", "tcp"), ("tcp", "mptcp")):
             self.expect(kind, served)
         port = self.web.serve("mptcp", "::")
@@ -84,8 +85,8 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.assertFalse(self.friend.is_multipath("m"))
 
     def test_multipath_is_whole_on_one_host(self):
-        """Where no token is needed nothing is taken from the SYN: subflows are judged one by one,
-        as connections are."""
+        """A connection that needs no token keeps the option. Each subflow is decided on like a
+        connection."""
         port = self.web.serve("mptcp", "127.0.0.1")
         near = self.server.labelled("app=web")
         near.open("m", "mptcp", "127.0.0.1")
@@ -95,8 +96,8 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.assertEqual(other.exchange("mptcp", "127.0.0.1", port), "ECONNREFUSED")
 
     def test_fast_open(self):
-        """Data of the SYN, with and without a cookie, are sent once more after the handshake: that
-        is all it costs."""
+        """Data of the SYN, with and without a cookie, is sent again after the handshake. There is
+        no other cost."""
         accepts = [(socket.IPPROTO_TCP, TCP_FASTOPEN, 100)]
         early = [(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)]
         for setting in (0x3, 0x207):
@@ -105,19 +106,19 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.assertGreaterEqual(
             self.count(self.client, "TcpExtTCPFastOpenActiveFail"),
             10,
-            "SYNs had data, which nobody acknowledged",
+            "SYNs had data, which was not acknowledged",
         )
 
     def test_syn_cookies(self):
-        """The server's TCP remembers nothing of a SYN."""
+        """The server's TCP keeps no state for a SYN."""
         self.set("net.ipv4.tcp_syncookies", 2)
         before = self.count(self.server, "TcpExtSyncookiesRecv")
         self.expect()
         self.assertGreaterEqual(self.count(self.server, "TcpExtSyncookiesRecv") - before, 10)
 
     def test_a_deferred_accept(self):
-        """The server's TCP takes no acknowledgement without data for an end of the handshake, PROOF
-        included."""
+        """The server's TCP does not complete the handshake with an acknowledgement without data,
+        such as PROOF."""
         self.expect(serving=[(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)])
 
     def test_small_segments_and_a_narrow_link(self):
@@ -128,7 +129,7 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.expect(text="x" * 20_000)
 
     def test_a_large_first_write(self):
-        """The first acknowledgement carries data, which the device would cut."""
+        """The first acknowledgement carries data, which the device would segment."""
         self.expect(text="x" * 200_000, connecting=[(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)])
 
     def test_no_timestamps_and_no_scaling(self):
@@ -137,7 +138,7 @@ class Habits(fleet.FleetCase, unittest.TestCase):
         self.expect()
 
     def test_a_server_that_speaks_first(self):
-        """And a client that has nothing to say."""
+        """The client sends nothing."""
         port = self.web.serve("tcp", "::", greeting="welcome")
         for address in self.fleet.addresses("server"):
             seen = []

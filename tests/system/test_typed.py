@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What README, docs and man pages say for a whole machine, typed there: systemd, Docker, the
-journal. What pages show is what is printed."""
+"""Types what README, docs and man pages say for a whole machine, with systemd, Docker and the
+journal. What the pages show must be printed."""
 
 import re
 import unittest
@@ -8,7 +8,7 @@ import unittest
 from tests.system import documents, terminal, waiting
 from tests.system.lab import LabCase
 
-# What running text means by a word in capitals, or leaves out.
+# Values for the words in capitals, and for what running text leaves out.
 MEANING = {
     "COMMAND": "true",
     "CMD": "true",
@@ -27,7 +27,7 @@ COMPLETED = {
     "docker run --cap-drop NET_RAW": " --rm busybox true",
     "docker run -l app=shop": " --rm busybox true",
 }
-# Names of commands, not commands.
+# Names of commands that are not command lines.
 MENTIONED = {
     "docker exec",
     "docker network create",
@@ -40,12 +40,12 @@ MENTIONED = {
 ELSEWHERE = {
     "cmake --install build/release && systemctl daemon-reload": "how a lab is made",
     "apt-get purge trireme": "test_package.py",
-    "apt purge trireme": "test_package.py",
+    "apt-get remove trireme": "test_package.py",
 }
 NOT_ALLOWED = {
     "trirectl policy explain --from LABELS --to NAME --port tcp/443"
-}  # nobody has looked the name up: exits 1
-# In this order, after everything else.
+}  # exits 1: the name has not been looked up
+# These come last, in this order.
 IN_THE_END = (
     "nft flush ruleset",
     "systemctl stop trireme",
@@ -63,7 +63,7 @@ class Typed(LabCase):
     )
 
     def type(self, line):
-        """On a terminal: (exit code, text)."""
+        """Types a line on a terminal. Returns (exit code, text)."""
         code, _, lines = terminal.show(
             self.lab.popen,
             ["bash", "-c", f'sudo() {{ "$@"; }}; cd /root/here && {{ {line}\n}}'],
@@ -78,7 +78,7 @@ class Typed(LabCase):
         for block in documents.blocks("run: lab"):
             for _, line, printed in block.commands():
                 with self.subTest(block.page, line=line):
-                    self.one(line, documents.alike("\n".join(printed)))
+                    self.one(line, documents.normalized("\n".join(printed)))
                 if line.startswith("docker run") and " -d " in line:
                     waiting.until(
                         lambda: self.lab.workloads()
@@ -90,9 +90,9 @@ class Typed(LabCase):
     def one(self, line, printed):
         code, text = self.type(line)
         if printed:
-            # What is said to a bridge container that has just ended may come between.
+            # Lines about a bridge container that has just ended may come between.
             kept = [each for each in text.splitlines() if not LATE.search(each)]
-            self.assertEqual(documents.alike("\n".join(kept)), printed)
+            self.assertEqual(documents.normalized("\n".join(kept)), printed)
         else:
             self.assertEqual(code, 0, text)
             self.assertNotIn("No entries", text)
@@ -101,7 +101,7 @@ class Typed(LabCase):
         found = documents.inline()
         self.assertGreater(len(found), 25)
         for named in (MENTIONED, ELSEWHERE, COMPLETED, NOT_ALLOWED):
-            self.assertLessEqual(set(named), set(found), "what no page says any more")
+            self.assertLessEqual(set(named), set(found), "entries that no page uses")
         rest = [line for line in found if line not in (*MENTIONED, *ELSEWHERE, *IN_THE_END)]
         for line in (*rest, *IN_THE_END):
             with self.subTest(found.get(line), line=line):
@@ -113,7 +113,7 @@ class Typed(LabCase):
             if line == "nft flush ruleset":
                 waiting.until(
                     lambda: self.lab.sh("nft list table inet trireme").returncode == 0,
-                    "the table is written anew",
+                    "the table is rewritten",
                     1.5,
                 )
 

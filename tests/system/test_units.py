@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd units as workloads: by name and pattern, already running or newly started, from their
-first instruction."""
+"""systemd units as workloads: by name and pattern, running or newly started, from their first
+instruction."""
 
 import random
 import time
@@ -79,12 +79,14 @@ class Units(LabCase):
         self.assertEqual(self.lab.ask(6003), "")
 
     def test_the_first_instruction_is_held(self):
-        """A unit whose only act is a connection that policy refuses: many starts, none gets
-        through."""
+        """A unit that only makes a connection, which policy denies: in many starts, none is
+        established."""
         self.lab.must("busybox httpd -p 6004 -h /srv")
         self.lab.await_served(6004)
         self.lab.sh("systemctl start asks")
-        self.assertEqual(self.lab.must("cat /run/asked"), "served", "while it is no workload")
+        self.assertEqual(
+            self.lab.must("cat /run/asked"), "served", "while the unit is not a workload"
+        )
         self.identity('[[unit]]\nname = "asks.service"\nlabels = { app = "asks" }\n')
         waiting.until(
             lambda: "trireme" in self.lab.must("systemctl cat asks"), "the gate is in place"
@@ -111,12 +113,12 @@ class Units(LabCase):
         started = 0
         for port in ports:
             self.lab.must("systemctl kill -s KILL trireme")
-            time.sleep(random.random() / 2)  # the unit starts at any moment of the next start
+            time.sleep(random.random() / 2)  # the unit starts at a random moment of the next start
             started += self.lab.sh(f"systemctl start db@{port}").returncode == 0
         print(f"{started} of {len(ports)} started at once", flush=True)
         waiting.until(
             lambda: self.lab.sh("trirectl status").returncode == 0,
-            "systemd has started it again",
+            "systemd has restarted it",
             30,
             0.1,
         )
@@ -130,7 +132,7 @@ class Units(LabCase):
         self.lab.must("systemctl start shop && systemctl stop shop trireme")
         self.lab.must(
             "rm -rf /run/trireme /run/systemd/system/* && systemctl daemon-reload"
-        )  # what a reboot leaves of them
+        )  # the state after a reboot
         try:
             self.assertNotEqual(self.lab.sh("systemctl start shop").returncode, 0)
             self.assertEqual(self.lab.ask(6001), "")
@@ -142,7 +144,7 @@ class Units(LabCase):
         self.lab.must("trirectl reload")
         waiting.until(
             lambda: "trireme" not in self.lab.must("systemctl cat shop"),
-            "the gate goes with the entry",
+            "the gate is removed with the entry",
         )
 
     def test_a_unit_that_nothing_matches_is_left_alone(self):

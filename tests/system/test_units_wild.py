@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""systemd units as they are in the wild: aliases, templates, network namespaces, sockets that
-systemd keeps or opens, names that mean nothing here."""
+"""systemd units as they occur in practice: aliases, templates, network namespaces, sockets that
+systemd keeps or opens, names that have no meaning to trireme."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from tests.system.lab import LabCase
 SERVER = "[Service]\n{more}ExecStart=/usr/bin/busybox httpd -f -p {port} -h /srv\n"
 
 # Keeps its listener in systemd's file descriptor store, and gets it back after a restart. Passes
-# another to whoever waits at /run/heir.sock, or a copy of that one.
+# another listener, or a copy of the first, to the process that connects to /run/heir.sock.
 KEEPER = """
 import os, socket
 given = int(os.environ.get("LISTEN_FDS", "0"))
@@ -47,7 +47,7 @@ got = socket.recv_fds(waits.accept()[0], 1, 1)[1]
 open("/run/heir-has-it", "w").close()
 time.sleep(1000)
 """
-# Holds a connection to a port open and says what comes of it.
+# Keeps a connection to a port open and prints its result.
 CLIENT = """
 import socket, sys, time
 talk = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
@@ -187,7 +187,7 @@ class WildUnits(LabCase):
             self.assertEqual(self.lab.ask(port, others), "", others)
 
     def connects(self, port, labels):
-        """Whether the kernel completes a connection, accepted or not."""
+        """True if the kernel completes a connection, accepted or not."""
         wrapper = f"trirun --label {labels} -- " if labels else ""
         curl = f"curl -s -o /dev/null --max-time 1 -w '%{{time_connect}}' http://127.0.0.1:{port}/"
         return float(self.lab.sh(wrapper + curl).stdout) > 0
@@ -241,8 +241,8 @@ class WildUnits(LabCase):
     def test_what_means_nothing_here_is_a_warning(self):
         for where in (self.warnings(), self.lab.sh("triremed --check").stderr.splitlines()):
             for name, text in (
-                ("not-here.service", "this host has no such unit"),
-                ("none-*-here.service", "no unit of this host matches it"),
+                ("not-here.service", "no such unit on this host"),
+                ("none-*-here.service", "no unit on this host matches"),
                 ("tpl@.service", "is a template"),
                 ("rooted.service", "will not start"),
             ):
@@ -251,7 +251,7 @@ class WildUnits(LabCase):
                 )
             self.assertFalse(any("mysql" in line for line in where), where)
         journal = self.lab.must("journalctl -b -u trireme --no-pager")
-        self.assertIn("'not-here.service': this host has no such unit", journal)
+        self.assertIn("'not-here.service': no such unit on this host", journal)
 
     def test_a_gate_that_matches_nothing_stays_shut(self):
         self.lab.must("systemctl start mariadb && systemctl stop mariadb")
@@ -263,10 +263,10 @@ class WildUnits(LabCase):
         waiting.until(
             lambda: "50-trireme"
             not in self.lab.sh("ls /etc/systemd/system/stray.service.d").stdout,
-            "what no entry asks for is removed",
+            "the drop-in without an entry is removed",
         )
         self.lab.must("systemctl start stray && systemctl stop stray")
-        # One that it does not remove, because it does not look: while systemd answers nothing new.
+        # A drop-in that the daemon does not remove, because systemd does not answer.
         self.lab.must(
             "mkdir -p /run/systemd/system/stray.service.d"
             " && cp /etc/systemd/system/stray.service.d/40-copied.conf"
@@ -274,7 +274,7 @@ class WildUnits(LabCase):
         )
         self.assertNotEqual(self.lab.sh("systemctl start stray").returncode, 0)
         self.assertIn(
-            "no [[unit]] of identity.toml matches stray.service",
+            "no [[unit]] entry of identity.toml matches stray.service",
             self.lab.must("journalctl -b -u stray --no-pager"),
         )
         self.lab.must(
@@ -282,7 +282,7 @@ class WildUnits(LabCase):
         )
         self.lab.must("systemctl daemon-reload")
 
-    # --- where it is ---
+    # --- network namespaces ---
 
     def test_a_network_namespace_of_its_own(self):
         self.lab.must("systemctl start apart joins")
@@ -320,7 +320,9 @@ class WildUnits(LabCase):
             "ip netns exec blue curl -s --max-time 2 http://127.0.0.1:6106/served"
         ).stdout
         self.assertEqual(inside, "")
-        self.assertEqual(self.from_host(6110), "served", "others in it are not shut")
+        self.assertEqual(
+            self.from_host(6110), "served", "others in that namespace are not quarantined"
+        )
 
     def test_trirun_into_another_network_namespace(self):
         def moves():
@@ -332,7 +334,7 @@ class WildUnits(LabCase):
             "trirun --label app=away --unit away -- "
             "ip netns exec blue sh -c 'busybox httpd -p 6120 -h /srv' "
         )
-        waiting.until(lambda: moves() > before, "it is enforced where it is")
+        waiting.until(lambda: moves() > before, "it is enforced in its namespace")
         waiting.until(
             lambda: ":6120 " in self.lab.must("ip netns exec blue ss -Hltn"), "it listens"
         )
@@ -349,16 +351,16 @@ class WildUnits(LabCase):
         )
         self.addCleanup(half.wait)
         self.addCleanup(self.lab.sh, "systemctl stop half.scope")
-        waiting.until(lambda: self.state("half.scope") == "quarantined", "it is never 'enforced'")
+        waiting.until(lambda: self.state("half.scope") == "quarantined", "it is not 'enforced'")
         self.assertIn("network namespace", self.workload("half.scope")["reason"])
         self.assertEqual(self.from_host(6121), "")
         self.lab.must("kill $(cat /run/half)")
-        waiting.until(lambda: self.state("half.scope") == "enforced", "it is all here again")
+        waiting.until(lambda: self.state("half.scope") == "enforced", "all its processes are back")
         self.assertGreater(self.lab.status()["self_check"]["network_moves"], 0)
 
     def test_one_process_of_many_in_another_network_namespace(self):
-        """More than one turn of the self-check looks at, after the time in which starts are looked
-        at all the time."""
+        """With more processes than one turn of the self-check inspects, and after the period in
+        which starts are checked more often."""
         self.blue_link()
         self.lab.must("mkfifo /run/go")
         crowd = self.lab.popen(
@@ -376,12 +378,16 @@ class WildUnits(LabCase):
         )
         began = self.lab.must("systemctl show -P ActiveEnterTimestampMonotonic crowd.scope")
         waiting.until(
-            lambda: time.monotonic() - int(began) / 1e6 > 2, "it is no longer looked at as a start"
+            lambda: time.monotonic() - int(began) / 1e6 > 2, "its start is over for the self-check"
         )
         self.lab.must("echo >/run/go")
-        waiting.until(lambda: self.state("crowd.scope") == "quarantined", "the last is found")
+        waiting.until(
+            lambda: self.state("crowd.scope") == "quarantined", "the last process is found"
+        )
         self.lab.must("kill $(cat /run/last)")
-        waiting.until(lambda: self.state("crowd.scope") == "enforced", "all have been looked at")
+        waiting.until(
+            lambda: self.state("crowd.scope") == "enforced", "all processes were inspected"
+        )
 
     def test_a_command_that_leaves_its_scope(self):
         self.lab.must("trirun --label app=gone --unit gone -- true; mkdir /sys/fs/cgroup/elsewhere")
@@ -401,15 +407,15 @@ class WildUnits(LabCase):
             return self.lab.must("journalctl -b -u trireme --no-pager")
 
         waiting.until(
-            lambda: "workload gone.scope: has ended: its last process has left" in journal(),
-            "its end is told",
+            lambda: "workload gone.scope has ended: its last process has left" in journal(),
+            "its end is reported",
         )
         waiting.until(
             lambda: re.search(
-                r"workload left.scope: has ended: its process \d+ has moved to cgroup /elsewhere,",
+                r"workload left.scope has ended: its process \d+ has moved to cgroup /elsewhere ",
                 journal(),
             ),
-            "where its command is is told",
+            "the namespace of its command is reported",
         )
 
     def test_one_without_a_way_out_is_nothing_to_speak_of(self):
@@ -459,7 +465,7 @@ class WildUnits(LabCase):
         for labels in (None, "app=keeper", "app=other"):
             self.assertFalse(self.connects(6201, labels), labels)
         self.assertIn(
-            "keeper.service: sockets of an earlier run may be held by others too",
+            "keeper.service: other processes may also hold sockets of an earlier run",
             self.lab.must("journalctl -b -u trireme --no-pager"),
         )
         self.lab.must("systemctl stop heir; systemctl restart keeper")
@@ -493,8 +499,10 @@ class WildUnits(LabCase):
         waiting.until(lambda: "xx" in self.lab.sh("cat /run/heard").stdout, "they talk")
         self.lab.write("etc/trireme/identity.toml", IDENTITY)
         self.lab.must("trirectl reload")
-        waiting.until(lambda: self.lab.sh("test -e /run/cut").returncode == 0, "no more")
-        # And back: it is nobody's again, not shut for ever.
+        waiting.until(
+            lambda: self.lab.sh("test -e /run/cut").returncode == 0, "they no longer talk"
+        )
+        # Without a holder again, the socket is no longer quarantined.
         self.lab.write("etc/trireme/identity.toml", "")
         self.lab.must("trirectl reload && systemctl stop by-socket")
         self.lab.must(
@@ -517,10 +525,12 @@ class WildUnits(LabCase):
             lambda: any("some instances of each@.service" in line for line in self.warnings()),
             "it is a warning",
         )
-        self.assertEqual(self.state("each.socket"), "enforced", "whoever gets the connection")
+        self.assertEqual(
+            self.state("each.socket"), "enforced", "whichever process accepts the connection"
+        )
         self.assertEqual(self.lab.ask(6204), "")
 
-    # --- the rest ---
+    # --- other cases ---
 
     def test_a_unit_with_another_root_does_not_start(self):
         self.assertNotEqual(self.lab.sh("systemctl start rooted").returncode, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Docker with userns-remap: containers in a user namespace of their own are workloads like others."""
+"""Docker with userns-remap: containers in user namespaces are workloads like any others."""
 
 import unittest
 
@@ -27,7 +27,7 @@ class Remapped(LabCase):
         waiting.until(
             lambda: self.lab.sh(f"trirun --label app=web -- {fetch}").stdout.strip()
             == "hello from nginx",
-            "same labels are let in from the host",
+            "a workload of the host with the same labels is allowed",
             20,
         )
         self.assertEqual(self.lab.sh(f"trirun --label app=other -- {fetch}").stdout, "")

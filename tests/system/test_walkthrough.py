@@ -21,7 +21,7 @@ class Walkthrough(LabCase):
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("127.0.0.1 port 80", refused.stderr)
 
-        # From a network namespace of its own: its labels come along in the handshake.
+        # From another network namespace; its labels travel within the handshake.
         bridge = lab.must("docker run -l app=nginx -itd curlimages/curl sh")
         lab.await_state(bridge, "enforced")
         self.assertEqual(
@@ -41,7 +41,8 @@ class Walkthrough(LabCase):
         other = lab.sh("trirun --label app=other -- curl -sS --max-time 5 http://127.0.0.1")
         self.assertNotEqual(other.returncode, 0)
 
-        # What the container forks and what docker exec runs in it is held to the same policy.
+        # Processes that the container forks, or that docker exec runs in it, are under the same
+        # policy.
         self.assertEqual(
             lab.must(f"docker exec {container} wget -qO- http://127.0.0.1"), "hello from nginx"
         )
@@ -59,7 +60,7 @@ class Walkthrough(LabCase):
             lab.must(f"docker exec {container} sh -c '{forked.format(':8080/index.html')}'"), ""
         )
 
-        # Others notice nothing.
+        # Other processes are not affected.
         self.assertEqual(lab.must("curl -sS http://127.0.0.1:8080/index.html"), "plain")
 
 

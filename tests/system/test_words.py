@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users read is true: the quickstart runs, examples are valid, pages and completions name what
-the programs know."""
+"""What users read is true: the quickstart works, examples are valid, pages and completions name
+every command and option."""
 
 import glob
 import os
@@ -51,7 +51,7 @@ class Words(unittest.TestCase):
         directory = self.enterContext(tempfile.TemporaryDirectory())
         with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
             file.write(policy)
-        self.assertIn("1 tests passed", output(TRIRECTL, "policy", "check", directory))
+        self.assertIn("1 test passed", output(TRIRECTL, "policy", "check", directory))
         command = re.search(r"trirectl (policy explain .*)", text("README.md"))[1].replace(
             "/etc/trireme", directory
         )
@@ -111,9 +111,9 @@ class Words(unittest.TestCase):
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stdout)
-        self.assertEqual(done.stdout.count("=> refused, as it should be"), 2)
-        self.assertEqual(done.stdout.count("=> allowed, as it should be"), 2)
-        # Other tests make network namespaces and cgroups at the same time.
+        self.assertEqual(done.stdout.count("=> refused, as expected"), 2)
+        self.assertEqual(done.stdout.count("=> allowed, as expected"), 2)
+        # Other tests create network namespaces and cgroups at the same time.
         self.assertNotIn("trireme-quickstart", output("ip", "netns", "list"))
         self.assertEqual(glob.glob(cgroup_mount() + "/trireme-quickstart-*"), [])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the daemon does on a kernel that is too old for it. test_older_kernel.py boots one."""
+"""Tests the daemon on a kernel that is too old for it. test_older_kernel.py boots one."""
 
 import unittest
 

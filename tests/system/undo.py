@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test has made on this machine, and how it goes away again: at its end, after a failure, after a signal, and after a crash.
+"""Removes what a test has made on this machine: at its end, after a failure, after a signal, and
+after a crash.
 
-Each thing is written into a journal before it is made. The journal lies in a directory that carries the number of the process that
-made it; the next run undoes the journals of processes that are gone.
+Each object is written to a journal before it is made. The directory of the journal is named after
+the process that made it; the next run undoes the journals of processes that no longer exist.
 """
 
 import atexit
@@ -25,7 +26,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent():
-    """For Popen's preexec_fn: however the test's process ends, this one is killed."""
+    """For Popen's preexec_fn: the process is killed when the process of the test ends."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -46,7 +47,7 @@ def _read(path):
 def _remove_cgroup(path):
     if not os.path.isdir(path):
         return
-    # What a daemon in charge of it has pinned.
+    # Pins of a daemon that managed this cgroup tree.
     shutil.rmtree(f"/sys/fs/bpf/trireme/{os.stat(path).st_ino}", ignore_errors=True)
     _empty_cgroup(path)
     for directory, _, _ in os.walk(path, topdown=False):
@@ -63,12 +64,12 @@ def _delete_netns(name):
 
 
 def _remove_tree(path):
-    # Never into something that is still mounted below.
+    # Never delete below a path that is still mounted.
     if any(
         line.split()[4].startswith(path + "/")
         for line in _read("/proc/self/mountinfo").splitlines()
     ):
-        print(f"{path} is left: something is mounted in it", file=sys.stderr)
+        print(f"{path} is not removed: something is mounted below it", file=sys.stderr)
         return
     shutil.rmtree(path, ignore_errors=True)
 
@@ -82,7 +83,7 @@ _ACTIONS = {
 
 
 class Undo:
-    """A journal and its directory. Names made with name() are this process's own."""
+    """A journal and its directory. name() returns names that are unique to this process."""
 
     _count = 0
 
@@ -99,23 +100,24 @@ class Undo:
         return f"t{self._owner}-{what}{Undo._count}"[:15]
 
     def add(self, action, target):
-        """Before the thing is made."""
+        """Adds an object; call it before the object is made."""
         assert action in _ACTIONS
         with open(self._journal, "a", encoding="utf-8") as journal:
             journal.write(json.dumps([action, target]) + "\n")
 
     def call(self, function):
-        """Something that only this process can undo, done before the journal."""
+        """Registers an action that only this process can take; it runs before the journal is
+        undone."""
         self._calls.append(function)
 
     def run(self):
-        if os.getpid() != self._owner:  # a child that inherited us
+        if os.getpid() != self._owner:  # a forked child inherits this object
             return
         atexit.unregister(self.run)
         while self._calls:
             try:
                 self._calls.pop()()
-            except Exception as error:  # the rest must be undone all the same
+            except Exception as error:  # undo the rest in any case
                 print(f"undo: {error}", file=sys.stderr)
         undo_journal(self.directory)
 
@@ -129,7 +131,7 @@ def undo_journal(directory):
 
 
 def sweep():
-    """Undoes what runs have left that were killed."""
+    """Undoes the journals of killed runs."""
     for directory in glob.glob(f"{tempfile.gettempdir()}/{PREFIX}*"):
         owner = re.match(PREFIX + r"(\d+)-", os.path.basename(directory))
         if owner and not os.path.exists(f"/proc/{owner[1]}"):
@@ -137,6 +139,6 @@ def sweep():
 
 
 def end_on_signals():
-    """A test run that is told to end goes through atexit."""
+    """Lets SIGTERM and the like run atexit handlers."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))

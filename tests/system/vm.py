@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's own kernel under QEMU, with an initramfs of this machine's programs, the products and these tests.
+"""Debian's own kernel under QEMU, with an initramfs of this machine's programs, the products and
+these tests.
 
-The kernel's package is downloaded, never installed. Software emulation: slow, and the same everywhere.
+The package of the kernel is downloaded but not installed. QEMU emulates in software: slowly, but
+identically everywhere.
 """
 
 import glob
@@ -75,12 +77,12 @@ busybox poweroff -f
 def require_programs(case):
     for program in ("qemu-system-x86_64", "cpio", "apt-get", "depmod"):
         case.assertIsNotNone(
-            shutil.which(program), f"{program} is missing: tests/install-deps.sh installs it"
+            shutil.which(program), f"{program} is not installed; run tests/install-deps.sh"
         )
 
 
 def _sources(release):
-    """Where this machine's packages are from, for another release of Debian."""
+    """The package sources of this machine, for another release of Debian."""
     found = subprocess.run(
         [
             "apt-get",
@@ -105,7 +107,7 @@ def _sources(release):
 
 
 def _apt(directory, release):
-    """Options of apt that keep another release's lists away from this machine's."""
+    """Options of apt that keep the lists of another release apart from those of this machine."""
     if release is None:
         return ["-o", "APT::Sandbox::User=root"]
     apt = directory + "/apt"
@@ -126,8 +128,8 @@ def _apt(directory, release):
 
 
 def fetch_kernel(directory, release=None):
-    """The files of the kernel's package below `directory`; a download is kept there for the next
-    run. `release`: of Debian, by its code name; else this machine's."""
+    """Extracts the kernel's package below `directory`, where the download is kept for the next run.
+    `release`: Debian's code name; by default this machine's."""
     found = glob.glob(directory + "/*.deb")
     if not found:
         os.makedirs(directory, exist_ok=True)
@@ -168,7 +170,7 @@ def _links(root):
 
 
 def make_initramfs(kernel, directory, modules):
-    """Path of the compressed archive."""
+    """Returns the path of the compressed archive."""
     root = directory + "/root"
     os.mkdir(root)
     _links(root)
@@ -220,8 +222,8 @@ def _kernel_modules(kernel, root):
 
 
 def boot(kernel, archive, console, seconds):
-    """The exit code of the tests in there, and what was written on the console, which is the file
-    `console`."""
+    """Boots and runs the tests. Returns their exit code and the output on the console, which also
+    is in the file `console`."""
     (image,) = glob.glob(kernel + "/boot/vmlinuz-*")
     command = [
         "qemu-system-x86_64",
@@ -245,7 +247,7 @@ def boot(kernel, archive, console, seconds):
         "-initrd",
         archive,
         "-append",
-        # The timer's check fails where the emulator has to wait for a processor.
+        # The kernel's timer check fails if the emulator has to wait for a processor.
         "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check",
     ]
     subprocess.run(command, stdin=subprocess.DEVNULL, timeout=seconds, check=True)

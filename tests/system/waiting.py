@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting for conditions, never for time to pass."""
+"""Waits for conditions, never for a fixed time."""
 
 import os
 import time
 
-# Under software emulation everything that should happen may take longer; what should not happen is
-# watched for as long as ever.
+# Under software emulation, time-outs for what should happen are longer. What should not happen is
+# watched for the normal time.
 PATIENCE = 10 if os.environ.get("TRIREME_SLOW") == "1" else 1
 
 
@@ -14,7 +14,8 @@ class TimedOut(AssertionError):
 
 
 def until(condition, what, seconds=10.0, every=0.01):
-    """Returns the condition's first true value; an error that names `what` after `seconds`."""
+    """Returns the first true value of the condition. After `seconds`, fails with `what` in the
+    message."""
     deadline = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()

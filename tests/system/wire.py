@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The link between two hosts, with somebody on it: a network namespace that carries frames from one to the other, loses and repeats some,
-and lets a test read them, hold them back and send others.
-"""
+"""A link between two hosts that a test controls: a network namespace that forwards frames, drops or
+duplicates some, and lets a test read, hold back and send frames."""
 
 import ctypes
 import os
@@ -20,7 +19,7 @@ _PACKET_OUTGOING = 4
 
 
 def _inside(netns, function):
-    """Runs `function` in that network namespace; what it opens stays there."""
+    """Runs `function` in that network namespace; descriptors that it opens stay there."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY)
     other = os.open(f"/run/netns/{netns}", os.O_RDONLY)
     try:
@@ -30,15 +29,15 @@ def _inside(netns, function):
             return function()
         finally:
             if _LIBC.setns(own, _CLONE_NEWNET) != 0:
-                os._exit(70)  # in the wrong namespace: nothing may go on
+                os._exit(70)  # in the wrong namespace: must not continue
     finally:
         os.close(own)
         os.close(other)
 
 
 class Wire:
-    """Between `client` and `server`, which get the addresses given, (IPv4 with prefix, IPv6 with
-    prefix) each."""
+    """A link between `client` and `server`, which get these addresses, each (IPv4 with prefix, IPv6
+    with prefix)."""
 
     def __init__(self, client, server, client_addresses, server_addresses):
         self.undo = undo.Undo()
@@ -74,8 +73,8 @@ class Wire:
             each.ip(f"link set {far} up")
             self._run("ip", "link", "set", near, "up")
             self.ends[side] = near
-            # A frame taken off here must have whole checksums; a kernel leaves them to the device
-            # that is none.
+            # Frames that are read here need complete checksums. By default the kernel leaves them
+            # to the device, and this one does not compute them.
             _inside(each.netns, lambda device=far: _checksums_in_full(device))
             with_mac = each.must(["ip", "-j", "link", "show", far])
             setattr(
@@ -92,8 +91,8 @@ class Wire:
         subprocess.run(["nsenter", f"--net=/run/netns/{self.netns}", *argv], check=True)
 
     def be(self, loss=0, twice=0, hold="", from_side=None):
-        """Loses and repeats that share of frames, in percent; holds back those that match `hold`
-        (nft), of one side or both."""
+        """Drops and duplicates these percentages of frames. Holds back those that match `hold`
+        (nft), from one side or both."""
         rules = ["add table netdev wire", "delete table netdev wire", "add table netdev wire"]
         share = {
             percent: f"numgen random mod 100 < {percent} " if percent < 100 else ""
@@ -148,11 +147,11 @@ class Tap:
         self.mac = mac
 
     def send(self, packet):
-        """An IPv4 packet, to the host on that side."""
+        """Sends an IPv4 packet to the host on that side."""
         self.socket.send(self.mac + b"\x02\0\0\0\0\x66\x08\x00" + packet)
 
     def drain(self):
-        """Forgets what has come so far."""
+        """Discards the packets received so far."""
         self.socket.setblocking(False)
         try:
             while True:
@@ -161,8 +160,8 @@ class Tap:
             pass
 
     def read(self, which, seconds=3.0):
-        """The next segment (packets.Segment) of that host for which `which` is true; None where
-        none comes in time."""
+        """The next segment (packets.Segment) of that host for which `which` is true; None after
+        `seconds`."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             self.socket.settimeout(left)
@@ -178,8 +177,7 @@ class Tap:
         return None
 
     def flood(self, sent, seconds, rate):
-        """IPv4 packets, one after the other and over again, as many a second as the machine gives
-        up to `rate`. Returns how many."""
+        """Sends IPv4 packets in a loop, up to `rate` per second. Returns how many were sent."""
         batch = 64
         frames = [
             ctypes.create_string_buffer(self.mac + b"\x02\0\0\0\0\x66\x08\x00" + packet)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A host and a world: a namespace on the other end of its link, in which every address of FAR4 and
-FAR6 answers."""
+"""A host and a namespace on the other end of its link that acts as the world: every address of FAR4
+and FAR6 answers there."""
 
 import subprocess
 
@@ -56,5 +56,5 @@ class WorldCase(HostCase):
 
     def setUp(self):
         super().setUp()
-        self.host.explicit_reload("")  # what earlier tests have taught is forgotten with the names
+        self.host.explicit_reload("")  # removes what earlier tests have learned about names
         self.addCleanup(self.world.kill_agents)

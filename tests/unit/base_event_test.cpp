@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop and what it calls: nothing after its owner has gone, and nothing twice.
+// The event loop: no callback runs after its owner was destroyed, and none runs twice.
 #include "trireme/base/event.hpp"
 
 #include <gtest/gtest.h>
@@ -18,14 +18,14 @@ namespace {
 using namespace std::chrono_literals;
 
 struct Events : testing::Test {
-  /// Until nothing happens for a while.
+  /// Runs the loop until it is idle for a while.
   void settle() {
     constexpr int kTurns = 20;
     for (int i = 0; i < kTurns; i++) {
       ASSERT_TRUE(loop.run_once(5ms));
     }
   }
-  /// Until `holds`; a second at most.
+  /// Runs the loop until `holds` returns true, for at most a second.
   template <typename Holds>
   bool await(const Holds& holds) {
     const auto end = std::chrono::steady_clock::now() + 1s;
@@ -119,7 +119,8 @@ TEST_F(Events, WhatIsCalledMayDestroyItsOwner) {
   EXPECT_EQ(owner, nullptr);
 }
 
-/// As libcurl does within one call: its end must not take the next one's registration with it.
+/// libcurl closes and opens sources within one callback: the end of the old source must not remove
+/// the registration of the new one.
 TEST_F(Events, ADescriptorThatIsClosedInItsOwnCallLeavesTheNextOneItsNumber) {
   Fd fd(::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));
   const int number = fd.get();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Descriptors and whole files: who closes what, what is left behind, what an error says.
+// Descriptors and whole files: who closes a descriptor, which files remain, what errors say.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <sys/stat.h>
@@ -98,7 +98,7 @@ class File : public ::testing::Test {
 };
 
 TEST_F(File, ReadsWhatWasWritten) {
-  // Every byte, and more than one read(2) brings.
+  // Contains every byte value, and is larger than one read(2) of read_file().
   std::string content;
   for (int i = 0; i < 50'000; ++i) {
     content += static_cast<char>(i);
@@ -134,7 +134,7 @@ TEST_F(File, ALimitIsTheLargestSizeThatIsRead) {
   const auto larger = read_file(path_, 999);
   ASSERT_FALSE(larger);
   EXPECT_EQ(larger.error().message, "cannot read " + path_ + ": larger than 999 bytes");
-  EXPECT_FALSE(read_file("/dev/zero", 1U << 20U)) << "it has no end";
+  EXPECT_FALSE(read_file("/dev/zero", 1U << 20U)) << "it is endless";
 }
 
 TEST_F(File, AFullDeviceIsAnError) {
@@ -185,7 +185,7 @@ TEST_F(File, ANewFileDoesNotReplace) {
 
   const std::string link = directory_ + "/link";
   ASSERT_EQ(::symlink((directory_ + "/nowhere").c_str(), link.c_str()), 0);
-  EXPECT_FALSE(write_new_file(link, "x", 0600)) << "a link that leads nowhere is there too";
+  EXPECT_FALSE(write_new_file(link, "x", 0600)) << "a dangling link exists too";
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/nowhere"));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rate limits with shares, and the log lines that they leave out.
+// Rate limits with a share per owner, and the summary of log lines that were left out.
 #include <gtest/gtest.h>
 
 #include "trireme/base/log_shares.hpp"
@@ -29,7 +29,7 @@ TEST(RateShares, AnOwnerGetsItsBurstAndThenItsRate) {
   EXPECT_EQ(take(shares, "a", 100, start), 5);
   EXPECT_EQ(take(shares, "a", 100, start + 500ms), 0);
   EXPECT_EQ(take(shares, "a", 100, start + 2s), 2);
-  EXPECT_EQ(take(shares, "b", 100, start + 2s), 5) << "another has its own";
+  EXPECT_EQ(take(shares, "b", 100, start + 2s), 5) << "another owner has its own share";
   EXPECT_EQ(take(shares, "a", 100, start + 1h), 5) << "no more than a burst, however long it waits";
 }
 
@@ -49,7 +49,7 @@ TEST(RateShares, RemembersABoundedNumberAndForgetsTheIdle) {
     taken += take(shares, std::to_string(i), 1, now);
   }
   EXPECT_LE(shares.owners(), 5U);
-  EXPECT_LE(taken, 10 + 5) << "those beyond it share one bucket";
+  EXPECT_LE(taken, 10 + 5) << "owners beyond the limit share one bucket";
   now += 1h;
   EXPECT_EQ(take(shares, "new", 1, now), 1);
   EXPECT_LE(shares.owners(), 2U);
@@ -75,11 +75,11 @@ TEST(LogShares, CountsWhatItLeavesOutByOwner) {
   EXPECT_EQ(shares.left_out(), 101U);
   EXPECT_EQ(shares.take_summary(),
             "rate limit: 101 log lines left out: 100 for uid 1000, 1 for workload web?");
-  EXPECT_EQ(shares.take_summary(), "") << "told once";
+  EXPECT_EQ(shares.take_summary(), "") << "reported once";
   EXPECT_EQ(shares.left_out(), 101U);
 }
 
-/// Whoever can make up addresses would else have a line of each of them.
+/// Without the limit on all reserves, a sender with forged addresses could log a line per address.
 TEST(LogShares, OwnersThatAreMadeUpDoNotMultiplyTheReserve) {
   LogShares shares;
   const LogShares::Clock::time_point start{1h};

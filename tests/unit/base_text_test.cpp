@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors as values, suggestions, and JSON with a limit of depth.
+// Errors as values, suggestions for misspelled words, and JSON with a nesting limit.
 #include <gmock/gmock.h>
 
 #include "trireme/base/json.hpp"
@@ -31,7 +31,7 @@ TEST(Result, ErrnoIsReadWhenTheErrorIsMade) {
 
 TEST(Nearest, FindsOneEditInShortWordsAndTwoInLongOnes) {
   const std::vector<std::string> known = {"from", "to", "ports", "destination"};
-  EXPECT_EQ(nearest("form", known), "from") << "neighbours swapped";
+  EXPECT_EQ(nearest("form", known), "from") << "adjacent characters swapped";
   EXPECT_EQ(nearest("frm", known), "from") << "one missing";
   EXPECT_EQ(nearest("ffrom", known), "from") << "one too many";
   EXPECT_EQ(nearest("frim", known), "from") << "another letter";
@@ -39,7 +39,7 @@ TEST(Nearest, FindsOneEditInShortWordsAndTwoInLongOnes) {
   EXPECT_EQ(nearest("destinatoin", known), "destination");
   EXPECT_EQ(nearest("dstnation", known), "destination") << "two in a long word";
   EXPECT_EQ(nearest("dstnatio", known), "") << "three";
-  EXPECT_EQ(nearest("FROM", known), "from") << "case counts for nothing";
+  EXPECT_EQ(nearest("FROM", known), "from") << "case-insensitive";
 }
 
 TEST(Nearest, PrefersTheNearerAndTheFirstOfEquals) {
@@ -49,7 +49,8 @@ TEST(Nearest, PrefersTheNearerAndTheFirstOfEquals) {
 
 TEST(Nearest, IsSilentWhereNothingIsLikeIt) {
   EXPECT_EQ(nearest("xyz", {"from", "to"}), "");
-  EXPECT_EQ(nearest("", {"from", "a"}), "") << "an edit that replaces the whole word says nothing";
+  EXPECT_EQ(nearest("", {"from", "a"}), "")
+      << "an edit that replaces the whole word is not a suggestion";
   EXPECT_EQ(nearest("from", {}), "");
   EXPECT_EQ(nearest(std::string(100'000, 'x'), {std::string(100'000, 'x')}), "")
       << "too long to compare";
@@ -58,7 +59,7 @@ TEST(Nearest, IsSilentWhereNothingIsLikeIt) {
 TEST(Nearest, CompletesTheOnlyWordThatBeginsLikeIt) {
   const std::vector<std::string> known = {"description", "destination", "workloads"};
   EXPECT_EQ(nearest("work", known), "workloads");
-  EXPECT_EQ(nearest("des", known), "") << "two begin so";
+  EXPECT_EQ(nearest("des", known), "") << "two words start with it";
   EXPECT_EQ(nearest("desc", known), "description");
   EXPECT_EQ(nearest("wo", known), "") << "too short";
 }
@@ -99,7 +100,7 @@ TEST(Json, RefusesWhatIsNone) {
         "[\"a\nb\"]", "NaN", "'a'", "// comment\n1"}) {
     const auto value = parse_json(text);
     ASSERT_FALSE(value) << text;
-    EXPECT_EQ(value.error().message, "not valid JSON") << text;
+    EXPECT_EQ(value.error().message, "invalid JSON") << text;
   }
 }
 
@@ -125,11 +126,11 @@ TEST(Json, CountsLevelsAndNotContainers) {
   wide += "[]]";
   EXPECT_TRUE(parse_json(wide, 3));
   EXPECT_FALSE(parse_json(wide, 2));
-  EXPECT_TRUE(parse_json(R"(["[[[[{{{{", "\"[[[["])", 1)) << "brackets in texts are none";
+  EXPECT_TRUE(parse_json(R"(["[[[[{{{{", "\"[[[["])", 1)) << "brackets in strings do not count";
 }
 
 TEST(Json, WhatIsTooDeepIsRefusedBeforeItIsBuilt) {
-  // Copying this would overflow the stack, and so would parsing by recursion.
+  // A recursive parser would overflow the stack, and so would copying the value.
   EXPECT_FALSE(parse_json(std::string(1'000'000, '[')));
   EXPECT_FALSE(parse_json(nested(1'000'000)));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole files: what is written is there whole or not at all, and nobody else's.
+// Whole files are written completely or not at all, and never through somebody else's link.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -38,7 +38,7 @@ TEST_F(WholeFiles, AReaderHasALimit) {
   const auto larger = read_file(file, 19'999);
   ASSERT_FALSE(larger);
   EXPECT_EQ(larger.error().message, "cannot read " + file + ": larger than 19999 bytes");
-  EXPECT_FALSE(read_file("/dev/zero", 100'000)) << "it has no end";
+  EXPECT_FALSE(read_file("/dev/zero", 100'000)) << "it is endless";
   EXPECT_FALSE(read_file(path("none")));
 }
 
@@ -58,12 +58,12 @@ TEST_F(WholeFiles, AReplacedOneIsANewFileOfItsOwnMode) {
   const std::string file = path("state");
   ASSERT_TRUE(write_file(file, "a longer text than what follows", 0644));
   fs::create_hard_link(file, path("held"));
-  fs::create_symlink(path("victim"), file + ".new");  // left behind, or laid there
+  fs::create_symlink(path("victim"), file + ".new");  // by an interrupted write, or by an attacker
   ASSERT_TRUE(replace_file(file, "new", 0600));
   EXPECT_EQ(read_file(file), "new");
   EXPECT_EQ(mode(file), 0600U);
   EXPECT_EQ(read_file(path("held")), "a longer text than what follows")
-      << "whoever reads the former file reads all of it";
+      << "a reader of the former file reads all of it";
   EXPECT_FALSE(fs::exists(path("victim")));
   EXPECT_FALSE(fs::exists(file + ".new"));
   EXPECT_FALSE(replace_file(path("none/state"), "x", 0600));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What people read: tables and flow lines that fit, whatever names hold.
+// Tables and flow lines fit the terminal, whatever the names and labels are.
 #include <gtest/gtest.h>
 
 #include <sstream>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The original's policy file: what it says in policy.toml's words, and that nothing becomes wider.
+// Conversion of policy files of the original Trireme: the resulting rules, and that they never
+// allow more than the original.
 #include <gmock/gmock.h>
 
 #include "config_support.hpp"
@@ -12,7 +13,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-// In the form of trireme-example's README.
+// The form of the README of trireme-example.
 constexpr const char* kShop = R"json({
   "Shop": {
     "ApplicationACLs": [
@@ -70,11 +71,12 @@ TEST(ConvertOriginal, OneSidedSelectors) {
   EXPECT_TRUE(allows(policy, {"app=web", "env=prod"}, shop));
   EXPECT_TRUE(allows(policy, {"app=api", "env=prod"}, shop));
   EXPECT_FALSE(allows(policy, {"app=web", "env=dev"}, shop));
-  EXPECT_FALSE(allows(policy, {"app=web"}, shop)) << "there, =! wanted the key";
+  EXPECT_FALSE(allows(policy, {"app=web"}, shop)) << "in the original, =! also requires the key";
   EXPECT_FALSE(allows(policy, {"app=db", "env=prod"}, shop));
   EXPECT_FALSE(allows(policy, {"app=web", "env=prod", "quarantine=yes"}, shop)) << "rejected";
-  EXPECT_FALSE(allows(policy, {"app=web", "env=prod"}, {"app=web"})) << "of another policy";
-  EXPECT_FALSE(allows(policy, shop, {"app=web", "env=prod"})) << "the other way";
+  EXPECT_FALSE(allows(policy, {"app=web", "env=prod"}, {"app=web"}))
+      << "the target belongs to another policy";
+  EXPECT_FALSE(allows(policy, shop, {"app=web", "env=prod"})) << "reverse direction";
   EXPECT_FALSE(allows(policy, shop, {"PolicyIndex=Other", "a=b"})) << "no baseline";
 }
 
@@ -102,7 +104,8 @@ TEST(ConvertOriginal, BothSidesMustAgree) {
   EXPECT_TRUE(allows(policy, {"PolicyIndex=Web", "app=web"}, {"PolicyIndex=DB", "app=db"}));
   EXPECT_FALSE(allows(policy, {"PolicyIndex=Web", "app=other"}, {"PolicyIndex=DB", "app=db"}));
   EXPECT_FALSE(allows(policy, {"PolicyIndex=Web", "app=web"}, {"PolicyIndex=DB", "app=other"}));
-  EXPECT_FALSE(allows(policy, {"app=web"}, {"PolicyIndex=DB", "app=db"})) << "it depends on nobody";
+  EXPECT_FALSE(allows(policy, {"app=web"}, {"PolicyIndex=DB", "app=db"}))
+      << "no policy of the client has a dependency";
 }
 
 TEST(ConvertOriginal, WhatCannotBeSaidIsACommentAndNeverARule) {
@@ -135,10 +138,9 @@ TEST(ConvertOriginal, WhatCannotBeSaidIsACommentAndNeverARule) {
                                          &left_out);
   EXPECT_EQ(policy.policy.rules.size(), 0U);
   EXPECT_EQ(left_out.size(), 17U);
-  EXPECT_THAT(left_out,
-              testing::Contains(HasSubstr("A.TagSelectors[1]: '@sys:image' is a tag that the "
-                                          "original found out by itself, no label; "
-                                          "it rejects: a [[deny]] is to be written by hand")));
+  EXPECT_THAT(left_out, testing::Contains(HasSubstr(
+                            "A.TagSelectors[1]: '@sys:image' is a tag that the original Trireme "
+                            "added itself, not a label; it rejects: write a [[deny]] by hand")));
 }
 
 TEST(ConvertOriginal, ListsOfTheLaterForm) {
@@ -171,8 +173,8 @@ TEST(ConvertOriginal, WhateverIsWrittenWhatComesOutIsAPolicy) {
 
 TEST(ConvertOriginal, OtherFiles) {
   for (const auto& [json, error] : std::vector<std::pair<std::string, std::string>>{
-           {"{\n  \"A\": {\n  },\n}", "4:1: this is no JSON"},
-           {"", "1:1: this is no JSON"},
+           {"{\n  \"A\": {\n  },\n}", "4:1: invalid JSON"},
+           {"", "1:1: invalid JSON"},
            {"[]", "the file is not an object of policies"},
            {"{\"A\": 1}", "A is not a policy"},
            {"{\"A\": {\"TagSelectors\": {}}}", "A.TagSelectors is not a list"},
@@ -182,7 +184,7 @@ TEST(ConvertOriginal, OtherFiles) {
            {"{\"A\": {\"TagSelectors\": [{\"Policy\": {\"Action\": -1}}]}}",
             "A.TagSelectors[0].Policy.Action is not a number"},
            {"{\"A\": {\"NetworkACLs\": [{\"Policy\": {\"Action\": 1}, \"Port\": 80}]}}",
-            "A.NetworkACLs[0].Port is not a text"}}) {
+            "A.NetworkACLs[0].Port is not a string"}}) {
     const auto made = convert_original(json);
     ASSERT_FALSE(made) << json;
     EXPECT_THAT(made.error().text(), HasSubstr(error));

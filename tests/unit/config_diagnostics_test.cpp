@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What people see when something is wrong, word for word.
+// The exact text of diagnostics.
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -14,8 +14,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-// The diagnostics of a policy that is fine but for `lines`, without "policy.toml:LINE:" before the
-// column.
+// The diagnostics of a policy with one rule that consists of `lines` (the first one is line 2).
 std::vector<std::string> of_rule(const std::string& lines) {
   return texts(parse_policy("[[allow]]\n" + lines));
 }
@@ -25,7 +24,7 @@ TEST(Diagnostics, UnknownKeys) {
       of_rule("form = 'app'\nto = 'app'\n"),
       ElementsAre("policy.toml:2:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?"));
   EXPECT_THAT(of_rule("from = 'a'\nto = 'b'\n  colour = 1\n"),
-              ElementsAre("policy.toml:4:3: error: unknown key 'colour' in [[allow]]; known here: "
+              ElementsAre("policy.toml:4:3: error: unknown key 'colour' in [[allow]]; valid keys: "
                           "name, from, to, ports, log, mode"));
   EXPECT_THAT(texts(parse_policy("[default]\n[[alow]]\n")),
               ElementsAre("policy.toml:1:2: error: unknown key 'default'; did you mean 'defaults'?",
@@ -49,7 +48,7 @@ TEST(Diagnostics, UnknownValues) {
                   "you mean 'enforce'?",
                   "policy.toml:3:12: error: unknown value 'same' for 'baseline' in [defaults]; did "
                   "you mean 'same-labels'?",
-                  "policy.toml:4:10: error: unknown value 'deny' for 'refuse' in [defaults]; it is "
+                  "policy.toml:4:10: error: unknown value 'deny' for 'refuse' in [defaults]; use "
                   "one of: reject, drop"));
 }
 
@@ -65,44 +64,47 @@ TEST(Diagnostics, WrongTypes) {
                   "policy.toml:5:9: error: 'ports' in [[allow]] must be a string or a list of "
                   "strings, not an integer",
                   "policy.toml:6:7: error: 'log' in [[allow]] must be true or false, not a string; "
-                  "without quotes",
+                  "remove the quotes",
                   "policy.toml:7:8: error: 'mode' in [[allow]] must be a string, not a boolean; "
                   "put it in quotes"));
-  EXPECT_THAT(of_rule("from = ['a', 1.5]\nto = ['b', 1979-05-27]\n"),
-              ElementsAre("policy.toml:2:14: error: 'from' in [[allow]] must hold strings, not a "
-                          "number; put each element in quotes",
-                          "policy.toml:3:12: error: 'to' in [[allow]] must hold strings, not a "
-                          "date or time; put each element in quotes"));
+  EXPECT_THAT(
+      of_rule("from = ['a', 1.5]\nto = ['b', 1979-05-27]\n"),
+      ElementsAre("policy.toml:2:14: error: 'from' in [[allow]] must contain strings, not a "
+                  "number; put each element in quotes",
+                  "policy.toml:3:12: error: 'to' in [[allow]] must contain strings, not a "
+                  "date or time; put each element in quotes"));
   EXPECT_THAT(texts(parse_policy("[allow]\nfrom = 'a'\n")),
               ElementsAre("policy.toml:1:1: error: 'allow' must be a list of tables, not a table; "
                           "write [[allow]], with double brackets"));
-  EXPECT_THAT(texts(parse_policy("allow = ['app=web']\ndefaults = 'audit'\n")),
-              ElementsAre("policy.toml:1:10: error: 'allow' must hold tables, not a string; write "
-                          "[[allow]] and the keys below it",
-                          "policy.toml:2:12: error: 'defaults' must be a table, not a string; "
-                          "write [defaults], with single brackets"));
+  EXPECT_THAT(
+      texts(parse_policy("allow = ['app=web']\ndefaults = 'audit'\n")),
+      ElementsAre("policy.toml:1:10: error: 'allow' must contain tables, not a string; write "
+                  "[[allow]] and the keys below it",
+                  "policy.toml:2:12: error: 'defaults' must be a table, not a string; "
+                  "write [defaults], with single brackets"));
 }
 
 TEST(Diagnostics, Selectors) {
   EXPECT_THAT(of_rule("from = ''\nto = 'app=web,'\n"),
               ElementsAre("policy.toml:2:9: error: empty selector; write '*' for every workload, "
                           "or a condition such as app=web",
-                          "policy.toml:3:15: error: a condition is missing here; conditions are "
-                          "separated by single commas"));
+                          "policy.toml:3:15: error: missing condition; separate conditions with "
+                          "single commas"));
   EXPECT_THAT(of_rule("from = []\nto = 'app=a=b'\n"),
-              ElementsAre("policy.toml:2:8: error: 'from' is an empty list, which matches nobody; "
-                          "\"*\" is every workload",
-                          "policy.toml:3:12: error: a second '='; a value cannot hold '='; "
-                          "conditions are separated by commas"));
+              ElementsAre("policy.toml:2:8: error: 'from' is an empty list, which matches nothing; "
+                          "\"*\" matches every workload",
+                          "policy.toml:3:12: error: unexpected second '='; a value cannot contain "
+                          "'='; separate conditions with commas"));
   EXPECT_THAT(
       of_rule("to = 'app'\n"),
       ElementsAre(
-          "policy.toml:1:1: error: this rule has no 'from'; from = \"*\" is every workload"));
+          "policy.toml:1:1: error: this rule has no 'from'; from = \"*\" matches every workload"));
 }
 
 TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
-  EXPECT_THAT(of_rule("from = 'app=w*b'\nto='a'\n"),
-              ElementsAre(HasSubstr("policy.toml:2:14: error: '*' can only end a value")));
+  EXPECT_THAT(
+      of_rule("from = 'app=w*b'\nto='a'\n"),
+      ElementsAre(HasSubstr("policy.toml:2:14: error: '*' is allowed only at the end of a value")));
   EXPECT_THAT(of_rule("from = [\"a\", \"app=w*b\"]\nto='a'\n"),
               ElementsAre(HasSubstr("policy.toml:2:20: error: '*'")));
   EXPECT_THAT(of_rule("name = 'é'\nfrom = [\"a=é\", \"b=é*é\"]\nto='a'\n"),
@@ -110,10 +112,10 @@ TEST(Diagnostics, ColumnsPointIntoPlainStringsInBytes) {
       << "bytes, not characters";
   EXPECT_THAT(of_rule("from = \"a\\u003dw*b\"\nto='a'\n"),
               ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
-      << "escapes: where the string starts";
+      << "with escapes: the start of the string";
   EXPECT_THAT(of_rule("from = \"\"\"\na=w*b\"\"\"\nto='a'\n"),
               ElementsAre(HasSubstr("policy.toml:2:8: error: '*'")))
-      << "several lines: where the string starts";
+      << "with several lines: the start of the string";
 }
 
 TEST(Diagnostics, Entities) {
@@ -126,15 +128,18 @@ TEST(Diagnostics, Entities) {
               ElementsAre("policy.toml:2:9: error: unknown network '@Host'; did you mean '@host'?",
                           "policy.toml:3:7: error: unknown network '@mirror'; define it: "
                           "[[network]] name = \"mirror\""));
-  EXPECT_THAT(of_rule("from = '@host, app=web'\nto = 'app=web, @host'\n"),
-              ElementsAre("policy.toml:2:9: error: an entity stands alone, not in '@host, "
-                          "app=web'; several peers are a list: [\"@host\", \"app=web\"]",
-                          "policy.toml:3:16: error: '@host' is an entity, not a label; an entity "
-                          "is a string of its own: from = [\"app=web\", \"@host\"]"));
-  EXPECT_THAT(of_rule("from = '@host'\nto = ['@world', '@host']\n"),
-              ElementsAre("policy.toml:1:1: error: neither side of this rule can be a workload, so "
-                          "it would never be asked; "
-                          "trireme judges flows of workloads only; put a selector on one side"));
+  EXPECT_THAT(
+      of_rule("from = '@host, app=web'\nto = 'app=web, @host'\n"),
+      ElementsAre(
+          "policy.toml:2:9: error: an entity must be a string of its own, not part of '@host, "
+          "app=web'; write several peers as a list: [\"@host\", \"app=web\"]",
+          "policy.toml:3:16: error: '@host' is an entity, not a label; write "
+          "an entity as a separate string: from = [\"app=web\", \"@host\"]"));
+  EXPECT_THAT(
+      of_rule("from = '@host'\nto = ['@world', '@host']\n"),
+      ElementsAre(
+          "policy.toml:1:1: error: this rule can never match: neither side can be a workload; "
+          "trireme only decides on flows of workloads; use a selector on one side"));
 }
 
 TEST(Diagnostics, Ports) {
@@ -143,33 +148,36 @@ TEST(Diagnostics, Ports) {
               "'udp/1-', 'icmp/8', 'TCP/80', 'sctp/1', "
               "'tcp/80-90-95', 'tcp/ 80', 'tcp:80', '']\n"),
       ElementsAre(
-          "policy.toml:4:11: error: unknown protocol in '80'; say of which protocol: \"tcp/80\"",
-          "policy.toml:4:21: error: bad port in 'tcp/0'; ports run from 1 to 65535: tcp/80 or "
+          "policy.toml:4:11: error: unknown protocol in '80'; add the protocol: \"tcp/80\"",
+          "policy.toml:4:21: error: invalid port in 'tcp/0'; ports run from 1 to 65535: tcp/80 or "
           "udp/8000-8010",
-          "policy.toml:4:30: error: bad port in 'tcp/65536'; ports run from 1 to 65535: tcp/80 or "
+          "policy.toml:4:30: error: invalid port in 'tcp/65536'; ports run from 1 to 65535: tcp/80 "
+          "or "
           "udp/8000-8010",
-          "policy.toml:4:43: error: bad port in 'tcp/'; ports run from 1 to 65535: tcp/80 or "
+          "policy.toml:4:43: error: invalid port in 'tcp/'; ports run from 1 to 65535: tcp/80 or "
           "udp/8000-8010",
-          "policy.toml:4:51: error: port range 'udp/90-80' runs backwards; did you mean udp/80-90?",
-          "policy.toml:4:66: error: bad port in 'udp/1-'; ports run from 1 to 65535: tcp/80 or "
+          "policy.toml:4:51: error: port range 'udp/90-80' is reversed; did you mean udp/80-90?",
+          "policy.toml:4:66: error: invalid port in 'udp/1-'; ports run from 1 to 65535: tcp/80 or "
           "udp/8000-8010",
           "policy.toml:4:74: error: icmp has no ports; write \"icmp\"",
           "policy.toml:4:80: error: unknown protocol in 'TCP/80'; did you mean 'tcp/80'?",
           "policy.toml:4:90: error: unknown protocol in 'sctp/1'; write tcp/80, udp/8000-8010, "
           "tcp, udp, icmp or icmpv6",
-          "policy.toml:4:107: error: bad port in 'tcp/80-90-95'; ports run from 1 to 65535: tcp/80 "
+          "policy.toml:4:107: error: invalid port in 'tcp/80-90-95'; ports run from 1 to 65535: "
+          "tcp/80 "
           "or udp/8000-8010",
-          "policy.toml:4:120: error: bad port in 'tcp/ 80'; ports run from 1 to 65535: tcp/80 or "
+          "policy.toml:4:120: error: invalid port in 'tcp/ 80'; ports run from 1 to 65535: tcp/80 "
+          "or "
           "udp/8000-8010",
           "policy.toml:4:127: error: unknown protocol in 'tcp:80'; did you mean 'tcp/80'?",
           "policy.toml:4:137: error: unknown protocol in ''; write tcp/80, udp/8000-8010, tcp, "
           "udp, icmp or icmpv6"));
   EXPECT_THAT(of_rule("from='*'\nto='*'\nports = []\n"),
               ElementsAre("policy.toml:4:9: error: 'ports' is an empty list, which matches "
-                          "nothing; leave it out for every port"));
+                          "nothing; remove it to match every port"));
 }
 
-// lessons.md: the ports parser carried the protocol over to the next item.
+// lessons.md: the ports parser used the protocol of one item for the next.
 TEST(Diagnostics, EachPortSaysItsOwnProtocol) {
   EXPECT_THAT(of_rule("from='*'\nto='*'\nports = ['udp/53', '54']\n"), SizeIs(1));
 }
@@ -178,35 +186,36 @@ TEST(Diagnostics, Networks) {
   EXPECT_THAT(
       texts(parse_policy(
           "[[network]]\nname = 'a'\ncidrs = ['10.0.0.5/8', 'fd00::/129', 'example.org']\n")),
-      ElementsAre("policy.toml:3:11: error: '10.0.0.5/8' has bits set beyond its prefix length; "
-                  "did you mean 10.0.0.0/8 or 10.0.0.5/32?",
-                  "policy.toml:3:25: error: '129' is no prefix length; a number from 0 to 128",
-                  "policy.toml:3:39: error: 'example.org' is no IP address; write it as 192.0.2.1 "
-                  "or 2001:db8::1; names go into `names`"));
+      ElementsAre(
+          "policy.toml:3:11: error: '10.0.0.5/8' has bits set beyond its prefix length; "
+          "did you mean 10.0.0.0/8 or 10.0.0.5/32?",
+          "policy.toml:3:25: error: invalid prefix length '129'; use a number from 0 to 128",
+          "policy.toml:3:39: error: invalid IP address 'example.org'; write 192.0.2.1 or "
+          "2001:db8::1; DNS names go into `names`"));
   EXPECT_THAT(
       texts(parse_policy("[[network]]\nname = 'World'\ncidrs = ['10.0.0.0/8']\n[[network]]\nname = "
                          "'@a'\ncidrs = ['10.0.0.0/8']\n")),
       ElementsAre("policy.toml:2:8: error: network name 'World' is reserved for @world; choose "
                   "another name",
-                  "policy.toml:5:8: error: network name '@a' starts with '@'; leave it out here; "
-                  "rules write it"));
+                  "policy.toml:5:8: error: network name '@a' starts with '@'; omit the '@' here; "
+                  "only rules use it"));
   EXPECT_THAT(
       texts(parse_policy("[[network]]\nname = 'a b'\ncidrs = ['10.0.0.0/8']\n[[network]]\ncidrs = "
                          "[]\n[[network]]\nname=''\n")),
-      ElementsAre(HasSubstr("policy.toml:2:8: error: network name 'a b' holds a character"),
-                  HasSubstr("policy.toml:4:1: error: this network has no 'name'"),
-                  HasSubstr("policy.toml:5:9: error: 'cidrs' is an empty list"),
-                  HasSubstr("policy.toml:6:1: error: this network has no addresses"),
-                  HasSubstr("policy.toml:7:6: error: 'name' in [[network]] is empty")));
+      ElementsAre(
+          HasSubstr("policy.toml:2:8: error: network name 'a b' contains an invalid character"),
+          HasSubstr("policy.toml:4:1: error: this network has no 'name'"),
+          HasSubstr("policy.toml:5:9: error: 'cidrs' is an empty list"),
+          HasSubstr("policy.toml:6:1: error: this network has no addresses"),
+          HasSubstr("policy.toml:7:6: error: 'name' in [[network]] is empty")));
   EXPECT_THAT(
       texts(parse_policy(
           "[[network]]\nname='a'\nnames = ['10.0.0.1', 'a..b', '*.*.x', 'http://x', '-', '" +
           std::string(64, 'x') + "']\n")),
-      ElementsAre(
-          HasSubstr(":3:10: error: '10.0.0.1' is an address, not a name; put it into cidrs"),
-          HasSubstr("'a..b' is no DNS name"), HasSubstr("'*.*.x' is no DNS name"),
-          HasSubstr("'http://x' is no DNS name"), HasSubstr("'-' is no DNS name"),
-          HasSubstr("x' is no DNS name")));
+      ElementsAre(HasSubstr(":3:10: error: '10.0.0.1' is an address, not a name; move it to cidrs"),
+                  HasSubstr("invalid DNS name 'a..b'"), HasSubstr("invalid DNS name '*.*.x'"),
+                  HasSubstr("invalid DNS name 'http://x'"), HasSubstr("invalid DNS name '-'"),
+                  HasSubstr("invalid DNS name 'xxx")));
 }
 
 TEST(Diagnostics, NamesThatStandTwiceNameBothPlaces) {
@@ -216,12 +225,13 @@ TEST(Diagnostics, NamesThatStandTwiceNameBothPlaces) {
        {"policy.d/1.toml",
         "[[network]]\nname='dns'\ncidrs=['10.0.0.2']\n[[deny]]\nname = 'a'\nfrom='*'\nto='*'\n"}},
       {});
-  EXPECT_THAT(texts(configuration),
-              ElementsAre("policy.d/1.toml:2:6: error: network name 'dns' is taken by "
-                          "policy.toml:6:6; one network can hold several cidrs; "
-                          "upper and lower case count as the same",
-                          "policy.d/1.toml:5:8: error: rule name 'a' is taken by policy.toml:2:8; "
-                          "logs name rules: give each its own"));
+  EXPECT_THAT(
+      texts(configuration),
+      ElementsAre(
+          "policy.d/1.toml:2:6: error: network name 'dns' is already used at "
+          "policy.toml:6:6; use another name, or one network with several cidrs; case is ignored",
+          "policy.d/1.toml:5:8: error: rule name 'a' is already used at policy.toml:2:8; "
+          "log lines name rules, so each needs its own name"));
 }
 
 TEST(Diagnostics, SectionsInTwoFilesNameBothPlaces) {
@@ -229,17 +239,18 @@ TEST(Diagnostics, SectionsInTwoFilesNameBothPlaces) {
                              {"policy.d/1.toml", "[defaults]\nrefuse='drop'\n"}},
                             {});
   EXPECT_THAT(texts(policy),
-              ElementsAre("policy.d/1.toml:1:1: error: [defaults] stands in policy.toml:1:1 "
-                          "already; merge the two: which of them holds "
-                          "must not hang on file names"));
+              ElementsAre("policy.d/1.toml:1:1: error: [defaults] is defined twice (first at "
+                          "policy.toml:1:1); keep one: precedence by file name is not supported"));
   std::string all = "[host]\nname='a'\n[docker]\n[trust]\n[metrics]\n";
   const auto identity = parse({}, {{"identity.toml", all}, {"identity.d/1.toml", all}});
   EXPECT_THAT(
       texts(identity),
-      ElementsAre(HasSubstr("identity.d/1.toml:1:1: error: [host] stands in identity.toml:1:1"),
-                  HasSubstr("identity.d/1.toml:3:1: error: [docker] stands"),
-                  HasSubstr("identity.d/1.toml:4:1: error: [trust] stands"),
-                  HasSubstr("identity.d/1.toml:5:1: error: [metrics] stands")));
+      ElementsAre(
+          HasSubstr(
+              "identity.d/1.toml:1:1: error: [host] is defined twice (first at identity.toml:1:1)"),
+          HasSubstr("identity.d/1.toml:3:1: error: [docker] is defined twice"),
+          HasSubstr("identity.d/1.toml:4:1: error: [trust] is defined twice"),
+          HasSubstr("identity.d/1.toml:5:1: error: [metrics] is defined twice")));
 }
 
 TEST(Diagnostics, SyntaxErrorsLeaveTheOtherFilesChecked) {
@@ -253,17 +264,17 @@ TEST(Diagnostics, SyntaxErrorsLeaveTheOtherFilesChecked) {
               "policy.toml:1:10: error: syntax error while parsing table header: expected ']'"),
           "policy.d/1.toml:2:1: error: unknown key 'mod' in [defaults]; did you mean 'mode'?",
           "identity.toml:2:8: error: syntax error while parsing value: could not determine value "
-          "type; text needs quotes: \"…\"",
+          "type; put a string in quotes: \"…\"",
           "identity.d/1.toml:1:2: error: unknown key 'hots'; did you mean 'host'?"));
   EXPECT_THAT(
       texts(parse_policy("[defaults]\nmode='audit'\nmode='audit'\n")),
       ElementsAre(HasSubstr("policy.toml:3:6: error: syntax error while parsing key-value pair: "
-                            "cannot redefine existing string 'mode'; it stands twice")));
+                            "cannot redefine existing string 'mode'; it is defined twice")));
   EXPECT_THAT(texts(parse_policy("# \xff\n")),
               ElementsAre(HasSubstr("policy.toml:1:2: error: syntax error: encountered")));
 }
 
-// lessons.md: a malformed file crashed; here every part of it has its say in one run.
+// lessons.md: a malformed file caused a crash. Here, one run reports the errors of every part.
 TEST(Diagnostics, OneRunFindsEverything) {
   const Configuration configuration =
       parse({{"policy.toml",
@@ -280,8 +291,9 @@ TEST(Diagnostics, OneRunFindsEverything) {
 }
 
 TEST(Diagnostics, ControlCharactersNeverReachTheLog) {
-  EXPECT_THAT(of_rule("name = \"a\\u001b[31m\"\nfrom='*'\nto='*'\n"),
-              ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] holds a control character"));
+  EXPECT_THAT(
+      of_rule("name = \"a\\u001b[31m\"\nfrom='*'\nto='*'\n"),
+      ElementsAre("policy.toml:2:8: error: 'name' in [[allow]] contains a control character"));
   EXPECT_THAT(texts(parse_policy("\"a\\u001b[31m\\u009b\" = 1\n")),
               ElementsAre(HasSubstr("policy.toml:1:1: error: unknown key 'a\\x1b[31m\\xc2\\x9b'")));
 }

@@ -37,14 +37,14 @@ TEST_F(Load, AnEmptyDirectoryIsTheDefaultPolicyOfThisHost) {
   EXPECT_THAT(texts(configuration), IsEmpty());
   char name[256] = {};
   ASSERT_EQ(::gethostname(name, sizeof name), 0);
-  EXPECT_EQ(configuration.identity.host_name, name);
+  EXPECT_EQ(configuration.host.name, name);
 }
 
 TEST_F(Load, AMissingDirectoryIsAnError) {
   EXPECT_THAT(
       texts(config::load(directory_.path("none"))),
       ElementsAre("error: cannot read the configuration directory '" + directory_.path("none") +
-                  "': No such file or directory; name it with --config-dir"));
+                  "': No such file or directory; set it with --config-dir"));
   directory_.write("file", "");
   EXPECT_THAT(texts(config::load(directory_.path("file"))),
               ElementsAre(HasSubstr("not a directory")));
@@ -60,12 +60,12 @@ TEST_F(Load, ReadsDropInsInLexicalOrderAfterTheMainFile) {
 
 TEST_F(Load, ThePolicysDigestIsOfNamesAndContents) {
   const auto digest = [this] { return policy::hex(load().policy.digest); };
-  // SHA-256 of no bytes.
+  // SHA-256 of the empty string.
   EXPECT_EQ(digest(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   write_rule("policy.toml", "1");
   const std::string one = digest();
   directory_.write("identity.toml", "[host]\nname = 'other'\n");
-  EXPECT_EQ(digest(), one) << "who a host is is not what it allows";
+  EXPECT_EQ(digest(), one) << "the digest does not cover identity.toml";
   write_rule("policy.d/10.toml", "2");
   const std::string both = digest();
   EXPECT_NE(both, one);
@@ -110,14 +110,14 @@ TEST_F(Load, FollowsSymbolicLinks) {
 TEST_F(Load, ALinkToNowhereIsAnErrorAMissingFileIsNot) {
   fs::create_symlink("gone.toml", directory_.path("policy.toml"));
   EXPECT_THAT(texts(load()),
-              ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
+              ElementsAre("policy.toml: error: cannot read the file: No such file or directory"));
 }
 
 TEST_F(Load, ThePolicyAloneIsReadWithTheSameErrors) {
   fs::create_symlink("gone.toml", directory_.path("policy.toml"));
   directory_.write("identity.toml", "not toml");
   EXPECT_THAT(texts(load_policy(directory_.path(), {})),
-              ElementsAre("policy.toml: error: cannot read it: No such file or directory"));
+              ElementsAre("policy.toml: error: cannot read the file: No such file or directory"));
   EXPECT_THAT(texts(load_policy(directory_.path("none"), {})),
               ElementsAre(HasSubstr("cannot read the configuration directory")));
   fs::remove(directory_.path("policy.toml"));
@@ -155,10 +155,9 @@ TEST_F(Load, BoundsTheSizeOfAFile) {
 TEST_F(Load, WarnsOfAFileThatEverybodyCanWrite) {
   write_rule("policy.toml", "1");
   ASSERT_EQ(::chmod(directory_.path("policy.toml").c_str(), 0666), 0);
-  EXPECT_THAT(
-      texts(load()),
-      ElementsAre("policy.toml: warning: everybody on this host can write this file; chmod o-w " +
-                  directory_.path("policy.toml")));
+  EXPECT_THAT(texts(load()),
+              ElementsAre("policy.toml: warning: this file is world-writable; run 'chmod o-w " +
+                          directory_.path("policy.toml") + "'"));
 }
 
 TEST_F(Load, WarnsOfUsersAndGroupsThatDoNotExist) {
@@ -170,9 +169,9 @@ TEST_F(Load, WarnsOfUsersAndGroupsThatDoNotExist) {
   EXPECT_TRUE(configuration.valid());
   EXPECT_THAT(texts(configuration),
               ElementsAre("identity.toml:1:1: warning: user 'no-such-user' does not exist; the "
-                          "grant counts once the user is there",
+                          "[[launch]] entry takes effect once the user exists",
                           "identity.toml:4:1: warning: group 'no-such-group' does not exist; the "
-                          "grant counts once the group is there"));
+                          "[[launch]] entry takes effect once the group exists"));
 }
 
 }  // namespace

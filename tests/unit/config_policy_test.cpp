@@ -17,14 +17,14 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// The example of the contract, word for word.
+// The example of the specification, unchanged.
 constexpr const char* kExample = R"toml(# policy.toml
 [defaults]
-mode = "enforce"              # enforce | audit: log what would be refused, let it pass
-baseline = "same-labels"      # same-labels | any-common-label | none: the rule that is there before yours
+mode = "enforce"              # enforce | audit: log what would be denied, let it pass
+baseline = "same-labels"      # same-labels | any-common-label | none
 refuse = "reject"             # reject (TCP reset, ICMP) | drop
 
-[[network]]                   # a peer without labels, by address or name
+[[network]]                   # endpoints without labels, by address or DNS name
 name = "corp-dns"
 cidrs = ["10.0.0.53/32", "fd00::53/128"]
 [[network]]
@@ -42,16 +42,16 @@ from = ["app=web", "app=api"]              # a list is OR, commas are AND
 to   = "@corp-dns"
 ports = ["udp/53", "tcp/53"]
 [[allow]]
-from = "@host"                             # any process here that is no workload
+from = "@host"                             # any process of this host that is not a workload
 to   = "app=nginx"
 ports = ["tcp/80"]
-mode = "audit"                             # one rule can be tried before it counts
+mode = "audit"                             # only log what this rule would change
 
-[[deny]]                                   # deny wins over allow, whatever the order
+[[deny]]                                   # deny overrides allow, in any order
 from = "quarantine"
 to   = "*"
 
-[[test]]                                   # checked before the policy is applied: a policy that fails its own tests is refused
+[[test]]                                   # a policy that fails one of its tests is not loaded
 from = { app = "web", env = "prod" }
 to   = { app = "db" }
 port = "tcp/5432"
@@ -144,7 +144,7 @@ TEST(ParsePolicy, ANameMayHaveItsFinalDot) {
               ElementsAre("deb.example.org", "*.pool.example.org"));
   for (const char* wrong : {".", "..", "*.", "example.org..", "a..b."}) {
     EXPECT_THAT(texts(parse_policy(fmt::format("[[network]]\nname='x'\nnames=['{}']\n", wrong))),
-                ElementsAre(HasSubstr(fmt::format("'{}' is no DNS name", wrong))));
+                ElementsAre(HasSubstr(fmt::format("invalid DNS name '{}'", wrong))));
   }
   EXPECT_THAT(texts(parse_policy("[[network]]\nname='x'\nnames=['10.0.0.1.']\n")),
               ElementsAre(HasSubstr("'10.0.0.1.' is an address, not a name")));
@@ -157,7 +157,7 @@ TEST(ParsePolicy, ADenyRuleByNameIsWarnedOf) {
   EXPECT_TRUE(denied.valid());
   EXPECT_THAT(texts(denied),
               ElementsAre(HasSubstr(
-                  "policy.toml:4:1: warning: this deny rule holds for addresses of '@mirror'")));
+                  "policy.toml:4:1: warning: this deny rule only matches addresses of '@mirror'")));
 }
 
 TEST(ParsePolicy, CountsAreBounded) {
@@ -167,8 +167,8 @@ TEST(ParsePolicy, CountsAreBounded) {
   }
   const Configuration configuration = parse_policy(content);
   EXPECT_THAT(texts(configuration),
-              ElementsAre("policy.toml:196606:1: error: more than 65535 rules; selectors and lists "
-                          "cover many peers with one rule"));
+              ElementsAre("policy.toml:196606:1: error: more than 65535 rules; use selectors and "
+                          "lists to cover many peers with one rule"));
 }
 
 TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
@@ -178,15 +178,15 @@ TEST(ParsePolicy, ADeepKeyIsAnErrorNotAnOverflow) {
   }
   for (const std::string& content :
        {deep + " = 1\n", "[" + deep + "]\n", "x = {" + deep + " = 1}\n"}) {
-    EXPECT_THAT(
-        texts(parse_policy("\n" + content)),
-        ElementsAre(HasSubstr("policy.toml:2: error: a key with this many dots nests too deep")));
+    EXPECT_THAT(texts(parse_policy("\n" + content)),
+                ElementsAre(HasSubstr(
+                    "policy.toml:2: error: this key has too many dots, which nest too deep")));
   }
   EXPECT_FALSE(parse_policy("x = " + std::string(100'000, '[') + "\n").valid());
   const std::string dots(100, '.');
   EXPECT_TRUE(parse_policy("# " + dots + "\n[[allow]]\nname = \"" + dots + "\"\nfrom='*'\nto='*'\n")
                   .valid())
-      << "dots in text nest nothing";
+      << "dots in strings do not create nested tables";
   EXPECT_TRUE(
       parse_policy("[[allow]]\nname = \"\"\"\n\\\" ' " + dots + "\"\"\"\nfrom='*'\nto='*'\n")
           .valid());
@@ -209,7 +209,7 @@ TEST(ParsePolicy, AnErrorAfterAnyNumberOfWarningsIsKept) {
   for (int i = 0; i < 1100; ++i) {
     content += "[[deny]]\nfrom='*'\nto='@mirror'\n";
   }
-  EXPECT_TRUE(parse_policy(content).valid()) << "warnings alone";
+  EXPECT_TRUE(parse_policy(content).valid()) << "only warnings";
   const Configuration configuration =
       parse_policy(content + "[[test]]\nfrom={app='a'}\nto={app='b'}\nexpect='allow'\n");
   EXPECT_FALSE(configuration.valid());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A check says what the daemon would say, which its unit keeps in a sandbox.
+// A check reports the errors that the daemon would report in the sandbox of its unit.
 #include "trireme/config/sandbox.hpp"
 
 #include <gmock/gmock.h>
@@ -74,7 +74,7 @@ TEST(Sandbox, IsThatOfTheInstalledUnit) {
 
 class AsTheDaemon : public testing::Test {
  protected:
-  /// Hides `hidden`, and has no capability against modes.
+  /// Loads with a sandbox that hides `hidden` and has no capability to override file modes.
   Configuration load(bool reads) {
     const Sandbox sandbox =
         Sandbox::parse({"[Service]\nCapabilityBoundingSet=CAP_NET_ADMIN\n"
@@ -100,9 +100,10 @@ TEST_F(AsTheDaemon, AFileBehindAHiddenDirectoryIsAnError) {
   fs::create_symlink(directory_.path("hidden/extra.toml"), directory_.path("etc/policy.d/a.toml"));
   const Configuration configuration = load(true);
   EXPECT_FALSE(configuration.valid());
-  EXPECT_THAT(problems(configuration), HasSubstr("policy.d/a.toml: error: the daemon cannot see"));
+  EXPECT_THAT(problems(configuration),
+              HasSubstr("policy.d/a.toml: error: the daemon cannot access"));
   EXPECT_THAT(problems(configuration), HasSubstr("InaccessiblePaths="));
-  EXPECT_TRUE(load(false).valid()) << "not the directory that the daemon reads";
+  EXPECT_TRUE(load(false).valid()) << "the daemon reads another directory";
 }
 
 TEST_F(AsTheDaemon, ASecretBehindAHiddenDirectoryIsAnErrorWhereItIsNamed) {
@@ -112,20 +113,20 @@ TEST_F(AsTheDaemon, ASecretBehindAHiddenDirectoryIsAnErrorWhereItIsNamed) {
                    "[trust]\npsk_file = \"" + directory_.path("hidden/psk") + "\"\n");
   for (const bool reads : {true, false}) {
     EXPECT_THAT(problems(load(reads)),
-                HasSubstr("identity.toml:2:12: error: the daemon cannot see"));
+                HasSubstr("identity.toml:2:12: error: the daemon cannot access"));
   }
 }
 
 TEST_F(AsTheDaemon, TheFileOfAnotherUserIsKeptFromRoot) {
   if (::geteuid() != 0) {
-    GTEST_SKIP() << "needs root";
+    GTEST_SKIP() << "requires root";
   }
   directory_.write("etc/policy.toml", "");
   ASSERT_EQ(::chown(directory_.path("etc/policy.toml").c_str(), 65534, 65534), 0);
   ASSERT_EQ(::chmod(directory_.path("etc/policy.toml").c_str(), 0600), 0);
   EXPECT_THAT(problems(load(true)), HasSubstr("chown root"));
   EXPECT_TRUE(load(false).valid());
-  EXPECT_TRUE(config::load(directory_.path("etc")).valid()) << "the capabilities are back";
+  EXPECT_TRUE(config::load(directory_.path("etc")).valid()) << "the capabilities are restored";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Suggestions, read again as the files that they become.
+// Suggestions, written as TOML and parsed again.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +19,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-SeenEnd labelled(const std::string& text) {
+SeenEnd labeled(const std::string& text) {
   SeenEnd end;
   end.labels.emplace();
   std::size_t at = 0;
@@ -60,7 +60,7 @@ bool passes(const policy::Policy& policy, const SeenFlow& flow) {
              .verdict != policy::Verdict::deny;
 }
 
-/// The policy's text and the suggestion's, as two files.
+/// Parses the policy and the suggestion as two files.
 policy::Policy both(const std::string& policy, const policy::Suggestion& suggestion) {
   auto configuration =
       parse({{"policy.toml", policy}, {"policy.d/suggested.toml", suggestion.toml("test")}}, {});
@@ -77,11 +77,11 @@ policy::Policy read(const std::string& text) {
 }
 
 TEST(Suggest, PairsThatNeedTheSameBecomeOneRule) {
-  const std::vector<SeenFlow> flows = {flow(labelled("app=web"), labelled("app=db"), 5432),
-                                       flow(labelled("app=api"), labelled("app=db"), 5432),
-                                       flow(labelled("app=web"), labelled("app=db"), 5433),
-                                       flow(labelled("app=api"), labelled("app=db"), 5433),
-                                       flow(labelled("app=web"), labelled("app=web"), 80)};
+  const std::vector<SeenFlow> flows = {flow(labeled("app=web"), labeled("app=db"), 5432),
+                                       flow(labeled("app=api"), labeled("app=db"), 5432),
+                                       flow(labeled("app=web"), labeled("app=db"), 5433),
+                                       flow(labeled("app=api"), labeled("app=db"), 5433),
+                                       flow(labeled("app=web"), labeled("app=web"), 80)};
   const auto made = suggest(read(""), flows, {});
   ASSERT_THAT(made.rules, SizeIs(1));
   EXPECT_THAT(made.rules[0].from, ElementsAre("app=api", "app=web"));
@@ -92,17 +92,17 @@ TEST(Suggest, PairsThatNeedTheSameBecomeOneRule) {
   for (const SeenFlow& each : flows) {
     EXPECT_TRUE(passes(policy, each));
   }
-  EXPECT_FALSE(passes(policy, flow(labelled("app=web"), labelled("app=db"), 5434)));
-  EXPECT_FALSE(passes(policy, flow(labelled("app=db"), labelled("app=web"), 5432)));
+  EXPECT_FALSE(passes(policy, flow(labeled("app=web"), labeled("app=db"), 5434)));
+  EXPECT_FALSE(passes(policy, flow(labeled("app=db"), labeled("app=web"), 5432)));
 }
 
 TEST(Suggest, NameServersAndTheWayOutBecomeNetworks) {
-  const std::vector<SeenFlow> flows = {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17),
-                                       flow(labelled("app=web"), elsewhere("10.0.0.53"), 53),
-                                       flow(labelled("app=web"), host("127.0.0.53"), 53, 17),
-                                       flow(labelled("app=web"), elsewhere("192.0.2.2"), 443),
-                                       flow(labelled("app=web"), elsewhere("192.0.2.3"), 443),
-                                       flow(labelled("app=web"), host("127.0.0.1"), 25)};
+  const std::vector<SeenFlow> flows = {flow(labeled("app=web"), elsewhere("10.0.0.53"), 53, 17),
+                                       flow(labeled("app=web"), elsewhere("10.0.0.53"), 53),
+                                       flow(labeled("app=web"), host("127.0.0.53"), 53, 17),
+                                       flow(labeled("app=web"), elsewhere("192.0.2.2"), 443),
+                                       flow(labeled("app=web"), elsewhere("192.0.2.3"), 443),
+                                       flow(labeled("app=web"), host("127.0.0.1"), 25)};
   const auto made = suggest(read(""), flows, {});
   std::map<std::string, std::vector<policy::Prefix>> networks;
   for (const auto& network : made.networks) {
@@ -114,24 +114,23 @@ TEST(Suggest, NameServersAndTheWayOutBecomeNetworks) {
   for (const SeenFlow& each : flows) {
     EXPECT_TRUE(passes(policy, each)) << each.to.text();
   }
-  EXPECT_FALSE(passes(policy, flow(labelled("app=web"), elsewhere("192.0.2.4"), 443)));
-  EXPECT_FALSE(passes(policy, flow(labelled("app=web"), host("127.0.0.54"), 53, 17)));
+  EXPECT_FALSE(passes(policy, flow(labeled("app=web"), elsewhere("192.0.2.4"), 443)));
+  EXPECT_FALSE(passes(policy, flow(labeled("app=web"), host("127.0.0.54"), 53, 17)));
 }
 
 TEST(Suggest, NamesOfNetworksDifferInMoreThanTheirCase) {
   const std::string policy = "[[network]]\nname = 'DNS'\ncidrs = ['192.0.2.0/24']\n";
   const auto made =
-      suggest(read(policy), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
+      suggest(read(policy), {flow(labeled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
   ASSERT_THAT(made.networks, SizeIs(1));
   EXPECT_EQ(made.networks[0].name, "dns-2");
   std::ignore = both(policy, made);
 }
 
 TEST(Suggest, AnswersOfAUdpServiceNeedNoRuleOfTheirOwn) {
-  const std::vector<SeenFlow> flows = {
-      flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17),
-      flow(elsewhere("10.0.0.53"), labelled("app=web"), 40438, 17),
-      flow(elsewhere("10.0.0.54"), labelled("app=web"), 40438, 17)};
+  const std::vector<SeenFlow> flows = {flow(labeled("app=web"), elsewhere("10.0.0.53"), 53, 17),
+                                       flow(elsewhere("10.0.0.53"), labeled("app=web"), 40438, 17),
+                                       flow(elsewhere("10.0.0.54"), labeled("app=web"), 40438, 17)};
   const auto made = suggest(read(""), flows, {});
   ASSERT_THAT(made.rules, SizeIs(2));
   EXPECT_THAT(made.rules[0].from, ElementsAre("@clients"));
@@ -142,7 +141,7 @@ TEST(Suggest, AnswersOfAUdpServiceNeedNoRuleOfTheirOwn) {
 TEST(Suggest, UsesTheNetworksThatAreThere) {
   const std::string text = "[[network]]\nname = \"dns\"\ncidrs = [\"10.0.0.0/24\"]\n";
   const auto made =
-      suggest(read(text), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
+      suggest(read(text), {flow(labeled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
   EXPECT_THAT(made.networks, IsEmpty());
   ASSERT_THAT(made.rules, SizeIs(1));
   EXPECT_THAT(made.rules[0].to, ElementsAre("@dns"));
@@ -152,7 +151,7 @@ TEST(Suggest, UsesTheNetworksThatAreThere) {
 TEST(Suggest, ANameThatIsTakenIsNotGivenAgain) {
   const std::string text = "[[network]]\nname = \"dns\"\ncidrs = [\"10.0.0.1\"]\n";
   const auto made =
-      suggest(read(text), {flow(labelled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
+      suggest(read(text), {flow(labeled("app=web"), elsewhere("10.0.0.53"), 53, 17)}, {});
   ASSERT_THAT(made.networks, SizeIs(1));
   EXPECT_EQ(made.networks[0].name, "dns-2");
   (void)both(text, made);
@@ -163,33 +162,33 @@ TEST(Suggest, AWiderSelectorCatchesNobodyElse) {
   std::vector<LabelSet> present;
   for (int i = 0; i < 50; ++i) {
     flows.push_back(
-        flow(labelled("app=web,instance=" + std::to_string(i)), labelled("app=db"), 5432));
+        flow(labeled("app=web,instance=" + std::to_string(i)), labeled("app=db"), 5432));
   }
   const auto wide = suggest(read(""), flows, present);
   ASSERT_THAT(wide.rules, SizeIs(1));
   EXPECT_THAT(wide.rules[0].from, ElementsAre("app=web"));
-  present.push_back(*labelled("app=web,instance=stranger").labels);
+  present.push_back(*labeled("app=web,instance=stranger").labels);
   const auto narrow = suggest(read(""), flows, present);
   ASSERT_THAT(narrow.rules, SizeIs(1));
   EXPECT_THAT(narrow.rules[0].from, SizeIs(50));
 }
 
 TEST(Suggest, SaysWhereASelectorCatchesMoreThanWasSeen) {
-  const auto made = suggest(read(""), {flow(labelled("app=web"), labelled("app=db"), 5432)},
-                            {*labelled("app=web,env=dev").labels});
+  const auto made = suggest(read(""), {flow(labeled("app=web"), labeled("app=db"), 5432)},
+                            {*labeled("app=web,env=dev").labels});
   ASSERT_THAT(made.rules, SizeIs(1));
-  EXPECT_THAT(made.rules[0].comments, ElementsAre(HasSubstr("from also catches app=web,env=dev")));
+  EXPECT_THAT(made.rules[0].comments, ElementsAre(HasSubstr("from also matches app=web,env=dev")));
 }
 
 TEST(Suggest, WhatNoRuleCanAllowIsSaid) {
   const std::string text =
       "[[deny]]\nfrom = \"app=bad\"\nto = \"*\"\n[[allow]]\nfrom = \"app=web\"\nto = "
       "\"app=db\"\nmode = \"audit\"\n";
-  SeenFlow nameless = flow(labelled("app=web"), labelled("app=web"), 80);
+  SeenFlow nameless = flow(labeled("app=web"), labeled("app=web"), 80);
   nameless.from.labels.emplace();
   const auto made = suggest(read(text),
-                            {flow(labelled("app=bad"), labelled("app=db"), 1),
-                             flow(labelled("app=web"), labelled("app=db"), 1), nameless},
+                            {flow(labeled("app=bad"), labeled("app=db"), 1),
+                             flow(labeled("app=web"), labeled("app=db"), 1), nameless},
                             {});
   EXPECT_THAT(made.rules, IsEmpty());
   EXPECT_THAT(made.left_out, SizeIs(3));
@@ -197,7 +196,7 @@ TEST(Suggest, WhatNoRuleCanAllowIsSaid) {
 }
 
 TEST(Suggest, LabelsAndNamesOfStrangersDoNoHarm) {
-  SeenFlow hostile = flow(labelled("app=web"), labelled("app=db"), 80);
+  SeenFlow hostile = flow(labeled("app=web"), labeled("app=db"), 80);
   EXPECT_TRUE(hostile.from.labels->set("note", "x\" ]\\ (a, b)=*"));
   EXPECT_TRUE(hostile.from.labels->set("odd!key", "y"));
   hostile.from.workload = "w\n[[allow]]\nfrom=\"*\"";
@@ -210,9 +209,9 @@ TEST(Suggest, LabelsAndNamesOfStrangersDoNoHarm) {
 TEST(Suggest, ManyClientsAreTheWorldAndManyPortsARange) {
   std::vector<SeenFlow> flows;
   for (int i = 0; i < 100; ++i) {
-    flows.push_back(flow(elsewhere("203.0." + std::to_string(i) + ".9"), labelled("app=web"), 443));
+    flows.push_back(flow(elsewhere("203.0." + std::to_string(i) + ".9"), labeled("app=web"), 443));
     flows.push_back(
-        flow(labelled("app=ftp"), labelled("app=web"), static_cast<std::uint16_t>(40000 + 2 * i)));
+        flow(labeled("app=ftp"), labeled("app=web"), static_cast<std::uint16_t>(40000 + 2 * i)));
   }
   const auto made = suggest(read(""), flows, {});
   EXPECT_THAT(made.networks, IsEmpty());
@@ -223,7 +222,7 @@ TEST(Suggest, ManyClientsAreTheWorldAndManyPortsARange) {
   EXPECT_THAT(made.rules[1].comments, SizeIs(1));
 }
 
-/// Whatever was seen passes; of label pairs and ports that were not seen, none does.
+/// The suggestion allows every flow that was seen, and no other pair of labels or port.
 TEST(Suggest, AllowsWhatWasSeenAndNothingElse) {
   std::mt19937 random(7);
   const std::vector<std::string> apps = {"app=a", "app=b", "app=c", "app=d", "app=e"};
@@ -235,7 +234,7 @@ TEST(Suggest, AllowsWhatWasSeenAndNothingElse) {
       const auto to = random() % apps.size();
       const auto port = static_cast<std::uint16_t>(80 + random() % 3);
       if (seen.emplace(from, to, port).second) {
-        flows.push_back(flow(labelled(apps[from]), labelled(apps[to]), port));
+        flows.push_back(flow(labeled(apps[from]), labeled(apps[to]), port));
       }
     }
     const auto made = suggest(read("[defaults]\nbaseline = \"none\"\n"), flows, {});
@@ -244,7 +243,7 @@ TEST(Suggest, AllowsWhatWasSeenAndNothingElse) {
     for (std::size_t from = 0; from < apps.size(); ++from) {
       for (std::size_t to = 0; to < apps.size(); ++to) {
         for (std::uint16_t port = 80; port < 83; ++port) {
-          ASSERT_EQ(passes(policy, flow(labelled(apps[from]), labelled(apps[to]), port)),
+          ASSERT_EQ(passes(policy, flow(labeled(apps[from]), labeled(apps[to]), port)),
                     seen.contains({from, to, port}))
               << made.toml("round " + std::to_string(round));
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the config room share.
+// Helpers for the tests of the config room.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@
 
 namespace trireme::config {
 
-/// The diagnostics' texts, in order.
+/// The texts of the diagnostics, in order.
 inline std::vector<std::string> texts(const Configuration& configuration) {
   std::vector<std::string> texts;
   for (const auto& diagnostic : configuration.diagnostics) {
@@ -31,7 +31,7 @@ inline Configuration parse_identity(const std::string& content) {
   return parse({}, {{"identity.toml", content}});
 }
 
-/// A fresh directory, removed with everything in it.
+/// A new directory; the destructor removes it and its contents.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {

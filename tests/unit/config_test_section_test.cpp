@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// [[test]]: a policy that fails its own tests is refused.
+// [[test]]: a policy that fails one of its tests is invalid.
 #include <gmock/gmock.h>
 
 #include "config_support.hpp"
@@ -46,7 +46,7 @@ TEST(PolicyTest, PassesWhereThePolicyAgrees) {
   EXPECT_THAT(run("from={app='web'}\nto='10.2.0.1'\nexpect='allow'\n"), IsEmpty());
   EXPECT_THAT(run("from={app='web'}\nto='192.0.2.1'\nexpect='deny'\n"), IsEmpty());
   EXPECT_THAT(run("from={}\nto={}\nexpect='deny'\n"), IsEmpty())
-      << "workloads without labels match nobody by the baseline";
+      << "the baseline does not match workloads without labels";
 }
 
 TEST(PolicyTest, LoopbackAddressesAreThisHosts) {
@@ -64,7 +64,7 @@ TEST(PolicyTest, LoopbackAddressesAreThisHosts) {
     EXPECT_EQ(failed(test + "expect='deny'\n"), 1U) << to;
   }
   EXPECT_EQ(failed("from='@host'\nto='app=web'\nport='tcp/443'\nexpect='deny'\n"), 1U)
-      << "its addresses are in a network";
+      << "the loopback addresses are in a network";
   EXPECT_EQ(failed("from='192.0.2.1'\nto='app=web'\nport='udp/53'\nexpect='deny'\n"), 0U);
 }
 
@@ -83,10 +83,10 @@ TEST(PolicyTest, AFailureSaysWhatDecidedAndWhere) {
                           "allow 'web to db' (policy.toml:7:1)"));
   EXPECT_THAT(run("from={app='api'}\nto={app='db'}\nport='tcp/5432'\nexpect='allow'\n"),
               ElementsAre("policy.toml:19:1: error: test failed: expected allow, but tcp/5432 from "
-                          "app=api to app=db is refused: no rule allows it"));
+                          "app=api to app=db is denied: no rule allows it"));
   EXPECT_THAT(run("from={app='web'}\nto='10.1.0.1'\nport='icmp'\nexpect='allow'\n"),
               ElementsAre("policy.toml:19:1: error: test failed: expected allow, but icmp from "
-                          "app=web to 10.1.0.1 is refused by "
+                          "app=web to 10.1.0.1 is denied by "
                           "deny 'no lab' (policy.toml:15:1)"));
   EXPECT_THAT(run("from={app='x'}\nto={app='x'}\nport='udp/1'\nexpect='deny'\n"),
               ElementsAre(HasSubstr("udp/1 from app=x to app=x is allowed by the baseline")));
@@ -94,8 +94,8 @@ TEST(PolicyTest, AFailureSaysWhatDecidedAndWhere) {
 
 TEST(PolicyTest, WithoutAPortEveryPortMustAnswerTheSame) {
   EXPECT_THAT(run("from={app='web'}\nto={app='db'}\nexpect='allow'\n"),
-              ElementsAre(HasSubstr("expected allow, but tcp/1 from app=web to app=db is refused: "
-                                    "no rule allows it; without 'port' a test asks")));
+              ElementsAre(HasSubstr("expected allow, but tcp/1 from app=web to app=db is denied: "
+                                    "no rule allows it; a test without 'port' covers")));
   EXPECT_THAT(run("from={app='web'}\nto={app='db'}\nexpect='deny'\n"),
               ElementsAre(HasSubstr("tcp/5432 from app=web to app=db is allowed by")));
   EXPECT_THAT(run("from={app='web'}\nto={app='db'}\nport='tcp/5400-5500'\nexpect='deny'\n"),
@@ -108,7 +108,7 @@ TEST(PolicyTest, WithoutAPortEveryPortMustAnswerTheSame) {
 
 TEST(PolicyTest, ANetworkIsAskedAboutWhereverAnotherOneBeginsInIt) {
   EXPECT_THAT(run("from={app='web'}\nto='@ten'\nexpect='allow'\n"),
-              ElementsAre(HasSubstr("to @ten (10.1.0.0) is refused by deny 'no lab'")));
+              ElementsAre(HasSubstr("to @ten (10.1.0.0) is denied by deny 'no lab'")));
   EXPECT_THAT(run("from={app='web'}\nto='@lab'\nexpect='deny'\n"), IsEmpty());
 }
 
@@ -119,10 +119,10 @@ TEST(PolicyTest, ATrialRunDoesNotTurnTestsGreen) {
       IsEmpty());
   EXPECT_THAT(texts(parse_policy("[[allow]]\nfrom='app=a'\nto='app=b'\nmode='audit'\n[[test]]"
                                  "\nfrom={app='a'}\nto={app='b'}\nexpect='allow'\n")),
-              ElementsAre(HasSubstr("is refused, as allow (policy.toml:1:1) is only audited")));
+              ElementsAre(HasSubstr("is denied, because allow (policy.toml:1:1) is only audited")));
   EXPECT_THAT(texts(parse_policy("[[deny]]\nfrom='app=a'\nto='app=a'\nmode='audit'\n[[test]]\nfrom="
                                  "{app='a'}\nto={app='a'}\nexpect='deny'\n")),
-              ElementsAre(HasSubstr("is allowed, as deny (policy.toml:1:1) is only audited")));
+              ElementsAre(HasSubstr("is allowed, because deny (policy.toml:1:1) is only audited")));
 }
 
 TEST(PolicyTest, IsNotRunOnAPolicyWithErrors) {
@@ -137,9 +137,9 @@ TEST(PolicyTest, IsNotRunOnAPolicyWithErrors) {
 TEST(PolicyTest, IsCheckedItself) {
   EXPECT_THAT(
       run("from={app='web'}\n"),
-      ElementsAre(
-          "policy.toml:19:1: error: this test has no 'to'; to = { app = \"web\" }",
-          "policy.toml:19:1: error: this test has no 'expect'; expect = \"allow\" or \"deny\""));
+      ElementsAre("policy.toml:19:1: error: this test has no 'to'; add to = { app = \"web\" }",
+                  "policy.toml:19:1: error: this test has no 'expect'; add expect = \"allow\" or "
+                  "expect = \"deny\""));
   EXPECT_THAT(run("from='@host'\nto='@world'\nexpect='deny'\n"),
               ElementsAre("policy.toml:19:1: error: neither side of this test is a workload; give "
                           "one side labels: { app = \"web\" }"));
@@ -151,13 +151,13 @@ TEST(PolicyTest, IsCheckedItself) {
                           "policy.toml:21:4: error: 'to' in [[test]] must be a string, not an "
                           "integer; put it in quotes",
                           "policy.toml:22:8: error: unknown value 'maybe' for 'expect' in "
-                          "[[test]]; it is one of: allow, deny"));
+                          "[[test]]; use one of: allow, deny"));
   EXPECT_THAT(run("from='app=a,app=b'\nto={}\nexpect='deny'\n"),
-              ElementsAre("policy.toml:20:6: error: label 'app' stands twice"));
+              ElementsAre("policy.toml:20:6: error: label 'app' is given twice"));
   EXPECT_THAT(run("from={app=1}\nto={}\nport='tcp/0'\nexpect='deny'\n"),
               ElementsAre("policy.toml:20:11: error: label 'app' must be a string, not an integer; "
                           "put it in quotes",
-                          "policy.toml:22:11: error: bad port in 'tcp/0'; ports run from 1 to "
+                          "policy.toml:22:11: error: invalid port in 'tcp/0'; ports run from 1 to "
                           "65535: tcp/80 or udp/8000-8010"));
 }
 
@@ -184,7 +184,7 @@ TEST(PolicyTest, ANetworkOfNamesIsAskedForItsNames) {
       "[[test]]\nfrom={app='web'}\nto='@mirror'\nport='tcp/80'\nexpect='allow'\n";
   EXPECT_TRUE(parse_policy(networks + test).valid());
   EXPECT_FALSE(parse_policy(networks + "[[deny]]\nfrom='*'\nto='@bad'\n" + test).valid())
-      << "one of its names is in both";
+      << "one of its names is in both networks";
 }
 
 TEST(PolicyTest, AHugeNetworkCostsNoMoreThanItsKinds) {
@@ -197,7 +197,8 @@ TEST(PolicyTest, AHugeNetworkCostsNoMoreThanItsKinds) {
                                     .policy;
   const auto peer = parse_test_peer("@list", policy);
   ASSERT_TRUE(peer);
-  EXPECT_EQ(endpoints(policy, *peer, 1).list.size(), 2U) << "within the other and without";
+  EXPECT_EQ(endpoints(policy, *peer, 1).list.size(), 2U)
+      << "one address inside of the other network, and one outside";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files of [trust]: who may read them, and what they hold.
+// The files of [trust]: their owners, modes, and contents.
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,7 +29,7 @@ class TrustFiles : public testing::Test {
     write_secret("psk", credentials::make_secret(random_).value());
     directory_.write("identity.toml", "[trust]\npsk_file = 'psk'\n");
   }
-  /// A CA, and this host's certificate of it.
+  /// Writes a CA, and a certificate of this host that it signed.
   void write_certificates(const credentials::HostRequest& request = {.host = "web-1"}) {
     const auto now = std::chrono::system_clock::now();
     const auto authority = credentials::make_authority("fleet", now, random_).value();
@@ -54,7 +54,7 @@ TEST_F(TrustFiles, ASecretIsRead) {
   EXPECT_THAT(texts(configuration), IsEmpty());
   EXPECT_EQ(configuration.trust.psk.path, path("psk"));
   EXPECT_EQ(configuration.trust.psk.content.size(), 45U);
-  EXPECT_EQ(configuration.trust.host_name, configuration.identity.host_name);
+  EXPECT_EQ(configuration.trust.host_name, configuration.host.name);
 }
 
 TEST_F(TrustFiles, CertificatesAreReadWhereverTheyLie) {
@@ -76,14 +76,14 @@ TEST_F(TrustFiles, SecretsMustBeTheirOwnersAlone) {
     ASSERT_EQ(::chmod(path("psk").c_str(), mode), 0);
     EXPECT_THAT(texts(load()),
                 ElementsAre("identity.toml:2:12: error: '" + path("psk") +
-                            "' holds a secret that everybody on this host can reach (mode 0" +
+                            "' contains a secret that every user of this host can access (mode 0" +
                             std::to_string(mode / 64) + std::to_string(mode / 8 % 8) +
-                            std::to_string(mode % 8) + "); chmod 600 " + path("psk")));
+                            std::to_string(mode % 8) + "); run 'chmod 600 " + path("psk") + "'"));
   }
   for (const mode_t mode : {0640U, 0620U}) {
     ASSERT_EQ(::chmod(path("psk").c_str(), mode), 0);
     EXPECT_THAT(texts(load()),
-                ElementsAre(HasSubstr("holds a secret that its group can reach (mode 06")));
+                ElementsAre(HasSubstr("contains a secret that its group can access (mode 06")));
   }
   ASSERT_EQ(::chmod(path("psk").c_str(), 0400), 0);
   EXPECT_THAT(texts(load()), IsEmpty());
@@ -91,13 +91,14 @@ TEST_F(TrustFiles, SecretsMustBeTheirOwnersAlone) {
 
 TEST_F(TrustFiles, SecretsMustBelongToRootOrTheDaemon) {
   if (::geteuid() != 0) {
-    GTEST_SKIP() << "only root can give a file away";
+    GTEST_SKIP() << "only root can change the owner of a file";
   }
   write_psk();
   ASSERT_EQ(::chown(path("psk").c_str(), 4711, 4711), 0);
   EXPECT_THAT(texts(load()),
               ElementsAre("identity.toml:2:12: error: '" + path("psk") +
-                          "' holds a secret and belongs to user 4711; chown root " + path("psk")));
+                          "' contains a secret and is owned by user 4711; run 'chown root " +
+                          path("psk") + "'"));
   write_certificates();
   ASSERT_EQ(::chown(path("host.pem").c_str(), 4711, 4711), 0);
   EXPECT_THAT(texts(load()), IsEmpty());
@@ -116,13 +117,13 @@ TEST_F(TrustFiles, EachThatCannotBeReadIsNamed) {
       ElementsAre("identity.toml:2:15: error: cannot read '" + path("host.pem") +
                       "': No such file or directory",
                   HasSubstr("identity.toml:3:7: error: '" + path("k/host.key") +
-                            "' holds a secret that everybody"),
+                            "' contains a secret that every user"),
                   "identity.toml:4:17: error: cannot read '" + path("no.pem") +
                       "': No such file or directory",
                   "identity.toml:5:12: error: '" + path("dir") + "' is not a regular file"));
 }
 
-// A repository of policy, from which the keys are kept away.
+// A policy repository does not contain the keys.
 TEST_F(TrustFiles, WhereTheyAreOptionalAMissingOneIsAWarning) {
   write_certificates();
   ASSERT_EQ(::unlink(path("host.key").c_str()), 0);
@@ -132,12 +133,12 @@ TEST_F(TrustFiles, WhereTheyAreOptionalAMissingOneIsAWarning) {
   EXPECT_THAT(texts(configuration),
               ElementsAre("identity.toml:3:7: warning: cannot read '" + path("host.key") +
                           "': No such file or directory; the files of [trust] are not checked"));
-  // What is there is still judged.
+  // Files that exist are still checked.
   write_secret("host.key", "key");
   ASSERT_EQ(::chmod(path("host.key").c_str(), 0644), 0);
   ASSERT_EQ(::unlink(path("ca.pem").c_str()), 0);
   EXPECT_THAT(texts(config::load(directory_.path(), config::KeyFiles::optional)),
-              ElementsAre(HasSubstr("error: '" + path("host.key") + "' holds a secret that"),
+              ElementsAre(HasSubstr("error: '" + path("host.key") + "' contains a secret that"),
                           HasSubstr("warning: cannot read '" + path("ca.pem"))));
   const auto other =
       credentials::make_authority("other", std::chrono::system_clock::now(), random_).value();
@@ -156,15 +157,13 @@ TEST_F(TrustFiles, WhatTheyHoldIsCheckedAndToldAtTheirPlaces) {
   EXPECT_THAT(
       texts(load()),
       ElementsAre(HasSubstr("identity.toml:2:15: error: '" + path("host.pem") +
-                            "' is signed by no CA of 'ca'"),
-                  HasSubstr("identity.toml:5:11: error: '" + path("junk") + "' holds neither")));
+                            "' is not signed by any CA in 'ca'"),
+                  HasSubstr("identity.toml:5:11: error: '" + path("junk") + "' contains neither")));
   directory_.write("identity.toml", "[trust]\npsk_file = 'psk'\n");
   write_secret("psk", "AAAA\n");
-  EXPECT_THAT(
-      texts(load()),
-      ElementsAre(
-          "identity.toml:2:12: error: '" + path("psk") +
-          "' line 1 has 3 bytes; a secret has 32 or more; trirectl pki psk writes a fresh secret"));
+  EXPECT_THAT(texts(load()), ElementsAre("identity.toml:2:12: error: '" + path("psk") +
+                                         "' line 1 has 3 bytes; a secret needs at least 32; create "
+                                         "a secret with trirectl pki psk"));
 }
 
 TEST_F(TrustFiles, ACertificateMustVouchForTheHostsLabels) {
@@ -185,7 +184,7 @@ TEST_F(TrustFiles, HalfOfATrustIsReportedOnce) {
   EXPECT_THAT(texts(load()), ElementsAre(HasSubstr("[trust] has both psk_file and certificates")));
 }
 
-// A daemon that comes back with the last valid files.
+// The daemon does this when it restarts with the last valid files.
 TEST_F(TrustFiles, CompleteReadsThemForWhatWasParsed) {
   write_certificates();
   const std::vector<Source> identity = {{"identity.toml", kIdentity}};
@@ -194,7 +193,7 @@ TEST_F(TrustFiles, CompleteReadsThemForWhatWasParsed) {
   complete(directory_.path(), configuration);
   EXPECT_THAT(texts(configuration), IsEmpty());
   EXPECT_FALSE(configuration.trust.key.content.empty());
-  EXPECT_FALSE(configuration.identity.host_name.empty());
+  EXPECT_FALSE(configuration.host.name.empty());
   ASSERT_EQ(::unlink(path("host.key").c_str()), 0);
   configuration = parse({}, identity);
   complete(directory_.path(), configuration);

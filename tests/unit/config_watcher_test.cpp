@@ -18,13 +18,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// inotify queues an event before the call that causes it returns: no test here waits.
+// inotify queues an event before the system call that causes it returns, so no test needs to wait.
 class Watch : public testing::Test {
  protected:
   void open() {
     watcher_.emplace(Watcher::open(config_));
     ASSERT_FALSE(watcher_->problem()) << watcher_->problem()->text();
-    EXPECT_FALSE(changed()) << "nothing happened yet";
+    EXPECT_FALSE(changed()) << "no change yet";
   }
   bool changed() {
     const bool changed = watcher_->drain();
@@ -54,7 +54,7 @@ TEST_F(Watch, SeesASave) {
   EXPECT_FALSE(readable());
   EXPECT_FALSE(changed());
   write("identity.toml");
-  EXPECT_TRUE(changed()) << "a file that is new";
+  EXPECT_TRUE(changed()) << "a new file";
 }
 
 TEST_F(Watch, SeesAHundredSaves) {
@@ -68,7 +68,7 @@ TEST_F(Watch, SeesAHundredSaves) {
     write("policy.toml", std::to_string(i));
   }
   EXPECT_TRUE(changed());
-  EXPECT_FALSE(changed()) << "one drain takes them all";
+  EXPECT_FALSE(changed()) << "one drain() reads all events";
 }
 
 TEST_F(Watch, SeesAnEditorsRenameOverAgainAndAgain) {
@@ -76,7 +76,7 @@ TEST_F(Watch, SeesAnEditorsRenameOverAgainAndAgain) {
   open();
   for (int i = 0; i < 3; ++i) {
     write("policy.toml.new", std::to_string(i));
-    EXPECT_FALSE(changed()) << "not yet in place";
+    EXPECT_FALSE(changed()) << "not renamed yet";
     fs::rename(path("policy.toml.new"), path("policy.toml"));
     EXPECT_TRUE(changed()) << i;
   }
@@ -105,12 +105,12 @@ TEST_F(Watch, SeesAMode) {
   write("host.key");
   open();
   ASSERT_EQ(::chmod(path("host.key").c_str(), 0600), 0);
-  EXPECT_FALSE(changed()) << "not named yet";
+  EXPECT_FALSE(changed()) << "not in the list of extra files yet";
   watcher_->set_extra_files({"host.key", directory_.path("pki/ca.pem")});
   ASSERT_EQ(::chmod(path("host.key").c_str(), 0640), 0);
   EXPECT_TRUE(changed());
   directory_.write("pki/ca.pem", "x");
-  EXPECT_TRUE(changed()) << "a further file in a directory that was not there";
+  EXPECT_TRUE(changed()) << "an extra file in a new directory";
   directory_.write("pki/ca.pem", "y");
   EXPECT_TRUE(changed());
   watcher_->set_extra_files({});
@@ -118,11 +118,11 @@ TEST_F(Watch, SeesAMode) {
   EXPECT_FALSE(changed());
 }
 
-/// While it is there this process opens no more files.
+/// During its lifetime, this process cannot open files.
 class NoDescriptors {
  public:
   NoDescriptors() {
-    // The sanitizer needs a pipe when it first sees a type.
+    // The sanitizer opens a pipe when it first checks a type, so make it do that now.
     std::ignore = fail_errno(fmt::format("{} {}", "", 1), EMFILE);
     ::getrlimit(RLIMIT_NOFILE, &before_);
     const rlimit none{0, before_.rlim_max};
@@ -150,10 +150,10 @@ TEST_F(Watch, LooksAgainWhereNothingCanBeWatched) {
   }
   EXPECT_THAT(problem, testing::HasSubstr("max_user_instances"));
   EXPECT_EQ(fd, -1);
-  EXPECT_FALSE(changed_at_once) << "nothing happened yet";
+  EXPECT_FALSE(changed_at_once) << "no change yet";
   write("policy.toml", "yy");
   EXPECT_TRUE(watcher_->poll());
-  EXPECT_FALSE(watcher_->problem()) << "descriptors are to be had again";
+  EXPECT_FALSE(watcher_->problem()) << "descriptors are available again";
   EXPECT_GE(watcher_->fd(), 0);
   EXPECT_FALSE(watcher_->poll());
   write("policy.toml", "z");
@@ -178,7 +178,7 @@ TEST_F(Watch, PollingSeesWhatWatchingSees) {
   EXPECT_FALSE(watcher_->poll());
   write("policy.d/a.toml.swp");
   write("notes");
-  EXPECT_FALSE(watcher_->poll()) << "that a directory has changed says nothing";
+  EXPECT_FALSE(watcher_->poll()) << "a changed directory alone is not a change";
 }
 
 TEST_F(Watch, DropInDirectoriesComeAndGo) {
@@ -191,7 +191,7 @@ TEST_F(Watch, DropInDirectoriesComeAndGo) {
   fs::rename(path("policy.d"), path("policy.d.off"));
   EXPECT_TRUE(changed());
   write("policy.d.off/a.toml", "y");
-  EXPECT_FALSE(changed()) << "out of the way";
+  EXPECT_FALSE(changed()) << "no longer the drop-in directory";
   fs::rename(path("policy.d.off"), path("identity.d"));
   EXPECT_TRUE(changed());
   fs::remove(path("identity.d/a.toml"));
@@ -215,8 +215,8 @@ TEST_F(Watch, OtherNamesDoNotCount) {
   EXPECT_FALSE(changed());
 }
 
-// Kubernetes' atomic writer: policy.toml -> ..data/policy.toml, ..data -> ..v1, and each update
-// renames a new ..data over the old.
+// The atomic writer of Kubernetes: policy.toml -> ..data/policy.toml, ..data -> ..v1. Each update
+// renames a new ..data over the old one.
 TEST_F(Watch, SeesAKubernetesSwap) {
   write("..v1/policy.toml", "1");
   fs::create_symlink("..v1", path("..data"));
@@ -225,14 +225,14 @@ TEST_F(Watch, SeesAKubernetesSwap) {
   for (int version = 2; version < 5; ++version) {
     const std::string name = "..v" + std::to_string(version);
     write(name + "/policy.toml", "new");
-    EXPECT_FALSE(changed()) << "not yet in place";
+    EXPECT_FALSE(changed()) << "not renamed yet";
     fs::create_symlink(name, path("..data_tmp"));
     fs::rename(path("..data_tmp"), path("..data"));
     EXPECT_TRUE(changed()) << version;
     fs::remove_all(path("..v" + std::to_string(version - 1)));
-    EXPECT_FALSE(changed()) << "the old one counts no more";
+    EXPECT_FALSE(changed()) << "the old version is no longer relevant";
     write(name + "/policy.toml", "in place");
-    EXPECT_TRUE(changed()) << "the new one does";
+    EXPECT_TRUE(changed()) << "the new version is relevant";
   }
 }
 

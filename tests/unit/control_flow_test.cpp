@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The newest flows: which a filter picks, what is counted together, and what is forgotten.
+// The store of reported flows: filters, which flows are counted together, and which are dropped.
 #include "trireme/control/flow.hpp"
 
 #include <fmt/format.h>
@@ -115,7 +115,7 @@ TEST(FlowStore, TalliesBeyondTheLimitAreCounted) {
   const auto filter = FlowFilter::parse({{"from", {"app=web"}}}, with_network());
   std::size_t left_out = 99;
   EXPECT_EQ(store.tallies(*filter, 3, &left_out).size(), 3U);
-  EXPECT_EQ(left_out, 2U) << "those that the filter refuses are not left out";
+  EXPECT_EQ(left_out, 2U) << "flows that do not match the filter do not count";
   EXPECT_EQ(store.tallies(*filter, 5, &left_out).size(), 5U);
   EXPECT_EQ(left_out, 0U);
 }

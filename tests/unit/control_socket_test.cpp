@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control socket as a caller meets it: answers, order, streams, limits, and what a hostile or
-// dead caller can do.
+// The control socket as callers see it: answers, order, streams, limits, and hostile or dead
+// callers.
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -25,7 +25,7 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-/// A server on its own thread and a directory that goes away with it.
+/// Runs a server in its own thread, in a temporary directory.
 class ControlSocket : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -125,7 +125,7 @@ class ControlSocket : public ::testing::Test {
     return fd;
   }
 
-  /// Everything until the server hangs up, or until `lines` lines came.
+  /// Reads until the server closes the connection ("<end>") or `lines` lines have arrived.
   static std::string read(const Fd& fd, int lines) {
     std::string text;
     char chunk[4096];
@@ -165,8 +165,8 @@ class ControlSocket : public ::testing::Test {
   std::unique_ptr<Server> server_;
   std::vector<Reply> held_;
   std::atomic<int> closed_ = 0;
-  std::atomic<int> asked_ = 0;    // for the next value of a list
-  std::atomic<int> counted_ = 0;  // requests of that name
+  std::atomic<int> asked_ = 0;    // calls of `next` of a list
+  std::atomic<int> counted_ = 0;  // requests of the method "count"
   std::atomic<bool> stopping_ = false;
   std::thread thread_;
 };
@@ -189,8 +189,8 @@ TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
   for (const auto& [method, message, hint] :
        std::vector<std::tuple<std::string, std::string, std::string>>{
            {"fail", "no", "try again"},
-           {"nothing", "no method 'nothing'", "versions"},
-           {"forget", "no answer", "defect"}}) {
+           {"nothing", "unknown method 'nothing'", "versions"},
+           {"forget", "no answer", "bug"}}) {
     auto client = Client::connect(path_);
     ASSERT_TRUE(client);
     const auto answer = client->call(method, json::object(), 5s);
@@ -231,7 +231,7 @@ TEST_F(ControlSocket, RefusesRootMethodsToOthers) {
   serve();
   start();
   std::string answers;
-  // A thread of its own: seteuid(2) through the raw call changes that thread only.
+  // Another thread, because the raw system call changes the uid of the calling thread only.
   std::thread([&] {
     ASSERT_EQ(::syscall(117 /* setresuid */, -1, 65534, -1), 0);
     const Fd fd = raw();
@@ -254,7 +254,7 @@ TEST_F(ControlSocket, AnswersLinesThatCameTogetherInOrder) {
             "\n");
   const std::string answers = read(fd, 4);
   const auto first = answers.find("\"n\":1");
-  const auto second = answers.find("not valid JSON");
+  const auto second = answers.find("invalid JSON");
   const auto third = answers.find("params is not an object");
   const auto fourth = answers.find("\"n\":2");
   EXPECT_LT(first, second);
@@ -326,7 +326,7 @@ TEST_F(ControlSocket, AListWaitsForItsReaderAndNobodyElseDoes) {
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   EXPECT_TRUE(client->call("echo", json::object(), 5s));
-  EXPECT_LT(asked_, 10'000) << "what nobody reads is not made";
+  EXPECT_LT(asked_, 10'000) << "values that are not read are not made";
   fd.reset();
   EXPECT_TRUE(client->call("echo", json::object(), 5s));
 }
@@ -356,7 +356,7 @@ TEST_F(ControlSocket, TellsAHandlerThatTheCallerHungUp) {
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   EXPECT_TRUE(client->call("release", json::object(), 5s))
-      << "answering a caller that is gone does nothing";
+      << "an answer to a disconnected caller is ignored";
 }
 
 TEST_F(ControlSocket, WhoSendsManyRequestsAtOnceHoldsNobodyUp) {
@@ -375,7 +375,7 @@ TEST_F(ControlSocket, WhoSendsManyRequestsAtOnceHoldsNobodyUp) {
   ASSERT_TRUE(client);
   int before = counted_;
   ASSERT_TRUE(eventually([&] { return std::exchange(before, counted_.load()) == counted_; }))
-      << "answers that nobody reads are not made";
+      << "answers that are not read are not made";
   EXPECT_LT(counted_, 5'000);
   EXPECT_TRUE(client->call("echo", json::object(), 5s));
   ::shutdown(fd.get(), SHUT_RDWR);
@@ -436,7 +436,7 @@ TEST_F(ControlSocket, RefusesDeepJsonAndServesOn) {
   };
   write(fd, nested(64'000));
   EXPECT_NE(read(fd, 1).find(R"({"error":)"), std::string::npos);
-  write(fd, nested(15));  // 17 with the request and its params
+  write(fd, nested(15));  // 17 levels with the request and its params
   EXPECT_NE(read(fd, 1).find("more than 16 levels"), std::string::npos);
   write(fd, nested(14));
   EXPECT_EQ(read(fd, 1),
@@ -453,7 +453,8 @@ TEST_F(ControlSocket, DropsAReaderThatDoesNotRead) {
                 "\n");
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
-  EXPECT_TRUE(client->call("echo", json::object(), 5s)) << "others are served meanwhile";
+  EXPECT_TRUE(client->call("echo", json::object(), 5s))
+      << "other callers are served in the meantime";
   EXPECT_NE(read(fd, 100'000).find("<end>"), std::string::npos);
 }
 
@@ -468,7 +469,7 @@ TEST_F(ControlSocket, DropsCallersThatStall) {
   EXPECT_EQ(read(idle, 1), "<end>");
   EXPECT_EQ(read(half, 1), "<end>");
   std::this_thread::sleep_for(300ms);
-  EXPECT_EQ(closed_, 0) << "who waits for an answer is not stalling";
+  EXPECT_EQ(closed_, 0) << "a caller that waits for an answer does not stall";
 }
 
 TEST_F(ControlSocket, BoundsConnections) {
@@ -503,7 +504,7 @@ TEST_F(ControlSocket, LeavesRoomForOtherUsersAndForRoot) {
       ASSERT_EQ(::syscall(117 /* setresuid */, -1, uid, -1), 0);
       open.push_back(raw());
       const std::string_view request = "{\"method\":\"echo\"}\n";
-      // Who is refused may find the connection ended already.
+      // If the caller is refused, the connection can be closed already.
       std::ignore = ::send(open.back().get(), request.data(), request.size(), MSG_NOSIGNAL);
       answer = read(open.back(), 1);
     }).join();
@@ -516,17 +517,18 @@ TEST_F(ControlSocket, LeavesRoomForOtherUsersAndForRoot) {
   };
   EXPECT_TRUE(is_admitted(65534));
   EXPECT_TRUE(is_admitted(65534));
-  EXPECT_FALSE(is_admitted(65534)) << "two of one user";
+  EXPECT_FALSE(is_admitted(65534)) << "the limit of one user is two";
   EXPECT_TRUE(is_admitted(65533));
   EXPECT_TRUE(is_admitted(65533));
-  EXPECT_TRUE(is_admitted(65532)) << "one of four of those with most makes room";
-  EXPECT_EQ(read(open.front(), 1), "<end>") << "the oldest of them";
-  EXPECT_FALSE(is_admitted(65533)) << "not for one who has most";
+  EXPECT_TRUE(is_admitted(65532)) << "a user with most connections makes room";
+  EXPECT_EQ(read(open.front(), 1), "<end>") << "the oldest connection is closed";
+  EXPECT_FALSE(is_admitted(65533)) << "no room for the user with most connections";
   EXPECT_TRUE(is_admitted(0));
   EXPECT_TRUE(is_admitted(0));
-  EXPECT_FALSE(is_admitted(0)) << "six in all";
+  EXPECT_FALSE(is_admitted(0)) << "the limit of all users is six";
   open.clear();
-  EXPECT_TRUE(eventually([&] { return is_admitted(65534); })) << "its share has come back";
+  EXPECT_TRUE(eventually([&] { return is_admitted(65534); }))
+      << "closed connections free the share";
 }
 
 TEST_F(ControlSocket, AUserWithoutPauseIsTurnedAwayAndOthersAreNot) {
@@ -555,7 +557,7 @@ TEST_F(ControlSocket, AUserWithoutPauseIsTurnedAwayAndOthersAreNot) {
   EXPECT_EQ(server_->turned_away(), 80U);
   EXPECT_EQ(answered(65533, 20), 20) << "another user";
   EXPECT_EQ(answered(0, 100), 100) << "root";
-  for (int i = 0; i < 30; ++i) {  // connections are counted by themselves
+  for (int i = 0; i < 30; ++i) {  // connections have a limit of their own
     std::thread([&] {
       ASSERT_EQ(::syscall(117 /* setresuid */, -1, 65534, -1), 0);
       const Fd fd = raw();
@@ -584,7 +586,7 @@ TEST_F(ControlSocket, ReplacesASocketNobodyAnswersAndNothingElse) {
   serve();
   const auto second = Server::listen(event_, path_);
   ASSERT_FALSE(second);
-  EXPECT_NE(second.error().message.find("another trireme answers"), std::string::npos)
+  EXPECT_NE(second.error().message.find("another triremed is listening"), std::string::npos)
       << second.error().text();
 
   const std::string stale = directory_ + "/stale.sock";
@@ -602,7 +604,7 @@ TEST_F(ControlSocket, ReplacesASocketNobodyAnswersAndNothingElse) {
     ASSERT_EQ(::stat(stale.c_str(), &info), 0);
     EXPECT_EQ(info.st_mode & 0777U, 0666U);
   }
-  EXPECT_FALSE(std::filesystem::exists(stale)) << "a server takes its socket with it";
+  EXPECT_FALSE(std::filesystem::exists(stale)) << "the destructor removes the socket";
 
   const std::string file = directory_ + "/file.sock";
   std::ofstream(file) << "precious";
@@ -618,7 +620,7 @@ TEST_F(ControlSocket, SaysHowToReachADaemonThatIsNotThere) {
 }
 
 TEST_F(ControlSocket, ASilentDaemonIsATimeout) {
-  serve();  // and nobody runs the loop
+  serve();  // without start(): the event loop does not run
   auto client = Client::connect(path_);
   ASSERT_TRUE(client);
   const auto answer = client->call("echo", json::object(), 100ms);

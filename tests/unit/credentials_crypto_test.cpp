@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Known answers: FIPS 180-4, RFC 4231, RFC 5869; what has no published vector for our zero nonce
-// was computed with OpenSSL.
+// Test vectors of FIPS 180-4, RFC 4231, and RFC 5869. For the zero nonce, no vectors are published;
+// these were computed with OpenSSL.
 #include "credentials_support.hpp"
 
 namespace trireme::credentials {
@@ -20,7 +20,8 @@ TEST(Crypto, Sha256) {
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
 }
 
-// RFC 4231's keys are shorter than ours: HMAC pads them with zeros, and so they can be written.
+// The keys of RFC 4231 are shorter than 32 bytes. HMAC pads keys with zeros, so padded keys give
+// the same results.
 TEST(Crypto, Hmac) {
   Hmac jefe(key_from_hex("4a65666500000000000000000000000000000000000000000000000000000000"));
   EXPECT_EQ(to_hex(jefe({as_bytes("what do ya want "), as_bytes("for nothing?")})),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Trust::load(): what it says of files that are not right.
+// Trust::load(): the problems that it reports for invalid files.
 #include <gmock/gmock.h>
 
 #include "credentials_support.hpp"
@@ -69,36 +69,37 @@ TEST_F(LoadTrust, ReportsEveryProblemAndWhoseItIs) {
   EXPECT_THAT(paths, ElementsAre("junk.pem", "gone.pem", "host.pem", "host.key", "host.pem"));
   EXPECT_THAT(
       problems(bad),
-      ElementsAre(HasSubstr("'junk.pem' holds a certificate that cannot be read: X509"),
-                  "'gone.pem' holds neither a certificate nor a revocation list; PEM or DER",
-                  HasSubstr("'host.pem' is not made for client or server authentication"),
-                  "'host.key' is not the key of 'host.pem'",
-                  "'host.pem' is signed by no CA of 'ca'; list the CA that issued it, an "
-                  "intermediate one too"));
+      ElementsAre(
+          HasSubstr("'junk.pem' contains an invalid certificate: X509"),
+          "'gone.pem' contains neither a certificate nor a revocation list; expected PEM or DER",
+          HasSubstr("'host.pem' is not valid for client or server authentication"),
+          "'host.key' is not the key of 'host.pem'",
+          "'host.pem' is not signed by any CA in 'ca'; list the CA that issued it, even if it is "
+          "an intermediate CA"));
 }
 
 TEST_F(LoadTrust, TheHostsOwnCertificate) {
   EXPECT_THAT(problems(material({.extensions = {}})),
-              ElementsAre(HasSubstr("'host.pem' names no host")));
+              ElementsAre(HasSubstr("'host.pem' contains no host name")));
   EXPECT_THAT(problems(material({.extensions = {san(dns("a")), labels({"*"})}})),
-              ElementsAre(HasSubstr("limits labels in a way")));
+              ElementsAre(HasSubstr("has invalid label constraints")));
   EXPECT_THAT(problems(material({.version = MBEDTLS_X509_CRT_VERSION_1, .extensions = {}})),
               ElementsAre("'host.pem' is an X.509 certificate of version 1, not 3",
-                          HasSubstr("names no host")));
+                          HasSubstr("contains no host name")));
   TrustMaterial authority = material();
   authority.certificate = authority.authorities.front();
   authority.key = file("ca.key", authority_.key.pem());
-  EXPECT_THAT(
-      problems(authority),
-      ElementsAre(HasSubstr("names no host"), HasSubstr("is a CA's certificate, not a host's"),
-                  HasSubstr("is not made for client or server authentication")));
+  EXPECT_THAT(problems(authority),
+              ElementsAre(HasSubstr("contains no host name"),
+                          HasSubstr("is a CA certificate, not a host certificate"),
+                          HasSubstr("is not valid for client or server authentication")));
   TrustMaterial revoked = material();
   revoked.revoked = {revoked.certificate};
-  EXPECT_THAT(problems(revoked), ElementsAre("'host.pem' is revoked itself"));
+  EXPECT_THAT(problems(revoked), ElementsAre("'host.pem' is revoked"));
 }
 
-/// A host whose certificate has expired, or whose clock is wrong at boot, goes on protecting what
-/// is its own.
+/// A host whose certificate has expired, or whose clock is wrong at boot, must still enforce policy
+/// on its own workloads, so dates are not errors.
 TEST_F(LoadTrust, DatesAreDoubtsAndNoProblems) {
   const auto doubt = [](const TrustMaterial& with, Time at) {
     const auto trust = Trust::load(with, nullptr, at).value();
@@ -111,11 +112,11 @@ TEST_F(LoadTrust, DatesAreDoubtsAndNoProblems) {
       doubt(host, day(2026, 5, 20)),
       std::pair(true,
                 std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, expires soon; "
-                            "trirectl pki issue writes a fresh one")));
+                            "issue a new one with trirectl pki issue")));
   EXPECT_EQ(doubt(host, day(2026, 6, 2)),
             std::pair(false, std::string("the certificate of web-1 by CN=fleet, until 2026-06-01, "
-                                         "has expired: no connection to or from other "
-                                         "hosts; trirectl pki issue writes a fresh one")));
+                                         "has expired: no connections to or from remote hosts; "
+                                         "issue a new one with trirectl pki issue")));
   EXPECT_THAT(doubt(host, day(2025, 12, 1)),
               testing::Pair(false, HasSubstr("is not valid before 2026-01-01")));
   EXPECT_THAT(doubt(material({.from = "20200101000000", .to = "20400101000000"}), day(2036, 1, 1)),
@@ -174,11 +175,11 @@ TEST_F(LoadTrust, RsaDoesNotFitATokenAndOtherCurvesAreNone) {
   with = material();
   with.certificate = file("host.pem", make_certificate({}, key_, "CN=fleet", rsa));
   EXPECT_THAT(problems(with), ElementsAre(AllOf(HasSubstr("'host.pem' is signed with RSA and has "),
-                                                HasSubstr("a token has 1180"))));
+                                                HasSubstr("a token has room for 1180"))));
   with.certificate = file("host.pem", authority_.issue({}, rsa));
   with.key = file("host.key", rsa.pem());
   EXPECT_THAT(problems(with),
-              UnorderedElementsAre(HasSubstr("'host.key' holds a key that is not P-256"),
+              UnorderedElementsAre(HasSubstr("'host.key' contains a key that is not P-256"),
                                    HasSubstr("'host.pem' has a key of type RSA-2048, not P-256")));
 }
 
@@ -191,10 +192,11 @@ TEST_F(LoadTrust, AuthoritiesMustBeSome) {
   with.authorities.push_back(
       file("limited.pem", make_certificate(limited, other, "CN=limited", other)));
   with.authorities.push_back(file("empty.pem", ""));
-  EXPECT_THAT(problems(with),
-              ElementsAre(HasSubstr("'leaf.pem' holds a certificate of 'CN=db' that is no CA's"),
-                          HasSubstr("'limited.pem' is a CA whose certificate limits labels"),
-                          HasSubstr("'empty.pem' holds no certificate")));
+  EXPECT_THAT(
+      problems(with),
+      ElementsAre(HasSubstr("'leaf.pem' contains a certificate of 'CN=db', which is not a CA"),
+                  HasSubstr("'limited.pem' is a CA certificate with label constraints"),
+                  HasSubstr("'empty.pem' contains no certificate")));
   TestAuthority old("CN=old");
   CertificateSpec expired = TestAuthority::spec("CN=old");
   expired.to = "20260101000000";
@@ -210,24 +212,23 @@ TEST_F(LoadTrust, LeavesRoomForLabels) {
   };
   const std::size_t overhead = sized(200).certificate.content.size() - 200;
   const auto limit = wire::kMaxToken - wire::reply_size(0, wire::kReplyStart);
-  // Signatures vary by some bytes.
+  // The size of a signature varies by a few bytes.
   EXPECT_THAT(problems(sized(limit - 64 - overhead - 6)), IsEmpty());
   EXPECT_THAT(
       problems(sized(limit - 64 - overhead + 6)),
-      ElementsAre(AllOf(
-          HasSubstr("'host.pem' does not fit a token: the credential has 10"),
-          HasSubstr(
-              "together at most 1105, of which labels need 64 at least; those of [host] have 0"))));
+      ElementsAre(AllOf(HasSubstr("'host.pem' does not fit a token: the credential has 10"),
+                        HasSubstr("together can have at most 1105 bytes, of which 64 are reserved "
+                                  "for labels; the labels of [host] have 0 bytes"))));
   TrustMaterial with = sized(limit - 200 - overhead + 6);
   EXPECT_THAT(problems(with), IsEmpty());
   with.host_labels = policy::LabelSet::decode("zone=" + std::string(193, 'a') + "\n").value();
-  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("those of [host] have 200")));
+  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("the labels of [host] have 200 bytes")));
 }
 
 TEST_F(LoadTrust, Keys) {
   TrustMaterial with = material();
   with.key.content = "junk";
-  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.key' holds no private key: ")));
+  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.key' contains no private key: ")));
   with.key.content =
       "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: "
       "AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\n"
@@ -235,7 +236,8 @@ TEST_F(LoadTrust, Keys) {
   EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.key' is encrypted")));
   TestKey p384(MBEDTLS_ECP_DP_SECP384R1);
   with.key.content = p384.pem();
-  EXPECT_THAT(problems(with), ElementsAre(HasSubstr("'host.key' holds a key that is not P-256")));
+  EXPECT_THAT(problems(with),
+              ElementsAre(HasSubstr("'host.key' contains a key that is not P-256")));
 }
 
 TEST(LoadSecrets, EachLineIsASecretOrAProblem) {
@@ -248,18 +250,19 @@ TEST(LoadSecrets, EachLineIsASecretOrAProblem) {
   const std::string good = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
   EXPECT_THAT(say(good), IsEmpty());
   EXPECT_THAT(say(good + "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg==\nno base64!\n"),
-              ElementsAre("'psk' line 2 has 31 bytes; a secret has 32 or more; trirectl pki psk "
-                          "writes a fresh secret",
-                          HasSubstr("'psk' line 3 is no base64")));
-  EXPECT_THAT(say(""), ElementsAre("'psk' holds no secret; trirectl pki psk writes one"));
-  EXPECT_THAT(say("\n \n"), ElementsAre("'psk' holds no secret; trirectl pki psk writes one"));
+              ElementsAre("'psk' line 2 has 31 bytes; a secret needs at least 32; create a secret "
+                          "with trirectl pki psk",
+                          HasSubstr("'psk' line 3 is not base64")));
+  EXPECT_THAT(say(""), ElementsAre("'psk' contains no secret; create one with trirectl pki psk"));
+  EXPECT_THAT(say("\n \n"),
+              ElementsAre("'psk' contains no secret; create one with trirectl pki psk"));
   std::string many;
   for (int i = 0; i < 17; ++i) {
     many += good;
   }
-  EXPECT_THAT(say(many), ElementsAre("'psk' holds 17 secrets; at most 16 are accepted"));
+  EXPECT_THAT(say(many), ElementsAre("'psk' contains 17 secrets; at most 16 are accepted"));
   material.host_name = std::string(65, 'a');
-  EXPECT_THAT(say(good), ElementsAre(HasSubstr("goes together with the host's name")));
+  EXPECT_THAT(say(good), ElementsAre(HasSubstr("requires a host name of 1 to 64 bytes")));
 }
 
 }  // namespace

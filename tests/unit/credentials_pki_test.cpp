@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `trirectl pki` makes, as Trust and as OpenSSL see it.
+// The output of `trirectl pki`, checked with Trust and with OpenSSL.
 #include <gmock/gmock.h>
 #include <sys/wait.h>
 
@@ -84,15 +84,15 @@ TEST_F(Pki, NothingIsTheSameTwice) {
 
 TEST_F(Pki, RefusesWhatCannotBe) {
   EXPECT_THAT(issue({.host = "web 1"}).error().text(),
-              HasSubstr("'web 1' cannot be the name of a host"));
+              HasSubstr("invalid name 'web 1' for a host"));
   EXPECT_THAT(issue({.host = "web,CN=db"}).error().text(),
-              HasSubstr("cannot be the name of a host"));
+              HasSubstr("invalid name 'web,CN=db' for a host"));
   EXPECT_FALSE(issue({.host = ""}));
   EXPECT_FALSE(issue({.host = std::string(65, 'a')}));
   EXPECT_TRUE(issue({.host = std::string(64, 'a')}));
   EXPECT_FALSE(make_authority("a/b", now(), test_random()));
   EXPECT_THAT(issue({.host = "web-1", .days = 3700}).error().text(),
-              HasSubstr("3700 days are too long: the CA ends on 2036-06-14"));
+              HasSubstr("a certificate for 3700 days is too long: the CA expires on 2036-06-14"));
   std::vector<policy::Label> many(40, policy::Label{"app", std::string(40, 'x')});
   EXPECT_THAT(issue({.host = "web-1", .labels = many}).error().text(),
               HasSubstr("does not fit a token"));
@@ -119,7 +119,7 @@ TEST_F(Pki, SecretsAreWhatTrustReads) {
   EXPECT_THAT(problems(material), IsEmpty());
 }
 
-/// Runs OpenSSL; its output, or nullopt where the machine has none.
+/// Runs OpenSSL and returns its output; nullopt if it is not installed.
 std::optional<std::string> openssl(const std::string& arguments) {
   FILE* pipe = ::popen(("openssl " + arguments + " 2>&1; echo status $?").c_str(), "r");
   std::string output;

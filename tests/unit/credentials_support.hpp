@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the credentials room share: certificates of every kind, good and bad.
+// Helpers for the tests of the credentials room: creates valid and invalid certificates.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -64,13 +64,13 @@ inline int test_rng(void*, unsigned char* out, std::size_t size) {
   return test_random().fill({out, size}) ? 0 : -1;
 }
 
-/// Noon of that day, UTC.
+/// Noon of the day, in UTC.
 inline Time day(int year, unsigned month, unsigned number) {
   using namespace std::chrono;
   return sys_days(std::chrono::year(year) / std::chrono::month(month) / std::chrono::day(number)) +
          hours(12);
 }
-/// When the tests take place.
+/// The current time of the tests.
 inline Time now() {
   return day(2026, 6, 15);
 }
@@ -204,7 +204,7 @@ inline Der make_certificate(const CertificateSpec& spec, TestKey& key, const std
   return {buffer.end() - size, buffer.end()};
 }
 
-/// A CA, and what it signs.
+/// A CA that issues certificates.
 struct TestAuthority {
   explicit TestAuthority(std::string subject_name = "CN=fleet",
                          int curve = MBEDTLS_ECP_DP_SECP256R1)
@@ -241,7 +241,7 @@ inline TrustMaterial::File file(const std::string& path, const std::string& cont
   return file(path, Der(content.begin(), content.end()));
 }
 
-/// The texts of a load's problems; empty where it was good.
+/// The texts of the problems that Trust::load() reports; empty if it succeeds.
 inline std::vector<std::string> problems(const TrustMaterial& material, Time at = now()) {
   std::vector<std::string> texts;
   if (const auto loaded = Trust::load(material, nullptr, at); !loaded) {

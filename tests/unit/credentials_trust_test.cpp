@@ -36,7 +36,7 @@ class TrustTest : public testing::Test {
   }
   [[nodiscard]] Der leaf(const CertificateSpec& spec = {}) { return authority_.issue(spec, key_); }
 
-  /// The limits of a certificate with these extensions; nullopt where it is malformed.
+  /// The label constraints of a certificate with these extensions; nullopt if it is malformed.
   [[nodiscard]] std::optional<LabelConstraints> constraints(
       const std::vector<Extension>& extensions) {
     CertificateSpec spec;
@@ -49,7 +49,8 @@ class TrustTest : public testing::Test {
     return trust_->verify(CertificateType, der, now()).value()->constraints;
   }
 
-  /// What becomes of it: "trusted", or why not. A certificate that is believed is plausible.
+  /// "trusted", or the reason why the certificate is not trusted. Checks that a trusted one is
+  /// plausible.
   [[nodiscard]] static std::string judge(const Trust& trust, const Der& der, Time at = now()) {
     const auto peer = trust.verify(CertificateType, der, at);
     if (peer) {
@@ -168,9 +169,9 @@ TEST_F(TrustTest, DatesBeyondTheClockAreClamped) {
 }
 
 TEST_F(TrustTest, ALeafIsNoAuthority) {
-  EXPECT_EQ(judge(authority_.certificate), kMalformed);  // it names no host
+  EXPECT_EQ(judge(authority_.certificate), kMalformed);  // it contains no host name
   EXPECT_EQ(judge(leaf({.authority = true})), kUsage);
-  // Nor can it sign.
+  // A leaf cannot sign either.
   TestKey deeper;
   const Der forged = make_certificate({.subject = "CN=db", .extensions = {san(dns("db"))}}, deeper,
                                       "CN=web-1", key_);
@@ -259,7 +260,7 @@ TEST_F(TrustTest, LabelConstraints) {
   EXPECT_FALSE(nothing->permit(set("app=web\n")));
   EXPECT_TRUE(constraints({})->permit(set("app=web\n")));
   EXPECT_FALSE(constraints({labels({"app=web"}, true)})
-                   ->permit(set("app=db\n")));  // critical is understood too
+                   ->permit(set("app=db\n")));  // a critical extension is accepted too
 
   for (const std::string bad : {"app", "*", "app*=x", "app=w*b", "app=a b", "=x", ""}) {
     EXPECT_FALSE(constraints({labels({"env=dev", bad})})) << bad;
@@ -298,8 +299,8 @@ TEST_F(TrustTest, RevokedByCertificate) {
   EXPECT_EQ(judge(*trust, bad), kRevoked);
 }
 
-// (r, s) and (r, n - s) are both signatures: whoever holds a certificate can write it in another
-// way, which must be revoked as well.
+// (r, s) and (r, n - s) are both valid signatures, so the owner of a certificate can encode it in
+// another way. Revocation must cover that encoding too.
 TEST_F(TrustTest, RevokedHoweverTheSignatureIsWritten) {
   const Der bad = leaf();
   mbedtls_x509_crt parsed;
@@ -361,7 +362,7 @@ TEST_F(TrustTest, RevokedByList) {
   };
   TestAuthority next("CN=fleet 2");
   for (const std::string next_update :
-       {"270601000000Z", "260602000000Z"}) {  // overdue lists count as well
+       {"270601000000Z", "260602000000Z"}) {  // an outdated list is used too
     TrustMaterial with = material();
     with.authorities.push_back(file("next.pem", next.certificate));
     with.revoked = {file("ca.crl", list(authority_, next_update))};
@@ -369,20 +370,21 @@ TEST_F(TrustTest, RevokedByList) {
     ASSERT_TRUE(trust);
     EXPECT_EQ(judge(*trust, leaf({.serial = "22"})), kRevoked);
     EXPECT_EQ(judge(*trust, leaf({.serial = "2200"})), kTrusted);
-    EXPECT_EQ(judge(*trust, next.issue({.serial = "22"}, key_)), kTrusted);  // another CA's numbers
+    EXPECT_EQ(judge(*trust, next.issue({.serial = "22"}, key_)),
+              kTrusted);  // the serial of another CA
   }
   TestAuthority impostor("CN=fleet");
   TrustMaterial with = material();
   with.revoked = {file("ca.crl", list(impostor, "270601000000Z"))};
   EXPECT_THAT(problems(with),
-              ElementsAre("'ca.crl' is a revocation list that no CA of 'ca' has signed"));
+              ElementsAre("'ca.crl' is a revocation list that is not signed by any CA in 'ca'"));
 }
 
 TEST_F(TrustTest, NoFlippedBitIsBelieved) {
   Der der = leaf({.extensions = {san(dns("web-1")), labels({"app=web*"})}});
   ASSERT_EQ(judge(der), kTrusted);
   for (std::size_t bit = 0; bit < 8 * der.size();
-       bit += 3) {  // three is odd to eight: each bit's turn comes, in every byte
+       bit += 3) {  // 3 and 8 are coprime: every bit position is tested
     der[bit / 8] ^= static_cast<std::uint8_t>(1U << (bit % 8));
     EXPECT_NE(judge(der), kTrusted) << "bit " << bit;
     der[bit / 8] ^= static_cast<std::uint8_t>(1U << (bit % 8));
@@ -469,7 +471,7 @@ TrustMaterial secrets(const std::string& content, const std::string& host = "web
 TEST(TrustSecret, IsNamedByItsHash) {
   const auto trust = Trust::load(secrets(kFirst + "\n"), nullptr, now()).value();
   EXPECT_EQ(trust->offered(), CredentialType::psk);
-  // SHA-256("trireme v2 psk" . 00 01 .. 1f), by OpenSSL.
+  // SHA-256("trireme v2 psk" . 00 01 .. 1f), computed with OpenSSL.
   EXPECT_EQ(to_hex(trust->credential(CredentialType::psk)),
             "269c8b9de5aebed4" + to_hex(as_bytes("web-0")));
   EXPECT_EQ(trust->description(), "shared secret 269c8b9de5aebed4 of web-0, 1 accepted");
@@ -516,13 +518,13 @@ TEST_F(TrustTest, TellsOfItsOwnCertificatesDates) {
     const char* from;
     const char* to;
     Time at;
-    const char* told;
+    const char* message;
   };
   const Case cases[] = {
       // Thirty days before.
       {"20260101000000", "20270101000000", day(2026, 12, 1), ""},
       {"20260101000000", "20270101000000", day(2026, 12, 3), "expires soon"},
-      // A third of its life, where that is less: of nine days, three.
+      // A third of the lifetime, if that is less: 3 of 9 days.
       {"20260601000000", "20260610000000", day(2026, 6, 6), ""},
       {"20260601000000", "20260610000000", day(2026, 6, 7), "expires soon"},
       {"20260601000000", "20260610000000", day(2026, 6, 10), "has expired"},
@@ -535,8 +537,8 @@ TEST_F(TrustTest, TellsOfItsOwnCertificatesDates) {
     spec.to = each.to;
     own.certificate = file("host.pem", authority_.issue(spec, own_key_));
     const auto doubt = load(own)->doubt(each.at);
-    EXPECT_EQ(doubt.has_value(), *each.told != '\0') << each.to << " " << each.told;
-    EXPECT_TRUE(!doubt || doubt->message.find(each.told) != std::string::npos) << doubt->message;
+    EXPECT_EQ(doubt.has_value(), *each.message != '\0') << each.to << " " << each.message;
+    EXPECT_TRUE(!doubt || doubt->message.find(each.message) != std::string::npos) << doubt->message;
   }
 }
 

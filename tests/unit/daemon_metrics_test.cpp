@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// [metrics] listen: what a client of HTTP gets, and an address that is another program's.
+// [metrics] listen: what an HTTP client gets, and an address that another program uses.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -26,7 +26,7 @@ using ::testing::StartsWith;
 class Metrics : public ::testing::Test {
  protected:
   void SetUp() override {
-    // An address of 127.0.0.0/8 for each process: tests run side by side.
+    // A different address of 127.0.0.0/8 for each process, because tests run in parallel.
     const auto pid = static_cast<unsigned>(::getpid());
     address_ = policy::SocketAddress::parse(fmt::format("127.{}.{}.{}:9464", 64 + (pid >> 16U) % 64,
                                                         (pid >> 8U) % 256, pid % 256))
@@ -50,8 +50,8 @@ class Metrics : public ::testing::Test {
     std::copy_n(address_.address.bytes.begin(), 4, reinterpret_cast<std::uint8_t*>(&name.sin_addr));
     return name;
   }
-  /// Sends this from a thread of its own while the loop runs here; everything that came back until
-  /// the server hung up.
+  /// Sends the request from another thread while the event loop runs in this one. Returns
+  /// everything that the server sent until it closed the connection.
   std::string ask(const std::string& request) {
     std::string answer;
     std::atomic<bool> is_done = false;
@@ -112,7 +112,7 @@ TEST_F(Metrics, RefusesOtherPathsAndVerbs) {
     EXPECT_THAT(answer, StartsWith("HTTP/1.1 405 ")) << method;
     EXPECT_THAT(answer, HasSubstr("Allow: GET, HEAD\r\n"));
   }
-  EXPECT_EQ(made_, 0) << "nothing was made for them";
+  EXPECT_EQ(made_, 0) << "no page was built for them";
 }
 
 TEST_F(Metrics, BytesThatAreNoRequestEndThatConnectionOnly) {
@@ -141,7 +141,7 @@ TEST_F(Metrics, APageIsMadeOnceASecondAtMost) {
 
 TEST_F(Metrics, AnAddressOfAnotherProgramIsAProblemUntilAnotherIsSet) {
   const Fd other(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;  // connections of another test may linger there
+  const int on = 1;  // connections of an earlier test can still be in TIME_WAIT
   ASSERT_EQ(::setsockopt(other.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
   const sockaddr_in taken = name();
   ASSERT_EQ(::bind(other.get(), reinterpret_cast<const sockaddr*>(&taken), sizeof taken), 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A saved ruleset with trireme's table in it is found.
+// trireme's table is found in a saved ruleset.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -28,7 +28,7 @@ TEST_F(SavedRuleset, WithTheTableIsAProblem) {
   EXPECT_FALSE(check("table inet trireme{\n}\n"));
 }
 
-TEST_F(SavedRuleset, WhatOnlySoundsAlikeIsNone) {
+TEST_F(SavedRuleset, ASimilarLineIsNotTheTable) {
   EXPECT_TRUE(check("table inet trireme2 {\n}\n# table inet trireme {\n\ttable inet trireme\n"));
   EXPECT_TRUE(check(""));
   std::remove(path.c_str());

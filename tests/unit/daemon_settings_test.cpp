@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration in force: loads, reloads, what happens to files that are not valid, and what a
-// restart finds.
+// The configuration in force: loading, reloading, invalid files, and what a restart uses.
 #include "../../src/daemon/settings.hpp"
 
 #include <fcntl.h>
@@ -47,11 +46,11 @@ class SettingsTest : public ::testing::Test {
         },
         [this] { ++outcomes_; }));
   }
-  /// As a save is: written beside, renamed over.
+  /// Saves a file as editors do: writes a new file and renames it over the old one.
   void save(const std::string& name, const std::string& content) {
     ASSERT_TRUE(replace_file(config_.path(name), content, 0644));
   }
-  /// Runs the loop until there were this many reloads.
+  /// Runs the event loop until this many reloads have happened, at most 10 s.
   [[nodiscard]] bool await(unsigned outcomes) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     while (outcomes_ < outcomes && std::chrono::steady_clock::now() < end) {
@@ -64,7 +63,7 @@ class SettingsTest : public ::testing::Test {
   config::TemporaryDirectory run_;
   sd_event* loop_ = nullptr;
   std::unique_ptr<Settings> settings_;
-  std::vector<std::size_t> applied_;  // rules of each policy that was put in force
+  std::vector<std::size_t> applied_;  // number of rules of each policy that was applied
   unsigned outcomes_ = 0;
   bool refuse_ = false;
 
@@ -78,7 +77,7 @@ TEST_F(SettingsTest, LoadsWhatIsThere) {
   EXPECT_THAT(settings_->errors(), IsEmpty());
   ASSERT_NE(settings_->policy(), nullptr);
   EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
-  EXPECT_EQ(settings_->identity()->host_name, "here");
+  EXPECT_EQ(settings_->host()->name, "here");
   EXPECT_EQ(settings_->generation(), 1U);
   EXPECT_EQ(settings_->directory(), config_.path());
   ASSERT_THAT(settings_->policy_sources(), SizeIs(1));
@@ -101,7 +100,7 @@ TEST_F(SettingsTest, AReloadIsAllOrNothing) {
   EXPECT_THAT(settings_->errors(), ::testing::Not(IsEmpty()));
   EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
   EXPECT_EQ(settings_->generation(), 1U);
-  EXPECT_THAT(applied_, IsEmpty()) << "nobody is asked to enforce it";
+  EXPECT_THAT(applied_, IsEmpty()) << "an invalid policy is not applied";
   EXPECT_EQ(settings_->failed_reloads(), 1U);
 
   save("policy.toml", std::string(kOneRule) + kOneRule);
@@ -110,7 +109,7 @@ TEST_F(SettingsTest, AReloadIsAllOrNothing) {
   EXPECT_THAT(applied_, ElementsAre(2U));
   EXPECT_EQ(settings_->generation(), 2U);
   EXPECT_EQ(settings_->reloads(), 1U);
-  EXPECT_EQ(outcomes_, 2U) << "after each";
+  EXPECT_EQ(outcomes_, 2U) << "called after each reload";
 }
 
 TEST_F(SettingsTest, WhatCannotBePutInForceChangesNothing) {
@@ -140,7 +139,7 @@ TEST_F(SettingsTest, AFileThatIsBeingWrittenIsNotReadByHalf) {
   while (std::chrono::steady_clock::now() < end) {
     sd_event_run(loop_, 20'000);
   }
-  EXPECT_EQ(outcomes_, 0U) << "an empty policy is a valid one";
+  EXPECT_EQ(outcomes_, 0U) << "the truncated file is a valid, empty policy";
   const std::string both = std::string(kOneRule) + kOneRule;
   ASSERT_EQ(::write(file.get(), both.data(), both.size()), static_cast<ssize_t>(both.size()));
   file.reset();
@@ -157,7 +156,7 @@ TEST_F(SettingsTest, SavesThatFollowEachOtherAreOneReload) {
   save("policy.toml", kOneRule);
   ASSERT_TRUE(await(1));
   EXPECT_EQ(settings_->reloads(), 1U);
-  EXPECT_EQ(settings_->failed_reloads(), 0U) << "what was wrong in between was never read";
+  EXPECT_EQ(settings_->failed_reloads(), 0U) << "the invalid file in between was never read";
 }
 
 TEST_F(SettingsTest, ARestartThatFindsWrongFilesEnforcesTheLastValidOnes) {
@@ -176,7 +175,7 @@ TEST_F(SettingsTest, AFirstStartWithWrongFilesHasNoPolicy) {
   EXPECT_THAT(settings_->errors(), ::testing::Not(IsEmpty()));
   EXPECT_EQ(settings_->policy(), nullptr);
   save("policy.toml", kOneRule);
-  ASSERT_TRUE(await(1)) << "mended, they are read";
+  ASSERT_TRUE(await(1)) << "fixing the files triggers a reload";
   EXPECT_THAT(settings_->policy()->rules, SizeIs(1));
 }
 
@@ -214,7 +213,7 @@ TEST_F(LastGood, IsWhatWasKept) {
   const auto read = read_last_good(run_.path());
   ASSERT_TRUE(read);
   EXPECT_THAT(read->policy.rules, SizeIs(1));
-  EXPECT_EQ(read->identity.host_name, "here");
+  EXPECT_EQ(read->host.name, "here");
 }
 
 TEST_F(LastGood, ALaterOneReplacesIt) {
@@ -228,7 +227,7 @@ TEST_F(LastGood, ALaterOneReplacesIt) {
 }
 
 TEST_F(LastGood, IsNoneWhereItCannotBeRead) {
-  EXPECT_FALSE(read_last_good(run_.path())) << "there is none";
+  EXPECT_FALSE(read_last_good(run_.path())) << "the file does not exist";
   for (const char* content :
        {"", "nonsense", "[]", "{}", R"({"policy":[]})", R"({"policy":1,"identity":[]})",
         R"({"policy":[{"file":"policy.toml"}],"identity":[]})",
@@ -238,7 +237,7 @@ TEST_F(LastGood, IsNoneWhereItCannotBeRead) {
     EXPECT_FALSE(read_last_good(run_.path())) << content;
   }
   run_.write("last-good.json", R"({"policy":[],"identity":[]})");
-  EXPECT_TRUE(read_last_good(run_.path())) << "no files are valid ones";
+  EXPECT_TRUE(read_last_good(run_.path())) << "a configuration without files is valid";
 }
 
 }  // namespace

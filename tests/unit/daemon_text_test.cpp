@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon says: the metrics page's format, problems, flows in its log and to callers.
+// Texts of the daemon: the format of the metrics page, problems, and flows in the log and for
+// callers.
 #include <gmock/gmock.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 #include <algorithm>
 
 #include <sstream>
-#include <thread>
 
 #include "../../src/control/connection.hpp"
 #include "../../src/daemon/exposition.hpp"
 #include "../../src/daemon/flow_feed.hpp"
 #include "../../src/daemon/log.hpp"
-#include "../../src/daemon/point_watches.hpp"
 #include "../../src/daemon/problems.hpp"
 
 namespace trireme::daemon {
@@ -53,42 +51,7 @@ TEST(Exposition, LabelValuesAreEscaped) {
                                      "\n"));
 }
 
-/// A network namespace that nobody else has. Null where this user may make none.
-std::shared_ptr<const kernel::Netns> fresh_network() {
-  std::shared_ptr<const kernel::Netns> network;
-  std::thread([&network] {
-    if (::unshare(CLONE_NEWNET) == 0) {
-      network = kernel::Netns::own().value();
-    }
-  }).join();
-  return network;
-}
-
-TEST(Networks, EachHasANameOfItsOwn) {
-  const auto first = fresh_network();
-  const auto second = fresh_network();
-  if (first == nullptr || second == nullptr) {
-    GTEST_SKIP() << "only root can make network namespaces";
-  }
-  workload::Workload host;
-  host.name = "host";  // a container may be called that
-  host.places = {{nullptr, false}, {first, true}};
-  workload::Workload web;
-  web.name = "web";
-  web.places = {{first, false}, {second, false}};
-  EXPECT_THAT(network_names({&host, &web}),
-              UnorderedElementsAre(testing::Pair(first->inode(), "host"),
-                                   testing::Pair(second->inode(), "web")));
-  EXPECT_STRNE(kHostNetwork, "host");
-  // Both namespaces of one workload.
-  host.places.push_back({second, false});
-  EXPECT_THAT(network_names({&host, &web}),
-              UnorderedElementsAre(
-                  testing::Pair(first->inode(), "host"),
-                  testing::Pair(second->inode(), "host " + network_name(second->inode()))));
-}
-
-/// What spdlog writes while this lives.
+/// Collects what spdlog writes during its lifetime.
 class Log {
  public:
   Log() : before_(spdlog::default_logger()) {
@@ -208,7 +171,7 @@ TEST(FlowFeed, CountsByVerdictAndCause) {
   policy::Flow handshake = flow();
   handshake.cause = "revoked";
   feed.take(handshake);
-  policy::Flow refused = flow();  // by policy, which a handshake has asked
+  policy::Flow refused = flow();  // by policy, during a handshake
   refused.cause = "policy";
   refused.verdict = policy::Verdict::audit;
   feed.take(refused);
@@ -236,10 +199,10 @@ TEST(FlowFeed, KeepsAFloodOutOfTheJournal) {
   policy::Flow other = flow();
   other.source.workload = "another.scope";
   feed.take(other);
-  EXPECT_EQ(log.lines().size(), 1U) << "the share of another is its own";
+  EXPECT_EQ(log.lines().size(), 1U) << "another workload has its own share";
 }
 
-/// A caller without a socket: what it is answered is kept.
+/// A caller without a socket.
 class Caller {
  public:
   Caller() : state_(std::make_shared<control::Reply::State>()) {}
@@ -263,7 +226,7 @@ TEST(FlowFeed, AnswersOrSaysWhatIsWrong) {
   }
   const Caller follower;
   feed.answer(json{{"follow", true}}, policy, follower.reply());
-  EXPECT_FALSE(follower.is_answered()) << "it hears of further ones";
+  EXPECT_FALSE(follower.is_answered()) << "it waits for further flows";
   EXPECT_THROW(feed.answer(json{{"limit", "many"}}, policy, Caller().reply()), json::exception);
 }
 

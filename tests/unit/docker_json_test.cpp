@@ -104,7 +104,8 @@ TEST(DockerJson, Networks) {
   EXPECT_THAT(networks->at(0).prefixes,
               testing::ElementsAre(*policy::Prefix::parse("172.17.0.0/16"),
                                    *policy::Prefix::parse("fd00::/64")));
-  EXPECT_THAT(networks->at(1).prefixes, testing::IsEmpty()) << "the LAN is not this host's";
+  EXPECT_THAT(networks->at(1).prefixes, testing::IsEmpty())
+      << "the LAN is not a network of this host";
   EXPECT_FALSE(parse_networks("{}"));
   const auto facts = parse_inspection(inspection(
       R"(,"NetworkSettings":{"Networks":{"lan":{"IPAddress":"192.168.1.7","GlobalIPv6Address":""},"x":7}})"));
@@ -187,7 +188,7 @@ TEST(DockerCgroup, Parents) {
 }
 
 TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
-  policy::DockerSettings settings;
+  config::DockerSettings settings;
   const RawLabels image = {{"app", "web"}, {"tier", "x"}};
   const RawLabels both = {
       {"app", "web"}, {"tier", "y"}, {"own", "1"}, {"com.docker.compose.project", "p"}};
@@ -207,12 +208,12 @@ TEST(DockerLabels, WhatAnImageBringsAndWhatIsIgnored) {
   settings.image_labels = {"ap"};
   settings.ignore_labels = {"ow", "com", "com.docker.compose"};
   EXPECT_THAT(keys(), ::testing::UnorderedElementsAre("own", "tier", "com.docker.compose.project"))
-      << "without a '*' it is the whole key";
+      << "without '*' the pattern is the whole key";
   EXPECT_FALSE(identity_labels({{"no label", "x"}}, {}, settings));
 }
 
 TEST(DockerLabels, ThoseThatTheImageHasTooAreTold) {
-  policy::DockerSettings settings;
+  config::DockerSettings settings;
   const RawLabels image = {{"app", "nginx"}, {"maintainer", "x"}, {"tier", "front"}, {"a", "b"}};
   const RawLabels labels = {{"app", "nginx"}, {"maintainer", "x"}, {"tier", "back"}, {"own", "o"}};
   const auto lost = [&] { return labels_lost_to_image(labels, image, settings); };
@@ -225,7 +226,7 @@ TEST(DockerLabels, ThoseThatTheImageHasTooAreTold) {
 }
 
 TEST(DockerLabels, OnlyListedOnesWhereThereIsAList) {
-  policy::DockerSettings settings;
+  config::DockerSettings settings;
   settings.labels = {"app", "team-*"};
   const RawLabels container = {{"app", "web"},
                                {"team-a", "1"},
@@ -234,11 +235,11 @@ TEST(DockerLabels, OnlyListedOnesWhereThereIsAList) {
                                {"com.docker.compose.project", "shop"}};
   EXPECT_EQ(identity_labels(container, {}, settings).value().text(), "app=web,team-a=1");
   EXPECT_EQ(identity_labels(container, {{"app", "web"}}, settings).value().text(), "team-a=1")
-      << "the image's own";
+      << "the image has it too";
 }
 
 TEST(DockerLabels, LabelsMadeFromOthers) {
-  policy::DockerSettings settings;
+  config::DockerSettings settings;
   settings.label_from = {{"app", "com.docker.compose.project"}, {"task", "no.such.label"}};
   EXPECT_EQ(identity_labels({{"com.docker.compose.project", "shop"}}, {}, settings).value().text(),
             "app=shop");
@@ -246,18 +247,20 @@ TEST(DockerLabels, LabelsMadeFromOthers) {
                 .value()
                 .text(),
             "app=web")
-      << "its own label wins";
+      << "its own label takes precedence";
   EXPECT_FALSE(identity_labels({{"com.docker.compose.project", "two\nlines"}}, {}, settings));
 
   const RawLabels image = {{"com.docker.compose.project", "shop"}};
-  EXPECT_TRUE(identity_labels(image, image, settings).value().empty()) << "the image's word";
+  EXPECT_TRUE(identity_labels(image, image, settings).value().empty())
+      << "the source label is the image's";
   EXPECT_EQ(labels_lost_to_image(image, image, settings),
             std::vector<std::string>{"com.docker.compose.project=shop"});
   settings.image_labels = {"com.docker.compose.project"};
   EXPECT_EQ(identity_labels(image, image, settings).value().text(), "app=shop");
 }
 
-/// Swarm, compose and proxies give every replica labels of its own: they are no identity.
+/// Swarm, Compose and proxies give every replica its own labels, so these are not part of the
+/// identity.
 TEST(DockerLabels, WhatOrchestratorsAddIsNoIdentity) {
   EXPECT_EQ(identity_labels({{"app", "web"},
                              {"com.docker.swarm.task.id", "x1"},

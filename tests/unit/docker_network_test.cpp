@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Containers in network namespaces other than ours: the start window, whose namespace it is, and
-// the end.
+// Containers in other network namespaces than the daemon's: the start, the ownership of the
+// namespace, and the end.
 #include <gmock/gmock.h>
 
 #include "docker_support.hpp"
@@ -16,15 +16,15 @@ using test::json;
 using test::labels;
 using test::Process;
 using Calls = std::vector<std::string>;
-using Containers = policy::DockerSettings::Containers;
+using Containers = config::DockerSettings::Containers;
 
 class DockerNetworkTest : public test::DockerTest {
  protected:
-  /// Docker has told of a container that is not started.
-  void tell(const std::string& id, const std::string& name, const json& set,
-            const std::string& network) {
+  /// Lets Docker report a container that is not started.
+  void announce(const std::string& id, const std::string& name, const json& set,
+                const std::string& network) {
     create(id, name, set, network);
-    docker_->tell("create", id);
+    docker_->emit("create", id);
     const unsigned before = docker_->inspections;
     ASSERT_TRUE(await([&] { return docker_->inspections > before; }));
     settle();
@@ -39,14 +39,14 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   create(hex('b'), "bridge", {{"app", "web"}}, "default");
   docker_->containers[hex('b')]["HostConfig"]["PortBindings"] = {
       {"80/tcp", {{{"HostPort", "80"}}}}};
-  docker_->tell("create", hex('b'));
+  docker_->emit("create", hex('b'));
   settle();
-  const std::string path = bear(hex('b'));
+  const std::string path = create_cgroup(hex('b'));
   ASSERT_TRUE(becomes(hex('b'), "quarantined"));
   EXPECT_EQ(network_text(*registry_->find_container(hex('b'))), nullptr);
   Process& process = place(path);
   settle();
-  EXPECT_EQ(state(hex('b')), "quarantined") << "still in our network";
+  EXPECT_EQ(state(hex('b')), "quarantined") << "still in the daemon's network namespace";
   process.leave_network();
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path, "enrol " + path + " own"}));
@@ -54,9 +54,9 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   EXPECT_EQ(entry(path).labels, labels({{"app", "web"}}));
 
   docker_->containers[hex('b')]["State"]["Pid"] = process.pid();
-  docker_->tell("start", hex('b'));
+  docker_->emit("start", hex('b'));
   ASSERT_TRUE(await([&] { return registry_->find_container(hex('b'))->pid == process.pid(); }));
-  EXPECT_EQ(kernel_.calls.size(), 2U) << "the start says nothing new";
+  EXPECT_EQ(kernel_.calls.size(), 2U) << "the start event changes nothing";
   EXPECT_STREQ(network_text(*registry_->find_container(hex('b'))), "own");
   settle();
   EXPECT_EQ(sd_event_run(loop_, 50'000), 0) << "the search has ended";
@@ -71,7 +71,7 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
 
 TEST_F(DockerNetworkTest, IsFoundBeforeItsLabelsAreKnown) {
   create(hex('b'), "bridge", {{"app", "web"}}, "default");
-  const std::string path = bear(hex('b'));
+  const std::string path = create_cgroup(hex('b'));
   place(path, true);
   ASSERT_TRUE(becomes(hex('b'), "quarantined"));
   docker_->start();
@@ -81,8 +81,8 @@ TEST_F(DockerNetworkTest, IsFoundBeforeItsLabelsAreKnown) {
 
 TEST_F(DockerNetworkTest, IsEnrolledAtBirthWhereItIsThereAlready) {
   connect();
-  tell(hex('b'), "bridge", {{"app", "web"}}, "none");
-  const std::string path = bear(hex('b'));
+  announce(hex('b'), "bridge", {{"app", "web"}}, "none");
+  const std::string path = create_cgroup(hex('b'));
   const Process& process = place(path, true);
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + " own"});
@@ -91,37 +91,38 @@ TEST_F(DockerNetworkTest, IsEnrolledAtBirthWhereItIsThereAlready) {
 
 TEST_F(DockerNetworkTest, TheProcessSaysWhoseNetworkItIs) {
   connect();
-  create(hex('a'), "impostor", {{"app", "web"}}, "default");  // says bridge, is in ours
+  create(hex('a'), "impostor", {{"app", "web"}},
+         "default");  // mode bridge, but in the daemon's namespace
   create(hex('b'), "stranger", {{"app", "web"}}, "default");
-  create(hex('c'), "elsewhere");  // says host, is in another
+  create(hex('c'), "elsewhere");  // mode host, but in another namespace
   launch(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   EXPECT_EQ(entry(registry_->find_container(hex('a'))->cgroup_path).network, 0U);
   EXPECT_STREQ(network_text(*registry_->find_container(hex('a'))), "host");
-  // A pid that is not in the container's cgroup was used again by somebody else.
-  bear(hex('b'));
+  // A pid that is not in the container's cgroup was reused by another process.
+  create_cgroup(hex('b'));
   const Process stranger(true);
   docker_->containers[hex('b')]["State"]["Pid"] = stranger.pid();
-  docker_->tell("start", hex('b'));
+  docker_->emit("start", hex('b'));
   EXPECT_TRUE(becomes(hex('b'), "quarantined"));
-  const std::string path = bear(hex('c'));
+  const std::string path = create_cgroup(hex('c'));
   ASSERT_TRUE(becomes(hex('c'), "enforced"));
   settle();
   kernel_.calls.clear();
   run(hex('c'), path, true);
-  docker_->tell("start", hex('c'));
+  docker_->emit("start", hex('c'));
   ASSERT_TRUE(await([&] { return !kernel_.calls.empty(); }));
   settle();
   EXPECT_EQ(kernel_.calls, Calls{"extend " + path + " shared"})
-      << "there too; the namespace is not its own";
+      << "also enforced there; the namespace is not its own";
 }
 
 TEST_F(DockerNetworkTest, WhatItsFirstProcessDoesLaterChangesNothing) {
   connect();
   create(hex('a'), "host");
   create(hex('b'), "bridge", {{"app", "web"}}, "default");
-  const std::string host = bear(hex('a'));
-  const std::string bridge = bear(hex('b'));
+  const std::string host = create_cgroup(hex('a'));
+  const std::string bridge = create_cgroup(hex('b'));
   run(hex('a'), host);
   run(hex('b'), bridge, true);
   Process& in_host = *processes_[0];
@@ -129,7 +130,7 @@ TEST_F(DockerNetworkTest, WhatItsFirstProcessDoesLaterChangesNothing) {
   place(bridge).join_network(in_bridge);
   const std::uint64_t network = in_bridge.network();
   for (const char digit : {'a', 'b'}) {
-    docker_->tell("start", hex(digit));
+    docker_->emit("start", hex(digit));
     ASSERT_TRUE(becomes(hex(digit), "enforced"));
     ASSERT_TRUE(await([&] { return registry_->find_container(hex(digit))->pid != 0; }));
   }
@@ -140,7 +141,7 @@ TEST_F(DockerNetworkTest, WhatItsFirstProcessDoesLaterChangesNothing) {
     process->leave_network();
   }
   configure();
-  docker_->tell("rename", hex('a'));
+  docker_->emit("rename", hex('a'));
   docker_->end_streams();
   ASSERT_TRUE(await([&] { return docker_->lists == 2 && is_connected(); }));
   settle();
@@ -158,29 +159,30 @@ TEST_F(DockerNetworkTest, WhatItsFirstProcessDoesLaterChangesNothing) {
   EXPECT_EQ(state(hex('a')), "enforced");
   EXPECT_EQ(state(hex('b')), "enforced");
   EXPECT_EQ(entry(host).network, 0U);
-  EXPECT_EQ(entry(bridge).network, network) << "the record tells it";
+  EXPECT_EQ(entry(bridge).network, network) << "restored from the record";
   EXPECT_TRUE(entry(bridge).further.empty());
 }
 
 TEST_F(DockerNetworkTest, WhatTheRuntimeDeclaresGoesFirst) {
   create(hex('b'), "bridge", {{"app", "web"}}, "default");
   create(hex('c'), "joined", {{"app", "db"}}, "container:" + hex('b'));
-  const Process keeper(true);  // the runtime's own hold of the namespace
-  const std::string bridge = bear(hex('b'));
-  run(hex('b'), bridge, true);  // its first process is in another one before anybody looks
+  const Process keeper(true);  // keeps the runtime's namespace open
+  const std::string bridge = create_cgroup(hex('b'));
+  run(hex('b'), bridge, true);  // its first process moves before it is examined
   docker_->containers[hex('b')]["NetworkSettings"]["SandboxKey"] =
       "/proc/" + std::to_string(keeper.pid()) + "/ns/net";
-  const std::string joined = bear(hex('c'));
+  const std::string joined = create_cgroup(hex('c'));
   run(hex('c'), joined, true);
   connect();
   std::set<std::uint64_t> seen;
-  for (const std::string& path : {bridge, joined}) {  // the joined one may be in all of its owner's
+  for (const std::string& path :
+       {bridge, joined}) {  // the joined one may be in all places of its owner
     seen.insert(processes_[path == bridge ? 0 : 1]->network());
     ASSERT_TRUE(await([&] { return is_in_kernel(path) && entry(path).further == seen; })) << path;
     EXPECT_EQ(entry(path).network, keeper.network());
     EXPECT_EQ(entry(path).whole_network, path == bridge);
   }
-  // What its record tells is enough where Docker is away.
+  // The record is sufficient while Docker is not running.
   ASSERT_TRUE(tree_->place(bridge, keeper.pid()));
   docker_->stop();
   kernel_.cgroups.clear();
@@ -188,7 +190,7 @@ TEST_F(DockerNetworkTest, WhatTheRuntimeDeclaresGoesFirst) {
   settle();
   EXPECT_EQ(entry(bridge).network, keeper.network());
   EXPECT_EQ(entry(bridge).further, std::set<std::uint64_t>{processes_[0]->network()});
-  // A file that is no network namespace declares nothing.
+  // A file that is not a network namespace is ignored.
   docker_->containers[hex('b')]["NetworkSettings"]["SandboxKey"] = "/proc/self/status";
   docker_->start();
   ASSERT_TRUE(await([&] { return is_connected(); }));
@@ -199,19 +201,19 @@ TEST_F(DockerNetworkTest, WhatTheRuntimeDeclaresGoesFirst) {
 TEST_F(DockerNetworkTest, AJoinedOneIsToldApartByItsCgroup) {
   create(hex('a'), "host");
   create(hex('b'), hex('a').substr(0, 12), {{"app", "x"}},
-         "default");  // a name that looks like the beginning of an id
+         "default");  // a name that looks like a prefix of an id
   create(hex('c'), "with-host", {{"app", "db"}}, "container:" + hex('a'));
   create(hex('d'), "with-bridge", {{"app", "db"}}, "container:" + hex('a').substr(0, 12));
   create(hex('e'), "by-path", {{"app", "cache"}}, "ns:/run/netns/x");
   connect();
-  const std::string with_host = bear(hex('c'));
+  const std::string with_host = create_cgroup(hex('c'));
   ASSERT_TRUE(becomes(hex('c'), "enforced"));
-  EXPECT_EQ(entry(with_host).labels, labels({{"app", "db"}})) << "labels of its own";
+  EXPECT_EQ(entry(with_host).labels, labels({{"app", "db"}})) << "it has its own labels";
   EXPECT_EQ(entry(with_host).network, 0U);
-  const Process& owner = place(bear(hex('b')), true);
+  const Process& owner = place(create_cgroup(hex('b')), true);
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   for (const char digit : {'d', 'e'}) {
-    const std::string path = bear(hex(digit));
+    const std::string path = create_cgroup(hex(digit));
     ASSERT_TRUE(becomes(hex(digit), "quarantined"));
     place(path).join_network(owner);
     ASSERT_TRUE(becomes(hex(digit), "enforced"));
@@ -223,14 +225,14 @@ TEST_F(DockerNetworkTest, AJoinedOneIsToldApartByItsCgroup) {
 }
 
 TEST_F(DockerNetworkTest, AnOwnerThatIsLeftAloneOwnsNothing) {
-  settings_.docker.containers = Containers::labelled;
+  settings_.docker.containers = Containers::labeled;
   configure();
   connect();
-  tell(hex('a'), "bare", nullptr, "default");
-  tell(hex('b'), "joined", {{"app", "web"}}, "container:" + hex('a'));
-  const std::string bare = bear(hex('a'));
+  announce(hex('a'), "bare", nullptr, "default");
+  announce(hex('b'), "joined", {{"app", "web"}}, "container:" + hex('a'));
+  const std::string bare = create_cgroup(hex('a'));
   const Process& owner = place(bare, true);
-  const std::string joined = bear(hex('b'));
+  const std::string joined = create_cgroup(hex('b'));
   place(joined).join_network(owner);
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_EQ(kernel_.calls.back(), "enrol " + joined + " shared");
@@ -239,10 +241,10 @@ TEST_F(DockerNetworkTest, AnOwnerThatIsLeftAloneOwnsNothing) {
 
 TEST_F(DockerNetworkTest, TheNetworkOfDockerItselfIsNoContainers) {
   connect();
-  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
-  const std::string path = bear(hex('b'));
+  announce(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = create_cgroup(hex('b'));
   ASSERT_TRUE(becomes(hex('b'), "quarantined"));
-  Process runtime(true);  // where all of Docker is in another network namespace than we
+  Process runtime(true);  // all of Docker is in another network namespace
   runtime.become_child();
   ASSERT_TRUE(tree_->place(path, runtime.pid()));
   settle();
@@ -255,7 +257,7 @@ TEST_F(DockerNetworkTest, TheNetworkOfDockerItselfIsNoContainers) {
 TEST_F(DockerNetworkTest, PodmansListTellsNoNetwork) {
   docker_->lists_host_networks = true;
   create(hex('b'), "bridge", {{"app", "web"}}, "bridge");
-  const std::string path = bear(hex('b'));
+  const std::string path = create_cgroup(hex('b'));
   run(hex('b'), path, true);
   docker_->silent.insert(hex('b'));
   connect();
@@ -270,13 +272,13 @@ TEST_F(DockerNetworkTest, PodmansListTellsNoNetwork) {
   docker_->end_streams();
   ASSERT_TRUE(await([&] { return docker_->lists == 3 && is_connected(); }));
   settle();
-  EXPECT_EQ(kernel_.enrolments, 1U) << "the list's word does not undo the inspection's";
+  EXPECT_EQ(kernel_.enrolments, 1U) << "the list does not override the inspection";
 }
 
 TEST_F(DockerNetworkTest, OfOneThatRunsTheInspectionTells) {
   create(hex('b'), "docker-in-docker", {{"app", "web"}}, "default");
-  const std::string path = bear(hex('b'));
-  place(path, true);  // of a container in the container
+  const std::string path = create_cgroup(hex('b'));
+  place(path, true);  // the process of a container inside the container
   run(hex('b'), path, true);
   docker_->silent.insert(hex('b'));
   connect();
@@ -292,18 +294,18 @@ TEST_F(DockerNetworkTest, OfOneThatRunsTheInspectionTells) {
 
 TEST_F(DockerNetworkTest, EachStartHasAnotherNetwork) {
   connect();
-  tell(hex('b'), "loop", {{"app", "web"}}, "default");
-  std::vector<std::unique_ptr<Process>> kept;  // so that no inode number is used again
+  announce(hex('b'), "loop", {{"app", "web"}}, "default");
+  std::vector<std::unique_ptr<Process>> kept;  // so that no inode number is reused
   for (unsigned i = 0; i < 3; ++i) {
     kernel_.calls.clear();
-    const std::string path = bear(hex('b'));
+    const std::string path = create_cgroup(hex('b'));
     ASSERT_TRUE(becomes(hex('b'), "quarantined"));
     kept.push_back(std::make_unique<Process>(true));
     Process& process = place(path);
     process.join_network(*kept.back());
     docker_->containers[hex('b')]["State"]["Pid"] = process.pid();
     ASSERT_TRUE(becomes(hex('b'), "enforced"));
-    docker_->tell("start", hex('b'));
+    docker_->emit("start", hex('b'));
     settle();
     EXPECT_EQ(entry(path).network, kept.back()->network());
     stop(hex('b'), path);
@@ -315,10 +317,10 @@ TEST_F(DockerNetworkTest, EachStartHasAnotherNetwork) {
 
 TEST_F(DockerNetworkTest, ARestartedDaemonFindsItAgain) {
   connect();
-  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
-  const std::string path = bear(hex('b'));
+  announce(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = create_cgroup(hex('b'));
   const std::uint32_t pid = run(hex('b'), path, true);
-  docker_->tell("start", hex('b'));
+  docker_->emit("start", hex('b'));
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   const policy::Number number = registry_->find_container(hex('b'))->number;
   docker_->stop();
@@ -332,9 +334,9 @@ TEST_F(DockerNetworkTest, ARestartedDaemonFindsItAgain) {
       await([&] { return is_connected() && registry_->find_container(hex('b'))->pid == pid; }));
   settle();
   EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + " own"})
-      << "once, in its network, and never shut";
+      << "once, in its network, and never quarantined";
   EXPECT_EQ(registry_->find_container(hex('b'))->number, number);
-  // While nobody looks it dies.
+  // It ends while the daemon is not connected.
   docker_->stop();
   start_daemon();
   stop(hex('b'), path);
@@ -345,35 +347,35 @@ TEST_F(DockerNetworkTest, ARestartedDaemonFindsItAgain) {
 
 TEST_F(DockerNetworkTest, WithoutACgroupOfItsOwnTheNetworkTellsItApart) {
   connect();
-  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
-  tell(hex('c'), "joined", {{"app", "db"}}, "container:" + hex('b'));
-  const std::string common = bear_at("/containerd");
+  announce(hex('b'), "bridge", {{"app", "web"}}, "default");
+  announce(hex('c'), "joined", {{"app", "db"}}, "container:" + hex('b'));
+  const std::string common = create_cgroup_at("/containerd");
   run(hex('b'), common, true);
-  docker_->tell("start", hex('b'));
+  docker_->emit("start", hex('b'));
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_EQ(kernel_.calls, Calls{"enrol  own"});
   EXPECT_EQ(kernel_.networks.at(processes_[0]->network()).labels, labels({{"app", "web"}}));
   run(hex('c'), common);
   processes_[1]->join_network(*processes_[0]);
-  docker_->tell("start", hex('c'));
+  docker_->emit("start", hex('c'));
   ASSERT_TRUE(becomes(hex('c'), "unenforced"));
   EXPECT_THAT(registry_->find_container(hex('c'))->reason, ::testing::StartsWith("NOT PROTECTED"));
-  // Started again between two looks: another namespace, the same container.
+  // Restarted between two inspections: the same container in another namespace.
   run(hex('b'), common, true);
-  docker_->tell("start", hex('b'));
+  docker_->emit("start", hex('b'));
   ASSERT_TRUE(await([&] { return kernel_.networks.contains(processes_[2]->network()); }));
   EXPECT_EQ(kernel_.networks.size(), 1U);
   docker_->containers[hex('b')]["State"]["Pid"] = 0;
-  docker_->tell("die", hex('b'));
+  docker_->emit("die", hex('b'));
   ASSERT_TRUE(becomes(hex('b'), ""));
   EXPECT_TRUE(kernel_.networks.empty());
 }
 
 TEST_F(DockerNetworkTest, ARefusedEnrolmentIsTriedAgain) {
   connect();
-  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
+  announce(hex('b'), "bridge", {{"app", "web"}}, "default");
   kernel_.refuse_enrolment = true;
-  const std::string path = bear(hex('b'));
+  const std::string path = create_cgroup(hex('b'));
   place(path, true);
   ASSERT_TRUE(await([&] { return kernel_.enrolments > 0; }));
   settle();
@@ -408,7 +410,7 @@ TEST_F(DockerNetworkTest, TokensAreExpectedWhereTheEngineDeclaresNetworks) {
                        network("lan", "macvlan", "192.168.1.0/24")};
   connect();
   settle();
-  EXPECT_TRUE(declared.empty()) << "nobody under policy is in one of them";
+  EXPECT_TRUE(declared.empty()) << "no container under policy is in one of them";
   create(hex('b'), "bridge", {{"app", "web"}}, "default");
   attach('b', "bridge", "172.17.0.2");
   launch(hex('b'), true);
@@ -417,18 +419,18 @@ TEST_F(DockerNetworkTest, TokensAreExpectedWhereTheEngineDeclaresNetworks) {
   attach('c', "lan", "192.168.1.7");
   launch(hex('c'), true);
   ASSERT_TRUE(are({"172.17.0.0/16", "172.17.0.2/32", "192.168.1.7/32"}))
-      << "the LAN itself is not this host's";
+      << "the LAN is not a network of this host";
 
-  // A network that is made and joined later.
+  // A network that is created and joined later.
   docker_->networks.push_back(network("late", "bridge", "10.9.0.0/24"));
   attach('b', "late", "10.9.0.2");
   docker_->say(json{{"Type", "network"}, {"Action", "create"}, {"Actor", {{"ID", "x"}}}}.dump() +
                "\n");
-  docker_->tell("update", hex('b'));
+  docker_->emit("update", hex('b'));
   ASSERT_TRUE(
       are({"10.9.0.0/24", "10.9.0.2/32", "172.17.0.0/16", "172.17.0.2/32", "192.168.1.7/32"}));
 
-  // A daemon that comes back while the engine is away has what was kept, until it tells anew.
+  // A daemon restarted while the engine is down uses the stored networks until the engine reports.
   docker_->stop();
   DeclaredNetworks kept = declared;
   start_daemon();
@@ -447,8 +449,8 @@ TEST_F(DockerNetworkTest, OnlyHostNetworksLeavesItAlone) {
   settings_.docker.containers = Containers::host_network;
   configure();
   connect();
-  tell(hex('b'), "bridge", {{"app", "web"}}, "default");
-  const std::string path = bear(hex('b'));
+  announce(hex('b'), "bridge", {{"app", "web"}}, "default");
+  const std::string path = create_cgroup(hex('b'));
   place(path, true);
   settle();
   EXPECT_FALSE(is_in_kernel(path));

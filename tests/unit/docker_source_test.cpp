@@ -16,41 +16,41 @@ using test::hex;
 using test::json;
 using test::labels;
 using test::Process;
-using Containers = policy::DockerSettings::Containers;
+using Containers = config::DockerSettings::Containers;
 
 TEST_F(DockerTest, LabelsKnownBeforeTheStartAreEnforcedAtBirth) {
   connect();
   create(hex('a'), "web");
-  docker_->tell("create", hex('a'));
+  docker_->emit("create", hex('a'));
   ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
   settle();
-  const std::string path = bear(hex('a'));
+  const std::string path = create_cgroup(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   EXPECT_EQ(news_, std::vector<std::string>{"web enforced"}) << "never quarantined";
   EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "web"}}));
 }
 
 TEST_F(DockerTest, UnknownOnesAreQuarantinedAtBirthUntilInspected) {
-  EXPECT_EQ(source_->status(), "not running: there is no " + docker_->socket());
+  EXPECT_EQ(source_->status(), "not running: " + docker_->socket() + " does not exist");
   create(hex('a'), "web");
-  const std::string path = bear(hex('a'));
+  const std::string path = create_cgroup(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "quarantined"));
   EXPECT_EQ(kernel_.cgroups.at(id(path)).number, 0U);
   run(hex('a'), path);
   docker_->start();
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
-  EXPECT_EQ(source_->status(), "Docker 20.10.24, cgroup driver systemd, 1 containers");
+  EXPECT_EQ(source_->status(), "Docker 20.10.24, cgroup driver systemd, 1 container");
 }
 
 TEST_F(DockerTest, AnUnknownNetworkWaitsInQuarantine) {
   connect();
   create(hex('a'), "web", {{"app", "web"}}, "");
-  const std::string path = bear(hex('a'));
+  const std::string path = create_cgroup(hex('a'));
   ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
   settle();
   EXPECT_EQ(state(hex('a')), "quarantined");
   run(hex('a'), path);
-  docker_->tell("start", hex('a'));
+  docker_->emit("start", hex('a'));
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
 }
 
@@ -69,7 +69,7 @@ TEST_F(DockerTest, LabelsOfTheImageAreNoIdentity) {
   EXPECT_EQ(registry_->find_container(hex('a'))->labels,
             labels({{"owner", "me"}, {"role", "front"}}));
   EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
-              ::testing::Contains(::testing::HasSubstr("no identity by app=web: ")));
+              ::testing::Contains(::testing::HasSubstr("not part of the identity: app=web: ")));
   settings_.docker.image_labels = {"*"};
   configure();
   EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
@@ -106,7 +106,7 @@ TEST_F(DockerTest, TheSettingSaysWhichContainersAreWorkloads) {
   const auto states = [&] { return States{state(hex('a')), state(hex('b')), state(hex('c'))}; };
   EXPECT_TRUE(await([&] { return states() == States{"enforced", "enforced", "enforced"}; }));
   const std::pair<Containers, States> cases[] = {
-      {Containers::labelled, {"enforced", "", "enforced"}},
+      {Containers::labeled, {"enforced", "", "enforced"}},
       {Containers::host_network, {"enforced", "enforced", ""}},
       {Containers::none, {"", "", ""}},
       {Containers::all, {"enforced", "enforced", "enforced"}}};
@@ -117,16 +117,16 @@ TEST_F(DockerTest, TheSettingSaysWhichContainersAreWorkloads) {
   }
 }
 
-/// The kernel has quarantined it before the daemon saw it, and the registry never had it.
+/// The kernel has quarantined it before the daemon saw it; the registry does not know it.
 TEST_F(DockerTest, AContainerThatIsLeftAloneAtItsBirthIsReleased) {
-  settings_.docker.containers = Containers::labelled;
+  settings_.docker.containers = Containers::labeled;
   configure();
   connect();
   create(hex('a'), "bare", nullptr);
-  docker_->tell("create", hex('a'));
+  docker_->emit("create", hex('a'));
   ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
   settle();
-  const std::string path = bear(hex('a'));
+  const std::string path = create_cgroup(hex('a'));
   EXPECT_TRUE(await(
       [&] { return std::ranges::find(kernel_.calls, "release " + path) != kernel_.calls.end(); }));
   EXPECT_EQ(state(hex('a')), "");
@@ -137,13 +137,13 @@ TEST_F(DockerTest, NoneReleasesThoseOfAnEarlierDaemon) {
   create(hex('a'), "web");
   launch(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
-  bear(hex('b'));
+  create_cgroup(hex('b'));
   ASSERT_TRUE(becomes(hex('b'), "quarantined"));
   settings_.docker.containers = Containers::none;
   start_daemon();
   EXPECT_EQ(registry_->size(), 0U);
   EXPECT_TRUE(kernel_.cgroups.empty());
-  bear(hex('c'));
+  create_cgroup(hex('c'));
   settle();
   EXPECT_EQ(registry_->size(), 0U);
 }
@@ -153,14 +153,15 @@ TEST_F(DockerTest, WhatHappensWhileTheListIsMadeIsNotMissed) {
   docker_->start();
   ASSERT_TRUE(await([&] { return docker_->lists == 1; }));
   create(hex('a'), "web");
-  docker_->tell("create", hex('a'));
+  docker_->emit("create", hex('a'));
   settle();
   docker_->release_list();
   ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
   settle();
-  bear(hex('a'));
+  create_cgroup(hex('a'));
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
-  EXPECT_EQ(news_, std::vector<std::string>{"web enforced"}) << "its labels were known at birth";
+  EXPECT_EQ(news_, std::vector<std::string>{"web enforced"})
+      << "its labels were known when the cgroup was created";
 }
 
 TEST_F(DockerTest, OneBadContainerStopsNoOther) {
@@ -170,10 +171,10 @@ TEST_F(DockerTest, OneBadContainerStopsNoOther) {
   docker_->failing.insert(hex('a'));
   docker_->more_listed = {
       nullptr, 7, {{"Id", "../../x"}}, {{"Id", hex('d')}, {"Labels", {{"app", 7}}}}};
-  run(hex('a'), bear(hex('a')));
-  run(hex('b'), bear(hex('b')));
-  run(hex('c'), bear(hex('c')));
-  bear(hex('d'));
+  run(hex('a'), create_cgroup(hex('a')));
+  run(hex('b'), create_cgroup(hex('b')));
+  run(hex('c'), create_cgroup(hex('c')));
+  create_cgroup(hex('d'));
   docker_->start();
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_TRUE(becomes(hex('c'), "quarantined"));
@@ -181,13 +182,13 @@ TEST_F(DockerTest, OneBadContainerStopsNoOther) {
   EXPECT_TRUE(await([&] {
     return registry_->find_container(hex('c'))->reason.find("Bad Key") != std::string::npos;
   }));
-  // What the list tells of the first is enough; the last is asked for again until it can be
-  // understood.
+  // For the first container, the list is sufficient. The last one is inspected again until the
+  // answer is valid.
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
   create(hex('d'), "late");
   docker_->more_listed.clear();
   docker_->failing.clear();
-  docker_->tell("start", hex('d'));
+  docker_->emit("start", hex('d'));
   EXPECT_TRUE(becomes(hex('d'), "enforced"));
 }
 
@@ -195,11 +196,11 @@ TEST_F(DockerTest, AFailedInspectionIsTriedAgain) {
   connect();
   create(hex('a'), "web");
   docker_->failing.insert(hex('a'));
-  bear(hex('a'));
+  create_cgroup(hex('a'));
   ASSERT_TRUE(await([&] {
     const Workload* workload = registry_->find_container(hex('a'));
     return workload != nullptr &&
-           workload->reason == "Docker could not tell its labels: HTTP status 500";
+           workload->reason == "cannot get its labels from Docker: HTTP status 500";
   }));
   docker_->failing.clear();
   EXPECT_TRUE(becomes(hex('a'), "enforced"));
@@ -231,9 +232,9 @@ TEST_F(DockerTest, OneThatDoesNotAnswerStopsNoOther) {
 TEST_F(DockerTest, AStreamThatIsCutIsOpenedAgainAndNothingIsUnprotectedMeanwhile) {
   create(hex('a'), "web");
   create(hex('b'), "leaves", {{"app", "db"}});
-  run(hex('a'), bear(hex('a')));
+  run(hex('a'), create_cgroup(hex('a')));
   connect();
-  const std::string leaving = bear(hex('b'));
+  const std::string leaving = create_cgroup(hex('b'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   const policy::Number number = registry_->find_container(hex('a'))->number;
@@ -246,10 +247,10 @@ TEST_F(DockerTest, AStreamThatIsCutIsOpenedAgainAndNothingIsUnprotectedMeanwhile
   docker_->containers.erase(hex('b'));
   create(hex('c'), "comes");
   ASSERT_TRUE(await([&] { return is_connected() && docker_->lists == 2; }));
-  EXPECT_TRUE(becomes(hex('b'), "quarantined")) << "its cgroup is still there";
+  EXPECT_TRUE(becomes(hex('b'), "quarantined")) << "its cgroup still exists";
   ASSERT_TRUE(tree_->remove(leaving));
   EXPECT_TRUE(becomes(hex('b'), ""));
-  bear(hex('c'));
+  create_cgroup(hex('c'));
   EXPECT_TRUE(becomes(hex('c'), "enforced"));
   EXPECT_EQ(registry_->find_container(hex('a'))->number, number);
   EXPECT_THAT(news_, ::testing::Not(::testing::Contains("web quarantined")));
@@ -268,13 +269,13 @@ TEST_F(DockerTest, ALineThatIsNoJsonMeansLookingAtEverythingAgain) {
 TEST_F(DockerTest, DockerRestarts) {
   create(hex('a'), "web");
   connect();
-  const std::string path = bear(hex('a'));
+  const std::string path = create_cgroup(hex('a'));
   run(hex('a'), path);
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   docker_->stop();
   ASSERT_TRUE(await([&] { return !is_connected(); }));
   create(hex('b'), "new");
-  const std::string fresh = bear(hex('b'));
+  const std::string fresh = create_cgroup(hex('b'));
   ASSERT_TRUE(becomes(hex('b'), "quarantined"));
   EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "web"}}));
   EXPECT_TRUE(await([&] { return source_->status().starts_with("not "); })) << source_->status();
@@ -286,7 +287,7 @@ TEST_F(DockerTest, DockerRestarts) {
 TEST_F(DockerTest, ARestartedDaemonKeepsWhatDockerCannotTellNow) {
   create(hex('a'), "web");
   connect();
-  run(hex('a'), bear(hex('a')));
+  run(hex('a'), create_cgroup(hex('a')));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   const policy::Number number = registry_->find_container(hex('a'))->number;
   docker_->stop();
@@ -303,17 +304,17 @@ TEST_F(DockerTest, EachStartIsEnforcedAgain) {
   const std::string path = "/system.slice/docker-" + hex('a') + ".scope";
   std::uint64_t last = 0;
   for (unsigned i = 0; i < 5; ++i) {
-    run(hex('a'), bear(hex('a')));
-    docker_->tell("start", hex('a'));
+    run(hex('a'), create_cgroup(hex('a')));
+    docker_->emit("start", hex('a'));
     ASSERT_TRUE(becomes(hex('a'), "enforced"));
-    ASSERT_NE(id(path), last) << "another cgroup each time";
+    ASSERT_NE(id(path), last) << "a new cgroup each time";
     last = id(path);
     EXPECT_NE(kernel_.cgroups.at(last).number, 0U);
     processes_.clear();
     docker_->containers[hex('a')]["State"]["Pid"] = 0;
     ASSERT_TRUE(await([&] { return !tree_->populated(path); }));
     ASSERT_TRUE(tree_->remove(path));
-    docker_->tell("die", hex('a'));
+    docker_->emit("die", hex('a'));
     ASSERT_TRUE(becomes(hex('a'), ""));
     ASSERT_TRUE(kernel_.cgroups.empty());
   }
@@ -322,11 +323,11 @@ TEST_F(DockerTest, EachStartIsEnforcedAgain) {
 TEST_F(DockerTest, ARemovedContainerIsNoWorkload) {
   connect();
   create(hex('a'), "web");
-  const std::string path = bear(hex('a'));
+  const std::string path = create_cgroup(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   ASSERT_TRUE(tree_->remove(path));
   docker_->containers.clear();
-  docker_->tell("destroy", hex('a'));
+  docker_->emit("destroy", hex('a'));
   EXPECT_TRUE(becomes(hex('a'), ""));
   EXPECT_TRUE(kernel_.cgroups.empty());
 }
@@ -339,32 +340,32 @@ TEST_F(DockerTest, FindsContainersUnderEitherDriverAndAnyParent) {
   create(hex('d'), "daemons-parent");
   create(hex('e'), "sibling");
   docker_->containers[hex('c')]["HostConfig"]["CgroupParent"] = "/custom/deep/";
-  docker_->tell("create", hex('c'));
+  docker_->emit("create", hex('c'));
   ASSERT_TRUE(await([&] { return docker_->inspections == 1; }));
   settle();
-  bear_at("/trireme.slice/trireme-docker.slice/docker-" + hex('a') + ".scope");
-  bear_at("/docker/" + hex('b'));
-  bear_at("/custom/deep/" + hex('c'));
+  create_cgroup_at("/trireme.slice/trireme-docker.slice/docker-" + hex('a') + ".scope");
+  create_cgroup_at("/docker/" + hex('b'));
+  create_cgroup_at("/custom/deep/" + hex('c'));
   for (const char digit : {'a', 'b', 'c'}) {
     EXPECT_TRUE(becomes(hex(digit), "enforced")) << digit;
   }
-  // Dockerd's own cgroup-parent= is in no inspection: the first container below it is found by its
-  // process, in a cgroup below its own.
-  const std::string deep = bear_at("/elsewhere/" + hex('d') + "/init.scope");
+  // An inspection does not contain dockerd's own --cgroup-parent=. The first container below it is
+  // found through its process, which here is in a cgroup below the container's.
+  const std::string deep = create_cgroup_at("/elsewhere/" + hex('d') + "/init.scope");
   run(hex('d'), deep);
-  docker_->tell("start", hex('d'));
+  docker_->emit("start", hex('d'));
   ASSERT_TRUE(becomes(hex('d'), "enforced"));
   EXPECT_EQ(registry_->find_container(hex('d'))->cgroup_path, "/elsewhere/" + hex('d'));
-  bear_at("/elsewhere/" + hex('e'));
-  EXPECT_TRUE(becomes(hex('e'), "enforced")) << "at birth from then on";
+  create_cgroup_at("/elsewhere/" + hex('e'));
+  EXPECT_TRUE(becomes(hex('e'), "enforced")) << "from then on when its cgroup is created";
 }
 
 TEST_F(DockerTest, AnExcludedContainerStaysDeniedInTheStrictSlice) {
-  settings_.docker.containers = Containers::labelled;
+  settings_.docker.containers = Containers::labeled;
   configure();
   connect();
   create(hex('a'), "bare", nullptr);
-  const std::string path = bear_at("/trireme.slice/docker-" + hex('a') + ".scope");
+  const std::string path = create_cgroup_at("/trireme.slice/docker-" + hex('a') + ".scope");
   ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
   settle();
   EXPECT_FALSE(is_in_kernel(path));
@@ -375,8 +376,8 @@ TEST_F(DockerTest, AnExcludedContainerStaysDeniedInTheStrictSlice) {
 TEST_F(DockerTest, AContainerWithoutACgroupOfItsOwnIsListedAsUnprotected) {
   connect();
   create(hex('a'), "web");
-  run(hex('a'), bear_at("/containerd"));
-  docker_->tell("start", hex('a'));
+  run(hex('a'), create_cgroup_at("/containerd"));
+  docker_->emit("start", hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "unenforced"));
   EXPECT_THAT(registry_->find_container(hex('a'))->reason,
               ::testing::StartsWith("NOT PROTECTED: its processes are in cgroup /containerd"));
@@ -393,7 +394,7 @@ TEST_F(DockerTest, ContainersOfAnEngineThatIsNotConfiguredAreLeftAlone) {
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   create(hex('b'), "pod", {{"app", "db"}}, "host");
   podman.containers.insert(docker_->containers.extract(hex('b')));
-  const std::string path = bear_at("/system.slice/libpod-" + hex('b') + ".scope");
+  const std::string path = create_cgroup_at("/system.slice/libpod-" + hex('b') + ".scope");
   podman.containers[hex('b')]["State"]["Pid"] = place(path).pid();
   ASSERT_TRUE(becomes(hex('b'), "quarantined")) << "its engine is configured, and does not answer";
 
@@ -404,7 +405,7 @@ TEST_F(DockerTest, ContainersOfAnEngineThatIsNotConfiguredAreLeftAlone) {
   EXPECT_FALSE(tree_->attribute(path, kernel::kRecordXattr)->has_value());
   EXPECT_THAT(registry_->find_container(hex('b'))->reason,
               ::testing::HasSubstr("a container of Podman"));
-  EXPECT_THAT(source_->status(), ::testing::HasSubstr("1 containers of engines that are not"));
+  EXPECT_THAT(source_->status(), ::testing::HasSubstr("1 container left alone"));
   EXPECT_EQ(state(hex('a')), "enforced");
 
   settings_.docker.sockets = {docker_->socket(), podman.socket()};
@@ -412,12 +413,12 @@ TEST_F(DockerTest, ContainersOfAnEngineThatIsNotConfiguredAreLeftAlone) {
   podman.start();
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
   EXPECT_EQ(kernel_.cgroups.at(id(path)).labels, labels({{"app", "db"}}));
-  EXPECT_EQ(kernel_.enrolments, 2U) << "nothing has happened to the other engine's";
+  EXPECT_EQ(kernel_.enrolments, 2U) << "the other engine's container was not changed";
 
   settings_.docker.sockets = {docker_->socket()};
   start_daemon();
   ASSERT_TRUE(await([&] { return is_connected(); }));
-  EXPECT_EQ(state(hex('b')), "unenforced") << "whatever an earlier daemon made of it";
+  EXPECT_EQ(state(hex('b')), "unenforced") << "regardless of its state in an earlier daemon";
   EXPECT_FALSE(is_in_kernel(path));
   processes_.pop_back();
   ASSERT_TRUE(await([&] { return !tree_->populated(path); }));
@@ -433,21 +434,22 @@ TEST_F(DockerTest, OfTwoEnginesOfOneKindTheOneThatKnowsItCounts) {
   connect();
   create(hex('b'), "elsewhere");
   second.containers.insert(docker_->containers.extract(hex('b')));
-  const std::string path = bear(hex('b'));
+  const std::string path = create_cgroup(hex('b'));
   second.containers[hex('b')]["State"]["Pid"] = place(path).pid();
   ASSERT_TRUE(await([&] { return docker_->inspections > 0; }));
   settle();
   EXPECT_EQ(state(hex('b')), "quarantined");
-  EXPECT_THAT(registry_->find_container(hex('b'))->reason, ::testing::HasSubstr("has not told"))
-      << "the other one may know it";
+  EXPECT_THAT(registry_->find_container(hex('b'))->reason,
+              ::testing::HasSubstr("waiting for its engine"))
+      << "the other engine may know it";
   second.start();
   ASSERT_TRUE(becomes(hex('b'), "enforced"));
-  docker_->tell("start", hex('b'));
+  docker_->emit("start", hex('b'));
   settle();
-  EXPECT_EQ(state(hex('b')), "enforced") << "who does not know it has no say";
+  EXPECT_EQ(state(hex('b')), "enforced") << "an engine that does not know it is ignored";
   second.containers.clear();
-  second.tell("die", hex('b'));
-  EXPECT_TRUE(becomes(hex('b'), "quarantined")) << "a process is left";
+  second.emit("die", hex('b'));
+  EXPECT_TRUE(becomes(hex('b'), "quarantined")) << "a process remains";
 }
 
 TEST_F(DockerTest, AnEngineSaysItselfWhichItIs) {
@@ -456,16 +458,16 @@ TEST_F(DockerTest, AnEngineSaysItselfWhichItIs) {
   engine.server = "Libpod/4.3.1 (linux)";
   settings_.docker.sockets = {engine.socket()};
   configure();
-  const std::string dockers = bear(hex('a'));
-  const std::string podmans = bear_at("/system.slice/libpod-" + hex('b') + ".scope");
-  ASSERT_TRUE(becomes(hex('a'), "quarantined")) << "it may be any";
+  const std::string dockers = create_cgroup(hex('a'));
+  const std::string podmans = create_cgroup_at("/system.slice/libpod-" + hex('b') + ".scope");
+  ASSERT_TRUE(becomes(hex('a'), "quarantined")) << "the kind of the engine is not known yet";
   ASSERT_TRUE(becomes(hex('b'), "quarantined"));
   engine.start();
   EXPECT_TRUE(becomes(hex('a'), "unenforced"));
   EXPECT_FALSE(is_in_kernel(dockers));
   EXPECT_THAT(source_->status(), ::testing::HasSubstr("Podman 20.10.24"));
   ASSERT_TRUE(await([&] {
-    return registry_->find_container(hex('b'))->reason == "Podman knows no such container";
+    return registry_->find_container(hex('b'))->reason == "Podman does not know this container";
   }));
   EXPECT_TRUE(is_in_kernel(podmans));
 }
@@ -475,10 +477,10 @@ TEST_F(DockerTest, WarnsOfWhatUndoesPolicy) {
   create(hex('a'), "web");
   docker_->containers[hex('a')]["HostConfig"].update({{"CapDrop", nullptr}, {"PidMode", "host"}});
   docker_->containers[hex('a')]["Mounts"] = {{{"Source", "/run/docker.sock"}}};
-  bear(hex('a'));
+  create_cgroup(hex('a'));
   ASSERT_TRUE(becomes(hex('a'), "enforced"));
   EXPECT_THAT(registry_->find_container(hex('a'))->warnings,
-              ::testing::ElementsAre(::testing::StartsWith("may come to hold CAP_NET_RAW"),
+              ::testing::ElementsAre(::testing::StartsWith("may gain CAP_NET_RAW"),
                                      ::testing::StartsWith("host PID namespace"),
                                      ::testing::StartsWith("has Docker's socket")));
 }

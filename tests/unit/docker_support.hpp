@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Docker engine of scripted answers on a Unix socket, and a cgroup hierarchy that holds nobody
-// else's containers.
+// A fake Docker engine with scripted answers on a Unix socket, and a private cgroup hierarchy.
 #pragma once
 
 #include <fcntl.h>
@@ -29,7 +28,7 @@ using namespace workload::test;
 
 using nlohmann::json;
 
-/// Speaks HTTP on the test's own event loop: it answers while the test awaits something.
+/// Serves HTTP on the test's event loop, so it answers while the test waits for something.
 class FakeDocker {
  public:
   explicit FakeDocker(sd_event* loop, std::string name = "docker")
@@ -58,7 +57,7 @@ class FakeDocker {
     ASSERT_GE(sd_event_add_io(loop_, &accepting_, listener_.get(), EPOLLIN, on_connection, this),
               0);
   }
-  /// As a crash: every connection ends, and the socket is gone.
+  /// Simulates a crash: closes every connection and removes the socket.
   void stop() {
     accepting_ = sd_event_source_disable_unref(accepting_);
     listener_ = Fd();
@@ -68,11 +67,11 @@ class FakeDocker {
     std::filesystem::remove(socket());
   }
 
-  /// A line of /events, to all who listen.
-  void tell(const std::string& action, const std::string& id) {
+  /// Sends a line of /events to every stream.
+  void emit(const std::string& action, const std::string& id) {
     say(json{{"Type", "container"}, {"Action", action}, {"Actor", {{"ID", id}}}}.dump() + "\n");
   }
-  /// Raw bytes of the event stream.
+  /// Sends raw bytes to every event stream.
   void say(const std::string& text) {
     for (const auto& [fd, connection] : connections_) {
       if (connection->is_stream) {
@@ -101,10 +100,10 @@ class FakeDocker {
   std::set<std::string> failing;           // their inspections end with HTTP status 500
   std::set<std::string> silent;            // their inspections are not answered
   std::vector<json> more_listed;           // entries of the list beside `containers`
-  bool lists_host_networks = false;        // as Podman does, whatever the network
-  bool is_list_held = false;               // made when asked for, sent by release_list()
-  std::string server;                      // what it says that it is
-  json networks = json::array();           // as /networks lists them
+  bool lists_host_networks = false;        // the list has mode "host" for all, as Podman's
+  bool is_list_held = false;               // the list is only sent by release_list()
+  std::string server;                      // the Server: header
+  json networks = json::array();           // the answer to /networks
   unsigned lists = 0;
   unsigned inspections = 0;
 
@@ -125,7 +124,7 @@ class FakeDocker {
   static void send(const Connection& connection, const std::string& text) {
     const ssize_t sent = ::send(connection.fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
     EXPECT_TRUE(sent == static_cast<ssize_t>(text.size()) ||
-                errno == EPIPE);  // who asked may be gone
+                errno == EPIPE);  // the client may have closed it
   }
   static int on_connection(sd_event_source*, int fd, std::uint32_t, void* self) {
     auto& docker = *static_cast<FakeDocker*>(self);
@@ -232,7 +231,7 @@ class FakeDocker {
   std::map<int, std::unique_ptr<Connection>> connections_;
 };
 
-/// Docker, the daemon around Source, and a kernel that keeps what it is told.
+/// A fake Docker, the daemon's objects that Source needs, and a fake kernel.
 class DockerTest : public CgroupTest {
  protected:
   void SetUp() override {
@@ -270,7 +269,7 @@ class DockerTest : public CgroupTest {
     ASSERT_TRUE(events_->start());
     configure();
   }
-  void configure() { source_->configure(std::make_shared<policy::Identity>(settings_)); }
+  void configure() { source_->configure(std::make_shared<config::Host>(settings_)); }
 
   /// Docker knows a container that has not been started.
   void create(const std::string& id, const std::string& name, const json& set = {{"app", "web"}},
@@ -282,21 +281,21 @@ class DockerTest : public CgroupTest {
                                {"HostConfig", {{"NetworkMode", network}, {"CapDrop", {"NET_RAW"}}}},
                                {"State", {{"Pid", 0}}}};
   }
-  /// Its cgroup is born.
-  std::string bear(const std::string& id) {
-    return bear_at("/system.slice/docker-" + id + ".scope");
+  /// Creates the container's cgroup.
+  std::string create_cgroup(const std::string& id) {
+    return create_cgroup_at("/system.slice/docker-" + id + ".scope");
   }
-  std::string bear_at(const std::string& path) {
+  std::string create_cgroup_at(const std::string& path) {
     EXPECT_TRUE(tree_->create(path));
     return path;
   }
-  /// A process runs in it, and Docker says so.
+  /// Starts a process in the cgroup, which Docker reports.
   std::uint32_t run(const std::string& id, const std::string& path, bool own_network = false) {
     const std::uint32_t pid = place(path, own_network).pid();
     docker_->containers[id]["State"]["Pid"] = pid;
     return pid;
   }
-  /// A process of the runtime's, of which Docker says nothing yet.
+  /// Starts a process of the runtime in the cgroup, which Docker does not report yet.
   Process& place(const std::string& path, bool own_network = false) {
     processes_.push_back(std::make_unique<Process>(own_network));
     EXPECT_TRUE(tree_->place(path, processes_.back()->pid()));
@@ -307,11 +306,11 @@ class DockerTest : public CgroupTest {
     processes_.clear();
     ASSERT_TRUE(await([&] { return !tree_->populated(path); }));
     ASSERT_TRUE(tree_->remove(path));
-    docker_->tell("die", id);
+    docker_->emit("die", id);
   }
   void launch(const std::string& id, bool own_network = false) {
-    run(id, bear(id), own_network);
-    docker_->tell("start", id);
+    run(id, create_cgroup(id), own_network);
+    docker_->emit("start", id);
   }
   void connect() {
     docker_->start();
@@ -320,7 +319,7 @@ class DockerTest : public CgroupTest {
   [[nodiscard]] bool is_connected() const {
     return source_->status().starts_with("Docker 20.10.24, cgroup driver systemd, ");
   }
-  /// Its state's name, "" where it is no workload.
+  /// The name of the container's state; empty if it is not a workload.
   [[nodiscard]] std::string state(const std::string& id) const {
     const Workload* workload = registry_->find_container(id);
     return workload == nullptr ? "" : text(workload->state);
@@ -333,7 +332,7 @@ class DockerTest : public CgroupTest {
   }
 
   FakeEnforcement kernel_;
-  policy::Identity settings_;
+  config::Host settings_;
   std::unique_ptr<FakeDocker> docker_;
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<CgroupEvents> events_;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compiler's sets in the kernel: read back, they decide as they do in the model.
-#include "trireme/enforcer/elements.hpp"
+// Writes the compiler's sets to the kernel, reads them back, and compares them with the model.
+#include "trireme/datapath/elements.hpp"
 
 #include <libmnl/libmnl.h>
 #include <libnftnl/common.h>
 #include <libnftnl/set.h>
 #include <netinet/in.h>
-// The kernel's headers define what netinet/in.h has not.
+// Must follow netinet/in.h: the kernel's headers then leave out what it already defines.
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 
@@ -29,7 +29,7 @@ class ElementsTest : public EnforcerTest {
     const Status done = socket->commit(std::move(batch));
     ASSERT_TRUE(done) << done.error().text();
   }
-  /// nft's list of a set's elements.
+  /// The elements of a set as nft lists them.
   static nlohmann::json listed(const kernel::NftSet& set) {
     const auto all = nlohmann::json::parse(output("nft -j list table inet trireme"));
     for (const auto& object : all.at("nftables")) {
@@ -45,15 +45,15 @@ class ElementsTest : public EnforcerTest {
   using Bytes = std::vector<std::uint8_t>;
   static Bytes bytes(const NftBytes& value) { return {value.view().begin(), value.view().end()}; }
 
-  /// Keys and data as the kernel holds them: nft 1.0.6 shows some of them in the other byte order.
-  /// Ends of intervals have no data.
+  /// Sorted keys and data as the kernel holds them, because nft 1.0.6 lists some of them in the
+  /// other byte order. Ends of intervals have no data.
   static std::vector<std::pair<Bytes, Bytes>> elements(const kernel::NftSet& set) {
     std::vector<std::pair<Bytes, Bytes>> result;
     std::unique_ptr<mnl_socket, int (*)(mnl_socket*)> socket(mnl_socket_open(NETLINK_NETFILTER),
                                                              mnl_socket_close);
     std::unique_ptr<nftnl_set, void (*)(const nftnl_set*)> object(nftnl_set_alloc(),
                                                                   nftnl_set_free);
-    nftnl_set_set_str(object.get(), NFTNL_SET_TABLE, kTable);
+    nftnl_set_set_str(object.get(), NFTNL_SET_TABLE, abi::kTable);
     nftnl_set_set_str(object.get(), NFTNL_SET_NAME, set.name.c_str());
     std::vector<char> buffer(1U << 17U);
     nlmsghdr* request =
@@ -98,7 +98,7 @@ class ElementsTest : public EnforcerTest {
     return result;
   }
 
-  /// A policy that needs every set, for `compiler` with these workloads.
+  /// A policy that fills every set.
   static std::shared_ptr<const policy::Policy> rich() {
     policy::Policy policy;
     policy.networks.push_back({.name = "corp",
@@ -122,13 +122,13 @@ class ElementsTest : public EnforcerTest {
 TEST_F(ElementsTest, TheKernelHoldsTheModel) {
   for (const std::uint32_t first_id : {1U, 1U << 31U}) {
     policy::Compiler compiler(rich(), first_id);
-    compiler.add(16, labelled("app", "web"));
-    compiler.add(17, labelled("app", "db"));
-    compiler.add(18, labelled("tier", "x"));
-    NftBatch batch(kTable);
-    write_ruleset(batch, {});
-    write_tables(batch, compiler.tables(), first_id);
-    write_elements(batch, compiler.elements(), first_id, false);
+    compiler.add(16, labeled("app", "web"));
+    compiler.add(17, labeled("app", "db"));
+    compiler.add(18, labeled("tier", "x"));
+    NftBatch batch(abi::kTable);
+    datapath::write_ruleset(batch, {});
+    datapath::write_tables(batch, compiler.tables(), first_id);
+    datapath::write_elements(batch, compiler.elements(), first_id, false);
     commit(std::move(batch));
     const policy::Elements& model = compiler.elements();
     const auto numbered = [](const std::map<policy::Number, std::uint32_t>& map) {
@@ -138,33 +138,34 @@ TEST_F(ElementsTest, TheKernelHoldsTheModel) {
       }
       return sorted(std::move(list));
     };
-    EXPECT_EQ(elements(sets().groups), numbered(model.groups));
-    EXPECT_EQ(elements(sets().classes), numbered(model.classes));
+    EXPECT_EQ(elements(datapath::sets().groups), numbered(model.groups));
+    EXPECT_EQ(elements(datapath::sets().classes), numbered(model.classes));
     std::vector<std::pair<NftBytes, std::uint32_t>> pairs;
     for (const auto& [key, profile] : model.pairs) {
       pairs.emplace_back(NftBytes::u32(key.first).add_u32(key.second), profile);
     }
     EXPECT_FALSE(pairs.empty());
-    EXPECT_EQ(elements(sets().pairs), sorted(std::move(pairs)));
+    EXPECT_EQ(elements(datapath::sets().pairs), sorted(std::move(pairs)));
     std::vector<std::pair<NftBytes, std::uint32_t>> outcomes;
-    for (const auto& [key, outcome] : model.verdicts) {
+    for (const auto& [key, outcome] : model.outcomes) {
       outcomes.emplace_back(NftBytes::u32(key.first).add_u32(first_id + key.second),
                             static_cast<std::uint32_t>(outcome));
     }
     EXPECT_FALSE(outcomes.empty());
-    EXPECT_EQ(elements(sets().outcomes), sorted(std::move(outcomes)));
+    EXPECT_EQ(elements(datapath::sets().outcomes), sorted(std::move(outcomes)));
     Keys same;
     for (const std::uint32_t group : model.same) {
       const NftBytes key = NftBytes::u32(group).add_u32(group);
       same.insert({key.view().begin(), key.view().end()});
     }
-    EXPECT_EQ(keys(sets().same), same);
+    EXPECT_EQ(keys(datapath::sets().same), same);
 
-    NftBatch removal(kTable);
-    write_elements(removal, model, first_id, true);
+    NftBatch removal(abi::kTable);
+    datapath::write_elements(removal, model, first_id, true);
     commit(std::move(removal));
     for (const kernel::NftSet* set :
-         {&sets().groups, &sets().classes, &sets().same, &sets().pairs, &sets().outcomes}) {
+         {&datapath::sets().groups, &datapath::sets().classes, &datapath::sets().same,
+          &datapath::sets().pairs, &datapath::sets().outcomes}) {
       EXPECT_TRUE(keys(*set).empty()) << set->name;
     }
   }
@@ -172,9 +173,9 @@ TEST_F(ElementsTest, TheKernelHoldsTheModel) {
 
 TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
   policy::Compiler compiler(rich(), 1);
-  NftBatch batch(kTable);
-  write_ruleset(batch, {});
-  write_tables(batch, compiler.tables(), 1);
+  NftBatch batch(abi::kTable);
+  datapath::write_ruleset(batch, {});
+  datapath::write_tables(batch, compiler.tables(), 1);
   commit(std::move(batch));
   const auto check_all = [](const kernel::NftSet& set,
                             const std::vector<policy::AddressInterval>& intervals) {
@@ -186,17 +187,18 @@ TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
           interval.first.bytes.begin() + static_cast<std::ptrdiff_t>(interval.first.size()));
       expected.emplace_back(first, bytes(NftBytes::twice(interval.address_class)));
       if (&interval != &intervals.front()) {
-        expected.emplace_back(first, Bytes{});  // where the one before ends
+        expected.emplace_back(first, Bytes{});  // the end of the previous interval
       }
     }
     std::ranges::sort(expected);
     EXPECT_EQ(elements(set), expected) << set.name;
   };
-  check_all(sets().remote4, compiler.tables().remote4);
-  check_all(sets().remote6, compiler.tables().remote6);
-  check_all(sets().local4, compiler.tables().local4);
-  check_all(sets().local6, compiler.tables().local6);
-  EXPECT_GE(compiler.tables().remote4.size(), 3U) << "the network, and what lies around it";
+  check_all(datapath::sets().remote4, compiler.tables().remote4);
+  check_all(datapath::sets().remote6, compiler.tables().remote6);
+  check_all(datapath::sets().local4, compiler.tables().local4);
+  check_all(datapath::sets().local6, compiler.tables().local6);
+  EXPECT_GE(compiler.tables().remote4.size(), 3U)
+      << "the network, and the addresses below and above it";
 
   const auto port_class = [&](const char* protocol, unsigned port) {
     return output(std::string("nft get element inet trireme ports '{ ") + protocol + " . " +
@@ -206,32 +208,32 @@ TEST_F(ElementsTest, EveryAddressAndPortHasItsClass) {
   EXPECT_NE(port_class("tcp", 5433).find("tcp . 5432-5433"), std::string::npos);
   EXPECT_NE(port_class("tcp", 65535).find("tcp . 65535"), std::string::npos);
   EXPECT_NE(port_class("udp", 0).find("udp . 0-53"), std::string::npos);
-  EXPECT_EQ(listed(sets().ports).back().at(0), "*") << "what no interval covers";
+  EXPECT_EQ(listed(datapath::sets().ports).back().at(0), "*") << "the catch-all element";
 
-  NftBatch empty(kTable);
-  flush_tables(empty);
+  NftBatch empty(abi::kTable);
+  datapath::flush_tables(empty);
   commit(std::move(empty));
-  EXPECT_TRUE(keys(sets().remote4).empty());
-  EXPECT_TRUE(listed(sets().ports).empty()) << "the catch-all goes too";
+  EXPECT_TRUE(keys(datapath::sets().remote4).empty());
+  EXPECT_TRUE(listed(datapath::sets().ports).empty()) << "the catch-all is removed too";
 }
 
 TEST_F(ElementsTest, RefusalFollowsThePolicy) {
   const auto chain_of = [](const policy::Policy& policy) {
-    NftBatch batch(kTable);
-    write_ruleset(batch, {});
-    write_refusal(batch, policy);
+    NftBatch batch(abi::kTable);
+    datapath::write_ruleset(batch, {});
+    datapath::write_refusal(batch, policy);
     commit(std::move(batch));
-    const auto elements = listed(sets().refusal);
+    const auto elements = listed(datapath::sets().refusal);
     EXPECT_EQ(elements.size(), 2U) << "both families";
     EXPECT_EQ(elements.at(0).at(1), elements.at(1).at(1));
     return elements.at(0).at(1).at("goto").at("target").get<std::string>();
   };
   policy::Policy policy;
-  EXPECT_EQ(chain_of(policy), kReject);
+  EXPECT_EQ(chain_of(policy), datapath::kReject);
   policy.refuse = policy::Refuse::drop;
-  EXPECT_EQ(chain_of(policy), kSilent);
+  EXPECT_EQ(chain_of(policy), datapath::kSilent);
   policy.mode = policy::Mode::audit;
-  EXPECT_EQ(chain_of(policy), kAudit);
+  EXPECT_EQ(chain_of(policy), datapath::kAudit);
 }
 
 }  // namespace

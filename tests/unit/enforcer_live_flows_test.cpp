@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows that are alive while policy, workloads or the daemon change.
+// Open flows while policy, workloads or the daemon change.
 #include <netinet/tcp.h>
 #include <sys/wait.h>
 
@@ -17,22 +17,22 @@ TEST_F(LiveFlows, ARevokedFlowEndsAndAnAllowedOneGoesOn) {
   const std::string db = make("db");
   const Fd listener = listen_in(db);
   const Fd same = listen_in(web);
-  enrol(web, labelled("app", "web"));
-  enrol(db, labelled("app", "db"));
+  enrol(web, labeled("app", "web"));
+  enrol(db, labeled("app", "db"));
   open(policy_of({allow(selector("app=web"), selector("app=db"))}));
-  enrol(web, labelled("app", "web"));
-  enrol(db, labelled("app", "db"));
+  enrol(web, labeled("app", "web"));
+  enrol(db, labeled("app", "db"));
   ASSERT_TRUE(start());
   const Connection revoked = connection(web, listener);
   const Connection kept = connection(web, same);
   EXPECT_TRUE(passes(revoked.client, revoked.server));
-  EXPECT_EQ(flows_with(kAuthorised), 2U);
+  EXPECT_EQ(flows_with(abi::kAuthorized), 2U);
   EXPECT_EQ(enforcer_->revoke(), 0U) << "policy allows both";
   ASSERT_TRUE(apply(std::make_shared<policy::Policy>()));
-  EXPECT_FALSE(passes(revoked.client, revoked.server)) << "the gate decides by itself";
+  EXPECT_FALSE(passes(revoked.client, revoked.server)) << "the gate blocks it without revoke()";
   EXPECT_EQ(enforcer_->revoke(), 1U);
-  EXPECT_EQ(flows_with(kAuthorised), 1U);
-  EXPECT_TRUE(is_ended(revoked.client)) << "and both ends hear of it";
+  EXPECT_EQ(flows_with(abi::kAuthorized), 1U);
+  EXPECT_TRUE(is_ended(revoked.client)) << "both processes get an error";
   EXPECT_TRUE(is_ended(revoked.server));
   EXPECT_TRUE(passes(kept.client, kept.server));
   EXPECT_TRUE(passes(kept.server, kept.client));
@@ -42,46 +42,46 @@ TEST_F(LiveFlows, AFlowOfAnEarlierDaemonSpeaksForNoNewcomer) {
   const std::string a = make("a");
   const std::string b = make("b");
   const Fd listener = listen_in(a);
-  enrol(a, labelled("app", "web"));
-  enrol(b, labelled("app", "web"));
+  enrol(a, labeled("app", "web"));
+  enrol(b, labeled("app", "web"));
   ASSERT_TRUE(start());
   const Connection old = connection(b, listener);
   EXPECT_TRUE(passes(old.client, old.server));
-  ASSERT_EQ(flows_with(kAuthorised), 1U);
-  // The daemon has gone, somebody took the table and the records away; a later one gives the same
-  // numbers to others.
+  ASSERT_EQ(flows_with(abi::kAuthorized), 1U);
+  // The daemon ended, and the table and the records were removed. A later daemon gives the same
+  // numbers to other workloads.
   open(std::make_shared<policy::Policy>());
   delete_table();
-  EXPECT_EQ(enforcer_->revoke(), 1U) << "before numbers are given";
-  EXPECT_EQ(flows_with(kFlowBits), 0U);
-  EXPECT_EQ(enrol(a, labelled("app", "x")), policy::kFirstNumber);
-  EXPECT_EQ(enrol(b, labelled("app", "y")), policy::kFirstNumber + 1);
+  EXPECT_EQ(enforcer_->revoke(), 1U) << "before numbers are assigned";
+  EXPECT_EQ(flows_with(abi::kFlowBits), 0U);
+  EXPECT_EQ(enrol(a, labeled("app", "x")), abi::kFirstNumber);
+  EXPECT_EQ(enrol(b, labeled("app", "y")), abi::kFirstNumber + 1);
   ASSERT_TRUE(start());
   EXPECT_FALSE(passes(old.client, old.server));
-  EXPECT_EQ(flows_with(kAuthorised), 0U);
+  EXPECT_EQ(flows_with(abi::kAuthorized), 0U);
 }
 
 TEST_F(LiveFlows, AFlushLeavesNothingThatCouldSpeak) {
   const std::string a = make("a");
   const Fd listener = listen_in(a);
   const Fd plain = listen_in("");
-  enrol(a, labelled("app", "web"));
+  enrol(a, labeled("app", "web"));
   ASSERT_TRUE(start());
   const Connection own = connection(a, listener);
   const Connection others = connection("", plain);
-  EXPECT_EQ(flows_with(kAuthorised), 1U);
+  EXPECT_EQ(flows_with(abi::kAuthorized), 1U);
   const auto flushed = flush(*tree_, base_);
   ASSERT_TRUE(flushed) << flushed.error().text();
   EXPECT_TRUE(flushed->table);
-  EXPECT_EQ(flows_with(kFlowBits), 0U);
-  EXPECT_FALSE(*kernel::NftSocket::open()->table_exists(kTable));
+  EXPECT_EQ(flows_with(abi::kFlowBits), 0U);
+  EXPECT_FALSE(*kernel::NftSocket::open()->table_exists(abi::kTable));
   EXPECT_TRUE(passes(own.client, own.server)) << "everything passes again";
   const auto again = flush(*tree_, base_);
   ASSERT_TRUE(again);
   EXPECT_FALSE(again->table);
 }
 
-/// A process listens and talks before it becomes a workload.
+/// A process has sockets and connections before its cgroup becomes a workload.
 class NewWorkload : public EnforcerTest {
  protected:
   void start_with_child() {
@@ -91,8 +91,8 @@ class NewWorkload : public EnforcerTest {
       ::pause();
       ::_exit(0);
     }
-    ASSERT_TRUE(tree_->place(path_, static_cast<std::uint32_t>(
-                                        child_)));  // a cgroup without a process has no old sockets
+    // reevaluate_new() ignores a cgroup without processes.
+    ASSERT_TRUE(tree_->place(path_, static_cast<std::uint32_t>(child_)));
     listener_ = listen_in(path_);
     ASSERT_TRUE(start());
   }
@@ -115,16 +115,16 @@ TEST_F(NewWorkload, ItsConnectionsAreJudgedAnew) {
   const Fd plain = listen_in("");
   const Connection out = connection(path_, plain);
   const Connection others = connection("", plain);
-  enrol(path_, labelled("app", "web"));
+  enrol(path_, labeled("app", "web"));
   EXPECT_FALSE(passes(in.client, in.server));
   EXPECT_FALSE(passes(out.client, out.server));
-  EXPECT_EQ(enforcer_->settle(), 2U);
-  EXPECT_EQ(enforcer_->settle(), 0U) << "once";
+  EXPECT_EQ(enforcer_->reevaluate_new(), 2U);
+  EXPECT_EQ(enforcer_->reevaluate_new(), 0U) << "only once";
   EXPECT_TRUE(is_ended(in.client));
   EXPECT_TRUE(is_ended(in.server));
   EXPECT_TRUE(is_ended(out.client));
   EXPECT_TRUE(is_ended(out.server));
-  EXPECT_TRUE(passes(others.client, others.server)) << "nobody's business";
+  EXPECT_TRUE(passes(others.client, others.server)) << "no workload is involved";
 }
 
 TEST_F(NewWorkload, AHandshakeUnderWayIsJudgedAnew) {
@@ -136,8 +136,9 @@ TEST_F(NewWorkload, AHandshakeUnderWayIsJudgedAnew) {
   ASSERT_EQ(connect(client, port_of(listener_)), 0)
       << "the client is connected, the listener has a request and no socket yet";
   EXPECT_FALSE(readable(listener_, 0));
-  enrol(path_, labelled("app", "web"));
-  // The segment that ends the handshake meets a request, and is judged at its listener.
+  enrol(path_, labeled("app", "web"));
+  // The segment that completes the handshake meets a half-open request and is judged at its
+  // listener.
   EXPECT_EQ(::send(client.get(), "x", 1, MSG_NOSIGNAL), 1);
   EXPECT_FALSE(readable(listener_, 300));
 }
@@ -145,13 +146,13 @@ TEST_F(NewWorkload, AHandshakeUnderWayIsJudgedAnew) {
 TEST_F(NewWorkload, WhatFailedIsTriedAgain) {
   start_with_child();
   const Connection in = connection("", listener_);
-  enrol(path_, labelled("app", "web"));
+  enrol(path_, labeled("app", "web"));
   {
     const Powerless powerless;
-    EXPECT_FALSE(enforcer_->settle());
+    EXPECT_FALSE(enforcer_->reevaluate_new());
   }
-  EXPECT_FALSE(readable(in.client, 0)) << "not ended yet";
-  EXPECT_EQ(enforcer_->settle(), 1U);
+  EXPECT_FALSE(readable(in.client, 0)) << "not closed yet";
+  EXPECT_EQ(enforcer_->reevaluate_new(), 1U);
   EXPECT_TRUE(is_ended(in.client));
 }
 
@@ -163,12 +164,12 @@ TEST_F(NewWorkload, ItsDatagramsAreJudgedAnew) {
   const Fd client = socket_in("", SOCK_DGRAM);
   ASSERT_EQ(connect(client, port_of(server)), 0);
   EXPECT_TRUE(passes(client, server));
-  enrol(path_, labelled("app", "web"));
-  EXPECT_EQ(enforcer_->settle(), 1U);
+  enrol(path_, labeled("app", "web"));
+  EXPECT_EQ(enforcer_->reevaluate_new(), 1U);
   EXPECT_FALSE(passes(client, server));
 }
 
-/// However many cgroups a user makes below the workload's, sockets are looked through once.
+/// Sockets are listed once, however many cgroups a user creates below the workload's.
 TEST_F(NewWorkload, DatagramsFromCgroupsBelowItAreJudgedAnew) {
   start_with_child();
   std::string path = path_;
@@ -188,8 +189,8 @@ TEST_F(NewWorkload, DatagramsFromCgroupsBelowItAreJudgedAnew) {
   ASSERT_EQ(connect(second, port_of(others)), 0);
   EXPECT_TRUE(passes(client, server));
   EXPECT_TRUE(passes(second, others));
-  enrol(path_, labelled("app", "web"));
-  EXPECT_EQ(enforcer_->settle(), 1U) << "and no others";
+  enrol(path_, labeled("app", "web"));
+  EXPECT_EQ(enforcer_->reevaluate_new(), 1U) << "and no others";
   EXPECT_FALSE(passes(client, server));
   EXPECT_TRUE(passes(second, others));
 }

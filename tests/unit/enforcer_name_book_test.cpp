@@ -32,9 +32,9 @@ Address at(unsigned number) {
 
 class NameBookTest : public testing::Test {
  protected:
-  NameBook::Change hear(const std::string& name, unsigned address, seconds ttl) {
+  NameBook::Change learn(const std::string& name, unsigned address, seconds ttl) {
     NameBook::Change change;
-    book_.hear(name, at(address), ttl, now_, change);
+    book_.learn(name, at(address), ttl, now_, change);
     return change;
   }
   NameBook::Change end(const std::set<Address>& in_use = {}) {
@@ -48,20 +48,21 @@ class NameBookTest : public testing::Test {
 };
 
 TEST_F(NameBookTest, ANameIsInEveryNetworkThatNamesIt) {
-  EXPECT_TRUE(hear("www.example.com", 1, seconds(300)).empty());
-  EXPECT_THAT(hear("deb.example.org", 1, seconds(300)).written, ElementsAre(at(1)));
+  EXPECT_TRUE(learn("www.example.com", 1, seconds(300)).empty());
+  EXPECT_THAT(learn("deb.example.org", 1, seconds(300)).written, ElementsAre(at(1)));
   EXPECT_THAT(book_.networks(at(1)), ElementsAre(0, 1));
-  hear("a.b.pool.example.org", 2, seconds(300));
+  learn("a.b.pool.example.org", 2, seconds(300));
   EXPECT_THAT(book_.networks(at(2)), ElementsAre(0, 1));
-  hear("pool.example.org", 3, seconds(300));
+  learn("pool.example.org", 3, seconds(300));
   EXPECT_THAT(book_.networks(at(3)), ElementsAre(1));
-  EXPECT_TRUE(hear("example.org", 4, seconds(300)).empty()) << "a wildcard is what is below";
+  EXPECT_TRUE(learn("example.org", 4, seconds(300)).empty())
+      << "a wildcard does not match the domain itself";
   EXPECT_THAT(book_.networks(at(4)), IsEmpty());
 }
 
 TEST_F(NameBookTest, AnAddressOfTwoNamesLeavesTheNetworksOfTheOneThatEnds) {
-  hear("deb.example.org", 1, seconds(60));
-  hear("www.example.org", 1, seconds(3600));
+  learn("deb.example.org", 1, seconds(60));
+  learn("www.example.org", 1, seconds(3600));
   EXPECT_THAT(book_.networks(at(1)), ElementsAre(0, 1));
   EXPECT_THAT(book_.names(at(1)), UnorderedElementsAre("deb.example.org", "www.example.org"));
   now_ += seconds(600);
@@ -73,8 +74,8 @@ TEST_F(NameBookTest, AnAddressOfTwoNamesLeavesTheNetworksOfTheOneThatEnds) {
 }
 
 TEST_F(NameBookTest, TimesAreBounded) {
-  hear("deb.example.org", 1, seconds(0));
-  hear("deb.example.org", 2, seconds(1U << 30U));
+  learn("deb.example.org", 1, seconds(0));
+  learn("deb.example.org", 2, seconds(1U << 30U));
   now_ += NameBook::kLeast;
   EXPECT_TRUE(end().empty());
   now_ += seconds(60);
@@ -84,10 +85,10 @@ TEST_F(NameBookTest, TimesAreBounded) {
 }
 
 TEST_F(NameBookTest, WhatIsAskedForAgainAndAgainIsWrittenOnceInAWhile) {
-  std::size_t written = hear("deb.example.org", 1, seconds(60)).written.size();
+  std::size_t written = learn("deb.example.org", 1, seconds(60)).written.size();
   for (int second = 0; second < 600; second++) {
     now_ += seconds(1);
-    written += hear("deb.example.org", 1, seconds(60)).written.size();
+    written += learn("deb.example.org", 1, seconds(60)).written.size();
     ASSERT_GE(book_.until(at(1)), now_ + seconds(60));
     ASSERT_TRUE(end().empty());
   }
@@ -95,8 +96,8 @@ TEST_F(NameBookTest, WhatIsAskedForAgainAndAgainIsWrittenOnceInAWhile) {
 }
 
 TEST_F(NameBookTest, AddressesThatFlowsUseStay) {
-  hear("deb.example.org", 1, seconds(60));
-  hear("deb.example.org", 2, seconds(60));
+  learn("deb.example.org", 1, seconds(60));
+  learn("deb.example.org", 2, seconds(60));
   now_ += seconds(100);
   EXPECT_EQ(book_.due(now_).size(), 2U);
   const NameBook::Change change = end({at(1)});
@@ -107,21 +108,23 @@ TEST_F(NameBookTest, AddressesThatFlowsUseStay) {
 }
 
 TEST_F(NameBookTest, ANetworkIsBoundedAndTheOneThatEndsFirstGivesWay) {
-  hear("deb.example.org", 0, seconds(90));
+  learn("deb.example.org", 0, seconds(90));
   for (unsigned address = 1; address < NameBook::kMostAddresses; address++) {
-    ASSERT_TRUE(hear("x.pool.example.org", address, seconds(600)).gone.empty());
+    ASSERT_TRUE(learn("x.pool.example.org", address, seconds(600)).gone.empty());
   }
-  const NameBook::Change change = hear("y.pool.example.org", NameBook::kMostAddresses, seconds(60));
+  const NameBook::Change change =
+      learn("y.pool.example.org", NameBook::kMostAddresses, seconds(60));
   EXPECT_THAT(change.gone, ElementsAre(at(0)));
   EXPECT_THAT(change.written, ElementsAre(at(NameBook::kMostAddresses)));
   EXPECT_EQ(change.evicted.at(0), 1U);
   EXPECT_EQ(book_.size(), NameBook::kMostAddresses);
-  EXPECT_TRUE(hear("x.pool.example.org", 5, seconds(900)).gone.empty()) << "it is there already";
+  EXPECT_TRUE(learn("x.pool.example.org", 5, seconds(900)).gone.empty())
+      << "the network already has it";
 }
 
 TEST_F(NameBookTest, AnotherPolicyKeepsWhatItKnows) {
-  hear("deb.example.org", 1, seconds(60));
-  hear("www.example.org", 2, seconds(60));
+  learn("deb.example.org", 1, seconds(60));
+  learn("www.example.org", 2, seconds(60));
   book_.set_index(index_of({{"nobody.example.org"}, {"other.example.org"}, {"deb.example.org"}}));
   EXPECT_THAT(book_.networks(at(1)), ElementsAre(2));
   EXPECT_THAT(book_.all(), ElementsAre(at(1)));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of a network namespace that one workload has: what no cgroup tells apart in it is that
-// workload's.
+// The rules of a network namespace that has an owner: sockets of no enrolled cgroup are the
+// owner's.
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <netinet/ip.h>
@@ -13,7 +13,8 @@ namespace {
 
 constexpr std::uint16_t kPort = 5'353;
 
-/// A pair of devices, both in this namespace: what one sends the other receives from elsewhere.
+/// A veth pair with both devices in this namespace: what is sent on one arrives on the other as if
+/// from another host.
 class EnforcerOwned : public EnforcerTest {
  protected:
   void SetUp() override {
@@ -48,7 +49,7 @@ class EnforcerOwned : public EnforcerTest {
     return htons(static_cast<std::uint16_t>(~(sum + (sum >> 16U))));
   }
 
-  /// A datagram from 10.9.9.2, as a neighbour on the link can make it.
+  /// Sends a datagram from 10.9.9.2, as a neighbor on the link could.
   static void send(const std::array<std::uint8_t, ETH_ALEN>& link, const char* address) {
     std::array<std::uint8_t, sizeof(iphdr) + sizeof(udphdr) + 2> packet{};
     iphdr ip{};
@@ -80,7 +81,8 @@ class EnforcerOwned : public EnforcerTest {
         << std::strerror(errno);
   }
 
-  /// How many of a datagram in its own frame, one in a broadcast frame, and one to everybody come.
+  /// Sends a datagram in a unicast frame, one in a broadcast frame, and two to broadcast addresses.
+  /// Returns how many of them the socket receives.
   int received(const Fd& socket) {
     constexpr std::array<std::uint8_t, ETH_ALEN> everybody = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     send(link_address("here"), "10.9.9.1");
@@ -95,7 +97,7 @@ class EnforcerOwned : public EnforcerTest {
     return count;
   }
 
-  /// In no workload's cgroup, as of a container that has none of its own.
+  /// A socket in no workload's cgroup, like that of a container without a cgroup of its own.
   Fd receiver() {
     Fd socket = socket_in("", SOCK_DGRAM);
     sockaddr_in any{};
@@ -110,8 +112,8 @@ class EnforcerOwned : public EnforcerTest {
 
 TEST_F(EnforcerOwned, ABroadcastFrameIsNoWayIn) {
   const Fd socket = receiver();
-  ASSERT_EQ(received(socket), 4) << "before anybody is protected";
-  ASSERT_TRUE(enforcer_->enrol(whole_, labelled("app", "web"), 0));
+  ASSERT_EQ(received(socket), 4) << "before anything is enforced";
+  ASSERT_TRUE(enforcer_->enrol(whole_, labeled("app", "web"), 0));
   ASSERT_TRUE(enforcer_->start());
   EXPECT_EQ(received(socket), 0);
 }
@@ -127,7 +129,7 @@ TEST_F(EnforcerOwned, WhatIsNobodysReceivesAsBefore) {
   const Fd socket = receiver();
   workload::CgroupRef unit = ref(make("unit"));
   unit.unowned = true;
-  ASSERT_TRUE(enforcer_->enrol(unit, labelled("app", "web"), 0));
+  ASSERT_TRUE(enforcer_->enrol(unit, labeled("app", "web"), 0));
   ASSERT_TRUE(enforcer_->start());
   EXPECT_EQ(received(socket), 4);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The evaluator against the kernel: random policies over labels, entities and networks, by CIDR and
-// by name, each case a datagram that is delivered or not.
+// Compares the evaluator with the kernel: random policies over labels, entities and networks (by
+// CIDR and by DNS name). Each case is a datagram that is delivered or not.
 #include <algorithm>
 #include <random>
 
@@ -20,10 +20,10 @@ const std::vector<std::string> kAddresses = {"127.1.0.1", "127.1.2.1", "127.1.2.
 
 class EnforcerProperty : public EnforcerTest {
  protected:
-  /// Of a workload, or of none where it has no labels; bound to one of kAddresses.
+  /// A socket of a workload or of an unlabeled process, bound to one of kAddresses.
   struct Socket {
     Fd fd;
-    std::size_t owner = 0;  // into labels_; 0: no workload
+    std::size_t owner = 0;  // index into labels_; 0: an unlabeled process
     Address address;
     std::uint16_t port = 0;
   };
@@ -65,7 +65,7 @@ class EnforcerProperty : public EnforcerTest {
       numbers_of_.push_back(owner == 0 ? 0 : enrol(path, labels));
       labels_.push_back(std::move(labels));
       for (std::size_t i = 0; i < kAddresses.size(); i++) {
-        // Ports tell the owners apart, so that each can listen at each address.
+        // Each owner has its own ports, so that each can bind to each address.
         sources_.push_back(
             bound(path, owner, kAddresses[i], static_cast<std::uint16_t>(5000 + owner)));
         for (std::size_t port = 0; port < kPorts; port++) {
@@ -128,13 +128,13 @@ class EnforcerProperty : public EnforcerTest {
             .address = {}};
   }
 
-  /// Sockets that send are never sent to: no datagram is a reply.
+  /// Sends a datagram. No datagram is a reply: sockets that send never receive.
   bool is_delivered(const Socket& from, const Socket& to) {
     const std::uint64_t mark = ++marks_;
     const sockaddr_in place = at(to.address, to.port);
     std::ignore = ::sendto(from.fd.get(), &mark, sizeof mark, 0,
                            reinterpret_cast<const sockaddr*>(&place), sizeof place);
-    std::uint64_t received = 0;  // what passes the loopback is there when sendto(2) returns
+    std::uint64_t received = 0;  // on lo it has arrived when sendto(2) returns
     return ::recv(to.fd.get(), &received, sizeof received, MSG_DONTWAIT) == sizeof received &&
            received == mark;
   }

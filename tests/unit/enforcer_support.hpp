@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the enforcer's tests share: a network namespace, and a cgroup tree of their own with the
-// gate at its top, and sockets that belong to cgroups in it.
+// Shared by the enforcer's tests: a network namespace, a cgroup tree with the gate at its top, and
+// sockets that belong to cgroups of that tree.
 #pragma once
 
 #include <arpa/inet.h>
@@ -21,13 +21,13 @@
 #include <string>
 #include <vector>
 
+#include "trireme/abi/flow_label.hpp"
 #include "trireme/enforcer/enforcer.hpp"
-#include "trireme/enforcer/flow_label.hpp"
 #include "trireme/enforcer/local_policy.hpp"
 
 namespace trireme::enforcer {
 
-inline policy::LabelSet labelled(const char* key, const char* value) {
+inline policy::LabelSet labeled(const char* key, const char* value) {
   policy::LabelSet set;
   EXPECT_TRUE(set.set(key, value));
   return set;
@@ -52,7 +52,7 @@ inline std::shared_ptr<const policy::Policy> policy_of(std::vector<policy::Rule>
   return std::make_shared<const policy::Policy>(std::move(policy));
 }
 
-/// Without rights over the network until the object goes.
+/// Drops the privileges over the network for the lifetime of the object.
 class Powerless {
  public:
   Powerless() { EXPECT_EQ(::seteuid(65534), 0); }
@@ -61,7 +61,7 @@ class Powerless {
   Powerless& operator=(const Powerless&) = delete;
 };
 
-/// Skips where we are not root, have no cgroup v2, or may not make a network namespace.
+/// Skips the test without root, without cgroup v2, or if no network namespace can be created.
 class EnforcerTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -74,7 +74,7 @@ class EnforcerTest : public ::testing::Test {
       GTEST_SKIP() << "no cgroup v2";
     }
     if (::unshare(CLONE_NEWNET) != 0) {
-      GTEST_SKIP() << "cannot make a network namespace";
+      GTEST_SKIP() << "cannot create a network namespace";
     }
     tree_ = std::make_unique<kernel::CgroupTree>(std::move(*tree));
     home_ = *home;
@@ -97,8 +97,8 @@ class EnforcerTest : public ::testing::Test {
     }
   }
 
-  void open(std::shared_ptr<const policy::Policy> policy, const Layout& layout = {}) {
-    enforcer_.reset();  // a daemon after the other: each with numbers of its own
+  void open(std::shared_ptr<const policy::Policy> policy, const datapath::Layout& layout = {}) {
+    enforcer_.reset();  // simulates a new daemon, with numbers of its own
     local_.reset();
     auto gate = gate::Gate::open(tree_->absolute(base_));
     ASSERT_TRUE(gate) << gate.error().text();
@@ -124,7 +124,7 @@ class EnforcerTest : public ::testing::Test {
         .id = tree_->id(path).value_or(0), .level = kernel::CgroupTree::level(path), .path = path};
   }
 
-  // --- as Points does: rules and gate ---
+  // --- rules and gate, in the same order as in Points ---
 
   Status start() {
     const Status started = enforcer_->start();
@@ -144,9 +144,9 @@ class EnforcerTest : public ::testing::Test {
     return number.value_or(0);
   }
   Status quarantine(const workload::CgroupRef& cgroup) {
-    const Status shut = local_->quarantine(cgroup);
+    const Status gated = local_->quarantine(cgroup);
     const Status dropped = enforcer_->quarantine(cgroup);
-    return shut ? dropped : shut;
+    return gated ? dropped : gated;
   }
   Status end(const workload::CgroupRef& cgroup, policy::Number number) {
     EXPECT_TRUE(local_->release(cgroup.id));
@@ -170,13 +170,14 @@ class EnforcerTest : public ::testing::Test {
 
   // --- sockets ---
 
-  /// A socket belongs for life to the cgroup in which it was made; empty: to no workload's.
+  /// A socket in this cgroup (sockets keep the cgroup in which they are created); empty: in a
+  /// cgroup that is not a workload.
   Fd socket_in(const std::string& path, int type = SOCK_STREAM) {
     EXPECT_TRUE(tree_->place(path.empty() ? plain_ : path, self()));
     Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
     EXPECT_TRUE(tree_->place(home_, self()));
-    const timeval patience{.tv_sec = 0,
-                           .tv_usec = 200'000};  // what is dropped silently ends with EINPROGRESS
+    // If the request is dropped silently, connect() fails with EINPROGRESS after this time.
+    const timeval patience{.tv_sec = 0, .tv_usec = 200'000};
     ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     return fd;
   }
@@ -200,7 +201,7 @@ class EnforcerTest : public ::testing::Test {
     EXPECT_EQ(::listen(fd.get(), 8), 0);
     return fd;
   }
-  /// 0, or why the connection failed.
+  /// 0, or the errno of the failed connection.
   static int connect(const Fd& fd, std::uint16_t port) {
     const sockaddr_in address = loopback(port);
     return ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
@@ -226,32 +227,32 @@ class EnforcerTest : public ::testing::Test {
     pollfd entry{.fd = fd.get(), .events = POLLIN, .revents = 0};
     return ::poll(&entry, 1, timeout_ms) > 0;
   }
-  /// Whether a byte of `from` arrives: what passes the loopback is there when send(2) returns, or
-  /// soon after.
+  /// True if a byte sent by `from` arrives at `to`; on lo it does when send(2) returns, or soon
+  /// after.
   static bool passes(const Fd& from, const Fd& to) {
     char byte = 'x';
     return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 && readable(to, 100) &&
            ::recv(to.get(), &byte, 1, MSG_DONTWAIT) == 1;
   }
 
-  /// Whether a connection was ended under its process: what it reads next is an error.
+  /// True if the connection was closed by somebody else: the next read fails.
   static bool is_ended(const Fd& fd) {
     char byte = 0;
     return readable(fd, 1000) && ::recv(fd.get(), &byte, 1, MSG_DONTWAIT) == -1 &&
            (errno == ECONNABORTED || errno == ECONNRESET);
   }
 
-  // --- what the kernel holds ---
+  // --- the state of the kernel ---
 
   using Keys = std::set<std::vector<std::uint8_t>>;
-  /// A dump repeats and leaves out elements while the kernel still resizes the set: read until two
-  /// in a row agree.
+  /// A dump repeats or omits elements while the kernel resizes the set: read until two dumps in a
+  /// row agree.
   static Keys keys(const kernel::NftSet& set) {
     auto socket = kernel::NftSocket::open();
     EXPECT_TRUE(socket);
     std::optional<Keys> before;
     for (int attempt = 0; attempt < 1000; attempt++) {
-      const auto list = socket->keys(kTable, set.name);
+      const auto list = socket->keys(abi::kTable, set.name);
       EXPECT_TRUE(list) << set.name << ": " << (list ? "" : list.error().text());
       if (!list) {
         break;
@@ -262,13 +263,13 @@ class EnforcerTest : public ::testing::Test {
       }
       before = std::move(now);
     }
-    ADD_FAILURE() << set.name << " is never the same twice";
+    ADD_FAILURE() << set.name << ": no two dumps in a row agree";
     return {};
   }
-  /// Of every set but what refused packets leave.
+  /// Keys of all sets, except the one that refused packets fill.
   static std::map<std::string, Keys> all_keys() {
     std::map<std::string, Keys> all;
-    for (const kernel::NftSet* set : sets().all()) {
+    for (const kernel::NftSet* set : datapath::sets().all()) {
       if (set->dynamic_timeout_ms == 0) {
         all[set->name] = keys(*set);
       }
@@ -278,7 +279,7 @@ class EnforcerTest : public ::testing::Test {
   static bool has(const kernel::NftSet& set, const kernel::NftBytes& key) {
     return keys(set).contains({key.view().begin(), key.view().end()});
   }
-  /// What a command prints; the test fails where it exits with an error.
+  /// The output of a command. The test fails if the command does.
   static std::string output(const std::string& command) {
     std::string text;
     std::FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
@@ -293,7 +294,7 @@ class EnforcerTest : public ::testing::Test {
     EXPECT_EQ(::pclose(pipe), 0) << command << ": " << text;
     return text;
   }
-  /// How many flows bear one of these bits.
+  /// Number of flows with at least one of these bits.
   static std::size_t flows_with(std::uint32_t bits) {
     auto conntrack = kernel::Conntrack::open();
     std::size_t count = 0;
@@ -304,7 +305,7 @@ class EnforcerTest : public ::testing::Test {
   }
   static void delete_table() {
     auto socket = kernel::NftSocket::open();
-    kernel::NftBatch batch(kTable);
+    kernel::NftBatch batch(abi::kTable);
     batch.delete_table();
     ASSERT_TRUE(socket && socket->commit(std::move(batch)));
   }
@@ -313,9 +314,9 @@ class EnforcerTest : public ::testing::Test {
   std::unique_ptr<policy::Numbers> numbers_;
   std::unique_ptr<verifier::Identities> identities_;
   std::unique_ptr<Common> common_;
-  std::string home_;  // outside the tree
+  std::string home_;  // cgroup of the test process, outside the tree
   std::string base_;
-  std::string plain_;  // no workload
+  std::string plain_;  // a cgroup that is not a workload
   std::unique_ptr<LocalPolicy> local_;
   std::unique_ptr<Enforcer> enforcer_;
 

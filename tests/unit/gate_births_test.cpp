@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cgroups that the kernel quarantines when they are made, and those that end, with and without a
-// daemon.
+// Cgroups that the kernel quarantines when they are created, and cgroups that are removed, with and
+// without a running daemon.
 #include <sys/mount.h>
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace trireme::gate {
 namespace {
 
-/// A mount namespace of our own, with a BPF file system where the machine would have it.
+/// A mount namespace for the test, with its own BPF file system at the usual place.
 class Births : public GateTest {
  protected:
   void SetUp() override {
@@ -23,7 +23,7 @@ class Births : public GateTest {
       GTEST_SKIP() << "cannot make a mount namespace";
     }
     while (::umount2(kBpffs, MNT_DETACH) == 0) {
-      // the machine's, which is none of ours
+      // the machine's own one, which the test must not change
     }
     if (has_file_system_) {
       ASSERT_EQ(::mount("bpf", kBpffs, "bpf", 0, nullptr), 0) << std::strerror(errno);
@@ -37,7 +37,7 @@ class Births : public GateTest {
   void TearDown() override {
     GateTest::TearDown();
     if (mounted_) {
-      EXPECT_FALSE(std::filesystem::exists(std::string(kBpffs) + "/trireme")) << "pins are left";
+      EXPECT_FALSE(std::filesystem::exists(std::string(kBpffs) + "/trireme")) << "pins remain";
       EXPECT_EQ(::umount(kBpffs), 0);
     }
   }
@@ -56,7 +56,7 @@ class Births : public GateTest {
   }
   [[nodiscard]] std::string born(const std::string& name) {
     const std::string path = make(name);
-    EXPECT_EQ(number_of(path), Gate::kBorn) << path;
+    EXPECT_EQ(number_of(path), abi::kBorn) << path;
     return path;
   }
 
@@ -133,7 +133,7 @@ TEST_F(Births, WhoIsDecidedAboutIsQuarantinedNoLonger) {
   EXPECT_TRUE(talks(known, workload("w", "web")));
   const std::string undecided = born(container("docker-", ".scope"));
   must(gate_->quarantine_births({}));
-  EXPECT_TRUE(talks(plain_, undecided)) << "containers are no workloads any more";
+  EXPECT_TRUE(talks(plain_, undecided)) << "containers are no longer workloads";
   EXPECT_EQ(number_of(make(container("docker-", ".scope"))), 0U);
   EXPECT_EQ(gate_->births().state, gate::Births::State::off);
 }
@@ -155,8 +155,8 @@ TEST_F(Births, GoOnWithoutADaemon) {
   EXPECT_NE(connect(left, port_of(listener)), 0) << "its workload has ended";
 
   open(policy);  // the next daemon
-  EXPECT_EQ(number_of(path), Gate::kBorn);
-  EXPECT_FALSE(talks(plain_, path)) << "nobody has decided";
+  EXPECT_EQ(number_of(path), abi::kBorn);
+  EXPECT_FALSE(talks(plain_, path)) << "no daemon has decided yet";
   must(gate_->quarantine_births({.docker = true, .podman = true}));
   EXPECT_FALSE(talks(plain_, path));
   must(gate_->release(id(path)));
@@ -164,7 +164,7 @@ TEST_F(Births, GoOnWithoutADaemon) {
   std::ignore = born(container("docker-", ".scope"));
 }
 
-/// An upgrade leaves one of each program, not two.
+/// After an upgrade there is one of each program, not two.
 TEST_F(Births, LaterDaemonTakesThePlaceOfTheFormer) {
   const auto pins = [] {
     std::vector<std::string> names;
@@ -182,7 +182,7 @@ TEST_F(Births, LaterDaemonTakesThePlaceOfTheFormer) {
     EXPECT_EQ(pins(), before);
   }
   EXPECT_EQ(number_of(make(container("docker-", ".scope"))), 0U)
-      << "what the former looked for is looked for no longer";
+      << "the engines of the former daemon are no longer quarantined";
 }
 
 TEST_F(WithoutFileSystem, BirthsAreCaughtWhileTheDaemonRuns) {
@@ -194,7 +194,7 @@ TEST_F(WithoutFileSystem, BirthsAreCaughtWhileTheDaemonRuns) {
   EXPECT_TRUE(talks(plain_, path));
 }
 
-/// Packets of other devices pass unseen only while nobody is in quarantine.
+/// Packets on devices other than lo pass without a lookup only while no cgroup is in quarantine.
 TEST_F(Births, OtherDevicesAreJudgedAsSoonAsSomebodyIsInQuarantine) {
   ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set "
                         "v1 up && ip addr add 10.9.0.1/24 dev v0 && ip neigh add 10.9.0.2 lladdr "
@@ -212,11 +212,11 @@ TEST_F(Births, OtherDevicesAreJudgedAsSoonAsSomebodyIsInQuarantine) {
   must(gate_->look_through());
   EXPECT_TRUE(gate_->is_calm());
   const std::string path = born(container("docker-", ".scope"));
-  EXPECT_FALSE(leaves(path)) << "the kernel alone knows";
+  EXPECT_FALSE(leaves(path)) << "only the kernel knows of it";
   must(gate_->look_through());
   EXPECT_FALSE(gate_->is_calm());
   EXPECT_FALSE(leaves(path));
-  must(gate_->set(id(path), Gate::kQuarantine));
+  must(gate_->set(id(path), abi::kQuarantine));
   EXPECT_FALSE(leaves(path));
   EXPECT_TRUE(leaves(plain_));
   must(gate_->release(id(path)));
@@ -230,7 +230,7 @@ TEST_F(Births, OtherDevicesAreJudgedAsSoonAsSomebodyIsInQuarantine) {
   EXPECT_TRUE(gate_->is_calm());
   ASSERT_TRUE(tree_->remove(a));
   must(gate_->look_through());
-  EXPECT_FALSE(gate_->is_calm()) << "its socket is ours";
+  EXPECT_FALSE(gate_->is_calm()) << "the test still has its socket";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gate with real sockets: who reaches whom over lo.
+// The gate with real sockets: which connections over lo are allowed.
 #include <bpf/bpf.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -55,7 +55,7 @@ TEST_P(Families, RuleOpensItsDirectionAndPortsOnly) {
   const Connection made = connect_from(web, open_port);
   ASSERT_TRUE(made.server.valid());
   EXPECT_TRUE(passes(made.client, made.server));
-  EXPECT_TRUE(passes(made.server, made.client)) << "what the server answers";
+  EXPECT_TRUE(passes(made.server, made.client)) << "the answer of the server";
   EXPECT_FALSE(connect_from(web, shut_port).server.valid());
   EXPECT_FALSE(talks(db, web, GetParam()));
 }
@@ -67,7 +67,7 @@ TEST_P(Families, AnswerComesBackToWhoAsked) {
   policy.rules.push_back(allow(workloads("app=web"), workloads("app=db")));
   load(policy);
   EXPECT_TRUE(talks(web, db, GetParam()));
-  EXPECT_FALSE(talks(db, web, GetParam())) << "whom it may answer it may not ask";
+  EXPECT_FALSE(talks(db, web, GetParam())) << "db may answer web, but not connect to it";
   for (const bool connected : {true, false}) {
     EXPECT_TRUE(exchanges(web, db, GetParam(), connected));
     EXPECT_FALSE(exchanges(db, web, GetParam(), connected));
@@ -84,7 +84,8 @@ TEST_P(Families, HostByRule) {
   EXPECT_FALSE(talks(web, plain_, GetParam()));
 }
 
-/// Networks tell addresses of this host apart: then verdicts of @host depend on them.
+/// If a [[network]] contains some addresses of this host, verdicts about @host depend on the
+/// address.
 TEST_F(GateTest, HostAtAnAddressOfANetwork) {
   const std::string web = workload("web", "web");
   policy::Policy policy;
@@ -104,8 +105,8 @@ TEST_F(GateTest, NobodyOutsideTheTreeReachesAWorkload) {
   policy.rules.push_back(allow(host(), workloads("app=web")));
   load(policy);
   EXPECT_TRUE(talks(plain_, web));
-  EXPECT_FALSE(talks(home_, web)) << "its socket is in no cgroup that the gate sees";
-  EXPECT_TRUE(talks(home_, plain_)) << "no workload at either end";
+  EXPECT_FALSE(talks(home_, web)) << "its socket is not in a cgroup of the gate's tree";
+  EXPECT_TRUE(talks(home_, plain_)) << "neither end is a workload";
   EXPECT_GT(gate_->refusals().value_or(Refusals{}).unstamped, 0U);
 }
 
@@ -124,7 +125,7 @@ TEST_F(GateTest, PriorityOfTheSocketIsNoStamp) {
   const Connection made = connect_from(a, listener);
   const int plain = 6;
   ASSERT_EQ(::setsockopt(made.client.get(), SOL_SOCKET, SO_PRIORITY, &plain, sizeof plain), 0);
-  EXPECT_TRUE(passes(made.client, made.server)) << "ordinary quality of service";
+  EXPECT_TRUE(passes(made.client, made.server)) << "a priority for quality of service";
 }
 
 TEST_F(GateTest, DeepestCgroupDecides) {
@@ -158,15 +159,15 @@ TEST_F(GateTest, SocketThatOutlivesItsWorkloadIsRefused) {
   const Fd spare = socket_in(a, AF_INET, SOCK_STREAM);
 
   const std::uint64_t gone = id(a);
-  ASSERT_TRUE(tree_->remove(a)) << "its sockets are ours";
+  ASSERT_TRUE(tree_->remove(a)) << "the test still has its sockets";
   must(gate_->end(gone));
   EXPECT_FALSE(passes(made.client, made.server));
   EXPECT_FALSE(passes(made.server, made.client));
   EXPECT_NE(connect_from(plain_, listener).error, 0);
-  EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it is not @host";
+  EXPECT_NE(connect(spare, port_of(listen_in(plain_))), 0) << "it does not become @host";
 }
 
-/// Connections of a process that has ended go on to deliver, on lo as on other devices.
+/// Connections of a process that ended still deliver what was written, on lo and on other devices.
 class Closed : public GateTest {
  protected:
   void SetUp() override {
@@ -178,7 +179,7 @@ class Closed : public GateTest {
     b_ = workload("b", "web");
     made_ = connection_from(a_);
   }
-  /// It has sent as much as its socket takes; `written_` then says how much.
+  /// Writes as much as the socket accepts; `written_` is the number of bytes.
   Connection connection_from(const std::string& path) {
     const Fd listener = listen_in(b_);
     const int small = 4096;
@@ -193,16 +194,16 @@ class Closed : public GateTest {
         break;
       }
     }
-    EXPECT_GT(written_, 4U * small) << "more than the receiver has room for";
+    EXPECT_GT(written_, 4U * small) << "more than fits the receive buffer";
     return made;
   }
-  /// The cgroup goes, as with the workload's last process.
+  /// Removes the cgroup, as happens when the last process of a workload ends.
   void end() {
     const std::uint64_t gone = id(a_);
     ASSERT_TRUE(tree_->remove(a_));
     must(gate_->end(gone));
   }
-  /// Bytes that arrive, and whether the connection ends.
+  /// The number of bytes that arrive, and whether the connection ends.
   std::pair<std::size_t, bool> arrived() {
     std::array<char, 65'536> buffer{};
     std::size_t total = 0;
@@ -244,18 +245,20 @@ TEST_F(Closed, ConnectionThatWasUsedAfterTheEndDeliversNothing) {
 
 TEST_F(Closed, ConnectionOfAQuarantinedWorkloadDeliversNothing) {
   made_.client.reset();
-  must(gate_->set(id(a_), Gate::kQuarantine));
+  must(gate_->set(id(a_), abi::kQuarantine));
   end();
   const auto [bytes, ended] = arrived();
   EXPECT_LT(bytes, written_);
   EXPECT_FALSE(ended);
 }
 
-/// Whoever closes it after the end is not the workload, and TCP may have kept back what they wrote.
+/// A process that closes the socket after the removal is not the workload's, and TCP may still hold
+/// data that this process wrote.
 TEST_F(Closed, ConnectionThatSomebodyElseClosesDeliversNothing) {
   EXPECT_EQ(arrived().first, written_);
   end();
-  ASSERT_EQ(::send(made_.client.get(), "secret", 6, MSG_MORE), 6) << "less than a segment";
+  ASSERT_EQ(::send(made_.client.get(), "secret", 6, MSG_MORE), 6)
+      << "TCP holds back less than a segment";
   made_.client.reset();
   EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
 }
@@ -278,7 +281,7 @@ TEST_F(Closed, ConnectionThatSomebodyElseFinishesDeliversNothing) {
   EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
 }
 
-/// Whoever has the socket can use up what the kernel lets be remembered of it.
+/// A process that has the socket can exhaust the memory that the kernel allows for its storage.
 TEST_F(Closed, ConnectionWithoutRoomForAMarkDeliversNothing) {
   EXPECT_EQ(arrived().first, written_);
   end();
@@ -298,7 +301,7 @@ TEST_F(Closed, ConnectionWithoutRoomForAMarkDeliversNothing) {
   EXPECT_EQ(arrived(), std::pair(std::size_t{0}, false));
 }
 
-/// Half closed by the workload, and held by somebody else.
+/// The workload shut down one direction, and another process still has the socket.
 TEST_F(Closed, ConnectionThatIsHeldTakesNoData) {
   ASSERT_EQ(::shutdown(made_.client.get(), SHUT_WR), 0);
   end();
@@ -308,7 +311,7 @@ TEST_F(Closed, ConnectionThatIsHeldTakesNoData) {
   EXPECT_FALSE(passes(made_.server, made_.client));
 }
 
-/// A cgroup below the workload's has no number of its own.
+/// A cgroup below that of a workload has no number of its own.
 TEST_F(Closed, ConnectionFromBelowTheWorkloadIsTheWorkloads) {
   const std::string below = make("a/below");
   made_ = connection_from(below);
@@ -337,7 +340,7 @@ TEST_F(GateTest, SocketsOfAnEarlierRunAreTheNextOnesWhereItIsSaid) {
   ASSERT_TRUE(tree_->remove(first));
   must(gate_->end(gone));
   const std::string second = workload("second", "web");
-  EXPECT_NE(connect_from(client, listener).error, 0) << "nobody has said whose it is";
+  EXPECT_NE(connect_from(client, listener).error, 0) << "no daemon has given it a number";
 
   must(gate_->adopt(gone, numbers_.at(second)));
   const Connection made = connect_from(client, listener);
@@ -345,12 +348,12 @@ TEST_F(GateTest, SocketsOfAnEarlierRunAreTheNextOnesWhereItIsSaid) {
   EXPECT_TRUE(passes(made.client, made.server));
   EXPECT_NE(connect_from(plain_, listener).error, 0);
   must(gate_->end(gone));
-  EXPECT_FALSE(passes(made.client, made.server)) << "with the next run it ends";
+  EXPECT_FALSE(passes(made.client, made.server)) << "it ends when the service is started again";
 }
 
 TEST_F(GateTest, WhatHasNoSocketIsNotAdopted) {
   const std::uint64_t nobody = 1;
-  must(gate_->adopt(nobody, policy::kFirstNumber));
+  must(gate_->adopt(nobody, abi::kFirstNumber));
   EXPECT_FALSE(gate_->number(nobody));
 }
 
@@ -373,7 +376,7 @@ TEST_F(GateTest, KnowsWhetherItIsAttached) {
   EXPECT_NE(connect_from(plain_, listener).error, 0);
 }
 
-/// The kernel says when the last socket of a cgroup that is gone has gone too.
+/// The kernel reports when the last socket of a removed cgroup is gone.
 TEST_F(GateTest, NumberLastsAsLongAsTheLastSocket) {
   if (::access("/sys/kernel/btf/vmlinux", R_OK) != 0) {
     GTEST_SKIP() << "the kernel has no BTF";
@@ -391,11 +394,11 @@ TEST_F(GateTest, NumberLastsAsLongAsTheLastSocket) {
   left.reset();
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (known() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::yield();  // the kernel frees cgroups in its own time
+    std::this_thread::yield();  // the kernel frees cgroups asynchronously
   }
   EXPECT_FALSE(known());
   must(gate_->end(gone));
-  EXPECT_FALSE(known()) << "news that come late bring nothing back";
+  EXPECT_FALSE(known()) << "a late event does not restore the number";
 }
 
 TEST_F(GateTest, ReleasedCgroupIsAnybodyAgain) {
@@ -408,7 +411,7 @@ TEST_F(GateTest, ReleasedCgroupIsAnybodyAgain) {
 
 TEST_F(GateTest, QuarantineShutsAllBelowItAndOpensForWhoIsKnown) {
   const std::string slice = make("slice");
-  must(gate_->set(id(slice), Gate::kQuarantine));
+  must(gate_->set(id(slice), abi::kQuarantine));
   const std::string unknown = make("slice/unknown");
   const std::string known = workload("slice/known", "web");
   const std::string other = workload("other", "web");
@@ -429,7 +432,7 @@ TEST_F(GateTest, ReloadEndsWhatTheNewPolicyDoesNotAllow) {
   ASSERT_TRUE(passes(made.client, made.server));
 
   prepare({});
-  EXPECT_TRUE(passes(made.client, made.server)) << "both policies are asked";
+  EXPECT_TRUE(passes(made.client, made.server)) << "a packet passes if either policy allows it";
   must(gate_->finish());
   EXPECT_FALSE(passes(made.client, made.server));
   EXPECT_FALSE(passes(made.server, made.client));
@@ -437,21 +440,21 @@ TEST_F(GateTest, ReloadEndsWhatTheNewPolicyDoesNotAllow) {
 
   prepare(open);
   must(gate_->cancel());
-  EXPECT_NE(connect_from(web, listener).error, 0) << "a policy that was given up";
+  EXPECT_NE(connect_from(web, listener).error, 0) << "the canceled policy does not apply";
 }
 
 TEST_F(GateTest, AuditModeCountsAndLetsPass) {
   const std::string web = workload("web", "web");
   const std::string db = workload("db", "db");
-  const std::string shut = make("shut");
-  must(gate_->set(id(shut), Gate::kQuarantine));
+  const std::string quarantined = make("quarantined");
+  must(gate_->set(id(quarantined), abi::kQuarantine));
   policy::Policy policy;
   policy.mode = policy::Mode::audit;
   load(policy);
   EXPECT_TRUE(talks(web, db));
   EXPECT_TRUE(exchanges(plain_, db));
   EXPECT_GT(gate_->refusals().value_or(Refusals{}).audited, 0U);
-  EXPECT_FALSE(talks(shut, plain_)) << "quarantine is no policy";
+  EXPECT_FALSE(talks(quarantined, plain_)) << "quarantine does not depend on the policy";
   load({});
   EXPECT_FALSE(talks(web, db));
 }
@@ -462,12 +465,12 @@ TEST_F(GateTest, LaterDaemonTakesOver) {
   const Fd listener = listen_in(b);
   const Connection made = connect_from(a, listener);
   const std::uint64_t ended = id(make("ended"));
-  must(gate_->set(ended, policy::kFirstNumber + 99));
+  must(gate_->set(ended, abi::kFirstNumber + 99));
   must(gate_->end(ended));
 
-  EXPECT_FALSE(Gate::open(tree_->absolute(top_))) << "two daemons on one tree";
+  EXPECT_FALSE(Gate::open(tree_->absolute(top_))) << "only one daemon can control a tree";
   gate_.reset();
-  EXPECT_TRUE(passes(made.client, made.server)) << "nobody is there, and the kernel goes on";
+  EXPECT_TRUE(passes(made.client, made.server)) << "the kernel goes on without a daemon";
   EXPECT_NE(connect_from(plain_, listener).error, 0);
 
   open({});
@@ -475,7 +478,7 @@ TEST_F(GateTest, LaterDaemonTakesOver) {
   EXPECT_NE(connect_from(plain_, listener).error, 0);
   const auto numbers = gate_->numbers();
   ASSERT_TRUE(numbers);
-  EXPECT_EQ(numbers->at(ended), Gate::kEnded);
+  EXPECT_EQ(numbers->at(ended), abi::kEnded);
   EXPECT_EQ(numbers->at(id(a)), numbers_.at(a));
 }
 
@@ -486,8 +489,8 @@ TEST_F(GateTest, NoSecondGateBelowTheFirst) {
   EXPECT_THAT(inner.error().message, ::testing::HasSubstr("a part of"));
 }
 
-/// A group of SO_REUSEPORT whose classic BPF program chooses a member at random: rules of nf_tables
-/// find one member, TCP another.
+/// A SO_REUSEPORT group whose classic BPF program selects a random member: nf_tables may look up
+/// another member than the one that TCP selects.
 TEST_F(GateTest, GroupOfListenersIsJudgedAtTheOneThatGetsIt) {
   const std::string web = workload("web", "web");
   const std::string friendly = workload("friendly", "web");
@@ -519,7 +522,8 @@ TEST_F(GateTest, GroupOfListenersIsJudgedAtTheOneThatGetsIt) {
   EXPECT_GT(reached, 0);
 }
 
-/// Docker's resolver answers in containers. Whoever takes its address on the host is anybody.
+/// Docker's resolver answers in containers. A process on the host with its address has no
+/// privilege.
 TEST_F(GateTest, ResolverIsNoneInTheDaemonsOwnNetwork) {
   const std::string web = workload("web", "web");
   const auto asks = [&](bool stream) {
@@ -541,7 +545,7 @@ TEST_F(GateTest, ResolverIsNoneInTheDaemonsOwnNetwork) {
   };
   EXPECT_FALSE(asks(true));
   EXPECT_FALSE(asks(false));
-  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);  // as a container's
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);  // like that of a container
   bring_lo_up();
   EXPECT_TRUE(asks(true));
   EXPECT_TRUE(asks(false));
@@ -560,14 +564,14 @@ TEST_F(GateTest, SaysWhenNumbersRunOut) {
   must(gate_->look_through());
   constexpr std::uint32_t kReserved = 2;
   for (std::uint64_t id = 1; id <= kRoom - kReserved; id++) {
-    must(gate_->set(1'000'000 + id, policy::kFirstNumber));
+    must(gate_->set(1'000'000 + id, abi::kFirstNumber));
   }
-  EXPECT_FALSE(gate_->set(1, policy::kFirstNumber));
-  must(gate_->set(1'000'001, policy::kFirstNumber + 1));  // needs none
+  EXPECT_FALSE(gate_->set(1, abi::kFirstNumber));
+  must(gate_->set(1'000'001, abi::kFirstNumber + 1));  // needs no new entry
   for (std::uint64_t id = 1; id <= kReserved; id++) {
-    must(gate_->set(id, Gate::kQuarantine));  // it has to be shut whatever happens
+    must(gate_->set(id, abi::kQuarantine));  // quarantine must always succeed
   }
-  EXPECT_FALSE(gate_->set(kReserved + 1, Gate::kQuarantine));
+  EXPECT_FALSE(gate_->set(kReserved + 1, abi::kQuarantine));
   Status looked = gate_->look_through();
   ASSERT_FALSE(looked);
   EXPECT_THAT(looked.error().message, ::testing::HasSubstr("16 of 16"));
@@ -575,11 +579,13 @@ TEST_F(GateTest, SaysWhenNumbersRunOut) {
     make("docker-" + std::string(64, 'a') + ".scope");
     looked = gate_->look_through();
     ASSERT_FALSE(looked);
-    EXPECT_THAT(looked.error().message, ::testing::HasSubstr("were not quarantined: 1"));
+    EXPECT_THAT(looked.error().message,
+                ::testing::HasSubstr("1 new container was not quarantined"));
   }
 }
 
-/// Enrolling, ending and reloading under load loses nothing that is allowed.
+/// No allowed packet is lost while cgroups are enrolled and removed and the policy is reloaded
+/// under load.
 TEST_F(GateTest, ChangesOfOthersDisturbNobody) {
   const std::string a = workload("a", "web");
   const std::string b = workload("b", "web");

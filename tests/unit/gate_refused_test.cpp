@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the gate tells of its refusals.
+// The refused packets that the gate reports.
 #include <netinet/in.h>
 
 #include <gmock/gmock.h>
@@ -31,16 +31,16 @@ TEST_F(RefusedTest, TellsOncePerEndsAndPort) {
     for (int i = 0; i < 3; i++) {
       EXPECT_NE(connect_from(web, listener).error, 0);
     }
-    const auto told = of(numbers_.at(web));
-    ASSERT_THAT(told, SizeIs(1));
-    EXPECT_EQ(told[0].reason, Reason::policy);
-    EXPECT_EQ(told[0].to, numbers_.at(db));
-    EXPECT_EQ(told[0].protocol, IPPROTO_TCP);
-    EXPECT_EQ(told[0].port, port_of(listener));
-    EXPECT_EQ(told[0].source.text(), family == AF_INET ? "127.0.0.1" : "::1");
-    EXPECT_EQ(told[0].destination, told[0].source);
-    EXPECT_TRUE(told[0].local);
-    EXPECT_FALSE(told[0].audited);
+    const auto reports = of(numbers_.at(web));
+    ASSERT_THAT(reports, SizeIs(1));
+    EXPECT_EQ(reports[0].reason, Reason::policy);
+    EXPECT_EQ(reports[0].to, numbers_.at(db));
+    EXPECT_EQ(reports[0].protocol, IPPROTO_TCP);
+    EXPECT_EQ(reports[0].port, port_of(listener));
+    EXPECT_EQ(reports[0].source.text(), family == AF_INET ? "127.0.0.1" : "::1");
+    EXPECT_EQ(reports[0].destination, reports[0].source);
+    EXPECT_TRUE(reports[0].local);
+    EXPECT_FALSE(reports[0].audited);
   }
   EXPECT_FALSE(exchanges(web, db));
   EXPECT_THAT(of(numbers_.at(web)), SizeIs(1)) << "another protocol";
@@ -48,10 +48,10 @@ TEST_F(RefusedTest, TellsOncePerEndsAndPort) {
 
 TEST_F(RefusedTest, SaysWhy) {
   const std::string web = workload("web", "web");
-  const std::string shut = make("shut");
-  must(gate_->set(id(shut), Gate::kQuarantine));
-  EXPECT_FALSE(talks(plain_, shut));
-  EXPECT_FALSE(talks(shut, plain_));
+  const std::string quarantined = make("quarantined");
+  must(gate_->set(id(quarantined), abi::kQuarantine));
+  EXPECT_FALSE(talks(plain_, quarantined));
+  EXPECT_FALSE(talks(quarantined, plain_));
   EXPECT_FALSE(talks(home_, web));
   std::vector<Reason> reasons;
   for (const Refused& refused : gate_->take_refused()) {
@@ -67,12 +67,12 @@ TEST_F(RefusedTest, AuditedOnesPassed) {
   policy.mode = policy::Mode::audit;
   load(policy);
   EXPECT_TRUE(talks(plain_, web));
-  const auto told = of(1);
-  ASSERT_FALSE(told.empty());
-  EXPECT_TRUE(std::ranges::all_of(told, &Refused::audited));
+  const auto reports = of(1);
+  ASSERT_FALSE(reports.empty());
+  EXPECT_TRUE(std::ranges::all_of(reports, &Refused::audited));
 }
 
-/// An answer is part of what was asked.
+/// A refused answer is reported as the flow that it belongs to.
 TEST_F(RefusedTest, TellsOfBothDirectionsOfAConnectionAsOne) {
   const std::string web = workload("web", "web");
   const std::string db = workload("db", "db");
@@ -85,11 +85,11 @@ TEST_F(RefusedTest, TellsOfBothDirectionsOfAConnectionAsOne) {
   load({});
   EXPECT_FALSE(passes(made.server, made.client));
   EXPECT_FALSE(passes(made.client, made.server));
-  const auto told = gate_->take_refused();
-  ASSERT_THAT(told, SizeIs(1));
-  EXPECT_EQ(told[0].from, numbers_.at(web));
-  EXPECT_EQ(told[0].to, numbers_.at(db));
-  EXPECT_EQ(told[0].port, 5432);
+  const auto reports = gate_->take_refused();
+  ASSERT_THAT(reports, SizeIs(1));
+  EXPECT_EQ(reports[0].from, numbers_.at(web));
+  EXPECT_EQ(reports[0].to, numbers_.at(db));
+  EXPECT_EQ(reports[0].port, 5432);
 }
 
 TEST_F(RefusedTest, OneSenderLeavesRoomForOthers) {
@@ -106,9 +106,9 @@ TEST_F(RefusedTest, OneSenderLeavesRoomForOthers) {
     ::sendto(fd.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&there), sizeof there);
   }
   EXPECT_NE(connect_from(web, listener).error, 0);
-  const auto told = gate_->take_refused();
-  const auto from = [&told](policy::Number number) {
-    return std::ranges::count(told, number, &Refused::from);
+  const auto reports = gate_->take_refused();
+  const auto from = [&reports](policy::Number number) {
+    return std::ranges::count(reports, number, &Refused::from);
   };
   EXPECT_EQ(from(numbers_.at(flood)), 32);
   EXPECT_EQ(from(numbers_.at(web)), 1);

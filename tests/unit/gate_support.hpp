@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the gate's tests share: a cgroup tree of their own with the gate at its top, and sockets
-// that belong to cgroups in it, in a network namespace of their own.
+// Shared by the tests of the gate: a cgroup tree with the gate at its top, and sockets that belong
+// to its cgroups, in a network namespace that the test creates.
 #pragma once
 
 #include <arpa/inet.h>
@@ -83,7 +83,7 @@ class GateTest : public ::testing::Test {
     }
   }
 
-  /// A daemon after the other, with this policy.
+  /// Opens the gate with this policy, like a new daemon that replaces the previous one.
   void open(const policy::Policy& policy) {
     gate_.reset();
     auto gate = Gate::open(tree_->absolute(top_));
@@ -93,7 +93,7 @@ class GateTest : public ::testing::Test {
     must(gate_->attach());
   }
 
-  /// As a reload does.
+  /// Replaces the policy like a reload.
   void load(const policy::Policy& policy) {
     prepare(policy);
     must(gate_->finish());
@@ -118,7 +118,7 @@ class GateTest : public ::testing::Test {
     EXPECT_TRUE(tree_->create(path));
     return path;
   }
-  /// A cgroup that is a workload: app=`app`.
+  /// Creates a cgroup that is a workload with the label app=`app`.
   std::string workload(const std::string& name, const std::string& app) {
     const std::string path = make(name);
     const policy::Number number = next_number_++;
@@ -138,13 +138,13 @@ class GateTest : public ::testing::Test {
     EXPECT_TRUE(tree_->remove(path));
   }
 
-  // --- sockets: each belongs for life to the cgroup in which it was made ---
+  // --- sockets: each belongs to the cgroup in which it was created ---
 
   Fd socket_in(const std::string& path, int family, int type) {
     EXPECT_TRUE(tree_->place(path, self()));
     Fd fd(::socket(family, type | SOCK_CLOEXEC, 0));
     EXPECT_TRUE(tree_->place(home_, self()));
-    // What is dropped silently ends with EINPROGRESS.
+    // If packets are dropped silently, the result is EINPROGRESS.
     const timeval patience{.tv_sec = 0, .tv_usec = 150'000};
     ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     return fd;
@@ -211,20 +211,20 @@ class GateTest : public ::testing::Test {
     }
     return made;
   }
-  /// Whether a byte of `from` arrives. What passes the loopback is there when send(2) returns.
+  /// True if a byte from `from` arrives. Over lo it has arrived when send(2) returns.
   static bool passes(const Fd& from, const Fd& to) {
     char byte = 'x';
     return ::send(from.get(), &byte, 1, MSG_NOSIGNAL) == 1 && readable(to, 100) &&
            ::recv(to.get(), &byte, 1, MSG_DONTWAIT) == 1;
   }
-  /// A connection that is made, and on which both say something.
+  /// True if a connection can be established and both ends can send.
   bool talks(const std::string& from, const std::string& to, int family = AF_INET) {
     const Fd listener = listen_in(to, family);
     const Connection made = connect_from(from, listener);
     return made.server.valid() && passes(made.client, made.server) &&
            passes(made.server, made.client);
   }
-  /// The same of datagrams, with connected and unconnected sockets.
+  /// The same with datagrams, from connected or unconnected sockets.
   bool exchanges(const std::string& from, const std::string& to, int family = AF_INET,
                  bool connected = true) {
     const Fd server = socket_in(to, family, SOCK_DGRAM);
@@ -250,14 +250,14 @@ class GateTest : public ::testing::Test {
   }
 
   std::unique_ptr<kernel::CgroupTree> tree_;
-  std::string home_;  // outside the gate's tree
+  std::string home_;  // a cgroup outside the gate's tree
   std::string top_;
-  std::string plain_;  // no workload
+  std::string plain_;  // a cgroup that is not a workload
   std::unique_ptr<Gate> gate_;
   std::unique_ptr<policy::Compiler> compiler_;
   std::map<policy::Number, policy::LabelSet> labels_;
   std::map<std::string, policy::Number> numbers_;
-  policy::Number next_number_ = policy::kFirstNumber;
+  policy::Number next_number_ = abi::kFirstNumber;
   std::uint32_t first_id_ = 1U << 31U;
 
   static void bring_lo_up() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which flow a handshake is about, over both carriers: what a neighbour passes on speaks for
-// nobody, and NAT of either host is looked through.
+// The binding of a handshake to its flow, over TCP and UDP: a neighbor that relays tokens gains
+// nothing, and NAT on either host is resolved.
 #include <functional>
 
 #include "../../src/handshake/binding.hpp"
@@ -25,8 +25,8 @@ wire::Ends reversed(const wire::Ends& ends) {
   return {ends.destination, ends.source, ends.destination_port, ends.source_port};
 }
 
-/// The packet with other ends, as NAT or somebody between makes it. IPv4 alone; engines leave
-/// checksums to the kernel.
+/// The packet with other addresses and ports, as after NAT or a relay. IPv4 only. Checksums are not
+/// updated: engines leave them to the kernel.
 Packet carried(Packet packet, const wire::Ends& ends) {
   std::copy_n(ends.source.bytes.begin(), 4, packet.begin() + 12);
   std::copy_n(ends.destination.bytes.begin(), 4, packet.begin() + 16);
@@ -38,7 +38,7 @@ Packet carried(Packet packet, const wire::Ends& ends) {
   return packet;
 }
 
-/// Which ends believe each other after a handshake whose packets all came through.
+/// Which side authorized the flow after a handshake without packet loss.
 struct Believed {
   bool client = false;
   bool server = false;
@@ -51,7 +51,7 @@ class Binding : public testing::TestWithParam<bool> {
  protected:
   [[nodiscard]] static bool over_udp() { return GetParam(); }
 
-  /// As the client sends and as the server receives.
+  /// `sent`: the flow as the client sends it; `received`: as the server receives it.
   Believed handshake(const wire::Ends& sent, const wire::Ends& received) {
     return over_udp() ? datagrams(sent, received) : segments(sent, received);
   }
@@ -67,17 +67,17 @@ class Binding : public testing::TestWithParam<bool> {
     const Outcome reply = server_.out(in.syn_ack());
     EXPECT_TRUE(reply.passes());
     const Outcome verified = client_.in(carried(reply.packet, reversed(sent)));
-    if (!verified.authorises() || !verified.proof) {
+    if (!verified.authorizes() || !verified.proof) {
       return kNeither;
     }
-    return {true, server_.in(carried(*verified.proof, received)).authorises()};
+    return {true, server_.in(carried(*verified.proof, received)).authorizes()};
   }
 
   Believed datagrams(const wire::Ends& sent, const wire::Ends& received) {
-    EXPECT_TRUE(client_.leave(datagram(sent, "query"), kFresh).hold);
-    const auto reply = server_.hear_hello(carried(client_.port.take(), received), kFresh);
+    EXPECT_TRUE(client_.leave(datagram(sent, "query"), abi::kFresh).hold);
+    const auto reply = server_.take_hello(carried(client_.port.take(), received), abi::kFresh);
     EXPECT_TRUE(reply);
-    std::ignore = client_.arrive(carried(reply.value_or(Packet{}), reversed(sent)), kAnswers);
+    std::ignore = client_.arrive(carried(reply.value_or(Packet{}), reversed(sent)), abi::kReplies);
     if (client_.port.sent.empty()) {
       return kNeither;
     }
@@ -93,7 +93,7 @@ class Binding : public testing::TestWithParam<bool> {
     host.port.translate = known;
   }
   static void declare(Host& host, const std::string& nat) {
-    host.engine->set_translated({policy::Prefix::parse(nat).value()});
+    host.engine->set_host_nat({policy::Prefix::parse(nat).value()});
   }
 
   Host client_{psk_trust("a", kSecret), "app=web"};
@@ -107,12 +107,12 @@ TEST_P(Binding, HoldsWhereNothingIsTranslated) {
   EXPECT_TRUE(server_.events.empty());
 }
 
-/// A neighbour answers for an address that is not its own, and asks the server in its own name.
+/// A neighbor answers for an address that is not its own, and connects to the server from its own.
 TEST_P(Binding, WhatANeighbourPassesOnIsRefused) {
   EXPECT_EQ(handshake(flow("10.0.0.1:40000", "10.0.0.9:80"), flow("10.0.0.9:40000", "10.0.0.2:80")),
             kNeither);
   ASSERT_EQ(client_.last(), Reason::other_address);
-  EXPECT_EQ(client_.events.back().detail, "it names 10.0.0.2:80");
+  EXPECT_EQ(client_.events.back().detail, "the server's host names 10.0.0.2:80");
 }
 
 TEST_P(Binding, AnotherPortOfTheServerIsNotTheOneThatWasAskedFor) {
@@ -121,7 +121,8 @@ TEST_P(Binding, AnotherPortOfTheServerIsNotTheOneThatWasAskedFor) {
   EXPECT_EQ(client_.last(), Reason::other_address);
 }
 
-/// It answers for the very server, whose REPLY names what was asked for; PROOF is the client's.
+/// The neighbor answers for the real server, so REPLY names the right endpoint; PROOF names the
+/// client's.
 TEST_P(Binding, ProofFromElsewhereIsNoProof) {
   EXPECT_EQ(handshake(direct_, flow("10.0.0.9:40000", "10.0.0.2:80")), (Believed{true, false}));
   EXPECT_EQ(server_.last(), Reason::forged_proof);
@@ -152,7 +153,7 @@ TEST_P(Binding, WhatTheClientsOwnHostTurnsElsewhereIsWhatItAsksFor) {
   EXPECT_EQ(handshake(other, flow("10.0.0.1:40001", "10.0.0.2:80")), kBoth) << "and before it";
 }
 
-/// Both ends are on one host, whose NAT is between them.
+/// Both workloads are on one host, with its NAT between them.
 TEST_P(Binding, NatBetweenTwoEndsOfOneHostIsLookedThrough) {
   const wire::Ends sent = flow("172.17.0.5:40000", "10.0.0.1:8080");
   const wire::Ends inside = flow("172.17.0.1:50000", "172.17.0.6:80");
@@ -193,7 +194,7 @@ INSTANTIATE_TEST_SUITE_P(Carriers, Binding, testing::Bool(), [](const auto& carr
   return carrier.param ? "Datagrams" : "Segments";
 });
 
-/// Until REPLY is made no PROOF holds, least of all one of zeros.
+/// Before REPLY is made, no PROOF is valid, in particular none of zeros.
 TEST(Proofs, OfNothingProveNothing) {
   Conversation conversation;
   EXPECT_FALSE(proves(conversation, Tag{}));
@@ -203,44 +204,44 @@ TEST(Proofs, OfNothingProveNothing) {
   EXPECT_FALSE(proves(conversation, Tag{}));
 }
 
-/// Another version is refused by either end, and named.
+/// Either side refuses another version and reports it.
 TEST(Versions, AnotherOneIsNamed) {
   Host client{psk_trust("a", kSecret), "app=web"};
   Host server{psk_trust("b", kSecret), "app=web"};
   const auto older = [](Packet packet) {
-    const auto magic = std::ranges::search(packet, wire::kMagic).begin();
+    const auto magic = std::ranges::search(packet, abi::kMagic).begin();
     *(magic + 8) = 1;
     return packet;
   };
   const auto newer = [](Packet packet) {
-    const auto magic = std::ranges::search(packet, wire::kMagic).begin();
+    const auto magic = std::ranges::search(packet, abi::kMagic).begin();
     *(magic + 8) = wire::kVersion + 1;
     return packet;
   };
   const Connection connection;
   const Packet hello = client.out(connection.syn()).packet;
-  EXPECT_EQ(server.in(older(hello)).ruling, Ruling::refuse);
+  EXPECT_EQ(server.in(older(hello)).ruling, abi::Ruling::refuse);
   ASSERT_EQ(server.last(), Reason::version);
   EXPECT_EQ(server.events.back().detail, "peer 10.0.0.1 speaks version 1: upgrade it");
-  EXPECT_EQ(server.in(newer(hello)).ruling, Ruling::refuse);
+  EXPECT_EQ(server.in(newer(hello)).ruling, abi::Ruling::refuse);
   EXPECT_EQ(server.events.back().detail, "peer 10.0.0.1 speaks version 3: upgrade this host");
   ASSERT_TRUE(server.in(hello).passes());
   const Packet reply = server.out(connection.syn_ack()).packet;
-  EXPECT_FALSE(client.in(older(reply)).authorises());
+  EXPECT_FALSE(client.in(older(reply)).authorizes());
   ASSERT_EQ(client.last(), Reason::version);
   EXPECT_EQ(client.events.back().detail, "peer 10.0.0.2 speaks version 1: upgrade it");
 
   const wire::Ends ends{address("10.0.0.1"), address("10.0.0.2"), 40'000, 53};
-  std::ignore = client.leave(datagram(ends, "query"), kFresh);
+  std::ignore = client.leave(datagram(ends, "query"), abi::kFresh);
   const Packet asked = client.port.take();
-  EXPECT_FALSE(server.hear_hello(older(asked), kFresh));
+  EXPECT_FALSE(server.take_hello(older(asked), abi::kFresh));
   EXPECT_EQ(server.last(), Reason::version);
-  const auto answered = server.hear_hello(asked, kFresh);
+  const auto answered = server.take_hello(asked, abi::kFresh);
   ASSERT_TRUE(answered);
-  EXPECT_TRUE(client.arrive(older(*answered), kAnswers).drop);
+  EXPECT_TRUE(client.arrive(older(*answered), abi::kReplies).drop);
   EXPECT_EQ(client.last(), Reason::version);
-  EXPECT_TRUE(client.arrive(*answered, kAnswers).drop);
-  EXPECT_FALSE(client.port.sent.empty()) << "the server's own word still counts";
+  EXPECT_TRUE(client.arrive(*answered, abi::kReplies).drop);
+  EXPECT_FALSE(client.port.sent.empty()) << "the server's valid REPLY is still accepted";
 }
 
 }  // namespace

@@ -24,16 +24,16 @@ inline wire::Datagram parsed(const Packet& packet) {
   return wire::Datagram::parse(packet, packet.size()).value();
 }
 
-/// What has become of one packet.
+/// The result for one packet.
 struct Answer {
   bool drop = false;
-  bool hold = true;  // it has no verdict
+  bool hold = true;  // no verdict yet
   std::uint32_t priority = 0;
   std::optional<Packet> changed;
   bool awaits = false;  // go_on() is to be called
 };
 
-/// What an engine wants done.
+/// Performs and records the actions of an engine.
 struct Record {
   struct Verdict {
     std::uint32_t id;
@@ -42,7 +42,7 @@ struct Record {
     bool operator==(const Verdict&) const = default;
   };
 
-  /// `id`: of the packet at hand, 0: none.
+  /// `id` is that of the current packet; 0: none.
   Answer perform(const Actions& actions, std::uint32_t id) {
     Answer answer{.awaits = actions.is_awaited()};
     awaited = actions.question();
@@ -76,7 +76,7 @@ struct Record {
   [[nodiscard]] Translation translation(const Question& question) const {
     return translate ? translate(question.ends) : Translation{question.ends, question.ends};
   }
-  /// With the rest of what the packet at hand brings about.
+  /// Performs the remaining actions for the current packet.
   void go_on(Engine& engine) {
     const bool is_asked = awaited.about != Question::About::nothing;
     perform(engine.go_on(is_asked ? std::optional(translation(awaited)) : std::nullopt), 0);
@@ -97,7 +97,7 @@ struct Record {
   std::vector<Verdict> verdicts;
   std::vector<std::pair<wire::Ends, FlowChange>> changes;
   std::function<void(FlowChange)> on_change;
-  std::vector<std::size_t> sent_before_changes;  // how many waited in `sent` at each
+  std::vector<std::size_t> sent_before_changes;  // size of `sent` at each change
   std::vector<std::string> order;
   bool followed = false;
   std::function<Translation(const wire::Ends&)> translate;  // by NAT of this host
@@ -125,7 +125,7 @@ struct Record {
   }
 };
 
-/// One end of UDP flows.
+/// One side of UDP flows.
 struct Host : End {
   explicit Host(std::shared_ptr<const credentials::Trust> trust, const std::string& labels,
                 std::size_t capacity = 64)
@@ -135,11 +135,11 @@ struct Host : End {
               policy::Number number = kNumber) {
     return give(packet, packet.size(), outgoing, number | flags);
   }
-  /// One of `length` bytes, of which the queue has copied some.
+  /// A packet of `length` bytes, of which the queue has copied the first ones.
   Answer give(const Packet& packet, std::size_t length, bool outgoing, std::uint32_t priority) {
     const PacketFacts facts{.point = 0,
                             .outgoing = outgoing,
-                            .priority = priority | (port.translate ? kChanged : 0),
+                            .priority = priority | (port.translate ? abi::kAnyNat : 0),
                             .mark = 5,
                             .out_device = 3,
                             .in_device = outgoing ? 0U : 4U,
@@ -150,14 +150,14 @@ struct Host : End {
   Answer arrive(const Packet& packet, std::uint32_t flags = 0) {
     return give(packet, false, flags);
   }
-  /// HELLO, and what is sent in answer to it.
-  std::optional<Packet> hear_hello(const Packet& hello, std::uint32_t flags = 0) {
+  /// Delivers HELLO and returns the message that answers it.
+  std::optional<Packet> take_hello(const Packet& hello, std::uint32_t flags = 0) {
     const Answer answer = arrive(hello, flags);
     if (!answer.awaits) {
       return std::nullopt;
     }
     const Packet sink = answer.changed.value_or(datagram({}, ""));
-    EXPECT_EQ(parsed(sink).payload_size(), 0U) << "HELLO is nobody's";
+    EXPECT_EQ(parsed(sink).payload_size(), 0U) << "no socket receives HELLO";
     EXPECT_EQ(parsed(sink).ends().destination_port, 0);
     port.go_on(*engine);
     Packet reply = port.sent.back();
@@ -176,7 +176,7 @@ struct Host : End {
   std::uint32_t last_id = 0;
 };
 
-inline std::uint32_t ruling(Ruling of, policy::Number number = 0) {
+inline std::uint32_t ruling(abi::Ruling of, policy::Number number = 0) {
   return static_cast<std::uint32_t>(of) | number;
 }
 
@@ -189,18 +189,18 @@ class DatagramTest : public testing::Test {
 
   Packet data(const std::string& text = "query") { return datagram(ends, text); }
   Packet answer_data() { return datagram(back, "answer"); }
-  /// The first datagram is sent and held; HELLO.
+  /// Sends the first datagram, which is held, and returns HELLO.
   Packet hello() {
-    EXPECT_TRUE(client.leave(data(), kFresh).hold);
+    EXPECT_TRUE(client.leave(data(), abi::kFresh).hold);
     return client.port.take();
   }
-  /// All of a handshake.
-  void authorise() {
-    const auto reply = server.hear_hello(hello(), kFresh);
+  /// A whole handshake.
+  void authorize() {
+    const auto reply = server.take_hello(hello(), abi::kFresh);
     ASSERT_TRUE(reply);
-    EXPECT_TRUE(client.arrive(*reply, kAnswers).drop);
+    EXPECT_TRUE(client.arrive(*reply, abi::kReplies).drop);
     EXPECT_TRUE(server.arrive(client.port.take()).drop);
-    EXPECT_TRUE(client.arrive(server.port.take(), kAnswers).drop);
+    EXPECT_TRUE(client.arrive(server.port.take(), abi::kReplies).drop);
   }
   void pass(int milliseconds) {
     client.pass(milliseconds);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host whose own certificate is not valid now: it says so itself, at once, instead of leaving it
-// to its peers.
+// A host whose own certificate is not valid now reports that itself, immediately, and does not wait
+// for its peers to refuse.
 #include <gtest/gtest.h>
 
 #include "credentials_support.hpp"
@@ -34,7 +34,7 @@ class Dates : public testing::Test {
 
 TEST_F(Dates, AnExpiredClientAsksNobodyElsewhere) {
   End client = end("20260601000000");
-  EXPECT_EQ(client.out(connection_.syn()).ruling, Ruling::refuse);
+  EXPECT_EQ(client.out(connection_.syn()).ruling, abi::Ruling::refuse);
   EXPECT_EQ(client.refused(Reason::own_expired), 1U);
   ASSERT_EQ(client.events.size(), 1U);
   EXPECT_EQ(client.events.front().reason, Reason::own_expired);
@@ -44,15 +44,15 @@ TEST_F(Dates, AnExpiredServerAnswersNobodyElsewhere) {
   End client = end("20270101000000");
   End server = end("20260601000000");
   const Outcome asked = client.out(connection_.syn());
-  ASSERT_EQ(asked.ruling, Ruling::pass);
-  EXPECT_EQ(server.in(asked.packet).ruling, Ruling::refuse);
+  ASSERT_EQ(asked.ruling, abi::Ruling::pass);
+  EXPECT_EQ(server.in(asked.packet).ruling, abi::Ruling::refuse);
   EXPECT_EQ(server.refused(Reason::own_expired), 1U);
 }
 
 TEST_F(Dates, WhatStaysOnThisHostGoesOn) {
   End client = end("20260601000000");
-  connection_.ends.destination = address("172.17.0.2");  // none of [host] peers
-  EXPECT_EQ(client.out(connection_.syn()).ruling, Ruling::pass);
+  connection_.ends.destination = address("172.17.0.2");  // not in [host] peers
+  EXPECT_EQ(client.out(connection_.syn()).ruling, abi::Ruling::pass);
 }
 
 }  // namespace

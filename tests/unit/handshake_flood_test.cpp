@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Floods of HELLOs that nobody means: the table is bounded, a source has its share of it, and
-// others are served meanwhile.
+// Floods of HELLOs: the table is bounded, each source has its share of it, and other sources are
+// still served.
 #include <algorithm>
 #include <random>
 
@@ -21,9 +21,10 @@ struct Floods : testing::Test {
   End server{fleet.trust("server"), "app=web", "10.0.0.0/8", kCapacity};
   std::mt19937 random{1};
 
-  Packet said = client.out(Connection{}.syn()).packet;  // by an honest client, and overheard
+  Packet said =
+      client.out(Connection{}.syn()).packet;  // of an honest client, recorded by the attacker
 
-  /// A SYN of somebody: `data` from an address and port.
+  /// A SYN of the attacker: `data` from an address and port.
   static Packet from(std::uint32_t source, std::uint16_t port, std::span<const std::uint8_t> data) {
     Draft draft{
         .ends = Connection{}.ends, .sequence = 1000, .data = Packet(data.begin(), data.end())};
@@ -57,8 +58,7 @@ TEST_F(Floods, TheShareComesBackWithTime) {
   }
   EXPECT_TRUE(server.in(from(0x0a000063, 60'000, hello())).drop);
   server.pass_time(std::chrono::minutes(3));
-  for (std::uint16_t port = 0; port < 2 * kShare;
-       port++) {  // old ones are given up as new ones come
+  for (std::uint16_t port = 0; port < 2 * kShare; port++) {  // new ones evict old ones
     server.in(from(0x0a000064, port, hello()));
   }
   EXPECT_TRUE(server.in(from(0x0a000063, 60'000, hello())).passes());
@@ -87,7 +87,7 @@ TEST_F(Floods, ManySourcesFillTheTableAndNotMore) {
 }
 
 TEST_F(Floods, UnknownCertificatesCostNoMoreWorkThanIsAllowed) {
-  // Each a certificate with another signature: as plausible as a bad one can be.
+  // Certificates that differ only in their signature, so that each must be verified.
   Packet changed(hello().begin(), hello().end());
   const std::size_t at =
       wire::kTokenHeader + wire::read_token(wire::Message::hello, hello())->credential.size() - 5;
@@ -109,8 +109,8 @@ TEST_F(Floods, UnknownCertificatesCostNoMoreWorkThanIsAllowed) {
 }
 
 TEST_F(Floods, AKnownHostIsServedThoughItsCertificateIsForgottenInAFlood) {
-  // A flood of certificates has driven the client's out of memory, or trust was read again: it must
-  // be verified anew, during the flood.
+  // The flood has evicted the client's certificate from the cache, or trust was reloaded, so it
+  // must be verified again during the flood.
   ASSERT_TRUE(still_serves(0));
   Packet changed(hello().begin(), hello().end());
   const std::size_t at =
@@ -134,9 +134,9 @@ TEST_F(Floods, RandomDataBehindTheMagicAreRefused) {
   Packet noise(400);
   for (int i = 0; i < 20'000; i++) {
     std::ranges::generate(noise, [&] { return static_cast<std::uint8_t>(random()); });
-    std::ranges::copy(wire::kMagic, noise.begin());
+    std::ranges::copy(abi::kMagic, noise.begin());
     ASSERT_EQ(server.in(from(static_cast<std::uint32_t>(random()), 5'000, noise)).ruling,
-              Ruling::refuse);
+              abi::Ruling::refuse);
   }
   EXPECT_EQ(server.engine->statistics().handshakes, 0U);
   EXPECT_EQ(server.engine->statistics().verifications, 0U);
@@ -145,8 +145,8 @@ TEST_F(Floods, RandomDataBehindTheMagicAreRefused) {
 TEST_F(Floods, SegmentsOfNoHandshakeLeaveNothingBehind) {
   for (int i = 0; i < 20'000; i++) {
     Connection connection = Connection::number(static_cast<std::uint16_t>(random()));
-    ASSERT_EQ(server.in(connection.data()).ruling, Ruling::refuse);
-    ASSERT_EQ(server.in(connection.syn_ack()).ruling, Ruling::refuse);
+    ASSERT_EQ(server.in(connection.data()).ruling, abi::Ruling::refuse);
+    ASSERT_EQ(server.in(connection.syn_ack()).ruling, abi::Ruling::refuse);
   }
   EXPECT_EQ(server.engine->statistics().handshakes, 0U);
 }
@@ -168,16 +168,16 @@ TEST_F(Floods, AWorkloadThatConnectsInVainTakesNobodysPlace) {
   EXPECT_EQ(crowding.given_up, 20'000U + 2 - kCapacity);
   EXPECT_EQ(crowding.holder.owner, Owner::workload(kBusy));
   EXPECT_EQ(crowding.holder.of, kCapacity);
-  // One that was under way before, one that begins in the middle of it.
+  // A handshake that was in progress before the flood, and one that begins during it.
   ASSERT_TRUE(server.in(hello.packet).passes());
   const Outcome reply = server.out(connection.syn_ack());
-  EXPECT_TRUE(busy.in(reply.packet).authorises());
+  EXPECT_TRUE(busy.in(reply.packet).authorizes());
   EXPECT_TRUE(connects(busy, server, Connection::number(10)));
-  // What may have been given up is dropped, not reset, and TCP tries again.
+  // A packet of a handshake that may have been evicted is dropped, not reset, so that TCP retries.
   EXPECT_TRUE(busy.in(Connection::number(100).syn_ack(), kBusy).drop);
   EXPECT_TRUE(busy.out(Connection::number(100).data(), kBusy).drop);
   busy.pass_time(std::chrono::minutes(5));
-  EXPECT_EQ(busy.in(Connection::number(100).syn_ack(), kBusy).ruling, Ruling::refuse);
+  EXPECT_EQ(busy.in(Connection::number(100).syn_ack(), kBusy).ruling, abi::Ruling::refuse);
 }
 
 TEST_F(Floods, ManySourcesLeaveLocalWorkloadsTheirHandshakes) {
@@ -194,7 +194,7 @@ TEST_F(Floods, ManySourcesLeaveLocalWorkloadsTheirHandshakes) {
   for (std::uint16_t number = 0; number < 100; number++) {
     const Connection connection = Connection::number(number);
     ASSERT_TRUE(server.in(hellos.at(number).packet).passes());
-    ASSERT_TRUE(both.in(server.out(connection.syn_ack()).packet).authorises()) << number;
+    ASSERT_TRUE(both.in(server.out(connection.syn_ack()).packet).authorizes()) << number;
   }
 }
 

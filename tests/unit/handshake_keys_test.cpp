@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The key schedule against vectors that another implementation of docs/protocol.md made: Python's
-// hashlib and hmac, and the ChaCha20-Poly1305 of its package cryptography.
+// The key schedule against test vectors from another implementation of docs/protocol.md: Python's
+// hashlib and hmac, and ChaCha20-Poly1305 of the package cryptography.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bad networks: every allowed connection completes, TCP's own repetitions being the only delay, and
-// no refused one does.
+// Bad networks: every allowed connection completes, delayed only by TCP's own repetitions, and no
+// refused connection does.
 #include "handshake_simulation.hpp"
 
 namespace trireme::handshake {
@@ -25,7 +25,7 @@ TEST_F(Networks, APerfectOneTakesThreeTrips) {
   EXPECT_LE(simulation.result(number).took, milliseconds(5));
 }
 
-/// A delay of TCP's first time-out at most for each packet lost.
+/// Each lost packet delays a connection by TCP's first timeout at most.
 TEST_F(Networks, EachPacketMayBeLostInTurn) {
   for (const Kind kind :
        {Kind::hello, Kind::reply, Kind::proof, Kind::data, Kind::answer, Kind::other}) {
@@ -38,7 +38,7 @@ TEST_F(Networks, EachPacketMayBeLostInTurn) {
       simulation.run();
       EXPECT_TRUE(simulation.result(number).answered)
           << static_cast<int>(kind) << " lost " << times << " times";
-      // PROOF is asked for as soon as data are there, and again.
+      // PROOF is requested when data arrives, and again later.
       EXPECT_LE(simulation.result(number).took,
                 milliseconds(kind == Kind::proof ? (times == 1 ? 10 : 310)
                                                  : (times == 1 ? 1'500 : 7'100)))
@@ -86,8 +86,8 @@ TEST_F(Networks, EachPacketMayBeLate) {
   }
 }
 
-/// Loses a share of all packets, of one kind not more than four in a row; repeats a tenth, and
-/// mixes their order.
+/// Loses a share of all packets, but at most four of one kind in a row. Duplicates a tenth of them
+/// and changes their order.
 Simulation::Network bad_network(std::mt19937& random, double loss) {
   return [&random, loss](Kind, int before) {
     const auto chance = [&](double share) {
@@ -128,11 +128,12 @@ TEST_F(Networks, NobodyThatPolicyRefusesGetsThroughABadOne) {
   simulation.run();
   EXPECT_EQ(simulation.count(&Simulation::Result::connected), 0U);
   EXPECT_EQ(simulation.count(&Simulation::Result::delivered), 0U);
-  EXPECT_EQ(simulation.count(&Simulation::Result::refused), kNumber) << "and each hears of it";
+  EXPECT_EQ(simulation.count(&Simulation::Result::refused), kNumber)
+      << "and each client is refused at once";
 }
 
-/// Trust of both hosts changes on while connections are under way: add the new, offer the new, take
-/// the old away.
+/// Both hosts rotate their trust while connections are in progress: add the new credential, offer
+/// it, remove the old one.
 TEST_F(Networks, ARotationOnABadNetworkFailsNobody) {
   const std::string both = std::string(kSecret) + kNextSecret;
   const std::string swapped = std::string(kNextSecret) + kSecret;
@@ -143,7 +144,7 @@ TEST_F(Networks, ARotationOnABadNetworkFailsNobody) {
   milliseconds when(500);
   bool forth = true;
   for (int i = 0; i < rotations; i++, forth = !forth) {
-    // The overlap is longer than a handshake may take.
+    // The old and the new credential overlap for longer than a handshake may take.
     for (const std::string& secrets : {both, swapped}) {
       const std::string offered = forth ? secrets : (secrets == both ? swapped : both);
       simulation.at(when,
@@ -174,7 +175,7 @@ TEST_F(Networks, ARotationOfCertificatesFailsNobody) {
   Simulation simulation(client, server);
   simulation.network = bad_network(random, 0.1);
   const int rotations = cases(6, 100);
-  constexpr milliseconds kApart(1'000);  // of a known peer four credentials a second are verified
+  constexpr milliseconds kApart(1'000);  // four verifications a second are allowed for a known peer
   milliseconds when = kApart;
   for (int i = 0; i < rotations; i++, when += kApart) {
     const bool fresh = i % 2 == 0;

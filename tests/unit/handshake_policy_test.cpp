@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policy at both ends of a handshake, over both carriers: refusals, audit mode, peers without
-// labels, and what is judged anew after it was authorised.
+// Policy on both sides of a handshake, over TCP and UDP: refusals, audit mode, peers without
+// labels, and re-evaluation of authorized flows.
 #include "handshake_talk.hpp"
 
 namespace trireme::handshake {
@@ -35,7 +35,7 @@ INSTANTIATE_TEST_SUITE_P(Carriers, Decisions, kBothCarriers,
 TEST_P(Decisions, TheServerRefusesOtherLabelsAtOnceAndSaysWhose) {
   Host other(psk_trust("other", kSecret), "app=other");
   Talk asked(GetParam(), other, server);
-  EXPECT_FALSE(asked.hear(asked.ask()));
+  EXPECT_FALSE(asked.take_hello(asked.ask()));
   ASSERT_EQ(server.events.size(), 1U);
   EXPECT_EQ(server.last(), Reason::policy);
   EXPECT_EQ(server.events[0].remote->labels, label_set("app=other"));
@@ -44,12 +44,12 @@ TEST_P(Decisions, TheServerRefusesOtherLabelsAtOnceAndSaysWhose) {
 
 TEST_P(Decisions, TheClientRefusesAServerThatItsOwnPolicyForbids) {
   client.set_policy(nothing());
-  ASSERT_TRUE(talk.hear(talk.ask()));
+  ASSERT_TRUE(talk.take_hello(talk.ask()));
   EXPECT_TRUE(talk.verify(talk.reply()).is_refused());
   EXPECT_TRUE(talk.proof().empty());
   EXPECT_EQ(client.last(), Reason::policy);
   EXPECT_EQ(client.events.back().remote->labels, label_set("app=web")) << "proved by REPLY";
-  EXPECT_FALSE(talk.verify(talk.reply()).authorises()) << "nor is it when it comes again";
+  EXPECT_FALSE(talk.verify(talk.reply()).authorizes()) << "nor is a repeated REPLY";
   EXPECT_TRUE(talk.client_sends().is_refused());
   EXPECT_TRUE(talk.server_receives().is_kept_back);
 }
@@ -64,8 +64,8 @@ TEST_P(Decisions, ADenialOfTheServersThatComesAfterHelloCounts) {
 TEST_P(Decisions, AuditModeProvesLetsPassAndReports) {
   client.set_policy(nothing(policy::Mode::audit));
   server.set_policy(nothing(policy::Mode::audit));
-  ASSERT_TRUE(talk.hear(talk.ask()));
-  EXPECT_EQ(talk.verify(talk.reply()).ruling, Ruling::audit);
+  ASSERT_TRUE(talk.take_hello(talk.ask()));
+  EXPECT_EQ(talk.verify(talk.reply()).ruling, abi::Ruling::audit);
   EXPECT_EQ(client.events.back().verdict, policy::Verdict::audit);
   EXPECT_TRUE(talk.prove(talk.proof()));
   ASSERT_EQ(server.events.size(), 1U);
@@ -73,19 +73,19 @@ TEST_P(Decisions, AuditModeProvesLetsPassAndReports) {
   EXPECT_EQ(server.last(), Reason::policy);
   EXPECT_EQ(server.events.back().remote->labels, label_set("app=web"));
   talk.settle();
-  EXPECT_EQ(talk.client_sends().ruling, Ruling::audit);
-  EXPECT_EQ(talk.server_receives().ruling, Ruling::audit);
+  EXPECT_EQ(talk.client_sends().ruling, abi::Ruling::audit);
+  EXPECT_EQ(talk.server_receives().ruling, abi::Ruling::audit);
 }
 
 TEST_P(Decisions, AuditModeLetsAPeerWithoutProofPass) {
   client.set_policy(nothing(policy::Mode::audit));
   ASSERT_FALSE(talk.ask().empty());
-  EXPECT_EQ(talk.silence().ruling, Ruling::audit);
+  EXPECT_EQ(talk.silence().ruling, abi::Ruling::audit);
   EXPECT_EQ(client.last(), no_proof);
-  EXPECT_EQ(talk.client_sends().ruling, Ruling::audit);
+  EXPECT_EQ(talk.client_sends().ruling, abi::Ruling::audit);
 }
 
-TEST_P(Decisions, ADenyRuleInAuditAuthorisesAndReports) {
+TEST_P(Decisions, ADenyRuleInAuditAuthorizesAndReports) {
   policy::Policy policy;
   policy::Rule rule;
   rule.action = policy::Rule::Action::deny;
@@ -97,7 +97,7 @@ TEST_P(Decisions, ADenyRuleInAuditAuthorisesAndReports) {
   ASSERT_TRUE(talk.connects());
   EXPECT_EQ(server.events.back().verdict, policy::Verdict::audit);
   talk.settle();
-  EXPECT_EQ(talk.server_receives().ruling, Ruling::audit);
+  EXPECT_EQ(talk.server_receives().ruling, abi::Ruling::audit);
 }
 
 TEST_P(Decisions, APeerThatProvesNothingIsRefused) {
@@ -110,8 +110,8 @@ TEST_P(Decisions, APeerThatProvesNothingIsReachedWherePolicyNamesIt) {
   client.set_policy(to_world());
   ASSERT_FALSE(talk.ask().empty());
   const Fate fate = talk.silence();
-  EXPECT_EQ(fate.ruling, Ruling::authorise);
-  EXPECT_EQ(fate.number, 0U) << "nobody's labels";
+  EXPECT_EQ(fate.ruling, abi::Ruling::authorize);
+  EXPECT_EQ(fate.number, 0U) << "no labels";
   EXPECT_EQ(client.engine->statistics().unproved, 1U);
 }
 
@@ -119,12 +119,12 @@ TEST_P(Decisions, ADeniedPeerWithLabelsIsNotReachedAsOneWithoutThem) {
   policy::Policy policy = to_world();
   policy.baseline = policy::Baseline::none;
   client.set_policy(policy);
-  ASSERT_TRUE(talk.hear(talk.ask()));
+  ASSERT_TRUE(talk.take_hello(talk.ask()));
   EXPECT_TRUE(talk.verify(talk.reply()).is_refused());
   EXPECT_EQ(client.last(), Reason::policy);
 }
 
-// --- judged anew: the kernel asks again once an authorisation is taken away ---
+// --- re-evaluation: the kernel queues packets again after an authorization is withdrawn ---
 
 struct Afterwards : Decisions {
   void SetUp() override {
@@ -135,11 +135,11 @@ struct Afterwards : Decisions {
 INSTANTIATE_TEST_SUITE_P(Carriers, Afterwards, kBothCarriers,
                          [](const auto& over) { return name_of(over.param); });
 
-TEST_P(Afterwards, WhatIsStillAllowedIsAuthorisedAgain) {
+TEST_P(Afterwards, WhatIsStillAllowedIsAuthorizedAgain) {
   for (const Fate& fate : {talk.client_sends(), talk.server_receives(), talk.server_answers(),
                            talk.client_receives()}) {
-    EXPECT_EQ(fate.ruling, Ruling::authorise);
-    EXPECT_GE(fate.number, 1000U) << "as the peer that was proved";
+    EXPECT_EQ(fate.ruling, abi::Ruling::authorize);
+    EXPECT_GE(fate.number, 1000U) << "the number of the proved peer";
   }
 }
 
@@ -150,7 +150,7 @@ TEST_P(Afterwards, ANewPolicyThatForbidsItEndsItAtBothEnds) {
   EXPECT_EQ(client.last(), Reason::policy);
   EXPECT_TRUE(talk.server_receives().is_refused());
   EXPECT_EQ(server.last(), Reason::policy);
-  EXPECT_TRUE(talk.server_receives().is_refused()) << "for good";
+  EXPECT_TRUE(talk.server_receives().is_refused()) << "permanently";
   EXPECT_EQ(server.last(), Reason::unknown_handshake);
   server.set_policy({});
   EXPECT_TRUE(talk.server_receives().is_refused()) << "though policy allows new ones again";
@@ -158,7 +158,7 @@ TEST_P(Afterwards, ANewPolicyThatForbidsItEndsItAtBothEnds) {
 
 TEST_P(Afterwards, ANewPolicyInAuditModeLetsItGoOn) {
   server.set_policy(nothing(policy::Mode::audit));
-  EXPECT_EQ(talk.server_receives().ruling, Ruling::audit);
+  EXPECT_EQ(talk.server_receives().ruling, abi::Ruling::audit);
 }
 
 TEST_P(Afterwards, AnEndedWorkloadsFlowsEnd) {
@@ -168,14 +168,14 @@ TEST_P(Afterwards, AnEndedWorkloadsFlowsEnd) {
   ASSERT_NE(server.events.back().self, nullptr);
   EXPECT_EQ(server.events.back().self->number, End::kNumber) << "no @host";
   client.engine->add_local(std::make_shared<const LocalIdentity>(
-      End::kNumber, label_set("app=other")));  // the number is another's now
+      End::kNumber, label_set("app=other")));  // another workload has the number now
   EXPECT_TRUE(talk.client_sends().is_refused());
   EXPECT_EQ(client.last(), Reason::unknown_workload);
 }
 
 TEST_P(Afterwards, ASecretTakenAwayEndsWhatItProved) {
   server.engine->set_trust(psk_trust("server", std::string(kNextSecret) + kSecret));
-  EXPECT_EQ(talk.server_receives().ruling, Ruling::authorise) << "both count";
+  EXPECT_EQ(talk.server_receives().ruling, abi::Ruling::authorize) << "both count";
   server.engine->set_trust(psk_trust("server", kNextSecret));
   EXPECT_TRUE(talk.server_receives().is_refused());
   EXPECT_EQ(server.last(), Reason::untrusted);
@@ -197,7 +197,7 @@ TEST_P(Decisions, ARevokedCertificateEndsWhatItProved) {
   ASSERT_TRUE(between.connects());
   between.settle();
   two.engine->set_trust(fleet.trust(own));
-  EXPECT_EQ(between.server_receives().ruling, Ruling::authorise)
+  EXPECT_EQ(between.server_receives().ruling, abi::Ruling::authorize)
       << "verified again under the new trust";
   two.engine->set_trust(fleet.trust(own, {bad.certificate}));
   EXPECT_TRUE(between.server_receives().is_refused());
@@ -205,8 +205,8 @@ TEST_P(Decisions, ARevokedCertificateEndsWhatItProved) {
 }
 
 TEST_P(Decisions, TooMuchPublicKeyWorkAfterARotationEndsNoFlow) {
-  // More peers behind one address than its allowance of verifications: what they send waits, or is
-  // repeated.
+  // There are more peers behind one address than its allowance of verifications. Their packets wait
+  // or are repeated.
   Fleet fleet;
   const auto own = fleet.issue("b");
   Host two(fleet.trust(own), "app=web", 256);
@@ -220,34 +220,34 @@ TEST_P(Decisions, TooMuchPublicKeyWorkAfterARotationEndsNoFlow) {
     ASSERT_TRUE(talks.back().connects()) << number;
   }
   two.engine->set_trust(fleet.trust(own));
-  int authorised = 0;
+  int authorized = 0;
   for (int round = 0; round < 8; round++) {
-    authorised = 0;
+    authorized = 0;
     for (Talk& each : talks) {
       const Fate again = each.server_receives();
       ASSERT_FALSE(again.is_refused()) << text(two.last());
-      authorised += again.authorises() ? 1 : 0;
+      authorized += again.authorizes() ? 1 : 0;
     }
     two.pass_time(std::chrono::seconds(1));
   }
-  EXPECT_EQ(authorised, kHosts);
+  EXPECT_EQ(authorized, kHosts);
 }
 
-TEST_P(Decisions, AnUnlabelledPeersFlowGoesOnAsLongAsPolicyNamesIt) {
+TEST_P(Decisions, AnUnlabeledPeersFlowGoesOnAsLongAsPolicyNamesIt) {
   client.set_policy(to_world());
   ASSERT_FALSE(talk.ask().empty());
-  ASSERT_TRUE(talk.silence().authorises());
-  EXPECT_EQ(talk.client_sends().ruling, Ruling::authorise);
-  EXPECT_EQ(talk.client_receives().ruling, Ruling::authorise);
+  ASSERT_TRUE(talk.silence().authorizes());
+  EXPECT_EQ(talk.client_sends().ruling, abi::Ruling::authorize);
+  EXPECT_EQ(talk.client_receives().ruling, abi::Ruling::authorize);
   client.set_policy({});
   EXPECT_TRUE(talk.client_sends().is_refused());
   EXPECT_EQ(client.last(), no_proof);
 }
 
-TEST_P(Decisions, AnUnlabelledPeersFlowEndsWithItsWorkload) {
+TEST_P(Decisions, AnUnlabeledPeersFlowEndsWithItsWorkload) {
   client.set_policy(to_world());
   ASSERT_FALSE(talk.ask().empty());
-  ASSERT_TRUE(talk.silence().authorises());
+  ASSERT_TRUE(talk.silence().authorizes());
   client.engine->remove_local(End::kNumber);
   EXPECT_TRUE(talk.client_sends().is_refused());
 }
@@ -255,8 +255,8 @@ TEST_P(Decisions, AnUnlabelledPeersFlowEndsWithItsWorkload) {
 TEST_P(Decisions, AFlowAuditedThenEnforcedEnds) {
   client.set_policy(nothing(policy::Mode::audit));
   ASSERT_FALSE(talk.ask().empty());
-  ASSERT_EQ(talk.silence().ruling, Ruling::audit);
-  EXPECT_EQ(talk.client_sends().ruling, Ruling::audit);
+  ASSERT_EQ(talk.silence().ruling, abi::Ruling::audit);
+  EXPECT_EQ(talk.client_sends().ruling, abi::Ruling::audit);
   client.set_policy(nothing());
   EXPECT_TRUE(talk.client_sends().is_refused());
 }
@@ -269,7 +269,7 @@ TEST_P(Decisions, APointThatIsGoneLeavesNoHandshakes) {
   EXPECT_EQ(server.engine->statistics().handshakes, 0U);
 }
 
-// --- what TCP alone has: resets, and one segment that both ends send ---
+// --- TCP only: resets, and simultaneous open ---
 
 struct SegmentDecisions : testing::Test {
   End client{psk_trust("client", kSecret), "app=web"};
@@ -288,13 +288,13 @@ TEST_F(SegmentDecisions, WithRefuseDropTheClientGetsNothing) {
 TEST_F(SegmentDecisions, AuditModeLetsStrangersAndBothEndsAtOncePass) {
   End stranger(psk_trust("stranger", kNextSecret), "app=web");
   server.set_policy(nothing(policy::Mode::audit));
-  const Outcome heard = server.in(stranger.out(connection.syn()).packet);
-  EXPECT_EQ(heard.ruling, Ruling::audit);
-  EXPECT_EQ(segment(heard.packet).payload_size(), 0U) << "no token reaches an application";
+  const Outcome received = server.in(stranger.out(connection.syn()).packet);
+  EXPECT_EQ(received.ruling, abi::Ruling::audit);
+  EXPECT_EQ(segment(received.packet).payload_size(), 0U) << "no token reaches an application";
   EXPECT_EQ(server.last(), Reason::untrusted);
   const Connection other = Connection::number(1);
   ASSERT_TRUE(server.out(Draft{.ends = other.back(), .sequence = 9000}.bytes()).passes());
-  EXPECT_EQ(server.in(client.out(other.syn()).packet).ruling, Ruling::audit);
+  EXPECT_EQ(server.in(client.out(other.syn()).packet).ruling, abi::Ruling::audit);
   EXPECT_EQ(server.last(), Reason::simultaneous_open);
 }
 
@@ -302,18 +302,18 @@ TEST_F(SegmentDecisions, PortsThatAProcessWithoutLabelsUsesAgainAreItsOwn) {
   constexpr policy::Number kHostNumber = 1;
   ASSERT_TRUE(client.out(connection.syn()).passes());
   const Outcome plain = client.out(connection.syn(7'000), kHostNumber);
-  EXPECT_EQ(plain.ruling, Ruling::pass);
+  EXPECT_EQ(plain.ruling, abi::Ruling::pass);
   EXPECT_EQ(plain.packet, connection.syn(7'000)) << "without a token";
-  ASSERT_EQ(client.changes.size(), 1U) << "its packets come to no queue from here on";
-  EXPECT_EQ(client.changes.front(), std::pair(connection.ends, FlowChange::release));
-  EXPECT_EQ(client.in(connection.syn_ack(7'000)).ruling, Ruling::pass);
-  EXPECT_EQ(client.out(connection.data(), kHostNumber).ruling, Ruling::pass);
+  ASSERT_EQ(client.changes.size(), 1U) << "its packets are not queued any more";
+  EXPECT_EQ(client.changes.front(), std::pair(connection.ends, FlowChange::clear));
+  EXPECT_EQ(client.in(connection.syn_ack(7'000)).ruling, abi::Ruling::pass);
+  EXPECT_EQ(client.out(connection.data(), kHostNumber).ruling, abi::Ruling::pass);
 }
 
 TEST_F(SegmentDecisions, ARepeatedSynAckOfARefusedServerIsReportedOnce) {
   client.set_policy(nothing());
   const Exchange said = exchange(client, server, connection);
-  EXPECT_EQ(client.in(said.reply).ruling, Ruling::refuse);
+  EXPECT_EQ(client.in(said.reply).ruling, abi::Ruling::refuse);
   EXPECT_EQ(client.events.size(), 1U);
 }
 

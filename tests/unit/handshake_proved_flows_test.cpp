@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Proved connections that conntrack has forgotten: their table, and what the engine makes of their
+// Proved connections that conntrack has forgotten: their table, and how the engine decides on their
 // segments.
 #include "trireme/handshake/proved_flows.hpp"
 
@@ -29,7 +29,7 @@ TEST(ProvedFlows, KnowsWhatWasEnteredUntilItIsRemoved) {
   EXPECT_EQ(flows.size(), 2U);
   EXPECT_EQ(flows.entered_before(9ms), std::vector{flow(2, 21)});
   flows.remove(flow(1).key, 9ms);
-  EXPECT_EQ(flows.size(), 2U) << "another connection has its ends since";
+  EXPECT_EQ(flows.size(), 2U) << "another connection uses its addresses and ports since";
   flows.remove(flow(1).key);
   EXPECT_EQ(flows.find(flow(1).key), std::nullopt);
   ProvedFlow elsewhere = flow(4);
@@ -81,7 +81,7 @@ TEST(ProvedFlows, WhoeverHasMostLosesItsOldest) {
 
 /// A proved connection of A and B whose handshake is no longer remembered.
 struct Forgotten : testing::Test {
-  static constexpr std::uint32_t kStray = End::kNumber | kFresh;
+  static constexpr std::uint32_t kStray = End::kNumber | abi::kStray;
 
   End client{psk_trust("client", kSecret), "app=web"};
   End server{psk_trust("server", kSecret), "app=web"};
@@ -101,10 +101,10 @@ struct Forgotten : testing::Test {
 
 TEST_F(Forgotten, GoesOnFromEitherEndWhoeverSpeaksFirst) {
   for (const std::uint32_t priority : {kStray, std::uint32_t{0}}) {
-    EXPECT_TRUE(client.out(connection.data(), priority).authorises()) << text(client.last());
-    EXPECT_TRUE(server.in(connection.data(), priority).authorises()) << text(server.last());
-    EXPECT_TRUE(server.out(connection.answer(), priority).authorises());
-    EXPECT_TRUE(client.in(connection.answer(), priority).authorises());
+    EXPECT_TRUE(client.out(connection.data(), priority).authorizes()) << text(client.last());
+    EXPECT_TRUE(server.in(connection.data(), priority).authorizes()) << text(server.last());
+    EXPECT_TRUE(server.out(connection.answer(), priority).authorizes());
+    EXPECT_TRUE(client.in(connection.answer(), priority).authorizes());
     pass_an_hour();
   }
   EXPECT_EQ(server.in(connection.data(), kStray).number, 1000U) << "the number of its identity";
@@ -112,7 +112,7 @@ TEST_F(Forgotten, GoesOnFromEitherEndWhoeverSpeaksFirst) {
 
 TEST_F(Forgotten, EndsWithItsSocket) {
   server.connected = false;
-  EXPECT_EQ(server.in(connection.data(), kStray).ruling, Ruling::pass) << "TCP answers";
+  EXPECT_EQ(server.in(connection.data(), kStray).ruling, abi::Ruling::pass) << "TCP answers";
   server.connected = true;
   EXPECT_FALSE(server.in(connection.data(), kStray).passes()) << "and is forgotten";
   EXPECT_EQ(server.last(), Reason::policy) << "a stranger's, by its addresses";
@@ -123,19 +123,19 @@ TEST_F(Forgotten, EndsWithItsSocket) {
 
 TEST_F(Forgotten, IsNoOtherWorkloads) {
   client.engine->add_local(std::make_shared<const LocalIdentity>(78, label_set("app=web")));
-  EXPECT_FALSE(client.out(connection.data(), 78 | kFresh).passes());
+  EXPECT_FALSE(client.out(connection.data(), 78 | abi::kStray).passes());
   EXPECT_EQ(client.last(), Reason::policy);
   server.engine->add_local(std::make_shared<const LocalIdentity>(78, label_set("app=web")));
-  EXPECT_FALSE(server.in(connection.data(), 78 | kFresh).passes());
-  EXPECT_TRUE(server.in(connection.data(), kStray).authorises()) << "its own goes on";
+  EXPECT_FALSE(server.in(connection.data(), 78 | abi::kStray).passes());
+  EXPECT_TRUE(server.in(connection.data(), kStray).authorizes()) << "its own connection continues";
 }
 
 TEST_F(Forgotten, IsNoOtherWorkloadsWhileItsHandshakeIsRemembered) {
   Connection second = Connection::number(7);
   ASSERT_TRUE(connects(client, server, second));
   server.engine->add_local(std::make_shared<const LocalIdentity>(78, label_set("app=web")));
-  EXPECT_FALSE(server.in(second.data(), 78 | kFresh).passes());
-  EXPECT_TRUE(server.in(second.data(), kStray).authorises());
+  EXPECT_FALSE(server.in(second.data(), 78 | abi::kStray).passes());
+  EXPECT_TRUE(server.in(second.data(), kStray).authorizes());
 }
 
 TEST_F(Forgotten, IsNoOtherSockets) {
@@ -146,10 +146,10 @@ TEST_F(Forgotten, IsNoOtherSockets) {
                     0,
                     Role::server};
   server.proved->connections.touch(key, server.cookie, server.now.monotonic);
-  EXPECT_TRUE(server.in(connection.data(), kStray).authorises());
+  EXPECT_TRUE(server.in(connection.data(), kStray).authorizes());
   server.cookie = 2;
   EXPECT_FALSE(server.in(connection.data(), kStray).passes())
-      << "one with the same ends, which policy allowed by its address";
+      << "another connection with the same endpoints, which policy allowed by its address";
 }
 
 TEST_F(Forgotten, EndsWithItsWorkload) {
@@ -174,13 +174,13 @@ TEST_F(Forgotten, IsJudgedByThePolicyInForce) {
 }
 
 TEST_F(Forgotten, ItsPortsBeginAnotherConnection) {
-  // At the client its own TCP has let go of the former one.
+  // On the client's side, its own TCP has closed the former connection.
   const Packet hello = client.out(connection.syn(9000)).packet;
   EXPECT_EQ(client.proved->connections.size(), 0U);
   EXPECT_FALSE(client.out(connection.data(), kStray).passes()) << "not proved yet";
-  // At the server it may still be there: nobody's request ends it, and TCP answers.
+  // On the server's side it may still exist. No SYN ends it, and TCP answers.
   EXPECT_TRUE(server.in(hello).passes());
-  EXPECT_TRUE(server.in(connection.data(), kStray).authorises());
+  EXPECT_TRUE(server.in(connection.data(), kStray).authorizes());
   server.connected = false;
   server.unconnected = TcpState::half_open;
   EXPECT_TRUE(server.in(hello).passes());
@@ -204,16 +204,16 @@ TEST_F(Forgotten, NothingCompletesAHalfOpenRequestButTheFlowOfItsSyn) {
   policy.rules.push_back(rule);
   server.set_policy(policy);
   const Connection other = Connection::number(9);
-  EXPECT_TRUE(server.in(other.data(), kStray).authorises()) << "a connection that is there";
+  EXPECT_TRUE(server.in(other.data(), kStray).authorizes()) << "a connection that exists";
   server.connected = false;
-  // Of a request rules know no cgroup.
-  for (const std::uint32_t priority : {kStray, kHost | kFresh}) {
+  // The ruleset sees no cgroup of a request socket.
+  for (const std::uint32_t priority : {kStray, abi::kHost | abi::kStray}) {
     for (const TcpState state : {TcpState::half_open, TcpState::unknown}) {
       server.unconnected = state;
       EXPECT_FALSE(server.in(other.data(), priority).passes());
     }
     server.unconnected = TcpState::none;
-    EXPECT_EQ(server.in(other.data(), priority).ruling, Ruling::pass) << "TIME_WAIT";
+    EXPECT_EQ(server.in(other.data(), priority).ruling, abi::Ruling::pass) << "TIME_WAIT";
   }
 }
 
@@ -227,17 +227,17 @@ TEST_F(Forgotten, IsKeptWhereTheKernelDoesNotAnswerOrAllIsAudited) {
   audited.mode = policy::Mode::audit;
   server.set_policy(audited);
   for (int i = 0; i < 2; i++) {
-    EXPECT_EQ(server.in(connection.data(), kStray).ruling, Ruling::audit);
+    EXPECT_EQ(server.in(connection.data(), kStray).ruling, abi::Ruling::audit);
   }
   server.set_policy({});
-  EXPECT_TRUE(server.in(connection.data(), kStray).authorises());
+  EXPECT_TRUE(server.in(connection.data(), kStray).authorizes());
 }
 
 TEST_F(Forgotten, IsNotRememberedWhereNatGivesItsSocketOtherEnds) {
   const Connection turned = Connection::number(11);
-  const Packet hello = client.out(turned.syn(), End::kNumber | kTranslated).packet;
+  const Packet hello = client.out(turned.syn(), End::kNumber | abi::kDestinationNat).packet;
   ASSERT_TRUE(server.in(hello).passes());
-  ASSERT_TRUE(client.in(server.out(turned.syn_ack()).packet).authorises());
+  ASSERT_TRUE(client.in(server.out(turned.syn_ack()).packet).authorizes());
   EXPECT_EQ(client.proved->connections.find({turned.ends.source, turned.ends.destination,
                                              turned.ends.source_port, turned.ends.destination_port,
                                              0, Role::client}),
@@ -259,7 +259,7 @@ TEST(Policies, ThatDifferAreReportedOnceInAWhile) {
     return count;
   };
   ASSERT_TRUE(connects(client, server, Connection::number(1)));
-  EXPECT_EQ(reports(client) + reports(server), 0) << "neither says which it has";
+  EXPECT_EQ(reports(client) + reports(server), 0) << "neither states its policy";
   client.set_policy(with_digest(1));
   server.set_policy(with_digest(1));
   ASSERT_TRUE(connects(client, server, Connection::number(2)));
@@ -268,12 +268,12 @@ TEST(Policies, ThatDifferAreReportedOnceInAWhile) {
   ASSERT_TRUE(connects(client, server, Connection::number(3)));
   ASSERT_EQ(client.events.size(), 1U);
   EXPECT_EQ(client.events.front().detail,
-            "peer server (10.0.0.2) has another policy than this host: digest 0a02030405060708, "
-            "here 0102030405060708");
+            "peer server (10.0.0.2) has a different policy than this host: digest "
+            "0a02030405060708, here 0102030405060708");
   EXPECT_EQ(reports(client), 1);
   EXPECT_EQ(reports(server), 1);
   ASSERT_TRUE(connects(client, server, Connection::number(4)));
-  EXPECT_EQ(reports(client) + reports(server), 0) << "a moment ago";
+  EXPECT_EQ(reports(client) + reports(server), 0) << "reported less than a minute ago";
   for (End* end : {&client, &server}) {
     end->pass_time(61s);
   }

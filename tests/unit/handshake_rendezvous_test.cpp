@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flows between two workloads of one daemon in different network namespaces: one message that says
-// nothing, and nothing that a neighbour could pass on.
+// Flows between two workloads of one daemon in different network namespaces: MEET contains no
+// information, and a neighbor gains nothing by relaying it.
 #include "trireme/handshake/rendezvous.hpp"
 
 #include <algorithm>
@@ -33,7 +33,7 @@ struct Meets : testing::Test {
   void set_policy(policy::Policy policy) {
     engine->set_policy(std::make_shared<const policy::Policy>(std::move(policy)));
   }
-  /// The client may reach what has no labels, anywhere.
+  /// A policy that allows the client to reach peers without labels, anywhere.
   void allow_world() {
     policy::Policy policy;
     policy::Rule rule;
@@ -55,10 +55,10 @@ struct Meets : testing::Test {
     const Answer answer = give(point, packet, outgoing, priority);
     Outcome outcome;
     outcome.drop = answer.drop;
-    outcome.ruling = static_cast<Ruling>(answer.priority & kRulingMask);
-    outcome.number = answer.priority & kNumberMask;
+    outcome.ruling = static_cast<abi::Ruling>(answer.priority & abi::kCodeMask);
+    outcome.number = answer.priority & abi::kNumberMask;
     outcome.packet = answer.changed.value_or(packet);
-    EXPECT_EQ(port.segments, 0U) << "nothing else is said";
+    EXPECT_EQ(port.segments, 0U) << "no other message is sent";
     return outcome;
   }
   Outcome leave(const Packet& packet) { return handle(kThere, packet, true, kClient); }
@@ -76,7 +76,7 @@ struct Meets : testing::Test {
   Connection connection;
 };
 
-/// The same packet between other ends.
+/// The same packet with other addresses and ports.
 Packet between(const Packet& packet, const wire::Ends& ends) {
   const auto segment = wire::Segment::parse(packet, packet.size()).value();
   Draft draft;
@@ -87,62 +87,64 @@ Packet between(const Packet& packet, const wire::Ends& ends) {
   return draft.bytes();
 }
 
-TEST_F(Meets, BothEndsAreAuthorisedWithTheRequest) {
+TEST_F(Meets, BothEndsAreAuthorizedWithTheRequest) {
   const Outcome left = leave(connection.syn());
-  EXPECT_EQ(left.ruling, Ruling::pass);
+  EXPECT_EQ(left.ruling, abi::Ruling::pass);
   EXPECT_EQ(segment(left.packet).payload_size(), wire::kTagDatagram);
   const Outcome met = arrive(left.packet);
-  EXPECT_EQ(met.ruling, Ruling::meet) << text(last());
+  EXPECT_EQ(met.ruling, abi::Ruling::meet) << text(last());
   EXPECT_EQ(met.number, 1000U);
-  EXPECT_EQ(segment(met.packet).payload_size(), 0U) << "the application sees nothing of it";
+  EXPECT_EQ(segment(met.packet).payload_size(), 0U) << "no token reaches an application";
   EXPECT_EQ(proved.requests.size(), 1U);
-  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
-  EXPECT_EQ(engine->statistics().authorised, 2U);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, abi::Ruling::authorize);
+  EXPECT_EQ(engine->statistics().authorized, 2U);
   EXPECT_EQ(engine->statistics().hellos, 0U);
   EXPECT_EQ(engine->statistics().verifications, 0U);
-  EXPECT_EQ(proved.connections.size(), 2U) << "they are remembered beyond conntrack";
+  EXPECT_EQ(proved.connections.size(), 2U) << "both are remembered after conntrack forgets them";
   EXPECT_EQ(proved.requests.size(), 0U) << "and the request is not";
 }
 
 TEST_F(Meets, WhatTcpRepeatsPasses) {
   const Outcome left = leave(connection.syn());
-  EXPECT_EQ(arrive(left.packet).ruling, Ruling::meet);
+  EXPECT_EQ(arrive(left.packet).ruling, abi::Ruling::meet);
   const Outcome again = leave(connection.syn());
   EXPECT_EQ(again.packet, left.packet) << "the same number";
-  const Outcome repeated = handle(kHere, again.packet, false, kDecided | kServer);
-  EXPECT_EQ(repeated.ruling, Ruling::pass);
+  const Outcome repeated = handle(kHere, again.packet, false, abi::kDecided | kServer);
+  EXPECT_EQ(repeated.ruling, abi::Ruling::pass);
   EXPECT_EQ(segment(repeated.packet).payload_size(), 0U);
-  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
-  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::pass);
-  EXPECT_EQ(handle(kHere, connection.syn_ack(), true, 0).ruling, Ruling::pass) << "in audit mode";
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, abi::Ruling::authorize);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, abi::Ruling::pass);
+  EXPECT_EQ(handle(kHere, connection.syn_ack(), true, 0).ruling, abi::Ruling::pass)
+      << "in audit mode";
 }
 
 TEST_F(Meets, OtherLabelsAreRefusedAtTheServer) {
   set_labels("app=web", "app=db");
   const Outcome met = arrive(leave(connection.syn()).packet);
-  EXPECT_EQ(met.ruling, Ruling::refuse);
+  EXPECT_EQ(met.ruling, abi::Ruling::refuse);
   EXPECT_EQ(segment(met.packet).payload_size(), 0U);
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].reason, Reason::policy);
   EXPECT_EQ(events[0].remote->labels, label_set("app=web"));
-  EXPECT_FALSE(answered(connection.syn_ack()).authorises()) << "by any server";
+  EXPECT_FALSE(answered(connection.syn_ack()).authorizes()) << "by any server";
 }
 
 TEST_F(Meets, WhatANeighbourPassesOnIsDropped) {
   const Packet left = leave(connection.syn()).packet;
   Connection other = connection;
   other.ends.source = address("10.0.0.9");
-  EXPECT_TRUE(arrive(between(left, other.ends)).drop) << "from where it is";
+  EXPECT_TRUE(arrive(between(left, other.ends)).drop) << "relayed from another address";
   EXPECT_EQ(last(), Reason::other_address);
   other = connection;
   other.ends.destination = address("10.0.0.3");
-  EXPECT_TRUE(arrive(between(left, other.ends)).drop) << "to somebody else, in its maker's name";
+  EXPECT_TRUE(arrive(between(left, other.ends)).drop)
+      << "relayed to another server, with the client's address";
   EXPECT_EQ(last(), Reason::other_address);
   Packet changed = left;
   changed.at(changed.size() - wire::kTagSize) ^= 1U;
   EXPECT_TRUE(arrive(changed).drop) << "another number";
-  EXPECT_EQ(engine->statistics().authorised, 0U);
-  EXPECT_EQ(arrive(left).ruling, Ruling::meet) << "its own still comes";
+  EXPECT_EQ(engine->statistics().authorized, 0U);
+  EXPECT_EQ(arrive(left).ruling, abi::Ruling::meet) << "the client's own request is still accepted";
 }
 
 TEST_F(Meets, ARequestGetsOld) {
@@ -155,21 +157,21 @@ TEST_F(Meets, ARequestOfAWorkloadThatHasEndedIsNobodys) {
   const Packet left = leave(connection.syn()).packet;
   engine->remove_local(kClient);
   EXPECT_TRUE(arrive(left).drop);
-  EXPECT_EQ(engine->statistics().authorised, 0U);
+  EXPECT_EQ(engine->statistics().authorized, 0U);
   engine->add_local(std::make_shared<const LocalIdentity>(kClient, label_set("app=web")), kThere);
-  EXPECT_TRUE(arrive(left).drop) << "its successor's are its own";
+  EXPECT_TRUE(arrive(left).drop) << "the next workload with the number has its own requests";
 }
 
 TEST_F(Meets, WhatThisHostTranslatesIsTheSame) {
   const Packet left = leave(connection.syn()).packet;
-  Connection published = connection;  // another source, and another server than was asked for
+  Connection published = connection;  // NAT has changed both source and destination
   published.ends.source = address("10.0.0.254");
   published.ends.source_port = 50'000;
   published.ends.destination = address("10.1.0.1");
   published.ends.destination_port = 8080;
   port.translate = [&](const wire::Ends& ends) { return Translation{connection.ends, ends}; };
-  EXPECT_EQ(arrive(between(left, published.ends)).ruling, Ruling::meet);
-  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
+  EXPECT_EQ(arrive(between(left, published.ends)).ruling, abi::Ruling::meet);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, abi::Ruling::authorize);
 }
 
 TEST_F(Meets, AClientOnTheHostIsSeenBehindNatOnOutput) {
@@ -179,7 +181,7 @@ TEST_F(Meets, AClientOnTheHostIsSeenBehindNatOnOutput) {
   Connection masked = turned;  // as they arrive
   masked.ends.source = address("10.0.0.254");
   port.translate = [&](const wire::Ends& ends) { return Translation{connection.ends, ends}; };
-  EXPECT_EQ(arrive(between(left, masked.ends)).ruling, Ruling::meet);
+  EXPECT_EQ(arrive(between(left, masked.ends)).ruling, abi::Ruling::meet);
 }
 
 TEST_F(Meets, AServerWithoutLabelsIsAsPolicySays) {
@@ -189,7 +191,7 @@ TEST_F(Meets, AServerWithoutLabelsIsAsPolicySays) {
   allow_world();
   const Connection second = Connection::number(2);
   leave(second.syn());
-  EXPECT_EQ(answered(second.syn_ack()).ruling, Ruling::authorise);
+  EXPECT_EQ(answered(second.syn_ack()).ruling, abi::Ruling::authorize);
 }
 
 TEST_F(Meets, AuditModeLetsThroughAndReportsBothEnds) {
@@ -197,8 +199,8 @@ TEST_F(Meets, AuditModeLetsThroughAndReportsBothEnds) {
   policy::Policy policy;
   policy.mode = policy::Mode::audit;
   set_policy(policy);
-  EXPECT_EQ(arrive(leave(connection.syn()).packet).ruling, Ruling::audit);
-  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::audit);
+  EXPECT_EQ(arrive(leave(connection.syn()).packet).ruling, abi::Ruling::audit);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, abi::Ruling::audit);
   ASSERT_EQ(events.size(), 2U);
   EXPECT_EQ(events[0].verdict, policy::Verdict::audit);
   EXPECT_EQ(events[1].verdict, policy::Verdict::audit);
@@ -207,11 +209,12 @@ TEST_F(Meets, AuditModeLetsThroughAndReportsBothEnds) {
 TEST_F(Meets, PeersElsewhereAreAskedForTokens) {
   engine->set_near({policy::Prefix::parse("10.0.0.9/32").value()});
   engine->set_peers({policy::Prefix::parse("10.0.0.2/32").value()});
-  EXPECT_EQ(leave(connection.syn()).ruling, Ruling::refuse);
+  EXPECT_EQ(leave(connection.syn()).ruling, abi::Ruling::refuse);
   EXPECT_EQ(last(), Reason::no_credential);
   engine->set_near({policy::Prefix::parse("10.0.0.2/32").value()});
   const Connection second = Connection::number(2);
-  EXPECT_EQ(leave(second.syn()).ruling, Ruling::pass) << "this host's own address is its own";
+  EXPECT_EQ(leave(second.syn()).ruling, abi::Ruling::pass)
+      << "this host's own address is never a remote host";
 }
 
 TEST_F(Meets, OneWorkloadDoesNotTakeAllRoom) {
@@ -228,35 +231,37 @@ TEST_F(Meets, OneWorkloadDoesNotTakeAllRoom) {
   EXPECT_LE(proved.requests.size(), 64U);
   EXPECT_GT(proved.requests.crowding().given_up, 0U);
   EXPECT_EQ(proved.requests.crowding().holder.owner, Owner::workload(kClient));
-  EXPECT_EQ(arrive(asked).ruling, Ruling::meet) << "the other's is still there";
+  EXPECT_EQ(arrive(asked).ruling, abi::Ruling::meet)
+      << "the other workload's request is still remembered";
 }
 
 TEST_F(Meets, ANumberIsBelievedWhereItsWorkloadIs) {
   // Root in a network namespace can queue packets with any number.
-  EXPECT_EQ(handle(kHere, connection.syn(), true, kClient).ruling, Ruling::refuse);
+  EXPECT_EQ(handle(kHere, connection.syn(), true, kClient).ruling, abi::Ruling::refuse);
   EXPECT_EQ(last(), Reason::unknown_workload);
   const Packet left = leave(connection.syn()).packet;
-  EXPECT_EQ(handle(kThere, left, false, kServer).ruling, Ruling::refuse);
+  EXPECT_EQ(handle(kThere, left, false, kServer).ruling, abi::Ruling::refuse);
   engine->enter(kHere, kClient);
-  EXPECT_EQ(handle(kHere, connection.syn(), true, kClient).ruling, Ruling::pass)
-      << "it is here too";
+  EXPECT_EQ(handle(kHere, connection.syn(), true, kClient).ruling, abi::Ruling::pass)
+      << "the workload is at this point too";
   engine->leave(kHere, kClient);
-  EXPECT_EQ(handle(kHere, connection.syn(), true, kClient).ruling, Ruling::refuse);
+  EXPECT_EQ(handle(kHere, connection.syn(), true, kClient).ruling, abi::Ruling::refuse);
 }
 
 TEST_F(Meets, ARepeatedRequestIsForWhomItWasAllowed) {
   constexpr policy::Number kNext = 81;
   engine->add_local(std::make_shared<const LocalIdentity>(kNext, label_set("app=db")), kHere);
   const Packet left = leave(connection.syn()).packet;
-  EXPECT_EQ(arrive(left).ruling, Ruling::meet);
-  const Outcome repeated = handle(kHere, left, false, kDecided | kNext);
+  EXPECT_EQ(arrive(left).ruling, abi::Ruling::meet);
+  const Outcome repeated = handle(kHere, left, false, abi::kDecided | kNext);
   EXPECT_TRUE(repeated.drop) << "another listener";
   ASSERT_EQ(port.changes.size(), 1U);
-  EXPECT_EQ(port.changes[0].second, FlowChange::forget) << "and nothing rides on what was allowed";
-  EXPECT_EQ(arrive(left).ruling, Ruling::meet);
+  EXPECT_EQ(port.changes[0].second, FlowChange::forget)
+      << "and nothing uses the former authorization";
+  EXPECT_EQ(arrive(left).ruling, abi::Ruling::meet);
   Packet other = left;
   other.at(other.size() - 1) ^= 1U;
-  EXPECT_TRUE(handle(kHere, other, false, kDecided | kServer).drop) << "another request";
+  EXPECT_TRUE(handle(kHere, other, false, abi::kDecided | kServer).drop) << "another request";
 }
 
 TEST_F(Meets, ARequestThatWasAnsweredIsNobodysAnyMore) {
@@ -267,40 +272,40 @@ TEST_F(Meets, ARequestThatWasAnsweredIsNobodysAnyMore) {
   reset.flags = wire::kRst | wire::kAck;
   reset.acknowledgement = segment(connection.syn()).sequence() + 1;
   answered(reset.bytes());
-  EXPECT_EQ(proved.requests.size(), 0U) << "nobody listens";
+  EXPECT_EQ(proved.requests.size(), 0U) << "the port is closed";
   leave(connection.syn());
   EXPECT_EQ(proved.requests.size(), 1U);
   answered(connection.syn_ack());
-  EXPECT_EQ(proved.requests.size(), 0U) << "nobody's of ours";
+  EXPECT_EQ(proved.requests.size(), 0U) << "not a workload of this host";
 }
 
 TEST_F(Meets, WhatWasAskedBeginsAnewWhereTheAddressMoves) {
   leave(connection.syn());
   engine->set_near({});
   engine->set_peers({policy::Prefix::parse("10.0.0.0/8").value()});
-  EXPECT_EQ(leave(connection.syn()).ruling, Ruling::refuse);
-  EXPECT_EQ(last(), Reason::no_credential) << "and is asked for a token";
+  EXPECT_EQ(leave(connection.syn()).ruling, abi::Ruling::refuse);
+  EXPECT_EQ(last(), Reason::no_credential) << "and tokens are expected there";
 }
 
 TEST_F(Meets, NatOfTheServersOwnNetworkIsKnownWithItsAnswer) {
   const Packet left = leave(connection.syn()).packet;
   Connection turned = connection;  // REDIRECT there
   turned.ends.destination_port = 8080;
-  const Outcome asked = handle(kHere, between(left, turned.ends), false, kServer | kChanged);
-  EXPECT_EQ(asked.ruling, Ruling::pass) << "conntrack does not know it yet";
+  const Outcome asked = handle(kHere, between(left, turned.ends), false, kServer | abi::kAnyNat);
+  EXPECT_EQ(asked.ruling, abi::Ruling::pass) << "conntrack does not know it yet";
   EXPECT_EQ(segment(asked.packet).payload_size(), 0U);
   port.translate = [&](const wire::Ends& ends) { return Translation{connection.ends, ends}; };
-  EXPECT_EQ(handle(kHere, turned.syn_ack(), true, kChanged).ruling, Ruling::authorise);
-  EXPECT_EQ(answered(connection.syn_ack()).ruling, Ruling::authorise);
+  EXPECT_EQ(handle(kHere, turned.syn_ack(), true, abi::kAnyNat).ruling, abi::Ruling::authorize);
+  EXPECT_EQ(answered(connection.syn_ack()).ruling, abi::Ruling::authorize);
 }
 
 TEST_F(Meets, WhatIsNotTheClientsIsRefusedWithItsAnswer) {
   const Packet left = leave(connection.syn()).packet;
   Connection other = connection;
   other.ends.source = address("10.0.0.9");
-  EXPECT_EQ(handle(kHere, between(left, other.ends), false, kServer | kChanged).ruling,
-            Ruling::pass);
-  EXPECT_EQ(handle(kHere, other.syn_ack(), true, kChanged).ruling, Ruling::refuse);
+  EXPECT_EQ(handle(kHere, between(left, other.ends), false, kServer | abi::kAnyNat).ruling,
+            abi::Ruling::pass);
+  EXPECT_EQ(handle(kHere, other.syn_ack(), true, abi::kAnyNat).ruling, abi::Ruling::refuse);
   EXPECT_EQ(last(), Reason::other_address);
 }
 
@@ -311,7 +316,7 @@ TEST_F(Meets, NatOfTheClientsOwnNetworkIsLookedThrough) {
   port.translate = [&](const wire::Ends& ends) {
     return ends == connection.ends ? Translation{ends, masked.ends} : Translation{ends, ends};
   };
-  EXPECT_EQ(arrive(between(left, masked.ends)).ruling, Ruling::meet);
+  EXPECT_EQ(arrive(between(left, masked.ends)).ruling, abi::Ruling::meet);
 }
 
 TEST_F(Meets, BothAtOnceAreRefused) {
@@ -321,18 +326,18 @@ TEST_F(Meets, BothAtOnceAreRefused) {
   std::swap(back.ends.source_port, back.ends.destination_port);
   const Packet left = leave(there.syn()).packet;
   handle(kHere, back.syn(), true, kServer);
-  EXPECT_EQ(arrive(left).ruling, Ruling::refuse);
+  EXPECT_EQ(arrive(left).ruling, abi::Ruling::refuse);
   EXPECT_EQ(last(), Reason::simultaneous_open);
 }
 
-/// The same of UDP.
+/// The same over UDP.
 struct MeetsDatagrams : Meets {
   wire::Ends ends{address("10.0.0.1"), address("10.0.0.2"), 40'000, 53};
   wire::Ends back{ends.destination, ends.source, ends.destination_port, ends.source_port};
   Packet query = datagram(ends, "query");
 
-  Answer send_first() { return give(kThere, query, true, kClient | kFresh); }
-  Answer meet(const Packet& packet) { return give(kHere, packet, false, kServer | kFresh); }
+  Answer send_first() { return give(kThere, query, true, kClient | abi::kFresh); }
+  Answer meet(const Packet& packet) { return give(kHere, packet, false, kServer | abi::kFresh); }
 };
 
 TEST_F(MeetsDatagrams, WaitUntilTheServersEndHasAgreed) {
@@ -343,21 +348,21 @@ TEST_F(MeetsDatagrams, WaitUntilTheServersEndHasAgreed) {
   EXPECT_EQ(wire::control_message(parsed(sent).payload()),
             static_cast<std::uint8_t>(wire::Message::meet));
   const Answer met = meet(sent);
-  EXPECT_EQ(met.priority, ruling(Ruling::meet, 1000));
+  EXPECT_EQ(met.priority, ruling(abi::Ruling::meet, 1000));
   ASSERT_TRUE(met.changed);
-  EXPECT_EQ(parsed(*met.changed).ends().destination_port, 0) << "nobody gets it";
+  EXPECT_EQ(parsed(*met.changed).ends().destination_port, 0) << "no socket receives it";
   ASSERT_TRUE(met.awaits);
-  EXPECT_TRUE(port.sent.empty()) << "conntrack knows the flow first";
+  EXPECT_TRUE(port.sent.empty()) << "not before conntrack knows the flow";
   now.monotonic += 100ms;
   port.perform(engine->tick(now), 0);
-  EXPECT_TRUE(port.verdicts.empty()) << "nor does the client know it by looking";
+  EXPECT_TRUE(port.verdicts.empty()) << "and the client's side cannot look it up yet";
   port.sent.clear();
   port.go_on(*engine);
   const Packet ready = port.take();
   EXPECT_TRUE(give(kThere, ready, false, kClient).drop);
   ASSERT_EQ(port.verdicts.size(), 1U);
   EXPECT_EQ(port.verdicts[0].id, waiting);
-  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise, 1000));
+  EXPECT_EQ(port.verdicts[0].priority, ruling(abi::Ruling::authorize, 1000));
   EXPECT_EQ(proved.first_datagrams.size(), 0U);
   EXPECT_EQ(proved.datagrams.size(), 1U);
 }
@@ -373,8 +378,8 @@ TEST_F(MeetsDatagrams, ReadyMayBeLost) {
   std::ignore = port.take();  // READY again; lost as well
   now.monotonic += 100ms;
   port.perform(engine->tick(now), 0);
-  ASSERT_EQ(port.verdicts.size(), 1U) << "the client looks by itself";
-  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise, 1000));
+  ASSERT_EQ(port.verdicts.size(), 1U) << "the client's side looks the decision up by itself";
+  EXPECT_EQ(port.verdicts[0].priority, ruling(abi::Ruling::authorize, 1000));
   EXPECT_TRUE(port.sent.empty());
 }
 
@@ -393,12 +398,12 @@ TEST_F(MeetsDatagrams, NobodyIsBelievedWhoSaysThatItIsReady) {
 TEST_F(MeetsDatagrams, OtherLabelsAreRefusedAtBothEnds) {
   set_labels("app=web", "app=db");
   send_first();
-  EXPECT_EQ(meet(port.take()).priority, ruling(Ruling::refuse));
+  EXPECT_EQ(meet(port.take()).priority, ruling(abi::Ruling::refuse));
   EXPECT_EQ(last(), Reason::policy);
   now.monotonic += 100ms;
   port.perform(engine->tick(now), 0);
   ASSERT_EQ(port.verdicts.size(), 1U);
-  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::refuse));
+  EXPECT_EQ(port.verdicts[0].priority, ruling(abi::Ruling::refuse));
   EXPECT_EQ(events.size(), 2U);
 }
 
@@ -412,9 +417,9 @@ TEST_F(MeetsDatagrams, WhatANeighbourPassesOnIsDropped) {
   EXPECT_EQ(last(), Reason::other_address);
   Packet closing(payload.begin(), payload.end());
   closing.at(11) |= wire::kClosing;
-  EXPECT_EQ(engine->statistics().authorised, 0U);
-  EXPECT_EQ(meet(datagram(ends, closing)).priority, ruling(Ruling::meet, 1000))
-      << "what it is for does not stand in it";
+  EXPECT_EQ(engine->statistics().authorized, 0U);
+  EXPECT_EQ(meet(datagram(ends, closing)).priority, ruling(abi::Ruling::meet, 1000))
+      << "MEET does not say what it is for";
   EXPECT_TRUE(port.changes.empty());
 }
 
@@ -426,7 +431,7 @@ TEST_F(MeetsDatagrams, AClientWhoHasEndedIsNotReleased) {
   engine->remove_local(kClient);
   give(kThere, port.take(), false, kClient);
   ASSERT_EQ(port.verdicts.size(), 1U);
-  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::refuse));
+  EXPECT_EQ(port.verdicts[0].priority, ruling(abi::Ruling::refuse));
 }
 
 TEST_F(MeetsDatagrams, AFlowOfAnothersIsEndedAtTheServerFirst) {
@@ -437,7 +442,7 @@ TEST_F(MeetsDatagrams, AFlowOfAnothersIsEndedAtTheServerFirst) {
   port.verdicts.clear();
   constexpr policy::Number kHeir = 79;
   engine->add_local(std::make_shared<const LocalIdentity>(kHeir, label_set("app=web")), kThere);
-  EXPECT_TRUE(give(kThere, query, true, kHeir | kTakenOver).hold);
+  EXPECT_TRUE(give(kThere, query, true, kHeir | abi::kTakenOver).hold);
   const Packet ending = port.take();
   EXPECT_NE(parsed(ending).payload()[11] & wire::kClosing, 0);
   EXPECT_TRUE(give(kHere, ending, false, kServer).drop);
@@ -447,14 +452,15 @@ TEST_F(MeetsDatagrams, AFlowOfAnothersIsEndedAtTheServerFirst) {
   EXPECT_EQ(port.changes.back().second, FlowChange::forget);
   port.changes.clear();
   give(kThere, port.take(), false, kClient);
-  EXPECT_EQ(port.changes.size(), 1U) << "at the client as well";
+  EXPECT_EQ(port.changes.size(), 1U) << "on the client's side as well";
   EXPECT_TRUE(port.verdicts.empty());
   now.monotonic += 1s;
-  EXPECT_EQ(meet(port.take()).priority, ruling(Ruling::meet, 1000)) << "and one of its own begins";
+  EXPECT_EQ(meet(port.take()).priority, ruling(abi::Ruling::meet, 1000))
+      << "and a flow of its own begins";
   port.go_on(*engine);
   give(kThere, port.take(), false, kHeir);
   ASSERT_EQ(port.verdicts.size(), 1U);
-  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise, 1000));
+  EXPECT_EQ(port.verdicts[0].priority, ruling(abi::Ruling::authorize, 1000));
 }
 
 TEST_F(MeetsDatagrams, NobodyElseEndsAFlowOrTakesItsEnds) {
@@ -466,12 +472,13 @@ TEST_F(MeetsDatagrams, NobodyElseEndsAFlowOrTakesItsEnds) {
   constexpr PointId kElsewhere = 3;
   engine->add_local(std::make_shared<const LocalIdentity>(kHostile, label_set("app=web")),
                     kElsewhere);
-  give(kElsewhere, query, true, kHostile | kTakenOver);  // forged: these are not its ends
+  give(kElsewhere, query, true,
+       kHostile | abi::kTakenOver);  // forged: these are not its address and port
   port.changes.clear();
   EXPECT_TRUE(give(kHere, port.take(), false, kServer).drop);
   EXPECT_EQ(last(), Reason::other_address);
   EXPECT_TRUE(port.changes.empty());
-  give(kElsewhere, query, true, kHostile | kFresh);
+  give(kElsewhere, query, true, kHostile | abi::kFresh);
   EXPECT_TRUE(give(kHere, port.take(), false, kServer).drop);
   EXPECT_EQ(last(), Reason::other_address);
 }
@@ -483,8 +490,8 @@ TEST_F(MeetsDatagrams, OneWithTheSameEndsDoesNotDisplaceIt) {
   constexpr PointId kElsewhere = 3;
   engine->add_local(std::make_shared<const LocalIdentity>(kHostile, label_set("app=db")),
                     kElsewhere);
-  give(kElsewhere, query, true, kHostile | kFresh);
-  EXPECT_EQ(meet(sent).priority, ruling(Ruling::meet, 1000));
+  give(kElsewhere, query, true, kHostile | abi::kFresh);
+  EXPECT_EQ(meet(sent).priority, ruling(abi::Ruling::meet, 1000));
 }
 
 TEST_F(MeetsDatagrams, TheServerHasEndedTheFlowBeforeTheClientKnows) {
@@ -492,12 +499,12 @@ TEST_F(MeetsDatagrams, TheServerHasEndedTheFlowBeforeTheClientKnows) {
   meet(port.take());
   port.go_on(*engine);
   give(kThere, port.take(), false, kClient);
-  EXPECT_TRUE(give(kThere, query, true, kHost | kTakenOver | kFresh).hold);
+  EXPECT_TRUE(give(kThere, query, true, abi::kHost | abi::kTakenOver | abi::kFresh).hold);
   port.verdicts.clear();
   port.on_change = [&](FlowChange what) {
     if (what == FlowChange::withdraw) {
       now.monotonic += 100ms;
-      port.perform(engine->tick(now), 0);  // the client looks
+      port.perform(engine->tick(now), 0);  // the client's side looks the decision up
       EXPECT_TRUE(port.verdicts.empty());
     }
   };
@@ -515,7 +522,7 @@ TEST_F(MeetsDatagrams, AServerWithoutLabelsIsAsPolicySays) {
     port.perform(engine->tick(now), 0);
   }
   ASSERT_EQ(port.verdicts.size(), 1U);
-  EXPECT_EQ(port.verdicts[0].priority, ruling(Ruling::authorise));
+  EXPECT_EQ(port.verdicts[0].priority, ruling(abi::Ruling::authorize));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What TCP does beside the plain three segments: repetition, odd options, ports used again, both
-// ends at once, resets.
+// TCP beyond the plain three-way handshake: repetition, unusual options, port reuse, simultaneous
+// open, resets.
 #include "handshake_support.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -36,8 +36,8 @@ struct Segments : testing::Test {
                                            .bytes());
     ASSERT_TRUE(replied.passes()) << text(server.last());
     const Outcome verified = client.in(replied.packet);
-    ASSERT_TRUE(verified.authorises()) << text(client.last());
-    ASSERT_TRUE(server.in(*verified.proof).authorises()) << text(server.last());
+    ASSERT_TRUE(verified.authorizes()) << text(client.last());
+    ASSERT_TRUE(server.in(*verified.proof).authorizes()) << text(server.last());
     said_ = asked.packet;
     connection.ends.source_port++;
   }
@@ -57,7 +57,7 @@ TEST_F(Segments, ARepeatedSynCarriesTheSameHelloWhileItsReplyIsOnTheWay) {
   // The client's kernel repeats its SYN before REPLY's verdict reaches it.
   EXPECT_EQ(client.out(connection.syn()).packet, said.hello);
   EXPECT_TRUE(server.in(said.hello).passes());
-  EXPECT_TRUE(server.in(said.proof).authorises());
+  EXPECT_TRUE(server.in(said.proof).authorizes());
   // A lost PROOF is still sent again.
   const Outcome again = client.in(said.reply);
   EXPECT_TRUE(again.drop);
@@ -66,11 +66,11 @@ TEST_F(Segments, ARepeatedSynCarriesTheSameHelloWhileItsReplyIsOnTheWay) {
 
 TEST_F(Segments, ASynThatArrivesLateLeavesACompleteHandshakeAlone) {
   const Exchange said = exchange(client, server, connection);
-  ASSERT_TRUE(server.in(said.proof).authorises());
+  ASSERT_TRUE(server.in(said.proof).authorizes());
   EXPECT_TRUE(server.in(said.hello).drop)
-      << "TCP has it already, or has forgotten it: then what it proved is no one's any more";
+      << "TCP has the connection already, or has ended it; then its proof is used up";
   EXPECT_EQ(server.refused(Reason::conflict), 1U);
-  EXPECT_TRUE(server.in(connection.data()).authorises()) << "data that was queued behind it";
+  EXPECT_TRUE(server.in(connection.data()).authorizes()) << "data that was queued behind it";
 }
 
 TEST_F(Segments, ARepeatedSynAckCarriesTheIdenticalReply) {
@@ -92,15 +92,15 @@ TEST_F(Segments, ALostProofIsSentAgainForEachRepeatedSynAck) {
   const Exchange said = exchange(client, server, connection);
   for (int times = 0; times < 5; times++) {
     const Outcome again = client.in(server.out(connection.syn_ack()).packet);
-    EXPECT_TRUE(again.drop) << "nothing new to the client's TCP";
+    EXPECT_TRUE(again.drop) << "the client's TCP has seen it";
     ASSERT_EQ(again.proof, said.proof);
   }
-  EXPECT_TRUE(server.in(said.proof).authorises());
-  EXPECT_TRUE(server.in(said.proof).authorises()) << "a duplicate does no harm";
-  EXPECT_TRUE(server.in(connection.data()).authorises());
+  EXPECT_TRUE(server.in(said.proof).authorizes());
+  EXPECT_TRUE(server.in(said.proof).authorizes()) << "a duplicate does no harm";
+  EXPECT_TRUE(server.in(connection.data()).authorizes());
 }
 
-/// Data as a client sends them in a row.
+/// Consecutive data segments of a client.
 struct Early : Segments {
   [[nodiscard]] Packet part(std::uint32_t number, std::size_t size = 1) const {
     return Draft{.ends = connection.ends,
@@ -122,10 +122,10 @@ TEST_F(Early, DataAheadOfProofWaitForItInTheirOrder) {
   for (std::uint32_t number = 0; number < 3; number++) {
     const Outcome early = server.in(part(number));
     EXPECT_TRUE(early.hold);
-    EXPECT_EQ(early.syn_ack.has_value(), number == 0) << "PROOF is asked for once";
+    EXPECT_EQ(early.syn_ack.has_value(), number == 0) << "PROOF is requested once";
   }
   const Outcome proved = server.in(said.proof);
-  ASSERT_TRUE(proved.authorises());
+  ASSERT_TRUE(proved.authorizes());
   EXPECT_EQ(proved.behind, (std::vector<Packet>{part(0), part(1), part(2)}));
   EXPECT_TRUE(server.held.empty());
   EXPECT_TRUE(server.in(said.proof).behind.empty()) << "once";
@@ -171,9 +171,9 @@ TEST_F(Early, ProofIsAskedForAgain) {
   }
   EXPECT_EQ(when, (std::vector<int>{100, 300, 700, 1'500, 2'500}));
   ASSERT_TRUE(server.in(part(0)).hold);
-  ASSERT_TRUE(server.in(said.proof).authorises());
+  ASSERT_TRUE(server.in(said.proof).authorizes());
   pass_time(std::chrono::seconds(1));
-  EXPECT_TRUE(server.asked.empty()) << "it is there";
+  EXPECT_TRUE(server.asked.empty()) << "PROOF has arrived";
 }
 
 TEST_F(Early, WhoHasNotSeenTheSynAckMakesNobodyAsk) {
@@ -200,9 +200,9 @@ TEST_F(Early, NobodyWaitsLongerThanThreeSeconds) {
   pass_time(std::chrono::milliseconds(100));
   EXPECT_TRUE(server.held.empty()) << "dropped";
   EXPECT_GT(server.engine->next_tick(), server.now.monotonic + std::chrono::seconds(60))
-      << "when the handshake is given up";
+      << "when the handshake times out";
   const Outcome proved = server.in(said.proof);
-  EXPECT_TRUE(proved.authorises());
+  EXPECT_TRUE(proved.authorizes());
   EXPECT_TRUE(proved.behind.empty());
 }
 
@@ -212,7 +212,7 @@ TEST_F(Early, DataOfARefusedHandshakeAreDropped) {
   policy::Policy nothing;
   nothing.baseline = policy::Baseline::none;
   server.set_policy(nothing);
-  EXPECT_EQ(server.in(said.proof).ruling, Ruling::refuse);
+  EXPECT_EQ(server.in(said.proof).ruling, abi::Ruling::refuse);
   EXPECT_TRUE(server.held.empty());
 }
 
@@ -220,16 +220,15 @@ TEST_F(Early, DataWaitForTheirOwnHandshakeAlone) {
   const Exchange said = exchange(client, server, connection);
   ASSERT_TRUE(server.in(part(0)).hold);
   for (End* end : {&client, &server}) {
-    end->pass_time(
-        std::chrono::milliseconds(2'900));  // not long enough for the data to be given up
+    end->pass_time(std::chrono::milliseconds(2'900));  // the data is not dropped yet
   }
   server.pass_time(std::chrono::milliseconds(100));
   client.pass_time(std::chrono::milliseconds(100));
-  const Outcome asked = client.out(connection.syn(90'000));  // ports used again
+  const Outcome asked = client.out(connection.syn(90'000));  // port reuse
   ASSERT_TRUE(server.in(asked.packet).passes()) << text(server.last());
   const Outcome verified = client.in(server.out(connection.syn_ack(90'000)).packet);
   const Outcome proved = server.in(verified.proof.value());
-  EXPECT_TRUE(proved.authorises());
+  EXPECT_TRUE(proved.authorizes());
   EXPECT_TRUE(proved.behind.empty());
 }
 
@@ -252,7 +251,7 @@ TEST_F(Early, WhatWaitsOfAllConnectionsIsBounded) {
     said.push_back(exchange(many_client, many, Connection::number(number)));
     const Outcome early = many.in(Connection::number(number).data());
     EXPECT_EQ(early.hold, number < 1'024);
-    EXPECT_TRUE(early.syn_ack) << "what cannot wait is asked for none the less";
+    EXPECT_TRUE(early.syn_ack) << "PROOF is requested although the data cannot wait";
   }
   EXPECT_EQ(many.in(said[5].proof).behind.size(), 1U) << "in the middle";
   EXPECT_EQ(many.in(said[0].proof).behind.size(), 1U);
@@ -303,7 +302,7 @@ TEST_F(Segments, SignedSegmentsAreRefusedAtOnce) {
   options[1] = 18;
   EXPECT_EQ(client.out(Draft{.ends = connection.ends, .sequence = 1000, .options = options}.bytes())
                 .ruling,
-            Ruling::refuse);
+            abi::Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::signed_segments);
 }
 
@@ -313,7 +312,7 @@ TEST_F(Segments, LabelsThatDoNotFitAreRefusedWithTheNumbers) {
     labels += ",label-" + std::to_string(i) + "=" + std::string(63, 'x');
   }
   client.engine->add_local(std::make_shared<const LocalIdentity>(End::kNumber, label_set(labels)));
-  EXPECT_EQ(client.out(connection.syn()).ruling, Ruling::refuse);
+  EXPECT_EQ(client.out(connection.syn()).ruling, abi::Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::token_too_large);
   EXPECT_NE(client.events.back().detail.find("there is room for"), std::string::npos)
       << client.events.back().detail;
@@ -324,11 +323,11 @@ TEST_F(Segments, PortsAreUsedAgain) {
   server.connected = false;  // the former connection has ended
   const Outcome asked = client.out(connection.syn(90'000));
   ASSERT_TRUE(asked.passes());
-  ASSERT_EQ(server.in(asked.packet).ruling, Ruling::pass);
+  ASSERT_EQ(server.in(asked.packet).ruling, abi::Ruling::pass);
   const Outcome replied = server.out(connection.syn_ack(90'000));
   const Outcome verified = client.in(replied.packet);
-  ASSERT_TRUE(verified.authorises()) << text(client.last());
-  EXPECT_TRUE(server.in(*verified.proof).authorises());
+  ASSERT_TRUE(verified.authorizes()) << text(client.last());
+  EXPECT_TRUE(server.in(*verified.proof).authorizes());
 }
 
 TEST_F(Segments, PortsAreUsedAgainByAWorkloadWithOtherLabels) {
@@ -338,7 +337,7 @@ TEST_F(Segments, PortsAreUsedAgainByAWorkloadWithOtherLabels) {
   client.engine->add_local(std::make_shared<const LocalIdentity>(kOther, label_set("app=other")));
   const Outcome asked = client.out(connection.syn(), kOther);  // even with the same sequence number
   ASSERT_TRUE(asked.passes());
-  EXPECT_EQ(server.in(asked.packet).ruling, Ruling::refuse);
+  EXPECT_EQ(server.in(asked.packet).ruling, abi::Ruling::refuse);
   EXPECT_EQ(server.last(), Reason::policy);
 }
 
@@ -354,51 +353,51 @@ TEST_F(Segments, PortsOfAHandshakeUnderWayAreAnothersAfterAMoment) {
   }
   const Outcome again = client.out(connection.syn(90'000));
   EXPECT_EQ(again.packet, asked.packet);
-  EXPECT_EQ(server.in(again.packet).ruling, Ruling::pass);
+  EXPECT_EQ(server.in(again.packet).ruling, abi::Ruling::pass);
 }
 
-TEST_F(Segments, NothingFollowsARequestOnAnAuthorisedFlow) {
+TEST_F(Segments, NothingFollowsARequestOnAnAuthorizedFlow) {
   enum class Before : std::uint8_t { nothing, answered, complete };
   std::uint16_t number = 0;
   for (const Before before : {Before::nothing, Before::answered, Before::complete}) {
     const Connection flow = Connection::number(number++);
     const Exchange said = before == Before::nothing ? Exchange{} : exchange(client, server, flow);
     if (before == Before::complete) {
-      ASSERT_TRUE(server.in(said.proof).authorises());
+      ASSERT_TRUE(server.in(said.proof).authorizes());
     }
     End other(psk_trust("other", kSecret), "app=web");
-    const Outcome passed = server.in(other.out(flow.syn(90'000)).packet, kDecided);
-    EXPECT_EQ(passed.ruling, Ruling::pass)
+    const Outcome passed = server.in(other.out(flow.syn(90'000)).packet, abi::kDecided);
+    EXPECT_EQ(passed.ruling, abi::Ruling::pass)
         << "the earlier connection's TCP answers, if there is one";
     EXPECT_EQ(segment(passed.packet).payload_size(), 0U);
     const Outcome replied = server.out(flow.syn_ack(90'000));
-    EXPECT_TRUE(replied.drop || replied.ruling == Ruling::refuse) << "no SYN-ACK leaves";
-    EXPECT_EQ(server.in(flow.data()).authorises(), before == Before::complete) << "as it was";
+    EXPECT_TRUE(replied.drop || replied.ruling == abi::Ruling::refuse) << "no SYN-ACK leaves";
+    EXPECT_EQ(server.in(flow.data()).authorizes(), before == Before::complete) << "as it was";
     EXPECT_TRUE(server.changes.empty());
   }
 }
 
 TEST_F(Segments, OfAConnectionThatIsOverNothingIsLeftForARequest) {
   const Exchange said = exchange(client, server, connection);
-  ASSERT_TRUE(server.in(said.proof).authorises());
+  ASSERT_TRUE(server.in(said.proof).authorizes());
   server.connected = false;
   End other(psk_trust("other", kSecret), "app=web");
   const Packet asked = other.out(connection.syn(90'000)).packet;
-  EXPECT_TRUE(server.in(asked, kDecided).drop) << "a listener would answer it";
-  ASSERT_EQ(server.changes.size(), 1U) << "conntrack's entry goes, and with it what it authorises";
+  EXPECT_TRUE(server.in(asked, abi::kDecided).drop) << "a listener would answer it";
+  ASSERT_EQ(server.changes.size(), 1U) << "the conntrack entry is removed with its authorization";
   EXPECT_EQ(server.changes.front(), std::pair(connection.ends, FlowChange::forget));
   EXPECT_FALSE(server.in(connection.data()).passes());
-  EXPECT_EQ(server.in(asked).ruling, Ruling::pass)
-      << "repeated by TCP, it begins a handshake of its own";
+  EXPECT_EQ(server.in(asked).ruling, abi::Ruling::pass)
+      << "the SYN that TCP repeats begins a new handshake";
   EXPECT_FALSE(server.in(connection.data()).passes());
 }
 
 TEST_F(Segments, AWorkloadWithOtherLabelsGetsNoAnswerToItsFormerQuestion) {
   const Packet asked = client.out(connection.syn()).packet;
-  ASSERT_EQ(server.in(asked).ruling, Ruling::pass);
+  ASSERT_EQ(server.in(asked).ruling, abi::Ruling::pass);
   const Packet reply = server.out(connection.syn_ack()).packet;
   client.engine->remove_local(End::kNumber);
-  EXPECT_FALSE(client.in(reply).authorises());
+  EXPECT_FALSE(client.in(reply).authorizes());
   EXPECT_EQ(client.last(), Reason::unknown_workload);
   const Connection next = Connection::number(1);
   client.engine->add_local(
@@ -406,7 +405,7 @@ TEST_F(Segments, AWorkloadWithOtherLabelsGetsNoAnswerToItsFormerQuestion) {
   client.out(next.syn());
   client.engine->add_local(
       std::make_shared<const LocalIdentity>(End::kNumber, label_set("app=other")));
-  EXPECT_FALSE(client.in(next.syn_ack()).authorises());
+  EXPECT_FALSE(client.in(next.syn_ack()).authorizes());
 }
 
 TEST_F(Segments, AReplyThatIsLargerThanAnyIsRefused) {
@@ -436,7 +435,7 @@ TEST_F(Segments, AnotherSynCannotTakeAHandshakeAway) {
   const Exchange said = exchange(client, server, connection);
   End stranger(psk_trust("client", kSecret), "app=web");
   EXPECT_TRUE(server.in(stranger.out(connection.syn(2'000)).packet).drop);
-  EXPECT_TRUE(server.in(said.proof).authorises());
+  EXPECT_TRUE(server.in(said.proof).authorizes());
 }
 
 TEST_F(Segments, SimultaneousOpenIsRefusedAtOnceAtBothEnds) {
@@ -444,43 +443,43 @@ TEST_F(Segments, SimultaneousOpenIsRefusedAtOnceAtBothEnds) {
   const Packet theirs =
       server.out(Draft{.ends = connection.back(), .sequence = 9000}.bytes()).packet;
   const Outcome here = client.in(theirs);
-  EXPECT_EQ(here.ruling, Ruling::refuse);
+  EXPECT_EQ(here.ruling, abi::Ruling::refuse);
   EXPECT_EQ(client.last(), Reason::simultaneous_open);
-  EXPECT_EQ(server.in(ours).ruling, Ruling::refuse);
+  EXPECT_EQ(server.in(ours).ruling, abi::Ruling::refuse);
   EXPECT_EQ(server.last(), Reason::simultaneous_open);
 }
 
-TEST_F(Segments, AFlowFromAnAddressToItselfAuthorisesNothing) {
+TEST_F(Segments, AFlowFromAnAddressToItselfAuthorizesNothing) {
   Connection own;
   own.ends.destination = own.ends.source;
-  own.ends.destination_port = own.ends.source_port;  // TCP's self-connect; over lo the kernel's
-                                                     // rules decide and nobody is asked
+  own.ends.destination_port = own.ends.source_port;  // TCP self-connect; on lo the ruleset
+                                                     // decides without the verifier
   const Outcome asked = client.out(own.syn());
   ASSERT_TRUE(asked.passes());
-  EXPECT_FALSE(client.in(asked.packet).authorises());
-  EXPECT_FALSE(client.out(own.syn_ack()).authorises());
-  EXPECT_FALSE(client.in(own.syn_ack()).authorises());
-  EXPECT_FALSE(client.in(own.data()).authorises());
+  EXPECT_FALSE(client.in(asked.packet).authorizes());
+  EXPECT_FALSE(client.out(own.syn_ack()).authorizes());
+  EXPECT_FALSE(client.in(own.syn_ack()).authorizes());
+  EXPECT_FALSE(client.in(own.data()).authorizes());
 }
 
-TEST_F(Segments, AResetAuthorisesNothingInAnyState) {
+TEST_F(Segments, AResetAuthorizesNothingInAnyState) {
   const auto is_nothing = [&](const char* state) {
     for (const bool outgoing : {false, true}) {
-      EXPECT_FALSE(client.handle(connection.reset(), outgoing).authorises()) << state;
-      EXPECT_FALSE(server.handle(connection.reset(), outgoing).authorises()) << state;
+      EXPECT_FALSE(client.handle(connection.reset(), outgoing).authorizes()) << state;
+      EXPECT_FALSE(server.handle(connection.reset(), outgoing).authorizes()) << state;
     }
   };
   is_nothing("none");
   const Packet hello = client.out(connection.syn()).packet;
   is_nothing("asked");
   ASSERT_TRUE(server.in(hello).passes());
-  is_nothing("heard");
+  is_nothing("received");
   const Packet reply = server.out(connection.syn_ack()).packet;
   is_nothing("answered");
   const Outcome verified = client.in(reply);
-  ASSERT_TRUE(verified.authorises())
-      << "a reset does not end a handshake: anybody can send one, and TCP looks at its numbers";
-  EXPECT_TRUE(server.in(*verified.proof).authorises());
+  ASSERT_TRUE(verified.authorizes())
+      << "a reset does not end a handshake: anyone can send one, and TCP checks its numbers";
+  EXPECT_TRUE(server.in(*verified.proof).authorizes());
 }
 
 TEST_F(Segments, FragmentsOfHeadersAreDropped) {
@@ -491,7 +490,7 @@ TEST_F(Segments, FragmentsOfHeadersAreDropped) {
 }
 
 TEST_F(Segments, AProofWithDataBringsItsData) {
-  // Nobody here sends one, but another implementation may.
+  // trireme does not send one, but another implementation may.
   const Exchange said = exchange(client, server, connection);
   Draft draft{.ends = connection.ends,
               .flags = wire::kAck,
@@ -503,7 +502,7 @@ TEST_F(Segments, AProofWithDataBringsItsData) {
   draft.options = {253, 20, 0x54, 0x33};
   draft.options.insert(draft.options.end(), tag.begin(), tag.end());
   const Outcome proved = server.in(draft.bytes());
-  ASSERT_TRUE(proved.authorises());
+  ASSERT_TRUE(proved.authorizes());
   EXPECT_EQ(segment(proved.packet).payload_size(), 1U);
 }
 

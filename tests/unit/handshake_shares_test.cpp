@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shares of owners in what is bounded: who gives way, and that others are served meanwhile.
+// Shares of owners in bounded resources: which owner loses entries, and that others keep theirs.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -59,7 +59,7 @@ TEST(Shares, ManyRemoteHostsLeaveLocalWorkloadsTheirHalf) {
   }
   for (std::uint32_t i = 0; i < 100'000; i++) {
     const Shares::Index victim = shares.victim();
-    ASSERT_GE(victim, 200U) << "though one workload has most";
+    ASSERT_GE(victim, 200U) << "although one workload is the largest owner";
     shares.remove(victim);
     shares.add(victim, remote(i * 2'654'435'761U), 2, 1);
   }
@@ -128,7 +128,7 @@ TEST(Holding, AHolderOfManyMakesRoomForAnother) {
     EXPECT_LE(held[flow].count, Held::kMost);
   }
   EXPECT_EQ(holding.largest().holds, Holding::kMost);
-  EXPECT_EQ(dropped, 0U) << "the one that has all makes no room for itself";
+  EXPECT_EQ(dropped, 0U) << "the owner that holds everything does not evict its own";
   for (std::uint32_t i = 0; i < 60; i++, flow++) {
     EXPECT_TRUE(holding.add(flow, Owner::workload(200), held[flow], i, 100, drop)) << i;
   }

@@ -26,7 +26,7 @@ enum class Kind : std::uint8_t { hello, reply, proof, data, answer, other };
 class Simulation {
  public:
   using Time = std::chrono::milliseconds;
-  /// How often the same kind of packet was sent before on that connection.
+  /// `before`: how many packets of this kind were sent before on that connection.
   using Network = std::function<Fate(Kind kind, int before)>;
 
   Simulation(End& client, End& server)
@@ -92,7 +92,7 @@ class Simulation {
   };
   struct Host {
     End* end;
-    std::map<std::uint16_t, bool> authorised;  // what conntrack remembers
+    std::map<std::uint16_t, bool> authorized;  // flows that conntrack has as authorized
     Time tick{-1};                             // planned
   };
   struct Tcp {
@@ -126,7 +126,7 @@ class Simulation {
     now_ = when;
   }
 
-  /// Time goes on until the engines want to hear of it.
+  /// Plans an event for the next tick of each engine.
   void plan_ticks() {
     for (Host& host : hosts_) {
       if (const auto next = host.end->engine->next_tick()) {
@@ -154,7 +154,8 @@ class Simulation {
     });
   }
 
-  /// Sends now and again with doubled time-outs, as often as `times`, as long as `send` says so.
+  /// Calls `send` now and again with doubling timeouts, at most `times` times, until it returns
+  /// false.
   void repeat(std::uint16_t number, Time timeout, int times, const std::function<bool()>& send) {
     if (times > 0 && send()) {
       at(now_ + timeout, [=, this] { repeat(number, timeout * 2, times - 1, send); });
@@ -234,7 +235,7 @@ class Simulation {
       peers.server.state = Tcp::State::established;
     }
     if (peers.server.state == Tcp::State::established && segment.payload_size() > 0) {
-      EXPECT_TRUE(hosts_[kServer].authorised[number]) << "data without authorisation";
+      EXPECT_TRUE(hosts_[kServer].authorized[number]) << "data without authorization";
       peers.result.delivered = true;
       leave(kServer, number, connection.answer(), Kind::answer);
     }
@@ -249,13 +250,13 @@ class Simulation {
         .bytes();
   }
 
-  // --- the rules: riders, resets, and what the engine is asked about ---
+  // --- the ruleset: authorized flows, resets, and packets that are queued for the engine ---
 
   void leave(std::size_t from, std::uint16_t number, const Packet& packet, Kind kind) {
     Host& host = hosts_[from];
     const wire::Segment parsed = segment(packet);
     const bool syn = (parsed.flags() & wire::kSyn) != 0;
-    if (!syn && ((parsed.flags() & wire::kRst) != 0 || host.authorised[number])) {
+    if (!syn && ((parsed.flags() & wire::kRst) != 0 || host.authorized[number])) {
       carry(from, number, packet, kind);
       return;
     }
@@ -267,7 +268,7 @@ class Simulation {
     if (outcome.drop) {
       return;
     }
-    if (outcome.ruling == Ruling::refuse) {
+    if (outcome.ruling == abi::Ruling::refuse) {
       arrive_at_tcp(from, number, refusal(packet));
       return;
     }
@@ -279,18 +280,18 @@ class Simulation {
     const wire::Segment parsed = segment(packet);
     const unsigned flags = parsed.flags() & (wire::kSyn | wire::kAck);
     if ((parsed.flags() & wire::kRst) != 0 ||
-        ((flags & wire::kSyn) == 0 && host.authorised[number])) {
-      if (!parsed.proof()) {  // an option that a kernel does not know: the segment is an
-                              // acknowledgement to it
+        ((flags & wire::kSyn) == 0 && host.authorized[number])) {
+      if (!parsed.proof()) {  // a kernel ignores the unknown option, so PROOF is an
+                              // acknowledgment to it
         arrive_at_tcp(to, number, packet);
       }
       return;
     }
-    if (flags == wire::kSyn && host.authorised[number]) {
-      return;  // what follows would ride on an earlier verdict
+    if (flags == wire::kSyn && host.authorized[number]) {
+      return;  // what follows would use an earlier authorization
     }
     if (flags == wire::kAck && !parsed.proof() && parsed.payload_size() == 0) {
-      return;  // an acknowledgement ahead of PROOF
+      return;  // an acknowledgment before PROOF
     }
     const Outcome outcome = host.end->in(packet);
     settle(host, number, outcome);
@@ -303,7 +304,7 @@ class Simulation {
     if (outcome.drop || outcome.hold) {
       return;
     }
-    if (outcome.ruling == Ruling::refuse) {
+    if (outcome.ruling == abi::Ruling::refuse) {
       carry(to, number, refusal(packet), Kind::other);
       return;
     }
@@ -318,7 +319,7 @@ class Simulation {
   }
 
   static void settle(Host& host, std::uint16_t number, const Outcome& outcome) {
-    host.authorised[number] = host.authorised[number] || outcome.authorises();
+    host.authorized[number] = host.authorized[number] || outcome.authorizes();
   }
 
   /// As nftables' `reject with tcp reset` answers.

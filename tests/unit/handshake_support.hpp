@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the handshake room share: two hosts' engines, and TCP segments between them as
-// their kernels would make them.
+// Support for the tests of the handshake room: the engines of two hosts, and the TCP segments that
+// their kernels would send.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -36,7 +36,7 @@ inline policy::LabelSet label_set(const std::string& text) {  // "app=web,env=de
   return set;
 }
 
-/// A segment to be made; options are raw bytes, padded to 4.
+/// Builds a segment. Options are raw bytes, padded to a multiple of 4.
 struct Draft {
   wire::Ends ends;
   std::uint8_t flags = wire::kSyn;
@@ -89,7 +89,7 @@ struct Draft {
   }
 };
 
-/// One bit of a copy is another.
+/// A copy with one bit flipped.
 inline Packet flipped(Packet packet, std::size_t bit) {
   packet.at(bit / 8) = static_cast<std::uint8_t>(packet.at(bit / 8) ^ 1U << bit % 8);
   return packet;
@@ -101,7 +101,7 @@ inline int cases(int few, int many) {
   return longer != nullptr && std::string_view(longer) == "1" ? many : few;
 }
 
-/// Numbers in the order in which identities come.
+/// Assigns numbers in the order in which identities are entered.
 class Book final : public IdentityBook {
  public:
   explicit Book(policy::Number first) : next_(first) {}
@@ -132,24 +132,24 @@ class Book final : public IdentityBook {
       known_;
 };
 
-/// What became of a packet, copied out of the engine.
+/// The result for one packet, copied out of the engine.
 struct Outcome {
   bool drop = false;
-  Ruling ruling = Ruling::pass;
+  abi::Ruling ruling = abi::Ruling::pass;
   policy::Number number = 0;
   Packet packet;  // as it goes on
   std::optional<Packet> proof;
   bool hold = false;
-  std::optional<Packet> syn_ack;  // of the verifier's own, before it gets its REPLY
-  std::vector<Packet> behind;     // were held until now
+  std::optional<Packet> syn_ack;  // sent by the verifier itself, before REPLY is added
+  std::vector<Packet> behind;     // packets that were held until now
 
-  [[nodiscard]] bool passes() const { return !drop && !hold && ruling != Ruling::refuse; }
-  [[nodiscard]] bool authorises() const {
-    return !drop && !hold && (ruling == Ruling::authorise || ruling == Ruling::audit);
+  [[nodiscard]] bool passes() const { return !drop && !hold && ruling != abi::Ruling::refuse; }
+  [[nodiscard]] bool authorizes() const {
+    return !drop && !hold && (ruling == abi::Ruling::authorize || ruling == abi::Ruling::audit);
   }
 };
 
-/// All that an engine wants done about a packet, with its questions answered by `answer`.
+/// The actions of an engine for a packet. `answer` answers its questions.
 template <typename Answer>
 const Actions& handled(Engine& engine, PacketFacts facts, std::span<const std::uint8_t> bytes,
                        std::size_t length, const Now& now, const Answer& answer) {
@@ -175,7 +175,7 @@ const Actions& handled(Engine& engine, PacketFacts facts, std::span<const std::u
   return *actions;
 }
 
-/// One end: an engine and its workload.
+/// One side: an engine and its workload.
 struct End {
   static constexpr policy::Number kNumber = 77;
 
@@ -197,7 +197,7 @@ struct End {
   Outcome handle(const Packet& packet, bool outgoing, std::uint32_t priority = kNumber) {
     const PacketFacts facts{.point = 0,
                             .outgoing = outgoing,
-                            .priority = priority | (translate ? kChanged : 0),
+                            .priority = priority | (translate ? abi::kAnyNat : 0),
                             .mark = 5,
                             .out_device = 3,
                             .id = ++last_id};
@@ -218,7 +218,7 @@ struct End {
     }
     return outcome;
   }
-  /// What is due by now.
+  /// Performs the actions that are due.
   void tick() {
     do {
       for (const Action& action : engine->tick(now).all()) {
@@ -258,7 +258,7 @@ struct End {
     now.wall += time;
   }
 
-  std::map<std::uint32_t, Packet> held;  // wait in the queue
+  std::map<std::uint32_t, Packet> held;  // packets that wait in the queue
   std::uint32_t last_id = 0;
   Book book;
   std::unique_ptr<Proved> proved = std::make_unique<Proved>(1, 64);
@@ -266,9 +266,9 @@ struct End {
   std::vector<Event> events;
   Now now{std::chrono::milliseconds(1'000'000), std::chrono::system_clock::now()};
 
-  std::vector<Packet> asked;              // SYN-ACKs by which it asks again for PROOF
+  std::vector<Packet> asked;              // SYN-ACKs with which it requests PROOF again
   bool connected = true;                  // its TCP has the connection
-  TcpState unconnected = TcpState::none;  // what it has where it is not
+  TcpState unconnected = TcpState::none;  // its state if not connected
   std::uint64_t cookie = 1;               // of its socket
   std::function<Translation(const wire::Ends&)> translate;  // by NAT of its host
   std::vector<std::pair<wire::Ends, FlowChange>> changes;   // of conntrack's entries
@@ -291,7 +291,7 @@ struct End {
       ASSERT_FALSE(waited.empty()) << "it has its verdict already";
       if (!verdict.drop) {
         EXPECT_FALSE(outcome.hold) << "it would overtake the packet at hand";
-        EXPECT_EQ(verdict.priority & kRulingMask, static_cast<std::uint32_t>(outcome.ruling));
+        EXPECT_EQ(verdict.priority & abi::kCodeMask, static_cast<std::uint32_t>(outcome.ruling));
         outcome.behind.push_back(waited.mapped());
       }
       return;
@@ -299,8 +299,8 @@ struct End {
     EXPECT_TRUE(outcome.hold) << "one verdict";
     outcome.hold = false;
     outcome.drop = verdict.drop;
-    outcome.ruling = static_cast<Ruling>(verdict.priority & kRulingMask);
-    outcome.number = verdict.priority & kNumberMask;
+    outcome.ruling = static_cast<abi::Ruling>(verdict.priority & abi::kCodeMask);
+    outcome.number = verdict.priority & abi::kNumberMask;
     if (verdict.changed != nullptr) {
       outcome.packet.assign(verdict.changed->view().begin(), verdict.changed->view().end());
     }
@@ -372,22 +372,22 @@ struct Connection {
   }
 };
 
-/// Whether nothing of a segment gets to the application.
+/// True if no part of a segment reaches the application.
 inline bool is_kept_back(const Outcome& outcome) {
   return outcome.drop || outcome.hold;
 }
 
-/// What both ends said to each other on one connection, as it was on the wire; empty where it did
-/// not come so far.
+/// The messages on one connection as they were on the wire. Empty if the handshake did not get that
+/// far.
 struct Exchange {
   Packet hello;
   Packet reply;
   Packet proof;
-  Outcome heard;     // HELLO by the server
-  Outcome verified;  // REPLY by the client
+  Outcome received;  // HELLO, on the server's side
+  Outcome verified;  // REPLY, on the client's side
 };
 
-/// Up to PROOF, which the server has yet to see.
+/// A handshake up to PROOF, which is not delivered to the server.
 inline Exchange exchange(End& client, End& server, const Connection& connection) {
   Exchange said;
   const Outcome asked = client.out(connection.syn());
@@ -395,8 +395,8 @@ inline Exchange exchange(End& client, End& server, const Connection& connection)
     return said;
   }
   said.hello = asked.packet;
-  said.heard = server.in(said.hello);
-  if (!said.heard.passes()) {
+  said.received = server.in(said.hello);
+  if (!said.received.passes()) {
     return said;
   }
   const Outcome replied = server.out(connection.syn_ack());
@@ -409,10 +409,10 @@ inline Exchange exchange(End& client, End& server, const Connection& connection)
   return said;
 }
 
-/// Whether it ends with both ends authorised.
+/// True if the handshake ends with the flow authorized on both sides.
 inline bool connects(End& client, End& server, const Connection& connection) {
   const Exchange said = exchange(client, server, connection);
-  return !said.proof.empty() && said.verified.authorises() && server.in(said.proof).authorises();
+  return !said.proof.empty() && said.verified.authorizes() && server.in(said.proof).authorizes();
 }
 
 inline std::shared_ptr<const credentials::Trust> psk_trust(const std::string& host,
@@ -428,7 +428,7 @@ inline std::shared_ptr<const credentials::Trust> psk_trust(const std::string& ho
 inline constexpr const char* kSecret = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\n";
 inline constexpr const char* kNextSecret = "OTg3NjU0MzIxMDk4NzY1NDMyMTA5ODc2NTQzMjEwOTg=\n";
 
-/// A CA and the hosts that it vouches for.
+/// A CA and the hosts with its certificates.
 class Fleet {
  public:
   using Time = credentials::Time;
@@ -454,7 +454,7 @@ class Fleet {
     return std::move(*issued);
   }
 
-  /// A host's [trust]. `others` are CAs that it believes beside this one.
+  /// A host's [trust]. `others` are further CAs that it trusts.
   [[nodiscard]] std::shared_ptr<const credentials::Trust> trust(
       const credentials::Issued& host, const std::vector<std::string>& revoked = {},
       const std::vector<const Fleet*>& others = {},

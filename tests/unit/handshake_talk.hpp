@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A handshake between two hosts, a message at a time, over either carrier: what holds for the
-// protocol is tested for both from one table of cases.
+// A handshake between two hosts, one message at a time, over TCP or UDP, so that the same test
+// cases run over both.
 #pragma once
 
 #include <algorithm>
@@ -11,16 +11,16 @@ namespace trireme::handshake {
 
 enum class Over : std::uint8_t { tcp, udp };
 
-/// What becomes of what is sent, or comes, in a flow.
+/// The result for a packet that is sent or received in a flow.
 struct Fate {
-  bool is_kept_back = false;  // it is dropped, or waits
-  Ruling ruling = Ruling::pass;
+  bool is_kept_back = false;  // dropped or held
+  abi::Ruling ruling = abi::Ruling::pass;
   policy::Number number = 0;
 
-  [[nodiscard]] bool is_refused() const { return !is_kept_back && ruling == Ruling::refuse; }
-  [[nodiscard]] bool authorises() const {
-    return !is_kept_back &&
-           (ruling == Ruling::authorise || ruling == Ruling::audit || ruling == Ruling::let);
+  [[nodiscard]] bool is_refused() const { return !is_kept_back && ruling == abi::Ruling::refuse; }
+  [[nodiscard]] bool authorizes() const {
+    return !is_kept_back && (ruling == abi::Ruling::authorize || ruling == abi::Ruling::audit ||
+                             ruling == abi::Ruling::let);
   }
 };
 
@@ -31,16 +31,17 @@ class Talk {
     connection_.ends.source_port = static_cast<std::uint16_t>(1'024 + number);
   }
 
-  /// The client's request leaves: HELLO as it is on the wire. Empty: it is refused at once.
+  /// Sends the client's request and returns HELLO as it is on the wire. Empty: it is refused at
+  /// once.
   Packet ask() {
     if (over_ == Over::tcp) {
       const Outcome asked = client_->out(connection_.syn());
       return asked.passes() ? asked.packet : Packet{};
     }
-    client_->leave(query(), kFresh);
+    client_->leave(query(), abi::kFresh);
     return client_->port.sent.empty() ? Packet{} : client_->port.take();
   }
-  /// It is repeated.
+  /// Repeats the request.
   Packet ask_again() {
     if (over_ == Over::tcp) {
       return ask();
@@ -48,19 +49,19 @@ class Talk {
     client_->pass(100);
     return client_->port.sent.empty() ? Packet{} : client_->port.take();
   }
-  /// HELLO comes: whether the server's host goes on.
-  bool hear(const Packet& hello) {
+  /// Delivers HELLO. True if the server's host continues the handshake.
+  bool take_hello(const Packet& hello) {
     if (over_ == Over::tcp) {
-      const Outcome heard = server_->in(hello);
-      EXPECT_TRUE(heard.drop || segment(heard.packet).payload_size() == 0)
+      const Outcome received = server_->in(hello);
+      EXPECT_TRUE(received.drop || segment(received.packet).payload_size() == 0)
           << "no token reaches an application";
-      return heard.passes();
+      return received.passes();
     }
-    reply_ = server_->hear_hello(hello, kFresh).value_or(Packet{});
+    reply_ = server_->take_hello(hello, abi::kFresh).value_or(Packet{});
     return !reply_.empty() && wire::control_message(parsed(reply_).payload()) ==
                                   static_cast<std::uint8_t>(wire::Message::reply);
   }
-  /// What it answers. Empty: nothing.
+  /// The REPLY of the server's host. Empty: none.
   Packet reply() {
     if (over_ == Over::tcp) {
       const Outcome replied = server_->out(connection_.syn_ack());
@@ -68,7 +69,7 @@ class Talk {
     }
     return reply_;
   }
-  /// REPLY comes: what becomes of the client's request. A reset of it counts as a refusal.
+  /// Delivers REPLY and returns the result for the client's request. A reset counts as a refusal.
   Fate verify(const Packet& reply) {
     proof_.clear();
     if (over_ == Over::tcp) {
@@ -78,40 +79,40 @@ class Talk {
       if (!verified.drop && !verified.hold &&
           (segment(verified.packet).flags() & wire::kRst) != 0) {
         EXPECT_EQ(segment(verified.packet).acknowledgement(), 1001U) << "acceptable in SYN-SENT";
-        fate.ruling = Ruling::refuse;
+        fate.ruling = abi::Ruling::refuse;
       }
       return fate;
     }
     const std::size_t before = client_->port.verdicts.size();
-    client_->port.sent.clear();  // of HELLO's repetitions
-    client_->arrive(reply, kAnswers);
+    client_->port.sent.clear();  // repetitions of HELLO
+    client_->arrive(reply, abi::kReplies);
     if (!client_->port.sent.empty()) {
       proof_ = client_->port.take();
     }
     return fate_of_waiting(*client_, before);
   }
-  /// What the client's host has answered to that. Empty: nothing.
+  /// The PROOF of the client's host. Empty: none.
   [[nodiscard]] const Packet& proof() const { return proof_; }
-  /// PROOF comes: whether the server's host authorises the flow.
+  /// Delivers PROOF. True if the server's host authorizes the flow.
   bool prove(const Packet& proof) {
     if (over_ == Over::tcp) {
-      return server_->in(proof).authorises();
+      return server_->in(proof).authorizes();
     }
     const std::size_t before = server_->port.sent.size();
     server_->arrive(proof);
     const bool is_ready = server_->port.sent.size() > before;
     if (is_ready) {
-      client_->arrive(server_->port.sent.back(), kAnswers);
+      client_->arrive(server_->port.sent.back(), abi::kReplies);
       server_->port.sent.pop_back();
     }
     return is_ready;
   }
 
-  /// Up to PROOF, which the server has yet to see; whether it came so far.
-  bool exchange() { return hear(ask()) && verify(reply()).authorises() && !proof_.empty(); }
-  /// Whether it ends with both ends authorised.
+  /// A handshake up to PROOF, which is not delivered to the server. True if it got that far.
+  bool exchange() { return take_hello(ask()) && verify(reply()).authorizes() && !proof_.empty(); }
+  /// True if the handshake ends with the flow authorized on both sides.
   bool connects() { return exchange() && prove(proof_); }
-  /// Nobody answers with a token.
+  /// The peer does not answer with a token.
   Fate silence() {
     if (over_ == Over::tcp) {
       Fate fate = verify(connection_.syn_ack());
@@ -138,21 +139,21 @@ class Talk {
   Fate server_answers() {
     return over_ == Over::tcp
                ? fate_of(server_->out(connection_.answer()))
-               : fate_of(server_->leave(datagram(connection_.back(), "answer"), kAnswers));
+               : fate_of(server_->leave(datagram(connection_.back(), "answer"), abi::kReplies));
   }
   Fate client_receives() {
     return over_ == Over::tcp
                ? fate_of(client_->in(connection_.answer()))
-               : fate_of(client_->arrive(datagram(connection_.back(), "answer"), kAnswers));
+               : fate_of(client_->arrive(datagram(connection_.back(), "answer"), abi::kReplies));
   }
-  /// Datagrams that come right behind PROOF go through the queue.
+  /// Waits, because datagrams right after PROOF are still queued.
   void settle() {
     for (Host* host : {client_, server_}) {
       host->pass_time(std::chrono::milliseconds(10));
     }
   }
 
-  /// What is REPLY but for its token.
+  /// A packet like REPLY, with other data.
   [[nodiscard]] Packet reply_with(std::span<const std::uint8_t> token) const {
     if (over_ == Over::udp) {
       return datagram(connection_.back(), token);
@@ -164,7 +165,7 @@ class Talk {
                  .data = Packet(token.begin(), token.end())}
         .bytes();
   }
-  /// The packet of another flow between the same hosts with this one's ports. IPv4.
+  /// A packet of another flow between the same hosts, with the ports of this one. IPv4 only.
   [[nodiscard]] Packet moved(Packet packet, bool to_server) const {
     const std::size_t at = to_server ? 20 : 22;
     packet.at(at) = static_cast<std::uint8_t>(connection_.ends.source_port >> 8U);
@@ -184,7 +185,7 @@ class Talk {
     return view.proof() ? std::span<const std::uint8_t>(*view.proof()) : view.payload();
   }
   [[nodiscard]] std::size_t bits(const Packet& packet) const { return token(packet).size() * 8; }
-  /// With one bit of its token another.
+  /// The packet with one bit of its token flipped.
   [[nodiscard]] Packet flipped(const Packet& packet, std::size_t bit) const {
     const auto begin = static_cast<std::size_t>(token(packet).data() - packet.data());
     return handshake::flipped(packet, begin * 8 + bit);
@@ -201,17 +202,17 @@ class Talk {
     return {outcome.drop || outcome.hold, outcome.ruling, outcome.number};
   }
   static Fate fate_of(const Answer& answer) {
-    return {answer.drop || answer.hold, static_cast<Ruling>(answer.priority & kRulingMask),
-            answer.priority & kNumberMask};
+    return {answer.drop || answer.hold, static_cast<abi::Ruling>(answer.priority & abi::kCodeMask),
+            answer.priority & abi::kNumberMask};
   }
-  /// Of the datagram that waited, if it has its verdict by now.
+  /// The result for the held datagram, if it has its verdict.
   static Fate fate_of_waiting(const Host& host, std::size_t before) {
     if (host.port.verdicts.size() == before) {
       return {.is_kept_back = true};
     }
     const Record::Verdict& verdict = host.port.verdicts.back();
-    return {verdict.drop, static_cast<Ruling>(verdict.priority & kRulingMask),
-            verdict.priority & kNumberMask};
+    return {verdict.drop, static_cast<abi::Ruling>(verdict.priority & abi::kCodeMask),
+            verdict.priority & abi::kNumberMask};
   }
 
   Over over_;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Credentials that are not believed, each for its own reason; rotation and revocation while
-// handshakes are under way. Over both carriers.
+// Credentials that are not trusted, for each reason; rotation and revocation while handshakes are
+// in progress. Over TCP and UDP.
 #include "handshake_talk.hpp"
 #include "trireme/wire/token.hpp"
 
@@ -18,34 +18,34 @@ Fleet::Time day_from_now(int days) {
 struct PeerTrust : testing::TestWithParam<Over> {
   using TrustOf = std::shared_ptr<const credentials::Trust>;
 
-  /// What the server thinks of a client with that [trust], whose clock says `their_time`.
+  /// The server's reason for refusing a client with that [trust], whose clock says `their_time`.
   static Reason server_on(const TrustOf& theirs, const TrustOf& ours,
                           Fleet::Time their_time = std::chrono::system_clock::now()) {
     Host client(theirs, "app=web");
     client.now.wall = their_time;
     Host server(ours, "app=web");
     Talk talk(GetParam(), client, server);
-    EXPECT_FALSE(talk.hear(talk.ask())) << "at once";
+    EXPECT_FALSE(talk.take_hello(talk.ask())) << "at once";
     EXPECT_EQ(server.events.size(), 1U);
     EXPECT_EQ(server.refused(server.last()), 1U);
     return server.last();
   }
-  /// What the client thinks of a server with that [trust], which itself believes the client, and
-  /// whose clock says `their_time`.
+  /// The client's reason for refusing a server with that [trust], which itself trusts the client,
+  /// and whose clock says `their_time`.
   static Reason client_on(const TrustOf& ours, const TrustOf& theirs,
                           Fleet::Time their_time = std::chrono::system_clock::now()) {
     Host client(ours, "app=web");
     Host server(theirs, "app=web");
     server.now.wall = their_time;
     Talk talk(GetParam(), client, server);
-    EXPECT_TRUE(talk.hear(talk.ask()));
-    EXPECT_FALSE(talk.verify(talk.reply()).authorises());
+    EXPECT_TRUE(talk.take_hello(talk.ask()));
+    EXPECT_FALSE(talk.verify(talk.reply()).authorizes());
     EXPECT_TRUE(talk.proof().empty());
     EXPECT_EQ(client.refused(client.last()), 1U);
     return client.last();
   }
 };
-/// HELLO that says other labels.
+/// HELLO with other labels.
 Packet with_labels(const Packet& hello, const std::string& labels) {
   const auto bytes = std::span(reinterpret_cast<const std::uint8_t*>(labels.data()), labels.size());
   Packet said(2'000);
@@ -108,7 +108,7 @@ TEST_P(PeerTrust, ACertificateThatIsRememberedIsBelievedInItsTimeOnly) {
   ASSERT_TRUE(Talk(GetParam(), client, server, 0).connects());
   server.now.wall += 3 * kDay;
   Talk talk(GetParam(), client, server, 1);
-  EXPECT_FALSE(talk.hear(talk.ask()));
+  EXPECT_FALSE(talk.take_hello(talk.ask()));
   EXPECT_EQ(server.last(), Reason::expired);
 }
 
@@ -135,7 +135,7 @@ TEST_P(PeerTrust, ARevokedCertificateIsRefused) {
 TEST_P(PeerTrust, LabelsThatACertificateDoesNotVouchForAreRefused) {
   Fleet fleet;
   const auto limited = fleet.trust(fleet.issue("a", "app=db*"));
-  // An honest host does not even ask.
+  // An honest host sends no HELLO.
   Host honest(limited, "app=web");
   EXPECT_TRUE(Talk(GetParam(), honest, honest).ask().empty());
   EXPECT_EQ(honest.last(), Reason::label_constraint);
@@ -145,7 +145,7 @@ TEST_P(PeerTrust, LabelsThatACertificateDoesNotVouchForAreRefused) {
   Host server(fleet.trust("b"), "app=web");
   Talk talk(GetParam(), client, server);
   const std::string labels = label_set("app=web").encode();
-  ASSERT_FALSE(talk.hear(with_labels(talk.ask(), labels)));
+  ASSERT_FALSE(talk.take_hello(with_labels(talk.ask(), labels)));
   EXPECT_EQ(server.last(), Reason::label_constraint);
 }
 
@@ -162,8 +162,8 @@ TEST_P(PeerTrust, BothSecretsCountDuringARotation) {
   Host client(psk_trust("a", kSecret), "app=web");
   Host server(psk_trust("b", kSecret), "app=web");
   std::uint16_t number = 0;
-  // One step at a time, each host in its turn, and the packets of a handshake on either side of
-  // every step.
+  // The hosts rotate one step at a time, one after the other. Each step falls between every two
+  // packets of a handshake.
   for (std::size_t step = 1; step < steps.size(); step++) {
     for (const bool client_first : {true, false}) {
       for (int when = 0; when < 4; when++) {
@@ -179,10 +179,10 @@ TEST_P(PeerTrust, BothSecretsCountDuringARotation) {
         change(0);
         const Packet asked = talk.ask();
         change(1);
-        ASSERT_TRUE(talk.hear(asked)) << step << client_first << when;
+        ASSERT_TRUE(talk.take_hello(asked)) << step << client_first << when;
         const Packet replied = talk.reply();
         change(2);
-        ASSERT_TRUE(talk.verify(replied).authorises())
+        ASSERT_TRUE(talk.verify(replied).authorizes())
             << step << client_first << when << text(one.last());
         change(3);
         ASSERT_TRUE(talk.prove(talk.proof())) << step << client_first << when << text(two.last());
@@ -200,7 +200,7 @@ TEST_P(PeerTrust, NothingOfAnOldSecretCountsOnceItIsTakenAway) {
   EXPECT_FALSE(talk.prove(talk.proof()));
   EXPECT_EQ(server.last(), Reason::untrusted);
   Talk again(GetParam(), client, server, 1);
-  EXPECT_FALSE(again.hear(again.ask()));
+  EXPECT_FALSE(again.take_hello(again.ask()));
   EXPECT_EQ(server.last(), Reason::untrusted);
 }
 
@@ -210,10 +210,10 @@ TEST_P(PeerTrust, ARotationInTheMiddleOfAHandshakeDoesNotChangeItsHello) {
   Host server(fleet.trust("b"), "app=web");
   Talk talk(GetParam(), client, server);
   const Packet hello = talk.ask();
-  ASSERT_TRUE(talk.hear(hello));
+  ASSERT_TRUE(talk.take_hello(hello));
   client.engine->set_trust(fleet.trust("a"));  // a new certificate and key
-  EXPECT_EQ(talk.ask_again(), hello) << "what is repeated says the same";
-  ASSERT_TRUE(talk.verify(talk.reply()).authorises()) << text(client.last());
+  EXPECT_EQ(talk.ask_again(), hello) << "a repeated HELLO does not change";
+  ASSERT_TRUE(talk.verify(talk.reply()).authorizes()) << text(client.last());
   server.engine->set_trust(fleet.trust("b"));
   EXPECT_TRUE(talk.prove(talk.proof()));
 }
@@ -246,8 +246,8 @@ TEST_P(PeerTrust, AHostRevokedInTheMiddleOfAHandshakeIsRefused) {
   Talk asked(GetParam(), other, impostor);
   const Packet hello = asked.ask();
   other.engine->set_trust(fleet.trust(own, {bad.certificate}));
-  ASSERT_TRUE(asked.hear(hello));
-  EXPECT_FALSE(asked.verify(asked.reply()).authorises());
+  ASSERT_TRUE(asked.take_hello(hello));
+  EXPECT_FALSE(asked.verify(asked.reply()).authorizes());
   EXPECT_EQ(other.last(), Reason::revoked);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses of a network namespace of our own. Needs root.
+// The addresses of a network namespace that the test creates. Needs root.
 #include "trireme/kernel/addresses.hpp"
 
 #include <algorithm>
@@ -48,7 +48,7 @@ TEST_F(AddressWatchTest, ListsEveryAddress) {
   EXPECT_EQ(list(), (std::vector<std::string>{"127.0.0.1/8 1", "192.0.2.5/32" + device, "::1/128 1",
                                               "2001:db8::1/64" + device, "2001:db8::5/128" + device,
                                               "fe80::5/64" + device}))
-      << "the own one of two, deprecated and tentative ones too";
+      << "own addresses instead of the peer's, and deprecated and tentative ones too";
 }
 
 TEST_F(AddressWatchTest, HearsOfChanges) {
@@ -70,7 +70,7 @@ TEST_F(AddressWatchTest, ThousandsAreOneList) {
                 "lo\"; done | ip -batch -"),
             0);
   EXPECT_EQ(list().size(), 2002U);
-  EXPECT_TRUE(watch_->drain()) << "news that were lost are news";
+  EXPECT_TRUE(watch_->drain()) << "dropped notifications count as a change";
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ TEST(CgroupPath, OwnProcessHasOne) {
 
 TEST_F(CgroupTreeTest, MakesListsAndRemovesDirectories) {
   ASSERT_TRUE(tree_->create(base_ + "/a"));
-  ASSERT_TRUE(tree_->create(base_ + "/a")) << "twice is fine";
+  ASSERT_TRUE(tree_->create(base_ + "/a")) << "an existing cgroup is no error";
   ASSERT_TRUE(tree_->create(base_ + "/b"));
   auto names = tree_->children(base_);
   std::ranges::sort(names);
@@ -78,7 +78,7 @@ TEST_F(CgroupTreeTest, MakesListsAndRemovesDirectories) {
   EXPECT_NE(*tree_->id(base_ + "/a"), *tree_->id(base_ + "/b"));
   ASSERT_TRUE(tree_->remove(base_ + "/a"));
   EXPECT_FALSE(tree_->id(base_ + "/a"));
-  EXPECT_TRUE(tree_->remove(base_ + "/a")) << "gone already is fine";
+  EXPECT_TRUE(tree_->remove(base_ + "/a")) << "a missing cgroup is no error";
 }
 
 TEST_F(CgroupTreeTest, MovesAProcess) {
@@ -98,7 +98,7 @@ TEST_F(CgroupTreeTest, MovesAProcess) {
   EXPECT_FALSE(tree_->remove(base_ + "/a"));
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
-  EXPECT_FALSE(tree_->place(base_ + "/a", pid)) << "an ended process";
+  EXPECT_FALSE(tree_->place(base_ + "/a", pid)) << "the process has ended";
 }
 
 TEST_F(CgroupTreeTest, KeepsAttributes) {
@@ -109,11 +109,11 @@ TEST_F(CgroupTreeTest, KeepsAttributes) {
   ASSERT_TRUE(tree_->set_attribute(base_, kLabelsXattr, large));
   EXPECT_EQ(*tree_->attribute(base_, kLabelsXattr), large);
   ASSERT_TRUE(tree_->set_attribute(base_, kLabelsXattr, ""));
-  EXPECT_EQ(*tree_->attribute(base_, kLabelsXattr), "") << "empty is not absent";
+  EXPECT_EQ(*tree_->attribute(base_, kLabelsXattr), "") << "an empty value is a value";
   ASSERT_TRUE(tree_->clear_attribute(base_, kLabelsXattr));
   EXPECT_EQ(*tree_->attribute(base_, kLabelsXattr), std::nullopt);
   EXPECT_TRUE(tree_->clear_attribute(base_, kLabelsXattr));
-  EXPECT_FALSE(tree_->attribute(base_ + "/none", kLabelsXattr)) << "no directory is an error";
+  EXPECT_FALSE(tree_->attribute(base_ + "/none", kLabelsXattr)) << "a missing cgroup is an error";
 }
 
 TEST_F(CgroupTreeTest, AnnouncesBirthsAndDeaths) {
@@ -121,9 +121,9 @@ TEST_F(CgroupTreeTest, AnnouncesBirthsAndDeaths) {
   EXPECT_FALSE(watch.add(base_)) << "not open";
   EXPECT_TRUE(watch.drain().empty());
   ASSERT_TRUE(watch.open());
-  ASSERT_TRUE(watch.open()) << "twice is fine";
+  ASSERT_TRUE(watch.open()) << "a second open() is no error";
   ASSERT_TRUE(watch.add(base_));
-  ASSERT_TRUE(watch.add(base_)) << "twice is fine";
+  ASSERT_TRUE(watch.add(base_)) << "a second add() is no error";
   EXPECT_TRUE(watch.drain().empty());
   ASSERT_TRUE(tree_->create(base_ + "/a"));
   ASSERT_TRUE(watch.add(base_ + "/a"));
@@ -136,9 +136,9 @@ TEST_F(CgroupTreeTest, AnnouncesBirthsAndDeaths) {
   EXPECT_TRUE(events[1].what == What::born && events[1].path == base_ + "/a/b");
   EXPECT_TRUE(events[2].what == What::gone && events[2].path == base_ + "/a/b");
   EXPECT_TRUE(events[3].what == What::gone && events[3].path == base_ + "/a");
-  EXPECT_FALSE(watch.watches(base_ + "/a")) << "a directory that went away drops its watch";
+  EXPECT_FALSE(watch.watches(base_ + "/a")) << "the watch of a removed directory ends";
   EXPECT_TRUE(watch.watches(base_));
-  EXPECT_EQ(watches_in_kernel(watch.fd()), 1U) << "the kernel too";
+  EXPECT_EQ(watches_in_kernel(watch.fd()), 1U) << "also in the kernel";
 }
 
 TEST_F(CgroupTreeTest, WatchesAPathThatIsBornAgain) {
@@ -149,7 +149,7 @@ TEST_F(CgroupTreeTest, WatchesAPathThatIsBornAgain) {
   ASSERT_TRUE(watch.add(base_ + "/a"));
   ASSERT_TRUE(tree_->remove(base_ + "/a"));
   ASSERT_TRUE(tree_->create(base_ + "/a"));
-  ASSERT_TRUE(watch.add(base_ + "/a")) << "before the end of the first was read";
+  ASSERT_TRUE(watch.add(base_ + "/a")) << "before the removal of the first one was read";
   std::ignore = watch.drain();
   EXPECT_TRUE(watch.watches(base_ + "/a"));
   EXPECT_EQ(watches_in_kernel(watch.fd()), 2U);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Entries of a network namespace of our own. Needs root.
+// Conntrack entries of a network namespace that the test creates. Needs root.
 #include "trireme/kernel/conntrack.hpp"
 
 #include <arpa/inet.h>
@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-// The kernel's headers define what netinet/in.h has not.
+// These kernel headers must come after netinet/in.h.
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 
@@ -26,7 +26,7 @@ constexpr const char* kTable = "trireme_unit";
 constexpr std::uint32_t kFirst = 0x5;
 constexpr std::uint32_t kLast = 0x80000001;
 
-/// Every flow gets the same label: kFirst in its first word, kLast in its last.
+/// A rule gives every flow the same label: kFirst in the first word, kLast in the last.
 class ConntrackTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -57,7 +57,7 @@ class ConntrackTest : public ::testing::Test {
     conntrack_ = std::make_unique<Conntrack>(std::move(*conntrack));
   }
 
-  /// A datagram from a socket of its own to itself, in either family.
+  /// Sends a datagram from a new socket to itself, in either family.
   static Fd talk(int family) {
     Fd fd(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     sockaddr_storage address{};
@@ -77,7 +77,7 @@ class ConntrackTest : public ::testing::Test {
     return fd;
   }
   static std::uint16_t port_of(const Fd& fd) {
-    sockaddr_in6 address{};  // sin_port and sin6_port are at the same place
+    sockaddr_in6 address{};  // sin_port and sin6_port have the same offset
     socklen_t size = sizeof address;
     EXPECT_EQ(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
     return ntohs(address.sin6_port);
@@ -132,12 +132,14 @@ TEST_F(ConntrackTest, ClearsBitsOfOneFlowAndNoOther) {
   ASSERT_TRUE(conntrack_->clear_label_bits(list[0], 0x4));
   TrackedFlow found;
   ASSERT_EQ(conntrack_->find(list[0].protocol, list[0].original, found), true);
-  EXPECT_EQ(found.label, (std::array<std::uint32_t, 4>{0x1, 0, 0, kLast})) << "the other bits stay";
+  EXPECT_EQ(found.label, (std::array<std::uint32_t, 4>{0x1, 0, 0, kLast}))
+      << "the other bits are unchanged";
   ASSERT_EQ(conntrack_->find(list[1].protocol, list[1].original, found), true);
   EXPECT_EQ(found.label, list[1].label);
   ASSERT_TRUE(conntrack_->clear_label_bits(list[0], ~0U));
   ASSERT_EQ(conntrack_->find(list[0].protocol, list[0].original, found), true);
-  EXPECT_EQ(found.label, (std::array<std::uint32_t, 4>{0, 0, 0, kLast})) << "the first word";
+  EXPECT_EQ(found.label, (std::array<std::uint32_t, 4>{0, 0, 0, kLast}))
+      << "only the first word is cleared";
 }
 
 TEST_F(ConntrackTest, RemovesOneFlow) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Namespaces of our own, entered and left. Needs root.
+// Enters and leaves network namespaces that the test creates. Needs root.
 #include "trireme/kernel/netns.hpp"
 
 #include <fcntl.h>
@@ -16,7 +16,7 @@ namespace {
 
 class NetnsTest : public NamespaceTest {
  protected:
-  /// A process in a network namespace of its own.
+  /// Starts a process in a network namespace of its own.
   void SetUp() override {
     NamespaceTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) {
@@ -24,7 +24,7 @@ class NetnsTest : public NamespaceTest {
     }
     std::array<int, 2> pipe{};
     ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
-    const Fd told(pipe[0]);
+    const Fd ready(pipe[0]);
     Fd tell(pipe[1]);
     child_ = ::fork();
     if (child_ == 0) {
@@ -36,7 +36,7 @@ class NetnsTest : public NamespaceTest {
     }
     tell.reset();
     char done = 0;
-    ASSERT_EQ(::read(told.get(), &done, 1), 1);
+    ASSERT_EQ(::read(ready.get(), &done, 1), 1);
     ASSERT_EQ(done, 'y');
   }
   void TearDown() override { end(); }
@@ -68,7 +68,8 @@ TEST_F(NetnsTest, ACallIsInsideAndComesBack) {
   NftBatch batch(kTestTable);
   batch.add_table();
   ASSERT_TRUE(nft->commit(std::move(batch)));
-  EXPECT_EQ(nft->table_exists(kTestTable), true) << "a socket stays where it was opened";
+  EXPECT_EQ(nft->table_exists(kTestTable), true)
+      << "a socket stays in the namespace in which it was opened";
   EXPECT_EQ(nft_->table_exists(kTestTable), false);
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Batches in a network namespace of our own. Needs root.
+// nf_tables transactions in a network namespace that the test creates. Needs root.
 #include "trireme/kernel/nft.hpp"
 
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <unistd.h>
-// The kernel's headers define what netinet/in.h has not.
+// These kernel headers must come after netinet/in.h.
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 
@@ -71,7 +71,7 @@ TEST_F(NftTest, TablesComeAndGo) {
   NftBatch batch(kTable);
   EXPECT_TRUE(batch.empty());
   batch.add_table("with a comment");
-  batch.add_table();  // no error where it exists
+  batch.add_table();  // no error if it exists
   EXPECT_FALSE(batch.empty());
   ASSERT_TRUE(commit(std::move(batch)));
   EXPECT_EQ(socket_->table_exists(kTable), true);
@@ -82,7 +82,7 @@ TEST_F(NftTest, TablesComeAndGo) {
   EXPECT_EQ(socket_->table_exists(kTable), false);
   NftBatch again(kTable);
   again.delete_table();
-  EXPECT_FALSE(commit(std::move(again))) << "there is none";
+  EXPECT_FALSE(commit(std::move(again))) << "there is no such table";
   EXPECT_TRUE(commit(NftBatch(kTable))) << "nothing to do";
 }
 
@@ -91,7 +91,7 @@ TEST_F(NftTest, ABatchIsAllOrNothing) {
   batch.add_table();
   batch.add_set(numbers());
   batch.add_elements(numbers(), elements(3));
-  batch.delete_elements(numbers(), elements(4));  // one that is not there
+  batch.delete_elements(numbers(), elements(4));  // one that is not in the set
   const Status refused = commit(std::move(batch));
   ASSERT_FALSE(refused);
   EXPECT_EQ(socket_->table_exists(kTable), false);
@@ -126,14 +126,13 @@ TEST_F(NftTest, ManyElementsAreOneTransaction) {
   batch.add_elements(numbers(), elements(kMany));
   const Status added = commit(std::move(batch));
   ASSERT_TRUE(added) << added.error().text();
-  // Not counted by a dump: it repeats and leaves out elements while the kernel still resizes the
-  // set.
+  // Not counted with a dump, which repeats and omits elements while the kernel resizes the set.
   NftBatch removal(kTable);
   removal.delete_elements(numbers(), elements(kMany));
-  ASSERT_TRUE(commit(std::move(removal))) << "each was there";
+  ASSERT_TRUE(commit(std::move(removal))) << "all elements were in the set";
   NftBatch again(kTable);
   again.delete_elements(numbers(), elements(1));
-  EXPECT_FALSE(commit(std::move(again))) << "and none is left";
+  EXPECT_FALSE(commit(std::move(again))) << "no element is left";
 }
 
 TEST_F(NftTest, RemovalAndAdditionOfAKeyInOneBatch) {
@@ -164,7 +163,7 @@ TEST_F(NftTest, AnExistingMapElementKeepsItsData) {
   ASSERT_TRUE(commit(std::move(batch)));
   NftBatch other(kTable);
   write(other, 2);
-  EXPECT_FALSE(commit(std::move(other))) << "never two answers to one key";
+  EXPECT_FALSE(commit(std::move(other))) << "a key has one value";
 }
 
 TEST_F(NftTest, IntervalsKnowTheirEdges) {
@@ -195,7 +194,7 @@ TEST_F(NftTest, IntervalsKnowTheirEdges) {
   NftBatch overlap(kTable);
   const std::array third = {range(1000, 2000)};
   overlap.add_elements(ports, third);
-  EXPECT_FALSE(commit(std::move(overlap))) << "no port has two answers";
+  EXPECT_FALSE(commit(std::move(overlap))) << "a port has one value";
 }
 
 TEST_F(NftTest, RulesAreChecked) {
@@ -224,7 +223,7 @@ TEST_F(NftTest, AnyNumberOfElementsWithTheLongestCommentsIsWritten) {
   NftSet timed = numbers();
   timed.timeouts = true;
   for (const std::uint32_t count :
-       {200U, 1000U, 1500U, 2000U}) {  // the last message ends in a page, and crosses its end
+       {200U, 1000U, 1500U, 2000U}) {  // the last message ends within a page, or crosses its end
     NftBatch batch(kTable);
     batch.add_table();
     batch.delete_table();
@@ -261,7 +260,7 @@ TEST_F(NftTest, ElementsHaveTimeoutsAndComments) {
   std::vector<NftListed> listed;
   do {
     listed = socket_->list(kTable, "numbers").value();
-  } while (listed.size() > 2);  // the third ends by itself
+  } while (listed.size() > 2);  // the third one expires
   std::ranges::sort(listed, {}, &NftListed::key);
   ASSERT_EQ(listed.size(), 2U);
   EXPECT_EQ(listed[0].comment, std::string(240, 'c'));
@@ -269,7 +268,7 @@ TEST_F(NftTest, ElementsHaveTimeoutsAndComments) {
   EXPECT_LE(listed[0].remaining, milliseconds(60'000));
   EXPECT_EQ(listed[1].comment, "");
   EXPECT_EQ(listed[1].remaining, milliseconds(0));
-  // Written anew with another end, in one transaction.
+  // Replaced with another timeout, in one transaction.
   NftBatch again(kTable);
   again.delete_elements(timed, std::array{NftElement{.key = NftBytes::u32(1)}});
   again.add_elements(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of the token path: numbers in priorities and labels, queues by flow, TCP options. Needs
-// root.
+// The rules of the token path: numbers in priorities and labels, one queue per flow, TCP options.
+// Needs root.
 #include <algorithm>
 
 #include "kernel_support.hpp"
@@ -40,7 +40,7 @@ class NftTokenTest : public NamespaceTest {
     batch.add_rule("output", rule);
     commit(std::move(batch));
   }
-  /// With more than the number in its priority.
+  /// Sends a packet whose priority contains more than the number.
   static void talk() {
     const Fd receiver = bound(AF_INET, SOCK_DGRAM, kPort);
     const Fd sender(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -86,7 +86,7 @@ TEST_F(NftTokenTest, SourceLabelFromThePriority) {
 
 TEST_F(NftTokenTest, DestinationLabelFromAMap) {
   NftRule rule;
-  rule.meta(NFT_META_MARK, 0).map("known", 0, kLabel + 3);  // and in the register before
+  rule.meta(NFT_META_MARK, 0).map("known", 0, kLabel + 3);  // also in the register before it
   rule.mask_toggle(kLabel + 3, NftBytes::u32(kWhole), NftBytes::u32(kWhole));
   rule.immediate(kLabel, NftBytes::u32(kFlags).add_u32(0)).set_ct(NFT_CT_LABELS, kLabel);
   output(rule, {});
@@ -132,7 +132,7 @@ TEST_F(NftTokenTest, BothDirectionsOfAFlowHashAlike) {
       const Endpoint to_one = loopback(family, kPort);
       const Endpoint to_other = loopback(family, port);
       ASSERT_EQ(::sendto(other.get(), "x", 1, 0, to_one.get(), to_one.size), 1);
-      EXPECT_EQ(count("hashes"), flows + 1) << "ports count";
+      EXPECT_EQ(count("hashes"), flows + 1) << "the hash depends on ports";
       ASSERT_EQ(::sendto(one.get(), "x", 1, 0, to_other.get(), to_other.size), 1);
       EXPECT_EQ(count("hashes"), ++flows);
     }
@@ -179,7 +179,7 @@ TEST_F(NftTokenTest, AHashChoosesAChainWithAQueue) {
   EXPECT_EQ(total, 64U);
 }
 
-/// SYN without data to `port` and, where `kind` is not 0, an option of that kind and of `length`.
+/// A SYN without data to `port`. Unless `kind` is 0, with an option of that kind and `length`.
 Packet segment(std::uint16_t port, std::uint8_t kind, std::uint8_t length) {
   Packet upper = {0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0};
   put16(upper, 2, port);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Queues of a network namespace of our own, with real sockets at both ends. Needs root.
+// NFQUEUEs of a network namespace that the test creates, with real sockets at both ends. Needs
+// root.
 #include "trireme/kernel/queue.hpp"
 
 #include <algorithm>
@@ -31,8 +32,8 @@ class QueueTest : public NamespaceTest {
     ASSERT_TRUE(left && !*left) << "the probe leaves nothing";
   }
 
-  /// What is sent to kPort and has these TCP flags among SYN and ACK (nullopt: of any protocol) is
-  /// queued with kPriorityIn and kMark; the priorities after that are written down.
+  /// Queues packets to kPort that have these TCP flags among SYN and ACK (nullopt: of any
+  /// protocol), with kPriorityIn and kMark. Records their priorities after the verdict.
   void queue_output(std::optional<std::uint8_t> flags = std::nullopt) {
     NftBatch batch(kTestTable);
     batch.add_table();
@@ -68,7 +69,7 @@ class QueueTest : public NamespaceTest {
     ASSERT_TRUE(queue) << queue.error().text();
     queue_ = std::make_unique<Queue>(std::move(*queue));
   }
-  /// Datagrams go through OUTPUT before sendto(2) returns.
+  /// A datagram passes OUTPUT before sendto(2) returns.
   static void send(const std::string& text) {
     const Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const Endpoint to = loopback(AF_INET, kPort);
@@ -102,7 +103,7 @@ TEST_F(QueueTest, ASynComesWithItsPriorityAndGoesOnWithAnother) {
     EXPECT_EQ(packet.out_device, 1U);
     EXPECT_EQ(packet.bytes[0] >> 4U, family == AF_INET ? 4 : 6);
     EXPECT_EQ(packet.length, packet.bytes.size());
-    EXPECT_FALSE(readable(listener.get(), 0)) << "it waits for the verdict";
+    EXPECT_FALSE(readable(listener.get(), 0)) << "the packet waits for a verdict";
     EXPECT_EQ(numbers("priorities").size(), family == AF_INET ? 0U : 2U);
     queue_->accept(packet.id, kPriorityOut);
     queue_->flush();
@@ -184,9 +185,9 @@ TEST_F(QueueTest, VerdictsThatNeedSeveralMessagesStayInOrder) {
     EXPECT_LE(packets.size(), Queue::kBatch);
     batches++;
     for (const QueuedPacket& packet : packets) {
-      queue_->accept(
-          packet.id, 0,
-          udp_packet(own, own, 1, kPort, text_of(packet)));  // its own checksum is unfinished
+      queue_->accept(packet.id, 0,
+                     udp_packet(own, own, 1, kPort,
+                                text_of(packet)));  // the queued one has an incomplete checksum
     }
     queue_->flush();
     for (std::string text = received(receiver); !text.empty(); text = received(receiver)) {
@@ -220,7 +221,7 @@ TEST_F(QueueTest, WhatWaitsIsCounted) {
   queue_output();
   auto counters = QueueCounters::open();
   ASSERT_TRUE(counters) << counters.error().text();
-  EXPECT_TRUE(counters->read().empty()) << "nobody has a queue";
+  EXPECT_TRUE(counters->read().empty()) << "no queue is bound";
   bind();
   for (const char* text : {"1", "2", "3"}) {
     send(text);
@@ -247,7 +248,7 @@ TEST_F(QueueTest, NothingPassesWithoutAListener) {
   bind();
   send("waits");
   queue_.reset();
-  EXPECT_EQ(received(receiver), "") << "what waited goes with its queue";
+  EXPECT_EQ(received(receiver), "") << "packets that wait are dropped with their queue";
   send("after");
   EXPECT_EQ(received(receiver), "");
 }
@@ -292,7 +293,7 @@ TEST_F(QueueTest, AVerdictOnAPacketThatIsGoneStopsNoOther) {
   queue_->accept(id, 0);
   queue_->flush();
   EXPECT_EQ(received(receiver), "a");
-  EXPECT_TRUE(queue_->receive().empty()) << "errors are no packets";
+  EXPECT_TRUE(queue_->receive().empty()) << "an error message is not a packet";
   send("b");
   ASSERT_EQ(queue_->receive().size(), 1U);
   EXPECT_EQ(queue_->lost(), 0U);
@@ -302,7 +303,8 @@ TEST_F(QueueTest, OneProgramHasIt) {
   bind();
   const auto other = Queue::bind(kNumber, 1);
   ASSERT_FALSE(other);
-  EXPECT_NE(other.error().message.find("another program has queue 11"), std::string::npos)
+  EXPECT_NE(other.error().message.find("NFQUEUE 11 is in use by another program"),
+            std::string::npos)
       << other.error().message;
   queue_.reset();
   EXPECT_TRUE(Queue::bind(kNumber, 1));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets of our own making in a network namespace of our own: where they go and what they carry.
-// Needs root.
+// Raw packets in a network namespace that the test creates: their device, mark and priority. Needs
+// root.
 #include "trireme/kernel/raw_sender.hpp"
 
 #include "kernel_support.hpp"
@@ -10,11 +10,11 @@ namespace {
 
 constexpr std::uint16_t kPort = 5454;
 constexpr std::uint32_t kPriority = 0x03000007;
-constexpr std::uint32_t kRouted = 5;  // mark
+constexpr std::uint32_t kRouted = 5;  // the mark of the second routing table
 
 class RawSenderTest : public NamespaceTest {
  protected:
-  /// OUTPUT writes down devices, marks and priorities of what goes to kPort.
+  /// Rules on OUTPUT record devices, marks and priorities of packets to kPort.
   void SetUp() override {
     NamespaceTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) {
@@ -40,7 +40,7 @@ class RawSenderTest : public NamespaceTest {
     ASSERT_TRUE(sender) << sender.error().text();
     sender_ = std::make_unique<RawSender>(std::move(*sender));
   }
-  /// Two devices; the first one has the routes, the second one those of kRouted.
+  /// Adds two devices: routes lead to the first one, those for the mark kRouted to the second one.
   static void make_devices() {
     ASSERT_EQ(
         run("ip link add d0 type veth peer p0 && ip link add d1 type veth peer p1 && "
@@ -91,9 +91,9 @@ TEST_F(RawSenderTest, MarkAndDeviceChooseTheWay) {
     ASSERT_TRUE(send(source, destination, 0, 0));
     EXPECT_EQ(devices(), std::vector<std::uint32_t>{first});
     ASSERT_TRUE(send(source, destination, 0, kRouted));
-    EXPECT_EQ(devices(), std::vector<std::uint32_t>{second}) << "by its mark";
+    EXPECT_EQ(devices(), std::vector<std::uint32_t>{second}) << "routed by the mark";
     ASSERT_TRUE(send(source, destination, second, 0));
-    EXPECT_EQ(devices(), std::vector<std::uint32_t>{second}) << "by its device";
+    EXPECT_EQ(devices(), std::vector<std::uint32_t>{second}) << "sent through the given device";
     ASSERT_TRUE(send(source, destination, 0, 0));
     EXPECT_EQ(devices(), std::vector<std::uint32_t>{first}) << "neither stays";
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What sock_diag says of TCP connections, in a network namespace of its own.
+// TCP connections as sock_diag reports them, in a network namespace that the test creates.
 #include "trireme/kernel/sockets.hpp"
 
 #include <algorithm>
@@ -38,7 +38,7 @@ class SocketTableTest : public NamespaceTest {
     server_ = Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     ASSERT_TRUE(server_.valid());
   }
-  /// The client's end.
+  /// The client's socket.
   [[nodiscard]] std::optional<InetSocket> find() const {
     auto table = SocketTable::open();
     const auto list = table->connections();
@@ -65,11 +65,11 @@ TEST_F(SocketTableTest, WhatItsProcessHasClosedIsThereUntilItIsOver) {
   const std::vector<char> data(1U << 16U);
   while (::send(client_.get(), data.data(), data.size(), MSG_DONTWAIT) > 0) {
   }
-  client_.reset();  // and what it has sent waits for the other end to read
+  client_.reset();  // what it sent still waits to be read by the server
   const auto closed = find();
   ASSERT_TRUE(closed);
   EXPECT_EQ(closed->whole_cookie(), cookie);
-  server_.reset();  // which never will: a reset
+  server_.reset();  // unread data: the server resets the connection
   EXPECT_FALSE(find());
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A network namespace of a test's own, with lo up and a socket to its nf_tables; packets made by
-// hand. Needs root.
+// A network namespace for a test, with lo up and a socket to its nf_tables; functions that build
+// packets. Needs root.
 #pragma once
 
 #include <arpa/inet.h>
@@ -11,7 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-// The kernel's headers define what netinet/in.h has not.
+// These kernel headers must come after netinet/in.h.
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 
@@ -28,7 +28,7 @@
 namespace trireme::kernel {
 
 inline constexpr const char* kTestTable = "trireme_unit";
-inline constexpr int kPatience = 10'000;  // ms, for what must happen
+inline constexpr int kPatience = 10'000;  // ms, until an expected event counts as missing
 
 inline void bring_lo_up(int mtu = 65536) {
   const Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -40,7 +40,7 @@ inline void bring_lo_up(int mtu = 65536) {
   ASSERT_EQ(::ioctl(fd.get(), SIOCSIFFLAGS, &request), 0);
 }
 
-/// An exit status; -1 where it did not end by itself.
+/// Runs a shell command. Returns its exit status; -1 if a signal ended it.
 inline int run(const std::string& command) {
   const int status = std::system(command.c_str());
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -68,7 +68,7 @@ class NamespaceTest : public ::testing::Test {
   void commit(NftBatch&& batch) {
     const Status done = nft_->commit(std::move(batch));
     ASSERT_TRUE(done) << done.error().text();
-    EXPECT_EQ(run("nft list ruleset > /dev/null 2>&1"), 0) << "operators can read it";
+    EXPECT_EQ(run("nft list ruleset > /dev/null 2>&1"), 0) << "nft can list the ruleset";
   }
   std::size_t count(const std::string& set) { return keys(set).size(); }
   std::vector<std::vector<std::uint8_t>> keys(const std::string& set) {
@@ -85,7 +85,7 @@ class NamespaceTest : public ::testing::Test {
   std::unique_ptr<NftSocket> nft_;
 };
 
-/// What packets add to.
+/// A set to which rules add elements.
 inline NftSet seen(const std::string& name, SetType type = SetType::mark,
                    std::uint32_t key_size = 4) {
   return {.name = name,
@@ -105,13 +105,13 @@ struct Endpoint {
   }
 };
 
-/// An address of this host's loopback.
+/// A loopback address of this host.
 inline Endpoint loopback(int family, std::uint16_t port) {
   Endpoint result;
   result.size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
   result.storage.ss_family = static_cast<sa_family_t>(family);
   reinterpret_cast<sockaddr_in*>(&result.storage)->sin_port =
-      htons(port);  // sin6_port is at the same place
+      htons(port);  // sin6_port has the same offset
   if (family == AF_INET) {
     reinterpret_cast<sockaddr_in*>(&result.storage)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   } else {
@@ -129,14 +129,14 @@ inline Fd bound(int family, int type, std::uint16_t port) {
   return fd;
 }
 
-/// What is there already.
+/// What has already arrived; does not wait.
 inline std::string received(const Fd& fd) {
   std::array<char, 65536> buffer{};
   const ssize_t size = ::recv(fd.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   return size > 0 ? std::string(buffer.data(), static_cast<std::size_t>(size)) : std::string();
 }
 
-/// All that is there, in order.
+/// All datagrams that have arrived, in order.
 inline std::string all_received(const Fd& fd) {
   std::string all;
   for (std::string each = received(fd); !each.empty(); each = received(fd)) {
@@ -163,7 +163,8 @@ inline void put16(Packet& packet, std::size_t at, std::size_t value) {
   packet.at(at + 1) = static_cast<std::uint8_t>(value);
 }
 
-/// An IP header before `upper`, whose checksum is at `checksum_at` of it.
+/// Adds an IP header before `upper`, and writes the checksum of `upper` at its offset
+/// `checksum_at`.
 inline Packet ip_packet(const policy::Address& source, const policy::Address& destination,
                         std::uint8_t protocol, Packet upper, std::size_t checksum_at) {
   const bool v4 = source.family == policy::Address::Family::v4;

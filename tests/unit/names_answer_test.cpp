@@ -19,8 +19,8 @@ std::vector<std::string> read(const Message& message) {
   std::vector<std::string> result;
   if (const auto answer = read_answer(message.bytes())) {
     result.push_back(answer->name);
-    for (const Told& told : answer->addresses) {
-      result.push_back(told.address.text() + " " + std::to_string(told.ttl.count()));
+    for (const ResolvedAddress& resolved : answer->addresses) {
+      result.push_back(resolved.address.text() + " " + std::to_string(resolved.ttl.count()));
     }
   }
   return result;
@@ -77,14 +77,14 @@ TEST(Answer, LoopsEnd) {
   }
   chain.push_back(a("n" + std::to_string(kMostAliases + 1) + ".example.org", "10.0.0.1"));
   EXPECT_TRUE(read({.answers = chain}).empty());
-  // Compression that points to itself, forward, and to its own pointer.
+  // Compression pointers that point to themselves, forward, and to another such pointer.
   for (const char* owner : {"@33", "@34", "@60"}) {
     EXPECT_TRUE(read({.answers = {a(owner, "10.0.0.1")}}).empty()) << owner;
   }
 }
 
 TEST(Answer, ADotWithinALabelIsNoDot) {
-  // One label "x.example.org" below the root of "evil": not below example.org.
+  // A name with the single label "x.example.org": not a name below example.org.
   Bytes name = {13};
   for (const char c : std::string_view("x.example.org")) {
     name.push_back(static_cast<std::uint8_t>(c));
@@ -112,9 +112,8 @@ TEST(Answer, CutOrChangedAnywhereItIsReadWithinItsBounds) {
           .bytes();
   ASSERT_TRUE(read_answer(whole));
   for (std::size_t size = 0; size < whole.size(); size++) {
-    const Bytes cut(whole.begin(),
-                    whole.begin() + static_cast<std::ptrdiff_t>(
-                                        size));  // of its own, so that asan sees what is beyond
+    // A copy, so that ASan detects reads beyond its end.
+    const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
     EXPECT_FALSE(read_answer(cut)) << size;
   }
   std::mt19937 random(7);

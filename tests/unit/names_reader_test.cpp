@@ -11,7 +11,7 @@ namespace {
 
 const Bytes kMessage = Message{.answers = {a("@12", "10.0.0.1")}}.bytes();
 
-Heard hear(Reader& reader, const Bytes& packet) {
+Heard read(Reader& reader, const Bytes& packet) {
   return reader.read(packet, packet.size());
 }
 
@@ -23,7 +23,7 @@ Bytes part(const Bytes& bytes, std::size_t first, std::size_t last) {
 TEST(Reader, ADatagramIsOneAnswer) {
   Reader reader;
   for (const bool v6 : {false, true}) {
-    const Heard heard = hear(reader, datagram(kMessage, v6));
+    const Heard heard = read(reader, datagram(kMessage, v6));
     EXPECT_EQ(heard.protocol, IPPROTO_UDP);
     EXPECT_EQ(heard.ends.source.text(), v6 ? "fd00::53" : "10.0.0.53");
     EXPECT_EQ(heard.ends.destination_port, 4000);
@@ -35,26 +35,26 @@ TEST(Reader, ADatagramIsOneAnswer) {
 TEST(Reader, WhatIsNotWholeIsNoDatagram) {
   Reader reader;
   const Bytes whole = datagram(kMessage);
-  EXPECT_TRUE(reader.read(whole, whole.size() + 1).answers.empty()) << "a part was copied";
+  EXPECT_TRUE(reader.read(whole, whole.size() + 1).answers.empty()) << "a truncated copy";
   for (std::size_t size = 0; size < whole.size(); size++) {
-    EXPECT_TRUE(hear(reader, part(whole, 0, size)).answers.empty()) << size;
+    EXPECT_TRUE(read(reader, part(whole, 0, size)).answers.empty()) << size;
   }
   Bytes fragment = whole;
   fragment[6] = 0x20;
-  EXPECT_TRUE(hear(reader, fragment).answers.empty());
+  EXPECT_TRUE(read(reader, fragment).answers.empty());
   Bytes other = whole;
   other[9] = 132;
-  EXPECT_TRUE(hear(reader, other).answers.empty());
+  EXPECT_TRUE(read(reader, other).answers.empty());
 }
 
 TEST(Reader, AMessageInTcpCountsWithTheSegmentThatCompletesIt) {
   const Bytes stream = prefixed(kMessage);
   for (std::size_t cut = 1; cut < stream.size(); cut++) {
     Reader reader;
-    EXPECT_TRUE(hear(reader, segment(999, {}, 0x12)).answers.empty());  // SYN-ACK
-    EXPECT_TRUE(hear(reader, segment(1000, part(stream, 0, cut))).answers.empty()) << cut;
+    EXPECT_TRUE(read(reader, segment(999, {}, 0x12)).answers.empty());  // SYN-ACK
+    EXPECT_TRUE(read(reader, segment(1000, part(stream, 0, cut))).answers.empty()) << cut;
     EXPECT_EQ(reader.buffered(), cut);
-    EXPECT_EQ(hear(reader, segment(1000 + static_cast<std::uint32_t>(cut),
+    EXPECT_EQ(read(reader, segment(1000 + static_cast<std::uint32_t>(cut),
                                    part(stream, cut, stream.size())))
                   .answers.size(),
               1U)
@@ -68,47 +68,47 @@ TEST(Reader, SeveralMessagesInOneSegmentAndARestOfTheNext) {
   Bytes stream = prefixed(kMessage);
   put(stream, stream);
   put(stream, part(stream, 0, 5));
-  EXPECT_EQ(hear(reader, segment(0xfffffff0U, stream)).answers.size(), 2U);
+  EXPECT_EQ(read(reader, segment(0xfffffff0U, stream)).answers.size(), 2U);
   EXPECT_EQ(reader.buffered(), 5U);
 }
 
 TEST(Reader, ASegmentAheadIsEarlyAndOneThatRepeatsIsOld) {
   Reader reader;
   const Bytes stream = prefixed(kMessage);
-  EXPECT_FALSE(hear(reader, segment(1000, part(stream, 0, 10))).early);
-  EXPECT_TRUE(hear(reader, segment(1020, part(stream, 20, 30))).early);
-  EXPECT_FALSE(hear(reader, segment(1000, part(stream, 0, 10))).early);
-  EXPECT_EQ(hear(reader, segment(1005, part(stream, 5, stream.size()))).answers.size(), 1U)
-      << "it overlaps";
+  EXPECT_FALSE(read(reader, segment(1000, part(stream, 0, 10))).early);
+  EXPECT_TRUE(read(reader, segment(1020, part(stream, 20, 30))).early);
+  EXPECT_FALSE(read(reader, segment(1000, part(stream, 0, 10))).early);
+  EXPECT_EQ(read(reader, segment(1005, part(stream, 5, stream.size()))).answers.size(), 1U)
+      << "overlaps with earlier segments";
 }
 
 TEST(Reader, PortsThatAreUsedAgainBeginAnew) {
   Reader reader;
   const Bytes stream = prefixed(kMessage);
-  hear(reader, segment(1000, part(stream, 0, 10)));
-  hear(reader, segment(4999, {}, 0x12));
-  EXPECT_EQ(hear(reader, segment(5000, stream)).answers.size(), 1U);
-  EXPECT_EQ(hear(reader, segment(0x80000000U, stream)).answers.size(), 1U)
-      << "far off: its SYN-ACK was missed";
+  read(reader, segment(1000, part(stream, 0, 10)));
+  read(reader, segment(4999, {}, 0x12));
+  EXPECT_EQ(read(reader, segment(5000, stream)).answers.size(), 1U);
+  EXPECT_EQ(read(reader, segment(0x80000000U, stream)).answers.size(), 1U)
+      << "far away: a new connection whose SYN-ACK was missed";
 }
 
 TEST(Reader, ALateCopyOfTheSynAckChangesNothing) {
   Reader reader;
   const Bytes stream = prefixed(kMessage);
-  hear(reader, segment(999, {}, 0x12));
-  hear(reader, segment(1000, part(stream, 0, 10)));
-  EXPECT_FALSE(hear(reader, segment(999, {}, 0x12)).early);
-  EXPECT_EQ(hear(reader, segment(1010, part(stream, 10, stream.size()))).answers.size(), 1U);
+  read(reader, segment(999, {}, 0x12));
+  read(reader, segment(1000, part(stream, 0, 10)));
+  EXPECT_FALSE(read(reader, segment(999, {}, 0x12)).early);
+  EXPECT_EQ(read(reader, segment(1010, part(stream, 10, stream.size()))).answers.size(), 1U);
 }
 
 TEST(Reader, AfterASegmentThatWasNotSeenAsAWholeItGoesOn) {
   Reader reader;
   const Bytes stream = prefixed(kMessage);
-  hear(reader, segment(999, {}, 0x12));
+  read(reader, segment(999, {}, 0x12));
   const Bytes large = segment(1000, Bytes(500, 0));
   EXPECT_FALSE(reader.read(std::span(large).first(100), large.size()).early);
-  const Heard next = hear(reader, segment(1500, stream));
-  EXPECT_FALSE(next.early) << "its sender would never repeat what was accepted";
+  const Heard next = read(reader, segment(1500, stream));
+  EXPECT_FALSE(next.early) << "the sender would not retransmit the accepted segment";
   EXPECT_EQ(next.answers.size(), 1U);
 }
 
@@ -119,7 +119,7 @@ TEST(Reader, ConnectionsAreBounded) {
     packet[12] = static_cast<std::uint8_t>(i >> 16U);
     packet[13] = static_cast<std::uint8_t>(i >> 8U);
     packet[14] = static_cast<std::uint8_t>(i);
-    hear(reader, packet);
+    read(reader, packet);
   }
   EXPECT_LE(reader.buffered(), 128'000U);
 }

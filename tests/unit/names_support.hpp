@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// DNS messages and the packets that carry them, written by hand.
+// Builds DNS messages and the packets that carry them.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ inline void put(Bytes& bytes, const Bytes& more) {
   bytes.insert(bytes.end(), more.begin(), more.end());
 }
 
-/// "a.b" as length-prefixed labels; "@N" a pointer to offset N.
+/// Encodes a name: "a.b" as length-prefixed labels, "@N" as a pointer to offset N.
 inline Bytes wire_name(std::string_view text) {
   Bytes bytes;
   if (text.starts_with('@')) {
@@ -62,7 +62,7 @@ struct Message {
   std::string question = "deb.example.org";
   std::vector<Record> answers;
   std::vector<Record> additional = {};
-  unsigned flags = 0x8180;  // an answer, recursion wanted and available
+  unsigned flags = 0x8180;  // an answer; recursion desired and available
   unsigned type = 1;
   unsigned klass = 1;
   unsigned questions = 1;
@@ -93,8 +93,8 @@ struct Message {
   }
 };
 
-/// From 10.0.0.53:53 to 10.0.0.1:4000 (or fd00::53, fd00::1), checksums left out: nobody looks at
-/// them.
+/// A packet from 10.0.0.53:53 to 10.0.0.1:4000 (or fd00::53 to fd00::1), without checksums, which
+/// the reader does not check.
 inline Bytes ip_packet(bool v6, unsigned protocol, const Bytes& body) {
   Bytes packet;
   if (v6) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compiled sets against evaluate() and against a third evaluator that shares no code with
-// either: label sets as plain maps, networks as ranges written by hand. 300,000 cases;
-// TRIREME_LONG=1 makes it more than a million.
+// Compares the compiled sets with evaluate() and with a third evaluator that shares no code with
+// either: label sets are plain maps, and networks are ranges written by hand. 300,000 cases; more
+// than a million with TRIREME_LONG=1.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -16,13 +16,13 @@
 namespace trireme::policy {
 namespace {
 
-// --- a model of policy that is not the product's ---
+// --- an independent model of policy ---
 
 struct PlainPeer {
   std::string kind = "labels";  // or "host", "world", "network"
   std::size_t network = 0;
   std::vector<std::vector<std::string>>
-      conditions;  // {key, "in" | "notin" | "exists" | "absent", values...}; "v*" is a prefix
+      conditions;  // {key, "in" | "notin" | "exists" | "absent", values...}; "v*" matches a prefix
 };
 
 struct PlainRule {
@@ -37,7 +37,7 @@ struct PlainPolicy {
   std::vector<PlainRule> rules;
 };
 
-/// A key with '=' in front is that of a [host] label.
+/// A key with '=' in front marks a [host] label.
 using Labels = std::map<std::string, std::string>;
 
 struct PlainEnd {
@@ -45,7 +45,7 @@ struct PlainEnd {
   Number number = 0;
   bool local = false;
   std::string address;
-  std::vector<std::size_t> named;  // networks that the address is in by a DNS name
+  std::vector<std::size_t> named;  // networks that contain the address by a DNS name
 };
 
 struct PlainNetwork {
@@ -190,7 +190,7 @@ std::string plain_answer(const PlainPolicy& policy, const PlainEnd& from, const 
   return audited ? "audit" : logged ? "allow_log" : "allow";
 }
 
-// --- the product ---
+// --- the code under test ---
 
 std::string written(const PlainPeer& peer) {
   std::string text;
@@ -260,7 +260,7 @@ std::string name(const std::optional<Outcome>& outcome) {
                                           : "audit";
 }
 
-// Under [defaults] mode = "audit" the kernel refuses as ever; its refusal lets pass.
+// With [defaults] mode = "audit" the sets are the same; the kernel only lets denied flows pass.
 std::string name(const Decision& decision) {
   if (decision.verdict == Verdict::deny ||
       (decision.verdict == Verdict::audit && decision.reason != Reason::audited_deny)) {
@@ -277,8 +277,8 @@ SetPeer set_peer(const PlainEnd& end) {
 
 std::string evaluated(const Policy& policy, const PlainEnd& from, const PlainEnd& to,
                       std::uint8_t protocol, std::uint16_t port) {
-  const LabelSet from_labels = labelled(from.labels == nullptr ? Labels{} : *from.labels);
-  const LabelSet to_labels = labelled(to.labels == nullptr ? Labels{} : *to.labels);
+  const LabelSet from_labels = labeled(from.labels == nullptr ? Labels{} : *from.labels);
+  const LabelSet to_labels = labeled(to.labels == nullptr ? Labels{} : *to.labels);
   const auto endpoint = [](const PlainEnd& end, const LabelSet& labels) {
     Endpoint result;
     if (end.labels != nullptr) {
@@ -297,7 +297,7 @@ std::string evaluated(const Policy& policy, const PlainEnd& from, const PlainEnd
       evaluate(policy, endpoint(from, from_labels), endpoint(to, to_labels), protocol, port));
 }
 
-// --- random worlds, small enough that rules meet ---
+// --- random policies and workloads, few enough that rules often match ---
 
 class World {
  public:
@@ -308,7 +308,7 @@ class World {
   }
   bool chance(int percent) { return pick(100) < percent; }
 
-  // Often those of somebody who is there: members of one identity.
+  // Often the labels of an existing workload, so that identities have several members.
   Labels labels(const std::map<Number, Labels>& workloads) {
     if (!workloads.empty() && chance(40)) {
       return std::next(workloads.begin(), pick(workloads.size()))->second;
@@ -330,7 +330,7 @@ class World {
     for (int i = chance(40) ? pick(3) : pick(10); i > 0; --i) {
       policy.rules.push_back(rule());
     }
-    if (!policy.rules.empty() && chance(25)) {  // a baseline with one restriction and little else
+    if (!policy.rules.empty() && chance(25)) {  // a baseline, one restriction and little else
       policy.rules.resize(std::min(policy.rules.size(), std::size_t{2}));
       policy.rules.front().allow = false;
     }
@@ -366,7 +366,7 @@ class World {
         nullptr, 0, chance(50), kAddresses[static_cast<std::size_t>(pick(kAddresses.size()))], {}};
   }
 
-  /// An address, and the networks that it has by a name; none: it has no name any more.
+  /// Gives a random address networks by a DNS name, or removes its names.
   std::pair<std::string, std::vector<std::size_t>> name() {
     std::vector<std::size_t> networks;
     for (std::size_t network = 0; network < kNetworks.size(); network++) {
@@ -425,8 +425,8 @@ class World {
   std::mt19937 random_;
 };
 
-// Enrols and ends workloads at random, and holds what the compiler says at every step against the
-// two evaluators.
+// Adds and removes workloads at random, and compares the compiler with the two evaluators after
+// every step.
 class Trial {
  public:
   Trial(World& world, std::map<std::string, int>& seen)
@@ -451,7 +451,7 @@ class Trial {
     while (!named_.empty()) {
       rename({named_.begin()->first, {}});
     }
-    EXPECT_EQ(compiler_.elements(), Elements{}) << "ended workloads leave something";
+    EXPECT_EQ(compiler_.elements(), Elements{}) << "removed workloads leave elements behind";
     EXPECT_EQ(sum_, Elements{});
   }
 
@@ -480,13 +480,14 @@ class Trial {
     } else if (!workloads_.empty() && world_.chance(30)) {
       end(std::next(workloads_.begin(), world_.pick(workloads_.size()))->first);
     } else {
-      const auto number = static_cast<Number>(kFirstNumber + static_cast<Number>(world_.pick(40)));
+      const auto number =
+          static_cast<Number>(abi::kFirstNumber + static_cast<Number>(world_.pick(40)));
       if (workloads_.contains(number)) {
         return;
       }
       Labels labels = world_.labels(workloads_);
       workloads_[number] = std::move(labels);
-      apply(sum_, compiler_.add(number, labelled(workloads_[number])));
+      apply(sum_, compiler_.add(number, labeled(workloads_[number])));
     }
     ASSERT_EQ(sum_, compiler_.elements()) << "the deltas do not add up";
   }
@@ -512,11 +513,11 @@ class Trial {
     ++cases;
   }
 
-  // The same workloads compiled in another order, under the other half of the identifiers.
+  // Compiles the same workloads in another order, with ids from the other half of the range.
   void reload(int flows) {
     Compiler fresh(policy_, first_id_ == 1 ? kSecondHalf : 1);
     for (auto workload = workloads_.rbegin(); workload != workloads_.rend(); ++workload) {
-      fresh.add(workload->first, labelled(workload->second));
+      fresh.add(workload->first, labeled(workload->second));
     }
     for (const auto& [text, networks] : named_) {
       fresh.name(address(text), networks);
@@ -526,14 +527,14 @@ class Trial {
     }
     Elements copy = compiler_.elements();
     apply(copy, difference(compiler_.elements(), fresh.elements()));
-    copy.local_named = fresh.elements().local_named;  // no part of a difference
+    copy.local_named = fresh.elements().local_named;  // not part of a difference
     copy.remote_named = fresh.elements().remote_named;
     EXPECT_EQ(copy, fresh.elements());
     EXPECT_TRUE(difference(fresh.elements(), fresh.elements()).empty());
   }
 
   static std::string describe(const PlainEnd& end) {
-    return end.labels != nullptr ? "{" + labelled(*end.labels).text() + "}"
+    return end.labels != nullptr ? "{" + labeled(*end.labels).text() + "}"
                                  : (end.local ? "host " : "world ") + end.address;
   }
 

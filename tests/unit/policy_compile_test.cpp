@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The compiler's tables, the size of its deltas and the life of its identifiers. What it decides is
-// held in policy_compile_property_test.cpp.
+// The compiler's tables, the size of its deltas, and the reuse of its ids. Its decisions are tested
+// in policy_compile_property_test.cpp.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -52,14 +52,14 @@ Peer in_network(std::size_t number) {
   return Entity{Entity::Kind::network, number};
 }
 
-// Enrols `count` identities {app=ID, ...} and returns the largest delta of the last hundred.
+// Adds `count` identities {app=ID, ...} and returns the size of the largest of the last 100 deltas.
 std::size_t enrol(Compiler& compiler, int count,
                   const std::map<std::string, std::string>& others = {}) {
   std::size_t largest = 0;
   for (int i = 0; i < count; ++i) {
     auto labels = others;
     labels["app"] = numbered("app", i);
-    const Delta delta = compiler.add(static_cast<Number>(i) + kFirstNumber, labelled(labels));
+    const Delta delta = compiler.add(static_cast<Number>(i) + abi::kFirstNumber, labeled(labels));
     EXPECT_EQ(size(delta.remove), 0U);
     largest = i < count - 100 ? 0 : std::max(largest, size(delta.add));
   }
@@ -68,7 +68,7 @@ std::size_t enrol(Compiler& compiler, int count,
 
 void end_all(Compiler& compiler, int count) {
   for (int i = 0; i < count; ++i) {
-    compiler.remove(static_cast<Number>(i) + kFirstNumber);
+    compiler.remove(static_cast<Number>(i) + abi::kFirstNumber);
   }
   EXPECT_EQ(compiler.elements(), Elements{});
 }
@@ -83,9 +83,9 @@ TEST(CompileSize, TheTenThousandthIdentityAddsThreeElementsWhereRulesCannotTellI
   EXPECT_EQ(enrol(compiler, kMany), 3U) << "a group, a class, a group's element of `same`";
   EXPECT_EQ(distinct_classes(compiler.elements()), 4U);
   EXPECT_LE(compiler.elements().pairs.size(), 20U);
-  // Ten more of an identity that is there: a group and a class each.
+  // Ten more workloads of an existing identity need only a group and a class each.
   for (Number number = 20'000; number < 20'010; ++number) {
-    const Delta delta = compiler.add(number, labelled({{"app", "app7"}}));
+    const Delta delta = compiler.add(number, labeled({{"app", "app7"}}));
     EXPECT_EQ(size(delta.add), 2U);
     EXPECT_EQ(size(compiler.remove(number).remove), 2U);
   }
@@ -98,7 +98,7 @@ TEST(CompileSize, ARestrictedBaselineCostsOnePairAnIdentity) {
   Compiler compiler(builder.policy, 1);
   EXPECT_EQ(enrol(compiler, kMany), 4U);
   EXPECT_EQ(compiler.elements().pairs.size(), std::size_t{kMany});
-  EXPECT_EQ(compiler.elements().verdicts.size(), 1U) << "they share a profile: every port but 22";
+  EXPECT_EQ(compiler.elements().outcomes.size(), 1U) << "they share a profile: every port but 22";
   end_all(compiler, kMany);
 }
 
@@ -106,33 +106,34 @@ TEST(CompileSize, IdentitiesWithOneLabelInCommonShareItsGroup) {
   Builder builder(Baseline::any_common_label);
   builder.rule(everybody(), everybody(), {{kTcp, 443, 443}});
   Compiler compiler(builder.policy, 1);
-  // The first one could not know which of its labels others would share: one pair each way.
-  // Everybody else needs none.
+  // When the first one was added, it was unknown which of its labels others would share, so it
+  // needs one pair in each direction. All others need none.
   EXPECT_LE(enrol(compiler, kMany, {{"env", "prod"}}), 4U);
   EXPECT_LE(compiler.elements().same.size(), 2U);
   end_all(compiler, kMany);
 }
 
-// Each talks freely among its own; only together they meet the rule.
+// Each identity may reach itself on all ports; the rule covers only flows between the two.
 TEST(CompileJudge, ADenyingRuleKeepsItsTwoSidesOutOfOneGroup) {
   Builder builder(Baseline::any_common_label);
   builder.deny(selector("app=web"), selector("app=db"));
   Compiler compiler(builder.policy, 1);
   const char* const apps[] = {"other", "web", "db"};
   for (Number i = 0; i < 3; ++i) {
-    compiler.add(kFirstNumber + i, labelled({{"app", apps[i]}, {"env", "prod"}}));
+    compiler.add(abi::kFirstNumber + i, labeled({{"app", apps[i]}, {"env", "prod"}}));
   }
   for (Number from = 0; from < 3; ++from) {
     for (Number to = 0; to < 3; ++to) {
       const auto outcome = judge(compiler.tables(), compiler.elements(),
-                                 {.number = kFirstNumber + from, .address = {}},
-                                 {.number = kFirstNumber + to, .address = {}}, kTcp, 80);
+                                 {.number = abi::kFirstNumber + from, .address = {}},
+                                 {.number = abi::kFirstNumber + to, .address = {}}, kTcp, 80);
       EXPECT_EQ(outcome.has_value(), !(from == 1 && to == 2)) << apps[from] << " to " << apps[to];
     }
   }
 }
 
-// The third has the first's own labels, and comes when most have another of them.
+// The third has the same own labels as the first, and is added when another of them is the most
+// common label.
 TEST(CompileJudge, HostLabelsPartNobodyWithTheSameLabels) {
   Builder builder(Baseline::any_common_label);
   Compiler compiler(builder.policy, 1);
@@ -142,23 +143,23 @@ TEST(CompileJudge, HostLabelsPartNobodyWithTheSameLabels) {
       {{"app", "web"}, {"env", "dev"}, {"=zone", "a"}},
       {{"app", "web"}, {"env", "dev"}, {"=zone", "b"}}};
   for (Number i = 0; i < 4; ++i) {
-    compiler.add(kFirstNumber + i, labelled(all[i]));
+    compiler.add(abi::kFirstNumber + i, labeled(all[i]));
   }
   const auto expect_all = [&](Number first) {
     for (Number from = first; from < 4; ++from) {
       for (Number to = first; to < 4; ++to) {
         EXPECT_TRUE(judge(compiler.tables(), compiler.elements(),
-                          {.number = kFirstNumber + from, .address = {}},
-                          {.number = kFirstNumber + to, .address = {}}, kTcp, 80))
+                          {.number = abi::kFirstNumber + from, .address = {}},
+                          {.number = abi::kFirstNumber + to, .address = {}}, kTcp, 80))
             << from << " to " << to;
       }
     }
   };
   expect_all(0);
-  compiler.remove(kFirstNumber);  // who chose the group
+  compiler.remove(abi::kFirstNumber);  // the one that determined the group
   expect_all(1);
   for (Number i = 1; i < 4; ++i) {
-    compiler.remove(kFirstNumber + i);
+    compiler.remove(abi::kFirstNumber + i);
   }
   EXPECT_EQ(compiler.elements(), Elements{});
 }
@@ -181,9 +182,9 @@ TEST(CompileSize, AThousandRulesMeetAThousandIdentities) {
                  {{kTcp, port, port}});
   }
   Compiler compiler(builder.policy, 1);
-  EXPECT_LE(enrol(compiler, kCount), 5U) << "three elements and a pair with each neighbour";
+  EXPECT_LE(enrol(compiler, kCount), 5U) << "three elements, and a pair with each neighbor";
   EXPECT_EQ(compiler.elements().pairs.size(), std::size_t{kCount});
-  EXPECT_EQ(compiler.elements().verdicts.size(), 10U);
+  EXPECT_EQ(compiler.elements().outcomes.size(), 10U);
   end_all(compiler, kCount);
 }
 
@@ -231,7 +232,7 @@ TEST(CompileTables, AddressesAreCutWhereNetworksBeginAndEnd) {
   expect_whole(tables.local6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
   expect_whole(tables.remote6, "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
   ASSERT_EQ(tables.remote4.size(), 4U)
-      << "the network that no rule names (" << unused << ") cuts nothing";
+      << "the network that no rule names (" << unused << ") adds no interval";
   EXPECT_EQ(tables.remote4[1].first, address("10.0.0.0"));
   EXPECT_EQ(tables.remote4[1].last, address("10.255.255.255"));
   EXPECT_EQ(tables.remote4[1].address_class, tables.remote4[3].address_class);
@@ -247,7 +248,7 @@ TEST(CompileJudge, FlowsWithoutAWorkloadAreOutside) {
   const Compiler compiler(builder.policy, 1);
   const SetPeer local{.number = 0, .address = address("127.0.0.1")};
   EXPECT_FALSE(judge(compiler.tables(), compiler.elements(), local, local, kTcp, 80));
-  const SetPeer unknown{.number = kFirstNumber, .address = {}};
+  const SetPeer unknown{.number = abi::kFirstNumber, .address = {}};
   EXPECT_FALSE(judge(compiler.tables(), compiler.elements(), unknown, unknown, kTcp, 80))
       << "never enrolled";
 }
@@ -259,9 +260,9 @@ TEST(CompileIdentifiers, ComeFromTheHalfAndRestBeforeTheyComeBack) {
     Compiler compiler(builder.policy, first);
     std::set<std::uint32_t> groups;
     for (int i = 0; i < 100; ++i) {
-      const Delta delta = compiler.add(kFirstNumber, labelled({{"app", "web"}}));
+      const Delta delta = compiler.add(abi::kFirstNumber, labeled({{"app", "web"}}));
       for (const auto& [number, group] : delta.add.groups) {
-        EXPECT_TRUE(groups.insert(group).second) << "an identifier came back at once";
+        EXPECT_TRUE(groups.insert(group).second) << "an id was reused at once";
         EXPECT_EQ(group >= kSecondHalf, first == kSecondHalf);
       }
       for (const auto& [pair, profile] : delta.add.pairs) {
@@ -269,7 +270,7 @@ TEST(CompileIdentifiers, ComeFromTheHalfAndRestBeforeTheyComeBack) {
         EXPECT_EQ(pair.second >= kSecondHalf, first == kSecondHalf);
         EXPECT_EQ(profile >= kSecondHalf, first == kSecondHalf);
       }
-      compiler.remove(kFirstNumber);
+      compiler.remove(abi::kFirstNumber);
     }
     EXPECT_EQ(groups.size(), 100U);
   }
@@ -279,29 +280,29 @@ TEST(CompileDelta, ANumberEnrolledTwiceHasItsNewLabelsAlone) {
   Builder builder(Baseline::same_labels);
   Compiler compiler(builder.policy, 1);
   Elements sum;
-  apply(sum, compiler.add(16, labelled({{"app", "web"}})));
-  apply(sum, compiler.add(17, labelled({{"app", "web"}})));
-  apply(sum, compiler.add(16, labelled({{"app", "db"}})));
+  apply(sum, compiler.add(16, labeled({{"app", "web"}})));
+  apply(sum, compiler.add(17, labeled({{"app", "web"}})));
+  apply(sum, compiler.add(16, labeled({{"app", "db"}})));
   EXPECT_EQ(sum, compiler.elements());
   EXPECT_NE(sum.groups[16], sum.groups[17]);
-  EXPECT_TRUE(compiler.remove(99).empty()) << "nobody has this number";
+  EXPECT_TRUE(compiler.remove(99).empty()) << "no workload has this number";
 }
 
 TEST(CompileDelta, ADifferenceRemovesAndAddsWhatChangedItsValue) {
   Elements before;
   before.groups = {{16, 1}, {17, 2}};
   before.same = {1, 2};
-  before.verdicts = {{{1, 0}, Outcome::allow}};
+  before.outcomes = {{{1, 0}, Outcome::allow}};
   Elements after = before;
   after.groups[16] = 3;
   after.same = {2, 3};
-  after.verdicts[{1, 0}] = Outcome::audit;
+  after.outcomes[{1, 0}] = Outcome::audit;
   const Delta delta = difference(before, after);
   EXPECT_EQ(delta.remove.groups, (std::map<Number, std::uint32_t>{{16, 1}}));
   EXPECT_EQ(delta.add.groups, (std::map<Number, std::uint32_t>{{16, 3}}));
   EXPECT_EQ(delta.remove.same, std::set<std::uint32_t>{1});
   EXPECT_EQ(delta.add.same, std::set<std::uint32_t>{3});
-  EXPECT_EQ(delta.remove.verdicts.size(), 1U);
+  EXPECT_EQ(delta.remove.outcomes.size(), 1U);
   apply(before, delta);
   EXPECT_EQ(before, after);
 }

@@ -58,7 +58,7 @@ TEST_F(Diff, RulesForNobodyWhoIsHereAndLoggingAreDifferences) {
   EXPECT_FALSE(found.empty());
   after_.rules = {before_.rules[0]};
   after_.rules[0].log = true;
-  EXPECT_EQ(diff(before_, after_, present_, {}).rules, 2U) << "one each";
+  EXPECT_EQ(diff(before_, after_, present_, {}).rules, 2U) << "each policy has one";
 }
 
 TEST_F(Diff, SaysWhoGainsAndWhoLosesWhichPorts) {

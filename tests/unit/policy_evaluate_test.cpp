@@ -44,7 +44,7 @@ class Evaluate : public testing::Test {
   static Endpoint workload(const LabelSet& labels, std::uint64_t id = 0) {
     return {Endpoint::Kind::workload, &labels, id, std::nullopt};
   }
-  static Endpoint unlabelled(Endpoint::Kind kind, std::string_view address = {}) {
+  static Endpoint unlabeled(Endpoint::Kind kind, std::string_view address = {}) {
     return {kind, nullptr, 0,
             address.empty() ? std::nullopt : std::optional(*Address::parse(address))};
   }
@@ -69,7 +69,7 @@ void expect(const Decision& decision, Verdict verdict, Reason reason) {
 TEST_F(Evaluate, FlowsWithoutAWorkloadAreNotOurs) {
   deny(selector("*"), selector("*"));
   policy_.mode = Mode::audit;
-  expect(judge(unlabelled(Endpoint::Kind::host), unlabelled(Endpoint::Kind::world)), Verdict::allow,
+  expect(judge(unlabeled(Endpoint::Kind::host), unlabeled(Endpoint::Kind::world)), Verdict::allow,
          Reason::unprotected);
 }
 
@@ -84,8 +84,8 @@ TEST_F(Evaluate, BaselineSameLabelsNeedsTheSameNonEmptySet) {
   expect(judge(workload(web_, 1), workload(web_, 2)), Verdict::allow, Reason::baseline);
   expect(judge(workload(web_), workload(web_prod_)), Verdict::deny, Reason::no_rule);
   expect(judge(workload(none_, 1), workload(none_, 2)), Verdict::deny, Reason::no_rule);
-  expect(judge(workload(web_), unlabelled(Endpoint::Kind::host)), Verdict::deny, Reason::no_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world), workload(web_)), Verdict::deny, Reason::no_rule);
+  expect(judge(workload(web_), unlabeled(Endpoint::Kind::host)), Verdict::deny, Reason::no_rule);
+  expect(judge(unlabeled(Endpoint::Kind::world), workload(web_)), Verdict::deny, Reason::no_rule);
 }
 
 TEST_F(Evaluate, BaselineAnyCommonLabelComparesKeyAndValue) {
@@ -151,21 +151,21 @@ TEST_F(Evaluate, PortsCountByProtocolAndRange) {
 TEST_F(Evaluate, SelectorsMatchWorkloadsOnly) {
   allow(selector("*"), selector("*"));
   allow(selector("!app"), selector("app!=x"));
-  expect(judge(unlabelled(Endpoint::Kind::host), workload(web_)), Verdict::deny, Reason::no_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world, "192.0.2.1"), workload(web_)), Verdict::deny,
+  expect(judge(unlabeled(Endpoint::Kind::host), workload(web_)), Verdict::deny, Reason::no_rule);
+  expect(judge(unlabeled(Endpoint::Kind::world, "192.0.2.1"), workload(web_)), Verdict::deny,
          Reason::no_rule);
-  expect(judge(workload(web_), unlabelled(Endpoint::Kind::host, "127.0.0.1")), Verdict::deny,
+  expect(judge(workload(web_), unlabeled(Endpoint::Kind::host, "127.0.0.1")), Verdict::deny,
          Reason::no_rule);
 }
 
 TEST_F(Evaluate, HostAndWorldAreDisjointAndNeverWorkloads) {
   allow(host(), selector("app=web"));
   allow(world(), selector("app=db"));
-  expect(judge(unlabelled(Endpoint::Kind::host), workload(web_)), Verdict::allow,
+  expect(judge(unlabeled(Endpoint::Kind::host), workload(web_)), Verdict::allow,
          Reason::allow_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world), workload(web_)), Verdict::deny, Reason::no_rule);
-  expect(judge(unlabelled(Endpoint::Kind::host), workload(db_)), Verdict::deny, Reason::no_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world), workload(db_)), Verdict::allow,
+  expect(judge(unlabeled(Endpoint::Kind::world), workload(web_)), Verdict::deny, Reason::no_rule);
+  expect(judge(unlabeled(Endpoint::Kind::host), workload(db_)), Verdict::deny, Reason::no_rule);
+  expect(judge(unlabeled(Endpoint::Kind::world), workload(db_)), Verdict::allow,
          Reason::allow_rule);
   expect(judge(workload(web_prod_), workload(web_)), Verdict::deny, Reason::no_rule);
 }
@@ -177,10 +177,10 @@ TEST_F(Evaluate, NetworksAreByAddressOfEitherKind) {
   allow(network(0), selector("app=web"));
   allow(network(1), selector("app=web"));
   for (const auto kind : {Endpoint::Kind::host, Endpoint::Kind::world}) {
-    expect(judge(unlabelled(kind, "10.1.2.3"), workload(web_)), Verdict::allow, Reason::allow_rule);
-    expect(judge(unlabelled(kind, "fd00::1"), workload(web_)), Verdict::allow, Reason::allow_rule);
-    expect(judge(unlabelled(kind, "192.0.2.1"), workload(web_)), Verdict::deny, Reason::no_rule);
-    expect(judge(unlabelled(kind), workload(web_)), Verdict::deny, Reason::no_rule);
+    expect(judge(unlabeled(kind, "10.1.2.3"), workload(web_)), Verdict::allow, Reason::allow_rule);
+    expect(judge(unlabeled(kind, "fd00::1"), workload(web_)), Verdict::allow, Reason::allow_rule);
+    expect(judge(unlabeled(kind, "192.0.2.1"), workload(web_)), Verdict::deny, Reason::no_rule);
+    expect(judge(unlabeled(kind), workload(web_)), Verdict::deny, Reason::no_rule);
   }
   Endpoint addressed = workload(db_);
   addressed.address = *Address::parse("10.1.2.3");
@@ -233,10 +233,9 @@ TEST_F(Evaluate, AListOfPeersIsOr) {
   Rule& rule = allow(selector("app=web"), selector("app=db"));
   rule.from.push_back(host());
   expect(judge(workload(web_), workload(db_)), Verdict::allow, Reason::allow_rule);
-  expect(judge(unlabelled(Endpoint::Kind::host), workload(db_)), Verdict::allow,
-         Reason::allow_rule);
+  expect(judge(unlabeled(Endpoint::Kind::host), workload(db_)), Verdict::allow, Reason::allow_rule);
   expect(judge(workload(web_prod_), workload(db_)), Verdict::allow, Reason::allow_rule);
-  expect(judge(unlabelled(Endpoint::Kind::world), workload(db_)), Verdict::deny, Reason::no_rule);
+  expect(judge(unlabeled(Endpoint::Kind::world), workload(db_)), Verdict::deny, Reason::no_rule);
 }
 
 TEST(Rule, TextNamesRuleAndPlace) {
@@ -249,7 +248,7 @@ TEST(Rule, TextNamesRuleAndPlace) {
   EXPECT_EQ((SourceLocation{"policy.toml", 0, 0}).text(), "policy.toml");
 }
 
-/// With [host] labels zone=eu.
+/// With the [host] label zone=eu.
 LabelSet on_host(LabelSet labels) {
   EXPECT_TRUE(labels.add_host_labels(make({{"zone", "eu"}})));
   return labels;
@@ -265,7 +264,7 @@ TEST_F(Evaluate, HostLabelsAloneMatchNobodyByTheBaseline) {
     EXPECT_EQ(judge(workload(own), workload(bare)).verdict, Verdict::deny);
     EXPECT_EQ(judge(workload(bare, 7), workload(bare, 7)).reason, Reason::self);
   }
-  // Selectors see them as any others.
+  // Selectors match them like own labels.
   allow(selector("zone=eu"), selector("zone=eu"));
   EXPECT_EQ(judge(workload(bare), workload(bare)).verdict, Verdict::allow);
 }
@@ -291,7 +290,7 @@ TEST_F(Evaluate, SameLabelsComparesHostLabels) {
   ASSERT_TRUE(us.add_host_labels(make({{"zone", "us"}})));
   EXPECT_EQ(judge(workload(web), workload(us)).verdict, Verdict::deny);
   const LabelSet own = make({{"app", "web"}, {"zone", "eu"}});
-  EXPECT_EQ(judge(workload(web), workload(own)).verdict, Verdict::allow) << "whoever gave them";
+  EXPECT_EQ(judge(workload(web), workload(own)).verdict, Verdict::allow) << "[host] or own labels";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A question about a network: every part of it that rules distinguish.
+// Explanations of flows to and from a network: every part that rules distinguish counts.
 #include "trireme/policy/explain.hpp"
 
 #include <fmt/format.h>
@@ -33,7 +33,7 @@ Rule rule(Rule::Action action, std::size_t network, const char* name) {
   return made;
 }
 
-/// 10.0.0.0/8 and 192.0.2.0/24 are corp, 10.1.0.0/16 is also lab, from which web is kept.
+/// 10.0.0.0/8 and 192.0.2.0/24 are corp. 10.1.0.0/16 is also lab, which web must not reach.
 Policy corp() {
   Policy policy;
   policy.networks = {network("corp", {"10.0.0.0/8", "192.0.2.0/24"}),
@@ -51,16 +51,27 @@ Explanation asked(const Policy& policy, const char* from, const char* to,
 TEST(ExplainNetwork, PartsThatAreDecidedDifferentlyAreNamed) {
   const Policy policy = corp();
   const Explanation answer = asked(policy, "app=web", "@corp");
-  EXPECT_FALSE(answer.passes()) << "not all of it does";
+  EXPECT_FALSE(answer.passes()) << "one part is denied";
   EXPECT_EQ(answer.to, "10.1.0.0 (@world, @corp, @lab)");
   ASSERT_EQ(answer.others.size(), 1U);
   EXPECT_THAT(answer.others[0].ends, ElementsAre("10.0.0.0 (@world, @corp)"));
   EXPECT_EQ(answer.others[0].decision.verdict, Verdict::allow);
   EXPECT_THAT(answer.render(),
-              HasSubstr("app=web -> 10.1.0.0 (@world, @corp, @lab) tcp/80: refused\n"));
+              HasSubstr("app=web -> 10.1.0.0 (@world, @corp, @lab) tcp/80: denied\n"));
   EXPECT_THAT(answer.render(),
-              HasSubstr("  other part:  allowed at 10.0.0.0 (@world, @corp): a rule allows it: "
+              HasSubstr("  other part:   allowed at 10.0.0.0 (@world, @corp): a rule allows it: "
                         "allow 'to corp' (policy.toml:1:1)\n"));
+}
+
+TEST(Explain, AClosestRuleSaysWhatItRequires) {
+  const Policy policy = corp();
+  EXPECT_THAT(asked(policy, "app=db,env=dev", "10.0.0.1").render(),
+              HasSubstr("  closest rule: allow 'to corp' (policy.toml:1:1)\n"
+                        "                requires source app=web, but the source has app=db\n"));
+  EXPECT_THAT(asked(policy, "env=dev", "10.0.0.1").render(),
+              HasSubstr("requires source app=web, but the source has no label app\n"));
+  EXPECT_THAT(asked(policy, "app=web", "203.0.113.1").render(),
+              HasSubstr("requires destination @corp, but the destination is 203.0.113.1 (@world)"));
 }
 
 TEST(ExplainNetwork, ALaterCidrCountsAsMuchAsTheFirst) {
@@ -134,14 +145,15 @@ TEST(ExplainNetwork, OfManyPartsAFewAreListed) {
   EXPECT_EQ(answer.others[0].ends.size(), 3U);
   EXPECT_EQ(answer.others[0].count, kMostParts - 1);
   EXPECT_THAT(answer.render(), HasSubstr(" and 252 more parts: a rule allows it"));
-  EXPECT_THAT(answer.notes, ElementsAre("only 256 parts of @corp were looked at"));
+  EXPECT_THAT(answer.notes, ElementsAre("only 256 parts of @corp were checked"));
 }
 
 TEST(ExplainNetwork, QuarantineIsTheWholeAnswer) {
   const Policy policy = corp();
-  auto shut = parse_peers("app=web", policy, {}).value();
-  shut.front().quarantine = "a process has left";
-  const Explanation answer = explain(policy, shut, parse_peers("@corp", policy, {}).value(), 6, 80);
+  auto quarantined = parse_peers("app=web", policy, {}).value();
+  quarantined.front().quarantine = "a process has left";
+  const Explanation answer =
+      explain(policy, quarantined, parse_peers("@corp", policy, {}).value(), 6, 80);
   EXPECT_FALSE(answer.passes());
   EXPECT_THAT(answer.others, IsEmpty());
   EXPECT_THAT(answer.reason, HasSubstr("quarantine"));

@@ -92,7 +92,7 @@ TEST(Graph, AProcessOfThisHostIsNotDrawnAsANetworkAroundIt) {
   EXPECT_EQ(count(drawn, "@host"), 3U);
   EXPECT_EQ(count(drawn, "@dns"), 1U);
   EXPECT_EQ(count(drawn, "@corp"), 1U);
-  // A network of this host's loopback addresses is nobody else.
+  // A network of loopback addresses contains only this host.
   const Graph local = graph(policy, {present("web")}, {seen("127.0.0.53", true)});
   EXPECT_EQ(count(local, "@resolver"), 1U);
   EXPECT_EQ(count(local, "@host"), 0U);

@@ -63,10 +63,11 @@ TEST(ExplainNames, ANameStandsForWhoeverHasIt) {
   EXPECT_THAT(explained(policy, "DEB.example.org.", {}),
               HasSubstr("DEB.example.org. (@world, @mirror, @all) tcp/443: allowed"));
   EXPECT_THAT(explained(policy, "www.example.org", {}),
-              HasSubstr("www.example.org (@world, @all) tcp/443: refused"));
+              HasSubstr("www.example.org (@world, @all) tcp/443: denied"));
   EXPECT_THAT(explained(policy, "@mirror", {}),
               HasSubstr("@mirror (@world, @mirror, @all) tcp/443: allowed"));
-  EXPECT_THAT(explained(policy, "www.example.net", {}), HasSubstr("name of a [[network]]"));
+  EXPECT_THAT(explained(policy, "www.example.net", {}),
+              HasSubstr("a DNS name must be in a [[network]]"));
 }
 
 TEST(Explain, LabelsAreReadAsSelectorsWriteThem) {
@@ -90,19 +91,19 @@ TEST(Explain, NothingReachesAWorkloadInQuarantine) {
     peer.name = name;
     peer.kind = Endpoint::Kind::workload;
     EXPECT_TRUE(peer.labels.set("app", "web"));
-    peer.quarantine = name == "shut" ? "a process has left" : "";
+    peer.quarantine = name == "closed" ? "a process has left" : "";
     return peer;
   };
   Policy policy;
   policy.mode = Mode::audit;
   const auto web = parse_peer("app=web", policy, lookup).value();
-  const auto shut = parse_peer("shut", policy, lookup).value();
+  const auto closed = parse_peer("closed", policy, lookup).value();
   const auto open = parse_peer("open", policy, lookup).value();
   EXPECT_TRUE(explain(policy, web, open, 6, 80).passes());
   for (const auto& answer :
-       {explain(policy, web, shut, 6, 80), explain(policy, shut, open, 6, 80)}) {
+       {explain(policy, web, closed, 6, 80), explain(policy, closed, open, 6, 80)}) {
     EXPECT_FALSE(answer.passes());
-    EXPECT_THAT(answer.render(), HasSubstr("shut is in quarantine: a process has left"));
+    EXPECT_THAT(answer.render(), HasSubstr("closed is in quarantine: a process has left"));
   }
 }
 
@@ -113,7 +114,7 @@ TEST(ExplainNames, WhatWasSeenOfANameIsSaid) {
   lookup.addresses = [&known](const std::string&) { return known; };
   lookup.named = [](const Address&) { return std::vector<std::size_t>{0}; };
   EXPECT_THAT(explained(policy, "deb.example.org", lookup),
-              HasSubstr("no answer was seen for deb.example.org"));
+              HasSubstr("no DNS answer for deb.example.org was seen"));
   known = {Address::parse("10.0.0.1").value(), Address::parse("10.0.0.2").value()};
   EXPECT_THAT(
       explained(policy, "deb.example.org", lookup),

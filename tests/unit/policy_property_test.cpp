@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// evaluate() against a second evaluator that shares no code with it: plain maps, selectors kept as
-// data and never parsed, the semantics of policy.md written as one question after the other. 60,000
-// cases; TRIREME_LONG=1 makes it a million.
+// Compares evaluate() with a second evaluator that shares no code with it: label sets are plain
+// maps, selectors are data that is never parsed, and the semantics of trireme-policy.toml(5) are
+// checked one by one. 60,000 cases; a million with TRIREME_LONG=1.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -49,7 +49,7 @@ struct NaiveEnd {
 const char* const kAddresses[] = {"10.0.0.1", "10.1.0.1", "192.0.2.1", "fd00::1", "2001:db8::1"};
 const std::vector<std::string> kCidrs[] = {
     {"10.0.0.0/8", "fd00::/8"}, {"10.1.0.0/16"}, {"192.0.2.1/32", "::/0"}};
-// kMembers[network][address], by eye.
+// kMembers[network][address], written by hand.
 const bool kMembers[3][5] = {{true, true, false, true, false},
                              {false, true, false, false, false},
                              {false, false, true, true, true}};
@@ -129,7 +129,7 @@ bool baseline_holds(int baseline, const NaiveEnd& from, const NaiveEnd& to) {
   return false;
 }
 
-// "verdict reason index log", the index of the rule that is named or -1.
+// "verdict reason index log"; the index is that of the deciding rule, or -1.
 std::string naive_evaluate(const NaivePolicy& policy, const NaiveEnd& from, const NaiveEnd& to,
                            int protocol, int port) {
   if (from.kind != "workload" && to.kind != "workload") {
@@ -165,8 +165,8 @@ std::string naive_evaluate(const NaivePolicy& policy, const NaiveEnd& from, cons
                           : "allow baseline -1" + tail;
 }
 
-// Random cases over a universe small enough that rules meet, and how each is put to the real
-// evaluator.
+// Random cases over few enough labels and addresses that rules often match, and their conversion
+// for evaluate().
 class Generator {
  public:
   explicit Generator(std::uint32_t seed) : random_(seed) {}
@@ -216,7 +216,7 @@ class Generator {
     if (requirement.op == "in" || requirement.op == "notin") {
       const int count = 1 + pick(2);
       for (int i = 0; i < count; ++i) {
-        // The grammar has no empty value in a list; kValues[0] is only for a value on its own.
+        // A list cannot contain an empty value, so kValues[0] is used only for single values.
         (chance(30) ? requirement.prefixes : requirement.exact)
             .emplace_back(kValues[count == 1 ? pick(4) : 1 + pick(3)]);
       }
@@ -275,7 +275,7 @@ std::string written(const NaiveRequirement& requirement, Generator& generator) {
   for (const auto& prefix : requirement.prefixes) {
     values.push_back(prefix + "*");
   }
-  // One value may be written either way, unless it is empty.
+  // A single value can be written as `=` or as a list, unless it is empty.
   if (values.size() == 1 && (values[0].empty() || generator.chance(50))) {
     return requirement.key + (requirement.op == "in" ? "=" : "!=") + values[0];
   }

@@ -38,7 +38,7 @@ TEST(Selector, HasTheSemanticsOfKubernetes) {
   EXPECT_TRUE(matches("*", {}));
 }
 
-// lessons.md: `!=` needed the key to be present.
+// In the original trireme, `!=` required the key to be present.
 TEST(Selector, NegationsHoldWhereTheKeyIsAbsent) {
   EXPECT_TRUE(matches("app!=web", {}));
   EXPECT_TRUE(matches("app notin (web, db)", {}));
@@ -46,7 +46,7 @@ TEST(Selector, NegationsHoldWhereTheKeyIsAbsent) {
   EXPECT_TRUE(matches("app!=*", {}));
 }
 
-// lessons.md: AND counted matching tags, not clauses.
+// In the original trireme, AND counted matching tags instead of clauses.
 TEST(Selector, EveryRequirementCountsOnItsOwn) {
   EXPECT_FALSE(matches("app in (web, db), env=prod", make({{"app", "web"}, {"other", "prod"}})));
   EXPECT_FALSE(matches("app=web, app=db", make({{"app", "web"}, {"db", "app"}})));
@@ -112,29 +112,27 @@ INSTANTIATE_TEST_SUITE_P(
     Selector, BadSelector,
     testing::Values(
         Bad{"", 0, "empty selector"}, Bad{"  ", 0, "empty selector"},
-        Bad{",", 0, "a condition is missing here"},
-        Bad{"app=web,", 8, "a condition is missing here"},
-        Bad{"app=web,,b", 8, "a condition is missing here"},
+        Bad{",", 0, "missing condition"}, Bad{"app=web,", 8, "missing condition"},
+        Bad{"app=web,,b", 8, "missing condition"},
         Bad{"app web", 4, "expected '=', '!=', 'in', 'notin' or ',' after key 'app'"},
-        Bad{"app=a=b", 5, "a second '='"},
+        Bad{"app=a=b", 5, "unexpected second '='"},
         Bad{"app=web env=prod", 8, "expected ',' after 'app=web'"},
         Bad{"app in web", 7, "expected '(' after 'in'"},
         Bad{"app in (web", 7, "'(' is never closed"}, Bad{"app in (", 7, "'(' is never closed"},
-        Bad{"app in (web,", 7, "'(' is never closed"},
-        Bad{"app in ()", 8, "a value is missing here"},
-        Bad{"app in (a,)", 10, "a value is missing here"},
-        Bad{"app in (a b)", 10, "expected ',' or ')'"},
+        Bad{"app in (web,", 7, "'(' is never closed"}, Bad{"app in ()", 8, "missing value"},
+        Bad{"app in (a,)", 10, "missing value"}, Bad{"app in (a b)", 10, "expected ',' or ')'"},
         Bad{"app=(a)", 4, "a list needs 'in' or 'notin'"}, Bad{"app=a)", 5, "')' without '('"},
-        Bad{"!app=web", 4, "'!app' takes no value"}, Bad{"!", 1, "a condition is missing here"},
-        Bad{"app!web", 3, "'!' after key 'app'"},
-        Bad{"*,app=web", 0, "'*' is every workload and stands alone"},
-        Bad{"app=w*b", 5, "'*' can only end a value"}, Bad{"app=**", 4, "'*' can only end a value"},
-        Bad{"=web", 0, "a label key is missing before '='"},
+        Bad{"!app=web", 4, "'!app' takes no value"}, Bad{"!", 1, "missing condition"},
+        Bad{"app!web", 3, "unexpected '!' after key 'app'"},
+        Bad{"*,app=web", 0, "'*' cannot be combined with other conditions"},
+        Bad{"app=w*b", 5, "'*' is allowed only at the end of a value"},
+        Bad{"app=**", 4, "'*' is allowed only at the end of a value"},
+        Bad{"=web", 0, "missing label key before '='"},
         Bad{"a, @host", 3, "'@host' is an entity, not a label"},
         Bad{"app>1", 3, "expected '=', '!=', 'in', 'notin' or ',' after key 'app'"},
-        Bad{"w*=a", 0, "label key 'w*' holds a character that keys cannot have"},
+        Bad{"w*=a", 0, "invalid character '*' in label key 'w*'"},
         Bad{"a, -b", 3, "label key '-b' must start and end with a letter or digit"},
-        Bad{"a=\x01", 2, "label value holds a control character or is no UTF-8"}));
+        Bad{"a=\x01", 2, "label value contains a control character or is not valid UTF-8"}));
 
 }  // namespace
 }  // namespace trireme::policy

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drop-ins of gated units, in a mount namespace of the test's own.
+// Drop-ins of units with a gate, in the test's own mount namespace.
 #include "trireme/systemd/drop_ins.hpp"
 
 #include <gmock/gmock.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
-#include <thread>
 
+#include "systemd_fake.hpp"
 #include "trireme/base/file.hpp"
 
 namespace trireme::systemd {
 namespace {
 
+using test::with_own_directories;
 using ::testing::HasSubstr;
 
 namespace fs = std::filesystem;
@@ -25,26 +25,6 @@ constexpr const char* kRuntime = "/run/systemd/system/";
 
 std::string file(const std::string& directory, const std::string& unit) {
   return directory + unit + ".d/50-trireme.conf";
-}
-
-/// Runs `test` in a thread that has empty file systems of its own at /etc and /run; false where
-/// that cannot be.
-template <typename Test>
-bool with_own_directories(Test test) {
-  bool ready = false;
-  std::thread([&] {
-    // A thread shares its root and working directory with the others until it says otherwise.
-    ready = ::unshare(CLONE_FS | CLONE_NEWNS) == 0 &&
-            ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-            ::mount("trireme-test", "/etc", "tmpfs", 0, nullptr) == 0 &&
-            ::mount("trireme-test", "/run", "tmpfs", 0, nullptr) == 0;
-    if (ready) {
-      fs::create_directories(kLasting);
-      fs::create_directories(kRuntime);
-      test();
-    }
-  }).join();
-  return ready;
 }
 
 class DropInsTest : public ::testing::Test {
@@ -135,6 +115,38 @@ TEST_F(DropInsTest, OneThatCannotBeWrittenIsAnErrorAfterAllWereTried) {
   }));
 }
 
+TEST_F(DropInsTest, OneThatCannotBeMovedStaysWhereItIs) {
+  ASSERT_TRUE(with_own_directories([] {
+    apply({"a.service"});
+    ASSERT_TRUE(write_file(std::string(kRuntime) + "a.service.d", "a file is in the way"));
+    EXPECT_FALSE(DropIns("/usr/bin/trirectl").apply({"a.service"}, {"a.service"}));
+    EXPECT_TRUE(fs::exists(file(kLasting, "a.service"))) << "the unit would start without waiting";
+  }));
+}
+
+TEST_F(DropInsTest, OneThatCannotBeRemovedIsAnErrorAfterAllWereTried) {
+  ASSERT_TRUE(with_own_directories([] {
+    apply({"b.service"});
+    fs::create_directories(file(kLasting, "a.service") + "/not-empty");
+    const auto changed = DropIns("/usr/bin/trirectl").apply({}, {});
+    ASSERT_FALSE(changed);
+    EXPECT_THAT(changed.error().message, HasSubstr("cannot remove " + file(kLasting, "a.service")));
+    EXPECT_FALSE(fs::exists(file(kLasting, "b.service")));
+  }));
+}
+
+TEST_F(DropInsTest, AUnitHasThoseOfItsNamesItsTemplateAndItsPrefix) {
+  const std::set<std::string> units = {"mysql.service", "db@.service", "batch-.service"};
+  for (const char* name :
+       {"mysql.service", "db@1.service", "db@.service", "batch-1.service", "batch-1-2.service"}) {
+    EXPECT_TRUE(DropIns::cover(units, {"other.service", name})) << name;
+  }
+  for (const char* name : {"mysql2.service", "db.service", "batch.service", "batch1.service"}) {
+    EXPECT_FALSE(DropIns::cover(units, {"other.service", name})) << name;
+  }
+  EXPECT_FALSE(DropIns::cover({}, {"mysql.service"}));
+}
+
 TEST_F(DropInsTest, KeepWhatHasAnotherRootFromStarting) {
   ASSERT_TRUE(with_own_directories([] {
     EXPECT_TRUE(*DropIns("/usr/bin/trirectl").apply({"a.service"}, {}, {"a.service"}));
@@ -142,7 +154,7 @@ TEST_F(DropInsTest, KeepWhatHasAnotherRootFromStarting) {
     ASSERT_TRUE(content);
     EXPECT_THAT(*content, HasSubstr("\nAssertPathExists=/trireme/"));
     EXPECT_THAT(*content, ::testing::Not(HasSubstr("ExecCondition")));
-    EXPECT_TRUE(apply({"a.service"})) << "it has none any more";
+    EXPECT_TRUE(apply({"a.service"})) << "the unit has no root of its own any more";
   }));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who besides root may launch what: the entries themselves, and the launcher that asks them.
+// Which users besides root may launch what: the [[launch]] entries, and the launcher that applies
+// them.
 #include <gmock/gmock.h>
 
 #include "trireme/systemd/launcher.hpp"
@@ -12,20 +13,20 @@ using ::testing::HasSubstr;
 using workload::test::labels;
 
 constexpr std::uint32_t kNobody = 65534;
-constexpr std::uint32_t kUser = 4'000'000'001;  // ids that no entry of passwd or group has
+constexpr std::uint32_t kUser = 4'000'000'001;  // a uid and gid without an entry in passwd or group
 constexpr std::uint32_t kGroup = 4'000'000'002;
 
-policy::LaunchGrant grant(const std::string& user, const std::string& group,
+config::LaunchGrant grant(const std::string& user, const std::string& group,
                           std::vector<policy::Label> allowed) {
-  policy::LaunchGrant entry;
+  config::LaunchGrant entry;
   entry.user = user;
   entry.group = group;
   entry.labels = std::move(allowed);
   return entry;
 }
 
-std::shared_ptr<const policy::Identity> identity(std::vector<policy::LaunchGrant> launches) {
-  auto made = std::make_shared<policy::Identity>();
+std::shared_ptr<const config::Host> identity(std::vector<config::LaunchGrant> launches) {
+  auto made = std::make_shared<config::Host>();
   made->launches = std::move(launches);
   return made;
 }
@@ -57,7 +58,7 @@ TEST(LaunchGrants, OneEntryCoversEveryLabel) {
   EXPECT_TRUE(grants.permits(kNobody, {}, labels({{"app", "web"}, {"env", "dev-1"}})));
   EXPECT_TRUE(grants.permits(kNobody, {}, labels({{"tier", "front"}})));
   const auto split = grants.permits(kNobody, {}, labels({{"app", "web"}, {"tier", "front"}}));
-  ASSERT_FALSE(split) << "two entries together do not";
+  ASSERT_FALSE(split) << "two entries are not combined";
   EXPECT_THAT(split.error().message, HasSubstr("app=web,tier=front"));
   EXPECT_THAT(split.error().hint, HasSubstr("no single [[launch]] entry"));
   EXPECT_FALSE(grants.permits(kNobody, {}, labels({{"env", "prod"}})));
@@ -108,7 +109,8 @@ TEST(LaunchGrants, UnitsBeginWithTheUsersName) {
   EXPECT_EQ(unit_prefix(kUser), "uid-4000000001");
 }
 
-/// Keeps what it is asked for, and says no: what the launcher checks before is what is tested.
+/// Records requests and refuses them unless `place` is set, because most tests are about the checks
+/// before a scope is created.
 class FakeScopes final : public ScopeDriver {
  public:
   [[nodiscard]] Status check(const ScopeRequest& /*request*/) const override { return checked; }
@@ -127,7 +129,7 @@ class FakeScopes final : public ScopeDriver {
   std::string slice_ = "/strict.slice";
 };
 
-/// The caller is a child of ours, so that it can be put into cgroups.
+/// The caller is a child process, so that it can be moved into cgroups.
 class LauncherTest : public workload::test::CgroupTest {
  protected:
   void SetUp() override {
@@ -156,7 +158,7 @@ class LauncherTest : public workload::test::CgroupTest {
   Result<Launched> launch(LaunchRequest asked) {
     std::optional<Result<Launched>> outcome;
     launcher_->launch(std::move(asked), [&](Result<Launched> launched) {
-      EXPECT_FALSE(outcome) << "told once";
+      EXPECT_FALSE(outcome) << "`done` is called once";
       outcome = std::move(launched);
     });
     EXPECT_TRUE(outcome);
@@ -166,7 +168,7 @@ class LauncherTest : public workload::test::CgroupTest {
     const auto launched = launch(std::move(asked));
     return launched ? "launched" : launched.error().message;
   }
-  /// From now on scopes are made, and the caller is put there.
+  /// From now on scopes are created and the caller is moved into them.
   void make_scopes() {
     scopes_.place = [this](const ScopeRequest& asked) -> Result<std::string> {
       const std::string path = make("strict.slice/" + asked.name);
@@ -204,7 +206,7 @@ TEST_F(LauncherTest, PlacesAndEnrolsTheCaller) {
   EXPECT_EQ(scopes_.requests[0].pid, caller_->pid());
   EXPECT_EQ(scopes_.requests[0].properties.at(0).name, "MemoryMax");
   EXPECT_EQ(kernel_.cgroups.at(id(launched->cgroup_path)).labels, labels({{"app", "web"}}));
-  EXPECT_EQ(refusal(request(0)), "a workload is called shop.scope already");
+  EXPECT_EQ(refusal(request(0)), "a workload named shop.scope already exists");
 }
 
 TEST_F(LauncherTest, AScopeThatTheCallerIsNotInIsNotEnrolled) {
@@ -216,14 +218,14 @@ TEST_F(LauncherTest, AScopeThatTheCallerIsNotInIsNotEnrolled) {
 }
 
 TEST_F(LauncherTest, OthersThanRootNeedAGrant) {
-  EXPECT_THAT(refusal(request(kUser)), HasSubstr("may not start workloads"));
+  EXPECT_THAT(refusal(request(kUser)), HasSubstr("is not allowed to start workloads"));
   LaunchRequest wrong = request(kNobody);
   wrong.labels = labels({{"app", "db"}});
   EXPECT_THAT(refusal(std::move(wrong)), HasSubstr("with the labels app=db"));
   EXPECT_TRUE(scopes_.requests.empty());
   EXPECT_EQ(refusal(request(kNobody)), "no scopes today");
   ASSERT_EQ(scopes_.requests.size(), 1U);
-  EXPECT_EQ(scopes_.requests[0].name, "nobody-shop.scope") << "its unit says whose it is";
+  EXPECT_EQ(scopes_.requests[0].name, "nobody-shop.scope") << "its unit has the user's name";
 }
 
 TEST_F(LauncherTest, EachUserHasAShare) {
@@ -236,19 +238,19 @@ TEST_F(LauncherTest, EachUserHasAShare) {
   EXPECT_EQ(start(kNobody, "one"), "launched");
   EXPECT_EQ(start(kNobody, "two"), "launched");
   EXPECT_THAT(start(kNobody, "three"), HasSubstr("has launched 2 commands"))
-      << "their sockets live on, whether they have ended or not";
+      << "their sockets are still open";
   for (const char* unit : {"one", "two", "three"}) {
     EXPECT_EQ(start(0, unit), "launched") << "root has no share";
   }
   scarce_ = true;
   EXPECT_EQ(start(0, "four"), "launched");
-  EXPECT_THAT(start(kUser, "five"), HasSubstr("may not start workloads"));
-  EXPECT_THAT(start(kNobody, "five"), HasSubstr("root alone may launch"));
+  EXPECT_THAT(start(kUser, "five"), HasSubstr("is not allowed to start workloads"));
+  EXPECT_THAT(start(kNobody, "five"), HasSubstr("only root may launch"));
 }
 
 TEST_F(LauncherTest, AGrantMayBeForTheCallersGroups) {
   launcher_->configure(identity({grant("", std::to_string(kGroup), {{"app", "web"}})}));
-  EXPECT_THAT(refusal(request(kUser)), HasSubstr("may not start workloads"));
+  EXPECT_THAT(refusal(request(kUser)), HasSubstr("is not allowed to start workloads"));
   LaunchRequest primary = request(kUser);
   primary.gid = kGroup;
   EXPECT_EQ(refusal(std::move(primary)), "no scopes today");
@@ -302,7 +304,7 @@ TEST_F(LauncherTest, RefusesCallersThatItCannotSee) {
   EXPECT_THAT(refusal(std::move(hidden)), HasSubstr("not visible"));
   LaunchRequest gone = request(0);
   caller_->stop();
-  EXPECT_EQ(refusal(std::move(gone)), "the caller is gone");
+  EXPECT_EQ(refusal(std::move(gone)), "the caller has exited");
   const workload::test::Process elsewhere(true);
   LaunchRequest other = request(0);
   other.pid = elsewhere.pid();
@@ -320,7 +322,7 @@ TEST_F(LauncherTest, OthersThanRootLeaveAWorkloadOnlyByAGrantForItsLabels) {
   EXPECT_THAT(refusal(std::move(second)), HasSubstr("whose labels its grant does not cover"));
   LaunchRequest as_root = request(0);
   as_root.unit = "third";
-  EXPECT_TRUE(launch(std::move(as_root))) << "root may, and is app=web now";
+  EXPECT_TRUE(launch(std::move(as_root))) << "root may launch, and is app=web now";
   LaunchRequest covered = request(kNobody);
   covered.unit = "fourth";
   EXPECT_TRUE(launch(std::move(covered)));
@@ -329,7 +331,7 @@ TEST_F(LauncherTest, OthersThanRootLeaveAWorkloadOnlyByAGrantForItsLabels) {
 TEST_F(LauncherTest, NobodyButRootLeavesTheStrictSliceOrAQuarantine) {
   const std::string unknown = make("strict.slice/unknown.scope");
   ASSERT_TRUE(tree_->place(unknown, caller_->pid()));
-  EXPECT_THAT(refusal(request(kNobody)), HasSubstr("which is denied everything"));
+  EXPECT_THAT(refusal(request(kNobody)), HasSubstr("where all traffic is denied"));
   workload::Description description;
   description.name = "unknown.scope";
   description.cgroup_path = unknown;

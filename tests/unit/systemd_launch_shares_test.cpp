@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What commands of users hold in the kernel, and that nobody takes the room of others.
+// The shares of users in the workload numbers, and that no user can take those of others.
 #include <gtest/gtest.h>
 
 #include <set>
@@ -38,7 +38,7 @@ TEST_F(Shares, NobodyHasMoreThanTheirs) {
   for (int i = 0; i < 4; i++) {
     launch(1000);
   }
-  EXPECT_EQ(asked_, 0U) << "who is within the share costs nothing";
+  EXPECT_EQ(asked_, 0U) << "a user within its share causes no queries";
   const Status refused = shares_.permits(1000, now_);
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().message.find("launched 4 commands"), std::string::npos);
@@ -51,7 +51,7 @@ TEST_F(Shares, WhatHasGoneIsFreeAgain) {
   }
   EXPECT_FALSE(shares_.permits(1000, now_));
   held_.erase(2);
-  EXPECT_FALSE(shares_.permits(1000, now_)) << "not looked through twice in a second";
+  EXPECT_FALSE(shares_.permits(1000, now_)) << "checked at most once a second";
   EXPECT_EQ(asked_, 4U);
   now_ += milliseconds(1001);
   launch(1000);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirun -p, which callers that may be anybody send: every property, its bounds, and what systemd
-// is told of it.
+// trirun -p, which any local user can send: every property, its bounds, and what is sent to
+// systemd.
 #include "../../src/systemd/property.hpp"
 
 #include <gmock/gmock.h>
@@ -23,14 +23,14 @@ Result<TypedProperty> parse(const std::string& text) {
   return property ? parse_property(*property) : tl::unexpected(property.error());
 }
 
-/// The error of a text that must have one.
+/// The message of the error for a text that must be invalid.
 std::string error(const std::string& text) {
   const auto typed = parse(text);
   EXPECT_FALSE(typed) << text;
   return typed ? "" : typed.error().message;
 }
 
-/// A property of this name and value, and of no other type.
+/// Expects a property with this name, type and value.
 template <typename T>
 void expect(const std::string& text, const std::string& name, const T& value) {
   const auto typed = parse(text);
@@ -44,12 +44,12 @@ TEST(Property, IsANameAndAValue) {
   const auto property = Property::parse("Description=a=b = c");
   ASSERT_TRUE(property);
   EXPECT_EQ(property->name, "Description");
-  EXPECT_EQ(property->value, "a=b = c") << "the first '=' divides";
+  EXPECT_EQ(property->value, "a=b = c") << "split at the first '='";
   EXPECT_EQ(Property::parse("KillMode=")->value, "");
   for (const std::string text : {"", "Description", "=value", "="}) {
     const auto bad = Property::parse(text);
     ASSERT_FALSE(bad) << text;
-    EXPECT_EQ(bad.error().message, "property '" + text + "' is not of the form NAME=VALUE");
+    EXPECT_EQ(bad.error().message, "invalid property '" + text + "'");
   }
 }
 
@@ -58,7 +58,7 @@ TEST(Property, HoldsNoControlCharacters) {
        {"Description=a\n[Unit]\nOnFailure=poweroff.target", "Description=a\rb",
         "Description=\x1b[2J", "Description=\x7f", "Description=\t", "Des\ncription=a",
         "Description=\xC2\x9B", "Description=\xff\xfe", "Description=\xC3"}) {
-    EXPECT_EQ(error(text), "a property must not contain control characters, and must be UTF-8");
+    EXPECT_EQ(error(text), "a property must be UTF-8 without control characters");
   }
   EXPECT_FALSE(Property::parse(std::string("Description=a\0b", 15)));
   expect("Description=gr\xC3\xBC\xC3\x9F dich %n $HOME \"'", "Description",
@@ -99,7 +99,7 @@ TEST(Property, Booleans) {
     }
   }
   for (const std::string bad : {"", "YES", "y", "2", " yes", "yes "}) {
-    EXPECT_EQ(error("Delegate=" + bad), "Delegate: '" + bad + "' is neither yes nor no");
+    EXPECT_EQ(error("Delegate=" + bad), "Delegate: invalid boolean '" + bad + "'");
   }
 }
 
@@ -156,7 +156,7 @@ TEST(Property, SizesThatAreNone) {
                                 "99999999999999999999E",
                                 "1\xC2\xBD"}) {
     EXPECT_FALSE(parse_size(bad)) << bad;
-    EXPECT_THAT(error("MemoryMax=" + bad), HasSubstr("MemoryMax: '" + bad + "' is no size"));
+    EXPECT_THAT(error("MemoryMax=" + bad), HasSubstr("MemoryMax: invalid size '" + bad + "'"));
   }
   EXPECT_FALSE(parse_size(std::string(100'000, '9'))) << "larger than a double";
   EXPECT_FALSE(parse_size(std::string("1\0", 2)));
@@ -168,9 +168,9 @@ TEST(Property, SharesHaveTheirOwnPropertyOf32Bits) {
   expect("TasksMax=50%", "TasksMaxScale", std::uint32_t{2147483648U});
   expect("MemoryHigh=0.01%", "MemoryHighScale", std::uint32_t{429497});
   EXPECT_THAT(error("MemoryMax=100.01%"), HasSubstr("more than 100%"));
-  EXPECT_THAT(error("MemoryMax=%"), HasSubstr("'%' is no percentage"));
-  EXPECT_THAT(error("MemoryMax=50 %"), HasSubstr("is no percentage"));
-  EXPECT_THAT(error("MemoryMax=50%%"), HasSubstr("is no percentage"));
+  EXPECT_THAT(error("MemoryMax=%"), HasSubstr("invalid percentage '%'"));
+  EXPECT_THAT(error("MemoryMax=50 %"), HasSubstr("invalid percentage"));
+  EXPECT_THAT(error("MemoryMax=50%%"), HasSubstr("invalid percentage"));
 }
 
 TEST(Property, Weights) {
@@ -182,7 +182,7 @@ TEST(Property, Weights) {
     }
   }
   expect("CPUWeight=idle", "CPUWeight", std::uint64_t{0});
-  EXPECT_THAT(error("IOWeight=idle"), HasSubstr("is no size"));
+  EXPECT_THAT(error("IOWeight=idle"), HasSubstr("invalid size"));
 }
 
 TEST(Property, Times) {
@@ -233,7 +233,7 @@ TEST(Property, TimesThatAreNone) {
        {"", " ", "yesterday", "-1", "1 parsec", "s", "min 5", "5min -20s", "1e3", "1S", "inf",
         "infinity 1s", "99999999999999999999", "16000000w", "5min,20s"}) {
     EXPECT_FALSE(parse_time(bad)) << bad;
-    EXPECT_THAT(error("RuntimeMaxSec=" + bad), HasSubstr("is no time span")) << bad;
+    EXPECT_THAT(error("RuntimeMaxSec=" + bad), HasSubstr("invalid time span")) << bad;
   }
   std::string sum;
   for (int i = 0; i < 1000; ++i) {
@@ -251,11 +251,12 @@ TEST(Property, Quotas) {
   expect("CPUQuota=1000000%", name, std::uint64_t{10'000'000'000});
   expect("CPUQuota=infinity", name, kInfinity);
   expect("CPUQuota=", name, kInfinity);
-  EXPECT_THAT(error("CPUQuota=0%"), HasSubstr("lets nothing run"));
-  EXPECT_THAT(error("CPUQuota=0.001%"), HasSubstr("lets nothing run")) << "rounds to nothing";
+  EXPECT_THAT(error("CPUQuota=0%"), HasSubstr("must be greater than 0%"));
+  EXPECT_THAT(error("CPUQuota=0.001%"), HasSubstr("must be greater than 0%"))
+      << "rounds to nothing";
   for (const std::string bad :
        {"50", "%", "-5%", "1000000.1%", "inf%", "nan%", "5%%", "5% ", "a%"}) {
-    EXPECT_THAT(error("CPUQuota=" + bad), HasSubstr("CPUQuota: '" + bad + "' is no percentage"));
+    EXPECT_THAT(error("CPUQuota=" + bad), HasSubstr("CPUQuota: invalid percentage '" + bad + "'"));
   }
 }
 
@@ -274,7 +275,7 @@ TEST(Property, CpuLists) {
   for (const std::string bad :
        {"8192", "0-8192", "3-1", "-1", "1-", "-", "a", "0x1", "1;2", "1-2-3", "4294967296",
         "0-4294967295", "99999999999999999999", "1.5"}) {
-    EXPECT_THAT(error("AllowedCPUs=" + bad), HasSubstr("'" + bad + "' is no list of CPUs"));
+    EXPECT_THAT(error("AllowedCPUs=" + bad), HasSubstr("invalid CPU list '" + bad + "'"));
   }
 }
 
@@ -285,7 +286,7 @@ TEST(Property, Signals) {
   expect("KillSignal=64", "KillSignal", std::int32_t{64});
   for (const std::string bad :
        {"", "SIG", "0", "65", "-1", "09", "term", "SIGSIGTERM", "SIGTERM "}) {
-    EXPECT_THAT(error("KillSignal=" + bad), HasSubstr("is no signal")) << bad;
+    EXPECT_THAT(error("KillSignal=" + bad), HasSubstr("invalid signal")) << bad;
   }
 }
 
@@ -327,7 +328,7 @@ TEST(Property, SlicesAreBelowOurs) {
   EXPECT_FALSE(check_slice("trireme-" + std::string(193, 'a') + ".slice"));
 }
 
-/// A message that is never sent; a bus makes some once it has a socket.
+/// A message that is never sent. A bus can create messages once it has a socket.
 class Message : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -335,7 +336,7 @@ class Message : public ::testing::Test {
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     other_ = Fd(ends[1]);
     ASSERT_GE(sd_bus_new(&bus_), 0);
-    ASSERT_GE(sd_bus_set_fd(bus_, ends[0], ends[0]), 0);  // the bus closes it
+    ASSERT_GE(sd_bus_set_fd(bus_, ends[0], ends[0]), 0);  // the bus closes ends[0]
     ASSERT_GE(sd_bus_start(bus_), 0);
     ASSERT_GE(sd_bus_message_new_method_call(bus_, &message_, "a.b", "/c", "d.e", "f"), 0);
     ASSERT_GE(sd_bus_message_open_container(message_, 'a', "(sv)"), 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Units by name and by path, scopes' names, and launches as they are asked for.
+// Matching units by name and by path, names of scopes, and parsing of launch requests.
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
@@ -25,7 +25,7 @@ TEST(UnitName, IsThatOfACgroupDirectlyBelowSlices) {
       {"/system.slice", ""},
       {"/system.slice/dev-sda.mount", ""},
       {"/system.slice/nginx.service/inside", ""},
-      {"/system.slice/user@0.service/app.slice/forged.service", ""},  // of a user's manager
+      {"/system.slice/user@0.service/app.slice/forged.service", ""},  // inside a user's manager
       {"/docker/0123/system.slice/forged.service", ""},               // inside a container
       {"/system.slice/", ""},
       {"/", ""},
@@ -78,7 +78,7 @@ TEST(UnitName, ATemplateCarriesADropInWhereEveryInstanceMatches) {
 }
 
 TEST(UnitRule, TheFirstEntryThatMatchesHolds) {
-  policy::Identity identity;
+  config::Host identity;
   identity.units.resize(2);
   identity.units[0].name = "nginx.service";
   identity.units[1].name = "*";
@@ -102,7 +102,7 @@ UnitFacts facts_of(const char* id, std::set<std::string> names) {
 }
 
 TEST(UnitRule, AUnitIsMatchedByAnyOfItsNames) {
-  policy::Identity identity;
+  config::Host identity;
   identity.units.resize(1);
   identity.units[0].name = "mysql.service";
   Aliases aliases;
@@ -113,11 +113,11 @@ TEST(UnitRule, AUnitIsMatchedByAnyOfItsNames) {
   EXPECT_EQ(find_rule(identity, aliases, "other.service"), nullptr);
   EXPECT_TRUE(match_unit(identity, aliases, "/system.slice/mariadb.service"));
   learn_aliases(aliases, facts_of("mariadb.service", {"mariadb.service"}));
-  EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), nullptr) << "the alias went away";
+  EXPECT_EQ(find_rule(identity, aliases, "mariadb.service"), nullptr) << "the alias was removed";
 }
 
 TEST(UnitRule, AnAliasOfATemplateIsOneOfEachInstance) {
-  policy::Identity identity;
+  config::Host identity;
   identity.units.resize(1);
   identity.units[0].name = "alias@*.service";
   Aliases aliases;
@@ -156,7 +156,7 @@ TEST(UnitName, PrefixesThatSystemdHasDropInsFor) {
 }
 
 TEST(UnitRule, NeverOurselvesNorTheFirstProcess) {
-  policy::Identity identity;
+  config::Host identity;
   identity.units.resize(1);
   identity.units[0].name = "*";
   EXPECT_FALSE(match_unit(identity, {}, "/system.slice/trireme.service"));
@@ -173,7 +173,7 @@ TEST(ScopeName, GetsItsSuffixOnce) {
 
 TEST(ScopeName, ErrorsNameTheCharacter) {
   EXPECT_THAT(scope_unit_name("a/b").error().message, HasSubstr("contain '/'"));
-  EXPECT_THAT(scope_unit_name("a b").error().message, HasSubstr("contain byte 32"));
+  EXPECT_THAT(scope_unit_name("a b").error().message, HasSubstr("contain a space"));
   EXPECT_THAT(scope_unit_name("a\nb").error().message, HasSubstr("contain byte 10"));
   EXPECT_THAT(scope_unit_name("\xC3\xA4").error().message, HasSubstr("contain byte 195"));
   EXPECT_THAT(scope_unit_name("%n").error().message, HasSubstr("contain '%'"));
@@ -194,12 +194,12 @@ TEST(LaunchParams, AreWhatTheCallerMaySay) {
   EXPECT_THAT(asked->properties, ElementsAre("MemoryMax=1G"));
   EXPECT_EQ(asked->unit, "web");
   EXPECT_TRUE(asked->changes_user);
-  EXPECT_EQ(asked->pid, 0U) << "who asks is the kernel's to say";
+  EXPECT_EQ(asked->pid, 0U) << "only the kernel identifies the caller";
 }
 
 TEST(LaunchParams, NeedOnlyLabels) {
   const auto asked = launch(R"({"labels": ["app=web", "app=web"]})");
-  ASSERT_TRUE(asked) << "the same one twice";
+  ASSERT_TRUE(asked) << "the same label twice is not an error";
   EXPECT_TRUE(asked->properties.empty());
   EXPECT_EQ(asked->unit, "");
   EXPECT_FALSE(asked->changes_user);

@@ -1,280 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-// Units as workloads where systemd answers in part only, or is made to say much: a systemd of the
-// test's own behind the private socket, in a mount namespace.
+// Units as workloads: which ones are enforced and released, their drop-ins, and when systemd is
+// queried; also while systemd answers only some queries, reloads, or sends many signals.
 #include <gmock/gmock.h>
-#include <sched.h>
-#include <sys/mount.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <systemd/sd-bus.h>
-#include <unistd.h>
 
-#include <atomic>
-#include <filesystem>
-#include <mutex>
-#include <thread>
-
-#include "trireme/systemd/units.hpp"
-#include "workload_support.hpp"
+#include "systemd_support.hpp"
+#include "trireme/base/file.hpp"
 
 namespace trireme::systemd {
 namespace {
 
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using test::FakeManager;
+using test::Pairs;
+using test::Texts;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 using workload::State;
 using workload::test::labels;
 
-/// What of PID 1 the daemon uses. Knows units by any of their names.
-class FakeSystemd {
- public:
-  FakeSystemd() {
-    listener_ = Fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "/run/systemd/private"};
-    EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
-              0);
-    EXPECT_EQ(::listen(listener_.get(), 4), 0);
-    thread_ = std::thread([this] { serve(); });
-  }
-  ~FakeSystemd() {
-    ends_ = true;
-    thread_.join();
-  }
-  FakeSystemd(const FakeSystemd&) = delete;
-  FakeSystemd& operator=(const FakeSystemd&) = delete;
-
-  void add(const std::string& id, const std::set<std::string>& names) {
-    const std::lock_guard lock(mutex_);
-    for (const std::string& name : names) {
-      units_[name] = {id, names};
-    }
-  }
-  /// Calls about this unit fail; of the empty name, those for lists.
-  void fail_about(const std::string& name, bool fails = true) {
-    const std::lock_guard lock(mutex_);
-    fails ? (void)failing_.insert(name) : (void)failing_.erase(name);
-  }
-  void tell_new(const std::string& name) {
-    const std::lock_guard lock(mutex_);
-    news_.push_back(name);
-  }
-  [[nodiscard]] unsigned looks() const { return looks_; }
-
- private:
-  struct Unit {
-    std::string id;
-    std::set<std::string> names;
-  };
-
-  void serve() {
-    while (!ends_) {
-      const int fd = ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-      if (fd < 0) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        continue;
-      }
-      sd_bus* bus = nullptr;
-      sd_id128_t id{};
-      sd_id128_randomize(&id);
-      sd_bus_new(&bus);
-      sd_bus_set_fd(bus, fd, fd);
-      sd_bus_set_server(bus, 1, id);
-      sd_bus_add_filter(bus, nullptr, on_message, this);
-      if (sd_bus_start(bus) >= 0) {
-        converse(bus);
-      }
-      sd_bus_close_unref(bus);
-    }
-  }
-  void converse(sd_bus* bus) {
-    while (!ends_) {
-      const int rc = sd_bus_process(bus, nullptr);
-      if (rc < 0) {
-        return;
-      }
-      if (rc == 0) {
-        emit(bus);
-        sd_bus_wait(bus, 2'000);
-      }
-    }
-  }
-  void emit(sd_bus* bus) {
-    const std::lock_guard lock(mutex_);
-    for (const std::string& name : std::exchange(news_, {})) {
-      sd_bus_emit_signal(bus, "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
-                         "UnitNew", "so", name.c_str(), "/org/freedesktop/systemd1/unit/x");
-    }
-  }
-  static int on_message(sd_bus_message* call, void* self, sd_bus_error* /*error*/) {
-    return static_cast<FakeSystemd*>(self)->answer(call);
-  }
-  int answer(sd_bus_message* call) {
-    const std::string member =
-        sd_bus_message_get_member(call) == nullptr ? "" : sd_bus_message_get_member(call);
-    const std::lock_guard lock(mutex_);
-    if (member == "Get") {
-      return sd_bus_reply_method_return(call, "v", "s", "");
-    }
-    if (member == "ListUnitFiles") {
-      looks_++;
-    }
-    if (member == "ListUnitFiles" || member == "ListUnits") {
-      if (failing_.contains("")) {
-        return sd_bus_reply_method_errorf(call, "org.freedesktop.DBus.Error.NoMemory", "no");
-      }
-      return member == "ListUnits" ? sd_bus_reply_method_return(call, "a(ssssssouso)", 0)
-                                   : sd_bus_reply_method_return(call, "a(ss)", 0);
-    }
-    if (member == "GetAll") {
-      return answer_about(call);
-    }
-    return member == "Reload" ? sd_bus_reply_method_return(call, "") : 0;
-  }
-  int answer_about(sd_bus_message* call) {
-    char* decoded = nullptr;
-    sd_bus_path_decode(sd_bus_message_get_path(call), "/org/freedesktop/systemd1/unit", &decoded);
-    const std::string name = decoded == nullptr ? "" : decoded;
-    std::free(decoded);
-    if (failing_.contains(name)) {
-      return sd_bus_reply_method_errorf(call, "org.freedesktop.DBus.Error.NoMemory", "no memory");
-    }
-    const auto known = units_.find(name);
-    const Unit unit = known == units_.end() ? Unit{name, {name}} : known->second;
-    const char* state = known == units_.end() ? "not-found" : "loaded";
-    sd_bus_message* reply = nullptr;
-    sd_bus_message_new_method_return(call, &reply);
-    sd_bus_message_open_container(reply, 'a', "{sv}");
-    sd_bus_message_append(reply, "{sv}{sv}", "Id", "s", unit.id.c_str(), "LoadState", "s", state);
-    sd_bus_message_open_container(reply, 'e', "sv");
-    sd_bus_message_append(reply, "s", "Names");
-    sd_bus_message_open_container(reply, 'v', "as");
-    sd_bus_message_open_container(reply, 'a', "s");
-    for (const std::string& each : unit.names) {
-      sd_bus_message_append(reply, "s", each.c_str());
-    }
-    for (int i = 0; i < 4; i++) {
-      sd_bus_message_close_container(reply);
-    }
-    const int rc = sd_bus_send(sd_bus_message_get_bus(call), reply, nullptr);
-    sd_bus_message_unref(reply);
-    return rc < 0 ? rc : 1;
-  }
-
-  Fd listener_;
-  std::mutex mutex_;
-  std::map<std::string, Unit> units_;
-  std::set<std::string> failing_;
-  std::vector<std::string> news_;
-  std::atomic<unsigned> looks_ = 0;
-  std::atomic<bool> ends_ = false;
-  std::thread thread_;
-};
-
-class UnitsTest : public workload::test::CgroupTest {
+class UnitsTest : public test::WithSystemd {
  protected:
-  /// Runs `test` in a process that is PID 1, with empty file systems at /etc and /run.
-  template <typename Test>
-  void with_systemd(Test test) {
-    const pid_t outer = ::fork();
-    if (outer == 0) {
-      const pid_t init = ::unshare(CLONE_NEWPID) == 0 ? ::fork() : -1;
-      if (init == 0) {
-        ::_exit(is_alone() ? run(test) : kCannot);
-      }
-      int status = 0;
-      ::_exit(init > 0 && ::waitpid(init, &status, 0) == init && WIFEXITED(status)
-                  ? WEXITSTATUS(status)
-                  : kCannot);
-    }
-    int status = 0;
-    ASSERT_EQ(::waitpid(outer, &status, 0), outer);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == kCannot) {
-      GTEST_SKIP() << "cannot make namespaces";
-    }
-    EXPECT_EQ(status, 0) << "what has failed is above";
-  }
-  /// A daemon, as it is after its start.
-  void begin() {
-    units_.reset();
-    events_.reset();
-    bus_.reset();
-    auto events = workload::CgroupEvents::create(loop_, *tree_, *registry_, kernel_, "/s.slice");
-    ASSERT_TRUE(events);
-    events_ = std::move(*events);
-    auto bus = Bus::connect(loop_);
-    ASSERT_TRUE(bus) << bus.error().text();
-    bus_ = std::move(*bus);
-    units_ = std::make_unique<UnitSource>(loop_, *tree_, *registry_, *events_, bus_.get(),
-                                          "/usr/bin/trirectl");
-    events_->add_source(*units_);
-    ASSERT_TRUE(events_->start());
-  }
-  void configure(const std::vector<const char*>& names) {
-    auto identity = std::make_shared<policy::Identity>();
-    for (const char* name : names) {
-      identity->units.push_back({name, labels({{"app", "db"}}), {}});
-    }
-    units_->configure(identity);
-  }
-  [[nodiscard]] bool is_enforced(const std::string& path) const {
-    const workload::Workload* workload = registry_->find_cgroup(path);
-    return workload != nullptr && workload->state == State::enforced;
-  }
-  /// Looks have been made, one more than before at least, and none is under way.
-  [[nodiscard]] bool await_look(unsigned before) {
-    const bool looked = await([&] { return systemd_->looks() > before; });
-    settle();
-    return looked;
-  }
-  /// What is begun with `what` is seen to the end.
-  template <typename What>
-  void look_after(What what) {
-    const unsigned before = systemd_->looks();
-    what();
-    ASSERT_TRUE(await_look(before));
-  }
-
-  workload::test::FakeEnforcement kernel_;
-  std::unique_ptr<FakeSystemd> systemd_;
-  std::unique_ptr<workload::Registry> registry_;
-  std::unique_ptr<workload::CgroupEvents> events_;
-  std::unique_ptr<Bus> bus_;
-  std::unique_ptr<UnitSource> units_;
-
- private:
-  static constexpr int kCannot = 77;
-
-  static bool is_alone() {
-    return ::unshare(CLONE_NEWNS) == 0 &&
-           ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-           ::mount("proc", "/proc", "proc", 0, nullptr) == 0 &&
-           ::mount("trireme-test", "/etc", "tmpfs", 0, nullptr) == 0 &&
-           ::mount("trireme-test", "/run", "tmpfs", 0, nullptr) == 0;
-  }
-  template <typename Test>
-  int run(Test test) {
-    std::filesystem::create_directories("/etc/systemd/system");
-    std::filesystem::create_directories("/run/systemd/system");
-    loop_ = nullptr;  // none goes with a fork
-    EXPECT_GE(sd_event_new(&loop_), 0);
-    systemd_ = std::make_unique<FakeSystemd>();
-    registry_ = std::make_unique<workload::Registry>(*tree_, kernel_);
-    begin();
-    if (!HasFatalFailure()) {
-      test();
-    }
-    units_.reset();
-    events_.reset();
-    bus_.reset();
-    registry_.reset();
-    systemd_.reset();
-    std::fflush(nullptr);
-    return HasFailure() ? 1 : 0;
-  }
-
- protected:
-  /// mariadb.service runs, and is a workload by an entry that names it mysql.service; its cgroup.
+  /// Starts mariadb.service, which is a workload because an entry names its alias mysql.service.
+  /// Returns its cgroup.
   std::string enforce_by_alias() {
-    systemd_->add("mariadb.service", {"mariadb.service", "mysql.service"});
+    systemd_->add("mariadb.service", {{"Names", Texts{"mariadb.service", "mysql.service"}}});
     look_after([&] { configure({"mysql.service"}); });
     std::string path = make("mariadb.service");
     EXPECT_TRUE(await([&] { return is_enforced(path); }));
@@ -282,24 +34,58 @@ class UnitsTest : public workload::test::CgroupTest {
   }
 };
 
+TEST_F(UnitsTest, WithoutSystemdNothingIsEnrolled) {
+  registry_ = std::make_unique<workload::Registry>(*tree_, kernel_);
+  auto events = workload::CgroupEvents::create(loop_, *tree_, *registry_, kernel_, "/s.slice");
+  ASSERT_TRUE(events);
+  units_ = std::make_unique<UnitSource>(loop_, *tree_, *registry_, **events, nullptr, "/trirectl");
+  EXPECT_EQ(units_->status(), "no [[unit]] in identity.toml");
+  configure({"db.service"});
+  EXPECT_EQ(units_->status(), "off: systemd is not running");
+  EXPECT_FALSE(units_->cgroup_born(make("db.service")));
+  EXPECT_EQ(gate("db.service", 1), "units cannot be enforced: systemd is not running");
+  EXPECT_EQ(kernel_.enrolments, 0U);
+  units_.reset();
+}
+
+TEST_F(UnitsTest, UnitsOfAnotherNetworkNamespaceAreNotEnrolled) {
+  systemd_ = std::make_unique<FakeManager>();
+  registry_ = std::make_unique<workload::Registry>(*tree_, kernel_);
+  auto events = workload::CgroupEvents::create(loop_, *tree_, *registry_, kernel_, "/s.slice");
+  ASSERT_TRUE(events);
+  auto bus = Bus::connect(loop_, systemd_->socket());
+  ASSERT_TRUE(bus) << bus.error().text();
+  // The fixture is in a network namespace that it has made, and PID 1 is not.
+  units_ = std::make_unique<UnitSource>(loop_, *tree_, *registry_, **events, bus->get(), "/t");
+  configure({"db.service"});
+  EXPECT_EQ(units_->status(), "off: systemd is in another network namespace");
+  EXPECT_FALSE(units_->cgroup_born(make("db.service")));
+  EXPECT_EQ(gate("db.service", 1),
+            "units cannot be enforced: systemd is in another network namespace");
+  systemd_->tell_reloading(false);
+  EXPECT_TRUE(test::round_trip_on(loop_, **bus));
+  EXPECT_EQ(looks(), 0U);
+  units_.reset();
+}
+
 TEST_F(UnitsTest, WhatSystemdDoesNotAnswerAboutStaysAsItWas) {
   with_systemd([&] {
     const std::string path = enforce_by_alias();
     ASSERT_TRUE(is_enforced(path));
-    systemd_->fail_about("mysql.service");
+    systemd_->refuse("GetAll mysql.service", "no memory");
     look_after([&] { configure({"mysql.service", "other.service"}); });
     EXPECT_TRUE(is_enforced(path));
-    EXPECT_THAT(units_->status(), ::testing::HasSubstr("nothing new is known of mysql.service"));
+    EXPECT_THAT(units_->status(),
+                HasSubstr("failed to describe mysql.service: systemd: no memory"));
     const std::string again = make("sub.slice/mariadb.service");
-    EXPECT_TRUE(await([&] { return is_enforced(again); })) << "its names are known";
-    // It is asked again by itself, until there is an answer.
-    EXPECT_TRUE(await_look(systemd_->looks()));
-    systemd_->fail_about("mysql.service", false);
-    EXPECT_TRUE(await([&] { return units_->status().find("nothing new") == std::string::npos; }));
-    const unsigned before = systemd_->looks();
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
-    EXPECT_TRUE(await([&] { return std::chrono::steady_clock::now() > end; }));
-    EXPECT_EQ(systemd_->looks(), before) << "all is known";
+    EXPECT_TRUE(await([&] { return is_enforced(again); })) << "its aliases are known";
+    // The query is repeated without a signal until systemd answers.
+    EXPECT_TRUE(await_look(looks()));
+    systemd_->resume("GetAll mysql.service");
+    EXPECT_TRUE(await_status("failed to describe", false));
+    const std::size_t before = looks();
+    pass(seconds(2));
+    EXPECT_EQ(looks(), before) << "there is nothing left to query";
   });
 }
 
@@ -307,44 +93,303 @@ TEST_F(UnitsTest, WhatIsNotKnownReleasesNobody) {
   with_systemd([&] {
     const std::string path = enforce_by_alias();
     ASSERT_TRUE(is_enforced(path));
-    // A restart: nothing but the record is known.
-    systemd_->fail_about("mysql.service");
+    // After a restart only the record is known.
+    systemd_->refuse("GetAll mysql.service", "no memory");
     begin();
     look_after([&] { configure({"mysql.service"}); });
     EXPECT_TRUE(is_enforced(path));
-    // The entry has gone, in the same moment in which systemd is silent about all.
-    systemd_->fail_about("");
+    // The entry is removed while systemd answers no query.
+    systemd_->refuse("ListUnitFiles", "no memory");
     look_after([&] { configure({"other.service"}); });
-    EXPECT_TRUE(is_enforced(path)) << "it may be other.service";
-    systemd_->fail_about("", false);
-    systemd_->fail_about("mysql.service", false);
+    EXPECT_TRUE(is_enforced(path)) << "other.service may be an alias of it";
+    EXPECT_THAT(units_->status(), HasSubstr("no memory"));
+    systemd_->resume("ListUnitFiles");
+    systemd_->resume("GetAll mysql.service");
     EXPECT_TRUE(await([&] { return registry_->find_cgroup(path) == nullptr; }))
-        << "it is nobody's, which is known now";
+        << "no entry matches it, and all aliases are known now";
+  });
+}
+
+TEST_F(UnitsTest, WhatWasAskedAboutEarlierEntriesReleasesNobody) {
+  with_systemd([&] {
+    const std::string path = enforce_by_alias();
+    ASSERT_TRUE(is_enforced(path));
+    // The entry is removed and comes back before systemd has answered about the first change.
+    systemd_->hold("ListUnits");
+    const std::size_t before = systemd_->count("ListUnits");
+    configure({"other.service"});
+    ASSERT_TRUE(await([&] { return systemd_->count("ListUnits") > before; }));
+    configure({"mysql.service"});
+    const std::size_t last = looks();
+    systemd_->resume("ListUnits");
+    ASSERT_TRUE(await_look(last));
+    EXPECT_TRUE(is_enforced(path));
+    EXPECT_THAT(kernel_.calls, Not(Contains(StartsWith("release"))));
+    EXPECT_TRUE(exists(lasting("mysql.service")));
+    EXPECT_FALSE(exists(lasting("other.service")));
+  });
+}
+
+TEST_F(UnitsTest, AnEntryThatIsRemovedReleasesItsUnits) {
+  with_systemd([&] {
+    look_after([&] { configure({"a.service", "b.service"}); });
+    const std::string first = make("a.service");
+    const std::string second = make("b.service");
+    ASSERT_TRUE(await([&] { return is_enforced(first) && is_enforced(second); }));
+    EXPECT_EQ(units_->status(), "2 running, 2 patterns");
+    look_after([&] { configure({"b.service"}); });
+    EXPECT_EQ(registry_->find_cgroup(first), nullptr);
+    EXPECT_TRUE(is_enforced(second));
+    EXPECT_FALSE(exists(lasting("a.service")));
+    EXPECT_TRUE(exists(lasting("b.service")));
+    EXPECT_EQ(units_->status(), "1 running, 1 pattern");
+    configure(std::vector<std::string>());
+    EXPECT_EQ(registry_->find_cgroup(second), nullptr) << "nothing has to be queried for that";
+    EXPECT_FALSE(exists(lasting("b.service")));
+    EXPECT_EQ(units_->status(), "no [[unit]] in identity.toml");
   });
 }
 
 TEST_F(UnitsTest, NewsLeadToALookAtOnceAndThenNowAndThen) {
   with_systemd([&] {
     look_after([&] { configure({"db*.service"}); });
-    std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+    pass(milliseconds(1100));
     look_after([&] { systemd_->tell_new("db1.service"); });
-    const unsigned before = systemd_->looks();
+    const std::size_t before = looks();
     const auto began = std::chrono::steady_clock::now();
     unsigned sent = 0;
     EXPECT_TRUE(await([&] {
       systemd_->tell_new("db" + std::to_string(++sent) + ".service");
-      return std::chrono::steady_clock::now() - began > std::chrono::milliseconds(3500);
+      return std::chrono::steady_clock::now() - began > milliseconds(3500);
     }));
     EXPECT_GT(sent, 50U);
-    EXPECT_GE(systemd_->looks() - before, 1U);
-    EXPECT_LE(systemd_->looks() - before, 4U);
-    const unsigned last = systemd_->looks();
+    EXPECT_GE(looks() - before, 1U);
+    EXPECT_LE(looks() - before, 4U);
+    const std::size_t last = looks();
     systemd_->tell_new("db-last.service");
     EXPECT_TRUE(await_look(last));
-    // A unit is a workload by its name, whenever systemd is looked at.
+    // A new unit is matched by its name, without waiting for a query.
     systemd_->tell_new("db-new.service");
     const std::string path = make("db-new.service");
     EXPECT_TRUE(await([&] { return is_enforced(path); }));
+  });
+}
+
+TEST_F(UnitsTest, AUnitThatAppearsLaterGetsADropIn) {
+  with_systemd([&] {
+    look_after([&] { configure({"db*.service"}); });
+    EXPECT_FALSE(exists(lasting("db1.service")));
+    systemd_->add("db1.service");
+    systemd_->add_loaded("db1.service");
+    const std::size_t reloads = systemd_->count("Reload");
+    look_after([&] { systemd_->tell_new("db1.service"); });
+    EXPECT_TRUE(exists(lasting("db1.service")));
+    EXPECT_TRUE(await_count("Reload", reloads + 1)) << "systemd must read it";
+    // From now on it is no news, and neither are other units.
+    const std::size_t before = looks();
+    systemd_->tell_new("db1.service");
+    systemd_->tell_new("web.service");
+    systemd_->tell_new("web.socket");
+    systemd_->tell_new("db1.timer");
+    pass(milliseconds(1500));
+    EXPECT_EQ(looks(), before);
+    // A socket that may start one of them.
+    systemd_->add("db1.socket", {{"Triggers", Texts{"db1.service"}}});
+    systemd_->add_loaded("db1.socket");
+    look_after([&] { systemd_->tell_new("db1.socket"); });
+    EXPECT_EQ(systemd_->count("GetAll db1.socket"), 1U);
+  });
+}
+
+TEST_F(UnitsTest, AReloadOfSystemdLeadsToALook) {
+  with_systemd([&] {
+    look_after([&] { configure({"db*.service"}); });
+    const std::size_t before = looks();
+    systemd_->tell_reloading(true);
+    ASSERT_TRUE(round_trip());
+    EXPECT_EQ(looks(), before) << "the units are not read yet";
+    systemd_->add("db1.service");
+    systemd_->add_file("/etc/systemd/system/db1.service");
+    look_after([&] { systemd_->tell_reloading(false); });
+    EXPECT_TRUE(exists(lasting("db1.service")));
+  });
+}
+
+TEST_F(UnitsTest, AReloadDuringALookLeadsToOneMore) {
+  with_systemd([&] {
+    systemd_->hold("ListUnits");
+    configure({"db*.service"});
+    ASSERT_TRUE(await([&] { return systemd_->count("ListUnits") == 1; }));
+    for (int i = 0; i < 3; i++) {
+      systemd_->tell_reloading(false);
+    }
+    ASSERT_TRUE(round_trip());
+    EXPECT_EQ(looks(), 1U) << "only one at a time";
+    look_after([&] { systemd_->resume("ListUnits"); });
+    EXPECT_EQ(looks(), 2U);
+  });
+}
+
+TEST_F(UnitsTest, ALostConnectionLeadsToALook) {
+  with_systemd([&] {
+    look_after([&] { configure({"db*.service"}); });
+    systemd_->add("db1.service");
+    systemd_->add_file("/etc/systemd/system/db1.service");
+    systemd_->leave();
+    ASSERT_TRUE(await([&] { return !bus_->is_connected(); }));
+    const std::string path = make("db1.service");
+    EXPECT_TRUE(await([&] { return is_enforced(path); })) << "it is matched by its name";
+    look_after([&] { systemd_->come_back(); });
+    EXPECT_TRUE(exists(lasting("db1.service")));
+  });
+}
+
+TEST_F(UnitsTest, ADaemonReloadThatFailsIsRepeated) {
+  with_systemd([&] {
+    systemd_->refuse("Reload", "not enough space");
+    look_after([&] { configure({"db.service"}); });
+    EXPECT_TRUE(await_status("drop-ins: daemon-reload: systemd: not enough space"));
+    EXPECT_TRUE(await_count("Reload", 1));
+    systemd_->resume("Reload");
+    look_after([&] { systemd_->tell_reloading(false); });
+    EXPECT_TRUE(await_count("Reload", 2));
+    EXPECT_EQ(units_->status(), "0 running, 1 pattern");
+    look_after([&] { systemd_->tell_reloading(false); });
+    EXPECT_TRUE(await_count("Reload", 2)) << "systemd has read everything";
+  });
+}
+
+TEST_F(UnitsTest, WhetherSystemdHasReadTheDropInsOfAnEarlierDaemonIsNotKnown) {
+  with_systemd([&] {
+    look_after([&] { configure({"db.service"}); });
+    EXPECT_TRUE(await_count("Reload", 1));
+    begin();
+    look_after([&] { configure({"db.service"}); });
+    EXPECT_TRUE(await_count("Reload", 2));
+  });
+}
+
+TEST_F(UnitsTest, DropInsThatCannotBeWrittenAreReported) {
+  with_systemd([&] {
+    ASSERT_TRUE(write_file("/etc/systemd/system/a.service.d", "a file is in the way"));
+    look_after([&] { configure({"a.service", "b.service"}); });
+    EXPECT_THAT(units_->status(), HasSubstr("drop-ins: cannot create the directory"));
+    EXPECT_TRUE(await_count("Reload", 0));
+    std::filesystem::remove("/etc/systemd/system/a.service.d");
+    look_after([&] { systemd_->tell_reloading(false); });
+    EXPECT_TRUE(exists(lasting("a.service")));
+    EXPECT_TRUE(await_count("Reload", 1));
+    EXPECT_EQ(units_->status(), "0 running, 2 patterns");
+  });
+}
+
+TEST_F(UnitsTest, DropInsInAReadOnlyEtcAreLostByAReboot) {
+  with_systemd([&] {
+    ASSERT_EQ(::mount("none", "/etc", nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
+    look_after([&] { configure({"a.service"}); });
+    EXPECT_TRUE(exists(runtime("a.service")));
+    EXPECT_THAT(units_->status(), HasSubstr("read-only; a reboot removes them"));
+  });
+}
+
+TEST_F(UnitsTest, ADropInIsAsTheUnitIs) {
+  with_systemd([&] {
+    systemd_->add("early.service", {{"DefaultDependencies", false}});
+    systemd_->add("rooted.service", {{"RootDirectory", "/srv"}});
+    systemd_->add("late.service");
+    look_after([&] { configure({"early.service", "rooted.service", "late.service"}); });
+    EXPECT_TRUE(exists(runtime("early.service")));
+    EXPECT_FALSE(exists(lasting("early.service")));
+    EXPECT_THAT(*read_file(lasting("rooted.service")), HasSubstr("AssertPathExists="));
+    EXPECT_THAT(*read_file(lasting("late.service")), HasSubstr("ExecCondition="));
+    EXPECT_THAT(units_->warnings(),
+                ::testing::ElementsAre(HasSubstr("rooted.service has its own root")));
+  });
+}
+
+TEST_F(UnitsTest, UnitsThatNoEntryNamesAreLeftAlone) {
+  with_systemd([&] {
+    look_after([&] { configure({"db*.service"}); });
+    for (const char* name : {"web.service", "dbx.scope", "user.slice/user@0.service/db.service",
+                             "s.slice/db1.scope", "trireme.service"}) {
+      make(name);
+    }
+    const std::string ours = make("system.slice/db1.service");
+    EXPECT_TRUE(await([&] { return is_enforced(ours); }));
+    settle();
+    EXPECT_EQ(registry_->size(), 1U);
+  });
+}
+
+TEST_F(UnitsTest, ASocketHasTheLabelsOfTheServiceThatItStarts) {
+  with_systemd([&] {
+    // By its triggers; by its name while it is not known; by its template if it accepts.
+    systemd_->add("front.socket", {{"Triggers", Texts{"web.service"}},
+                                   {"Listen", Pairs{{"Stream", "0.0.0.0:80"}}}});
+    systemd_->add("door.socket", {{"Accept", true}, {"Triggers", Texts{}}});
+    systemd_->add("web.socket", {{"Triggers", Texts{"other.service"}}, {"Accept", true}});
+    for (const char* name : {"front.socket", "door.socket", "web.socket"}) {
+      systemd_->add_loaded(name);
+    }
+    look_after([&] {
+      configure_rules({{"web.service", labels({{"app", "web"}}), {}},
+                       {"db.service", labels({{"app", "db"}}), {}},
+                       {"door@*.service", labels({{"app", "door"}}), {}}});
+    });
+    const auto app_of = [this](const std::string& path) {
+      const workload::Workload* workload = registry_->find_cgroup(path);
+      const std::string* app = workload == nullptr ? nullptr : workload->own_labels.find("app");
+      return app == nullptr ? std::string("none") : *app;
+    };
+    for (const char* name : {"front.socket", "door.socket", "web.socket", "db.socket",
+                             "web.service", "stranger.socket"}) {
+      make(name);
+    }
+    EXPECT_TRUE(await([&] { return app_of("/web.service") == "web"; }));
+    settle();
+    EXPECT_EQ(app_of("/front.socket"), "web");
+    EXPECT_EQ(app_of("/door.socket"), "door");
+    EXPECT_EQ(app_of("/db.socket"), "db") << "although systemd has not described it";
+    EXPECT_EQ(app_of("/web.socket"), "none") << "it starts instances of web@.service";
+    EXPECT_EQ(app_of("/stranger.socket"), "none");
+    const workload::Workload* web = registry_->find_cgroup("/web.service");
+    ASSERT_NE(web, nullptr);
+    EXPECT_THAT(web->warnings, Contains(StartsWith("listens through front.socket")));
+  });
+}
+
+TEST_F(UnitsTest, AUnitInAnotherNetworkIsEnforcedThere) {
+  with_systemd([&] {
+    look_after([&] { configure({"db.service"}); });
+    const workload::test::Process away(true);
+    // The cgroup is offered when the process is already in it.
+    const std::string path = make("hidden/db.service");
+    ASSERT_TRUE(tree_->place(path, away.pid()));
+    EXPECT_EQ(registry_->size(), 0U) << "only slices lead to units";
+    const std::string unit = make("db.service");
+    ASSERT_TRUE(tree_->place(unit, away.pid()));
+    EXPECT_TRUE(await([&] { return is_enforced(unit); }));
+    EXPECT_EQ(kernel_.cgroups.at(id(unit)).network, away.network());
+  });
+}
+
+TEST_F(UnitsTest, ASocketInANetworkThatCannotBeEnteredIsQuarantined) {
+  with_systemd([&] {
+    systemd_->add("db.socket", {{"Triggers", Texts{"db.service"}}, {"PrivateNetwork", true}});
+    systemd_->add("web.socket",
+                  {{"Triggers", Texts{"db.service"}}, {"NetworkNamespacePath", "/run/netns/none"}});
+    systemd_->add_loaded("db.socket");
+    systemd_->add_loaded("web.socket");
+    look_after([&] { configure({"db.service"}); });
+    make("db.socket");
+    make("web.socket");
+    EXPECT_TRUE(await([&] { return registry_->size() == 2; }));
+    for (const char* path : {"/db.socket", "/web.socket"}) {
+      const workload::Workload* socket = registry_->find_cgroup(path);
+      ASSERT_NE(socket, nullptr) << path;
+      EXPECT_EQ(socket->state, State::quarantined) << path;
+    }
+    EXPECT_THAT(registry_->find_cgroup("/db.socket")->reason, HasSubstr("cannot be entered"));
   });
 }
 

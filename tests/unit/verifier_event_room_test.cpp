@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flood of one owner's refusals leaves room to tell of the others'.
+// A flood of one owner's refusals leaves room for events of others.
 #include "../../src/verifier/event_room.hpp"
 
 #include <gtest/gtest.h>

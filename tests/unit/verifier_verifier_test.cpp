@@ -67,15 +67,15 @@ TEST(Identities, OutliveTheDaemonInTheirFile) {
   }
   policy::Numbers numbers;
   Identities book(file, numbers);
-  const auto next = credentials::Trust::local().value();  // a new start has a new name for itself
+  const auto next = credentials::Trust::local().value();  // new at each start
   EXPECT_EQ(book.load(*next, std::chrono::system_clock::now()).value(), 1U);
   ASSERT_NE(book.find(number), nullptr);
   EXPECT_EQ(book.find(number)->labels, labels("web"));
-  EXPECT_FALSE(numbers.take(number)) << "nobody else gets it";
+  EXPECT_FALSE(numbers.take(number)) << "the number is in use";
   EXPECT_EQ(::unlink(file.c_str()), 0);
 }
 
-/// A trust that counts what it is asked, takes time, and may have stopped believing.
+/// A Trust that counts verifications, calls a function in each, and can reject everything.
 class SlowTrust final : public credentials::Trust {
  public:
   explicit SlowTrust(std::shared_ptr<const Trust> real) : real_(std::move(real)) {}
@@ -133,7 +133,7 @@ TEST(Identities, AreVerifiedOnceForAHostAndNobodyWaits) {
   book.enter(identity(*local, "db"));
   bool entered = false;
   trust.on_verify = [&] {
-    // The packet path goes on meanwhile: under the book's lock this would never end.
+    // The packet path must not wait: if the book's lock were held, this would block forever.
     entered = std::async(std::launch::async, [&] {
                 return book.enter(identity(*local, "new")) != nullptr;
               }).get();
@@ -169,7 +169,7 @@ TEST(Identities, OfOneHostLeaveRoomForOthers) {
   EXPECT_EQ(entered, 4'096);
   for (int i = 0; i < 5'000; i++) {
     EXPECT_NE(book.enter(identity(*local, "label" + std::to_string(i))), nullptr)
-        << "this host's own are not counted";
+        << "this host's own identities have no limit";
   }
   book.prune({}, std::chrono::steady_clock::now() + std::chrono::hours(1));
   EXPECT_NE(book.enter(of_greedy("later")), nullptr);
@@ -218,10 +218,10 @@ TEST(Identities, AreForgottenWhenNobodyNeedsThem) {
   EXPECT_TRUE(numbers.take(unused));
 }
 
-/// The threads, busy with messages of every kind; for the thread sanitizer.
+/// Keeps the threads busy with messages of every kind, for the thread sanitizer.
 TEST(Verifier, TakesMessagesWhileItServesAPoint) {
   if (::geteuid() != 0 || ::unshare(CLONE_NEWNET) != 0) {
-    GTEST_SKIP() << "cannot make a network namespace";
+    GTEST_SKIP() << "cannot create a network namespace";
   }
   policy::Numbers numbers;
   Identities book(scratch_file(), numbers);
@@ -232,8 +232,8 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
   (*verifier)->set_trust(credentials::Trust::local().value());
   for (int round = 0; round < 20; round++) {
     auto sockets = PointSockets::open((*verifier)->threads());
-    for (int i = 0; !sockets && i < 500;
-         i++) {  // the threads close the sockets of the round before
+    // The threads may still be closing the sockets of the previous round.
+    for (int i = 0; !sockets && i < 500; i++) {
       std::this_thread::yield();
       sockets = PointSockets::open((*verifier)->threads());
     }
@@ -257,7 +257,7 @@ TEST(Verifier, TakesMessagesWhileItServesAPoint) {
   }
 }
 
-/// At a start threads know no workload yet.
+/// The threads do not know any workload right after the start.
 TEST_F(PointQueues, KeepPacketsUntilTheyAreOpened) {
   kernel::NftBatch batch(kernel::kTestTable);
   batch.add_table();
@@ -266,7 +266,7 @@ TEST_F(PointQueues, KeepPacketsUntilTheyAreOpened) {
   request.meta(NFT_META_L4PROTO, 0).equal(0, kernel::NftBytes::u8(IPPROTO_TCP));
   const auto mechanism = kernel::probe_queue();
   ASSERT_TRUE(mechanism) << mechanism.error().text();
-  batch.add_rule("output", request.queue(*mechanism, kFirstQueue));
+  batch.add_rule("output", request.queue(*mechanism, abi::kFirstQueue));
   commit(std::move(batch));
   policy::Numbers numbers;
   Identities book(scratch_file(), numbers);
@@ -284,7 +284,8 @@ TEST_F(PointQueues, KeepPacketsUntilTheyAreOpened) {
                        .sin_addr = {htonl(INADDR_LOOPBACK)},
                        .sin_zero = {}};
   ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&to), sizeof to), -1);
-  for (int i = 0; i < 3; i++) {  // a thread that reads its queue has been round, and has said so
+  // Each call waits for the thread, so it would have read its queue by now if it did so at all.
+  for (int i = 0; i < 3; i++) {
     (*verifier)->set_policy(std::make_shared<const policy::Policy>());
   }
   EXPECT_EQ((*verifier)->statistics().packets, 0U);
@@ -292,12 +293,12 @@ TEST_F(PointQueues, KeepPacketsUntilTheyAreOpened) {
   for (int i = 0; i < kernel::kPatience && (*verifier)->statistics().packets == 0; i++) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
-  EXPECT_GE((*verifier)->statistics().packets, 1U) << "it has waited";
+  EXPECT_GE((*verifier)->statistics().packets, 1U) << "the packet has waited in the queue";
 }
 
 TEST(Verifier, TakesEveryQueueOrNone) {
   if (::geteuid() != 0 || ::unshare(CLONE_NEWNET) != 0) {
-    GTEST_SKIP() << "cannot make a network namespace";
+    GTEST_SKIP() << "cannot create a network namespace";
   }
   const auto first = PointSockets::open(2);
   ASSERT_TRUE(first) << first.error().text();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The messages of UDP: known bytes, and all that is refused; datagrams of our own.
+// The messages in UDP datagrams: known bytes, and what is rejected. Datagrams that trireme sends.
 #include "trireme/wire/control.hpp"
 
 #include <algorithm>
@@ -59,7 +59,7 @@ TEST(Control, HelloAndReplyAreTheseBytes) {
   EXPECT_TRUE(std::ranges::equal(read->labels, kSaid) &&
               std::ranges::equal(read->credential, kCredential));
   EXPECT_TRUE(read_datagram_token(Message::hello, kHelloBytes))
-      << "how much padding is the verifier's matter";
+      << "the verifier checks the amount of padding";
 }
 
 TEST(Control, NoMessageIsLargerThanHello) {
@@ -141,8 +141,8 @@ TEST(Datagrams, OursAreReadAgain) {
     EXPECT_EQ(octets(read->payload()), padded(kHelloBytes));
     EXPECT_EQ(read->traffic_class(), 0x2C);
     EXPECT_EQ(read->flow_label(), v6 ? 0xABCDEU : 0U);
-    EXPECT_FALSE(Segment::parse(out.view(), out.size)) << "no TCP";
-    // As the queue hands over a large one: cut.
+    EXPECT_FALSE(Segment::parse(out.view(), out.size)) << "not TCP";
+    // The queue truncates large packets.
     const auto cut = Datagram::parse(out.view().first(100), out.size);
     ASSERT_TRUE(cut);
     EXPECT_FALSE(cut->is_whole());
@@ -155,7 +155,7 @@ TEST(Datagrams, OursAreReadAgain) {
     EXPECT_EQ(sunk->payload_size(), 0U);
     PacketBuffer honest;
     write_datagram(sunk->ends(), 0, v6 ? 0xABCDE : 0, {}, honest);
-    EXPECT_NE(octets(sink), octets(honest)) << "its checksum does not hold";
+    EXPECT_NE(octets(sink), octets(honest)) << "its checksum is wrong";
   }
 }
 

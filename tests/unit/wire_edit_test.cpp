@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What edits write: known bytes, lengths and checksums.
+// The packets that edits write: known bytes, lengths and checksums.
 #include "trireme/wire/token.hpp"
 #include "wire_support.hpp"
 
@@ -25,7 +25,7 @@ Packet syn(bool v6, const char* options) {
 
 constexpr const char* kLinuxOptions = "020405b4 0402 080a 00112233 00000000 01 030307";
 
-/// attach()'s packet, which must be there and valid.
+/// The packet that attach() writes. Fails the test if there is none or it is invalid.
 Octets attached(const Octets& packet, const Octets& token) {
   const auto segment = parse(packet);
   EXPECT_TRUE(segment);
@@ -74,13 +74,16 @@ TEST(Attach, LeavesFlagsUrgentPointerAndReservedBitsAlone) {
 
 TEST(Attach, PadsOutFastOpenAndMultipath) {
   const std::pair<const char*, const char*> kinds[] = {
-      {"2202 0101", "0101 0101"},                                            // asks for a cookie
-      {"220a 0102030405060708 020405b4", "01010101010101010101 020405b4"},   // has one
-      {"fe0c f989 0102030405060708 0101", "010101010101010101010101 0101"},  // as an experiment
+      {"2202 0101", "0101 0101"},  // Fast Open: requests a cookie
+      {"220a 0102030405060708 020405b4",
+       "01010101010101010101 020405b4"},  // Fast Open: has a cookie
+      {"fe0c f989 0102030405060708 0101",
+       "010101010101010101010101 0101"},  // Fast Open as an experimental option
       {"fe04 f989 1e0c 0081 0102030405060708",
-       "01010101 010101010101010101010101"},      // MP_CAPABLE after it
-      {"1e04 0001 00 2202", "01010101 00 2202"},  // nothing comes after the end
-      {"fe04 f988 fd04 f989 fe02 0101", "fe04 f988 fd04 f989 fe02 0101"},  // others' experiments
+       "01010101 010101010101010101010101"},      // followed by MP_CAPABLE
+      {"1e04 0001 00 2202", "01010101 00 2202"},  // bytes after the end are not options
+      {"fe04 f988 fd04 f989 fe02 0101",
+       "fe04 f988 fd04 f989 fe02 0101"},  // other experimental options
   };
   for (const bool v6 : {false, true}) {
     for (const auto& [before, after] : kinds) {
@@ -105,7 +108,7 @@ TEST(Attach, KeepsThePacketWithinTheMinimumMtu) {
     PacketBuffer out;
     out.size = 77;
     EXPECT_FALSE(attach(*segment, Octets(room + 1, 1), out));
-    EXPECT_EQ(out.size, 77U) << "untouched";
+    EXPECT_EQ(out.size, 77U) << "unchanged";
     if (room > 0) {
       EXPECT_LE(attached(bytes, Octets(room, 1)).size(), kMaxTokenPacket);
     }
@@ -205,7 +208,7 @@ TEST(StripProof, ClosesTheGapWhereverTheOptionStands) {
         ASSERT_TRUE(strip_proof(*segment, out));
         packet.options = join({hex(before), hex(after)});
         EXPECT_EQ(octets(out), packet.bytes()) << before << " PROOF " << after;
-        EXPECT_FALSE(strip_proof(*parse(octets(out)), out)) << "there is none any more";
+        EXPECT_FALSE(strip_proof(*parse(octets(out)), out)) << "it has none left";
       }
     }
   }
@@ -281,7 +284,8 @@ TEST(WriteReset, AnswersInPlaceOfASynAck) {
   packet.flow_label = 0x12345;
   packet.extensions = {{60, hex("00 010400000000")}};
   const Octets six = packet.bytes();
-  write_reset(*Segment::parse(slice(six, 0, six.size() - 3), six.size()), out);  // whole or not
+  write_reset(*Segment::parse(slice(six, 0, six.size() - 3), six.size()),
+              out);  // need not be whole
   written = octets(out);
   EXPECT_EQ(faults(written, 40), "");
   written[56] = written[57] = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random packets against the fields that they were written from, and random damage. TRIREME_LONG=1
-// makes them a million cases in all.
+// Parses random packets and compares the result with the fields that they were written from. Also
+// parses randomly damaged packets. A million cases with TRIREME_LONG=1.
 #include "trireme/wire/token.hpp"
 #include "wire_support.hpp"
 
@@ -48,7 +48,7 @@ class Generator {
     return packet;
   }
 
-  /// An option that is none of PROOF, Fast Open and MPTCP.
+  /// An option other than PROOF, Fast Open and MPTCP.
   Octets option() {
     switch (pick(8)) {
       case 0:
@@ -74,7 +74,7 @@ class Generator {
     }
   }
 
-  /// An option that no token goes with.
+  /// An option that conflicts with a token.
   Octets option_of_data() {
     switch (pick(4)) {
       case 0:
@@ -88,7 +88,7 @@ class Generator {
     }
   }
 
-  /// Options, one after the other, that take at most `room` bytes; now and then all of them.
+  /// Random options of at most `room` bytes; sometimes exactly `room`.
   std::vector<Octets> options(std::size_t room) {
     std::vector<Octets> list;
     for (std::size_t tries = pick(12), used = 0; tries > 0; --tries) {
@@ -135,7 +135,7 @@ class Generator {
   std::mt19937 random_;
 };
 
-/// Padded to whole words, with NOPs or with an end and anything after it.
+/// Pads to whole words, with NOPs or with an end-of-options and random bytes after it.
 Octets padded(const std::vector<Octets>& list, Generator& generator) {
   Octets options;
   for (const auto& option : list) {
@@ -168,8 +168,8 @@ void expect_fields(const Segment& segment, const Packet& packet, const Octets& b
   EXPECT_EQ(octets(segment.payload()), packet.data);
 }
 
-/// What the option of this kind and size, the first of them, says behind kind and length; empty
-/// where there is none.
+/// The data of the first option of this kind and size, without kind and length. Empty if there is
+/// none.
 Octets first_of(const std::vector<Octets>& list, std::uint8_t kind, std::size_t size) {
   for (const auto& option : list) {
     if (option.size() == size && option[0] == kind) {
@@ -223,7 +223,7 @@ TEST(PacketProperty, ParseReadsWhatWasWrittenAndStripUndoesAttach) {
     const auto list = generator.options(40);
     packet.options = padded(list, generator);
     const Octets bytes = packet.bytes();
-    ASSERT_EQ(faults(bytes, packet.tcp_offset()), "") << "the test's own packet";
+    ASSERT_EQ(faults(bytes, packet.tcp_offset()), "") << "the packet that the test wrote";
     const auto segment = parse(bytes);
     ASSERT_TRUE(segment) << text(segment.error());
     expect_fields(*segment, packet, bytes);
@@ -290,7 +290,7 @@ TEST(PacketProperty, ProofIsFoundAndRemovedWhereverItStands) {
   }
 }
 
-/// Everything that can be asked of a segment; the sanitizers see what goes beyond it.
+/// Calls every accessor of the segment, so that the sanitizers detect reads beyond it.
 void exercise(const Octets& bytes, std::size_t length) {
   const auto segment = Segment::parse(bytes, length);
   if (!segment) {
@@ -343,8 +343,8 @@ TEST(PacketProperty, DamageNeverCrashes) {
     exercise(copied, copied.size());
     read += Segment::parse(copied, length) ? 1 : 0;
   }
-  EXPECT_GT(read, count / 8) << "the damaged are all refused";
-  EXPECT_LT(read, count - count / 8) << "the damaged are all read";
+  EXPECT_GT(read, count / 8) << "all damaged packets are rejected";
+  EXPECT_LT(read, count - count / 8) << "all damaged packets are accepted";
 }
 
 }  // namespace

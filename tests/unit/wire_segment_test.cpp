@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Segment::parse() and what a segment says, from known bytes.
+// Segment::parse() and the accessors of a segment, from known bytes.
 #include "wire_support.hpp"
 
 namespace trireme::wire {
 namespace {
 
-// Linux's SYN from 192.0.2.1:40000 to 198.51.100.2:443: MSS 1460, SACK permitted, timestamps, NOP,
-// window scale 7.
+// A SYN as Linux sends it, from 192.0.2.1:40000 to 198.51.100.2:443: MSS 1460, SACK permitted,
+// timestamps, NOP, window scale 7.
 const Octets kSynBytes =
     hex("4500003c1234400040063c51 c0000201 c6336402"
         "9c4001bb 01020304 00000000 a002faf0 9c920000"
         "020405b4 0402 080a 00112233 00000000 01 030307");
 
 Malformed why(const Octets& packet, std::size_t length) {
-  const Octets exact = packet;  // nothing behind it: the sanitizer sees a read beyond
+  const Octets exact = packet;  // no bytes after it: the sanitizer detects a read beyond
   const auto segment = Segment::parse(exact, length);
   EXPECT_FALSE(segment);
   return segment ? Malformed{} : segment.error();
@@ -37,7 +37,7 @@ Packet v6_packet(std::vector<std::pair<std::uint8_t, Octets>> extensions = {}) {
 
 const std::pair<std::uint8_t, Octets> kHopByHop{0, hex("00 050200000100")};  // router alert, PadN
 const std::pair<std::uint8_t, Octets> kRouting{
-    43, hex("02 0400 00000000 20010db8000000000000000000000009")};  // SRH at its end
+    43, hex("02 0400 00000000 20010db8000000000000000000000009")};  // SRH, at its end
 const std::pair<std::uint8_t, Octets> kDestination{60, hex("01 010c000000000000000000000000")};
 const std::pair<std::uint8_t, Octets> kAuthentication{
     51, hex("04 0000 00000100 00000001 000102030405060708090a0b")};
@@ -123,7 +123,7 @@ TEST(Segment, RefusesExtensionHeadersThatTcpCannotFollow) {
   }
   EXPECT_EQ(why(v6_packet({{44, hex("00 0001 12345678")}}).bytes()), Malformed::fragment);
   EXPECT_EQ(why(v6_packet({kHopByHop, {44, hex("00 0000 12345678")}}).bytes()), Malformed::fragment)
-      << "an atomic one, too";
+      << "also an atomic fragment";
 }
 
 TEST(Segment, RefusesSourceRoutesThatGoOn) {
@@ -207,7 +207,7 @@ TEST(Segment, RefusesLengthsThatAreNotThePackets) {
       << "more bytes than the packet has";
   EXPECT_EQ(why(with(kSynBytes, 3, 0x3B)), Malformed::bad_length);
   EXPECT_EQ(why(with(with(kSynBytes, 2, 0), 3, 0)), Malformed::bad_length)
-      << "0 is for large packets only";
+      << "0 is valid only for large packets";
   const Octets six = v6_packet().bytes();
   EXPECT_EQ(why(with(six, 5, 21)), Malformed::bad_length);
   EXPECT_EQ(why(with(six, 5, 0)), Malformed::bad_length);
@@ -257,7 +257,7 @@ TEST(Segment, ReadsEveryTcpOption) {
     ASSERT_TRUE(segment) << kind;
     EXPECT_EQ(segment->is_signed(), kind == 19 || kind == 29) << kind;
     EXPECT_FALSE(segment->timestamps() || segment->window_scale() || segment->proof())
-        << "of another length";
+        << "another length";
   }
   const Octets md5 = with_options("0101 1312 000102030405060708090a0b0c0d0e0f");
   EXPECT_TRUE(parse(md5)->is_signed());
@@ -267,9 +267,9 @@ TEST(Segment, ReadsEveryTcpOption) {
       with_options("050a 00000001 00000002 01 01 080a fffffffe 80000001 03030f 010100");
   EXPECT_EQ(parse(late)->timestamps()->value, 0xFFFFFFFEU);
   EXPECT_EQ(parse(late)->timestamps()->echo, 0x80000001U);
-  EXPECT_EQ(parse(late)->window_scale(), 14) << "RFC 7323: more than 14 is 14";
+  EXPECT_EQ(parse(late)->window_scale(), 14) << "RFC 7323: more than 14 means 14";
   const Octets ended = with_options("00 080a 00000001 00000002 00");
-  EXPECT_FALSE(parse(ended)->timestamps()) << "nothing comes after the end of options";
+  EXPECT_FALSE(parse(ended)->timestamps()) << "bytes after the end of options are not options";
 }
 
 TEST(Segment, RefusesBadOptions) {
@@ -280,7 +280,7 @@ TEST(Segment, RefusesBadOptions) {
     EXPECT_EQ(why(packet.bytes()), Malformed::bad_option) << options;
   }
   packet.options = hex("00020000");
-  EXPECT_TRUE(parse(packet.bytes())) << "padding after the end may be anything";
+  EXPECT_TRUE(parse(packet.bytes())) << "bytes after the end may have any value";
 }
 
 TEST(Segment, FindsProof) {
@@ -296,7 +296,7 @@ TEST(Segment, FindsProof) {
     EXPECT_FALSE(parse(packet.bytes())->proof()) << other;
   }
   packet.options = join({hex("fd15 5433"), tag, hex("00 010101")});
-  EXPECT_FALSE(parse(packet.bytes())->proof()) << "of another length";
+  EXPECT_FALSE(parse(packet.bytes())->proof()) << "another length";
   packet.options = hex("fd045433");
   EXPECT_FALSE(parse(packet.bytes())->proof()) << "without a tag";
 }

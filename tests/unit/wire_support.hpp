@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the wire's tests share: packets written field by field, and checksums that share no code
-// with the room's.
+// Shared by the wire tests: packets written field by field, and checksums that share no code with
+// src/wire.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -69,7 +69,7 @@ inline Octets number(std::size_t value, unsigned size) {
   return result;
 }
 
-/// One's complement arithmetic, byte for byte: the carry goes around at once.
+/// One's complement sum, byte by byte, with the carry added at once.
 inline unsigned ones_sum(const Octets& bytes) {
   unsigned sum = 0;
   unsigned weight = 256;
@@ -86,7 +86,8 @@ inline Octets slice(const Octets& bytes, std::size_t from, std::size_t size) {
           bytes.begin() + static_cast<std::ptrdiff_t>(from + size)};
 }
 
-/// What TCP's checksum covers, checksum included. No test has a source route that goes on.
+/// The bytes that TCP's checksum covers, checksum included. Assumes that a source route is at its
+/// end.
 inline Octets covered(const Octets& packet, std::size_t tcp) {
   const bool v6 = packet[0] / 16 == 6;
   const Octets segment = slice(packet, tcp, packet.size() - tcp);
@@ -94,7 +95,8 @@ inline Octets covered(const Octets& packet, std::size_t tcp) {
             : join({slice(packet, 12, 8), {0, 6}, number(segment.size(), 2), segment});
 }
 
-/// Empty, or what is wrong with the lengths and checksums of a packet whose TCP header is at `tcp`.
+/// Describes what is wrong with the lengths and checksums of a packet; empty if nothing is. `tcp`
+/// is the offset of its TCP header.
 inline std::string faults(const Octets& packet, std::size_t tcp) {
   std::string wrong;
   if (packet[0] / 16 == 6) {
@@ -106,15 +108,15 @@ inline std::string faults(const Octets& packet, std::size_t tcp) {
   return wrong + (ones_sum(covered(packet, tcp)) == 65535 ? "" : "TCP checksum ");
 }
 
-/// A packet as its fields. The defaults are a SYN from 192.0.2.1:40000 or 2001:db8::1 to
+/// The fields of a packet. The defaults are a SYN from 192.0.2.1:40000 or 2001:db8::1 to
 /// 198.51.100.2:443 or 2001:db8::2.
 struct Packet {
   bool v6 = false;
   std::uint8_t traffic_class = 0;
   std::size_t flow_label = 0;
-  Octets ip_options;  // IPv4: whole words
+  Octets ip_options;  // IPv4: a multiple of 4 bytes
   std::vector<std::pair<std::uint8_t, Octets>>
-      extensions;                                 // IPv6: type, and all bytes after the next header
+      extensions;  // IPv6: type, and the bytes after the next-header field
   Octets four = {192, 0, 2, 1, 198, 51, 100, 2};  // both addresses
   Octets six = hex("20010db8000000000000000000000001 20010db8000000000000000000000002");
   std::uint16_t source_port = 40000;
@@ -124,7 +126,7 @@ struct Packet {
   std::uint8_t flags = kSyn;
   std::uint16_t window = 64240;
   std::uint16_t urgent = 0;
-  Octets options;  // TCP: whole words
+  Octets options;  // TCP: a multiple of 4 bytes
   Octets data;
 
   [[nodiscard]] std::size_t tcp_offset() const {
@@ -135,7 +137,7 @@ struct Packet {
     return offset;
   }
 
-  /// With valid lengths and checksums.
+  /// The bytes, with valid lengths and checksums.
   [[nodiscard]] Octets bytes() const {
     Octets packet = join({v6 ? ipv6() : ipv4(), tcp()});
     const std::size_t tcp = tcp_offset();
@@ -193,7 +195,7 @@ inline tl::expected<Segment, Malformed> parse(const Octets& packet) {
   return Segment::parse(packet, packet.size());
 }
 
-/// `few` cases in every run, `many` with TRIREME_LONG=1.
+/// The number of cases: `few` by default, `many` with TRIREME_LONG=1.
 inline int cases(int few, int many) {
   const char* longer = std::getenv("TRIREME_LONG");
   return longer != nullptr && std::string_view(longer) == "1" ? many : few;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// HELLO and REPLY: known bytes, and all that is refused.
+// HELLO and REPLY: known bytes, and what is rejected.
 #include "trireme/wire/token.hpp"
 
 #include <algorithm>
@@ -120,7 +120,7 @@ TEST(Token, RefusesUnknownTypes) {
   }
 }
 
-// Both types may have a credential of 16 bytes; that a type was changed, REPLY's tag shows.
+// A credential of 16 bytes is valid for both types. Only REPLY's tag reveals a changed type.
 TEST(Token, RefusesEveryFlipInTheHeaderOutsideTypeNonceAndPolicy) {
   const auto expected = [](std::size_t at, unsigned bit) {
     const bool is_possible_length = at == 29 && (16U ^ 1U << bit) >= 9 && (16U ^ 1U << bit) <= 72;
@@ -172,7 +172,7 @@ TEST(Token, BoundsCredentialsByTheirType) {
                                  credential,
                                  kLabels});
     EXPECT_EQ(bytes, read_token(Message::hello, by_hand) ? by_hand : Octets{})
-        << "reading and writing agree";
+        << "what read_token() accepts, write_token() writes";
     return !bytes.empty();
   };
   for (std::size_t length = 0; length < 1300; ++length) {
@@ -210,7 +210,7 @@ TEST(Token, LabelsMayBeEmpty) {
 TEST(Token, WritesNothingThatDoesNotFitOrCannotBeRead) {
   Octets out(kReply.size() - 1, 0xEE);
   EXPECT_EQ(write_token(reply(), out), 0U);
-  EXPECT_EQ(out, Octets(out.size(), 0xEE)) << "untouched";
+  EXPECT_EQ(out, Octets(out.size(), 0xEE)) << "unchanged";
   out.push_back(0);
   EXPECT_EQ(write_token(reply(), out), out.size());
   Token token = reply();
@@ -256,7 +256,7 @@ TEST(Token, AnyBytesAreRefusedOrWrittenBack) {
       }
     }
   }
-  EXPECT_GT(good, count / 4) << "the cases are all refused";
+  EXPECT_GT(good, count / 4) << "all cases are rejected";
 }
 
 TEST(BadToken, HasATextEach) {

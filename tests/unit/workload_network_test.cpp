@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Workloads in network namespaces other than ours, in the registry and over a restart.
+// Workloads in other network namespaces than the daemon's, in the registry and across a restart.
 #include <gmock/gmock.h>
 
 #include <cstdlib>
@@ -34,7 +34,7 @@ class NetworkTest : public test::CgroupTest {
     description.places = {{*kernel::Netns::of_process(process.pid()), whole}};
     return description;
   }
-  /// An enforced container with these processes in it; then the daemon comes again.
+  /// Enforces a container with these processes, then restarts the daemon.
   const Workload* restart(const std::string& path, const Description& description,
                           const std::vector<const Process*>& processes) {
     EXPECT_TRUE(registry_->enrol(description));
@@ -54,7 +54,7 @@ class NetworkTest : public test::CgroupTest {
 
 TEST_F(NetworkTest, IsFoundAgainByItsProcesses) {
   const Process process(true);
-  const Process inner(true);  // a container in the container
+  const Process inner(true);  // a container inside the container
   const Process executed(false);
   const std::string path = make("docker-1.scope");
   for (const bool whole : {true, false}) {
@@ -64,7 +64,7 @@ TEST_F(NetworkTest, IsFoundAgainByItsProcesses) {
     EXPECT_EQ(workload->state, State::enforced);
     EXPECT_EQ(workload->places.front().whole_network, whole);
     EXPECT_EQ(workload->places.front().network->inode(), process.network());
-    EXPECT_EQ(workload->number, kernel_.next - 1) << "the one it had";
+    EXPECT_EQ(workload->number, kernel_.next - 1) << "it keeps its number";
     EXPECT_EQ(kernel_.calls, Calls{"enrol " + path + (whole ? " own" : " shared")});
     registry_->release(path);
   }
@@ -92,7 +92,7 @@ TEST_F(NetworkTest, ThatNobodyIsInAnyMoreMeansQuarantine) {
     const Workload* workload = restart(path, describe(path, gone, true), left);
     ASSERT_NE(workload, nullptr);
     EXPECT_EQ(workload->state, State::quarantined);
-    EXPECT_EQ(workload->reason, "none of its processes is in the network namespace that it had");
+    EXPECT_EQ(workload->reason, "none of its processes is in its former network namespace");
     EXPECT_EQ(kernel_.calls, Calls{"quarantine " + path});
     registry_->release(path);
   }
@@ -104,7 +104,7 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
   const Description description = describe(path, process, true);
   ASSERT_TRUE(tree_->place(path, process.pid()));
   ASSERT_TRUE(registry_->enrol(description));
-  // Its record as that of a container in a namespace that is, by now, the daemon's own.
+  // Its record names a namespace that is now the daemon's own.
   auto record = nlohmann::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
   record["places"][0]["network"] = (*kernel::Netns::own())->inode();
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
@@ -113,7 +113,7 @@ TEST_F(NetworkTest, ThatIsOursNowMeansQuarantine) {
   registry_ = std::make_unique<Registry>(*tree_, kernel_);
   ASSERT_EQ(*registry_->recover(), 1U);
   EXPECT_EQ(registry_->find_cgroup(path)->state, State::quarantined);
-  // And one whose keys are of another type than anybody writes.
+  // A record with a member of the wrong type.
   record["places"][0]["network"] = "mine";
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   registry_ = std::make_unique<Registry>(*tree_, kernel_);
@@ -128,7 +128,7 @@ TEST_F(NetworkTest, AFurtherOneIsEnforcedTooAndTheFirstStays) {
   const std::string path = make("docker-1.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
   ASSERT_TRUE(registry_->enrol(describe(path, first, true)));
-  EXPECT_EQ(kernel_.calls.size(), 1U) << "the same again is nothing new";
+  EXPECT_EQ(kernel_.calls.size(), 1U) << "an unchanged description does nothing";
   ASSERT_TRUE(registry_->enrol(describe(path, second, true)));
   EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "extend " + path + " own"}));
   EXPECT_EQ(registry_->find_cgroup(path)->number, 1000U);
@@ -143,8 +143,8 @@ TEST_F(NetworkTest, AFurtherOneIsEnforcedTooAndTheFirstStays) {
   EXPECT_EQ(networks(), both);
   Description unknown = describe(path, second, true);
   unknown.places.clear();
-  ASSERT_TRUE(registry_->quarantine(unknown, "Docker knows no such container"));
-  EXPECT_EQ(networks(), both) << "what is known stays known";
+  ASSERT_TRUE(registry_->quarantine(unknown, "Docker does not know this container"));
+  EXPECT_EQ(networks(), both) << "known places are kept";
   EXPECT_FALSE(registry_->enrol([&] {
     Description nowhere = describe("", second, true);
     nowhere.places.clear();
@@ -153,12 +153,12 @@ TEST_F(NetworkTest, AFurtherOneIsEnforcedTooAndTheFirstStays) {
   kernel_.calls.clear();
   ASSERT_TRUE(registry_->enrol(describe(path, second, true)));
   EXPECT_EQ(kernel_.calls, (Calls{"enrol " + path + " own", "extend " + path + " own"}));
-  // Another share of a network that it has is another enrolment, with quarantine in between.
+  // A change of whole_network causes a new enrollment, with a quarantine in between.
   kernel_.calls.clear();
   ASSERT_TRUE(registry_->enrol(describe(path, second, false)));
   EXPECT_EQ(kernel_.calls, (Calls{"quarantine " + path + " own", "enrol " + path + " shared",
                                   "extend " + path + " own"}));
-  // A restarted daemon knows both, as long as somebody is there.
+  // A restarted daemon finds both, while a process is in each.
   ASSERT_TRUE(tree_->place(path, first.pid()));
   ASSERT_TRUE(tree_->place(path, second.pid()));
   for (const bool is_left : {false, true}) {
@@ -200,7 +200,7 @@ TEST_F(NetworkTest, NothingTellsApartWhatHasNeitherCgroupNorNetwork) {
   ASSERT_TRUE(expected.set_of_host("zone", "eu"));
   EXPECT_EQ(kernel_.networks.at(process.network()).labels, expected);
   registry_->list_unenforced(own, "NOT PROTECTED");
-  EXPECT_TRUE(kernel_.networks.empty()) << "listed as what it is";
+  EXPECT_TRUE(kernel_.networks.empty()) << "an unenforced container has no rules";
 }
 
 TEST_F(NetworkTest, CapabilitiesOfItsOwnUserNamespaceCountInItsOwnNetwork) {
@@ -209,14 +209,14 @@ TEST_F(NetworkTest, CapabilitiesOfItsOwnUserNamespaceCountInItsOwnNetwork) {
   EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty());
   process.leave_network();
   EXPECT_TRUE(capability_warnings(process.pid(), nullptr).empty())
-      << "one that trireme does not judge";
+      << "a network namespace that is not enforced";
   const auto network = *kernel::Netns::of_process(process.pid());
   EXPECT_THAT(capability_warnings(process.pid(), network.get()),
               ::testing::ElementsAre(::testing::StartsWith("CAP_NET_ADMIN"),
                                      ::testing::StartsWith("CAP_NET_RAW")));
 }
 
-// --- where processes of a workload are that is no container ---
+// --- network namespaces of the processes of workloads that are not containers ---
 
 class StrayTest : public NetworkTest {
  protected:
@@ -237,7 +237,7 @@ class StrayTest : public NetworkTest {
     here_.reset();
     NetworkTest::TearDown();
   }
-  /// A device that leads out of the process's network namespace.
+  /// Adds a device through which packets can leave the process's network namespace.
   static void lead_out(const Process& process) {
     ASSERT_TRUE((*kernel::Netns::of_process(process.pid()))->within([] {
       ASSERT_EQ(std::system("ip link add v0 type veth peer name v1 && ip link set v0 up"), 0);
@@ -249,7 +249,7 @@ class StrayTest : public NetworkTest {
   }
   [[nodiscard]] const Workload& workload() const { return *registry_->find_cgroup(path_); }
 
-  std::unique_ptr<Process> here_;  // in our network namespace, which SetUp() has made
+  std::unique_ptr<Process> here_;  // in the daemon's network namespace, which SetUp() creates
   std::string path_;
 };
 
@@ -315,7 +315,7 @@ TEST_F(StrayTest, IsEnforcedInSomeNetworksAndNoMore) {
   lead_out(*here_);
   EXPECT_TRUE(check());
   EXPECT_EQ(workload().state, State::quarantined);
-  EXPECT_THAT(workload().reason, ::testing::StartsWith(kStrayed));
+  EXPECT_THAT(workload().reason, ::testing::StartsWith(kElsewhere));
   EXPECT_EQ(workload().places.size(), Registry::kMostPlaces);
 }
 
@@ -325,8 +325,8 @@ TEST_F(StrayTest, WhatCannotBeEnforcedThereIsInQuarantine) {
   kernel_.refuse_enrolment = true;
   EXPECT_TRUE(check());
   EXPECT_EQ(workload().state, State::quarantined);
-  EXPECT_THAT(workload().reason, ::testing::StartsWith(kStrayed));
-  EXPECT_FALSE(check()) << "once";
+  EXPECT_THAT(workload().reason, ::testing::StartsWith(kElsewhere));
+  EXPECT_FALSE(check()) << "reported once";
 }
 
 TEST_F(StrayTest, PartlyElsewhereIsInQuarantineWhileItIs) {
@@ -342,7 +342,7 @@ TEST_F(StrayTest, PartlyElsewhereIsInQuarantineWhileItIs) {
     again.name = "web.scope";
     again.labels = labels({{"app", "web"}});
     again.cgroup_path = path_;
-    EXPECT_FALSE(registry_->enrol(again)) << "whoever asks";
+    EXPECT_FALSE(registry_->enrol(again)) << "the quarantine does not end by enrol()";
     EXPECT_EQ(workload().state, State::quarantined);
   }
   EXPECT_TRUE(check());
@@ -374,13 +374,13 @@ TEST_F(StrayTest, IsFollowedWhenTheKernelNoLongerRefuses) {
   for (int i = 0; i < 3; i++) {
     EXPECT_FALSE(check());
     EXPECT_EQ(workload().state, State::quarantined);
-    EXPECT_THAT(workload().reason, ::testing::StartsWith(kStrayed)) << i;
+    EXPECT_THAT(workload().reason, ::testing::StartsWith(kElsewhere)) << i;
     EXPECT_EQ(workload().places.size(), 1U);
     EXPECT_EQ(kernel_.cgroups.at(id(path_)).number, 0U);
   }
   kernel_.refuse_enrolment = false;
   registry_->follow_again = std::chrono::hours(1);
-  EXPECT_FALSE(check()) << "not again and again";
+  EXPECT_FALSE(check()) << "not repeated immediately";
   registry_->follow_again = std::chrono::milliseconds(0);
   EXPECT_TRUE(check());
   EXPECT_EQ(workload().state, State::enforced);
@@ -421,7 +421,7 @@ TEST_F(StrayTest, AThreadThatIsElsewhereIsFound) {
 }
 
 TEST_F(StrayTest, ASurveyGoesOnWhereItEnded) {
-  // The last of all: it has the highest pid, or is alone in the cgroup that is looked at last.
+  // Examined last: it has the highest pid, or is alone in the cgroup that is visited last.
   std::vector<std::unique_ptr<test::Sleeper>> others;
   for (int i = 0; i < 7; i++) {
     others.push_back(std::make_unique<test::Sleeper>());
@@ -438,10 +438,10 @@ TEST_F(StrayTest, ASurveyGoesOnWhereItEnded) {
     std::size_t limit = 2;
     changed = registry_->check_networks(survey, limit);
   }
-  EXPECT_EQ(turns, 5U) << "8 processes, a cgroup without any, and the one that is elsewhere";
+  EXPECT_EQ(turns, 5U) << "8 processes, an empty cgroup, and the process in the other namespace";
   EXPECT_EQ(workload().state, State::quarantined);
   ASSERT_TRUE(tree_->place("/", away.pid()));
-  // Not before the last one has been looked at.
+  // The quarantine must not end before the last process was examined.
   survey = NetworkSurvey(path_);
   for (turns = 0; workload().state == State::quarantined; turns++) {
     ASSERT_LT(turns, 10U);
@@ -466,12 +466,12 @@ TEST_F(StrayTest, ATunLeadsToWhoeverHoldsIt) {
   rootless.leave_network();
   add_tun(rootless);
   ASSERT_TRUE(tree_->place(path_, rootless.pid()));
-  EXPECT_FALSE(check()) << "slirp4netns, which is the workload's";
+  EXPECT_FALSE(check()) << "a process of the same user (slirp4netns) reads the tun device";
   const Process away(true);
   ASSERT_TRUE(tree_->place(path_, away.pid()));
   EXPECT_FALSE(check());
   add_tun(away);
-  EXPECT_TRUE(check()) << "a VPN";
+  EXPECT_TRUE(check()) << "a VPN leads out";
   EXPECT_EQ(workload().state, State::quarantined);
 }
 

@@ -34,7 +34,7 @@ class RegistryTest : public test::CgroupTest {
     description.container_id = container_id;
     return description;
   }
-  /// A new daemon over the same cgroups, its kernel table empty.
+  /// Restarts the daemon with the same cgroups and an empty kernel table.
   void restart() {
     registry_.reset();
     kernel_.cgroups.clear();
@@ -105,7 +105,7 @@ TEST_F(RegistryTest, OneFailureTouchesNoOther) {
   EXPECT_EQ(registry_->size(), 2U);
 }
 
-/// With [host] labels zone=ZONE.
+/// Adds the [host] label zone=ZONE.
 policy::LabelSet in_zone(policy::LabelSet set, const char* zone) {
   EXPECT_TRUE(set.set_of_host("zone", zone));
   return set;
@@ -122,7 +122,7 @@ TEST_F(RegistryTest, HostLabelsAreAddedAndWin) {
   EXPECT_EQ(registry_->find_cgroup(path)->number, 1001U);
   EXPECT_EQ(*tree_->attribute(path, kernel::kLabelsXattr),
             labels({{"app", "web"}, {"zone", "mars"}}).encode())
-      << "own labels only";
+      << "only its own labels are stored";
 }
 
 TEST_F(RegistryTest, TooManyLabelsWithTheHostsMeanQuarantine) {
@@ -140,21 +140,21 @@ TEST_F(RegistryTest, TooManyLabelsWithTheHostsMeanQuarantine) {
 TEST_F(RegistryTest, ARestartedDaemonComesBackToTheSameState) {
   const std::string web = make("web.scope");
   const std::string db = make("db.scope");
-  const std::string shut = make("shut.scope");
+  const std::string waiting = make("shut.scope");
   ASSERT_TRUE(registry_->enrol(describe(web, labels({{"app", "web"}}))));
   ASSERT_TRUE(registry_->enrol(container(db, std::string(64, 'a'), labels({{"app", "db"}}))));
   ASSERT_TRUE(
-      registry_->quarantine(describe(shut, labels({{"app", "x"}})), "labels not known yet"));
+      registry_->quarantine(describe(waiting, labels({{"app", "x"}})), "labels not known yet"));
   restart();
   EXPECT_EQ(*registry_->recover(), 3U);
   EXPECT_EQ(registry_->find_cgroup(web)->number, 1000U);
   EXPECT_EQ(registry_->find_cgroup(db)->number, 1001U);
   EXPECT_EQ(registry_->find_container(std::string(64, 'a'))->kind, Kind::container);
-  EXPECT_EQ(registry_->find_cgroup(shut)->state, State::quarantined);
-  EXPECT_EQ(registry_->find_cgroup(shut)->reason, "labels not known yet");
-  EXPECT_EQ(kernel_.cgroups.at(id(shut)).number, 0U);
+  EXPECT_EQ(registry_->find_cgroup(waiting)->state, State::quarantined);
+  EXPECT_EQ(registry_->find_cgroup(waiting)->reason, "labels not known yet");
+  EXPECT_EQ(kernel_.cgroups.at(id(waiting)).number, 0U);
   ASSERT_TRUE(registry_->enrol(describe(web, labels({{"app", "web"}}))))
-      << "its source tells it again";
+      << "its source enrolls it again";
   EXPECT_EQ(registry_->find_cgroup(web)->number, 1000U);
 }
 
@@ -172,7 +172,7 @@ TEST_F(RegistryTest, ARecordWithoutANetworkIsOfOurs) {
   const std::string path = make("web.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
   auto record = nlohmann::json::parse(**tree_->attribute(path, kernel::kRecordXattr));
-  ASSERT_EQ(record.erase("places"), 1U) << "as older daemons wrote it";
+  ASSERT_EQ(record.erase("places"), 1U) << "the format of older daemons";
   ASSERT_TRUE(tree_->set_attribute(path, kernel::kRecordXattr, record.dump()));
   restart();
   EXPECT_EQ(*registry_->recover(), 1U);
@@ -238,7 +238,7 @@ TEST_F(RegistryTest, AnEndedCgroupLeavesNothing) {
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
   registry_->end_cgroup(path);
   EXPECT_NE(registry_->find_cgroup(path), nullptr)
-      << "it is still there: the news was of an older one";
+      << "the cgroup still exists: the report was about an older one";
   ASSERT_TRUE(tree_->remove(path));
   registry_->end_cgroup(path);
   EXPECT_EQ(registry_->size(), 0U);
@@ -322,7 +322,7 @@ TEST_F(RegistryTest, AReleasedCgroupIsNoWorkload) {
   EXPECT_EQ(*tree_->attribute(path, kernel::kRecordXattr), std::nullopt);
 }
 
-/// The kernel may have quarantined it at its birth.
+/// The kernel may have quarantined the cgroup when it was created.
 TEST_F(RegistryTest, ReleaseReachesACgroupThatWasNeverKnown) {
   const std::string path = make("docker-1.scope");
   registry_->release(path);
@@ -354,7 +354,8 @@ TEST_F(RegistryTest, LabelsThatCannotBeProvedAreAWarning) {
   const std::string path = make("web.scope");
   ASSERT_TRUE(registry_->enrol(describe(path, labels({{"app", "web"}}))));
   const auto warnings = [&] { return registry_->find_cgroup(path)->warnings; };
-  EXPECT_EQ(registry_->find_cgroup(path)->state, State::enforced) << "its local use goes on";
+  EXPECT_EQ(registry_->find_cgroup(path)->state, State::enforced)
+      << "local traffic is not affected";
   EXPECT_THAT(warnings(), ::testing::ElementsAre("LOCAL ONLY: no token has room for its labels"));
   registry_->examine(path);
   EXPECT_EQ(warnings().size(), 1U);

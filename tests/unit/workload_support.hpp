@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the workload tests share: a fake kernel, a cgroup of their own, a process to move about.
+// Shared by the workload tests: a fake kernel, a private cgroup tree, and a process that can be
+// moved.
 #pragma once
 
 #include <fcntl.h>
@@ -27,16 +28,16 @@
 
 namespace trireme::workload::test {
 
-/// Keeps what it is told; fails on demand.
+/// Records the state that the calls result in. Fails on demand.
 class FakeEnforcement final : public Enforcement {
  public:
   struct Entry {
     policy::Number number = 0;  // 0: quarantined
     policy::LabelSet labels;
     std::uint32_t level = 0;
-    std::uint64_t network = 0;  // inode number; 0: ours
+    std::uint64_t network = 0;  // inode number; 0: the daemon's own
     bool whole_network = false;
-    std::set<std::uint64_t> further = {};  // other networks
+    std::set<std::uint64_t> further = {};  // inode numbers of further places
   };
 
   Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels,
@@ -74,7 +75,7 @@ class FakeEnforcement final : public Enforcement {
     const auto found = among.find(cgroup.id == 0 ? inode(cgroup) : cgroup.id);
     if (found == among.end() || found->second.number != number ||
         (number != 0 && found->second.network != inode(cgroup))) {
-      ADD_FAILURE() << "ends what there is not: " << calls.back();
+      ADD_FAILURE() << "ends a cgroup that does not exist: " << calls.back();
       return fail("no such cgroup with that number");
     }
     among.erase(found);
@@ -90,11 +91,9 @@ class FakeEnforcement final : public Enforcement {
     return {};
   }
 
-  std::map<std::uint64_t, Entry> cgroups;  // by id
-  std::map<std::uint64_t, Entry>
-      networks;  // of those without a cgroup, by the network's inode number
-  std::vector<std::string>
-      calls;  // "enrol /a/b own": "own" or "shared" where it is in a network of another than ours
+  std::map<std::uint64_t, Entry> cgroups;   // by id
+  std::map<std::uint64_t, Entry> networks;  // workloads without a cgroup, by inode of the network
+  std::vector<std::string> calls;  // "enrol /a/b own"; no "own" or "shared" in the daemon's network
   policy::Number next = 1000;
   unsigned enrolments = 0;
   bool refuse_enrolment = false;
@@ -120,11 +119,16 @@ inline policy::LabelSet labels(std::initializer_list<std::pair<const char*, cons
   return set;
 }
 
-/// A process that sleeps until the object goes.
+/// A process that sleeps until the object is destroyed.
 class Sleeper {
  public:
-  Sleeper() : pid_(::fork()) {
+  /// `files`: whether it has this process' open files. A connection stays open as long as one of
+  /// both has it.
+  explicit Sleeper(bool files = true) : pid_(::fork()) {
     if (pid_ == 0) {
+      if (!files) {
+        ::close_range(0, ~0U, 0);
+      }
       while (true) {
         ::pause();
       }
@@ -147,9 +151,9 @@ class Sleeper {
   pid_t pid_;
 };
 
-/// A network namespace and a cgroup namespace of our own: the root of tree_ is a directory that the
-/// test made, so that records of daemons and of tests that run beside it are not seen. Skips where
-/// we are not root or have no cgroup v2.
+/// Runs the test in its own network and cgroup namespaces. The root of tree_ is a directory that
+/// the test created, so that records of daemons and of concurrent tests are not visible. Skips
+/// without root or cgroup v2.
 class CgroupTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -192,7 +196,7 @@ class CgroupTest : public ::testing::Test {
     return path;
   }
   std::uint64_t id(const std::string& path) { return tree_->id(path).value_or(0); }
-  /// Runs the loop until nothing happens for 50 ms, or for 300 ms where something always does.
+  /// Runs the loop until there is no event for 50 ms, but at most for 300 ms.
   void settle() {
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
     while (std::chrono::steady_clock::now() < end && sd_event_run(loop_, 50'000) > 0) {
@@ -228,7 +232,7 @@ class CgroupTest : public ::testing::Test {
   Fd namespace_;
 };
 
-/// A process in a network namespace of its own, or in ours, that can be told to go to another.
+/// A process in its own or the daemon's network namespace that can be moved to another one.
 class Process {
  public:
   explicit Process(bool own_network) {
@@ -260,11 +264,11 @@ class Process {
     return (*kernel::Netns::of_process(pid()))->inode();
   }
   void leave_network() { EXPECT_EQ(order(kLeave), 0); }
-  /// A thread of it does, and it stays.
+  /// Only a new thread of the process moves to a new network namespace.
   void thread_leaves_network() { EXPECT_GT(order(kThread), 0); }
   void leave_user_namespace() { EXPECT_EQ(order(kLeaveUser), 0); }
   void join_network(const Process& other) { EXPECT_EQ(order(other.pid_), 0); }
-  /// From now on this is a child of the process that it was.
+  /// From now on the object stands for a child of the former process.
   void become_child() { pid_ = order(kFork); }
 
  private:
@@ -283,7 +287,7 @@ class Process {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::dup2(orders, 0);
     ::dup2(answers, 1);
-    ::close_range(3, ~0U, 0);  // connections end when the test closes them
+    ::close_range(3, ~0U, 0);  // so that connections end when the test closes them
     for (pid_t what = 0; ::read(0, &what, sizeof what) == static_cast<ssize_t>(sizeof what);) {
       pid_t answer = -1;
       if (what == kLeave || what == kLeaveUser) {
@@ -301,7 +305,7 @@ class Process {
         answer = ::fork();
         if (answer == 0) {
           ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-          continue;  // the parent answers, and obeys no more
+          continue;  // the child obeys from now on; the parent only answers
         }
         std::ignore = ::write(1, &answer, sizeof answer);
         break;

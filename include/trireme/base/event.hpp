@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The main thread's loop (sd-event) and what it calls, as owned values: nothing is called whose
-// owner is gone. All of it belongs to the loop's thread; the loop outlives what it calls.
+// The main thread's event loop (sd-event) and its sources as owned values: the callback of a source
+// is not called after its owner was destroyed. Use all of this on the loop's thread only; the loop
+// must outlive its sources.
 //
-// What is armed or resumed either takes effect or ends the loop with an error: a timer that never
-// fires would fail in silence. On a source that is not open these functions do nothing.
+// arm(), disarm(), pause(), resume() and request() take effect or end the loop with an error: a
+// timer that never fires would fail silently. They do nothing if the source is not open.
 #pragma once
 
 #include <chrono>
@@ -17,15 +18,15 @@ struct sd_event;
 
 namespace trireme::event {
 
-/// Lower numbers are called first.
+/// Priorities. If several sources are ready, lower numbers are called first.
 inline constexpr std::int64_t kImportant = -100;
 inline constexpr std::int64_t kNormal = 0;
 
-/// How late a timer may be: a quarter of a second lets several share one wake-up.
+/// How late a timer may fire. 250 ms let several timers share one wake-up of the processor.
 inline constexpr std::chrono::microseconds kRelaxed{250'000};
 inline constexpr std::chrono::microseconds kExact{1};
 
-/// What Io, Timer and Deferred have in common. What is called may close its source, or destroy the
+/// Common part of Io, Timer and Deferred. A callback may close its own source and may destroy the
 /// source's owner.
 class Source {
  public:
@@ -33,7 +34,8 @@ class Source {
   Source& operator=(const Source&) = delete;
 
   [[nodiscard]] bool is_open() const { return state_ != nullptr; }
-  /// Out of the loop at once: a descriptor may be closed then, and its number used again.
+  /// Removes the source from the loop at once. After it, the descriptor may be closed and its
+  /// number reused.
   void close();
 
  protected:
@@ -44,38 +46,40 @@ class Source {
   ~Source() { close(); }
   Source(Source&& other) noexcept = default;
   Source& operator=(Source&& other) noexcept;
-  /// `rc` is what became of it; a former source is closed.
+  /// Stores a new source and closes the previous one. `rc`: the result of creating it; if negative,
+  /// an errno value, nothing is stored.
   [[nodiscard]] Status take(std::shared_ptr<State> made, int rc);
 
   std::shared_ptr<State> state_;
 };
 
-/// A descriptor that is watched. Its owner keeps it open.
+/// Watches a descriptor. The caller owns the descriptor and keeps it open.
 class Io : public Source {
  public:
-  /// `call` gets what is ready: EPOLLIN and so on.
+  /// `call` gets the events that are ready (EPOLLIN, ...).
   [[nodiscard]] Status open(sd_event* loop, int fd, std::uint32_t events, Called call,
                             std::int64_t priority = kNormal);
-  /// Errors: the kernel has no room, or the descriptor is gone.
+  /// Errors: the kernel is out of memory, or the descriptor was closed.
   [[nodiscard]] Status set_events(std::uint32_t events);
-  /// Not called until resume().
+  /// No calls until resume().
   void pause();
   void resume();
 };
 
-/// Calls once each time it is armed.
+/// Calls once each time that it is armed.
 class Timer : public Source {
  public:
-  /// Not armed.
+  /// The timer starts disarmed.
   [[nodiscard]] Status open(sd_event* loop, std::function<void()> call,
                             std::int64_t priority = kNormal,
                             std::chrono::microseconds accuracy = kRelaxed);
-  /// From now on, whenever it was due before. Zero and less: in the next turn.
+  /// Fires once `after` from now; replaces an earlier time. Zero or less: in the next turn of the
+  /// loop.
   void arm(std::chrono::microseconds after);
   void disarm();
 };
 
-/// Calls in the loop's next turn, however often it was asked for in this one.
+/// Calls once in the loop's next turn, no matter how often it was requested before.
 class Deferred : public Source {
  public:
   [[nodiscard]] Status open(sd_event* loop, std::function<void()> call);
@@ -90,15 +94,15 @@ class Loop {
   Loop& operator=(Loop&& other) noexcept;
 
   [[nodiscard]] sd_event* get() const { return loop_; }
-  /// Of a signal that is blocked in all threads. For as long as the loop lives.
+  /// Calls on a signal, which must be blocked in all threads, for the lifetime of the loop.
   [[nodiscard]] Status on_signal(int signal, std::function<void()> call);
-  /// After each turn in which something was called. For as long as the loop lives.
+  /// Calls after each turn in which a source was called, for the lifetime of the loop.
   [[nodiscard]] Status after_turns(std::function<void()> call);
-  /// Tells systemd that this process is alive, where its unit wants that.
+  /// Sends keep-alive messages to systemd if the unit has WatchdogSec=.
   [[nodiscard]] Status feed_watchdog();
-  /// Until end().
+  /// Runs the loop until end(). Errors: a source or require() ended the loop with an error.
   [[nodiscard]] Status run();
-  /// One turn, which waits at most so long.
+  /// Runs one turn, which waits for events for at most `patience`.
   [[nodiscard]] Status run_once(std::chrono::microseconds patience);
   void end();
 
@@ -109,10 +113,10 @@ class Loop {
   std::unique_ptr<Kept> kept_;  // what on_signal() and after_turns() call
 };
 
-/// For constructors: ends the loop with the error, if there is one.
+/// For constructors, which cannot return an error: logs it and ends the loop with it.
 void require(sd_event* loop, const Status& opened);
 
-/// CLOCK_MONOTONIC as the present turn of the loop has it.
+/// CLOCK_MONOTONIC at the start of the current turn of the loop.
 [[nodiscard]] std::chrono::microseconds now(sd_event* loop);
 
 }  // namespace trireme::event

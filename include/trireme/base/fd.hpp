@@ -6,7 +6,8 @@
 
 namespace trireme {
 
-/// Owns one descriptor and closes it; move-only, and never an int by accident.
+/// Owns one descriptor and closes it. Move-only; does not convert to int, so that it cannot be
+/// passed on by accident.
 class Fd {
  public:
   Fd() = default;

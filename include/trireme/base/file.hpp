@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole-file reads and writes with the path in every error.
+// Reads and writes whole files. Every error message contains the path.
 #pragma once
 
 #include <string>
@@ -9,21 +9,21 @@
 
 namespace trireme {
 
-/// The content of a file of at most `limit` bytes; larger is an error.
+/// Returns the content of a file. Errors: those of open(2) and read(2); more than `limit` bytes.
 [[nodiscard]] Result<std::string> read_file(const std::string& path,
                                             std::size_t limit = 16U << 20U);
 
-/// Writes `content` in one write(2) to an existing file, or a new one of this mode (for cgroup and
-/// proc files, and for small files of our own).
+/// Writes `content` with one write(2) to a file, which is truncated, or created with this mode. For
+/// files of cgroups and /proc, which need a single write, and for small files.
 [[nodiscard]] Status write_file(const std::string& path, std::string_view content,
                                 unsigned mode = 0644);
 
-/// Makes `content` that of the file, whole or not at all, even if the machine goes down meanwhile:
-/// by way of `path`.new. `mode` is the new file's.
+/// Replaces the file atomically, even if the machine crashes meanwhile: writes `path`.new, syncs it
+/// and renames it. The file gets `mode`.
 [[nodiscard]] Status replace_file(const std::string& path, std::string_view content, unsigned mode);
 
-/// Creates a file of this mode with `content`, whole or not at all. One that is there already, a
-/// link too, is an error and stays as it is.
+/// Creates a file with this mode and content; removes it again if it cannot be written completely.
+/// An existing file or symbolic link is an error and is not changed.
 [[nodiscard]] Status write_new_file(const std::string& path, std::string_view content,
                                     unsigned mode);
 

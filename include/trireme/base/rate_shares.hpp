@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rate limits with a share for each owner (a user, a workload, a remote host), so that one of them
-// cannot use up what all of them have together.
+// A rate limit with a share for each owner (a user, a workload, a remote host), so that one owner
+// cannot use up the common limit.
 #pragma once
 
 #include <chrono>
@@ -23,18 +23,18 @@ class RateShares {
   using Clock = std::chrono::steady_clock;
 
   struct Limits {
-    Rate each;      // of one owner
-    Rate together;  // of all owners
-    Rate reserve;   // of one owner, when `together` is used up; part of `each`
-    /// All reserves together. Where owners can be made up, such as addresses, their number must not
-    /// be what limits the rate.
+    Rate each;      // for one owner
+    Rate together;  // for all owners in sum
+    Rate reserve;   // for one owner while `together` is used up; counts against `each` as well
+    /// For all reserves in sum. Needed if owners can be forged, such as addresses: otherwise the
+    /// rate would grow with their number.
     Rate reserves = {.burst = 1e9, .per_second = 1e9};
-    std::size_t owners = 0;  // remembered; those beyond it share one more bucket
+    std::size_t owners = 0;  // tracked separately; all others share one bucket
   };
   explicit RateShares(const Limits& limits)
       : limits_(limits), together_(limits.together.burst), reserves_(limits.reserves.burst) {}
 
-  /// Takes one from the owner's share. False, and nothing is taken, when it is used up.
+  /// Takes one token from the owner's share. Returns false and takes nothing if a limit is reached.
   [[nodiscard]] bool take(std::string_view owner, Clock::time_point now);
   [[nodiscard]] std::size_t owners() const { return owners_.size(); }
 

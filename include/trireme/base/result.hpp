@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors as values: what was tried, why it failed, and what the operator can do about it.
+// Errors as values: what failed, why, and what the operator can do about it.
 #pragma once
 
 #include <cerrno>
@@ -9,11 +9,12 @@
 
 namespace trireme {
 
-/// What went wrong, in one line without a trailing period, and optionally how to mend it.
+/// `message`: what went wrong, in one line without a trailing period. `hint`: how to fix it;
+/// optional.
 struct Error {
   std::string message;
   std::string hint = {};
-  int code = 0;  // the kernel's, an errno value; 0: it was not the kernel that refused
+  int code = 0;  // errno value if a system call failed, else 0
 
   /// "message; hint", for logs and terminals.
   [[nodiscard]] std::string text() const { return hint.empty() ? message : message + "; " + hint; }
@@ -27,7 +28,7 @@ using Status = Result<void>;
   return tl::unexpected<Error>(Error{std::move(message), std::move(hint)});
 }
 
-/// "what: strerror(error)", with that code. `error` is a positive errno value.
+/// An error with the message "what: strerror(error)" and `code` = error, a positive errno value.
 [[nodiscard]] tl::unexpected<Error> fail_errno(std::string_view what, int error = errno);
 
 }  // namespace trireme

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The original Trireme's policy file (trireme-example's policy.json), as policy.toml.
+// Converts a policy file of the original Trireme (policy.json of trireme-example) to policy.toml.
 #pragma once
 
 #include <string>
@@ -12,13 +12,13 @@ namespace trireme::config {
 
 struct Converted {
   std::string toml;
-  /// What policy.toml does not say, each with its place: "Web.TagSelectors[1]: ...". They are
-  /// comments in `toml` as well.
+  /// Entries that policy.toml cannot express, each with its position and the reason:
+  /// "Web.TagSelectors[1]: ...". They are also comments in `toml`.
   std::vector<std::string> left_out;
 };
 
-/// Pure. Never allows more than the original did. Errors: no JSON (with line and column), or not of
-/// the form that the original reads.
+/// Pure. The result never allows more than the original file did. Errors: invalid JSON (with line
+/// and column), or a structure that the original does not read (with the position in the document).
 [[nodiscard]] Result<Converted> convert_original(std::string_view json);
 
 }  // namespace trireme::config

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// TOML files to Policy and Identity: everything is read and checked first, every problem found in
-// one run.
+// Reads TOML files into a Policy and an Identity. One run reports every problem, not only the
+// first.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "trireme/config/host.hpp"
 #include "trireme/config/sandbox.hpp"
 #include "trireme/credentials/trust.hpp"
-#include "trireme/policy/identity.hpp"
 #include "trireme/policy/policy.hpp"
 
 namespace trireme::config {
@@ -17,66 +17,67 @@ namespace trireme::config {
 struct Diagnostic {
   enum class Severity : std::uint8_t { warning, error };
   Severity severity = Severity::error;
-  policy::SourceLocation where;  // line 0: the file as a whole
+  policy::SourceLocation where;  // line 0: the whole file
   std::string message;
   std::string hint;
   [[nodiscard]] std::string text() const;
 };
 
-/// A file's name as diagnostics show it, and its bytes: what the fuzz targets feed.
+/// A file's name as diagnostics show it, and its bytes. Fuzz targets create these without files.
 struct Source {
   std::string file;
   std::string content;
 };
 
-/// A file that [trust] names.
+/// A file listed in [trust].
 struct TrustFile {
   enum class Role : std::uint8_t { certificate, key, authority, revoked, psk };
   Role role = Role::certificate;
-  std::string path;  // as it was written
+  std::string path;  // as written in the file; may be relative
   policy::SourceLocation where;
 };
 
 struct Configuration {
   policy::Policy policy;
-  policy::Identity identity;
+  Host host;
   std::vector<Diagnostic> diagnostics;
-  std::vector<Source> policy_sources = {};  // what it was read from
+  std::vector<Source> policy_sources = {};  // the files that it was read from
   std::vector<Source> identity_sources = {};
   std::vector<TrustFile> trust_files = {};
-  credentials::TrustMaterial trust = {};  // what they hold; empty where parse() made this
-  [[nodiscard]] bool valid() const;       // no diagnostic is an error
+  credentials::TrustMaterial trust = {};  // contents of trust_files; empty after parse()
+  [[nodiscard]] bool valid() const;       // true if no diagnostic is an error
 };
 
-/// Pure: no file is touched. Runs [[test]] too; a failing test is an error.
+/// Pure: reads no file. Also runs the [[test]] entries; a failing test is an error.
 [[nodiscard]] Configuration parse(const std::vector<Source>& policy,
                                   const std::vector<Source>& identity);
 
-/// Whether the files that [trust] names have to be readable. A daemon needs them. A repository of
-/// policy has no keys: there, a file that cannot be read is a warning, and the contents of the
-/// files are not checked against each other.
+/// Whether the files listed in [trust] must be readable. The daemon requires them. A policy
+/// repository has no keys: with `optional`, an unreadable file is only a warning, and the contents
+/// of the files are then not checked against each other.
 enum class KeyFiles : std::uint8_t { required, optional };
 
-/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (lexical
-/// order; a missing file is an empty one, a missing DIR is an error) and the files that [trust]
-/// names, which credentials::Trust::load() must accept. File names in diagnostics are relative to
-/// DIR.
+/// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (in byte
+/// order of the names; a missing file counts as empty, a missing DIR is an error) and the files
+/// listed in [trust], which credentials::Trust::load() must accept. File names in diagnostics are
+/// relative to DIR.
 [[nodiscard]] Configuration load(const std::string& directory, KeyFiles keys = KeyFiles::required);
-/// Reads DIR/policy.toml and DIR/policy.d/*.toml with the same diagnostics as load(), then `more`,
-/// and runs every [[test]].
+/// Reads DIR/policy.toml and DIR/policy.d/*.toml with the same diagnostics as load(), then the
+/// sources `more`, and runs every [[test]] of all of them. Reads no identity files.
 [[nodiscard]] Configuration load_policy(const std::string& directory,
                                         const std::vector<Source>& more);
-/// The same as the daemon would read it whose unit has this sandbox: what the sandbox hides or
-/// keeps from it is an error as well, with the reason. Unless it `reads` this very directory, only
-/// the absolute paths of [trust] are looked at so.
+/// Like load(), but from the point of view of a daemon whose unit has this sandbox: a file that the
+/// sandbox hides or makes unreadable is also an error, with the reason. `reads`: `directory` is the
+/// one that the daemon reads. If false, only absolute paths in [trust] are checked against the
+/// sandbox.
 [[nodiscard]] Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox,
                                            bool reads, KeyFiles keys = KeyFiles::required);
-/// load() for a check: as the daemon would read it, where its unit is installed here. It reads
-/// /etc/trireme.
+/// load() for `--check`: as the daemon would read it if trireme.service is installed on this host
+/// (see load_as_daemon()), otherwise plain load(). The daemon's directory is /etc/trireme.
 [[nodiscard]] Configuration check(const std::string& directory, KeyFiles keys = KeyFiles::required);
 
-/// To what parse() made, adds what load() reads beyond TOML: the host's own name where the files
-/// give none, and the files of [trust] with what is wrong with them.
+/// Adds to a result of parse() what load() reads in addition to the TOML files: the host name, if
+/// the files do not set one, and the files of [trust] with their diagnostics.
 void complete(const std::string& directory, Configuration& configuration);
 
 }  // namespace trireme::config

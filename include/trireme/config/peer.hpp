@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One end of a flow and its port as a person writes them: in [[test]], in trirectl policy explain.
+// Endpoints and ports of a flow in the notation of users: in [[test]] and `trirectl policy
+// explain`.
 #pragma once
 
 #include <cstdint>
@@ -12,26 +13,27 @@
 
 namespace trireme::config {
 
-/// "app=web,env=prod", "@host", "@world", "@NAME" of a network, or an IP address (a peer without
-/// labels in the world).
+/// Parses "app=web,env=prod", "@host", "@world", "@NAME" of a network, or an IP address (an
+/// endpoint without labels, in @world).
 [[nodiscard]] Result<policy::TestPeer> parse_test_peer(std::string_view text,
                                                        const policy::Policy& policy);
 
-/// "tcp/5432", "udp/8000-8010", "tcp", "icmp".
+/// Parses "tcp/5432", "udp/8000-8010", "tcp", "icmp".
 [[nodiscard]] Result<policy::PortRange> parse_port_range(std::string_view text);
 
-/// "app=web,env=prod", "@corp-dns", "192.0.2.1": the inverse of parse_test_peer.
+/// The inverse of parse_test_peer(): "app=web,env=prod", "@corp-dns", "192.0.2.1".
 [[nodiscard]] std::string text(const policy::Policy& policy, const policy::TestPeer& peer);
 
 struct Ends {
   std::vector<policy::Endpoint> list;
   std::vector<std::shared_ptr<const std::vector<std::size_t>>> named =
-      {};  // that endpoints point to
+      {};  // owns the vectors that Endpoint::named of `list` refers to
 };
 
-/// What to ask evaluate() for. One endpoint, or for a network policy::samples() of it (in the
-/// world, as an @host process has other addresses), and one for each of its names that other
-/// networks have in common with it. `peer` must outlive the endpoints.
+/// The endpoints for which evaluate() must be asked to cover `peer`. Usually one. For a network,
+/// these are its policy::samples() (as @world, because processes of @host have other addresses),
+/// and one endpoint for each distinct set of networks that its DNS names belong to. `peer` must
+/// outlive the result.
 [[nodiscard]] Ends endpoints(const policy::Policy& policy, const policy::TestPeer& peer,
                              std::uint64_t workload);
 

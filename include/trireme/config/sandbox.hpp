@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the daemon's systemd unit keeps from it, so that a check from a shell says what the daemon
-// would say.
+// What the daemon's systemd unit hides from it, so that a check from a shell reports the same
+// errors as the daemon.
 #pragma once
 
 #include <optional>
@@ -12,16 +12,17 @@ namespace trireme::config {
 
 class Sandbox {
  public:
-  /// Of a unit file and its drop-ins, in the order in which they count. Pure.
+  /// Parses the texts of a unit file and its drop-ins, in the order in which systemd applies them.
+  /// Pure.
   [[nodiscard]] static Sandbox parse(const std::vector<std::string>& texts);
-  /// Of trireme.service where systemd looks for units ($SYSTEMD_UNIT_PATH, or its own directories);
-  /// nullopt where it is not installed.
+  /// Reads trireme.service and its drop-ins from systemd's unit directories ($SYSTEMD_UNIT_PATH if
+  /// set). nullopt if the unit is not installed.
   [[nodiscard]] static std::optional<Sandbox> installed();
 
-  /// The setting that hides the file or directory, such as "ProtectHome=yes"; empty where none
-  /// does. Symbolic links are followed.
+  /// The setting that hides the file or directory, such as "ProtectHome=yes"; empty if it is
+  /// visible. Follows symbolic links.
   [[nodiscard]] std::string hides(const std::string& path) const;
-  /// Whether the daemon may read what file modes keep from it.
+  /// Whether the daemon has a capability that lets it read files regardless of their modes.
   [[nodiscard]] bool ignores_modes() const { return ignores_modes_; }
 
  private:
@@ -38,13 +39,13 @@ class Sandbox {
   std::string private_tmp_ = "no";
   std::optional<std::string> capabilities_;
   std::vector<Hidden> hidden_;
-  std::vector<std::string> bound_;  // visible all the same
+  std::vector<std::string> bound_;  // made visible again by BindPaths= or BindReadOnlyPaths=
   bool ignores_modes_ = true;
 };
 
-/// While it is there this thread reads files as the daemon does: without the capabilities that let
-/// root read what file modes keep from it, unless the unit has them. Other users than root read as
-/// ever.
+/// During its lifetime, this thread reads files with the permissions of the daemon: without
+/// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, unless the unit grants them. Has no effect for users
+/// other than root.
 class AsDaemon {
  public:
   explicit AsDaemon(const Sandbox& sandbox);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Says when the configuration on disk may have changed. No event loop and no timer inside: the
+// Reports when the configuration on disk may have changed. Contains no event loop and no timer: the
 // daemon polls fd() and debounces.
 #pragma once
 
@@ -17,50 +17,52 @@
 
 namespace trireme::config {
 
-/// Watches directories, never files (an editor's rename-over leaves a file's watch on the old
-/// inode): every directory on the way to policy.toml, identity.toml and the drop-ins, and each one
-/// that a symbolic link on that way leads through. So these all count: a save, a rename-over, a
-/// swap of
-/// `..data` (Kubernetes), a drop-in directory that appears or goes, a replaced configuration
-/// directory. Other names in those directories do not.
+/// Watches directories, never files, because an editor that renames a new file over the old one
+/// leaves a file watch on the old inode. Watches every directory on the path to policy.toml,
+/// identity.toml and the drop-ins, including those that symbolic links on the path lead through.
+/// Thus each of these is a change: a save, a rename, a swap of `..data` (Kubernetes), a drop-in
+/// directory that is created or removed, a replaced configuration directory. Other names in these
+/// directories are ignored.
 class Watcher {
  public:
-  /// Arm before the first load(), so that nothing falls in between. The directory may be missing;
-  /// it is waited for. Where watches cannot be had, problem() says so.
+  /// Call before the first load(), so that no change is missed in between. The directory may be
+  /// missing: its creation is then a change. Never fails; if watches cannot be created, problem()
+  /// is set.
   [[nodiscard]] static Watcher open(std::string directory);
 
-  /// Becomes readable when drain() has something to look at; -1 while problem() says that there is
-  /// no descriptor.
+  /// Becomes readable when drain() has events to read. -1 while there is no inotify descriptor (see
+  /// problem()).
   [[nodiscard]] int fd() const { return fd_.get(); }
-  /// Why changes can go unnoticed: others have used up the inotify descriptors or watches of this
-  /// user. Then poll() is to be called now and then.
+  /// Why changes can be missed: this user's limit of inotify descriptors or watches is reached.
+  /// While it is set, call poll() periodically.
   [[nodiscard]] const std::optional<Error>& problem() const { return problem_; }
-  /// Tries again to watch everything. True: something looks different than at the last call; load
-  /// again.
+  /// Tries again to create all watches. Returns true if the files differ from the last call:
+  /// reload.
   [[nodiscard]] bool poll();
 
-  /// Reads what happened, arms what is new. True: load again.
+  /// Reads all pending events and watches new directories. Returns true if the configuration may
+  /// have changed: reload.
   [[nodiscard]] bool drain();
 
-  /// Whether somebody has one of the files open for writing: what it holds may be half of what is
-  /// meant. False where the file system, or the file's owner, does not let it be told.
+  /// Whether a process has one of the files open for writing, so that it may be half written. Also
+  /// false if this cannot be determined (file system without leases, or file of another user).
   [[nodiscard]] bool has_writer() const;
 
-  /// Further files whose changes count ([trust]); relative ones are below the directory. Replaces
-  /// those of an earlier call.
+  /// Watches further files (those of [trust]). Relative paths are relative to the configuration
+  /// directory. Replaces the files of an earlier call.
   void set_extra_files(std::vector<std::string> files);
 
  private:
-  /// What counts in one directory.
+  /// The names that are relevant in one directory.
   struct Interest {
     std::uint32_t mask = 0;
     std::set<std::string, std::less<>> names;
-    bool drop_ins = false;  // every visible *.toml
+    bool drop_ins = false;  // also every *.toml that is not hidden
     bool operator==(const Interest&) const = default;
-    /// `last`: what the path is about, not only a directory or link on the way to it.
+    /// `last`: `name` is the last component of the path, not a directory or link on the way to it.
     void add(const std::string& name, bool last);
   };
-  using Interests = std::map<std::string, Interest>;  // by path without symbolic links
+  using Interests = std::map<std::string, Interest>;  // by resolved path
 
   explicit Watcher(std::string directory) : directory_(std::move(directory)) {}
 
@@ -79,7 +81,7 @@ class Watcher {
   Interests interests_;
   std::map<int, Interest> watches_;
   std::optional<Error> problem_;
-  std::string seen_;  // the last fingerprint
+  std::string seen_;  // the most recent fingerprint()
 };
 
 }  // namespace trireme::config

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flow as operators hear of it: its JSON, what a filter picks, and the newest ones in bounded
+// Reported flows: their JSON form, a filter over them, and a store of the newest ones in bounded
 // memory.
 #pragma once
 
@@ -26,29 +26,33 @@ namespace trireme::control {
 using policy::Flow;
 using policy::FlowEnd;
 
-/// Writes "labels" and, where there are any, "host_labels" (the keys of those that [host] gave).
+/// Sets "labels" and, if the set has labels from [host], "host_labels" (a list of their keys).
 void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
-/// The inverse. Errors: not an object of strings, not labels.
+/// Inverse of put_labels(). Errors: "labels" is not an object of strings, or an invalid label.
 [[nodiscard]] Result<policy::LabelSet> labels_of(const nlohmann::json& object);
-/// As methods.hpp describes it.
+/// The JSON form of a flow, as methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
-/// The inverse for suggestions and graphs: {"count": n} where it is a summary's. Empty where policy
-/// has no say in the flow: a quarantined end, a handshake that failed for another reason than
-/// policy, a protocol without a number here.
+/// Reads a flow back for suggestions and graphs, with the "count" of a summary line if there is
+/// one. Returns nullopt if a rule could not change the flow: one endpoint is quarantined, the
+/// handshake failed for a reason other than policy, or the protocol or an address is not known
+/// here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
 
-/// Whose share of logs and memory the flow takes: the workload that began it, the remote host that
-/// vouches for one, else the address it came from (IPv6: its /64), or "@host".
+/// The owner whose share of the log and of memory the flow uses: "host NAME" (the remote host that
+/// vouches for the source), "workload NAME", "address ADDRESS" (IPv6: its /64), an entity such as
+/// "@host", or "workloads in quarantine".
 [[nodiscard]] std::string flow_owner(const Flow& flow);
 
-/// Which flows are asked for; all conditions hold together, the alternatives of one are OR.
+/// Selects flows. Different conditions are ANDed; the values of one condition are ORed.
 class FlowFilter {
  public:
   FlowFilter() = default;
-  /// {"verdict": ["deny"], "from": [END], "to": [END], "with": [END], "port": ["tcp/80",
-  /// "8000-8010"], "protocol": ["udp"], "since": seconds}. An END is a workload's name ('*' at its
-  /// end is a prefix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a network of
-  /// `policy`, an address or a CIDR. "with": either end.
+  /// Reads {"verdict": ["deny"], "from": [END], "to": [END], "with": [END],
+  /// "port": ["tcp/80", "8000-8010"], "protocol": ["udp"], "since": SECONDS}; each key is optional,
+  /// and a single string is accepted in place of a list. END is a workload's name (a trailing '*'
+  /// matches any suffix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a network
+  /// of `policy`, an address or a CIDR. "with" matches either endpoint. "since" is the greatest age
+  /// of a flow. Errors: a value that cannot be parsed, an unknown network.
   [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params,
                                                 const policy::Policy& policy);
   [[nodiscard]] bool matches(const Flow& flow) const;
@@ -66,44 +70,48 @@ class FlowFilter {
   std::optional<std::chrono::seconds> since_;
 };
 
-/// The same flow, again and again: same verdict, labels or addresses at both ends, port, rule and
-/// reason.
+/// Identical flows counted together: same verdict, labels (or addresses, for endpoints without
+/// labels) on both sides, protocol, port, rule, reason and cause.
 struct FlowTally {
-  Flow last;
-  std::chrono::system_clock::time_point first;
+  Flow last;                                    // the newest one
+  std::chrono::system_clock::time_point first;  // time of the oldest one
   std::uint64_t count = 0;
 };
 
-/// The newest flows, and tallies that reach further back. Both are bounded in number and in bytes.
-/// When there is no more room, the owner that takes most of it (flow_owner()) loses its oldest;
-/// addresses of strangers are counted together first, however many there are.
+/// The newest flows, and tallies that reach further back in time. Both are limited in number and in
+/// bytes. If there is no room, the owner (flow_owner()) with the most bytes loses its oldest entry.
+/// Owners that are addresses outside this host count as one group: if together they have more bytes
+/// than all other owners, one of them loses an entry, so that a scan from many addresses cannot
+/// displace the flows of workloads.
 class FlowStore {
  public:
   struct Limits {
-    std::size_t recent = 4096;
-    std::size_t tallies = 10'000;
-    std::size_t bytes = 8U << 20U;  // of each
+    std::size_t recent = 4096;      // flows
+    std::size_t tallies = 10'000;   // entries
+    std::size_t bytes = 8U << 20U;  // limit for the flows, and again for the tallies
   };
   FlowStore() : FlowStore(Limits()) {}
   explicit FlowStore(Limits limits) : limits_(limits) {}
 
+  /// Adds the flow to both. The reference is valid until the next call.
   const Flow& add(Flow flow);
-  /// The newest `limit` that match, oldest first.
+  /// The newest `limit` flows that match, oldest first. Pointers are valid until the next add().
   [[nodiscard]] std::vector<const Flow*> recent(const FlowFilter& filter, std::size_t limit) const;
-  /// The `limit` most frequent, most frequent first. `since` is compared with the newest of each.
-  /// `left_out`, where given: how many more match.
+  /// The `limit` tallies with the highest counts that match, highest first. The filter is applied
+  /// to the newest flow of each tally. `left_out` receives how many more match. Pointers are valid
+  /// until the next add().
   [[nodiscard]] std::vector<const FlowTally*> tallies(const FlowFilter& filter, std::size_t limit,
                                                       std::size_t* left_out = nullptr) const;
-  /// Tallies that had to go.
+  /// Tallies dropped because there was no room.
   [[nodiscard]] std::uint64_t forgotten() const { return forgotten_; }
 
  private:
   struct Owner;
   struct Kept {
-    std::uint64_t order = 0;  // of when it was counted last
+    std::uint64_t order = 0;  // grows with each added flow: greater is newer
     std::size_t bytes = 0;
-    std::string key;  // of a tally
-    FlowTally tally;  // of a single flow: 1
+    std::string key;  // of a tally; empty for a single flow
+    FlowTally tally;  // its count is 1 for a single flow
     Owner* owner = nullptr;
   };
   using List = std::list<Kept>;
@@ -112,12 +120,12 @@ class FlowStore {
     List kept;  // oldest first
     std::size_t bytes = 0;
   };
-  /// What is kept alike, by its owners.
+  /// The entries of all owners: once for single flows, once for tallies.
   struct Pot {
     std::map<std::string, Owner, std::less<>> owners;
-    /// Bytes, and of those with as many the one whose oldest is oldest comes last.
+    /// Sorts owners by bytes. Of owners with equal bytes, the one with the oldest entry is last.
     using Size = std::tuple<std::size_t, std::uint64_t, Owner*>;
-    std::array<std::set<Size>, 2> by_size;  // strangers are the second
+    std::array<std::set<Size>, 2> by_size;  // [1]: owners that are addresses; [0]: all others
     std::size_t count = 0;
     std::array<std::size_t, 2> bytes{};
 
@@ -125,6 +133,7 @@ class FlowStore {
     [[nodiscard]] static Size size(Owner& of);
     List::iterator put(Owner& of, Kept kept);
     Kept take(List::iterator which);
+    /// The entry that is dropped next: the oldest of the owner with the most bytes.
     [[nodiscard]] List::iterator victim();
     [[nodiscard]] bool is_over(std::size_t most, std::size_t most_bytes) const {
       return count > 1 && (count > most || bytes[0] + bytes[1] > most_bytes);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A policy graph for programs, and as one page that a browser opens from disk.
+// A policy graph as JSON, and as one HTML page that a browser opens from disk.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,15 +9,17 @@
 
 namespace trireme::control {
 
-/// {"nodes": [{"text", "kind": "workload|host|world", "workloads": 2, "members": [], "parties":
-/// []}],
-///  "edges": [{"from": 0, "to": 1, "may": "tcp/80", "rules": [], "did": [{"ports": "tcp/80",
-///  "verdict": "deny", "count": 3, "last":
-///  "..."}]}], "folded": false}
+/// {"nodes": [{"text": "app=web", "kind": "workload|host|world", "workloads": 2, "members": [],
+///             "parties": []}],
+///  "edges": [{"from": 0, "to": 1, "may": "tcp/80", "rules": [],
+///             "did": [{"ports": "tcp/80", "verdict": "deny", "count": 3, "last": "..."}]}],
+///  "folded": false}
+/// "from" and "to" are indexes into "nodes". "may" lists the ports that the policy allows, "did"
+/// the flows that were seen.
 [[nodiscard]] nlohmann::json to_json(const policy::Graph& graph);
 
-/// One HTML file: nothing is loaded from anywhere, names of strangers are text only. `title` for
-/// its head.
+/// One self-contained HTML file with `title` as its heading. It loads nothing, and names from the
+/// graph are only ever inserted as text.
 [[nodiscard]] std::string graph_page(const policy::Graph& graph, const std::string& title);
 
 }  // namespace trireme::control

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where an instance of trireme lives, and the lock that says it runs.
+// The runtime directory of an instance of trireme, and the lock that keeps it exclusive.
 #pragma once
 
 #include <string>
@@ -9,16 +9,16 @@
 
 namespace trireme::control {
 
-/// TRIREME_RUNTIME_DIR of the environment, else /run/trireme. Option `--runtime-dir` comes before
-/// both.
+/// The environment variable TRIREME_RUNTIME_DIR, or else /run/trireme. The option `--runtime-dir`
+/// overrides both.
 [[nodiscard]] std::string default_runtime_dir();
 
 /// RUNTIME-DIR/trireme.sock
 [[nodiscard]] std::string socket_path(const std::string& runtime_dir);
 
-/// Takes RUNTIME-DIR/lock (flock(2), exclusive), which a daemon holds as long as it lives and
-/// `trirectl flush` while it flushes; freed by the kernel however its holder ends. An error where
-/// another process holds it. The directory must exist; the file stays.
+/// Locks RUNTIME-DIR/lock exclusively (flock(2)). A daemon holds the lock while it runs, and
+/// `trirectl flush` while it removes the rules; the kernel releases it when the process ends. The
+/// directory must exist; the file is not removed. Errors: another process holds the lock.
 [[nodiscard]] Result<Fd> lock_instance(const std::string& runtime_dir);
 
 }  // namespace trireme::control

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's side of the control socket: one JSON object a line, answered in order, on one
+// The server side of the control socket: one JSON object per line, answered in order, on one
 // sd_event loop.
 //
 // A request is {"method": "...", "params": {...}}. Its answer is {"result": ...} or {"error":
 // {"message": "...", "hint": "..."}}; a streaming method sends any number of {"event": ...} lines
-// before. A connection carries one request at a time; further lines wait their turn.
+// before. A connection has one request in progress at a time; further lines wait.
 #pragma once
 
 #include <sys/types.h>
@@ -26,23 +26,23 @@ struct sd_event;
 
 namespace trireme::control {
 
-/// Who is at the other end, as the kernel saw it at connect(2) (SO_PEERCRED).
+/// The process at the other end of a connection, as the kernel recorded it at connect(2)
+/// (SO_PEERCRED).
 struct Caller {
-  pid_t pid = 0;  // in our pid namespace; 0 where the caller has no pid there
+  pid_t pid = 0;  // in this process's pid namespace; 0 if the caller has no pid there
   uid_t uid = 0;
   gid_t gid = 0;
   std::vector<gid_t> groups;  // supplementary (SO_PEERGROUPS)
-  Fd pidfd;  // SO_PEERPIDFD (Linux 6.5), before that as of accept(2); close on exec
+  Fd pidfd;  // SO_PEERPIDFD (Linux 6.5), on older kernels opened after accept(2); close-on-exec
 };
 
 enum class Access : std::uint8_t {
-  root,    // uid 0 only; others get an error and the handler never runs
-  anyone,  // the handler decides
+  root,    // uid 0 only; other users get an error and the handler is not called
+  anyone,  // any user; the handler checks what the caller is allowed to do
 };
 
-/// The answer to one request; copies share it. May outlive the connection: what nobody can read any
-/// more is thrown away. When the last copy goes without result() or error(), the caller is told
-/// that the daemon gave no answer.
+/// The answer to one request, shared by all copies. It can outlive its connection; output is then
+/// discarded. If the last copy is destroyed before result() or error(), the caller gets an error.
 class Reply {
  public:
   struct State;
@@ -51,51 +51,54 @@ class Reply {
   /// Ends the request. Only the first result() or error() counts.
   void result(const nlohmann::json& value) const;
   void error(const Error& error) const;
-  /// One line of a stream. A reader with too much unread is disconnected.
+  /// Sends one event. A caller with more than Limits::backlog_bytes unread is disconnected.
   void event(const nlohmann::json& value) const;
-  /// The next of many values; empty: there are no more.
+  /// Returns the next of many values, or nullopt after the last.
   using Next = std::function<std::optional<nlohmann::json>()>;
-  /// Ends the request with an array as its result. `next` is asked as the caller reads, a few
-  /// values in each turn of the loop: however many there are, nothing else waits for them, and
-  /// little of them is in memory.
+  /// Ends the request with an array as its result. `next` is called as the caller reads, for a few
+  /// values per turn of the event loop, so that a long list neither delays other callers nor is in
+  /// memory as a whole.
   void list(Next next) const;
-  /// The same with an event for each value, then `result`.
+  /// Like list(), but sends an event for each value and then `result`.
   void list_events(Next next, nlohmann::json result) const;
-  /// False once the caller hung up or the request was answered.
+  /// False once the caller has disconnected or the request is answered.
   [[nodiscard]] bool open() const;
-  /// Called once if the caller hangs up before the request is answered; replaces an earlier
-  /// function. Called at once where it hung up already.
+  /// Sets the function that is called once if the caller disconnects before the request is
+  /// answered. Replaces an earlier function. If the caller has already disconnected, it is called
+  /// immediately.
   void on_close(std::function<void()> function) const;
 
  private:
   std::shared_ptr<State> state_;
 };
 
-/// `caller` lives as long as its connection: copy what must outlive the call.
+/// Handles one request. `caller` is destroyed with its connection, so copy what is used later.
 using Handler =
     std::function<void(const Caller& caller, const nlohmann::json& params, Reply reply)>;
 
-/// What callers can take from the daemon at most.
+/// Limits on what callers can use, so that no user can keep others, or root, from the daemon.
 struct Limits {
-  std::size_t line_bytes = 128U << 10U;   // a request; a longer one ends the connection
-  std::size_t backlog_bytes = 4U << 20U;  // unread output at which a stream's reader is dropped (a
-                                          // single result may be larger)
-  std::size_t connections = 1024;         // of all callers; root may use all of them
-  std::size_t connections_per_uid = 64;   // of one uid other than 0
+  std::size_t line_bytes = 128U << 10U;  // of one request; a longer one ends the connection
+  /// Unread output at which a caller that gets events is disconnected. One result can be larger.
+  std::size_t backlog_bytes = 4U << 20U;
+  std::size_t connections = 1024;              // of all callers; root can use all of them
+  std::size_t connections_per_uid = 64;        // of one uid other than 0
   std::size_t connections_unprivileged = 512;  // of all uids other than 0 together
+  /// Requests of uids other than 0 per second. The same limits apply to their connections.
   RateShares::Limits requests = {.each = {.burst = 200, .per_second = 50},
                                  .together = {.burst = 800, .per_second = 400},
                                  .reserve = {.burst = 10, .per_second = 2},
-                                 .owners = 1024};  // of uids other than 0; connections alike
-  /// A caller that leaves a request half-sent, sends none, or reads nothing for so long is dropped.
+                                 .owners = 1024};
+  /// A caller is disconnected if, for this long, it sends no complete request or reads nothing of
+  /// its answer.
   std::chrono::milliseconds stall{15'000};
 };
 
 class Server {
  public:
-  /// Listens on `path`, mode 0666: who may do what is decided by the caller's credentials. A socket
-  /// file that nobody answers is replaced atomically; one that somebody answers, or a file that is
-  /// no socket, is an error. `loop` must outlive the server.
+  /// Listens on `path` with mode 0666, because access is checked by the caller's credentials. A
+  /// stale socket file is replaced atomically. Errors: another process listens on the socket, or
+  /// the file is not a socket. `loop` must outlive the server.
   [[nodiscard]] static Result<std::unique_ptr<Server>> listen(sd_event* loop,
                                                               const std::string& path,
                                                               Limits limits = {});
@@ -103,13 +106,12 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  /// Registers a method, replacing an earlier one of that name. An exception that leaves the
-  /// handler is answered as an error.
+  /// Registers a method, replacing an earlier one of that name. If the handler throws, the caller
+  /// gets an error.
   void on(std::string method, Access access, Handler handler);
 
   [[nodiscard]] std::size_t connections() const;
-  /// Connections and requests that were refused because a caller, or all but root together, had as
-  /// many as the limits allow.
+  /// Connections and requests refused because of Limits.
   [[nodiscard]] std::uint64_t turned_away() const;
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The primitives that tokens are made of, from mbedTLS. Nothing here allocates but the constructors
-// and hkdf(); objects belong to one thread.
+// The cryptographic primitives of tokens, implemented by mbedTLS. Only the constructors and hkdf()
+// allocate memory. An object must be used by one thread at a time.
 #pragma once
 
 #include <array>
@@ -17,16 +17,17 @@ using Bytes = std::span<const std::uint8_t>;
 using Digest = std::array<std::uint8_t, 32>;  // SHA-256 (FIPS 180-4)
 using Key = std::array<std::uint8_t, 32>;
 
-/// SHA-256 of the parts one after the other.
+/// SHA-256 of the concatenation of the parts.
 [[nodiscard]] Digest sha256(std::initializer_list<Bytes> parts);
-/// HKDF-SHA256 (RFC 5869), 32 bytes.
+/// HKDF-SHA256 (RFC 5869) with 32 bytes of output.
 [[nodiscard]] Key hkdf(Bytes input, Bytes salt, Bytes info);
-/// Whether both are equal, in time that depends on the size alone.
+/// Constant-time comparison: the time depends only on the sizes.
 [[nodiscard]] bool equal(Bytes left, Bytes right);
-/// Overwrites a secret.
+/// Overwrites a secret with zeros; the compiler does not remove it.
 void wipe(std::span<std::uint8_t> secret);
 
-/// HMAC-SHA256 (RFC 2104) with one key, many times over: the key's own two blocks are hashed once.
+/// HMAC-SHA256 (RFC 2104) with one key. The two key blocks are hashed once, in the constructor, so
+/// that each call is cheaper.
 class Hmac {
  public:
   explicit Hmac(const Key& key);
@@ -40,17 +41,17 @@ class Hmac {
   std::unique_ptr<State> state_;
 };
 
-/// ChaCha20-Poly1305 (RFC 8439) under keys that are used once: the nonce is zero.
+/// ChaCha20-Poly1305 (RFC 8439) with a zero nonce: each key must encrypt only one message.
 class Aead {
  public:
   Aead();
   Aead(Aead&&) noexcept;
   Aead& operator=(Aead&&) noexcept;
   ~Aead();
-  /// `out` is as long as `plain`.
+  /// `out` must have the size of `plain`.
   void seal(const Key& key, Bytes additional, Bytes plain, std::span<std::uint8_t> out,
             std::span<std::uint8_t, 16> tag);
-  /// False, and `out` wiped, where the tag does not fit.
+  /// Returns false and wipes `out` if the tag is wrong or a size does not match.
   [[nodiscard]] bool open(const Key& key, Bytes additional, Bytes sealed, Bytes tag,
                           std::span<std::uint8_t> out);
 
@@ -59,14 +60,15 @@ class Aead {
   std::unique_ptr<State> state_;
 };
 
-/// CTR_DRBG (NIST SP 800-90A) seeded by the kernel.
+/// CTR_DRBG (NIST SP 800-90A), seeded by the kernel.
 class Random {
  public:
   [[nodiscard]] static Result<Random> open();
   Random(Random&&) noexcept;
   Random& operator=(Random&&) noexcept;
   ~Random();
-  /// False where the generator failed (it reseeds itself now and then): the caller must refuse.
+  /// Returns false if the generator failed, for example when it reseeds. The caller must then
+  /// refuse whatever needs the random bytes.
   [[nodiscard]] bool fill(std::span<std::uint8_t> out);
 
  private:

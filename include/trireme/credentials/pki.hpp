@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small CA of one's own: what `trirectl pki` writes. P-256, ECDSA with SHA-256, X.509 version 3
-// (RFC 5280).
+// A private CA for `trirectl pki`: P-256 keys, ECDSA with SHA-256, X.509 version 3 (RFC 5280).
 #pragma once
 
 #include <optional>
@@ -11,30 +10,31 @@
 
 namespace trireme::credentials {
 
-/// PEM; the key is wiped with the object.
+/// A certificate and its key as PEM. The destructor wipes the key.
 struct Issued {
   std::string certificate;
   std::string key;
   ~Issued();
 };
 
-/// A self-signed CA, valid for ten years, that signs hosts and no other CAs. `name`: letters,
-/// digits, '.', '-' and '_', at most 64.
+/// Creates a self-signed CA that is valid for ten years and can sign host certificates, but no
+/// other CAs. `name`: 1 to 64 letters, digits, '.', '-' and '_'.
 [[nodiscard]] Result<Issued> make_authority(const std::string& name, Time now, Random& random);
 
 struct HostRequest {
-  std::string host;  // as above; a DNS name in the certificate
+  std::string host;  // same characters as a CA name; becomes a DNS name in the certificate
   std::optional<std::vector<policy::Label>> labels =
-      {};  // what it may vouch for; absent: any label
-  unsigned days = 365;
+      {};               // label patterns that it can vouch for; absent: any label
+  unsigned days = 365;  // validity
 };
-/// A host's key and certificate, without the key identifiers that no verifier here needs (each byte
-/// is sent), usable as [trust]: what Trust::load() says against it is the error here.
+/// Issues a key and a certificate for a host. To keep tokens small, the certificate has no key
+/// identifiers that trireme does not need. Returns an error if Trust::load() would not accept the
+/// result.
 [[nodiscard]] Result<Issued> issue(const TrustMaterial::File& authority,
                                    const TrustMaterial::File& authority_key,
                                    const HostRequest& request, Time now, Random& random);
 
-/// One line of a psk_file: 32 random bytes.
+/// One line of a psk_file: 32 random bytes in base64, and a line feed.
 [[nodiscard]] Result<std::string> make_secret(Random& random);
 
 }  // namespace trireme::credentials

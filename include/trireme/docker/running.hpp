@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The engines' running containers, asked for once and waited for: a look at a host without the
-// source's event loop.
+// A one-time, blocking query of the container engines for their running containers. It needs
+// neither Source nor the daemon's event loop.
 #pragma once
 
 #include <chrono>
@@ -9,45 +9,45 @@
 #include <string_view>
 #include <vector>
 
-#include "trireme/policy/identity.hpp"
+#include "trireme/config/host.hpp"
 
 namespace trireme::docker {
 
 struct RunningContainer {
   std::string name;
   std::uint32_t pid = 0;
-  std::string cgroup;               // its own in cgroup v2; empty where it has none
-  Result<policy::LabelSet> labels;  // its identity
+  std::string cgroup;               // path of its own cgroup v2 cgroup; empty if it has none
+  Result<policy::LabelSet> labels;  // its identity, or why its labels cannot be one
 };
 
-/// A container's cgroup that no engine has told of.
+/// A container's cgroup that no engine reported.
 struct UntoldContainer {
-  std::string name;    // "Podman's 0123456789ab"
-  std::string reason;  // why
+  std::string name;    // "Podman container 0123456789ab"
+  std::string reason;  // why no engine reported it
 };
 
 struct RunningContainers {
-  std::vector<RunningContainer> told;
-  std::vector<UntoldContainer> untold;      // to be in quarantine until their engine tells of them
+  std::vector<RunningContainer> told;   // reported by an engine
+  std::vector<UntoldContainer> untold;  // would be in quarantine until their engine reports them
   std::vector<UntoldContainer> left_alone;  // of engines that are not configured
 };
 
-/// Whose containers may be workloads.
+/// The engines whose containers may be workloads.
 struct ConfiguredEngines {
   bool docker = false;
   bool podman = false;
 };
-/// By the paths of the sockets: one that does not tell may be either's.
-[[nodiscard]] ConfiguredEngines configured_engines(const policy::DockerSettings& settings);
+/// Derived from the paths in [docker] socket. A path that names neither engine counts as both.
+[[nodiscard]] ConfiguredEngines configured_engines(const config::DockerSettings& settings);
 
-/// `cgroups` are those of containers that have processes: engines are asked
-/// only where one of them may be theirs, since a socket may start its engine.
-/// An engine that does not answer within `patience` tells of nothing.
-[[nodiscard]] RunningContainers running_containers(const policy::DockerSettings& settings,
+/// `cgroups` are the paths of the containers' cgroups that have processes. An engine is queried
+/// only if one of these may be its own, because connecting to a socket may start the engine. An
+/// engine that does not answer within `patience` reports no container. Blocks.
+[[nodiscard]] RunningContainers running_containers(const config::DockerSettings& settings,
                                                    const std::vector<std::string>& cgroups,
                                                    std::chrono::milliseconds patience);
 
-/// Whether a cgroup of this name is a container's.
+/// True if a cgroup directory with this name belongs to a container.
 [[nodiscard]] bool is_container_cgroup(std::string_view name);
 
 }  // namespace trireme::docker

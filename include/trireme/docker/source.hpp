@@ -1,34 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 // Containers of Docker and Podman, by Docker's API, as workloads.
 //
-// Several engines can be configured. A cgroup's name says whether its container is Docker's or
-// Podman's ("libpod-ID"), and of several engines of a kind the one counts that knows it. Containers
-// of an engine that is not configured are left alone: listed as unenforced, never in quarantine.
+// Several engines can be configured. The name of a cgroup shows whether its container belongs to
+// Docker or to Podman ("libpod-ID"). Of several engines of the same kind, the one that knows the
+// container supplies its labels. Containers of an engine that is not configured are left alone:
+// they are listed as unenforced and never quarantined.
 //
-// Two streams of news meet here: births of cgroups, which come before a container's first
-// instruction, and Docker's events, which tell the labels from `create` on, before the start. A
-// host-network container's cgroup is enrolled at birth where its labels are known by then, and
-// quarantined at birth until they are. Whether a container shares our network namespace is
-// NetworkMode's word before the start, and /proc/PID/ns/net's after it; where neither tells, it
-// waits in quarantine.
+// Two event streams are combined here. Creation of a cgroup is seen before the container's first
+// instruction. Docker's events supply the labels from `create` on, before the start. The cgroup of
+// a host-network container is enrolled when it is created if its labels are known by then;
+// otherwise it is quarantined until they are. Before the start, NetworkMode shows whether a
+// container shares the daemon's network namespace; after the start, /proc/PID/ns/net does. If
+// neither is available, the container waits in quarantine.
 //
-// A container of another network namespace (a bridge's, none, another container's) is quarantined
-// at birth and enrolled in that namespace as soon as its first processes are in it, which is before
-// its first instruction: the runtime's own processes go first, and the search looks at them every
-// few milliseconds. Which network a container is in is decided once for each start: by the
-// namespace that the runtime declares (SandboxKey, NetworkMode "host"), and by where its first
-// process is when it is first looked at. Where the two differ it is enforced in both. What its
-// processes do later is a warning and changes nothing: they may be the container's own doing. Whose
-// namespace it is has the whole of it; who joined is told apart by the cgroup. One without a cgroup
-// of its own in cgroup v2 (the cgroupfs driver beside cgroup v1) is enrolled by its namespace
-// alone, from its start on, where that is its own; else it is listed as unenforced, loudly.
+// A container in another network namespace (of a bridge, "none", or of another container) is
+// quarantined when its cgroup is created, and enrolled in that namespace as soon as one of its
+// processes is in it. That is before its first instruction, because the runtime's own processes
+// enter the namespace first, and the search looks at them every few milliseconds. The network
+// namespace of a container is decided once per start: by the namespace that the runtime declares
+// (SandboxKey, NetworkMode "host"), and by the namespace that its first process is in when the
+// daemon first looks at it. If the two differ, the container is enforced in both. If its processes
+// move later, there is a warning and nothing else changes, because the container itself may have
+// moved them. The container that a namespace was made for owns the whole namespace; containers that
+// join it are distinguished by their cgroups. A container without its own cgroup v2 cgroup (the
+// cgroupfs driver with cgroup v1) is enrolled by its namespace alone, from its start on, if the
+// namespace is its own; otherwise it is listed as unenforced, and that is logged as an error.
 //
-// Identity is the container's labels without those that its image brings with the same value,
-// unless image_labels lists them, and without ignore_labels. `docker run -l app=nginx` over an
-// image with LABEL app=nginx cannot be told from the image's own: it gives no identity.
+// The identity is the set of the container's labels without those that its image has with the same
+// value (unless image_labels lists them) and without those of ignore_labels. If the image has LABEL
+// app=nginx, a label given by `docker run -l app=nginx` cannot be distinguished from the image's,
+// so it is not part of the identity.
 //
-// What fails is retried and stays quarantined meanwhile; what is enforced stays enforced while
-// Docker is away. One container's failure touches no other.
+// Failed operations are retried, and the container stays quarantined meanwhile. What is enforced
+// stays enforced while Docker is unavailable. A failure of one container affects no other.
 #pragma once
 
 #include <cstdint>
@@ -50,41 +54,44 @@ struct ContainerFacts;
 struct NetworkFacts;
 struct Event;
 
-/// Where containers of a socket's engine can be reached at addresses of their own.
-using DeclaredNetworks = std::map<std::string, std::vector<policy::Prefix>>;  // by socket
+/// By socket: the prefixes and addresses at which containers of that engine can be reached.
+using DeclaredNetworks = std::map<std::string, std::vector<policy::Prefix>>;
 
 class Source final : public workload::Source {
  public:
-  /// Connects at the first configure(). All references outlive this object.
+  /// Connects at the first configure(). All references must outlive this object.
   Source(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
          workload::CgroupEvents& events);
   ~Source() override;
   Source(const Source&) = delete;
   Source& operator=(const Source&) = delete;
 
-  void configure(std::shared_ptr<const policy::Identity> identity) override;
-  /// Takes docker-ID.scope and libpod-ID.scope wherever they are, and ID itself below parents that
-  /// containers are known to be in.
+  void configure(std::shared_ptr<const config::Host> host) override;
+  /// Accepts docker-ID.scope and libpod-ID.scope anywhere in the tree, and a directory named ID or
+  /// libpod-ID below parents that are known to contain containers.
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
-  /// What an earlier daemon has last heard of; it stands for each engine until that tells it all.
+  /// Restores what the previous daemon stored. The value is used for each engine until that engine
+  /// has reported all its networks.
   void set_declared(DeclaredNetworks networks) { declared_ = std::move(networks); }
-  /// Prefixes of the bridge networks that containers under policy are in, and the addresses that
-  /// their engines have given them, whenever they change. None of it comes from what is in a
-  /// container's network namespace.
+  /// Called when the result changes: the prefixes of the bridge networks that containers under
+  /// policy are attached to, and the addresses that their engines assigned. All of it comes from
+  /// the engines, nothing from inside a container's network namespace, which the container may
+  /// control.
   std::function<void(const DeclaredNetworks&)> on_declared;
-  /// "Docker 20.10.24, cgroup driver systemd, 12 containers", or why not connected, of each engine;
-  /// and how many containers are left alone.
+  /// For each engine "Docker 20.10.24, cgroup driver systemd, 12 containers", or why it is not
+  /// connected; then the number of containers that are left alone.
   [[nodiscard]] std::string status() const override;
 
  private:
   struct Container;
   struct Image;
   struct Engine;
-  /// The first of Container::places; where there is none yet, what is expected of it.
+  /// The network namespace of the first entry of Container::places; the expected one if there is no
+  /// entry yet. `ours` is the daemon's own.
   enum class Network : std::uint8_t { ours, other, unknown };
 
-  [[nodiscard]] const policy::DockerSettings& settings() const { return identity_->docker; }
+  [[nodiscard]] const config::DockerSettings& settings() const { return host_->docker; }
   [[nodiscard]] std::string container_of(const std::string& path) const;
   Container& entry(const std::string& id);
   [[nodiscard]] std::vector<Container*> all() const;
@@ -97,7 +104,7 @@ class Source final : public workload::Source {
   [[nodiscard]] std::vector<Engine*> engines_of(const Container& container) const;
   void leave_to_its_engine(Container& container);
 
-  // News from an engine.
+  // Reports from an engine.
   void on_event(Engine& engine, const Event& event);
   void on_listing(Engine& engine, std::vector<ContainerFacts> listed);
   static void keep_inspected(const Container& container, ContainerFacts& listed);
@@ -111,7 +118,7 @@ class Source final : public workload::Source {
   void locate(Container& container, std::uint32_t pid);
   void not_there(const Engine& engine, const std::string& id);
   void ask_for_networks(Engine& engine);
-  void networks_told(Engine& engine, Result<std::vector<NetworkFacts>> answer);
+  void networks_listed(Engine& engine, Result<std::vector<NetworkFacts>> answer);
   void declare_soon();
   void declare();
   [[nodiscard]] std::vector<policy::Prefix> networks_of(const Engine& engine, bool& complete) const;
@@ -119,14 +126,14 @@ class Source final : public workload::Source {
   void retry_later(const std::string& id);
   void retry();
 
-  // From what is known to what is done.
+  // Decides what to do with a container from what is known about it.
   static void complain(Container& container, const std::string& problem);
-  void settle(Container& container);
-  void settle_by_labels(Container& container, Network network);
+  void decide(Container& container);
+  void decide_by_labels(Container& container, Network network);
   void enforce(Container& container, const policy::LabelSet& labels);
   void list_unprotected(Container& container, const workload::Description& description);
   void wait(Container& container, const std::string& reason);
-  void hold(Container& container, const std::string& reason);
+  void quarantine(Container& container, const std::string& reason);
   void leave(Container& container);
   [[nodiscard]] const workload::Workload* registered(const Container& container) const;
   [[nodiscard]] static const Image* image_of(const Container& container);
@@ -136,7 +143,7 @@ class Source final : public workload::Source {
   [[nodiscard]] workload::Description describe(const Container& container,
                                                const policy::LabelSet& labels) const;
 
-  // Whose network it shares.
+  // Finds a container's network namespace.
   [[nodiscard]] bool has_process(const Container& container) const;
   Network network_of(Container& container);
   void take_recorded(Container& container) const;
@@ -158,12 +165,12 @@ class Source final : public workload::Source {
   const kernel::CgroupTree& tree_;
   workload::Registry& registry_;
   workload::CgroupEvents& events_;
-  std::shared_ptr<const policy::Identity> identity_;
+  std::shared_ptr<const config::Host> host_;
   std::map<std::string, std::unique_ptr<Container>, std::less<>> containers_;  // by id
-  std::set<std::string> parents_;  // cgroups that containers are known to be made in
+  std::set<std::string> parents_;  // cgroups that are known to contain containers
   std::set<std::string> failed_;   // containers to inspect again
   event::Timer retry_;
-  std::set<std::string> sought_;  // containers that start, their network not known yet
+  std::set<std::string> sought_;  // starting containers whose network namespace is not known yet
   event::Timer seek_;
   DeclaredNetworks declared_;
   event::Deferred declare_;

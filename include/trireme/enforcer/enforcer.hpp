@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps the kernel equal to registry x policy: every change is one nf_tables transaction, the old
-// state or the new.
+// Keeps the kernel's table equal to registry x policy. A change of workloads is one nf_tables
+// transaction. A change of policy, and a rewrite of the table, is one between two small ones: see
+// begin_exchange().
 #pragma once
 
 #include <functional>
@@ -12,7 +13,8 @@
 #include <unordered_set>
 #include <utility>
 
-#include "trireme/enforcer/ruleset.hpp"
+#include "trireme/datapath/table.hpp"
+#include "trireme/handshake/flow_key.hpp"
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/kernel/conntrack.hpp"
 #include "trireme/kernel/nft.hpp"
@@ -26,38 +28,38 @@
 
 namespace trireme::enforcer {
 
-class NameBook;
 class LocalPolicy;
 
-/// What the enforcers of all network namespaces share; outlives them.
+/// What the enforcers of all network namespaces share. Must outlive them.
 struct Common {
   const kernel::CgroupTree& tree;
   policy::Numbers& numbers;
   const verifier::Identities& identities;
-  /// What judges local traffic at its sockets.
+  /// The policy of the gate, which judges local traffic at its sockets.
   LocalPolicy& local;
-  /// A workload's number, before the first packet at this enforcement point can bear it, with the
-  /// labels where it is new; and after the last one there, and of all where `is_last`. Once for
-  /// each cgroup.
+  /// on_join is called before the first packet at an enforcement point can have the workload's
+  /// number; `labels` is null if the number is already in use at another point or cgroup. on_leave
+  /// is called after the last packet with it; `is_last` is true if the number is then in use
+  /// nowhere. Both are called once for each cgroup at each point.
   std::function<void(std::uint32_t point, policy::Number, const policy::LabelSet* labels)> on_join =
       {};
   std::function<void(std::uint32_t point, policy::Number, bool is_last)> on_leave = {};
-  /// The workloads' UDP flows at an enforcement point that were proved, of clients.
+  /// Proved UDP flows at an enforcement point whose client is a workload there.
   std::function<std::vector<handshake::FlowKey>(std::uint32_t)> clients = {};
-  /// The names of an address at an enforcement point, whenever they change.
+  /// Called with all DNS names of an address at an enforcement point whenever they change.
   std::function<void(std::uint32_t, const policy::Address&, std::vector<std::string>)> on_named =
       {};
 };
 
-/// Of one network namespace.
+/// The enforcer of one network namespace.
 class Enforcer final : public workload::Enforcement {
  public:
-  /// Opens the netlink sockets of the present network namespace; changes nothing yet.
+  /// Opens netlink sockets in the current network namespace. Changes nothing in the kernel.
   [[nodiscard]] static Result<std::unique_ptr<Enforcer>> open(
-      Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
+      Common& common, datapath::Layout layout, std::shared_ptr<const policy::Policy> policy);
 
-  /// Replaces whatever table is there by ours, with everything enrolled so far, in one transaction:
-  /// there is no moment without rules. Before start(), enrol() and the others only remember.
+  /// Replaces the table, if there is one, with everything enrolled so far. There is no moment
+  /// without rules. Until start(), enrol(), quarantine() and end() only update the model.
   [[nodiscard]] Status start();
 
   Result<policy::Number> enrol(workload::CgroupRef cgroup, const policy::LabelSet& labels,
@@ -67,122 +69,138 @@ class Enforcer final : public workload::Enforcement {
   Status quarantine(workload::CgroupRef cgroup) override;
   Status end(const workload::CgroupRef& cgroup, policy::Number number) override;
 
-  /// Writes a new policy; on error the kernel and this object still hold the old one. Live flows
-  /// are revoked by revoke().
+  /// Writes a new policy. On error the old one stays in force in the kernel and in this object.
+  /// Call revoke() afterwards for open flows.
   [[nodiscard]] Status apply(std::shared_ptr<const policy::Policy> policy) {
     return apply(std::move(policy), OnError::keep_old);
   }
-  /// The same, but on error this object has the new one, and is behind().
+  /// Like apply(), but on error this object has the new policy and is behind().
   void apply_soon(std::shared_ptr<const policy::Policy> policy) {
     std::ignore = apply(std::move(policy), OnError::owe_new);
   }
 
-  /// Addresses at which peers are expected to speak tokens, disjoint and sorted. On error the
-  /// kernel and this object keep what they had.
+  /// Addresses to which requests go by way of the verifier: disjoint and sorted prefixes. On error
+  /// the old ones stay in force in the kernel and in this object.
   [[nodiscard]] Status set_speakers(std::vector<policy::Prefix> speakers);
 
-  /// Takes the authorisation from live flows that the policy in force does not allow, ends local
-  /// connections that the gate would not let go on, and returns how many flows lost it. Called
-  /// after apply(), and once more shortly after: a packet judged by the old policy may have marked
-  /// its flow in between.
+  /// Clears the verdict of open flows that the policy in force does not allow, and closes local
+  /// connections that the gate would block. Returns the number of flows whose verdict was cleared.
+  /// Call it after apply(), and again shortly after: a packet that was judged by the old policy may
+  /// have marked its flow in between.
   [[nodiscard]] Result<std::size_t> revoke();
-  /// The numbers that flows in force bear, those of peers elsewhere among them.
+  /// The numbers in the labels of all conntrack entries, including those of remote identities.
   [[nodiscard]] Result<std::unordered_set<policy::Number>> numbers_in_use();
 
-  /// Judges anew the flows that cgroups enrolled since the last call already had: their sockets'
-  /// entries lose their bits (TCP) or go (UDP), and the next packet is judged. The daemon calls it
-  /// before it sleeps. Returns how many flows.
-  [[nodiscard]] Result<std::size_t> settle();
+  /// Re-evaluates the flows that cgroups had before they were enrolled, for all enrolled since the
+  /// last call. The conntrack entries of their sockets lose their verdict bits (TCP) or are removed
+  /// (UDP), so that the next packet is judged. The daemon calls this at the end of each loop
+  /// iteration. Returns the number of flows.
+  [[nodiscard]] Result<std::size_t> reevaluate_new();
 
-  /// Writes everything anew, as start() does: after somebody else changed the table.
+  /// Rewrites everything, as start() does, after another program changed the table.
   [[nodiscard]] Status repair() { return start(); }
-  /// Hears when somebody else changes the table.
+  /// A watch that reports changes of the table by other programs.
   [[nodiscard]] Result<kernel::NftWatch> watch() const {
-    return kernel::NftWatch::open(kTable, socket_.port());
+    return kernel::NftWatch::open(abi::kTable, socket_.port());
   }
-  /// True where the kernel refused a change that this object has made: repair() is due.
+  /// True if the kernel refused a change that this object has in its model: call repair().
   [[nodiscard]] bool behind() const { return behind_; }
 
-  [[nodiscard]] const policy::Policy& policy() const { return *policy_; }
-  /// Label set of a workload that is enrolled, or null.
+  [[nodiscard]] const policy::Policy& policy() const;
+  /// Label set of an enrolled workload; null if the number is not enrolled here.
   [[nodiscard]] const policy::LabelSet* labels(policy::Number number) const;
+
   // --- addresses of names (docs/datapath.md, "Names") ---
 
   [[nodiscard]] bool has_queues() const { return layout_.queues > 0; }
-  /// Whether policy has a network with this name: lower case, no final dot.
+  /// True if the policy has a network with this DNS name (lower case, no final dot), exactly or by
+  /// a wildcard.
   [[nodiscard]] bool knows_name(const std::string& name) const;
-  /// Why an answer in a packet with these ends, as its receiver gets it, tells nothing; nullopt
-  /// where it counts. `priority` is the packet's: on lo the gate's stamp of who has sent it, else
-  /// the receiver's number. Who asked has to be a workload of this enforcement point, and a rule
-  /// has to let that ask this server: its own, and those of the baseline, could be its accomplices.
+  /// The reason to ignore a DNS answer in a packet with these ends (as the receiver gets it);
+  /// nullopt if the answer is accepted. `priority` is the packet's: on lo the sender's stamp,
+  /// elsewhere the receiver's number. The workload that sent the query must belong to this
+  /// enforcement point, and a *rule* must allow it to reach the server: a server that it runs
+  /// itself or that only the baseline allows could cooperate with it to open any address.
   [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends,
                                                  std::uint32_t priority);
-  /// Puts the addresses into their networks, in one transaction. On error they may not be in force.
+  /// Adds the addresses to their networks, in one transaction. On error they may not be in force.
   [[nodiscard]] Status hear(const std::vector<names::Answer>& answers);
-  /// Takes addresses out whose time is over and that no authorised flow uses. To be called every
+  /// Removes addresses whose TTL has expired and that no authorized flow uses. Call it every
   /// kNamesRound.
   [[nodiscard]] Status end_names();
   static constexpr std::chrono::seconds kNamesRound{15};
-  /// Networks (indices into the policy's) that an address is in by name, and which names those are.
+  /// Networks (indices into Policy::networks) that an address is in by DNS name; names() returns
+  /// the names, addresses() the addresses of a name, named() the number of such addresses.
   [[nodiscard]] std::vector<std::size_t> named_networks(const policy::Address& address) const;
   [[nodiscard]] std::vector<std::string> names(const policy::Address& address) const;
   [[nodiscard]] std::vector<policy::Address> addresses(const std::string& name) const;
   [[nodiscard]] std::size_t named() const;
 
-  /// Keys of the set `refused`, for the flow log; empty where it cannot be read.
+  /// Keys of the set `refused`, for the flow log; empty if the set cannot be read.
   [[nodiscard]] std::vector<std::vector<std::uint8_t>> refused_keys();
-  /// Makes the sets of UDP clients what is wanted: rules enter them, and nothing takes them out by
-  /// itself.
+  /// Makes the sets of UDP clients equal to `wanted`. Rules add elements, and these elements have
+  /// no timeout, so the daemon must remove them.
   [[nodiscard]] Status keep_clients(std::vector<handshake::FlowKey> wanted);
-  /// Every conntrack entry here, to look at.
+  /// Calls `function` with every conntrack entry of this network namespace.
   [[nodiscard]] Status each_flow(const std::function<void(const kernel::TrackedFlow&)>& function) {
     return conntrack_.each(function);
   }
-  /// The conntrack entry that a packet with this tuple belongs to, in either direction.
+  /// The conntrack entry of a packet with this tuple, in either direction.
   [[nodiscard]] std::optional<kernel::TrackedFlow> find_flow(std::uint8_t protocol,
                                                              const kernel::FlowTuple& tuple);
-  /// TCP connections of this network namespace, of whatever process, also what is left of closed
-  /// ones.
+  /// TCP connections of all processes in this network namespace, including closed ones that the
+  /// kernel still keeps (such as TIME_WAIT).
   [[nodiscard]] Result<std::vector<kernel::InetSocket>> connections() {
     return sockets_.connections();
   }
   ~Enforcer() override;
   [[nodiscard]] std::size_t enrolled() const { return labels_.size(); }
-  /// Whether nothing is enrolled or quarantined here.
+  /// True if no cgroup is enrolled or quarantined here.
   [[nodiscard]] bool empty() const { return members_.empty(); }
-  /// Takes the table and the verdicts of flows away: whatever was refused passes. For a namespace
-  /// whose workloads are none any more.
+  /// Removes the table and the verdicts of flows, so that everything passes. For a network
+  /// namespace that has no workloads left.
   [[nodiscard]] Status remove();
-  /// Gives up everything enrolled; the kernel keeps what it has, and hears nothing more.
+  /// Forgets everything enrolled. The table in the kernel stays and is not written again.
   void abandon();
 
  private:
   enum class OnError : std::uint8_t { keep_old, owe_new };
   Status apply(std::shared_ptr<const policy::Policy> policy, OnError on_error);
   Enforcer(kernel::NftSocket socket, kernel::Conntrack conntrack, kernel::SocketTable sockets,
-           Common& common, Layout layout, std::shared_ptr<const policy::Policy> policy);
+           Common& common, datapath::Layout layout, std::shared_ptr<const policy::Policy> policy);
   struct Member {
-    std::uint32_t level = 0;                 // of its cgroup; 0: it has none that rules could see
-    policy::Number number = 0;               // kQuarantine or a workload's
-    bool is_owner = false;                   // of the namespace: also what no other member has
+    std::uint32_t level = 0;                 // of its cgroup; 0: it has none that rules can match
+    policy::Number number = 0;               // abi::kQuarantine or a workload's
+    bool is_owner = false;                   // owns all sockets here that no other member owns
     std::vector<std::uint64_t> former = {};  // as in CgroupRef
   };
 
+  /// What a cgroup was here before a change.
+  struct Former {
+    std::optional<Member> member = std::nullopt;
+    std::optional<policy::LabelSet> labels = std::nullopt;  // unless it was quarantined
+  };
   struct Change;
+  struct Version;
+  [[nodiscard]] std::unique_ptr<Version> compile(
+      std::shared_ptr<const policy::Policy> policy) const;
+  Status exchange(const Version& next);
   Status commit(const Change& change);
   Status recall_names();
-  void tell_names(const std::set<policy::Address>& addresses) const;
+  void report_names(const std::set<policy::Address>& addresses) const;
   Status write_names(const std::set<policy::Address>& written,
                      const std::set<policy::Address>& gone);
-  Status write_everything();
+  Status write_everything(const Version& version);
   [[nodiscard]] std::vector<handshake::FlowKey> clients() const;
   void begin_exchange();
   Status end_exchange();
-  void note_unsettled(const workload::CgroupRef& cgroup);
+  void note_old_flows(const workload::CgroupRef& cgroup);
   void remember(std::uint64_t cgroup_id, Member member);
   void note_owner(const workload::CgroupRef& cgroup);
   void join_sets(Change& change, const workload::CgroupRef& cgroup, policy::Number number);
   static void leave_sets(Change& change, std::uint64_t cgroup_id, const Member& member);
+  [[nodiscard]] Former withdraw(Change& change, std::uint64_t cgroup_id);
+  void restore(std::uint64_t cgroup_id, const Former& former);
   void forget(std::uint64_t cgroup_id);
   [[nodiscard]] bool allows(const kernel::TrackedFlow& flow) const;
   [[nodiscard]] bool is_local(const kernel::TrackedFlow& flow) const;
@@ -192,7 +210,7 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] bool knows(policy::Number number) const;
   [[nodiscard]] bool agrees(policy::Number source, policy::Number destination,
                             std::uint8_t protocol, std::uint16_t port) const;
-  [[nodiscard]] Status judge_anew(const kernel::TrackedFlow& flow);
+  [[nodiscard]] Status reevaluate(const kernel::TrackedFlow& flow);
   Status join(const workload::CgroupRef& cgroup, const policy::LabelSet& labels,
               policy::Number number);
   void leave(policy::Number number);
@@ -202,34 +220,32 @@ class Enforcer final : public workload::Enforcement {
   kernel::Conntrack conntrack_;
   kernel::SocketTable sockets_;
   Common& common_;
-  const Layout layout_;
+  const datapath::Layout layout_;
   const kernel::CgroupTree& tree_;
-  std::shared_ptr<const policy::Policy> policy_;
-  policy::Compiler compiler_;
-  std::unique_ptr<NameBook> names_;
+  std::unique_ptr<Version> version_;                   // in force
   std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
   std::unordered_map<policy::Number, policy::LabelSet> labels_;
-  std::map<std::uint32_t, std::size_t> levels_;  // how many members at each level
+  std::map<std::uint32_t, std::size_t> levels_;  // number of members at each level
   std::uint32_t written_depth_ = 0;
   std::vector<policy::Prefix> speakers_;
-  std::vector<std::string> unsettled_;  // cgroup paths
-  bool all_unsettled_ = false;          // of the namespace's owner
-  bool unowned_ = false;                // as in CgroupRef, of the first that was enrolled here
+  std::vector<std::string> with_old_flows_;  // cgroup paths, for reevaluate_new()
+  bool all_with_old_flows_ = false;          // reevaluate_new() takes all flows: the owner is new
+  bool unowned_ = false;                     // CgroupRef::unowned of the first cgroup enrolled here
   bool live_ = false;
   bool behind_ = false;
-  bool has_answers_hook_ = false;  // in the table that was written last
+  bool has_answers_hook_ = false;  // in the table as last written
 };
 
 struct Flushed {
-  bool table = false;          // there was one
-  std::size_t containers = 0;  // tables in network namespaces of containers
-  std::size_t workloads = 0;   // records taken off cgroups
+  bool table = false;          // the table in this network namespace existed
+  std::size_t containers = 0;  // tables removed from network namespaces of containers
+  std::size_t workloads = 0;   // records removed from cgroups
 };
 
-/// Removes what enforcement leaves in the kernel: the table, those that the daemon of this network
-/// namespace has written in others, the authorisation of flows, the records, filters and gates on
-/// cgroups, those of the strict slice of `runtime_dir` included. Everything that was refused passes
-/// from then on. For when no daemon runs.
+/// Removes everything that enforcement has left in the kernel: the table here, the tables that the
+/// daemon of this network namespace wrote in others, the verdicts of flows, the gate, and the
+/// records on cgroups; also the files of remote identities in `runtime_dir`. Everything passes from
+/// then on. Fails if a daemon runs in this network namespace.
 [[nodiscard]] Result<Flushed> flush(const kernel::CgroupTree& tree, const std::string& runtime_dir);
 
 }  // namespace trireme::enforcer

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel logged about refused, audited and logged flows, told in the operator's words. The
-// ring behind `trirectl flows`.
+// Turns what the kernel logs about refused, audited and logged flows into policy::Flow records for
+// `trirectl flows`.
 #pragma once
 
 #include <chrono>
@@ -21,8 +21,8 @@
 
 namespace trireme::enforcer {
 
-/// An end that is no workload's, at this enforcement point: which networks its address is in, by
-/// addresses and by the names that it was seen to have.
+/// Describes an endpoint that is not a workload, at this enforcement point: the networks that its
+/// address is in, by CIDR and by the DNS names that the address is known to have.
 [[nodiscard]] policy::FlowEnd end_without_labels(policy::Number number,
                                                  const policy::Address& address,
                                                  const Enforcer& enforcer);
@@ -32,17 +32,18 @@ class FlowLog {
   [[nodiscard]] static Result<FlowLog> open();
 
   [[nodiscard]] int fd() const { return packets_.fd(); }
-  /// Reads what the kernel has logged; each refused (source, destination, protocol, port) comes
-  /// once in a few seconds.
+  /// Reads what the kernel has logged since the last call. A refusal of the same (source,
+  /// destination, protocol, port) is returned once in a few seconds.
   [[nodiscard]] std::vector<policy::Flow> read(Enforcer& enforcer,
                                                const workload::Registry& registry);
-  /// What the gate has refused at a socket of this enforcement point, in the same words.
+  /// Converts a refusal that the gate reported at a socket of this enforcement point.
   [[nodiscard]] policy::Flow tell(const gate::Refused& refused, const workload::Registry& registry,
                                   const Enforcer& enforcer) const;
-  /// Whether the rules here have refused the same a moment ago, and read() has told of it.
+  /// True if the rules here refused the same a moment ago and read() has returned it.
   [[nodiscard]] bool told(const gate::Refused& refused) const;
-  /// Remembers a workload that has ended for the packets that it still has in the log.
-  void ended(const workload::Workload& workload);
+  /// Remembers the name and labels of a workload that has ended, for packets of it that the kernel
+  /// has logged and read() has not read yet.
+  void remember_ended(const workload::Workload& workload);
   [[nodiscard]] std::uint64_t lost() const { return packets_.lost(); }
 
  private:
@@ -51,7 +52,7 @@ class FlowLog {
   using Clock = std::chrono::steady_clock;
 
   explicit FlowLog(kernel::PacketLog packets) : packets_(std::move(packets)) {}
-  /// Who had a number, as long as it is worth telling.
+  /// The workload that last had a number.
   struct Ended {
     std::string name;
     policy::LabelSet labels;
@@ -64,7 +65,7 @@ class FlowLog {
   std::optional<RefusedKey> take_ends(const kernel::LoggedPacket& packet, RefusedEnds& refused);
 
   kernel::PacketLog packets_;
-  std::map<RefusedKey, Clock::time_point> told_;
+  std::map<RefusedKey, Clock::time_point> reported_;
   std::map<policy::Number, Ended> ended_;
   std::deque<policy::Number> ended_order_;  // oldest first
 };

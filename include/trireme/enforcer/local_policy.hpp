@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the gate decides with: one policy over the workloads of every enforcement point, since its
+// The policy of the gate. It covers the workloads of all enforcement points, because the gate's
 // programs see the sockets of all network namespaces.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace trireme::enforcer {
 
-/// One end of a flow as the gate knows it: a number, kHost's included, and its address.
+/// One endpoint of a flow as the gate sees it: a number (abi::kHost included) and an address.
 struct LocalEnd {
   policy::Number number = 0;
   policy::Address address;
@@ -29,22 +29,22 @@ class LocalPolicy {
   LocalPolicy(const kernel::CgroupTree& tree, std::unique_ptr<gate::Gate> gate,
               std::shared_ptr<const policy::Policy> policy);
 
-  /// Puts everything so far in force, and the programs in the place of an earlier daemon's. What
-  /// that one knew and nobody has told of since is in quarantine: its cgroup has gone meanwhile.
-  /// Before it the others only remember.
+  /// Writes everything enrolled so far and replaces the programs of an earlier daemon. Cgroups that
+  /// the earlier daemon knew and that were not enrolled since have been removed; their remaining
+  /// sockets are quarantined. Until start(), the other functions only update the model.
   [[nodiscard]] Status start();
 
   /// `cgroup.id` is not 0.
   [[nodiscard]] Status enrol(const workload::CgroupRef& cgroup, policy::Number number,
                              const policy::LabelSet& labels);
   [[nodiscard]] Status quarantine(const workload::CgroupRef& cgroup);
-  /// What is left of the cgroup, sockets in other processes, is in quarantine.
+  /// The cgroup was removed. Its sockets that other processes still hold are quarantined.
   [[nodiscard]] Status end(std::uint64_t cgroup_id);
-  /// The cgroup is no workload, and its sockets are those of any process; whether it was known
-  /// here, or quarantined by the kernel at its birth.
+  /// The cgroup is not a workload: its sockets become those of unlabeled processes. Also releases a
+  /// cgroup that trireme_born quarantined at its creation.
   [[nodiscard]] Status release(std::uint64_t cgroup_id);
 
-  /// As Gate's.
+  // These forward to gate::Gate.
   [[nodiscard]] Status quarantine_births(gate::Engines wanted) {
     return gate_->quarantine_births(wanted);
   }
@@ -53,44 +53,45 @@ class LocalPolicy {
   [[nodiscard]] bool is_scarce() const { return gate_->is_scarce(); }
   [[nodiscard]] Status look_through() { return gate_->look_through(); }
 
-  /// Sockets of a cgroup that is gone are those of the workload with this number, until orphan():
-  /// then they are in quarantine.
+  /// Gives the sockets of a removed cgroup the number of a workload, until orphan(), which
+  /// quarantines them.
   [[nodiscard]] Status adopt(std::uint64_t cgroup_id, policy::Number number);
   [[nodiscard]] Status orphan(std::uint64_t cgroup_id);
 
-  /// Compares the kernel with what it was told, and mends what differs: the programs, the number of
-  /// a cgroup that is there. Returns whether something did.
+  /// Compares the kernel with the model and repairs differences: that the programs are attached,
+  /// and the number of a cgroup. Returns true if something had to be repaired.
   [[nodiscard]] Result<bool> check_programs() const;
   [[nodiscard]] Result<bool> check_number(std::uint64_t cgroup_id) const;
 
-  /// Prepares the new policy beside the one in force; then either of the others.
+  /// A reload: prepare() loads the new policy beside the one in force, and packets pass that either
+  /// of them allows. Then finish() switches to the new policy, or cancel() discards it.
   [[nodiscard]] Status prepare(std::shared_ptr<const policy::Policy> policy);
   [[nodiscard]] Status finish();
   void cancel();
 
-  // --- @host's addresses, by which rules tell its sockets apart ---
+  // --- addresses of @host, by which rules distinguish its sockets ---
 
-  /// The addresses of this host; loopback's are always its own.
+  /// The addresses of this host; loopback addresses are always included.
   [[nodiscard]] Status set_own(std::vector<policy::Prefix> addresses);
-  /// DNS names of an address, of this host or not; none where its time is over.
+  /// DNS names of an address, whether it is this host's or not; empty when they have expired.
   [[nodiscard]] Status set_names(const policy::Address& address, std::vector<std::string> names);
 
   // --- what the gate decides ---
 
-  /// Whose the sockets of a cgroup are, by its id: absent where they are @host's.
+  /// Number of the sockets of a cgroup, by cgroup id. A cgroup that is absent belongs to @host.
   using Owners = std::unordered_map<std::uint64_t, policy::Number>;
   [[nodiscard]] Result<Owners> owners() const;
-  /// Ids of all cgroups that are there. A socket whose cgroup is neither here nor among owners() is
-  /// nobody's that is known.
+  /// Ids of all existing cgroups. The owner of a socket whose cgroup is neither here nor in
+  /// owners() is unknown.
   [[nodiscard]] std::unordered_set<std::uint64_t> living_cgroups() const;
-  /// Whether an earlier daemon's gate judges until start().
+  /// True if the gate of an earlier daemon is in force until start().
   [[nodiscard]] bool takes_over() const { return gate_->takes_over(); }
-  /// Whether start() has put this policy in force.
+  /// True once start() has put this policy in force.
   [[nodiscard]] bool live() const { return live_; }
-  /// Whether the policy in force allows a flow to this port.
+  /// True if the policy in force allows a flow from `from` to this port of `to`.
   [[nodiscard]] bool allows(const LocalEnd& from, const LocalEnd& to, std::uint8_t protocol,
                             std::uint16_t port) const;
-  /// What is refused passes.
+  /// True in audit mode: what would be refused passes.
   [[nodiscard]] bool audits() const;
 
   [[nodiscard]] Result<gate::Refusals> refusals() const { return gate_->refusals(); }
@@ -109,19 +110,19 @@ class LocalPolicy {
   [[nodiscard]] std::unique_ptr<Version> compile(std::shared_ptr<const policy::Policy> policy,
                                                  std::uint32_t first_id) const;
   [[nodiscard]] bool is_own(const policy::Address& address) const;
-  /// What an address' names make of it.
+  /// The change of `version` that the current names of `address` require.
   [[nodiscard]] policy::Delta name(Version& version, const policy::Address& address) const;
   void list_below(const std::string& path, std::unordered_set<std::uint64_t>& ids) const;
   void inherit(const std::string& path, policy::Number number, Owners& owners) const;
 
   struct Member {
     policy::Number number = 0;
-    std::string path;  // may be empty
+    std::string path;  // may be empty (not known)
   };
   const kernel::CgroupTree& tree_;
   std::unique_ptr<gate::Gate> gate_;
   std::unordered_map<std::uint64_t, Member> members_;  // by cgroup id
-  std::map<std::uint64_t, policy::Number> adopted_;    // of cgroups that are gone, by their ids
+  std::map<std::uint64_t, policy::Number> adopted_;    // by id of a removed cgroup
   std::map<policy::Number, policy::LabelSet> labels_;
   std::vector<policy::Prefix> own_;
   std::map<policy::Address, std::vector<std::string>> names_;

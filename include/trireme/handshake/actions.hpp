@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of packets, and what is done beside that: all that leaves the engine. Whoever
-// performs them keeps to their order.
+// The engine's output: a verdict for each packet, packets to send, and changes to conntrack. The
+// caller performs the actions in the given order.
 #pragma once
 
 #include <algorithm>
@@ -16,72 +16,73 @@
 
 namespace trireme::handshake {
 
-/// On a packet in a queue; it leaves it with this.
+/// The verdict on one packet in a queue.
 struct PacketVerdict {
   PointId point = 0;
-  std::uint32_t id = 0;  // the queue's name for it
+  std::uint32_t id = 0;  // the packet's id in the queue
   bool drop = false;
-  std::uint32_t priority = 0;                   // codes.hpp; unless dropped
-  const wire::PacketBuffer* changed = nullptr;  // in the packet's place
-  /// The priority if packets wait behind this one, perhaps of the same flow: in the kernel they
-  /// would be overtaken. 0: the same.
+  std::uint32_t priority = 0;                   // see abi/abi.hpp; not used if `drop`
+  const wire::PacketBuffer* changed = nullptr;  // replaces the packet; null: unchanged
+  /// The priority to use instead if more packets wait in the queue behind this one. They may belong
+  /// to the same flow, and a later packet on the kernel path would overtake them. 0: `priority`.
   std::uint32_t if_followed = 0;
 };
 
-/// A datagram of the token protocol, of our own.
+/// A datagram of the token protocol that this host sends.
 struct ControlDatagram {
   PointId point = 0;
-  wire::Ends ends;  // as this end sends
+  wire::Ends ends;  // the source is this host's endpoint
   std::span<const std::uint8_t> data;
-  std::uint32_t priority = 0;  // kControlPriority and the number
+  std::uint32_t priority = 0;  // abi::kControlPriority, with the workload's number
   std::uint32_t mark = 0;
-  std::uint32_t device = 0;
-  std::uint32_t flow_label =
-      0;  // as the flow's own datagrams have it: it is part of the hash that chooses the queue
+  std::uint32_t device = 0;  // ifindex; 0: any
+  /// IPv6 flow label of the flow's own datagrams, because it is part of the hash that selects the
+  /// queue.
+  std::uint32_t flow_label = 0;
   std::uint8_t traffic_class = 0;
-  bool translated = false;  // the destination is another than `ends` says: conntrack knows
+  bool translated = false;  // NAT has changed the destination in `ends`; conntrack knows it
 };
 
-/// A TCP segment of our own.
+/// A TCP segment that this host sends.
 struct OwnSegment {
   PointId point = 0;
   wire::OwnSegment segment;
-  std::optional<wire::Tag> proof;  // nullopt: a SYN-ACK, which gets its REPLY where it leaves
-  std::span<const std::uint8_t> refusal = {};  // not empty: a reset with these data instead
-  std::uint32_t mark = 0;                      // as this end's TCP has it
-  std::uint32_t device = 0;
-  bool translated = false;  // the destination is another than `segment` says: conntrack knows
+  std::optional<wire::Tag> proof;              // nullopt: a SYN-ACK; its REPLY is added on OUTPUT
+  std::span<const std::uint8_t> refusal = {};  // not empty: send a reset with this data instead
+  std::uint32_t mark = 0;                      // SO_MARK of this host's socket
+  std::uint32_t device = 0;                    // ifindex; 0: any
+  bool translated = false;  // NAT has changed the destination in `segment`; conntrack knows it
 };
 
-/// What is to change in conntrack's entry of a flow.
+/// A change to the conntrack entry of a flow.
 enum class FlowChange : std::uint8_t {
-  renewed,   // kRenew is taken off
-  withdraw,  // its authorisation is taken away
-  release,   // and whatever else of its label is ours
-  forget,    // the entry goes
+  renewed,   // clear the renewal bit, abi::kRenewal
+  withdraw,  // clear its authorization, abi::kVerdictBits
+  clear,     // clear all bits of its label that trireme uses, abi::kFlowBits
+  forget,    // delete the entry
 };
 
 struct EntryChange {
   PointId point = 0;
-  std::uint8_t protocol = 0;  // IANA's number
-  wire::Ends ends;            // as the client sends
+  std::uint8_t protocol = 0;  // IANA number
+  wire::Ends ends;            // the source is the client
   FlowChange change = FlowChange::renewed;
 };
 
 using Action = std::variant<PacketVerdict, ControlDatagram, OwnSegment, EntryChange>;
 
-/// What one call of the engine wants done. A packet of which nothing is said stays in its queue.
+/// The actions of one call of the engine. A packet without a verdict stays in its queue.
 class Actions {
  public:
-  /// What one packet can bring about: the datagrams of three flows (its own, the one that it
-  /// replaces, the one that had to make room), those that give up their places in a queue for it
-  /// (held.hpp), and what is sent.
+  /// The most actions that one packet can cause: verdicts on the held datagrams of three flows (its
+  /// own, the one it replaces, the one evicted for it), on packets evicted from the hold queue for
+  /// it (held.hpp), and packets to send.
   static constexpr std::size_t kOfOnePacket = 96;
   static constexpr std::size_t kMost = 2 * kOfOnePacket;
 
   void add(const PacketVerdict& verdict) { all_.at(count_++) = verdict; }
   void add(const EntryChange& change) { all_.at(count_++) = change; }
-  /// Bytes are copied.
+  /// Copies `datagram.data`.
   void add(ControlDatagram datagram) {
     datagram.data = kept(datagram.data);
     all_.at(count_++) = datagram;
@@ -91,8 +92,9 @@ class Actions {
     all_.at(count_++) = segment;
   }
   void ask(const Question& question) { question_ = question; }
-  /// Engine::go_on() is to be called when the actions are done, with the answer if there is a
-  /// question. Else a question means: nothing has become of the packet, and it is to come again.
+  /// The caller must call Engine::go_on() after it has performed the actions, with the answer to
+  /// question() if there is one. A question without await() means that the packet has no verdict
+  /// yet: the caller must pass it to Engine::handle() again with the answer.
   void await() { is_awaited_ = true; }
   void clear() {
     count_ = 0;
@@ -102,7 +104,7 @@ class Actions {
   }
 
   [[nodiscard]] std::span<const Action> all() const { return std::span(all_).first(count_); }
-  /// For what one packet can bring about, or one exchange of datagrams whose time has come.
+  /// Room for the actions of one more packet, or of one UDP exchange that is due.
   [[nodiscard]] bool has_room() const {
     return count_ + kOfOnePacket <= kMost && size_ + kBytesOfOnePacket <= kBytes;
   }

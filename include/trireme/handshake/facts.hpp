@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is known of a packet before it is handled. The engine asks the kernel nothing: what it has
-// to know beside what the queue says is a question, and the packet comes again with the answer.
+// What is known about a packet before the engine handles it. The engine does not query the kernel
+// itself: if it needs more than the queue provides, it returns a question, and the caller passes
+// the packet to it again with the answer.
 #pragma once
 
 #include <chrono>
@@ -12,9 +13,9 @@
 
 namespace trireme::handshake {
 
-/// Of an enforcement point within this process.
+/// Id of an enforcement point within this process.
 using PointId = std::uint32_t;
-/// That of the daemon's own network namespace, through which the others reach the world.
+/// The daemon's own network namespace, through which the others reach the network.
 inline constexpr PointId kHome = 0;
 
 struct Now {
@@ -23,52 +24,52 @@ struct Now {
 };
 
 enum class TcpState : std::uint8_t {
-  none,       // no socket, or what TIME_WAIT keeps
-  half_open,  // a request for a connection, or the listener that would take one
-  open,       // a connection
+  none,       // no socket, or one in TIME_WAIT
+  half_open,  // a request socket, or the listener for it
+  open,       // an established connection
   unknown,    // the kernel did not answer
 };
 
 struct TcpSocket {
   TcpState state = TcpState::none;
-  std::uint64_t cookie = 0;  // which of the sockets that have these ends one after the other
+  std::uint64_t cookie = 0;  // identifies the socket among successive ones with the same endpoints
 };
 
-/// A flow as its client's packets are before and behind the NAT of this host, in whatever of its
-/// network namespaces that is.
+/// The endpoints of a flow before and after NAT on this host, in any of its network namespaces. The
+/// source is the client.
 struct Translation {
-  wire::Ends before;  // as they came to this host, or as its workload asked
-  wire::Ends behind;  // as they go on
+  wire::Ends before;  // as the packet arrived at this host, or left its workload
+  wire::Ends after;   // after NAT
 };
 
-/// What the kernel is to be asked.
+/// A question that the caller answers from the kernel.
 struct Question {
   enum class About : std::uint8_t {
     nothing,
-    socket,       // what TCP has for a segment with these ends that came in by `device`
-    translation,  // of the flow that the packet at hand belongs to
-    departure,    // of the flow with which a request left that arrives
+    socket,       // the TCP socket for a segment with these endpoints that arrived on `device`
+    translation,  // NAT of the packet's flow
+    departure,    // NAT of the flow in which an arriving request left its client's namespace
   };
   About about = About::nothing;
-  std::uint8_t protocol = 0;  // IANA's number
+  std::uint8_t protocol = 0;  // IANA number
   PointId point = 0;
-  wire::Ends ends;           // of a translation: as the client sends
+  wire::Ends ends;           // for a translation the source is the client
   std::uint32_t device = 0;  // ifindex
-  bool is_client = false;    // whether that one is here
-  /// Whether NAT of this very network namespace has part in the flow. Where nothing is known of it
-  /// both ends of the answer are `ends`.
+  bool is_client = false;    // the client is on this host
+  /// True if NAT of this network namespace applies to the flow. If conntrack knows no translation,
+  /// `before` and `after` of the answer both equal `ends`.
   bool is_changed = false;
 };
 
 struct PacketFacts {
   PointId point = 0;
   bool outgoing = false;
-  std::uint32_t priority = 0;  // codes.hpp
+  std::uint32_t priority = 0;  // see abi/abi.hpp
   std::uint32_t mark = 0;
   std::uint32_t out_device = 0;  // ifindex
   std::uint32_t in_device = 0;
-  std::uint32_t id = 0;  // the queue's name for the packet
-  // Answers to questions, where they were asked.
+  std::uint32_t id = 0;  // the packet's id in the queue
+  // Answers to the questions that the engine has asked about this packet.
   std::optional<TcpSocket> socket = {};
   std::optional<Translation> translation = {};
   std::optional<Translation> departure = {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flow as an enforcement point sees it, in one of its two roles.
+// A flow as one enforcement point sees it: its addresses and ports, and which side is local.
 #pragma once
 
 #include <chrono>
@@ -12,7 +12,7 @@ namespace trireme::handshake {
 
 using Milliseconds = std::chrono::milliseconds;
 
-// IANA's numbers.
+// IANA protocol numbers.
 inline constexpr std::uint8_t kTcp = 6;
 inline constexpr std::uint8_t kUdp = 17;
 
@@ -27,9 +27,10 @@ struct FlowKey {
   Role role = Role::client;
   bool operator==(const FlowKey&) const = default;
 };
+/// Equal seeds give equal hashes; a secret seed keeps others from choosing collisions.
 [[nodiscard]] std::uint64_t hash(const FlowKey& key, std::uint64_t seed);
 
-/// fe80::/10: where that is, the device tells.
+/// True for fe80::/10: a link-local address is unique only together with its device.
 [[nodiscard]] inline bool is_on_link(const policy::Address& address) {
   return address.family == policy::Address::Family::v6 && address.bytes[0] == 0xfe &&
          (address.bytes[1] & 0xc0U) == 0x80;

@@ -1,49 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two kinds of ends that a handshake is about: workloads of this host, and workloads elsewhere
-// that proved their labels.
+// The two kinds of identities in a handshake: workloads of this host, and remote identities that
+// proved their labels.
 #pragma once
 
 #include <memory>
 #include <string>
 
+#include "trireme/abi/abi.hpp"
 #include "trireme/credentials/trust.hpp"
 #include "trireme/policy/compile.hpp"
 #include "trireme/policy/labels.hpp"
 
 namespace trireme::handshake {
 
-/// The number of a process that is no workload.
-inline constexpr policy::Number kHost = 1;
-
-/// A workload of this host, as tokens speak of it. Immutable.
+/// A workload of this host with its labels in the encoding of tokens. Immutable.
 struct LocalIdentity {
-  /// `labels` as tokens carry them.
+  /// Computes `encoded` and `hash` from the labels.
   LocalIdentity(policy::Number number, policy::LabelSet labels);
 
   policy::Number number = 0;
   policy::LabelSet labels;
   std::string encoded;       // LabelSet::encode()
-  credentials::Digest hash;  // SHA-256 of it
+  credentials::Digest hash;  // SHA-256 of `encoded`
 };
 
-/// A label set that a credential's holder claims: believed once its handshake is complete.
+/// A label set that the holder of a credential claims. It is proved when its handshake is complete.
 /// Immutable.
 struct RemoteIdentity {
-  policy::Number number = 0;  // this host's name for it, in conntrack labels; 0: never proved yet
+  policy::Number number = 0;  // on this host, as in conntrack labels; 0: not proved yet
   policy::LabelSet labels;
-  credentials::Digest hash;  // SHA-256 of the labels as the token carried them
+  credentials::Digest hash;  // SHA-256 of the labels as encoded in the token
   std::shared_ptr<const credentials::Peer> peer;
 };
 
-/// Gives numbers to identities that were proved; one for all threads.
+/// Assigns numbers to proved identities. All threads share one book.
 class IdentityBook {
  public:
   virtual ~IdentityBook() = default;
-  /// The same identity with its number, a fresh one where it is new. Null: no room for another.
-  /// Thread-safe.
+  /// Returns the identity with its number, a new one if the identity is new. Null: the book is
+  /// full. Thread-safe.
   [[nodiscard]] virtual std::shared_ptr<const RemoteIdentity> enter(
       const RemoteIdentity& identity) = 0;
-  /// Null where nobody has the number, or nobody believes its holder any more. Thread-safe.
+  /// Null if no identity has the number, or its credential is no longer trusted. Thread-safe.
   [[nodiscard]] virtual std::shared_ptr<const RemoteIdentity> find(policy::Number number) const = 0;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Peers without labels that are in networks by a DNS name: written where answers of name servers
-// are heard, asked where a peer that was expected to speak tokens offered no proof.
+// DNS names of peers without labels, for networks that are defined by name. The thread that reads
+// DNS answers writes them; a handshake reads them if its peer was expected to send tokens but
+// offered no proof.
 #pragma once
 
 #include <map>
@@ -13,10 +14,10 @@
 
 namespace trireme::handshake {
 
-/// Thread-safe; asked once for a connection to such a peer.
+/// Thread-safe. Read once for each connection to such a peer.
 class NamedPeers {
  public:
-  /// All the names that the address has at this enforcement point; none: it has none any more.
+  /// Replaces the names of an address at an enforcement point. An empty list removes the address.
   void set(std::uint32_t point, const policy::Address& address, std::vector<std::string> names);
   void forget_point(std::uint32_t point);
   [[nodiscard]] std::vector<std::string> names(std::uint32_t point,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who something bounded is taken by: a workload of this host, or a remote host.
+// Owners of shares in bounded resources: workloads of this host and remote hosts.
 #pragma once
 
 #include <chrono>
@@ -14,23 +14,25 @@ namespace trireme::handshake {
 struct Owner {
   enum class Kind : std::uint8_t { workload, ipv4, ipv6 };
   Kind kind = Kind::workload;
-  std::uint64_t id = 0;  // number of the workload; IPv4 address, or IPv6 /64, in network order
+  /// The number of the workload; or the IPv4 address or IPv6 /64 in network byte order.
+  std::uint64_t id = 0;
 
   [[nodiscard]] static Owner workload(policy::Number number);
   [[nodiscard]] static Owner address(const policy::Address& address);
   [[nodiscard]] bool is_local() const { return kind == Kind::workload; }
-  /// "10.0.0.1", "fd00::/64"; not of a workload.
+  /// "10.0.0.1" or "fd00::/64". Not for a workload.
   [[nodiscard]] std::string address_text() const;
   bool operator==(const Owner&) const = default;
 };
 
+/// The owner that holds most of a bounded resource.
 struct Holder {
   Owner owner;
   std::uint64_t holds = 0;
-  std::uint64_t of = 0;  // that all owners hold together
+  std::uint64_t of = 0;  // held by all owners together
 };
 
-/// What had to give way in something bounded, and who held most of it the last time.
+/// Evictions from a bounded resource, and its largest holder at the last one.
 struct Crowding {
   std::uint64_t given_up = 0;
   Holder holder;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why a packet of a handshake was refused or dropped.
+// The reasons for which a packet of a handshake is refused or dropped.
 #pragma once
 
 #include <array>
@@ -10,13 +10,12 @@ namespace trireme::handshake {
 enum class Reason : std::uint8_t {
   none,
   // Policy and credentials.
-  policy,          // policy refuses the labels at both ends
-  no_proof,        // the peer answered without a token, and policy does not allow it as one without
+  policy,          // policy denies the flow between these label sets
+  no_proof,        // the peer answered without a token, and policy does not allow a peer without
                    // labels
-  denied_by_peer,  // the peer's host refuses it, and says why
-  no_answer,       // the peer did not answer; over UDP: and policy does not allow it as one without
-                   // labels
-  unknown_type,    // credentials::Distrust, one by one
+  denied_by_peer,  // the peer's host refuses the flow, and says why
+  no_answer,       // the peer did not answer; UDP: and policy does not allow a peer without labels
+  unknown_type,    // this and the next seven: the values of credentials::Distrust
   bad_credential,
   untrusted,
   expired,
@@ -24,33 +23,33 @@ enum class Reason : std::uint8_t {
   revoked,
   label_constraint,
   trust_failed,
-  // What stands in the way at this end.
+  // Obstacles on this host.
   unknown_workload,   // the workload has ended
-  no_credential,      // [trust] names none, and the peer is elsewhere
+  no_credential,      // [trust] has no credential, and the peer is on a remote host
   own_expired,        // this host's own certificate is not valid now
-  token_too_large,    // labels and credential do not fit the SYN
-  signed_segments,    // TCP MD5 or AO: nothing can be added
-  unknown_handshake,  // nobody here began it: trireme was restarted, or it took too long
+  token_too_large,    // labels and credential do not fit the handshake
+  signed_segments,    // TCP MD5 or TCP-AO: a token cannot be added
+  unknown_handshake,  // not in the table: trireme was restarted, or the handshake timed out
   simultaneous_open,
-  // What peers did wrong, or somebody between.
+  // Faults of the peer, or of someone on the path.
   malformed_packet,
   malformed_token,
   version,
-  other_address,  // the server's host names another address than the one that was asked for
+  other_address,  // the server's host names another endpoint than the client asked for
   forged_reply,
   forged_proof,
-  unproved_data,  // data came ahead of PROOF, or without; TCP repeats it
-  conflict,       // another SYN for a handshake under way
-  taken_over,     // UDP: somebody else's flow, whose ports are in use again
+  unproved_data,  // data arrived before PROOF, or without it; TCP repeats it
+  conflict,       // another SYN during a handshake
+  taken_over,     // UDP: the flow belongs to another process that used its ports before
   // Bounds.
-  busy,     // too many unknown credentials at a time
+  busy,     // too many unknown credentials at the same time
   crowded,  // too many handshakes of one source, or identities of one peer
 };
 inline constexpr std::size_t kReasons = static_cast<std::size_t>(Reason::crowded) + 1;
 
-/// "no_proof": as metrics and JSON have it.
+/// The name for programs, as in metrics and JSON: "no_proof".
 [[nodiscard]] const char* text(Reason reason);
-/// "the peer offered no proof": for people.
+/// The text for people: "the peer offered no proof of labels". Empty if the event's detail has all.
 [[nodiscard]] const char* sentence(Reason reason);
 
 }  // namespace trireme::handshake

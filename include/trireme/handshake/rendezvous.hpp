@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where both ends of a flow between two workloads of this daemon meet: the request that left one of
-// them is the one that arrives at the other, through this host's own address translation. It bears
-// a random number, which says nothing to anybody else, and nothing that could be relayed.
+// Flows between two workloads of this daemon: recognizes an arriving request as the one that left
+// the other workload, through NAT of this host. The request carries a random number. The number
+// contains no information, and relaying it is useless because the addresses are compared as well.
 #pragma once
 
 #include <memory>
@@ -14,23 +14,23 @@
 
 namespace trireme::handshake {
 
-/// A request as it left its enforcement point.
+/// A request as it left its client's enforcement point.
 struct Departure {
   FlowKey key;
-  std::uint64_t request = 0;  // the first 8 bytes of MEET's tag
+  std::uint64_t request = 0;  // the first 8 bytes of MEET's tag, which identify the request
   std::shared_ptr<const LocalIdentity> client;
-  bool is_closing = false;  // UDP: it ends the flow
+  bool is_closing = false;  // UDP: the request ends the flow
 };
 
-/// What became of it at the server's end.
+/// The decision on a request on the server's side. nobody: none yet.
 enum class Met : std::uint8_t { nobody, allowed, refused };
 
 struct Meeting {
   Met met = Met::nobody;
-  std::shared_ptr<const LocalIdentity> server;  // of one that met somebody
+  std::shared_ptr<const LocalIdentity> server;  // null if `met` is nobody
 };
 
-/// Of one protocol, for all threads; thread-safe. Every call takes a bounded time.
+/// The requests of one protocol, shared by all threads. Thread-safe. Calls take bounded time.
 class Rendezvous {
  public:
   Rendezvous(std::size_t capacity, std::uint64_t seed);
@@ -38,14 +38,18 @@ class Rendezvous {
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  /// Where there is no room, the workload that has most loses its oldest.
+  /// Adds a request, or refreshes it if it is repeated. If the table is full, the oldest request of
+  /// the workload with the most requests is removed.
   void depart(const Departure& departure, Milliseconds now);
-  /// Whose request it is that has this number. With which ends it left is to be compared.
+  /// Finds the request with this number. The caller must compare the addresses and ports that it
+  /// left with. Requests older than 130 s are not found.
   [[nodiscard]] std::optional<Departure> arrive(std::uint64_t request, Milliseconds now) const;
+  /// Records the decision of the server's side.
   void decide(std::uint64_t request, const Meeting& meeting);
-  /// The client's look.
+  /// The decision, for the client's side. Met::nobody if there is none, or `key` is not the
+  /// request's.
   [[nodiscard]] Meeting meeting(const FlowKey& key, std::uint64_t request, Milliseconds now) const;
-  /// What the client has seen the end of.
+  /// Removes a request that the client's side has finished.
   void remove(std::uint64_t request);
   [[nodiscard]] std::size_t size() const;
   [[nodiscard]] Crowding crowding() const;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The addresses of a network namespace and news of their changes, through rtnetlink(7).
+// The addresses of a network namespace and notifications of their changes, through rtnetlink(7).
 #pragma once
 
 #include <cstdint>
@@ -13,20 +13,21 @@ namespace trireme::kernel {
 
 struct InterfaceAddress {
   policy::Address address;
-  std::uint8_t length = 0;   // of the prefix that is on the link
+  std::uint8_t length = 0;   // bits of the on-link prefix
   std::uint32_t device = 0;  // ifindex; 1 is lo
   auto operator<=>(const InterfaceAddress&) const = default;
 };
 
 class AddressWatch {
  public:
-  /// Of the present network namespace. Errors: netlink.
+  /// Watches the current network namespace. Errors: no netlink socket.
   [[nodiscard]] static Result<AddressWatch> open();
   [[nodiscard]] int fd() const { return events_.get(); }
-  /// Every address now, sorted; those of lo and link-local ones included.
+  /// All current addresses, sorted, including those of lo and link-local ones. Errors: netlink
+  /// fails; the list changed while it was read, several times in a row.
   [[nodiscard]] Result<std::vector<InterfaceAddress>> list();
-  /// Reads what has arrived; true where addresses may have changed (RTNLGRP_IPV4_IFADDR,
-  /// RTNLGRP_IPV6_IFADDR), lost news included.
+  /// Reads all pending notifications (RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR). Returns true if
+  /// addresses may have changed, also if the kernel dropped notifications. Never blocks.
   [[nodiscard]] bool drain();
 
  private:
@@ -34,7 +35,6 @@ class AddressWatch {
       : events_(std::move(events)), requests_(std::move(requests)) {}
   Fd events_;
   Fd requests_;
-  std::uint32_t sequence_ = 0;
 };
 
 }  // namespace trireme::kernel

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conntrack entries of this network namespace: list, take label bits away, delete. Thin over
+// Conntrack entries of a network namespace: list, change label bits, delete. A thin layer over
 // libnetfilter_conntrack.
 #pragma once
 
@@ -15,7 +15,7 @@ struct nf_conntrack;
 
 namespace trireme::kernel {
 
-/// One direction of a flow; ports in host order, 0 for protocols without.
+/// One direction of a flow. Ports are in host byte order, 0 for protocols without ports.
 struct FlowTuple {
   policy::Address source;
   policy::Address destination;
@@ -27,39 +27,40 @@ struct FlowTuple {
 struct TrackedFlow {
   std::uint8_t protocol = 0;  // IANA number
   FlowTuple original;
-  FlowTuple reply;  // what the other end sends; its source is the real destination, after any DNAT
-  std::array<std::uint32_t, 4> label{};  // 128 bits, words as the kernel holds them
-  bool ended =
-      false;  // TCP: both ends have closed it, or one has reset it; the entry stays for a while
-  // What else it takes to name the entry to the kernel.
+  FlowTuple reply;  // packets in the other direction; its source is the destination after DNAT
+  std::array<std::uint32_t, 4> label{};  // 128 bits; words in the kernel's order, host byte order
+  bool ended = false;  // TCP: both ends closed it, or one reset it; the entry stays for a while
+  // The other fields that identify the entry to the kernel.
   std::uint16_t zone = 0;
-  std::uint8_t icmp_type = 0;  // ICMP and ICMPv6, original direction; id in host order
+  std::uint8_t icmp_type = 0;  // ICMP and ICMPv6, original direction; id in host byte order
   std::uint8_t icmp_code = 0;
   std::uint16_t icmp_id = 0;
 };
 
 class Conntrack {
  public:
+  /// Opens conntrack of the current network namespace. Errors: no netlink socket.
   [[nodiscard]] static Result<Conntrack> open();
   Conntrack(Conntrack&&) noexcept;
   Conntrack& operator=(Conntrack&&) noexcept;
   ~Conntrack();
 
-  /// Every entry, IPv4 and IPv6. The callback must not change entries; collect first.
+  /// Calls `callback` for every entry, IPv4 and IPv6. The callback must not change entries: collect
+  /// them first.
   [[nodiscard]] Status each(const std::function<void(const TrackedFlow&)>& callback);
-  /// The entry whose original direction is this; `found` stays untouched where there is none.
-  /// Errors: anything but its absence.
+  /// Reads the entry with this original direction. Returns false and leaves `found` unchanged if
+  /// there is none. Errors: any other failure.
   [[nodiscard]] Result<bool> find(std::uint8_t protocol, const FlowTuple& original,
                                   TrackedFlow& found);
-  /// Clears these bits of the first label word. An entry that is gone is fine.
+  /// Clears these bits of the first label word. A missing entry is no error.
   [[nodiscard]] Status clear_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
     return write_label_bits(flow, bits, 0);
   }
-  /// Sets them.
+  /// Sets these bits of the first label word. A missing entry is no error.
   [[nodiscard]] Status set_label_bits(const TrackedFlow& flow, std::uint32_t bits) {
     return write_label_bits(flow, bits, bits);
   }
-  /// Forgets the entry; its next packet makes a new one. An entry that is gone is fine.
+  /// Deletes the entry; the next packet of the flow creates a new one. A missing entry is no error.
   [[nodiscard]] Status remove(const TrackedFlow& flow);
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How full conntrack's table is: entries of one network namespace, and how many there may be.
+// The number of conntrack entries of a network namespace, and its limit.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,10 @@ class ConntrackUse {
     std::uint64_t most = 0;  // net.netfilter.nf_conntrack_max
   };
 
-  /// Of the present network namespace, wherever read() is called. Errors: no netlink socket.
+  /// For the current network namespace; read() may be called in another one. Errors: no netlink
+  /// socket.
   [[nodiscard]] static Result<ConntrackUse> open();
-  /// Errors: the kernel does not tell (before Linux 4.18 not how many there may be).
+  /// Errors: netlink fails; a kernel before Linux 4.18, which does not report the limit.
   [[nodiscard]] Result<Count> read();
 
  private:

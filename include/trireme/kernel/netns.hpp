@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Network namespaces: held by a descriptor, entered by one thread for the time of a call.
+// Network namespaces: kept alive by a descriptor, and entered by one thread for one call.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +13,22 @@
 
 namespace trireme::kernel {
 
-/// Holds a network namespace; while it is held, the namespace lives.
+/// A network namespace. It exists at least as long as this object.
 class Netns {
  public:
-  /// That of the calling thread.
+  /// The namespace of the calling thread.
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> own();
-  /// That of a process, through /proc/PID/ns/net. Errors: the process is gone.
+  /// The namespace of a process, through /proc/PID/ns/net. Errors: the process is gone.
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> of_process(std::uint32_t pid);
-  /// That of a file: one that "ip netns" or a container engine has mounted. Errors: there is none,
-  /// or it is no network namespace.
+  /// The namespace that "ip netns" or a container engine has mounted on a file. Errors: no such
+  /// file; it is not a network namespace.
   [[nodiscard]] static Result<std::shared_ptr<const Netns>> at(const std::string& path);
 
-  /// Its inode number on nsfs: its name among live namespaces, used again after it is gone.
+  /// The inode number on nsfs: unique among existing namespaces; reused after this one is gone.
   [[nodiscard]] std::uint64_t inode() const { return inode_; }
-  /// Calls `function` with this thread inside (setns(2), CAP_SYS_ADMIN) and returns when it is back
-  /// outside; sockets that it opens stay here. Errors: cannot enter. Ends the process where it
-  /// cannot come back: nothing may go on in the wrong namespace.
+  /// Calls `function` with this thread in the namespace (setns(2), CAP_SYS_ADMIN) and returns to
+  /// the thread's own. Sockets that `function` opens stay in the namespace. Errors: cannot enter.
+  /// Aborts the process if it cannot return: code must not continue in the wrong namespace.
   [[nodiscard]] Status within(const std::function<void()>& function) const;
 
  private:
@@ -39,17 +39,17 @@ class Netns {
   std::uint64_t inode_ = 0;
 };
 
-/// What names the calling thread's network namespace for good: SO_NETNS_COOKIE (Linux 5.14), which
-/// no later one gets again; before, the inode number.
+/// Identifies the calling thread's network namespace: SO_NETNS_COOKIE (Linux 5.14), which is never
+/// reused; on earlier kernels the inode number, which is.
 [[nodiscard]] std::uint64_t netns_cookie();
 
-/// Whether the calling thread's network namespace has a device that is up, other than lo. A tun(4)
-/// device counts, because it leads to the process that holds its descriptor (a VPN), except where
-/// another user namespace owns the network namespace: there the packets leave as those of a process
-/// of the same user (slirp4netns, pasta). Errors: the kernel does not list the devices.
+/// Whether the calling thread's network namespace has a device other than lo that is up. A tun
+/// device counts, because it leads to the process that holds its descriptor (a VPN). It does not
+/// count if another user namespace owns the network namespace: the packets then leave as those of a
+/// process of the same user (slirp4netns, pasta). Errors: the devices cannot be listed.
 [[nodiscard]] Result<bool> leads_out();
 
-/// Every network namespace that some process is in, but the calling thread's.
+/// The network namespaces of all processes, except that of the calling thread.
 [[nodiscard]] std::vector<std::shared_ptr<const Netns>> other_networks();
 
 }  // namespace trireme::kernel

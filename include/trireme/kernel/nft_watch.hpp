@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hears when another program changes nf_tables, and whether it was a table of ours.
+// Notices when another program changes nf_tables, and whether it changed the table of trireme.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +13,17 @@ namespace trireme::kernel {
 
 class NftWatch {
  public:
-  /// Follows inet table `table` of the present network namespace (NFNLGRP_NFTABLES). What comes
-  /// from the netlink socket with the port `own_port` is not heard. Errors: no CAP_NET_ADMIN, no
-  /// memory.
+  /// Subscribes to changes in the current network namespace (NFNLGRP_NFTABLES). `table`: the inet
+  /// table to watch. Changes by the netlink socket with port id `own_port` are ignored. Errors: no
+  /// CAP_NET_ADMIN; no memory.
   [[nodiscard]] static Result<NftWatch> open(std::string table, std::uint32_t own_port);
   [[nodiscard]] int fd() const { return fd_.get(); }
   struct News {
-    bool any = false;                // another program has changed something
-    std::optional<std::string> who;  // changed the table, as "nft (pid 12)" or "another program"
+    bool any = false;                // another program changed something in nf_tables
+    std::optional<std::string> who;  // who changed the table: "nft (pid 12)" or "another program"
   };
-  /// Reads what has arrived. Where the kernel's buffer overflowed, it may have been anything.
+  /// Reads all pending notifications. If the kernel dropped some, reports a change of the table by
+  /// "another program", because it cannot be excluded. Never blocks.
   [[nodiscard]] News drain();
 
  private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets that rules log to an nfnetlink_log group.
+// Reads packets that rules log to an nfnetlink_log group.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +13,23 @@
 namespace trireme::kernel {
 
 struct LoggedPacket {
-  std::string prefix;  // of the rule
-  bool input = false;  // logged on INPUT, else on OUTPUT
+  std::string prefix;  // log prefix of the rule
+  bool input = false;  // logged on INPUT, otherwise on OUTPUT
   bool loopback = false;
-  std::uint8_t protocol = 0;
-  FlowTuple tuple;  // as the packet says; ports 0 where the protocol has none
+  std::uint8_t protocol = 0;  // IANA number
+  FlowTuple tuple;            // from the packet's headers; ports are 0 if the protocol has none
 };
 
 class PacketLog {
  public:
-  /// Binds the group in the present network namespace. Errors: another program has it, no
-  /// CAP_NET_ADMIN, no nfnetlink_log.
+  /// Binds the group in the current network namespace. Errors: another program has bound it; no
+  /// CAP_NET_ADMIN; no nfnetlink_log.
   [[nodiscard]] static Result<PacketLog> open(std::uint16_t group);
   [[nodiscard]] int fd() const { return fd_.get(); }
-  /// What has arrived, at most `limit` packets. Packets that are no IP are left out; lost ones (the
-  /// kernel's buffer was full) are counted.
+  /// Reads pending packets, at most `limit`. Packets other than IP are skipped. Counts the times
+  /// that the kernel dropped packets because its buffer was full. Never blocks.
   [[nodiscard]] std::vector<LoggedPacket> drain(std::size_t limit);
+  /// How often the kernel reported dropped packets.
   [[nodiscard]] std::uint64_t lost() const { return lost_; }
 
  private:

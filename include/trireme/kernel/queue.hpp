@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One NFQUEUE of the present network namespace: packets in batches, verdicts in arrival order and
-// coalesced into one message.
+// One NFQUEUE of a network namespace: packets are received in batches, and verdicts are sent in the
+// order given, many of them in one send(2).
 #pragma once
 
 #include <cstdint>
@@ -15,31 +15,32 @@ namespace trireme::kernel {
 struct QueuedPacket {
   std::uint32_t id = 0;
   std::uint8_t hook = 0;        // enum nf_inet_hooks
-  std::uint32_t priority = 0;   // skb->priority, host order
-  std::uint32_t mark = 0;       // skb->mark, host order
+  std::uint32_t priority = 0;   // skb->priority, host byte order
+  std::uint32_t mark = 0;       // skb->mark, host byte order
   std::uint32_t in_device = 0;  // ifindex; 0: none
   std::uint32_t out_device = 0;
-  /// From the IP header on, the first QueueSize::copied of them. Of a packet that this host made,
-  /// the TCP or UDP checksum may be unfinished (the pseudo-header's sum alone; left to the device):
-  /// compute it anew rather than adjust it.
+  /// The packet from the IP header on, at most QueueSize::copied bytes. In packets that this host
+  /// sends, the TCP or UDP checksum may be incomplete (only the sum of the pseudo-header, if the
+  /// device computes the rest): recompute it, do not adjust it.
   std::span<const std::uint8_t> bytes;
-  std::size_t length = 0;  // of the whole packet
+  std::size_t length = 0;  // bytes of the whole packet
 };
 
 struct QueueSize {
-  std::uint32_t length = 0;  // packets that wait at most
-  std::size_t copied =
-      1600;  // bytes of a packet that are copied to us: any token, and the headers of anything else
-  std::size_t batch = 64;  // packets at a time, at most Queue::kBatch
+  std::uint32_t length = 0;  // packets that can wait; the kernel drops further ones
+  // Bytes of each packet that the kernel copies: enough for any token, and for all headers.
+  std::size_t copied = 1600;
+  std::size_t batch = 64;  // packets per receive(), at most Queue::kBatch
 };
 
 class Queue {
  public:
   static constexpr std::size_t kBatch = 64;
 
-  /// Binds queue `number` in the present network namespace. Without fail-open: packets beyond its
-  /// length, or without a listener, are dropped. Segmentation offload packets come whole. Memory is
-  /// taken as packets need it. Errors: another program has the queue, no nfnetlink_queue.
+  /// Binds queue `number` in the current network namespace. Fails closed: packets beyond its
+  /// length, or without a listener, are dropped. Segmentation offload (GSO) packets are not split.
+  /// Memory for the batch is touched only as packets need it. Errors: another program has bound the
+  /// queue; no nfnetlink_queue; no CAP_NET_ADMIN.
   [[nodiscard]] static Result<Queue> bind(std::uint16_t number, const QueueSize& size);
   [[nodiscard]] static Result<Queue> bind(std::uint16_t number, std::uint32_t length) {
     return bind(number, QueueSize{.length = length});
@@ -49,23 +50,24 @@ class Queue {
   ~Queue();
 
   [[nodiscard]] int fd() const;
-  /// What waits, at most a batch, in arrival order; never blocks. Valid until the next call. Empty:
-  /// nothing waits.
+  /// Waiting packets in arrival order, at most a batch; empty if none wait. Never blocks. The span
+  /// and the bytes are valid until the next call.
   [[nodiscard]] std::span<const QueuedPacket> receive();
-  /// Whether there is something to receive.
+  /// True if receive() would return packets.
   [[nodiscard]] bool waits() const;
-  /// Verdicts, sent by flush() in this order. The priority becomes the packet's (NFQA_PRIORITY,
-  /// Linux 5.18).
+  /// Adds an accept verdict, which flush() sends. Sets the packet's priority (NFQA_PRIORITY, Linux
+  /// 5.18).
   void accept(std::uint32_t id, std::uint32_t priority);
-  /// With other bytes in the packet's place, at most 65,000; checksums must be right and whole.
+  /// The same, and replaces the packet by `changed`: at most 65,000 bytes, with complete checksums.
+  /// A larger one is dropped.
   void accept(std::uint32_t id, std::uint32_t priority, std::span<const std::uint8_t> changed);
   void drop(std::uint32_t id);
-  /// Sends the verdicts given since the last call, in as few messages as they fit. A packet that is
-  /// gone is fine.
+  /// Sends the verdicts since the last call, in the order given. A packet that no longer waits is
+  /// no error.
   void flush();
-  /// Packets that the kernel dropped since bind() because the queue or its socket's buffer was full
-  /// (/proc/net/netfilter/nfnetlink_queue), messages that were malformed, and flushes that failed.
-  /// Reads a file: not for every packet.
+  /// Number of packets that the kernel dropped since bind() because the queue or its socket's
+  /// buffer was full (/proc/net/netfilter/nfnetlink_queue), of malformed messages, and of verdicts
+  /// that could not be sent. Reads a file: do not call it for every packet.
   [[nodiscard]] std::uint64_t lost() const;
 
  private:
@@ -74,16 +76,16 @@ class Queue {
   std::unique_ptr<State> state_;
 };
 
-/// How rules hand packets to a queue.
+/// How rules pass packets to a queue.
 enum class QueueMechanism : std::uint8_t {
-  native,  // nf_tables' own `queue` expression (CONFIG_NFT_QUEUE)
-  target,  // the xtables target NFQUEUE, revision 3 (CONFIG_NETFILTER_XT_TARGET_NFQUEUE through
-           // nft_compat)
+  native,  // the `queue` expression of nf_tables (CONFIG_NFT_QUEUE)
+  target,  // the xtables target NFQUEUE, revision 3 (CONFIG_NETFILTER_XT_TARGET_NFQUEUE and
+           // CONFIG_NFT_COMPAT)
 };
-[[nodiscard]] const char* text(
-    QueueMechanism mechanism);  // "nf_tables queue", "xtables NFQUEUE target"
-/// Which this kernel has, tried in a table that is never committed or is removed at once; `native`
-/// where both are. Errors: neither.
+/// "nf_tables queue" or "xtables NFQUEUE target": the value of "queues" in the JSON of status.
+[[nodiscard]] const char* text(QueueMechanism mechanism);
+/// Which mechanism this kernel has, tried with a table that the same transaction removes; `native`
+/// if it has both. Errors: it has neither.
 [[nodiscard]] Result<QueueMechanism> probe_queue();
 
 }  // namespace trireme::kernel

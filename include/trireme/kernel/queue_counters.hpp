@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel counts for each NFQUEUE of a network namespace.
+// The kernel's counters of each NFQUEUE of a network namespace.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +12,17 @@ namespace trireme::kernel {
 
 struct QueueCounter {
   std::uint16_t number = 0;
-  std::uint32_t waiting = 0;  // packets that have no verdict yet
-  std::uint64_t dropped = 0;  // since the queue was bound: it was full, or its socket's buffer
+  std::uint32_t waiting = 0;  // packets without a verdict
+  std::uint64_t dropped = 0;  // since the queue was bound: queue or socket buffer was full
 };
 
 class QueueCounters {
  public:
-  /// Of the present network namespace, wherever they are read later. Errors: no nfnetlink_queue.
+  /// For the current network namespace; read() may be called in another one. Errors: no
+  /// nfnetlink_queue; the file belongs to another user namespace.
   [[nodiscard]] static Result<QueueCounters> open();
 
-  /// Every queue that has a listener, any program's. Reads a file: not for every packet.
+  /// All queues that are bound, by any program. Reads a file: do not call it for every packet.
   [[nodiscard]] std::vector<QueueCounter> read() const;
 
  private:

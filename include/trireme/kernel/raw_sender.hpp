@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sends whole IP packets of our own making, in the network namespace in which it was opened.
+// Sends complete IP packets, headers included, in the network namespace in which it was opened.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,14 @@ namespace trireme::kernel {
 
 class RawSender {
  public:
-  /// Raw sockets of both families with IP_HDRINCL and IPV6_HDRINCL, and this SO_PRIORITY on all
-  /// that they send; both receive nothing. Errors: no CAP_NET_RAW. IPv6 may be missing: sending
-  /// such a packet is then an error.
+  /// Opens raw sockets of both families with IP_HDRINCL and IPV6_HDRINCL. They send with this
+  /// SO_PRIORITY and receive nothing. Errors: no CAP_NET_RAW. A kernel without IPv6 is no error
+  /// here; sending an IPv6 packet then is one.
   [[nodiscard]] static Result<RawSender> open(std::uint32_t priority);
-  /// The priority of what is sent from here on; not while another thread sends.
+  /// Sets the priority of later packets. Must not be called while another thread sends.
   [[nodiscard]] Status set_priority(std::uint32_t priority);
-  /// Sends `packet` through `device` (ifindex; 0: as routes say), routed by `mark` and by the
-  /// packet's source as well. Never
-  /// blocks; safe from several threads.
+  /// Sends `packet` through `device` (ifindex; 0: as routed). `mark` and the packet's source
+  /// address are used for routing. Never blocks; safe to call from several threads.
   [[nodiscard]] Status send(std::span<const std::uint8_t> packet,
                             const policy::Address& destination, std::uint32_t device,
                             std::uint32_t mark) const;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an answer of a name server says: the addresses of the name that was asked for. Parsed by
-// libresolv; bytes come from the network.
+// Reads the addresses of the queried name from a DNS answer. libresolv does the parsing. The input
+// comes from the network and is not trusted.
 #pragma once
 
 #include <chrono>
@@ -14,25 +14,25 @@
 
 namespace trireme::names {
 
-struct Told {
+struct ResolvedAddress {
   policy::Address address;
-  std::chrono::seconds ttl{};  // the least of the address's and of the aliases that led to it
-  auto operator<=>(const Told&) const = default;
+  std::chrono::seconds ttl{};  // the least of the address record's and its aliases' TTLs
+  auto operator<=>(const ResolvedAddress&) const = default;
 };
 
 struct Answer {
-  std::string name;  // that was asked for: lower case, no final dot
-  std::vector<Told> addresses;
+  std::string name;  // the queried name: lower case, no final dot
+  std::vector<ResolvedAddress> addresses;
 };
 
-/// Aliases that are followed from a name to its addresses.
+/// Maximum number of aliases (CNAME) between a name and its addresses.
 inline constexpr std::size_t kMostAliases = 16;
 
-/// A DNS message (RFC 1035, section 4) without TCP's length prefix. Only what belongs to the
-/// question counts: A and AAAA records of the name asked for, or of what its CNAME records lead to,
-/// in the answer section. Names with other characters than letters, digits, '-', '_' and '.' count
-/// for nothing. nullopt: not a successful answer to one question of class IN, malformed, or without
-/// an address.
+/// `message` is a DNS message (RFC 1035, section 4) without the length prefix of TCP. Only the A
+/// and AAAA records in the answer section that belong to the queried name, or to the name that its
+/// CNAME records lead to, are used. Records whose names contain characters other than letters,
+/// digits, '-', '_' and '.' are ignored. Returns nullopt if the message is malformed, is not a
+/// successful answer to exactly one question of class IN, or contains no address.
 [[nodiscard]] std::optional<Answer> read_answer(std::span<const std::uint8_t> message);
 
 }  // namespace trireme::names

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers of name servers in IP packets: one in a datagram, any number in a TCP connection. Knows
-// nothing of sockets or queues.
+// Extracts DNS answers from IP packets: one from a datagram, any number from a TCP connection.
+// Pure: uses neither sockets nor queues.
 #pragma once
 
 #include <list>
@@ -11,32 +11,33 @@
 
 namespace trireme::names {
 
-/// A packet with the port 53 as its source, as its receiver is about to get it.
+/// What was read from a packet with source port 53 on its way to the receiver.
 struct Heard {
-  std::uint8_t protocol = 0;  // IPPROTO_UDP, IPPROTO_TCP; 0: unreadable
+  std::uint8_t protocol = 0;  // IPPROTO_UDP, IPPROTO_TCP; 0: the packet cannot be parsed
   wire::Ends ends;
-  std::vector<Answer> answers;  // that this packet completes
-  bool early =
-      false;  // a TCP segment ahead of one that is missing: to be dropped, its sender repeats it
+  std::vector<Answer> answers;  // answers that this packet completes
+  /// A TCP segment that follows a missing one: drop it, and the sender retransmits it.
+  bool early = false;
 };
 
 class Reader {
  public:
-  /// `packet` from its IP header on, as far as it was copied; `length` is all of it. A message in
-  /// TCP counts with the segment that completes it; the receiver can make nothing of those before.
-  /// A connection begins with its SYN-ACK, or else with the first segment seen of it.
+  /// `packet` starts at the IP header and may be truncated; `length` is the full length in bytes. A
+  /// message in TCP is returned with the segment that completes it: the receiver cannot use a part
+  /// of it. Tracking of a connection starts with its SYN-ACK, or with the first segment seen.
   [[nodiscard]] Heard read(std::span<const std::uint8_t> packet, std::size_t length);
 
-  /// Bytes of TCP messages that are not complete.
+  /// Number of buffered bytes of incomplete TCP messages.
   [[nodiscard]] std::size_t buffered() const;
 
  private:
-  static constexpr std::size_t kStreams =
-      128;  // connections at a time; the one unused for longest gives way
+  /// Connections tracked at a time; the least recently used one is removed for a new one.
+  static constexpr std::size_t kStreams = 128;
   struct Stream {
     wire::Ends ends;
-    std::uint32_t first = 0;  // sequence number; a late copy of the SYN-ACK has the same
-    std::uint32_t next = 0;
+    /// First sequence number, which identifies a late copy of the SYN-ACK.
+    std::uint32_t first = 0;
+    std::uint32_t next = 0;  // next expected sequence number
     std::vector<std::uint8_t> partial;
   };
 
@@ -45,7 +46,7 @@ class Reader {
   void forget(const wire::Ends& ends);
   static void complete(Stream& stream, std::vector<Answer>& answers);
 
-  std::list<Stream> streams_;  // the most recently used first
+  std::list<Stream> streams_;  // most recently used first
   std::map<wire::Ends, std::list<Stream>::iterator> by_ends_;
 };
 

@@ -28,8 +28,8 @@ struct Address {
   auto operator<=>(const Address&) const = default;
 };
 
-/// `address/length`; host bits are zero (a text with host bits set is an error that names the
-/// prefix meant).
+/// `address/length`. Host bits are zero; parse() rejects a text with host bits set and suggests the
+/// prefix.
 struct Prefix {
   Address address;
   std::uint8_t length = 0;
@@ -37,7 +37,7 @@ struct Prefix {
   [[nodiscard]] static Result<Prefix> parse(
       std::string_view text);  // a bare address is a /32 or /128
   [[nodiscard]] bool contains(const Address& other) const;
-  [[nodiscard]] Address last() const;  // the first one is `address`
+  [[nodiscard]] Address last() const;  // the last address of the prefix; the first is `address`
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Prefix&) const = default;
 };
@@ -52,7 +52,7 @@ struct SocketAddress {
   auto operator<=>(const SocketAddress&) const = default;
 };
 
-/// The same addresses as sorted prefixes of which none contains another.
+/// Sorts the prefixes and removes those that another one contains.
 [[nodiscard]] std::vector<Prefix> disjoint(std::vector<Prefix> prefixes);
 
 }  // namespace trireme::policy

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What changes between two policies: who gains and who loses access to whom, and which live flows
-// would end.
+// What changes between two policies: which parties gain or lose access to which, and which open
+// connections would be cut.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,19 @@
 
 namespace trireme::policy {
 
-/// The same change for every pair of these parties.
+/// A change that is the same for every pair of these parties.
 struct AccessChange {
   std::vector<std::string> from;  // texts of parties
   std::vector<std::string> to;
-  /// Of the pairs only those whose label sets are equal, or have a label in common; both where the
-  /// rules make no such difference.
+  /// If not `none`: the change applies only to pairs whose label sets relate like this. `none`: it
+  /// applies to all pairs.
   AccessMap::Relation only = AccessMap::Relation::none;
   std::vector<PortRange> gained;
   std::vector<PortRange> lost;
-  std::vector<std::string> because;  // "allow 'web to db' (policy.toml:12:1)", at most a few
+  std::vector<std::string> because;  // "now: allow 'web to db' (policy.toml:12:1)"; at most 4
 };
 
-/// A live flow that passes now and would not after.
+/// An open connection that is allowed now and would be denied after the change.
 struct Cut {
   SeenFlow flow;
   std::string reason;
@@ -34,16 +34,17 @@ struct PolicyDiff {
   std::vector<std::string> settings;  // "mode: audit -> enforce"
   std::vector<AccessChange> access;
   std::vector<Cut> cuts;
-  std::uint64_t live = 0;      // flows that were looked at
-  std::uint64_t live_cut = 0;  // of these
-  std::size_t rules = 0;       // that one of the two policies has and the other has not
+  std::uint64_t live = 0;      // open connections that were checked
+  std::uint64_t live_cut = 0;  // of these, cut by the new policy
+  std::size_t rules = 0;       // that only one of the two policies has
   [[nodiscard]] bool empty() const {
     return settings.empty() && access.empty() && live_cut == 0 && rules == 0;
   }
 };
 
-/// `present` are label sets and the names of their workloads; entities and networks of both
-/// policies are added. Access is compared as enforced; live flows by what really happens to them.
+/// `present` are the current label sets with the names of their workloads; the entities and
+/// networks of both policies are added. Access is compared as if both policies were in enforce
+/// mode. Open connections are compared by the actual modes.
 [[nodiscard]] PolicyDiff diff(const Policy& before, const Policy& after, std::vector<Party> present,
                               const std::vector<SeenFlow>& live);
 

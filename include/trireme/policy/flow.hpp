@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flow as it is told: to the journal, to `trirectl flows`, and to whoever follows.
+// A flow as it is reported in the journal and by `trirectl flows`.
 #pragma once
 
 #include <chrono>
@@ -13,15 +13,15 @@
 
 namespace trireme::policy {
 
-/// One end, as it was when the packet came.
+/// One endpoint, as it was when the packet arrived.
 struct FlowEnd {
   std::optional<LabelSet> labels;     // of a workload
-  std::string workload;               // its name; empty where it has gone, or is none
-  std::string entity;                 // "@host" or "@world" where there are no labels
-  std::vector<std::string> networks;  // that its address is in, where there are no labels
-  std::vector<std::string> names;     // DNS names that its address was learned for
-  std::vector<std::size_t> named;     // networks by those names, indices into the policy's
-  std::string host;                   // that vouches for the labels; empty: this one
+  std::string workload;               // its name; empty if it has ended, or is not a workload
+  std::string entity;                 // "@host" or "@world" if it has no labels
+  std::vector<std::string> networks;  // that contain its address, if it has no labels
+  std::vector<std::string> names;     // DNS names that resolved to its address
+  std::vector<std::size_t> named;     // indices of the policy's networks with those names
+  std::string host;                   // remote host that vouches for the labels; empty: this host
   bool quarantined = false;
   std::optional<Address> address;
 };
@@ -33,10 +33,10 @@ struct Flow {
   FlowEnd destination;
   std::uint8_t protocol = 0;
   std::uint16_t port = 0;  // of the destination; 0 for ICMP
-  std::string rule;        // Rule::text() of the rule that decided; empty where none did
+  std::string rule;        // Rule::text() of the rule that decided; empty if none did
   std::string reason;
-  std::string cause;  // of a handshake, one word (handshake::text(Reason)); empty: rules in the
-                      // kernel decided
+  std::string cause;  // of a handshake: one word, handshake::text(Reason). Empty: the rules in
+                      // the kernel decided
 };
 
 }  // namespace trireme::policy

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may talk to whom, and who did: a policy and what was seen as nodes and edges.
+// The connections that a policy allows and those that were seen, as a graph.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@ namespace trireme::policy {
 
 struct GraphNode {
   std::string
-      text;  // of the party; of many that the rules do not tell apart: "app=web-1 and 41 more"
+      text;  // of the party, or of several that no rule distinguishes: "app=web-1 and 41 more"
   Endpoint::Kind kind = Endpoint::Kind::workload;
-  std::vector<std::string> members;  // names of workloads that are present, at most a few
-  std::size_t workloads = 0;         // how many are present
-  std::vector<std::string> parties;  // label sets, where there are several
+  std::vector<std::string> members;  // names of current workloads, at most 8
+  std::size_t workloads = 0;         // how many exist now
+  std::vector<std::string> parties;  // label sets, if there are several
 };
 
 struct GraphUse {
@@ -30,24 +30,23 @@ struct GraphUse {
 struct GraphEdge {
   std::size_t from = 0;
   std::size_t to = 0;
-  std::vector<PortRange> may;      // as enforced
-  std::vector<std::string> rules;  // that allow it, at most a few
-  std::vector<GraphUse> did;
+  std::vector<PortRange> may;      // allowed, as if in enforce mode
+  std::vector<std::string> rules;  // rules that allow it, at most 4
+  std::vector<GraphUse> did;       // seen
 };
 
 struct Graph {
   std::vector<GraphNode> nodes;
   std::vector<GraphEdge> edges;
-  bool folded =
-      false;  // so many label sets that those which the rules do not tell apart are one node
+  bool folded = false;  // too many label sets: those that no rule distinguishes share a node
 };
 
-/// `present` as for diff(); ends of `seen` that are no workload's are @host, @world or a network of
-/// the policy. Networks nobody talks to and no rule opens are left out.
+/// `present` as for diff(). Endpoints of `seen` that are not workloads become @host, @world or a
+/// network of the policy. Entities and networks without edges are left out.
 [[nodiscard]] Graph graph(const Policy& policy, std::vector<Party> present,
                           const std::vector<SeenFlow>& seen);
 
-/// For Graphviz: full lines are what may, bold ones what did, red ones what was refused.
+/// For Graphviz. Bold lines were seen; red lines were denied, orange lines audited.
 [[nodiscard]] std::string dot(const Graph& graph);
 
 }  // namespace trireme::policy

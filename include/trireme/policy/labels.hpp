@@ -28,42 +28,42 @@ struct Label {
 
 /// UTF-8 (RFC 3629) without control characters (C0, DEL, C1): safe in JSON, journals and terminals.
 [[nodiscard]] bool is_printable(std::string_view text);
-/// An operator's key: letters, digits and `. _ - /`, a letter or digit at both ends, at most
-/// kMaxKeyBytes.
+/// Checks a key that an operator wrote: letters, digits and `. _ - /`, a letter or digit at both
+/// ends, at most kMaxKeyBytes.
 [[nodiscard]] Status check_key(std::string_view key);
-/// An operator's value: printable UTF-8 without '=', ',', parentheses, '*' or white space. May be
-/// empty.
+/// Checks a value that an operator wrote: printable UTF-8 without '=', ',', parentheses, '*' or
+/// white space. May be empty.
 [[nodiscard]] Status check_value(std::string_view value);
-/// Parses an operator's `key=value` (check_key, check_value). A second '=' is an error, never a
-/// silent cut.
+/// Parses `key=value` that an operator wrote (check_key, check_value). A second '=' is an error; it
+/// never truncates the value.
 [[nodiscard]] Result<Label> parse_label(std::string_view text);
 
-/// An unordered set of labels with unique keys. What comes from Docker may hold any printable
-/// UTF-8, keys all but '=' and space.
+/// An unordered set of labels with unique keys. Labels from Docker may contain any printable UTF-8,
+/// except '=' and spaces in keys.
 ///
-/// Labels are the workload's own, or [host] labels, which every workload of a host has. Selectors
-/// see no difference. The baseline does: a set without own labels matches nobody, and only own
-/// labels are a common label.
+/// A label is either the workload's own, or a [host] label, which every workload of a host has.
+/// Selectors make no difference between them. The baseline does: it does not apply to a set without
+/// own labels, and only an own label counts as a common label.
 ///
-/// Copies share their content, since many places keep the labels of every workload; a change gives
-/// the changed copy a content of its own.
+/// Copy-on-write: copies share their content until one of them changes, because the labels of every
+/// workload are kept in many places.
 class LabelSet {
  public:
   using Map = std::map<std::string, std::string, std::less<>>;
   using Keys = std::set<std::string, std::less<>>;
 
-  /// Adds or replaces. Errors, which leave the set as it was: invalid key, control characters in
-  /// the value, set too large.
+  /// Adds or replaces an own label. Errors: invalid key, control characters in the value, set too
+  /// large. An error leaves the set unchanged.
   [[nodiscard]] Status set(std::string_view key, std::string_view value);
-  /// The same as a [host] label; an own label with that key gives way.
+  /// Adds or replaces a [host] label. Replaces an own label with the same key.
   [[nodiscard]] Status set_of_host(std::string_view key, std::string_view value);
-  /// Adds all labels of `host` as [host] labels.
+  /// Adds all labels of `host` as [host] labels. On error, some of them may have been added.
   [[nodiscard]] Status add_host_labels(const LabelSet& host);
   /// The value of `key`, or null.
   [[nodiscard]] const std::string* find(std::string_view key) const;
-  /// One key with one value at least is in both, as an own label.
+  /// True if at least one label (key and value) is an own label of both sets.
   [[nodiscard]] bool shares_a_label(const LabelSet& other) const;
-  /// Both have the same labels, whoever gave them, and each has an own one.
+  /// True if both sets have the same labels, own or [host], and each has at least one own label.
   [[nodiscard]] bool same_labels(const LabelSet& other) const;
   /// Own and [host] labels.
   [[nodiscard]] const Map& items() const { return content().items; }
@@ -73,14 +73,14 @@ class LabelSet {
   [[nodiscard]] bool has_own() const { return items().size() > host_keys().size(); }
   /// Own labels only.
   [[nodiscard]] LabelSet own() const;
-  /// All labels, as if they were own ones.
+  /// All labels, with [host] labels turned into own labels.
   [[nodiscard]] LabelSet all_as_own() const;
-  /// "app=web,env=prod", keys in order, for people.
+  /// "app=web,env=prod", sorted by key, for people.
   [[nodiscard]] std::string text() const;
-  /// One `key=value` line per label, keys in order, [host] labels with '=' in front: the format of
-  /// xattrs and tokens, and the key that makes identities equal.
+  /// One `key=value` line per label, sorted by key; [host] labels have '=' in front. The format of
+  /// xattrs and tokens. Two label sets are the same identity if their encodings are equal.
   [[nodiscard]] std::string encode() const;
-  /// The inverse of encode(); anything that encode() cannot have written (but for the order) is an
+  /// The inverse of encode(). Accepts any order; anything else that encode() does not write is an
   /// error.
   [[nodiscard]] static Result<LabelSet> decode(std::string_view encoded);
 
@@ -99,7 +99,7 @@ class LabelSet {
     std::strong_ordering operator<=>(const Content&) const = default;
   };
   [[nodiscard]] const Content& content() const { return content_ ? *content_ : kNone; }
-  /// To be changed: not shared with a copy.
+  /// For changes: makes the content unshared first.
   [[nodiscard]] Content& own_content();
   [[nodiscard]] Status put(std::string_view key, std::string_view value, bool of_host);
 

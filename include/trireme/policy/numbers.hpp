@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names of workloads, here and elsewhere, that are one number each in kernel sets and conntrack
+// Allocates the numbers that identify workloads and remote identities in kernel sets and conntrack
 // labels.
 #pragma once
 
@@ -11,23 +11,23 @@
 
 namespace trireme::policy {
 
-/// kFirstNumber to kLastNumber, none twice while it is in use, and as late as possible after.
-/// Thread-safe.
+/// Numbers from abi::kFirstNumber to abi::kLastNumber with reference counts. A number that was
+/// given back is reused as late as possible. Thread-safe.
 class Numbers {
  public:
-  /// One that nobody has; nullopt where all are in use.
+  /// Allocates a free number with one reference; nullopt if all are in use.
   [[nodiscard]] std::optional<Number> take();
-  /// This very one; false where it is out of range or in use.
+  /// Allocates this number; false if it is out of range or in use.
   [[nodiscard]] bool take(Number number);
-  /// One holder more of a number that is in use; false where nobody has it.
+  /// Adds a reference to a number in use; false if it is free.
   [[nodiscard]] bool share(Number number);
-  /// True where that was its last holder: others may get it from now on.
+  /// Drops a reference. True if it was the last one: the number is free now.
   bool give_back(Number number);
 
  private:
   std::mutex mutex_;
-  std::unordered_map<Number, unsigned> used_;  // and how many have it
-  Number last_ = kFirstNumber - 1;
+  std::unordered_map<Number, unsigned> used_;  // number -> references
+  Number last_ = abi::kFirstNumber - 1;
 };
 
 }  // namespace trireme::policy

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A loaded policy: what policy.toml and policy.d say, checked and resolved.
+// A loaded policy: the contents of policy.toml and policy.d, checked and resolved.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@
 
 namespace trireme::policy {
 
-/// Where something was written: 1-based line and column (bytes).
+/// A place in a file: 1-based line and column, in bytes. 0: unknown.
 struct SourceLocation {
   std::string file;
   std::uint32_t line = 0;
@@ -27,19 +27,19 @@ enum class Mode : std::uint8_t { enforce, audit };
 enum class Baseline : std::uint8_t { same_labels, any_common_label, none };
 enum class Refuse : std::uint8_t { reject, drop };
 
-/// A peer without labels.
+/// An endpoint without labels, as rules name it.
 struct Entity {
   enum class Kind : std::uint8_t { host, world, network };
   Kind kind = Kind::host;
-  std::size_t network = 0;  // index into Policy::networks where kind is network
+  std::size_t network = 0;  // index into Policy::networks if kind is network
   auto operator<=>(const Entity&) const = default;
 };
 
-/// One alternative of a rule's `from` or `to`; a rule's list is OR.
+/// One alternative of a rule's `from` or `to`. The alternatives are ORed.
 using Peer = std::variant<Selector, Entity>;
 
-/// Ports of one protocol, both ends included. For protocols without ports (icmp, icmpv6) the whole
-/// range 0..65535.
+/// Ports of one protocol, `first` and `last` included. For protocols without ports (icmp, icmpv6)
+/// the range is 0..65535.
 struct PortRange {
   std::uint8_t protocol = 0;  // IANA protocol number: 6 tcp, 17 udp, 1 icmp, 58 icmpv6
   std::uint16_t first = 0;
@@ -61,14 +61,14 @@ struct Rule {
   Mode mode = Mode::enforce;
   SourceLocation where;
 
-  /// "allow 'web to db' (policy.toml:12:1)", for logs and explanations.
+  /// "allow 'web to db' (policy.toml:12:1)", for the log and explanations.
   [[nodiscard]] std::string text() const;
 };
 
 struct Network {
   std::string name;
   std::vector<Prefix> cidrs;
-  std::vector<std::string> names;  // DNS names, `*.` wildcards included
+  std::vector<std::string> names;  // DNS names; `*.` at the start is a wildcard
   SourceLocation where;
 };
 
@@ -81,7 +81,7 @@ struct TestPeer {
 struct PolicyTest {
   TestPeer from;
   TestPeer to;
-  std::optional<PortRange> port;  // absent: every port must give the expected answer
+  std::optional<PortRange> port;  // absent: every port must have the expected verdict
   bool expect_allow = true;
   SourceLocation where;
 };
@@ -90,16 +90,16 @@ struct Policy {
   Mode mode = Mode::enforce;
   Baseline baseline = Baseline::same_labels;
   Refuse refuse = Refuse::reject;
-  bool tell_peers = true;  // peers whose credential was verified hear why they are refused
+  bool tell_peers = true;  // tell authenticated peers why their flows are denied
   std::vector<Network> networks;
-  std::vector<Rule> rules;  // allow and deny; the order never matters
+  std::vector<Rule> rules;  // allow and deny; the order does not matter
   std::vector<PolicyTest> tests;
-  /// SHA-256 over names and contents of its files in the order in which they are read: the same on
-  /// all hosts that have the same policy. Zeros where it comes from no files.
+  /// SHA-256 over the names and contents of the policy's files, in the order in which they are
+  /// read. Hosts with equal digests have the same policy. Zeros if it was not read from files.
   std::array<std::uint8_t, 32> digest{};
 };
 
-/// Of a digest or its first bytes: two hexadecimal digits a byte.
+/// Two hexadecimal digits per byte; for digests.
 [[nodiscard]] std::string hex(std::span<const std::uint8_t> bytes);
 
 }  // namespace trireme::policy

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A few addresses in place of all that a network has.
+// Representative addresses of a network.
 #pragma once
 
 #include <vector>
@@ -8,8 +8,8 @@
 
 namespace trireme::policy {
 
-/// For each combination of networks that addresses of `network` are in by their CIDRs, one of these
-/// addresses: more than that no rule tells apart.
+/// One address for each combination of networks that contain addresses of `network` by CIDR. No
+/// rule distinguishes addresses within a combination. `network` is an index into Policy::networks.
 [[nodiscard]] std::vector<Address> samples(const Policy& policy, std::size_t network);
 
 }  // namespace trireme::policy

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Kubernetes label selectors: `k=v`, `k!=v`, `k in (a, b)`, `k notin (a)`, `k`, `!k`, joined by
-// commas (AND); `v*` matches a prefix; `*` is everything.
+// commas (AND); a value `v*` matches a prefix; the selector `*` matches every workload.
 #pragma once
 
 #include <compare>
@@ -14,12 +14,12 @@
 
 namespace trireme::policy {
 
-/// Whether `value` is `pattern`, or starts with it where the pattern ends in '*'.
+/// Whether `value` equals `pattern`, or starts with it if the pattern ends in '*'.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view value);
-/// "app=web*": an operator's label (parse_label) whose value may end in '*', and keeps it. What
-/// grants and certificates are made of.
+/// Parses a label pattern such as "app=web*": like parse_label(), but the value may end in '*',
+/// which is kept. Used for launch grants and certificates.
 [[nodiscard]] Result<Label> parse_label_pattern(std::string_view text);
-/// Whether every label of the set is covered by some pattern.
+/// Whether every label of the set matches a pattern.
 [[nodiscard]] bool cover(const std::vector<Label>& patterns, const LabelSet& labels);
 
 struct Requirement {
@@ -31,16 +31,16 @@ struct Requirement {
   };  // `=` is `in` with one value, `!=` is `not_in` with one
   std::string key;
   Operator op = Operator::exists;
-  std::vector<std::string> values;  // a trailing '*' makes a value a prefix; sorted, unique
+  std::vector<std::string> values;  // a trailing '*' matches a prefix; sorted, unique
 
-  /// Kubernetes semantics: `!=` and `notin` hold where the key is absent.
+  /// Kubernetes semantics: `!=` and `notin` also match if the key is absent.
   [[nodiscard]] bool matches(const LabelSet& labels) const;
-  /// "app=web", "env in (prod, staging)", "!quarantine".
+  /// "app=web", "env in (prod, staging)", "!canary".
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Requirement&) const = default;
 };
 
-/// Where in the selector's text a parse failed: a 0-based byte offset.
+/// A parse error. `offset` is the 0-based byte offset in the selector's text.
 struct SelectorError {
   std::size_t offset = 0;
   Error error;
@@ -49,15 +49,16 @@ struct SelectorError {
 class Selector {
  public:
   [[nodiscard]] static tl::expected<Selector, SelectorError> parse(std::string_view text);
-  /// All requirements hold. Counts requirements, not labels.
+  /// Whether all requirements match. Other labels of the set do not matter.
   [[nodiscard]] bool matches(const LabelSet& labels) const;
   [[nodiscard]] const std::vector<Requirement>& requirements() const { return requirements_; }
-  /// Canonical text: equal selectors have equal text, whatever the order they were written in.
+  /// Canonical text: equal selectors have equal text, also if their conditions were written in
+  /// another order.
   [[nodiscard]] std::string text() const;
   auto operator<=>(const Selector&) const = default;
 
  private:
-  std::vector<Requirement> requirements_;  // empty: `*`; sorted, unique
+  std::vector<Requirement> requirements_;  // sorted, unique; empty: `*`
 };
 
 }  // namespace trireme::policy

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From flows that a policy refuses, or would refuse, to the fewest rules that allow them. Where a
-// rule allows more, it says so.
+// Derives a small set of rules that allows flows which a policy denies. A rule that allows more
+// than was seen says so in a comment.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct SuggestedRule {
   std::vector<std::string> from;  // as rules write them: "app=web", "@host", "@dns"
   std::vector<std::string> to;
   std::vector<PortRange> ports;
-  std::uint64_t flows = 0;            // seen that need it
+  std::uint64_t flows = 0;            // flows seen that need it
   std::string example;                // "web.scope (app=web) -> 10.0.0.53 udp/53"
   std::string last;                   // when the newest was seen
   std::vector<std::string> comments;  // where the rule allows more than was seen
@@ -32,20 +32,20 @@ struct Suggestion {
   std::vector<SuggestedNetwork> networks;
   std::vector<SuggestedRule> rules;
   std::vector<std::string> left_out;  // flows that no new rule can allow, and why
-  std::uint64_t needed = 0;           // flows that the rules are for
+  std::uint64_t needed = 0;           // flows that the rules allow
   std::uint64_t allowed = 0;          // flows that the policy allows already
 
-  /// For a file below policy.d; `context` is a line for its head.
+  /// The text of a file for policy.d. `context` is a line for its head.
   [[nodiscard]] std::string toml(const std::string& context) const;
 };
 
-/// `policy` is taken as enforced. `present` are the label sets of workloads that are there: a
-/// selector is only made wider where it catches none of them beside those that were seen. Networks
-/// of the policy are used where an address is in one.
+/// Treats `policy` as if in enforce mode. `present` are the label sets of current workloads:
+/// several label sets are merged into one selector only if it matches no workload that was not
+/// seen. An address in a network of the policy is suggested as that network.
 [[nodiscard]] Suggestion suggest(const Policy& policy, const std::vector<SeenFlow>& flows,
                                  const std::vector<LabelSet>& present);
 
-/// As a basic string of TOML, quotes included.
+/// Encodes as a TOML basic string, quotes included.
 [[nodiscard]] std::string toml_string(std::string_view text);
 
 }  // namespace trireme::policy

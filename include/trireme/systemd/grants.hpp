@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who besides root may launch, with which labels and properties.
+// Which users besides root may start workloads, and with which labels and properties.
 #pragma once
 
 #include <chrono>
@@ -9,35 +9,35 @@
 #include <string>
 #include <vector>
 
-#include "trireme/policy/identity.hpp"
+#include "trireme/config/host.hpp"
 
 namespace trireme::systemd {
 
-/// [[launch]] entries, their names resolved when they come; those that do not exist yet are looked
-/// up again, at most once in five seconds: who answers may be slow, and anybody can ask. A user or
-/// group may be a number.
+/// [[launch]] entries. User and group names are resolved at load; unknown ones are retried at most
+/// every 5 s, because NSS can be slow and any user can trigger a lookup. A user or group may be
+/// given as a number.
 class LaunchGrants {
  public:
-  void configure(std::shared_ptr<const policy::Identity> identity);
+  void configure(std::shared_ptr<const config::Host> host);
 
-  /// One grant, by user or by one of the groups, covers every label. The error says what is
-  /// missing.
+  /// Succeeds if a single grant, to the user or to one of `groups`, covers all of `labels`. The
+  /// error says what is missing.
   [[nodiscard]] Status permits(std::uint32_t uid, const std::vector<std::uint32_t>& groups,
                                const policy::LabelSet& labels);
 
  private:
   void resolve();
 
-  std::shared_ptr<const policy::Identity> identity_;
-  std::vector<std::optional<std::uint32_t>> ids_;  // of each entry: its user's, or its group's
+  std::shared_ptr<const config::Host> host_;
+  std::vector<std::optional<std::uint32_t>> ids_;  // per entry: uid or gid; nullopt while unknown
   std::chrono::steady_clock::time_point resolved_;
 };
 
-/// Properties that a caller other than root may set: Description, CPUQuota, CPUWeight, MemoryMax,
-/// MemoryHigh, TasksMax, RuntimeMaxSec, IOWeight.
+/// True for the properties that a caller other than root may set: Description, CPUQuota, CPUWeight,
+/// MemoryMax, MemoryHigh, TasksMax, RuntimeMaxSec, IOWeight.
 [[nodiscard]] bool property_granted(const std::string& name);
 
-/// The user's name, or "uid-1000" where it has none or one that is no part of a unit name.
+/// The user's name, or "uid-1000" if the user has no name or the name is not valid in a unit name.
 [[nodiscard]] std::string unit_prefix(std::uint32_t uid);
 
 }  // namespace trireme::systemd

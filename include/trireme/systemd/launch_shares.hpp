@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much of the room for numbers of cgroups each user's commands may hold. A command's number
-// stays in the kernel until the last socket of its cgroup has gone, and a user with a grant can
-// keep sockets of commands that have ended: without shares one user would take the room that
-// everybody's workloads, and quarantine, need.
+// Limits how many workload numbers the commands of each user may occupy. A number stays in the
+// kernel until the last socket of the command's cgroup is closed, and a user with a grant can keep
+// sockets of commands that have ended. Without shares, one user could use up the numbers that all
+// other workloads, and quarantine, need.
 #pragma once
 
 #include <chrono>
@@ -18,22 +18,22 @@ namespace trireme::systemd {
 
 class LaunchShares {
  public:
-  /// What the kernel says.
+  /// Queries of the kernel's state.
   struct Room {
-    /// Whether this cgroup, by its id, still holds a number.
+    /// True if the cgroup with this id still occupies a number.
     std::function<bool(std::uint64_t cgroup_id)> is_held;
-    /// Whether more than half of all numbers are in use, by whomever.
+    /// True if more than half of all numbers are in use, by any user.
     std::function<bool()> is_scarce;
   };
   using Clock = std::chrono::steady_clock;
 
-  /// Commands of one user whose numbers are held at the same time.
+  /// The number of commands of one user that may occupy numbers at the same time.
   static constexpr std::size_t kShare = 8192;
   explicit LaunchShares(Room room, std::size_t share = kShare)
       : room_(std::move(room)), share_(share) {}
 
-  /// Whether a user other than root may launch one more. What the user holds is looked through once
-  /// a second at most.
+  /// Succeeds if the user, who is not root, may launch one more command. The list of numbers that
+  /// the user occupies is cleaned up at most once a second.
   [[nodiscard]] Status permits(std::uint32_t uid, Clock::time_point now);
   void launched(std::uint32_t uid, std::uint64_t cgroup_id);
 
@@ -44,7 +44,7 @@ class LaunchShares {
   };
   Room room_;
   std::size_t share_;
-  std::map<std::uint32_t, Held> by_user_;  // those who hold none any more are dropped as they ask
+  std::map<std::uint32_t, Held> by_user_;  // cgroups that hold no number are removed on demand
 };
 
 }  // namespace trireme::systemd

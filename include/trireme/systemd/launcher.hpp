@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// trirun's requests: authorisation, scope, enrolment, answer. The command runs only after the
-// answer, so no packet leaves unlabelled.
+// Handles trirun's requests: authorization, scope, enrollment, answer. trirun runs the command only
+// after the answer, so no packet leaves before the command is labeled.
 //
-// Only the caller itself is moved: children that it has, and sockets that it opened before, stay
-// with the cgroup they were made in. trirun has neither.
+// Only the calling process is moved. Children that it already has, and sockets that it already
+// opened, stay in the cgroup that they were created in. trirun has neither.
 //
-// Rules, after design.md's "Placement":
-//   - The caller is who the kernel says it is (SO_PEERCRED and friends), in the daemon's own
-//   network namespace, and the same process before and after.
-//   - Root may use every property that the scope driver knows; Slice= only below trireme.slice.
-//   - Anybody else needs a [[launch]] grant that covers every label, may set the properties of
-//   grants.hpp alone, no uid or gid, and gets
-//     its unit named <user>-<unit>. Each user has a share of what the kernel can tell apart
-//     (launch_shares.hpp).
-//   - From inside a workload: root may. Anybody else needs a grant that covers the labels it leaves
-//   as well as those it takes, or a granted workload
-//     could shed what its administrator put on it. Out of a quarantine, nobody but root.
+// Rules:
+//   - The kernel identifies the caller (SO_PEERCRED, SO_PEERGROUPS, SO_PEERPIDFD). It must be in
+//     the daemon's network namespace, and be the same process before and after the scope is
+//     created.
+//   - Root may set every property that the scope driver knows; Slice= only at or below
+//     trireme.slice.
+//   - Any other user needs a [[launch]] grant that covers every label, may set only the properties
+//     of grants.hpp, may not choose a uid or gid, and gets a unit named <user>-<unit>. Each user
+//     has a share of the workload numbers (launch_shares.hpp).
+//   - A caller inside a workload: root may launch. Any other user needs a grant that covers the
+//     labels of that workload as well as the new ones; otherwise a workload could drop labels that
+//     its administrator gave it. Only root may leave a quarantined workload.
 #pragma once
 
 #include <functional>
@@ -37,17 +38,17 @@ struct LaunchRequest {
   std::uint32_t uid = 0;              // SO_PEERCRED: effective at connect(2)
   std::uint32_t gid = 0;              // SO_PEERCRED
   std::vector<std::uint32_t> groups;  // SO_PEERGROUPS: the supplementary groups
-  Fd pidfd;  // SO_PEERPIDFD (Linux 6.5); where invalid, the launcher opens one and compares start
+  Fd pidfd;  // SO_PEERPIDFD (Linux 6.5); if invalid, the launcher opens one and compares start
              // times
   policy::LabelSet labels;
   std::vector<std::string> properties;  // NAME=VALUE
-  std::string unit;  // without ".scope" or with it; empty: trirun-<pid>-<8 random hex digits>
-  bool changes_user = false;  // --uid or --gid: trirun does it after the answer; only root may
+  std::string unit;           // with or without ".scope"; empty: trirun-<pid>-<8 random hex digits>
+  bool changes_user = false;  // --uid or --gid, which trirun applies after the answer; root only
 };
 
-/// The labels, properties, unit and changes_user that `params` of the method launch ask for. Who
-/// asks is the kernel's to say: the caller fills in the rest. Throws nlohmann::json::exception
-/// where a parameter is missing or has another type.
+/// Reads labels, properties, unit and changes_user from the `params` of the method launch. The
+/// caller fills in the other members from what the kernel reports about the peer. Throws
+/// nlohmann::json::exception if a parameter is missing or has the wrong type.
 [[nodiscard]] Result<LaunchRequest> parse_launch(const nlohmann::json& params);
 
 struct Launched {
@@ -59,25 +60,24 @@ struct Launched {
 class Launcher {
  public:
   /// Called once per request, from the event loop or before launch() returns. After an error the
-  /// caller must not run its command; if it does, the strict slice denies it everything.
+  /// caller must not run its command; if it does, the strict slice denies all its traffic.
   using Done = std::function<void(Result<Launched>)>;
 
-  /// `is_reserved` tells scopes that are no launcher's to make: by their names others would take
-  /// them for theirs. `shares` says how many commands each user may have. References outlive this
-  /// object.
+  /// `is_reserved` returns true for scope names that another source would claim (a container's).
+  /// `shares` limits the number of commands per user. The references must outlive this object.
   Launcher(workload::Registry& registry, ScopeDriver& scopes,
            std::function<bool(const std::string& name)> is_reserved, LaunchShares shares);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
 
-  void configure(std::shared_ptr<const policy::Identity> identity);
+  void configure(std::shared_ptr<const config::Host> host);
   void launch(LaunchRequest request, Done done);
 
  private:
   struct Attempt;
   Status prepare(Attempt& attempt);
-  Status authorise(const LaunchRequest& request, const std::vector<Property>& properties);
+  Status authorize(const LaunchRequest& request, const std::vector<Property>& properties);
   Status may_leave(const LaunchRequest& request);
   Result<Launched> placed(const Attempt& attempt, const std::string& path);
 
@@ -86,11 +86,12 @@ class Launcher {
   std::function<bool(const std::string&)> is_reserved_;
   LaunchGrants grants_;
   LaunchShares shares_;
-  std::shared_ptr<bool> alive_;  // a scope that is ready after the launcher has gone calls nobody
+  std::shared_ptr<bool> alive_;  // expires with the launcher, so that a late reply is ignored
 };
 
-/// A name for a scope from what the user asked: valid unit name characters only, at most 200 bytes,
-/// ".scope" added. Errors name the character.
+/// The scope's name for the unit name that the user gave, with ".scope" added if it is missing.
+/// Errors: the name is empty, is longer than 200 bytes without the suffix, or contains a character
+/// that is not valid in a unit name (the error names it).
 [[nodiscard]] Result<std::string> scope_unit_name(const std::string& unit);
 
 }  // namespace trireme::systemd

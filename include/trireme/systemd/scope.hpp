@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scopes: the cgroup that a launched process is put into, made by systemd or by hand.
+// Scopes: the cgroup that a launched process is moved into, created by systemd or by this daemon.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,8 +21,8 @@ namespace trireme::systemd {
 struct Property {
   std::string name;
   std::string value;
-  /// Errors: no '=' after a name; control characters, which could forge lines of a log or of the
-  /// unit file that systemd writes.
+  /// Errors: no '=' after a name; invalid UTF-8; control characters, which could forge lines of a
+  /// log or of the unit file that systemd writes.
   [[nodiscard]] static Result<Property> parse(const std::string& text);
 };
 
@@ -33,29 +34,30 @@ struct ScopeRequest {
 
 class ScopeDriver {
  public:
-  /// The new scope's path below the cgroup v2 root, the process inside; or why not.
+  /// The path of the new scope below the cgroup v2 root, with the process in it; or an error.
   using Done = std::function<void(Result<std::string>)>;
 
   virtual ~ScopeDriver() = default;
-  /// What can be said without doing anything: unknown properties, bad values. The error names the
-  /// known properties.
+  /// Validates the request without side effects. Errors: an unknown property (the error lists the
+  /// known ones), or an invalid value.
   [[nodiscard]] virtual Status check(const ScopeRequest& request) const = 0;
-  /// Makes the scope around the process alone: neither its children nor anything else moves,
-  /// threads come along. `done` is called once, from the event loop or at once. Errors: check()'s,
-  /// the name is taken, the process is gone, systemd said no, did not answer in 10 s or went away.
+  /// Creates the scope and moves the process into it, with all its threads but without its
+  /// children. `done` is called once, from the event loop or before create() returns. Errors: those
+  /// of check(), the name is in use, the process has exited, or systemd refused, did not start the
+  /// scope in time or disconnected.
   virtual void create(const ScopeRequest& request, Done done) = 0;
-  /// "/trireme.slice": the strict slice, which every scope is below.
+  /// "/trireme.slice": the strict slice, which contains every scope.
   [[nodiscard]] virtual const std::string& slice() const = 0;
   /// "systemd" or "cgroupfs".
   [[nodiscard]] virtual const char* name() const = 0;
 };
 
-/// Transient scopes in trireme.slice, through sd-bus. The property Slice= may name a slice below
-/// it.
+/// Transient scopes in trireme.slice, created through sd-bus. The property Slice= may name a slice
+/// below it.
 class SystemdScopes final : public ScopeDriver, private Bus::Listener {
  public:
-  /// `bus` outlives this object.
-  SystemdScopes(sd_event* loop, Bus& bus);
+  /// `bus` must outlive this object. `patience`: the time that systemd has to start a scope.
+  SystemdScopes(sd_event* loop, Bus& bus, std::chrono::seconds patience = std::chrono::seconds(10));
   ~SystemdScopes() override;
   SystemdScopes(const SystemdScopes&) = delete;
   SystemdScopes& operator=(const SystemdScopes&) = delete;
@@ -74,19 +76,20 @@ class SystemdScopes final : public ScopeDriver, private Bus::Listener {
 
   sd_event* loop_;
   Bus& bus_;
+  std::chrono::seconds patience_;
   std::string slice_;
   std::uint64_t next_ = 1;
   std::map<std::uint64_t, std::unique_ptr<Pending>> pending_;
-  std::shared_ptr<bool> alive_;  // a reply that comes after us calls nobody
+  std::shared_ptr<bool> alive_;  // expires with this object, so that a late reply is ignored
 };
 
-/// Plain directories SLICE/NAME.scope for machines without systemd. A scope is removed when its
-/// last process has ended. Knows TasksMax, MemoryMax, MemoryHigh, CPUQuota and CPUWeight where the
-/// cgroup v2 controller is available, and Description, which it ignores; all else is an error.
+/// Plain cgroup directories SLICE/NAME.scope for machines without systemd. A scope is removed when
+/// its last process has ended. Supports TasksMax, MemoryMax, MemoryHigh, CPUQuota and CPUWeight if
+/// the cgroup v2 controller is available, and ignores Description; any other property is an error.
 class CgroupfsScopes final : public ScopeDriver {
  public:
-  /// `slice` ("/trireme.slice", "/trireme-1a2b3c.slice") belongs to this daemon alone and is made
-  /// if need be. Scopes of an earlier daemon are adopted.
+  /// `slice` ("/trireme.slice", "/trireme-1a2b3c.slice") belongs to this daemon alone and is
+  /// created if necessary. Scopes of an earlier daemon are adopted.
   [[nodiscard]] static Result<std::unique_ptr<CgroupfsScopes>> open(sd_event* loop,
                                                                     const kernel::CgroupTree& tree,
                                                                     std::string slice);
@@ -111,11 +114,11 @@ class CgroupfsScopes final : public ScopeDriver {
   sd_event* loop_;
   const kernel::CgroupTree& tree_;
   std::string slice_;
-  Fd inotify_;  // none while others have used up those of this user
+  Fd inotify_;  // invalid while the user's inotify limits are exhausted
   event::Io readable_;
   event::Timer poll_;
   std::map<int, std::string> by_watch_;
-  std::set<std::string> unwatched_;  // are looked at again and again
+  std::set<std::string> unwatched_;  // polled, because no inotify watch was available
 };
 
 }  // namespace trireme::systemd

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What systemd says about units, and what follows from it for [[unit]] entries.
+// What systemd reports about units, and which units the [[unit]] entries match.
 #pragma once
 
 #include <chrono>
@@ -11,69 +11,70 @@
 #include <string>
 #include <vector>
 
-#include "trireme/policy/identity.hpp"
+#include "trireme/config/host.hpp"
 #include "trireme/systemd/bus.hpp"
 
 namespace trireme::systemd {
 
-/// Properties of a unit, by systemd's own names for them.
+/// Properties of a unit, with systemd's names for them in the comments.
 struct UnitFacts {
-  std::string id;               // the name that its cgroup has
+  std::string id;               // the primary name, which its cgroup has
   std::set<std::string> names;  // the id and its aliases
   std::string load_state;       // "loaded", "not-found", "masked", ...
   std::string active_state;     // "active", "inactive", ...
   bool default_dependencies = true;
   std::vector<std::string> triggers;      // of a socket: the services that it starts
-  std::vector<std::string> triggered_by;  // of a service
+  std::vector<std::string> triggered_by;  // of a service: the sockets and timers that start it
   // Services and sockets.
   std::string root;                      // RootDirectory=, or RootImage=
   bool private_network = false;          // PrivateNetwork=
   std::string network_namespace;         // NetworkNamespacePath=
-  std::uint32_t stored_descriptors = 0;  // NFileDescriptorStore: now
+  std::uint32_t stored_descriptors = 0;  // NFileDescriptorStore: the current count
   std::uint32_t most_descriptors = 0;    // FileDescriptorStoreMax=
   bool accepts = false;                  // Accept= of a socket
   bool has_ip_listener = false;          // Listen*= of a socket
 };
 
-/// Of a reply to org.freedesktop.DBus.Properties.GetAll: properties that are missing or of another
-/// type keep their defaults.
+/// Reads a reply to org.freedesktop.DBus.Properties.GetAll. Properties that are missing or have an
+/// unexpected type keep their defaults.
 [[nodiscard]] UnitFacts read_facts(sd_bus_message* reply);
 
-/// Asks for one unit, which systemd loads where it has not; a template's facts are those of an
-/// instance. `done` may be called before this returns.
+/// Queries one unit, which systemd loads if necessary. For a template, an instance is queried.
+/// `done` may be called before this returns.
 void ask_unit(Bus& bus, const std::string& unit, std::function<void(Result<UnitFacts>)> done);
 
-/// Names that one unit has: by its id, the id included. Of templates too, where their instances
-/// have them.
+/// All names of a unit, the id included, by its id. Also contains templates whose instances have
+/// aliases.
 using Aliases = std::map<std::string, std::set<std::string>>;
 
-/// Notes the aliases of a unit that was asked for as `asked`.
+/// Records the aliases of a unit.
 void learn_aliases(Aliases& aliases, const UnitFacts& facts);
-/// Every name of the unit with this id, as far as `aliases` know.
+/// Every name of the unit with this id that `aliases` contains, and the id itself.
 [[nodiscard]] std::set<std::string> names_of(const Aliases& aliases, const std::string& id);
 
-/// What systemd knows, as far as [[unit]] entries are concerned.
+/// What systemd reports about the units that [[unit]] entries match.
 struct UnitView {
   std::set<std::string> gates;               // services and templates that an entry matches
-  std::map<std::string, UnitFacts> facts;    // of those, by the name that was asked for
-  std::map<std::string, UnitFacts> sockets;  // of every .socket that is loaded, by id
+  std::map<std::string, UnitFacts> facts;    // of the gates, by the name that was queried
+  std::map<std::string, UnitFacts> sockets;  // of every loaded .socket, by id
   Aliases aliases;
-  std::vector<std::string> warnings;  // of the entries: what can be no workload by them, and why
-  /// Units that systemd did not answer about, with the error: what was known of them stays.
+  std::vector<std::string> warnings;  // entries that make no unit a workload, and why
+  /// Units whose query failed, with the error. Their facts of the previous view are kept.
   std::map<std::string, std::string> unanswered;
-  /// Nothing was known of one of those, so that it may be any unit by another name.
+  /// True if there were no earlier facts of one of the unanswered units. Its name may then be an
+  /// alias of any unit.
   bool has_unknown = false;
 };
 
-/// Asks systemd for everything that the entries of `identity` concern. `last` is what the last look
-/// saw. `done` is called once, from the event loop or before this returns, unless the bus goes
-/// first.
-void look_at_units(Bus& bus, std::shared_ptr<const policy::Identity> identity, UnitView last,
+/// Queries systemd about all units that the [[unit]] entries of `host` concern. `last` is the
+/// result of the previous query. `done` is called once, from the event loop or before this returns,
+/// unless the bus is destroyed first.
+void look_at_units(Bus& bus, std::shared_ptr<const config::Host> host, UnitView last,
                    std::function<void(Result<UnitView>)> done);
 
-/// The same on a connection of its own, waited for. Empty where there is no systemd that answers
-/// within `patience`, and where there is nothing to ask about.
-[[nodiscard]] UnitView view_units(const std::shared_ptr<const policy::Identity>& identity,
+/// Like look_at_units(), but on its own connection, and blocks until the result is there. Empty if
+/// systemd does not answer within `patience`, or if there are no [[unit]] entries.
+[[nodiscard]] UnitView view_units(const std::shared_ptr<const config::Host>& host,
                                   std::chrono::milliseconds patience);
 
 }  // namespace trireme::systemd

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// systemd units that are workloads by [[unit]] of identity.toml.
+// systemd units that are workloads because of a [[unit]] entry of identity.toml.
 //
-// A unit's cgroup is enrolled when it is born, which systemd does milliseconds before the unit's
-// first instruction; a drop-in makes a service's start wait for that, and fail while the daemon is
-// down (drop_ins.hpp). An entry matches a unit by any of the names that systemd knows it by; where
-// several match, the first in file order decides. Matched are services, and sockets: systemd opens
-// a socket unit's listeners on its own, so the .socket of a matched service takes part with the
-// service's labels, and the service carries a warning. trireme.service itself is never matched.
-// Units that no entry matches are never touched.
+// A unit's cgroup is enrolled when systemd creates it, milliseconds before the unit's first
+// instruction. A drop-in makes the start of a service wait for the enrollment, and fail while the
+// daemon is down (drop_ins.hpp). An entry matches a unit by any of the names that systemd has for
+// it; if several entries match, the first in file order decides. Entries match services and
+// sockets: systemd itself opens the listeners of a socket unit, so the .socket of a matched service
+// becomes a workload with the service's labels, and the service has a warning. trireme.service is
+// never matched. Units that no entry matches are never changed.
 //
-// A unit with a network namespace of its own (PrivateNetwork=, NetworkNamespacePath=,
-// JoinsNamespaceOf=) is enforced there: the gate's process is in it already.
+// A unit with its own network namespace (PrivateNetwork=, NetworkNamespacePath=, JoinsNamespaceOf=)
+// is enforced there. The process of the unit gate is already in it.
 #pragma once
 
 #include <chrono>
@@ -33,38 +33,40 @@ namespace trireme::systemd {
 
 class UnitSource final : public workload::Source, private Bus::Listener {
  public:
-  /// `bus` is null where systemd is not PID 1. There, and where PID 1 is in another network
-  /// namespace than we are, nothing is enrolled and status() says so. `gate_command` is the
-  /// absolute path of trirectl. All references outlive this object.
+  /// `bus` is null if systemd is not PID 1. In that case, and if PID 1 is in another network
+  /// namespace than the daemon, nothing is enrolled and status() says so. `gate_command` is the
+  /// absolute path of trirectl. All references must outlive this object.
   UnitSource(sd_event* loop, const kernel::CgroupTree& tree, workload::Registry& registry,
              workload::CgroupEvents& events, Bus* bus, std::string gate_command);
   ~UnitSource() override;
   UnitSource(const UnitSource&) = delete;
   UnitSource& operator=(const UnitSource&) = delete;
 
-  void configure(std::shared_ptr<const policy::Identity> identity) override;
+  void configure(std::shared_ptr<const config::Host> host) override;
   bool cgroup_born(const std::string& path) override;
   void cgroup_gone(const std::string& path) override;
   [[nodiscard]] std::string status() const override;
 
-  /// What the drop-in's `trirectl unit-gate UNIT` waits for: the cgroup of that unit, which the
-  /// caller `pid` (by the kernel's credentials) is in, is enforced, where its processes will be.
-  /// `done` is called once, before this returns or from the event loop. A unit that no entry
-  /// matches may start only where no drop-in of ours is left: systemd has not read yet that it went
-  /// with its entry. Other errors: the caller is not in the unit's cgroup, enrolment failed, a
-  /// .socket that starts it is not enforced.
-  /// Sockets that systemd has kept from an earlier run are in quarantine until nobody else has
-  /// them, which only the caller can see: where the result names any, it calls again, with those
-  /// `alone` that PID 1 has and nobody else.
+  /// Answers the drop-in's `trirectl unit-gate UNIT`: succeeds when the cgroup of that unit is
+  /// enforced in the network namespace that its processes will be in. `pid` is the caller, as the
+  /// kernel reports it, and must be in that cgroup. `done` is called once, before this returns or
+  /// from the event loop. A unit that no entry matches may start only if no drop-in of trireme
+  /// exists for it (systemd has then not reloaded since the drop-in was removed with its entry).
+  /// Other errors: the caller is not in the unit's cgroup, enrollment failed, or a .socket that
+  /// starts the unit is not enforced.
+  ///
+  /// Sockets that systemd kept from an earlier run are in quarantine until no other process holds
+  /// them. Only the caller can check that. If the result contains socket inodes, the caller must
+  /// call again, with `alone` set to those of them that only PID 1 holds.
   using GateDone = std::function<void(const Result<std::set<std::uint32_t>>&)>;
   void gate(const std::string& unit, std::uint32_t pid,
             std::optional<std::set<std::uint32_t>> alone, GateDone done);
 
-  /// A workload has left the registry. Where it was a unit whose sockets systemd keeps
-  /// (FileDescriptorStoreMax=), a later run gets them with its number.
+  /// Must be called when a workload has left the registry. If it was a unit whose sockets systemd
+  /// keeps (FileDescriptorStoreMax=), the sockets get the number of the unit's next run.
   void ended(const workload::Workload& workload);
 
-  /// What the entries ask for and cannot have here, as of the last look at systemd.
+  /// [[unit]] entries that have no effect on this host, as of the last query of systemd.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return view_.warnings; }
 
  private:
@@ -73,9 +75,9 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void connected() override;
 
   [[nodiscard]] bool is_on() const { return off_.empty(); }
-  [[nodiscard]] const policy::UnitRule* rule_for(const std::string& unit) const;
-  [[nodiscard]] const policy::UnitRule* rule_for_socket(const std::string& socket) const;
-  [[nodiscard]] const policy::UnitRule* rule_for_path(const std::string& path) const;
+  [[nodiscard]] const config::UnitRule* rule_for(const std::string& unit) const;
+  [[nodiscard]] const config::UnitRule* rule_for_socket(const std::string& socket) const;
+  [[nodiscard]] const config::UnitRule* rule_for_path(const std::string& path) const;
   [[nodiscard]] std::vector<std::string> socket_warnings(const std::string& service) const;
   struct Start;
   void ask_about(const std::shared_ptr<Start>& start);
@@ -83,18 +85,18 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void with_sockets(const std::shared_ptr<Start>& start);
   [[nodiscard]] Result<std::set<std::uint32_t>> admit(const Start& start);
   [[nodiscard]] static Status check_network(const Start& start);
-  [[nodiscard]] Status check_socket(const UnitFacts& socket, const policy::UnitRule& rule);
-  /// Of earlier runs: cgroups whose sockets are this one's, sorted, and sockets that others may
-  /// have.
+  [[nodiscard]] Status check_socket(const UnitFacts& socket, const config::UnitRule& rule);
+  /// What earlier runs of a unit left: cgroups whose sockets belong to the current run (sorted by
+  /// id), and inodes of sockets that other processes may also hold.
   struct Kept {
     std::vector<std::uint64_t> cgroups = {};
     std::set<std::uint32_t> unsure = {};
   };
   [[nodiscard]] Kept kept_by(const UnitFacts& facts, std::uint32_t pid, const std::string& path,
-                             const policy::UnitRule& rule,
+                             const config::UnitRule& rule,
                              const std::optional<std::set<std::uint32_t>>& alone);
   [[nodiscard]] bool may_keep_sockets(const std::string& unit) const;
-  Status enrol(const std::string& path, const policy::UnitRule& rule,
+  Status enrol(const std::string& path, const config::UnitRule& rule,
                std::vector<std::uint64_t> former = {});
   [[nodiscard]] Result<std::shared_ptr<const kernel::Netns>> network_of(
       const std::string& path, const std::string& unit) const;
@@ -104,7 +106,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   static constexpr std::chrono::seconds kPause{1};
   void look_soon();
   void look();
-  void looked(Result<UnitView> view);
+  void looked(const std::shared_ptr<const config::Host>& host, Result<UnitView> view);
   void take(Result<UnitView> view);
   void note_unanswered(const std::string& what);
   void write_drop_ins();
@@ -115,32 +117,32 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   workload::CgroupEvents& events_;
   Bus* bus_;
   DropIns drop_ins_;
-  std::string off_;  // why nothing is enrolled; empty: all is well
-  std::shared_ptr<const policy::Identity> identity_;
-  UnitView view_;                // of the last look, with the aliases of units at their gates since
-  std::set<std::string> gated_;  // units and templates with a drop-in
-  bool is_reconfigured_ = false;  // entries may have gone since the last look
-  bool looking_ = false;          // look() is under way
+  std::string off_;  // why nothing is enrolled; empty if units can be enrolled
+  std::shared_ptr<const config::Host> host_;
+  UnitView view_;                 // last query's result, plus aliases learned at unit gates since
+  std::set<std::string> gated_;   // units and templates with a drop-in
+  bool is_reconfigured_ = false;  // entries may have been removed since the last query
+  bool looking_ = false;          // look() is in progress
   bool look_again_ = false;
-  bool news_ = false;                       // of units that the next look may find
-  Clock::time_point looked_;                // when the last look began; ended, where it has
-  Clock::duration pause_ = kPause;          // after that, until the next for news
-  std::optional<Clock::time_point> again_;  // when to repeat the queries that failed
-  Clock::duration patience_ = kPause;       // until then
+  bool news_ = false;                       // systemd announced units that may concern an entry
+  Clock::time_point looked_;                // end of the last query; its start while in progress
+  Clock::duration pause_ = kPause;          // minimum time from looked_ to a query because of news_
+  std::optional<Clock::time_point> again_;  // when to repeat failed queries
+  Clock::duration patience_ = kPause;       // current delay before failed queries are repeated
   std::string unanswered_;  // the units that systemd failed to describe, for status()
   event::Timer timer_;
-  bool asked_ = false;                          // systemd was told of drop-ins by this object
-  bool reload_due_ = false;                     // it has not read all of them
+  bool asked_ = false;                          // this object has checked whether a reload is due
+  bool reload_due_ = false;                     // systemd has not read all drop-ins yet
   std::string problem_;                         // of the drop-ins, for status()
-  std::vector<std::function<void()>> waiting_;  // gates, for the end of a look
-  std::vector<std::function<void()>> offline_;  // gates, for the connection to systemd
-  /// What runs of a unit have left, all under the same labels.
+  std::vector<std::function<void()>> waiting_;  // unit gates that wait for the end of a query
+  std::vector<std::function<void()>> offline_;  // unit gates that wait for a connection to systemd
+  /// What earlier runs of a unit left behind, all with the same labels.
   struct Former {
     policy::LabelSet labels;
-    std::set<std::uint64_t> cgroups;   // ids of those with sockets that somebody has
-    std::set<std::uint64_t> networks;  // inodes of those that they were in
+    std::set<std::uint64_t> cgroups;   // ids of cgroups with sockets that are still open
+    std::set<std::uint64_t> networks;  // inodes of the network namespaces that the runs were in
   };
-  std::map<std::string, Former> former_;  // by cgroup path, of units whose sockets systemd keeps
+  std::map<std::string, Former> former_;  // by cgroup path; only units whose sockets systemd keeps
   std::shared_ptr<bool> alive_;
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Workloads elsewhere that proved their labels to this host, and this host's numbers for them. One
-// book for all threads.
+// Remote identities: label sets that remote hosts proved to this host, and this host's numbers for
+// them. All threads share one book.
 //
-// It is kept in a file, so that a restarted daemon knows whose the numbers in live flows' conntrack
-// labels are: without it such flows end.
+// The book is saved to a file, so that a restarted daemon can interpret the numbers in the
+// conntrack labels of open flows. Without the file such flows end.
 #pragma once
 
 #include <chrono>
@@ -19,35 +19,35 @@
 
 namespace trireme::verifier {
 
-/// Where a daemon with this runtime directory keeps its book.
+/// Path of the book's file in this runtime directory.
 [[nodiscard]] std::string identities_file(const std::string& runtime_dir);
-/// And the flows that they proved, those that are still remembered.
+/// Path of the file of proved flows in this runtime directory.
 [[nodiscard]] std::string proved_file(const std::string& runtime_dir);
-/// Removes both: no flow bears the numbers any more.
+/// Removes both files. Call it when no flow has the numbers in its label any more.
 void forget_identities(const std::string& runtime_dir);
 
 class Identities final : public handshake::IdentityBook {
  public:
-  /// `file` is read by load() and written by save(). `numbers` outlives the book.
+  /// `file` is read by load() and written by save(). `numbers` must outlive the book.
   Identities(std::string file, policy::Numbers& numbers);
 
-  /// Readable after something was entered, until save().
+  /// An eventfd: readable after an identity was entered, until save().
   [[nodiscard]] int fd() const { return entered_.get(); }
 
   std::shared_ptr<const handshake::RemoteIdentity> enter(
       const handshake::RemoteIdentity& identity) override;
 
-  /// What an earlier daemon has saved, as far as `trust` still believes it; a file that is missing
-  /// holds nothing. A certificate that has expired since it was proved loses nothing that it had.
-  /// Returns how many.
+  /// Loads what an earlier daemon saved, except what `trust` no longer accepts. A missing file
+  /// counts as empty. A certificate that was valid when it was proved and has expired since is
+  /// accepted. Returns the number of identities.
   [[nodiscard]] Result<std::size_t> load(const credentials::Trust& trust, credentials::Time now);
-  /// Writes the file anew where something was entered or left since.
+  /// Rewrites the file if an identity was entered or removed since the last call.
   [[nodiscard]] Status save();
-  /// Forgets those that `trust` believes no longer, their credential or their labels; find() then
-  /// knows them no more. By then the threads that enter() have that trust. One at a time.
+  /// Removes the identities whose credential or labels `trust` no longer accepts. The threads that
+  /// call enter() must already use `trust`. Must not run concurrently with itself.
   void set_trust(const credentials::Trust& trust, credentials::Time now);
-  /// Forgets those that have no flow (`in_use`), are remembered by no thread, and are older than a
-  /// quarter of an hour.
+  /// Removes the identities that no flow uses (`in_use`), that no thread refers to, and that are
+  /// older than 15 minutes.
   void prune(const std::unordered_set<policy::Number>& in_use,
              std::chrono::steady_clock::time_point now);
 
@@ -63,13 +63,13 @@ class Identities final : public handshake::IdentityBook {
   using Key = std::pair<credentials::Digest, credentials::Digest>;  // credential, labels
   using Entries = std::map<Key, Entry>;
 
-  // Under the mutex.
+  // The caller holds mutex_.
   void put(std::shared_ptr<const handshake::RemoteIdentity> identity);
   Entries::iterator take_out(Entries::iterator entry);
 
   static constexpr std::size_t kMost = 1U << 16U;
-  static constexpr std::size_t kMostOfPeer =
-      1U << 12U;  // so that no other host takes the place of all; threads remember half of them
+  /// The share of one remote host, so that it cannot fill the book. Threads remember half as many.
+  static constexpr std::size_t kMostOfPeer = 1U << 12U;
 
   std::string file_;
   policy::Numbers& numbers_;
@@ -77,7 +77,7 @@ class Identities final : public handshake::IdentityBook {
   mutable std::mutex mutex_;
   Entries entries_;
   std::map<policy::Number, Key> by_number_;
-  std::map<credentials::Digest, std::size_t> of_peer_;  // how many entries
+  std::map<credentials::Digest, std::size_t> of_peer_;  // number of entries by credential
   bool changed_ = false;
 };
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The threads of the token path: one for each queue number, serving that queue in every enforcement
-// point's network namespace.
+// The threads that perform handshakes: one for each queue number. Each serves that queue in the
+// network namespace of every enforcement point.
 //
-// A flow always meets the same thread (the rules choose the queue by a symmetric hash), so threads
-// share no handshakes and take no locks per packet. What changes - policy, trust, workloads,
-// enforcement points - reaches them as messages that they read before the packets that came later.
+// All packets of a flow go to the same thread (the rules choose the queue by a symmetric hash), so
+// threads share no handshakes and take no lock per packet. Changes (policy, trust, workloads,
+// enforcement points) reach the threads as messages, which they read before any later packet.
 #pragma once
 
 #include <array>
@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "trireme/abi/abi.hpp"
 #include "trireme/handshake/engine.hpp"
 #include "trireme/handshake/proved_flows.hpp"
 #include "trireme/kernel/conntrack.hpp"
@@ -26,14 +27,10 @@
 
 namespace trireme::verifier {
 
-/// The queue that the first thread serves; the others' follow.
-inline constexpr std::uint16_t kFirstQueue = 7434;
-inline constexpr std::size_t kMostThreads = 4;
-
-/// Sockets of one enforcement point, a queue for each thread.
+/// Sockets of one enforcement point: a queue for each thread, and what the threads share.
 class PointSockets {
  public:
-  /// Opens them in the present network namespace.
+  /// Opens the sockets in the current network namespace. Fails if another daemon has the queues.
   [[nodiscard]] static Result<PointSockets> open(std::size_t threads);
 
  private:
@@ -43,7 +40,7 @@ class PointSockets {
         conntrack_(std::move(conntrack)),
         sockets_(std::move(sockets)) {}
   std::vector<kernel::Queue> queues_;
-  std::vector<kernel::RawSender> controls_;  // for UDP's messages, whose priority differs
+  std::vector<kernel::RawSender> controls_;  // for messages in UDP: abi::kControlPriority
   kernel::RawSender sender_;
   kernel::Conntrack conntrack_;
   kernel::SocketTable sockets_;
@@ -51,18 +48,18 @@ class PointSockets {
 
 struct VerifierStatistics : handshake::EngineStatistics {
   std::uint64_t packets = 0;
-  std::uint64_t lost = 0;  // by queues: the kernel could not hand them over
-  std::uint64_t proofs_lost =
-      0;  // PROOFs and UDP's messages that could not be sent; the peer asks again
-  std::uint64_t events_lost = 0;  // refusals that were not told: too many at a time
+  std::uint64_t lost = 0;  // packets that the kernel dropped because a queue was full
+  /// PROOFs, and messages in UDP, that could not be sent; the peer asks again.
+  std::uint64_t proofs_lost = 0;
+  std::uint64_t events_lost = 0;  // events that were dropped because too many came at a time
 };
 
-class Told;
+class EventLimiter;
 
 class Verifier {
  public:
-  /// Threads wait for enforcement points. Book and proved flows outlive the verifier. Errors: no
-  /// threads, no randomness.
+  /// Starts up to abi::kMostThreads threads, which wait for enforcement points. `book` and `proved`
+  /// must outlive the verifier. Fails if a thread cannot be set up or the system has no randomness.
   [[nodiscard]] static Result<std::unique_ptr<Verifier>> start(std::size_t threads,
                                                                handshake::IdentityBook& book,
                                                                handshake::Proved& proved);
@@ -70,42 +67,43 @@ class Verifier {
   Verifier(const Verifier&) = delete;
   Verifier& operator=(const Verifier&) = delete;
 
-  /// From here on packets are taken from the queues. Until then they wait there: a request must not
-  /// meet a thread that does not know its workload yet.
+  /// Starts to take packets from the queues. Until then they wait there, because a thread must know
+  /// the workload of a request before it reads the request.
   void open_queues();
   [[nodiscard]] std::size_t threads() const { return workers_.size(); }
 
-  // Messages to the threads: each is acted upon before any packet that the kernel queues after the
-  // call has returned.
-  /// These two return when no thread decides by the former any more, so that what is revoked
-  /// afterwards is all there is.
+  // Messages to the threads. A thread handles each before any packet that the kernel queues after
+  // the call has returned.
+
+  /// These two return once no thread uses the previous value, so that a revocation that follows
+  /// misses no flow.
   void set_policy(const std::shared_ptr<const policy::Policy>& policy);
   void set_trust(const std::shared_ptr<const credentials::Trust>& trust);
-  /// [host] peers, and nat.
+  /// `peers` is [host] peers; `host_nat` is [host] nat.
   void set_peers(const std::vector<policy::Prefix>& peers,
-                 const std::vector<policy::Prefix>& translated);
-  /// Addresses of this host and of its containers.
+                 const std::vector<policy::Prefix>& host_nat);
+  /// Addresses of this host and its containers, which cannot be on another host.
   void set_near(const std::vector<policy::Prefix>& networks);
   void add_local(const std::shared_ptr<const handshake::LocalIdentity>& identity,
                  handshake::PointId point);
-  /// It is at this enforcement point as well, in one more cgroup; and in one less.
+  /// One more, or one less, cgroup at this enforcement point has the number of the workload.
   void enter(handshake::PointId point, policy::Number number);
   void leave(handshake::PointId point, policy::Number number);
   void remove_local(policy::Number number);
-  /// Peers that have DNS names: at once, for all threads.
+  /// DNS names of peers. A change takes effect in all threads at once.
   [[nodiscard]] handshake::NamedPeers& named() { return named_; }
   void add_point(handshake::PointId point, PointSockets sockets);
-  /// Returns when the point's queues are free.
+  /// Returns once the point's queues are closed, so that they can be opened again.
   void remove_point(handshake::PointId point);
 
-  /// Completes the handshakes of TCP that are under way and begins no others, so that the next
-  /// daemon need not know them; at most for half a second.
+  /// Begins no more TCP handshakes and waits for at most 500 ms until those in progress are
+  /// complete, because the next daemon does not know them.
   void finish();
 
   /// Readable when take_events() has something to give.
   [[nodiscard]] int fd() const { return event_.get(); }
-  /// What was refused, or is to be logged, since the last call; the same refusal comes once in five
-  /// seconds.
+  /// Refusals, and flows to log, since the last call. The same event is returned at most once in 5
+  /// s.
   [[nodiscard]] std::vector<handshake::Event> take_events();
   [[nodiscard]] VerifierStatistics statistics() const;
 
@@ -119,7 +117,7 @@ class Verifier {
   handshake::Proved* proved_ = nullptr;
   Fd event_;  // eventfd
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::unique_ptr<Told> told_;  // by any thread
+  std::unique_ptr<EventLimiter> limiter_;  // by any thread
 };
 
 }  // namespace trireme::verifier

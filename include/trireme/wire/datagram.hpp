@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// A UDP datagram in an IPv4 or IPv6 packet: a bounds-checked view, and the packets that the
-// verifier makes of its own.
+// A UDP datagram in an IPv4 or IPv6 packet: a bounds-checked view, and the datagrams that the
+// verifier itself sends.
 #pragma once
 
 #include "trireme/wire/segment.hpp"
 
 namespace trireme::wire {
 
-/// Whether the packet is UDP as far as its IP header tells, extension headers followed.
+/// Whether the IP header, or the last IPv6 extension header, says that the packet is UDP.
 [[nodiscard]] bool is_datagram(std::span<const std::uint8_t> packet, std::size_t length);
 
 class Datagram {
  public:
-  /// As Segment::parse(). Malformed::no_tcp: another protocol than UDP. Bytes beyond the UDP length
-  /// are none of the datagram's.
+  /// Like Segment::parse(). Malformed::no_tcp here means another protocol than UDP. Bytes beyond
+  /// the UDP length are ignored.
   [[nodiscard]] static tl::expected<Datagram, Malformed> parse(std::span<const std::uint8_t> packet,
                                                                std::size_t length);
 
   [[nodiscard]] Ends ends() const;
-  /// Bytes of data on the wire; payload() holds those that were copied.
+  /// Size of the data on the wire, in bytes. payload() is the part of them that the queue copied.
   [[nodiscard]] std::size_t payload_size() const { return data_size_; }
   [[nodiscard]] std::span<const std::uint8_t> payload() const;
   [[nodiscard]] bool is_whole() const { return packet_.size() == length_; }
@@ -31,18 +31,17 @@ class Datagram {
   std::span<const std::uint8_t> packet_;
   std::size_t length_ = 0;
   std::size_t udp_ = 0;        // offset of the UDP header
-  std::size_t data_size_ = 0;  // by the UDP header
+  std::size_t data_size_ = 0;  // from the UDP header
 };
 
-/// Largest data that fits a packet of kMaxTokenPacket bytes in either family.
+/// Largest data, in bytes, that fits a packet of kMaxTokenPacket bytes in IPv4 and IPv6.
 inline constexpr std::size_t kMaxControl = kMaxTokenPacket - 40 - 8;
 
-/// A datagram of our own, TTL 64. `data` is at most kMaxControl.
+/// Writes a datagram of trireme's own, with TTL 64. `data` is at most kMaxControl bytes.
 void write_datagram(const Ends& ends, std::uint8_t traffic_class, std::uint32_t flow_label,
                     std::span<const std::uint8_t> data, PacketBuffer& out);
-/// A datagram in place of a received one that no socket is to see, but that conntrack is: empty, to
-/// port 0, where nobody listens, with a checksum that does not hold, so that the kernel's UDP drops
-/// it without a word.
+/// Writes a datagram that replaces a received one for conntrack, but that no socket receives. It is
+/// empty and goes to port 0. Its checksum is wrong, so that the kernel drops it silently.
 void write_sink(const Datagram& datagram, PacketBuffer& out);
 
 }  // namespace trireme::wire

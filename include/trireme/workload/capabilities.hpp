@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Docker lets a container do to its own policy, from its configuration: known before there is
-// a process to look at.
+// How a container could bypass its own policy, according to its configuration. This is known before
+// the container has a process.
 //
-// capability_warnings() of workload.hpp tells what the process holds now. A container can come to
-// hold what its bounding set allows: a set-user-id program or file capabilities in its image are
-// enough.
+// capability_warnings() of workload.hpp reports the capabilities that a process holds now. A
+// container can gain every capability in its bounding set: a set-user-ID program or file
+// capabilities in its image are enough.
 #pragma once
 
 #include <string>
@@ -12,19 +12,20 @@
 
 namespace trireme::workload {
 
-/// Of `docker inspect`: HostConfig's Privileged, CapAdd, CapDrop and PidMode, and Mounts. Names
-/// with or without "CAP_", any case; "ALL" is every one.
+/// From `docker inspect`: HostConfig's Privileged, CapAdd, CapDrop and PidMode, and Mounts.
+/// Capability names may have the prefix "CAP_", in any case; "ALL" means all capabilities.
 struct ContainerCapabilities {
   bool privileged = false;
   std::vector<std::string> add;
   std::vector<std::string> drop;
   bool has_host_pids = false;      // PidMode "host"
-  bool has_docker_socket = false;  // a mount that holds Docker's or Podman's socket
+  bool has_docker_socket = false;  // a mount contains Docker's or Podman's socket
 };
 
-/// A line for each thing that the container may do and that `held`, the warnings about its process,
-/// does not say yet. Docker's default set counts: it has CAP_NET_RAW. No line starts with "CAP_":
-/// those are capability_warnings()'s own.
+/// One warning for each way in which the container could bypass policy and that `held`, the
+/// warnings of capability_warnings() about its process, does not contain. Docker's default
+/// capabilities are included, so a container has CAP_NET_RAW unless it is dropped. No warning
+/// starts with "CAP_", which is reserved for capability_warnings().
 [[nodiscard]] std::vector<std::string> container_warnings(const ContainerCapabilities& capabilities,
                                                           const std::vector<std::string>& held);
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Births and deaths of cgroups for every source, and the strict slice: one inotify descriptor on
-// the event loop.
+// Reports the creation and removal of cgroups to every source, and quarantines the strict slice.
+// Uses one inotify descriptor on the event loop.
 //
-// Watched are the root, every *.slice below watched directories, and the parents that sources ask
-// for; never the inside of a scope or a service, so thousands of workloads cost one map entry each.
-// A directory's watch is added before its children are listed: no birth is lost, none is told
-// twice.
+// Watched directories: the root, every *.slice below a watched directory, and the parents that
+// sources request. The inside of a scope or a service is never watched, so each workload costs only
+// one map entry. A directory's watch is added before its children are listed, so that no creation
+// is lost; the map of known directories prevents duplicate reports.
 //
-// Watches count against limits of this user (fs.inotify.*), which root in any container without a
-// user namespace uses up as well. What cannot be watched is listed again and again until it can be.
+// Watches count against the user's limits (fs.inotify.*), which root in any container without a
+// user namespace shares. Directories that cannot be watched are listed periodically until they can
+// be.
 #pragma once
 
 #include <memory>
@@ -25,9 +26,9 @@ namespace trireme::workload {
 
 class CgroupEvents {
  public:
-  /// `strict_slice` ("/trireme.slice") is quarantined as a whole: what no source enrols below it
-  /// inherits the denial, because the deepest enrolled cgroup wins. All references outlive this
-  /// object. Errors: the event loop.
+  /// `strict_slice` ("/trireme.slice") is quarantined as a whole: a cgroup below it that no source
+  /// enrolls is denied, because the deepest enrolled cgroup decides. All references must outlive
+  /// this object. Errors: those of the event loop.
   [[nodiscard]] static Result<std::unique_ptr<CgroupEvents>> create(sd_event* loop,
                                                                     const kernel::CgroupTree& tree,
                                                                     Registry& registry,
@@ -36,21 +37,22 @@ class CgroupEvents {
   CgroupEvents(const CgroupEvents&) = delete;
   CgroupEvents& operator=(const CgroupEvents&) = delete;
 
-  /// Sources are offered a birth in the order they were added, until one takes it. Before start().
+  /// A new cgroup is offered to the sources in the order in which they were added, until one
+  /// accepts it. Must be called before start().
   void add_source(Source& source);
-  /// Also announces the children of `parent`, now and whenever it is born again ("/docker"). Before
-  /// start() or later: then children that are there already are offered at once.
+  /// Also reports the children of `parent` ("/docker"), now and whenever it is created again. May
+  /// be called before or after start(); after it, existing children are offered at once.
   void watch(const std::string& parent);
-  /// Offers every directory that is there, denies the strict slice and announces from then on.
-  /// Errors: the event loop.
+  /// Offers every existing directory to the sources, quarantines the strict slice, and reports
+  /// changes from then on. Errors: those of the event loop.
   [[nodiscard]] Status start();
-  /// Compares everything known with what is there: after lost events, or when a source wants to be
-  /// offered nothing less than all.
+  /// Compares all known directories with the existing ones and reports the differences. For use
+  /// after lost events.
   void rescan();
-  /// Every known directory below watched parents, in path order: what a source with new settings
-  /// looks through.
+  /// Every known directory below watched parents, in path order, for a source whose settings
+  /// changed.
   [[nodiscard]] std::vector<std::string> known() const;
-  /// Why some births are only found by listing, where that is so.
+  /// Why some directories cannot be watched and are polled instead; nullopt if all are watched.
   [[nodiscard]] const std::optional<Error>& problem() const { return problem_; }
   [[nodiscard]] const std::string& strict_slice() const { return strict_slice_; }
 
@@ -80,7 +82,7 @@ class CgroupEvents {
   std::unordered_map<std::string, std::uint64_t> known_;  // path -> inode number
   event::Io readable_;
   event::Timer poll_;
-  std::set<std::string> missed_;  // directories that are to be watched, and are not
+  std::set<std::string> missed_;  // directories that should be watched but are polled
   std::optional<Error> problem_;
   bool started_ = false;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the registry asks of the kernel; the enforcer answers. Each call is one netlink transaction,
-// in force when it returns.
+// The registry's interface to the kernel. points::Points implements it: the gate, and the table of
+// each network namespace concerned (enforcer::Enforcer, which implements it for one of them). Once
+// enforcement has started, a change is in effect when the call returns.
 #pragma once
 
 #include <memory>
@@ -12,49 +13,54 @@
 
 namespace trireme::workload {
 
-/// A cgroup as rules see it. `level` is its depth below the root (1 for "/trireme.slice").
+/// A cgroup as the rules refer to it.
 struct CgroupRef {
-  std::uint64_t id = 0;
-  std::uint32_t level = 0;
-  std::string path = {};  // below the root; may be empty where `whole_network`
-  bool settled =
-      false;  // no flow of its sockets can have gone unjudged: it is new, or was enforced all along
-  bool is_default = false;  // stands for those below it that are not enrolled themselves
-  std::shared_ptr<const kernel::Netns> network =
-      nullptr;  // where its sockets are; null: the daemon's own network namespace
-  bool whole_network =
-      false;  // every socket of `network` that no other enrolled cgroup has is this one's
-  bool unowned = false;  // `network` was not made for a workload: what no enrolled cgroup has there
-                         // is @host's, as in our own
-  bool lone_sockets = false;  // it has sockets though no process is in it (a .socket unit)
-  std::vector<std::uint64_t> former =
-      {};  // cgroups that are gone, whose sockets are kept for this one and bear its number
+  std::uint64_t id = 0;     // inode number of its directory
+  std::uint32_t level = 0;  // depth below the root: 1 for "/trireme.slice"
+  std::string path = {};    // below the root; may be empty if `whole_network`
+  /// No socket of the cgroup can have an unchecked flow: the cgroup is new, or was always enforced.
+  bool has_no_old_flows = false;
+  /// Also applies to cgroups below it that are not enrolled themselves.
+  bool is_default = false;
+  /// The network namespace of its sockets; null: the daemon's own.
+  std::shared_ptr<const kernel::Netns> network = nullptr;
+  /// Every socket in `network` that belongs to no other enrolled cgroup belongs to this one.
+  bool whole_network = false;
+  /// `network` was not made for a workload: sockets there that belong to no enrolled cgroup are
+  /// @host's, as in the daemon's own network namespace.
+  bool unowned = false;
+  /// It has sockets although no process is in it (a .socket unit).
+  bool lone_sockets = false;
+  /// Ids of removed cgroups whose sockets are kept for this one and get its number.
+  std::vector<std::uint64_t> former = {};
 };
 
 class Enforcement {
  public:
   virtual ~Enforcement() = default;
 
-  /// Puts the cgroup under policy with these labels. `number` 0 takes a fresh one; the number used
-  /// is returned. Flows that sockets of the cgroup already have are judged anew, unless it is
-  /// `settled` or has been in quarantine. Replaces, in the same transaction, what the cgroup had
-  /// before: a quarantine, or an enrolment with other labels, whose number ends with it.
+  /// Enforces policy on the cgroup with these labels. If `number` is 0, a new number is allocated.
+  /// Returns the number in use. Existing flows of the cgroup's sockets are re-evaluated, unless it
+  /// is `has_no_old_flows` or was in quarantine. Replaces the cgroup's previous state at once: a
+  /// quarantine, or an enrollment with other labels, whose number is released.
   virtual Result<policy::Number> enrol(CgroupRef cgroup, const policy::LabelSet& labels,
                                        policy::Number number) = 0;
-  /// Puts an enrolled cgroup under policy in a further network namespace, with the number that it
-  /// has. Where it is there already, with a number of before, that one is replaced.
+  /// Enforces policy on an enrolled cgroup in one more network namespace, with its current number.
+  /// An older number of the cgroup in that namespace is replaced.
   virtual Status extend(CgroupRef cgroup, const policy::LabelSet& labels,
                         policy::Number number) = 0;
-  /// Drops everything to and from the cgroup in every network namespace that it was enrolled in,
-  /// flows that it already has included. Replaces an enrolment, whose number ends with it; of a
-  /// cgroup in quarantine nothing changes. Without a cgroup (id 0): everything of its whole
-  /// network, that of other enrolled cgroups apart.
+  /// Drops all traffic to and from the cgroup, in every network namespace that it was enrolled in
+  /// and including existing flows. Replaces an enrollment, whose number is released. Has no effect
+  /// on a cgroup that is already quarantined. Without a cgroup (id 0), applies to the whole network
+  /// namespace except other enrolled cgroups.
   virtual Status quarantine(CgroupRef cgroup) = 0;
-  /// Forgets the cgroup, enrolled or quarantined (number 0), in every network namespace; it is gone
-  /// or about to go. Sockets that were made in it and live on elsewhere are nobody's.
+  /// Removes the cgroup, enrolled or quarantined (number 0), from every network namespace. It no
+  /// longer exists or is about to be removed. Its sockets that other processes still have are in
+  /// quarantine in the gate until the last one is closed.
   virtual Status end(const CgroupRef& cgroup, policy::Number number) = 0;
-  /// Forgets the cgroup, which stays and is a workload no longer, or never was: its sockets are
-  /// those of any process. What the kernel took it for at its birth ends too.
+  /// Removes a cgroup that continues to exist and is not a workload (any more). Its sockets become
+  /// those of unlabeled processes. Also ends a quarantine that the gate's tracing program began
+  /// when the cgroup was created.
   virtual Status release(const CgroupRef& cgroup, policy::Number number) {
     return end(cgroup, number);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which process a pid is.
+// Distinguishes a process from a later one with the same pid.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace trireme::workload {
 
-/// Clock ticks after boot; with the pid it names one process for ever. Nothing where it has ended,
-/// reaped or not.
+/// The start time in clock ticks after boot. Together with the pid it identifies one process.
+/// nullopt if the process has ended, even if it has not been reaped.
 [[nodiscard]] std::optional<std::uint64_t> start_time(std::uint32_t pid);
 
 }  // namespace trireme::workload

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every workload of this enforcement point, and the one way to change that: sources call it, it
+// All workloads of this daemon. Every change goes through the registry: sources call it, and it
 // calls Enforcement.
 //
-// The labels and the number of an enforced workload are written on its cgroup, so a restarted
-// daemon finds them again (recover()). Failures leave the workload quarantined with a reason, never
-// open; one workload's failure touches no other. A workload without a cgroup of its own is known by
-// its container's id, has no record, and can only be one with a whole network namespace.
+// The labels and the number of an enforced workload are stored in xattrs of its cgroup, so that a
+// restarted daemon finds them (recover()). A failure leaves the workload quarantined with a reason,
+// never unrestricted, and affects no other workload. A workload without its own cgroup is
+// identified by its container id, has no stored record, and must have a network namespace of its
+// own.
 #pragma once
 
 #include <chrono>
@@ -29,88 +30,96 @@ struct Description {
   std::string cgroup_path;
   std::uint32_t pid = 0;
   std::string container_id;
-  bool settled = false;  // as in CgroupRef
-  std::vector<std::string> warnings =
-      {};  // what the source knows; the registry adds what the capabilities of `pid` say
-  std::vector<Place> places = {Place{}};   // as in Workload; of one without a cgroup, just one
-  std::vector<std::uint64_t> former = {};  // as in CgroupRef; what is known already stays
+  bool has_no_old_flows = false;           // as in CgroupRef
+  std::vector<std::string> warnings = {};  // the source's; the registry adds those about `pid`
+  std::vector<Place> places = {Place{}};   // as in Workload; exactly one without a cgroup
+  std::vector<std::uint64_t> former = {};  // as in CgroupRef; added to those already known
 };
 
 class Registry {
  public:
   Registry(const kernel::CgroupTree& tree, Enforcement& enforcement);
 
-  /// [host] labels from identity.toml, added to every workload; where a workload has the same key,
-  /// the host's value wins. A change re-enrols what is enforced, under fresh numbers.
+  /// [host] labels from identity.toml, which are added to every workload. If a workload has the
+  /// same key, the host's value is used. A change re-enrolls all enforced workloads with new
+  /// numbers.
   void set_host_labels(const policy::LabelSet& labels);
 
-  /// Workloads whose records are on their cgroups, found by walking the tree; called once, before
-  /// Enforcement is live and after set_host_labels(): enrols each with the number it had, in the
-  /// network namespaces it had. Quarantines what was in quarantine, what has an unreadable record,
-  /// and what has no process left in the first of them. Records of another network namespace's
-  /// daemon are left alone. Returns how many it took over.
+  /// Restores the workloads of an earlier daemon from the records on their cgroups. Must be called
+  /// once, after set_host_labels() and before Enforcement starts. Enrolls each workload with its
+  /// former number in its former network namespaces. Quarantines a workload that was in quarantine,
+  /// whose record is unreadable, or whose processes are no longer in its network namespace. Ignores
+  /// records of the daemon of another network namespace. Returns the number of restored workloads.
   Result<std::size_t> recover();
 
-  /// Puts the workload under policy: kernel first, then the xattrs, then the registry. On failure
-  /// it is quarantined and the error returned. Known already with the same labels, cgroup and
-  /// places: nothing happens (pid and warnings are brought up to date). Other labels: a fresh
-  /// number. A further network: it is enforced there too, under the same number; those of before
-  /// stay. Another share of a network: a fresh number, and quarantine in between. A name that
-  /// another workload bears: containers and units get a suffix, a process (trirun) is refused.
+  /// Enforces policy on the workload: first in the kernel, then in the xattrs, then in the
+  /// registry. On failure the workload is quarantined and the error returned. If the workload is
+  /// already known:
+  ///   - same labels, cgroup and places: only pid and warnings are updated
+  ///   - other labels: it gets a new number
+  ///   - an additional network namespace: it is enforced there too, with the same number
+  ///   - another value of Place::whole_network: it gets a new number, with a quarantine in between
+  /// If another workload has the same name, a container or unit gets a suffix, and a process
+  /// (trirun) is refused.
   Status enrol(const Description& description);
-  /// Drops all its traffic until enrol() or end_*(). On failure of the kernel it is listed all the
-  /// same, and the error returned. Places that are known and not described stay known.
+  /// Drops all traffic of the workload until enrol() or end_*() is called. If the kernel refuses,
+  /// the workload is still listed and the error is returned. Known places that `description` does
+  /// not contain are kept.
   Status quarantine(const Description& description, const std::string& reason);
-  /// The same for whatever is enforced in this network namespace, until its source enrols it again.
+  /// Quarantines every workload that is enforced in this network namespace, until its source
+  /// enrolls it again.
   void quarantine_network(const std::shared_ptr<const kernel::Netns>& network,
                           const std::string& reason);
-  /// Lists a container that nothing in the kernel tells apart; `reason` is shown. It has no
-  /// cgroup_path here.
+  /// Lists a container that the kernel cannot identify, or that is left alone. `reason` is shown.
+  /// Its cgroup_path is not stored.
   void list_unenforced(const Description& description, const std::string& reason);
-  /// The cgroup is gone. Where a directory with the same inode number is still there, nothing
-  /// happens: the news was of an older one.
+  /// Must be called when the cgroup was removed. Has no effect if a directory with the same inode
+  /// number still exists: the report was then about an older directory of the same path.
   void end_cgroup(const std::string& cgroup_path);
-  /// The container is gone. While processes remain in its cgroup they are quarantined, until
-  /// end_cgroup().
+  /// Must be called when the container has ended. Processes that remain in its cgroup are
+  /// quarantined until end_cgroup().
   void end_container(const std::string& container_id);
-  /// No workload although its cgroup lives on ([[unit]] entry removed, a container that is none of
-  /// ours): forgets it where it was known, clears the xattrs, and opens what the kernel has
-  /// quarantined at its birth.
+  /// The cgroup exists but is not a workload (its [[unit]] entry was removed, or the container is
+  /// left alone). Removes the workload if it is known, clears the xattrs, and ends a quarantine
+  /// that the kernel began when the cgroup was created.
   void release(const std::string& cgroup_path);
-  /// Looks at the capabilities of the workload's process again and where its processes are (after
-  /// trirun's exec, before a listing), and whether its labels can be proved; cheap: some small
-  /// files are read.
+  /// Updates the warnings about the workload (capabilities of its process, labels that do not fit a
+  /// token) and checks the network namespaces of its processes. For use after trirun's exec and
+  /// before a listing. Cheap: reads a few small files.
   void examine(const std::string& cgroup_path);
-  /// Compares the network namespaces that the workload's processes are in with those that it is
-  /// enforced in. All in another: it is enforced there too, as in enrol(), in kMostPlaces at most.
-  /// Some in another that leads somewhere: it is in quarantine, until none is or all are. Looks at
-  /// `limit` processes at most, and takes them off it; a survey goes on where it ended, and only a
-  /// complete one ends a quarantine.
-  /// Returns whether anything changed. Where containers are is their source's to know.
+  /// Compares the network namespaces of the workload's processes with those that it is enforced in.
+  ///   - All processes are in one other namespace: the workload is enforced there too, as in
+  ///     enrol(), up to kMostPlaces namespaces.
+  ///   - Some processes are in another namespace that packets can leave (kernel::leads_out()): the
+  ///     workload is quarantined until none or all of them are.
+  /// Looks at no more than `limit` processes and subtracts the number from `limit`. A survey
+  /// continues where it stopped, and only a complete survey ends a quarantine. Ignores containers,
+  /// whose source determines their network namespace. Returns true if anything changed.
   bool check_networks(const std::string& cgroup_path, std::size_t& limit);
   bool check_networks(NetworkSurvey& survey, std::size_t& limit);
   static constexpr std::size_t kMostPlaces = 4;
-  /// Until it is tried again to enforce one where its processes are, where the kernel has refused.
+  /// After the kernel refused to enforce a workload in the namespace of its processes: the time
+  /// until the next attempt.
   std::chrono::milliseconds follow_again = std::chrono::seconds(10);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
-  /// The workload that a process in `cgroup_path` belongs to: of that cgroup or of its nearest
-  /// ancestor that is one.
+  /// The workload that a process in `cgroup_path` belongs to: that of the cgroup itself or of its
+  /// nearest ancestor that is a workload; null if there is none.
   [[nodiscard]] const Workload* find_enclosing(const std::string& cgroup_path) const;
   [[nodiscard]] const Workload* find_container(const std::string& container_id) const;
   [[nodiscard]] const Workload* find_name(const std::string& name) const;
   [[nodiscard]] const Workload* find_number(policy::Number number) const;
-  /// In name order.
+  /// Sorted by name.
   [[nodiscard]] std::vector<const Workload*> all() const;
-  /// Those that come after this name, `count` of them at most.
+  /// Sorted by name: up to `count` workloads whose names come after `name`.
   [[nodiscard]] std::vector<const Workload*> after(const std::string& name,
                                                    std::size_t count) const;
   [[nodiscard]] std::size_t size() const { return by_key_.size(); }
 
-  /// Whether labels can be proved to peers elsewhere; an error is a warning of the workloads that
-  /// have them. Without it all can.
+  /// Returns an error if these labels cannot be proved to remote hosts; the workloads that have
+  /// them get it as a warning. If not set, all labels can be proved.
   std::function<Status(const policy::LabelSet&)> provable;
-  /// Called after each change of a workload; `ended` true when it left the registry.
+  /// Called after each change of a workload. `ended` is true if it has left the registry.
   std::function<void(const Workload&, bool ended)> on_change;
 
  private:
@@ -122,16 +131,16 @@ class Registry {
   [[nodiscard]] const Workload* find_key(const std::string& key) const;
   void supersede(const Description& description, std::uint64_t id);
   void look_at(Workload& workload) const;
-  Status extend(Workload& known, std::vector<Place> places, bool settled);
+  Status extend(Workload& known, std::vector<Place> places, bool has_no_old_flows);
   Status follow(Workload workload, std::uint64_t inode, std::uint32_t pid);
-  Status follow_strayed(const Workload& workload, std::uint64_t inode, std::uint32_t pid);
-  static void tell_followed(const Workload& workload);
-  [[nodiscard]] static bool has_strayed(const Workload& workload);
-  Status stray(const Workload& workload, std::uint32_t pid, const std::string& why);
-  Status enforce(Workload workload, policy::Number number, bool settled);
-  Status shut(Workload workload, const std::string& reason);
+  Status follow_elsewhere(const Workload& workload, std::uint64_t inode, std::uint32_t pid);
+  static void log_followed(const Workload& workload);
+  [[nodiscard]] static bool is_elsewhere(const Workload& workload);
+  Status block_elsewhere(const Workload& workload, std::uint32_t pid, const std::string& why);
+  Status enforce(Workload workload, policy::Number number, bool has_no_old_flows);
+  Status block(Workload workload, const std::string& reason);
   void take_over(Workload workload);
-  static void tell_left(const Workload& workload);
+  static void log_left(const Workload& workload);
   void end(const std::string& key);
   void forget_record(const std::string& cgroup_path) const;
   void store(Workload workload);
@@ -140,17 +149,16 @@ class Registry {
   const kernel::CgroupTree& tree_;
   Enforcement& enforcement_;
   policy::LabelSet host_labels_;
-  std::map<std::string, Workload>
-      by_key_;  // key: cgroup path, or container id where there is no cgroup
+  std::map<std::string, Workload> by_key_;  // key: cgroup path; container id without a cgroup
   std::map<std::string, std::string> key_by_container_;
   std::map<std::string, std::string> key_by_name_;
   std::map<policy::Number, std::string> key_by_number_;
-  /// By key: when the kernel last refused to enforce one where its processes are.
+  /// By key: when the kernel last refused to enforce a workload in the namespace of its processes.
   std::map<std::string, std::chrono::steady_clock::time_point> refused_;
 };
 
-/// Takes the records of this network namespace's daemon, and the multicast filter, off every
-/// cgroup. Returns how many had a record.
+/// Removes the records of this network namespace's daemon from every cgroup. Returns the number of
+/// cgroups that had one.
 std::size_t clear_records(const kernel::CgroupTree& tree);
 
 }  // namespace trireme::workload

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The client's part of a handshake: HELLO with its SYN, REPLY with the SYN-ACK, PROOF.
+// TCP handshake, client's side: HELLO with the SYN, REPLY with the SYN-ACK, PROOF.
 #include <algorithm>
 
 #include "near.hpp"
@@ -13,12 +13,12 @@ using wire::Token;
 
 namespace {
 
-/// What PROOF will be made of.
+/// Remembers the fields of the SYN that PROOF repeats.
 void remember_syn(Handshake& handshake, const PacketFacts& facts, const Segment& syn) {
   handshake.sequence = syn.sequence();
   handshake.mark = facts.mark;
   handshake.device = facts.out_device;
-  handshake.translated = (facts.priority & kTranslated) != 0;
+  handshake.translated = (facts.priority & abi::kDestinationNat) != 0;
   handshake.window = syn.window();
   const auto scale = syn.window_scale();
   handshake.has_window_scale = scale.has_value();
@@ -53,18 +53,18 @@ Reason reason_of(wire::BadToken bad) {
 
 }  // namespace
 
-void Connections::ask(const Packet& packet) {
+void Connections::begin_as_client(const Packet& packet) {
   const FlowKey key = packet.key(Role::client);
   Handshake* known = table_.find(key, packet.now.monotonic);
-  if (packet.number() == kHost) {
-    // The ports of a workload's flow are in use by a process that is none: its packets go on as
-    // they are, and need no verifier from here on.
-    change(key, FlowChange::release);
+  if (packet.number() == abi::kHost) {
+    // An unlabeled process now uses the ports of a workload's flow. Its packets pass unchanged, and
+    // the verifier is not needed for this flow any more.
+    change(key, FlowChange::clear);
     around_.proved.connections.remove(key);
-    Handshake& handshake = table_.make(key, Owner::workload(kHost), packet.now.monotonic);
+    Handshake& handshake = table_.make(key, Owner::workload(abi::kHost), packet.now.monotonic);
     handshake.sequence = packet.segment.sequence();
     table_.enter(handshake, Phase::open, packet.now.monotonic);
-    return accept(packet, Ruling::pass);
+    return accept(packet, abi::Ruling::pass);
   }
   if (is_finishing_) {
     return discard(packet);
@@ -75,8 +75,8 @@ void Connections::ask(const Packet& packet) {
     report.local = packet.number();
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
-  // A repeated SYN says the same, whatever has become of our trust, and though its REPLY is on its
-  // way up already: the server has answered this HELLO and no other.
+  // A repeated SYN carries the same HELLO even if the trust has changed, or its REPLY has already
+  // arrived: the server has answered this HELLO and no other.
   const bool stays = is_near(packet.ends.destination, around_);
   const bool again = known != nullptr && known->is_near == stays &&
                      (known->phase == Phase::asked || known->phase == Phase::complete) &&
@@ -92,7 +92,7 @@ void Connections::ask(const Packet& packet) {
     return refuse(packet, Reason::signed_segments, std::move(report));
   }
   if (!again) {
-    around_.proved.connections.remove(key);  // its socket has begun another connection
+    around_.proved.connections.remove(key);  // a new connection on the same ports
     forget_request(known);
   }
   Handshake& handshake =
@@ -117,7 +117,7 @@ void Connections::ask(const Packet& packet) {
   }
   around_.statistics.hellos++;
   handshake.is_repeated = handshake.is_repeated || again;
-  return accept_changed(packet, Ruling::pass);
+  return accept_changed(packet, abi::Ruling::pass);
 }
 
 void Connections::take_reply(const Packet& packet) {
@@ -126,7 +126,7 @@ void Connections::take_reply(const Packet& packet) {
     return refuse_unknown(packet, Role::client);
   }
   if (handshake->phase == Phase::open) {
-    return accept(packet, Ruling::pass);
+    return accept(packet, abi::Ruling::pass);
   }
   if (handshake->phase == Phase::refused) {
     return turn_away(packet);  // reported already
@@ -135,10 +135,10 @@ void Connections::take_reply(const Packet& packet) {
     return drop(packet, Reason::conflict);
   }
   if (handshake->phase == Phase::complete && handshake->is_near) {
-    return accept(packet, Ruling::pass);
+    return accept(packet, abi::Ruling::pass);
   }
   if (handshake->phase == Phase::complete) {
-    // PROOF was lost: the server asks again. Its SYN-ACK is nothing new to the client.
+    // PROOF was lost, so the server repeats its SYN-ACK. The client's TCP has seen that.
     around_.actions.add(own_segment(*handshake));
     return discard(packet);
   }
@@ -164,12 +164,12 @@ void Connections::take_reply(const Packet& packet) {
   return accept_reply(packet, *handshake, *token);
 }
 
-/// Who gets it on this host, its own enforcement point says.
+/// The SYN to a workload of this host carries MEET. The server's enforcement point decides on it.
 void Connections::ask_near(const Packet& packet, Handshake& handshake,
                            std::shared_ptr<const LocalIdentity> local, bool again) {
   Rendezvous& requests = around_.proved.requests;
   if (again) {
-    if (handshake.phase == Phase::asked) {  // else it has met the server, and nobody else is to
+    if (handshake.phase == Phase::asked) {  // otherwise the server's side has decided already
       depart_again(handshake, requests, false, packet.now);
     }
   } else if (!depart(handshake, requests, std::move(local), false, around_, packet.now)) {
@@ -186,10 +186,10 @@ void Connections::ask_near(const Packet& packet, Handshake& handshake,
     return refuse(packet, Reason::token_too_large, std::move(report));
   }
   handshake.is_repeated = handshake.is_repeated || again;
-  return accept_changed(packet, Ruling::pass);
+  return accept_changed(packet, abi::Ruling::pass);
 }
 
-/// A SYN-ACK to MEET: whether the server's enforcement point has allowed the request.
+/// Handles the SYN-ACK to MEET: looks up the decision of the server's enforcement point.
 void Connections::meet(const Packet& packet, Handshake& handshake) {
   const Meeting meeting = meeting_of(handshake, around_.proved.requests, packet.now);
   if (meeting.met == Met::nobody) {
@@ -210,7 +210,7 @@ void Connections::meet(const Packet& packet, Handshake& handshake) {
                          judgement.reason == Reason::none ? Reason::policy : judgement.reason,
                          std::move(report));
   }
-  rulings_.authorise(handshake, judgement.decision, packet.now);
+  rulings_.report_authorized(handshake, judgement.decision, packet.now);
   table_.enter(handshake, Phase::complete, packet.now.monotonic);
   remember(handshake, packet.now);
   return accept(packet, ruling_of(judgement.decision), handshake.remote->number);
@@ -224,13 +224,13 @@ void Connections::forget_request(const Handshake* handshake) {
 
 void Connections::take_no_reply(const Packet& packet, Handshake& handshake) {
   forget_request(&handshake);
-  const policy::Decision decision = rulings_.of_unlabelled(*handshake.local, handshake.key);
+  const policy::Decision decision = rulings_.of_unlabeled(*handshake.local, handshake.key);
   if (decision.verdict == policy::Verdict::deny) {
     Event report = event(packet, Role::client, &handshake);
     say(report, decision);
     return refuse_client(packet, handshake, Reason::no_proof, std::move(report));
   }
-  rulings_.open(handshake, decision, Reason::no_proof);
+  rulings_.report_open(handshake, decision, Reason::no_proof);
   table_.enter(handshake, Phase::open, packet.now.monotonic);
   return accept(packet, ruling_of(decision));
 }
@@ -239,7 +239,7 @@ void Connections::accept_reply(const Packet& packet, Handshake& handshake, const
   const auto text = std::span(text_).first(token.labels.size());
   ServerClaim claim = check_reply(handshake, token, text, around_, packet.now);
   if (claim.refusal == Reason::none) {
-    // Checked first: only the server makes this host ask the kernel.
+    // REPLY is verified first, so that only the real server can make this host query the kernel.
     const auto flow = translation(packet, handshake.key);
     if (!flow) {
       return;
@@ -250,8 +250,8 @@ void Connections::accept_reply(const Packet& packet, Handshake& handshake, const
     return drop(packet, Reason::busy);
   }
   if (claim.refusal == Reason::forged_reply) {
-    // Perhaps not the server's word at all: its own may still come.
-    rulings_.forged(handshake, Reason::forged_reply);
+    // This REPLY may not be from the server; the valid one may still arrive.
+    rulings_.report_forged(handshake, Reason::forged_reply);
     return drop(packet, Reason::forged_reply);
   }
   if (claim.refusal != Reason::none) {
@@ -285,7 +285,7 @@ void Connections::prove(const Packet& packet, Handshake& handshake,
   if (!wire::strip(packet.segment, changed_)) {
     return drop(packet, Reason::malformed_packet);
   }
-  rulings_.authorise(handshake, decision, packet.now);
+  rulings_.report_authorized(handshake, decision, packet.now);
   handshake.own = proof_ack(handshake, packet.segment);
   table_.enter(handshake, Phase::complete, packet.now.monotonic);
   remember(handshake, packet.now);
@@ -293,7 +293,7 @@ void Connections::prove(const Packet& packet, Handshake& handshake,
   accept_changed(packet, ruling_of(decision), handshake.remote->number);
 }
 
-/// A reset passes, whoever sent it. Where it says why, and is the server's, that is reported.
+/// A reset always passes. If it carries a valid REFUSAL of the server, that reason is reported.
 void Connections::take_refusal(const Packet& packet) {
   Handshake* handshake = table_.find(packet.key(Role::client), packet.now.monotonic);
   const auto token = wire::read_token(wire::Message::refusal, packet.segment.payload());
@@ -313,34 +313,34 @@ void Connections::take_refusal(const Packet& packet) {
     if (why) {
       Event report = event(packet, Role::client, handshake);
       report.detail = std::move(*why);
-      rulings_.refuse(std::move(report), Reason::denied_by_peer);
+      rulings_.report_refused(std::move(report), Reason::denied_by_peer);
       table_.enter(*handshake, Phase::refused, packet.now.monotonic);
     }
   }
-  return wire::strip(packet.segment, changed_) ? accept_changed(packet, Ruling::pass)
-                                               : accept(packet, Ruling::pass);
+  return wire::strip(packet.segment, changed_) ? accept_changed(packet, abi::Ruling::pass)
+                                               : accept(packet, abi::Ruling::pass);
 }
 
 void Connections::refuse_client(const Packet& packet, Handshake& handshake, Reason reason) {
   return refuse_client(packet, handshake, reason, event(packet, Role::client, &handshake));
 }
 
-/// The client hears of it at once: its SYN-ACK becomes a reset. The server's next one is answered
-/// with a reset as well.
+/// Turns the SYN-ACK into a reset, so that the client's connect() fails at once. The server's next
+/// SYN-ACK is answered with a reset as well.
 void Connections::refuse_client(const Packet& packet, Handshake& handshake, Reason reason,
                                 Event&& report) {
   const bool passes = rulings_.audits();
-  rulings_.refuse(std::move(report), reason);
+  rulings_.report_refused(std::move(report), reason);
   table_.enter(handshake, passes ? Phase::open : Phase::refused, packet.now.monotonic);
   if (passes) {
-    return wire::strip(packet.segment, changed_) ? accept_changed(packet, Ruling::audit)
-                                                 : accept(packet, Ruling::audit);
+    return wire::strip(packet.segment, changed_) ? accept_changed(packet, abi::Ruling::audit)
+                                                 : accept(packet, abi::Ruling::audit);
   }
   if (rulings_.policy().refuse == policy::Refuse::drop) {
     return discard(packet);
   }
   wire::write_reset(packet.segment, changed_);
-  return accept_changed(packet, Ruling::pass);
+  return accept_changed(packet, abi::Ruling::pass);
 }
 
 }  // namespace trireme::handshake

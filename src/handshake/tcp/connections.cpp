@@ -12,13 +12,13 @@ Connections::Connections(std::size_t capacity, std::uint64_t seed, const Surroun
   table_.on_over = [this](const Handshake& handshake) { report_death(handshake); };
 }
 
-/// Every segment of the token path begins here.
+/// Entry point for each TCP segment that the ruleset queues.
 void Connections::handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now) {
   table_.expire(now.monotonic);
   const Packet packet{{facts, now, segment.ends()}, segment};
   const unsigned flags = segment.flags() & (TcpFlag::kSyn | TcpFlag::kAck);
   if (flags == TcpFlag::kSyn) {
-    return facts.outgoing ? ask(packet) : take_hello(packet);
+    return facts.outgoing ? begin_as_client(packet) : take_hello(packet);
   }
   if (flags == (TcpFlag::kSyn | TcpFlag::kAck)) {
     return facts.outgoing ? reply(packet) : take_reply(packet);
@@ -27,7 +27,7 @@ void Connections::handle(const PacketFacts& facts, const wire::Segment& segment,
 }
 
 void Connections::tick(const Now& now) {
-  constexpr int kMost = 64;  // rounds: packets wait meanwhile
+  constexpr int kMost = 64;  // rounds, because packets wait meanwhile
   for (int round = 0; round < kMost && table_.expire(now.monotonic); round++) {
   }
   early_.tick(around_.actions, now.monotonic);
@@ -40,7 +40,7 @@ std::optional<Milliseconds> Connections::next_due() const {
 }
 
 void Connections::refuse(const Packet& packet, Reason reason, Event event) {
-  rulings_.refuse(std::move(event), reason);
+  rulings_.report_refused(std::move(event), reason);
   turn_away(packet);
 }
 
@@ -52,11 +52,11 @@ void Connections::refuse_unknown(const Packet& packet, Role role) {
 }
 
 void Connections::turn_away(const Packet& packet) {
-  // A token never reaches an application, and a reset must acknowledge what the sender's TCP has
-  // sent: nothing but the SYN.
+  // A token must not reach an application. A reset must acknowledge only what the sender's TCP has
+  // sent, which is the SYN without the token.
   const bool has_token =
       packet.segment.payload_size() > 0 && (packet.segment.flags() & TcpFlag::kSyn) != 0;
-  const Ruling ruling = rulings_.audits() ? Ruling::audit : Ruling::refuse;
+  const abi::Ruling ruling = rulings_.audits() ? abi::Ruling::audit : abi::Ruling::refuse;
   if (!has_token) {
     return accept(packet, ruling);
   }
@@ -72,7 +72,7 @@ void Connections::rejudge(const Packet& packet, Handshake& handshake) {
   if (judgement.reason == Reason::none) {
     return accept(packet, ruling_of(judgement.decision), handshake.remote->number);
   }
-  rulings_.refuse(handshake, judgement);
+  rulings_.report_refused(handshake, judgement);
   if (!rulings_.audits()) {
     around_.proved.connections.remove(handshake.key);
   }
@@ -82,12 +82,12 @@ void Connections::rejudge(const Packet& packet, Handshake& handshake) {
 
 void Connections::rejudge_open(const Packet& packet, Handshake& handshake) {
   if (handshake.local == nullptr) {
-    return accept(packet, Ruling::pass);
+    return accept(packet, abi::Ruling::pass);
   }
   if (const auto ruling = rulings_.of_open(handshake)) {
     return accept(packet, *ruling);
   }
-  rulings_.refuse(handshake, {.reason = Reason::no_proof, .decision = {}});
+  rulings_.report_refused(handshake, {.reason = Reason::no_proof, .decision = {}});
   table_.remove(handshake);
   turn_away(packet);
 }

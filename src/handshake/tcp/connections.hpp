@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The handshakes of TCP: dispatch and what both ends share in connections.cpp, the two roles in
-// client.cpp and server.cpp, what is neither SYN nor SYN-ACK in segments.cpp.
+// TCP handshakes. connections.cpp: dispatch, and what both sides share. client.cpp and server.cpp:
+// the two sides. segments.cpp: segments other than SYN and SYN-ACK.
 #pragma once
 
 #include "carrier.hpp"
@@ -16,10 +16,10 @@ class Connections : public Carrier {
   Connections(std::size_t capacity, std::uint64_t seed, const Surroundings& around);
 
   void handle(const PacketFacts& facts, const wire::Segment& segment, const Now& now);
-  /// Asks again for what is missing, and gives up what has waited too long.
+  /// Requests missing PROOFs again, and ends handshakes that timed out.
   void tick(const Now& now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
-  /// From here on none begins.
+  /// No new handshake begins after this call.
   void finish() { is_finishing_ = true; }
   void forget_point(PointId point) { table_.forget_point(point); }
 
@@ -31,17 +31,18 @@ class Connections : public Carrier {
  private:
   struct Packet : PacketAtHand {
     const wire::Segment& segment;
-    /// Whether conntrack knows no flow of it; then number() is that of its socket.
-    [[nodiscard]] bool is_stray() const { return is(kFresh); }
-    /// Whether it can be of a connection that this workload began.
+    /// True for a segment of a connection that conntrack does not know; then number() is that of
+    /// the socket.
+    [[nodiscard]] bool is_stray() const { return is(abi::kStray); }
+    /// True if the segment can belong to a connection of this workload.
     [[nodiscard]] bool may_be_of(policy::Number local) const {
       return !is_stray() || number() == local;
     }
   };
 
   // client.cpp
-  void ask(const Packet& packet);         // its SYN leaves
-  void take_reply(const Packet& packet);  // a SYN-ACK comes
+  void begin_as_client(const Packet& packet);  // a SYN leaves
+  void take_reply(const Packet& packet);       // a SYN-ACK arrives
   void take_no_reply(const Packet& packet, Handshake& handshake);
   void accept_reply(const Packet& packet, Handshake& handshake, const wire::Token& token);
   void prove(const Packet& packet, Handshake& handshake, const policy::Decision& decision);
@@ -49,18 +50,18 @@ class Connections : public Carrier {
                 std::shared_ptr<const LocalIdentity> local, bool again);
   void meet(const Packet& packet, Handshake& handshake);
   void forget_request(const Handshake* handshake);
-  void take_refusal(const Packet& packet);  // a reset with data comes
+  void take_refusal(const Packet& packet);  // a reset with data arrives
   void refuse_client(const Packet& packet, Handshake& handshake, Reason reason);
   void refuse_client(const Packet& packet, Handshake& handshake, Reason reason, Event&& event);
 
   // server.cpp
-  void take_hello(const Packet& packet);  // a SYN with data comes
+  void take_hello(const Packet& packet);  // a SYN with data arrives
   void take_hello_again(const Packet& packet);
-  void take_meet(const Packet& packet);  // a SYN with MEET comes
+  void take_meet(const Packet& packet);  // a SYN with MEET arrives
   [[nodiscard]] bool is_met(const Packet& packet, const Handshake& known) const;
-  /// With MEET, or with the SYN-ACK that answers it.
-  void receive(const Packet& packet, const Departure& departure, const Nonce& tag,
-               std::shared_ptr<const LocalIdentity> local);
+  /// Decides on a request, with MEET or with the SYN-ACK that answers it.
+  void decide_on_meet(const Packet& packet, const Departure& departure, const Nonce& tag,
+                      std::shared_ptr<const LocalIdentity> local);
   void await_translation(const Packet& packet, Bytes tag,
                          std::shared_ptr<const LocalIdentity> local);
   void reply_to_meet(const Packet& packet, Handshake& handshake);
@@ -76,41 +77,42 @@ class Connections : public Carrier {
   void segment_out(const Packet& packet);
   void await_proof(const Packet& packet, Handshake& handshake);
   void take_proof(const Packet& packet, Handshake& handshake);
-  /// Those of connections that were proved longer ago than handshakes are remembered.
+  /// Re-evaluates a segment of a connection whose handshake is no longer remembered.
   void resume(const Packet& packet);
   void judge_stray(const Packet& packet);
-  /// What TCP has for the packet. None: it is asked for, and the packet comes again.
+  /// The TCP socket for the packet. None: a question was added to the actions, and the packet will
+  /// be handled again with the answer.
   [[nodiscard]] std::optional<TcpSocket> tcp_socket(const Packet& packet);
-  /// A connection that is proved, for as long as its socket lives.
+  /// Remembers a proved connection for as long as its socket exists.
   void remember(const Handshake& handshake, const Now& now);
-  /// A handshake that is given up for its age, and was not complete.
+  /// Reports a handshake that timed out before it was complete.
   void report_death(const Handshake& handshake);
   [[nodiscard]] static OwnSegment own_segment(const Handshake& handshake);
 
   // connections.cpp
-  /// Judged anew: flows whose authorisation was taken away, and segments that were on their way
-  /// when it was given.
+  /// Re-evaluates a flow whose authorization was withdrawn, or a segment that was in transit when
+  /// the flow was authorized.
   void rejudge(const Packet& packet, Handshake& handshake);
-  /// The same where no proof was exchanged: a process that is no workload passes, an unlabelled
-  /// peer as policy has it now.
+  /// As rejudge(), for a flow without proof: the packet of an unlabeled process passes; for a peer
+  /// without labels the policy in force decides.
   void rejudge_open(const Packet& packet, Handshake& handshake);
-  /// A packet that policy, or the lack of proof, refuses: `event` is reported, and where everything
-  /// is in audit mode it passes.
+  /// Refuses a packet because of policy or missing proof, and reports `event`. In audit mode the
+  /// packet passes.
   void refuse(const Packet& packet, Reason reason, Event event);
-  /// A packet of a handshake that is not known. Where handshakes had to be given up it may have
-  /// been one of them: dropped without a word, so that TCP tries again.
+  /// Refuses a packet of a handshake that is not in the table. If handshakes were evicted recently,
+  /// it may have been one of them, and the packet is dropped silently so that TCP retries.
   void refuse_unknown(const Packet& packet, Role role);
-  /// The same without a report.
+  /// Refuses a packet without reporting an event.
   void turn_away(const Packet& packet);
   [[nodiscard]] Event event(const Packet& packet, Role role, const Handshake* handshake) const {
     return rulings_.event(packet.key(role), handshake);
   }
 
-  FlowTable table_;
+  HandshakeTable table_;
   EarlyData early_;
   bool is_finishing_ = false;
   std::array<std::uint8_t, wire::kMaxToken> token_{};
-  std::array<std::uint8_t, wire::kMaxToken> text_{};  // that REPLY seals
+  std::array<std::uint8_t, wire::kMaxToken> text_{};  // the text that REPLY seals
 };
 
 }  // namespace trireme::handshake

@@ -75,7 +75,7 @@ void EarlyData::tick(Actions& actions, Milliseconds now) {
   }
   for (Entry& entry : entries_) {
     if (!actions.has_room()) {
-      return;  // whatever was done is not due again
+      return;  // the rest is due in the next call; what was done is not due again
     }
     if (entry.number == 0) {
       continue;

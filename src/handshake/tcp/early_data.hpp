@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// TCP segments that came ahead of their flow's PROOF, and the requests for it.
+// Holds TCP segments that arrived before their flow's PROOF, and requests that PROOF.
 #pragma once
 
 #include <optional>
@@ -13,8 +13,9 @@ namespace trireme::handshake {
 
 class EarlyData {
  public:
-  static constexpr Milliseconds kWait{3'000};  // and a step at most
-  /// PROOF is asked for when the first segment comes, and again so long after.
+  /// How long a segment waits, plus kStep at most.
+  static constexpr Milliseconds kWait{3'000};
+  /// PROOF is requested when the first segment arrives, and again this long after it.
   static constexpr std::array<Milliseconds, 5> kRepeat = {Milliseconds{100}, Milliseconds{300},
                                                           Milliseconds{700}, Milliseconds{1'500},
                                                           Milliseconds{2'500}};
@@ -23,34 +24,34 @@ class EarlyData {
 
   enum class Result : std::uint8_t {
     waits,
-    begins,   // to wait: PROOF is to be asked for
-    repeats,  // one that waits
+    begins,   // waits as the first one: the caller must request PROOF
+    repeats,  // repeats a segment that waits
     no_room,
   };
-  /// `handshake` remembers what waits for it; `question` asks for its PROOF.
+  /// Holds a segment for `handshake`. `question` is the segment that requests its PROOF.
   [[nodiscard]] Result hold(Actions& actions, Handshake& handshake, std::uint32_t packet,
                             const wire::Segment& segment, const OwnSegment& question,
                             Milliseconds now);
-  /// What waits for it, to be let go; nothing waits any more. Valid until the next call.
+  /// Removes and returns the segments that wait for `handshake`. Valid until the next call.
   [[nodiscard]] const Held& take(Handshake& handshake);
-  /// Asks again, and drops what has waited too long, as far as there is room. To be called when
-  /// next_due() has come.
+  /// Requests PROOFs again, and drops segments that have waited too long, as far as `actions` has
+  /// room. Call it when next_due() has passed.
   void tick(Actions& actions, Milliseconds now);
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
   [[nodiscard]] const Crowding& crowding() const { return crowding_; }
 
  private:
   struct Entry {
-    std::uint64_t number = 0;  // the name that its handshake knows; 0: free
+    std::uint64_t number = 0;  // Handshake::early of its handshake; 0: free
     Milliseconds began{};
     std::size_t asked = 0;
     std::uint32_t last_sequence = 0;
     Held held;
     OwnSegment question;
   };
-  /// Each has a packet that waits: one is always free.
+  /// Each used entry holds at least one packet, so one entry is always free.
   static constexpr std::uint32_t kEntries = Holding::kMost + 1;
-  static constexpr Milliseconds kStep{100};  // between two looks at all of them
+  static constexpr Milliseconds kStep{100};  // interval between two scans of the entries
 
   [[nodiscard]] Entry* find(const Handshake& handshake);
   [[nodiscard]] std::uint32_t index(const Entry& entry) const {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is neither SYN nor SYN-ACK: PROOF, data that come ahead of it, and segments of flows that
-// have no authorisation any more.
+// TCP segments other than SYN and SYN-ACK: PROOF, data that arrives before it, and segments of
+// flows that are no longer authorized.
 #include "tcp/connections.hpp"
 
 namespace trireme::handshake {
 namespace {
 
-/// Between two requests for PROOF on one connection whose data find no room to wait.
+/// Interval between two requests for PROOF on one connection if there is no room to hold its data.
 constexpr Milliseconds kAskAgain{100};
 
 }  // namespace
@@ -24,7 +24,7 @@ OwnSegment Connections::own_segment(const Handshake& handshake) {
   return own;
 }
 
-/// Data, acknowledgements and PROOF that come on a flow without authorisation.
+/// Handles data, acknowledgments and PROOF that arrive on a flow without authorization.
 void Connections::segment_in(const Packet& packet) {
   if ((packet.segment.flags() & wire::TcpFlag::kRst) != 0) {
     return take_refusal(packet);
@@ -52,13 +52,13 @@ void Connections::segment_in(const Packet& packet) {
   return packet.segment.proof() ? take_proof(packet, *handshake) : await_proof(packet, *handshake);
 }
 
-/// PROOF was lost, or overtaken, and the client's TCP does not know: its data wait, and the
+/// PROOF was lost or overtaken, which the client's TCP cannot know. Its data waits here, and the
 /// server's SYN-ACK is sent again, which the client's verifier answers with PROOF.
 void Connections::await_proof(const Packet& packet, Handshake& handshake) {
   rulings_.count(Reason::unproved_data);
   const bool is_answer = handshake.key.role == Role::server &&
                          packet.segment.acknowledgement() == handshake.own.sequence + 1;
-  if (!is_answer) {  // who has not seen the SYN-ACK makes nobody send another
+  if (!is_answer) {  // a sender that has not seen the SYN-ACK must not trigger another one
     return discard(packet);
   }
   const OwnSegment question = own_segment(handshake);
@@ -77,8 +77,8 @@ void Connections::await_proof(const Packet& packet, Handshake& handshake) {
 
 void Connections::take_proof(const Packet& packet, Handshake& handshake) {
   if (handshake.key.role != Role::server || !proves(handshake, *packet.segment.proof())) {
-    rulings_.forged(handshake, Reason::forged_proof);
-    return drop(packet, Reason::forged_proof);  // the client's own may still come
+    rulings_.report_forged(handshake, Reason::forged_proof);
+    return drop(packet, Reason::forged_proof);  // the valid one may still arrive
   }
   if (!wire::strip_proof(packet.segment, changed_)) {
     return drop(packet, Reason::malformed_packet);
@@ -88,7 +88,7 @@ void Connections::take_proof(const Packet& packet, Handshake& handshake) {
     return drop(packet, Reason::busy);
   }
   if (judgement.reason != Reason::none) {
-    rulings_.refuse(handshake, judgement);
+    rulings_.report_refused(handshake, judgement);
     table_.enter(handshake, Phase::refused, packet.now.monotonic);
     const Held& early = early_.take(handshake);
     for (const std::uint32_t id : early.all()) {
@@ -98,7 +98,7 @@ void Connections::take_proof(const Packet& packet, Handshake& handshake) {
   }
   table_.enter(handshake, Phase::complete, packet.now.monotonic);
   remember(handshake, packet.now);
-  const Ruling ruling = ruling_of(judgement.decision);
+  const abi::Ruling ruling = ruling_of(judgement.decision);
   accept_changed(packet, ruling, handshake.remote->number);
   const Held& early = early_.take(handshake);
   for (const std::uint32_t id : early.all()) {
@@ -108,18 +108,18 @@ void Connections::take_proof(const Packet& packet, Handshake& handshake) {
 }
 
 void Connections::report_death(const Handshake& handshake) {
-  // Who refuses, or gives up, repeats nothing.
+  // Without a repetition, one side has refused or closed the connection: that is not a timeout.
   if (!handshake.is_repeated) {
     return;
   }
   if (handshake.key.role == Role::client && handshake.phase == Phase::asked) {
-    rulings_.died(handshake, "HELLO was sent again and again, and no SYN-ACK came");
+    rulings_.report_timeout(handshake, "HELLO was repeated, but no SYN-ACK came");
   } else if (handshake.key.role == Role::server && handshake.phase == Phase::answered) {
-    rulings_.died(handshake, "REPLY was sent again and again, and no PROOF came");
+    rulings_.report_timeout(handshake, "REPLY was repeated, but no PROOF came");
   }
 }
 
-/// What leaves on a flow whose authorisation was taken away, or that never had one.
+/// Handles an outgoing segment of a flow whose authorization was withdrawn, or never existed.
 void Connections::segment_out(const Packet& packet) {
   if (packet.is_stray()) {
     return resume(packet);
@@ -154,8 +154,8 @@ std::optional<TcpSocket> Connections::tcp_socket(const Packet& packet) {
   return packet.facts.socket;
 }
 
-/// Where NAT on OUTPUT has changed the server's address its socket has another than packets have;
-/// and what conntrack forgets of such a flow, nothing brings back.
+/// A flow whose destination was changed by NAT on OUTPUT is not remembered: its socket has another
+/// address than its packets, and once conntrack forgets the mapping, nothing restores it.
 void Connections::remember(const Handshake& handshake, const Now& now) {
   if (!handshake.translated) {
     around_.proved.connections.enter({.key = handshake.key,
@@ -166,9 +166,9 @@ void Connections::remember(const Handshake& handshake, const Now& now) {
   }
 }
 
-/// Conntrack has forgotten the flow, or it lost its authorisation long after its handshake. What
-/// was proved when the connection began holds while TCP has it, as far as policy and trust in force
-/// allow.
+/// Conntrack has forgotten the flow, or the flow lost its authorization long after its handshake.
+/// The proof from the beginning of the connection is valid as long as its TCP socket exists, and as
+/// far as the policy and trust in force allow.
 void Connections::resume(const Packet& packet) {
   for (const Role role : {Role::client, Role::server}) {
     const auto flow = around_.proved.connections.find(packet.key(role));
@@ -211,8 +211,8 @@ void Connections::resume(const Packet& packet) {
   return packet.is_stray() ? judge_stray(packet) : refuse_unknown(packet, Role::client);
 }
 
-/// Nothing is proved of it: judged by its addresses, as far as TCP has the connection. Which end
-/// began that, nobody knows: either may have.
+/// Decides on a stray for which nothing is proved: by its addresses, and only if TCP has the
+/// connection. It is not known which side began the connection, so policy must allow one direction.
 void Connections::judge_stray(const Packet& packet) {
   const auto socket = tcp_socket(packet);
   if (!socket) {
@@ -223,13 +223,13 @@ void Connections::judge_stray(const Packet& packet) {
     return drop(packet, Reason::busy);  // TCP repeats it
   }
   if (state == TcpState::none && !packet.facts.outgoing) {
-    return accept(packet, Ruling::pass);  // for TIME_WAIT, or nobody: the kernel answers
+    return accept(packet, abi::Ruling::pass);  // TIME_WAIT or no socket: the kernel answers
   }
-  // Of a workload's half-open request rules see no cgroup. PROOF alone completes it, on the flow of
-  // its SYN.
-  if (packet.number() == kHost) {
+  // The ruleset sees no cgroup of a request socket, so a half-open request may belong to a
+  // workload. Only PROOF on the flow of its SYN may complete it.
+  if (packet.number() == abi::kHost) {
     return state == TcpState::half_open ? drop(packet, Reason::unknown_handshake)
-                                        : accept(packet, Ruling::pass);
+                                        : accept(packet, abi::Ruling::pass);
   }
   const FlowKey key = packet.key(Role::client);
   const Role guess = key.local_port > key.remote_port ? Role::client : Role::server;
@@ -240,9 +240,9 @@ void Connections::judge_stray(const Packet& packet) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
   report.self = local;
-  say(report, rulings_.of_unlabelled(*local, packet.key(guess)));
+  say(report, rulings_.of_unlabeled(*local, packet.key(guess)));
   for (const Role role : {Role::client, Role::server}) {
-    const policy::Decision decision = rulings_.of_unlabelled(*local, packet.key(role));
+    const policy::Decision decision = rulings_.of_unlabeled(*local, packet.key(role));
     if (decision.verdict != policy::Verdict::deny) {
       return state == TcpState::open ? accept(packet, ruling_of(decision))
                                      : refuse(packet, Reason::unknown_handshake, std::move(report));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's part of a handshake until PROOF: HELLO judged, REPLY with the SYN-ACK.
+// TCP handshake, server's side, up to PROOF: checks HELLO, and sends REPLY with the SYN-ACK.
 #include <algorithm>
 
 #include "near.hpp"
@@ -12,10 +12,10 @@ using wire::Token;
 
 namespace {
 
-/// How long a handshake under way keeps its ports from another SYN. TCP repeats that one.
+/// How long a handshake in progress blocks another SYN on its ports. TCP repeats that SYN.
 constexpr Milliseconds kUndisturbed{3'000};
 
-/// What it would be like if it had to be sent once more: see await_proof().
+/// Remembers the fields of the SYN-ACK, which may have to be sent again: see await_proof().
 void remember_syn_ack(const PacketFacts& facts, const wire::Segment& syn_ack,
                       Handshake& handshake) {
   handshake.mark = facts.mark;
@@ -29,7 +29,7 @@ bool is_half_open(const Handshake& handshake) {
   return handshake.phase == Phase::asked || handshake.phase == Phase::answered;
 }
 
-/// Whether it is this handshake's own SYN that comes again.
+/// True if the SYN is a repetition of the one that began this handshake.
 bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& token,
              const std::shared_ptr<const LocalIdentity>& local) {
   return handshake.sequence == syn.sequence() &&
@@ -38,7 +38,7 @@ bool repeats(const Handshake& handshake, const wire::Segment& syn, const Token& 
 
 }  // namespace
 
-/// Whether TCP repeats the very request that was authorised, to the very workload.
+/// True if the SYN is a repetition of the request that was authorized, to the same workload.
 bool Connections::is_met(const Packet& packet, const Handshake& known) const {
   const auto meet = wire::read_tag_message(wire::Message::meet, packet.segment.payload(), false);
   return known.is_near && known.phase == Phase::complete &&
@@ -46,10 +46,11 @@ bool Connections::is_met(const Packet& packet, const Handshake& known) const {
          rulings_.is_here(known) && meet && std::ranges::equal(meet->tag, known.client_nonce);
 }
 
-/// Where the earlier connection lives on, its TCP answers with an acknowledgement, and a client
-/// that has lost it with a reset (RFC 9293, section 3.5.1); then it can connect. Where only the
-/// flow's authorisation is left, nothing must ride on it, not even a request that the listener
-/// would answer: conntrack's entry goes, and the request that TCP repeats begins anew.
+/// Handles a SYN on a flow that is already authorized. If the earlier connection still exists, its
+/// TCP answers with an acknowledgment, the client that has lost the connection answers that with a
+/// reset (RFC 9293, section 3.5.1), and its next SYN begins a new one. If only the authorization is
+/// left, nothing may use it, not even a SYN that the listener would answer: conntrack's entry is
+/// removed, and the SYN that TCP repeats begins a new handshake.
 void Connections::take_hello_again(const Packet& packet) {
   if (const Handshake* known = table_.find(packet.key(Role::server), packet.now.monotonic);
       known != nullptr && is_met(packet, *known)) {
@@ -77,12 +78,12 @@ void Connections::take_hello_again(const Packet& packet) {
 }
 
 void Connections::pass_without_token(const Packet& packet) {
-  return wire::strip(packet.segment, changed_) ? accept_changed(packet, Ruling::pass)
+  return wire::strip(packet.segment, changed_) ? accept_changed(packet, abi::Ruling::pass)
                                                : drop(packet, Reason::malformed_packet);
 }
 
 void Connections::take_hello(const Packet& packet) {
-  if (packet.is(kDecided)) {
+  if (packet.is(abi::kDecided)) {
     return take_hello_again(packet);
   }
   if (is_finishing_) {
@@ -113,11 +114,12 @@ void Connections::take_hello(const Packet& packet) {
   Handshake* known = table_.find(key, packet.now.monotonic);
   const bool again = known != nullptr && repeats(*known, packet.segment, *token, local);
   if (again && known->phase == Phase::complete) {
-    return drop(packet, Reason::conflict);  // late, or a replay after the connection has ended:
-                                            // data would be authorised by what it proved
+    // Late, or a replay after the connection has ended: accepting it would authorize new data by
+    // the earlier proof.
+    return drop(packet, Reason::conflict);
   }
   if (!again && around_.proved.connections.find(key)) {
-    // Conntrack has forgotten a connection that may still be there: it goes on, whoever asks.
+    // Conntrack has forgotten a connection that may still exist; a new SYN must not end it.
     const auto socket = tcp_socket(packet);
     if (!socket) {
       return;
@@ -139,7 +141,7 @@ void Connections::take_hello(const Packet& packet) {
   return judge_hello(packet, *token, local);
 }
 
-/// A request of a workload of this host: the flow is authorised with it.
+/// Handles the request of another workload of this host, which authorizes the flow.
 void Connections::take_meet(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
   Event report = event(packet, Role::server, nullptr);
@@ -172,21 +174,22 @@ void Connections::take_meet(const Packet& packet) {
   if (arrival.question.about != Question::About::nothing) {
     return around_.actions.ask(arrival.question);
   }
-  if (arrival.departure && !arrival.fits && packet.is(kChanged)) {
+  if (arrival.departure && !arrival.fits && packet.is(abi::kAnyNat)) {
     return await_translation(packet, meet->tag, local);
   }
   if (!arrival.fits) {
-    // A neighbour passes it on, or a daemon before this one drew it: then TCP repeats it.
-    rulings_.refuse(std::move(report), Reason::other_address);
+    // A neighbor relays it, or an earlier daemon sent it; in the latter case TCP repeats it.
+    rulings_.report_refused(std::move(report), Reason::other_address);
     return discard(packet);
   }
   Nonce tag{};
   std::ranges::copy(meet->tag, tag.begin());
-  return receive(packet, *arrival.departure, tag, local);
+  return decide_on_meet(packet, *arrival.departure, tag, local);
 }
 
-/// NAT of this network namespace has part in the flow, and conntrack says which when the request
-/// has gone on: it is judged with its SYN-ACK, and until then nothing passes but the request.
+/// NAT of this network namespace applies to the flow, and conntrack knows the translation only
+/// after the request has been accepted. The decision is made at the SYN-ACK; until then nothing but
+/// the request passes.
 void Connections::await_translation(const Packet& packet, Bytes tag,
                                     std::shared_ptr<const LocalIdentity> local) {
   if (!wire::strip(packet.segment, changed_)) {
@@ -196,7 +199,7 @@ void Connections::await_translation(const Packet& packet, Bytes tag,
                                      packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
   accept_meet(handshake, tag, nullptr, std::move(local), nullptr, around_);
-  return accept_changed(packet, Ruling::pass);
+  return accept_changed(packet, abi::Ruling::pass);
 }
 
 void Connections::reply_to_meet(const Packet& packet, Handshake& handshake) {
@@ -210,11 +213,11 @@ void Connections::reply_to_meet(const Packet& packet, Handshake& handshake) {
     table_.remove(handshake);
     return refuse(packet, Reason::other_address, std::move(report));
   }
-  return receive(packet, *arrival.departure, Nonce(handshake.client_nonce), handshake.local);
+  return decide_on_meet(packet, *arrival.departure, Nonce(handshake.client_nonce), handshake.local);
 }
 
-void Connections::receive(const Packet& packet, const Departure& departure, const Nonce& tag,
-                          std::shared_ptr<const LocalIdentity> local) {
+void Connections::decide_on_meet(const Packet& packet, const Departure& departure, const Nonce& tag,
+                                 std::shared_ptr<const LocalIdentity> local) {
   Event report = event(packet, Role::server, nullptr);
   report.local = local->number;
   report.self = local;
@@ -243,15 +246,15 @@ void Connections::receive(const Packet& packet, const Departure& departure, cons
   handshake.sequence = sequence;
   accept_meet(handshake, tag, &departure, local, std::move(remote), around_);
   table_.enter(handshake, Phase::complete, packet.now.monotonic);
-  rulings_.authorise(handshake, decision, packet.now);
+  rulings_.report_authorized(handshake, decision, packet.now);
   remember(handshake, packet.now);
   around_.proved.requests.decide(departure.request, {Met::allowed, std::move(local)});
   if (is_answer) {
     return accept(packet, ruling_of(decision), handshake.remote->number);
   }
-  return accept_changed(packet,
-                        decision.verdict == policy::Verdict::audit ? Ruling::audit : Ruling::meet,
-                        handshake.remote->number);
+  return accept_changed(
+      packet, decision.verdict == policy::Verdict::audit ? abi::Ruling::audit : abi::Ruling::meet,
+      handshake.remote->number);
 }
 
 void Connections::judge_hello(const Packet& packet, const Token& token,
@@ -269,7 +272,7 @@ void Connections::judge_hello(const Packet& packet, const Token& token,
   const policy::Decision decision =
       rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (decision.verdict == policy::Verdict::deny) {
-    report.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
+    report.remote = std::move(claim.remote);  // claimed, not proved yet
     say(report, decision);
     return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(report));
   }
@@ -280,16 +283,16 @@ void Connections::judge_hello(const Packet& packet, const Token& token,
                                      packet.now.monotonic);
   handshake.sequence = packet.segment.sequence();
   accept_hello(handshake, token, claim, std::move(local), around_);
-  return accept_changed(packet, Ruling::pass);
+  return accept_changed(packet, abi::Ruling::pass);
 }
 
-/// The reset that carries REFUSAL goes ahead of the one that rules make of the SYN. Where NAT of
-/// this network namespace has a part in the flow conntrack does not know it yet, and nothing would
-/// turn the reset back.
+/// Sends a reset with REFUSAL ahead of the reset with which the ruleset answers the SYN. None is
+/// sent if NAT of this network namespace applies to the flow: conntrack does not know the
+/// translation yet, so the reset would leave with the wrong address.
 void Connections::refuse_hello(const Packet& packet, const Token& hello,
                                const credentials::Peer* peer, Reason reason, Event&& report) {
   const policy::Address& source = packet.ends.source;
-  const bool tells = peer != nullptr && rulings_.tells_peers() && !packet.is(kChanged) &&
+  const bool tells = peer != nullptr && rulings_.tells_peers() && !packet.is(abi::kAnyNat) &&
                      around_.budget.can_tell(source, packet.now.monotonic);
   const auto flow = tells ? translation(packet, packet.key(Role::server)) : std::nullopt;
   if (tells && !flow) {
@@ -319,15 +322,15 @@ void Connections::reply(const Packet& packet) {
     return refuse_unknown(packet, Role::server);
   }
   if (handshake->phase == Phase::open) {
-    return accept(packet, Ruling::pass);
+    return accept(packet, abi::Ruling::pass);
   }
   if (handshake->is_near) {
-    return handshake->phase == Phase::complete ? accept(packet, Ruling::pass)
+    return handshake->phase == Phase::complete ? accept(packet, abi::Ruling::pass)
                                                : reply_to_meet(packet, *handshake);
   }
   if (handshake->phase == Phase::complete) {
-    return drop(packet, Reason::conflict);  // PROOF has come since, or it answers a request on a
-                                            // flow that is authorised
+    // PROOF has arrived since, or this SYN-ACK answers a SYN on a flow that is already authorized.
+    return drop(packet, Reason::conflict);
   }
   if (is_finishing_ && handshake->phase == Phase::asked) {
     return discard(packet);
@@ -367,7 +370,7 @@ void Connections::reply(const Packet& packet) {
     handshake->is_repeated = true;
   }
   around_.statistics.replies++;
-  return accept_changed(packet, Ruling::pass);
+  return accept_changed(packet, abi::Ruling::pass);
 }
 
 }  // namespace trireme::handshake

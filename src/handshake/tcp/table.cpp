@@ -4,22 +4,23 @@
 namespace trireme::handshake {
 namespace {
 
-// A SYN is repeated for two minutes (tcp_syn_retries 6), a SYN-ACK for one (tcp_synack_retries 5).
+// TCP repeats a SYN for up to 127 s (tcp_syn_retries 6), a SYN-ACK for up to 63 s
+// (tcp_synack_retries 5).
 constexpr std::array<Milliseconds, 3> kAges = {Milliseconds{130'000}, Milliseconds{70'000},
                                                Milliseconds{64'000}};
-/// More than most round trips take.
+/// Longer than most round-trip times.
 constexpr Milliseconds kProofPatience{250};
 
 }  // namespace
 
-FlowTable::FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
+HandshakeTable::HandshakeTable(std::size_t capacity, std::uint64_t seed, Budget& budget)
     : table_(capacity, seed, &budget) {}
 
-bool FlowTable::is_over(const Handshake& handshake, Milliseconds now) const {
+bool HandshakeTable::is_over(const Handshake& handshake, Milliseconds now) const {
   return handshake.since + kAges.at(table_.list_of(handshake)) <= now;
 }
 
-Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
+Handshake* HandshakeTable::find(const FlowKey& key, Milliseconds now) {
   Handshake* found = table_.find(key);
   if (found != nullptr && is_over(*found, now)) {
     end(*found);
@@ -28,14 +29,14 @@ Handshake* FlowTable::find(const FlowKey& key, Milliseconds now) {
   return found;
 }
 
-void FlowTable::end(Handshake& handshake) {
+void HandshakeTable::end(Handshake& handshake) {
   if (on_over) {
     on_over(handshake);
   }
   table_.remove(handshake);
 }
 
-std::optional<Milliseconds> FlowTable::next_due() const {
+std::optional<Milliseconds> HandshakeTable::next_due() const {
   std::optional<Milliseconds> next;
   for (const List list : {kWaiting, kAnswered}) {
     if (const Handshake* oldest = table_.oldest(list)) {
@@ -46,11 +47,11 @@ std::optional<Milliseconds> FlowTable::next_due() const {
   return next;
 }
 
-bool FlowTable::may_have_evicted(Milliseconds now) const {
+bool HandshakeTable::may_have_evicted(Milliseconds now) const {
   return crowding_.given_up > 0 && now < crowding_.last + kAges.front();
 }
 
-bool FlowTable::awaits_proof(Milliseconds now) const {
+bool HandshakeTable::awaits_proof(Milliseconds now) const {
   const auto since = now - kProofPatience;
   return table_.any_since(kAnswered, since, [](const Handshake& handshake) {
     return handshake.phase == Phase::answered;
@@ -59,7 +60,7 @@ bool FlowTable::awaits_proof(Milliseconds now) const {
   });
 }
 
-Handshake& FlowTable::make(const FlowKey& key, const Owner& owner, Milliseconds now) {
+Handshake& HandshakeTable::make(const FlowKey& key, const Owner& owner, Milliseconds now) {
   if (Handshake* known = table_.find(key)) {
     table_.remove(*known);
   }
@@ -70,7 +71,7 @@ Handshake& FlowTable::make(const FlowKey& key, const Owner& owner, Milliseconds 
   return table_.make(key, owner, kWaiting, now);
 }
 
-FlowTable::List FlowTable::list_of(Role role, Phase phase) {
+HandshakeTable::List HandshakeTable::list_of(Role role, Phase phase) {
   switch (phase) {
     case Phase::asked:
       return kWaiting;
@@ -81,10 +82,10 @@ FlowTable::List FlowTable::list_of(Role role, Phase phase) {
     case Phase::refused:
       break;
   }
-  return role == Role::client || phase == Phase::complete ? kSettled : kAnswered;
+  return role == Role::client || phase == Phase::complete ? kFinished : kAnswered;
 }
 
-void FlowTable::enter(Handshake& handshake, Phase phase, Milliseconds now) {
+void HandshakeTable::enter(Handshake& handshake, Phase phase, Milliseconds now) {
   handshake.phase = phase;
   if (phase != Phase::asked && phase != Phase::answered) {
     table_.close(handshake);
@@ -92,19 +93,19 @@ void FlowTable::enter(Handshake& handshake, Phase phase, Milliseconds now) {
   table_.move(handshake, list_of(handshake.key.role, phase), now);
 }
 
-void FlowTable::remove(Handshake& handshake) {
+void HandshakeTable::remove(Handshake& handshake) {
   table_.remove(handshake);
 }
 
-void FlowTable::forget_point(PointId point) {
+void HandshakeTable::forget_point(PointId point) {
   table_.each_of_point(point, [this](Handshake& gone) { table_.remove(gone); });
 }
 
-/// A few at a time, so that no packet pays for many.
-bool FlowTable::expire(Milliseconds now) {
+/// Removes only a few per call, because it runs for each packet.
+bool HandshakeTable::expire(Milliseconds now) {
   constexpr int kAtATime = 2;
   bool is_more = false;
-  for (const List list : {kWaiting, kAnswered, kSettled}) {
+  for (const List list : {kWaiting, kAnswered, kFinished}) {
     for (int count = 0; count < kAtATime; count++) {
       Handshake* oldest = table_.oldest(list);
       if (oldest == nullptr || !is_over(*oldest, now)) {

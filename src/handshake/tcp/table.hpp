@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Handshakes under way, and those completed a moment ago: bounded, with a share for each owner.
+// Table of TCP handshakes, in progress and recently completed. It is bounded, with a share for each
+// owner.
 #pragma once
 
 #include <cstdint>
@@ -13,10 +14,10 @@
 namespace trireme::handshake {
 
 enum class Phase : std::uint8_t {
-  asked,     // client: HELLO is sent; server: HELLO is accepted
-  answered,  // server: REPLY is sent
-  complete,  // authorised by proof
-  open,  // nothing is exchanged: no workload's after all, a peer without proof that policy allows,
+  asked,     // client: HELLO was sent; server: HELLO was accepted
+  answered,  // server: REPLY was sent
+  complete,  // authorized by proof
+  open,  // allowed without proof: an unlabeled process, a peer without labels that policy allows,
          // or audit mode
   refused,
 };
@@ -24,50 +25,50 @@ enum class Phase : std::uint8_t {
 struct Handshake : Conversation {
   Phase phase = Phase::asked;
   std::uint32_t sequence = 0;  // of the client's SYN
-  bool is_repeated = false;    // HELLO or REPLY
-  wire::OwnSegment own;  // a client's PROOF, from its SYN and the SYN-ACK; a server's SYN-ACK again
+  bool is_repeated = false;    // HELLO or REPLY was sent more than once
+  wire::OwnSegment own;        // client: PROOF; server: the SYN-ACK, to repeat it
   // Server.
-  std::uint64_t early = 0;  // what waits for PROOF, see EarlyData
-  Milliseconds asked_again{};
-  // Client: of the SYN.
+  std::uint64_t early = 0;     // id of the data that waits for PROOF, see EarlyData; 0: none
+  Milliseconds asked_again{};  // when PROOF was requested last
+  // Client: fields of the SYN.
   std::uint16_t window = 0;
   std::uint8_t window_scale = 0;
   bool has_window_scale = false;
   std::uint32_t timestamp = 0;
 };
 
-class FlowTable {
+class HandshakeTable {
  public:
-  FlowTable(std::size_t capacity, std::uint64_t seed, Budget& budget);
+  HandshakeTable(std::size_t capacity, std::uint64_t seed, Budget& budget);
 
-  /// Null where there is none, or its time is over.
+  /// Null if there is none, or it has timed out.
   [[nodiscard]] Handshake* find(const FlowKey& key, Milliseconds now);
-  /// A new handshake, of which only the key is set, in the place of one with the same key. Where
-  /// the table is full the owner that holds most gives up its oldest: completed ones first.
+  /// Adds a handshake with only the key and `since` set, and replaces one with the same key. If the
+  /// table is full, the largest owner loses its oldest handshake, completed ones first.
   Handshake& make(const FlowKey& key, const Owner& owner, Milliseconds now);
-  /// To be called when the phase changes: ages are counted from then.
+  /// Changes the phase. The age of a handshake is counted from its last change of phase.
   void enter(Handshake& handshake, Phase phase, Milliseconds now);
   void remove(Handshake& handshake);
-  /// Gives up some of what is too old; whether there is more. To be called for each packet: shares
-  /// must come back though nothing new is let in.
+  /// Removes some of the handshakes that timed out. True: there may be more. Call it for each
+  /// packet, so that shares are freed even while no new handshakes are accepted.
   bool expire(Milliseconds now);
-  /// When the next one that is not complete will be; nullopt: there is none.
+  /// When the next incomplete handshake times out; nullopt: there is none.
   [[nodiscard]] std::optional<Milliseconds> next_due() const;
-  /// Called with each handshake that is given up for its age, while it is still there.
+  /// Called with each handshake that timed out, before it is removed.
   std::function<void(const Handshake&)> on_over;
   void forget_point(PointId point);
 
-  /// Whether one of a server was answered, or one between two workloads of this host begun, within
-  /// the last quarter of a second and is not complete.
+  /// True if a handshake that is not complete was answered (server), or began between two workloads
+  /// of this host (client), within the last 250 ms.
   [[nodiscard]] bool awaits_proof(Milliseconds now) const;
 
   [[nodiscard]] std::size_t size() const { return table_.size(); }
   [[nodiscard]] const Crowding& crowding() const { return crowding_; }
-  /// A handshake that is not known may be one that was given up a while ago.
+  /// True if a handshake was evicted in the last 130 s, so that an unknown one may be it.
   [[nodiscard]] bool may_have_evicted(Milliseconds now) const;
 
  private:
-  enum List : std::size_t { kWaiting, kAnswered, kSettled, kLists };
+  enum List : std::size_t { kWaiting, kAnswered, kFinished, kLists };
   [[nodiscard]] static List list_of(Role role, Phase phase);
   [[nodiscard]] bool is_over(const Handshake& handshake, Milliseconds now) const;
   void end(Handshake& handshake);

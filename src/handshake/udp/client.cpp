@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The client's part of a UDP flow's handshake: its first datagrams wait while HELLO is sent, REPLY
-// is verified, and PROOF goes ahead of them.
+// UDP handshake, client's side: the first datagrams of a flow wait while HELLO is sent and REPLY is
+// verified. PROOF is sent ahead of them.
 #include <algorithm>
 
 #include "near.hpp"
@@ -12,61 +12,63 @@ using wire::Token;
 
 namespace {
 
-/// Repetitions of HELLO after which a peer that policy allows without proof is taken for one that
-/// has none: 0.9 s.
+/// Repetitions of HELLO after which a peer that policy allows without labels is treated as one
+/// without labels: 0.9 s.
 constexpr std::uint8_t kShortWait = 4;
-/// After a refusal for want of an answer the same flow does not ask again for this long, doubled
-/// each time.
+/// After a handshake without an answer, the same flow sends no HELLO for this long. The pause
+/// doubles with each failure.
 constexpr Milliseconds kPause{1'000};
 constexpr unsigned kMostDoublings = 5;
-/// A flow is not renewed more often.
+/// Minimum interval between two renewals of a flow.
 constexpr Milliseconds kRenewal{1'000};
 
 }  // namespace
 
 void Datagrams::leave_as_client(const Packet& packet) {
   DatagramExchange* known = table_.find(packet.key(Role::client));
-  if (packet.is(kRenew)) {
+  if (packet.is(abi::kRenew)) {
     return renew(packet, known);
   }
   if (has_anothers_ends(packet)) {
     return take_over(packet);
   }
   if (known == nullptr || known->is_closing) {
-    return ask(packet, known, {});
+    return begin_as_client(packet, known, {});
   }
   if (known->local->number != packet.number()) {
-    return ask(packet, known, {});
+    return begin_as_client(packet, known, {});
   }
   switch (known->stage) {
     case Stage::asking:
       return hold(packet, *known);
     case Stage::proving:
     case Stage::complete:
-      return packet.is(kFresh) ? ask(packet, known, {}) : rejudge(packet, *known);
+      return packet.is(abi::kFresh) ? begin_as_client(packet, known, {}) : rejudge(packet, *known);
     case Stage::open:
-      return packet.is(kFresh) ? ask(packet, known, {}) : rejudge_open(packet, *known);
+      return packet.is(abi::kFresh) ? begin_as_client(packet, known, {})
+                                    : rejudge_open(packet, *known);
     case Stage::refused:
     case Stage::answered:
       break;
   }
-  return packet.now.monotonic < known->refused_until ? turn_away(packet) : ask(packet, known, {});
+  return packet.now.monotonic < known->refused_until ? turn_away(packet)
+                                                     : begin_as_client(packet, known, {});
 }
 
-/// The far end has refused a datagram of an authorised flow: perhaps it was restarted. Nothing is
-/// taken away on that word.
+/// The remote host has refused a datagram of an authorized flow, perhaps because it was restarted.
+/// That message can be forged, so the authorization stays while a new handshake runs.
 void Datagrams::renew(const Packet& packet, DatagramExchange* known) {
   change(packet.key(Role::client), FlowChange::renewed);
   const bool is_under_way =
       known != nullptr && (known->stage == Stage::asking || known->stage == Stage::proving);
   const bool is_recent = known != nullptr && known->began + kRenewal > packet.now.monotonic;
   if (is_under_way || is_recent) {
-    return accept(packet, Ruling::pass);
+    return accept(packet, abi::Ruling::pass);
   }
-  return ask(packet, known, {.renewing = true});
+  return begin_as_client(packet, known, {.renewing = true});
 }
 
-void Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpose) {
+void Datagrams::begin_as_client(const Packet& packet, DatagramExchange* known, Purpose purpose) {
   const FlowKey key = packet.key(Role::client);
   const auto found = around_.locals.find(packet.facts.point, packet.number());
   Event report = event(key, nullptr);
@@ -74,7 +76,7 @@ void Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpo
   if (!purpose.closing && found == nullptr) {
     return refuse(packet, Reason::unknown_workload, std::move(report));
   }
-  const auto successor = found != nullptr ? found : packet.is(kFresh) ? host_ : nullptr;
+  const auto successor = found != nullptr ? found : packet.is(abi::kFresh) ? host_ : nullptr;
   const auto local = purpose.closing ? closer(packet) : found;
   if (const Reason reason = may_ask(key.remote, *local, around_, packet.now);
       reason != Reason::none) {
@@ -82,7 +84,7 @@ void Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpo
     return refuse(packet, reason, std::move(report));
   }
   if (!purpose.closing && !purpose.renewing) {
-    const policy::Decision decision = rulings_.of_unlabelled(*local, key);
+    const policy::Decision decision = rulings_.of_unlabeled(*local, key);
     const auto silent = silent_.find(key.remote, key.remote_port, packet.now.monotonic);
     if (decision.verdict != policy::Verdict::deny && silent == SilentPeers::Known::lately) {
       return open_at_once(packet, decision);
@@ -96,8 +98,9 @@ void Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpo
   const auto remote = had_proof ? known->remote : nullptr;
   DatagramExchange& exchange = make(packet, Role::client);
   exchange.is_closing = purpose.closing;
-  // NAT on OUTPUT: once the entry has gone nobody knows where its datagrams were sent.
-  const bool waits = purpose.closing && !packet.is(kTranslated);
+  // With NAT on OUTPUT the datagrams cannot wait: their destination is known only to the conntrack
+  // entry, which is about to be removed.
+  const bool waits = purpose.closing && !packet.is(abi::kDestinationNat);
   exchange.successor = waits ? successor : nullptr;
   exchange.is_renewing = purpose.renewing || purpose.probing;
   exchange.was_open = purpose.probing;
@@ -109,7 +112,7 @@ void Datagrams::ask(const Packet& packet, DatagramExchange* known, Purpose purpo
 void Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
                       std::shared_ptr<const LocalIdentity> local) {
   exchange.mark = packet.facts.mark;
-  exchange.translated = packet.is(kTranslated);
+  exchange.translated = packet.is(abi::kDestinationNat);
   exchange.device = exchange.translated ? 0 : packet.facts.out_device;
   exchange.flow_label = packet.datagram.flow_label();
   exchange.traffic_class = packet.datagram.traffic_class();
@@ -124,23 +127,23 @@ void Datagrams::begin(const Packet& packet, DatagramExchange& exchange,
   table_.repeat(exchange, packet.now.monotonic);
   around_.statistics.hellos++;
   const bool is_known_to_conntrack =
-      exchange.is_renewing || (exchange.is_closing && !packet.is(kFresh));
+      exchange.is_renewing || (exchange.is_closing && !packet.is(abi::kFresh));
   if (exchange.translated && !is_known_to_conntrack) {
-    // Where it was sent before NAT is known to nobody until a packet of the flow has passed: HELLO
-    // goes in the datagram's place.
+    // Conntrack knows the translation only after a packet of the flow has passed, so HELLO replaces
+    // the datagram.
     wire::write_datagram(packet.ends, exchange.traffic_class, exchange.flow_label,
                          std::span(data_).first(*size), changed_);
-    return accept_changed(packet, Ruling::pass);
+    return accept_changed(packet, abi::Ruling::pass);
   }
   send(exchange, *size);
   if (exchange.is_renewing) {
-    return accept(packet, exchange.was_open ? Ruling::authorise : Ruling::pass);
+    return accept(packet, exchange.was_open ? abi::Ruling::authorize : abi::Ruling::pass);
   }
   return exchange.is_closing && exchange.successor == nullptr ? drop(packet, Reason::taken_over)
                                                               : hold(packet, exchange);
 }
 
-/// Its size, or why there is none.
+/// Writes HELLO, or MEET for a peer on this host. Returns its size in bytes, or why there is none.
 tl::expected<std::size_t, Reason> Datagrams::write_first_hello(
     DatagramExchange& exchange, std::shared_ptr<const LocalIdentity> local, const Now& now) {
   if (is_near(exchange.key.remote, around_)) {
@@ -163,25 +166,25 @@ std::string Datagrams::no_room(const DatagramExchange& exchange) {
                    labels, wire::kMaxControl);
 }
 
-/// Whether the far end may still know a flow of another's with these ends, which conntrack here has
-/// forgotten.
+/// True if the remote host may still remember a flow of another workload between these addresses
+/// and ports, which conntrack here has forgotten.
 bool Datagrams::has_anothers_ends(const Packet& packet) const {
   const auto flow = around_.proved.datagrams.find(packet.key(Role::client));
   return flow && flow->local != packet.number() && !rulings_.audits();
 }
 
-/// In whose name a flow is closed. Where conntrack has no entry of it, HELLO makes one, which is to
-/// have the number of the process that sends now.
+/// The identity that a closing handshake is sent for. If conntrack has no entry of the flow, HELLO
+/// creates one, which must have the number of the process that sends now.
 std::shared_ptr<const LocalIdentity> Datagrams::closer(const Packet& packet) const {
-  if (!packet.is(kFresh)) {
+  if (!packet.is(abi::kFresh)) {
     return nobody_;
   }
-  return packet.number() == kHost
+  return packet.number() == abi::kHost
              ? host_
              : std::make_shared<const LocalIdentity>(packet.number(), policy::LabelSet{});
 }
 
-/// What waited begins a flow of its own.
+/// The former flow is closed: the datagrams that waited begin a new one.
 void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   const auto local = std::exchange(exchange.successor, nullptr);
   exchange.is_closing = false;
@@ -196,8 +199,8 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
     exchange.local = local;
     Event report = event(exchange.key, &exchange);
     report.detail = size.error() == Reason::token_too_large ? no_room(exchange) : "";
-    rulings_.refuse(std::move(report), size.error());
-    settle_refused(exchange, now);
+    rulings_.report_refused(std::move(report), size.error());
+    finish_refused(exchange, now);
     return;
   }
   around_.statistics.hellos++;
@@ -205,10 +208,10 @@ void Datagrams::succeed(DatagramExchange& exchange, const Now& now) {
   table_.repeat(exchange, now.monotonic);
 }
 
-/// Policy allows the peer without proof, and it had none to offer a moment ago.
+/// Does not wait: policy allows the peer without labels, and it recently did not answer a HELLO.
 void Datagrams::open_at_once(const Packet& packet, const policy::Decision& decision) {
   DatagramExchange& exchange = make(packet, Role::client);
-  exchange.trust = around_.peers.trust();
+  exchange.trust = around_.known_peers.trust();
   exchange.local = around_.locals.find(packet.number());
   open(exchange, decision, packet.now);
   return accept(packet, ruling_of(decision));
@@ -223,7 +226,7 @@ std::size_t Datagrams::write_hello(const DatagramExchange& exchange) {
 
 void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   if (exchange.is_near && meet(exchange, now)) {
-    return;  // READY was lost, or it is refused
+    return;  // the server's side has decided, but READY was lost, or the flow is refused
   }
   exchange.attempts++;
   if (!exchange.is_closing && !rulings_.is_here(exchange)) {
@@ -232,7 +235,7 @@ void Datagrams::repeat_hello(DatagramExchange& exchange, const Now& now) {
   }
   const bool may_be_open =
       !exchange.is_closing && exchange.attempts >= kShortWait &&
-      rulings_.of_unlabelled(*exchange.local, exchange.key).verdict != policy::Verdict::deny;
+      rulings_.of_unlabeled(*exchange.local, exchange.key).verdict != policy::Verdict::deny;
   if (may_be_open || exchange.attempts >= DatagramTable::kRepeat.size()) {
     give_up(exchange, now);
     return;
@@ -251,7 +254,7 @@ void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
     if (exchange.is_closing) {
       give_up(exchange, now);
     } else {
-      table_.settle(exchange, Stage::complete, now.monotonic);
+      table_.finish(exchange, Stage::complete, now.monotonic);
     }
     return;
   }
@@ -259,12 +262,12 @@ void Datagrams::repeat_proof(DatagramExchange& exchange, const Now& now) {
   table_.repeat(exchange, now.monotonic);
 }
 
-/// Nobody has answered, or nobody is there any more who has asked.
+/// Ends a handshake that got no answer, or whose workload has ended.
 void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
   forget_request(exchange);
   const auto refuse = [&](const Judgement& judgement) {
-    rulings_.refuse(exchange, judgement);
-    settle_refused(exchange, now);
+    rulings_.report_refused(exchange, judgement);
+    finish_refused(exchange, now);
   };
   if (exchange.is_closing) {
     refuse({.reason = Reason::taken_over, .decision = {}});
@@ -274,7 +277,7 @@ void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
     refuse({.reason = Reason::unknown_workload, .decision = {}});
     return;
   }
-  const policy::Decision decision = rulings_.of_unlabelled(*exchange.local, exchange.key);
+  const policy::Decision decision = rulings_.of_unlabeled(*exchange.local, exchange.key);
   if (decision.verdict == policy::Verdict::deny) {
     refuse({.reason = Reason::no_answer, .decision = decision});
     return;
@@ -285,13 +288,13 @@ void Datagrams::give_up(DatagramExchange& exchange, const Now& now) {
 }
 
 void Datagrams::open(DatagramExchange& exchange, const policy::Decision& decision, const Now& now) {
-  rulings_.open(exchange, decision, Reason::no_answer);
-  table_.settle(exchange, Stage::open, now.monotonic);
+  rulings_.report_open(exchange, decision, Reason::no_answer);
+  table_.finish(exchange, Stage::open, now.monotonic);
   release(exchange, static_cast<std::uint32_t>(ruling_of(decision)));
 }
 
-/// What waited is refused, and so is what comes until the pause is over.
-void Datagrams::settle_refused(DatagramExchange& exchange, const Now& now) {
+/// Refuses the held datagrams, and those that follow until the pause is over.
+void Datagrams::finish_refused(DatagramExchange& exchange, const Now& now) {
   if (exchange.is_renewing) {
     change(exchange.key, FlowChange::withdraw);
   }
@@ -299,46 +302,46 @@ void Datagrams::settle_refused(DatagramExchange& exchange, const Now& now) {
       now.monotonic + kPause * (1U << std::min<unsigned>(exchange.failures, kMostDoublings));
   exchange.failures++;
   exchange.is_renewing = false;
-  table_.settle(exchange, Stage::refused, now.monotonic);
-  release(exchange, static_cast<std::uint32_t>(Ruling::refuse));
+  table_.finish(exchange, Stage::refused, now.monotonic);
+  release(exchange, static_cast<std::uint32_t>(abi::Ruling::refuse));
 }
 
-/// What this end has begun. Answers to a closing handshake reach whatever socket has the ports now;
-/// others only the flow's own.
+/// Finds the exchange that this side has begun. Answers to a closing handshake are accepted for any
+/// socket that has the ports now, other answers only for the flow's own socket.
 DatagramExchange* Datagrams::find_asking(const Packet& packet) {
   DatagramExchange* exchange = table_.find(packet.key(Role::client));
-  return exchange != nullptr && (exchange->is_closing || !packet.is(kTakenOver)) ? exchange
-                                                                                 : nullptr;
+  return exchange != nullptr && (exchange->is_closing || !packet.is(abi::kTakenOver)) ? exchange
+                                                                                      : nullptr;
 }
 
 void Datagrams::take_reply(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   if (exchange == nullptr || exchange->stage != Stage::asking) {
-    // A repeated one is nothing new.
+    // The REPLY may be a repetition.
     return exchange == nullptr ? drop(packet, Reason::unknown_handshake) : discard(packet);
   }
   const auto token = wire::read_datagram_token(wire::Message::reply, packet.datagram.payload());
   const bool is_ours = token && packet.datagram.is_whole() &&
                        ((token->flags & wire::kClosing) != 0) == exchange->is_closing;
   if (!is_ours) {
-    // Nothing in it is proved: the server's own word may still come.
+    // Nothing in it is proved; the server's valid REPLY may still arrive.
     if (token || token.error() != wire::BadToken::version) {
       return drop(packet, Reason::malformed_token);
     }
-    rulings_.forged(*exchange, Reason::version,
-                    unreadable(token.error(), exchange->key.remote, packet.datagram.payload()));
+    rulings_.report_forged(
+        *exchange, Reason::version,
+        unreadable(token.error(), exchange->key.remote, packet.datagram.payload()));
     return drop(packet, Reason::version);
   }
   return accept_reply(packet, *exchange, *token);
 }
 
-/// What does not hold is reported, and not acted upon: whoever sent it has not shown that it is the
-/// server.
+/// An invalid REPLY is reported and dropped: its sender has not proved that it is the server.
 void Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange, const Token& token) {
   const auto text = std::span(text_).first(token.labels.size());
   ServerClaim claim = check_reply(exchange, token, text, around_, packet.now);
   if (claim.refusal == Reason::none) {
-    // Checked first: only the server makes this host ask the kernel.
+    // REPLY is verified first, so that only the real server can make this host query the kernel.
     const auto flow = translation(packet, exchange.key);
     if (!flow) {
       return;
@@ -347,7 +350,7 @@ void Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange, c
   }
   if (claim.refusal != Reason::none) {
     if (claim.refusal != Reason::busy) {
-      rulings_.forged(exchange, claim.refusal, claim.detail);
+      rulings_.report_forged(exchange, claim.refusal, claim.detail);
     }
     return drop(packet, claim.refusal);
   }
@@ -368,13 +371,14 @@ void Datagrams::accept_reply(const Packet& packet, DatagramExchange& exchange, c
   }
 }
 
-/// Who has answered. Nothing: that is refused, and done with.
+/// Decides on the server that has answered. None: it is refused, and the exchange is finished.
 std::optional<policy::Decision> Datagrams::judge_server(
     DatagramExchange& exchange, std::shared_ptr<const RemoteIdentity> remote, const Now& now) {
   const bool is_another = exchange.remote != nullptr && exchange.remote->number != remote->number;
   if (exchange.is_renewing && (exchange.was_open || is_another)) {
-    change(exchange.key,
-           FlowChange::forget);  // a number is written once: the next datagram makes a new entry
+    // The ruleset writes a number into a conntrack label only once, so the next datagram must
+    // create a new entry.
+    change(exchange.key, FlowChange::forget);
   }
   exchange.remote = std::move(remote);
   const Judgement judgement = rulings_.of_proof(exchange, now);
@@ -386,7 +390,7 @@ std::optional<policy::Decision> Datagrams::judge_server(
   return judgement.decision;
 }
 
-/// PROOF, which goes ahead of what waited.
+/// Sends PROOF, ahead of the held datagrams.
 void Datagrams::prove(DatagramExchange& exchange, const Now& now) {
   exchange.stage = Stage::proving;
   exchange.proved = now.monotonic;
@@ -395,10 +399,10 @@ void Datagrams::prove(DatagramExchange& exchange, const Now& now) {
   table_.repeat(exchange, now.monotonic);
 }
 
-/// The flow is authorised, and what waited goes on.
+/// Authorizes the flow and releases the held datagrams.
 void Datagrams::admit(DatagramExchange& exchange, const policy::Decision& decision,
                       const Now& now) {
-  rulings_.authorise(exchange, decision, now);
+  rulings_.report_authorized(exchange, decision, now);
   around_.proved.datagrams.enter({exchange.key, exchange.local->number, exchange.remote->number},
                                  now.monotonic);
   release_proved(exchange,
@@ -419,30 +423,30 @@ void Datagrams::take_ready(const Packet& packet) {
     return drop(packet, Reason::malformed_token);
   }
   if (!credentials::equal(ready->tag, exchange->ready)) {
-    rulings_.forged(*exchange, Reason::forged_reply);
+    rulings_.report_forged(*exchange, Reason::forged_reply);
     return drop(packet, Reason::forged_reply);
   }
   if (exchange->is_closing) {
     close(*exchange, packet.now);
   } else {
-    table_.settle(*exchange, Stage::complete, packet.now.monotonic);
+    table_.finish(*exchange, Stage::complete, packet.now.monotonic);
   }
   return discard(packet);
 }
 
-/// Both ends have forgotten the flow that had these ports.
+/// Both sides have removed the former flow with these ports.
 void Datagrams::close(DatagramExchange& exchange, const Now& now) {
   change(exchange.key, FlowChange::forget);
   around_.proved.datagrams.remove(exchange.key);
   if (exchange.held.count > 0 && exchange.successor != host_) {
     succeed(exchange, now);
   } else {
-    release(exchange, static_cast<std::uint32_t>(Ruling::exempt));
+    release(exchange, static_cast<std::uint32_t>(abi::Ruling::exempt));
     remove(exchange);
   }
 }
 
-/// REPLY holds, but policy or credentials do not allow the flow.
+/// Handles REFUSAL. It is acted on only if its tag is valid and it names this flow.
 void Datagrams::take_refusal(const Packet& packet) {
   DatagramExchange* exchange = find_asking(packet);
   const auto token = wire::read_datagram_token(wire::Message::refusal, packet.datagram.payload());
@@ -458,29 +462,29 @@ void Datagrams::take_refusal(const Packet& packet) {
   }
   auto why = holds ? why_refused(*exchange, text, *flow, around_) : std::nullopt;
   if (!why) {
-    rulings_.forged(*exchange, Reason::forged_reply);
+    rulings_.report_forged(*exchange, Reason::forged_reply);
     return drop(packet, Reason::forged_reply);
   }
   Event report = event(exchange->key, exchange);
   report.detail = std::move(*why);
-  rulings_.refuse(std::move(report), Reason::denied_by_peer);
-  settle_client(*exchange, packet.now);
+  rulings_.report_refused(std::move(report), Reason::denied_by_peer);
+  finish_client(*exchange, packet.now);
   return discard(packet);
 }
 
 void Datagrams::refuse_client(DatagramExchange& exchange, const Judgement& judgement,
                               const Now& now) {
-  rulings_.refuse(exchange, judgement);
-  settle_client(exchange, now);
+  rulings_.report_refused(exchange, judgement);
+  finish_client(exchange, now);
 }
 
-/// What waited, after a refusal that is reported.
-void Datagrams::settle_client(DatagramExchange& exchange, const Now& now) {
+/// Decides on the held datagrams after a refusal that was reported.
+void Datagrams::finish_client(DatagramExchange& exchange, const Now& now) {
   if (rulings_.audits()) {
-    table_.settle(exchange, Stage::open, now.monotonic);
-    release(exchange, static_cast<std::uint32_t>(Ruling::audit));
+    table_.finish(exchange, Stage::open, now.monotonic);
+    release(exchange, static_cast<std::uint32_t>(abi::Ruling::audit));
   } else {
-    settle_refused(exchange, now);
+    finish_refused(exchange, now);
     exchange.failures = 0;
   }
 }

@@ -6,11 +6,11 @@
 namespace trireme::handshake {
 namespace {
 
-// From PROOF on: datagrams that come together go through the queue together, in their order. The
-// clock's step is 4 ms.
+// After PROOF, a flow is not authorized for kTogether (one clock tick), nor for up to kLongest
+// while more packets are queued. Otherwise a later datagram would take the kernel path and overtake
+// the queued ones. Without kLongest, a permanently backlogged thread would never authorize the
+// flow.
 constexpr Milliseconds kTogether{4};
-/// Nor does one that is followed by others, for this long: a thread that is always behind would
-/// have all of a flow for ever.
 constexpr Milliseconds kLongest{100};
 
 }  // namespace
@@ -19,32 +19,32 @@ Datagrams::Datagrams(std::size_t capacity, std::uint64_t seed, const Surrounding
     : Carrier(kUdp, surroundings),
       table_(capacity, seed, surroundings.budget),
       nobody_(std::make_shared<const LocalIdentity>(0, policy::LabelSet{})),
-      host_(std::make_shared<const LocalIdentity>(kHost, policy::LabelSet{})),
+      host_(std::make_shared<const LocalIdentity>(abi::kHost, policy::LabelSet{})),
       held_(capacity, seed) {}
 
-/// Whoever has begun the flow.
+/// The owner is the side that began the flow.
 Owner Datagrams::owner(const Packet& packet, Role role) {
   return role == Role::client
              ? Owner::workload(packet.number())
              : Owner::address(packet.facts.outgoing ? packet.ends.destination : packet.ends.source);
 }
 
-/// Every UDP packet of the token path begins here.
+/// Entry point for each UDP packet that the ruleset queues.
 void Datagrams::handle(const PacketFacts& facts, const wire::Datagram& datagram, const Now& now) {
   const Packet packet{{facts, now, datagram.ends()}, datagram};
   const bool is_control = wire::is_control(datagram.payload());
   if (facts.outgoing) {
-    return is_control ? drop(packet, Reason::malformed_token)
-                      : leave(packet);  // ours do not come here
+    // Messages that this host sends itself are not queued, so this one is an application's.
+    return is_control ? drop(packet, Reason::malformed_token) : leave(packet);
   }
   return is_control ? take_control(packet) : arrive(packet);
 }
 
 void Datagrams::leave(const Packet& packet) {
-  if (packet.is(kTakenOver)) {
+  if (packet.is(abi::kTakenOver)) {
     return take_over(packet);
   }
-  if (!packet.is(kAnswers)) {
+  if (!packet.is(abi::kReplies)) {
     return leave_as_client(packet);
   }
   DatagramExchange* exchange = table_.find(packet.key(Role::server));
@@ -55,7 +55,7 @@ void Datagrams::leave(const Packet& packet) {
 }
 
 void Datagrams::arrive(const Packet& packet) {
-  if (packet.is(kTakenOver)) {
+  if (packet.is(abi::kTakenOver)) {
     return take_over(packet);
   }
   for (const Role role : {Role::server, Role::client}) {
@@ -65,7 +65,7 @@ void Datagrams::arrive(const Packet& packet) {
     }
     switch (exchange->stage) {
       case Stage::answered:
-        return hold(packet, *exchange);  // PROOF is on its way, or will be repeated
+        return hold(packet, *exchange);  // PROOF is in transit, or will be repeated
       case Stage::proving:
       case Stage::complete:
         return rejudge(packet, *exchange);
@@ -80,11 +80,11 @@ void Datagrams::arrive(const Packet& packet) {
   return refuse_unknown(packet, packet.role(), nullptr);
 }
 
-/// Where handshakes had to be given up it may have been one of them: no word, so that the sender
-/// tries again.
+/// Refuses a packet of an unknown handshake. If handshakes were evicted recently, it may have been
+/// one of them, and the packet is dropped silently so that the sender retries.
 void Datagrams::refuse_unknown(const Packet& packet, Role role, const DatagramExchange* exchange) {
   const bool may_be_evicted = exchange == nullptr && crowding_.given_up > 0 &&
-                              packet.now.monotonic < crowding_.last + DatagramTable::kSettled;
+                              packet.now.monotonic < crowding_.last + DatagramTable::kFinished;
   return may_be_evicted
              ? drop(packet, Reason::crowded)
              : refuse(packet, Reason::unknown_handshake, event(packet.key(role), exchange));
@@ -108,15 +108,15 @@ void Datagrams::take_control(const Packet& packet) {
   return drop(packet, Reason::malformed_token);
 }
 
-/// The flow has the number of somebody else, whose ports this socket has now. Conntrack's entry
-/// stays until both ends know that the flow has ended: it is what keeps this one out.
+/// Handles a packet of a socket that uses the ports of another workload's flow. The conntrack entry
+/// stays until both sides have ended that flow, because the entry is what excludes this socket.
 void Datagrams::take_over(const Packet& packet) {
   const FlowKey key = packet.key(packet.role());
-  if (packet.is(kFresh) && !has_anothers_ends(packet)) {
-    return accept(packet, Ruling::exempt);  // remembered by rules alone
+  if (packet.is(abi::kFresh) && !has_anothers_ends(packet)) {
+    return accept(packet, abi::Ruling::exempt);  // only the ruleset still has the flow
   }
-  if (packet.facts.outgoing && !packet.is(kAnswers)) {
-    // The far end still knows the flow: it is ended there first.
+  if (packet.facts.outgoing && !packet.is(abi::kReplies)) {
+    // The remote host still knows the flow, so it is ended there first.
     DatagramExchange* known = table_.find(key);
     if (known != nullptr && known->is_closing &&
         (known->stage == Stage::asking || known->stage == Stage::proving)) {
@@ -125,7 +125,8 @@ void Datagrams::take_over(const Packet& packet) {
       return may_wait ? hold(packet, *known) : drop(packet, Reason::taken_over);
     }
     const bool may_ask = known == nullptr || known->refused_until <= packet.now.monotonic;
-    return may_ask ? ask(packet, known, {.closing = true}) : drop(packet, Reason::taken_over);
+    return may_ask ? begin_as_client(packet, known, {.closing = true})
+                   : drop(packet, Reason::taken_over);
   }
   Event report = event(key, nullptr);
   report.local = packet.number();
@@ -148,19 +149,19 @@ void Datagrams::release(DatagramExchange& exchange, std::uint32_t priority,
   for (const std::uint32_t id : exchange.held.all()) {
     accept_waiting(exchange.key.point, id, priority, if_followed);
   }
-  let_go(exchange);
+  forget_held(exchange);
 }
 
-/// Authorises the flow only if exactly one datagram waited, and nothing waits behind it. With
-/// several, a datagram sent right after them would take the kernel's path and overtake those still
-/// queued.
-void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorisation) {
-  constexpr auto kLet = static_cast<std::uint32_t>(Ruling::let);
+/// Authorizes the flow only if exactly one datagram was held and no packet is queued behind it.
+/// With several, a datagram sent right after them would take the kernel path and overtake those
+/// that are still queued.
+void Datagrams::release_proved(DatagramExchange& exchange, std::uint32_t authorization) {
+  constexpr auto kLet = static_cast<std::uint32_t>(abi::Ruling::let);
   const bool is_alone = exchange.key.role == Role::client && exchange.held.count == 1;
-  release(exchange, is_alone ? authorisation : kLet, kLet);
+  release(exchange, is_alone ? authorization : kLet, kLet);
 }
 
-void Datagrams::let_go(DatagramExchange& exchange) {
+void Datagrams::forget_held(DatagramExchange& exchange) {
   held_.forget(table_.index(exchange), exchange.held);
 }
 
@@ -168,7 +169,7 @@ void Datagrams::drop_held(DatagramExchange& exchange) {
   for (const std::uint32_t id : exchange.held.all()) {
     drop_waiting(exchange.key.point, id);
   }
-  let_go(exchange);
+  forget_held(exchange);
 }
 
 void Datagrams::remove(DatagramExchange& exchange) {
@@ -194,7 +195,7 @@ ControlDatagram Datagrams::control(const DatagramExchange& exchange, std::size_t
   return {.point = key.point,
           .ends = {key.local, key.remote, key.local_port, key.remote_port},
           .data = std::span(data_).first(size),
-          .priority = kControlPriority | exchange.local->number,
+          .priority = abi::kControlPriority | exchange.local->number,
           .mark = exchange.mark,
           .device = exchange.device,
           .flow_label = exchange.flow_label,
@@ -220,7 +221,7 @@ bool Datagrams::belongs_to(const wire::TagMessage& message, const DatagramExchan
          ((message.flags & wire::kClosing) != 0) == exchange.is_closing;
 }
 
-/// A flow that was authorised by proof, and is so no longer or not yet.
+/// Re-evaluates a flow that was proved but is not authorized in conntrack, no longer or not yet.
 void Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   const Judgement judgement = rulings_.of_proof(exchange, packet.now);
   if (judgement.reason == Reason::busy) {
@@ -229,13 +230,13 @@ void Datagrams::rejudge(const Packet& packet, DatagramExchange& exchange) {
   if (judgement.reason == Reason::none) {
     const auto since = packet.now.monotonic - exchange.proved;
     if (since < kTogether) {
-      return accept(packet, Ruling::let);
+      return accept(packet, abi::Ruling::let);
     }
-    const Ruling ruling = ruling_of(judgement.decision);
+    const abi::Ruling ruling = ruling_of(judgement.decision);
     return since < kLongest ? accept_unless_followed(packet, ruling, exchange.remote->number)
                             : accept(packet, ruling, exchange.remote->number);
   }
-  rulings_.refuse(exchange, judgement);
+  rulings_.report_refused(exchange, judgement);
   drop_held(exchange);
   table_.remove(exchange);
   return turn_away(packet);
@@ -245,7 +246,7 @@ void Datagrams::rejudge_open(const Packet& packet, DatagramExchange& exchange) {
   if (const auto ruling = rulings_.of_open(exchange)) {
     return accept(packet, *ruling);
   }
-  rulings_.refuse(exchange, {.reason = Reason::no_answer, .decision = {}});
+  rulings_.report_refused(exchange, {.reason = Reason::no_answer, .decision = {}});
   table_.remove(exchange);
   return turn_away(packet);
 }
@@ -273,27 +274,27 @@ void Datagrams::tick(const Now& now) {
   }
 }
 
-/// Its queue is gone, and what waited in it.
+/// The point's queue no longer exists, so held packets need no verdict.
 void Datagrams::forget_point(PointId point) {
   table_.each_of_point(point, [this](DatagramExchange& gone) {
-    let_go(gone);
+    forget_held(gone);
     table_.remove(gone);
   });
 }
 
 void Datagrams::refuse(const Packet& packet, Reason reason, Event report) {
-  rulings_.refuse(std::move(report), reason);
+  rulings_.report_refused(std::move(report), reason);
   return turn_away(packet);
 }
 
 void Datagrams::turn_away(const Packet& packet) {
   if (!rulings_.audits()) {
-    return accept(packet, Ruling::refuse);
+    return accept(packet, abi::Ruling::refuse);
   }
   if (wire::is_control(packet.datagram.payload())) {
     return discard(packet);
   }
-  accept(packet, packet.is(kTakenOver) ? Ruling::pass : Ruling::audit);
+  accept(packet, packet.is(abi::kTakenOver) ? abi::Ruling::pass : abi::Ruling::audit);
 }
 
 }  // namespace trireme::handshake

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The handshakes of UDP flows: dispatch, holding and time in datagrams.cpp, the two roles in
-// client.cpp and server.cpp, flows on one host in near.cpp.
+// UDP handshakes. datagrams.cpp: dispatch, held datagrams and timeouts. client.cpp and server.cpp:
+// the two sides. near.cpp: flows between two workloads of this host.
 #pragma once
 
 #include <optional>
@@ -33,26 +33,27 @@ class Datagrams : public Carrier {
   struct Packet : PacketAtHand {
     const wire::Datagram& datagram;
     [[nodiscard]] Role role() const {
-      return facts.outgoing == is(kAnswers) ? Role::server : Role::client;
+      return facts.outgoing == is(abi::kReplies) ? Role::server : Role::client;
     }
   };
+  /// Why a handshake begins. All false: to authorize a new flow.
   struct Purpose {
-    bool closing = false;
-    bool renewing = false;  // the flow is authorised
-    bool probing = false;   // and that without proof, with a peer that did not answer some time ago
+    bool closing = false;   // to end the flow that had these ports
+    bool renewing = false;  // the flow is authorized, and stays so meanwhile
+    bool probing = false;   // as renewing, for a flow without proof: the peer may have proof by now
   };
 
   // datagrams.cpp
-  void leave(const Packet& packet);   // an application's, on OUTPUT
-  void arrive(const Packet& packet);  // for an application, on INPUT
+  void leave(const Packet& packet);   // an application's datagram on OUTPUT
+  void arrive(const Packet& packet);  // a datagram for an application on INPUT
   void take_control(const Packet& packet);
   void take_over(const Packet& packet);
   void hold(const Packet& packet, DatagramExchange& exchange);
   void release(DatagramExchange& exchange, std::uint32_t priority, std::uint32_t if_followed = 0);
   void drop_held(DatagramExchange& exchange);
-  void release_proved(DatagramExchange& exchange, std::uint32_t authorisation);
-  void let_go(DatagramExchange& exchange);
-  /// With what waits for it.
+  void release_proved(DatagramExchange& exchange, std::uint32_t authorization);
+  void forget_held(DatagramExchange& exchange);
+  /// Drops the held datagrams of the exchange too.
   void remove(DatagramExchange& exchange);
   DatagramExchange& make(const Packet& packet, Role role);
   [[nodiscard]] static Owner owner(const Packet& packet, Role role);
@@ -76,7 +77,7 @@ class Datagrams : public Carrier {
 
   // client.cpp
   void leave_as_client(const Packet& packet);
-  void ask(const Packet& packet, DatagramExchange* known, Purpose purpose);
+  void begin_as_client(const Packet& packet, DatagramExchange* known, Purpose purpose);
   void begin(const Packet& packet, DatagramExchange& exchange,
              std::shared_ptr<const LocalIdentity> local);
   [[nodiscard]] tl::expected<std::size_t, Reason> write_first_hello(
@@ -103,16 +104,16 @@ class Datagrams : public Carrier {
   void admit(DatagramExchange& exchange, const policy::Decision& decision, const Now& now);
   void close(DatagramExchange& exchange, const Now& now);
   void refuse_client(DatagramExchange& exchange, const Judgement& judgement, const Now& now);
-  void settle_client(DatagramExchange& exchange, const Now& now);
-  void settle_refused(DatagramExchange& exchange, const Now& now);
+  void finish_client(DatagramExchange& exchange, const Now& now);
+  void finish_refused(DatagramExchange& exchange, const Now& now);
 
   // near.cpp
   [[nodiscard]] bool meet(DatagramExchange& exchange, const Now& now);
   void take_meet(const Packet& packet);
   [[nodiscard]] bool may_follow(const Packet& packet, const Departure& departure);
   void forget_request(const DatagramExchange& exchange);
-  void receive(const Packet& packet, const Departure& departure, Bytes tag,
-               std::shared_ptr<const LocalIdentity> local);
+  void decide_on_meet(const Packet& packet, const Departure& departure, Bytes tag,
+                      std::shared_ptr<const LocalIdentity> local);
 
   // server.cpp
   void take_hello(const Packet& packet);
@@ -129,19 +130,20 @@ class Datagrams : public Carrier {
 
   DatagramTable table_;
   SilentPeers silent_;
-  // In whose name flows are closed that conntrack knows, and a process that is no workload.
+  // Identities without labels: for closing handshakes of flows that conntrack knows (number 0), and
+  // for unlabeled processes (abi::kHost).
   std::shared_ptr<const LocalIdentity> nobody_;
   std::shared_ptr<const LocalIdentity> host_;
   Holding held_;
   Crowding crowding_;
   Crowding held_crowding_;
   std::array<std::uint8_t, wire::kMaxControl> data_{};
-  std::array<std::uint8_t, wire::kMaxControl> text_{};  // that REPLY seals
-  /// What go_on() goes on with.
+  std::array<std::uint8_t, wire::kMaxControl> text_{};  // the text that REPLY seals
+  /// The state with which go_on() continues.
   struct Answering {
     FlowKey key;
-    std::optional<Translation> flow;  // where it is known by now
-    ControlDatagram refusal;          // without data: REPLY or READY is to be sent
+    std::optional<Translation> flow;  // if it is already known
+    ControlDatagram refusal;          // empty data: send REPLY or READY instead
   };
   Answering answering_;
 };

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UDP flows between two workloads of this host: the first datagram waits while MEET goes the flow's
-// way; the server's end allows the flow, and READY wakes the client's, which looks what was
-// decided.
+// UDP flows between two workloads of this host. The first datagram waits while MEET is sent on the
+// flow. The server's side decides, and READY makes the client's side look up the decision.
 #include <algorithm>
 
 #include "near.hpp"
@@ -10,12 +9,12 @@
 namespace trireme::handshake {
 namespace {
 
-/// How long conntrack's entry of a flow that was ended may still be there.
+/// How long the conntrack entry of a flow may remain after the flow has ended.
 constexpr Milliseconds kEnding{1'000};
 
 }  // namespace
 
-/// Whether the server's end has decided: then this one has as well.
+/// If the server's side has decided, decides on the client's side too. False: no decision yet.
 bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
   Rendezvous& requests = around_.proved.first_datagrams;
   const Meeting meeting = meeting_of(exchange, requests, now);
@@ -44,15 +43,15 @@ bool Datagrams::meet(DatagramExchange& exchange, const Now& now) {
     return true;
   }
   exchange.proved = now.monotonic;
-  table_.settle(exchange, Stage::complete, now.monotonic);
+  table_.finish(exchange, Stage::complete, now.monotonic);
   admit(exchange, *decision, now);
   return true;
 }
 
 void Datagrams::take_meet(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
-  if (packet.is(kTakenOver) && packet.is(kAnswers)) {
-    return drop(packet, Reason::taken_over);  // the flow that this end began is ended first
+  if (packet.is(abi::kTakenOver) && packet.is(abi::kReplies)) {
+    return drop(packet, Reason::taken_over);  // the flow that this side began must end first
   }
   Event report = event(key, nullptr);
   report.local = packet.number();
@@ -71,8 +70,9 @@ void Datagrams::take_meet(const Packet& packet) {
       confirm(*known);
       return discard(packet);
     }
-    // It came with conntrack's entry of the flow that was ended, which goes right behind READY.
-    if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) &&
+    // This MEET matched the conntrack entry of the flow that just ended, which is removed right
+    // after READY.
+    if (known->is_closing && known->stage == Stage::complete && !packet.is(abi::kFresh) &&
         known->since + kEnding > packet.now.monotonic) {
       return drop(packet, Reason::taken_over);
     }
@@ -83,20 +83,20 @@ void Datagrams::take_meet(const Packet& packet) {
     return around_.actions.ask(arrival.question);
   }
   if (!arrival.fits || !may_follow(packet, *arrival.departure)) {
-    rulings_.refuse(std::move(report), Reason::other_address);
+    rulings_.report_refused(std::move(report), Reason::other_address);
     return discard(packet);
   }
-  return receive(packet, *arrival.departure, meet->tag, local);
+  return decide_on_meet(packet, *arrival.departure, meet->tag, local);
 }
 
-/// One that ends a flow has to come from where the flow was begun, and while conntrack knows a flow
-/// nobody else's takes its ends.
+/// A closing MEET must come from the network namespace that began the flow. While conntrack knows a
+/// flow, a MEET from another namespace must not take over its addresses and ports.
 bool Datagrams::may_follow(const Packet& packet, const Departure& departure) {
   if (departure.is_closing) {
     return around_.proved.datagrams.find(departure.key).has_value();
   }
   const DatagramExchange* known = table_.find(packet.key(Role::server));
-  return packet.is(kFresh) || known == nullptr || !known->is_near || known->is_closing ||
+  return packet.is(abi::kFresh) || known == nullptr || !known->is_near || known->is_closing ||
          known->stage != Stage::complete || known->near_point == departure.key.point;
 }
 
@@ -106,8 +106,8 @@ void Datagrams::forget_request(const DatagramExchange& exchange) {
   }
 }
 
-void Datagrams::receive(const Packet& packet, const Departure& departure, Bytes tag,
-                        std::shared_ptr<const LocalIdentity> local) {
+void Datagrams::decide_on_meet(const Packet& packet, const Departure& departure, Bytes tag,
+                               std::shared_ptr<const LocalIdentity> local) {
   Rendezvous& requests = around_.proved.first_datagrams;
   const auto begin = [&](std::shared_ptr<const RemoteIdentity> remote) -> DatagramExchange& {
     DatagramExchange& exchange = make(packet, Role::server);
@@ -116,18 +116,19 @@ void Datagrams::receive(const Packet& packet, const Departure& departure, Bytes 
     exchange.mark = packet.facts.mark;
     exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
     exchange.flow_label = packet.datagram.flow_label();
-    table_.settle(exchange, Stage::complete, packet.now.monotonic);
+    table_.finish(exchange, Stage::complete, packet.now.monotonic);
     return exchange;
   };
   if (departure.is_closing) {
     DatagramExchange& exchange = begin(nullptr);
     exchange.is_closing = true;
-    change(exchange.key, FlowChange::withdraw);  // before the client can know: go_on()
+    change(exchange.key, FlowChange::withdraw);  // before the client's side can know, see go_on()
     discard(packet);
     return await(packet, exchange);
   }
-  if (packet.is(kTakenOver)) {
-    // A number is written once: MEET comes again, and makes a new entry.
+  if (packet.is(abi::kTakenOver)) {
+    // The ruleset writes a number into a conntrack label only once. The repeated MEET creates a new
+    // entry.
     change(packet.key(Role::server), FlowChange::forget);
     return drop(packet, Reason::taken_over);
   }
@@ -150,12 +151,12 @@ void Datagrams::receive(const Packet& packet, const Departure& departure, Bytes 
   }
   DatagramExchange& exchange = begin(std::move(remote));
   exchange.proved = packet.now.monotonic;
-  rulings_.authorise(exchange, decision, packet.now);
-  // Conntrack has to know the flow as one that the client began, and as authorised, before the
-  // client learns of it: go_on().
+  rulings_.report_authorized(exchange, decision, packet.now);
+  // Before the client's side learns of the decision, conntrack must have the flow as authorized and
+  // as begun by the client. So the packet gets its verdict first, and go_on() does the rest.
   wire::write_sink(packet.datagram, changed_);
   const bool is_audited = decision.verdict == policy::Verdict::audit;
-  accept_changed(packet, is_audited ? Ruling::pass : Ruling::meet,
+  accept_changed(packet, is_audited ? abi::Ruling::pass : abi::Ruling::meet,
                  is_audited ? 0 : exchange.remote->number);
   await(packet, exchange);
 }

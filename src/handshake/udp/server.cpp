@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's part of a UDP flow's handshake: HELLO judged and answered, PROOF checked before
-// anything reaches the application.
+// UDP handshake, server's side: checks and answers HELLO, and checks PROOF before any datagram
+// reaches the application.
 #include <algorithm>
 
 #include "near.hpp"
@@ -12,15 +12,15 @@ using wire::Token;
 
 namespace {
 
-/// How long a handshake under way keeps its ports from another HELLO.
+/// How long a handshake in progress blocks another HELLO on its ports.
 constexpr Milliseconds kExchangeUndisturbed{1'000};
 
 }  // namespace
 
 void Datagrams::take_hello(const Packet& packet) {
   const FlowKey key = packet.key(Role::server);
-  if (packet.is(kTakenOver) && packet.is(kAnswers)) {
-    return drop(packet, Reason::taken_over);  // the flow that this end began is ended first
+  if (packet.is(abi::kTakenOver) && packet.is(abi::kReplies)) {
+    return drop(packet, Reason::taken_over);  // the flow that this side began must end first
   }
   Event report = event(key, nullptr);
   report.local = packet.number();
@@ -44,14 +44,14 @@ void Datagrams::take_hello(const Packet& packet) {
     if (is_same && known->stage == Stage::complete) {
       return discard(packet);  // late, or a replay
     }
-    // It came with conntrack's entry of the flow that was ended, which goes right behind READY:
-    // REPLY would begin one in the wrong direction.
-    if (known->is_closing && known->stage == Stage::complete && !packet.is(kFresh) &&
+    // This HELLO matched the conntrack entry of the flow that just ended, which is removed right
+    // after READY. REPLY would then create an entry in the wrong direction.
+    if (known->is_closing && known->stage == Stage::complete && !packet.is(abi::kFresh) &&
         known->since + kExchangeUndisturbed > packet.now.monotonic) {
       return drop(packet, Reason::taken_over);
     }
-    const bool is_other = (token->flags & wire::kClosing) == 0 &&
-                          !packet.is(kFresh);  // and neither ends the flow nor begins a new one
+    // It neither ends the flow nor begins a new one.
+    const bool is_other = (token->flags & wire::kClosing) == 0 && !packet.is(abi::kFresh);
     const bool is_proved = known->stage == Stage::complete && !known->is_closing && is_other;
     const Milliseconds since = is_proved ? known->proved : known->began;
     if ((is_proved || known->stage == Stage::answered) &&
@@ -78,13 +78,13 @@ void Datagrams::judge_hello(const Packet& packet, const Token& token,
   const policy::Decision decision =
       rulings_.of_claim(*local, *claim.remote, packet.ends.destination_port);
   if (!is_closing && decision.verdict == policy::Verdict::deny) {
-    report.remote = std::move(claim.remote);  // as it says itself: nothing is proved yet
+    report.remote = std::move(claim.remote);  // claimed, not proved yet
     say(report, decision);
     return refuse_hello(packet, token, claim.peer.get(), Reason::policy, std::move(report));
   }
   DatagramExchange& exchange = make(packet, Role::server);
   exchange.is_closing = is_closing;
-  exchange.took_over = packet.is(kTakenOver);
+  exchange.took_over = packet.is(abi::kTakenOver);
   accept_hello(exchange, token, claim, std::move(local), around_);
   exchange.mark = packet.facts.mark;
   exchange.device = is_on_link(packet.ends.source) ? packet.facts.in_device : 0;
@@ -93,20 +93,21 @@ void Datagrams::judge_hello(const Packet& packet, const Token& token,
   return reply(packet, exchange);
 }
 
-/// As reply(), with REFUSAL in REPLY's place; without it rules refuse HELLO. Nothing of it stays in
-/// conntrack, and of another's flow nothing is touched.
+/// As reply(), but sends REFUSAL. If there is none, the ruleset refuses HELLO. The conntrack entry
+/// of HELLO is removed. If HELLO matched an existing flow, no REFUSAL is sent and that flow is not
+/// changed.
 void Datagrams::refuse_hello(const Packet& packet, const Token& hello,
                              const credentials::Peer* peer, Reason reason, Event&& report) {
   const policy::Address& source = packet.ends.source;
-  const bool tells = peer != nullptr && rulings_.tells_peers() && packet.is(kFresh) &&
-                     !packet.is(kTakenOver) && !packet.is(kChanged) &&
+  const bool tells = peer != nullptr && rulings_.tells_peers() && packet.is(abi::kFresh) &&
+                     !packet.is(abi::kTakenOver) && !packet.is(abi::kAnyNat) &&
                      around_.budget.can_tell(source, packet.now.monotonic);
   const auto flow = tells ? translation(packet, packet.key(Role::server)) : std::nullopt;
   if (tells && !flow) {
     return;
   }
   const policy::Number local = report.local;
-  rulings_.refuse(std::move(report), reason);
+  rulings_.report_refused(std::move(report), reason);
   RefusalRoom room;
   const auto refusal = flow && around_.budget.may_tell(source, packet.now.monotonic)
                            ? make_refusal(hello, *peer, reason, *flow, room, around_)
@@ -121,43 +122,44 @@ void Datagrams::refuse_hello(const Packet& packet, const Token& hello,
       .point = packet.facts.point,
       .ends = {ends.destination, ends.source, ends.destination_port, ends.source_port},
       .data = std::span(data_).first(size),
-      .priority = kControlPriority | local,
+      .priority = abi::kControlPriority | local,
       .device = is_on_link(ends.source) ? packet.facts.in_device : 0,
       .flow_label = packet.datagram.flow_label()};
   wire::write_sink(packet.datagram, changed_);
-  accept_changed(packet, Ruling::pass);
+  accept_changed(packet, abi::Ruling::pass);
   around_.actions.await();
 }
 
-/// HELLO goes where nobody sees it, so that conntrack knows the flow as one that the client began;
-/// REPLY is made and sent behind it.
+/// Accepts HELLO rewritten so that no socket receives it. This creates a conntrack entry whose
+/// originator is the client. REPLY is made and sent after that, in go_on().
 void Datagrams::reply(const Packet& packet, DatagramExchange& exchange) {
   const std::size_t labels = exchange.local->encoded.size();
   const std::size_t size = wire::reply_size(exchange.trust->answer(*exchange.peer).bytes.size(),
                                             wire::kReplyStart + labels);
   if (size > wire::kMaxControl || size > packet.datagram.payload_size()) {
     Event report = event(exchange.key, &exchange);
-    report.detail = size > wire::kMaxControl ? "with " + std::to_string(labels) + " bytes of labels"
-                                             : "HELLO is shorter than REPLY";
+    report.detail = size > wire::kMaxControl
+                        ? "the labels take " + std::to_string(labels) + " bytes"
+                        : "HELLO is shorter than its REPLY";
     remove(exchange);
     return refuse(packet,
                   size > wire::kMaxControl ? Reason::token_too_large : Reason::malformed_token,
                   std::move(report));
   }
   wire::write_sink(packet.datagram, changed_);
-  accept_changed(packet, Ruling::pass);
+  accept_changed(packet, abi::Ruling::pass);
   await(packet, exchange);
 }
 
-/// The rest is done in go_on(), when the packet at hand has its verdict.
+/// Leaves the rest to go_on(), which runs when the current packet has its verdict.
 void Datagrams::await(const Packet& packet, const DatagramExchange& exchange) {
   answering_ = {exchange.key, std::nullopt, {}};
   around_.actions.await();
   if (exchange.is_near || exchange.is_prepared) {
     return;
   }
-  // Of a translated flow conntrack knows both ends only then.
-  if (!packet.is(kChanged)) {
+  // If NAT applies to the flow, conntrack knows the translation only then.
+  if (!packet.is(abi::kAnyNat)) {
     answering_.flow = known_translation(exchange.key, packet.facts);
   }
   if (!answering_.flow) {
@@ -204,8 +206,8 @@ void Datagrams::take_proof(const Packet& packet) {
     return drop(packet, Reason::malformed_token);
   }
   if (!proves(*exchange, proof->tag)) {
-    rulings_.forged(*exchange, Reason::forged_proof);
-    return drop(packet, Reason::forged_proof);  // the client's own may still come
+    rulings_.report_forged(*exchange, Reason::forged_proof);
+    return drop(packet, Reason::forged_proof);  // the valid one may still arrive
   }
   if (exchange->stage != Stage::complete) {
     return accept_proof(packet, *exchange);
@@ -217,7 +219,7 @@ void Datagrams::take_proof(const Packet& packet) {
 void Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
   if (exchange.is_closing) {
     drop_held(exchange);
-    table_.settle(exchange, Stage::complete, packet.now.monotonic);
+    table_.finish(exchange, Stage::complete, packet.now.monotonic);
     end_flow(exchange);
     return discard(packet);
   }
@@ -226,16 +228,16 @@ void Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
     return drop(packet, Reason::busy);
   }
   if (judgement.reason != Reason::none) {
-    rulings_.refuse(exchange, judgement);
-    table_.settle(exchange, Stage::refused, packet.now.monotonic);
-    release(exchange,
-            static_cast<std::uint32_t>(rulings_.audits() ? Ruling::audit : Ruling::refuse));
+    rulings_.report_refused(exchange, judgement);
+    table_.finish(exchange, Stage::refused, packet.now.monotonic);
+    release(exchange, static_cast<std::uint32_t>(rulings_.audits() ? abi::Ruling::audit
+                                                                   : abi::Ruling::refuse));
     return discard(packet);
   }
   exchange.proved = packet.now.monotonic;
-  table_.settle(exchange, Stage::complete, packet.now.monotonic);
+  table_.finish(exchange, Stage::complete, packet.now.monotonic);
   if (exchange.took_over) {
-    change(exchange.key, FlowChange::forget);  // and READY makes a new one
+    change(exchange.key, FlowChange::forget);  // READY creates a new entry
   }
   confirm(exchange);
   release_proved(exchange, static_cast<std::uint32_t>(ruling_of(judgement.decision)) |
@@ -243,15 +245,16 @@ void Datagrams::accept_proof(const Packet& packet, DatagramExchange& exchange) {
   discard(packet);
 }
 
-/// READY goes as a packet of the flow that is about to go, and lets somebody else use the client's
-/// ends: by then nothing passes in the flow any more.
+/// Ends a flow. READY is sent as a packet of the flow, so the entry must exist until then. Because
+/// READY lets another process use the client's address and port, the authorization is withdrawn
+/// before it.
 void Datagrams::end_flow(const DatagramExchange& exchange) {
   change(exchange.key, FlowChange::withdraw);
   confirm(exchange);
   change(exchange.key, FlowChange::forget);
 }
 
-/// READY: no larger than PROOF.
+/// Sends READY. It is no larger than PROOF, so it cannot be used for amplification.
 void Datagrams::confirm(const DatagramExchange& exchange) {
   send(exchange, write_tag(exchange, wire::Message::ready, exchange.ready));
 }

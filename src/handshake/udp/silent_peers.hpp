@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Peers that did not answer HELLO and that policy allows all the same: their next flows do not
-// wait. Fixed memory, whatever addresses come.
+// Peers that did not answer HELLO but that policy allows without labels: their next flows do not
+// wait. The memory is fixed, however many addresses there are.
 #pragma once
 
 #include <chrono>
@@ -15,8 +15,8 @@ class SilentPeers {
  public:
   enum class Known : std::uint8_t {
     no,
-    lately,  // did not answer a moment ago
-    once,    // did not answer some time ago: to be asked again, without waiting
+    lately,  // did not answer within the last minute
+    once,    // did not answer within ten minutes: send HELLO again, without waiting for the answer
   };
   SilentPeers() : slots_(kSlots) {}
 

@@ -7,11 +7,11 @@ DatagramTable::DatagramTable(std::size_t capacity, std::uint64_t seed, Budget& b
     : table_(capacity, seed, &budget) {}
 
 Milliseconds DatagramTable::age(std::size_t list) {
-  return list < kRepeat.size() ? kRepeat.at(list) : list == kAnsweredList ? kAnswered : kSettled;
+  return list < kRepeat.size() ? kRepeat.at(list) : list == kAnsweredList ? kAnswered : kFinished;
 }
 
 DatagramExchange& DatagramTable::make(const FlowKey& key, const Owner& owner, Milliseconds now) {
-  DatagramExchange& made = table_.make(key, owner, kSettledList, now);
+  DatagramExchange& made = table_.make(key, owner, kFinishedList, now);
   made.began = now;
   return made;
 }
@@ -25,10 +25,10 @@ void DatagramTable::await_proof(DatagramExchange& exchange, Milliseconds now) {
   table_.move(exchange, kAnsweredList, now);
 }
 
-void DatagramTable::settle(DatagramExchange& exchange, Stage stage, Milliseconds now) {
+void DatagramTable::finish(DatagramExchange& exchange, Stage stage, Milliseconds now) {
   exchange.stage = stage;
   table_.close(exchange);
-  table_.move(exchange, kSettledList, now);
+  table_.move(exchange, kFinishedList, now);
 }
 
 DatagramExchange* DatagramTable::due(Milliseconds now) {

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Revokes open connections that policy no longer allows, at every enforcement point.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "problems.hpp"
+#include "trireme/base/event.hpp"
+#include "trireme/points/points.hpp"
+
+namespace trireme::daemon {
+
+class Revocation {
+ public:
+  /// All references outlive this object.
+  Revocation(points::Points& points, Problems& problems) : points_(points), problems_(problems) {}
+  Revocation(const Revocation&) = delete;
+  Revocation& operator=(const Revocation&) = delete;
+
+  /// Errors: the event loop.
+  [[nodiscard]] Status follow(sd_event* loop);
+
+  /// Re-evaluates all open connections of these points, once. A point where that fails is tried
+  /// again after a second, and reported as a problem until it succeeds.
+  void look(const std::vector<points::Point*>& points);
+  /// The same now and once more a moment later: a packet that was evaluated by the former policy
+  /// may have authorized its flow in between. Each look reads every flow of the machine, so call it
+  /// only if something changed.
+  void look_twice(const std::vector<points::Point*>& points);
+
+  /// Flows that have lost their authorization.
+  [[nodiscard]] std::uint64_t count() const { return count_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void look_again();
+  void await_next();
+
+  points::Points& points_;
+  Problems& problems_;
+  event::Timer timer_;
+  std::map<handshake::PointId, Clock::time_point> due_;  // when each is looked at again
+  std::map<handshake::PointId, Error> failed_;
+  std::uint64_t count_ = 0;
+};
+
+}  // namespace trireme::daemon
