@@ -5,15 +5,16 @@
 #   tests/run.sh [--long] [--no-lab] [--only NAME]...
 #   tests/run.sh --coverage | --mutants
 #
-#   --long       the soaks, floods and long fuzzing as well, and both commands of README on a fresh Debian 12
-#   --no-lab     without the tests that boot a systemd with Docker
-#   --only NAME  only this step; may be given more than once: check, unit, tsan, fuzz, or a file of tests/system by its
-#                name (local for test_local.py)
-#   --coverage   how many lines of each room the tests reach, into docs/coverage.md
-#   --mutants    plants each fault of tests/mutants and shows that a test catches it
+#   --long       also run the soaks, the floods, long fuzzing, and both commands of README on a
+#                fresh Debian 12
+#   --no-lab     leave out the tests that boot a systemd with Docker
+#   --only NAME  run only this step; may be repeated. Steps: check, unit, tsan, fuzz, and the files
+#                of tests/system by name (local for test_local.py)
+#   --coverage   measure how many lines of each room the tests run, and write docs/coverage.md
+#   --mutants    plant each fault of tests/mutants and verify that a test catches it
 #
-# Builds in build/asan, build/tsan, build/fuzz and build/release. What each step printed is kept in build/logs.
-# One system test again, when it is built: ctest --preset system -R local
+# Builds in build/asan, build/tsan and build/release. The output of each step is kept in build/logs.
+# To repeat one system test when it is built: ctest --preset system -R local
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 exec </dev/null
@@ -46,7 +47,7 @@ mapfile -t system < <(basename -s .py -a tests/system/test_*.py | sed 's/^test_/
 steps=(check unit tsan fuzz fresh_machine "${system[@]}")
 for name in "${only[@]}"; do
   if [[ " ${steps[*]} " != *" $name "* ]]; then
-    echo "no step is named '$name'; there are: ${steps[*]}" >&2
+    echo "run.sh: unknown step '$name'; available: ${steps[*]}" >&2
     exit 2
   fi
 done
@@ -64,8 +65,8 @@ jobs=$(nproc)
 names=() results=() seconds=()
 child=''
 
-# A step that is interrupted ends with what it started; the system tests clean up after themselves when they are told to
-# end.
+# When interrupted: terminates the current step and all its processes. The system tests clean up on
+# SIGTERM.
 interrupted() {
   if [[ -n $child ]]; then
     kill -TERM -- "-$child" 2>/dev/null
@@ -86,7 +87,8 @@ record() { # NAME SECONDS EXIT-CODE LIMIT
   (($3 == 0)) || tail -n 120 "$logs/$1.log"
 }
 
-# step NAME LIMIT COMMAND...: runs it in a process group of its own for at most LIMIT seconds, its output into a log.
+# step NAME LIMIT COMMAND...: runs COMMAND in its own process group for at most LIMIT seconds, with
+# its output in a log.
 step() {
   local name=$1 limit=$2 began=$SECONDS rc
   shift 2
@@ -103,7 +105,7 @@ step() {
   return "$rc"
 }
 
-# not_run NAME WHY: a step that was left out on purpose, so that the table says so.
+# not_run NAME WHY: adds a step that was left out on purpose to the table.
 not_run() {
   names+=("$1") results+=("not run: $2") seconds+=(0)
 }
@@ -119,18 +121,18 @@ unit_tests() { # PRESET SECONDS
 }
 
 fuzz_one() { # TARGET SECONDS
-  local scratch=build/fuzz/scratch/$1 dictionary=()
+  local scratch=build/asan/scratch/$1 dictionary=()
   mkdir -p "$scratch" || return 1
   [[ $1 == policy || $1 == identity ]] && dictionary=(-dict=tests/fuzz/config.dict)
-  "build/fuzz/tests/fuzz/fuzz_$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
-    -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/scratch/ "${dictionary[@]}" \
+  "build/asan/tests/fuzz/fuzz_$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 \
+    -print_final_stats=1 -verbosity=0 -artifact_prefix=build/asan/scratch/ "${dictionary[@]}" \
     "$scratch" "tests/fuzz/corpus/$1" >"$scratch.log" 2>&1
   local rc=$?
   printf '== %s, %s s\n' "$1" "$2" | cat - "$scratch.log"
   return "$rc"
 }
 
-fuzz() { # SECONDS for each target, as many at a time as there are processors
+fuzz() { # SECONDS for each target; one target at a time per processor
   basename -s .cpp -a tests/fuzz/fuzz_*.cpp | sed 's/^fuzz_//' |
     xargs -I{} -P "$jobs" bash -c "fuzz_one {} $1"
 }
@@ -149,11 +151,11 @@ summary() {
   return "$failed"
 }
 
-# What an earlier run that was killed has left.
+# Removes what killed runs have left on this machine.
 sweep() { /usr/bin/python3 -B -c 'from tests.system import undo; undo.sweep()'; }
 
-# The system tests among what is wanted, through ctest, which knows which of them disturb each other. A machine on which
-# these cannot run fails them: nothing is left out in silence.
+# Runs the wanted system tests through ctest, which knows which of them must not run together. On a
+# machine where they cannot run they fail: no test is skipped silently.
 system_tests() {
   local pattern='' name excluded=()
   for name in "${system[@]}"; do
@@ -187,20 +189,19 @@ any_system=''
 for name in "${system[@]}"; do wanted "$name" && any_system=1; done
 
 [[ -n $any_system ]] && { step build-release 1200 bash -c 'build release' || any_system=''; }
-if wanted unit; then
-  step build-asan 1200 bash -c 'build asan trireme_tests' &&
-    step unit $((long ? 7200 : 600)) bash -c "unit_tests asan $((long ? 1800 : 300))"
+built=''
+if wanted unit || wanted fuzz; then
+  step build-asan 1500 bash -c 'build asan trireme_tests' && built=1
 fi
-# The rooms whose code runs in several threads.
+[[ -n $built ]] && wanted unit &&
+  step unit $((long ? 7200 : 600)) bash -c "unit_tests asan $((long ? 1800 : 300))"
+# Only the verifier is multithreaded.
 if wanted tsan; then
   step build-tsan 1200 bash -c 'build tsan trireme_unit_verifier' &&
     step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
 fi
 wanted check && step check 900 tests/check.sh
-if wanted fuzz; then
-  step build-fuzz 900 bash -c 'build fuzz trireme_tests' &&
-    step fuzz 3600 bash -c "fuzz $((long ? 120 : 8))"
-fi
+[[ -n $built ]] && wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 120 : 8))"
 [[ -n $any_system ]] && system_tests
 if ((long)) && wanted fresh_machine; then
   step fresh_machine 3600 tests/fresh_machine.sh
