@@ -16,7 +16,7 @@ RULE = '\n[[allow]]\nname = "mine"\nfrom = "@host"\nto = "app=open"\n'
 
 
 def make_package(directory, release):
-    """Its path."""
+    """Builds the package. Returns its path."""
     subprocess.run(
         [
             "cpack",
@@ -44,19 +44,20 @@ class Package(unittest.TestCase):
         cls.addClassCleanup(cls.undo.run)
         made = [make_package(cls.undo.directory, release) for release in (1, 2)]
         cls.package = made[0]
+        cls.version = os.path.basename(made[0]).split("_")[1].removesuffix("-1")
         cls.lab = Lab(install=False)
         cls.addClassCleanup(cls.lab.close)
         for path in made:
             shutil.copy(path, cls.lab.root + "/srv")
         shutil.copy(
             agent.__file__, cls.lab.root + "/srv/agent.py"
-        )  # the tree itself may be where the lab has other files
+        )  # the lab may have other files at the path of the tree
         cls.first, cls.second = ("/srv/" + os.path.basename(path) for path in made)
-        # The machine beneath and the lab forbid what a Debian allows.
+        # Settings of the base system and of the lab prevent what a normal Debian allows.
         cls.lab.must("rm -f /usr/sbin/policy-rc.d /etc/systemd/system-preset/00-lab.preset")
         cls.lab.must(
             "rm -f /var/lib/man-db/auto-update"
-        )  # the index of man pages takes seconds at each installation
+        )  # building the index of man pages takes seconds at each installation
 
     def setUp(self):
         self.agents = []
@@ -74,7 +75,7 @@ class Package(unittest.TestCase):
         wrapper = ["trirun", "--label", labels, "--"] if labels else []
         made = agent.Agent(
             [*wrapper, "nice", "-n", "10"], spawn=self.lab.popen, program="/srv/agent.py"
-        )  # the load does not starve what is tested
+        )  # so that the load does not starve the tested programs
         self.agents.append(made)
         made.cgroup()
         return made
@@ -86,7 +87,7 @@ class Package(unittest.TestCase):
         return "table inet trireme" in self.lab.must("nft list tables")
 
     def files(self):
-        """What has been written in the lab's file system, by names that contain ours."""
+        """Files in the lab's file system whose names contain ours."""
         upper = self.lab.directory + "/changes/upper"
         found = [
             f"{place}/{name}"
@@ -96,7 +97,7 @@ class Package(unittest.TestCase):
         ]
         return [
             path[len(upper) :] for path in found if not stat.S_ISCHR(os.lstat(path).st_mode)
-        ]  # character devices are deletions
+        ]  # in an overlay, character devices mark deleted files
 
     def test_lintian_finds_no_errors(self):
         done = subprocess.run(
@@ -122,9 +123,9 @@ class Package(unittest.TestCase):
             print(f"{step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
 
     def installed(self):
-        """Enabled, and waiting for its start."""
+        """The unit is enabled but not started."""
         said = self.lab.must(f"dpkg -i {self.first}")
-        self.assertIn("installed and not started", said)
+        self.assertIn("installed but not started", said)
         fields = self.lab.must("dpkg-query -W -f '${Depends}\n${Conffiles}\n${Version}' trireme")
         for word in (
             "libnftnl11",
@@ -132,7 +133,7 @@ class Package(unittest.TestCase):
             "libmicrohttpd12",
             "/etc/trireme/policy.toml",
             "/etc/trireme/identity.toml",
-            "0.1.0-1",
+            f"{self.version}-1",
         ):
             self.assertIn(word, fields)
         self.assertEqual(self.show("ActiveState"), "inactive")
@@ -140,8 +141,7 @@ class Package(unittest.TestCase):
         self.assertEqual(self.lab.must("systemctl is-enabled trireme"), "enabled")
 
     def started(self):
-        """A part of the walkthrough; the hardened unit lets the metrics out; a unit has its
-        gate."""
+        """A part of the walkthrough; the hardened unit serves metrics; a unit has its gate."""
         self.lab.start_trireme()
         self.lab.must("trirun --label app=nginx --unit web -- busybox httpd -p 9001 -h /srv")
         self.lab.await_served(9001, "app=nginx")
@@ -168,8 +168,8 @@ class Package(unittest.TestCase):
         self.assertIn("50-trireme.conf", self.lab.must("find /etc/systemd/system"))
 
     def upgrade_while(self, speaker):
-        """To the second package, while the speaker's socket `long` is spoken over and echoes: how
-        often it was."""
+        """Installs the second package while the socket `long` keeps sending and expects echoes.
+        Returns the number of echoes."""
         before = self.show("MainPID")
         spoken = 0
         with self.lab.popen(
@@ -182,13 +182,12 @@ class Package(unittest.TestCase):
         waiting.until(
             lambda: self.show("MainPID") not in (before, "0")
             and self.show("ActiveState") == "active",
-            "the new one runs",
+            "the new daemon runs",
         )
         return spoken
 
     def upgraded_under_load(self):
-        """Not one flow is wrongly let in or wrongly refused, and what the administrator changed
-        stays."""
+        """No flow is wrongly allowed or refused, and the administrator's changes are kept."""
         web, same, other, plain = (
             self.agent(labels) for labels in ("app=web", "app=web", "app=other", None)
         )
@@ -219,15 +218,15 @@ class Package(unittest.TestCase):
             self.assertEqual(
                 outcomes[f"{kind} other"]["ok"] + outcomes[f"{kind} plain"]["ok"],
                 0,
-                "wrongly let in",
+                "wrongly allowed",
             )
-            # A packet that is between two hooks while the table is written anew can be lost:
+            # A packet that is between two hooks when the table is replaced can be lost:
             # docs/datapath.md has the figures.
             self.assertLessEqual(outcomes[f"{kind} same"]["failed"], 1, "wrongly refused")
             self.assertGreaterEqual(outcomes[f"{kind} same"]["ok"], 500)
-        self.assertEqual(others["failed"], 0, "between those that are no workloads")
+        self.assertEqual(others["failed"], 0, "between unlabeled processes")
         self.assertGreater(spoken, 3)
-        self.assertIn("0.1.0-2", self.lab.must("dpkg-query -W trireme"))
+        self.assertIn(f"{self.version}-2", self.lab.must("dpkg-query -W trireme"))
         self.assertIn('name = "mine"', self.lab.must("cat /etc/trireme/policy.toml"))
         self.assertEqual(self.lab.status()["policy"]["rules"], 1)
         self.assertEqual(
@@ -236,7 +235,7 @@ class Package(unittest.TestCase):
         )
 
     def container(self, labels):
-        """An agent that has all of a bridge container's network."""
+        """An agent that owns the network of a bridge container."""
         made = self.lab.must(f"docker run -d -l {labels} busybox sleep 3600")
         self.lab.await_state(made, "enforced")
         pid = self.lab.must(f"docker inspect -f '{{{{.State.Pid}}}}' {made}")
@@ -251,8 +250,8 @@ class Package(unittest.TestCase):
         )
 
     def upgraded_with_containers(self):
-        """Between networks a flow begins with the daemon's help. While it is away nothing new is let in, and TCP repeats its question until it is
-        back; a datagram may be lost."""
+        """Flows between networks need the daemon when they begin. While it is down no new one is
+        allowed: TCP repeats the request until the daemon is back; a datagram may be lost."""
         self.lab.start_docker()
         self.addCleanup(self.lab.remove_containers)
         self.containers = []
@@ -278,16 +277,16 @@ class Package(unittest.TestCase):
         for name, each, kind, there, ports in probes:
             each.probe(name, kind, there, ports[kind], timeout=5.0, apart=0.0 if LONG else 0.01)
         spoken = self.upgrade_while(same)
-        told = {
+        results = {
             f"{name} {'same' if each in (same, web) else 'other'}": each.probe_end(
                 name, ok=100 if each in (same, web) else 0
             )
             for name, each, _, _, _ in probes
         }
-        print(f"between networks the long flow spoke {spoken} times; {told}", flush=True)
-        for name, outcome in told.items():
+        print(f"between networks the long flow spoke {spoken} times; {results}", flush=True)
+        for name, outcome in results.items():
             if name.endswith("other"):
-                self.assertEqual(outcome["ok"], 0, f"wrongly let in: {name}")
+                self.assertEqual(outcome["ok"], 0, f"wrongly allowed: {name}")
             else:
                 self.assertGreaterEqual(outcome["ok"], 100, name)
                 self.assertLessEqual(
@@ -314,8 +313,8 @@ class Package(unittest.TestCase):
         self.assertEqual(self.show("MainPID"), before)
 
     def removed(self):
-        """What was a workload runs on, and is open; nothing is left in the kernel, and no gate in a
-        unit's way."""
+        """What was a workload continues to run, without enforcement. Nothing remains in the kernel,
+        and no gate delays a unit."""
         web, plain = self.agents[0], self.agents[-1]
         port = web.serve("tcp", "127.0.0.1")
         self.assertEqual(plain.exchange("tcp", "127.0.0.1", port), "ECONNREFUSED")
