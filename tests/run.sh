@@ -201,7 +201,7 @@ if wanted tsan; then
     step tsan 600 build/tsan/tests/unit/trireme_unit_verifier
 fi
 wanted check && step check 900 tests/check.sh
-[[ -n $built ]] && wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 120 : 8))"
+[[ -n $built ]] && wanted fuzz && step fuzz 3600 bash -c "fuzz $((long ? 60 : 8))"
 [[ -n $any_system ]] && system_tests
 if ((long)) && wanted fresh_machine; then
   step fresh_machine 3600 tests/fresh_machine.sh

@@ -9,7 +9,7 @@ import unittest
 from tests.system import certificates, fleet, host, waiting
 
 PORT = 8080
-ROUNDS, RATE = (100, 500) if host.LONG else (5, 200)
+ROUNDS, RATE = (40, 500) if host.LONG else (5, 200)
 # Connects `rate` times a second to each address in turn. When told to end, prints the failures.
 LOAD = """import collections, json, select, socket, sys, time
 rate, addresses = int(sys.argv[1]), sys.argv[2:]
