@@ -61,7 +61,9 @@ Point::Point(handshake::PointId id, std::shared_ptr<const kernel::Netns> network
              verifier::Verifier* verifier)
     : id_(id), network_(std::move(network)), verifier_(verifier) {}
 
-Point::~Point() {
+Point::~Point() = default;
+
+void Point::leave_verifier() {
   if (verifier_ != nullptr) {
     verifier_->remove_point(id_);
   }

@@ -120,8 +120,12 @@ Result<Point*> Points::point_of(const std::shared_ptr<const kernel::Netns>& netw
   if (!entered) {
     return tl::unexpected(entered.error());
   }
-  if (!point || !watched) {
-    return tl::unexpected(point ? watched.error() : point.error());
+  if (!point) {
+    return tl::unexpected(point.error());
+  }
+  if (!watched) {
+    (*point)->leave_verifier();
+    return tl::unexpected(watched.error());
   }
   std::ignore =
       (*point)->enforcer().set_speakers(speakers_);  // cannot fail: no table is written yet
@@ -298,6 +302,7 @@ void Points::close_if_empty(Point& point) {
 
 /// Closes everything that the daemon has open in the namespace. The table there stays.
 void Points::close(Point& point) {
+  point.leave_verifier();
   points_.erase(point.network()->inode());
 }
 

@@ -65,6 +65,10 @@ class Point {
   [[nodiscard]] Status watch(sd_event* loop, const Observers& observers,
                              std::function<void()> on_addresses);
 
+  /// Frees the point's queues, before the point is destroyed. A daemon that ends does not call it:
+  /// until the process has gone its threads serve all points alike.
+  void leave_verifier();
+
   [[nodiscard]] handshake::PointId id() const { return id_; }
   /// Null: the daemon's own.
   [[nodiscard]] const std::shared_ptr<const kernel::Netns>& network() const { return network_; }
