@@ -52,11 +52,12 @@ class FakeManager {
   /// Calls `what` on the fake's thread and returns its result.
   template <typename What>
   auto in_thread(What what) {
-    std::packaged_task<decltype(what())()> task(std::move(what));
-    auto done = task.get_future();
+    // Shared, because this may return while the thread is still in the call of the task.
+    const auto task = std::make_shared<std::packaged_task<decltype(what())()>>(std::move(what));
+    auto done = task->get_future();
     {
       const std::lock_guard lock(mutex_);
-      tasks_.emplace_back([&task] { task(); });
+      tasks_.emplace_back([task] { (*task)(); });
     }
     const std::uint64_t one = 1;
     EXPECT_EQ(::write(wake_.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
