@@ -77,9 +77,6 @@ struct Answer {
 
 /// Returns false at the end of the answer.
 bool take(Answer& answer, const nlmsghdr* request, const nlmsghdr* header, const Each& each) {
-  if (header->nlmsg_seq != request->nlmsg_seq) {
-    return true;  // of an earlier request, whose answer was not read to its end
-  }
   const bool is_dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
   answer.whole = answer.whole && (header->nlmsg_flags & NLM_F_DUMP_INTR) == 0;
   if (header->nlmsg_type == NLMSG_DONE) {
@@ -121,7 +118,7 @@ Result<Received> receive(const Fd& socket, std::span<char> buffer, Wait wait, co
 }
 
 Result<bool> ask(const Fd& socket, nlmsghdr* request, std::span<char> buffer, const char* what,
-                 const Each& each) {
+                 const Each& each, const Each& others) {
   request->nlmsg_seq = next_sequence();
   const nlmsghdr sent = *request;  // `buffer` may be where the request is
   if (::send(socket.get(), request, request->nlmsg_len, 0) < 0) {
@@ -136,8 +133,15 @@ Result<bool> ask(const Fd& socket, nlmsghdr* request, std::span<char> buffer, co
     if (datagram->received != Received::messages) {
       return fail_errno(what, datagram->received == Received::overrun ? ENOBUFS : EAGAIN);
     }
-    each_message(datagram->bytes,
-                 [&](const nlmsghdr* header) { return take(answer, &sent, header, each); });
+    each_message(datagram->bytes, [&](const nlmsghdr* header) {
+      if (header->nlmsg_seq == sent.nlmsg_seq) {
+        return take(answer, &sent, header, each);
+      }
+      if (others) {
+        others(header);
+      }
+      return true;  // unasked, or of an earlier request whose answer was not read to its end
+    });
   }
   if (answer.error != 0) {
     return fail_errno(what, answer.error);

@@ -37,9 +37,9 @@ enum class Received : std::uint8_t {
 /// answer: up to the end of the list with NLM_F_DUMP, up to the acknowledgement with NLM_F_ACK,
 /// else one. `buffer`: 8 KiB at least for an answer of one message. Returns false if the kernel
 /// reports that the list changed while it was read (NLM_F_DUMP_INTR). Errors: "what: ...", with the
-/// kernel's code.
+/// kernel's code. `others` is called for messages that are not of this answer.
 [[nodiscard]] Result<bool> ask(const Fd& socket, nlmsghdr* request, std::span<char> buffer,
-                               const char* what, const Each& each);
+                               const char* what, const Each& each, const Each& others = {});
 
 /// Sends a request with NLM_F_ACK and reads its acknowledgement. Errors as above.
 [[nodiscard]] Status confirm(const Fd& socket, nlmsghdr* request, const char* what);

@@ -95,9 +95,11 @@ Message read_message(const nlmsghdr* header) {
   return message;
 }
 
-/// Binds and configures the queue.
-Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wanted) {
-  std::array<char, 512> buffer{};
+/// Binds and configures the queue. Returns the ids of packets that the kernel has handed over ahead
+/// of its acknowledgement.
+Result<std::vector<std::uint32_t>> configure(const Fd& fd, std::uint16_t number,
+                                             const QueueSize& size_wanted) {
+  std::vector<char> buffer(std::max<std::size_t>(8192, size_wanted.copied + kAttributes));
   nlmsghdr* header = nfq_nlmsg_put(buffer.data(), NFQNL_MSG_CONFIG, number);
   header->nlmsg_flags |= NLM_F_ACK;
   nfq_nlmsg_cfg_put_cmd(header, AF_UNSPEC, NFQNL_CFG_CMD_BIND);
@@ -106,7 +108,16 @@ Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wante
   mnl_attr_put_u32(header, NFQA_CFG_FLAGS, htonl(NFQA_CFG_F_GSO));
   mnl_attr_put_u32(header, NFQA_CFG_MASK, htonl(NFQA_CFG_F_GSO | NFQA_CFG_F_FAIL_OPEN));
   const std::string what = "cannot bind NFQUEUE " + std::to_string(number);
-  const Status bound = netlink::confirm(fd, header, what.c_str());
+  std::vector<std::uint32_t> early;
+  const auto bound = netlink::ask(
+      fd, header, buffer, what.c_str(), [](const nlmsghdr* /*answer*/) {},
+      [&early](const nlmsghdr* packet) {
+        const bool is_packet = packet->nlmsg_type == (NFNL_SUBSYS_QUEUE << 8U | NFQNL_MSG_PACKET);
+        const Message read = is_packet ? read_message(packet) : Message{};
+        if (read.header != nullptr) {
+          early.push_back(read.packet.id);
+        }
+      });
   const int error = bound ? 0 : bound.error().code;
   // EPERM means that another socket owns the queue: the kernel checks the owner first. It cannot
   // mean that CAP_NET_ADMIN is missing, as the socket could not have been set up without it.
@@ -114,7 +125,8 @@ Status configure(const Fd& fd, std::uint16_t number, const QueueSize& size_wante
     return fail("NFQUEUE " + std::to_string(number) + " is in use by another program",
                 "find it in /proc/net/netfilter/nfnetlink_queue (second column: netlink port id)");
   }
-  return bound;
+  return bound ? Result<std::vector<std::uint32_t>>(std::move(early))
+               : tl::unexpected(bound.error());
 }
 
 Result<Fd> open_queue_socket(std::uint32_t length) {
@@ -248,14 +260,22 @@ Result<Queue> Queue::bind(std::uint16_t number, const QueueSize& size) {
   if (!socket) {
     return tl::unexpected(socket.error());
   }
-  if (Status bound = configure(*socket, number, size); !bound) {
-    return tl::unexpected(bound.error());
+  const auto early = configure(*socket, number, size);
+  if (!early) {
+    return tl::unexpected(early.error());
   }
   // The file is not readable if another user namespace owns the network namespace.
   auto counters = QueueCounters::open();
-  return Queue(std::make_unique<State>(
+  auto state = std::make_unique<State>(
       std::move(*socket),
-      counters ? std::optional<QueueCounters>(std::move(*counters)) : std::nullopt, number, size));
+      counters ? std::optional<QueueCounters>(std::move(*counters)) : std::nullopt, number, size);
+  // Their owners send them again. Without a verdict they would take up the queue.
+  for (const std::uint32_t id : *early) {
+    state->drop(id);
+  }
+  state->flush();
+  state->lost += early->size();
+  return Queue(std::move(state));
 }
 
 int Queue::fd() const {
