@@ -3,10 +3,10 @@
 // the application's own repetitions, and no denied one does.
 #include <functional>
 #include <map>
-#include <queue>
 #include <random>
 
 #include "handshake_datagram_support.hpp"
+#include "handshake_network.hpp"
 
 namespace trireme::handshake {
 namespace {
@@ -15,14 +15,6 @@ using Time = std::chrono::milliseconds;
 
 /// What a datagram is for.
 enum class Kind : std::uint8_t { hello, reply, proof, ready, query, answer };
-
-/// What the network does to one datagram.
-struct Fate {
-  bool lost = false;
-  bool twice = false;
-  Time delay{1};
-  Time delay_of_second{1};
-};
 
 /// Two hosts, the kernel's rules around their engines (docs/datapath.md, "Tokens"), and resolvers
 /// that repeat their query each second.
@@ -43,12 +35,10 @@ class DatagramNetwork {
   }
 
   void run() {
-    while (!events_.empty() && now_ < kEnd) {
+    while (!agenda_.empty() && now_ < kEnd) {
       advance(Time(1));
-      while (!events_.empty() && events_.top().when <= now_) {
-        const auto what = events_.top().what;
-        events_.pop();
-        what();
+      while (!agenda_.empty() && agenda_.next() <= now_) {
+        agenda_.take()();
       }
     }
     EXPECT_LT(now_, kEnd) << "datagrams without an end";
@@ -73,14 +63,6 @@ class DatagramNetwork {
   static constexpr Time kEnd{600'000};
   static constexpr std::uint16_t kDns = 53;
 
-  struct Event {
-    Time when;
-    std::uint64_t order;
-    std::function<void()> what;
-    bool operator<(const Event& other) const {
-      return std::tie(when, order) > std::tie(other.when, other.order);
-    }
-  };
   /// One host and what its kernel remembers.
   struct Side {
     Host* host;
@@ -89,9 +71,7 @@ class DatagramNetwork {
     std::map<std::uint32_t, std::pair<Packet, bool>> held = {};  // by id; whether it leaves
   };
 
-  void at(Time when, std::function<void()> what) {
-    events_.push({when, order_++, std::move(what)});
-  }
+  void at(Time when, std::function<void()> what) { agenda_.at(when, std::move(what)); }
 
   void advance(Time by) {
     now_ += by;
@@ -230,8 +210,7 @@ class DatagramNetwork {
   Side client_;
   Side server_;
   std::map<std::uint16_t, Flow> flows_;
-  std::priority_queue<Event> events_;
-  std::uint64_t order_ = 0;
+  Agenda agenda_;
   Time now_{};
 };
 
@@ -288,22 +267,11 @@ TEST_F(DatagramNetworks, EachDatagramMayComeTwice) {
   }
 }
 
-/// Loses a share of all datagrams, of one kind not more than four in a row; repeats a tenth, and
-/// mixes their order.
 TEST_F(DatagramNetworks, RandomLossRepetitionAndOrderDelayButRefuseNone) {
   for (const double loss : {0.01, 0.1, 0.3}) {
     std::mt19937 random(7);
     DatagramNetwork network(client, server);
-    network.network = [&random, loss](Kind, int before) {
-      const auto chance = [&](double share) {
-        return std::uniform_real_distribution<>(0, 1)(random) < share;
-      };
-      const auto delay = [&] { return Time(std::uniform_int_distribution<>(1, 40)(random)); };
-      return Fate{.lost = before % 5 != 4 && chance(loss),
-                  .twice = chance(0.1),
-                  .delay = delay(),
-                  .delay_of_second = delay() * 30};
-    };
+    network.network = [&](Kind, int before) { return bad_fate(random, loss, before); };
     const auto count = static_cast<std::size_t>(cases(300, 5'000));
     for (std::size_t i = 0; i < count; i++) {
       network.begin(++port, Time(i * 5));

@@ -86,26 +86,11 @@ TEST_F(Networks, EachPacketMayBeLate) {
   }
 }
 
-/// Loses a share of all packets, but at most four of one kind in a row. Duplicates a tenth of them
-/// and changes their order.
-Simulation::Network bad_network(std::mt19937& random, double loss) {
-  return [&random, loss](Kind, int before) {
-    const auto chance = [&](double share) {
-      return std::uniform_real_distribution<>(0, 1)(random) < share;
-    };
-    const auto delay = [&] { return milliseconds(std::uniform_int_distribution<>(1, 40)(random)); };
-    return Fate{.lost = before % 5 != 4 && chance(loss),
-                .twice = chance(0.1),
-                .delay = delay(),
-                .delay_of_second = delay() * 30};
-  };
-}
-
 TEST_F(Networks, RandomLossRepetitionAndOrderDelayButRefuseNobody) {
   for (const double loss : {0.01, 0.1, 0.3}) {
     std::mt19937 random(7);
     Simulation simulation(client, server);
-    simulation.network = bad_network(random, loss);
+    simulation.network = [&](Kind, int before) { return bad_fate(random, loss, before); };
     const auto count = static_cast<std::uint16_t>(cases(500, 10'000));
     for (std::uint16_t i = 0; i < count; i++) {
       simulation.connect(++number, milliseconds(i * 2));
@@ -120,7 +105,7 @@ TEST_F(Networks, NobodyThatPolicyRefusesGetsThroughABadOne) {
   End other(psk_trust("client", kSecret), "app=other", "10.0.0.0/8", 16'384);
   std::mt19937 random(8);
   Simulation simulation(other, server);
-  simulation.network = bad_network(random, 0.3);
+  simulation.network = [&](Kind, int before) { return bad_fate(random, 0.3, before); };
   constexpr std::uint16_t kNumber = 500;
   for (std::uint16_t i = 0; i < kNumber; i++) {
     simulation.connect(i, milliseconds(i * 2));
@@ -139,7 +124,7 @@ TEST_F(Networks, ARotationOnABadNetworkFailsNobody) {
   const std::string swapped = std::string(kNextSecret) + kSecret;
   std::mt19937 random(9);
   Simulation simulation(client, server);
-  simulation.network = bad_network(random, 0.1);
+  simulation.network = [&](Kind, int before) { return bad_fate(random, 0.1, before); };
   const int rotations = cases(10, 100);
   milliseconds when(500);
   bool forth = true;
@@ -173,7 +158,7 @@ TEST_F(Networks, ARotationOfCertificatesFailsNobody) {
   server.engine->set_trust(old_fleet.trust(server_old, {}, {&new_fleet}));
   std::mt19937 random(10);
   Simulation simulation(client, server);
-  simulation.network = bad_network(random, 0.1);
+  simulation.network = [&](Kind, int before) { return bad_fate(random, 0.1, before); };
   const int rotations = cases(6, 100);
   constexpr milliseconds kApart(1'000);  // four verifications a second are allowed for a known peer
   milliseconds when = kApart;
@@ -199,7 +184,7 @@ TEST_F(Networks, ARotationOfCertificatesFailsNobody) {
 TEST_F(Networks, ANewPolicyInTheMiddleRefusesWhatItForbids) {
   std::mt19937 random(11);
   Simulation simulation(client, server);
-  simulation.network = bad_network(random, 0.1);
+  simulation.network = [&](Kind, int before) { return bad_fate(random, 0.1, before); };
   policy::Policy nothing;
   nothing.baseline = policy::Baseline::none;
   constexpr std::uint16_t kNumber = 200;

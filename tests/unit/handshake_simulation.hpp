@@ -8,17 +8,10 @@
 #include <queue>
 #include <random>
 
+#include "handshake_network.hpp"
 #include "handshake_support.hpp"
 
 namespace trireme::handshake {
-
-/// What the network does to one packet.
-struct Fate {
-  bool lost = false;
-  bool twice = false;
-  std::chrono::milliseconds delay{1};
-  std::chrono::milliseconds delay_of_second{1};
-};
 
 /// What a packet is for.
 enum class Kind : std::uint8_t { hello, reply, proof, data, answer, other };
@@ -34,19 +27,17 @@ class Simulation {
 
   Network network = [](Kind, int) { return Fate{}; };
   /// Called when simulated time reaches it.
-  void at(Time when, std::function<void()> what) {
-    events_.push({when, order_++, std::move(what)});
-  }
+  void at(Time when, std::function<void()> what) { agenda_.at(when, std::move(what)); }
 
   void connect(std::uint16_t number, Time when = Time(0)) {
     at(when, [this, number] { begin(number); });
   }
   void run() {
-    while (!events_.empty()) {
-      const Event next = events_.top();
-      events_.pop();
-      advance(next.when);
-      next.what();
+    while (!agenda_.empty()) {
+      const Time when = agenda_.next();
+      const auto what = agenda_.take();
+      advance(when);
+      what();
       plan_ticks();
     }
   }
@@ -82,14 +73,6 @@ class Simulation {
   static constexpr std::size_t kServer = 1;
   static constexpr Time kFirstTimeout{1'000};  // TCP's before it has measured (RFC 6298)
 
-  struct Event {
-    Time when;
-    std::uint64_t order;
-    std::function<void()> what;
-    bool operator<(const Event& other) const {
-      return std::tie(when, order) > std::tie(other.when, other.order);
-    }
-  };
   struct Host {
     End* end;
     std::map<std::uint16_t, bool> authorized;  // flows that conntrack has as authorized
@@ -351,8 +334,7 @@ class Simulation {
 
   std::array<Host, 2> hosts_;
   std::map<std::uint16_t, Peers> connections_;
-  std::priority_queue<Event> events_;
-  std::uint64_t order_ = 0;
+  Agenda agenda_;
   Time now_{};
 };
 
