@@ -82,7 +82,7 @@ class Points final : public workload::Enforcement {
   std::size_t lose_unwritable();
   /// Lines for 'trirectl status': tables that are not as they should be.
   [[nodiscard]] std::vector<std::string> problems() const;
-  /// Tables written anew.
+  /// How often a table was rewritten.
   [[nodiscard]] std::uint64_t repairs() const;
   /// Times at which the kernel's log messages did not fit.
   [[nodiscard]] std::uint64_t logs_lost() const;
@@ -108,6 +108,9 @@ class Points final : public workload::Enforcement {
       : common_(common), verifier_(verifier), mechanism_(mechanism), policy_(std::move(policy)) {}
   [[nodiscard]] datapath::Layout layout(handshake::PointId point, bool owned) const;
   void lose(Point& point, const Error& error);
+  /// Of all points; defined where it is used.
+  template <typename Count>
+  [[nodiscard]] std::uint64_t total(Count count) const;
   [[nodiscard]] Result<std::unique_ptr<Point>> open_point(
       handshake::PointId id, const std::shared_ptr<const kernel::Netns>& network);
   [[nodiscard]] Result<Point*> point_of(const std::shared_ptr<const kernel::Netns>& network);
