@@ -130,13 +130,13 @@ class Surveying {
       return;
     }
     const auto running = docker::running_containers(settings, containers_, patience);
-    for (const docker::UntoldContainer& container : running.untold) {
+    for (const docker::UnreportedContainer& container : running.unreported) {
       result_.quarantined.push_back(container.name + ": " + container.reason);
     }
-    for (const docker::UntoldContainer& container : running.left_alone) {
+    for (const docker::UnreportedContainer& container : running.left_alone) {
       result_.left_alone.push_back(container.name + ": " + container.reason);
     }
-    for (const docker::RunningContainer& container : running.told) {
+    for (const docker::RunningContainer& container : running.reported) {
       if (!container.labels) {
         result_.quarantined.push_back(container.name + ": " + container.labels.error().text());
         continue;

@@ -59,8 +59,7 @@ kernel::NftRule& any_socket(kernel::NftRule& rule);
 [[nodiscard]] const kernel::NftSet& clients(std::uint8_t nfproto);
 kernel::NftRule& ends_of(kernel::NftRule& rule, std::uint8_t nfproto);
 /// A packet whose priority has this number in its low 24 bits. On lo that is the stamp, if there is
-/// one: packets without one are not told apart here. The gate does that, and refuses them to
-/// workloads.
+/// one. This match also accepts packets without a stamp; the gate refuses those to workloads.
 kernel::NftRule& sent_by(kernel::NftRule& rule, std::uint32_t number);
 /// A UDP datagram of the token protocol, which begins with its magic.
 kernel::NftRule& begins_with_magic(kernel::NftRule& rule);

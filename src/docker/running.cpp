@@ -112,7 +112,7 @@ std::string last_part(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-UntoldContainer untold(const std::string& cgroup, std::string reason) {
+UnreportedContainer unreported(const std::string& cgroup, std::string reason) {
   const std::string name = last_part(cgroup);
   const std::string id = id_of_scope(name).empty() ? id_of_directory(name) : id_of_scope(name);
   return {std::string(text(engine_of_cgroup(name))) + " container " + id.substr(0, 12),
@@ -153,7 +153,7 @@ RunningContainers running_containers(const config::DockerSettings& settings,
                                       : "its engine did not report it: " + listed.error().text();
     std::ranges::for_each(its, [&](const std::string& cgroup) { unknown[cgroup] = reason; });
     if (listed) {
-      std::ranges::move(*listed, std::back_inserter(found.told));
+      std::ranges::move(*listed, std::back_inserter(found.reported));
     }
   }
   for (const std::string& cgroup : cgroups) {
@@ -163,11 +163,11 @@ RunningContainers running_containers(const config::DockerSettings& settings,
     }
     if (why == unknown.end()) {
       found.left_alone.push_back(
-          untold(cgroup, "[docker] socket in identity.toml does not list its engine's socket"));
-    } else if (std::ranges::none_of(found.told, [&](const RunningContainer& container) {
+          unreported(cgroup, "[docker] socket in identity.toml does not list its engine's socket"));
+    } else if (std::ranges::none_of(found.reported, [&](const RunningContainer& container) {
                  return container.cgroup == cgroup;
                })) {
-      found.untold.push_back(untold(cgroup, why->second));
+      found.unreported.push_back(unreported(cgroup, why->second));
     }
   }
   return found;

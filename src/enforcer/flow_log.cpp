@@ -217,7 +217,7 @@ policy::Flow FlowLog::tell(const gate::Refused& refused, const workload::Registr
   return flow;
 }
 
-bool FlowLog::told(const gate::Refused& refused) const {
+bool FlowLog::has_reported(const gate::Refused& refused) const {
   const auto known = reported_.find({refused.from, refused.to, refused.protocol, refused.port});
   return known != reported_.end() && Clock::now() < known->second + kReportAgain;
 }

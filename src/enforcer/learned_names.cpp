@@ -126,7 +126,7 @@ std::optional<std::string> Enforcer::doubt(std::uint8_t protocol, const wire::En
                                  policy::sentence(decision.reason));
 }
 
-Status Enforcer::hear(const std::vector<names::Answer>& answers) {
+Status Enforcer::learn(const std::vector<names::Answer>& answers) {
   NameBook::Change change;
   const auto now = NameBook::Clock::now();
   for (const names::Answer& answer : answers) {

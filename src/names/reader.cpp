@@ -15,37 +15,37 @@ constexpr std::size_t kPrefix = 2;
 
 }  // namespace
 
-Heard Reader::read(std::span<const std::uint8_t> packet, std::size_t length) {
-  Heard heard;
+Reading Reader::read(std::span<const std::uint8_t> packet, std::size_t length) {
+  Reading reading;
   if (const auto datagram = wire::Datagram::parse(packet, length);
       datagram && datagram->is_whole()) {
-    heard.protocol = IPPROTO_UDP;
-    heard.ends = datagram->ends();
+    reading.protocol = IPPROTO_UDP;
+    reading.ends = datagram->ends();
     if (auto answer = read_answer(datagram->payload())) {
-      heard.answers.push_back(std::move(*answer));
+      reading.answers.push_back(std::move(*answer));
     }
   } else if (const auto segment = wire::Segment::parse(packet, length)) {
-    heard.protocol = IPPROTO_TCP;
-    heard.ends = segment->ends();
-    segment->is_whole() ? read_segment(*segment, heard) : forget(heard.ends);
+    reading.protocol = IPPROTO_TCP;
+    reading.ends = segment->ends();
+    segment->is_whole() ? read_segment(*segment, reading) : forget(reading.ends);
   }
-  return heard;
+  return reading;
 }
 
-void Reader::read_segment(const wire::Segment& segment, Heard& heard) {
+void Reader::read_segment(const wire::Segment& segment, Reading& reading) {
   const bool begins = (segment.flags() & wire::TcpFlag::kSyn) != 0;
   std::span<const std::uint8_t> data = segment.payload();
   if (data.empty() && !begins) {
     return;
   }
   const std::uint32_t sequence = segment.sequence() + (begins ? 1U : 0U);
-  Stream& known = stream(heard.ends, sequence);
+  Stream& known = stream(reading.ends, sequence);
   if (begins && known.first != sequence) {
-    known = {heard.ends, sequence, sequence, {}};
+    known = {reading.ends, sequence, sequence, {}};
   }
   const auto ahead = static_cast<std::int32_t>(sequence - known.next);
   if (ahead > 0) {
-    heard.early = true;
+    reading.early = true;
     return;
   }
   const auto old = static_cast<std::size_t>(-std::int64_t{ahead});
@@ -55,7 +55,7 @@ void Reader::read_segment(const wire::Segment& segment, Heard& heard) {
   data = data.subspan(old);
   known.next += static_cast<std::uint32_t>(data.size());
   known.partial.insert(known.partial.end(), data.begin(), data.end());
-  complete(known, heard.answers);
+  complete(known, reading.answers);
 }
 
 Reader::Stream& Reader::stream(const wire::Ends& ends, std::uint32_t sequence) {

@@ -51,28 +51,28 @@ void AnswerWatch::serve() {
   std::vector<const kernel::QueuedPacket*> teaching;
   std::vector<names::Answer> answers;
   for (const kernel::QueuedPacket& packet : queue_.receive()) {
-    names::Heard heard = reader_.read(packet.bytes, packet.length);
-    if (heard.early) {
+    names::Reading reading = reader_.read(packet.bytes, packet.length);
+    if (reading.early) {
       queue_.drop(packet.id);
       continue;
     }
-    std::erase_if(heard.answers, [this](const names::Answer& answer) {
+    std::erase_if(reading.answers, [this](const names::Answer& answer) {
       return !enforcer_.knows_name(answer.name);
     });
-    const auto doubt = heard.answers.empty()
+    const auto doubt = reading.answers.empty()
                            ? std::nullopt
-                           : enforcer_.doubt(heard.protocol, heard.ends, packet.priority);
+                           : enforcer_.doubt(reading.protocol, reading.ends, packet.priority);
     if (doubt) {
-      log_doubt(heard, heard.answers.front().name, *doubt);
+      log_doubt(reading, reading.answers.front().name, *doubt);
     }
-    if (heard.answers.empty() || doubt) {
+    if (reading.answers.empty() || doubt) {
       queue_.accept(packet.id, released(packet));
       continue;
     }
-    std::ranges::move(heard.answers, std::back_inserter(answers));
+    std::ranges::move(reading.answers, std::back_inserter(answers));
     teaching.push_back(&packet);
   }
-  const Status known = enforcer_.hear(answers);
+  const Status known = enforcer_.learn(answers);
   if (!known && log_shares().admit("name servers")) {
     spdlog::error("cannot store addresses from DNS answers; dropped them, resolvers retry: {}",
                   known.error().text());
@@ -84,11 +84,11 @@ void AnswerWatch::serve() {
   queue_.flush();
 }
 
-void AnswerWatch::log_doubt(const names::Heard& heard, const std::string& name,
+void AnswerWatch::log_doubt(const names::Reading& reading, const std::string& name,
                             const std::string& why) {
   doubted_++;
   if (log_shares().admit("name servers")) {
-    spdlog::warn("DNS answer of {} for {} not used: {}", heard.ends.source.text(), loggable(name),
+    spdlog::warn("DNS answer of {} for {} not used: {}", reading.ends.source.text(), loggable(name),
                  why);
   }
 }

@@ -35,7 +35,7 @@ class AnswerWatch {
   void serve();
   /// Removes the addresses whose time to live is over.
   void end_names();
-  void log_doubt(const names::Heard& heard, const std::string& name, const std::string& why);
+  void log_doubt(const names::Reading& reading, const std::string& name, const std::string& why);
 
   kernel::Queue queue_;
   enforcer::Enforcer& enforcer_;

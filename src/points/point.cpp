@@ -134,7 +134,7 @@ void Point::remember_ended(const workload::Workload& workload) {
 }
 
 bool Point::has_reported(const gate::Refused& refused) const {
-  return log_ && log_->told(refused);
+  return log_ && log_->has_reported(refused);
 }
 
 policy::Flow Point::describe(const gate::Refused& refused) const {

@@ -159,7 +159,7 @@ TEST_F(EnforcerProperty, TheKernelDeliversWhatTheEvaluatorAllows) {
         names::Answer answer{name,
                              {{Address::parse(kAddresses[pick(kAddresses.size())]).value(),
                                std::chrono::seconds(60)}}};
-        ASSERT_TRUE(enforcer_->hear({std::move(answer)}));
+        ASSERT_TRUE(enforcer_->learn({std::move(answer)}));
       }
     }
     for (int flow = 0; flow < 60 && !HasFailure(); flow++) {

@@ -11,7 +11,7 @@ namespace {
 
 const Bytes kMessage = Message{.answers = {a("@12", "10.0.0.1")}}.bytes();
 
-Heard read(Reader& reader, const Bytes& packet) {
+Reading read(Reader& reader, const Bytes& packet) {
   return reader.read(packet, packet.size());
 }
 
@@ -23,12 +23,12 @@ Bytes part(const Bytes& bytes, std::size_t first, std::size_t last) {
 TEST(Reader, ADatagramIsOneAnswer) {
   Reader reader;
   for (const bool v6 : {false, true}) {
-    const Heard heard = read(reader, datagram(kMessage, v6));
-    EXPECT_EQ(heard.protocol, IPPROTO_UDP);
-    EXPECT_EQ(heard.ends.source.text(), v6 ? "fd00::53" : "10.0.0.53");
-    EXPECT_EQ(heard.ends.destination_port, 4000);
-    ASSERT_EQ(heard.answers.size(), 1U);
-    EXPECT_EQ(heard.answers[0].name, "deb.example.org");
+    const Reading reading = read(reader, datagram(kMessage, v6));
+    EXPECT_EQ(reading.protocol, IPPROTO_UDP);
+    EXPECT_EQ(reading.ends.source.text(), v6 ? "fd00::53" : "10.0.0.53");
+    EXPECT_EQ(reading.ends.destination_port, 4000);
+    ASSERT_EQ(reading.answers.size(), 1U);
+    EXPECT_EQ(reading.answers[0].name, "deb.example.org");
   }
 }
 
@@ -107,7 +107,7 @@ TEST(Reader, AfterASegmentThatWasNotSeenAsAWholeItGoesOn) {
   read(reader, segment(999, {}, 0x12));
   const Bytes large = segment(1000, Bytes(500, 0));
   EXPECT_FALSE(reader.read(std::span(large).first(100), large.size()).early);
-  const Heard next = read(reader, segment(1500, stream));
+  const Reading next = read(reader, segment(1500, stream));
   EXPECT_FALSE(next.early) << "the sender would not retransmit the accepted segment";
   EXPECT_EQ(next.answers.size(), 1U);
 }

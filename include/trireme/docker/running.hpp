@@ -21,15 +21,16 @@ struct RunningContainer {
 };
 
 /// A container's cgroup that no engine reported.
-struct UntoldContainer {
+struct UnreportedContainer {
   std::string name;    // "Podman container 0123456789ab"
   std::string reason;  // why no engine reported it
 };
 
 struct RunningContainers {
-  std::vector<RunningContainer> told;   // reported by an engine
-  std::vector<UntoldContainer> untold;  // would be in quarantine until their engine reports them
-  std::vector<UntoldContainer> left_alone;  // of engines that are not configured
+  std::vector<RunningContainer> reported;  // by an engine
+  std::vector<UnreportedContainer>
+      unreported;  // would be in quarantine until their engine reports them
+  std::vector<UnreportedContainer> left_alone;  // of engines that are not configured
 };
 
 /// The engines whose containers may be workloads.

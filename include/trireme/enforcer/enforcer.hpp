@@ -124,7 +124,7 @@ class Enforcer final : public workload::Enforcement {
   [[nodiscard]] std::optional<std::string> doubt(std::uint8_t protocol, const wire::Ends& ends,
                                                  std::uint32_t priority);
   /// Adds the addresses to their networks, in one transaction. On error they may not be in force.
-  [[nodiscard]] Status hear(const std::vector<names::Answer>& answers);
+  [[nodiscard]] Status learn(const std::vector<names::Answer>& answers);
   /// Removes addresses whose TTL has expired and that no authorized flow uses. Call it every
   /// kNamesRound.
   [[nodiscard]] Status end_names();

@@ -40,7 +40,7 @@ class FlowLog {
   [[nodiscard]] policy::Flow tell(const gate::Refused& refused, const workload::Registry& registry,
                                   const Enforcer& enforcer) const;
   /// True if the rules here refused the same a moment ago and read() has returned it.
-  [[nodiscard]] bool told(const gate::Refused& refused) const;
+  [[nodiscard]] bool has_reported(const gate::Refused& refused) const;
   /// Remembers the name and labels of a workload that has ended, for packets of it that the kernel
   /// has logged and read() has not read yet.
   void remember_ended(const workload::Workload& workload);

@@ -12,7 +12,7 @@
 namespace trireme::names {
 
 /// What was read from a packet with source port 53 on its way to the receiver.
-struct Heard {
+struct Reading {
   std::uint8_t protocol = 0;  // IPPROTO_UDP, IPPROTO_TCP; 0: the packet cannot be parsed
   wire::Ends ends;
   std::vector<Answer> answers;  // answers that this packet completes
@@ -25,7 +25,7 @@ class Reader {
   /// `packet` starts at the IP header and may be truncated; `length` is the full length in bytes. A
   /// message in TCP is returned with the segment that completes it: the receiver cannot use a part
   /// of it. Tracking of a connection starts with its SYN-ACK, or with the first segment seen.
-  [[nodiscard]] Heard read(std::span<const std::uint8_t> packet, std::size_t length);
+  [[nodiscard]] Reading read(std::span<const std::uint8_t> packet, std::size_t length);
 
   /// Number of buffered bytes of incomplete TCP messages.
   [[nodiscard]] std::size_t buffered() const;
@@ -41,7 +41,7 @@ class Reader {
     std::vector<std::uint8_t> partial;
   };
 
-  void read_segment(const wire::Segment& segment, Heard& heard);
+  void read_segment(const wire::Segment& segment, Reading& reading);
   Stream& stream(const wire::Ends& ends, std::uint32_t sequence);
   void forget(const wire::Ends& ends);
   static void complete(Stream& stream, std::vector<Answer>& answers);

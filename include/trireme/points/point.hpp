@@ -30,7 +30,7 @@ struct Observers {
   const workload::Registry& registry;
   /// A flow that was denied or audited, or that a rule logs.
   std::function<void(policy::Flow)> on_flow;
-  /// A point's table was written anew, because another program had changed it or the kernel had
+  /// A point's table was rewritten, because another program had changed it or the kernel had
   /// rejected a change.
   std::function<void(Point&)> on_repaired;
   /// Another program has changed any table of this host's own network namespace.
