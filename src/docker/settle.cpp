@@ -213,6 +213,11 @@ void Source::list_unprotected(Container& container, const workload::Description&
   if (container.facts->pid == 0 || !path) {
     return;
   }
+  if (tree_.is_removed(*path)) {
+    // The engine reports its end later.
+    spdlog::info("container {} is gone", description.name);
+    return;
+  }
   const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path +
                              ", which is not its own; Docker must use cgroup v2";
   complain(container, reason);
