@@ -7,6 +7,7 @@
 
 #include "labels.hpp"
 #include "state.hpp"
+#include "trireme/base/log_shares.hpp"
 #include "trireme/workload/network.hpp"
 
 namespace trireme::docker {
@@ -215,7 +216,9 @@ void Source::list_unprotected(Container& container, const workload::Description&
   }
   if (tree_.is_removed(*path)) {
     // The engine reports its end later.
-    spdlog::info("container {} is gone", description.name);
+    if (log_shares().admit("workload " + description.name)) {
+      spdlog::info("container {} is gone", description.name);
+    }
     return;
   }
   const std::string reason = "NOT PROTECTED: its processes are in cgroup " + *path +
