@@ -269,8 +269,8 @@ TEST_F(DatagramNetworks, EachDatagramMayComeTwice) {
   }
 }
 
-/// Where nearly one in three is lost, a few handshakes get no answer within their 3 s. The client
-/// is told so, and its next query is answered.
+/// At 30 % loss a few handshakes of a long run get no answer within 3 s. The client's host refuses
+/// these flows, and answers to the next query arrive.
 TEST_F(DatagramNetworks, RandomLossRepetitionAndOrderDelayButRefuseNone) {
   for (const double loss : {0.01, 0.1, 0.3}) {
     std::mt19937 random(7);
@@ -283,7 +283,7 @@ TEST_F(DatagramNetworks, RandomLossRepetitionAndOrderDelayButRefuseNone) {
     network.run();
     EXPECT_EQ(network.count([](const auto& flow) { return flow.took.has_value(); }), count) << loss;
     EXPECT_LE(network.count([](const auto& flow) { return flow.refused; }),
-              loss < 0.3 ? 0U : count / 100)
+              loss < 0.3 ? 0U : count / 500)
         << loss;
     for (const Host* host : {&client, &server}) {
       for (const Event& event : host->events) {
