@@ -288,7 +288,11 @@ void Reply::result(const nlohmann::json& value) const {
 }
 
 void Reply::error(const Error& error) const {
-  state_->finish({{"error", {{"message", error.message}, {"hint", error.hint}}}});
+  nlohmann::json object = {{"message", error.message}, {"hint", error.hint}};
+  if (error.usage) {
+    object["kind"] = "usage";
+  }
+  state_->finish({{"error", std::move(object)}});
 }
 
 void Reply::event(const nlohmann::json& value) const {

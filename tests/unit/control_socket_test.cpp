@@ -59,6 +59,10 @@ class ControlSocket : public ::testing::Test {
                 [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
                   reply.error({"no", "try again"});
                 });
+    server_->on("wrong", Access::anyone,
+                [](const Caller& /*caller*/, const json& /*params*/, const Reply& reply) {
+                  reply.error(fail_usage({"no such port", "use a number"}).value());
+                });
     server_->on("throw", Access::anyone,
                 [](const Caller& /*caller*/, const json& params, const Reply& reply) {
                   reply.result(params.at("missing").get<std::string>());
@@ -189,6 +193,7 @@ TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
   for (const auto& [method, message, hint] :
        std::vector<std::tuple<std::string, std::string, std::string>>{
            {"fail", "no", "try again"},
+           {"wrong", "no such port", "use a number"},
            {"nothing", "unknown method 'nothing'", "versions"},
            {"forget", "no answer", "bug"}}) {
     auto client = Client::connect(path_);
@@ -197,6 +202,7 @@ TEST_F(ControlSocket, CarriesErrorsWithTheirHints) {
     ASSERT_FALSE(answer);
     EXPECT_NE(answer.error().message.find(message), std::string::npos) << answer.error().message;
     EXPECT_NE(answer.error().hint.find(hint), std::string::npos) << answer.error().hint;
+    EXPECT_EQ(answer.error().usage, method == "wrong");
   }
 }
 

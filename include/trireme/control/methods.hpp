@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The methods of the control socket and their JSON. Programs can rely on the keys listed here;
-// objects can have more.
+// objects can have more. An error has "kind": "usage" if a value that the user chose is invalid,
+// such as an endpoint that does not exist.
 //
 // workload object (method workloads):
 //   {"name": "x.scope", "kind": "process|container|unit",
