@@ -8,6 +8,8 @@
 #include <cstring>
 #include <vector>
 
+#include "trireme/policy/ports.hpp"
+
 namespace trireme::control {
 
 namespace {
@@ -98,15 +100,15 @@ Result<nlohmann::json> explain(const policy::Policy& policy, const std::string& 
   };
   const auto source = policy::parse_peers(from, policy, lookup);
   if (!source) {
-    return tl::unexpected(source.error());
+    return fail_usage(source.error());
   }
   const auto destination = policy::parse_peers(to, policy, lookup);
   if (!destination) {
-    return tl::unexpected(destination.error());
+    return fail_usage(destination.error());
   }
   const auto service = policy::parse_port(port);
   if (!service) {
-    return tl::unexpected(service.error());
+    return fail_usage(service.error());
   }
   return to_json(policy::explain(policy, *source, *destination, service->protocol, service->first));
 }

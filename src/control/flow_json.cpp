@@ -6,6 +6,7 @@
 
 #include "trireme/control/flow.hpp"
 #include "trireme/policy/explain.hpp"
+#include "trireme/policy/ports.hpp"
 
 namespace trireme::control {
 namespace {

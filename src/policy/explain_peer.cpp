@@ -256,38 +256,6 @@ Result<std::vector<ExplainPeer>> parse_peers(std::string_view text, const Policy
             "name must be in a [[network]]");
 }
 
-Result<PortRange> parse_port(std::string_view text) {
-  const auto bad = [&] {
-    return fail(fmt::format("invalid port '{}'", text), "use tcp/5432, udp/53, icmp or icmpv6");
-  };
-  const auto one = [](int protocol, std::uint16_t port) {
-    return PortRange{.protocol = static_cast<std::uint8_t>(protocol), .first = port, .last = port};
-  };
-  if (text == "icmp") {
-    return one(IPPROTO_ICMP, 0);
-  }
-  if (text == "icmpv6") {
-    return one(IPPROTO_ICMPV6, 0);
-  }
-  int protocol = IPPROTO_TCP;
-  if (const std::size_t slash = text.find('/'); slash != std::string_view::npos) {
-    const std::string_view word = text.substr(0, slash);
-    if (word != "tcp" && word != "udp") {
-      return bad();
-    }
-    protocol = word == "tcp" ? IPPROTO_TCP : IPPROTO_UDP;
-    text.remove_prefix(slash + 1);
-  }
-  const bool digits =
-      !text.empty() && text.size() <= 5 &&
-      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-  const int port = digits ? std::stoi(std::string(text)) : -1;
-  if (port < 1 || port > 65535) {
-    return bad();
-  }
-  return one(protocol, static_cast<std::uint16_t>(port));
-}
-
 std::string port_text(std::uint8_t protocol, std::uint16_t port) {
   const bool ports = protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
   return ports ? fmt::format("{}/{}", protocol_text(protocol), port) : protocol_text(protocol);

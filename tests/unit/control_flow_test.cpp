@@ -47,8 +47,8 @@ TEST(FlowFilter, PicksByWhatWasAsked) {
         json{{"from", {"app=x", "app in (web)"}}}, json{{"from", "web.scope"}},
         json{{"from", "we*"}}, json{{"to", "@world"}}, json{{"to", "@dns"}},
         json{{"with", "192.0.2.53"}}, json{{"with", "10.0.0.0/8"}}, json{{"port", "53"}},
-        json{{"port", "udp/50-60"}}, json{{"protocol", "udp"}}, json{{"since", 60U}},
-        json{{"from", "*"}}}) {
+        json{{"port", "udp/50-60"}}, json{{"port", "53/udp"}}, json{{"protocol", "udp"}},
+        json{{"since", 60U}}, json{{"from", "*"}}}) {
     EXPECT_TRUE(picks(yes, web)) << yes;
   }
   for (const json& no :
@@ -72,10 +72,13 @@ TEST(FlowFilter, NetworksByNameAreThoseOfTheFlow) {
 }
 
 TEST(FlowFilter, SaysWhatItDoesNotUnderstand) {
-  for (const json& bad : {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}},
-                          json{{"from", "app=(x"}}, json{{"port", "tcp/"}}, json{{"port", "70000"}},
-                          json{{"port", "9-8"}}, json{{"protocol", "sctp"}}}) {
-    EXPECT_FALSE(FlowFilter::parse(bad, with_network())) << bad;
+  for (const json& bad :
+       {json{{"verdict", "denied"}}, json{{"from", "@nowhere"}}, json{{"from", "app=(x"}},
+        json{{"port", "tcp/"}}, json{{"port", "70000"}}, json{{"port", "9-8"}},
+        json{{"port", "http"}}, json{{"protocol", "sctp"}}}) {
+    const auto filter = FlowFilter::parse(bad, with_network());
+    ASSERT_FALSE(filter) << bad;
+    EXPECT_TRUE(filter.error().usage) << "what was asked for is wrong, not the daemon";
   }
 }
 

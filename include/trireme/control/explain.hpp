@@ -26,7 +26,7 @@ namespace trireme::control {
 
 /// Parses two endpoints and a port as written on the command line, calls policy::explain() and
 /// returns its result as JSON. Replaces lookup.is_local: the addresses of this network namespace's
-/// interfaces belong to @host. Errors: an endpoint or the port cannot be parsed.
+/// interfaces belong to @host. Errors (usage): an endpoint or the port cannot be parsed.
 [[nodiscard]] Result<nlohmann::json> explain(const policy::Policy& policy, const std::string& from,
                                              const std::string& to, const std::string& port,
                                              policy::PeerLookup lookup);

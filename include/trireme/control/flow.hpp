@@ -52,7 +52,7 @@ class FlowFilter {
   /// and a single string is accepted in place of a list. END is a workload's name (a trailing '*'
   /// matches any suffix), a selector ("app=web,env in (a, b)"), @host, @world, @NAME of a network
   /// of `policy`, an address or a CIDR. "with" matches either endpoint. "since" is the greatest age
-  /// of a flow. Errors: a value that cannot be parsed, an unknown network.
+  /// of a flow. Errors (usage): a value that cannot be parsed, an unknown network.
   [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params,
                                                 const policy::Policy& policy);
   [[nodiscard]] bool matches(const Flow& flow) const;
@@ -61,7 +61,6 @@ class FlowFilter {
   using EndTest = std::function<bool(const FlowEnd&)>;
   [[nodiscard]] static Result<EndTest> parse_end(const std::string& text,
                                                  const policy::Policy& policy);
-  [[nodiscard]] static Result<policy::PortRange> parse_ports(const std::string& text);
 
   std::vector<policy::Verdict> verdicts_;
   std::vector<EndTest> from_, to_, with_;

@@ -53,10 +53,7 @@ inline constexpr std::size_t kMostParts = 256;
 [[nodiscard]] Result<ExplainPeer> parse_peer(std::string_view text, const Policy& policy,
                                              const PeerLookup& lookup);
 
-/// Parses "tcp/5432", "udp/53", "icmp", "icmpv6", or "5432" for TCP. The range has one port, which
-/// is 0 for ICMP.
-[[nodiscard]] Result<PortRange> parse_port(std::string_view text);
-/// "tcp/5432", "icmp": the inverse of parse_port().
+/// "tcp/5432", "icmp".
 [[nodiscard]] std::string port_text(std::uint8_t protocol, std::uint16_t port);
 /// "tcp/8000-8010", "tcp/80", "icmp": as rules write it.
 [[nodiscard]] std::string range_text(const PortRange& range);
