@@ -13,6 +13,7 @@
 #include "table.hpp"
 #include "trireme/control/instance.hpp"
 #include "trireme/control/methods.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -111,7 +112,7 @@ int run_list(const Globals& globals, const FlowOptions& options, json params) {
   std::signal(SIGPIPE, SIG_IGN);
   params["follow"] = options.follow;
   const auto show = [&](const json& flow) {
-    globals.json ? print_json(flow) : print_flow(flow, options.verbose);
+    globals.json ? print_json(flow) : print_flow(flow, options.verbose || globals.wide);
     return std::ferror(stdout) == 0;
   };
   const std::chrono::milliseconds timeout =
@@ -161,10 +162,11 @@ void add_flows(CLI::App& parent, Globals& globals, Action& action) {
   command->add_flag("-v,--verbose", options->verbose, "show addresses, rules and reasons in full");
   command->add_option("-n,--limit", options->limit, "at most this many past flows or groups")
       ->capture_default_str();
-  command
-      ->add_option("--verdict", options->query->verdicts, "only these verdicts: allow, deny, audit")
+  command->add_option("--verdict", options->query->verdicts, "only these verdicts")
       ->allow_extra_args(false)
-      ->delimiter(',');
+      ->delimiter(',')
+      ->type_name("VERDICT")
+      ->check(one_of({"allow", "deny", "audit"}));
   add_flow_query(*command, options->query);
   command->footer(
       "An endpoint is a workload's name ('web*' matches several), a selector like\n"

@@ -9,6 +9,7 @@
 #include "table.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "values.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -82,9 +83,12 @@ void add_policy_explain(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "explain",
                                   "Show whether a flow is allowed, and which rule decides");
   const auto question = std::make_shared<Question>();
-  command->add_option("--from", question->from, "source endpoint")->required();
-  command->add_option("--to", question->to, "destination endpoint")->required();
-  command->add_option("--port", question->port, "port: tcp/5432, udp/53, icmp, icmpv6")->required();
+  command->add_option("--from", question->from, "source endpoint")->required()->type_name("END");
+  command->add_option("--to", question->to, "destination endpoint")->required()->type_name("END");
+  command->add_option("--port", question->port, "port: tcp/5432, https, udp/53, icmp, icmpv6")
+      ->required()
+      ->type_name("PORT")
+      ->transform(one_port());
   command->footer(
       "An endpoint is the name of a current workload, labels like app=web,env=prod,\n"
       "@host, @world, @NAME of a [[network]], or an address.\n"

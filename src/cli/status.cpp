@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <memory>
 
 #include "command.hpp"
+#include "diagnostics.hpp"
 #include "table.hpp"
 #include "trireme/control/methods.hpp"
 
@@ -109,13 +111,64 @@ void print_status(const json& status) {
   print_list(status.value("problems", json::array()), "problems");
 }
 
+/// Why the files in the daemon's directory are not in force; empty if they are.
+std::vector<std::string> not_in_force(const json& policy) {
+  std::vector<std::string> problems;
+  for (const json& error : policy.value("errors", json::array())) {
+    problems.push_back("not in force: " + error.get<std::string>());
+  }
+  if (!problems.empty()) {
+    return problems;
+  }
+  const std::string directory = policy.value("directory", "");
+  const auto configuration = config::load(directory, config::KeyFiles::optional);
+  for (const auto& diagnostic : configuration.diagnostics) {
+    if (is_error(diagnostic)) {
+      problems.push_back("not in force: " + diagnostic.text());
+    }
+  }
+  if (problems.empty() && policy::hex(configuration.policy.digest) != policy.value("digest", "")) {
+    problems.push_back(
+        fmt::format("not in force: the policy in {} differs from the one that was loaded {}",
+                    directory, policy.value("loaded", "?")));
+  }
+  return problems;
+}
+
+int check_status(const Globals& globals) {
+  const auto status = ask(globals, control::method::status, json::object());
+  if (!status) {
+    return report(globals, status.error());
+  }
+  auto problems = not_in_force(status->value("policy", json::object()));
+  for (const json& problem : status->value("problems", json::array())) {
+    problems.push_back(problem.get<std::string>());
+  }
+  if (globals.json) {
+    print_json({{"ok", problems.empty()}, {"problems", problems}});
+  } else {
+    for (const std::string& problem : problems) {
+      fmt::print("{}\n", printable(problem));
+    }
+  }
+  return problems.empty() ? kYes : kNo;
+}
+
 }  // namespace
 
 void add_status(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "status",
                                   "Show the state of the daemon and the policy in force");
-  command->callback([&] {
-    action = [&] {
+  const auto check = std::make_shared<bool>(false);
+  command->add_flag("--check", *check, "print only problems, one a line; exit with 1 if any");
+  command->footer(
+      "--check is for monitoring. Exit code 0: the daemon answers, the files on disk are\n"
+      "in force and there is no problem; 1: else. Warnings do not count.");
+  command->callback([&globals, &action, check] {
+    action = [&globals, check] {
+      if (*check) {
+        return check_status(globals);
+      }
       const auto status = ask(globals, control::method::status, json::object());
       if (!status) {
         return report(globals, status.error());

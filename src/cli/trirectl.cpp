@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // trirectl: queries the daemon, and checks policies without it. One file per subcommand.
-#include <cstdio>
-
 #include "command.hpp"
 #include "trireme/control/instance.hpp"
 #include "usage.hpp"
 
 namespace trireme::cli {
-namespace {
 
-int run(int argc, char** argv) {
-  Globals globals;
-  globals.runtime_dir = control::default_runtime_dir();
-  Action action;
-  CLI::App app("Inspect and check what trireme enforces", "trirectl");
+void add_commands(CLI::App& app, Globals& globals, Action& action) {
+  app.description("Inspect and check what trireme enforces");
+  app.name("trirectl");
   app.set_version_flag("--version", "trirectl " TRIREME_VERSION);
   app.require_subcommand(1);
-  app.failure_message(CLI::FailureMessage::simple);
   add_globals(app, globals);
   add_status(app, globals, action);
   add_workloads(app, globals, action);
@@ -38,27 +32,33 @@ int run(int argc, char** argv) {
   add_flush(app, globals, action);
   add_unit_gate(app, globals, action);
   add_words(app, globals, action);
+  add_help(app, globals, action);
+  add_version(app, globals, action);
   app.get_formatter()->column_width(24);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return complain(app, error);
+}
+
+int trirectl(const std::vector<std::string>& words) {
+  Globals globals;
+  globals.runtime_dir = control::default_runtime_dir();
+  Action action;
+  CLI::App app;
+  add_commands(app, globals, action);
+  if (const auto error = find_empty_value(app, words)) {
+    return report({}, *error);
   }
-  if (const int code = check_globals(app); code != kYes) {
-    return code;
+  std::vector<std::string> rest(words.rbegin(), words.rend());  // as App::parse() wants it
+  if (!rest.empty()) {
+    rest.pop_back();
+  }
+  try {
+    app.parse(rest);
+  } catch (const CLI::ParseError& error) {
+    return error.get_exit_code() == 0 ? app.exit(error) : report({}, usage_error(app, error));
+  }
+  if (const auto error = check_globals(app)) {
+    return report({}, *error);
   }
   return action ? action() : kUsage;
 }
 
-}  // namespace
 }  // namespace trireme::cli
-
-int main(int argc, char** argv) {
-  try {
-    return trireme::cli::run(argc, argv);
-  } catch (const std::exception& exception) {
-    // nlohmann::json throws if a daemon of another version answers with a key of another type.
-    std::fprintf(stderr, "trirectl: %s\n", exception.what());
-    return trireme::cli::kNo;
-  }
-}

@@ -11,14 +11,25 @@ namespace {
 
 using nlohmann::json;
 
-void print_workloads(const json& workloads) {
-  Table table({"NAME", "KIND", "STATE", "LABELS"});
+void print_workloads(const json& workloads, bool wide) {
+  std::vector<std::string> header = {"NAME", "KIND", "STATE", "LABELS"};
+  if (wide) {
+    header.insert(header.end(), {"NETWORK", "IDENTITY", "CGROUP"});
+  }
+  Table table(std::move(header));
   table.paint_column(2);
   std::string notes;
   for (const auto& workload : workloads) {
     const std::string name = workload.value("name", "?");
-    table.add({name, workload.value("kind", "?"), workload.value("state", "?"),
-               labels_text(workload.value("labels", json::object()))});
+    std::vector<std::string> row = {name, workload.value("kind", "?"), workload.value("state", "?"),
+                                    labels_text(workload.value("labels", json::object()))};
+    if (wide) {
+      const json network = workload.value("network", json());
+      row.push_back(network.is_string() ? network.get<std::string>() : "-");
+      row.push_back(std::to_string(workload.value("identity", std::uint64_t{0})));
+      row.push_back(workload.value("cgroup", ""));
+    }
+    table.add(std::move(row));
     if (const std::string reason = workload.value("reason", ""); !reason.empty()) {
       notes += fmt::format("{}: {}\n", printable(name), printable(reason));
     }
@@ -44,7 +55,7 @@ void add_workloads(CLI::App& parent, Globals& globals, Action& action) {
       if (!workloads) {
         return report(globals, workloads.error());
       }
-      globals.json ? print_json(*workloads) : print_workloads(*workloads);
+      globals.json ? print_json(*workloads) : print_workloads(*workloads, globals.wide);
       return kYes;
     };
   });

@@ -14,6 +14,7 @@ namespace trireme::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kSystemdPatience(3000);
+constexpr int kUsage = 2;  // exit status: invalid usage
 
 int complain(const Error& error) {
   std::fprintf(stderr, "triremed: %s\n", error.message.c_str());
@@ -51,7 +52,6 @@ int run(int argc, char** argv) {
       "Identifies processes and containers by labels and enforces network policy between them",
       "triremed");
   app.set_version_flag("--version", "triremed " TRIREME_VERSION);
-  app.failure_message(CLI::FailureMessage::simple);
   app.add_option("--config-dir", options.config_dir, "directory of policy.toml and identity.toml")
       ->capture_default_str();
   app.add_option("--runtime-dir", options.runtime_dir, "directory of the control socket")
@@ -64,7 +64,9 @@ int run(int argc, char** argv) {
       ->transform(CLI::CheckedTransformer(drivers))
       ->default_str("auto");
   app.add_flag("--foreground", options.foreground, "log to stderr even if that is the journal");
-  app.add_option("--log-level", options.log_level, "trace, debug, info, warn or error")
+  app.add_option("--log-level", options.log_level, "least severe messages to log")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}))
+      ->type_name("LEVEL")
       ->capture_default_str();
   app.add_flag("--check", options.check,
                "only check the configuration: exit with 0 if it is valid, with 1 if not; also list "
@@ -72,7 +74,11 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) {
+      return app.exit(error);  // --help or --version
+    }
+    complain({error.what(), "see 'triremed --help'"});
+    return kUsage;
   }
   if (options.check) {
     return check(options.config_dir);

@@ -83,15 +83,27 @@ class Operator(HostCase):
             ["--protocol", "udp"],
         ):
             self.assertEqual(self.flows(*mine, *no), [], no)
-        for wrong in (
-            ["--verdict", "denied"],
-            ["--from", "@nowhere"],
-            ["--port", "http"],
-            ["--since", "yesterday"],
+        # In each form of a port. The daemon knows no names of services.
+        for port in ("font-service", "tcp/font-service", "7100/tcp", "7000-7200/tcp"):
+            self.assertEqual(len(self.flows("--port", port)), 2, port)
+        self.assertEqual(self.flows("--port", "udp/7100,https"), [])
+        for command, wrong in (
+            ("flows", ["--verdict", "denied"]),
+            ("flows", ["--from", "@nowhere"]),
+            ("flows", ["--summary", "--to", "app=(x"]),
+            ("flows", ["--live", "--with", "@nowhere"]),
+            ("flows", ["--port", "no-such-service"]),
+            ("flows", ["--protocol", "sctp"]),
+            ("flows", ["--since", "yesterday"]),
+            ("policy suggest", ["--from", "@nowhere"]),
+            ("policy explain", ["--from", "@host", "--to", "nobody", "--port", "80"]),
+            ("policy explain", ["--from", "@host", "--to", "a=b", "--port", "80-81"]),
         ):
-            done = self.host.trirectl("flows", *wrong)
-            self.assertEqual(done.returncode, 1, wrong)
+            done = self.host.trirectl(*command.split(), *wrong)
+            self.assertEqual(done.returncode, 2, wrong)
             self.assertIn("trirectl: hint:", done.stderr)
+        done = self.host.trirectl("flows", "--from", "@nowhere", "--json")
+        self.assertEqual(json.loads(done.stdout)["error"]["kind"], "usage")
 
     def test_summary_counts_alike_ones_together(self):
         self.served("app=db", 7101)
@@ -642,6 +654,13 @@ class Operator(HostCase):
             ),
             (["policy"], "missing command: one of check, test, explain"),
             (["policy", "graph", "--format", "png"], "png"),
+            (
+                ["explain", "--from", "app=web"],
+                "unknown command 'explain'; the command is 'trirectl policy explain'",
+            ),
+            (["help", "polici"], "unknown command 'polici'; did you mean 'policy'?"),
+            (["flows", "--from=", "--to", "app=db"], "option '--from' needs a value"),
+            (["-o", "yaml", "status"], "use table, wide or json"),
             (["policy", "explain", "--from", "app=web"], "--to is required"),
             (["reload", "now"], "unexpected argument 'now'"),
             (["--folow", "flows"], "unknown option '--folow' of 'trirectl flows'; did you mean"),
@@ -651,13 +670,60 @@ class Operator(HostCase):
                 "'trirectl pki psk' has no option '--config-dir'",
             ),
             (["--json"], "missing command: one of status, "),
-            (["--config-dir"], "--config-dir: "),
+            (["--config-dir"], "option '--config-dir' needs a value"),
             ([], "missing command: one of status, "),
         ):
             done = self.host.trirectl(*argv)
             self.assertEqual((done.returncode, done.stdout), (2, ""), argv)
             self.assertIn(meant, done.stderr)
             self.assertIn("--help'", done.stderr)
+
+    def test_help_and_version(self):
+        for words in ([], ["policy"], ["policy", "diff"], ["help"]):
+            self.assertEqual(
+                self.host.must([TRIRECTL, "help", *words]),
+                self.host.must([TRIRECTL, *words, "--help"]),
+            )
+        self.assertEqual(
+            self.host.must([TRIRECTL, "version"]), self.host.must([TRIRECTL, "--version"])
+        )
+        version = json.loads(self.host.must([TRIRECTL, "version", "-o", "json"]))["version"]
+        self.assertEqual(version, self.host.status()["version"])
+
+    def test_output_formats(self):
+        self.host.labelled("app=web")
+        listed = self.host.must([TRIRECTL, "workloads", "-o", "json"])
+        self.assertEqual(listed, self.host.must([TRIRECTL, "--json", "workloads"]))
+        cgroup = json.loads(listed)[0]["cgroup"]
+        self.assertIn(cgroup, self.host.must([TRIRECTL, "-o", "wide", "workloads"]).split())
+        table = self.host.must([TRIRECTL, "workloads", "-o", "table"])
+        self.assertNotIn(cgroup, table)
+        self.assertEqual(table, self.host.must([TRIRECTL, "workloads"]))
+
+    def test_status_check(self):
+        done = self.host.trirectl("status", "--check")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "", ""))
+        # Warnings do not count.
+        self.host.explicit_reload('[[network]]\nname = "unused"\ncidrs = ["192.0.2.1"]\n')
+        self.assertEqual(self.host.trirectl("status", "--check").returncode, 0)
+        self.host.write("policy.toml", '[[allow]]\nfrom = 7\nto = "*"\n')
+        self.addCleanup(self.host.explicit_reload, "")
+
+        def problems():
+            done = self.host.trirectl("status", "--check")
+            return done.returncode == 1 and done.stdout.splitlines()
+
+        # At once, also before the daemon has read the file.
+        first = problems()
+        self.assertTrue(first)
+        waiting.until(lambda: self.host.status()["policy"]["errors"], "the daemon has read it")
+        for lines in first, problems():
+            self.assertRegex(lines[0], r"^not in force: policy\.toml:2:8: error: ")
+        checked = json.loads(self.host.trirectl("status", "--check", "--json").stdout)
+        self.assertEqual((checked["ok"], checked["problems"]), (False, problems()))
+        nobody = self.host.run([TRIRECTL, "--runtime-dir", "/nowhere", "status", "--check"])
+        self.assertEqual((nobody.returncode, nobody.stdout), (1, ""))
+        self.assertIn("cannot reach trireme", nobody.stderr)
 
     def test_options_may_come_before_the_subcommand(self):
         status = json.loads(self.host.must([TRIRECTL, "--json", "status"]))

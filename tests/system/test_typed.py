@@ -44,7 +44,7 @@ ELSEWHERE = {
 }
 NOT_ALLOWED = {
     "trirectl policy explain --from LABELS --to NAME --port tcp/443"
-}  # exits 1: the name has not been looked up
+}  # exits 2: no [[network]] has the name
 # These come last, in this order.
 IN_THE_END = (
     "nft flush ruleset",
@@ -109,7 +109,7 @@ class Typed(LabCase):
                 for word, meaning in MEANING.items():
                     command = command.replace(word, meaning)
                 code, text = self.type(command)
-                self.assertEqual(code, 1 if line in NOT_ALLOWED else 0, f"{command}\n{text}")
+                self.assertEqual(code, 2 if line in NOT_ALLOWED else 0, f"{command}\n{text}")
             if line == "nft flush ruleset":
                 waiting.until(
                     lambda: self.lab.sh("nft list table inet trireme").returncode == 0,
