@@ -53,7 +53,6 @@ void add_pki(CLI::App& parent, Globals& globals, Action& action);
 void add_metrics(CLI::App& parent, Globals& globals, Action& action);
 void add_flush(CLI::App& parent, Globals& globals, Action& action);
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
-void add_words(CLI::App& parent, Globals& globals, Action& action);
 void add_help(CLI::App& parent, Globals& globals, Action& action);
 void add_version(CLI::App& parent, Globals& globals, Action& action);
 

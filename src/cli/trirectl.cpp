@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // trirectl: queries the daemon, and checks policies without it. One file per subcommand.
+#include <fmt/format.h>
+
+#include <cstdio>
+
 #include "command.hpp"
+#include "completion.hpp"
 #include "trireme/control/instance.hpp"
+#include "trireme/control/methods.hpp"
 #include "usage.hpp"
 
 namespace trireme::cli {
@@ -31,11 +37,37 @@ void add_commands(CLI::App& app, Globals& globals, Action& action) {
   add_metrics(app, globals, action);
   add_flush(app, globals, action);
   add_unit_gate(app, globals, action);
-  add_words(app, globals, action);
   add_help(app, globals, action);
   add_version(app, globals, action);
   app.get_formatter()->column_width(24);
 }
+
+namespace {
+
+/// What the words of a daemon are; an empty object if it does not answer, or not to this user.
+nlohmann::json known_names(Globals globals, const std::string& runtime_dir) {
+  if (!runtime_dir.empty()) {
+    globals.runtime_dir = runtime_dir;
+  }
+  auto answer =
+      ask(globals, control::method::words, nlohmann::json::object(), std::chrono::seconds(2));
+  return answer && answer->is_object() ? std::move(*answer) : nlohmann::json::object();
+}
+
+/// 'trirectl complete PROGRAM WORD...', for the completion functions of shells. CLI11 does not see
+/// it: the words are an unfinished command line.
+int print_completion(const CLI::App& app, const Globals& globals, const std::string& program,
+                     const std::vector<std::string>& words) {
+  const auto names = [&globals](const std::string& runtime_dir) {
+    return known_names(globals, runtime_dir);
+  };
+  const Completion completion =
+      program == "trirun" ? complete_trirun(words, names) : complete(app, words, names);
+  fmt::print("{}", completion.text());
+  return kYes;
+}
+
+}  // namespace
 
 int trirectl(const std::vector<std::string>& words) {
   Globals globals;
@@ -43,6 +75,9 @@ int trirectl(const std::vector<std::string>& words) {
   Action action;
   CLI::App app;
   add_commands(app, globals, action);
+  if (words.size() > 2 && words[1] == "complete") {
+    return print_completion(app, globals, words[2], {words.begin() + 3, words.end()});
+  }
   if (const auto error = find_empty_value(app, words)) {
     return report({}, *error);
   }

@@ -12,7 +12,7 @@ import time
 import unittest
 
 from tests.system import terminal, waiting
-from tests.system.host import LOCAL4, ROOT, TRIRECTL, TRIREMED, HostCase
+from tests.system.host import LOCAL4, TRIRECTL, TRIREMED, HostCase
 
 LONG_LABELS = (
     "app=a-service-with-a-rather-long-name,env=production,team=platform-engineering,tier=frontend"
@@ -753,55 +753,6 @@ class Operator(HostCase):
         self.assertRegex(text, r"peers +none configured; 0 remote identities cached\n")
         self.assertRegex(
             text, r"handshakes +NFQUEUE \((xtables target|nf_tables)\), \d threads?, 1 namespace\n"
-        )
-
-    # --- completion ---
-
-    def complete(self, shell, line):
-        words = {
-            "bash": [
-                "bash",
-                "-c",
-                f'. {ROOT}/etc/completions/trirectl.bash; COMP_LINE="$1"; COMP_WORDS=($1); [[ $1 != *" " ]] || COMP_WORDS+=(""); '
-                'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _trirectl; printf "%s\\n" "${COMPREPLY[@]}"',
-                "-",
-                line,
-            ],
-            "fish": [
-                "fish",
-                "--no-config",
-                "-c",
-                f"source {ROOT}/etc/completions/trirectl.fish; complete -C $argv[1]",
-                line,
-            ],
-        }[shell]
-        done = self.host.run(
-            [
-                "env",
-                f"PATH={os.path.dirname(TRIRECTL)}:{os.environ['PATH']}",
-                f"HOME={self.host.undo.directory}",
-                *words,
-            ]
-        )
-        return [each.split("\t")[0] for each in done.stdout.splitlines()]
-
-    def test_completion_knows_names_and_labels(self):
-        self.host.explicit_reload('[[network]]\nname = "corp-dns"\ncidrs = ["192.0.2.53"]\n')
-        self.host.labelled("app=web,env=prod")
-        name = self.host.workloads()[0]["name"]
-        for shell in ("bash", "fish"):
-            self.assertIn("graph", self.complete(shell, "trirectl policy g"), shell)
-            self.assertIn("--summary", self.complete(shell, "trirectl flows --s"), shell)
-            for option in ("policy explain --from", "flows --with"):
-                words = self.complete(shell, f"trirectl {option} ")
-                for word in (name, "app=web", "@host", "@corp-dns"):
-                    self.assertIn(word, words, (shell, option))
-            self.assertIn("html", self.complete(shell, "trirectl policy graph --format "), shell)
-            self.assertIn("status", self.complete(shell, "trirectl --config-dir /etc "), shell)
-            self.assertIn("graph", self.complete(shell, "trirectl --json policy g"), shell)
-            self.assertIn("--config-dir", self.complete(shell, "trirectl --conf"), shell)
-        self.assertEqual(
-            self.host.run(["zsh", "-n", f"{ROOT}/etc/completions/_trirectl"]).returncode, 0
         )
 
 
