@@ -20,8 +20,8 @@ constexpr const char* kImageGone =
     "its image is gone, so the container's own labels cannot be distinguished from the image's; "
     "recreate the container";
 constexpr const char* kPublished =
-    "published ports: docker-proxy forwards some of their connections as @host; set "
-    "'userland-proxy=false'";
+    "published ports: docker-proxy forwards some of their connections, and to the container they "
+    "come from @world at the address of its bridge; set 'userland-proxy=false'";
 
 bool has_whole_network(const workload::Description& description) {
   return !description.places.empty() && description.places.front().whole_network;

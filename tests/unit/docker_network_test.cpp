@@ -61,7 +61,9 @@ TEST_F(DockerNetworkTest, IsShutFromBirthUntilItsNetworkIsFound) {
   settle();
   EXPECT_EQ(sd_event_run(loop_, 50'000), 0) << "the search has ended";
   EXPECT_THAT(registry_->find_container(hex('b'))->warnings,
-              ::testing::Contains(::testing::StartsWith("published ports: docker-proxy")));
+              ::testing::Contains(::testing::AllOf(
+                  ::testing::StartsWith("published ports: docker-proxy"),
+                  ::testing::HasSubstr("from @world at the address of its bridge"))));
 
   stop(hex('b'), path);
   EXPECT_TRUE(becomes(hex('b'), ""));
