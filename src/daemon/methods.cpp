@@ -14,6 +14,8 @@
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/control/world.hpp"
+#include "world_view.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -239,47 +241,9 @@ Reply::Next list_workloads(workload::Registry& registry, bool examine) {
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
-  const auto lookup =
-      [&registry = daemon.registry()](std::string_view name) -> std::optional<policy::ExplainPeer> {
-    const workload::Workload* workload = registry.find_name(std::string(name));
-    if (workload == nullptr) {
-      return std::nullopt;
-    }
-    policy::ExplainPeer peer;
-    peer.text = name;
-    peer.name = name;
-    peer.kind = policy::Endpoint::Kind::workload;
-    peer.labels = workload->labels;
-    peer.workload = workload->number;
-    if (workload->state == workload::State::quarantined) {
-      peer.quarantine = workload->reason;
-    } else if (workload->state == workload::State::unenforced) {
-      peer.note = fmt::format("{} is not enforced, so no policy applies to it: {}", peer.name,
-                              workload->reason);
-    }
-    return peer;
-  };
-  const auto addresses = [&daemon](const std::string& name) {
-    std::set<policy::Address> found;
-    for (const points::Point* point : daemon.enforcement().all()) {
-      for (const policy::Address& address : point->enforcer().addresses(name)) {
-        found.insert(address);
-      }
-    }
-    return std::vector<policy::Address>(found.begin(), found.end());
-  };
-  const auto named = [&daemon](const policy::Address& address) {
-    std::set<std::size_t> found;
-    for (const points::Point* point : daemon.enforcement().all()) {
-      const auto here = point->enforcer().named_networks(address);
-      found.insert(here.begin(), here.end());
-    }
-    return std::vector<std::size_t>(found.begin(), found.end());
-  };
-  return control::explain(
-      *daemon.settings().policy(), params.at("from").get<std::string>(),
-      params.at("to").get<std::string>(), params.at("port").get<std::string>(),
-      {.workload = lookup, .is_local = {}, .addresses = addresses, .named = named});
+  return control::explain(*daemon.settings().policy(), world_view(daemon),
+                          params.at("from").get<std::string>(), params.at("to").get<std::string>(),
+                          params.at("port").get<std::string>());
 }
 
 Result<systemd::LaunchRequest> launch_request(const Caller& caller, const json& params) {
@@ -361,6 +325,11 @@ void register_methods(control::Server& server, Daemon& daemon) {
             [&daemon](const Caller&, const json& params, const Reply& reply) {
               const auto explanation = explain(daemon, params);
               explanation ? reply.result(*explanation) : reply.error(explanation.error());
+            });
+  server.on(method::world, Access::root,
+            [&daemon](const Caller&, const json& /*params*/, const Reply& reply) {
+              const auto world = std::make_shared<const policy::World>(world_view(daemon));
+              reply.list_events(control::world_events(world), control::world_result(*world));
             });
   server.on(method::launch, Access::anyone,
             [&daemon](const Caller& caller, const json& params, const Reply& reply) {

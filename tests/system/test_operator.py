@@ -548,13 +548,13 @@ class Operator(HostCase):
             done.stdout, r"\Aapp=web -> 10\.1\.0\.0 \(@world, @corp, @lab\) .*denied\n"
         )
         self.assertIn(
-            "  other part:   allowed at 10.0.0.0 (@world, @corp): a rule allows it: allow "
-            "(policy.toml:7:1)\n",
+            f"  other part:   allowed at 10.0.0.0 (@world, @corp), {LOCAL4} (@host, @corp): "
+            "a rule allows it: allow (policy.toml:7:1)\n",
             done.stdout,
         )
         parts = json.loads(self.host.trirectl("policy", "explain", *question, "--json").stdout)
         self.assertEqual(
-            [(part["verdict"], part["count"]) for part in parts["other_parts"]], [("allow", 1)]
+            [(part["verdict"], part["count"]) for part in parts["other_parts"]], [("allow", 2)]
         )
 
     # --- a terminal of 80 columns ---

@@ -417,6 +417,9 @@ TEST_F(DockerNetworkTest, TokensAreExpectedWhereTheEngineDeclaresNetworks) {
   attach('b', "bridge", "172.17.0.2");
   launch(hex('b'), true);
   ASSERT_TRUE(are({"172.17.0.0/16", "172.17.0.2/32"}));
+  EXPECT_THAT(source_->addresses_of(hex('b')),
+              ::testing::ElementsAre(*policy::Address::parse("172.17.0.2")));
+  EXPECT_THAT(source_->addresses_of(""), ::testing::IsEmpty());
   create(hex('c'), "lan", {{"app", "web"}}, "lan");
   attach('c', "lan", "192.168.1.7");
   launch(hex('c'), true);

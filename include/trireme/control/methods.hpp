@@ -44,8 +44,24 @@ inline constexpr const char* reload = "reload";
 
 /// params {"from": "app=web,env=prod", "to": "@corp-dns", "port": "udp/53"} -> the JSON of
 /// control::explain(). An endpoint is the name of a workload, a list of labels, an entity (@host,
-/// @world, @NAME of a network) or an address. Root only.
+/// @world, @NAME of a network), an address, or a DNS name that is in a network or was seen in a
+/// flow. Root only.
 inline constexpr const char* explain = "explain";
+
+/// params {} -> events, then {"networks": [{"name": "this host",
+///     "addresses": [{"address": "10.0.0.7", "length": 24}]}],
+///   "peers": ["10.0.0.0/8"], "handshakes": true,
+///   "seen_names": [{"name": "deb.example.org", "address": "192.0.2.1"}]}
+/// What `explain` knows: who is where. "networks" are the network namespaces with workloads, this
+/// host's own first. "peers" are those of [host], empty if this host has no credential.
+/// "seen_names" are those of flows. Each event is one of
+///   {"resident": {"name": "x.scope", "labels": {...}, "host_labels": [...], "identity": 17,
+///                 "state": "enforced|quarantined|unenforced", "reason": "",
+///                 "networks": [0] (indices; the first is where it was started),
+///                 "unprovable": "why remote hosts refuse its labels, or empty"}}
+///   {"named": {"network": 0, "address": "192.0.2.1", "names": ["deb.example.org"]}}
+/// Root only.
+inline constexpr const char* world = "world";
 
 /// params {"labels": ["app=web"], "properties": ["MemoryMax=1G"], "unit": "NAME, or empty",
 /// "changes_user": false}

@@ -79,6 +79,9 @@ class Source final : public workload::Source {
   /// the engines, nothing from inside a container's network namespace, which the container may
   /// control.
   std::function<void(const DeclaredNetworks&)> on_declared;
+  /// The addresses that its engine has assigned to a running container; empty if it has reported
+  /// none.
+  [[nodiscard]] std::vector<policy::Address> addresses_of(const std::string& container_id) const;
   /// For each engine "Docker 20.10.24, cgroup driver systemd, 12 containers", or why it is not
   /// connected; then the number of containers that are left alone.
   [[nodiscard]] std::string status() const override;
