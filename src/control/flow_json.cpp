@@ -40,6 +40,9 @@ json end_json(const FlowEnd& end) {
     if (!end.names.empty()) {
       result["names"] = end.names;
     }
+    if (!end.cgroup.empty()) {
+      result["cgroup"] = end.cgroup;
+    }
   }
   return result;
 }
@@ -60,7 +63,9 @@ std::optional<policy::SeenEnd> seen_end(const json& end) {
     seen.labels = std::move(*labels);
     seen.workload = end.value("workload", "");
   } else {
-    seen.host = end.value("entity", "") == "@host";
+    // No other host has a loopback address.
+    seen.host = end.value("entity", "") == "@host" || (seen.address && seen.address->is_loopback());
+    seen.cgroup = end.value("cgroup", "");
     for (const json& name : end.value("names", json::array())) {
       if (name.is_string()) {
         seen.names.push_back(name.get<std::string>());
@@ -143,6 +148,8 @@ std::optional<policy::SeenFlow> seen_flow(const json& flow) {
   seen.port = service->first;
   seen.count = flow.value("count", std::uint64_t{1});
   seen.last = flow.value("time", "");
+  seen.is_local = flow.value("local", false);
+  seen.client_ports = flow.value("client_ports", std::vector<std::uint16_t>());
   const std::string verdict = flow.value("verdict", "");
   seen.verdict = verdict == "deny"    ? policy::Verdict::deny
                  : verdict == "audit" ? policy::Verdict::audit

@@ -183,5 +183,30 @@ TEST(Flow, ItsJsonIsReadBack) {
   EXPECT_FALSE(seen_flow(to_json(failed)));
 }
 
+TEST(Flow, WhatIsKnownOfAnOpenConnectionIsReadBack) {
+  Flow open = flow("web", 53);
+  open.destination = {};
+  open.destination.entity = "@host";
+  open.destination.cgroup = "/system.slice/dns.service";
+  nlohmann::json object = to_json(open);
+  object["local"] = true;
+  object["client_ports"] = {40000, 40001};
+  const auto seen = seen_flow(object);
+  ASSERT_TRUE(seen);
+  EXPECT_EQ(seen->to.cgroup, "/system.slice/dns.service");
+  EXPECT_TRUE(seen->to.host);
+  EXPECT_TRUE(seen->is_local);
+  EXPECT_EQ(seen->client_ports, (std::vector<std::uint16_t>{40000, 40001}));
+}
+
+TEST(Flow, ALoopbackAddressIsThisHosts) {
+  Flow local = flow("web", 53);
+  for (const auto& [address, is_host] :
+       {std::pair("127.0.0.1", true), {"127.8.0.1", true}, {"::1", true}, {"192.0.2.1", false}}) {
+    local.destination.address = policy::Address::parse(address).value();
+    EXPECT_EQ(seen_flow(to_json(local)).value().to.host, is_host) << address;
+  }
+}
+
 }  // namespace
 }  // namespace trireme::control

@@ -24,6 +24,9 @@ struct FlowEnd {
   std::string host;                   // remote host that vouches for the labels; empty: this host
   bool quarantined = false;
   std::optional<Address> address;
+  /// Of an unlabeled process of this host: the cgroup of the unit or container that it belongs to,
+  /// if it was looked up and there is one.
+  std::string cgroup = {};
 };
 
 struct Flow {
