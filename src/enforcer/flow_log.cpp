@@ -120,6 +120,9 @@ void FlowLog::remember_ended(const workload::Workload& workload) {
 policy::FlowEnd end_without_labels(Number number, const policy::Address& address,
                                    const Enforcer& enforcer) {
   policy::FlowEnd end;
+  if (number == abi::kNoNumber && address.is_loopback()) {
+    number = abi::kHost;  // no other host has this address: the label of the flow has no number
+  }
   end.address = address;
   end.quarantined = number == abi::kQuarantine;
   end.entity = number == abi::kNoNumber ? "@world" : number == abi::kHost ? "@host" : "";
