@@ -23,8 +23,14 @@ int complain(const Error& error) {
   return 1;
 }
 
-/// Prints every diagnostic and what a first start would cut on stderr. Returns the exit status: 1
-/// if a diagnostic is an error, else 0.
+/// True if this is the directory that the installed daemon reads.
+bool is_in_use(const std::string& directory) {
+  std::error_code error;
+  return std::filesystem::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
+}
+
+/// Prints every diagnostic and what a first start, or another directory, would cut on stderr.
+/// Returns the exit status: 1 if a diagnostic is an error, else 0.
 int check(const std::string& directory) {
   const config::Configuration configuration = config::check(directory);
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
@@ -37,8 +43,12 @@ int check(const std::string& directory) {
   for (const std::string& line : systemd::view_units(host, kSystemdPatience).warnings) {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
-  for (const std::string& line :
-       look_at_first_start(configuration.policy, configuration.host).lines) {
+  // The unit runs `--check` before each start. What the daemon's own directory would cut is then
+  // cut already, unless this is the first start.
+  const FirstStart found = is_in_use(directory)
+                               ? look_at_first_start(configuration.policy, configuration.host)
+                               : look_at_configuration(configuration.policy, configuration.host);
+  for (const std::string& line : found.lines) {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
   return 0;
@@ -68,7 +78,7 @@ int run(int argc, char** argv) {
       ->capture_default_str();
   app.add_flag("--check", options.check,
                "only check the configuration: exit with 0 if it is valid, with 1 if not; also list "
-               "the open connections that a first start would cut");
+               "the open connections that a first start, or another directory, would cut");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -11,12 +11,13 @@
 #include <vector>
 
 #include "trireme/base/result.hpp"
+#include "trireme/config/container_labels.hpp"
 #include "trireme/policy/address.hpp"
 #include "trireme/workload/capabilities.hpp"
 
 namespace trireme::docker {
 
-using RawLabels = std::map<std::string, std::string>;
+using config::RawLabels;
 
 /// What a listing or an inspection reports about a container.
 struct ContainerFacts {

@@ -5,7 +5,6 @@
 
 #include <utility>
 
-#include "labels.hpp"
 #include "state.hpp"
 #include "trireme/workload/network.hpp"
 
@@ -119,7 +118,8 @@ std::string Source::lost_labels(const Container& container) const {
   if (image == nullptr || !image->labels) {
     return {};
   }
-  const auto lost = labels_lost_to_image(container.facts->labels, *image->labels, settings());
+  const auto lost =
+      config::labels_lost_to_image(container.facts->labels, *image->labels, settings());
   return lost.empty() ? std::string()
                       : fmt::format(
                             "not part of the identity: {}: the image has the same {}; to include "
@@ -140,7 +140,7 @@ Result<std::optional<policy::LabelSet>> Source::labels_of(const Container& conta
     }
     of_image = &*image->labels;
   }
-  auto labels = identity_labels(facts.labels, *of_image, settings());
+  auto labels = config::identity_labels(facts.labels, *of_image, settings());
   if (!labels) {
     return tl::unexpected(labels.error());
   }

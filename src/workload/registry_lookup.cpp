@@ -180,6 +180,17 @@ std::vector<const Workload*> Registry::after(const std::string& name, std::size_
   return workloads;
 }
 
+std::vector<Workload> recorded(const kernel::CgroupTree& tree) {
+  std::vector<Workload> found;
+  for (const std::string& path : find_records(tree)) {
+    auto record = read_record(tree, path);
+    if (record && record->has_value()) {
+      found.push_back(std::move((*record)->workload));
+    }
+  }
+  return found;
+}
+
 std::size_t clear_records(const kernel::CgroupTree& tree) {
   std::size_t cleared = 0;
   for (const std::string& path : find_records(tree)) {

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "../../src/docker/cgroup.hpp"
-#include "../../src/docker/labels.hpp"
+#include "trireme/config/container_labels.hpp"
 
 namespace trireme::docker {
 

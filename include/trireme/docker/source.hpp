@@ -45,6 +45,7 @@
 #include <vector>
 
 #include "trireme/base/event.hpp"
+#include "trireme/config/container_labels.hpp"
 #include "trireme/workload/cgroup_events.hpp"
 #include "trireme/workload/source.hpp"
 
@@ -56,6 +57,18 @@ struct Event;
 
 /// By socket: the prefixes and addresses at which containers of that engine can be reached.
 using DeclaredNetworks = std::map<std::string, std::vector<policy::Prefix>>;
+
+/// A running container, workload or not.
+struct KnownContainer {
+  std::string id;
+  std::string name;
+  std::string cgroup;  // empty if it has none of its own
+  /// Its network namespace; null: the daemon's own, or not known yet (see `is_placed`).
+  std::shared_ptr<const kernel::Netns> network;
+  bool is_placed = false;
+  std::optional<config::RawLabels> labels;        // the image's included; nullopt: not known
+  std::optional<config::RawLabels> image_labels;  // nullopt: not known
+};
 
 class Source final : public workload::Source {
  public:
@@ -82,6 +95,8 @@ class Source final : public workload::Source {
   /// For each engine "Docker 20.10.24, cgroup driver systemd, 12 containers", or why it is not
   /// connected; then the number of containers that are left alone.
   [[nodiscard]] std::string status() const override;
+  /// The running containers, also those that are no workloads. Empty with containers = "none".
+  [[nodiscard]] std::vector<KnownContainer> known() const;
 
  private:
   struct Container;

@@ -157,6 +157,10 @@ class Registry {
   std::map<std::string, std::chrono::steady_clock::time_point> refused_;
 };
 
+/// The workloads that a daemon of this network namespace has recorded on their cgroups, whether it
+/// runs or not: name, kind, cgroup and own labels. Unreadable records are left out.
+[[nodiscard]] std::vector<Workload> recorded(const kernel::CgroupTree& tree);
+
 /// Removes the records of this network namespace's daemon from every cgroup. Returns the number of
 /// cgroups that had one.
 std::size_t clear_records(const kernel::CgroupTree& tree);

@@ -2,10 +2,16 @@
 // Derives a container's identity from its labels.
 #pragma once
 
-#include "json.hpp"
+#include <map>
+#include <string>
+#include <vector>
+
 #include "trireme/config/host.hpp"
 
-namespace trireme::docker {
+namespace trireme::config {
+
+/// As an engine reports them.
+using RawLabels = std::map<std::string, std::string>;
 
 /// `labels` without those that `image` has with the same value (unless image_labels lists them) and
 /// without those of ignore_labels. Error: one of the remaining labels is not a valid trireme label.
@@ -21,4 +27,9 @@ namespace trireme::docker {
                                                             const RawLabels& image,
                                                             const config::DockerSettings& settings);
 
-}  // namespace trireme::docker
+/// True if a container with this identity becomes a workload. `has_own_network`: its network
+/// namespace is not the host's.
+[[nodiscard]] bool is_under_policy(const DockerSettings& settings, const policy::LabelSet& identity,
+                                   bool has_own_network);
+
+}  // namespace trireme::config

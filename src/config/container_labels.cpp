@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "labels.hpp"
+#include "trireme/config/container_labels.hpp"
 
 #include <algorithm>
 
-namespace trireme::docker {
+namespace trireme::config {
 namespace {
 
 /// `pattern` is a key, or a prefix of keys followed by '*'.
@@ -17,13 +17,13 @@ bool is_listed(const std::vector<std::string>& patterns, const std::string& key)
       patterns, [&](const std::string& pattern) { return pattern_matches(pattern, key); });
 }
 
-bool gives_identity(const std::string& key, const config::DockerSettings& settings) {
+bool gives_identity(const std::string& key, const DockerSettings& settings) {
   return settings.labels.empty() ? !is_listed(settings.ignore_labels, key)
                                  : is_listed(settings.labels, key);
 }
 
 bool is_merely_of_image(const std::string& key, const std::string& value, const RawLabels& image,
-                        const config::DockerSettings& settings) {
+                        const DockerSettings& settings) {
   const auto of_image = image.find(key);
   return of_image != image.end() && of_image->second == value &&
          !is_listed(settings.image_labels, key);
@@ -32,7 +32,7 @@ bool is_merely_of_image(const std::string& key, const std::string& value, const 
 }  // namespace
 
 Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabels& image,
-                                         const config::DockerSettings& settings) {
+                                         const DockerSettings& settings) {
   policy::LabelSet identity;
   for (const auto& [key, value] : labels) {
     if (is_merely_of_image(key, value, image, settings) || !gives_identity(key, settings)) {
@@ -58,7 +58,7 @@ Result<policy::LabelSet> identity_labels(const RawLabels& labels, const RawLabel
 }
 
 std::vector<std::string> labels_lost_to_image(const RawLabels& labels, const RawLabels& image,
-                                              const config::DockerSettings& settings) {
+                                              const DockerSettings& settings) {
   const auto is_source = [&settings](const std::string& key) {
     return std::ranges::any_of(settings.label_from,
                                [&key](const auto& made) { return made.second == key; });
@@ -73,4 +73,19 @@ std::vector<std::string> labels_lost_to_image(const RawLabels& labels, const Raw
   return lost;
 }
 
-}  // namespace trireme::docker
+bool is_under_policy(const DockerSettings& settings, const policy::LabelSet& identity,
+                     bool has_own_network) {
+  switch (settings.containers) {
+    case DockerSettings::Containers::all:
+      return true;
+    case DockerSettings::Containers::labeled:
+      return !identity.empty();
+    case DockerSettings::Containers::host_network:
+      return !has_own_network;
+    case DockerSettings::Containers::none:
+      break;
+  }
+  return false;
+}
+
+}  // namespace trireme::config
