@@ -173,23 +173,34 @@ json policy_json(const Settings& settings) {
           {"sources", std::move(sources)}};
 }
 
+json connection_json(const OpenConnections& group) {
+  json object = to_json(group.tally);
+  object["local"] = group.is_local;
+  object["guess"] = group.is_guess;
+  if (!group.client_ports.empty()) {
+    object["client_ports"] = group.client_ports;
+  }
+  return object;
+}
+
 Result<json> connections_json(Daemon& daemon, const json& params) {
   const auto filter = control::FlowFilter::parse(params, *daemon.settings().policy());
   if (!filter) {
     return tl::unexpected(filter.error());
   }
-  const auto found = connections(daemon);
+  const auto found =
+      connections(daemon, params.value("processes", false) ? Scope::everything : Scope::workloads);
   if (!found) {
     return tl::unexpected(found.error());
   }
   const auto limit = params.value("limit", std::numeric_limits<std::size_t>::max());
   json list = json::array();
   std::size_t left_out = 0;
-  for (const control::FlowTally& tally : found->tallies) {
-    if (!filter->matches(tally.last)) {
+  for (const OpenConnections& group : found->groups) {
+    if (!filter->matches(group.tally.last)) {
       continue;
     }
-    list.size() < limit ? list.push_back(to_json(tally)) : void(++left_out);
+    list.size() < limit ? list.push_back(connection_json(group)) : void(++left_out);
   }
   return json{{"flows", found->flows},
               {"unknown", found->unknown},

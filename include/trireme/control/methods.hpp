@@ -77,13 +77,18 @@ inline constexpr const char* unit_gate = "unit-gate";
 /// than single flows. Root only.
 inline constexpr const char* flows = "flows";
 
-/// params {"limit": 100, and the keys of FlowFilter::parse()} -> {"flows": 12, "unknown": 0,
-/// "complete": true, "left_out": 0, "connections": [a flow as above with "count", ...]}: the open
-/// connections of workloads, without TCP connections that both sides have closed. Identical ones
-/// are one entry, the most frequent first. "left_out": entries that match but exceed the limit.
-/// "unknown": audited connections whose endpoints are not known any more, because their report is
-/// no longer in the flow log. "complete" is false if there are more kinds of connection than the
-/// daemon counts. Root only.
+/// params {"limit": 100, "processes": false, and the keys of FlowFilter::parse()} ->
+/// {"flows": 12, "unknown": 0, "complete": true, "left_out": 0, "connections": [a flow as above
+/// with "count", "local" and "guess", ...]}: the open connections of workloads, as the policy in
+/// force judges them, without TCP connections that both sides have closed. Identical ones are one
+/// entry, the most frequent first. "unknown": audited flows whose ends are not known. "local": both
+/// ends are in one network namespace of this host. "guess": which end is the client is a guess by
+/// the ports, because no listener is left and conntrack did not see the connection begin.
+/// "left_out": entries that match but exceed the limit. "complete" is false if there are more kinds
+/// of connection than the daemon counts. With "processes": also connections of unlabeled processes
+/// of units and containers; entries are distinguished by address, TCP has "client_ports" (of each
+/// connection), and an end that is such a process has "cgroup", that of its unit or container. Root
+/// only.
 inline constexpr const char* connections = "connections";
 
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
