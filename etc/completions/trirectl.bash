@@ -37,7 +37,7 @@ _trirectl() {
     --protocol) mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word"); return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W 'dot svg html json' -- "$word"); return ;;
     --port) mapfile -t COMPREPLY < <(compgen -W 'tcp/ udp/ icmp icmpv6' -- "$word"); return ;;
-    --since) mapfile -t COMPREPLY < <(compgen -W '15m 1h 1d 7d' -- "$word"); return ;;
+    --since | --seen) mapfile -t COMPREPLY < <(compgen -W '15m 1h 1d 7d' -- "$word"); return ;;
     --limit | -n | --name | --host | --labels | --days) return ;;
   esac
   if [[ $previous == convert ]]; then
@@ -65,6 +65,7 @@ _trirectl() {
       case $sub in
         explain) words+=' --from --to --port' ;;
         suggest) words+=" --denied $ends" ;;
+        diff) words+=' --seen' ;;
         graph) words+=' --format' ;;
         test)
           if [[ $word != -* ]]; then

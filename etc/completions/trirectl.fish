@@ -40,6 +40,7 @@ complete -c trirectl -n '__trirectl_in flows suggest' -l with -x -a '(__trirectl
 complete -c trirectl -n '__trirectl_in flows suggest' -l protocol -x -a 'tcp udp icmp icmpv6'
 complete -c trirectl -n '__trirectl_in flows suggest' -l since -x -a '15m 1h 1d 7d'
 complete -c trirectl -n '__trirectl_in flows suggest explain' -l port -x -a 'tcp/ udp/ icmp icmpv6'
+complete -c trirectl -n '__trirectl_in diff' -l seen -x -a '1h 1d 7d'
 complete -c trirectl -n '__trirectl_in graph' -l format -x -a 'dot svg html json'
 complete -c trirectl -l json -d 'Print JSON for programs'
 complete -c trirectl -l runtime-dir -x -a '(__fish_complete_directories)'

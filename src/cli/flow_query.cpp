@@ -4,9 +4,7 @@
 #include <charconv>
 
 namespace trireme::cli {
-namespace {
 
-/// Parses "90", "90s", "15m", "2h" or "7d"; returns seconds.
 Result<std::uint64_t> seconds_of(const std::string& text) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -22,8 +20,6 @@ Result<std::uint64_t> seconds_of(const std::string& text) {
   }
   return number * factor;
 }
-
-}  // namespace
 
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query) {
   command.add_option("--from", query->from, "only from this endpoint")->allow_extra_args(false);

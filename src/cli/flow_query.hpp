@@ -15,6 +15,9 @@ struct FlowQuery {
   std::string since;
 };
 
+/// Parses a time span: "90", "90s", "15m", "2h" or "7d". Returns seconds.
+[[nodiscard]] Result<std::uint64_t> seconds_of(const std::string& text);
+
 void add_flow_query(CLI::App& command, const std::shared_ptr<FlowQuery>& query);
 /// The query as parameters of the control method `flows`. Errors: --since is not a time span.
 [[nodiscard]] Result<nlohmann::json> flow_params(const FlowQuery& query);

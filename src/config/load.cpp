@@ -133,14 +133,14 @@ bool check_directory(const std::string& directory, Reporter& reporter) {
   return false;
 }
 
+}  // namespace
+
 void name_host(Host& host) {
   char name[256] = {};
   if (host.name.empty()) {
     host.name = ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
   }
 }
-
-}  // namespace
 
 Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox, bool reads,
                              KeyFiles keys) {

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "trireme/control/flow.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::daemon {
@@ -93,8 +94,10 @@ void log_flow(const policy::Flow& flow) {
       "TRIREME_DESTINATION=" + destination,
       "TRIREME_PROTOCOL=" + service.substr(0, service.find('/')),
       fmt::format("TRIREME_PORT={}", flow.port),
+      "TRIREME_FLOW=" +
+          control::to_json(flow).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
   };
-  std::array<iovec, 10> parts{};
+  std::array<iovec, 11> parts{};
   for (std::size_t i = 0; i < fields.size(); i++) {
     parts.at(i) = {.iov_base = const_cast<char*>(fields[i].data()), .iov_len = fields[i].size()};
   }

@@ -11,6 +11,7 @@
 
 #include "connections.hpp"
 #include "daemon.hpp"
+#include "present.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
@@ -161,16 +162,21 @@ json status_json(Daemon& daemon) {
           {"problems", daemon.problems()}};
 }
 
-json policy_json(const Settings& settings) {
-  json sources = json::array();
-  for (const config::Source& source : settings.policy_sources()) {
-    sources.push_back({{"file", source.file}, {"content", source.content}});
+json sources_json(const std::vector<config::Source>& sources) {
+  json list = json::array();
+  for (const config::Source& source : sources) {
+    list.push_back({{"file", source.file}, {"content", source.content}});
   }
+  return list;
+}
+
+json policy_json(const Settings& settings) {
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
-          {"sources", std::move(sources)}};
+          {"sources", sources_json(settings.policy_sources())},
+          {"identity_sources", sources_json(settings.identity_sources())}};
 }
 
 json connection_json(const OpenConnections& group) {
@@ -408,6 +414,8 @@ void register_methods(control::Server& server, Daemon& daemon) {
               const auto listed = connections_json(daemon, params);
               listed ? reply.result(*listed) : reply.error(listed.error());
             });
+  server.on(method::present, Access::root,
+            answer([&daemon](const json&) { return present_json(daemon); }));
   server.on(method::policy, Access::root,
             answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
   server.on(method::words, Access::root,

@@ -200,6 +200,7 @@ Status Settings::take(config::Configuration configuration) {
   host_ = std::move(host);
   trust_ = std::move(*trust);
   policy_sources_ = std::move(configuration.policy_sources);
+  identity_sources_ = std::move(configuration.identity_sources);
   warnings_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
     warnings_.push_back(diagnostic.text());

@@ -49,6 +49,10 @@ class Settings {
   [[nodiscard]] const std::vector<config::Source>& policy_sources() const {
     return policy_sources_;
   }
+  /// The files that the identity in force was read from.
+  [[nodiscard]] const std::vector<config::Source>& identity_sources() const {
+    return identity_sources_;
+  }
   [[nodiscard]] std::uint64_t generation() const { return generation_; }
   [[nodiscard]] std::chrono::system_clock::time_point loaded() const { return loaded_; }
   [[nodiscard]] const std::vector<std::string>& errors() const {
@@ -92,6 +96,7 @@ class Settings {
   config::TrustSettings named_;       // [trust] of the files on disk, valid or not
   std::vector<std::string> watched_;  // files of [trust] that are watched
   std::vector<config::Source> policy_sources_;
+  std::vector<config::Source> identity_sources_;
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
   std::vector<std::string> errors_;

@@ -82,6 +82,29 @@ TEST_F(SettingsTest, LoadsWhatIsThere) {
   EXPECT_EQ(settings_->directory(), config_.path());
   ASSERT_THAT(settings_->policy_sources(), SizeIs(1));
   EXPECT_EQ(settings_->policy_sources()[0].content, kOneRule);
+  ASSERT_THAT(settings_->identity_sources(), SizeIs(1));
+  EXPECT_EQ(settings_->identity_sources()[0].file, "identity.toml");
+}
+
+TEST_F(SettingsTest, TheIdentityInForceIsThatOfItsFiles) {
+  config_.write("identity.d/units.toml",
+                "[[unit]]\nname = \"a.service\"\nlabels = { app = \"a\" }\n");
+  open();
+  ASSERT_THAT(settings_->identity_sources(), SizeIs(2));
+  EXPECT_EQ(settings_->identity_sources()[1].file, "identity.d/units.toml");
+  save("identity.toml", "[host]\nnome = \"x\"\n");
+  EXPECT_FALSE(settings_->reload());
+  EXPECT_THAT(settings_->identity_sources()[0].content, HasSubstr("here"))
+      << "invalid files are not in force";
+  save("identity.toml", "[host]\nname = \"there\"\n");
+  ASSERT_TRUE(settings_->reload());
+  EXPECT_THAT(settings_->identity_sources()[0].content, HasSubstr("there"));
+  // A restart that finds invalid files uses the last valid ones.
+  config_.write("identity.toml", "[host]\nnome = \"x\"\n");
+  open();
+  EXPECT_THAT(settings_->errors(), ::testing::Not(IsEmpty()));
+  ASSERT_THAT(settings_->identity_sources(), SizeIs(2));
+  EXPECT_THAT(settings_->identity_sources()[0].content, HasSubstr("there"));
 }
 
 TEST_F(SettingsTest, NoDirectoryIsAnError) {

@@ -79,5 +79,7 @@ enum class KeyFiles : std::uint8_t { required, optional };
 /// Adds to a result of parse() what load() reads in addition to the TOML files: the host name, if
 /// the files do not set one, and the files of [trust] with their diagnostics.
 void complete(const std::string& directory, Configuration& configuration);
+/// The first of these: sets Host::name to this machine's if the files set none.
+void name_host(Host& host);
 
 }  // namespace trireme::config

@@ -91,9 +91,20 @@ inline constexpr const char* flows = "flows";
 /// only.
 inline constexpr const char* connections = "connections";
 
+/// params {} -> what this host runs that is a workload or could become one:
+///   {"workloads": [{"name", "kind", "cgroup", "container", "labels", "host_labels", "own_labels",
+///                   "state", "reason"}],
+///    "containers": [{"id", "name", "cgroup", "network": "host|own", or null while it is not known,
+///                    "labels": {...} (the image's included), "image_labels": {...}, both null
+///                    while they are not known}] (empty with containers = "none"),
+///    "units": ["/system.slice/nginx.service"] (cgroups), "units_off": "why no unit can be a
+///    workload, or empty", "strict_slice": "/trireme.slice"}. Root only.
+inline constexpr const char* present = "present";
+
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
-/// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}]}: the files of
-/// the policy in force, as they were read. Root only.
+/// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}],
+/// "identity_sources": [...]}: the files of the policy and the identity in force, as they were
+/// read. Root only.
 inline constexpr const char* policy = "policy";
 
 /// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: the words that
