@@ -135,6 +135,9 @@ class Operator(HostCase):
             [(each["count"], each["verdict"], each["source"]["labels"]) for each in live],
             [(2, "allow", {"app": "web"})],
         )
+        self.assertEqual(
+            [(each["local"], each["guess"]) for each in live], [(True, False)], "it listens"
+        )
         self.assertEqual(self.flows("--live", "--port", "7102", "--from", "@host"), [])
         client.close("one")
         waiting.until(
@@ -370,7 +373,9 @@ class Operator(HostCase):
         with open(directory + "/identity.toml", "w", encoding="utf-8") as file:
             file.write('[trust]\ncertificate = "host.pem"\nkey = "host.key"\nca = "ca.pem"\n')
         keyless = self.host.trirectl("policy", "diff", directory)
-        self.assertEqual((keyless.returncode, keyless.stdout), (1, done.stdout))
+        self.assertEqual(keyless.returncode, 1)
+        self.assertIn("[trust] certificate: none -> host.pem\n", keyless.stdout)
+        self.assertTrue(keyless.stdout.endswith("\n\n" + done.stdout), keyless.stdout)
         self.assertIn("identity.toml:3:7: warning: cannot read", keyless.stderr)
         question = ("--from", "app=web", "--to", "app=db", "--port", "7108")
         explained = self.host.trirectl("policy", "explain", *question, "--config-dir", directory)
@@ -744,6 +749,35 @@ class FirstStart(HostCase):
         """The table exists, so --check reports nothing about a first start."""
         done = self.host.run([TRIREMED, "--check", "--config-dir", self.host.config])
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_another_directory_says_what_it_would_cut(self):
+        self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "app=db"\n')
+        self.addCleanup(self.host.explicit_reload, "")
+        db, web = self.host.labelled("app=db"), self.host.labelled("app=web")
+        db.serve("tcp", "127.0.0.1", 7120)
+        web.open("live", "tcp", "127.0.0.1")
+        self.assert_allowed(web.connect("live", "127.0.0.1", 7120))
+        self.assertEqual(web.ask("live", "ping"), "ping")
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        check = [TRIREMED, "--check", "--config-dir", directory]
+        for policy, lines in (
+            ("", ["Of 1 connection open now, 1 would be cut:", "(app=db) tcp/7120: no rule"]),
+            (AUDIT, []),
+            ('[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7120"]\n', []),
+            # Answers go on if their direction is allowed.
+            ('[[allow]]\nfrom = "app=db"\nto = "app=web"\n', []),
+        ):
+            with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+                file.write(policy)
+            done = self.host.run(check)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            for line in lines:
+                self.assertIn(line, done.stderr)
+            self.assertEqual(bool(done.stderr), bool(lines), done.stderr)
+            found = json.loads(self.host.trirectl("policy", "diff", directory, "--json").stdout)
+            self.assertEqual(found["live_flows_cut"], 1 if lines else 0, policy)
+        self.host.explicit_reload('[[allow]]\nfrom = "app=db"\nto = "app=web"\n')
+        self.assertEqual(web.ask("live", "ping"), "ping", "as both said")
 
 
 if __name__ == "__main__":
