@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "survey.hpp"
 
+#include <netinet/in.h>
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
@@ -47,8 +48,10 @@ class Surveying {
     result_.workloads = residents_.size();
     note_owners();
     read_sockets();
-    for (const policy::LiveConnection& live : policy::live_connections(sockets_, {})) {
-      add(live);
+    for (const auto& [protocol, sockets] : sockets_) {
+      for (const policy::LiveConnection& live : policy::live_connections(sockets, {})) {
+        add(live, protocol);
+      }
     }
     for (auto& [key, connections] : connections_) {
       result_.connections.push_back(std::move(connections));
@@ -148,51 +151,80 @@ class Surveying {
         continue;
       }
       addresses_[inode] = std::move(found->addresses);
-      for (const kernel::InetSocket& socket : found->tcp) {
-        const auto owner = owners_.find(socket.cgroup_id);
-        // A connection without a cgroup has been closed by its process.
-        if (socket.remote_port == 0 || socket.cgroup_id != 0) {
-          sockets_.push_back(
-              live_socket(socket, inode, owner == owners_.end() ? 0 : owner->second));
+      for (const auto* list : {&found->tcp, &found->udp}) {
+        for (const kernel::InetSocket& socket : *list) {
+          take(socket, inode);
         }
       }
     }
+  }
+
+  void take(const kernel::InetSocket& socket, std::uint64_t network) {
+    const auto found = owners_.find(socket.cgroup_id);
+    const std::size_t owner = found == owners_.end() ? 0 : found->second;
+    // A connection without a cgroup has been closed by its process.
+    if (socket.remote_port == 0 || socket.cgroup_id != 0) {
+      sockets_[socket.protocol].push_back(live_socket(socket, network, owner));
+    }
+    if (socket.protocol == IPPROTO_UDP && socket.remote_port == 0) {
+      datagram_owners_.insert_or_assign({network, socket.local, socket.local_port}, owner);
+    }
+  }
+
+  /// The workload whose UDP socket there is not connected; null if there is none.
+  [[nodiscard]] const Resident* datagram_server(std::uint64_t network,
+                                                const policy::Address& address,
+                                                std::uint16_t port) const {
+    policy::Address any4;
+    policy::Address any6;
+    any6.family = policy::Address::Family::v6;
+    for (const policy::Address& local : {address, any4, any6}) {
+      const auto found = datagram_owners_.find({network, local, port});
+      if (found != datagram_owners_.end()) {
+        return found->second == 0 ? nullptr : &residents_[found->second - 1];
+      }
+    }
+    return nullptr;
   }
 
   [[nodiscard]] const Resident* resident_of(const policy::LiveSocket* socket) const {
     return socket == nullptr || socket->owner == 0 ? nullptr : &residents_[socket->owner - 1];
   }
 
-  void add(const policy::LiveConnection& live) {
+  void add(const policy::LiveConnection& live, std::uint8_t protocol) {
     const Resident* client = resident_of(live.client);
     const Resident* server = resident_of(live.server);
+    if (protocol == IPPROTO_UDP && live.server == nullptr) {
+      server = datagram_server(live.client->network, live.from_client.destination,
+                               live.from_client.destination_port);
+    }
     if (client == server) {
       return;  // no workload, or one with itself
     }
     Survey::Connections made;
     policy::SeenFlow& flow = made.flow;
     const bool is_whole = live.client != nullptr && live.server != nullptr;
-    const std::uint64_t network = (client != nullptr ? live.client : live.server)->network;
+    const std::uint64_t network = (live.client != nullptr ? live.client : live.server)->network;
     const auto is_here = [&](const policy::Address& address) {
       return is_whole ? live.client->network == live.server->network
                       : address.is_loopback() || addresses_[network].contains(address);
     };
     flow.from = end(client, live.from_client.source, is_here(live.from_client.source));
     flow.to = end(server, live.from_client.destination, is_here(live.from_client.destination));
-    flow.protocol = 6;
+    flow.protocol = protocol;
     flow.port = live.from_client.destination_port;
     for (const Resident* resident : {client, server}) {
       if (resident != nullptr && !resident->blocked.empty()) {
         made.blocked = resident->name + " would be quarantined";
       }
     }
-    flow.client_ports.push_back(live.from_client.source_port);
     const auto key = std::tuple(flow.from.workload + "\n" + flow.from.text(),
-                                flow.to.workload + "\n" + flow.to.text(), flow.port);
+                                flow.to.workload + "\n" + flow.to.text(), protocol, flow.port);
     const auto [known, is_new] = connections_.try_emplace(key, made);
-    if (!is_new) {
-      known->second.flow.count++;
-      known->second.flow.client_ports.push_back(live.from_client.source_port);
+    policy::SeenFlow& counted = known->second.flow;
+    counted.count += is_new ? 0U : 1U;
+    if (protocol == IPPROTO_TCP) {
+      counted.client_ports.push_back(live.from_client.source_port);
     }
   }
 
@@ -218,9 +250,11 @@ class Surveying {
   std::vector<Resident> residents_;
   std::unordered_map<std::uint64_t, std::size_t> owners_;  // by cgroup id
   std::map<std::uint64_t, std::shared_ptr<const kernel::Netns>> networks_;
-  std::map<std::uint64_t, std::set<policy::Address>> addresses_;  // by network namespace
-  std::vector<policy::LiveSocket> sockets_;
-  std::map<std::tuple<std::string, std::string, std::uint16_t>, Survey::Connections> connections_;
+  std::map<std::uint64_t, std::set<policy::Address>> addresses_;     // by network namespace
+  std::map<std::uint8_t, std::vector<policy::LiveSocket>> sockets_;  // by protocol
+  std::map<std::tuple<std::uint64_t, policy::Address, std::uint16_t>, std::size_t> datagram_owners_;
+  std::map<std::tuple<std::string, std::string, std::uint8_t, std::uint16_t>, Survey::Connections>
+      connections_;
   Survey result_;
 };
 
