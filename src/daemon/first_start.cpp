@@ -26,7 +26,9 @@ bool has_no_table() {
 }
 
 std::string end_text(const policy::SeenEnd& end) {
-  return end.workload.empty() ? end.text() : fmt::format("{} ({})", end.workload, end.text());
+  const std::string text = end.text();
+  return end.workload.empty() || end.workload == text ? text
+                                                      : fmt::format("{} ({})", end.workload, text);
 }
 
 /// Lists the containers under a heading: their number, then `what`.

@@ -31,7 +31,7 @@ Decision judge(const Policy& policy, const NameIndex& names, const SeenFlow& flo
 
 std::string SeenEnd::text() const {
   if (labels) {
-    return labels->empty() ? "(no labels)" : labels->text();
+    return !labels->empty() ? labels->text() : workload.empty() ? "(no labels)" : workload;
   }
   return host ? "@host" : address ? address->text() : "@world";
 }

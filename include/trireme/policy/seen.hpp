@@ -23,7 +23,7 @@ struct SeenEnd {
   /// result.
   [[nodiscard]] Endpoint endpoint(std::span<const std::size_t> named = {}) const;
   [[nodiscard]] std::vector<std::size_t> networks(const NameIndex& index) const;
-  /// "app=web", "@host", "10.0.0.53"
+  /// "app=web", the name of a workload without labels, "@host", "10.0.0.53"
   [[nodiscard]] std::string text() const;
 };
 
@@ -33,7 +33,7 @@ struct SeenFlow {
   std::uint8_t protocol = 0;
   std::uint16_t port = 0;
   std::uint64_t count = 1;
-  Verdict verdict = Verdict::allow;  // when the flow was seen
+  Verdict verdict = Verdict::allow;  // when the flow was seen; judge() evaluates it by a policy
   std::string last;                  // time of the newest flow, as text; may be empty
 };
 
