@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "loaded.hpp"
 
+#include <netinet/in.h>
+
 #include <map>
+#include <set>
 
 #include "diagnostics.hpp"
 #include "trireme/control/flow.hpp"
@@ -42,6 +45,7 @@ Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
     return tl::unexpected(workloads.error());
   }
   std::map<policy::LabelSet, std::vector<std::string>> names;
+  std::map<policy::LabelSet, std::set<policy::PublishedPort>> published;
   for (const json& workload : *workloads) {
     if (workload.value("state", "") == "unenforced") {
       continue;  // no policy applies to it
@@ -51,11 +55,19 @@ Result<std::vector<policy::Party>> present_parties(const Globals& globals) {
       return tl::unexpected(labels.error());
     }
     names[*labels].push_back(workload.value("name", "?"));
+    for (const json& port : workload.value("published", json::array())) {
+      published[*labels].insert({.protocol = port.value("protocol", "") == "udp"
+                                                 ? std::uint8_t{IPPROTO_UDP}
+                                                 : std::uint8_t{IPPROTO_TCP},
+                                 .port = port.value("port", std::uint16_t{0}),
+                                 .host_port = port.value("host_port", std::uint16_t{0})});
+    }
   }
   std::vector<policy::Party> parties;
   for (auto& [labels, members] : names) {
     parties.push_back(policy::party_of(labels));
     parties.back().members = std::move(members);
+    parties.back().published = std::move(published[labels]);
   }
   return parties;
 }

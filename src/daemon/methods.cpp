@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <spdlog/spdlog.h>
 
 #include <limits>
@@ -35,6 +36,11 @@ json workload_json(const workload::Workload& workload) {
                  {"network", network == nullptr ? json() : json(network)},
                  {"warnings", workload.warnings}};
   control::put_labels(object, workload.labels);
+  for (const policy::PublishedPort& port : workload.published) {
+    object["published"].push_back({{"protocol", port.protocol == IPPROTO_TCP ? "tcp" : "udp"},
+                                   {"port", port.port},
+                                   {"host_port", port.host_port}});
+  }
   return object;
 }
 

@@ -170,6 +170,7 @@ workload::Description Source::describe(const Container& container,
                             ? std::vector<std::string>()
                             : workload::capability_warnings(description.pid, network);
       description.warnings = container_warnings(facts.capabilities, held);
+      description.published = facts.published;
       if (network != nullptr && facts.publishes_ports) {
         description.warnings.emplace_back(kPublished);
       }

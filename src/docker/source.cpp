@@ -277,6 +277,7 @@ void Source::keep_inspected(const Container& container, ContainerFacts& listed) 
     listed.sandbox = container.facts->sandbox;
     listed.cgroup_parent = container.facts->cgroup_parent;
     listed.publishes_ports = container.facts->publishes_ports;
+    listed.published = container.facts->published;
     listed.capabilities = container.facts->capabilities;
     listed.networks = container.facts->networks;
     listed.addresses = container.facts->addresses;

@@ -67,6 +67,7 @@ Workload from(const Description& description, std::uint64_t id) {
   workload.started = start_time(description.pid).value_or(0);
   workload.container_id = description.container_id;
   workload.warnings = description.warnings;
+  workload.published = description.published;
   workload.places = description.places;
   workload.former = description.former;
   return workload;
@@ -216,6 +217,7 @@ Status Registry::refresh(Workload known, const Description& description,
     known.started = start_time(description.pid).value_or(0);
   }
   known.warnings = description.warnings;
+  known.published = description.published;
   look_at(known);
   if (known.name != before.name || known.container_id != before.container_id || !same_places) {
     if (auto written = write_record(tree_, known); !written) {
@@ -224,7 +226,8 @@ Status Registry::refresh(Workload known, const Description& description,
     }
   }
   if (known.name != before.name || known.container_id != before.container_id || !same_places ||
-      known.pid != before.pid || known.warnings != before.warnings) {
+      known.pid != before.pid || known.warnings != before.warnings ||
+      known.published != before.published) {
     store(std::move(known));
   }
   return {};

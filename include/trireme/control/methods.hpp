@@ -9,7 +9,9 @@
 //    "identity": 17, "state": "enforced|quarantined|unenforced", "reason": "",
 //    "cgroup": "/trireme.slice/x.scope", "container": "<64 hex digits, or empty>",
 //    "network": "host|own|shared", or null while it is not known,
-//    "warnings": ["CAP_NET_ADMIN: ..."]}
+//    "warnings": ["CAP_NET_ADMIN: ..."],
+//    "published": [{"protocol": "tcp", "port": 80, "host_port": 8080}] (ports of the host that the
+//    engine forwards to the container; absent if there are none)}
 #pragma once
 
 namespace trireme::control::method {

@@ -34,6 +34,7 @@ struct Description {
   std::vector<std::string> warnings = {};  // the source's; the registry adds those about `pid`
   std::vector<Place> places = {Place{}};   // as in Workload; exactly one without a cgroup
   std::vector<std::uint64_t> former = {};  // as in CgroupRef; added to those already known
+  std::vector<policy::PublishedPort> published = {};  // as in Workload
 };
 
 class Registry {
@@ -55,7 +56,7 @@ class Registry {
   /// Enforces policy on the workload: first in the kernel, then in the xattrs, then in the
   /// registry. On failure the workload is quarantined and the error returned. If the workload is
   /// already known:
-  ///   - same labels, cgroup and places: only pid and warnings are updated
+  ///   - same labels, cgroup and places: only pid, warnings and published ports are updated
   ///   - other labels: it gets a new number
   ///   - an additional network namespace: it is enforced there too, with the same number
   ///   - another value of Place::whole_network: it gets a new number, with a quarantine in between
