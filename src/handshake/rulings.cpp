@@ -130,6 +130,7 @@ Event Rulings::event(const FlowKey& key, const Conversation* conversation) const
   }
   return result;
 }
+    result.near = conversation->is_near ? conversation->near_number : 0;
 
 void Rulings::count(Reason reason) {
   around_.statistics.refused[static_cast<std::size_t>(reason)]++;
