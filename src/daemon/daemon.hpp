@@ -65,7 +65,7 @@ class Daemon {
   /// Everything that keeps the daemon from working fully, one line each.
   [[nodiscard]] std::vector<std::string> problems() const;
   /// Doubtful settings in the files, entries that match nothing on this host, and remote hosts with
-  /// another policy, one line each.
+  /// another policy or to which most flows fail, one line each.
   [[nodiscard]] std::vector<std::string> warnings() const;
   [[nodiscard]] std::chrono::seconds uptime() const;
   [[nodiscard]] points::Points& enforcement() { return *points_; }

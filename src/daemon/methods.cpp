@@ -134,6 +134,18 @@ json conntrack_json(Daemon& daemon) {
   return list;
 }
 
+/// How flows of this host's workloads to remote hosts ended in the last minutes.
+json peers_json(Daemon& daemon) {
+  json list = json::array();
+  for (const handshake::PeerOutcomes& peer : daemon.tokens().peers()) {
+    list.push_back({{"address", peer.address.text()},
+                    {"ok", peer.allowed},
+                    {"refused", peer.refused},
+                    {"reason", handshake::text(peer.reason)}});
+  }
+  return list;
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -162,6 +174,7 @@ json status_json(Daemon& daemon) {
            {{"gate_repairs", daemon.self_check().gate_repairs()},
             {"network_moves", daemon.self_check().moves()}}},
           {"tokens", tokens_json(daemon)},
+          {"peers", peers_json(daemon)},
           {"conntrack", conntrack_json(daemon)},
           {"names", names_json(daemon)},
           {"problems", daemon.problems()}};

@@ -91,8 +91,22 @@ Result<std::unique_ptr<Tokens>> Tokens::start(
   const auto mechanism = kernel::probe_queue();
   tokens->mechanism_ = mechanism.value_or(tokens->mechanism_);
   const Status possible =
+std::string reason_text(handshake::Reason reason, const std::string& detail) {
+  const std::string sentence = handshake::sentence(reason);
+  return detail.empty()     ? sentence
+         : sentence.empty() ? detail
+                            : fmt::format("{}: {}", sentence, detail);
+}
+
       mechanism ? kernel::probe_queue_priority() : tl::unexpected(mechanism.error());
   if (!possible) {
+std::string text(const handshake::PeerOutcomes& peer) {
+  return fmt::format("peer {}: {} of {} to it failed in the last minutes; the newest: {}",
+                     peer.address.text(), peer.refused,
+                     counted(peer.refused + peer.allowed, "connection"),
+                     reason_text(peer.reason, peer.detail));
+}
+
     tokens->problem_ = "no handshakes with containers of other networks or with remote hosts: " +
                        possible.error().text();
     return tokens;
@@ -278,6 +292,21 @@ void Tokens::save_identities() {
 
 policy::Flow Tokens::flow_of(const handshake::Event& event) const {
   policy::Flow flow;
+std::vector<handshake::PeerOutcomes> Tokens::peers() const {
+  return proved_.peers.recent(std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+std::vector<std::string> Tokens::failing_peers() const {
+  std::vector<std::string> list;
+  for (const handshake::PeerOutcomes& peer : peers()) {
+    if (peer.fails()) {
+      list.push_back(text(peer));
+    }
+  }
+  return list;
+}
+
   flow.time = std::chrono::system_clock::now();
   flow.verdict = event.verdict;
   flow.protocol = event.protocol;
@@ -289,10 +318,7 @@ policy::Flow Tokens::flow_of(const handshake::Event& event) const {
   flow.destination = end(!event.local_is_client, event.ends.destination);
   flow.rule = event.rule;
   flow.cause = handshake::text(event.reason);
-  const std::string sentence = handshake::sentence(event.reason);
-  flow.reason = event.detail.empty() ? sentence
-                : sentence.empty()   ? event.detail
-                                     : fmt::format("{}: {}", sentence, event.detail);
+  flow.reason = reason_text(event.reason, event.detail);
   return flow;
 }
 

@@ -26,14 +26,17 @@ namespace trireme::control::method {
 ///              "credential": "certificate of web-1 by CN=fleet, until 2027-01-01",
 ///              "expires": "2027-01-01T00:00:00Z", or null,
 ///              "peers": ["10.0.0.0/8"], "enforcement_points": 1, "peer_identities": 0},
+///   "peers": [{"address": "10.0.0.2", "ok": 2, "refused": 7, "reason": "denied_by_peer"}],
 ///   "gate": {"refused": {"policy": 3, "...": 0}, "audited": 0,
 ///            "births": {"quarantined": "always|while_running|absent|off",
 ///                       "reason": "why it is not always"}},
 ///   "cgroup_driver": "systemd|cgroupfs",
 ///   "problems": ["something that keeps the daemon from working fully"]}
 /// "errors" are those of the last load; while there are any, an older generation stays in force.
-/// "births" says whether the kernel quarantines new containers before their first instruction.
-/// Root only.
+/// "peers": flows of the last 5 to 10 minutes that workloads here began to remote hosts, "ok":
+/// those that were allowed; "reason" is the newest refusal's, "none" if there is none; hosts with
+/// the most refusals first, at most 256. "births" says whether the kernel quarantines new
+/// containers before their first instruction. Root only.
 inline constexpr const char* status = "status";
 
 /// params {"examine": true} -> [workload object, ...] sorted by name. With "examine": false, the
