@@ -173,7 +173,7 @@ bool FlowFilter::matches(const Flow& flow) const {
          (from_.empty() || any(from_, flow.source)) &&
          (to_.empty() || any(to_, flow.destination)) &&
          (with_.empty() || any(with_, flow.source) || any(with_, flow.destination)) &&
-         (!since_ || flow.time >= std::chrono::system_clock::now() - *since_);
+         flow.time >= since();
 }
 
 }  // namespace trireme::control

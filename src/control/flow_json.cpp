@@ -30,8 +30,10 @@ json end_json(const FlowEnd& end) {
     if (!end.host.empty()) {
       result["host"] = end.host;
     }
-  } else if (end.quarantined) {
-    result["quarantined"] = true;
+  } else if (end.quarantined || end.ended) {
+    if (!end.workload.empty()) {
+      result["workload"] = end.workload;
+    }
   } else {
     result["entity"] = end.entity;
     if (!end.networks.empty()) {
@@ -41,12 +43,22 @@ json end_json(const FlowEnd& end) {
       result["names"] = end.names;
     }
   }
+  if (end.quarantined) {
+    result["quarantined"] = true;
+  }
+  if (end.ended) {
+    result["ended"] = true;
+  }
   return result;
+}
+
+json verdict_json(const std::optional<policy::Verdict>& verdict) {
+  return verdict ? json(policy::text(*verdict)) : json();
 }
 
 std::optional<policy::SeenEnd> seen_end(const json& end) {
   policy::SeenEnd seen;
-  if (end.value("quarantined", false)) {
+  if (end.value("quarantined", false) || end.value("ended", false)) {
     return std::nullopt;
   }
   if (const auto address = policy::Address::parse(end.value("address", ""))) {
@@ -102,12 +114,18 @@ json to_json(const Flow& flow) {
   const std::string service = policy::port_text(flow.protocol, flow.port);
   json result = {{"time", time_text(flow.time)},
                  {"verdict", policy::text(flow.verdict)},
+                 {"verdicts",
+                  {{"source", verdict_json(flow.at_source)},
+                   {"destination", verdict_json(flow.at_destination)}}},
                  {"source", end_json(flow.source)},
                  {"destination", end_json(flow.destination)},
                  {"protocol", service.substr(0, service.find('/'))},
                  {"port", flow.port},
                  {"rule", flow.rule},
                  {"reason", flow.reason}};
+  if (!flow.policy.empty()) {
+    result["policy"] = flow.policy;
+  }
   if (!flow.cause.empty()) {
     result["cause"] = flow.cause;
   }

@@ -8,9 +8,13 @@ namespace {
 
 std::string end_key(const FlowEnd& end) {
   if (end.labels) {
-    return "l" + end.labels->encode() + '\0' + end.host;
+    return "l" + end.labels->encode() + '\0' + end.host + '\0' +
+           (end.labels->has_own() ? "" : end.workload);
   }
-  return (end.quarantined ? "q" : end.entity) + '\0' + (end.address ? end.address->text() : "");
+  return (end.quarantined ? "q"
+          : end.ended     ? "e"
+                          : end.entity) +
+         '\0' + end.workload + '\0' + (end.address ? end.address->text() : "");
 }
 
 std::string flow_key(const Flow& flow) {
@@ -38,7 +42,7 @@ std::size_t end_size(const FlowEnd& end) {
 
 std::size_t size_of(const Flow& flow) {
   return sizeof(Flow) + end_size(flow.source) + end_size(flow.destination) + flow.rule.size() +
-         flow.reason.size() + flow.cause.size();
+         flow.reason.size() + flow.cause.size() + flow.policy.size();
 }
 
 /// Prefix of owners that are addresses outside this host, without an identity.

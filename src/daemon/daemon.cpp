@@ -279,6 +279,7 @@ Status Daemon::enforce() {
       units_->ended(workload);
     }
   };
+  flows_.set_policy(*settings_->policy());
   if (Status followed = tokens_->follow(loop_->get(), flows_, *registry_); !followed) {
     return followed;
   }
@@ -293,12 +294,9 @@ Status Daemon::enforce() {
   if (Status followed = follow_time(); !followed) {
     return followed;
   }
-  auto local_watch =
-      LocalWatch::create(loop_->get(), *local_, problems_, [this](const gate::Refused& refused) {
-        if (auto flow = points_->describe(refused)) {
-          flows_.take(std::move(*flow));
-        }
-      });
+  auto local_watch = LocalWatch::create(
+      loop_->get(), *local_, problems_,
+      [this](const gate::Refused& refused) { flows_.take(points_->describe(refused)); });
   if (!local_watch) {
     return tl::unexpected(local_watch.error());
   }
@@ -366,9 +364,10 @@ Status Daemon::run() {
 Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
                      std::shared_ptr<const config::Host> host,
                      std::shared_ptr<const credentials::Trust> trust) {
-  if (Status applied = points_->apply(std::move(policy)); !applied) {
+  if (Status applied = points_->apply(policy); !applied) {
     return applied;
   }
+  flows_.set_policy(*policy);
   tokens_->set_trust(trust);
   use(host, *trust);
   revocation_->look_twice(points_->all());
@@ -411,8 +410,8 @@ std::vector<std::string> Daemon::problems() const {
 std::vector<std::string> Daemon::warnings() const {
   std::vector<std::string> lines = settings_->warnings();
   std::ranges::copy(units_->warnings(), std::back_inserter(lines));
-  std::ranges::move(tokens_->failing_peers(), std::back_inserter(lines));
   std::ranges::move(tokens_->other_policies(), std::back_inserter(lines));
+  std::ranges::move(tokens_->failing_peers(), std::back_inserter(lines));
   return lines;
 }
 

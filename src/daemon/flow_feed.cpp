@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "flow_feed.hpp"
 
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <memory>
+#include <span>
 
 #include "log.hpp"
 #include "trireme/base/log_shares.hpp"
@@ -14,6 +18,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kLimit = 100;
+constexpr std::size_t kDigestBytes = 8;  // of a policy's digest, in flows
 
 /// The cause of a verdict as a metric label: one of a small set of words.
 std::string why(const policy::Flow& flow) {
@@ -29,8 +34,8 @@ std::string why(const policy::Flow& flow) {
 /// Answers with these flows or tallies. Copies them first, because the store can change while the
 /// caller reads.
 template <typename Item>
-void send_items(const std::vector<const Item*>& found, std::size_t left_out,
-                const control::Reply& reply) {
+void send_items(const std::vector<const Item*>& found, json result, const control::Reply& reply) {
+  result["count"] = found.size();
   auto items = std::make_shared<std::vector<Item>>();
   items->reserve(found.size());
   std::ranges::for_each(found, [&](const Item* item) { items->push_back(*item); });
@@ -39,12 +44,25 @@ void send_items(const std::vector<const Item*>& found, std::size_t left_out,
         return next < items->size() ? std::optional(control::to_json((*items)[next++]))
                                     : std::nullopt;
       },
-      {{"count", items->size()}, {"left_out", left_out}});
+      std::move(result));
+}
+
+std::string time_text(std::chrono::system_clock::time_point time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
 }
 
 }  // namespace
 
+void FlowFeed::set_policy(const policy::Policy& policy) {
+  policy_ = policy::hex(std::span(policy.digest).first<kDigestBytes>());
+}
+
 void FlowFeed::take(policy::Flow taken) {
+  if (pairs_.is_repeated(taken, std::chrono::steady_clock::now())) {
+    return;
+  }
+  taken.policy = policy_;
   const policy::Flow& flow = store_.add(std::move(taken));
   counts_[{policy::text(flow.verdict), why(flow)}]++;
   send_to_followers(flow);
@@ -77,10 +95,12 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
     return;
   }
   const auto limit = params.value("limit", kLimit);
+  json result = {{"left_out", 0}, {"since", time_text(std::max(started_, filter->since()))}};
   if (params.value("summary", false)) {
     std::size_t left_out = 0;
     const auto found = store_.tallies(*filter, limit, &left_out);
-    send_items(found, left_out, reply);
+    result["left_out"] = left_out;
+    send_items(found, std::move(result), reply);
     return;
   }
   const auto found = store_.recent(*filter, limit);
@@ -89,7 +109,7 @@ void FlowFeed::answer(const json& params, const policy::Policy& policy,
                           [&](const policy::Flow* flow) { reply.event(control::to_json(*flow)); });
     followers_.push_back({reply, std::move(*filter)});
   } else {
-    send_items(found, 0, reply);
+    send_items(found, std::move(result), reply);
   }
 }
 

@@ -3,20 +3,25 @@
 // ones, and sends each to followers immediately.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "trireme/control/flow.hpp"
+#include "trireme/control/flow_pairs.hpp"
 #include "trireme/control/server.hpp"
 
 namespace trireme::daemon {
 
 class FlowFeed {
  public:
-  /// Adds a flow, reported by a rule, by the gate or by a handshake.
+  /// Adds a flow, reported by a rule, by the gate or by a handshake, unless it is another report of
+  /// a flow that was added a moment ago.
   void take(policy::Flow flow);
+  /// The policy in force, whose digest flows get from now on.
+  void set_policy(const policy::Policy& policy);
   /// Answers the method `flows`. Network names in `params` refer to `policy`.
   void answer(const nlohmann::json& params, const policy::Policy& policy,
               const control::Reply& reply);
@@ -37,7 +42,10 @@ class FlowFeed {
   };
   void send_to_followers(const policy::Flow& flow);
 
+  std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
+  control::FlowPairs pairs_;
   control::FlowStore store_;
+  std::string policy_;  // as in policy::Flow
   std::vector<Follower> followers_;
   std::map<Key, std::uint64_t> counts_;
   std::uint64_t suppressed_ = 0;

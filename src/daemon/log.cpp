@@ -11,8 +11,8 @@
 #include <systemd/sd-journal.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 #include "trireme/policy/explain.hpp"
@@ -35,17 +35,17 @@ bool stderr_is_journal() {
 
 std::string end_text(const policy::FlowEnd& end) {
   std::string text = end.labels ? end.labels->text() : end.entity;
-  if (end.quarantined) {
-    text = "a quarantined workload";
+  if (const char* state = end.quarantined ? "quarantined" : end.ended ? "ended" : nullptr) {
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", state);
   }
-  if (!end.workload.empty()) {
-    text = text.empty() ? end.workload : fmt::format("{} ({})", end.workload, text);
-  }
+  const bool is_known = end.labels || !end.entity.empty();
+  const std::string name = end.workload.empty() && !is_known ? "a workload" : end.workload;
+  text = name.empty() ? text : text.empty() ? name : fmt::format("{} ({})", name, text);
   for (const std::string& network : end.networks) {
     text += ", @" + network;
   }
-  const std::string name = end.names.empty() ? "" : ", " + end.names.front();
-  return fmt::format("{} [{}{}{}]", text, end.address ? end.address->text() : "", name,
+  const std::string dns_name = end.names.empty() ? "" : ", " + end.names.front();
+  return fmt::format("{} [{}{}{}]", text, end.address ? end.address->text() : "", dns_name,
                      end.host.empty() ? "" : ", " + end.host);
 }
 
@@ -82,7 +82,7 @@ void log_flow(const policy::Flow& flow) {
     spdlog::info("{}", message);
     return;
   }
-  const std::vector<std::string> fields = {
+  std::vector<std::string> fields = {
       "MESSAGE=" + message,
       fmt::format("PRIORITY={}", flow.verdict == policy::Verdict::allow ? LOG_INFO : LOG_NOTICE),
       "SYSLOG_IDENTIFIER=triremed",
@@ -93,12 +93,19 @@ void log_flow(const policy::Flow& flow) {
       "TRIREME_DESTINATION=" + destination,
       "TRIREME_PROTOCOL=" + service.substr(0, service.find('/')),
       fmt::format("TRIREME_PORT={}", flow.port),
+      "TRIREME_POLICY=" + flow.policy,
   };
-  std::array<iovec, 10> parts{};
-  for (std::size_t i = 0; i < fields.size(); i++) {
-    parts.at(i) = {.iov_base = const_cast<char*>(fields[i].data()), .iov_len = fields[i].size()};
+  for (const auto& [name, at] : {std::pair("TRIREME_SOURCE_VERDICT=", flow.at_source),
+                                 std::pair("TRIREME_DESTINATION_VERDICT=", flow.at_destination)}) {
+    if (at) {
+      fields.push_back(std::string(name) + policy::text(*at));
+    }
   }
-  (void)sd_journal_sendv(parts.data(), static_cast<int>(fields.size()));
+  std::vector<iovec> parts;
+  for (std::string& field : fields) {
+    parts.push_back({.iov_base = field.data(), .iov_len = field.size()});
+  }
+  (void)sd_journal_sendv(parts.data(), static_cast<int>(parts.size()));
 }
 
 }  // namespace trireme::daemon

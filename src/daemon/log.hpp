@@ -15,8 +15,9 @@ namespace trireme::daemon {
 [[nodiscard]] Status set_up_log(const std::string& level, bool foreground);
 
 /// Logs one denied, audited or logged flow. In the journal it has the fields TRIREME_VERDICT=,
-/// TRIREME_RULE=, TRIREME_REASON=, TRIREME_SOURCE=, TRIREME_DESTINATION=, TRIREME_PROTOCOL= and
-/// TRIREME_PORT=; on stderr it is one line.
+/// TRIREME_RULE=, TRIREME_REASON=, TRIREME_SOURCE=, TRIREME_DESTINATION=, TRIREME_PROTOCOL=,
+/// TRIREME_PORT= and TRIREME_POLICY=, and, where it is known, TRIREME_SOURCE_VERDICT= and
+/// TRIREME_DESTINATION_VERDICT=; on stderr it is one line.
 void log_flow(const policy::Flow& flow);
 
 }  // namespace trireme::daemon

@@ -137,6 +137,12 @@ const Workload* Registry::find_cgroup(const std::string& cgroup_path) const {
   return found == nullptr || found->cgroup_path.empty() ? nullptr : found;
 }
 
+const Workload* Registry::find_cgroup_id(std::uint64_t cgroup_id) const {
+  const auto found = std::ranges::find_if(
+      by_key_, [cgroup_id](const auto& item) { return item.second.cgroup_id == cgroup_id; });
+  return found == by_key_.end() || cgroup_id == 0 ? nullptr : &found->second;
+}
+
 const Workload* Registry::find_key(const std::string& key) const {
   const auto found = by_key_.find(key);
   return found == by_key_.end() ? nullptr : &found->second;

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kernel does what policy.toml says: ports, entities, networks, deny, drop, audit."""
 
+import json
 import subprocess
+import time
 import unittest
 
 from tests.system import waiting
-from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRUN, HostCase
+from tests.system.host import LOCAL4, LOCAL6, LOCALS, TRIRECTL, TRIRUN, HostCase
 from tests.system.test_gate import GROUP
 
 # Creates a cgroup 30 levels below its own, in the hierarchy at argv[1], and continues in it.
@@ -177,6 +179,25 @@ class Rules(HostCase):
         self.assertEqual(self.host.status()["mode"], "audit")
         self.host.policy("")
         self.assert_refused(plain.exchange("tcp", "127.0.0.1", web.serve("tcp", "127.0.0.1")))
+
+    def test_an_audited_flow_is_reported_once(self):
+        """The rules and the gate report it."""
+        db, web = self.host.labelled("app=once"), self.host.labelled("app=web")
+        self.host.policy('[defaults]\nmode = "audit"\n')
+        self.addCleanup(self.host.policy, "")
+        for kind in ("tcp", "udp"):
+            port = db.serve(kind, "127.0.0.1")
+            self.assert_allowed(web.exchange(kind, "127.0.0.1", port), kind)
+            flow = self.flow_of(port)
+            self.assertEqual(flow["verdicts"], {"source": "audit", "destination": "audit"})
+            time.sleep(1)  # for another report
+            summary = [
+                json.loads(line)
+                for line in self.host.must(
+                    [TRIRECTL, "flows", "--summary", "--json", "--port", str(port)]
+                ).splitlines()
+            ]
+            self.assertEqual([each["count"] for each in summary], [1], kind)
 
     def test_a_deny_rule_in_audit_lets_pass_and_says_so(self):
         web, same = self.host.labelled("app=web"), self.host.labelled("app=web")

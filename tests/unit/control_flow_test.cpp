@@ -167,6 +167,60 @@ TEST(FlowStore, StrangersAreOneTogetherHoweverManyTheyAre) {
   EXPECT_EQ(store.tallies(quiet, 1000).size(), 40U);
 }
 
+/// Both ends' reports of a flow have the same key: no end of this host names a host.
+TEST(FlowStore, WorkloadsWithoutLabelsOfTheirOwnAreCountedByName) {
+  FlowStore store;
+  for (const char* name : {"a", "b", "a"}) {
+    Flow nameless = flow("x", 53);
+    nameless.source.labels.emplace();
+    EXPECT_TRUE(nameless.source.labels->set_of_host("zone", "eu"));
+    nameless.source.workload = name;
+    store.add(nameless);
+    Flow labeled = flow("x", 53);
+    labeled.source.workload = name;
+    store.add(labeled);
+  }
+  const auto found = store.tallies({}, 10);
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0]->count, 3U) << "with labels: by these";
+  EXPECT_EQ(found[1]->count, 2U);
+  EXPECT_EQ(found[1]->last.source.workload, "a");
+}
+
+TEST(Flow, JsonHasBothVerdictsAndThePolicy) {
+  Flow made = flow("web", 53);
+  EXPECT_EQ(to_json(made)["verdicts"], (json{{"source", nullptr}, {"destination", nullptr}}));
+  EXPECT_FALSE(to_json(made).contains("policy"));
+  made.at_source = policy::Verdict::allow;
+  made.at_destination = policy::Verdict::deny;
+  made.policy = "0123456789abcdef";
+  EXPECT_EQ(to_json(made)["verdicts"], (json{{"source", "allow"}, {"destination", "deny"}}));
+  EXPECT_EQ(to_json(made)["policy"], "0123456789abcdef");
+  EXPECT_EQ(to_json(made)["verdict"], "deny") << "as ever";
+}
+
+TEST(Flow, WorkloadsInQuarantineOrEndedHaveTheirNames) {
+  Flow made = flow("web", 53);
+  made.source = {};
+  made.source.quarantined = true;
+  EXPECT_EQ(to_json(made)["source"], (json{{"quarantined", true}}));
+  made.source.workload = "web.scope";
+  EXPECT_EQ(to_json(made)["source"], (json{{"quarantined", true}, {"workload", "web.scope"}}));
+  EXPECT_EQ(flow_owner(made), "workload web.scope");
+  EXPECT_FALSE(seen_flow(to_json(made))) << "no rule could change it";
+  made.source.quarantined = false;
+  made.source.ended = true;
+  EXPECT_EQ(to_json(made)["source"], (json{{"ended", true}, {"workload", "web.scope"}}));
+  EXPECT_FALSE(seen_flow(to_json(made)));
+}
+
+TEST(FlowFilter, KnowsTheTimeSpanThatItCovers) {
+  EXPECT_EQ(FlowFilter().since(), std::chrono::system_clock::time_point::min());
+  const auto filter = FlowFilter::parse({{"since", 60U}}, {});
+  ASSERT_TRUE(filter);
+  EXPECT_LE(filter->since(), std::chrono::system_clock::now() - std::chrono::seconds(60));
+}
+
 TEST(Flow, ItsJsonIsReadBack) {
   FlowStore store;
   store.add(flow("web", 53));

@@ -14,6 +14,7 @@
 #include "../../src/daemon/flow_feed.hpp"
 #include "../../src/daemon/log.hpp"
 #include "../../src/daemon/problems.hpp"
+#include "../../src/daemon/tokens.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -114,6 +115,7 @@ policy::Flow flow() {
   made.time = std::chrono::system_clock::now();
   made.source.labels = labels("app", "web");
   made.source.workload = "x.scope";
+  made.source.number = 16;
   made.source.address = policy::Address::parse("10.0.0.1").value();
   made.destination.entity = "@world";
   made.destination.address = policy::Address::parse("192.0.2.7").value();
@@ -146,15 +148,38 @@ TEST(Log, AFlowIsOneLine) {
   other.verdict = policy::Verdict::audit;
   other.source.quarantined = true;
   other.source.workload = "";
+  other.source.labels.reset();
   other.destination.networks = {"dns", "corp"};
   other.destination.names = {"ns.example", "alias.example"};
   other.destination.host = "db-1";
   other.rule = "allow 'web to db'";
   log_flow(other);
   EXPECT_THAT(log.lines(),
-              ElementsAre("info: audit a quarantined workload [10.0.0.1] -> @world, @dns, @corp "
+              ElementsAre("info: audit a workload (quarantined) [10.0.0.1] -> @world, @dns, @corp "
                           "[192.0.2.7, ns.example, db-1] tcp/80: no rule allows it, allow 'web to "
                           "db'"));
+}
+
+TEST(Log, WorkloadsWithoutPolicyAreNamed) {
+  Log log;
+  policy::Flow made = flow();
+  made.source = {};
+  made.source.quarantined = true;
+  made.source.workload = "db.service";
+  made.destination = {};
+  made.destination.ended = true;
+  made.destination.workload = "old.scope";
+  made.destination.labels = labels("app", "old");
+  log_flow(made);
+  made.source.workload.clear();
+  made.destination = {};
+  made.destination.ended = true;
+  log_flow(made);
+  EXPECT_THAT(log.lines(),
+              ElementsAre("info: deny db.service (quarantined) [] -> old.scope (app=old, ended) [] "
+                          "tcp/80: no rule allows it",
+                          "info: deny a workload (quarantined) [] -> a workload (ended) [] tcp/80: "
+                          "no rule allows it"));
 }
 
 TEST(FlowFeed, CountsByVerdictAndCause) {
@@ -182,6 +207,44 @@ TEST(FlowFeed, CountsByVerdictAndCause) {
                                                            {{"audit", "no_rule"}, 1}};
   EXPECT_EQ(feed.counts(), expected);
   EXPECT_EQ(log.lines().size(), 6U);
+}
+
+/// One flow is one line, one count and one entry, however many report it.
+TEST(FlowFeed, AFlowThatBothSidesReportIsOne) {
+  Log log;
+  FlowFeed feed;
+  policy::Policy policy;
+  policy.digest[0] = 0xab;
+  feed.set_policy(policy);
+  policy::Flow reported = flow();
+  for (const auto reporter : {policy::Reporter::server, policy::Reporter::client}) {
+    reported.reporter = reporter;
+    feed.take(reported);
+  }
+  EXPECT_EQ(feed.counts().at({"deny", "no_rule"}), 1U);
+  EXPECT_EQ(log.lines().size(), 1U);
+  const auto stored = feed.store().recent({}, 10);
+  ASSERT_EQ(stored.size(), 1U);
+  EXPECT_EQ(stored[0]->policy, "ab00000000000000");
+  EXPECT_EQ(feed.store().tallies({}, 10).at(0)->count, 1U);
+  feed.take(reported);
+  EXPECT_EQ(feed.counts().at({"deny", "no_rule"}), 2U) << "the same side again: another flow";
+}
+
+TEST(Peers, ALineSaysHowManyFailedAndWhy) {
+  handshake::PeerOutcomes peer{.address = policy::Address::parse("10.0.0.2").value(),
+                               .allowed = 1,
+                               .refused = 8,
+                               .reason = handshake::Reason::denied_by_peer,
+                               .detail = "denied by peer 10.0.0.2: policy there"};
+  EXPECT_EQ(
+      text(peer),
+      "peer 10.0.0.2: 8 of 9 connections to it failed in the last minutes; the newest: denied "
+      "by peer 10.0.0.2: policy there");
+  peer.reason = handshake::Reason::untrusted;
+  peer.detail.clear();
+  EXPECT_THAT(text(peer),
+              HasSubstr("; the newest: no CA or secret of this host's [trust] vouches"));
 }
 
 TEST(FlowFeed, KeepsAFloodOutOfTheJournal) {

@@ -33,9 +33,9 @@ void put_labels(nlohmann::json& object, const policy::LabelSet& labels);
 /// The JSON form of a flow, as methods.hpp describes it.
 [[nodiscard]] nlohmann::json to_json(const Flow& flow);
 /// Reads a flow back for suggestions and graphs, with the "count" of a summary line if there is
-/// one. Returns nullopt if a rule could not change the flow: one endpoint is quarantined, the
-/// handshake failed for a reason other than policy, or the protocol or an address is not known
-/// here.
+/// one. Returns nullopt if a rule could not change the flow: one endpoint is quarantined or has
+/// ended, the handshake failed for a reason other than policy, or the protocol or an address is not
+/// known here.
 [[nodiscard]] std::optional<policy::SeenFlow> seen_flow(const nlohmann::json& flow);
 
 /// The owner whose share of the log and of memory the flow uses: "host NAME" (the remote host that
@@ -56,6 +56,11 @@ class FlowFilter {
   [[nodiscard]] static Result<FlowFilter> parse(const nlohmann::json& params,
                                                 const policy::Policy& policy);
   [[nodiscard]] bool matches(const Flow& flow) const;
+  /// The time of the oldest flow that can match.
+  [[nodiscard]] std::chrono::system_clock::time_point since() const {
+    return since_ ? std::chrono::system_clock::now() - *since_
+                  : std::chrono::system_clock::time_point::min();
+  }
 
  private:
   using EndTest = std::function<bool(const FlowEnd&)>;
@@ -70,8 +75,9 @@ class FlowFilter {
   std::optional<std::chrono::seconds> since_;
 };
 
-/// Identical flows counted together: same verdict, labels (or addresses, for endpoints without
-/// labels) on both sides, protocol, port, rule, reason and cause.
+/// Identical flows counted together: same verdict, labels on both sides (names, for workloads
+/// without labels of their own; addresses, for other endpoints), protocol, port, rule, reason and
+/// cause.
 struct FlowTally {
   Flow last;                                    // the newest one
   std::chrono::system_clock::time_point first;  // time of the oldest one

@@ -70,16 +70,22 @@ inline constexpr const char* unit_gate = "unit-gate";
 /// params {"follow": true, "limit": 100, "summary": false, and the keys of FlowFilter::parse()} ->
 /// events, each a flow: the newest "limit" flows, oldest first. With "follow", each new flow
 /// follows as it happens, and there is no result. Without, the result is
-/// {"count": 100, "left_out": 0}.
+/// {"count": 100, "left_out": 0, "since": "2026-01-31T11:00:00Z"}; "since": the time from which on
+/// matching flows are listed, as far as they are still stored.
 ///   {"time": "2026-01-31T12:00:00.123456Z", "verdict": "allow|deny|audit",
+///    "verdicts": {"source": "allow|deny|audit", or null, "destination": ...},
 ///    "source": {"labels": {...}, "workload": "x.scope", "address": "127.0.0.1"},
 ///    "destination": {"entity": "@host", "address": "..."}, "protocol": "tcp", "port": 80,
 ///    "rule": "allow 'web to db' (policy.toml:12:1)", "reason": "no rule allows it",
+///    "policy": "<first 16 digits of the digest of the policy in force>",
 ///    "cause": "one word for programs; absent if there is none"}
-/// An endpoint has "labels" and "workload", or "quarantined": true, or "entity"; "address" if it is
-/// known. With "summary", each event is a group of identical flows, the largest group first, with
-/// "count", "first" (the time of the oldest) and "time" (of the newest). Groups reach further back
-/// than single flows. Root only.
+/// A flow whose two ends are on this host is one event. "verdicts": what each end decided; null: it
+/// is no workload, or a remote host decides and did not report it.
+/// An endpoint has "labels" and "workload", or "entity"; "address" if it is known. One with
+/// "quarantined": true or "ended": true (a workload that has ended, and whose socket another
+/// process still has) has "workload" and "labels" only where they are known. With "summary", each
+/// event is a group of identical flows, the largest group first, with "count", "first" (the time of
+/// the oldest) and "time" (of the newest). Groups reach further back than single flows. Root only.
 inline constexpr const char* flows = "flows";
 
 /// params {"limit": 100, and the keys of FlowFilter::parse()} -> {"flows": 12, "unknown": 0,

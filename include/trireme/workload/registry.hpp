@@ -104,6 +104,8 @@ class Registry {
   std::chrono::milliseconds follow_again = std::chrono::seconds(10);
 
   [[nodiscard]] const Workload* find_cgroup(const std::string& cgroup_path) const;
+  /// The workload of the cgroup with this id. Searches all workloads.
+  [[nodiscard]] const Workload* find_cgroup_id(std::uint64_t cgroup_id) const;
   /// The workload that a process in `cgroup_path` belongs to: that of the cgroup itself or of its
   /// nearest ancestor that is a workload; null if there is none.
   [[nodiscard]] const Workload* find_enclosing(const std::string& cgroup_path) const;
