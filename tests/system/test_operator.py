@@ -248,12 +248,57 @@ class Operator(HostCase):
         line = follower.stdout.readline()
         self.assertRegex(
             line,
-            r"^\d{4}-\d\d-\d\dT[0-9:.]+Z deny  app=web \[127\.0\.0\.1\] -> app=db \[127\.0\.0\.1\] tcp/7103  no rule allows it\n$",
+            r"^\d\d:\d\d:\d\d\.\d{3} deny  app=web -> app=db tcp/7103  no rule allows it\n$",
         )
         self.assertEqual(json.loads(tail.stdout.readline())["port"], 7103)
         self.host.restart()
         self.assertEqual(follower.wait(10), 1)
         self.assertIn("connection to triremed lost", follower.stderr.read())
+
+    def test_a_flow_has_both_verdicts_and_the_policy(self):
+        self.served("app=db", 7120)
+        web = self.host.labelled("app=web")
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7120))
+        (flow,) = self.await_flow("--port", "7120")
+        self.assertEqual(flow["verdicts"], {"source": "deny", "destination": "deny"})
+        self.assertEqual(flow["policy"], self.host.status()["policy"]["digest"][:16])
+        self.assert_refused(self.host.plain().exchange("tcp", "127.0.0.1", 7120))
+        self.await_flow("--port", "7120", "--from", "@host")
+        (flow,) = self.flows("--port", "7120", "--from", "@host")
+        self.assertEqual(
+            flow["verdicts"],
+            {"source": None, "destination": "deny"},
+            "an unlabeled process does not decide",
+        )
+        full = self.host.must([TRIRECTL, "flows", "--verbose", "--port", "7120"])
+        self.assertRegex(
+            full,
+            r"(?m)^\d{4}-\d\d-\d\dT[0-9:.]+Z deny  \S+ app=web \[127\.0\.0\.1\] -> \S+ app=db "
+            r"\[127\.0\.0\.1\] tcp/7120  no rule allows it; deny at the source, deny at the "
+            rf"destination; policy {flow['policy']}$",
+        )
+
+    def test_nothing_to_show_is_said(self):
+        for options in ([], ["--summary"]):
+            done = self.host.trirectl("flows", "--port", "1", *options)
+            self.assertEqual((done.returncode, done.stdout), (0, ""), options)
+            self.assertRegex(done.stderr, r"^no matching flows since \d\d:\d\d:\d\d", options)
+        self.assertRegex(self.host.trirectl("flows", "--since", "0s").stderr, r"^no flows since ")
+        live = self.host.trirectl("flows", "--live", "--port", "1")
+        self.assertEqual(live.stderr, "no matching open connections of workloads\n")
+
+    def test_the_same_columns_on_a_terminal_and_in_a_pipe(self):
+        self.served("app=db,env=prod", 7121)
+        web = self.host.labelled("app=web,env=prod")
+        self.assert_refused(web.exchange("tcp", "127.0.0.1", 7121))
+        self.await_flow("--port", "7121")
+        for options in ([], ["--summary"]):
+            argv = [TRIRECTL, "flows", "--port", "7121", *options]
+            piped = self.host.must(argv)
+            self.assertIn("app=web,…", piped)
+            self.assertIn("app=db,…", piped)
+            _, _, lines = terminal.show(self.host.popen, argv)
+            self.assertEqual(lines, piped.splitlines(), options)
 
     def test_follow_ends_when_nobody_reads(self):
         self.served("app=db", 7104)
@@ -480,6 +525,28 @@ class Operator(HostCase):
         )
         self.assert_page_is_searched(page)
 
+    def test_a_graph_shows_what_the_policy_in_force_decides(self):
+        """Not what an earlier policy decided when the flow was seen."""
+        self.host.explicit_reload(AUDIT)
+        self.served("app=db", 7122)
+        web = self.host.labelled("app=web")
+        self.assert_allowed(web.exchange("tcp", "127.0.0.1", 7122))
+        self.await_flow("--port", "7122", "--verdict", "audit")
+
+        def verdicts():
+            return {
+                use["verdict"]
+                for edge in self.json("policy", "graph")["edges"]
+                for use in edge["did"]
+                if use["ports"] == "tcp/7122"
+            }
+
+        self.assertEqual(verdicts(), {"audit"})
+        self.host.explicit_reload(
+            AUDIT + '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp/7122"]\n'
+        )
+        self.assertEqual(verdicts(), {"allow"})
+
     def assert_page_is_searched(self, page):
         """In a browser, from disk: a search shows only the matching lines."""
         directory = self.enterContext(tempfile.TemporaryDirectory())
@@ -567,6 +634,11 @@ class Operator(HostCase):
         self.served(LONG_LABELS, 7110)
         client = self.host.labelled("app=other-service,env=production,team=a-team-with-a-long-name")
         self.assert_refused(client.exchange("tcp", LOCAL4, 7110))
+        # Labels of 60 characters, which differ at their ends only.
+        ends = [f"app={'x' * 55}{number}" for number in (1, 2)]
+        self.served(ends[0], 7111)
+        self.assert_refused(self.host.labelled(ends[1]).exchange("tcp", LOCAL4, 7111))
+        self.await_flow("--port", "7111")
         client.open("udp", "udp", "0.0.0.0")
         self.await_flow("--port", "7110")
         directory = self.enterContext(tempfile.TemporaryDirectory())
@@ -581,6 +653,8 @@ class Operator(HostCase):
             ["flows", "--summary"],
             ["flows", "--live"],
             ["flows", "--verbose"],
+            ["flows", "--summary", "--verbose"],
+            ["policy", "explain", "--from", ends[1], "--to", ends[0], "--port", "tcp/7111"],
             ["policy", "diff", directory],
             [
                 "policy",
@@ -607,18 +681,19 @@ class Operator(HostCase):
             self.assertTrue(lines, argv)
             for line in lines:
                 self.assertLessEqual(terminal.width(line), terminal.COLUMNS, f"{argv}: {line}")
+            packed = "".join(lines).replace(" ", "")
+            if argv[0] == "flows" and "--live" not in argv and "--help" not in argv:
+                self.assert_nothing_is_cut(argv, lines, ends)
+            if argv == ["workloads"]:
+                for label in (*ends, *LONG_LABELS.split(",")):
+                    self.assertIn(label, self.column(lines, "LABELS"), argv)
             if argv == ["flows"]:
                 self.assertIn("\x1b[31mdeny", shown)
-                self.assertTrue(
-                    any(
-                        re.match(
-                            r"\d\d:\d\d:\d\d\.\d{3} deny  app=other.*…? -> .* tcp/7110  no rule",
-                            line,
-                        )
-                        for line in lines
-                    ),
-                    lines,
+                self.assertRegex(
+                    packed,
+                    r"deny app=other-service,team=a-team-with-a-long-name,… ->".replace(" ", ""),
                 )
+                self.assertIn("tcp/7110noruleallowsit", packed)
         for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
             self.assertNotIn(
                 "\x1b",
@@ -626,6 +701,24 @@ class Operator(HostCase):
                 environment,
             )
         self.assertNotIn("\x1b", self.host.must([TRIRECTL, "flows"]))
+
+    @staticmethod
+    def column(lines, name):
+        """The text of a column of a table, with cells that are wrapped put together."""
+        head = next(line for line in lines if name in line)
+        start = head.index(name)
+        after = re.compile(r"  +(\S)").search(head, start)
+        return "".join(line[start : after.start(1) if after else None].strip() for line in lines)
+
+    def assert_nothing_is_cut(self, argv, lines, ends):
+        """The labels that differ are whole, although their lines are wrapped."""
+        if "--summary" in argv:
+            shown = self.column(lines, "FROM") + self.column(lines, "TO")
+        else:
+            shown = "".join(line.strip() for line in lines)
+        for label in (*ends, "app=other-service", "team=a-team-with-a-long-name"):
+            self.assertIn(label, shown, argv)
+        self.assertNotRegex(shown, r"[^,]…", f"{argv}: only whole labels are left out")
 
     # --- usage ---
 
