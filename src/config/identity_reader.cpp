@@ -8,7 +8,6 @@
 
 #include <algorithm>
 
-#include "policy_reader.hpp"
 #include "trireme/base/nearest.hpp"
 
 namespace trireme::config {
@@ -31,49 +30,56 @@ std::string service_hint(std::string_view name) {
 }  // namespace
 
 void IdentityReader::read(const std::vector<Document>& documents) {
+  MergedSection host("host", {"name", "labels", "peers", "nat"});
+  MergedSection trust("trust", {"certificate", "key", "ca", "revoked", "psk_file"});
+  MergedSection docker(
+      "docker", {"socket", "containers", "image_labels", "ignore_labels", "labels", "label_from"});
+  MergedSection metrics("metrics", {"listen"});
   for (const Document& document : documents) {
     TableReader top(document, document.root(), "", reporter_);
-    read_host(top);
-    read_trust(top);
-    read_docker(top);
+    for (MergedSection* section : {&host, &trust, &docker, &metrics}) {
+      section->add(top);
+    }
     for (auto& entry : top.entries("unit")) {
       read_unit(std::move(entry));
     }
     for (auto& entry : top.entries("launch")) {
       read_launch(std::move(entry));
     }
-    read_metrics(top);
     top.finish({"defaults", "network", "allow", "deny", "test"}, "policy.toml");
   }
+  read_host(host);
+  read_trust(trust);
+  read_docker(docker);
+  read_metrics(metrics);
   check_unit_sizes();
   check_peers();
 }
 
-void IdentityReader::read_host(TableReader& top) {
-  auto section = top.section("host");
-  if (!section || !claim_section(*section, "host", section_places_)) {
+void IdentityReader::read_host(MergedSection& section) {
+  if (section.empty()) {
     return;
   }
-  if (const auto name = section->name("name")) {
+  if (const auto name = section.at("name").name("name")) {
     host_.name = name->value;
   }
-  host_.labels = section->labels("labels");
+  host_.labels = section.at("labels").labels("labels");
   for (const auto& [key, prefixes] : {std::pair{"peers", &host_.peers}, {"nat", &host_.nat}}) {
-    for (const Text& text : section->list(key)) {
+    TableReader& part = section.at(key);
+    for (const Text& text : part.list(key)) {
       if (auto prefix = policy::Prefix::parse(text.value)) {
         prefixes->push_back(*prefix);
       } else {
-        reporter_.error(section->document().inside(*text.node, 0), prefix.error());
+        reporter_.error(part.document().inside(*text.node, 0), prefix.error());
       }
     }
   }
-  if (const auto* peers = section->find("peers"); peers != nullptr) {
-    peers_place_ = section->document().at(*peers);
+  TableReader& part = section.at("peers");
+  if (const auto* peers = part.find("peers"); peers != nullptr) {
+    peers_place_ = part.document().at(*peers);
   }
-  section->finish();
 }
 
-// Called after all files are read, because [trust] can be in a later file.
 void IdentityReader::check_peers() {
   if (!host_.peers.empty() && trust_files_.empty()) {
     reporter_.warn(peers_place_,
@@ -107,38 +113,44 @@ std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
   return patterns;
 }
 
-void IdentityReader::read_docker(TableReader& top) {
+void IdentityReader::read_docker(MergedSection& section) {
   using Containers = config::DockerSettings::Containers;
-  auto section = top.section("docker");
-  if (!section || !claim_section(*section, "docker", section_places_)) {
+  if (section.empty()) {
     return;
   }
+  read_sockets(section.at("socket"));
+  section.at("containers")
+      .choice<Containers>("containers",
+                          {{"all", Containers::all},
+                           {"labelled", Containers::labeled},
+                           {"labeled", Containers::labeled},
+                           {"host-network", Containers::host_network},
+                           {"none", Containers::none}},
+                          host_.docker.containers);
+  read_label_keys(section);
+  read_label_from(section.at("label_from"));
+}
+
+void IdentityReader::read_label_keys(MergedSection& section) {
   config::DockerSettings& docker = host_.docker;
-  read_sockets(*section);
-  section->choice<Containers>("containers",
-                              {{"all", Containers::all},
-                               {"labelled", Containers::labeled},
-                               {"labeled", Containers::labeled},
-                               {"host-network", Containers::host_network},
-                               {"none", Containers::none}},
-                              docker.containers);
-  docker.image_labels = read_key_patterns(*section, "image_labels");
-  auto ignored = read_key_patterns(*section, "ignore_labels");
-  if (section->has("ignore_labels")) {
+  docker.image_labels = read_key_patterns(section.at("image_labels"), "image_labels");
+  auto ignored = read_key_patterns(section.at("ignore_labels"), "ignore_labels");
+  if (section.has("ignore_labels")) {
     docker.ignore_labels = std::move(ignored);
   }
-  docker.labels = read_key_patterns(*section, "labels");
-  if (section->has("labels") && section->has("ignore_labels")) {
-    section->error("[docker] has both labels and ignore_labels",
-                   "keep one: labels already excludes all other keys");
-  } else if (const auto* list = section->find("labels");
+  TableReader& part = section.at("labels");
+  docker.labels = read_key_patterns(part, "labels");
+  if (section.has("labels") && section.has("ignore_labels")) {
+    reporter_.error(section.where("labels"),
+                    fmt::format("[docker] has both labels and ignore_labels (at {})",
+                                section.where("ignore_labels").text()),
+                    "keep one: labels already excludes all other keys");
+  } else if (const auto* list = part.find("labels");
              list != nullptr && list->is_array() && list->as_array()->empty()) {
-    section->error(
+    part.error(
         "'labels' in [docker] is an empty list, which leaves every container without an identity",
         "write labels = [\"app\", \"team-*\"] or remove the key");
   }
-  read_label_from(*section);
-  section->finish();
 }
 
 void IdentityReader::read_sockets(TableReader& section) {
@@ -284,24 +296,23 @@ void IdentityReader::read_grants(TableReader& reader, config::LaunchGrant& launc
   }
 }
 
-void IdentityReader::read_metrics(TableReader& top) {
-  auto section = top.section("metrics");
-  if (!section || !claim_section(*section, "metrics", section_places_)) {
+void IdentityReader::read_metrics(MergedSection& section) {
+  if (section.empty()) {
     return;
   }
-  const auto listen = section->name("listen");
-  section->finish();
+  TableReader& part = section.at("listen");
+  const auto listen = part.name("listen");
   if (!listen) {
     return;
   }
   auto address = policy::SocketAddress::parse(listen->value);
   if (!address) {
-    reporter_.error(section->where(*listen), address.error());
+    reporter_.error(part.where(*listen), address.error());
     return;
   }
   if (!address->address.is_loopback()) {
     reporter_.warn(
-        section->where(*listen),
+        part.where(*listen),
         "metrics are readable from other hosts, by anyone who can reach " + address->text(),
         "they need no password; listen on 127.0.0.1 to restrict them to this host");
   }

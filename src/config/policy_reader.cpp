@@ -24,20 +24,11 @@ bool all_entities(const std::vector<policy::Peer>& peers) {
 
 }  // namespace
 
-bool claim_section(TableReader& section, const std::string& name,
-                   std::map<std::string, policy::SourceLocation>& places) {
-  const auto [place, first] = places.emplace(name, section.where());
-  if (!first) {
-    section.error(fmt::format("[{}] is defined twice (first at {})", name, place->second.text()),
-                  "keep one: precedence by file name is not supported");
-  }
-  return first;
-}
-
 void PolicyReader::read(const std::vector<Document>& documents) {
+  MergedSection defaults("defaults", {"mode", "baseline", "refuse", "tell_peers"});
   for (const Document& document : documents) {
     TableReader top(document, document.root(), "", reporter_);
-    read_defaults(top);
+    defaults.add(top);
     for (auto& entry : top.entries("network")) {
       read_network(std::move(entry));
     }
@@ -46,6 +37,7 @@ void PolicyReader::read(const std::vector<Document>& documents) {
     (void)top.find("test");
     top.finish({"host", "trust", "docker", "unit", "launch", "metrics"}, "identity.toml");
   }
+  read_defaults(defaults);
   for (const Document& document : documents) {
     TableReader top(document, document.root(), "", reporter_);
     for (auto& entry : top.entries("allow")) {
@@ -60,23 +52,22 @@ void PolicyReader::read(const std::vector<Document>& documents) {
   }
 }
 
-void PolicyReader::read_defaults(TableReader& top) {
+void PolicyReader::read_defaults(MergedSection& section) {
   using policy::Baseline;
   using policy::Refuse;
-  auto section = top.section("defaults");
-  if (!section || !claim_section(*section, "defaults", section_places_)) {
+  if (section.empty()) {
     return;
   }
-  section->choice<policy::Mode>("mode", kModes, policy_.mode);
-  section->choice<Baseline>("baseline",
-                            {{"same-labels", Baseline::same_labels},
-                             {"any-common-label", Baseline::any_common_label},
-                             {"none", Baseline::none}},
-                            policy_.baseline);
-  section->choice<Refuse>("refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}},
-                          policy_.refuse);
-  policy_.tell_peers = section->boolean("tell_peers").value_or(true);
-  section->finish();
+  section.at("mode").choice<policy::Mode>("mode", kModes, policy_.mode);
+  section.at("baseline")
+      .choice<Baseline>("baseline",
+                        {{"same-labels", Baseline::same_labels},
+                         {"any-common-label", Baseline::any_common_label},
+                         {"none", Baseline::none}},
+                        policy_.baseline);
+  section.at("refuse").choice<Refuse>(
+      "refuse", {{"reject", Refuse::reject}, {"drop", Refuse::drop}}, policy_.refuse);
+  policy_.tell_peers = section.at("tell_peers").boolean("tell_peers").value_or(true);
 }
 
 bool PolicyReader::bounded(std::size_t count, std::string_view what, const TableReader& reader) {

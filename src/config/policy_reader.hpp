@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "merged_section.hpp"
 #include "peer_reader.hpp"
 
 namespace trireme::config {
@@ -22,7 +23,7 @@ class PolicyReader {
   void read(const std::vector<Document>& documents);
 
  private:
-  void read_defaults(TableReader& top);
+  void read_defaults(MergedSection& section);
   void read_network(TableReader reader);
   void read_network_name(TableReader& reader, policy::Network& network);
   void read_cidrs(TableReader& reader, policy::Network& network);
@@ -44,12 +45,6 @@ class PolicyReader {
   std::map<std::string, policy::SourceLocation>
       network_places_;  // by lower-case name: @Corp and @corp would be easy to confuse
   std::map<std::string, policy::SourceLocation> rule_places_;
-  std::map<std::string, policy::SourceLocation> section_places_;
 };
-
-/// Reports an error, with both locations, if an earlier file already has `[section]`. Returns true
-/// if this is the first one.
-bool claim_section(TableReader& section, const std::string& name,
-                   std::map<std::string, policy::SourceLocation>& places);
 
 }  // namespace trireme::config

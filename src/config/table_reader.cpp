@@ -36,6 +36,11 @@ const toml::node* TableReader::find(std::string_view key) {
   return table_->get(key);
 }
 
+policy::SourceLocation TableReader::where(std::string_view key) const {
+  const auto found = table_->find(key);
+  return found == table_->end() ? where() : document_->at(found->first);
+}
+
 bool TableReader::lacks(std::string_view key) const {
   return std::none_of(table_->begin(), table_->end(), [this, key](const auto& item) {
     const std::string written(item.first.str());

@@ -29,6 +29,8 @@ class TableReader {
   [[nodiscard]] const Document& document() const { return *document_; }
   [[nodiscard]] Reporter& reporter() const { return *reporter_; }
   [[nodiscard]] policy::SourceLocation where() const { return document_->at(*table_); }
+  /// The place of a key; of the table if it has no such key.
+  [[nodiscard]] policy::SourceLocation where(std::string_view key) const;
   [[nodiscard]] policy::SourceLocation where(const Text& text) const {
     return document_->at(*text.node);
   }

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "identity_reader.hpp"
-#include "policy_reader.hpp"
 
 namespace trireme::config {
 
@@ -33,32 +32,31 @@ std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
   return paths;
 }
 
-void IdentityReader::read_trust(TableReader& top) {
-  auto section = top.section("trust");
-  if (!section || !claim_section(*section, "trust", section_places_)) {
+void IdentityReader::read_trust(MergedSection& section) {
+  using Role = TrustFile::Role;
+  if (section.empty()) {
     return;
   }
   config::TrustSettings& trust = host_.trust;
-  trust.certificate = read_trust_file(*section, "certificate", TrustFile::Role::certificate);
-  trust.key = read_trust_file(*section, "key", TrustFile::Role::key);
-  trust.ca = read_trust_files(*section, "ca", TrustFile::Role::authority);
-  trust.revoked = read_trust_files(*section, "revoked", TrustFile::Role::revoked);
-  trust.psk_file = read_trust_file(*section, "psk_file", TrustFile::Role::psk);
-  section->finish();
-  check_trust(*section);
+  trust.certificate = read_trust_file(section.at("certificate"), "certificate", Role::certificate);
+  trust.key = read_trust_file(section.at("key"), "key", Role::key);
+  trust.ca = read_trust_files(section.at("ca"), "ca", Role::authority);
+  trust.revoked = read_trust_files(section.at("revoked"), "revoked", Role::revoked);
+  trust.psk_file = read_trust_file(section.at("psk_file"), "psk_file", Role::psk);
+  check_trust(section);
 }
 
-void IdentityReader::check_trust(TableReader& section) {
+void IdentityReader::check_trust(MergedSection& section) {
   const bool psk = section.has("psk_file");
   const bool certificates = section.has("certificate") || section.has("key") || section.has("ca") ||
                             section.has("revoked");
   if (psk && certificates) {
-    section.error("[trust] has both psk_file and certificates",
-                  "keep one: a shared secret or a CA");
+    section.first().error("[trust] has both psk_file and certificates",
+                          "keep one: a shared secret or a CA");
   } else if (certificates) {
     for (const std::string_view key : {"certificate", "key", "ca"}) {
       if (!section.has(key)) {
-        section.error(
+        section.first().error(
             fmt::format("[trust] has no '{}'", key),
             "certificate, key and ca are required together; trirectl pki issue writes all three");
       }
