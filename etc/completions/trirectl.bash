@@ -28,14 +28,18 @@ _trirectl() {
     return
   fi
   case $previous in
-    --config-dir | --runtime-dir | --out | check | diff | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --config-dir | --runtime-dir | --out | check | lint | diff | init | issue) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --from | --to | --with)
       mapfile -t COMPREPLY < <(compgen -W "@host @world $(trirectl words workloads labels networks 2>/dev/null)" -- "$word")
       return
       ;;
     --verdict) mapfile -t COMPREPLY < <(compgen -W 'allow deny audit' -- "$word"); return ;;
     --protocol) mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word"); return ;;
-    --format) mapfile -t COMPREPLY < <(compgen -W 'dot svg html json' -- "$word"); return ;;
+    --format)
+      if [[ $sub == graph ]]; then words='dot svg html json'; else words='text json github'; fi
+      mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+      return
+      ;;
     --port) mapfile -t COMPREPLY < <(compgen -W 'tcp/ udp/ icmp icmpv6' -- "$word"); return ;;
     --since) mapfile -t COMPREPLY < <(compgen -W '15m 1h 1d 7d' -- "$word"); return ;;
     --limit | -n | --name | --host | --labels | --days) return ;;
@@ -46,7 +50,7 @@ _trirectl() {
   fi
   case $place:$command in
     1:*) words="status workloads flows reload policy pki metrics flush --version $common" ;;
-    2:policy) words="check test explain diff suggest graph convert $common" ;;
+    2:policy) words="check lint test explain diff suggest graph convert $common" ;;
     2:pki) words='init issue psk --json --help' ;;
     *:pki)
       if [[ $sub == psk && $word != -* ]]; then
@@ -65,7 +69,7 @@ _trirectl() {
       case $sub in
         explain) words+=' --from --to --port' ;;
         suggest) words+=" --denied $ends" ;;
-        graph) words+=' --format' ;;
+        graph | check | lint) words+=' --format' ;;
         test)
           if [[ $word != -* ]]; then
             mapfile -t COMPREPLY < <(compgen -f -- "$word")

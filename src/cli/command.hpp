@@ -43,6 +43,7 @@ void add_workloads(CLI::App& parent, Globals& globals, Action& action);
 void add_flows(CLI::App& parent, Globals& globals, Action& action);
 void add_reload(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action);
+void add_policy_lint(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_test(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_explain(CLI::App& parent, Globals& globals, Action& action);
 void add_policy_convert(CLI::App& parent, Globals& globals, Action& action);

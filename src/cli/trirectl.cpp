@@ -23,10 +23,11 @@ int run(int argc, char** argv) {
   add_flows(app, globals, action);
   add_reload(app, globals, action);
   CLI::App* policy =
-      app.add_subcommand("policy", "Check, test, explain, compare, suggest and draw policy");
+      app.add_subcommand("policy", "Check, lint, test, explain, compare, suggest and draw policy");
   policy->require_subcommand(1);
   add_globals(*policy, globals);
   add_policy_check(*policy, globals, action);
+  add_policy_lint(*policy, globals, action);
   add_policy_test(*policy, globals, action);
   add_policy_explain(*policy, globals, action);
   add_policy_convert(*policy, globals, action);

@@ -206,6 +206,7 @@ Configuration load(const std::string& directory, KeyFiles keys) {
           policy,
           identity,
           std::move(parsed.trust_files),
+          std::move(parsed.port_forms),
           std::move(trust)};
 }
 

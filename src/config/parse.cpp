@@ -27,20 +27,34 @@ credentials::Digest digest_of(const std::vector<Source>& sources) {
   return credentials::sha256({{reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}});
 }
 
+void warn_of_findings(const Parsed& parsed, Reporter& reporter) {
+  for (const policy::Finding& finding : policy::lint(parsed.policy, labels_of(parsed.host))) {
+    if (policy::warns_at_load(finding.kind)) {
+      reporter.warn(finding);
+    }
+  }
+}
+
 }  // namespace
 
 Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source>& identity,
                      Reporter& reporter) {
   Parsed parsed;
   const std::size_t errors = reporter.errors();
-  PolicyReader(parsed.policy, reporter).read(parse_documents(policy, reporter));
+  PolicyReader policy_reader(parsed.policy, reporter);
+  policy_reader.read(parse_documents(policy, reporter));
   parsed.policy.digest = digest_of(policy);
-  if (reporter.errors() == errors) {
+  parsed.port_forms = policy_reader.port_forms();
+  const bool policy_is_valid = reporter.errors() == errors;
+  if (policy_is_valid) {
     run_tests(parsed.policy, reporter);
   }
   IdentityReader reader(parsed.host, reporter);
   reader.read(parse_documents(identity, reporter));
   parsed.trust_files = reader.trust_files();
+  if (policy_is_valid) {
+    warn_of_findings(parsed, reporter);
+  }
   return parsed;
 }
 
@@ -63,7 +77,8 @@ Configuration parse(const std::vector<Source>& policy, const std::vector<Source>
           reporter.take(file_names(policy, identity)),
           policy,
           identity,
-          std::move(parsed.trust_files)};
+          std::move(parsed.trust_files),
+          std::move(parsed.port_forms)};
 }
 
 }  // namespace trireme::config

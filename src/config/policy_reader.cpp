@@ -145,8 +145,15 @@ void PolicyReader::read_rule_ports(TableReader& reader, Rule& rule) {
                     "remove it to match every port");
   }
   for (const Text& text : texts) {
-    if (auto ports = read_ports(reader, text)) {
-      rule.ports.push_back(*ports);
+    const auto ports = read_ports(reader, text);
+    if (!ports) {
+      continue;
+    }
+    rule.ports.push_back(*ports);
+    if (const std::string usual = ports_text(*ports); usual != text.value) {
+      port_forms_.push_back({policy::Finding::Kind::ports, reader.where(text),
+                             fmt::format("'{}' is another form of '{}'", text.value, usual),
+                             fmt::format("write \"{}\"", usual)});
     }
   }
 }

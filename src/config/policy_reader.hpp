@@ -21,6 +21,8 @@ class PolicyReader {
   /// Reads every document. Reads the networks of all files before the rules, so that a rule can use
   /// a network of a later file. Does not run the [[test]] entries.
   void read(const std::vector<Document>& documents);
+  /// Ports that are valid, but not in the form that trireme itself writes.
+  [[nodiscard]] const std::vector<policy::Finding>& port_forms() const { return port_forms_; }
 
  private:
   void read_defaults(MergedSection& section);
@@ -41,6 +43,7 @@ class PolicyReader {
 
   policy::Policy& policy_;
   Reporter& reporter_;
+  std::vector<policy::Finding> port_forms_;
   NetworkIndex networks_;
   std::map<std::string, policy::SourceLocation>
       network_places_;  // by lower-case name: @Corp and @corp would be easy to confuse

@@ -410,7 +410,7 @@ std::vector<std::string> Daemon::problems() const {
 
 std::vector<std::string> Daemon::warnings() const {
   std::vector<std::string> lines = settings_->warnings();
-  std::ranges::copy(units_->warnings(), std::back_inserter(lines));
+  std::ranges::transform(units_->warnings(), std::back_inserter(lines), &config::Diagnostic::text);
   std::ranges::move(tokens_->other_policies(), std::back_inserter(lines));
   return lines;
 }

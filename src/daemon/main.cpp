@@ -34,8 +34,8 @@ int check(const std::string& directory) {
     return 1;
   }
   const auto host = std::make_shared<const config::Host>(configuration.host);
-  for (const std::string& line : systemd::view_units(host, kSystemdPatience).warnings) {
-    std::fprintf(stderr, "%s\n", line.c_str());
+  for (const auto& warning : systemd::view_units(host, kSystemdPatience).warnings) {
+    std::fprintf(stderr, "%s\n", warning.text().c_str());
   }
   for (const std::string& line :
        look_at_first_start(configuration.policy, configuration.host).lines) {

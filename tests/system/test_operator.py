@@ -395,6 +395,52 @@ class Operator(HostCase):
             wrong.stderr,
         )
 
+    # --- lint ---
+
+    def test_lint_knows_who_is_present(self):
+        directory = tempfile.mkdtemp(dir=self.host.undo.directory)
+        with open(directory + "/policy.toml", "w", encoding="utf-8") as file:
+            file.write(
+                '[[network]]\nname = "unused"\ncidrs = ["192.0.2.0/24"]\n'
+                '[[allow]]\nname = "web"\nfrom = "lint-web"\nto = "10.0.0.0/8"\nports = ["tcp/80-80"]\n'
+            )
+
+        def findings():
+            done = self.host.trirectl("policy", "lint", directory, "--json")
+            self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+            answer = json.loads(done.stdout)
+            self.assertTrue(answer["workloads_known"])
+            return {each["kind"]: each["text"] for each in answer["findings"]}
+
+        self.assertEqual(set(findings()), {"network", "selector", "ports"})
+        self.assertIn("'10.0.0.0/8' in 'to' is read as a label key", findings()["selector"])
+        self.host.labelled("app=lint-web")
+        done = self.host.trirectl("policy", "lint", directory)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("did you mean 'app=lint-web'?", done.stdout)
+        self.assertIn(f"{directory}: 4 findings", done.stdout)
+        self.host.labelled("lint-web=1")
+        done = self.host.trirectl("policy", "lint", directory)
+        self.assertNotIn("app=lint-web", done.stdout)
+
+        github = self.host.trirectl("policy", "lint", directory, "--format", "github")
+        self.assertIn(
+            f"::warning file={directory}/policy.toml,line=1,col=1::no rule", github.stdout
+        )
+        self.assertEqual(
+            len(github.stdout.splitlines()), github.stdout.count("::warning file="), github.stdout
+        )
+        self.assertEqual(
+            self.host.trirectl("policy", "lint", directory, "--format", "xml").returncode, 2
+        )
+        # What the first three kinds say is in the log and in status after a load, too.
+        self.host.explicit_reload('[[allow]]\nfrom = "app=web"\nto = "10.0.0.0/8"\n')
+        warnings = self.host.status()["policy"]["warnings"]
+        self.assertTrue(any("'10.0.0.0/8' in 'to'" in each for each in warnings), warnings)
+        self.assertIn("'10.0.0.0/8' in 'to' is read as a label key", self.host.log_text())
+        self.host.explicit_reload("")
+        self.assertEqual(self.host.trirectl("policy", "lint").returncode, 0)
+
     # --- graph ---
 
     def test_the_directory_is_the_daemons(self):

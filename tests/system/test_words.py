@@ -45,6 +45,13 @@ class Words(unittest.TestCase):
             )
             self.assertEqual(done.returncode, 0, done.stdout)
             self.assertNotIn("warning", done.stdout)
+            done = subprocess.run(
+                [TRIRECTL, "policy", "lint", f"{ROOT}/{name}"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            self.assertEqual(done.returncode, 0, done.stdout)
 
     def test_the_policy_of_the_readme_is_valid(self):
         policy = re.search(r"```toml\n(.*?)```", text("README.md"), re.S)[1]

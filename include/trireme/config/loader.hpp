@@ -9,6 +9,7 @@
 #include "trireme/config/host.hpp"
 #include "trireme/config/sandbox.hpp"
 #include "trireme/credentials/trust.hpp"
+#include "trireme/policy/lint.hpp"
 #include "trireme/policy/policy.hpp"
 
 namespace trireme::config {
@@ -20,6 +21,8 @@ struct Diagnostic {
   policy::SourceLocation where;  // line 0: the whole file
   std::string message;
   std::string hint;
+  /// Of a warning that policy::lint() found: the kind, as policy::text() says it. Else empty.
+  std::string kind = {};
   [[nodiscard]] std::string text() const;
 };
 
@@ -44,11 +47,13 @@ struct Configuration {
   std::vector<Source> policy_sources = {};  // the files that it was read from
   std::vector<Source> identity_sources = {};
   std::vector<TrustFile> trust_files = {};
-  credentials::TrustMaterial trust = {};  // contents of trust_files; empty after parse()
-  [[nodiscard]] bool valid() const;       // true if no diagnostic is an error
+  std::vector<policy::Finding> port_forms = {};  // ports that are valid in an unusual form
+  credentials::TrustMaterial trust = {};         // contents of trust_files; empty after parse()
+  [[nodiscard]] bool valid() const;              // true if no diagnostic is an error
 };
 
-/// Pure: reads no file. Also runs the [[test]] entries; a failing test is an error.
+/// Pure: reads no file. Also runs the [[test]] entries; a failing test is an error. If the policy
+/// has no errors, the findings of policy::lint() for which warns_at_load() are warnings.
 [[nodiscard]] Configuration parse(const std::vector<Source>& policy,
                                   const std::vector<Source>& identity);
 

@@ -67,7 +67,7 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   void ended(const workload::Workload& workload);
 
   /// [[unit]] entries that have no effect on this host, as of the last query of systemd.
-  [[nodiscard]] const std::vector<std::string>& warnings() const { return view_.warnings; }
+  [[nodiscard]] const std::vector<config::Diagnostic>& warnings() const { return view_.warnings; }
 
  private:
   void unit_new(const std::string& name) override;
