@@ -6,6 +6,7 @@
 #include "diagnostics.hpp"
 #include "trireme/control/flow.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/policy/expiry.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -33,7 +34,7 @@ Result<policy::Policy> loaded_policy(const Globals& globals) {
                   "trirectl and triremed may have different versions");
     }
   }
-  return std::move(configuration.policy);
+  return policy::in_force(std::move(configuration.policy), policy::now());
 }
 
 Result<std::vector<policy::Party>> present_parties(const Globals& globals) {

@@ -12,7 +12,7 @@
 
 namespace trireme::cli {
 
-/// The policy in force, parsed from the files as the daemon read them.
+/// The policy in force, parsed from the files as the daemon read them, without expired rules.
 [[nodiscard]] Result<policy::Policy> loaded_policy(const Globals& globals);
 /// The label sets of the current workloads, each with the names of its workloads.
 [[nodiscard]] Result<std::vector<policy::Party>> present_parties(const Globals& globals);

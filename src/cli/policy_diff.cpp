@@ -8,6 +8,7 @@
 #include "loaded.hpp"
 #include "table.hpp"
 #include "trireme/policy/diff.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trireme/policy/explain.hpp"
 
 namespace trireme::cli {
@@ -166,7 +167,8 @@ int run_diff(const Globals& globals, const std::string& directory) {
   if (!present || !live) {
     return report(globals, present ? live.error() : present.error());
   }
-  const auto diff = policy::diff(*policy, configuration.policy, std::move(*present), *live);
+  const auto diff = policy::diff(*policy, policy::in_force(configuration.policy, policy::now()),
+                                 std::move(*present), *live);
   if (globals.json) {
     json shown = diff_json(diff);
     shown["live_flows_unknown"] = unknown;

@@ -9,6 +9,7 @@
 #include "table.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/policy/expiry.hpp"
 
 namespace trireme::cli {
 namespace {
@@ -47,8 +48,8 @@ Result<nlohmann::json> explain_locally(const std::string& directory, const Quest
     }
     failed += is_error(diagnostic) ? 1U : 0U;
   }
-  auto answer =
-      control::explain(configuration.policy, question.from, question.to, question.port, {});
+  auto answer = control::explain(policy::in_force(configuration.policy, policy::now()),
+                                 question.from, question.to, question.port, {});
   if (answer && failed > 0) {
     const std::string note =
         fmt::format("{} of the policy's own tests {}: the daemon would not load it", failed,

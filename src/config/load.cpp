@@ -13,6 +13,7 @@
 #include "parse.hpp"
 #include "root_reads.hpp"
 #include "trireme/base/file.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trust_files.hpp"
 
 namespace trireme::config {
@@ -179,11 +180,29 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
   return configuration;
 }
 
+std::vector<Diagnostic> expired_rules(const policy::Policy& policy, std::chrono::sys_seconds time) {
+  std::vector<Diagnostic> warnings;
+  for (const policy::Rule& rule : policy.rules) {
+    if (policy::has_expired(rule, time)) {
+      warnings.push_back({.severity = Diagnostic::Severity::warning,
+                          .where = rule.where,
+                          .message = fmt::format("this rule expired at {} and is not in force",
+                                                 policy::text(*rule.until)),
+                          .hint = "remove it"});
+    }
+  }
+  return warnings;
+}
+
 Configuration check(const std::string& directory, KeyFiles keys) {
   const auto sandbox = Sandbox::installed();
   std::error_code error;
   const bool reads = fs::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
-  return sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
+  Configuration configuration =
+      sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
+  std::ranges::move(expired_rules(configuration.policy, policy::now()),
+                    std::back_inserter(configuration.diagnostics));
+  return configuration;
 }
 
 Configuration load(const std::string& directory, KeyFiles keys) {

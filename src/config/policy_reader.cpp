@@ -82,7 +82,7 @@ void PolicyReader::read_rule(TableReader reader, Rule::Action action) {
   Rule rule;
   rule.action = action;
   rule.where = reader.where();
-  reader.knows({"name", "from", "to", "ports", "log", "mode"});
+  reader.knows({"name", "from", "to", "ports", "log", "mode", "until"});
   const std::size_t errors = reporter_.errors();
   read_rule_name(reader, rule);
   rule.from = read_peers(reader, "from");
@@ -90,6 +90,7 @@ void PolicyReader::read_rule(TableReader reader, Rule::Action action) {
   read_rule_ports(reader, rule);
   rule.log = reader.boolean("log").value_or(false);
   reader.choice<policy::Mode>("mode", kModes, rule.mode);
+  rule.until = reader.time("until");
   reader.finish();
   if (reporter_.errors() == errors) {
     check_rule(reader, rule);

@@ -100,6 +100,42 @@ std::optional<bool> TableReader::boolean(std::string_view key) {
   return std::nullopt;
 }
 
+std::optional<std::chrono::sys_seconds> TableReader::time(std::string_view key) {
+  const toml::node* node = find(key);
+  if (node == nullptr) {
+    return std::nullopt;
+  }
+  const auto* value = node->as_date_time();
+  if (value == nullptr) {
+    const bool has_a_date = node->is_date() || node->is_time();
+    reporter_->error(document_->at(*node),
+                     fmt::format("'{}'{} must be a date and a time{}", key, in_title(),
+                                 has_a_date ? "" : fmt::format(", not {}", describe(*node))),
+                     node->is_string() ? "remove the quotes: 2026-12-01T00:00:00Z"
+                                       : "write 2026-12-01T00:00:00Z");
+    return std::nullopt;
+  }
+  const toml::date_time& written = value->get();
+  if (!written.offset) {
+    reporter_->error(document_->at(*node),
+                     fmt::format("'{}'{} has no offset from UTC", key, in_title()),
+                     "add it: 2026-12-01T00:00:00Z, or +01:00 instead of Z");
+    return std::nullopt;
+  }
+  if (written.time.nanosecond != 0) {
+    reporter_->error(document_->at(*node),
+                     fmt::format("'{}'{} has a fraction of a second", key, in_title()),
+                     "write whole seconds");
+    return std::nullopt;
+  }
+  const std::chrono::year_month_day day{std::chrono::year(written.date.year),
+                                        std::chrono::month(written.date.month),
+                                        std::chrono::day(written.date.day)};
+  return std::chrono::sys_days(day) + std::chrono::hours(written.time.hour) +
+         std::chrono::minutes(written.time.minute) + std::chrono::seconds(written.time.second) -
+         std::chrono::minutes(written.offset->minutes);
+}
+
 std::vector<Text> TableReader::list(std::string_view key) {
   const toml::node* node = find(key);
   if (node == nullptr) {

@@ -3,6 +3,7 @@
 // at their location.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -50,6 +51,8 @@ class TableReader {
   /// A string. Reports an error if it is empty or contains control characters.
   std::optional<Text> name(std::string_view key);
   std::optional<bool> boolean(std::string_view key);
+  /// A date and time with an offset from UTC, in whole seconds.
+  std::optional<std::chrono::sys_seconds> time(std::string_view key);
   /// A list of strings. Elements of other types are reported and skipped.
   std::vector<Text> list(std::string_view key);
   /// A list of strings, or one string, which is read as a list with one element.

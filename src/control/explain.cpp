@@ -8,6 +8,8 @@
 #include <cstring>
 #include <vector>
 
+#include "trireme/policy/expiry.hpp"
+
 namespace trireme::control {
 
 namespace {
@@ -19,6 +21,7 @@ nlohmann::json to_json(const policy::Rule* rule) {
   return {{"name", rule->name},
           {"action", rule->action == policy::Rule::Action::allow ? "allow" : "deny"},
           {"mode", rule->mode == policy::Mode::enforce ? "enforce" : "audit"},
+          {"until", rule->until ? nlohmann::json(policy::text(*rule->until)) : nlohmann::json()},
           {"file", rule->where.file},
           {"line", rule->where.line}};
 }

@@ -98,6 +98,7 @@ class Daemon {
   void prune();
   void finish_turn();
   void pass_second();
+  void look_at_expiry();
   void note_conntrack();
   void note_crowding();
   void note_saved_ruleset();
@@ -134,6 +135,7 @@ class Daemon {
   std::unique_ptr<SelfCheck> check_;
   event::Timer prune_;
   event::Timer second_;  // runs pass_second() once per second
+  event::Timer expiry_;  // runs look_at_expiry() at the moment when a rule expires
   std::set<std::string> full_conntracks_;
   event::Timer log_summary_;
   std::uint64_t summarized_ = 0;  // log lines left out that a summary has already counted

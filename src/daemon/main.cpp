@@ -8,6 +8,7 @@
 #include "first_start.hpp"
 #include "log.hpp"
 #include "trireme/control/instance.hpp"
+#include "trireme/policy/expiry.hpp"
 #include "trireme/systemd/unit_facts.hpp"
 
 namespace trireme::daemon {
@@ -38,7 +39,9 @@ int check(const std::string& directory) {
     std::fprintf(stderr, "%s\n", warning.text().c_str());
   }
   for (const std::string& line :
-       look_at_first_start(configuration.policy, configuration.host).lines) {
+       look_at_first_start(policy::in_force(configuration.policy, policy::now()),
+                           configuration.host)
+           .lines) {
     std::fprintf(stderr, "%s\n", line.c_str());
   }
   return 0;

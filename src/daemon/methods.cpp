@@ -166,9 +166,18 @@ json policy_json(const Settings& settings) {
   for (const config::Source& source : settings.policy_sources()) {
     sources.push_back({{"file", source.file}, {"content", source.content}});
   }
+  json expiring = json::array();
+  for (const policy::Rule& rule : settings.whole_policy().rules) {
+    if (rule.until) {
+      expiring.push_back({{"rule", rule.text()},
+                          {"until", policy::text(*rule.until)},
+                          {"expired", policy::has_expired(rule, policy::now())}});
+    }
+  }
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
+          {"expiring", std::move(expiring)},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
           {"sources", std::move(sources)}};
 }

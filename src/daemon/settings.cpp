@@ -17,6 +17,7 @@ constexpr std::chrono::seconds kPoll(1);          // between two polls if files 
 constexpr std::chrono::milliseconds kQuiet(200);  // without a change, before a reload
 constexpr std::chrono::seconds kPatience(1);      // reload after this even if files keep changing
 constexpr std::chrono::seconds kWriting(10);      // ... and even if a file is open for writing
+constexpr std::chrono::hours kNotice(1);          // before a deny rule expires
 
 std::string join(const std::vector<std::string>& lines) {
   std::string text;
@@ -37,9 +38,9 @@ std::vector<std::string> trust_files(const config::TrustSettings& trust) {
 }  // namespace
 
 std::unique_ptr<Settings> Settings::open(const std::string& directory,
-                                         const std::string& runtime_dir) {
+                                         const std::string& runtime_dir, Clock clock) {
   std::unique_ptr<Settings> settings(
-      new Settings(directory, runtime_dir, config::Watcher::open(directory)));
+      new Settings(directory, runtime_dir, config::Watcher::open(directory), std::move(clock)));
   if (!settings->load()) {
     settings->fall_back();
   }
@@ -189,7 +190,9 @@ Status Settings::take(config::Configuration configuration) {
   if (!trust) {
     return tl::unexpected<Error>(trust.error().front());
   }
-  auto policy = std::make_shared<const policy::Policy>(std::move(configuration.policy));
+  const auto time = std::chrono::floor<std::chrono::seconds>(clock_());
+  auto whole = std::make_shared<const policy::Policy>(std::move(configuration.policy));
+  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole, time));
   auto host = std::make_shared<const config::Host>(std::move(configuration.host));
   if (apply_) {
     if (Status applied = apply_(policy, host, *trust); !applied) {
@@ -197,16 +200,79 @@ Status Settings::take(config::Configuration configuration) {
     }
   }
   policy_ = std::move(policy);
+  whole_policy_ = std::move(whole);
+  period_ = policy::period_of(*whole_policy_, time);
   host_ = std::move(host);
   trust_ = std::move(*trust);
   policy_sources_ = std::move(configuration.policy_sources);
-  warnings_.clear();
+  load_warnings_.clear();
   for (const config::Diagnostic& diagnostic : configuration.diagnostics) {
-    warnings_.push_back(diagnostic.text());
+    load_warnings_.push_back(diagnostic.text());
   }
+  set_warnings(time);
+  to_announce_.clear();
+  for (const policy::Rule& rule : whole_policy_->rules) {
+    if (rule.until && rule.action == policy::Rule::Action::deny &&
+        rule.mode == policy::Mode::enforce) {
+      to_announce_.push_back(&rule);
+    }
+  }
+  announce_expiry(time);
   generation_++;
   loaded_ = std::chrono::system_clock::now();
   return {};
+}
+
+void Settings::set_warnings(std::chrono::sys_seconds time) {
+  warnings_ = load_warnings_;
+  std::ranges::transform(config::expired_rules(*whole_policy_, time), std::back_inserter(warnings_),
+                         &config::Diagnostic::text);
+}
+
+/// An expired deny rule opens what it denied, so it is announced while there is time to renew it.
+void Settings::announce_expiry(std::chrono::sys_seconds time) {
+  std::erase_if(to_announce_, [time](const policy::Rule* rule) {
+    if (time < *rule->until - kNotice) {
+      return false;
+    }
+    if (time < *rule->until) {
+      spdlog::warn("{} expires at {}: what it denies is then decided without it", rule->text(),
+                   policy::text(*rule->until));
+    }
+    return true;
+  });
+}
+
+Status Settings::look_at_clock() {
+  const auto time = std::chrono::floor<std::chrono::seconds>(clock_());
+  announce_expiry(time);
+  if (period_.contains(time)) {
+    return {};
+  }
+  auto policy = std::make_shared<const policy::Policy>(policy::in_force(*whole_policy_, time));
+  if (apply_) {
+    if (Status applied = apply_(policy, host_, trust_); !applied) {
+      return applied;
+    }
+  }
+  for (const policy::Rule& rule : whole_policy_->rules) {
+    if (rule.until && policy::has_expired(rule, time) != (*rule.until <= period_.begin)) {
+      spdlog::warn("{} {}: its until is {}", rule.text(),
+                   policy::has_expired(rule, time) ? "has expired" : "is in force again",
+                   policy::text(*rule.until));
+    }
+  }
+  policy_ = std::move(policy);
+  period_ = policy::period_of(*whole_policy_, time);
+  set_warnings(time);
+  return {};
+}
+
+std::optional<std::chrono::microseconds> Settings::time_left() const {
+  if (period_.end == std::chrono::sys_seconds::max()) {
+    return std::nullopt;
+  }
+  return period_.end - std::chrono::floor<std::chrono::microseconds>(clock_());
 }
 
 Status Settings::reload() {

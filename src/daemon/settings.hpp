@@ -14,6 +14,7 @@
 #include "trireme/base/event.hpp"
 #include "trireme/config/loader.hpp"
 #include "trireme/config/watcher.hpp"
+#include "trireme/policy/expiry.hpp"
 
 namespace trireme::daemon {
 
@@ -23,8 +24,11 @@ class Settings {
   /// and the last valid files, which are saved in the runtime directory, are used; if there are
   /// none, policy() is null. Keys and certificates are not saved: the ones on disk are used. If
   /// they cannot be used, remote hosts stay unlabeled, and errors() says so.
+  /// `clock`: the time of day, which decides which rules have expired.
+  using Clock = std::function<std::chrono::system_clock::time_point()>;
   [[nodiscard]] static std::unique_ptr<Settings> open(const std::string& directory,
-                                                      const std::string& runtime_dir);
+                                                      const std::string& runtime_dir,
+                                                      Clock clock = std::chrono::system_clock::now);
   Settings(const Settings&) = delete;
   Settings& operator=(const Settings&) = delete;
 
@@ -39,10 +43,20 @@ class Settings {
   /// has every diagnostic, one per line.
   Status reload();
 
+  /// Puts the rules in force that have not expired. Call it every second, because the clock can be
+  /// set, and when time_left() has passed. Also logs, an hour before, which deny rules will expire.
+  /// On error, the policy in force is as it was, and the next call tries again.
+  Status look_at_clock();
+  /// Until the next rule expires; nullopt if none will. Not positive if look_at_clock() is due.
+  [[nodiscard]] std::optional<std::chrono::microseconds> time_left() const;
+
   /// The reason if changes on disk can only be found by polling.
   [[nodiscard]] const std::optional<Error>& problem() const { return watcher_.problem(); }
   [[nodiscard]] const std::string& directory() const { return directory_; }
+  /// Without rules that have expired.
   [[nodiscard]] const std::shared_ptr<const policy::Policy>& policy() const { return policy_; }
+  /// Of the same files, with them.
+  [[nodiscard]] const policy::Policy& whole_policy() const { return *whole_policy_; }
   [[nodiscard]] const std::shared_ptr<const config::Host>& host() const { return host_; }
   [[nodiscard]] const std::shared_ptr<const credentials::Trust>& trust() const { return trust_; }
   /// The files that the policy in force was read from.
@@ -61,10 +75,11 @@ class Settings {
   [[nodiscard]] std::uint64_t failed_reloads() const { return failed_reloads_; }
 
  private:
-  Settings(std::string directory, std::string runtime_dir, config::Watcher watcher)
+  Settings(std::string directory, std::string runtime_dir, config::Watcher watcher, Clock clock)
       : directory_(std::move(directory)),
         runtime_dir_(std::move(runtime_dir)),
-        watcher_(std::move(watcher)) {}
+        watcher_(std::move(watcher)),
+        clock_(std::move(clock)) {}
   [[nodiscard]] Status follow_changes();
   void look();
   void poll();
@@ -75,10 +90,13 @@ class Settings {
   Status load();
   void fall_back();
   Status take(config::Configuration configuration);
+  void set_warnings(std::chrono::sys_seconds time);
+  void announce_expiry(std::chrono::sys_seconds time);
 
   std::string directory_;
   std::string runtime_dir_;
   config::Watcher watcher_;
+  Clock clock_;
   sd_event* loop_ = nullptr;
   event::Io changed_;
   event::Timer quiet_;
@@ -87,6 +105,9 @@ class Settings {
   Apply apply_;
   std::function<void()> outcome_;
   std::shared_ptr<const policy::Policy> policy_;
+  std::shared_ptr<const policy::Policy> whole_policy_;
+  policy::Period period_;                         // of policy_
+  std::vector<const policy::Rule*> to_announce_;  // of whole_policy_: deny rules that will expire
   std::shared_ptr<const config::Host> host_;
   std::shared_ptr<const credentials::Trust> trust_;
   config::TrustSettings named_;       // [trust] of the files on disk, valid or not
@@ -95,7 +116,8 @@ class Settings {
   std::uint64_t generation_ = 0;
   std::chrono::system_clock::time_point loaded_;
   std::vector<std::string> errors_;
-  std::vector<std::string> warnings_;
+  std::vector<std::string> load_warnings_;
+  std::vector<std::string> warnings_;  // those of the load, and the rules that have expired
   std::uint64_t reloads_ = 0;
   std::uint64_t failed_reloads_ = 0;
 };

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "trireme/policy/expiry.hpp"
+
 namespace trireme::policy {
 namespace {
 
@@ -339,6 +341,10 @@ Explanation explain(const Policy& policy, const std::vector<ExplainPeer>& from,
 std::string Explanation::render() const {
   std::string out = fmt::format("{} -> {} {}: {}\n", from, to, port, verdict_text(decision));
   out += fmt::format("  why:          {}\n", reason);
+  if (decision.rule != nullptr && decision.rule->until) {
+    out += fmt::format("  until:        {}, when this rule expires\n",
+                       policy::text(*decision.rule->until));
+  }
   out += fmt::format("  source:       {}\n", source.text);
   out += fmt::format("  destination:  {}\n", destination.text);
   for (const std::string& note : notes) {

@@ -110,7 +110,8 @@ bool makes_useless(const Rule& outer, const Rule& inner) {
   const bool same_action = outer.action == inner.action;
   const bool denies = outer.action == Rule::Action::deny;
   const bool counts = outer.mode == Mode::enforce || (same_action && inner.mode == Mode::audit);
-  return (same_action || denies) && counts && (outer.log || !inner.log) &&
+  const bool lasts = !outer.until || (inner.until && *inner.until <= *outer.until);
+  return (same_action || denies) && counts && lasts && (outer.log || !inner.log) &&
          includes(outer.ports, inner.ports) && includes(outer.from, inner.from) &&
          includes(outer.to, inner.to);
 }

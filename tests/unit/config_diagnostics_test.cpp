@@ -25,7 +25,7 @@ TEST(Diagnostics, UnknownKeys) {
       ElementsAre("policy.toml:2:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?"));
   EXPECT_THAT(of_rule("from = 'a'\nto = 'b'\n  colour = 1\n"),
               ElementsAre("policy.toml:4:3: error: unknown key 'colour' in [[allow]]; valid keys: "
-                          "name, from, to, ports, log, mode"));
+                          "name, from, to, ports, log, mode, until"));
   EXPECT_THAT(texts(parse_policy("[default]\n[[alow]]\n")),
               ElementsAre("policy.toml:1:2: error: unknown key 'default'; did you mean 'defaults'?",
                           "policy.toml:2:3: error: unknown key 'alow'; did you mean 'allow'?"));
@@ -82,6 +82,30 @@ TEST(Diagnostics, WrongTypes) {
                   "[[allow]] and the keys below it",
                   "policy.toml:2:12: error: 'defaults' must be a table, not a string; "
                   "write [defaults], with single brackets"));
+}
+
+TEST(Diagnostics, TimesNeedAnOffset) {
+  const auto of = [](const std::string& value) {
+    return of_rule("from='*'\nto='*'\nuntil = " + value + "\n");
+  };
+  EXPECT_THAT(
+      of("2026-12-01T00:00:00"),
+      ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] has no offset from UTC; add "
+                  "it: 2026-12-01T00:00:00Z, or +01:00 instead of Z"));
+  EXPECT_THAT(
+      of("2026-12-01T00:00:00.5Z"),
+      ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] has a fraction of a second; "
+                  "write whole seconds"));
+  EXPECT_THAT(of("'2026-12-01T00:00:00Z'"),
+              ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] must be a date and a time, "
+                          "not a string; remove the quotes: 2026-12-01T00:00:00Z"));
+  for (const char* value : {"2026-12-01", "12:00:00"}) {
+    EXPECT_THAT(of(value),
+                ElementsAre("policy.toml:4:9: error: 'until' in [[allow]] must be a date "
+                            "and a time; write 2026-12-01T00:00:00Z"));
+  }
+  EXPECT_THAT(of("1"), ElementsAre(HasSubstr("must be a date and a time, not an integer")));
+  EXPECT_THAT(of("2026-02-30T00:00:00Z"), SizeIs(1)) << "a syntax error";
 }
 
 TEST(Diagnostics, Selectors) {

@@ -3,6 +3,7 @@
 // first.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -77,8 +78,12 @@ enum class KeyFiles : std::uint8_t { required, optional };
 /// sandbox.
 [[nodiscard]] Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbox,
                                            bool reads, KeyFiles keys = KeyFiles::required);
-/// load() for `--check`: as the daemon would read it if trireme.service is installed on this host
-/// (see load_as_daemon()), otherwise plain load(). The daemon's directory is /etc/trireme.
+/// A warning for each rule that has expired at this time.
+[[nodiscard]] std::vector<Diagnostic> expired_rules(const policy::Policy& policy,
+                                                    std::chrono::sys_seconds time);
+/// load() for `--check`, with the warnings of expired_rules() for now: as the daemon would read it
+/// if trireme.service is installed on this host (see load_as_daemon()), otherwise plain load(). The
+/// daemon's directory is /etc/trireme.
 [[nodiscard]] Configuration check(const std::string& directory, KeyFiles keys = KeyFiles::required);
 
 /// Adds to a result of parse() what load() reads in addition to the TOML files: the host name, if

@@ -16,7 +16,7 @@ namespace trireme::control {
 /// {"verdict": "allow|deny|audit", "passes": true, "reason": "...",
 ///  "from": "...", "to": "...", "port": "tcp/80",
 ///  "rule": {"name": "...", "action": "allow|deny", "mode": "enforce|audit",
-///           "file": "policy.toml", "line": 12} or null,
+///           "until": "2026-12-01T00:00:00Z" or null, "file": "policy.toml", "line": 12} or null,
 ///  "source": {"judged": true, "text": "..."}, "destination": {...},
 ///  "closest": [{"rule": {...}, "differences": ["..."]}], "audited": [{rule}], "notes": ["..."],
 ///  "other_parts": [{"verdict": "...", "passes": true, "reason": "...", "rule": {...},

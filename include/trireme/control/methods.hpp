@@ -87,8 +87,10 @@ inline constexpr const char* flows = "flows";
 inline constexpr const char* connections = "connections";
 
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
-/// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}]}: the files of
-/// the policy in force, as they were read. Root only.
+/// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}],
+/// "expiring": [{"rule": "allow 'web to db' (policy.toml:12:1)", "until": "2026-12-01T00:00:00Z",
+/// "expired": false}]}: the files of the policy in force, as they were read, and its rules that
+/// have an `until`. Rules that have expired are not in force. Root only.
 inline constexpr const char* policy = "policy";
 
 /// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: the words that
