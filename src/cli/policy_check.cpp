@@ -7,9 +7,12 @@
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "trireme/base/counted.hpp"
+#include "trireme/systemd/unit_facts.hpp"
 
 namespace trireme::cli {
 namespace {
+
+constexpr std::chrono::seconds kSystemdPatience(3);
 
 struct Options {
   std::string directory;
@@ -21,10 +24,13 @@ int check(const Globals& globals, const Options& options) {
       options.directory.empty() ? configuration_dir(globals) : options.directory;
   // The daemon's own directory must have readable key files. Another one, such as a policy
   // repository, may have none.
-  const auto configuration = config::check(directory, is_configuration_dir(globals, directory)
-                                                          ? config::KeyFiles::required
-                                                          : config::KeyFiles::optional);
+  auto configuration = config::check(directory, is_configuration_dir(globals, directory)
+                                                    ? config::KeyFiles::required
+                                                    : config::KeyFiles::optional);
   const bool valid = configuration.valid();
+  const auto host = std::make_shared<const config::Host>(configuration.host);
+  std::ranges::move(systemd::view_units(host, kSystemdPatience).warnings,
+                    std::back_inserter(configuration.diagnostics));
   if (wants_json(globals, options.format)) {
     print_json({{"valid", valid},
                 {"directory", directory},

@@ -151,17 +151,22 @@ Configuration load_as_daemon(const std::string& directory, const Sandbox& sandbo
         reads ? std::make_optional<AsDaemon>(sandbox) : std::nullopt;
     configuration = load(directory, keys);
   }
+  // Root has tried to read the files as the daemon does. For others, their modes tell.
+  const bool asks_modes = ::geteuid() != 0 && !sandbox.ignores_modes();
   const auto report = [&](const policy::SourceLocation& where, const std::string& path) {
     const std::string setting = sandbox.hides(path);
-    if (!setting.empty()) {
+    const bool kept = setting.empty() && asks_modes && modes_keep_from_root(path);
+    if (!setting.empty() || kept) {
       configuration.diagnostics.push_back(
           {.severity = Diagnostic::Severity::error,
            .where = where,
-           .message = fmt::format("the daemon cannot access '{}': hidden by {} in trireme.service",
-                                  path, setting),
-           .hint = "move it to /etc/trireme"});
+           .message = kept ? fmt::format("the daemon cannot read '{}'", path)
+                           : fmt::format("the daemon cannot access '{}': hidden by {} in "
+                                         "trireme.service",
+                                         path, setting),
+           .hint = kept ? mode_hint(path) : "move it to /etc/trireme"});
     }
-    return !setting.empty();
+    return !setting.empty() || kept;
   };
   const bool hidden = reads && report({}, directory);
   for (const auto* sources : {&configuration.policy_sources, &configuration.identity_sources}) {
@@ -197,7 +202,10 @@ std::vector<Diagnostic> expired_rules(const policy::Policy& policy, std::chrono:
 Configuration check(const std::string& directory, KeyFiles keys) {
   const auto sandbox = Sandbox::installed();
   std::error_code error;
-  const bool reads = fs::equivalent(directory, TRIREME_SYSCONFDIR, error) && !error;
+  const bool reads = sandbox && fs::equivalent(directory, sandbox->config_dir(), error) && !error;
+  if (keys == KeyFiles::required && ::geteuid() != 0) {
+    keys = KeyFiles::for_root;
+  }
   Configuration configuration =
       sandbox ? load_as_daemon(directory, *sandbox, reads, keys) : load(directory, keys);
   std::ranges::move(expired_rules(configuration.policy, policy::now()),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import tempfile
 import time
@@ -394,6 +395,42 @@ class Operator(HostCase):
             "policy.toml:7:1: error: unknown key 'form' in [[allow]]; did you mean 'from'?",
             wrong.stderr,
         )
+
+    def test_anybody_checks_a_directory_of_their_own(self):
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        for name, content in (
+            ("policy.toml", '[[allow]]\nfrom = "app=web"\nto = "app=db"\nports = ["tcp:80"]\n'),
+            ("identity.toml", '[trust]\npsk_file = "psk"\n'),
+        ):
+            with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
+                file.write(content)
+            os.chown(f"{directory}/{name}", 65534, 65534)
+        os.chown(directory, 65534, 65534)
+
+        def check(*arguments):
+            nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+            return self.host.run([*nobody, TRIRECTL, "policy", "check", directory, *arguments])
+
+        done = check("--format", "github")
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertEqual(
+            done.stdout.splitlines()[0],
+            f"::error file={directory}/policy.toml,line=4,col=10::unknown protocol in 'tcp:80'; "
+            "did you mean 'tcp/80'?",
+        )
+        self.assertTrue(done.stdout.splitlines()[1].startswith("::warning file="), done.stdout)
+        self.assertEqual(len(done.stdout.splitlines()), 2)
+        answer = json.loads(check("--format", "json").stdout)
+        self.assertFalse(answer["valid"])
+        self.assertEqual(
+            [(each["file"], each["severity"]) for each in answer["diagnostics"]],
+            [("policy.toml", "error"), ("identity.toml", "warning")],
+        )
+        self.assertEqual(json.loads(check("--json").stdout), answer)
+        with open(f"{directory}/policy.toml", "w", encoding="utf-8") as file:
+            file.write("")
+        self.assertEqual(check().returncode, 0)
 
     # --- lint ---
 

@@ -60,8 +60,9 @@ struct Configuration {
 
 /// Whether the files listed in [trust] must be readable. The daemon requires them. A policy
 /// repository has no keys: with `optional`, an unreadable file is only a warning, and the contents
-/// of the files are then not checked against each other.
-enum class KeyFiles : std::uint8_t { required, optional };
+/// of the files are then not checked against each other. With `for_root`, that is so for a file
+/// that this user may not read, because the daemon may.
+enum class KeyFiles : std::uint8_t { required, optional, for_root };
 
 /// Reads DIR/policy.toml, DIR/policy.d/*.toml, DIR/identity.toml, DIR/identity.d/*.toml (in byte
 /// order of the names; a missing file counts as empty, a missing DIR is an error) and the files
@@ -83,7 +84,8 @@ enum class KeyFiles : std::uint8_t { required, optional };
                                                     std::chrono::sys_seconds time);
 /// load() for `--check`, with the warnings of expired_rules() for now: as the daemon would read it
 /// if trireme.service is installed on this host (see load_as_daemon()), otherwise plain load(). The
-/// daemon's directory is /etc/trireme.
+/// unit says which directory the daemon reads. Needs no root: for other users the modes of files
+/// are evaluated, and keys that only root may read are not checked.
 [[nodiscard]] Configuration check(const std::string& directory, KeyFiles keys = KeyFiles::required);
 
 /// Adds to a result of parse() what load() reads in addition to the TOML files: the host name, if
