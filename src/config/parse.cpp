@@ -52,6 +52,7 @@ Parsed parse_sources(const std::vector<Source>& policy, const std::vector<Source
   IdentityReader reader(parsed.host, reporter);
   reader.read(parse_documents(identity, reporter));
   parsed.trust_files = reader.trust_files();
+  parsed.host.digest = digest_of(identity);
   if (policy_is_valid) {
     warn_of_findings(parsed, reporter);
   }

@@ -142,6 +142,7 @@ json status_json(Daemon& daemon) {
            {{"directory", settings.directory()},
             {"generation", settings.generation()},
             {"digest", policy::hex(settings.policy()->digest)},
+            {"identity_digest", policy::hex(settings.host()->digest)},
             {"rules", settings.policy()->rules.size()},
             {"loaded",
              fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
@@ -177,6 +178,7 @@ json policy_json(const Settings& settings) {
   return {{"directory", settings.directory()},
           {"generation", settings.generation()},
           {"digest", policy::hex(settings.policy()->digest)},
+          {"identity_digest", policy::hex(settings.host()->digest)},
           {"expiring", std::move(expiring)},
           {"mode", settings.policy()->mode == policy::Mode::audit ? "audit" : "enforce"},
           {"sources", std::move(sources)}};

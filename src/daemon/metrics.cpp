@@ -59,6 +59,9 @@ void policy_in_force(Exposition& page, Daemon& daemon) {
              settings.generation());
   page.gauges("trireme_policy_info", "The policy in force: equal digests are equal policies.");
   page.sample({{"digest", policy::hex(settings.policy()->digest)}}, std::uint64_t{1});
+  page.gauges("trireme_identity_info",
+              "The identity files in force: equal digests are equal files.");
+  page.sample({{"digest", policy::hex(settings.host()->digest)}}, std::uint64_t{1});
   page.gauge("trireme_policy_rules", "Rules of the policy in force.",
              settings.policy()->rules.size());
   page.gauge("trireme_policy_loaded_timestamp_seconds", "When the policy in force was loaded.",

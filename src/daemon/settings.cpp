@@ -283,8 +283,9 @@ Status Settings::reload() {
   Status done = load();
   (done ? reloads_ : failed_reloads_)++;
   if (done) {
-    spdlog::info("{}: generation {} in force, {}, digest {}", directory_, generation_,
-                 counted(policy_->rules.size(), "rule"), policy::hex(policy_->digest));
+    spdlog::info("{}: generation {} in force, {}, digest {}, identity digest {}", directory_,
+                 generation_, counted(policy_->rules.size(), "rule"), policy::hex(policy_->digest),
+                 policy::hex(host_->digest));
     std::ranges::for_each(warnings_, [](const std::string& line) { spdlog::warn("{}", line); });
   } else {
     std::ranges::for_each(errors_, [](const std::string& line) { spdlog::error("{}", line); });

@@ -2,6 +2,8 @@
 // identity.toml and identity.d: the identity of this host, and what becomes a workload.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -63,6 +65,8 @@ struct Host {
   std::vector<UnitRule> units;
   std::vector<LaunchGrant> launches;
   std::optional<policy::SocketAddress> metrics_listen;  // nullopt: off
+  /// Like Policy::digest, over identity.toml and identity.d. The contents of keys do not count.
+  std::array<std::uint8_t, 32> digest{};
 };
 
 }  // namespace trireme::config

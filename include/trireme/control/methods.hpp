@@ -16,7 +16,7 @@ namespace trireme::control::method {
 
 /// params {} -> {"version": "0.1.0", "mode": "enforce|audit", "uptime_seconds": 12,
 ///   "policy": {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
-///              "rules": 2, "loaded": "2026-01-31T12:00:00Z",
+///              "identity_digest": "<64 hex digits>", "rules": 2, "loaded": "2026-01-31T12:00:00Z",
 ///              "errors": ["policy.toml:1:1: ..."], "warnings": []},
 ///   "workloads": {"enforced": 1, "quarantined": 0, "unenforced": 0},
 ///   "sources": {"docker": "connected, 2 containers", "units": "..."},
@@ -30,6 +30,7 @@ namespace trireme::control::method {
 ///   "cgroup_driver": "systemd|cgroupfs",
 ///   "problems": ["something that keeps the daemon from working fully"]}
 /// "errors" are those of the last load; while there are any, an older generation stays in force.
+/// "digest" is of policy.toml and policy.d, "identity_digest" of identity.toml and identity.d.
 /// "births" says whether the kernel quarantines new containers before their first instruction.
 /// Root only.
 inline constexpr const char* status = "status";
@@ -87,10 +88,11 @@ inline constexpr const char* flows = "flows";
 inline constexpr const char* connections = "connections";
 
 /// params {} -> {"directory": "/etc/trireme", "generation": 3, "digest": "<64 hex digits>",
-/// "mode": "enforce|audit", "sources": [{"file": "policy.toml", "content": "..."}],
-/// "expiring": [{"rule": "allow 'web to db' (policy.toml:12:1)", "until": "2026-12-01T00:00:00Z",
-/// "expired": false}]}: the files of the policy in force, as they were read, and its rules that
-/// have an `until`. Rules that have expired are not in force. Root only.
+/// "identity_digest": "<64 hex digits>", "mode": "enforce|audit", "sources": [{"file":
+/// "policy.toml", "content": "..."}], "expiring": [{"rule": "allow 'web to db' (policy.toml:12:1)",
+/// "until": "2026-12-01T00:00:00Z", "expired": false}]}: the files of the policy in force, as they
+/// were read, and its rules that have an `until`. Rules that have expired are not in force. Root
+/// only.
 inline constexpr const char* policy = "policy";
 
 /// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: the words that
