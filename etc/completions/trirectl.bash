@@ -78,6 +78,7 @@ _trirectl() {
           ;;
       esac
       ;;
+    *:workloads | *:status) words="--verbose $common" ;;
     *) words=$common ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

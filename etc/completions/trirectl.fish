@@ -30,7 +30,7 @@ complete -c trirectl -n '__trirectl_in issue' -l out -x -a '(__fish_complete_dir
 complete -c trirectl -n '__trirectl_in flows' -s f -l follow -d 'Follow new flows'
 complete -c trirectl -n '__trirectl_in flows' -s s -l summary -d 'Group identical flows'
 complete -c trirectl -n '__trirectl_in flows' -s L -l live -d 'Open connections'
-complete -c trirectl -n '__trirectl_in flows' -s v -l verbose -d 'Show all details'
+complete -c trirectl -n '__trirectl_in flows workloads status' -s v -l verbose -d 'Show all details'
 complete -c trirectl -n '__trirectl_in flows' -s n -l limit -x -d 'Maximum number of flows'
 complete -c trirectl -n '__trirectl_in flows' -l verdict -x -a 'allow deny audit'
 complete -c trirectl -n '__trirectl_in suggest' -l denied -d 'Include denied flows'

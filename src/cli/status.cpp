@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <memory>
 
+#include "capability_line.hpp"
 #include "command.hpp"
 #include "table.hpp"
 #include "trireme/control/methods.hpp"
@@ -87,7 +89,18 @@ void print_policy(const json& policy) {
   print_list(policy.value("warnings", json::array()), "warnings");
 }
 
-void print_status(const json& status) {
+void print_capabilities(const json& workloads) {
+  for (const json& workload : workloads) {
+    for (const auto& warning : workload.value("warnings", json::array())) {
+      if (const auto text = warning.get<std::string>(); is_about_capability(workload, text)) {
+        print_field("", fmt::format("{}: {}", workload.value("name", "?"), text));
+      }
+    }
+  }
+}
+
+/// `workloads`: those whose capabilities are listed, with `verbose`.
+void print_status(const json& status, bool verbose, const json& workloads) {
   print_field("trireme", status.value("version", "?"));
   const std::string mode = status.value("mode", "?");
   fmt::print("{:<12} {}{}\n", "mode", paint_verdict(mode, mode),
@@ -99,6 +112,11 @@ void print_status(const json& status) {
         fmt::format("{} enforced, {} quarantined, {} unenforced", counts.value("enforced", 0),
                     counts.value("quarantined", 0), counts.value("unenforced", 0)));
   }
+  if (const auto line = capability_line(status.value("capabilities", json::object()));
+      !line.empty()) {
+    print_field("", verbose ? line : line + "; -v lists them");
+  }
+  print_capabilities(workloads);
   const json sources = status.value("sources", json::object());
   for (const auto& [name, state] : sources.items()) {
     print_field(name, state.get<std::string>());
@@ -114,13 +132,25 @@ void print_status(const json& status) {
 void add_status(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command = add_command(parent, globals, "status",
                                   "Show the state of the daemon and the policy in force");
-  command->callback([&] {
-    action = [&] {
+  const auto verbose = std::make_shared<bool>(false);
+  command->add_flag("-v,--verbose", *verbose, "list the capabilities of each workload");
+  command->callback([&globals, &action, verbose] {
+    action = [&globals, verbose] {
       const auto status = ask(globals, control::method::status, json::object());
       if (!status) {
         return report(globals, status.error());
       }
-      globals.json ? print_json(*status) : print_status(*status);
+      if (globals.json) {
+        print_json(*status);
+        return kYes;
+      }
+      const auto workloads = *verbose
+                                 ? ask(globals, control::method::workloads, {{"examine", false}})
+                                 : Result<json>(json::array());
+      if (!workloads) {
+        return report(globals, workloads.error());
+      }
+      print_status(*status, *verbose, *workloads);
       return kYes;
     };
   });

@@ -2,6 +2,7 @@
 #include "identity_reader.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <fnmatch.h>
 
 #include <array>
@@ -30,7 +31,7 @@ std::string service_hint(std::string_view name) {
 }  // namespace
 
 void IdentityReader::read(const std::vector<Document>& documents) {
-  MergedSection host("host", {"name", "labels", "peers", "nat"});
+  MergedSection host("host", {"name", "labels", "peers", "nat", "acknowledge"});
   MergedSection trust("trust", {"certificate", "key", "ca", "revoked", "psk_file"});
   MergedSection docker(
       "docker", {"socket", "containers", "image_labels", "ignore_labels", "labels", "label_from"});
@@ -77,6 +78,21 @@ void IdentityReader::read_host(MergedSection& section) {
   TableReader& part = section.at("peers");
   if (const auto* peers = part.find("peers"); peers != nullptr) {
     peers_place_ = part.document().at(*peers);
+  }
+  read_acknowledged(section.at("acknowledge"));
+}
+
+void IdentityReader::read_acknowledged(TableReader& section) {
+  const std::vector<std::string> known(kCapabilities.begin(), kCapabilities.end());
+  for (const Text& text : section.list("acknowledge")) {
+    if (std::ranges::find(known, text.value) != known.end()) {
+      host_.acknowledge.insert(text.value);
+      continue;
+    }
+    section.error(
+        text,
+        fmt::format("'{}' in 'acknowledge' is not a capability that trireme warns of", text.value),
+        did_you_mean(text.value, known, fmt::format("use {}", fmt::join(known, ", "))));
   }
 }
 

@@ -19,6 +19,7 @@ class IdentityReader {
 
  private:
   void read_host(MergedSection& section);
+  void read_acknowledged(TableReader& section);
   void check_peers();
   void read_trust(MergedSection& section);
   void check_trust(MergedSection& section);

@@ -14,6 +14,7 @@
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "trireme/workload/capabilities.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -23,7 +24,31 @@ using control::Caller;
 using control::Reply;
 using nlohmann::json;
 
-json workload_json(const workload::Workload& workload) {
+/// The warnings of a workload, without those about capabilities that [host] acknowledges.
+struct Warnings {
+  std::vector<std::string> open;
+  std::vector<std::string> acknowledged;
+  std::set<std::string> capabilities;  // that `open` is about
+};
+
+Warnings warnings_of(const workload::Workload& workload, const config::Host& host) {
+  Warnings warnings;
+  for (const std::string& warning : workload.warnings) {
+    const std::string_view capability = workload::capability_of(warning);
+    if (host.acknowledge.contains(capability)) {
+      warnings.acknowledged.push_back(warning);
+      continue;
+    }
+    warnings.open.push_back(warning);
+    if (!capability.empty()) {
+      warnings.capabilities.emplace(capability);
+    }
+  }
+  return warnings;
+}
+
+json workload_json(const workload::Workload& workload, const config::Host& host) {
+  const Warnings warnings = warnings_of(workload, host);
   const char* network = workload::network_text(workload);
   json object = {{"name", workload.name},
                  {"kind", workload::text(workload.kind)},
@@ -33,7 +58,9 @@ json workload_json(const workload::Workload& workload) {
                  {"cgroup", workload.cgroup_path},
                  {"container", workload.container_id},
                  {"network", network == nullptr ? json() : json(network)},
-                 {"warnings", workload.warnings}};
+                 {"warnings", warnings.open},
+                 {"capabilities", warnings.capabilities},
+                 {"acknowledged", warnings.acknowledged}};
   control::put_labels(object, workload.labels);
   return object;
 }
@@ -128,6 +155,20 @@ json conntrack_json(Daemon& daemon) {
   return list;
 }
 
+/// How many workloads have capabilities that are not acknowledged, and which.
+json capabilities_json(Daemon& daemon) {
+  std::uint64_t count = 0;
+  std::map<std::string, std::uint64_t> by_capability;
+  for (const workload::Workload* workload : daemon.registry().all()) {
+    const auto capabilities = warnings_of(*workload, *daemon.settings().host()).capabilities;
+    count += capabilities.empty() ? 0U : 1U;
+    for (const std::string& capability : capabilities) {
+      ++by_capability[capability];
+    }
+  }
+  return {{"workloads", count}, {"by_capability", by_capability}};
+}
+
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -150,6 +191,7 @@ json status_json(Daemon& daemon) {
             {"errors", settings.errors()},
             {"warnings", daemon.warnings()}}},
           {"workloads", counts},
+          {"capabilities", capabilities_json(daemon)},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
@@ -227,26 +269,28 @@ json words_json(Daemon& daemon) {
 
 /// Lists the workloads by name, each in its state at the time when the caller reads it. Workloads
 /// that have ended by then are left out.
-Reply::Next list_workloads(workload::Registry& registry, bool examine) {
+Reply::Next list_workloads(Daemon& daemon, bool examine) {
+  workload::Registry& registry = daemon.registry();
   auto names = std::make_shared<std::vector<std::string>>();
   for (const workload::Workload* workload : registry.all()) {
     names->push_back(workload->name);
   }
-  return [&registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
-    while (next < names->size()) {
-      const std::string& name = (*names)[next++];
-      const workload::Workload* workload = registry.find_name(name);
-      if (examine && workload != nullptr && workload->state == workload::State::enforced &&
-          !workload->cgroup_path.empty()) {
-        registry.examine(std::string(workload->cgroup_path));
-        workload = registry.find_name(name);
-      }
-      if (workload != nullptr) {
-        return workload_json(*workload);
-      }
-    }
-    return std::nullopt;
-  };
+  return
+      [&daemon, &registry, names, examine, next = std::size_t{0}]() mutable -> std::optional<json> {
+        while (next < names->size()) {
+          const std::string& name = (*names)[next++];
+          const workload::Workload* workload = registry.find_name(name);
+          if (examine && workload != nullptr && workload->state == workload::State::enforced &&
+              !workload->cgroup_path.empty()) {
+            registry.examine(std::string(workload->cgroup_path));
+            workload = registry.find_name(name);
+          }
+          if (workload != nullptr) {
+            return workload_json(*workload, *daemon.settings().host());
+          }
+        }
+        return std::nullopt;
+      };
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
@@ -352,7 +396,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
             answer([&daemon](const json&) { return status_json(daemon); }));
   server.on(method::workloads, Access::root,
             [&daemon](const Caller&, const json& params, const Reply& reply) {
-              reply.list(list_workloads(daemon.registry(), params.value("examine", true)));
+              reply.list(list_workloads(daemon, params.value("examine", true)));
             });
   server.on(method::metrics, Access::root, answer([&daemon](const json&) {
               return json{{"text", metrics_text(daemon)}};

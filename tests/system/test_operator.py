@@ -432,6 +432,38 @@ class Operator(HostCase):
             file.write("")
         self.assertEqual(check().returncode, 0)
 
+    # --- capabilities ---
+
+    def test_capabilities_are_counted_and_acknowledged(self):
+        self.host.labelled("app=cap")
+        (workload,) = self.host.workloads()
+        self.assertIn("CAP_NET_ADMIN", workload["capabilities"])  # the agent runs as root
+        self.assertEqual(workload["acknowledged"], [])
+        line = "1 workload can bypass policy by its capabilities: CAP_NET_ADMIN (1)"
+        for command in ("workloads", "status"):
+            short = self.host.trirectl(command).stdout
+            self.assertIn(line, short)
+            self.assertNotIn("can remove the rules", short)
+            self.assertIn(
+                "CAP_NET_ADMIN: can remove the rules", self.host.trirectl(command, "-v").stdout
+            )
+        counted = self.host.status()["capabilities"]
+        self.assertEqual(counted["workloads"], 1)
+        self.assertEqual(counted["by_capability"]["CAP_NET_ADMIN"], 1)
+        known = json.dumps(workload["capabilities"])
+        self.host.write("identity.d/known.toml", f"[host]\nacknowledge = {known}\n")
+        self.addCleanup(self.host.explicit_reload, "")
+        self.addCleanup(os.unlink, self.host.config + "/identity.d/known.toml")
+        self.host.explicit_reload("")
+        (workload,) = self.host.workloads()
+        self.assertEqual(workload["capabilities"], [])
+        self.assertFalse([each for each in workload["warnings"] if "CAP_" in each])
+        self.assertTrue([each for each in workload["acknowledged"] if "CAP_NET_ADMIN" in each])
+        self.assertEqual(self.host.status()["capabilities"]["workloads"], 0)
+        for command in ("workloads", "status"):
+            self.assertNotIn("capabilities", self.host.trirectl(command).stdout)
+        self.assertIn("acknowledged: CAP_NET_ADMIN", self.host.trirectl("workloads", "-v").stdout)
+
     # --- lint ---
 
     def test_lint_knows_who_is_present(self):

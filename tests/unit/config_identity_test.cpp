@@ -122,6 +122,22 @@ TEST(ParseIdentity, SocketsOfSeveralEngines) {
                   testing::HasSubstr("control character")));
 }
 
+TEST(ParseIdentity, CapabilitiesThatAreKnown) {
+  EXPECT_THAT(parse_identity("[host]\nacknowledge=['CAP_NET_RAW', 'CAP_SYS_ADMIN', "
+                             "'CAP_NET_RAW']\n")
+                  .host.acknowledge,
+              ElementsAre("CAP_NET_RAW", "CAP_SYS_ADMIN"));
+  EXPECT_THAT(parse_identity("").host.acknowledge, IsEmpty());
+  EXPECT_THAT(
+      texts(parse_identity("[host]\nacknowledge=['NET_RAW', 'cap_net_raw', 'CAP_KILL', '']\n")),
+      ElementsAre(HasSubstr("identity.toml:2:14: error: 'NET_RAW' in 'acknowledge' is not a "
+                            "capability that trireme warns of"),
+                  HasSubstr("did you mean 'CAP_NET_RAW'?"),
+                  HasSubstr("use CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN"), HasSubstr("''")));
+  EXPECT_THAT(texts(parse_identity("[host]\nacknowledge='CAP_NET_RAW'\n")),
+              ElementsAre(HasSubstr("must be a list of strings")));
+}
+
 TEST(ParseIdentity, NoScopeIsAUnit) {
   for (const char* name : {"batch-*.scope", "shop.scope"}) {
     EXPECT_THAT(

@@ -4,8 +4,11 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -55,11 +58,16 @@ struct TrustSettings {
   std::vector<std::string> ca, revoked;
 };
 
+/// Capabilities that let a workload bypass its own policy. Only these can be acknowledged.
+inline constexpr std::array<std::string_view, 5> kCapabilities = {
+    "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_SYS_MODULE"};
+
 struct Host {
   std::string name;
   policy::LabelSet labels;  // added to every workload of this host
   std::vector<policy::Prefix> peers;
   std::vector<policy::Prefix> nat;  // peers whose addresses are translated by a third machine
+  std::set<std::string, std::less<>> acknowledge;  // of kCapabilities: no warnings about these
   TrustSettings trust;
   DockerSettings docker;
   std::vector<UnitRule> units;

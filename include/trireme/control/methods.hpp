@@ -9,7 +9,8 @@
 //    "identity": 17, "state": "enforced|quarantined|unenforced", "reason": "",
 //    "cgroup": "/trireme.slice/x.scope", "container": "<64 hex digits, or empty>",
 //    "network": "host|own|shared", or null while it is not known,
-//    "warnings": ["CAP_NET_ADMIN: ..."]}
+//    "warnings": ["CAP_NET_ADMIN: ..."], "capabilities": ["CAP_NET_ADMIN"] (that warnings are
+//    about), "acknowledged": ["CAP_NET_RAW: ..."] (warnings that [host] acknowledges)}
 #pragma once
 
 namespace trireme::control::method {
@@ -19,6 +20,7 @@ namespace trireme::control::method {
 ///              "identity_digest": "<64 hex digits>", "rules": 2, "loaded": "2026-01-31T12:00:00Z",
 ///              "errors": ["policy.toml:1:1: ..."], "warnings": []},
 ///   "workloads": {"enforced": 1, "quarantined": 0, "unenforced": 0},
+///   "capabilities": {"workloads": 1, "by_capability": {"CAP_NET_RAW": 1}}, not acknowledged ones,
 ///   "sources": {"docker": "connected, 2 containers", "units": "..."},
 ///   "tokens": {"queues": "the kernel's queue mechanism as text, or none", "threads": 2,
 ///              "credential": "certificate of web-1 by CN=fleet, until 2027-01-01",
