@@ -55,6 +55,7 @@ void add_metrics(CLI::App& parent, Globals& globals, Action& action);
 void add_flush(CLI::App& parent, Globals& globals, Action& action);
 void add_unit_gate(CLI::App& parent, Globals& globals, Action& action);
 void add_words(CLI::App& parent, Globals& globals, Action& action);
+void add_schema(CLI::App& parent, Action& action);
 
 /// Calls one method of the daemon. `on_event` as in control::Client::call.
 [[nodiscard]] Result<nlohmann::json> ask(

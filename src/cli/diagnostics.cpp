@@ -3,9 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <memory>
+
 #include "command.hpp"
 #include "diagnostic_text.hpp"
 #include "table.hpp"
+#include "trireme/systemd/unit_facts.hpp"
 
 namespace trireme::cli {
 
@@ -22,6 +26,11 @@ nlohmann::json to_json(const std::vector<config::Diagnostic>& diagnostics) {
                     {"text", diagnostic.text()}});
   }
   return list;
+}
+
+std::vector<config::Diagnostic> unit_warnings(const config::Host& host) {
+  return systemd::view_units(std::make_shared<const config::Host>(host), std::chrono::seconds(3))
+      .warnings;
 }
 
 void add_format(CLI::App& command, std::string& format) {

@@ -21,6 +21,9 @@ struct Globals;
 /// "hint": "...", "kind": "what lint calls it, or empty", "text": "all in one line"}]
 [[nodiscard]] nlohmann::json to_json(const std::vector<config::Diagnostic>& diagnostics);
 
+/// [[unit]] entries that match no unit of this host. Empty if systemd does not answer within 3 s.
+[[nodiscard]] std::vector<config::Diagnostic> unit_warnings(const config::Host& host);
+
 /// Adds --format text|json|github. `json` is the same as --json.
 void add_format(CLI::App& command, std::string& format);
 [[nodiscard]] bool wants_json(const Globals& globals, const std::string& format);

@@ -7,19 +7,16 @@
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "trireme/base/counted.hpp"
-#include "trireme/systemd/unit_facts.hpp"
 
 namespace trireme::cli {
 namespace {
 
-constexpr std::chrono::seconds kSystemdPatience(3);
-
-struct Options {
+struct CheckOptions {
   std::string directory;
   std::string format = "text";
 };
 
-int check(const Globals& globals, const Options& options) {
+int check(const Globals& globals, const CheckOptions& options) {
   const std::string directory =
       options.directory.empty() ? configuration_dir(globals) : options.directory;
   // The daemon's own directory must have readable key files. Another one, such as a policy
@@ -28,8 +25,7 @@ int check(const Globals& globals, const Options& options) {
                                                     ? config::KeyFiles::required
                                                     : config::KeyFiles::optional);
   const bool valid = configuration.valid();
-  const auto host = std::make_shared<const config::Host>(configuration.host);
-  std::ranges::move(systemd::view_units(host, kSystemdPatience).warnings,
+  std::ranges::move(unit_warnings(configuration.host),
                     std::back_inserter(configuration.diagnostics));
   if (wants_json(globals, options.format)) {
     print_json({{"valid", valid},
@@ -60,7 +56,7 @@ int check(const Globals& globals, const Options& options) {
 void add_policy_check(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
       add_command(parent, globals, "check", "Report every problem of a configuration directory");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<CheckOptions>();
   command->add_option("DIR", options->directory, "directory to check (default: the daemon's)");
   add_format(*command, options->format);
   command->callback([&globals, &action, options] {

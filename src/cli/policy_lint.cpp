@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "command.hpp"
 #include "diagnostics.hpp"
 #include "loaded.hpp"
 #include "trireme/base/counted.hpp"
 #include "trireme/config/lint.hpp"
-#include "trireme/systemd/unit_facts.hpp"
 
 namespace trireme::cli {
 namespace {
 
-constexpr std::chrono::seconds kSystemdPatience(3);
-
-struct Options {
+struct LintOptions {
   std::string directory;
   std::string format = "text";
 };
@@ -33,16 +32,13 @@ std::optional<std::vector<policy::LabelSet>> present_labels(const Globals& globa
   return labels;
 }
 
-int lint(const Globals& globals, const Options& options) {
+int lint(const Globals& globals, const LintOptions& options) {
   const std::string directory =
       options.directory.empty() ? configuration_dir(globals) : options.directory;
   const auto configuration = config::check(directory, config::KeyFiles::optional);
   const auto present = present_labels(globals);
   auto findings = config::lint(configuration, present.value_or(std::vector<policy::LabelSet>()));
-  const auto host = std::make_shared<const config::Host>(configuration.host);
-  for (auto& warning : systemd::view_units(host, kSystemdPatience).warnings) {
-    findings.push_back(std::move(warning));
-  }
+  std::ranges::move(unit_warnings(configuration.host), std::back_inserter(findings));
   const int code = findings.empty() ? kYes : kNo;
   if (wants_json(globals, options.format)) {
     print_json({{"directory", directory},
@@ -63,7 +59,7 @@ int lint(const Globals& globals, const Options& options) {
 void add_policy_lint(CLI::App& parent, Globals& globals, Action& action) {
   CLI::App* command =
       add_command(parent, globals, "lint", "Report what is valid but probably not meant");
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<LintOptions>();
   command->add_option("DIR", options->directory, "directory to check (default: the daemon's)");
   add_format(*command, options->format);
   command->callback([&globals, &action, options] {

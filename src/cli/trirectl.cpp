@@ -39,6 +39,7 @@ int run(int argc, char** argv) {
   add_flush(app, globals, action);
   add_unit_gate(app, globals, action);
   add_words(app, globals, action);
+  add_schema(app, action);
   app.get_formatter()->column_width(24);
   try {
     app.parse(argc, argv);

@@ -31,23 +31,21 @@ std::string service_hint(std::string_view name) {
 }  // namespace
 
 void IdentityReader::read(const std::vector<Document>& documents) {
-  MergedSection host("host", {"name", "labels", "peers", "nat", "acknowledge"});
-  MergedSection trust("trust", {"certificate", "key", "ca", "revoked", "psk_file"});
-  MergedSection docker(
-      "docker", {"socket", "containers", "image_labels", "ignore_labels", "labels", "label_from"});
-  MergedSection metrics("metrics", {"listen"});
+  MergedSection host(identity_shape(), "host");
+  MergedSection trust(identity_shape(), "trust");
+  MergedSection docker(identity_shape(), "docker");
+  MergedSection metrics(identity_shape(), "metrics");
   for (const Document& document : documents) {
-    TableReader top(document, document.root(), "", reporter_);
+    const TableReader top(document, identity_shape(), policy_shape(), reporter_);
     for (MergedSection* section : {&host, &trust, &docker, &metrics}) {
       section->add(top);
     }
-    for (auto& entry : top.entries("unit")) {
-      read_unit(std::move(entry));
+    for (const TableReader& entry : top.entries("unit")) {
+      read_unit(entry);
     }
-    for (auto& entry : top.entries("launch")) {
-      read_launch(std::move(entry));
+    for (const TableReader& entry : top.entries("launch")) {
+      read_launch(entry);
     }
-    top.finish({"defaults", "network", "allow", "deny", "test"}, "policy.toml");
   }
   read_host(host);
   read_trust(trust);
@@ -57,7 +55,7 @@ void IdentityReader::read(const std::vector<Document>& documents) {
   check_peers();
 }
 
-void IdentityReader::read_host(MergedSection& section) {
+void IdentityReader::read_host(const MergedSection& section) {
   if (section.empty()) {
     return;
   }
@@ -66,7 +64,7 @@ void IdentityReader::read_host(MergedSection& section) {
   }
   host_.labels = section.at("labels").labels("labels");
   for (const auto& [key, prefixes] : {std::pair{"peers", &host_.peers}, {"nat", &host_.nat}}) {
-    TableReader& part = section.at(key);
+    const TableReader& part = section.at(key);
     for (const Text& text : part.list(key)) {
       if (auto prefix = policy::Prefix::parse(text.value)) {
         prefixes->push_back(*prefix);
@@ -75,14 +73,14 @@ void IdentityReader::read_host(MergedSection& section) {
       }
     }
   }
-  TableReader& part = section.at("peers");
+  const TableReader& part = section.at("peers");
   if (const auto* peers = part.find("peers"); peers != nullptr) {
     peers_place_ = part.document().at(*peers);
   }
   read_acknowledged(section.at("acknowledge"));
 }
 
-void IdentityReader::read_acknowledged(TableReader& section) {
+void IdentityReader::read_acknowledged(const TableReader& section) {
   const std::vector<std::string> known(kCapabilities.begin(), kCapabilities.end());
   for (const Text& text : section.list("acknowledge")) {
     if (std::ranges::find(known, text.value) != known.end()) {
@@ -105,7 +103,7 @@ void IdentityReader::check_peers() {
   }
 }
 
-std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
+std::vector<std::string> IdentityReader::read_key_patterns(const TableReader& section,
                                                            std::string_view key) {
   std::vector<std::string> patterns;
   for (const Text& text : section.list(key)) {
@@ -129,53 +127,50 @@ std::vector<std::string> IdentityReader::read_key_patterns(TableReader& section,
   return patterns;
 }
 
-void IdentityReader::read_docker(MergedSection& section) {
+void IdentityReader::read_docker(const MergedSection& section) {
   using Containers = config::DockerSettings::Containers;
   if (section.empty()) {
     return;
   }
   read_sockets(section.at("socket"));
+  // In the order of the words in shape.cpp.
   section.at("containers")
       .choice<Containers>("containers",
-                          {{"all", Containers::all},
-                           {"labelled", Containers::labeled},
-                           {"labeled", Containers::labeled},
-                           {"host-network", Containers::host_network},
-                           {"none", Containers::none}},
+                          {Containers::all, Containers::labeled, Containers::labeled,
+                           Containers::host_network, Containers::none},
                           host_.docker.containers);
   read_label_keys(section);
   read_label_from(section.at("label_from"));
 }
 
-void IdentityReader::read_label_keys(MergedSection& section) {
+void IdentityReader::read_label_keys(const MergedSection& section) {
   config::DockerSettings& docker = host_.docker;
   docker.image_labels = read_key_patterns(section.at("image_labels"), "image_labels");
   auto ignored = read_key_patterns(section.at("ignore_labels"), "ignore_labels");
   if (section.has("ignore_labels")) {
     docker.ignore_labels = std::move(ignored);
   }
-  TableReader& part = section.at("labels");
+  const TableReader& part = section.at("labels");
   docker.labels = read_key_patterns(part, "labels");
   if (section.has("labels") && section.has("ignore_labels")) {
     reporter_.error(section.where("labels"),
                     fmt::format("[docker] has both labels and ignore_labels (at {})",
                                 section.where("ignore_labels").text()),
                     "keep one: labels already excludes all other keys");
-  } else if (const auto* list = part.find("labels");
-             list != nullptr && list->is_array() && list->as_array()->empty()) {
+  } else if (part.is_empty_list("labels")) {
     part.error(
         "'labels' in [docker] is an empty list, which leaves every container without an identity",
         "write labels = [\"app\", \"team-*\"] or remove the key");
   }
 }
 
-void IdentityReader::read_sockets(TableReader& section) {
+void IdentityReader::read_sockets(const TableReader& section) {
   constexpr const char* kExample = "socket = [\"/run/docker.sock\", \"/run/podman/podman.sock\"]";
   if (!section.has("socket")) {
     return;
   }
   std::vector<std::string> sockets;
-  for (const Text& socket : section.text_or_list("socket")) {
+  for (const Text& socket : section.list("socket")) {
     if (!policy::is_printable(socket.value)) {
       section.error(socket, "'socket' in [docker] contains a control character");
     } else if (!socket.value.starts_with('/')) {
@@ -188,8 +183,7 @@ void IdentityReader::read_sockets(TableReader& section) {
       sockets.push_back(socket.value);
     }
   }
-  if (const auto* list = section.find("socket");
-      list != nullptr && list->is_array() && list->as_array()->empty()) {
+  if (section.is_empty_list("socket")) {
     section.error("'socket' in [docker] is an empty list",
                   "to ignore all containers, write containers = \"none\"");
   }
@@ -198,7 +192,7 @@ void IdentityReader::read_sockets(TableReader& section) {
   }
 }
 
-void IdentityReader::read_label_from(TableReader& section) {
+void IdentityReader::read_label_from(const TableReader& section) {
   for (const auto& [key, source] : section.texts("label_from")) {
     for (const std::string* each : {&key, &source.value}) {
       if (const Status valid = policy::check_key(*each); !valid) {
@@ -209,22 +203,20 @@ void IdentityReader::read_label_from(TableReader& section) {
   }
 }
 
-void IdentityReader::read_unit(TableReader reader) {
+void IdentityReader::read_unit(const TableReader& reader) {
   config::UnitRule unit;
   unit.where = reader.where();
-  reader.knows({"name", "labels"});
   read_unit_name(reader, unit);
   const std::size_t errors = reporter_.errors();
   unit.labels = reader.labels("labels");
-  if (unit.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
-      reporter_.errors() == errors) {
+  if (unit.labels.empty() && !reader.is_flawed("labels") &&
+      (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
     reader.error("this unit has no labels", "add labels = { app = \"db\" }");
   }
-  reader.finish();
   host_.units.push_back(std::move(unit));
 }
 
-void IdentityReader::read_unit_name(TableReader& reader, config::UnitRule& unit) {
+void IdentityReader::read_unit_name(const TableReader& reader, config::UnitRule& unit) {
   const auto name = reader.name("name");
   if (!name) {
     if (reader.lacks("name")) {
@@ -275,10 +267,9 @@ void IdentityReader::check_unit_sizes() {
   }
 }
 
-void IdentityReader::read_launch(TableReader reader) {
+void IdentityReader::read_launch(const TableReader& reader) {
   config::LaunchGrant launch;
   launch.where = reader.where();
-  reader.knows({"user", "group", "labels"});
   if (const auto user = reader.name("user")) {
     launch.user = user->value;
   }
@@ -292,11 +283,10 @@ void IdentityReader::read_launch(TableReader reader) {
                  "add user = \"deploy\"; root needs no entry");
   }
   read_grants(reader, launch);
-  reader.finish();
   host_.launches.push_back(std::move(launch));
 }
 
-void IdentityReader::read_grants(TableReader& reader, config::LaunchGrant& launch) {
+void IdentityReader::read_grants(const TableReader& reader, config::LaunchGrant& launch) {
   const std::size_t errors = reporter_.errors();
   for (const Text& text : reader.list("labels")) {
     auto label = policy::parse_label_pattern(text.value);
@@ -306,17 +296,17 @@ void IdentityReader::read_grants(TableReader& reader, config::LaunchGrant& launc
     }
     launch.labels.push_back(std::move(*label));
   }
-  if (launch.labels.empty() && (reader.has("labels") || reader.lacks("labels")) &&
-      reporter_.errors() == errors) {
+  if (launch.labels.empty() && !reader.is_flawed("labels") &&
+      (reader.has("labels") || reader.lacks("labels")) && reporter_.errors() == errors) {
     reader.error("this [[launch]] entry has no labels", "add labels = [\"app=web*\", \"env=dev\"]");
   }
 }
 
-void IdentityReader::read_metrics(MergedSection& section) {
+void IdentityReader::read_metrics(const MergedSection& section) {
   if (section.empty()) {
     return;
   }
-  TableReader& part = section.at("listen");
+  const TableReader& part = section.at("listen");
   const auto listen = part.name("listen");
   if (!listen) {
     return;

@@ -5,14 +5,12 @@
 
 namespace trireme::config {
 
-void MergedSection::add(TableReader& top) {
+void MergedSection::add(const TableReader& top) {
   auto section = top.section(name_);
   if (!section) {
     return;
   }
-  section->knows(keys_);
-  section->finish();
-  TableReader& part = parts_.emplace_back(std::move(*section));
+  const TableReader& part = parts_.emplace_back(std::move(*section));
   for (const std::string& key : keys_) {
     if (!part.has(key)) {
       continue;
@@ -27,12 +25,12 @@ void MergedSection::add(TableReader& top) {
   }
 }
 
-TableReader& MergedSection::at(std::string_view key) {
+const TableReader& MergedSection::at(std::string_view key) const {
   const auto owner = owners_.find(key);
   return owner == owners_.end() ? parts_.front() : *owner->second;
 }
 
-policy::SourceLocation MergedSection::where(std::string_view key) {
+policy::SourceLocation MergedSection::where(std::string_view key) const {
   return at(key).where(key);
 }
 

@@ -16,29 +16,30 @@ namespace trireme::config {
 /// the values are read after all files were added.
 class MergedSection {
  public:
-  MergedSection(std::string name, std::vector<std::string> keys)
-      : name_(std::move(name)), keys_(std::move(keys)) {}
+  /// `name`: of a section in the top level of `shape`.
+  MergedSection(const Shape& shape, std::string name)
+      : name_(std::move(name)), keys_(shape.top.find(name_)->section->names()) {}
 
-  /// Adds the section of one more file, if the file has it. Reports unknown keys, and keys that an
-  /// earlier file sets, with both places. `top`: the top level of the file.
-  void add(TableReader& top);
+  /// Adds the section of one more file, if the file has it. Reports keys that an earlier file sets,
+  /// with both places. `top`: the top level of the file.
+  void add(const TableReader& top);
 
   /// Whether no file has the section. The functions below require that one does.
   [[nodiscard]] bool empty() const { return parts_.empty(); }
   [[nodiscard]] bool has(std::string_view key) const { return owners_.contains(key); }
   /// Reads the section of the file that sets the key; of the first file that has the section, if
   /// none sets it.
-  [[nodiscard]] TableReader& at(std::string_view key);
+  [[nodiscard]] const TableReader& at(std::string_view key) const;
   /// The first file that has the section.
-  [[nodiscard]] TableReader& first() { return parts_.front(); }
+  [[nodiscard]] const TableReader& first() const { return parts_.front(); }
   /// Where the key is set.
-  [[nodiscard]] policy::SourceLocation where(std::string_view key);
+  [[nodiscard]] policy::SourceLocation where(std::string_view key) const;
 
  private:
   std::string name_;
   std::vector<std::string> keys_;
   std::deque<TableReader> parts_;  // in the order of the files; adding keeps references valid
-  std::map<std::string, TableReader*, std::less<>> owners_;  // by key
+  std::map<std::string, const TableReader*, std::less<>> owners_;  // by key
 };
 
 }  // namespace trireme::config

@@ -25,19 +25,20 @@ class PolicyReader {
   [[nodiscard]] const std::vector<policy::Finding>& port_forms() const { return port_forms_; }
 
  private:
-  void read_defaults(MergedSection& section);
-  void read_network(TableReader reader);
-  void read_network_name(TableReader& reader, policy::Network& network);
-  void read_cidrs(TableReader& reader, policy::Network& network);
-  void read_dns_names(TableReader& reader, policy::Network& network);
-  void read_rule(TableReader reader, policy::Rule::Action action);
-  void read_rule_name(TableReader& reader, policy::Rule& rule);
-  void read_rule_ports(TableReader& reader, policy::Rule& rule);
-  [[nodiscard]] std::vector<policy::Peer> read_peers(TableReader& reader, std::string_view side);
+  void read_defaults(const MergedSection& section);
+  void read_network(const TableReader& reader);
+  void read_network_name(const TableReader& reader, policy::Network& network);
+  void read_cidrs(const TableReader& reader, policy::Network& network);
+  void read_dns_names(const TableReader& reader, policy::Network& network);
+  void read_rule(const TableReader& reader, policy::Rule::Action action);
+  void read_rule_name(const TableReader& reader, policy::Rule& rule);
+  void read_rule_ports(const TableReader& reader, policy::Rule& rule);
+  [[nodiscard]] std::vector<policy::Peer> read_peers(const TableReader& reader,
+                                                     std::string_view side);
   void check_rule(const TableReader& reader, const policy::Rule& rule);
   void check_rule_networks(const policy::Rule& rule);
-  void read_test(TableReader reader);
-  [[nodiscard]] std::optional<policy::TestPeer> read_test_peer(TableReader& reader,
+  void read_test(const TableReader& reader);
+  [[nodiscard]] std::optional<policy::TestPeer> read_test_peer(const TableReader& reader,
                                                                std::string_view side);
   [[nodiscard]] bool bounded(std::size_t count, std::string_view what, const TableReader& reader);
 

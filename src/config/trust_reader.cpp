@@ -6,7 +6,7 @@
 
 namespace trireme::config {
 
-std::string IdentityReader::read_trust_file(TableReader& section, std::string_view key,
+std::string IdentityReader::read_trust_file(const TableReader& section, std::string_view key,
                                             TrustFile::Role role) {
   const auto path = section.name(key);
   if (!path) {
@@ -16,11 +16,11 @@ std::string IdentityReader::read_trust_file(TableReader& section, std::string_vi
   return path->value;
 }
 
-std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
+std::vector<std::string> IdentityReader::read_trust_files(const TableReader& section,
                                                           std::string_view key,
                                                           TrustFile::Role role) {
   std::vector<std::string> paths;
-  for (const Text& text : section.text_or_list(key)) {
+  for (const Text& text : section.list(key)) {
     if (text.value.empty() || !policy::is_printable(text.value)) {
       section.error(
           text, fmt::format("'{}' in [trust] contains a path that is empty or not printable", key));
@@ -32,7 +32,7 @@ std::vector<std::string> IdentityReader::read_trust_files(TableReader& section,
   return paths;
 }
 
-void IdentityReader::read_trust(MergedSection& section) {
+void IdentityReader::read_trust(const MergedSection& section) {
   using Role = TrustFile::Role;
   if (section.empty()) {
     return;
@@ -46,7 +46,7 @@ void IdentityReader::read_trust(MergedSection& section) {
   check_trust(section);
 }
 
-void IdentityReader::check_trust(MergedSection& section) {
+void IdentityReader::check_trust(const MergedSection& section) {
   const bool psk = section.has("psk_file");
   const bool certificates = section.has("certificate") || section.has("key") || section.has("ca") ||
                             section.has("revoked");

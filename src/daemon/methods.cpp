@@ -14,7 +14,7 @@
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
-#include "trireme/workload/capabilities.hpp"
+#include "workload_json.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -23,47 +23,6 @@ using control::Access;
 using control::Caller;
 using control::Reply;
 using nlohmann::json;
-
-/// The warnings of a workload, without those about capabilities that [host] acknowledges.
-struct Warnings {
-  std::vector<std::string> open;
-  std::vector<std::string> acknowledged;
-  std::set<std::string> capabilities;  // that `open` is about
-};
-
-Warnings warnings_of(const workload::Workload& workload, const config::Host& host) {
-  Warnings warnings;
-  for (const std::string& warning : workload.warnings) {
-    const std::string_view capability = workload::capability_of(warning);
-    if (host.acknowledge.contains(capability)) {
-      warnings.acknowledged.push_back(warning);
-      continue;
-    }
-    warnings.open.push_back(warning);
-    if (!capability.empty()) {
-      warnings.capabilities.emplace(capability);
-    }
-  }
-  return warnings;
-}
-
-json workload_json(const workload::Workload& workload, const config::Host& host) {
-  const Warnings warnings = warnings_of(workload, host);
-  const char* network = workload::network_text(workload);
-  json object = {{"name", workload.name},
-                 {"kind", workload::text(workload.kind)},
-                 {"identity", workload.number},
-                 {"state", workload::text(workload.state)},
-                 {"reason", workload.reason},
-                 {"cgroup", workload.cgroup_path},
-                 {"container", workload.container_id},
-                 {"network", network == nullptr ? json() : json(network)},
-                 {"warnings", warnings.open},
-                 {"capabilities", warnings.capabilities},
-                 {"acknowledged", warnings.acknowledged}};
-  control::put_labels(object, workload.labels);
-  return object;
-}
 
 json expiry_json(const credentials::Trust& trust) {
   if (trust.expires() == credentials::Time::max()) {
@@ -155,20 +114,6 @@ json conntrack_json(Daemon& daemon) {
   return list;
 }
 
-/// How many workloads have capabilities that are not acknowledged, and which.
-json capabilities_json(Daemon& daemon) {
-  std::uint64_t count = 0;
-  std::map<std::string, std::uint64_t> by_capability;
-  for (const workload::Workload* workload : daemon.registry().all()) {
-    const auto capabilities = warnings_of(*workload, *daemon.settings().host()).capabilities;
-    count += capabilities.empty() ? 0U : 1U;
-    for (const std::string& capability : capabilities) {
-      ++by_capability[capability];
-    }
-  }
-  return {{"workloads", count}, {"by_capability", by_capability}};
-}
-
 json status_json(Daemon& daemon) {
   const Settings& settings = daemon.settings();
   json counts = {{"enforced", 0}, {"quarantined", 0}, {"unenforced", 0}};
@@ -191,7 +136,7 @@ json status_json(Daemon& daemon) {
             {"errors", settings.errors()},
             {"warnings", daemon.warnings()}}},
           {"workloads", counts},
-          {"capabilities", capabilities_json(daemon)},
+          {"capabilities", capabilities_json(daemon.registry(), *daemon.settings().host())},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},

@@ -15,7 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-Selector selector(const std::string& text) {
+Selector parsed(const std::string& text) {
   return Selector::parse(text).value();
 }
 
@@ -36,7 +36,7 @@ class Lint : public testing::Test {
     if (text.starts_with("@")) {
       return Entity{Entity::Kind::network, static_cast<std::size_t>(std::stoi(text.substr(1)))};
     }
-    return selector(text);
+    return parsed(text);
   }
   Rule& add(Rule::Action action, const std::vector<std::string>& from,
             const std::vector<std::string>& to, std::vector<PortRange> ports = {},
