@@ -19,11 +19,13 @@ namespace {
 using Kind = Finding::Kind;
 using Operator = Requirement::Operator;
 
-/// Ends of DNS names that people write without thinking of labels. Keys of labels begin with such a
-/// word if they contain a domain at all: com.docker.compose.project.
+/// Ends of DNS names that people write without thinking of labels.
 constexpr std::array<std::string_view, 19> kTopLevel = {
     "com", "org",   "net",  "edu",  "gov",     "mil",       "int",   "info", "biz",     "dev",
     "app", "cloud", "arpa", "test", "example", "localhost", "local", "lan",  "internal"};
+
+/// Keys of labels begin with such a word if they contain a domain: com.docker.compose.project.
+constexpr std::array<std::string_view, 6> kReversed = {"com", "org", "net", "io", "dev", "app"};
 
 bool is_lower_alphanumeric(char c) {
   return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
@@ -43,7 +45,7 @@ bool looks_like_address(std::string_view key) {
 bool looks_like_dns_name(std::string_view key) {
   const std::size_t last = key.rfind('.');
   return last != std::string_view::npos && is_top_level(key.substr(last + 1)) &&
-         !is_top_level(key.substr(0, key.find('.'))) &&
+         std::ranges::find(kReversed, key.substr(0, key.find('.'))) == kReversed.end() &&
          std::ranges::all_of(key, [](char c) { return c == '.' || is_lower_alphanumeric(c); });
 }
 
