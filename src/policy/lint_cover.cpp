@@ -16,9 +16,9 @@ namespace {
 using Kind = Finding::Kind;
 using Operator = Requirement::Operator;
 
-/// Pairs of rules that are compared at most: a policy of thousands of rules that differ only in
-/// their ports must not delay a load.
-constexpr std::size_t kMostPairs = 1'000'000;
+/// Pairs of alternatives that are compared at most: a policy of thousands of rules that differ only
+/// in their ports must not delay a load.
+constexpr std::size_t kMostEffort = 1'000'000;
 
 bool is_pattern(std::string_view value) {
   return value.ends_with('*');
@@ -71,13 +71,25 @@ bool implies(const Requirement& given, const Requirement& required) {
   return false;
 }
 
-bool peer_includes(const Peer& outer, const Peer& inner) {
-  const auto* selector = std::get_if<Selector>(&outer);
-  const auto* inner_selector = std::get_if<Selector>(&inner);
-  if (selector == nullptr || inner_selector == nullptr) {
-    return outer == inner;
-  }
-  return includes(*selector, *inner_selector);
+bool includes(const Selector& outer, const Selector& inner) {
+  return std::ranges::all_of(outer.requirements(), [&inner](const Requirement& required) {
+    return std::ranges::any_of(inner.requirements(), [&required](const Requirement& given) {
+      return given.key == required.key && implies(given, required);
+    });
+  });
+}
+
+/// Whether every endpoint that one of `inner` covers is covered by one of `outer`. May be false
+/// although that is so; never true if it is not.
+bool includes(const std::vector<Peer>& outer, const std::vector<Peer>& inner) {
+  const auto covers_all = [](const Peer& wider, const Peer& peer) {
+    const auto* selector = std::get_if<Selector>(&wider);
+    const auto* narrow = std::get_if<Selector>(&peer);
+    return selector != nullptr && narrow != nullptr ? includes(*selector, *narrow) : wider == peer;
+  };
+  return std::ranges::all_of(inner, [&](const Peer& peer) {
+    return std::ranges::any_of(outer, [&](const Peer& wider) { return covers_all(wider, peer); });
+  });
 }
 
 /// A range without port 0, which TCP and UDP do not use.
@@ -105,14 +117,35 @@ std::vector<PortRange> combined(const std::vector<PortRange>& ranges) {
   return result;
 }
 
+/// The same for ports as combined() returns them. Empty: every protocol and port.
+bool includes(const std::vector<PortRange>& outer, const std::vector<PortRange>& inner) {
+  if (outer.empty() || inner.empty()) {
+    return outer.empty();
+  }
+  return std::ranges::all_of(inner, [&outer](const PortRange& range) {
+    return std::ranges::any_of(outer, [&range](const PortRange& other) {
+      return other.protocol == range.protocol && other.first <= range.first &&
+             range.last <= other.last;
+    });
+  });
+}
+
+/// A rule, and its ports in the form in which many are compared.
+struct Compared {
+  const Rule* rule;
+  std::vector<PortRange> ports;
+};
+
 /// Whether `inner` has no effect while `outer` is there.
-bool makes_useless(const Rule& outer, const Rule& inner) {
+bool makes_useless(const Compared& outer_rule, const Compared& inner_rule) {
+  const Rule& outer = *outer_rule.rule;
+  const Rule& inner = *inner_rule.rule;
   const bool same_action = outer.action == inner.action;
   const bool denies = outer.action == Rule::Action::deny;
   const bool counts = outer.mode == Mode::enforce || (same_action && inner.mode == Mode::audit);
   const bool lasts = !outer.until || (inner.until && *inner.until <= *outer.until);
   return (same_action || denies) && counts && lasts && (outer.log || !inner.log) &&
-         includes(outer.ports, inner.ports) && includes(outer.from, inner.from) &&
+         includes(outer_rule.ports, inner_rule.ports) && includes(outer.from, inner.from) &&
          includes(outer.to, inner.to);
 }
 
@@ -206,59 +239,38 @@ Finding without_effect(const Rule& rule, const Rule& other, bool equal) {
 
 }  // namespace
 
-bool includes(const Selector& outer, const Selector& inner) {
-  return std::ranges::all_of(outer.requirements(), [&inner](const Requirement& required) {
-    return std::ranges::any_of(inner.requirements(), [&required](const Requirement& given) {
-      return given.key == required.key && implies(given, required);
-    });
-  });
-}
-
-bool includes(const std::vector<Peer>& outer, const std::vector<Peer>& inner) {
-  return std::ranges::all_of(inner, [&outer](const Peer& peer) {
-    return std::ranges::any_of(outer,
-                               [&peer](const Peer& wider) { return peer_includes(wider, peer); });
-  });
-}
-
-bool includes(const std::vector<PortRange>& outer, const std::vector<PortRange>& inner) {
-  if (outer.empty() || inner.empty()) {
-    return outer.empty();
-  }
-  const auto wide = combined(outer);
-  return std::ranges::all_of(combined(inner), [&wide](const PortRange& range) {
-    return std::ranges::any_of(wide, [&range](const PortRange& other) {
-      return other.protocol == range.protocol && other.first <= range.first &&
-             range.last <= other.last;
-    });
-  });
-}
-
 void find_rules_without_effect(const Policy& policy, std::vector<Finding>& findings) {
   const std::vector<Rule>& rules = policy.rules;
   const Index index(rules);
-  std::size_t pairs = 0;
+  std::vector<Compared> compared;
+  for (const Rule& rule : rules) {
+    compared.push_back({&rule, combined(rule.ports)});
+  }
+  std::size_t effort = 0;
   for (std::size_t i = 0; i < rules.size(); ++i) {
-    const auto candidates = index.candidates(rules[i]);
-    pairs += candidates.size();
-    if (pairs > kMostPairs) {
-      findings.push_back({Kind::unfinished, rules[i].where,
-                          fmt::format("this rule and {} after it were not compared with the others",
-                                      counted(rules.size() - i - 1, "rule")),
-                          "too many rules have the same selectors"});
-      return;
-    }
-    for (const std::size_t j : candidates) {
-      if (j == i || !makes_useless(rules[j], rules[i])) {
+    for (const std::size_t j : index.candidates(rules[i])) {
+      if (j == i) {
+        continue;
+      }
+      effort +=
+          rules[i].from.size() * rules[j].from.size() + rules[i].to.size() * rules[j].to.size();
+      if (effort > kMostEffort) {
+        findings.push_back(
+            {Kind::unfinished, rules[i].where,
+             fmt::format("this rule and {} after it were not compared with the others",
+                         counted(rules.size() - i - 1, "rule")),
+             "too many rules have the same selectors"});
+        return;
+      }
+      if (!makes_useless(compared[j], compared[i])) {
         continue;
       }
       // Of two rules that include each other, only the later one is reported.
-      const bool equal = makes_useless(rules[i], rules[j]);
-      if (equal && j > i) {
-        continue;
+      const bool equal = makes_useless(compared[i], compared[j]);
+      if (!equal || j < i) {
+        findings.push_back(without_effect(rules[i], rules[j], equal));
+        break;
       }
-      findings.push_back(without_effect(rules[i], rules[j], equal));
-      break;
     }
   }
 }

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 
 #include "lint_parts.hpp"
 #include "trireme/policy/explain.hpp"
@@ -137,19 +140,28 @@ void check_side(const Rule& rule, const char* side, const std::vector<Peer>& pee
   }
 }
 
+/// Services whose name is in the name of a network: "web to dns" can mean the network.
+std::set<std::string_view> services_in_networks(const Policy& policy) {
+  std::set<std::string_view> services;
+  for (const Network& network : policy.networks) {
+    const std::string name = lower_case(network.name);
+    std::ranges::copy_if(
+        kServices, std::inserter(services, services.end()),
+        [&name](std::string_view service) { return name.find(service) != std::string::npos; });
+  }
+  return services;
+}
+
 /// A name that says a port or a service, for a rule that covers every port.
-void check_ports(const Policy& policy, const Rule& rule, const Vocabulary& known,
-                 std::vector<Finding>& findings) {
+void check_ports(const Rule& rule, const Vocabulary& known,
+                 const std::set<std::string_view>& networks, std::vector<Finding>& findings) {
   if (!rule.ports.empty()) {
     return;
   }
   for (const std::string& word : split(rule.name)) {
     const bool is_label = !known.keys_of(word).empty() || known.has_key(word);
-    const bool is_network = std::ranges::any_of(policy.networks, [&word](const Network& network) {
-      return lower_case(network.name).find(word) != std::string::npos;
-    });
     const bool is_port = word.find('/') != std::string::npos && parse_port(word);
-    if (is_port || (is_one_of(kServices, word) && !is_label && !is_network)) {
+    if (is_port || (is_one_of(kServices, word) && !is_label && !networks.contains(word))) {
       findings.push_back({Finding::Kind::name, rule.where,
                           fmt::format("this rule is wider than its name '{}': it has no 'ports', "
                                       "so it covers every protocol and port",
@@ -164,12 +176,13 @@ void check_ports(const Policy& policy, const Rule& rule, const Vocabulary& known
 
 void find_wide_rules(const Policy& policy, const Vocabulary& known,
                      std::vector<Finding>& findings) {
+  const auto networks = services_in_networks(policy);
   for (const Rule& rule : policy.rules) {
     if (const auto sides = sides_of(rule.name)) {
       check_side(rule, "from", rule.from, sides->from, known, findings);
       check_side(rule, "to", rule.to, sides->to, known, findings);
     }
-    check_ports(policy, rule, known, findings);
+    check_ports(rule, known, networks, findings);
   }
 }
 
