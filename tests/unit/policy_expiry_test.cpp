@@ -63,7 +63,8 @@ TEST(Expiry, TimesAsText) {
 
 TEST(Expiry, ExplainNamesTheTime) {
   const Policy policy = rules_until({kNoon});
-  ExplainPeer web{.text = "web", .name = "web", .kind = Endpoint::Kind::workload, .labels = {}};
+  ExplainPeer web;
+  web.kind = Endpoint::Kind::workload;
   ExplainPeer db = web;
   ASSERT_TRUE(web.labels.set("app", "web"));
   ASSERT_TRUE(db.labels.set("app", "db"));
