@@ -18,11 +18,19 @@
 #include "trireme/kernel/probe.hpp"
 
 namespace trireme::daemon {
-Result<std::unique_ptr<Daemon>> Daemon::start(const Options& options) {
+namespace {
+
+constexpr std::size_t kMostUnitsListed = 50;
+
+}  // namespace
+
+tl::expected<std::unique_ptr<Daemon>, NotStarted> Daemon::start(const Options& options) {
   std::unique_ptr<Daemon> daemon(new Daemon(options));
   for (const auto step : {&Daemon::prepare, &Daemon::assemble, &Daemon::enforce, &Daemon::serve}) {
     if (Status done = (daemon.get()->*step)(); !done) {
-      return tl::unexpected(done.error());
+      const bool is_invalid = daemon->settings_ && daemon->settings_->policy() == nullptr;
+      return tl::unexpected(
+          NotStarted{done.error(), is_invalid ? kExitInvalidConfiguration : kExitFailure});
     }
   }
   return daemon;
@@ -70,7 +78,7 @@ Status Daemon::prepare() {
   }
   if (settings_->policy() == nullptr) {
     return fail("invalid configuration in " + options_.config_dir,
-                "fix the files; 'triremed --check' shows every error");
+                "'triremed --check' shows every error; fix the files, then start trireme again");
   }
   if (!settings_->errors().empty()) {
     spdlog::error("invalid configuration in {}; enforcing the last valid one", options_.config_dir);
@@ -378,6 +386,10 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
 /// Has the gate's tracing program quarantine new containers. Called before the containers are
 /// listed, so that none can start in between.
 void Daemon::quarantine_births(const config::Host& host) {
+  if (const std::set<std::string>& gated = units_->gated(); !gated.empty()) {
+    spdlog::warn("until trireme runs again, these units do not start: {}",
+                 listed(gated, kMostUnitsListed));
+  }
   const docker::ConfiguredEngines engines = docker::configured_engines(host.docker);
   problems_.note("new containers",
                  local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));

@@ -42,10 +42,22 @@ struct Options {
   bool check = false;
 };
 
+inline constexpr int kExitFailure = 1;
+/// The files are invalid, and there is no last valid configuration: another start with the same
+/// files would fail too. EX_CONFIG of sysexits.h; trireme.service is then not restarted.
+inline constexpr int kExitInvalidConfiguration = 78;
+
+/// Why the daemon did not start, and its exit status.
+struct NotStarted {
+  Error error;
+  int exit_status = kExitFailure;
+};
+
 class Daemon {
  public:
   /// Loads the configuration, has the kernel enforce it, and opens the control socket.
-  [[nodiscard]] static Result<std::unique_ptr<Daemon>> start(const Options& options);
+  [[nodiscard]] static tl::expected<std::unique_ptr<Daemon>, NotStarted> start(
+      const Options& options);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;

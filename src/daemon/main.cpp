@@ -15,12 +15,12 @@ namespace {
 
 constexpr std::chrono::milliseconds kSystemdPatience(3000);
 
-int complain(const Error& error) {
+int complain(const Error& error, int exit_status = kExitFailure) {
   std::fprintf(stderr, "triremed: %s\n", error.message.c_str());
   if (!error.hint.empty()) {
     std::fprintf(stderr, "triremed: hint: %s\n", error.hint.c_str());
   }
-  return 1;
+  return exit_status;
 }
 
 /// Prints every diagnostic and what a first start would cut on stderr. Returns the exit status: 1
@@ -84,7 +84,7 @@ int run(int argc, char** argv) {
   }
   auto daemon = Daemon::start(options);
   if (!daemon) {
-    return complain(daemon.error());
+    return complain(daemon.error().error, daemon.error().exit_status);
   }
   const Status ended = (*daemon)->run();
   return ended ? 0 : complain(ended.error());

@@ -4,6 +4,7 @@ messages in the journal."""
 
 import json
 import os
+import time
 import unittest
 
 from tests.system import waiting
@@ -106,6 +107,49 @@ class Service(LabCase):
         self.lab.must("systemctl stop trireme && rm /run/trireme/last-good.json")
         self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
         self.assertIn("table inet trireme", self.lab.must("nft list tables"))
+
+    def test_a_first_start_with_invalid_files_fails_once(self):
+        """With the hint, and not again and again. Corrected files start as usual."""
+        self.addCleanup(self.lab.start_trireme)
+        self.addCleanup(self.lab.sh, "systemctl reset-failed trireme")
+        original = self.lab.must("cat /etc/trireme/policy.toml") + "\n"
+        self.addCleanup(self.lab.write, "etc/trireme/policy.toml", original)
+        self.lab.must("systemctl stop trireme && rm /run/trireme/last-good.json")
+        since = self.lab.must("date +%s")
+        self.lab.write("etc/trireme/policy.toml", '[[allow]]\nform = "app=web"\nto = "app=db"\n')
+        self.assertNotEqual(self.lab.sh("systemctl start trireme").returncode, 0)
+        time.sleep(6)  # a restart would follow within 2.1 s
+        self.assertEqual(
+            (
+                self.show("ActiveState"),
+                self.show("Result"),
+                self.show("ExecMainStatus"),
+                self.show("NRestarts"),
+            ),
+            ("failed", "exit-code", "78", "0"),
+        )
+        journal = self.lab.must(f"journalctl -b --since=@{since} -u trireme --no-pager")
+        self.assertIn("'triremed --check' shows every error", journal)
+        self.assertEqual(journal.count("invalid configuration in /etc/trireme"), 1, journal)
+        self.lab.write("etc/trireme/policy.toml", original)
+        self.lab.must("systemctl start trireme")
+        self.assertEqual(self.show("ActiveState"), "active")
+
+    def test_other_failures_are_retried(self):
+        drop_in = "/run/systemd/system/trireme.service.d"
+        remove = f"rm -rf {drop_in}; systemctl daemon-reload"
+        self.addCleanup(self.lab.start_trireme)
+        self.addCleanup(self.lab.sh, remove + "; systemctl reset-failed trireme")
+        self.lab.must(
+            f"systemctl stop trireme && mkdir -p {drop_in} && "
+            "printf '[Service]\\nExecStart=\\nExecStart=%s --runtime-dir /proc/none\\n' "
+            f'"$(command -v triremed)" >{drop_in}/fails.conf && systemctl daemon-reload'
+        )
+        self.lab.sh("systemctl start --no-block trireme")
+        waiting.until(lambda: int(self.show("NRestarts")) > 0, "systemd starts it again", 20, 0.1)
+        self.assertEqual(self.show("ExecMainStatus"), "1")
+        self.lab.must(remove)
+        waiting.until(lambda: self.show("ActiveState") == "active", "it runs", 20, 0.1)
 
     def test_a_check_from_a_shell_says_what_the_daemon_would_say(self):
         for place, owner, reason in (

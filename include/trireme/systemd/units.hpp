@@ -66,6 +66,9 @@ class UnitSource final : public workload::Source, private Bus::Listener {
   /// keeps (FileDescriptorStoreMax=), the sockets get the number of the unit's next run.
   void ended(const workload::Workload& workload);
 
+  /// The units and templates with a drop-in: while the daemon does not run, they do not start.
+  [[nodiscard]] const std::set<std::string>& gated() const { return gated_; }
+
   /// [[unit]] entries that have no effect on this host, as of the last query of systemd.
   [[nodiscard]] const std::vector<std::string>& warnings() const { return view_.warnings; }
 
