@@ -33,6 +33,13 @@ _trirectl() {
       mapfile -t COMPREPLY < <(compgen -W "@host @world $(trirectl words workloads labels networks 2>/dev/null)" -- "$word")
       return
       ;;
+    quarantine | release)
+      local kind=workloads
+      [[ $previous == release ]] && kind=held
+      mapfile -t COMPREPLY < <(compgen -W "$(trirectl words $kind 2>/dev/null)" -- "$word")
+      return
+      ;;
+    --reason) return ;;
     --verdict) mapfile -t COMPREPLY < <(compgen -W 'allow deny audit' -- "$word"); return ;;
     --protocol) mapfile -t COMPREPLY < <(compgen -W 'tcp udp icmp icmpv6' -- "$word"); return ;;
     --format) mapfile -t COMPREPLY < <(compgen -W 'dot svg html json' -- "$word"); return ;;
@@ -45,7 +52,7 @@ _trirectl() {
     return
   fi
   case $place:$command in
-    1:*) words="status workloads flows reload policy pki metrics flush --version $common" ;;
+    1:*) words="status workloads flows quarantine release reload policy pki metrics flush --version $common" ;;
     2:policy) words="check test explain diff suggest graph convert $common" ;;
     2:pki) words='init issue psk --json --help' ;;
     *:pki)
@@ -59,6 +66,7 @@ _trirectl() {
         issue) words+=' --host --labels --days --out' ;;
       esac
       ;;
+    *:quarantine) words="--reason $common" ;;
     *:flows) words="--follow --summary --live --verbose --limit --verdict $ends $common" ;;
     *:policy)
       words=$common

@@ -87,6 +87,19 @@ void print_policy(const json& policy) {
   print_list(policy.value("warnings", json::array()), "warnings");
 }
 
+/// The quarantines that operators ordered.
+void print_holds(const json& holds) {
+  const char* head = "held";
+  for (const auto& hold : holds) {
+    const std::string reason = hold.value("reason", "");
+    print_field(head, fmt::format("{}: ordered by {} at {}{}{}{}", hold.value("name", "?"),
+                                  hold.value("by", "?"), hold.value("since", "?"),
+                                  reason.empty() ? "" : ": ", reason,
+                                  hold.value("live", true) ? "" : " (not running)"));
+    head = "";
+  }
+}
+
 void print_status(const json& status) {
   print_field("trireme", status.value("version", "?"));
   const std::string mode = status.value("mode", "?");
@@ -99,6 +112,7 @@ void print_status(const json& status) {
         fmt::format("{} enforced, {} quarantined, {} unenforced", counts.value("enforced", 0),
                     counts.value("quarantined", 0), counts.value("unenforced", 0)));
   }
+  print_holds(status.value("holds", json::array()));
   const json sources = status.value("sources", json::object());
   for (const auto& [name, state] : sources.items()) {
     print_field(name, state.get<std::string>());

@@ -15,8 +15,8 @@ void add_words(CLI::App& parent, Globals& globals, Action& action) {
                                   "Print names, labels and networks for shell completion");
   command->group("");
   const auto kinds = std::make_shared<std::vector<std::string>>();
-  command->add_option("KIND", *kinds, "workloads, labels, networks")
-      ->check(CLI::IsMember({"workloads", "labels", "networks"}));
+  command->add_option("KIND", *kinds, "workloads, labels, networks, held")
+      ->check(CLI::IsMember({"workloads", "labels", "networks", "held"}));
   command->callback([&globals, &action, kinds] {
     action = [&globals, kinds] {
       const auto words =

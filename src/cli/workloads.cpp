@@ -11,6 +11,17 @@ namespace {
 
 using nlohmann::json;
 
+/// The operator's quarantine order, if the workload's reason is another one; else empty.
+std::string order_text(const json& workload) {
+  const json hold = workload.value("hold", json());
+  if (!hold.is_object() || workload.value("reason", "").find("ordered by ") != std::string::npos) {
+    return {};
+  }
+  const std::string reason = hold.value("reason", "");
+  return fmt::format("also quarantined, ordered by {} at {}{}{}", hold.value("by", "?"),
+                     hold.value("since", "?"), reason.empty() ? "" : ": ", reason);
+}
+
 void print_workloads(const json& workloads) {
   Table table({"NAME", "KIND", "STATE", "LABELS"});
   table.paint_column(2);
@@ -21,6 +32,9 @@ void print_workloads(const json& workloads) {
                labels_text(workload.value("labels", json::object()))});
     if (const std::string reason = workload.value("reason", ""); !reason.empty()) {
       notes += fmt::format("{}: {}\n", printable(name), printable(reason));
+    }
+    if (const std::string order = order_text(workload); !order.empty()) {
+      notes += fmt::format("{}: {}\n", printable(name), printable(order));
     }
     for (const auto& warning : workload.value("warnings", json::array())) {
       notes +=

@@ -11,6 +11,7 @@
 
 #include "declared_networks.hpp"
 #include "first_start.hpp"
+#include "kept_holds.hpp"
 #include "trireme/base/counted.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/instance.hpp"
@@ -105,6 +106,7 @@ Status Daemon::assemble() {
     return tokens_->check_labels(labels);
   };
   registry_->set_host_labels(settings_->host()->labels);
+  recall_holds();
   revocation_ = std::make_unique<Revocation>(*points_, problems_);
   for (Status opened : {revocation_->follow(loop_->get()), watch_points()}) {
     if (!opened) {
@@ -143,6 +145,22 @@ Status Daemon::assemble() {
   events_->add_source(*units_);
   use(settings_->host(), *settings_->trust());
   return events_->start();
+}
+
+/// Quarantine orders of the last daemon apply from the start.
+void Daemon::recall_holds() {
+  constexpr const char* kTopic = "quarantine orders";
+  auto holds = read_holds(options_.runtime_dir);
+  problems_.note(
+      kTopic,
+      holds ? Status{} : fail("those of the earlier daemon are lost: " + holds.error().message));
+  registry_->set_holds(holds ? std::move(*holds) : std::vector<workload::Hold>());
+  registry_->on_holds = [this] {
+    const Status kept = keep_holds(options_.runtime_dir, registry_->holds());
+    problems_.note(
+        kTopic,
+        kept ? Status{} : fail("a restart of the daemon would end them: " + kept.error().message));
+  };
 }
 
 /// Uses the networks that the last daemon learned from the container engines until they answer.
@@ -368,6 +386,10 @@ Status Daemon::run() {
     spdlog::error("{}", saved.error().text());
   }
   spdlog::info("stopped; table inet {} remains and keeps enforcing the last state", abi::kTable);
+  if (const std::set<std::string>& gated = units_->gated(); !gated.empty()) {
+    spdlog::warn("until trireme runs again, these units do not start: {}",
+                 listed(gated, kMostUnitsListed));
+  }
   return ended;
 }
 
@@ -386,10 +408,6 @@ Status Daemon::apply(std::shared_ptr<const policy::Policy> policy,
 /// Has the gate's tracing program quarantine new containers. Called before the containers are
 /// listed, so that none can start in between.
 void Daemon::quarantine_births(const config::Host& host) {
-  if (const std::set<std::string>& gated = units_->gated(); !gated.empty()) {
-    spdlog::warn("until trireme runs again, these units do not start: {}",
-                 listed(gated, kMostUnitsListed));
-  }
   const docker::ConfiguredEngines engines = docker::configured_engines(host.docker);
   problems_.note("new containers",
                  local_->quarantine_births({.docker = engines.docker, .podman = engines.podman}));
@@ -403,6 +421,11 @@ void Daemon::use(const std::shared_ptr<const config::Host>& host, const credenti
   docker_->configure(host);
   units_->configure(host);
   launcher_->configure(host);
+}
+
+void Daemon::configure_sources() {
+  docker_->configure(settings_->host());
+  units_->configure(settings_->host());
 }
 
 std::map<std::string, std::string> Daemon::sources() const {

@@ -74,6 +74,8 @@ class Daemon {
   [[nodiscard]] FlowFeed& flows() { return flows_; }
   [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
   [[nodiscard]] std::map<std::string, std::string> sources() const;
+  /// Has the sources of workloads go through theirs again with the settings in force.
+  void configure_sources();
   /// Everything that keeps the daemon from working fully, one line each.
   [[nodiscard]] std::vector<std::string> problems() const;
   /// Doubtful settings in the files, entries that match nothing on this host, and remote hosts with
@@ -105,6 +107,7 @@ class Daemon {
   void expect_peers(const config::Host& host, const credentials::Trust& trust);
   void use(const std::shared_ptr<const config::Host>& host, const credentials::Trust& trust);
   void quarantine_births(const config::Host& host);
+  void recall_holds();
   void update_systemd_status();
   [[nodiscard]] Status follow_time();
   void prune();

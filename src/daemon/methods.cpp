@@ -11,9 +11,11 @@
 
 #include "connections.hpp"
 #include "daemon.hpp"
+#include "incident.hpp"
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "workload_json.hpp"
 
 namespace trireme::daemon {
 namespace {
@@ -22,21 +24,6 @@ using control::Access;
 using control::Caller;
 using control::Reply;
 using nlohmann::json;
-
-json workload_json(const workload::Workload& workload) {
-  const char* network = workload::network_text(workload);
-  json object = {{"name", workload.name},
-                 {"kind", workload::text(workload.kind)},
-                 {"identity", workload.number},
-                 {"state", workload::text(workload.state)},
-                 {"reason", workload.reason},
-                 {"cgroup", workload.cgroup_path},
-                 {"container", workload.container_id},
-                 {"network", network == nullptr ? json() : json(network)},
-                 {"warnings", workload.warnings}};
-  control::put_labels(object, workload.labels);
-  return object;
-}
 
 json expiry_json(const credentials::Trust& trust) {
   if (trust.expires() == credentials::Time::max()) {
@@ -149,6 +136,7 @@ json status_json(Daemon& daemon) {
             {"errors", settings.errors()},
             {"warnings", daemon.warnings()}}},
           {"workloads", counts},
+          {"holds", holds_json(daemon.registry())},
           {"sources", daemon.sources()},
           {"cgroup_driver", daemon.cgroup_driver()},
           {"gate", gate_json(daemon)},
@@ -211,7 +199,11 @@ json words_json(Daemon& daemon) {
   for (const policy::Network& network : daemon.settings().policy()->networks) {
     networks.insert("@" + network.name);
   }
-  return {{"workloads", names}, {"labels", labels}, {"networks", networks}};
+  std::set<std::string> held;
+  for (const workload::Hold& hold : daemon.registry().holds()) {
+    held.insert(hold.name);
+  }
+  return {{"workloads", names}, {"labels", labels}, {"networks", networks}, {"held", held}};
 }
 
 /// Lists the workloads by name, each in its state at the time when the caller reads it. Workloads
@@ -231,11 +223,20 @@ Reply::Next list_workloads(workload::Registry& registry, bool examine) {
         workload = registry.find_name(name);
       }
       if (workload != nullptr) {
-        return workload_json(*workload);
+        return workload_json(registry, *workload);
       }
     }
     return std::nullopt;
   };
+}
+
+/// Why the workload is quarantined: its reason, and the operator's order if that is another one.
+std::string quarantine_text(const workload::Registry& registry,
+                            const workload::Workload& workload) {
+  const workload::Hold* hold = registry.hold_on(workload);
+  return hold == nullptr || workload.reason.ends_with(hold->text())
+             ? workload.reason
+             : hold->text() + "; " + workload.reason;
 }
 
 Result<json> explain(Daemon& daemon, const json& params) {
@@ -252,7 +253,7 @@ Result<json> explain(Daemon& daemon, const json& params) {
     peer.labels = workload->labels;
     peer.workload = workload->number;
     if (workload->state == workload::State::quarantined) {
-      peer.quarantine = workload->reason;
+      peer.quarantine = quarantine_text(registry, *workload);
     } else if (workload->state == workload::State::unenforced) {
       peer.note = fmt::format("{} is not enforced, so no policy applies to it: {}", peer.name,
                               workload->reason);
@@ -401,6 +402,7 @@ void register_methods(control::Server& server, Daemon& daemon) {
             answer([&daemon](const json&) { return policy_json(daemon.settings()); }));
   server.on(method::words, Access::root,
             answer([&daemon](const json&) { return words_json(daemon); }));
+  register_incident_methods(server, daemon);
 }
 
 }  // namespace trireme::daemon

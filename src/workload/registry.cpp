@@ -72,8 +72,6 @@ Workload from(const Description& description, std::uint64_t id) {
   return workload;
 }
 
-constexpr std::size_t kExamined = 64;  // processes to look at when checking a single workload
-
 }  // namespace
 
 Registry::Registry(const kernel::CgroupTree& tree, Enforcement& enforcement)
@@ -156,19 +154,20 @@ Status Registry::enrol(const Description& description) {
     known = find_key(key);
   }
   const std::vector<Place> places = united(description.places, before);
-  if (known != nullptr && labels && known->state == State::enforced &&
+  Workload workload = from(description, *id);
+  workload.name = free_name(description.name, description.container_id, key);
+  const bool is_held = hold_on(workload) != nullptr;
+  if (known != nullptr && labels && !is_held && known->state == State::enforced &&
       known->kind == description.kind && known->labels == *labels &&
       known->own_labels == description.labels &&
       std::ranges::includes(known->former, description.former)) {
     return refresh(*known, description, places);
   }
-  Workload workload = from(description, *id);
   workload.places = places;
   if (known != nullptr) {
     workload.former.clear();
     std::ranges::set_union(known->former, description.former, std::back_inserter(workload.former));
   }
-  workload.name = free_name(description.name, description.container_id, key);
   if (description.kind == Kind::process && workload.name != description.name) {
     const std::string reason = "another workload is named " + description.name;
     std::ignore = block(std::move(workload), reason);
@@ -190,7 +189,7 @@ Status Registry::enrol(const Description& description) {
   std::size_t limit = kExamined;
   std::ignore = check_networks(key, limit);
   const Workload* enrolled = find_key(key);
-  return enrolled != nullptr && enrolled->state == State::enforced
+  return enrolled != nullptr && (enrolled->state == State::enforced || is_held)
              ? Status{}
              : fail(enrolled == nullptr ? "it has ended" : enrolled->reason);
 }
@@ -295,6 +294,9 @@ void Registry::quarantine_network(const std::shared_ptr<const kernel::Netns>& ne
 }
 
 Status Registry::enforce(Workload workload, policy::Number number, bool has_no_old_flows) {
+  if (const Hold* hold = hold_on(workload)) {
+    return block(std::move(workload), hold->text());
+  }
   const auto used =
       enforcement_.enrol(reference(workload, has_no_old_flows), workload.labels, number);
   if (!used) {
@@ -419,6 +421,9 @@ void Registry::forget_record(const std::string& cgroup_path) const {
 void Registry::release(const std::string& cgroup_path) {
   const Workload* workload = find_cgroup(cgroup_path);
   CgroupRef cgroup;
+  if (workload != nullptr && hold_on(*workload) != nullptr) {
+    return;
+  }
   if (workload != nullptr) {
     forget_record(cgroup_path);
     cgroup = reference(*workload, true);
@@ -491,6 +496,7 @@ void Registry::forget(const std::string& key) {
   key_by_container_.erase(workload.container_id);
   key_by_name_.erase(workload.name);
   key_by_number_.erase(workload.number);
+  end_hold_of(workload);
   if (on_change) {
     on_change(workload, true);
   }

@@ -35,12 +35,18 @@ MENTIONED = {
     "systemctl stop",
     "trirectl pki issue",
     "trirectl policy explain",
+    "trirectl quarantine",
+    "trirectl release",
     "trirectl unit-gate",
 }
 ELSEWHERE = {
     "cmake --install build/release && systemctl daemon-reload": "how a lab is made",
     "apt-get purge trireme": "test_package.py",
     "apt-get remove trireme": "test_package.py",
+    "trirectl quarantine NAME": "test_incident.py",
+    "trirectl quarantine NAME --reason TEXT": "test_incident.py",
+    "trirectl release NAME": "test_incident.py",
+    "trirectl release UNIT": "test_incident.py",
 }
 NOT_ALLOWED = {
     "trirectl policy explain --from LABELS --to NAME --port tcp/443"

@@ -9,7 +9,9 @@
 //    "identity": 17, "state": "enforced|quarantined|unenforced", "reason": "",
 //    "cgroup": "/trireme.slice/x.scope", "container": "<64 hex digits, or empty>",
 //    "network": "host|own|shared", or null while it is not known,
-//    "warnings": ["CAP_NET_ADMIN: ..."]}
+//    "warnings": ["CAP_NET_ADMIN: ..."],
+//    "hold": {"by": "alice", "reason": "", "since": "2026-01-31T12:00:00Z"} (absent unless its
+//      quarantine was ordered)}
 #pragma once
 
 namespace trireme::control::method {
@@ -19,6 +21,8 @@ namespace trireme::control::method {
 ///              "rules": 2, "loaded": "2026-01-31T12:00:00Z",
 ///              "errors": ["policy.toml:1:1: ..."], "warnings": []},
 ///   "workloads": {"enforced": 1, "quarantined": 0, "unenforced": 0},
+///   "holds": [{"name": "x.service", "kind": "unit", "by": "alice", "reason": "",
+///              "since": "2026-01-31T12:00:00Z", "live": true}],
 ///   "sources": {"docker": "connected, 2 containers", "units": "..."},
 ///   "tokens": {"queues": "the kernel's queue mechanism as text, or none", "threads": 2,
 ///              "credential": "certificate of web-1 by CN=fleet, until 2027-01-01",
@@ -31,12 +35,23 @@ namespace trireme::control::method {
 ///   "problems": ["something that keeps the daemon from working fully"]}
 /// "errors" are those of the last load; while there are any, an older generation stays in force.
 /// "births" says whether the kernel quarantines new containers before their first instruction.
+/// "holds": the quarantine orders; "live": whether a workload that the order covers exists now.
 /// Root only.
 inline constexpr const char* status = "status";
 
 /// params {"examine": true} -> [workload object, ...] sorted by name. With "examine": false, the
 /// warnings are those of the last request that examined the workloads. Root only.
 inline constexpr const char* workloads = "workloads";
+
+/// params {"name": "x.service", "reason": "", "user": "alice"} -> workload object. Drops all
+/// traffic of a live workload until `release`: also after a restart of the daemon or, for
+/// containers and units, of the workload; a reboot ends it. "reason" and "user" are at most 200
+/// bytes in one line. Root only.
+inline constexpr const char* quarantine = "quarantine";
+
+/// params {"name": "x.service", "user": "alice"} -> workload object, or null if no workload of that
+/// name exists now. Ends the order of `quarantine`; an error if there is none. Root only.
+inline constexpr const char* release = "release";
 
 /// params {} -> {"generation": 4, "rules": 2, "warnings": []}. If the files are invalid, it changes
 /// nothing and returns an error whose message has every diagnostic, one per line. Root only.
@@ -91,8 +106,8 @@ inline constexpr const char* connections = "connections";
 /// the policy in force, as they were read. Root only.
 inline constexpr const char* policy = "policy";
 
-/// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"]}: the words that
-/// shell completion offers. Root only.
+/// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"], "held": [...]}:
+/// the words that shell completion offers; "held": names with a quarantine order. Root only.
 inline constexpr const char* words = "words";
 
 /// params {} -> {"text": "Prometheus exposition format"}. Root only.

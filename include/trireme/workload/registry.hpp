@@ -17,6 +17,7 @@
 
 #include "trireme/kernel/cgroup.hpp"
 #include "trireme/workload/enforcement.hpp"
+#include "trireme/workload/hold.hpp"
 #include "trireme/workload/network.hpp"
 #include "trireme/workload/workload.hpp"
 
@@ -60,7 +61,7 @@ class Registry {
   ///   - an additional network namespace: it is enforced there too, with the same number
   ///   - another value of Place::whole_network: it gets a new number, with a quarantine in between
   /// If another workload has the same name, a container or unit gets a suffix, and a process
-  /// (trirun) is refused.
+  /// (trirun) is refused. A workload that a hold() covers stays in quarantine; that is no error.
   Status enrol(const Description& description);
   /// Drops all traffic of the workload until enrol() or end_*() is called. If the kernel refuses,
   /// the workload is still listed and the error is returned. Known places that `description` does
@@ -81,8 +82,28 @@ class Registry {
   void end_container(const std::string& container_id);
   /// The cgroup exists but is not a workload (its [[unit]] entry was removed, or the container is
   /// left alone). Removes the workload if it is known, clears the xattrs, and ends a quarantine
-  /// that the kernel began when the cgroup was created.
+  /// that the kernel began when the cgroup was created. Has no effect on a workload that a hold()
+  /// covers: after end_hold(), its source calls this again.
   void release(const std::string& cgroup_path);
+
+  /// Quarantines a live workload by order of the user `by`, until end_hold(): whatever its source
+  /// reports and the configuration says, and when a unit or container starts again. `by` and `why`
+  /// must be printable. If the kernel refuses, the order stays and the error is returned. Errors
+  /// without an order: no workload has this name, or it is unenforced or already held.
+  Status hold(const std::string& name, const std::string& by, const std::string& why);
+  /// Ends the order for the workload of this name, which need not be live, at the request of the
+  /// user `by`. The workload is enforced again unless it is quarantined for another reason too. Its
+  /// source should then be configured again, in case the workload is none any more. Error: there is
+  /// no such order.
+  Status end_hold(const std::string& name, const std::string& by);
+  [[nodiscard]] const std::vector<Hold>& holds() const { return holds_; }
+  /// The order that covers the workload; null if there is none.
+  [[nodiscard]] const Hold* hold_on(const Workload& workload) const;
+  /// The orders of an earlier daemon. Must be called before recover().
+  void set_holds(std::vector<Hold> holds);
+  /// Called after each change of holds().
+  std::function<void()> on_holds;
+
   /// Updates the warnings about the workload (capabilities of its process, labels that do not fit a
   /// token) and checks the network namespaces of its processes. For use after trirun's exec and
   /// before a listing. Cheap: reads a few small files.
@@ -145,6 +166,13 @@ class Registry {
   void forget_record(const std::string& cgroup_path) const;
   void store(Workload workload);
   void forget(const std::string& key);
+  [[nodiscard]] bool is_only_held(const Workload& workload) const;
+  void restore(Workload workload);
+  void end_hold_of(const Workload& workload);
+  void forget_stale_holds();
+  void note_holds() const;
+
+  static constexpr std::size_t kExamined = 64;  // processes to look at when checking one workload
 
   const kernel::CgroupTree& tree_;
   Enforcement& enforcement_;
@@ -155,6 +183,7 @@ class Registry {
   std::map<policy::Number, std::string> key_by_number_;
   /// By key: when the kernel last refused to enforce a workload in the namespace of its processes.
   std::map<std::string, std::chrono::steady_clock::time_point> refused_;
+  std::vector<Hold> holds_;
 };
 
 /// Removes the records of this network namespace's daemon from every cgroup. Returns the number of
