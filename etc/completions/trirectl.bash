@@ -52,7 +52,7 @@ _trirectl() {
     return
   fi
   case $place:$command in
-    1:*) words="status workloads flows quarantine release reload policy pki metrics flush --version $common" ;;
+    1:*) words="status workloads flows survey quarantine release reload policy pki metrics flush --version $common" ;;
     2:policy) words="check test explain diff suggest graph convert $common" ;;
     2:pki) words='init issue psk --json --help' ;;
     *:pki)

@@ -4,7 +4,7 @@ function __trirectl_ends
     trirectl words workloads labels networks 2>/dev/null
 end
 function __trirectl_first
-    not __fish_seen_subcommand_from status workloads flows quarantine release reload policy pki metrics flush
+    not __fish_seen_subcommand_from status workloads flows survey quarantine release reload policy pki metrics flush
 end
 function __trirectl_in
     __fish_seen_subcommand_from $argv
@@ -13,6 +13,7 @@ complete -c trirectl -f
 complete -c trirectl -n __trirectl_first -a status -d 'Show the state of the daemon'
 complete -c trirectl -n __trirectl_first -a workloads -d 'List the workloads'
 complete -c trirectl -n __trirectl_first -a flows -d 'Show denied, audited, logged and live flows'
+complete -c trirectl -n __trirectl_first -a survey -d 'List what uses the network and is no workload'
 complete -c trirectl -n __trirectl_first -a quarantine -d 'Drop all traffic of a live workload'
 complete -c trirectl -n __trirectl_first -a release -d 'End a quarantine that was ordered'
 complete -c trirectl -n '__trirectl_in quarantine' -l reason -x

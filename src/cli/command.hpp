@@ -40,6 +40,7 @@ CLI::App* add_command(CLI::App& parent, Globals& globals, const std::string& nam
 
 void add_status(CLI::App& parent, Globals& globals, Action& action);
 void add_workloads(CLI::App& parent, Globals& globals, Action& action);
+void add_survey(CLI::App& parent, Globals& globals, Action& action);
 void add_quarantine(CLI::App& parent, Globals& globals, Action& action);
 void add_release(CLI::App& parent, Globals& globals, Action& action);
 void add_flows(CLI::App& parent, Globals& globals, Action& action);

@@ -21,6 +21,7 @@ int run(int argc, char** argv) {
   add_status(app, globals, action);
   add_workloads(app, globals, action);
   add_flows(app, globals, action);
+  add_survey(app, globals, action);
   add_quarantine(app, globals, action);
   add_release(app, globals, action);
   add_reload(app, globals, action);

@@ -71,6 +71,8 @@ class Daemon {
   [[nodiscard]] workload::Registry& registry() { return *registry_; }
   [[nodiscard]] systemd::Launcher& launcher() { return *launcher_; }
   [[nodiscard]] systemd::UnitSource& units() { return *units_; }
+  [[nodiscard]] const docker::Source& docker() const { return *docker_; }
+  [[nodiscard]] const kernel::CgroupTree& tree() const { return *tree_; }
   [[nodiscard]] FlowFeed& flows() { return flows_; }
   [[nodiscard]] const char* cgroup_driver() const { return scopes_->name(); }
   [[nodiscard]] std::map<std::string, std::string> sources() const;

@@ -15,6 +15,7 @@
 #include "trireme/base/log_shares.hpp"
 #include "trireme/control/explain.hpp"
 #include "trireme/control/methods.hpp"
+#include "unmanaged.hpp"
 #include "workload_json.hpp"
 
 namespace trireme::daemon {
@@ -403,6 +404,11 @@ void register_methods(control::Server& server, Daemon& daemon) {
   server.on(method::words, Access::root,
             answer([&daemon](const json&) { return words_json(daemon); }));
   register_incident_methods(server, daemon);
+  server.on(method::survey, Access::root,
+            [&daemon](const Caller&, const json&, const Reply& reply) {
+              const auto found = survey_json(daemon);
+              found ? reply.result(*found) : reply.error(found.error());
+            });
 }
 
 }  // namespace trireme::daemon

@@ -173,8 +173,13 @@ RunningContainers running_containers(const config::DockerSettings& settings,
   return found;
 }
 
+std::string container_id(std::string_view name) {
+  const std::string id = id_of_scope(name);
+  return id.empty() ? id_of_directory(name) : id;
+}
+
 bool is_container_cgroup(std::string_view name) {
-  return !id_of_scope(name).empty() || !id_of_directory(name).empty();
+  return !container_id(name).empty();
 }
 
 }  // namespace trireme::docker

@@ -168,6 +168,23 @@ std::string Source::status() const {
   return line.empty() ? "not used" : line;
 }
 
+std::vector<ReportedContainer> Source::reported() const {
+  std::vector<ReportedContainer> list;
+  for (const auto& [id, container] : containers_) {
+    if (!container->facts || !container->facts->is_running) {
+      continue;
+    }
+    const RawLabels& labels = container->facts->labels;
+    const auto label = [&labels](const char* key) {
+      const auto found = labels.find(key);
+      return found == labels.end() ? std::string() : found->second;
+    };
+    list.push_back({id, container->facts->name, label("com.docker.compose.project"),
+                    label("com.docker.compose.service")});
+  }
+  return list;
+}
+
 // --- cgroup events ---
 
 std::string Source::container_of(const std::string& path) const {

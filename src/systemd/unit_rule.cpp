@@ -44,4 +44,13 @@ std::optional<MatchedUnit> match_unit(const config::Host& host, const Aliases& a
   return rule == nullptr ? std::nullopt : std::optional(MatchedUnit{std::move(unit), rule});
 }
 
+std::string enclosing_unit(const std::string& cgroup_path) {
+  std::string unit = unit_of_path(unit_path(cgroup_path));
+  return unit.ends_with(".scope") ? std::string() : unit;
+}
+
+std::string plain_name(const std::string& unit) {
+  return unit.substr(0, std::min(unit.find('@'), unit.rfind('.')));
+}
+
 }  // namespace trireme::systemd

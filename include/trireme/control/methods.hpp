@@ -106,6 +106,16 @@ inline constexpr const char* connections = "connections";
 /// the policy in force, as they were read. Root only.
 inline constexpr const char* policy = "policy";
 
+/// params {} -> {"candidates": [{"kind": "unit|container|compose", "name": "shop.service",
+/// "listens": ["tcp/5432"], "connects": 2, "labels": {"app": "shop"}, "lines": "text to paste"}],
+/// "connections": 12, "denied": [{"count": 1, "source": end, "destination": end, "protocol": "tcp",
+/// "port": 80}], "notes": ["..."]}: what listens or connects and is no workload, the labels that
+/// are proposed for it, and its open connections; "denied": those that the policy in force would
+/// deny, if it was enforced and the candidates had these labels. An end is as in `flows`;
+/// "workload" is the name of the candidate or workload. "connects": open connections that the
+/// candidate began. Root only.
+inline constexpr const char* survey = "survey";
+
 /// params {} -> {"workloads": [...], "labels": ["app=web"], "networks": ["@dns"], "held": [...]}:
 /// the words that shell completion offers; "held": names with a quarantine order. Root only.
 inline constexpr const char* words = "words";

@@ -48,6 +48,8 @@ struct ConfiguredEngines {
                                                    const std::vector<std::string>& cgroups,
                                                    std::chrono::milliseconds patience);
 
+/// The container's id in the name of its cgroup directory; empty if it is of no container.
+[[nodiscard]] std::string container_id(std::string_view name);
 /// True if a cgroup directory with this name belongs to a container.
 [[nodiscard]] bool is_container_cgroup(std::string_view name);
 

@@ -57,6 +57,14 @@ struct Event;
 /// By socket: the prefixes and addresses at which containers of that engine can be reached.
 using DeclaredNetworks = std::map<std::string, std::vector<policy::Prefix>>;
 
+/// A running container as its engine has reported it, under policy or not.
+struct ReportedContainer {
+  std::string id;
+  std::string name;
+  std::string project;  // of compose; empty if it belongs to none
+  std::string service;
+};
+
 class Source final : public workload::Source {
  public:
   /// Connects at the first configure(). All references must outlive this object.
@@ -82,6 +90,8 @@ class Source final : public workload::Source {
   /// For each engine "Docker 20.10.24, cgroup driver systemd, 12 containers", or why it is not
   /// connected; then the number of containers that are left alone.
   [[nodiscard]] std::string status() const override;
+  /// None if containers = "none" is set: the engines are then not asked.
+  [[nodiscard]] std::vector<ReportedContainer> reported() const;
 
  private:
   struct Container;

@@ -32,4 +32,10 @@ struct MatchedUnit {
                                                     const Aliases& aliases,
                                                     const std::string& cgroup_path);
 
+/// The service or socket unit of the system that a process in this cgroup belongs to; empty if
+/// there is none.
+[[nodiscard]] std::string enclosing_unit(const std::string& cgroup_path);
+/// "shop" for "shop.service", "shop@1.service" and "shop.socket".
+[[nodiscard]] std::string plain_name(const std::string& unit);
+
 }  // namespace trireme::systemd
